@@ -1,0 +1,1 @@
+//! The client: a prompt that resumes

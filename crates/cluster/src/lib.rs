@@ -1,0 +1,1 @@
+//! The cluster as pure state machines: events in, actions out

@@ -1,0 +1,1 @@
+//! The master: sends each client to the next slave in turn

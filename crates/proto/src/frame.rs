@@ -1,0 +1,270 @@
+//! Frames: four bytes of payload length, one byte of type, the payload.
+
+use std::io::{self, Read, Write};
+
+use crate::{WireError, limits};
+
+/// Bytes before a frame's payload.
+pub const HEADER_LEN: usize = 5;
+
+macro_rules! frame_types {
+    ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {
+        /// What a frame carries. Bit 7 is set in what a server sends.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum FrameType { $($(#[$doc])* $name = $number,)* }
+
+        impl FrameType {
+            /// All types.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The type's byte on the wire.
+            #[must_use]
+            pub fn number(self) -> u8 {
+                match self { $(Self::$name => $number,)* }
+            }
+
+            /// The type with this byte.
+            ///
+            /// # Errors
+            /// [`WireError::UnknownType`].
+            pub fn from_number(number: u8) -> Result<Self, WireError> {
+                match number { $($number => Ok(Self::$name),)* other => Err(WireError::UnknownType(other)) }
+            }
+        }
+    };
+}
+
+frame_types! {
+    /// The first frame of every connection.
+    Hello = 0x01;
+    /// User and password; answered by a redirect or an open session.
+    Login = 0x02;
+    /// A ticket for a slave.
+    Ticket = 0x03;
+    /// Names in a folder.
+    List = 0x10;
+    /// One entry.
+    Stat = 0x11;
+    /// The digest of a file.
+    Hash = 0x12;
+    /// Content from an offset.
+    Get = 0x13;
+    /// Hashes of single pieces.
+    Pieces = 0x14;
+    /// What the server knows of itself.
+    Status = 0x15;
+    /// Asks for `Pong`.
+    Ping = 0x16;
+    /// First step of a cluster link: who we are.
+    LinkOpen = 0x40;
+    /// Third step: our proof of the cluster key.
+    LinkProof = 0x41;
+    /// A slave offers its service.
+    Register = 0x42;
+    /// A slave's heartbeat.
+    Beat = 0x43;
+    /// An operator asks for the slaves' states.
+    AskReport = 0x44;
+    /// Answer to `Hello`.
+    Welcome = 0x81;
+    /// Which slaves to go to, and a ticket for them.
+    Redirect = 0x82;
+    /// The session is open.
+    Opened = 0x83;
+    /// Still working on the answer.
+    Wait = 0x84;
+    /// This slave belongs to a cluster; ask its master.
+    AskMaster = 0x85;
+    /// Refusal of a request.
+    Error = 0x8f;
+    /// Some names of a folder.
+    Entries = 0x90;
+    /// End of a listing.
+    Done = 0x91;
+    /// One entry, with what `stat` and `hash` add.
+    Details = 0x92;
+    /// What follows is content.
+    Header = 0x93;
+    /// A block of content.
+    Block = 0x94;
+    /// End of content.
+    End = 0x95;
+    /// Hashes of single pieces.
+    PieceValues = 0x96;
+    /// A slave's state.
+    StatusReport = 0x97;
+    /// Answer to `Ping`.
+    Pong = 0x98;
+    /// Second step of a cluster link: the master's proof.
+    LinkChallenge = 0xc1;
+    /// The slave is registered.
+    Registered = 0xc2;
+    /// Answer to a heartbeat.
+    BeatAck = 0xc3;
+    /// One slave's state.
+    SlaveReport = 0xc4;
+    /// End of the slaves' states.
+    ReportEnd = 0xc5;
+}
+
+impl FrameType {
+    /// The longest payload of this type, in bytes.
+    #[must_use]
+    pub fn cap(self) -> u32 {
+        match self {
+            Self::Block => limits::BLOCK_MAX,
+            _ => limits::CONTROL_FRAME,
+        }
+    }
+}
+
+/// The first five bytes of a frame, checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// What the payload is.
+    pub kind: FrameType,
+    /// Bytes in the payload, at most the type's cap.
+    pub len: u32,
+}
+
+impl FrameHeader {
+    /// Checks type and length.
+    ///
+    /// # Errors
+    /// [`WireError::UnknownType`] or [`WireError::FrameTooLong`].
+    pub fn parse(bytes: [u8; HEADER_LEN]) -> Result<Self, WireError> {
+        let [a, b, c, d, number] = bytes;
+        let kind = FrameType::from_number(number)?;
+        let len = u32::from_be_bytes([a, b, c, d]);
+        if len > kind.cap() {
+            return Err(WireError::FrameTooLong { kind: number, len, cap: kind.cap() });
+        }
+        Ok(Self { kind, len })
+    }
+
+    /// The five bytes.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; HEADER_LEN] {
+        let [a, b, c, d] = self.len.to_be_bytes();
+        [a, b, c, d, self.kind.number()]
+    }
+}
+
+/// Reads a frame's header; none where the connection ended before its first byte.
+///
+/// # Errors
+/// [`WireError::Truncated`] inside the header, those of [`FrameHeader::parse`], or the stream's.
+pub fn read_header(from: &mut impl Read) -> Result<Option<FrameHeader>, WireError> {
+    let mut bytes = [0; HEADER_LEN];
+    let mut filled = 0;
+    while filled < HEADER_LEN {
+        match from.read(&mut bytes[filled..]) {
+            Ok(0) if filled == 0 => return Ok(None),
+            Ok(0) => return Err(WireError::Truncated),
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    FrameHeader::parse(bytes).map(Some)
+}
+
+/// Reads a whole frame; its payload replaces what is in `payload`. None where
+/// the connection ended at the boundary before it.
+///
+/// `payload` grows with the bytes that arrive, never ahead of them.
+///
+/// # Errors
+/// [`WireError::Truncated`] inside the frame, those of [`FrameHeader::parse`], or the stream's.
+pub fn read_frame(from: &mut impl Read, payload: &mut Vec<u8>) -> Result<Option<FrameType>, WireError> {
+    payload.clear();
+    let Some(header) = read_header(from)? else { return Ok(None) };
+    let len = header.len as usize;
+    while payload.len() < len {
+        let filled = payload.len();
+        // At most double, so that memory stays in proportion to what came.
+        let step = (len - filled).min(filled.max(payload.capacity() - filled).max(512));
+        payload.resize(filled + step, 0);
+        match from.read_exact(&mut payload[filled..]) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(WireError::Truncated),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(Some(header.kind))
+}
+
+/// Appends a frame to `to`; `fill` appends the payload.
+pub fn encode_frame(to: &mut Vec<u8>, kind: FrameType, fill: impl FnOnce(&mut Vec<u8>)) {
+    let start = to.len();
+    to.extend_from_slice(&[0; HEADER_LEN]);
+    fill(to);
+    let len = u32::try_from(to.len() - start - HEADER_LEN).unwrap_or(u32::MAX);
+    debug_assert!(len <= kind.cap(), "a {kind:?} frame of {len} bytes");
+    to[start..start + HEADER_LEN].copy_from_slice(&FrameHeader { kind, len }.to_bytes());
+}
+
+/// Writes a frame whose payload lies ready.
+///
+/// # Errors
+/// [`WireError::FrameTooLong`] where the payload is over the type's cap, or the stream's.
+pub fn write_frame(to: &mut impl Write, kind: FrameType, payload: &[u8]) -> Result<(), WireError> {
+    let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    if len > kind.cap() {
+        return Err(WireError::FrameTooLong { kind: kind.number(), len, cap: kind.cap() });
+    }
+    to.write_all(&FrameHeader { kind, len }.to_bytes())?;
+    to.write_all(payload)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clean_end_is_none_and_a_cut_is_an_error() {
+        let mut frame = Vec::new();
+        encode_frame(&mut frame, FrameType::Ping, |to| to.extend_from_slice(&[7; 2000]));
+        let mut payload = Vec::new();
+        for cut in 0..frame.len() {
+            let result = read_frame(&mut &frame[..cut], &mut payload);
+            match cut {
+                0 => assert!(matches!(result, Ok(None))),
+                _ => assert!(matches!(result, Err(WireError::Truncated)), "cut at {cut}"),
+            }
+        }
+        assert_eq!(read_frame(&mut frame.as_slice(), &mut payload).unwrap(), Some(FrameType::Ping));
+        assert_eq!(payload, [7; 2000]);
+    }
+
+    #[test]
+    fn lengths_over_the_cap_are_refused_before_anything_is_allocated() {
+        for (kind, len) in [
+            (FrameType::Ping, 64 * 1024 + 1),
+            (FrameType::Block, 4 * 1024 * 1024 + 1),
+            (FrameType::Get, 1 << 31),
+            (FrameType::Block, u32::MAX),
+        ] {
+            let header = FrameHeader { kind, len }.to_bytes();
+            let mut payload = Vec::new();
+            assert!(matches!(read_frame(&mut header.as_slice(), &mut payload), Err(WireError::FrameTooLong { .. })));
+            assert_eq!(payload.capacity(), 0);
+        }
+    }
+
+    #[test]
+    fn an_announced_payload_that_does_not_come_takes_no_memory() {
+        let header = FrameHeader { kind: FrameType::Block, len: limits::BLOCK_MAX }.to_bytes();
+        let mut payload = Vec::new();
+        assert!(matches!(read_frame(&mut header.as_slice(), &mut payload), Err(WireError::Truncated)));
+        assert!(payload.capacity() <= 512);
+    }
+
+    #[test]
+    fn unknown_types_are_named() {
+        let mut payload = Vec::new();
+        assert!(matches!(read_frame(&mut [0, 0, 0, 0, 0xee].as_slice(), &mut payload), Err(WireError::UnknownType(0xee))));
+    }
+}

@@ -1,0 +1,58 @@
+//! Every limit on what a peer may send or take, in one place.
+//!
+//! A limit on time holds for a whole phase: a peer that sends a byte a second
+//! does not outlive it.
+
+use std::time::Duration;
+
+/// Longest payload of a frame that is not a data block, in bytes.
+pub const CONTROL_FRAME: u32 = 64 * 1024;
+/// Longest data block, in bytes; also the longest `--block-size`.
+pub const BLOCK_MAX: u32 = 4 * 1024 * 1024;
+/// Bytes in one piece: the unit in which content is hashed, checked and asked for again.
+pub const PIECE: u64 = 1024 * 1024;
+/// Most piece values in one answer: 1,024 values of 32 bytes are 32 KiB.
+pub const PIECES_PER_PAGE: u32 = 1024;
+/// Longest part of a name, in bytes: what Linux file systems take.
+pub const NAME_PART: usize = 255;
+/// Longest path, in bytes: `PATH_MAX` less its NUL.
+pub const PATH: usize = 4095;
+/// Longest user name, in bytes.
+pub const USER: usize = 255;
+/// Longest password, in bytes.
+pub const PASSWORD: usize = 1024;
+/// Longest ticket, in bytes.
+pub const TICKET: usize = 8 * 1024;
+/// Longest message, agent or similar text meant for people, in bytes.
+pub const TEXT: usize = 1024;
+/// Most slaves named in a redirect: the next in turn and 16 after it.
+pub const REDIRECT_SLAVES: usize = 17;
+/// Most addresses of one slave.
+pub const ADDRESSES: usize = 8;
+/// Most slaves that a client may ask the master to leave out.
+pub const AVOID: usize = 64;
+/// Bytes of requests that a client may have unanswered.
+pub const AHEAD: usize = 64 * 1024;
+
+/// Time from accepting a connection to the end of its login.
+pub const LOGIN_TIME: Duration = Duration::from_secs(10);
+/// Time for the rest of a frame once its first byte came.
+pub const FRAME_TIME: Duration = Duration::from_secs(30);
+/// A transfer that moves less than [`RATE_FLOOR`] bytes in this time is ended.
+pub const RATE_WINDOW: Duration = Duration::from_secs(30);
+/// Fewest bytes in a [`RATE_WINDOW`]: 1 KiB/s.
+pub const RATE_FLOOR: u64 = 30 * 1024;
+/// A session that asks nothing for this long is closed.
+pub const IDLE_TIME: Duration = Duration::from_secs(15 * 60);
+/// Who needs longer than this to answer sends `Wait`, and again after each such time.
+pub const WAIT_EVERY: Duration = Duration::from_secs(1);
+/// A client moves to another slave after this long without a frame.
+pub const SILENCE: Duration = Duration::from_secs(5);
+/// Time between two heartbeats of a slave.
+pub const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// Heartbeats missed in a row after which a slave is out of service.
+pub const BEATS_MISSED: u32 = 3;
+/// How long a ticket is good.
+pub const TICKET_TIME: Duration = Duration::from_secs(12 * 60 * 60);
+/// Time to connect to one address.
+pub const CONNECT_TIME: Duration = Duration::from_secs(3);

@@ -1,0 +1,208 @@
+//! Names of files and folders: the one place that decides which are allowed.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::limits;
+
+/// Why a name is not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// A part is empty, as in `a//b`, or the path begins or ends with `/`.
+    #[error("a part of the path is empty")]
+    EmptyPart,
+    /// A part is longer than 255 bytes.
+    #[error("a part of the path is longer than {} bytes", limits::NAME_PART)]
+    PartTooLong,
+    /// The path is longer than 4,095 bytes.
+    #[error("the path is longer than {} bytes", limits::PATH)]
+    PathTooLong,
+    /// A part is `.` or `..`.
+    #[error("`.` and `..` are not names")]
+    Dots,
+    /// A part holds NUL or another control character, or `/`.
+    #[error("the name holds a control character")]
+    Control,
+    /// The first part is the folder that the server keeps for itself.
+    #[error("`.relais` is the server's own folder")]
+    Reserved,
+    /// The name is not UTF-8.
+    #[error("the name is not UTF-8")]
+    NotUtf8,
+}
+
+/// The folder at the top that a server keeps for itself.
+pub const RESERVED: &str = ".relais";
+
+/// Checks one part of a path: 1 to 255 bytes, no `/`, no control character
+/// (C0, DEL, C1), not `.` or `..`.
+///
+/// # Errors
+/// Which rule the part breaks.
+pub fn check_part(part: &str) -> Result<(), NameError> {
+    match part {
+        "" => Err(NameError::EmptyPart),
+        "." | ".." => Err(NameError::Dots),
+        _ if part.len() > limits::NAME_PART => Err(NameError::PartTooLong),
+        _ if part.chars().any(|c| c == '/' || c.is_control()) => Err(NameError::Control),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a part at the top of the tree is the server's own folder, in any
+/// spelling that a case-folding file system takes for the same name.
+fn is_reserved(part: &str) -> bool {
+    part.trim_end_matches(['.', ' ']).eq_ignore_ascii_case(RESERVED)
+}
+
+/// A checked path from the top of the tree: parts joined by `/`, with none
+/// before the first or after the last. The empty path is the top itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct TreePath(String);
+
+impl TreePath {
+    /// The top of the tree.
+    #[must_use]
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// Checks a path without leading `/`; empty means the top.
+    ///
+    /// # Errors
+    /// Which rule the path breaks.
+    pub fn new(path: impl Into<String>) -> Result<Self, NameError> {
+        let path = path.into();
+        if path.len() > limits::PATH {
+            return Err(NameError::PathTooLong);
+        }
+        if !path.is_empty() {
+            for (depth, part) in path.split('/').enumerate() {
+                check_part(part)?;
+                if depth == 0 && is_reserved(part) {
+                    return Err(NameError::Reserved);
+                }
+            }
+        }
+        Ok(Self(path))
+    }
+
+    /// Checks a path given as bytes, as the file system has them.
+    ///
+    /// # Errors
+    /// [`NameError::NotUtf8`], or which rule the path breaks.
+    pub fn from_bytes(path: &[u8]) -> Result<Self, NameError> {
+        Self::new(std::str::from_utf8(path).map_err(|_| NameError::NotUtf8)?)
+    }
+
+    /// This path with one more part.
+    ///
+    /// # Errors
+    /// Which rule the longer path breaks.
+    pub fn join(&self, part: &str) -> Result<Self, NameError> {
+        check_part(part)?;
+        if self.is_root() {
+            return Self::new(part);
+        }
+        if self.0.len() + 1 + part.len() > limits::PATH {
+            return Err(NameError::PathTooLong);
+        }
+        Ok(Self(format!("{}/{part}", self.0)))
+    }
+
+    /// Whether this is the top of the tree.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The path as text; empty for the top.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The parts from the top down; none for the top itself.
+    pub fn parts(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('/').filter(|p| !p.is_empty())
+    }
+
+    /// The path of the folder this lies in, and its last part; none for the top.
+    #[must_use]
+    pub fn split_last(&self) -> Option<(Self, &str)> {
+        if self.is_root() {
+            return None;
+        }
+        Some(match self.0.rsplit_once('/') {
+            Some((parent, last)) => (Self(parent.to_owned()), last),
+            None => (Self::root(), &self.0),
+        })
+    }
+
+    /// The last part; none for the top.
+    #[must_use]
+    pub fn last(&self) -> Option<&str> {
+        self.split_last().map(|(_, last)| last)
+    }
+}
+
+impl fmt::Display for TreePath {
+    /// As users write it: with `/` in front.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_ordinary_names() {
+        for ok in ["", "a", "a/b/c", "-r", "with space", "\"q\"", "naïve/日本", ".hidden", ".log", "a/.relais", "..."] {
+            assert_eq!(TreePath::new(ok).unwrap().as_str(), ok);
+        }
+        assert!(TreePath::new("x".repeat(255)).is_ok());
+    }
+
+    #[test]
+    fn refuses_what_could_leave_the_tree() {
+        for (bad, why) in [
+            ("/a", NameError::EmptyPart),
+            ("a/", NameError::EmptyPart),
+            ("a//b", NameError::EmptyPart),
+            ("/", NameError::EmptyPart),
+            ("..", NameError::Dots),
+            ("a/../b", NameError::Dots),
+            ("./a", NameError::Dots),
+            ("a\0b", NameError::Control),
+            ("a\nb", NameError::Control),
+            ("a\u{1b}[2J", NameError::Control),
+            ("a\u{7f}", NameError::Control),
+            ("a\u{9b}", NameError::Control),
+            (".relais", NameError::Reserved),
+            (".Relais/staging", NameError::Reserved),
+            (".RELAIS", NameError::Reserved),
+            (".relais.", NameError::Reserved),
+            (".relais ", NameError::Reserved),
+        ] {
+            assert_eq!(TreePath::new(bad), Err(why), "{bad:?}");
+        }
+        assert_eq!(TreePath::new("x".repeat(256)), Err(NameError::PartTooLong));
+        assert_eq!(TreePath::new("xy/".repeat(1365) + "x"), Err(NameError::PathTooLong));
+        assert_eq!(TreePath::from_bytes(b"a\xff"), Err(NameError::NotUtf8));
+    }
+
+    #[test]
+    fn joins_and_splits() {
+        let a = TreePath::root().join("a").unwrap();
+        let b = a.join("b").unwrap();
+        assert_eq!(b.to_string(), "/a/b");
+        assert_eq!(b.split_last(), Some((a, "b")));
+        assert_eq!(TreePath::root().split_last(), None);
+        assert!(b.join("c/d").is_err());
+        assert!(TreePath::root().join(".relais").is_err());
+        assert_eq!(b.parts().collect::<Vec<_>>(), ["a", "b"]);
+    }
+}

@@ -1,0 +1,279 @@
+//! Values that several messages share.
+
+use std::fmt;
+
+use crate::{Decode, Decoder, Encoder, WireError, check_part};
+
+macro_rules! id_type {
+    ($($(#[$doc:meta])* $name:ident[$len:literal];)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub [u8; $len]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = WireError;
+            /// Reads lower- or upper-case hexadecimal.
+            fn from_str(text: &str) -> Result<Self, WireError> {
+                let bad = || WireError::BadValue { what: stringify!($name), value: 0 };
+                if text.len() != 2 * $len || !text.is_ascii() {
+                    return Err(bad());
+                }
+                let mut bytes = [0; $len];
+                for (i, byte) in bytes.iter_mut().enumerate() {
+                    *byte = text.get(2 * i..2 * i + 2).and_then(|t| u8::from_str_radix(t, 16).ok()).ok_or_else(bad)?;
+                }
+                Ok(Self(bytes))
+            }
+        }
+
+        impl Decode for $name {
+            fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+                from.array().map(Self)
+            }
+        }
+
+        impl $name {
+            /// Appends the bytes.
+            pub fn encode(&self, to: &mut Encoder<'_>) {
+                to.bytes(&self.0);
+            }
+        }
+    )*};
+}
+
+id_type! {
+    /// A cluster, or a slave that stands alone: what a resume and a ticket are bound to.
+    ClusterId[16];
+    /// A slave; it is known by this, never by its address.
+    SlaveId[16];
+    /// A served folder. Two slaves on one folder share it and count as one copy.
+    FolderId[16];
+    /// BLAKE3 of whole content, as `b3sum` prints it.
+    Digest[32];
+    /// Names content by where it lies on one folder's disk, for the time in
+    /// which its digest is not known. Opaque to a client.
+    Identity[16];
+}
+
+/// The number of a change: an epoch, and a count within it. Orders changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Version {
+    /// Raised by a recovery of the master's state.
+    pub epoch: u32,
+    /// Counts changes; 0 before the first.
+    pub number: u64,
+}
+
+/// The highest change that somebody has seen; freshness goes by it.
+pub type Mark = Version;
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.epoch, self.number)
+    }
+}
+
+impl Version {
+    /// Appends epoch and number.
+    pub fn encode(&self, to: &mut Encoder<'_>) {
+        to.u32(self.epoch).u64(self.number);
+    }
+}
+
+impl Decode for Version {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(Self { epoch: from.u32()?, number: from.u64()? })
+    }
+}
+
+/// A time of modification: seconds since 1970 UTC and nanoseconds, 0 to 999,999,999.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct FileTime {
+    /// Seconds since 1970-01-01 00:00 UTC; negative before.
+    pub seconds: i64,
+    /// Nanoseconds within the second.
+    pub nanos: u32,
+}
+
+impl FileTime {
+    /// Appends seconds and nanoseconds.
+    pub fn encode(&self, to: &mut Encoder<'_>) {
+        to.i64(self.seconds).u32(self.nanos);
+    }
+}
+
+impl Decode for FileTime {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        let (seconds, nanos) = (from.i64()?, from.u32()?);
+        if nanos > 999_999_999 {
+            return Err(WireError::BadValue { what: "nanoseconds", value: nanos.into() });
+        }
+        Ok(Self { seconds, nanos })
+    }
+}
+
+/// What an entry is. Nothing else is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+}
+
+impl Kind {
+    /// Appends one byte.
+    pub fn encode(self, to: &mut Encoder<'_>) {
+        to.u8(match self {
+            Self::File => 0,
+            Self::Folder => 1,
+        });
+    }
+}
+
+impl Decode for Kind {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        match from.u8()? {
+            0 => Ok(Self::File),
+            1 => Ok(Self::Folder),
+            other => Err(WireError::BadValue { what: "kind", value: other.into() }),
+        }
+    }
+}
+
+/// One name in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The last part of its path; empty for the top of the tree alone.
+    pub name: String,
+    /// File or folder.
+    pub kind: Kind,
+    /// Whether the owner may execute it; false for folders.
+    pub executable: bool,
+    /// Bytes of content; 0 for folders.
+    pub size: u64,
+    /// Last modification.
+    pub mtime: FileTime,
+    /// The last change to its path; none where the entry was never numbered.
+    pub version: Option<Version>,
+}
+
+impl Entry {
+    /// Appends all fields.
+    pub fn encode(&self, to: &mut Encoder<'_>) {
+        to.short_text(&self.name);
+        self.kind.encode(to);
+        to.bool(self.executable).u64(self.size);
+        self.mtime.encode(to);
+        to.option(self.version.as_ref(), |v, to| v.encode(to));
+    }
+}
+
+impl Decode for Entry {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        let name = from.short_text("name", crate::limits::NAME_PART)?;
+        if !name.is_empty() {
+            check_part(name)?;
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            kind: Kind::decode(from)?,
+            executable: from.bool()?,
+            size: from.u64()?,
+            mtime: FileTime::decode(from)?,
+            version: from.option()?,
+        })
+    }
+}
+
+/// What a slave knows of its folder and its pool, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Files in the catalogue.
+    pub files: u64,
+    /// Folders in the catalogue.
+    pub folders: u64,
+    /// Bytes of all files in the catalogue.
+    pub bytes: u64,
+    /// Files whose digest is not known yet.
+    pub unhashed: u64,
+    /// Symbolic links, skipped.
+    pub skipped_links: u64,
+    /// Devices, FIFOs and sockets, skipped.
+    pub skipped_special: u64,
+    /// Mount points, skipped.
+    pub skipped_mounts: u64,
+    /// Names that are not UTF-8 or break the rules for names, skipped.
+    pub skipped_names: u64,
+    /// Files and folders that could not be read, skipped.
+    pub skipped_unreadable: u64,
+    /// Times that a watch overflowed or was refused and a rescan took its place.
+    pub rescans: u64,
+    /// Open sessions.
+    pub sessions: u32,
+    /// Sessions that wait for a place.
+    pub waiting: u32,
+    /// Worker processes that were alive in the last 2 s.
+    pub workers: u32,
+}
+
+impl Counters {
+    /// Everything that is in the folder and not served.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        [self.skipped_links, self.skipped_special, self.skipped_mounts, self.skipped_names, self.skipped_unreadable]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+
+    /// Appends all fields.
+    pub fn encode(&self, to: &mut Encoder<'_>) {
+        for n in [
+            self.files,
+            self.folders,
+            self.bytes,
+            self.unhashed,
+            self.skipped_links,
+            self.skipped_special,
+            self.skipped_mounts,
+            self.skipped_names,
+            self.skipped_unreadable,
+            self.rescans,
+        ] {
+            to.u64(n);
+        }
+        to.u32(self.sessions).u32(self.waiting).u32(self.workers);
+    }
+}
+
+impl Decode for Counters {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            files: from.u64()?,
+            folders: from.u64()?,
+            bytes: from.u64()?,
+            unhashed: from.u64()?,
+            skipped_links: from.u64()?,
+            skipped_special: from.u64()?,
+            skipped_mounts: from.u64()?,
+            skipped_names: from.u64()?,
+            skipped_unreadable: from.u64()?,
+            rescans: from.u64()?,
+            sessions: from.u32()?,
+            waiting: from.u32()?,
+            workers: from.u32()?,
+        })
+    }
+}

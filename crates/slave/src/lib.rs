@@ -1,0 +1,1 @@
+//! The slave: a pool of processes that serves one folder

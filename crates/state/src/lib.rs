@@ -1,0 +1,1 @@
+//! Cluster key, tickets and what else a server remembers

@@ -1,0 +1,1 @@
+//! Sending and fetching content, pieces, resume, moving to another server
