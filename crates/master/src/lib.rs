@@ -1,1 +1,30 @@
-//! The master: sends each client to the next slave in turn
+//! The master: sends each client to the next slave in turn.
+//!
+//! Owns the listening socket's connections, the links of the slaves and the
+//! answers to operators. It decides nothing about whose turn it is and what an
+//! address is good for (that is `relais-cluster`), and checks no proof itself
+//! (that is `relais-state`). One thread leads all connections through their
+//! login and answers clients; each link that has given its proof has a thread
+//! of its own. Called by `ftpmaster`, which binds, locks the state and sees to signals.
+
+mod core;
+mod descriptors;
+mod greeter;
+mod lines;
+mod operator;
+mod server;
+mod slave_link;
+pub mod status;
+mod stop;
+mod text;
+
+pub use relais_cluster::Balance;
+pub use server::{Config, MasterError, run};
+pub use stop::Stop;
+pub use text::printable;
+
+/// Program and version, as peers hear it.
+const AGENT: &str = concat!("ftpmaster/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+mod tests;

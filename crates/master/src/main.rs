@@ -1,1 +1,59 @@
-fn main() {}
+//! The program `ftpmaster`: reads the command line, binds, says that it is
+//! ready, runs the master, and turns what came of it into an exit status.
+
+mod args;
+
+use std::io::{Write, stdout};
+use std::process::{ExitCode, exit, id};
+
+use anyhow::Context;
+use args::{Args, Command};
+use relais_master::{Config, Stop, run, status};
+use relais_state::{ClusterKey, StateDir};
+
+const FAILED: u8 = 1;
+const CANNOT_BIND: u8 = 3;
+
+fn main() -> ExitCode {
+    let args = Args::read();
+    let level = if args.command.is_some() { "warn" } else { "info" };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    match args.command {
+        Some(Command::Status { json }) => show_status(&args, json),
+        None => serve(&args),
+    }
+    .unwrap_or_else(|error| {
+        eprintln!("ftpmaster: {error:#}");
+        ExitCode::from(FAILED)
+    })
+}
+
+fn serve(args: &Args) -> anyhow::Result<ExitCode> {
+    let bound = relais_net::listen(args.listen()).inspect_err(|error| eprintln!("ftpmaster: cannot listen on {}: {error}", args.listen()));
+    let Ok(listener) = bound else { return Ok(ExitCode::from(CANNOT_BIND)) };
+    let state = StateDir::locate(args.state.clone())?.open_and_lock()?;
+    let key = ClusterKey::load_or_create(&args.cluster_key.clone().unwrap_or_else(|| state.dir().key_path()))?;
+    let stop = Stop::new()?;
+    let asked = stop.clone();
+    ctrlc::set_handler(move || {
+        if asked.ask() {
+            exit(FAILED.into())
+        }
+    })?;
+    let ready = format!("ready role=master addr={} pid={}\n", listener.local_addr()?, id());
+    if let Err(error) = stdout().write_all(ready.as_bytes()).and_then(|()| stdout().flush()) {
+        log::warn!("nobody reads that the master is ready: {error}");
+    }
+    run(listener, Config { key, balance: args.balance(), grace: args.grace() }, &stop)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_status(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
+    let path = args.cluster_key.clone().map_or_else(|| StateDir::locate(args.state.clone()).map(|dir| dir.key_path()), Ok)?;
+    let key = ClusterKey::load(&path)?
+        .with_context(|| format!("there is no cluster key at {}; name the master's with --state or --cluster-key", path.display()))?;
+    let report = status::ask(args.master(), &key)?;
+    let text = if json { status::json(&report)? + "\n" } else { status::table(&report) };
+    stdout().write_all(text.as_bytes())?;
+    Ok(if report.has_service() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}

@@ -238,12 +238,12 @@ impl<'a> Encoder<'a> {
 
     /// Appends two bytes of length and the text.
     pub fn short_text(&mut self, text: &str) -> &mut Self {
-        self.short_bytes(text[..text.floor_char_boundary(text.len().min(usize::from(u16::MAX)))].as_bytes())
+        self.short_bytes(&text.as_bytes()[..text.floor_char_boundary(usize::from(u16::MAX))])
     }
 
     /// Appends a text that is cut to [`limits::TEXT`] bytes: one for people.
     pub fn message(&mut self, text: &str) -> &mut Self {
-        self.short_text(&text[..text.floor_char_boundary(text.len().min(limits::TEXT))])
+        self.short_text(&text[..text.floor_char_boundary(limits::TEXT)])
     }
 
     /// Appends a path.

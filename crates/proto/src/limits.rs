@@ -11,6 +11,10 @@ pub const CONTROL_FRAME: u32 = 64 * 1024;
 pub const BLOCK_MAX: u32 = 4 * 1024 * 1024;
 /// Bytes in one piece: the unit in which content is hashed, checked and asked for again.
 pub const PIECE: u64 = 1024 * 1024;
+/// Longest content of a file, in bytes: the highest offset in Linux.
+pub const FILE_SIZE: u64 = (1 << 63) - 1;
+/// Most pieces that content can have.
+pub const PIECES: u64 = FILE_SIZE.div_ceil(PIECE);
 /// Most piece values in one answer: 1,024 values of 32 bytes are 32 KiB.
 pub const PIECES_PER_PAGE: u32 = 1024;
 /// Longest part of a name, in bytes: what Linux file systems take.

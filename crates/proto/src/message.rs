@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::{
-    ClusterId, Counters, Decode, Decoder, Digest, Encoder, Entry, ErrorCode, FileTime, FrameType, Identity, Mark, Refusal, SlaveId,
-    TreePath, Version, WireError, encode_frame, limits,
+    ClusterId, Counters, Decode, Decoder, Digest, Encoder, Entry, ErrorCode, FileTime, FrameType, Identity, Mark, NameError, Refusal,
+    SlaveId, TreePath, Version, WireError, encode_frame, limits, types::decode_size,
 };
 
 /// First bytes of every `Hello`, so that another protocol is told apart at once.
@@ -63,7 +63,7 @@ pub struct Login {
 pub struct Endpoint {
     /// Which slave.
     pub id: SlaveId,
-    /// Addresses to try in order, 1 to [`limits::ADDRESSES`].
+    /// Addresses to try in order, at most [`limits::ADDRESSES`]; in a redirect at least 1.
     pub addrs: Vec<SocketAddr>,
 }
 
@@ -271,7 +271,10 @@ impl EntriesPage {
         let bytes = from.rest();
         let mut check = Decoder::new(bytes);
         while !check.is_empty() {
-            Entry::decode(&mut check)?;
+            // Only the top of the tree has no name, and it lies in no folder.
+            if Entry::decode(&mut check)?.name.is_empty() {
+                return Err(NameError::EmptyPart.into());
+            }
         }
         Ok(Self(bytes.to_vec()))
     }
@@ -432,7 +435,7 @@ impl Header {
 impl Decode for Header {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         let header = Self {
-            size: from.u64()?,
+            size: decode_size(from)?,
             offset: from.u64()?,
             length: from.u64()?,
             block_size: from.u32()?,
@@ -442,10 +445,6 @@ impl Decode for Header {
             digest: from.option()?,
             identity: Identity::decode(from)?,
         };
-        // File offsets are signed 64-bit numbers in Linux.
-        if header.size > i64::MAX as u64 {
-            return Err(WireError::OverCap { what: "size", len: header.size, cap: i64::MAX as u64 });
-        }
         match header.offset.checked_add(header.length) {
             Some(end) if end <= header.size => {}
             _ => return Err(WireError::OverCap { what: "end of the content", len: header.length, cap: header.size }),
@@ -540,6 +539,7 @@ impl Request {
                 if count > limits::PIECES_PER_PAGE {
                     return Err(WireError::OverCap { what: "piece count", len: count.into(), cap: limits::PIECES_PER_PAGE.into() });
                 }
+                check_pieces(first, count.into())?;
                 Self::Pieces { path, wanted, first, count }
             }
             FrameType::Status => Self::Status,
@@ -642,7 +642,7 @@ impl Reply {
             FrameType::Redirect => Self::Redirect {
                 ticket: from_.short_bytes("ticket", limits::TICKET)?.to_vec(),
                 mark: Mark::decode(from_)?,
-                slaves: from_.list("slaves", limits::REDIRECT_SLAVES)?,
+                slaves: decode_slaves(from_)?,
             },
             FrameType::Opened => Self::Opened { slave: SlaveId::decode(from_)?, mark: Mark::decode(from_)?, writable: from_.bool()? },
             FrameType::Wait => Self::Wait(WaitReason::decode(from_)?),
@@ -659,7 +659,9 @@ impl Reply {
             FrameType::Header => Self::Header(Header::decode(from_)?),
             FrameType::End => Self::End { digest: Digest::decode(from_)? },
             FrameType::PieceValues => {
-                Self::PieceValues { first: from_.u64()?, values: from_.list("piece values", limits::PIECES_PER_PAGE as usize)? }
+                let (first, values) = (from_.u64()?, from_.list("piece values", limits::PIECES_PER_PAGE as usize)?);
+                check_pieces(first, values.len() as u64)?;
+                Self::PieceValues { first, values }
             }
             FrameType::StatusReport => Self::StatusReport {
                 slave: SlaveId::decode(from_)?,
@@ -672,6 +674,27 @@ impl Reply {
         };
         from.finish()?;
         Ok(reply)
+    }
+}
+
+/// The slaves of a redirect: there is one at least, and each has an address.
+fn decode_slaves(from: &mut Decoder<'_>) -> Result<Vec<Endpoint>, WireError> {
+    let slaves: Vec<Endpoint> = from.list("slaves", limits::REDIRECT_SLAVES)?;
+    if slaves.is_empty() {
+        return Err(WireError::BadValue { what: "number of slaves", value: 0 });
+    }
+    if slaves.iter().any(|slave| slave.addrs.is_empty()) {
+        return Err(WireError::BadValue { what: "number of addresses", value: 0 });
+    }
+    Ok(slaves)
+}
+
+/// Checks that the pieces end where the longest content ends, so that a piece's
+/// number times its size is never more than a file offset can be.
+fn check_pieces(first: u64, count: u64) -> Result<(), WireError> {
+    match first.checked_add(count) {
+        Some(end) if end <= limits::PIECES => Ok(()),
+        _ => Err(WireError::OverCap { what: "piece number", len: first, cap: limits::PIECES }),
     }
 }
 

@@ -51,9 +51,25 @@ pub fn check_part(part: &str) -> Result<(), NameError> {
 }
 
 /// Whether a part at the top of the tree is the server's own folder, in any
-/// spelling that a case-folding file system takes for the same name.
+/// spelling that a case-folding file system takes for the same name: ext4 and
+/// f2fs fold case and skip characters that are not shown, FAT drops dots and
+/// spaces at the end.
 fn is_reserved(part: &str) -> bool {
-    part.trim_end_matches(['.', ' ']).eq_ignore_ascii_case(RESERVED)
+    let shown = part.trim_end_matches(|c| c == '.' || c == ' ' || is_ignorable(c));
+    shown.chars().filter(|c| !is_ignorable(*c)).map(fold).eq(RESERVED.chars())
+}
+
+/// Lower case, for the letters of the reserved name; the long s is the only
+/// one outside ASCII that folds to one of them.
+fn fold(c: char) -> char {
+    if c == '\u{17f}' { 's' } else { c.to_ascii_lowercase() }
+}
+
+/// Characters that Unicode calls default-ignorable.
+fn is_ignorable(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+        | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// A checked path from the top of the tree: parts joined by `/`, with none
@@ -160,7 +176,22 @@ mod tests {
 
     #[test]
     fn takes_ordinary_names() {
-        for ok in ["", "a", "a/b/c", "-r", "with space", "\"q\"", "naïve/日本", ".hidden", ".log", "a/.relais", "..."] {
+        for ok in [
+            "",
+            "a",
+            "a/b/c",
+            "-r",
+            "with space",
+            "\"q\"",
+            "naïve/日本",
+            ".hidden",
+            ".log",
+            "a/.relais",
+            "...",
+            ".relaisx",
+            ".relais.x",
+            ".relai",
+        ] {
             assert_eq!(TreePath::new(ok).unwrap().as_str(), ok);
         }
         assert!(TreePath::new("x".repeat(255)).is_ok());
@@ -186,6 +217,9 @@ mod tests {
             (".RELAIS", NameError::Reserved),
             (".relais.", NameError::Reserved),
             (".relais ", NameError::Reserved),
+            (".relai\u{17f}", NameError::Reserved),
+            (".re\u{200d}lais", NameError::Reserved),
+            ("\u{feff}.relais. \u{ad}", NameError::Reserved),
         ] {
             assert_eq!(TreePath::new(bad), Err(why), "{bad:?}");
         }

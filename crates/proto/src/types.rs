@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Decode, Decoder, Encoder, WireError, check_part};
+use crate::{Decode, Decoder, Encoder, WireError, check_part, limits};
 
 macro_rules! id_type {
     ($($(#[$doc:meta])* $name:ident[$len:literal];)*) => {$(
@@ -27,7 +27,8 @@ macro_rules! id_type {
             /// Reads lower- or upper-case hexadecimal.
             fn from_str(text: &str) -> Result<Self, WireError> {
                 let bad = || WireError::BadValue { what: stringify!($name), value: 0 };
-                if text.len() != 2 * $len || !text.is_ascii() {
+                // from_str_radix alone would also take a sign.
+                if text.len() != 2 * $len || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                     return Err(bad());
                 }
                 let mut bytes = [0; $len];
@@ -183,7 +184,7 @@ impl Entry {
 
 impl Decode for Entry {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        let name = from.short_text("name", crate::limits::NAME_PART)?;
+        let name = from.short_text("name", limits::NAME_PART)?;
         if !name.is_empty() {
             check_part(name)?;
         }
@@ -191,11 +192,20 @@ impl Decode for Entry {
             name: name.to_owned(),
             kind: Kind::decode(from)?,
             executable: from.bool()?,
-            size: from.u64()?,
+            size: decode_size(from)?,
             mtime: FileTime::decode(from)?,
             version: from.option()?,
         })
     }
+}
+
+/// The size of a file. Offsets are signed 64-bit numbers in Linux, so no file is longer than that.
+pub(crate) fn decode_size(from: &mut Decoder<'_>) -> Result<u64, WireError> {
+    let size = from.u64()?;
+    if size > limits::FILE_SIZE {
+        return Err(WireError::OverCap { what: "size", len: size, cap: limits::FILE_SIZE });
+    }
+    Ok(size)
 }
 
 /// What a slave knows of its folder and its pool, for `status`.

@@ -1,1 +1,159 @@
-//! The slave: a pool of processes that serves one folder
+//! A slave: a pool of pre-forked processes that serves one folder.
+//!
+//! [`run`] takes a bound listener and blocks until a signal ends the slave. Three kinds of
+//! process do the work: one supervisor, some workers, one replicator; `ARCHITECTURE.md` tells
+//! who may do what. Only the supervisor forks, only `sys` is unsafe.
+
+mod board;
+pub mod catalogue;
+pub mod config;
+mod replicator;
+mod requests;
+mod serving;
+mod supervisor;
+mod sys;
+mod worker;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use log::{error, info};
+use relais_proto::{ClusterId, FolderId, SlaveId};
+use relais_tree::Folder;
+use thiserror::Error;
+
+use crate::board::Board;
+use crate::catalogue::{CatalogueError, Own};
+use crate::config::Config;
+use crate::serving::Serving;
+use crate::supervisor::{Supervisor, Task};
+use crate::worker::login::{KeyFile, Policy};
+use crate::worker::pass::Inbox;
+
+/// Why a slave cannot start, or had to end.
+#[derive(Debug, Error)]
+pub enum SlaveError {
+    /// A setting is out of its range.
+    #[error("{0}")]
+    Config(String),
+    /// The folder cannot be served.
+    #[error("cannot serve {folder}: {source}")]
+    Folder {
+        /// Which folder.
+        folder: String,
+        /// Why not.
+        source: relais_tree::TreeError,
+    },
+    /// The folder's own state cannot be used.
+    #[error("cannot use {folder}/.relais: {source}")]
+    State {
+        /// Which folder.
+        folder: String,
+        /// Why not.
+        source: CatalogueError,
+    },
+    /// A system call failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Program and version, as peers see it in logs.
+fn agent() -> String {
+    format!("ftpslave {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// A slave's folder and identity, which every process of it uses.
+pub struct Slave {
+    config: Config,
+    folder: Folder,
+    own: Own,
+    board: Arc<Board>,
+    inboxes: Arc<Vec<Inbox>>,
+}
+
+impl Slave {
+    /// Opens the folder and takes an identity in it. Starts no thread and no process.
+    ///
+    /// # Errors
+    /// Why this folder cannot be served.
+    pub fn new(config: Config) -> Result<Self, SlaveError> {
+        config.check().map_err(SlaveError::Config)?;
+        supervisor::block_signals()?;
+        let name = config.root.display().to_string();
+        let folder = Folder::open(&config.root).map_err(|source| SlaveError::Folder { folder: name.clone(), source })?;
+        let own = Own::take(&folder).map_err(|source| SlaveError::State { folder: name, source })?;
+        let board = Arc::new(Board::new(config.workers, config.sessions_per_worker.into(), config.queue.into())?);
+        let inboxes = (0..config.workers).map(|_| Inbox::new()).collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { config, folder, own, board, inboxes: Arc::new(inboxes) })
+    }
+
+    /// Which slave this is.
+    #[must_use]
+    pub fn id(&self) -> SlaveId {
+        self.own.slave_id
+    }
+
+    /// Which folder it serves.
+    #[must_use]
+    pub fn folder_id(&self) -> FolderId {
+        self.own.folder_id
+    }
+
+    /// Serves until a signal ends the slave. The process must have one thread.
+    ///
+    /// # Errors
+    /// Those of the supervisor.
+    pub fn run(self, listener: TcpListener) -> Result<(), SlaveError> {
+        let listen = listener.local_addr()?;
+        let body = |task, listener, control| self.child(task, listener, control, listen);
+        let grace = self.config.grace;
+        info!("slave {} serves {} with {} workers", self.id(), self.config.root.display(), self.config.workers);
+        Supervisor::new(listener, self.config.workers, self.board.clone(), &body)?.run(grace)?;
+        info!("stopped");
+        Ok(())
+    }
+
+    /// What a forked child does; its exit status.
+    fn child(&self, task: Task, listener: TcpListener, control: OwnedFd, listen: SocketAddr) -> i32 {
+        let result = match task {
+            Task::Worker(index) => self.work(index, listener, control),
+            Task::Replicator => {
+                drop(listener);
+                self.replicate(control, listen)
+            }
+        };
+        match result {
+            Ok(()) => 0,
+            Err(e) => {
+                error!("{task:?}: {e}");
+                1
+            }
+        }
+    }
+
+    fn work(&self, index: usize, listener: TcpListener, control: OwnedFd) -> io::Result<()> {
+        let folder = self.folder.try_clone().map_err(io::Error::other)?;
+        let root = self.config.root.clone();
+        let serving = Serving::new(folder, root, self.folder_id(), self.id(), self.config.block_size, self.board.clone());
+        let policy = match &self.config.cluster {
+            // Whoever resumes must find the same folder, whichever slave serves it.
+            None => Policy::Standalone(ClusterId(self.folder_id().0)),
+            Some(cluster) => Policy::Cluster { master: cluster.master.clone(), key: KeyFile::new(cluster.key_file.clone()) },
+        };
+        worker::run(worker::Birth { index, listener, control, serving, policy, inboxes: self.inboxes.clone() })
+    }
+
+    fn replicate(&self, control: OwnedFd, listen: SocketAddr) -> io::Result<()> {
+        replicator::run(replicator::Birth {
+            config: self.config.clone(),
+            folder: self.folder.try_clone().map_err(io::Error::other)?,
+            folder_id: self.folder_id(),
+            slave_id: self.id(),
+            board: self.board.clone(),
+            listen,
+            control,
+        })
+    }
+}

@@ -1,1 +1,43 @@
-fn main() {}
+//! `ftpslave`: serves a folder through a pool of processes.
+
+mod args;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use relais_slave::{Slave, SlaveError};
+
+/// Exit status where the address cannot be listened on.
+const CANNOT_BIND: u8 = 3;
+/// Exit status for a wrong command line, as clap's.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((status, error)) => {
+            log::error!("{error:#}");
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn run(args: args::Args) -> Result<(), (u8, anyhow::Error)> {
+    let failed = |e: SlaveError| match e {
+        SlaveError::Config(_) => (USAGE, e.into()),
+        _ => (1, e.into()),
+    };
+    let address = args.address();
+    let slave = args.config().map_err(|e| (1, e)).and_then(|config| Slave::new(config).map_err(failed))?;
+    let listener = relais_net::listen(address)
+        .with_context(|| format!("cannot listen on {address}"))
+        .map_err(|e| (CANNOT_BIND, e))?;
+    let bound = listener.local_addr().map_err(|e| (1, e.into()))?;
+    let mut out = std::io::stdout();
+    writeln!(out, "ready role=slave addr={bound} pid={}", std::process::id()).and_then(|()| out.flush()).map_err(|e| (1, e.into()))?;
+    slave.run(listener).map_err(failed)
+}

@@ -1,1 +1,27 @@
-//! Cluster key, tickets and what else a server remembers
+//! What a server remembers between two starts, and what it proves things with.
+//!
+//! Owns the state folder and its lock, the cluster key, the proof that both
+//! ends of a cluster link have that key, and the tickets that a master gives
+//! to clients. Used by masters, by slaves and by operators' commands. It opens
+//! no socket and reads no clock: callers move the bytes and say what time it
+//! is. The key itself never leaves this crate, not even in a debug print.
+
+mod dir;
+mod key;
+mod link;
+mod ticket;
+
+pub use dir::{LockedState, StateDir, StateError};
+pub use key::{ClusterKey, KeyError, Prover};
+pub use link::{LinkChallenger, LinkError, LinkHandshake, LinkRole, link_frame};
+pub use ticket::{Rights, Ticket, TicketError};
+
+/// Fills an array with random bytes from the kernel.
+///
+/// # Errors
+/// Where the kernel has none to give.
+pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+    Ok(bytes)
+}

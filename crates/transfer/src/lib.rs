@@ -1,1 +1,12 @@
-//! Sending and fetching content, pieces, resume, moving to another server
+//! Sending and fetching content, pieces, resume, moving to another server.
+//!
+//! Works over `relais-proto`, `relais-net` and `relais-tree`, for the client and for a slave that
+//! fetches from another alike. It opens no connection, names no file and prints nothing: callers
+//! hand it open files and sessions, and are told what happens.
+
+pub mod fetch;
+mod ranges;
+mod send;
+
+pub use ranges::{MOST_RANGES, Ranges, RangesError};
+pub use send::{SENDFILE_FROM, Seen, Sent, Span, send_blocks};

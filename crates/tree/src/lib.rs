@@ -1,1 +1,25 @@
-//! One pinned folder: the only code that opens, renames or removes a file in it
+//! One pinned folder: the only code that opens, renames or removes a file in it; digests.
+//!
+//! A [`Folder`] holds a descriptor, and every name is resolved from that descriptor: no link is
+//! followed, no mount point is crossed, and nothing outside the folder is ever reached, whatever
+//! is renamed meanwhile. Slave workers, the replicator and the client use it. It knows no protocol
+//! message but the values of names and digests, and it never prints.
+
+mod error;
+mod folder;
+mod hash;
+mod list;
+mod local;
+mod meta;
+mod pieces;
+mod resolve;
+#[cfg(test)]
+mod tests;
+
+pub use error::{TreeError, Unserved};
+pub use folder::{Folder, OpenFile, Survey};
+pub use hash::{hash_file, piece_values};
+pub use list::{Listed, Listing};
+pub use local::{set_executable, set_times};
+pub use meta::{Meta, MetaKind};
+pub use pieces::{PieceHasher, join, piece_count, piece_value};

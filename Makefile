@@ -1,0 +1,89 @@
+# Relais: build, run, test. `make help` lists the targets.
+#
+# Only cargo, cc and make are needed; a missing one is named with how to get it.
+# Everything that make makes lies in target/, _FTPROOT/made and _FTPROOT/.relais.
+
+CARGO ?= cargo
+PORT = 2122
+HOST = localhost
+
+# cargo's own variable moves its output; the links follow it.
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+BIN := $(TARGET)/release
+# What servers that make starts remember; `make clean` forgets it.
+RELAIS := target/relais
+PROGRAMS := ftpmaster ftpslave ftpclient
+# FILE:BYTES:SEED of the sample files that are made, not kept.
+SAMPLES := three-mib.bin:3145728:1 one-mib-and-a-byte.bin:1048577:2 three-hundred-kib.bin:307200:3
+MADE := $(foreach s,$(SAMPLES),_FTPROOT/made/$(firstword $(subst :, ,$(s))))
+
+# rustup's folder is not in everybody's PATH right after installing it.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+export CARGO
+
+.PHONY: build programs samples tools run test test-long check master slave client stop clean help
+.DELETE_ON_ERROR:
+
+build: programs samples
+
+programs: tools
+	$(CARGO) build --release --locked
+	@for p in $(PROGRAMS); do ln -sfn "$(BIN)/$$p" "$$p" || exit 1; done
+
+tools:
+	@CC='$(CC)' sh scripts/tools.sh
+
+samples: $(MADE)
+
+$(MADE): $(RELAIS)/tools/made
+	@mkdir -p $(@D)
+	@set -- $(subst :, ,$(filter $(@F):%,$(SAMPLES))); $(RELAIS)/tools/made '$@' "$$2" "$$3"
+
+$(RELAIS)/tools/%: scripts/%.c | tools
+	@mkdir -p $(@D)
+	@$(CC) -O2 -Wall -Wextra -o $@.$$$$ $< && mv $@.$$$$ $@
+
+run: build $(RELAIS)/tools/under
+	@$(RELAIS)/tools/under 0 sh scripts/run.sh $(BIN) $(RELAIS)
+
+# Most tests wait for deadlines more than for the processor, so more of them run at once than there are cores.
+test: tools
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(CARGO) test --workspace --locked --no-fail-fast
+
+test-long: tools
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-2} $(CARGO) test --workspace --locked --no-fail-fast -- --ignored
+
+check: tools
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+
+# Four terminals make a cluster: make master, make slave PORT=2122, make slave PORT=2123, make client
+master: build
+	@sh scripts/serve.sh $(RELAIS)/pids $(BIN)/ftpmaster --state $(RELAIS)/cluster
+
+slave: build
+	@sh scripts/serve.sh $(RELAIS)/pids $(BIN)/ftpslave $(PORT) --cluster-key $(RELAIS)/cluster/cluster.key
+
+client: build
+	@XDG_STATE_HOME='$(CURDIR)/$(RELAIS)/client' $(BIN)/ftpclient '$(HOST)'
+
+stop:
+	@sh scripts/stop.sh $(RELAIS)/pids
+
+clean: stop
+	@if command -v '$(CARGO)' >/dev/null 2>&1; then $(CARGO) clean; else echo "no cargo: target is left, but for target/relais"; fi
+	rm -rf $(RELAIS) _FTPROOT/.relais _FTPROOT/made $(PROGRAMS)
+
+help:
+	@echo 'make [build]            builds the programs and links them here: ./ftpmaster ./ftpslave ./ftpclient'
+	@echo 'make run                a master, two slaves, every sample file through them, then the prompt'
+	@echo 'make test               all tests but the long ones'
+	@echo 'make test-long          the long ones'
+	@echo 'make check              formatting, lints, documentation'
+	@echo 'make master             a master, in the foreground, on 127.0.0.1:2121'
+	@echo 'make slave PORT=2122    a slave that serves _FTPROOT'
+	@echo 'make client HOST=localhost'
+	@echo '                        the prompt'
+	@echo 'make stop               ends the servers that make started'
+	@echo 'make clean              removes everything that was built, with the state of the servers'

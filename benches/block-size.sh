@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# How fast a download is at each block size, side by side in one run: the sizes take turns, so that a machine
+# that gets slower meanwhile slows all of them. Needs the release build (`make`) and 2.5 GiB in /dev/shm.
+#
+#   benches/block-size.sh [ROUNDS] [MIB] [SIZE...]
+set -euo pipefail
+rounds=${1:-5} mib=${2:-1024}
+shift $(( $# < 2 ? $# : 2 ))
+sizes=("$@")
+[ ${#sizes[@]} -gt 0 ] || sizes=(4096 16384 32768 65536 262144 1048576 4194304)
+top=$(cd "$(dirname "$0")/.." && pwd)
+bin=$top/target/release
+work=$(mktemp -d /dev/shm/relais-bench.XXXXXX)
+pids=()
+finish() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+    rm -rf "$work"
+}
+trap finish EXIT
+
+mkdir "$work/root" "$work/local"
+head -c "$((mib * 1024 * 1024))" /dev/urandom >"$work/root/file"
+declare -A address times
+for size in "${sizes[@]}"; do
+    mkfifo "$work/ready.$size"
+    RUST_LOG=warn "$bin/ftpslave" 0 --standalone --root "$work/root" --block-size "$size" >"$work/ready.$size" &
+    pids+=($!)
+    read -r line <"$work/ready.$size"
+    line=${line#*addr=}
+    address[$size]=${line%% *}
+done
+# The digest shall be known to all before the first round.
+"$bin/ftpclient" "${address[${sizes[0]}]}" -d "$work/local" -c 'hash file' >/dev/null
+
+for ((round = 0; round <= rounds; round++)); do
+    for size in "${sizes[@]}"; do
+        seconds=$("$bin/ftpclient" "${address[$size]}" -d "$work/local" --json -c 'get file' | sed 's/.*"seconds":\([0-9.e-]*\).*/\1/')
+        rm "$work/local/file"
+        # The first round warms up.
+        [ "$round" -eq 0 ] || times[$size]+="$seconds "
+    done
+done
+median() { tr ' ' '\n' <<<"$1" | grep . | sort -g | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'; }
+base=$(median "${times[1048576]:-${times[${sizes[0]}]}}")
+printf '%10s %10s %10s %8s\n' block seconds MiB/s ratio
+for size in "${sizes[@]}"; do
+    awk -v b="$size" -v s="$(median "${times[$size]}")" -v m="$mib" -v base="$base" 'BEGIN { printf "%10d %10.3f %10.0f %8.2f\n", b, s, m / s, s / base }'
+done

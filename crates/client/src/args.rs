@@ -1,0 +1,97 @@
+//! The command line of `ftpclient`. A contract with scripts; see `--help`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use relais_client::{Config, Host};
+use relais_proto::limits;
+
+/// Fetches files from a Relais server, and goes on where it was after any interruption.
+///
+/// Commands come from -c, from standard input where that is no terminal, or from a prompt;
+/// `help` lists them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ftpclient",
+    version,
+    after_help = "Exit status: 0 all well, 1 a command failed, 2 usage, 3 no server reached, 4 login refused or needed,\n\
+                  5 a transfer was cut and can be resumed, 130 interrupted."
+)]
+pub struct Args {
+    /// The server; the port is 2121 where none is given, an IPv6 address with a port is put in brackets
+    #[arg(value_name = "HOST[:PORT]")]
+    host: Host,
+    /// User to log in as
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    user: String,
+    /// File with the password; one line end at its end is not part of it
+    #[arg(long, value_name = "F")]
+    password_file: Option<PathBuf>,
+    /// Local folder of files and of the .log [default: _CLIENTROOT where there is one, else the current folder]
+    #[arg(short = 'd', long = "dir", value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Run this command; may be given several times
+    #[arg(short, long = "command", value_name = "COMMAND", allow_hyphen_values = true)]
+    command: Vec<String>,
+    /// Print one JSON object per command on standard output
+    #[arg(long)]
+    json: bool,
+    /// Go on after a command that failed; the status is the first failure's
+    #[arg(long)]
+    keep_going: bool,
+    /// Begin transfers from the start, and forget what was there of them
+    #[arg(long)]
+    no_resume: bool,
+    /// Seconds to go on trying where no server is reached
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    retry: Duration,
+}
+
+impl Args {
+    /// What the library runs on.
+    ///
+    /// # Errors
+    /// A password file or user name that cannot be used.
+    pub fn into_config(self) -> Result<Config> {
+        if self.user.len() > limits::USER || self.user.contains(char::is_control) {
+            bail!("the user name is too long or holds a control character");
+        }
+        Ok(Config {
+            host: self.host,
+            user: self.user,
+            password: self.password_file.map(read_password).transpose()?.unwrap_or_default(),
+            folder: self.dir,
+            commands: self.command,
+            json: self.json,
+            keep_going: self.keep_going,
+            resume: !self.no_resume,
+            retry: self.retry,
+        })
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    // Whole days of trying are more than anybody waits for; the cap keeps sums of times in range.
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=1e7).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(format!("{text:?} is no number of seconds")),
+    }
+}
+
+fn read_password(path: PathBuf) -> Result<Vec<u8>> {
+    let mut password = Vec::new();
+    // One more than a password and its line end: enough to tell that it is too long.
+    let most = u64::try_from(limits::PASSWORD + 3)?;
+    File::open(&path).and_then(|file| file.take(most).read_to_end(&mut password)).with_context(|| path.display().to_string())?;
+    for end in [b'\n', b'\r'] {
+        password.pop_if(|last| *last == end);
+    }
+    if password.len() > limits::PASSWORD {
+        bail!("{}: a password has at most {} bytes", path.display(), limits::PASSWORD);
+    }
+    Ok(password)
+}

@@ -1,0 +1,88 @@
+//! What single paths are: `stat`, `hash`.
+
+use relais_proto::{Endpoint, TreePath};
+
+use super::{Command, Completes, options};
+use crate::Failure;
+use crate::outcome::{Content, Failed, Outcome, Shown};
+use crate::output::Style;
+use crate::session::Details;
+use crate::shell::Shell;
+
+pub const STAT: Command = Command {
+    name: "stat",
+    aliases: &[],
+    usage: "stat PATH...",
+    summary: "show all that is known of files and folders",
+    help: "Kind, size, time, version, digest where it is known already, and who has the content.\n\nExample: stat big.bin",
+    options: &[],
+    completes: Completes::Remote,
+    run: stat,
+};
+
+pub const HASH: Command = Command {
+    name: "hash",
+    aliases: &[],
+    usage: "hash PATH...",
+    summary: "show the BLAKE3 digests of files",
+    help: "The server computes what it does not know yet. The lines are those of b3sum.\n\nExample: hash big.bin",
+    options: &[],
+    completes: Completes::Remote,
+    run: hash,
+};
+
+fn stat(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
+    each(shell, words, Style::Details, |shell, path| {
+        let Details { entry, digest, holders } = shell.session.stat(path)?;
+        let holders = holders.iter().map(holder).collect();
+        Ok(Shown { content: Some(Content { digest, holders: Some(holders) }), ..entry.into() })
+    })
+}
+
+fn hash(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
+    each(shell, words, Style::Digests, |shell, path| {
+        let (details, digest) = shell.session.hash(path)?;
+        Ok(Shown { content: Some(Content { digest: Some(digest), holders: None }), ..details.entry.into() })
+    })
+}
+
+/// Asks for each name; one that fails does not keep the others from being shown.
+fn each(
+    shell: &mut Shell,
+    words: Vec<String>,
+    style: Style,
+    ask: fn(&mut Shell, &TreePath) -> Result<Shown, Failure>,
+) -> Result<Outcome, Failure> {
+    let names = options::at_least_one(options::names(words, &mut options::none)?)?;
+    let single = names.len() == 1;
+    let mut failed = Vec::new();
+    for (at, name) in names.into_iter().enumerate() {
+        let result = shell.remote(&name).and_then(|path| match ask(shell, &path) {
+            Ok(shown) => Ok(Shown { path: Some(path.to_string()), ..shown }),
+            Err(failure) => Err(shell.explain(&path, failure)),
+        });
+        if single {
+            let shown = result?;
+            shell.output.begin_entries(style)?;
+            shell.output.entry(shown)?;
+            break;
+        }
+        if at == 0 {
+            shell.output.begin_entries(style)?;
+        }
+        match result {
+            Ok(shown) => shell.output.entry(shown)?,
+            Err(failure) if failure.status() == 130 => return Err(failure),
+            Err(failure) => {
+                shell.output.failed(&failure);
+                failed.push(Failed { remote: name, failure });
+            }
+        }
+    }
+    Ok(Outcome::Entries(failed))
+}
+
+/// A holder by its first address, or by its id where it has none.
+fn holder(endpoint: &Endpoint) -> String {
+    endpoint.addrs.first().map_or_else(|| endpoint.id.to_string(), ToString::to_string)
+}

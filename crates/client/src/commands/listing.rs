@@ -1,0 +1,132 @@
+//! What is in a folder, there and here: `ls`, `lls`.
+
+use std::fs::{DirEntry, Metadata};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use relais_proto::{ErrorCode, FileTime};
+
+use super::{Command, Completes, options};
+use crate::Failure;
+use crate::local::openable;
+use crate::outcome::{Outcome, Shown, ShownKind};
+use crate::output::Style;
+use crate::shell::Shell;
+
+pub const LS: Command = Command {
+    name: "ls",
+    aliases: &["dir"],
+    usage: "ls [-l] [PATH]",
+    summary: "list a remote folder",
+    help: "Folders have a / behind their name. With -l each line has kind (d folder, x executable), bytes, time in UTC, name.\n\
+           A PATH that is a file lists that file.\n\nExample: ls -l music",
+    options: &[("-l", false)],
+    completes: Completes::Remote,
+    run: ls,
+};
+
+pub const LLS: Command = Command {
+    name: "lls",
+    aliases: &[],
+    usage: "lls [-l] [PATH]",
+    summary: "list a local folder",
+    help: "As ls, on this side.\n\nExample: lls -l",
+    options: &[("-l", false)],
+    completes: Completes::Local,
+    run: lls,
+};
+
+fn ls(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
+    let (name, style) = read(words)?;
+    let path = match name {
+        Some(name) => shell.remote(&name)?,
+        None => shell.place.clone(),
+    };
+    let mut begun = false;
+    let output = &mut shell.output;
+    let listed = shell.session.list(&path, &mut |entry| {
+        if !std::mem::replace(&mut begun, true) {
+            output.begin_entries(style)?;
+        }
+        output.entry(entry.into())
+    });
+    match listed {
+        Ok(()) if begun => {}
+        Ok(()) => output.begin_entries(style)?,
+        Err(failure) if failure.code == ErrorCode::NotFolder && !begun => {
+            let entry = shell.session.stat(&path)?.entry;
+            shell.output.begin_entries(style)?;
+            shell.output.entry(entry.into())?;
+        }
+        Err(failure) => return Err(shell.explain(&path, failure)),
+    }
+    Ok(Outcome::Entries(Vec::new()))
+}
+
+fn lls(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
+    let (name, style) = read(words)?;
+    let path = shell.local.resolve(name.as_deref().unwrap_or_default());
+    let entries = read_local(openable(&path)).map_err(|e| Failure::local(openable(&path), &e))?;
+    shell.output.begin_entries(style)?;
+    entries.into_iter().try_for_each(|shown| shell.output.entry(shown))?;
+    Ok(Outcome::Entries(Vec::new()))
+}
+
+fn read(words: Vec<String>) -> Result<(Option<String>, Style), Failure> {
+    let mut style = Style::Names;
+    let names = options::names(words, &mut |option, _| {
+        style = Style::Long;
+        Ok(option == "-l")
+    })?;
+    Ok((options::at_most_one(names)?, style))
+}
+
+/// A local folder's entries in the order of their names, or the one file that `path` is.
+fn read_local(path: &Path) -> std::io::Result<Vec<Shown>> {
+    let metadata = path.metadata()?;
+    if !metadata.is_dir() {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        return Ok(vec![local_entry(name, &metadata)]);
+    }
+    let mut entries = path.read_dir()?.collect::<Result<Vec<DirEntry>, _>>()?;
+    entries.sort_by_key(DirEntry::file_name);
+    // What goes away between listing and looking is left out.
+    Ok(entries.iter().filter_map(|e| Some(local_entry(e.file_name().to_string_lossy().into_owned(), &e.metadata().ok()?))).collect())
+}
+
+fn local_entry(name: String, metadata: &Metadata) -> Shown {
+    let kind = match metadata.file_type() {
+        t if t.is_dir() => ShownKind::Folder,
+        t if t.is_file() => ShownKind::File,
+        _ => ShownKind::Other,
+    };
+    Shown {
+        name,
+        path: None,
+        kind,
+        executable: kind == ShownKind::File && metadata.permissions().mode() & 0o100 != 0,
+        size: if kind == ShownKind::Folder { 0 } else { metadata.len() },
+        mtime: FileTime { seconds: metadata.mtime(), nanos: u32::try_from(metadata.mtime_nsec()).unwrap_or(0) },
+        version: None,
+        content: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_folders_are_listed_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("b"), "xyz").unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        std::os::unix::fs::symlink("b", dir.path().join("c")).unwrap();
+        let found: Vec<_> = read_local(dir.path()).unwrap().into_iter().map(|s| (s.name, s.kind, s.size)).collect();
+        assert_eq!(found[0], ("a".into(), ShownKind::Folder, 0));
+        assert_eq!(found[1], ("b".into(), ShownKind::File, 3));
+        assert_eq!(found[2].1, ShownKind::Other);
+        assert_eq!(read_local(&dir.path().join("b")).unwrap()[0].name, "b");
+        assert!(read_local(&dir.path().join("none")).is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! Options and names behind a command: options may stand anywhere before `--`.
+
+use lexopt::{Arg, Parser, ValueExt};
+
+use crate::Failure;
+
+/// Splits words into options, each shown to `take`, and names. `take` answers whether it knows
+/// the option, and may read its value from the parser.
+///
+/// # Errors
+/// An unknown option, or one without the value it needs.
+pub fn names(words: Vec<String>, take: &mut dyn FnMut(&str, &mut Parser) -> Result<bool, lexopt::Error>) -> Result<Vec<String>, Failure> {
+    let mut parser = Parser::from_args(words);
+    let mut names = Vec::new();
+    loop {
+        let option = match parser.next().map_err(wrong)? {
+            None => return Ok(names),
+            Some(Arg::Value(name)) => {
+                names.push(name.string().map_err(wrong)?);
+                continue;
+            }
+            Some(Arg::Short(letter)) => format!("-{letter}"),
+            Some(Arg::Long(word)) => format!("--{word}"),
+        };
+        if !take(&option, &mut parser).map_err(wrong)? {
+            return Err(Failure::usage(format!("there is no option {option}")));
+        }
+    }
+}
+
+/// No options are known.
+pub fn none(_: &str, _: &mut Parser) -> Result<bool, lexopt::Error> {
+    Ok(false)
+}
+
+/// At most one name.
+///
+/// # Errors
+/// That there are more.
+pub fn at_most_one(mut names: Vec<String>) -> Result<Option<String>, Failure> {
+    if names.len() > 1 {
+        return Err(Failure::usage("there are too many names"));
+    }
+    Ok(names.pop())
+}
+
+/// At least one name.
+///
+/// # Errors
+/// That there is none.
+pub fn at_least_one(names: Vec<String>) -> Result<Vec<String>, Failure> {
+    if names.is_empty() { Err(Failure::usage("a name is missing")) } else { Ok(names) }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "fits map_err")]
+fn wrong(error: lexopt::Error) -> Failure {
+    Failure::usage(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Result<(Vec<String>, bool, Option<String>), Failure> {
+        let (mut long, mut local) = (false, None);
+        let words = words.iter().map(|w| w.to_string()).collect();
+        let names = names(words, &mut |option, parser| {
+            match option {
+                "-l" => long = true,
+                "-o" => local = Some(parser.value()?.string()?),
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        Ok((names, long, local))
+    }
+
+    #[test]
+    fn options_stand_anywhere_and_names_behind_two_dashes() {
+        assert_eq!(read(&["a", "-l", "b", "-o", "x"]).unwrap(), (vec!["a".into(), "b".into()], true, Some("x".into())));
+        assert_eq!(read(&["-ofile", "--", "-l", "-o"]).unwrap(), (vec!["-l".into(), "-o".into()], false, Some("file".into())));
+        assert_eq!(read(&["-"]).unwrap().0, ["-"]);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        assert!(read(&["-x"]).unwrap_err().message.contains("-x"));
+        assert!(read(&["--long"]).unwrap_err().message.contains("--long"));
+        assert_eq!(read(&["-o"]).unwrap_err().status(), 2);
+        assert!(at_most_one(vec!["a".into(), "b".into()]).is_err() && at_least_one(vec![]).is_err());
+    }
+}

@@ -1,0 +1,36 @@
+//! What the server in use says of itself: `status`.
+
+use relais_proto::ErrorCode;
+
+use super::{Command, Completes, options};
+use crate::Failure;
+use crate::outcome::{Outcome, ServerState};
+use crate::shell::Shell;
+
+pub const STATUS: Command = Command {
+    name: "status",
+    aliases: &[],
+    usage: "status",
+    summary: "show the server in use",
+    help: "Its address, its cluster, what its folder holds, what in it is not served, and its sessions.\n\nExample: status",
+    options: &[],
+    completes: Completes::Nothing,
+    run: status,
+};
+
+fn status(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
+    if !options::names(words, &mut options::none)?.is_empty() {
+        return Err(Failure::usage("it takes no names"));
+    }
+    let report = shell.session.status()?;
+    let Some((server, role)) = shell.session.server() else {
+        return Err(Failure::new(ErrorCode::Unreachable, "the server went away"));
+    };
+    Ok(Outcome::Status(Box::new(ServerState {
+        host: shell.session.host().to_string(),
+        server: server.to_string(),
+        role,
+        cluster: shell.session.cluster(),
+        report,
+    })))
+}

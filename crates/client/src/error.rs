@@ -1,0 +1,136 @@
+//! Why a command failed, and what the program's exit status becomes.
+//!
+//! Everything that can go wrong ends up here as a code from the closed list of the protocol
+//! and a message for people. Nothing here prints.
+
+use std::io;
+use std::path::Path;
+
+use relais_proto::{ErrorCode, NameError, Refusal, WireError};
+use thiserror::Error;
+
+/// A failed command: the code decides what follows, the message explains it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What kind of failure it is.
+    pub code: ErrorCode,
+    /// For people; may hold names and texts from the server, so it is cleaned before it is shown.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of this kind.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// The command line is wrong.
+    #[must_use]
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::Usage, message)
+    }
+
+    /// The user interrupted.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self::new(ErrorCode::Interrupted, "interrupted")
+    }
+
+    /// The server broke the protocol.
+    #[must_use]
+    pub fn bad_server(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::BadServer, message)
+    }
+
+    /// A local file or folder could not be used.
+    #[must_use]
+    pub fn local(path: &Path, error: &io::Error) -> Self {
+        Self::new(ErrorCode::Local, format!("{}: {}", path.display(), plain(error)))
+    }
+
+    /// The same failure with `context` and a colon before the message.
+    #[must_use]
+    pub fn of(mut self, context: &str) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+
+    /// What the program ends with where this is the first failure.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        match self.code {
+            ErrorCode::Usage => 2,
+            ErrorCode::Unreachable | ErrorCode::NoSlave | ErrorCode::Busy => 3,
+            ErrorCode::LoginNeeded | ErrorCode::LoginRefused | ErrorCode::BadTicket => 4,
+            ErrorCode::Cut => 5,
+            ErrorCode::Interrupted => 130,
+            _ => 1,
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.code, refusal.message)
+    }
+}
+
+impl From<NameError> for Failure {
+    fn from(error: NameError) -> Self {
+        Self::new(ErrorCode::BadName, error.to_string())
+    }
+}
+
+/// The system's words for an error, without the number that Rust puts behind them.
+#[must_use]
+pub fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, _)) => words.to_ascii_lowercase(),
+        None => text,
+    }
+}
+
+/// Why a connection is of no more use, in a few words.
+#[must_use]
+pub fn why_gone(error: &WireError) -> String {
+    match error {
+        WireError::Truncated => "connection closed".to_owned(),
+        WireError::Io(e) => match e.kind() {
+            io::ErrorKind::TimedOut => "silent for too long".to_owned(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => "connection closed".to_owned(),
+            _ => plain(e),
+        },
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_decide_the_status() {
+        for (code, status) in [
+            (ErrorCode::NotFound, 1),
+            (ErrorCode::Local, 1),
+            (ErrorCode::BadServer, 1),
+            (ErrorCode::Usage, 2),
+            (ErrorCode::Unreachable, 3),
+            (ErrorCode::NoSlave, 3),
+            (ErrorCode::LoginRefused, 4),
+            (ErrorCode::LoginNeeded, 4),
+            (ErrorCode::Cut, 5),
+            (ErrorCode::Interrupted, 130),
+        ] {
+            assert_eq!(Failure::new(code, "").status(), status, "{code}");
+        }
+    }
+
+    #[test]
+    fn system_errors_lose_their_number() {
+        assert_eq!(plain(&io::Error::from_raw_os_error(2)), "no such file or directory");
+    }
+}

@@ -1,0 +1,217 @@
+//! Local names: the folder of `-d`, the folder that `lcd` chose, and what a name means in it.
+//!
+//! The process never changes its own folder, so names stay short and true in messages, and
+//! the `.log` stays where it was opened. Nothing here writes.
+
+use std::path::{Component, Path, PathBuf};
+
+use relais_proto::ErrorCode;
+
+use crate::Failure;
+
+/// The folder that is used where the current folder has it and no other is named.
+pub const DEFAULT_FOLDER: &str = "_CLIENTROOT";
+
+/// The local folders of a session.
+#[derive(Debug, Clone)]
+pub struct Local {
+    /// The folder of `-d`, as the user named it; empty for the current folder.
+    home: PathBuf,
+    /// Where relative names begin now.
+    now: PathBuf,
+}
+
+/// Where a fetched file goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The folder; empty for the current one.
+    pub folder: PathBuf,
+    /// The name in it.
+    pub name: String,
+}
+
+impl Target {
+    /// The local name as the user knows it.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        self.folder.join(&self.name).display().to_string()
+    }
+}
+
+impl Local {
+    /// Begins in `folder`, or where none is named in [`DEFAULT_FOLDER`] or the current folder.
+    ///
+    /// # Errors
+    /// That the folder is not there: a mistake on the command line.
+    pub fn new(folder: Option<PathBuf>) -> Result<Self, Failure> {
+        let home = match folder {
+            Some(folder) => folder,
+            None if Path::new(DEFAULT_FOLDER).is_dir() => PathBuf::from(DEFAULT_FOLDER),
+            None => PathBuf::new(),
+        };
+        match std::fs::metadata(openable(&home)) {
+            Ok(found) if found.is_dir() => Ok(Self { now: home.clone(), home }),
+            Ok(_) => Err(Failure::usage(format!("{} is no folder", home.display()))),
+            Err(e) => Err(Failure { code: ErrorCode::Usage, ..Failure::local(&home, &e) }),
+        }
+    }
+
+    /// The folder of `-d`, to be opened.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        openable(&self.home)
+    }
+
+    /// The folder of `-d`, as it is put before names.
+    #[must_use]
+    pub fn home_shown(&self) -> &Path {
+        &self.home
+    }
+
+    /// What a name means now.
+    #[must_use]
+    pub fn resolve(&self, name: &str) -> PathBuf {
+        self.now.join(name)
+    }
+
+    /// The folder where relative names begin now, in full.
+    ///
+    /// # Errors
+    /// That it has gone.
+    pub fn place(&self) -> Result<PathBuf, Failure> {
+        openable(&self.now).canonicalize().map_err(|e| Failure::local(&self.now, &e))
+    }
+
+    /// Goes to another folder; without a name back to that of `-d`.
+    ///
+    /// # Errors
+    /// That it is no folder.
+    pub fn change(&mut self, name: Option<&str>) -> Result<PathBuf, Failure> {
+        let wanted = name.map_or_else(|| self.home.clone(), |name| self.resolve(name));
+        let place = openable(&wanted).canonicalize().map_err(|e| Failure::local(&wanted, &e))?;
+        if !place.is_dir() {
+            return Err(Failure::new(ErrorCode::Local, format!("{} is no folder", wanted.display())));
+        }
+        // At home names are shown as at the start.
+        let at_home = self.home().canonicalize().is_ok_and(|home| home == place);
+        self.now = if at_home { self.home.clone() } else { place.clone() };
+        Ok(place)
+    }
+
+    /// Where a remote file called `remote_name` goes. `into` is what the user asked for;
+    /// one that names a folder, or ends in `/`, means into it. With several files it must.
+    ///
+    /// # Errors
+    /// A name that cannot be used.
+    pub fn target(&self, remote_name: &str, into: Option<&str>, several: bool) -> Result<Target, Failure> {
+        let Some(into) = into else {
+            return Ok(Target { folder: self.now.clone(), name: remote_name.to_owned() });
+        };
+        if into.is_empty() {
+            return Err(Failure::usage("the local name is empty"));
+        }
+        let path = self.resolve(into);
+        if into.ends_with('/') || openable(&path).is_dir() {
+            let missing = || Failure::new(ErrorCode::Local, format!("{into}: no such folder"));
+            return if path.is_dir() { Ok(Target { folder: path, name: remote_name.to_owned() }) } else { Err(missing()) };
+        }
+        if several {
+            return Err(Failure::new(ErrorCode::Local, format!("{into} is no folder, and several files cannot have one name")));
+        }
+        let (Some(Component::Normal(name)), Some(folder)) = (path.components().next_back(), path.parent()) else {
+            return Err(Failure::usage(format!("{into} is no name for a file")));
+        };
+        Ok(Target { folder: folder.to_path_buf(), name: name.to_string_lossy().into_owned() })
+    }
+
+    /// A local name for the `.log`: relative to the folder of `-d` where it lies in it, else in full.
+    ///
+    /// # Errors
+    /// That the folder has gone.
+    pub fn logged(&self, target: &Target) -> Result<String, Failure> {
+        let full = |path: &Path| openable(path).canonicalize().map_err(|e| Failure::local(path, &e));
+        let (home, folder) = (full(&self.home)?, full(&target.folder)?);
+        let folder = folder.strip_prefix(&home).unwrap_or(&folder);
+        Ok(folder.join(&target.name).to_string_lossy().into_owned())
+    }
+}
+
+/// The parts of a logged name that lies in the folder of `-d`, folders first; none for one
+/// that leads out of it.
+#[must_use]
+pub fn parts_inside(logged: &str) -> Option<Vec<&str>> {
+    let parts: Vec<&str> = logged.split('/').collect();
+    parts.iter().all(|part| relais_proto::check_part(part).is_ok()).then_some(parts)
+}
+
+/// The path to open for a name: the empty one is the current folder.
+#[must_use]
+pub fn openable(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local() -> (tempfile::TempDir, Local) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        std::fs::write(dir.path().join("file"), "x").unwrap();
+        let local = Local::new(Some(dir.path().to_path_buf())).unwrap();
+        (dir, local)
+    }
+
+    #[test]
+    fn a_missing_folder_is_a_mistake_on_the_command_line() {
+        let (dir, _) = local();
+        for bad in ["none", "file"] {
+            assert_eq!(Local::new(Some(dir.path().join(bad))).unwrap_err().status(), 2);
+        }
+    }
+
+    #[test]
+    fn targets() {
+        let (dir, local) = local();
+        let target = |into, several| local.target("r", into, several).map(|t| (t.folder, t.name)).map_err(|e| e.code);
+        let (home, sub) = (dir.path().to_path_buf(), dir.path().join("sub"));
+        assert_eq!(target(None, true), Ok((home.clone(), "r".into())));
+        assert_eq!(target(Some("new"), false), Ok((home.clone(), "new".into())));
+        assert_eq!(target(Some("sub"), true), Ok((sub.clone(), "r".into())));
+        assert_eq!(target(Some("sub/"), false).unwrap().1, "r");
+        assert_eq!(target(Some("sub/n"), false), Ok((sub, "n".into())));
+        assert_eq!(target(Some("none/"), false), Err(ErrorCode::Local));
+        assert_eq!(target(Some("new"), true), Err(ErrorCode::Local));
+        assert_eq!(target(Some(""), false), Err(ErrorCode::Usage));
+        assert_eq!(target(Some("sub/.."), false).unwrap().1, "r");
+    }
+
+    #[test]
+    fn going_elsewhere_and_home() {
+        let (dir, mut local) = local();
+        let home = dir.path().canonicalize().unwrap();
+        assert_eq!(local.change(Some("sub")).unwrap(), home.join("sub"));
+        assert_eq!(local.resolve("a"), home.join("sub/a"));
+        assert!(local.change(Some("none")).is_err() && local.change(Some("../file")).is_err());
+        assert_eq!(local.place().unwrap(), home.join("sub"));
+        assert_eq!(local.change(None).unwrap(), home);
+        assert_eq!(local.resolve("a"), dir.path().join("a"));
+    }
+
+    #[test]
+    fn logged_names_are_relative_where_they_can_be() {
+        let (dir, local) = local();
+        let logged = |folder: &Path| local.logged(&Target { folder: folder.to_path_buf(), name: "n".into() }).unwrap();
+        assert_eq!(logged(dir.path()), "n");
+        assert_eq!(logged(&dir.path().join("sub/../sub")), "sub/n");
+        assert!(logged(Path::new("/")).starts_with('/'));
+    }
+
+    #[test]
+    fn logged_names_that_lead_out_are_known() {
+        assert_eq!(parts_inside("a/b"), Some(vec!["a", "b"]));
+        for bad in ["/a", "../a", "a/../b", "", "a//b", "a/", "./a", "a\nb"] {
+            assert_eq!(parts_inside(bad), None, "{bad:?}");
+        }
+    }
+}

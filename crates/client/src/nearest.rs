@@ -1,0 +1,116 @@
+//! What is there, for a user who named something that is not.
+//!
+//! Looks through a folder of any size and keeps only a few names.
+
+use std::cmp::Reverse;
+
+use relais_proto::{Kind, TreePath};
+
+use crate::Failure;
+use crate::session::Session;
+
+/// Folders up to this many names are told whole.
+const FEW: usize = 20;
+/// Names told of a larger folder.
+const BEST: usize = 10;
+/// How alike a name must be to be told, in thousandths.
+const ALIKE: u32 = 500;
+
+/// Collects the names nearest to a wanted one.
+#[derive(Debug)]
+struct Nearest {
+    wanted: String,
+    /// All names, while they are few.
+    all: Vec<String>,
+    /// The most alike first.
+    best: Vec<(Reverse<u32>, String)>,
+    seen: u64,
+}
+
+impl Nearest {
+    fn new(wanted: &str) -> Self {
+        Self { wanted: wanted.to_lowercase(), all: Vec::new(), best: Vec::new(), seen: 0 }
+    }
+
+    fn offer(&mut self, name: String) {
+        self.seen += 1;
+        let place = (Reverse(self.alike(&name)), name);
+        if self.all.len() <= FEW {
+            self.all.push(place.1.clone());
+        }
+        if place.0.0 < ALIKE || self.best.len() == BEST && self.best.last().is_some_and(|last| *last <= place) {
+            return;
+        }
+        let at = self.best.partition_point(|other| *other <= place);
+        self.best.insert(at, place);
+        self.best.truncate(BEST);
+    }
+
+    /// How alike, in thousandths.
+    fn alike(&self, name: &str) -> u32 {
+        let name = name.trim_end_matches('/').to_lowercase();
+        let alike = strsim::normalized_damerau_levenshtein(&self.wanted, &name).max(strsim::jaro_winkler(&self.wanted, &name) - 0.3);
+        // Steps of a thousandth, counted up: no cast from a float is needed.
+        (1..=1000).rev().find(|step| f64::from(*step) <= alike * 1000.0).unwrap_or(0)
+    }
+
+    fn tell(self, folder: &TreePath) -> String {
+        if self.all.is_empty() {
+            return format!("{folder} is empty");
+        }
+        if self.all.len() <= FEW {
+            return format!("in {folder} there is: {}", self.all.join(", "));
+        }
+        let names: Vec<_> = self.best.into_iter().map(|(_, name)| name).collect();
+        match names.as_slice() {
+            [] => format!("none of the {} names in {folder} is like it", self.seen),
+            names => format!("nearest of the {} names in {folder}: {}", self.seen, names.join(", ")),
+        }
+    }
+}
+
+/// What is in the folder of `path`, for a message; none where that cannot be told either.
+///
+/// # Errors
+/// That the user interrupted, or the folder cannot be listed.
+pub fn what_is_there(session: &mut Session, path: &TreePath) -> Result<String, Failure> {
+    let Some((folder, wanted)) = path.split_last() else {
+        return Err(Failure::bad_server("the server has no top folder"));
+    };
+    let mut nearest = Nearest::new(wanted);
+    session.list(&folder, &mut |entry| {
+        let slash = if entry.kind == Kind::Folder { "/" } else { "" };
+        nearest.offer(entry.name + slash);
+        Ok(())
+    })?;
+    Ok(nearest.tell(&folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tell(wanted: &str, names: impl IntoIterator<Item = String>) -> String {
+        let mut nearest = Nearest::new(wanted);
+        names.into_iter().for_each(|name| nearest.offer(name));
+        assert!(nearest.all.len() <= FEW + 1 && nearest.best.len() <= BEST);
+        nearest.tell(&TreePath::root())
+    }
+
+    #[test]
+    fn a_small_folder_is_told_whole() {
+        assert_eq!(tell("x", []), "/ is empty");
+        assert_eq!(tell("x", ["a".into(), "b/".into()]), "in / there is: a, b/");
+    }
+
+    #[test]
+    fn of_a_large_folder_the_nearest_are_told() {
+        let names = || (0..100_000).map(|n| format!("file-{n:06}.dat"));
+        let told = tell("file-04711.dat", names().chain(["big.bin".into()]));
+        assert!(told.starts_with("nearest of the 100001 names in /: file-"), "{told}");
+        assert!(told.contains("file-004711.dat"), "{told}");
+        assert_eq!(told.split(", ").count(), 10);
+        assert!(tell("bgi.bin", names().chain(["big.bin".into()])).ends_with(": big.bin"));
+        assert_eq!(tell("zzz", names()), "none of the 100000 names in / is like it");
+    }
+}

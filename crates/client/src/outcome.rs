@@ -1,0 +1,205 @@
+//! What commands come to. A command returns one of these or a [`Failure`]; only `output`
+//! turns them into text or JSON.
+
+use std::time::Duration;
+
+use relais_proto::{ClusterId, Digest, Entry, ErrorCode, FileTime, Kind, ServerRole, Version};
+
+use crate::Failure;
+use crate::session::Report;
+
+/// A file that was fetched whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Received {
+    /// The remote path, with `/` in front.
+    pub remote: String,
+    /// The local name as the user knows it.
+    pub local: String,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// From the start of the command to the file under its name.
+    pub time: Duration,
+    /// Who sent some of it, in order.
+    pub slaves: Vec<String>,
+    /// How many of the bytes were there before.
+    pub resumed_from: u64,
+}
+
+/// A name that failed among several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// As the user gave it.
+    pub remote: String,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// Several files fetched by one command.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Several {
+    /// How many are there whole.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// For all of them.
+    pub time: Duration,
+    /// Who sent some of them.
+    pub slaves: Vec<String>,
+    /// The others.
+    pub failed: Vec<Failed>,
+}
+
+impl Several {
+    /// One more is there.
+    pub fn add(&mut self, file: &Received) {
+        self.files += 1;
+        self.bytes = self.bytes.saturating_add(file.bytes);
+        for slave in &file.slaves {
+            if !self.slaves.contains(slave) {
+                self.slaves.push(slave.clone());
+            }
+        }
+    }
+}
+
+/// One name for `ls`, `lls`, `stat` and `hash`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The last part of the path; `/` for the top.
+    pub name: String,
+    /// The whole path, where several folders are looked into.
+    pub path: Option<String>,
+    /// File, folder, or something else that is only found locally.
+    pub kind: ShownKind,
+    /// Whether the owner may execute it.
+    pub executable: bool,
+    /// Bytes of content.
+    pub size: u64,
+    /// Last modification.
+    pub mtime: FileTime,
+    /// The last change to its path.
+    pub version: Option<Version>,
+    /// Digest and holders, where the command asks for them.
+    pub content: Option<Content>,
+}
+
+/// What `stat` and `hash` add to an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// Where it is a file and the digest is known.
+    pub digest: Option<Digest>,
+    /// Who has it; `stat` alone.
+    pub holders: Option<Vec<String>>,
+}
+
+/// What a name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShownKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A link, device or similar in a local folder.
+    Other,
+}
+
+impl From<Kind> for ShownKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::File => Self::File,
+            Kind::Folder => Self::Folder,
+        }
+    }
+}
+
+impl From<Entry> for Shown {
+    fn from(entry: Entry) -> Self {
+        Self {
+            name: if entry.name.is_empty() { "/".to_owned() } else { entry.name },
+            path: None,
+            kind: entry.kind.into(),
+            executable: entry.executable,
+            size: entry.size,
+            mtime: entry.mtime,
+            version: entry.version,
+            content: None,
+        }
+    }
+}
+
+/// The server in use and what it says of itself.
+#[derive(Debug, Clone)]
+pub struct ServerState {
+    /// What the user connected to.
+    pub host: String,
+    /// The server in use.
+    pub server: String,
+    /// A cluster's slave, or one that stands alone.
+    pub role: ServerRole,
+    /// Its cluster.
+    pub cluster: Option<ClusterId>,
+    /// What it answered.
+    pub report: Report,
+}
+
+/// What a command comes to when it does not fail as a whole.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Where the user is.
+    Place(String),
+    /// Where the user is from now on; people see it in the prompt.
+    Moved(String),
+    /// Text for the user.
+    Text(String),
+    /// Entries, put out one by one already; some names may have failed.
+    Entries(Vec<Failed>),
+    /// One file.
+    Received(Received),
+    /// Several files.
+    Several(Several),
+    /// A server's state.
+    Status(Box<ServerState>),
+    /// The user wants to leave.
+    Leave,
+}
+
+impl Outcome {
+    /// The failure that stands for all of those inside; none where all went well.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Entries(failed) | Self::Several(Several { failed, .. }) => summary(failed),
+            _ => None,
+        }
+    }
+}
+
+/// An interruption stands for all, then what can be carried on, then whatever came first.
+fn summary(failed: &[Failed]) -> Option<Failure> {
+    let has = |status| failed.iter().find(|f| f.failure.status() == status);
+    let code = has(130).or_else(|| has(5)).or_else(|| failed.first())?.failure.code;
+    let message = match failed {
+        [Failed { failure, .. }] => failure.message.clone(),
+        several => format!("{} names failed", several.len()),
+    };
+    // Whether a server was reached is the whole command's matter, not that of one name.
+    let code = if code == ErrorCode::Unreachable { ErrorCode::Cut } else { code };
+    Some(Failure { code, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gravest_failure_stands_for_all() {
+        let failed = |codes: &[ErrorCode]| {
+            let failed = codes.iter().map(|code| Failed { remote: "x".into(), failure: Failure::new(*code, "why") }).collect();
+            Outcome::Entries(failed).failure().map(|f| f.status())
+        };
+        assert_eq!(failed(&[]), None);
+        assert_eq!(failed(&[ErrorCode::NotFound]), Some(1));
+        assert_eq!(failed(&[ErrorCode::NotFound, ErrorCode::Cut]), Some(5));
+        assert_eq!(failed(&[ErrorCode::NotFound, ErrorCode::Cut, ErrorCode::Interrupted]), Some(130));
+    }
+}

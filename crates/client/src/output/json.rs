@@ -1,0 +1,381 @@
+//! `--json`: one object per command on standard output.
+//!
+//! The field names and their order are a contract with scripts. Listings are written entry by
+//! entry, so their `ok` comes behind the entries. Harmful characters are written as escapes,
+//! so that a terminal that shows the output is not driven by it.
+
+use std::io::{self, Write};
+
+use relais_proto::{ServerRole, Version};
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
+
+use super::text::rfc3339;
+use crate::Failure;
+use crate::outcome::{Failed, Outcome, Received, ServerState, Several, Shown, ShownKind};
+use crate::sanitize::is_harmful;
+
+#[derive(Serialize)]
+struct JsonError<'a> {
+    code: &'static str,
+    message: &'a str,
+}
+
+impl<'a> From<&'a Failure> for JsonError<'a> {
+    fn from(failure: &'a Failure) -> Self {
+        Self { code: failure.code.text(), message: &failure.message }
+    }
+}
+
+#[derive(Serialize)]
+struct JsonFailed<'a> {
+    remote: &'a str,
+    error: JsonError<'a>,
+}
+
+#[derive(Serialize)]
+struct Object<'a, T: Serialize> {
+    command: &'a str,
+    ok: bool,
+    #[serde(flatten)]
+    rest: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<JsonError<'a>>,
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+#[derive(Serialize)]
+struct Place<'a> {
+    path: &'a str,
+}
+
+#[derive(Serialize)]
+struct Text<'a> {
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+struct JsonReceived<'a> {
+    remote: &'a str,
+    local: &'a str,
+    bytes: u64,
+    seconds: f64,
+    slaves: &'a [String],
+    resumed_from: u64,
+    verified: bool,
+}
+
+#[derive(Serialize)]
+struct JsonSeveral<'a> {
+    files: u64,
+    bytes: u64,
+    seconds: f64,
+    slaves: &'a [String],
+    failed: Vec<JsonFailed<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonEntry<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
+    kind: &'static str,
+    size: u64,
+    mtime: Option<String>,
+    version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<Option<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holders: Option<&'a [String]>,
+}
+
+#[derive(Serialize)]
+struct JsonSkipped {
+    total: u64,
+    links: u64,
+    special: u64,
+    mounts: u64,
+    names: u64,
+    unreadable: u64,
+}
+
+#[derive(Serialize)]
+struct JsonStatus<'a> {
+    host: &'a str,
+    server: &'a str,
+    role: &'static str,
+    slave: String,
+    cluster: Option<String>,
+    number: String,
+    files: u64,
+    folders: u64,
+    bytes: u64,
+    unhashed: u64,
+    skipped: JsonSkipped,
+    rescans: u64,
+    sessions: u32,
+    waiting: u32,
+    workers: u32,
+    last_error: Option<&'a str>,
+}
+
+/// Writes the object of a command that did not list entries, and a line end.
+///
+/// # Errors
+/// Those of `out`.
+pub fn object(out: &mut dyn Write, command: &str, result: &Result<Outcome, Failure>) -> io::Result<()> {
+    let outcome = match result {
+        Ok(outcome) => outcome,
+        Err(failure) => return write_line(out, &Object { command, ok: false, rest: Empty {}, error: Some(failure.into()) }),
+    };
+    let failure = outcome.failure();
+    let error = failure.as_ref().map(JsonError::from);
+    match outcome {
+        Outcome::Place(path) | Outcome::Moved(path) => put(out, command, error, Place { path }),
+        Outcome::Text(text) => put(out, command, error, Text { text }),
+        Outcome::Received(file) => put(out, command, error, received(file)),
+        Outcome::Several(files) => put(out, command, error, several(files)),
+        Outcome::Status(state) => put(out, command, error, status(state)),
+        Outcome::Leave | Outcome::Entries(_) => put(out, command, error, Empty {}),
+    }
+}
+
+/// Begins the object of a command that lists entries.
+///
+/// # Errors
+/// Those of `out`.
+pub fn begin_entries(out: &mut dyn Write, command: &str) -> io::Result<()> {
+    out.write_all(b"{\"command\":")?;
+    write(out, &command)?;
+    out.write_all(b",\"entries\":[")
+}
+
+/// Writes one entry, behind a comma where it is not the first.
+///
+/// # Errors
+/// Those of `out`.
+pub fn entry(out: &mut dyn Write, shown: &Shown, first: bool) -> io::Result<()> {
+    if !first {
+        out.write_all(b",")?;
+    }
+    let kind = match shown.kind {
+        ShownKind::File => "file",
+        ShownKind::Folder => "folder",
+        ShownKind::Other => "other",
+    };
+    let content = shown.content.as_ref();
+    write(
+        out,
+        &JsonEntry {
+            name: &shown.name,
+            path: shown.path.as_deref(),
+            kind,
+            size: shown.size,
+            mtime: rfc3339(shown.mtime),
+            version: shown.version.as_ref().map(Version::to_string),
+            digest: content.map(|c| c.digest.map(|d| d.to_string())),
+            holders: content.and_then(|c| c.holders.as_deref()),
+        },
+    )
+}
+
+/// Ends the object of a command that lists entries.
+///
+/// # Errors
+/// Those of `out`.
+pub fn end_entries(out: &mut dyn Write, result: &Result<Outcome, Failure>) -> io::Result<()> {
+    out.write_all(b"]")?;
+    if let Ok(Outcome::Entries(failed)) = result
+        && !failed.is_empty()
+    {
+        out.write_all(b",\"failed\":")?;
+        write(out, &failures(failed))?;
+    }
+    let failure = result.as_ref().map_or_else(|failure| Some(failure.clone()), Outcome::failure);
+    match &failure {
+        None => out.write_all(b",\"ok\":true}\n"),
+        Some(failure) => {
+            out.write_all(b",\"ok\":false,\"error\":")?;
+            write(out, &JsonError::from(failure))?;
+            out.write_all(b"}\n")
+        }
+    }
+}
+
+fn put<T: Serialize>(out: &mut dyn Write, command: &str, error: Option<JsonError<'_>>, rest: T) -> io::Result<()> {
+    write_line(out, &Object { command, ok: error.is_none(), rest, error })
+}
+
+fn received(file: &Received) -> JsonReceived<'_> {
+    let Received { remote, local, bytes, time, slaves, resumed_from } = file;
+    JsonReceived { remote, local, bytes: *bytes, seconds: time.as_secs_f64(), slaves, resumed_from: *resumed_from, verified: true }
+}
+
+fn several(files: &Several) -> JsonSeveral<'_> {
+    let Several { files, bytes, time, slaves, failed } = files;
+    JsonSeveral { files: *files, bytes: *bytes, seconds: time.as_secs_f64(), slaves, failed: failures(failed) }
+}
+
+fn failures(failed: &[Failed]) -> Vec<JsonFailed<'_>> {
+    failed.iter().map(|f| JsonFailed { remote: &f.remote, error: (&f.failure).into() }).collect()
+}
+
+fn status(state: &ServerState) -> JsonStatus<'_> {
+    let (report, counters) = (&state.report, &state.report.counters);
+    JsonStatus {
+        host: &state.host,
+        server: &state.server,
+        role: match state.role {
+            ServerRole::Standalone => "standalone",
+            ServerRole::Slave => "slave",
+            ServerRole::Master => "master",
+        },
+        slave: report.slave.to_string(),
+        cluster: state.cluster.map(|c| c.to_string()),
+        number: report.mark.to_string(),
+        files: counters.files,
+        folders: counters.folders,
+        bytes: counters.bytes,
+        unhashed: counters.unhashed,
+        skipped: JsonSkipped {
+            total: counters.skipped(),
+            links: counters.skipped_links,
+            special: counters.skipped_special,
+            mounts: counters.skipped_mounts,
+            names: counters.skipped_names,
+            unreadable: counters.skipped_unreadable,
+        },
+        rescans: counters.rescans,
+        sessions: counters.sessions,
+        waiting: counters.waiting,
+        workers: counters.workers,
+        last_error: (!report.last_error.is_empty()).then_some(report.last_error.as_str()),
+    }
+}
+
+fn write_line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    write(out, value)?;
+    out.write_all(b"\n")
+}
+
+fn write(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(out, Harmless)).map_err(io::Error::from)
+}
+
+/// Compact JSON that also escapes what JSON itself lets pass.
+struct Harmless;
+
+impl Formatter for Harmless {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_harmful(*c)) {
+            writer.write_all(&rest.as_bytes()[..at])?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            rest = &rest[at + c.len_utf8()..];
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relais_proto::{Digest, ErrorCode, FileTime};
+    use std::time::Duration;
+
+    fn text(fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        fill(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn shown(name: &str) -> Shown {
+        Shown {
+            name: name.into(),
+            path: None,
+            kind: ShownKind::File,
+            executable: false,
+            size: 7,
+            mtime: FileTime { seconds: 0, nanos: 500_000_000 },
+            version: Some(Version { epoch: 1, number: 42 }),
+            content: None,
+        }
+    }
+
+    #[test]
+    fn a_file_is_told_as_agreed() {
+        let file = Received {
+            remote: "/big.bin".into(),
+            local: "_CLIENTROOT/big.bin".into(),
+            bytes: 10,
+            time: Duration::from_millis(1500),
+            slaves: vec!["127.0.0.1:2122".into()],
+            resumed_from: 4,
+        };
+        assert_eq!(
+            text(|out| object(out, "get", &Ok(Outcome::Received(file)))),
+            "{\"command\":\"get\",\"ok\":true,\"remote\":\"/big.bin\",\"local\":\"_CLIENTROOT/big.bin\",\"bytes\":10,\"seconds\":1.5,\
+             \"slaves\":[\"127.0.0.1:2122\"],\"resumed_from\":4,\"verified\":true}\n"
+        );
+    }
+
+    #[test]
+    fn failures_are_told_as_agreed() {
+        let failure = Failure::new(ErrorCode::NotFound, "no \u{1b}[31m such\u{202e}\u{7f}\u{9b}\u{e0041}");
+        assert_eq!(
+            text(|out| object(out, "get", &Err(failure.clone()))),
+            "{\"command\":\"get\",\"ok\":false,\"error\":{\"code\":\"not-found\",\
+             \"message\":\"no \\u001b[31m such\\u202e\\u007f\\u009b\\udb40\\udc41\"}}\n"
+        );
+        let several = Several { files: 1, bytes: 5, failed: vec![Failed { remote: "x".into(), failure }], ..Several::default() };
+        let line = text(|out| object(out, "get", &Ok(Outcome::Several(several))));
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((value["ok"].as_bool(), value["files"].as_u64(), value["bytes"].as_u64()), (Some(false), Some(1), Some(5)));
+        assert_eq!((value["failed"][0]["remote"].as_str(), value["failed"][0]["error"]["code"].as_str()), (Some("x"), Some("not-found")));
+        assert_eq!(value["error"]["code"], "not-found");
+    }
+
+    #[test]
+    fn entries_are_streamed_into_one_object() {
+        let line = text(|out| {
+            begin_entries(out, "ls")?;
+            entry(out, &shown("a\"\u{85}"), true)?;
+            entry(out, &shown("b"), false)?;
+            end_entries(out, &Ok(Outcome::Entries(vec![])))
+        });
+        assert!(!line.contains('\u{85}'));
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["ok"], true);
+        assert_eq!(value["entries"][0]["name"], "a\"\u{85}");
+        assert_eq!(
+            value["entries"][1],
+            serde_json::json!({"name": "b", "kind": "file", "size": 7, "mtime": "1970-01-01T00:00:00.5Z", "version": "1-42"})
+        );
+    }
+
+    #[test]
+    fn a_listing_that_breaks_off_is_still_an_object() {
+        let line = text(|out| {
+            begin_entries(out, "ls")?;
+            entry(out, &shown("a"), true)?;
+            end_entries(out, &Err(Failure::new(ErrorCode::Unreachable, "gone")))
+        });
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&value["ok"], &value["error"]["code"]), (&false.into(), &"unreachable".into()));
+    }
+
+    #[test]
+    fn digests_are_null_where_they_are_not_known() {
+        use crate::outcome::Content;
+        let line = |content| text(|out| entry(out, &Shown { content, ..shown("a") }, true));
+        assert!(!line(None).contains("digest"));
+        let unknown = line(Some(Content { digest: None, holders: Some(vec!["127.0.0.1:1".into()]) }));
+        assert!(unknown.contains("\"digest\":null,\"holders\":[\"127.0.0.1:1\"]"), "{unknown}");
+        let known = line(Some(Content { digest: Some(Digest([0xab; 32])), holders: None }));
+        assert!(known.ends_with(&format!("\"digest\":\"{}\"}}", "ab".repeat(32))), "{known}");
+    }
+}

@@ -1,0 +1,269 @@
+//! Numbers, times and names as people read them. Pure functions.
+
+use std::time::Duration;
+
+use relais_proto::{Counters, FileTime, ServerRole};
+use unicode_width::UnicodeWidthStr;
+
+use crate::outcome::{Received, ServerState, Several, Shown, ShownKind};
+use crate::sanitize::clean;
+
+/// Space between two columns.
+const GAP: usize = 2;
+
+/// A number of bytes in the unit that fits, such as `1.5 MiB`.
+#[must_use]
+pub fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let unit = (bytes.ilog2() / 10) as usize;
+    // Tenths in whole numbers, rounded: exact for every u64.
+    let tenths = (u128::from(bytes) * 10 + (1 << (10 * unit - 1))) >> (10 * unit);
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit - 1])
+}
+
+/// Bytes per second.
+#[must_use]
+pub fn rate(bytes: u64, time: Duration) -> String {
+    let per_second = u128::from(bytes) * 1_000_000_000 / time.as_nanos().max(1);
+    format!("{}/s", human_bytes(u64::try_from(per_second).unwrap_or(u64::MAX)))
+}
+
+/// RFC 3339 in UTC; none for a time outside the years 1 to 9999.
+#[must_use]
+pub fn rfc3339(time: FileTime) -> Option<String> {
+    timestamp(time).map(|t| t.to_string())
+}
+
+fn timestamp(time: FileTime) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::new(time.seconds, i32::try_from(time.nanos).ok()?).ok()
+}
+
+/// The time to the second, in UTC.
+fn short_time(time: FileTime) -> String {
+    timestamp(time).map_or_else(|| "?".to_owned(), |t| t.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+}
+
+/// The closing line of one file.
+#[must_use]
+pub fn received(file: &Received) -> String {
+    let Received { remote, local, bytes, time, slaves, resumed_from } = file;
+    let resumed = if *resumed_from > 0 { format!(", resumed from {resumed_from}") } else { String::new() };
+    format!(
+        "{remote} -> {local}: {bytes} bytes in {:.2} s ({}) from {}{resumed}, verified",
+        time.as_secs_f64(),
+        rate(bytes.saturating_sub(*resumed_from), *time),
+        if slaves.is_empty() { "nobody".to_owned() } else { slaves.join(", ") },
+    )
+}
+
+/// The closing line of several files.
+#[must_use]
+pub fn several(files: &Several) -> String {
+    let failed = match files.failed.len() {
+        0 => String::new(),
+        n => format!(", {n} failed"),
+    };
+    format!("{} files, {} bytes in {:.2} s ({}){failed}", files.files, files.bytes, files.time.as_secs_f64(), rate(files.bytes, files.time))
+}
+
+/// A name as `ls` shows it: folders with `/` behind.
+#[must_use]
+pub fn name(shown: &Shown) -> String {
+    let slash = if shown.kind == ShownKind::Folder && shown.name != "/" { "/" } else { "" };
+    format!("{}{slash}", clean(&shown.name))
+}
+
+/// A line of `ls -l`: kind, size, time in UTC, name.
+#[must_use]
+pub fn long(shown: &Shown) -> String {
+    let (kind, size) = match shown.kind {
+        ShownKind::Folder => ("d", "-".to_owned()),
+        ShownKind::File => ("-", shown.size.to_string()),
+        ShownKind::Other => ("?", shown.size.to_string()),
+    };
+    let x = if shown.executable { "x" } else { "-" };
+    format!("{kind}{x} {size:>14}  {}  {}", short_time(shown.mtime), name(shown))
+}
+
+/// All that `stat` tells.
+#[must_use]
+pub fn details(shown: &Shown) -> String {
+    let kind = match (shown.kind, shown.executable) {
+        (ShownKind::File, true) => "file, executable",
+        (ShownKind::File, false) => "file",
+        (ShownKind::Folder, _) => "folder",
+        (ShownKind::Other, _) => "other",
+    };
+    let mut lines = vec![clean(shown.path.as_deref().unwrap_or(&shown.name)).into_owned(), format!("  kind     {kind}")];
+    if shown.kind == ShownKind::File {
+        lines.push(format!("  size     {} ({})", shown.size, human_bytes(shown.size)));
+    }
+    lines.push(format!("  changed  {}", rfc3339(shown.mtime).unwrap_or_else(|| "?".to_owned())));
+    if let Some(version) = shown.version {
+        lines.push(format!("  version  {version}"));
+    }
+    if let Some(content) = shown.content.as_ref().filter(|_| shown.kind == ShownKind::File) {
+        lines.push(format!("  digest   {}", content.digest.map_or_else(|| "not known yet".to_owned(), |d| d.to_string())));
+        if let Some(holders) = content.holders.as_ref().filter(|h| !h.is_empty()) {
+            lines.push(format!("  holders  {}", holders.join(", ")));
+        }
+    }
+    lines.join("\n")
+}
+
+/// A line as `b3sum` prints it.
+#[must_use]
+pub fn digest(shown: &Shown) -> String {
+    let digest = shown.content.as_ref().and_then(|c| c.digest).map_or_else(|| "-".to_owned(), |d| d.to_string());
+    format!("{digest}  {}", clean(shown.path.as_deref().unwrap_or(&shown.name)))
+}
+
+/// The server in use, as lines.
+#[must_use]
+pub fn status(state: &ServerState) -> String {
+    let (report, counters) = (&state.report, &state.report.counters);
+    let role = match state.role {
+        ServerRole::Standalone => "stands alone",
+        ServerRole::Slave => "slave of a cluster",
+        ServerRole::Master => "master",
+    };
+    let mut lines = vec![
+        format!("server    {} ({role}), reached through {}", state.server, state.host),
+        format!("slave     {}", report.slave),
+        format!("cluster   {}", state.cluster.map_or_else(|| "-".to_owned(), |c| c.to_string())),
+        format!("number    {}", report.mark),
+        format!("holds     {} files, {} folders, {}", counters.files, counters.folders, human_bytes(counters.bytes)),
+        format!("hashing   {} files to go", counters.unhashed),
+        format!("skipped   {}", skipped(counters)),
+        format!("rescans   {}", counters.rescans),
+        format!("sessions  {} open, {} waiting, {} workers", counters.sessions, counters.waiting, counters.workers),
+    ];
+    if !report.last_error.is_empty() {
+        lines.push(format!("error     {}", clean(&report.last_error)));
+    }
+    lines.join("\n")
+}
+
+fn skipped(counters: &Counters) -> String {
+    let kinds = [
+        (counters.skipped_links, "links"),
+        (counters.skipped_special, "devices and the like"),
+        (counters.skipped_mounts, "mount points"),
+        (counters.skipped_names, "names that cannot be served"),
+        (counters.skipped_unreadable, "unreadable"),
+    ];
+    let named: Vec<String> = kinds.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    if named.is_empty() { "nothing".to_owned() } else { named.join(", ") }
+}
+
+/// Names in columns, top to bottom, in lines of at most `width`.
+#[must_use]
+pub fn columns(names: &[String], width: usize) -> Vec<String> {
+    let widest = names.iter().map(|n| n.width()).max().unwrap_or(0) + GAP;
+    let count = ((width + GAP) / widest).clamp(1, names.len().max(1));
+    let rows = names.len().div_ceil(count);
+    (0..rows)
+        .map(|row| {
+            let line: String = names
+                .iter()
+                .skip(row)
+                .step_by(rows)
+                .map(|name| format!("{name}{:pad$}", "", pad = widest - name.width()))
+                .collect();
+            line.trim_end().to_owned()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Content;
+    use relais_proto::Digest;
+
+    fn shown(name: &str, kind: ShownKind) -> Shown {
+        Shown {
+            name: name.into(),
+            path: None,
+            kind,
+            executable: false,
+            size: 1536,
+            mtime: FileTime { seconds: 86_399, nanos: 0 },
+            version: None,
+            content: None,
+        }
+    }
+
+    #[test]
+    fn bytes_are_rounded_to_a_unit() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (1 << 20, "1.0 MiB"),
+            (104_857_600, "100.0 MiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(human_bytes(bytes), text);
+        }
+        assert_eq!(rate(2048, Duration::from_secs(2)), "1.0 KiB/s");
+        assert_eq!(rate(0, Duration::ZERO), "0 B/s");
+    }
+
+    #[test]
+    fn times_are_in_utc() {
+        let time = |seconds, nanos| rfc3339(FileTime { seconds, nanos });
+        assert_eq!(time(1_763_721_545, 0).unwrap(), "2025-11-21T10:39:05Z");
+        assert_eq!(time(-1, 500_000_000).unwrap(), "1969-12-31T23:59:59.5Z");
+        assert_eq!(time(i64::MAX, 0), None);
+    }
+
+    #[test]
+    fn the_closing_line_tells_all() {
+        let mut file = Received {
+            remote: "/big.bin".into(),
+            local: "_CLIENTROOT/big.bin".into(),
+            bytes: 104_857_600,
+            time: Duration::from_millis(820),
+            slaves: vec!["127.0.0.1:2122".into(), "127.0.0.1:2123".into()],
+            resumed_from: 0,
+        };
+        assert_eq!(
+            received(&file),
+            "/big.bin -> _CLIENTROOT/big.bin: 104857600 bytes in 0.82 s (122.0 MiB/s) from 127.0.0.1:2122, 127.0.0.1:2123, verified"
+        );
+        file.resumed_from = 41_943_040;
+        assert!(received(&file).ends_with(", resumed from 41943040, verified"));
+    }
+
+    #[test]
+    fn listings_show_kind_size_and_time() {
+        assert_eq!(long(&shown("a", ShownKind::File)), "--           1536  1970-01-01 23:59:59Z  a");
+        assert_eq!(long(&shown("d", ShownKind::Folder)), "d-              -  1970-01-01 23:59:59Z  d/");
+        assert_eq!(name(&shown("a\u{202e}b", ShownKind::File)), "a\\u{202e}b");
+    }
+
+    #[test]
+    fn details_and_digests() {
+        let content = Some(Content { digest: Some(Digest([1; 32])), holders: Some(vec!["127.0.0.1:1".into()]) });
+        let file = Shown { path: Some("/x/a".into()), content, ..shown("a", ShownKind::File) };
+        assert_eq!(digest(&file), format!("{}  /x/a", "01".repeat(32)));
+        let text = details(&file);
+        assert!(text.starts_with("/x/a\n  kind     file\n  size     1536 (1.5 KiB)\n"), "{text}");
+        assert!(text.ends_with("\n  holders  127.0.0.1:1"), "{text}");
+        assert!(!details(&shown("d", ShownKind::Folder)).contains("digest"));
+    }
+
+    #[test]
+    fn columns_fit_the_width() {
+        let names: Vec<String> = ["a", "bb", "ccc", "d", "日本"].iter().map(|s| s.to_string()).collect();
+        assert_eq!(columns(&names, 80), ["a     bb    ccc   d     日本"]);
+        assert_eq!(columns(&names, 11), ["a     d", "bb    日本", "ccc"]);
+        assert_eq!(columns(&names, 1), names);
+        assert_eq!(columns(&[], 80), Vec::<String>::new());
+    }
+}

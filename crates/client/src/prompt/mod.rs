@@ -1,0 +1,145 @@
+//! The prompt: line editing, history, and what Ctrl-C and Ctrl-D mean there.
+//!
+//! Lines are run by the shell as from anywhere else. What goes wrong with the history is only
+//! logged: a prompt without it is still a prompt.
+
+mod complete;
+mod history;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use relais_proto::ServerRole;
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{CompletionType, Editor};
+
+use crate::Failure;
+use crate::interrupt::Doing;
+use crate::outcome::Shown;
+use crate::sanitize::clean;
+use crate::shell::Shell;
+use complete::Completer;
+use history::HistoryFile;
+
+/// Names shown on connecting.
+const GREETED: usize = 20;
+/// Lines that are remembered.
+const HISTORY: usize = 1000;
+
+/// What was read at the prompt.
+enum Read {
+    Line(String),
+    CtrlC,
+    CtrlD,
+    Failed(String),
+}
+
+/// Reads and runs lines until the user leaves; the result is the exit status.
+#[must_use]
+pub fn run(shell: Shell) -> u8 {
+    let shell = Rc::new(RefCell::new(shell));
+    let mut editor = match editor(&shell) {
+        Ok(editor) => editor,
+        Err(e) => {
+            shell.borrow().notices.say(&format!("ftpclient: no prompt on this terminal: {e}"));
+            return 1;
+        }
+    };
+    let history = HistoryFile::open(&mut editor);
+    greet(&mut shell.borrow_mut());
+    let mut presses = 0;
+    loop {
+        match read(&mut editor, &shell) {
+            Read::Line(line) => {
+                presses = 0;
+                if crate::words::is_blank(&line) {
+                    continue;
+                }
+                history.add(&mut editor, &line);
+                if shell.borrow_mut().execute(&line).leave {
+                    return 0;
+                }
+            }
+            Read::CtrlC if presses == 0 => {
+                presses += 1;
+                shell.borrow().notices.say("once more Ctrl-C, Ctrl-D or bye to leave");
+            }
+            Read::CtrlC => return 130,
+            Read::CtrlD => return 0,
+            Read::Failed(why) => {
+                shell.borrow().notices.say(&format!("ftpclient: {why}"));
+                return 1;
+            }
+        }
+    }
+}
+
+fn editor(shell: &Rc<RefCell<Shell>>) -> rustyline::Result<Editor<Completer, FileHistory>> {
+    let config = rustyline::Config::builder()
+        .completion_type(CompletionType::List)
+        .max_history_size(HISTORY)?
+        .history_ignore_dups(true)?
+        .history_ignore_space(true)
+        .build();
+    let mut editor = Editor::with_config(config)?;
+    editor.set_helper(Some(Completer::new(Rc::clone(shell))));
+    Ok(editor)
+}
+
+fn read(editor: &mut Editor<Completer, FileHistory>, shell: &Rc<RefCell<Shell>>) -> Read {
+    let (plain, coloured) = {
+        let shell = shell.borrow();
+        shell.interrupt.enter(Doing::Prompt);
+        prompts(&shell)
+    };
+    match editor.readline(&(plain, coloured)) {
+        Ok(line) => Read::Line(line),
+        Err(ReadlineError::Interrupted) => Read::CtrlC,
+        Err(ReadlineError::Eof) => Read::CtrlD,
+        Err(e) => Read::Failed(e.to_string()),
+    }
+}
+
+/// The prompt without and with colours.
+fn prompts(shell: &Shell) -> (String, String) {
+    let (host, place) = (shell.session.host().to_string(), shell.place.to_string());
+    let (host, place) = (clean(&host), clean(&place));
+    let plain = format!("{host}:{place}> ");
+    let coloured = if shell.output.has_colours() { format!("\u{1b}[32m{host}\u{1b}[0m:\u{1b}[1;34m{place}\u{1b}[0m> ") } else { plain.clone() };
+    (plain, coloured)
+}
+
+/// Shows the server and what is in the folder. A failure here is told, and the prompt comes all the same.
+fn greet(shell: &mut Shell) {
+    shell.interrupt.enter(Doing::Command);
+    if let Err(failure) = show_server(shell).and_then(|()| show_folder(shell)) {
+        shell.notices.say(&format!("ftpclient: {failure}"));
+    }
+}
+
+fn show_server(shell: &mut Shell) -> Result<(), Failure> {
+    let Some((addr, role)) = shell.session.server() else { return Ok(()) };
+    let role = match role {
+        ServerRole::Standalone => "which stands alone",
+        ServerRole::Slave | ServerRole::Master => "a slave of the cluster",
+    };
+    shell.output.remark(&format!("Connected to {addr}, {role}. help lists the commands."))
+}
+
+fn show_folder(shell: &mut Shell) -> Result<(), Failure> {
+    let (mut names, mut more) = (Vec::<Shown>::new(), 0_u64);
+    shell.session.list(&shell.place, &mut |entry| {
+        if names.len() < GREETED {
+            names.push(entry.into());
+        } else {
+            more += 1;
+        }
+        Ok(())
+    })?;
+    shell.output.names(&names)?;
+    if more > 0 {
+        shell.output.remark(&format!("... and {more} more"))?;
+    }
+    shell.output.flush()
+}

@@ -1,0 +1,173 @@
+//! Bringing one file in: a part file in the folder it goes to, a line in the `.log`, the
+//! transfer, and only then the name.
+//!
+//! Files are opened, renamed and removed through a pinned folder alone. The part file's lock
+//! is held throughout, so two clients never write one file. What a server names is checked
+//! against our own names before anything is made.
+
+mod carry_on;
+mod ledger;
+mod progress;
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Instant;
+
+use relais_proto::{ErrorCode, TreePath};
+use relais_transfer::fetch::{FetchError, Fetched, fetch};
+use relais_tree::{Folder, MetaKind, TreeError, set_executable, set_times};
+
+use crate::Failure;
+use crate::error::plain;
+use crate::local::{Target, openable};
+use crate::outcome::Received;
+use crate::shell::Shell;
+use ledger::Ledger;
+use progress::Watch;
+
+/// One file to be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Which file.
+    pub remote: TreePath,
+    /// Where it goes.
+    pub target: Target,
+    /// The local name as the `.log` has it.
+    pub logged: String,
+}
+
+/// A transfer that was carried on at the start and ended well.
+#[derive(Debug)]
+pub struct Finished {
+    remote: TreePath,
+    logged: String,
+    received: Received,
+}
+
+impl Shell {
+    /// Fetches what a command names; one that was carried on at the start and has just
+    /// finished is not fetched again.
+    ///
+    /// # Errors
+    /// See [`Failure`]; code `cut` where it can be carried on.
+    pub fn receive_named(&mut self, job: &Job) -> Result<Received, Failure> {
+        let same = |done: &Finished| done.remote == job.remote && done.logged == job.logged;
+        if let Some(at) = self.finished.iter().position(same) {
+            return Ok(Received { local: job.target.shown(), ..self.finished.swap_remove(at).received });
+        }
+        let folder = openable(&job.target.folder);
+        let folder = Folder::open(folder).map_err(|e| local_failure(&folder.display().to_string(), &e))?;
+        self.receive(job, &folder)
+    }
+
+    /// Fetches a file into `folder`.
+    fn receive(&mut self, job: &Job, folder: &Folder) -> Result<Received, Failure> {
+        let begun = Instant::now();
+        let shown = job.target.shown();
+        check_name(&job.target.name).map_err(|failure| failure.of(&shown))?;
+        check_free(folder, &job.target.name).map_err(|e| local_failure(&shown, &e))?;
+        self.session.connect()?;
+        let Some(cluster) = self.session.cluster() else {
+            return Err(Failure::new(ErrorCode::Unreachable, "no server is connected"));
+        };
+        let part_name = ledger::part_name(&job.target.name);
+        let part = folder.create_or_open_part(&part_name).map_err(|e| match e {
+            TreeError::InUse => Failure::new(ErrorCode::Local, format!("{shown}: another ftpclient is fetching it")),
+            other => local_failure(&shown, &other),
+        })?;
+        let place = Place { folder, part: &part, part_name: &part_name };
+        let mut ledger = Ledger::open(self.local.home(), job, cluster)?;
+        let resume = ledger.begin(self.resume)?;
+        let mut save = ledger.saver();
+        let mut watch = Watch::new(&job.remote, self.notices.clone(), self.interrupt.clone(), &mut save);
+        let result = fetch(&mut self.session, &job.remote, &part, resume, &mut watch);
+        drop(watch);
+        drop(save);
+        let fetched = match result {
+            Ok(fetched) => fetched,
+            Err(error) => return Err(given_up(&error, &shown, &place, &mut ledger)),
+        };
+        place.name(&fetched, &job.target.name).map_err(|e| local_failure(&shown, &e))?;
+        ledger.finish()?;
+        Ok(Received {
+            remote: job.remote.to_string(),
+            local: shown,
+            bytes: fetched.size,
+            time: begun.elapsed(),
+            slaves: fetched.servers.iter().map(ToString::to_string).collect(),
+            resumed_from: fetched.resumed_from,
+        })
+    }
+}
+
+/// Where the bytes are until they have their name.
+struct Place<'a> {
+    folder: &'a Folder,
+    part: &'a File,
+    part_name: &'a str,
+}
+
+impl Place<'_> {
+    /// Gives the whole content its time, its rights and its name.
+    fn name(&self, fetched: &Fetched, name: &str) -> Result<(), TreeError> {
+        set_executable(self.part, fetched.executable)?;
+        set_times(self.part, fetched.mtime)?;
+        // Before the name, so that a power cut does not leave the name on an empty file.
+        self.part.sync_data().map_err(|e| TreeError::Io("write to the disk", e))?;
+        self.folder.rename(self.part_name, name)
+    }
+
+    /// Removes what was fetched.
+    fn discard(&self) -> Result<(), TreeError> {
+        self.folder.unlink(self.part_name)
+    }
+}
+
+/// The transfer failed: what can be carried on is kept, anything else is dropped.
+fn given_up(error: &FetchError, shown: &str, place: &Place<'_>, ledger: &mut Ledger) -> Failure {
+    if !error.can_resume() {
+        let dropped = place.discard().map_err(|e| local_failure(shown, &e)).and_then(|()| ledger.finish());
+        if let Err(failure) = dropped {
+            log::warn!("what was fetched of {shown} is still there: {failure}");
+        }
+    }
+    match error {
+        FetchError::Refused(refusal) => refusal.clone().into(),
+        FetchError::Interrupted => Failure::interrupted(),
+        FetchError::Local { what, error } => Failure::new(ErrorCode::Local, format!("{shown}: {what}: {}", plain(error))),
+        // For one file these mean the same to the user: it is not here, and can be carried on.
+        FetchError::Unreachable(_) | FetchError::Cut { .. } => {
+            Failure::new(ErrorCode::Cut, format!("{error}; the same get carries it on"))
+        }
+        other => Failure::new(other.code(), other.to_string()),
+    }
+}
+
+/// Refuses the names that the client uses for itself.
+fn check_name(name: &str) -> Result<(), Failure> {
+    if ledger::is_ours(name) {
+        return Err(Failure::new(ErrorCode::Local, "ftpclient uses that name itself; choose another with -o"));
+    }
+    Ok(())
+}
+
+/// A folder in the way is told before anything is fetched.
+fn check_free(folder: &Folder, name: &str) -> Result<(), TreeError> {
+    match folder.stat_part(name.as_bytes()) {
+        Ok(meta) if meta.kind == MetaKind::Folder => Err(TreeError::IsFolder),
+        Ok(_) | Err(TreeError::NotFound) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// A failure of the local folder.
+fn local_failure(shown: &str, error: &TreeError) -> Failure {
+    let why = match error {
+        TreeError::IsFolder => "a folder has that name".to_owned(),
+        TreeError::NotFound => "no such folder".to_owned(),
+        TreeError::NotServed(_) => "something that is no file has its temporary name".to_owned(),
+        other => other.to_string(),
+    };
+    let shown = if shown.is_empty() { Path::new(".").display().to_string() } else { shown.to_owned() };
+    Failure::new(ErrorCode::Local, format!("{shown}: {why}"))
+}

@@ -1,0 +1,72 @@
+//! Remote names as the user writes them, against the folder the user is in.
+//!
+//! `.` and `..` are resolved here and never sent. A name above the top is an error: taking it
+//! for the top would fetch or list something that was not meant.
+
+use relais_proto::{ErrorCode, TreePath};
+
+use crate::Failure;
+
+/// The path that `text` means in `folder`. A name that begins with `/` starts at the top;
+/// doubled and closing slashes count as one and none.
+///
+/// # Errors
+/// An empty name, one above the top, or one that breaks the rules for names.
+pub fn resolve(folder: &TreePath, text: &str) -> Result<TreePath, Failure> {
+    if text.is_empty() {
+        return Err(Failure::new(ErrorCode::BadName, "the name is empty"));
+    }
+    let mut path = if text.starts_with('/') { TreePath::root() } else { folder.clone() };
+    for part in text.split('/') {
+        path = match part {
+            "" | "." => path,
+            ".." => match path.split_last() {
+                Some((parent, _)) => parent,
+                None => return Err(Failure::new(ErrorCode::BadName, format!("{text} is above the top"))),
+            },
+            name => path.join(name).map_err(|e| Failure::from(e).of(text))?,
+        };
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(folder: &str, text: &str) -> Result<String, String> {
+        resolve(&TreePath::new(folder).unwrap(), text).map(|p| p.to_string()).map_err(|e| e.message)
+    }
+
+    #[test]
+    fn names_are_resolved_against_the_folder() {
+        for (folder, text, path) in [
+            ("", "a", "/a"),
+            ("a/b", "c", "/a/b/c"),
+            ("a/b", "/c", "/c"),
+            ("a/b", "..", "/a"),
+            ("a/b", "../../c", "/c"),
+            ("a/b", "./.././b//x/", "/a/b/x"),
+            ("", "/", "/"),
+            ("a", ".", "/a"),
+            ("a", "...", "/a/..."),
+            ("", "-r", "/-r"),
+        ] {
+            assert_eq!(at(folder, text).unwrap(), path, "{text} in {folder}");
+        }
+    }
+
+    #[test]
+    fn above_the_top_is_an_error() {
+        for (folder, text) in [("", ".."), ("a", "../.."), ("a/b", "/../c"), ("", "x/../../x")] {
+            assert!(at(folder, text).unwrap_err().contains("above the top"), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_that_break_the_rules_are_refused() {
+        for text in ["", "a\nb", ".relais/x", &"x".repeat(256)] {
+            assert!(at("", text).is_err(), "{text:?}");
+        }
+    }
+}

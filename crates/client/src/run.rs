@@ -1,0 +1,180 @@
+//! One run of the client: connect, carry on what is unfinished, then the commands from `-c`,
+//! from standard input, or from the prompt. Its result is the program's exit status.
+
+use std::io::{BufRead, IsTerminal};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use relais_proto::TreePath;
+
+use crate::Failure;
+use crate::interrupt::{Doing, Interrupt};
+use crate::local::Local;
+use crate::notices::Notices;
+use crate::output::{Output, Screen};
+use crate::session::{Host, Session, Settings};
+use crate::shell::{Ended, Shell};
+use crate::{prompt, words};
+
+/// What the command line asks for.
+pub struct Config {
+    /// The server.
+    pub host: Host,
+    /// Empty: no account.
+    pub user: String,
+    /// Empty: none.
+    pub password: Vec<u8>,
+    /// The local folder.
+    pub folder: Option<PathBuf>,
+    /// From `-c`; where there are none they come from standard input.
+    pub commands: Vec<String>,
+    /// JSON on standard output.
+    pub json: bool,
+    /// Go on after a command that failed.
+    pub keep_going: bool,
+    /// Go on with unfinished transfers.
+    pub resume: bool,
+    /// How long to try to reach a server.
+    pub retry: Duration,
+}
+
+/// Runs the client to its end.
+#[must_use]
+pub fn run(config: Config, interrupt: Interrupt) -> u8 {
+    let notices = Notices::new();
+    let local = match Local::new(config.folder) {
+        Ok(local) => local,
+        Err(failure) => {
+            notices.say(&format!("ftpclient: {failure}"));
+            return failure.status();
+        }
+    };
+    let settings = Settings { host: config.host, user: config.user, password: config.password, retry: config.retry };
+    let shell = Shell {
+        session: Session::new(settings, interrupt.clone(), notices.clone()),
+        output: Output::new(Box::new(std::io::BufWriter::new(std::io::stdout())), notices.clone(), config.json, screen()),
+        local,
+        place: TreePath::root(),
+        resume: config.resume,
+        interrupt,
+        notices,
+        finished: Vec::new(),
+    };
+    let mut lines = Lines { commands: config.commands, keep_going: config.keep_going };
+    lines.run(shell)
+}
+
+/// Standard output as it is now.
+fn screen() -> Screen {
+    let stdout = std::io::stdout();
+    if !stdout.is_terminal() {
+        return Screen::default();
+    }
+    let width = rustix::termios::tcgetwinsize(&stdout).map_or(80, |size| usize::from(size.ws_col));
+    let plain = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    Screen { width: Some(if width == 0 { 80 } else { width }), colours: !plain("NO_COLOR") && !dumb }
+}
+
+/// Where commands come from, and whether they go on after a failure.
+struct Lines {
+    commands: Vec<String>,
+    keep_going: bool,
+}
+
+impl Lines {
+    fn run(&mut self, mut shell: Shell) -> u8 {
+        let at_prompt = self.commands.is_empty() && std::io::stdin().is_terminal();
+        if let Err(failure) = shell.session.connect() {
+            // A script finds the object of its first command; people see who speaks.
+            let first = self.commands.first().and_then(|line| line.split_whitespace().next()).unwrap_or("connect");
+            shell.output.begin(if shell.output.is_json() { first } else { "" });
+            return shell.put_out(&Err(failure)).status;
+        }
+        let carried = shell.carry_on();
+        if carried == 130 && !at_prompt {
+            return carried;
+        }
+        let status = match self.commands.as_slice() {
+            [] if at_prompt => prompt::run(shell),
+            [] => self.from_input(&mut shell),
+            commands => self.from_options(&mut shell, commands),
+        };
+        if status == 0 { carried } else { status }
+    }
+
+    fn from_options(&self, shell: &mut Shell, commands: &[String]) -> u8 {
+        let mut first = 0;
+        for line in commands.iter().filter(|line| !words::is_blank(line)) {
+            let ended = shell.execute(line);
+            if self.ends(&mut first, ended) {
+                break;
+            }
+        }
+        first
+    }
+
+    fn from_input(&self, shell: &mut Shell) -> u8 {
+        let (mut first, mut input, mut line) = (0, std::io::stdin().lock(), Vec::new());
+        loop {
+            line.clear();
+            shell.interrupt.enter(Doing::Input);
+            let read = input.read_until(b'\n', &mut line);
+            let ended = match (read, std::str::from_utf8(&line)) {
+                (Ok(0), _) => return first,
+                (Ok(_), Ok(text)) if words::is_blank(text) => continue,
+                (Ok(_), Ok(text)) => shell.execute(text.trim_end_matches(['\n', '\r'])),
+                (Ok(_), Err(_)) => not_read(shell, &Failure::usage("a line of standard input is not UTF-8")),
+                (Err(e), _) => {
+                    let failure = Failure::local(std::path::Path::new("standard input"), &e);
+                    return if first == 0 { not_read(shell, &failure).status } else { first };
+                }
+            };
+            if self.ends(&mut first, ended) {
+                return first;
+            }
+        }
+    }
+
+    /// Notes the first failure; true where no further command is run.
+    fn ends(&self, first: &mut u8, ended: Ended) -> bool {
+        if *first == 0 {
+            *first = ended.status;
+        }
+        if ended.status == 130 {
+            *first = 130;
+        }
+        ended.leave || ended.status == 130 || ended.status != 0 && !self.keep_going
+    }
+}
+
+/// A line that could not be read.
+fn not_read(shell: &mut Shell, failure: &Failure) -> Ended {
+    shell.output.begin("");
+    shell.put_out(&Err(failure.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(keep_going: bool, statuses: &[u8]) -> (u8, usize) {
+        let lines = Lines { commands: vec![], keep_going };
+        let (mut first, mut ran) = (0, 0);
+        for status in statuses {
+            ran += 1;
+            if lines.ends(&mut first, Ended { status: *status, leave: false }) {
+                break;
+            }
+        }
+        (first, ran)
+    }
+
+    #[test]
+    fn the_first_failure_ends_the_commands_or_gives_the_status() {
+        assert_eq!(run(false, &[0, 1, 5]), (1, 2));
+        assert_eq!(run(true, &[0, 1, 5, 0]), (1, 4));
+        assert_eq!(run(true, &[0, 0]), (0, 2));
+        assert_eq!(run(true, &[1, 130, 0]), (130, 2));
+    }
+}

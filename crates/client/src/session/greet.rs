@@ -1,0 +1,189 @@
+//! The first frames on one connection: who the server is, and what it says to a login or a ticket.
+//!
+//! Knows nothing of other servers, of trying again, or of where a redirect leads.
+
+use std::io;
+use std::net::SocketAddr;
+
+use log::debug;
+use relais_net::Connection;
+use relais_proto::{
+    ClusterId, Endpoint, ErrorCode, Hello, Login, Mark, Refusal, Reply, Request, Role, ServerRole, SlaveId, VERSIONS, WaitReason, WireError, limits,
+};
+
+use crate::Failure;
+use crate::error::{plain, why_gone};
+use crate::interrupt::Interrupt;
+
+/// What went wrong with one server.
+#[derive(Debug)]
+pub enum Trouble {
+    /// It cannot be reached, closed the connection, or is silent: another one may do.
+    Gone(String),
+    /// It understood and refused.
+    Refused(Refusal),
+    /// It broke the protocol.
+    Bad(String),
+    /// Not the server's fault: whoever took its answers wants no more of them.
+    Stopped(Failure),
+}
+
+impl From<WireError> for Trouble {
+    fn from(error: WireError) -> Self {
+        match &error {
+            WireError::Io(_) | WireError::Truncated => Self::Gone(why_gone(&error)),
+            other => Self::Bad(other.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        WireError::Io(error).into()
+    }
+}
+
+impl Trouble {
+    /// As a failure of the server at `addr`.
+    #[must_use]
+    pub fn into_failure(self, addr: SocketAddr) -> Failure {
+        match self {
+            Self::Gone(why) => Failure::new(ErrorCode::Unreachable, format!("{addr}: {why}")),
+            Self::Refused(refusal) => refusal.into(),
+            Self::Stopped(failure) => failure,
+            Self::Bad(why) => Failure::bad_server(format!("{addr} is no good server: {why}")),
+        }
+    }
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Welcome {
+    /// Master, slave, or one that stands alone.
+    pub role: ServerRole,
+    /// Its cluster.
+    pub cluster: ClusterId,
+}
+
+/// What a server answers to a login or a ticket.
+#[derive(Debug)]
+pub enum Answer {
+    /// A master's.
+    Redirect {
+        /// For the slaves.
+        ticket: Vec<u8>,
+        /// The latest change.
+        mark: Mark,
+        /// At least one.
+        slaves: Vec<Endpoint>,
+    },
+    /// The session is open.
+    Opened {
+        /// Which slave it is.
+        slave: SlaveId,
+        /// The latest change that it has.
+        mark: Mark,
+    },
+    /// A slave's of a cluster that was shown no ticket.
+    AskMaster(String),
+}
+
+/// Connects; the handler of Ctrl-C knows the socket from here on.
+///
+/// # Errors
+/// [`Trouble::Gone`].
+pub fn dial(addr: SocketAddr, interrupt: &Interrupt) -> Result<Connection, Trouble> {
+    debug!("connecting to {addr}");
+    let connection = Connection::connect(addr, limits::CONNECT_TIME).map_err(|e| {
+        let why = if e.kind() == io::ErrorKind::TimedOut { "no answer in time".to_owned() } else { plain(&e) };
+        Trouble::Gone(why)
+    })?;
+    interrupt.watch(connection.stream());
+    Ok(connection)
+}
+
+/// Says hello and logs in.
+///
+/// A password goes only to a server that has said that it is a master or stands alone, so
+/// that a slave is never told it; that costs a round trip, which a login without one saves.
+///
+/// # Errors
+/// What went wrong.
+pub fn log_in(connection: &mut Connection, login: &Login, wait: &mut dyn FnMut(WaitReason)) -> Result<(Welcome, Answer), Trouble> {
+    connection.queue(&hello());
+    if login.password.is_empty() {
+        connection.queue(&Request::Login(login.clone()));
+        connection.flush()?;
+        let welcome = read_welcome(connection)?;
+        return Ok((welcome, read_answer(connection, wait)?));
+    }
+    connection.flush()?;
+    let welcome = read_welcome(connection)?;
+    let password = if welcome.role == ServerRole::Slave { Vec::new() } else { login.password.clone() };
+    connection.queue(&Request::Login(Login { password, ..login.clone() }));
+    connection.flush()?;
+    Ok((welcome, read_answer(connection, wait)?))
+}
+
+/// Says hello and shows a ticket.
+///
+/// # Errors
+/// What went wrong.
+pub fn show_ticket(
+    connection: &mut Connection,
+    ticket: &[u8],
+    mark: Mark,
+    wait: &mut dyn FnMut(WaitReason),
+) -> Result<(Welcome, Answer), Trouble> {
+    connection.queue(&hello());
+    connection.queue(&Request::Ticket { ticket: ticket.to_vec(), mark });
+    connection.flush()?;
+    let welcome = read_welcome(connection)?;
+    Ok((welcome, read_answer(connection, wait)?))
+}
+
+fn hello() -> Request {
+    let agent = concat!("ftpclient ", env!("CARGO_PKG_VERSION")).to_owned();
+    Request::Hello(Hello { role: Role::Client, versions: VERSIONS, agent })
+}
+
+fn read_welcome(connection: &mut Connection) -> Result<Welcome, Trouble> {
+    match next_reply(connection, &mut |_| {})? {
+        Reply::Welcome { version, role, cluster, agent } if (VERSIONS.0..=VERSIONS.1).contains(&version) => {
+            debug!("{} is {agent:?}, {role:?} of {cluster}", connection.peer());
+            Ok(Welcome { role, cluster })
+        }
+        Reply::Welcome { version, .. } => Err(Trouble::Bad(format!("it chose version {version} of the protocol"))),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn read_answer(connection: &mut Connection, wait: &mut dyn FnMut(WaitReason)) -> Result<Answer, Trouble> {
+    match next_reply(connection, wait)? {
+        Reply::Redirect { ticket, mark, slaves } => Ok(Answer::Redirect { ticket, mark, slaves }),
+        Reply::Opened { slave, mark, .. } => Ok(Answer::Opened { slave, mark }),
+        Reply::AskMaster(addr) => Ok(Answer::AskMaster(addr)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The next reply that is no sign of life; each of those is shown to `wait`.
+///
+/// # Errors
+/// A refusal, or what went wrong with the connection.
+pub fn next_reply(connection: &mut Connection, wait: &mut dyn FnMut(WaitReason)) -> Result<Reply, Trouble> {
+    loop {
+        match connection.read_reply()? {
+            None => return Err(Trouble::Gone("connection closed".to_owned())),
+            Some(Reply::Wait(reason)) => wait(reason),
+            Some(Reply::Error(refusal)) => return Err(Trouble::Refused(refusal)),
+            Some(reply) => return Ok(reply),
+        }
+    }
+}
+
+/// A reply that has no place here.
+#[must_use]
+pub fn unexpected(reply: &Reply) -> Trouble {
+    Trouble::Bad(WireError::Unexpected(reply.frame_type().number()).to_string())
+}

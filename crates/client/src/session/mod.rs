@@ -1,0 +1,175 @@
+//! The session with some server of the cluster: found, kept, and replaced when it fails.
+//!
+//! Owns the connection, what is known of the cluster, and which slaves failed. It asks and
+//! answers in terms of the protocol; it knows no commands and prints only notices about
+//! servers. A session keeps nothing on the slave but who the user is, so any request can be
+//! repeated on another one.
+
+mod connect;
+mod greet;
+mod host;
+mod requests;
+mod route;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use log::debug;
+use relais_net::Connection;
+use relais_proto::{ClusterId, Mark, ServerRole, SlaveId};
+use rustix::net::RecvFlags;
+
+pub use host::Host;
+pub use requests::{Details, Report};
+use route::{Avoid, Route};
+
+use crate::Failure;
+use crate::interrupt::Interrupt;
+use crate::notices::Notices;
+
+/// Whom to connect to, and as whom.
+#[derive(Clone)]
+pub struct Settings {
+    /// A master, or a slave.
+    pub host: Host,
+    /// Empty: no account.
+    pub user: String,
+    /// Empty: none.
+    pub password: Vec<u8>,
+    /// How long to go on trying where no server is reached.
+    pub retry: Duration,
+}
+
+/// An open session on one slave.
+struct Open {
+    connection: Connection,
+    addr: SocketAddr,
+    slave: SlaveId,
+    role: ServerRole,
+}
+
+/// A session that moves between slaves as they fail.
+pub struct Session {
+    settings: Settings,
+    interrupt: Interrupt,
+    notices: Notices,
+    /// Named by a slave that the user dialled.
+    master: Option<Host>,
+    route: Option<Route>,
+    avoid: Avoid,
+    cluster: Option<ClusterId>,
+    /// The highest change that was seen.
+    mark: Mark,
+    open: Option<Open>,
+}
+
+impl Session {
+    /// A session that is not open yet; the first request opens it.
+    #[must_use]
+    pub fn new(settings: Settings, interrupt: Interrupt, notices: Notices) -> Self {
+        Self {
+            settings,
+            interrupt,
+            notices,
+            master: None,
+            route: None,
+            avoid: Avoid::default(),
+            cluster: None,
+            mark: Mark::default(),
+            open: None,
+        }
+    }
+
+    /// Opens the session where it is not.
+    ///
+    /// # Errors
+    /// That no server was reached, or refused.
+    pub fn connect(&mut self) -> Result<(), Failure> {
+        self.opened().map(|_| ())
+    }
+
+    /// Drops a connection that died while nobody was using it, so that the next request opens
+    /// a new one without a word. To be called before a command.
+    pub fn refresh(&mut self) {
+        if self.open.as_ref().is_some_and(|open| !is_quiet(&open.connection)) {
+            debug!("the idle connection was closed");
+            self.open = None;
+        }
+    }
+
+    /// The cluster that was connected to last.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
+    }
+
+    /// The server in use, and whether it stands alone or is a cluster's slave.
+    #[must_use]
+    pub fn server(&self) -> Option<(SocketAddr, ServerRole)> {
+        self.open.as_ref().map(|open| (open.addr, open.role))
+    }
+
+    /// Whether the session is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// The server that the user named.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.settings.host
+    }
+
+    /// Gives up the connection, whatever state it is in, without holding it against the slave.
+    pub fn drop_connection(&mut self) {
+        self.open = None;
+        self.interrupt.unwatch();
+    }
+
+    /// The slave in use failed: the next request goes to another one where there is one.
+    fn lose(&mut self, why: &str) {
+        self.interrupt.unwatch();
+        let Some(open) = self.open.take() else { return };
+        if !self.interrupt.is_raised() {
+            debug!("{} failed: {why}", open.addr);
+            self.avoid.add(open.slave, Instant::now());
+            self.notices.lost(open.addr, why);
+        }
+    }
+
+    /// The open session, opened now where it was not.
+    fn opened(&mut self) -> Result<&mut Open, Failure> {
+        if self.interrupt.is_raised() {
+            return Err(Failure::interrupted());
+        }
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => self.reach()?,
+        };
+        self.interrupt.watch(open.connection.stream());
+        Ok(self.open.insert(open))
+    }
+
+    /// A server of this cluster answered. What was seen of another one counts no more.
+    fn enter_cluster(&mut self, cluster: ClusterId, mark: Mark) {
+        if self.cluster != Some(cluster) {
+            self.mark = Mark::default();
+        }
+        self.cluster = Some(cluster);
+        self.see(mark);
+    }
+
+    fn see(&mut self, mark: Mark) {
+        self.mark = self.mark.max(mark);
+    }
+}
+
+/// Whether a connection on which nothing is asked is still good: open, and nothing has come.
+fn is_quiet(connection: &Connection) -> bool {
+    let peek = rustix::net::recv(connection.stream(), &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    !connection.has_input() && matches!(peek, Err(rustix::io::Errno::WOULDBLOCK))
+}

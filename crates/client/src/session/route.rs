@@ -1,0 +1,113 @@
+//! Where a redirect leads: the slaves that may be tried, in which order. Pure.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use relais_proto::{ClusterId, Endpoint, SlaveId, limits};
+
+/// How long a slave that failed is left out while there are others.
+const AVOID_TIME: Duration = Duration::from_secs(60);
+
+/// A master's answer to a login, kept for when the master does not answer the next time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Which cluster the slaves must belong to.
+    pub cluster: ClusterId,
+    /// What each of them is shown.
+    pub ticket: Vec<u8>,
+    /// The next in turn first.
+    pub slaves: Vec<Endpoint>,
+}
+
+impl Route {
+    /// The slaves with the addresses that can be connected to: those that have not failed
+    /// lately first, each in the master's order. Port 0 and unspecified addresses are left out.
+    #[must_use]
+    pub fn order(&self, avoid: &Avoid, now: Instant) -> Vec<(SlaveId, Vec<SocketAddr>)> {
+        let usable = |endpoint: &Endpoint| {
+            let addrs: Vec<_> = endpoint.addrs.iter().copied().filter(is_usable).collect();
+            (!addrs.is_empty()).then_some((endpoint.id, addrs))
+        };
+        let mut slaves: Vec<_> = self.slaves.iter().filter_map(usable).collect();
+        slaves.sort_by_key(|(id, _)| avoid.holds(*id, now));
+        slaves
+    }
+}
+
+fn is_usable(addr: &SocketAddr) -> bool {
+    addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast()
+}
+
+/// The slaves that failed lately.
+#[derive(Debug, Default)]
+pub struct Avoid(Vec<(SlaveId, Instant)>);
+
+impl Avoid {
+    /// A slave failed now.
+    pub fn add(&mut self, id: SlaveId, now: Instant) {
+        self.0.retain(|(known, since)| *known != id && now.duration_since(*since) < AVOID_TIME);
+        if self.0.len() >= limits::AVOID {
+            self.0.remove(0);
+        }
+        self.0.push((id, now));
+    }
+
+    /// Whether this slave failed lately.
+    #[must_use]
+    pub fn holds(&self, id: SlaveId, now: Instant) -> bool {
+        self.0.iter().any(|(known, since)| *known == id && now.duration_since(*since) < AVOID_TIME)
+    }
+
+    /// All that failed lately, at most [`limits::AVOID`].
+    #[must_use]
+    pub fn ids(&self, now: Instant) -> Vec<SlaveId> {
+        self.0.iter().filter(|(_, since)| now.duration_since(*since) < AVOID_TIME).map(|(id, _)| *id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slave(n: u8, addrs: &[&str]) -> Endpoint {
+        Endpoint { id: SlaveId([n; 16]), addrs: addrs.iter().map(|a| a.parse().unwrap()).collect() }
+    }
+
+    fn route(slaves: Vec<Endpoint>) -> Route {
+        Route { cluster: ClusterId([0; 16]), ticket: vec![], slaves }
+    }
+
+    #[test]
+    fn addresses_that_lead_nowhere_are_left_out() {
+        let route = route(vec![
+            slave(1, &["127.0.0.1:0"]),
+            slave(2, &["0.0.0.0:1", "127.0.0.1:2", "[::]:3", "[::1]:4", "224.0.0.1:5"]),
+            slave(3, &[]),
+        ]);
+        let order = route.order(&Avoid::default(), Instant::now());
+        assert_eq!(order, [(SlaveId([2; 16]), vec!["127.0.0.1:2".parse().unwrap(), "[::1]:4".parse().unwrap()])]);
+    }
+
+    #[test]
+    fn slaves_that_failed_come_last_and_are_forgiven_in_time() {
+        let route = route((1..=3).map(|n| slave(n, &["127.0.0.1:9"])).collect());
+        let (mut avoid, start) = (Avoid::default(), Instant::now());
+        avoid.add(SlaveId([1; 16]), start);
+        avoid.add(SlaveId([2; 16]), start + Duration::from_secs(30));
+        let first = |at: u64| route.order(&avoid, start + Duration::from_secs(at)).iter().map(|(id, _)| id.0[0]).collect::<Vec<_>>();
+        assert_eq!(first(31), [3, 1, 2]);
+        assert_eq!(first(61), [1, 3, 2]);
+        assert_eq!(first(91), [1, 2, 3]);
+        assert_eq!(avoid.ids(start + Duration::from_secs(61)), [SlaveId([2; 16])]);
+    }
+
+    #[test]
+    fn the_list_does_not_grow_over_its_cap() {
+        let (mut avoid, now) = (Avoid::default(), Instant::now());
+        for n in 0..200 {
+            avoid.add(SlaveId([n; 16]), now);
+        }
+        assert_eq!(avoid.ids(now).len(), limits::AVOID);
+        assert!(avoid.holds(SlaveId([199; 16]), now) && !avoid.holds(SlaveId([0; 16]), now));
+    }
+}

@@ -1,0 +1,33 @@
+//! The session as `relais-transfer` uses it: lends out its connection, is told when it failed.
+
+use relais_net::Connection;
+use relais_proto::{ErrorCode, Refusal};
+use relais_transfer::fetch::{FetchError, Sessions};
+
+use super::Session;
+use crate::Failure;
+
+impl Sessions for Session {
+    fn connection(&mut self) -> Result<&mut Connection, FetchError> {
+        self.opened().map(|open| &mut open.connection).map_err(into_fetch_error)
+    }
+
+    fn failed(&mut self, why: &str) {
+        self.lose(why);
+    }
+
+    fn abandon(&mut self) {
+        self.drop_connection();
+    }
+}
+
+/// Only what no other server would do better ends a transfer for good.
+fn into_fetch_error(failure: Failure) -> FetchError {
+    match failure.code {
+        ErrorCode::Interrupted => FetchError::Interrupted,
+        ErrorCode::LoginNeeded | ErrorCode::LoginRefused | ErrorCode::BadTicket | ErrorCode::Denied => {
+            FetchError::Refused(Refusal::new(failure.code, failure.message))
+        }
+        _ => FetchError::Unreachable(failure.message),
+    }
+}

@@ -1,0 +1,127 @@
+//! Servers in threads of the test, over real sockets: as well or as badly behaved as a test wants.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use relais_net::Connection;
+use relais_proto::{
+    ClusterId, Endpoint, Entry, FileTime, Kind, Login, Mark, PageBuilder, Refusal, Reply, Request, ServerRole, SlaveId, VERSIONS,
+};
+
+use crate::interrupt::Interrupt;
+use crate::notices::Notices;
+use crate::session::{Session, Settings};
+
+pub const CLUSTER: ClusterId = ClusterId([7; 16]);
+pub const MARK: Mark = Mark { epoch: 1, number: 0 };
+
+/// Serves each connection in a thread; the second argument counts connections from 0.
+pub fn serve(handle: impl Fn(&mut Connection, usize) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (handle, count) = (Arc::new(handle), AtomicUsize::new(0));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (handle, number) = (Arc::clone(&handle), count.fetch_add(1, Ordering::SeqCst));
+            let mut connection = Connection::new(stream.unwrap()).unwrap();
+            std::thread::spawn(move || handle(&mut connection, number));
+        }
+    });
+    addr
+}
+
+/// An address on which nobody listens.
+pub fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+pub fn send(connection: &mut Connection, replies: &[Reply]) {
+    for reply in replies {
+        connection.queue_reply(reply);
+    }
+    // The client may have gone already; that is for the test to see on its side.
+    let _ = connection.flush();
+}
+
+/// Reads Hello and what follows it.
+pub fn opening(connection: &mut Connection) -> Option<Request> {
+    assert!(matches!(connection.read_request().ok()??, Request::Hello(_)));
+    connection.read_request().ok()?
+}
+
+pub fn welcome(role: ServerRole) -> Reply {
+    Reply::Welcome { version: VERSIONS.1, role, cluster: CLUSTER, agent: "fake".into() }
+}
+
+pub fn id(n: u8) -> SlaveId {
+    SlaveId([n; 16])
+}
+
+pub fn endpoint(n: u8, addr: SocketAddr) -> Endpoint {
+    Endpoint { id: id(n), addrs: vec![addr] }
+}
+
+pub fn redirect(slaves: Vec<Endpoint>) -> Reply {
+    Reply::Redirect { ticket: b"ticket".to_vec(), mark: MARK, slaves }
+}
+
+pub fn opened(n: u8) -> Reply {
+    Reply::Opened { slave: id(n), mark: MARK, writable: false }
+}
+
+pub fn refusal(code: relais_proto::ErrorCode) -> Reply {
+    Reply::Error(Refusal::new(code, "no"))
+}
+
+pub fn file(name: &str) -> Entry {
+    Entry { name: name.into(), kind: Kind::File, executable: false, size: 1, mtime: FileTime::default(), version: None }
+}
+
+pub fn page(names: &[&str]) -> Reply {
+    let mut page = PageBuilder::new();
+    assert!(names.iter().all(|name| page.push(&file(name))));
+    Reply::Entries(page.finish())
+}
+
+/// A master that redirects to `slaves`, and the logins that it saw.
+pub fn master(slaves: Vec<Endpoint>) -> (SocketAddr, Arc<Mutex<Vec<Login>>>) {
+    let logins = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&logins);
+    let addr = serve(move |connection, _| {
+        let Some(Request::Login(login)) = opening(connection) else { panic!("no login") };
+        seen.lock().unwrap().push(login);
+        send(connection, &[welcome(ServerRole::Master), redirect(slaves.clone())]);
+    });
+    (addr, logins)
+}
+
+/// A slave that opens each session and shows each request to `answer`, which may close.
+pub fn slave(n: u8, answer: impl Fn(&Request) -> (Vec<Reply>, bool) + Send + Sync + 'static) -> SocketAddr {
+    serve(move |connection, _| {
+        let Some(Request::Ticket { ticket, .. }) = opening(connection) else { panic!("no ticket") };
+        assert_eq!(ticket, b"ticket");
+        send(connection, &[welcome(ServerRole::Slave), opened(n)]);
+        while let Ok(Some(request)) = connection.read_request() {
+            let (replies, close) = answer(&request);
+            send(connection, &replies);
+            if close {
+                return;
+            }
+        }
+    })
+}
+
+/// What a well-behaved slave with one file answers to `stat`.
+pub fn one_file(request: &Request) -> (Vec<Reply>, bool) {
+    let Request::Stat(path) = request else { panic!("{request:?}") };
+    let entry = file(path.last().unwrap());
+    (vec![Reply::Details { entry, digest: None, holders: vec![], mark: MARK }], false)
+}
+
+pub fn session(addr: SocketAddr, retry: Duration) -> Session {
+    let host = addr.to_string().parse().unwrap();
+    let settings = Settings { host, user: String::new(), password: Vec::new(), retry };
+    Session::new(settings, Interrupt::new(), Notices::collecting())
+}

@@ -1,0 +1,305 @@
+//! Session logic against servers in threads.
+
+mod fake;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use relais_net::Connection;
+use relais_proto::{ClusterId, Endpoint, ErrorCode, Login, Reply, Request, ServerRole, TreePath, WaitReason};
+
+use super::Session;
+use fake::*;
+
+const NO_RETRY: Duration = Duration::ZERO;
+const RETRY: Duration = Duration::from_secs(20);
+
+fn path(text: &str) -> TreePath {
+    TreePath::new(text).unwrap()
+}
+
+fn list(session: &mut Session) -> Result<Vec<String>, ErrorCode> {
+    let mut names = Vec::new();
+    let mut each = |entry: relais_proto::Entry| {
+        names.push(entry.name);
+        Ok(())
+    };
+    session.list(&TreePath::root(), &mut each).map_err(|failure| failure.code)?;
+    Ok(names)
+}
+
+#[test]
+fn a_redirect_is_followed() {
+    let server = slave(1, one_file);
+    let (master, logins) = master(vec![endpoint(1, server)]);
+    let mut session = session(master, NO_RETRY);
+    assert_eq!(session.stat(&path("a/b")).unwrap().entry.name, "b");
+    assert_eq!((session.cluster(), session.server()), (Some(CLUSTER), Some((server, ServerRole::Slave))));
+    assert_eq!(session.stat(&path("c")).unwrap().entry.name, "c");
+    assert_eq!(*logins.lock().unwrap(), [Login::default()]);
+    assert!(session.notices.collected().is_empty());
+}
+
+#[test]
+fn every_address_of_a_redirect_is_tried_and_then_the_next_slave() {
+    let server = slave(3, one_file);
+    let slaves = vec![
+        endpoint(1, nobody()),
+        Endpoint { id: id(2), addrs: vec!["127.0.0.1:0".parse().unwrap(), nobody()] },
+        Endpoint { id: id(3), addrs: vec![nobody(), server] },
+    ];
+    let mut session = session(master(slaves).0, NO_RETRY);
+    assert_eq!(session.stat(&path("a")).unwrap().entry.name, "a");
+    assert_eq!(session.avoid.ids(Instant::now()), [id(1), id(2)]);
+}
+
+#[test]
+fn a_server_that_stands_alone_opens_at_once() {
+    let addr = serve(|connection, _| {
+        assert!(matches!(opening(connection), Some(Request::Login(_))));
+        send(connection, &[welcome(ServerRole::Standalone), opened(1)]);
+        let request = connection.read_request().unwrap().unwrap();
+        send(connection, &one_file(&request).0);
+    });
+    let mut session = session(addr, NO_RETRY);
+    assert_eq!(session.stat(&path("a")).unwrap().entry.name, "a");
+    assert_eq!(session.server(), Some((addr, ServerRole::Standalone)));
+}
+
+#[test]
+fn redirects_in_a_circle_are_refused() {
+    // A slave that redirects whoever shows a ticket.
+    let circle = serve(|connection, _| {
+        opening(connection);
+        send(connection, &[welcome(ServerRole::Slave), redirect(vec![endpoint(1, nobody())])]);
+    });
+    let mut one = session(master(vec![endpoint(1, circle)]).0, RETRY);
+    assert_eq!(one.connect().unwrap_err().code, ErrorCode::BadServer);
+
+    // A slave that names itself as its master.
+    let itself = serve(|connection, _| {
+        opening(connection);
+        let ask = Reply::AskMaster(connection.local().to_string());
+        send(connection, &[welcome(ServerRole::Slave), ask]);
+    });
+    let failure = session(itself, RETRY).connect().unwrap_err();
+    assert_eq!(failure.code, ErrorCode::BadServer);
+    assert!(failure.message.contains("circle"), "{failure}");
+}
+
+#[test]
+fn redirects_that_lead_nowhere_are_refused() {
+    let slaves = ["127.0.0.1:0", "0.0.0.0:1", "[::]:1"].map(|addr| endpoint(1, addr.parse().unwrap()));
+    let failure = session(master(slaves.to_vec()).0, RETRY).connect().unwrap_err();
+    assert_eq!(failure.code, ErrorCode::BadServer);
+    assert!(failure.message.contains("no address"), "{failure}");
+}
+
+#[test]
+fn a_slave_sends_on_to_its_master_once_and_that_is_remembered() {
+    let server = slave(1, |request| (one_file(request).0, true));
+    let (master, logins) = master(vec![endpoint(1, server)]);
+    let dialled = serve(move |connection, number| {
+        assert_eq!(number, 0, "asked again");
+        opening(connection);
+        send(connection, &[welcome(ServerRole::Slave), Reply::AskMaster(master.to_string())]);
+    });
+    let mut session = session(dialled, NO_RETRY);
+    session.stat(&path("a")).unwrap();
+    session.stat(&path("a")).unwrap();
+    assert_eq!(logins.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn a_slave_of_another_cluster_is_left_out() {
+    let other = serve(|connection, _| {
+        opening(connection);
+        let welcome = Reply::Welcome { version: 1, role: ServerRole::Slave, cluster: ClusterId([8; 16]), agent: String::new() };
+        send(connection, &[welcome, opened(1)]);
+    });
+    let good = slave(2, one_file);
+    let mut session = session(master(vec![endpoint(1, other), endpoint(2, good)]).0, NO_RETRY);
+    session.connect().unwrap();
+    assert_eq!(session.server().unwrap().0, good);
+}
+
+#[test]
+fn it_is_tried_again_while_no_slave_is_in_service() {
+    let server = slave(1, one_file);
+    let master = serve(move |connection, number| {
+        opening(connection);
+        let answer = if number < 2 { refusal(ErrorCode::NoSlave) } else { redirect(vec![endpoint(1, server)]) };
+        send(connection, &[welcome(ServerRole::Master), answer]);
+    });
+    session(master, RETRY).connect().unwrap();
+}
+
+#[test]
+fn trying_ends_with_the_last_failure() {
+    let none = serve(|connection, _| {
+        opening(connection);
+        send(connection, &[welcome(ServerRole::Master), refusal(ErrorCode::NoSlave)]);
+    });
+    let begun = Instant::now();
+    let failure = session(none, Duration::from_millis(300)).connect().unwrap_err();
+    assert_eq!((failure.code, failure.status()), (ErrorCode::NoSlave, 3));
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+
+    let failure = session(nobody(), NO_RETRY).connect().unwrap_err();
+    assert_eq!((failure.code, failure.status()), (ErrorCode::Unreachable, 3));
+
+    let refused = serve(|connection, _| {
+        opening(connection);
+        send(connection, &[welcome(ServerRole::Master), refusal(ErrorCode::LoginRefused)]);
+    });
+    assert_eq!(session(refused, RETRY).connect().unwrap_err().status(), 4);
+}
+
+#[test]
+fn a_listing_goes_on_behind_the_last_name_on_another_slave() {
+    let first = slave(1, |request| {
+        assert!(matches!(request, Request::List { after, .. } if after.is_empty()));
+        (vec![page(&["a", "b"])], true)
+    });
+    let second = slave(2, |request| {
+        assert!(matches!(request, Request::List { after, .. } if after == "b"));
+        (vec![page(&["c"]), Reply::Done { mark: MARK }], false)
+    });
+    let (master, logins) = master(vec![endpoint(1, first), endpoint(2, second)]);
+    let mut session = session(master, NO_RETRY);
+    assert_eq!(list(&mut session).unwrap(), ["a", "b", "c"]);
+    assert_eq!(session.notices.collected(), [format!("{first} is gone (connection closed); going on from {second}")]);
+    let logins = logins.lock().unwrap();
+    assert_eq!((logins.len(), logins[1].avoid.as_slice(), logins[1].mark), (2, &[id(1)][..], MARK));
+}
+
+#[test]
+fn without_the_master_the_slaves_that_it_named_are_used() {
+    let first = slave(1, |_| (vec![], true));
+    let second = slave(2, one_file);
+    let slaves = vec![endpoint(1, first), endpoint(2, second)];
+    let master = serve(move |connection, number| {
+        if number == 0 {
+            opening(connection);
+            send(connection, &[welcome(ServerRole::Master), redirect(slaves.clone())]);
+        }
+    });
+    let mut session = session(master, NO_RETRY);
+    session.stat(&path("a")).unwrap();
+    assert_eq!(session.server().unwrap().0, second);
+}
+
+#[test]
+fn a_slave_that_is_drained_is_left() {
+    let first = slave(1, |_| (vec![refusal(ErrorCode::Draining)], false));
+    let second = slave(2, one_file);
+    let mut session = session(master(vec![endpoint(1, first), endpoint(2, second)]).0, NO_RETRY);
+    session.stat(&path("a")).unwrap();
+    assert_eq!(session.server().unwrap().0, second);
+}
+
+#[test]
+fn a_refusal_is_the_answer_and_the_session_stays() {
+    let server = slave(1, |request| match request {
+        Request::Hash(_) => (vec![Reply::Wait(WaitReason::Hashing), refusal(ErrorCode::IsFolder)], false),
+        other => one_file(other),
+    });
+    let (master, logins) = master(vec![endpoint(1, server)]);
+    let mut session = session(master, NO_RETRY);
+    assert_eq!(session.hash(&path("a")).unwrap_err().code, ErrorCode::IsFolder);
+    session.stat(&path("a")).unwrap();
+    assert_eq!(logins.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn an_idle_session_that_was_closed_comes_back_without_a_word() {
+    let server = slave(1, |request| (one_file(request).0, true));
+    let mut session = session(master(vec![endpoint(1, server)]).0, NO_RETRY);
+    session.stat(&path("a")).unwrap();
+    while session.is_open() {
+        session.refresh();
+    }
+    session.stat(&path("a")).unwrap();
+    assert!(session.notices.collected().is_empty() && session.avoid.ids(Instant::now()).is_empty());
+}
+
+#[test]
+fn answers_that_break_the_protocol_are_not_believed() {
+    for names in [&["b", "a"][..], &["a", "a"], &[""]] {
+        let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
+        let server = slave(1, move |_| (vec![page(&names.iter().map(String::as_str).collect::<Vec<_>>())], false));
+        assert_eq!(list(&mut session(master(vec![endpoint(1, server)]).0, RETRY)), Err(ErrorCode::BadServer));
+    }
+    let server = slave(1, |_| (one_file(&Request::Stat(path("other"))).0, false));
+    assert_eq!(session(master(vec![endpoint(1, server)]).0, RETRY).stat(&path("a")).unwrap_err().code, ErrorCode::BadServer);
+    let server = slave(1, |_| (vec![Reply::Pong], false));
+    assert_eq!(session(master(vec![endpoint(1, server)]).0, RETRY).stat(&path("a")).unwrap_err().code, ErrorCode::BadServer);
+}
+
+#[test]
+fn servers_that_always_go_away_do_not_hold_the_client() {
+    let server = slave(1, |_| (vec![], true));
+    let mut session = session(master(vec![endpoint(1, server)]).0, NO_RETRY);
+    assert_eq!(session.stat(&path("a")).unwrap_err().code, ErrorCode::Unreachable);
+    assert_eq!(list(&mut session), Err(ErrorCode::Unreachable));
+}
+
+#[test]
+fn waiting_for_a_place_is_told_once() {
+    let server = serve(|connection, _| {
+        opening(connection);
+        let wait = Reply::Wait(WaitReason::Queue);
+        send(connection, &[welcome(ServerRole::Slave), wait.clone(), wait.clone(), wait, opened(1)]);
+    });
+    let mut session = session(master(vec![endpoint(1, server)]).0, NO_RETRY);
+    session.connect().unwrap();
+    assert_eq!(session.notices.collected(), ["waiting for a free place"]);
+}
+
+#[test]
+fn a_password_is_never_told_to_a_slave() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let server = |role, answer: Reply| {
+        let seen = Arc::clone(&seen);
+        serve(move |connection: &mut Connection, _| {
+            assert!(matches!(connection.read_request(), Ok(Some(Request::Hello(_)))));
+            send(connection, &[welcome(role)]);
+            let Ok(Some(Request::Login(login))) = connection.read_request() else { panic!("no login") };
+            seen.lock().unwrap().push(login.password);
+            send(connection, &[answer.clone()]);
+        })
+    };
+    let with_password = |addr| {
+        let mut session = session(addr, NO_RETRY);
+        session.settings.password = b"secret".to_vec();
+        session
+    };
+    let slave = server(ServerRole::Slave, Reply::AskMaster("127.0.0.1:1".into()));
+    assert_eq!(with_password(slave).connect().unwrap_err().code, ErrorCode::LoginNeeded);
+    let alone = server(ServerRole::Standalone, opened(1));
+    with_password(alone).connect().unwrap();
+    assert_eq!(*seen.lock().unwrap(), [b"".to_vec(), b"secret".to_vec()]);
+}
+
+#[test]
+fn an_interruption_ends_trying_and_is_not_held_against_the_slave() {
+    let none = serve(|connection, _| {
+        opening(connection);
+        send(connection, &[welcome(ServerRole::Master), refusal(ErrorCode::NoSlave)]);
+    });
+    let mut trying = session(none, Duration::from_secs(600));
+    let interrupt = trying.interrupt.clone();
+    let thread = std::thread::spawn(move || interrupt.raise());
+    assert_eq!(trying.connect().unwrap_err().code, ErrorCode::Interrupted);
+    thread.join().unwrap();
+
+    // A slave that never answers.
+    let silent = slave(1, |_| (vec![], false));
+    let mut waiting = session(master(vec![endpoint(1, silent)]).0, NO_RETRY);
+    waiting.connect().unwrap();
+    let interrupt = waiting.interrupt.clone();
+    let thread = std::thread::spawn(move || interrupt.raise());
+    assert_eq!(waiting.stat(&path("a")).unwrap_err().code, ErrorCode::Interrupted);
+    thread.join().unwrap();
+    assert!(waiting.avoid.ids(Instant::now()).is_empty() && !waiting.is_open());
+}

@@ -1,0 +1,106 @@
+//! What commands work on, and how a line is run from its words to its outcome.
+//!
+//! Owns where the user is, there and here. Every source of lines (`-c`, standard input, the
+//! prompt) ends in [`Shell::execute`].
+
+use log::debug;
+use relais_proto::{ErrorCode, TreePath};
+
+use crate::Failure;
+use crate::commands::Call;
+use crate::interrupt::{Doing, Interrupt};
+use crate::local::Local;
+use crate::nearest::what_is_there;
+use crate::notices::Notices;
+use crate::outcome::Outcome;
+use crate::output::Output;
+use crate::receive::Finished;
+use crate::remote;
+use crate::session::Session;
+
+/// The state behind all commands.
+pub struct Shell {
+    /// The session with some server.
+    pub session: Session,
+    /// Standard output.
+    pub output: Output,
+    /// The local folders.
+    pub local: Local,
+    /// The remote folder.
+    pub place: TreePath,
+    /// Whether unfinished transfers are gone on with.
+    pub resume: bool,
+    /// Ctrl-C.
+    pub interrupt: Interrupt,
+    /// Standard error.
+    pub notices: Notices,
+    /// Transfers that were carried on at the start, until a command names them.
+    pub finished: Vec<Finished>,
+}
+
+/// What follows from a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// 0, or what the program would end with.
+    pub status: u8,
+    /// Whether no further command is to be run, whatever was asked.
+    pub leave: bool,
+}
+
+impl Shell {
+    /// What a remote name means in the folder the user is in.
+    ///
+    /// # Errors
+    /// A name that breaks the rules or lies above the top.
+    pub fn remote(&self, name: &str) -> Result<TreePath, Failure> {
+        remote::resolve(&self.place, name)
+    }
+
+    /// A server's failure about `path`, with the path in front, and with what is there where
+    /// nothing has that name.
+    pub fn explain(&mut self, path: &TreePath, failure: Failure) -> Failure {
+        if failure.code != ErrorCode::NotFound || path.is_root() {
+            let about_path = !matches!(failure.code, ErrorCode::Interrupted | ErrorCode::Unreachable | ErrorCode::Local);
+            return if about_path && !failure.message.contains(&path.to_string()) { failure.of(&path.to_string()) } else { failure };
+        }
+        let missing = format!("{path} is not there");
+        match what_is_there(&mut self.session, path) {
+            Ok(told) => Failure { message: format!("{missing}; {told}"), ..failure },
+            Err(other) if other.code == ErrorCode::Interrupted => other,
+            Err(other) => {
+                debug!("nothing to suggest for {path}: {other}");
+                Failure { message: missing, ..failure }
+            }
+        }
+    }
+
+    /// Runs one line and puts its outcome out.
+    pub fn execute(&mut self, line: &str) -> Ended {
+        self.interrupt.enter(Doing::Command);
+        let _ = self.notices.take_lost();
+        self.session.refresh();
+        let call = Call::parse(line);
+        self.output.begin(&call.name);
+        let mut result = call.run(self);
+        if self.interrupt.is_raised() && result.as_ref().is_err_and(|failure| failure.status() != 130) {
+            // Whatever failed, failed because of that.
+            result = Err(Failure::interrupted());
+        }
+        self.put_out(&result)
+    }
+
+    /// Puts an outcome out, and tells what follows from it.
+    pub fn put_out(&mut self, result: &Result<Outcome, Failure>) -> Ended {
+        let written = self.output.finish(result);
+        if self.output.is_broken() {
+            return Ended { status: 1, leave: true };
+        }
+        let failure = match (result, written) {
+            (Err(failure), _) => Some(failure.clone()),
+            (Ok(_), Err(failure)) => Some(failure),
+            (Ok(outcome), Ok(())) => outcome.failure(),
+        };
+        let status = failure.map_or(0, |failure| failure.status());
+        Ended { status, leave: matches!(result, Ok(Outcome::Leave)) }
+    }
+}

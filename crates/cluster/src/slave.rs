@@ -1,0 +1,91 @@
+//! One slave as the master knows it, and the state that follows from that.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use relais_proto::{Beat, Counters, FolderId, Mark, SlaveId, SlaveReport, SlaveState, limits};
+
+use crate::address::{Place, Viewpoint, endpoints_for};
+
+/// A connection of a slave to the master; no two ever have the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(pub u64);
+
+/// Silence after which a slave is out of service.
+pub(crate) fn patience() -> Duration {
+    limits::BEAT_EVERY * limits::BEATS_MISSED
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Slave {
+    pub id: SlaveId,
+    pub folder: FolderId,
+    pub place: Place,
+    pub mark: Mark,
+    /// The connection it has, if any.
+    pub link: Option<LinkId>,
+    /// When it was last heard of.
+    pub heard: Duration,
+    /// Its last heartbeat on this link.
+    pub beat: Option<Beat>,
+    /// Clients sent to it since then.
+    pub sent: u64,
+    /// The state that was last told to the caller.
+    pub told: Option<SlaveState>,
+}
+
+impl Slave {
+    /// Whether its link is there and was heard of lately.
+    pub fn is_alive(&self, now: Duration) -> bool {
+        self.link.is_some() && now.saturating_sub(self.heard) < patience()
+    }
+
+    pub fn state(&self, now: Duration) -> SlaveState {
+        match &self.beat {
+            _ if !self.is_alive(now) => SlaveState::Down,
+            None => SlaveState::CatchingUp,
+            Some(beat) if beat.counters.workers == 0 => SlaveState::Down,
+            Some(beat) => beat.state,
+        }
+    }
+
+    pub fn in_service(&self, now: Duration) -> bool {
+        self.state(now) == SlaveState::InService
+    }
+
+    /// Sessions that it has, with those that it will hear of in a moment.
+    pub fn load(&self) -> u64 {
+        self.beat.as_ref().map_or(0, |beat| u64::from(beat.counters.sessions)).saturating_add(self.sent)
+    }
+
+    pub fn report(&self, asker: Viewpoint, now: Duration) -> SlaveReport {
+        let (counters, last_error) = self.beat.as_ref().map_or((Counters::default(), String::new()), |beat| {
+            let counters = match self.state(now) {
+                // What a slave that is gone last said of its pool holds no longer.
+                SlaveState::Down => Counters { sessions: 0, waiting: 0, workers: 0, ..beat.counters.clone() },
+                _ => beat.counters.clone(),
+            };
+            (counters, beat.last_error.clone())
+        });
+        SlaveReport {
+            id: self.id,
+            folder: self.folder,
+            addrs: self.seen_from(asker),
+            state: self.state(now),
+            mark: self.mark,
+            counters,
+            last_error,
+            silent_ms: u64::try_from(now.saturating_sub(self.heard).as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Its addresses for the asker; for one that can use none of them, those that it claims.
+    fn seen_from(&self, asker: Viewpoint) -> Vec<std::net::SocketAddr> {
+        let found = endpoints_for(&self.place, asker);
+        if !found.is_empty() {
+            return found;
+        }
+        let own: IpAddr = self.place.peer.to_canonical();
+        endpoints_for(&self.place, Viewpoint { peer: own, local: own })
+    }
+}

@@ -1,0 +1,98 @@
+//! The command line of `ftpmaster`. Only what works is offered.
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use relais_master::printable;
+
+/// Where a master listens and is looked for, unless an option says otherwise.
+const ADDRESS: &str = "127.0.0.1:2121";
+/// Seconds that logins under way may take after a signal to stop.
+const GRACE: u64 = 5;
+
+/// Sends each client to the next slave in turn.
+#[derive(Debug, Parser)]
+#[command(name = "ftpmaster", version)]
+pub struct Args {
+    /// Where to listen; port 0 takes a free one [default: 127.0.0.1:2121]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = host_and_port)]
+    listen: Option<String>,
+    /// How long logins under way may take after a signal to stop [default: 5]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=86_400))]
+    grace: Option<u64>,
+    /// How clients are spread over the slaves [default: round-robin]
+    #[arg(long, value_enum)]
+    balance: Option<Balance>,
+    /// The state folder [default: $STATE_DIRECTORY, $XDG_STATE_HOME/relais or ~/.local/state/relais]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub state: Option<PathBuf>,
+    /// The cluster key [default: cluster.key in the state folder]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub cluster_key: Option<PathBuf>,
+    /// Which master a command asks [default: 127.0.0.1:2121]
+    #[arg(long, value_name = "HOST:PORT", global = true, value_parser = host_and_port)]
+    master: Option<String>,
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What can be done with a running master.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the slaves of the running master; status 1 when none is in service
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Balance {
+    /// One after another
+    RoundRobin,
+    /// To the slave with the fewest sessions
+    LeastSessions,
+}
+
+impl Args {
+    /// Reads the command line; prints help or what is wrong, and ends the process, where there is nothing to do.
+    pub fn read() -> Self {
+        let args = Self::parse();
+        let serving = args.listen.is_some() || args.grace.is_some() || args.balance.is_some();
+        let wrong = match args.command {
+            Some(_) if serving => "--listen, --grace and --balance are for the master itself, not for its commands",
+            None if args.master.is_some() => "--master is for commands such as `status`; a master needs --listen",
+            _ => return args,
+        };
+        Self::command().error(ErrorKind::ArgumentConflict, wrong).exit()
+    }
+
+    pub fn listen(&self) -> &str {
+        self.listen.as_deref().unwrap_or(ADDRESS)
+    }
+
+    pub fn master(&self) -> &str {
+        self.master.as_deref().unwrap_or(ADDRESS)
+    }
+
+    pub fn grace(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.grace.unwrap_or(GRACE))
+    }
+
+    pub fn balance(&self) -> relais_master::Balance {
+        match self.balance {
+            None | Some(Balance::RoundRobin) => relais_master::Balance::RoundRobin,
+            Some(Balance::LeastSessions) => relais_master::Balance::LeastSessions,
+        }
+    }
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
+        _ => Err(format!("{} is not HOST:PORT", printable(text))),
+    }
+}

@@ -1,0 +1,198 @@
+//! What all threads of the master share: the registry behind its lock, the
+//! key, the master's time, and the links. Nothing here waits for a peer while
+//! the lock is held.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use log::{debug, info, warn};
+use relais_cluster::{Balance, Conflict, Joining, LinkId, NoSlave, Notice, Place, Registry, Viewpoint, same_host};
+use relais_proto::{
+    Beat, ClusterId, Endpoint, ErrorCode, LinkMessage, Login, Mark, Refusal, Registration, Reply, SlaveId, SlaveReport, SlaveState,
+    TreePath, Version, limits,
+};
+use relais_state::{ClusterKey, Rights, Ticket};
+
+use crate::lines::Lines;
+use crate::text::printable;
+
+/// The latest change: there are none yet.
+pub(crate) const MARK: Mark = Version { epoch: 1, number: 0 };
+/// Generation of the accounts: there are none yet.
+const GENERATION: u64 = 0;
+/// Seconds after which a client may ask again while no slave is in service.
+const RETRY_AFTER: u16 = 1;
+
+pub(crate) struct Core {
+    pub key: ClusterKey,
+    pub cluster: ClusterId,
+    pub lines: Arc<Lines>,
+    /// Whether the master is about to end.
+    pub stopping: AtomicBool,
+    /// Logins that have begun and are not answered yet.
+    pub logins: Arc<AtomicUsize>,
+    registry: Mutex<Registry>,
+    started: Instant,
+    started_ms: u64,
+}
+
+impl Core {
+    pub fn new(key: ClusterKey, balance: Balance) -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            cluster: key.cluster_id(),
+            key,
+            lines: Arc::default(),
+            stopping: AtomicBool::new(false),
+            logins: Arc::default(),
+            registry: Mutex::new(Registry::new(balance)),
+            started: Instant::now(),
+            started_ms: milliseconds(since_1970),
+        }
+    }
+
+    /// The master's time in milliseconds since 1970 UTC: the clock's time at the
+    /// start, counted on, so that a clock that is set later ends no ticket.
+    pub fn time_ms(&self) -> u64 {
+        self.started_ms.saturating_add(milliseconds(self.started.elapsed()))
+    }
+
+    /// The answer to a client's login.
+    pub fn answer_client(&self, login: &Login, peer: SocketAddr, local: SocketAddr) -> Reply {
+        if !login.user.is_empty() {
+            info!("{peer}: login as {:?} refused: there are no accounts", printable(&login.user));
+            return Reply::Error(Refusal::new(ErrorCode::LoginRefused, "there are no accounts on this server; log in without a name"));
+        }
+        match self.redirect(login, Viewpoint::new(peer.ip(), local.ip())) {
+            Ok(slaves) => {
+                debug!("{peer}: sent to {}", slaves.first().map_or_else(String::new, |s| format!("{} {:?}", s.id, s.addrs)));
+                Reply::Redirect { ticket: self.ticket(), mark: MARK, slaves }
+            }
+            Err(error) => {
+                debug!("{peer}: {error}");
+                Reply::Error(Refusal { retry_after: RETRY_AFTER, ..Refusal::new(ErrorCode::NoSlave, error.to_string()) })
+            }
+        }
+    }
+
+    /// A slave offers its service on a link.
+    ///
+    /// # Errors
+    /// What the slave is told.
+    pub fn register(&self, id: SlaveId, link: LinkId, wish: &Registration, peer: IpAddr, local: IpAddr) -> Result<(), Refusal> {
+        let place = Place {
+            listen: wish.listen.clone(),
+            advertised: resolve(&wish.advertise)?,
+            peer: peer.to_canonical(),
+            same_host: same_host(peer, local),
+        };
+        let joining = Joining { id, link, place, folder: wish.folder, mark: wish.mark };
+        loop {
+            let result = self.registry().register(joining.clone(), self.now());
+            match result {
+                Ok(registered) => {
+                    registered.replaced.iter().for_each(|old| self.lines.shut(*old));
+                    self.announce();
+                    return Ok(());
+                }
+                // A slave that was restarted may be here before its old link's thread has seen the end.
+                Err(conflict) => match conflict.holder().filter(|holder| self.lines.has_ended(*holder)) {
+                    Some(gone) => self.registry().closed(gone),
+                    None => return Err(Refusal::new(code(conflict), conflict.to_string())),
+                },
+            }
+        }
+    }
+
+    /// A heartbeat came; the answer to it, or none where the link counts no longer.
+    pub fn beat(&self, link: LinkId, beat: Beat) -> Option<LinkMessage> {
+        let counts = self.registry().beat(link, beat, self.now());
+        self.announce();
+        counts.then(|| LinkMessage::BeatAck { mark: MARK, time_ms: self.time_ms(), generation: GENERATION })
+    }
+
+    /// A slave's link has ended.
+    pub fn closed(&self, link: LinkId) {
+        self.registry().closed(link);
+        self.announce();
+    }
+
+    /// All slaves, as an operator at this address sees them.
+    pub fn reports(&self, asker: Viewpoint) -> Vec<SlaveReport> {
+        self.registry().reports(asker, self.now())
+    }
+
+    /// Logs what has changed since the last time.
+    pub fn announce(&self) {
+        let notices = self.registry().notices(self.now());
+        notices.iter().for_each(log_notice);
+    }
+
+    fn redirect(&self, login: &Login, client: Viewpoint) -> Result<Vec<Endpoint>, NoSlave> {
+        self.registry().redirect(client, &login.avoid, login.prefer, self.now())
+    }
+
+    fn ticket(&self) -> Vec<u8> {
+        let issued_ms = self.time_ms();
+        let ticket = Ticket {
+            cluster: self.cluster,
+            user: String::new(),
+            rights: Rights::Read,
+            root: TreePath::root(),
+            generation: GENERATION,
+            issued_ms,
+            ends_ms: issued_ms.saturating_add(milliseconds(limits::TICKET_TIME)),
+        };
+        ticket.mint(&self.key)
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn code(conflict: Conflict) -> ErrorCode {
+    match conflict {
+        Conflict::SameId { .. } | Conflict::SameAddress { .. } => ErrorCode::Conflict,
+        Conflict::Nowhere => ErrorCode::BadRequest,
+        Conflict::Full => ErrorCode::Busy,
+    }
+}
+
+/// The addresses that a slave's `--advertise` stands for; none for an empty one.
+fn resolve(advertise: &str) -> Result<Vec<SocketAddr>, Refusal> {
+    if advertise.is_empty() {
+        return Ok(Vec::new());
+    }
+    let bad = |why: String| Refusal::new(ErrorCode::BadRequest, format!("cannot advertise {}: {why}", printable(advertise)));
+    let found: Vec<SocketAddr> = advertise.to_socket_addrs().map_err(|e| bad(e.to_string()))?.collect();
+    if found.iter().any(|addr| addr.port() != 0 && !addr.ip().is_unspecified()) {
+        Ok(found)
+    } else {
+        Err(bad("it names no address and port that a client could use".to_owned()))
+    }
+}
+
+fn log_notice(notice: &Notice) {
+    let who = match notice.addr {
+        Some(addr) => format!("slave {} at {addr}", notice.id),
+        None => format!("slave {}", notice.id),
+    };
+    match (notice.from, notice.to) {
+        (_, SlaveState::InService) => info!("{who} is in service"),
+        (None, SlaveState::CatchingUp) => info!("{who} joined"),
+        (Some(SlaveState::Down), SlaveState::CatchingUp) => info!("{who} came back"),
+        (_, SlaveState::Down) => warn!("{who} left: it is out of service"),
+        (_, state) => info!("{who} is {}", state.text()),
+    }
+}

@@ -1,0 +1,168 @@
+//! Leads one peer through its login: a client to its redirect, a slave or an
+//! operator to the proof of the cluster key. It answers frames with frames and
+//! never waits.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use log::{debug, warn};
+use relais_net::{Greeter, Step};
+use relais_proto::{
+    ErrorCode, FrameType, Hello, LinkMessage, Refusal, Reply, Request, Role, ServerRole, SlaveId, VERSIONS, WireError, common_version,
+};
+use relais_state::{LinkChallenger, LinkError, LinkRole};
+
+use crate::AGENT;
+use crate::core::Core;
+use crate::lines::Place;
+use crate::text::printable;
+
+/// A slave or an operator who has given the proof.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    /// The slave's id, or the operator's random one.
+    pub id: SlaveId,
+    /// The link's place, which also says what the visitor is.
+    pub place: Place,
+}
+
+/// What the next frame must be.
+enum Stage {
+    Hello,
+    Login,
+    Open(LinkRole),
+    Proof(LinkRole, LinkChallenger),
+    Over,
+}
+
+pub(crate) struct Usher {
+    core: Arc<Core>,
+    peer: SocketAddr,
+    local: SocketAddr,
+    stage: Stage,
+    /// Counts this login while it is under way.
+    under_way: Option<Counted>,
+}
+
+/// Counts as long as it lives.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Usher {
+    pub fn new(core: Arc<Core>, peer: SocketAddr, local: SocketAddr) -> Self {
+        Self { core, peer, local, stage: Stage::Hello, under_way: None }
+    }
+
+    fn step(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Hello => self.hello(kind, payload),
+            Stage::Login => self.login(kind, payload),
+            Stage::Open(role) => self.open(role, kind, payload),
+            Stage::Proof(role, challenger) => self.proof(role, &challenger, kind, payload),
+            Stage::Over => Err(refusal(&WireError::Unexpected(kind.number()))),
+        }
+    }
+
+    fn hello(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
+        let Request::Hello(Hello { role, versions, agent }) = request(kind, payload)? else { return Err(unexpected(kind)) };
+        let version = common_version(VERSIONS, versions).map_err(|error| refusal(&error))?;
+        debug!("{}: {role:?} {}", self.peer, printable(&agent));
+        self.under_way = Some(Counted::new(&self.core.logins));
+        self.stage = match role {
+            Role::Client => Stage::Login,
+            Role::Slave => Stage::Open(LinkRole::Slave),
+            Role::Operator => Stage::Open(LinkRole::Operator),
+        };
+        // At once, for a peer that waits for it before it goes on.
+        Ok(Step::Reply(reply(&Reply::Welcome { version, role: ServerRole::Master, cluster: self.core.cluster, agent: AGENT.to_owned() })))
+    }
+
+    fn login(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
+        let Request::Login(login) = request(kind, payload)? else { return Err(unexpected(kind)) };
+        let answer = self.core.answer_client(&login, self.peer, self.local);
+        self.under_way = None;
+        Ok(Step::Close(reply(&answer)))
+    }
+
+    fn open(&mut self, role: LinkRole, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
+        if role == LinkRole::Slave && self.core.stopping.load(Ordering::Relaxed) {
+            return Err(Refusal::new(ErrorCode::Draining, "the master is stopping"));
+        }
+        let message = LinkMessage::decode(kind, payload).map_err(|error| refusal(&error))?;
+        let (challenger, challenge) = LinkChallenger::new(role, &message, &self.core.key).map_err(|error| error.refusal())?;
+        self.stage = Stage::Proof(role, challenger);
+        let mut bytes = Vec::new();
+        challenge.encode(&mut bytes);
+        Ok(Step::Reply(bytes))
+    }
+
+    fn proof(&mut self, role: LinkRole, challenger: &LinkChallenger, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
+        let message = LinkMessage::decode(kind, payload).map_err(|error| refusal(&error))?;
+        challenger.check(&message, &self.core.key).map_err(|error| {
+            if matches!(error, LinkError::BadProof) {
+                warn!("{}: a {role:?} that claims the id {} does not have the cluster key", self.peer, challenger.id());
+            }
+            error.refusal()
+        })?;
+        let place = self
+            .core
+            .lines
+            .reserve(role)
+            .ok_or_else(|| Refusal { retry_after: 5, ..Refusal::new(ErrorCode::Busy, "the master has all the links that it can have") })?;
+        Ok(Step::Done { value: Visitor { id: challenger.id(), place }, send: Vec::new() })
+    }
+}
+
+impl Greeter for Usher {
+    type Value = Visitor;
+
+    fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Visitor> {
+        self.step(kind, payload).unwrap_or_else(|refusal| {
+            debug!("{}: refused: {refusal}", self.peer);
+            self.under_way = None;
+            Step::Close(reply(&Reply::Error(refusal)))
+        })
+    }
+
+    fn refuse(&mut self, error: &WireError) -> Vec<u8> {
+        debug!("{}: refused: {error}", self.peer);
+        self.under_way = None;
+        reply(&Reply::Error(refusal(error)))
+    }
+}
+
+fn request(kind: FrameType, payload: &[u8]) -> Result<Request, Refusal> {
+    Request::decode(kind, payload).map_err(|error| refusal(&error))
+}
+
+fn reply(reply: &Reply) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    reply.encode(&mut bytes);
+    bytes
+}
+
+fn unexpected(kind: FrameType) -> Refusal {
+    refusal(&WireError::Unexpected(kind.number()))
+}
+
+/// What a peer that broke the protocol is told.
+pub(crate) fn refusal(error: &WireError) -> Refusal {
+    let code = match error {
+        WireError::NoCommonVersion { .. } => ErrorCode::BadVersion,
+        _ => ErrorCode::BadRequest,
+    };
+    Refusal::new(code, error.to_string())
+}

@@ -1,0 +1,35 @@
+//! One operator's link: answers what `ftpmaster status` asks.
+
+use log::debug;
+use relais_cluster::Viewpoint;
+use relais_net::Connection;
+use relais_proto::{LinkMessage, Reply, WireError};
+
+use crate::core::{Core, MARK};
+use crate::greeter::refusal;
+
+/// Answers the operator until the link ends.
+pub(crate) fn serve(core: &Core, mut connection: Connection) {
+    let peer = connection.peer();
+    let asker = Viewpoint::new(peer.ip(), connection.local().ip());
+    while let Some(message) = next(&mut connection) {
+        if message == LinkMessage::AskReport {
+            core.reports(asker).into_iter().for_each(|report| connection.queue_link(&LinkMessage::SlaveReport(report)));
+            connection.queue_link(&LinkMessage::ReportEnd { mark: MARK });
+        } else {
+            connection.queue_reply(&Reply::Error(refusal(&WireError::Unexpected(message.frame_type().number()))));
+        }
+        if let Err(error) = connection.flush() {
+            debug!("operator at {peer}: {error}");
+            return;
+        }
+    }
+}
+
+fn next(connection: &mut Connection) -> Option<LinkMessage> {
+    let peer = connection.peer();
+    connection.read_link().unwrap_or_else(|error| {
+        debug!("operator at {peer}: {error}");
+        None
+    })
+}

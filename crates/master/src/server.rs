@@ -1,0 +1,112 @@
+//! The master's main loop: one thread that leads connections through their
+//! login, hands links to threads, and ends it all.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use relais_cluster::Balance;
+use relais_net::{Arrival, Connection, WaitingRoom};
+use relais_state::{ClusterKey, LinkRole};
+use thiserror::Error;
+
+use crate::core::Core;
+use crate::descriptors;
+use crate::greeter::{Usher, Visitor};
+use crate::stop::Stop;
+use crate::{operator, slave_link};
+
+/// Most connections that wait for their login; when more come, the oldest silent one goes.
+const WAITING: usize = 4096;
+/// Time between two looks for slaves that have fallen silent, for the log; redirects look each time.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Time between two looks whether the last logins are done, while stopping.
+const STOP_LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What a master is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The cluster's key.
+    pub key: ClusterKey,
+    /// How clients are spread.
+    pub balance: Balance,
+    /// How long logins and operators may go on after the wish to stop.
+    pub grace: Duration,
+}
+
+/// Why a master ended that was not asked to.
+#[derive(Debug, Error)]
+pub enum MasterError {
+    /// The system refused something without which nothing goes on.
+    #[error("cannot go on serving")]
+    Io(#[from] io::Error),
+}
+
+/// Serves clients, slaves and operators on `listener` until `stop` is asked
+/// for, and ends all its links and threads then.
+///
+/// # Errors
+/// What made it impossible to go on.
+pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), MasterError> {
+    let core = Arc::new(Core::new(config.key, config.balance));
+    let mut room = WaitingRoom::new(listener, descriptors::room(WAITING))?;
+    info!("cluster {}", core.cluster);
+    while !stop.is_asked() {
+        for arrival in room.poll(true, &[stop.as_fd()], Some(LOOK_EVERY), &mut |peer, local| Usher::new(core.clone(), peer, local))? {
+            receive(&core, arrival);
+        }
+        core.announce();
+    }
+    let now = Instant::now();
+    finish(&core, room, now.checked_add(config.grace).unwrap_or(now))
+}
+
+/// Gives a link its thread.
+fn receive(core: &Arc<Core>, arrival: Arrival<Visitor>) {
+    let (peer, core) = (arrival.peer, Arc::clone(core));
+    let spawned = thread::Builder::new().name("link".to_owned()).spawn(move || serve(&core, arrival));
+    if let Err(error) = spawned {
+        warn!("cannot start a thread for the link of {peer}: {error}");
+    }
+}
+
+fn serve(core: &Core, arrival: Arrival<Visitor>) {
+    let Visitor { id, place } = arrival.value;
+    let connection = match Connection::new(arrival.stream) {
+        Ok(connection) => connection,
+        Err(error) => return info!("the link of {} ended: {error}", arrival.peer),
+    };
+    place.attach(Arc::clone(connection.stream()));
+    match place.role {
+        // One that comes while the master stops: it was not among those that were shut.
+        LinkRole::Slave if core.stopping.load(Ordering::SeqCst) => {}
+        LinkRole::Slave => slave_link::serve(core, connection, &place, id),
+        LinkRole::Operator => operator::serve(core, connection),
+    }
+}
+
+/// Lets logins that have begun and operators come to their end, until `until`.
+/// Slaves' links end at once: a slave comes back by itself.
+fn finish(core: &Arc<Core>, mut room: WaitingRoom<Usher>, until: Instant) -> Result<(), MasterError> {
+    info!("stopping");
+    core.stopping.store(true, Ordering::SeqCst);
+    core.lines.shut_all(LinkRole::Slave);
+    while core.logins.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+        let wait = STOP_LOOK_EVERY.min(until.saturating_duration_since(Instant::now()));
+        for arrival in room.poll(false, &[], Some(wait), &mut |peer, local| Usher::new(core.clone(), peer, local))? {
+            receive(core, arrival);
+        }
+    }
+    drop(room);
+    if !core.lines.wait_until_empty(until) {
+        core.lines.shut_all(LinkRole::Operator);
+        warn!("some links had not ended when the time for it was over");
+    }
+    info!("stopped");
+    Ok(())
+}

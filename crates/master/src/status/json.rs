@@ -1,0 +1,118 @@
+//! The report as `status --json` prints it. The names are a contract.
+
+use relais_proto::{Mark, SlaveReport};
+use serde::Serialize;
+
+use super::Report;
+use super::ask::shown_addr;
+use crate::text::printable;
+
+#[derive(Serialize)]
+struct Status {
+    epoch: u32,
+    number: u64,
+    slaves: Vec<Slave>,
+}
+
+#[derive(Serialize)]
+struct Slave {
+    id: String,
+    /// Null where it has no address for the asker.
+    addr: Option<String>,
+    state: &'static str,
+    number: u64,
+    /// Changes that it lacks.
+    lag: u64,
+    sessions: u32,
+    waiting: u32,
+    workers: u32,
+    files: u64,
+    folders: u64,
+    bytes: u64,
+    unhashed: u64,
+    skipped: Skipped,
+    rescans: u64,
+    folder: String,
+    /// Null where there was none.
+    last_error: Option<String>,
+    silent_ms: u64,
+}
+
+#[derive(Serialize)]
+struct Skipped {
+    links: u64,
+    special: u64,
+    mounts: u64,
+    names: u64,
+    unreadable: u64,
+}
+
+/// The report as one line of JSON.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn json(report: &Report) -> Result<String, serde_json::Error> {
+    let slaves = report.slaves.iter().map(|slave| entry(slave, report.mark)).collect();
+    serde_json::to_string(&Status { epoch: report.mark.epoch, number: report.mark.number, slaves })
+}
+
+fn entry(slave: &SlaveReport, latest: Mark) -> Slave {
+    let counters = &slave.counters;
+    Slave {
+        id: slave.id.to_string(),
+        addr: shown_addr(slave).map(|addr| addr.to_string()),
+        state: slave.state.text(),
+        number: slave.mark.number,
+        lag: latest.number.saturating_sub(slave.mark.number),
+        sessions: counters.sessions,
+        waiting: counters.waiting,
+        workers: counters.workers,
+        files: counters.files,
+        folders: counters.folders,
+        bytes: counters.bytes,
+        unhashed: counters.unhashed,
+        skipped: Skipped {
+            links: counters.skipped_links,
+            special: counters.skipped_special,
+            mounts: counters.skipped_mounts,
+            names: counters.skipped_names,
+            unreadable: counters.skipped_unreadable,
+        },
+        rescans: counters.rescans,
+        folder: slave.folder.to_string(),
+        last_error: (!slave.last_error.is_empty()).then(|| printable(&slave.last_error)),
+        silent_ms: slave.silent_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use relais_proto::{Counters, FolderId, SlaveId, SlaveState, Version};
+
+    use super::*;
+
+    #[test]
+    fn is_what_scripts_expect() {
+        let slave = SlaveReport {
+            id: SlaveId([0xab; 16]),
+            folder: FolderId([1; 16]),
+            addrs: vec!["127.0.0.1:2122".parse().unwrap()],
+            state: SlaveState::InService,
+            mark: Version { epoch: 1, number: 40 },
+            counters: Counters { sessions: 3, skipped_links: 2, ..Counters::default() },
+            last_error: "bad\u{1b}[2J".to_owned(),
+            silent_ms: 12,
+        };
+        let text = json(&Report { mark: Version { epoch: 1, number: 42 }, slaves: vec![slave] }).unwrap();
+        assert!(text.starts_with(&format!(
+            r#"{{"epoch":1,"number":42,"slaves":[{{"id":"{}","addr":"127.0.0.1:2122","state":"in-service","number":40,"lag":2,"sessions":3,"#,
+            "ab".repeat(16)
+        )));
+        assert!(text.contains(r#""skipped":{"links":2,"special":0,"mounts":0,"names":0,"unreadable":0}"#));
+        assert!(!text.chars().any(char::is_control) && !text.contains("u001b"));
+        assert_eq!(
+            json(&Report { mark: Version { epoch: 1, number: 0 }, slaves: vec![] }).unwrap(),
+            r#"{"epoch":1,"number":0,"slaves":[]}"#
+        );
+    }
+}

@@ -1,0 +1,123 @@
+//! The report as a table for people.
+
+use std::fmt::Write;
+
+use relais_proto::{Counters, Mark, SlaveReport};
+
+use super::Report;
+use super::ask::shown_addr;
+use crate::text::printable;
+
+const HEADINGS: [&str; 10] = ["SLAVE", "ADDRESS", "STATE", "NUMBER", "LAG", "SESSIONS", "WORKERS", "FILES", "BYTES", "HEARD"];
+/// Columns before this one hold text and are set to the left, the others numbers.
+const NUMBERS_FROM: usize = 3;
+/// Digits of an id that are shown: enough to tell slaves apart.
+const ID_DIGITS: usize = 12;
+
+/// The report as lines of text, the last one ended.
+#[must_use]
+pub fn table(report: &Report) -> String {
+    let mut out = format!("latest change: {}\n", report.mark);
+    if !report.slaves.is_empty() {
+        let rows: Vec<_> = report.slaves.iter().map(|slave| row(slave, report.mark)).collect();
+        let widths: Vec<usize> = (0..HEADINGS.len())
+            .map(|column| rows.iter().map(|row| row[column].chars().count()).fold(HEADINGS[column].len(), usize::max))
+            .collect();
+        line(&mut out, &HEADINGS.map(str::to_owned), &widths);
+        for (row, slave) in rows.iter().zip(&report.slaves) {
+            line(&mut out, row, &widths);
+            remarks(&mut out, slave);
+        }
+    }
+    if !report.has_service() {
+        out.push_str("no slave is in service\n");
+    }
+    out
+}
+
+fn row(slave: &SlaveReport, latest: Mark) -> [String; HEADINGS.len()] {
+    let counters = &slave.counters;
+    let mut id = slave.id.to_string();
+    id.truncate(ID_DIGITS);
+    [
+        id,
+        shown_addr(slave).map_or_else(|| "-".to_owned(), |addr| addr.to_string()),
+        slave.state.text().to_owned(),
+        slave.mark.number.to_string(),
+        latest.number.saturating_sub(slave.mark.number).to_string(),
+        match counters.waiting {
+            0 => counters.sessions.to_string(),
+            waiting => format!("{}+{waiting}", counters.sessions),
+        },
+        counters.workers.to_string(),
+        counters.files.to_string(),
+        counters.bytes.to_string(),
+        format!("{}.{} s", slave.silent_ms / 1000, slave.silent_ms % 1000 / 100),
+    ]
+}
+
+fn line(out: &mut String, cells: &[String; HEADINGS.len()], widths: &[usize]) {
+    let mut text = String::new();
+    for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        // Writing to a String does not fail.
+        let _ = if column < NUMBERS_FROM { write!(text, "{cell:<width$}  ") } else { write!(text, "{cell:>width$}  ") };
+    }
+    out.push_str(text.trim_end());
+    out.push('\n');
+}
+
+/// What there is to say of a slave besides its row.
+fn remarks(out: &mut String, slave: &SlaveReport) {
+    let Counters { skipped_links, skipped_special, skipped_mounts, skipped_names, skipped_unreadable, .. } = slave.counters;
+    let skipped: Vec<String> = [
+        (skipped_links, "links"),
+        (skipped_special, "devices, pipes and sockets"),
+        (skipped_mounts, "mount points"),
+        (skipped_names, "names that cannot be served"),
+        (skipped_unreadable, "unreadable"),
+    ]
+    .iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{count} {what}"))
+    .collect();
+    if !skipped.is_empty() {
+        let _ = writeln!(out, "    skipped: {}", skipped.join(", "));
+    }
+    if slave.counters.unhashed > 0 {
+        let _ = writeln!(out, "    digests still to be computed: {}", slave.counters.unhashed);
+    }
+    if slave.counters.rescans > 0 {
+        let _ = writeln!(out, "    rescans after lost events: {}", slave.counters.rescans);
+    }
+    if !slave.last_error.is_empty() {
+        let _ = writeln!(out, "    last error: {}", printable(&slave.last_error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use relais_proto::{FolderId, SlaveId, SlaveState, Version};
+
+    use super::*;
+
+    #[test]
+    fn shows_what_matters() {
+        let slave = SlaveReport {
+            id: SlaveId([0xab; 16]),
+            folder: FolderId([1; 16]),
+            addrs: vec!["127.0.0.1:2122".parse().unwrap()],
+            state: SlaveState::InService,
+            mark: Version { epoch: 1, number: 0 },
+            counters: Counters { files: 7, sessions: 3, waiting: 2, skipped_links: 2, skipped_names: 1, ..Counters::default() },
+            last_error: "disk\nfull".to_owned(),
+            silent_ms: 1_290,
+        };
+        let text = table(&Report { mark: Version { epoch: 1, number: 0 }, slaves: vec![slave] });
+        for part in ["latest change: 1-0", "abababababab  127.0.0.1:2122  in-service", "3+2", "1.2 s"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(text.contains("skipped: 2 links, 1 names that cannot be served\n"));
+        assert!(text.contains("last error: disk\\u{a}full\n") && !text.contains("no slave"));
+        assert!(table(&Report { mark: Version::default(), slaves: vec![] }).ends_with("no slave is in service\n"));
+    }
+}

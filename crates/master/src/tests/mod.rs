@@ -1,0 +1,169 @@
+//! The master over real sockets on loopback, with slaves and clients written for the purpose.
+
+mod clients;
+mod links;
+mod service;
+
+use std::net::{SocketAddr, TcpListener};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use relais_cluster::Balance;
+use relais_net::Connection;
+use relais_proto::{
+    Beat, Counters, FolderId, Hello, LinkMessage, Login, Mark, Refusal, Registration, Reply, Request, Role, SlaveId, SlaveState, VERSIONS,
+    limits,
+};
+use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
+
+use crate::{Config, MasterError, Stop, run};
+
+/// Nothing here takes longer, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A master that runs in this process and ends with the test.
+struct Running {
+    addr: SocketAddr,
+    key: ClusterKey,
+    stop: Stop,
+    thread: Option<JoinHandle<Result<(), MasterError>>>,
+}
+
+impl Running {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::start_on("127.0.0.1:0", ClusterKey::load_or_create(&folder.path().join("cluster.key")).unwrap())
+    }
+
+    fn start_on(addr: &str, key: ClusterKey) -> Self {
+        let listener: TcpListener = relais_net::listen(addr).unwrap();
+        let (addr, stop) = (listener.local_addr().unwrap(), Stop::new().unwrap());
+        let config = Config { key: key.clone(), balance: Balance::RoundRobin, grace: Duration::from_secs(10) };
+        let asked = stop.clone();
+        let thread = std::thread::spawn(move || run(listener, config, &asked));
+        Self { addr, key, stop, thread: Some(thread) }
+    }
+
+    fn connect(&self) -> Connection {
+        Connection::connect(self.addr, limits::CONNECT_TIME).unwrap()
+    }
+
+    /// Ends the master; the time that took.
+    fn end(&mut self) -> Duration {
+        let begun = Instant::now();
+        self.stop.ask();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap().unwrap();
+        }
+        begun.elapsed()
+    }
+
+    /// Logs in as a client; the answer behind `Welcome`.
+    fn login(&self, login: Login) -> Reply {
+        let mut connection = self.connect();
+        connection.queue(&hello(Role::Client));
+        connection.queue(&Request::Login(login));
+        connection.flush().unwrap();
+        assert!(matches!(connection.read_reply().unwrap(), Some(Reply::Welcome { .. })));
+        connection.read_reply().unwrap().unwrap()
+    }
+
+    /// The slaves that a new client is sent to, in their order, or why to none.
+    fn redirect(&self) -> Result<Vec<u8>, Refusal> {
+        match self.login(Login::default()) {
+            Reply::Redirect { slaves, .. } => Ok(slaves.iter().map(|slave| slave.id.0[0]).collect()),
+            Reply::Error(refusal) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn first(&self) -> u8 {
+        self.redirect().unwrap()[0]
+    }
+
+    /// Asks again and again until this many slaves are in service.
+    fn wait_for_slaves(&self, count: usize) {
+        let begun = Instant::now();
+        while self.redirect().map_or(0, |slaves| slaves.len()) != count {
+            assert!(begun.elapsed() < PATIENCE, "never {count} slaves in service");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.ask();
+        if let Some(thread) = self.thread.take() {
+            // A panic there is reported by itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn hello(role: Role) -> Request {
+    Request::Hello(Hello { role, versions: VERSIONS, agent: "test".to_owned() })
+}
+
+fn registration(n: u8) -> Registration {
+    let listen = vec![SocketAddr::from(([127, 0, 0, 1], 1000 + u16::from(n)))];
+    Registration { folder: FolderId([n; 16]), listen, advertise: String::new(), mark: Mark::default() }
+}
+
+fn beat() -> LinkMessage {
+    let counters = Counters { workers: 1, sessions: 3, ..Counters::default() };
+    LinkMessage::Beat(Beat { state: SlaveState::InService, mark: Mark::default(), counters, last_error: String::new() })
+}
+
+fn next(connection: &mut Connection) -> Result<LinkMessage, LinkError> {
+    let header = connection.read_header()?.ok_or(relais_proto::WireError::Truncated)?;
+    link_frame(header.kind, connection.read_payload(header)?)
+}
+
+/// The refusal that comes next on a link.
+fn refused(connection: &mut Connection) -> Refusal {
+    loop {
+        match connection.read_reply().unwrap() {
+            Some(Reply::Error(refusal)) => return refusal,
+            Some(Reply::Welcome { .. }) => {}
+            other => panic!("no refusal but {other:?}"),
+        }
+    }
+}
+
+/// A slave's link that has given its proof.
+fn linked(master: &Running, n: u8) -> Connection {
+    let mut connection = master.connect();
+    let mut handshake = LinkHandshake::new(LinkRole::Slave, SlaveId([n; 16]), &master.key).unwrap();
+    connection.queue(&handshake.hello("slave"));
+    connection.queue_link(&handshake.open());
+    connection.flush().unwrap();
+    let proof = loop {
+        let header = connection.read_header().unwrap().unwrap();
+        if let Some(proof) = handshake.frame(header.kind, connection.read_payload(header).unwrap()).unwrap() {
+            break proof;
+        }
+    };
+    connection.queue_link(&proof);
+    connection
+}
+
+/// A slave that has registered and beaten once.
+fn slave(master: &Running, n: u8) -> Connection {
+    try_slave(master, n, registration(n)).unwrap()
+}
+
+fn try_slave(master: &Running, n: u8, registration: Registration) -> Result<Connection, LinkError> {
+    let mut connection = linked(master, n);
+    connection.queue_link(&LinkMessage::Register(registration));
+    connection.flush().unwrap();
+    assert!(matches!(next(&mut connection)?, LinkMessage::Registered { .. }));
+    beaten(&mut connection);
+    Ok(connection)
+}
+
+fn beaten(connection: &mut Connection) {
+    connection.queue_link(&beat());
+    connection.flush().unwrap();
+    assert!(matches!(next(connection).unwrap(), LinkMessage::BeatAck { .. }));
+}

@@ -1,0 +1,342 @@
+//! One blocking TCP connection that carries frames.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use relais_proto::{FrameHeader, FrameType, HEADER_LEN, LinkMessage, Reply, Request, WireError, limits};
+
+use crate::Pace;
+
+/// Bytes read ahead: a control frame fits, and a few small blocks.
+const READ_AHEAD: usize = 64 * 1024;
+/// How long one send waits before the pace is looked at again.
+const SEND_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a reader waits.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    /// For the first byte of a frame.
+    pub idle: Duration,
+    /// For each further byte.
+    pub silence: Duration,
+    /// For the whole of a control frame once it has begun.
+    pub frame: Duration,
+}
+
+impl ReadLimits {
+    /// A client's: it moves on where a server is silent.
+    pub const CLIENT: Self = Self { idle: limits::SILENCE, silence: limits::SILENCE, frame: limits::FRAME_TIME };
+    /// A session's: users may think for a while.
+    pub const SESSION: Self = Self { idle: limits::IDLE_TIME, silence: limits::FRAME_TIME, frame: limits::FRAME_TIME };
+}
+
+/// A blocking connection that reads and writes frames and gives up on silence.
+///
+/// Reading and writing are buffered: what [`Self::queue`] and the like append
+/// goes out with [`Self::flush`], many frames in one call of the system.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Arc<TcpStream>,
+    peer: SocketAddr,
+    local: SocketAddr,
+    input: Box<[u8]>,
+    start: usize,
+    end: usize,
+    payload: Vec<u8>,
+    output: Vec<u8>,
+    limits: ReadLimits,
+    /// What SO_RCVTIMEO is set to now.
+    armed: Option<Duration>,
+    /// Since when the current control frame has been coming in.
+    begun: Option<Instant>,
+}
+
+impl Connection {
+    /// Connects within `timeout`.
+    ///
+    /// # Errors
+    /// Those of the connect, or [`io::ErrorKind::InvalidInput`] for port 0 or an unspecified address.
+    pub fn connect(addr: SocketAddr, timeout: Duration) -> io::Result<Self> {
+        if addr.port() == 0 || addr.ip().is_unspecified() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{addr} is no address to connect to")));
+        }
+        Self::new(TcpStream::connect_timeout(&addr, timeout)?)
+    }
+
+    /// Takes over an open stream, in blocking mode, with a client's limits.
+    ///
+    /// # Errors
+    /// Those of the socket calls.
+    pub fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(false)?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(SEND_WAIT))?;
+        let socket = socket2::SockRef::from(&stream);
+        socket.set_tcp_keepalive(
+            &socket2::TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3),
+        )?;
+        Ok(Self {
+            peer: stream.peer_addr()?,
+            local: stream.local_addr()?,
+            stream: Arc::new(stream),
+            input: vec![0; READ_AHEAD].into_boxed_slice(),
+            start: 0,
+            end: 0,
+            payload: Vec::new(),
+            output: Vec::new(),
+            limits: ReadLimits::CLIENT,
+            armed: None,
+            begun: None,
+        })
+    }
+
+    /// How long reads wait from here on.
+    pub fn set_limits(&mut self, limits: ReadLimits) {
+        self.limits = limits;
+    }
+
+    /// Waits `silence` for each byte, of a frame awaited or begun.
+    pub fn set_silence(&mut self, silence: Duration) {
+        self.limits.idle = silence;
+        self.limits.silence = silence;
+    }
+
+    /// The other side's address.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Our address, as the other side reached it.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The socket. Whoever holds a clone of it can shut it down and so wake a blocked reader.
+    #[must_use]
+    pub fn stream(&self) -> &Arc<TcpStream> {
+        &self.stream
+    }
+
+    /// Appends a request to what the next flush sends.
+    pub fn queue(&mut self, request: &Request) {
+        request.encode(&mut self.output);
+    }
+
+    /// Appends a reply to what the next flush sends.
+    pub fn queue_reply(&mut self, reply: &Reply) {
+        reply.encode(&mut self.output);
+    }
+
+    /// Appends a link message to what the next flush sends.
+    pub fn queue_link(&mut self, message: &LinkMessage) {
+        message.encode(&mut self.output);
+    }
+
+    /// The bytes that the next flush sends; senders of content append blocks here.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// Sends all that is queued.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] where the peer takes too little, or the socket's.
+    pub fn flush(&mut self) -> io::Result<()> {
+        let mut pace = Pace::new(Instant::now());
+        let result = send_all(&self.stream, &self.output, &mut pace);
+        self.output.clear();
+        result
+    }
+
+    /// Whether bytes of a further frame have been read already.
+    #[must_use]
+    pub fn has_input(&self) -> bool {
+        self.start < self.end
+    }
+
+    /// Reads the header of the next frame; none where the peer closed before it.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes, or the socket's; silence is [`io::ErrorKind::TimedOut`].
+    pub fn read_header(&mut self) -> Result<Option<FrameHeader>, WireError> {
+        self.begun = None;
+        while self.end - self.start < HEADER_LEN {
+            let begun = self.start < self.end;
+            if self.fill(if begun { self.limits.silence } else { self.limits.idle })? == 0 {
+                return if begun { Err(WireError::Truncated) } else { Ok(None) };
+            }
+        }
+        let mut bytes = [0; HEADER_LEN];
+        bytes.copy_from_slice(&self.input[self.start..self.start + HEADER_LEN]);
+        self.start += HEADER_LEN;
+        FrameHeader::parse(bytes).map(Some)
+    }
+
+    /// Reads the payload of a control frame; call it right after its header.
+    ///
+    /// # Errors
+    /// As [`Self::read_header`], and [`WireError::Truncated`].
+    pub fn read_payload(&mut self, header: FrameHeader) -> Result<&[u8], WireError> {
+        let len = header.len as usize;
+        if header.kind == FrameType::Block {
+            return Err(WireError::Unexpected(header.kind.number()));
+        }
+        if self.end - self.start >= len {
+            self.start += len;
+            return Ok(&self.input[self.start - len..self.start]);
+        }
+        self.payload.clear();
+        while self.payload.len() < len {
+            if self.start == self.end && self.fill(self.limits.silence)? == 0 {
+                return Err(WireError::Truncated);
+            }
+            let take = (len - self.payload.len()).min(self.end - self.start);
+            self.payload.extend_from_slice(&self.input[self.start..self.start + take]);
+            self.start += take;
+        }
+        Ok(&self.payload)
+    }
+
+    /// Reads the next bytes of a block straight into `buffer`.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`], or the socket's; silence, and a pace below
+    /// [`limits::RATE_FLOOR`], are [`io::ErrorKind::TimedOut`].
+    pub fn read_exact_into(&mut self, buffer: &mut [u8]) -> Result<(), WireError> {
+        let ready = buffer.len().min(self.end - self.start);
+        buffer[..ready].copy_from_slice(&self.input[self.start..self.start + ready]);
+        self.start += ready;
+        let mut rest = &mut buffer[ready..];
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let mut pace = Pace::new(Instant::now());
+        // Small blocks come through the read-ahead, large ones without a copy.
+        while !rest.is_empty() {
+            let got = if rest.len() < READ_AHEAD / 4 {
+                self.read_ahead(self.limits.silence)?;
+                let take = rest.len().min(self.end - self.start);
+                rest[..take].copy_from_slice(&self.input[self.start..self.start + take]);
+                self.start += take;
+                take
+            } else {
+                self.arm(self.limits.silence)?;
+                read_some(&self.stream, rest)?
+            };
+            if got == 0 {
+                return Err(WireError::Truncated);
+            }
+            rest = &mut rest[got..];
+            pace.moved(got as u64, Instant::now())?;
+        }
+        Ok(())
+    }
+
+    /// Reads the next frame as a server's message; none where the server closed before it.
+    ///
+    /// # Errors
+    /// As [`Self::read_header`] and [`Self::read_payload`], and what is wrong with the payload.
+    pub fn read_reply(&mut self) -> Result<Option<Reply>, WireError> {
+        let Some(header) = self.read_header()? else { return Ok(None) };
+        Reply::decode(header.kind, self.read_payload(header)?).map(Some)
+    }
+
+    /// Reads the next frame as a client's message; none where the client closed before it.
+    ///
+    /// # Errors
+    /// As [`Self::read_reply`].
+    pub fn read_request(&mut self) -> Result<Option<Request>, WireError> {
+        let Some(header) = self.read_header()? else { return Ok(None) };
+        Request::decode(header.kind, self.read_payload(header)?).map(Some)
+    }
+
+    /// Reads the next frame as a link's message; none where the peer closed before it.
+    ///
+    /// # Errors
+    /// As [`Self::read_reply`].
+    pub fn read_link(&mut self) -> Result<Option<LinkMessage>, WireError> {
+        let Some(header) = self.read_header()? else { return Ok(None) };
+        LinkMessage::decode(header.kind, self.read_payload(header)?).map(Some)
+    }
+
+    /// Ends the connection so that what was sent last still arrives: says that no more
+    /// comes, then reads and drops what the peer is still sending, for at most `patience`.
+    pub fn close_gently(mut self, patience: Duration) {
+        if self.flush().is_err() || self.stream.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let until = Instant::now() + patience;
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            (self.start, self.end) = (0, 0);
+            if !matches!(self.fill(left), Ok(n) if n > 0) {
+                return;
+            }
+        }
+    }
+
+    /// Reads more of a control frame, which has its time as a whole.
+    fn fill(&mut self, wait: Duration) -> Result<usize, WireError> {
+        let partial = self.start < self.end || self.begun.is_some();
+        let got = self.read_ahead(wait)?;
+        let now = Instant::now();
+        let begun = *self.begun.get_or_insert(now);
+        if partial && now.duration_since(begun) > self.limits.frame {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "a frame took too long").into());
+        }
+        Ok(got)
+    }
+
+    /// Reads what there is, waiting at most `wait` for the first byte of it.
+    fn read_ahead(&mut self, wait: Duration) -> io::Result<usize> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.end == self.input.len() {
+            self.input.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        self.arm(wait)?;
+        let got = read_some(&self.stream, &mut self.input[self.end..])?;
+        self.end += got;
+        Ok(got)
+    }
+
+    fn arm(&mut self, wait: Duration) -> io::Result<()> {
+        if self.armed != Some(wait) {
+            // A time-out of zero would mean none at all.
+            self.stream.set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
+            self.armed = Some(wait);
+        }
+        Ok(())
+    }
+}
+
+fn read_some(mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(buffer) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came in time")),
+            other => return other,
+        }
+    }
+}
+
+/// Sends all of `bytes`, as long as the peer keeps the pace.
+fn send_all(mut stream: &TcpStream, mut bytes: &[u8], pace: &mut Pace) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let sent = match stream.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => n,
+            Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => 0,
+            Err(e) => return Err(e),
+        };
+        bytes = &bytes[sent..];
+        if !bytes.is_empty() {
+            pace.moved(sent as u64, Instant::now())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! The waiting room: connections that have not logged in, in one poll set.
+//!
+//! They cost a descriptor and a few hundred bytes each, no thread and no place
+//! in the pool. Each has [`limits::LOGIN_TIME`] in all; when the room is full,
+//! the one that has waited longest goes.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use log::{debug, warn};
+use relais_proto::limits;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, poll};
+
+use crate::guest::{Greeter, Guest, Outcome};
+
+/// Most connections accepted in a row, so that guests who are already here get their turn.
+const ACCEPT_BURST: usize = 64;
+/// Pause in accepting after the process or the system ran out of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Time between two looks for guests whose time is over.
+const SWEEP_EVERY: Duration = Duration::from_millis(250);
+/// The listener's place in the poll set; guests count from 1.
+const LISTENER: u64 = 0;
+
+/// A connection whose login is done.
+#[derive(Debug)]
+pub struct Arrival<T> {
+    /// The socket, in blocking mode; nothing behind the login was read.
+    pub stream: TcpStream,
+    /// The other side.
+    pub peer: SocketAddr,
+    /// Our side, as the peer reached it.
+    pub local: SocketAddr,
+    /// What the login came to.
+    pub value: T,
+}
+
+/// Accepts connections and leads them through their login.
+pub struct WaitingRoom<G: Greeter> {
+    listener: TcpListener,
+    epoll: OwnedFd,
+    capacity: usize,
+    /// By number, and so in the order of arrival.
+    guests: BTreeMap<u64, Guest<G>>,
+    next: u64,
+    accepting: bool,
+    paused_until: Option<Instant>,
+    /// When late guests were last looked for.
+    swept: Instant,
+}
+
+impl<G: Greeter> WaitingRoom<G> {
+    /// A room for `capacity` connections of `listener`, which becomes non-blocking.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn new(listener: TcpListener, capacity: usize) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Self {
+            listener,
+            epoll,
+            capacity: capacity.max(1),
+            guests: BTreeMap::new(),
+            next: LISTENER + 1,
+            accepting: false,
+            paused_until: None,
+            swept: Instant::now(),
+        })
+    }
+
+    /// Connections that are here now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.guests.len()
+    }
+
+    /// Whether nobody is here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.guests.is_empty()
+    }
+
+    /// The address that the room listens on.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Waits for something to happen, at most `timeout`, and returns the connections
+    /// whose login is done. Returns early when one of `wake` can be read.
+    /// With `accept` false nobody new comes in.
+    ///
+    /// # Errors
+    /// Those of polling; what goes wrong with one connection ends that one alone.
+    pub fn poll(
+        &mut self,
+        accept: bool,
+        wake: &[BorrowedFd<'_>],
+        timeout: Option<Duration>,
+        greet: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
+    ) -> io::Result<Vec<Arrival<G::Value>>> {
+        let now = Instant::now();
+        self.paused_until = self.paused_until.filter(|until| *until > now);
+        self.set_accepting(accept && self.paused_until.is_none())?;
+        self.wait(wake, self.shorten(timeout, now))?;
+        let mut arrivals = Vec::new();
+        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 256];
+        let ready = match epoll::wait(&self.epoll, &mut events, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok(n) => n,
+            Err(rustix::io::Errno::INTR) => 0,
+            Err(e) => return Err(e.into()),
+        };
+        for event in &events[..ready] {
+            match event.data.u64() {
+                LISTENER => self.accept(greet, &mut arrivals)?,
+                id => self.advance(id, &mut arrivals),
+            }
+        }
+        self.drop_late(Instant::now());
+        Ok(arrivals)
+    }
+
+    /// Waits for the poll set or a wake-up.
+    fn wait(&self, wake: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
+        let mut fds: Vec<PollFd<'_>> =
+            std::iter::once(self.epoll.as_fd()).chain(wake.iter().copied()).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// `timeout`, or less where there is something to do before.
+    fn shorten(&self, timeout: Option<Duration>, now: Instant) -> Option<Duration> {
+        let sweep = (!self.guests.is_empty()).then_some(SWEEP_EVERY * 2);
+        let pause = self.paused_until.map(|until| until.saturating_duration_since(now));
+        [timeout, sweep, pause].into_iter().flatten().min()
+    }
+
+    fn set_accepting(&mut self, accept: bool) -> io::Result<()> {
+        if accept == self.accepting {
+            return Ok(());
+        }
+        if accept {
+            // Several processes wait for one listener: a new connection need not wake them all.
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
+            epoll::add(&self.epoll, &self.listener, epoll::EventData::new_u64(LISTENER), flags)?;
+        } else {
+            epoll::delete(&self.epoll, &self.listener)?;
+        }
+        self.accepting = accept;
+        Ok(())
+    }
+
+    fn accept(&mut self, greet: &mut dyn FnMut(SocketAddr, SocketAddr) -> G, arrivals: &mut Vec<Arrival<G::Value>>) -> io::Result<()> {
+        for _ in 0..ACCEPT_BURST {
+            let (stream, peer) = match self.listener.accept() {
+                Ok(accepted) => accepted,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => continue,
+                Err(e) => {
+                    warn!("cannot accept a connection: {e}");
+                    self.drop_oldest();
+                    self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
+                    return Ok(());
+                }
+            };
+            if let Err(e) = self.welcome(stream, peer, greet, arrivals) {
+                debug!("{peer} went away at once: {e}");
+            }
+        }
+        Ok(())
+    }
+
+    fn welcome(
+        &mut self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        greet: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
+        arrivals: &mut Vec<Arrival<G::Value>>,
+    ) -> io::Result<()> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        let local = stream.local_addr()?;
+        if self.guests.len() >= self.capacity {
+            self.drop_oldest();
+        }
+        let id = self.next;
+        self.next += 1;
+        let guest = Guest::new(stream, peer, local, Instant::now() + limits::LOGIN_TIME, greet(peer, local));
+        epoll::add(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), epoll::EventFlags::IN)?;
+        self.guests.insert(id, guest);
+        // Most peers have sent their login by now.
+        self.advance(id, arrivals);
+        Ok(())
+    }
+
+    fn advance(&mut self, id: u64, arrivals: &mut Vec<Arrival<G::Value>>) {
+        let Some(guest) = self.guests.get_mut(&id) else { return };
+        match guest.advance() {
+            Outcome::Stays { sending } if sending == guest.watched_for_sending => {}
+            Outcome::Stays { sending } => {
+                guest.watched_for_sending = sending;
+                let flags = if sending { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
+                if let Err(e) = epoll::modify(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), flags) {
+                    warn!("cannot watch {}: {e}", guest.peer);
+                    self.guests.remove(&id);
+                }
+            }
+            Outcome::Leaves => {
+                self.guests.remove(&id);
+            }
+            Outcome::Through(value) => {
+                if let Some(guest) = self.guests.remove(&id) {
+                    match self.release(&guest) {
+                        Ok(()) => arrivals.push(Arrival { stream: guest.stream, peer: guest.peer, local: guest.local, value }),
+                        Err(e) => warn!("cannot hand over {}: {e}", guest.peer),
+                    }
+                }
+            }
+        }
+    }
+
+    fn release(&self, guest: &Guest<G>) -> io::Result<()> {
+        epoll::delete(&self.epoll, &guest.stream)?;
+        guest.stream.set_nonblocking(false)
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, guest)) = self.guests.pop_first() {
+            debug!("no room: {} has not logged in and goes", guest.peer);
+        }
+    }
+
+    fn drop_late(&mut self, now: Instant) {
+        if now.duration_since(self.swept) >= SWEEP_EVERY {
+            self.guests.retain(|_, guest| guest.deadline > now);
+            self.swept = now;
+        }
+    }
+}
+
+/// A descriptor that wakes [`WaitingRoom::poll`] from another thread or a signal handler.
+///
+/// # Errors
+/// Those of the system call.
+pub fn wake_fd() -> io::Result<OwnedFd> {
+    Ok(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}

@@ -1,0 +1,108 @@
+//! Connections against peers that are silent, slow or cut off.
+
+use std::io::{self, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use relais_net::{Connection, ReadLimits};
+use relais_proto::{FrameHeader, FrameType, Reply, Request, TreePath, WireError};
+
+fn pair() -> (Connection, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connection = Connection::connect(listener.local_addr().unwrap(), Duration::from_secs(3)).unwrap();
+    (connection, listener.accept().unwrap().0)
+}
+
+fn is_timeout(error: &WireError) -> bool {
+    matches!(error, WireError::Io(e) if e.kind() == io::ErrorKind::TimedOut)
+}
+
+#[test]
+fn requests_sent_ahead_are_read_one_by_one() {
+    let (mut ours, theirs) = pair();
+    let requests: Vec<Request> = (0..500).map(|n| Request::Stat(TreePath::new(format!("file-{n}")).unwrap())).collect();
+    requests.iter().for_each(|request| ours.queue(request));
+    ours.flush().unwrap();
+    let mut theirs = Connection::new(theirs).unwrap();
+    for request in requests {
+        assert_eq!(theirs.read_request().unwrap(), Some(request));
+    }
+    assert!(!theirs.has_input());
+    drop(ours);
+    assert_eq!(theirs.read_request().unwrap(), None);
+}
+
+#[test]
+fn blocks_of_any_size_follow_each_other() {
+    let (mut ours, theirs) = pair();
+    let sizes = [1_usize, 9, 4096, 16 * 1024, 70_000, 1 << 20, 4 << 20, 3];
+    let sender = std::thread::spawn(move || {
+        let mut theirs = theirs;
+        for size in sizes {
+            let header = FrameHeader { kind: FrameType::Block, len: u32::try_from(size).unwrap() };
+            theirs.write_all(&header.to_bytes()).unwrap();
+            theirs.write_all(&vec![u8::try_from(size % 251).unwrap(); size]).unwrap();
+        }
+        let mut end = Vec::new();
+        Reply::Pong.encode(&mut end);
+        theirs.write_all(&end).unwrap();
+    });
+    for size in sizes {
+        let header = ours.read_header().unwrap().unwrap();
+        assert_eq!((header.kind, header.len as usize), (FrameType::Block, size));
+        let mut block = vec![0; size];
+        ours.read_exact_into(&mut block).unwrap();
+        assert!(block.iter().all(|byte| usize::from(*byte) == size % 251));
+    }
+    assert_eq!(ours.read_reply().unwrap(), Some(Reply::Pong));
+    sender.join().unwrap();
+}
+
+#[test]
+fn silence_ends_in_time() {
+    let (mut ours, mut theirs) = pair();
+    ours.set_silence(Duration::from_millis(200));
+    let began = Instant::now();
+    assert!(is_timeout(&ours.read_reply().unwrap_err()));
+    theirs.write_all(&[0, 0]).unwrap();
+    assert!(is_timeout(&ours.read_reply().unwrap_err()));
+    assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn a_frame_has_its_time_as_a_whole() {
+    let (mut ours, mut theirs) = pair();
+    ours.set_limits(ReadLimits { idle: Duration::from_secs(5), silence: Duration::from_secs(5), frame: Duration::from_millis(300) });
+    let trickle = std::thread::spawn(move || {
+        let header = FrameHeader { kind: FrameType::Error, len: 1000 }.to_bytes();
+        for byte in header.into_iter().chain(std::iter::repeat_n(0, 1000)) {
+            if theirs.write_all(&[byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let began = Instant::now();
+    assert!(is_timeout(&ours.read_reply().unwrap_err()));
+    assert!(began.elapsed() < Duration::from_secs(4));
+    drop(ours);
+    trickle.join().unwrap();
+}
+
+#[test]
+fn a_cut_inside_a_block_is_an_error() {
+    let (mut ours, mut theirs) = pair();
+    theirs.write_all(&FrameHeader { kind: FrameType::Block, len: 100_000 }.to_bytes()).unwrap();
+    theirs.write_all(&[1; 5000]).unwrap();
+    drop(theirs);
+    ours.read_header().unwrap();
+    assert!(matches!(ours.read_exact_into(&mut vec![0; 100_000]), Err(WireError::Truncated)));
+}
+
+#[test]
+fn there_is_no_connecting_to_nowhere() {
+    for addr in ["127.0.0.1:0", "0.0.0.0:2121", "[::]:2121"] {
+        let error = Connection::connect(addr.parse().unwrap(), Duration::from_secs(1)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{addr}");
+    }
+}

@@ -1,0 +1,147 @@
+//! The waiting room against peers that are silent, slow, wrong or many.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use relais_net::{Arrival, Connection, Greeter, Step, WaitingRoom};
+use relais_proto::{ErrorCode, FrameType, Refusal, Reply, Request, WireError};
+
+/// Lets in whoever sends `Ping`, and answers first where `reply` is set.
+struct Doorman;
+
+impl Greeter for Doorman {
+    type Value = &'static str;
+    fn frame(&mut self, kind: FrameType, _: &[u8]) -> Step<Self::Value> {
+        match kind {
+            FrameType::Ping => Step::Done { value: "ping", send: encoded(&Reply::Pong) },
+            FrameType::Status => Step::Reply(encoded(&Reply::Pong)),
+            _ => Step::Close(refusal("not you")),
+        }
+    }
+    fn refuse(&mut self, error: &WireError) -> Vec<u8> {
+        refusal(&error.to_string())
+    }
+}
+
+fn encoded(reply: &Reply) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    reply.encode(&mut bytes);
+    bytes
+}
+
+fn refusal(text: &str) -> Vec<u8> {
+    encoded(&Reply::Error(Refusal::new(ErrorCode::BadRequest, text)))
+}
+
+fn room(capacity: usize) -> (WaitingRoom<Doorman>, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    (WaitingRoom::new(listener, capacity).unwrap(), addr)
+}
+
+/// Polls until somebody is through or the time is over.
+fn poll_for(room: &mut WaitingRoom<Doorman>, time: Duration) -> Vec<Arrival<&'static str>> {
+    let until = Instant::now() + time;
+    loop {
+        let arrivals = room.poll(true, &[], Some(Duration::from_millis(20)), &mut |_, _| Doorman).unwrap();
+        if !arrivals.is_empty() || Instant::now() > until {
+            return arrivals;
+        }
+    }
+}
+
+fn ping() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Request::Ping.encode(&mut bytes);
+    bytes
+}
+
+#[test]
+fn hands_over_a_connection_and_leaves_what_follows_the_login() {
+    let (mut room, addr) = room(4);
+    let mut client = Connection::connect(addr, Duration::from_secs(3)).unwrap();
+    for _ in 0..3 {
+        client.queue(&Request::Ping);
+    }
+    client.flush().unwrap();
+    let arrival = poll_for(&mut room, Duration::from_secs(5)).pop().unwrap();
+    let mut server = Connection::new(arrival.stream).unwrap();
+    assert_eq!(server.read_request().unwrap(), Some(Request::Ping));
+    assert_eq!(server.read_request().unwrap(), Some(Request::Ping));
+    assert_eq!(client.read_reply().unwrap(), Some(Reply::Pong));
+    assert!(room.is_empty());
+}
+
+#[test]
+fn a_login_that_comes_a_byte_at_a_time_arrives_too() {
+    let (mut room, addr) = room(4);
+    let mut client = TcpStream::connect(addr).unwrap();
+    for byte in ping() {
+        assert!(poll_for(&mut room, Duration::ZERO).is_empty());
+        client.write_all(&[byte]).unwrap();
+    }
+    assert_eq!(poll_for(&mut room, Duration::from_secs(5)).len(), 1);
+}
+
+#[test]
+fn the_oldest_silent_one_makes_room() {
+    let (mut room, addr) = room(3);
+    let mut silent: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    poll_for(&mut room, Duration::from_millis(100));
+    assert_eq!(room.len(), 3);
+    let mut client = TcpStream::connect(addr).unwrap();
+    client.write_all(&ping()).unwrap();
+    assert_eq!(poll_for(&mut room, Duration::from_secs(5)).len(), 1);
+    silent[0].set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(silent[0].read(&mut [0; 8]).unwrap(), 0, "the oldest was closed");
+    assert_eq!(room.len(), 2);
+}
+
+#[test]
+fn the_time_for_a_login_ends_for_a_trickler_as_well() {
+    let (mut room, addr) = room(3);
+    let mut client = TcpStream::connect(addr).unwrap();
+    client.write_all(&ping()[..2]).unwrap();
+    let began = Instant::now();
+    poll_for(&mut room, Duration::from_millis(200));
+    assert_eq!(room.len(), 1);
+    while !room.is_empty() && began.elapsed() < Duration::from_secs(30) {
+        poll_for(&mut room, Duration::from_millis(200));
+    }
+    assert!(began.elapsed() >= Duration::from_secs(9) && began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[test]
+fn wrong_bytes_get_last_words_that_arrive() {
+    let (mut room, addr) = room(3);
+    for bytes in [b"GET / HTTP/1.1\r\nHost: relais\r\n\r\n".to_vec(), vec![0xff; 100_000], vec![0, 0, 0, 0, 0x94]] {
+        let mut client = TcpStream::connect(addr).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let sender = std::thread::spawn(move || {
+            // The server may have hung up before all of it was sent.
+            let _ = client.write_all(&bytes);
+            client
+        });
+        poll_for(&mut room, Duration::from_millis(300));
+        let mut client = Connection::new(sender.join().unwrap()).unwrap();
+        let reply = client.read_reply().unwrap();
+        assert!(matches!(&reply, Some(Reply::Error(r)) if r.code == ErrorCode::BadRequest), "{reply:?}");
+        drop(client);
+        poll_for(&mut room, Duration::from_millis(100));
+    }
+    assert!(room.is_empty());
+}
+
+#[test]
+fn a_greeter_can_answer_and_read_on() {
+    let (mut room, addr) = room(3);
+    let mut client = Connection::connect(addr, Duration::from_secs(3)).unwrap();
+    client.queue(&Request::Status);
+    client.flush().unwrap();
+    poll_for(&mut room, Duration::from_millis(100));
+    assert_eq!(client.read_reply().unwrap(), Some(Reply::Pong));
+    client.queue(&Request::Ping);
+    client.flush().unwrap();
+    assert_eq!(poll_for(&mut room, Duration::from_secs(5)).len(), 1);
+}

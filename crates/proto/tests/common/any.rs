@@ -1,0 +1,215 @@
+//! Any message, any name, any page: what the round trips are tried with.
+
+use std::net::{IpAddr, SocketAddr};
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use relais_proto::{
+    Beat, ClusterId, Counters, Digest, Endpoint, Entry, ErrorCode, FileTime, FolderId, GetRequest, Header, Hello, Identity, Kind,
+    LinkMessage, Login, PageBuilder, Refusal, Registration, Reply, Request, Role, ServerRole, SlaveId, SlaveReport, SlaveState, TreePath,
+    Version, WaitReason, Wanted, check_part, limits,
+};
+
+pub fn id16() -> impl Strategy<Value = [u8; 16]> {
+    any::<[u8; 16]>()
+}
+
+pub fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 32]>().prop_map(Digest)
+}
+
+pub fn mark() -> impl Strategy<Value = Version> {
+    any::<(u32, u64)>().prop_map(|(epoch, number)| Version { epoch, number })
+}
+
+/// Any text of at most `cap` bytes, often a long one.
+pub fn text(cap: usize) -> BoxedStrategy<String> {
+    let cut = move |text: String| text[..text.floor_char_boundary(cap)].to_owned();
+    prop_oneof![4 => ".{0,20}".prop_map(cut), 1 => ("\\PC{0,4}", 0..=cap).prop_map(move |(t, n)| cut(t + &"é".repeat(n)))].boxed()
+}
+
+pub fn part() -> impl Strategy<Value = String> {
+    prop_oneof![4 => "[a-z .é日-]{1,12}", 1 => "[^/\\x00-\\x1f\\x7f-\\u{9f}]{1,60}", 1 => Just("x".repeat(limits::NAME_PART))]
+        .prop_filter("a good part", |part| check_part(part).is_ok())
+}
+
+pub fn path() -> impl Strategy<Value = TreePath> {
+    vec(part(), 0..5).prop_filter_map("the reserved folder", |parts| TreePath::new(parts.join("/")).ok())
+}
+
+pub fn addr() -> impl Strategy<Value = SocketAddr> {
+    let ip = prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)];
+    (ip, any::<u16>()).prop_map(SocketAddr::from)
+}
+
+pub fn endpoint(least: usize) -> impl Strategy<Value = Endpoint> {
+    (id16(), vec(addr(), least..=limits::ADDRESSES)).prop_map(|(id, addrs)| Endpoint { id: SlaveId(id), addrs })
+}
+
+pub fn time() -> impl Strategy<Value = FileTime> {
+    (any::<i64>(), 0..1_000_000_000_u32).prop_map(|(seconds, nanos)| FileTime { seconds, nanos })
+}
+
+pub fn entry() -> impl Strategy<Value = Entry> {
+    let kind = prop_oneof![Just(Kind::File), Just(Kind::Folder)];
+    (part(), kind, any::<bool>(), 0..=limits::FILE_SIZE, time(), option::of(mark()))
+        .prop_map(|(name, kind, executable, size, mtime, version)| Entry { name, kind, executable, size, mtime, version })
+}
+
+pub fn counters() -> impl Strategy<Value = Counters> {
+    (any::<[u64; 10]>(), any::<[u32; 3]>()).prop_map(|(n, m)| Counters {
+        files: n[0],
+        folders: n[1],
+        bytes: n[2],
+        unhashed: n[3],
+        skipped_links: n[4],
+        skipped_special: n[5],
+        skipped_mounts: n[6],
+        skipped_names: n[7],
+        skipped_unreadable: n[8],
+        rescans: n[9],
+        sessions: m[0],
+        waiting: m[1],
+        workers: m[2],
+    })
+}
+
+pub fn wanted() -> impl Strategy<Value = Wanted> {
+    prop_oneof![Just(Wanted::Any), digest().prop_map(Wanted::Digest), id16().prop_map(|id| Wanted::Identity(Identity(id)))]
+}
+
+pub fn hello() -> impl Strategy<Value = Request> {
+    let role = prop_oneof![Just(Role::Client), Just(Role::Slave), Just(Role::Operator)];
+    (role, any::<(u16, u16)>(), text(limits::TEXT)).prop_map(|(role, versions, agent)| Request::Hello(Hello { role, versions, agent }))
+}
+
+pub fn login() -> impl Strategy<Value = Request> {
+    let avoid = vec(id16().prop_map(SlaveId), 0..=limits::AVOID);
+    (text(limits::USER), vec(any::<u8>(), 0..=limits::PASSWORD), mark(), avoid, option::of(id16().prop_map(SlaveId)))
+        .prop_map(|(user, password, mark, avoid, prefer)| Request::Login(Login { user, password, mark, avoid, prefer }))
+}
+
+pub fn pieces() -> impl Strategy<Value = Request> {
+    let number = 0..=limits::PIECES - u64::from(limits::PIECES_PER_PAGE);
+    (path(), wanted(), number, 0..=limits::PIECES_PER_PAGE).prop_map(|(path, wanted, first, count)| Request::Pieces {
+        path,
+        wanted,
+        first,
+        count,
+    })
+}
+
+pub fn request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        hello(),
+        login(),
+        (vec(any::<u8>(), 0..=limits::TICKET), mark()).prop_map(|(ticket, mark)| Request::Ticket { ticket, mark }),
+        (path(), text(limits::NAME_PART)).prop_map(|(path, after)| Request::List { path, after }),
+        path().prop_map(Request::Stat),
+        path().prop_map(Request::Hash),
+        (path(), any::<(u64, u64)>(), wanted()).prop_map(|(path, (offset, length), wanted)| Request::Get(GetRequest {
+            path,
+            offset,
+            length,
+            wanted
+        })),
+        pieces(),
+        Just(Request::Status),
+        Just(Request::Ping),
+    ]
+}
+
+pub fn header() -> impl Strategy<Value = Reply> {
+    let span = (0..=limits::FILE_SIZE)
+        .prop_flat_map(|size| (Just(size), 0..=size))
+        .prop_flat_map(|(size, offset)| (Just(size), Just(offset), 0..=size - offset));
+    (span, 1..=limits::BLOCK_MAX, time(), any::<bool>(), option::of(mark()), option::of(digest()), id16()).prop_map(
+        |((size, offset, length), block_size, mtime, executable, version, digest, identity)| {
+            Reply::Header(Header { size, offset, length, block_size, mtime, executable, version, digest, identity: Identity(identity) })
+        },
+    )
+}
+
+pub fn refusal() -> impl Strategy<Value = Reply> {
+    (proptest::sample::select(ErrorCode::ALL), text(limits::TEXT), any::<u16>())
+        .prop_map(|(code, message, retry_after)| Reply::Error(Refusal { code, message, retry_after }))
+}
+
+pub fn opening() -> impl Strategy<Value = Reply> {
+    let role = prop_oneof![Just(ServerRole::Master), Just(ServerRole::Slave), Just(ServerRole::Standalone)];
+    prop_oneof![
+        (any::<u16>(), role, id16(), text(limits::TEXT)).prop_map(|(version, role, id, agent)| Reply::Welcome {
+            version,
+            role,
+            cluster: ClusterId(id),
+            agent
+        }),
+        (vec(any::<u8>(), 0..=limits::TICKET), mark(), vec(endpoint(1), 1..=limits::REDIRECT_SLAVES))
+            .prop_map(|(ticket, mark, slaves)| Reply::Redirect { ticket, mark, slaves }),
+        (id16(), mark(), any::<bool>()).prop_map(|(id, mark, writable)| Reply::Opened { slave: SlaveId(id), mark, writable }),
+        proptest::sample::select(&[WaitReason::Queue, WaitReason::Hashing, WaitReason::Scanning, WaitReason::CatchingUp])
+            .prop_map(Reply::Wait),
+        text(limits::TEXT).prop_map(Reply::AskMaster),
+        refusal(),
+    ]
+}
+
+pub fn page(entries: &[Entry]) -> Reply {
+    let mut page = PageBuilder::new();
+    assert!(entries.iter().all(|entry| page.push(entry)));
+    Reply::Entries(page.finish())
+}
+
+pub fn reply() -> impl Strategy<Value = Reply> {
+    prop_oneof![
+        3 => opening(),
+        1 => vec(entry(), 0..20).prop_map(|entries| page(&entries)),
+        1 => mark().prop_map(|mark| Reply::Done { mark }),
+        1 => (entry(), option::of(digest()), vec(endpoint(0), 0..=limits::REDIRECT_SLAVES), mark())
+            .prop_map(|(entry, digest, holders, mark)| Reply::Details { entry, digest, holders, mark }),
+        2 => header(),
+        1 => digest().prop_map(|digest| Reply::End { digest }),
+        1 => (0..limits::PIECES - 50, vec(digest(), 0..50)).prop_map(|(first, values)| Reply::PieceValues { first, values }),
+        1 => (id16(), mark(), counters(), text(limits::TEXT))
+            .prop_map(|(id, mark, counters, last_error)| Reply::StatusReport { slave: SlaveId(id), mark, counters, last_error }),
+        1 => Just(Reply::Pong),
+    ]
+}
+
+pub fn state() -> impl Strategy<Value = SlaveState> {
+    proptest::sample::select(&[SlaveState::InService, SlaveState::CatchingUp, SlaveState::Draining, SlaveState::Down])
+}
+
+pub fn link() -> impl Strategy<Value = LinkMessage> {
+    let addrs = || vec(addr(), 0..=limits::ADDRESSES);
+    let report = (id16(), id16(), addrs(), state(), mark(), counters(), text(limits::TEXT), any::<u64>()).prop_map(
+        |(id, folder, addrs, state, mark, counters, last_error, silent_ms)| {
+            let (id, folder) = (SlaveId(id), FolderId(folder));
+            LinkMessage::SlaveReport(SlaveReport { id, folder, addrs, state, mark, counters, last_error, silent_ms })
+        },
+    );
+    prop_oneof![
+        (id16(), any::<[u8; 32]>()).prop_map(|(id, nonce)| LinkMessage::LinkOpen { id: SlaveId(id), nonce }),
+        (id16(), any::<[u8; 32]>(), any::<[u8; 32]>()).prop_map(|(id, nonce, proof)| LinkMessage::LinkChallenge {
+            cluster: ClusterId(id),
+            nonce,
+            proof
+        }),
+        any::<[u8; 32]>().prop_map(|proof| LinkMessage::LinkProof { proof }),
+        (id16(), addrs(), text(limits::TEXT), mark()).prop_map(|(id, listen, advertise, mark)| {
+            LinkMessage::Register(Registration { folder: FolderId(id), listen, advertise, mark })
+        }),
+        (mark(), any::<u64>()).prop_map(|(mark, time_ms)| LinkMessage::Registered { mark, time_ms }),
+        (state(), mark(), counters(), text(limits::TEXT)).prop_map(|(state, mark, counters, last_error)| LinkMessage::Beat(Beat {
+            state,
+            mark,
+            counters,
+            last_error
+        })),
+        (mark(), any::<(u64, u64)>()).prop_map(|(mark, (time_ms, generation))| LinkMessage::BeatAck { mark, time_ms, generation }),
+        Just(LinkMessage::AskReport),
+        report,
+        mark().prop_map(|mark| LinkMessage::ReportEnd { mark }),
+    ]
+}

@@ -1,0 +1,260 @@
+//! The session that PROTOCOL.md shows byte by byte: its frames, cut into their fields.
+
+use relais_proto::{
+    ClusterId, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header, Hello, Identity, Kind, Login, Mark,
+    PageBuilder, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, VERSIONS, Wanted, write_frame,
+};
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// One frame of the example, its bytes field by field.
+struct Shown {
+    /// Who sends it to whom.
+    way: &'static str,
+    frame: Vec<u8>,
+    /// How many bytes each field has, and what it is.
+    fields: Vec<(usize, String)>,
+}
+
+impl Shown {
+    fn text(&self) -> String {
+        let (header, mut payload) = self.frame.split_at(5);
+        let kind = FrameType::from_number(header[4]).unwrap_or_else(|error| panic!("{error}"));
+        let mut lines = format!(
+            "{}  {kind:?}\n    {}  payload of {} bytes\n    {}        type\n",
+            self.way,
+            hex(&header[..4]),
+            payload.len(),
+            hex(&header[4..])
+        );
+        for (len, what) in &self.fields {
+            let (field, rest) = payload.split_at(*len);
+            payload = rest;
+            let mut rows: Vec<_> = field.chunks(16).map(hex).collect();
+            let first = if rows.is_empty() { String::new() } else { rows.remove(0) };
+            lines += format!("    {first:8}  {what}").trim_end();
+            lines += "\n";
+            rows.iter().for_each(|row| lines += &format!("    {row}\n"));
+        }
+        assert!(payload.is_empty(), "the fields of {kind:?} leave {} bytes", payload.len());
+        lines
+    }
+}
+
+fn shown<const N: usize>(way: &'static str, frame: Vec<u8>, fields: [(usize, &str); N]) -> Shown {
+    Shown { way, frame, fields: fields.map(|(len, what)| (len, what.to_owned())).to_vec() }
+}
+
+fn request(message: &Request) -> Vec<u8> {
+    let mut frame = Vec::new();
+    message.encode(&mut frame);
+    frame
+}
+
+fn reply(message: &Reply) -> Vec<u8> {
+    let mut frame = Vec::new();
+    message.encode(&mut frame);
+    frame
+}
+
+fn path(text: &str) -> TreePath {
+    TreePath::new(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+const CONTENT: &[u8] = b"Relais passes it on.\n";
+const HERE: usize = 6;
+const TICKET: &[u8] = b"\xde\xad\xbe\xef";
+const MARK: Mark = Mark { epoch: 1, number: 0 };
+const SLAVE: SlaveId = SlaveId([0x51; 16]);
+const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
+const MTIME: FileTime = FileTime { seconds: 1_795_000_000, nanos: 500_000_000 };
+
+/// The whole session, frame by frame.
+pub fn session() -> String {
+    let steps = [at_the_master(), into_the_session(), listing(), content(), an_error()];
+    steps.iter().flatten().map(Shown::text).collect::<Vec<_>>().join("\n")
+}
+
+fn hello(way: &'static str) -> Shown {
+    let message = Request::Hello(Hello { role: Role::Client, versions: VERSIONS, agent: "demo 1.0".into() });
+    let fields =
+        [(4, "RELA"), (1, "role: client"), (2, "lowest version: 1"), (2, "highest version: 1"), (2, "agent: 8 bytes"), (8, "\"demo 1.0\"")];
+    shown(way, request(&message), fields)
+}
+
+fn welcome(way: &'static str, role: ServerRole, agent: &str) -> Shown {
+    let message = Reply::Welcome { version: 1, role, cluster: CLUSTER, agent: agent.into() };
+    let length = format!("agent: {} bytes", agent.len());
+    let quoted = format!("{agent:?}");
+    let of_role = format!("a {role:?}").to_lowercase();
+    let fields = [(2, "version: 1"), (1, &of_role), (16, "cluster"), (2, &length), (agent.len(), &quoted)];
+    shown(way, reply(&message), fields)
+}
+
+fn at_the_master() -> Vec<Shown> {
+    let login = request(&Request::Login(Login::default()));
+    let slaves = vec![Endpoint { id: SLAVE, addrs: vec![([127, 0, 0, 1], 2122).into()] }];
+    let redirect = reply(&Reply::Redirect { ticket: TICKET.to_vec(), mark: MARK, slaves });
+    vec![
+        hello("C → M"),
+        shown(
+            "C → M",
+            login,
+            [
+                (2, "user: 0 bytes"),
+                (2, "password: 0 bytes"),
+                (4, "mark: epoch 0"),
+                (8, "mark: number 0"),
+                (2, "slaves to leave out: 0"),
+                (1, "no slave liked best"),
+            ],
+        ),
+        welcome("M → C", ServerRole::Master, "ftpmaster 0.1.0"),
+        shown(
+            "M → C",
+            redirect,
+            [
+                (2, "ticket: 4 bytes (real ones are longer)"),
+                (4, "ticket"),
+                (4, "mark: epoch 1"),
+                (8, "mark: number 0"),
+                (2, "slaves: 1"),
+                (16, "slave"),
+                (2, "addresses: 1"),
+                (1, "IPv4"),
+                (4, "127.0.0.1"),
+                (2, "port 2122"),
+            ],
+        ),
+    ]
+}
+
+fn into_the_session() -> Vec<Shown> {
+    let ticket = request(&Request::Ticket { ticket: TICKET.to_vec(), mark: MARK });
+    let opened = reply(&Reply::Opened { slave: SLAVE, mark: MARK, writable: false });
+    vec![
+        hello("C → S"),
+        shown("C → S", ticket, [(2, "ticket: 4 bytes"), (4, "ticket"), (4, "mark: epoch 1"), (8, "mark: number 0")]),
+        welcome("S → C", ServerRole::Slave, "ftpslave 0.1.0"),
+        shown("S → C", opened, [(16, "slave"), (4, "mark: epoch 1"), (8, "mark: number 0"), (1, "may not change anything")]),
+    ]
+}
+
+fn listing() -> Vec<Shown> {
+    let mut page = PageBuilder::new();
+    let file =
+        Entry { name: "hello.txt".into(), kind: Kind::File, executable: false, size: CONTENT.len() as u64, mtime: MTIME, version: None };
+    let folder = Entry {
+        name: "pictures".into(),
+        kind: Kind::Folder,
+        executable: false,
+        size: 0,
+        mtime: MTIME,
+        version: Some(Mark { epoch: 1, number: 7 }),
+    };
+    assert!(page.push(&file) && page.push(&folder));
+    let list = request(&Request::List { path: TreePath::root(), after: String::new() });
+    vec![
+        shown("C → S", list, [(2, "path: 0 bytes, the top folder"), (2, "after: 0 bytes, all names")]),
+        shown(
+            "S → C",
+            reply(&Reply::Entries(page.finish())),
+            [
+                (2, "name: 9 bytes"),
+                (9, "\"hello.txt\""),
+                (1, "file"),
+                (1, "not executable"),
+                (8, "size: 21"),
+                (8, "mtime: 1,795,000,000 s"),
+                (4, "mtime: 500,000,000 ns"),
+                (1, "no number"),
+                (2, "name: 8 bytes"),
+                (8, "\"pictures\""),
+                (1, "folder"),
+                (1, "not executable"),
+                (8, "size: 0"),
+                (8, "mtime: 1,795,000,000 s"),
+                (4, "mtime: 500,000,000 ns"),
+                (1, "a number follows"),
+                (4, "epoch 1"),
+                (8, "number 7"),
+            ],
+        ),
+        shown("S → C", reply(&Reply::Done { mark: MARK }), [(4, "mark: epoch 1"), (8, "mark: number 0")]),
+    ]
+}
+
+fn content() -> Vec<Shown> {
+    let digest = Digest(blake3::hash(CONTENT).into());
+    let get = GetRequest { path: path("hello.txt"), offset: HERE as u64, length: u64::MAX, wanted: Wanted::Digest(digest) };
+    let rest = &CONTENT[HERE..];
+    let header = Header {
+        size: CONTENT.len() as u64,
+        offset: HERE as u64,
+        length: rest.len() as u64,
+        block_size: 4,
+        mtime: MTIME,
+        executable: false,
+        version: None,
+        digest: Some(digest),
+        identity: Identity([0x1d; 16]),
+    };
+    let block = |bytes: &[u8]| {
+        let mut frame = Vec::new();
+        assert!(write_frame(&mut frame, FrameType::Block, bytes).is_ok());
+        Shown { way: "S → C", frame, fields: vec![(bytes.len(), format!("{:?}", String::from_utf8_lossy(bytes)))] }
+    };
+    let mut frames = vec![
+        shown(
+            "C → S",
+            request(&Request::Get(get)),
+            [
+                (2, "path: 9 bytes"),
+                (9, "\"hello.txt\""),
+                (8, "offset: 6"),
+                (8, "length: all to the end"),
+                (1, "wanted: content with this digest"),
+                (32, "digest"),
+            ],
+        ),
+        shown(
+            "S → C",
+            reply(&Reply::Header(header)),
+            [
+                (8, "size: 21"),
+                (8, "offset: 6"),
+                (8, "length: 15"),
+                (4, "block size: 4"),
+                (8, "mtime: 1,795,000,000 s"),
+                (4, "mtime: 500,000,000 ns"),
+                (1, "not executable"),
+                (1, "no number"),
+                (1, "a digest follows"),
+                (32, "digest"),
+                (16, "identity"),
+            ],
+        ),
+    ];
+    frames.extend(rest.chunks(4).map(block));
+    frames.push(shown("S → C", reply(&Reply::End { digest }), [(32, "digest of the whole content")]));
+    frames
+}
+
+fn an_error() -> Vec<Shown> {
+    let get = GetRequest { path: path("nothing"), offset: 0, length: u64::MAX, wanted: Wanted::Any };
+    let message = "/nothing: there is no such file or folder";
+    vec![
+        shown(
+            "C → S",
+            request(&Request::Get(get)),
+            [(2, "path: 7 bytes"), (7, "\"nothing\""), (8, "offset: 0"), (8, "length: all to the end"), (1, "wanted: whatever is there")],
+        ),
+        shown(
+            "S → C",
+            reply(&Reply::Error(Refusal::new(ErrorCode::NotFound, message))),
+            [(2, "not-found"), (2, "message: 41 bytes"), (41, &format!("{message:?}")), (2, "no time to try again")],
+        ),
+    ]
+}

@@ -1,0 +1,280 @@
+//! Real messages, one or more for each type of frame: each with its fields as
+//! small and as large as they may be. Corpus and tests are made from them.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use relais_proto::{
+    Beat, ClusterId, Counters, Digest, Endpoint, EntriesPage, Entry, ErrorCode, FileTime, FolderId, FrameType, GetRequest, Header, Hello,
+    Identity, Kind, LinkMessage, Login, PageBuilder, Refusal, Registration, Reply, Request, Role, ServerRole, SlaveId, SlaveReport,
+    SlaveState, TreePath, Version, WaitReason, Wanted, limits, read_frame,
+};
+
+/// A name for a sample, and its whole frame.
+pub type Sample = (String, Vec<u8>);
+
+pub const LOW: Version = Version { epoch: 0, number: 0 };
+pub const HIGH: Version = Version { epoch: u32::MAX, number: u64::MAX };
+
+/// A valid path of `len` bytes.
+pub fn path_of(len: usize) -> TreePath {
+    let mut text = "abcdefg/".repeat(len / 8 + 1);
+    text.truncate(len);
+    if text.ends_with('/') {
+        text.replace_range(len - 1.., "h");
+    }
+    path(&text)
+}
+
+pub fn path(text: &str) -> TreePath {
+    TreePath::new(text).unwrap_or_else(|error| panic!("{text:?}: {error}"))
+}
+
+pub fn addrs(count: usize) -> Vec<SocketAddr> {
+    let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, 2122));
+    let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, u16::MAX));
+    [v4, v6].into_iter().cycle().take(count).collect()
+}
+
+pub fn slaves(count: usize, addresses: usize) -> Vec<Endpoint> {
+    let id = |n: usize| SlaveId([u8::try_from(n).unwrap_or(u8::MAX); 16]);
+    (0..count).map(|n| Endpoint { id: id(n), addrs: addrs(addresses) }).collect()
+}
+
+pub fn entry(name: &str) -> Entry {
+    Entry { name: name.into(), kind: Kind::File, executable: false, size: 0, mtime: FileTime::default(), version: None }
+}
+
+pub fn full_entry() -> Entry {
+    Entry {
+        name: "é".repeat(127) + "x",
+        kind: Kind::Folder,
+        executable: true,
+        size: limits::FILE_SIZE,
+        mtime: FileTime { seconds: i64::MIN, nanos: 999_999_999 },
+        version: Some(HIGH),
+    }
+}
+
+/// A page of as many of these entries as fit, at most `count`.
+pub fn page(count: usize, entry: &Entry) -> EntriesPage {
+    let mut page = PageBuilder::new();
+    for _ in 0..count {
+        if !page.push(entry) {
+            break;
+        }
+    }
+    page.finish()
+}
+
+pub fn full_counters() -> Counters {
+    Counters {
+        files: u64::MAX,
+        folders: u64::MAX,
+        bytes: u64::MAX,
+        unhashed: u64::MAX,
+        skipped_links: u64::MAX,
+        skipped_special: u64::MAX,
+        skipped_mounts: u64::MAX,
+        skipped_names: u64::MAX,
+        skipped_unreadable: u64::MAX,
+        rescans: u64::MAX,
+        sessions: u32::MAX,
+        waiting: u32::MAX,
+        workers: u32::MAX,
+    }
+}
+
+pub fn requests() -> Vec<(&'static str, Request)> {
+    let long = || path_of(limits::PATH);
+    let login = Login {
+        user: "u".repeat(limits::USER),
+        password: vec![0xff; limits::PASSWORD],
+        mark: HIGH,
+        avoid: vec![SlaveId([9; 16]); limits::AVOID],
+        prefer: Some(SlaveId([8; 16])),
+    };
+    vec![
+        ("hello-min", Request::Hello(Hello { role: Role::Client, versions: (1, 1), agent: String::new() })),
+        ("hello-slave", Request::Hello(Hello { role: Role::Slave, versions: (1, 2), agent: "ftpslave 0.1.0".into() })),
+        ("hello-max", Request::Hello(Hello { role: Role::Operator, versions: (0, u16::MAX), agent: "a".repeat(limits::TEXT) })),
+        ("login-min", Request::Login(Login::default())),
+        ("login-max", Request::Login(login)),
+        ("ticket-min", Request::Ticket { ticket: Vec::new(), mark: LOW }),
+        ("ticket-max", Request::Ticket { ticket: vec![0xa5; limits::TICKET], mark: HIGH }),
+        ("list-min", Request::List { path: TreePath::root(), after: String::new() }),
+        ("list-max", Request::List { path: long(), after: "n".repeat(limits::NAME_PART) }),
+        ("stat-min", Request::Stat(TreePath::root())),
+        ("stat-max", Request::Stat(long())),
+        ("hash-min", Request::Hash(path("a"))),
+        ("hash-max", Request::Hash(long())),
+        ("get-min", Request::Get(GetRequest { path: path("a"), offset: 0, length: 0, wanted: Wanted::Any })),
+        (
+            "get-resume",
+            Request::Get(GetRequest {
+                path: path("naïve/日本.bin"),
+                offset: 1 << 32,
+                length: u64::MAX,
+                wanted: Wanted::Identity(Identity([7; 16])),
+            }),
+        ),
+        (
+            "get-max",
+            Request::Get(GetRequest { path: long(), offset: u64::MAX, length: u64::MAX, wanted: Wanted::Digest(Digest([0xff; 32])) }),
+        ),
+        ("pieces-min", Request::Pieces { path: path("a"), wanted: Wanted::Any, first: 0, count: 0 }),
+        (
+            "pieces-max",
+            Request::Pieces {
+                path: long(),
+                wanted: Wanted::Digest(Digest([1; 32])),
+                first: limits::PIECES - u64::from(limits::PIECES_PER_PAGE),
+                count: limits::PIECES_PER_PAGE,
+            },
+        ),
+        ("status", Request::Status),
+        ("ping", Request::Ping),
+    ]
+}
+
+pub fn replies() -> Vec<(&'static str, Reply)> {
+    let text = || "m".repeat(limits::TEXT);
+    let full_header = Header {
+        size: limits::FILE_SIZE,
+        offset: 1,
+        length: limits::FILE_SIZE - 1,
+        block_size: limits::BLOCK_MAX,
+        mtime: FileTime { seconds: i64::MAX, nanos: 999_999_999 },
+        executable: true,
+        version: Some(HIGH),
+        digest: Some(Digest([3; 32])),
+        identity: Identity([4; 16]),
+    };
+    let small_header = Header {
+        size: 0,
+        offset: 0,
+        length: 0,
+        block_size: 1,
+        mtime: FileTime::default(),
+        executable: false,
+        version: None,
+        digest: None,
+        identity: Identity([0; 16]),
+    };
+    let all_slaves = || slaves(limits::REDIRECT_SLAVES, limits::ADDRESSES);
+    vec![
+        ("welcome-min", Reply::Welcome { version: 1, role: ServerRole::Master, cluster: ClusterId([0; 16]), agent: String::new() }),
+        ("welcome-max", Reply::Welcome { version: u16::MAX, role: ServerRole::Standalone, cluster: ClusterId([0xff; 16]), agent: text() }),
+        ("redirect-min", Reply::Redirect { ticket: Vec::new(), mark: LOW, slaves: slaves(1, 1) }),
+        ("redirect-max", Reply::Redirect { ticket: vec![0x5a; limits::TICKET], mark: HIGH, slaves: all_slaves() }),
+        ("opened-min", Reply::Opened { slave: SlaveId([0; 16]), mark: LOW, writable: false }),
+        ("opened-max", Reply::Opened { slave: SlaveId([0xff; 16]), mark: HIGH, writable: true }),
+        ("wait-min", Reply::Wait(WaitReason::Queue)),
+        ("wait-max", Reply::Wait(WaitReason::CatchingUp)),
+        ("ask-master-min", Reply::AskMaster(String::new())),
+        ("ask-master", Reply::AskMaster("master.example:2121".into())),
+        ("error-min", Reply::Error(Refusal::new(ErrorCode::NotFound, ""))),
+        ("error-max", Reply::Error(Refusal { code: ErrorCode::BadServer, message: text(), retry_after: u16::MAX })),
+        ("entries-none", Reply::Entries(PageBuilder::new().finish())),
+        ("entries-one", Reply::Entries(page(1, &entry("a")))),
+        ("entries-long", Reply::Entries(page(8, &full_entry()))),
+        ("done-min", Reply::Done { mark: LOW }),
+        ("done-max", Reply::Done { mark: HIGH }),
+        ("details-min", Reply::Details { entry: entry(""), digest: None, holders: Vec::new(), mark: LOW }),
+        ("details-max", Reply::Details { entry: full_entry(), digest: Some(Digest([2; 32])), holders: all_slaves(), mark: HIGH }),
+        ("header-min", Reply::Header(small_header)),
+        ("header-max", Reply::Header(full_header)),
+        ("end", Reply::End { digest: Digest([6; 32]) }),
+        ("piece-values-min", Reply::PieceValues { first: 0, values: Vec::new() }),
+        ("piece-values", Reply::PieceValues { first: limits::PIECES - 64, values: vec![Digest([5; 32]); 64] }),
+        (
+            "status-report-min",
+            Reply::StatusReport { slave: SlaveId([0; 16]), mark: LOW, counters: Counters::default(), last_error: String::new() },
+        ),
+        ("status-report-max", Reply::StatusReport { slave: SlaveId([1; 16]), mark: HIGH, counters: full_counters(), last_error: text() }),
+        ("pong", Reply::Pong),
+    ]
+}
+
+pub fn links() -> Vec<(&'static str, LinkMessage)> {
+    let text = || "t".repeat(limits::TEXT);
+    let (small_id, full_id) = (SlaveId([0; 16]), SlaveId([0xff; 16]));
+    let small_report = SlaveReport {
+        id: small_id,
+        folder: FolderId([0; 16]),
+        addrs: Vec::new(),
+        state: SlaveState::InService,
+        mark: LOW,
+        counters: Counters::default(),
+        last_error: String::new(),
+        silent_ms: 0,
+    };
+    let full_report = SlaveReport {
+        id: full_id,
+        folder: FolderId([0xff; 16]),
+        addrs: addrs(limits::ADDRESSES),
+        state: SlaveState::Down,
+        mark: HIGH,
+        counters: full_counters(),
+        last_error: text(),
+        silent_ms: u64::MAX,
+    };
+    let register = |listen, advertise, mark| LinkMessage::Register(Registration { folder: FolderId([2; 16]), listen, advertise, mark });
+    let beat = |state, mark, counters, last_error| LinkMessage::Beat(Beat { state, mark, counters, last_error });
+    vec![
+        ("link-open-min", LinkMessage::LinkOpen { id: small_id, nonce: [0; 32] }),
+        ("link-open-max", LinkMessage::LinkOpen { id: full_id, nonce: [0xff; 32] }),
+        ("link-challenge", LinkMessage::LinkChallenge { cluster: ClusterId([1; 16]), nonce: [2; 32], proof: [3; 32] }),
+        ("link-proof", LinkMessage::LinkProof { proof: [4; 32] }),
+        ("register-min", register(Vec::new(), String::new(), LOW)),
+        ("register-max", register(addrs(limits::ADDRESSES), text(), HIGH)),
+        ("registered-min", LinkMessage::Registered { mark: LOW, time_ms: 0 }),
+        ("registered-max", LinkMessage::Registered { mark: HIGH, time_ms: u64::MAX }),
+        ("beat-min", beat(SlaveState::InService, LOW, Counters::default(), String::new())),
+        ("beat-max", beat(SlaveState::Draining, HIGH, full_counters(), text())),
+        ("beat-ack-min", LinkMessage::BeatAck { mark: LOW, time_ms: 0, generation: 0 }),
+        ("beat-ack-max", LinkMessage::BeatAck { mark: HIGH, time_ms: u64::MAX, generation: u64::MAX }),
+        ("ask-report", LinkMessage::AskReport),
+        ("slave-report-min", LinkMessage::SlaveReport(small_report)),
+        ("slave-report-max", LinkMessage::SlaveReport(full_report)),
+        ("report-end", LinkMessage::ReportEnd { mark: HIGH }),
+    ]
+}
+
+/// Messages that fill a frame; too long for the corpus.
+pub fn giants() -> Vec<Sample> {
+    let values = vec![Digest([5; 32]); limits::PIECES_PER_PAGE as usize];
+    vec![
+        frame("entries-short-names", &Reply::Entries(page(usize::MAX, &entry("a"))), Reply::encode),
+        frame("entries-long-names", &Reply::Entries(page(usize::MAX, &full_entry())), Reply::encode),
+        frame("piece-values-max", &Reply::PieceValues { first: 0, values }, Reply::encode),
+    ]
+}
+
+/// All messages of a client, then a server's, then a link's, as frames.
+pub fn all() -> Vec<Sample> {
+    let mut all = Vec::new();
+    all.extend(requests().iter().map(|(name, message)| frame(name, message, Request::encode)));
+    all.extend(replies().iter().map(|(name, message)| frame(name, message, Reply::encode)));
+    all.extend(links().iter().map(|(name, message)| frame(name, message, LinkMessage::encode)));
+    all
+}
+
+fn frame<M>(name: &str, message: &M, encode: impl Fn(&M, &mut Vec<u8>)) -> Sample {
+    let mut bytes = Vec::new();
+    encode(message, &mut bytes);
+    (name.to_owned(), bytes)
+}
+
+/// Type and payload of a whole frame.
+pub fn open(frame: &[u8]) -> (FrameType, Vec<u8>) {
+    let mut payload = Vec::new();
+    match read_frame(&mut &*frame, &mut payload) {
+        Ok(Some(kind)) => (kind, payload),
+        other => panic!("a sample is no frame: {other:?}"),
+    }
+}
+
+/// A type byte and a payload, as the checks of single messages take them.
+pub fn bare(kind: FrameType, payload: &[u8]) -> Vec<u8> {
+    [&[kind.number()], payload].concat()
+}

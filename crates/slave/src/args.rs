@@ -1,0 +1,103 @@
+//! The command line of `ftpslave`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use relais_slave::catalogue::WatchMode;
+use relais_slave::config::{self, Cluster, Config};
+use relais_state::StateDir;
+
+/// Serves a folder to the clients that the master sends.
+#[derive(Debug, Parser)]
+#[command(name = "ftpslave", version, max_term_width = 100)]
+pub struct Args {
+    /// Port to listen on; 0 takes any free one and prints it
+    port: u16,
+    /// Folder to serve
+    #[arg(long, value_name = "DIR", default_value = "_FTPROOT")]
+    root: PathBuf,
+    /// The cluster's master
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2121", conflicts_with = "standalone")]
+    master: String,
+    /// Serve without a master
+    #[arg(long)]
+    standalone: bool,
+    /// Address to listen on [default: loopback where the master is on loopback, else all interfaces]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<IpAddr>,
+    /// Send clients here instead of to the address listened on
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "standalone")]
+    advertise: Option<String>,
+    /// Worker processes [default: one for each processor, at least 2]
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// Sessions that one worker serves at a time; 1 is the classical pool
+    #[arg(long, value_name = "M", default_value_t = config::SESSIONS_PER_WORKER)]
+    sessions_per_worker: u32,
+    /// Sessions that wait when all places are taken; further ones are told to try again
+    #[arg(long, value_name = "N", default_value_t = config::QUEUE)]
+    queue: u32,
+    /// Bytes in a block, 1 to 4194304
+    #[arg(long, value_name = "BYTES", default_value_t = config::BLOCK_SIZE)]
+    block_size: u32,
+    /// Seconds that transfers have to end after a signal
+    #[arg(long, value_name = "S", default_value_t = config::GRACE.as_secs())]
+    grace: u64,
+    /// Whether changes made in the folder by other programs are noticed
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = Watch::Add)]
+    watch: Watch,
+    /// File with the cluster key [default: cluster.key in the state folder]
+    #[arg(long, value_name = "FILE", conflicts_with = "standalone")]
+    cluster_key: Option<PathBuf>,
+    /// State folder [default: $STATE_DIRECTORY, or $XDG_STATE_HOME/relais, or ~/.local/state/relais]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Watch {
+    /// Only at the start
+    Off,
+    /// Additions and edits
+    Add,
+    /// Removals as well
+    All,
+}
+
+impl Args {
+    /// Where to listen.
+    pub fn address(&self) -> SocketAddr {
+        let master = (!self.standalone).then_some(self.master.as_str());
+        SocketAddr::new(self.listen.unwrap_or_else(|| config::default_listen(master)), self.port)
+    }
+
+    /// The settings of the slave.
+    pub fn config(self) -> anyhow::Result<Config> {
+        let cluster = if self.standalone { None } else { Some(self.cluster()?) };
+        Ok(Config {
+            root: std::path::absolute(&self.root).with_context(|| format!("{} is no usable path", self.root.display()))?,
+            cluster,
+            workers: self.workers.unwrap_or_else(config::default_workers),
+            sessions_per_worker: self.sessions_per_worker,
+            queue: self.queue,
+            block_size: self.block_size,
+            grace: Duration::from_secs(self.grace),
+            watch: match self.watch {
+                Watch::Off => WatchMode::Off,
+                Watch::Add => WatchMode::Add,
+                Watch::All => WatchMode::All,
+            },
+        })
+    }
+
+    fn cluster(&self) -> anyhow::Result<Cluster> {
+        let key_file = match &self.cluster_key {
+            Some(file) => file.clone(),
+            None => StateDir::locate(self.state.clone())?.key_path(),
+        };
+        Ok(Cluster { master: self.master.clone(), key_file, advertise: self.advertise.clone().unwrap_or_default() })
+    }
+}

@@ -1,0 +1,204 @@
+//! The board: what the slave's processes tell each other all the time, in shared memory.
+//!
+//! One row a worker, and a few words for all. Every word is an atomic of its own; nothing here
+//! blocks. The supervisor wipes the row of a worker that died.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use relais_proto::Mark;
+
+use crate::sys::memory::SharedWords;
+
+/// Most worker processes.
+pub const MAX_WORKERS: usize = 256;
+/// A worker that did not tick for this long does not count as alive.
+const ALIVE: Duration = Duration::from_secs(2);
+
+/// Words of one worker's row: places taken by sessions and by connections on their way to
+/// one; sessions that wait in this worker for a place anywhere; when the worker last
+/// passed its loop by [`monotonic_ms`], 0 for not yet.
+const TAKEN: usize = 0;
+const WAITING: usize = 1;
+const TICKED: usize = 2;
+const ROW: usize = 3;
+/// Words for all, behind the rows: the master's time less [`monotonic_ms`] (two's complement, 0: never
+/// heard), the accounts' generation, and the latest change.
+const MASTER_OFFSET: usize = MAX_WORKERS * ROW;
+const GENERATION: usize = MASTER_OFFSET + 1;
+const EPOCH: usize = MASTER_OFFSET + 2;
+const NUMBER: usize = MASTER_OFFSET + 3;
+const WORDS: usize = MASTER_OFFSET + 4;
+
+/// What the processes of one slave share.
+#[derive(Debug)]
+pub struct Board {
+    words: SharedWords<WORDS>,
+    workers: usize,
+    places: u64,
+    queue: u64,
+}
+
+impl Board {
+    /// A board for `workers` processes of `places` sessions each, and `queue` sessions that wait.
+    ///
+    /// # Errors
+    /// Those of the mapping.
+    pub fn new(workers: usize, places: u64, queue: u64) -> io::Result<Self> {
+        Ok(Self { words: SharedWords::new()?, workers: workers.min(MAX_WORKERS), places, queue })
+    }
+
+    fn word(&self, worker: usize, word: usize) -> &AtomicU64 {
+        &self.words[worker * ROW + word]
+    }
+
+    fn sum(&self, word: usize) -> u64 {
+        (0..self.workers).map(|worker| self.word(worker, word).load(SeqCst)).sum()
+    }
+
+    /// Takes a place in `worker`; false where all are taken.
+    pub fn take_place(&self, worker: usize) -> bool {
+        self.word(worker, TAKEN).fetch_update(SeqCst, SeqCst, |n| (n < self.places).then_some(n + 1)).is_ok()
+    }
+
+    /// Takes a place in `own`, or else in any other worker that is alive; says where.
+    pub fn take_any_place(&self, own: usize) -> Option<usize> {
+        let others = (1..self.workers).map(|step| (own + step) % self.workers).filter(|w| self.is_alive(*w));
+        std::iter::once(own).chain(others).find(|worker| self.take_place(*worker))
+    }
+
+    /// Gives a place in `worker` back.
+    pub fn leave_place(&self, worker: usize) {
+        // A wiped row may hold fewer than were given out.
+        let _ = self.word(worker, TAKEN).fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+    }
+
+    /// Takes a place in the queue for `worker`; false where it is full.
+    pub fn join_queue(&self, worker: usize) -> bool {
+        self.word(worker, WAITING).fetch_add(1, SeqCst);
+        let fits = self.waiting() <= self.queue;
+        if !fits {
+            self.leave_queue(worker);
+        }
+        fits
+    }
+
+    /// Gives a place in the queue back.
+    pub fn leave_queue(&self, worker: usize) {
+        let _ = self.word(worker, WAITING).fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+    }
+
+    /// Workers in which somebody waits.
+    pub fn with_waiters(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.workers).filter(|worker| self.word(*worker, WAITING).load(SeqCst) > 0)
+    }
+
+    /// All sessions that wait.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.sum(WAITING)
+    }
+
+    /// All places taken.
+    #[must_use]
+    pub fn sessions(&self) -> u64 {
+        self.sum(TAKEN)
+    }
+
+    /// `worker` is alive now.
+    pub fn tick(&self, worker: usize) {
+        self.word(worker, TICKED).store(monotonic_ms(), SeqCst);
+    }
+
+    fn is_alive(&self, worker: usize) -> bool {
+        let ticked = self.word(worker, TICKED).load(SeqCst);
+        ticked != 0 && u128::from(monotonic_ms().saturating_sub(ticked)) < ALIVE.as_millis()
+    }
+
+    /// Workers that ticked lately.
+    #[must_use]
+    pub fn alive(&self) -> u32 {
+        (0..self.workers).map(|worker| u32::from(self.is_alive(worker))).sum()
+    }
+
+    /// Forgets what a dead worker held.
+    pub fn wipe(&self, worker: usize) {
+        for word in 0..ROW {
+            self.word(worker, word).store(0, SeqCst);
+        }
+    }
+
+    /// Notes what the master said.
+    pub fn heard_master(&self, mark: Mark, time_ms: u64, generation: u64) {
+        let offset = i64::try_from(time_ms).unwrap_or(i64::MAX).saturating_sub(i64::try_from(monotonic_ms()).unwrap_or(i64::MAX));
+        self.words[MASTER_OFFSET].store(offset.cast_unsigned(), SeqCst);
+        self.words[GENERATION].store(generation, SeqCst);
+        self.words[EPOCH].store(mark.epoch.into(), SeqCst);
+        self.words[NUMBER].store(mark.number, SeqCst);
+    }
+
+    /// The master's time in milliseconds since 1970, counted on by our monotonic clock; our own
+    /// clock's where no master was heard since the start.
+    #[must_use]
+    pub fn master_ms(&self) -> u64 {
+        match self.words[MASTER_OFFSET].load(SeqCst).cast_signed() {
+            0 => wall_ms(),
+            offset => monotonic_ms().saturating_add_signed(offset),
+        }
+    }
+
+    /// The generation of the accounts that the master last named.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.words[GENERATION].load(SeqCst)
+    }
+
+    /// The latest change that this slave has.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark { epoch: u32::try_from(self.words[EPOCH].load(SeqCst)).unwrap_or(u32::MAX), number: self.words[NUMBER].load(SeqCst) }
+    }
+}
+
+/// Milliseconds by a clock that all processes of the host share and nobody sets.
+#[must_use]
+pub fn monotonic_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, nanos) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
+    seconds * 1000 + nanos / 1_000_000
+}
+
+fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_and_queue_are_never_overdrawn() {
+        let board = Board::new(2, 2, 1).unwrap();
+        board.tick(1);
+        assert_eq!([(); 5].map(|()| board.take_any_place(0)), [Some(0), Some(0), Some(1), Some(1), None]);
+        assert!(board.join_queue(0));
+        assert!(!board.join_queue(1));
+        assert_eq!((board.sessions(), board.waiting(), board.with_waiters().collect::<Vec<_>>()), (4, 1, vec![0]));
+        board.leave_place(1);
+        assert_eq!(board.take_any_place(0), Some(1));
+        board.wipe(1);
+        assert_eq!(board.take_any_place(0), None, "a worker that does not tick gets nobody");
+        board.leave_place(1);
+        assert_eq!(board.sessions(), 2);
+    }
+
+    #[test]
+    fn the_masters_time_goes_on_without_it() {
+        let board = Board::new(1, 1, 1).unwrap();
+        assert!(board.master_ms().abs_diff(wall_ms()) < 1000);
+        board.heard_master(Mark { epoch: 1, number: 7 }, 5_000_000, 3);
+        assert!(board.master_ms().abs_diff(5_000_000) < 1000);
+        assert_eq!((board.mark().number, board.generation()), (7, 3));
+    }
+}

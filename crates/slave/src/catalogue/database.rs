@@ -1,0 +1,154 @@
+//! The database file: opening it, its schema, and rows.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use relais_proto::{Digest, Entry, FileTime, Kind};
+use relais_tree::Meta;
+use rusqlite::{Connection, OpenFlags, Row};
+
+use super::{CatalogueError, FOLDER};
+
+/// Name of the file in the slave's own folder.
+const FILE: &str = "catalogue.db";
+/// Raised with every change of the schema.
+const SCHEMA_VERSION: i64 = 1;
+/// How long a reader or the writer waits for the other.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Entries are keyed by the path of their folder and their name, in byte order, so a listing is a range and
+/// one look-up finds a path. Totals are kept by triggers, so they are right whoever changes a row.
+/// `kind` 0 is a file, 1 a folder; `found` is when the row's identity was first seen, by a monotonic clock in
+/// milliseconds. `epoch` and `number` are those of the last change to the path, `content_*` those of the put
+/// that made the content.
+const SCHEMA: &str = "
+CREATE TABLE entry (
+    folder TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, executable INTEGER NOT NULL, size INTEGER NOT NULL,
+    mtime_s INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_s INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    dev INTEGER NOT NULL, ino INTEGER NOT NULL, found INTEGER NOT NULL, digest BLOB,
+    epoch INTEGER, number INTEGER, content_epoch INTEGER, content_number INTEGER,
+    PRIMARY KEY (folder, name)
+) WITHOUT ROWID;
+CREATE INDEX unhashed ON entry (found, folder, name) WHERE kind = 0 AND digest IS NULL;
+CREATE TABLE skipped (folder TEXT NOT NULL, name BLOB NOT NULL, why INTEGER NOT NULL, PRIMARY KEY (folder, name)) WITHOUT ROWID;
+CREATE TABLE total (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE meta (what TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+INSERT INTO total VALUES ('files', 0), ('folders', 0), ('bytes', 0), ('unhashed', 0), ('rescans', 0),
+    ('skipped-0', 0), ('skipped-1', 0), ('skipped-2', 0), ('skipped-3', 0), ('skipped-4', 0);
+CREATE TRIGGER file_in AFTER INSERT ON entry WHEN NEW.kind = 0 BEGIN
+    UPDATE total SET n = n + CASE what WHEN 'files' THEN 1 WHEN 'bytes' THEN NEW.size ELSE NEW.digest IS NULL END WHERE what IN ('files', 'bytes', 'unhashed');
+END;
+CREATE TRIGGER file_out AFTER DELETE ON entry WHEN OLD.kind = 0 BEGIN
+    UPDATE total SET n = n - CASE what WHEN 'files' THEN 1 WHEN 'bytes' THEN OLD.size ELSE OLD.digest IS NULL END WHERE what IN ('files', 'bytes', 'unhashed');
+END;
+CREATE TRIGGER file_hashed AFTER UPDATE OF digest ON entry WHEN OLD.digest IS NULL AND NEW.digest IS NOT NULL BEGIN
+    UPDATE total SET n = n - 1 WHERE what = 'unhashed';
+END;
+CREATE TRIGGER folder_in AFTER INSERT ON entry WHEN NEW.kind = 1 BEGIN UPDATE total SET n = n + 1 WHERE what = 'folders'; END;
+CREATE TRIGGER folder_out AFTER DELETE ON entry WHEN OLD.kind = 1 BEGIN UPDATE total SET n = n - 1 WHERE what = 'folders'; END;
+CREATE TRIGGER skip_in AFTER INSERT ON skipped BEGIN UPDATE total SET n = n + 1 WHERE what = 'skipped-' || NEW.why; END;
+CREATE TRIGGER skip_out AFTER DELETE ON skipped BEGIN UPDATE total SET n = n - 1 WHERE what = 'skipped-' || OLD.why; END;
+";
+
+/// The columns that [`read_row`] reads, in its order.
+pub(super) const COLUMNS: &str = "name, kind, executable, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, digest";
+
+/// The database of the folder at `root`.
+pub(super) fn file(root: &Path) -> PathBuf {
+    root.join(FOLDER).join(FILE)
+}
+
+/// Names the file in an error.
+pub(super) fn failed(file: &Path) -> impl Fn(rusqlite::Error) -> CatalogueError {
+    let file = file.display().to_string();
+    move |source| CatalogueError::Database { file: file.clone(), source }
+}
+
+/// Opens the database for its one writer, and makes it where it is missing.
+///
+/// Its structure is checked first: that reads the whole file, about a second for a
+/// million entries, and a damaged catalogue would show wrong things for good.
+pub(super) fn open_writer(root: &Path) -> Result<Connection, CatalogueError> {
+    let file = file(root);
+    let open = || -> Result<Connection, rusqlite::Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let database = Connection::open_with_flags(&file, flags)?;
+        database.busy_timeout(BUSY)?;
+        database.pragma_update(None, "journal_mode", "WAL")?;
+        // It can be built anew, so it need not survive a power cut to the last change.
+        database.pragma_update(None, "synchronous", "NORMAL")?;
+        Ok(database)
+    };
+    let check = |database: &Connection| database.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    let opened = open().and_then(|database| check(&database).map(|verdict| (database, verdict)));
+    let damaged = |what: String| CatalogueError::Damaged { file: file.display().to_string(), what };
+    let database = match opened {
+        Ok((database, verdict)) if verdict == "ok" => database,
+        Ok((_, verdict)) => return Err(damaged(verdict)),
+        Err(e) if is_damage(&e) => return Err(damaged(e.to_string())),
+        Err(e) => return Err(failed(&file)(e)),
+    };
+    match database.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).map_err(failed(&file))? {
+        SCHEMA_VERSION => {}
+        0 => database.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")).map_err(failed(&file))?,
+        other => return Err(damaged(format!("schema version {other}, not {SCHEMA_VERSION}"))),
+    }
+    Ok(database)
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
+/// Opens the database for reading; none where the keeper has not made it yet.
+pub(super) fn open_reader(root: &Path) -> Result<Option<Connection>, CatalogueError> {
+    let file = file(root);
+    if !file.try_exists()? {
+        return Ok(None);
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let database = Connection::open_with_flags(&file, flags).map_err(failed(&file))?;
+    database.busy_timeout(BUSY).map_err(failed(&file))?;
+    let version = database.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).map_err(failed(&file))?;
+    Ok((version == SCHEMA_VERSION).then_some(database))
+}
+
+/// One entry, with what ties its digest to the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub entry: Entry,
+    pub ctime: FileTime,
+    pub dev: u64,
+    pub ino: u64,
+    pub digest: Option<Digest>,
+}
+
+impl Stored {
+    /// Whether the digest belongs to what `meta` was read from.
+    pub fn is_of(&self, meta: &Meta) -> bool {
+        (self.dev, self.ino, self.ctime, self.entry.mtime) == (meta.dev, meta.ino, meta.ctime, meta.mtime)
+            && meta.served_kind() == Some(self.entry.kind)
+            && (self.entry.kind == Kind::Folder || self.entry.size == meta.size)
+    }
+}
+
+/// Reads [`COLUMNS`].
+pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    let time = |s, ns| -> rusqlite::Result<FileTime> { Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? }) };
+    let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    Ok(Stored {
+        entry: Entry {
+            name: row.get(0)?,
+            kind: if row.get::<_, i64>(1)? == 0 { Kind::File } else { Kind::Folder },
+            executable: row.get(2)?,
+            size: unsigned(3)?,
+            mtime: time(4, 5)?,
+            version: None,
+        },
+        ctime: time(6, 7)?,
+        dev: unsigned(8)?,
+        ino: unsigned(9)?,
+        digest: row.get::<_, Option<[u8; 32]>>(10)?.map(Digest),
+    })
+}

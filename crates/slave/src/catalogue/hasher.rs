@@ -1,0 +1,120 @@
+//! The thread that computes digests. It reads files and writes nothing.
+
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use log::{debug, warn};
+use relais_proto::Digest;
+use relais_tree::{Folder, hash_file};
+
+use super::CatalogueError;
+use super::store::{Identifying, Unhashed};
+
+/// What came of hashing one file.
+pub enum Hashed {
+    /// Its digest.
+    Digest(Unhashed, Digest),
+    /// It is not what the row says, or cannot be read: to be looked at again.
+    Changed(Unhashed),
+}
+
+/// Takes files and gives digests back, in order.
+pub struct Hasher {
+    orders: Option<Sender<Vec<Unhashed>>>,
+    results: Receiver<Hashed>,
+    /// Can be read when results lie ready.
+    ready: Arc<OwnedFd>,
+    pending: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Hasher {
+    /// Starts the thread; it ends when `stop` is set or this is dropped.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn start(root: &Folder, stop: Arc<AtomicBool>) -> Result<Self, CatalogueError> {
+        let root = root.try_clone()?;
+        let (orders, to_do) = channel::<Vec<Unhashed>>();
+        let (done, results) = channel();
+        let ready = Arc::new(relais_net::wake_fd()?);
+        let bell = ready.clone();
+        let work = move || {
+            for order in to_do.iter().flatten() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                if done.send(hash(&root, order, &stop)).is_err() {
+                    return;
+                }
+                if let Err(e) = rustix::io::write(&*bell, &1_u64.to_ne_bytes()) {
+                    debug!("the keeper has been woken already: {e}");
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("hasher".to_owned()).spawn(work)?;
+        Ok(Self { orders: Some(orders), results, ready, pending: 0, thread: Some(thread) })
+    }
+
+    /// Whether it has nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.pending == 0
+    }
+
+    /// Gives it work.
+    pub fn order(&mut self, files: Vec<Unhashed>) {
+        self.pending += files.len();
+        if let Some(orders) = &self.orders
+            && orders.send(files).is_err()
+        {
+            warn!("the hashing thread has ended");
+        }
+    }
+
+    /// What is done so far.
+    pub fn results(&mut self) -> Vec<Hashed> {
+        // The counter starts anew; what comes meanwhile is taken as well.
+        let _ = rustix::io::read(&*self.ready, &mut [0_u8; 8]);
+        let results: Vec<_> = self.results.try_iter().collect();
+        self.pending -= results.len().min(self.pending);
+        results
+    }
+
+    /// Readable when there are results.
+    pub fn ready(&self) -> BorrowedFd<'_> {
+        self.ready.as_fd()
+    }
+}
+
+impl Drop for Hasher {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            warn!("the hashing thread failed");
+        }
+    }
+}
+
+fn hash(root: &Folder, order: Unhashed, stop: &AtomicBool) -> Hashed {
+    let file = match root.open_file(&order.path) {
+        Ok(file) if Identifying::from(&file.meta) == order.meta => file,
+        _ => return Hashed::Changed(order),
+    };
+    let go_on = &mut |_| if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    match hash_file(&file.file, file.meta.size, go_on) {
+        Ok((digest, _)) if file.meta_now().is_ok_and(|now| Identifying::from(&now) == order.meta) => Hashed::Digest(order, digest),
+        Ok(_) => Hashed::Changed(order),
+        Err(e) => {
+            if !stop.load(Ordering::Relaxed) {
+                warn!("{} cannot be hashed: {e}", order.path);
+            }
+            Hashed::Changed(order)
+        }
+    }
+}

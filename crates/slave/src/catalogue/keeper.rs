@@ -1,0 +1,244 @@
+//! The keeper: the one thread that writes the catalogue.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use log::{error, info, warn};
+use relais_tree::Folder;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::hasher::{Hashed, Hasher};
+use super::scan::Scanner;
+use super::store::Store;
+use super::watch::{Change, Watch};
+use super::{CatalogueError, KeeperLock};
+
+/// Files given to the hashing thread at once.
+const ORDER: u32 = 64;
+/// Time between two looks for files whose digest may be computed by now.
+const LOOK: Duration = Duration::from_millis(250);
+/// Time between two rescans where some folder cannot be watched.
+const RESCAN: Duration = Duration::from_secs(10);
+/// Pause after the folder or the database failed, before the whole folder is read again.
+const RECOVER: Duration = Duration::from_secs(2);
+
+/// Whether and how the folder is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchMode {
+    /// Only the scan at the start.
+    Off,
+    /// Additions and edits are noticed.
+    Add,
+    /// Removals too.
+    All,
+}
+
+/// A keeper's settings.
+#[derive(Debug, Clone, Copy)]
+pub struct KeeperConfig {
+    /// Whether and how the folder is watched.
+    pub watch: WatchMode,
+}
+
+/// A running keeper.
+pub struct Keeper {
+    stop: Arc<AtomicBool>,
+    wake: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Opens the catalogue and starts the thread, which holds the lock until it ends.
+    ///
+    /// # Errors
+    /// Those of the database, also that it is damaged, and of the system calls.
+    pub fn start(root: &Folder, path: &Path, config: KeeperConfig, lock: KeeperLock) -> Result<Self, CatalogueError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let wake = Arc::new(relais_net::wake_fd()?);
+        let store = Store::open(path)?;
+        let watch = match config.watch {
+            WatchMode::Off => None,
+            WatchMode::Add | WatchMode::All => Some(Watch::new()?),
+        };
+        let hasher = Hasher::start(root, stop.clone())?;
+        let scanner = Scanner::new(root.try_clone()?, store, watch, stop.clone());
+        let round = Round { scanner, hasher, mark: lock.mark()?, rescan_at: None, looked: None };
+        let (flag, bell) = (stop.clone(), wake.clone());
+        let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
+            let _lock = lock;
+            round.run(&flag, &bell);
+        })?;
+        Ok(Self { stop, wake, thread: Some(thread) })
+    }
+
+    /// Ends the thread and waits for it.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Err(e) = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes()) {
+            warn!("the keeper cannot be woken: {e}");
+        }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            warn!("the keeper's thread failed");
+        }
+    }
+}
+
+/// The keeper's state from round to round.
+struct Round {
+    scanner: Scanner,
+    hasher: Hasher,
+    /// Written into the catalogue once it is complete.
+    mark: String,
+    /// When the whole folder is to be read again.
+    rescan_at: Option<Instant>,
+    /// When files without a digest were last looked for.
+    looked: Option<Instant>,
+}
+
+impl Round {
+    fn run(mut self, stop: &AtomicBool, bell: &OwnedFd) {
+        let began = Instant::now();
+        let mut complete = false;
+        self.rescan_at = Some(began);
+        while !stop.load(Ordering::Relaxed) {
+            match self.work() {
+                Ok(whole) if whole && !complete => {
+                    complete = true;
+                    info!("the folder was read in {:.1} s", began.elapsed().as_secs_f64());
+                }
+                Ok(_) => {}
+                Err(e) => self.failed(&e),
+            }
+            if let Err(e) = self.wait(bell) {
+                error!("the keeper cannot wait for changes: {e}");
+                std::thread::sleep(RECOVER);
+            }
+        }
+        if let Err(e) = self.scanner.store.commit() {
+            error!("the catalogue's last changes are lost, a scan finds them again: {e}");
+        }
+    }
+
+    /// Whatever failed, reading the folder again brings everything in order.
+    fn failed(&mut self, error: &CatalogueError) {
+        error!("the catalogue falls behind: {error}");
+        self.rescan_at = Some(Instant::now() + RECOVER);
+        if let Err(e) = self.scanner.store.commit().and_then(|()| self.scanner.store.set_meta("last-error", error.to_string())) {
+            error!("the error cannot be shown in status: {e}");
+        }
+    }
+
+    /// One round; whether a scan of everything has ended in it.
+    fn work(&mut self) -> Result<bool, CatalogueError> {
+        let mut whole = false;
+        self.take_events()?;
+        if self.rescan_at.is_some_and(|at| at <= Instant::now()) {
+            whole = self.scan()?;
+        }
+        for path in self.scanner.settle.due(Instant::now()) {
+            if let Some((folder, name)) = path.split_last() {
+                self.scanner.refresh(&folder, name.as_bytes())?;
+            }
+        }
+        if self.scanner.settle.take_overflow() {
+            self.rescan("too many names changed at once")?;
+        }
+        self.take_digests()?;
+        self.order_digests()?;
+        self.scanner.store.commit()?;
+        Ok(whole)
+    }
+
+    fn scan(&mut self) -> Result<bool, CatalogueError> {
+        self.rescan_at = None;
+        let whole = self.scanner.scan_all()?;
+        if whole {
+            self.scanner.store.set_meta("complete", &self.mark)?;
+            self.scanner.store.set_meta("last-error", "")?;
+        }
+        if self.scanner.watch.as_ref().is_some_and(Watch::is_partial) {
+            self.rescan_at = Some(Instant::now() + RESCAN);
+            self.scanner.store.count_rescan()?;
+        }
+        Ok(whole)
+    }
+
+    fn rescan(&mut self, why: &str) -> Result<(), CatalogueError> {
+        warn!("{why}: the whole folder is read again");
+        self.rescan_at = Some(Instant::now());
+        self.scanner.store.count_rescan()
+    }
+
+    fn take_events(&mut self) -> Result<(), CatalogueError> {
+        let Some(watch) = &mut self.scanner.watch else { return Ok(()) };
+        for change in watch.changes()? {
+            match change {
+                Change::Touched(folder, name) => match std::str::from_utf8(&name).ok().and_then(|name| folder.join(name).ok()) {
+                    Some(path) => self.scanner.settle.changed(path, Instant::now()),
+                    // It can only be skipped, and need not be waited for.
+                    None => self.scanner.refresh(&folder, &name)?,
+                },
+                Change::Moved(folder, name) => self.scanner.refresh(&folder, &name)?,
+                Change::Lost => self.rescan("changes in the folder came faster than they could be read")?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take_digests(&mut self) -> Result<(), CatalogueError> {
+        for result in self.hasher.results() {
+            self.scanner.store.begin()?;
+            match result {
+                Hashed::Digest(of, digest) => self.scanner.store.set_digest(&of, digest)?,
+                Hashed::Changed(of) => {
+                    self.scanner.settle.changed(of.path, Instant::now());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn order_digests(&mut self) -> Result<(), CatalogueError> {
+        let now = Instant::now();
+        if !self.hasher.is_idle() || self.looked.is_some_and(|at| now.duration_since(at) < LOOK) {
+            return Ok(());
+        }
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| i64::try_from(t.as_secs()).unwrap_or(i64::MAX));
+        let files = self.scanner.store.unhashed(wall, ORDER)?;
+        // After a full order the next look comes as soon as it is done.
+        self.looked = files.is_empty().then_some(now);
+        if !files.is_empty() {
+            self.hasher.order(files);
+        }
+        Ok(())
+    }
+
+    /// Waits for events, digests, the next quiet name, or the next look.
+    fn wait(&self, bell: &OwnedFd) -> io::Result<()> {
+        let now = Instant::now();
+        let look = self.hasher.is_idle().then(|| self.looked.map_or(now, |at| at + LOOK));
+        let next = [self.rescan_at, self.scanner.settle.next(), look].into_iter().flatten().min();
+        let timeout = next.map(|at| at.saturating_duration_since(now)).and_then(|t| Timespec::try_from(t).ok());
+        let mut fds = vec![PollFd::new(bell, PollFlags::IN), PollFd::from_borrowed_fd(self.hasher.ready(), PollFlags::IN)];
+        if let Some(watch) = &self.scanner.watch {
+            fds.push(PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN));
+        }
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The catalogue: what is in the folder, in `.relais/catalogue.db`.
+//!
+//! One process writes it, the keeper, which scans the folder at its start and then follows it by
+//! inotify. Workers read. It can always be rebuilt from the folder.
+
+mod database;
+mod hasher;
+mod keeper;
+mod own;
+mod reader;
+mod scan;
+mod settle;
+mod store;
+mod watch;
+
+pub use keeper::{Keeper, KeeperConfig, WatchMode};
+pub use own::{KeeperLock, Own};
+pub use reader::{ListOutcome, Reader};
+
+use std::io;
+
+use relais_tree::TreeError;
+use thiserror::Error;
+
+/// The slave's own folder.
+pub const FOLDER: &str = ".relais";
+
+/// Why the catalogue cannot be used.
+#[derive(Debug, Error)]
+pub enum CatalogueError {
+    /// The database reports an error.
+    #[error("{file}: {source}")]
+    Database {
+        /// Its file.
+        file: String,
+        /// What it reports.
+        source: rusqlite::Error,
+    },
+    /// The database is damaged; it can be removed and is then built anew.
+    #[error("{file} is damaged ({what}); remove it together with its -wal and -shm, and it is built anew")]
+    Damaged {
+        /// Its file.
+        file: String,
+        /// What was found, with the place.
+        what: String,
+    },
+    /// A file of the slave's own has no sense.
+    #[error("{0} is damaged")]
+    BadId(String),
+    /// The folder cannot be used.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A system call failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}

@@ -1,0 +1,201 @@
+//! What a slave owns in its folder: the folder's id, an id of its own, and the keeper's lock.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use relais_proto::{FolderId, SlaveId};
+use relais_tree::{Folder, TreeError};
+
+use super::{CatalogueError, FOLDER};
+
+/// Name of the folder id's file.
+const FOLDER_ID: &str = "folder.id";
+/// Folder of the slave ids' files.
+const SLAVES: &str = "slaves";
+/// The keeper's lock.
+const LOCK: &str = "lock";
+/// Longest id file that is read, in bytes.
+const ID_FILE: u64 = 256;
+
+/// A slave's identity in its folder, held by a lock until all its processes have ended.
+#[derive(Debug)]
+pub struct Own {
+    /// The folder, whoever serves it.
+    pub folder_id: FolderId,
+    /// This slave.
+    pub slave_id: SlaveId,
+    /// The lock on this slave's id file.
+    _lock: File,
+}
+
+impl Own {
+    /// Makes the slave's own folder where it is missing, and takes an id that no other slave uses now.
+    ///
+    /// # Errors
+    /// Those of the folder, or [`CatalogueError::BadId`].
+    pub fn take(root: &Folder) -> Result<Self, CatalogueError> {
+        make_own_folder(root, FOLDER)?;
+        let own = root.sub(FOLDER)?;
+        let folder_id = folder_id(&own)?;
+        make_own_folder(&own, SLAVES)?;
+        let slaves = own.sub(SLAVES)?;
+        let (slave_id, lock) = match free_id(&slaves)? {
+            Some(found) => found,
+            None => new_id(&slaves)?,
+        };
+        // What an earlier keeper found may be wrong by now: nobody vouches for it until there is a new one.
+        drop(KeeperLock::try_take(root)?);
+        Ok(Self { folder_id, slave_id, _lock: lock })
+    }
+}
+
+/// Makes a folder of our own; one that is there already will do.
+fn make_own_folder(within: &Folder, name: &str) -> Result<(), TreeError> {
+    match within.make_folder(name, true) {
+        Ok(()) | Err(TreeError::Taken) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+fn folder_id(own: &Folder) -> Result<FolderId, CatalogueError> {
+    match own.open_read(FOLDER_ID) {
+        Err(TreeError::NotFound) => {}
+        other => return read_id(other?.file),
+    }
+    // Written aside and named in one step: of two slaves that start at once, one wins and both agree.
+    let id = FolderId(relais_state::random()?);
+    let aside = format!("{FOLDER_ID}.{}", std::process::id());
+    let mut file = own.create_new(&aside)?;
+    writeln!(file, "{id}")?;
+    file.sync_all()?;
+    let named = own.rename_noreplace(&aside, FOLDER_ID);
+    if named.is_err() {
+        own.unlink(&aside)?;
+    }
+    match named {
+        Ok(()) | Err(TreeError::Taken) => read_id(own.open_read(FOLDER_ID)?.file),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn read_id(file: File) -> Result<FolderId, CatalogueError> {
+    let mut text = String::new();
+    file.take(ID_FILE).read_to_string(&mut text)?;
+    text.trim_end().parse().map_err(|_| CatalogueError::BadId(format!("{FOLDER}/{FOLDER_ID}")))
+}
+
+/// The first id, in the order of the names, that nobody holds.
+fn free_id(slaves: &Folder) -> Result<Option<(SlaveId, File)>, CatalogueError> {
+    let mut ids = Vec::new();
+    for listed in slaves.list()? {
+        ids.extend(std::str::from_utf8(listed?.name()).ok().and_then(|name| name.parse::<SlaveId>().ok()));
+    }
+    ids.sort_unstable();
+    for id in ids {
+        match slaves.create_or_open_part(id.to_string()) {
+            Ok(lock) => return Ok(Some((id, lock))),
+            Err(TreeError::InUse) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(None)
+}
+
+fn new_id(slaves: &Folder) -> Result<(SlaveId, File), CatalogueError> {
+    let id = SlaveId(relais_state::random()?);
+    Ok((id, slaves.create_or_open_part(id.to_string())?))
+}
+
+/// Held by the one process that writes a folder's catalogue.
+#[derive(Debug)]
+pub struct KeeperLock {
+    file: File,
+}
+
+impl KeeperLock {
+    /// Takes the lock; none where another slave of this host has it.
+    ///
+    /// # Errors
+    /// Those of the folder.
+    pub fn try_take(root: &Folder) -> Result<Option<Self>, CatalogueError> {
+        match root.sub(FOLDER)?.create_or_open_part(LOCK) {
+            Ok(file) => {
+                file.set_len(0)?;
+                Ok(Some(Self { file }))
+            }
+            Err(TreeError::InUse) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Writes a fresh mark into the lock's file. Who finds the same mark in the catalogue knows that
+    /// this keeper vouches for it.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn mark(&self) -> Result<String, CatalogueError> {
+        let mark = SlaveId(relais_state::random()?).to_string();
+        self.file.set_len(0)?;
+        self.file.write_all_at(mark.as_bytes(), 0)?;
+        Ok(mark)
+    }
+
+    /// The mark of the keeper that has the lock, or had it last; empty where there is none.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn mark_of(root: &Path) -> Result<String, CatalogueError> {
+        match std::fs::read_to_string(root.join(FOLDER).join(LOCK)) {
+            Ok(mark) => Ok(mark),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_slaves_of_one_folder_have_two_ids_and_keep_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::open(dir.path()).unwrap();
+        let first = Own::take(&root).unwrap();
+        let second = Own::take(&root).unwrap();
+        assert_eq!(first.folder_id, second.folder_id);
+        assert_ne!(first.slave_id, second.slave_id);
+        let (mut ids, folder) = (vec![first.slave_id, second.slave_id], first.folder_id);
+        drop((first, second));
+        let again = [Own::take(&root).unwrap(), Own::take(&root).unwrap()];
+        ids.sort_unstable();
+        assert_eq!(again.each_ref().map(|own| own.slave_id).to_vec(), ids);
+        assert_eq!(again[0].folder_id, folder);
+    }
+
+    #[test]
+    fn one_keeper_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::open(dir.path()).unwrap();
+        let _own = Own::take(&root).unwrap();
+        let first = KeeperLock::try_take(&root).unwrap();
+        assert!(first.is_some());
+        assert!(KeeperLock::try_take(&root).unwrap().is_none());
+        drop(first);
+        assert!(KeeperLock::try_take(&root).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_damaged_folder_id_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::open(dir.path()).unwrap();
+        drop(Own::take(&root).unwrap());
+        std::fs::write(dir.path().join(".relais/folder.id"), "nonsense\n").unwrap();
+        assert!(Own::take(&root).unwrap_err().to_string().contains("folder.id"));
+        std::fs::remove_file(dir.path().join(".relais/folder.id")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", dir.path().join(".relais/folder.id")).unwrap();
+        assert!(Own::take(&root).is_err(), "a link is not followed");
+    }
+}

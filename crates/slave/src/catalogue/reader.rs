@@ -1,0 +1,158 @@
+//! Reading the catalogue, from any process of the slave.
+//!
+//! Every call is a transaction of its own that has ended when it returns. The database may not
+//! be there yet: then nothing is known.
+
+use std::path::{Path, PathBuf};
+
+use relais_proto::{Counters, Digest, PageBuilder, TreePath};
+use relais_tree::Meta;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::database::{COLUMNS, Stored, failed, file, open_reader, read_row};
+use super::{CatalogueError, KeeperLock};
+
+/// Most rows that one page reads.
+const PAGE: i64 = 1000;
+
+/// What came of asking for a page.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ListOutcome {
+    /// Entries were added to the page.
+    Page {
+        /// The last name on it.
+        last: String,
+        /// Whether there may be more behind it.
+        more: bool,
+    },
+    /// The catalogue has no such path.
+    NotFound,
+    /// It is a file.
+    NotFolder,
+}
+
+/// A connection to the catalogue that only reads.
+pub struct Reader {
+    root: PathBuf,
+    database: Option<Connection>,
+}
+
+impl Reader {
+    /// Opens the catalogue of the folder at `root`.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn open(root: &Path) -> Result<Self, CatalogueError> {
+        Ok(Self { root: root.to_owned(), database: open_reader(root)? })
+    }
+
+    /// Asks the database, opened now if it has come meanwhile; the default while there is none.
+    fn ask<T: Default>(&mut self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, CatalogueError> {
+        if self.database.is_none() {
+            self.database = open_reader(&self.root)?;
+        }
+        match &self.database {
+            Some(database) => question(database).map_err(failed(&file(&self.root))),
+            None => Ok(T::default()),
+        }
+    }
+
+    /// Whether the present keeper has read the whole folder.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn is_complete(&mut self) -> Result<bool, CatalogueError> {
+        let keeper = KeeperLock::mark_of(&self.root)?;
+        self.ask(|database| Ok(meta(database, "complete")?.is_some_and(|mark: String| !mark.is_empty() && mark == keeper)))
+    }
+
+    /// Adds entries of the folder `path` behind the name `after` to `page`, until that is full or the folder ends.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn list(&mut self, path: &TreePath, after: &str, page: &mut PageBuilder) -> Result<ListOutcome, CatalogueError> {
+        let found = self.ask(|database| Ok(Some(list(database, path, after, page)?)))?;
+        Ok(found.unwrap_or(ListOutcome::NotFound))
+    }
+
+    /// The digest of what `meta` was read from, where it is known.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn digest_of(&mut self, path: &TreePath, meta: &Meta) -> Result<Option<Digest>, CatalogueError> {
+        let row = self.ask(|database| row_of(database, path))?;
+        Ok(row.filter(|row| row.is_of(meta)).and_then(|row| row.digest))
+    }
+
+    /// What is known of the folder; the pool's counters stay 0.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn counters(&mut self) -> Result<Counters, CatalogueError> {
+        self.ask(|database| {
+            let mut counters = Counters::default();
+            let mut statement = database.prepare_cached("SELECT what, n FROM total")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let n = u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
+                let place = match row.get_ref(0)?.as_str()? {
+                    "files" => &mut counters.files,
+                    "folders" => &mut counters.folders,
+                    "bytes" => &mut counters.bytes,
+                    "unhashed" => &mut counters.unhashed,
+                    "rescans" => &mut counters.rescans,
+                    "skipped-0" => &mut counters.skipped_links,
+                    "skipped-1" => &mut counters.skipped_special,
+                    "skipped-2" => &mut counters.skipped_mounts,
+                    "skipped-3" => &mut counters.skipped_names,
+                    "skipped-4" => &mut counters.skipped_unreadable,
+                    _ => continue,
+                };
+                *place = n;
+            }
+            Ok(counters)
+        })
+    }
+
+    /// The keeper's last error; empty where there was none.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn last_error(&mut self) -> Result<String, CatalogueError> {
+        self.ask(|database| Ok(meta(database, "last-error")?.unwrap_or_default()))
+    }
+}
+
+fn meta<T: rusqlite::types::FromSql>(database: &Connection, what: &str) -> rusqlite::Result<Option<T>> {
+    database.prepare_cached("SELECT value FROM meta WHERE what = ?")?.query_row([what], |row| row.get(0)).optional()
+}
+
+/// The row of a path; none for the top.
+pub(super) fn row_of(database: &Connection, path: &TreePath) -> rusqlite::Result<Option<Stored>> {
+    let Some((folder, name)) = path.split_last() else { return Ok(None) };
+    let mut statement = database.prepare_cached(&format!("SELECT {COLUMNS} FROM entry WHERE folder = ? AND name = ?"))?;
+    statement.query_row([folder.as_str(), name], read_row).optional()
+}
+
+fn list(database: &Connection, path: &TreePath, after: &str, page: &mut PageBuilder) -> rusqlite::Result<ListOutcome> {
+    if !path.is_root() {
+        match row_of(database, path)? {
+            None => return Ok(ListOutcome::NotFound),
+            Some(row) if row.entry.kind == relais_proto::Kind::File => return Ok(ListOutcome::NotFolder),
+            Some(_) => {}
+        }
+    }
+    let select = format!("SELECT {COLUMNS} FROM entry WHERE folder = ? AND name > ? ORDER BY name LIMIT {PAGE}");
+    let mut statement = database.prepare_cached(&select)?;
+    let mut rows = statement.query([path.as_str(), after])?;
+    let (mut last, mut count) = (after.to_owned(), 0);
+    while let Some(row) = rows.next()? {
+        let entry = read_row(row)?.entry;
+        if !page.push(&entry) {
+            return Ok(ListOutcome::Page { last, more: true });
+        }
+        count += 1;
+        last = entry.name;
+    }
+    Ok(ListOutcome::Page { last, more: count == PAGE })
+}

@@ -1,0 +1,220 @@
+//! Looking at the folder: one name, one folder, everything; and writing down what is there.
+//!
+//! A new or changed file is written down once nobody writes to it and it has been quiet; until
+//! then it is left as it was and looked at again.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use log::{debug, warn};
+use relais_proto::{FileTime, Kind, TreePath, check_part};
+use relais_tree::{Folder, Meta, MetaKind, TreeError};
+
+use super::settle::{QUIET, Settle};
+use super::store::{Skip, Store};
+use super::watch::Watch;
+use super::{CatalogueError, FOLDER};
+use crate::sys::lease::{Writers, writers};
+
+/// Rows written in one transaction.
+const BATCH: usize = 1000;
+
+/// What looking needs: the folder, the database, the watches, and the names to look at again.
+pub struct Scanner {
+    pub root: Folder,
+    pub store: Store,
+    pub watch: Option<Watch>,
+    pub settle: Settle,
+    /// Set when the keeper shall end.
+    pub stop: std::sync::Arc<AtomicBool>,
+    written: usize,
+}
+
+impl Scanner {
+    /// Looks at nothing yet.
+    pub fn new(root: Folder, store: Store, watch: Option<Watch>, stop: std::sync::Arc<AtomicBool>) -> Self {
+        Self { root, store, watch, settle: Settle::default(), stop, written: 0 }
+    }
+
+    /// Reads the whole folder, and forgets what is not there any more. False where it was stopped.
+    ///
+    /// # Errors
+    /// Those of the database, or of the top.
+    pub fn scan_all(&mut self) -> Result<bool, CatalogueError> {
+        if let Some(watch) = &mut self.watch {
+            watch.clear();
+        }
+        self.settle.clear();
+        self.scan_below(TreePath::root())
+    }
+
+    /// Reads a folder and everything below it. False where it was stopped.
+    ///
+    /// # Errors
+    /// Those of the database, or of the top.
+    pub fn scan_below(&mut self, top: TreePath) -> Result<bool, CatalogueError> {
+        let mut open = vec![top];
+        while let Some(path) = open.pop() {
+            if self.stop.load(Ordering::Relaxed) {
+                self.store.commit()?;
+                return Ok(false);
+            }
+            match self.scan_folder(&path, &mut open) {
+                Ok(()) => {}
+                Err(CatalogueError::Tree(e)) if !path.is_root() => self.folder_failed(&path, &e)?,
+                Err(e) => return Err(e),
+            }
+        }
+        self.store.commit()?;
+        Ok(true)
+    }
+
+    fn folder_failed(&mut self, path: &TreePath, error: &TreeError) -> Result<(), CatalogueError> {
+        debug!("{path} cannot be read: {error}");
+        match (path.split_last(), error) {
+            (_, TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => self.store.remove(path),
+            (Some((parent, name)), _) => self.store.skip(&parent, name.as_bytes(), Skip::Unreadable),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Reads one folder; folders found in it are appended to `below`.
+    fn scan_folder(&mut self, path: &TreePath, below: &mut Vec<TreePath>) -> Result<(), CatalogueError> {
+        let folder = self.root.open_folder(path)?;
+        // Watched first: whatever comes while the names are read leaves an event.
+        if let Some(watch) = &mut self.watch {
+            watch.add(&folder, path);
+        }
+        let mut seen = HashSet::new();
+        for listed in folder.list()? {
+            let name = listed?.name().to_vec();
+            if path.is_root() && name == FOLDER.as_bytes() {
+                continue;
+            }
+            if let Some(found) = self.look(&folder, path, &name)? {
+                below.push(found);
+            }
+            seen.insert(name);
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+        }
+        // The listing arrived whole, so what it lacks is gone.
+        for name in self.store.names(path)? {
+            if !seen.contains(&name) {
+                self.gone(path, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at one name after an event. A folder is read with everything below it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn refresh(&mut self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogueError> {
+        if folder.is_root() && name == FOLDER.as_bytes() {
+            return Ok(());
+        }
+        let opened = match self.root.open_folder(folder) {
+            Ok(opened) => opened,
+            // Its own event tells about it.
+            Err(e) => {
+                debug!("{folder} is gone or unreadable: {e}");
+                return Ok(());
+            }
+        };
+        match self.look(&opened, folder, name) {
+            Ok(Some(below)) => self.scan_below(below).map(drop),
+            other => other.map(drop),
+        }
+    }
+
+    /// Looks at one name and writes down what it is; its path where it is a folder.
+    fn look(&mut self, folder: &Folder, path: &TreePath, name: &[u8]) -> Result<Option<TreePath>, CatalogueError> {
+        let meta = match folder.survey(name) {
+            Ok(survey) if survey.mount_point => return self.skip(path, name, Skip::Mount),
+            Ok(survey) => survey.meta,
+            Err(TreeError::NotFound) => return self.gone(path, name).map(|()| None),
+            Err(e) => {
+                debug!("a name in {path} cannot be looked at: {e}");
+                return self.skip(path, name, Skip::Unreadable);
+            }
+        };
+        let valid = std::str::from_utf8(name).ok().filter(|name| check_part(name).is_ok());
+        let Some(full) = valid.and_then(|name| path.join(name).ok()) else { return self.skip(path, name, Skip::Name) };
+        match meta.kind {
+            MetaKind::Link => self.skip(path, name, Skip::Link),
+            MetaKind::Special => self.skip(path, name, Skip::Special),
+            MetaKind::Folder => {
+                self.write(&full, Kind::Folder, &meta)?;
+                Ok(Some(full))
+            }
+            MetaKind::File => self.look_at_file(full, &meta).map(|()| None),
+        }
+    }
+
+    fn look_at_file(&mut self, path: TreePath, meta: &Meta) -> Result<(), CatalogueError> {
+        if self.store.row(&path)?.is_some_and(|row| row.is_of(meta) && row.entry.executable == meta.executable) {
+            return Ok(());
+        }
+        let file = match self.root.open_file(&path) {
+            Ok(file) => file,
+            Err(TreeError::NotFound | TreeError::IsFolder | TreeError::NotFolder) => return Ok(()),
+            Err(e) => {
+                warn!("{path} cannot be read: {e}");
+                let Some((folder, name)) = path.split_last() else { return Ok(()) };
+                return self.skip(&folder, name.as_bytes(), Skip::Unreadable).map(drop);
+            }
+        };
+        let quiet = is_quiet(file.meta.ctime, SystemTime::now());
+        if !quiet || writers(&file.file) == Writers::Some {
+            self.settle.changed(path, Instant::now());
+            return Ok(());
+        }
+        self.write(&path, Kind::File, &file.meta)
+    }
+
+    fn skip(&mut self, folder: &TreePath, name: &[u8], why: Skip) -> Result<Option<TreePath>, CatalogueError> {
+        self.batch()?;
+        self.unwatch(folder, name);
+        self.store.skip(folder, name, why).map(|()| None)
+    }
+
+    fn write(&mut self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogueError> {
+        self.batch()?;
+        self.store.put(path, kind, meta)
+    }
+
+    fn gone(&mut self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogueError> {
+        self.batch()?;
+        self.unwatch(folder, name);
+        match std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()) {
+            Some(path) => self.store.remove(&path),
+            None => self.store.forget_skipped(folder, name),
+        }
+    }
+
+    fn unwatch(&mut self, folder: &TreePath, name: &[u8]) {
+        if let (Some(watch), Some(path)) = (&mut self.watch, std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok())) {
+            watch.remove(&path);
+        }
+    }
+
+    /// Many rows share a transaction; not too many, so that it does not get in readers' way.
+    fn batch(&mut self) -> Result<(), CatalogueError> {
+        self.written += 1;
+        if self.written.is_multiple_of(BATCH) {
+            self.store.commit()?;
+        }
+        self.store.begin()
+    }
+}
+
+/// Whether a file changed long enough ago. One from the future is taken as it is: the lease still tells whether somebody writes.
+fn is_quiet(ctime: FileTime, now: SystemTime) -> bool {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let changed = u64::try_from(ctime.seconds).map(|seconds| std::time::Duration::new(seconds, ctime.nanos)).unwrap_or_default();
+    changed > now || now - changed >= QUIET
+}

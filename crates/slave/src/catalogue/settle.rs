@@ -1,0 +1,85 @@
+//! Names that have just changed, until they have been quiet for a while. Pure: the caller passes the time.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use relais_proto::TreePath;
+
+/// How long a name must be quiet before it is looked at.
+pub const QUIET: Duration = Duration::from_secs(1);
+/// Most names kept; more become a rescan.
+const MOST: usize = 100_000;
+
+/// Names and when they changed last.
+#[derive(Debug, Default)]
+pub struct Settle {
+    changed: HashMap<TreePath, Instant>,
+    overflow: bool,
+}
+
+impl Settle {
+    /// `path` has changed: its quiet time begins again.
+    pub fn changed(&mut self, path: TreePath, now: Instant) {
+        if self.changed.len() < MOST || self.changed.contains_key(&path) {
+            self.changed.insert(path, now);
+        } else {
+            self.overflow = true;
+        }
+    }
+
+    /// Whether a name had to be dropped since the last time this was asked.
+    pub fn take_overflow(&mut self) -> bool {
+        std::mem::take(&mut self.overflow)
+    }
+
+    /// Takes out the names that have been quiet long enough.
+    pub fn due(&mut self, now: Instant) -> Vec<TreePath> {
+        let mut due: Vec<_> =
+            self.changed.extract_if(|_, changed| now.saturating_duration_since(*changed) >= QUIET).map(|(path, _)| path).collect();
+        due.sort_unstable();
+        due
+    }
+
+    /// When the next name is due.
+    pub fn next(&self) -> Option<Instant> {
+        self.changed.values().min().map(|changed| *changed + QUIET)
+    }
+
+    /// Forgets everything, before a scan that looks at all names.
+    pub fn clear(&mut self) {
+        self.changed.clear();
+        self.overflow = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_due_once_it_was_quiet_for_a_second() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let path = |name: &str| TreePath::new(name).unwrap();
+        let mut settle = Settle::default();
+        settle.changed(path("a"), start);
+        settle.changed(path("b"), start + ms(500));
+        settle.changed(path("a"), start + ms(900));
+        assert_eq!(settle.next(), Some(start + ms(1500)));
+        assert!(settle.due(start + ms(1400)).is_empty());
+        assert_eq!(settle.due(start + ms(1500)), [path("b")]);
+        assert_eq!(settle.due(start + ms(1900)), [path("a")]);
+        assert_eq!(settle.next(), None);
+    }
+
+    #[test]
+    fn too_many_names_are_said_and_not_kept() {
+        let now = Instant::now();
+        let mut settle = Settle::default();
+        for n in 0..=MOST {
+            settle.changed(TreePath::new(format!("{n}")).unwrap(), now);
+        }
+        assert!(settle.take_overflow());
+        assert!(!settle.take_overflow());
+        assert_eq!(settle.due(now + QUIET).len(), MOST);
+    }
+}

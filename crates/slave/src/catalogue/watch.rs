@@ -1,0 +1,147 @@
+//! inotify: which folders are watched, and what their events mean.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
+use log::warn;
+use relais_proto::TreePath;
+use relais_tree::Folder;
+
+/// Room for the events of one read.
+const BUFFER: usize = 64 * 1024;
+
+/// What happened.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A name in a folder was made, written, or given other attributes.
+    Touched(TreePath, Vec<u8>),
+    /// A name in a folder has come or gone.
+    Moved(TreePath, Vec<u8>),
+    /// Events were lost, or the top itself is concerned: only a scan helps.
+    Lost,
+}
+
+/// The watched folders.
+pub struct Watch {
+    inotify: Inotify,
+    watches: Watches,
+    folders: HashMap<WatchDescriptor, TreePath>,
+    by_path: HashMap<TreePath, WatchDescriptor>,
+    buffer: Vec<u8>,
+    /// Whether some folder could not be watched.
+    partial: bool,
+}
+
+impl Watch {
+    /// Watches nothing yet.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn new() -> io::Result<Self> {
+        let inotify = Inotify::init()?;
+        let watches = inotify.watches();
+        Ok(Self { inotify, watches, folders: HashMap::new(), by_path: HashMap::new(), buffer: vec![0; BUFFER], partial: false })
+    }
+
+    /// Whether some folder could not be watched since the last [`Self::clear`].
+    pub fn is_partial(&self) -> bool {
+        self.partial
+    }
+
+    /// Watches a folder that is held open as `folder` and has the path `path`.
+    pub fn add(&mut self, folder: &Folder, path: &TreePath) {
+        let mask = WatchMask::CREATE
+            | WatchMask::CLOSE_WRITE
+            | WatchMask::ATTRIB
+            | WatchMask::MOVED_FROM
+            | WatchMask::MOVED_TO
+            | WatchMask::DELETE
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF
+            | WatchMask::ONLYDIR
+            | WatchMask::EXCL_UNLINK;
+        // By its descriptor: the path may lead elsewhere by now.
+        let name = format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd());
+        match self.watches.add(&name, mask) {
+            Ok(watch) => {
+                if let Some(old) = self.folders.insert(watch.clone(), path.clone())
+                    && old != *path
+                {
+                    self.by_path.remove(&old);
+                }
+                self.by_path.insert(path.clone(), watch);
+            }
+            Err(e) => {
+                if !std::mem::replace(&mut self.partial, true) {
+                    warn!("{path} cannot be watched ({e}); the folder is read again from time to time instead");
+                }
+            }
+        }
+    }
+
+    /// Watches a path and what is below it no more.
+    pub fn remove(&mut self, path: &TreePath) {
+        let below =
+            |other: &TreePath| other == path || other.as_str().strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        let gone: Vec<_> = self.by_path.keys().filter(|other| below(other)).cloned().collect();
+        for path in gone {
+            if let Some(watch) = self.by_path.remove(&path) {
+                self.folders.remove(&watch);
+                // The kernel has removed it already where the folder is gone.
+                let _ = self.watches.remove(watch);
+            }
+        }
+    }
+
+    /// Forgets that folders could not be watched, before a scan tries again.
+    pub fn clear(&mut self) {
+        self.partial = false;
+    }
+
+    /// Takes the events that have come.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn changes(&mut self) -> io::Result<Vec<Change>> {
+        let events = match self.inotify.read_events(&mut self.buffer) {
+            Ok(events) => events,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Vec::new()),
+            Err(e) => return Err(e),
+        };
+        let mut changes = Vec::new();
+        for event in events {
+            if event.mask.contains(EventMask::Q_OVERFLOW) {
+                changes.push(Change::Lost);
+                continue;
+            }
+            let Some(folder) = self.folders.get(&event.wd) else { continue };
+            if event.mask.intersects(EventMask::IGNORED) {
+                if let Some(path) = self.folders.remove(&event.wd) {
+                    self.by_path.remove(&path);
+                }
+                continue;
+            }
+            let Some(name) = event.name else {
+                if folder.is_root() && event.mask.intersects(EventMask::DELETE_SELF | EventMask::UNMOUNT) {
+                    changes.push(Change::Lost);
+                }
+                continue;
+            };
+            let name = std::os::unix::ffi::OsStrExt::as_bytes(name).to_vec();
+            let moved = EventMask::MOVED_FROM | EventMask::MOVED_TO | EventMask::DELETE;
+            changes.push(if event.mask.intersects(moved) || event.mask.contains(EventMask::ISDIR) {
+                Change::Moved(folder.clone(), name)
+            } else {
+                Change::Touched(folder.clone(), name)
+            });
+        }
+        Ok(changes)
+    }
+
+    /// Readable when there are events.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}

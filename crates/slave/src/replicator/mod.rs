@@ -1,0 +1,91 @@
+//! The replicator process: keeps the catalogue true, and talks to the master for the slave.
+//!
+//! It is the only process of a slave that writes the catalogue. Where another slave of this host keeps
+//! the same folder already, it waits for that one to go and takes over.
+
+mod link;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use log::{error, info};
+use relais_proto::SlaveId;
+use relais_tree::Folder;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+pub use self::link::Link;
+use crate::catalogue::{Keeper, KeeperConfig, KeeperLock};
+use crate::config::Config;
+use crate::sys::fork::ignore_sigio;
+
+/// Time between two tries to become the keeper of a folder that another slave keeps.
+const TAKE_OVER: Duration = Duration::from_millis(250);
+
+/// What the replicator is given at its birth.
+pub struct Birth {
+    /// The slave's settings.
+    pub config: Config,
+    /// The served folder.
+    pub folder: Folder,
+    /// Which folder it is.
+    pub folder_id: relais_proto::FolderId,
+    /// Which slave this is.
+    pub slave_id: SlaveId,
+    /// What the processes share.
+    pub board: Arc<crate::board::Board>,
+    /// Where the slave listens.
+    pub listen: std::net::SocketAddr,
+    /// Can be read when the replicator shall end.
+    pub control: OwnedFd,
+}
+
+/// Runs the replicator until it is told to end.
+///
+/// # Errors
+/// Those that keep it from its work; the supervisor starts it again.
+pub fn run(birth: Birth) -> io::Result<()> {
+    ignore_sigio()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let link = Link::start(&birth, stop.clone())?;
+    let result = keep(&birth);
+    stop.store(true, Ordering::Relaxed);
+    link.end();
+    result
+}
+
+/// Keeps the folder from the moment that nobody else does until the end.
+fn keep(birth: &Birth) -> io::Result<()> {
+    let mut said = false;
+    let lock = loop {
+        if let Some(lock) = KeeperLock::try_take(&birth.folder).map_err(io::Error::other)? {
+            break lock;
+        }
+        if !std::mem::replace(&mut said, true) {
+            info!("another slave keeps {}; this one reads its catalogue", birth.config.root.display());
+        }
+        if told_to_end(&birth.control, Some(TAKE_OVER))? {
+            return Ok(());
+        }
+    };
+    let config = KeeperConfig { watch: birth.config.watch };
+    let keeper = Keeper::start(&birth.folder, &birth.config.root, config, lock).map_err(|e| {
+        error!("{e}");
+        io::Error::other(e)
+    })?;
+    while !told_to_end(&birth.control, None)? {}
+    keeper.stop();
+    Ok(())
+}
+
+/// Waits until the supervisor says something or is gone, at most `timeout`.
+fn told_to_end(control: &OwnedFd, timeout: Option<Duration>) -> io::Result<bool> {
+    let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
+    match poll(&mut [PollFd::new(control, PollFlags::IN)], timeout.as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}

@@ -1,0 +1,69 @@
+//! `list`: the names in a folder, from the catalogue, page by page.
+
+use relais_proto::{EntriesPage, ErrorCode, PageBuilder, Refusal, Request, TreePath, WaitReason};
+
+use super::{Context, Handled, Outcome, misrouted, refuse};
+use crate::catalogue::ListOutcome;
+use crate::serving::Serving;
+
+/// The pages of one listing. No transaction is open between two of them, and none is kept.
+pub struct Pages {
+    path: TreePath,
+    after: String,
+    first: Option<EntriesPage>,
+    done: bool,
+}
+
+pub(super) fn list(context: &mut Context<'_>, request: Request) -> Handled {
+    let Request::List { path, after } = request else { return Err(misrouted()) };
+    let path = context.session.resolve(&path)?;
+    wait_for_scan(context)?;
+    let mut pages = Pages { path, after, first: None, done: false };
+    // Read before anything is answered, so that a folder that is not there is a refusal.
+    pages.first = pages.read(context.serving)?;
+    Ok(Outcome::Listing(pages))
+}
+
+/// Until the folder was read once since the start, the catalogue may be wrong about it.
+fn wait_for_scan(context: &mut Context<'_>) -> Result<(), Refusal> {
+    while !context.serving.is_complete()? {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        context.patience.still(WaitReason::Scanning).map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
+    }
+    Ok(())
+}
+
+impl Pages {
+    /// The next page; none behind the last.
+    ///
+    /// # Errors
+    /// A refusal, also where the folder was removed meanwhile.
+    pub fn next(&mut self, serving: &Serving) -> Result<Option<EntriesPage>, Refusal> {
+        match self.first.take() {
+            Some(page) => Ok(Some(page)),
+            None if self.done => Ok(None),
+            None => self.read(serving),
+        }
+    }
+
+    fn read(&mut self, serving: &Serving) -> Result<Option<EntriesPage>, Refusal> {
+        let mut page = PageBuilder::new();
+        let outcome = serving.with_catalogue(|reader| reader.list(&self.path, &self.after, &mut page))?;
+        match outcome {
+            ListOutcome::Page { last, more } => {
+                self.done = !more;
+                self.after = last;
+            }
+            ListOutcome::NotFound | ListOutcome::NotFolder => return Err(self.why_not(serving)),
+        }
+        Ok((!page.is_empty()).then(|| page.finish()))
+    }
+
+    /// The catalogue does not have the folder; the disk tells best why.
+    fn why_not(&self, serving: &Serving) -> Refusal {
+        match serving.folder.open_folder(&self.path) {
+            Ok(_) => Refusal::new(ErrorCode::NotFound, format!("{}: not published yet", self.path)),
+            Err(error) => refuse(&self.path, &error),
+        }
+    }
+}

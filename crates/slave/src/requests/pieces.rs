@@ -1,0 +1,20 @@
+//! `pieces`: the hashes of single pieces, by which a client finds the bad ones.
+
+use relais_proto::{Refusal, Reply, Request, WaitReason, limits};
+
+use super::{Context, Handled, Outcome, content, misrouted};
+
+pub(super) fn pieces(context: &mut Context<'_>, request: Request) -> Handled {
+    let Request::Pieces { path, wanted, first, count } = request else { return Err(misrouted()) };
+    let path = context.session.resolve(&path)?;
+    let file = content::open(context.serving, &path)?;
+    content::check_wanted(context, &path, &file, wanted)?;
+    let values = relais_tree::piece_values(&file.file, file.meta.size, first, count.min(limits::PIECES_PER_PAGE), &mut |_| {
+        context.patience.still(WaitReason::Hashing)
+    })
+    .map_err(|e| crate::serving::Serving::storage(&path, &e))?;
+    if !file.is_unchanged().map_err(|e| super::refuse(&path, &e))? {
+        return Err(content::changed(&path));
+    }
+    Ok::<_, Refusal>(Outcome::Reply(Reply::PieceValues { first, values }))
+}

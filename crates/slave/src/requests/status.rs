@@ -1,0 +1,17 @@
+//! `status` and `ping`: what the slave knows of itself.
+
+use relais_proto::{Reply, Request};
+
+use super::{Context, Handled, Outcome, misrouted};
+
+pub(super) fn status(context: &mut Context<'_>, request: Request) -> Handled {
+    let Request::Status = request else { return Err(misrouted()) };
+    let serving = context.serving;
+    let (counters, last_error) = serving.counters()?;
+    Ok(Outcome::Reply(Reply::StatusReport { slave: serving.slave_id, mark: serving.board.mark(), counters, last_error }))
+}
+
+pub(super) fn ping(_: &mut Context<'_>, request: Request) -> Handled {
+    let Request::Ping = request else { return Err(misrouted()) };
+    Ok(Outcome::Reply(Reply::Pong))
+}

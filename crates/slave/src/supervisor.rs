@@ -1,0 +1,268 @@
+//! The supervisor: forks the workers and the replicator, replaces those that die, and ends them all.
+//!
+//! It has one thread and opens no database and no connection. Signals are blocked and read from
+//! a descriptor; its children keep them blocked and are ended through their control
+//! sockets, so that a terminal that signals the whole group cannot end them out of order.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{debug, error, info, warn};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use crate::board::Board;
+use crate::sys::fork;
+
+/// A child that lived shorter than this has failed at its start.
+const SHORT_LIFE: Duration = Duration::from_secs(5);
+/// Pause before a child that keeps dying is started again; doubled each time.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What a child is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Worker number so and so.
+    Worker(usize),
+    /// The replicator.
+    Replicator,
+}
+
+/// A child that lives, or shall be started at a time.
+#[derive(Debug)]
+struct Child {
+    task: Task,
+    life: Life,
+    /// Deaths at the start in a row.
+    failures: u32,
+}
+
+#[derive(Debug)]
+enum Life {
+    Alive {
+        pid: Pid,
+        since: Instant,
+        control: OwnedFd,
+    },
+    Due(Instant),
+    /// Ended on purpose.
+    Over,
+}
+
+/// What the supervisor runs in a forked child; it is given the task, the shared listener,
+/// and the control socket.
+pub type Body<'a> = dyn Fn(Task, TcpListener, OwnedFd) -> i32 + 'a;
+
+/// Runs the pool until a signal ends it.
+pub struct Supervisor<'a> {
+    listener: Option<TcpListener>,
+    children: Vec<Child>,
+    signals: SignalFd,
+    board: Arc<Board>,
+    body: &'a Body<'a>,
+    stopping: bool,
+}
+
+/// The signals that the supervisor reads from a descriptor.
+fn signals() -> SigSet {
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect()
+}
+
+/// Blocks the signals that the supervisor reads later, so that one that comes before is kept for it.
+/// Call it before anything else, and before any thread starts.
+///
+/// # Errors
+/// Those of the system call.
+pub fn block_signals() -> io::Result<()> {
+    Ok(signals().thread_block()?)
+}
+
+impl<'a> Supervisor<'a> {
+    /// The pool is started by [`Self::run`]. Signals must be blocked already.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn new(listener: TcpListener, workers: usize, board: Arc<Board>, body: &'a Body<'a>) -> io::Result<Self> {
+        let signals = SignalFd::with_flags(&signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let now = Instant::now();
+        let child = |task| Child { task, life: Life::Due(now), failures: 0 };
+        let children = std::iter::once(Task::Replicator).chain((0..workers).map(Task::Worker)).map(child).collect();
+        Ok(Self { listener: Some(listener), children, signals, board, body, stopping: false })
+    }
+
+    /// Runs until all children have ended.
+    ///
+    /// # Errors
+    /// Those of the supervisor's own system calls; its children die with it.
+    pub fn run(mut self, grace: Duration) -> io::Result<()> {
+        let mut deadline = None;
+        loop {
+            self.start_due()?;
+            self.wait(deadline)?;
+            for _ in 0..self.read_signals()? {
+                if self.stopping {
+                    self.kill_all();
+                } else {
+                    info!("stopping; transfers may end for {} s", grace.as_secs());
+                    self.stop();
+                    deadline = Some(Instant::now() + grace);
+                }
+            }
+            self.reap()?;
+            if self.stopping && self.children.iter().all(|child| matches!(child.life, Life::Over)) {
+                return Ok(());
+            }
+            if deadline.is_some_and(|at| at <= Instant::now()) {
+                deadline = None;
+                self.kill_all();
+            }
+        }
+    }
+
+    fn start_due(&mut self) -> io::Result<()> {
+        for index in 0..self.children.len() {
+            if matches!(self.children[index].life, Life::Due(at) if at <= Instant::now()) {
+                self.start(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, index: usize) -> io::Result<()> {
+        let task = self.children[index].task;
+        let Some(listener) = self.listener.as_ref().map(TcpListener::try_clone).transpose()? else { return Ok(()) };
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        if let Task::Worker(worker) = task {
+            self.board.wipe(worker);
+        }
+        let body = self.body;
+        let mut parents = Some((ours, std::mem::take(&mut self.children), self.listener.take()));
+        let spawned = fork::spawn(|| {
+            // What belongs to the supervisor or to a sister goes: only so does a control
+            // socket tell when the supervisor is gone.
+            drop(parents.take());
+            body(task, listener, theirs)
+        });
+        let Some((ours, children, shared)) = parents else { return Ok(()) };
+        (self.children, self.listener) = (children, shared);
+        match spawned {
+            Ok(pid) => {
+                debug!("{task:?} runs as process {pid}");
+                self.children[index].life = Life::Alive { pid, since: Instant::now(), control: ours };
+            }
+            Err(e) => {
+                error!("cannot start {task:?}: {e}");
+                self.put_off(index);
+            }
+        }
+        Ok(())
+    }
+
+    fn put_off(&mut self, index: usize) {
+        let child = &mut self.children[index];
+        child.failures += 1;
+        let pause = PAUSE.saturating_mul(1 << child.failures.min(16)).min(LONGEST_PAUSE);
+        child.life = Life::Due(Instant::now() + pause);
+    }
+
+    /// Waits for a signal or the next thing to do.
+    fn wait(&self, deadline: Option<Instant>) -> io::Result<()> {
+        let due = self.children.iter().filter_map(|child| match child.life {
+            Life::Due(at) => Some(at),
+            _ => None,
+        });
+        let timeout = due.chain(deadline).min().map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = timeout.and_then(|t| Timespec::try_from(t + Duration::from_millis(1)).ok());
+        match poll(&mut [PollFd::new(&self.signals, PollFlags::IN)], timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// How many signals came that ask for the end.
+    fn read_signals(&mut self) -> io::Result<usize> {
+        let mut ends = 0;
+        while let Some(info) = self.signals.read_signal()? {
+            if info.ssi_signo.cast_signed() != Signal::SIGCHLD as i32 {
+                ends += 1;
+            }
+        }
+        Ok(ends)
+    }
+
+    /// Tells all children to end, and starts none again.
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.listener = None;
+        for child in &mut self.children {
+            match &child.life {
+                Life::Alive { control, .. } => {
+                    if let Err(e) = rustix::net::send(control, b"e", rustix::net::SendFlags::NOSIGNAL) {
+                        debug!("{:?} cannot be told to end: {e}", child.task);
+                    }
+                }
+                Life::Due(_) => child.life = Life::Over,
+                Life::Over => {}
+            }
+        }
+    }
+
+    fn kill_all(&self) {
+        for child in &self.children {
+            if let Life::Alive { pid, .. } = child.life {
+                warn!("{:?} did not end in time and is killed", child.task);
+                if let Err(e) = kill(pid, Signal::SIGKILL) {
+                    error!("{:?} cannot be killed: {e}", child.task);
+                }
+            }
+        }
+    }
+
+    /// Collects the children that have ended.
+    fn reap(&mut self) -> io::Result<()> {
+        loop {
+            let status = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
+                Ok(status) => status,
+                Err(Errno::EINTR) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            let Some(pid) = status.pid() else { continue };
+            let found = self.children.iter().position(|child| matches!(child.life, Life::Alive { pid: p, .. } if p == pid));
+            match found {
+                Some(index) => self.ended(index, status),
+                None => debug!("process {pid} ended and is none of ours"),
+            }
+        }
+    }
+
+    fn ended(&mut self, index: usize, status: WaitStatus) {
+        let child = &mut self.children[index];
+        if let Task::Worker(worker) = child.task {
+            self.board.wipe(worker);
+        }
+        if self.stopping {
+            child.life = Life::Over;
+            return;
+        }
+        error!("{:?} ended ({status:?}) and is replaced", child.task);
+        let lived = if let Life::Alive { since, .. } = child.life { since.elapsed() } else { Duration::ZERO };
+        if lived < SHORT_LIFE && child.failures > 0 {
+            self.put_off(index);
+        } else {
+            // The first death may be an accident: it is replaced at once.
+            child.failures = u32::from(lived < SHORT_LIFE);
+            child.life = Life::Due(Instant::now());
+        }
+    }
+}

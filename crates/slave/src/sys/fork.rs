@@ -1,0 +1,61 @@
+//! Forking: the supervisor alone does it, while it has one thread.
+
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nix::sys::prctl;
+use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
+
+/// Exit status of a child that panicked; as Rust's own.
+const PANICKED: i32 = 101;
+
+/// Forks a child that runs `body` and exits with its result. The child dies with
+/// its parent, whatever killed that.
+///
+/// # Errors
+/// [`io::ErrorKind::Other`] where this process has a second thread, or fork's error.
+pub fn spawn(body: impl FnOnce() -> i32) -> io::Result<Pid> {
+    if threads()? != 1 {
+        return Err(io::Error::other("only a process with a single thread may fork"));
+    }
+    // What lies in the buffers would otherwise be written twice.
+    io::stdout().flush()?;
+    io::stderr().flush()?;
+    let parent = getpid();
+    // SAFETY: this process has one thread, as checked above, so no lock can be held by
+    // another one and every state that the child inherits is whole.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let status = catch_unwind(AssertUnwindSafe(|| if bind_to(parent) { body() } else { 0 })).unwrap_or(PANICKED);
+            // SAFETY: `_exit` ends the process without running the parent's exit handlers or
+            // destructors, which is what a forked child must do.
+            unsafe { libc::_exit(status) }
+        }
+    }
+}
+
+/// Makes this process die with `parent`; false where that is gone already.
+fn bind_to(parent: Pid) -> bool {
+    if let Err(e) = prctl::set_pdeathsig(Signal::SIGKILL) {
+        log::error!("cannot bind a child to its parent: {e}");
+        return false;
+    }
+    getppid() == parent
+}
+
+/// Threads of this process.
+fn threads() -> io::Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count())
+}
+
+/// Makes this process ignore SIGIO, which a broken file lease sends and which would end it.
+///
+/// # Errors
+/// Those of the system call.
+pub fn ignore_sigio() -> io::Result<()> {
+    // SAFETY: SIG_IGN installs no code of ours, so nothing can run in signal context.
+    unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }?;
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! The one place of the slave that needs `unsafe`: fork, shared memory and file leases.
+//!
+//! Each module wraps one call that has no safe form in the libraries, and
+//! offers a safe one. Nothing else in the project may use `unsafe`.
+#![allow(unsafe_code)]
+
+pub mod fork;
+pub mod lease;
+pub mod memory;

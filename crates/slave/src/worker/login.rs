@@ -1,0 +1,172 @@
+//! Who may open a session: the login of one connection, frame by frame.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::{debug, warn};
+use relais_net::{Greeter, Step};
+use relais_proto::{
+    ClusterId, ErrorCode, FrameType, Refusal, Reply, Request, Role, ServerRole, TreePath, VERSIONS, WireError, common_version,
+};
+use relais_state::{ClusterKey, Rights, Ticket};
+
+use crate::board::Board;
+use crate::config::master_for;
+use crate::serving::Session;
+use crate::worker::queue::{Admission, Claim};
+
+/// Shortest time between two looks at the key file because a ticket was refused.
+const RELOAD: Duration = Duration::from_secs(1);
+
+/// What decides about a login.
+pub enum Policy {
+    /// Stands alone: anybody may read.
+    Standalone(ClusterId),
+    /// Belongs to a cluster: the master decides, and its ticket tells.
+    Cluster {
+        /// The master, for clients that come without a ticket.
+        master: String,
+        /// The cluster key, once it is there.
+        key: KeyFile,
+    },
+}
+
+/// The cluster key, read again where it may have changed.
+pub struct KeyFile {
+    path: PathBuf,
+    cached: Mutex<(Option<ClusterKey>, Option<Instant>)>,
+}
+
+impl KeyFile {
+    /// Reads nothing yet.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, cached: Mutex::new((None, None)) }
+    }
+
+    /// Asks `question` of the key; once more with the file's present content where the answer is none.
+    fn ask<T>(&self, question: impl Fn(&ClusterKey) -> Option<T>) -> Option<T> {
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = cached.0.as_ref().and_then(&question) {
+            return Some(answer);
+        }
+        if cached.0.is_some() && cached.1.is_some_and(|at| at.elapsed() < RELOAD) {
+            return None;
+        }
+        cached.1 = Some(Instant::now());
+        match ClusterKey::load(&self.path) {
+            Ok(Some(key)) => cached.0 = Some(key),
+            Ok(None) => debug!("there is no cluster key yet"),
+            Err(e) => warn!("the cluster key cannot be read: {e}"),
+        }
+        cached.0.as_ref().and_then(question)
+    }
+}
+
+impl Policy {
+    fn welcome(&self, version: u16) -> Reply {
+        let (role, cluster) = match self {
+            Self::Standalone(id) => (ServerRole::Standalone, *id),
+            Self::Cluster { key, .. } => (ServerRole::Slave, key.ask(|key| Some(key.cluster_id())).unwrap_or(ClusterId([0; 16]))),
+        };
+        Reply::Welcome { version, role, cluster, agent: crate::agent() }
+    }
+
+    fn check_ticket(&self, ticket: &[u8], board: &Board) -> Result<Session, Refusal> {
+        let Self::Cluster { key, .. } = self else {
+            return Err(Refusal::new(ErrorCode::BadTicket, "this slave stands alone and takes no tickets"));
+        };
+        let mut why = "this slave does not have the cluster key yet".to_owned();
+        let why_not = std::cell::RefCell::new(&mut why);
+        let checked = key.ask(|key| {
+            Ticket::check(ticket, key, key.cluster_id(), board.master_ms(), board.generation())
+                .map_err(|e| **why_not.borrow_mut() = e.to_string())
+                .ok()
+        });
+        match checked {
+            Some(ticket) => Ok(Session { user: ticket.user, root: ticket.root, writable: ticket.rights == Rights::Write }),
+            None => Err(Refusal::new(ErrorCode::BadTicket, why)),
+        }
+    }
+}
+
+/// What a client that found no place is told to wait, in seconds.
+const RETRY_AFTER: u16 = 1;
+
+/// Leads one connection to a session.
+pub struct LoginGreeter {
+    policy: Arc<Policy>,
+    board: Arc<Board>,
+    worker: usize,
+    peer: SocketAddr,
+    local: SocketAddr,
+    greeted: bool,
+}
+
+impl LoginGreeter {
+    /// For a connection that has just come to `worker`.
+    #[must_use]
+    pub fn new(policy: Arc<Policy>, board: Arc<Board>, worker: usize, peer: SocketAddr, local: SocketAddr) -> Self {
+        Self { policy, board, worker, peer, local, greeted: false }
+    }
+
+    fn take(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Admission>, Refusal> {
+        let bad = |e: WireError| Refusal::new(ErrorCode::BadRequest, e.to_string());
+        match (Request::decode(kind, payload).map_err(bad)?, self.greeted) {
+            (Request::Hello(hello), false) if hello.role == Role::Client => {
+                let version = common_version(VERSIONS, hello.versions).map_err(|e| Refusal::new(ErrorCode::BadVersion, e.to_string()))?;
+                self.greeted = true;
+                Ok(Step::Reply(encoded(&self.policy.welcome(version))))
+            }
+            (Request::Hello(_), false) => Err(Refusal::new(ErrorCode::BadRequest, "this is a slave; only clients connect to it")),
+            (Request::Ticket { ticket, .. }, true) => self.admit(self.policy.check_ticket(&ticket, &self.board)?),
+            (Request::Login(login), true) => self.login(&login.user),
+            _ => Err(Refusal::new(ErrorCode::LoginNeeded, "a session begins with Hello and a login")),
+        }
+    }
+
+    fn login(&self, user: &str) -> Result<Step<Admission>, Refusal> {
+        match &*self.policy {
+            Policy::Cluster { master, .. } => Ok(Step::Close(encoded(&Reply::AskMaster(master_for(master, self.peer, self.local))))),
+            Policy::Standalone(_) if user.is_empty() => {
+                self.admit(Session { user: String::new(), root: TreePath::root(), writable: false })
+            }
+            Policy::Standalone(_) => Err(Refusal::new(ErrorCode::LoginRefused, "user or password are wrong")),
+        }
+    }
+}
+
+impl LoginGreeter {
+    fn admit(&self, session: Session) -> Result<Step<Admission>, Refusal> {
+        let claim = Claim::new(self.board.clone(), self.worker).ok_or_else(|| Refusal {
+            code: ErrorCode::Busy,
+            message: format!("all places are taken; try again in {RETRY_AFTER} s"),
+            retry_after: RETRY_AFTER,
+        })?;
+        Ok(Step::Done { value: Admission { session, claim }, send: Vec::new() })
+    }
+}
+
+fn encoded(reply: &Reply) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    reply.encode(&mut bytes);
+    bytes
+}
+
+impl Greeter for LoginGreeter {
+    type Value = Admission;
+
+    fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Admission> {
+        self.take(kind, payload).unwrap_or_else(|refusal| {
+            debug!("{}: {refusal}", self.peer);
+            Step::Close(encoded(&Reply::Error(refusal)))
+        })
+    }
+
+    fn refuse(&mut self, error: &WireError) -> Vec<u8> {
+        debug!("{}: {error}", self.peer);
+        encoded(&Reply::Error(Refusal::new(ErrorCode::BadRequest, error.to_string())))
+    }
+}

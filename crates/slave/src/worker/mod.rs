@@ -1,0 +1,196 @@
+//! A worker process: accepts connections, gives each session a thread, and keeps the queue.
+//!
+//! It opens the served folder and the catalogue for reading, and never changes either. What it
+//! shares with other processes is the board and the inboxes. It ends when the supervisor
+//! says so through the control socket, or is gone.
+
+pub mod login;
+pub mod pass;
+mod queue;
+mod session;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use log::{debug, error, warn};
+use relais_net::{Connection, WaitingRoom};
+
+use self::login::{LoginGreeter, Policy};
+use self::pass::{Inbox, Mail};
+use self::queue::Queue;
+use crate::board::Board;
+use crate::serving::{Serving, Session};
+
+/// Connections without a login that one worker keeps.
+const WAITING_ROOM: usize = 1024;
+/// Longest time between two rounds of the worker's loop.
+const ROUND: Duration = Duration::from_millis(500);
+/// Stack of a session's thread: SQLite and our frames need far less.
+const STACK: usize = 512 * 1024;
+
+/// What a worker is given at its birth.
+pub struct Birth {
+    /// Its row on the board and its inbox.
+    pub index: usize,
+    /// The shared listening socket.
+    pub listener: TcpListener,
+    /// Can be read when the worker shall end.
+    pub control: OwnedFd,
+    /// The folder and what goes with it.
+    pub serving: Serving,
+    /// Who may open a session.
+    pub policy: Policy,
+    /// Every worker's inbox.
+    pub inboxes: Arc<Vec<Inbox>>,
+}
+
+/// What the threads of a worker share.
+struct Pool {
+    index: usize,
+    serving: Serving,
+    board: Arc<Board>,
+    inboxes: Arc<Vec<Inbox>>,
+    sessions: Mutex<HashMap<u64, Arc<TcpStream>>>,
+    ended: Condvar,
+    next: AtomicU64,
+}
+
+/// Runs a worker until it is told to end.
+///
+/// # Errors
+/// Those that make the worker useless; single connections never do.
+pub fn run(birth: Birth) -> io::Result<()> {
+    let Birth { index, listener, control, serving, policy, inboxes } = birth;
+    let board = serving.board.clone();
+    let pool = Arc::new(Pool {
+        index,
+        board: board.clone(),
+        serving,
+        inboxes,
+        sessions: Mutex::default(),
+        ended: Condvar::new(),
+        next: AtomicU64::new(0),
+    });
+    let policy = Arc::new(policy);
+    let mut room = WaitingRoom::new(listener, WAITING_ROOM)?;
+    let mut queue = Queue::default();
+    loop {
+        board.tick(index);
+        let wake = [control.as_fd(), pool.inboxes[index].as_fd()];
+        let arrivals =
+            room.poll(true, &wake, Some(ROUND), &mut |peer, local| LoginGreeter::new(policy.clone(), board.clone(), index, peer, local))?;
+        for arrival in arrivals {
+            queue.join(arrival.stream, arrival.value);
+        }
+        pool.read_mail();
+        while let Some((worker, stream, session)) = queue.next_with_place() {
+            pool.place(worker, stream, session);
+        }
+        queue.comfort();
+        if is_readable(&control)? {
+            break;
+        }
+    }
+    drop(room);
+    drop(queue);
+    pool.wind_down();
+    Ok(())
+}
+
+/// Whether there is something to read, or the other side is gone.
+fn is_readable(fd: &OwnedFd) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+impl Pool {
+    fn read_mail(self: &Arc<Self>) {
+        loop {
+            match self.inboxes[self.index].take() {
+                Ok(Some(Mail::Session(stream, session))) => self.start(stream, session),
+                Ok(Some(Mail::PlaceFree)) => {}
+                Ok(None) => return,
+                Err(e) => {
+                    error!("a message to this worker was lost: {e}");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Brings a session to the worker in which a place was taken for it.
+    fn place(self: &Arc<Self>, worker: usize, stream: TcpStream, session: Session) {
+        if worker == self.index {
+            return self.start(stream, session);
+        }
+        if let Err(e) = self.inboxes[worker].pass(&stream, &session) {
+            warn!("a session could not be handed to worker {worker}: {e}");
+            self.board.leave_place(worker);
+        }
+    }
+
+    /// Gives a session that has a place in this worker its thread.
+    fn start(self: &Arc<Self>, stream: TcpStream, session: Session) {
+        let place = Place { pool: self.clone(), number: self.next.fetch_add(1, Ordering::Relaxed) };
+        let connection = match Connection::new(stream) {
+            Ok(connection) => connection,
+            Err(e) => return debug!("a client left before its session began: {e}"),
+        };
+        self.lock().insert(place.number, connection.stream().clone());
+        let pool = self.clone();
+        let run = move || {
+            // Ends with the thread, however that ends.
+            let _place = place;
+            session::serve(connection, &session, &pool.serving);
+        };
+        if let Err(e) = std::thread::Builder::new().name("session".to_owned()).stack_size(STACK).spawn(run) {
+            warn!("no thread for a session: {e}");
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<TcpStream>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets each session end the answer that it is giving, and reads no further request.
+    fn wind_down(&self) {
+        let mut sessions = self.lock();
+        for stream in sessions.values() {
+            if let Err(e) = stream.shutdown(Shutdown::Read) {
+                debug!("a session has ended already: {e}");
+            }
+        }
+        // The supervisor kills whoever takes longer than the grace.
+        while !sessions.is_empty() {
+            self.board.tick(self.index);
+            sessions = self.ended.wait_timeout(sessions, ROUND).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// A place in the pool, given back when the session ends.
+struct Place {
+    pool: Arc<Pool>,
+    number: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.pool.lock().remove(&self.number);
+        self.pool.board.leave_place(self.pool.index);
+        self.pool.ended.notify_all();
+        for worker in self.pool.board.with_waiters() {
+            self.pool.inboxes[worker].nudge();
+        }
+    }
+}

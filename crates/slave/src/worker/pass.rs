@@ -1,0 +1,148 @@
+//! Handing an open connection to another worker, and waking others up.
+//!
+//! Every worker has an inbox: a pair of sockets that the supervisor made before the first
+//! fork, so that each process can write to each inbox. A worker that takes over from a dead
+//! one finds what was on its way to that.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use relais_proto::{Decoder, Encoder, WireError, limits};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType,
+};
+
+use crate::serving::Session;
+
+/// Longest message: user, root and a few bytes.
+const MESSAGE: usize = limits::USER + limits::PATH + 64;
+
+/// One worker's inbox.
+#[derive(Debug)]
+pub struct Inbox {
+    send: OwnedFd,
+    receive: OwnedFd,
+}
+
+/// What lies in an inbox.
+#[derive(Debug)]
+pub enum Mail {
+    /// Somewhere a place has become free.
+    PlaceFree,
+    /// A session that has a place here already.
+    Session(TcpStream, Session),
+}
+
+impl Inbox {
+    /// An empty inbox.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn new() -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (send, receive) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        Ok(Self { send, receive })
+    }
+
+    /// Can be read when there is mail.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receive.as_fd()
+    }
+
+    /// Tells the owner that a place has become free. Lost where the inbox is full: then
+    /// there is mail enough to wake it.
+    pub fn nudge(&self) {
+        if let Err(e) = rustix::net::send(&self.send, &[0], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            && e != rustix::io::Errno::AGAIN
+        {
+            log::warn!("cannot wake a worker: {e}");
+        }
+    }
+
+    /// Hands a session over, for which a place was taken in the owner's row.
+    ///
+    /// # Errors
+    /// Those of the system call; the session stays with the caller.
+    pub fn pass(&self, stream: &TcpStream, session: &Session) -> io::Result<()> {
+        let mut message = vec![1];
+        Encoder::new(&mut message).short_text(&session.user).path(&session.root).bool(session.writable);
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = [stream.as_fd()];
+        if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+            return Err(io::Error::other("no room for the descriptor"));
+        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        rustix::net::sendmsg(&self.send, &[IoSlice::new(&message)], &mut control, flags)?;
+        Ok(())
+    }
+
+    /// Takes the next mail out; none where there is none.
+    ///
+    /// # Errors
+    /// Those of the system call, or a message that no worker writes.
+    pub fn take(&self) -> io::Result<Option<Mail>> {
+        let mut message = [0; MESSAGE];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let got = match rustix::net::recvmsg(&self.receive, &mut [IoSliceMut::new(&mut message)], &mut control, flags) {
+            Ok(got) => got.bytes,
+            Err(rustix::io::Errno::AGAIN) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let fd = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        match (message[..got].split_first(), fd) {
+            (Some((0, _)), None) => Ok(Some(Mail::PlaceFree)),
+            (Some((1, session)), Some(fd)) => {
+                let session = decode(session).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+                Ok(Some(Mail::Session(fd.into(), session)))
+            }
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a message that no worker writes")),
+        }
+    }
+}
+
+fn decode(message: &[u8]) -> Result<Session, WireError> {
+    let mut from = Decoder::new(message);
+    let user = from.short_text("user name", limits::USER)?.to_owned();
+    let session = Session { user, root: from.path()?, writable: from.bool()? };
+    from.finish()?;
+    Ok(session)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relais_proto::TreePath;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_connection_goes_through_an_inbox_whole() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let session = Session { user: "ä".repeat(100), root: TreePath::new("a/b").unwrap(), writable: true };
+        let inbox = Inbox::new().unwrap();
+        inbox.nudge();
+        inbox.pass(&server, &session).unwrap();
+        drop(server);
+        assert!(matches!(inbox.take().unwrap(), Some(Mail::PlaceFree)));
+        let Some(Mail::Session(mut stream, got)) = inbox.take().unwrap() else { panic!("no session") };
+        assert_eq!(got, session);
+        assert!(inbox.take().unwrap().is_none());
+        stream.write_all(b"hello").unwrap();
+        drop(stream);
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
+    }
+}

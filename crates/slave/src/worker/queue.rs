@@ -1,0 +1,130 @@
+//! Sessions that wait for a place, first come, first served.
+
+use std::collections::VecDeque;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Instant;
+
+use relais_proto::{Reply, WaitReason, limits};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::board::Board;
+use crate::serving::Session;
+
+/// A claim on a place in some worker, or on one in the queue. Given back when dropped.
+pub struct Claim {
+    board: Arc<Board>,
+    own: usize,
+    /// The worker in which a place is taken; none while it waits.
+    place: Option<usize>,
+    /// Whether it is still ours to give back.
+    held: bool,
+}
+
+impl Claim {
+    /// Takes a free place, or else one in the queue of worker `own`; none where that is full too.
+    pub fn new(board: Arc<Board>, own: usize) -> Option<Self> {
+        // Nobody overtakes those who wait.
+        let place = if board.waiting() == 0 { board.take_any_place(own) } else { None };
+        (place.is_some() || board.join_queue(own)).then(|| Self { board, own, place, held: true })
+    }
+
+    /// Where the place is, once there is one.
+    fn place(&mut self) -> Option<usize> {
+        if self.place.is_none() {
+            self.place = self.board.take_any_place(self.own);
+            if self.place.is_some() {
+                self.board.leave_queue(self.own);
+            }
+        }
+        self.place
+    }
+
+    /// From here on the place is the caller's to give back.
+    fn hand_over(mut self) -> Option<usize> {
+        let place = self.place?;
+        self.held = false;
+        Some(place)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        match self.place {
+            _ if !self.held => {}
+            Some(worker) => self.board.leave_place(worker),
+            None => self.board.leave_queue(self.own),
+        }
+    }
+}
+
+/// A session and its claim.
+pub struct Admission {
+    /// Whose session it is.
+    pub session: Session,
+    /// Its place, or its turn.
+    pub claim: Claim,
+}
+
+struct Waiter {
+    stream: TcpStream,
+    admission: Admission,
+    /// When it was last told that it waits.
+    told: Option<Instant>,
+}
+
+/// The queue of one worker. All workers together let no more wait than the board allows.
+#[derive(Default)]
+pub struct Queue {
+    waiters: VecDeque<Waiter>,
+}
+
+impl Queue {
+    /// Lets a session have its turn.
+    pub fn join(&mut self, stream: TcpStream, admission: Admission) {
+        self.waiters.push_back(Waiter { stream, admission, told: None });
+    }
+
+    /// The longest waiting session, once there is a place for it, and where that is. The
+    /// place is the caller's to give back.
+    pub fn next_with_place(&mut self) -> Option<(usize, TcpStream, Session)> {
+        self.waiters.front_mut()?.admission.claim.place()?;
+        let Waiter { stream, admission: Admission { session, claim }, .. } = self.waiters.pop_front()?;
+        Some((claim.hand_over()?, stream, session))
+    }
+
+    /// Tells those who wait that they do, each second, and forgets those who have gone.
+    pub fn comfort(&mut self) {
+        self.waiters.retain_mut(Waiter::comfort);
+    }
+}
+
+impl Waiter {
+    /// False where the client has gone.
+    fn comfort(&mut self) -> bool {
+        if has_gone(&self.stream) {
+            return false;
+        }
+        if self.told.is_some_and(|told| told.elapsed() < limits::WAIT_EVERY) {
+            return true;
+        }
+        self.told = Some(Instant::now());
+        let mut frame = Vec::new();
+        Reply::Wait(WaitReason::Queue).encode(&mut frame);
+        // A few bytes a second: where they do not fit into the socket, nobody reads them.
+        matches!(send_now(&self.stream, &frame), Ok(sent) if sent == frame.len())
+    }
+}
+
+fn send_now(stream: &TcpStream, bytes: &[u8]) -> std::io::Result<usize> {
+    use rustix::net::SendFlags;
+    Ok(rustix::net::send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
+}
+
+fn has_gone(stream: &TcpStream) -> bool {
+    let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
+    match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        Ok(_) => fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR),
+        Err(_) => false,
+    }
+}

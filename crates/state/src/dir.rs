@@ -1,0 +1,158 @@
+//! The state folder: where it is, and the lock that lets one master alone use it.
+//!
+//! It never creates anything for somebody who only reads.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Why a state folder cannot be used.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// Neither an option nor the environment says where it is.
+    #[error("no state folder: HOME is not set; name one with --state DIR")]
+    Nowhere,
+    /// Another process has the lock.
+    #[error("the state folder {} is in use by another master", .0.display())]
+    InUse(PathBuf),
+    /// The folder or its lock could not be made or opened.
+    #[error("cannot use the state folder {}: {cause}", path.display())]
+    Io {
+        /// Which folder.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+/// Where a server keeps journal, accounts and key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDir {
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// The folder named by `option` (`--state`), else the first of systemd's
+    /// `STATE_DIRECTORY`, else `$XDG_STATE_HOME/relais`, else `~/.local/state/relais`.
+    ///
+    /// # Errors
+    /// [`StateError::Nowhere`] where nothing of that is given.
+    pub fn locate(option: Option<PathBuf>) -> Result<Self, StateError> {
+        Self::locate_in(option, |name| env::var_os(name))
+    }
+
+    fn locate_in(option: Option<PathBuf>, var: impl Fn(&str) -> Option<OsString>) -> Result<Self, StateError> {
+        // A relative path in these would depend on where the server was started;
+        // the XDG rules say to take it as not set.
+        let absolute = |name| var(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        option
+            .or_else(|| var("STATE_DIRECTORY").and_then(|list| first_of(&list)))
+            .or_else(|| absolute("XDG_STATE_HOME").map(|home| home.join("relais")))
+            .or_else(|| absolute("HOME").map(|home| home.join(".local/state/relais")))
+            .map(|path| Self { path })
+            .ok_or(StateError::Nowhere)
+    }
+
+    /// The folder's path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the cluster key is, unless an option names another file.
+    #[must_use]
+    pub fn key_path(&self) -> PathBuf {
+        self.path.join("cluster.key")
+    }
+
+    /// Creates the folder with mode 0700 where it is missing, and takes its
+    /// lock for as long as the result lives.
+    ///
+    /// # Errors
+    /// [`StateError::InUse`] where another process has the lock, or what the system says.
+    pub fn open_and_lock(&self) -> Result<LockedState, StateError> {
+        let io_error = |cause| StateError::Io { path: self.path.clone(), cause };
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(io_error)?;
+        let lock =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.path.join("lock")).map_err(io_error)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(LockedState { dir: self.clone(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(StateError::InUse(self.path.clone())),
+            Err(TryLockError::Error(cause)) => Err(io_error(cause)),
+        }
+    }
+}
+
+fn first_of(list: &OsString) -> Option<PathBuf> {
+    let first = list.as_bytes().split(|&byte| byte == b':').next()?;
+    (!first.is_empty()).then(|| PathBuf::from(OsString::from_vec(first.to_vec())))
+}
+
+/// A state folder whose lock this process holds.
+#[derive(Debug)]
+pub struct LockedState {
+    dir: StateDir,
+    _lock: File,
+}
+
+impl LockedState {
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &StateDir {
+        &self.dir
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn located(option: Option<&str>, vars: &[(&str, &str)]) -> Option<PathBuf> {
+        let var = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value));
+        StateDir::locate_in(option.map(PathBuf::from), var).ok().map(|dir| dir.path)
+    }
+
+    #[test]
+    fn the_first_place_that_is_given_is_taken() {
+        let all = [("STATE_DIRECTORY", "/var/lib/a:/var/lib/b"), ("XDG_STATE_HOME", "/x"), ("HOME", "/h")];
+        for (option, vars, expected) in [
+            (Some("rel"), &all[..], Some("rel")),
+            (None, &all[..], Some("/var/lib/a")),
+            (None, &all[1..], Some("/x/relais")),
+            (None, &all[2..], Some("/h/.local/state/relais")),
+            (None, &[][..], None),
+            (None, &[("STATE_DIRECTORY", ""), ("XDG_STATE_HOME", ""), ("HOME", "/h")][..], Some("/h/.local/state/relais")),
+            (None, &[("XDG_STATE_HOME", "rel"), ("HOME", "rel")][..], None),
+        ] {
+            assert_eq!(located(option, vars), expected.map(PathBuf::from));
+        }
+    }
+
+    #[test]
+    fn one_alone_has_the_lock_and_the_error_names_the_folder() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = StateDir { path: temp.path().join("deep/er") };
+        let held = dir.open_and_lock().unwrap();
+        assert_eq!(dir.path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        let refused = dir.open_and_lock().unwrap_err();
+        assert!(matches!(refused, StateError::InUse(_)));
+        assert!(refused.to_string().contains("deep/er"));
+        drop(held);
+        assert!(dir.open_and_lock().is_ok());
+    }
+
+    #[test]
+    fn a_file_in_its_place_is_an_error() {
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        let dir = StateDir { path: temp.path().to_owned() };
+        assert!(matches!(dir.open_and_lock(), Err(StateError::Io { .. })));
+    }
+}

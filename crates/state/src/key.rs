@@ -1,0 +1,303 @@
+//! The cluster key: 32 random bytes that all servers of a cluster share.
+//!
+//! The only code that reads or makes the key's file. There is no default key:
+//! a file that is empty, short, or open to other users is an error.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use relais_proto::{ClusterId, SlaveId};
+use rustix::fs::{Mode, OFlags};
+use thiserror::Error;
+
+/// Why there is no key to be had from a file.
+#[derive(Debug, Error)]
+pub enum KeyError {
+    /// The file has no bytes.
+    #[error("the cluster key file {} is empty", .0.display())]
+    Empty(PathBuf),
+    /// The file has too few or too many characters.
+    #[error("the cluster key file {} does not hold exactly 64 hexadecimal digits", .0.display())]
+    Length(PathBuf),
+    /// The file has other characters than hexadecimal digits.
+    #[error("the cluster key file {} holds something that is no hexadecimal digit", .0.display())]
+    NotHex(PathBuf),
+    /// Group or others have rights to the file.
+    #[error("the cluster key file {} has mode {mode:04o}: others than its owner can use it; change the mode to 0600", path.display())]
+    Exposed {
+        /// Which file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It is a folder, a pipe or the like.
+    #[error("the cluster key file {} is not a regular file", .0.display())]
+    NotRegular(PathBuf),
+    /// The system refused.
+    #[error("cannot use the cluster key file {}: {cause}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+/// Who proves that it has the key. The number goes into the proof, so that a
+/// proof sent back to its sender is worth nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prover {
+    /// The master.
+    Master,
+    /// A slave.
+    Slave,
+    /// An operator's command.
+    Operator,
+}
+
+/// The secret that all servers of a cluster share.
+#[derive(Clone)]
+pub struct ClusterKey([u8; 32]);
+
+impl fmt::Debug for ClusterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClusterKey(..)")
+    }
+}
+
+impl ClusterKey {
+    /// Reads the key; none where there is no file.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn load(path: &Path) -> Result<Option<Self>, KeyError> {
+        let io_error = |cause: io::Error| KeyError::Io { path: path.to_owned(), cause };
+        // Without NONBLOCK a pipe in this place would hold us for ever.
+        let file = match rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(io_error(error.into())),
+        };
+        let meta = file.metadata().map_err(io_error)?;
+        if !meta.is_file() {
+            return Err(KeyError::NotRegular(path.to_owned()));
+        }
+        let mode = meta.mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(KeyError::Exposed { path: path.to_owned(), mode });
+        }
+        let mut text = Vec::new();
+        file.take(128).read_to_end(&mut text).map_err(io_error)?;
+        Self::parse(&text, path).map(Some)
+    }
+
+    /// Reads the key, or makes one with mode 0600 where there is no file. Two
+    /// who do this at the same time get the same key.
+    ///
+    /// # Errors
+    /// What is wrong with the file, or why it could not be made.
+    pub fn load_or_create(path: &Path) -> Result<Self, KeyError> {
+        if let Some(key) = Self::load(path)? {
+            return Ok(key);
+        }
+        create(path).map_err(|cause| KeyError::Io { path: path.to_owned(), cause })?;
+        // Read back what is there now: another process may have been first.
+        Self::load(path)?.ok_or_else(|| KeyError::Io { path: path.to_owned(), cause: io::ErrorKind::NotFound.into() })
+    }
+
+    fn parse(text: &[u8], path: &Path) -> Result<Self, KeyError> {
+        let digits = text.trim_ascii_end();
+        if digits.is_empty() {
+            return Err(KeyError::Empty(path.to_owned()));
+        }
+        if digits.len() != 64 {
+            return Err(KeyError::Length(path.to_owned()));
+        }
+        let mut key = [0; 32];
+        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+            let (high, low) = (hex_digit(pair[0]), hex_digit(pair[1]));
+            *byte = high.zip(low).map(|(high, low)| high << 4 | low).ok_or_else(|| KeyError::NotHex(path.to_owned()))?;
+        }
+        Ok(Self(key))
+    }
+
+    /// Names the cluster without giving the key away.
+    #[must_use]
+    pub fn cluster_id(&self) -> ClusterId {
+        let mut id = [0; 16];
+        id.copy_from_slice(&blake3::keyed_hash(&self.0, b"relais cluster id").as_bytes()[..16]);
+        ClusterId(id)
+    }
+
+    /// The proof that `prover` has the key, on the link that `id` opened with
+    /// the first nonce and the master answered with the second.
+    #[must_use]
+    pub fn link_proof(&self, prover: Prover, id: SlaveId, cluster: ClusterId, theirs: &[u8; 32], masters: &[u8; 32]) -> [u8; 32] {
+        *self.link_hash(prover, id, cluster, theirs, masters).as_bytes()
+    }
+
+    /// Whether `proof` is [`Self::link_proof`] of the rest; takes equally long whatever the answer.
+    #[must_use]
+    pub fn verify(&self, proof: &[u8; 32], prover: Prover, id: SlaveId, cluster: ClusterId, theirs: &[u8; 32], masters: &[u8; 32]) -> bool {
+        self.link_hash(prover, id, cluster, theirs, masters) == blake3::Hash::from_bytes(*proof)
+    }
+
+    fn link_hash(&self, prover: Prover, id: SlaveId, cluster: ClusterId, theirs: &[u8; 32], masters: &[u8; 32]) -> blake3::Hash {
+        let role = match prover {
+            Prover::Master => 0,
+            Prover::Slave => 1,
+            Prover::Operator => 2,
+        };
+        blake3::Hasher::new_keyed(&self.0)
+            .update(b"relais link 1")
+            .update(&[role])
+            .update(&id.0)
+            .update(&cluster.0)
+            .update(theirs)
+            .update(masters)
+            .finalize()
+    }
+
+    /// A key for one purpose alone, so that what is tagged for it means nothing elsewhere.
+    pub(crate) fn sub_key(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, &self.0)
+    }
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+/// Puts a new key at `path`, unless something is there already. The file has
+/// its whole content before it has its name, so nobody reads half a key.
+fn create(path: &Path) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let unique = u64::from_le_bytes(crate::random()?);
+    let temp = folder.join(format!(".cluster.key.{}.{unique:016x}", std::process::id()));
+    let written = write_new(&temp).and_then(|()| match fs::hard_link(&temp, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    });
+    let removed = fs::remove_file(&temp);
+    written?;
+    removed?;
+    File::open(folder)?.sync_all()
+}
+
+fn write_new(temp: &Path) -> io::Result<()> {
+    let mut text = String::with_capacity(65);
+    for byte in crate::random::<32>()? {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text.push('\n');
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temp)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn file(content: &[u8], mode: u32) -> (tempfile::TempDir, PathBuf) {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("cluster.key");
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        (temp, path)
+    }
+
+    #[test]
+    fn is_made_once_and_then_kept() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("cluster.key");
+        assert!(ClusterKey::load(&path).unwrap().is_none());
+        let made = ClusterKey::load_or_create(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read(&path).unwrap().len(), 65);
+        assert_eq!(ClusterKey::load_or_create(&path).unwrap().0, made.0);
+        assert_eq!(ClusterKey::load(&path).unwrap().unwrap().cluster_id(), made.cluster_id());
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1, "the temporary file is left");
+        let other = ClusterKey::load_or_create(&temp.path().join("other")).unwrap();
+        assert_ne!(other.0, made.0);
+        assert_eq!(format!("{made:?}"), "ClusterKey(..)");
+    }
+
+    #[test]
+    fn racers_agree() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("cluster.key");
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let racers: Vec<_> = (0..16).map(|_| scope.spawn(|| ClusterKey::load_or_create(&path).unwrap().0)).collect();
+            racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]));
+    }
+
+    #[test]
+    fn bad_files_are_refused_by_name_and_never_replaced() {
+        let good = "0123456789abcdef".repeat(4);
+        for (content, expected) in [
+            (String::new(), "is empty"),
+            ("\n".to_owned(), "is empty"),
+            (good[..63].to_owned(), "64 hexadecimal"),
+            (format!("{good}0"), "64 hexadecimal"),
+            (format!("{good}\n{good}\n"), "64 hexadecimal"),
+            (good.replace('a', "g"), "no hexadecimal digit"),
+            (good.replace('a', "+"), "no hexadecimal digit"),
+        ] {
+            let (_temp, path) = file(content.as_bytes(), 0o600);
+            let error = ClusterKey::load(&path).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("cluster.key"), "{error}");
+            assert!(ClusterKey::load_or_create(&path).is_err());
+            assert_eq!(fs::read(&path).unwrap(), content.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        let good = "0123456789abcdef".repeat(4) + "\n";
+        for mode in [0o644, 0o640, 0o604, 0o620, 0o660] {
+            let (_temp, path) = file(good.as_bytes(), mode);
+            assert!(matches!(ClusterKey::load(&path), Err(KeyError::Exposed { mode: found, .. }) if found == mode));
+        }
+        for mode in [0o600, 0o400] {
+            let (_temp, path) = file(good.as_bytes(), mode);
+            assert!(ClusterKey::load(&path).unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn folders_and_pipes_are_refused_at_once() {
+        let temp = tempfile::tempdir().unwrap();
+        assert!(matches!(ClusterKey::load(temp.path()), Err(KeyError::NotRegular(_))));
+        let pipe = temp.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        assert!(matches!(ClusterKey::load(&pipe), Err(KeyError::NotRegular(_))));
+        assert!(matches!(ClusterKey::load_or_create(&temp.path().join("no/folder")), Err(KeyError::Io { .. })));
+    }
+
+    #[test]
+    fn every_part_counts_in_a_proof() {
+        let key = ClusterKey([1; 32]);
+        let (id, cluster) = (SlaveId([2; 16]), key.cluster_id());
+        let proof = key.link_proof(Prover::Slave, id, cluster, &[3; 32], &[4; 32]);
+        assert!(key.verify(&proof, Prover::Slave, id, cluster, &[3; 32], &[4; 32]));
+        assert!(!ClusterKey([9; 32]).verify(&proof, Prover::Slave, id, cluster, &[3; 32], &[4; 32]));
+        assert!(!key.verify(&proof, Prover::Master, id, cluster, &[3; 32], &[4; 32]));
+        assert!(!key.verify(&proof, Prover::Operator, id, cluster, &[3; 32], &[4; 32]));
+        assert!(!key.verify(&proof, Prover::Slave, SlaveId([9; 16]), cluster, &[3; 32], &[4; 32]));
+        assert!(!key.verify(&proof, Prover::Slave, id, ClusterId([9; 16]), &[3; 32], &[4; 32]));
+        assert!(!key.verify(&proof, Prover::Slave, id, cluster, &[9; 32], &[4; 32]));
+        assert!(!key.verify(&proof, Prover::Slave, id, cluster, &[4; 32], &[3; 32]));
+        assert!(!key.verify(&[0; 32], Prover::Slave, id, cluster, &[3; 32], &[4; 32]));
+    }
+}

@@ -1,0 +1,293 @@
+//! Both ends of a cluster link's proof, as messages in and messages out.
+//!
+//! The master proves first that it has the key, then the side that connected
+//! does. Each proof covers who proves, both ids and both fresh nonces, so a
+//! recorded one, or one sent back to its sender, is refused. It never touches
+//! a socket: callers move the frames.
+
+use std::io;
+
+use relais_proto::{
+    ClusterId, ErrorCode, FrameType, Hello, LinkMessage, Refusal, Reply, Request, Role, ServerRole, SlaveId, VERSIONS, WireError,
+    common_version,
+};
+use thiserror::Error;
+
+use crate::{ClusterKey, Prover};
+
+/// Who opens a link to a master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkRole {
+    /// A slave, by its own id.
+    Slave,
+    /// An operator's command, by a random id.
+    Operator,
+}
+
+impl LinkRole {
+    fn prover(self) -> Prover {
+        match self {
+            Self::Slave => Prover::Slave,
+            Self::Operator => Prover::Operator,
+        }
+    }
+}
+
+/// Why a link did not come about.
+#[derive(Debug, Error)]
+pub enum LinkError {
+    /// The other side does not have our key.
+    #[error("the other side does not have the key of this cluster")]
+    BadProof,
+    /// The other side is no master.
+    #[error("that server is not a master")]
+    NotMaster,
+    /// The master refused.
+    #[error("the master refused: {0}")]
+    Refused(Refusal),
+    /// The other side broke the protocol.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+impl LinkError {
+    /// What the other side is told.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        let code = match self {
+            Self::BadProof | Self::NotMaster => ErrorCode::BadProof,
+            Self::Refused(refusal) => return refusal.clone(),
+            Self::Wire(_) => ErrorCode::BadRequest,
+        };
+        Refusal::new(code, self.to_string())
+    }
+}
+
+/// Reads a frame of a link that stands: a message, or the other side's error.
+///
+/// # Errors
+/// [`LinkError::Refused`] with what the other side says, or what is wrong with the frame.
+pub fn link_frame(kind: FrameType, payload: &[u8]) -> Result<LinkMessage, LinkError> {
+    match kind {
+        FrameType::Error => match Reply::decode(kind, payload)? {
+            Reply::Error(refusal) => Err(LinkError::Refused(refusal)),
+            other => Err(WireError::Unexpected(other.frame_type().number()).into()),
+        },
+        _ => Ok(LinkMessage::decode(kind, payload)?),
+    }
+}
+
+/// The side that connects. Send [`Self::hello`] and [`Self::open`] together,
+/// then give every frame that comes to [`Self::frame`] until it yields the proof to send.
+#[derive(Debug)]
+pub struct LinkHandshake<'a> {
+    role: LinkRole,
+    id: SlaveId,
+    key: &'a ClusterKey,
+    nonce: [u8; 32],
+    welcomed: bool,
+}
+
+impl<'a> LinkHandshake<'a> {
+    /// Begins with a fresh nonce.
+    ///
+    /// # Errors
+    /// Where the system has no random bytes.
+    pub fn new(role: LinkRole, id: SlaveId, key: &'a ClusterKey) -> io::Result<Self> {
+        Ok(Self { role, id, key, nonce: crate::random()?, welcomed: false })
+    }
+
+    /// The first message; `agent` is program and version, for the master's log.
+    #[must_use]
+    pub fn hello(&self, agent: impl Into<String>) -> Request {
+        let role = match self.role {
+            LinkRole::Slave => Role::Slave,
+            LinkRole::Operator => Role::Operator,
+        };
+        Request::Hello(Hello { role, versions: VERSIONS, agent: agent.into() })
+    }
+
+    /// The second message, sent right behind the first.
+    #[must_use]
+    pub fn open(&self) -> LinkMessage {
+        LinkMessage::LinkOpen { id: self.id, nonce: self.nonce }
+    }
+
+    /// Takes a frame from the master. None: read the next one. Some: the
+    /// master has proved that it has the key, and this is our proof to send;
+    /// what we want may follow it at once.
+    ///
+    /// # Errors
+    /// Why there is no link.
+    pub fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Result<Option<LinkMessage>, LinkError> {
+        match kind {
+            FrameType::Welcome | FrameType::Error => self.reply(&Reply::decode(kind, payload)?).map(|()| None),
+            FrameType::LinkChallenge if self.welcomed => self.answer(&LinkMessage::decode(kind, payload)?).map(Some),
+            other => Err(WireError::Unexpected(other.number()).into()),
+        }
+    }
+
+    /// Takes `Welcome` or an error from the master.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`], or that it is no master or of another version.
+    fn reply(&mut self, reply: &Reply) -> Result<(), LinkError> {
+        match reply {
+            Reply::Welcome { role: ServerRole::Master, version, .. } if !self.welcomed => {
+                common_version(VERSIONS, (*version, *version))?;
+                self.welcomed = true;
+                Ok(())
+            }
+            Reply::Welcome { role: ServerRole::Slave | ServerRole::Standalone, .. } => Err(LinkError::NotMaster),
+            Reply::Error(refusal) => Err(LinkError::Refused(refusal.clone())),
+            other => Err(WireError::Unexpected(other.frame_type().number()).into()),
+        }
+    }
+
+    /// Checks the master's challenge; yields our proof.
+    ///
+    /// # Errors
+    /// [`LinkError::BadProof`] where the master does not have our key.
+    pub fn answer(&self, challenge: &LinkMessage) -> Result<LinkMessage, LinkError> {
+        let LinkMessage::LinkChallenge { cluster, nonce, proof } = challenge else {
+            return Err(WireError::Unexpected(challenge.frame_type().number()).into());
+        };
+        let ours = self.key.cluster_id();
+        if *cluster != ours || !self.key.verify(proof, Prover::Master, self.id, ours, &self.nonce, nonce) {
+            return Err(LinkError::BadProof);
+        }
+        Ok(LinkMessage::LinkProof { proof: self.key.link_proof(self.role.prover(), self.id, ours, &self.nonce, nonce) })
+    }
+}
+
+/// The master's side: made from the peer's `LinkOpen`, it has sent the
+/// challenge and waits for the proof.
+#[derive(Debug, Clone)]
+pub struct LinkChallenger {
+    role: LinkRole,
+    id: SlaveId,
+    cluster: ClusterId,
+    theirs: [u8; 32],
+    ours: [u8; 32],
+}
+
+impl LinkChallenger {
+    /// Answers a `LinkOpen` of somebody who wants to be `role` with the challenge to send.
+    ///
+    /// # Errors
+    /// [`LinkError::Wire`] where `open` is another message or the system has no random bytes.
+    pub fn new(role: LinkRole, open: &LinkMessage, key: &ClusterKey) -> Result<(Self, LinkMessage), LinkError> {
+        let LinkMessage::LinkOpen { id, nonce } = open else {
+            return Err(WireError::Unexpected(open.frame_type().number()).into());
+        };
+        let ours = crate::random().map_err(WireError::Io)?;
+        let this = Self { role, id: *id, cluster: key.cluster_id(), theirs: *nonce, ours };
+        let proof = key.link_proof(Prover::Master, this.id, this.cluster, &this.theirs, &this.ours);
+        let challenge = LinkMessage::LinkChallenge { cluster: this.cluster, nonce: ours, proof };
+        Ok((this, challenge))
+    }
+
+    /// Who claims to be on the other side.
+    #[must_use]
+    pub fn id(&self) -> SlaveId {
+        self.id
+    }
+
+    /// Checks the other side's proof.
+    ///
+    /// # Errors
+    /// [`LinkError::BadProof`], or [`LinkError::Wire`] where it is another message.
+    pub fn check(&self, proof: &LinkMessage, key: &ClusterKey) -> Result<(), LinkError> {
+        let LinkMessage::LinkProof { proof } = proof else {
+            return Err(WireError::Unexpected(proof.frame_type().number()).into());
+        };
+        if key.verify(proof, self.role.prover(), self.id, self.cluster, &self.theirs, &self.ours) {
+            Ok(())
+        } else {
+            Err(LinkError::BadProof)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: SlaveId = SlaveId([5; 16]);
+
+    fn keys() -> (tempfile::TempDir, ClusterKey, ClusterKey) {
+        let temp = tempfile::tempdir().unwrap();
+        let key = ClusterKey::load_or_create(&temp.path().join("a")).unwrap();
+        let other = ClusterKey::load_or_create(&temp.path().join("b")).unwrap();
+        (temp, key, other)
+    }
+
+    #[test]
+    fn two_who_have_the_key_agree() {
+        let (_temp, key, _) = keys();
+        for role in [LinkRole::Slave, LinkRole::Operator] {
+            let slave = LinkHandshake::new(role, ID, &key).unwrap();
+            let (master, challenge) = LinkChallenger::new(role, &slave.open(), &key).unwrap();
+            master.check(&slave.answer(&challenge).unwrap(), &key).unwrap();
+            assert_eq!(master.id(), ID);
+        }
+    }
+
+    #[test]
+    fn either_side_notices_another_key() {
+        let (_temp, key, other) = keys();
+        let slave = LinkHandshake::new(LinkRole::Slave, ID, &key).unwrap();
+        let (_, challenge) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &other).unwrap();
+        assert!(matches!(slave.answer(&challenge), Err(LinkError::BadProof)));
+
+        let (master, challenge) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &key).unwrap();
+        let LinkMessage::LinkChallenge { nonce, .. } = challenge else { panic!("no challenge") };
+        let proof = other.link_proof(Prover::Slave, ID, key.cluster_id(), &slave.nonce, &nonce);
+        assert!(matches!(master.check(&LinkMessage::LinkProof { proof }, &key), Err(LinkError::BadProof)));
+    }
+
+    #[test]
+    fn a_proof_sent_back_or_recorded_is_worth_nothing() {
+        let (_temp, key, _) = keys();
+        let slave = LinkHandshake::new(LinkRole::Slave, ID, &key).unwrap();
+        let (master, challenge) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &key).unwrap();
+        let LinkMessage::LinkChallenge { proof: masters, .. } = challenge else { panic!("no challenge") };
+        assert!(master.check(&LinkMessage::LinkProof { proof: masters }, &key).is_err());
+
+        let recorded = slave.answer(&challenge).unwrap();
+        let (later, _) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &key).unwrap();
+        assert!(later.check(&recorded, &key).is_err());
+        let (operator, _) = LinkChallenger::new(LinkRole::Operator, &slave.open(), &key).unwrap();
+        assert!(operator.check(&recorded, &key).is_err());
+        let again = LinkHandshake::new(LinkRole::Slave, ID, &key).unwrap();
+        assert!(again.answer(&challenge).is_err());
+    }
+
+    #[test]
+    fn frames_are_taken_in_their_order_only() {
+        let (_temp, key, _) = keys();
+        let mut slave = LinkHandshake::new(LinkRole::Slave, ID, &key).unwrap();
+        let (_, challenge) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &key).unwrap();
+        let payload = |encode: &dyn Fn(&mut Vec<u8>)| {
+            let mut frame = Vec::new();
+            encode(&mut frame);
+            frame.split_off(relais_proto::HEADER_LEN)
+        };
+        let challenge = payload(&|to| challenge.encode(to));
+        let welcome = |role| {
+            let welcome = Reply::Welcome { version: 1, role, cluster: key.cluster_id(), agent: String::new() };
+            payload(&|to| welcome.encode(to))
+        };
+        assert!(slave.frame(FrameType::LinkChallenge, &challenge).is_err());
+        assert!(matches!(slave.frame(FrameType::Welcome, &welcome(ServerRole::Standalone)), Err(LinkError::NotMaster)));
+        assert!(slave.frame(FrameType::Welcome, &welcome(ServerRole::Master)).unwrap().is_none());
+        assert!(slave.frame(FrameType::Welcome, &welcome(ServerRole::Master)).is_err());
+        assert!(slave.frame(FrameType::LinkChallenge, &challenge[1..]).is_err());
+        assert!(slave.frame(FrameType::LinkChallenge, &challenge).unwrap().is_some());
+        assert!(slave.frame(FrameType::Pong, &[]).is_err());
+        let error = payload(&|to| Reply::Error(Refusal::new(ErrorCode::Busy, "full")).encode(to));
+        assert!(matches!(link_frame(FrameType::Error, &error), Err(LinkError::Refused(_))));
+        assert!(matches!(link_frame(FrameType::AskReport, &[]), Ok(LinkMessage::AskReport)));
+        assert!(matches!(slave.frame(FrameType::Error, &error), Err(LinkError::Refused(r)) if r.code == ErrorCode::Busy));
+    }
+}

@@ -1,0 +1,38 @@
+//! Arithmetic on blocks and pieces.
+
+use std::ops::Range;
+
+use relais_proto::Header;
+use relais_proto::limits::PIECE;
+
+/// How many pieces content of `size` bytes has; empty content is one empty piece.
+pub(super) fn pieces_in(size: u64) -> u64 {
+    size.div_ceil(PIECE).max(1)
+}
+
+/// Where piece `index` of content of `size` bytes lies; empty behind the end.
+pub(super) fn piece_range(index: u64, size: u64) -> Range<u64> {
+    let start = index.saturating_mul(PIECE).min(size);
+    start..start.saturating_add(PIECE).min(size)
+}
+
+/// How long the next block has to be, where `left` bytes of the answer have not come.
+pub(super) fn block_length(header: &Header, left: u64) -> u32 {
+    u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_the_content() {
+        for (size, count) in [(0, 1), (1, 1), (PIECE, 1), (PIECE + 1, 2), (i64::MAX as u64, 1 << 43)] {
+            assert_eq!(pieces_in(size), count);
+            assert_eq!(piece_range(count - 1, size).end, size);
+            assert!(piece_range(count, size).is_empty());
+        }
+        assert_eq!(piece_range(1, 3 * PIECE), PIECE..2 * PIECE);
+        assert_eq!(piece_range(u64::MAX, u64::MAX), u64::MAX..u64::MAX);
+    }
+}

@@ -1,0 +1,121 @@
+//! Requests and their single answers, and the checks on what a server says of content.
+
+use std::time::Instant;
+
+use relais_net::Connection;
+use relais_proto::{Digest, GetRequest, Header, Identity, Reply, Request, TreePath, Wanted, limits};
+
+use super::Resume;
+use super::error::Stop;
+
+/// The longest that a server may put off an answer with `Wait`: it may be computing the digest of
+/// a very large file, but not for ever.
+const PATIENCE: std::time::Duration = limits::IDLE_TIME;
+
+/// Sends `request` and returns the first answer that is not `Wait`.
+pub(super) fn ask(to: &mut Connection, request: &Request) -> Result<Reply, Stop> {
+    to.queue(request);
+    to.flush().map_err(|e| Stop::Lost(e.to_string()))?;
+    answer(to)
+}
+
+/// The next answer that is not `Wait`; an error is a [`Stop::Refused`].
+pub(super) fn answer(from: &mut Connection) -> Result<Reply, Stop> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match from.read_reply()? {
+            None => return Err(Stop::Lost("the connection was closed".to_owned())),
+            Some(Reply::Error(refusal)) => return Err(Stop::Refused(refusal)),
+            Some(Reply::Wait(_)) if Instant::now() < until => {}
+            Some(Reply::Wait(_)) => return Err(Stop::Lost("no answer came in time".to_owned())),
+            Some(reply) => return Ok(reply),
+        }
+    }
+}
+
+/// An answer that has no place here.
+pub(super) fn unexpected(reply: &Reply) -> Stop {
+    Stop::Violation(relais_proto::WireError::Unexpected(reply.frame_type().number()))
+}
+
+/// Asks for content and returns what precedes it. Blocks follow.
+pub(super) fn ask_for_content(to: &mut Connection, get: &GetRequest) -> Result<Header, Stop> {
+    match ask(to, &Request::Get(get.clone()))? {
+        Reply::Header(header) => check_header(get, header),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Checks that the server sends what was asked for.
+fn check_header(get: &GetRequest, header: Header) -> Result<Header, Stop> {
+    let rest = header.size.saturating_sub(get.offset);
+    if header.offset != get.offset {
+        return Err(Stop::bad_value("offset", header.offset));
+    }
+    if header.length != rest.min(get.length) {
+        return Err(Stop::bad_value("length", header.length));
+    }
+    if matches!((get.wanted, header.digest), (Wanted::Digest(a), Some(b)) if a != b) {
+        return Err(Stop::bad_value("digest", 0));
+    }
+    Ok(header)
+}
+
+/// The digest of the file as it is now; its size comes with it.
+pub(super) fn ask_for_digest(to: &mut Connection, path: &TreePath) -> Result<(u64, Option<Digest>), Stop> {
+    match ask(to, &Request::Hash(path.clone()))? {
+        Reply::Details { entry, digest, .. } => Ok((entry.size, digest)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The values of the first `count` pieces. As many answers as needed; each is checked before the
+/// next is asked for, so nothing is kept that a server has not sent.
+pub(super) fn ask_for_pieces(to: &mut Connection, path: &TreePath, digest: Digest, count: u64) -> Result<Vec<Digest>, Stop> {
+    let mut all: Vec<Digest> = Vec::new();
+    while (all.len() as u64) < count {
+        let first = all.len() as u64;
+        let page = u32::try_from(count - first).map_or(limits::PIECES_PER_PAGE, |rest| rest.min(limits::PIECES_PER_PAGE));
+        let request = Request::Pieces { path: path.clone(), wanted: Wanted::Digest(digest), first, count: page };
+        match ask(to, &request)? {
+            Reply::PieceValues { first: from, values } if from == first && values.len() == page as usize => all.extend(values),
+            Reply::PieceValues { values, .. } => return Err(Stop::bad_value("number of piece values", values.len() as u64)),
+            other => return Err(unexpected(&other)),
+        }
+    }
+    Ok(all)
+}
+
+/// The content that a request should be about.
+pub(super) fn wanted(content: Option<&Resume>) -> Wanted {
+    match content {
+        Some(Resume { digest: Some(digest), .. }) => Wanted::Digest(*digest),
+        Some(Resume { identity: Some(identity), .. }) => Wanted::Identity(*identity),
+        _ => Wanted::Any,
+    }
+}
+
+/// What is known of the content once a server has accepted the request for it.
+pub(super) fn learn(known: Option<Resume>, header: &Header) -> Result<Resume, Stop> {
+    let identity: Option<Identity> = Some(header.identity);
+    let Some(known) = known else {
+        return Ok(Resume {
+            size: header.size,
+            mtime: header.mtime,
+            digest: header.digest,
+            identity,
+            version: header.version,
+            good: crate::Ranges::new(),
+        });
+    };
+    if known.size != header.size {
+        return Err(Stop::Replaced(format!("it has {} bytes and not {} any more", header.size, known.size)));
+    }
+    if let (Some(ours), Some(theirs)) = (known.digest, header.digest)
+        && ours != theirs
+    {
+        return Err(Stop::Replaced("it has another digest".to_owned()));
+    }
+    let digest = known.digest.or(header.digest);
+    Ok(Resume { mtime: header.mtime, digest, identity, version: header.version, ..known })
+}

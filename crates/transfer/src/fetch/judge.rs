@@ -1,0 +1,143 @@
+//! Whether what is in the part file is the content: the digest at the end, the search for bad
+//! pieces where it does not fit, and the comparison with another server's copy where no digest
+//! is known that both could name.
+
+use relais_net::Connection;
+use relais_proto::limits::PIECE;
+use relais_proto::{Digest, ErrorCode, TreePath};
+
+use super::blocks::{piece_range, pieces_in};
+use super::desk::Desk;
+use super::error::{FetchError, Stop};
+use super::exchange::{ask_for_digest, ask_for_pieces};
+use super::hashing::Hashing;
+use super::{Resume, drive::ASK_AGAIN};
+
+/// What became of the check.
+pub(super) enum Verdict {
+    /// The part file holds exactly the content.
+    Whole,
+    /// Some bytes are missing now, to be fetched again.
+    Incomplete,
+}
+
+/// The digest that these values make up; none where one is missing.
+fn join(values: &[Option<Digest>], count: usize) -> Option<Digest> {
+    let values: Option<Vec<Digest>> = values.get(..count)?.iter().copied().collect();
+    values.map(|values| super::shim::join(&values))
+}
+
+/// Compares what is in the part file with `digest`, once nothing is missing. Where it differs, asks
+/// the server for its piece values and takes the bad pieces out of the good bytes. `rounds` counts
+/// how often that was done with this server.
+pub(super) fn judge(
+    server: &mut Connection,
+    path: &TreePath,
+    digest: Digest,
+    desk: &Desk<'_>,
+    hashing: &mut Hashing<'_, '_>,
+    rounds: &mut u32,
+) -> Result<Verdict, Stop> {
+    hashing.settle()?;
+    let Some(size) = desk.with(|content| content.size) else { return Ok(Verdict::Incomplete) };
+    let count = usize::try_from(pieces_in(size)).map_err(|_| Stop::bad_value("size", size))?;
+    let ours = hashing.values(|values| join(values, count));
+    if ours == Some(digest) {
+        return Ok(Verdict::Whole);
+    }
+    *rounds += 1;
+    if ours.is_none() {
+        if *rounds > ASK_AGAIN {
+            return Err(unstable().into());
+        }
+        forget_unhashed(size, count, desk, hashing);
+        return Ok(Verdict::Incomplete);
+    }
+    if *rounds > ASK_AGAIN {
+        return Err(Stop::Rotten("pieces that were fetched again are still damaged".to_owned()));
+    }
+    let theirs = their_values(server, path, digest, count)?;
+    let bad: Vec<u64> =
+        hashing.values(|values| (0..).zip(values.iter().zip(&theirs)).filter(|(_, (a, b))| **a != Some(**b)).map(|(i, _)| i).collect());
+    log::debug!("{path}: {} of {count} pieces are damaged and are fetched again", bad.len());
+    forget(bad, size, desk, hashing);
+    Ok(Verdict::Incomplete)
+}
+
+/// Pieces without a value could not be read back: somebody has cut the part file.
+fn forget_unhashed(size: u64, count: usize, desk: &Desk<'_>, hashing: &Hashing<'_, '_>) {
+    let missing = hashing.values(|values| {
+        (0..count as u64).zip(values.iter().chain(std::iter::repeat(&None))).filter(|(_, v)| v.is_none()).map(|(i, _)| i).collect()
+    });
+    forget(missing, size, desk, hashing);
+}
+
+fn forget(pieces: Vec<u64>, size: u64, desk: &Desk<'_>, hashing: &Hashing<'_, '_>) {
+    for index in pieces {
+        hashing.forget(index);
+        desk.with(|content| content.good.remove(piece_range(index, size)));
+    }
+}
+
+/// The server's piece values, checked against the digest.
+fn their_values(server: &mut Connection, path: &TreePath, digest: Digest, count: usize) -> Result<Vec<Digest>, Stop> {
+    let values = ask_for_pieces(server, path, digest, count as u64).map_err(|stop| match stop {
+        Stop::Refused(refusal) if !super::drive::is_passing(refusal.code) => {
+            Stop::Rotten(format!("the content came damaged and cannot be repaired: {}", refusal.message))
+        }
+        other => other,
+    })?;
+    if super::shim::join(&values) == digest {
+        Ok(values)
+    } else {
+        Err(Stop::Rotten("the server's content does not have its digest".to_owned()))
+    }
+}
+
+/// What is to be done with content that was begun on one server's disk, on another server.
+pub(super) enum Comparison {
+    /// The other server's copy begins with the same pieces: it goes on from there.
+    Same(Resume),
+    /// It does not, or nothing could be compared.
+    Different(String),
+}
+
+/// Compares the pieces that are here with those of the server's copy.
+pub(super) fn compare(
+    server: &mut Connection,
+    path: &TreePath,
+    desk: &Desk<'_>,
+    hashing: &mut Hashing<'_, '_>,
+) -> Result<Comparison, Stop> {
+    let different = |why: &str| Ok(Comparison::Different(why.to_owned()));
+    let Some(known) = desk.content() else { return different("nothing is known of it") };
+    hashing.begin(known.size)?;
+    hashing.settle()?;
+    // Values may be there for pieces behind a gap as well; only those before it are kept.
+    let whole = usize::try_from(known.good.prefix() / PIECE).unwrap_or(0);
+    let ours: Vec<Digest> = hashing.values(|values| values.iter().take(whole).map_while(|v| *v).collect());
+    if ours.is_empty() {
+        return different("too little of it had come to compare it");
+    }
+    let (size, digest) = ask_for_digest(server, path)?;
+    let Some(digest) = digest else { return different("the server does not tell its digest") };
+    let count = ours.len() as u64;
+    if size / PIECE < count {
+        return different("it is shorter now");
+    }
+    match ask_for_pieces(server, path, digest, count) {
+        Ok(theirs) if theirs == ours => {}
+        Ok(_) => return different("it has other bytes now"),
+        Err(Stop::Refused(refusal)) if refusal.code == ErrorCode::Changed => return different("it is being changed"),
+        Err(stop) => return Err(stop),
+    }
+    hashing.keep_first(ours.len(), size);
+    let mut good = known.good;
+    good.clip(count * PIECE);
+    Ok(Comparison::Same(Resume { size, digest: Some(digest), identity: None, good, ..known }))
+}
+
+/// Why a part file that keeps losing its bytes cannot be finished.
+fn unstable() -> FetchError {
+    FetchError::Local { error: std::io::Error::other("somebody else changes it"), what: "using the part file" }
+}

@@ -1,0 +1,151 @@
+//! Fetching one file into a part file: resumable, checked by its digest, moving between servers.
+//!
+//! [`fetch`] asks for what is missing, writes it where it belongs, and returns only once the whole
+//! content matches its digest. Where a connection fails it goes on with the next byte at another
+//! server; where single pieces are damaged it fetches those again. The client calls it, and so can
+//! a slave that takes content from another.
+//!
+//! It never opens, renames or removes a file, and never makes room for bytes that have not come:
+//! what a server announces is a claim.
+
+mod blocks;
+mod desk;
+mod drive;
+mod error;
+mod exchange;
+mod hashing;
+mod intake;
+mod judge;
+mod shim;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::net::SocketAddr;
+
+use relais_net::Connection;
+use relais_proto::{Digest, FileTime, Identity, TreePath, Version};
+
+use crate::Ranges;
+use desk::Desk;
+use drive::Drive;
+pub use error::FetchError;
+
+/// Where connections come from. They carry open sessions, one request after another.
+pub trait Sessions {
+    /// The open session with the current server. Where there is none it opens one, if it can not
+    /// with a server that failed, and takes at most its own retry time.
+    ///
+    /// # Errors
+    /// [`FetchError::Unreachable`], [`FetchError::Refused`] by a login, or [`FetchError::Interrupted`].
+    fn connection(&mut self) -> Result<&mut Connection, FetchError>;
+
+    /// The current server failed. The connection is dropped, and the next [`Self::connection`] goes to
+    /// another server, or to the same one where there is only one.
+    fn failed(&mut self, why: &str);
+
+    /// The connection is in the middle of an answer that nobody wants any more. It is dropped;
+    /// nothing is wrong with the server.
+    fn abandon(&mut self) {
+        self.failed("the rest of an answer is not wanted any more");
+    }
+}
+
+/// Told what happens. Called by several threads, one at a time.
+pub trait Progress: Send {
+    /// A server sends content of `size` bytes, of which `resumed_from` are here already.
+    /// Called again after [`Self::restarted`].
+    fn started(&mut self, size: u64, resumed_from: u64) {
+        let _ = (size, resumed_from);
+    }
+
+    /// `good` bytes of the content are in the part file.
+    fn advanced(&mut self, good: u64) {
+        let _ = good;
+    }
+
+    /// The connection to `from` was lost, and `to` goes on at byte `at`. Both are the same where
+    /// the same server was reached again.
+    fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {
+        let _ = (from, to, at);
+    }
+
+    /// What was fetched is thrown away, because the content is another one now.
+    fn restarted(&mut self, why: &str) {
+        let _ = why;
+    }
+
+    /// All bytes of `state.good` are on the disk: a later fetch can go on from `state`.
+    /// Called at most once a second, and once more where the fetch fails.
+    fn checkpoint(&mut self, state: &Resume) {
+        let _ = state;
+    }
+
+    /// Whether the user wants it to end. Whoever makes this true also shuts the socket down.
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+/// What is needed to go on with a part file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// Bytes of the whole content.
+    pub size: u64,
+    /// The content's last modification.
+    pub mtime: FileTime,
+    /// Digest of the whole content, once a server has told it.
+    pub digest: Option<Digest>,
+    /// Names the content on one server's disk while its digest is not known.
+    pub identity: Option<Identity>,
+    /// The put that made the content.
+    pub version: Option<Version>,
+    /// The bytes that are in the part file.
+    pub good: Ranges,
+}
+
+/// A fetch that ended well: the part file holds exactly the content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Bytes of the content.
+    pub size: u64,
+    /// Its last modification.
+    pub mtime: FileTime,
+    /// Whether the owner may execute it.
+    pub executable: bool,
+    /// The put that made it.
+    pub version: Option<Version>,
+    /// Its digest; the part file was checked against it.
+    pub digest: Digest,
+    /// Bytes of content that came in during this fetch.
+    pub bytes_moved: u64,
+    /// Bytes that were there before and were kept; 0 after a restart.
+    pub resumed_from: u64,
+    /// The servers that sent content, in order of their first byte.
+    pub servers: Vec<SocketAddr>,
+    /// Whether it began again because the content was replaced.
+    pub restarted: bool,
+}
+
+/// Fetches the content of `path` into `part`, which is open for reading and writing.
+///
+/// With `resume` it goes on from there; without, what `part` holds is dropped. The part file is
+/// not synced at the end, and has the name that the caller gave it.
+///
+/// # Errors
+/// See [`FetchError`]; where it can be resumed, [`Progress::checkpoint`] was called with how.
+pub fn fetch(
+    sessions: &mut dyn Sessions,
+    path: &TreePath,
+    part: &File,
+    resume: Option<Resume>,
+    progress: &mut dyn Progress,
+) -> Result<Fetched, FetchError> {
+    let desk = Desk::new(part, resume, progress)?;
+    let table = hashing::Table::default();
+    let result = std::thread::scope(|scope| Drive::new(scope, sessions, path, &desk, &table).run());
+    if result.as_ref().is_err_and(FetchError::can_resume) {
+        desk.save();
+    }
+    result
+}

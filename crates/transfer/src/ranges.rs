@@ -1,0 +1,298 @@
+//! Sets of byte ranges: which bytes of a content are known to be good, and which are missing.
+//!
+//! Pure arithmetic on half-open ranges. Nothing here knows where the bytes lie.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// Most ranges that a text may hold: one that names more is not one of ours.
+pub const MOST_RANGES: usize = 256;
+
+/// Why a text is no set of ranges.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RangesError {
+    /// A part is not two numbers with `-` between them, written as we write them.
+    #[error("`{0}` is not a range")]
+    NotARange(String),
+    /// A range has no byte in it.
+    #[error("the range {0}-{1} is empty")]
+    Empty(u64, u64),
+    /// A range begins before or where the one in front of it ends.
+    #[error("the range {0}-{1} overlaps or touches the one in front of it")]
+    OutOfOrder(u64, u64),
+    /// The text names more than [`MOST_RANGES`].
+    #[error("there are more than {MOST_RANGES} ranges")]
+    TooMany,
+}
+
+/// Byte ranges in ascending order that neither overlap nor touch; none is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ranges(Vec<Range<u64>>);
+
+impl Ranges {
+    /// No bytes at all.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The bytes before `end`.
+    #[must_use]
+    pub fn up_to(end: u64) -> Self {
+        let mut ranges = Self::new();
+        ranges.insert(0..end);
+        ranges
+    }
+
+    /// Adds the bytes of `range`.
+    pub fn insert(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        // All that overlap or touch become one with it.
+        let first = self.0.partition_point(|r| r.end < range.start);
+        let behind = self.0.partition_point(|r| r.start <= range.end);
+        let mut joined = range;
+        if let (Some(a), Some(b)) = (self.0.get(first), behind.checked_sub(1).and_then(|last| self.0.get(last)))
+            && first < behind
+        {
+            joined = joined.start.min(a.start)..joined.end.max(b.end);
+        }
+        self.0.splice(first..behind, [joined]);
+    }
+
+    /// Takes the bytes of `range` out.
+    pub fn remove(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        let first = self.0.partition_point(|r| r.end <= range.start);
+        let behind = self.0.partition_point(|r| r.start < range.end);
+        let left: Vec<Range<u64>> = self.0[first..behind]
+            .iter()
+            .flat_map(|r| [r.start..r.end.min(range.start), r.start.max(range.end)..r.end])
+            .filter(|r| !r.is_empty())
+            .collect();
+        self.0.splice(first..behind, left);
+    }
+
+    /// Keeps only the bytes before `end`.
+    pub fn clip(&mut self, end: u64) {
+        self.remove(end..u64::MAX);
+    }
+
+    /// Keeps only the first `count` ranges.
+    pub fn keep_first(&mut self, count: usize) {
+        self.0.truncate(count);
+    }
+
+    /// Whether all bytes of `range` are in the set.
+    #[must_use]
+    pub fn contains(&self, range: &Range<u64>) -> bool {
+        let at = self.0.partition_point(|r| r.end < range.end);
+        range.is_empty() || self.0.get(at).is_some_and(|r| r.start <= range.start && range.end <= r.end)
+    }
+
+    /// How many bytes are in the set.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(|r| r.end - r.start).fold(0, u64::saturating_add)
+    }
+
+    /// How many bytes from the first one on are in the set without a gap.
+    #[must_use]
+    pub fn prefix(&self) -> u64 {
+        self.0.first().filter(|r| r.start == 0).map_or(0, |r| r.end)
+    }
+
+    /// The first bytes before `size` that are not in the set; none where all are.
+    #[must_use]
+    pub fn first_gap(&self, size: u64) -> Option<Range<u64>> {
+        let start = self.prefix();
+        let next = usize::from(start > 0);
+        let end = self.0.get(next).map_or(size, |r| r.start.min(size));
+        (start < end).then_some(start..end)
+    }
+
+    /// Where the last range ends; 0 where there is none.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.0.last().map_or(0, |r| r.end)
+    }
+
+    /// The ranges, first to last.
+    pub fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.0.iter().cloned()
+    }
+
+    /// How many ranges there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no byte in the set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Ranges {
+    /// `0-1048576,2097152-2097200`, the end being the first byte not in the range; `-` for none.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("-");
+        }
+        for (i, range) in self.0.iter().enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            write!(f, "{comma}{}-{}", range.start, range.end)?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Ranges {
+    type Err = RangesError;
+
+    /// Reads what `Display` writes, and nothing else.
+    fn from_str(text: &str) -> Result<Self, RangesError> {
+        let mut ranges = Vec::new();
+        if text == "-" {
+            return Ok(Self(ranges));
+        }
+        for part in text.split(',') {
+            if ranges.len() == MOST_RANGES {
+                return Err(RangesError::TooMany);
+            }
+            let range = parse_range(part)?;
+            if ranges.last().is_some_and(|last: &Range<u64>| range.start <= last.end) {
+                return Err(RangesError::OutOfOrder(range.start, range.end));
+            }
+            ranges.push(range);
+        }
+        Ok(Self(ranges))
+    }
+}
+
+fn parse_range(part: &str) -> Result<Range<u64>, RangesError> {
+    let bad = || RangesError::NotARange(part.chars().take(64).collect());
+    let (start, end) = part.split_once('-').ok_or_else(bad)?;
+    let (start, end) = (parse_number(start).ok_or_else(bad)?, parse_number(end).ok_or_else(bad)?);
+    if start < end { Ok(start..end) } else { Err(RangesError::Empty(start, end)) }
+}
+
+/// A number in the one way that it is written: digits, no sign, no zero in front.
+fn parse_number(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let leading_zero = text.len() > 1 && text.starts_with('0');
+    if digits && !leading_zero { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ranges(text: &str) -> Ranges {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn neighbours_become_one() {
+        let mut set = Ranges::new();
+        for range in [10..20, 30..40, 20..30, 5..5, 0..1, 50..60, 35..55] {
+            set.insert(range);
+        }
+        assert_eq!(set.to_string(), "0-1,10-60");
+        assert_eq!((set.total(), set.prefix(), set.end(), set.len()), (51, 1, 60, 2));
+    }
+
+    #[test]
+    fn taking_out_splits() {
+        let mut set = Ranges::up_to(100);
+        set.remove(10..20);
+        set.remove(30..31);
+        set.remove(15..15);
+        assert_eq!(set.to_string(), "0-10,20-30,31-100");
+        set.remove(5..35);
+        assert_eq!(set.to_string(), "0-5,35-100");
+        set.clip(50);
+        assert_eq!(set.to_string(), "0-5,35-50");
+        set.clip(0);
+        assert!(set.is_empty());
+    }
+
+    #[test]
+    fn gaps_are_found_in_order() {
+        assert_eq!(Ranges::new().first_gap(0), None);
+        assert_eq!(Ranges::new().first_gap(7), Some(0..7));
+        assert_eq!(Ranges::up_to(7).first_gap(7), None);
+        assert_eq!(Ranges::up_to(9).first_gap(7), None);
+        assert_eq!(ranges("0-5,8-9").first_gap(20), Some(5..8));
+        assert_eq!(ranges("8-9").first_gap(20), Some(0..8));
+        assert_eq!(ranges("8-9").first_gap(3), Some(0..3));
+        assert_eq!(ranges("0-8,9-10").first_gap(u64::MAX), Some(8..9));
+    }
+
+    #[test]
+    fn only_our_own_spelling_is_read() {
+        for ok in ["-", "0-1", "0-1048576,1048577-18446744073709551615"] {
+            assert_eq!(ranges(ok).to_string(), ok);
+        }
+        for bad in [
+            "",
+            "0",
+            "0-",
+            "-1",
+            "1-0",
+            "0-0",
+            "0-1,",
+            ",0-1",
+            "0-1,1-2",
+            "0-2,1-3",
+            "5-6,0-1",
+            "00-1",
+            "+0-1",
+            "0-18446744073709551616",
+            "0 -1",
+        ] {
+            assert!(bad.parse::<Ranges>().is_err(), "{bad}");
+        }
+        let many: Vec<String> = (0..=MOST_RANGES).map(|i| format!("{}-{}", 2 * i, 2 * i + 1)).collect();
+        assert_eq!(many.join(",").parse::<Ranges>(), Err(RangesError::TooMany));
+        assert!(many[1..].join(",").parse::<Ranges>().is_ok());
+    }
+
+    proptest! {
+        /// The same steps on a set of single bytes.
+        #[test]
+        fn agrees_with_single_bytes(steps in prop::collection::vec((any::<bool>(), 0u64..64, 0u64..64), 0..40)) {
+            let mut set = Ranges::new();
+            let mut bytes = [false; 64];
+            for (add, a, b) in steps {
+                let (a, b) = (a.min(b), a.max(b));
+                if add { set.insert(a..b) } else { set.remove(a..b) }
+                for i in a..b {
+                    bytes[usize::try_from(i).unwrap()] = add;
+                }
+            }
+            let has = |i: u64| bytes[usize::try_from(i).unwrap()];
+            prop_assert!((0..64).all(|i| set.contains(&(i..i + 1)) == has(i)));
+            prop_assert_eq!(set.total(), (0..64).filter(|i| has(*i)).count() as u64);
+            prop_assert_eq!(set.prefix(), (0..64).take_while(|i| has(*i)).count() as u64);
+            prop_assert_eq!(set.first_gap(64).map(|g| g.start), (0..64).find(|i| !has(*i)));
+            prop_assert_eq!(set.to_string().parse::<Ranges>().unwrap(), set);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "[0-9,\\-]{0,60}|.{0,40}") {
+            if let Ok(set) = text.parse::<Ranges>() {
+                prop_assert_eq!(set.to_string(), text);
+            }
+        }
+    }
+}

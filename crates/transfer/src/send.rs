@@ -1,0 +1,164 @@
+//! Sending content: one function that chooses between sendfile and a copying loop.
+//!
+//! The caller has sent or queued the `Header`, and sends what ends the content. Nothing here
+//! opens files or decides what may be sent.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::time::Instant;
+
+use relais_net::{Connection, Pace};
+use relais_proto::{FrameHeader, FrameType};
+use rustix::net::SendFlags;
+
+/// Blocks from this size on go out with sendfile: below it, a call of the system for each
+/// block costs more than copying many into one. Measured; see `benches/README.md`.
+pub const SENDFILE_FROM: u32 = 32 * 1024;
+/// Bytes read from the file at once where blocks are copied.
+const COPY: usize = 256 * 1024;
+
+/// Which bytes of a file go out, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    /// The first byte.
+    pub offset: u64,
+    /// How many.
+    pub length: u64,
+    /// Bytes in each block but the last.
+    pub block_size: u32,
+}
+
+/// How sending ended, where the connection did not fail.
+#[derive(Debug)]
+pub enum Sent {
+    /// All of it went out.
+    Whole,
+    /// The file ended early; its last block was filled up with zeros. The caller
+    /// tells the receiver with an error at the end.
+    Short,
+    /// The file could not be read further; its last block was filled up as well.
+    Unreadable(io::Error),
+}
+
+/// Is shown the bytes that go out, in order.
+pub type Seen<'a> = &'a mut dyn FnMut(&[u8]);
+
+/// Sends `span` of `file` as blocks, behind what the connection has queued. Where
+/// `seen` is given, each byte is shown to it in order, and copied for that.
+///
+/// # Errors
+/// The connection's; `io::ErrorKind::TimedOut` where the receiver is too slow.
+pub fn send_blocks(to: &mut Connection, file: &File, span: Span, seen: Option<Seen<'_>>) -> io::Result<Sent> {
+    match seen {
+        None if span.block_size >= SENDFILE_FROM => send_directly(to, file, span),
+        seen => send_copied(to, file, span, seen),
+    }
+}
+
+fn block_header(len: u32) -> [u8; relais_proto::HEADER_LEN] {
+    FrameHeader { kind: FrameType::Block, len }.to_bytes()
+}
+
+/// The length of the block at `done`, at most the block size and so in 32 bits.
+fn block_len(span: Span, done: u64) -> u32 {
+    u32::try_from(span.length - done).map_or(span.block_size, |rest| rest.min(span.block_size))
+}
+
+fn send_directly(to: &mut Connection, file: &File, span: Span) -> io::Result<Sent> {
+    let mut pace = Pace::new(Instant::now());
+    let mut done = 0;
+    while done < span.length {
+        let len = block_len(span, done);
+        to.output().extend_from_slice(&block_header(len));
+        send_more(to, &mut pace)?;
+        let mut at = span.offset + done;
+        let end = at + u64::from(len);
+        while at < end {
+            // A call moves at most 0x7ffff000 bytes, and blocks are far smaller.
+            let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let sent = match rustix::fs::sendfile(to.stream(), file, Some(&mut at), rest) {
+                Ok(0) => return fill_up(to, end - at).map(|()| Sent::Short),
+                Ok(sent) => sent as u64,
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
+                Err(e) if is_of_the_file(e) => return fill_up(to, end - at).map(|()| Sent::Unreadable(e.into())),
+                Err(e) => return Err(e.into()),
+            };
+            pace.moved(sent, Instant::now())?;
+        }
+        done += u64::from(len);
+    }
+    Ok(Sent::Whole)
+}
+
+/// Whether an error of sendfile comes from reading the file rather than from the socket.
+fn is_of_the_file(e: rustix::io::Errno) -> bool {
+    use rustix::io::Errno;
+    matches!(e, Errno::IO | Errno::STALE | Errno::UCLEAN | Errno::BADMSG | Errno::REMOTEIO | Errno::NODATA | Errno::INVAL)
+}
+
+/// Sends what is queued and keeps the packet open for the bytes that follow.
+fn send_more(to: &mut Connection, pace: &mut Pace) -> io::Result<()> {
+    let stream = to.stream().clone();
+    let mut rest = to.output().as_slice();
+    while !rest.is_empty() {
+        let sent = match rustix::net::send(&*stream, rest, SendFlags::MORE | SendFlags::NOSIGNAL) {
+            Ok(sent) => sent,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
+            Err(e) => return Err(e.into()),
+        };
+        rest = &rest[sent..];
+        pace.moved(sent as u64, Instant::now())?;
+    }
+    to.output().clear();
+    Ok(())
+}
+
+fn send_copied(to: &mut Connection, file: &File, span: Span, mut seen: Option<Seen<'_>>) -> io::Result<Sent> {
+    let mut buffer = vec![0; COPY.max(span.block_size as usize)];
+    // Whole blocks only, so that no block is begun before all its bytes are there.
+    let step = buffer.len() - buffer.len() % span.block_size as usize;
+    let mut done = 0;
+    while done < span.length {
+        let want = usize::try_from(span.length - done).map_or(step, |rest| rest.min(step));
+        let got = match read_full(file, &mut buffer[..want], span.offset + done) {
+            Ok(got) => got,
+            Err(e) => return Ok(Sent::Unreadable(e)),
+        };
+        if let Some(seen) = seen.as_deref_mut() {
+            seen(&buffer[..got]);
+        }
+        // The blocks that hold what was read, the last of them filled up where the file ended in it.
+        buffer[got..want].fill(0);
+        let whole = want.min(got.next_multiple_of(span.block_size as usize));
+        for block in buffer[..whole].chunks(span.block_size as usize) {
+            to.output().extend_from_slice(&block_header(u32::try_from(block.len()).unwrap_or(u32::MAX)));
+            to.output().extend_from_slice(block);
+        }
+        to.flush()?;
+        if got < want {
+            return Ok(Sent::Short);
+        }
+        done += want as u64;
+    }
+    Ok(Sent::Whole)
+}
+
+/// Reads until `buffer` is full or the file ends.
+fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
+
+fn fill_up(to: &mut Connection, missing: u64) -> io::Result<()> {
+    to.output().resize(usize::try_from(missing).unwrap_or(0), 0);
+    to.flush()
+}

@@ -1,0 +1,97 @@
+//! Why something in a folder could not be used. No text here holds a path of the host.
+
+use std::fmt;
+use std::io;
+
+use relais_proto::ErrorCode;
+use rustix::io::Errno;
+use thiserror::Error;
+
+/// What is there instead of a file or folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unserved {
+    /// A symbolic link.
+    Link,
+    /// A device, FIFO or socket.
+    Special,
+    /// Something on another file system, or mounted over the name.
+    Mount,
+}
+
+impl fmt::Display for Unserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Link => "a symbolic link",
+            Self::Special => "a device, FIFO or socket",
+            Self::Mount => "a mount point",
+        })
+    }
+}
+
+/// Why something in a folder could not be used.
+#[derive(Debug, Error)]
+pub enum TreeError {
+    /// Nothing has that name.
+    #[error("no such file or folder")]
+    NotFound,
+    /// A file was wanted and a folder is there.
+    #[error("a folder has that name")]
+    IsFolder,
+    /// A folder was wanted and something else is there, or a file lies in the middle of the path.
+    #[error("not a folder")]
+    NotFolder,
+    /// Something is there that is not used: a link, a device, a mount point.
+    #[error("not served: {0}")]
+    NotServed(Unserved),
+    /// A new name was wanted, and it is taken.
+    #[error("the name is taken")]
+    Taken,
+    /// Another process holds the file's lock.
+    #[error("another process is working on it")]
+    InUse,
+    /// The operating system refused; the operation and its error.
+    #[error("cannot {0}: {1}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+impl TreeError {
+    /// The kind of error that a peer is told.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotFound => ErrorCode::NotFound,
+            Self::IsFolder => ErrorCode::IsFolder,
+            Self::NotFolder => ErrorCode::NotFolder,
+            Self::NotServed(_) => ErrorCode::NotServed,
+            Self::Taken | Self::InUse => ErrorCode::Local,
+            // What the server itself may not read is left out like a link.
+            Self::Io(_, e) if e.kind() == io::ErrorKind::PermissionDenied => ErrorCode::NotServed,
+            Self::Io(..) => ErrorCode::Storage,
+        }
+    }
+
+    /// What a peer may be told: no operation of this host and no error text of its system.
+    #[must_use]
+    pub fn public_text(&self) -> String {
+        match self {
+            Self::Io(_, e) if e.kind() == io::ErrorKind::PermissionDenied => "the server may not read it".to_owned(),
+            Self::Io(..) => "the server cannot read it".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    /// The error for a failed call, where nothing more is known than its number.
+    pub(crate) fn from_errno(op: &'static str, e: Errno) -> Self {
+        match e {
+            // A name longer than the file system takes is the name of nothing.
+            Errno::NOENT | Errno::NAMETOOLONG => Self::NotFound,
+            Errno::NOTDIR => Self::NotFolder,
+            Errno::ISDIR => Self::IsFolder,
+            Errno::EXIST => Self::Taken,
+            Errno::LOOP => Self::NotServed(Unserved::Link),
+            Errno::XDEV => Self::NotServed(Unserved::Mount),
+            Errno::NXIO | Errno::NODEV => Self::NotServed(Unserved::Special),
+            _ => Self::Io(op, e.into()),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Hashing an open file, whole or some pieces of it. Reads at explicit offsets only.
+
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
+
+use relais_proto::Digest;
+use relais_proto::limits::PIECE;
+
+use crate::pieces::{PieceHasher, join, piece_count};
+
+/// Bytes read at once: one piece, which is small enough to stop soon between two.
+const BUFFER: u64 = PIECE;
+
+/// Hashes the first `size` bytes of a file: its digest, and the values of its pieces. After
+/// each piece `progress` is told how many bytes are done, and can end the work.
+///
+/// # Errors
+/// [`io::ErrorKind::UnexpectedEof`] where the file is shorter; [`io::ErrorKind::Interrupted`] where
+/// `progress` ended it; those of reading.
+pub fn hash_file(file: &File, size: u64, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> io::Result<(Digest, Vec<Digest>)> {
+    let mut tell = |done| match progress(done) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(io::Error::new(io::ErrorKind::Interrupted, "ended by the caller")),
+    };
+    let values = read_pieces(file, size, 0, piece_count(size), &mut tell)?;
+    let digest = join(&values, size).ok_or_else(|| io::Error::other("the pieces do not make up the content"))?;
+    Ok((digest, values))
+}
+
+/// The values of at most `count` pieces from number `first` on, of a file of `size` bytes. Fewer where
+/// the content ends before. After each piece `progress` is told how many bytes are done.
+///
+/// # Errors
+/// [`io::ErrorKind::UnexpectedEof`] where the file is shorter; those of reading and of `progress`.
+pub fn piece_values(
+    file: &File,
+    size: u64,
+    first: u64,
+    count: u32,
+    progress: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<Vec<Digest>> {
+    let count = piece_count(size).saturating_sub(first).min(count.into());
+    read_pieces(file, size, first, count, progress)
+}
+
+fn read_pieces(file: &File, size: u64, first: u64, count: u64, progress: &mut dyn FnMut(u64) -> io::Result<()>) -> io::Result<Vec<Digest>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let mut hasher = PieceHasher::new(size, first);
+    let begin = first.saturating_mul(PIECE).min(size);
+    let end = begin.saturating_add(count.saturating_mul(PIECE)).min(size);
+    let longest = usize::try_from(BUFFER.min(end - begin)).map_err(io::Error::other)?;
+    let mut buffer = vec![0; longest];
+    let mut at = begin;
+    while at < end {
+        let want = usize::try_from((end - at).min(BUFFER)).map_err(io::Error::other)?;
+        file.read_exact_at(&mut buffer[..want], at)?;
+        hasher.update(&buffer[..want]);
+        at += want as u64;
+        progress(at - begin)?;
+    }
+    Ok(hasher.into_values())
+}

@@ -1,0 +1,69 @@
+//! Listing a folder in bounded memory.
+
+use std::ffi::CStr;
+
+use rustix::fs::{Dir, DirEntry, FileType};
+
+use crate::error::TreeError;
+use crate::meta::MetaKind;
+
+/// One name that a folder holds. It may be any bytes.
+#[derive(Debug)]
+pub struct Listed {
+    entry: DirEntry,
+}
+
+impl Listed {
+    /// The name as the file system has it.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.entry.file_name().to_bytes()
+    }
+
+    /// What it was when the folder was read; none where the file system does not say.
+    #[must_use]
+    pub fn kind(&self) -> Option<MetaKind> {
+        match self.entry.file_type() {
+            FileType::RegularFile => Some(MetaKind::File),
+            FileType::Directory => Some(MetaKind::Folder),
+            FileType::Symlink => Some(MetaKind::Link),
+            FileType::Unknown => None,
+            _ => Some(MetaKind::Special),
+        }
+    }
+}
+
+/// The names in a folder, in no order, without `.` and `..`. After an error comes nothing more,
+/// and what came before it is not the whole folder.
+pub struct Listing {
+    dir: Dir,
+    failed: bool,
+}
+
+impl Listing {
+    pub(crate) fn new(dir: Dir) -> Self {
+        Self { dir, failed: false }
+    }
+}
+
+fn is_dots(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b"." | b"..")
+}
+
+impl Iterator for Listing {
+    type Item = Result<Listed, TreeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.failed {
+            match self.dir.read()? {
+                Ok(entry) if is_dots(entry.file_name()) => {}
+                Ok(entry) => return Some(Ok(Listed { entry })),
+                Err(e) => {
+                    self.failed = true;
+                    return Some(Err(TreeError::from_errno("list", e)));
+                }
+            }
+        }
+        None
+    }
+}

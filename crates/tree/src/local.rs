@@ -1,0 +1,201 @@
+//! Making, replacing and removing files right in a pinned folder, by single names.
+//!
+//! The client keeps its received files and its own notes so, the slave its own folder. No name
+//! leads out of the folder, no link is followed, and no file that has a second name is written.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+
+use relais_proto::FileTime;
+use rustix::fs::{
+    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, fchmod, flock, fstat, futimens, mkdirat, openat, renameat,
+    renameat_with, unlinkat,
+};
+use rustix::io::Errno;
+
+use crate::error::{TreeError, Unserved};
+use crate::folder::{Folder, OpenFile, meta_of};
+use crate::meta::{Meta, MetaKind};
+
+/// Times that a file may be replaced between opening and locking it before this gives up.
+const TRIES: usize = 16;
+/// Flags of every file opened here; see `resolve.rs` for the reasons.
+const ALWAYS: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+/// Rights of a new file; the process's umask takes from it.
+const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
+
+/// One part of a name, as the system takes it.
+fn part(name: &OsStr) -> Result<&OsStr, TreeError> {
+    match name.as_bytes() {
+        b"" | b"." | b".." => Err(bad_name()),
+        bytes if bytes.iter().any(|b| matches!(b, b'/' | 0)) => Err(bad_name()),
+        _ => Ok(name),
+    }
+}
+
+fn bad_name() -> TreeError {
+    TreeError::Io("use the name", std::io::ErrorKind::InvalidInput.into())
+}
+
+/// A file that may be written: regular, with one name only.
+fn own_file(file: &File) -> Result<Meta, TreeError> {
+    let meta = meta_of(file.as_fd())?;
+    match meta.kind {
+        MetaKind::Folder => Err(TreeError::IsFolder),
+        MetaKind::Link => Err(TreeError::NotServed(Unserved::Link)),
+        MetaKind::Special => Err(TreeError::NotServed(Unserved::Special)),
+        MetaKind::File if meta.nlink > 1 => {
+            Err(TreeError::Io("use the file", std::io::Error::other("it has a second name, which would change with it")))
+        }
+        MetaKind::File => Ok(meta),
+    }
+}
+
+impl Folder {
+    fn open_part(&self, name: &OsStr, flags: OFlags) -> Result<File, TreeError> {
+        let opened = openat(self, part(name)?, flags | ALWAYS, NEW_FILE);
+        opened.map(File::from).map_err(|e| TreeError::from_errno("open", e))
+    }
+
+    /// Opens a file for reading and writing, made where it is missing, and takes its lock. It is
+    /// held until the file and all its duplicates are closed.
+    ///
+    /// # Errors
+    /// [`TreeError::InUse`] where another process holds the lock; [`TreeError::NotServed`] or
+    /// [`TreeError::IsFolder`] where the name is none of a regular file.
+    pub fn create_or_open_part(&self, name: impl AsRef<OsStr>) -> Result<File, TreeError> {
+        let name = part(name.as_ref())?;
+        for _ in 0..TRIES {
+            let file = self.open_part(name, OFlags::RDWR | OFlags::CREATE)?;
+            // A name that was removed between two steps is tried again.
+            match meta_of(file.as_fd())?.nlink {
+                0 => continue,
+                _ => own_file(&file)?,
+            };
+            lock(&file)?;
+            if self.is_named(&file, name)? {
+                own_file(&file)?;
+                return Ok(file);
+            }
+        }
+        Err(TreeError::InUse)
+    }
+
+    /// Whether `name` still stands for the open `file`.
+    fn is_named(&self, file: &File, name: &OsStr) -> Result<bool, TreeError> {
+        let ours = meta_of(file.as_fd())?;
+        match self.stat_part(name.as_bytes()) {
+            Ok(there) => Ok((there.dev, there.ino) == (ours.dev, ours.ino)),
+            Err(TreeError::NotFound) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Makes a file that was not there.
+    ///
+    /// # Errors
+    /// [`TreeError::Taken`] where anything has the name, a link included.
+    pub fn create_new(&self, name: impl AsRef<OsStr>) -> Result<File, TreeError> {
+        self.open_part(name.as_ref(), OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
+    }
+
+    /// Opens a regular file for reading.
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`], [`TreeError::IsFolder`], [`TreeError::NotServed`].
+    pub fn open_read(&self, name: impl AsRef<OsStr>) -> Result<OpenFile, TreeError> {
+        let file = self.open_part(name.as_ref(), OFlags::RDONLY)?;
+        let meta = meta_of(file.as_fd())?;
+        match meta.kind {
+            MetaKind::File => Ok(OpenFile { file, meta }),
+            MetaKind::Folder => Err(TreeError::IsFolder),
+            _ => Err(TreeError::NotServed(Unserved::Special)),
+        }
+    }
+
+    /// Gives `from` the name `to`, which replaces a file of that name.
+    ///
+    /// # Errors
+    /// [`TreeError::IsFolder`] where a folder has the name `to`.
+    pub fn rename(&self, from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> Result<(), TreeError> {
+        let (from, to) = (part(from.as_ref())?, part(to.as_ref())?);
+        // Where `from` is a folder too, the system would replace an empty folder.
+        if self.stat_part(to.as_bytes()).is_ok_and(|meta| meta.kind == MetaKind::Folder) {
+            return Err(TreeError::IsFolder);
+        }
+        renameat(self, from, self, to).map_err(|e| TreeError::from_errno("rename", e))
+    }
+
+    /// Gives `from` the name `to`, which nothing may have.
+    ///
+    /// # Errors
+    /// [`TreeError::Taken`] where anything has the name `to`.
+    pub fn rename_noreplace(&self, from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> Result<(), TreeError> {
+        let (from, to) = (part(from.as_ref())?, part(to.as_ref())?);
+        match renameat_with(self, from, self, to, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(()),
+            // Some file systems do not know the flag. A second name does the same for files.
+            Err(Errno::INVAL | Errno::NOSYS) => self.link_then_unlink(from, to),
+            Err(e) => Err(TreeError::from_errno("rename", e)),
+        }
+    }
+
+    fn link_then_unlink(&self, from: &OsStr, to: &OsStr) -> Result<(), TreeError> {
+        rustix::fs::linkat(self, from, self, to, AtFlags::empty()).map_err(|e| TreeError::from_errno("rename", e))?;
+        self.unlink(from)
+    }
+
+    /// Removes a name that is none of a folder.
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`], [`TreeError::IsFolder`].
+    pub fn unlink(&self, name: impl AsRef<OsStr>) -> Result<(), TreeError> {
+        unlinkat(self, part(name.as_ref())?, AtFlags::empty()).map_err(|e| TreeError::from_errno("remove", e))
+    }
+
+    /// Makes a folder right in this one.
+    ///
+    /// # Errors
+    /// [`TreeError::Taken`] where anything has the name.
+    pub fn make_folder(&self, name: impl AsRef<OsStr>, private: bool) -> Result<(), TreeError> {
+        let mode = Mode::from_raw_mode(if private { 0o700 } else { 0o777 });
+        mkdirat(self, part(name.as_ref())?, mode).map_err(|e| TreeError::from_errno("make the folder", e))
+    }
+}
+
+fn lock(file: &File) -> Result<(), TreeError> {
+    loop {
+        return match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(()),
+            Err(Errno::INTR) => continue,
+            Err(Errno::WOULDBLOCK) => Err(TreeError::InUse),
+            Err(e) => Err(TreeError::from_errno("lock", e)),
+        };
+    }
+}
+
+/// Sets the time of last modification; that of last access becomes the same.
+///
+/// # Errors
+/// What the system says.
+pub fn set_times(file: &File, mtime: FileTime) -> Result<(), TreeError> {
+    let time = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() };
+    futimens(file, &Timestamps { last_access: time, last_modification: time }).map_err(|e| TreeError::from_errno("set the time", e))
+}
+
+/// Makes a file executable for those who may read it, which keeps to the umask that it was made
+/// with, or for nobody. No other right is ever added.
+///
+/// # Errors
+/// What the system says.
+pub fn set_executable(file: &File, executable: bool) -> Result<(), TreeError> {
+    let failed = |e| TreeError::from_errno("set the rights", e);
+    let mode = fstat(file).map_err(failed)?.st_mode & 0o777;
+    let wanted = if executable { mode | (mode & 0o444) >> 2 } else { mode & 0o666 };
+    if wanted == mode {
+        return Ok(());
+    }
+    fchmod(file, Mode::from_raw_mode(wanted)).map_err(failed)
+}

@@ -1,0 +1,94 @@
+//! Making, replacing and removing files by single names.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+use relais_proto::FileTime;
+use rustix::fs::{CWD, Mode, mkfifoat};
+use tempfile::TempDir;
+
+use crate::{Folder, TreeError, Unserved, set_executable, set_times};
+
+fn place() -> (TempDir, Folder) {
+    let dir = TempDir::new().unwrap();
+    let folder = Folder::open(dir.path()).unwrap();
+    (dir, folder)
+}
+
+#[test]
+fn a_part_has_one_user_at_a_time() {
+    let (dir, folder) = place();
+    let mut first = folder.create_or_open_part("p").unwrap();
+    first.write_all(b"kept").unwrap();
+    assert!(matches!(folder.create_or_open_part("p"), Err(TreeError::InUse)));
+    drop(first);
+    let mut text = String::new();
+    folder.create_or_open_part("p").unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, "kept");
+    let held = folder.create_or_open_part("p").unwrap();
+    folder.rename("p", "done").unwrap();
+    assert!(folder.create_or_open_part("p").is_ok(), "the name is free for another file");
+    drop(held);
+    assert_eq!(fs::read_to_string(dir.path().join("done")).unwrap(), "kept");
+}
+
+#[test]
+fn what_is_no_file_of_ours_is_never_opened_for_writing() {
+    let (dir, folder) = place();
+    fs::write(dir.path().join("victim"), "precious").unwrap();
+    fs::hard_link(dir.path().join("victim"), dir.path().join("second")).unwrap();
+    symlink("victim", dir.path().join("link")).unwrap();
+    symlink("missing", dir.path().join("dangling")).unwrap();
+    fs::create_dir(dir.path().join("folder")).unwrap();
+    mkfifoat(CWD, dir.path().join("fifo"), Mode::RUSR | Mode::WUSR).unwrap();
+    assert!(matches!(folder.create_or_open_part("second"), Err(TreeError::Io(..))));
+    assert!(matches!(folder.create_or_open_part("link"), Err(TreeError::NotServed(Unserved::Link))));
+    assert!(matches!(folder.create_or_open_part("dangling"), Err(TreeError::NotServed(Unserved::Link))));
+    assert!(matches!(folder.create_or_open_part("folder"), Err(TreeError::IsFolder)));
+    assert!(matches!(folder.create_or_open_part("fifo"), Err(TreeError::NotServed(Unserved::Special))));
+    for name in ["victim", "link", "dangling", "folder", "fifo"] {
+        assert!(matches!(folder.create_new(name), Err(TreeError::Taken)), "{name}");
+    }
+    assert!(!dir.path().join("missing").exists());
+    assert_eq!(fs::read_to_string(dir.path().join("victim")).unwrap(), "precious");
+}
+
+#[test]
+fn renames_replace_files_and_links_but_no_folder() {
+    let (dir, folder) = place();
+    fs::write(dir.path().join("victim"), "precious").unwrap();
+    symlink("victim", dir.path().join("link")).unwrap();
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    fs::create_dir(dir.path().join("other")).unwrap();
+    folder.create_new("new").unwrap().write_all(b"new").unwrap();
+    assert!(matches!(folder.rename("new", "empty"), Err(TreeError::IsFolder)));
+    assert!(matches!(folder.rename("other", "empty"), Err(TreeError::IsFolder)));
+    assert!(matches!(folder.rename_noreplace("new", "link"), Err(TreeError::Taken)));
+    folder.rename("new", "link").unwrap();
+    assert_eq!(fs::read_to_string(dir.path().join("victim")).unwrap(), "precious");
+    assert!(fs::symlink_metadata(dir.path().join("link")).unwrap().is_file());
+    folder.rename_noreplace("link", "fresh").unwrap();
+    assert!(matches!(folder.unlink("empty"), Err(TreeError::IsFolder)));
+    assert!(matches!(folder.unlink("none"), Err(TreeError::NotFound)));
+    folder.unlink("fresh").unwrap();
+    folder.make_folder("sub", true).unwrap();
+    assert_eq!(fs::metadata(dir.path().join("sub")).unwrap().mode() & 0o777, 0o700);
+    folder.sync().unwrap();
+}
+
+#[test]
+fn sets_time_and_rights() {
+    let (dir, folder) = place();
+    let file = folder.create_new("f").unwrap();
+    set_times(&file, FileTime { seconds: -5, nanos: 7 }).unwrap();
+    let now = || fs::metadata(dir.path().join("f")).unwrap();
+    assert_eq!((now().mtime(), now().mtime_nsec()), (-5, 7));
+    for (before, after) in [(0o644, 0o755), (0o600, 0o700), (0o640, 0o750), (0o4644, 0o755)] {
+        fs::set_permissions(dir.path().join("f"), fs::Permissions::from_mode(before)).unwrap();
+        set_executable(&file, true).unwrap();
+        assert_eq!(now().mode() & 0o7777, after, "{before:o}");
+    }
+    set_executable(&file, false).unwrap();
+    assert_eq!(now().mode() & 0o7777, 0o644);
+}

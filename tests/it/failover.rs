@@ -1,0 +1,167 @@
+//! A slave goes while it sends: the client goes on at the next byte from
+//! another, and the user sees one line.
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Client, Cluster, Fault, Output, Program, SOON, content, eventually, leftovers};
+
+/// More than all buffers on the way hold together.
+const SIZE: usize = 48 << 20;
+const GET: &[&str] = &["--json", "-c", "get f"];
+
+/// Two slaves behind lines that freeze a transfer after 3 MiB.
+fn cluster(bytes: &[u8]) -> Cluster {
+    let cluster = Cluster::of(2).proxied().file("f", bytes).start();
+    cluster.wait_hashed();
+    cluster
+}
+
+/// Starts a get; which slave serves it, once it is frozen.
+fn frozen(cluster: &Cluster, client: &Client) -> (Program, usize) {
+    for slave in &cluster.slaves {
+        slave.proxy.as_ref().unwrap().fault_at_content(3 << 20, Fault::Stall);
+    }
+    let program = client.start(GET);
+    let serving =
+        eventually(SOON, "the transfer is frozen", || cluster.slaves.iter().position(|slave| slave.proxy.as_ref().unwrap().struck()));
+    cluster.slaves.iter().for_each(|slave| slave.proxy.as_ref().unwrap().disarm());
+    (program, serving)
+}
+
+#[track_caller]
+fn went_on(client: &Client, output: Output, bytes: &[u8]) {
+    let output = output.ok();
+    let json = output.json();
+    assert!(client.read("f") == bytes);
+    assert_eq!(json["slaves"].as_array().unwrap().len(), 2, "{json}");
+    assert_eq!(json["verified"], true, "{json}");
+    assert_eq!(output.stderr.lines().count(), 1, "one line about the move: {output:?}");
+    assert_eq!(leftovers(&client.folder(), &["f"]), [] as [std::path::PathBuf; 0]);
+}
+
+#[test]
+fn the_slave_is_killed() {
+    let bytes = content(1, SIZE);
+    let mut cluster = cluster(&bytes);
+    let client = cluster.client();
+    let (mut program, serving) = frozen(&cluster, &client);
+    let slave = &mut cluster.slaves[serving];
+    slave.program.kill();
+    let line = slave.proxy.as_ref().unwrap();
+    line.release();
+    let output = Client::finish(&mut program);
+    went_on(&client, output, &bytes);
+    let other = cluster.slaves[1 - serving].proxy.as_ref().unwrap();
+    assert!(other.take_content_bytes() <= (SIZE - (3 << 20)) as u64, "what had come was fetched again");
+}
+
+#[test]
+fn the_slave_is_stopped() {
+    let bytes = content(2, SIZE);
+    let cluster = cluster(&bytes);
+    let client = cluster.client();
+    let (mut program, serving) = frozen(&cluster, &client);
+    cluster.slaves[serving].program.signal_group(Signal::SIGSTOP);
+    cluster.slaves[serving].proxy.as_ref().unwrap().release();
+    let output = Client::finish(&mut program);
+    cluster.slaves[serving].program.signal_group(Signal::SIGCONT);
+    went_on(&client, output, &bytes);
+}
+
+#[test]
+fn the_line_is_cut() {
+    let bytes = content(3, SIZE);
+    let cluster = cluster(&bytes);
+    let client = cluster.client();
+    for n in [0, 1, 65_536, 5_000_000] {
+        // Whichever slave is first; the other's line holds.
+        let (mut program, serving) = frozen(&cluster, &client);
+        let line = cluster.slaves[serving].proxy.as_ref().unwrap();
+        line.refuse(true);
+        line.cut_all();
+        let output = Client::finish(&mut program);
+        line.refuse(false);
+        went_on(&client, output, &bytes);
+        // And cut at byte n, where the same slave may be asked again.
+        line.fault_at_content(n, Fault::Cut);
+        cluster.slaves[1 - serving].proxy.as_ref().unwrap().fault_at_content(n, Fault::Cut);
+        client.run(GET).ok();
+        assert!(client.read("f") == bytes);
+        line.disarm();
+        cluster.slaves[1 - serving].proxy.as_ref().unwrap().disarm();
+    }
+}
+
+#[test]
+fn the_line_hangs() {
+    let bytes = content(4, SIZE);
+    let cluster = cluster(&bytes);
+    let client = cluster.client();
+    let (mut program, _) = frozen(&cluster, &client);
+    let output = Client::finish(&mut program);
+    went_on(&client, output, &bytes);
+}
+
+#[test]
+fn the_slave_stops_cleanly() {
+    let bytes = content(5, SIZE);
+    let mut cluster = Cluster::of(2).proxied().slave_args(&["--grace", "0"]).file("f", &bytes).start();
+    cluster.wait_hashed();
+    let client = cluster.client();
+    let (mut program, serving) = frozen(&cluster, &client);
+    assert_eq!(cluster.slaves[serving].program.stop(Signal::SIGTERM), 0);
+    cluster.slaves[serving].proxy.as_ref().unwrap().release();
+    let output = Client::finish(&mut program);
+    went_on(&client, output, &bytes);
+}
+
+#[test]
+fn the_master_is_gone_too() {
+    let bytes = content(6, SIZE);
+    let mut cluster = cluster(&bytes);
+    let client = cluster.client();
+    let (mut program, serving) = frozen(&cluster, &client);
+    cluster.master.kill();
+    cluster.slaves[serving].program.kill();
+    cluster.slaves[serving].proxy.as_ref().unwrap().release();
+    Client::finish(&mut program).ok();
+    assert!(client.read("f") == bytes);
+}
+
+#[test]
+fn the_other_slave_has_something_else() {
+    let (ours, theirs) = (content(7, SIZE), content(8, SIZE));
+    let mut cluster = Cluster::of(2).proxied().file("f", &ours).start();
+    std::fs::write(cluster.slaves[1].root.join("f"), &theirs).unwrap();
+    cluster.wait_hashed();
+    let client = cluster.client();
+    let (mut program, serving) = frozen(&cluster, &client);
+    cluster.slaves[serving].program.kill();
+    cluster.slaves[serving].proxy.as_ref().unwrap().release();
+    let output = Client::finish(&mut program);
+    if output.status == 0 {
+        let got = client.read("f");
+        assert!(got == ours || got == theirs, "a mixture of two versions");
+    } else {
+        output.fails(5);
+        assert!(!client.folder().join("f").exists());
+    }
+}
+
+#[test]
+fn no_other_slave_is_left() {
+    let bytes = content(9, SIZE);
+    let mut cluster = Cluster::of(1).proxied().file("f", &bytes).start();
+    cluster.wait_hashed();
+    let client = cluster.client();
+    let (mut program, _) = frozen(&cluster, &client);
+    cluster.slaves[0].program.kill();
+    cluster.slaves[0].proxy.as_ref().unwrap().release();
+    let json = Client::finish(&mut program).fails(5).json();
+    assert_eq!(json["ok"], false, "{json}");
+    assert!(!client.folder().join("f").exists());
+    cluster.restart_slave(0);
+    cluster.wait_in_service(1);
+    client.run(GET).ok();
+    assert!(client.read("f") == bytes);
+}

@@ -1,0 +1,269 @@
+//! A master with slaves, or one slave that stands alone.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Client, Output, Program, Proxy, SOON, Setup, TestDir, eventually, session, ticket, write_old};
+
+/// How a cluster shall be started.
+#[derive(Default)]
+pub struct Builder {
+    slaves: usize,
+    shared: bool,
+    proxied: bool,
+    slave_args: Vec<String>,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Builder {
+    /// All slaves serve one folder; else each has its own with the same files.
+    pub fn shared(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+
+    /// Clients reach each slave through a proxy.
+    pub fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self
+    }
+
+    pub fn slave_args(mut self, args: &[&str]) -> Self {
+        self.slave_args = args.iter().map(|a| (*a).to_owned()).collect();
+        self
+    }
+
+    /// Puts a file into every folder before the start.
+    pub fn file(mut self, name: &str, bytes: &[u8]) -> Self {
+        self.files.push((name.to_owned(), bytes.to_vec()));
+        self
+    }
+
+    /// Starts everything and waits until all slaves are in service.
+    #[track_caller]
+    pub fn start(self) -> Cluster {
+        let dir = TestDir::new();
+        let mut master = Cluster::master_setup(&dir, "127.0.0.1:0").start();
+        let addr = master.ready();
+        let mut cluster = Cluster { slaves: Vec::new(), master, addr, dir, setup: self };
+        for _ in 0..cluster.setup.slaves {
+            cluster.add_slave();
+        }
+        cluster.wait_in_service(cluster.setup.slaves);
+        cluster
+    }
+}
+
+/// A slave of a cluster.
+pub struct Slave {
+    pub program: Program,
+    pub addr: SocketAddr,
+    pub root: PathBuf,
+    /// In front of it, where the cluster is proxied.
+    pub proxy: Option<Proxy>,
+}
+
+impl Slave {
+    /// Where clients are sent to.
+    pub fn public(&self) -> SocketAddr {
+        self.proxy.as_ref().map_or(self.addr, Proxy::addr)
+    }
+}
+
+/// A running cluster.
+pub struct Cluster {
+    pub slaves: Vec<Slave>,
+    pub master: Program,
+    pub addr: SocketAddr,
+    pub dir: TestDir,
+    setup: Builder,
+}
+
+impl Cluster {
+    /// How a cluster with `slaves` slaves is started.
+    pub fn of(slaves: usize) -> Builder {
+        Builder { slaves, ..Builder::default() }
+    }
+
+    fn master_setup(dir: &TestDir, listen: &str) -> Setup {
+        Setup::new("ftpmaster", dir.path()).args(["--listen", listen, "--state"]).args([dir.folder("master")])
+    }
+
+    /// The cluster key's file.
+    pub fn key(&self) -> PathBuf {
+        self.dir.folder("master").join("cluster.key")
+    }
+
+    fn root_of(&self, n: usize) -> PathBuf {
+        self.dir.folder(&if self.setup.shared { "root".to_owned() } else { format!("root{n}") })
+    }
+
+    fn start_slave(&self, n: usize, proxy: Option<&Proxy>) -> (Program, SocketAddr) {
+        let mut setup = Setup::new("ftpslave", self.dir.path())
+            .args(["0", "--master", &self.addr.to_string()])
+            .args([Path::new("--root"), &self.root_of(n), Path::new("--cluster-key"), &self.key()])
+            .args(&self.setup.slave_args);
+        if let Some(proxy) = proxy {
+            setup = setup.args(["--advertise", &proxy.addr().to_string()]);
+        }
+        let mut program = setup.start();
+        let addr = program.ready();
+        if let Some(proxy) = proxy {
+            proxy.set_target(addr);
+        }
+        (program, addr)
+    }
+
+    /// Starts one more slave, without waiting until it is in service.
+    #[track_caller]
+    pub fn add_slave(&mut self) {
+        let n = self.slaves.len();
+        let root = self.root_of(n);
+        if n == 0 || !self.setup.shared {
+            for (name, bytes) in &self.setup.files {
+                write_old(&root.join(name), bytes);
+            }
+        }
+        let proxy = self.setup.proxied.then(Proxy::start);
+        let (program, addr) = self.start_slave(n, proxy.as_ref());
+        self.slaves.push(Slave { program, addr, root, proxy });
+    }
+
+    /// Starts a slave again that was stopped or killed.
+    #[track_caller]
+    pub fn restart_slave(&mut self, n: usize) {
+        let proxy = self.slaves[n].proxy.take();
+        let (program, addr) = self.start_slave(n, proxy.as_ref());
+        let slave = &mut self.slaves[n];
+        (slave.program, slave.addr, slave.proxy) = (program, addr, proxy);
+    }
+
+    /// Starts the master again, which was stopped or killed, on the same address.
+    #[track_caller]
+    pub fn restart_master(&mut self) {
+        self.master = Self::master_setup(&self.dir, &self.addr.to_string()).start();
+        assert_eq!(self.master.ready(), self.addr);
+    }
+
+    /// The slave that clients know under this address.
+    #[track_caller]
+    pub fn slave_at(&self, public: &str) -> usize {
+        let found = self.slaves.iter().position(|s| s.public().to_string() == public);
+        found.unwrap_or_else(|| panic!("no slave at {public}"))
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.addr)
+    }
+
+    /// Runs `ftpmaster status`.
+    #[track_caller]
+    pub fn status(&self, args: &[&str]) -> Output {
+        let mut program = Setup::new("ftpmaster", self.dir.path())
+            .args(["status", "--master", &self.addr.to_string(), "--state"])
+            .args([self.dir.folder("master")])
+            .args(args)
+            .start();
+        Client::finish(&mut program)
+    }
+
+    /// What `ftpmaster status --json` prints; none where there is no answer.
+    pub fn status_json(&self) -> Option<Value> {
+        serde_json::from_str(&self.status(&["--json"]).stdout).ok()
+    }
+
+    /// How many slaves are in the state.
+    pub fn count(&self, state: &str) -> usize {
+        let Some(status) = self.status_json() else { return 0 };
+        status["slaves"].as_array().map_or(0, |all| all.iter().filter(|s| s["state"] == state).count())
+    }
+
+    /// Waits until exactly `n` slaves are in service.
+    #[track_caller]
+    pub fn wait_in_service(&self, n: usize) {
+        eventually(SOON, &format!("{n} slaves in service"), || (self.count("in-service") == n).then_some(()));
+    }
+
+    /// Waits until every slave knows the digest of all its files, so that any
+    /// of them can go on where another stopped.
+    #[track_caller]
+    pub fn wait_hashed(&self) {
+        let (ticket, _) = ticket(self.addr);
+        for slave in &self.slaves {
+            eventually(SOON, "all files hashed", || {
+                let (_, counters) = session(slave.addr, &ticket).status();
+                (counters.unhashed == 0 && counters.files >= self.setup.files.len() as u64).then_some(())
+            });
+        }
+    }
+}
+
+/// A slave that stands alone.
+pub struct Standalone {
+    pub program: Program,
+    pub addr: SocketAddr,
+    pub root: PathBuf,
+    pub dir: TestDir,
+    args: Vec<String>,
+}
+
+impl Standalone {
+    /// Starts it on a folder with these files.
+    #[track_caller]
+    pub fn start(args: &[&str], files: &[(&str, &[u8])]) -> Self {
+        let dir = TestDir::new();
+        let root = dir.folder("root");
+        for (name, bytes) in files {
+            write_old(&root.join(name), bytes);
+        }
+        let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
+        let (program, addr) = Self::spawn(&dir, &root, 0, &args);
+        Self { program, addr, root, dir, args }
+    }
+
+    #[track_caller]
+    fn spawn(dir: &TestDir, root: &Path, port: u16, args: &[String]) -> (Program, SocketAddr) {
+        let mut program = Setup::new("ftpslave", dir.path())
+            .args([&port.to_string(), "--standalone", "--state"])
+            .args([dir.folder("state"), PathBuf::from("--root"), root.to_owned()])
+            .args(args)
+            .start();
+        let addr = program.ready();
+        (program, addr)
+    }
+
+    /// Starts it again on another free port.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        (self.program, self.addr) = Self::spawn(&self.dir, &self.root, 0, &self.args);
+    }
+
+    /// Starts it again on the port that it had.
+    #[track_caller]
+    pub fn restart_on_same_port(&mut self) {
+        (self.program, self.addr) = Self::spawn(&self.dir, &self.root, self.addr.port(), &self.args);
+    }
+
+    /// Puts a file there that looks an hour old.
+    pub fn write(&self, name: &str, bytes: &[u8]) {
+        write_old(&self.root.join(name), bytes);
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.addr)
+    }
+
+    /// Waits until names appear in the listing, or vanish from it.
+    #[track_caller]
+    pub fn wait_listed(&self, name: &str, there: bool) {
+        let client = self.client();
+        eventually(Duration::from_secs(60), &format!("{name} listed: {there}"), || {
+            let json = client.command("ls").ok().json();
+            let listed = json["entries"].as_array().unwrap().iter().any(|e| e["name"] == name);
+            (listed == there).then_some(())
+        });
+    }
+}

@@ -1,0 +1,227 @@
+//! A line between a client and a server that fails where a test wants it to.
+//!
+//! It reads the frames that the server sends, so a fault can be put at an
+//! exact byte of content, or at an exact byte of either direction.
+
+mod way;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use relais_proto::HEADER_LEN;
+
+use self::way::{Down, Up, Way};
+use super::{SOON, eventually};
+
+/// What happens at the chosen byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Both directions are closed.
+    Cut,
+    /// Nothing more passes until [`Proxy::release`].
+    Stall,
+    /// The next byte has its lowest bit turned.
+    FlipBit,
+}
+
+#[derive(Default)]
+struct State {
+    target: Option<SocketAddr>,
+    /// Behind how many bytes of content of one connection, and what.
+    content_fault: Option<(u64, Fault)>,
+    down_fault: Option<(u64, Fault)>,
+    up_fault: Option<(u64, Fault)>,
+    /// How many faults have struck.
+    struck: u32,
+    stalled: bool,
+    refusing: bool,
+    /// Bytes of content that passed, over all connections.
+    content: u64,
+    /// Bytes a second for each connection, downwards.
+    rate: Option<u64>,
+    open: Vec<TcpStream>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Shared(Mutex<State>, Condvar);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// Carries out a fault that has struck; false where the connection is over.
+    fn strike(&self, fault: Fault) -> bool {
+        let mut state = self.lock();
+        state.struck += 1;
+        match fault {
+            Fault::Cut => return false,
+            Fault::FlipBit => return true,
+            Fault::Stall => state.stalled = true,
+        }
+        drop(self.1.wait_while(state, |s| s.stalled && !s.closed).unwrap());
+        true
+    }
+}
+
+/// A listening proxy; it ends with all its connections when dropped.
+pub struct Proxy {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    /// A proxy whose target is told later.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared::default());
+        let accepting = Arc::clone(&shared);
+        std::thread::spawn(move || accept(&listener, &accepting));
+        Self { addr, shared }
+    }
+
+    /// A proxy before `target`.
+    pub fn to(target: SocketAddr) -> Self {
+        let proxy = Self::start();
+        proxy.set_target(target);
+        proxy
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn set_target(&self, target: SocketAddr) {
+        self.shared.lock().target = Some(target);
+    }
+
+    /// Arms a fault behind `n` bytes of content; the first connection that gets there has it.
+    pub fn fault_at_content(&self, n: u64, fault: Fault) {
+        self.shared.lock().content_fault = Some((n, fault));
+    }
+
+    /// Arms a fault behind `n` bytes that the server sent.
+    pub fn fault_down(&self, n: u64, fault: Fault) {
+        self.shared.lock().down_fault = Some((n, fault));
+    }
+
+    /// Arms a fault behind `n` bytes that the client sent.
+    pub fn fault_up(&self, n: u64, fault: Fault) {
+        self.shared.lock().up_fault = Some((n, fault));
+    }
+
+    /// Takes back what was armed and has not struck.
+    pub fn disarm(&self) {
+        let mut state = self.shared.lock();
+        (state.content_fault, state.down_fault, state.up_fault) = (None, None, None);
+    }
+
+    /// Slows what the server sends to `rate` bytes a second; none: at full speed.
+    pub fn throttle(&self, rate: Option<u64>) {
+        self.shared.lock().rate = rate;
+    }
+
+    /// New connections are closed at once.
+    pub fn refuse(&self, refusing: bool) {
+        self.shared.lock().refusing = refusing;
+    }
+
+    /// Whether a fault has struck since the last call that said so.
+    pub fn struck(&self) -> bool {
+        std::mem::take(&mut self.shared.lock().struck) > 0
+    }
+
+    #[track_caller]
+    pub fn wait_struck(&self) {
+        eventually(SOON, "the fault in the line", || self.struck().then_some(()));
+    }
+
+    /// Lets what was stalled go on.
+    pub fn release(&self) {
+        self.shared.lock().stalled = false;
+        self.shared.1.notify_all();
+    }
+
+    /// Closes every connection there is.
+    pub fn cut_all(&self) {
+        for stream in self.shared.lock().open.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        self.release();
+    }
+
+    /// Bytes of content that passed since the last call.
+    pub fn take_content_bytes(&self) -> u64 {
+        std::mem::take(&mut self.shared.lock().content)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.cut_all();
+        // Wakes the thread that accepts, which then sees that all is over.
+        let _ = TcpStream::connect(self.addr);
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for client in listener.incoming() {
+        let Ok(client) = client else { continue };
+        let target = {
+            let state = shared.lock();
+            if state.closed {
+                return;
+            }
+            if state.refusing { None } else { state.target }
+        };
+        let Some(server) = target.and_then(|t| TcpStream::connect(t).ok()) else { continue };
+        for stream in [&client, &server] {
+            let _ = stream.set_nodelay(true);
+            shared.lock().open.push(stream.try_clone().unwrap());
+        }
+        let (c, s, of) = (client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(shared));
+        std::thread::spawn(move || pump(&of, c, s, Up::default()));
+        let of = Arc::clone(shared);
+        std::thread::spawn(move || pump(&of, server, client, Down::default()));
+    }
+}
+
+/// Moves bytes one way until the end, or until a fault closes the line.
+fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream, mut way: impl Way) {
+    let mut buffer = [0; 64 * 1024];
+    while let Ok(n) = from.read(&mut buffer) {
+        if n == 0 {
+            let _ = to.shutdown(Shutdown::Write);
+            return;
+        }
+        let mut rest = &buffer[..n];
+        loop {
+            let mut out = Vec::with_capacity(n + HEADER_LEN);
+            let (taken, fault) = way.pass(shared, rest, &mut out);
+            rest = &rest[taken..];
+            let rate = shared.lock().rate.filter(|_| way.throttled());
+            if let Some(rate) = rate {
+                std::thread::sleep(Duration::from_secs_f64(out.len() as f64 / rate as f64));
+            }
+            if to.write_all(&out).is_err() {
+                let _ = from.shutdown(Shutdown::Both);
+                return;
+            }
+            match fault {
+                None => break,
+                Some(fault) if shared.strike(fault) => way.struck(fault),
+                Some(_) => {
+                    let _ = from.shutdown(Shutdown::Both);
+                    let _ = to.shutdown(Shutdown::Both);
+                    return;
+                }
+            }
+        }
+    }
+    let _ = to.shutdown(Shutdown::Both);
+}

@@ -1,0 +1,38 @@
+//! A pseudo-terminal with a program in front of it.
+
+use std::fs::File;
+use std::io::Write;
+use std::process::Stdio;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::pty::{OpenptyResult, Winsize, openpty};
+
+use super::process::Capture;
+use super::{Program, Setup};
+
+/// The terminal's side that a person would sit at.
+pub struct Pty {
+    keyboard: File,
+    /// What the screen shows.
+    pub screen: Capture,
+}
+
+impl Pty {
+    /// Starts a program at a new terminal; its stderr stays a pipe that the test reads.
+    pub fn start(setup: Setup) -> (Self, Program) {
+        let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+        let OpenptyResult { master, slave } = openpty(Some(&size), None).unwrap();
+        // A program that another test starts must not keep this terminal open.
+        for end in [&master, &slave] {
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
+        let screen = Capture::of(File::from(master.try_clone().unwrap()));
+        let program = setup.in_session(Stdio::from(slave.try_clone().unwrap())).stdout(Stdio::from(slave)).start();
+        (Self { keyboard: File::from(master), screen }, program)
+    }
+
+    /// Presses keys. Ctrl-C is `\x03`, Enter is `\r`.
+    pub fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+}

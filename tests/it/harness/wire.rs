@@ -1,0 +1,308 @@
+//! Raw peers: a client that speaks frame by frame, and a server that lies.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use relais_proto::{
+    ClusterId, Counters, Endpoint, FrameType, GetRequest, Header, Hello, Identity, Login, Mark, Refusal, Reply, Request, Role, ServerRole,
+    SlaveId, TreePath, VERSIONS, Wanted, WireError, encode_frame, read_frame, read_header,
+};
+
+use super::SOON;
+
+/// A connection on which a test says what it likes.
+pub struct Wire(pub TcpStream);
+
+impl Wire {
+    #[track_caller]
+    pub fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect_timeout(&addr, SOON).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.set_write_timeout(Some(SOON)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self(stream)
+    }
+
+    /// Our own address on this connection.
+    pub fn local(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    pub fn send(&mut self, requests: &[Request]) {
+        self.0.write_all(&encoded(requests)).unwrap();
+    }
+
+    /// Sends bytes; false where the peer has closed.
+    pub fn raw(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).is_ok()
+    }
+
+    /// The next frame; none at the end.
+    pub fn frame(&mut self) -> Result<Option<(FrameType, Vec<u8>)>, WireError> {
+        let mut payload = Vec::new();
+        Ok(read_frame(&mut self.0, &mut payload)?.map(|kind| (kind, payload)))
+    }
+
+    /// The next reply that is not `Wait`.
+    #[track_caller]
+    pub fn reply(&mut self) -> Reply {
+        loop {
+            let (kind, payload) = self.frame().unwrap().expect("the server closed the connection");
+            match Reply::decode(kind, &payload).unwrap() {
+                Reply::Wait(_) => {}
+                reply => return reply,
+            }
+        }
+    }
+
+    /// Reads a whole answer to `Get`: content, or the refusal.
+    #[track_caller]
+    pub fn content(&mut self) -> Result<(Header, Vec<u8>), Refusal> {
+        let header = match self.reply() {
+            Reply::Header(header) => header,
+            Reply::Error(refusal) => return Err(refusal),
+            other => panic!("{other:?}"),
+        };
+        let mut bytes = Vec::new();
+        loop {
+            let (kind, payload) = self.frame().unwrap().expect("the server closed inside content");
+            match kind {
+                FrameType::Block => bytes.extend(payload),
+                FrameType::Wait => {}
+                FrameType::End => return Ok((header, bytes)),
+                other => match Reply::decode(other, &payload).unwrap() {
+                    Reply::Error(refusal) => return Err(refusal),
+                    other => panic!("{other:?}"),
+                },
+            }
+        }
+    }
+
+    /// The next bytes of content, even of a block that is cut; none at the end
+    /// of the connection. True with the end of the content.
+    pub fn block_bytes(&mut self) -> Option<(Vec<u8>, bool)> {
+        let head = read_header(&mut self.0).ok()??;
+        let mut payload = Vec::new();
+        (&mut self.0).take(head.len.into()).read_to_end(&mut payload).ok()?;
+        Some((if head.kind == FrameType::Block { payload } else { Vec::new() }, head.kind == FrameType::End))
+    }
+
+    #[track_caller]
+    pub fn ping(&mut self) {
+        self.send(&[Request::Ping]);
+        assert_eq!(self.reply(), Reply::Pong);
+    }
+
+    #[track_caller]
+    pub fn status(&mut self) -> (SlaveId, Counters) {
+        self.send(&[Request::Status]);
+        match self.reply() {
+            Reply::StatusReport { slave, counters, .. } => (slave, counters),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reads and drops what comes until the peer closes; how long that took.
+    #[track_caller]
+    pub fn closed_within(&mut self, deadline: Duration) -> Duration {
+        let began = Instant::now();
+        let mut buffer = [0; 4096];
+        self.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        loop {
+            assert!(began.elapsed() < deadline, "the connection was still open after {deadline:?}");
+            match self.0.read(&mut buffer) {
+                Ok(0) => return began.elapsed(),
+                Ok(_) => {}
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
+                Err(_) => return began.elapsed(),
+            }
+        }
+    }
+}
+
+/// Frames one behind the other.
+pub fn encoded(requests: &[Request]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    requests.iter().for_each(|r| r.encode(&mut bytes));
+    bytes
+}
+
+impl FakeServer {
+    /// Frames of a server one behind the other.
+    pub fn encoded(replies: &[Reply]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        replies.iter().for_each(|r| r.encode(&mut bytes));
+        bytes
+    }
+}
+
+/// The greeting of a client.
+pub fn hello() -> Request {
+    Request::Hello(Hello { role: Role::Client, versions: VERSIONS, agent: "test".to_owned() })
+}
+
+/// Logs in at a master: the ticket, and the slaves in their turn.
+#[track_caller]
+pub fn ticket(master: SocketAddr) -> (Vec<u8>, Vec<Endpoint>) {
+    let mut wire = Wire::connect(master);
+    wire.send(&[hello(), Request::Login(Login::default())]);
+    assert!(matches!(wire.reply(), Reply::Welcome { role: ServerRole::Master, .. }));
+    match wire.reply() {
+        Reply::Redirect { ticket, slaves, .. } => (ticket, slaves),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Opens a session on a slave of a cluster.
+#[track_caller]
+pub fn session(slave: SocketAddr, ticket: &[u8]) -> Wire {
+    open(slave, Request::Ticket { ticket: ticket.to_vec(), mark: Mark::default() })
+}
+
+/// Opens `n` sessions on a slave that stands alone.
+#[track_caller]
+pub fn sessions(standalone: SocketAddr, n: usize) -> Vec<Wire> {
+    (0..n).map(|_| open(standalone, Request::Login(Login::default()))).collect()
+}
+
+#[track_caller]
+fn open(addr: SocketAddr, login: Request) -> Wire {
+    let mut wire = Wire::connect(addr);
+    wire.send(&[hello(), login]);
+    assert!(matches!(wire.reply(), Reply::Welcome { .. }));
+    let reply = wire.reply();
+    assert!(matches!(reply, Reply::Opened { .. }), "{reply:?}");
+    wire
+}
+
+/// A request for a whole file.
+pub fn get(path: &str) -> Request {
+    Request::Get(GetRequest { path: TreePath::new(path).unwrap(), offset: 0, length: u64::MAX, wanted: Wanted::Any })
+}
+
+/// What a fake server does with a request: the bytes to answer, and whether to close then.
+pub type Script = dyn Fn(&Request) -> (Vec<u8>, bool) + Send + Sync;
+
+/// A server that answers by a script; the greeting and the login included.
+pub struct FakeServer {
+    pub addr: SocketAddr,
+    closed: Arc<AtomicBool>,
+}
+
+impl FakeServer {
+    pub fn start(script: impl Fn(&Request) -> (Vec<u8>, bool) + Send + Sync + 'static) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+    }
+
+    pub fn on(listener: TcpListener, script: impl Fn(&Request) -> (Vec<u8>, bool) + Send + Sync + 'static) -> Self {
+        let addr = listener.local_addr().unwrap();
+        let closed = Arc::new(AtomicBool::new(false));
+        let (over, script): (_, Arc<Script>) = (Arc::clone(&closed), Arc::new(script));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if over.load(Ordering::SeqCst) {
+                    return;
+                }
+                let script = Arc::clone(&script);
+                std::thread::spawn(move || serve(stream, &*script));
+            }
+        });
+        Self { addr, closed }
+    }
+
+    /// A slave that stands alone and answers `Get` with these bytes, all else properly.
+    pub fn standalone(answer: impl Fn(&GetRequest) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::start(move |request| match request {
+            Request::Get(get) => (answer(get), false),
+            other => (polite(other), false),
+        })
+    }
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        self.closed.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.addr);
+    }
+}
+
+/// What a decent slave with one file `f` of 10 bytes answers; nothing to a `Get`.
+pub fn polite(request: &Request) -> Vec<u8> {
+    let mark = Mark::default();
+    let entry = relais_proto::Entry {
+        name: "f".to_owned(),
+        kind: relais_proto::Kind::File,
+        executable: false,
+        size: 10,
+        mtime: relais_proto::FileTime::default(),
+        version: None,
+    };
+    let replies = match request {
+        Request::Hello(_) => {
+            vec![Reply::Welcome {
+                version: VERSIONS.1,
+                role: ServerRole::Standalone,
+                cluster: ClusterId([7; 16]),
+                agent: "fake".to_owned(),
+            }]
+        }
+        Request::Login(_) | Request::Ticket { .. } => vec![Reply::Opened { slave: SlaveId([8; 16]), mark, writable: false }],
+        Request::List { after, .. } if after.is_empty() => {
+            let mut page = relais_proto::PageBuilder::new();
+            page.push(&entry);
+            vec![Reply::Entries(page.finish()), Reply::Done { mark }]
+        }
+        Request::List { .. } => vec![Reply::Done { mark }],
+        Request::Stat(_) | Request::Hash(_) => vec![Reply::Details { entry, digest: None, holders: Vec::new(), mark }],
+        Request::Status => {
+            vec![Reply::StatusReport { slave: SlaveId([8; 16]), mark, counters: Counters::default(), last_error: String::new() }]
+        }
+        Request::Ping => vec![Reply::Pong],
+        Request::Get(_) | Request::Pieces { .. } => Vec::new(),
+    };
+    FakeServer::encoded(&replies)
+}
+
+/// The header of an answer with `length` of `size` bytes in blocks of `block`.
+pub fn header(size: u64, offset: u64, block: u32) -> Header {
+    Header {
+        size,
+        offset,
+        length: size - offset,
+        block_size: block,
+        mtime: relais_proto::FileTime::default(),
+        executable: false,
+        version: None,
+        digest: None,
+        identity: Identity([9; 16]),
+    }
+}
+
+/// A block of content.
+pub fn block(bytes: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    encode_frame(&mut frame, FrameType::Block, |to| to.extend_from_slice(bytes));
+    frame
+}
+
+fn serve(mut stream: TcpStream, script: &Script) {
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(60)));
+    while let Ok(Some(head)) = read_header(&mut stream) {
+        let mut payload = vec![0; usize::try_from(head.len).unwrap()];
+        if stream.read_exact(&mut payload).is_err() {
+            return;
+        }
+        let Ok(request) = Request::decode(head.kind, &payload) else { return };
+        let (answer, close) = script(&request);
+        if stream.write_all(&answer).is_err() {
+            return;
+        }
+        if close {
+            let _ = stream.shutdown(Shutdown::Write);
+            return;
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Raw clients against master and slave: garbage, lies about lengths, silence,
+//! forged tickets, floods.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use relais_proto::{ErrorCode, FrameType, Login, Mark, Reply, Request};
+
+use crate::harness::{Cluster, Standalone, Wire, encoded, get, group_memory, hello, polite, session, sessions, ticket};
+
+const LOGIN: Duration = relais_proto::limits::LOGIN_TIME;
+
+fn login() -> Request {
+    Request::Login(Login::default())
+}
+
+/// What no client of ours would send first.
+fn garbage() -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = vec![
+        vec![0; 100],
+        vec![0xff; 100_000],
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        b"USER anonymous\r\nPASS x\r\n".to_vec(),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+        encoded(&[login()]),
+        encoded(&[get("f")]),
+        encoded(&[Request::Ping]),
+        encoded(&[hello(), hello()]),
+        encoded(&[hello(), get("f")]),
+        encoded(&[hello(), Request::Status]),
+        crate::harness::FakeServer::encoded(&[Reply::Pong]),
+        polite(&hello()),
+    ];
+    // A greeting whose length field lies, at each edge of 32 bits.
+    for len in [0_u32, 1, 4, 64 * 1024, 64 * 1024 + 1, 1 << 31, u32::MAX] {
+        let mut frame = encoded(&[hello(), login()]);
+        frame[..4].copy_from_slice(&len.to_be_bytes());
+        all.push(frame);
+    }
+    // Every type there is, and some that are not, with an empty and a short payload.
+    for kind in (0..=255_u8).filter(|k| *k != FrameType::Hello.number()) {
+        all.push(vec![0, 0, 0, 0, kind]);
+        all.push([&encoded(&[hello()])[..], &[0, 0, 0, 3, kind, 1, 2, 3]].concat());
+    }
+    all
+}
+
+/// Each of them is told off or cut, at the latest when the time to log in is over.
+fn garbage_is_cut(addr: SocketAddr, still_fine: impl Fn()) {
+    let mut open: Vec<Wire> = Vec::new();
+    for bytes in garbage() {
+        let mut wire = Wire::connect(addr);
+        wire.raw(&bytes);
+        open.push(wire);
+    }
+    still_fine();
+    for mut wire in open {
+        wire.closed_within(LOGIN * 3);
+    }
+    still_fine();
+}
+
+#[test]
+fn garbage_against_a_slave() {
+    let slave = Standalone::start(&[], &[("f", b"1")]);
+    garbage_is_cut(slave.addr, || {
+        slave.client().get("f");
+    });
+}
+
+#[test]
+fn garbage_against_a_slave_of_a_cluster() {
+    let cluster = Cluster::of(1).file("f", b"1").start();
+    let client = cluster.client();
+    garbage_is_cut(cluster.slaves[0].addr, || {
+        client.get("f");
+    });
+}
+
+#[test]
+fn garbage_against_a_master() {
+    let cluster = Cluster::of(1).file("f", b"1").start();
+    let client = cluster.client();
+    garbage_is_cut(cluster.addr, || {
+        client.get("f");
+    });
+}
+
+#[test]
+fn cut_after_every_byte_of_a_session() {
+    let cluster = Cluster::of(1).file("f", b"some text").start();
+    let (good, _) = ticket(cluster.addr);
+    let to_slave = encoded(&[hello(), Request::Ticket { ticket: good, mark: Mark::default() }, get("f"), Request::Ping]);
+    let to_master = encoded(&[hello(), login()]);
+    for (addr, bytes) in [(cluster.slaves[0].addr, to_slave), (cluster.addr, to_master)] {
+        for cut in 0..bytes.len() {
+            Wire::connect(addr).raw(&bytes[..cut]);
+        }
+    }
+    cluster.client().get("f");
+}
+
+#[test]
+fn a_byte_a_second_does_not_outlive_the_login() {
+    let cluster = Cluster::of(1).file("f", b"1").start();
+    let bytes = encoded(&[hello(), login()]);
+    std::thread::scope(|scope| {
+        for addr in [cluster.addr, cluster.slaves[0].addr] {
+            let bytes = &bytes;
+            scope.spawn(move || {
+                let mut wire = Wire::connect(addr);
+                let began = Instant::now();
+                // The slowness is what is tested; the end is noticed by a write that fails.
+                for byte in bytes {
+                    if !wire.raw(&[*byte]) {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(700));
+                    assert!(began.elapsed() < LOGIN * 2, "still open after {:?}", began.elapsed());
+                }
+                wire.closed_within(LOGIN);
+            });
+        }
+    });
+}
+
+#[test]
+fn bad_frames_inside_a_session_end_that_session_alone() {
+    let slave = Standalone::start(&["--workers", "1"], &[("f", b"some text")]);
+    let mut good = sessions(slave.addr, 1).remove(0);
+    let mut bad: Vec<Vec<u8>> = vec![encoded(&[hello()]), encoded(&[login()]), b"GET / HTTP/1.1\r\n\r\n".to_vec(), polite(&Request::Ping)];
+    for kind in [FrameType::List, FrameType::Stat, FrameType::Hash, FrameType::Get, FrameType::Pieces] {
+        for len in [0_u32, 1, 65_536] {
+            bad.push([&len.to_be_bytes()[..], &[kind.number()], &vec![0xff; len as usize]].concat());
+        }
+    }
+    // Offsets and lengths at the edges: an error or the bytes there are, never harm.
+    for n in [1_u64 << 31, 1 << 32, 1 << 63, u64::MAX] {
+        let Request::Get(mut request) = get("f") else { unreachable!() };
+        (request.offset, request.length) = (n, u64::MAX - n);
+        let mut wire = sessions(slave.addr, 1).remove(0);
+        wire.send(&[Request::Get(request)]);
+        assert!(matches!(wire.content(), Err(r) if r.code == ErrorCode::BadOffset), "offset {n}");
+        wire.ping();
+    }
+    for bytes in bad {
+        let mut wire = sessions(slave.addr, 1).remove(0);
+        wire.raw(&bytes);
+        wire.0.shutdown(std::net::Shutdown::Write).unwrap();
+        wire.closed_within(LOGIN);
+        good.ping();
+    }
+}
+
+#[test]
+fn altered_tickets_are_refused() {
+    let cluster = Cluster::of(1).file("f", b"1").start();
+    let stranger = Cluster::of(1).file("f", b"1").start();
+    let (good, _) = ticket(cluster.addr);
+    let slave = cluster.slaves[0].addr;
+    session(slave, &good).ping();
+    let mut bad = vec![Vec::new(), vec![0; 8192], ticket(stranger.addr).0, good[..good.len() - 1].to_vec(), [&good[..], &[0]].concat()];
+    for i in 0..good.len() {
+        let mut altered = good.clone();
+        altered[i] ^= 1;
+        bad.push(altered);
+    }
+    for ticket in bad {
+        let mut wire = Wire::connect(slave);
+        wire.send(&[hello(), Request::Ticket { ticket, mark: Mark::default() }]);
+        let refused = loop {
+            match wire.reply() {
+                Reply::Welcome { .. } => {}
+                Reply::Error(refusal) => break refusal,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(refused.code, ErrorCode::BadTicket, "{refused:?}");
+    }
+}
+
+#[test]
+fn twenty_times_the_pool_in_silence_does_not_keep_a_good_client_out() {
+    let cluster = Cluster::of(1).slave_args(&["--workers", "2", "--sessions-per-worker", "4"]).file("f", b"1").start();
+    let half = encoded(&[hello()]);
+    for addr in [cluster.addr, cluster.slaves[0].addr] {
+        let before = group_memory(cluster.slaves[0].program.pid()) + group_memory(cluster.master.pid());
+        let silent: Vec<Wire> = (0..160)
+            .map(|n| {
+                let mut wire = Wire::connect(addr);
+                wire.raw(&half[..n % (half.len() + 1)]);
+                wire
+            })
+            .collect();
+        let began = Instant::now();
+        cluster.client().get("f");
+        assert!(began.elapsed() < Duration::from_secs(5), "a good client waited {:?}", began.elapsed());
+        let after = group_memory(cluster.slaves[0].program.pid()) + group_memory(cluster.master.pid());
+        assert!(after.saturating_sub(before) < 16 << 20, "memory grew from {before} to {after}");
+        drop(silent);
+    }
+}
+
+#[test]
+fn announced_lengths_take_no_memory() {
+    let cluster = Cluster::of(1).file("f", b"1").start();
+    let (good, _) = ticket(cluster.addr);
+    for (addr, program) in [(cluster.addr, &cluster.master), (cluster.slaves[0].addr, &cluster.slaves[0].program)] {
+        let before = group_memory(program.pid());
+        let open: Vec<Wire> = (0..300)
+            .map(|_| {
+                let mut wire = Wire::connect(addr);
+                wire.raw(&[0, 0, 0xff, 0xff, FrameType::Hello.number(), 0]);
+                wire
+            })
+            .collect();
+        let in_sessions: Vec<Wire> = (0..20)
+            .map(|_| {
+                let mut wire = session(cluster.slaves[0].addr, &good);
+                wire.raw(&[0, 0, 0xff, 0xff, FrameType::List.number(), 0]);
+                wire
+            })
+            .collect();
+        cluster.client().get("f");
+        let after = group_memory(program.pid());
+        assert!(after.saturating_sub(before) < 16 << 20, "memory grew from {before} to {after}");
+        drop((open, in_sessions));
+    }
+}
+
+#[test]
+fn requests_ahead_without_reading_take_no_memory() {
+    let slave = Standalone::start(&["--workers", "1"], &[("f", &crate::harness::content(1, 4 << 20))]);
+    let before = group_memory(slave.program.pid());
+    let mut floods: Vec<Wire> = sessions(slave.addr, 8);
+    let many = encoded(&vec![get("f"); 100]);
+    for wire in &mut floods {
+        wire.0.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        // The slave stops reading at some point; then our writes fail, as they shall.
+        while wire.raw(&many) && Instant::now().elapsed() < Duration::from_secs(1) {
+            if group_memory(slave.program.pid()) > before + (64 << 20) {
+                break;
+            }
+        }
+    }
+    slave.client().get("f");
+    let after = group_memory(slave.program.pid());
+    // A block buffer for each session is fine; what was sent ahead is not.
+    assert!(after.saturating_sub(before) < 48 << 20, "memory grew from {before} to {after}");
+}

@@ -1,0 +1,6 @@
+//! Peers that lie: raw clients against master and slave, raw servers against
+//! the client. None of them stops the service for others, takes memory, or
+//! outlives its deadline.
+
+mod clients;
+mod servers;

@@ -1,0 +1,351 @@
+//! Starting, stopping, dying, coming back: nobody outlives their parent, and
+//! what is under way elsewhere does not notice.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{
+    Client, Cluster, Fault, Proxy, Pty, SOON, Setup, Standalone, TestDir, Wire, alive, children, content, eventually, session, sessions,
+    socket_owner, ticket, write_old,
+};
+
+#[test]
+fn each_stopping_signal_ends_a_slave_with_status_0() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let mut slave = Standalone::start(&[], &[("f", b"1")]);
+        slave.client().get("f");
+        assert_eq!(slave.program.stop(signal), 0, "{signal}");
+        assert!(TcpListener::bind(slave.addr).is_ok(), "the port is still taken after {signal}");
+    }
+}
+
+#[test]
+fn each_stopping_signal_ends_a_master_and_a_slave_of_a_cluster_with_status_0() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let mut cluster = Cluster::of(1).file("f", b"1").start();
+        cluster.client().get("f");
+        assert_eq!(cluster.slaves[0].program.stop(signal), 0, "{signal}");
+        assert_eq!(cluster.master.stop(signal), 0, "{signal}");
+    }
+}
+
+#[test]
+fn idle_sessions_do_not_delay_a_stop_beyond_the_grace() {
+    let mut slave = Standalone::start(&["--grace", "1"], &[("f", b"1")]);
+    let _idle = sessions(slave.addr, 3);
+    let _silent = Wire::connect(slave.addr);
+    let began = Instant::now();
+    assert_eq!(slave.program.stop(Signal::SIGTERM), 0);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_transfer_may_end_within_the_grace() {
+    let bytes = content(1, 48 << 20);
+    let mut slave = Standalone::start(&["--grace", "60"], &[("f", &bytes)]);
+    let line = Proxy::to(slave.addr);
+    line.fault_at_content(1 << 20, Fault::Stall);
+    let client = Client::new(line.addr());
+    let mut program = client.start(&["--json", "-c", "get f"]);
+    line.wait_struck();
+    slave.program.signal(Signal::SIGTERM);
+    // No new session any more …
+    eventually(SOON, "the slave takes nobody", || (slave.client().run(&["--retry", "0", "-c", "get f"]).status != 0).then_some(()));
+    // … but the one under way ends well.
+    line.release();
+    Client::finish(&mut program).ok();
+    assert!(client.read("f") == bytes);
+    assert_eq!(slave.program.wait(SOON), 0);
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let bytes = content(2, 48 << 20);
+    let mut slave = Standalone::start(&["--grace", "600"], &[("f", &bytes)]);
+    let line = Proxy::to(slave.addr);
+    line.fault_at_content(1 << 20, Fault::Stall);
+    let client = Client::new(line.addr());
+    let _program = client.start(&["--json", "-c", "get f"]);
+    line.wait_struck();
+    slave.program.signal(Signal::SIGTERM);
+    eventually(SOON, "the slave takes nobody", || (slave.client().run(&["--retry", "0", "-c", "get f"]).status != 0).then_some(()));
+    let began = Instant::now();
+    slave.program.signal(Signal::SIGTERM);
+    slave.program.wait(SOON);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(slave.program.stderr.ends_within(SOON), "a process was left");
+}
+
+#[test]
+fn ctrl_c_at_a_terminal_reaches_the_whole_group_and_ends_it_cleanly() {
+    let dir = TestDir::new();
+    let root = dir.folder("root");
+    let setup = Setup::new("ftpslave", dir.path()).args([Path::new("0"), Path::new("--standalone"), Path::new("--root"), &root]);
+    let (mut pty, mut slave) = Pty::start(setup);
+    pty.screen.wait_for(SOON, "the ready line", |screen| screen.contains("ready role=slave").then_some(()));
+    pty.press("\x03");
+    assert_eq!(slave.wait(SOON), 0);
+    assert!(slave.stderr.ends_within(SOON), "a process was left");
+
+    let setup = Setup::new("ftpmaster", dir.path()).args(["--listen", "127.0.0.1:0", "--state", dir.folder("m").to_str().unwrap()]);
+    let (mut pty, mut master) = Pty::start(setup);
+    pty.screen.wait_for(SOON, "the ready line", |screen| screen.contains("ready role=master").then_some(()));
+    pty.press("\x03");
+    assert_eq!(master.wait(SOON), 0);
+    assert!(master.stderr.ends_within(SOON), "a process was left");
+}
+
+#[test]
+fn kill_9_of_the_supervisor_takes_all_within_2_s_and_the_port_is_free() {
+    let mut slave = Standalone::start(&[], &[("f", b"1")]);
+    let mut open = sessions(slave.addr, 2);
+    open[0].ping();
+    let before = children(slave.program.pid());
+    assert!(before.len() >= 2, "workers and a replicator: {before:?}");
+    let began = Instant::now();
+    slave.program.signal(Signal::SIGKILL);
+    slave.program.wait(SOON);
+    assert!(slave.program.stderr.ends_within(Duration::from_secs(2)), "a process outlived its supervisor");
+    assert!(before.iter().all(|pid| !alive(*pid)) && began.elapsed() < Duration::from_secs(3));
+    slave.restart_on_same_port();
+    slave.client().get("f");
+}
+
+/// Two sessions that lie in different workers, with the workers.
+fn in_two_workers(slave: &Standalone) -> ((Wire, Pid), (Wire, Pid)) {
+    let processes = children(slave.program.pid());
+    let owner = |wire: &Wire| socket_owner(slave.addr, wire.local(), &processes).expect("a worker has the socket");
+    let first = sessions(slave.addr, 1).remove(0);
+    let worker = owner(&first);
+    // Those that land in the first's worker stay open, so that the next has a reason to land elsewhere.
+    let mut same = Vec::new();
+    let other = eventually(SOON, "a session in another worker", || {
+        let wire = sessions(slave.addr, 1).remove(0);
+        let pid = owner(&wire);
+        if pid == worker {
+            same.push(wire);
+            return None;
+        }
+        Some((wire, pid))
+    });
+    ((first, worker), other)
+}
+
+#[test]
+fn a_killed_worker_is_replaced_within_a_second_and_other_sessions_go_on() {
+    let slave = Standalone::start(&["--workers", "2", "--sessions-per-worker", "64"], &[("f", b"1")]);
+    let before = children(slave.program.pid());
+    let ((mut lost, worker), (mut kept, _)) = in_two_workers(&slave);
+    kill(worker, Signal::SIGKILL).unwrap();
+    let began = Instant::now();
+    eventually(SOON, "the worker is replaced", || {
+        let now = children(slave.program.pid());
+        (now.len() == before.len() && !now.contains(&worker)).then_some(())
+    });
+    assert!(began.elapsed() < Duration::from_secs(3), "replaced after {:?}", began.elapsed());
+    kept.ping();
+    lost.closed_within(SOON);
+    slave.client().get("f");
+}
+
+#[test]
+fn any_child_may_die_and_the_slave_serves_on() {
+    let slave = Standalone::start(&["--workers", "2"], &[("f", b"1")]);
+    let before = children(slave.program.pid());
+    for child in &before {
+        kill(*child, Signal::SIGKILL).unwrap();
+        eventually(SOON, "the process is replaced", || {
+            let now = children(slave.program.pid());
+            (now.len() == before.len() && !now.contains(child)).then_some(())
+        });
+        slave.client().get("f");
+    }
+    // The catalogue goes on too.
+    write_old(&slave.root.join("later"), b"2");
+    slave.wait_listed("later", true);
+}
+
+#[test]
+fn a_stopped_supervisor_or_worker_does_not_stop_the_others() {
+    let slave = Standalone::start(&["--workers", "2", "--sessions-per-worker", "64"], &[("f", b"1")]);
+    let ((_lost, worker), (mut kept, _)) = in_two_workers(&slave);
+    kill(worker, Signal::SIGSTOP).unwrap();
+    kept.ping();
+    kill(worker, Signal::SIGCONT).unwrap();
+    slave.program.signal(Signal::SIGSTOP);
+    kept.ping();
+    slave.client().get("f");
+    slave.program.signal(Signal::SIGCONT);
+}
+
+#[test]
+fn a_master_restarts_without_open_sessions_noticing() {
+    let bytes = content(3, 48 << 20);
+    let mut cluster = Cluster::of(2).proxied().file("f", &bytes).start();
+    for slave in &cluster.slaves {
+        slave.proxy.as_ref().unwrap().fault_at_content(1 << 20, Fault::Stall);
+    }
+    let client = cluster.client();
+    let mut program = client.start(&["--json", "-c", "get f"]);
+    let serving =
+        eventually(SOON, "the transfer is frozen", || cluster.slaves.iter().position(|slave| slave.proxy.as_ref().unwrap().struck()));
+    let (ticket, _) = ticket(cluster.addr);
+    let mut open = session(cluster.slaves[0].addr, &ticket);
+    cluster.master.kill();
+    open.ping();
+    cluster.restart_master();
+    cluster.slaves[serving].proxy.as_ref().unwrap().release();
+    let json = Client::finish(&mut program).ok().json();
+    assert_eq!(json["slaves"].as_array().unwrap().len(), 1, "{json}");
+    assert!(client.read("f") == bytes);
+    open.ping();
+    cluster.slaves.iter().for_each(|slave| slave.proxy.as_ref().unwrap().disarm());
+    cluster.wait_in_service(2);
+    // The key was kept, so the old ticket opens sessions still.
+    session(cluster.slaves[1].addr, &ticket).ping();
+    client.get("f");
+}
+
+#[test]
+fn a_slave_may_come_before_the_master_and_its_key() {
+    let dir = TestDir::new();
+    let (root, state) = (dir.folder("root"), dir.folder("state"));
+    write_old(&root.join("f"), b"1");
+    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut slave = Setup::new("ftpslave", dir.path())
+        .args(["0", "--master", &addr.to_string(), "--root", root.to_str().unwrap()])
+        .args(["--cluster-key", state.join("cluster.key").to_str().unwrap()])
+        .start();
+    slave.ready();
+    // It waits and says so.
+    slave.stderr.wait_for(SOON, "a word about the missing key", |log| log.contains("key").then_some(()));
+    let mut master = Setup::new("ftpmaster", dir.path()).args(["--listen", &addr.to_string(), "--state", state.to_str().unwrap()]).start();
+    assert_eq!(master.ready(), addr);
+    let client = Client::new(addr);
+    client.run(&["--retry", "30", "-c", "get f"]).ok();
+    assert_eq!(client.read("f"), b"1");
+}
+
+#[test]
+fn a_slave_restarts_and_keeps_its_id() {
+    let mut cluster = Cluster::of(1).file("f", b"1").start();
+    let id = |cluster: &Cluster| cluster.status_json().unwrap()["slaves"][0]["id"].clone();
+    let before = id(&cluster);
+    cluster.slaves[0].program.kill();
+    cluster.restart_slave(0);
+    cluster.wait_in_service(1);
+    assert_eq!(id(&cluster), before);
+    assert_eq!(cluster.status_json().unwrap()["slaves"].as_array().unwrap().len(), 1);
+    cluster.client().get("f");
+}
+
+#[test]
+fn the_cluster_key_is_random_and_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let one = Cluster::of(0).start();
+    let two = Cluster::of(0).start();
+    let mode = std::fs::metadata(one.key()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_ne!(std::fs::read(one.key()).unwrap(), std::fs::read(two.key()).unwrap());
+}
+
+#[test]
+fn a_port_in_use_is_status_3() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let dir = TestDir::new();
+    let root = dir.folder("root");
+    let mut slave =
+        Setup::new("ftpslave", dir.path()).args([&addr.port().to_string(), "--standalone", "--root", root.to_str().unwrap()]).start();
+    assert_eq!(slave.wait(SOON), 3);
+    let mut master =
+        Setup::new("ftpmaster", dir.path()).args(["--listen", &addr.to_string(), "--state", dir.folder("m").to_str().unwrap()]).start();
+    assert_eq!(master.wait(SOON), 3);
+}
+
+#[test]
+fn wrong_options_are_status_2() {
+    let dir = TestDir::new();
+    for (program, args) in [
+        ("ftpslave", &["99999999", "--standalone"][..]),
+        ("ftpslave", &["0", "--workers", "0", "--standalone"]),
+        ("ftpslave", &["0", "--standalone", "--master", "127.0.0.1:1"]),
+        ("ftpmaster", &["--listen", "nowhere"]),
+        ("ftpmaster", &["no-such-command"]),
+        ("ftpclient", &["127.0.0.1:99999"]),
+    ] {
+        let mut running = Setup::new(program, dir.path()).args(args).start();
+        assert_eq!(running.wait(SOON), 2, "{program} {args:?}");
+    }
+}
+
+#[test]
+fn a_second_master_on_one_state_is_refused() {
+    let cluster = Cluster::of(0).start();
+    let mut second = Setup::new("ftpmaster", cluster.dir.path())
+        .args(["--listen", "127.0.0.1:0", "--state", cluster.dir.folder("master").to_str().unwrap()])
+        .start();
+    assert_eq!(second.wait(SOON), 1);
+}
+
+#[test]
+fn the_prompt_gets_a_file_and_says_goodbye() {
+    let slave = Standalone::start(&[], &[("hello.txt", b"some text")]);
+    let client = slave.client();
+    let (mut pty, mut program) = Pty::start(client.setup(&[]));
+    // On connecting at a terminal it shows what is in the folder.
+    pty.screen.wait_for(SOON, "the listing", |screen| screen.contains("hello.txt").then_some(()));
+    pty.press("get hello.txt\r");
+    eventually(SOON, "the file arrives", || client.folder().join("hello.txt").exists().then_some(()));
+    assert_eq!(client.read("hello.txt"), b"some text");
+    pty.press("bye\r");
+    assert_eq!(program.wait(SOON), 0);
+}
+
+#[test]
+fn ctrl_c_stops_the_transfer_and_not_the_prompt() {
+    let bytes = content(4, 48 << 20);
+    let slave = Standalone::start(&[], &[("f", &bytes), ("small.txt", b"1")]);
+    let line = Proxy::to(slave.addr);
+    let client = Client::new(line.addr());
+    let (mut pty, mut program) = Pty::start(client.setup(&[]));
+    pty.screen.wait_for(SOON, "the listing", |screen| screen.contains("small.txt").then_some(()));
+    line.fault_at_content(1 << 20, Fault::Stall);
+    pty.press("get f\r");
+    line.wait_struck();
+    pty.press("\x03");
+    line.cut_all();
+    pty.press("get small.txt\r");
+    eventually(SOON, "the next file arrives", || client.folder().join("small.txt").exists().then_some(()));
+    assert!(!client.folder().join("f").exists());
+    pty.press("bye\r");
+    program.wait(SOON);
+    // What was stopped is carried on by the next run.
+    client.run(&["-c", "get f"]).ok();
+    assert!(client.read("f") == bytes);
+}
+
+#[test]
+fn an_interrupted_get_is_status_130_with_its_log_written() {
+    let bytes = content(5, 48 << 20);
+    let slave = Standalone::start(&[], &[("f", &bytes)]);
+    let line = Proxy::to(slave.addr);
+    line.fault_at_content(10 << 20, Fault::Stall);
+    let client = Client::new(line.addr());
+    let mut program = client.start(&["-c", "get f"]);
+    line.wait_struck();
+    program.signal(Signal::SIGINT);
+    Client::finish(&mut program).fails(130);
+    let log = std::fs::metadata(client.folder().join(".log")).unwrap();
+    assert!(log.len() > 0);
+    line.cut_all();
+    line.take_content_bytes();
+    client.run(&["-c", "get f"]).ok();
+    assert!(client.read("f") == bytes);
+    let fetched = line.take_content_bytes();
+    assert!(fetched <= 42 << 20, "{fetched} bytes were fetched where 38 MiB were missing");
+}

@@ -1,0 +1,100 @@
+//! What the user sees when a download is carried on, and how little comes twice.
+
+use std::fs;
+
+use super::{GET, Lab, NAME, NOTHING, converge};
+use crate::harness::{Client, content, leftovers};
+
+#[test]
+fn little_is_fetched_twice() {
+    const MIB: u64 = 1 << 20;
+    let bytes = content(4, 16 << 20);
+    let lab = Lab::new(64 << 10, &bytes);
+    lab.line.throttle(Some(3 * MIB));
+    let client = lab.client();
+    let (mut program, _) = lab.freeze(&client, GET, 9 * MIB);
+    program.kill();
+    lab.line.cut_all();
+    lab.line.throttle(None);
+    lab.line.take_content_bytes();
+    converge(&client, &bytes);
+    let fetched = lab.line.take_content_bytes();
+    // 7 MiB were missing; at most 4 MiB, which is more than a second's worth here, may come twice.
+    assert!(fetched <= 11 * MIB, "{fetched} bytes were fetched where 7 MiB were missing");
+}
+
+#[test]
+fn the_closing_object_tells_where_it_resumed() {
+    let bytes = content(5, 8 << 20);
+    let lab = Lab::new(64 << 10, &bytes);
+    let client = lab.client();
+    lab.line.throttle(Some(2 << 20));
+    let (mut program, _) = lab.freeze(&client, GET, 5 << 20);
+    program.signal(nix::sys::signal::Signal::SIGINT);
+    let output = Client::finish(&mut program).fails(130);
+    assert!(fs::read_to_string(client.folder().join(".log")).unwrap().contains("big file.bin"), "{output:?}");
+    lab.line.cut_all();
+    lab.line.throttle(None);
+    let again = client.run(GET).ok();
+    assert!(client.read(NAME) == bytes);
+    assert!(!again.stderr.is_empty(), "carrying on is told on stderr");
+    assert_eq!(leftovers(&client.folder(), &[NAME]), NOTHING);
+}
+
+#[test]
+fn what_was_begun_is_carried_on_at_the_start_without_any_command() {
+    let bytes = content(6, 3 << 20);
+    let lab = Lab::new(64 << 10, &bytes);
+    let client = lab.killed(2 << 20);
+    let output = client.run(&["--json", "-c", "pwd"]).ok();
+    assert!(client.read(NAME) == bytes, "{output:?}");
+    assert_eq!(output.objects().len(), 1, "what is carried on prints no JSON: {output:?}");
+    assert_eq!(leftovers(&client.folder(), &[NAME]), NOTHING);
+}
+
+#[test]
+fn no_resume_leaves_the_log_alone() {
+    let bytes = content(7, 3 << 20);
+    let lab = Lab::new(64 << 10, &bytes);
+    let client = lab.killed(2 << 20);
+    client.run(&["--no-resume", "-c", "pwd"]).ok();
+    assert!(!client.folder().join(NAME).exists());
+    converge(&client, &bytes);
+}
+
+#[test]
+fn a_client_that_runs_is_left_alone_by_another() {
+    let bytes = content(8, 3 << 20);
+    let lab = Lab::new(64 << 10, &bytes);
+    let client = lab.client();
+    let (mut program, frozen) = lab.freeze(&client, GET, 1 << 20);
+    assert!(frozen);
+    // Same local folder, straight to the slave; it may refuse or do other things, never harm.
+    let second = crate::harness::Setup::new("ftpclient", client.home())
+        .args([lab.slave.addr.to_string().as_str(), "-d", client.folder().to_str().unwrap(), "-c", "pwd"])
+        .start();
+    let mut second = second;
+    Client::finish(&mut second).ok();
+    lab.line.release();
+    Client::finish(&mut program).ok();
+    assert!(client.read(NAME) == bytes);
+}
+
+#[test]
+fn a_slave_that_comes_back_within_retry_is_enough() {
+    let bytes = content(21, 48 << 20);
+    let mut lab = Lab::new(64 << 10, &bytes);
+    let client = lab.client();
+    let (mut program, frozen) = lab.freeze(&client, &["--retry", "60", "--json", "-c", "get 'big file.bin'"], 10 << 20);
+    assert!(frozen);
+    lab.slave.program.kill();
+    lab.line.cut_all();
+    lab.slave.restart();
+    lab.line.set_target(lab.slave.addr);
+    let output = Client::finish(&mut program);
+    if output.status != 0 {
+        output.fails(5);
+        converge(&client, &bytes);
+    }
+    assert!(client.read(NAME) == bytes);
+}

@@ -1,0 +1,108 @@
+//! Bits turned on the way and on disk, and a `.log` that somebody else wrote.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use super::{GET, Lab, NAME, converge, never_a_part};
+use crate::harness::{Fault, content, leftovers};
+
+#[test]
+fn a_bit_flipped_on_the_way_is_found() {
+    let bytes = content(17, (5 << 20) + 3);
+    let lab = Lab::new(64 << 10, &bytes);
+    // Once before the slave knows the digest, perhaps, and once after that in any case.
+    for n in [0, 1 << 20, (5 << 20) + 2, 700_000] {
+        let client = lab.client();
+        lab.line.fault_at_content(n, Fault::FlipBit);
+        let output = client.run(GET);
+        assert!(lab.line.struck());
+        assert!(matches!(output.status, 0 | 1 | 5), "{output:?}");
+        assert!(output.status == 0 || !client.folder().join(NAME).exists());
+        never_a_part(&client, &bytes);
+        converge(&client, &bytes);
+        lab.slave.client().command("hash 'big file.bin'").ok();
+    }
+}
+
+#[test]
+fn a_bit_flipped_in_the_part_that_is_there_is_found() {
+    let bytes = content(18, (5 << 20) + 3);
+    let lab = Lab::new(64 << 10, &bytes);
+    for at in [0, 1_500_000] {
+        let client = lab.killed(3 << 20);
+        let parts = leftovers(&client.folder(), &[".log"]);
+        assert_eq!(parts.len(), 1, "one part file: {parts:?}");
+        let part = File::options().read(true).write(true).open(client.folder().join(&parts[0])).unwrap();
+        let mut byte = [0];
+        part.read_exact_at(&mut byte, at).unwrap();
+        part.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+        converge(&client, &bytes);
+    }
+}
+
+#[test]
+fn a_part_file_that_vanished_or_shrank_is_made_anew() {
+    let bytes = content(19, 3 << 20);
+    let lab = Lab::new(64 << 10, &bytes);
+    for shrink in [None, Some(0), Some(1000), Some(9 << 20)] {
+        let client = lab.killed(2 << 20);
+        for part in leftovers(&client.folder(), &[".log"]) {
+            let part = client.folder().join(part);
+            match shrink {
+                None => fs::remove_file(part).unwrap(),
+                Some(len) => File::options().write(true).open(part).unwrap().set_len(len).unwrap(),
+            }
+        }
+        converge(&client, &bytes);
+    }
+}
+
+/// Each field of each line with its last character changed, doubled, or gone;
+/// and what a broken disk or a bad neighbour makes of the whole file.
+fn mutations(log: &str) -> Vec<Vec<u8>> {
+    let separator = if log.contains('\t') { '\t' } else { ' ' };
+    let fields: Vec<&str> = log.trim_end_matches('\n').split(separator).collect();
+    let mut all = Vec::new();
+    for (i, field) in fields.iter().enumerate() {
+        let last = field.chars().last().unwrap_or('x');
+        let other = if last == '1' { '2' } else { '1' };
+        let changed = format!("{}{other}", &field[..field.len() - last.len_utf8().min(field.len())]);
+        for new in [changed, format!("{field}{field}"), String::new(), "18446744073709551616".to_owned(), "../../evil".to_owned()] {
+            let mut line: Vec<&str> = fields.clone();
+            line[i] = &new;
+            all.push((line.join(&separator.to_string()) + "\n").into_bytes());
+        }
+    }
+    all.push(Vec::new());
+    all.push(log.as_bytes()[..log.len() / 2].to_vec());
+    all.push(log.repeat(3).into_bytes());
+    all.push(vec![0xff; 70_000]);
+    all.push("a very long line ".repeat(100_000).into_bytes());
+    all.push(format!("\u{feff}{log}\0\0\n\n{log}").into_bytes());
+    all
+}
+
+#[test]
+fn a_log_mutated_in_each_field_does_no_harm() {
+    let bytes = content(20, 300_000);
+    let lab = Lab::new(4096, &bytes);
+    let first = lab.killed(100_000);
+    let log = fs::read_to_string(first.folder().join(".log")).unwrap();
+    for mutated in mutations(&log) {
+        let client = lab.client();
+        // As the killed client left it, but for its log.
+        for part in leftovers(&first.folder(), &[".log"]) {
+            fs::copy(first.folder().join(&part), client.folder().join(&part)).unwrap();
+        }
+        fs::write(client.folder().join(".log"), &mutated).unwrap();
+        let output = client.run(GET);
+        let shown = String::from_utf8_lossy(&mutated[..mutated.len().min(300)]).into_owned();
+        assert!(matches!(output.status, 0 | 1 | 5), "{shown:?}: {output:?}");
+        never_a_part(&client, &bytes);
+        let outside = leftovers(client.home(), &[]);
+        let evil = outside.iter().any(|p| p.to_str().unwrap().contains("evil"));
+        assert!(!evil, "{shown:?} made files elsewhere: {outside:?}");
+        assert_eq!(client.run(GET).status, 0, "{shown:?}: the log stands in the way: {output:?}");
+        assert!(client.read(NAME) == bytes, "{shown:?}");
+    }
+}

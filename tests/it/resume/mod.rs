@@ -1,0 +1,95 @@
+//! Resume, proven by a matrix: whatever interrupts a download, and wherever,
+//! started again it ends with one whole version, or with a clear error. Never
+//! with a mixture, and never with an unverified file under its final name.
+
+mod again;
+mod damaged;
+mod huge;
+mod matrix;
+mod replaced;
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::harness::{Client, Fault, Program, Proxy, SOON, Standalone, eventually, leftovers};
+
+const NAME: &str = "big file.bin";
+const GET: &[&str] = &["--json", "-c", "get 'big file.bin'"];
+const GET_ONCE: &[&str] = &["--json", "--retry", "0", "-c", "get 'big file.bin'"];
+const NOTHING: [PathBuf; 0] = [];
+
+/// A slave that stands alone behind a line that fails on demand.
+struct Lab {
+    slave: Standalone,
+    line: Proxy,
+}
+
+impl Lab {
+    fn new(block: usize, bytes: &[u8]) -> Self {
+        let slave = Standalone::start(&["--block-size", &block.to_string()], &[(NAME, bytes)]);
+        let line = Proxy::to(slave.addr);
+        Self { slave, line }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.line.addr())
+    }
+
+    /// Puts other content under the name, by rename, and waits for nothing.
+    fn replace(&self, bytes: &[u8]) {
+        let aside = self.slave.dir.path().join("aside");
+        fs::write(&aside, bytes).unwrap();
+        fs::rename(aside, self.slave.root.join(NAME)).unwrap();
+    }
+
+    /// Starts a get and freezes it behind `n` bytes of content; false where it ended before that.
+    fn freeze(&self, client: &Client, args: &[&str], n: u64) -> (Program, bool) {
+        self.line.fault_at_content(n, Fault::Stall);
+        let mut program = client.start(args);
+        let frozen =
+            eventually(
+                SOON,
+                "the transfer is frozen",
+                || {
+                    if self.line.struck() { Some(true) } else { program.try_status().map(|_| false) }
+                },
+            );
+        self.line.disarm();
+        (program, frozen)
+    }
+
+    /// A client that was killed behind `n` bytes, its `.log` written.
+    fn killed(&self, n: u64) -> Client {
+        let client = self.client();
+        let (mut program, frozen) = self.freeze(&client, GET, n);
+        assert!(frozen, "the transfer ended before byte {n}");
+        eventually(SOON, "the .log is written", || fs::metadata(client.folder().join(".log")).is_ok_and(|m| m.len() > 0).then_some(()));
+        program.kill();
+        self.line.cut_all();
+        client
+    }
+}
+
+/// Requires that nothing is there under the final name, or all of `bytes`.
+#[track_caller]
+fn never_a_part(client: &Client, bytes: &[u8]) {
+    let path = client.folder().join(NAME);
+    assert!(!path.exists() || client.read(NAME) == bytes, "a file under its final name that is not whole");
+}
+
+/// Runs the get again until it ends well; each failure must be one that can be resumed.
+#[track_caller]
+fn converge(client: &Client, bytes: &[u8]) {
+    let mut last = None;
+    for _ in 0..3 {
+        let output = client.run(GET);
+        never_a_part(client, bytes);
+        if output.status == 0 {
+            assert!(client.read(NAME) == bytes, "not what was served: {output:?}");
+            assert_eq!(leftovers(&client.folder(), &[NAME]), NOTHING);
+            return;
+        }
+        last = Some(output);
+    }
+    panic!("did not end well in three runs: {last:?}");
+}

@@ -1,0 +1,43 @@
+//! The set of tests that `make test` leaves out is written down here, so that
+//! none is skipped by accident or forgotten.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Every ignored test: what `make test-long` runs.
+const SKIPPED: &[&str] = &["a_folder_with_100_000_files_lists_at_once", "a_sparse_file_of_5_gib_resumes"];
+
+#[test]
+fn only_the_known_tests_are_skipped_and_each_says_why() {
+    let mut found = BTreeSet::new();
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in ["tests", "crates"] {
+        search(&top.join(folder), &mut found);
+    }
+    assert_eq!(found, SKIPPED.iter().map(|s| (*s).to_owned()).collect());
+}
+
+fn search(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            search(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            ignored_in(&path, found);
+        }
+    }
+}
+
+fn ignored_in(path: &Path, found: &mut BTreeSet<String>) {
+    let text = fs::read_to_string(path).unwrap();
+    let mut lines = text.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        if !line.starts_with("#[ignore") {
+            continue;
+        }
+        assert!(line.starts_with("#[ignore = \""), "{}: an ignored test without a reason", path.display());
+        let name = lines.find_map(|l| l.strip_prefix("fn ")).and_then(|l| l.split('(').next());
+        found.insert(name.unwrap_or("?").to_owned());
+    }
+}
