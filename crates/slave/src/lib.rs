@@ -108,9 +108,8 @@ impl Slave {
     pub fn run(self, listener: TcpListener) -> Result<(), SlaveError> {
         let listen = listener.local_addr()?;
         let body = |task, listener, control| self.child(task, listener, control, listen);
-        let grace = self.config.grace;
         info!("slave {} serves {} with {} workers", self.id(), self.config.root.display(), self.config.workers);
-        Supervisor::new(listener, self.config.workers, self.board.clone(), &body)?.run(grace)?;
+        Supervisor::new(listener, self.config.workers, self.board.clone(), self.config.grace, &body)?.run()?;
         info!("stopped");
         Ok(())
     }
@@ -127,8 +126,8 @@ impl Slave {
         match result {
             Ok(()) => 0,
             Err(e) => {
-                error!("{task:?}: {e}");
-                1
+                error!("{e}");
+                if e.kind() == io::ErrorKind::InvalidData { supervisor::HOPELESS } else { 1 }
             }
         }
     }

@@ -29,6 +29,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Exit status of a child that must not be started again: the whole slave ends.
+pub const HOPELESS: i32 = 70;
+
 /// What a child is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
@@ -71,6 +74,11 @@ pub struct Supervisor<'a> {
     board: Arc<Board>,
     body: &'a Body<'a>,
     stopping: bool,
+    /// When those that still live are killed.
+    deadline: Option<Instant>,
+    grace: Duration,
+    /// A child cannot do its work, and no new one could.
+    hopeless: bool,
 }
 
 /// The signals that the supervisor reads from a descriptor.
@@ -88,42 +96,40 @@ pub fn block_signals() -> io::Result<()> {
 }
 
 impl<'a> Supervisor<'a> {
-    /// The pool is started by [`Self::run`]. Signals must be blocked already.
+    /// The pool is started by [`Self::run`]; `grace` is the time that transfers have at the end. Signals must be blocked already.
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn new(listener: TcpListener, workers: usize, board: Arc<Board>, body: &'a Body<'a>) -> io::Result<Self> {
+    pub fn new(listener: TcpListener, workers: usize, board: Arc<Board>, grace: Duration, body: &'a Body<'a>) -> io::Result<Self> {
         let signals = SignalFd::with_flags(&signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let now = Instant::now();
         let child = |task| Child { task, life: Life::Due(now), failures: 0 };
         let children = std::iter::once(Task::Replicator).chain((0..workers).map(Task::Worker)).map(child).collect();
-        Ok(Self { listener: Some(listener), children, signals, board, body, stopping: false })
+        Ok(Self { listener: Some(listener), children, signals, board, body, stopping: false, deadline: None, grace, hopeless: false })
     }
 
     /// Runs until all children have ended.
     ///
     /// # Errors
     /// Those of the supervisor's own system calls; its children die with it.
-    pub fn run(mut self, grace: Duration) -> io::Result<()> {
-        let mut deadline = None;
+    pub fn run(mut self) -> io::Result<()> {
         loop {
             self.start_due()?;
-            self.wait(deadline)?;
+            self.wait()?;
             for _ in 0..self.read_signals()? {
                 if self.stopping {
                     self.kill_all();
                 } else {
-                    info!("stopping; transfers may end for {} s", grace.as_secs());
+                    info!("stopping; transfers may end for {} s", self.grace.as_secs());
                     self.stop();
-                    deadline = Some(Instant::now() + grace);
                 }
             }
             self.reap()?;
             if self.stopping && self.children.iter().all(|child| matches!(child.life, Life::Over)) {
-                return Ok(());
+                return if self.hopeless { Err(io::Error::other("the slave cannot do its work; the log says why")) } else { Ok(()) };
             }
-            if deadline.is_some_and(|at| at <= Instant::now()) {
-                deadline = None;
+            if self.deadline.is_some_and(|at| at <= Instant::now()) {
+                self.deadline = None;
                 self.kill_all();
             }
         }
@@ -176,12 +182,12 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Waits for a signal or the next thing to do.
-    fn wait(&self, deadline: Option<Instant>) -> io::Result<()> {
+    fn wait(&self) -> io::Result<()> {
         let due = self.children.iter().filter_map(|child| match child.life {
             Life::Due(at) => Some(at),
             _ => None,
         });
-        let timeout = due.chain(deadline).min().map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = due.chain(self.deadline).min().map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|t| Timespec::try_from(t + Duration::from_millis(1)).ok());
         match poll(&mut [PollFd::new(&self.signals, PollFlags::IN)], timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -203,6 +209,7 @@ impl<'a> Supervisor<'a> {
     /// Tells all children to end, and starts none again.
     fn stop(&mut self) {
         self.stopping = true;
+        self.deadline = Some(Instant::now() + self.grace);
         self.listener = None;
         for child in &mut self.children {
             match &child.life {
@@ -254,6 +261,11 @@ impl<'a> Supervisor<'a> {
         if self.stopping {
             child.life = Life::Over;
             return;
+        }
+        if matches!(status, WaitStatus::Exited(_, HOPELESS)) {
+            child.life = Life::Over;
+            self.hopeless = true;
+            return self.stop();
         }
         error!("{:?} ended ({status:?}) and is replaced", child.task);
         let lived = if let Life::Alive { since, .. } = child.life { since.elapsed() } else { Duration::ZERO };

@@ -11,6 +11,8 @@ mod reader;
 mod scan;
 mod settle;
 mod store;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use keeper::{Keeper, KeeperConfig, WatchMode};

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use log::{error, info};
+use log::info;
 use relais_proto::SlaveId;
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use self::link::Link;
-use crate::catalogue::{Keeper, KeeperConfig, KeeperLock};
+use crate::catalogue::{CatalogueError, Keeper, KeeperConfig, KeeperLock};
 use crate::config::Config;
 use crate::sys::fork::ignore_sigio;
 
@@ -45,7 +45,7 @@ pub struct Birth {
 /// Runs the replicator until it is told to end.
 ///
 /// # Errors
-/// Those that keep it from its work; the supervisor starts it again.
+/// Those that keep it from its work; [`io::ErrorKind::InvalidData`] where trying again is of no use.
 pub fn run(birth: Birth) -> io::Result<()> {
     ignore_sigio()?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -72,8 +72,8 @@ fn keep(birth: &Birth) -> io::Result<()> {
     };
     let config = KeeperConfig { watch: birth.config.watch };
     let keeper = Keeper::start(&birth.folder, &birth.config.root, config, lock).map_err(|e| {
-        error!("{e}");
-        io::Error::other(e)
+        let kind = if matches!(e, CatalogueError::Damaged { .. }) { io::ErrorKind::InvalidData } else { io::ErrorKind::Other };
+        io::Error::new(kind, e)
     })?;
     while !told_to_end(&birth.control, None)? {}
     keeper.stop();

@@ -1,0 +1,259 @@
+//! The keeper and its readers on a real folder.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use relais_proto::{Digest, PageBuilder, TreePath};
+use relais_tree::Folder;
+use tempfile::TempDir;
+
+use super::settle::QUIET;
+use super::{Keeper, KeeperConfig, KeeperLock, ListOutcome, Own, Reader, WatchMode};
+
+/// Far longer than anything here takes.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn bad_name() -> std::ffi::OsString {
+    std::os::unix::ffi::OsStringExt::from_vec(b"bad\xff".to_vec())
+}
+
+struct Kept {
+    dir: TempDir,
+    _own: Own,
+    keeper: Option<Keeper>,
+    reader: Reader,
+}
+
+impl Kept {
+    /// A folder that `prepare` fills before anybody keeps it.
+    fn new(prepare: impl FnOnce(&Path)) -> Self {
+        crate::sys::fork::ignore_sigio().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path());
+        let own = Own::take(&Folder::open(dir.path()).unwrap()).unwrap();
+        let reader = Reader::open(dir.path()).unwrap();
+        let mut kept = Self { dir, _own: own, keeper: None, reader };
+        kept.start();
+        kept
+    }
+
+    fn start(&mut self) {
+        let root = Folder::open(self.dir.path()).unwrap();
+        let lock = KeeperLock::try_take(&root).unwrap().expect("nobody else keeps it");
+        let config = KeeperConfig { watch: WatchMode::Add };
+        self.keeper = Some(Keeper::start(&root, self.dir.path(), config, lock).unwrap());
+        self.wait("a complete catalogue", |kept| kept.reader.is_complete().unwrap());
+    }
+
+    fn stop(&mut self) {
+        let began = Instant::now();
+        drop(self.keeper.take());
+        assert!(began.elapsed() < Duration::from_secs(2), "the keeper took {:?} to end", began.elapsed());
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn names(&mut self, folder: &str) -> Vec<String> {
+        let folder = TreePath::new(folder).unwrap();
+        let (mut names, mut after) = (Vec::new(), String::new());
+        loop {
+            let mut page = PageBuilder::new();
+            match self.reader.list(&folder, &after, &mut page).unwrap() {
+                ListOutcome::Page { last, more } => {
+                    names.extend(page.finish().iter().map(|entry| entry.name));
+                    after = last;
+                    if !more {
+                        return names;
+                    }
+                }
+                other => return vec![format!("{other:?}")],
+            }
+        }
+    }
+
+    fn digest(&mut self, name: &str) -> Option<Digest> {
+        let path = TreePath::new(name).unwrap();
+        let meta = Folder::open(self.dir.path()).unwrap().stat(&path).unwrap();
+        self.reader.digest_of(&path, &meta).unwrap()
+    }
+
+    fn wait(&mut self, what: &str, mut until: impl FnMut(&mut Self) -> bool) {
+        let began = Instant::now();
+        while !until(self) {
+            assert!(began.elapsed() < DEADLINE, "no {what} after {DEADLINE:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn wait_for_names(&mut self, folder: &str, expected: &[&str]) {
+        self.wait(&format!("{folder}: {expected:?}"), |kept| kept.names(folder) == expected);
+    }
+
+    fn wait_for_digest(&mut self, name: &str, content: &[u8]) {
+        let expected = Digest(blake3::hash(content).into());
+        self.wait(&format!("digest of {name}"), |kept| kept.digest(name) == Some(expected));
+    }
+}
+
+#[test]
+fn a_scan_finds_everything_that_is_served_and_counts_the_rest() {
+    let mut kept = Kept::new(|dir| {
+        fs::create_dir_all(dir.join("sub/deep")).unwrap();
+        fs::write(dir.join("b"), "bb").unwrap();
+        fs::write(dir.join("a"), "a").unwrap();
+        fs::write(dir.join("sub/deep/c"), "ccc").unwrap();
+        symlink("a", dir.join("link")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, dir.join("fifo"), rustix::fs::Mode::RUSR).unwrap();
+        fs::write(dir.join(bad_name()), "x").unwrap();
+        fs::write(dir.join("esc\u{1b}"), "x").unwrap();
+    });
+    kept.wait_for_names("", &["a", "b", "sub"]);
+    kept.wait_for_names("sub/deep", &["c"]);
+    assert_eq!(kept.names("nothing"), ["NotFound"]);
+    assert_eq!(kept.names("a"), ["NotFolder"]);
+    let counters = kept.reader.counters().unwrap();
+    assert_eq!((counters.files, counters.folders, counters.bytes), (3, 2, 6));
+    assert_eq!((counters.skipped_links, counters.skipped_special, counters.skipped_names), (1, 1, 2));
+    kept.wait_for_digest("sub/deep/c", b"ccc");
+    kept.wait("all digests", |kept| kept.reader.counters().unwrap().unhashed == 0);
+
+    fs::remove_file(kept.path("link")).unwrap();
+    fs::remove_file(kept.dir.path().join(bad_name())).unwrap();
+    kept.wait("fewer skipped", |kept| kept.reader.counters().unwrap().skipped() == 2);
+}
+
+#[test]
+fn changes_made_while_nobody_kept_the_folder_are_found() {
+    let mut kept = Kept::new(|dir| {
+        fs::create_dir(dir.join("gone")).unwrap();
+        fs::write(dir.join("gone/x"), "x").unwrap();
+        fs::write(dir.join("edited"), "old").unwrap();
+        fs::write(dir.join("same"), "same").unwrap();
+    });
+    kept.wait_for_names("", &["edited", "gone", "same"]);
+    kept.wait_for_digest("same", b"same");
+    kept.stop();
+    fs::remove_dir_all(kept.path("gone")).unwrap();
+    fs::write(kept.path("edited"), "new").unwrap();
+    fs::write(kept.path("fresh"), "fresh").unwrap();
+    kept.start();
+    kept.wait_for_names("", &["edited", "fresh", "same"]);
+    assert!(kept.digest("same").is_some(), "what did not change keeps its digest");
+    kept.wait_for_digest("edited", b"new");
+    let counters = kept.reader.counters().unwrap();
+    assert_eq!((counters.files, counters.folders, counters.bytes), (3, 0, 12));
+}
+
+#[test]
+fn changes_show_up_and_vanish() {
+    let mut kept = Kept::new(|_| {});
+    fs::create_dir_all(kept.path("a/b/c")).unwrap();
+    fs::write(kept.path("a/b/c/deep"), "1").unwrap();
+    kept.wait_for_names("a/b/c", &["deep"]);
+    fs::rename(kept.path("a/b"), kept.path("moved")).unwrap();
+    kept.wait_for_names("moved/c", &["deep"]);
+    assert_eq!(kept.names("a"), [] as [&str; 0]);
+    fs::write(kept.path("moved/c/after"), "2").unwrap();
+    kept.wait_for_names("moved/c", &["after", "deep"]);
+    fs::remove_file(kept.path("moved/c/deep")).unwrap();
+    kept.wait_for_names("moved/c", &["after"]);
+    fs::remove_dir_all(kept.path("moved")).unwrap();
+    kept.wait_for_names("", &["a"]);
+    fs::write(kept.path("x"), "file").unwrap();
+    kept.wait_for_names("", &["a", "x"]);
+    fs::remove_file(kept.path("x")).unwrap();
+    fs::create_dir(kept.path("x")).unwrap();
+    fs::write(kept.path("x/y"), "y").unwrap();
+    kept.wait_for_names("x", &["y"]);
+}
+
+#[test]
+fn a_file_that_is_being_written_does_not_show() {
+    let mut kept = Kept::new(|_| {});
+    let mut file = File::create(kept.path("growing")).unwrap();
+    let began = Instant::now();
+    while began.elapsed() < QUIET * 3 {
+        file.write_all(b"more").unwrap();
+        assert_eq!(kept.names(""), [] as [&str; 0], "after {:?}", began.elapsed());
+        std::thread::sleep(QUIET / 4);
+    }
+    // Quiet for longer than a second, and still open.
+    std::thread::sleep(QUIET * 2);
+    assert_eq!(kept.names(""), [] as [&str; 0]);
+    drop(file);
+    kept.wait_for_names("", &["growing"]);
+}
+
+#[test]
+fn another_content_of_the_same_size_and_time_never_has_the_old_digest() {
+    let mut kept = Kept::new(|dir| fs::write(dir.join("f"), "one").unwrap());
+    kept.wait_for_digest("f", b"one");
+    let time = fs::metadata(kept.path("f")).unwrap().modified().unwrap();
+    let write = |name: &Path, content: &[u8]| {
+        let mut file = File::options().write(true).create(true).truncate(false).open(name).unwrap();
+        file.write_all(content).unwrap();
+        file.set_modified(time).unwrap();
+    };
+    let digest = |content: &[u8]| Some(Digest(blake3::hash(content).into()));
+    // Once put in its place, once written in place.
+    write(&kept.path("aside"), b"two");
+    fs::rename(kept.path("aside"), kept.path("f")).unwrap();
+    assert_ne!(kept.digest("f"), digest(b"one"));
+    kept.wait_for_digest("f", b"two");
+    write(&kept.path("f"), b"six");
+    assert_ne!(kept.digest("f"), digest(b"two"));
+    kept.wait_for_digest("f", b"six");
+}
+
+#[test]
+fn a_big_folder_is_listed_page_by_page() {
+    let mut kept = Kept::new(|dir| {
+        for n in 0..5000 {
+            File::create(dir.join(format!("file-{n:05}"))).unwrap();
+        }
+    });
+    kept.wait("5000 names", |kept| kept.names("").len() == 5000);
+    let names = kept.names("");
+    assert!(names.is_sorted());
+    let mut page = PageBuilder::new();
+    let outcome = kept.reader.list(&TreePath::root(), "file-04998", &mut page).unwrap();
+    assert_eq!(outcome, ListOutcome::Page { last: "file-04999".to_owned(), more: false });
+}
+
+#[test]
+fn readers_of_another_slave_see_who_keeps_and_who_takes_over() {
+    let mut kept = Kept::new(|dir| fs::write(dir.join("f"), "x").unwrap());
+    kept.wait_for_names("", &["f"]);
+    let root = Folder::open(kept.dir.path()).unwrap();
+    let second = Own::take(&root).unwrap();
+    assert!(kept.reader.is_complete().unwrap(), "a second slave takes nothing from the first");
+    assert!(KeeperLock::try_take(&root).unwrap().is_none());
+    kept.stop();
+    fs::write(kept.path("g"), "y").unwrap();
+    drop(second);
+    let _third = Own::take(&root).unwrap();
+    assert!(!kept.reader.is_complete().unwrap(), "nobody vouches for what an earlier keeper found");
+    kept.start();
+    kept.wait_for_names("", &["f", "g"]);
+}
+
+#[test]
+fn a_damaged_catalogue_is_named() {
+    let mut kept = Kept::new(|dir| fs::write(dir.join("f"), "x").unwrap());
+    // The keeper's connection, if it is the last that ends, brings everything into the one file.
+    kept.reader = Reader::open(tempfile::tempdir().unwrap().path()).unwrap();
+    kept.stop();
+    let file = kept.path(".relais/catalogue.db");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[..16].fill(7);
+    fs::write(&file, bytes).unwrap();
+    let root = Folder::open(kept.dir.path()).unwrap();
+    let lock = KeeperLock::try_take(&root).unwrap().unwrap();
+    let Err(error) = Keeper::start(&root, kept.dir.path(), KeeperConfig { watch: WatchMode::Off }, lock) else { panic!("it starts") };
+    assert!(error.to_string().contains("catalogue.db is damaged"), "{error}");
+}
