@@ -8,7 +8,6 @@
 //! of its own. Called by `ftpmaster`, which binds, locks the state and sees to signals.
 
 mod core;
-mod descriptors;
 mod greeter;
 mod lines;
 mod operator;

@@ -11,18 +11,19 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use relais_cluster::Balance;
-use relais_net::{Arrival, Connection, WaitingRoom};
+use relais_net::{Arrival, Connection, WaitingRoom, room_beside};
 use relais_state::{ClusterKey, LinkRole};
 use thiserror::Error;
 
 use crate::core::Core;
-use crate::descriptors;
 use crate::greeter::{Usher, Visitor};
 use crate::stop::Stop;
 use crate::{operator, slave_link};
 
 /// Most connections that wait for their login; when more come, the oldest silent one goes.
 const WAITING: usize = 4096;
+/// Descriptors kept back for links, files and what libraries open.
+const RESERVE: u64 = 384;
 /// Time between two looks for slaves that have fallen silent, for the log; redirects look each time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two looks whether the last logins are done, while stopping.
@@ -54,7 +55,7 @@ pub enum MasterError {
 /// What made it impossible to go on.
 pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), MasterError> {
     let core = Arc::new(Core::new(config.key, config.balance));
-    let mut room = WaitingRoom::new(listener, descriptors::room(WAITING))?;
+    let mut room = WaitingRoom::new(listener, room_beside(RESERVE, WAITING))?;
     info!("cluster {}", core.cluster);
     while !stop.is_asked() {
         for arrival in room.poll(true, &[stop.as_fd()], Some(LOOK_EVERY), &mut |peer, local| Usher::new(core.clone(), peer, local))? {

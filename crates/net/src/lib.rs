@@ -6,11 +6,13 @@
 //! for, and never binds or chooses an address: callers do.
 
 mod connection;
+mod descriptors;
 mod guest;
 mod pace;
 mod waiting;
 
 pub use connection::{Connection, ReadLimits};
+pub use descriptors::room_beside;
 pub use guest::{Greeter, Step};
 pub use pace::Pace;
 pub use waiting::{Arrival, WaitingRoom, wake_fd};

@@ -49,6 +49,12 @@ impl Board {
         Ok(Self { words: SharedWords::new()?, workers: workers.min(MAX_WORKERS), places, queue })
     }
 
+    /// Sessions that one worker serves at a time.
+    #[must_use]
+    pub fn places(&self) -> u64 {
+        self.places
+    }
+
     fn word(&self, worker: usize, word: usize) -> &AtomicU64 {
         &self.words[worker * ROW + word]
     }

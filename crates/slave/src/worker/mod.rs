@@ -18,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use log::{debug, error, warn};
-use relais_net::{Connection, WaitingRoom};
+use relais_net::{Connection, WaitingRoom, room_beside};
 
 use self::login::{LoginGreeter, Policy};
 use self::pass::{Inbox, Mail};
@@ -28,6 +28,10 @@ use crate::serving::{Serving, Session};
 
 /// Connections without a login that one worker keeps.
 const WAITING_ROOM: usize = 1024;
+/// Descriptors that a session may have open: its socket, a file, and one more on the way from one to the other.
+const DESCRIPTORS_OF_A_SESSION: u64 = 3;
+/// Descriptors that a worker keeps for everything else: catalogue connections above all.
+const DESCRIPTORS: u64 = 128;
 /// Longest time between two rounds of the worker's loop.
 const ROUND: Duration = Duration::from_millis(500);
 /// Stack of a session's thread: SQLite and our frames need far less.
@@ -77,7 +81,8 @@ pub fn run(birth: Birth) -> io::Result<()> {
         next: AtomicU64::new(0),
     });
     let policy = Arc::new(policy);
-    let mut room = WaitingRoom::new(listener, WAITING_ROOM)?;
+    let reserve = DESCRIPTORS + board.places() * DESCRIPTORS_OF_A_SESSION;
+    let mut room = WaitingRoom::new(listener, room_beside(reserve, WAITING_ROOM))?;
     let mut queue = Queue::default();
     loop {
         board.tick(index);
