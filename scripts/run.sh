@@ -51,6 +51,8 @@ attend() {
 start() {
     name=$1
     shift
+    # Made before the server is, so that whoever waits for the ready line finds the file.
+    : >"$state/$name.out"
     "$under" -s $$ "$@" </dev/null >"$state/$name.out" 2>"$state/$name.log" 3<&- 8>&- &
     started=$!
     pids="$pids $started"

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::harness::{Cluster, Standalone, content, digest, leftovers, quote};
+use crate::harness::{Client, Cluster, SOON, Setup, Standalone, TestDir, content, digest, eventually, leftovers, quote};
 
 /// Sizes at which an off-by-one would show.
 fn sizes(block: usize) -> Vec<usize> {
@@ -20,6 +20,7 @@ fn all_sizes_arrive(block: usize) {
         assert!(client.read(name) == *bytes, "{name} with blocks of {block} arrived changed");
         assert_eq!(json["bytes"], bytes.len(), "{json}");
         assert_eq!(json["resumed_from"], 0, "{json}");
+        assert_eq!(json["slaves"], serde_json::json!([slave.addr.to_string()]), "{json}");
     }
     let names: Vec<&str> = refs.iter().map(|(n, _)| *n).collect();
     assert_eq!(leftovers(&client.folder(), &names), [] as [std::path::PathBuf; 0]);
@@ -57,12 +58,12 @@ fn blocks_of_4_mib() {
 
 #[test]
 fn block_sizes_out_of_range_are_a_usage_error() {
-    let home = crate::harness::TestDir::new();
+    let home = TestDir::new();
     for bad in ["0", "4194305", "x", "-1"] {
-        let mut slave = crate::harness::Setup::new("ftpslave", home.path())
+        let mut slave = Setup::new("ftpslave", home.path())
             .args(["0", "--standalone", "--root", home.folder("root").to_str().unwrap(), "--block-size", bad])
             .start();
-        assert_eq!(slave.wait(crate::harness::SOON), 2, "--block-size {bad}");
+        assert_eq!(slave.wait(SOON), 2, "--block-size {bad}");
     }
 }
 
@@ -150,6 +151,7 @@ fn an_existing_file_is_replaced_only_by_a_whole_one() {
 #[test]
 fn a_missing_name_is_told_with_what_is_there() {
     let slave = Standalone::start(&[], &[("apples.txt", b"a"), ("pears.txt", b"p")]);
+    slave.wait_listed("apples.txt", true);
     let client = slave.client();
     let output = client.run(&["-c", "get aples.txt"]).fails(1);
     assert!(output.stderr.contains("aples.txt") && output.stderr.contains("apples.txt"), "{output:?}");
@@ -196,17 +198,17 @@ fn commands_stop_at_the_first_failure_unless_told_to_go_on() {
     let mut program = client.setup(&["--json"]).with_stdin().start();
     program.type_in("get nothing\nget a\n");
     program.close_stdin();
-    crate::harness::Client::finish(&mut program).fails(1);
+    Client::finish(&mut program).fails(1);
     let mut program = client.setup(&["--json"]).with_stdin().start();
     program.type_in("get a\n\nstat a\nbye\nget nothing\n");
     program.close_stdin();
-    let output = crate::harness::Client::finish(&mut program).ok();
+    let output = Client::finish(&mut program).ok();
     assert!(!output.stdout.contains("> "), "a prompt was printed: {output:?}");
 }
 
 #[test]
 fn wrong_command_lines_are_status_2() {
-    let client = crate::harness::Client::new("127.0.0.1:1");
+    let client = Client::new("127.0.0.1:1");
     client.run(&["--no-such-option"]).fails(2);
     client.run(&["--retry", "soon", "-c", "bye"]).fails(2);
 }
@@ -240,7 +242,11 @@ fn stat_and_hash_tell_size_and_digest() {
     let client = cluster.client();
     let hash = client.command("hash big.bin").ok().json();
     assert_eq!(hash["entries"][0]["digest"], digest(&bytes), "{hash}");
-    let stat = client.command("stat big.bin").ok().json();
+    // The file is too new for its first digest to be trusted, so `stat` may have none for a moment; never a wrong one.
+    let stat = eventually(SOON, "stat knows the digest", || {
+        let stat = client.command("stat big.bin").ok().json();
+        (!stat["entries"][0]["digest"].is_null()).then_some(stat)
+    });
     let entry = &stat["entries"][0];
     assert_eq!(entry["digest"], digest(&bytes), "{stat}");
     assert_eq!((&entry["name"], &entry["kind"], &entry["size"]), (&"big.bin".into(), &"file".into(), &3_000_000.into()), "{stat}");
@@ -267,9 +273,8 @@ fn the_default_folder_is_clientroot_where_there_is_one() {
     let slave = Standalone::start(&[], &[("a", b"12")]);
     let client = slave.client();
     let run = |dir: &std::path::Path| {
-        let mut program =
-            crate::harness::Setup::new("ftpclient", client.home()).current_dir(dir).args([&slave.addr.to_string(), "-c", "get a"]).start();
-        crate::harness::Client::finish(&mut program).ok();
+        let mut program = Setup::new("ftpclient", client.home()).current_dir(dir).args([&slave.addr.to_string(), "-c", "get a"]).start();
+        Client::finish(&mut program).ok();
     };
     let plain = slave.dir.folder("plain");
     run(&plain);

@@ -20,6 +20,7 @@ fn names(json: &serde_json::Value) -> Vec<String> {
 #[test]
 fn files_and_folders_in_order_of_their_names() {
     let slave = Standalone::start(&[], &[("b", b"12"), ("a/x", b"1"), ("c c", b""), ("é", b"")]);
+    slave.wait_listed("é", true);
     let client = slave.client();
     let json = client.command("ls").ok().json();
     assert_eq!(names(&json), ["a", "b", "c c", "é"], "{json}");
@@ -126,6 +127,7 @@ fn what_is_not_served_is_counted() {
     let slave = Standalone::start(&[], &[("f", b"1")]);
     std::os::unix::fs::symlink("f", slave.root.join("link")).unwrap();
     std::os::unix::fs::symlink("/etc", slave.root.join("linked-folder")).unwrap();
+    slave.wait_listed("f", true);
     mkfifo(&slave.root.join("fifo"), Mode::S_IRUSR).unwrap();
     fs::write(slave.root.join(std::ffi::OsStr::from_bytes(b"not-utf8-\xff")), "x").unwrap();
     fs::write(slave.root.join("control\u{1}"), "x").unwrap();

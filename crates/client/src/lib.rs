@@ -8,7 +8,6 @@ mod commands;
 mod error;
 mod interrupt;
 mod local;
-#[path = "/tmp/t-client-stub/log.rs"]
 mod log;
 mod nearest;
 mod notices;
@@ -21,6 +20,8 @@ mod run;
 mod sanitize;
 mod session;
 mod shell;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use error::Failure;

@@ -97,13 +97,13 @@ impl Lines {
         }
         let status = match self.commands.as_slice() {
             [] if at_prompt => prompt::run(shell),
-            [] => self.from_input(&mut shell),
-            commands => self.from_options(&mut shell, commands),
+            [] => self.run_input(&mut shell),
+            commands => self.run_options(&mut shell, commands),
         };
         if status == 0 { carried } else { status }
     }
 
-    fn from_options(&self, shell: &mut Shell, commands: &[String]) -> u8 {
+    fn run_options(&self, shell: &mut Shell, commands: &[String]) -> u8 {
         let mut first = 0;
         for line in commands.iter().filter(|line| !words::is_blank(line)) {
             let ended = shell.execute(line);
@@ -114,7 +114,7 @@ impl Lines {
         first
     }
 
-    fn from_input(&self, shell: &mut Shell) -> u8 {
+    fn run_input(&self, shell: &mut Shell) -> u8 {
         let (mut first, mut input, mut line) = (0, std::io::stdin().lock(), Vec::new());
         loop {
             line.clear();

@@ -33,9 +33,7 @@ fn run(args: args::Args) -> Result<(), (u8, anyhow::Error)> {
     };
     let address = args.address();
     let slave = args.config().map_err(|e| (1, e)).and_then(|config| Slave::new(config).map_err(failed))?;
-    let listener = relais_net::listen(address)
-        .with_context(|| format!("cannot listen on {address}"))
-        .map_err(|e| (CANNOT_BIND, e))?;
+    let listener = relais_net::listen(address).with_context(|| format!("cannot listen on {address}")).map_err(|e| (CANNOT_BIND, e))?;
     let bound = listener.local_addr().map_err(|e| (1, e.into()))?;
     let mut out = std::io::stdout();
     writeln!(out, "ready role=slave addr={bound} pid={}", std::process::id()).and_then(|()| out.flush()).map_err(|e| (1, e.into()))?;

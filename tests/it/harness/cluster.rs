@@ -256,7 +256,8 @@ impl Standalone {
         Client::new(self.addr)
     }
 
-    /// Waits until names appear in the listing, or vanish from it.
+    /// Waits until a name appears in the listing, or vanishes from it. A new file
+    /// is published only when it was left alone for a second.
     #[track_caller]
     pub fn wait_listed(&self, name: &str, there: bool) {
         let client = self.client();

@@ -32,7 +32,7 @@ fn the_closing_object_tells_where_it_resumed() {
     let (mut program, _) = lab.freeze(&client, GET, 5 << 20);
     program.signal(nix::sys::signal::Signal::SIGINT);
     let output = Client::finish(&mut program).fails(130);
-    assert!(fs::read_to_string(client.folder().join(".log")).unwrap().contains("big file.bin"), "{output:?}");
+    assert!(fs::read_to_string(client.folder().join(".log")).unwrap().contains("big%20file.bin"), "{output:?}");
     lab.line.cut_all();
     lab.line.throttle(None);
     let again = client.run(GET).ok();

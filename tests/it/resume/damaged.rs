@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
 use super::{GET, Lab, NAME, converge, never_a_part};
-use crate::harness::{Fault, content, leftovers};
+use crate::harness::{Fault, content, digest, leftovers};
 
 #[test]
 fn a_bit_flipped_on_the_way_is_found() {
@@ -57,20 +57,29 @@ fn a_part_file_that_vanished_or_shrank_is_made_anew() {
     }
 }
 
-/// Each field of each line with its last character changed, doubled, or gone;
-/// and what a broken disk or a bad neighbour makes of the whole file.
+/// A line with a checksum that fits what is in front of it.
+fn signed(fields: &[&str]) -> String {
+    let front = fields[..fields.len() - 1].join(" ") + " ";
+    let check = digest(front.as_bytes());
+    format!("{front}{}\n", &check[..16])
+}
+
+/// Each field of the line changed, doubled, gone, or hostile, under the old
+/// checksum and under one that fits; and what a broken disk or a bad neighbour
+/// makes of the whole file.
 fn mutations(log: &str) -> Vec<Vec<u8>> {
-    let separator = if log.contains('\t') { '\t' } else { ' ' };
-    let fields: Vec<&str> = log.trim_end_matches('\n').split(separator).collect();
+    let fields: Vec<&str> = log.trim_end_matches('\n').split(' ').collect();
     let mut all = Vec::new();
     for (i, field) in fields.iter().enumerate() {
-        let last = field.chars().last().unwrap_or('x');
-        let other = if last == '1' { '2' } else { '1' };
-        let changed = format!("{}{other}", &field[..field.len() - last.len_utf8().min(field.len())]);
-        for new in [changed, format!("{field}{field}"), String::new(), "18446744073709551616".to_owned(), "../../evil".to_owned()] {
-            let mut line: Vec<&str> = fields.clone();
-            line[i] = &new;
-            all.push((line.join(&separator.to_string()) + "\n").into_bytes());
+        let mut changed = (*field).to_owned();
+        let last = changed.pop().unwrap_or('x');
+        changed.push(if last == '1' { '2' } else { '1' });
+        let doubled = format!("{field}{field}");
+        for new in [&changed, &doubled, "", "-", "0-1000000", "18446744073709551616", "../../evil", "/evil", "..%2fevil", ".log"] {
+            let mut line = fields.clone();
+            line[i] = new;
+            all.push((line.join(" ") + "\n").into_bytes());
+            all.push(signed(&line).into_bytes());
         }
     }
     all.push(Vec::new());
@@ -98,6 +107,8 @@ fn a_log_mutated_in_each_field_does_no_harm() {
         let output = client.run(GET);
         let shown = String::from_utf8_lossy(&mutated[..mutated.len().min(300)]).into_owned();
         assert!(matches!(output.status, 0 | 1 | 5), "{shown:?}: {output:?}");
+        let control = output.stderr.chars().find(|c| c.is_control() && *c != '\n');
+        assert_eq!(control, None, "{shown:?}: {output:?}");
         never_a_part(&client, &bytes);
         let outside = leftovers(client.home(), &[]);
         let evil = outside.iter().any(|p| p.to_str().unwrap().contains("evil"));

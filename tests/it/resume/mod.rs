@@ -58,12 +58,16 @@ impl Lab {
         (program, frozen)
     }
 
-    /// A client that was killed behind `n` bytes, its `.log` written.
+    /// A client that was killed behind `n` bytes, when its `.log` said of some of them that they are good.
     fn killed(&self, n: u64) -> Client {
         let client = self.client();
         let (mut program, frozen) = self.freeze(&client, GET, n);
         assert!(frozen, "the transfer ended before byte {n}");
-        eventually(SOON, "the .log is written", || fs::metadata(client.folder().join(".log")).is_ok_and(|m| m.len() > 0).then_some(()));
+        eventually(SOON, "good bytes in the .log", || {
+            let log = fs::read_to_string(client.folder().join(".log")).unwrap_or_default();
+            // The last field but one has the ranges, FROM-TO joined by commas.
+            log.split(' ').rev().nth(1).is_some_and(|ranges| ranges.starts_with("0-")).then_some(())
+        });
         program.kill();
         self.line.cut_all();
         client

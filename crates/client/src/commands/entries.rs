@@ -34,7 +34,7 @@ pub const HASH: Command = Command {
 fn stat(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
     each(shell, words, Style::Details, |shell, path| {
         let Details { entry, digest, holders } = shell.session.stat(path)?;
-        let holders = holders.iter().map(holder).collect();
+        let holders = holders.iter().map(|endpoint| holder(shell, endpoint)).collect();
         Ok(Shown { content: Some(Content { digest, holders: Some(holders) }), ..entry.into() })
     })
 }
@@ -82,7 +82,9 @@ fn each(
     Ok(Outcome::Entries(failed))
 }
 
-/// A holder by its first address, or by its id where it has none.
-fn holder(endpoint: &Endpoint) -> String {
-    endpoint.addrs.first().map_or_else(|| endpoint.id.to_string(), ToString::to_string)
+/// A holder by its first address. A slave does not know under which one the client reached
+/// it, so it names itself without; the id is for holders of which nothing else is known.
+fn holder(shell: &Shell, endpoint: &Endpoint) -> String {
+    let addr = endpoint.addrs.first().copied().or_else(|| shell.session.address_of(endpoint.id));
+    addr.map_or_else(|| endpoint.id.to_string(), |addr| addr.to_string())
 }

@@ -6,120 +6,13 @@
 
 use std::io::{self, Write};
 
-use relais_proto::{ServerRole, Version};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use super::text::rfc3339;
+use super::shapes::{Empty, JsonEntry, JsonError, JsonReceived, JsonSeveral, JsonStatus, Object, Place, Text, failures};
 use crate::Failure;
-use crate::outcome::{Failed, Outcome, Received, ServerState, Several, Shown, ShownKind};
+use crate::outcome::{Outcome, Shown};
 use crate::sanitize::is_harmful;
-
-#[derive(Serialize)]
-struct JsonError<'a> {
-    code: &'static str,
-    message: &'a str,
-}
-
-impl<'a> From<&'a Failure> for JsonError<'a> {
-    fn from(failure: &'a Failure) -> Self {
-        Self { code: failure.code.text(), message: &failure.message }
-    }
-}
-
-#[derive(Serialize)]
-struct JsonFailed<'a> {
-    remote: &'a str,
-    error: JsonError<'a>,
-}
-
-#[derive(Serialize)]
-struct Object<'a, T: Serialize> {
-    command: &'a str,
-    ok: bool,
-    #[serde(flatten)]
-    rest: T,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<JsonError<'a>>,
-}
-
-#[derive(Serialize)]
-struct Empty {}
-
-#[derive(Serialize)]
-struct Place<'a> {
-    path: &'a str,
-}
-
-#[derive(Serialize)]
-struct Text<'a> {
-    text: &'a str,
-}
-
-#[derive(Serialize)]
-struct JsonReceived<'a> {
-    remote: &'a str,
-    local: &'a str,
-    bytes: u64,
-    seconds: f64,
-    slaves: &'a [String],
-    resumed_from: u64,
-    verified: bool,
-}
-
-#[derive(Serialize)]
-struct JsonSeveral<'a> {
-    files: u64,
-    bytes: u64,
-    seconds: f64,
-    slaves: &'a [String],
-    failed: Vec<JsonFailed<'a>>,
-}
-
-#[derive(Serialize)]
-struct JsonEntry<'a> {
-    name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<&'a str>,
-    kind: &'static str,
-    size: u64,
-    mtime: Option<String>,
-    version: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<Option<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    holders: Option<&'a [String]>,
-}
-
-#[derive(Serialize)]
-struct JsonSkipped {
-    total: u64,
-    links: u64,
-    special: u64,
-    mounts: u64,
-    names: u64,
-    unreadable: u64,
-}
-
-#[derive(Serialize)]
-struct JsonStatus<'a> {
-    host: &'a str,
-    server: &'a str,
-    role: &'static str,
-    slave: String,
-    cluster: Option<String>,
-    number: String,
-    files: u64,
-    folders: u64,
-    bytes: u64,
-    unhashed: u64,
-    skipped: JsonSkipped,
-    rescans: u64,
-    sessions: u32,
-    waiting: u32,
-    workers: u32,
-    last_error: Option<&'a str>,
-}
 
 /// Writes the object of a command that did not list entries, and a line end.
 ///
@@ -135,9 +28,9 @@ pub fn object(out: &mut dyn Write, command: &str, result: &Result<Outcome, Failu
     match outcome {
         Outcome::Place(path) | Outcome::Moved(path) => put(out, command, error, Place { path }),
         Outcome::Text(text) => put(out, command, error, Text { text }),
-        Outcome::Received(file) => put(out, command, error, received(file)),
-        Outcome::Several(files) => put(out, command, error, several(files)),
-        Outcome::Status(state) => put(out, command, error, status(state)),
+        Outcome::Received(file) => put(out, command, error, JsonReceived::from(file)),
+        Outcome::Several(files) => put(out, command, error, JsonSeveral::from(files)),
+        Outcome::Status(state) => put(out, command, error, JsonStatus::from(&**state)),
         Outcome::Leave | Outcome::Entries(_) => put(out, command, error, Empty {}),
     }
 }
@@ -160,25 +53,7 @@ pub fn entry(out: &mut dyn Write, shown: &Shown, first: bool) -> io::Result<()> 
     if !first {
         out.write_all(b",")?;
     }
-    let kind = match shown.kind {
-        ShownKind::File => "file",
-        ShownKind::Folder => "folder",
-        ShownKind::Other => "other",
-    };
-    let content = shown.content.as_ref();
-    write(
-        out,
-        &JsonEntry {
-            name: &shown.name,
-            path: shown.path.as_deref(),
-            kind,
-            size: shown.size,
-            mtime: rfc3339(shown.mtime),
-            version: shown.version.as_ref().map(Version::to_string),
-            digest: content.map(|c| c.digest.map(|d| d.to_string())),
-            holders: content.and_then(|c| c.holders.as_deref()),
-        },
-    )
+    write(out, &JsonEntry::from(shown))
 }
 
 /// Ends the object of a command that lists entries.
@@ -206,53 +81,6 @@ pub fn end_entries(out: &mut dyn Write, result: &Result<Outcome, Failure>) -> io
 
 fn put<T: Serialize>(out: &mut dyn Write, command: &str, error: Option<JsonError<'_>>, rest: T) -> io::Result<()> {
     write_line(out, &Object { command, ok: error.is_none(), rest, error })
-}
-
-fn received(file: &Received) -> JsonReceived<'_> {
-    let Received { remote, local, bytes, time, slaves, resumed_from } = file;
-    JsonReceived { remote, local, bytes: *bytes, seconds: time.as_secs_f64(), slaves, resumed_from: *resumed_from, verified: true }
-}
-
-fn several(files: &Several) -> JsonSeveral<'_> {
-    let Several { files, bytes, time, slaves, failed } = files;
-    JsonSeveral { files: *files, bytes: *bytes, seconds: time.as_secs_f64(), slaves, failed: failures(failed) }
-}
-
-fn failures(failed: &[Failed]) -> Vec<JsonFailed<'_>> {
-    failed.iter().map(|f| JsonFailed { remote: &f.remote, error: (&f.failure).into() }).collect()
-}
-
-fn status(state: &ServerState) -> JsonStatus<'_> {
-    let (report, counters) = (&state.report, &state.report.counters);
-    JsonStatus {
-        host: &state.host,
-        server: &state.server,
-        role: match state.role {
-            ServerRole::Standalone => "standalone",
-            ServerRole::Slave => "slave",
-            ServerRole::Master => "master",
-        },
-        slave: report.slave.to_string(),
-        cluster: state.cluster.map(|c| c.to_string()),
-        number: report.mark.to_string(),
-        files: counters.files,
-        folders: counters.folders,
-        bytes: counters.bytes,
-        unhashed: counters.unhashed,
-        skipped: JsonSkipped {
-            total: counters.skipped(),
-            links: counters.skipped_links,
-            special: counters.skipped_special,
-            mounts: counters.skipped_mounts,
-            names: counters.skipped_names,
-            unreadable: counters.skipped_unreadable,
-        },
-        rescans: counters.rescans,
-        sessions: counters.sessions,
-        waiting: counters.waiting,
-        workers: counters.workers,
-        last_error: (!report.last_error.is_empty()).then_some(report.last_error.as_str()),
-    }
 }
 
 fn write_line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
@@ -284,7 +112,8 @@ impl Formatter for Harmless {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relais_proto::{Digest, ErrorCode, FileTime};
+    use crate::outcome::{Failed, Received, Several, ShownKind};
+    use relais_proto::{Digest, ErrorCode, FileTime, Version};
     use std::time::Duration;
 
     fn text(fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {

@@ -4,6 +4,7 @@
 //! is cleaned here. A closed pipe is remembered, so that the program can end quietly.
 
 mod json;
+mod shapes;
 pub mod text;
 
 use std::io::{self, Write};

@@ -167,12 +167,8 @@ pub fn columns(names: &[String], width: usize) -> Vec<String> {
     let rows = names.len().div_ceil(count);
     (0..rows)
         .map(|row| {
-            let line: String = names
-                .iter()
-                .skip(row)
-                .step_by(rows)
-                .map(|name| format!("{name}{:pad$}", "", pad = widest - name.width()))
-                .collect();
+            let line: String =
+                names.iter().skip(row).step_by(rows).map(|name| format!("{name}{:pad$}", "", pad = widest - name.width())).collect();
             line.trim_end().to_owned()
         })
         .collect()

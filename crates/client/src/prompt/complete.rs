@@ -155,13 +155,11 @@ fn local_names(folder: &Path) -> Vec<Name> {
     names
 }
 
-/// The names in a remote folder, without opening a session for it.
+/// The names in a remote folder. A session is opened for it, where that can be done at once.
 fn remote_names(shell: &mut Shell, path: &TreePath) -> Result<Vec<Name>, Failure> {
     shell.session.refresh();
+    shell.session.connect_once()?;
     let mut names = Vec::new();
-    if !shell.session.is_open() {
-        return Ok(names);
-    }
     let result = shell.session.list(path, &mut |entry| {
         names.push(Name { folder: entry.kind == Kind::Folder, text: entry.name });
         // Enough is enough: the rest of the listing is dropped with its connection.

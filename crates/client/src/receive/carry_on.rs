@@ -5,9 +5,9 @@
 
 use log::info;
 use relais_proto::{ErrorCode, TreePath};
-use relais_tree::Folder;
+use relais_tree::{Folder, TreeError};
 
-use super::{Finished, Job, ledger};
+use super::{Finished, Job, check_free, claim, is_gone, ledger, local_failure};
 use crate::Failure;
 use crate::interrupt::Doing;
 use crate::local::{Target, parts_inside};
@@ -22,16 +22,21 @@ impl Shell {
             return 0;
         }
         self.interrupt.enter(Doing::Command);
-        let unfinished = match ledger::unfinished(self.local.home(), self.session.cluster()) {
-            Ok(unfinished) => unfinished,
+        let contents = match ledger::contents(self.local.home()) {
+            Ok(contents) => contents,
             Err(failure) => {
                 self.notices.say(&format!("ftpclient: {failure}"));
-                return 5;
+                return 0;
             }
         };
+        for bad in contents.bad {
+            self.notices.say(&format!(".log, line {}: left out: {}", bad.number, bad.why));
+        }
+        let cluster = self.session.cluster();
+        let unfinished = contents.entries.into_iter().filter(|entry| Some(entry.cluster) == cluster);
         let mut status = 0;
-        for (remote, logged) in unfinished {
-            match self.carry_on_one(remote, logged) {
+        for entry in unfinished {
+            match self.carry_on_one(entry.remote, entry.local) {
                 0 => {}
                 130 => return 130,
                 other => status = other,
@@ -49,8 +54,17 @@ impl Shell {
             }
         };
         let remote = job.remote.clone();
+        let part = check_free(&folder, &job.target.name).and_then(|()| claim(&folder, &job));
+        if matches!(part, Err(TreeError::InUse)) {
+            info!("{remote} is left to the client that is fetching it");
+            return 0;
+        }
         self.notices.say(&format!("carrying on {remote}"));
-        match self.receive(&job, &folder) {
+        let received = match part {
+            Ok(part) => self.receive_into(&job, &folder, &part),
+            Err(e) => Err(local_failure(&job.target.shown(), &e)),
+        };
+        match received {
             Ok(received) => {
                 self.notices.say(&text::received(&received));
                 self.finished.push(Finished { remote, logged, received });
@@ -61,8 +75,7 @@ impl Shell {
     }
 
     fn not_carried_on(&mut self, remote: &TreePath, failure: &Failure) -> u8 {
-        use ErrorCode::{BadName, IsFolder, NotFolder, NotFound, NotServed};
-        let gone = matches!(failure.code, NotFound | IsFolder | NotFolder | NotServed | BadName);
+        let gone = is_gone(failure.code);
         let end = if gone { "; it is dropped" } else { "" };
         self.notices.say(&format!("carrying on {remote}: {failure}{end}"));
         match failure.code {

@@ -8,7 +8,9 @@ use relais_tree::Folder;
 
 use super::{Job, local_failure};
 use crate::Failure;
-use crate::log::{self, Entry, Log};
+use crate::log::{Contents, Entry, Log, LogError};
+
+pub use crate::log::{is_ours, part_name};
 
 /// The line of one transfer.
 pub struct Ledger {
@@ -31,7 +33,7 @@ impl Ledger {
     /// and the line is there already.
     ///
     /// # Errors
-    /// That the `.log` cannot be written.
+    /// That the `.log` cannot be read or written.
     pub fn begin(&mut self, may_resume: bool) -> Result<Option<Resume>, Failure> {
         let known = self.log.entries().map_err(failure)?.into_iter().find(|entry| self.is_mine(entry)).and_then(|entry| entry.state);
         let resume = known.filter(|_| may_resume);
@@ -39,9 +41,12 @@ impl Ledger {
         Ok(resume)
     }
 
-    /// Writes save points into the line.
-    pub fn saver(&mut self) -> impl FnMut(&Resume) -> Result<(), String> + Send {
-        |state| self.put(Some(state.clone())).map_err(|e| e.to_string())
+    /// Writes a save point into the line.
+    ///
+    /// # Errors
+    /// That the `.log` cannot be written.
+    pub fn save(&mut self, state: &Resume) -> Result<(), Failure> {
+        self.put(Some(state.clone())).map_err(failure)
     }
 
     /// Nothing is left to do.
@@ -56,18 +61,17 @@ impl Ledger {
         entry.remote == self.remote && entry.local == self.logged && entry.cluster == self.cluster
     }
 
-    fn put(&mut self, state: Option<Resume>) -> Result<(), String> {
+    fn put(&mut self, state: Option<Resume>) -> Result<(), LogError> {
         self.log.put(Entry { remote: self.remote.clone(), local: self.logged.clone(), cluster: self.cluster, state })
     }
 }
 
-/// What the `.log` of `home` has of this cluster: remote and local names.
+/// All that the `.log` of `home` has, and what in it is not understood.
 ///
 /// # Errors
 /// That it cannot be read.
-pub fn unfinished(home: &Path, cluster: Option<ClusterId>) -> Result<Vec<(TreePath, String)>, Failure> {
-    let entries = open(home)?.entries().map_err(failure)?;
-    Ok(entries.into_iter().filter(|entry| Some(entry.cluster) == cluster).map(|entry| (entry.remote, entry.local)).collect())
+pub fn contents(home: &Path) -> Result<Contents, Failure> {
+    open(home)?.read().map_err(failure)
 }
 
 fn open(home: &Path) -> Result<Log, Failure> {
@@ -75,16 +79,7 @@ fn open(home: &Path) -> Result<Log, Failure> {
     Log::open(folder).map_err(failure)
 }
 
-fn failure(error: impl std::fmt::Display) -> Failure {
+#[allow(clippy::needless_pass_by_value, reason = "fits map_err")]
+fn failure(error: LogError) -> Failure {
     Failure::new(ErrorCode::Local, format!(".log: {error}"))
-}
-
-/// The temporary name of a file.
-pub fn part_name(name: &str) -> String {
-    log::part_name(name)
-}
-
-/// Whether the client uses this name itself.
-pub fn is_ours(name: &str) -> bool {
-    log::is_ours(name)
 }

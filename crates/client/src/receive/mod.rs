@@ -13,8 +13,8 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
-use relais_proto::{ErrorCode, TreePath};
-use relais_transfer::fetch::{FetchError, Fetched, fetch};
+use relais_proto::{ClusterId, ErrorCode, TreePath};
+use relais_transfer::fetch::{FetchError, Fetched, Resume, fetch};
 use relais_tree::{Folder, MetaKind, TreeError, set_executable, set_times};
 
 use crate::Failure;
@@ -22,7 +22,7 @@ use crate::error::plain;
 use crate::local::{Target, openable};
 use crate::outcome::Received;
 use crate::shell::Shell;
-use ledger::Ledger;
+pub use ledger::Ledger;
 use progress::Watch;
 
 /// One file to be fetched.
@@ -62,33 +62,39 @@ impl Shell {
 
     /// Fetches a file into `folder`.
     fn receive(&mut self, job: &Job, folder: &Folder) -> Result<Received, Failure> {
-        let begun = Instant::now();
         let shown = job.target.shown();
         check_name(&job.target.name).map_err(|failure| failure.of(&shown))?;
         check_free(folder, &job.target.name).map_err(|e| local_failure(&shown, &e))?;
         self.session.connect()?;
+        let part = claim(folder, job).map_err(|e| local_failure(&shown, &e))?;
+        self.receive_into(job, folder, &part)
+    }
+
+    /// Fetches a file into its part file, which is locked.
+    fn receive_into(&mut self, job: &Job, folder: &Folder, part: &File) -> Result<Received, Failure> {
+        let (begun, shown) = (Instant::now(), job.target.shown());
         let Some(cluster) = self.session.cluster() else {
             return Err(Failure::new(ErrorCode::Unreachable, "no server is connected"));
         };
         let part_name = ledger::part_name(&job.target.name);
-        let part = folder.create_or_open_part(&part_name).map_err(|e| match e {
-            TreeError::InUse => Failure::new(ErrorCode::Local, format!("{shown}: another ftpclient is fetching it")),
-            other => local_failure(&shown, &other),
-        })?;
-        let place = Place { folder, part: &part, part_name: &part_name };
-        let mut ledger = Ledger::open(self.local.home(), job, cluster)?;
-        let resume = ledger.begin(self.resume)?;
-        let mut save = ledger.saver();
-        let mut watch = Watch::new(&job.remote, self.notices.clone(), self.interrupt.clone(), &mut save);
-        let result = fetch(&mut self.session, &job.remote, &part, resume, &mut watch);
+        let place = Place { folder, part, part_name: &part_name };
+        let (mut ledger, resume) = self.enter_ledger(job, cluster);
+        let mut watch = Watch::new(&job.remote, self.notices.clone(), self.interrupt.clone(), ledger.as_mut());
+        let result = fetch(&mut self.session, &job.remote, part, resume, &mut watch);
         drop(watch);
-        drop(save);
         let fetched = match result {
             Ok(fetched) => fetched,
-            Err(error) => return Err(given_up(&error, &shown, &place, &mut ledger)),
+            Err(error) => {
+                if is_gone(error.code()) {
+                    self.drop_part(&place, ledger.as_mut());
+                }
+                return Err(given_up(&error, &shown));
+            }
         };
         place.name(&fetched, &job.target.name).map_err(|e| local_failure(&shown, &e))?;
-        ledger.finish()?;
+        if let Some(Err(failure)) = ledger.as_mut().map(Ledger::finish) {
+            self.notices.say(&format!("{shown} is there, but {failure}"));
+        }
         Ok(Received {
             remote: job.remote.to_string(),
             local: shown,
@@ -97,6 +103,33 @@ impl Shell {
             slaves: fetched.servers.iter().map(ToString::to_string).collect(),
             resumed_from: fetched.resumed_from,
         })
+    }
+}
+
+impl Shell {
+    /// The transfer's line in the `.log`, and from where it goes on. Without a `.log` the
+    /// transfer is still worth making.
+    fn enter_ledger(&self, job: &Job, cluster: ClusterId) -> (Option<Ledger>, Option<Resume>) {
+        let entered = Ledger::open(self.local.home(), job, cluster).and_then(|mut ledger| {
+            let resume = ledger.begin(self.resume)?;
+            Ok((ledger, resume))
+        });
+        match entered {
+            Ok((ledger, resume)) => (Some(ledger), resume),
+            Err(failure) => {
+                self.notices.say(&format!("{}: cut off it could not be carried on: {failure}", job.remote));
+                (None, None)
+            }
+        }
+    }
+
+    /// Removes what was fetched of a file that cannot be had any more.
+    fn drop_part(&self, place: &Place<'_>, ledger: Option<&mut Ledger>) {
+        let removed = place.discard().map_err(|e| local_failure(place.part_name, &e));
+        let result = removed.and_then(|()| ledger.map_or(Ok(()), Ledger::finish));
+        if let Err(failure) = result {
+            self.notices.say(&format!("what was fetched before is still there: {failure}"));
+        }
     }
 }
 
@@ -123,24 +156,28 @@ impl Place<'_> {
     }
 }
 
-/// The transfer failed: what can be carried on is kept, anything else is dropped.
-fn given_up(error: &FetchError, shown: &str, place: &Place<'_>, ledger: &mut Ledger) -> Failure {
-    if !error.can_resume() {
-        let dropped = place.discard().map_err(|e| local_failure(shown, &e)).and_then(|()| ledger.finish());
-        if let Err(failure) = dropped {
-            log::warn!("what was fetched of {shown} is still there: {failure}");
-        }
-    }
+/// What the user is told of a transfer that failed.
+fn given_up(error: &FetchError, shown: &str) -> Failure {
     match error {
         FetchError::Refused(refusal) => refusal.clone().into(),
         FetchError::Interrupted => Failure::interrupted(),
         FetchError::Local { what, error } => Failure::new(ErrorCode::Local, format!("{shown}: {what}: {}", plain(error))),
         // For one file these mean the same to the user: it is not here, and can be carried on.
-        FetchError::Unreachable(_) | FetchError::Cut { .. } => {
-            Failure::new(ErrorCode::Cut, format!("{error}; the same get carries it on"))
-        }
+        FetchError::Unreachable(_) | FetchError::Cut { .. } => Failure::new(ErrorCode::Cut, format!("{error}; the same get carries it on")),
         other => Failure::new(other.code(), other.to_string()),
     }
+}
+
+/// Takes the part file, made where it is missing; [`TreeError::InUse`] where another client has it.
+fn claim(folder: &Folder, job: &Job) -> Result<File, TreeError> {
+    folder.create_or_open_part(ledger::part_name(&job.target.name))
+}
+
+/// Whether the file cannot be had any more, whoever asks and whenever. What was fetched of it
+/// is of no use then; after any other failure it is kept.
+fn is_gone(code: ErrorCode) -> bool {
+    use ErrorCode::{BadName, IsFolder, NotFolder, NotFound, NotServed};
+    matches!(code, NotFound | IsFolder | NotFolder | NotServed | BadName)
 }
 
 /// Refuses the names that the client uses for itself.
@@ -163,6 +200,7 @@ fn check_free(folder: &Folder, name: &str) -> Result<(), TreeError> {
 /// A failure of the local folder.
 fn local_failure(shown: &str, error: &TreeError) -> Failure {
     let why = match error {
+        TreeError::InUse => "another ftpclient is fetching it".to_owned(),
         TreeError::IsFolder => "a folder has that name".to_owned(),
         TreeError::NotFound => "no such folder".to_owned(),
         TreeError::NotServed(_) => "something that is no file has its temporary name".to_owned(),

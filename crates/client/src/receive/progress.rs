@@ -1,39 +1,59 @@
 //! What a transfer tells while it runs: the bar, the lines about servers, the save points.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use relais_proto::TreePath;
 use relais_transfer::fetch::{Progress, Resume};
 
+use super::ledger::Ledger;
 use crate::interrupt::Interrupt;
 use crate::notices::Notices;
 use crate::sanitize::clean;
 
 /// How the bar looks: rate and time left behind it.
 const BAR: &str = "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+/// A transfer that takes less time than this has no bar: it would only flicker.
+const BAR_AFTER: Duration = Duration::from_millis(300);
 /// Longest name before the bar, in characters.
 const NAME: usize = 30;
-
-/// Keeps a save point.
-pub type Save<'a> = dyn FnMut(&Resume) -> Result<(), String> + Send + 'a;
 
 /// Follows one transfer.
 pub struct Watch<'a> {
     name: String,
     notices: Notices,
     interrupt: Interrupt,
-    save: &'a mut Save<'a>,
+    /// None where the `.log` cannot be used; the user was told.
+    ledger: Option<&'a mut Ledger>,
     /// Whether the user was told that save points are lost.
     told: bool,
+    /// Whether somebody looks at a bar.
+    seen: bool,
+    begun: Instant,
+    size: u64,
     bar: Option<ProgressBar>,
 }
 
 impl<'a> Watch<'a> {
-    /// Follows the transfer of `remote`; save points go to `save`.
-    pub fn new(remote: &TreePath, notices: Notices, interrupt: Interrupt, save: &'a mut Save<'a>) -> Self {
-        Self { name: remote.to_string(), notices, interrupt, save, told: false, bar: None }
+    /// Follows the transfer of `remote`; save points go to `ledger`.
+    pub fn new(remote: &TreePath, notices: Notices, interrupt: Interrupt, ledger: Option<&'a mut Ledger>) -> Self {
+        let (name, seen) = (remote.to_string(), notices.on_terminal());
+        Self { name, notices, interrupt, ledger, told: false, seen, begun: Instant::now(), size: 0, bar: None }
+    }
+
+    fn show_bar(&mut self, good: u64) {
+        let bar = ProgressBar::new(self.size);
+        if let Ok(style) = ProgressStyle::with_template(BAR) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_message(self.label());
+        bar.set_position(good);
+        // What was there before counts neither for the rate nor for the time left.
+        bar.reset_eta();
+        bar.enable_steady_tick(Duration::from_millis(200));
+        self.notices.set_bar(Some(bar.clone()));
+        self.bar = Some(bar);
     }
 
     fn label(&self) -> String {
@@ -44,26 +64,18 @@ impl<'a> Watch<'a> {
 }
 
 impl Progress for Watch<'_> {
-    fn started(&mut self, size: u64, resumed_from: u64) {
-        if !self.notices.on_terminal() {
-            return;
+    fn started(&mut self, size: u64, _: u64) {
+        self.size = size;
+        if let Some(bar) = &self.bar {
+            bar.set_length(size);
         }
-        self.notices.set_bar(None);
-        let bar = ProgressBar::new(size);
-        if let Ok(style) = ProgressStyle::with_template(BAR) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        bar.set_message(self.label());
-        bar.set_position(resumed_from);
-        bar.reset_eta();
-        bar.enable_steady_tick(Duration::from_millis(200));
-        self.notices.set_bar(Some(bar.clone()));
-        self.bar = Some(bar);
     }
 
     fn advanced(&mut self, good: u64) {
-        if let Some(bar) = &self.bar {
-            bar.set_position(good);
+        match &self.bar {
+            Some(bar) => bar.set_position(good),
+            None if self.seen && self.begun.elapsed() >= BAR_AFTER => self.show_bar(good),
+            None => {}
         }
     }
 
@@ -77,10 +89,11 @@ impl Progress for Watch<'_> {
     }
 
     fn checkpoint(&mut self, state: &Resume) {
-        if let Err(why) = (self.save)(state)
+        let Some(ledger) = &mut self.ledger else { return };
+        if let Err(failure) = ledger.save(state)
             && !std::mem::replace(&mut self.told, true)
         {
-            self.notices.say(&format!("{}: the .log cannot be written, so it could not be carried on from here: {why}", self.name));
+            self.notices.say(&format!("{}: cut off now it could not be carried on from here: {failure}", self.name));
         }
     }
 

@@ -20,7 +20,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a login came to.
 enum Entered {
-    Session(Open),
+    Session(Box<Open>),
     Redirected(Route),
     AskMaster(String),
 }
@@ -57,7 +57,7 @@ impl Session {
     /// One round through all that is known.
     fn attempt(&mut self) -> Result<Open, Failure> {
         match self.enter() {
-            Ok(Entered::Session(open)) => Ok(open),
+            Ok(Entered::Session(open)) => Ok(*open),
             Ok(Entered::Redirected(route)) => {
                 let result = self.follow(&route);
                 self.route = Some(route);
@@ -141,7 +141,7 @@ impl Session {
             }
             (ServerRole::Standalone, Answer::Opened { slave, mark }) => {
                 self.enter_cluster(welcome.cluster, mark);
-                Ok(Entered::Session(opened(connection, addr, slave, welcome)))
+                Ok(Entered::Session(Box::new(opened(connection, addr, slave, welcome))))
             }
             (ServerRole::Slave, Answer::AskMaster(address)) => Ok(Entered::AskMaster(address)),
             (role, _) => Err(Trouble::Bad(format!("its answer to a login does not fit its role ({role:?})"))),

@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use log::debug;
 use relais_net::Connection;
 use relais_proto::{
-    ClusterId, Endpoint, ErrorCode, Hello, Login, Mark, Refusal, Reply, Request, Role, ServerRole, SlaveId, VERSIONS, WaitReason, WireError, limits,
+    ClusterId, Endpoint, ErrorCode, Hello, Login, Mark, Refusal, Reply, Request, Role, ServerRole, SlaveId, VERSIONS, WaitReason,
+    WireError, limits,
 };
 
 use crate::Failure;

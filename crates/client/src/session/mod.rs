@@ -91,6 +91,17 @@ impl Session {
         self.opened().map(|_| ())
     }
 
+    /// As [`Self::connect`], but does not try again: for what is not worth a wait.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_once(&mut self) -> Result<(), Failure> {
+        let retry = std::mem::take(&mut self.settings.retry);
+        let result = self.connect();
+        self.settings.retry = retry;
+        result
+    }
+
     /// Drops a connection that died while nobody was using it, so that the next request opens
     /// a new one without a word. To be called before a command.
     pub fn refresh(&mut self) {
@@ -112,8 +123,14 @@ impl Session {
         self.open.as_ref().map(|open| (open.addr, open.role))
     }
 
-    /// Whether the session is open.
+    /// The address of this slave, where it is the one in use.
     #[must_use]
+    pub fn address_of(&self, slave: SlaveId) -> Option<SocketAddr> {
+        self.open.as_ref().filter(|open| open.slave == slave).map(|open| open.addr)
+    }
+
+    /// Whether the session is open.
+    #[cfg(test)]
     pub fn is_open(&self) -> bool {
         self.open.is_some()
     }

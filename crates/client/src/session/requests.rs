@@ -175,11 +175,7 @@ fn is_leaving(refusal: &Refusal) -> bool {
     matches!(refusal.code, ErrorCode::Draining | ErrorCode::TimedOut)
 }
 
-fn exchange<T>(
-    open: &mut Open,
-    request: &Request,
-    read: &mut dyn FnMut(&mut Connection) -> Result<T, Trouble>,
-) -> Result<T, Trouble> {
+fn exchange<T>(open: &mut Open, request: &Request, read: &mut dyn FnMut(&mut Connection) -> Result<T, Trouble>) -> Result<T, Trouble> {
     open.connection.queue(request);
     open.connection.flush()?;
     read(&mut open.connection)

@@ -5,11 +5,6 @@ use std::ops::Range;
 use relais_proto::Header;
 use relais_proto::limits::PIECE;
 
-/// How many pieces content of `size` bytes has; empty content is one empty piece.
-pub(super) fn pieces_in(size: u64) -> u64 {
-    size.div_ceil(PIECE).max(1)
-}
-
 /// Where piece `index` of content of `size` bytes lies; empty behind the end.
 pub(super) fn piece_range(index: u64, size: u64) -> Range<u64> {
     let start = index.saturating_mul(PIECE).min(size);
@@ -28,7 +23,6 @@ mod tests {
     #[test]
     fn pieces_cover_the_content() {
         for (size, count) in [(0, 1), (1, 1), (PIECE, 1), (PIECE + 1, 2), (i64::MAX as u64, 1 << 43)] {
-            assert_eq!(pieces_in(size), count);
             assert_eq!(piece_range(count - 1, size).end, size);
             assert!(piece_range(count, size).is_empty());
         }

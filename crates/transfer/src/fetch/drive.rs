@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::thread::Scope;
 
 use log::debug;
-use relais_proto::{Digest, ErrorCode, GetRequest, Header, Refusal, TreePath, Wanted};
+use relais_proto::{Digest, ErrorCode, GetRequest, Header, Refusal, TreePath, Wanted, limits};
 
 use super::desk::Desk;
 use super::error::Stop;
@@ -22,6 +22,9 @@ const MOST_ROTTEN: u32 = 4;
 const MOST_VIOLATIONS: u32 = 3;
 /// Lost connections in a row that brought no byte.
 const MOST_FRUITLESS: u32 = 5;
+/// Lost connections in a row that each brought less than [`limits::RATE_FLOOR`]: a server that
+/// sends a few bytes and hangs, again and again, must not keep the fetch for ever.
+const MOST_POOR: u32 = 32;
 /// Times that the content may be replaced during one fetch.
 const MOST_RESTARTS: u32 = 5;
 
@@ -42,10 +45,25 @@ struct Tally {
     rotten: u32,
     violations: u32,
     fruitless: u32,
+    poor: u32,
     /// `bytes_moved` when a connection was lost last.
     moved_before: u64,
     /// Rounds of repair with the current server.
     rounds: u32,
+}
+
+impl Tally {
+    fn lost_connection(&mut self) {
+        let came = self.bytes_moved - self.moved_before;
+        self.moved_before = self.bytes_moved;
+        self.rounds = 0;
+        self.fruitless = if came > 0 { 0 } else { self.fruitless + 1 };
+        self.poor = if came >= limits::RATE_FLOOR { 0 } else { self.poor + 1 };
+    }
+
+    fn is_hopeless(&self) -> bool {
+        self.fruitless >= MOST_FRUITLESS || self.poor >= MOST_POOR
+    }
 }
 
 pub(super) struct Drive<'a, 'scope, 'env> {
@@ -202,14 +220,11 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
     fn move_on(&mut self, why: &str) -> Result<(), FetchError> {
         debug!("{}: {why}", self.path);
         self.sessions.failed(why);
-        let tally = &mut self.work.tally;
-        tally.rounds = 0;
-        tally.fruitless = if tally.bytes_moved > tally.moved_before { 0 } else { tally.fruitless + 1 };
-        tally.moved_before = tally.bytes_moved;
+        self.work.tally.lost_connection();
         if let Some((_, lost)) = &mut self.work.last {
             *lost = true;
         }
-        if self.work.tally.fruitless >= MOST_FRUITLESS { Err(self.work.cut(why.to_owned())) } else { Ok(()) }
+        if self.work.tally.is_hopeless() { Err(self.work.cut(why.to_owned())) } else { Ok(()) }
     }
 }
 
@@ -293,7 +308,7 @@ impl Work<'_, '_> {
             digest,
             bytes_moved: self.tally.bytes_moved,
             resumed_from: self.tally.resumed_from,
-            servers: self.tally.servers.clone(),
+            servers: if self.tally.servers.is_empty() { self.asked.into_iter().collect() } else { self.tally.servers.clone() },
             restarted: self.tally.restarts > 0,
         })
     }

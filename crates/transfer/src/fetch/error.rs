@@ -65,10 +65,12 @@ impl FetchError {
         }
     }
 
-    /// Whether a later fetch can go on with what is in the part file.
+    /// Whether a later fetch may go on with what is in the part file: always, but where the server
+    /// has no such file any more.
     #[must_use]
     pub fn can_resume(&self) -> bool {
-        !matches!(self, Self::Refused(_))
+        use ErrorCode::{BadName, IsFolder, NotFolder, NotFound, NotServed};
+        !matches!(self, Self::Refused(refusal) if matches!(refusal.code, NotFound | IsFolder | NotFolder | NotServed | BadName))
     }
 
     /// A local failure while doing `what`.

@@ -19,7 +19,7 @@ use relais_proto::Digest;
 use relais_proto::limits::PIECE;
 
 use super::FetchError;
-use super::blocks::{piece_range, pieces_in};
+use super::blocks::piece_range;
 use super::desk::Desk;
 
 /// Content up to this size is hashed in the receiving thread: starting another costs more.
@@ -60,8 +60,8 @@ struct Place {
 }
 
 impl Place {
-    fn value(self, bytes: &[u8]) -> Digest {
-        super::shim::piece_value(self.index, bytes, self.size <= PIECE)
+    fn value(self, bytes: &[u8]) -> Option<Digest> {
+        relais_tree::piece_value(self.size, self.index, bytes)
     }
 
     /// The value of what the part file has there; none where it ends before.
@@ -69,7 +69,7 @@ impl Place {
         let range = piece_range(self.index, self.size);
         buffer.resize(usize::try_from(range.end - range.start).unwrap_or(0), 0);
         match part.read_exact_at(buffer, range.start) {
-            Ok(()) => Ok(Some(self.value(buffer))),
+            Ok(()) => Ok(self.value(buffer)),
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(e) => Err(e),
         }
@@ -91,6 +91,8 @@ pub(super) struct Hashing<'scope, 'env> {
     size: u64,
     begun: bool,
     thread: Option<Thread>,
+    /// Dropping it ends the thread that saves.
+    saver: Option<Sender<()>>,
     spare: Vec<Vec<u8>>,
     made: usize,
 }
@@ -98,13 +100,11 @@ pub(super) struct Hashing<'scope, 'env> {
 struct Thread {
     jobs: Sender<Job>,
     used: Receiver<Vec<u8>>,
-    /// Ends the thread that saves.
-    _stop: Sender<()>,
 }
 
 impl<'scope, 'env> Hashing<'scope, 'env> {
     pub(super) fn new(scope: &'scope Scope<'scope, 'env>, desk: &'env Desk<'env>, table: &'env Table) -> Self {
-        Self { scope, desk, table, size: 0, begun: false, thread: None, spare: Vec::new(), made: 0 }
+        Self { scope, desk, table, size: 0, begun: false, thread: None, saver: None, spare: Vec::new(), made: 0 }
     }
 
     /// Begins with content of `size` bytes, and with the pieces of it that are here already. Does
@@ -115,31 +115,44 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         }
         (self.begun, self.size) = (true, size);
         if size > INLINE && self.thread.is_none() {
-            self.start_threads()?;
+            self.start_thread()?;
+        }
+        if size == 0 {
+            // No byte will come that could bring its one empty piece along.
+            return self.on_disk(0..1);
         }
         let here: Vec<Range<u64>> = self.desk.with(|content| content.good.iter().collect()).unwrap_or_default();
         for range in here {
-            let last = if range.end >= size { pieces_in(size) } else { range.end / PIECE };
+            let last = if range.end >= size { relais_tree::piece_count(size) } else { range.end / PIECE };
             self.on_disk(range.start.div_ceil(PIECE)..last)?;
         }
         Ok(())
     }
 
-    fn start_threads(&mut self) -> Result<(), FetchError> {
+    fn start_thread(&mut self) -> Result<(), FetchError> {
         let (jobs, todo) = channel();
         let (give_back, used) = channel();
-        let (stop, stopped) = channel();
         let (desk, table) = (self.desk, self.table);
-        let failed = "starting a thread";
         let worker = Worker { desk, table, todo, give_back, backlog: VecDeque::new(), waiting: None, failed: None, buffer: Vec::new() };
-        let builder = || std::thread::Builder::new();
-        builder().name("hash".to_owned()).spawn_scoped(self.scope, move || worker.run()).map_err(FetchError::local(failed))?;
-        builder()
-            .name("save".to_owned())
-            .spawn_scoped(self.scope, move || desk.keep_saving(&stopped))
-            .map_err(FetchError::local(failed))?;
-        self.thread = Some(Thread { jobs, used, _stop: stop });
+        self.spawn("hash", move || worker.run())?;
+        self.thread = Some(Thread { jobs, used });
         Ok(())
+    }
+
+    /// Sees to it that what has come is saved from time to time; for a fetch that takes its time.
+    pub(super) fn save_from_now_on(&mut self) -> Result<(), FetchError> {
+        if self.saver.is_none() {
+            let (stop, stopped) = channel();
+            let desk = self.desk;
+            self.spawn("save", move || desk.keep_saving(&stopped))?;
+            self.saver = Some(stop);
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'scope) -> Result<(), FetchError> {
+        let builder = std::thread::Builder::new().name(name.to_owned());
+        builder.spawn_scoped(self.scope, work).map(|_| ()).map_err(FetchError::local("starting a thread"))
     }
 
     /// A buffer of at least `length` bytes, at most a piece.
@@ -171,7 +184,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         if let Some(thread) = &self.thread {
             return thread.jobs.send(Job::Bytes { place, buffer, length }).map_err(|_| gone());
         }
-        self.table.set(index, Some(place.value(&buffer[..length])));
+        self.table.set(index, place.value(&buffer[..length]));
         self.spare.push(buffer);
         Ok(())
     }
@@ -278,7 +291,7 @@ impl Worker<'_> {
     fn work(&mut self, job: Job) {
         match job {
             Job::Bytes { place, buffer, length } => {
-                self.table.set(place.index, Some(place.value(&buffer[..length])));
+                self.table.set(place.index, place.value(&buffer[..length]));
                 // The receiving thread takes no more buffers where the fetch has ended.
                 let _ = self.give_back.send(buffer);
             }

@@ -169,6 +169,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         if now.duration_since(self.last_write) >= WRITE_EVERY {
             self.write()?;
             self.last_write = now;
+            self.hashing.save_from_now_on()?;
             if self.desk.glance_interrupted() {
                 return Err(FetchError::Interrupted.into());
             }

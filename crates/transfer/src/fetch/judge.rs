@@ -6,7 +6,7 @@ use relais_net::Connection;
 use relais_proto::limits::PIECE;
 use relais_proto::{Digest, ErrorCode, TreePath};
 
-use super::blocks::{piece_range, pieces_in};
+use super::blocks::piece_range;
 use super::desk::Desk;
 use super::error::{FetchError, Stop};
 use super::exchange::{ask_for_digest, ask_for_pieces};
@@ -22,9 +22,9 @@ pub(super) enum Verdict {
 }
 
 /// The digest that these values make up; none where one is missing.
-fn join(values: &[Option<Digest>], count: usize) -> Option<Digest> {
-    let values: Option<Vec<Digest>> = values.get(..count)?.iter().copied().collect();
-    values.map(|values| super::shim::join(&values))
+fn join(values: &[Option<Digest>], size: u64) -> Option<Digest> {
+    let values: Option<Vec<Digest>> = values.iter().copied().collect();
+    relais_tree::join(&values?, size)
 }
 
 /// Compares what is in the part file with `digest`, once nothing is missing. Where it differs, asks
@@ -40,10 +40,13 @@ pub(super) fn judge(
 ) -> Result<Verdict, Stop> {
     hashing.settle()?;
     let Some(size) = desk.with(|content| content.size) else { return Ok(Verdict::Incomplete) };
-    let count = usize::try_from(pieces_in(size)).map_err(|_| Stop::bad_value("size", size))?;
-    let ours = hashing.values(|values| join(values, count));
+    let count = usize::try_from(relais_tree::piece_count(size)).map_err(|_| Stop::bad_value("size", size))?;
+    let ours = hashing.values(|values| join(values, size));
     if ours == Some(digest) {
         return Ok(Verdict::Whole);
+    }
+    if size == 0 {
+        return Err(Stop::Rotten("empty content came with the digest of something else".to_owned()));
     }
     *rounds += 1;
     if ours.is_none() {
@@ -56,7 +59,7 @@ pub(super) fn judge(
     if *rounds > ASK_AGAIN {
         return Err(Stop::Rotten("pieces that were fetched again are still damaged".to_owned()));
     }
-    let theirs = their_values(server, path, digest, count)?;
+    let theirs = their_values(server, path, digest, size)?;
     let bad: Vec<u64> =
         hashing.values(|values| (0..).zip(values.iter().zip(&theirs)).filter(|(_, (a, b))| **a != Some(**b)).map(|(i, _)| i).collect());
     log::debug!("{path}: {} of {count} pieces are damaged and are fetched again", bad.len());
@@ -80,14 +83,14 @@ fn forget(pieces: Vec<u64>, size: u64, desk: &Desk<'_>, hashing: &Hashing<'_, '_
 }
 
 /// The server's piece values, checked against the digest.
-fn their_values(server: &mut Connection, path: &TreePath, digest: Digest, count: usize) -> Result<Vec<Digest>, Stop> {
-    let values = ask_for_pieces(server, path, digest, count as u64).map_err(|stop| match stop {
+fn their_values(server: &mut Connection, path: &TreePath, digest: Digest, size: u64) -> Result<Vec<Digest>, Stop> {
+    let values = ask_for_pieces(server, path, digest, relais_tree::piece_count(size)).map_err(|stop| match stop {
         Stop::Refused(refusal) if !super::drive::is_passing(refusal.code) => {
             Stop::Rotten(format!("the content came damaged and cannot be repaired: {}", refusal.message))
         }
         other => other,
     })?;
-    if super::shim::join(&values) == digest {
+    if relais_tree::join(&values, size) == Some(digest) {
         Ok(values)
     } else {
         Err(Stop::Rotten("the server's content does not have its digest".to_owned()))

@@ -16,7 +16,6 @@ mod exchange;
 mod hashing;
 mod intake;
 mod judge;
-mod shim;
 #[cfg(test)]
 mod tests;
 
@@ -121,7 +120,8 @@ pub struct Fetched {
     pub bytes_moved: u64,
     /// Bytes that were there before and were kept; 0 after a restart.
     pub resumed_from: u64,
-    /// The servers that sent content, in order of their first byte.
+    /// The servers that sent content, in order of their first byte; where no byte had to come, the
+    /// one that told the digest.
     pub servers: Vec<SocketAddr>,
     /// Whether it began again because the content was replaced.
     pub restarted: bool,

@@ -101,17 +101,20 @@ impl Proxy {
 
     /// Arms a fault behind `n` bytes of content; the first connection that gets there has it.
     pub fn fault_at_content(&self, n: u64, fault: Fault) {
-        self.shared.lock().content_fault = Some((n, fault));
+        let mut state = self.shared.lock();
+        (state.content_fault, state.struck) = (Some((n, fault)), 0);
     }
 
     /// Arms a fault behind `n` bytes that the server sent.
     pub fn fault_down(&self, n: u64, fault: Fault) {
-        self.shared.lock().down_fault = Some((n, fault));
+        let mut state = self.shared.lock();
+        (state.down_fault, state.struck) = (Some((n, fault)), 0);
     }
 
     /// Arms a fault behind `n` bytes that the client sent.
     pub fn fault_up(&self, n: u64, fault: Fault) {
-        self.shared.lock().up_fault = Some((n, fault));
+        let mut state = self.shared.lock();
+        (state.up_fault, state.struck) = (Some((n, fault)), 0);
     }
 
     /// Takes back what was armed and has not struck.
@@ -130,7 +133,7 @@ impl Proxy {
         self.shared.lock().refusing = refusing;
     }
 
-    /// Whether a fault has struck since the last call that said so.
+    /// Whether a fault has struck since it was armed, and since the last call that said so.
     pub fn struck(&self) -> bool {
         std::mem::take(&mut self.shared.lock().struck) > 0
     }

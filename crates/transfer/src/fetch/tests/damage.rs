@@ -4,36 +4,8 @@ use super::*;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Flips a bit of the content in the first `times` answers that carry the byte at `at`.
+/// Flips a bit on the way in the first `times` answers that carry the byte at `at`.
 fn flipping(model: &Model, at: u64, mut times: u32) -> Server {
-    let model = model.clone();
-    Server::saying(move |request| {
-        let mut lying = model.clone();
-        if let Request::Get(get) = request
-            && times > 0
-            && (get.offset..get.offset.saturating_add(get.length)).contains(&at)
-        {
-            times -= 1;
-            lying.content[usize::try_from(at).unwrap()] ^= 4;
-        }
-        let mut out = lying.answer(request);
-        // The digest is that of the right content.
-        let (from, to) = (lying.digest().0, model.digest().0);
-        let places: Vec<usize> = (0..out.len().saturating_sub(31)).filter(|i| out[*i..].starts_with(&from)).collect();
-        for place in places {
-            out[place..place + 32].copy_from_slice(&to);
-        }
-        if let Request::Get(get) = request
-            && !model.fits(get.wanted)
-        {
-            out = model.answer(request);
-        }
-        out
-    })
-}
-
-/// As [`flipping`], and the right content is what is asked for.
-fn flipping_honestly(model: &Model, at: u64, mut times: u32) -> Server {
     let model = model.clone();
     Server::saying(move |request| {
         let mut out = model.answer(request);
@@ -54,7 +26,7 @@ fn flipping_honestly(model: &Model, at: u64, mut times: u32) -> Server {
 fn a_flipped_bit_costs_one_piece() {
     for model in [Model::new(bytes(5 * MIB + 77), 65536), Model::new(bytes(5 * MIB + 77), 65536).unhashed()] {
         for at in [0, 3 * MIB + 5, 5 * MIB + 76] {
-            let server = flipping_honestly(&model, at, 1);
+            let server = flipping(&model, at, 1);
             let mut run = Run::new(&[&server]);
             let fetched = run.expect(&model);
             let piece = if at < 5 * MIB { MIB } else { 77 };
@@ -67,7 +39,7 @@ fn a_flipped_bit_costs_one_piece() {
 #[test]
 fn a_small_file_is_repaired_as_well() {
     let model = Model::new(bytes(1000), 9);
-    let mut run = Run::new(&[&flipping_honestly(&model, 500, 2)]);
+    let mut run = Run::new(&[&flipping(&model, 500, 2)]);
     assert_eq!(run.expect(&model).bytes_moved, 3000);
 }
 
@@ -92,22 +64,29 @@ fn a_flipped_bit_in_the_part_file_is_found() {
 #[test]
 fn a_rotten_copy_leads_to_another_server() {
     let model = Model::new(bytes(3 * MIB), 65536);
-    let rotten = flipping_honestly(&model, 2 * MIB, u32::MAX);
+    let rotten = flipping(&model, 2 * MIB, u32::MAX);
     let sound = Server::honest(&model);
     let mut run = Run::new(&[&rotten, &sound]);
     let fetched = run.expect(&model);
     assert_eq!(fetched.servers, [rotten.addr, sound.addr]);
     assert_eq!(run.failures.len(), 1);
     assert_eq!(sound.gets().last(), Some(&(2 * MIB, u64::MAX)));
-    // Its own piece values are those of the rotten bytes.
-    let values = flipping(&model, 2 * MIB, u32::MAX);
-    Run::new(&[&values, &sound]).expect(&model);
+    // The file rotted on the server's disk: its piece values are those of the rotten bytes.
+    let mut disk = Model { claimed: Some(model.digest()), ..model.clone() };
+    disk.content[5] ^= 1;
+    let rotten = Server::honest(&disk);
+    let mut run = Run::new(&[&rotten, &sound]);
+    assert_eq!(run.expect(&model).bytes_moved, 4 * MIB);
+    assert!(rotten.gets().len() == 1 && run.failures == ["the server's content does not have its digest"]);
+    let mut alone = Run::new(&[&rotten]);
+    assert!(matches!(alone.result, Err(FetchError::Damaged(_))) && alone.told.saved.is_some());
+    assert_eq!(alone.part_bytes(), disk.content);
 }
 
 #[test]
 fn nobody_has_it_whole() {
     let model = Model::new(bytes(2 * MIB), 65536);
-    let run = Run::new(&[&flipping_honestly(&model, 5, u32::MAX), &flipping_honestly(&model, 5, u32::MAX)]);
+    let run = Run::new(&[&flipping(&model, 5, u32::MAX), &flipping(&model, 5, u32::MAX)]);
     assert!(matches!(run.result, Err(FetchError::Damaged(_))), "{:?}", run.result);
     let saved = run.told.saved.unwrap();
     // The bad piece does not count.
@@ -160,6 +139,14 @@ fn a_wrong_digest_at_the_end() {
     });
     assert!(matches!(Run::new(&[&c]).result, Err(FetchError::BadServer(_))));
     Run::new(&[&c, &Server::honest(&known)]).expect(&known);
+}
+
+#[test]
+fn an_empty_file_with_another_digest() {
+    let mut model = Model::new(Vec::new(), 64);
+    model.claimed = Some(Digest([3; 32]));
+    let a = Server::honest(&model);
+    assert!(matches!(Run::new(&[&a]).result, Err(FetchError::Damaged(_))));
 }
 
 #[test]

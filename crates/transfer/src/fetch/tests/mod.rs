@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use relais_net::Connection;
-use relais_proto::limits::PIECE;
 use relais_proto::{
     Digest, Entry, ErrorCode, FileTime, FrameType, Header, Identity, Kind, Mark, Refusal, Reply, Request, TreePath, Version, Wanted,
     encode_frame,
@@ -50,11 +49,13 @@ pub(super) struct Model {
     /// Whether the digest is known before the content is sent.
     pub hashed: bool,
     pub identity: Identity,
+    /// The digest that the server tells, where it is not that of its bytes.
+    pub claimed: Option<Digest>,
 }
 
 impl Model {
     pub fn new(content: Vec<u8>, block: u32) -> Self {
-        Self { content, block, hashed: true, identity: Identity([1; 16]) }
+        Self { content, block, hashed: true, identity: Identity([1; 16]), claimed: None }
     }
 
     pub fn unhashed(mut self) -> Self {
@@ -67,7 +68,7 @@ impl Model {
     }
 
     pub fn digest(&self) -> Digest {
-        digest_of(&self.content)
+        self.claimed.unwrap_or_else(|| digest_of(&self.content))
     }
 
     fn fits(&self, wanted: Wanted) -> bool {
@@ -93,9 +94,9 @@ impl Model {
     }
 
     pub fn values(&self) -> Vec<Digest> {
-        let alone = self.size() <= PIECE;
-        let pieces: Vec<&[u8]> = if alone { vec![&self.content] } else { self.content.chunks(usize::try_from(PIECE).unwrap()).collect() };
-        (0..).zip(pieces).map(|(i, piece)| crate::fetch::shim::piece_value(i, piece, alone)).collect()
+        let mut hasher = relais_tree::PieceHasher::new(self.size(), 0);
+        hasher.update(&self.content);
+        hasher.into_values()
     }
 
     /// The honest answer, whole.
@@ -155,22 +156,27 @@ impl Server {
     /// Answers honestly, and ends its first connections after so many bytes.
     pub fn cutting(model: &Model, cuts: impl IntoIterator<Item = usize>) -> Self {
         let model = model.clone();
-        Self::start(cuts.into_iter().collect(), Box::new(move |request| model.answer(request)))
+        Self::start(cuts.into_iter().collect(), false, Box::new(move |request| model.answer(request)))
+    }
+
+    /// Answers what `answer` makes, and ends each connection after one answer.
+    pub fn saying_once(answer: impl FnMut(&Request) -> Vec<u8> + Send + 'static) -> Self {
+        Self::start(VecDeque::new(), true, Box::new(answer))
     }
 
     /// Answers what `answer` makes.
     pub fn saying(answer: impl FnMut(&Request) -> Vec<u8> + Send + 'static) -> Self {
-        Self::start(VecDeque::new(), Box::new(answer))
+        Self::start(VecDeque::new(), false, Box::new(answer))
     }
 
-    fn start(mut cuts: VecDeque<usize>, mut answer: Answer) -> Self {
+    fn start(mut cuts: VecDeque<usize>, once: bool, mut answer: Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&requests);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                serve(stream.unwrap(), cuts.pop_front(), &mut answer, &seen);
+                serve(stream.unwrap(), cuts.pop_front(), once, &mut answer, &seen);
             }
         });
         Self { addr, requests }
@@ -187,7 +193,7 @@ impl Server {
 }
 
 /// Answers one connection; with a cut, ends it after so many bytes.
-fn serve(stream: TcpStream, cut: Option<usize>, answer: &mut Answer, seen: &Mutex<Vec<Request>>) {
+fn serve(stream: TcpStream, cut: Option<usize>, once: bool, answer: &mut Answer, seen: &Mutex<Vec<Request>>) {
     let mut left = cut.unwrap_or(usize::MAX);
     let mut connection = Connection::new(stream.try_clone().unwrap()).unwrap();
     while let Ok(Some(request)) = connection.read_request() {
@@ -195,7 +201,7 @@ fn serve(stream: TcpStream, cut: Option<usize>, answer: &mut Answer, seen: &Mute
         seen.lock().unwrap().push(request);
         let out = &out[..out.len().min(left)];
         left -= out.len();
-        if (&stream).write_all(out).is_err() || left == 0 {
+        if (&stream).write_all(out).is_err() || left == 0 || once {
             break;
         }
     }
@@ -222,7 +228,7 @@ impl Sessions for Servers {
         if self.open.is_none() {
             let mut connection = Connection::connect(self.addrs[self.current], Duration::from_secs(5))
                 .map_err(|e| FetchError::Unreachable(e.to_string()))?;
-            connection.set_silence(Duration::from_millis(500));
+            connection.set_silence(Duration::from_secs(2));
             self.open = Some(connection);
         }
         self.open.as_mut().ok_or_else(|| FetchError::Unreachable(String::new()))

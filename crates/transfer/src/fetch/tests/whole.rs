@@ -14,7 +14,7 @@ fn every_size_around_the_blocks() {
                 let mut run = Run::new(&[&server]);
                 let fetched = run.expect(&model);
                 assert_eq!((fetched.bytes_moved, fetched.resumed_from, fetched.restarted), (size, 0, false));
-                assert_eq!(fetched.servers, if size > 0 { vec![server.addr] } else { Vec::new() });
+                assert_eq!(fetched.servers, [server.addr]);
                 assert_eq!(run.told.events, [format!("started {size} 0")]);
                 assert_eq!(server.gets(), [(0, u64::MAX)]);
             }
@@ -123,8 +123,8 @@ fn a_state_with_wrong_numbers_does_no_harm() {
 fn an_interruption_keeps_what_came() {
     let model = Model::new(bytes(20 * MIB), 65536);
     let told = Recorder { interrupt_at: Some(MIB), ..Recorder::default() };
-    // What comes after the interruption is silence.
-    let server = Server::cutting(&model, [usize::try_from(3 * MIB).unwrap()]);
+    // Whoever interrupts shuts the socket down; here the server does.
+    let server = Server::cutting(&model, [usize::try_from(3 * MIB).unwrap(); 6]);
     let mut run = Run::with(&[&server], tempfile::tempfile().unwrap(), None, told);
     assert!(matches!(run.result, Err(FetchError::Interrupted)));
     let saved = run.told.saved.clone().unwrap();
@@ -133,4 +133,49 @@ fn an_interruption_keeps_what_came() {
     assert_eq!(run.part_bytes()[..good], model.content[..good]);
     let mut run = Run::resuming(&[&server], run.part, Some(saved));
     assert_eq!(run.expect(&model).resumed_from, good as u64);
+}
+
+/// Tells a server when a save point has come.
+struct Watcher(Recorder, std::sync::mpsc::Sender<u64>);
+
+impl Progress for Watcher {
+    fn checkpoint(&mut self, state: &Resume) {
+        self.0.checkpoint(state);
+        // The server may have ended.
+        let _ = self.1.send(state.good.prefix());
+    }
+}
+
+#[test]
+fn a_slow_transfer_is_saved_on_the_way() {
+    for (size, held_back) in [(3_500_000_u64, 2_000_000_u64), (200_000, 65_536)] {
+        let model = Model::new(bytes(size), 4096);
+        let (saved, saves) = std::sync::mpsc::channel();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let sender = model.clone();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let request = Connection::new(stream.try_clone().unwrap()).unwrap().read_request().unwrap().unwrap();
+            let out = sender.answer(&request);
+            let blocks = usize::try_from((size - held_back) / 4096).unwrap();
+            let start = encode(&[Reply::Wait(relais_proto::WaitReason::Scanning), Reply::Header(sender.header(0, size))]).len();
+            let (now, later) = out.split_at(start + blocks * (4096 + relais_proto::HEADER_LEN));
+            stream.write_all(now).unwrap();
+            // No further block before all that went out is saved.
+            while saves.recv_timeout(Duration::from_millis(100)) != Ok(blocks as u64 * 4096) {
+                stream.write_all(&encode(&[Reply::Wait(relais_proto::WaitReason::Scanning)])).unwrap();
+            }
+            stream.write_all(later).unwrap();
+            blocks as u64 * 4096
+        });
+        let mut sessions = Servers::new(&[&Server { addr, requests: Arc::default() }]);
+        let part = tempfile::tempfile().unwrap();
+        let mut watcher = Watcher(Recorder::default(), saved);
+        let result = fetch(&mut sessions, &path(), &part, None, &mut watcher);
+        let before = server.join().unwrap();
+        let state = watcher.0.saved.unwrap();
+        assert!(state.good.prefix() >= before && state.digest == Some(model.digest()));
+        Run { part, told: Recorder::default(), failures: sessions.failures, result }.expect(&model);
+    }
 }

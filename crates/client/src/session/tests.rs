@@ -1,7 +1,5 @@
 //! Session logic against servers in threads.
 
-mod fake;
-
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,7 +7,7 @@ use relais_net::Connection;
 use relais_proto::{ClusterId, Endpoint, ErrorCode, Login, Reply, Request, ServerRole, TreePath, WaitReason};
 
 use super::Session;
-use fake::*;
+use crate::tests::fake::*;
 
 const NO_RETRY: Duration = Duration::ZERO;
 const RETRY: Duration = Duration::from_secs(20);
@@ -266,7 +264,7 @@ fn a_password_is_never_told_to_a_slave() {
             send(connection, &[welcome(role)]);
             let Ok(Some(Request::Login(login))) = connection.read_request() else { panic!("no login") };
             seen.lock().unwrap().push(login.password);
-            send(connection, &[answer.clone()]);
+            send(connection, std::slice::from_ref(&answer));
         })
     };
     let with_password = |addr| {

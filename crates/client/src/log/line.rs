@@ -1,0 +1,192 @@
+//! One line of the `.log`.
+//!
+//! `1 get REMOTE LOCAL CLUSTER VERSION SIZE DIGEST IDENTITY MTIME RANGES CHECK`, one space between
+//! fields. Bytes of names that are not printable ASCII, and space and `%`, are written `%XX`. What is
+//! not known is `-`. The check is the start of the BLAKE3 of all that is in front of it, with its space.
+
+use relais_proto::{FileTime, NameError, TreePath, Version};
+use relais_transfer::fetch::Resume;
+use relais_transfer::{MOST_RANGES, Ranges, RangesError};
+use thiserror::Error;
+
+use super::Entry;
+use super::names::short_hash;
+
+/// Longest line, in bytes: two names of 4,095 bytes, each three times as long when escaped, and 256 ranges.
+pub(super) const LONGEST: usize = 40 * 1024;
+/// Longest local name, in bytes: `PATH_MAX` less its NUL.
+const LONGEST_LOCAL: usize = 4095;
+/// The format of the lines.
+const TAG: &str = "1";
+/// Where a value is not known.
+const NONE: &str = "-";
+
+/// Why a line is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LineError {
+    /// The line is longer than any of ours.
+    #[error("it is too long")]
+    TooLong,
+    /// The line is not UTF-8.
+    #[error("it is not UTF-8")]
+    NotUtf8,
+    /// The line has another number of fields.
+    #[error("it has not the right number of fields")]
+    Fields,
+    /// The checksum is not that of the line.
+    #[error("its checksum does not fit")]
+    Checksum,
+    /// Another program, or a later version of this one, wrote it.
+    #[error("its format or command is not known")]
+    Unknown,
+    /// A field has no meaning.
+    #[error("its {0} cannot be read")]
+    Field(&'static str),
+    /// The remote name breaks the rules for names.
+    #[error("its remote name is not allowed: {0}")]
+    Remote(NameError),
+    /// The ranges are none.
+    #[error("its ranges cannot be read: {0}")]
+    Ranges(RangesError),
+    /// A range lies behind the content's end.
+    #[error("its ranges go beyond the size")]
+    BeyondSize,
+    /// An earlier line has the same local name.
+    #[error("another line has the same local name")]
+    Twice,
+    /// The file holds more lines, or is longer, than ours ever are; the rest was not read.
+    #[error("the file is too long; from here on it was not read")]
+    FileTooLong,
+}
+
+/// Writes an entry as a line, without the newline.
+pub(super) fn format(entry: &Entry) -> String {
+    let mut line = format!("{TAG} get {} {} {} ", escape(entry.remote.as_str()), escape(&entry.local), entry.cluster);
+    match &entry.state {
+        None => line.push_str("- - - - - - "),
+        Some(state) => {
+            let mut good = state.good.clone();
+            // Fewer bytes may be claimed than there are, never more.
+            good.keep_first(MOST_RANGES);
+            let FileTime { seconds, nanos } = state.mtime;
+            line.push_str(&format!(
+                "{} {} {} {} {seconds}.{nanos:09} {good} ",
+                or_none(state.version),
+                state.size,
+                or_none(state.digest),
+                or_none(state.identity),
+            ));
+        }
+    }
+    let check = short_hash(line.as_bytes());
+    line + &check
+}
+
+fn or_none(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| NONE.to_owned(), |value| value.to_string())
+}
+
+/// Reads a line.
+pub(super) fn parse(line: &[u8]) -> Result<Entry, LineError> {
+    if line.len() > LONGEST {
+        return Err(LineError::TooLong);
+    }
+    let line = std::str::from_utf8(line).map_err(|_| LineError::NotUtf8)?;
+    let fields: Vec<&str> = line.split(' ').collect();
+    let &[tag, command, remote, local, cluster, version, size, digest, identity, mtime, ranges, check] = fields.as_slice() else {
+        return Err(LineError::Fields);
+    };
+    if line.strip_suffix(check).is_none_or(|front| short_hash(front.as_bytes()) != check) {
+        return Err(LineError::Checksum);
+    }
+    if (tag, command) != (TAG, "get") {
+        return Err(LineError::Unknown);
+    }
+    let entry = Entry {
+        remote: parse_remote(remote)?,
+        local: parse_local(local)?,
+        cluster: cluster.parse().map_err(|_| LineError::Field("cluster"))?,
+        state: parse_state([version, size, digest, identity, mtime, ranges])?,
+    };
+    // A value that could be written in two ways is read in one only.
+    if format(&entry) == line { Ok(entry) } else { Err(LineError::Field("spelling")) }
+}
+
+fn parse_remote(field: &str) -> Result<TreePath, LineError> {
+    let path = TreePath::new(unescape(field).ok_or(LineError::Field("remote name"))?).map_err(LineError::Remote)?;
+    if path.is_root() { Err(LineError::Field("remote name")) } else { Ok(path) }
+}
+
+fn parse_local(field: &str) -> Result<String, LineError> {
+    unescape(field)
+        .filter(|name| !name.is_empty() && name.len() <= LONGEST_LOCAL && !name.contains('\0'))
+        .ok_or(LineError::Field("local name"))
+}
+
+fn parse_state(fields: [&str; 6]) -> Result<Option<Resume>, LineError> {
+    if fields.iter().all(|field| *field == NONE) {
+        return Ok(None);
+    }
+    let [version, size, digest, identity, mtime, ranges] = fields;
+    let state = Resume {
+        size: size.parse().map_err(|_| LineError::Field("size"))?,
+        mtime: parse_mtime(mtime).ok_or(LineError::Field("time"))?,
+        digest: optional(digest, |text| text.parse().ok()).ok_or(LineError::Field("digest"))?,
+        identity: optional(identity, |text| text.parse().ok()).ok_or(LineError::Field("identity"))?,
+        version: optional(version, parse_version).ok_or(LineError::Field("version"))?,
+        good: ranges.parse::<Ranges>().map_err(LineError::Ranges)?,
+    };
+    if state.good.end() > state.size { Err(LineError::BeyondSize) } else { Ok(Some(state)) }
+}
+
+/// None of none, some of a value that could be read.
+fn optional<T>(field: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
+    if field == NONE { Some(None) } else { read(field).map(Some) }
+}
+
+fn parse_version(text: &str) -> Option<Version> {
+    let (epoch, number) = text.split_once('-')?;
+    Some(Version { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+}
+
+fn parse_mtime(text: &str) -> Option<FileTime> {
+    let (seconds, nanos) = text.split_once('.')?;
+    let time = FileTime { seconds: seconds.parse().ok()?, nanos: nanos.parse().ok()? };
+    (time.nanos <= 999_999_999).then_some(time)
+}
+
+/// Writes what is not printable ASCII, and space and `%`, as `%XX`.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' | 0..=b' ' | 0x7f.. => out.push_str(&format!("%{byte:02X}")),
+            _ => out.push(char::from(byte)),
+        }
+    }
+    out
+}
+
+/// The text that [`escape`] made `field` from.
+fn unescape(field: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let (high, low) = (rest.next()?, rest.next()?);
+                hex(high)? << 4 | hex(low)?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}

@@ -1,0 +1,30 @@
+//! The names that the client uses for itself in a local folder.
+
+/// The log's own name.
+pub(super) const LOG: &str = ".log";
+/// The name under which a new `.log` is written. One is enough: the lock is held meanwhile.
+pub(super) const LOG_TEMPORARY: &str = ".relais-log.new";
+const PART_START: &str = ".relais-";
+const PART_END: &str = ".part";
+
+/// The name of the part file for the file `local`, in the same folder. It is made of a hash,
+/// so it is never too long, and the same in every run.
+#[must_use]
+pub fn part_name(local: &str) -> String {
+    format!("{PART_START}{}{PART_END}", short_hash(local.as_bytes()))
+}
+
+/// The first 16 hexadecimal digits of the BLAKE3 of `bytes`.
+pub(super) fn short_hash(bytes: &[u8]) -> String {
+    let mut hex = blake3::hash(bytes).to_hex().to_string();
+    hex.truncate(16);
+    hex
+}
+
+/// Whether a name is one that the client uses itself, in any spelling that a case-folding
+/// file system takes for the same. Nothing that is fetched may have it.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name == LOG || name == LOG_TEMPORARY || (name.starts_with(PART_START) && name.ends_with(PART_END))
+}

@@ -1,0 +1,188 @@
+//! The objects of `--json`, field by field: a contract with scripts. Nothing is written here.
+
+use relais_proto::{ServerRole, Version};
+use serde::Serialize;
+
+use super::text::rfc3339;
+use crate::Failure;
+use crate::outcome::{Failed, Received, ServerState, Several, Shown, ShownKind};
+
+#[derive(Serialize)]
+pub(super) struct JsonError<'a> {
+    pub code: &'static str,
+    pub message: &'a str,
+}
+
+impl<'a> From<&'a Failure> for JsonError<'a> {
+    fn from(failure: &'a Failure) -> Self {
+        Self { code: failure.code.text(), message: &failure.message }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct JsonFailed<'a> {
+    pub remote: &'a str,
+    pub error: JsonError<'a>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Object<'a, T: Serialize> {
+    pub command: &'a str,
+    pub ok: bool,
+    #[serde(flatten)]
+    pub rest: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<JsonError<'a>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Empty {}
+
+#[derive(Serialize)]
+pub(super) struct Place<'a> {
+    pub path: &'a str,
+}
+
+#[derive(Serialize)]
+pub(super) struct Text<'a> {
+    pub text: &'a str,
+}
+
+#[derive(Serialize)]
+pub(super) struct JsonReceived<'a> {
+    pub remote: &'a str,
+    pub local: &'a str,
+    pub bytes: u64,
+    pub seconds: f64,
+    pub slaves: &'a [String],
+    pub resumed_from: u64,
+    pub verified: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct JsonSeveral<'a> {
+    pub files: u64,
+    pub bytes: u64,
+    pub seconds: f64,
+    pub slaves: &'a [String],
+    pub failed: Vec<JsonFailed<'a>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct JsonEntry<'a> {
+    pub name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<&'a str>,
+    pub kind: &'static str,
+    pub size: u64,
+    pub mtime: Option<String>,
+    pub version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Option<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holders: Option<&'a [String]>,
+}
+
+#[derive(Serialize)]
+pub(super) struct JsonSkipped {
+    pub total: u64,
+    pub links: u64,
+    pub special: u64,
+    pub mounts: u64,
+    pub names: u64,
+    pub unreadable: u64,
+}
+
+#[derive(Serialize)]
+pub(super) struct JsonStatus<'a> {
+    pub host: &'a str,
+    pub server: &'a str,
+    pub role: &'static str,
+    pub slave: String,
+    pub cluster: Option<String>,
+    pub number: String,
+    pub files: u64,
+    pub folders: u64,
+    pub bytes: u64,
+    pub unhashed: u64,
+    pub skipped: JsonSkipped,
+    pub rescans: u64,
+    pub sessions: u32,
+    pub waiting: u32,
+    pub workers: u32,
+    pub last_error: Option<&'a str>,
+}
+
+impl<'a> From<&'a Received> for JsonReceived<'a> {
+    fn from(file: &'a Received) -> Self {
+        let Received { remote, local, bytes, time, slaves, resumed_from } = file;
+        Self { remote, local, bytes: *bytes, seconds: time.as_secs_f64(), slaves, resumed_from: *resumed_from, verified: true }
+    }
+}
+
+impl<'a> From<&'a Several> for JsonSeveral<'a> {
+    fn from(several: &'a Several) -> Self {
+        let Several { files, bytes, time, slaves, failed } = several;
+        Self { files: *files, bytes: *bytes, seconds: time.as_secs_f64(), slaves, failed: failures(failed) }
+    }
+}
+
+impl<'a> From<&'a Shown> for JsonEntry<'a> {
+    fn from(shown: &'a Shown) -> Self {
+        let content = shown.content.as_ref();
+        Self {
+            name: &shown.name,
+            path: shown.path.as_deref(),
+            kind: match shown.kind {
+                ShownKind::File => "file",
+                ShownKind::Folder => "folder",
+                ShownKind::Other => "other",
+            },
+            size: shown.size,
+            mtime: rfc3339(shown.mtime),
+            version: shown.version.as_ref().map(Version::to_string),
+            digest: content.map(|c| c.digest.map(|d| d.to_string())),
+            holders: content.and_then(|c| c.holders.as_deref()),
+        }
+    }
+}
+
+/// Names that failed.
+pub(super) fn failures(failed: &[Failed]) -> Vec<JsonFailed<'_>> {
+    failed.iter().map(|f| JsonFailed { remote: &f.remote, error: (&f.failure).into() }).collect()
+}
+
+impl<'a> From<&'a ServerState> for JsonStatus<'a> {
+    fn from(state: &'a ServerState) -> Self {
+        let (report, counters) = (&state.report, &state.report.counters);
+        Self {
+            host: &state.host,
+            server: &state.server,
+            role: match state.role {
+                ServerRole::Standalone => "standalone",
+                ServerRole::Slave => "slave",
+                ServerRole::Master => "master",
+            },
+            slave: report.slave.to_string(),
+            cluster: state.cluster.map(|c| c.to_string()),
+            number: report.mark.to_string(),
+            files: counters.files,
+            folders: counters.folders,
+            bytes: counters.bytes,
+            unhashed: counters.unhashed,
+            skipped: JsonSkipped {
+                total: counters.skipped(),
+                links: counters.skipped_links,
+                special: counters.skipped_special,
+                mounts: counters.skipped_mounts,
+                names: counters.skipped_names,
+                unreadable: counters.skipped_unreadable,
+            },
+            rescans: counters.rescans,
+            sessions: counters.sessions,
+            waiting: counters.waiting,
+            workers: counters.workers,
+            last_error: (!report.last_error.is_empty()).then_some(report.last_error.as_str()),
+        }
+    }
+}

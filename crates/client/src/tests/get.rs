@@ -1,0 +1,283 @@
+//! `get`: what is fetched, under which name, and what is told.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use relais_proto::ServerRole;
+
+use super::fake::{endpoint, master, opening, redirect, send, serve, welcome};
+use super::tree::{BLOCK, MTIME, Tree};
+use super::{Printed, shell};
+use crate::shell::Shell;
+
+fn content(length: usize) -> Vec<u8> {
+    (0..length).map(|i| u8::try_from(i * 7 % 251).unwrap()).collect()
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    shell: Shell,
+    printed: Printed,
+}
+
+impl Bench {
+    fn new(trees: &[Tree], json: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let slaves = (1..).zip(trees).map(|(n, tree)| endpoint(n, tree.slave(n))).collect();
+        let (shell, printed) = shell(master(slaves).0, dir.path().to_path_buf(), json);
+        Self { dir, shell, printed }
+    }
+
+    fn local(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.dir.path().join(name)).unwrap()
+    }
+
+    /// The names in the local folder.
+    fn names(&self) -> Vec<String> {
+        let entries = self.dir.path().read_dir().unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).filter(|n| n != ".log").collect();
+        names.sort();
+        names
+    }
+}
+
+fn big() -> Tree {
+    Tree::new(&[("big.bin", content(10 * BLOCK as usize + 7)), ("empty", vec![]), ("docs/x", vec![1])])
+}
+
+#[test]
+fn a_file_is_fetched_whole_with_time_and_rights() {
+    let mut bench = Bench::new(&[big()], true);
+    assert_eq!(bench.shell.execute("get big.bin").status, 0);
+    assert_eq!(bench.local("big.bin"), content(10_007));
+    let metadata = bench.dir.path().join("big.bin").metadata().unwrap();
+    assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (MTIME.seconds, i64::from(MTIME.nanos)));
+    assert!(metadata.permissions().mode() & 0o100 != 0);
+    assert_eq!(bench.names(), ["big.bin"]);
+    let object: serde_json::Value = serde_json::from_str(&bench.printed.take()).unwrap();
+    let local = bench.dir.path().join("big.bin");
+    assert_eq!((&object["remote"], &object["local"]), (&"/big.bin".into(), &local.to_str().unwrap().into()));
+    assert_eq!((&object["bytes"], &object["resumed_from"], &object["verified"]), (&10_007.into(), &0.into(), &true.into()));
+    assert_eq!(object["slaves"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn several_files_and_those_that_fail() {
+    let mut bench = Bench::new(&[big()], true);
+    assert_eq!(bench.shell.execute("get big.bin nothing docs empty").status, 1);
+    assert_eq!(bench.names(), ["big.bin", "empty"]);
+    let object: serde_json::Value = serde_json::from_str(&bench.printed.take()).unwrap();
+    assert_eq!((&object["ok"], &object["files"], &object["bytes"]), (&false.into(), &2.into(), &10_007.into()));
+    let failed: Vec<_> = object["failed"].as_array().unwrap().iter().map(|f| (f["remote"].clone(), f["error"]["code"].clone())).collect();
+    assert_eq!(failed, [("nothing".into(), "not-found".into()), ("docs".into(), "is-folder".into())]);
+}
+
+#[test]
+fn the_local_name_is_where_it_was_asked_for() {
+    let mut bench = Bench::new(&[big()], false);
+    std::fs::create_dir(bench.dir.path().join("sub")).unwrap();
+    for (line, status) in [
+        ("get empty -o sub", 0),
+        ("get empty -o sub/", 0),
+        ("get docs/x -o sub/y", 0),
+        ("get -o z -- docs/x", 0),
+        ("get empty big.bin -o none", 1),
+        ("get empty -o none/", 1),
+        ("get empty -o none/x", 1),
+        ("get docs/", 1),
+        ("get /", 1),
+        ("get empty -o .log", 1),
+    ] {
+        assert_eq!(bench.shell.execute(line).status, status, "{line}: {:?}", bench.shell.notices.collected());
+    }
+    assert_eq!(bench.names(), ["sub", "z"]);
+    assert_eq!((bench.local("sub/y"), bench.local("sub/empty")), (vec![1], vec![]));
+}
+
+#[test]
+fn a_folder_in_the_way_is_told_before_anything_is_fetched() {
+    let mut bench = Bench::new(&[big()], false);
+    std::fs::create_dir(bench.dir.path().join("big.bin")).unwrap();
+    assert_eq!(bench.shell.execute("get docs/x -o big.bin/../big.bin").status, 0, "into it");
+    std::fs::create_dir(bench.dir.path().join("big.bin/big.bin")).unwrap();
+    assert_eq!(bench.shell.execute("get big.bin -o big.bin").status, 1);
+    assert!(bench.shell.notices.collected()[0].contains("a folder has that name"));
+}
+
+#[test]
+fn a_name_that_is_not_there_tells_what_is() {
+    let mut bench = Bench::new(&[big()], false);
+    assert_eq!(bench.shell.execute("get bgi.bin").status, 1);
+    assert_eq!(bench.shell.notices.collected(), ["get: /bgi.bin is not there; in / there is: big.bin, docs/, empty"]);
+    assert!(bench.names().is_empty());
+}
+
+#[test]
+fn a_slave_that_goes_away_is_followed_by_the_next() {
+    let mut bench = Bench::new(&[big().cut_after(4), big()], false);
+    assert_eq!(bench.shell.execute("get big.bin").status, 0);
+    assert_eq!(bench.local("big.bin"), content(10_007));
+    let told = bench.shell.notices.collected();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("); going on at byte 4000 from 127.0.0.1:"), "{told:?}");
+    let printed = bench.printed.take();
+    assert_eq!(printed.matches("127.0.0.1:").count(), 2, "{printed}");
+}
+
+/// A folder in which `line` was cut after four blocks, with no server left to go on.
+fn cut_off(line: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let slave = big().cut_after(4).slave(1);
+    // The master and the slave answer once; then both only close.
+    let dying = serve(move |connection, number| {
+        if number == 0 {
+            opening(connection);
+            send(connection, &[welcome(ServerRole::Master), redirect(vec![endpoint(1, once(slave))])]);
+        }
+    });
+    let (mut shell, _) = shell(dying, dir.path().to_path_buf(), false);
+    assert_eq!(shell.execute(line).status, 5, "{:?}", shell.notices.collected());
+    dir
+}
+
+/// Passes one connection on to `addr`, and closes all further ones.
+fn once(addr: SocketAddr) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let door = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (client, _) = listener.accept().unwrap();
+        drop(listener);
+        let server = std::net::TcpStream::connect(addr).unwrap();
+        let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        let _ = std::io::copy(&mut &server, &mut &client);
+        let _ = client.shutdown(std::net::Shutdown::Both);
+    });
+    door
+}
+
+/// A shell on a whole server, in a folder with an unfinished transfer.
+fn later(dir: &tempfile::TempDir, tree: &Tree, json: bool) -> (Shell, Printed) {
+    let (mut shell, printed) = shell(master(vec![endpoint(1, tree.slave(1))]).0, dir.path().to_path_buf(), json);
+    shell.session.connect().unwrap();
+    (shell, printed)
+}
+
+fn entries(dir: &tempfile::TempDir) -> Vec<String> {
+    let mut names: Vec<_> = dir.path().read_dir().unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_was_cut_is_carried_on_at_the_start_and_not_fetched_again() {
+    let dir = cut_off("get big.bin");
+    assert!(entries(&dir).contains(&".log".to_owned()) && !entries(&dir).contains(&"big.bin".to_owned()));
+    let (mut shell, printed) = later(&dir, &big(), true);
+    assert_eq!(shell.carry_on(), 0);
+    assert_eq!(std::fs::read(dir.path().join("big.bin")).unwrap(), content(10_007));
+    assert_eq!((entries(&dir), printed.take()), (vec!["big.bin".to_owned()], String::new()));
+    let told = shell.notices.collected();
+    assert!(told[0] == "carrying on /big.bin" && told[1].contains("resumed from 4000, verified"), "{told:?}");
+    // The command that names it does nothing more, once.
+    let modified = || dir.path().join("big.bin").metadata().unwrap().ino();
+    let before = modified();
+    assert_eq!(shell.execute("get big.bin").status, 0);
+    let object: serde_json::Value = serde_json::from_str(&printed.take()).unwrap();
+    assert_eq!((&object["resumed_from"], modified()), (&4000.into(), before));
+    assert_eq!(shell.execute("get big.bin").status, 0);
+    assert_ne!(modified(), before);
+}
+
+#[test]
+fn the_same_get_carries_it_on() {
+    let dir = cut_off("get big.bin -o other");
+    let (mut shell, printed) = later(&dir, &big(), false);
+    assert_eq!(shell.execute("get big.bin -o other").status, 0);
+    assert!(printed.take().contains("resumed from 4000"));
+    assert_eq!(entries(&dir), ["other"]);
+}
+
+#[test]
+fn without_resuming_it_begins_again() {
+    let dir = cut_off("get big.bin");
+    let (mut shell, printed) = later(&dir, &big(), false);
+    shell.resume = false;
+    assert_eq!(shell.carry_on(), 0);
+    assert_eq!(shell.execute("get big.bin").status, 0);
+    assert!(!printed.take().contains("resumed"));
+    assert_eq!(entries(&dir), ["big.bin"]);
+}
+
+#[test]
+fn what_is_gone_is_told_and_dropped() {
+    let dir = cut_off("get big.bin");
+    let (mut shell, _) = later(&dir, &Tree::new(&[("else", vec![])]), false);
+    assert_eq!(shell.carry_on(), 0);
+    assert!(shell.notices.collected()[1].ends_with("it is dropped"), "{:?}", shell.notices.collected());
+    assert!(entries(&dir).is_empty(), "{:?}", entries(&dir));
+}
+
+#[test]
+fn content_that_was_replaced_is_fetched_from_the_start() {
+    let dir = cut_off("get big.bin");
+    let new: Vec<u8> = content(10_007).into_iter().rev().collect();
+    let (mut shell, printed) = later(&dir, &Tree::new(&[("big.bin", new.clone())]), false);
+    assert_eq!(shell.execute("get big.bin").status, 0);
+    assert_eq!(std::fs::read(dir.path().join("big.bin")).unwrap(), new);
+    assert!(!printed.take().contains("resumed"));
+    assert!(shell.notices.collected()[0].starts_with("/big.bin: beginning again"), "{:?}", shell.notices.collected());
+}
+
+#[test]
+fn a_line_that_leads_out_of_the_folder_is_carried_on_only_when_it_is_named() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let dir = cut_off(&format!("get big.bin -o {}/", elsewhere.path().display()));
+    let (mut shell, _) = later(&dir, &big(), false);
+    assert_eq!(shell.carry_on(), 0);
+    assert!(!entries(&elsewhere).contains(&"big.bin".to_owned()) && shell.notices.collected().is_empty());
+    assert_eq!(shell.execute(&format!("get big.bin -o {}", elsewhere.path().display())).status, 0);
+    assert_eq!((entries(&elsewhere), entries(&dir)), (vec!["big.bin".to_owned()], vec![]));
+}
+
+#[test]
+fn a_folder_swapped_for_a_link_is_not_followed_at_the_start() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("sub")).unwrap();
+    let unfinished = {
+        let tree = big();
+        let (shell, _) = later(&dir, &tree, false);
+        let target = crate::local::Target { folder: dir.path().join("sub"), name: "x".into() };
+        let job = crate::receive::Job { remote: relais_proto::TreePath::new("big.bin").unwrap(), target, logged: "sub/x".into() };
+        crate::receive::Ledger::open(dir.path(), &job, shell.session.cluster().unwrap()).unwrap().begin(true).unwrap();
+        tree
+    };
+    std::fs::remove_dir(dir.path().join("sub")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("sub")).unwrap();
+    let (mut shell, _) = later(&dir, &unfinished, false);
+    assert_eq!(shell.carry_on(), 0);
+    assert!(entries(&elsewhere).is_empty());
+}
+
+#[test]
+fn a_file_that_another_client_is_fetching_is_left_alone() {
+    let dir = cut_off("get big.bin");
+    let folder = relais_tree::Folder::open(dir.path()).unwrap();
+    let held = folder.create_or_open_part(crate::log::part_name("big.bin")).unwrap();
+    let (mut shell, _) = later(&dir, &big(), false);
+    assert_eq!(shell.carry_on(), 0);
+    assert_eq!(shell.execute("get big.bin").status, 1);
+    assert!(shell.notices.collected()[0].contains("another ftpclient"), "{:?}", shell.notices.collected());
+    drop(held);
+    assert_eq!(shell.execute("get big.bin").status, 0);
+}
+
+#[test]
+fn a_log_that_cannot_be_used_does_not_keep_a_file_from_being_fetched() {
+    let mut bench = Bench::new(&[big()], false);
+    std::fs::create_dir(bench.dir.path().join(".log")).unwrap();
+    assert_eq!(bench.shell.execute("get big.bin").status, 0);
+    assert_eq!(bench.local("big.bin"), content(10_007));
+    assert!(bench.shell.notices.collected()[0].contains(".log"));
+}

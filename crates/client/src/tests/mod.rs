@@ -1,0 +1,152 @@
+//! Whole commands against servers in threads: what is printed, what is fetched, what is left.
+
+pub mod fake;
+mod get;
+mod tree;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use relais_proto::TreePath;
+
+use crate::interrupt::Interrupt;
+use crate::local::Local;
+use crate::notices::Notices;
+use crate::output::{Output, Screen};
+use crate::session::{Session, Settings};
+use crate::shell::Shell;
+use tree::Tree;
+
+/// Standard output of a shell under test.
+#[derive(Clone, Default)]
+pub struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Printed {
+    /// What was printed since the last call.
+    pub fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
+    }
+}
+
+/// A shell whose local folder is `folder`, connected to `addr` when it first asks.
+pub fn shell(addr: SocketAddr, folder: PathBuf, json: bool) -> (Shell, Printed) {
+    let (printed, notices, interrupt) = (Printed::default(), Notices::collecting(), Interrupt::new());
+    let settings =
+        Settings { host: addr.to_string().parse().unwrap(), user: String::new(), password: vec![], retry: Duration::from_millis(200) };
+    let shell = Shell {
+        session: Session::new(settings, interrupt.clone(), notices.clone()),
+        output: Output::new(Box::new(printed.clone()), notices.clone(), json, Screen::default()),
+        local: Local::new(Some(folder)).unwrap(),
+        place: TreePath::root(),
+        resume: true,
+        interrupt,
+        notices,
+        finished: Vec::new(),
+    };
+    (shell, printed)
+}
+
+fn small_tree() -> SocketAddr {
+    let tree = Tree::new(&[("a.txt", b"hello".to_vec()), ("docs/one", vec![1]), ("docs/two words", vec![2])]);
+    fake::master(vec![fake::endpoint(1, tree.slave(1))]).0
+}
+
+/// Runs lines in one shell; the statuses, and what was printed.
+fn run(json: bool, lines: &[&str]) -> (Vec<u8>, String, Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut shell, printed) = shell(small_tree(), dir.path().to_path_buf(), json);
+    let statuses = lines.iter().map(|line| shell.execute(line).status).collect();
+    (statuses, printed.take(), shell.notices.collected())
+}
+
+#[test]
+fn listings_and_folders() {
+    let (statuses, printed, told) =
+        run(false, &["ls", "cd docs", "pwd", "ls", "cd ..", "ls docs/one", "cd docs", "cd", "pwd", "ls -- docs"]);
+    assert_eq!((statuses, told), (vec![0; 10], vec![]));
+    assert_eq!(printed, "a.txt\ndocs/\n/docs\none\ntwo words\none\n/\none\ntwo words\n");
+    let (_, long, _) = run(false, &["ls -l"]);
+    assert_eq!(long, "-x              5  2023-11-14 22:13:20Z  a.txt\nd-              -  2023-11-14 22:13:20Z  docs/\n");
+}
+
+#[test]
+fn mistakes_are_told_with_their_status() {
+    let lines = ["cd a.txt", "cd ..", "cd nothing", "ls nothing", "gte x", "ls 'x", "ls -x", "ls a b", "get", "pwd x", "help nothing"];
+    let (statuses, printed, told) = run(false, &lines);
+    assert_eq!(statuses, [1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2]);
+    assert_eq!(printed, "");
+    assert_eq!(told[0], "cd: /a.txt is no folder");
+    assert_eq!(told[1], "cd: .. is above the top");
+    assert_eq!(told[2], "cd: /nothing is not there; in / there is: a.txt, docs/");
+    assert_eq!(told[4], "gte: there is no command gte; did you mean get?");
+    assert!(told[7].ends_with("usage: ls [-l] [PATH]"), "{}", told[7]);
+}
+
+#[test]
+fn single_paths() {
+    let (statuses, printed, told) = run(false, &["hash a.txt", "stat docs", "hash docs", "hash a.txt nothing 'docs/two words'"]);
+    assert_eq!(statuses, [0, 0, 1, 1]);
+    let hash = |bytes: &[u8]| tree::digest(bytes).to_string();
+    let lines: Vec<_> = printed.lines().collect();
+    assert_eq!(lines[0], format!("{}  /a.txt", hash(b"hello")));
+    assert_eq!(lines[1..3], ["/docs", "  kind     folder"]);
+    assert_eq!(lines[4..], [lines[0].to_owned(), format!("{}  /docs/two words", hash(&[2]))]);
+    assert_eq!(told, ["hash: /docs: it is a folder", "hash: /nothing is not there; in / there is: a.txt, docs/"]);
+}
+
+#[test]
+fn every_command_prints_one_object() {
+    let lines =
+        ["ls", "stat a.txt", "hash a.txt docs", "pwd", "cd docs", "lpwd", "lls", "status", "help", "help ls", "nothing", "get 'x", "bye"];
+    let (statuses, printed, told) = run(true, &lines);
+    assert_eq!(statuses, [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 2, 0]);
+    assert!(told.is_empty(), "{told:?}");
+    let objects: Vec<serde_json::Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(objects.len(), lines.len());
+    let names = ["ls", "stat", "hash", "pwd", "cd", "lpwd", "lls", "status", "help", "help", "nothing", "get", "bye"];
+    for ((object, name), status) in objects.iter().zip(names).zip(statuses) {
+        assert_eq!((object["command"].as_str(), object["ok"].as_bool()), (Some(name), Some(status == 0)), "{object}");
+    }
+    assert_eq!(
+        objects[0]["entries"][1],
+        serde_json::json!({"name": "docs", "kind": "folder", "size": 0, "mtime": "2023-11-14T22:13:20.000000005Z", "version": null})
+    );
+    assert_eq!((&objects[1]["entries"][0]["version"], &objects[1]["entries"][0]["holders"][0]), (&"1-4".into(), &"127.0.0.1:2122".into()));
+    assert_eq!((&objects[2]["failed"][0]["remote"], &objects[2]["error"]["code"]), (&"docs".into(), &"is-folder".into()));
+    assert_eq!((&objects[3]["path"], &objects[4]["path"]), (&"/".into(), &"/docs".into()));
+    assert_eq!((&objects[7]["skipped"]["total"], &objects[7]["role"]), (&2.into(), &"slave".into()));
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for json in [false, true] {
+        let (mut shell, _) = shell(small_tree(), dir.path().to_path_buf(), json);
+        shell.output = Output::new(Box::new(Closed), shell.notices.clone(), json, Screen::default());
+        let ended = shell.execute("ls");
+        assert_eq!((ended.status, ended.leave), (1, true));
+        assert!(shell.notices.collected().is_empty());
+    }
+}
