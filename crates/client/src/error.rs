@@ -64,7 +64,7 @@ impl Failure {
             ErrorCode::Usage => 2,
             ErrorCode::Unreachable | ErrorCode::NoSlave | ErrorCode::Busy => 3,
             ErrorCode::LoginNeeded | ErrorCode::LoginRefused | ErrorCode::BadTicket => 4,
-            ErrorCode::Cut => 5,
+            ErrorCode::Cut | ErrorCode::Damaged => 5,
             ErrorCode::Interrupted => 130,
             _ => 1,
         }

@@ -1,5 +1,7 @@
 //! Connections against peers that are silent, slow or cut off.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helper functions too")]
+
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! The waiting room against peers that are silent, slow, wrong or many.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helper functions too")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};

@@ -68,7 +68,10 @@ fn signed(fields: &[&str]) -> String {
 /// checksum and under one that fits; and what a broken disk or a bad neighbour
 /// makes of the whole file.
 fn mutations(log: &str) -> Vec<Vec<u8>> {
-    let fields: Vec<&str> = log.trim_end_matches('\n').split(' ').collect();
+    let line = log.lines().last().unwrap();
+    // What stands before the only line is for people.
+    let words = &log[..log.len() - line.len() - 1];
+    let fields: Vec<&str> = line.split(' ').collect();
     let mut all = Vec::new();
     for (i, field) in fields.iter().enumerate() {
         let mut changed = (*field).to_owned();
@@ -78,8 +81,8 @@ fn mutations(log: &str) -> Vec<Vec<u8>> {
         for new in [&changed, &doubled, "", "-", "0-1000000", "18446744073709551616", "../../evil", "/evil", "..%2fevil", ".log"] {
             let mut line = fields.clone();
             line[i] = new;
-            all.push((line.join(" ") + "\n").into_bytes());
-            all.push(signed(&line).into_bytes());
+            all.push(format!("{words}{}\n", line.join(" ")).into_bytes());
+            all.push(format!("{words}{}", signed(&line)).into_bytes());
         }
     }
     all.push(Vec::new());

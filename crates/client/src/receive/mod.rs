@@ -141,12 +141,11 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Gives the whole content its time, its rights and its name.
+    /// Gives the whole content its time, its rights and its name. It is not synced: like other
+    /// download programs, the client leaves it to the system when it goes to the disk.
     fn name(&self, fetched: &Fetched, name: &str) -> Result<(), TreeError> {
         set_executable(self.part, fetched.executable)?;
         set_times(self.part, fetched.mtime)?;
-        // Before the name, so that a power cut does not leave the name on an empty file.
-        self.part.sync_data().map_err(|e| TreeError::Io("write to the disk", e))?;
         self.folder.rename(self.part_name, name)
     }
 

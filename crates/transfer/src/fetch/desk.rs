@@ -37,6 +37,8 @@ struct Book {
 
 /// See the module.
 pub(super) struct Desk<'a> {
+    /// Bytes that the part file had at the start.
+    pub(super) found: u64,
     /// The file that the content goes to.
     pub(super) part: &'a File,
     progress: Mutex<&'a mut dyn Progress>,
@@ -62,7 +64,7 @@ impl<'a> Desk<'a> {
         }
         let saved = content.as_ref().map(|content| (0, content.good.clone()));
         let book = Book { content, generation: 0, saved, sync_failed: None, unsyncable: false };
-        Ok(Self { part, progress: Mutex::new(progress), book: Mutex::new(book) })
+        Ok(Self { found: length, part, progress: Mutex::new(progress), book: Mutex::new(book) })
     }
 
     /// What is known of the content.

@@ -11,7 +11,7 @@ use relais_proto::{Digest, ErrorCode, GetRequest, Header, Refusal, TreePath, Wan
 use super::desk::Desk;
 use super::error::Stop;
 use super::hashing::{Hashing, Table};
-use super::judge::{Comparison, Verdict, compare, judge};
+use super::judge::{Comparison, Verdict, compare, judge, salvage};
 use super::{FetchError, Fetched, Sessions, exchange, intake};
 
 /// How often bad pieces are asked for again from one server.
@@ -27,6 +27,9 @@ const MOST_FRUITLESS: u32 = 5;
 const MOST_POOR: u32 = 32;
 /// Times that the content may be replaced during one fetch.
 const MOST_RESTARTS: u32 = 5;
+
+/// Content larger than this is noted as soon as it begins, in bytes; less is fetched again sooner than noted.
+const NOTED_FROM: u64 = 4 * limits::PIECE;
 
 /// Whether a refusal says something about the server's state now and not about the content, so
 /// that another server may well answer.
@@ -84,6 +87,8 @@ struct Work<'scope, 'env> {
     last: Option<(SocketAddr, bool)>,
     /// Whether the content has to be compared with a server's copy before it goes on.
     must_compare: bool,
+    /// Where the part file ends that was found, until what it holds beyond the good bytes was looked at.
+    found: Option<u64>,
     /// Whether an answer is under way, so that the connection is of no use to anybody else.
     midway: bool,
     /// Which server the current request went to.
@@ -106,6 +111,7 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
             announced: false,
             last: None,
             must_compare: false,
+            found: desk.content().filter(|content| content.good.prefix() < desk.found).map(|_| desk.found),
             midway: false,
             asked: None,
         };
@@ -132,6 +138,10 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
         if work.must_compare {
             let comparison = compare(server, path, work.desk, &mut work.hashing)?;
             work.adopt(comparison)?;
+        }
+        if let Some(end) = work.found {
+            salvage(server, path, work.desk, end)?;
+            work.found = None;
         }
         let get = work.next_request(path);
         let header = exchange::ask_for_content(server, &get)?;
@@ -247,7 +257,9 @@ impl Work<'_, '_> {
 
     /// Takes in what a header says, and tells the caller what is news.
     fn accept(&mut self, header: &Header, from: SocketAddr) -> Result<(), Stop> {
-        let content = exchange::learn(self.desk.content(), header)?;
+        let known = self.desk.content();
+        let is_new = known.is_none();
+        let content = exchange::learn(known, header)?;
         let good = content.good.total();
         self.desk.know(content)?;
         self.executable = header.executable;
@@ -255,6 +267,13 @@ impl Work<'_, '_> {
         if !std::mem::replace(&mut self.announced, true) {
             self.tally.resumed_from = good;
             self.desk.tell(|progress| progress.started(header.size, good));
+        }
+        if is_new
+            && header.size > NOTED_FROM
+            && let Some(content) = self.desk.content()
+        {
+            // It claims nothing yet. But whoever goes on after a kill learns what the part file is of.
+            self.desk.tell(|progress| progress.checkpoint(&content));
         }
         if let Some((before, true)) = self.last {
             self.desk.tell(|progress| progress.moved(before, from, header.offset));
@@ -289,7 +308,7 @@ impl Work<'_, '_> {
             return Err(FetchError::Changing(self.tally.restarts));
         }
         (self.tally.rounds, self.tally.resumed_from) = (0, 0);
-        (self.announced, self.must_compare) = (false, false);
+        (self.announced, self.must_compare, self.found) = (false, false, None);
         self.desk.restart(why)?;
         self.hashing.reset()
     }

@@ -69,14 +69,14 @@ pub(super) fn ask_for_digest(to: &mut Connection, path: &TreePath) -> Result<(u6
     }
 }
 
-/// The values of the first `count` pieces. As many answers as needed; each is checked before the
+/// The values of `count` pieces from number `begin` on. As many answers as needed; each is checked before the
 /// next is asked for, so nothing is kept that a server has not sent.
-pub(super) fn ask_for_pieces(to: &mut Connection, path: &TreePath, digest: Digest, count: u64) -> Result<Vec<Digest>, Stop> {
+pub(super) fn ask_for_pieces(to: &mut Connection, path: &TreePath, wanted: Wanted, begin: u64, count: u64) -> Result<Vec<Digest>, Stop> {
     let mut all: Vec<Digest> = Vec::new();
     while (all.len() as u64) < count {
-        let first = all.len() as u64;
-        let page = u32::try_from(count - first).map_or(limits::PIECES_PER_PAGE, |rest| rest.min(limits::PIECES_PER_PAGE));
-        let request = Request::Pieces { path: path.clone(), wanted: Wanted::Digest(digest), first, count: page };
+        let first = begin + all.len() as u64;
+        let page = u32::try_from(count - all.len() as u64).map_or(limits::PIECES_PER_PAGE, |rest| rest.min(limits::PIECES_PER_PAGE));
+        let request = Request::Pieces { path: path.clone(), wanted, first, count: page };
         match ask(to, &request)? {
             Reply::PieceValues { first: from, values } if from == first && values.len() == page as usize => all.extend(values),
             Reply::PieceValues { values, .. } => return Err(Stop::bad_value("number of piece values", values.len() as u64)),

@@ -4,12 +4,12 @@
 
 use relais_net::Connection;
 use relais_proto::limits::PIECE;
-use relais_proto::{Digest, ErrorCode, TreePath};
+use relais_proto::{Digest, ErrorCode, TreePath, Wanted};
 
 use super::blocks::piece_range;
 use super::desk::Desk;
 use super::error::{FetchError, Stop};
-use super::exchange::{ask_for_digest, ask_for_pieces};
+use super::exchange::{ask_for_digest, ask_for_pieces, wanted};
 use super::hashing::Hashing;
 use super::{Resume, drive::ASK_AGAIN};
 
@@ -84,7 +84,7 @@ fn forget(pieces: Vec<u64>, size: u64, desk: &Desk<'_>, hashing: &Hashing<'_, '_
 
 /// The server's piece values, checked against the digest.
 fn their_values(server: &mut Connection, path: &TreePath, digest: Digest, size: u64) -> Result<Vec<Digest>, Stop> {
-    let values = ask_for_pieces(server, path, digest, relais_tree::piece_count(size)).map_err(|stop| match stop {
+    let values = ask_for_pieces(server, path, Wanted::Digest(digest), 0, relais_tree::piece_count(size)).map_err(|stop| match stop {
         Stop::Refused(refusal) if !super::drive::is_passing(refusal.code) => {
             Stop::Rotten(format!("the content came damaged and cannot be repaired: {}", refusal.message))
         }
@@ -95,6 +95,30 @@ fn their_values(server: &mut Connection, path: &TreePath, digest: Digest, size: 
     } else {
         Err(Stop::Rotten("the server's content does not have its digest".to_owned()))
     }
+}
+
+/// Looks behind the bytes that were counted as good, up to `end`: whoever was killed had written more
+/// than it had noted. Pieces that equal the server's are kept and need not come again. A lie of
+/// the server shows in the digest at the end, as with every other byte.
+pub(super) fn salvage(server: &mut Connection, path: &TreePath, desk: &Desk<'_>, end: u64) -> Result<(), Stop> {
+    let Some(known) = desk.content() else { return Ok(()) };
+    let end = end.min(known.size);
+    let first = known.good.prefix() / PIECE;
+    // The last piece may be short; any other counts only whole.
+    let behind = if end == known.size { relais_tree::piece_count(known.size) } else { end / PIECE };
+    let Some(count) = u32::try_from(behind.saturating_sub(first)).ok().filter(|count| *count > 0) else { return Ok(()) };
+    let read = relais_tree::piece_values(desk.part, known.size, first, count, &mut |_| Ok(()));
+    let ours = read.map_err(FetchError::local("reading the part file"))?;
+    let theirs = match ask_for_pieces(server, path, wanted(Some(&known)), first, count.into()) {
+        Ok(theirs) => theirs,
+        // The request for the content itself will be told the same, and knows what to do.
+        Err(Stop::Refused(_)) => return Ok(()),
+        Err(stop) => return Err(stop),
+    };
+    for (index, _) in (first..).zip(ours.iter().zip(&theirs)).filter(|(_, (ours, theirs))| ours == theirs) {
+        desk.with(|content| content.good.insert(piece_range(index, known.size)));
+    }
+    Ok(())
 }
 
 /// What is to be done with content that was begun on one server's disk, on another server.
@@ -128,7 +152,7 @@ pub(super) fn compare(
     if size / PIECE < count {
         return different("it is shorter now");
     }
-    match ask_for_pieces(server, path, digest, count) {
+    match ask_for_pieces(server, path, Wanted::Digest(digest), 0, count) {
         Ok(theirs) if theirs == ours => {}
         Ok(_) => return different("it has other bytes now"),
         Err(Stop::Refused(refusal)) if refusal.code == ErrorCode::Changed => return different("it is being changed"),

@@ -176,3 +176,26 @@ fn a_file_that_changes_while_it_is_sent() {
     let run = Run::new(&[&server(200)]);
     assert!(matches!(run.result, Err(FetchError::Changing(_))), "{:?}", run.result);
 }
+
+#[test]
+fn what_was_written_but_not_noted_is_kept_where_it_is_good() {
+    for model in [Model::new(bytes(6 * MIB + 77), 65536), Model::new(bytes(6 * MIB + 77), 65536).unhashed()] {
+        for (noted, held) in [(0, 3 * MIB + 500), (MIB + 9, 4 * MIB), (0, 6 * MIB + 77), (2 * MIB, 2 * MIB + 1)] {
+            let mut bytes = model.content[..usize::try_from(held).unwrap()].to_vec();
+            // One piece behind the noted bytes is not what it should be, where there is room for one.
+            let bad = noted / MIB + 1;
+            let spoilt = held / MIB > bad;
+            if spoilt {
+                bytes[usize::try_from(bad * MIB + 7).unwrap()] ^= 1;
+            }
+            let server = Server::honest(&model);
+            let (part, resume) = part_with(&model, &bytes, noted);
+            let mut run = Run::resuming(&[&server], part, Some(resume));
+            let fetched = run.expect(&model);
+            // Whole pieces behind the noted bytes are kept, the short one at the very end as well.
+            let kept = if held == model.size() { held } else { noted.max(held / MIB * MIB) };
+            let missing = model.size() - kept + if spoilt { MIB } else { 0 };
+            assert_eq!(fetched.bytes_moved, missing, "noted {noted}, held {held}");
+        }
+    }
+}
