@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::hasher::{Hashed, Hasher};
 use super::scan::Scanner;
+use super::settle::QUIET;
 use super::store::Store;
 use super::watch::{Change, Watch};
 use super::{CatalogueError, KeeperLock};
@@ -176,9 +177,13 @@ impl Round {
         Ok(whole)
     }
 
+    /// Has everything read again soon: what comes at once is brought in order by one scan.
     fn rescan(&mut self, why: &str) -> Result<(), CatalogueError> {
+        if self.rescan_at.is_some_and(|at| at <= Instant::now() + QUIET) {
+            return Ok(());
+        }
         warn!("{why}: the whole folder is read again");
-        self.rescan_at = Some(Instant::now());
+        self.rescan_at = Some(Instant::now() + QUIET);
         self.scanner.store.count_rescan()
     }
 
