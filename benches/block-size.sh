@@ -21,11 +21,12 @@ trap finish EXIT
 
 mkdir "$work/root" "$work/local"
 head -c "$((mib * 1024 * 1024))" /dev/urandom >"$work/root/file"
-declare -A address times
+declare -A address times slave
 for size in "${sizes[@]}"; do
     mkfifo "$work/ready.$size"
     RUST_LOG=warn "$bin/ftpslave" 0 --standalone --root "$work/root" --block-size "$size" >"$work/ready.$size" &
     pids+=($!)
+    slave[$size]=$!
     read -r line <"$work/ready.$size"
     line=${line#*addr=}
     address[$size]=${line%% *}
@@ -41,9 +42,18 @@ for ((round = 0; round <= rounds; round++)); do
         [ "$round" -eq 0 ] || times[$size]+="$seconds "
     done
 done
+# Processor time of a slave's children so far, in seconds.
+processor() {
+    local child total=0
+    for child in $(pgrep -P "$1"); do
+        total=$((total + $(sed 's/.*) //' "/proc/$child/stat" | awk '{ print $12 + $13 }')))
+    done
+    awk -v t="$total" -v hz="$(getconf CLK_TCK)" 'BEGIN { print t / hz }'
+}
 median() { tr ' ' '\n' <<<"$1" | grep . | sort -g | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'; }
 base=$(median "${times[1048576]:-${times[${sizes[0]}]}}")
-printf '%10s %10s %10s %8s\n' block seconds MiB/s ratio
+printf '%10s %10s %10s %8s %22s\n' block seconds MiB/s ratio "slave's CPU s/download"
 for size in "${sizes[@]}"; do
-    awk -v b="$size" -v s="$(median "${times[$size]}")" -v m="$mib" -v base="$base" 'BEGIN { printf "%10d %10.3f %10.0f %8.2f\n", b, s, m / s, s / base }'
+    awk -v b="$size" -v s="$(median "${times[$size]}")" -v m="$mib" -v base="$base" -v cpu="$(processor "${slave[$size]}")" -v n=$((rounds + 1)) \
+        'BEGIN { printf "%10d %10.3f %10.0f %8.2f %22.2f\n", b, s, m / s, s / base, cpu / n }'
 done
