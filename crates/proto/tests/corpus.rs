@@ -11,7 +11,7 @@ use std::{env, fs};
 
 use relais_proto::{FrameType, HEADER_LEN, TreePath, limits, write_frame};
 
-#[path = "../../../fuzz/src/lib.rs"]
+#[path = "../fuzz/src/lib.rs"]
 mod checks;
 #[path = "common/mutate.rs"]
 mod mutate;
@@ -113,7 +113,7 @@ fn number_from(variable: &str, default: u64) -> u64 {
 }
 
 fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
 }
 
 fn read_corpus() -> Corpus {

@@ -11,7 +11,7 @@ use relais_proto::{
 
 #[path = "common/any.rs"]
 mod any;
-#[path = "../../../fuzz/src/lib.rs"]
+#[path = "../fuzz/src/lib.rs"]
 #[allow(dead_code)] // Paths and streams are checked here; messages have tests of their own.
 mod checks;
 

@@ -3,7 +3,7 @@
 
 use relais_proto::{FrameType, LinkMessage, Reply, Request, WireError, read_frame};
 
-#[path = "../../../fuzz/src/lib.rs"]
+#[path = "../fuzz/src/lib.rs"]
 mod checks;
 #[allow(dead_code)] // The tests share it; each uses a part.
 #[path = "common/samples.rs"]
