@@ -117,6 +117,12 @@ finish() {
     trap - EXIT
     if [ -n "$child" ]; then
         kill -TERM "$child" 2>/dev/null
+        tenths=30
+        while alive "$child" && [ "$tenths" -gt 0 ]; do
+            tenths=$((tenths - 1))
+            sleep 0.1
+        done
+        kill -KILL "$child" 2>/dev/null
         wait "$child"
     fi
     if ! stop_servers && [ "$status" -eq 0 ]; then
@@ -161,6 +167,10 @@ else
     exec 8>&-
     state=$relais/run.$$
 fi
+# What other runs left that were killed.
+for old in "$relais"/run.[0-9]*; do
+    [ -d "/proc/${old##*.}" ] || rm -rf "$old"
+done
 mkdir -p "$state" || exit 1
 rm -f "$state"/*.out "$state"/*.log
 

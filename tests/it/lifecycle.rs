@@ -102,10 +102,10 @@ fn ctrl_c_at_a_terminal_reaches_the_whole_group_and_ends_it_cleanly() {
 
 #[test]
 fn kill_9_of_the_supervisor_takes_all_within_2_s_and_the_port_is_free() {
-    let mut slave = Standalone::start(&[], &[("f", b"1")]);
+    let mut slave = Standalone::start(&["--workers", "2"], &[("f", b"1")]);
     let mut open = sessions(slave.addr, 2);
     open[0].ping();
-    let before = children(slave.program.pid());
+    let before = family(&slave);
     assert!(before.len() >= 2, "workers and a replicator: {before:?}");
     let began = Instant::now();
     slave.program.signal(Signal::SIGKILL);
@@ -118,7 +118,7 @@ fn kill_9_of_the_supervisor_takes_all_within_2_s_and_the_port_is_free() {
 
 /// Two sessions that lie in different workers, with the workers.
 fn in_two_workers(slave: &Standalone) -> ((Wire, Pid), (Wire, Pid)) {
-    let processes = children(slave.program.pid());
+    let processes = family(slave);
     let owner = |wire: &Wire| socket_owner(slave.addr, wire.local(), &processes).expect("a worker has the socket");
     let first = sessions(slave.addr, 1).remove(0);
     let worker = owner(&first);
@@ -136,10 +136,18 @@ fn in_two_workers(slave: &Standalone) -> ((Wire, Pid), (Wire, Pid)) {
     ((first, worker), other)
 }
 
+/// The children of a slave with two workers, once all of them have been started.
+fn family(slave: &Standalone) -> Vec<Pid> {
+    eventually(SOON, "all children are there", || {
+        let children = children(slave.program.pid());
+        (children.len() == 3).then_some(children)
+    })
+}
+
 #[test]
 fn a_killed_worker_is_replaced_within_a_second_and_other_sessions_go_on() {
     let slave = Standalone::start(&["--workers", "2", "--sessions-per-worker", "64"], &[("f", b"1")]);
-    let before = children(slave.program.pid());
+    let before = family(&slave);
     let ((mut lost, worker), (mut kept, _)) = in_two_workers(&slave);
     kill(worker, Signal::SIGKILL).unwrap();
     let began = Instant::now();
@@ -156,7 +164,7 @@ fn a_killed_worker_is_replaced_within_a_second_and_other_sessions_go_on() {
 #[test]
 fn any_child_may_die_and_the_slave_serves_on() {
     let slave = Standalone::start(&["--workers", "2"], &[("f", b"1")]);
-    let before = children(slave.program.pid());
+    let before = family(&slave);
     for child in &before {
         kill(*child, Signal::SIGKILL).unwrap();
         eventually(SOON, "the process is replaced", || {
@@ -309,6 +317,20 @@ fn the_prompt_gets_a_file_and_says_goodbye() {
 }
 
 #[test]
+fn a_prompt_ends_when_it_is_told_to() {
+    let slave = Standalone::start(&[], &[("hello.txt", b"some text")]);
+    slave.wait_listed("hello.txt", true);
+    // SIGHUP is what comes when the terminal is closed.
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let client = slave.client();
+        let (pty, mut program) = Pty::start(client.setup(&[]));
+        pty.screen.wait_for(SOON, "the prompt", |screen| screen.contains("> ").then_some(()));
+        program.signal(signal);
+        program.wait(SOON);
+    }
+}
+
+#[test]
 fn ctrl_c_stops_the_transfer_and_not_the_prompt() {
     let bytes = content(4, 48 << 20);
     let slave = Standalone::start(&[], &[("f", &bytes), ("small.txt", b"1")]);
@@ -330,6 +352,31 @@ fn ctrl_c_stops_the_transfer_and_not_the_prompt() {
     // What was stopped is carried on by the next run.
     client.run(&["-c", "get f"]).ok();
     assert!(client.read("f") == bytes);
+}
+
+#[test]
+fn ctrl_c_on_a_slow_line_ends_soon_and_saves() {
+    let bytes = content(6, 8 << 20);
+    for block in ["9", "4096", "1048576"] {
+        let slave = Standalone::start(&["--block-size", block], &[("f", &bytes)]);
+        let line = Proxy::to(slave.addr);
+        // A bit slower than a piece a second, and never a whole number of blocks at once.
+        line.throttle(Some(999_983));
+        let client = Client::new(line.addr());
+        let mut program = client.start(&["-c", "get f"]);
+        eventually(SOON, "two pieces came", || (line.content_bytes() > 2_500_000).then_some(()));
+        program.signal(Signal::SIGINT);
+        let began = Instant::now();
+        Client::finish(&mut program).fails(130);
+        assert!(began.elapsed() < Duration::from_secs(3), "blocks of {block}: ended after {:?}", began.elapsed());
+        line.cut_all();
+        line.throttle(None);
+        line.take_content_bytes();
+        client.run(&["-c", "get f"]).ok();
+        assert!(client.read("f") == bytes);
+        let fetched = line.take_content_bytes();
+        assert!(fetched < 8 << 20, "blocks of {block}: nothing was kept");
+    }
 }
 
 #[test]

@@ -43,9 +43,9 @@ fn the_closing_object_tells_where_it_resumed() {
 
 #[test]
 fn what_was_begun_is_carried_on_at_the_start_without_any_command() {
-    let bytes = content(6, 3 << 20);
+    let bytes = content(6, 12 << 20);
     let lab = Lab::new(64 << 10, &bytes);
-    let client = lab.killed(2 << 20);
+    let client = lab.killed(9 << 20);
     let output = client.run(&["--json", "-c", "pwd"]).ok();
     assert!(client.read(NAME) == bytes, "{output:?}");
     assert_eq!(output.objects().len(), 1, "what is carried on prints no JSON: {output:?}");
@@ -54,9 +54,9 @@ fn what_was_begun_is_carried_on_at_the_start_without_any_command() {
 
 #[test]
 fn no_resume_leaves_the_log_alone() {
-    let bytes = content(7, 3 << 20);
+    let bytes = content(7, 12 << 20);
     let lab = Lab::new(64 << 10, &bytes);
-    let client = lab.killed(2 << 20);
+    let client = lab.killed(9 << 20);
     client.run(&["--no-resume", "-c", "pwd"]).ok();
     assert!(!client.folder().join(NAME).exists());
     converge(&client, &bytes);

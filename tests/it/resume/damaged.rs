@@ -26,10 +26,10 @@ fn a_bit_flipped_on_the_way_is_found() {
 
 #[test]
 fn a_bit_flipped_in_the_part_that_is_there_is_found() {
-    let bytes = content(18, (5 << 20) + 3);
+    let bytes = content(18, (12 << 20) + 3);
     let lab = Lab::new(64 << 10, &bytes);
     for at in [0, 1_500_000] {
-        let client = lab.killed(3 << 20);
+        let client = lab.killed(9 << 20);
         let parts = leftovers(&client.folder(), &[".log"]);
         assert_eq!(parts.len(), 1, "one part file: {parts:?}");
         let part = File::options().read(true).write(true).open(client.folder().join(&parts[0])).unwrap();
@@ -42,10 +42,10 @@ fn a_bit_flipped_in_the_part_that_is_there_is_found() {
 
 #[test]
 fn a_part_file_that_vanished_or_shrank_is_made_anew() {
-    let bytes = content(19, 3 << 20);
+    let bytes = content(19, 12 << 20);
     let lab = Lab::new(64 << 10, &bytes);
-    for shrink in [None, Some(0), Some(1000), Some(9 << 20)] {
-        let client = lab.killed(2 << 20);
+    for shrink in [None, Some(0), Some(1000), Some(30 << 20)] {
+        let client = lab.killed(9 << 20);
         for part in leftovers(&client.folder(), &[".log"]) {
             let part = client.folder().join(part);
             match shrink {
@@ -96,9 +96,9 @@ fn mutations(log: &str) -> Vec<Vec<u8>> {
 
 #[test]
 fn a_log_mutated_in_each_field_does_no_harm() {
-    let bytes = content(20, 300_000);
-    let lab = Lab::new(4096, &bytes);
-    let first = lab.killed(100_000);
+    let bytes = content(20, 12_000_000);
+    let lab = Lab::new(64 << 10, &bytes);
+    let first = lab.killed(9_000_000);
     let log = fs::read_to_string(first.folder().join(".log")).unwrap();
     for mutated in mutations(&log) {
         let client = lab.client();

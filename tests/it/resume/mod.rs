@@ -61,7 +61,10 @@ impl Lab {
     /// A client that was killed behind `n` bytes, when its `.log` said of some of them that they are good.
     fn killed(&self, n: u64) -> Client {
         let client = self.client();
+        // Slow enough that the client saves on the way: it does so once a second.
+        self.line.throttle(Some(n * 2 / 3));
         let (mut program, frozen) = self.freeze(&client, GET, n);
+        self.line.throttle(None);
         assert!(frozen, "the transfer ended before byte {n}");
         eventually(SOON, "good bytes in the .log", || {
             let log = fs::read_to_string(client.folder().join(".log")).unwrap_or_default();

@@ -9,9 +9,9 @@ use crate::harness::{Client, SOON, content, eventually, leftovers};
 
 /// Interrupted, replaced, carried on: the new version, whole.
 fn replaced_by(new: &[u8]) {
-    let lab = Lab::new(4096, &content(9, 300_000));
+    let lab = Lab::new(4096, &content(9, 12_000_000));
     let before = fs::metadata(lab.slave.root.join(NAME)).unwrap().modified().unwrap();
-    let client = lab.killed(100_000);
+    let client = lab.killed(9_000_000);
     lab.replace(new);
     let path = lab.slave.root.join(NAME);
     File::options().write(true).open(path).unwrap().set_modified(before).unwrap();
@@ -26,12 +26,13 @@ fn replaced_by(new: &[u8]) {
 
 #[test]
 fn replaced_by_one_of_the_same_size_and_time() {
-    replaced_by(&content(10, 300_000));
+    replaced_by(&content(10, 12_000_000));
 }
 
 #[test]
 fn replaced_by_a_shorter_one() {
     replaced_by(&content(11, 50_000));
+    replaced_by(&content(9, 12_000_000)[..1_500_000]);
 }
 
 #[test]
@@ -41,15 +42,15 @@ fn replaced_by_an_empty_one() {
 
 #[test]
 fn replaced_by_a_longer_one_that_begins_the_same() {
-    let mut longer = content(9, 300_000);
+    let mut longer = content(9, 12_000_000);
     longer.extend(content(12, 70_000));
     replaced_by(&longer);
 }
 
 /// Interrupted, and then there is no such file any more.
 fn gone(make: impl Fn(&std::path::Path)) {
-    let lab = Lab::new(4096, &content(13, 300_000));
-    let client = lab.killed(100_000);
+    let lab = Lab::new(4096, &content(13, 12_000_000));
+    let client = lab.killed(9_000_000);
     fs::remove_file(lab.slave.root.join(NAME)).unwrap();
     make(&lab.slave.root.join(NAME));
     eventually(SOON, "the loss is told", || {

@@ -82,7 +82,9 @@ fn all(shell: &mut Shell, names: &[String], into: Option<&str>) -> Result<Severa
         };
         shell.output.failed(&failure);
         let interrupted = failure.code == ErrorCode::Interrupted;
-        several.failed.push(Failed { remote: name.clone(), failure });
+        // As with a file that came: the whole path, or what was typed where that is none.
+        let remote = shell.remote(name).map_or_else(|_| name.clone(), |path| path.to_string());
+        several.failed.push(Failed { remote, failure });
         if interrupted {
             break;
         }

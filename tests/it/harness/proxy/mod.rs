@@ -157,7 +157,12 @@ impl Proxy {
         self.release();
     }
 
-    /// Bytes of content that passed since the last call.
+    /// Bytes of content that have come to the line since they were last taken.
+    pub fn content_bytes(&self) -> u64 {
+        self.shared.lock().content
+    }
+
+    /// The same, counted from 0 again afterwards.
     pub fn take_content_bytes(&self) -> u64 {
         std::mem::take(&mut self.shared.lock().content)
     }
@@ -194,6 +199,16 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
+/// Sends bytes, twenty times a second where the line is slow.
+fn send(to: &mut TcpStream, bytes: &[u8], rate: Option<u64>) -> std::io::Result<()> {
+    let Some(rate) = rate else { return to.write_all(bytes) };
+    let step = usize::try_from(rate / 20).unwrap().max(1);
+    bytes.chunks(step).try_for_each(|chunk| {
+        std::thread::sleep(Duration::from_secs_f64(chunk.len() as f64 / rate as f64));
+        to.write_all(chunk)
+    })
+}
+
 /// Moves bytes one way until the end, or until a fault closes the line.
 fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream, mut way: impl Way) {
     let mut buffer = [0; 64 * 1024];
@@ -208,10 +223,7 @@ fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream, mut way: impl W
             let (taken, fault) = way.pass(shared, rest, &mut out);
             rest = &rest[taken..];
             let rate = shared.lock().rate.filter(|_| way.throttled());
-            if let Some(rate) = rate {
-                std::thread::sleep(Duration::from_secs_f64(out.len() as f64 / rate as f64));
-            }
-            if to.write_all(&out).is_err() {
+            if send(&mut to, &out, rate).is_err() {
                 let _ = from.shutdown(Shutdown::Both);
                 return;
             }
