@@ -8,6 +8,7 @@ use std::process::{ExitCode, exit, id};
 
 use anyhow::Context;
 use args::{Args, Command};
+use nix::sys::signal::{SigSet, Signal};
 use relais_master::{Config, Stop, run, status};
 use relais_state::{ClusterKey, StateDir};
 
@@ -29,15 +30,21 @@ fn main() -> ExitCode {
 }
 
 fn serve(args: &Args) -> anyhow::Result<ExitCode> {
+    // Blocked in every thread that starts later, and taken by one of them: a signal that comes early is kept.
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    signals.thread_block()?;
     let bound = relais_net::listen(args.listen()).inspect_err(|error| eprintln!("ftpmaster: cannot listen on {}: {error}", args.listen()));
     let Ok(listener) = bound else { return Ok(ExitCode::from(CANNOT_BIND)) };
     let state = StateDir::locate(args.state.clone())?.open_and_lock()?;
     let key = ClusterKey::load_or_create(&args.cluster_key.clone().unwrap_or_else(|| state.dir().key_path()))?;
     let stop = Stop::new()?;
     let asked = stop.clone();
-    ctrlc::set_handler(move || {
-        if asked.ask() {
-            exit(FAILED.into())
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        while let Ok(signal) = signals.wait() {
+            log::info!("{signal}");
+            if asked.ask() {
+                exit(FAILED.into())
+            }
         }
     })?;
     let ready = format!("ready role=master addr={} pid={}\n", listener.local_addr()?, id());

@@ -7,6 +7,7 @@
 mod board;
 pub mod catalogue;
 pub mod config;
+mod hints;
 mod replicator;
 mod requests;
 mod serving;
@@ -27,6 +28,7 @@ use thiserror::Error;
 use crate::board::Board;
 use crate::catalogue::{CatalogueError, Own};
 use crate::config::Config;
+use crate::hints::Hints;
 use crate::serving::Serving;
 use crate::supervisor::{Supervisor, Task};
 use crate::worker::login::{KeyFile, Policy};
@@ -71,6 +73,7 @@ pub struct Slave {
     own: Own,
     board: Arc<Board>,
     inboxes: Arc<Vec<Inbox>>,
+    hints: Arc<Hints>,
 }
 
 impl Slave {
@@ -86,7 +89,7 @@ impl Slave {
         let own = Own::take(&folder).map_err(|source| SlaveError::State { folder: name, source })?;
         let board = Arc::new(Board::new(config.workers, config.sessions_per_worker.into(), config.queue.into())?);
         let inboxes = (0..config.workers).map(|_| Inbox::new()).collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { config, folder, own, board, inboxes: Arc::new(inboxes) })
+        Ok(Self { config, folder, own, board, inboxes: Arc::new(inboxes), hints: Arc::new(Hints::new()?) })
     }
 
     /// Which slave this is.
@@ -135,7 +138,8 @@ impl Slave {
     fn work(&self, index: usize, listener: TcpListener, control: OwnedFd) -> io::Result<()> {
         let folder = self.folder.try_clone().map_err(io::Error::other)?;
         let root = self.config.root.clone();
-        let serving = Serving::new(folder, root, self.folder_id(), self.id(), self.config.block_size, self.board.clone());
+        let ids = (self.folder_id(), self.id());
+        let serving = Serving::new(folder, root, ids, self.config.block_size, self.board.clone(), self.hints.clone());
         let policy = match &self.config.cluster {
             // Whoever resumes must find the same folder, whichever slave serves it.
             None => Policy::Standalone(ClusterId(self.folder_id().0)),
@@ -151,6 +155,7 @@ impl Slave {
             folder_id: self.folder_id(),
             slave_id: self.id(),
             board: self.board.clone(),
+            hints: self.hints.clone(),
             listen,
             control,
         })

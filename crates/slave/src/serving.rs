@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use log::{error, warn};
@@ -9,7 +10,11 @@ use relais_proto::{Counters, Digest, Endpoint, ErrorCode, FolderId, Refusal, Sla
 use relais_tree::{Folder, Meta};
 
 use crate::board::Board;
-use crate::catalogue::{CatalogueError, Reader};
+use crate::catalogue::{CatalogueError, Known, Reader};
+use crate::hints::Hints;
+
+/// Catalogue connections kept for the next session that asks.
+const SPARE_READERS: usize = 4;
 
 /// The folder, its catalogue and the settings that sessions need.
 pub struct Serving {
@@ -25,6 +30,9 @@ pub struct Serving {
     pub board: Arc<Board>,
     /// Where the folder lies, for the catalogue's file alone.
     root: PathBuf,
+    hints: Arc<Hints>,
+    /// Set when the worker winds down.
+    stopping: AtomicBool,
     /// Catalogue connections that no session uses now. Opened after the fork, when first needed.
     readers: Mutex<Vec<Reader>>,
 }
@@ -32,8 +40,36 @@ pub struct Serving {
 impl Serving {
     /// Nothing is opened yet.
     #[must_use]
-    pub fn new(folder: Folder, root: PathBuf, folder_id: FolderId, slave_id: SlaveId, block_size: u32, board: Arc<Board>) -> Self {
-        Self { folder, folder_id, slave_id, block_size, board, root, readers: Mutex::new(Vec::new()) }
+    pub fn new(
+        folder: Folder,
+        root: PathBuf,
+        (folder_id, slave_id): (FolderId, SlaveId),
+        block_size: u32,
+        board: Arc<Board>,
+        hints: Arc<Hints>,
+    ) -> Self {
+        Self {
+            folder,
+            folder_id,
+            slave_id,
+            block_size,
+            board,
+            root,
+            hints,
+            stopping: AtomicBool::new(false),
+            readers: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// From here on nobody waits for anything that may take long.
+    pub fn wind_down(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the worker winds down.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Lends a catalogue connection to `ask`.
@@ -51,7 +87,10 @@ impl Serving {
             None => Reader::open(&self.root).map_err(failed)?,
         };
         let answer = ask(&mut reader).map_err(failed)?;
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        let mut spare = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_READERS {
+            spare.push(reader);
+        }
         Ok(answer)
     }
 
@@ -68,7 +107,14 @@ impl Serving {
     /// # Errors
     /// [`ErrorCode::Storage`].
     pub fn known_digest(&self, path: &TreePath, meta: &Meta) -> Result<Option<Digest>, Refusal> {
-        self.with_catalogue(|reader| reader.digest_of(path, meta))
+        match self.with_catalogue(|reader| reader.digest_of(path, meta))? {
+            Known::Digest(digest) => Ok(Some(digest)),
+            Known::NotYet => Ok(None),
+            Known::Other => {
+                self.hints.tell(path);
+                Ok(None)
+            }
+        }
     }
 
     /// Counters of folder and pool, and the last error.

@@ -114,7 +114,7 @@ impl<'a> Supervisor<'a> {
     /// Those of the supervisor's own system calls; its children die with it.
     pub fn run(mut self) -> io::Result<()> {
         loop {
-            self.start_due()?;
+            self.start_due();
             self.wait()?;
             for _ in 0..self.read_signals()? {
                 if self.stopping {
@@ -135,19 +135,25 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn start_due(&mut self) -> io::Result<()> {
+    fn start_due(&mut self) {
         for index in 0..self.children.len() {
             if matches!(self.children[index].life, Life::Due(at) if at <= Instant::now()) {
-                self.start(index)?;
+                self.start(index);
             }
         }
-        Ok(())
     }
 
-    fn start(&mut self, index: usize) -> io::Result<()> {
+    fn start(&mut self, index: usize) {
         let task = self.children[index].task;
-        let Some(listener) = self.listener.as_ref().map(TcpListener::try_clone).transpose()? else { return Ok(()) };
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let Some(listener) = &self.listener else { return };
+        let sockets = listener
+            .try_clone()
+            .and_then(|listener| Ok((listener, socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)));
+        let (listener, (ours, theirs)) = match sockets {
+            Ok(sockets) => sockets,
+            // What is short now may be there later; the other children go on meanwhile.
+            Err(e) => return self.put_off(index, &e),
+        };
         if let Task::Worker(worker) = task {
             self.board.wipe(worker);
         }
@@ -159,22 +165,19 @@ impl<'a> Supervisor<'a> {
             drop(parents.take());
             body(task, listener, theirs)
         });
-        let Some((ours, children, shared)) = parents else { return Ok(()) };
+        let Some((ours, children, shared)) = parents else { return };
         (self.children, self.listener) = (children, shared);
         match spawned {
             Ok(pid) => {
                 debug!("{task:?} runs as process {pid}");
                 self.children[index].life = Life::Alive { pid, since: Instant::now(), control: ours };
             }
-            Err(e) => {
-                error!("cannot start {task:?}: {e}");
-                self.put_off(index);
-            }
+            Err(e) => self.put_off(index, &e),
         }
-        Ok(())
     }
 
-    fn put_off(&mut self, index: usize) {
+    fn put_off(&mut self, index: usize, why: &dyn std::fmt::Display) {
+        error!("{:?} is not started now: {why}", self.children[index].task);
         let child = &mut self.children[index];
         child.failures += 1;
         let pause = PAUSE.saturating_mul(1 << child.failures.min(16)).min(LONGEST_PAUSE);
@@ -270,7 +273,7 @@ impl<'a> Supervisor<'a> {
         error!("{:?} ended ({status:?}) and is replaced", child.task);
         let lived = if let Life::Alive { since, .. } = child.life { since.elapsed() } else { Duration::ZERO };
         if lived < SHORT_LIFE && child.failures > 0 {
-            self.put_off(index);
+            self.put_off(index, &"it keeps ending");
         } else {
             // The first death may be an accident: it is replaced at once.
             child.failures = u32::from(lived < SHORT_LIFE);

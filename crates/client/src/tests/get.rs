@@ -69,7 +69,7 @@ fn several_files_and_those_that_fail() {
     let object: serde_json::Value = serde_json::from_str(&bench.printed.take()).unwrap();
     assert_eq!((&object["ok"], &object["files"], &object["bytes"]), (&false.into(), &2.into(), &10_007.into()));
     let failed: Vec<_> = object["failed"].as_array().unwrap().iter().map(|f| (f["remote"].clone(), f["error"]["code"].clone())).collect();
-    assert_eq!(failed, [("nothing".into(), "not-found".into()), ("docs".into(), "is-folder".into())]);
+    assert_eq!(failed, [("/nothing".into(), "not-found".into()), ("/docs".into(), "is-folder".into())]);
 }
 
 #[test]

@@ -66,13 +66,13 @@ impl Hasher {
     }
 
     /// Gives it work.
+    ///
+    /// # Panics
+    /// Where its thread has panicked: the keeper is of no use without it, and ends as well.
     pub fn order(&mut self, files: Vec<Unhashed>) {
         self.pending += files.len();
-        if let Some(orders) = &self.orders
-            && orders.send(files).is_err()
-        {
-            warn!("the hashing thread has ended");
-        }
+        let taken = self.orders.as_ref().is_some_and(|orders| orders.send(files).is_ok());
+        assert!(taken, "the hashing thread has ended");
     }
 
     /// What is done so far.

@@ -1,7 +1,7 @@
 //! The keeper: the one thread that writes the catalogue.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +18,7 @@ use super::settle::QUIET;
 use super::store::Store;
 use super::watch::{Change, Watch};
 use super::{CatalogueError, KeeperLock};
+use crate::hints::Hints;
 
 /// Files given to the hashing thread at once.
 const ORDER: u32 = 64;
@@ -58,7 +59,7 @@ impl Keeper {
     ///
     /// # Errors
     /// Those of the database, also that it is damaged, and of the system calls.
-    pub fn start(root: &Folder, path: &Path, config: KeeperConfig, lock: KeeperLock) -> Result<Self, CatalogueError> {
+    pub fn start(root: &Folder, path: &Path, config: KeeperConfig, lock: KeeperLock, hints: Arc<Hints>) -> Result<Self, CatalogueError> {
         let stop = Arc::new(AtomicBool::new(false));
         let wake = Arc::new(relais_net::wake_fd()?);
         let store = Store::open(path)?;
@@ -68,13 +69,18 @@ impl Keeper {
         };
         let hasher = Hasher::start(root, stop.clone())?;
         let scanner = Scanner::new(root.try_clone()?, store, watch, stop.clone());
-        let round = Round { scanner, hasher, mark: lock.mark()?, rescan_at: None, looked: None };
+        let round = Round { scanner, hasher, mark: lock.mark()?, hints, rescan_at: None, looked: None };
         let (flag, bell) = (stop.clone(), wake.clone());
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             let _lock = lock;
             round.run(&flag, &bell);
         })?;
         Ok(Self { stop, wake, thread: Some(thread) })
+    }
+
+    /// Whether one of the threads ended though nobody asked it to.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Ends the thread and waits for it.
@@ -101,6 +107,8 @@ impl Drop for Keeper {
 struct Round {
     scanner: Scanner,
     hasher: Hasher,
+    /// Names that somebody found different.
+    hints: Arc<Hints>,
     /// Written into the catalogue once it is complete.
     mark: String,
     /// When the whole folder is to be read again.
@@ -146,6 +154,9 @@ impl Round {
     fn work(&mut self) -> Result<bool, CatalogueError> {
         let mut whole = false;
         self.take_events()?;
+        while let Some(path) = self.hints.take()? {
+            self.scanner.settle.again(path, Instant::now());
+        }
         if self.rescan_at.is_some_and(|at| at <= Instant::now()) {
             whole = self.scan()?;
         }
@@ -209,7 +220,9 @@ impl Round {
             match result {
                 Hashed::Digest(of, digest) => self.scanner.store.set_digest(&of, digest)?,
                 Hashed::Changed(of) => {
-                    self.scanner.settle.changed(of.path, Instant::now());
+                    // The row is of other content. It is left alone for a while, so that the look comes before the next order.
+                    self.scanner.settle.again(of.path, Instant::now());
+                    self.looked = Some(Instant::now());
                 }
             }
         }
@@ -222,7 +235,8 @@ impl Round {
             return Ok(());
         }
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| i64::try_from(t.as_secs()).unwrap_or(i64::MAX));
-        let files = self.scanner.store.unhashed(wall, ORDER)?;
+        let mut files = self.scanner.store.unhashed(wall, ORDER)?;
+        files.retain(|file| !self.scanner.settle.has(&file.path));
         // After a full order the next look comes as soon as it is done.
         self.looked = files.is_empty().then_some(now);
         if !files.is_empty() {
@@ -237,9 +251,10 @@ impl Round {
         let look = self.hasher.is_idle().then(|| self.looked.map_or(now, |at| at + LOOK));
         let next = [self.rescan_at, self.scanner.settle.next(), look].into_iter().flatten().min();
         let timeout = next.map(|at| at.saturating_duration_since(now)).and_then(|t| Timespec::try_from(t).ok());
-        let mut fds = vec![PollFd::new(bell, PollFlags::IN), PollFd::from_borrowed_fd(self.hasher.ready(), PollFlags::IN)];
+        let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        let mut fds = vec![readable(bell.as_fd()), readable(self.hasher.ready()), readable(self.hints.as_fd())];
         if let Some(watch) = &self.scanner.watch {
-            fds.push(PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN));
+            fds.push(readable(watch.as_fd()));
         }
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

@@ -17,7 +17,7 @@ mod watch;
 
 pub use keeper::{Keeper, KeeperConfig, WatchMode};
 pub use own::{KeeperLock, Own};
-pub use reader::{ListOutcome, Reader};
+pub use reader::{Known, ListOutcome, Reader};
 
 use std::io;
 

@@ -31,6 +31,18 @@ pub enum ListOutcome {
     NotFolder,
 }
 
+/// What the catalogue knows of an open file's digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Known {
+    /// Its digest.
+    Digest(Digest),
+    /// It will be computed.
+    NotYet,
+    /// The catalogue has other content there, or nothing.
+    #[default]
+    Other,
+}
+
 /// A connection to the catalogue that only reads.
 pub struct Reader {
     root: PathBuf,
@@ -75,13 +87,13 @@ impl Reader {
         Ok(found.unwrap_or(ListOutcome::NotFound))
     }
 
-    /// The digest of what `meta` was read from, where it is known.
+    /// What is known of the digest of what `meta` was read from.
     ///
     /// # Errors
     /// Those of the database.
-    pub fn digest_of(&mut self, path: &TreePath, meta: &Meta) -> Result<Option<Digest>, CatalogueError> {
+    pub fn digest_of(&mut self, path: &TreePath, meta: &Meta) -> Result<Known, CatalogueError> {
         let row = self.ask(|database| row_of(database, path))?;
-        Ok(row.filter(|row| row.is_of(meta)).and_then(|row| row.digest))
+        Ok(row.filter(|row| row.is_of(meta)).map_or(Known::Other, |row| row.digest.map_or(Known::NotYet, Known::Digest)))
     }
 
     /// What is known of the folder; the pool's counters stay 0.

@@ -120,10 +120,11 @@ impl Scanner {
         let opened = match self.root.open_folder(folder) {
             Ok(opened) => opened,
             // Its own event tells about it.
-            Err(e) => {
-                debug!("{folder} is gone or unreadable: {e}");
+            Err(e @ (TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_))) => {
+                debug!("{folder} is gone: {e}");
                 return Ok(());
             }
+            Err(e) => return Err(e.into()),
         };
         match self.look(&opened, folder, name) {
             Ok(Some(below)) => self.scan_below(below).map(drop),

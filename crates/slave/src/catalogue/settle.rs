@@ -27,6 +27,18 @@ impl Settle {
         }
     }
 
+    /// `path` is to be looked at again; where it waits already, that wait goes on.
+    pub fn again(&mut self, path: TreePath, now: Instant) {
+        if !self.changed.contains_key(&path) {
+            self.changed(path, now);
+        }
+    }
+
+    /// Whether `path` waits to be looked at.
+    pub fn has(&self, path: &TreePath) -> bool {
+        self.changed.contains_key(path)
+    }
+
     /// Whether a name had to be dropped since the last time this was asked.
     pub fn take_overflow(&mut self) -> bool {
         std::mem::take(&mut self.overflow)

@@ -132,7 +132,7 @@ impl Store {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.unskip(folder.as_str(), name.as_bytes())?;
         match self.row(path)? {
-            Some(row) if row.is_of(meta) && row.entry.executable == meta.executable => return Ok(()),
+            Some(row) if row.is_of(meta) && row.entry.executable == (kind == Kind::File && meta.executable) => return Ok(()),
             // What was below a folder goes with it.
             Some(row) if row.entry.kind != kind => self.remove(path)?,
             Some(_) => self.remove_row(folder.as_str(), name)?,

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use relais_proto::{Digest, PageBuilder, TreePath};
@@ -11,7 +12,8 @@ use relais_tree::Folder;
 use tempfile::TempDir;
 
 use super::settle::QUIET;
-use super::{Keeper, KeeperConfig, KeeperLock, ListOutcome, Own, Reader, WatchMode};
+use super::{Keeper, KeeperConfig, KeeperLock, Known, ListOutcome, Own, Reader, WatchMode};
+use crate::hints::Hints;
 
 /// Far longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -24,6 +26,7 @@ struct Kept {
     dir: TempDir,
     _own: Own,
     keeper: Option<Keeper>,
+    hints: Arc<Hints>,
     reader: Reader,
 }
 
@@ -35,7 +38,7 @@ impl Kept {
         prepare(dir.path());
         let own = Own::take(&Folder::open(dir.path()).unwrap()).unwrap();
         let reader = Reader::open(dir.path()).unwrap();
-        let mut kept = Self { dir, _own: own, keeper: None, reader };
+        let mut kept = Self { dir, _own: own, keeper: None, hints: Arc::new(Hints::new().unwrap()), reader };
         kept.start();
         kept
     }
@@ -44,7 +47,7 @@ impl Kept {
         let root = Folder::open(self.dir.path()).unwrap();
         let lock = KeeperLock::try_take(&root).unwrap().expect("nobody else keeps it");
         let config = KeeperConfig { watch: WatchMode::Add };
-        self.keeper = Some(Keeper::start(&root, self.dir.path(), config, lock).unwrap());
+        self.keeper = Some(Keeper::start(&root, self.dir.path(), config, lock, self.hints.clone()).unwrap());
         self.wait("a complete catalogue", |kept| kept.reader.is_complete().unwrap());
     }
 
@@ -79,7 +82,14 @@ impl Kept {
     fn digest(&mut self, name: &str) -> Option<Digest> {
         let path = TreePath::new(name).unwrap();
         let meta = Folder::open(self.dir.path()).unwrap().stat(&path).unwrap();
-        self.reader.digest_of(&path, &meta).unwrap()
+        match self.reader.digest_of(&path, &meta).unwrap() {
+            Known::Digest(digest) => Some(digest),
+            Known::NotYet => None,
+            Known::Other => {
+                self.hints.tell(&path);
+                None
+            }
+        }
     }
 
     fn wait(&mut self, what: &str, mut until: impl FnMut(&mut Self) -> bool) {
@@ -254,6 +264,36 @@ fn a_damaged_catalogue_is_named() {
     fs::write(&file, bytes).unwrap();
     let root = Folder::open(kept.dir.path()).unwrap();
     let lock = KeeperLock::try_take(&root).unwrap().unwrap();
-    let Err(error) = Keeper::start(&root, kept.dir.path(), KeeperConfig { watch: WatchMode::Off }, lock) else { panic!("it starts") };
+    let Err(error) = Keeper::start(&root, kept.dir.path(), KeeperConfig { watch: WatchMode::Off }, lock, kept.hints.clone()) else {
+        panic!("it starts")
+    };
     assert!(error.to_string().contains("catalogue.db is damaged"), "{error}");
+}
+
+#[test]
+fn a_file_that_changes_again_before_it_was_hashed_is_caught_up_with() {
+    let mut kept = Kept::new(|_| {});
+    for content in ["first", "second, longer", "third"] {
+        fs::write(kept.path("f"), content).unwrap();
+        // About when its digest would be computed.
+        std::thread::sleep(Duration::from_millis(2600));
+    }
+    fs::write(kept.path("f"), "fourth and last").unwrap();
+    let began = Instant::now();
+    kept.wait_for_digest("f", b"fourth and last");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert_eq!(kept.reader.counters().unwrap().bytes, 15);
+}
+
+#[test]
+fn what_happens_through_another_name_is_noticed_when_somebody_asks() {
+    let mut kept = Kept::new(|dir| fs::write(dir.join("f"), "content").unwrap());
+    kept.wait_for_digest("f", b"content");
+    let elsewhere = tempfile::tempdir_in(kept.dir.path().parent().unwrap()).unwrap();
+    // A second name changes the ctime, and writing through it the content, with no event in the folder.
+    fs::hard_link(kept.path("f"), elsewhere.path().join("g")).unwrap();
+    kept.wait_for_digest("f", b"content");
+    fs::write(elsewhere.path().join("g"), "another content").unwrap();
+    kept.wait_for_digest("f", b"another content");
+    kept.wait("the new size", |kept| kept.reader.counters().unwrap().bytes == 15);
 }

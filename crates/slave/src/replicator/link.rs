@@ -56,6 +56,11 @@ impl Link {
         Ok(Self { thread: Some(thread), socket })
     }
 
+    /// Whether the thread ended though nobody asked it to.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     /// Ends the thread, whose flag is set already.
     pub fn end(mut self) {
         if let Some(socket) = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take() {

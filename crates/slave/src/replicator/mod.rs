@@ -24,6 +24,9 @@ use crate::sys::fork::ignore_sigio;
 /// Time between two tries to become the keeper of a folder that another slave keeps.
 const TAKE_OVER: Duration = Duration::from_millis(250);
 
+/// Time between two looks whether the threads still live.
+const CHECK: Duration = Duration::from_secs(1);
+
 /// What the replicator is given at its birth.
 pub struct Birth {
     /// The slave's settings.
@@ -36,6 +39,8 @@ pub struct Birth {
     pub slave_id: SlaveId,
     /// What the processes share.
     pub board: Arc<crate::board::Board>,
+    /// What workers found different from the catalogue.
+    pub hints: Arc<crate::hints::Hints>,
     /// Where the slave listens.
     pub listen: std::net::SocketAddr,
     /// Can be read when the replicator shall end.
@@ -50,14 +55,14 @@ pub fn run(birth: Birth) -> io::Result<()> {
     ignore_sigio()?;
     let stop = Arc::new(AtomicBool::new(false));
     let link = Link::start(&birth, stop.clone())?;
-    let result = keep(&birth);
+    let result = keep(&birth, &link);
     stop.store(true, Ordering::Relaxed);
     link.end();
     result
 }
 
 /// Keeps the folder from the moment that nobody else does until the end.
-fn keep(birth: &Birth) -> io::Result<()> {
+fn keep(birth: &Birth, link: &Link) -> io::Result<()> {
     let mut said = false;
     let lock = loop {
         if let Some(lock) = KeeperLock::try_take(&birth.folder).map_err(io::Error::other)? {
@@ -66,16 +71,23 @@ fn keep(birth: &Birth) -> io::Result<()> {
         if !std::mem::replace(&mut said, true) {
             info!("another slave keeps {}; this one reads its catalogue", birth.config.root.display());
         }
+        if link.has_ended() {
+            return Err(io::Error::other("the thread of the link has failed"));
+        }
         if told_to_end(&birth.control, Some(TAKE_OVER))? {
             return Ok(());
         }
     };
     let config = KeeperConfig { watch: birth.config.watch };
-    let keeper = Keeper::start(&birth.folder, &birth.config.root, config, lock).map_err(|e| {
+    let keeper = Keeper::start(&birth.folder, &birth.config.root, config, lock, birth.hints.clone()).map_err(|e| {
         let kind = if matches!(e, CatalogueError::Damaged { .. }) { io::ErrorKind::InvalidData } else { io::ErrorKind::Other };
         io::Error::new(kind, e)
     })?;
-    while !told_to_end(&birth.control, None)? {}
+    while !told_to_end(&birth.control, Some(CHECK))? {
+        if keeper.has_ended() || link.has_ended() {
+            return Err(io::Error::other("a thread of the replicator has failed"));
+        }
+    }
     keeper.stop();
     Ok(())
 }

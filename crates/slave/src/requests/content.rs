@@ -71,8 +71,17 @@ pub(crate) fn compute(path: &TreePath, file: &OpenFile, patience: &mut dyn Patie
     match result {
         Ok(computed) if file.is_unchanged().map_err(|e| refuse(path, &e))? => Ok(computed),
         Ok(_) => Err(changed(path)),
-        Err(_) if gone.is_some() => Err(Refusal::new(ErrorCode::Cut, "the client has gone")),
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(changed(path)),
-        Err(e) => Err(Serving::storage(path, &e)),
+        Err(e) => Err(unhashed(path, gone.unwrap_or(e))),
+    }
+}
+
+/// The refusal for what kept a file from being hashed: reading it, or a client that has gone.
+pub(super) fn unhashed(path: &TreePath, error: io::Error) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => changed(path),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut => {
+            Refusal::new(ErrorCode::Cut, "the client has gone")
+        }
+        _ => Serving::storage(path, &error),
     }
 }

@@ -6,6 +6,9 @@ use super::{Context, Handled, Outcome, misrouted, refuse};
 use crate::catalogue::ListOutcome;
 use crate::serving::Serving;
 
+/// Time between two looks whether the folder has been read.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// The pages of one listing. No transaction is open between two of them, and none is kept.
 pub struct Pages {
     path: TreePath,
@@ -27,7 +30,13 @@ pub(super) fn list(context: &mut Context<'_>, request: Request) -> Handled {
 /// Until the folder was read once since the start, the catalogue may be wrong about it.
 fn wait_for_scan(context: &mut Context<'_>) -> Result<(), Refusal> {
     while !context.serving.is_complete()? {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        if context.serving.is_stopping() {
+            return Err(Refusal::new(ErrorCode::Draining, "this slave is stopping"));
+        }
+        if context.serving.counters().is_ok_and(|(_, last_error)| !last_error.is_empty()) {
+            return Err(Refusal::new(ErrorCode::Storage, "the slave cannot read its folder"));
+        }
+        std::thread::sleep(LOOK);
         context.patience.still(WaitReason::Scanning).map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
     }
     Ok(())

@@ -84,6 +84,7 @@ pub fn run(birth: Birth) -> io::Result<()> {
     let reserve = DESCRIPTORS + board.places() * DESCRIPTORS_OF_A_SESSION;
     let mut room = WaitingRoom::new(listener, room_beside(reserve, WAITING_ROOM))?;
     let mut queue = Queue::default();
+    pool.inherit();
     loop {
         board.tick(index);
         let wake = [control.as_fd(), pool.inboxes[index].as_fd()];
@@ -119,6 +120,18 @@ fn is_readable(fd: &OwnedFd) -> io::Result<bool> {
 }
 
 impl Pool {
+    /// Starts the sessions that were on their way to a worker that died. Their places went with its row,
+    /// and nobody sends more before this worker has ticked.
+    fn inherit(self: &Arc<Self>) {
+        while let Ok(Some(mail)) = self.inboxes[self.index].take() {
+            if let Mail::Session(stream, session) = mail
+                && self.board.take_place(self.index)
+            {
+                self.start(stream, session);
+            }
+        }
+    }
+
     fn read_mail(self: &Arc<Self>) {
         loop {
             match self.inboxes[self.index].take() {
@@ -169,6 +182,7 @@ impl Pool {
 
     /// Lets each session end the answer that it is giving, and reads no further request.
     fn wind_down(&self) {
+        self.serving.wind_down();
         let mut sessions = self.lock();
         for stream in sessions.values() {
             if let Err(e) = stream.shutdown(Shutdown::Read) {

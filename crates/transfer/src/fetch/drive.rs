@@ -45,6 +45,8 @@ struct Tally {
     resumed_from: u64,
     servers: Vec<SocketAddr>,
     restarts: u32,
+    /// Times that a server said at the end that the file had changed.
+    doubts: u32,
     rotten: u32,
     violations: u32,
     fruitless: u32,
@@ -91,6 +93,8 @@ struct Work<'scope, 'env> {
     found: Option<u64>,
     /// Whether an answer is under way, so that the connection is of no use to anybody else.
     midway: bool,
+    /// Whether the current request was answered by the content that was wanted.
+    accepted: bool,
     /// Which server the current request went to.
     asked: Option<SocketAddr>,
 }
@@ -113,6 +117,7 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
             must_compare: false,
             found: desk.content().filter(|content| content.good.prefix() < desk.found).map(|_| desk.found),
             midway: false,
+            accepted: false,
             asked: None,
         };
         Self { sessions, path, work }
@@ -135,6 +140,7 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
         let server = self.sessions.connection()?;
         work.asked = Some(server.peer());
         work.midway = true;
+        work.accepted = false;
         if work.must_compare {
             let comparison = compare(server, path, work.desk, &mut work.hashing)?;
             work.adopt(comparison)?;
@@ -146,6 +152,7 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
         let get = work.next_request(path);
         let header = exchange::ask_for_content(server, &get)?;
         work.accept(&header, server.peer())?;
+        work.accepted = true;
         let before = work.tally.bytes_moved;
         let result = intake::take_in(server, &header, work.desk, &mut work.hashing, &mut work.tally.bytes_moved);
         if work.tally.bytes_moved > before && !work.tally.servers.contains(&server.peer()) {
@@ -205,6 +212,12 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
         match refusal.code {
             ErrorCode::Changed if self.work.can_compare() => {
                 self.work.must_compare = true;
+                Ok(())
+            }
+            // Something about the file changed while it was sent: perhaps no more than its rights or the number of
+            // its names. Asked again by its digest, the server tells whether the content is the same.
+            ErrorCode::Changed if self.work.accepted && self.work.knows_digest() && self.work.tally.doubts < MOST_RESTARTS => {
+                self.work.tally.doubts += 1;
                 Ok(())
             }
             ErrorCode::Changed | ErrorCode::BadOffset => self.work.restart(&refusal.message),
@@ -286,6 +299,10 @@ impl Work<'_, '_> {
     fn conclude(&self, digest: Digest) -> Result<Digest, Stop> {
         let known = self.desk.with(|content| *content.digest.get_or_insert(digest));
         if known == Some(digest) { Ok(digest) } else { Err(Stop::bad_value("digest at the end", 0)) }
+    }
+
+    fn knows_digest(&self) -> bool {
+        matches!(exchange::wanted(self.desk.content().as_ref()), Wanted::Digest(_))
     }
 
     /// Whether a copy that another server calls different may still be the same.
