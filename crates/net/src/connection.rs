@@ -9,7 +9,7 @@ use relais_proto::{FrameHeader, FrameType, HEADER_LEN, LinkMessage, Reply, Reque
 
 use crate::Pace;
 
-/// Bytes read ahead: a control frame fits, and a few small blocks.
+/// Bytes read ahead by whoever receives content: a control frame fits, and a few small blocks.
 const READ_AHEAD: usize = 64 * 1024;
 /// How long one send waits before the pace is looked at again.
 const SEND_WAIT: Duration = Duration::from_secs(5);
@@ -70,6 +70,14 @@ impl Connection {
     /// # Errors
     /// Those of the socket calls.
     pub fn new(stream: TcpStream) -> io::Result<Self> {
+        Self::with_read_ahead(stream, READ_AHEAD)
+    }
+
+    /// As [`Self::new`], reading at most `read_ahead` bytes ahead: less memory for whoever receives small frames only.
+    ///
+    /// # Errors
+    /// Those of the socket calls.
+    pub fn with_read_ahead(stream: TcpStream, read_ahead: usize) -> io::Result<Self> {
         stream.set_nonblocking(false)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(SEND_WAIT))?;
@@ -81,7 +89,7 @@ impl Connection {
             peer: stream.peer_addr()?,
             local: stream.local_addr()?,
             stream: Arc::new(stream),
-            input: vec![0; READ_AHEAD].into_boxed_slice(),
+            input: vec![0; read_ahead.max(HEADER_LEN)].into_boxed_slice(),
             start: 0,
             end: 0,
             payload: Vec::new(),
@@ -217,7 +225,7 @@ impl Connection {
         let mut pace = Pace::new(Instant::now());
         // Small blocks come through the read-ahead, large ones without a copy.
         while !rest.is_empty() {
-            let got = if rest.len() < READ_AHEAD / 4 {
+            let got = if rest.len() < self.input.len() / 4 {
                 self.read_ahead(self.limits.silence)?;
                 let take = rest.len().min(self.end - self.start);
                 rest[..take].copy_from_slice(&self.input[self.start..self.start + take]);

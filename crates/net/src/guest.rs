@@ -160,6 +160,7 @@ impl<G: Greeter> Guest<G> {
         while self.filled < len {
             // The buffer grows with what has come, never ahead of it by more than as much again.
             let reach = len.min((self.filled * 2).max(512));
+            self.payload.reserve_exact(reach.saturating_sub(self.payload.len()));
             self.payload.resize(reach, 0);
             if !fill(&mut self.stream, &mut self.payload[..reach], &mut self.filled)? {
                 return Ok(None);

@@ -23,19 +23,18 @@ impl Pace {
         Self { window: limits::RATE_WINDOW, floor: limits::RATE_FLOOR, since: now, moved: 0 }
     }
 
-    /// Counts bytes that moved; a full window begins the next one.
+    /// Counts bytes that moved. Whenever enough have come together, a new window begins: a
+    /// transfer that stalls has one window from there, however fast it was before.
     ///
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] where a window ended with too few bytes in it.
     pub fn moved(&mut self, bytes: u64, now: Instant) -> io::Result<()> {
         self.moved = self.moved.saturating_add(bytes);
-        if now.duration_since(self.since) < self.window {
-            return Ok(());
-        }
-        if self.moved < self.floor {
+        if self.moved >= self.floor {
+            (self.since, self.moved) = (now, 0);
+        } else if now.duration_since(self.since) >= self.window {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the transfer is too slow"));
         }
-        (self.since, self.moved) = (now, 0);
         Ok(())
     }
 }
@@ -54,5 +53,10 @@ mod tests {
 
         let mut slow = Pace::new(start);
         assert!((1..600).all(|n| slow.moved(1100, second(n)).is_ok()));
+
+        let mut stalled = Pace::new(start);
+        stalled.moved(1 << 30, second(1)).unwrap();
+        assert!((2..31).all(|n| stalled.moved(0, second(n)).is_ok()));
+        assert!(stalled.moved(0, second(31)).is_err());
     }
 }

@@ -114,6 +114,9 @@ impl FrameType {
     pub fn cap(self) -> u32 {
         match self {
             Self::Block => limits::BLOCK_MAX,
+            Self::Hello | Self::Login | Self::LinkOpen | Self::LinkProof => limits::GREETING_FRAME,
+            Self::Ticket => limits::TICKET_FRAME,
+            _ if self.number() < 0x80 => limits::REQUEST_FRAME,
             _ => limits::CONTROL_FRAME,
         }
     }

@@ -5,8 +5,15 @@
 
 use std::time::Duration;
 
-/// Longest payload of a frame that is not a data block, in bytes.
+/// Longest payload of a server's frame that is not a data block, in bytes.
 pub const CONTROL_FRAME: u32 = 64 * 1024;
+/// Longest payload of a frame from the side that connects, in bytes: the longest path, with room for the other fields.
+pub const REQUEST_FRAME: u32 = 8 * 1024;
+/// Longest payload of `Ticket`, in bytes.
+pub const TICKET_FRAME: u32 = 5 * 1024;
+/// Longest payload of `Hello`, `Login`, `LinkOpen` and `LinkProof`, in bytes. Thousands of strangers can each send
+/// one at the same time, so it is just what the longest login needs.
+pub const GREETING_FRAME: u32 = 2560;
 /// Longest data block, in bytes; also the longest `--block-size`.
 pub const BLOCK_MAX: u32 = 4 * 1024 * 1024;
 /// Bytes in one piece: the unit in which content is hashed, checked and asked for again.
@@ -26,7 +33,7 @@ pub const USER: usize = 255;
 /// Longest password, in bytes.
 pub const PASSWORD: usize = 1024;
 /// Longest ticket, in bytes.
-pub const TICKET: usize = 8 * 1024;
+pub const TICKET: usize = 5000;
 /// Longest message, agent or similar text meant for people, in bytes.
 pub const TEXT: usize = 1024;
 /// Most slaves named in a redirect: the next in turn and 16 after it.

@@ -86,7 +86,7 @@ fn fields_of_requests() -> Vec<Field> {
         field("user", Login, Two, 255, vec![], |n| text(n, 2 + MARK + 2 + 1)),
         field("password", Login, Two, 1024, vec![0; 2], |n| text(n, MARK + 2 + 1)),
         field("avoid", Login, Two, 64, vec![0; 2 + 2 + MARK], |n| repeat(&[9; 16], n, 1)),
-        field("ticket", Ticket, Two, 8192, vec![], |n| text(n, MARK)),
+        field("ticket", Ticket, Two, 5000, vec![], |n| text(n, MARK)),
         field("list path", List, Two, 4095, vec![], |n| path(n, 2)),
         field("after", List, Two, 255, vec![0; 2], |n| text(n, 0)),
         field("stat path", Stat, Two, 4095, vec![], |n| path(n, 0)),
@@ -115,7 +115,7 @@ fn fields_of_replies() -> Vec<Field> {
     const AFTER_BLOCK_SIZE: usize = 12 + 1 + 1 + 1 + 16;
     vec![
         field("agent", Welcome, Two, (0, 1024), vec![0; 2 + 1 + 16], |n| text(n, 0)),
-        field("ticket", Redirect, Two, (0, 8192), vec![], |n| [text(n, MARK), vec![0, 1], endpoint()].concat()),
+        field("ticket", Redirect, Two, (0, 5000), vec![], |n| [text(n, MARK), vec![0, 1], endpoint()].concat()),
         field("slaves", Redirect, Two, (1, 17), vec![0; 2 + MARK], |n| repeat(&endpoint(), n, 0)),
         field("addresses", Redirect, Two, (1, 8), redirect_addrs, |n| repeat(V4, n, 0)),
         field("address", AskMaster, Two, (0, 1024), vec![], |n| text(n, 0)),
@@ -208,7 +208,13 @@ fn a_length_or_count_with_nothing_behind_it_is_too_short() {
 #[test]
 fn every_frame_length_is_held_to_its_cap() {
     for kind in FrameType::ALL {
-        let cap = if *kind == FrameType::Block { 4 << 20 } else { 64 << 10 };
+        let cap = match kind {
+            FrameType::Block => 4 << 20,
+            FrameType::Hello | FrameType::Login | FrameType::LinkOpen | FrameType::LinkProof => 2560,
+            FrameType::Ticket => 5120,
+            kind if kind.number() < 0x80 => 8 << 10,
+            _ => 64 << 10,
+        };
         for len in [0, 1, cap, cap + 1, 1 << 31, u32::MAX] {
             let header = FrameHeader { kind: *kind, len }.to_bytes();
             let mut payload = Vec::new();

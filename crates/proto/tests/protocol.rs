@@ -77,7 +77,16 @@ fn the_table_of_limits_is_the_code_s() {
     let [login, frame, window, idle, wait, silence, beat, ticket, connect] = seconds;
     let names = [limits::NAME_PART, limits::PATH, limits::USER, limits::PASSWORD, limits::TICKET, limits::TEXT];
     let counts = [limits::REDIRECT_SLAVES, limits::ADDRESSES, limits::AVOID, limits::AHEAD];
-    let mut ours = vec![limits::CONTROL_FRAME.into(), limits::BLOCK_MAX.into(), limits::PIECE, limits::FILE_SIZE, limits::PIECES];
+    let mut ours = vec![
+        limits::CONTROL_FRAME.into(),
+        limits::REQUEST_FRAME.into(),
+        limits::TICKET_FRAME.into(),
+        limits::GREETING_FRAME.into(),
+        limits::BLOCK_MAX.into(),
+        limits::PIECE,
+        limits::FILE_SIZE,
+        limits::PIECES,
+    ];
     ours.push(limits::PIECES_PER_PAGE.into());
     ours.extend(names.into_iter().chain(counts).map(|n| n as u64));
     ours.extend([login, frame, window, limits::RATE_FLOOR, idle, wait, silence, beat, limits::BEATS_MISSED.into(), ticket, connect]);

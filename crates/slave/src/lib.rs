@@ -119,6 +119,7 @@ impl Slave {
 
     /// What a forked child does; its exit status.
     fn child(&self, task: Task, listener: TcpListener, control: OwnedFd, listen: SocketAddr) -> i32 {
+        self.own.leave_to_parent();
         let result = match task {
             Task::Worker(index) => self.work(index, listener, control),
             Task::Replicator => {

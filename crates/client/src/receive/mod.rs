@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use relais_proto::{ClusterId, ErrorCode, TreePath};
 use relais_transfer::fetch::{FetchError, Fetched, Resume, fetch};
-use relais_tree::{Folder, MetaKind, TreeError, set_executable, set_times};
+use relais_tree::{Folder, MetaKind, TreeError, Unserved, set_executable, set_times};
 
 use crate::Failure;
 use crate::error::plain;
@@ -187,10 +187,12 @@ fn check_name(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A folder in the way is told before anything is fetched.
+/// A folder or a device in the way is told before anything is fetched.
 fn check_free(folder: &Folder, name: &str) -> Result<(), TreeError> {
     match folder.stat_part(name.as_bytes()) {
         Ok(meta) if meta.kind == MetaKind::Folder => Err(TreeError::IsFolder),
+        // A device or FIFO is no content that could be replaced. A link is: its place is taken, never its target.
+        Ok(meta) if meta.kind == MetaKind::Special => Err(TreeError::NotServed(Unserved::Special)),
         Ok(_) | Err(TreeError::NotFound) => Ok(()),
         Err(e) => Err(e),
     }
@@ -202,7 +204,7 @@ fn local_failure(shown: &str, error: &TreeError) -> Failure {
         TreeError::InUse => "another ftpclient is fetching it".to_owned(),
         TreeError::IsFolder => "a folder has that name".to_owned(),
         TreeError::NotFound => "no such folder".to_owned(),
-        TreeError::NotServed(_) => "something that is no file has its temporary name".to_owned(),
+        TreeError::NotServed(_) => "something that is no regular file has that name, or its temporary one".to_owned(),
         other => other.to_string(),
     };
     let shown = if shown.is_empty() { Path::new(".").display().to_string() } else { shown.to_owned() };

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relais_proto::TreePath;
 use relais_transfer::fetch::{Progress, Resume};
 
@@ -33,27 +33,38 @@ pub struct Watch<'a> {
     begun: Instant,
     size: u64,
     bar: Option<ProgressBar>,
+    /// Whether the bar is drawn.
+    shown: bool,
 }
 
 impl<'a> Watch<'a> {
     /// Follows the transfer of `remote`; save points go to `ledger`.
     pub fn new(remote: &TreePath, notices: Notices, interrupt: Interrupt, ledger: Option<&'a mut Ledger>) -> Self {
         let (name, seen) = (remote.to_string(), notices.on_terminal());
-        Self { name, notices, interrupt, ledger, told: false, seen, begun: Instant::now(), size: 0, bar: None }
+        Self { name, notices, interrupt, ledger, told: false, seen, begun: Instant::now(), size: 0, bar: None, shown: false }
     }
 
-    fn show_bar(&mut self, good: u64) {
-        let bar = ProgressBar::new(self.size);
+    /// Begins to measure rate and time left. Nothing is drawn yet.
+    fn measure(&mut self, resumed_from: u64) {
+        let bar = ProgressBar::with_draw_target(Some(self.size), ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template(BAR) {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_message(self.label());
-        bar.set_position(good);
+        bar.set_position(resumed_from);
         // What was there before counts neither for the rate nor for the time left.
         bar.reset_eta();
-        bar.enable_steady_tick(Duration::from_millis(200));
-        self.notices.set_bar(Some(bar.clone()));
         self.bar = Some(bar);
+        self.shown = false;
+    }
+
+    fn show_bar(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            self.notices.set_bar(Some(bar.clone()));
+            self.shown = true;
+        }
     }
 
     fn label(&self) -> String {
@@ -64,18 +75,24 @@ impl<'a> Watch<'a> {
 }
 
 impl Progress for Watch<'_> {
-    fn started(&mut self, size: u64, _: u64) {
+    fn started(&mut self, size: u64, resumed_from: u64) {
         self.size = size;
-        if let Some(bar) = &self.bar {
-            bar.set_length(size);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(size);
+                bar.set_position(resumed_from);
+                bar.reset_eta();
+            }
+            None if self.seen => self.measure(resumed_from),
+            None => {}
         }
     }
 
     fn advanced(&mut self, good: u64) {
-        match &self.bar {
-            Some(bar) => bar.set_position(good),
-            None if self.seen && self.begun.elapsed() >= BAR_AFTER => self.show_bar(good),
-            None => {}
+        let Some(bar) = &self.bar else { return };
+        bar.set_position(good);
+        if !self.shown && self.begun.elapsed() >= BAR_AFTER {
+            self.show_bar();
         }
     }
 

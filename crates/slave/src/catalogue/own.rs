@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use relais_proto::{FolderId, SlaveId};
 use relais_tree::{Folder, TreeError};
@@ -26,8 +27,8 @@ pub struct Own {
     pub folder_id: FolderId,
     /// This slave.
     pub slave_id: SlaveId,
-    /// The lock on this slave's id file.
-    _lock: File,
+    /// The lock on this slave's id file, in the one process that holds it.
+    lock: Mutex<Option<File>>,
 }
 
 impl Own {
@@ -47,7 +48,15 @@ impl Own {
         };
         // What an earlier keeper found may be wrong by now: nobody vouches for it until there is a new one.
         drop(KeeperLock::try_take(root)?);
-        Ok(Self { folder_id, slave_id, _lock: lock })
+        Ok(Self { folder_id, slave_id, lock: Mutex::new(Some(lock)) })
+    }
+}
+
+impl Own {
+    /// Closes a forked child's copy of the lock. The supervisor alone holds it then, so that it is free the
+    /// moment that one is gone, and a slave started anew finds its id.
+    pub fn leave_to_parent(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 

@@ -34,6 +34,8 @@ const DESCRIPTORS_OF_A_SESSION: u64 = 3;
 const DESCRIPTORS: u64 = 128;
 /// Longest time between two rounds of the worker's loop.
 const ROUND: Duration = Duration::from_millis(500);
+/// Bytes of requests that a session reads ahead; more wait in the socket.
+const READ_AHEAD: usize = 8 * 1024;
 /// Stack of a session's thread: SQLite and our frames need far less.
 const STACK: usize = 512 * 1024;
 
@@ -160,7 +162,7 @@ impl Pool {
     /// Gives a session that has a place in this worker its thread.
     fn start(self: &Arc<Self>, stream: TcpStream, session: Session) {
         let place = Place { pool: self.clone(), number: self.next.fetch_add(1, Ordering::Relaxed) };
-        let connection = match Connection::new(stream) {
+        let connection = match Connection::with_read_ahead(stream, READ_AHEAD) {
             Ok(connection) => connection,
             Err(e) => return debug!("a client left before its session began: {e}"),
         };
