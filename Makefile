@@ -31,7 +31,7 @@ programs: tools
 	@for p in $(PROGRAMS); do ln -sfn "$(BIN)/$$p" "$$p" || exit 1; done
 
 tools:
-	@CC='$(CC)' sh scripts/tools.sh
+	@CC='$(CC)' sh packaging/make/tools.sh
 
 samples: $(MADE)
 
@@ -39,12 +39,12 @@ $(MADE): $(RELAIS)/tools/made
 	@mkdir -p $(@D)
 	@set -- $(subst :, ,$(filter $(@F):%,$(SAMPLES))); $(RELAIS)/tools/made '$@' "$$2" "$$3"
 
-$(RELAIS)/tools/%: scripts/%.c | tools
+$(RELAIS)/tools/%: packaging/make/%.c | tools
 	@mkdir -p $(@D)
 	@$(CC) -O2 -Wall -Wextra -o $@.$$$$ $< && mv $@.$$$$ $@
 
 run: build $(RELAIS)/tools/under
-	@$(RELAIS)/tools/under 0 sh scripts/run.sh $(BIN) $(RELAIS)
+	@$(RELAIS)/tools/under 0 sh packaging/make/run.sh $(BIN) $(RELAIS)
 
 # Most tests wait for deadlines more than for the processor, so more of them run at once than there are cores.
 test: tools
@@ -61,16 +61,16 @@ check: tools
 
 # Four terminals make a cluster: make master, make slave PORT=2122, make slave PORT=2123, make client
 master: build
-	@sh scripts/serve.sh $(RELAIS)/pids $(BIN)/ftpmaster --state $(RELAIS)/cluster
+	@sh packaging/make/serve.sh $(RELAIS)/pids $(BIN)/ftpmaster --state $(RELAIS)/cluster
 
 slave: build
-	@sh scripts/serve.sh $(RELAIS)/pids $(BIN)/ftpslave $(PORT) --cluster-key $(RELAIS)/cluster/cluster.key
+	@sh packaging/make/serve.sh $(RELAIS)/pids $(BIN)/ftpslave $(PORT) --cluster-key $(RELAIS)/cluster/cluster.key
 
 client: build
 	@XDG_STATE_HOME='$(CURDIR)/$(RELAIS)/client' $(BIN)/ftpclient '$(HOST)'
 
 stop:
-	@sh scripts/stop.sh $(RELAIS)/pids
+	@sh packaging/make/stop.sh $(RELAIS)/pids
 
 clean: stop
 	@if command -v '$(CARGO)' >/dev/null 2>&1; then $(CARGO) clean; else echo "no cargo: target is left, but for target/relais"; fi

@@ -97,7 +97,10 @@ impl Shell {
         }
         let failure = match (result, written) {
             (Err(failure), _) => Some(failure.clone()),
-            (Ok(_), Err(failure)) => Some(failure),
+            (Ok(_), Err(failure)) => {
+                self.notices.say(&failure.to_string());
+                Some(failure)
+            }
             (Ok(outcome), Ok(())) => outcome.failure(),
         };
         let status = failure.map_or(0, |failure| failure.status());

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks that the tools to build with are there, and names each missing one
 # with how to get it. Called by make; the tools' names may be overridden:
-# CARGO=... CC=... scripts/tools.sh
+# CARGO=... CC=... packaging/make/tools.sh
 
 set -u
 cd "$(dirname "$0")/.." || exit 1
