@@ -111,7 +111,9 @@ fn kill_9_of_the_supervisor_takes_all_within_2_s_and_the_port_is_free() {
     slave.program.wait(SOON);
     eventually(Duration::from_secs(2), "the end of all processes", || before.iter().all(|pid| !alive(*pid)).then_some(()));
     assert!(slave.program.stderr.ends_within(Duration::from_secs(2)), "a process outlived its supervisor");
+    // Its identity is free at the same moment.
     slave.restart_on_same_port();
+    assert_eq!(std::fs::read_dir(slave.root.join(".relais/slaves")).unwrap().count(), 1, "it took another id");
     slave.client().get("f");
 }
 

@@ -21,7 +21,7 @@ use crate::stop::Stop;
 use crate::{operator, slave_link};
 
 /// Most connections that wait for their login; when more come, the oldest silent one goes.
-const WAITING: usize = 4096;
+const WAITING: usize = 2048;
 /// Descriptors kept back for links, files and what libraries open.
 const RESERVE: u64 = 384;
 /// Time between two looks for slaves that have fallen silent, for the log; redirects look each time.

@@ -103,3 +103,23 @@ fn cut_short_while_it_is_sent() {
     eventually(SOON, "the new version arrives", || (client.run(GET).status == 0).then_some(()));
     assert!(client.read(NAME) == old[..20 << 20]);
 }
+
+#[test]
+fn other_rights_or_names_while_it_is_sent_do_not_start_it_again() {
+    let bytes = content(17, 48 << 20);
+    let lab = Lab::new(64 << 10, &bytes);
+    let client = lab.client();
+    let path = lab.slave.root.join(NAME);
+    eventually(SOON, "the digest is known", || {
+        let entry = client.command("stat 'big file.bin'").ok().json()["entries"][0].clone();
+        entry["digest"].is_string().then_some(())
+    });
+    let (mut program, frozen) = lab.freeze(&client, GET, 20 << 20);
+    assert!(frozen);
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    fs::hard_link(&path, lab.slave.dir.path().join("second name")).unwrap();
+    lab.line.release();
+    let output = Client::finish(&mut program).ok();
+    assert!(!output.stderr.contains("beginning again"), "{output:?}");
+    assert!(client.read(NAME) == bytes);
+}

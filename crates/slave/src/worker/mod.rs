@@ -26,8 +26,9 @@ use self::queue::Queue;
 use crate::board::Board;
 use crate::serving::{Serving, Session};
 
-/// Connections without a login that one worker keeps.
-const WAITING_ROOM: usize = 1024;
+/// Connections without a login that one worker keeps. A login takes microseconds once its bytes are there, and each
+/// stranger may make the worker hold a ticket's worth of bytes.
+const WAITING_ROOM: usize = 512;
 /// Descriptors that a session may have open: its socket, a file, and one more on the way from one to the other.
 const DESCRIPTORS_OF_A_SESSION: u64 = 3;
 /// Descriptors that a worker keeps for everything else: catalogue connections above all.
