@@ -159,7 +159,7 @@ fn altered_tickets_are_refused() {
     let (good, _) = ticket(cluster.addr);
     let slave = cluster.slaves[0].addr;
     session(slave, &good).ping();
-    let mut bad = vec![Vec::new(), vec![0; 8192], ticket(stranger.addr).0, good[..good.len() - 1].to_vec(), [&good[..], &[0]].concat()];
+    let mut bad = vec![Vec::new(), vec![0; 5000], ticket(stranger.addr).0, good[..good.len() - 1].to_vec(), [&good[..], &[0]].concat()];
     for i in 0..good.len() {
         let mut altered = good.clone();
         altered[i] ^= 1;

@@ -138,6 +138,15 @@ impl Store {
             Some(_) => self.remove_row(folder.as_str(), name)?,
             None => {}
         }
+        self.insert(path, kind, meta)
+    }
+
+    /// Writes what `meta` says of `path`, of which the catalogue has nothing.
+    ///
+    /// # Errors
+    /// Those of the database, also where it has something.
+    pub fn insert(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogueError> {
+        let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let size = if kind == Kind::File { meta.size.cast_signed() } else { 0 };
         let executable = kind == Kind::File && meta.executable;
         self.run(
