@@ -37,7 +37,7 @@ pub struct Config {
     pub root: PathBuf,
     /// The cluster it belongs to; none: it stands alone.
     pub cluster: Option<Cluster>,
-    /// Worker processes, 1 to [`MAX_WORKERS`].
+    /// Worker processes, 1 to 256.
     pub workers: usize,
     /// Sessions of one worker, at least 1.
     pub sessions_per_worker: u32,

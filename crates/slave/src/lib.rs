@@ -1,6 +1,6 @@
 //! A slave: a pool of pre-forked processes that serves one folder.
 //!
-//! [`run`] takes a bound listener and blocks until a signal ends the slave. Three kinds of
+//! [`Slave::run`] takes a bound listener and blocks until a signal ends the slave. Three kinds of
 //! process do the work: one supervisor, some workers, one replicator; `ARCHITECTURE.md` tells
 //! who may do what. Only the supervisor forks, only `sys` is unsafe.
 
