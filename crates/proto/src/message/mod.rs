@@ -1,0 +1,23 @@
+//! What a client and a server say to each other.
+
+mod page;
+mod parts;
+mod reply;
+mod request;
+
+pub use page::{EntriesPage, PageBuilder};
+pub use parts::{Endpoint, GetRequest, Header, Hello, Login, Role, ServerRole, WaitReason, Wanted};
+pub(crate) use parts::{decode_addrs, encode_addrs};
+pub use reply::Reply;
+pub use request::Request;
+
+use crate::{WireError, limits};
+
+/// Checks that the pieces end where the longest content ends, so that a piece's
+/// number times its size is never more than a file offset can be.
+fn check_pieces(first: u64, count: u64) -> Result<(), WireError> {
+    match first.checked_add(count) {
+        Some(end) if end <= limits::PIECES => Ok(()),
+        _ => Err(WireError::OverCap { what: "piece number", len: first, cap: limits::PIECES }),
+    }
+}

@@ -1,0 +1,244 @@
+//! What a server answers.
+
+use super::parts::{Endpoint, Header, ServerRole, WaitReason};
+use super::{EntriesPage, check_pieces};
+use crate::{
+    ClusterId, Counters, Decode, Decoder, Digest, Encoder, Entry, ErrorCode, FrameType, Mark, Refusal, SlaveId, WireError, encode_frame,
+    limits,
+};
+
+/// What a server answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Answer to `Hello`.
+    Welcome {
+        /// The version that is spoken from here on.
+        version: u16,
+        /// What the server is.
+        role: ServerRole,
+        /// Which cluster it belongs to.
+        cluster: ClusterId,
+        /// Program and version, for logs.
+        agent: String,
+    },
+    /// Go to the first of these slaves; the others are the next in turn.
+    Redirect {
+        /// To be shown to the slave.
+        ticket: Vec<u8>,
+        /// The latest change.
+        mark: Mark,
+        /// 1 to [`limits::REDIRECT_SLAVES`].
+        slaves: Vec<Endpoint>,
+    },
+    /// The session is open.
+    Opened {
+        /// Which slave this is.
+        slave: SlaveId,
+        /// The latest change that the slave has.
+        mark: Mark,
+        /// Whether the user may change anything here.
+        writable: bool,
+    },
+    /// Still working on it.
+    Wait(WaitReason),
+    /// This slave belongs to a cluster: ask the master at this address (`HOST:PORT`).
+    AskMaster(String),
+    /// Refusal of the request.
+    Error(Refusal),
+    /// Some names of a folder.
+    Entries(EntriesPage),
+    /// End of a listing.
+    Done {
+        /// The change at which the listing was computed.
+        mark: Mark,
+    },
+    /// One entry.
+    Details {
+        /// The entry.
+        entry: Entry,
+        /// Its digest, where it is a file and the digest is known.
+        digest: Option<Digest>,
+        /// Who has the content.
+        holders: Vec<Endpoint>,
+        /// The change at which this was computed.
+        mark: Mark,
+    },
+    /// Content follows.
+    Header(Header),
+    /// End of content that was sent whole.
+    End {
+        /// Digest of the whole content, also of what was not sent.
+        digest: Digest,
+    },
+    /// Values of single pieces.
+    PieceValues {
+        /// Number of the first.
+        first: u64,
+        /// Chaining values.
+        values: Vec<Digest>,
+    },
+    /// The server's state.
+    StatusReport {
+        /// Which slave.
+        slave: SlaveId,
+        /// The latest change that it has.
+        mark: Mark,
+        /// Its counters.
+        counters: Counters,
+        /// Its last error; empty where there was none.
+        last_error: String,
+    },
+    /// Answer to `Ping`.
+    Pong,
+}
+
+impl Reply {
+    /// The type of its frame.
+    #[must_use]
+    pub fn frame_type(&self) -> FrameType {
+        match self {
+            Self::Welcome { .. } => FrameType::Welcome,
+            Self::Redirect { .. } => FrameType::Redirect,
+            Self::Opened { .. } => FrameType::Opened,
+            Self::Wait(_) => FrameType::Wait,
+            Self::AskMaster(_) => FrameType::AskMaster,
+            Self::Error(_) => FrameType::Error,
+            Self::Entries(_) => FrameType::Entries,
+            Self::Done { .. } => FrameType::Done,
+            Self::Details { .. } => FrameType::Details,
+            Self::Header(_) => FrameType::Header,
+            Self::End { .. } => FrameType::End,
+            Self::PieceValues { .. } => FrameType::PieceValues,
+            Self::StatusReport { .. } => FrameType::StatusReport,
+            Self::Pong => FrameType::Pong,
+        }
+    }
+
+    /// Appends the whole frame.
+    pub fn encode(&self, to: &mut Vec<u8>) {
+        encode_frame(to, self.frame_type(), |to| {
+            let to = &mut Encoder::new(to);
+            match self {
+                Self::Welcome { version, role, cluster, agent } => {
+                    to.u16(*version);
+                    role.encode(to);
+                    cluster.encode(to);
+                    to.message(agent);
+                }
+                Self::Redirect { ticket, mark, slaves } => {
+                    to.short_bytes(ticket);
+                    mark.encode(to);
+                    to.list(slaves, Endpoint::encode);
+                }
+                Self::Opened { slave, mark, writable } => {
+                    slave.encode(to);
+                    mark.encode(to);
+                    to.bool(*writable);
+                }
+                Self::Wait(reason) => reason.encode(to),
+                Self::AskMaster(addr) => {
+                    to.message(addr);
+                }
+                Self::Error(refusal) => encode_refusal(refusal, to),
+                Self::Entries(page) => {
+                    to.bytes(&page.0);
+                }
+                Self::Done { mark } => mark.encode(to),
+                Self::Details { entry, digest, holders, mark } => {
+                    entry.encode(to);
+                    to.option(digest.as_ref(), Digest::encode).list(holders, Endpoint::encode);
+                    mark.encode(to);
+                }
+                Self::Header(header) => header.encode(to),
+                Self::End { digest } => digest.encode(to),
+                Self::PieceValues { first, values } => {
+                    to.u64(*first).list(values, Digest::encode);
+                }
+                Self::StatusReport { slave, mark, counters, last_error } => {
+                    slave.encode(to);
+                    mark.encode(to);
+                    counters.encode(to);
+                    to.message(last_error);
+                }
+                Self::Pong => {}
+            }
+        });
+    }
+
+    /// Reads the payload of a frame of type `kind`. Blocks are not messages: whoever reads
+    /// content takes the block's payload itself.
+    ///
+    /// # Errors
+    /// [`WireError::Unexpected`] where `kind` is none of a server's, or what is wrong with the payload.
+    pub fn decode(kind: FrameType, payload: &[u8]) -> Result<Self, WireError> {
+        let mut from = Decoder::new(payload);
+        let from_ = &mut from;
+        let reply = match kind {
+            FrameType::Welcome => Self::Welcome {
+                version: from_.u16()?,
+                role: ServerRole::decode(from_)?,
+                cluster: ClusterId::decode(from_)?,
+                agent: from_.short_text("agent", limits::TEXT)?.to_owned(),
+            },
+            FrameType::Redirect => Self::Redirect {
+                ticket: from_.short_bytes("ticket", limits::TICKET)?.to_vec(),
+                mark: Mark::decode(from_)?,
+                slaves: decode_slaves(from_)?,
+            },
+            FrameType::Opened => Self::Opened { slave: SlaveId::decode(from_)?, mark: Mark::decode(from_)?, writable: from_.bool()? },
+            FrameType::Wait => Self::Wait(WaitReason::decode(from_)?),
+            FrameType::AskMaster => Self::AskMaster(from_.short_text("address", limits::TEXT)?.to_owned()),
+            FrameType::Error => Self::Error(decode_refusal(from_)?),
+            FrameType::Entries => Self::Entries(EntriesPage::decode_all(from_)?),
+            FrameType::Done => Self::Done { mark: Mark::decode(from_)? },
+            FrameType::Details => Self::Details {
+                entry: Entry::decode(from_)?,
+                digest: from_.option()?,
+                holders: from_.list("holders", limits::REDIRECT_SLAVES)?,
+                mark: Mark::decode(from_)?,
+            },
+            FrameType::Header => Self::Header(Header::decode(from_)?),
+            FrameType::End => Self::End { digest: Digest::decode(from_)? },
+            FrameType::PieceValues => {
+                let (first, values) = (from_.u64()?, from_.list("piece values", limits::PIECES_PER_PAGE as usize)?);
+                check_pieces(first, values.len() as u64)?;
+                Self::PieceValues { first, values }
+            }
+            FrameType::StatusReport => Self::StatusReport {
+                slave: SlaveId::decode(from_)?,
+                mark: Mark::decode(from_)?,
+                counters: Counters::decode(from_)?,
+                last_error: from_.short_text("last error", limits::TEXT)?.to_owned(),
+            },
+            FrameType::Pong => Self::Pong,
+            other => return Err(WireError::Unexpected(other.number())),
+        };
+        from.finish()?;
+        Ok(reply)
+    }
+}
+
+/// The slaves of a redirect: there is one at least, and each has an address.
+fn decode_slaves(from: &mut Decoder<'_>) -> Result<Vec<Endpoint>, WireError> {
+    let slaves: Vec<Endpoint> = from.list("slaves", limits::REDIRECT_SLAVES)?;
+    if slaves.is_empty() {
+        return Err(WireError::BadValue { what: "number of slaves", value: 0 });
+    }
+    if slaves.iter().any(|slave| slave.addrs.is_empty()) {
+        return Err(WireError::BadValue { what: "number of addresses", value: 0 });
+    }
+    Ok(slaves)
+}
+
+pub(crate) fn encode_refusal(refusal: &Refusal, to: &mut Encoder<'_>) {
+    to.u16(refusal.code.number()).message(&refusal.message).u16(refusal.retry_after);
+}
+
+pub(crate) fn decode_refusal(from: &mut Decoder<'_>) -> Result<Refusal, WireError> {
+    let number = from.u16()?;
+    Ok(Refusal {
+        code: ErrorCode::from_number(number).ok_or(WireError::BadValue { what: "error code", value: number.into() })?,
+        message: from.short_text("message", limits::TEXT)?.to_owned(),
+        retry_after: from.u16()?,
+    })
+}

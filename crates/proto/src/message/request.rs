@@ -1,0 +1,145 @@
+//! What a client asks.
+
+use super::check_pieces;
+use crate::{
+    Decode, Decoder, Encoder, FrameType, GetRequest, Hello, Login, Mark, SlaveId, TreePath, Wanted, WireError, encode_frame, limits,
+};
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Opens the connection.
+    Hello(Hello),
+    /// Logs in at a master or at a slave that stands alone.
+    Login(Login),
+    /// Opens a session on a slave of a cluster.
+    Ticket {
+        /// As the master gave it; at most [`limits::TICKET`] bytes.
+        ticket: Vec<u8>,
+        /// The highest change that the client has seen.
+        mark: Mark,
+    },
+    /// Lists a folder in byte order of the names.
+    List {
+        /// Which folder.
+        path: TreePath,
+        /// Only names behind this one; empty: all.
+        after: String,
+    },
+    /// Asks for one entry.
+    Stat(TreePath),
+    /// Asks for one file with its digest, computed first if need be.
+    Hash(TreePath),
+    /// Asks for content.
+    Get(GetRequest),
+    /// Asks for the values of `count` pieces from number `first` on.
+    Pieces {
+        /// Which file.
+        path: TreePath,
+        /// Which content of it.
+        wanted: Wanted,
+        /// Number of the first piece.
+        first: u64,
+        /// How many, at most [`limits::PIECES_PER_PAGE`].
+        count: u32,
+    },
+    /// Asks for the server's state.
+    Status,
+    /// Asks for a sign of life.
+    Ping,
+}
+
+impl Request {
+    /// The type of its frame.
+    #[must_use]
+    pub fn frame_type(&self) -> FrameType {
+        match self {
+            Self::Hello(_) => FrameType::Hello,
+            Self::Login(_) => FrameType::Login,
+            Self::Ticket { .. } => FrameType::Ticket,
+            Self::List { .. } => FrameType::List,
+            Self::Stat(_) => FrameType::Stat,
+            Self::Hash(_) => FrameType::Hash,
+            Self::Get(_) => FrameType::Get,
+            Self::Pieces { .. } => FrameType::Pieces,
+            Self::Status => FrameType::Status,
+            Self::Ping => FrameType::Ping,
+        }
+    }
+
+    /// Appends the whole frame.
+    pub fn encode(&self, to: &mut Vec<u8>) {
+        encode_frame(to, self.frame_type(), |to| {
+            let to = &mut Encoder::new(to);
+            match self {
+                Self::Hello(hello) => hello.encode(to),
+                Self::Login(login) => {
+                    to.short_text(&login.user).short_bytes(&login.password);
+                    login.mark.encode(to);
+                    to.list(&login.avoid, SlaveId::encode).option(login.prefer.as_ref(), SlaveId::encode);
+                }
+                Self::Ticket { ticket, mark } => {
+                    to.short_bytes(ticket);
+                    mark.encode(to);
+                }
+                Self::List { path, after } => {
+                    to.path(path).short_text(after);
+                }
+                Self::Stat(path) | Self::Hash(path) => {
+                    to.path(path);
+                }
+                Self::Get(get) => {
+                    to.path(&get.path).u64(get.offset).u64(get.length);
+                    get.wanted.encode(to);
+                }
+                Self::Pieces { path, wanted, first, count } => {
+                    to.path(path);
+                    wanted.encode(to);
+                    to.u64(*first).u32(*count);
+                }
+                Self::Status | Self::Ping => {}
+            }
+        });
+    }
+
+    /// Reads the payload of a frame of type `kind`.
+    ///
+    /// # Errors
+    /// [`WireError::Unexpected`] where `kind` is none of a client's, or what is wrong with the payload.
+    pub fn decode(kind: FrameType, payload: &[u8]) -> Result<Self, WireError> {
+        let mut from = Decoder::new(payload);
+        let request = match kind {
+            FrameType::Hello => Self::Hello(Hello::decode(&mut from)?),
+            FrameType::Login => Self::Login(Login {
+                user: from.short_text("user name", limits::USER)?.to_owned(),
+                password: from.short_bytes("password", limits::PASSWORD)?.to_vec(),
+                mark: Mark::decode(&mut from)?,
+                avoid: from.list("slaves to avoid", limits::AVOID)?,
+                prefer: from.option()?,
+            }),
+            FrameType::Ticket => {
+                Self::Ticket { ticket: from.short_bytes("ticket", limits::TICKET)?.to_vec(), mark: Mark::decode(&mut from)? }
+            }
+            FrameType::List => Self::List { path: from.path()?, after: from.short_text("name", limits::NAME_PART)?.to_owned() },
+            FrameType::Stat => Self::Stat(from.path()?),
+            FrameType::Hash => Self::Hash(from.path()?),
+            FrameType::Get => {
+                Self::Get(GetRequest { path: from.path()?, offset: from.u64()?, length: from.u64()?, wanted: Wanted::decode(&mut from)? })
+            }
+            FrameType::Pieces => {
+                let (path, wanted) = (from.path()?, Wanted::decode(&mut from)?);
+                let (first, count) = (from.u64()?, from.u32()?);
+                if count > limits::PIECES_PER_PAGE {
+                    return Err(WireError::OverCap { what: "piece count", len: count.into(), cap: limits::PIECES_PER_PAGE.into() });
+                }
+                check_pieces(first, count.into())?;
+                Self::Pieces { path, wanted, first, count }
+            }
+            FrameType::Status => Self::Status,
+            FrameType::Ping => Self::Ping,
+            other => return Err(WireError::Unexpected(other.number())),
+        };
+        from.finish()?;
+        Ok(request)
+    }
+}
