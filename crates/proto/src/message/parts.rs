@@ -85,7 +85,7 @@ pub struct GetRequest {
     pub offset: u64,
     /// Most bytes that are wanted; `u64::MAX` for all to the end.
     pub length: u64,
-    /// Where it is something else that is there: [`ErrorCode::Changed`].
+    /// Where it is something else that is there: [`crate::ErrorCode::Changed`].
     pub wanted: Wanted,
 }
 
