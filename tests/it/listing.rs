@@ -228,7 +228,7 @@ fn a_folder_with_100_000_files_lists_at_once() {
     let mut wire = sessions(slave.addr, 1).remove(0);
     let began = std::time::Instant::now();
     let path = relais_proto::TreePath::new("many").unwrap();
-    wire.send(&[relais_proto::Request::List { path, after: String::new() }]);
+    wire.send(&[relais_proto::Request::List { path, after: String::new(), most: 0 }]);
     let mut listed = 0;
     let mut at_last = String::new();
     loop {

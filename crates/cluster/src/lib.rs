@@ -1,17 +1,18 @@
 //! The cluster as pure state machines: events in, answers out.
 //!
-//! Owns the registry of slaves, whose turn it is, and which of a slave's
-//! addresses a client can use. It opens no socket and no file and reads no
+//! Owns the registry of slaves, whose turn it is, which of a slave's
+//! addresses a client can use, and whether a change fits the tree. It opens no socket and no file and reads no
 //! clock: whoever calls passes the time as what has gone by since a start of
-//! its own choice, so that tests drive hours in a moment. Called by the master
-//! alone.
+//! its own choice, so that tests drive hours in a moment.
 
 mod address;
+mod check;
 mod registry;
 mod slave;
 mod turn;
 
 pub use address::{Place, Viewpoint, endpoints_for, same_host};
+pub use check::{Node, View, check};
 pub use registry::{Conflict, Joining, KNOWN_MAX, NoSlave, Notice, Registered, Registry};
 pub use slave::LinkId;
 pub use turn::Balance;

@@ -165,6 +165,14 @@ error_codes! {
     Usage = 27, "usage";
     /// The server broke the protocol (client side).
     BadServer = 28, "bad-server";
+    /// The name is taken.
+    Exists = 29, "exists";
+    /// The folder is not empty.
+    NotEmpty = 30, "not-empty";
+    /// The server's disk is full.
+    NoSpace = 31, "no-space";
+    /// Changes are not possible now.
+    NoChanges = 32, "no-changes";
 }
 
 impl std::fmt::Display for ErrorCode {

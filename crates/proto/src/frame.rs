@@ -56,6 +56,20 @@ frame_types! {
     Status = 0x15;
     /// Asks for `Pong`.
     Ping = 0x16;
+    /// Opens an upload; `Data` and `PutEnd` follow.
+    Put = 0x20;
+    /// Bytes of an upload.
+    Data = 0x21;
+    /// End of an upload.
+    PutEnd = 0x22;
+    /// How much of an upload the slave has.
+    Resume = 0x23;
+    /// Makes a folder.
+    MakeFolder = 0x24;
+    /// Removes a file or a folder.
+    Remove = 0x25;
+    /// Gives a file or a folder another path.
+    Move = 0x26;
     /// First step of a cluster link: who we are.
     LinkOpen = 0x40;
     /// Third step: our proof of the cluster key.
@@ -96,6 +110,10 @@ frame_types! {
     StatusReport = 0x97;
     /// Answer to `Ping`.
     Pong = 0x98;
+    /// How much of an upload the slave has.
+    Staged = 0x99;
+    /// A change is made for good.
+    Committed = 0x9a;
     /// Second step of a cluster link: the master's proof.
     LinkChallenge = 0xc1;
     /// The slave is registered.
@@ -113,7 +131,7 @@ impl FrameType {
     #[must_use]
     pub fn cap(self) -> u32 {
         match self {
-            Self::Block => limits::BLOCK_MAX,
+            Self::Block | Self::Data => limits::BLOCK_MAX,
             Self::Hello | Self::Login | Self::LinkOpen | Self::LinkProof => limits::GREETING_FRAME,
             Self::Ticket => limits::TICKET_FRAME,
             _ if self.number() < 0x80 => limits::REQUEST_FRAME,

@@ -8,6 +8,7 @@
 //!
 //! The layout of every byte is in `PROTOCOL.md`.
 
+mod change;
 mod codec;
 mod error;
 mod frame;
@@ -17,15 +18,16 @@ mod message;
 mod name;
 mod types;
 
+pub use change::{Change, Expect, Numbered};
 pub use codec::{Decode, Decoder, Encoder};
 pub use error::{ErrorCode, Refusal, WireError};
 pub use frame::{FrameHeader, FrameType, HEADER_LEN, encode_frame, read_frame, read_header, write_frame};
 pub use link::{Beat, LinkMessage, Registration, SlaveReport, SlaveState};
 pub use message::{
-    Endpoint, EntriesPage, GetRequest, Header, Hello, Login, PageBuilder, Reply, Request, Role, ServerRole, WaitReason, Wanted,
+    Endpoint, EntriesPage, GetRequest, Header, Hello, Login, PageBuilder, PutRequest, Reply, Request, Role, ServerRole, WaitReason, Wanted,
 };
 pub use name::{NameError, TreePath, check_part};
-pub use types::{ClusterId, Counters, Digest, Entry, FileTime, FolderId, Identity, Kind, Mark, SlaveId, Version};
+pub use types::{ChangeId, ClusterId, Counters, Digest, Entry, FileTime, FolderId, Identity, Kind, Mark, SlaveId, Version};
 
 /// The protocol versions that this crate speaks, lowest and highest.
 pub const VERSIONS: (u16, u16) = (1, 1);

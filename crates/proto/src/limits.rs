@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// Longest payload of a server's frame that is not a data block, in bytes.
 pub const CONTROL_FRAME: u32 = 64 * 1024;
-/// Longest payload of a frame from the side that connects, in bytes: the longest path, with room for the other fields.
-pub const REQUEST_FRAME: u32 = 8 * 1024;
+/// Longest payload of a frame from the side that connects, in bytes: two of the longest paths, with room for the other fields.
+pub const REQUEST_FRAME: u32 = 8 * 1024 + 256;
 /// Longest payload of `Ticket`, in bytes.
 pub const TICKET_FRAME: u32 = 5 * 1024;
 /// Longest payload of `Hello`, `Login`, `LinkOpen` and `LinkProof`, in bytes. Thousands of strangers can each send
@@ -42,8 +42,10 @@ pub const REDIRECT_SLAVES: usize = 17;
 pub const ADDRESSES: usize = 8;
 /// Most slaves that a client may ask the master to leave out.
 pub const AVOID: usize = 64;
-/// Bytes of requests that a client may have unanswered.
+/// Bytes of requests that a client may have unanswered; the bytes of uploads do not count.
 pub const AHEAD: usize = 64 * 1024;
+/// Bytes of a refused upload that a slave reads and drops, so that the session can go on. It closes after more.
+pub const DISCARD: u64 = 4 * 1024 * 1024;
 
 /// Time from accepting a connection to the end of its login.
 pub const LOGIN_TIME: Duration = Duration::from_secs(10);
@@ -65,5 +67,7 @@ pub const BEAT_EVERY: Duration = Duration::from_secs(1);
 pub const BEATS_MISSED: u32 = 3;
 /// How long a ticket is good.
 pub const TICKET_TIME: Duration = Duration::from_secs(12 * 60 * 60);
+/// How long a slave keeps the bytes of an upload that was cut off.
+pub const STAGED_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// Time to connect to one address.
 pub const CONNECT_TIME: Duration = Duration::from_secs(3);

@@ -133,6 +133,15 @@ impl TreePath {
         self.0.is_empty()
     }
 
+    /// Whether this lies somewhere below `other`.
+    #[must_use]
+    pub fn is_below(&self, other: &Self) -> bool {
+        match self.0.strip_prefix(other.as_str()) {
+            Some(rest) => other.is_root() && !rest.is_empty() || rest.starts_with('/'),
+            None => false,
+        }
+    }
+
     /// The path as text; empty for the top.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -61,6 +61,8 @@ id_type! {
     SlaveId[16];
     /// A served folder. Two slaves on one folder share it and count as one copy.
     FolderId[16];
+    /// A change, chosen at random by whoever asks for it; asked again it is the same change.
+    ChangeId[16];
     /// BLAKE3 of whole content, as `b3sum` prints it.
     Digest[32];
     /// Names content by where it lies on one folder's disk, for the time in

@@ -70,7 +70,7 @@ fn endpoint() -> Vec<u8> {
 }
 
 fn fields_of_requests() -> Vec<Field> {
-    use FrameType::{Get, Hash, Hello, List, Login, Pieces, Stat, Ticket};
+    use FrameType::{Get, Hash, Hello, List, Login, MakeFolder, Move, Pieces, Put, Remove, Resume, Stat, Ticket};
     let field = |name, kind, width, cap: u64, before, after| Field { name, kind, width, range: (0, cap), before, after };
     let hello = bytes(|to| {
         to.bytes(b"RELA").u8(0).u16(1).u16(1);
@@ -81,14 +81,16 @@ fn fields_of_requests() -> Vec<Field> {
     let get_length = [get_offset.as_slice(), &[0; 8]].concat();
     let piece = [get_offset.as_slice(), &[0]].concat();
     let piece_count = [piece.as_slice(), &[0; 8]].concat();
+    let put_size = [&[0; 16], [0, 1, b'a', 1].as_slice()].concat();
+    let put_offset = [put_size.as_slice(), &limits::FILE_SIZE.to_be_bytes()].concat();
     vec![
         field("agent", Hello, Two, 1024, hello, |n| text(n, 0)),
         field("user", Login, Two, 255, vec![], |n| text(n, 2 + MARK + 2 + 1)),
         field("password", Login, Two, 1024, vec![0; 2], |n| text(n, MARK + 2 + 1)),
         field("avoid", Login, Two, 64, vec![0; 2 + 2 + MARK], |n| repeat(&[9; 16], n, 1)),
         field("ticket", Ticket, Two, 5000, vec![], |n| text(n, MARK)),
-        field("list path", List, Two, 4095, vec![], |n| path(n, 2)),
-        field("after", List, Two, 255, vec![0; 2], |n| text(n, 0)),
+        field("list path", List, Two, 4095, vec![], |n| path(n, 6)),
+        field("after", List, Two, 255, vec![0; 2], |n| text(n, 4)),
         field("stat path", Stat, Two, 4095, vec![], |n| path(n, 0)),
         field("hash path", Hash, Two, 4095, vec![], |n| path(n, 0)),
         field("get path", Get, Two, 4095, vec![], |n| path(n, 17)),
@@ -97,11 +99,20 @@ fn fields_of_requests() -> Vec<Field> {
         field("pieces path", Pieces, Two, 4095, vec![], |n| path(n, 13)),
         field("first piece", Pieces, Eight, (1 << 43) - 1, piece, |_| vec![0, 0, 0, 1]),
         field("piece count", Pieces, Four, 1024, piece_count, |_| vec![]),
+        field("put path", Put, Two, 4095, vec![0; 16], |n| path(n, 1 + 8 + 1 + 1 + 1)),
+        field("put size", Put, Eight, limits::FILE_SIZE, put_size, |_| vec![0; 8 + 1 + 1 + 1]),
+        field("put offset", Put, Eight, limits::FILE_SIZE, put_offset, |_| vec![0; 1 + 1 + 1]),
+        field("resume path", Resume, Two, 4095, vec![0; 16], |n| path(n, 8)),
+        field("resume size", Resume, Eight, limits::FILE_SIZE, [&[0; 16], [0, 1, b'a'].as_slice()].concat(), |_| vec![]),
+        field("folder path", MakeFolder, Two, 4095, vec![0; 16], |n| path(n, 0)),
+        field("remove path", Remove, Two, 4095, vec![0; 16], |n| path(n, 1)),
+        field("move from", Move, Two, 4095, vec![0; 16], |n| path(n, 2)),
+        field("move to", Move, Two, 4095, vec![0; 18], |n| path(n, 0)),
     ]
 }
 
 fn fields_of_replies() -> Vec<Field> {
-    use FrameType::{AskMaster, Details, Entries, Error, Header, PieceValues, Redirect, StatusReport, Welcome};
+    use FrameType::{AskMaster, Details, Entries, Error, Header, PieceValues, Redirect, Staged, StatusReport, Welcome};
     let field = |name, kind, width, range, before, after| Field { name, kind, width, range, before, after };
     let redirect_addrs = [[0; 2 + MARK].as_slice(), &[0, 1], &[7; 16]].concat();
     let entry = bytes(|to| {
@@ -119,7 +130,7 @@ fn fields_of_replies() -> Vec<Field> {
         field("slaves", Redirect, Two, (1, 17), vec![0; 2 + MARK], |n| repeat(&endpoint(), n, 0)),
         field("addresses", Redirect, Two, (1, 8), redirect_addrs, |n| repeat(V4, n, 0)),
         field("address", AskMaster, Two, (0, 1024), vec![], |n| text(n, 0)),
-        field("error code", Error, Two, (1, 28), vec![], |_| vec![0; 4]),
+        field("error code", Error, Two, (1, 32), vec![], |_| vec![0; 4]),
         field("message", Error, Two, (0, 1024), vec![0, 1], |n| text(n, 2)),
         field("name", Entries, Two, (1, 255), vec![], |n| text(n, ENTRY_REST)),
         field("entry size", Entries, Eight, (0, limits::FILE_SIZE), entry, |_| vec![0; 13]),
@@ -137,6 +148,7 @@ fn fields_of_replies() -> Vec<Field> {
         field("nanoseconds", Header, Four, (0, 999_999_999), [&[0; 24], [0, 0, 0, 1].as_slice(), &[0; 8]].concat(), |_| vec![0; 19]),
         field("first piece", PieceValues, Eight, (0, 1 << 43), vec![], |_| vec![0; 2]),
         field("piece values", PieceValues, Two, (0, 1024), vec![0; 8], |n| repeat(&[5; 32], n, 0)),
+        field("staged offset", Staged, Eight, (0, limits::FILE_SIZE), vec![], |_| vec![0]),
         field("last error", StatusReport, Two, (0, 1024), vec![0; 16 + MARK + COUNTERS], |n| text(n, 0)),
     ]
 }
@@ -209,10 +221,10 @@ fn a_length_or_count_with_nothing_behind_it_is_too_short() {
 fn every_frame_length_is_held_to_its_cap() {
     for kind in FrameType::ALL {
         let cap = match kind {
-            FrameType::Block => 4 << 20,
+            FrameType::Block | FrameType::Data => 4 << 20,
             FrameType::Hello | FrameType::Login | FrameType::LinkOpen | FrameType::LinkProof => 2560,
             FrameType::Ticket => 5120,
-            kind if kind.number() < 0x80 => 8 << 10,
+            kind if kind.number() < 0x80 => (8 << 10) + 256,
             _ => 64 << 10,
         };
         for len in [0, 1, cap, cap + 1, 1 << 31, u32::MAX] {
@@ -271,6 +283,8 @@ fn flags_and_small_numbers_have_no_undefined_values() {
         assert_eq!(decode(FrameType::Header, &header(value)).is_ok(), value <= 1);
         assert_eq!(decode(FrameType::Wait, &[value]).is_ok(), value <= 3);
         assert_eq!(decode(FrameType::Get, &wanted(value)).is_ok(), value <= 2);
+        let staged = [[0; 8].as_slice(), &[value], &[0; MARK][..if value == 3 { MARK } else { 0 }]].concat();
+        assert_eq!(decode(FrameType::Staged, &staged).is_ok(), value <= 3);
         let welcome = [&[0, 1, value], [0; 18].as_slice()].concat();
         assert_eq!(decode(FrameType::Welcome, &welcome).is_ok(), value <= 2);
         let hello = [b"RELA".as_slice(), &[value, 0, 1, 0, 1, 0, 0]].concat();

@@ -42,7 +42,7 @@ fn the_corpus_is_complete() {
         of_targets.filter_map(|(_, input)| input.first().copied()).collect()
     };
     let mut messages = types_of(&["request", "reply", "link"]);
-    messages.insert(FrameType::Block.number());
+    messages.extend([FrameType::Block.number(), FrameType::Data.number()]);
     assert!(FrameType::ALL.iter().all(|kind| messages.contains(&kind.number())));
     let frames: Vec<u8> =
         there.iter().filter(|((target, _), _)| *target == "frame").filter_map(|(_, f)| f.get(HEADER_LEN - 1).copied()).collect();
@@ -155,11 +155,12 @@ fn streams() -> Vec<(&'static str, Vec<u8>)> {
         let named = prefixes.iter().flat_map(|prefix| samples::all().into_iter().find(|(name, _)| name == prefix));
         named.flat_map(|(_, frame)| frame).collect()
     };
-    let block = |bytes: &[u8]| {
+    let filled = |kind, bytes: &[u8]| {
         let mut frame = Vec::new();
-        assert!(write_frame(&mut frame, FrameType::Block, bytes).is_ok());
+        assert!(write_frame(&mut frame, kind, bytes).is_ok());
         frame
     };
+    let (block, data) = (|bytes: &[u8]| filled(FrameType::Block, bytes), |bytes: &[u8]| filled(FrameType::Data, bytes));
     let content = [small(&["header-max"]), block(b"nine byte"), block(b"nine byte"), block(b"two"), small(&["end"])].concat();
     let mut cut = content.clone();
     cut.truncate(content.len() - 7);
@@ -167,6 +168,8 @@ fn streams() -> Vec<(&'static str, Vec<u8>)> {
         ("nothing", Vec::new()),
         ("block-empty", block(b"")),
         ("block-one", block(b"x")),
+        ("data-one", data(b"x")),
+        ("upload", [small(&["put-max"]), data(b"nine byte"), data(b"two"), small(&["put-end", "ping"])].concat()),
         ("content", content),
         ("content-cut", cut),
         ("session", small(&["hello-min", "ticket-min", "list-min", "stat-min", "get-resume", "ping"])),

@@ -71,10 +71,11 @@ fn the_table_of_limits_is_the_code_s() {
         limits::SILENCE,
         limits::BEAT_EVERY,
         limits::TICKET_TIME,
+        limits::STAGED_TIME,
         limits::CONNECT_TIME,
     ]
     .map(|time| time.as_secs());
-    let [login, frame, window, idle, wait, silence, beat, ticket, connect] = seconds;
+    let [login, frame, window, idle, wait, silence, beat, ticket, staged, connect] = seconds;
     let names = [limits::NAME_PART, limits::PATH, limits::USER, limits::PASSWORD, limits::TICKET, limits::TEXT];
     let counts = [limits::REDIRECT_SLAVES, limits::ADDRESSES, limits::AVOID, limits::AHEAD];
     let mut ours = vec![
@@ -89,7 +90,21 @@ fn the_table_of_limits_is_the_code_s() {
     ];
     ours.push(limits::PIECES_PER_PAGE.into());
     ours.extend(names.into_iter().chain(counts).map(|n| n as u64));
-    ours.extend([login, frame, window, limits::RATE_FLOOR, idle, wait, silence, beat, limits::BEATS_MISSED.into(), ticket, connect]);
+    ours.push(limits::DISCARD);
+    ours.extend([
+        login,
+        frame,
+        window,
+        limits::RATE_FLOOR,
+        idle,
+        wait,
+        silence,
+        beat,
+        limits::BEATS_MISSED.into(),
+        ticket,
+        staged,
+        connect,
+    ]);
     let theirs: Vec<u64> = table("## 9. Limits").iter().map(|row| row[1].parse().unwrap()).collect();
     assert_eq!(theirs, ours);
     assert_eq!(VERSIONS, (1, 1));

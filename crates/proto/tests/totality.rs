@@ -41,7 +41,7 @@ fn samples_and_giants() -> Vec<samples::Sample> {
 #[test]
 fn the_samples_hold_every_type() {
     let there: Vec<_> = samples::all().iter().map(|(_, frame)| samples::open(frame).0).collect();
-    assert!(FrameType::ALL.iter().all(|kind| *kind == FrameType::Block || there.contains(kind)));
+    assert!(FrameType::ALL.iter().all(|kind| matches!(kind, FrameType::Block | FrameType::Data) || there.contains(kind)));
 }
 
 #[test]
@@ -137,7 +137,11 @@ fn each_decoder_refuses_the_types_of_the_others() {
             "{name}"
         );
     }
-    for result in [Request::decode(FrameType::Block, b"").map(drop), Reply::decode(FrameType::Block, b"").map(drop)] {
+    for result in [
+        Request::decode(FrameType::Data, b"").map(drop),
+        Request::decode(FrameType::Block, b"").map(drop),
+        Reply::decode(FrameType::Block, b"").map(drop),
+    ] {
         assert!(matches!(result, Err(WireError::Unexpected(0x94))));
     }
 }

@@ -261,7 +261,11 @@ pub fn polite(request: &Request) -> Vec<u8> {
             vec![Reply::StatusReport { slave: SlaveId([8; 16]), mark, counters: Counters::default(), last_error: String::new() }]
         }
         Request::Ping => vec![Reply::Pong],
-        Request::Get(_) | Request::Pieces { .. } => Vec::new(),
+        Request::Resume { .. } => vec![Reply::Staged { offset: 0, current: relais_proto::Expect::Absent }],
+        Request::PutEnd { .. } | Request::MakeFolder { .. } | Request::Remove { .. } | Request::Move { .. } => {
+            vec![Reply::Committed { version: mark, copies: 1, mark }]
+        }
+        Request::Get(_) | Request::Pieces { .. } | Request::Put(_) => Vec::new(),
     };
     FakeServer::encoded(&replies)
 }

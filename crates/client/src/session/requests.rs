@@ -79,7 +79,7 @@ impl Session {
         let (mut after, mut tries) = (String::new(), 0);
         while tries < TRIES {
             let before = after.clone();
-            let request = Request::List { path: path.clone(), after: before.clone() };
+            let request = Request::List { path: path.clone(), after: before.clone(), most: 0 };
             match self.ask_once(&request, &mut |connection| read_listing(connection, &mut after, each)) {
                 Ok(mark) => {
                     self.see(mark);

@@ -62,7 +62,7 @@ impl Tree {
     fn answer(&self, connection: &mut Connection, request: Request, n: u8) -> bool {
         let reply = match request {
             Request::Get(get) => return self.get(connection, &get),
-            Request::List { path, after } => return self.list(connection, &path, &after),
+            Request::List { path, after, .. } => return self.list(connection, &path, &after),
             Request::Stat(path) => self.details(&path, false, n),
             Request::Hash(path) => self.details(&path, true, n),
             Request::Status => Reply::StatusReport {

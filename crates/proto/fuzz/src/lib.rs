@@ -19,7 +19,7 @@ pub fn request(data: &[u8]) {
     assert_eq!(request.frame_type(), kind);
     match request {
         Request::Get(get) => path(get.path.as_str().as_bytes()),
-        Request::List { path: folder, after } => {
+        Request::List { path: folder, after, .. } => {
             path(folder.as_str().as_bytes());
             assert!(after.len() <= limits::NAME_PART);
         }
@@ -34,6 +34,17 @@ pub fn request(data: &[u8]) {
         Request::Ticket { ticket, .. } => assert!(ticket.len() <= limits::TICKET),
         Request::Hello(hello) => assert!(hello.agent.len() <= limits::TEXT),
         Request::Status | Request::Ping => assert!(payload.is_empty()),
+        Request::Put(put) => {
+            path(put.path.as_str().as_bytes());
+            assert!(put.offset <= put.size.unwrap_or(0) && put.size.unwrap_or(0) <= limits::FILE_SIZE);
+        }
+        Request::PutEnd { .. } => assert_eq!(payload.len(), 32),
+        Request::Resume { path: file, size, .. } => {
+            path(file.as_str().as_bytes());
+            assert!(size <= limits::FILE_SIZE);
+        }
+        Request::MakeFolder { path: file, .. } | Request::Remove { path: file, .. } => path(file.as_str().as_bytes()),
+        Request::Move { from, to, .. } => [from, to].iter().for_each(|end| path(end.as_str().as_bytes())),
     }
 }
 
@@ -154,7 +165,7 @@ fn canonical<M: PartialEq + Debug>(
     Ok(message)
 }
 
-/// Each type belongs to one of the three kinds of message, blocks to none.
+/// Each type belongs to one of the three kinds of message, blocks and data to none.
 fn decoders_share_no_type(kind: FrameType, payload: &[u8]) {
     fn knows<M>(result: Result<M, WireError>) -> usize {
         usize::from(!matches!(result, Err(WireError::Unexpected(_))))
@@ -162,7 +173,7 @@ fn decoders_share_no_type(kind: FrameType, payload: &[u8]) {
     let known = knows(canonical(kind, payload, Request::decode, Request::encode))
         + knows(canonical(kind, payload, Reply::decode, Reply::encode))
         + knows(canonical(kind, payload, LinkMessage::decode, LinkMessage::encode));
-    assert_eq!(known, usize::from(kind != FrameType::Block), "{kind:?}");
+    assert_eq!(known, usize::from(!matches!(kind, FrameType::Block | FrameType::Data)), "{kind:?}");
 }
 
 /// All frames up to the end or the first error, and that error.

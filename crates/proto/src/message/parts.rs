@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::types::decode_size;
-use crate::{Decode, Decoder, Digest, Encoder, FileTime, Identity, Mark, SlaveId, TreePath, Version, WireError, limits};
+use crate::{ChangeId, Decode, Decoder, Digest, Encoder, Expect, FileTime, Identity, Mark, SlaveId, TreePath, Version, WireError, limits};
 
 /// First bytes of every `Hello`, so that another protocol is told apart at once.
 const MAGIC: u32 = 0x5245_4c41; // "RELA"
@@ -87,6 +87,25 @@ pub struct GetRequest {
     pub length: u64,
     /// Where it is something else that is there: [`crate::ErrorCode::Changed`].
     pub wanted: Wanted,
+}
+
+/// An upload that begins, or goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutRequest {
+    /// Asked again with the same id, path and size it is the same upload.
+    pub id: ChangeId,
+    /// Which file.
+    pub path: TreePath,
+    /// Bytes of the whole content; none where that is not known. Such an upload cannot be resumed.
+    pub size: Option<u64>,
+    /// The first byte that follows. What the slave has behind it is dropped.
+    pub offset: u64,
+    /// Last modification; none for the time of the upload.
+    pub mtime: Option<FileTime>,
+    /// Whether the owner may execute it.
+    pub executable: bool,
+    /// What must be there when the put is made.
+    pub expect: Expect,
 }
 
 /// Why an answer takes longer.
@@ -230,6 +249,37 @@ impl Decode for Hello {
             versions: (from.u16()?, from.u16()?),
             agent: from.short_text("agent", limits::TEXT)?.to_owned(),
         })
+    }
+}
+
+impl PutRequest {
+    pub(super) fn encode(&self, to: &mut Encoder<'_>) {
+        self.id.encode(to);
+        to.path(&self.path).option(self.size, |size, to| {
+            to.u64(size);
+        });
+        to.u64(self.offset).option(self.mtime.as_ref(), |mtime, to| mtime.encode(to)).bool(self.executable);
+        self.expect.encode(to);
+    }
+}
+
+impl Decode for PutRequest {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        let put = Self {
+            id: ChangeId::decode(from)?,
+            path: from.path()?,
+            size: if from.bool()? { Some(decode_size(from)?) } else { None },
+            offset: from.u64()?,
+            mtime: from.option()?,
+            executable: from.bool()?,
+            expect: Expect::decode(from)?,
+        };
+        // Without a size there is nothing to go on with.
+        let most = put.size.unwrap_or(0);
+        if put.offset > most {
+            return Err(WireError::OverCap { what: "offset", len: put.offset, cap: most });
+        }
+        Ok(put)
     }
 }
 

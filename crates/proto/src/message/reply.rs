@@ -2,9 +2,10 @@
 
 use super::parts::{Endpoint, Header, ServerRole, WaitReason};
 use super::{EntriesPage, check_pieces};
+use crate::types::decode_size;
 use crate::{
-    ClusterId, Counters, Decode, Decoder, Digest, Encoder, Entry, ErrorCode, FrameType, Mark, Refusal, SlaveId, WireError, encode_frame,
-    limits,
+    ClusterId, Counters, Decode, Decoder, Digest, Encoder, Entry, ErrorCode, Expect, FrameType, Mark, Refusal, SlaveId, Version, WireError,
+    encode_frame, limits,
 };
 
 /// What a server answers.
@@ -90,6 +91,22 @@ pub enum Reply {
     },
     /// Answer to `Ping`.
     Pong,
+    /// How much of an upload the slave has.
+    Staged {
+        /// Where it goes on; 0 where there is nothing.
+        offset: u64,
+        /// What is at the path now.
+        current: Expect,
+    },
+    /// A change is made for good.
+    Committed {
+        /// Its number.
+        version: Version,
+        /// How many slaves' disks hold it.
+        copies: u16,
+        /// The latest change.
+        mark: Mark,
+    },
 }
 
 impl Reply {
@@ -111,6 +128,8 @@ impl Reply {
             Self::PieceValues { .. } => FrameType::PieceValues,
             Self::StatusReport { .. } => FrameType::StatusReport,
             Self::Pong => FrameType::Pong,
+            Self::Staged { .. } => FrameType::Staged,
+            Self::Committed { .. } => FrameType::Committed,
         }
     }
 
@@ -161,6 +180,15 @@ impl Reply {
                     to.message(last_error);
                 }
                 Self::Pong => {}
+                Self::Staged { offset, current } => {
+                    to.u64(*offset);
+                    current.encode(to);
+                }
+                Self::Committed { version, copies, mark } => {
+                    version.encode(to);
+                    to.u16(*copies);
+                    mark.encode(to);
+                }
             }
         });
     }
@@ -211,6 +239,8 @@ impl Reply {
                 last_error: from_.short_text("last error", limits::TEXT)?.to_owned(),
             },
             FrameType::Pong => Self::Pong,
+            FrameType::Staged => Self::Staged { offset: decode_size(from_)?, current: Expect::decode(from_)? },
+            FrameType::Committed => Self::Committed { version: Version::decode(from_)?, copies: from_.u16()?, mark: Mark::decode(from_)? },
             other => return Err(WireError::Unexpected(other.number())),
         };
         from.finish()?;

@@ -1,8 +1,10 @@
 //! What a client asks.
 
-use super::check_pieces;
+use super::{PutRequest, check_pieces};
+use crate::types::decode_size;
 use crate::{
-    Decode, Decoder, Encoder, FrameType, GetRequest, Hello, Login, Mark, SlaveId, TreePath, Wanted, WireError, encode_frame, limits,
+    ChangeId, Decode, Decoder, Digest, Encoder, FrameType, GetRequest, Hello, Login, Mark, SlaveId, TreePath, Wanted, WireError,
+    encode_frame, limits,
 };
 
 /// What a client asks.
@@ -25,6 +27,8 @@ pub enum Request {
         path: TreePath,
         /// Only names behind this one; empty: all.
         after: String,
+        /// Most names that are wanted; 0: all.
+        most: u32,
     },
     /// Asks for one entry.
     Stat(TreePath),
@@ -47,6 +51,47 @@ pub enum Request {
     Status,
     /// Asks for a sign of life.
     Ping,
+    /// Opens an upload. `Data` frames follow, and `PutEnd`.
+    Put(PutRequest),
+    /// The end of an upload.
+    PutEnd {
+        /// Digest of the whole content.
+        digest: Digest,
+    },
+    /// Asks how much of an upload the slave has; ends an older connection that is still sending it.
+    Resume {
+        /// The upload's id.
+        id: ChangeId,
+        /// Which file.
+        path: TreePath,
+        /// Bytes of the whole content.
+        size: u64,
+    },
+    /// Makes a folder.
+    MakeFolder {
+        /// Asked again it is the same change.
+        id: ChangeId,
+        /// Which folder.
+        path: TreePath,
+    },
+    /// Removes a file or a folder.
+    Remove {
+        /// Asked again it is the same change.
+        id: ChangeId,
+        /// Which path.
+        path: TreePath,
+        /// Whether what is below a folder goes with it.
+        recursive: bool,
+    },
+    /// Gives a file or a folder another path; a file that is there is replaced.
+    Move {
+        /// Asked again it is the same change.
+        id: ChangeId,
+        /// What is moved.
+        from: TreePath,
+        /// Its new path.
+        to: TreePath,
+    },
 }
 
 impl Request {
@@ -64,6 +109,12 @@ impl Request {
             Self::Pieces { .. } => FrameType::Pieces,
             Self::Status => FrameType::Status,
             Self::Ping => FrameType::Ping,
+            Self::Put(_) => FrameType::Put,
+            Self::PutEnd { .. } => FrameType::PutEnd,
+            Self::Resume { .. } => FrameType::Resume,
+            Self::MakeFolder { .. } => FrameType::MakeFolder,
+            Self::Remove { .. } => FrameType::Remove,
+            Self::Move { .. } => FrameType::Move,
         }
     }
 
@@ -82,8 +133,8 @@ impl Request {
                     to.short_bytes(ticket);
                     mark.encode(to);
                 }
-                Self::List { path, after } => {
-                    to.path(path).short_text(after);
+                Self::List { path, after, most } => {
+                    to.path(path).short_text(after).u32(*most);
                 }
                 Self::Stat(path) | Self::Hash(path) => {
                     to.path(path);
@@ -98,6 +149,24 @@ impl Request {
                     to.u64(*first).u32(*count);
                 }
                 Self::Status | Self::Ping => {}
+                Self::Put(put) => put.encode(to),
+                Self::PutEnd { digest } => digest.encode(to),
+                Self::Resume { id, path, size } => {
+                    id.encode(to);
+                    to.path(path).u64(*size);
+                }
+                Self::MakeFolder { id, path } => {
+                    id.encode(to);
+                    to.path(path);
+                }
+                Self::Remove { id, path, recursive } => {
+                    id.encode(to);
+                    to.path(path).bool(*recursive);
+                }
+                Self::Move { id, from, to: target } => {
+                    id.encode(to);
+                    to.path(from).path(target);
+                }
             }
         });
     }
@@ -120,7 +189,9 @@ impl Request {
             FrameType::Ticket => {
                 Self::Ticket { ticket: from.short_bytes("ticket", limits::TICKET)?.to_vec(), mark: Mark::decode(&mut from)? }
             }
-            FrameType::List => Self::List { path: from.path()?, after: from.short_text("name", limits::NAME_PART)?.to_owned() },
+            FrameType::List => {
+                Self::List { path: from.path()?, after: from.short_text("name", limits::NAME_PART)?.to_owned(), most: from.u32()? }
+            }
             FrameType::Stat => Self::Stat(from.path()?),
             FrameType::Hash => Self::Hash(from.path()?),
             FrameType::Get => {
@@ -137,6 +208,12 @@ impl Request {
             }
             FrameType::Status => Self::Status,
             FrameType::Ping => Self::Ping,
+            FrameType::Put => Self::Put(PutRequest::decode(&mut from)?),
+            FrameType::PutEnd => Self::PutEnd { digest: Digest::decode(&mut from)? },
+            FrameType::Resume => Self::Resume { id: ChangeId::decode(&mut from)?, path: from.path()?, size: decode_size(&mut from)? },
+            FrameType::MakeFolder => Self::MakeFolder { id: ChangeId::decode(&mut from)?, path: from.path()? },
+            FrameType::Remove => Self::Remove { id: ChangeId::decode(&mut from)?, path: from.path()?, recursive: from.bool()? },
+            FrameType::Move => Self::Move { id: ChangeId::decode(&mut from)?, from: from.path()?, to: from.path()? },
             other => return Err(WireError::Unexpected(other.number())),
         };
         from.finish()?;

@@ -6,9 +6,9 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
-    Beat, ClusterId, Counters, Digest, Endpoint, Entry, ErrorCode, FileTime, FolderId, GetRequest, Header, Hello, Identity, Kind,
-    LinkMessage, Login, PageBuilder, Refusal, Registration, Reply, Request, Role, ServerRole, SlaveId, SlaveReport, SlaveState, TreePath,
-    Version, WaitReason, Wanted, check_part, limits,
+    Beat, ChangeId, ClusterId, Counters, Digest, Endpoint, Entry, ErrorCode, Expect, FileTime, FolderId, GetRequest, Header, Hello,
+    Identity, Kind, LinkMessage, Login, PageBuilder, PutRequest, Refusal, Registration, Reply, Request, Role, ServerRole, SlaveId,
+    SlaveReport, SlaveState, TreePath, Version, WaitReason, Wanted, check_part, limits,
 };
 
 pub fn id16() -> impl Strategy<Value = [u8; 16]> {
@@ -100,12 +100,37 @@ pub fn pieces() -> impl Strategy<Value = Request> {
     })
 }
 
+pub fn expect() -> impl Strategy<Value = Expect> {
+    prop_oneof![Just(Expect::Any), Just(Expect::Absent), Just(Expect::Unnumbered), mark().prop_map(Expect::Version)]
+}
+
+pub fn put() -> impl Strategy<Value = Request> {
+    let span = option::of((0..=limits::FILE_SIZE).prop_flat_map(|size| (Just(size), 0..=size)));
+    (id16(), path(), span, option::of(time()), any::<bool>(), expect()).prop_map(|(id, path, span, mtime, executable, expect)| {
+        let (size, offset) = (span.map(|(size, _)| size), span.map_or(0, |(_, offset)| offset));
+        Request::Put(PutRequest { id: ChangeId(id), path, size, offset, mtime, executable, expect })
+    })
+}
+
+pub fn change() -> impl Strategy<Value = Request> {
+    let id = || id16().prop_map(ChangeId);
+    prop_oneof![
+        (id(), path(), 0..=limits::FILE_SIZE).prop_map(|(id, path, size)| Request::Resume { id, path, size }),
+        (id(), path()).prop_map(|(id, path)| Request::MakeFolder { id, path }),
+        (id(), path(), any::<bool>()).prop_map(|(id, path, recursive)| Request::Remove { id, path, recursive }),
+        (id(), path(), path()).prop_map(|(id, from, to)| Request::Move { id, from, to }),
+    ]
+}
+
 pub fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         hello(),
         login(),
         (vec(any::<u8>(), 0..=limits::TICKET), mark()).prop_map(|(ticket, mark)| Request::Ticket { ticket, mark }),
-        (path(), text(limits::NAME_PART)).prop_map(|(path, after)| Request::List { path, after }),
+        (path(), text(limits::NAME_PART), any::<u32>()).prop_map(|(path, after, most)| Request::List { path, after, most }),
+        put(),
+        digest().prop_map(|digest| Request::PutEnd { digest }),
+        change(),
         path().prop_map(Request::Stat),
         path().prop_map(Request::Hash),
         (path(), any::<(u64, u64)>(), wanted()).prop_map(|(path, (offset, length), wanted)| Request::Get(GetRequest {
@@ -174,6 +199,8 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         1 => (id16(), mark(), counters(), text(limits::TEXT))
             .prop_map(|(id, mark, counters, last_error)| Reply::StatusReport { slave: SlaveId(id), mark, counters, last_error }),
         1 => Just(Reply::Pong),
+        1 => (0..=limits::FILE_SIZE, expect()).prop_map(|(offset, current)| Reply::Staged { offset, current }),
+        1 => (mark(), any::<u16>(), mark()).prop_map(|(version, copies, mark)| Reply::Committed { version, copies, mark }),
     ]
 }
 

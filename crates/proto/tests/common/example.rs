@@ -155,9 +155,13 @@ fn listing() -> Vec<Shown> {
         version: Some(Mark { epoch: 1, number: 7 }),
     };
     assert!(page.push(&file) && page.push(&folder));
-    let list = request(&Request::List { path: TreePath::root(), after: String::new() });
+    let list = request(&Request::List { path: TreePath::root(), after: String::new(), most: 0 });
     vec![
-        shown("C → S", list, [(2, "path: 0 bytes, the top folder"), (2, "after: 0 bytes, all names")]),
+        shown(
+            "C → S",
+            list,
+            [(2, "path: 0 bytes, the top folder"), (2, "after: 0 bytes, from the first name on"), (4, "most: 0, all names")],
+        ),
         shown(
             "S → C",
             reply(&Reply::Entries(page.finish())),

@@ -4,9 +4,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use relais_proto::{
-    Beat, ClusterId, Counters, Digest, Endpoint, EntriesPage, Entry, ErrorCode, FileTime, FolderId, FrameType, GetRequest, Header, Hello,
-    Identity, Kind, LinkMessage, Login, PageBuilder, Refusal, Registration, Reply, Request, Role, ServerRole, SlaveId, SlaveReport,
-    SlaveState, TreePath, Version, WaitReason, Wanted, limits, read_frame,
+    Beat, ChangeId, ClusterId, Counters, Digest, Endpoint, EntriesPage, Entry, ErrorCode, Expect, FileTime, FolderId, FrameType,
+    GetRequest, Header, Hello, Identity, Kind, LinkMessage, Login, PageBuilder, PutRequest, Refusal, Registration, Reply, Request, Role,
+    ServerRole, SlaveId, SlaveReport, SlaveState, TreePath, Version, WaitReason, Wanted, limits, read_frame,
 };
 
 /// A name for a sample, and its whole frame.
@@ -93,6 +93,17 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         avoid: vec![SlaveId([9; 16]); limits::AVOID],
         prefer: Some(SlaveId([8; 16])),
     };
+    let (low_id, high_id) = (ChangeId([0; 16]), ChangeId([0xff; 16]));
+    let small_put = PutRequest { id: low_id, path: path("a"), size: None, offset: 0, mtime: None, executable: false, expect: Expect::Any };
+    let full_put = PutRequest {
+        id: high_id,
+        path: long(),
+        size: Some(limits::FILE_SIZE),
+        offset: limits::FILE_SIZE,
+        mtime: Some(FileTime { seconds: i64::MIN, nanos: 999_999_999 }),
+        executable: true,
+        expect: Expect::Version(HIGH),
+    };
     vec![
         ("hello-min", Request::Hello(Hello { role: Role::Client, versions: (1, 1), agent: String::new() })),
         ("hello-slave", Request::Hello(Hello { role: Role::Slave, versions: (1, 2), agent: "ftpslave 0.1.0".into() })),
@@ -101,8 +112,8 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         ("login-max", Request::Login(login)),
         ("ticket-min", Request::Ticket { ticket: Vec::new(), mark: LOW }),
         ("ticket-max", Request::Ticket { ticket: vec![0xa5; limits::TICKET], mark: HIGH }),
-        ("list-min", Request::List { path: TreePath::root(), after: String::new() }),
-        ("list-max", Request::List { path: long(), after: "n".repeat(limits::NAME_PART) }),
+        ("list-min", Request::List { path: TreePath::root(), after: String::new(), most: 0 }),
+        ("list-max", Request::List { path: long(), after: "n".repeat(limits::NAME_PART), most: u32::MAX }),
         ("stat-min", Request::Stat(TreePath::root())),
         ("stat-max", Request::Stat(long())),
         ("hash-min", Request::Hash(path("a"))),
@@ -133,6 +144,17 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         ),
         ("status", Request::Status),
         ("ping", Request::Ping),
+        ("put-min", Request::Put(small_put)),
+        ("put-max", Request::Put(full_put)),
+        ("put-end", Request::PutEnd { digest: Digest([3; 32]) }),
+        ("resume-min", Request::Resume { id: low_id, path: path("a"), size: 0 }),
+        ("resume-max", Request::Resume { id: high_id, path: long(), size: limits::FILE_SIZE }),
+        ("make-folder-min", Request::MakeFolder { id: low_id, path: path("a") }),
+        ("make-folder-max", Request::MakeFolder { id: high_id, path: long() }),
+        ("remove-min", Request::Remove { id: low_id, path: path("a"), recursive: false }),
+        ("remove-max", Request::Remove { id: high_id, path: long(), recursive: true }),
+        ("move-min", Request::Move { id: low_id, from: path("a"), to: path("b") }),
+        ("move-max", Request::Move { id: high_id, from: long(), to: long() }),
     ]
 }
 
@@ -192,6 +214,10 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
         ),
         ("status-report-max", Reply::StatusReport { slave: SlaveId([1; 16]), mark: HIGH, counters: full_counters(), last_error: text() }),
         ("pong", Reply::Pong),
+        ("staged-min", Reply::Staged { offset: 0, current: Expect::Absent }),
+        ("staged-max", Reply::Staged { offset: limits::FILE_SIZE, current: Expect::Version(HIGH) }),
+        ("committed-min", Reply::Committed { version: LOW, copies: 0, mark: LOW }),
+        ("committed-max", Reply::Committed { version: HIGH, copies: u16::MAX, mark: HIGH }),
     ]
 }
 

@@ -13,7 +13,7 @@ use super::database::{COLUMNS, Stored, failed, file, open_reader, read_row};
 use super::{CatalogueError, KeeperLock};
 
 /// Most rows that one page reads.
-const PAGE: i64 = 1000;
+const PAGE: u32 = 1000;
 
 /// What came of asking for a page.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum ListOutcome {
     Page {
         /// The last name on it.
         last: String,
+        /// How many entries.
+        count: u32,
         /// Whether there may be more behind it.
         more: bool,
     },
@@ -78,12 +80,13 @@ impl Reader {
         self.ask(|database| Ok(meta(database, "complete")?.is_some_and(|mark: String| !mark.is_empty() && mark == keeper)))
     }
 
-    /// Adds entries of the folder `path` behind the name `after` to `page`, until that is full or the folder ends.
+    /// Adds entries of the folder `path` behind the name `after` to `page`, until that is full or the folder ends, or there are
+    /// as many as `most`.
     ///
     /// # Errors
     /// Those of the database.
-    pub fn list(&mut self, path: &TreePath, after: &str, page: &mut PageBuilder) -> Result<ListOutcome, CatalogueError> {
-        let found = self.ask(|database| Ok(Some(list(database, path, after, page)?)))?;
+    pub fn list(&mut self, path: &TreePath, after: &str, most: Option<u32>, page: &mut PageBuilder) -> Result<ListOutcome, CatalogueError> {
+        let found = self.ask(|database| Ok(Some(list(database, path, after, most.map_or(PAGE, |most| most.min(PAGE)), page)?)))?;
         Ok(found.unwrap_or(ListOutcome::NotFound))
     }
 
@@ -146,7 +149,7 @@ pub(super) fn row_of(database: &Connection, path: &TreePath) -> rusqlite::Result
     statement.query_row([folder.as_str(), name], read_row).optional()
 }
 
-fn list(database: &Connection, path: &TreePath, after: &str, page: &mut PageBuilder) -> rusqlite::Result<ListOutcome> {
+fn list(database: &Connection, path: &TreePath, after: &str, most: u32, page: &mut PageBuilder) -> rusqlite::Result<ListOutcome> {
     if !path.is_root() {
         match row_of(database, path)? {
             None => return Ok(ListOutcome::NotFound),
@@ -154,17 +157,17 @@ fn list(database: &Connection, path: &TreePath, after: &str, page: &mut PageBuil
             Some(_) => {}
         }
     }
-    let select = format!("SELECT {COLUMNS} FROM entry WHERE folder = ? AND name > ? ORDER BY name LIMIT {PAGE}");
+    let select = format!("SELECT {COLUMNS} FROM entry WHERE folder = ? AND name > ? ORDER BY name LIMIT ?");
     let mut statement = database.prepare_cached(&select)?;
-    let mut rows = statement.query([path.as_str(), after])?;
+    let mut rows = statement.query(rusqlite::params![path.as_str(), after, most])?;
     let (mut last, mut count) = (after.to_owned(), 0);
     while let Some(row) = rows.next()? {
         let entry = read_row(row)?.entry;
         if !page.push(&entry) {
-            return Ok(ListOutcome::Page { last, more: true });
+            return Ok(ListOutcome::Page { last, count, more: true });
         }
         count += 1;
         last = entry.name;
     }
-    Ok(ListOutcome::Page { last, more: count == PAGE })
+    Ok(ListOutcome::Page { last, count, more: count == most })
 }

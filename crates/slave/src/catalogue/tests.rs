@@ -66,8 +66,8 @@ impl Kept {
         let (mut names, mut after) = (Vec::new(), String::new());
         loop {
             let mut page = PageBuilder::new();
-            match self.reader.list(&folder, &after, &mut page).unwrap() {
-                ListOutcome::Page { last, more } => {
+            match self.reader.list(&folder, &after, None, &mut page).unwrap() {
+                ListOutcome::Page { last, more, .. } => {
                     names.extend(page.finish().iter().map(|entry| entry.name));
                     after = last;
                     if !more {
@@ -231,8 +231,8 @@ fn a_big_folder_is_listed_page_by_page() {
     let names = kept.names("");
     assert!(names.is_sorted());
     let mut page = PageBuilder::new();
-    let outcome = kept.reader.list(&TreePath::root(), "file-04998", &mut page).unwrap();
-    assert_eq!(outcome, ListOutcome::Page { last: "file-04999".to_owned(), more: false });
+    let outcome = kept.reader.list(&TreePath::root(), "file-04998", None, &mut page).unwrap();
+    assert_eq!(outcome, ListOutcome::Page { last: "file-04999".to_owned(), count: 1, more: false });
 }
 
 #[test]

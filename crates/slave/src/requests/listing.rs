@@ -13,15 +13,17 @@ const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
 pub struct Pages {
     path: TreePath,
     after: String,
+    /// How many names are still wanted; none for all.
+    left: Option<u32>,
     first: Option<EntriesPage>,
     done: bool,
 }
 
 pub(super) fn list(context: &mut Context<'_>, request: Request) -> Handled {
-    let Request::List { path, after } = request else { return Err(misrouted()) };
+    let Request::List { path, after, most } = request else { return Err(misrouted()) };
     let path = context.session.resolve(&path)?;
     wait_for_scan(context)?;
-    let mut pages = Pages { path, after, first: None, done: false };
+    let mut pages = Pages { path, after, left: (most > 0).then_some(most), first: None, done: false };
     // Read before anything is answered, so that a folder that is not there is a refusal.
     pages.first = pages.read(context.serving)?;
     Ok(Outcome::Listing(pages))
@@ -57,10 +59,11 @@ impl Pages {
 
     fn read(&mut self, serving: &Serving) -> Result<Option<EntriesPage>, Refusal> {
         let mut page = PageBuilder::new();
-        let outcome = serving.with_catalogue(|reader| reader.list(&self.path, &self.after, &mut page))?;
+        let outcome = serving.with_catalogue(|reader| reader.list(&self.path, &self.after, self.left, &mut page))?;
         match outcome {
-            ListOutcome::Page { last, more } => {
-                self.done = !more;
+            ListOutcome::Page { last, count, more } => {
+                self.left = self.left.map(|left| left.saturating_sub(count));
+                self.done = !more || self.left == Some(0);
                 self.after = last;
             }
             ListOutcome::NotFound | ListOutcome::NotFolder => return Err(self.why_not(serving)),

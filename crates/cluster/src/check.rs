@@ -1,0 +1,242 @@
+//! Whether a change fits the tree: the one function that decides, for master, slaves and simulator.
+//!
+//! It is asked in the step that numbers the change, with the tree as it is at that number. What
+//! does not fit gets an error and no number; what has a number applies everywhere.
+
+use relais_proto::{Change, ErrorCode, Expect, Kind, Refusal, TreePath, Version};
+
+/// What a change has to know of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node {
+    /// File or folder.
+    pub kind: Kind,
+    /// The last change to its path; none where it was never numbered.
+    pub version: Option<Version>,
+}
+
+/// The tree as a change finds it.
+pub trait View {
+    /// Why the tree could not be read.
+    type Error;
+
+    /// What is at a path below the top; none where nothing is.
+    ///
+    /// # Errors
+    /// That the tree cannot be read.
+    fn node(&mut self, path: &TreePath) -> Result<Option<Node>, Self::Error>;
+
+    /// Whether a folder has anything in it, or holds something that is not served and so cannot be removed.
+    ///
+    /// # Errors
+    /// That the tree cannot be read.
+    fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Self::Error>;
+}
+
+/// Checks a change against the tree: the parent is a folder, the kind fits, a removed folder is empty,
+/// what is expected is there. The inner result is the refusal.
+///
+/// # Errors
+/// That the tree cannot be read.
+pub fn check<V: View>(change: &Change, expect: Expect, tree: &mut V) -> Result<Result<(), Refusal>, V::Error> {
+    match change {
+        Change::Put { path, .. } => check_put(path, expect, tree),
+        Change::MakeFolder { path } => check_make_folder(path, tree),
+        Change::Remove { path, recursive } => check_remove(path, *recursive, tree),
+        Change::Move { from, to } => check_move(from, to, tree),
+        // Only who numbers makes this one, and it always fits.
+        Change::Withdraw { .. } => Ok(Ok(())),
+    }
+}
+
+fn refuse<E>(code: ErrorCode, message: String) -> Result<Result<(), Refusal>, E> {
+    Ok(Err(Refusal::new(code, message)))
+}
+
+/// The refusal where the folder that `path` lies in is no folder; none where it is one.
+fn parent_is_missing<V: View>(path: &TreePath, tree: &mut V) -> Result<Option<Refusal>, V::Error> {
+    let Some((parent, _)) = path.split_last() else { return Ok(None) };
+    if parent.is_root() {
+        return Ok(None);
+    }
+    Ok(match tree.node(&parent)?.map(|node| node.kind) {
+        Some(Kind::Folder) => None,
+        Some(Kind::File) => Some(Refusal::new(ErrorCode::NotFolder, format!("{parent}: not a folder"))),
+        None => Some(Refusal::new(ErrorCode::NotFound, format!("{parent}: no such folder; make it first"))),
+    })
+}
+
+fn check_put<V: View>(path: &TreePath, expect: Expect, tree: &mut V) -> Result<Result<(), Refusal>, V::Error> {
+    if path.is_root() {
+        return refuse(ErrorCode::IsFolder, format!("{path}: a folder has that name"));
+    }
+    if let Some(refusal) = parent_is_missing(path, tree)? {
+        return Ok(Err(refusal));
+    }
+    let node = tree.node(path)?;
+    if node.is_some_and(|node| node.kind == Kind::Folder) {
+        return refuse(ErrorCode::IsFolder, format!("{path}: a folder has that name"));
+    }
+    if !expect.fits(node.map(|node| node.version)) {
+        let found = match node {
+            None => "nothing".to_owned(),
+            Some(Node { version: None, .. }) => "something that was never numbered".to_owned(),
+            Some(Node { version: Some(version), .. }) => format!("version {version}"),
+        };
+        return refuse(ErrorCode::Changed, format!("{path}: {found} is there, which was not expected"));
+    }
+    Ok(Ok(()))
+}
+
+fn check_make_folder<V: View>(path: &TreePath, tree: &mut V) -> Result<Result<(), Refusal>, V::Error> {
+    if path.is_root() {
+        return refuse(ErrorCode::Exists, format!("{path}: the folder is there already"));
+    }
+    if let Some(refusal) = parent_is_missing(path, tree)? {
+        return Ok(Err(refusal));
+    }
+    match tree.node(path)?.map(|node| node.kind) {
+        None => Ok(Ok(())),
+        Some(Kind::Folder) => refuse(ErrorCode::Exists, format!("{path}: the folder is there already")),
+        Some(Kind::File) => refuse(ErrorCode::NotFolder, format!("{path}: a file has that name")),
+    }
+}
+
+fn check_remove<V: View>(path: &TreePath, recursive: bool, tree: &mut V) -> Result<Result<(), Refusal>, V::Error> {
+    if path.is_root() {
+        return refuse(ErrorCode::Denied, format!("{path}: the top cannot be removed"));
+    }
+    match tree.node(path)?.map(|node| node.kind) {
+        None => refuse(ErrorCode::NotFound, format!("{path}: no such file or folder")),
+        Some(Kind::Folder) if !recursive && !tree.is_empty(path)? => {
+            refuse(ErrorCode::NotEmpty, format!("{path}: the folder is not empty"))
+        }
+        Some(_) => Ok(Ok(())),
+    }
+}
+
+fn check_move<V: View>(from: &TreePath, to: &TreePath, tree: &mut V) -> Result<Result<(), Refusal>, V::Error> {
+    if from.is_root() || to.is_root() {
+        return refuse(ErrorCode::Denied, "the top cannot be moved or replaced".to_owned());
+    }
+    let Some(node) = tree.node(from)? else { return refuse(ErrorCode::NotFound, format!("{from}: no such file or folder")) };
+    if from == to {
+        return Ok(Ok(()));
+    }
+    if to.is_below(from) {
+        return refuse(ErrorCode::Denied, format!("{from} cannot be moved into itself"));
+    }
+    if let Some(refusal) = parent_is_missing(to, tree)? {
+        return Ok(Err(refusal));
+    }
+    match (tree.node(to)?.map(|node| node.kind), node.kind) {
+        (None, _) | (Some(Kind::File), Kind::File) => Ok(Ok(())),
+        (Some(Kind::File), Kind::Folder) => refuse(ErrorCode::NotFolder, format!("{to}: a file has that name")),
+        (Some(Kind::Folder), _) => refuse(ErrorCode::Exists, format!("{to}: a folder has that name; move into it by its whole new name")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::convert::Infallible;
+
+    use super::*;
+    use relais_proto::{Digest, FileTime};
+
+    struct Tree(BTreeMap<&'static str, Node>);
+
+    impl View for Tree {
+        type Error = Infallible;
+        fn node(&mut self, path: &TreePath) -> Result<Option<Node>, Infallible> {
+            Ok(self.0.get(path.as_str()).copied())
+        }
+        fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Infallible> {
+            Ok(!self.0.keys().any(|path| path.starts_with(&format!("{folder}/")[1..])))
+        }
+    }
+
+    fn tree() -> Tree {
+        let node = |kind, number| Node { kind, version: Some(Version { epoch: 1, number }) };
+        Tree(BTreeMap::from([
+            ("file", node(Kind::File, 1)),
+            ("old", Node { kind: Kind::File, version: None }),
+            ("empty", node(Kind::Folder, 2)),
+            ("full", node(Kind::Folder, 3)),
+            ("full/inside", node(Kind::File, 4)),
+        ]))
+    }
+
+    fn path(text: &str) -> TreePath {
+        TreePath::new(text).unwrap()
+    }
+
+    fn ask(change: &Change, expect: Expect) -> Option<ErrorCode> {
+        let Ok(answer) = check(change, expect, &mut tree());
+        answer.err().map(|refusal| refusal.code)
+    }
+
+    fn put(text: &str) -> Change {
+        Change::Put { path: path(text), size: 0, digest: Digest([0; 32]), mtime: FileTime::default(), executable: false }
+    }
+
+    #[test]
+    fn every_change_at_every_kind_of_path() {
+        use ErrorCode::{Denied, Exists, IsFolder, NotEmpty, NotFolder, NotFound};
+        let remove = |text, recursive| Change::Remove { path: path(text), recursive };
+        let table: [(&str, [Option<ErrorCode>; 4]); 7] = [
+            ("file", [None, Some(NotFolder), None, None]),
+            ("empty", [Some(IsFolder), Some(Exists), None, None]),
+            ("full", [Some(IsFolder), Some(Exists), Some(NotEmpty), None]),
+            ("none", [None, None, Some(NotFound), Some(NotFound)]),
+            ("", [Some(IsFolder), Some(Exists), Some(Denied), Some(Denied)]),
+            ("file/x", [Some(NotFolder), Some(NotFolder), Some(NotFound), Some(NotFound)]),
+            ("none/x", [Some(NotFound), Some(NotFound), Some(NotFound), Some(NotFound)]),
+        ];
+        for (at, wanted) in table {
+            let changes = [put(at), Change::MakeFolder { path: path(at) }, remove(at, false), remove(at, true)];
+            assert_eq!(changes.map(|change| ask(&change, Expect::Any)), wanted, "{at:?}");
+        }
+    }
+
+    #[test]
+    fn moves_are_as_rename_but_never_onto_a_folder() {
+        use ErrorCode::{Denied, Exists, NotFolder, NotFound};
+        for (from, to, wanted) in [
+            ("file", "new", None),
+            ("file", "old", None),
+            ("file", "file", None),
+            ("file", "full/new", None),
+            ("full", "new", None),
+            ("full", "file", Some(NotFolder)),
+            ("full", "empty", Some(Exists)),
+            ("file", "empty", Some(Exists)),
+            ("full", "full/sub", Some(Denied)),
+            ("full", "fullest", None),
+            ("none", "new", Some(NotFound)),
+            ("file", "none/new", Some(NotFound)),
+            ("file", "old/new", Some(NotFolder)),
+            ("", "new", Some(Denied)),
+            ("file", "", Some(Denied)),
+        ] {
+            assert_eq!(ask(&Change::Move { from: path(from), to: path(to) }, Expect::Any), wanted, "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn a_put_finds_what_it_expects_or_is_refused() {
+        let version = |number| Expect::Version(Version { epoch: 1, number });
+        for (at, expect, fits) in [
+            ("file", version(1), true),
+            ("file", version(2), false),
+            ("file", Expect::Absent, false),
+            ("file", Expect::Unnumbered, false),
+            ("old", Expect::Unnumbered, true),
+            ("old", version(1), false),
+            ("none", Expect::Absent, true),
+            ("none", version(1), false),
+        ] {
+            let wanted = (!fits).then_some(ErrorCode::Changed);
+            assert_eq!(ask(&put(at), expect), wanted, "{at} {expect:?}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Changes to the tree: what clients ask for, what is numbered, and what journals keep.
+
+use crate::types::decode_size;
+use crate::{ChangeId, Decode, Decoder, Digest, Encoder, FileTime, TreePath, Version, WireError};
+
+/// What must be at a path for a put to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Expect {
+    /// Whatever is there.
+    #[default]
+    Any,
+    /// Nothing.
+    Absent,
+    /// Something that was never numbered.
+    Unnumbered,
+    /// Something whose last change had this number.
+    Version(Version),
+}
+
+impl Expect {
+    /// Appends a tag, and the number where there is one.
+    pub fn encode(&self, to: &mut Encoder<'_>) {
+        match self {
+            Self::Any => to.u8(0),
+            Self::Absent => to.u8(1),
+            Self::Unnumbered => to.u8(2),
+            Self::Version(version) => {
+                version.encode(to.u8(3));
+                to
+            }
+        };
+    }
+
+    /// What expects exactly what is there: nothing, or an entry with this number.
+    #[must_use]
+    pub fn exactly(entry: Option<Option<Version>>) -> Self {
+        match entry {
+            None => Self::Absent,
+            Some(None) => Self::Unnumbered,
+            Some(Some(version)) => Self::Version(version),
+        }
+    }
+
+    /// Whether what is there is what was expected.
+    #[must_use]
+    pub fn fits(self, entry: Option<Option<Version>>) -> bool {
+        self == Self::Any || self == Self::exactly(entry)
+    }
+}
+
+impl Decode for Expect {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        match from.u8()? {
+            0 => Ok(Self::Any),
+            1 => Ok(Self::Absent),
+            2 => Ok(Self::Unnumbered),
+            3 => Version::decode(from).map(Self::Version),
+            other => Err(WireError::BadValue { what: "expectation", value: other.into() }),
+        }
+    }
+}
+
+/// A change to the tree, as it is numbered, journaled and applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A file with this content, in place of a file that may be there.
+    Put {
+        /// Which file.
+        path: TreePath,
+        /// Bytes of the content.
+        size: u64,
+        /// Digest of the content.
+        digest: Digest,
+        /// Last modification.
+        mtime: FileTime,
+        /// Whether the owner may execute it.
+        executable: bool,
+    },
+    /// An empty folder where nothing is.
+    MakeFolder {
+        /// Which folder.
+        path: TreePath,
+    },
+    /// A file or an empty folder goes; or a folder with all that is below it at this number.
+    Remove {
+        /// Which path.
+        path: TreePath,
+        /// Whether what is below a folder goes with it.
+        recursive: bool,
+    },
+    /// As rename(2), but never onto a folder.
+    Move {
+        /// What is moved.
+        from: TreePath,
+        /// Its new path.
+        to: TreePath,
+    },
+    /// An earlier change could not be carried out: what it concerned has its former state, under this number.
+    Withdraw {
+        /// The earlier change.
+        of: Version,
+    },
+}
+
+impl Change {
+    /// Appends a tag and the fields.
+    pub fn encode(&self, to: &mut Encoder<'_>) {
+        match self {
+            Self::Put { path, size, digest, mtime, executable } => {
+                to.u8(0).path(path).u64(*size);
+                digest.encode(to);
+                mtime.encode(to);
+                to.bool(*executable);
+            }
+            Self::MakeFolder { path } => {
+                to.u8(1).path(path);
+            }
+            Self::Remove { path, recursive } => {
+                to.u8(2).path(path).bool(*recursive);
+            }
+            Self::Move { from, to: target } => {
+                to.u8(3).path(from).path(target);
+            }
+            Self::Withdraw { of } => of.encode(to.u8(4)),
+        }
+    }
+}
+
+impl Decode for Change {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(match from.u8()? {
+            0 => Self::Put {
+                path: from.path()?,
+                size: decode_size(from)?,
+                digest: Digest::decode(from)?,
+                mtime: FileTime::decode(from)?,
+                executable: from.bool()?,
+            },
+            1 => Self::MakeFolder { path: from.path()? },
+            2 => Self::Remove { path: from.path()?, recursive: from.bool()? },
+            3 => Self::Move { from: from.path()?, to: from.path()? },
+            4 => Self::Withdraw { of: Version::decode(from)? },
+            other => return Err(WireError::BadValue { what: "kind of change", value: other.into() }),
+        })
+    }
+}
+
+/// A change that has its place in the order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    /// Its number.
+    pub version: Version,
+    /// Chosen by whoever asked for it: asked again, it is not made again.
+    pub id: ChangeId,
+    /// When it was numbered, in milliseconds since 1970 UTC. For people and for forgetting; orders nothing.
+    pub time_ms: u64,
+    /// The change.
+    pub change: Change,
+}
+
+impl Numbered {
+    /// Appends all fields.
+    pub fn encode(&self, to: &mut Encoder<'_>) {
+        self.version.encode(to);
+        self.id.encode(to);
+        to.u64(self.time_ms);
+        self.change.encode(to);
+    }
+}
+
+impl Decode for Numbered {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(Self { version: Version::decode(from)?, id: ChangeId::decode(from)?, time_ms: from.u64()?, change: Change::decode(from)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expectations_are_about_the_last_change() {
+        let version = |number| Version { epoch: 1, number };
+        for (entry, fits) in [
+            (None, [true, true, false, false]),
+            (Some(None), [true, false, true, false]),
+            (Some(Some(version(7))), [true, false, false, true]),
+            (Some(Some(version(8))), [true, false, false, false]),
+        ] {
+            let all = [Expect::Any, Expect::Absent, Expect::Unnumbered, Expect::Version(version(7))];
+            assert_eq!(all.map(|expect| expect.fits(entry)), fits, "{entry:?}");
+            assert!(Expect::exactly(entry).fits(entry));
+        }
+    }
+
+    #[test]
+    fn numbered_changes_come_back() {
+        let path = |text: &str| TreePath::new(text).unwrap();
+        for change in [
+            Change::Put {
+                path: path("a/b"),
+                size: 7,
+                digest: Digest([1; 32]),
+                mtime: FileTime { seconds: -1, nanos: 5 },
+                executable: true,
+            },
+            Change::MakeFolder { path: path("a") },
+            Change::Remove { path: path("a"), recursive: true },
+            Change::Move { from: path("a"), to: path("b/c") },
+            Change::Withdraw { of: Version { epoch: 1, number: 6 } },
+        ] {
+            let numbered = Numbered { version: Version { epoch: 1, number: 7 }, id: ChangeId([9; 16]), time_ms: 5, change };
+            let mut bytes = Vec::new();
+            numbered.encode(&mut Encoder::new(&mut bytes));
+            let mut from = Decoder::new(&bytes);
+            assert_eq!(Numbered::decode(&mut from).unwrap(), numbered);
+            from.finish().unwrap();
+            for cut in 0..bytes.len() {
+                assert!(Numbered::decode(&mut Decoder::new(&bytes[..cut])).is_err(), "cut at {cut}");
+            }
+        }
+    }
+}
