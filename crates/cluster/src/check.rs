@@ -3,7 +3,7 @@
 //! It is asked in the step that numbers the change, with the tree as it is at that number. What
 //! does not fit gets an error and no number; what has a number applies everywhere.
 
-use relais_proto::{Change, ErrorCode, Expect, Kind, Refusal, TreePath, Version};
+use relais_proto::{Change, ChangeId, ErrorCode, Expect, Kind, Refusal, TreePath, Version};
 
 /// What a change has to know of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,12 @@ pub trait View {
     /// # Errors
     /// That the tree cannot be read.
     fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Self::Error>;
+
+    /// The number of the change with this id, where it was made already.
+    ///
+    /// # Errors
+    /// That the tree cannot be read.
+    fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, Self::Error>;
 }
 
 /// Checks a change against the tree: the parent is a folder, the kind fits, a removed folder is empty,
@@ -152,6 +158,9 @@ mod tests {
         }
         fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Infallible> {
             Ok(!self.0.keys().any(|path| path.starts_with(&format!("{folder}/")[1..])))
+        }
+        fn number_of(&mut self, _: ChangeId) -> Result<Option<Version>, Infallible> {
+            Ok(None)
         }
     }
 

@@ -8,11 +8,13 @@
 mod address;
 mod check;
 mod registry;
+mod sequence;
 mod slave;
 mod turn;
 
 pub use address::{Place, Viewpoint, endpoints_for, same_host};
 pub use check::{Node, View, check};
 pub use registry::{Conflict, Joining, KNOWN_MAX, NoSlave, Notice, Registered, Registry};
+pub use sequence::{Asked, Sequencer, Verdict};
 pub use slave::LinkId;
 pub use turn::Balance;

@@ -100,6 +100,17 @@ impl Connection {
         })
     }
 
+    /// Reads at least `read_ahead` bytes ahead from here on.
+    pub fn read_further_ahead(&mut self, read_ahead: usize) {
+        if read_ahead <= self.input.len() {
+            return;
+        }
+        let mut input = vec![0; read_ahead];
+        let ready = self.end - self.start;
+        input[..ready].copy_from_slice(&self.input[self.start..self.end]);
+        (self.input, self.start, self.end) = (input.into_boxed_slice(), 0, ready);
+    }
+
     /// How long reads wait from here on.
     pub fn set_limits(&mut self, limits: ReadLimits) {
         self.limits = limits;

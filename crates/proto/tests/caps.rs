@@ -281,7 +281,7 @@ fn flags_and_small_numbers_have_no_undefined_values() {
     let wanted = |tag: u8| [&[0, 1, b'a'], [0; 16].as_slice(), &[tag], &[0; 32][..[0, 32, 16][usize::from(tag.min(2))]]].concat();
     for value in 0..=u8::MAX {
         assert_eq!(decode(FrameType::Header, &header(value)).is_ok(), value <= 1);
-        assert_eq!(decode(FrameType::Wait, &[value]).is_ok(), value <= 3);
+        assert_eq!(decode(FrameType::Wait, &[value]).is_ok(), value <= 4);
         assert_eq!(decode(FrameType::Get, &wanted(value)).is_ok(), value <= 2);
         let staged = [[0; 8].as_slice(), &[value], &[0; MARK][..if value == 3 { MARK } else { 0 }]].concat();
         assert_eq!(decode(FrameType::Staged, &staged).is_ok(), value <= 3);

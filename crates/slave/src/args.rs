@@ -5,19 +5,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, ValueEnum, ValueHint};
 use relais_slave::catalogue::WatchMode;
 use relais_slave::config::{self, Cluster, Config};
 use relais_state::StateDir;
 
 /// Serves a folder to the clients that the master sends.
 #[derive(Debug, Parser)]
-#[command(name = "ftpslave", version, max_term_width = 100)]
+#[command(
+    name = "ftpslave",
+    version,
+    max_term_width = 100,
+    after_help = "Exit status: 0 after a clean stop, 1 failure, 2 wrong usage, 3 cannot listen."
+)]
 pub struct Args {
     /// Port to listen on; 0 takes any free one and prints it
     port: u16,
     /// Folder to serve
-    #[arg(long, value_name = "DIR", default_value = "_FTPROOT")]
+    #[arg(long, value_name = "DIR", default_value = "_FTPROOT", value_hint = ValueHint::DirPath)]
     root: PathBuf,
     /// The cluster's master
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2121", conflicts_with = "standalone")]
@@ -50,10 +55,10 @@ pub struct Args {
     #[arg(long, value_name = "MODE", value_enum, default_value_t = Watch::Add)]
     watch: Watch,
     /// File with the cluster key [default: cluster.key in the state folder]
-    #[arg(long, value_name = "FILE", conflicts_with = "standalone")]
+    #[arg(long, value_name = "FILE", conflicts_with = "standalone", value_hint = ValueHint::FilePath)]
     cluster_key: Option<PathBuf>,
     /// State folder [default: $STATE_DIRECTORY, or $XDG_STATE_HOME/relais, or ~/.local/state/relais]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     state: Option<PathBuf>,
 }
 

@@ -144,6 +144,12 @@ impl Board {
         self.words[NUMBER].store(mark.number, SeqCst);
     }
 
+    /// Notes the latest change that this slave has made itself.
+    pub fn set_mark(&self, mark: Mark) {
+        self.words[EPOCH].store(mark.epoch.into(), SeqCst);
+        self.words[NUMBER].store(mark.number, SeqCst);
+    }
+
     /// The master's time in milliseconds since 1970, counted on by our monotonic clock; our own
     /// clock's where no master was heard since the start.
     #[must_use]

@@ -6,11 +6,13 @@
 
 mod board;
 pub mod catalogue;
+mod changes;
 pub mod config;
 mod hints;
 mod replicator;
 mod requests;
 mod serving;
+mod staging;
 mod supervisor;
 mod sys;
 mod worker;
@@ -27,6 +29,7 @@ use thiserror::Error;
 
 use crate::board::Board;
 use crate::catalogue::{CatalogueError, Own};
+use crate::changes::channel::Desk;
 use crate::config::Config;
 use crate::hints::Hints;
 use crate::serving::Serving;
@@ -74,6 +77,7 @@ pub struct Slave {
     board: Arc<Board>,
     inboxes: Arc<Vec<Inbox>>,
     hints: Arc<Hints>,
+    desk: Arc<Desk>,
 }
 
 impl Slave {
@@ -89,7 +93,8 @@ impl Slave {
         let own = Own::take(&folder).map_err(|source| SlaveError::State { folder: name, source })?;
         let board = Arc::new(Board::new(config.workers, config.sessions_per_worker.into(), config.queue.into())?);
         let inboxes = (0..config.workers).map(|_| Inbox::new()).collect::<io::Result<Vec<_>>>()?;
-        Ok(Self { config, folder, own, board, inboxes: Arc::new(inboxes), hints: Arc::new(Hints::new()?) })
+        let (hints, desk) = (Arc::new(Hints::new()?), Arc::new(Desk::new()?));
+        Ok(Self { config, folder, own, board, inboxes: Arc::new(inboxes), hints, desk })
     }
 
     /// Which slave this is.
@@ -139,14 +144,34 @@ impl Slave {
     fn work(&self, index: usize, listener: TcpListener, control: OwnedFd) -> io::Result<()> {
         let folder = self.folder.try_clone().map_err(io::Error::other)?;
         let root = self.config.root.clone();
-        let ids = (self.folder_id(), self.id());
-        let serving = Serving::new(folder, root, ids, self.config.block_size, self.board.clone(), self.hints.clone());
+        let serving = Serving::new(serving::Parts {
+            folder,
+            root,
+            folder_id: self.folder_id(),
+            slave_id: self.id(),
+            block_size: self.config.block_size,
+            board: self.board.clone(),
+            hints: self.hints.clone(),
+            desk: self.desk.clone(),
+            inboxes: self.inboxes.clone(),
+            read_only: self.read_only(listener.local_addr()?),
+        })
+        .map_err(io::Error::other)?;
         let policy = match &self.config.cluster {
             // Whoever resumes must find the same folder, whichever slave serves it.
-            None => Policy::Standalone(ClusterId(self.folder_id().0)),
+            None => Policy::Standalone { id: ClusterId(self.folder_id().0), writable: serving.read_only.is_none() },
             Some(cluster) => Policy::Cluster { master: cluster.master.clone(), key: KeyFile::new(cluster.key_file.clone()) },
         };
         worker::run(worker::Birth { index, listener, control, serving, policy, inboxes: self.inboxes.clone() })
+    }
+
+    /// Why nothing may be changed by a session without an account.
+    fn read_only(&self, listen: SocketAddr) -> Option<&'static str> {
+        match &self.config.cluster {
+            Some(_) => Some("the cluster takes no changes yet"),
+            None if listen.ip().to_canonical().is_loopback() => None,
+            None => Some("without an account only a server that listens on loopback alone can be written to"),
+        }
     }
 
     fn replicate(&self, control: OwnedFd, listen: SocketAddr) -> io::Result<()> {
@@ -157,6 +182,7 @@ impl Slave {
             slave_id: self.id(),
             board: self.board.clone(),
             hints: self.hints.clone(),
+            desk: self.desk.clone(),
             listen,
             control,
         })

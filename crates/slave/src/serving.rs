@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use log::{error, warn};
-use relais_proto::{Counters, Digest, Endpoint, ErrorCode, FolderId, Refusal, SlaveId, TreePath};
-use relais_tree::{Folder, Meta};
+use relais_proto::{Counters, Endpoint, ErrorCode, FolderId, Refusal, SlaveId, TreePath};
+use relais_tree::{Folder, Meta, TreeError};
 
 use crate::board::Board;
-use crate::catalogue::{CatalogueError, Known, Reader};
+use crate::catalogue::{CatalogueError, Facts, Reader};
+use crate::changes::channel::Desk;
 use crate::hints::Hints;
+use crate::staging::Staging;
+use crate::worker::pass::Inbox;
+use crate::worker::uploads::Uploads;
 
 /// Catalogue connections kept for the next session that asks.
 const SPARE_READERS: usize = 4;
@@ -31,24 +35,53 @@ pub struct Serving {
     /// Where the folder lies, for the catalogue's file alone.
     root: PathBuf,
     hints: Arc<Hints>,
+    /// Where sessions bring their changes.
+    pub desk: Arc<Desk>,
+    /// Where the bytes of uploads lie.
+    pub staging: Staging,
+    /// The uploads under way in this worker.
+    pub uploads: Uploads,
+    /// Why nothing may be changed here by somebody without an account; none where it may.
+    pub read_only: Option<&'static str>,
     /// Set when the worker winds down.
     stopping: AtomicBool,
     /// Catalogue connections that no session uses now. Opened after the fork, when first needed.
     readers: Mutex<Vec<Reader>>,
 }
 
+/// What a worker's [`Serving`] is made of.
+pub struct Parts {
+    /// The served folder.
+    pub folder: Folder,
+    /// Where it lies.
+    pub root: PathBuf,
+    /// Which folder it is.
+    pub folder_id: FolderId,
+    /// Which slave this is.
+    pub slave_id: SlaveId,
+    /// Bytes in a block.
+    pub block_size: u32,
+    /// What the processes share.
+    pub board: Arc<Board>,
+    /// Where workers tell what they found different.
+    pub hints: Arc<Hints>,
+    /// Where sessions bring their changes.
+    pub desk: Arc<Desk>,
+    /// Every worker's inbox.
+    pub inboxes: Arc<Vec<Inbox>>,
+    /// See [`Serving::read_only`].
+    pub read_only: Option<&'static str>,
+}
+
 impl Serving {
-    /// Nothing is opened yet.
-    #[must_use]
-    pub fn new(
-        folder: Folder,
-        root: PathBuf,
-        (folder_id, slave_id): (FolderId, SlaveId),
-        block_size: u32,
-        board: Arc<Board>,
-        hints: Arc<Hints>,
-    ) -> Self {
-        Self {
+    /// Opens the staging folders, and nothing else yet.
+    ///
+    /// # Errors
+    /// Those of opening them.
+    pub fn new(parts: Parts) -> Result<Self, TreeError> {
+        let Parts { folder, root, folder_id, slave_id, block_size, board, hints, desk, inboxes, read_only } = parts;
+        Ok(Self {
+            staging: Staging::open(&folder)?,
             folder,
             folder_id,
             slave_id,
@@ -56,9 +89,12 @@ impl Serving {
             board,
             root,
             hints,
+            desk,
+            uploads: Uploads::new(inboxes),
+            read_only,
             stopping: AtomicBool::new(false),
             readers: Mutex::new(Vec::new()),
-        }
+        })
     }
 
     /// From here on nobody waits for anything that may take long.
@@ -102,17 +138,16 @@ impl Serving {
         self.with_catalogue(Reader::is_complete)
     }
 
-    /// The digest of the file that `meta` was read from, where the catalogue has it.
+    /// What the catalogue knows of what `meta` was read from.
     ///
     /// # Errors
     /// [`ErrorCode::Storage`].
-    pub fn known_digest(&self, path: &TreePath, meta: &Meta) -> Result<Option<Digest>, Refusal> {
-        match self.with_catalogue(|reader| reader.digest_of(path, meta))? {
-            Known::Digest(digest) => Ok(Some(digest)),
-            Known::NotYet => Ok(None),
-            Known::Other => {
+    pub fn facts(&self, path: &TreePath, meta: &Meta) -> Result<Facts, Refusal> {
+        match self.with_catalogue(|reader| reader.facts_of(path, meta))? {
+            Some(facts) => Ok(facts),
+            None => {
                 self.hints.tell(path);
-                Ok(None)
+                Ok(Facts::default())
             }
         }
     }
@@ -163,6 +198,17 @@ impl Session {
     #[must_use]
     pub fn name(&self) -> &str {
         if self.user.is_empty() { "(no account)" } else { &self.user }
+    }
+
+    /// As [`Self::resolve`], for what shall be removed or moved: the user's top never is.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Denied`] for the top; those of [`Self::resolve`].
+    pub fn resolve_below(&self, path: &TreePath) -> Result<TreePath, Refusal> {
+        if path.is_root() {
+            return Err(Refusal::new(ErrorCode::Denied, "the top can be neither removed, moved nor replaced"));
+        }
+        self.resolve(path)
     }
 
     /// The path in the slave's folder that the user's `path` means. It can only lead further down.

@@ -1,17 +1,20 @@
 //! What a server remembers between two starts, and what it proves things with.
 //!
-//! Owns the state folder and its lock, the cluster key, the proof that both
-//! ends of a cluster link have that key, and the tickets that a master gives
-//! to clients. Used by masters, by slaves and by operators' commands. It opens
-//! no socket and reads no clock: callers move the bytes and say what time it
-//! is. The key itself never leaves this crate, not even in a debug print.
+//! Owns the state folder and its lock, the journal of numbered changes, the
+//! cluster key, the proof that both ends of a cluster link have that key, and
+//! the tickets that a master gives to clients. Used by masters, by slaves and
+//! by operators' commands. It opens no socket and reads no clock: callers move
+//! the bytes and say what time it is. The key itself never leaves this crate,
+//! not even in a debug print.
 
 mod dir;
+mod journal;
 mod key;
 mod link;
 mod ticket;
 
 pub use dir::{LockedState, StateDir, StateError};
+pub use journal::{BATCH_BYTES, BATCH_CHANGES, ChangeLog, Journal, JournalError};
 pub use key::{ClusterKey, KeyError, Prover};
 pub use link::{LinkChallenger, LinkError, LinkHandshake, LinkRole, link_frame};
 pub use ticket::{Rights, Ticket, TicketError};

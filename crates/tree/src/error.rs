@@ -46,12 +46,20 @@ pub enum TreeError {
     /// A new name was wanted, and it is taken.
     #[error("the name is taken")]
     Taken,
+    /// A folder that shall go is not empty.
+    #[error("the folder is not empty")]
+    NotEmpty,
     /// Another process holds the file's lock.
     #[error("another process is working on it")]
     InUse,
     /// The operating system refused; the operation and its error.
     #[error("cannot {0}: {1}")]
     Io(&'static str, #[source] io::Error),
+}
+
+/// Whether the disk, or what a user may have of it, has no more room.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl TreeError {
@@ -63,9 +71,12 @@ impl TreeError {
             Self::IsFolder => ErrorCode::IsFolder,
             Self::NotFolder => ErrorCode::NotFolder,
             Self::NotServed(_) => ErrorCode::NotServed,
-            Self::Taken | Self::InUse => ErrorCode::Local,
+            Self::Taken => ErrorCode::Exists,
+            Self::NotEmpty => ErrorCode::NotEmpty,
+            Self::InUse => ErrorCode::Local,
             // What the server itself may not read is left out like a link.
             Self::Io(_, e) if e.kind() == io::ErrorKind::PermissionDenied => ErrorCode::NotServed,
+            Self::Io(_, e) if is_full(e) => ErrorCode::NoSpace,
             Self::Io(..) => ErrorCode::Storage,
         }
     }
@@ -75,7 +86,8 @@ impl TreeError {
     pub fn public_text(&self) -> String {
         match self {
             Self::Io(_, e) if e.kind() == io::ErrorKind::PermissionDenied => "the server may not read it".to_owned(),
-            Self::Io(..) => "the server cannot read it".to_owned(),
+            Self::Io(_, e) if is_full(e) => "the server's disk is full".to_owned(),
+            Self::Io(..) => "the server cannot use it".to_owned(),
             other => other.to_string(),
         }
     }
@@ -88,6 +100,7 @@ impl TreeError {
             Errno::NOTDIR => Self::NotFolder,
             Errno::ISDIR => Self::IsFolder,
             Errno::EXIST => Self::Taken,
+            Errno::NOTEMPTY => Self::NotEmpty,
             Errno::LOOP => Self::NotServed(Unserved::Link),
             Errno::XDEV => Self::NotServed(Unserved::Mount),
             Errno::NXIO | Errno::NODEV => Self::NotServed(Unserved::Special),

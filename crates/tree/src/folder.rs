@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use relais_proto::TreePath;
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, StatxAttributes, StatxFlags, fstat, open, statat, statx};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, StatxAttributes, StatxFlags, fstat, open, openat, statat, statx};
 
 use crate::error::{TreeError, Unserved};
 use crate::list::Listing;
@@ -129,6 +129,19 @@ impl Folder {
             return Err(TreeError::NotFound);
         }
         self.pin(part)
+    }
+
+    /// As [`Self::sub`], for a name that may be any bytes without `/`.
+    ///
+    /// # Errors
+    /// As [`Self::open_folder`].
+    pub fn sub_of_bytes(&self, name: &[u8]) -> Result<Self, TreeError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
+            return Err(TreeError::NotFound);
+        }
+        let fd = openat(self, name, flags, Mode::empty()).map_err(|e| TreeError::from_errno("open the folder", e))?;
+        Ok(Self { fd, way: self.way })
     }
 
     fn pin(&self, path: &str) -> Result<Self, TreeError> {

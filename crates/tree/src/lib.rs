@@ -12,6 +12,8 @@ mod list;
 mod local;
 mod meta;
 mod pieces;
+mod remove;
+mod replace;
 mod resolve;
 #[cfg(test)]
 mod tests;

@@ -27,7 +27,7 @@ const ALWAYS: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NON
 const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
 
 /// One part of a name, as the system takes it.
-fn part(name: &OsStr) -> Result<&OsStr, TreeError> {
+pub(crate) fn part(name: &OsStr) -> Result<&OsStr, TreeError> {
     match name.as_bytes() {
         b"" | b"." | b".." => Err(bad_name()),
         bytes if bytes.iter().any(|b| matches!(b, b'/' | 0)) => Err(bad_name()),

@@ -119,6 +119,8 @@ pub enum WaitReason {
     Scanning,
     /// The slave is catching up with what the client has seen.
     CatchingUp,
+    /// A change is being made and stored.
+    Storing,
 }
 
 /// What precedes content.
@@ -163,7 +165,7 @@ macro_rules! small_enum {
 }
 small_enum!(Role, "role", Client = 0, Slave = 1, Operator = 2);
 small_enum!(ServerRole, "server role", Master = 0, Slave = 1, Standalone = 2);
-small_enum!(WaitReason, "reason to wait", Queue = 0, Hashing = 1, Scanning = 2, CatchingUp = 3);
+small_enum!(WaitReason, "reason to wait", Queue = 0, Hashing = 1, Scanning = 2, CatchingUp = 3, Storing = 4);
 
 impl Wanted {
     pub(super) fn encode(&self, to: &mut Encoder<'_>) {

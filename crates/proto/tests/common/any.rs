@@ -173,8 +173,14 @@ pub fn opening() -> impl Strategy<Value = Reply> {
         (vec(any::<u8>(), 0..=limits::TICKET), mark(), vec(endpoint(1), 1..=limits::REDIRECT_SLAVES))
             .prop_map(|(ticket, mark, slaves)| Reply::Redirect { ticket, mark, slaves }),
         (id16(), mark(), any::<bool>()).prop_map(|(id, mark, writable)| Reply::Opened { slave: SlaveId(id), mark, writable }),
-        proptest::sample::select(&[WaitReason::Queue, WaitReason::Hashing, WaitReason::Scanning, WaitReason::CatchingUp])
-            .prop_map(Reply::Wait),
+        proptest::sample::select(&[
+            WaitReason::Queue,
+            WaitReason::Hashing,
+            WaitReason::Scanning,
+            WaitReason::CatchingUp,
+            WaitReason::Storing
+        ])
+        .prop_map(Reply::Wait),
         text(limits::TEXT).prop_map(Reply::AskMaster),
         refusal(),
     ]

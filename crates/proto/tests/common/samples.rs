@@ -191,7 +191,7 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
         ("opened-min", Reply::Opened { slave: SlaveId([0; 16]), mark: LOW, writable: false }),
         ("opened-max", Reply::Opened { slave: SlaveId([0xff; 16]), mark: HIGH, writable: true }),
         ("wait-min", Reply::Wait(WaitReason::Queue)),
-        ("wait-max", Reply::Wait(WaitReason::CatchingUp)),
+        ("wait-max", Reply::Wait(WaitReason::Storing)),
         ("ask-master-min", Reply::AskMaster(String::new())),
         ("ask-master", Reply::AskMaster("master.example:2121".into())),
         ("error-min", Reply::Error(Refusal::new(ErrorCode::NotFound, ""))),

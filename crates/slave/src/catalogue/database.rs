@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use relais_proto::{Digest, Entry, FileTime, Kind};
+use relais_proto::{Digest, Entry, FileTime, Kind, Version};
 use relais_tree::Meta;
 use rusqlite::{Connection, OpenFlags, Row};
 
@@ -12,7 +12,7 @@ use super::{CatalogueError, FOLDER};
 /// Name of the file in the slave's own folder.
 const FILE: &str = "catalogue.db";
 /// Raised with every change of the schema.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// How long a reader or the writer waits for the other.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -20,7 +20,7 @@ const BUSY: Duration = Duration::from_secs(5);
 /// one look-up finds a path. Totals are kept by triggers, so they are right whoever changes a row.
 /// `kind` 0 is a file, 1 a folder; `found` is when the row's identity was first seen, by a monotonic clock in
 /// milliseconds. `epoch` and `number` are those of the last change to the path, `content_*` those of the put
-/// that made the content.
+/// that made the content. `change` has the changes that were made, by their ids.
 const SCHEMA: &str = "
 CREATE TABLE entry (
     folder TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, executable INTEGER NOT NULL, size INTEGER NOT NULL,
@@ -33,6 +33,7 @@ CREATE INDEX unhashed ON entry (found, folder, name) WHERE kind = 0 AND digest I
 CREATE TABLE skipped (folder TEXT NOT NULL, name BLOB NOT NULL, why INTEGER NOT NULL, PRIMARY KEY (folder, name)) WITHOUT ROWID;
 CREATE TABLE total (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE meta (what TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+CREATE TABLE change (id BLOB PRIMARY KEY, epoch INTEGER NOT NULL, number INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO total VALUES ('files', 0), ('folders', 0), ('bytes', 0), ('unhashed', 0), ('rescans', 0),
     ('skipped-0', 0), ('skipped-1', 0), ('skipped-2', 0), ('skipped-3', 0), ('skipped-4', 0);
 CREATE TRIGGER file_in AFTER INSERT ON entry WHEN NEW.kind = 0 BEGIN
@@ -50,8 +51,12 @@ CREATE TRIGGER skip_in AFTER INSERT ON skipped BEGIN UPDATE total SET n = n + 1 
 CREATE TRIGGER skip_out AFTER DELETE ON skipped BEGIN UPDATE total SET n = n - 1 WHERE what = 'skipped-' || OLD.why; END;
 ";
 
+/// Tables of an older schema.
+const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped; DROP TABLE IF EXISTS total; DROP TABLE IF EXISTS meta;";
+
 /// The columns that [`read_row`] reads, in its order.
-pub(super) const COLUMNS: &str = "name, kind, executable, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, digest";
+pub(super) const COLUMNS: &str =
+    "name, kind, executable, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, digest, epoch, number, content_epoch, content_number";
 
 /// The database of the folder at `root`.
 pub(super) fn file(root: &Path) -> PathBuf {
@@ -90,7 +95,11 @@ pub(super) fn open_writer(root: &Path) -> Result<Connection, CatalogueError> {
     };
     match database.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).map_err(failed(&file))? {
         SCHEMA_VERSION => {}
-        0 => database.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")).map_err(failed(&file))?,
+        // An older one is built anew from the folder and the journal.
+        older if (0..SCHEMA_VERSION).contains(&older) => {
+            let build = format!("BEGIN; {CLEAR} {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
+            database.execute_batch(&build).map_err(failed(&file))?;
+        }
         other => return Err(damaged(format!("schema version {other}, not {SCHEMA_VERSION}"))),
     }
     Ok(database)
@@ -116,12 +125,14 @@ pub(super) fn open_reader(root: &Path) -> Result<Option<Connection>, CatalogueEr
 
 /// One entry, with what ties its digest to the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stored {
+pub(crate) struct Stored {
     pub entry: Entry,
     pub ctime: FileTime,
     pub dev: u64,
     pub ino: u64,
     pub digest: Option<Digest>,
+    /// The put that made the content.
+    pub content: Option<Version>,
 }
 
 impl Stored {
@@ -137,6 +148,10 @@ impl Stored {
 pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
     let time = |s, ns| -> rusqlite::Result<FileTime> { Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? }) };
     let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    let version = |epoch, number| -> rusqlite::Result<Option<Version>> {
+        let (epoch, number): (Option<u32>, Option<i64>) = (row.get(epoch)?, row.get(number)?);
+        Ok(epoch.zip(number).map(|(epoch, number)| Version { epoch, number: number.cast_unsigned() }))
+    };
     Ok(Stored {
         entry: Entry {
             name: row.get(0)?,
@@ -144,11 +159,12 @@ pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
             executable: row.get(2)?,
             size: unsigned(3)?,
             mtime: time(4, 5)?,
-            version: None,
+            version: version(11, 12)?,
         },
         ctime: time(6, 7)?,
         dev: unsigned(8)?,
         ino: unsigned(9)?,
         digest: row.get::<_, Option<[u8; 32]>>(10)?.map(Digest),
+        content: version(13, 14)?,
     })
 }

@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{error, info, warn};
+use relais_proto::FolderId;
+use relais_state::ChangeLog;
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -18,7 +20,11 @@ use super::settle::QUIET;
 use super::store::Store;
 use super::watch::{Change, Watch};
 use super::{CatalogueError, KeeperLock};
+use crate::board::Board;
+use crate::changes::channel::Desk;
+use crate::changes::{Committer, Memory, Numbering, Refusing, Standalone, open_journal};
 use crate::hints::Hints;
+use crate::staging::{Staging, Sweeper};
 
 /// Files given to the hashing thread at once.
 const ORDER: u32 = 64;
@@ -26,6 +32,8 @@ const ORDER: u32 = 64;
 const LOOK: Duration = Duration::from_millis(250);
 /// Time between two rescans where some folder cannot be watched.
 const RESCAN: Duration = Duration::from_secs(10);
+/// Time for which a scan of everything goes on before changes and events get their turn.
+const SCAN: Duration = Duration::from_millis(20);
 /// Pause after the folder or the database failed, before the whole folder is read again.
 const RECOVER: Duration = Duration::from_secs(2);
 
@@ -40,11 +48,33 @@ pub enum WatchMode {
     All,
 }
 
-/// A keeper's settings.
-#[derive(Debug, Clone, Copy)]
+/// A keeper's settings, and what it shares with the rest of the slave.
+#[derive(Debug, Clone)]
 pub struct KeeperConfig {
     /// Whether and how the folder is watched.
     pub watch: WatchMode,
+    /// Which folder it is.
+    pub folder: FolderId,
+    /// Whether this slave numbers changes itself.
+    pub standalone: bool,
+    /// What the processes share.
+    pub board: Arc<Board>,
+    /// What workers found different from the catalogue.
+    pub hints: Arc<Hints>,
+    /// Where sessions bring their changes.
+    pub desk: Arc<Desk>,
+}
+
+impl KeeperConfig {
+    /// Who numbers changes here, and what the journal says of the tree where the catalogue was built anew.
+    fn numbering(&self, path: &Path, root: &Folder, store: &Store) -> Result<(Box<dyn Numbering>, Memory), CatalogueError> {
+        if !self.standalone {
+            return Ok((Box::new(Refusing), Memory::new()));
+        }
+        let (journal, memory) = open_journal(path, root, self.folder, store)?;
+        self.board.set_mark(journal.last());
+        Ok((Box::new(Standalone::new(journal)), memory))
+    }
 }
 
 /// A running keeper.
@@ -59,7 +89,7 @@ impl Keeper {
     ///
     /// # Errors
     /// Those of the database, also that it is damaged, and of the system calls.
-    pub fn start(root: &Folder, path: &Path, config: KeeperConfig, lock: KeeperLock, hints: Arc<Hints>) -> Result<Self, CatalogueError> {
+    pub fn start(root: &Folder, path: &Path, config: &KeeperConfig, lock: KeeperLock) -> Result<Self, CatalogueError> {
         let stop = Arc::new(AtomicBool::new(false));
         let wake = Arc::new(relais_net::wake_fd()?);
         let store = Store::open(path)?;
@@ -68,8 +98,22 @@ impl Keeper {
             WatchMode::Add | WatchMode::All => Some(Watch::new()?),
         };
         let hasher = Hasher::start(root, stop.clone())?;
+        let (numbering, memory) = config.numbering(path, root, &store)?;
+        let committer = Committer::new(root.try_clone()?, numbering, config.board.clone(), config.desk.clone())?;
+        let sweeper = Sweeper::start(Staging::open(root)?, stop.clone())?;
         let scanner = Scanner::new(root.try_clone()?, store, watch, stop.clone());
-        let round = Round { scanner, hasher, mark: lock.mark()?, hints, rescan_at: None, looked: None };
+        let round = Round {
+            scanner,
+            hasher,
+            committer,
+            sweeper,
+            memory,
+            mark: lock.mark()?,
+            hints: config.hints.clone(),
+            complete: false,
+            rescan_at: None,
+            looked: None,
+        };
         let (flag, bell) = (stop.clone(), wake.clone());
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             let _lock = lock;
@@ -107,10 +151,16 @@ impl Drop for Keeper {
 struct Round {
     scanner: Scanner,
     hasher: Hasher,
+    committer: Committer,
+    sweeper: Sweeper,
+    /// The tree by the journal, where the catalogue was built anew and the first scan is not through.
+    memory: Memory,
     /// Names that somebody found different.
     hints: Arc<Hints>,
     /// Written into the catalogue once it is complete.
     mark: String,
+    /// Whether the whole folder was read. Nothing is changed before.
+    complete: bool,
     /// When the whole folder is to be read again.
     rescan_at: Option<Instant>,
     /// When files without a digest were last looked for.
@@ -120,15 +170,11 @@ struct Round {
 impl Round {
     fn run(mut self, stop: &AtomicBool, bell: &OwnedFd) {
         let began = Instant::now();
-        let mut complete = false;
         self.rescan_at = Some(began);
         while !stop.load(Ordering::Relaxed) {
             match self.work() {
-                Ok(whole) if whole && !complete => {
-                    complete = true;
-                    info!("the folder was read in {:.1} s", began.elapsed().as_secs_f64());
-                }
-                Ok(_) => {}
+                Ok(true) => info!("the folder was read in {:.1} s", began.elapsed().as_secs_f64()),
+                Ok(false) => {}
                 Err(e) => self.failed(&e),
             }
             if let Err(e) = self.wait(bell) {
@@ -150,16 +196,24 @@ impl Round {
         }
     }
 
-    /// One round; whether a scan of everything has ended in it.
+    /// One round; whether the first scan of everything has ended in it.
     fn work(&mut self) -> Result<bool, CatalogueError> {
-        let mut whole = false;
+        if self.complete {
+            self.committer.serve(&self.scanner.store)?;
+            if self.committer.take_litter() {
+                self.sweeper.wake();
+            }
+        }
         self.take_events()?;
         while let Some(path) = self.hints.take()? {
             self.scanner.settle.again(path, Instant::now());
         }
         if self.rescan_at.is_some_and(|at| at <= Instant::now()) {
-            whole = self.scan()?;
+            self.rescan_at = None;
+            self.scanner.begin_scan();
         }
+        let before = self.complete;
+        let first = self.scan()? && !before;
         for path in self.scanner.settle.due(Instant::now()) {
             if let Some((folder, name)) = path.split_last() {
                 self.scanner.refresh(&folder, name.as_bytes())?;
@@ -171,21 +225,26 @@ impl Round {
         self.take_digests()?;
         self.order_digests()?;
         self.scanner.store.commit()?;
-        Ok(whole)
+        Ok(first)
     }
 
+    /// Goes on with the scan of everything, for a short time, since changes wait meanwhile. True where it has ended.
     fn scan(&mut self) -> Result<bool, CatalogueError> {
-        self.rescan_at = None;
-        let whole = self.scanner.scan_all()?;
-        if whole {
-            self.scanner.store.set_meta("complete", &self.mark)?;
-            self.scanner.store.set_meta("last-error", "")?;
+        if !self.scanner.is_scanning() || !self.scanner.scan_on(Instant::now() + SCAN)? {
+            return Ok(false);
         }
+        for (path, remembered) in std::mem::take(&mut self.memory) {
+            self.scanner.store.begin()?;
+            self.scanner.store.adopt(&path, &remembered)?;
+        }
+        self.complete = true;
+        self.scanner.store.set_meta("complete", &self.mark)?;
+        self.scanner.store.set_meta("last-error", "")?;
         if self.scanner.watch.as_ref().is_some_and(Watch::is_partial) {
             self.rescan_at = Some(Instant::now() + RESCAN);
             self.scanner.store.count_rescan()?;
         }
-        Ok(whole)
+        Ok(true)
     }
 
     /// Has everything read again soon: what comes at once is brought in order by one scan.
@@ -250,11 +309,15 @@ impl Round {
         let now = Instant::now();
         let look = self.hasher.is_idle().then(|| self.looked.map_or(now, |at| at + LOOK));
         let next = [self.rescan_at, self.scanner.settle.next(), look].into_iter().flatten().min();
+        let next = if self.scanner.is_scanning() { Some(now) } else { next };
         let timeout = next.map(|at| at.saturating_duration_since(now)).and_then(|t| Timespec::try_from(t).ok());
         let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         let mut fds = vec![readable(bell.as_fd()), readable(self.hasher.ready()), readable(self.hints.as_fd())];
         if let Some(watch) = &self.scanner.watch {
             fds.push(readable(watch.as_fd()));
+        }
+        if self.complete {
+            fds.extend(self.committer.fds().map(readable));
         }
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

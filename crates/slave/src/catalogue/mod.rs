@@ -15,9 +15,11 @@ mod store;
 mod tests;
 mod watch;
 
+pub(crate) use database::Stored;
 pub use keeper::{Keeper, KeeperConfig, WatchMode};
 pub use own::{KeeperLock, Own};
-pub use reader::{Known, ListOutcome, Reader};
+pub use reader::{Facts, ListOutcome, Reader};
+pub(crate) use store::{Made, Store};
 
 use std::io;
 
@@ -49,6 +51,9 @@ pub enum CatalogueError {
     /// A file of the slave's own has no sense.
     #[error("{0} is damaged")]
     BadId(String),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(Box<relais_state::JournalError>),
     /// The folder cannot be used.
     #[error(transparent)]
     Tree(#[from] TreeError),

@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use relais_proto::{Counters, Digest, PageBuilder, TreePath};
-use relais_tree::Meta;
+use relais_proto::{ChangeId, Counters, Digest, Kind, PageBuilder, TreePath, Version};
+use relais_tree::{Meta, MetaKind};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::database::{COLUMNS, Stored, failed, file, open_reader, read_row};
@@ -33,16 +33,15 @@ pub enum ListOutcome {
     NotFolder,
 }
 
-/// What the catalogue knows of an open file's digest.
+/// What the catalogue knows of what lies at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Known {
-    /// Its digest.
-    Digest(Digest),
-    /// It will be computed.
-    NotYet,
-    /// The catalogue has other content there, or nothing.
-    #[default]
-    Other,
+pub struct Facts {
+    /// The content's digest; none for a folder, and where it will be computed.
+    pub digest: Option<Digest>,
+    /// The last change to the path.
+    pub version: Option<Version>,
+    /// The put that made the content.
+    pub content: Option<Version>,
 }
 
 /// A connection to the catalogue that only reads.
@@ -90,13 +89,35 @@ impl Reader {
         Ok(found.unwrap_or(ListOutcome::NotFound))
     }
 
-    /// What is known of the digest of what `meta` was read from.
+    /// What is known of what `meta` was read from; none where the catalogue has other content there, or nothing.
     ///
     /// # Errors
     /// Those of the database.
-    pub fn digest_of(&mut self, path: &TreePath, meta: &Meta) -> Result<Known, CatalogueError> {
+    pub fn facts_of(&mut self, path: &TreePath, meta: &Meta) -> Result<Option<Facts>, CatalogueError> {
         let row = self.ask(|database| row_of(database, path))?;
-        Ok(row.filter(|row| row.is_of(meta)).map_or(Known::Other, |row| row.digest.map_or(Known::NotYet, Known::Digest)))
+        // A folder stays the same whatever comes and goes in it.
+        let is_folder = |row: &Stored| row.entry.kind == Kind::Folder && meta.kind == MetaKind::Folder;
+        Ok(row.filter(|row| row.is_of(meta) || is_folder(row)).map(|row| Facts {
+            digest: row.digest,
+            version: row.entry.version,
+            content: row.content,
+        }))
+    }
+
+    /// The last change to a path, where the catalogue has something there.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn version_at(&mut self, path: &TreePath) -> Result<Option<Option<Version>>, CatalogueError> {
+        Ok(self.ask(|database| row_of(database, path))?.map(|row| row.entry.version))
+    }
+
+    /// The number of the change with this id, where it was made.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, CatalogueError> {
+        self.ask(|database| change_of(database, id))
     }
 
     /// What is known of the folder; the pool's counters stay 0.
@@ -138,8 +159,14 @@ impl Reader {
     }
 }
 
-fn meta<T: rusqlite::types::FromSql>(database: &Connection, what: &str) -> rusqlite::Result<Option<T>> {
+pub(super) fn meta<T: rusqlite::types::FromSql>(database: &Connection, what: &str) -> rusqlite::Result<Option<T>> {
     database.prepare_cached("SELECT value FROM meta WHERE what = ?")?.query_row([what], |row| row.get(0)).optional()
+}
+
+/// The number of the change with this id.
+pub(super) fn change_of(database: &Connection, id: ChangeId) -> rusqlite::Result<Option<Version>> {
+    let mut statement = database.prepare_cached("SELECT epoch, number FROM change WHERE id = ?")?;
+    statement.query_row([id.0], |row| Ok(Version { epoch: row.get(0)?, number: row.get::<_, i64>(1)?.cast_unsigned() })).optional()
 }
 
 /// The row of a path; none for the top.

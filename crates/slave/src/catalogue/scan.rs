@@ -38,45 +38,64 @@ pub struct Scanner {
     /// Set when the keeper shall end.
     pub stop: std::sync::Arc<AtomicBool>,
     written: usize,
+    /// Folders that the scan of everything has still to read; none where no such scan is under way.
+    open: Option<Vec<TreePath>>,
 }
 
 impl Scanner {
     /// Looks at nothing yet.
     pub fn new(root: Folder, store: Store, watch: Option<Watch>, stop: std::sync::Arc<AtomicBool>) -> Self {
-        Self { root, store, watch, settle: Settle::default(), stop, written: 0 }
+        Self { root, store, watch, settle: Settle::default(), stop, written: 0, open: None }
     }
 
-    /// Reads the whole folder, and forgets what is not there any more. False where it was stopped.
-    ///
-    /// # Errors
-    /// Those of the database, or of the top.
-    pub fn scan_all(&mut self) -> Result<bool, CatalogueError> {
+    /// Begins to read the whole folder, and to forget what is not there any more.
+    pub fn begin_scan(&mut self) {
         if let Some(watch) = &mut self.watch {
             watch.clear();
         }
         self.settle.clear();
-        self.scan_below(TreePath::root())
+        self.open = Some(vec![TreePath::root()]);
     }
 
-    /// Reads a folder and everything below it. False where it was stopped.
+    /// Whether a scan of everything is under way.
+    pub fn is_scanning(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Goes on with the scan of everything until `until`; true where it has ended.
     ///
     /// # Errors
-    /// Those of the database, or of the top.
-    pub fn scan_below(&mut self, top: TreePath) -> Result<bool, CatalogueError> {
-        let mut open = vec![top];
+    /// Those of the database, or of the top. The scan has to begin again then.
+    pub fn scan_on(&mut self, until: Instant) -> Result<bool, CatalogueError> {
+        let Some(mut open) = self.open.take() else { return Ok(false) };
         while let Some(path) = open.pop() {
-            if self.stop.load(Ordering::Relaxed) {
-                self.store.commit()?;
-                return Ok(false);
-            }
-            match self.scan_folder(&path, &mut open) {
-                Ok(()) => {}
-                Err(CatalogueError::Tree(e)) if !path.is_root() => self.folder_failed(&path, &e)?,
-                Err(e) => return Err(e),
+            self.scan_one(&path, &mut open)?;
+            if self.stop.load(Ordering::Relaxed) || Instant::now() >= until {
+                break;
             }
         }
         self.store.commit()?;
-        Ok(true)
+        if open.is_empty() && !self.stop.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        self.open = Some(open);
+        Ok(false)
+    }
+
+    fn scan_one(&mut self, path: &TreePath, below: &mut Vec<TreePath>) -> Result<(), CatalogueError> {
+        match self.scan_folder(path, below) {
+            Err(CatalogueError::Tree(e)) if !path.is_root() => self.folder_failed(path, &e),
+            other => other,
+        }
+    }
+
+    /// Reads a folder that has come, and everything below it.
+    fn scan_below(&mut self, top: TreePath) -> Result<(), CatalogueError> {
+        let mut open = vec![top];
+        while let Some(path) = open.pop().filter(|_| !self.stop.load(Ordering::Relaxed)) {
+            self.scan_one(&path, &mut open)?;
+        }
+        self.store.commit()
     }
 
     fn folder_failed(&mut self, path: &TreePath, error: &TreeError) -> Result<(), CatalogueError> {
@@ -139,7 +158,7 @@ impl Scanner {
             Err(e) => return Err(e.into()),
         };
         match self.look(&opened, folder, name, News::Some) {
-            Ok(Some(below)) => self.scan_below(below).map(drop),
+            Ok(Some(below)) => self.scan_below(below),
             other => other.map(drop),
         }
     }

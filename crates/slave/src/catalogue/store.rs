@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use relais_proto::{Digest, FileTime, Kind, TreePath};
+use relais_proto::{ChangeId, Digest, FileTime, Kind, TreePath, Version};
 use relais_tree::Meta;
 use rusqlite::{Connection, params};
 
 use super::CatalogueError;
 use super::database::{Stored, failed, file, open_writer};
-use super::reader::row_of;
+use super::reader::{change_of, meta, row_of};
 use crate::board::monotonic_ms;
+use crate::changes::Remembered;
 
 /// A digest counts only where computing it began so long after the file's last change, in milliseconds: within the
 /// grain of the clock a second change would leave no trace.
@@ -53,6 +54,21 @@ impl From<&Meta> for Identifying {
     fn from(meta: &Meta) -> Self {
         Self { dev: meta.dev, ino: meta.ino, size: meta.size, mtime: meta.mtime, ctime: meta.ctime }
     }
+}
+
+/// What a change has put at a path.
+#[derive(Debug, Clone, Copy)]
+pub struct Made<'a> {
+    /// File or folder.
+    pub kind: Kind,
+    /// What is on the disk.
+    pub meta: &'a Meta,
+    /// The change.
+    pub version: Version,
+    /// The put that made the content.
+    pub content: Option<Version>,
+    /// The content's digest.
+    pub digest: Option<Digest>,
 }
 
 /// The one connection that writes.
@@ -133,12 +149,183 @@ impl Store {
         self.unskip(folder.as_str(), name.as_bytes())?;
         match self.row(path)? {
             Some(row) if row.is_of(meta) && row.entry.executable == (kind == Kind::File && meta.executable) => return Ok(()),
+            // It is the same folder whatever comes and goes in it.
+            Some(row) if kind == Kind::Folder && row.entry.kind == kind => return self.touch(folder.as_str(), name, meta),
             // What was below a folder goes with it.
             Some(row) if row.entry.kind != kind => self.remove(path)?,
             Some(_) => self.remove_row(folder.as_str(), name)?,
             None => {}
         }
         self.insert(path, kind, meta)
+    }
+
+    /// Writes new times and a new place on the disk into a row.
+    fn touch(&self, folder: &str, name: &str, meta: &Meta) -> Result<(), CatalogueError> {
+        self.run(
+            "UPDATE entry SET mtime_s = ?, mtime_ns = ?, ctime_s = ?, ctime_ns = ?, dev = ?, ino = ? WHERE folder = ? AND name = ?",
+            params![
+                meta.mtime.seconds,
+                meta.mtime.nanos,
+                meta.ctime.seconds,
+                meta.ctime.nanos,
+                meta.dev.cast_signed(),
+                meta.ino.cast_signed(),
+                folder,
+                name,
+            ],
+        )
+        .map(drop)
+    }
+
+    /// Writes what a change has put at `path`: its content came with put `content` and has this digest.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn put_numbered(&self, path: &TreePath, made: &Made<'_>) -> Result<(), CatalogueError> {
+        let Some((folder, name)) = path.split_last() else { return Ok(()) };
+        self.unskip(folder.as_str(), name.as_bytes())?;
+        self.remove_row(folder.as_str(), name)?;
+        self.insert(path, made.kind, made.meta)?;
+        self.run(
+            "UPDATE entry SET epoch = ?, number = ?, content_epoch = ?, content_number = ?, digest = ? WHERE folder = ? AND name = ?",
+            params![
+                made.version.epoch,
+                made.version.number.cast_signed(),
+                made.content.map(|content| content.epoch),
+                made.content.map(|content| content.number.cast_signed()),
+                made.digest.map(|digest| digest.0),
+                folder.as_str(),
+                name,
+            ],
+        )
+        .map(drop)
+    }
+
+    /// Gives the entry at `path`, if there is one, the number of a change that left it as it was.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn renumber(&self, path: &TreePath, version: Version) -> Result<(), CatalogueError> {
+        let Some((folder, name)) = path.split_last() else { return Ok(()) };
+        let values = params![version.epoch, version.number.cast_signed(), folder.as_str(), name];
+        self.run("UPDATE entry SET epoch = ?, number = ? WHERE folder = ? AND name = ?", values).map(drop)
+    }
+
+    /// Moves what is at and below `from` to `to`, where nothing is, under the number of that change. `meta` is of what is at `to` now.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn move_numbered(&self, from: &TreePath, to: &TreePath, version: Version, meta: &Meta) -> Result<(), CatalogueError> {
+        let (Some((old_folder, old_name)), Some((folder, name))) = (from.split_last(), to.split_last()) else { return Ok(()) };
+        self.unskip(folder.as_str(), name.as_bytes())?;
+        self.run(
+            "UPDATE entry SET folder = ?, name = ?, epoch = ?, number = ? WHERE folder = ? AND name = ?",
+            params![folder.as_str(), name, version.epoch, version.number.cast_signed(), old_folder.as_str(), old_name],
+        )?;
+        self.touch(folder.as_str(), name, meta)?;
+        // All that is below it has another path now, by the same change.
+        self.run(
+            "UPDATE entry SET folder = ?2 || substr(folder, length(?1) + 1), epoch = ?3, number = ?4
+             WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')",
+            params![from.as_str(), to.as_str(), version.epoch, version.number.cast_signed()],
+        )?;
+        self.run(
+            "UPDATE skipped SET folder = ?2 || substr(folder, length(?1) + 1) WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')",
+            [from.as_str(), to.as_str()],
+        )
+        .map(drop)
+    }
+
+    /// Gives an entry that the scan has found the numbers that the journal has for exactly such an entry.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn adopt(&self, path: &TreePath, remembered: &Remembered) -> Result<(), CatalogueError> {
+        let Some((folder, name)) = path.split_last() else { return Ok(()) };
+        let Remembered { kind, version, content } = remembered;
+        let (made, size, mtime) = match content {
+            Some((made, size, mtime, _)) => (Some(*made), size.cast_signed(), Some(*mtime)),
+            None => (None, 0, None),
+        };
+        self.run(
+            "UPDATE entry SET epoch = ?1, number = ?2, content_epoch = ?3, content_number = ?4
+             WHERE folder = ?5 AND name = ?6 AND kind = ?7 AND epoch IS NULL AND (kind = 1 OR (size = ?8 AND mtime_s = ?9 AND mtime_ns = ?10))",
+            params![
+                version.epoch,
+                version.number.cast_signed(),
+                made.map(|made| made.epoch),
+                made.map(|made| made.number.cast_signed()),
+                folder.as_str(),
+                name,
+                i64::from(*kind == Kind::Folder),
+                size,
+                mtime.map(|mtime| mtime.seconds),
+                mtime.map(|mtime| mtime.nanos),
+            ],
+        )
+        .map(drop)
+    }
+
+    /// How much lies right in a folder: entries, and names that are not served.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn is_empty(&self, folder: &TreePath) -> Result<bool, CatalogueError> {
+        let ask = || {
+            let select = "SELECT EXISTS (SELECT 1 FROM entry WHERE folder = ?1) OR EXISTS (SELECT 1 FROM skipped WHERE folder = ?1)";
+            self.database.prepare_cached(select)?.query_row([folder.as_str()], |row| row.get::<_, bool>(0))
+        };
+        ask().map(|found| !found).map_err(failed(&self.file))
+    }
+
+    /// How many names at or below a path are not served.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn skipped_below(&self, path: &TreePath) -> Result<u64, CatalogueError> {
+        let ask = || {
+            let select = "SELECT count(*) FROM skipped WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')";
+            self.database.prepare_cached(select)?.query_row([path.as_str()], |row| row.get::<_, i64>(0))
+        };
+        ask().map(i64::cast_unsigned).map_err(failed(&self.file))
+    }
+
+    /// The number of the change with this id, where it was made.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn number_of(&self, id: ChangeId) -> Result<Option<Version>, CatalogueError> {
+        change_of(&self.database, id).map_err(failed(&self.file))
+    }
+
+    /// Notes that a change was made.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn note_change(&self, id: ChangeId, version: Version) -> Result<(), CatalogueError> {
+        self.run("INSERT OR REPLACE INTO change VALUES (?, ?, ?)", params![id.0, version.epoch, version.number.cast_signed()]).map(drop)
+    }
+
+    /// Up to which change the folder has all; none where the catalogue is new.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn applied(&self) -> Result<Option<Version>, CatalogueError> {
+        let read = |what: &str| meta::<i64>(&self.database, what);
+        let both = || Ok(read("applied-epoch")?.zip(read("applied-number")?));
+        let found: rusqlite::Result<Option<(i64, i64)>> = both();
+        Ok(found
+            .map_err(failed(&self.file))?
+            .map(|(epoch, number)| Version { epoch: u32::try_from(epoch).unwrap_or(u32::MAX), number: number.cast_unsigned() }))
+    }
+
+    /// Notes up to which change the folder has all.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn set_applied(&self, version: Version) -> Result<(), CatalogueError> {
+        self.set_meta("applied-epoch", version.epoch)?;
+        self.set_meta("applied-number", version.number.cast_signed())
     }
 
     /// Writes what `meta` says of `path`, of which the catalogue has nothing.

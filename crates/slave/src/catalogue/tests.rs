@@ -12,7 +12,9 @@ use relais_tree::Folder;
 use tempfile::TempDir;
 
 use super::settle::QUIET;
-use super::{Keeper, KeeperConfig, KeeperLock, Known, ListOutcome, Own, Reader, WatchMode};
+use super::{Keeper, KeeperConfig, KeeperLock, ListOutcome, Own, Reader, WatchMode};
+use crate::board::Board;
+use crate::changes::channel::Desk;
 use crate::hints::Hints;
 
 /// Far longer than anything here takes.
@@ -24,7 +26,7 @@ fn bad_name() -> std::ffi::OsString {
 
 struct Kept {
     dir: TempDir,
-    _own: Own,
+    own: Own,
     keeper: Option<Keeper>,
     hints: Arc<Hints>,
     reader: Reader,
@@ -38,7 +40,7 @@ impl Kept {
         prepare(dir.path());
         let own = Own::take(&Folder::open(dir.path()).unwrap()).unwrap();
         let reader = Reader::open(dir.path()).unwrap();
-        let mut kept = Self { dir, _own: own, keeper: None, hints: Arc::new(Hints::new().unwrap()), reader };
+        let mut kept = Self { dir, own, keeper: None, hints: Arc::new(Hints::new().unwrap()), reader };
         kept.start();
         kept
     }
@@ -46,9 +48,19 @@ impl Kept {
     fn start(&mut self) {
         let root = Folder::open(self.dir.path()).unwrap();
         let lock = KeeperLock::try_take(&root).unwrap().expect("nobody else keeps it");
-        let config = KeeperConfig { watch: WatchMode::Add };
-        self.keeper = Some(Keeper::start(&root, self.dir.path(), config, lock, self.hints.clone()).unwrap());
+        self.keeper = Some(Keeper::start(&root, self.dir.path(), &self.config(), lock).unwrap());
         self.wait("a complete catalogue", |kept| kept.reader.is_complete().unwrap());
+    }
+
+    fn config(&self) -> KeeperConfig {
+        KeeperConfig {
+            watch: WatchMode::Add,
+            folder: self.own.folder_id,
+            standalone: true,
+            board: Arc::new(Board::new(1, 1, 1).unwrap()),
+            hints: self.hints.clone(),
+            desk: Arc::new(Desk::new().unwrap()),
+        }
     }
 
     fn stop(&mut self) {
@@ -82,14 +94,11 @@ impl Kept {
     fn digest(&mut self, name: &str) -> Option<Digest> {
         let path = TreePath::new(name).unwrap();
         let meta = Folder::open(self.dir.path()).unwrap().stat(&path).unwrap();
-        match self.reader.digest_of(&path, &meta).unwrap() {
-            Known::Digest(digest) => Some(digest),
-            Known::NotYet => None,
-            Known::Other => {
-                self.hints.tell(&path);
-                None
-            }
+        let facts = self.reader.facts_of(&path, &meta).unwrap();
+        if facts.is_none() {
+            self.hints.tell(&path);
         }
+        facts.and_then(|facts| facts.digest)
     }
 
     fn wait(&mut self, what: &str, mut until: impl FnMut(&mut Self) -> bool) {
@@ -264,9 +273,7 @@ fn a_damaged_catalogue_is_named() {
     fs::write(&file, bytes).unwrap();
     let root = Folder::open(kept.dir.path()).unwrap();
     let lock = KeeperLock::try_take(&root).unwrap().unwrap();
-    let Err(error) = Keeper::start(&root, kept.dir.path(), KeeperConfig { watch: WatchMode::Off }, lock, kept.hints.clone()) else {
-        panic!("it starts")
-    };
+    let Err(error) = Keeper::start(&root, kept.dir.path(), &kept.config(), lock) else { panic!("it starts") };
     assert!(error.to_string().contains("catalogue.db is damaged"), "{error}");
 }
 

@@ -41,6 +41,8 @@ pub struct Birth {
     pub board: Arc<crate::board::Board>,
     /// What workers found different from the catalogue.
     pub hints: Arc<crate::hints::Hints>,
+    /// Where sessions bring their changes.
+    pub desk: Arc<crate::changes::channel::Desk>,
     /// Where the slave listens.
     pub listen: std::net::SocketAddr,
     /// Can be read when the replicator shall end.
@@ -78,9 +80,20 @@ fn keep(birth: &Birth, link: &Link) -> io::Result<()> {
             return Ok(());
         }
     };
-    let config = KeeperConfig { watch: birth.config.watch };
-    let keeper = Keeper::start(&birth.folder, &birth.config.root, config, lock, birth.hints.clone()).map_err(|e| {
-        let kind = if matches!(e, CatalogueError::Damaged { .. }) { io::ErrorKind::InvalidData } else { io::ErrorKind::Other };
+    let config = KeeperConfig {
+        watch: birth.config.watch,
+        folder: birth.folder_id,
+        standalone: birth.config.cluster.is_none(),
+        board: birth.board.clone(),
+        hints: birth.hints.clone(),
+        desk: birth.desk.clone(),
+    };
+    let keeper = Keeper::start(&birth.folder, &birth.config.root, &config, lock).map_err(|e| {
+        let kind = if matches!(e, CatalogueError::Damaged { .. } | CatalogueError::Journal(_)) {
+            io::ErrorKind::InvalidData
+        } else {
+            io::ErrorKind::Other
+        };
         io::Error::new(kind, e)
     })?;
     while !told_to_end(&birth.control, Some(CHECK))? {

@@ -7,14 +7,15 @@ use relais_proto::{Digest, ErrorCode, GetRequest, Header, Refusal, Request, Tree
 use relais_tree::{OpenFile, hash_file};
 
 use super::{Content, Context, Handled, Outcome, Patience, digest_of, misrouted, refuse};
+use crate::catalogue::Facts;
 use crate::serving::Serving;
 
 pub(super) fn get(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Get(get) = request else { return Err(misrouted()) };
     let path = context.session.resolve(&get.path)?;
     let file = open(context.serving, &path)?;
-    let digest = check_wanted(context, &path, &file, get.wanted)?;
-    let header = header(context.serving, &file, &get, digest)?;
+    let facts = check_wanted(context, &path, &file, get.wanted)?;
+    let header = header(context.serving, &file, &get, facts)?;
     Ok(Outcome::Content(Box::new(Content { file, path, header })))
 }
 
@@ -22,25 +23,27 @@ pub(super) fn open(serving: &Serving, path: &TreePath) -> Result<OpenFile, Refus
     serving.folder.open_file(path).map_err(|e| refuse(path, &e))
 }
 
-/// Checks that the open file is what the client wants to go on with; its digest, where it is known.
-pub(super) fn check_wanted(context: &mut Context<'_>, path: &TreePath, file: &OpenFile, wanted: Wanted) -> Result<Option<Digest>, Refusal> {
+/// Checks that the open file is what the client wants to go on with; what is known of it.
+pub(super) fn check_wanted(context: &mut Context<'_>, path: &TreePath, file: &OpenFile, wanted: Wanted) -> Result<Facts, Refusal> {
     let serving = context.serving;
-    let (fits, digest) = match wanted {
-        Wanted::Any => (true, serving.known_digest(path, &file.meta)?),
-        Wanted::Identity(identity) => (file.meta.identity(&serving.folder_id) == identity, serving.known_digest(path, &file.meta)?),
+    let mut facts = serving.facts(path, &file.meta)?;
+    let fits = match wanted {
+        Wanted::Any => true,
+        Wanted::Identity(identity) => file.meta.identity(&serving.folder_id) == identity,
         Wanted::Digest(digest) => {
-            let ours = digest_of(serving, path, file, context.patience)?;
-            (ours == digest, Some(ours))
+            let ours = digest_of(&facts, path, file, context.patience)?;
+            facts.digest = Some(ours);
+            ours == digest
         }
     };
-    if fits { Ok(digest) } else { Err(changed(path)) }
+    if fits { Ok(facts) } else { Err(changed(path)) }
 }
 
 pub(crate) fn changed(path: &TreePath) -> Refusal {
     Refusal::new(ErrorCode::Changed, format!("{path}: the content has been replaced"))
 }
 
-fn header(serving: &Serving, file: &OpenFile, get: &GetRequest, digest: Option<Digest>) -> Result<Header, Refusal> {
+fn header(serving: &Serving, file: &OpenFile, get: &GetRequest, facts: Facts) -> Result<Header, Refusal> {
     let size = file.meta.size;
     let Some(rest) = size.checked_sub(get.offset) else {
         return Err(Refusal::new(ErrorCode::BadOffset, format!("{}: offset {} is behind the end at {size}", get.path, get.offset)));
@@ -52,8 +55,8 @@ fn header(serving: &Serving, file: &OpenFile, get: &GetRequest, digest: Option<D
         block_size: serving.block_size,
         mtime: file.meta.mtime,
         executable: file.meta.executable,
-        version: None,
-        digest,
+        version: facts.content,
+        digest: facts.digest,
         identity: file.meta.identity(&serving.folder_id),
     })
 }

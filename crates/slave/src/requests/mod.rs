@@ -3,20 +3,25 @@
 //! A handler turns a request into an [`Outcome`] or a refusal. It never sends anything: only a
 //! front door does, and a second front door can use the same table.
 
+mod changes;
 mod content;
 mod entry;
 mod listing;
 mod pieces;
 mod status;
+mod uploads;
 
 use std::io;
 
 pub(crate) use self::content::changed;
+pub use self::uploads::{SMALL, Upload};
 
 use log::{trace, warn};
 use relais_proto::{Digest, Entry, ErrorCode, FrameType, Header, Refusal, Reply, Request, TreePath, WaitReason};
 use relais_tree::{Meta, OpenFile, TreeError};
 
+use crate::catalogue::Facts;
+use crate::changes::Proposal;
 use crate::serving::{Serving, Session};
 
 /// What a handler answers.
@@ -27,6 +32,10 @@ pub enum Outcome {
     Listing(listing::Pages),
     /// Content of a file.
     Content(Box<Content>),
+    /// Content comes in.
+    Upload(Box<Upload>),
+    /// A change, for whoever makes changes.
+    Change(Box<Proposal>),
 }
 
 /// Content that is about to go out.
@@ -81,6 +90,11 @@ pub const TABLE: &[Row] = &[
     Row { kind: FrameType::Pieces, name: "pieces", writes: false, handler: pieces::pieces },
     Row { kind: FrameType::Status, name: "status", writes: false, handler: status::status },
     Row { kind: FrameType::Ping, name: "ping", writes: false, handler: status::ping },
+    Row { kind: FrameType::Put, name: "put", writes: true, handler: uploads::put },
+    Row { kind: FrameType::Resume, name: "resume", writes: true, handler: uploads::resume },
+    Row { kind: FrameType::MakeFolder, name: "mkdir", writes: true, handler: changes::make_folder },
+    Row { kind: FrameType::Remove, name: "rm", writes: true, handler: changes::remove },
+    Row { kind: FrameType::Move, name: "mv", writes: true, handler: changes::move_to },
 ];
 
 /// Answers one request.
@@ -94,7 +108,8 @@ pub fn handle(context: &mut Context<'_>, request: Request) -> Handled {
     };
     trace!("{}: {}", context.session.name(), row.name);
     if row.writes && !context.session.writable {
-        return Err(Refusal::new(ErrorCode::Denied, "this session may only read"));
+        let why = context.serving.read_only.unwrap_or("this user may only read");
+        return Err(Refusal::new(ErrorCode::Denied, format!("changes are not allowed here: {why}")));
     }
     (row.handler)(context, request)
 }
@@ -107,14 +122,14 @@ fn misrouted() -> Refusal {
 /// The refusal for what went wrong in the folder. What it may tell goes to the client, the rest to the log.
 pub(crate) fn refuse(path: &TreePath, error: &TreeError) -> Refusal {
     let code = error.code();
-    if code == ErrorCode::Storage {
+    if matches!(code, ErrorCode::Storage | ErrorCode::NoSpace) {
         warn!("{path}: {error}");
     }
     Refusal::new(code, format!("{path}: {}", error.public_text()))
 }
 
 /// The entry of a file or folder as it is on the disk.
-fn entry_of(path: &TreePath, meta: &Meta) -> Result<Entry, Refusal> {
+fn entry_of(path: &TreePath, meta: &Meta, facts: &Facts) -> Result<Entry, Refusal> {
     let Some(kind) = meta.served_kind() else {
         return Err(Refusal::new(ErrorCode::NotServed, format!("{path}: neither a file nor a folder")));
     };
@@ -125,16 +140,16 @@ fn entry_of(path: &TreePath, meta: &Meta) -> Result<Entry, Refusal> {
         executable: file && meta.executable,
         size: if file { meta.size } else { 0 },
         mtime: meta.mtime,
-        version: None,
+        version: facts.version,
     })
 }
 
-/// The digest of an open file: from the catalogue, or else computed now.
+/// The digest of an open file, of which the catalogue knows `facts`; computed now where it does not have it.
 ///
 /// # Errors
 /// [`ErrorCode::Changed`] where the file changes meanwhile, and those of reading it.
-pub fn digest_of(serving: &Serving, path: &TreePath, file: &OpenFile, patience: &mut dyn Patience) -> Result<Digest, Refusal> {
-    match serving.known_digest(path, &file.meta)? {
+pub fn digest_of(facts: &Facts, path: &TreePath, file: &OpenFile, patience: &mut dyn Patience) -> Result<Digest, Refusal> {
+    match facts.digest {
         Some(digest) => Ok(digest),
         None => content::compute(path, file, patience).map(|(digest, _)| digest),
     }
@@ -146,8 +161,8 @@ mod tests {
 
     #[test]
     fn every_request_of_a_session_is_in_the_table_once() {
-        let before_the_session = [FrameType::Hello, FrameType::Login, FrameType::Ticket];
-        let of_a_client = FrameType::ALL.iter().filter(|kind| kind.number() < 0x20 && !before_the_session.contains(kind));
+        let no_requests = [FrameType::Hello, FrameType::Login, FrameType::Ticket, FrameType::Data, FrameType::PutEnd];
+        let of_a_client = FrameType::ALL.iter().filter(|kind| kind.number() < 0x40 && !no_requests.contains(kind));
         for kind in of_a_client {
             assert_eq!(TABLE.iter().filter(|row| row.kind == *kind).count(), 1, "{kind:?}");
         }

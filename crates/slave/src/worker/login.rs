@@ -23,7 +23,12 @@ const RELOAD: Duration = Duration::from_secs(1);
 /// What decides about a login.
 pub enum Policy {
     /// Stands alone: anybody may read.
-    Standalone(ClusterId),
+    Standalone {
+        /// The id that its clients know it by.
+        id: ClusterId,
+        /// Whether somebody without an account may change anything.
+        writable: bool,
+    },
     /// Belongs to a cluster: the master decides, and its ticket tells.
     Cluster {
         /// The master, for clients that come without a ticket.
@@ -68,7 +73,7 @@ impl KeyFile {
 impl Policy {
     fn welcome(&self, version: u16) -> Reply {
         let (role, cluster) = match self {
-            Self::Standalone(id) => (ServerRole::Standalone, *id),
+            Self::Standalone { id, .. } => (ServerRole::Standalone, *id),
             Self::Cluster { key, .. } => (ServerRole::Slave, key.ask(|key| Some(key.cluster_id())).unwrap_or(ClusterId([0; 16]))),
         };
         Reply::Welcome { version, role, cluster, agent: crate::agent() }
@@ -130,10 +135,10 @@ impl LoginGreeter {
     fn login(&self, user: &str) -> Result<Step<Admission>, Refusal> {
         match &*self.policy {
             Policy::Cluster { master, .. } => Ok(Step::Close(encoded(&Reply::AskMaster(master_for(master, self.peer, self.local))))),
-            Policy::Standalone(_) if user.is_empty() => {
-                self.admit(Session { user: String::new(), root: TreePath::root(), writable: false })
+            Policy::Standalone { writable, .. } if user.is_empty() => {
+                self.admit(Session { user: String::new(), root: TreePath::root(), writable: *writable })
             }
-            Policy::Standalone(_) => Err(Refusal::new(ErrorCode::LoginRefused, "user or password are wrong")),
+            Policy::Standalone { .. } => Err(Refusal::new(ErrorCode::LoginRefused, "user or password are wrong")),
         }
     }
 }

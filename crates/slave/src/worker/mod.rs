@@ -4,10 +4,14 @@
 //! shares with other processes is the board and the inboxes. It ends when the supervisor
 //! says so through the control socket, or is gone.
 
+mod intake;
 pub mod login;
 pub mod pass;
+mod pending;
 mod queue;
+mod send;
 mod session;
+pub mod uploads;
 
 use std::collections::HashMap;
 use std::io;
@@ -140,6 +144,7 @@ impl Pool {
             match self.inboxes[self.index].take() {
                 Ok(Some(Mail::Session(stream, session))) => self.start(stream, session),
                 Ok(Some(Mail::PlaceFree)) => {}
+                Ok(Some(Mail::EndUpload(name))) => self.serving.uploads.end_here(&name),
                 Ok(None) => return,
                 Err(e) => {
                     error!("a message to this worker was lost: {e}");

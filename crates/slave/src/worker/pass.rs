@@ -16,6 +16,7 @@ use rustix::net::{
 };
 
 use crate::serving::Session;
+use crate::staging::StagedName;
 
 /// Longest message: user, root and a few bytes.
 const MESSAGE: usize = limits::USER + limits::PATH + 64;
@@ -34,6 +35,8 @@ pub enum Mail {
     PlaceFree,
     /// A session that has a place here already.
     Session(TcpStream, Session),
+    /// An upload is gone on with on another connection.
+    EndUpload(StagedName),
 }
 
 impl Inbox {
@@ -60,6 +63,15 @@ impl Inbox {
             && e != rustix::io::Errno::AGAIN
         {
             log::warn!("cannot wake a worker: {e}");
+        }
+    }
+
+    /// Tells the owner that an upload is gone on with on another connection. Lost where the inbox is full: it is told again.
+    pub fn end_upload(&self, name: &StagedName) {
+        let mut message = vec![2];
+        message.extend_from_slice(name.as_str().as_bytes());
+        if let Err(e) = rustix::net::send(&self.send, &message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            log::debug!("a worker is not told of an upload: {e}");
         }
     }
 
@@ -101,13 +113,21 @@ impl Inbox {
         });
         match (message[..got].split_first(), fd) {
             (Some((0, _)), None) => Ok(Some(Mail::PlaceFree)),
+            (Some((2, name)), None) => {
+                let name = std::str::from_utf8(name).ok().and_then(StagedName::parse);
+                name.map(|name| Some(Mail::EndUpload(name))).ok_or_else(senseless)
+            }
             (Some((1, session)), Some(fd)) => {
                 let session = decode(session).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
                 Ok(Some(Mail::Session(fd.into(), session)))
             }
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a message that no worker writes")),
+            _ => Err(senseless()),
         }
     }
+}
+
+fn senseless() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a message that no worker writes")
 }
 
 fn decode(message: &[u8]) -> Result<Session, WireError> {

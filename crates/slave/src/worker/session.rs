@@ -1,14 +1,21 @@
 //! The front door of a session: reads requests one after another, and turns outcomes into frames.
+//!
+//! Answers go out in the order of the requests. A change may be on its way to the disk while the next request is
+//! read; whatever is no change waits until all changes before it are answered.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use log::{debug, info};
 use relais_net::{Connection, ReadLimits};
-use relais_proto::{Digest, ErrorCode, Refusal, Reply, Request, WaitReason, WireError, limits};
-use relais_transfer::{Sent, Span, send_blocks};
+use relais_proto::{ErrorCode, Refusal, Reply, Request, WaitReason, WireError, limits};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::requests::{self, Content, Context, Outcome, Patience};
+use super::intake::{Intake, Taken};
+use super::pending::Pending;
+use super::send::send;
+use crate::changes::{Answer, Proposal};
+use crate::requests::{self, Context, Outcome, Patience, SMALL};
 use crate::serving::{Serving, Session};
 
 /// Answers kept back while more requests lie ready, in bytes.
@@ -22,46 +29,38 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
     let mark = serving.board.mark();
     connection.queue_reply(&Reply::Opened { slave: serving.slave_id, mark, writable: session.writable });
     let peer = connection.peer();
-    match answer_all(&mut connection, session, serving) {
+    let mut door = Door { connection, session, serving, pending: Pending::new(serving), intake: Intake::default() };
+    match door.answer_all() {
         Ok(()) => debug!("{peer}: the client closed the session"),
         Err(WireError::Io(e)) if e.kind() == io::ErrorKind::TimedOut => info!("{peer}: the session timed out: {e}"),
         Err(WireError::Io(e)) => debug!("{peer}: the session was cut: {e}"),
         Err(error) => {
             info!("{peer}: {error}");
-            connection.queue_reply(&Reply::Error(Refusal::new(ErrorCode::BadRequest, error.to_string())));
-            connection.close_gently(LAST_WORDS);
+            door.connection.queue_reply(&Reply::Error(Refusal::new(ErrorCode::BadRequest, error.to_string())));
+            door.connection.close_gently(LAST_WORDS);
         }
     }
 }
 
-fn answer_all(connection: &mut Connection, session: &Session, serving: &Serving) -> Result<(), WireError> {
-    loop {
-        if !connection.has_input() || connection.output().len() > HELD_BACK {
-            connection.flush()?;
-        }
-        let Some(header) = connection.read_header()? else { return Ok(()) };
-        let request = match Request::decode(header.kind, connection.read_payload(header)?) {
-            Ok(request) => request,
-            // The frame was whole: what follows it can be answered.
-            Err(WireError::Name(e)) => {
-                connection.queue_reply(&Reply::Error(Refusal::new(ErrorCode::BadName, e.to_string())));
-                continue;
-            }
-            Err(e) => return Err(e),
-        };
-        let mut ticker = Ticker { connection, since: Instant::now() };
-        let handled = requests::handle(&mut Context { serving, session, patience: &mut ticker }, request);
-        match handled {
-            Ok(outcome) => send(connection, serving, outcome)?,
-            Err(refusal) => connection.queue_reply(&Reply::Error(refusal)),
-        }
-    }
+struct Door<'a> {
+    connection: Connection,
+    session: &'a Session,
+    serving: &'a Serving,
+    pending: Pending<'a>,
+    intake: Intake,
 }
 
 /// Sends `Wait` for each second that an answer takes.
-struct Ticker<'a> {
+pub struct Ticker<'a> {
     connection: &'a mut Connection,
     since: Instant,
+}
+
+impl<'a> Ticker<'a> {
+    /// The answer begins to take its time now.
+    pub fn new(connection: &'a mut Connection) -> Self {
+        Self { connection, since: Instant::now() }
+    }
 }
 
 impl Patience for Ticker<'_> {
@@ -75,62 +74,160 @@ impl Patience for Ticker<'_> {
     }
 }
 
-fn send(connection: &mut Connection, serving: &Serving, outcome: Outcome) -> Result<(), WireError> {
-    match outcome {
-        Outcome::Reply(reply) => connection.queue_reply(&reply),
-        Outcome::Listing(mut pages) => loop {
-            match pages.next(serving) {
-                Ok(Some(page)) => connection.queue_reply(&Reply::Entries(page)),
-                Ok(None) => break connection.queue_reply(&Reply::Done { mark: serving.board.mark() }),
-                Err(refusal) => break connection.queue_reply(&Reply::Error(refusal)),
-            }
-            connection.flush()?;
-        },
-        Outcome::Content(content) => {
-            let last = match send_content(connection, serving, &content)? {
-                Ok(digest) => Reply::End { digest },
-                Err(refusal) => Reply::Error(refusal),
-            };
-            connection.queue_reply(&last);
-        }
+/// Whether the answer to a request may come while further ones are read: a change that needs no look at the folder first.
+fn goes_ahead(request: &Request) -> bool {
+    match request {
+        Request::MakeFolder { .. } | Request::Remove { .. } | Request::Move { .. } => true,
+        Request::Put(put) => put.size.is_some_and(|size| size <= SMALL),
+        _ => false,
     }
-    Ok(())
 }
 
-/// Sends header and blocks; what comes last is the caller's to send.
-fn send_content(connection: &mut Connection, serving: &Serving, content: &Content) -> io::Result<Result<Digest, Refusal>> {
-    let Content { file, path, header } = content;
-    connection.queue_reply(&Reply::Header(header.clone()));
-    let span = Span { offset: header.offset, length: header.length, block_size: header.block_size };
-    // A digest that is not known yet is computed on the way where all of the content goes by.
-    let mut hasher = (header.digest.is_none() && header.length == header.size).then(blake3::Hasher::new);
-    let sent = match hasher.as_mut() {
-        Some(hasher) => send_blocks(
-            connection,
-            &file.file,
-            span,
-            Some(&mut |bytes| {
-                hasher.update(bytes);
-            }),
-        )?,
-        None => send_blocks(connection, &file.file, span, None)?,
-    };
-    match sent {
-        Sent::Whole => {}
-        Sent::Short => return Ok(Err(requests::changed(path))),
-        Sent::Unreadable(e) => return Ok(Err(Serving::storage(path, &e))),
+impl Door<'_> {
+    fn answer_all(&mut self) -> Result<(), WireError> {
+        loop {
+            self.take_answers();
+            if !self.connection.has_input() || self.connection.output().len() > HELD_BACK {
+                self.connection.flush()?;
+            }
+            if !self.connection.has_input() && !self.pending.is_empty() && !self.wait_for_either()? {
+                continue;
+            }
+            let Some(header) = self.connection.read_header()? else { return self.finish_pending() };
+            let request = match Request::decode(header.kind, self.connection.read_payload(header)?) {
+                Ok(request) => request,
+                // The frame was whole: what follows it can be answered.
+                Err(WireError::Name(e)) => {
+                    let refusal = Refusal::new(ErrorCode::BadName, e.to_string());
+                    self.refuse_frame(header.kind, refusal)?;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            if !goes_ahead(&request) {
+                self.settle()?;
+            }
+            self.answer(request)?;
+        }
     }
-    let digest = match (header.digest, hasher) {
-        (Some(digest), _) => digest,
-        (None, Some(hasher)) => Digest(hasher.finalize().into()),
-        (None, None) => match requests::digest_of(serving, path, file, &mut Ticker { connection, since: Instant::now() }) {
-            Ok(digest) => digest,
-            Err(refusal) => return Ok(Err(refusal)),
-        },
-    };
-    Ok(match file.is_unchanged() {
-        Ok(true) => Ok(digest),
-        Ok(false) => Err(requests::changed(path)),
-        Err(e) => Err(requests::refuse(path, &e)),
-    })
+
+    /// Refuses a request that could not be read. The data of an upload still follows it.
+    fn refuse_frame(&mut self, kind: relais_proto::FrameType, refusal: Refusal) -> Result<(), WireError> {
+        if kind == relais_proto::FrameType::Put { self.refuse_upload(refusal) } else { self.refuse(refusal) }
+    }
+
+    fn answer(&mut self, request: Request) -> Result<(), WireError> {
+        let is_upload = matches!(request, Request::Put(_));
+        if matches!(request, Request::PutEnd { .. }) {
+            return Err(WireError::Unexpected(request.frame_type().number()));
+        }
+        let mut ticker = Ticker::new(&mut self.connection);
+        let mut context = Context { serving: self.serving, session: self.session, patience: &mut ticker };
+        match requests::handle(&mut context, request) {
+            Ok(Outcome::Change(proposal)) => self.submit(&proposal),
+            Ok(Outcome::Upload(upload)) => match self.intake.take(&mut self.connection, self.serving, *upload)? {
+                Taken::Whole(proposal) => self.submit(&proposal),
+                Taken::Refused { refusal, ended: true } => self.refuse(refusal),
+                Taken::Refused { refusal, ended: false } => self.refuse_upload(refusal),
+            },
+            Ok(outcome) => send(&mut self.connection, self.serving, outcome),
+            Err(refusal) if is_upload => self.refuse_upload(refusal),
+            Err(refusal) => self.refuse(refusal),
+        }
+    }
+
+    /// Refuses a request, behind the answers that come before.
+    fn refuse(&mut self, refusal: Refusal) -> Result<(), WireError> {
+        self.settle()?;
+        self.connection.queue_reply(&Reply::Error(refusal));
+        Ok(())
+    }
+
+    /// Refuses an upload at once, and drops what is still coming of it.
+    fn refuse_upload(&mut self, refusal: Refusal) -> Result<(), WireError> {
+        self.refuse(refusal)?;
+        self.connection.flush()?;
+        self.intake.drop_rest(&mut self.connection)
+    }
+
+    fn submit(&mut self, proposal: &Proposal) -> Result<(), WireError> {
+        loop {
+            let mut ticker = Ticker::new(&mut self.connection);
+            match self.pending.submit(proposal, &mut ticker) {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.wait_for_answer()?,
+                Err(refusal) => return self.refuse(refusal),
+            }
+            self.take_answers();
+        }
+    }
+
+    /// Queues the answers that have come.
+    fn take_answers(&mut self) {
+        loop {
+            let mut ticker = Ticker::new(&mut self.connection);
+            let Some(answer) = self.pending.answer(&mut ticker) else { return };
+            let reply = reply_to(answer, self.serving);
+            self.connection.queue_reply(&reply);
+        }
+    }
+
+    /// Waits until every change is answered.
+    fn settle(&mut self) -> Result<(), WireError> {
+        self.take_answers();
+        while !self.pending.is_empty() {
+            self.connection.flush()?;
+            self.wait_for_answer()?;
+            self.take_answers();
+        }
+        Ok(())
+    }
+
+    /// The client sends nothing more: what it has asked for is still made, and answered if it reads on.
+    fn finish_pending(&mut self) -> Result<(), WireError> {
+        self.settle()?;
+        Ok(self.connection.flush()?)
+    }
+
+    fn wait_for_answer(&mut self) -> Result<(), WireError> {
+        let Some(channel) = self.pending.fd() else { return Ok(()) };
+        let waited = wait(&mut [PollFd::from_borrowed_fd(channel, PollFlags::IN)])?;
+        self.tell_waiting(waited)
+    }
+
+    /// Waits for an answer or a request; whether it is a request that came first.
+    fn wait_for_either(&mut self) -> Result<bool, WireError> {
+        let Some(channel) = self.pending.fd() else { return Ok(false) };
+        let stream = self.connection.stream().clone();
+        let mut fds = [PollFd::new(&*stream, PollFlags::IN), PollFd::from_borrowed_fd(channel, PollFlags::IN)];
+        let waited = wait(&mut fds)?;
+        let request = !fds[0].revents().is_empty();
+        self.tell_waiting(waited)?;
+        Ok(request)
+    }
+
+    /// A second has gone by without an answer.
+    fn tell_waiting(&mut self, came: bool) -> Result<(), WireError> {
+        if !came {
+            self.connection.queue_reply(&Reply::Wait(WaitReason::Storing));
+            self.connection.flush()?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits for any of these, at most until `Wait` has to be sent; whether one can be read.
+fn wait(fds: &mut [PollFd<'_>]) -> io::Result<bool> {
+    match poll(fds, Timespec::try_from(limits::WAIT_EVERY).ok().as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(true),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn reply_to(answer: Answer, serving: &Serving) -> Reply {
+    match answer {
+        Ok(version) => Reply::Committed { version, copies: 1, mark: serving.board.mark().max(version) },
+        Err(refusal) => Reply::Error(refusal),
+    }
 }

@@ -1,0 +1,251 @@
+//! Numbering: changes that fit the tree get the next numbers, in the order in which they came.
+//!
+//! Pure. The master numbers with it, and so does a slave that stands alone; a journal must have what
+//! was numbered before anybody acts on it. Several changes are checked together, each against the
+//! tree as the ones before it leave it. A change that moves or removes a folder is numbered on its own, so
+//! that what the others do to the tree can be told path by path.
+
+use std::collections::HashMap;
+
+use relais_proto::{Change, ChangeId, Expect, Kind, Numbered, Refusal, TreePath, Version};
+
+use crate::check::{Node, View, check};
+
+/// A change that somebody asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Asked again it is the same change.
+    pub id: ChangeId,
+    /// The change.
+    pub change: Change,
+    /// What must be there for a put.
+    pub expect: Expect,
+}
+
+/// What came of asking for a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It has a number now.
+    Numbered(Numbered),
+    /// It was made before, under this number; or it is among those numbered just now.
+    Known(Version),
+    /// It does not fit, and nothing happens.
+    Refused(Refusal),
+}
+
+/// Gives numbers.
+#[derive(Debug, Clone)]
+pub struct Sequencer {
+    last: Version,
+}
+
+impl Sequencer {
+    /// Goes on behind `last`. A tree without any change begins with epoch 1, number 0.
+    #[must_use]
+    pub fn new(last: Version) -> Self {
+        Self { last: last.max(Version { epoch: 1, number: 0 }) }
+    }
+
+    /// The last number that was given.
+    #[must_use]
+    pub fn last(&self) -> Version {
+        self.last
+    }
+
+    /// Takes the number for a change that always fits.
+    pub fn number(&mut self, id: ChangeId, change: Change, time_ms: u64) -> Numbered {
+        self.last.number += 1;
+        Numbered { version: self.last, id, time_ms, change }
+    }
+
+    /// Goes back behind `last`: what was numbered since was not written down.
+    pub fn forget_after(&mut self, last: Version) {
+        self.last = self.last.min(last);
+    }
+
+    /// Decides about the first of `asked`, as many as can be decided together, at least one: one verdict each.
+    ///
+    /// # Errors
+    /// That the tree cannot be read; no number is given then.
+    pub fn sequence<V: View>(&mut self, asked: &[Asked], tree: &mut V, time_ms: u64) -> Result<Vec<Verdict>, V::Error> {
+        let (mut verdicts, mut ids, mut draft) = (Vec::new(), HashMap::new(), Draft { base: tree, nodes: HashMap::new() });
+        let mut next = self.last;
+        for ask in asked {
+            if let Some(version) = ids.get(&ask.id).copied().or(draft.base.number_of(ask.id)?) {
+                verdicts.push(Verdict::Known(version));
+                continue;
+            }
+            let alone = draft.must_be_alone(&ask.change)?;
+            if alone && !verdicts.is_empty() {
+                break;
+            }
+            match check(&ask.change, ask.expect, &mut draft)? {
+                Err(refusal) => verdicts.push(Verdict::Refused(refusal)),
+                Ok(()) => {
+                    next.number += 1;
+                    draft.accept(&ask.change, next);
+                    ids.insert(ask.id, next);
+                    verdicts.push(Verdict::Numbered(Numbered { version: next, id: ask.id, time_ms, change: ask.change.clone() }));
+                }
+            }
+            if alone {
+                break;
+            }
+        }
+        self.last = next;
+        Ok(verdicts)
+    }
+}
+
+/// The tree with the changes on it that were accepted since.
+struct Draft<'a, V> {
+    base: &'a mut V,
+    nodes: HashMap<TreePath, Option<Node>>,
+}
+
+impl<V: View> View for Draft<'_, V> {
+    type Error = V::Error;
+
+    fn node(&mut self, path: &TreePath) -> Result<Option<Node>, V::Error> {
+        match self.nodes.get(path) {
+            Some(node) => Ok(*node),
+            None => self.base.node(path),
+        }
+    }
+
+    fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, V::Error> {
+        self.base.number_of(id)
+    }
+
+    /// Asked only for a change that is alone, so nothing is drafted then.
+    fn is_empty(&mut self, folder: &TreePath) -> Result<bool, V::Error> {
+        self.base.is_empty(folder)
+    }
+}
+
+impl<V: View> Draft<'_, V> {
+    /// Whether a change concerns more paths than its own.
+    fn must_be_alone(&mut self, change: &Change) -> Result<bool, V::Error> {
+        match change {
+            Change::Put { .. } | Change::MakeFolder { .. } => Ok(false),
+            Change::Remove { path, .. } => Ok(self.node(path)?.is_some_and(|node| node.kind == Kind::Folder)),
+            Change::Move { .. } | Change::Withdraw { .. } => Ok(true),
+        }
+    }
+
+    fn accept(&mut self, change: &Change, version: Version) {
+        let node = |kind| Some(Node { kind, version: Some(version) });
+        match change {
+            Change::Put { path, .. } => self.nodes.insert(path.clone(), node(Kind::File)),
+            Change::MakeFolder { path } => self.nodes.insert(path.clone(), node(Kind::Folder)),
+            Change::Remove { path, .. } => self.nodes.insert(path.clone(), None),
+            Change::Move { .. } | Change::Withdraw { .. } => None,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::convert::Infallible;
+
+    use super::*;
+    use relais_proto::{Digest, ErrorCode, FileTime};
+
+    #[derive(Default)]
+    struct Tree {
+        nodes: BTreeMap<String, Node>,
+        made: HashMap<ChangeId, Version>,
+    }
+
+    impl View for Tree {
+        type Error = Infallible;
+        fn node(&mut self, path: &TreePath) -> Result<Option<Node>, Infallible> {
+            Ok(self.nodes.get(path.as_str()).copied())
+        }
+        fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Infallible> {
+            let inside = format!("{}/", folder.as_str());
+            Ok(!self.nodes.keys().any(|path| path.starts_with(&inside)))
+        }
+        fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, Infallible> {
+            Ok(self.made.get(&id).copied())
+        }
+    }
+
+    fn path(text: &str) -> TreePath {
+        TreePath::new(text).unwrap()
+    }
+
+    fn asked(n: u8, change: Change) -> Asked {
+        Asked { id: ChangeId([n; 16]), change, expect: Expect::Any }
+    }
+
+    fn put(text: &str) -> Change {
+        Change::Put { path: path(text), size: 1, digest: Digest([0; 32]), mtime: FileTime::default(), executable: false }
+    }
+
+    fn folder(text: &str) -> Change {
+        Change::MakeFolder { path: path(text) }
+    }
+
+    fn remove(text: &str) -> Change {
+        Change::Remove { path: path(text), recursive: false }
+    }
+
+    fn run(tree: &mut Tree, asked: &[Asked]) -> Vec<Result<u64, Option<ErrorCode>>> {
+        let Ok(verdicts) = Sequencer::new(Version { epoch: 1, number: 10 }).sequence(asked, tree, 0);
+        verdicts
+            .into_iter()
+            .map(|verdict| match verdict {
+                Verdict::Numbered(numbered) => Ok(numbered.version.number),
+                Verdict::Known(_) => Err(None),
+                Verdict::Refused(refusal) => Err(Some(refusal.code)),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_sees_what_those_before_it_have_done() {
+        let asked = [
+            asked(1, put("a/b")),
+            asked(2, folder("a")),
+            asked(3, put("a/b")),
+            asked(4, folder("a/b")),
+            asked(5, remove("a/b")),
+            asked(6, remove("a/b")),
+            asked(7, folder("a/b")),
+        ];
+        use ErrorCode::{NotFolder, NotFound};
+        let wanted = vec![Err(Some(NotFound)), Ok(11), Ok(12), Err(Some(NotFolder)), Ok(13), Err(Some(NotFound)), Ok(14)];
+        assert_eq!(run(&mut Tree::default(), &asked), wanted);
+    }
+
+    #[test]
+    fn what_concerns_a_subtree_is_decided_alone() {
+        let mut tree = Tree::default();
+        tree.nodes.insert("d".into(), Node { kind: Kind::Folder, version: None });
+        let several = [asked(1, put("x")), asked(2, remove("d")), asked(3, put("d/x"))];
+        assert_eq!(run(&mut tree, &several), [Ok(11)]);
+        assert_eq!(run(&mut tree, &several[1..]), [Ok(11)], "the next sees the tree without it");
+        let moved = asked(4, Change::Move { from: path("d"), to: path("e") });
+        assert_eq!(run(&mut tree, &[moved, asked(5, put("e/x"))]), [Ok(11)]);
+    }
+
+    #[test]
+    fn a_change_is_made_once() {
+        let mut tree = Tree::default();
+        tree.made.insert(ChangeId([9; 16]), Version { epoch: 1, number: 3 });
+        assert_eq!(run(&mut tree, &[asked(9, put("a")), asked(1, put("b")), asked(1, put("b"))]), [Err(None), Ok(11), Err(None)]);
+    }
+
+    #[test]
+    fn numbers_are_taken_back_only_where_nobody_saw_them() {
+        let mut sequencer = Sequencer::new(Version::default());
+        assert_eq!(sequencer.last(), Version { epoch: 1, number: 0 });
+        let Ok(_) = sequencer.sequence(&[asked(1, put("a"))], &mut Tree::default(), 0);
+        let before = sequencer.last();
+        sequencer.number(ChangeId([2; 16]), Change::Withdraw { of: before }, 0);
+        sequencer.forget_after(before);
+        assert_eq!(sequencer.last(), Version { epoch: 1, number: 1 });
+    }
+}

@@ -1,0 +1,254 @@
+//! The way from a session in a worker to the replicator, and back.
+//!
+//! The desk is a pair of sockets made before the first fork: every worker can write to it, and each
+//! replicator in turn reads it. A session that wants to change something makes a channel, a pair of sockets of
+//! its own, and passes one end over the desk. The replicator says hello on it once it has it. Proposals go in,
+//! answers come out in the same order. Each side sees when the other is gone.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use relais_proto::limits;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType,
+};
+
+use super::{Answer, Proposal, answer_from_bytes, answer_to_bytes};
+
+/// Longest message: two paths and a few fields.
+const MESSAGE: usize = 2 * limits::PATH + 1024;
+/// Proposals of one channel without their answer. So many small messages fit into a socket's buffer in either
+/// direction, so no side waits for the other to read.
+pub const MOST_PENDING: usize = 128;
+
+fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+}
+
+/// What came of looking for a message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received<T> {
+    /// A message.
+    Message(T),
+    /// There is none now.
+    Nothing,
+    /// The other side is gone.
+    Gone,
+}
+
+/// Reads one message into `buffer`.
+fn receive<'a>(fd: &OwnedFd, buffer: &'a mut [u8; MESSAGE]) -> io::Result<Received<&'a [u8]>> {
+    match rustix::net::recv(fd, &mut buffer[..], RecvFlags::DONTWAIT) {
+        Ok((_, 0)) | Err(Errno::CONNRESET | Errno::PIPE) => Ok(Received::Gone),
+        Ok((_, len)) => Ok(Received::Message(buffer.get(..len).unwrap_or_default())),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Sends one message; false where the other side has to read first, or is gone.
+fn send(fd: &OwnedFd, message: &[u8]) -> io::Result<bool> {
+    match rustix::net::send(fd, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        Ok(_) => Ok(true),
+        Err(Errno::AGAIN | Errno::INTR | Errno::PIPE | Errno::CONNRESET) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn senseless(e: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("a message that no process of this slave writes: {e}"))
+}
+
+/// Where sessions bring their channels.
+#[derive(Debug)]
+pub struct Desk {
+    send: OwnedFd,
+    receive: OwnedFd,
+}
+
+impl Desk {
+    /// An empty desk.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn new() -> io::Result<Self> {
+        let (send, receive) = pair()?;
+        Ok(Self { send, receive })
+    }
+
+    /// A new channel, whose other end lies on the desk.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] where the desk is full; those of the system calls.
+    pub fn open(&self) -> io::Result<SessionEnd> {
+        let (ours, theirs) = pair()?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = [theirs.as_fd()];
+        if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+            return Err(io::Error::other("no room for the descriptor"));
+        }
+        rustix::net::sendmsg(&self.send, &[IoSlice::new(&[0])], &mut control, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        Ok(SessionEnd { fd: ours })
+    }
+
+    /// Can be read when there is a channel.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receive.as_fd()
+    }
+
+    /// Takes a channel from the desk and says hello on it; none where there is none.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn accept(&self) -> io::Result<Option<ReplicatorEnd>> {
+        let mut byte = [0];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        match rustix::net::recvmsg(&self.receive, &mut [IoSliceMut::new(&mut byte)], &mut control, flags) {
+            Ok(_) => {}
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        }
+        let fd = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        let end = ReplicatorEnd { fd: fd.ok_or_else(|| senseless("no descriptor"))? };
+        send(&end.fd, &[0])?;
+        Ok(Some(end))
+    }
+}
+
+/// A session's end of a channel.
+#[derive(Debug)]
+pub struct SessionEnd {
+    fd: OwnedFd,
+}
+
+impl SessionEnd {
+    /// Hands a proposal in; false where that has to wait until answers were read, or the replicator is gone.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn propose(&self, proposal: &[u8]) -> io::Result<bool> {
+        send(&self.fd, proposal)
+    }
+
+    /// Whether the replicator has said hello.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn hello(&self) -> io::Result<Received<()>> {
+        Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
+            Received::Message(_) => Received::Message(()),
+            Received::Nothing => Received::Nothing,
+            Received::Gone => Received::Gone,
+        })
+    }
+
+    /// The next answer.
+    ///
+    /// # Errors
+    /// Those of the system call, or bytes without a sense.
+    pub fn answer(&self) -> io::Result<Received<Answer>> {
+        Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
+            Received::Message(bytes) => Received::Message(answer_from_bytes(bytes).map_err(senseless)?),
+            Received::Nothing => Received::Nothing,
+            Received::Gone => Received::Gone,
+        })
+    }
+}
+
+impl AsFd for SessionEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The replicator's end of a channel.
+#[derive(Debug)]
+pub struct ReplicatorEnd {
+    fd: OwnedFd,
+}
+
+impl ReplicatorEnd {
+    /// The next proposal.
+    ///
+    /// # Errors
+    /// Those of the system call, or bytes without a sense.
+    pub fn proposal(&self) -> io::Result<Received<Proposal>> {
+        Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
+            Received::Message(bytes) => Received::Message(Proposal::from_bytes(bytes).map_err(senseless)?),
+            Received::Nothing => Received::Nothing,
+            Received::Gone => Received::Gone,
+        })
+    }
+
+    /// Answers the longest unanswered proposal; false where that cannot be sent, and the channel is of no more use.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn answer(&self, answer: &Answer) -> io::Result<bool> {
+        send(&self.fd, &answer_to_bytes(answer))
+    }
+}
+
+impl AsFd for ReplicatorEnd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::staging::StagedName;
+    use relais_proto::{Change, ChangeId, ErrorCode, Expect, Refusal, TreePath, Version};
+
+    #[test]
+    fn proposals_and_answers_go_through_and_an_end_is_seen() {
+        let desk = Desk::new().unwrap();
+        assert!(desk.accept().unwrap().is_none());
+        let session = desk.open().unwrap();
+        assert_eq!(session.hello().unwrap(), Received::Nothing);
+        let replicator = desk.accept().unwrap().unwrap();
+        assert_eq!(session.hello().unwrap(), Received::Message(()));
+        let path = TreePath::new("x".repeat(250) + "/" + &"y".repeat(250)).unwrap();
+        let proposal = Proposal {
+            id: ChangeId([1; 16]),
+            change: Change::Move { from: path.clone(), to: path.clone() },
+            expect: Expect::Version(Version { epoch: 1, number: 2 }),
+            staged: Some(StagedName::new(ChangeId([1; 16]), "ann", &path, None)),
+            synced: true,
+        };
+        assert!(session.propose(&proposal.to_bytes()).unwrap());
+        assert_eq!(replicator.proposal().unwrap(), Received::Message(proposal));
+        assert_eq!(replicator.proposal().unwrap(), Received::Nothing);
+        for answer in [Ok(Version { epoch: 1, number: 7 }), Err(Refusal::new(ErrorCode::NotFound, "no"))] {
+            assert!(replicator.answer(&answer).unwrap());
+            assert_eq!(session.answer().unwrap(), Received::Message(answer));
+        }
+        drop(replicator);
+        assert_eq!(session.answer().unwrap(), Received::Gone);
+        assert!(!session.propose(b"x").unwrap());
+    }
+
+    #[test]
+    fn as_many_as_may_be_pending_fit_in_either_direction() {
+        let desk = Desk::new().unwrap();
+        let session = desk.open().unwrap();
+        let replicator = desk.accept().unwrap().unwrap();
+        assert_eq!(session.hello().unwrap(), Received::Message(()));
+        for n in 0..MOST_PENDING {
+            assert!(session.propose(&[0; 400]).unwrap(), "proposal {n}");
+            assert!(replicator.answer(&Err(Refusal::new(ErrorCode::NotFound, "m".repeat(200)))).unwrap(), "answer {n}");
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! Making changes, many at once: staged content to the disk, numbers, the folder, the catalogue, answers.
+//!
+//! The order of these steps is what the promise of `Committed` rests on. Run by the keeper thread alone.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use log::{debug, error, warn};
+use relais_cluster::{Asked, Verdict};
+use relais_proto::{Change, ErrorCode, Kind, Numbered, Refusal, TreePath, Version};
+use relais_tree::{Folder, TreeError};
+
+use super::apply::{Applied, Parents, apply};
+use super::channel::{Desk, Received, ReplicatorEnd};
+use super::numbering::Numbering;
+use super::obstacles::Obstacles;
+use super::together::together;
+use super::view::CatalogueView;
+use super::{Answer, Proposal, no_changes};
+use crate::board::Board;
+use crate::catalogue::{CatalogueError, Made, Store};
+use crate::requests::refuse;
+use crate::staging::{StagedName, Staging};
+
+/// Most changes that are made together. More would keep the first ones waiting.
+const BATCH: usize = 256;
+
+/// Takes proposals from all sessions and makes them.
+pub struct Committer {
+    root: Folder,
+    staging: Staging,
+    numbering: Box<dyn Numbering>,
+    board: Arc<Board>,
+    desk: Arc<Desk>,
+    channels: Vec<ReplicatorEnd>,
+    /// Whose turn it is to be read first.
+    turn: usize,
+    /// Whether something lies in the folder of removed things.
+    litter: bool,
+}
+
+/// A change that has its number, on its way to the disk.
+struct Job<'a> {
+    numbered: Numbered,
+    proposal: &'a Proposal,
+    /// Its place in the batch.
+    at: usize,
+    result: Result<Applied, TreeError>,
+}
+
+impl Committer {
+    /// Has no channel yet.
+    ///
+    /// # Errors
+    /// Those of opening the staging folders.
+    pub fn new(root: Folder, numbering: Box<dyn Numbering>, board: Arc<Board>, desk: Arc<Desk>) -> Result<Self, TreeError> {
+        let staging = Staging::open(&root)?;
+        Ok(Self { root, staging, numbering, board, desk, channels: Vec::new(), turn: 0, litter: true })
+    }
+
+    /// Can be read when there is something to do.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        std::iter::once(self.desk.as_fd()).chain(self.channels.iter().map(AsFd::as_fd))
+    }
+
+    /// Whether there is something for the sweeper, since this was last asked.
+    pub fn take_litter(&mut self) -> bool {
+        std::mem::take(&mut self.litter)
+    }
+
+    /// Makes what has come, once; whether there was anything.
+    ///
+    /// # Errors
+    /// Those of the catalogue, which has to be brought in order then.
+    pub fn serve(&mut self, store: &Store) -> Result<bool, CatalogueError> {
+        self.accept()?;
+        let (from, proposals) = self.gather();
+        if proposals.is_empty() {
+            return Ok(false);
+        }
+        let mut answers: Vec<Option<Answer>> = vec![None; proposals.len()];
+        let result = self.make_all(store, &proposals, &mut answers);
+        for (channel, answer) in from.iter().zip(answers) {
+            let answer = answer.unwrap_or_else(|| Err(no_changes("the slave cannot use its catalogue")));
+            self.answer(*channel, &answer);
+        }
+        self.channels.retain(|channel| !is_closed(channel));
+        result.map(|()| true)
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        while let Some(channel) = self.desk.accept()? {
+            self.channels.push(channel);
+        }
+        Ok(())
+    }
+
+    /// Takes at most a batch of proposals from the channels, in turn; for each the place of its channel.
+    fn gather(&mut self) -> (Vec<usize>, Vec<Proposal>) {
+        let (mut from, mut proposals, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        let count = self.channels.len();
+        self.turn = self.turn.wrapping_add(1);
+        for step in 0..count {
+            let at = (self.turn % count + step) % count;
+            while proposals.len() < BATCH {
+                match self.channels[at].proposal() {
+                    Ok(Received::Message(proposal)) => {
+                        from.push(at);
+                        proposals.push(proposal);
+                    }
+                    Ok(Received::Nothing) => break,
+                    Ok(Received::Gone) => {
+                        gone.push(at);
+                        break;
+                    }
+                    Err(e) => {
+                        error!("a channel is of no more use: {e}");
+                        gone.push(at);
+                        break;
+                    }
+                }
+            }
+        }
+        if proposals.is_empty() {
+            gone.sort_unstable();
+            for at in gone.into_iter().rev() {
+                self.channels.remove(at);
+            }
+        }
+        (from, proposals)
+    }
+
+    fn answer(&self, channel: usize, answer: &Answer) {
+        let sent = self.channels.get(channel).map(|channel| channel.answer(answer));
+        match sent {
+            Some(Ok(true)) => {}
+            // The client asks again by the change's id.
+            Some(Ok(false)) => debug!("a session left before it was answered"),
+            Some(Err(e)) => warn!("an answer is lost: {e}"),
+            None => {}
+        }
+    }
+
+    fn make_all(&mut self, store: &Store, proposals: &[Proposal], answers: &mut [Option<Answer>]) -> Result<(), CatalogueError> {
+        self.sync_staged(store, proposals, answers)?;
+        let mut at = 0;
+        while at < proposals.len() {
+            let end = at + segment(store, &proposals[at..])?;
+            for index in at..end {
+                if answers[index].is_none() {
+                    let obstacle = match store.number_of(proposals[index].id)? {
+                        Some(_) => None,
+                        None => Obstacles { root: &self.root, store }.of(&proposals[index].change)?,
+                    };
+                    answers[index] = obstacle.map(Err);
+                }
+            }
+            self.make_some(store, proposals, (at, end), answers)?;
+            at = end;
+        }
+        for (proposal, answer) in proposals.iter().zip(answers.iter()) {
+            let keep = matches!(answer, Some(Err(refusal)) if refusal.code == ErrorCode::NoChanges);
+            if let Some(staged) = proposal.staged.as_ref().filter(|_| !keep) {
+                self.forget_staged(staged, answer.as_ref());
+            }
+        }
+        Ok(())
+    }
+
+    /// What is still staged of a change that was answered is of no more use.
+    fn forget_staged(&self, staged: &StagedName, answer: Option<&Answer>) {
+        // The content of a change that was made has left staging, but for one that was asked for twice.
+        if answer.is_none_or(Result::is_err) || self.staging.has(staged) {
+            self.staging.discard(staged);
+        }
+    }
+
+    /// Puts staged content on the disk. What cannot be is refused.
+    fn sync_staged(&self, store: &Store, proposals: &[Proposal], answers: &mut [Option<Answer>]) -> Result<(), CatalogueError> {
+        let mut wanted = Vec::new();
+        for (at, proposal) in proposals.iter().enumerate() {
+            if let Some(staged) = &proposal.staged
+                && store.number_of(proposal.id)?.is_none()
+            {
+                wanted.push((at, staged, proposal.synced));
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut failed = |at: usize, e: &TreeError| {
+            let Change::Put { path, .. } = &proposals[at].change else { return };
+            answers[at] = Some(Err(refuse(path, e)));
+        };
+        let unsynced: Vec<_> = wanted.iter().filter(|(_, _, synced)| !synced).collect();
+        let folder = &self.staging.staged;
+        let results = together(&unsynced, |(_, staged, _)| sync_file(folder, staged));
+        for ((at, ..), result) in unsynced.iter().zip(results) {
+            if let Err(e) = result {
+                failed(*at, &e);
+            }
+        }
+        if let Err(e) = self.staging.staged.sync() {
+            wanted.iter().for_each(|(at, ..)| failed(*at, &e));
+        }
+        Ok(())
+    }
+
+    /// Numbers and makes the proposals from `from` to `to` that have no answer yet.
+    fn make_some(
+        &mut self,
+        store: &Store,
+        proposals: &[Proposal],
+        (from, to): (usize, usize),
+        answers: &mut [Option<Answer>],
+    ) -> Result<(), CatalogueError> {
+        loop {
+            let open: Vec<usize> = (from..to).filter(|at| answers[*at].is_none()).collect();
+            if open.is_empty() {
+                return Ok(());
+            }
+            let asked: Vec<Asked> = open
+                .iter()
+                .map(|at| Asked { id: proposals[*at].id, change: proposals[*at].change.clone(), expect: proposals[*at].expect })
+                .collect();
+            let verdicts = match self.numbering.number(&asked, &mut CatalogueView(store)) {
+                Ok(verdicts) => verdicts,
+                Err(refusal) => {
+                    open.iter().for_each(|at| answers[*at] = Some(Err(refusal.clone())));
+                    return Ok(());
+                }
+            };
+            let mut jobs = Vec::new();
+            for (at, verdict) in open.into_iter().zip(verdicts) {
+                match verdict {
+                    Verdict::Numbered(numbered) => {
+                        let result = Err(TreeError::NotFound);
+                        jobs.push(Job { numbered, proposal: &proposals[at], at, result });
+                    }
+                    Verdict::Known(version) => answers[at] = Some(Ok(version)),
+                    Verdict::Refused(refusal) => answers[at] = Some(Err(refusal)),
+                }
+            }
+            self.carry_out(store, jobs, answers)?;
+        }
+    }
+
+    /// Brings numbered changes to the disk and into the catalogue.
+    fn carry_out(&mut self, store: &Store, mut jobs: Vec<Job<'_>>, answers: &mut [Option<Answer>]) -> Result<(), CatalogueError> {
+        let mut parents = Parents::new(&self.root);
+        for job in &mut jobs {
+            let Numbered { change, version, .. } = &job.numbered;
+            job.result = apply(change, *version, job.proposal.staged.as_ref(), &mut parents, &self.staging);
+        }
+        sync_parents(&mut jobs, &mut parents, &self.staging);
+        drop(parents);
+        let failed: Vec<Version> = jobs.iter().filter(|job| job.result.is_err()).map(|job| job.numbered.version).collect();
+        let withdrawn = if failed.is_empty() { Ok(Vec::new()) } else { self.numbering.withdraw(&failed) };
+        let last = jobs.last().map(|job| job.numbered.version);
+        let noted = note(store, &jobs, withdrawn.as_deref().unwrap_or_default(), last);
+        if let Some(last) = last {
+            let withdrawn = withdrawn.as_ref().ok().and_then(|all| all.last()).map(|numbered| numbered.version);
+            self.board.set_mark(withdrawn.unwrap_or(last));
+        }
+        for job in &jobs {
+            answers[job.at] = Some(match &job.result {
+                Ok(applied) => {
+                    self.litter |= applied.settle(&self.staging);
+                    Ok(job.numbered.version)
+                }
+                Err(e) => Err(failure(&job.numbered.change, e)),
+            });
+        }
+        noted
+    }
+}
+
+/// How many of the first proposals can be looked at together: those up to the first that concerns a whole subtree, or that one alone.
+fn segment(store: &Store, proposals: &[Proposal]) -> Result<usize, CatalogueError> {
+    for (at, proposal) in proposals.iter().enumerate() {
+        let alone = match &proposal.change {
+            Change::Move { .. } | Change::Withdraw { .. } => true,
+            Change::Remove { path, recursive } => *recursive || store.row(path)?.is_some_and(|row| row.entry.kind == Kind::Folder),
+            Change::Put { .. } | Change::MakeFolder { .. } => false,
+        };
+        if alone {
+            return Ok(at.max(1));
+        }
+    }
+    Ok(proposals.len())
+}
+
+fn sync_file(staged: &Folder, name: &StagedName) -> Result<(), TreeError> {
+    staged.open_read(name.as_str())?.file.sync_all().map_err(|e| TreeError::Io("sync the file", e))
+}
+
+fn is_closed(channel: &ReplicatorEnd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(channel, PollFlags::empty())];
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
+/// Puts the names in all folders concerned on the disk. Where that fails, what was changed in the folder is taken back.
+fn sync_parents(jobs: &mut [Job<'_>], parents: &mut Parents<'_>, staging: &Staging) {
+    let concerned: BTreeSet<&TreePath> = jobs.iter().filter_map(|job| job.result.as_ref().ok()).flat_map(|a| &a.parents).collect();
+    let concerned: Vec<TreePath> = concerned.into_iter().cloned().collect();
+    let folders: Vec<_> = concerned.iter().map(|path| parents.get(path).and_then(Folder::try_clone)).collect();
+    let results = together(&folders, |folder| match folder {
+        Ok(folder) => folder.sync().map_err(|e| e.to_string()),
+        Err(e) => Err(e.to_string()),
+    });
+    let broken = |path: &TreePath| {
+        let at = concerned.binary_search(path).ok()?;
+        results.get(at)?.as_ref().err().cloned()
+    };
+    for job in jobs.iter_mut().rev() {
+        let Ok(applied) = &job.result else { continue };
+        if let Some(error) = applied.parents.iter().find_map(broken) {
+            applied.take_back(parents, staging);
+            job.result = Err(TreeError::Io("sync the folder", io::Error::other(error)));
+        }
+    }
+}
+
+/// Writes what was made into the catalogue.
+fn note(store: &Store, jobs: &[Job<'_>], withdrawn: &[Numbered], last: Option<Version>) -> Result<(), CatalogueError> {
+    store.begin()?;
+    for job in jobs {
+        let Numbered { id, version, change, .. } = &job.numbered;
+        if let Ok(applied) = &job.result {
+            note_change(store, change, *version, applied)?;
+            store.note_change(*id, *version)?;
+        }
+    }
+    for numbered in withdrawn {
+        let Change::Withdraw { of } = &numbered.change else { continue };
+        for job in jobs.iter().filter(|job| job.numbered.version == *of) {
+            for path in paths(&job.numbered.change) {
+                store.renumber(path, numbered.version)?;
+            }
+        }
+    }
+    if let Some(last) = withdrawn.last().map(|numbered| numbered.version).or(last) {
+        store.set_applied(last)?;
+    }
+    store.commit()
+}
+
+/// The paths that a change is about.
+pub(super) fn paths(change: &Change) -> Vec<&TreePath> {
+    match change {
+        Change::Put { path, .. } | Change::MakeFolder { path } | Change::Remove { path, .. } => vec![path],
+        Change::Move { from, to } => vec![from, to],
+        Change::Withdraw { .. } => Vec::new(),
+    }
+}
+
+/// Writes one change into the catalogue.
+pub(super) fn note_change(store: &Store, change: &Change, version: Version, applied: &Applied) -> Result<(), CatalogueError> {
+    match (change, &applied.meta) {
+        (Change::Put { path, digest, .. }, Some(meta)) => {
+            // Nobody but us has written it: the digest was computed on the way in, and its time is the client's.
+            store.put_numbered(path, &Made { kind: Kind::File, meta, version, content: Some(version), digest: Some(*digest) })
+        }
+        (Change::MakeFolder { path }, Some(meta)) => {
+            store.put_numbered(path, &Made { kind: Kind::Folder, meta, version, content: None, digest: None })
+        }
+        (Change::Remove { path, .. }, _) => store.remove(path),
+        (Change::Move { from, to }, Some(_)) if from == to => store.renumber(to, version),
+        (Change::Move { from, to }, Some(meta)) => {
+            store.remove(to)?;
+            store.move_numbered(from, to, version, meta)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn failure(change: &Change, error: &TreeError) -> Refusal {
+    match paths(change).last() {
+        Some(path) => refuse(path, error),
+        None => Refusal::new(error.code(), error.public_text()),
+    }
+}

@@ -1,0 +1,116 @@
+//! Changes to the tree, from the session that asks for one to the folder on the disk.
+//!
+//! A worker stages content, hands each change to the replicator over a channel, and waits for the
+//! answer. The replicator takes what has come together, and for all of it at once: puts the staged content on the
+//! disk, has it checked and numbered (`numbering`), carries it out (`apply`), notes it in the catalogue, and answers.
+//! Only its keeper thread does, so nothing else renames, removes or makes anything in the folder.
+
+mod apply;
+pub mod channel;
+mod commit;
+mod numbering;
+mod obstacles;
+mod replay;
+mod together;
+mod view;
+
+pub use commit::Committer;
+pub use numbering::{Numbering, Refusing, Standalone};
+pub use replay::{Memory, Remembered, open as open_journal};
+
+use relais_proto::{Change, ChangeId, Decode, Decoder, Encoder, ErrorCode, Expect, Refusal, Version, WireError, limits};
+
+use crate::staging::StagedName;
+
+/// A change that a session asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// Asked again it is the same change.
+    pub id: ChangeId,
+    /// The change.
+    pub change: Change,
+    /// What must be there for a put.
+    pub expect: Expect,
+    /// Where the content of a put lies.
+    pub staged: Option<StagedName>,
+    /// Whether the content is on the disk already.
+    pub synced: bool,
+}
+
+/// What came of it.
+pub type Answer = Result<Version, Refusal>;
+
+/// The refusal where nobody can make changes.
+#[must_use]
+pub fn no_changes(why: &str) -> Refusal {
+    Refusal::new(ErrorCode::NoChanges, format!("changes are not possible now: {why}"))
+}
+
+impl Proposal {
+    /// As bytes for the channel.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let to = &mut Encoder::new(&mut bytes);
+        self.id.encode(to);
+        self.change.encode(to);
+        self.expect.encode(to);
+        to.option(self.staged.as_ref(), |name, to| {
+            to.short_text(name.as_str());
+        })
+        .bool(self.synced);
+        bytes
+    }
+
+    /// From the bytes of the channel.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut from = Decoder::new(bytes);
+        let bad = WireError::BadValue { what: "staged name", value: 0 };
+        let proposal = Self {
+            id: ChangeId::decode(&mut from)?,
+            change: Change::decode(&mut from)?,
+            expect: Expect::decode(&mut from)?,
+            staged: match from.bool()? {
+                true => Some(StagedName::parse(from.short_text("staged name", limits::NAME_PART)?).ok_or(bad)?),
+                false => None,
+            },
+            synced: from.bool()?,
+        };
+        from.finish()?;
+        Ok(proposal)
+    }
+}
+
+/// An answer as bytes for the channel.
+#[must_use]
+pub fn answer_to_bytes(answer: &Answer) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let to = &mut Encoder::new(&mut bytes);
+    match answer {
+        Ok(version) => version.encode(to.bool(true)),
+        Err(refusal) => {
+            to.bool(false).u16(refusal.code.number()).message(&refusal.message);
+        }
+    }
+    bytes
+}
+
+/// An answer from the bytes of the channel.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn answer_from_bytes(bytes: &[u8]) -> Result<Answer, WireError> {
+    let mut from = Decoder::new(bytes);
+    let answer = if from.bool()? {
+        Ok(Version::decode(&mut from)?)
+    } else {
+        let number = from.u16()?;
+        let code = ErrorCode::from_number(number).ok_or(WireError::BadValue { what: "error code", value: number.into() })?;
+        Err(Refusal::new(code, from.short_text("message", limits::TEXT)?))
+    };
+    from.finish()?;
+    Ok(answer)
+}

@@ -1,0 +1,108 @@
+//! Who gives changes their place in the one order: this slave where it stands alone, else the master.
+//!
+//! Whoever it is checks and numbers by the same pure function, and has the numbers in a journal on the disk
+//! before it answers.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use log::error;
+use relais_cluster::{Asked, Sequencer, Verdict};
+use relais_proto::{Change, ChangeId, ErrorCode, Numbered, Refusal, Version};
+use relais_state::{ChangeLog, JournalError};
+
+use super::no_changes;
+use super::view::CatalogueView;
+
+/// Gives changes their numbers.
+pub trait Numbering: Send {
+    /// Decides about the first of `asked`, at least one: a verdict each. What has a number is in the journal.
+    ///
+    /// # Errors
+    /// Why nobody can decide; nothing has a number then.
+    fn number(&mut self, asked: &[Asked], tree: &mut CatalogueView<'_>) -> Result<Vec<Verdict>, Refusal>;
+
+    /// Withdraws changes that could not be carried out: the new numbers, in the same order.
+    ///
+    /// # Errors
+    /// Why that is not possible.
+    fn withdraw(&mut self, changes: &[Version]) -> Result<Vec<Numbered>, Refusal>;
+}
+
+/// A slave of a cluster: its master does not number changes yet.
+#[derive(Debug)]
+pub struct Refusing;
+
+impl Numbering for Refusing {
+    fn number(&mut self, _: &[Asked], _: &mut CatalogueView<'_>) -> Result<Vec<Verdict>, Refusal> {
+        Err(no_changes("this slave belongs to a cluster, and its master takes none"))
+    }
+
+    fn withdraw(&mut self, _: &[Version]) -> Result<Vec<Numbered>, Refusal> {
+        Err(no_changes("this slave belongs to a cluster, and its master takes none"))
+    }
+}
+
+/// A slave that stands alone, with a journal of its own.
+pub struct Standalone<L> {
+    sequencer: Sequencer,
+    journal: L,
+}
+
+impl<L: ChangeLog> Standalone<L> {
+    /// Goes on behind the journal's last change.
+    #[must_use]
+    pub fn new(journal: L) -> Self {
+        Self { sequencer: Sequencer::new(journal.last()), journal }
+    }
+
+    fn write(&mut self, batch: &[Numbered], before: Version) -> Result<(), Refusal> {
+        let Err(e) = self.journal.append(batch) else { return Ok(()) };
+        error!("the journal cannot be written: {e}");
+        // Nobody has seen the numbers.
+        self.sequencer.forget_after(before);
+        Err(refusal(&e))
+    }
+}
+
+fn refusal(error: &JournalError) -> Refusal {
+    if matches!(error, JournalError::NoSpace { .. }) {
+        return Refusal::new(ErrorCode::NoSpace, "the server's disk is full");
+    }
+    no_changes("the journal cannot be written")
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl<L: ChangeLog + Send> Numbering for Standalone<L> {
+    fn number(&mut self, asked: &[Asked], tree: &mut CatalogueView<'_>) -> Result<Vec<Verdict>, Refusal> {
+        let before = self.sequencer.last();
+        let verdicts = self.sequencer.sequence(asked, tree, now_ms()).map_err(|e| {
+            error!("the catalogue cannot be read: {e}");
+            Refusal::new(ErrorCode::Storage, "the slave cannot read its catalogue")
+        })?;
+        let batch: Vec<Numbered> = verdicts
+            .iter()
+            .filter_map(|verdict| match verdict {
+                Verdict::Numbered(numbered) => Some(numbered.clone()),
+                Verdict::Known(_) | Verdict::Refused(_) => None,
+            })
+            .collect();
+        if !batch.is_empty() {
+            self.write(&batch, before)?;
+        }
+        Ok(verdicts)
+    }
+
+    fn withdraw(&mut self, changes: &[Version]) -> Result<Vec<Numbered>, Refusal> {
+        let before = self.sequencer.last();
+        let mut batch = Vec::new();
+        for of in changes {
+            let id = ChangeId(relais_state::random().map_err(|_| no_changes("the system has no random numbers"))?);
+            batch.push(self.sequencer.number(id, Change::Withdraw { of: *of }, now_ms()));
+        }
+        self.write(&batch, before)?;
+        Ok(batch)
+    }
+}

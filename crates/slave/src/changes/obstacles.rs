@@ -1,0 +1,130 @@
+//! What in the folder keeps a change from being made, though the catalogue knows nothing of it: a link, a mount
+//! point, a file that somebody is just writing. Looked at right before the change is numbered.
+//!
+//! Nothing that the catalogue does not have is ever replaced or removed: it may be somebody's only copy.
+
+use relais_proto::{Change, ErrorCode, Kind, Refusal, TreePath};
+use relais_tree::{Folder, MetaKind, Survey, TreeError};
+
+use super::no_changes;
+use crate::catalogue::{CatalogueError, Store, Stored};
+use crate::requests::refuse;
+
+/// What lies at a path on the disk, and what the catalogue has there.
+struct Found {
+    survey: Option<Survey>,
+    row: Option<Stored>,
+}
+
+/// Looks for obstacles.
+pub struct Obstacles<'a> {
+    /// The served folder.
+    pub root: &'a Folder,
+    /// Its catalogue.
+    pub store: &'a Store,
+}
+
+/// The inner result is the refusal.
+type Looked<T> = Result<Result<T, Refusal>, CatalogueError>;
+
+fn being_changed(path: &TreePath) -> Refusal {
+    no_changes(&format!("{path} is just being changed on the server; try again in a second"))
+}
+
+fn not_served(path: &TreePath, what: &str) -> Refusal {
+    Refusal::new(ErrorCode::NotServed, format!("{path}: {what} has that name"))
+}
+
+impl Obstacles<'_> {
+    /// What is in the way of a change; none where nothing is.
+    ///
+    /// # Errors
+    /// That the catalogue cannot be read.
+    pub fn of(&self, change: &Change) -> Result<Option<Refusal>, CatalogueError> {
+        let looked = match change {
+            Change::Put { path, .. } | Change::MakeFolder { path } => self.place(path),
+            Change::Remove { path, recursive } => self.removal(path, *recursive),
+            Change::Move { from, to } => match self.source(from)? {
+                Ok(_) if from == to => Ok(Ok(())),
+                Ok(_) => self.place(to),
+                Err(refusal) => Ok(Err(refusal)),
+            },
+            Change::Withdraw { .. } => Ok(Ok(())),
+        };
+        Ok(looked?.err())
+    }
+
+    /// What is at `path`; nothing where the way there is missing, which the check of the change finds as well.
+    fn look(&self, path: &TreePath) -> Looked<Found> {
+        let row = self.store.row(path)?;
+        let Some((parent, name)) = path.split_last() else { return Ok(Ok(Found { survey: None, row })) };
+        let survey = match self.root.open_folder(&parent).and_then(|parent| parent.survey(name.as_bytes())) {
+            Ok(survey) => Some(survey),
+            Err(TreeError::NotFound | TreeError::NotFolder) => None,
+            Err(e) => return Ok(Err(refuse(path, &e))),
+        };
+        Ok(match &survey {
+            Some(survey) if survey.mount_point => Err(not_served(path, "a mount point")),
+            Some(survey) if survey.meta.kind == MetaKind::Link => Err(not_served(path, "a symbolic link")),
+            Some(survey) if survey.meta.kind == MetaKind::Special => Err(not_served(path, "a device, FIFO or socket")),
+            _ => Ok(Found { survey, row }),
+        })
+    }
+
+    /// A path that something new gets.
+    fn place(&self, path: &TreePath) -> Looked<()> {
+        Ok(self.look(path)?.and_then(|found| match (&found.survey, &found.row) {
+            (None, _) => Ok(()),
+            (Some(survey), Some(row)) => known(path, survey, row),
+            (Some(survey), None) if survey.meta.kind == MetaKind::Folder => {
+                Err(Refusal::new(ErrorCode::Exists, format!("{path}: a folder has that name")))
+            }
+            (Some(_), None) => Err(being_changed(path)),
+        }))
+    }
+
+    /// A path that is taken away.
+    fn source(&self, path: &TreePath) -> Looked<Found> {
+        Ok(self.look(path)?.and_then(|found| match (&found.survey, &found.row) {
+            (Some(survey), Some(row)) => known(path, survey, row).map(|()| found),
+            (Some(_), None) => Err(being_changed(path)),
+            (None, Some(_)) => Err(being_changed(path)),
+            (None, None) => Ok(found),
+        }))
+    }
+
+    fn removal(&self, path: &TreePath, recursive: bool) -> Looked<()> {
+        let found = match self.source(path)? {
+            Ok(found) => found,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if found.row.is_none_or(|row| row.entry.kind == Kind::File) {
+            return Ok(Ok(()));
+        }
+        if recursive {
+            return Ok(match self.store.skipped_below(path)? {
+                0 => Ok(()),
+                n => Err(Refusal::new(
+                    ErrorCode::NotServed,
+                    format!("{path} holds {n} names that are not served, such as links; they have to be removed on the server first"),
+                )),
+            });
+        }
+        // The catalogue may not know yet what somebody has just put there.
+        let first = self.root.open_folder(path).and_then(|folder| folder.list()?.next().transpose());
+        Ok(match first {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(Refusal::new(ErrorCode::NotEmpty, format!("{path}: the folder is not empty"))),
+            Err(e) => Err(refuse(path, &e)),
+        })
+    }
+}
+
+/// Whether what is on the disk is what the catalogue has.
+fn known(path: &TreePath, survey: &Survey, row: &Stored) -> Result<(), Refusal> {
+    let same = match row.entry.kind {
+        Kind::File => row.is_of(&survey.meta),
+        Kind::Folder => survey.meta.kind == MetaKind::Folder,
+    };
+    if same { Ok(()) } else { Err(being_changed(path)) }
+}

@@ -1,0 +1,51 @@
+//! Waiting for the disk for many files at once: the file system makes one write of what is asked for together.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Most threads that wait for the disk at the same time.
+const THREADS: usize = 16;
+
+/// Runs `work` on each of `items`, several at a time; the results in the order of the items.
+pub fn together<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    if items.len() <= 1 {
+        return items.iter().map(work).collect();
+    }
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(items.len())));
+    let run = || {
+        while let Some((at, item)) = take(&next, items) {
+            let result = work(item);
+            results.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
+        }
+    };
+    std::thread::scope(|scope| {
+        // This thread works too: where the system has no more threads it does all of it.
+        for _ in 1..items.len().min(THREADS) {
+            if std::thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, run).is_err() {
+                break;
+            }
+        }
+        run();
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_unstable_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn take<'a, T>(next: &AtomicUsize, items: &'a [T]) -> Option<(usize, &'a T)> {
+    let at = next.fetch_add(1, Ordering::Relaxed);
+    items.get(at).map(|item| (at, item))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_the_order_of_the_items() {
+        for len in [0, 1, 2, 100] {
+            let items: Vec<usize> = (0..len).collect();
+            assert_eq!(together(&items, |n| n * 2), items.iter().map(|n| n * 2).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The tree as the catalogue has it, for the check of changes.
+
+use relais_cluster::{Node, View};
+use relais_proto::{ChangeId, TreePath, Version};
+
+use crate::catalogue::{CatalogueError, Store};
+
+/// Reads through the one connection that writes.
+pub struct CatalogueView<'a>(pub &'a Store);
+
+impl View for CatalogueView<'_> {
+    type Error = CatalogueError;
+
+    fn node(&mut self, path: &TreePath) -> Result<Option<Node>, CatalogueError> {
+        Ok(self.0.row(path)?.map(|row| Node { kind: row.entry.kind, version: row.entry.version }))
+    }
+
+    fn is_empty(&mut self, folder: &TreePath) -> Result<bool, CatalogueError> {
+        self.0.is_empty(folder)
+    }
+
+    fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, CatalogueError> {
+        self.0.number_of(id)
+    }
+}

@@ -1,0 +1,25 @@
+//! `mkdir`, `rm` and `mv`: changes without content.
+
+use relais_proto::{Change, ChangeId, Expect, Request};
+
+use super::{Context, Handled, Outcome, misrouted};
+use crate::changes::Proposal;
+
+fn propose(id: ChangeId, change: Change) -> Handled {
+    Ok(Outcome::Change(Box::new(Proposal { id, change, expect: Expect::Any, staged: None, synced: false })))
+}
+
+pub(super) fn make_folder(context: &mut Context<'_>, request: Request) -> Handled {
+    let Request::MakeFolder { id, path } = request else { return Err(misrouted()) };
+    propose(id, Change::MakeFolder { path: context.session.resolve(&path)? })
+}
+
+pub(super) fn remove(context: &mut Context<'_>, request: Request) -> Handled {
+    let Request::Remove { id, path, recursive } = request else { return Err(misrouted()) };
+    propose(id, Change::Remove { path: context.session.resolve_below(&path)?, recursive })
+}
+
+pub(super) fn move_to(context: &mut Context<'_>, request: Request) -> Handled {
+    let Request::Move { id, from, to } = request else { return Err(misrouted()) };
+    propose(id, Change::Move { from: context.session.resolve_below(&from)?, to: context.session.resolve_below(&to)? })
+}

@@ -1,0 +1,285 @@
+//! Staging: where the bytes of uploads lie until they have their name, in `.relais/staging`.
+//!
+//! A staged file is called `ID-BINDING`: the change's id, and a hash of what the upload is bound to, so
+//! that nobody goes on with an upload under another user, path or size. Whoever writes it holds its
+//! lock. Once it is whole it is sealed by another name, and never opened for writing again: soon it may be a file
+//! that everybody sees. What changes have taken out of the tree lies in `.relais/removed` until it is gone for good.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use log::{debug, warn};
+use relais_proto::{ChangeId, TreePath, limits};
+use relais_tree::{Folder, MetaKind, TreeError};
+
+use crate::catalogue::FOLDER;
+
+/// Name of the folder of staged files.
+const STAGING: &str = "staging";
+/// Behind the name of a staged file that is whole.
+const SEALED: &str = ".whole";
+/// Name of the folder of what was removed.
+const REMOVED: &str = "removed";
+/// Time between two looks for what is too old.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// The name of a staged file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StagedName(String);
+
+impl StagedName {
+    /// The name for an upload that is bound to user, path and size.
+    #[must_use]
+    pub fn new(id: ChangeId, user: &str, path: &TreePath, size: Option<u64>) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("relais 2026-11 upload binding 1");
+        for text in [user, path.as_str()] {
+            hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
+        }
+        hasher.update(&size.map_or([0xff; 8], u64::to_be_bytes));
+        let mut binding = [0; 8];
+        hasher.finalize_xof().fill(&mut binding);
+        Self(format!("{id}-{:016x}", u64::from_be_bytes(binding)))
+    }
+
+    /// The name that the file gets once it is whole. From then on nobody writes it.
+    #[must_use]
+    pub fn sealed(&self) -> Self {
+        if self.is_sealed() { self.clone() } else { Self(format!("{}{SEALED}", self.0)) }
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.0.ends_with(SEALED)
+    }
+
+    /// The name in a message of another process of this slave; none where it is no such name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (id, binding) = text.strip_suffix(SEALED).unwrap_or(text).split_once('-')?;
+        id.parse::<ChangeId>().ok()?;
+        (binding.len() == 16 && binding.bytes().all(|b| b.is_ascii_hexdigit())).then(|| Self(text.to_owned()))
+    }
+
+    /// The change that it is staged for.
+    #[must_use]
+    pub fn id(&self) -> ChangeId {
+        self.0.split_once('-').and_then(|(id, _)| id.parse().ok()).unwrap_or(ChangeId([0; 16]))
+    }
+
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The slave's folders for staged files and for what was removed.
+#[derive(Debug)]
+pub struct Staging {
+    /// Staged files.
+    pub staged: Folder,
+    /// What was taken out of the tree.
+    pub removed: Folder,
+}
+
+impl Staging {
+    /// Opens both, made where they are missing.
+    ///
+    /// # Errors
+    /// Those of the folder.
+    pub fn open(root: &Folder) -> Result<Self, TreeError> {
+        let own = root.sub(FOLDER)?;
+        let sub = |name: &str| {
+            match own.make_folder(name, true) {
+                Ok(()) | Err(TreeError::Taken) => {}
+                Err(e) => return Err(e),
+            }
+            own.sub(name)
+        };
+        Ok(Self { staged: sub(STAGING)?, removed: sub(REMOVED)? })
+    }
+
+    /// Opens a staged file, made where it is missing, and takes its lock.
+    ///
+    /// # Errors
+    /// [`TreeError::InUse`] where another connection has the lock.
+    pub fn claim(&self, name: &StagedName) -> Result<File, TreeError> {
+        self.staged.create_or_open_part(name.as_str())
+    }
+
+    /// Whether a staged file is there.
+    #[must_use]
+    pub fn has(&self, name: &StagedName) -> bool {
+        self.staged.stat_part(name.as_str().as_bytes()).is_ok()
+    }
+
+    /// Seals a staged file; its new name.
+    ///
+    /// # Errors
+    /// Those of renaming it.
+    pub fn seal(&self, name: &StagedName) -> Result<StagedName, TreeError> {
+        let sealed = name.sealed();
+        self.staged.rename(name.as_str(), sealed.as_str()).map(|()| sealed)
+    }
+
+    /// Removes a staged file; one that is gone is as good.
+    pub fn discard(&self, name: &StagedName) {
+        match self.staged.unlink(name.as_str()) {
+            Ok(()) | Err(TreeError::NotFound) => {}
+            Err(e) => warn!("a staged file is left behind for now: {e}"),
+        }
+    }
+
+    /// The names of all staged files of a change.
+    ///
+    /// # Errors
+    /// Those of listing them.
+    pub fn of_change(&self, id: ChangeId) -> Result<Option<StagedName>, TreeError> {
+        let begin = format!("{id}-");
+        for listed in self.staged.list()? {
+            if let Some(name) = std::str::from_utf8(listed?.name()).ok().filter(|name| name.starts_with(&begin)) {
+                return Ok(StagedName::parse(name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes what was removed from the tree, and staged files that nobody has written for
+    /// [`limits::STAGED_TIME`]. Another process may be at work in both folders.
+    pub fn sweep(&self, stop: &dyn Fn() -> bool) {
+        empty(&self.removed, stop);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let Ok(listing) = self.staged.list() else { return };
+        for listed in listing.flatten() {
+            let name = listed.name();
+            // The ctime: the time of modification is what the client said.
+            let age = self.staged.stat_part(name).map(|meta| now.as_secs().saturating_sub(meta.ctime.seconds.max(0).cast_unsigned()));
+            if age.is_ok_and(|age| age > limits::STAGED_TIME.as_secs())
+                && let Some(name) = std::str::from_utf8(name).ok().and_then(StagedName::parse)
+                && (name.is_sealed() || self.claim(&name).is_ok())
+            {
+                debug!("a staged file that nobody goes on with is removed");
+                self.discard(&name);
+            }
+        }
+    }
+}
+
+/// The thread that sweeps: at its start, when it is woken, and from time to time.
+#[derive(Debug)]
+pub struct Sweeper {
+    bell: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sweeper {
+    /// Starts the thread; it ends when `stop` is set or this is dropped.
+    ///
+    /// # Errors
+    /// Those of starting a thread.
+    pub fn start(staging: Staging, stop: Arc<AtomicBool>) -> io::Result<Self> {
+        let (bell, rings) = sync_channel(1);
+        let work = move || {
+            let stopped = || stop.load(Ordering::Relaxed);
+            while !stopped() {
+                staging.sweep(&stopped);
+                if matches!(rings.recv_timeout(SWEEP_EVERY), Err(RecvTimeoutError::Disconnected)) {
+                    return;
+                }
+            }
+        };
+        Ok(Self { bell: Some(bell), thread: Some(std::thread::Builder::new().name("sweeper".to_owned()).spawn(work)?) })
+    }
+
+    /// There is something to sweep. Where it was told so already, that is enough.
+    pub fn wake(&self) {
+        if let Some(bell) = &self.bell {
+            let _ = bell.try_send(());
+        }
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        self.bell = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            warn!("the sweeping thread failed");
+        }
+    }
+}
+
+/// Removes all that lies in a folder of our own, and what lies below it.
+fn empty(folder: &Folder, stop: &dyn Fn() -> bool) {
+    let Ok(listing) = folder.list() else { return };
+    for listed in listing.flatten() {
+        if stop() {
+            return;
+        }
+        let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(listed.name());
+        let removed = match folder.survey(listed.name()) {
+            // What lies there belongs to somebody else.
+            Ok(found) if found.mount_point => continue,
+            Ok(found) if found.meta.kind == MetaKind::Folder => {
+                if let Ok(below) = folder.sub_of_bytes(listed.name()) {
+                    empty(&below, stop);
+                }
+                folder.remove_folder(name)
+            }
+            Ok(_) => folder.unlink(name),
+            Err(e) => Err(e),
+        };
+        match removed {
+            Ok(()) | Err(TreeError::NotFound) => {}
+            Err(e) => debug!("something that was removed is still on the disk: {e}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_bound_to_user_path_and_size() {
+        let path = |text: &str| TreePath::new(text).unwrap();
+        let id = ChangeId([7; 16]);
+        let name = StagedName::new(id, "ann", &path("a/b"), Some(5));
+        assert_eq!(StagedName::parse(name.as_str()), Some(name.clone()));
+        for other in [
+            StagedName::new(ChangeId([8; 16]), "ann", &path("a/b"), Some(5)),
+            StagedName::new(id, "bob", &path("a/b"), Some(5)),
+            StagedName::new(id, "ann", &path("a/c"), Some(5)),
+            StagedName::new(id, "ann", &path("a/b"), Some(6)),
+            StagedName::new(id, "ann", &path("a/b"), None),
+            StagedName::new(id, "anna", &path("b"), Some(5)),
+        ] {
+            assert_ne!(other, name);
+        }
+        for bad in ["", "x-y", "../../x", &format!("{id}-"), &format!("{id}-zzzzzzzzzzzzzzzz")] {
+            assert_eq!(StagedName::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_was_removed_goes_for_good_and_fresh_uploads_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
+        let staging = Staging::open(&Folder::open(dir.path()).unwrap()).unwrap();
+        let removed = dir.path().join(FOLDER).join(REMOVED);
+        std::fs::create_dir_all(removed.join("7/a/b")).unwrap();
+        std::fs::write(removed.join("7/a/b/c"), "x").unwrap();
+        std::os::unix::fs::symlink("/etc", removed.join("7/link")).unwrap();
+        let name = StagedName::new(ChangeId([1; 16]), "", &TreePath::new("f").unwrap(), None);
+        drop(staging.claim(&name).unwrap());
+        staging.sweep(&|| false);
+        assert!(std::fs::read_dir(&removed).unwrap().next().is_none());
+        assert_eq!(staging.of_change(ChangeId([1; 16])).unwrap(), Some(name));
+        assert!(std::path::Path::new("/etc/passwd").exists());
+    }
+}

@@ -1,0 +1,128 @@
+//! Reading the data of an upload from the connection.
+
+use relais_net::Connection;
+use relais_proto::{FrameHeader, FrameType, Refusal, Request, WireError, limits};
+
+use super::session::Ticker;
+use crate::changes::Proposal;
+use crate::requests::Upload;
+use crate::serving::Serving;
+
+/// Bytes read at once.
+const BUFFER: usize = 256 * 1024;
+/// Bytes that a session reads ahead once it sends uploads: many small ones come with one call of the system.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// Takes uploads in, one after another, through one buffer.
+#[derive(Default)]
+pub struct Intake {
+    buffer: Vec<u8>,
+}
+
+/// What came of an upload.
+pub enum Taken {
+    /// All of it is staged.
+    Whole(Box<Proposal>),
+    /// It has failed.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// Whether all frames of it were read.
+        ended: bool,
+    },
+}
+
+impl Intake {
+    /// Reads the data of an upload up to its end, or until it has failed.
+    ///
+    /// # Errors
+    /// The connection's. What came of it stays staged.
+    pub fn take(&mut self, connection: &mut Connection, serving: &Serving, mut upload: Upload) -> Result<Taken, WireError> {
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; BUFFER];
+            connection.read_further_ahead(READ_AHEAD);
+        }
+        let (name, stream) = (upload.name().clone(), connection.stream().clone());
+        serving.uploads.begin(&name, &stream);
+        let result = self.take_frames(connection, serving, &mut upload);
+        serving.uploads.end(&name);
+        let digest = match result? {
+            Ok(digest) => digest,
+            Err(refusal) => return Ok(Taken::Refused { refusal, ended: false }),
+        };
+        Ok(match upload.finish(digest, serving, &mut Ticker::new(connection)) {
+            Ok(proposal) => Taken::Whole(Box::new(proposal)),
+            Err(refusal) => Taken::Refused { refusal, ended: true },
+        })
+    }
+
+    /// The digest at the end.
+    fn take_frames(
+        &mut self,
+        connection: &mut Connection,
+        serving: &Serving,
+        upload: &mut Upload,
+    ) -> Result<Result<relais_proto::Digest, Refusal>, WireError> {
+        loop {
+            let header = next_frame(connection)?;
+            if header.kind == FrameType::PutEnd {
+                return match Request::decode(header.kind, connection.read_payload(header)?)? {
+                    Request::PutEnd { digest } => Ok(Ok(digest)),
+                    other => Err(WireError::Unexpected(other.frame_type().number())),
+                };
+            }
+            let mut left = header.len as usize;
+            while left > 0 {
+                let some = left.min(BUFFER);
+                connection.read_exact_into(&mut self.buffer[..some])?;
+                left -= some;
+                if let Err(refusal) = upload.write(&self.buffer[..some], serving) {
+                    self.skip(connection, left)?;
+                    return Ok(Err(refusal));
+                }
+            }
+        }
+    }
+
+    /// Reads and drops the rest of an upload that was refused, so that the session can go on behind it.
+    ///
+    /// # Errors
+    /// The connection's; [`WireError::OverCap`] where too much is still coming.
+    pub fn drop_rest(&mut self, connection: &mut Connection) -> Result<(), WireError> {
+        let mut dropped = 0;
+        loop {
+            let header = next_frame(connection)?;
+            if header.kind == FrameType::PutEnd {
+                return connection.read_payload(header).map(drop);
+            }
+            dropped += u64::from(header.len);
+            if dropped > limits::DISCARD {
+                return Err(WireError::OverCap { what: "rest of a refused upload", len: dropped, cap: limits::DISCARD });
+            }
+            self.skip(connection, header.len as usize)?;
+        }
+    }
+
+    fn skip(&mut self, connection: &mut Connection, mut left: usize) -> Result<(), WireError> {
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; BUFFER];
+        }
+        while left > 0 {
+            let some = left.min(BUFFER);
+            connection.read_exact_into(&mut self.buffer[..some])?;
+            left -= some;
+        }
+        Ok(())
+    }
+}
+
+/// The header of the next frame of an upload: data, which is not empty, or its end.
+fn next_frame(connection: &mut Connection) -> Result<FrameHeader, WireError> {
+    let header = connection.read_header()?.ok_or(WireError::Truncated)?;
+    match header.kind {
+        FrameType::PutEnd => Ok(header),
+        FrameType::Data if header.len > 0 => Ok(header),
+        FrameType::Data => Err(WireError::BadValue { what: "length of data", value: 0 }),
+        other => Err(WireError::Unexpected(other.number())),
+    }
+}

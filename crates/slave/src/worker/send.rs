@@ -1,0 +1,85 @@
+//! Sending what a request came to: single answers, listings, content.
+
+use std::io;
+
+use relais_net::Connection;
+use relais_proto::{Digest, ErrorCode, Refusal, Reply, TreePath, WireError};
+use relais_transfer::{Sent, Span, send_blocks};
+use relais_tree::OpenFile;
+
+use super::session::Ticker;
+use crate::requests::{self, Content, Outcome};
+use crate::serving::Serving;
+
+/// Sends an outcome that is no change.
+///
+/// # Errors
+/// The connection's.
+pub fn send(connection: &mut Connection, serving: &Serving, outcome: Outcome) -> Result<(), WireError> {
+    match outcome {
+        Outcome::Reply(reply) => connection.queue_reply(&reply),
+        Outcome::Listing(mut pages) => loop {
+            match pages.next(serving) {
+                Ok(Some(page)) => connection.queue_reply(&Reply::Entries(page)),
+                Ok(None) => break connection.queue_reply(&Reply::Done { mark: serving.board.mark() }),
+                Err(refusal) => break connection.queue_reply(&Reply::Error(refusal)),
+            }
+            connection.flush()?;
+        },
+        Outcome::Content(content) => {
+            let last = match send_content(connection, serving, &content)? {
+                Ok(digest) => Reply::End { digest },
+                Err(refusal) => Reply::Error(refusal),
+            };
+            connection.queue_reply(&last);
+        }
+        Outcome::Upload(_) | Outcome::Change(_) => {
+            connection.queue_reply(&Reply::Error(Refusal::new(ErrorCode::Unsupported, "this server does not know the request")));
+        }
+    }
+    Ok(())
+}
+
+/// Sends header and blocks; what comes last is the caller's to send.
+fn send_content(connection: &mut Connection, serving: &Serving, content: &Content) -> io::Result<Result<Digest, Refusal>> {
+    let Content { file, path, header } = content;
+    connection.queue_reply(&Reply::Header(header.clone()));
+    let span = Span { offset: header.offset, length: header.length, block_size: header.block_size };
+    // A digest that is not known yet is computed on the way where all of the content goes by.
+    let mut hasher = (header.digest.is_none() && header.length == header.size).then(blake3::Hasher::new);
+    let sent = match hasher.as_mut() {
+        Some(hasher) => send_blocks(
+            connection,
+            &file.file,
+            span,
+            Some(&mut |bytes| {
+                hasher.update(bytes);
+            }),
+        )?,
+        None => send_blocks(connection, &file.file, span, None)?,
+    };
+    match sent {
+        Sent::Whole => {}
+        Sent::Short => return Ok(Err(requests::changed(path))),
+        Sent::Unreadable(e) => return Ok(Err(Serving::storage(path, &e))),
+    }
+    let digest = match (header.digest, hasher) {
+        (Some(digest), _) => digest,
+        (None, Some(hasher)) => Digest(hasher.finalize().into()),
+        (None, None) => match late_digest(connection, serving, path, file) {
+            Ok(digest) => digest,
+            Err(refusal) => return Ok(Err(refusal)),
+        },
+    };
+    Ok(match file.is_unchanged() {
+        Ok(true) => Ok(digest),
+        Ok(false) => Err(requests::changed(path)),
+        Err(e) => Err(requests::refuse(path, &e)),
+    })
+}
+
+/// The digest of content whose beginning did not go by; it may have become known meanwhile.
+fn late_digest(connection: &mut Connection, serving: &Serving, path: &TreePath, file: &OpenFile) -> Result<Digest, Refusal> {
+    let facts = serving.facts(path, &file.meta)?;
+    requests::digest_of(&facts, path, file, &mut Ticker::new(connection))
+}

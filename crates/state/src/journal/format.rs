@@ -1,0 +1,166 @@
+//! Every byte of a journal file. No input or output.
+//!
+//! Numbers are big-endian. A *sum* is the first 16 bytes of a BLAKE3 hash.
+//!
+//! The file begins with: magic (8 bytes), format (4), id (16), salt (16 random bytes), sum of these (16). Later formats
+//! keep these 60 bytes as they are. Then come batches, one right behind the other:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 8 | magic, which begins with a byte that is in no path |
+//! | 4 | length of the payload |
+//! | 4 | changes in it |
+//! | 8 | where in the file this batch begins |
+//! | 16 | sum of the 24 bytes before and the payload |
+//! | 16 | sum of the 40 bytes before |
+//! | length | payload: the changes as the protocol encodes them. Where that changes, the format does |
+//! | 32 | chain: BLAKE3 of the chain before, length, changes, payload |
+//!
+//! The sums of batches are keyed with the file's header, and so with its salt: bytes of another file, which a file system
+//! may leave in a torn batch, are never taken for a batch of this one. They stand alone, so that a batch is known for one
+//! without those before it. The chain ties it to all before. It begins with the id, not the salt, so that the same batches
+//! have the same chain in every file.
+
+use relais_proto::{Decode, Decoder, Encoder, Numbered};
+
+/// Most changes in one batch.
+pub const BATCH_CHANGES: usize = 4096;
+/// Most bytes that the changes of one batch may take in the file: 16 MiB.
+pub const BATCH_BYTES: usize = 16 * 1024 * 1024;
+
+pub(super) const FORMAT: u32 = 1;
+pub(super) const FILE_HEADER: usize = 60;
+pub(super) const BATCH_HEADER: usize = 56;
+pub(super) const CHAIN: usize = 32;
+/// Bytes of the longest batch in the file.
+pub(super) const LONGEST: u64 = (BATCH_HEADER + BATCH_BYTES + CHAIN) as u64;
+pub(super) const BATCH_MAGIC: [u8; 8] = *b"\xff\xfebatch\n";
+const FILE_MAGIC: [u8; 8] = *b"\xffrelais\n";
+const SUM: usize = 16;
+
+/// A hash over batches.
+pub(super) type Chain = [u8; CHAIN];
+
+fn sum(mut hasher: blake3::Hasher, parts: &[&[u8]]) -> [u8; SUM] {
+    for part in parts {
+        hasher.update(part);
+    }
+    let mut sum = [0; SUM];
+    hasher.finalize_xof().fill(&mut sum);
+    sum
+}
+
+/// What a file begins with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FileHeader {
+    pub format: u32,
+    pub id: [u8; 16],
+    pub salt: [u8; 16],
+}
+
+impl FileHeader {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(FILE_HEADER);
+        Encoder::new(&mut bytes).bytes(&FILE_MAGIC).u32(self.format).bytes(&self.id).bytes(&self.salt);
+        let sum = sum(blake3::Hasher::new(), &[&bytes]);
+        bytes.extend_from_slice(&sum);
+        bytes
+    }
+
+    /// None where these are not the bytes that [`Self::encode`] made.
+    pub fn parse(bytes: &[u8; FILE_HEADER]) -> Option<Self> {
+        let mut from = Decoder::new(bytes.strip_prefix(&FILE_MAGIC)?);
+        let header = Self { format: from.u32().ok()?, id: from.array().ok()?, salt: from.array().ok()? };
+        (header.encode() == bytes).then_some(header)
+    }
+
+    /// What the sums of batches in this file are keyed with.
+    pub fn key(&self) -> BatchKey {
+        BatchKey(blake3::derive_key("relais journal batch 1", &self.encode()))
+    }
+
+    /// The chain before the first batch.
+    pub fn chain(&self) -> Chain {
+        blake3::derive_key("relais journal chain 1", &self.id)
+    }
+}
+
+/// Makes and checks the sums of one file's batches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BatchKey([u8; 32]);
+
+impl BatchKey {
+    fn sum(&self, parts: &[&[u8]]) -> [u8; SUM] {
+        sum(blake3::Hasher::new_keyed(&self.0), parts)
+    }
+
+    /// The header that `bytes` begins with; none where it is not that of a batch at `position`.
+    pub fn parse(&self, bytes: &[u8], position: u64) -> Option<BatchHeader> {
+        let (summed, sum) = bytes.get(..BATCH_HEADER)?.split_at(BATCH_HEADER - SUM);
+        let mut from = Decoder::new(summed.strip_prefix(&BATCH_MAGIC)?);
+        let fields = BatchHeader { len: from.u32().ok()?, count: from.u32().ok()?, position: from.u64().ok()?, body: from.array().ok()? };
+        let fits = fields.len as usize <= BATCH_BYTES && fields.position == position;
+        (fits && self.sum(&[summed]) == sum).then_some(fields)
+    }
+
+    /// Whether this is the payload of the batch with this header.
+    pub fn fits(&self, header: &BatchHeader, payload: &[u8]) -> bool {
+        self.sum(&[&header.fields(), payload]) == header.body
+    }
+
+    /// Turns a buffer with room for the header and a payload behind it into a whole batch, and says its chain.
+    pub fn seal(&self, buffer: &mut Vec<u8>, len: u32, count: u32, position: u64, before: &Chain) -> Chain {
+        let mut header = BatchHeader { len, count, position, body: [0; SUM] };
+        let (head, payload) = buffer.split_at_mut(BATCH_HEADER);
+        header.body = self.sum(&[&header.fields(), payload]);
+        let chain = header.chain(before, payload);
+        let (summed, sum) = head.split_at_mut(BATCH_HEADER - SUM);
+        let (fields, body) = summed.split_at_mut(BATCH_HEADER - 2 * SUM);
+        fields.copy_from_slice(&header.fields());
+        body.copy_from_slice(&header.body);
+        sum.copy_from_slice(&self.sum(&[summed]));
+        buffer.extend_from_slice(&chain);
+        chain
+    }
+}
+
+/// What a batch begins with.
+#[derive(Debug)]
+pub(super) struct BatchHeader {
+    pub len: u32,
+    pub count: u32,
+    position: u64,
+    body: [u8; SUM],
+}
+
+impl BatchHeader {
+    /// All but the sums.
+    fn fields(&self) -> [u8; BATCH_HEADER - 2 * SUM] {
+        let mut bytes = [0; BATCH_HEADER - 2 * SUM];
+        bytes[..8].copy_from_slice(&BATCH_MAGIC);
+        bytes[8..12].copy_from_slice(&self.len.to_be_bytes());
+        bytes[12..16].copy_from_slice(&self.count.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.position.to_be_bytes());
+        bytes
+    }
+
+    /// The chain behind this batch.
+    pub fn chain(&self, before: &Chain, payload: &[u8]) -> Chain {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(before).update(&self.len.to_be_bytes()).update(&self.count.to_be_bytes()).update(payload);
+        *hasher.finalize().as_bytes()
+    }
+
+    /// Bytes of the whole batch in the file.
+    pub fn total(&self) -> u64 {
+        (BATCH_HEADER + CHAIN) as u64 + u64::from(self.len)
+    }
+}
+
+/// Appends one change. False where it would not come back as it is, which would make the whole journal unreadable.
+pub(super) fn encode_change(change: &Numbered, to: &mut Vec<u8>) -> bool {
+    let start = to.len();
+    change.encode(&mut Encoder::new(to));
+    let mut from = Decoder::new(&to[start..]);
+    Numbered::decode(&mut from).is_ok_and(|read| read == *change) && from.is_empty()
+}

@@ -1,0 +1,82 @@
+//! The journal: every numbered change, in order, in one file that only grows.
+//!
+//! Owns the file's format, its lock, what it takes for a batch to be on disk,
+//! and how a file is read again after a crash. It never skips a batch, never
+//! asks for a sync a second time after one failed, and never looks at what a
+//! change means: it checks that numbers rise, and no more.
+//!
+//! A batch that was being written when the machine stopped is torn. Nobody was
+//! told that it is stored, so it is cut off. Anything else that is wrong is
+//! damage, and the journal does not open. `format.rs` has every byte of the
+//! file, `recover.rs` tells the two apart.
+
+mod error;
+mod file;
+mod format;
+mod recover;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::path::Path;
+
+use relais_proto::{Numbered, Version};
+
+pub use error::JournalError;
+pub use format::{BATCH_BYTES, BATCH_CHANGES};
+use tail::Tail;
+
+/// Where numbered changes are kept; a file now, behind a trait so that it can move.
+pub trait ChangeLog {
+    /// Adds a batch behind all others. It is stored once this returns, the whole of it or nothing. An empty batch is nothing.
+    ///
+    /// # Errors
+    /// Why it was not stored. Where the caller broke the rules (numbers, size) and for [`JournalError::NoSpace`], later
+    /// batches may well be taken; after any other error none is until the log is opened anew, and that may find the batch.
+    fn append(&mut self, batch: &[Numbered]) -> Result<(), JournalError>;
+
+    /// The number of the last change that is stored; the default version where there is none.
+    fn last(&self) -> Version;
+}
+
+/// A journal file that this process alone has open. It stays locked until this and every copy of its descriptor, also
+/// in processes forked meanwhile, are closed.
+#[derive(Debug)]
+pub struct Journal {
+    tail: Tail<File>,
+}
+
+impl Journal {
+    /// Opens the journal at `path`, or makes it where nothing is. It is bound to `id`, a cluster or a folder. `each` gets
+    /// every change in it, first to last. Memory is taken for one batch at a time.
+    ///
+    /// All that `each` was given is on disk once this returns, also where an earlier process wrote it and did not come to
+    /// the sync, or where its sync failed.
+    ///
+    /// # Errors
+    /// Another process has it, it is bound to another id, it is damaged (with the place), it is no regular file, the system
+    /// refused, or what `each` said. `each` may have been called before.
+    pub fn open(path: &Path, id: [u8; 16], each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>) -> Result<Self, JournalError> {
+        let file = file::open(path, id)?;
+        let found = recover::read(&file, path, id, each)?;
+        recover::settle(&file, path, &found)?;
+        Ok(Self { tail: Tail::new(file, path, found.end) })
+    }
+
+    /// A hash over all batches, in order. Equal for two journals of one id only where they hold the same batches.
+    #[must_use]
+    pub fn chain(&self) -> [u8; 32] {
+        self.tail.chain()
+    }
+}
+
+impl ChangeLog for Journal {
+    fn append(&mut self, batch: &[Numbered]) -> Result<(), JournalError> {
+        self.tail.append(batch)
+    }
+
+    fn last(&self) -> Version {
+        self.tail.last()
+    }
+}

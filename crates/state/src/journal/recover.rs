@@ -1,0 +1,184 @@
+//! Reading a journal from its start, and telling a torn end from damage.
+//!
+//! A batch is written behind all others, and the next only once it is on disk. So a write that was cut off leaves one bad
+//! batch, with nothing behind it that a later append has made. A bad batch is damage where there is more: a batch header
+//! further on, bytes behind the end that its own header gives, or more bytes than the longest batch has.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use relais_proto::{ClusterId, Decode, Decoder, Numbered, Version};
+
+use super::JournalError;
+use super::format::{BATCH_HEADER, BATCH_MAGIC, BatchHeader, BatchKey, CHAIN, Chain, FILE_HEADER, FORMAT, FileHeader, LONGEST};
+use super::tail::Storage;
+
+/// Bytes that are read at once where batches are small.
+const READ_AHEAD: usize = 256 * 1024;
+
+/// Where the next batch goes, and what it follows.
+#[derive(Debug, Clone)]
+pub(super) struct End {
+    pub key: BatchKey,
+    pub at: u64,
+    pub chain: Chain,
+    pub last: Version,
+}
+
+impl End {
+    /// That of a file without a batch.
+    pub fn of_empty(header: &FileHeader) -> Self {
+        Self { key: header.key(), at: FILE_HEADER as u64, chain: header.chain(), last: Version::default() }
+    }
+}
+
+/// What a file holds.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Behind the last good batch.
+    pub end: End,
+    /// Where the last good batch begins, where there is one.
+    pub newest: Option<u64>,
+    /// Bytes of the file, with the torn batch.
+    pub size: u64,
+}
+
+/// Whether a change may come right behind another: by one within an epoch, anywhere in a higher one, never with number 0.
+pub(super) fn follows(last: Version, next: Version) -> bool {
+    if next.epoch == last.epoch { last.number.checked_add(1) == Some(next.number) } else { next.epoch > last.epoch && next.number > 0 }
+}
+
+/// Reads the whole file and gives each change out.
+pub(super) fn read(
+    file: &File,
+    path: &Path,
+    id: [u8; 16],
+    each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>,
+) -> Result<Found, JournalError> {
+    let io_error = |error| JournalError::io(path, error);
+    let size = file.metadata().map_err(io_error)?.len();
+    let header = read_header(file, path, size)?;
+    if header.id != id {
+        return Err(JournalError::Foreign { path: path.to_owned(), found: ClusterId(header.id), wanted: ClusterId(id) });
+    }
+    let mut found = Found { end: End::of_empty(&header), newest: None, size };
+    let mut input = BufReader::with_capacity(READ_AHEAD, file);
+    input.seek(SeekFrom::Start(found.end.at)).map_err(io_error)?;
+    let mut payload = Vec::new();
+    while found.end.at < size {
+        let end = &mut found.end;
+        let Some((header, chain)) = read_batch(&mut input, end, size, &mut payload).map_err(io_error)? else {
+            check_torn(file, path, end, size)?;
+            break;
+        };
+        give_out(&header, &payload, path, end, each)?;
+        found.newest = Some(end.at);
+        end.at += header.total();
+        end.chain = chain;
+    }
+    Ok(found)
+}
+
+fn read_header(file: &File, path: &Path, size: u64) -> Result<FileHeader, JournalError> {
+    let mut bytes = [0; FILE_HEADER];
+    if size < bytes.len() as u64 {
+        return Err(JournalError::damaged(path, 0, format!("it has {size} bytes, fewer than its header")));
+    }
+    file.read(&mut bytes, 0).map_err(|error| JournalError::io(path, error))?;
+    let header = FileHeader::parse(&bytes).ok_or_else(|| JournalError::damaged(path, 0, "its header is not that of a journal"))?;
+    if header.format != FORMAT {
+        return Err(JournalError::Format { path: path.to_owned(), found: header.format });
+    }
+    Ok(header)
+}
+
+/// The header of the batch at the end of those before, and its chain; none where it is not whole and good.
+fn read_batch(input: &mut impl Read, end: &End, size: u64, payload: &mut Vec<u8>) -> io::Result<Option<(BatchHeader, Chain)>> {
+    let rest = size - end.at;
+    if rest < BATCH_HEADER as u64 {
+        return Ok(None);
+    }
+    let mut head = [0; BATCH_HEADER];
+    input.read_exact(&mut head)?;
+    let Some(header) = end.key.parse(&head, end.at).filter(|header| header.total() <= rest) else { return Ok(None) };
+    payload.resize(header.len as usize, 0);
+    input.read_exact(payload)?;
+    let mut chain = [0; CHAIN];
+    input.read_exact(&mut chain)?;
+    let good = end.key.fits(&header, payload) && header.chain(&end.chain, payload) == chain;
+    Ok(good.then_some((header, chain)))
+}
+
+/// Gives out the changes of a batch that is as it was written, and moves `end.last` on. What is wrong here is not torn.
+fn give_out(
+    header: &BatchHeader,
+    payload: &[u8],
+    path: &Path,
+    end: &mut End,
+    each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>,
+) -> Result<(), JournalError> {
+    let mut from = Decoder::new(payload);
+    for _ in 0..header.count {
+        let change = Numbered::decode(&mut from).map_err(|error| JournalError::damaged(path, end.at, error.to_string()))?;
+        let (after, found) = (end.last, change.version);
+        if !follows(after, found) {
+            return Err(JournalError::damaged(path, end.at, format!("change {found} does not follow change {after}")));
+        }
+        each(change)?;
+        end.last = found;
+    }
+    from.finish().map_err(|error| JournalError::damaged(path, end.at, error.to_string()))
+}
+
+/// Makes sure that the bad batch at the end of the good ones is the last thing that was written.
+fn check_torn(file: &File, path: &Path, end: &End, size: u64) -> Result<(), JournalError> {
+    let damaged = |why: &str| Err(JournalError::damaged(path, end.at, why));
+    let rest = size - end.at;
+    if rest > LONGEST {
+        return damaged("a batch is bad and more follows than the longest batch has");
+    }
+    let bytes = read_back(file, end.at, size).map_err(|error| JournalError::io(path, error))?;
+    if end.key.parse(&bytes, end.at).is_some_and(|header| header.total() < rest) {
+        return damaged("a batch is bad and it is not the last");
+    }
+    for (position, head) in (end.at..).zip(bytes.windows(BATCH_HEADER)).skip(1) {
+        if head[0] == BATCH_MAGIC[0] && end.key.parse(head, position).is_some() {
+            return damaged("a batch is bad and a later one is not");
+        }
+    }
+    Ok(())
+}
+
+/// At most the longest batch.
+fn read_back(file: &impl Storage, from: u64, to: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(to - from).map_err(io::Error::other)?];
+    file.read(&mut bytes, from)?;
+    Ok(bytes)
+}
+
+/// Makes sure that what was found is on disk, and nothing else is in the file.
+///
+/// An earlier process may have ended between write and sync, or its sync may have failed. In the second case the system
+/// takes the bytes for written, and a new sync alone would do nothing; so they are written again. Only the last batch can
+/// be like this, since none is written behind one that is not synced.
+pub(super) fn settle(file: &impl Storage, path: &Path, found: &Found) -> Result<(), JournalError> {
+    let io_error = |error| JournalError::io(path, error);
+    let end = found.end.at;
+    if end < found.size {
+        log::warn!(
+            "the journal {} ends in a torn batch at byte {end}: the {} bytes there were never acknowledged and are cut off",
+            path.display(),
+            found.size - end
+        );
+        file.cut(end).map_err(io_error)?;
+    }
+    if let Some(start) = found.newest {
+        let batch = read_back(file, start, end).map_err(io_error)?;
+        file.write(&batch, start).map_err(io_error)?;
+    }
+    if end < found.size || found.newest.is_some() {
+        file.sync().map_err(io_error)?;
+    }
+    Ok(())
+}

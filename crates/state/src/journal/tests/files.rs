@@ -1,0 +1,146 @@
+//! The file: made, locked, bound, and refused where it is something else.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::sync::Barrier;
+
+use rustix::fs::{CWD, FileType, Mode};
+
+use super::*;
+use crate::journal::format::FileHeader;
+
+#[test]
+fn is_made_with_mode_0600_and_nothing_beside_it() {
+    let temp = Temp::new();
+    // Left by one who was stopped while it made the file.
+    std::fs::write(temp.dir.path().join("journal.new"), [1; 500]).unwrap();
+    std::fs::set_permissions(temp.dir.path().join("journal.new"), PermissionsExt::from_mode(0o644)).unwrap();
+    let (journal, read) = open(&temp.path()).unwrap();
+    assert_eq!((journal.last(), read.len()), (version(0, 0), 0));
+    let meta = temp.path().metadata().unwrap();
+    assert_eq!((meta.mode() & 0o7777, meta.len()), (0o600, 60));
+    assert_eq!(std::fs::read_dir(temp.dir.path()).unwrap().count(), 1);
+    let before = temp.bytes();
+    drop(journal);
+    open(&temp.path()).unwrap();
+    assert!(temp.bytes() == before, "opening an empty journal again changes nothing");
+}
+
+#[test]
+fn one_alone_has_it() {
+    let temp = Temp::new();
+    let mut first = open(&temp.path()).unwrap().0;
+    let error = open(&temp.path()).map(drop).unwrap_err();
+    assert!(matches!(&error, JournalError::InUse(path) if *path == temp.path()), "{error}");
+    first.append(&changes(1, 1..=2)).unwrap();
+    drop(first);
+    assert_eq!(open(&temp.path()).unwrap().1.len(), 2);
+}
+
+#[test]
+fn of_many_who_make_it_at_once_one_wins() {
+    for _ in 0..50 {
+        let temp = Temp::new();
+        let (start, end) = (Barrier::new(8), Barrier::new(8));
+        let won = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        start.wait();
+                        let opened = open(&temp.path());
+                        end.wait();
+                        match opened {
+                            Ok((mut journal, _)) => journal.append(&changes(1, 1..=1)).is_ok(),
+                            Err(JournalError::InUse(_)) => false,
+                            Err(other) => panic!("{other}"),
+                        }
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| usize::from(thread.join().unwrap())).sum::<usize>()
+        });
+        assert_eq!(won, 1);
+        assert_eq!(open(&temp.path()).unwrap().1.len(), won);
+    }
+}
+
+#[test]
+fn those_who_come_and_go_take_turns() {
+    for _ in 0..100 {
+        let temp = Temp::new();
+        let start = Barrier::new(8);
+        let turn = || {
+            start.wait();
+            match open(&temp.path()) {
+                Ok((mut journal, read)) => {
+                    let next = read.len() as u64 + 1;
+                    journal.append(&changes(1, next..=next)).unwrap();
+                    1
+                }
+                Err(JournalError::InUse(_)) => 0,
+                Err(other) => panic!("{other}"),
+            }
+        };
+        let turns: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(turn)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(open(&temp.path()).unwrap().1.len(), turns);
+        assert!(turns > 0 && std::fs::read_dir(temp.dir.path()).unwrap().count() == 1);
+    }
+}
+
+#[test]
+fn that_of_another_id_is_refused_by_name() {
+    let (temp, _) = Temp::with(&[changes(1, 1..=3)]);
+    let before = temp.bytes();
+    let error = Journal::open(&temp.path(), [0xab; 16], &mut |_| panic!("nothing of it is given out")).unwrap_err();
+    assert!(matches!(error, JournalError::Foreign { .. }));
+    let text = error.to_string();
+    assert!(text.contains("30313233343536373839616263646566") && text.contains(&"ab".repeat(16)), "{text}");
+    assert!(temp.bytes() == before);
+}
+
+#[test]
+fn a_later_format_is_refused_by_number() {
+    let temp = Temp::new();
+    temp.set(&FileHeader { format: 2, id: ID, salt: [0; 16] }.encode());
+    assert!(matches!(refused(&temp), JournalError::Format { found: 2, .. }));
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_at_once() {
+    let temp = Temp::new();
+    let other = temp.dir.path().join("other");
+    std::fs::write(&other, "precious").unwrap();
+    symlink(&other, temp.path()).unwrap();
+    assert!(matches!(open(&temp.path()), Err(JournalError::NotRegular(_))));
+    let new = temp.dir.path().join("second");
+    symlink(&other, temp.dir.path().join("second.new")).unwrap();
+    assert!(matches!(open(&new), Err(JournalError::NotRegular(_))));
+    assert_eq!(std::fs::read(&other).unwrap(), b"precious");
+    let pipe = temp.dir.path().join("pipe");
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    assert!(matches!(open(&pipe), Err(JournalError::NotRegular(_))));
+    let socket = temp.dir.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    assert!(matches!(open(&socket), Err(JournalError::NotRegular(_))));
+    assert!(matches!(open(temp.dir.path()), Err(JournalError::NotRegular(_))));
+    assert!(matches!(open(Path::new("/")), Err(JournalError::NotRegular(_))));
+    assert!(matches!(open(&temp.dir.path().join("no/folder")), Err(JournalError::Io { .. })));
+}
+
+#[test]
+fn a_file_whose_header_is_not_whole_is_damaged() {
+    let (temp, _) = Temp::with(&[changes(1, 1..=1)]);
+    let good = temp.bytes();
+    for len in 0..60 {
+        temp.set(&good[..len]);
+        assert!(matches!(refused(&temp), JournalError::Damaged { offset: 0, .. }), "{len}");
+    }
+    for bit in 0..60 * 8 {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        temp.set(&bad);
+        assert!(matches!(refused(&temp), JournalError::Damaged { offset: 0, .. }), "bit {bit}");
+    }
+}

@@ -1,0 +1,96 @@
+//! What the tests of the journal share.
+
+mod append;
+mod files;
+mod random;
+mod recovery;
+
+use std::path::{Path, PathBuf};
+
+use relais_proto::{Change, ChangeId, Digest, FileTime, Numbered, TreePath, Version};
+
+use super::{ChangeLog, Journal, JournalError};
+
+const ID: [u8; 16] = *b"0123456789abcdef";
+
+fn version(epoch: u32, number: u64) -> Version {
+    Version { epoch, number }
+}
+
+fn change(epoch: u32, number: u64) -> Numbered {
+    let path = |text: String| TreePath::new(&text).unwrap();
+    let change = match number % 5 {
+        0 => Change::Put {
+            path: path(format!("a/file {number}")),
+            size: number,
+            digest: Digest([7; 32]),
+            mtime: FileTime { seconds: -5, nanos: 999_999_999 },
+            executable: true,
+        },
+        1 => Change::MakeFolder { path: path(format!("folder{number}")) },
+        2 => Change::Remove { path: path("a/b".to_owned()), recursive: true },
+        3 => Change::Move { from: path("a".to_owned()), to: path(format!("b{number}")) },
+        _ => Change::Withdraw { of: version(epoch, number - 1) },
+    };
+    Numbered { version: version(epoch, number), id: ChangeId([3; 16]), time_ms: 1_700_000_000_000 + number, change }
+}
+
+fn changes(epoch: u32, numbers: std::ops::RangeInclusive<u64>) -> Vec<Numbered> {
+    numbers.map(|number| change(epoch, number)).collect()
+}
+
+/// A file whose content the test may change.
+struct Temp {
+    dir: tempfile::TempDir,
+}
+
+impl Temp {
+    fn new() -> Self {
+        // In memory where there is such a place: thousands of syncs to a disk take minutes.
+        let shm = Path::new("/dev/shm");
+        let dir = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() };
+        Self { dir: dir.unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("journal")
+    }
+
+    /// A journal with these batches; also says where each begins, and where the last ends.
+    fn with(batches: &[Vec<Numbered>]) -> (Self, Vec<usize>) {
+        let temp = Self::new();
+        let mut journal = open(&temp.path()).unwrap().0;
+        let mut starts = vec![temp.bytes().len()];
+        for batch in batches {
+            journal.append(batch).unwrap();
+            starts.push(temp.bytes().len());
+        }
+        (temp, starts)
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        std::fs::read(self.path()).unwrap()
+    }
+
+    fn set(&self, bytes: &[u8]) {
+        std::fs::write(self.path(), bytes).unwrap();
+    }
+}
+
+fn open(path: &Path) -> Result<(Journal, Vec<Numbered>), JournalError> {
+    let mut read = Vec::new();
+    let journal = Journal::open(path, ID, &mut |change| {
+        read.push(change);
+        Ok(())
+    })?;
+    Ok((journal, read))
+}
+
+/// The error of an open that must fail; the file must be as it was before.
+fn refused(temp: &Temp) -> JournalError {
+    let before = temp.bytes();
+    let error = open(&temp.path()).map(|(_, read)| read.len()).expect_err("it opened");
+    assert!(temp.bytes() == before, "an open that fails leaves the file alone");
+    assert!(error.to_string().contains(temp.path().to_str().unwrap()), "{error}");
+    error
+}

@@ -1,0 +1,19 @@
+//! Removing folders, by single names.
+
+use std::ffi::OsStr;
+
+use rustix::fs::{AtFlags, unlinkat};
+
+use crate::error::TreeError;
+use crate::folder::Folder;
+use crate::local::part;
+
+impl Folder {
+    /// Removes an empty folder right in this one.
+    ///
+    /// # Errors
+    /// [`TreeError::NotEmpty`], [`TreeError::NotFound`], [`TreeError::NotFolder`], or what the system says.
+    pub fn remove_folder(&self, name: impl AsRef<OsStr>) -> Result<(), TreeError> {
+        unlinkat(self, part(name.as_ref())?, AtFlags::REMOVEDIR).map_err(|e| TreeError::from_errno("remove the folder", e))
+    }
+}
