@@ -108,7 +108,10 @@ impl Staging {
     /// # Errors
     /// [`TreeError::InUse`] where another connection has the lock.
     pub fn claim(&self, name: &StagedName) -> Result<File, TreeError> {
-        self.staged.create_or_open_part(name.as_str())
+        match self.staged.create_new_locked(name.as_str()) {
+            Err(TreeError::Taken) => self.staged.create_or_open_part(name.as_str()),
+            other => other,
+        }
     }
 
     /// Whether a staged file is there.
@@ -123,7 +126,7 @@ impl Staging {
     /// Those of renaming it.
     pub fn seal(&self, name: &StagedName) -> Result<StagedName, TreeError> {
         let sealed = name.sealed();
-        self.staged.rename(name.as_str(), sealed.as_str()).map(|()| sealed)
+        self.staged.move_new(name.as_str(), &self.staged, sealed.as_str()).map(|()| sealed)
     }
 
     /// Removes a staged file; one that is gone is as good.

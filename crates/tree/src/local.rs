@@ -101,6 +101,16 @@ impl Folder {
         self.open_part(name.as_ref(), OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
     }
 
+    /// As [`Self::create_new`], and takes the lock of the new file.
+    ///
+    /// # Errors
+    /// As [`Self::create_new`]; [`TreeError::InUse`] where somebody has found and locked it at once.
+    pub fn create_new_locked(&self, name: impl AsRef<OsStr>) -> Result<File, TreeError> {
+        let file = self.create_new(name)?;
+        lock(&file)?;
+        Ok(file)
+    }
+
     /// Opens a regular file for reading.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{error, info, warn};
-use relais_proto::FolderId;
+use relais_proto::{FolderId, TreePath};
 use relais_state::ChangeLog;
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -259,6 +259,8 @@ impl Round {
 
     fn take_events(&mut self) -> Result<(), CatalogueError> {
         let Some(watch) = &mut self.scanner.watch else { return Ok(()) };
+        // Most events of one read are about one folder: the changes that were just made in it.
+        let mut last: Option<(TreePath, Option<Folder>)> = None;
         for change in watch.changes()? {
             match change {
                 Change::Touched(folder, name) => match std::str::from_utf8(&name).ok().and_then(|name| folder.join(name).ok()) {
@@ -266,7 +268,14 @@ impl Round {
                     // It can only be skipped, and need not be waited for.
                     None => self.scanner.refresh(&folder, &name)?,
                 },
-                Change::Moved(folder, name) => self.scanner.refresh(&folder, &name)?,
+                Change::Moved(folder, name) => {
+                    if last.as_ref().is_none_or(|(path, _)| *path != folder) {
+                        last = Some((folder.clone(), self.scanner.open_for_refresh(&folder)?));
+                    }
+                    if let Some((_, Some(opened))) = &last {
+                        self.scanner.refresh_in(opened, &folder, &name)?;
+                    }
+                }
                 Change::Lost => self.rescan("changes in the folder came faster than they could be read")?,
             }
         }

@@ -145,19 +145,36 @@ impl Scanner {
     /// # Errors
     /// Those of the database.
     pub fn refresh(&mut self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogueError> {
+        match self.open_for_refresh(folder)? {
+            Some(opened) => self.refresh_in(&opened, folder, name),
+            None => Ok(()),
+        }
+    }
+
+    /// The folder that an event is about; none where it is gone, of which its own event tells.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub fn open_for_refresh(&self, folder: &TreePath) -> Result<Option<Folder>, CatalogueError> {
+        match self.root.open_folder(folder) {
+            Ok(opened) => Ok(Some(opened)),
+            Err(e @ (TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_))) => {
+                debug!("{folder} is gone: {e}");
+                Ok(None)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// As [`Self::refresh`], in the folder that is open already.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn refresh_in(&mut self, opened: &Folder, folder: &TreePath, name: &[u8]) -> Result<(), CatalogueError> {
         if folder.is_root() && name == FOLDER.as_bytes() {
             return Ok(());
         }
-        let opened = match self.root.open_folder(folder) {
-            Ok(opened) => opened,
-            // Its own event tells about it.
-            Err(e @ (TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_))) => {
-                debug!("{folder} is gone: {e}");
-                return Ok(());
-            }
-            Err(e) => return Err(e.into()),
-        };
-        match self.look(&opened, folder, name, News::Some) {
+        match self.look(opened, folder, name, News::Some) {
             Ok(Some(below)) => self.scan_below(below),
             other => other.map(drop),
         }

@@ -80,10 +80,13 @@ impl Committer {
         if proposals.is_empty() {
             return Ok(false);
         }
+        let before = self.board.mark();
         let mut answers: Vec<Option<Answer>> = vec![None; proposals.len()];
         let result = self.make_all(store, &proposals, &mut answers);
-        for (channel, answer) in from.iter().zip(answers) {
+        for ((channel, proposal), answer) in from.iter().zip(&proposals).zip(answers) {
             let answer = answer.unwrap_or_else(|| Err(no_changes("the slave cannot use its catalogue")));
+            let made = answer.as_ref().is_ok_and(|version| *version > before);
+            self.forget_staged(proposal, &answer, made);
             self.answer(*channel, &answer);
         }
         self.channels.retain(|channel| !is_closed(channel));
@@ -144,51 +147,42 @@ impl Committer {
     }
 
     fn make_all(&mut self, store: &Store, proposals: &[Proposal], answers: &mut [Option<Answer>]) -> Result<(), CatalogueError> {
-        self.sync_staged(store, proposals, answers)?;
+        for (proposal, answer) in proposals.iter().zip(answers.iter_mut()) {
+            *answer = store.number_of(proposal.id)?.map(Ok);
+        }
+        self.sync_staged(proposals, answers);
         let mut at = 0;
         while at < proposals.len() {
             let end = at + segment(store, &proposals[at..])?;
-            for index in at..end {
-                if answers[index].is_none() {
-                    let obstacle = match store.number_of(proposals[index].id)? {
-                        Some(_) => None,
-                        None => Obstacles { root: &self.root, store }.of(&proposals[index].change)?,
-                    };
-                    answers[index] = obstacle.map(Err);
-                }
+            let mut obstacles = Obstacles::new(&self.root, store);
+            for (proposal, answer) in proposals[at..end].iter().zip(&mut answers[at..end]).filter(|(_, answer)| answer.is_none()) {
+                *answer = obstacles.of(&proposal.change)?.map(Err);
             }
+            drop(obstacles);
             self.make_some(store, proposals, (at, end), answers)?;
             at = end;
-        }
-        for (proposal, answer) in proposals.iter().zip(answers.iter()) {
-            let keep = matches!(answer, Some(Err(refusal)) if refusal.code == ErrorCode::NoChanges);
-            if let Some(staged) = proposal.staged.as_ref().filter(|_| !keep) {
-                self.forget_staged(staged, answer.as_ref());
-            }
         }
         Ok(())
     }
 
-    /// What is still staged of a change that was answered is of no more use.
-    fn forget_staged(&self, staged: &StagedName, answer: Option<&Answer>) {
-        // The content of a change that was made has left staging, but for one that was asked for twice.
-        if answer.is_none_or(Result::is_err) || self.staging.has(staged) {
+    /// What is staged for a change that was refused, or made before, is of no more use; what can be asked for again stays.
+    fn forget_staged(&self, proposal: &Proposal, answer: &Answer, made: bool) {
+        let keep = made || matches!(answer, Err(refusal) if refusal.code == ErrorCode::NoChanges);
+        if let Some(staged) = proposal.staged.as_ref().filter(|_| !keep) {
             self.staging.discard(staged);
         }
     }
 
     /// Puts staged content on the disk. What cannot be is refused.
-    fn sync_staged(&self, store: &Store, proposals: &[Proposal], answers: &mut [Option<Answer>]) -> Result<(), CatalogueError> {
+    fn sync_staged(&self, proposals: &[Proposal], answers: &mut [Option<Answer>]) {
         let mut wanted = Vec::new();
         for (at, proposal) in proposals.iter().enumerate() {
-            if let Some(staged) = &proposal.staged
-                && store.number_of(proposal.id)?.is_none()
-            {
+            if let Some(staged) = proposal.staged.as_ref().filter(|_| answers[at].is_none()) {
                 wanted.push((at, staged, proposal.synced));
             }
         }
         if wanted.is_empty() {
-            return Ok(());
+            return;
         }
         let mut failed = |at: usize, e: &TreeError| {
             let Change::Put { path, .. } = &proposals[at].change else { return };
@@ -205,7 +199,6 @@ impl Committer {
         if let Err(e) = self.staging.staged.sync() {
             wanted.iter().for_each(|(at, ..)| failed(*at, &e));
         }
-        Ok(())
     }
 
     /// Numbers and makes the proposals from `from` to `to` that have no answer yet.

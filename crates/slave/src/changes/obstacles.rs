@@ -6,6 +6,7 @@
 use relais_proto::{Change, ErrorCode, Kind, Refusal, TreePath};
 use relais_tree::{Folder, MetaKind, Survey, TreeError};
 
+use super::apply::Parents;
 use super::no_changes;
 use crate::catalogue::{CatalogueError, Store, Stored};
 use crate::requests::refuse;
@@ -18,10 +19,8 @@ struct Found {
 
 /// Looks for obstacles.
 pub struct Obstacles<'a> {
-    /// The served folder.
-    pub root: &'a Folder,
-    /// Its catalogue.
-    pub store: &'a Store,
+    store: &'a Store,
+    parents: Parents<'a>,
 }
 
 /// The inner result is the refusal.
@@ -35,12 +34,18 @@ fn not_served(path: &TreePath, what: &str) -> Refusal {
     Refusal::new(ErrorCode::NotServed, format!("{path}: {what} has that name"))
 }
 
-impl Obstacles<'_> {
+impl<'a> Obstacles<'a> {
+    /// For changes that are made together: none of them moves a folder.
+    #[must_use]
+    pub fn new(root: &'a Folder, store: &'a Store) -> Self {
+        Self { store, parents: Parents::new(root) }
+    }
+
     /// What is in the way of a change; none where nothing is.
     ///
     /// # Errors
     /// That the catalogue cannot be read.
-    pub fn of(&self, change: &Change) -> Result<Option<Refusal>, CatalogueError> {
+    pub fn of(&mut self, change: &Change) -> Result<Option<Refusal>, CatalogueError> {
         let looked = match change {
             Change::Put { path, .. } | Change::MakeFolder { path } => self.place(path),
             Change::Remove { path, recursive } => self.removal(path, *recursive),
@@ -55,10 +60,10 @@ impl Obstacles<'_> {
     }
 
     /// What is at `path`; nothing where the way there is missing, which the check of the change finds as well.
-    fn look(&self, path: &TreePath) -> Looked<Found> {
+    fn look(&mut self, path: &TreePath) -> Looked<Found> {
         let row = self.store.row(path)?;
         let Some((parent, name)) = path.split_last() else { return Ok(Ok(Found { survey: None, row })) };
-        let survey = match self.root.open_folder(&parent).and_then(|parent| parent.survey(name.as_bytes())) {
+        let survey = match self.parents.get(&parent).and_then(|parent| parent.survey(name.as_bytes())) {
             Ok(survey) => Some(survey),
             Err(TreeError::NotFound | TreeError::NotFolder) => None,
             Err(e) => return Ok(Err(refuse(path, &e))),
@@ -72,7 +77,7 @@ impl Obstacles<'_> {
     }
 
     /// A path that something new gets.
-    fn place(&self, path: &TreePath) -> Looked<()> {
+    fn place(&mut self, path: &TreePath) -> Looked<()> {
         Ok(self.look(path)?.and_then(|found| match (&found.survey, &found.row) {
             (None, _) => Ok(()),
             (Some(survey), Some(row)) => known(path, survey, row),
@@ -84,7 +89,7 @@ impl Obstacles<'_> {
     }
 
     /// A path that is taken away.
-    fn source(&self, path: &TreePath) -> Looked<Found> {
+    fn source(&mut self, path: &TreePath) -> Looked<Found> {
         Ok(self.look(path)?.and_then(|found| match (&found.survey, &found.row) {
             (Some(survey), Some(row)) => known(path, survey, row).map(|()| found),
             (Some(_), None) => Err(being_changed(path)),
@@ -93,7 +98,7 @@ impl Obstacles<'_> {
         }))
     }
 
-    fn removal(&self, path: &TreePath, recursive: bool) -> Looked<()> {
+    fn removal(&mut self, path: &TreePath, recursive: bool) -> Looked<()> {
         let found = match self.source(path)? {
             Ok(found) => found,
             Err(refusal) => return Ok(Err(refusal)),
@@ -111,7 +116,7 @@ impl Obstacles<'_> {
             });
         }
         // The catalogue may not know yet what somebody has just put there.
-        let first = self.root.open_folder(path).and_then(|folder| folder.list()?.next().transpose());
+        let first = self.parents.get(path).and_then(|folder| folder.list()?.next().transpose());
         Ok(match first {
             Ok(None) => Ok(()),
             Ok(Some(_)) => Err(Refusal::new(ErrorCode::NotEmpty, format!("{path}: the folder is not empty"))),
