@@ -12,6 +12,8 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release
 # What servers that make starts remember; `make clean` forgets it.
 RELAIS := target/relais
+# Where `make docs` writes.
+DOCS = $(RELAIS)/docs
 PROGRAMS := ftpmaster ftpslave ftpclient
 # FILE:BYTES:SEED of the sample files that are made, not kept.
 SAMPLES := three-mib.bin:3145728:1 one-mib-and-a-byte.bin:1048577:2 three-hundred-kib.bin:307200:3
@@ -21,7 +23,7 @@ MADE := $(foreach s,$(SAMPLES),_FTPROOT/made/$(firstword $(subst :, ,$(s))))
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export CARGO
 
-.PHONY: build programs samples tools run test test-long check master slave client stop clean help
+.PHONY: build programs samples tools run test test-long check docs master slave client stop clean help
 .DELETE_ON_ERROR:
 
 build: programs samples
@@ -59,6 +61,11 @@ check: tools
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
 
+# Manual pages and the shells' completions, out of the definitions that the programs read.
+docs: tools
+	$(CARGO) run --quiet --locked --example docs -- '$(DOCS)'
+	@echo "written: $(DOCS)/man, $(DOCS)/completions"
+
 # Four terminals make a cluster: make master, make slave PORT=2122, make slave PORT=2123, make client
 master: build
 	@sh packaging/make/serve.sh $(RELAIS)/pids $(BIN)/ftpmaster --state $(RELAIS)/cluster
@@ -82,6 +89,7 @@ help:
 	@echo 'make test               all tests but the long ones'
 	@echo 'make test-long          the long ones'
 	@echo 'make check              formatting, lints, documentation'
+	@echo 'make docs               manual pages and shell completions, into target/relais/docs or DOCS=FOLDER'
 	@echo 'make master             a master, in the foreground, on 127.0.0.1:2121'
 	@echo 'make slave PORT=2122    a slave that serves _FTPROOT'
 	@echo 'make client HOST=localhost'

@@ -4,7 +4,7 @@
 # CARGO=... CC=... packaging/make/tools.sh
 
 set -u
-cd "$(dirname "$0")/.." || exit 1
+cd "$(dirname "$0")/../.." || exit 1
 missing=0
 
 missing() {

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
+use clap::{Parser, ValueHint};
 use relais_client::{Config, Host};
 use relais_proto::limits;
 
-/// Fetches files from a Relais server, and goes on where it was after any interruption.
+/// Fetches files from a Relais server and puts files onto it; goes on where it was after any interruption.
 ///
 /// Commands come from -c, from standard input where that is no terminal, or from a prompt;
 /// `help` lists them.
@@ -23,19 +23,19 @@ use relais_proto::limits;
 )]
 pub struct Args {
     /// The server; the port is 2121 where none is given, an IPv6 address with a port is put in brackets
-    #[arg(value_name = "HOST[:PORT]")]
+    #[arg(value_name = "HOST[:PORT]", value_hint = ValueHint::Hostname)]
     host: Host,
     /// User to log in as
-    #[arg(short, long, default_value = "", hide_default_value = true)]
+    #[arg(short, long, default_value = "", hide_default_value = true, value_hint = ValueHint::Username)]
     user: String,
     /// File with the password; one line end at its end is not part of it
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", value_hint = ValueHint::FilePath)]
     password_file: Option<PathBuf>,
     /// Local folder of files and of the .log [default: _CLIENTROOT where there is one, else the current folder]
-    #[arg(short = 'd', long = "dir", value_name = "DIR")]
+    #[arg(short = 'd', long = "dir", value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: Option<PathBuf>,
     /// Run this command; may be given several times
-    #[arg(short, long = "command", value_name = "COMMAND", allow_hyphen_values = true)]
+    #[arg(short, long = "command", value_name = "COMMAND", allow_hyphen_values = true, value_hint = ValueHint::Other)]
     command: Vec<String>,
     /// Print one JSON object per command on standard output
     #[arg(long)]

@@ -21,6 +21,8 @@ pub enum Doing {
     Prompt,
     /// It waits for the next line from a pipe or a file.
     Input,
+    /// It waits for a program of the user's, which sees Ctrl-C itself.
+    Child,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +56,7 @@ impl Interrupt {
         self.0.1.notify_all();
         match state.doing {
             Doing::Command => state.presses >= PATIENCE,
-            Doing::Prompt => false,
+            Doing::Prompt | Doing::Child => false,
             Doing::Input => true,
         }
     }
@@ -146,6 +148,8 @@ mod tests {
         let interrupt = Interrupt::new();
         interrupt.enter(Doing::Prompt);
         assert!(!interrupt.raise());
+        interrupt.enter(Doing::Child);
+        assert!(!interrupt.raise() && !interrupt.raise() && !interrupt.raise());
         interrupt.enter(Doing::Input);
         assert!(interrupt.raise());
         interrupt.enter(Doing::Command);

@@ -1,11 +1,14 @@
 //! The client: a prompt, and commands from scripts, over a session that moves between slaves.
 //!
 //! [`run`] is the whole program but for its command line, which `main.rs` reads. Commands
-//! return outcomes; `output` shows them; `session` finds servers; `receive` brings files in,
-//! through `relais-transfer` and `relais-tree`; `log` remembers what is unfinished.
+//! return outcomes; `output` shows them; `session` finds servers; `receive` brings files in and `send`
+//! brings them out, through `relais-transfer` and `relais-tree`; `log` remembers what is unfinished;
+//! `recursive` does so for whole folders.
 
+mod bar;
 mod commands;
 mod error;
+mod finished;
 mod interrupt;
 mod local;
 mod log;
@@ -15,15 +18,18 @@ mod outcome;
 mod output;
 mod prompt;
 mod receive;
+mod recursive;
 mod remote;
 mod run;
 mod sanitize;
+mod send;
 mod session;
 mod shell;
 #[cfg(test)]
 mod tests;
 mod words;
 
+pub use commands::{Command, TABLE as COMMANDS};
 pub use error::Failure;
 pub use interrupt::Interrupt;
 pub use run::{Config, run};

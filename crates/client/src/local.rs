@@ -136,6 +136,18 @@ impl Local {
     }
 }
 
+impl Local {
+    /// As [`Self::logged`], for a file that is sent. Where its folder has gone the name is as it was given.
+    #[must_use]
+    pub fn logged_path(&self, path: &Path) -> String {
+        let logged = path.file_name().and_then(|name| {
+            let target = Target { folder: path.parent()?.to_path_buf(), name: name.to_str()?.to_owned() };
+            self.logged(&target).ok()
+        });
+        logged.unwrap_or_else(|| path.display().to_string())
+    }
+}
+
 /// The parts of a logged name that lies in the folder of `-d`, folders first; none for one
 /// that leads out of it.
 #[must_use]
@@ -205,6 +217,15 @@ mod tests {
         assert_eq!(logged(dir.path()), "n");
         assert_eq!(logged(&dir.path().join("sub/../sub")), "sub/n");
         assert!(logged(Path::new("/")).starts_with('/'));
+    }
+
+    #[test]
+    fn a_file_that_is_sent_is_logged_under_the_name_that_the_user_gave_it() {
+        let (dir, local) = local();
+        std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
+        assert_eq!(local.logged_path(&dir.path().join("sub/../link")), "link");
+        assert_eq!(local.logged_path(Path::new("/etc/hosts")), "/etc/hosts");
+        assert_eq!(local.logged_path(Path::new("/none/such/x")), "/none/such/x");
     }
 
     #[test]

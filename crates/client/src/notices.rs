@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::ProgressBar;
 
+use crate::recursive::Part;
 use crate::sanitize::clean_lines;
 
 /// A server that failed the client, not told to the user yet.
@@ -24,6 +25,7 @@ pub struct Gone {
 #[derive(Default)]
 struct Inner {
     bar: Option<ProgressBar>,
+    whole: Option<Part>,
     gone: Option<Gone>,
     collected: Option<Vec<String>>,
 }
@@ -81,6 +83,17 @@ impl Notices {
         self.inner().bar = bar;
     }
 
+    /// Files show their progress in this bar of a whole command from here on, or in one of their own again.
+    pub fn set_whole(&self, whole: Option<Part>) {
+        self.inner().whole = whole;
+    }
+
+    /// The bar of the whole command.
+    #[must_use]
+    pub fn whole(&self) -> Option<Part> {
+        self.inner().whole.clone()
+    }
+
     /// A server failed; the first of several in a row is the one to tell of.
     pub fn lost(&self, addr: SocketAddr, why: &str) {
         self.inner().gone.get_or_insert_with(|| Gone { addr, why: why.to_owned() });
@@ -90,6 +103,12 @@ impl Notices {
     #[must_use]
     pub fn take_lost(&self) -> Option<Gone> {
         self.inner().gone.take()
+    }
+
+    /// Why the server failed that was not told of yet; told by the caller then.
+    #[must_use]
+    pub fn why_lost(&self) -> String {
+        self.take_lost().map_or_else(|| "connection closed".to_owned(), |gone| gone.why)
     }
 
     /// A panic elsewhere leaves these few fields whole.

@@ -25,41 +25,121 @@ pub struct Received {
     pub resumed_from: u64,
 }
 
+/// A file that is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sent {
+    /// The remote path, with `/` in front.
+    pub remote: String,
+    /// The local name as the user knows it; `-` for standard input.
+    pub local: String,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// From the start of the command to the answer that it is stored.
+    pub time: Duration,
+    /// Who took some of it, in order.
+    pub slaves: Vec<String>,
+    /// How many of the bytes a server had before.
+    pub resumed_from: u64,
+    /// The number of the change.
+    pub version: Version,
+    /// How many slaves' disks hold it.
+    pub copies: u16,
+}
+
+/// Changes to the tree that are no transfers: `mkdir`, `rm`, `mv`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// The number of the last one; none where nothing had to be changed.
+    pub version: Option<Version>,
+    /// Whether there were several names; then what failed is told in a list.
+    pub several: bool,
+    /// The names that failed.
+    pub failed: Vec<Failed>,
+}
+
 /// A name that failed among several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// As the user gave it.
+    /// The remote path, or what the user gave where that is none.
     pub remote: String,
     /// Why.
     pub failure: Failure,
 }
 
-/// Several files fetched by one command.
+/// Several files fetched or sent by one command.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Several {
     /// How many are there whole.
     pub files: u64,
-    /// Their bytes.
+    /// How many folders were made or found.
+    pub folders: u64,
+    /// The bytes of the files.
     pub bytes: u64,
     /// For all of them.
     pub time: Duration,
-    /// Who sent some of them.
+    /// Who sent or took some of them.
     pub slaves: Vec<String>,
+    /// What is neither file nor folder, or has no name that can be used.
+    pub skipped: Vec<String>,
     /// The others.
     pub failed: Vec<Failed>,
 }
 
 impl Several {
-    /// One more is there.
+    /// One more was fetched.
     pub fn add(&mut self, file: &Received) {
-        self.files += 1;
-        self.bytes = self.bytes.saturating_add(file.bytes);
-        for slave in &file.slaves {
+        self.count(file.bytes, &file.slaves);
+    }
+
+    /// One more is stored.
+    pub fn add_sent(&mut self, file: &Sent) {
+        self.count(file.bytes, &file.slaves);
+    }
+
+    /// Takes in all of `other`, but its time.
+    pub fn merge(&mut self, other: Self) {
+        self.files += other.files;
+        self.folders += other.folders;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.served_by(&other.slaves);
+        self.skipped.extend(other.skipped);
+        self.failed.extend(other.failed);
+    }
+
+    /// Notes who had a part in it.
+    pub fn served_by(&mut self, slaves: &[String]) {
+        for slave in slaves {
             if !self.slaves.contains(slave) {
                 self.slaves.push(slave.clone());
             }
         }
     }
+
+    fn count(&mut self, bytes: u64, slaves: &[String]) {
+        self.files += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.served_by(slaves);
+    }
+}
+
+/// A folder that was made equal to another, or what would be done for it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Mirrored {
+    /// What was transferred, or would be.
+    pub several: Several,
+    /// How many names were removed, or would be.
+    pub deleted: u64,
+    /// What would be done, in order; none where it was done.
+    pub planned: Option<Vec<Step>>,
+}
+
+/// One step that would be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// `make`, `get`, `put` or `delete`.
+    pub action: &'static str,
+    /// Below the folder that is mirrored; in full for that folder itself.
+    pub path: String,
 }
 
 /// One name for `ls`, `lls`, `stat` and `hash`.
@@ -155,8 +235,16 @@ pub enum Outcome {
     Entries(Vec<Failed>),
     /// One file.
     Received(Received),
+    /// One file that is stored.
+    Sent(Sent),
     /// Several files.
     Several(Several),
+    /// A folder was made equal to another.
+    Mirrored(Mirrored),
+    /// The tree was changed.
+    Changes(Changes),
+    /// A local command ran and ended well.
+    Ran,
     /// A server's state.
     Status(Box<ServerState>),
     /// The user wants to leave.
@@ -168,7 +256,8 @@ impl Outcome {
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         match self {
-            Self::Entries(failed) | Self::Several(Several { failed, .. }) => summary(failed),
+            Self::Entries(failed) | Self::Several(Several { failed, .. }) | Self::Changes(Changes { failed, .. }) => summary(failed),
+            Self::Mirrored(mirrored) => summary(&mirrored.several.failed),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use relais_proto::TreePath;
 
 use crate::Failure;
+use crate::commands::Call;
 use crate::interrupt::{Doing, Interrupt};
 use crate::local::Local;
 use crate::notices::Notices;
@@ -56,6 +57,7 @@ pub fn run(config: Config, interrupt: Interrupt) -> u8 {
         local,
         place: TreePath::root(),
         resume: config.resume,
+        input_is_commands: config.commands.is_empty() && !std::io::stdin().is_terminal(),
         interrupt,
         notices,
         finished: Vec::new(),
@@ -85,10 +87,11 @@ struct Lines {
 impl Lines {
     fn run(&mut self, mut shell: Shell) -> u8 {
         let at_prompt = self.commands.is_empty() && std::io::stdin().is_terminal();
+        shell.prefer_holder();
         if let Err(failure) = shell.session.connect() {
             // A script finds the object of its first command; people see who speaks.
-            let first = self.commands.first().and_then(|line| line.split_whitespace().next()).unwrap_or("connect");
-            shell.output.begin(if shell.output.is_json() { first } else { "" });
+            let first = self.commands.first().map_or_else(|| "connect".to_owned(), |line| Call::parse(line).name);
+            shell.output.begin(if shell.output.is_json() { &first } else { "" });
             return shell.put_out(&Err(failure)).status;
         }
         let carried = shell.carry_on();

@@ -8,13 +8,13 @@ use relais_proto::{ErrorCode, TreePath};
 
 use crate::Failure;
 use crate::commands::Call;
+use crate::finished::Finished;
 use crate::interrupt::{Doing, Interrupt};
 use crate::local::Local;
 use crate::nearest::what_is_there;
 use crate::notices::Notices;
 use crate::outcome::Outcome;
 use crate::output::Output;
-use crate::receive::Finished;
 use crate::remote;
 use crate::session::Session;
 
@@ -30,6 +30,8 @@ pub struct Shell {
     pub place: TreePath,
     /// Whether unfinished transfers are gone on with.
     pub resume: bool,
+    /// Whether commands come from standard input, so that it holds nothing else.
+    pub input_is_commands: bool,
     /// Ctrl-C.
     pub interrupt: Interrupt,
     /// Standard error.
@@ -60,8 +62,7 @@ impl Shell {
     /// nothing has that name.
     pub fn explain(&mut self, path: &TreePath, failure: Failure) -> Failure {
         if failure.code != ErrorCode::NotFound || path.is_root() {
-            let about_path = !matches!(failure.code, ErrorCode::Interrupted | ErrorCode::Unreachable | ErrorCode::Local);
-            return if about_path && !failure.message.contains(&path.to_string()) { failure.of(&path.to_string()) } else { failure };
+            return about(path, failure);
         }
         let missing = format!("{path} is not there");
         match what_is_there(&mut self.session, path) {
@@ -106,4 +107,11 @@ impl Shell {
         let status = failure.map_or(0, |failure| failure.status());
         Ended { status, leave: matches!(result, Ok(Outcome::Leave)) }
     }
+}
+
+/// A server's failure about `path`, with the path in front where the message does not have it.
+#[must_use]
+pub fn about(path: &TreePath, failure: Failure) -> Failure {
+    let about_path = !matches!(failure.code, ErrorCode::Interrupted | ErrorCode::Unreachable | ErrorCode::Local);
+    if about_path && !failure.message.contains(&path.to_string()) { failure.of(&path.to_string()) } else { failure }
 }

@@ -18,6 +18,12 @@ pub fn quote(word: &str) -> Cow<'_, str> {
     shlex::try_quote(word).unwrap_or(Cow::Borrowed(word))
 }
 
+/// The local command in a line that begins with `!`: all behind it, as it was typed.
+#[must_use]
+pub fn local_command(line: &str) -> Option<&str> {
+    line.trim_start().strip_prefix('!').map(str::trim)
+}
+
 /// Whether a line from standard input holds no command.
 #[must_use]
 pub fn is_blank(line: &str) -> bool {
@@ -81,6 +87,13 @@ mod tests {
     fn blank_lines_and_comments_hold_no_command() {
         assert!(["", "  ", "# get a", "  # x"].iter().all(|line| is_blank(line)));
         assert!(!is_blank("ls # here"));
+    }
+
+    #[test]
+    fn a_local_command_is_not_cut_into_words() {
+        assert_eq!(local_command(" ! echo 'a  b\" | wc # x"), Some("echo 'a  b\" | wc # x"));
+        assert_eq!(local_command("!"), Some(""));
+        assert_eq!((local_command("ls !x"), local_command("'!ls'")), (None, None));
     }
 
     #[test]

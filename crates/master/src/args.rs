@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use relais_master::printable;
 
 /// Where a master listens and is looked for, unless an option says otherwise.
@@ -13,7 +13,7 @@ const GRACE: u64 = 5;
 
 /// Sends each client to the next slave in turn.
 #[derive(Debug, Parser)]
-#[command(name = "ftpmaster", version)]
+#[command(name = "ftpmaster", version, after_help = "Exit status: 0 after a clean stop, 1 failure, 2 wrong usage, 3 cannot listen.")]
 pub struct Args {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:2121]
     #[arg(long, value_name = "ADDR:PORT", value_parser = host_and_port)]
@@ -25,10 +25,10 @@ pub struct Args {
     #[arg(long, value_enum)]
     balance: Option<Balance>,
     /// The state folder [default: $STATE_DIRECTORY, $XDG_STATE_HOME/relais or ~/.local/state/relais]
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
     pub state: Option<PathBuf>,
     /// The cluster key [default: cluster.key in the state folder]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, value_hint = ValueHint::FilePath)]
     pub cluster_key: Option<PathBuf>,
     /// Which master a command asks [default: 127.0.0.1:2121]
     #[arg(long, value_name = "HOST:PORT", global = true, value_parser = host_and_port)]

@@ -5,8 +5,10 @@
 //! hand it open files and sessions, and are told what happens.
 
 pub mod fetch;
+pub mod pipeline;
 mod ranges;
 mod send;
+pub mod upload;
 
 pub use ranges::{MOST_RANGES, Ranges, RangesError};
 pub use send::{SENDFILE_FROM, Seen, Sent, Span, send_blocks};

@@ -92,13 +92,13 @@ fn send_directly(to: &mut Connection, file: &File, span: Span) -> io::Result<Sen
 }
 
 /// Whether an error of sendfile comes from reading the file rather than from the socket.
-fn is_of_the_file(e: rustix::io::Errno) -> bool {
+pub(crate) fn is_of_the_file(e: rustix::io::Errno) -> bool {
     use rustix::io::Errno;
     matches!(e, Errno::IO | Errno::STALE | Errno::UCLEAN | Errno::BADMSG | Errno::REMOTEIO | Errno::NODATA | Errno::INVAL)
 }
 
 /// Sends what is queued and keeps the packet open for the bytes that follow.
-fn send_more(to: &mut Connection, pace: &mut Pace) -> io::Result<()> {
+pub(crate) fn send_more(to: &mut Connection, pace: &mut Pace) -> io::Result<()> {
     let stream = to.stream().clone();
     let mut rest = to.output().as_slice();
     while !rest.is_empty() {
@@ -145,7 +145,7 @@ fn send_copied(to: &mut Connection, file: &File, span: Span, mut seen: Option<Se
 }
 
 /// Reads until `buffer` is full or the file ends.
-fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(crate) fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], offset + filled as u64) {

@@ -5,52 +5,68 @@ use std::time::Instant;
 use lexopt::ValueExt;
 use relais_proto::{ErrorCode, TreePath};
 
-use super::{Command, Completes, options};
+use super::{Command, Completes, Takes, cat, options, several};
 use crate::Failure;
-use crate::outcome::{Failed, Outcome, Received, Several};
+use crate::outcome::{Outcome, Received, Several};
+use crate::output::Content;
 use crate::receive::Job;
 use crate::shell::Shell;
 
 pub const GET: Command = Command {
     name: "get",
     aliases: &[],
-    usage: "get REMOTE... [-o LOCAL]",
+    usage: "get [-r] REMOTE... [-o LOCAL]",
     summary: "fetch files",
     help: "A file gets its name once it is whole and its digest was checked; until then it has a temporary one.\n\
            Cut off, it goes on from another server, or where it was when the same get is typed again.\n\
-           -o names the local file, or the folder it goes into. An existing file is replaced.\n\n\
+           -o names the local file, or the folder it goes into; - is standard output. An existing file is replaced.\n\
+           -r fetches folders with all that is in them.\n\n\
            Example: get big.bin 'two words.txt' -o /tmp/",
-    options: &[("-o", true)],
+    options: &[("-r", Takes::Nothing), ("-o", Takes::Local)],
     completes: Completes::Remote,
     run: get,
 };
 
+/// What was typed behind `get`.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Words {
+    names: Vec<String>,
+    into: Option<String>,
+    recursive: bool,
+}
+
 fn get(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    let (names, into) = read(words)?;
-    let several = names.len() > 1;
-    if several && let Some(into) = &into {
+    let Words { names, into, recursive } = read(words)?;
+    let into = into.as_deref();
+    if into == Some("-") {
+        shell.output.begin_content(Content::Told);
+        return cat::show(shell, &names);
+    }
+    if names.len() > 1 && into.is_some() {
         // Said once, before anything is fetched, rather than for each name.
-        shell.local.target("x", Some(into), true)?;
+        shell.local.target("x", into, true)?;
     }
     match names.as_slice() {
-        [name] => one(shell, name, into.as_deref(), false).map(Outcome::Received),
-        names => all(shell, names, into.as_deref()).map(Outcome::Several),
+        names if recursive => trees(shell, names, into).map(Outcome::Several),
+        [name] => one(shell, name, into, false).map(Outcome::Received),
+        names => all(shell, names, &|shell, name| one(shell, name, into, true)).map(Outcome::Several),
     }
 }
 
-fn read(words: Vec<String>) -> Result<(Vec<String>, Option<String>), Failure> {
-    let mut into = None;
-    let names = options::names(words, &mut |option, parser| {
-        if option != "-o" {
-            return Ok(false);
+fn read(words: Vec<String>) -> Result<Words, Failure> {
+    let mut read = Words::default();
+    read.names = options::at_least_one(options::names(words, &mut |option, parser| {
+        match option {
+            "-o" => read.into = Some(parser.value()?.string()?),
+            "-r" => read.recursive = true,
+            _ => return Ok(false),
         }
-        into = Some(parser.value()?.string()?);
         Ok(true)
-    })?;
-    if into.as_deref() == Some("-") {
-        return Err(Failure::usage("get cannot write to standard output; a file called - is named ./-"));
+    })?)?;
+    if read.recursive && read.into.as_deref() == Some("-") {
+        return Err(Failure::usage("folders cannot go to standard output; a local folder called - is named ./-"));
     }
-    Ok((options::at_least_one(names)?, into))
+    Ok(read)
 }
 
 fn one(shell: &mut Shell, name: &str, into: Option<&str>, several: bool) -> Result<Received, Failure> {
@@ -61,7 +77,7 @@ fn one(shell: &mut Shell, name: &str, into: Option<&str>, several: bool) -> Resu
 
 fn job(shell: &Shell, name: &str, path: TreePath, into: Option<&str>, several: bool) -> Result<Job, Failure> {
     let Some(last) = path.last().filter(|_| !name.ends_with('/')) else {
-        return Err(Failure::new(ErrorCode::IsFolder, format!("{name} is a folder; get fetches files")));
+        return Err(Failure::new(ErrorCode::IsFolder, format!("{name} is a folder; get -r fetches folders")));
     };
     let target = shell.local.target(last, into, several)?;
     let logged = shell.local.logged(&target)?;
@@ -69,28 +85,31 @@ fn job(shell: &Shell, name: &str, path: TreePath, into: Option<&str>, several: b
 }
 
 /// Each name is tried; what fails is told and does not keep the others from being fetched.
-fn all(shell: &mut Shell, names: &[String], into: Option<&str>) -> Result<Several, Failure> {
-    let (begun, mut several) = (Instant::now(), Several::default());
-    for name in names {
-        let failure = match one(shell, name, into, true) {
-            Ok(file) => {
-                shell.output.received(&file)?;
-                several.add(&file);
-                continue;
-            }
-            Err(failure) => failure,
-        };
-        shell.output.failed(&failure);
-        let interrupted = failure.code == ErrorCode::Interrupted;
-        // As with a file that came: the whole path, or what was typed where that is none.
-        let remote = shell.remote(name).map_or_else(|_| name.clone(), |path| path.to_string());
-        several.failed.push(Failed { remote, failure });
-        if interrupted {
-            break;
-        }
-    }
-    several.time = begun.elapsed();
-    Ok(several)
+pub fn all(shell: &mut Shell, names: &[String], one: &dyn Fn(&mut Shell, &str) -> Result<Received, Failure>) -> Result<Several, Failure> {
+    let (begun, mut fetched) = (Instant::now(), Several::default());
+    let failed = several::each(shell, names, &mut |shell, name| {
+        let file = one(shell, name)?;
+        fetched.add(&file);
+        shell.output.received(&file)
+    })?;
+    // As with a file that came: the whole path, or what was typed where that is none.
+    Ok(Several { time: begun.elapsed(), failed: several::with_paths(shell, failed), ..fetched })
+}
+
+/// Folders with all that is in them.
+fn trees(shell: &mut Shell, names: &[String], into: Option<&str>) -> Result<Several, Failure> {
+    let (begun, mut fetched) = (Instant::now(), Several::default());
+    let mut fetch = |shell: &mut Shell, name: &str| {
+        let path = shell.remote(name)?;
+        fetched.merge(shell.get_tree(&path, into).map_err(|failure| shell.explain(&path, failure))?);
+        Ok(())
+    };
+    let failed = match names {
+        [name] => fetch(shell, name).map(|()| Vec::new())?,
+        names => several::each(shell, names, &mut fetch)?,
+    };
+    fetched.failed.extend(several::with_paths(shell, failed));
+    Ok(Several { time: begun.elapsed(), ..fetched })
 }
 
 #[cfg(test)]
@@ -99,11 +118,12 @@ mod tests {
 
     #[test]
     fn words_are_read() {
-        let read = |words: &[&str]| read(words.iter().map(|w| w.to_string()).collect());
-        assert_eq!(read(&["a", "-o", "x", "b"]).unwrap(), (vec!["a".into(), "b".into()], Some("x".into())));
-        assert_eq!(read(&["--", "-o"]).unwrap(), (vec!["-o".into()], None));
-        assert_eq!(read(&["a", "-o", "./-"]).unwrap().1, Some("./-".into()));
-        for bad in [&[][..], &["a", "-o"], &["a", "-o", "-"], &["-x", "a"], &["-o", "x"]] {
+        let words = |words: &[&str]| read(words.iter().map(|w| w.to_string()).collect());
+        let read = |names: &[&str]| words(names).map(|words| (words.names, words.into, words.recursive));
+        assert_eq!(read(&["a", "-o", "x", "b"]).unwrap(), (vec!["a".into(), "b".into()], Some("x".into()), false));
+        assert_eq!(read(&["-r", "--", "-o"]).unwrap(), (vec!["-o".into()], None, true));
+        assert_eq!(read(&["a", "-o", "-"]).unwrap().1, Some("-".into()));
+        for bad in [&[][..], &["a", "-o"], &["a", "-r", "-o", "-"], &["-x", "a"], &["-o", "x"]] {
             assert_eq!(read(bad).unwrap_err().status(), 2, "{bad:?}");
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use relais_proto::{ErrorCode, FileTime};
 
-use super::{Command, Completes, options};
+use super::{Command, Completes, Takes, options};
 use crate::Failure;
 use crate::local::openable;
 use crate::outcome::{Outcome, Shown, ShownKind};
@@ -20,7 +20,7 @@ pub const LS: Command = Command {
     summary: "list a remote folder",
     help: "Folders have a / behind their name. With -l each line has kind (d folder, x executable), bytes, time in UTC, name.\n\
            A PATH that is a file lists that file.\n\nExample: ls -l music",
-    options: &[("-l", false)],
+    options: &[("-l", Takes::Nothing)],
     completes: Completes::Remote,
     run: ls,
 };
@@ -31,7 +31,7 @@ pub const LLS: Command = Command {
     usage: "lls [-l] [PATH]",
     summary: "list a local folder",
     help: "As ls, on this side.\n\nExample: lls -l",
-    options: &[("-l", false)],
+    options: &[("-l", Takes::Nothing)],
     completes: Completes::Local,
     run: lls,
 };

@@ -3,12 +3,19 @@
 //! Help, completion and the error for an unknown name read the same table. A handler takes
 //! its words and returns an outcome; it never prints an outcome or a failure itself.
 
+mod cat;
+mod changes;
 mod entries;
+mod escape;
 mod folders;
 mod get;
+mod globs;
 mod help;
 mod listing;
+mod mirror;
 mod options;
+mod put;
+mod several;
 mod status;
 
 use crate::Failure;
@@ -31,6 +38,25 @@ pub enum Completes {
     Local,
     /// Local folders.
     LocalFolders,
+    /// Patterns of local names.
+    LocalPatterns,
+    /// Patterns of remote names.
+    RemotePatterns,
+    /// A remote folder, then a local one; behind `-R` the other way round.
+    Mirror,
+}
+
+/// What stands behind an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Nothing: it is a switch.
+    Nothing,
+    /// Something that is no name.
+    Value,
+    /// A local name.
+    Local,
+    /// A remote name.
+    Remote,
 }
 
 /// Runs a command on the words behind its name.
@@ -49,8 +75,8 @@ pub struct Command {
     pub summary: &'static str,
     /// The rest of its help, with an example.
     pub help: &'static str,
-    /// Its options and whether each takes a local name.
-    pub options: &'static [(&'static str, bool)],
+    /// Its options and what each takes.
+    pub options: &'static [(&'static str, Takes)],
     /// What its names are.
     pub completes: Completes,
     /// What runs it.
@@ -60,14 +86,23 @@ pub struct Command {
 /// All commands, in the order in which help names them.
 pub static TABLE: &[Command] = &[
     get::GET,
+    put::PUT,
+    globs::MGET,
+    globs::MPUT,
+    mirror::MIRROR,
+    cat::CAT,
     listing::LS,
     folders::CD,
     folders::PWD,
     entries::STAT,
     entries::HASH,
+    changes::MKDIR,
+    changes::RM,
+    changes::MV,
     folders::LCD,
     folders::LPWD,
     listing::LLS,
+    escape::ESCAPE,
     status::STATUS,
     help::HELP,
     help::BYE,
@@ -91,6 +126,10 @@ impl Call {
     /// Reads a line; what is wrong with it comes out when it runs.
     #[must_use]
     pub fn parse(line: &str) -> Self {
+        if let Some(typed) = words::local_command(line) {
+            let command = &escape::ESCAPE;
+            return Self { command: Some(command), words: Ok(vec![typed.to_owned()]), name: command.name.to_owned() };
+        }
         let mut words = match words::split(line) {
             Ok(words) => words,
             Err(failure) => {
@@ -164,6 +203,7 @@ mod tests {
     fn aliases_have_the_commands_name() {
         assert_eq!(Call::parse("quit").name, "bye");
         assert_eq!(Call::parse("get 'a").name, "get");
+        assert_eq!(Call::parse("  !get 'a").name, "!");
         assert_eq!(Call::parse("nothing such").name, "nothing");
     }
 }

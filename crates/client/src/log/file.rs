@@ -4,18 +4,17 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_proto::{ClusterId, TreePath};
 use relais_tree::{Folder, TreeError};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::line::{self, LONGEST, LineError};
 use super::names::{LOG, LOG_TEMPORARY};
-use super::{BadLine, Contents, Entry, LogError};
+use super::{BadLine, Contents, Entry, LogError, Work};
 
 /// Longest file that is read, in bytes.
 const LONGEST_FILE: u64 = 1024 * 1024;
-/// Most transfers in the file.
+/// Most lines in the file.
 const MOST_ENTRIES: usize = 1000;
 /// Most bad lines that are reported one by one.
 const MOST_BAD: usize = 100;
@@ -63,15 +62,14 @@ impl Log {
         Ok(parse_all(&bytes))
     }
 
-    /// Writes the line of a transfer, in place of an older one with the same local name: both would
-    /// be about the same part file.
+    /// Writes a line, in place of an older one about the same.
     ///
     /// # Errors
     /// See [`LogError`].
     pub fn put(&mut self, entry: Entry) -> Result<(), LogError> {
-        let sync = entry.state.as_ref().is_some_and(|state| !state.good.is_empty());
+        let sync = matches!(&entry.work, Work::Get(Some(state)) if !state.good.is_empty());
         self.change(sync, |entries| {
-            match entries.iter_mut().find(|old| old.local == entry.local) {
+            match entries.iter_mut().find(|old| old.key() == entry.key()) {
                 Some(old) => *old = entry,
                 None => entries.push(entry),
             }
@@ -79,14 +77,14 @@ impl Log {
         })
     }
 
-    /// Takes the line of a transfer out, where it is there.
+    /// Takes the line of the same command with the same names out, where it is there.
     ///
     /// # Errors
     /// See [`LogError`].
-    pub fn remove(&mut self, remote: &TreePath, local: &str, cluster: ClusterId) -> Result<(), LogError> {
+    pub fn remove(&mut self, which: &Entry) -> Result<(), LogError> {
         self.change(false, |entries| {
             let before = entries.len();
-            entries.retain(|entry| !(entry.remote == *remote && entry.local == local && entry.cluster == cluster));
+            entries.retain(|entry| !entry.is_same(which));
             entries.len() < before
         })
     }
@@ -104,24 +102,24 @@ impl Log {
     /// Reads, changes and replaces the file under the lock; leaves it alone where `change` says that nothing changed.
     fn change(&mut self, sync: bool, change: impl FnOnce(&mut Vec<Entry>) -> bool) -> Result<(), LogError> {
         let _lock = Lock::take(&self.folder)?;
-        let mut entries = self.entries()?;
+        let Contents { mut entries, kept, .. } = self.read()?;
         if !change(&mut entries) {
             return Ok(());
         }
-        if entries.is_empty() {
+        if entries.is_empty() && kept.is_empty() {
             return self.folder.unlink(LOG).map_err(LogError::Folder);
         }
-        self.replace(&entries, sync)
+        self.replace(&entries, &kept, sync)
     }
 
-    /// Writes all entries to a temporary name, and gives that the right one.
-    fn replace(&self, entries: &[Entry], sync: bool) -> Result<(), LogError> {
+    /// Writes all lines to a temporary name, and gives that the right one.
+    fn replace(&self, entries: &[Entry], kept: &[String], sync: bool) -> Result<(), LogError> {
         let mut text = HEADER.to_owned();
-        for entry in entries {
-            text.push_str(&line::format(entry));
+        for line in entries.iter().map(line::format).chain(kept.iter().cloned()) {
+            text.push_str(&line);
             text.push('\n');
         }
-        if entries.len() > MOST_ENTRIES || text.len() as u64 > LONGEST_FILE {
+        if entries.len() + kept.len() > MOST_ENTRIES || text.len() as u64 > LONGEST_FILE {
             return Err(LogError::Full);
         }
         let result = self.write_temporary(&text, sync).and_then(|()| self.folder.rename(LOG_TEMPORARY, LOG));
@@ -178,21 +176,28 @@ impl Drop for Lock<'_> {
 /// Reads all lines. Whatever the bytes are, the result is lines and reports.
 pub(super) fn parse_all(bytes: &[u8]) -> Contents {
     let mut contents = Contents::default();
-    let mut names = std::collections::HashSet::new();
     let too_long = bytes.len() as u64 > LONGEST_FILE;
     for (number, text) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
         if text.is_empty() || text.starts_with(b"#") && text.len() <= LONGEST {
             continue;
         }
-        if contents.entries.len() == MOST_ENTRIES || contents.bad.len() == MOST_BAD {
+        if contents.entries.len() + contents.kept.len() == MOST_ENTRIES || contents.bad.len() == MOST_BAD {
             contents.bad.push(BadLine { number, why: LineError::FileTooLong });
             return contents;
         }
-        match line::parse(text) {
-            Ok(entry) if names.insert(entry.local.clone()) => contents.entries.push(entry),
-            Ok(_) => contents.bad.push(BadLine { number, why: LineError::Twice }),
-            Err(why) => contents.bad.push(BadLine { number, why }),
-        }
+        let why = match line::parse(text) {
+            Ok(entry) if contents.entries.iter().all(|other| other.key() != entry.key()) => {
+                contents.entries.push(entry);
+                continue;
+            }
+            Ok(_) => LineError::Twice,
+            Err(LineError::Unknown(line)) => {
+                contents.kept.push(line.clone());
+                LineError::Unknown(line)
+            }
+            Err(why) => why,
+        };
+        contents.bad.push(BadLine { number, why });
     }
     if too_long {
         let number = bytes.split(|byte| *byte == b'\n').count();

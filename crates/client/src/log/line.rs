@@ -1,16 +1,24 @@
 //! One line of the `.log`.
 //!
-//! `1 get REMOTE LOCAL CLUSTER VERSION SIZE DIGEST IDENTITY MTIME RANGES CHECK`, one space between
-//! fields. Bytes of names that are not printable ASCII, and space and `%`, are written `%XX`. What is
-//! not known is `-`. The check is the start of the BLAKE3 of all that is in front of it, with its space.
+//! `1 COMMAND REMOTE LOCAL CLUSTER ... CHECK`, one space between fields. In place of the dots stand
+//!
+//! - for `get`: `VERSION SIZE DIGEST IDENTITY MTIME RANGES`, all about the remote file;
+//! - for `put`: `ID SLAVE SIZE IDENTITY EXPECT`, size and identity of the local file;
+//! - for `get-r` and `put-r`: nothing.
+//!
+//! Bytes of names that are not printable ASCII, and space and `%`, are written `%XX`; the top of the
+//! tree is `/`. What is not known is `-`. What is expected is a version, `any`, `absent` or
+//! `unnumbered`. The check is the start of the BLAKE3 of all that is in front of it, with its space.
+//! Every later format ends its lines with that check too, and has another number or command in
+//! front: so its lines are known for whole, and are kept.
 
-use relais_proto::{FileTime, NameError, TreePath, Version};
+use relais_proto::{Expect, FileTime, NameError, TreePath, Version, limits};
 use relais_transfer::fetch::Resume;
 use relais_transfer::{MOST_RANGES, Ranges, RangesError};
 use thiserror::Error;
 
-use super::Entry;
 use super::names::short_hash;
+use super::{Entry, Upload, Work};
 
 /// Longest line, in bytes: two names of 4,095 bytes, each three times as long when escaped, and 256 ranges.
 pub(super) const LONGEST: usize = 40 * 1024;
@@ -18,8 +26,15 @@ pub(super) const LONGEST: usize = 40 * 1024;
 const LONGEST_LOCAL: usize = 4095;
 /// The format of the lines.
 const TAG: &str = "1";
+/// The commands of this format.
+const COMMANDS: [&str; 4] = ["get", "put", "get-r", "put-r"];
 /// Where a value is not known.
 const NONE: &str = "-";
+/// The top of the remote tree.
+const TOP: &str = "/";
+const ANY: &str = "any";
+const ABSENT: &str = "absent";
+const UNNUMBERED: &str = "unnumbered";
 
 /// Why a line is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -36,9 +51,9 @@ pub enum LineError {
     /// The checksum is not that of the line.
     #[error("its checksum does not fit")]
     Checksum,
-    /// Another program, or a later version of this one, wrote it.
-    #[error("its format or command is not known")]
-    Unknown,
+    /// Another version of this program wrote it. Here it is, to be kept.
+    #[error("another version of ftpclient wrote it; it stays")]
+    Unknown(String),
     /// A field has no meaning.
     #[error("its {0} cannot be read")]
     Field(&'static str),
@@ -51,8 +66,8 @@ pub enum LineError {
     /// A range lies behind the content's end.
     #[error("its ranges go beyond the size")]
     BeyondSize,
-    /// An earlier line has the same local name.
-    #[error("another line has the same local name")]
+    /// An earlier line is about the same.
+    #[error("another line is about the same files")]
     Twice,
     /// The file holds more lines, or is longer, than ours ever are; the rest was not read.
     #[error("the file is too long; from here on it was not read")]
@@ -61,25 +76,36 @@ pub enum LineError {
 
 /// Writes an entry as a line, without the newline.
 pub(super) fn format(entry: &Entry) -> String {
-    let mut line = format!("{TAG} get {} {} {} ", escape(entry.remote.as_str()), escape(&entry.local), entry.cluster);
-    match &entry.state {
-        None => line.push_str("- - - - - - "),
-        Some(state) => {
-            let mut good = state.good.clone();
-            // Fewer bytes may be claimed than there are, never more.
-            good.keep_first(MOST_RANGES);
-            let FileTime { seconds, nanos } = state.mtime;
-            line.push_str(&format!(
-                "{} {} {} {} {seconds}.{nanos:09} {good} ",
-                or_none(state.version),
-                state.size,
-                or_none(state.digest),
-                or_none(state.identity),
-            ));
+    let remote = if entry.remote.is_root() { TOP.to_owned() } else { escape(entry.remote.as_str()) };
+    let mut line = format!("{TAG} {} {remote} {} {} ", entry.work.command(), escape(&entry.local), entry.cluster);
+    match &entry.work {
+        Work::Get(None) => line.push_str("- - - - - - "),
+        Work::Get(Some(state)) => line.push_str(&format_get(state)),
+        Work::Put(Upload { id, slave, size, identity, expect }) => {
+            line.push_str(&format!("{id} {} {size} {identity} {} ", or_none(*slave), format_expect(*expect)));
         }
+        Work::GetTree | Work::PutTree => {}
     }
     let check = short_hash(line.as_bytes());
     line + &check
+}
+
+fn format_get(state: &Resume) -> String {
+    let mut good = state.good.clone();
+    // Fewer bytes may be claimed than there are, never more.
+    good.keep_first(MOST_RANGES);
+    let FileTime { seconds, nanos } = state.mtime;
+    let (version, digest, identity) = (or_none(state.version), or_none(state.digest), or_none(state.identity));
+    format!("{version} {} {digest} {identity} {seconds}.{nanos:09} {good} ", state.size)
+}
+
+fn format_expect(expect: Expect) -> String {
+    match expect {
+        Expect::Any => ANY.to_owned(),
+        Expect::Absent => ABSENT.to_owned(),
+        Expect::Unnumbered => UNNUMBERED.to_owned(),
+        Expect::Version(version) => version.to_string(),
+    }
 }
 
 fn or_none(value: Option<impl ToString>) -> String {
@@ -92,27 +118,64 @@ pub(super) fn parse(line: &[u8]) -> Result<Entry, LineError> {
         return Err(LineError::TooLong);
     }
     let line = std::str::from_utf8(line).map_err(|_| LineError::NotUtf8)?;
-    let fields: Vec<&str> = line.split(' ').collect();
-    let &[tag, command, remote, local, cluster, version, size, digest, identity, mtime, ranges, check] = fields.as_slice() else {
-        return Err(LineError::Fields);
-    };
-    if line.strip_suffix(check).is_none_or(|front| short_hash(front.as_bytes()) != check) {
+    let (front, check) = line.rsplit_once(' ').ok_or(LineError::Fields)?;
+    if short_hash(&line.as_bytes()[..=front.len()]) != check {
         return Err(LineError::Checksum);
     }
-    if (tag, command) != (TAG, "get") {
-        return Err(LineError::Unknown);
+    let fields: Vec<&str> = front.split(' ').collect();
+    let (&[tag, command], rest) = fields.split_first_chunk().ok_or(LineError::Fields)?;
+    if tag != TAG || !COMMANDS.contains(&command) {
+        return Err(LineError::Unknown(line.to_owned()));
     }
+    let (&[remote, local, cluster], state) = rest.split_first_chunk().ok_or(LineError::Fields)?;
     let entry = Entry {
         remote: parse_remote(remote)?,
         local: parse_local(local)?,
         cluster: cluster.parse().map_err(|_| LineError::Field("cluster"))?,
-        state: parse_state([version, size, digest, identity, mtime, ranges])?,
+        work: parse_work(command, state)?,
     };
+    if entry.remote.is_root() && !matches!(entry.work, Work::GetTree | Work::PutTree) {
+        return Err(LineError::Field("remote name"));
+    }
     // A value that could be written in two ways is read in one only.
     if format(&entry) == line { Ok(entry) } else { Err(LineError::Field("spelling")) }
 }
 
+fn parse_work(command: &str, state: &[&str]) -> Result<Work, LineError> {
+    match (command, state) {
+        ("get", &[version, size, digest, identity, mtime, ranges]) => {
+            parse_get([version, size, digest, identity, mtime, ranges]).map(Work::Get)
+        }
+        ("put", &[id, slave, size, identity, expect]) => parse_put([id, slave, size, identity, expect]).map(Work::Put),
+        ("get-r", []) => Ok(Work::GetTree),
+        ("put-r", []) => Ok(Work::PutTree),
+        _ => Err(LineError::Fields),
+    }
+}
+
+fn parse_put([id, slave, size, identity, expect]: [&str; 5]) -> Result<Upload, LineError> {
+    Ok(Upload {
+        id: id.parse().map_err(|_| LineError::Field("id"))?,
+        slave: optional(slave, |text| text.parse().ok()).ok_or(LineError::Field("slave"))?,
+        size: size.parse().ok().filter(|size| *size <= limits::FILE_SIZE).ok_or(LineError::Field("size"))?,
+        identity: identity.parse().map_err(|_| LineError::Field("identity"))?,
+        expect: parse_expect(expect).ok_or(LineError::Field("expectation"))?,
+    })
+}
+
+fn parse_expect(text: &str) -> Option<Expect> {
+    Some(match text {
+        ANY => Expect::Any,
+        ABSENT => Expect::Absent,
+        UNNUMBERED => Expect::Unnumbered,
+        version => Expect::Version(parse_version(version)?),
+    })
+}
+
 fn parse_remote(field: &str) -> Result<TreePath, LineError> {
+    if field == TOP {
+        return Ok(TreePath::root());
+    }
     let path = TreePath::new(unescape(field).ok_or(LineError::Field("remote name"))?).map_err(LineError::Remote)?;
     if path.is_root() { Err(LineError::Field("remote name")) } else { Ok(path) }
 }
@@ -123,7 +186,7 @@ fn parse_local(field: &str) -> Result<String, LineError> {
         .ok_or(LineError::Field("local name"))
 }
 
-fn parse_state(fields: [&str; 6]) -> Result<Option<Resume>, LineError> {
+fn parse_get(fields: [&str; 6]) -> Result<Option<Resume>, LineError> {
     if fields.iter().all(|field| *field == NONE) {
         return Ok(None);
     }

@@ -1,36 +1,101 @@
 //! The `.log`: what is unfinished in a local folder, so that a later run can carry it on.
 //!
-//! One text line for each transfer. The file is read as if an enemy had written it: what is not
-//! exactly a line of ours is reported and left out. It is written whole to a temporary name and
-//! renamed, under a lock on the folder, and removed when nothing is left. It opens files through a
-//! pinned folder alone, never follows a link, and decides nothing about what is carried on.
+//! One text line for each unfinished command, or large file of one. The file is read as if an enemy
+//! had written it: what is not exactly a line of ours is reported and left out. What another version
+//! wrote is reported and kept. The file is written whole to a temporary name and renamed, under a
+//! lock on the folder, and removed when nothing is left. It opens files through a pinned folder
+//! alone, never follows a link, and decides nothing about what is carried on.
 
 mod file;
+mod ledger;
 mod line;
 mod names;
 #[cfg(test)]
 mod tests;
 
-use relais_proto::{ClusterId, TreePath};
+use relais_proto::{ChangeId, ClusterId, Expect, Identity, SlaveId, TreePath};
 use relais_transfer::fetch::Resume;
 use relais_tree::TreeError;
 use thiserror::Error;
 
 pub use file::Log;
+pub use ledger::{Ledger, contents};
 pub use line::LineError;
-pub use names::{is_ours, part_name};
+pub use names::{is_ours, lock_name, part_name};
 
-/// A transfer that is not finished.
+/// A command that is not finished, or one large file of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The remote file.
+    /// The remote file or folder.
     pub remote: TreePath,
     /// The local name: relative to the folder that the `.log` lies in, or absolute.
     pub local: String,
-    /// Whose content it is.
+    /// Whose tree it is.
     pub cluster: ClusterId,
-    /// What is in the part file; none before a server has sent anything.
-    pub state: Option<Resume>,
+    /// What is to be done, and how far it is.
+    pub work: Work,
+}
+
+/// What a line is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// A file is fetched. What is in the part file; none before a server has sent anything.
+    Get(Option<Resume>),
+    /// A file is sent.
+    Put(Upload),
+    /// A folder is fetched with all that is below it.
+    GetTree,
+    /// A folder is sent with all that is below it.
+    PutTree,
+}
+
+/// What is needed to go on with an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upload {
+    /// The change; asked again with it, it is not made twice.
+    pub id: ChangeId,
+    /// Who has the bytes that were sent; none before a server has answered.
+    pub slave: Option<SlaveId>,
+    /// Bytes of the local file.
+    pub size: u64,
+    /// The local file by where it lies and when it was changed: another one begins again.
+    pub identity: Identity,
+    /// What was at the path when it began.
+    pub expect: Expect,
+}
+
+impl Work {
+    /// The word for it in the file.
+    #[must_use]
+    pub fn command(&self) -> &'static str {
+        match self {
+            Self::Get(_) => "get",
+            Self::Put(_) => "put",
+            Self::GetTree => "get-r",
+            Self::PutTree => "put-r",
+        }
+    }
+}
+
+/// What no two lines have in common.
+type Key<'a> = (&'static str, &'a str, Option<(&'a TreePath, ClusterId)>);
+
+impl Entry {
+    /// Whether both are lines of the same command with the same names.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.key() == other.key() && (&self.remote, self.cluster) == (&other.remote, other.cluster)
+    }
+
+    /// Of what is fetched there is one line for a local name: both would be about the same part
+    /// file. The same file may be sent to several places.
+    fn key(&self) -> Key<'_> {
+        let place = match self.work {
+            Work::Get(_) | Work::GetTree => None,
+            Work::Put(_) | Work::PutTree => Some((&self.remote, self.cluster)),
+        };
+        (self.work.command(), &self.local, place)
+    }
 }
 
 /// A line that was left out.
@@ -49,6 +114,8 @@ pub struct Contents {
     pub entries: Vec<Entry>,
     /// The others.
     pub bad: Vec<BadLine>,
+    /// Those of the others that another version of this program wrote, as they are: they stay.
+    pub kept: Vec<String>,
 }
 
 /// Why the `.log` could not be used. A transfer can go on without it, and cannot be carried on later.

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use proptest::prelude::*;
-use relais_proto::{ClusterId, Digest, FileTime, Identity, TreePath, Version};
+use relais_proto::{ChangeId, ClusterId, Digest, Expect, FileTime, Identity, SlaveId, TreePath, Version};
 use relais_transfer::Ranges;
 use relais_transfer::fetch::Resume;
 use relais_tree::Folder;
@@ -18,19 +18,39 @@ fn entry(local: &str) -> Entry {
         remote: TreePath::new("dir/näme with % and space").unwrap(),
         local: local.to_owned(),
         cluster: ClusterId([0xab; 16]),
-        state: Some(Resume {
+        work: Work::Get(Some(Resume {
             size: 5_000_000,
             mtime: FileTime { seconds: -1, nanos: 7 },
             digest: Some(Digest([1; 32])),
             identity: Some(Identity([2; 16])),
             version: Some(Version { epoch: 1, number: 42 }),
             good: "0-1048576,2097152-2097153".parse().unwrap(),
-        }),
+        })),
     }
 }
 
 fn bare(local: &str) -> Entry {
-    Entry { state: None, ..entry(local) }
+    Entry { work: Work::Get(None), ..entry(local) }
+}
+
+fn upload(local: &str) -> Entry {
+    let work = Work::Put(Upload {
+        id: ChangeId([3; 16]),
+        slave: Some(SlaveId([4; 16])),
+        size: 7,
+        identity: Identity([5; 16]),
+        expect: Expect::Version(Version { epoch: 1, number: 42 }),
+    });
+    Entry { work, ..entry(local) }
+}
+
+fn tree(local: &str, work: Work) -> Entry {
+    Entry { remote: TreePath::root(), work, ..entry(local) }
+}
+
+/// One of each kind.
+fn all() -> Vec<Entry> {
+    vec![entry("some name"), bare("x"), upload("y"), tree("z", Work::GetTree), tree("z", Work::PutTree)]
 }
 
 fn open(folder: &Path) -> Log {
@@ -55,26 +75,38 @@ fn a_line_is_what_the_format_says() {
     let text = format(&bare("x"));
     assert!(text.contains(" - - - - - - "));
     assert_eq!(parse(text.as_bytes()).unwrap(), bare("x"));
+
+    let names = "dir/n%C3%A4me%20with%20%25%20and%20space y abababababababababababababababab";
+    let text = format(&upload("y"));
+    let front = format!("1 put {names} {} {} 7 {} 1-42 ", "03".repeat(16), "04".repeat(16), "05".repeat(16));
+    assert!(text.starts_with(&front) && text.len() == front.len() + 16, "{text}");
+    for expect in [Expect::Any, Expect::Absent, Expect::Unnumbered] {
+        let Work::Put(known) = upload("y").work else { unreachable!() };
+        let entry = Entry { work: Work::Put(Upload { slave: None, expect, ..known }), ..upload("y") };
+        assert_eq!(parse(format(&entry).as_bytes()).unwrap(), entry);
+    }
+    assert!(format(&tree(".", Work::GetTree)).starts_with("1 get-r / . abababababababababababababababab "));
+    assert!(format(&tree(".", Work::PutTree)).starts_with("1 put-r / . abababababababababababababababab "));
 }
 
 #[test]
 fn the_longest_line_fits() {
     let mut long = entry(&"\u{1}".repeat(4095));
     long.remote = TreePath::new(vec!["ä".repeat(127); 16].join("/")).unwrap();
-    if let Some(state) = &mut long.state {
+    if let Work::Get(Some(state)) = &mut long.work {
         (state.size, state.good) = (u64::MAX, Ranges::new());
         for i in 0..400 {
             state.good.insert(u64::MAX - 2000 + 4 * i..u64::MAX - 1999 + 4 * i);
         }
     }
     let text = format(&long);
-    let read = parse(text.as_bytes()).unwrap();
-    assert_eq!(read.state.unwrap().good.len(), 256);
+    let Work::Get(Some(state)) = parse(text.as_bytes()).unwrap().work else { panic!("{text}") };
+    assert_eq!(state.good.len(), 256);
 }
 
 #[test]
 fn every_changed_byte_is_found() {
-    for entry in [entry("some name"), bare("x")] {
+    for entry in all() {
         let line = format(&entry).into_bytes();
         for at in 0..line.len() {
             for change in 0..=255_u8 {
@@ -102,33 +134,76 @@ fn checked(fields: &[&str]) -> Vec<u8> {
 
 #[test]
 fn every_field_is_checked_under_a_good_checksum() {
-    let text = format(&entry("local"));
+    let over = format!("/{}", "x".repeat(4095));
+    let names: [(usize, &[&str]); 3] = [
+        (2, &["", "/", "..", "a/../b", "/a", ".relais/x", "%", "%4", "%zz", "%c3%a4", "%61", "a%00b", "%FF", &over]),
+        (3, &["", "a%00", "%ff", &over]),
+        (4, &["", "-", "ab", "ABABABABABABABABABABABABABABABAB"]),
+    ];
+    every_value_is_refused(&entry("local"), &names);
+    every_value_is_refused(&upload("local"), &names);
+    every_value_is_refused(&tree("local", Work::PutTree), &names.map(|(at, values)| (at, if at == 2 { &values[2..] } else { values })));
+    every_value_is_refused(
+        &entry("local"),
+        &[
+            (5, &["", "1", "1-", "01-2", "+1-2", "4294967296-1", "1-2-3"]),
+            (6, &["", "-", "x", "18446744073709551616", "+5000000", "05000000", "2097152", "0"]),
+            (7, &["", "0", "é"]),
+            (8, &["", "0"]),
+            (9, &["", "-", "0", "0.", "0.0", "0.1000000000", "+0.000000000", "9223372036854775808.000000000"]),
+            (10, &["", "0-0", "5-3", "0-5000001", "0-2,1-3", "0-1,1-2", "x", "0-18446744073709551616"]),
+        ],
+    );
+    every_value_is_refused(
+        &upload("local"),
+        &[
+            (5, &["", "-", "0", "0303030303030303030303030303030G", "03030303030303030303030303030303 "]),
+            (6, &["", "0", "0404040404040404040404040404040404"]),
+            (7, &["", "-", "x", "+7", "07", "9223372036854775808", "18446744073709551616"]),
+            (8, &["", "-", "0", "ABABABABABABABABABABABABABABABAB"]),
+            (9, &["", "-", "ANY", "any ", "1", "01-42", "1-+42", "4294967296-1"]),
+        ],
+    );
+}
+
+/// Puts each value into its field, under a checksum that fits; and one field more, and one fewer.
+fn every_value_is_refused(entry: &Entry, bad: &[(usize, &[&str])]) {
+    let text = format(entry);
     let mut fields: Vec<&str> = text.split(' ').collect();
     fields.pop();
     assert!(parse(&checked(&fields)).is_ok());
-    let over = format!("/{}", "x".repeat(4095));
-    let bad: [(usize, &[&str]); 11] = [
-        (0, &["2", "", "01"]),
-        (1, &["put", "", "GET"]),
-        (2, &["", "..", "a/../b", "/a", ".relais/x", "%", "%4", "%zz", "%c3%a4", "%61", "a%00b", "%FF", &over]),
-        (3, &["", "a%00", "%ff", &over]),
-        (4, &["", "-", "ab", "ABABABABABABABABABABABABABABABAB"]),
-        (5, &["", "1", "1-", "01-2", "+1-2", "4294967296-1", "1-2-3"]),
-        (6, &["", "-", "x", "18446744073709551616", "+5000000", "05000000", "2097152", "0"]),
-        (7, &["", "0", "é"]),
-        (8, &["", "0"]),
-        (9, &["", "-", "0", "0.", "0.0", "0.1000000000", "+0.000000000", "9223372036854775808.000000000"]),
-        (10, &["", "0-0", "5-3", "0-5000001", "0-2,1-3", "0-1,1-2", "x", "0-18446744073709551616"]),
-    ];
     for (at, values) in bad {
-        for value in values {
+        for value in *values {
             let mut changed = fields.clone();
-            changed[at] = value;
+            changed[*at] = value;
             assert!(parse(&checked(&changed)).is_err(), "field {at} as {value:?}");
         }
     }
+    assert_eq!(parse(&checked(&fields[..fields.len() - 1])), Err(LineError::Fields));
     fields.push("more");
     assert_eq!(parse(&checked(&fields)), Err(LineError::Fields));
+}
+
+#[test]
+fn lines_of_another_version_are_known_by_their_checksum_and_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(".log");
+    let later = [&["2", "get", "a", "b"][..], &["1", "PUT", "x"], &["1", "", "x"], &["3", "anything"], &["1", "mirror"]].map(checked);
+    let text: Vec<u8> = later.iter().flat_map(|line| [line, &b"\n"[..]].concat()).collect();
+    std::fs::write(&path, &text).unwrap();
+    let mut log = open(folder.path());
+    let contents = log.read().unwrap();
+    assert!(contents.entries.is_empty() && contents.bad.iter().all(|bad| matches!(bad.why, LineError::Unknown(_))));
+    assert_eq!(contents.kept.len(), later.len());
+    log.put(bare("a")).unwrap();
+    log.remove(&bare("a")).unwrap();
+    let left = std::fs::read(&path).unwrap();
+    assert!(left.starts_with(b"# ") && left.ends_with(&text), "{}", String::from_utf8_lossy(&left));
+    // What no version wrote goes.
+    std::fs::write(&path, "2 get a b 0123456789abcdef\nnonsense\n").unwrap();
+    log.put(bare("a")).unwrap();
+    log.remove(&bare("a")).unwrap();
+    assert!(names(folder.path()).is_empty());
 }
 
 #[test]
@@ -168,13 +243,30 @@ fn lines_come_and_go_and_nothing_is_left() {
     assert_eq!(names(folder.path()), [".log"]);
     assert_eq!(open(folder.path()).entries().unwrap(), [entry("a"), entry("b")]);
     let other = ClusterId([1; 16]);
-    log.remove(&entry("a").remote, "a", other).unwrap();
+    log.remove(&Entry { cluster: other, ..entry("a") }).unwrap();
+    log.remove(&upload("a")).unwrap();
     assert_eq!(log.entries().unwrap().len(), 2);
-    log.remove(&entry("a").remote, "a", entry("a").cluster).unwrap();
+    log.remove(&bare("a")).unwrap();
     assert_eq!(log.entries().unwrap(), [entry("b")]);
-    log.remove(&entry("b").remote, "b", entry("b").cluster).unwrap();
-    log.remove(&entry("b").remote, "b", entry("b").cluster).unwrap();
+    log.remove(&entry("b")).unwrap();
+    log.remove(&entry("b")).unwrap();
     assert!(names(folder.path()).is_empty());
+}
+
+#[test]
+fn what_is_fetched_has_one_line_and_what_is_sent_one_for_each_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = open(folder.path());
+    let elsewhere = |entry: Entry| Entry { remote: TreePath::new("else").unwrap(), ..entry };
+    log.put(entry("a")).unwrap();
+    log.put(elsewhere(entry("a"))).unwrap();
+    assert_eq!(log.entries().unwrap(), [elsewhere(entry("a"))]);
+    for entry in [upload("a"), elsewhere(upload("a")), upload("a"), tree("a", Work::GetTree), tree("a", Work::PutTree)] {
+        log.put(entry).unwrap();
+    }
+    assert_eq!(log.entries().unwrap().len(), 5);
+    log.remove(&elsewhere(upload("a"))).unwrap();
+    assert_eq!(log.entries().unwrap()[1], upload("a"));
 }
 
 #[test]
@@ -188,7 +280,7 @@ fn writers_do_not_lose_each_others_lines() {
                 for i in 0..25 {
                     log.put(entry(&format!("{writer}-{i}"))).unwrap();
                     if i % 5 > 0 {
-                        log.remove(&entry("").remote, &format!("{writer}-{i}"), entry("").cluster).unwrap();
+                        log.remove(&bare(&format!("{writer}-{i}"))).unwrap();
                     }
                 }
             });
@@ -227,7 +319,10 @@ fn what_is_no_file_is_left_alone() {
 fn part_names_are_short_and_our_own() {
     assert_eq!(part_name("x").len(), ".relais-0123456789abcdef.part".len());
     assert_ne!(part_name("x"), part_name("y"));
-    for ours in [&part_name(&"x".repeat(255)), ".log", ".LOG", ".relais-log.new", ".Relais-x.part"] {
+    let lock = lock_name(&TreePath::new("a").unwrap(), "x", ClusterId([1; 16]));
+    assert_ne!(lock, lock_name(&TreePath::new("a").unwrap(), "x", ClusterId([2; 16])));
+    assert_ne!(lock, lock_name(&TreePath::new("ax").unwrap(), "", ClusterId([1; 16])));
+    for ours in [&lock, &part_name(&"x".repeat(255)), ".log", ".LOG", ".relais-log.new", ".Relais-x.part"] {
         assert!(is_ours(ours), "{ours}");
     }
     for other in ["log", ".log2", ".relais-x", "x.part", ""] {
@@ -243,7 +338,7 @@ proptest! {
     }
 
     #[test]
-    fn any_fields_under_a_good_checksum(fields in prop::collection::vec("[ -~]{0,12}|1|get|-|[0-9]{1,20}|[0-9a-f]{32}|[0-9a-f]{64}|0-[0-9]{1,5}", 11)) {
+    fn any_fields_under_a_good_checksum(fields in prop::collection::vec("[ -~]{0,12}|1|get|put|get-r|-|[0-9]{1,20}|[0-9a-f]{32}|[0-9a-f]{64}|0-[0-9]{1,5}", 3..12)) {
         let fields: Vec<String> = fields.iter().map(|field| field.replace(' ', "")).collect();
         let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
         let line = checked(&fields);
@@ -260,7 +355,7 @@ proptest! {
             good.insert(pair[0]..pair[1]);
         }
         let state = Resume { size, mtime: FileTime { seconds, nanos }, digest: None, identity: None, version: None, good };
-        let entry = Entry { state: Some(state), ..bare(&local) };
+        let entry = Entry { work: Work::Get(Some(state)), ..bare(&local) };
         prop_assert_eq!(parse(format(&entry).as_bytes()).unwrap(), entry);
     }
 }

@@ -9,7 +9,9 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use super::shapes::{Empty, JsonEntry, JsonError, JsonReceived, JsonSeveral, JsonStatus, Object, Place, Text, failures};
+use super::shapes::{
+    Empty, JsonChanges, JsonEntry, JsonError, JsonMirrored, JsonReceived, JsonSent, JsonSeveral, JsonStatus, Object, Place, Text, failures,
+};
 use crate::Failure;
 use crate::outcome::{Outcome, Shown};
 use crate::sanitize::is_harmful;
@@ -29,9 +31,12 @@ pub fn object(out: &mut dyn Write, command: &str, result: &Result<Outcome, Failu
         Outcome::Place(path) | Outcome::Moved(path) => put(out, command, error, Place { path }),
         Outcome::Text(text) => put(out, command, error, Text { text }),
         Outcome::Received(file) => put(out, command, error, JsonReceived::from(file)),
+        Outcome::Sent(file) => put(out, command, error, JsonSent::from(file)),
+        Outcome::Changes(changes) => put(out, command, error, JsonChanges::from(changes)),
         Outcome::Several(files) => put(out, command, error, JsonSeveral::from(files)),
+        Outcome::Mirrored(mirrored) => put(out, command, error, JsonMirrored::from(mirrored)),
         Outcome::Status(state) => put(out, command, error, JsonStatus::from(&**state)),
-        Outcome::Leave | Outcome::Entries(_) => put(out, command, error, Empty {}),
+        Outcome::Leave | Outcome::Ran | Outcome::Entries(_) => put(out, command, error, Empty {}),
     }
 }
 
@@ -112,7 +117,7 @@ impl Formatter for Harmless {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Failed, Received, Several, ShownKind};
+    use crate::outcome::{Changes, Failed, Received, Sent, Several, ShownKind};
     use relais_proto::{Digest, ErrorCode, FileTime, Version};
     use std::time::Duration;
 
@@ -150,6 +155,30 @@ mod tests {
             "{\"command\":\"get\",\"ok\":true,\"remote\":\"/big.bin\",\"local\":\"_CLIENTROOT/big.bin\",\"bytes\":10,\"seconds\":1.5,\
              \"slaves\":[\"127.0.0.1:2122\"],\"resumed_from\":4,\"verified\":true}\n"
         );
+    }
+
+    #[test]
+    fn a_stored_file_and_a_change_are_told_as_agreed() {
+        let version = Version { epoch: 1, number: 42 };
+        let file = Sent {
+            remote: "/x".into(),
+            local: "x".into(),
+            bytes: 10,
+            time: Duration::from_millis(1500),
+            slaves: vec!["127.0.0.1:2122".into()],
+            resumed_from: 0,
+            version,
+            copies: 1,
+        };
+        assert_eq!(
+            text(|out| object(out, "put", &Ok(Outcome::Sent(file)))),
+            "{\"command\":\"put\",\"ok\":true,\"remote\":\"/x\",\"local\":\"x\",\"bytes\":10,\"seconds\":1.5,\
+             \"slaves\":[\"127.0.0.1:2122\"],\"resumed_from\":0,\"verified\":true,\"version\":\"1-42\",\"copies\":1}\n"
+        );
+        let changes = |several| Outcome::Changes(Changes { version: Some(version), several, failed: vec![] });
+        let line = |outcome| text(|out| object(out, "rm", &Ok(outcome)));
+        assert_eq!(line(changes(false)), "{\"command\":\"rm\",\"ok\":true,\"version\":\"1-42\"}\n");
+        assert_eq!(line(changes(true)), "{\"command\":\"rm\",\"ok\":true,\"version\":\"1-42\",\"failed\":[]}\n");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use relais_proto::ErrorCode;
 
 use crate::Failure;
 use crate::notices::Notices;
-use crate::outcome::{Outcome, Received, Shown, ShownKind};
+use crate::outcome::{Outcome, Received, Sent, Shown, ShownKind};
 use crate::sanitize::{clean, clean_lines};
 
 /// Most names that are held to be shown in columns; a larger folder is shown line by line.
@@ -57,14 +57,26 @@ pub struct Output {
     screen: Screen,
     command: String,
     listing: Option<Listing>,
+    content: Content,
     broken: bool,
+}
+
+/// Whether standard output takes the content of files in this command, and nothing else then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// It does not.
+    None,
+    /// It does, and nothing is told of a file that came whole.
+    Quiet,
+    /// It does, and each file is told of on standard error.
+    Told,
 }
 
 impl Output {
     /// Writes to `out`, and what goes wrong to `notices`.
     #[must_use]
     pub fn new(out: Box<dyn Write>, notices: Notices, json: bool, screen: Screen) -> Self {
-        Self { out, notices, json, screen, command: String::new(), listing: None, broken: false }
+        Self { out, notices, json, screen, command: String::new(), listing: None, content: Content::None, broken: false }
     }
 
     /// Whether whoever reads standard output has gone.
@@ -98,6 +110,21 @@ impl Output {
     pub fn begin(&mut self, name: &str) {
         name.clone_into(&mut self.command);
         self.listing = None;
+        self.content = Content::None;
+    }
+
+    /// Content goes to standard output from here on; the outcome does not.
+    pub fn begin_content(&mut self, content: Content) {
+        self.content = content;
+    }
+
+    /// A piece of content, as it is.
+    ///
+    /// # Errors
+    /// That standard output cannot be written.
+    pub fn content(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let result = self.out.write_all(bytes);
+        self.check(result)
     }
 
     /// Entries follow.
@@ -143,6 +170,14 @@ impl Output {
         if self.json { Ok(()) } else { self.line(&clean(&text::received(file))) }
     }
 
+    /// One file of several is stored.
+    ///
+    /// # Errors
+    /// That standard output cannot be written.
+    pub fn sent(&mut self, file: &Sent) -> Result<(), Failure> {
+        if self.json { Ok(()) } else { self.line(&clean(&text::sent(file))) }
+    }
+
     /// One name of several failed.
     pub fn failed(&mut self, failure: &Failure) {
         if !self.json && !self.broken {
@@ -176,6 +211,7 @@ impl Output {
         if self.json {
             let written = match listing {
                 Some(_) => json::end_entries(&mut self.out, result),
+                None if self.content != Content::None => self.object_aside(result),
                 None => json::object(&mut self.out, &self.command, result),
             };
             self.check(written)?;
@@ -198,9 +234,11 @@ impl Output {
             Ok(Outcome::Place(path)) => self.line(&clean(path)),
             Ok(Outcome::Text(text)) => self.line(&clean_lines(text)),
             Ok(Outcome::Received(file)) => self.received(file),
+            Ok(Outcome::Sent(file)) => self.sent(file),
             Ok(Outcome::Several(files)) => self.line(&text::several(files)),
+            Ok(Outcome::Mirrored(mirrored)) => text::mirrored(mirrored).iter().try_for_each(|line| self.line(line)),
             Ok(Outcome::Status(state)) => self.line(&clean_lines(&text::status(state))),
-            Ok(Outcome::Moved(_) | Outcome::Leave | Outcome::Entries(_)) => Ok(()),
+            Ok(Outcome::Moved(_) | Outcome::Leave | Outcome::Entries(_) | Outcome::Changes(_) | Outcome::Ran) => Ok(()),
         }
     }
 
@@ -224,8 +262,22 @@ impl Output {
         if self.screen.colours && shown.kind == ShownKind::Folder { format!("\u{1b}[1;34m{name}\u{1b}[0m") } else { name }
     }
 
+    /// The object goes to standard error.
+    fn object_aside(&self, result: &Result<Outcome, Failure>) -> io::Result<()> {
+        let mut object = Vec::new();
+        json::object(&mut object, &self.command, result)?;
+        self.notices.say(String::from_utf8_lossy(&object).trim_end());
+        Ok(())
+    }
+
     /// Writes a line that is fit to be shown.
     fn line(&mut self, line: &str) -> Result<(), Failure> {
+        if self.content != Content::None {
+            if self.content == Content::Told {
+                self.notices.say(line);
+            }
+            return Ok(());
+        }
         let result = writeln!(self.out, "{line}");
         self.check(result)
     }

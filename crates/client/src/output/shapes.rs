@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::text::rfc3339;
 use crate::Failure;
-use crate::outcome::{Failed, Received, ServerState, Several, Shown, ShownKind};
+use crate::outcome::{Changes, Failed, Mirrored, Received, Sent, ServerState, Several, Shown, ShownKind};
 
 #[derive(Serialize)]
 pub(super) struct JsonError<'a> {
@@ -60,12 +60,50 @@ pub(super) struct JsonReceived<'a> {
 }
 
 #[derive(Serialize)]
+pub(super) struct JsonSent<'a> {
+    #[serde(flatten)]
+    pub moved: JsonReceived<'a>,
+    pub version: String,
+    pub copies: u16,
+}
+
+#[derive(Serialize)]
+pub(super) struct JsonChanges<'a> {
+    pub version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Vec<JsonFailed<'a>>>,
+}
+
+#[derive(Serialize)]
 pub(super) struct JsonSeveral<'a> {
     pub files: u64,
+    pub folders: u64,
     pub bytes: u64,
     pub seconds: f64,
     pub slaves: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub skipped: &'a [String],
     pub failed: Vec<JsonFailed<'a>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct JsonMirrored<'a> {
+    pub files: u64,
+    pub folders: u64,
+    pub bytes: u64,
+    pub seconds: f64,
+    pub slaves: &'a [String],
+    pub deleted: u64,
+    pub skipped: &'a [String],
+    pub failed: Vec<JsonFailed<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planned: Option<Vec<JsonStep<'a>>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct JsonStep<'a> {
+    pub action: &'static str,
+    pub path: &'a str,
 }
 
 #[derive(Serialize)]
@@ -120,10 +158,43 @@ impl<'a> From<&'a Received> for JsonReceived<'a> {
     }
 }
 
+impl<'a> From<&'a Sent> for JsonSent<'a> {
+    fn from(file: &'a Sent) -> Self {
+        let Sent { remote, local, bytes, time, slaves, resumed_from, version, copies } = file;
+        let moved =
+            JsonReceived { remote, local, bytes: *bytes, seconds: time.as_secs_f64(), slaves, resumed_from: *resumed_from, verified: true };
+        Self { moved, version: version.to_string(), copies: *copies }
+    }
+}
+
+impl<'a> From<&'a Changes> for JsonChanges<'a> {
+    fn from(changes: &'a Changes) -> Self {
+        let Changes { version, several, failed } = changes;
+        Self { version: version.map(|version| version.to_string()), failed: several.then(|| failures(failed)) }
+    }
+}
+
 impl<'a> From<&'a Several> for JsonSeveral<'a> {
     fn from(several: &'a Several) -> Self {
-        let Several { files, bytes, time, slaves, failed } = several;
-        Self { files: *files, bytes: *bytes, seconds: time.as_secs_f64(), slaves, failed: failures(failed) }
+        let Several { files, folders, bytes, time, slaves, skipped, failed } = several;
+        Self { files: *files, folders: *folders, bytes: *bytes, seconds: time.as_secs_f64(), slaves, skipped, failed: failures(failed) }
+    }
+}
+
+impl<'a> From<&'a Mirrored> for JsonMirrored<'a> {
+    fn from(mirrored: &'a Mirrored) -> Self {
+        let Mirrored { several: Several { files, folders, bytes, time, slaves, skipped, failed }, deleted, planned } = mirrored;
+        Self {
+            files: *files,
+            folders: *folders,
+            bytes: *bytes,
+            seconds: time.as_secs_f64(),
+            slaves,
+            deleted: *deleted,
+            skipped,
+            failed: failures(failed),
+            planned: planned.as_ref().map(|steps| steps.iter().map(|step| JsonStep { action: step.action, path: &step.path }).collect()),
+        }
     }
 }
 

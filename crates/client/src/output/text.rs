@@ -5,7 +5,7 @@ use std::time::Duration;
 use relais_proto::{Counters, FileTime, ServerRole};
 use unicode_width::UnicodeWidthStr;
 
-use crate::outcome::{Received, ServerState, Several, Shown, ShownKind};
+use crate::outcome::{Mirrored, Received, Sent, ServerState, Several, Shown, ShownKind};
 use crate::sanitize::clean;
 
 /// Space between two columns.
@@ -59,14 +59,41 @@ pub fn received(file: &Received) -> String {
     )
 }
 
+/// The closing line of a file that is stored.
+#[must_use]
+pub fn sent(file: &Sent) -> String {
+    let Sent { remote, local, bytes, time, slaves, resumed_from, version, copies } = file;
+    let resumed = if *resumed_from > 0 { format!(", resumed from {resumed_from}") } else { String::new() };
+    let copies = if *copies > 1 { format!(", {copies} copies") } else { String::new() };
+    format!(
+        "{local} -> {remote}: {bytes} bytes in {:.2} s ({}) to {}{resumed}, verified, version {version}{copies}",
+        time.as_secs_f64(),
+        rate(bytes.saturating_sub(*resumed_from), *time),
+        if slaves.is_empty() { "nobody".to_owned() } else { slaves.join(", ") },
+    )
+}
+
 /// The closing line of several files.
 #[must_use]
-pub fn several(files: &Several) -> String {
-    let failed = match files.failed.len() {
-        0 => String::new(),
-        n => format!(", {n} failed"),
-    };
-    format!("{} files, {} bytes in {:.2} s ({}){failed}", files.files, files.bytes, files.time.as_secs_f64(), rate(files.bytes, files.time))
+pub fn several(several: &Several) -> String {
+    with_deleted(several, 0)
+}
+
+/// The closing line of a folder that was made equal to another, or the steps that would be done: a line each.
+#[must_use]
+pub fn mirrored(mirrored: &Mirrored) -> Vec<String> {
+    match &mirrored.planned {
+        Some(steps) => steps.iter().map(|step| format!("{} {}", step.action, clean(&step.path))).collect(),
+        None => vec![with_deleted(&mirrored.several, mirrored.deleted)],
+    }
+}
+
+fn with_deleted(several: &Several, deleted: u64) -> String {
+    let Several { files, folders, bytes, time, skipped, failed, .. } = several;
+    let part = |n: u64, what: &str| if n > 0 { format!(", {n} {what}") } else { String::new() };
+    let (folders, deleted, skipped, failed) =
+        (part(*folders, "folders"), part(deleted, "deleted"), part(skipped.len() as u64, "skipped"), part(failed.len() as u64, "failed"));
+    format!("{files} files{folders}, {bytes} bytes in {:.2} s ({}){deleted}{skipped}{failed}", time.as_secs_f64(), rate(*bytes, *time))
 }
 
 /// A name as `ls` shows it: folders with `/` behind.
@@ -234,6 +261,28 @@ mod tests {
         );
         file.resumed_from = 41_943_040;
         assert!(received(&file).ends_with(", resumed from 41943040, verified"));
+    }
+
+    #[test]
+    fn the_closing_lines_of_what_is_stored_and_of_many_tell_all() {
+        let file = Sent {
+            remote: "/x".into(),
+            local: "big.bin".into(),
+            bytes: 2048,
+            time: Duration::from_secs(1),
+            slaves: vec!["127.0.0.1:2122".into()],
+            resumed_from: 1024,
+            version: relais_proto::Version { epoch: 1, number: 42 },
+            copies: 2,
+        };
+        assert_eq!(
+            sent(&file),
+            "big.bin -> /x: 2048 bytes in 1.00 s (1.0 KiB/s) to 127.0.0.1:2122, resumed from 1024, verified, version 1-42, 2 copies"
+        );
+        let mut many = Several { files: 2, bytes: 2048, time: Duration::from_secs(2), ..Several::default() };
+        assert_eq!(several(&many), "2 files, 2048 bytes in 2.00 s (1.0 KiB/s)");
+        (many.folders, many.skipped) = (3, vec!["link".into()]);
+        assert_eq!(several(&many), "2 files, 3 folders, 2048 bytes in 2.00 s (1.0 KiB/s), 1 skipped");
     }
 
     #[test]

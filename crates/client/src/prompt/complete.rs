@@ -1,73 +1,56 @@
 //! Completion at the prompt: commands, their options, local names and remote names.
 //!
-//! Remote folders are listed once and kept for a few seconds. Names that would drive the
-//! terminal are left out: the editor shows what it inserts as it is.
+//! What was found in a remote folder is kept for a few seconds, or until the next command.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_proto::{Kind, TreePath};
+use relais_proto::TreePath;
 use rustyline::completion::Pair;
 use rustyline::{Helper, Highlighter, Hinter, Validator};
 
-use crate::Failure;
-use crate::commands::{self, Completes, TABLE};
+use super::names::{self, Found, Name, Search};
+use super::wanted::{Fits, Wanted, is_behind_dashes, wanted};
 use crate::local::openable;
-use crate::sanitize::is_harmful;
 use crate::shell::Shell;
 use crate::words::{Partial, partial, quote};
 
-/// How long a remote listing is taken for current.
+/// How long what was found is taken for current.
 const FRESH: Duration = Duration::from_secs(5);
-/// Most names kept of a folder; nobody picks one from more by eye.
-const MOST_NAMES: usize = 5000;
-/// Most folders kept.
-const MOST_FOLDERS: usize = 16;
-
-/// A name that fits, and whether it is a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Name {
-    text: String,
-    folder: bool,
-}
+/// Most searches kept.
+const MOST_KEPT: usize = 16;
 
 struct Kept {
     since: Instant,
-    names: Vec<Name>,
+    folder: TreePath,
+    search: Search,
+    found: Found,
 }
 
 /// Completes the word before the cursor.
 #[derive(Helper, Highlighter, Hinter, Validator)]
 pub struct Completer {
     shell: Rc<RefCell<Shell>>,
-    kept: RefCell<HashMap<TreePath, Kept>>,
-}
-
-/// What a word can be.
-#[derive(Debug, PartialEq, Eq)]
-enum Wanted {
-    Fixed(Vec<Name>),
-    Local { folders: bool },
-    Remote { folders: bool },
+    kept: RefCell<Vec<Kept>>,
 }
 
 impl rustyline::completion::Completer for Completer {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, pos: usize, _: &rustyline::Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
-        let Some(line) = line.get(..pos) else { return Ok((pos, Vec::new())) };
+        let Some((line, rest)) = line.split_at_checked(pos) else { return Ok((pos, Vec::new())) };
         let typed = partial(line);
-        let (head, names) = match wanted(&typed) {
-            Wanted::Fixed(names) => (String::new(), names),
-            Wanted::Local { folders } => self.names(&typed.word, folders, |folder| self.local(folder)),
-            Wanted::Remote { folders } => self.names(&typed.word, folders, |folder| self.remote(folder)),
+        let mut pairs = match wanted(&typed) {
+            Wanted::Fixed(words) => words.into_iter().map(fixed).collect(),
+            Wanted::Local(fits) => named(line, &typed, fits, |folder, search| self.local(folder, search)),
+            Wanted::Remote(fits) => named(line, &typed, fits, |folder, search| self.remote(folder, search)),
         };
-        let last = &typed.word[head.len()..];
-        Ok((typed.start, names.iter().filter(|name| name.text.starts_with(last)).map(|name| pair(&head, name)).collect()))
+        if rest.starts_with(' ') {
+            pairs.iter_mut().for_each(|pair| pair.replacement.truncate(pair.replacement.trim_end_matches(' ').len()));
+        }
+        Ok((typed.start, pairs))
     }
 }
 
@@ -76,141 +59,198 @@ impl Completer {
         Self { shell, kept: RefCell::default() }
     }
 
-    /// The part of the word that names the folder, and the names in it.
-    fn names(&self, word: &str, folders: bool, list: impl FnOnce(&str) -> Vec<Name>) -> (String, Vec<Name>) {
-        let head = word.rfind('/').map_or("", |slash| &word[..=slash]);
-        let mut names = list(head);
-        names.retain(|name| (name.folder || !folders) && !name.text.contains(is_harmful));
-        (head.to_owned(), names)
+    /// A command ran, so a folder may hold other names now.
+    pub fn forget(&self) {
+        self.kept.borrow_mut().clear();
     }
 
-    fn local(&self, folder: &str) -> Vec<Name> {
-        let Ok(shell) = self.shell.try_borrow() else { return Vec::new() };
-        local_names(openable(&shell.local.resolve(folder)))
+    fn local(&self, folder: &str, search: Search) -> Found {
+        let Ok(shell) = self.shell.try_borrow() else { return Found::default() };
+        names::local(openable(&shell.local.resolve(folder)), &search)
     }
 
-    fn remote(&self, folder: &str) -> Vec<Name> {
-        let Ok(mut shell) = self.shell.try_borrow_mut() else { return Vec::new() };
-        let folder = if folder.is_empty() { "." } else { folder };
-        let Ok(path) = shell.remote(folder) else { return Vec::new() };
+    fn remote(&self, folder: &str, search: Search) -> Found {
+        let Ok(mut shell) = self.shell.try_borrow_mut() else { return Found::default() };
+        let Ok(folder) = shell.remote(if folder.is_empty() { "." } else { folder }) else { return Found::default() };
         let mut kept = self.kept.borrow_mut();
-        kept.retain(|_, folder| folder.since.elapsed() < FRESH);
-        if let Some(folder) = kept.get(&path) {
-            return folder.names.clone();
+        kept.retain(|kept| kept.since.elapsed() < FRESH);
+        if let Some(kept) = kept.iter().find(|kept| kept.answers(&folder, &search)) {
+            return kept.found.narrowed(&search);
         }
-        let names = remote_names(&mut shell, &path).unwrap_or_else(|failure| {
-            debug!("nothing to complete in {path}: {failure}");
-            Vec::new()
+        // Kept where it failed as well: what does not answer is not asked again at each key.
+        let found = names::remote(&mut shell.session, &folder, &search).unwrap_or_else(|failure| {
+            debug!("nothing to complete in {folder}: {failure}");
+            Found::default()
         });
-        if kept.len() < MOST_FOLDERS {
-            kept.insert(path, Kept { since: Instant::now(), names: names.clone() });
+        if kept.len() == MOST_KEPT {
+            kept.remove(0);
         }
-        names
+        kept.push(Kept { since: Instant::now(), folder, search, found: found.clone() });
+        found
     }
 }
 
-/// What the word can be, by what stands before it.
-fn wanted(typed: &Partial) -> Wanted {
-    let Some(name) = typed.before.first() else {
-        let names = TABLE.iter().flat_map(|command| command.aliases.iter().chain([&command.name]));
-        return fixed(names.copied());
-    };
-    let Some(command) = commands::find(name) else { return Wanted::Fixed(Vec::new()) };
-    let behind_dashes = typed.before.iter().any(|word| word == "--");
-    if !behind_dashes && typed.word.starts_with('-') {
-        return fixed(command.options.iter().map(|(option, _)| *option));
-    }
-    let takes_local = |word: &String| command.options.iter().any(|(option, local)| *local && option == word);
-    if !behind_dashes && typed.before.last().is_some_and(takes_local) {
-        return Wanted::Local { folders: false };
-    }
-    match command.completes {
-        Completes::Nothing => Wanted::Fixed(Vec::new()),
-        Completes::Commands => fixed(TABLE.iter().map(|command| command.name)),
-        Completes::Remote => Wanted::Remote { folders: false },
-        Completes::RemoteFolders => Wanted::Remote { folders: true },
-        Completes::Local => Wanted::Local { folders: false },
-        Completes::LocalFolders => Wanted::Local { folders: true },
+impl Kept {
+    /// Whether all that a search would find is here.
+    fn answers(&self, folder: &TreePath, search: &Search) -> bool {
+        let wider = (search.folders || !self.search.folders) && search.prefix.starts_with(&self.search.prefix);
+        self.folder == *folder && (self.search == *search || wider && !self.found.more)
     }
 }
 
-fn fixed(names: impl Iterator<Item = &'static str>) -> Wanted {
-    Wanted::Fixed(names.map(|text| Name { text: text.to_owned(), folder: false }).collect())
-}
-
-/// What is shown and what is inserted: a folder can be gone into at once, behind anything
-/// else the next word begins.
-fn pair(head: &str, name: &Name) -> Pair {
-    let end = if name.folder { "/" } else { "" };
-    let word = format!("{head}{}{end}", name.text);
-    let space = if name.folder { "" } else { " " };
-    Pair { display: format!("{}{end}", name.text), replacement: format!("{}{space}", quote(&word)) }
-}
-
-fn local_names(folder: &Path) -> Vec<Name> {
-    let Ok(entries) = folder.read_dir() else { return Vec::new() };
-    let name = |entry: std::fs::DirEntry| Some(Name { folder: entry.path().is_dir(), text: entry.file_name().into_string().ok()? });
-    let mut names: Vec<Name> = entries.flatten().take(MOST_NAMES).filter_map(name).collect();
-    names.sort_by(|a, b| a.text.cmp(&b.text));
-    names
-}
-
-/// The names in a remote folder. A session is opened for it, where that can be done at once.
-fn remote_names(shell: &mut Shell, path: &TreePath) -> Result<Vec<Name>, Failure> {
-    shell.session.refresh();
-    shell.session.connect_once()?;
-    let mut names = Vec::new();
-    let result = shell.session.list(path, &mut |entry| {
-        names.push(Name { folder: entry.kind == Kind::Folder, text: entry.name });
-        // Enough is enough: the rest of the listing is dropped with its connection.
-        if names.len() < MOST_NAMES { Ok(()) } else { Err(Failure::interrupted()) }
-    });
-    match result {
-        Err(failure) if names.len() < MOST_NAMES => Err(failure),
-        _ => Ok(names),
+/// The names that fit the word: its part up to the last slash is the folder.
+fn named(line: &str, typed: &Partial, fits: Fits, find: impl FnOnce(&str, Search) -> Found) -> Vec<Pair> {
+    let pattern = fits == Fits::Pattern;
+    let word = if pattern { unescaped(&typed.word) } else { Some(typed.word.clone()) };
+    // What holds a wildcard stands for names already.
+    let Some(word) = word else { return Vec::new() };
+    let (head, prefix) = word.split_at(word.rfind('/').map_or(0, |slash| slash + 1));
+    let found = find(head, Search { prefix: prefix.to_owned(), folders: fits == Fits::Folders });
+    let guarded = !is_behind_dashes(&typed.before);
+    let mut pairs: Vec<Pair> = found.names.iter().map(|name| pair(&whole(head, name, guarded), name, pattern)).collect();
+    if found.more {
+        // It stands for what was typed: the names that are left out may have less in common than those that are shown.
+        pairs.push(Pair { display: "... and more".to_owned(), replacement: line[typed.start..].to_owned() });
     }
+    pairs
+}
+
+/// The name with its folder. A `guarded` one is not taken for an option.
+fn whole(head: &str, name: &Name, guarded: bool) -> String {
+    let guard = if guarded && head.is_empty() && name.text.starts_with('-') { "./" } else { "" };
+    format!("{guard}{head}{}", name.text)
+}
+
+/// What is shown and what is inserted: a folder can be gone into at once, behind anything else
+/// the next word begins.
+fn pair(word: &str, name: &Name, pattern: bool) -> Pair {
+    let (slash, space) = if name.folder { ("/", "") } else { ("", " ") };
+    let word = if pattern { escaped(word) } else { word.to_owned() } + slash;
+    Pair { display: format!("{}{slash}", name.text), replacement: format!("{}{space}", quote(&word)) }
+}
+
+fn fixed(word: &str) -> Pair {
+    Pair { display: word.to_owned(), replacement: format!("{word} ") }
+}
+
+/// What is special in a pattern.
+const SPECIAL: [char; 7] = ['*', '?', '[', ']', '{', '}', '\\'];
+
+/// The pattern that stands for this name alone.
+fn escaped(name: &str) -> String {
+    name.chars().flat_map(|c| SPECIAL.contains(&c).then_some('\\').into_iter().chain([c])).collect()
+}
+
+/// The name that a pattern without wildcards stands for.
+fn unescaped(pattern: &str) -> Option<String> {
+    let (mut name, mut chars) = (String::new(), pattern.chars());
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => name.extend(chars.next()),
+            '*' | '?' | '[' | '{' => return None,
+            _ => name.push(c),
+        }
+    }
+    Some(name)
 }
 
 #[cfg(test)]
 mod tests {
+    use rustyline::completion::Completer as _;
+    use rustyline::history::MemHistory;
+
     use super::*;
+    use crate::tests::tree::Tree;
+    use crate::tests::{fake, shell};
+    use crate::words::split;
 
-    fn texts(line: &str) -> Vec<String> {
-        let typed = partial(line);
-        match wanted(&typed) {
-            Wanted::Fixed(names) => names.into_iter().map(|n| n.text).filter(|t| t.starts_with(&typed.word)).collect(),
-            other => vec![format!("{other:?}")],
-        }
-    }
+    const NAMES: &[&str] = &["-z", "it's", "naïve", "plain", "two words", "two worlds", "\"q\"\\", "#x", "$y", "w\u{202e}x", "sub/- x"];
 
-    #[test]
-    fn words_are_known_by_what_stands_before() {
-        assert_eq!(texts("ge"), ["get"]);
-        assert_eq!(texts("qu"), ["quit"]);
-        assert_eq!(texts("help sta"), ["stat", "status"]);
-        assert_eq!(texts("ls -"), ["-l"]);
-        assert_eq!(texts("get a"), ["Remote { folders: false }"]);
-        assert_eq!(texts("get a -o "), ["Local { folders: false }"]);
-        assert_eq!(texts("get -- -"), ["Remote { folders: false }"]);
-        assert_eq!(texts("cd "), ["Remote { folders: true }"]);
-        assert_eq!(texts("lcd x"), ["Local { folders: true }"]);
-        assert!(texts("nothing such").is_empty() && texts("pwd ").is_empty());
-    }
-
-    #[test]
-    fn names_are_quoted_where_they_need_it() {
-        let inserted = |text: &str, folder| pair("a/", &Name { text: text.into(), folder }).replacement;
-        assert_eq!(inserted("b", false), "a/b ");
-        assert_eq!(inserted("b", true), "a/b/");
-        assert_eq!(crate::words::split(&inserted("it's b", false)).unwrap(), ["a/it's b"]);
-    }
-
-    #[test]
-    fn local_names_come_in_order() {
+    fn completer() -> (tempfile::TempDir, Completer) {
+        let files: Vec<_> = NAMES.iter().map(|name| (*name, vec![1])).collect();
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("b"), "").unwrap();
-        std::fs::create_dir(dir.path().join("a")).unwrap();
-        let names: Vec<_> = local_names(dir.path()).into_iter().map(|n| (n.text, n.folder)).collect();
-        assert_eq!(names, [("a".to_owned(), true), ("b".to_owned(), false)]);
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        NAMES.iter().for_each(|name| std::fs::write(dir.path().join(name), "").unwrap());
+        let addr = fake::master(vec![fake::endpoint(1, Tree::new(&files).slave(1))]).0;
+        let (shell, _) = shell(addr, dir.path().to_path_buf(), false);
+        (dir, Completer::new(Rc::new(RefCell::new(shell))))
+    }
+
+    /// The lines that completion at the end of `line` leads to.
+    fn lines(completer: &Completer, line: &str) -> Vec<String> {
+        let history = MemHistory::new();
+        let (start, pairs) = completer.complete(line, line.len(), &rustyline::Context::new(&history)).unwrap();
+        pairs.into_iter().map(|pair| format!("{}{}", &line[..start], pair.replacement)).collect()
+    }
+
+    #[test]
+    fn completed_lines_mean_the_names_there_and_here() {
+        let (_dir, completer) = completer();
+        for command in ["get", "!cat"] {
+            let offered = lines(&completer, &format!("{command} "));
+            let words: Vec<String> = offered.iter().map(|line| split(line).unwrap().remove(1)).collect();
+            assert_eq!(words, ["\"q\"\\", "#x", "$y", "./-z", "it's", "naïve", "plain", "sub/", "two words", "two worlds"], "{command}");
+        }
+        let one = |line: &str| lines(&completer, line).pop().map(|line| split(&line).unwrap());
+        for (line, name) in [
+            ("get 'two wor", "two worlds"),
+            ("get two\\ worl", "two worlds"),
+            ("get \"it", "it's"),
+            ("get ./-", "./-z"),
+            ("get -z", "./-z"),
+            ("get /su", "/sub/"),
+            ("get sub/", "sub/- x"),
+            ("get 'sub/- ", "sub/- x"),
+            ("get na", "naïve"),
+        ] {
+            assert_eq!(one(line), Some(vec!["get".to_owned(), name.to_owned()]), "{line}");
+        }
+        assert_eq!(one("get -- -").unwrap(), ["get", "--", "-z"]);
+        assert_eq!(lines(&completer, "cd s"), ["cd sub/"]);
+        assert!(lines(&completer, "cd p").is_empty() && lines(&completer, "get w").is_empty());
+    }
+
+    #[test]
+    fn what_is_completed_in_a_pattern_stands_for_the_name_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["a[1]*.txt", "a{b}", "a\\", "plain"];
+        names.iter().for_each(|name| std::fs::write(dir.path().join(name), "").unwrap());
+        let (shell, _) = shell(fake::nobody(), dir.path().to_path_buf(), false);
+        let completer = Completer::new(Rc::new(RefCell::new(shell)));
+        let patterns = lines(&completer, "mput ");
+        assert_eq!(patterns.len(), names.len());
+        for (pattern, name) in patterns.iter().zip(["a[1]*.txt", "a\\", "a{b}", "plain"]) {
+            let word = split(pattern).unwrap().remove(1);
+            let part = crate::recursive::Pattern::new(&word).unwrap().parts.remove(0);
+            assert!(names.iter().all(|other| part.is_match(other) == (*other == name)), "{pattern}");
+            // What was inserted can be completed again.
+            assert_eq!(lines(&completer, pattern.trim_end()), [pattern.as_str()]);
+        }
+        assert!(lines(&completer, "mput a*").is_empty());
+    }
+
+    #[test]
+    fn what_was_found_is_kept_until_a_command_runs() {
+        let (_dir, completer) = completer();
+        assert_eq!(lines(&completer, "get two").len(), 2);
+        let folder = TreePath::root();
+        let answers = |prefix: &str, folders| {
+            let search = Search { prefix: prefix.into(), folders };
+            completer.kept.borrow().iter().any(|kept| kept.answers(&folder, &search))
+        };
+        assert!(answers("two", false) && answers("two wor", true) && !answers("tw", false));
+        completer.kept.borrow_mut()[0].found.more = true;
+        assert!(answers("two", false) && !answers("two wor", false));
+        assert!(lines(&completer, "get two")[2].ends_with("get two"), "what is left out keeps the line as it is");
+        completer.forget();
+        assert!(!answers("two", false));
+    }
+
+    #[test]
+    fn a_space_that_is_there_is_not_doubled() {
+        let (_dir, completer) = completer();
+        let history = MemHistory::new();
+        let (start, pairs) = completer.complete("get pl -o x", 6, &rustyline::Context::new(&history)).unwrap();
+        assert_eq!((start, pairs[0].replacement.as_str()), (4, "plain"));
     }
 }

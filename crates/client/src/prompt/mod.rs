@@ -5,8 +5,11 @@
 
 mod complete;
 mod history;
+mod names;
+mod wanted;
 
 use std::cell::RefCell;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use relais_proto::ServerRole;
@@ -23,7 +26,7 @@ use complete::Completer;
 use history::HistoryFile;
 
 /// Names shown on connecting.
-const GREETED: usize = 20;
+const GREETED: NonZeroU32 = NonZeroU32::new(20).unwrap();
 /// Lines that are remembered.
 const HISTORY: usize = 1000;
 
@@ -59,6 +62,9 @@ pub fn run(shell: Shell) -> u8 {
                 history.add(&mut editor, &line);
                 if shell.borrow_mut().execute(&line).leave {
                     return 0;
+                }
+                if let Some(completer) = editor.helper() {
+                    completer.forget();
                 }
             }
             Read::CtrlC if presses == 0 => {
@@ -129,18 +135,16 @@ fn show_server(shell: &mut Shell) -> Result<(), Failure> {
 }
 
 fn show_folder(shell: &mut Shell) -> Result<(), Failure> {
-    let (mut names, mut more) = (Vec::<Shown>::new(), 0_u64);
-    shell.session.list(&shell.place, &mut |entry| {
-        if names.len() < GREETED {
-            names.push(entry.into());
-        } else {
-            more += 1;
-        }
+    let mut names = Vec::<Shown>::new();
+    // One more than is shown tells whether there are more; a large folder is not read for that.
+    shell.session.list_some(&shell.place, "", GREETED.saturating_add(1), &mut |entry| {
+        names.push(entry.into());
         Ok(())
     })?;
-    shell.output.names(&names)?;
-    if more > 0 {
-        shell.output.remark(&format!("... and {more} more"))?;
+    let shown = usize::try_from(GREETED.get()).map_or(names.len(), |most| most.min(names.len()));
+    shell.output.names(&names[..shown])?;
+    if names.len() > shown {
+        shell.output.remark("... and more; ls lists them all")?;
     }
     shell.output.flush()
 }

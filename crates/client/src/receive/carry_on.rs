@@ -7,10 +7,12 @@ use log::info;
 use relais_proto::{ErrorCode, TreePath};
 use relais_tree::{Folder, TreeError};
 
-use super::{Finished, Job, check_free, claim, is_gone, ledger, local_failure};
+use super::{Job, check_free, claim, is_gone, local_failure};
 use crate::Failure;
+use crate::finished::{Done, Finished};
 use crate::interrupt::Doing;
 use crate::local::{Target, parts_inside};
+use crate::log::{Work, contents, is_ours};
 use crate::output::text;
 use crate::shell::Shell;
 
@@ -22,7 +24,7 @@ impl Shell {
             return 0;
         }
         self.interrupt.enter(Doing::Command);
-        let contents = match ledger::contents(self.local.home()) {
+        let contents = match contents(self.local.home()) {
             Ok(contents) => contents,
             Err(failure) => {
                 self.notices.say(&format!("ftpclient: {failure}"));
@@ -33,19 +35,33 @@ impl Shell {
             self.notices.say(&format!(".log, line {}: left out: {}", bad.number, bad.why));
         }
         let cluster = self.session.cluster();
-        let unfinished = contents.entries.into_iter().filter(|entry| Some(entry.cluster) == cluster);
+        let (trees, files): (Vec<_>, Vec<_>) = contents
+            .entries
+            .into_iter()
+            .filter(|entry| Some(entry.cluster) == cluster)
+            .partition(|entry| matches!(entry.work, Work::GetTree | Work::PutTree));
         let mut status = 0;
-        for entry in unfinished {
-            match self.carry_on_one(entry.remote, entry.local) {
+        // The large files of a tree have lines of their own: the tree finds them finished then.
+        for entry in files.into_iter().chain(trees) {
+            let ended = match entry.work {
+                Work::Get(_) => self.carry_on_get(entry.remote, entry.local),
+                Work::Put(_) => self.carry_on_put(entry),
+                Work::GetTree | Work::PutTree => self.carry_on_tree(entry),
+            };
+            match ended {
                 0 => {}
-                130 => return 130,
+                130 => {
+                    status = 130;
+                    break;
+                }
                 other => status = other,
             }
         }
+        self.session.prefer(None);
         status
     }
 
-    fn carry_on_one(&mut self, remote: TreePath, logged: String) -> u8 {
+    fn carry_on_get(&mut self, remote: TreePath, logged: String) -> u8 {
         let (job, folder) = match self.job_inside(remote, &logged) {
             Ok(inside) => inside,
             Err(why) => {
@@ -67,7 +83,7 @@ impl Shell {
         match received {
             Ok(received) => {
                 self.notices.say(&text::received(&received));
-                self.finished.push(Finished { remote, logged, received });
+                self.finished.push(Finished { remote, logged, done: Done::Received(received) });
                 0
             }
             Err(failure) => self.not_carried_on(&remote, &failure),
@@ -85,18 +101,31 @@ impl Shell {
         }
     }
 
-    /// The job of a line, and the folder it goes into, reached from the folder of `-d` without
-    /// following a link.
-    fn job_inside(&self, remote: TreePath, logged: &str) -> Result<(Job, Folder), String> {
-        let mut parts = parts_inside(logged).ok_or("it leads out of the local folder")?;
-        let name = parts.pop().ok_or("it has no name")?.to_owned();
-        if ledger::is_ours(&name) {
-            return Err("ftpclient uses that name itself".to_owned());
+    /// The job of a line, and the folder it goes into.
+    fn job_inside(&self, remote: TreePath, logged: &str) -> Result<(Job, Folder), TreeError> {
+        let (folder, target) = self.folder_inside(logged)?;
+        if is_ours(&target.name) {
+            return Err(refused("ftpclient uses that name itself"));
         }
-        let below = TreePath::new(parts.join("/")).map_err(|e| e.to_string())?;
-        let home = Folder::open(self.local.home()).map_err(|e| e.to_string())?;
-        let folder = if below.is_root() { home } else { home.open_folder(&below).map_err(|e| e.to_string())? };
-        let target = Target { folder: self.local.home_shown().join(below.as_str()), name };
         Ok((Job { remote, target, logged: logged.to_owned() }, folder))
     }
+
+    /// The folder of a logged name, reached from the folder of `-d` without following a link,
+    /// and the name in it.
+    ///
+    /// # Errors
+    /// That it leads elsewhere, or is not there.
+    pub fn folder_inside(&self, logged: &str) -> Result<(Folder, Target), TreeError> {
+        let mut parts = parts_inside(logged).ok_or_else(|| refused("it leads out of the local folder"))?;
+        let name = parts.pop().ok_or_else(|| refused("it has no name"))?.to_owned();
+        let below = TreePath::new(parts.join("/")).map_err(|e| refused(&e.to_string()))?;
+        let home = Folder::open(self.local.home())?;
+        let folder = if below.is_root() { home } else { home.open_folder(&below)? };
+        Ok((folder, Target { folder: self.local.home_shown().join(below.as_str()), name }))
+    }
+}
+
+/// A logged name that is not followed.
+fn refused(why: &str) -> TreeError {
+    TreeError::Io("follow the line", std::io::Error::other(why.to_owned()))
 }

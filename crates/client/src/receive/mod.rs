@@ -6,8 +6,8 @@
 //! against our own names before anything is made.
 
 mod carry_on;
-mod ledger;
 mod progress;
+mod stream;
 
 use std::fs::File;
 use std::path::Path;
@@ -19,10 +19,11 @@ use relais_tree::{Folder, MetaKind, TreeError, Unserved, set_executable, set_tim
 
 use crate::Failure;
 use crate::error::plain;
+use crate::finished::Done;
 use crate::local::{Target, openable};
+use crate::log::{Entry, Ledger, Work, is_ours, part_name};
 use crate::outcome::Received;
 use crate::shell::Shell;
-pub use ledger::Ledger;
 use progress::Watch;
 
 /// One file to be fetched.
@@ -32,16 +33,8 @@ pub struct Job {
     pub remote: TreePath,
     /// Where it goes.
     pub target: Target,
-    /// The local name as the `.log` has it.
+    /// The local name as the `.log` has it; empty for a file that has no line of its own.
     pub logged: String,
-}
-
-/// A transfer that was carried on at the start and ended well.
-#[derive(Debug)]
-pub struct Finished {
-    remote: TreePath,
-    logged: String,
-    received: Received,
 }
 
 impl Shell {
@@ -51,9 +44,9 @@ impl Shell {
     /// # Errors
     /// See [`Failure`]; code `cut` where it can be carried on.
     pub fn receive_named(&mut self, job: &Job) -> Result<Received, Failure> {
-        let same = |done: &Finished| done.remote == job.remote && done.logged == job.logged;
-        if let Some(at) = self.finished.iter().position(same) {
-            return Ok(Received { local: job.target.shown(), ..self.finished.swap_remove(at).received });
+        let received = |done: &Done| if let Done::Received(received) = done { Some(received.clone()) } else { None };
+        if let Some(received) = self.take_finished(&job.remote, &job.logged, received) {
+            return Ok(Received { local: job.target.shown(), ..received });
         }
         let folder = openable(&job.target.folder);
         let folder = Folder::open(folder).map_err(|e| local_failure(&folder.display().to_string(), &e))?;
@@ -61,7 +54,10 @@ impl Shell {
     }
 
     /// Fetches a file into `folder`.
-    fn receive(&mut self, job: &Job, folder: &Folder) -> Result<Received, Failure> {
+    ///
+    /// # Errors
+    /// As [`Self::receive_named`].
+    pub fn receive(&mut self, job: &Job, folder: &Folder) -> Result<Received, Failure> {
         let shown = job.target.shown();
         check_name(&job.target.name).map_err(|failure| failure.of(&shown))?;
         check_free(folder, &job.target.name).map_err(|e| local_failure(&shown, &e))?;
@@ -76,7 +72,7 @@ impl Shell {
         let Some(cluster) = self.session.cluster() else {
             return Err(Failure::new(ErrorCode::Unreachable, "no server is connected"));
         };
-        let part_name = ledger::part_name(&job.target.name);
+        let part_name = part_name(&job.target.name);
         let place = Place { folder, part, part_name: &part_name };
         let (mut ledger, resume) = self.enter_ledger(job, cluster);
         let mut watch = Watch::new(&job.remote, self.notices.clone(), self.interrupt.clone(), ledger.as_mut());
@@ -110,8 +106,16 @@ impl Shell {
     /// The transfer's line in the `.log`, and from where it goes on. Without a `.log` the
     /// transfer is still worth making.
     fn enter_ledger(&self, job: &Job, cluster: ClusterId) -> (Option<Ledger>, Option<Resume>) {
-        let entered = Ledger::open(self.local.home(), job, cluster).and_then(|mut ledger| {
-            let resume = ledger.begin(self.resume)?;
+        if job.logged.is_empty() {
+            return (None, None);
+        }
+        let entry = Entry { remote: job.remote.clone(), local: job.logged.clone(), cluster, work: Work::Get(None) };
+        let entered = Ledger::open(self.local.home(), entry).and_then(|mut ledger| {
+            let resume = match ledger.known()? {
+                Some(Work::Get(state)) if self.resume => state,
+                _ => None,
+            };
+            ledger.write(Work::Get(resume.clone()))?;
             Ok((ledger, resume))
         });
         match entered {
@@ -169,7 +173,7 @@ fn given_up(error: &FetchError, shown: &str) -> Failure {
 
 /// Takes the part file, made where it is missing; [`TreeError::InUse`] where another client has it.
 fn claim(folder: &Folder, job: &Job) -> Result<File, TreeError> {
-    folder.create_or_open_part(ledger::part_name(&job.target.name))
+    folder.create_or_open_part(part_name(&job.target.name))
 }
 
 /// Whether the file cannot be had any more, whoever asks and whenever. What was fetched of it
@@ -181,7 +185,7 @@ fn is_gone(code: ErrorCode) -> bool {
 
 /// Refuses the names that the client uses for itself.
 fn check_name(name: &str) -> Result<(), Failure> {
-    if ledger::is_ours(name) {
+    if is_ours(name) {
         return Err(Failure::new(ErrorCode::Local, "ftpclient uses that name itself; choose another with -o"));
     }
     Ok(())
@@ -199,7 +203,7 @@ fn check_free(folder: &Folder, name: &str) -> Result<(), TreeError> {
 }
 
 /// A failure of the local folder.
-fn local_failure(shown: &str, error: &TreeError) -> Failure {
+pub fn local_failure(shown: &str, error: &TreeError) -> Failure {
     let why = match error {
         TreeError::InUse => "another ftpclient is fetching it".to_owned(),
         TreeError::IsFolder => "a folder has that name".to_owned(),

@@ -131,7 +131,7 @@ impl Session {
             password: self.settings.password.clone(),
             mark: self.mark,
             avoid: self.avoid.ids(Instant::now()),
-            prefer: None,
+            prefer: self.preferred(),
         };
         let (welcome, answer) = greet::log_in(&mut connection, &login, &mut queue_notice(&self.notices))?;
         match (welcome.role, answer) {
@@ -151,7 +151,10 @@ impl Session {
     /// Tries the slaves of a redirect, in order, each at all its addresses.
     fn follow(&mut self, route: &Route) -> Result<Open, Failure> {
         let mut worst: Option<Failure> = None;
-        for (slave, addrs) in route.order(&self.avoid, Instant::now()) {
+        let mut slaves = route.order(&self.avoid, Instant::now());
+        // An older redirect may have it, and not in front.
+        slaves.sort_by_key(|(slave, _)| self.preferred().is_some_and(|wanted| wanted != *slave));
+        for (slave, addrs) in slaves {
             let mut refused = false;
             for addr in addrs {
                 let trouble = match self.open_at(addr, route) {

@@ -5,6 +5,7 @@
 //! servers. A session keeps nothing on the slave but who the user is, so any request can be
 //! repeated on another one.
 
+mod changes;
 mod connect;
 mod greet;
 mod host;
@@ -15,6 +16,7 @@ mod sessions;
 mod tests;
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -22,6 +24,7 @@ use relais_net::Connection;
 use relais_proto::{ClusterId, Mark, ServerRole, SlaveId};
 use rustix::net::RecvFlags;
 
+pub use changes::new_id;
 pub use host::Host;
 pub use requests::{Details, Report};
 use route::{Avoid, Route};
@@ -64,6 +67,26 @@ pub struct Session {
     /// The highest change that was seen.
     mark: Mark,
     open: Option<Open>,
+    /// Who has what is to be carried on.
+    prefer: Option<SlaveId>,
+    here: Here,
+}
+
+/// Which slave is in use, for whoever is told of it while the session is lent out.
+#[derive(Debug, Clone, Default)]
+pub struct Here(Arc<Mutex<Option<SlaveId>>>);
+
+impl Here {
+    /// The slave that was connected to last.
+    #[must_use]
+    pub fn slave(&self) -> Option<SlaveId> {
+        *self.cell()
+    }
+
+    /// A panic elsewhere leaves this one value whole.
+    fn cell(&self) -> MutexGuard<'_, Option<SlaveId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Session {
@@ -80,6 +103,8 @@ impl Session {
             cluster: None,
             mark: Mark::default(),
             open: None,
+            prefer: None,
+            here: Here::default(),
         }
     }
 
@@ -135,6 +160,34 @@ impl Session {
         self.open.is_some()
     }
 
+    /// Which slave is in use, also later.
+    #[must_use]
+    pub fn here(&self) -> Here {
+        self.here.clone()
+    }
+
+    /// How long to go on trying where nothing can be done at the moment.
+    #[must_use]
+    pub fn retry(&self) -> Duration {
+        self.settings.retry
+    }
+
+    /// The next connection should be with this slave, or none in particular. One with another slave
+    /// of the cluster is given up for it, unless this one has failed lately.
+    pub fn prefer(&mut self, slave: Option<SlaveId>) {
+        self.prefer = slave;
+        let wanted = self.preferred();
+        let elsewhere = |open: &Open| open.role == ServerRole::Slave && Some(open.slave) != wanted;
+        if wanted.is_some() && self.open.as_ref().is_some_and(elsewhere) {
+            self.drop_connection();
+        }
+    }
+
+    /// The slave that is preferred, where it has not failed lately.
+    fn preferred(&self) -> Option<SlaveId> {
+        self.prefer.filter(|slave| !self.avoid.holds(*slave, Instant::now()))
+    }
+
     /// The server that the user named.
     #[must_use]
     pub fn host(&self) -> &Host {
@@ -168,6 +221,7 @@ impl Session {
             None => self.reach()?,
         };
         self.interrupt.watch(open.connection.stream());
+        *self.here.cell() = Some(open.slave);
         Ok(self.open.insert(open))
     }
 
@@ -180,7 +234,8 @@ impl Session {
         self.see(mark);
     }
 
-    fn see(&mut self, mark: Mark) {
+    /// A change with this number was seen: no server may answer with less from here on.
+    pub fn see(&mut self, mark: Mark) {
         self.mark = self.mark.max(mark);
     }
 }

@@ -1,6 +1,8 @@
 //! Requests that are not transfers: asked on the open session, repeated on another slave
 //! where the one that was asked goes away.
 
+use std::num::NonZeroU32;
+
 use relais_net::Connection;
 use relais_proto::{Counters, Digest, Endpoint, Entry, ErrorCode, Kind, Mark, Refusal, Reply, Request, SlaveId, TreePath};
 
@@ -76,11 +78,39 @@ impl Session {
     /// # Errors
     /// The server's refusal, that none answers, or the error of `each`.
     pub fn list(&mut self, path: &TreePath, each: &mut dyn FnMut(Entry) -> Result<(), Failure>) -> Result<(), Failure> {
-        let (mut after, mut tries) = (String::new(), 0);
+        self.list_behind(path, String::new(), None, each)
+    }
+
+    /// As [`Self::list`], but only the first `most` names behind `after`, which need not be
+    /// there. With fewer than that the listing is at its end.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub fn list_some(
+        &mut self,
+        path: &TreePath,
+        after: &str,
+        most: NonZeroU32,
+        each: &mut dyn FnMut(Entry) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.list_behind(path, after.to_owned(), Some(most), each)
+    }
+
+    fn list_behind(
+        &mut self,
+        path: &TreePath,
+        mut after: String,
+        most: Option<NonZeroU32>,
+        each: &mut dyn FnMut(Entry) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let (mut left, mut tries) = (most.map(NonZeroU32::get), 0);
         while tries < TRIES {
+            if left == Some(0) {
+                return Ok(());
+            }
             let before = after.clone();
-            let request = Request::List { path: path.clone(), after: before.clone(), most: 0 };
-            match self.ask_once(&request, &mut |connection| read_listing(connection, &mut after, each)) {
+            let request = Request::List { path: path.clone(), after: before.clone(), most: left.unwrap_or(0) };
+            match self.ask_once(&request, &mut |connection| read_listing(connection, &mut after, &mut left, each)) {
                 Ok(mark) => {
                     self.see(mark);
                     return Ok(());
@@ -105,7 +135,7 @@ impl Session {
         Ok(details)
     }
 
-    fn ask<T>(&mut self, request: &Request, read: &mut dyn FnMut(&mut Connection) -> Result<T, Trouble>) -> Result<T, Failure> {
+    pub(super) fn ask<T>(&mut self, request: &Request, read: &mut dyn FnMut(&mut Connection) -> Result<T, Trouble>) -> Result<T, Failure> {
         for _ in 0..TRIES {
             match self.ask_once(request, read) {
                 Ok(value) => return Ok(value),
@@ -181,10 +211,12 @@ fn exchange<T>(open: &mut Open, request: &Request, read: &mut dyn FnMut(&mut Con
     read(&mut open.connection)
 }
 
-/// Reads pages to the end of a listing. `after` becomes the last name that `each` was given.
+/// Reads pages to the end of a listing. `after` becomes the last name that `each` was given;
+/// `left` is how many are still wanted, where not all are.
 fn read_listing(
     connection: &mut Connection,
     after: &mut String,
+    left: &mut Option<u32>,
     each: &mut dyn FnMut(Entry) -> Result<(), Failure>,
 ) -> Result<Mark, Trouble> {
     loop {
@@ -196,6 +228,9 @@ fn read_listing(
         for entry in page.iter() {
             if entry.name.as_bytes() <= after.as_bytes() {
                 return Err(Trouble::Bad("the names of a listing are out of order".to_owned()));
+            }
+            if let Some(left) = left {
+                *left = left.checked_sub(1).ok_or_else(|| Trouble::Bad("it lists more names than were asked for".to_owned()))?;
             }
             after.clone_from(&entry.name);
             each(entry).map_err(Trouble::Stopped)?;

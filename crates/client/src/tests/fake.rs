@@ -1,6 +1,6 @@
 //! Servers in threads of the test, over real sockets: as well or as badly behaved as a test wants.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,6 +9,8 @@ use relais_net::Connection;
 use relais_proto::{
     ClusterId, Endpoint, Entry, FileTime, Kind, Login, Mark, PageBuilder, Refusal, Reply, Request, ServerRole, SlaveId, VERSIONS,
 };
+
+use rustix::net::{AddressFamily, SocketType};
 
 use crate::interrupt::Interrupt;
 use crate::notices::Notices;
@@ -32,9 +34,13 @@ pub fn serve(handle: impl Fn(&mut Connection, usize) + Send + Sync + 'static) ->
     addr
 }
 
-/// An address on which nobody listens.
+/// An address on which nobody listens, nor ever will: it stays taken, so that no other test gets it.
 pub fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
+    std::mem::forget(socket);
+    addr
 }
 
 pub fn send(connection: &mut Connection, replies: &[Reply]) {

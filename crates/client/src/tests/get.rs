@@ -7,39 +7,9 @@ use relais_proto::ServerRole;
 
 use super::fake::{endpoint, master, opening, redirect, send, serve, welcome};
 use super::tree::{BLOCK, MTIME, Tree};
-use super::{Printed, shell};
+use super::{Bench, Printed, content, shell};
+use crate::log::{Entry, Ledger, Work};
 use crate::shell::Shell;
-
-fn content(length: usize) -> Vec<u8> {
-    (0..length).map(|i| u8::try_from(i * 7 % 251).unwrap()).collect()
-}
-
-struct Bench {
-    dir: tempfile::TempDir,
-    shell: Shell,
-    printed: Printed,
-}
-
-impl Bench {
-    fn new(trees: &[Tree], json: bool) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let slaves = (1..).zip(trees).map(|(n, tree)| endpoint(n, tree.slave(n))).collect();
-        let (shell, printed) = shell(master(slaves).0, dir.path().to_path_buf(), json);
-        Self { dir, shell, printed }
-    }
-
-    fn local(&self, name: &str) -> Vec<u8> {
-        std::fs::read(self.dir.path().join(name)).unwrap()
-    }
-
-    /// The names in the local folder.
-    fn names(&self) -> Vec<String> {
-        let entries = self.dir.path().read_dir().unwrap();
-        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).filter(|n| n != ".log").collect();
-        names.sort();
-        names
-    }
-}
 
 fn big() -> Tree {
     Tree::new(&[("big.bin", content(10 * BLOCK as usize + 7)), ("empty", vec![]), ("docs/x", vec![1])])
@@ -141,12 +111,12 @@ fn cut_off(line: &str) -> tempfile::TempDir {
 }
 
 /// Passes one connection on to `addr`, and closes all further ones.
-fn once(addr: SocketAddr) -> SocketAddr {
+pub fn once(addr: SocketAddr) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let door = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         let (client, _) = listener.accept().unwrap();
-        drop(listener);
+        std::thread::spawn(move || listener.incoming().for_each(drop));
         let server = std::net::TcpStream::connect(addr).unwrap();
         let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
         std::thread::spawn(move || std::io::copy(&mut from, &mut to));
@@ -248,9 +218,9 @@ fn a_folder_swapped_for_a_link_is_not_followed_at_the_start() {
     let unfinished = {
         let tree = big();
         let (shell, _) = later(&dir, &tree, false);
-        let target = crate::local::Target { folder: dir.path().join("sub"), name: "x".into() };
-        let job = crate::receive::Job { remote: relais_proto::TreePath::new("big.bin").unwrap(), target, logged: "sub/x".into() };
-        crate::receive::Ledger::open(dir.path(), &job, shell.session.cluster().unwrap()).unwrap().begin(true).unwrap();
+        let (remote, cluster) = (relais_proto::TreePath::new("big.bin").unwrap(), shell.session.cluster().unwrap());
+        let entry = Entry { remote, local: "sub/x".into(), cluster, work: Work::Get(None) };
+        Ledger::open(dir.path(), entry).unwrap().write(Work::Get(None)).unwrap();
         tree
     };
     std::fs::remove_dir(dir.path().join("sub")).unwrap();

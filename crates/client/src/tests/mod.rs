@@ -1,8 +1,12 @@
 //! Whole commands against servers in threads: what is printed, what is fetched, what is left.
 
+mod cat;
+mod changes;
 pub mod fake;
 mod get;
-mod tree;
+mod put;
+mod recursive;
+pub mod tree;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -37,7 +41,12 @@ impl Write for Printed {
 impl Printed {
     /// What was printed since the last call.
     pub fn take(&self) -> String {
-        String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
+        String::from_utf8(self.take_bytes()).unwrap()
+    }
+
+    /// The same, which may be content.
+    pub fn take_bytes(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
@@ -52,11 +61,68 @@ pub fn shell(addr: SocketAddr, folder: PathBuf, json: bool) -> (Shell, Printed) 
         local: Local::new(Some(folder)).unwrap(),
         place: TreePath::root(),
         resume: true,
+        input_is_commands: false,
         interrupt,
         notices,
         finished: Vec::new(),
     };
     (shell, printed)
+}
+
+/// Bytes that repeat nowhere near a block.
+fn content(length: usize) -> Vec<u8> {
+    (0..length).map(|i| u8::try_from(i * 7 % 251).unwrap()).collect()
+}
+
+/// A shell in an empty folder, with one slave for each tree.
+struct Bench {
+    dir: tempfile::TempDir,
+    shell: Shell,
+    printed: Printed,
+}
+
+impl Bench {
+    fn new(trees: &[Tree], json: bool) -> Self {
+        Self::in_folder(tempfile::tempdir().unwrap(), trees, json)
+    }
+
+    fn in_folder(dir: tempfile::TempDir, trees: &[Tree], json: bool) -> Self {
+        let slaves = (1..).zip(trees).map(|(n, tree)| fake::endpoint(n, tree.slave(n))).collect();
+        let (shell, printed) = shell(fake::master(slaves).0, dir.path().to_path_buf(), json);
+        Self { dir, shell, printed }
+    }
+
+    fn local(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.dir.path().join(name)).unwrap()
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.dir.path().join(name), bytes).unwrap();
+    }
+
+    /// Runs lines that all have to end with `status`.
+    fn run(&mut self, status: u8, lines: &[&str]) {
+        for line in lines {
+            assert_eq!(self.shell.execute(line).status, status, "{line}: {:?}", self.told());
+        }
+    }
+
+    fn told(&self) -> Vec<String> {
+        self.shell.notices.collected()
+    }
+
+    /// The one object that was printed.
+    fn object(&self) -> serde_json::Value {
+        serde_json::from_str(&self.printed.take()).unwrap()
+    }
+
+    /// The names in the local folder.
+    fn names(&self) -> Vec<String> {
+        let entries = self.dir.path().read_dir().unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
 }
 
 fn small_tree() -> SocketAddr {

@@ -1,14 +1,17 @@
-//! A slave in a thread that serves files from memory, and can be told to go away in the middle.
+//! Slaves in threads that serve files from memory, take changes to them, and can be told to go away in
+//! the middle. What is staged of an upload is one slave's; what was changed is seen on all.
 
-use std::collections::BTreeMap;
+mod changing;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use relais_net::Connection;
 use relais_proto::{
-    Digest, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header, Identity, Kind, PageBuilder, Refusal, Reply, Request, ServerRole,
-    TreePath, Version, Wanted, encode_frame,
+    ChangeId, Digest, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header, Identity, Kind, PageBuilder, Refusal, Reply, Request,
+    ServerRole, TreePath, Wanted, encode_frame,
 };
 
 use super::fake::{MARK, endpoint, id, opened, opening, send, serve, welcome};
@@ -18,27 +21,73 @@ pub const BLOCK: u32 = 1000;
 /// Last modification of every file.
 pub const MTIME: FileTime = FileTime { seconds: 1_700_000_000, nanos: 5 };
 
-/// Files by path; folders are where files are.
+/// Files by path; folders are where files are, and those that were made.
 pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// What all slaves of the cluster have in common.
+#[derive(Default)]
+pub struct State {
+    pub files: Files,
+    pub folders: BTreeSet<String>,
+    /// The last change to a path; 1-4 where there was none.
+    versions: HashMap<String, u64>,
+    /// Changes that were made, by their id.
+    made: HashMap<ChangeId, u64>,
+    /// What was asked for, without bytes.
+    pub asked: Vec<Request>,
+    /// Bytes of uploads, each on one slave.
+    staged: HashMap<(u8, ChangeId), Vec<u8>>,
+    last: u64,
+}
 
 /// A slave of the fake cluster.
 #[derive(Clone)]
 pub struct Tree {
-    pub files: Arc<Files>,
+    state: Arc<Mutex<State>>,
     /// Blocks that are still sent before the next connection is cut; `u64::MAX` for never.
     pub until_cut: Arc<AtomicU64>,
+    /// Bytes of uploads that are still taken before a connection is cut; `u64::MAX` for never.
+    pub take_until_cut: Arc<AtomicU64>,
+    /// Whether the next change is made, and its answer is lost with the connection.
+    pub lose_answer: Arc<AtomicBool>,
+    /// How often changes are still said not to be possible.
+    pub no_changes: Arc<AtomicU64>,
+    /// Whether the digests of files are not known before they went out.
+    pub unhashed: Arc<AtomicBool>,
 }
 
 impl Tree {
     pub fn new(files: &[(&str, Vec<u8>)]) -> Self {
         let files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.clone())).collect();
-        Self { files: Arc::new(files), until_cut: Arc::new(AtomicU64::new(u64::MAX)) }
+        Self {
+            state: Arc::new(Mutex::new(State { files, last: 4, ..State::default() })),
+            until_cut: Arc::new(AtomicU64::new(u64::MAX)),
+            take_until_cut: Arc::new(AtomicU64::new(u64::MAX)),
+            lose_answer: Arc::default(),
+            no_changes: Arc::default(),
+            unhashed: Arc::default(),
+        }
     }
 
     /// Cuts a connection once after so many blocks.
     pub fn cut_after(self, blocks: u64) -> Self {
         self.until_cut.store(blocks, Ordering::SeqCst);
         self
+    }
+
+    /// Cuts a connection once after so many bytes of an upload.
+    pub fn cut_upload_after(self, bytes: u64) -> Self {
+        self.take_until_cut.store(bytes, Ordering::SeqCst);
+        self
+    }
+
+    /// Another slave with the same files, which can be told other things.
+    pub fn beside(&self) -> Self {
+        Self { state: Arc::clone(&self.state), ..Self::new(&[]) }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
     }
 
     /// Serves as slave `n` of a cluster.
@@ -60,11 +109,17 @@ impl Tree {
     }
 
     fn answer(&self, connection: &mut Connection, request: Request, n: u8) -> bool {
+        self.state().asked.push(request.clone());
         let reply = match request {
             Request::Get(get) => return self.get(connection, &get),
-            Request::List { path, after, .. } => return self.list(connection, &path, &after),
+            Request::List { path, after, most } => return self.list(connection, &path, &after, most),
             Request::Stat(path) => self.details(&path, false, n),
             Request::Hash(path) => self.details(&path, true, n),
+            Request::Put(put) => return self.put(connection, &put, n),
+            Request::Resume { id, path, .. } => self.resume(id, &path, n),
+            Request::MakeFolder { id, .. } | Request::Remove { id, .. } | Request::Move { id, .. } => {
+                return self.change(connection, id, &request);
+            }
             Request::Status => Reply::StatusReport {
                 slave: id(n),
                 mark: MARK,
@@ -78,16 +133,7 @@ impl Tree {
     }
 
     fn entry(&self, path: &TreePath) -> Option<Entry> {
-        let name = path.last().unwrap_or_default().to_owned();
-        let version = Some(Version { epoch: 1, number: 4 });
-        let inside = format!("{}/", path.as_str());
-        match self.files.get(path.as_str()) {
-            Some(bytes) => Some(Entry { name, kind: Kind::File, executable: true, size: bytes.len() as u64, mtime: MTIME, version }),
-            None if path.is_root() || self.files.keys().any(|key| key.starts_with(&inside)) => {
-                Some(Entry { name, kind: Kind::Folder, executable: false, size: 0, mtime: MTIME, version: None })
-            }
-            None => None,
-        }
+        self.state().entry(path)
     }
 
     fn details(&self, path: &TreePath, hash: bool, n: u8) -> Reply {
@@ -95,11 +141,12 @@ impl Tree {
         if hash && entry.kind == Kind::Folder {
             return Reply::Error(Refusal::new(ErrorCode::IsFolder, "it is a folder"));
         }
-        let digest = self.files.get(path.as_str()).map(|bytes| digest(bytes));
+        let known = hash || !self.unhashed.load(Ordering::SeqCst);
+        let digest = self.state().files.get(path.as_str()).filter(|_| known).map(|bytes| digest(bytes));
         Reply::Details { entry, digest, holders: vec![endpoint(n, "127.0.0.1:2122".parse().unwrap())], mark: MARK }
     }
 
-    fn list(&self, connection: &mut Connection, path: &TreePath, after: &str) -> bool {
+    fn list(&self, connection: &mut Connection, path: &TreePath, after: &str, most: u32) -> bool {
         let refused = match self.entry(path) {
             None => Some(missing()),
             Some(entry) if entry.kind == Kind::File => Some(Reply::Error(Refusal::new(ErrorCode::NotFolder, "it is not a folder"))),
@@ -110,10 +157,15 @@ impl Tree {
             return true;
         }
         let prefix = if path.is_root() { String::new() } else { format!("{}/", path.as_str()) };
-        let names = self.files.keys().filter_map(|key| key.strip_prefix(&prefix)?.split('/').next().map(str::to_owned));
-        let names: std::collections::BTreeSet<String> = names.filter(|name| name.as_str() > after).collect();
+        let names: BTreeSet<String> = {
+            let state = self.state();
+            let names = state.files.keys().chain(&state.folders);
+            let names = names.filter_map(|key| key.strip_prefix(&prefix)?.split('/').next().map(str::to_owned));
+            names.filter(|name| name.as_str() > after).collect()
+        };
         let mut page = PageBuilder::new();
-        for name in names {
+        let most = if most == 0 { usize::MAX } else { most as usize };
+        for name in names.into_iter().take(most) {
             assert!(page.push(&self.entry(&path.join(&name).unwrap()).unwrap()));
         }
         send(connection, &[Reply::Entries(page.finish()), Reply::Done { mark: MARK }]);
@@ -121,13 +173,16 @@ impl Tree {
     }
 
     fn get(&self, connection: &mut Connection, get: &GetRequest) -> bool {
-        let Some(bytes) = self.files.get(get.path.as_str()) else {
+        let found = self.state().files.get(get.path.as_str()).cloned();
+        let Some(bytes) = &found else {
             let is_folder = self.entry(&get.path).is_some();
             send(connection, &[if is_folder { Reply::Error(Refusal::new(ErrorCode::IsFolder, "it is a folder")) } else { missing() }]);
             return true;
         };
         let digest = digest(bytes);
-        if matches!(get.wanted, Wanted::Digest(wanted) if wanted != digest) {
+        let identity = Identity([self.mark(); 16]);
+        if matches!(get.wanted, Wanted::Digest(wanted) if wanted != digest) || matches!(get.wanted, Wanted::Identity(id) if id != identity)
+        {
             send(connection, &[Reply::Error(Refusal::new(ErrorCode::Changed, "it was replaced"))]);
             return true;
         }
@@ -141,8 +196,8 @@ impl Tree {
             mtime: MTIME,
             executable: true,
             version: None,
-            digest: Some(digest),
-            identity: Identity([1; 16]),
+            digest: (!self.unhashed.load(Ordering::SeqCst)).then_some(digest),
+            identity,
         };
         connection.queue_reply(&Reply::Header(header));
         let start = usize::try_from(get.offset).unwrap();
@@ -157,6 +212,11 @@ impl Tree {
         }
         send(connection, &[Reply::End { digest }]);
         true
+    }
+
+    /// Tells this slave's folder from those of others.
+    fn mark(&self) -> u8 {
+        u8::try_from(Arc::as_ptr(&self.until_cut).addr() / 16 % 251).unwrap()
     }
 }
 

@@ -1,0 +1,148 @@
+//! Changes to the tree: `mkdir`, `rm`, `mv`.
+
+use relais_proto::{ErrorCode, Kind, TreePath, Version};
+
+use super::{Command, Completes, Takes, options, several};
+use crate::Failure;
+use crate::outcome::{Changes, Outcome};
+use crate::shell::{Shell, about};
+
+pub const MKDIR: Command = Command {
+    name: "mkdir",
+    aliases: &[],
+    usage: "mkdir [-p] PATH...",
+    summary: "make remote folders",
+    help: "With -p folders above it are made too, and one that is there already is no error.\n\nExample: mkdir -p music/live/1999",
+    options: &[("-p", Takes::Nothing)],
+    completes: Completes::RemoteFolders,
+    run: mkdir,
+};
+
+pub const RM: Command = Command {
+    name: "rm",
+    aliases: &[],
+    usage: "rm [-r] PATH...",
+    summary: "remove remote files and folders",
+    help: "A folder has to be empty; with -r it goes with all that is in it, in one step.\n\nExample: rm -r music/old",
+    options: &[("-r", Takes::Nothing)],
+    completes: Completes::Remote,
+    run: rm,
+};
+
+pub const MV: Command = Command {
+    name: "mv",
+    aliases: &[],
+    usage: "mv FROM... TO",
+    summary: "rename or move remote files and folders",
+    help: "TO is the new name; a file that has it is replaced, a folder never. Where TO ends in / or there are several\n\
+           FROM, they go into the folder TO.\n\nExample: mv draft.txt final.txt",
+    options: &[],
+    completes: Completes::Remote,
+    run: mv,
+};
+
+fn mkdir(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
+    let (names, parents) = read(words, "-p")?;
+    each(shell, &names, &mut |shell, name| {
+        let path = shell.remote(name)?;
+        let made = if parents { with_parents(shell, &path) } else { shell.session.make_folder(&path).map(Some) };
+        made.map_err(|failure| about(&path, failure))
+    })
+}
+
+fn rm(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
+    let (names, recursive) = read(words, "-r")?;
+    each(shell, &names, &mut |shell, name| {
+        let path = shell.remote(name)?;
+        if path.is_root() {
+            return Err(Failure::new(ErrorCode::Denied, "the top cannot be removed"));
+        }
+        shell.session.remove(&path, recursive).map(Some).map_err(|failure| match failure.code {
+            ErrorCode::NotEmpty => about(&path, Failure { message: format!("{failure}; rm -r removes it with all in it"), ..failure }),
+            _ => shell.explain(&path, failure),
+        })
+    })
+}
+
+fn mv(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
+    let mut names = options::names(words, &mut options::none)?;
+    let onto = names.pop().filter(|_| !names.is_empty()).ok_or_else(|| Failure::usage("it takes at least two names"))?;
+    let to = shell.remote(&onto)?;
+    let into = onto.ends_with('/') || names.len() > 1;
+    if names.len() > 1 {
+        // Said once, before anything is moved, rather than for each name.
+        let kind = shell.session.stat(&to).map_err(|failure| shell.explain(&to, failure))?.entry.kind;
+        if kind != Kind::Folder {
+            return Err(Failure::new(ErrorCode::NotFolder, format!("{to} is no folder, and several names cannot become one")));
+        }
+    }
+    each(shell, &names, &mut |shell, name| {
+        let from = shell.remote(name)?;
+        let Some(last) = from.last() else { return Err(Failure::new(ErrorCode::Denied, "the top cannot be moved")) };
+        let to = if into { to.join(last)? } else { to.clone() };
+        shell.session.rename(&from, &to).map(Some).map_err(|failure| about(&from, failure))
+    })
+}
+
+/// The names, at least one, and whether `option` stands among the words.
+fn read(words: Vec<String>, option: &str) -> Result<(Vec<String>, bool), Failure> {
+    let mut found = false;
+    let names = options::names(words, &mut |word, _| {
+        found |= word == option;
+        Ok(word == option)
+    })?;
+    Ok((options::at_least_one(names)?, found))
+}
+
+/// Makes a folder, and those above it that are missing. None where it is there already.
+fn with_parents(shell: &mut Shell, path: &TreePath) -> Result<Option<Version>, Failure> {
+    let mut missing = vec![path.clone()];
+    let mut made = None;
+    // Most often only the last one is missing, so the way goes up first; a path has an end.
+    while let Some(next) = missing.last().cloned() {
+        let parent = next.split_last().map(|(parent, _)| parent).filter(|parent| !parent.is_root());
+        match (shell.session.make_folder(&next), parent) {
+            (Ok(version), _) => made = Some(version),
+            // Made by somebody else meanwhile, or there before. A file in the way is another error.
+            (Err(failure), _) if failure.code == ErrorCode::Exists => {}
+            (Err(failure), Some(parent)) if failure.code == ErrorCode::NotFound && !missing.contains(&parent) => {
+                missing.push(parent);
+                continue;
+            }
+            (Err(failure), _) => return Err(failure),
+        }
+        missing.pop();
+    }
+    Ok(made)
+}
+
+/// Changes one name; none where nothing had to be changed.
+type Change<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Option<Version>, Failure>;
+
+/// Changes each name; one that fails does not keep the others from being changed.
+fn each(shell: &mut Shell, names: &[String], change: Change<'_>) -> Result<Outcome, Failure> {
+    if let [name] = names {
+        return change(shell, name).map(|version| Outcome::Changes(Changes { version, ..Changes::default() }));
+    }
+    let mut last = None;
+    let failed = several::each(shell, names, &mut |shell, name| {
+        last = change(shell, name)?.or(last);
+        Ok(())
+    })?;
+    Ok(Outcome::Changes(Changes { version: last, several: true, failed: several::with_paths(shell, failed) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read() {
+        let read = |words: &[&str]| read(words.iter().map(|w| w.to_string()).collect(), "-r");
+        assert_eq!(read(&["a", "-r", "b"]).unwrap(), (vec!["a".into(), "b".into()], true));
+        assert_eq!(read(&["--", "-r"]).unwrap(), (vec!["-r".into()], false));
+        for bad in [&[][..], &["-r"], &["-x", "a"]] {
+            assert_eq!(read(bad).unwrap_err().status(), 2, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Transferring what patterns stand for: `mget`, `mput`.
+
+use lexopt::ValueExt;
+
+use super::{Command, Completes, Takes, options};
+use crate::Failure;
+use crate::outcome::Outcome;
+use crate::recursive::Pattern;
+use crate::shell::Shell;
+
+pub const MGET: Command = Command {
+    name: "mget",
+    aliases: &[],
+    usage: "mget [-r] PATTERN... [-o FOLDER]",
+    summary: "fetch all files whose names match",
+    help: "In a PATTERN * is any text and ? any character within a name, [a-z] one of several, {one,two} either;\n\
+           none of them takes a dot at the beginning. A backslash takes its meaning away, for which it has to be quoted.\n\
+           -o names the folder that the files go into. Folders are left out; -r takes them with all that is in them.\n\n\
+           Example: mget '*.txt' 'photos/2026-0[1-3]-*' -o /tmp",
+    options: &[("-r", Takes::Nothing), ("-o", Takes::Local)],
+    completes: Completes::RemotePatterns,
+    run: mget,
+};
+
+pub const MPUT: Command = Command {
+    name: "mput",
+    aliases: &[],
+    usage: "mput [-r] PATTERN... [-o FOLDER]",
+    summary: "send all files whose names match",
+    help: "Patterns are as for mget, of local names. -o names the remote folder that the files go into.\n\
+           Folders are left out; -r takes them with all that is in them. Links are not followed.\n\n\
+           Example: mput '*.{jpg,png}' -o /photos",
+    options: &[("-r", Takes::Nothing), ("-o", Takes::Remote)],
+    completes: Completes::LocalPatterns,
+    run: mput,
+};
+
+/// What was typed.
+#[derive(Debug)]
+struct Words {
+    patterns: Vec<Pattern>,
+    folder: Option<String>,
+    recursive: bool,
+}
+
+fn mget(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
+    let Words { patterns, folder, recursive } = read(words)?;
+    shell.get_matching(&patterns, folder.as_deref(), recursive).map(Outcome::Several)
+}
+
+fn mput(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
+    let Words { patterns, folder, recursive } = read(words)?;
+    shell.put_matching(&patterns, folder.as_deref(), recursive).map(Outcome::Several)
+}
+
+fn read(words: Vec<String>) -> Result<Words, Failure> {
+    let (mut folder, mut recursive) = (None, false);
+    let names = options::names(words, &mut |option, parser| {
+        match option {
+            "-o" => folder = Some(parser.value()?.string()?),
+            "-r" => recursive = true,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    if folder.as_deref() == Some("-") {
+        return Err(Failure::usage("several files cannot go to standard output; a folder called - is named ./-"));
+    }
+    let patterns = options::at_least_one(names)?.iter().map(|name| Pattern::new(name)).collect::<Result<_, _>>()?;
+    Ok(Words { patterns, folder, recursive })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read() {
+        let read = |words: &[&str]| read(words.iter().map(|w| w.to_string()).collect());
+        let words = read(&["*.a", "-o", "x", "-r", "b?"]).unwrap();
+        assert_eq!((words.patterns.len(), words.folder.as_deref(), words.recursive), (2, Some("x"), true));
+        for bad in [&[][..], &["*", "-o"], &["*", "-o", "-"], &["-x", "*"], &["[a"], &["{a"], &[""]] {
+            assert_eq!(read(bad).unwrap_err().status(), 2, "{bad:?}");
+        }
+    }
+}

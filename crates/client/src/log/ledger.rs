@@ -1,0 +1,69 @@
+//! One line of the `.log` through the life of its command: found, written, removed at the end.
+
+use std::path::Path;
+
+use relais_proto::ErrorCode;
+use relais_tree::Folder;
+
+use super::{Contents, Entry, Log, LogError, Work};
+use crate::Failure;
+
+/// The line of one command, or of one large file of it.
+pub struct Ledger {
+    log: Log,
+    entry: Entry,
+}
+
+impl Ledger {
+    /// The line with the command and names of `entry` in the `.log` of `home`. Nothing is written yet.
+    ///
+    /// # Errors
+    /// That the `.log` cannot be used.
+    pub fn open(home: &Path, entry: Entry) -> Result<Self, Failure> {
+        Ok(Self { log: open(home)?, entry })
+    }
+
+    /// What the line says; none where there is no such line.
+    ///
+    /// # Errors
+    /// That the `.log` cannot be read.
+    pub fn known(&self) -> Result<Option<Work>, Failure> {
+        let entries = self.log.entries().map_err(failure)?;
+        Ok(entries.into_iter().find(|entry| entry.is_same(&self.entry)).map(|entry| entry.work))
+    }
+
+    /// Writes the line.
+    ///
+    /// # Errors
+    /// That the `.log` cannot be written.
+    pub fn write(&mut self, work: Work) -> Result<(), Failure> {
+        self.entry.work = work;
+        self.log.put(self.entry.clone()).map_err(failure)
+    }
+
+    /// Nothing is left to do: the line goes.
+    ///
+    /// # Errors
+    /// That the `.log` cannot be written.
+    pub fn finish(&mut self) -> Result<(), Failure> {
+        self.log.remove(&self.entry).map_err(failure)
+    }
+}
+
+/// All that the `.log` of `home` has, and what in it is not understood.
+///
+/// # Errors
+/// That it cannot be read.
+pub fn contents(home: &Path) -> Result<Contents, Failure> {
+    open(home)?.read().map_err(failure)
+}
+
+fn open(home: &Path) -> Result<Log, Failure> {
+    let folder = Folder::open(home).map_err(|e| Failure::new(ErrorCode::Local, format!("{}: {e}", home.display())))?;
+    Log::open(folder).map_err(failure)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "fits map_err")]
+fn failure(error: LogError) -> Failure {
+    Failure::new(ErrorCode::Local, format!(".log: {error}"))
+}

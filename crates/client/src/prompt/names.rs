@@ -1,0 +1,301 @@
+//! The names in a folder, here or there, that begin with what was typed.
+//!
+//! A folder can be of any size: no more is read than is shown, and of a remote one no more is
+//! asked for. Names that would drive the terminal are left out: the editor shows what it
+//! inserts as it is.
+
+use std::collections::BTreeMap;
+use std::fs::DirEntry;
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use relais_proto::{Kind, TreePath, limits};
+
+use crate::Failure;
+use crate::sanitize::is_harmful;
+use crate::session::Session;
+
+/// Most names offered; nobody picks one from more by eye.
+pub const MOST: usize = 500;
+/// Names asked for at first: most prefixes fit few, and a page of these is small on any line.
+const FIRST: u32 = 64;
+/// How much more is asked for each further time.
+const GROWTH: u32 = 8;
+/// Most names looked at for one that is a folder.
+const LOOKED: u32 = 5000;
+
+/// A name that fits, and whether it is a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    pub text: String,
+    pub folder: bool,
+}
+
+/// What is looked for in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Search {
+    /// What the names begin with.
+    pub prefix: String,
+    /// Whether only folders fit.
+    pub folders: bool,
+}
+
+/// What was found, in the order of the names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    pub names: Vec<Name>,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+impl Found {
+    fn add(&mut self, name: Name, search: &Search) {
+        if !search.fits(&name) {
+            return;
+        }
+        if self.names.len() < MOST {
+            self.names.push(name);
+        } else {
+            self.more = true;
+        }
+    }
+
+    /// What of it fits a narrower search.
+    pub fn narrowed(&self, search: &Search) -> Self {
+        Self { names: self.names.iter().filter(|name| search.fits(name)).cloned().collect(), more: self.more }
+    }
+}
+
+impl Search {
+    fn fits(&self, name: &Name) -> bool {
+        (name.folder || !self.folders) && name.text.starts_with(&self.prefix) && !name.text.contains(is_harmful)
+    }
+}
+
+/// The names in a local folder; none where it cannot be read.
+pub fn local(folder: &Path, search: &Search) -> Found {
+    let Ok(entries) = folder.read_dir() else { return Found::default() };
+    // Only the first names are kept, and only these are looked at more closely.
+    let (mut first, mut more) = (BTreeMap::new(), false);
+    for entry in entries.flatten() {
+        let Ok(text) = entry.file_name().into_string() else { continue };
+        if text.starts_with(&search.prefix) && (!search.folders || is_folder(&entry)) {
+            first.insert(text, entry);
+        }
+        if first.len() > MOST {
+            first.pop_last();
+            more = true;
+        }
+    }
+    let mut found = Found { names: Vec::new(), more };
+    for (text, entry) in first {
+        found.add(Name { folder: is_folder(&entry), text }, search);
+    }
+    found
+}
+
+/// Whether it is a folder or a link to one.
+fn is_folder(entry: &DirEntry) -> bool {
+    match entry.file_type() {
+        Ok(kind) if kind.is_symlink() => entry.path().is_dir(),
+        kind => kind.is_ok_and(|kind| kind.is_dir()),
+    }
+}
+
+/// The names in a remote folder. A session is opened for it, where that can be done at once.
+///
+/// # Errors
+/// The server's refusal, or that none answers.
+pub fn remote(session: &mut Session, folder: &TreePath, search: &Search) -> Result<Found, Failure> {
+    let mut found = Found::default();
+    let Some(mut after) = below(&search.prefix) else { return Ok(found) };
+    session.refresh();
+    session.connect_once()?;
+    let (mut most, mut looked) = (FIRST, 0);
+    loop {
+        let (mut came, mut passed, from) = (0, false, after.clone());
+        session.list_some(folder, &from, NonZeroU32::new(most).unwrap_or(NonZeroU32::MIN), &mut |entry| {
+            came += 1;
+            passed |= entry.name > search.prefix && !entry.name.starts_with(&search.prefix);
+            after.clone_from(&entry.name);
+            found.add(Name { folder: entry.kind == Kind::Folder, text: entry.name }, search);
+            Ok(())
+        })?;
+        looked += came;
+        if passed || came < most || found.more {
+            return Ok(found);
+        }
+        if looked >= LOOKED {
+            return Ok(Found { more: true, ..found });
+        }
+        most = most.saturating_mul(GROWTH).min(LOOKED);
+    }
+}
+
+/// A text behind which a listing begins with the names that begin with `prefix`, the name that
+/// is `prefix` itself among them. None where no name can begin so.
+///
+/// It is as close below `prefix` as a name can be: the last character one lower, filled up
+/// with the highest ones. So nothing that is there lies between, but for names that end so.
+fn below(prefix: &str) -> Option<String> {
+    if prefix.len() > limits::NAME_PART || prefix.contains(char::is_control) {
+        return None;
+    }
+    let Some((at, last)) = prefix.char_indices().next_back() else { return Some(String::new()) };
+    let mut text = prefix[..at].to_owned();
+    text.push(('\0'..last).next_back()?);
+    while text.len() + char::MAX.len_utf8() <= limits::NAME_PART {
+        text.push(char::MAX);
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use relais_proto::{Entry, PageBuilder, Reply, Request};
+
+    use super::*;
+    use crate::tests::fake;
+
+    fn search(prefix: &str, folders: bool) -> Search {
+        Search { prefix: prefix.into(), folders }
+    }
+
+    fn texts(found: &Found) -> Vec<&str> {
+        found.names.iter().map(|name| name.text.as_str()).collect()
+    }
+
+    /// A slave with a folder of these names, of which those with `dir` in them are folders;
+    /// and how many names were asked for.
+    fn folder_of(names: Vec<String>) -> (SocketAddr, Arc<Mutex<Vec<u32>>>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
+        let slave = fake::slave(1, move |request| {
+            let Request::List { after, most, .. } = request else { panic!("{request:?}") };
+            seen.lock().unwrap().push(*most);
+            let (mut replies, mut page) = (Vec::new(), PageBuilder::new());
+            let from = names.partition_point(|name| name <= after);
+            for name in names[from..].iter().take(*most as usize) {
+                let kind = if name.contains("dir") { Kind::Folder } else { Kind::File };
+                let entry = Entry { kind, ..fake::file(name) };
+                if !page.push(&entry) {
+                    replies.push(Reply::Entries(std::mem::replace(&mut page, PageBuilder::new()).finish()));
+                    assert!(page.push(&entry));
+                }
+            }
+            if !page.is_empty() {
+                replies.push(Reply::Entries(page.finish()));
+            }
+            replies.push(Reply::Done { mark: fake::MARK });
+            (replies, false)
+        });
+        (fake::master(vec![fake::endpoint(1, slave)]).0, asked)
+    }
+
+    fn hundred_thousand() -> Vec<String> {
+        let mut names: Vec<String> = (0..100_000).map(|n| format!("file-{n:06}")).chain(["file-05".into(), "zdir".into()]).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn of_a_large_folder_only_what_fits_is_asked_for() {
+        let (addr, asked) = folder_of(hundred_thousand());
+        let mut session = fake::session(addr, Duration::ZERO);
+        let mut find = |text: &str, folders| {
+            let found = remote(&mut session, &TreePath::root(), &search(text, folders)).unwrap();
+            (texts(&found).join(" "), found.names.len(), found.more, std::mem::take(&mut *asked.lock().unwrap()))
+        };
+        assert_eq!(find("file-012345", false), ("file-012345".into(), 1, false, vec![64]));
+        assert_eq!(find("zd", false), ("zdir".into(), 1, false, vec![64]));
+        assert_eq!(find("g", false), (String::new(), 0, false, vec![64]));
+        assert_eq!(find("\u{1b}", false), (String::new(), 0, false, vec![]));
+        let (names, count, more, asked) = find("file-05", false);
+        assert!(names.starts_with("file-05 file-050000 file-050001 "));
+        assert_eq!((count, more, asked), (MOST, true, vec![64, 512]));
+        // All of a hundred fit, the names behind them not.
+        let (_, count, more, asked) = find("file-0999", false);
+        assert_eq!((count, more, asked), (100, false, vec![64, 512]));
+        // Among so many files a folder is not looked for to the end.
+        let (_, count, more, asked) = find("", true);
+        assert_eq!((count, more), (0, true));
+        assert!(asked.iter().sum::<u32>() < 2 * LOOKED, "{asked:?}");
+        assert_eq!(find("z", true), ("zdir".into(), 1, false, vec![64]));
+    }
+
+    #[test]
+    fn a_slave_that_goes_away_is_followed_by_another_for_what_is_left() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let slave = |n, replies: fn() -> Vec<Reply>, close| {
+            let seen = Arc::clone(&asked);
+            let addr = fake::slave(n, move |request| {
+                let Request::List { after, most, .. } = request else { panic!("{request:?}") };
+                seen.lock().unwrap().push((after.clone(), *most));
+                (replies(), close)
+            });
+            fake::endpoint(n, addr)
+        };
+        let slaves = vec![
+            slave(1, || vec![fake::page(&["a", "b"])], true),
+            slave(2, || vec![fake::page(&["c"]), Reply::Done { mark: fake::MARK }], false),
+        ];
+        let mut session = fake::session(fake::master(slaves).0, Duration::ZERO);
+        let found = remote(&mut session, &TreePath::root(), &search("", false)).unwrap();
+        assert_eq!((texts(&found), found.more), (vec!["a", "b", "c"], false));
+        assert_eq!(*asked.lock().unwrap(), [(String::new(), FIRST), ("b".to_owned(), FIRST - 2)]);
+    }
+
+    #[test]
+    fn a_server_that_lists_more_than_was_asked_for_is_refused() {
+        let slave = fake::slave(1, |_| {
+            let names: Vec<String> = (0..70).map(|n| format!("{n:03}")).collect();
+            (vec![fake::page(&names.iter().map(String::as_str).collect::<Vec<_>>()), Reply::Done { mark: fake::MARK }], false)
+        });
+        let mut session = fake::session(fake::master(vec![fake::endpoint(1, slave)]).0, Duration::ZERO);
+        let failure = remote(&mut session, &TreePath::root(), &search("", false)).unwrap_err();
+        assert!(failure.message.contains("more names than were asked for"), "{failure}");
+    }
+
+    #[test]
+    fn local_names_that_fit_come_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..600 {
+            std::fs::write(dir.path().join(format!("n{n:03}")), "").unwrap();
+        }
+        std::fs::create_dir(dir.path().join("zoo")).unwrap();
+        std::os::unix::fs::symlink("zoo", dir.path().join("zlink")).unwrap();
+        std::fs::write(dir.path().join("z\u{1b}[2J"), "").unwrap();
+        let all = local(dir.path(), &search("", false));
+        assert_eq!((all.names.len(), all.more, all.names[0].text.as_str()), (MOST, true, "n000"));
+        let some = local(dir.path(), &search("z", false));
+        assert_eq!((texts(&some), some.names[0].folder, some.more), (vec!["zlink", "zoo"], true, false));
+        assert_eq!(texts(&local(dir.path(), &search("n59", false))).len(), 10);
+        assert_eq!(texts(&local(dir.path(), &search("", true))), ["zlink", "zoo"]);
+    }
+
+    #[test]
+    fn nothing_can_begin_with_what_is_no_name() {
+        assert_eq!(below(""), Some(String::new()));
+        assert_eq!((below("a\n"), below(&"x".repeat(256))), (None, None));
+        assert!(below("\u{e000}").unwrap().starts_with('\u{d7ff}'));
+        assert!(below(&"é".repeat(127)).unwrap().len() <= 255);
+    }
+
+    proptest! {
+        #[test]
+        fn a_listing_behind_it_begins_with_the_names(
+            prefix in "[ -~é-ëа-г\u{d7ff}\u{e000}😀]{1,6}",
+            name in "[ -~é-ëа-г\u{d7ff}\u{e000}😀]{0,8}",
+        ) {
+            let after = below(&prefix).unwrap();
+            prop_assert!(after < prefix && after.len() <= 255);
+            prop_assert!(prefix.clone() + &name > after);
+            prop_assert_eq!(name > after, name >= prefix);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Content to standard output, as it comes: `cat` and `get -o -`.
+//!
+//! A block goes out as soon as it is here and is hashed on its way. Nothing is kept, so content of
+//! any size needs no room and the first bytes come at once; what has gone out cannot be taken back.
+//! So the command ends well only where the digest of all that went out is the content's; else it
+//! fails and says so. Where a server goes away the next one goes on with the next byte of the
+//! same content, and no byte goes out twice.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use log::debug;
+use relais_net::Connection;
+use relais_proto::{Digest, ErrorCode, FrameType, GetRequest, Header, Refusal, Reply, Request, TreePath, Wanted, WireError, limits};
+use relais_transfer::fetch::{FetchError, Sessions};
+
+use crate::Failure;
+use crate::error::why_gone;
+use crate::outcome::Received;
+use crate::output::Output;
+use crate::shell::Shell;
+
+/// Servers that fail in a row without a byte of content.
+const TRIES: u32 = 16;
+/// Bytes that are read at once; a server's block size is only a claim.
+const STEP: usize = 256 * 1024;
+
+/// What went out so far, and of which content it is.
+struct Stream {
+    out: u64,
+    hasher: blake3::Hasher,
+    content: Option<Content>,
+    servers: Vec<SocketAddr>,
+    buffer: Vec<u8>,
+}
+
+/// The content that the first header announced.
+#[derive(Clone, Copy)]
+struct Content {
+    size: u64,
+    digest: Option<Digest>,
+    wanted: Wanted,
+}
+
+/// Why one server did not bring it to its end.
+enum Stop {
+    /// Another one may.
+    Elsewhere(String),
+    /// The content that went out in part is not known by its name here.
+    Changed(Refusal),
+    /// It broke the protocol.
+    Bad(String),
+    /// Nobody can.
+    Failed(Failure),
+}
+
+impl From<WireError> for Stop {
+    fn from(error: WireError) -> Self {
+        match &error {
+            WireError::Io(_) | WireError::Truncated => Self::Elsewhere(why_gone(&error)),
+            other => Self::Bad(other.to_string()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        WireError::Io(error).into()
+    }
+}
+
+impl Shell {
+    /// Writes the content of `path` to standard output.
+    ///
+    /// # Errors
+    /// See [`Failure`]; part of the content may have gone out.
+    pub fn show(&mut self, path: &TreePath) -> Result<Received, Failure> {
+        let begun = Instant::now();
+        let mut stream = Stream { out: 0, hasher: blake3::Hasher::new(), content: None, servers: Vec::new(), buffer: Vec::new() };
+        self.stream(path, &mut stream)?;
+        self.output.flush()?;
+        Ok(Received {
+            remote: path.to_string(),
+            local: "-".to_owned(),
+            bytes: stream.out,
+            time: begun.elapsed(),
+            slaves: stream.servers.iter().map(ToString::to_string).collect(),
+            resumed_from: 0,
+        })
+    }
+
+    fn stream(&mut self, path: &TreePath, stream: &mut Stream) -> Result<(), Failure> {
+        self.session.connect()?;
+        let (mut tries, mut why) = (0, String::new());
+        while tries < TRIES {
+            let connection = self.session.connection().map_err(|error| unreachable(error, stream.out))?;
+            if let Some(gone) = self.notices.take_lost() {
+                let (out, peer) = (stream.out, connection.peer());
+                self.notices.say(&format!("{} is gone ({}); going on at byte {out} from {peer}", gone.addr, gone.why));
+            }
+            let before = stream.out;
+            let stop = match stream.receive(connection, path, &mut self.output) {
+                Ok(()) => return Ok(()),
+                Err(stop) => stop,
+            };
+            if self.interrupt.is_raised() {
+                self.session.drop_connection();
+                return Err(Failure::interrupted());
+            }
+            let stop = match stop {
+                Stop::Changed(refusal) => stream.find_again(connection, path, refusal),
+                other => Err(other),
+            };
+            match stop {
+                Ok(()) => {}
+                Err(Stop::Failed(failure)) => {
+                    // Blocks may still be under way on it.
+                    self.session.abandon();
+                    return Err(failure);
+                }
+                Err(Stop::Elsewhere(reason) | Stop::Bad(reason)) => {
+                    self.session.failed(&reason);
+                    why = reason;
+                }
+                Err(Stop::Changed(refusal)) => return Err(refusal.into()),
+            }
+            tries = if stream.out > before { 0 } else { tries + 1 };
+        }
+        Err(Failure::new(ErrorCode::Cut, format!("cut at byte {}: {why}", stream.out)))
+    }
+}
+
+impl Stream {
+    /// Receives the rest of the content from one server.
+    fn receive(&mut self, from: &mut Connection, path: &TreePath, output: &mut Output) -> Result<(), Stop> {
+        if self.out == 0 {
+            // Nothing of it was seen: whatever is there now will do.
+            self.content = None;
+        }
+        let wanted = self.content.map_or(Wanted::Any, |content| content.wanted);
+        from.queue(&Request::Get(GetRequest { path: path.clone(), offset: self.out, length: u64::MAX, wanted }));
+        from.flush()?;
+        let header = match answer(from)? {
+            Reply::Header(header) => self.check(header)?,
+            Reply::Error(refusal) => return Err(self.refused(refusal)),
+            other => return Err(unexpected(&other)),
+        };
+        if self.servers.last() != Some(&from.peer()) {
+            self.servers.push(from.peer());
+        }
+        let mut left = header.length;
+        while left > 0 {
+            let length = u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size));
+            self.block(from, length, output)?;
+            left -= u64::from(length);
+        }
+        match answer(from)? {
+            Reply::End { digest } => self.judge(digest),
+            Reply::Error(refusal) => Err(self.refused(refusal)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Checks what precedes the blocks, and that it is about the content that went out in part.
+    fn check(&mut self, header: Header) -> Result<Header, Stop> {
+        if header.offset != self.out || header.length != header.size.saturating_sub(self.out) {
+            return Err(Stop::Bad("it sends another part than was asked for".to_owned()));
+        }
+        if header.block_size == 0 || header.block_size > limits::BLOCK_MAX {
+            return Err(Stop::Bad(format!("its blocks have {} bytes", header.block_size)));
+        }
+        let known = self.content.unwrap_or(Content { size: header.size, digest: header.digest, wanted: Wanted::Any });
+        if known.size != header.size || matches!((known.digest, header.digest), (Some(a), Some(b)) if a != b) {
+            return Err(Stop::Bad("it sends other content than was asked for".to_owned()));
+        }
+        let digest = known.digest.or(header.digest);
+        let wanted = digest.map_or(Wanted::Identity(header.identity), Wanted::Digest);
+        self.content = Some(Content { size: header.size, digest, wanted });
+        Ok(header)
+    }
+
+    /// The next block, of exactly `length` bytes, goes out.
+    fn block(&mut self, from: &mut Connection, length: u32, output: &mut Output) -> Result<(), Stop> {
+        loop {
+            let header = from.read_header()?.ok_or_else(closed)?;
+            if header.kind == FrameType::Block && header.len == length {
+                break;
+            }
+            if header.kind == FrameType::Block {
+                return Err(Stop::Bad("a block has not its length".to_owned()));
+            }
+            match Reply::decode(header.kind, from.read_payload(header)?)? {
+                Reply::Wait(_) => {}
+                Reply::Error(refusal) => return Err(self.refused(refusal)),
+                other => return Err(unexpected(&other)),
+            }
+        }
+        let mut left = length as usize;
+        self.buffer.resize(STEP.min(left.max(self.buffer.len())), 0);
+        while left > 0 {
+            let step = left.min(self.buffer.len());
+            let bytes = &mut self.buffer[..step];
+            from.read_exact_into(bytes)?;
+            output.content(bytes).map_err(Stop::Failed)?;
+            self.hasher.update(bytes);
+            self.out += step as u64;
+            left -= step;
+        }
+        Ok(())
+    }
+
+    /// Whether all that went out is the content.
+    fn judge(&self, digest: Digest) -> Result<(), Stop> {
+        if self.content.and_then(|content| content.digest).is_some_and(|known| known != digest) {
+            return Err(Stop::Bad("it tells two digests".to_owned()));
+        }
+        if *self.hasher.finalize().as_bytes() == digest.0 {
+            return Ok(());
+        }
+        Err(Stop::Failed(Failure::new(ErrorCode::Damaged, "what went out does not have the digest of the content: it is damaged")))
+    }
+
+    /// What a refusal means for the rest.
+    fn refused(&self, refusal: Refusal) -> Stop {
+        use ErrorCode::{Busy, Changed, Draining, Storage, TimedOut};
+        match refusal.code {
+            Busy | Draining | Storage | TimedOut => Stop::Elsewhere(refusal.message),
+            Changed if self.out > 0 => Stop::Changed(refusal),
+            _ => Stop::Failed(refusal.into()),
+        }
+    }
+
+    /// A server does not know the content by the name it had elsewhere. Where no digest was known it may
+    /// have it all the same: the digest of all that goes out tells in the end.
+    fn find_again(&mut self, from: &mut Connection, path: &TreePath, refusal: Refusal) -> Result<(), Stop> {
+        let replaced = || {
+            debug!("{path}: {refusal}");
+            Stop::Failed(Failure::new(ErrorCode::Changed, "it was replaced while it went out; what went out is not whole"))
+        };
+        let Some(content) = self.content.as_mut().filter(|content| content.digest.is_none()) else { return Err(replaced()) };
+        from.queue(&Request::Hash(path.clone()));
+        from.flush()?;
+        match answer(from)? {
+            Reply::Details { entry, digest: Some(digest), .. } if entry.size == content.size => {
+                (content.digest, content.wanted) = (Some(digest), Wanted::Digest(digest));
+                Ok(())
+            }
+            Reply::Details { .. } => Err(replaced()),
+            Reply::Error(refusal) if refusal.code == ErrorCode::Changed => Err(replaced()),
+            Reply::Error(refusal) => Err(self.refused(refusal)),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// The next reply that is no sign of life; it may be an error. How long those may go on is bounded.
+fn answer(from: &mut Connection) -> Result<Reply, Stop> {
+    let until = Instant::now() + limits::IDLE_TIME;
+    loop {
+        match from.read_reply()?.ok_or_else(closed)? {
+            Reply::Wait(_) if Instant::now() < until => {}
+            Reply::Wait(_) => return Err(Stop::Elsewhere("no answer came in time".to_owned())),
+            reply => return Ok(reply),
+        }
+    }
+}
+
+fn closed() -> Stop {
+    Stop::Elsewhere("connection closed".to_owned())
+}
+
+fn unexpected(reply: &Reply) -> Stop {
+    Stop::Bad(WireError::Unexpected(reply.frame_type().number()).to_string())
+}
+
+fn unreachable(error: FetchError, out: u64) -> Failure {
+    match error {
+        FetchError::Interrupted => Failure::interrupted(),
+        FetchError::Refused(refusal) => refusal.into(),
+        FetchError::Unreachable(why) if out > 0 => Failure::new(ErrorCode::Cut, format!("cut at byte {out}: {why}")),
+        other => Failure::new(other.code(), other.to_string()),
+    }
+}

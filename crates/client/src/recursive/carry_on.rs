@@ -1,0 +1,95 @@
+//! Whole folders that an earlier run left unfinished are gone on with at the start.
+//!
+//! As for single files: only where the local name lies in the folder of `-d`, with no link on the
+//! way. What is equal by now is left; everything is told on standard error.
+
+use log::info;
+use relais_proto::{ErrorCode, TreePath};
+use relais_tree::{Folder, TreeError};
+
+use super::place::Place;
+use super::tally::is_left;
+use super::trees::Top;
+use crate::finished::{Done, Finished};
+use crate::log::{Entry, Ledger, Work};
+use crate::outcome::Several;
+use crate::output::text;
+use crate::shell::Shell;
+
+impl Shell {
+    /// Carries on one folder of the cluster that is connected. The result is 0, 5 where something is
+    /// left, or 130 where the user interrupted.
+    pub fn carry_on_tree(&mut self, entry: Entry) -> u8 {
+        let (folder, top) = match self.top_inside(&entry.local) {
+            Ok(inside) => inside,
+            Err(why) => {
+                info!("{} is not carried on by itself: {why}", entry.local);
+                return 0;
+            }
+        };
+        let is_sent = entry.work == Work::PutTree;
+        self.notices.say(&format!("carrying on {} with all that is in it", entry.remote));
+        let result = match is_sent {
+            false => self.fetch_tree(&entry.remote, folder, &top, &entry.local),
+            true => match self.source_inside(folder, &top) {
+                Ok(place) => self.send_tree(place, &entry.remote, &entry.local),
+                Err(error) => return self.drop_tree(entry, &error),
+            },
+        };
+        match result {
+            Ok(several) => self.carried_on(entry, several, is_sent),
+            Err(failure) if !is_left(&failure) => self.drop_tree(entry, &failure),
+            Err(failure) => {
+                self.notices.say(&format!("carrying on {}: {failure}", entry.remote));
+                if failure.code == ErrorCode::Interrupted { 130 } else { 5 }
+            }
+        }
+    }
+
+    fn carried_on(&mut self, entry: Entry, several: Several, is_sent: bool) -> u8 {
+        // With `--json` failures are part of an object, of which there is none here.
+        for failed in several.failed.iter().filter(|_| self.output.is_json()) {
+            self.notices.say(&failed.failure.message);
+        }
+        self.notices.say(&format!("{}: {}", entry.remote, text::several(&several)));
+        let mut left = several.failed.iter().map(|failed| &failed.failure).filter(|failure| is_left(failure)).peekable();
+        if left.peek().is_some() {
+            return if left.any(|failure| failure.code == ErrorCode::Interrupted) { 130 } else { 5 };
+        }
+        drop(left);
+        if several.failed.is_empty() {
+            self.finished.push(Finished { remote: entry.remote, logged: entry.local, done: Done::Tree(several, is_sent) });
+        }
+        0
+    }
+
+    /// There is nothing that could be carried on.
+    fn drop_tree(&self, entry: Entry, why: &dyn std::fmt::Display) -> u8 {
+        self.notices.say(&format!("carrying on {}: {why}; it is dropped", entry.remote));
+        if let Err(failure) = Ledger::open(self.local.home(), entry).and_then(|mut ledger| ledger.finish()) {
+            self.notices.say(&failure.to_string());
+        }
+        0
+    }
+
+    /// The folder of a line, or that and the name in it: `.` means the folder itself.
+    fn top_inside(&self, logged: &str) -> Result<(Folder, Top), TreeError> {
+        let Some(folder) = logged.strip_suffix('.').filter(|folder| folder.is_empty() || folder.ends_with('/')) else {
+            let (folder, target) = self.folder_inside(logged)?;
+            return Ok((folder, Top { folder: target.folder, name: Some(target.name) }));
+        };
+        let below = TreePath::new(folder.trim_end_matches('/')).map_err(|e| TreeError::Io("follow the line", std::io::Error::other(e)))?;
+        let home = Folder::open(self.local.home())?;
+        let pinned = if below.is_root() { home } else { home.open_folder(&below)? };
+        Ok((pinned, Top { folder: self.local.home_shown().join(below.as_str()), name: None }))
+    }
+
+    /// The local folder that is sent; it has to be there.
+    fn source_inside(&self, folder: Folder, top: &Top) -> Result<Place, TreeError> {
+        let pinned = match &top.name {
+            Some(name) => folder.sub(name)?,
+            None => folder,
+        };
+        Ok(Place::new(pinned, &top.shown()))
+    }
+}

@@ -1,0 +1,94 @@
+//! Which files of equal size have equal content: the server computes its digests, this side its own.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+
+use log::debug;
+use relais_proto::{Digest, TreePath};
+use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError};
+use relais_tree::hash_file;
+
+use super::node::{Listing, Node};
+use super::place::Place;
+use super::plan::pairs_of_equal_size;
+use super::talk::{Follow, converse, stopped, under};
+use crate::Failure;
+use crate::interrupt::Interrupt;
+use crate::shell::Shell;
+
+/// The paths of the files that both sides have with the same digest. A file whose digest cannot
+/// be had is left out: it is transferred then, and that tells what is wrong with it.
+///
+/// # Errors
+/// That no server answers, or that the user interrupted.
+pub fn equal(shell: &mut Shell, place: &mut Place, base: &TreePath, there: &Listing, here: &Listing) -> Result<HashSet<TreePath>, Failure> {
+    // Empty files need no digest.
+    let (empty, files): (Vec<&Node>, Vec<&Node>) =
+        pairs_of_equal_size(there, here).iter().map(|(at, _)| &there.nodes[*at]).partition(|node| node.size == 0);
+    let mut ask = AskAll { base, files: &files, next: 0, digests: vec![None; files.len()], follow: Follow::new(shell) };
+    converse(&mut shell.session, &mut ask)?;
+    let mut equal: HashSet<TreePath> = empty.iter().map(|node| node.path.clone()).collect();
+    for (node, digest) in files.iter().zip(ask.digests) {
+        if shell.interrupt.is_raised() {
+            return Err(Failure::interrupted());
+        }
+        if digest.is_some() && digest == local(place, node, &shell.interrupt) {
+            equal.insert(node.path.clone());
+        }
+    }
+    Ok(equal)
+}
+
+/// The digest of a local file that has still the size it was listed with.
+fn local(place: &mut Place, node: &Node, interrupt: &Interrupt) -> Option<Digest> {
+    let file = place.open(&node.path).ok().filter(|file| file.meta.size == node.size)?;
+    let mut go_on = |_| if interrupt.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    match hash_file(&file.file, file.meta.size, &mut go_on) {
+        Ok((digest, _)) => file.is_unchanged().ok()?.then_some(digest),
+        Err(error) => {
+            debug!("{}: no digest: {error}", node.path);
+            None
+        }
+    }
+}
+
+/// Asks for digests; the tag is the place in the list.
+struct AskAll<'a> {
+    base: &'a TreePath,
+    files: &'a [&'a Node],
+    next: usize,
+    digests: Vec<Option<Digest>>,
+    follow: Follow,
+}
+
+impl Conversation for AskAll<'_> {
+    fn next(&mut self) -> Option<(u64, Ask)> {
+        loop {
+            let at = self.next;
+            let node = self.files.get(at)?;
+            self.next += 1;
+            if let Ok(path) = under(self.base, &node.path) {
+                return Some((u64::try_from(at).ok()?, Ask::Hash(path)));
+            }
+        }
+    }
+
+    fn answer(&mut self, tag: u64, answer: Answer<'_>) -> Result<(), PipelineError> {
+        let place = usize::try_from(tag).ok().and_then(|at| self.digests.get_mut(at));
+        match (place, answer) {
+            (Some(place), Answer::Details { digest, .. }) => *place = digest,
+            (Some(_), Answer::Refused(refusal)) => debug!("no digest: {refusal}"),
+            _ => return Err(stopped(Failure::bad_server("a request for a digest was answered with something else"))),
+        }
+        Ok(())
+    }
+
+    fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
+        self.follow.moved(from, to);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.follow.interrupted()
+    }
+}

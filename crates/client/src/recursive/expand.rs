@@ -1,0 +1,204 @@
+//! Finding the names that a pattern stands for, level by level, there and here. Nothing is changed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use relais_proto::{Entry, ErrorCode, Kind, TreePath};
+use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError};
+use relais_tree::{Folder, MetaKind, TreeError};
+
+use super::node::{Kept, Node, Odd};
+use super::pattern::{Part, Pattern};
+use super::place::failure;
+use super::talk::{Follow, converse, stopped};
+use crate::Failure;
+use crate::local::openable;
+use crate::shell::Shell;
+
+/// Most names that one pattern may stand for.
+const MOST: usize = 20_000_000;
+
+/// What a pattern stands for. The path of a node is its own name, in the folder that goes with it.
+#[derive(Debug)]
+pub struct Expanded<F> {
+    /// Files and folders, in order.
+    pub found: Vec<(F, Node)>,
+    /// Names that match and are neither.
+    pub odd: Vec<String>,
+}
+
+/// Looks on the server, from the folder the user is in.
+///
+/// # Errors
+/// That nothing matches, or what keeps it from being looked for.
+pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<Expanded<TreePath>, Failure> {
+    let mut folders = vec![if pattern.absolute { TreePath::root() } else { shell.place.clone() }];
+    let mut found = Vec::new();
+    for (at, part) in pattern.parts.iter().enumerate() {
+        let is_last = at + 1 == pattern.parts.len();
+        let mut next = Vec::new();
+        match part {
+            Part::Up => {
+                for folder in &folders {
+                    let above = || Failure::new(ErrorCode::BadName, format!("{} is above the top", pattern.quoted()));
+                    next.push(folder.split_last().ok_or_else(above)?.0);
+                }
+            }
+            Part::Name(name) if !is_last => {
+                // Nothing can lie where no name can be.
+                next.extend(folders.iter().filter_map(|folder| folder.join(name).ok()));
+            }
+            part => {
+                for (folder, entry) in look(shell, &folders, part)? {
+                    let Ok(path) = folder.join(&entry.name) else { continue };
+                    match (is_last, TreePath::new(entry.name.as_str())) {
+                        (true, Ok(name)) => found.push((folder, Node::new(name, &entry))),
+                        (false, _) if entry.kind == Kind::Folder => next.push(path),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        folders = next;
+    }
+    if found.is_empty() {
+        return Err(Failure::new(ErrorCode::NotFound, format!("nothing matches {}", pattern.quoted())));
+    }
+    Ok(Expanded { found, odd: Vec::new() })
+}
+
+/// The entries right in `folders` that match. Folders that are not there hold nothing.
+fn look(shell: &mut Shell, folders: &[TreePath], part: &Part) -> Result<Vec<(TreePath, Entry)>, Failure> {
+    let mut look = Look { folders, part, next: 0, found: Vec::new(), follow: Follow::new(shell) };
+    converse(&mut shell.session, &mut look)?;
+    Ok(look.found.into_iter().map(|(at, entry)| (folders[at].clone(), entry)).collect())
+}
+
+/// Asks for folders, or for one name in each; the tag is the place of the folder.
+struct Look<'a> {
+    folders: &'a [TreePath],
+    part: &'a Part,
+    next: usize,
+    found: Vec<(usize, Entry)>,
+    follow: Follow,
+}
+
+impl Conversation for Look<'_> {
+    fn next(&mut self) -> Option<(u64, Ask)> {
+        loop {
+            let (at, folder) = (self.next, self.folders.get(self.next)?);
+            self.next += 1;
+            let ask = match self.part {
+                Part::Name(name) => match folder.join(name) {
+                    Ok(path) => Ask::Stat(path),
+                    Err(_) => continue,
+                },
+                _ => Ask::List { path: folder.clone() },
+            };
+            return Some((u64::try_from(at).ok()?, ask));
+        }
+    }
+
+    fn answer(&mut self, tag: u64, answer: Answer<'_>) -> Result<(), PipelineError> {
+        let at = usize::try_from(tag).ok().filter(|at| *at < self.folders.len());
+        let (at, entry) = match (at, answer) {
+            (Some(at), Answer::Entry(entry) | Answer::Details { entry, .. }) => (at, entry),
+            (_, Answer::Listed) => return Ok(()),
+            (_, Answer::Refused(refusal)) if matches!(refusal.code, ErrorCode::NotFound | ErrorCode::NotFolder) => return Ok(()),
+            (Some(at), Answer::Refused(refusal)) => {
+                return Err(stopped(Failure::from(refusal).of(&self.folders[at].to_string())));
+            }
+            _ => return Err(stopped(Failure::bad_server("a listing was answered with something else"))),
+        };
+        if self.part.is_match(&entry.name) {
+            if self.found.len() >= MOST {
+                return Err(stopped(Failure::bad_server(format!("more than {MOST} names match"))));
+            }
+            self.found.push((at, entry));
+        }
+        Ok(())
+    }
+
+    fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
+        self.follow.moved(from, to);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.follow.interrupted()
+    }
+}
+
+/// Looks in the local folder. Links are not followed, but for those that are named in full.
+///
+/// # Errors
+/// That nothing matches, or what keeps it from being looked for.
+pub fn local(shell: &Shell, pattern: &Pattern) -> Result<Expanded<PathBuf>, Failure> {
+    let mut folders = vec![if pattern.absolute { PathBuf::from("/") } else { shell.local.resolve("") }];
+    let mut expanded = Expanded { found: Vec::new(), odd: Vec::new() };
+    for (at, part) in pattern.parts.iter().enumerate() {
+        let is_last = at + 1 == pattern.parts.len();
+        let mut next = Vec::new();
+        for folder in folders {
+            if shell.interrupt.is_raised() {
+                return Err(Failure::interrupted());
+            }
+            match part {
+                Part::Up => next.push(folder.join("..")),
+                Part::Name(name) if !is_last => next.push(folder.join(name)),
+                part => search(&folder, part, is_last, &mut next, &mut expanded)?,
+            }
+        }
+        folders = next;
+    }
+    if expanded.found.is_empty() && expanded.odd.is_empty() {
+        return Err(Failure::new(ErrorCode::Local, format!("nothing matches {}", pattern.quoted())));
+    }
+    Ok(expanded)
+}
+
+/// Takes in what matches right in one local folder; one that is not there holds nothing.
+fn search(path: &Path, part: &Part, is_last: bool, next: &mut Vec<PathBuf>, into: &mut Expanded<PathBuf>) -> Result<(), Failure> {
+    let failed = |e: &TreeError| failure(&path.display().to_string(), e);
+    let folder = match Folder::open(openable(path)) {
+        Ok(folder) => folder,
+        Err(TreeError::NotFound | TreeError::NotFolder) => return Ok(()),
+        Err(error) => return Err(failed(&error)),
+    };
+    let mut names = Vec::new();
+    if let Part::Name(name) = part {
+        names.push(name.clone());
+    } else {
+        for listed in folder.list().map_err(|e| failed(&e))? {
+            let listed = listed.map_err(|e| failed(&e))?;
+            names.extend(std::str::from_utf8(listed.name()).ok().filter(|name| part.is_match(name)).map(str::to_owned));
+        }
+        names.sort_unstable();
+    }
+    for name in names {
+        let found = match folder.survey(name.as_bytes()) {
+            Ok(found) => found,
+            Err(TreeError::NotFound) => continue,
+            Err(error) => return Err(failed(&error).of(&name)),
+        };
+        let own = TreePath::new(name.as_str());
+        match (found.meta.served_kind(), own) {
+            (Some(kind), Ok(own)) if is_last => {
+                let (meta, is_file) = (found.meta, kind == Kind::File);
+                let size = if is_file { meta.size } else { 0 };
+                let node = Node { path: own, kind, size, mtime: meta.mtime, executable: is_file && meta.executable, version: None };
+                into.found.push((path.to_path_buf(), node));
+            }
+            (Some(Kind::Folder), _) if !is_last => next.push(path.join(name)),
+            _ if is_last => {
+                let odd = match found.meta.kind {
+                    MetaKind::Link => Odd::Link,
+                    MetaKind::Special => Odd::Special,
+                    MetaKind::File | MetaKind::Folder => Odd::Name,
+                };
+                into.odd.push(format!("{}: {odd}", path.join(Kept::new(&TreePath::root(), name, odd).shown()).display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

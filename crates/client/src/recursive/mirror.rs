@@ -1,0 +1,239 @@
+//! `mirror`: one folder becomes equal to another, there or here.
+//!
+//! Removing comes last, and only after everything of the source was listed and everything that
+//! could be transferred was. What was not in the target's listing at the start is never removed.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use relais_proto::{ErrorCode, Kind, TreePath};
+use relais_tree::{Folder, TreeError};
+
+use super::digests;
+use super::node::{Listing, is_covered};
+use super::place::{Place, failure};
+use super::plan::{Compare, Plan, Wish, plan};
+use super::run::{Run, Way, amount, remote_name};
+use super::tally::Tally;
+use super::trees::{refuse_names, tell_left_out, tell_not_listed};
+use super::walk;
+use crate::Failure;
+use crate::local::openable;
+use crate::outcome::{Mirrored, Step};
+use crate::shell::Shell;
+
+/// What is to be mirrored, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mirror {
+    /// The folder that is taken.
+    pub source: String,
+    /// The folder that becomes equal to it.
+    pub target: String,
+    /// Whether the source is local.
+    pub up: bool,
+    /// Whether what only the target has is removed.
+    pub delete: bool,
+    /// Whether nothing is done but told.
+    pub dry_run: bool,
+    /// Whether files of equal size are compared by their digests rather than their times.
+    pub checksum: bool,
+    /// Whether an empty source may empty the target.
+    pub force: bool,
+}
+
+/// Both sides, as they were found.
+struct Sides {
+    base: TreePath,
+    /// None where it is not there yet.
+    place: Option<Place>,
+    /// Where it is made then.
+    path: PathBuf,
+    /// Folders above the remote target, and itself, that are not there yet.
+    missing: Vec<TreePath>,
+    source: Listing,
+    target: Listing,
+}
+
+impl Shell {
+    /// Makes one folder equal to the other.
+    ///
+    /// # Errors
+    /// What keeps all of it from being done. What concerns single names is in the result.
+    pub fn mirror(&mut self, mirror: &Mirror) -> Result<Mirrored, Failure> {
+        let mut tally = Tally::new();
+        let mut sides = if mirror.up { self.sides_up(mirror) } else { self.sides_down(mirror) }?;
+        check_empty(mirror, &sides)?;
+        let plan = self.plan_mirror(mirror, &mut sides)?;
+        self.tell_mirror(mirror, &sides, &plan, &mut tally);
+        if mirror.dry_run {
+            return Ok(dry(mirror, &sides, &plan, tally));
+        }
+        let deleted = self.carry_out(mirror, sides, &plan, &mut tally)?;
+        Ok(Mirrored { several: tally.finish(), deleted, planned: None })
+    }
+
+    fn sides_down(&mut self, mirror: &Mirror) -> Result<Sides, Failure> {
+        let base = self.remote(&mirror.source)?;
+        let source = walk::remote(self, &base).map_err(|failure| self.explain(&base, failure))?;
+        let path = self.local.resolve(&mirror.target);
+        let shown = path.display().to_string();
+        let place = match Folder::open(openable(&path)) {
+            Ok(folder) => Some(Place::new(folder, &path)),
+            Err(TreeError::NotFound) => None,
+            Err(error) => return Err(failure(&shown, &error)),
+        };
+        let target = place.as_ref().map_or_else(|| Ok(Listing::default()), |place| walk::local(place.top(), &self.interrupt))?;
+        Ok(Sides { base, place, path, missing: Vec::new(), source, target })
+    }
+
+    fn sides_up(&mut self, mirror: &Mirror) -> Result<Sides, Failure> {
+        let path = self.local.resolve(&mirror.source);
+        let folder = Folder::open(openable(&path)).map_err(|e| failure(&path.display().to_string(), &e))?;
+        let place = Place::new(folder, &path);
+        let source = walk::local(place.top(), &self.interrupt)?;
+        let base = self.remote(&mirror.target)?;
+        let missing = self.missing_folders(&base)?;
+        let target = if missing.is_empty() { walk::remote(self, &base)? } else { Listing::default() };
+        Ok(Sides { base, place: Some(place), path, missing, source, target })
+    }
+
+    /// The folders on the way to `base` that are not there, `base` included, from the top down.
+    fn missing_folders(&mut self, base: &TreePath) -> Result<Vec<TreePath>, Failure> {
+        let (mut at, mut missing) = (base.clone(), Vec::new());
+        loop {
+            match self.session.stat(&at) {
+                Ok(details) if details.entry.kind == Kind::Folder => break,
+                Ok(_) => return Err(Failure::new(ErrorCode::NotFolder, format!("{at} is no folder"))),
+                Err(failure) if failure.code == ErrorCode::NotFound && !at.is_root() => {}
+                Err(failure) => return Err(crate::shell::about(&at, failure)),
+            }
+            let parent = at.split_last().map(|(parent, _)| parent).unwrap_or_default();
+            missing.push(std::mem::replace(&mut at, parent));
+        }
+        missing.reverse();
+        Ok(missing)
+    }
+
+    fn plan_mirror(&mut self, mirror: &Mirror, sides: &mut Sides) -> Result<Plan, Failure> {
+        let mut equal = HashSet::new();
+        if let Some(place) = sides.place.as_mut().filter(|_| mirror.checksum) {
+            let (there, here) = if mirror.up { (&sides.target, &sides.source) } else { (&sides.source, &sides.target) };
+            equal = digests::equal(self, place, &sides.base, there, here)?;
+        }
+        let compare = if mirror.checksum { Compare::Digests(&equal) } else { Compare::Time };
+        Ok(plan(&sides.source, &sides.target, &Wish { compare, delete: mirror.delete, over_links: false }))
+    }
+
+    /// Tells what is left out, and why.
+    fn tell_mirror(&mut self, mirror: &Mirror, sides: &Sides, plan: &Plan, tally: &mut Tally) {
+        match mirror.up {
+            true => tally.skip(&self.notices, &sides.path.display().to_string(), &sides.source.kept),
+            false => refuse_names(self, tally, &sides.base, &sides.source),
+        }
+        // Names that have no place here are no transfers that failed: they keep nothing from being removed.
+        tally.mark();
+        tell_left_out(self, tally, &sides.base, &sides.source, plan);
+        tell_not_listed(self, tally, &sides.base, &sides.target);
+        for (at, what) in &plan.spared {
+            let path = &sides.target.nodes[*at].path;
+            let shown = if mirror.up { remote_name(&sides.base, path) } else { sides.path.join(path.as_str()).display().to_string() };
+            self.notices.say(&format!("{shown} is not removed: it holds {what}"));
+            tally.several.skipped.push(shown);
+        }
+        if mirror.delete && !sides.source.is_whole() {
+            self.notices.say("nothing is removed: not all of the source could be listed");
+        }
+    }
+
+    fn carry_out(&mut self, mirror: &Mirror, sides: Sides, plan: &Plan, tally: &mut Tally) -> Result<u64, Failure> {
+        let Sides { base, place, path, missing, source, target } = sides;
+        for folder in &missing {
+            match self.session.make_folder(folder) {
+                Ok(_) => {}
+                Err(failure) if failure.code == ErrorCode::Exists => {}
+                Err(failure) => return Err(crate::shell::about(folder, failure)),
+            }
+        }
+        let mut place = match place {
+            Some(place) => place,
+            None => {
+                std::fs::create_dir_all(&path).map_err(|e| Failure::local(&path, &e))?;
+                let folder = Folder::open(&path).map_err(|e| failure(&path.display().to_string(), &e))?;
+                Place::new(folder, &path)
+            }
+        };
+        let way = if mirror.up { Way::Up } else { Way::Down };
+        let all = amount(&source.nodes, plan.send.iter().chain(&plan.late_send));
+        let mut run = Run::new(self, &mut place, &base, way, tally, all)?;
+        run.add(&source, &plan.make, &plan.send);
+        if plan.delete.is_empty() || run.is_over() {
+            return Ok(0);
+        }
+        if run.has_failed() {
+            run.refuse_late(&source, plan);
+            return Ok(0);
+        }
+        Ok(run.replace(&source, &target, plan))
+    }
+}
+
+/// An empty source is more often a mistake, or a disk that is not mounted, than a wish.
+fn check_empty(mirror: &Mirror, sides: &Sides) -> Result<(), Failure> {
+    let empties = mirror.delete && sides.source.is_whole() && sides.source.nodes.is_empty() && !sides.target.nodes.is_empty();
+    if empties && !mirror.force {
+        let message = format!(
+            "{} is empty, and all {} names in {} would be removed; --force does that",
+            mirror.source,
+            sides.target.nodes.len(),
+            mirror.target
+        );
+        return Err(Failure::new(ErrorCode::NotEmpty, message));
+    }
+    Ok(())
+}
+
+/// What would be done, in the order in which it would be.
+fn dry(mirror: &Mirror, sides: &Sides, plan: &Plan, mut tally: Tally) -> Mirrored {
+    let moves = if mirror.up { "put" } else { "get" };
+    let (source, target) = (&sides.source.nodes, &sides.target.nodes);
+    let mut steps = Vec::new();
+    let tops = if mirror.up {
+        sides.missing.iter().map(ToString::to_string).collect()
+    } else if sides.place.is_none() {
+        vec![sides.path.display().to_string()]
+    } else {
+        Vec::new()
+    };
+    steps.extend(tops.into_iter().map(|path| Step { action: "make", path }));
+    let lists = [
+        ("make", &plan.make, source),
+        (moves, &plan.send, source),
+        ("delete", &plan.delete, target),
+        ("make", &plan.late_make, source),
+        (moves, &plan.late_send, source),
+    ];
+    for (action, picks, nodes) in lists {
+        steps.extend(picks.iter().map(|at| Step { action, path: nodes[*at].path.as_str().to_owned() }));
+    }
+    let (files, bytes) = amount(source, plan.send.iter().chain(&plan.late_send));
+    tally.several.files = files;
+    tally.several.bytes = bytes;
+    tally.several.folders = plan.make.len() as u64 + plan.late_make.len() as u64;
+    Mirrored { several: tally.finish(), deleted: plan.delete.len() as u64, planned: Some(steps) }
+}
+
+impl Run<'_> {
+    /// Tells what had to wait for a removal that is not made, as something that is to be transferred failed.
+    fn refuse_late(&mut self, source: &Listing, plan: &Plan) {
+        self.say("nothing is removed: not everything could be transferred");
+        let folders: HashSet<&TreePath> = plan.late_make.iter().map(|at| &source.nodes[*at].path).collect();
+        for at in plan.late_make.iter().chain(&plan.late_send) {
+            let path = &source.nodes[*at].path;
+            let above = path.split_last().map(|(parent, _)| parent).unwrap_or_default();
+            // What lies below goes with its folder.
+            if !is_covered(&folders, &above) {
+                self.in_the_way(path);
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Names with wildcards: `*`, `?`, `[...]`, `{a,b}`, and a backslash before what is meant as it is.
+//!
+//! Each part of a path has an expression of its own, matched by an automaton in linear time, so that
+//! no pattern takes long, and none matches over a `/`. A wildcard takes characters, not bytes. Pure.
+
+use regex::{Regex, RegexBuilder};
+
+use crate::Failure;
+use crate::words::quote;
+
+/// Longest pattern, in bytes: that of a path.
+const LONGEST: usize = relais_proto::limits::PATH;
+/// What makes a part more than a name.
+const SPECIAL: [char; 5] = ['*', '?', '[', '{', '\\'];
+/// Largest automaton of one part, in bytes.
+const LARGEST: usize = 1024 * 1024;
+/// Deepest braces in braces.
+const DEEPEST: u32 = 64;
+
+/// A path with wildcards.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    /// As the user typed it.
+    text: String,
+    /// Whether it begins at the top.
+    pub absolute: bool,
+    /// From the top down.
+    pub parts: Vec<Part>,
+}
+
+/// One part of a pattern.
+#[derive(Debug, Clone)]
+pub enum Part {
+    /// The folder above.
+    Up,
+    /// Exactly this name.
+    Name(String),
+    /// The names that match.
+    Glob(Regex),
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// That it is none, or too large: mistakes on the command line.
+    pub fn new(text: &str) -> Result<Self, Failure> {
+        let wrong = |why: &str| Failure::usage(format!("{}: {why}", quote(text)));
+        if text.len() > LONGEST {
+            return Err(Failure::usage(format!("a pattern is longer than {LONGEST} bytes")));
+        }
+        let parts = text.split('/').filter(|part| !matches!(*part, "" | "."));
+        let parts = parts.map(|part| Part::new(part).map_err(|why| wrong(&why))).collect::<Result<Vec<_>, _>>()?;
+        match parts.last() {
+            None | Some(Part::Up) => Err(wrong("that names no files")),
+            Some(_) => Ok(Self { text: text.to_owned(), absolute: text.starts_with('/'), parts }),
+        }
+    }
+
+    /// As it has to be typed.
+    #[must_use]
+    pub fn quoted(&self) -> String {
+        quote(&self.text).into_owned()
+    }
+}
+
+impl Part {
+    fn new(text: &str) -> Result<Self, String> {
+        if text == ".." {
+            return Ok(Self::Up);
+        }
+        if !text.contains(SPECIAL) {
+            return Ok(Self::Name(text.to_owned()));
+        }
+        let expression = translate(text)?;
+        let built = RegexBuilder::new(&expression).size_limit(LARGEST).nest_limit(DEEPEST).build();
+        built.map(Self::Glob).map_err(|_| "the pattern is too large".to_owned())
+    }
+
+    /// Whether a name matches. One that begins with a dot has to be meant: a wildcard takes no leading dot.
+    #[must_use]
+    pub fn is_match(&self, name: &str) -> bool {
+        match self {
+            Self::Up => false,
+            Self::Name(own) => own == name,
+            // What a wildcard takes in place of the dot could be anything, also what is in no name.
+            Self::Glob(glob) => glob.is_match(name) && name.strip_prefix('.').is_none_or(|rest| !glob.is_match(&format!("\u{1}{rest}"))),
+        }
+    }
+}
+
+/// The expression that matches what a part with wildcards stands for.
+fn translate(text: &str) -> Result<String, String> {
+    let (mut out, mut open) = ("(?s)^(?:".to_owned(), 0_u32);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '*' => out.push_str(".*"),
+            '?' => out.push('.'),
+            '[' => class(&mut chars, &mut out)?,
+            '{' => {
+                open += 1;
+                out.push_str("(?:");
+            }
+            ',' if open > 0 => out.push('|'),
+            '}' if open > 0 => {
+                open -= 1;
+                out.push(')');
+            }
+            '\\' => literal(chars.next().ok_or("there is nothing behind the backslash")?, &mut out),
+            other => literal(other, &mut out),
+        }
+    }
+    if open > 0 {
+        return Err("a { has no }".to_owned());
+    }
+    out.push_str(")$");
+    Ok(out)
+}
+
+/// One of several characters, behind its `[`. A `]` right at the start is one of them.
+fn class(chars: &mut std::str::Chars<'_>, out: &mut String) -> Result<(), String> {
+    let mut next = || chars.next().ok_or_else(|| "a [ has no ]".to_owned());
+    let mut c = next()?;
+    out.push('[');
+    if matches!(c, '!' | '^') {
+        out.push('^');
+        c = next()?;
+    }
+    let mut members: Vec<(char, bool)> = Vec::new();
+    while c != ']' || members.is_empty() {
+        members.push(if c == '\\' { (next()?, true) } else { (c, false) });
+        c = next()?;
+    }
+    let mut at = 0;
+    while let Some((from, _)) = members.get(at) {
+        let to = match (members.get(at + 1), members.get(at + 2)) {
+            (Some(('-', false)), Some((to, _))) => {
+                at += 2;
+                to
+            }
+            _ => from,
+        };
+        if to < from {
+            return Err(format!("in {from}-{to} the first is behind the last"));
+        }
+        out.push_str(&format!("\\x{{{:x}}}-\\x{{{:x}}}", u32::from(*from), u32::from(*to)));
+        at += 1;
+    }
+    out.push(']');
+    Ok(())
+}
+
+fn literal(c: char, out: &mut String) {
+    out.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, name: &str) -> bool {
+        Pattern::new(pattern).unwrap().parts.last().unwrap().is_match(name)
+    }
+
+    #[test]
+    fn wildcards_match_within_one_part() {
+        for (pattern, yes, no) in [
+            ("*.txt", &["a.txt", "x y.txt"][..], &["txt", "a.txt.gz", "a.TXT"][..]),
+            ("a?c", &["abc", "a\u{e9}c", "a*c"], &["ac", "abbc"]),
+            ("[a-c]x", &["ax", "cx"], &["dx", "x"]),
+            ("[!a]x", &["bx"], &["ax"]),
+            ("{one,two}*", &["one", "two2"], &["three"]),
+            ("x{,y}", &["x", "xy"], &["xyy"]),
+            ("a\\*b", &["a*b"], &["axb"]),
+            ("**", &["anything"], &[]),
+            ("plain", &["plain"], &["plainer"]),
+            ("[]a-]+(b)", &["]+(b)", "-+(b)"], &["b+(b)"]),
+            ("[\\]-a]", &["]", "a", "_"], &["-", "b"]),
+            ("[\u{e0}-\u{ef}]", &["\u{e9}"], &["e"]),
+            ("a}b,c*", &["a}b,c"], &["ab"]),
+        ] {
+            yes.iter().for_each(|name| assert!(matches(pattern, name), "{pattern} {name}"));
+            no.iter().for_each(|name| assert!(!matches(pattern, name), "{pattern} {name}"));
+        }
+    }
+
+    #[test]
+    fn a_leading_dot_has_to_be_meant() {
+        for (pattern, name, is_match) in [
+            ("*", ".hidden", false),
+            ("?hidden", ".hidden", false),
+            ("[!a]hidden", ".hidden", false),
+            (".*", ".hidden", true),
+            (".h*", ".hidden", true),
+            ("{.a,b}*", ".ab", true),
+            ("*.*", ".x.y", false),
+        ] {
+            assert_eq!(matches(pattern, name), is_match, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn paths_are_taken_apart() {
+        let pattern = Pattern::new("/a//./*/../b?").unwrap();
+        assert!(pattern.absolute && pattern.quoted() == "'/a//./*/../b?'");
+        assert!(matches!(pattern.parts.as_slice(), [Part::Name(_), Part::Glob(_), Part::Up, Part::Glob(_)]));
+    }
+
+    #[test]
+    fn mistakes_and_patterns_that_are_too_large_are_told() {
+        let deep = format!("{}{}", "{a,".repeat(1000), "}".repeat(1000));
+        let long = "?".repeat(5000);
+        for bad in ["", "/", "..", "a/..", "[a", "{a", "a\\", "[b-a]", "{a/b,c}", &deep, &long] {
+            assert_eq!(Pattern::new(bad).unwrap_err().status(), 2, "{bad:.20}");
+        }
+    }
+
+    #[test]
+    fn no_pattern_takes_long() {
+        let begun = std::time::Instant::now();
+        let pattern = format!("{}b", "*a".repeat(60));
+        assert!(!matches(&pattern, &"a".repeat(255)));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+    }
+}

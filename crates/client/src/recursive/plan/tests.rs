@@ -1,0 +1,263 @@
+//! Plans on tables of small trees, and on any trees: carried out they make the target equal to the source.
+
+use std::collections::{BTreeMap, HashSet};
+
+use proptest::prelude::*;
+use relais_proto::{FileTime, Kind, TreePath};
+
+use super::{Blocked, Compare, Plan, Wish, pairs_of_equal_size, plan};
+use crate::Failure;
+use crate::recursive::node::{Kept, Listing, Node, Odd};
+
+fn path(text: &str) -> TreePath {
+    TreePath::new(text).unwrap()
+}
+
+fn node(path: TreePath, content: Option<u64>) -> Node {
+    let kind = if content.is_some() { Kind::File } else { Kind::Folder };
+    let mtime = FileTime { seconds: 100 + i64::try_from(content.unwrap_or(0) / 8).unwrap(), nanos: 5 };
+    Node { path, kind, size: content.unwrap_or(0) % 8, mtime, executable: false, version: None }
+}
+
+/// Names with a `/` behind are folders; the others are files `name=content`, where content decides size and time.
+fn listing(names: &[&str]) -> Listing {
+    let nodes = names.iter().map(|name| match name.split_once('=') {
+        Some((name, content)) => node(path(name), Some(content.parse().unwrap())),
+        None => node(path(name.strip_suffix('/').unwrap()), None),
+    });
+    let mut listing = Listing { nodes: nodes.collect(), ..Listing::default() };
+    listing.sort();
+    listing
+}
+
+fn keeping(names: &[&str], kept: &[(&str, &str, Odd)]) -> Listing {
+    Listing { kept: kept.iter().map(|(folder, name, odd)| Kept::new(&path(folder), *name, *odd)).collect(), ..listing(names) }
+}
+
+const MIRROR: Wish<'static> = Wish { compare: Compare::Time, delete: true, over_links: false };
+
+/// The plan as lines: what is done, in which order.
+fn lines(source: &Listing, target: &Listing, wish: &Wish<'_>) -> Vec<String> {
+    let Plan { make, send, delete, late_make, late_send, blocked, spared, present: _ } = plan(source, target, wish);
+    let mut lines = Vec::new();
+    for (what, picks, nodes) in [
+        ("make", make, &source.nodes),
+        ("send", send, &source.nodes),
+        ("delete", delete, &target.nodes),
+        ("late make", late_make, &source.nodes),
+        ("late send", late_send, &source.nodes),
+    ] {
+        lines.extend(picks.iter().map(|at| format!("{what} {}", nodes[*at].path.as_str())));
+    }
+    lines.extend(blocked.iter().map(|Blocked { node, by, below }| format!("blocked {}: {by} +{below}", source.nodes[*node].path.as_str())));
+    lines.extend(spared.iter().map(|(at, what)| format!("spared {}: {what}", target.nodes[*at].path.as_str())));
+    lines
+}
+
+#[test]
+fn what_is_new_or_other_is_transferred_and_what_is_too_much_is_removed() {
+    let (source, target) =
+        (listing(&["a=1", "b=2", "d/", "d/x=3", "e/", "e-x=1"]), listing(&["a=1", "b=3", "d/", "d/y=1", "old/", "old/z=1"]));
+    assert_eq!(lines(&source, &target, &MIRROR), ["make e", "send b", "send d/x", "send e-x", "delete old/z", "delete old", "delete d/y"]);
+    let adding = Wish { delete: false, ..MIRROR };
+    assert_eq!(lines(&source, &target, &adding), ["make e", "send b", "send d/x", "send e-x"]);
+    let all = Wish { compare: Compare::Never, ..adding };
+    assert_eq!(lines(&source, &target, &all), ["make e", "send a", "send b", "send d/x", "send e-x"]);
+    assert_eq!(lines(&source, &source, &MIRROR), [""; 0]);
+}
+
+#[test]
+fn another_kind_gives_way_last_or_is_told() {
+    let (source, target) = (listing(&["x/", "x/in=1", "y=1", "z=1"]), listing(&["x=1", "y/", "y/in/", "y/in/f=1"]));
+    assert_eq!(
+        lines(&source, &target, &MIRROR),
+        ["send z", "delete y/in/f", "delete y/in", "delete y", "delete x", "late make x", "late send x/in", "late send y"]
+    );
+    assert_eq!(
+        lines(&source, &target, &Wish { delete: false, ..MIRROR }),
+        ["send z", "blocked x: a file has that name +1", "blocked y: a folder has that name +0"]
+    );
+}
+
+#[test]
+fn what_is_left_alone_is_never_touched_nor_its_folder() {
+    let source = listing(&["link=1", "gone/", "gone/f=1"]);
+    let kept = [("", "link", Odd::Link), ("", ".log", Odd::Ours), ("old/deep", "fifo", Odd::Special), ("", "gone", Odd::Link)];
+    let target = keeping(&["old/", "old/deep/", "old/f=1", "old/other/"], &kept);
+    let held = "old/deep/fifo, a device, FIFO or socket";
+    assert_eq!(
+        lines(&source, &target, &MIRROR),
+        [
+            "delete old/other".to_owned(),
+            "delete old/f".to_owned(),
+            "blocked gone: a symbolic link has that name +1".to_owned(),
+            "blocked link: a symbolic link has that name +0".to_owned(),
+            format!("spared old: {held}"),
+            format!("spared old/deep: {held}"),
+        ]
+    );
+    let over = Wish { over_links: true, ..MIRROR };
+    assert!(lines(&source, &target, &over).contains(&"send link".to_owned()));
+    assert!(lines(&source, &target, &over).contains(&"blocked gone: a symbolic link has that name +1".to_owned()));
+    let replaced = keeping(&["link/", "link/in/"], &[("link/in", "l", Odd::Link)]);
+    assert_eq!(
+        lines(&source, &replaced, &MIRROR)[2..],
+        [
+            "blocked link: a folder has that name and cannot be removed: it holds link/in/l, a symbolic link +0",
+            "spared link/in: link/in/l, a symbolic link"
+        ]
+    );
+}
+
+#[test]
+fn what_the_source_skipped_keeps_the_targets_name() {
+    let source = keeping(&["d/"], &[("", "link", Odd::Link), ("d", "mount", Odd::Mount)]);
+    let target = listing(&["link=1", "d/", "d/mount/", "d/mount/f=1", "d/mounted=1", "x=1"]);
+    assert_eq!(lines(&source, &target, &MIRROR), ["delete x", "delete d/mounted"]);
+}
+
+#[test]
+fn nothing_is_removed_on_the_strength_of_a_listing_that_is_not_whole() {
+    let mut source = listing(&["d/", "y=1"]);
+    source.failed.push((path("d"), Failure::interrupted()));
+    let target = listing(&["d/", "d/f=1", "x=1", "y/"]);
+    assert_eq!(lines(&source, &target, &MIRROR), ["blocked y: a folder has that name +0"]);
+}
+
+#[test]
+fn digests_decide_where_they_are_asked_for() {
+    let (source, mut target) = (listing(&["a=1", "b=1", "c=1", "d=1"]), listing(&["a=1", "b=1", "c=2", "d/"]));
+    target.nodes[0].mtime.seconds += 7;
+    let pairs: Vec<_> = pairs_of_equal_size(&source, &target).iter().map(|(i, _)| source.nodes[*i].path.as_str().to_owned()).collect();
+    assert_eq!(pairs, ["a", "b"]);
+    let equal = HashSet::from([path("a"), path("c")]);
+    let wish = Wish { compare: Compare::Digests(&equal), delete: false, over_links: false };
+    assert_eq!(lines(&source, &target, &wish), ["send b", "send c", "blocked d: a folder has that name +0"]);
+}
+
+#[test]
+fn a_side_that_knows_whole_seconds_only_is_no_reason() {
+    let (source, mut target) = (listing(&["a=1", "b=1"]), listing(&["a=1", "b=1"]));
+    target.nodes[0].mtime.nanos = 0;
+    target.nodes[1].mtime.nanos = 6;
+    assert_eq!(lines(&source, &target, &MIRROR), ["send b"]);
+}
+
+/// A tree for the model: content of files, none for folders.
+type Model = BTreeMap<TreePath, Option<u64>>;
+
+fn parent(path: &TreePath) -> TreePath {
+    path.split_last().unwrap().0
+}
+
+/// Any tree of up to 24 names, a few of them, so that both sides share many.
+fn tree() -> impl Strategy<Value = Model> {
+    let name = prop_oneof![Just("a"), Just("b"), Just("a-"), Just("c")];
+    let entry = (prop::collection::vec(name, 1..4), prop::option::weighted(0.6, 0..24_u64));
+    prop::collection::vec(entry, 0..24).prop_map(|entries| {
+        let mut model = Model::new();
+        for (parts, content) in entries {
+            let full = path(&parts.join("/"));
+            let mut above = parent(&full);
+            let mut fits = !model.contains_key(&full);
+            let mut missing = Vec::new();
+            while !above.is_root() {
+                match model.get(&above) {
+                    None => missing.push(above.clone()),
+                    Some(content) => fits &= content.is_none(),
+                }
+                above = parent(&above);
+            }
+            if fits {
+                model.extend(missing.into_iter().map(|folder| (folder, None)));
+                model.insert(full, content);
+            }
+        }
+        model
+    })
+}
+
+fn listed(model: &Model) -> Listing {
+    let mut listing = Listing { nodes: model.iter().map(|(path, content)| node(path.clone(), *content)).collect(), ..Listing::default() };
+    listing.sort();
+    listing
+}
+
+/// Carries a plan out as strictly as a file system: no parent is missing, nothing is in the way, no folder that is removed is full.
+fn carry_out(plan: &Plan, source: &Model, listed: &Listing, target: &Listing, model: &mut Model) {
+    let make = |model: &mut Model, at: usize| {
+        let path = &listed.nodes[at].path;
+        assert!(parent(path).is_root() || model[&parent(path)].is_none(), "{path}: no parent");
+        assert_eq!(model.insert(path.clone(), None), None, "{path} was there");
+    };
+    let send = |model: &mut Model, at: usize| {
+        let path = &listed.nodes[at].path;
+        assert!(parent(path).is_root() || model[&parent(path)].is_none(), "{path}: no parent");
+        assert_ne!(model.insert(path.clone(), source[path]), Some(None), "{path} was a folder");
+    };
+    plan.make.iter().for_each(|at| make(model, *at));
+    plan.send.iter().for_each(|at| send(model, *at));
+    for at in &plan.delete {
+        let path = &target.nodes[*at].path;
+        assert!(!model.keys().any(|other| other.is_below(path)), "{path} is not empty");
+        assert!(model.remove(path).is_some(), "{path} is not there");
+    }
+    plan.late_make.iter().for_each(|at| make(model, *at));
+    plan.late_send.iter().for_each(|at| send(model, *at));
+}
+
+/// The model's names, some of which are looked at as links: those and what is below are no nodes.
+fn with_links(model: &Model, links: &[usize]) -> Listing {
+    let picked: Vec<&TreePath> = links.iter().filter_map(|at| model.keys().nth(at % model.len().max(1))).collect();
+    let mut listing = listed(model);
+    listing.nodes.retain(|node| !picked.iter().any(|link| node.path == **link || node.path.is_below(link)));
+    let under = |link: &TreePath| picked.iter().any(|other| link.is_below(other));
+    let odd = picked.iter().filter(|link| !under(link)).filter_map(|link| link.split_last());
+    listing.kept = odd.map(|(folder, name)| Kept::new(&folder, name, Odd::Link)).collect();
+    listing.kept.dedup();
+    listing
+}
+
+proptest! {
+    #[test]
+    fn carried_out_a_plan_makes_the_target_equal_to_the_source(source in tree(), before in tree()) {
+        let (from, to) = (listed(&source), listed(&before));
+        let mut model = before.clone();
+        let plan = plan(&from, &to, &MIRROR);
+        carry_out(&plan, &source, &from, &to, &mut model);
+        prop_assert_eq!(&model, &source);
+        prop_assert!(plan.blocked.is_empty() && plan.spared.is_empty());
+    }
+
+    #[test]
+    fn without_removing_nothing_is_lost(source in tree(), before in tree()) {
+        let (from, to) = (listed(&source), listed(&before));
+        let mut model = before.clone();
+        let plan = plan(&from, &to, &Wish { delete: false, ..MIRROR });
+        prop_assert!(plan.delete.is_empty() && plan.late_make.is_empty() && plan.late_send.is_empty());
+        carry_out(&plan, &source, &from, &to, &mut model);
+        prop_assert!(before.iter().all(|(path, content)| model[path].is_some() == content.is_some()));
+        let barred: u64 = plan.blocked.iter().map(|blocked| 1 + blocked.below).sum();
+        let there = source.iter().filter(|(path, content)| model.get(path) == Some(content)).count() as u64;
+        prop_assert_eq!(there + barred, source.len() as u64);
+    }
+
+    #[test]
+    fn what_is_left_alone_survives_and_only_listed_names_go(
+        source in tree(), before in tree(), links in prop::collection::vec(0..24_usize, 0..4), skipped in prop::collection::vec(0..24_usize, 0..3)
+    ) {
+        let (from, to) = (with_links(&source, &skipped), with_links(&before, &links));
+        let plan = plan(&from, &to, &MIRROR);
+        for at in &plan.delete {
+            let gone = &to.nodes[*at].path;
+            prop_assert!(to.kept.iter().all(|kept| kept.path.as_ref().is_some_and(|path| path != gone && !path.is_below(gone))));
+            prop_assert!(from.kept.iter().all(|kept| kept.path.as_ref().is_some_and(|path| path != gone && !gone.is_below(path))));
+            prop_assert!(from.nodes.iter().all(|node| node.path != *gone || node.kind != to.nodes[*at].kind));
+        }
+        // A place that is left alone is also not written to.
+        for at in plan.send.iter().chain(&plan.late_send).chain(&plan.make).chain(&plan.late_make) {
+            let made = &from.nodes[*at].path;
+            prop_assert!(to.kept.iter().all(|kept| kept.path.as_ref().is_some_and(|path| path != made && !made.is_below(path))));
+        }
+    }
+}

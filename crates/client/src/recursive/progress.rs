@@ -1,0 +1,134 @@
+//! The progress of a whole command over many files, on a terminal alone: one bar, in which the
+//! large files' own progress shows as well.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use relais_proto::TreePath;
+
+use crate::notices::Notices;
+use crate::sanitize::clean;
+
+/// How the bar looks: rate and time left behind it.
+const BAR: &str = "{msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+/// A command that takes less time than this has no bar: it would only flicker.
+const BAR_AFTER: Duration = Duration::from_millis(300);
+/// Longest name before the bar, in characters.
+const NAME: usize = 20;
+
+/// The bar of the whole, as one file of it sees it.
+#[derive(Clone)]
+pub struct Part {
+    bar: ProgressBar,
+    begun: Instant,
+    shown: Arc<AtomicBool>,
+    /// Bytes of the files that are done.
+    base: u64,
+}
+
+impl Part {
+    /// So many bytes of the file are there.
+    pub fn advanced(&self, notices: &Notices, position: u64) {
+        self.bar.set_position(self.base.saturating_add(position));
+        if self.begun.elapsed() >= BAR_AFTER && !self.shown.swap(true, Ordering::Relaxed) {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            self.bar.enable_steady_tick(Duration::from_millis(200));
+            notices.set_bar(Some(self.bar.clone()));
+        }
+    }
+}
+
+/// Follows a whole command. The bar is gone when this is dropped.
+pub struct Whole {
+    notices: Notices,
+    part: Option<Part>,
+    files: u64,
+    done: u64,
+}
+
+impl Whole {
+    /// So many files and bytes are to be transferred.
+    #[must_use]
+    pub fn new(notices: &Notices, files: u64, bytes: u64) -> Self {
+        let part = notices.on_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::hidden());
+            if let Ok(style) = ProgressStyle::with_template(BAR) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            Part { bar, begun: Instant::now(), shown: Arc::default(), base: 0 }
+        });
+        Self { notices: notices.clone(), part, files, done: 0 }
+    }
+
+    /// A file with this name and size is done.
+    pub fn done(&mut self, path: &TreePath, size: u64) {
+        self.done += 1;
+        if let Some(part) = &mut self.part {
+            part.base = part.base.saturating_add(size);
+            part.bar.set_message(label(self.done, self.files, path));
+            part.advanced(&self.notices, 0);
+        }
+    }
+
+    /// A large file begins, and tells its own progress.
+    pub fn large(&mut self, path: &TreePath) {
+        if let Some(part) = &self.part {
+            part.bar.set_message(label(self.done, self.files, path));
+        }
+        self.notices.set_whole(self.part.clone());
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        self.notices.set_whole(None);
+        if let Some(part) = self.part.take() {
+            part.bar.finish_and_clear();
+            self.notices.set_bar(None);
+        }
+    }
+}
+
+fn label(done: u64, files: u64, path: &TreePath) -> String {
+    let name = clean(path.as_str());
+    let length = name.chars().count();
+    if length <= NAME {
+        return format!("{done}/{files} files {name}");
+    }
+    format!("{done}/{files} files ...{}", name.chars().skip(length - NAME + 3).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cleaned_and_short() {
+        let path = |text: &str| TreePath::new(text).unwrap();
+        assert_eq!(label(1, 20, &path("a/b")), "1/20 files a/b");
+        assert_eq!(label(0, 1, &path(&"x".repeat(40))), format!("0/1 files ...{}", "x".repeat(17)));
+        assert_eq!(label(0, 1, &path("a\u{202e}b")), "0/1 files a\\u{202e}b");
+    }
+
+    #[test]
+    fn large_files_move_the_bar_of_the_whole() {
+        let notices = Notices::collecting();
+        let bar = ProgressBar::hidden();
+        let part = Part { bar: bar.clone(), begun: Instant::now(), shown: Arc::default(), base: 0 };
+        let mut whole = Whole { notices: notices.clone(), part: Some(part), files: 2, done: 0 };
+        whole.done(&path("a"), 10);
+        whole.large(&path("b"));
+        notices.whole().unwrap().advanced(&notices, 5);
+        assert_eq!(bar.position(), 15);
+        whole.done(&path("b"), 7);
+        assert_eq!(bar.position(), 17);
+        drop(whole);
+        assert!(notices.whole().is_none());
+    }
+
+    fn path(text: &str) -> TreePath {
+        TreePath::new(text).unwrap()
+    }
+}

@@ -1,0 +1,171 @@
+//! A remote subtree: the folders are asked for ahead, and the names put together as they come.
+
+use relais_proto::{Entry, ErrorCode, TreePath};
+use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError};
+
+use crate::Failure;
+use crate::log::is_ours;
+use crate::recursive::node::{Kept, Listing, Node, Odd};
+use crate::recursive::talk::{Follow, converse, stopped, under};
+use crate::shell::Shell;
+
+/// Most names that are taken in: one record of each is kept. A server could go on naming folders for ever.
+const MOST_NAMES: usize = 20_000_000;
+
+/// Lists all below the folder `base`. What fails of it is in the result.
+///
+/// # Errors
+/// That the folder itself cannot be listed, that no server answers, or that the user interrupted.
+pub fn remote(shell: &mut Shell, base: &TreePath) -> Result<Listing, Failure> {
+    let follow = Follow::new(shell);
+    let mut walk = Walk { base, listing: Listing::default(), next: 0, most: MOST_NAMES, follow };
+    converse(&mut shell.session, &mut walk)?;
+    let mut listing = walk.listing;
+    if let Some(at) = listing.failed.iter().position(|(path, _)| path.is_root()) {
+        return Err(listing.failed.swap_remove(at).1);
+    }
+    listing.sort();
+    Ok(listing)
+}
+
+/// Tag 0 is the base itself, tag n the node before n.
+struct Walk<'a> {
+    base: &'a TreePath,
+    listing: Listing,
+    /// The tag that is looked at next.
+    next: usize,
+    most: usize,
+    follow: Follow,
+}
+
+impl Walk<'_> {
+    fn folder(&self, tag: u64) -> TreePath {
+        let node = usize::try_from(tag).ok().and_then(|tag| self.listing.nodes.get(tag.checked_sub(1)?));
+        node.map_or_else(TreePath::root, |node| node.path.clone())
+    }
+
+    fn entry(&mut self, tag: u64, entry: &Entry) -> Result<(), PipelineError> {
+        if self.listing.nodes.len() + self.listing.kept.len() >= self.most {
+            return Err(stopped(Failure::bad_server(format!("{} holds more than {} names", self.base, self.most))));
+        }
+        let folder = self.folder(tag);
+        let odd = |odd| Kept::new(&folder, entry.name.clone(), odd);
+        if is_ours(&entry.name) {
+            self.listing.kept.push(odd(Odd::Ours));
+            return Ok(());
+        }
+        match folder.join(&entry.name) {
+            // The whole path, too, has to be one that can be asked for.
+            Ok(path) if under(self.base, &path).is_ok() => self.listing.nodes.push(Node::new(path, entry)),
+            _ => self.listing.kept.push(odd(Odd::Name)),
+        }
+        Ok(())
+    }
+}
+
+impl Conversation for Walk<'_> {
+    fn next(&mut self) -> Option<(u64, Ask)> {
+        loop {
+            let tag = self.next;
+            if tag > 0 && !self.listing.nodes.get(tag - 1)?.is_folder() {
+                self.next += 1;
+                continue;
+            }
+            self.next += 1;
+            let tag = u64::try_from(tag).ok()?;
+            let path = self.folder(tag);
+            match under(self.base, &path) {
+                Ok(path) => return Some((tag, Ask::List { path })),
+                Err(failure) => self.listing.failed.push((path, failure)),
+            }
+        }
+    }
+
+    fn answer(&mut self, tag: u64, answer: Answer<'_>) -> Result<(), PipelineError> {
+        match answer {
+            Answer::Entry(entry) => return self.entry(tag, &entry),
+            Answer::Listed => {}
+            Answer::Refused(refusal) => {
+                let path = self.folder(tag);
+                // Nobody knows what else it holds.
+                self.listing.kept.push(Kept { folder: path.clone(), name: String::new(), path: None, odd: Odd::Unreadable });
+                self.listing.failed.push((path, refusal.into()));
+            }
+            _ => return Err(stopped(Failure::new(ErrorCode::BadServer, "a listing was answered with something else"))),
+        }
+        Ok(())
+    }
+
+    fn moved(&mut self, from: std::net::SocketAddr, to: std::net::SocketAddr) {
+        self.follow.moved(from, to);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.follow.interrupted()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use relais_proto::{FileTime, Kind, Refusal};
+
+    use super::*;
+    use crate::interrupt::Interrupt;
+    use crate::notices::Notices;
+
+    fn entry(name: &str, kind: Kind) -> Entry {
+        Entry { name: name.into(), kind, executable: false, size: 3, mtime: FileTime::default(), version: None }
+    }
+
+    /// Answers each listing from a table of folder, names; a `/` behind a name makes it a folder, and none refuses.
+    fn walk(base: &str, table: &[(&str, &[&str])], most: usize) -> Result<Listing, PipelineError> {
+        let base = TreePath::new(base).unwrap();
+        let follow = Follow { notices: Notices::collecting(), interrupt: Interrupt::new() };
+        let mut walk = Walk { base: &base, listing: Listing::default(), next: 0, most, follow };
+        while let Some((tag, ask)) = walk.next() {
+            let Ask::List { path } = ask else { panic!("no listing") };
+            let Some((_, names)) = table.iter().find(|(folder, _)| *folder == path.as_str()) else {
+                walk.answer(tag, Answer::Refused(Refusal::new(ErrorCode::NotFound, "no")))?;
+                continue;
+            };
+            for name in *names {
+                let kind = if name.ends_with('/') { Kind::Folder } else { Kind::File };
+                walk.answer(tag, Answer::Entry(entry(name.trim_end_matches('/'), kind)))?;
+            }
+            walk.answer(tag, Answer::Listed)?;
+        }
+        walk.listing.sort();
+        Ok(walk.listing)
+    }
+
+    #[test]
+    fn folders_are_asked_for_as_they_are_found() {
+        let table: &[(&str, &[&str])] =
+            &[("top", &["a", "d/", "e/", ".log"]), ("top/d", &["x/", "y", ".relais-1.part"]), ("top/d/x", &[]), ("top/e", &["z"])];
+        let listing = walk("top", table, 100).unwrap();
+        let paths: Vec<_> = listing.nodes.iter().map(|n| n.path.as_str()).collect();
+        assert_eq!(paths, ["a", "d", "d/x", "d/y", "e", "e/z"]);
+        assert_eq!(listing.kept.iter().map(Kept::shown).collect::<Vec<_>>(), [".log", "d/.relais-1.part"]);
+        assert!(listing.is_whole());
+    }
+
+    #[test]
+    fn a_folder_that_is_refused_is_known_as_not_listed() {
+        let listing = walk("", &[("", &["d/", "f"])], 100).unwrap();
+        assert_eq!(listing.failed.len(), 1);
+        assert_eq!((listing.failed[0].0.as_str(), listing.failed[0].1.code), ("d", ErrorCode::NotFound));
+        assert!(!listing.is_whole() && listing.nodes.len() == 2);
+    }
+
+    #[test]
+    fn what_a_hostile_server_names_has_an_end() {
+        let long = "n".repeat(255);
+        let deep = format!("{}/{}", vec![long.as_str(); 15].join("/"), "b".repeat(10));
+        let name = format!("{long}/");
+        let listing = walk(&deep, &[(&deep, &[name.as_str(), "ok"])], 100).unwrap();
+        // The longer one makes a path that is too long to be asked for.
+        assert_eq!(listing.nodes.iter().map(|n| n.path.as_str()).collect::<Vec<_>>(), ["ok"]);
+        assert_eq!(listing.kept[0].odd, Odd::Name);
+        assert!(matches!(walk("", &[("", &["a", "b", "c"])], 2), Err(PipelineError::Stopped(_))));
+    }
+}

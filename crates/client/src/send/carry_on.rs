@@ -1,0 +1,104 @@
+//! Uploads that an earlier run left unfinished are carried on at the start, as the `.log` tells.
+//!
+//! The `.log` may have been changed by anybody, and what is sent leaves this host: a line is
+//! followed only where its local name lies in the folder of `-d`, without a link on the way.
+
+use log::info;
+use relais_proto::{ErrorCode, Expect};
+use relais_tree::{OpenFile, TreeError};
+
+use super::{Held, Job, open};
+use crate::Failure;
+use crate::finished::{Done, Finished};
+use crate::log::{Entry, Ledger, Upload, Work, contents};
+use crate::output::text;
+use crate::shell::Shell;
+
+impl Shell {
+    /// The first connection should be with a slave that has something to be carried on.
+    pub fn prefer_holder(&mut self) {
+        if !self.resume {
+            return;
+        }
+        // What is wrong with the `.log` is told when it is carried on.
+        let Ok(contents) = contents(self.local.home()) else { return };
+        let holder = |entry: &Entry| if let Work::Put(Upload { slave, .. }) = entry.work { slave } else { None };
+        self.session.prefer(contents.entries.iter().find_map(holder));
+    }
+
+    /// Carries on one upload of the cluster that is connected. The result is 0, 5 where
+    /// something is left, or 130 where the user interrupted.
+    pub fn carry_on_put(&mut self, entry: Entry) -> u8 {
+        let (job, local) = match self.local_inside(&entry) {
+            Ok(inside) => inside,
+            Err(TreeError::NotFound) => return self.drop_upload(entry),
+            Err(why) => {
+                info!("{} is not carried on by itself: {why}", entry.local);
+                return 0;
+            }
+        };
+        let held = match self.hold(&job, entry.cluster) {
+            Err(TreeError::InUse) => {
+                info!("{} is left to the client that is sending it", job.remote);
+                return 0;
+            }
+            other => other.unwrap_or_else(|e| {
+                info!("no lock for {}: {e}", job.shown);
+                None
+            }),
+        };
+        self.notices.say(&format!("carrying on {} -> {}", job.shown, job.remote));
+        self.carry_on_held(&entry, job, &local, held)
+    }
+
+    fn carry_on_held(&mut self, entry: &Entry, job: Job, local: &OpenFile, held: Option<Held>) -> u8 {
+        self.prefer_holder_of(&job);
+        let result = self.connected().and_then(|cluster| match cluster == entry.cluster {
+            true => self.send(&job, local, cluster, held),
+            false => Err(Failure::new(ErrorCode::Unreachable, "another cluster answers there now")),
+        });
+        match result {
+            Ok(sent) => {
+                self.notices.say(&text::sent(&sent));
+                let Job { remote, logged, .. } = job;
+                self.finished.push(Finished { remote, logged, done: Done::Sent(sent, open::identity(local)) });
+                0
+            }
+            Err(failure) => {
+                // A line that is of no use any more was removed by then.
+                let gone = !self.is_logged(entry);
+                let end = if gone { "; it is dropped" } else { "" };
+                self.notices.say(&format!("carrying on {}: {failure}{end}", job.remote));
+                match failure.code {
+                    ErrorCode::Interrupted => 130,
+                    _ if gone => 0,
+                    _ => 5,
+                }
+            }
+        }
+    }
+
+    fn is_logged(&self, entry: &Entry) -> bool {
+        contents(self.local.home()).is_ok_and(|contents| contents.entries.iter().any(|other| other.is_same(entry)))
+    }
+
+    /// The local file is gone: there is nothing that could be sent.
+    fn drop_upload(&self, entry: Entry) -> u8 {
+        self.notices.say(&format!("carrying on {}: {} is not there any more; it is dropped", entry.remote, entry.local));
+        if let Err(failure) = Ledger::open(self.local.home(), entry).and_then(|mut ledger| ledger.finish()) {
+            self.notices.say(&failure.to_string());
+        }
+        0
+    }
+
+    /// The job of a line, and its file, reached from the folder of `-d` without following a link.
+    fn local_inside(&self, entry: &Entry) -> Result<(Job, OpenFile), TreeError> {
+        let (folder, target) = self.folder_inside(&entry.local)?;
+        let local = open::regular(&folder, &target.name)?;
+        // The content may be another one by now; what was there when it began still counts.
+        let expect = if let Work::Put(Upload { expect, .. }) = entry.work { expect } else { Expect::Any };
+        let path = target.folder.join(&target.name);
+        let job = Job { shown: path.display().to_string(), local: path, remote: entry.remote.clone(), logged: entry.local.clone(), expect };
+        Ok((job, local))
+    }
+}

@@ -1,0 +1,109 @@
+//! Sending what comes in on standard input: content of unknown length.
+//!
+//! It is read once and kept nowhere, so it can neither be carried on nor sent again to another
+//! server once a byte was read.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use relais_proto::{ErrorCode, Expect, TreePath};
+use relais_transfer::upload::{Target, UploadError, put_stream};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::progress::Watch;
+use super::sent;
+use crate::Failure;
+use crate::error::plain;
+use crate::interrupt::Interrupt;
+use crate::outcome::Sent;
+use crate::session::new_id;
+use crate::shell::Shell;
+
+/// How long a read waits before it looks whether the user interrupted.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// A file that is read until its end, or until the user interrupts.
+struct Input<F> {
+    file: F,
+    interrupt: Interrupt,
+}
+
+impl<F: AsFd> Read for Input<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wait = Timespec::try_from(GLANCE).map_err(io::Error::other)?;
+        loop {
+            if self.interrupt.is_raised() {
+                return Err(io::Error::other("interrupted"));
+            }
+            match poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&wait)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return rustix::io::read(&self.file, buffer).map_err(io::Error::from),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+impl Shell {
+    /// Sends standard input to `remote`.
+    ///
+    /// # Errors
+    /// See [`Failure`]; nothing can be carried on.
+    pub fn send_input(&mut self, remote: &TreePath, expect: Expect) -> Result<Sent, Failure> {
+        self.send_stream(std::io::stdin(), remote, expect)
+    }
+
+    /// Sends what comes from `file` to `remote`.
+    ///
+    /// # Errors
+    /// As [`Self::send_input`].
+    pub fn send_stream(&mut self, file: impl AsFd, remote: &TreePath, expect: Expect) -> Result<Sent, Failure> {
+        let begun = Instant::now();
+        self.session.connect()?;
+        let target = Target { id: new_id()?, path: remote, expect };
+        let mut watch = Watch::without_log(remote, self);
+        let mut input = Input { file, interrupt: self.interrupt.clone() };
+        let result = put_stream(&mut self.session, &mut input, &target, &mut watch);
+        drop(watch);
+        let stored = result.map_err(|error| given_up(&error, remote))?;
+        self.session.see(stored.version);
+        Ok(sent(remote.to_string(), "-".to_owned(), begun, stored, Some(0)))
+    }
+}
+
+/// What the user is told. That the transfer was cut is no `cut`: that would say that it can be resumed.
+fn given_up(error: &UploadError, remote: &TreePath) -> Failure {
+    let failure = match error {
+        UploadError::Refused(refusal) => refusal.clone().into(),
+        UploadError::Interrupted => Failure::interrupted(),
+        UploadError::Source(e) => Failure::new(ErrorCode::Local, format!("standard input: {}", plain(e))),
+        UploadError::Cut { .. } => {
+            Failure::new(ErrorCode::Local, format!("{error}; standard input cannot be read again, so it cannot be resumed"))
+        }
+        other => Failure::new(other.code(), other.to_string()),
+    };
+    crate::shell::about(remote, failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn it_is_read_to_its_end_or_until_the_user_interrupts() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let interrupt = Interrupt::new();
+        let mut input = Input { file: reader, interrupt: interrupt.clone() };
+        writer.write_all(b"abc").unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!((input.read(&mut buffer).unwrap(), &buffer[..3]), (3, &b"abc"[..]));
+        let raised = std::thread::spawn(move || interrupt.raise());
+        assert_eq!(input.read(&mut buffer).unwrap_err().to_string(), "interrupted");
+        raised.join().unwrap();
+        drop(writer);
+        let mut input = Input { interrupt: Interrupt::new(), ..input };
+        assert_eq!(input.read(&mut buffer).unwrap(), 0);
+    }
+}

@@ -1,0 +1,247 @@
+//! Bringing one file out: the local file, a line in the `.log`, the upload, and the answer that it
+//! is stored.
+//!
+//! The id of an upload is in the `.log` before the first byte goes out, so that a later run goes on
+//! with what a slave has of it, and a put whose answer was lost is not made twice. While it
+//! runs an empty file beside the `.log` is locked, so two clients never send one upload. The local
+//! file is only read.
+
+mod carry_on;
+mod input;
+mod open;
+mod progress;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use log::debug;
+use relais_proto::{ClusterId, ErrorCode, Expect, TreePath};
+use relais_transfer::upload::{Source, Stored, Target, UploadError, put};
+use relais_tree::{Folder, OpenFile, TreeError};
+
+use crate::Failure;
+use crate::error::plain;
+use crate::finished::Done;
+use crate::log::{Entry, Ledger, Upload, Work, contents, lock_name};
+use crate::outcome::Sent;
+use crate::session::new_id;
+use crate::shell::Shell;
+use progress::Watch;
+
+/// One file to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Which file, to be opened. Links are followed: the user named it.
+    pub local: PathBuf,
+    /// Its name as the user knows it.
+    pub shown: String,
+    /// Where it goes.
+    pub remote: TreePath,
+    /// The local name as the `.log` has it; empty for a file that has no line of its own.
+    pub logged: String,
+    /// What the user wants to be there now.
+    pub expect: Expect,
+}
+
+/// Held while a file is sent; others leave that upload alone.
+struct Held {
+    folder: Folder,
+    name: String,
+    /// The lock belongs to this handle.
+    _file: std::fs::File,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Err(e) = self.folder.unlink(&self.name) {
+            debug!("{} stays, and is empty: {e}", self.name);
+        }
+    }
+}
+
+impl Shell {
+    /// Sends what a command names; one that was carried on at the start and has just finished is
+    /// not sent again, unless the local file was changed since.
+    ///
+    /// # Errors
+    /// See [`Failure`]; code `cut` where it can be carried on.
+    pub fn send_named(&mut self, job: &Job) -> Result<Sent, Failure> {
+        let local = open::named(&job.local, &job.shown)?;
+        self.send_open(job, &local)
+    }
+
+    /// As [`Self::send_named`], for a file that is open already.
+    ///
+    /// # Errors
+    /// As [`Self::send_named`].
+    pub fn send_open(&mut self, job: &Job, local: &OpenFile) -> Result<Sent, Failure> {
+        let same = open::identity(local);
+        let sent = |done: &Done| if let Done::Sent(sent, of) = done { (*of == same).then(|| sent.clone()) } else { None };
+        if let Some(sent) = self.take_finished(&job.remote, &job.logged, sent) {
+            return Ok(Sent { local: job.shown.clone(), ..sent });
+        }
+        self.prefer_holder_of(job);
+        let cluster = self.connected()?;
+        match self.hold(job, cluster) {
+            Ok(held) => self.send(job, local, cluster, held),
+            Err(TreeError::InUse) => Err(Failure::new(ErrorCode::Local, format!("{}: another ftpclient is sending it", job.shown))),
+            Err(e) => {
+                debug!("no lock for {}: {e}", job.shown);
+                self.send(job, local, cluster, None)
+            }
+        }
+    }
+
+    /// Sends a file that is open, under its lock.
+    fn send(&mut self, job: &Job, local: &OpenFile, cluster: ClusterId, held: Option<Held>) -> Result<Sent, Failure> {
+        let begun = Instant::now();
+        let (mut ledger, upload) = self.enter_upload(job, local, cluster)?;
+        let mut watch = Watch::new(&job.remote, self, ledger.as_mut(), upload);
+        let source = Source { file: &local.file, size: local.meta.size, mtime: local.meta.mtime, executable: local.meta.executable };
+        let target = Target { id: upload.id, path: &job.remote, expect: upload.expect };
+        let result = self.put(&source, &target, &mut watch);
+        let resumed_from = watch.resumed_from();
+        drop(watch);
+        self.session.prefer(None);
+        let is_over = result.as_ref().map_or_else(is_over, |_| true);
+        if let Some(ledger) = ledger.as_mut().filter(|_| is_over)
+            && let Err(failure) = ledger.finish()
+        {
+            self.notices.say(&format!("{} is done with, but {failure}", job.remote));
+        }
+        drop(held);
+        let stored = result.map_err(|error| given_up(&error, job, upload.expect, ledger.is_some()))?;
+        self.session.see(stored.version);
+        Ok(sent(job.remote.to_string(), job.shown.clone(), begun, stored, resumed_from))
+    }
+
+    /// Asks again for a while where changes are not possible at the moment: the bytes are there by then.
+    fn put(&mut self, source: &Source<'_>, target: &Target<'_>, watch: &mut Watch<'_>) -> Result<Stored, UploadError> {
+        let until = Instant::now() + self.session.retry();
+        loop {
+            let result = put(&mut self.session, source, target, watch);
+            let is_passing = matches!(&result, Err(UploadError::Refused(refusal)) if refusal.code == ErrorCode::NoChanges);
+            if !is_passing || !self.session.wait_for_changes(until).map_err(|_| UploadError::Interrupted)? {
+                return result;
+            }
+        }
+    }
+
+    /// The cluster that is connected, connected now where it was not.
+    fn connected(&mut self) -> Result<ClusterId, Failure> {
+        self.session.connect()?;
+        self.session.cluster().ok_or_else(|| Failure::new(ErrorCode::Unreachable, "no server is connected"))
+    }
+
+    /// Takes the lock of an upload; [`TreeError::InUse`] where another client has it.
+    fn hold(&self, job: &Job, cluster: ClusterId) -> Result<Option<Held>, TreeError> {
+        if job.logged.is_empty() {
+            return Ok(None);
+        }
+        let folder = Folder::open(self.local.home())?;
+        let name = lock_name(&job.remote, &job.logged, cluster);
+        let file = folder.create_or_open_part(&name)?;
+        Ok(Some(Held { folder, name, _file: file }))
+    }
+
+    /// The next connection should be with the slave that has what was sent of this file before.
+    fn prefer_holder_of(&mut self, job: &Job) {
+        if !self.resume || job.logged.is_empty() {
+            return;
+        }
+        let holder = |entry: &Entry| match entry.work {
+            Work::Put(Upload { slave, .. }) if entry.remote == job.remote && entry.local == job.logged => slave,
+            _ => None,
+        };
+        // What is wrong with the `.log` is told when the line is written.
+        let slave = contents(self.local.home()).ok().and_then(|contents| contents.entries.iter().find_map(holder));
+        if slave.is_some() {
+            self.session.prefer(slave);
+        }
+    }
+
+    /// The upload's line in the `.log`, and what it says: a new id, or the one it goes on with.
+    /// Without a `.log` the file is still worth sending.
+    fn enter_upload(&self, job: &Job, local: &OpenFile, cluster: ClusterId) -> Result<(Option<Ledger>, Upload), Failure> {
+        let (size, identity) = (local.meta.size, open::identity(local));
+        let new = Upload { id: new_id()?, slave: None, size, identity, expect: job.expect };
+        if job.logged.is_empty() {
+            return Ok((None, new));
+        }
+        let entry = Entry { remote: job.remote.clone(), local: job.logged.clone(), cluster, work: Work::Put(new) };
+        let entered = Ledger::open(self.local.home(), entry).and_then(|mut ledger| {
+            let upload = self.upload_of(job, ledger.known()?, new);
+            ledger.write(Work::Put(upload))?;
+            Ok((ledger, upload))
+        });
+        Ok(match entered {
+            Ok((ledger, upload)) => (Some(ledger), upload),
+            Err(failure) => {
+                self.notices.say(&format!("{}: cut off it could not be carried on: {failure}", job.remote));
+                (None, new)
+            }
+        })
+    }
+
+    /// The upload that was begun before, where it may be gone on with, else `new`.
+    fn upload_of(&self, job: &Job, known: Option<Work>, new: Upload) -> Upload {
+        let Some(Work::Put(known)) = known.filter(|_| self.resume) else { return new };
+        if (known.size, known.identity) != (new.size, new.identity) {
+            self.notices.say(&format!("{} was changed since it was sent in part; it begins again", job.shown));
+            return new;
+        }
+        // What the user says now counts.
+        Upload { expect: if job.expect == Expect::Any { known.expect } else { job.expect }, ..known }
+    }
+}
+
+/// `resumed_from` is where the first try went on; none where nothing had to go out.
+fn sent(remote: String, local: String, begun: Instant, stored: Stored, resumed_from: Option<u64>) -> Sent {
+    Sent {
+        remote,
+        local,
+        bytes: stored.size,
+        time: begun.elapsed(),
+        slaves: stored.servers.iter().map(ToString::to_string).collect(),
+        resumed_from: resumed_from.map_or(stored.resumed_from, |first| first.min(stored.resumed_from)),
+        version: stored.version,
+        copies: stored.copies,
+    }
+}
+
+/// Whether nothing is to be carried on after this: another try would end in the same way, or
+/// begin with other content.
+fn is_over(error: &UploadError) -> bool {
+    use ErrorCode::{BadName, Changed, Denied, Exists, IsFolder, NotFolder, NotFound, NotServed, Unsupported};
+    match error {
+        UploadError::Refused(refusal) => {
+            matches!(refusal.code, BadName | Changed | Denied | Exists | IsFolder | NotFolder | NotFound | NotServed | Unsupported)
+        }
+        UploadError::SourceChanged => true,
+        _ => false,
+    }
+}
+
+/// What the user is told of an upload that failed. `expected` is what had to be there;
+/// `in_log` says whether the same command carries it on.
+fn given_up(error: &UploadError, job: &Job, expected: Expect, in_log: bool) -> Failure {
+    let failure = match error {
+        UploadError::Refused(refusal) if refusal.code == ErrorCode::Changed && expected != job.expect => {
+            let why = "something else is there since this put began; the same put typed again replaces it";
+            Failure::new(ErrorCode::Changed, format!("{}: {why}", job.remote))
+        }
+        UploadError::Refused(refusal) => refusal.clone().into(),
+        UploadError::Interrupted => Failure::interrupted(),
+        UploadError::Source(e) => Failure::new(ErrorCode::Local, format!("{}: {}", job.shown, plain(e))),
+        UploadError::SourceChanged => {
+            Failure::new(ErrorCode::Local, format!("{} was changed while it was sent; nothing was stored", job.shown))
+        }
+        // For one file these mean the same to the user: it is not stored, and can be carried on.
+        UploadError::Unreachable(_) | UploadError::Cut { .. } => {
+            let end = if in_log { "; the same put carries it on" } else { "" };
+            Failure::new(ErrorCode::Cut, format!("{error}{end}"))
+        }
+        other => Failure::new(other.code(), other.to_string()),
+    };
+    crate::shell::about(&job.remote, failure)
+}

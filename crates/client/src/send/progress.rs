@@ -1,0 +1,97 @@
+//! What an upload tells while it runs: the bar, the lines about servers, the line in the `.log`.
+
+use std::net::SocketAddr;
+
+use relais_proto::{Expect, TreePath};
+use relais_transfer::upload::Progress;
+
+use crate::bar::Bar;
+use crate::interrupt::Interrupt;
+use crate::log::{Ledger, Upload, Work};
+use crate::notices::Notices;
+use crate::session::Here;
+use crate::shell::Shell;
+
+/// Follows one upload.
+pub struct Watch<'a> {
+    name: String,
+    notices: Notices,
+    interrupt: Interrupt,
+    here: Here,
+    /// None where the `.log` cannot be used, or nothing can be carried on; the user was told.
+    line: Option<(&'a mut Ledger, Upload)>,
+    /// From where the first try went on.
+    resumed_from: Option<u64>,
+    bar: Bar,
+}
+
+impl<'a> Watch<'a> {
+    /// Follows the upload to `remote`; what is learnt for a later run goes to `ledger`, behind `upload`.
+    pub fn new(remote: &TreePath, shell: &Shell, ledger: Option<&'a mut Ledger>, upload: Upload) -> Self {
+        Self { line: ledger.map(|ledger| (ledger, upload)), ..Self::without_log(remote, shell) }
+    }
+
+    /// Follows an upload that cannot be carried on.
+    pub fn without_log(remote: &TreePath, shell: &Shell) -> Self {
+        Self {
+            name: remote.to_string(),
+            notices: shell.notices.clone(),
+            interrupt: shell.interrupt.clone(),
+            here: shell.session.here(),
+            line: None,
+            resumed_from: None,
+            bar: Bar::new(remote, shell.notices.clone()),
+        }
+    }
+
+    /// How many bytes a server had when the first one began to go out; none where none did.
+    pub fn resumed_from(&self) -> Option<u64> {
+        self.resumed_from
+    }
+
+    /// Writes into the line who has the bytes now, and what was at the path when the upload began.
+    fn note(&mut self, current: Expect) {
+        let Some((ledger, upload)) = &mut self.line else { return };
+        let before = *upload;
+        upload.slave = self.here.slave();
+        if upload.expect == Expect::Any {
+            upload.expect = current;
+        }
+        if *upload != before
+            && let Err(failure) = ledger.write(Work::Put(*upload))
+        {
+            self.notices.say(&format!("{}: cut off now it could not be carried on from here: {failure}", self.name));
+            self.line = None;
+        }
+    }
+}
+
+impl Progress for Watch<'_> {
+    fn opened(&mut self, current: Expect, _: SocketAddr) {
+        self.note(current);
+    }
+
+    fn started(&mut self, size: u64, resumed_from: u64) {
+        self.resumed_from.get_or_insert(resumed_from);
+        self.bar.started(size, resumed_from);
+    }
+
+    fn advanced(&mut self, sent: u64) {
+        self.bar.advanced(sent);
+    }
+
+    fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {
+        let why = self.notices.why_lost();
+        let place = if at == 0 { "from the start there".to_owned() } else { format!("at byte {at}") };
+        self.notices.say(&format!("{from} is gone ({why}); going on with {to} {place}"));
+        self.note(Expect::Any);
+    }
+
+    fn restarted(&mut self, why: &str) {
+        self.notices.say(&format!("{}: beginning again: {why}", self.name));
+    }
+
+    fn interrupted(&self) -> bool {
+        self.interrupt.is_raised()
+    }
+}

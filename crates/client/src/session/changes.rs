@@ -1,0 +1,82 @@
+//! Changes to the tree that are no transfers. Each has an id of its own, and is asked again with
+//! the same id where the answer was lost: so it is made once, whoever answers in the end.
+
+use std::time::{Duration, Instant};
+
+use relais_proto::{ChangeId, ErrorCode, Reply, Request, TreePath, Version};
+
+use super::Session;
+use super::greet::{next_reply, unexpected};
+use crate::Failure;
+
+/// Pause before a change is asked again that was not possible.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// An id that no other change has.
+///
+/// # Errors
+/// That the system gives no random bytes.
+pub fn new_id() -> Result<ChangeId, Failure> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|e| Failure::new(ErrorCode::Local, format!("the system gives no random bytes: {e}")))?;
+    Ok(ChangeId(id))
+}
+
+impl Session {
+    /// Makes a folder.
+    ///
+    /// # Errors
+    /// The server's refusal, or that none answers.
+    pub fn make_folder(&mut self, path: &TreePath) -> Result<Version, Failure> {
+        self.change(&Request::MakeFolder { id: new_id()?, path: path.clone() })
+    }
+
+    /// Removes a file or a folder.
+    ///
+    /// # Errors
+    /// The server's refusal, or that none answers.
+    pub fn remove(&mut self, path: &TreePath, recursive: bool) -> Result<Version, Failure> {
+        self.change(&Request::Remove { id: new_id()?, path: path.clone(), recursive })
+    }
+
+    /// Gives a file or a folder another path.
+    ///
+    /// # Errors
+    /// The server's refusal, or that none answers.
+    pub fn rename(&mut self, from: &TreePath, to: &TreePath) -> Result<Version, Failure> {
+        self.change(&Request::Move { id: new_id()?, from: from.clone(), to: to.clone() })
+    }
+
+    /// Whether a change that was not possible a moment ago is worth another try; waits for it.
+    ///
+    /// # Errors
+    /// That the user interrupted.
+    pub fn wait_for_changes(&self, until: Instant) -> Result<bool, Failure> {
+        let left = until.saturating_duration_since(Instant::now());
+        if self.interrupt.pause(PAUSE.min(left)) { Err(Failure::interrupted()) } else { Ok(!left.is_zero()) }
+    }
+
+    /// Asks for a change until there is an answer; the request is the same each time, so is its id.
+    fn change(&mut self, request: &Request) -> Result<Version, Failure> {
+        self.connect()?;
+        let until = Instant::now() + self.settings.retry;
+        loop {
+            let asked = self.ask(request, &mut |connection| match next_reply(connection, &mut |_| {})? {
+                Reply::Committed { version, mark, .. } => Ok((version, mark)),
+                other => Err(unexpected(&other)),
+            });
+            match asked {
+                Ok((version, mark)) => {
+                    self.see(version.max(mark));
+                    return Ok(version);
+                }
+                Err(failure) if failure.code == ErrorCode::NoChanges && self.wait_for_changes(until)? => {}
+                Err(failure) if failure.code == ErrorCode::Unreachable => {
+                    let message = format!("{failure}; whether the change was made is not known");
+                    return Err(Failure { message, ..failure });
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+}

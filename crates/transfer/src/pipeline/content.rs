@@ -1,0 +1,101 @@
+//! The content of one answer: header, blocks, end, into memory.
+
+use std::time::Instant;
+
+use relais_net::{Connection, Pace};
+use relais_proto::{Digest, FrameType, Header, Refusal, Reply, WireError, limits};
+
+use super::SMALL;
+use super::error::Stop;
+
+/// Room that is made before the first byte of content has come. From there on it doubles with what came.
+const LEAST_ROOM: usize = 64 * 1024;
+
+/// What ended the content: its digest, or an error in place of a block or of the end.
+pub(super) type Ended = Result<Digest, Refusal>;
+
+/// Checks that the server sends what was asked for: the begin of the content, as much of it as is small.
+pub(super) fn check_header(header: &Header) -> Result<(), Stop> {
+    if header.offset != 0 {
+        return Err(Stop::bad_value("offset", header.offset));
+    }
+    if header.length != header.size.min(SMALL) {
+        return Err(Stop::bad_value("length", header.length));
+    }
+    Ok(())
+}
+
+/// Takes in what follows `header`: its bytes lie at the begin of `buffer`, which only ever grows. `came` counts the
+/// bytes that came, also where it fails.
+pub(super) fn take_in(from: &mut Connection, header: &Header, buffer: &mut Vec<u8>, came: &mut u64) -> Result<Ended, Stop> {
+    let now = Instant::now();
+    let (mut pace, until) = (Pace::new(now), now + limits::IDLE_TIME);
+    let mut left = header.length;
+    let (mut filled, mut untold) = (0, 0);
+    while left > 0 {
+        // The rest is at most SMALL, and so a block's length is as well.
+        let expected = u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size));
+        match next(from, until)? {
+            Next::Block(len) if len == expected => {}
+            Next::Block(len) => return Err(Stop::bad_value("block length", len.into())),
+            Next::Reply(Reply::Error(refusal)) => return Ok(Err(refusal)),
+            Next::Reply(other) => return Err(unexpected(&other)),
+        }
+        let end = filled + expected as usize;
+        read_block(from, buffer, filled, end, came)?;
+        filled = end;
+        left -= u64::from(expected);
+        untold += u64::from(expected);
+        if !from.has_input() {
+            pace.moved(std::mem::take(&mut untold), Instant::now()).map_err(|e| Stop::Lost(e.to_string()))?;
+        }
+    }
+    match next(from, until)? {
+        Next::Reply(Reply::End { digest }) => match header.digest {
+            Some(announced) if announced != digest => Err(Stop::bad_value("digest at the end", 0)),
+            _ => Ok(Ok(digest)),
+        },
+        Next::Reply(Reply::Error(refusal)) => Ok(Err(refusal)),
+        Next::Reply(other) => Err(unexpected(&other)),
+        Next::Block(_) => Err(WireError::Unexpected(FrameType::Block.number()).into()),
+    }
+}
+
+/// An answer that has no place here.
+pub(super) fn unexpected(reply: &Reply) -> Stop {
+    WireError::Unexpected(reply.frame_type().number()).into()
+}
+
+enum Next {
+    Block(u32),
+    Reply(Reply),
+}
+
+/// The next frame that is not `Wait`. Of a block only the header is read.
+fn next(from: &mut Connection, until: Instant) -> Result<Next, Stop> {
+    loop {
+        let Some(header) = from.read_header()? else { return Err(Stop::closed()) };
+        if header.kind == FrameType::Block {
+            return Ok(Next::Block(header.len));
+        }
+        match Reply::decode(header.kind, from.read_payload(header)?)? {
+            Reply::Wait(_) if Instant::now() < until => {}
+            Reply::Wait(_) => return Err(Stop::Lost("no answer came in time".to_owned())),
+            reply => return Ok(Next::Reply(reply)),
+        }
+    }
+}
+
+/// Reads a block to its place from `at` to `end`. Room is made as it is needed, for at most twice what has come.
+fn read_block(from: &mut Connection, buffer: &mut Vec<u8>, mut at: usize, end: usize, came: &mut u64) -> Result<(), Stop> {
+    while at < end {
+        if at == buffer.len() {
+            buffer.resize(at.saturating_mul(2).max(LEAST_ROOM), 0);
+        }
+        let stop = end.min(buffer.len());
+        from.read_exact_into(&mut buffer[at..stop])?;
+        *came += (stop - at) as u64;
+        at = stop;
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! How a conversation fails, and how one connection of it ends.
+//!
+//! [`PipelineError`] is for callers. [`Stop`] is for the loop in `drive.rs`, which decides from its
+//! kind whether to ask again elsewhere or to give up.
+
+use std::error::Error as StdError;
+
+use relais_proto::{ErrorCode, Refusal, WireError};
+use thiserror::Error;
+
+use crate::fetch::FetchError;
+
+/// Why a conversation gave up. What was not answered by then may have been done or not; a change
+/// can be asked for again with its id.
+#[derive(Debug, Error)]
+pub enum PipelineError {
+    /// The user interrupted.
+    #[error("interrupted")]
+    Interrupted,
+    /// No server could be reached, or each one was lost again without an answer.
+    #[error("{0}")]
+    Unreachable(String),
+    /// A login was refused.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// Servers broke the protocol, again and again.
+    #[error("the server broke the protocol: {0}")]
+    BadServer(String),
+    /// The caller ended it.
+    #[error("{0}")]
+    Stopped(Box<dyn StdError + Send + Sync>),
+}
+
+impl PipelineError {
+    /// The caller's own reason to end.
+    pub fn stopped(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Stopped(error.into())
+    }
+
+    /// The code of the closed list of errors; none for [`Self::Stopped`], whose error the caller knows.
+    #[must_use]
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Interrupted => Some(ErrorCode::Interrupted),
+            Self::Unreachable(_) => Some(ErrorCode::Unreachable),
+            Self::Refused(refusal) => Some(refusal.code),
+            Self::BadServer(_) => Some(ErrorCode::BadServer),
+            Self::Stopped(_) => None,
+        }
+    }
+}
+
+impl From<FetchError> for PipelineError {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Interrupted => Self::Interrupted,
+            FetchError::Refused(refusal) => Self::Refused(refusal),
+            FetchError::BadServer(error) => Self::BadServer(error.to_string()),
+            other => Self::Unreachable(other.to_string()),
+        }
+    }
+}
+
+/// Why a connection is not used any further.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// It is gone, silent or too slow, or the server says that it goes.
+    Lost(String),
+    /// The server broke the protocol.
+    Violation(String),
+    /// Nothing is wrong with it, but another server may give a better answer.
+    Elsewhere(String),
+    /// Nothing to do with the server: everything ends.
+    Fatal(PipelineError),
+}
+
+impl Stop {
+    /// An answer that the protocol does not allow here.
+    pub(super) fn bad_value(what: &'static str, value: u64) -> Self {
+        WireError::BadValue { what, value }.into()
+    }
+}
+
+impl From<WireError> for Stop {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Truncated => Self::closed(),
+            WireError::Io(e) => Self::Lost(e.to_string()),
+            other => Self::Violation(other.to_string()),
+        }
+    }
+}
+
+impl Stop {
+    /// The server closed the connection.
+    pub(super) fn closed() -> Self {
+        Self::Lost("the connection was closed".to_owned())
+    }
+}
+
+impl From<PipelineError> for Stop {
+    fn from(error: PipelineError) -> Self {
+        Self::Fatal(error)
+    }
+}

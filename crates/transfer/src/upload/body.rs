@@ -1,0 +1,120 @@
+//! What is sent: a file, watched for changes, or bytes in memory. Reads at explicit offsets, writes nothing.
+
+use std::borrow::Cow;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
+
+use relais_proto::{Expect, FileTime, PutRequest};
+
+use super::error::Stop;
+use super::{Source, Target, UploadError};
+use crate::send::read_full;
+
+/// Files up to this size are read, hashed and sent in one go: a second thread costs more.
+pub(super) const SMALL: u64 = 256 * 1024;
+
+/// What tells one state of a file from another. No program can set the ctime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Snapshot {
+    device: u64,
+    inode: u64,
+    size: u64,
+    mtime: (i64, i64),
+    ctime: (i64, i64),
+}
+
+impl Snapshot {
+    fn of(meta: &Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            mtime: (meta.mtime(), meta.mtime_nsec()),
+            ctime: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Place<'a> {
+    File(&'a File, Snapshot),
+    Memory(&'a [u8]),
+}
+
+/// Content of a known length.
+#[derive(Debug)]
+pub(super) struct Body<'a> {
+    place: Place<'a>,
+    size: u64,
+    mtime: Option<FileTime>,
+    executable: bool,
+}
+
+impl<'a> Body<'a> {
+    /// A file as it is now, if it still has the size that the caller knows.
+    pub(super) fn of_file(source: &Source<'a>) -> Result<Self, UploadError> {
+        let snapshot = Snapshot::of(&source.file.metadata().map_err(UploadError::Source)?);
+        if snapshot.size != source.size {
+            return Err(UploadError::SourceChanged);
+        }
+        let place = Place::File(source.file, snapshot);
+        Ok(Self { place, size: source.size, mtime: Some(source.mtime), executable: source.executable })
+    }
+
+    pub(super) fn in_memory(bytes: &'a [u8]) -> Self {
+        Self { place: Place::Memory(bytes), size: bytes.len() as u64, mtime: None, executable: false }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The file, where the content is not sent from memory.
+    pub(super) fn large_file(&self) -> Option<&'a File> {
+        match &self.place {
+            Place::File(file, _) if self.size > SMALL => Some(file),
+            _ => None,
+        }
+    }
+
+    /// All of it, where it is sent from memory.
+    pub(super) fn small(&self) -> Result<Option<Cow<'a, [u8]>>, Stop> {
+        match &self.place {
+            Place::Memory(bytes) => Ok(Some(Cow::Borrowed(bytes))),
+            Place::File(_, _) if self.size > SMALL => Ok(None),
+            Place::File(file, _) => {
+                let mut bytes = vec![0; usize::try_from(self.size).unwrap_or(0)];
+                let got = read_full(file, &mut bytes, 0).map_err(Stop::source)?;
+                if got < bytes.len() {
+                    return Err(UploadError::SourceChanged.into());
+                }
+                Ok(Some(Cow::Owned(bytes)))
+            }
+        }
+    }
+
+    /// Whether the file is still what it was at the beginning.
+    pub(super) fn check_unchanged(&self) -> Result<(), UploadError> {
+        match &self.place {
+            Place::Memory(_) => Ok(()),
+            Place::File(file, snapshot) => {
+                let now = Snapshot::of(&file.metadata().map_err(UploadError::Source)?);
+                if now == *snapshot { Ok(()) } else { Err(UploadError::SourceChanged) }
+            }
+        }
+    }
+
+    /// The request that opens the upload at `offset`.
+    pub(super) fn opening(&self, target: &Target<'_>, offset: u64) -> PutRequest {
+        let expect: Expect = target.expect;
+        PutRequest {
+            id: target.id,
+            path: target.path.clone(),
+            size: Some(self.size),
+            offset,
+            mtime: self.mtime,
+            executable: self.executable,
+            expect,
+        }
+    }
+}

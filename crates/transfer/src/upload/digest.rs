@@ -1,0 +1,176 @@
+//! The digest of a large file, computed by a second thread while the first one sends.
+//!
+//! It covers the whole file, also what a server has already. The sender stays within some distance of it, so
+//! that the end of an upload never waits long for its digest, and both read the file while it is in memory.
+
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
+use std::time::Duration;
+
+use relais_proto::Digest;
+
+use super::body::Body;
+use super::error::Stop;
+
+#[derive(Debug, Default)]
+struct State {
+    /// Bytes that are hashed.
+    reached: u64,
+    ended: bool,
+    /// Whether nobody wants the digest any more.
+    unwanted: bool,
+}
+
+/// How far the thread is.
+#[derive(Debug, Default)]
+pub(super) struct Reached {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Reached {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Plain values: whole even after a panic elsewhere.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, what: impl FnOnce(&mut State)) {
+        what(&mut self.lock());
+        self.changed.notify_all();
+    }
+}
+
+/// The sending thread's side.
+pub(super) struct Hashing<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    body: &'env Body<'env>,
+    reached: &'env Reached,
+    running: Option<ScopedJoinHandle<'scope, io::Result<Digest>>>,
+    known: Option<Digest>,
+}
+
+impl<'scope, 'env> Hashing<'scope, 'env> {
+    pub(super) fn new(scope: &'scope Scope<'scope, 'env>, body: &'env Body<'env>, reached: &'env Reached) -> Self {
+        Self { scope, body, reached, running: None, known: None }
+    }
+
+    pub(super) fn known(&self) -> Option<Digest> {
+        self.known
+    }
+
+    /// The digest of content that was read whole.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Digest {
+        *self.known.insert(Digest(blake3::hash(bytes).into()))
+    }
+
+    /// Begins to hash `file`, where that was not done.
+    pub(super) fn begin(&mut self, file: &'env File) -> Result<(), Stop> {
+        if self.known.is_some() || self.running.is_some() {
+            return Ok(());
+        }
+        *self.reached.lock() = State::default();
+        let (size, reached) = (self.body.size(), self.reached);
+        let thread = std::thread::Builder::new().name("digest".to_owned());
+        self.running = Some(thread.spawn_scoped(self.scope, move || hash(file, size, reached)).map_err(Stop::source)?);
+        Ok(())
+    }
+
+    /// Waits at most `patience` until the first `at` bytes are hashed; says whether they are.
+    pub(super) fn wait(&mut self, at: u64, patience: Duration) -> Result<bool, Stop> {
+        if self.known.is_some() {
+            return Ok(true);
+        }
+        let late = |state: &mut State| state.reached < at && !state.ended;
+        let waited = self.reached.changed.wait_timeout_while(self.reached.lock(), patience, late);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (there, ended) = (state.reached >= at, state.ended);
+        drop(state);
+        if ended { self.join().map(|_| true) } else { Ok(there) }
+    }
+
+    /// Takes in what the thread came to.
+    fn join(&mut self) -> Result<Digest, Stop> {
+        let ended = self.running.take().map_or_else(
+            || Err(io::Error::other("no digest was begun")),
+            |thread| match thread.join() {
+                Ok(result) => result,
+                Err(_) => Err(io::Error::other("the thread that computes the digest ended early")),
+            },
+        );
+        let digest = ended.map_err(Stop::source)?;
+        Ok(*self.known.insert(digest))
+    }
+
+    /// Drops what is known, so that it is computed again.
+    pub(super) fn forget(&mut self) {
+        self.reached.tell(|state| state.unwanted = true);
+        if let Some(thread) = self.running.take() {
+            // What it came to is not wanted.
+            let _ = thread.join();
+        }
+        self.known = None;
+    }
+}
+
+impl Drop for Hashing<'_, '_> {
+    fn drop(&mut self) {
+        self.reached.tell(|state| state.unwanted = true);
+    }
+}
+
+/// Says that the thread has ended, however it does.
+struct Ending<'a>(&'a Reached);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.tell(|state| state.ended = true);
+    }
+}
+
+fn hash(file: &File, size: u64, reached: &Reached) -> io::Result<Digest> {
+    let _ending = Ending(reached);
+    let result = relais_tree::hash_file(file, size, &mut |done| {
+        let mut unwanted = false;
+        reached.tell(|state| {
+            state.reached = done;
+            unwanted = state.unwanted;
+        });
+        if unwanted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    result.map(|(digest, _)| digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Source;
+    use super::*;
+    use relais_proto::FileTime;
+
+    const SIZE: u64 = 5 * 1024 * 1024;
+
+    #[test]
+    fn it_is_computed_beside_and_again_where_it_was_forgotten() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(SIZE).unwrap();
+        let source = Source { file: &file, size: SIZE, mtime: FileTime::default(), executable: false };
+        let (body, reached) = (Body::of_file(&source).unwrap(), Reached::default());
+        std::thread::scope(|scope| {
+            let mut hashing = Hashing::new(scope, &body, &reached);
+            for _ in 0..3 {
+                assert_eq!(hashing.known(), None);
+                hashing.begin(&file).unwrap();
+                while !hashing.wait(u64::MAX, Duration::from_secs(5)).unwrap() {}
+                assert_eq!(hashing.known(), Some(Digest(blake3::hash(&vec![0; 5 * 1024 * 1024]).into())));
+                hashing.forget();
+            }
+            // A file that ends early has no digest.
+            file.set_len(SIZE / 2).unwrap();
+            hashing.begin(&file).unwrap();
+            let waited = hashing.wait(SIZE, Duration::from_secs(5));
+            assert!(matches!(waited, Err(Stop::Fatal(super::super::UploadError::SourceChanged))), "{waited:?}");
+        });
+    }
+}

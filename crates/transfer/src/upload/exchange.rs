@@ -1,0 +1,77 @@
+//! Requests and their single answers, and what a server says while content is under way.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use relais_net::Connection;
+use relais_proto::{Reply, Request, limits};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::error::Stop;
+
+/// The longest that a server may put off an answer with `Wait`.
+const PATIENCE: Duration = limits::IDLE_TIME;
+/// Signs of life that are read in one go: a server that sends nothing else must not hold up the sender.
+const MOST_SIGNS: u32 = 64;
+
+/// Sends `request` and returns the first answer that is not `Wait`.
+pub(super) fn ask(to: &mut Connection, request: &Request) -> Result<Reply, Stop> {
+    to.queue(request);
+    if let Err(e) = to.flush() {
+        return Err(after_failed_send(to, &e));
+    }
+    answer(to)
+}
+
+/// The next answer that is not `Wait`; an error is a clean [`Stop::Refused`].
+pub(super) fn answer(from: &mut Connection) -> Result<Reply, Stop> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match from.read_reply()? {
+            None => return Err(Stop::Lost("the connection was closed".to_owned())),
+            Some(Reply::Error(refusal)) => return Err(Stop::refused(refusal, true)),
+            Some(Reply::Wait(_)) if Instant::now() < until => {}
+            Some(Reply::Wait(_)) => return Err(Stop::Lost("no answer came in time".to_owned())),
+            Some(reply) => return Ok(reply),
+        }
+    }
+}
+
+/// Looks, without waiting, whether the server refuses what is under way.
+pub(super) fn listen(to: &mut Connection) -> Result<(), Stop> {
+    for _ in 0..MOST_SIGNS {
+        if !has_something(to)? {
+            break;
+        }
+        match to.read_reply()? {
+            None => return Err(Stop::Lost("the connection was closed".to_owned())),
+            Some(Reply::Error(refusal)) => return Err(Stop::refused(refusal, false)),
+            Some(Reply::Wait(_)) => {}
+            Some(reply) => return Err(Stop::unexpected(&reply)),
+        }
+    }
+    Ok(())
+}
+
+/// Sending failed. What the server said before says why.
+pub(super) fn after_failed_send(to: &mut Connection, error: &io::Error) -> Stop {
+    match listen(to) {
+        Err(stop @ (Stop::Refused { .. } | Stop::Violation(_))) => stop,
+        Ok(()) | Err(_) => Stop::Lost(error.to_string()),
+    }
+}
+
+fn has_something(to: &Connection) -> Result<bool, Stop> {
+    if to.has_input() {
+        return Ok(true);
+    }
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let stream = to.stream();
+    loop {
+        match poll(&mut [PollFd::new(&**stream, PollFlags::IN)], Some(&now)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(Stop::Lost(e.to_string())),
+        }
+    }
+}

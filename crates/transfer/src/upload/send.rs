@@ -1,0 +1,154 @@
+//! One upload to one server, from `Put` to its answer.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use relais_net::Connection;
+use relais_proto::{Digest, Reply, Request, Version, limits};
+
+use super::body::Body;
+use super::digest::Hashing;
+use super::error::Stop;
+use super::exchange::{answer, ask, listen};
+use super::outgoing::{FRAME, flush, queue_bytes, send_from_file};
+use super::{Progress, Target, UploadError};
+
+/// How far the sender may be ahead of the digest. What is left at the end is hashed in well under the time in
+/// which a server wants to see bytes.
+const LEAD: u64 = 256 * 1024 * 1024;
+/// Time between two looks for an interruption while the digest is awaited.
+const GLANCE: Duration = Duration::from_millis(100);
+/// Time after which a session that waits for the digest shows that it is still wanted.
+const PING_EVERY: Duration = Duration::from_secs(20);
+
+pub(super) struct Sender<'a, 'scope, 'env> {
+    pub body: &'env Body<'env>,
+    pub target: &'a Target<'a>,
+    pub progress: &'a mut dyn Progress,
+    pub hashing: Hashing<'scope, 'env>,
+    /// Where the content that went out ends.
+    pub sent: u64,
+    pub bytes_moved: u64,
+    /// The servers that bytes went to, in order of the first.
+    pub servers: Vec<SocketAddr>,
+    /// Whether `Put` went out in the last try.
+    pub asked: bool,
+}
+
+impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
+    pub(super) fn new(
+        body: &'env Body<'env>,
+        target: &'a Target<'a>,
+        progress: &'a mut dyn Progress,
+        hashing: Hashing<'scope, 'env>,
+    ) -> Self {
+        Self { body, target, progress, hashing, sent: 0, bytes_moved: 0, servers: Vec::new(), asked: false }
+    }
+
+    /// Sends what lies behind `offset`; returns what the server stored it as.
+    pub(super) fn send(&mut self, server: &mut Connection, offset: u64) -> Result<(Version, u16), Stop> {
+        self.asked = false;
+        match self.body.large_file() {
+            Some(file) => self.send_large(server, file, offset)?,
+            None => self.send_small(server, offset)?,
+        }
+        match answer(server) {
+            Ok(Reply::Committed { version, copies, .. }) => Ok((version, copies)),
+            Ok(other) => Err(Stop::unexpected(&other)),
+            // More than this it does not read and drop after a refusal: it closes.
+            Err(Stop::Refused { refusal, clean }) => {
+                Err(Stop::Refused { refusal, clean: clean && self.body.size() - offset <= limits::DISCARD })
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// All in one go: read, hashed and queued before the first byte goes out.
+    fn send_small(&mut self, server: &mut Connection, offset: u64) -> Result<(), Stop> {
+        let Some(bytes) = self.body.small()? else { return Err(UploadError::SourceChanged.into()) };
+        let digest = self.hashing.take(&bytes);
+        self.body.check_unchanged()?;
+        self.open(server, offset);
+        let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
+        queue_bytes(server, rest);
+        server.queue(&Request::PutEnd { digest });
+        flush(server)?;
+        if !rest.is_empty() {
+            self.moved(server.peer(), rest.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn send_large(&mut self, server: &mut Connection, file: &'env File, offset: u64) -> Result<(), Stop> {
+        self.hashing.begin(file)?;
+        self.keep_within_reach(server, offset)?;
+        self.open(server, offset);
+        let (mut at, size) = (offset, self.body.size());
+        while at < size {
+            self.keep_within_reach(server, at)?;
+            listen(server)?;
+            if self.progress.interrupted() {
+                return Err(UploadError::Interrupted.into());
+            }
+            let len = u32::try_from(size - at).map_or(FRAME, |rest| rest.min(FRAME));
+            send_from_file(server, file, at, len)?;
+            at += u64::from(len);
+            self.moved(server.peer(), len.into());
+        }
+        let digest = self.digest()?;
+        self.body.check_unchanged()?;
+        server.queue(&Request::PutEnd { digest });
+        flush(server)
+    }
+
+    fn open(&mut self, server: &mut Connection, offset: u64) {
+        server.queue(&Request::Put(self.body.opening(self.target, offset)));
+        self.asked = true;
+    }
+
+    fn moved(&mut self, to: SocketAddr, bytes: u64) {
+        self.sent += bytes;
+        self.bytes_moved += bytes;
+        if !self.servers.contains(&to) {
+            self.servers.push(to);
+        }
+        self.progress.advanced(self.sent);
+    }
+
+    /// Waits where the digest is far behind `at`. Before `Put` it shows meanwhile that the session is wanted, and
+    /// behind it the wait is short: the digest was near when it was sent.
+    fn keep_within_reach(&mut self, server: &mut Connection, at: u64) -> Result<(), Stop> {
+        let mut shown = Instant::now();
+        while !self.hashing.wait(at.saturating_sub(LEAD), GLANCE)? {
+            if self.progress.interrupted() {
+                return Err(UploadError::Interrupted.into());
+            }
+            if !self.asked && shown.elapsed() >= PING_EVERY {
+                match ask(server, &Request::Ping)? {
+                    Reply::Pong => shown = Instant::now(),
+                    other => return Err(Stop::unexpected(&other)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The digest of the whole content, computed now where that was not done.
+    pub(super) fn digest(&mut self) -> Result<Digest, Stop> {
+        loop {
+            if let Some(digest) = self.hashing.known() {
+                return Ok(digest);
+            }
+            let Some(file) = self.body.large_file() else {
+                let Some(bytes) = self.body.small()? else { return Err(UploadError::SourceChanged.into()) };
+                return Ok(self.hashing.take(&bytes));
+            };
+            self.hashing.begin(file)?;
+            self.hashing.wait(u64::MAX, GLANCE)?;
+            if self.progress.interrupted() {
+                return Err(UploadError::Interrupted.into());
+            }
+        }
+    }
+}

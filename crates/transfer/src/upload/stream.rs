@@ -1,0 +1,148 @@
+//! Content of unknown length. It can be read once only, so what is not in memory any more is lost with its connection.
+
+use std::io::{self, Read};
+
+use log::debug;
+use relais_proto::{Digest, PutRequest, Reply, Request, limits};
+
+use super::body::Body;
+use super::error::{Stop, is_passing};
+use super::exchange::{answer, listen};
+use super::outgoing::{flush, queue_bytes};
+use super::tally::Tally;
+use super::{Progress, Stored, Target, UploadError, drive};
+use crate::fetch::Sessions;
+
+/// Bytes that are read before a server is asked, and at most in one step from there on.
+pub(super) const FIRST: usize = 1024 * 1024;
+
+pub(super) fn run(
+    sessions: &mut dyn Sessions,
+    from: &mut dyn Read,
+    target: &Target<'_>,
+    progress: &mut dyn Progress,
+) -> Result<Stored, UploadError> {
+    let mut first = vec![0; FIRST];
+    let mut filled = 0;
+    while filled < FIRST {
+        match read(from, &mut first[filled..], progress)? {
+            0 => return drive::run(sessions, &Body::in_memory(&first[..filled]), target, progress),
+            got => filled += got,
+        }
+    }
+    let mut stream = Stream { from, target, progress, sent: 0, bytes_moved: 0, read_on: false, ended: false, midway: false };
+    let mut tally = Tally::default();
+    loop {
+        match stream.try_once(sessions, &first) {
+            Ok(stored) => return Ok(stored),
+            Err(stop) => stream.recover(sessions, stop, &mut tally)?,
+        }
+    }
+}
+
+/// Reads what there is, at most one buffer; 0 at the end.
+fn read(from: &mut dyn Read, buffer: &mut [u8], progress: &dyn Progress) -> Result<usize, UploadError> {
+    loop {
+        if progress.interrupted() {
+            return Err(UploadError::Interrupted);
+        }
+        match from.read(buffer) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.map_err(UploadError::Source),
+        }
+    }
+}
+
+struct Stream<'a> {
+    from: &'a mut dyn Read,
+    target: &'a Target<'a>,
+    progress: &'a mut dyn Progress,
+    /// Bytes that went to the current server.
+    sent: u64,
+    bytes_moved: u64,
+    /// Whether more was read than is still in memory.
+    read_on: bool,
+    /// Whether `PutEnd` went out.
+    ended: bool,
+    /// Whether an answer is under way, so that the connection is of no use to anybody else.
+    midway: bool,
+}
+
+impl Stream<'_> {
+    fn try_once(&mut self, sessions: &mut dyn Sessions, first: &[u8]) -> Result<Stored, Stop> {
+        (self.sent, self.ended, self.midway) = (0, false, false);
+        let server = sessions.connection()?;
+        self.midway = true;
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = Vec::new();
+        self.progress.started(0, 0);
+        server.queue(&Request::Put(self.opening()));
+        let mut chunk = first;
+        while !chunk.is_empty() {
+            listen(server)?;
+            queue_bytes(server, chunk);
+            hasher.update(chunk);
+            flush(server)?;
+            self.sent += chunk.len() as u64;
+            self.bytes_moved += chunk.len() as u64;
+            self.progress.advanced(self.sent);
+            buffer.resize(FIRST, 0);
+            let got = read(self.from, &mut buffer, self.progress)?;
+            self.read_on |= got > 0;
+            chunk = &buffer[..got];
+        }
+        let digest = Digest(hasher.finalize().into());
+        server.queue(&Request::PutEnd { digest });
+        flush(server)?;
+        self.ended = true;
+        let (size, bytes_moved, servers) = (self.sent, self.bytes_moved, vec![server.peer()]);
+        match answer(server)? {
+            Reply::Committed { version, copies, .. } => Ok(Stored { version, copies, digest, size, resumed_from: 0, servers, bytes_moved }),
+            other => Err(Stop::unexpected(&other)),
+        }
+    }
+
+    fn opening(&self) -> PutRequest {
+        let Target { id, path, expect } = *self.target;
+        PutRequest { id, path: path.clone(), size: None, offset: 0, mtime: None, executable: false, expect }
+    }
+
+    fn recover(&self, sessions: &mut dyn Sessions, stop: Stop, tally: &mut Tally) -> Result<(), UploadError> {
+        if self.progress.interrupted() {
+            self.leave(sessions);
+            return Err(UploadError::Interrupted);
+        }
+        let why = match stop {
+            Stop::Lost(why) => why,
+            Stop::Refused { refusal, .. } if is_passing(refusal.code) => refusal.message,
+            Stop::Refused { refusal, clean } => {
+                if !clean || !self.ended || self.sent > limits::DISCARD {
+                    sessions.abandon();
+                }
+                return Err(UploadError::Refused(refusal));
+            }
+            Stop::Violation(why) if !self.read_on && tally.violated() => why,
+            Stop::Violation(why) => {
+                sessions.failed(&why);
+                return Err(UploadError::BadServer(why));
+            }
+            Stop::Fatal(error) => {
+                // Never a digest of less than all.
+                self.leave(sessions);
+                return Err(error);
+            }
+        };
+        debug!("{}: {why}", self.target.path);
+        sessions.failed(&why);
+        if self.read_on || !tally.lost() {
+            return Err(UploadError::Cut { sent: self.sent, size: None, why });
+        }
+        Ok(())
+    }
+    /// Gives up a connection that is in the middle of something.
+    fn leave(&self, sessions: &mut dyn Sessions) {
+        if self.midway {
+            sessions.abandon();
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Servers that take uploads in this process, honestly or as a test wants it, and a caller that records what it is told.
+
+mod cuts;
+mod lies;
+mod refusals;
+mod server;
+mod streams;
+mod whole;
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use relais_net::Connection;
+use relais_proto::{ChangeId, Digest, ErrorCode, Expect, FileTime, Refusal, Reply, Request, TreePath, Version, WaitReason};
+
+use super::{Progress, Source, Stored, Target, UploadError, put, put_stream};
+use crate::fetch::{FetchError, Sessions};
+use server::{Cluster, Script, Server};
+
+const MTIME: FileTime = FileTime { seconds: 1_700_000_000, nanos: 5 };
+const ID: ChangeId = ChangeId([7; 16]);
+const MIB: usize = 1024 * 1024;
+
+/// Bytes that differ from place to place.
+fn bytes(len: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64 ^ len as u64;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[3]
+        })
+        .collect()
+}
+
+fn digest_of(content: &[u8]) -> Digest {
+    Digest(blake3::hash(content).into())
+}
+
+fn path() -> TreePath {
+    TreePath::new("a/x").unwrap()
+}
+
+fn file_with(content: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(content).unwrap();
+    // Nobody may depend on where it stands.
+    file.seek(SeekFrom::Start(3)).unwrap();
+    file
+}
+
+/// Sessions with servers, one after the other.
+struct Servers {
+    addrs: Vec<SocketAddr>,
+    current: usize,
+    open: Option<Connection>,
+    failures: Vec<String>,
+    abandoned: u32,
+    opened: u32,
+}
+
+impl Servers {
+    fn new(servers: &[&Server]) -> Self {
+        let addrs = servers.iter().map(|s| s.addr).collect();
+        Self { addrs, current: 0, open: None, failures: Vec::new(), abandoned: 0, opened: 0 }
+    }
+
+    /// Whether the connection can carry another request.
+    fn is_usable(&mut self) -> bool {
+        let Some(connection) = &mut self.open else { return false };
+        connection.queue(&Request::Ping);
+        connection.flush().is_ok() && matches!(connection.read_reply(), Ok(Some(Reply::Pong)))
+    }
+}
+
+impl Sessions for Servers {
+    fn connection(&mut self) -> Result<&mut Connection, FetchError> {
+        if self.open.is_none() {
+            let mut connection = Connection::connect(self.addrs[self.current], Duration::from_secs(5))
+                .map_err(|e| FetchError::Unreachable(e.to_string()))?;
+            connection.set_silence(Duration::from_secs(2));
+            self.opened += 1;
+            self.open = Some(connection);
+        }
+        self.open.as_mut().ok_or_else(|| FetchError::Unreachable(String::new()))
+    }
+
+    fn failed(&mut self, why: &str) {
+        self.failures.push(why.to_owned());
+        self.open = None;
+        self.current = (self.current + 1) % self.addrs.len();
+    }
+
+    fn abandon(&mut self) {
+        self.abandoned += 1;
+        self.open = None;
+    }
+}
+
+/// Writes down what it is told.
+#[derive(Default)]
+struct Recorder {
+    events: Vec<String>,
+    sent: u64,
+    interrupt_at: Option<u64>,
+    on_advance: Option<Box<dyn FnMut(u64)>>,
+}
+
+impl Progress for Recorder {
+    fn started(&mut self, size: u64, resumed_from: u64) {
+        self.events.push(format!("started {size} {resumed_from}"));
+    }
+
+    fn advanced(&mut self, sent: u64) {
+        self.sent = sent;
+        if let Some(then) = &mut self.on_advance {
+            then(sent);
+        }
+    }
+
+    fn moved(&mut self, _: SocketAddr, _: SocketAddr, at: u64) {
+        self.events.push(format!("moved {at}"));
+    }
+
+    fn opened(&mut self, current: Expect, _: SocketAddr) {
+        self.events.push(format!("opened {current:?}"));
+    }
+
+    fn restarted(&mut self, _: &str) {
+        self.events.push("restarted".to_owned());
+    }
+
+    fn interrupted(&self) -> bool {
+        self.interrupt_at.is_some_and(|at| self.sent >= at)
+    }
+}
+
+/// What an upload came to.
+struct Run {
+    told: Recorder,
+    sessions: Servers,
+    result: Result<Stored, UploadError>,
+}
+
+impl Run {
+    fn new(servers: &[&Server], content: &[u8]) -> Self {
+        Self::with(servers, &file_with(content), content.len(), Recorder::default())
+    }
+
+    fn with(servers: &[&Server], file: &File, size: usize, mut told: Recorder) -> Self {
+        let mut sessions = Servers::new(servers);
+        let source = Source { file, size: size as u64, mtime: MTIME, executable: true };
+        let result = put(&mut sessions, &source, &Target { id: ID, path: &path(), expect: Expect::Absent }, &mut told);
+        Self { told, sessions, result }
+    }
+
+    /// Checks that the content was stored whole, once, and that the connection is in order.
+    #[track_caller]
+    fn expect(&mut self, cluster: &Cluster, content: &[u8]) -> Stored {
+        let stored = match &self.result {
+            Ok(stored) => stored.clone(),
+            Err(e) => panic!("{e:?}, told {:?}, failures {:?}", self.told.events, self.sessions.failures),
+        };
+        let made = cluster.made();
+        assert_eq!(made.len(), 1);
+        assert!(made[0].content == content, "something else was stored");
+        assert_eq!(made[0].id, ID);
+        assert_eq!((stored.size, stored.digest), (content.len() as u64, digest_of(content)));
+        assert_eq!((stored.version, stored.copies), (Version { epoch: 1, number: 1 }, 2));
+        assert!(self.sessions.is_usable(), "the connection is not in order");
+        stored
+    }
+
+    #[track_caller]
+    fn refused(&self) -> ErrorCode {
+        match &self.result {
+            Err(UploadError::Refused(refusal)) => refusal.code,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn refusal(code: ErrorCode) -> Reply {
+    Reply::Error(Refusal::new(code, code.text()))
+}
+
+fn staged(offset: u64) -> Reply {
+    Reply::Staged { offset, current: Expect::Absent }
+}
+
+fn committed() -> Reply {
+    let version = Version { epoch: 1, number: 1 };
+    Reply::Committed { version, copies: 2, mark: version }
+}
