@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use log::{error, warn};
-use relais_proto::{Counters, Endpoint, ErrorCode, FolderId, Refusal, SlaveId, TreePath};
+use relais_proto::{Counters, Endpoint, ErrorCode, FolderId, Mark, Refusal, SlaveId, TreePath};
 use relais_tree::{Folder, Meta, TreeError};
 
 use crate::board::Board;
@@ -128,6 +128,16 @@ impl Serving {
             spare.push(reader);
         }
         Ok(answer)
+    }
+
+    /// The latest change that this slave has. Until the keeper has told it after a start, what the catalogue has.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        let mark = self.board.mark();
+        if mark != Mark::default() {
+            return mark;
+        }
+        self.with_catalogue(Reader::applied).unwrap_or_default()
     }
 
     /// Whether the folder was read whole since the keeper's start.

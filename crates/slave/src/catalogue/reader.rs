@@ -150,6 +150,14 @@ impl Reader {
         })
     }
 
+    /// Up to which change the folder has all; 0-0 where the catalogue knows of none.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn applied(&mut self) -> Result<Version, CatalogueError> {
+        self.ask(|database| Ok(applied(database)?.unwrap_or_default()))
+    }
+
     /// The keeper's last error; empty where there was none.
     ///
     /// # Errors
@@ -161,6 +169,12 @@ impl Reader {
 
 pub(super) fn meta<T: rusqlite::types::FromSql>(database: &Connection, what: &str) -> rusqlite::Result<Option<T>> {
     database.prepare_cached("SELECT value FROM meta WHERE what = ?")?.query_row([what], |row| row.get(0)).optional()
+}
+
+/// Up to which change the folder has all; none where the catalogue knows of none.
+pub(super) fn applied(database: &Connection) -> rusqlite::Result<Option<Version>> {
+    let (epoch, number) = (meta::<u32>(database, "applied-epoch")?, meta::<i64>(database, "applied-number")?);
+    Ok(epoch.zip(number).map(|(epoch, number)| Version { epoch, number: number.cast_unsigned() }))
 }
 
 /// The number of the change with this id.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 
 use super::CatalogueError;
 use super::database::{Stored, failed, file, open_writer};
-use super::reader::{change_of, meta, row_of};
+use super::reader::{applied, change_of, row_of};
 use crate::board::monotonic_ms;
 use crate::changes::Remembered;
 
@@ -150,7 +150,7 @@ impl Store {
         match self.row(path)? {
             Some(row) if row.is_of(meta) && row.entry.executable == (kind == Kind::File && meta.executable) => return Ok(()),
             // It is the same folder whatever comes and goes in it.
-            Some(row) if kind == Kind::Folder && row.entry.kind == kind => return self.touch(folder.as_str(), name, meta),
+            Some(row) if kind == Kind::Folder && row.entry.kind == kind => return self.touch(path, meta),
             // What was below a folder goes with it.
             Some(row) if row.entry.kind != kind => self.remove(path)?,
             Some(_) => self.remove_row(folder.as_str(), name)?,
@@ -159,8 +159,12 @@ impl Store {
         self.insert(path, kind, meta)
     }
 
-    /// Writes new times and a new place on the disk into a row.
-    fn touch(&self, folder: &str, name: &str, meta: &Meta) -> Result<(), CatalogueError> {
+    /// Writes new times and a new place on the disk into a row, whose content is the same.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn touch(&self, path: &TreePath, meta: &Meta) -> Result<(), CatalogueError> {
+        let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
             "UPDATE entry SET mtime_s = ?, mtime_ns = ?, ctime_s = ?, ctime_ns = ?, dev = ?, ino = ? WHERE folder = ? AND name = ?",
             params![
@@ -170,7 +174,7 @@ impl Store {
                 meta.ctime.nanos,
                 meta.dev.cast_signed(),
                 meta.ino.cast_signed(),
-                folder,
+                folder.as_str(),
                 name,
             ],
         )
@@ -222,7 +226,7 @@ impl Store {
             "UPDATE entry SET folder = ?, name = ?, epoch = ?, number = ? WHERE folder = ? AND name = ?",
             params![folder.as_str(), name, version.epoch, version.number.cast_signed(), old_folder.as_str(), old_name],
         )?;
-        self.touch(folder.as_str(), name, meta)?;
+        self.touch(to, meta)?;
         // All that is below it has another path now, by the same change.
         self.run(
             "UPDATE entry SET folder = ?2 || substr(folder, length(?1) + 1), epoch = ?3, number = ?4
@@ -311,12 +315,7 @@ impl Store {
     /// # Errors
     /// Those of the database.
     pub fn applied(&self) -> Result<Option<Version>, CatalogueError> {
-        let read = |what: &str| meta::<i64>(&self.database, what);
-        let both = || Ok(read("applied-epoch")?.zip(read("applied-number")?));
-        let found: rusqlite::Result<Option<(i64, i64)>> = both();
-        Ok(found
-            .map_err(failed(&self.file))?
-            .map(|(epoch, number)| Version { epoch: u32::try_from(epoch).unwrap_or(u32::MAX), number: number.cast_unsigned() }))
+        applied(&self.database).map_err(failed(&self.file))
     }
 
     /// Notes up to which change the folder has all.

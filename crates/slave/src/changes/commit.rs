@@ -240,6 +240,18 @@ impl Committer {
         }
     }
 
+    /// What was taken back has its former content, but another ctime.
+    fn look_again(&self, store: &Store, jobs: &[Job<'_>]) -> Result<(), CatalogueError> {
+        for path in jobs.iter().filter(|job| job.result.is_err()).flat_map(|job| paths(&job.numbered.change)) {
+            if let (Some(row), Ok(meta)) = (store.row(path)?, self.root.stat(path))
+                && (row.dev, row.ino) == (meta.dev, meta.ino)
+            {
+                store.touch(path, &meta)?;
+            }
+        }
+        store.commit()
+    }
+
     /// Brings numbered changes to the disk and into the catalogue.
     fn carry_out(&mut self, store: &Store, mut jobs: Vec<Job<'_>>, answers: &mut [Option<Answer>]) -> Result<(), CatalogueError> {
         let mut parents = Parents::new(&self.root);
@@ -252,7 +264,7 @@ impl Committer {
         let failed: Vec<Version> = jobs.iter().filter(|job| job.result.is_err()).map(|job| job.numbered.version).collect();
         let withdrawn = if failed.is_empty() { Ok(Vec::new()) } else { self.numbering.withdraw(&failed) };
         let last = jobs.last().map(|job| job.numbered.version);
-        let noted = note(store, &jobs, withdrawn.as_deref().unwrap_or_default(), last);
+        let noted = note(store, &jobs, withdrawn.as_deref().unwrap_or_default(), last).and_then(|()| self.look_again(store, &jobs));
         if let Some(last) = last {
             let withdrawn = withdrawn.as_ref().ok().and_then(|all| all.last()).map(|numbered| numbered.version);
             self.board.set_mark(withdrawn.unwrap_or(last));

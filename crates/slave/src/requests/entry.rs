@@ -25,5 +25,5 @@ pub(super) fn hash(context: &mut Context<'_>, request: Request) -> Handled {
 }
 
 fn details(serving: &Serving, entry: Entry, digest: Option<Digest>) -> Outcome {
-    Outcome::Reply(Reply::Details { entry, digest, holders: serving.as_holder(), mark: serving.board.mark() })
+    Outcome::Reply(Reply::Details { entry, digest, holders: serving.as_holder(), mark: serving.mark() })
 }

@@ -8,7 +8,7 @@ pub(super) fn status(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Status = request else { return Err(misrouted()) };
     let serving = context.serving;
     let (counters, last_error) = serving.counters()?;
-    Ok(Outcome::Reply(Reply::StatusReport { slave: serving.slave_id, mark: serving.board.mark(), counters, last_error }))
+    Ok(Outcome::Reply(Reply::StatusReport { slave: serving.slave_id, mark: serving.mark(), counters, last_error }))
 }
 
 pub(super) fn ping(_: &mut Context<'_>, request: Request) -> Handled {

@@ -71,7 +71,7 @@ pub(super) fn resume(context: &mut Context<'_>, request: Request) -> Handled {
     let path = context.session.resolve(&path)?;
     let serving = context.serving;
     if let Some(version) = serving.with_catalogue(|reader| reader.number_of(id))? {
-        return Ok(Outcome::Reply(Reply::Committed { version, copies: 1, mark: serving.board.mark() }));
+        return Ok(Outcome::Reply(Reply::Committed { version, copies: 1, mark: serving.mark().max(version) }));
     }
     let name = StagedName::new(id, &context.session.user, &path, Some(size));
     let offset = if serving.staging.has(&name.sealed()) {
@@ -214,7 +214,10 @@ impl Upload {
                     sync(file, patience).map_err(|e| self.unsynced(e, serving))?;
                     synced = true;
                 }
-                serving.staging.seal(&self.name).map_err(failed)?
+                serving.staging.seal(&self.name).map_err(|e| {
+                    self.discard(serving);
+                    failed(e)
+                })?
             }
         };
         let meta = serving.staging.staged.stat_part(name.as_str().as_bytes()).map_err(failed)?;

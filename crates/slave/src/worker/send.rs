@@ -21,7 +21,7 @@ pub fn send(connection: &mut Connection, serving: &Serving, outcome: Outcome) ->
         Outcome::Listing(mut pages) => loop {
             match pages.next(serving) {
                 Ok(Some(page)) => connection.queue_reply(&Reply::Entries(page)),
-                Ok(None) => break connection.queue_reply(&Reply::Done { mark: serving.board.mark() }),
+                Ok(None) => break connection.queue_reply(&Reply::Done { mark: serving.mark() }),
                 Err(refusal) => break connection.queue_reply(&Reply::Error(refusal)),
             }
             connection.flush()?;

@@ -26,7 +26,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Serves one session until either side ends it.
 pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
     connection.set_limits(ReadLimits::SESSION);
-    let mark = serving.board.mark();
+    let mark = serving.mark();
     connection.queue_reply(&Reply::Opened { slave: serving.slave_id, mark, writable: session.writable });
     let peer = connection.peer();
     let mut door = Door { connection, session, serving, pending: Pending::new(serving), intake: Intake::default() };
@@ -227,7 +227,7 @@ fn wait(fds: &mut [PollFd<'_>]) -> io::Result<bool> {
 
 fn reply_to(answer: Answer, serving: &Serving) -> Reply {
     match answer {
-        Ok(version) => Reply::Committed { version, copies: 1, mark: serving.board.mark().max(version) },
+        Ok(version) => Reply::Committed { version, copies: 1, mark: serving.mark().max(version) },
         Err(refusal) => Reply::Error(refusal),
     }
 }
