@@ -11,6 +11,7 @@ mod hash;
 mod list;
 mod local;
 mod meta;
+mod over;
 mod pieces;
 mod remove;
 mod replace;

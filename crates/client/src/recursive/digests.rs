@@ -27,7 +27,7 @@ pub fn equal(shell: &mut Shell, place: &mut Place, base: &TreePath, there: &List
     let (empty, files): (Vec<&Node>, Vec<&Node>) =
         pairs_of_equal_size(there, here).iter().map(|(at, _)| &there.nodes[*at]).partition(|node| node.size == 0);
     let mut ask = AskAll { base, files: &files, next: 0, digests: vec![None; files.len()], follow: Follow::new(shell) };
-    converse(&mut shell.session, &mut ask)?;
+    converse(&mut shell.session, &shell.notices, &mut ask)?;
     let mut equal: HashSet<TreePath> = empty.iter().map(|node| node.path.clone()).collect();
     for (node, digest) in files.iter().zip(ask.digests) {
         if shell.interrupt.is_raised() {

@@ -7,7 +7,7 @@ use relais_proto::{Entry, ErrorCode, Kind, TreePath};
 use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError};
 use relais_tree::{Folder, MetaKind, TreeError};
 
-use super::node::{Kept, Node, Odd};
+use super::node::{Node, Odd};
 use super::pattern::{Part, Pattern};
 use super::place::failure;
 use super::talk::{Follow, converse, stopped};
@@ -70,7 +70,7 @@ pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<Expanded<TreePath>
 /// The entries right in `folders` that match. Folders that are not there hold nothing.
 fn look(shell: &mut Shell, folders: &[TreePath], part: &Part) -> Result<Vec<(TreePath, Entry)>, Failure> {
     let mut look = Look { folders, part, next: 0, found: Vec::new(), follow: Follow::new(shell) };
-    converse(&mut shell.session, &mut look)?;
+    converse(&mut shell.session, &shell.notices, &mut look)?;
     Ok(look.found.into_iter().map(|(at, entry)| (folders[at].clone(), entry)).collect())
 }
 
@@ -195,7 +195,7 @@ fn search(path: &Path, part: &Part, is_last: bool, next: &mut Vec<PathBuf>, into
                     MetaKind::Special => Odd::Special,
                     MetaKind::File | MetaKind::Folder => Odd::Name,
                 };
-                into.odd.push(format!("{}: {odd}", path.join(Kept::new(&TreePath::root(), name, odd).shown()).display()));
+                into.odd.push(format!("{}: {odd}", path.join(name).display()));
             }
             _ => {}
         }

@@ -1,8 +1,9 @@
-//! Whole subtrees: `get -r`, `put -r`, `mirror`, and what `mget` and `mput` found.
+//! Whole subtrees: `get -r`, `put -r`, `mirror`; and `mget` and `mput`, which find names by patterns.
 //!
 //! `walk` lists both sides, `plan` decides without touching anything, `run` carries the plan out: small
-//! files through one pipeline, large ones one by one as `get` and `put` do. Local names are reached
-//! through a pinned folder alone (`place`). One name that fails keeps no other from being transferred.
+//! files through one pipeline, large ones one by one as `get` and `put` do. `expand` finds what a `pattern`
+//! stands for, and `found` transfers it. Local names are reached through a pinned folder alone (`place`).
+//! One name that fails keeps no other from being transferred.
 
 mod carry_on;
 mod digests;

@@ -43,8 +43,13 @@ impl Follow {
 ///
 /// # Errors
 /// That no server answers, that the user interrupted, or what an answer ended it with.
-pub fn converse(session: &mut Session, conversation: &mut dyn Conversation) -> Result<Ran, Failure> {
-    run(session, conversation).map_err(failure)
+pub fn converse(session: &mut Session, notices: &Notices, conversation: &mut dyn Conversation) -> Result<Ran, Failure> {
+    let ran = run(session, conversation).map_err(failure)?;
+    // A server that went away before its first answer: the conversation was not told.
+    if let (Some(gone), Some((now, _))) = (notices.take_lost(), session.server()) {
+        notices.say(&format!("{} is gone ({}); going on from {now}", gone.addr, gone.why));
+    }
+    Ok(ran)
 }
 
 /// The failure of a conversation as a whole.

@@ -4,8 +4,10 @@ mod cat;
 mod changes;
 pub mod fake;
 mod get;
+mod globs;
+mod mirror;
 mod put;
-mod recursive;
+pub mod recursive;
 pub mod tree;
 
 use std::io::{self, Write};

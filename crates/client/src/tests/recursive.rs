@@ -1,4 +1,4 @@
-//! `get -r`, `put -r`, `mirror`, `mget` and `mput`: what is transferred, removed, left alone and told.
+//! `get -r` and `put -r`: what is transferred, where it goes, what is carried on.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::tree::{MTIME, Tree};
 use super::{Bench, content, shell};
 
 /// A few folders, one of them empty, and a name that the client uses itself.
-fn tree() -> Tree {
+pub fn tree() -> Tree {
     let tree = Tree::new(&[
         ("docs/one", b"1".to_vec()),
         ("docs/sub/two words", b"22".to_vec()),
@@ -26,7 +26,7 @@ fn tree() -> Tree {
 }
 
 /// All names below a folder with their content; folders have a `/` behind.
-fn listed(folder: &Path) -> Vec<String> {
+pub fn listed(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(at) = folders.pop() {
@@ -49,7 +49,7 @@ fn listed(folder: &Path) -> Vec<String> {
 }
 
 /// The same of a server's files and folders.
-fn stored(tree: &Tree) -> Vec<String> {
+pub fn stored(tree: &Tree) -> Vec<String> {
     let state = tree.state();
     let files = state.files.iter().map(|(name, bytes)| format!("{name}={}", String::from_utf8_lossy(&bytes[..bytes.len().min(10)])));
     let mut names: Vec<String> = files.chain(state.folders.iter().map(|name| format!("{name}/"))).collect();
@@ -64,15 +64,15 @@ fn count(tree: &Tree, wanted: fn(&Request) -> bool) -> usize {
     found
 }
 
-fn gets(tree: &Tree) -> usize {
+pub fn gets(tree: &Tree) -> usize {
     count(tree, |request| matches!(request, Request::Get(_)))
 }
 
-fn puts(tree: &Tree) -> usize {
+pub fn puts(tree: &Tree) -> usize {
     count(tree, |request| matches!(request, Request::Put(_)))
 }
 
-const DOCS: [&str; 7] = ["empty/", "one=1", "sub-=", "sub/", "sub/deep/", "sub/deep/three=333", "sub/two words=22"];
+pub const DOCS: [&str; 7] = ["empty/", "one=1", "sub-=", "sub/", "sub/deep/", "sub/deep/three=333", "sub/two words=22"];
 
 #[test]
 fn a_folder_is_fetched_whole_with_times_and_rights() {
@@ -286,197 +286,56 @@ fn an_upload_is_carried_on_without_what_is_there() {
 }
 
 #[test]
-fn a_mirror_transfers_what_differs_and_removes_last() {
+fn a_cut_upload_of_a_folder_leaves_its_line_and_goes_on_at_another_slave() {
+    let tree = tree();
+    let cut = tree.beside().cut_upload_after(2);
+    let mut bench = Bench::new(&[cut, tree.clone()], false);
+    std::fs::create_dir_all(bench.dir.path().join("up/in")).unwrap();
+    for name in ["up/a", "up/b", "up/in/c"] {
+        bench.write(name, b"bytes");
+    }
+    bench.run(0, &["put -r up"]);
+    let sent: Vec<_> = stored(&tree).into_iter().filter(|name| name.starts_with("up")).collect();
+    assert_eq!(sent, ["up/", "up/a=bytes", "up/b=bytes", "up/in/", "up/in/c=bytes"]);
+    assert_eq!(bench.told().len(), 1, "{:?}", bench.told());
+    assert!(bench.told()[0].contains("; going on from 127.0.0.1:"), "{:?}", bench.told());
+    assert_eq!(bench.names(), ["up"]);
+}
+
+#[test]
+fn what_no_server_takes_leaves_the_line() {
+    let tree = tree();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("up")).unwrap();
+    std::fs::write(dir.path().join("up/a"), "bytes").unwrap();
+    let slave = tree.clone().cut_upload_after(2).slave(1);
+    let dying = serve(move |connection, number| {
+        if number == 0 {
+            opening(connection);
+            send(connection, &[welcome(relais_proto::ServerRole::Master), redirect(vec![endpoint(1, once(slave))])]);
+        }
+    });
+    let (mut shell, printed) = shell(dying, dir.path().to_path_buf(), true);
+    assert_eq!(shell.execute("put -r up").status, 5, "{:?}", shell.notices.collected());
+    let object: serde_json::Value = serde_json::from_str(&printed.take()).unwrap();
+    assert_eq!((&object["failed"][0]["remote"], &object["error"]["code"]), (&"/up".into(), &"cut".into()));
+    let mut bench = Bench::in_folder(dir, std::slice::from_ref(&tree), true);
+    bench.shell.session.connect().unwrap();
+    assert_eq!(bench.shell.carry_on(), 0, "{:?}", bench.told());
+    assert!(stored(&tree).contains(&"up/a=bytes".to_owned()));
+    assert_eq!((bench.names(), bench.printed.take()), (vec!["up".to_owned()], String::new()));
+}
+
+#[test]
+fn a_folder_that_is_refused_takes_what_is_below_with_it() {
     let tree = tree();
     let mut bench = Bench::new(std::slice::from_ref(&tree), true);
-    bench.run(0, &["mirror docs a/b/copy"]);
-    let copy = bench.dir.path().join("a/b/copy");
-    assert_eq!(listed(&copy), DOCS);
+    std::fs::create_dir_all(bench.dir.path().join("up/one/deep")).unwrap();
+    bench.write("up/one/deep/f", b"f");
+    bench.write("up/two", b"2");
+    bench.run(1, &["put -r up/. -o docs"]);
     let object = bench.object();
-    assert_eq!((&object["files"], &object["folders"], &object["bytes"], &object["deleted"]), (&4.into(), &3.into(), &6.into(), &0.into()));
-    gets(&tree);
-    std::fs::create_dir_all(copy.join("extra/in")).unwrap();
-    std::fs::write(copy.join("extra/in/f"), "f").unwrap();
-    std::fs::write(copy.join("one"), "changed").unwrap();
-    bench.run(0, &["mirror docs a/b/copy"]);
-    assert!(gets(&tree) == 1 && copy.join("extra/in/f").exists());
-    bench.printed.take();
-    bench.run(0, &["mirror --delete docs a/b/copy"]);
-    assert_eq!((listed(&copy), gets(&tree), bench.object()["deleted"].clone()), (DOCS.map(str::to_owned).to_vec(), 0, 3.into()));
-}
-
-#[test]
-fn a_dry_run_tells_and_changes_nothing() {
-    let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
-    bench.run(0, &["mirror --dry-run docs/sub copy"]);
-    let copy = bench.dir.path().join("copy");
-    assert_eq!(
-        bench.printed.take(),
-        format!("make {}\nmake deep\nget deep/three\nget two words\n", copy.display())
-            .replace("get deep/three\nget two words", "get deep/three\nget two words")
-    );
-    assert!(bench.names().is_empty());
-    std::fs::create_dir(&copy).unwrap();
-    std::fs::write(copy.join("deep"), "a file").unwrap();
-    std::fs::write(copy.join("old"), "").unwrap();
-    bench.run(0, &["mirror --dry-run --delete docs/sub copy"]);
-    assert_eq!(bench.printed.take(), "get two words\ndelete old\ndelete deep\nmake deep\nget deep/three\n");
-    assert_eq!((listed(&copy), gets(&tree)), (vec!["deep=a file".to_owned(), "old=".to_owned()], 0));
-    bench.run(0, &["mirror -R --dry-run copy new/er"]);
-    assert_eq!(bench.printed.take(), "make /new\nmake /new/er\nput deep\nput old\n");
-    assert!(!stored(&tree).iter().any(|name| name.starts_with("new")));
-}
-
-#[test]
-fn another_kind_gives_way_with_delete_alone() {
-    let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
-    let copy = bench.dir.path().join("copy");
-    std::fs::create_dir_all(copy.join("one/in")).unwrap();
-    std::fs::write(copy.join("sub"), "a file").unwrap();
-    bench.run(1, &["mirror docs copy"]);
-    assert_eq!(listed(&copy), ["empty/", "one/", "one/in/", "sub-=", "sub=a file"]);
-    assert_eq!(
-        bench.told(),
-        ["mirror: /docs/one: a folder has that name", "mirror: /docs/sub: a file has that name; 3 names below it are left out"]
-    );
-    bench.run(0, &["mirror --delete docs copy"]);
-    assert_eq!(listed(&copy), DOCS);
-    let up = bench.dir.path().join("up");
-    std::fs::create_dir_all(up.join("one")).unwrap();
-    std::fs::write(up.join("sub"), "file").unwrap();
-    bench.run(0, &["mirror -R --delete up docs"]);
-    let docs: Vec<_> = stored(&tree).into_iter().filter(|name| name.starts_with("docs/")).collect();
-    assert_eq!(docs, ["docs/", "docs/one/", "docs/sub=file"]);
-}
-
-#[test]
-fn nothing_is_removed_after_a_failure_or_on_a_mistake() {
-    let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
-    let copy = bench.dir.path().join("copy");
-    std::fs::create_dir(&copy).unwrap();
-    std::fs::write(copy.join("extra"), "").unwrap();
-    bench.run(1, &["mirror --delete nothing copy", "mirror --delete docs/empty copy", "mirror --delete top.txt copy"]);
-    bench.run(2, &["mirror docs", "mirror a b c"]);
-    assert_eq!(listed(&copy), ["extra="]);
-    // One file cannot be written: a folder that is made meanwhile cannot be told from this.
-    std::fs::create_dir(copy.join("one")).unwrap();
-    symlink("/nowhere", copy.join("one/link")).unwrap();
-    bench.run(1, &["mirror --delete docs copy"]);
-    assert!(copy.join("extra").exists() && copy.join("one/link").symlink_metadata().is_ok());
-    assert!(bench.told().contains(&"nothing is removed: not everything could be transferred".to_owned()), "{:?}", bench.told());
-    std::fs::remove_dir_all(copy.join("one")).unwrap();
-    bench.run(0, &["mirror --delete --force docs/empty copy"]);
-    assert!(listed(&copy).is_empty());
-}
-
-#[test]
-fn what_is_never_removed_is_told() {
-    let mut bench = Bench::new(&[tree()], true);
-    let copy = bench.dir.path().join("copy");
-    std::fs::create_dir_all(copy.join("old")).unwrap();
-    for name in ["old/.log", "old/f", ".relais-0.part"] {
-        std::fs::write(copy.join(name), "").unwrap();
-    }
-    symlink("one", copy.join("link")).unwrap();
-    bench.run(0, &["mirror --delete docs copy"]);
-    let left: Vec<_> = [".relais-0.part=", "link ->", "old/", "old/.log="].into_iter().chain(DOCS).collect();
-    let mut wanted: Vec<String> = left.iter().map(ToString::to_string).collect();
-    wanted.sort();
-    assert_eq!(listed(&copy), wanted);
-    assert!(
-        bench.told()[0].ends_with("copy/old is not removed: it holds old/.log, a name that ftpclient uses itself"),
-        "{:?}",
-        bench.told()
-    );
-    let object = bench.object();
-    assert_eq!((object["deleted"].clone(), object["skipped"].as_array().unwrap().len()), (1.into(), 1));
-}
-
-#[test]
-fn a_mirror_the_other_way_round() {
-    let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
-    bench.run(0, &["get -r docs"]);
-    tree.state().files.insert("docs/extra/f".into(), vec![]);
-    tree.state().files.insert("docs/extra/.log".into(), vec![]);
-    tree.state().files.remove("docs/one");
-    bench.run(0, &["mirror -R docs docs"]);
-    assert_eq!(puts(&tree), 1);
-    symlink("x", bench.dir.path().join("docs/extra2")).unwrap();
-    tree.state().files.insert("docs/extra2".into(), vec![]);
-    bench.run(0, &["mirror -R --delete docs docs"]);
-    let left = stored(&tree);
-    assert!(left.contains(&"docs/extra/.log=".to_owned()) && !left.contains(&"docs/extra/f=".to_owned()));
-    assert!(left.contains(&"docs/extra2=".to_owned()), "what the source skipped keeps its name there");
-    bench.run(0, &["mirror -R docs/sub new/place"]);
-    assert!(stored(&tree).contains(&"new/place/deep/three=333".to_owned()));
-    bench.run(1, &["mirror -R nothing docs", "mirror -R docs top.txt"]);
-}
-
-#[test]
-fn digests_find_what_times_do_not() {
-    let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
-    bench.run(0, &["mirror docs copy"]);
-    let one = bench.dir.path().join("copy/one");
-    let time = one.metadata().unwrap().modified().unwrap();
-    std::fs::write(&one, "2").unwrap();
-    std::fs::File::options().write(true).open(&one).unwrap().set_modified(time).unwrap();
-    gets(&tree);
-    bench.run(0, &["mirror docs copy"]);
-    assert_eq!((gets(&tree), std::fs::read(&one).unwrap()), (0, b"2".to_vec()));
-    bench.run(0, &["mirror --checksum docs copy"]);
-    assert_eq!((gets(&tree), std::fs::read(&one).unwrap()), (1, b"1".to_vec()));
-    std::fs::File::options().write(true).open(&one).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
-    bench.run(0, &["mirror --checksum docs copy"]);
-    assert_eq!(gets(&tree), 0, "content is what counts");
-}
-
-#[test]
-fn patterns_fetch_what_they_match() {
-    let mut bench = Bench::new(&[tree()], true);
-    bench.run(0, &["mget 'top.*' docs/{one,none}"]);
-    assert_eq!(listed(bench.dir.path()), ["one=1", "top.bin=bin", "top.txt=top"]);
-    let object = bench.object();
-    assert_eq!((&object["files"], &object["bytes"]), (&3.into(), &7.into()));
-    std::fs::create_dir(bench.dir.path().join("into")).unwrap();
-    bench.run(0, &["mget 'docs/*' -o into", "cd docs/sub", "mget '../../*.txt' -o into", "mget '*/thr[e]e' -o into"]);
-    assert_eq!(listed(&bench.dir.path().join("into")), ["one=1", "sub-=", "three=333", "top.txt=top"]);
-    bench.run(0, &["cd", "mget -r 'docs/{s*,e}' -o into"]);
-    assert!(listed(&bench.dir.path().join("into")).contains(&"sub/deep/three=333".to_owned()));
-}
-
-#[test]
-fn patterns_that_match_nothing_fail_alone() {
-    let tree = Tree::new(&[("a/x", b"1".to_vec()), ("b/x", b"2".to_vec()), ("y", vec![]), ("d/z", vec![])]);
-    let mut bench = Bench::new(&[tree], false);
-    bench.run(1, &["mget 'no?e' y", "mget '?/x'", "mget 'd*'", "mget y -o none"]);
-    assert_eq!(listed(bench.dir.path()), ["x=1", "y="]);
-    let told = bench.told();
-    assert_eq!(told[0], "mget: nothing matches 'no?e'");
-    assert!(told[1].starts_with("mget: /b/x: another file of the same name"), "{told:?}");
-    assert_eq!(told[2], "mget: only folders match 'd*'; -r takes them with all that is in them");
-    bench.run(2, &["mget", "mget '[a'", "mget '{a'"]);
-}
-
-#[test]
-fn patterns_send_what_they_match() {
-    let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
-    std::fs::create_dir_all(bench.dir.path().join("up/sub")).unwrap();
-    for name in ["up/a.x", "up/b.x", "up/c.y", "up/.hidden.x", "up/sub/d.x", "up/.log"] {
-        bench.write(name, name.as_bytes());
-    }
-    symlink("a.x", bench.dir.path().join("up/l.x")).unwrap();
-    bench.run(0, &["mput 'up/*.x' -o docs", "lcd up", "mput '*/d.x'", "mput -r 's*' -o docs/empty"]);
-    let names = format!(" {}", stored(&tree).join(" "));
-    for name in ["docs/a.x=", "docs/b.x=", " d.x=", "docs/empty/sub/d.x="] {
-        assert!(names.contains(name), "{name}: {names}");
-    }
-    assert!(!names.contains("c.y") && !names.contains("hidden") && !names.contains("l.x"));
-    assert!(bench.told()[0].contains("up/l.x: a symbolic link"), "{:?}", bench.told());
-    bench.run(1, &["mput 'none*'", "mput '*' -o nothing", "mput '*' -o top.txt"]);
+    assert_eq!(object["failed"].as_array().unwrap().len(), 1, "{object}");
+    assert_eq!(object["failed"][0]["remote"], "/docs/one");
+    assert!(stored(&tree).contains(&"docs/two=2".to_owned()));
 }

@@ -31,7 +31,7 @@ impl Run<'_> {
             whole: &mut self.whole,
             follow,
         };
-        let ran = converse(&mut self.shell.session, &mut fetch);
+        let ran = converse(&mut self.shell.session, &self.shell.notices, &mut fetch);
         let large = fetch.large;
         match ran {
             Ok(ran) => self.tally.several.served_by(&ran.servers.iter().map(ToString::to_string).collect::<Vec<_>>()),

@@ -46,7 +46,7 @@ impl Run<'_> {
                 refused: Vec::new(),
                 follow,
             };
-            converse(&mut run.shell.session, &mut make)?;
+            converse(&mut run.shell.session, &run.shell.notices, &mut make)?;
             let (made, again, refused) = (make.made, make.again, make.refused);
             run.tally.several.folders += made;
             for (at, failure) in refused {

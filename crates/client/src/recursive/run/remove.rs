@@ -45,7 +45,7 @@ impl Run<'_> {
                 refused: Vec::new(),
                 follow,
             };
-            let ran = converse(&mut run.shell.session, &mut remove);
+            let ran = converse(&mut run.shell.session, &run.shell.notices, &mut remove);
             let (now, again, refused) = (remove.gone, remove.again, remove.refused);
             gone += now;
             for (at, failure) in refused {

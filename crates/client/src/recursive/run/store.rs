@@ -37,7 +37,7 @@ impl Run<'_> {
                 whole: &mut run.whole,
                 follow,
             };
-            let ran = converse(&mut run.shell.session, &mut store)?;
+            let ran = converse(&mut run.shell.session, &run.shell.notices, &mut store)?;
             let again = store.again;
             run.tally.several.served_by(&ran.servers.iter().map(ToString::to_string).collect::<Vec<_>>());
             Ok(again)

@@ -19,7 +19,7 @@ const MOST_NAMES: usize = 20_000_000;
 pub fn remote(shell: &mut Shell, base: &TreePath) -> Result<Listing, Failure> {
     let follow = Follow::new(shell);
     let mut walk = Walk { base, listing: Listing::default(), next: 0, most: MOST_NAMES, follow };
-    converse(&mut shell.session, &mut walk)?;
+    converse(&mut shell.session, &shell.notices, &mut walk)?;
     let mut listing = walk.listing;
     if let Some(at) = listing.failed.iter().position(|(path, _)| path.is_root()) {
         return Err(listing.failed.swap_remove(at).1);
