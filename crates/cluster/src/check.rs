@@ -3,7 +3,7 @@
 //! It is asked in the step that numbers the change, with the tree as it is at that number. What
 //! does not fit gets an error and no number; what has a number applies everywhere.
 
-use relais_proto::{Change, ChangeId, ErrorCode, Expect, Kind, Refusal, TreePath, Version};
+use relais_proto::{Change, ChangeId, ErrorCode, Expect, Kind, Refusal, TreePath, Version, limits};
 
 /// What a change has to know of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,12 @@ pub trait View {
     /// # Errors
     /// That the tree cannot be read.
     fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Self::Error>;
+
+    /// The length in bytes of the longest path below a folder; 0 where it is empty.
+    ///
+    /// # Errors
+    /// That the tree cannot be read.
+    fn longest_below(&mut self, folder: &TreePath) -> Result<usize, Self::Error>;
 
     /// The number of the change with this id, where it was made already.
     ///
@@ -134,6 +140,10 @@ fn check_move<V: View>(from: &TreePath, to: &TreePath, tree: &mut V) -> Result<R
     if let Some(refusal) = parent_is_missing(to, tree)? {
         return Ok(Err(refusal));
     }
+    let longer = to.as_str().len().saturating_sub(from.as_str().len());
+    if node.kind == Kind::Folder && longer > 0 && tree.longest_below(from)? + longer > limits::PATH {
+        return refuse(ErrorCode::BadName, format!("{to}: paths below it would become longer than {} bytes", limits::PATH));
+    }
     match (tree.node(to)?.map(|node| node.kind), node.kind) {
         (None, _) | (Some(Kind::File), Kind::File) => Ok(Ok(())),
         (Some(Kind::File), Kind::Folder) => refuse(ErrorCode::NotFolder, format!("{to}: a file has that name")),
@@ -158,6 +168,10 @@ mod tests {
         }
         fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Infallible> {
             Ok(!self.0.keys().any(|path| path.starts_with(&format!("{folder}/")[1..])))
+        }
+        fn longest_below(&mut self, folder: &TreePath) -> Result<usize, Infallible> {
+            let below = self.0.keys().filter(|path| TreePath::new(**path).unwrap().is_below(folder));
+            Ok(below.map(|path| path.len()).max().unwrap_or(0))
         }
         fn number_of(&mut self, _: ChangeId) -> Result<Option<Version>, Infallible> {
             Ok(None)
@@ -229,6 +243,28 @@ mod tests {
         ] {
             assert_eq!(ask(&Change::Move { from: path(from), to: path(to) }, Expect::Any), wanted, "{from} to {to}");
         }
+    }
+
+    #[test]
+    fn no_path_below_becomes_too_long() {
+        let deep = |len: usize| ["x".repeat(250).as_str()].repeat(len / 251).join("/");
+        let short = deep(4095 - 300);
+        let (fits, long) = ("y".repeat(200), deep(600));
+        let mut tree = tree();
+        tree.0.insert("far", Node { kind: Kind::Folder, version: None });
+        let below: &'static str = Box::leak(format!("far/{short}").into_boxed_str());
+        tree.0.insert(below, Node { kind: Kind::File, version: None });
+        let mut parent = String::new();
+        for part in long.split('/') {
+            parent = if parent.is_empty() { part.to_owned() } else { format!("{parent}/{part}") };
+            tree.0.insert(Box::leak(parent.clone().into_boxed_str()), Node { kind: Kind::Folder, version: None });
+        }
+        let mut ask = |to: &str| {
+            let Ok(answer) = check(&Change::Move { from: path("far"), to: path(to) }, Expect::Any, &mut tree);
+            answer.err().map(|refusal| refusal.code)
+        };
+        assert_eq!(ask(&fits), None);
+        assert_eq!(ask(&format!("{long}/z")), Some(ErrorCode::BadName));
     }
 
     #[test]

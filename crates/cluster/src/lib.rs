@@ -10,6 +10,7 @@ mod check;
 mod registry;
 mod sequence;
 mod slave;
+mod tree;
 mod turn;
 
 pub use address::{Place, Viewpoint, endpoints_for, same_host};
@@ -17,4 +18,5 @@ pub use check::{Node, View, check};
 pub use registry::{Conflict, Joining, KNOWN_MAX, NoSlave, Notice, Registered, Registry};
 pub use sequence::{Asked, Sequencer, Verdict};
 pub use slave::LinkId;
+pub use tree::{Content, Entry, Known, Tree};
 pub use turn::Balance;

@@ -113,6 +113,10 @@ impl<V: View> View for Draft<'_, V> {
         }
     }
 
+    fn longest_below(&mut self, folder: &TreePath) -> Result<usize, V::Error> {
+        self.base.longest_below(folder)
+    }
+
     fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, V::Error> {
         self.base.number_of(id)
     }
@@ -166,6 +170,9 @@ mod tests {
         fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Infallible> {
             let inside = format!("{}/", folder.as_str());
             Ok(!self.nodes.keys().any(|path| path.starts_with(&inside)))
+        }
+        fn longest_below(&mut self, _: &TreePath) -> Result<usize, Infallible> {
+            Ok(0)
         }
         fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, Infallible> {
             Ok(self.made.get(&id).copied())

@@ -1,0 +1,291 @@
+//! The tree that the changes make: for each path what it is, the last change to it, and its content.
+//!
+//! Pure, and the same on every server: whoever applies the same changes in the same order has the same tree. The
+//! master checks changes against it; a journal folded into an empty one gives it back after a restart.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+use relais_proto::{Change, ChangeId, Digest, FileTime, Kind, Numbered, TreePath, Version};
+
+use crate::check::{Node, View};
+
+/// Content of a file: what a put has brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content {
+    /// The put.
+    pub put: Version,
+    /// BLAKE3 of the whole.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Last modification.
+    pub mtime: FileTime,
+    /// Whether the owner may execute it.
+    pub executable: bool,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The last change to the path.
+    pub version: Version,
+    /// Its content; none for a folder.
+    pub content: Option<Content>,
+}
+
+impl Entry {
+    /// File or folder.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        if self.content.is_some() { Kind::File } else { Kind::Folder }
+    }
+}
+
+/// What a change has replaced, path by path, until the change is known to be safe. A withdrawal brings it back.
+type Former = Vec<(TreePath, Option<Entry>)>;
+
+/// The tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tree {
+    /// Ordered by the bytes of the path, so that what is below a folder lies together.
+    entries: BTreeMap<TreePath, Entry>,
+    last: Version,
+    /// By the change that replaced it.
+    formers: HashMap<Version, Former>,
+}
+
+impl Tree {
+    /// A tree with nothing in it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The last change that was applied.
+    #[must_use]
+    pub fn last(&self) -> Version {
+        self.last
+    }
+
+    /// What is at a path below the top.
+    #[must_use]
+    pub fn get(&self, path: &TreePath) -> Option<&Entry> {
+        self.entries.get(path)
+    }
+
+    /// Everything, in the order of the paths.
+    pub fn iter(&self) -> impl Iterator<Item = (&TreePath, &Entry)> {
+        self.entries.iter()
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What lies somewhere below a folder.
+    pub fn below<'a>(&'a self, folder: &'a TreePath) -> impl Iterator<Item = (&'a TreePath, &'a Entry)> {
+        // Names that begin with the folder's own, such as `a-b` behind `a`, lie in between.
+        self.entries
+            .range((Bound::Excluded(folder), Bound::Unbounded))
+            .take_while(|(path, _)| begins(path, folder))
+            .filter(|(path, _)| path.is_below(folder))
+    }
+
+    /// Applies the next change. One that is not behind the last is left out: it was applied before.
+    pub fn apply(&mut self, numbered: &Numbered) {
+        let version = numbered.version;
+        if version <= self.last {
+            return;
+        }
+        self.last = version;
+        let former = match &numbered.change {
+            Change::Put { path, size, digest, mtime, executable } => {
+                let content = Content { put: version, digest: *digest, size: *size, mtime: *mtime, executable: *executable };
+                self.insert(path, Entry { version, content: Some(content) })
+            }
+            Change::MakeFolder { path } => self.insert(path, Entry { version, content: None }),
+            Change::Remove { path, .. } => self.remove(path),
+            Change::Move { from, to } => self.relocate(from, to, version),
+            Change::Withdraw { of } => return self.withdraw(*of, version),
+        };
+        self.formers.insert(version, former);
+    }
+
+    /// The change is safe: what it replaced need not be remembered any more.
+    pub fn settle(&mut self, version: Version) {
+        self.formers.remove(&version);
+    }
+
+    fn insert(&mut self, path: &TreePath, entry: Entry) -> Former {
+        vec![(path.clone(), self.entries.insert(path.clone(), entry))]
+    }
+
+    /// A path and all that is below it.
+    fn subtree(&self, path: &TreePath) -> Vec<TreePath> {
+        std::iter::once(path).chain(self.below(path).map(|(below, _)| below)).cloned().collect()
+    }
+
+    fn remove(&mut self, path: &TreePath) -> Former {
+        let paths = self.subtree(path);
+        paths.into_iter().map(|path| (path.clone(), self.entries.remove(&path))).collect()
+    }
+
+    fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Version) -> Former {
+        let mut former = Former::new();
+        for old in self.subtree(from) {
+            let rest = old.as_str().get(from.as_str().len()..).unwrap_or_default();
+            if let (Some(entry), Ok(new)) = (self.entries.remove(&old), TreePath::new(format!("{}{rest}", to.as_str()))) {
+                former.push((old, Some(entry)));
+                let replaced = self.entries.insert(new.clone(), Entry { version, ..entry });
+                if from != to {
+                    former.push((new, replaced));
+                }
+            }
+        }
+        former
+    }
+
+    /// What the change has made or taken away becomes what it was, under the new number. It follows its change before any other on these
+    /// paths; where one has come in between all the same, that one stays.
+    fn withdraw(&mut self, of: Version, version: Version) {
+        for (path, former) in self.formers.remove(&of).unwrap_or_default() {
+            if self.entries.get(&path).is_some_and(|now| now.version != of) {
+                continue;
+            }
+            match former {
+                Some(former) => self.entries.insert(path, Entry { version, ..former }),
+                None => self.entries.remove(&path),
+            };
+        }
+    }
+}
+
+/// Whether a path may still be followed by one below `folder`, in the order of the paths.
+fn begins(path: &TreePath, folder: &TreePath) -> bool {
+    path.as_str().starts_with(folder.as_str())
+}
+
+/// A tree, and the changes that made it by their ids.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The tree.
+    pub tree: Tree,
+    /// Numbers of changes.
+    pub ids: HashMap<ChangeId, Version>,
+}
+
+impl Known {
+    /// Applies the next change and remembers its id.
+    pub fn apply(&mut self, numbered: &Numbered) {
+        self.tree.apply(numbered);
+        self.ids.insert(numbered.id, numbered.version);
+    }
+}
+
+impl View for Known {
+    type Error = std::convert::Infallible;
+
+    fn node(&mut self, path: &TreePath) -> Result<Option<Node>, Self::Error> {
+        Ok(self.tree.get(path).map(|entry| Node { kind: entry.kind(), version: Some(entry.version) }))
+    }
+
+    fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Self::Error> {
+        Ok(self.tree.below(folder).next().is_none())
+    }
+
+    fn longest_below(&mut self, folder: &TreePath) -> Result<usize, Self::Error> {
+        Ok(self.tree.below(folder).map(|(path, _)| path.as_str().len()).max().unwrap_or(0))
+    }
+
+    fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, Self::Error> {
+        Ok(self.ids.get(&id).copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sequence::{Asked, Sequencer, Verdict};
+    use relais_proto::Expect;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::new(text).unwrap()
+    }
+
+    fn put(text: &str, size: u64) -> Change {
+        Change::Put { path: path(text), size, digest: Digest([0; 32]), mtime: FileTime::default(), executable: false }
+    }
+
+    /// Applies changes that fit, as a master does; the paths that are there afterwards with number and size.
+    fn made(changes: &[Change]) -> (Known, Vec<(String, u64, Option<u64>)>) {
+        let (mut known, mut sequencer) = (Known::default(), Sequencer::new(Version::default()));
+        for (n, change) in changes.iter().enumerate() {
+            let id = ChangeId([u8::try_from(n).unwrap(); 16]);
+            let asked = [Asked { id, change: change.clone(), expect: Expect::Any }];
+            let Ok(verdicts) = sequencer.sequence(&asked, &mut known, 0);
+            match &verdicts[..] {
+                [Verdict::Numbered(numbered)] => known.apply(numbered),
+                other => panic!("{change:?}: {other:?}"),
+            }
+        }
+        let all = known.tree.iter().map(|(path, entry)| (path.to_string(), entry.version.number, entry.content.map(|c| c.size)));
+        let all = all.collect();
+        (known, all)
+    }
+
+    fn folder(text: &str) -> Change {
+        Change::MakeFolder { path: path(text) }
+    }
+
+    #[test]
+    fn a_folder_takes_all_below_it_along_and_nothing_beside_it() {
+        let mut changes =
+            vec![folder("a"), folder("a-b"), put("a-b/x", 1), put("a/x", 2), folder("a/sub"), put("a/sub/y", 3), put("a.txt", 4)];
+        let moved = Change::Move { from: path("a"), to: path("a-b/a") };
+        changes.push(moved);
+        let (_, all) = made(&changes);
+        let wanted =
+            [("/a-b", 2, None), ("/a-b/a", 8, None), ("/a-b/a/sub", 8, None), ("/a-b/a/sub/y", 8, Some(3)), ("/a-b/a/x", 8, Some(2))];
+        let wanted = wanted.into_iter().chain([("/a-b/x", 3, Some(1)), ("/a.txt", 7, Some(4))]);
+        assert_eq!(all, wanted.map(|(path, n, size)| (path.to_owned(), n, size)).collect::<Vec<_>>());
+        changes.push(Change::Remove { path: path("a-b"), recursive: true });
+        assert_eq!(made(&changes).1, [("/a.txt".to_owned(), 7, Some(4))]);
+    }
+
+    #[test]
+    fn what_a_withdrawn_change_has_replaced_comes_back_under_a_new_number() {
+        let of = |number| Change::Withdraw { of: Version { epoch: 1, number } };
+        assert_eq!(made(&[put("f", 1), put("f", 2), of(2)]).1, [("/f".to_owned(), 3, Some(1))]);
+        assert_eq!(made(&[put("f", 1), of(1)]).1, []);
+        assert_eq!(made(&[put("f", 1), put("f", 2), put("f", 3), of(2)]).1, [("/f".to_owned(), 3, Some(3))], "a later put stays");
+        let removed = Change::Remove { path: path("d"), recursive: true };
+        let back = [("/d".to_owned(), 4, None), ("/d/f".to_owned(), 4, Some(1))];
+        assert_eq!(made(&[folder("d"), put("d/f", 1), removed, of(3)]).1, back);
+        assert_eq!(made(&[folder("d"), put("d/f", 1), Change::Move { from: path("d"), to: path("e") }, of(3)]).1, back);
+        let over = Change::Move { from: path("f"), to: path("g") };
+        let both = [("/f".to_owned(), 4, Some(1)), ("/g".to_owned(), 4, Some(2))];
+        assert_eq!(made(&[put("f", 1), put("g", 2), over, of(3)]).1, both);
+        let (mut known, _) = made(&[put("f", 1), put("f", 2)]);
+        known.tree.settle(Version { epoch: 1, number: 2 });
+        known.apply(&Numbered { version: Version { epoch: 1, number: 3 }, id: ChangeId([9; 16]), time_ms: 0, change: of(2) });
+        assert_eq!(known.tree.get(&path("f")).map(|entry| entry.version.number), Some(2), "what is safe is not withdrawn");
+    }
+
+    #[test]
+    fn what_was_applied_is_not_applied_again() {
+        let (known, all) = made(&[put("f", 1), put("f", 2)]);
+        let mut again = known.clone();
+        again.apply(&Numbered { version: Version { epoch: 1, number: 1 }, id: ChangeId([0; 16]), time_ms: 0, change: put("f", 1) });
+        assert_eq!(again.tree.iter().count(), all.len());
+        assert_eq!(again.tree, known.tree);
+    }
+}
