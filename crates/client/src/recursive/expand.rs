@@ -10,13 +10,11 @@ use relais_tree::{Folder, MetaKind, TreeError};
 use super::node::{Node, Odd};
 use super::pattern::{Part, Pattern};
 use super::place::failure;
+use super::room::Room;
 use super::talk::{Follow, converse, stopped};
 use crate::Failure;
 use crate::local::openable;
 use crate::shell::Shell;
-
-/// Most names that one pattern may stand for.
-const MOST: usize = 20_000_000;
 
 /// What a pattern stands for. The path of a node is its own name, in the folder that goes with it.
 #[derive(Debug)]
@@ -69,7 +67,7 @@ pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<Expanded<TreePath>
 
 /// The entries right in `folders` that match. Folders that are not there hold nothing.
 fn look(shell: &mut Shell, folders: &[TreePath], part: &Part) -> Result<Vec<(TreePath, Entry)>, Failure> {
-    let mut look = Look { folders, part, next: 0, found: Vec::new(), follow: Follow::new(shell) };
+    let mut look = Look { folders, part, next: 0, found: Vec::new(), room: Room::default(), follow: Follow::new(shell) };
     converse(&mut shell.session, &shell.notices, &mut look)?;
     Ok(look.found.into_iter().map(|(at, entry)| (folders[at].clone(), entry)).collect())
 }
@@ -80,6 +78,7 @@ struct Look<'a> {
     part: &'a Part,
     next: usize,
     found: Vec<(usize, Entry)>,
+    room: Room,
     follow: Follow,
 }
 
@@ -111,8 +110,8 @@ impl Conversation for Look<'_> {
             _ => return Err(stopped(Failure::bad_server("a listing was answered with something else"))),
         };
         if self.part.is_match(&entry.name) {
-            if self.found.len() >= MOST {
-                return Err(stopped(Failure::bad_server(format!("more than {MOST} names match"))));
+            if !self.room.take::<Node>(entry.name.len()) {
+                return Err(stopped(Failure::bad_server("more names match than can be kept")));
             }
             self.found.push((at, entry));
         }

@@ -16,6 +16,7 @@ mod pattern;
 mod place;
 mod plan;
 pub mod progress;
+mod room;
 mod run;
 mod talk;
 mod tally;

@@ -6,11 +6,9 @@ use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError};
 use crate::Failure;
 use crate::log::is_ours;
 use crate::recursive::node::{Kept, Listing, Node, Odd};
+use crate::recursive::room::Room;
 use crate::recursive::talk::{Follow, converse, stopped, under};
 use crate::shell::Shell;
-
-/// Most names that are taken in: one record of each is kept. A server could go on naming folders for ever.
-const MOST_NAMES: usize = 20_000_000;
 
 /// Lists all below the folder `base`. What fails of it is in the result.
 ///
@@ -18,7 +16,7 @@ const MOST_NAMES: usize = 20_000_000;
 /// That the folder itself cannot be listed, that no server answers, or that the user interrupted.
 pub fn remote(shell: &mut Shell, base: &TreePath) -> Result<Listing, Failure> {
     let follow = Follow::new(shell);
-    let mut walk = Walk { base, listing: Listing::default(), next: 0, most: MOST_NAMES, follow };
+    let mut walk = Walk { base, listing: Listing::default(), next: 0, room: Room::default(), follow };
     converse(&mut shell.session, &shell.notices, &mut walk)?;
     let mut listing = walk.listing;
     if let Some(at) = listing.failed.iter().position(|(path, _)| path.is_root()) {
@@ -34,7 +32,7 @@ struct Walk<'a> {
     listing: Listing,
     /// The tag that is looked at next.
     next: usize,
-    most: usize,
+    room: Room,
     follow: Follow,
 }
 
@@ -45,10 +43,10 @@ impl Walk<'_> {
     }
 
     fn entry(&mut self, tag: u64, entry: &Entry) -> Result<(), PipelineError> {
-        if self.listing.nodes.len() + self.listing.kept.len() >= self.most {
-            return Err(stopped(Failure::bad_server(format!("{} holds more than {} names", self.base, self.most))));
-        }
         let folder = self.folder(tag);
+        if !self.room.take::<Node>(folder.as_str().len() + entry.name.len()) {
+            return Err(stopped(Failure::bad_server(format!("{} holds more names than can be kept", self.base))));
+        }
         let odd = |odd| Kept::new(&folder, entry.name.clone(), odd);
         if is_ours(&entry.name) {
             self.listing.kept.push(odd(Odd::Ours));
@@ -118,10 +116,10 @@ mod tests {
     }
 
     /// Answers each listing from a table of folder, names; a `/` behind a name makes it a folder, and none refuses.
-    fn walk(base: &str, table: &[(&str, &[&str])], most: usize) -> Result<Listing, PipelineError> {
+    fn walk(base: &str, table: &[(&str, &[&str])], room: Room) -> Result<Listing, PipelineError> {
         let base = TreePath::new(base).unwrap();
         let follow = Follow { notices: Notices::collecting(), interrupt: Interrupt::new() };
-        let mut walk = Walk { base: &base, listing: Listing::default(), next: 0, most, follow };
+        let mut walk = Walk { base: &base, listing: Listing::default(), next: 0, room, follow };
         while let Some((tag, ask)) = walk.next() {
             let Ask::List { path } = ask else { panic!("no listing") };
             let Some((_, names)) = table.iter().find(|(folder, _)| *folder == path.as_str()) else {
@@ -142,7 +140,7 @@ mod tests {
     fn folders_are_asked_for_as_they_are_found() {
         let table: &[(&str, &[&str])] =
             &[("top", &["a", "d/", "e/", ".log"]), ("top/d", &["x/", "y", ".relais-1.part"]), ("top/d/x", &[]), ("top/e", &["z"])];
-        let listing = walk("top", table, 100).unwrap();
+        let listing = walk("top", table, Room::default()).unwrap();
         let paths: Vec<_> = listing.nodes.iter().map(|n| n.path.as_str()).collect();
         assert_eq!(paths, ["a", "d", "d/x", "d/y", "e", "e/z"]);
         assert_eq!(listing.kept.iter().map(Kept::shown).collect::<Vec<_>>(), [".log", "d/.relais-1.part"]);
@@ -151,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_refused_is_known_as_not_listed() {
-        let listing = walk("", &[("", &["d/", "f"])], 100).unwrap();
+        let listing = walk("", &[("", &["d/", "f"])], Room::default()).unwrap();
         assert_eq!(listing.failed.len(), 1);
         assert_eq!((listing.failed[0].0.as_str(), listing.failed[0].1.code), ("d", ErrorCode::NotFound));
         assert!(!listing.is_whole() && listing.nodes.len() == 2);
@@ -162,10 +160,10 @@ mod tests {
         let long = "n".repeat(255);
         let deep = format!("{}/{}", vec![long.as_str(); 15].join("/"), "b".repeat(10));
         let name = format!("{long}/");
-        let listing = walk(&deep, &[(&deep, &[name.as_str(), "ok"])], 100).unwrap();
+        let listing = walk(&deep, &[(&deep, &[name.as_str(), "ok"])], Room::default()).unwrap();
         // The longer one makes a path that is too long to be asked for.
         assert_eq!(listing.nodes.iter().map(|n| n.path.as_str()).collect::<Vec<_>>(), ["ok"]);
         assert_eq!(listing.kept[0].odd, Odd::Name);
-        assert!(matches!(walk("", &[("", &["a", "b", "c"])], 2), Err(PipelineError::Stopped(_))));
+        assert!(matches!(walk("", &[("", &["a", "b", "c"])], Room::of(2 * size_of::<Node>() + 2)), Err(PipelineError::Stopped(_))));
     }
 }
