@@ -7,6 +7,7 @@
 
 mod address;
 mod check;
+mod order;
 mod registry;
 mod sequence;
 mod slave;
@@ -15,6 +16,7 @@ mod turn;
 
 pub use address::{Place, Viewpoint, endpoints_for, same_host};
 pub use check::{Node, View, check};
+pub use order::{Action, Event, Holders, Order, TAIL, Told};
 pub use registry::{Conflict, Joining, KNOWN_MAX, NoSlave, Notice, Registered, Registry};
 pub use sequence::{Asked, Sequencer, Verdict};
 pub use slave::LinkId;

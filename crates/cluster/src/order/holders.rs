@@ -1,0 +1,69 @@
+//! Which folders hold which content. Slaves that share a folder count once.
+
+use std::collections::{BTreeSet, HashMap};
+
+use relais_proto::{FolderId, Version};
+
+/// Who holds what, by the put that brought it.
+#[derive(Debug, Clone, Default)]
+pub struct Holders {
+    by_put: HashMap<Version, BTreeSet<FolderId>>,
+}
+
+impl Holders {
+    /// A folder holds the content of a put.
+    pub fn add(&mut self, put: Version, folder: FolderId) {
+        self.by_put.entry(put).or_default().insert(folder);
+    }
+
+    /// A folder does not hold it any more.
+    pub fn remove(&mut self, put: Version, folder: FolderId) {
+        if let Some(folders) = self.by_put.get_mut(&put) {
+            folders.remove(&folder);
+        }
+    }
+
+    /// A folder is gone for good, with all that it held.
+    pub fn forget(&mut self, folder: FolderId) {
+        self.by_put.values_mut().for_each(|folders| {
+            folders.remove(&folder);
+        });
+    }
+
+    /// Nothing in the tree has this content any more.
+    pub fn drop_content(&mut self, put: Version) {
+        self.by_put.remove(&put);
+    }
+
+    /// The folders that hold it.
+    pub fn of(&self, put: Version) -> impl Iterator<Item = FolderId> + '_ {
+        self.by_put.get(&put).into_iter().flatten().copied()
+    }
+
+    /// How many copies there are.
+    #[must_use]
+    pub fn copies(&self, put: Version) -> usize {
+        self.by_put.get(&put).map_or(0, BTreeSet::len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_counts_once_and_goes_with_all_it_held() {
+        let (put, other) = (Version { epoch: 1, number: 1 }, Version { epoch: 1, number: 2 });
+        let (a, b) = (FolderId([1; 16]), FolderId([2; 16]));
+        let mut holders = Holders::default();
+        holders.add(put, a);
+        holders.add(put, a);
+        holders.add(put, b);
+        holders.add(other, a);
+        assert_eq!((holders.copies(put), holders.copies(other)), (2, 1));
+        holders.forget(a);
+        assert_eq!((holders.of(put).collect::<Vec<_>>(), holders.copies(other)), (vec![b], 0));
+        holders.remove(put, b);
+        assert_eq!(holders.copies(put), 0);
+    }
+}
