@@ -6,6 +6,9 @@
 
 mod harness;
 
+mod changes;
+mod commands;
+mod docs;
 mod failover;
 mod get;
 mod hostile;

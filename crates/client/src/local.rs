@@ -124,6 +124,18 @@ impl Local {
         Ok(Target { folder: folder.to_path_buf(), name: name.to_string_lossy().into_owned() })
     }
 
+    /// The place with exactly this name, also where it is that of a folder; none where only a folder can be meant.
+    #[must_use]
+    pub fn exactly(&self, name: &str) -> Option<Target> {
+        let path = self.resolve(name);
+        match (path.components().next_back(), path.parent()) {
+            (Some(Component::Normal(last)), Some(folder)) if !name.ends_with('/') => {
+                Some(Target { folder: folder.to_path_buf(), name: last.to_str()?.to_owned() })
+            }
+            _ => None,
+        }
+    }
+
     /// A local name for the `.log`: relative to the folder of `-d` where it lies in it, else in full.
     ///
     /// # Errors

@@ -96,6 +96,8 @@ impl Notices {
 
     /// A server failed; the first of several in a row is the one to tell of.
     pub fn lost(&self, addr: SocketAddr, why: &str) {
+        // The system's number for an error says nothing to the user.
+        let why = why.split_once(" (os error ").map_or(why, |(words, _)| words);
         self.inner().gone.get_or_insert_with(|| Gone { addr, why: why.to_owned() });
     }
 
@@ -125,7 +127,7 @@ mod tests {
     fn the_first_loss_of_several_is_told_once() {
         let notices = Notices::collecting();
         let (first, second) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
-        notices.lost(first, "connection closed");
+        notices.lost(first, "connection closed (os error 32)");
         notices.clone().lost(second, "connection refused");
         assert_eq!(notices.take_lost(), Some(Gone { addr: first, why: "connection closed".into() }));
         assert_eq!(notices.take_lost(), None);

@@ -96,10 +96,11 @@ impl Several {
         self.count(file.bytes, &file.slaves);
     }
 
-    /// Takes in all of `other`, but its time.
+    /// Takes in all of `other`; what took time one behind the other adds up.
     pub fn merge(&mut self, other: Self) {
         self.files += other.files;
         self.folders += other.folders;
+        self.time = self.time.saturating_add(other.time);
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.served_by(&other.slaves);
         self.skipped.extend(other.skipped);
@@ -256,29 +257,42 @@ impl Outcome {
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         match self {
-            Self::Entries(failed) | Self::Several(Several { failed, .. }) | Self::Changes(Changes { failed, .. }) => summary(failed),
-            Self::Mirrored(mirrored) => summary(&mirrored.several.failed),
+            Self::Entries(failed) | Self::Changes(Changes { failed, .. }) => summary(failed),
+            Self::Several(several) => transfers(&several.failed),
+            Self::Mirrored(mirrored) => transfers(&mirrored.several.failed),
             _ => None,
         }
     }
 }
 
-/// An interruption stands for all, then what can be carried on, then whatever came first.
+/// An interruption stands for all, then what can be carried on, then that no server was reached, then whatever came first.
 fn summary(failed: &[Failed]) -> Option<Failure> {
     let has = |status| failed.iter().find(|f| f.failure.status() == status);
-    let code = has(130).or_else(|| has(5)).or_else(|| failed.first())?.failure.code;
+    let code = has(130).or_else(|| has(5)).or_else(|| has(3)).or_else(|| failed.first())?.failure.code;
     let message = match failed {
         [Failed { failure, .. }] => failure.message.clone(),
         several => format!("{} names failed", several.len()),
     };
-    // Whether a server was reached is the whole command's matter, not that of one name.
-    let code = if code == ErrorCode::Unreachable { ErrorCode::Cut } else { code };
     Some(Failure { code, message })
+}
+
+/// As [`summary`], of transfers: of those that no server was reached for, the rest can be carried on.
+fn transfers(failed: &[Failed]) -> Option<Failure> {
+    let failure = summary(failed)?;
+    Some(if failure.code == ErrorCode::Unreachable { Failure { code: ErrorCode::Cut, ..failure } } else { failure })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_add_up() {
+        let one = |millis| Several { time: Duration::from_millis(millis), ..Several::default() };
+        let mut all = one(200);
+        all.merge(one(300));
+        assert_eq!(all.time, Duration::from_millis(500));
+    }
 
     #[test]
     fn the_gravest_failure_stands_for_all() {
@@ -290,5 +304,9 @@ mod tests {
         assert_eq!(failed(&[ErrorCode::NotFound]), Some(1));
         assert_eq!(failed(&[ErrorCode::NotFound, ErrorCode::Cut]), Some(5));
         assert_eq!(failed(&[ErrorCode::NotFound, ErrorCode::Cut, ErrorCode::Interrupted]), Some(130));
+        assert_eq!(failed(&[ErrorCode::NotFound, ErrorCode::Unreachable]), Some(3));
+        let failure = Failure::new(ErrorCode::Unreachable, "why");
+        let several = Several { failed: vec![Failed { remote: "x".into(), failure }], ..Several::default() };
+        assert_eq!(Outcome::Several(several).failure().map(|f| f.status()), Some(5));
     }
 }

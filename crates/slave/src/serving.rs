@@ -148,6 +148,14 @@ impl Serving {
         self.with_catalogue(Reader::is_complete)
     }
 
+    /// Whether a keeper is still reading the folder for the first time.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Storage`].
+    pub fn is_scanning(&self) -> Result<bool, Refusal> {
+        self.with_catalogue(Reader::is_scanning)
+    }
+
     /// What the catalogue knows of what `meta` was read from.
     ///
     /// # Errors

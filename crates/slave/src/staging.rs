@@ -14,15 +14,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{debug, warn};
-use relais_proto::{ChangeId, TreePath, limits};
+use relais_proto::{ChangeId, TreePath, Version, limits};
 use relais_tree::{Folder, MetaKind, TreeError};
 
+use crate::board::Board;
 use crate::catalogue::FOLDER;
 
 /// Name of the folder of staged files.
 const STAGING: &str = "staging";
 /// Behind the name of a staged file that is whole.
 const SEALED: &str = ".whole";
+/// Behind the name of former content, where the file system cannot exchange two names in one step.
+const FORMER: &str = relais_tree::FORMER;
 /// Name of the folder of what was removed.
 const REMOVED: &str = "removed";
 /// Time between two looks for what is too old.
@@ -52,7 +55,9 @@ impl StagedName {
         if self.is_sealed() { self.clone() } else { Self(format!("{}{SEALED}", self.0)) }
     }
 
-    fn is_sealed(&self) -> bool {
+    /// Whether it is whole, and nobody writes it any more.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
         self.0.ends_with(SEALED)
     }
 
@@ -114,6 +119,14 @@ impl Staging {
         }
     }
 
+    /// As [`Self::claim`], where the file is there already.
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`], or as [`Self::claim`].
+    pub fn reopen(&self, name: &StagedName) -> Result<File, TreeError> {
+        self.staged.open_part_locked(name.as_str())
+    }
+
     /// Whether a staged file is there.
     #[must_use]
     pub fn has(&self, name: &StagedName) -> bool {
@@ -137,36 +150,32 @@ impl Staging {
         }
     }
 
-    /// The names of all staged files of a change.
-    ///
-    /// # Errors
-    /// Those of listing them.
-    pub fn of_change(&self, id: ChangeId) -> Result<Option<StagedName>, TreeError> {
-        let begin = format!("{id}-");
-        for listed in self.staged.list()? {
-            if let Some(name) = std::str::from_utf8(listed?.name()).ok().filter(|name| name.starts_with(&begin)) {
-                return Ok(StagedName::parse(name));
-            }
+    /// Removes something from staging that nobody goes on with.
+    fn discard_old(&self, name: &[u8]) {
+        let Ok(text) = std::str::from_utf8(name) else { return };
+        if let Some(name) = StagedName::parse(text).filter(|name| name.is_sealed() || self.claim(name).is_ok()) {
+            debug!("a staged file that nobody goes on with is removed");
+            self.discard(&name);
+        } else if text.ends_with(FORMER)
+            && let Err(e) = self.staged.unlink(text)
+        {
+            debug!("former content is left in staging: {e}");
         }
-        Ok(None)
     }
 
     /// Removes what was removed from the tree, and staged files that nobody has written for
-    /// [`limits::STAGED_TIME`]. Another process may be at work in both folders.
-    pub fn sweep(&self, stop: &dyn Fn() -> bool) {
-        empty(&self.removed, stop);
+    /// [`limits::STAGED_TIME`]. Another process may be at work in both folders; what changes behind `settled` have
+    /// removed may still get its place back.
+    pub fn sweep(&self, settled: Version, stop: &dyn Fn() -> bool) {
+        empty(&self.removed, &|name| is_settled(name, settled), stop);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let Ok(listing) = self.staged.list() else { return };
         for listed in listing.flatten() {
             let name = listed.name();
             // The ctime: the time of modification is what the client said.
             let age = self.staged.stat_part(name).map(|meta| now.as_secs().saturating_sub(meta.ctime.seconds.max(0).cast_unsigned()));
-            if age.is_ok_and(|age| age > limits::STAGED_TIME.as_secs())
-                && let Some(name) = std::str::from_utf8(name).ok().and_then(StagedName::parse)
-                && (name.is_sealed() || self.claim(&name).is_ok())
-            {
-                debug!("a staged file that nobody goes on with is removed");
-                self.discard(&name);
+            if age.is_ok_and(|age| age > limits::STAGED_TIME.as_secs()) {
+                self.discard_old(name);
             }
         }
     }
@@ -184,12 +193,12 @@ impl Sweeper {
     ///
     /// # Errors
     /// Those of starting a thread.
-    pub fn start(staging: Staging, stop: Arc<AtomicBool>) -> io::Result<Self> {
+    pub fn start(staging: Staging, board: Arc<Board>, stop: Arc<AtomicBool>) -> io::Result<Self> {
         let (bell, rings) = sync_channel(1);
         let work = move || {
             let stopped = || stop.load(Ordering::Relaxed);
             while !stopped() {
-                staging.sweep(&stopped);
+                staging.sweep(board.mark(), &stopped);
                 if matches!(rings.recv_timeout(SWEEP_EVERY), Err(RecvTimeoutError::Disconnected)) {
                     return;
                 }
@@ -217,12 +226,24 @@ impl Drop for Sweeper {
     }
 }
 
+/// Whether what has this name in the folder of removed things was removed by a change up to `settled`, which can not be taken back any more.
+fn is_settled(name: &[u8], settled: Version) -> bool {
+    let version = std::str::from_utf8(name).ok().and_then(|name| {
+        let (epoch, number) = name.split_once('-')?;
+        Some(Version { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+    });
+    version.is_none_or(|version| version <= settled)
+}
+
 /// Removes all that lies in a folder of our own, and what lies below it.
-fn empty(folder: &Folder, stop: &dyn Fn() -> bool) {
+fn empty(folder: &Folder, may_go: &dyn Fn(&[u8]) -> bool, stop: &dyn Fn() -> bool) {
     let Ok(listing) = folder.list() else { return };
     for listed in listing.flatten() {
         if stop() {
             return;
+        }
+        if !may_go(listed.name()) {
+            continue;
         }
         let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(listed.name());
         let removed = match folder.survey(listed.name()) {
@@ -230,7 +251,7 @@ fn empty(folder: &Folder, stop: &dyn Fn() -> bool) {
             Ok(found) if found.mount_point => continue,
             Ok(found) if found.meta.kind == MetaKind::Folder => {
                 if let Ok(below) = folder.sub_of_bytes(listed.name()) {
-                    empty(&below, stop);
+                    empty(&below, &|_| true, stop);
                 }
                 folder.remove_folder(name)
             }
@@ -280,9 +301,12 @@ mod tests {
         std::os::unix::fs::symlink("/etc", removed.join("7/link")).unwrap();
         let name = StagedName::new(ChangeId([1; 16]), "", &TreePath::new("f").unwrap(), None);
         drop(staging.claim(&name).unwrap());
-        staging.sweep(&|| false);
+        std::fs::create_dir_all(removed.join("1-9")).unwrap();
+        staging.sweep(Version { epoch: 1, number: 8 }, &|| false);
+        assert!(removed.join("1-9").exists(), "it may still be taken back");
+        staging.sweep(Version { epoch: 1, number: 9 }, &|| false);
         assert!(std::fs::read_dir(&removed).unwrap().next().is_none());
-        assert_eq!(staging.of_change(ChangeId([1; 16])).unwrap(), Some(name));
+        assert!(staging.has(&name));
         assert!(std::path::Path::new("/etc/passwd").exists());
     }
 }

@@ -26,3 +26,4 @@ pub use list::{Listed, Listing};
 pub use local::{set_executable, set_times};
 pub use meta::{Meta, MetaKind};
 pub use pieces::{PieceHasher, join, piece_count, piece_value};
+pub use replace::FORMER;

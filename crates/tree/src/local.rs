@@ -66,9 +66,20 @@ impl Folder {
     /// [`TreeError::InUse`] where another process holds the lock; [`TreeError::NotServed`] or
     /// [`TreeError::IsFolder`] where the name is none of a regular file.
     pub fn create_or_open_part(&self, name: impl AsRef<OsStr>) -> Result<File, TreeError> {
-        let name = part(name.as_ref())?;
+        self.open_locked(part(name.as_ref())?, OFlags::CREATE)
+    }
+
+    /// As [`Self::create_or_open_part`], where the file is there already.
+    ///
+    /// # Errors
+    /// [`TreeError::NotFound`], or as [`Self::create_or_open_part`].
+    pub fn open_part_locked(&self, name: impl AsRef<OsStr>) -> Result<File, TreeError> {
+        self.open_locked(part(name.as_ref())?, OFlags::empty())
+    }
+
+    fn open_locked(&self, name: &OsStr, make: OFlags) -> Result<File, TreeError> {
         for _ in 0..TRIES {
-            let file = self.open_part(name, OFlags::RDWR | OFlags::CREATE)?;
+            let file = self.open_part(name, OFlags::RDWR | make)?;
             // A name that was removed between two steps is tried again.
             match meta_of(file.as_fd())?.nlink {
                 0 => continue,

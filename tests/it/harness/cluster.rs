@@ -208,6 +208,7 @@ pub struct Standalone {
     pub root: PathBuf,
     pub dir: TestDir,
     args: Vec<String>,
+    under: Vec<String>,
 }
 
 impl Standalone {
@@ -219,17 +220,24 @@ impl Standalone {
         for (name, bytes) in files {
             write_old(&root.join(name), bytes);
         }
+        Self::start_in(dir, root, args, &[])
+    }
+
+    /// Starts it on a folder that is there already, by the program that `under` names.
+    #[track_caller]
+    pub fn start_in(dir: TestDir, root: PathBuf, args: &[&str], under: &[String]) -> Self {
         let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
-        let (program, addr) = Self::spawn(&dir, &root, 0, &args);
-        Self { program, addr, root, dir, args }
+        let (program, addr) = Self::spawn(&dir, &root, 0, &args, under);
+        Self { program, addr, root, dir, args, under: under.to_vec() }
     }
 
     #[track_caller]
-    fn spawn(dir: &TestDir, root: &Path, port: u16, args: &[String]) -> (Program, SocketAddr) {
+    fn spawn(dir: &TestDir, root: &Path, port: u16, args: &[String], under: &[String]) -> (Program, SocketAddr) {
         let mut program = Setup::new("ftpslave", dir.path())
             .args([&port.to_string(), "--standalone", "--state"])
             .args([dir.folder("state"), PathBuf::from("--root"), root.to_owned()])
             .args(args)
+            .under(under)
             .start();
         let addr = program.ready();
         (program, addr)
@@ -238,13 +246,13 @@ impl Standalone {
     /// Starts it again on another free port.
     #[track_caller]
     pub fn restart(&mut self) {
-        (self.program, self.addr) = Self::spawn(&self.dir, &self.root, 0, &self.args);
+        (self.program, self.addr) = Self::spawn(&self.dir, &self.root, 0, &self.args, &self.under);
     }
 
     /// Starts it again on the port that it had.
     #[track_caller]
     pub fn restart_on_same_port(&mut self) {
-        (self.program, self.addr) = Self::spawn(&self.dir, &self.root, self.addr.port(), &self.args);
+        (self.program, self.addr) = Self::spawn(&self.dir, &self.root, self.addr.port(), &self.args, &self.under);
     }
 
     /// Puts a file there that looks an hour old.

@@ -4,24 +4,37 @@
 //! Nothing here sleeps to give something time: it polls for what shall hold,
 //! with a deadline far behind what is expected, because both cores may be busy.
 
+mod changes;
 mod client;
 mod cluster;
 mod content;
+mod delay;
 mod process;
 mod procs;
 mod proxy;
 mod pty;
+mod said;
+mod strace;
+mod volume;
 mod wire;
 
 use std::time::{Duration, Instant};
 
+pub use changes::{
+    Reader, data, make_folder, new_id, path, process_of, put, put_end, remove, rename, resume, staged_bytes, staged_files, upload,
+    wait_unstaged,
+};
 pub use client::{Client, Output, quote};
 pub use cluster::{Cluster, Standalone};
 pub use content::{TestDir, content, digest, leftovers, write_old};
+pub use delay::LongLine;
 pub use process::{Program, Setup};
 pub use procs::{alive, anonymous_memory, children, group_memory, socket_owner};
 pub use proxy::{Fault, Proxy};
 pub use pty::Pty;
+pub use said::{FakeTree, content as content_answer, listing, pages, raw_entry, refused, whole};
+pub use strace::{Call, Strace};
+pub use volume::Volume;
 pub use wire::{FakeServer, Wire, block, encoded, get, header, hello, polite, session, sessions, ticket};
 
 /// How long anything may take that is expected within a second or two.

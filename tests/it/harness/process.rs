@@ -93,8 +93,22 @@ impl Setup {
 
     /// The same program, as the leader of a session whose terminal is its standard input.
     pub fn in_session(self, stdin: Stdio) -> Self {
-        let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(self.command.get_program()).args(self.command.get_args()).stdin(stdin);
+        let mut setup = self.behind(&["setsid", "--ctty"]);
+        setup.command.stdin(stdin);
+        setup
+    }
+
+    /// The same program, started by another one that becomes it; by none where there are no words.
+    pub fn under<S: AsRef<OsStr>>(self, words: &[S]) -> Self {
+        let mut setup = self.behind(words);
+        setup.command.process_group(0);
+        setup
+    }
+
+    fn behind<S: AsRef<OsStr>>(self, words: &[S]) -> Self {
+        let Some((first, rest)) = words.split_first() else { return self };
+        let mut command = Command::new(first);
+        command.args(rest).arg(self.command.get_program()).args(self.command.get_args()).stdin(Stdio::null());
         if let Some(dir) = self.command.get_current_dir() {
             command.current_dir(dir);
         }
@@ -124,6 +138,11 @@ impl Setup {
 
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.command.args(args);
+        self
+    }
+
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.command.env(key, value);
         self
     }
 

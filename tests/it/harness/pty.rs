@@ -31,6 +31,11 @@ impl Pty {
         (Self { keyboard: File::from(master), screen }, program)
     }
 
+    /// The same with stderr on the screen too, as a person has it, and a terminal that knows colours.
+    pub fn start_whole(setup: Setup) -> (Self, Program) {
+        Self::start(setup.env("TERM", "xterm-256color").under(&["sh", "-c", r#"exec "$0" "$@" 2>&1"#]))
+    }
+
     /// Presses keys. Ctrl-C is `\x03`, Enter is `\r`.
     pub fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();

@@ -49,7 +49,9 @@ impl Wire {
     /// The next reply that is not `Wait`.
     #[track_caller]
     pub fn reply(&mut self) -> Reply {
+        let began = Instant::now();
         loop {
+            assert!(began.elapsed() < SOON, "nothing but `Wait` for {SOON:?}");
             let (kind, payload) = self.frame().unwrap().expect("the server closed the connection");
             match Reply::decode(kind, &payload).unwrap() {
                 Reply::Wait(_) => {}
@@ -298,6 +300,9 @@ fn serve(mut stream: TcpStream, script: &Script) {
         let mut payload = vec![0; usize::try_from(head.len).unwrap()];
         if stream.read_exact(&mut payload).is_err() {
             return;
+        }
+        if head.kind == FrameType::Data {
+            continue;
         }
         let Ok(request) = Request::decode(head.kind, &payload) else { return };
         let (answer, close) = script(&request);

@@ -30,7 +30,7 @@ fn cat(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
 pub fn show(shell: &mut Shell, names: &[String]) -> Result<Outcome, Failure> {
     match names {
         [name] => one(shell, name).map(Outcome::Received),
-        names => get::all(shell, names, &one).map(Outcome::Several),
+        names => get::all(shell, names, &mut one).map(Outcome::Several),
     }
 }
 

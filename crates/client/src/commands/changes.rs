@@ -2,7 +2,8 @@
 
 use relais_proto::{ErrorCode, Kind, TreePath, Version};
 
-use super::{Command, Completes, Takes, options, several};
+use super::several::{self, Places};
+use super::{Command, Completes, Takes, options};
 use crate::Failure;
 use crate::outcome::{Changes, Outcome};
 use crate::shell::{Shell, about};
@@ -76,11 +77,15 @@ fn mv(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
             return Err(Failure::new(ErrorCode::NotFolder, format!("{to} is no folder, and several names cannot become one")));
         }
     }
+    let mut places = Places::default();
     each(shell, &names, &mut |shell, name| {
         let from = shell.remote(name)?;
         let Some(last) = from.last() else { return Err(Failure::new(ErrorCode::Denied, "the top cannot be moved")) };
         let to = if into { to.join(last)? } else { to.clone() };
-        shell.session.rename(&from, &to).map(Some).map_err(|failure| about(&from, failure))
+        // The second of two with the same name would replace the first one, which then is nowhere.
+        places.once(&to.to_string(), &from.to_string(), || {
+            shell.session.rename(&from, &to).map(Some).map_err(|failure| about(&from, failure))
+        })
     })
 }
 

@@ -5,7 +5,8 @@ use std::time::Instant;
 use lexopt::ValueExt;
 use relais_proto::{ErrorCode, TreePath};
 
-use super::{Command, Completes, Takes, cat, options, several};
+use super::several::{self, Places};
+use super::{Command, Completes, Takes, cat, options};
 use crate::Failure;
 use crate::outcome::{Outcome, Received, Several};
 use crate::output::Content;
@@ -48,8 +49,11 @@ fn get(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
     }
     match names.as_slice() {
         names if recursive => trees(shell, names, into).map(Outcome::Several),
-        [name] => one(shell, name, into, false).map(Outcome::Received),
-        names => all(shell, names, &|shell, name| one(shell, name, into, true)).map(Outcome::Several),
+        [name] => one(shell, name, into, &mut Places::default()).map(Outcome::Received),
+        names => {
+            let mut places = Places::default();
+            all(shell, names, &mut |shell, name| one(shell, name, into, &mut places)).map(Outcome::Several)
+        }
     }
 }
 
@@ -69,23 +73,28 @@ fn read(words: Vec<String>) -> Result<Words, Failure> {
     Ok(read)
 }
 
-fn one(shell: &mut Shell, name: &str, into: Option<&str>, several: bool) -> Result<Received, Failure> {
+fn one(shell: &mut Shell, name: &str, into: Option<&str>, places: &mut Places) -> Result<Received, Failure> {
     let path = shell.remote(name)?;
-    let job = job(shell, name, path, into, several)?;
-    shell.receive_named(&job).map_err(|failure| shell.explain(&job.remote, failure))
+    let job = job(shell, name, path, into)?;
+    places.once(&job.target.shown(), &job.remote.to_string(), || {
+        shell.receive_named(&job).map_err(|failure| shell.explain(&job.remote, failure))
+    })
 }
 
-fn job(shell: &Shell, name: &str, path: TreePath, into: Option<&str>, several: bool) -> Result<Job, Failure> {
+fn job(shell: &Shell, name: &str, path: TreePath, into: Option<&str>) -> Result<Job, Failure> {
     let Some(last) = path.last().filter(|_| !name.ends_with('/')) else {
         return Err(Failure::new(ErrorCode::IsFolder, format!("{name} is a folder; get -r fetches folders")));
     };
-    let target = shell.local.target(last, into, several)?;
+    let target = shell.local.target(last, into, false)?;
     let logged = shell.local.logged(&target)?;
     Ok(Job { remote: path, target, logged })
 }
 
+/// Fetches one name.
+pub type One<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Received, Failure>;
+
 /// Each name is tried; what fails is told and does not keep the others from being fetched.
-pub fn all(shell: &mut Shell, names: &[String], one: &dyn Fn(&mut Shell, &str) -> Result<Received, Failure>) -> Result<Several, Failure> {
+pub fn all(shell: &mut Shell, names: &[String], one: One<'_>) -> Result<Several, Failure> {
     let (begun, mut fetched) = (Instant::now(), Several::default());
     let failed = several::each(shell, names, &mut |shell, name| {
         let file = one(shell, name)?;
@@ -99,17 +108,21 @@ pub fn all(shell: &mut Shell, names: &[String], one: &dyn Fn(&mut Shell, &str) -
 /// Folders with all that is in them.
 fn trees(shell: &mut Shell, names: &[String], into: Option<&str>) -> Result<Several, Failure> {
     let (begun, mut fetched) = (Instant::now(), Several::default());
+    let mut places = Places::default();
     let mut fetch = |shell: &mut Shell, name: &str| {
         let path = shell.remote(name)?;
-        fetched.merge(shell.get_tree(&path, into).map_err(|failure| shell.explain(&path, failure))?);
-        Ok(())
+        places.once(path.last().unwrap_or("/"), &path.to_string(), || {
+            fetched.merge(shell.get_tree(&path, into).map_err(|failure| shell.explain(&path, failure))?);
+            Ok(())
+        })
     };
     let failed = match names {
         [name] => fetch(shell, name).map(|()| Vec::new())?,
         names => several::each(shell, names, &mut fetch)?,
     };
     fetched.failed.extend(several::with_paths(shell, failed));
-    Ok(Several { time: begun.elapsed(), ..fetched })
+    // One that was carried on at the start took its time before.
+    Ok(Several { time: begun.elapsed().max(fetched.time), ..fetched })
 }
 
 #[cfg(test)]

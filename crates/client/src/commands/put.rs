@@ -6,7 +6,8 @@ use std::time::Instant;
 use lexopt::ValueExt;
 use relais_proto::{ErrorCode, Expect, Kind, TreePath, Version};
 
-use super::{Command, Completes, Takes, options, several};
+use super::several::{self, Places};
+use super::{Command, Completes, Takes, options};
 use crate::Failure;
 use crate::outcome::{Outcome, Sent, Several};
 use crate::send::Job;
@@ -56,11 +57,12 @@ fn put(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
     }
     let onto = place(shell, words.onto.as_deref(), words.names.len() > 1)?;
     if let [name] = words.names.as_slice() {
-        return one(shell, name, &onto, words.expect).map(Outcome::Sent);
+        return one(shell, name, &onto, words.expect, &mut Places::default()).map(Outcome::Sent);
     }
+    let mut places = Places::default();
     let (begun, mut sent) = (Instant::now(), Several::default());
     let mut failed = several::each(shell, &words.names, &mut |shell, name| {
-        let file = one(shell, name, &onto, Expect::Any)?;
+        let file = one(shell, name, &onto, Expect::Any, &mut places)?;
         sent.add_sent(&file);
         shell.output.sent(&file)
     })?;
@@ -127,10 +129,12 @@ fn place(shell: &mut Shell, onto: Option<&str>, several: bool) -> Result<Onto, F
     }
 }
 
-fn one(shell: &mut Shell, name: &str, onto: &Onto, expect: Expect) -> Result<Sent, Failure> {
+fn one(shell: &mut Shell, name: &str, onto: &Onto, expect: Expect, places: &mut Places) -> Result<Sent, Failure> {
     let (local, remote) = names(shell, name, onto)?;
     let logged = shell.local.logged_path(&local);
-    shell.send_named(&Job { shown: local.display().to_string(), local, remote, logged, expect })
+    let (place, shown) = (remote.to_string(), local.display().to_string());
+    let job = Job { shown, local, remote, logged, expect };
+    places.once(&place, &job.shown, || shell.send_named(&job))
 }
 
 /// Which file it is here, and which it becomes there.
@@ -159,16 +163,21 @@ fn trees(shell: &mut Shell, words: &Words) -> Result<Several, Failure> {
         place(shell, onto.as_deref(), true)?;
     }
     let (begun, mut sent) = (Instant::now(), Several::default());
+    let mut places = Places::default();
     let mut send = |shell: &mut Shell, name: &str| {
-        sent.merge(shell.put_tree(name, onto.as_deref())?);
-        Ok(())
+        let last = Path::new(name).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        places.once(&last, name, || {
+            sent.merge(shell.put_tree(name, onto.as_deref())?);
+            Ok(())
+        })
     };
     let failed = match words.names.as_slice() {
         [name] => send(shell, name).map(|()| Vec::new())?,
         names => several::each(shell, names, &mut send)?,
     };
     sent.failed.extend(failed);
-    Ok(Several { time: begun.elapsed(), ..sent })
+    // One that was carried on at the start took its time before.
+    Ok(Several { time: begun.elapsed().max(sent.time), ..sent })
 }
 
 /// Standard input, under the name that `-o` gives it.

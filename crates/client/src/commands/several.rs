@@ -1,5 +1,7 @@
 //! One command with several names: each is tried, and each that fails is told.
 
+use std::collections::HashMap;
+
 use relais_proto::ErrorCode;
 
 use crate::Failure;
@@ -28,6 +30,26 @@ pub fn each(shell: &mut Shell, names: &[String], one: One<'_>) -> Result<Vec<Fai
         }
     }
     Ok(failed)
+}
+
+/// What one command has brought to which place: a second name with the same place would take it from the first.
+#[derive(Debug, Default)]
+pub struct Places(HashMap<String, String>);
+
+impl Places {
+    /// Brings `from` to `place`, where nothing else was brought by this command. A name that is given twice is no other.
+    ///
+    /// # Errors
+    /// That something else was, or that of `bring`.
+    pub fn once<T>(&mut self, place: &str, from: &str, bring: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        if let Some(other) = self.0.get(place).filter(|other| *other != from) {
+            let message = format!("{from}: {other} has just become {place} by this command, and is not replaced");
+            return Err(Failure::new(ErrorCode::Exists, message));
+        }
+        let brought = bring()?;
+        self.0.insert(place.to_owned(), from.to_owned());
+        Ok(brought)
+    }
 }
 
 /// The same with whole remote paths in place of what was typed, where that is a name for one.

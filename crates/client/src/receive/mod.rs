@@ -44,13 +44,19 @@ impl Shell {
     /// # Errors
     /// See [`Failure`]; code `cut` where it can be carried on.
     pub fn receive_named(&mut self, job: &Job) -> Result<Received, Failure> {
-        let received = |done: &Done| if let Done::Received(received) = done { Some(received.clone()) } else { None };
-        if let Some(received) = self.take_finished(&job.remote, &job.logged, received) {
-            return Ok(Received { local: job.target.shown(), ..received });
+        if let Some(received) = self.take_received(job) {
+            return Ok(received);
         }
         let folder = openable(&job.target.folder);
         let folder = Folder::open(folder).map_err(|e| local_failure(&folder.display().to_string(), &e))?;
         self.receive(job, &folder)
+    }
+
+    /// What was carried on at the start and has just finished.
+    pub fn take_received(&mut self, job: &Job) -> Option<Received> {
+        let received = |done: &Done| if let Done::Received(received) = done { Some(received.clone()) } else { None };
+        let received = self.take_finished(&job.remote, &job.logged, received)?;
+        Some(Received { local: job.target.shown(), ..received })
     }
 
     /// Fetches a file into `folder`.

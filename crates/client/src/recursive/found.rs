@@ -34,13 +34,26 @@ impl<F: Ord + Clone> Picked<F> {
     /// # Errors
     /// That another file has its name.
     fn add(&mut self, folder: F, node: Node) -> Result<(), Failure> {
+        if self.claim(&folder, &node)? {
+            self.by_folder.entry(folder).or_default().push(node);
+        }
+        Ok(())
+    }
+
+    /// Takes the name of a file or folder; false where an earlier pattern found the same one.
+    ///
+    /// # Errors
+    /// That another one has the name.
+    fn claim(&mut self, folder: &F, node: &Node) -> Result<bool, Failure> {
         match self.names.get(&node.path) {
-            Some(other) if *other == folder => Ok(()),
-            Some(_) => Err(Failure::new(ErrorCode::Exists, "another file of the same name is transferred by this command")),
+            Some(other) if other == folder => Ok(false),
+            Some(_) => {
+                let kind = if node.is_folder() { "folder" } else { "file" };
+                Err(Failure::new(ErrorCode::Exists, format!("another {kind} of the same name is transferred by this command")))
+            }
             None => {
                 self.names.insert(node.path.clone(), folder.clone());
-                self.by_folder.entry(folder).or_default().push(node);
-                Ok(())
+                Ok(true)
             }
         }
     }
@@ -61,7 +74,11 @@ impl Shell {
             for (above, node) in self.chosen(&mut tally, pattern, expanded, recursive)? {
                 let name = remote_name(&above, &node.path);
                 if node.is_folder() {
-                    folders.push(name);
+                    match files.claim(&above, &node) {
+                        Ok(true) => folders.push(name),
+                        Ok(false) => {}
+                        Err(failure) => tally.fail(&mut self.output, name.clone(), failure.of(&name)),
+                    }
                 } else if let Err(failure) = check_free(&place, &node.path).and_then(|()| files.add(above, node)) {
                     tally.fail(&mut self.output, name.clone(), failure.of(&name));
                 }
@@ -97,7 +114,11 @@ impl Shell {
             for (above, node) in self.chosen(&mut tally, pattern, expanded, recursive)? {
                 let name = remote_name(&base, &node.path);
                 if node.is_folder() {
-                    folders.push((above.join(node.path.as_str()), name));
+                    match files.claim(&above, &node) {
+                        Ok(true) => folders.push((above.join(node.path.as_str()), name)),
+                        Ok(false) => {}
+                        Err(failure) => tally.fail(&mut self.output, name.clone(), failure.of(&name)),
+                    }
                 } else if !is_ours(node.path.as_str())
                     && let Err(failure) = files.add(above, node)
                 {

@@ -87,7 +87,7 @@ impl Tally {
 /// Whether another run may do better.
 #[must_use]
 pub fn is_left(failure: &Failure) -> bool {
-    matches!(failure.status(), 3 | 5 | 130) || failure.code == ErrorCode::NoChanges
+    matches!(failure.status(), 3 | 4 | 5 | 130) || matches!(failure.code, ErrorCode::NoChanges | ErrorCode::NoSpace)
 }
 
 /// Whether what failed is not this one name, but all that is left.
@@ -121,6 +121,8 @@ mod tests {
         assert_eq!(tally(ErrorCode::NotFound), (false, false));
         assert_eq!(tally(ErrorCode::Local), (false, false));
         assert_eq!(tally(ErrorCode::NoChanges), (true, false));
+        assert_eq!(tally(ErrorCode::NoSpace), (true, false));
+        assert_eq!(tally(ErrorCode::LoginNeeded), (true, true));
         assert_eq!(tally(ErrorCode::Damaged), (true, false));
         assert_eq!(tally(ErrorCode::Cut), (true, true));
         assert_eq!(tally(ErrorCode::Interrupted), (true, true));

@@ -15,9 +15,9 @@ use super::run::{Run, Way, amount, remote_name};
 use super::tally::{Tally, is_left};
 use super::walk;
 use crate::Failure;
-use crate::finished::Done;
+use crate::finished::{Done, Finished};
 use crate::local::{Target, openable};
-use crate::log::{Work, is_ours};
+use crate::log::{Entry, Work, contents, is_ours};
 use crate::outcome::Several;
 use crate::receive::Job;
 use crate::send;
@@ -71,7 +71,7 @@ impl Shell {
         if self.session.stat(remote)?.entry.kind == Kind::File {
             return self.get_single(remote, into);
         }
-        let top = self.top_of(remote.last(), into)?;
+        let top = self.top_of(remote, into)?;
         let logged = top.logged(self)?;
         let fetched = |done: &Done| if let Done::Tree(several, false) = done { Some(several.clone()) } else { None };
         if let Some(several) = self.take_finished(remote, &logged, fetched) {
@@ -90,10 +90,16 @@ impl Shell {
         Ok(several)
     }
 
-    /// Where the copy of a folder called `last` goes: the top of the tree has no name.
-    fn top_of(&self, last: Option<&str>, into: Option<&str>) -> Result<Top, Failure> {
+    /// Where the copy of the folder `remote` goes: the top of the tree has no name.
+    fn top_of(&self, remote: &TreePath, into: Option<&str>) -> Result<Top, Failure> {
         let named = |Target { folder, name }| Top { folder, name: Some(name) };
-        match (last, into) {
+        if let Some(begun) = into.and_then(|into| self.local.exactly(into)).map(named)
+            && begun.logged(self).is_ok_and(|logged| self.is_begun(remote, &logged, &Work::GetTree))
+        {
+            // The folder of that name is what the same command made before it was cut off.
+            return Ok(begun);
+        }
+        match (remote.last(), into) {
             (Some(last), into) => self.local.target(last, into, false).map(named),
             (None, None) => Ok(Top { folder: self.local.resolve(""), name: None }),
             (None, Some(into)) => {
@@ -144,8 +150,8 @@ impl Shell {
     pub fn put_tree_at(&mut self, path: &Path, onto: Option<&str>) -> Result<Several, Failure> {
         let found = std::fs::metadata(openable(path)).map_err(|e| Failure::local(path, &e))?;
         let name = own_name(path)?;
-        let remote = self.remote_top(name, onto)?;
         if !found.is_dir() {
+            let remote = self.remote_top(name, onto, None)?;
             return self.put_single(path, remote);
         }
         let top = Top { folder: path.to_path_buf(), name: None };
@@ -153,6 +159,7 @@ impl Shell {
             (Some(parent), Some(name)) => self.local.logged(&Target { folder: parent.to_path_buf(), name: name.to_owned() })?,
             _ => top.logged(self)?,
         };
+        let remote = self.remote_top(name, onto, Some(&logged))?;
         let sent = |done: &Done| if let Done::Tree(several, true) = done { Some(several.clone()) } else { None };
         if let Some(several) = self.take_finished(&remote, &logged, sent) {
             return Ok(several);
@@ -170,8 +177,21 @@ impl Shell {
         Ok(several)
     }
 
+    /// Whether a folder was begun under exactly these names and has not been named by a command since it ended.
+    fn is_begun(&self, remote: &TreePath, logged: &str, work: &Work) -> bool {
+        let is_sent = *work == Work::PutTree;
+        let done = |done: &Finished| {
+            done.remote == *remote && done.logged == logged && matches!(done.done, Done::Tree(_, sent) if sent == is_sent)
+        };
+        let cluster = self.session.cluster();
+        let is_same =
+            |entry: &Entry| (&entry.remote, entry.local.as_str(), &entry.work) == (remote, logged, work) && Some(entry.cluster) == cluster;
+        // What is wrong with the `.log` is told when the line is written.
+        self.finished.iter().any(done) || contents(self.local.home()).is_ok_and(|contents| contents.entries.iter().any(is_same))
+    }
+
     /// What a local folder called `name` becomes there; one without a name goes into the folder that is meant.
-    fn remote_top(&mut self, name: Option<&str>, onto: Option<&str>) -> Result<TreePath, Failure> {
+    fn remote_top(&mut self, name: Option<&str>, onto: Option<&str>, logged: Option<&str>) -> Result<TreePath, Failure> {
         let inside = |folder: &TreePath| match name {
             Some(name) => folder.join(name).map_err(|e| Failure::from(e).of(name)),
             None => Ok(folder.clone()),
@@ -180,6 +200,10 @@ impl Shell {
         let path = self.remote(onto)?;
         if path.is_root() || onto.ends_with('/') {
             return inside(&path);
+        }
+        if logged.is_some_and(|logged| self.is_begun(&path, logged, &Work::PutTree)) {
+            // The folder of that name is what the same command made before it was cut off.
+            return Ok(path);
         }
         match self.session.stat(&path) {
             Ok(details) if details.entry.kind == Kind::Folder => inside(&path),

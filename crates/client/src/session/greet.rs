@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use log::debug;
 use relais_net::Connection;
@@ -168,14 +169,16 @@ fn read_answer(connection: &mut Connection, wait: &mut dyn FnMut(WaitReason)) ->
     }
 }
 
-/// The next reply that is no sign of life; each of those is shown to `wait`.
+/// The next reply that is no sign of life; each of those is shown to `wait`. They put the answer off, but not for ever.
 ///
 /// # Errors
 /// A refusal, or what went wrong with the connection.
 pub fn next_reply(connection: &mut Connection, wait: &mut dyn FnMut(WaitReason)) -> Result<Reply, Trouble> {
+    let begun = Instant::now();
     loop {
         match connection.read_reply()? {
             None => return Err(Trouble::Gone("connection closed".to_owned())),
+            Some(Reply::Wait(_)) if begun.elapsed() > limits::IDLE_TIME => return Err(Trouble::Gone("no answer came in time".to_owned())),
             Some(Reply::Wait(reason)) => wait(reason),
             Some(Reply::Error(refusal)) => return Err(Trouble::Refused(refusal)),
             Some(reply) => return Ok(reply),

@@ -2,6 +2,7 @@
 //! where the one that was asked goes away.
 
 use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use relais_net::Connection;
 use relais_proto::{Counters, Digest, Endpoint, Entry, ErrorCode, Kind, Mark, Refusal, Reply, Request, SlaveId, TreePath};
@@ -13,6 +14,24 @@ use crate::Failure;
 /// Slaves that one request is tried on in a row. Each failure costs time on its own, so this
 /// only bounds servers that fail at once, again and again.
 const TRIES: u32 = 16;
+/// How long a request is tried again behind its first failure, where `--retry` is not longer. With the
+/// silence that each server is granted a command ends within half a minute.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// Counts the failures of one request.
+#[derive(Default)]
+struct Tries {
+    failed: u32,
+    first: Option<Instant>,
+}
+
+impl Tries {
+    /// One more failed; says whether to go on.
+    fn go_on(&mut self, retry: Duration) -> bool {
+        self.failed += 1;
+        self.failed < TRIES && self.first.get_or_insert_with(Instant::now).elapsed() < LONGEST.max(retry)
+    }
+}
 
 /// What a server tells of one path.
 #[derive(Debug, Clone)]
@@ -103,8 +122,8 @@ impl Session {
         most: Option<NonZeroU32>,
         each: &mut dyn FnMut(Entry) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let (mut left, mut tries) = (most.map(NonZeroU32::get), 0);
-        while tries < TRIES {
+        let (mut left, mut tries) = (most.map(NonZeroU32::get), Tries::default());
+        loop {
             if left == Some(0) {
                 return Ok(());
             }
@@ -115,12 +134,12 @@ impl Session {
                     self.see(mark);
                     return Ok(());
                 }
-                Err(Again::Elsewhere) if after > before => tries = 0,
-                Err(Again::Elsewhere) => tries += 1,
+                Err(Again::Elsewhere) if after > before => tries = Tries::default(),
+                Err(Again::Elsewhere) if tries.go_on(self.settings.retry) => {}
+                Err(Again::Elsewhere) => return Err(all_gone()),
                 Err(Again::No(failure)) => return Err(failure),
             }
         }
-        Err(all_gone())
     }
 
     fn details(&mut self, path: &TreePath, request: &Request) -> Result<Details, Failure> {
@@ -136,14 +155,15 @@ impl Session {
     }
 
     pub(super) fn ask<T>(&mut self, request: &Request, read: &mut dyn FnMut(&mut Connection) -> Result<T, Trouble>) -> Result<T, Failure> {
-        for _ in 0..TRIES {
+        let mut tries = Tries::default();
+        loop {
             match self.ask_once(request, read) {
                 Ok(value) => return Ok(value),
-                Err(Again::Elsewhere) => {}
+                Err(Again::Elsewhere) if tries.go_on(self.settings.retry) => {}
+                Err(Again::Elsewhere) => return Err(all_gone()),
                 Err(Again::No(failure)) => return Err(failure),
             }
         }
-        Err(all_gone())
     }
 
     fn ask_once<T>(&mut self, request: &Request, read: &mut dyn FnMut(&mut Connection) -> Result<T, Trouble>) -> Result<T, Again> {

@@ -285,6 +285,75 @@ fn an_upload_is_carried_on_without_what_is_there() {
     assert_eq!(puts(&tree), 0, "it has just finished");
 }
 
+/// A line in the `.log`, as a run leaves it that is killed.
+fn left(bench: &Bench, remote: &str, local: &str, work: crate::log::Work) {
+    let remote = relais_proto::TreePath::new(remote).unwrap();
+    let entry = crate::log::Entry { remote, local: local.into(), cluster: super::fake::CLUSTER, work: work.clone() };
+    crate::log::Ledger::open(bench.dir.path(), entry).unwrap().write(work).unwrap();
+}
+
+#[test]
+fn a_folder_that_the_same_command_began_is_gone_on_with_and_not_gone_into() {
+    use crate::log::Work;
+    let tree = tree();
+    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    std::fs::create_dir_all(bench.dir.path().join("copy")).unwrap();
+    std::fs::create_dir_all(bench.dir.path().join("up")).unwrap();
+    bench.write("up/a", b"a");
+    tree.state().folders.insert("new".into());
+    bench.shell.session.connect().unwrap();
+    for carried_on in [false, true] {
+        left(&bench, "docs", "copy", Work::GetTree);
+        left(&bench, "new", "up", Work::PutTree);
+        if carried_on {
+            assert_eq!(bench.shell.carry_on(), 0, "{:?}", bench.told());
+        }
+        bench.run(0, &["get -r docs -o copy", "put -r up -o new"]);
+        assert_eq!(listed(&bench.dir.path().join("copy")), DOCS);
+        assert_eq!(stored(&tree).into_iter().filter(|name| name.starts_with("new/")).collect::<Vec<_>>(), ["new/", "new/a=a"]);
+    }
+    // Nothing is left of it: the folder is one like any other.
+    bench.run(0, &["get -r docs/empty -o copy/", "get -r docs/sub -o copy", "put -r up -o new"]);
+    assert!(stored(&tree).contains(&"new/up/a=a".to_owned()));
+    bench.run(0, &["get -r docs -o copy"]);
+    assert!(listed(&bench.dir.path().join("copy")).contains(&"docs/one=1".to_owned()));
+}
+
+#[test]
+fn a_large_file_that_was_just_carried_on_is_not_fetched_again() {
+    let large = content(4 * 1024 * 1024 + 1);
+    let tree = Tree::new(&[("d/large", large.clone())]);
+    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    bench.shell.session.connect().unwrap();
+    left(&bench, "d/large", "large", crate::log::Work::Get(None));
+    assert_eq!(bench.shell.carry_on(), 0, "{:?}", bench.told());
+    assert_eq!(gets(&tree), 1);
+    bench.run(0, &["mget 'd/*'"]);
+    assert_eq!(gets(&tree), 0);
+    bench.run(0, &["mget 'd/*'"]);
+    assert!(gets(&tree) == 1 && bench.local("large") == large);
+}
+
+#[test]
+fn two_of_the_same_name_do_not_become_one() {
+    let tree = Tree::new(&[("a/x", b"1".to_vec()), ("b/x", b"2".to_vec()), ("a/d/f", b"3".to_vec()), ("b/d/f", b"4".to_vec())]);
+    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    bench.run(1, &["get a/x b/x", "get -r a/x b/x", "get -r a/d b/d", "mget -r '?/d'", "get b/nothing a/x b/x"]);
+    assert_eq!((bench.local("x"), bench.local("d/f")), (b"1".to_vec(), b"3".to_vec()));
+    assert!(bench.told()[0].starts_with("get: /b/x: /a/x has just become "), "{:?}", bench.told());
+    for name in ["p/x", "q/x"] {
+        std::fs::create_dir(bench.dir.path().join(&name[..1])).unwrap();
+        bench.write(name, name.as_bytes());
+    }
+    bench.run(0, &["mkdir to"]);
+    bench.run(1, &["put p/x q/x -o to", "put -r p/x q/x -o to"]);
+    assert_eq!(tree.state().files["to/x"], b"p/x");
+    bench.run(0, &["rm to/x", "get a/x a/x a/d/../x"]);
+    bench.run(1, &["mv a/x b/x to/"]);
+    let state = tree.state();
+    assert_eq!((&state.files["to/x"][..], &state.files["b/x"][..]), (&b"1"[..], &b"2"[..]));
+}
+
 #[test]
 fn a_cut_upload_of_a_folder_leaves_its_line_and_goes_on_at_another_slave() {
     let tree = tree();

@@ -13,6 +13,10 @@ use super::{CatalogueError, FOLDER};
 const FILE: &str = "catalogue.db";
 /// Raised with every change of the schema.
 const SCHEMA_VERSION: i64 = 2;
+/// Bytes that the database's log gets at once: about what it has when SQLite begins it anew.
+const LOG: u32 = 4 * 1024 * 1024;
+/// Free bytes of the disk from which on it does. A smaller disk is left to the files.
+const ROOM: u64 = 2 * LOG as u64;
 /// How long a reader or the writer waits for the other.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -52,7 +56,7 @@ CREATE TRIGGER skip_out AFTER DELETE ON skipped BEGIN UPDATE total SET n = n - 1
 ";
 
 /// Tables of an older schema.
-const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped; DROP TABLE IF EXISTS total; DROP TABLE IF EXISTS meta;";
+const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped; DROP TABLE IF EXISTS total; DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS change;";
 
 /// The columns that [`read_row`] reads, in its order.
 pub(super) const COLUMNS: &str =
@@ -80,8 +84,9 @@ pub(super) fn open_writer(root: &Path) -> Result<Connection, CatalogueError> {
         let database = Connection::open_with_flags(&file, flags)?;
         database.busy_timeout(BUSY)?;
         database.pragma_update(None, "journal_mode", "WAL")?;
-        // It can be built anew, so it need not survive a power cut to the last change.
-        database.pragma_update(None, "synchronous", "NORMAL")?;
+        // The journal is followed from where the catalogue ends. What is on the disk of the folder since long must not be
+        // done a second time: what came later may have taken its place.
+        database.pragma_update(None, "synchronous", "FULL")?;
         Ok(database)
     };
     let check = |database: &Connection| database.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
@@ -103,6 +108,25 @@ pub(super) fn open_writer(root: &Path) -> Result<Connection, CatalogueError> {
         other => return Err(damaged(format!("schema version {other}, not {SCHEMA_VERSION}"))),
     }
     Ok(database)
+}
+
+/// Gives the database's log its room while there is some: a change that has its number must not fail for want of
+/// a place to note it. What is written into it here is given up at once.
+pub(super) fn reserve_log(root: &Path, database: &Connection) -> rusqlite::Result<()> {
+    if rustix::fs::statvfs(root).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM) {
+        return Ok(());
+    }
+    let kept: i64 = database.pragma_query_value(None, "cache_size", |row| row.get(0))?;
+    // What does not fit into the cache goes to the log before the end of the change.
+    database.pragma_update(None, "cache_size", 16)?;
+    let filled = database
+        .execute_batch("BEGIN IMMEDIATE; CREATE TABLE room (bytes BLOB);")
+        .and_then(|()| database.execute("INSERT INTO room VALUES (zeroblob(?))", [LOG]).map(drop));
+    if !database.is_autocommit() {
+        database.execute_batch("ROLLBACK")?;
+    }
+    database.pragma_update(None, "cache_size", kept)?;
+    filled
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {
@@ -141,6 +165,15 @@ impl Stored {
         (self.dev, self.ino, self.ctime, self.entry.mtime) == (meta.dev, meta.ino, meta.ctime, meta.mtime)
             && meta.served_kind() == Some(self.entry.kind)
             && (self.entry.kind == Kind::Folder || self.entry.size == meta.size)
+    }
+}
+
+impl Stored {
+    /// Whether it is this content though its ctime is another, as after it was moved and moved back.
+    pub fn is_former(&self, meta: &Meta) -> bool {
+        (self.dev, self.ino) == (meta.dev, meta.ino)
+            && meta.served_kind() == Some(self.entry.kind)
+            && (self.entry.kind == Kind::Folder || (self.entry.size, self.entry.mtime) == (meta.size, meta.mtime))
     }
 }
 

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{error, info, warn};
 use relais_proto::{FolderId, TreePath};
-use relais_state::ChangeLog;
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -22,7 +21,7 @@ use super::watch::{Change, Watch};
 use super::{CatalogueError, KeeperLock};
 use crate::board::Board;
 use crate::changes::channel::Desk;
-use crate::changes::{Committer, Memory, Numbering, Refusing, Standalone, open_journal};
+use crate::changes::{Committer, Memory, Numbering, Refusing, open_journal};
 use crate::hints::Hints;
 use crate::staging::{Staging, Sweeper};
 
@@ -34,6 +33,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const RESCAN: Duration = Duration::from_secs(10);
 /// Time for which a scan of everything goes on before changes and events get their turn.
 const SCAN: Duration = Duration::from_millis(20);
+/// How long the first listing waits for files that were written right before the start.
+const SETTLED: Duration = QUIET.saturating_mul(2);
 /// Pause after the folder or the database failed, before the whole folder is read again.
 const RECOVER: Duration = Duration::from_secs(2);
 
@@ -71,9 +72,9 @@ impl KeeperConfig {
         if !self.standalone {
             return Ok((Box::new(Refusing), Memory::new()));
         }
-        let (journal, memory) = open_journal(path, root, self.folder, store)?;
-        self.board.set_mark(journal.last());
-        Ok((Box::new(Standalone::new(journal)), memory))
+        let (numbering, memory) = open_journal(path, root, self.folder, store)?;
+        self.board.set_mark(numbering.last());
+        Ok((Box::new(numbering), memory))
     }
 }
 
@@ -100,7 +101,7 @@ impl Keeper {
         let hasher = Hasher::start(root, stop.clone())?;
         let (numbering, memory) = config.numbering(path, root, &store)?;
         let committer = Committer::new(root.try_clone()?, numbering, config.board.clone(), config.desk.clone())?;
-        let sweeper = Sweeper::start(Staging::open(root)?, stop.clone())?;
+        let sweeper = Sweeper::start(Staging::open(root)?, config.board.clone(), stop.clone())?;
         let scanner = Scanner::new(root.try_clone()?, store, watch, stop.clone());
         let round = Round {
             scanner,
@@ -111,6 +112,7 @@ impl Keeper {
             mark: lock.mark()?,
             hints: config.hints.clone(),
             complete: false,
+            scanned: None,
             rescan_at: None,
             looked: None,
         };
@@ -161,6 +163,8 @@ struct Round {
     mark: String,
     /// Whether the whole folder was read. Nothing is changed before.
     complete: bool,
+    /// When the scan of everything ended from which no conclusions were drawn yet.
+    scanned: Option<Instant>,
     /// When the whole folder is to be read again.
     rescan_at: Option<Instant>,
     /// When files without a digest were last looked for.
@@ -175,6 +179,10 @@ impl Round {
             match self.work() {
                 Ok(true) => info!("the folder was read in {:.1} s", began.elapsed().as_secs_f64()),
                 Ok(false) => {}
+                Err(CatalogueError::Behind(e)) => {
+                    error!("a change could not be noted, and a new keeper has to follow the journal: {e}");
+                    return;
+                }
                 Err(e) => self.failed(&e),
             }
             if let Err(e) = self.wait(bell) {
@@ -212,39 +220,62 @@ impl Round {
             self.rescan_at = None;
             self.scanner.begin_scan();
         }
-        let before = self.complete;
-        let first = self.scan()? && !before;
+        if self.scanner.is_scanning() && self.scanner.scan_on(Instant::now() + SCAN)? {
+            self.scanned = Some(Instant::now());
+        }
         for path in self.scanner.settle.due(Instant::now()) {
             if let Some((folder, name)) = path.split_last() {
                 self.scanner.refresh(&folder, name.as_bytes())?;
             }
         }
+        if self.complete && !self.memory.is_empty() {
+            self.adopt()?;
+        }
         if self.scanner.settle.take_overflow() {
             self.rescan("too many names changed at once")?;
         }
+        let first = self.finish_scan()?;
         self.take_digests()?;
         self.order_digests()?;
         self.scanner.store.commit()?;
         Ok(first)
     }
 
-    /// Goes on with the scan of everything, for a short time, since changes wait meanwhile. True where it has ended.
-    fn scan(&mut self) -> Result<bool, CatalogueError> {
-        if !self.scanner.is_scanning() || !self.scanner.scan_on(Instant::now() + SCAN)? {
+    /// Draws the conclusions of a scan of everything that has ended. After the first one, files that were too fresh to be taken in get the time to
+    /// settle: whoever lists a folder right after the start must not miss what was put there right before. True where it was the first.
+    fn finish_scan(&mut self) -> Result<bool, CatalogueError> {
+        let Some(ended) = self.scanned else { return Ok(false) };
+        if !self.complete && self.scanner.settle.next().is_some() && ended.elapsed() < SETTLED {
             return Ok(false);
         }
-        for (path, remembered) in std::mem::take(&mut self.memory) {
-            self.scanner.store.begin()?;
-            self.scanner.store.adopt(&path, &remembered)?;
+        self.scanned = None;
+        if !self.memory.is_empty() {
+            self.adopt()?;
         }
-        self.complete = true;
+        let first = !std::mem::replace(&mut self.complete, true);
         self.scanner.store.set_meta("complete", &self.mark)?;
         self.scanner.store.set_meta("last-error", "")?;
         if self.scanner.watch.as_ref().is_some_and(Watch::is_partial) {
             self.rescan_at = Some(Instant::now() + RESCAN);
             self.scanner.store.count_rescan()?;
         }
-        Ok(true)
+        Ok(first)
+    }
+
+    /// Gives what the scan has found the numbers that the journal has for it. What has just changed is not written down
+    /// before it is quiet.
+    fn adopt(&mut self) -> Result<(), CatalogueError> {
+        let store = &self.scanner.store;
+        store.begin()?;
+        for (path, remembered) in self.memory.iter().filter(|(path, _)| !self.scanner.settle.has(path)) {
+            store.adopt(path, remembered)?;
+        }
+        self.memory.retain(|path, _| self.scanner.settle.has(path));
+        if self.memory.is_empty() {
+            // Only now: a keeper that ends before begins anew with the whole journal.
+            store.set_applied(self.committer.mark())?;
+        }
+        store.commit()
     }
 
     /// Has everything read again soon: what comes at once is brought in order by one scan.

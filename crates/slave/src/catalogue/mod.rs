@@ -48,6 +48,9 @@ pub enum CatalogueError {
         /// What was found, with the place.
         what: String,
     },
+    /// Changes that have their numbers could not be noted. The journal is followed anew by the next keeper.
+    #[error("changes that were made could not be noted: {0}")]
+    Behind(String),
     /// A file of the slave's own has no sense.
     #[error("{0} is damaged")]
     BadId(String),

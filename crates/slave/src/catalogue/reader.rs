@@ -79,6 +79,15 @@ impl Reader {
         self.ask(|database| Ok(meta(database, "complete")?.is_some_and(|mark: String| !mark.is_empty() && mark == keeper)))
     }
 
+    /// Whether the present keeper is still reading the folder for the first time.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn is_scanning(&mut self) -> Result<bool, CatalogueError> {
+        // One that only begins, and may never come to it, has no mark yet.
+        Ok(!KeeperLock::mark_of(&self.root)?.is_empty() && !self.is_complete()?)
+    }
+
     /// Adds entries of the folder `path` behind the name `after` to `page`, until that is full or the folder ends, or there are
     /// as many as `most`.
     ///

@@ -101,6 +101,11 @@ impl Scanner {
     fn folder_failed(&mut self, path: &TreePath, error: &TreeError) -> Result<(), CatalogueError> {
         debug!("{path} cannot be read: {error}");
         match (path.split_last(), error) {
+            // A file may have come in its place, which the catalogue has already.
+            (Some((parent, name)), TreeError::NotFolder) => match self.open_for_refresh(&parent)? {
+                Some(opened) => self.look(&opened, &parent, name.as_bytes(), News::Some).map(drop),
+                None => Ok(()),
+            },
             (_, TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => self.store.remove(path),
             (Some((parent, name)), _) => self.store.skip(&parent, name.as_bytes(), Skip::Unreadable),
             (None, _) => Ok(()),

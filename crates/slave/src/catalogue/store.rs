@@ -7,7 +7,7 @@ use relais_tree::Meta;
 use rusqlite::{Connection, params};
 
 use super::CatalogueError;
-use super::database::{Stored, failed, file, open_writer};
+use super::database::{Stored, failed, file, open_writer, reserve_log};
 use super::reader::{applied, change_of, row_of};
 use crate::board::monotonic_ms;
 use crate::changes::Remembered;
@@ -84,6 +84,9 @@ impl Store {
     /// Those of the database, also that it is damaged.
     pub fn open(root: &Path) -> Result<Self, CatalogueError> {
         let store = Self { database: open_writer(root)?, file: file(root) };
+        if let Err(e) = reserve_log(root, &store.database) {
+            log::warn!("there is little room for notes of changes: {e}");
+        }
         store.set_meta("complete", "")?;
         store.set_meta("last-error", "")?;
         Ok(store)
@@ -112,6 +115,17 @@ impl Store {
     pub fn commit(&self) -> Result<(), CatalogueError> {
         if !self.database.is_autocommit() {
             self.run("COMMIT", [])?;
+        }
+        Ok(())
+    }
+
+    /// Drops the change that is open, if one is.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn rollback(&self) -> Result<(), CatalogueError> {
+        if !self.database.is_autocommit() {
+            self.run("ROLLBACK", [])?;
         }
         Ok(())
     }
@@ -280,6 +294,20 @@ impl Store {
             self.database.prepare_cached(select)?.query_row([folder.as_str()], |row| row.get::<_, bool>(0))
         };
         ask().map(|found| !found).map_err(failed(&self.file))
+    }
+
+    /// The length in bytes of the longest path below a folder; 0 where it is empty.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn longest_below(&self, folder: &TreePath) -> Result<usize, CatalogueError> {
+        let ask = || {
+            let select = "SELECT max(octet_length(folder) + 1 + octet_length(name)) FROM entry
+                 WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')";
+            self.database.prepare_cached(select)?.query_row([folder.as_str()], |row| row.get::<_, Option<i64>>(0))
+        };
+        let longest = ask().map_err(failed(&self.file))?;
+        Ok(longest.and_then(|longest| usize::try_from(longest).ok()).unwrap_or(0))
     }
 
     /// How many names at or below a path are not served.

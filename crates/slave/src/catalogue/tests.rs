@@ -304,3 +304,49 @@ fn what_happens_through_another_name_is_noticed_when_somebody_asks() {
     kept.wait_for_digest("f", b"another content");
     kept.wait("the new size", |kept| kept.reader.counters().unwrap().bytes == 15);
 }
+
+#[test]
+fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
+    use super::scan::Scanner;
+    use super::store::{Made, Store};
+    use relais_proto::{Kind, Version};
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join(".relais")).unwrap();
+    fs::create_dir_all(dir.path().join("d/below")).unwrap();
+    let root = Folder::open(dir.path()).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut scanner = Scanner::new(root.try_clone().unwrap(), store, None, Arc::default());
+    scanner.begin_scan();
+    assert!(!scanner.scan_on(Instant::now()).unwrap(), "one folder at a time");
+    // `rm -r d` and `put d`, between two steps.
+    let (path, version) = (TreePath::new("d").unwrap(), Version { epoch: 1, number: 2 });
+    fs::remove_dir_all(dir.path().join("d")).unwrap();
+    fs::write(dir.path().join("d"), "a file").unwrap();
+    scanner.store.remove(&path).unwrap();
+    let meta = root.stat(&path).unwrap();
+    let made = Made { kind: Kind::File, meta: &meta, version, content: Some(version), digest: None };
+    scanner.store.put_numbered(&path, &made).unwrap();
+    while !scanner.scan_on(Instant::now()).unwrap() {}
+    assert_eq!(scanner.store.row(&path).unwrap().and_then(|row| row.entry.version), Some(version));
+}
+
+#[test]
+fn the_log_has_its_room_before_it_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join(".relais")).unwrap();
+    let log = dir.path().join(".relais/catalogue.db-wal");
+    for _ in 0..2 {
+        let store = super::store::Store::open(dir.path()).unwrap();
+        let len = || fs::metadata(&log).unwrap().len();
+        let before = len();
+        assert!(before >= 4_000_000, "{before}");
+        for n in 0..300 {
+            store.begin().unwrap();
+            store.set_meta(&format!("test-{n}"), "x".repeat(1000)).unwrap();
+            store.commit().unwrap();
+        }
+        assert_eq!(len(), before);
+        let size = fs::metadata(dir.path().join(".relais/catalogue.db")).unwrap().len();
+        assert!(size < 2 << 20, "what was written for it is not in the database: {size}");
+    }
+}

@@ -26,6 +26,8 @@ use crate::staging::{StagedName, Staging};
 
 /// Most changes that are made together. More would keep the first ones waiting.
 const BATCH: usize = 256;
+/// Bytes of the disk that are kept free of new files and folders; less of a small disk.
+const KEPT_FREE: u64 = 256 * 1024;
 
 /// Takes proposals from all sessions and makes them.
 pub struct Committer {
@@ -39,6 +41,8 @@ pub struct Committer {
     turn: usize,
     /// Whether something lies in the folder of removed things.
     litter: bool,
+    /// What keeps changes that have their numbers from being noted or withdrawn. Only following the journal anew helps.
+    behind: Option<String>,
 }
 
 /// A change that has its number, on its way to the disk.
@@ -57,7 +61,7 @@ impl Committer {
     /// Those of opening the staging folders.
     pub fn new(root: Folder, numbering: Box<dyn Numbering>, board: Arc<Board>, desk: Arc<Desk>) -> Result<Self, TreeError> {
         let staging = Staging::open(&root)?;
-        Ok(Self { root, staging, numbering, board, desk, channels: Vec::new(), turn: 0, litter: true })
+        Ok(Self { root, staging, numbering, board, desk, channels: Vec::new(), turn: 0, litter: true, behind: None })
     }
 
     /// Can be read when there is something to do.
@@ -70,39 +74,68 @@ impl Committer {
         std::mem::take(&mut self.litter)
     }
 
+    /// The latest change that was made.
+    #[must_use]
+    pub fn mark(&self) -> Version {
+        self.board.mark()
+    }
+
     /// Makes what has come, once; whether there was anything.
     ///
     /// # Errors
-    /// Those of the catalogue, which has to be brought in order then.
+    /// Those of the catalogue, which has to be brought in order then; [`CatalogueError::Behind`] where only a new
+    /// committer can. Nobody has an answer then: sessions ask the next one by the ids of their changes.
     pub fn serve(&mut self, store: &Store) -> Result<bool, CatalogueError> {
-        self.accept()?;
-        let (from, proposals) = self.gather();
+        self.accept();
+        let (from, proposals, mut useless) = self.gather();
         if proposals.is_empty() {
+            self.close(&useless);
             return Ok(false);
         }
         let before = self.board.mark();
         let mut answers: Vec<Option<Answer>> = vec![None; proposals.len()];
         let result = self.make_all(store, &proposals, &mut answers);
+        if let Some(why) = &self.behind {
+            self.channels.clear();
+            return Err(CatalogueError::Behind(why.clone()));
+        }
         for ((channel, proposal), answer) in from.iter().zip(&proposals).zip(answers) {
             let answer = answer.unwrap_or_else(|| Err(no_changes("the slave cannot use its catalogue")));
             let made = answer.as_ref().is_ok_and(|version| *version > before);
             self.forget_staged(proposal, &answer, made);
-            self.answer(*channel, &answer);
+            // After an answer that is lost, the next would be taken for it.
+            if !useless.contains(channel) && !self.answer(*channel, &answer) {
+                useless.insert(*channel);
+            }
         }
-        self.channels.retain(|channel| !is_closed(channel));
+        self.close(&useless);
         result.map(|()| true)
     }
 
-    fn accept(&mut self) -> io::Result<()> {
-        while let Some(channel) = self.desk.accept()? {
-            self.channels.push(channel);
+    fn accept(&mut self) {
+        loop {
+            match self.desk.accept() {
+                Ok(Some(channel)) => self.channels.push(channel),
+                Ok(None) => return,
+                // Its session sees that it is closed, and brings another.
+                Err(e) => return error!("a channel is lost: {e}"),
+            }
         }
-        Ok(())
     }
 
-    /// Takes at most a batch of proposals from the channels, in turn; for each the place of its channel.
-    fn gather(&mut self) -> (Vec<usize>, Vec<Proposal>) {
-        let (mut from, mut proposals, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+    /// Closes channels that are of no more use. Their sessions hand in again what has no answer.
+    fn close(&mut self, useless: &BTreeSet<usize>) {
+        let mut at = 0;
+        self.channels.retain(|channel| {
+            at += 1;
+            !useless.contains(&(at - 1)) && !is_closed(channel)
+        });
+    }
+
+    /// Takes at most a batch of proposals from the channels, in turn; for each the place of its channel. The channels that
+    /// nothing more comes from are the last result.
+    fn gather(&mut self) -> (Vec<usize>, Vec<Proposal>, BTreeSet<usize>) {
+        let (mut from, mut proposals, mut gone) = (Vec::new(), Vec::new(), BTreeSet::new());
         let count = self.channels.len();
         self.turn = self.turn.wrapping_add(1);
         for step in 0..count {
@@ -115,34 +148,34 @@ impl Committer {
                     }
                     Ok(Received::Nothing) => break,
                     Ok(Received::Gone) => {
-                        gone.push(at);
+                        gone.insert(at);
                         break;
                     }
                     Err(e) => {
                         error!("a channel is of no more use: {e}");
-                        gone.push(at);
+                        gone.insert(at);
                         break;
                     }
                 }
             }
         }
-        if proposals.is_empty() {
-            gone.sort_unstable();
-            for at in gone.into_iter().rev() {
-                self.channels.remove(at);
-            }
-        }
-        (from, proposals)
+        (from, proposals, gone)
     }
 
-    fn answer(&self, channel: usize, answer: &Answer) {
-        let sent = self.channels.get(channel).map(|channel| channel.answer(answer));
-        match sent {
-            Some(Ok(true)) => {}
-            // The client asks again by the change's id.
-            Some(Ok(false)) => debug!("a session left before it was answered"),
-            Some(Err(e)) => warn!("an answer is lost: {e}"),
-            None => {}
+    /// False where the answer is lost: the session has left, or reads none of its answers.
+    fn answer(&self, channel: usize, answer: &Answer) -> bool {
+        match self.channels.get(channel).map(|channel| channel.answer(answer)) {
+            Some(Ok(sent)) => {
+                if !sent {
+                    debug!("a session does not take its answer");
+                }
+                sent
+            }
+            Some(Err(e)) => {
+                warn!("an answer is lost: {e}");
+                false
+            }
+            None => false,
         }
     }
 
@@ -150,6 +183,7 @@ impl Committer {
         for (proposal, answer) in proposals.iter().zip(answers.iter_mut()) {
             *answer = store.number_of(proposal.id)?.map(Ok);
         }
+        self.refuse_without_room(proposals, answers);
         self.sync_staged(proposals, answers);
         let mut at = 0;
         while at < proposals.len() {
@@ -163,6 +197,21 @@ impl Committer {
             at = end;
         }
         Ok(())
+    }
+
+    /// Refuses what needs room where there is hardly any. What is left is for the journal and the catalogue, and so for
+    /// those who remove something: what has its number must not fail for want of room.
+    fn refuse_without_room(&self, proposals: &[Proposal], answers: &mut [Option<Answer>]) {
+        let needs_room = |change: &Change| matches!(change, Change::Put { .. } | Change::MakeFolder { .. });
+        let open = || proposals.iter().zip(answers.iter()).any(|(proposal, answer)| answer.is_none() && needs_room(&proposal.change));
+        if !open() || !rustix::fs::fstatvfs(&self.root).is_ok_and(|disk| is_full(&disk)) {
+            return;
+        }
+        for (proposal, answer) in proposals.iter().zip(answers).filter(|(_, answer)| answer.is_none()) {
+            if needs_room(&proposal.change) {
+                *answer = Some(Err(Refusal::new(ErrorCode::NoSpace, "the server's disk is full")));
+            }
+        }
     }
 
     /// What is staged for a change that was refused, or made before, is of no more use; what can be asked for again stays.
@@ -225,18 +274,24 @@ impl Committer {
                     return Ok(());
                 }
             };
-            let mut jobs = Vec::new();
+            let (mut jobs, mut known) = (Vec::new(), Vec::new());
             for (at, verdict) in open.into_iter().zip(verdicts) {
                 match verdict {
                     Verdict::Numbered(numbered) => {
                         let result = Err(TreeError::NotFound);
                         jobs.push(Job { numbered, proposal: &proposals[at], at, result });
                     }
-                    Verdict::Known(version) => answers[at] = Some(Ok(version)),
+                    Verdict::Known(version) => known.push((at, version)),
                     Verdict::Refused(refusal) => answers[at] = Some(Err(refusal)),
                 }
             }
+            let numbered: Vec<(Version, usize)> = jobs.iter().map(|job| (job.numbered.version, job.at)).collect();
             self.carry_out(store, jobs, answers)?;
+            // What was asked for twice together has one fate.
+            for (at, version) in known {
+                let first = numbered.iter().find(|(number, _)| *number == version).and_then(|(_, first)| answers[*first].clone());
+                answers[at] = Some(first.unwrap_or(Ok(version)));
+            }
         }
     }
 
@@ -244,7 +299,7 @@ impl Committer {
     fn look_again(&self, store: &Store, jobs: &[Job<'_>]) -> Result<(), CatalogueError> {
         for path in jobs.iter().filter(|job| job.result.is_err()).flat_map(|job| paths(&job.numbered.change)) {
             if let (Some(row), Ok(meta)) = (store.row(path)?, self.root.stat(path))
-                && (row.dev, row.ino) == (meta.dev, meta.ino)
+                && row.is_former(&meta)
             {
                 store.touch(path, &meta)?;
             }
@@ -264,10 +319,16 @@ impl Committer {
         let failed: Vec<Version> = jobs.iter().filter(|job| job.result.is_err()).map(|job| job.numbered.version).collect();
         let withdrawn = if failed.is_empty() { Ok(Vec::new()) } else { self.numbering.withdraw(&failed) };
         let last = jobs.last().map(|job| job.numbered.version);
-        let noted = note(store, &jobs, withdrawn.as_deref().unwrap_or_default(), last).and_then(|()| self.look_again(store, &jobs));
-        if let Some(last) = last {
-            let withdrawn = withdrawn.as_ref().ok().and_then(|all| all.last()).map(|numbered| numbered.version);
-            self.board.set_mark(withdrawn.unwrap_or(last));
+        let withdrawn = match withdrawn {
+            Ok(withdrawn) => withdrawn,
+            Err(refusal) => return self.fall_behind(store, refusal.message),
+        };
+        let noted = note(store, &jobs, &withdrawn, last).and_then(|()| self.look_again(store, &jobs));
+        if let Err(e) = noted {
+            return self.fall_behind(store, e.to_string());
+        }
+        if let Some(last) = withdrawn.last().map(|numbered| numbered.version).or(last) {
+            self.board.set_mark(last);
         }
         for job in &jobs {
             answers[job.at] = Some(match &job.result {
@@ -278,7 +339,16 @@ impl Committer {
                 Err(e) => Err(failure(&job.numbered.change, e)),
             });
         }
-        noted
+        Ok(())
+    }
+
+    /// From here on the catalogue lacks what the journal has.
+    fn fall_behind(&mut self, store: &Store, why: String) -> Result<(), CatalogueError> {
+        if let Err(e) = store.rollback() {
+            error!("the catalogue's last changes cannot be dropped: {e}");
+        }
+        self.behind = Some(why.clone());
+        Err(CatalogueError::Behind(why))
     }
 }
 
@@ -295,6 +365,11 @@ fn segment(store: &Store, proposals: &[Proposal]) -> Result<usize, CatalogueErro
         }
     }
     Ok(proposals.len())
+}
+
+fn is_full(disk: &rustix::fs::StatVfs) -> bool {
+    // Some file systems do not tell.
+    disk.f_blocks > 0 && disk.f_bavail.saturating_mul(disk.f_frsize) < KEPT_FREE.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 64)
 }
 
 fn sync_file(staged: &Folder, name: &StagedName) -> Result<(), TreeError> {

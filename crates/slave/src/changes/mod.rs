@@ -11,11 +11,13 @@ mod commit;
 mod numbering;
 mod obstacles;
 mod replay;
+#[cfg(test)]
+mod tests;
 mod together;
 mod view;
 
 pub use commit::Committer;
-pub use numbering::{Numbering, Refusing, Standalone};
+pub use numbering::{Numbering, Refusing};
 pub use replay::{Memory, Remembered, open as open_journal};
 
 use relais_proto::{Change, ChangeId, Decode, Decoder, Encoder, ErrorCode, Expect, Refusal, Version, WireError, limits};

@@ -49,10 +49,16 @@ pub struct Standalone<L> {
 }
 
 impl<L: ChangeLog> Standalone<L> {
-    /// Goes on behind the journal's last change.
+    /// Goes on behind `last`, which is the journal's last change or later.
     #[must_use]
-    pub fn new(journal: L) -> Self {
-        Self { sequencer: Sequencer::new(journal.last()), journal }
+    pub fn new(journal: L, last: Version) -> Self {
+        Self { sequencer: Sequencer::new(journal.last().max(last)), journal }
+    }
+
+    /// Behind which number it goes on.
+    #[must_use]
+    pub fn last(&self) -> Version {
+        self.sequencer.last()
     }
 
     fn write(&mut self, batch: &[Numbered], before: Version) -> Result<(), Refusal> {

@@ -19,6 +19,7 @@ struct Found {
 
 /// Looks for obstacles.
 pub struct Obstacles<'a> {
+    root: &'a Folder,
     store: &'a Store,
     parents: Parents<'a>,
 }
@@ -38,7 +39,7 @@ impl<'a> Obstacles<'a> {
     /// For changes that are made together: none of them moves a folder.
     #[must_use]
     pub fn new(root: &'a Folder, store: &'a Store) -> Self {
-        Self { store, parents: Parents::new(root) }
+        Self { root, store, parents: Parents::new(root) }
     }
 
     /// What is in the way of a change; none where nothing is.
@@ -98,6 +99,43 @@ impl<'a> Obstacles<'a> {
         }))
     }
 
+    /// Whether the catalogue has all that lies below a folder, exactly as it is.
+    fn subtree(&self, top: &TreePath) -> Looked<()> {
+        let mut open = vec![top.clone()];
+        while let Some(path) = open.pop() {
+            let read = || -> Result<Vec<(Vec<u8>, Survey)>, TreeError> {
+                let folder = self.root.open_folder(&path)?;
+                let mut found = Vec::new();
+                for listed in folder.list()? {
+                    let name = listed?.name().to_vec();
+                    match folder.survey(&name) {
+                        Ok(survey) => found.push((name, survey)),
+                        Err(TreeError::NotFound) => {}
+                        Err(e) => return Err(e),
+                    }
+                }
+                Ok(found)
+            };
+            let found = match read() {
+                Ok(found) => found,
+                Err(TreeError::NotFound) => continue,
+                Err(e) => return Ok(Err(refuse(&path, &e))),
+            };
+            for (name, survey) in found {
+                let Some(below) = std::str::from_utf8(&name).ok().and_then(|name| path.join(name).ok()) else {
+                    return Ok(Err(unknown_below(top)));
+                };
+                let Some(row) = self.store.row(&below)?.filter(|row| !survey.mount_point && known(&below, &survey, row).is_ok()) else {
+                    return Ok(Err(unknown_below(top)));
+                };
+                if row.entry.kind == Kind::Folder {
+                    open.push(below);
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
     fn removal(&mut self, path: &TreePath, recursive: bool) -> Looked<()> {
         let found = match self.source(path)? {
             Ok(found) => found,
@@ -108,7 +146,7 @@ impl<'a> Obstacles<'a> {
         }
         if recursive {
             return Ok(match self.store.skipped_below(path)? {
-                0 => Ok(()),
+                0 => self.subtree(path)?,
                 n => Err(Refusal::new(
                     ErrorCode::NotServed,
                     format!("{path} holds {n} names that are not served, such as links; they have to be removed on the server first"),
@@ -123,6 +161,14 @@ impl<'a> Obstacles<'a> {
             Err(e) => Err(refuse(path, &e)),
         })
     }
+}
+
+/// What the catalogue does not have would go with the rest, and nobody would know that it was ever there.
+fn unknown_below(path: &TreePath) -> Refusal {
+    no_changes(&format!(
+        "{path} holds something that was put there on the server and is not published yet, which takes a second, and with --watch off \
+         until the next start"
+    ))
 }
 
 /// Whether what is on the disk is what the catalogue has.

@@ -2,19 +2,22 @@
 //!
 //! A change that was in the journal when everything was killed may be on the disk or not, and the catalogue may have
 //! it or not. Each is told by what lies there: content by its digest, what was to go by the place on the disk that the
-//! catalogue knows it by. What fits neither was put there by somebody else meanwhile, and is left alone.
+//! catalogue knows it by. What fits neither was put there by somebody else meanwhile, and is left alone. A change that
+//! cannot be made any more is withdrawn.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::ControlFlow;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 
 use log::{info, warn};
-use relais_proto::{Change, Digest, FolderId, Kind, Numbered, TreePath, Version};
+use relais_proto::{Change, ChangeId, Digest, FolderId, Kind, Numbered, TreePath, Version};
 use relais_state::{ChangeLog, Journal};
 use relais_tree::{Folder, TreeError, hash_file};
 
 use super::apply::{Applied, Parents, apply};
-use super::commit::note_change;
+use super::commit::{note_change, paths};
+use super::numbering::{Numbering, Standalone};
 use crate::catalogue::{CatalogueError, FOLDER, Made, Store};
 use crate::staging::{StagedName, Staging};
 
@@ -35,14 +38,18 @@ pub struct Remembered {
 /// The tree by the journal alone.
 pub type Memory = BTreeMap<TreePath, Remembered>;
 
+/// What is staged, by the change that it is staged for.
+type StagedByChange = HashMap<ChangeId, Vec<StagedName>>;
+
 /// Opens the journal of a slave that stands alone, and makes what the folder lacks. The second result is not empty
-/// where the catalogue knows of no change: what it finds in the folder has its number from there.
+/// where the catalogue knows of no change: what it finds in the folder has its number from there, and only after that may
+/// it note that it has all.
 ///
 /// # Errors
 /// Those of the journal, the folder or the catalogue.
-pub fn open(path: &Path, root: &Folder, folder: FolderId, store: &Store) -> Result<(Journal, Memory), CatalogueError> {
+pub fn open(path: &Path, root: &Folder, folder: FolderId, store: &Store) -> Result<(Standalone<Journal>, Memory), CatalogueError> {
     let applied = store.applied()?;
-    let (mut missing, mut memory, mut since) = (Vec::new(), Memory::new(), 0_u64);
+    let (mut missing, mut memory) = (Vec::new(), Memory::new());
     let withdrawn = &mut HashMap::new();
     store.begin()?;
     let mut failed = None;
@@ -50,15 +57,15 @@ pub fn open(path: &Path, root: &Folder, folder: FolderId, store: &Store) -> Resu
         if let Change::Withdraw { of } = numbered.change {
             withdrawn.insert(of, numbered.version);
         }
-        if applied.is_none() {
-            if let Err(e) = store.note_change(numbered.id, numbered.version) {
-                failed.get_or_insert(e);
+        match applied {
+            None => {
+                if let Err(e) = store.note_change(numbered.id, numbered.version) {
+                    failed.get_or_insert(e);
+                }
+                remember(&mut memory, &numbered);
             }
-            remember(&mut memory, &numbered);
-        }
-        if applied.is_none_or(|applied| numbered.version > applied) {
-            since += 1;
-            missing.push(numbered);
+            Some(applied) if numbered.version > applied => missing.push(numbered),
+            Some(_) => {}
         }
         Ok(())
     })
@@ -66,19 +73,55 @@ pub fn open(path: &Path, root: &Folder, folder: FolderId, store: &Store) -> Resu
     if let Some(e) = failed {
         return Err(e);
     }
+    let last = go_on_behind(applied, journal.last());
+    let mut numbering = Standalone::new(journal, last);
     let staging = Staging::open(root)?;
-    let replay = Replay { root, store, staging: &staging, withdrawn };
+    let staged = staged_by_change(&staging)?;
+    let replay = Replay { root, store, staging: &staging, staged: &staged, withdrawn };
     match applied {
-        Some(_) => missing.iter().try_for_each(|numbered| replay.redo(numbered))?,
+        Some(_) => replay.redo_all(&missing, &mut numbering)?,
         None => replay.complete(&memory)?,
     }
-    if since > 0 && applied.is_some() {
-        info!("{since} changes of the journal were looked at again");
+    if !missing.is_empty() {
+        info!("{} changes of the journal were looked at again", missing.len());
     }
-    store.set_applied(journal.last())?;
+    if memory.is_empty() {
+        store.set_applied(numbering.last())?;
+    }
     store.commit()?;
     replay.forget_staged()?;
-    Ok((journal, memory))
+    Ok((numbering, memory))
+}
+
+/// Behind which number the next change comes. No number is ever given twice, also where the journal was lost.
+fn go_on_behind(applied: Option<Version>, journal: Version) -> Version {
+    match applied {
+        Some(applied) if applied > journal && applied.number > 0 => {
+            warn!("the folder has change {applied}, and the journal ends with {journal}: numbers go on in a new epoch");
+            Version { epoch: applied.epoch.saturating_add(1), number: 0 }
+        }
+        // Nothing was changed since the new epoch began.
+        Some(applied) => applied.max(journal),
+        None => journal,
+    }
+}
+
+fn staged_by_change(staging: &Staging) -> Result<StagedByChange, TreeError> {
+    let mut staged = StagedByChange::new();
+    for listed in staging.staged.list()? {
+        if let Some(name) = std::str::from_utf8(listed?.name()).ok().and_then(StagedName::parse) {
+            staged.entry(name.id()).or_default().push(name);
+        }
+    }
+    Ok(staged)
+}
+
+/// What the memory has at a path and below it.
+fn at_and_below(memory: &Memory, path: &TreePath) -> Vec<TreePath> {
+    // All that begin with the same bytes lie together.
+    let from = memory.range::<TreePath, _>((Bound::Included(path), Bound::Unbounded)).map(|(known, _)| known);
+    let alike = from.take_while(|known| known.as_str().starts_with(path.as_str()));
+    alike.filter(|known| *known == path || known.is_below(path)).cloned().collect()
 }
 
 /// Follows one change in the memory of the tree.
@@ -92,11 +135,19 @@ fn remember(memory: &mut Memory, numbered: &Numbered) {
         Change::MakeFolder { path } => {
             memory.insert(path.clone(), Remembered { kind: Kind::Folder, version, content: None });
         }
-        Change::Remove { path, .. } => memory.retain(|known, _| known != path && !known.is_below(path)),
+        Change::Remove { path, .. } => {
+            for gone in at_and_below(memory, path) {
+                memory.remove(&gone);
+            }
+        }
+        Change::Move { from, to } if from == to => {
+            if let Some(entry) = memory.get_mut(to) {
+                entry.version = version;
+            }
+        }
         Change::Move { from, to } => {
             memory.remove(to);
-            let moved: Vec<TreePath> = memory.keys().filter(|known| *known == from || known.is_below(from)).cloned().collect();
-            for old in moved {
+            for old in at_and_below(memory, from) {
                 let new = TreePath::new(format!("{}{}", to.as_str(), &old.as_str()[from.as_str().len()..]));
                 if let (Some(entry), Ok(new)) = (memory.remove(&old), new) {
                     memory.insert(new, Remembered { version, ..entry });
@@ -112,21 +163,39 @@ struct Replay<'a> {
     root: &'a Folder,
     store: &'a Store,
     staging: &'a Staging,
+    staged: &'a StagedByChange,
     /// Changes that were taken back, and the number of that.
     withdrawn: &'a HashMap<Version, Version>,
 }
 
 impl Replay<'_> {
-    /// Makes one change where it was not made.
-    fn redo(&self, numbered: &Numbered) -> Result<(), CatalogueError> {
+    /// Makes what was not made, in order, and withdraws what cannot be made any more.
+    fn redo_all(&self, missing: &[Numbered], numbering: &mut dyn Numbering) -> Result<(), CatalogueError> {
+        let mut undone = Vec::new();
+        for numbered in missing {
+            if !self.redo(numbered)? {
+                undone.push(numbered);
+            }
+        }
+        if undone.is_empty() {
+            return Ok(());
+        }
+        let versions: Vec<Version> = undone.iter().map(|numbered| numbered.version).collect();
+        let withdrawn = numbering.withdraw(&versions).map_err(|refusal| io::Error::other(refusal.message))?;
+        for (numbered, by) in undone.iter().zip(withdrawn) {
+            paths(&numbered.change).into_iter().try_for_each(|path| self.store.renumber(path, by.version))?;
+        }
+        Ok(())
+    }
+
+    /// Makes one change where it was not made; false where it cannot be made any more.
+    fn redo(&self, numbered: &Numbered) -> Result<bool, CatalogueError> {
         let Numbered { version, id, change, .. } = numbered;
         if let Some(by) = self.withdrawn.get(version) {
-            return super::commit::paths(change).into_iter().try_for_each(|path| self.store.renumber(path, *by));
+            paths(change).into_iter().try_for_each(|path| self.store.renumber(path, *by))?;
+            return Ok(true);
         }
-        let staged = match change {
-            Change::Put { digest, .. } => self.staged_content(numbered, digest)?,
-            _ => None,
-        };
+        let staged = self.staged_content(numbered)?;
         let must_be_made = match change {
             Change::Put { .. } => staged.is_some(),
             Change::MakeFolder { path } => !self.is_there(path)?,
@@ -134,14 +203,50 @@ impl Replay<'_> {
             Change::Withdraw { .. } => false,
         };
         if must_be_made {
-            match self.make(change, *version, staged.as_ref()) {
+            match self.make_in_its_place(change, *version, staged.as_ref())? {
                 Ok(applied) => note_change(self.store, change, *version, &applied)?,
-                Err(e) => warn!("change {version} cannot be made: {e}"),
+                Err(e) => {
+                    warn!("change {version} cannot be made any more and is withdrawn: {e}");
+                    return Ok(false);
+                }
             }
         } else {
             self.note_as_made(change, *version)?;
         }
-        self.store.note_change(*id, *version)
+        self.store.note_change(*id, *version)?;
+        Ok(true)
+    }
+
+    /// As [`Self::make`], and replaces nothing that the catalogue does not have.
+    fn make_in_its_place(
+        &self,
+        change: &Change,
+        version: Version,
+        staged: Option<&StagedName>,
+    ) -> Result<Result<Applied, TreeError>, CatalogueError> {
+        let place = match change {
+            Change::Put { path, .. } => Some(path),
+            Change::Move { from, to } if from != to => Some(to),
+            _ => None,
+        };
+        if let Some(place) = place
+            && self.is_there(place)?
+        {
+            if !self.is_what_the_catalogue_has(place)? {
+                return Ok(Err(TreeError::Taken));
+            }
+            self.drop_second_name(place, version)?;
+        }
+        Ok(self.make(change, version, staged))
+    }
+
+    /// A move that was cut off may have kept the file that it was about to replace, under a second name.
+    fn drop_second_name(&self, place: &TreePath, version: Version) -> Result<(), TreeError> {
+        let kept = version.to_string();
+        match (self.staging.removed.stat_part(kept.as_bytes()), self.root.stat(place)) {
+            (Ok(second), Ok(first)) if (second.dev, second.ino) == (first.dev, first.ino) => self.staging.removed.unlink(&kept),
+            _ => Ok(()),
+        }
     }
 
     fn make(&self, change: &Change, version: Version, staged: Option<&StagedName>) -> Result<Applied, TreeError> {
@@ -165,7 +270,7 @@ impl Replay<'_> {
                 _ => Ok(()),
             },
             Change::Remove { path, .. } if !self.is_there(path)? => self.store.remove(path),
-            Change::Move { from, to } if !self.is_there(from)? => match (self.store.row(from)?, self.root.stat(to)) {
+            Change::Move { from, to } => match (self.store.row(from)?, self.root.stat(to)) {
                 (Some(row), Ok(meta)) if (row.dev, row.ino) == (meta.dev, meta.ino) => {
                     self.store.remove(to)?;
                     self.store.move_numbered(from, to, version, &meta)
@@ -176,12 +281,22 @@ impl Replay<'_> {
         }
     }
 
-    /// The staged file that holds exactly the content of a put: it was not given its name yet.
-    fn staged_content(&self, numbered: &Numbered, digest: &Digest) -> Result<Option<StagedName>, CatalogueError> {
-        let Some(name) = self.staging.of_change(numbered.id)? else { return Ok(None) };
-        let file = self.staging.staged.open_read(name.as_str())?;
-        let (found, _) = hash_file(&file.file, file.meta.size, &mut |_| ControlFlow::Continue(()))?;
-        Ok((found == *digest).then_some(name))
+    /// The staged file that holds exactly what a put has to give its name: it was not given it yet. Former content may
+    /// have the same bytes, but other times.
+    fn staged_content(&self, numbered: &Numbered) -> Result<Option<StagedName>, CatalogueError> {
+        let Change::Put { size, digest, mtime, executable, .. } = &numbered.change else { return Ok(None) };
+        // What is not sealed may still be written by somebody.
+        for name in self.staged.get(&numbered.id).into_iter().flatten().filter(|name| name.is_sealed()) {
+            let file = self.staging.staged.open_read(name.as_str())?;
+            if (file.meta.size, file.meta.mtime, file.meta.executable) != (*size, *mtime, *executable) {
+                continue;
+            }
+            let (found, _) = hash_file(&file.file, file.meta.size, &mut |_| ControlFlow::Continue(()))?;
+            if found == *digest {
+                return Ok(Some(name.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// Notes a put whose content has its name already. Other content stays as it is: somebody has put it there since.
@@ -206,31 +321,28 @@ impl Replay<'_> {
     /// Whether what lies at a path is still what the catalogue knows there.
     fn is_what_the_catalogue_has(&self, path: &TreePath) -> Result<bool, CatalogueError> {
         let (row, meta) = (self.store.row(path)?, self.root.stat(path));
-        Ok(matches!((row, meta), (Some(row), Ok(meta)) if (row.dev, row.ino) == (meta.dev, meta.ino)))
+        Ok(matches!((row, meta), (Some(row), Ok(meta)) if row.is_former(&meta)))
     }
 
     /// For a catalogue that knows of no change: gives staged content of the latest puts its name. What is in the folder
     /// already is found by the scan.
     fn complete(&self, memory: &Memory) -> Result<(), CatalogueError> {
-        let mut staged: HashMap<Version, StagedName> = HashMap::new();
-        for listed in self.staging.staged.list()? {
-            let Some(name) = std::str::from_utf8(listed?.name()).ok().and_then(StagedName::parse) else { continue };
-            if let Some(version) = self.store.number_of(name.id())? {
-                staged.insert(version, name);
+        let mut staged: HashMap<Version, &StagedName> = HashMap::new();
+        for (id, names) in self.staged {
+            if let Some(version) = self.store.number_of(*id)? {
+                staged.extend(names.iter().filter(|name| name.is_sealed()).map(|name| (version, name)));
             }
         }
         for (path, entry) in memory {
-            let Some((version, _, _, digest)) = &entry.content else { continue };
+            let Some((version, size, mtime, digest)) = &entry.content else { continue };
             let Some(name) = staged.get(version) else { continue };
             let file = self.staging.staged.open_read(name.as_str())?;
+            if (file.meta.size, file.meta.mtime) != (*size, *mtime) {
+                continue;
+            }
             let (found, _) = hash_file(&file.file, file.meta.size, &mut |_| ControlFlow::Continue(()))?;
-            let change = Change::Put {
-                path: path.clone(),
-                size: file.meta.size,
-                digest: *digest,
-                mtime: file.meta.mtime,
-                executable: file.meta.executable,
-            };
+            let executable = file.meta.executable;
+            let change = Change::Put { path: path.clone(), size: *size, digest: *digest, mtime: *mtime, executable };
             if found == *digest
                 && let Err(e) = self.make(&change, entry.version, Some(name))
             {
@@ -242,15 +354,11 @@ impl Replay<'_> {
 
     /// What is staged for a change that was made is former content, or was sent twice.
     fn forget_staged(&self) -> Result<(), CatalogueError> {
-        let mut done = HashSet::new();
-        for listed in self.staging.staged.list()? {
-            if let Some(name) = std::str::from_utf8(listed?.name()).ok().and_then(StagedName::parse)
-                && self.store.number_of(name.id())?.is_some()
-            {
-                done.insert(name);
+        for (id, names) in self.staged {
+            if self.store.number_of(*id)?.is_some() {
+                names.iter().for_each(|name| self.staging.discard(name));
             }
         }
-        done.iter().for_each(|name| self.staging.discard(name));
         Ok(())
     }
 }

@@ -48,4 +48,15 @@ mod tests {
             assert_eq!(together(&items, |n| n * 2), items.iter().map(|n| n * 2).collect::<Vec<_>>());
         }
     }
+
+    #[test]
+    fn several_wait_at_the_same_time_and_not_more_than_allowed() {
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        together(&[(); 100], |()| {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            now.fetch_sub(1, Ordering::SeqCst);
+        });
+        assert!((2..=THREADS).contains(&most.into_inner()));
+    }
 }

@@ -19,6 +19,10 @@ impl View for CatalogueView<'_> {
         self.0.is_empty(folder)
     }
 
+    fn longest_below(&mut self, folder: &TreePath) -> Result<usize, CatalogueError> {
+        self.0.longest_below(folder)
+    }
+
     fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, CatalogueError> {
         self.0.number_of(id)
     }

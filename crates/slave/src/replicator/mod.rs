@@ -55,6 +55,8 @@ pub struct Birth {
 /// Those that keep it from its work; [`io::ErrorKind::InvalidData`] where trying again is of no use.
 pub fn run(birth: Birth) -> io::Result<()> {
     ignore_sigio()?;
+    // It has a channel of each session that changes something, and opens every folder that a batch concerns.
+    let _ = relais_net::room_beside(0, 0);
     let stop = Arc::new(AtomicBool::new(false));
     let link = Link::start(&birth, stop.clone())?;
     let result = keep(&birth, &link);

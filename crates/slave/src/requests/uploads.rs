@@ -7,11 +7,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use relais_proto::{Change, Digest, ErrorCode, Expect, Kind, PutRequest, Refusal, Reply, Request, TreePath, WaitReason, limits};
-use relais_tree::{TreeError, set_executable, set_times};
+use relais_proto::{
+    Change, ChangeId, Digest, ErrorCode, Expect, Kind, PutRequest, Refusal, Reply, Request, TreePath, Version, WaitReason, limits,
+};
+use relais_tree::{OpenFile, TreeError, set_executable, set_times};
 
 use super::{Context, Handled, Outcome, Patience, misrouted, refuse};
-use crate::changes::Proposal;
+use crate::changes::{Proposal, no_changes};
 use crate::serving::Serving;
 use crate::staging::StagedName;
 
@@ -44,6 +46,9 @@ pub struct Upload {
 
 pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Put(mut put) = request else { return Err(misrouted()) };
+    if put.path.is_root() {
+        return Err(Refusal::new(ErrorCode::IsFolder, format!("{}: a folder has that name", put.path)));
+    }
     put.path = context.session.resolve(&put.path)?;
     if put.size.is_none_or(|size| size > SMALL) {
         look_ahead(context.serving, &put.path)?;
@@ -51,12 +56,16 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
     let name = StagedName::new(put.id, &context.session.user, &put.path, put.size);
     let mut hasher = blake3::Hasher::new();
     let at = put.offset;
-    if context.serving.staging.has(&name.sealed()) {
-        return Ok(Outcome::Upload(Box::new(Upload { put, name: name.sealed(), place: Place::Whole, hasher, at })));
-    }
-    let file = claim(context, &put.path, &name)?;
+    let file = match find(context, &put.path, &name, true)? {
+        Found::Whole => return Ok(Outcome::Upload(Box::new(Upload { put, name: name.sealed(), place: Place::Whole, hasher, at }))),
+        Found::Part(file) => file,
+        Found::Nothing { .. } => return Err(no_changes(&format!("an earlier upload of {} is just ending", put.path))),
+    };
     let there = file.metadata().map_err(|e| cannot_stage(&put.path, e))?.len();
     if there < at {
+        if there == 0 {
+            context.serving.staging.discard(&name);
+        }
         return Err(Refusal::new(ErrorCode::BadOffset, format!("{}: only {there} bytes of the upload are here", put.path)));
     }
     if there > at {
@@ -71,19 +80,38 @@ pub(super) fn resume(context: &mut Context<'_>, request: Request) -> Handled {
     let path = context.session.resolve(&path)?;
     let serving = context.serving;
     if let Some(version) = serving.with_catalogue(|reader| reader.number_of(id))? {
-        return Ok(Outcome::Reply(Reply::Committed { version, copies: 1, mark: serving.mark().max(version) }));
+        return Ok(committed(serving, version));
     }
     let name = StagedName::new(id, &context.session.user, &path, Some(size));
-    let offset = if serving.staging.has(&name.sealed()) {
-        size
-    } else if serving.staging.has(&name) {
-        let there = claim(context, &path, &name)?.metadata().map_err(|e| cannot_stage(&path, e))?.len();
-        if there <= size { there } else { 0 }
-    } else {
-        0
+    let offset = match find(context, &path, &name, false)? {
+        Found::Whole => size,
+        Found::Part(file) => Some(file.metadata().map_err(|e| cannot_stage(&path, e))?.len()).filter(|there| *there <= size).unwrap_or(0),
+        Found::Nothing { ending: false } => 0,
+        // It was whole a moment ago: its change is being made.
+        Found::Nothing { ending: true } => match number_soon(context, id)? {
+            Some(version) => return Ok(committed(serving, version)),
+            None => 0,
+        },
     };
     let current = Expect::exactly(serving.with_catalogue(|reader| reader.version_at(&path))?);
     Ok(Outcome::Reply(Reply::Staged { offset, current }))
+}
+
+fn committed(serving: &Serving, version: Version) -> Outcome {
+    Outcome::Reply(Reply::Committed { version, copies: 1, mark: serving.mark().max(version) })
+}
+
+/// The number of a change that is just being made; none where it is not made after all.
+fn number_soon(context: &mut Context<'_>, id: ChangeId) -> Result<Option<Version>, Refusal> {
+    let began = Instant::now();
+    loop {
+        let number = context.serving.with_catalogue(|reader| reader.number_of(id))?;
+        if number.is_some() || began.elapsed() >= LET_GO {
+            return Ok(number);
+        }
+        std::thread::sleep(LOOK);
+        context.patience.still(WaitReason::Storing).map_err(|_| gone())?;
+    }
 }
 
 /// What can be told before any byte is sent. What counts is what is there when the put is made.
@@ -103,13 +131,38 @@ fn look_ahead(serving: &Serving, path: &TreePath) -> Result<(), Refusal> {
     }
 }
 
-/// Takes the staged file. A connection that still sends this upload is closed: its client has come back.
-fn claim(context: &mut Context<'_>, path: &TreePath, name: &StagedName) -> Result<File, Refusal> {
-    let began = Instant::now();
+/// What an earlier connection has left of an upload.
+enum Found {
+    /// All of it: the file is sealed, and its change may be under way.
+    Whole,
+    /// Some of it; the file is ours as long as it is open.
+    Part(File),
+    /// Nothing; `ending` where an older connection has just completed it.
+    Nothing { ending: bool },
+}
+
+/// Looks for what is staged, and takes it; with `make` an empty file where there is nothing. A connection that still sends this upload
+/// is closed: its client has come back.
+fn find(context: &mut Context<'_>, path: &TreePath, name: &StagedName, make: bool) -> Result<Found, Refusal> {
+    let (began, mut met) = (Instant::now(), false);
+    let staging = &context.serving.staging;
     loop {
-        match context.serving.staging.claim(name) {
-            Ok(file) => return Ok(file),
-            Err(TreeError::InUse) if began.elapsed() < LET_GO => context.serving.uploads.end_everywhere(name),
+        if staging.has(&name.sealed()) {
+            return Ok(Found::Whole);
+        }
+        match if make { staging.claim(name) } else { staging.reopen(name) } {
+            // Sealed between the two looks: what was made just now is of no use.
+            Ok(_) if staging.has(&name.sealed()) => {
+                staging.discard(name);
+                return Ok(Found::Whole);
+            }
+            Ok(file) => return Ok(Found::Part(file)),
+            Err(TreeError::NotFound) if staging.has(&name.sealed()) => return Ok(Found::Whole),
+            Err(TreeError::NotFound) => return Ok(Found::Nothing { ending: met }),
+            Err(TreeError::InUse) if began.elapsed() < LET_GO => {
+                met = true;
+                context.serving.uploads.end_everywhere(name);
+            }
             Err(TreeError::InUse) => {
                 return Err(Refusal::new(ErrorCode::Busy, format!("{path}: another connection is still sending this upload")));
             }
@@ -179,56 +232,88 @@ impl Upload {
             let message = format!("{}: the upload ended at byte {}", self.put.path, self.at);
             return Err(Refusal::new(ErrorCode::BadRequest, message));
         }
-        let found = match &self.place {
-            Place::Staged(_) => self.hasher.finalize(),
-            Place::Whole => self.hash_whole(serving, patience)?,
-        };
-        if found.as_bytes() != &digest.0 {
+        let Place::Staged(file) = &self.place else { return self.finish_whole(digest, serving, patience) };
+        if self.hasher.finalize().as_bytes() != &digest.0 {
             self.discard(serving);
             return Err(Refusal::new(ErrorCode::Damaged, format!("{}: the bytes that came do not have the digest", self.put.path)));
         }
-        self.seal(digest, serving, patience)
+        // What could not be completed must not be taken for something that can be gone on with.
+        let synced = self.complete(file, patience).inspect_err(|_| self.discard(serving))?;
+        match serving.staging.seal(&self.name) {
+            Ok(sealed) => self.propose(digest, serving, sealed, synced),
+            // Another connection has sent the same upload and was faster.
+            Err(TreeError::Taken) => {
+                self.discard(serving);
+                Self { name: self.name.sealed(), place: Place::Whole, ..self }.finish_whole(digest, serving, patience)
+            }
+            Err(e) => {
+                self.discard(serving);
+                Err(refuse(&self.put.path, &e))
+            }
+        }
     }
 
-    fn hash_whole(&self, serving: &Serving, patience: &mut dyn Patience) -> Result<blake3::Hash, Refusal> {
-        let file = serving.staging.staged.open_read(self.name.as_str()).map_err(|e| refuse(&self.put.path, &e))?;
+    /// Gives the file its rights and time, and puts it on the disk where it is large; whether it did.
+    fn complete(&self, file: &File, patience: &mut dyn Patience) -> Result<bool, Refusal> {
+        let failed = |e: TreeError| refuse(&self.put.path, &e);
+        if self.put.executable {
+            set_executable(file, true).map_err(failed)?;
+        }
+        if let Some(mtime) = self.put.mtime {
+            set_times(file, mtime).map_err(failed)?;
+        }
+        if self.at < SYNC_HERE {
+            return Ok(false);
+        }
+        sync(file, patience).map_err(|e| cannot_stage(&self.put.path, e))?;
+        Ok(true)
+    }
+
+    fn propose(&self, digest: Digest, serving: &Serving, sealed: StagedName, synced: bool) -> Result<Proposal, Refusal> {
+        let path = self.put.path.clone();
+        let meta = serving.staging.staged.stat_part(sealed.as_str().as_bytes()).map_err(|e| refuse(&path, &e))?;
+        let change = Change::Put { path, size: meta.size, digest, mtime: meta.mtime, executable: meta.executable };
+        Ok(Proposal { id: self.put.id, change, expect: self.put.expect, staged: Some(sealed), synced })
+    }
+
+    /// An earlier connection has sent everything. Its change may be under way: then the sealed file is about to get its name, and what
+    /// has its staged name for a moment is what it replaces.
+    fn finish_whole(self, digest: Digest, serving: &Serving, patience: &mut dyn Patience) -> Result<Proposal, Refusal> {
+        let (began, mut other) = (Instant::now(), None);
+        while began.elapsed() < LET_GO {
+            if serving.with_catalogue(|reader| reader.number_of(self.put.id))?.is_some() {
+                return Ok(self.known(digest));
+            }
+            match serving.staging.staged.open_read(self.name.as_str()) {
+                Ok(file) if other == Some(file.meta.ino) => {}
+                Ok(file) if self.hash_whole(&file, patience)?.as_bytes() == &digest.0 => {
+                    match self.propose(digest, serving, self.name.clone(), false) {
+                        // It has just got its name.
+                        Err(refusal) if refusal.code == ErrorCode::NotFound => {}
+                        result => return result,
+                    }
+                }
+                Ok(file) => other = Some(file.meta.ino),
+                Err(TreeError::NotFound) => {}
+                Err(e) => return Err(refuse(&self.put.path, &e)),
+            }
+            std::thread::sleep(LOOK);
+            patience.still(WaitReason::Storing).map_err(|_| gone())?;
+        }
+        Err(no_changes(&format!("an earlier upload of {} is still being stored", self.put.path)))
+    }
+
+    fn hash_whole(&self, file: &OpenFile, patience: &mut dyn Patience) -> Result<blake3::Hash, Refusal> {
         let mut hasher = blake3::Hasher::new();
         hash_staged(&file.file, file.meta.size, &mut hasher, &self.put.path, patience)?;
         Ok(hasher.finalize())
     }
 
-    fn seal(self, digest: Digest, serving: &Serving, patience: &mut dyn Patience) -> Result<Proposal, Refusal> {
-        let path = self.put.path.clone();
-        let failed = |e: TreeError| refuse(&path, &e);
-        let mut synced = false;
-        let name = match &self.place {
-            Place::Whole => self.name.clone(),
-            Place::Staged(file) => {
-                if self.put.executable {
-                    set_executable(file, true).map_err(failed)?;
-                }
-                if let Some(mtime) = self.put.mtime {
-                    set_times(file, mtime).map_err(failed)?;
-                }
-                if self.at >= SYNC_HERE {
-                    sync(file, patience).map_err(|e| self.unsynced(e, serving))?;
-                    synced = true;
-                }
-                serving.staging.seal(&self.name).map_err(|e| {
-                    self.discard(serving);
-                    failed(e)
-                })?
-            }
-        };
-        let meta = serving.staging.staged.stat_part(name.as_str().as_bytes()).map_err(failed)?;
-        let change = Change::Put { path: path.clone(), size: meta.size, digest, mtime: meta.mtime, executable: meta.executable };
-        Ok(Proposal { id: self.put.id, change, expect: self.put.expect, staged: Some(name), synced })
-    }
-
-    /// What could not be put on the disk must not be taken for something that can be gone on with.
-    fn unsynced(&self, error: io::Error, serving: &Serving) -> Refusal {
-        self.discard(serving);
-        cannot_stage(&self.put.path, error)
+    /// The change that was made already; its id brings its number.
+    fn known(self, digest: Digest) -> Proposal {
+        let PutRequest { id, path, size, mtime, executable, expect, .. } = self.put;
+        let change = Change::Put { path, size: size.unwrap_or(self.at), digest, mtime: mtime.unwrap_or_default(), executable };
+        Proposal { id, change, expect, staged: None, synced: false }
     }
 
     fn discard(&self, serving: &Serving) {

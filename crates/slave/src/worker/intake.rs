@@ -1,6 +1,8 @@
 //! Reading the data of an upload from the connection.
 
-use relais_net::Connection;
+use std::time::Instant;
+
+use relais_net::{Connection, Pace, ReadLimits};
 use relais_proto::{FrameHeader, FrameType, Refusal, Request, WireError, limits};
 
 use super::session::Ticker;
@@ -12,6 +14,9 @@ use crate::serving::Serving;
 const BUFFER: usize = 256 * 1024;
 /// Bytes that a session reads ahead once it sends uploads: many small ones come with one call of the system.
 const READ_AHEAD: usize = 64 * 1024;
+
+/// Between the frames of an upload nobody may think for as long as between two requests.
+const UNDER_WAY: ReadLimits = ReadLimits { idle: limits::FRAME_TIME, ..ReadLimits::SESSION };
 
 /// Takes uploads in, one after another, through one buffer.
 #[derive(Default)]
@@ -33,6 +38,11 @@ pub enum Taken {
 }
 
 impl Intake {
+    /// Nothing is coming now: no memory is kept for it.
+    pub fn rest(&mut self) {
+        self.buffer = Vec::new();
+    }
+
     /// Reads the data of an upload up to its end, or until it has failed.
     ///
     /// # Errors
@@ -44,8 +54,10 @@ impl Intake {
         }
         let (name, stream) = (upload.name().clone(), connection.stream().clone());
         serving.uploads.begin(&name, &stream);
+        connection.set_limits(UNDER_WAY);
         let result = self.take_frames(connection, serving, &mut upload);
-        serving.uploads.end(&name);
+        serving.uploads.end(&name, &stream);
+        connection.set_limits(ReadLimits::SESSION);
         let digest = match result? {
             Ok(digest) => digest,
             Err(refusal) => return Ok(Taken::Refused { refusal, ended: false }),
@@ -63,6 +75,7 @@ impl Intake {
         serving: &Serving,
         upload: &mut Upload,
     ) -> Result<Result<relais_proto::Digest, Refusal>, WireError> {
+        let mut pace = Pace::new(Instant::now());
         loop {
             let header = next_frame(connection)?;
             if header.kind == FrameType::PutEnd {
@@ -76,6 +89,7 @@ impl Intake {
                 let some = left.min(BUFFER);
                 connection.read_exact_into(&mut self.buffer[..some])?;
                 left -= some;
+                pace.moved(some as u64, Instant::now())?;
                 if let Err(refusal) = upload.write(&self.buffer[..some], serving) {
                     self.skip(connection, left)?;
                     return Ok(Err(refusal));

@@ -33,8 +33,9 @@ use crate::serving::{Serving, Session};
 /// Connections without a login that one worker keeps. A login takes microseconds once its bytes are there, and each
 /// stranger may make the worker hold a ticket's worth of bytes.
 const WAITING_ROOM: usize = 512;
-/// Descriptors that a session may have open: its socket, a file, and one more on the way from one to the other.
-const DESCRIPTORS_OF_A_SESSION: u64 = 3;
+/// Descriptors that a session may have open: its socket, the way to the replicator, a file, a folder or a second
+/// file, and one more on the way from one to the other.
+const DESCRIPTORS_OF_A_SESSION: u64 = 5;
 /// Descriptors that a worker keeps for everything else: catalogue connections above all.
 const DESCRIPTORS: u64 = 128;
 /// Longest time between two rounds of the worker's loop.

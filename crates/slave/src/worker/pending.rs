@@ -115,7 +115,7 @@ impl<'a> Pending<'a> {
                 Some(Received::Nothing) | None => {}
             }
             wait(channel.as_ref(), LOOK);
-            let scanning = !self.serving.is_complete()?;
+            let scanning = self.serving.is_scanning()?;
             if scanning {
                 // Nothing is changed before the folder was read; that may take its time.
                 until = Instant::now() + NOBODY;
@@ -157,11 +157,7 @@ impl<'a> Pending<'a> {
             return;
         }
         let handed = self.open(patience).and_then(|channel| {
-            for bytes in &self.waiting {
-                if !channel.propose(bytes).map_err(|e| broken(&e))? {
-                    return Err(no_changes("the replicator is gone"));
-                }
-            }
+            self.waiting.iter().try_for_each(|bytes| hand_in(&channel, bytes, patience))?;
             Ok(channel)
         });
         match handed {
@@ -176,6 +172,19 @@ impl<'a> Pending<'a> {
     }
 }
 
+/// Hands one of many proposals in, as soon as there is room for it.
+fn hand_in(channel: &SessionEnd, bytes: &[u8], patience: &mut dyn Patience) -> Result<(), Refusal> {
+    let until = Instant::now() + NOBODY;
+    while !channel.propose(bytes).map_err(|e| broken(&e))? {
+        if Instant::now() >= until {
+            return Err(no_changes("the replicator is gone"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        patience.still(WaitReason::Storing).map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
+    }
+    Ok(())
+}
+
 fn broken(error: &io::Error) -> Refusal {
     error!("the way to the replicator is broken: {error}");
     no_changes("the slave's processes cannot talk to each other")
@@ -186,4 +195,166 @@ fn wait(channel: Option<&SessionEnd>, time: Duration) {
     let mut fds: Vec<_> = channel.iter().map(|channel| PollFd::new(*channel, PollFlags::IN)).collect();
     // Woken early or not: the caller looks again.
     let _ = poll(&mut fds, timeout.as_ref());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::board::Board;
+    use crate::catalogue::FOLDER;
+    use crate::changes::channel::{Desk, ReplicatorEnd};
+    use crate::hints::Hints;
+    use crate::serving::Parts;
+    use relais_proto::{Change, ChangeId, Expect, FolderId, SlaveId, TreePath, Version};
+    use relais_tree::Folder;
+
+    /// Takes channels from the desk while a session waits for that, as many as it may.
+    struct Replicator {
+        desk: Arc<Desk>,
+        ends: Vec<ReplicatorEnd>,
+        looks: usize,
+        takes: bool,
+    }
+
+    impl Patience for Replicator {
+        fn still(&mut self, _: WaitReason) -> io::Result<()> {
+            self.looks += 1;
+            if self.takes {
+                while let Some(end) = self.desk.accept()? {
+                    self.ends.push(end);
+                }
+            }
+            if self.looks > 500 { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+        }
+    }
+
+    impl Replicator {
+        /// The ids of all proposals that have come.
+        fn take(&self) -> Vec<u8> {
+            let mut ids = Vec::new();
+            while let Received::Message(proposal) = self.ends.last().unwrap().proposal().unwrap() {
+                ids.push(proposal.id.0[0]);
+            }
+            ids
+        }
+
+        fn answer(&self, number: u64) -> bool {
+            self.ends.last().unwrap().answer(&Ok(Version { epoch: 1, number })).unwrap()
+        }
+    }
+
+    fn serving() -> (tempfile::TempDir, Serving, Replicator) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
+        let desk = Arc::new(Desk::new().unwrap());
+        let parts = Parts {
+            folder: Folder::open(dir.path()).unwrap(),
+            root: dir.path().to_owned(),
+            folder_id: FolderId([1; 16]),
+            slave_id: SlaveId([2; 16]),
+            block_size: 1024,
+            board: Arc::new(Board::new(1, 1, 1).unwrap()),
+            hints: Arc::new(Hints::new().unwrap()),
+            desk: desk.clone(),
+            inboxes: Arc::default(),
+            read_only: None,
+        };
+        (dir, Serving::new(parts).unwrap(), Replicator { desk, ends: Vec::new(), looks: 0, takes: true })
+    }
+
+    fn proposal(n: u8, name: &str) -> Proposal {
+        let change = Change::MakeFolder { path: TreePath::new(name).unwrap() };
+        Proposal { id: ChangeId([n; 16]), change, expect: Expect::Any, staged: None, synced: false }
+    }
+
+    fn numbers(pending: &mut Pending<'_>, replicator: &mut Replicator) -> Vec<u64> {
+        std::iter::from_fn(|| pending.answer(replicator)).map(|answer| answer.unwrap().number).collect()
+    }
+
+    #[test]
+    fn what_a_dead_replicator_has_not_answered_its_successor_gets_in_order() {
+        let (_dir, serving, mut replicator) = serving();
+        let mut pending = Pending::new(&serving);
+        assert!(pending.is_empty());
+        for n in 1..=5 {
+            assert!(pending.submit(&proposal(n, "d"), &mut replicator).unwrap());
+        }
+        assert_eq!(replicator.take(), [1, 2, 3, 4, 5]);
+        assert!(replicator.answer(11) && replicator.answer(12));
+        replicator.ends.clear();
+        assert_eq!(numbers(&mut pending, &mut replicator), [11, 12]);
+        assert_eq!((replicator.take(), replicator.ends.len()), (vec![3, 4, 5], 1));
+        for n in 13..=15 {
+            assert!(!pending.is_empty());
+            assert!(replicator.answer(n));
+        }
+        assert_eq!(numbers(&mut pending, &mut replicator), [13, 14, 15]);
+        assert!(pending.is_empty());
+        // It dies while nothing is under way.
+        replicator.ends.clear();
+        assert!(pending.submit(&proposal(6, "d"), &mut replicator).unwrap());
+        assert_eq!(replicator.take(), [6]);
+    }
+
+    #[test]
+    fn no_more_are_handed_in_than_there_is_room_for_answers_and_the_longest_are_handed_in_again() {
+        let (_dir, serving, mut replicator) = serving();
+        let mut pending = Pending::new(&serving);
+        let long = vec!["x".repeat(255); 15].join("/");
+        let mut handed = 0_u8;
+        while pending.submit(&proposal(handed, &long), &mut replicator).unwrap() {
+            handed += 1;
+        }
+        assert!((20..=128).contains(&handed), "{handed} of 4 KiB fit");
+        assert_eq!(replicator.take().len(), handed.into());
+        while pending.submit(&proposal(handed, &long), &mut replicator).unwrap() {
+            handed += 1;
+        }
+        replicator.take();
+        // The successor reads them one by one, since they do not fit into its channel at once.
+        replicator.ends.clear();
+        let reader = std::thread::scope(|scope| {
+            let desk = replicator.desk.clone();
+            let reader = scope.spawn(move || {
+                let (mut end, mut ids) = (None, Vec::new());
+                while ids.len() < handed.into() {
+                    match &end {
+                        None => end = desk.accept().unwrap(),
+                        Some(end) => match ReplicatorEnd::proposal(end).unwrap() {
+                            Received::Message(proposal) => ids.push(proposal.id.0[0]),
+                            Received::Nothing => std::thread::sleep(Duration::from_millis(1)),
+                            Received::Gone => panic!("the session gave up after {}", ids.len()),
+                        },
+                    }
+                }
+                (end.unwrap(), ids)
+            });
+            replicator.takes = false;
+            assert_eq!(pending.answer(&mut replicator), None);
+            reader.join().unwrap()
+        });
+        assert_eq!(reader.1, (0..handed).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn without_a_replicator_a_change_waits_and_ends_with_time_the_client_or_the_slave() {
+        let (dir, serving, mut replicator) = serving();
+        replicator.takes = false;
+        let began = Instant::now();
+        let refused = Pending::new(&serving).submit(&proposal(1, "d"), &mut replicator).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NoChanges);
+        assert!((NOBODY..2 * NOBODY).contains(&began.elapsed()));
+        // While somebody reads the folder it waits on.
+        std::fs::write(dir.path().join(FOLDER).join("lock"), "mark").unwrap();
+        replicator.looks = 200;
+        let mut pending = Pending::new(&serving);
+        let refused = pending.submit(&proposal(1, "d"), &mut replicator).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Cut);
+        serving.wind_down();
+        replicator.looks = 0;
+        assert_eq!(pending.submit(&proposal(1, "d"), &mut replicator).unwrap_err().code, ErrorCode::Draining);
+        assert!(pending.is_empty() && replicator.looks == 0);
+    }
 }

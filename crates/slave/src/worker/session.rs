@@ -93,6 +93,9 @@ impl Door<'_> {
             if !self.connection.has_input() && !self.pending.is_empty() && !self.wait_for_either()? {
                 continue;
             }
+            if !self.connection.has_input() && self.pending.is_empty() {
+                self.intake.rest();
+            }
             let Some(header) = self.connection.read_header()? else { return self.finish_pending() };
             let request = match Request::decode(header.kind, self.connection.read_payload(header)?) {
                 Ok(request) => request,

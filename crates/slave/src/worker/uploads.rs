@@ -25,9 +25,12 @@ impl Uploads {
         self.here().insert(name.clone(), stream.clone());
     }
 
-    /// It is not any more.
-    pub fn end(&self, name: &StagedName) {
-        self.here().remove(name);
+    /// It is not any more. Another connection may have gone on with it already.
+    pub fn end(&self, name: &StagedName, stream: &Arc<TcpStream>) {
+        let mut here = self.here();
+        if here.get(name).is_some_and(|under_way| Arc::ptr_eq(under_way, stream)) {
+            here.remove(name);
+        }
     }
 
     /// Closes the connection of an upload of this worker.
@@ -46,5 +49,37 @@ impl Uploads {
 
     fn here(&self) -> MutexGuard<'_, HashMap<StagedName, Arc<TcpStream>>> {
         self.here.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use relais_proto::{ChangeId, TreePath};
+
+    use super::*;
+
+    #[test]
+    fn the_connection_that_an_upload_left_does_not_hide_the_one_that_it_is_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let pair = || {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (client, Arc::new(listener.accept().unwrap().0))
+        };
+        let ((mut first, older), (mut second, newer)) = (pair(), pair());
+        let name = StagedName::new(ChangeId([1; 16]), "", &TreePath::new("f").unwrap(), None);
+        let uploads = Uploads::new(Arc::new(vec![Inbox::new().unwrap()]));
+        uploads.begin(&name, &older);
+        uploads.end_everywhere(&name);
+        assert_eq!(first.read(&mut [0]).unwrap(), 0, "its client has come back");
+        uploads.begin(&name, &newer);
+        uploads.end(&name, &older);
+        uploads.end_here(&name);
+        assert_eq!(second.read(&mut [0]).unwrap(), 0);
+        uploads.begin(&name, &newer);
+        uploads.end(&name, &newer);
+        assert!(uploads.here().is_empty());
     }
 }

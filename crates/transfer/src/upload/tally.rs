@@ -5,8 +5,9 @@
 
 use relais_proto::limits;
 
-/// Lost connections in a row after which no server had more than before.
-const MOST_FRUITLESS: u32 = 6;
+/// Lost connections in a row after which no server had more than before. Each may cost the silence that a
+/// server is granted, and nobody shall wait for more than half a minute.
+const MOST_FRUITLESS: u32 = 5;
 /// Lost connections in a row that each brought less than [`limits::RATE_FLOOR`].
 const MOST_POOR: u32 = 32;
 /// Times that servers broke the protocol before the upload gives up.

@@ -1,7 +1,8 @@
 //! A line between a client and a server that fails where a test wants it to.
 //!
-//! It reads the frames that the server sends, so a fault can be put at an
-//! exact byte of content, or at an exact byte of either direction.
+//! It reads the frames that pass, so a fault can be put at an exact byte of
+//! content that is fetched or sent, before the answer to a change, or at an
+//! exact byte of either direction.
 
 mod way;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use relais_proto::HEADER_LEN;
 
-use self::way::{Down, Up, Way};
+use self::way::{Direction, Frames, Way};
 use super::{SOON, eventually};
 
 /// What happens at the chosen byte.
@@ -26,23 +27,41 @@ pub enum Fault {
     FlipBit,
 }
 
+/// What is armed and counted in one direction.
+#[derive(Default)]
+struct Lane {
+    /// Behind how many bytes of content of one connection, and what.
+    content_fault: Option<(u64, Fault)>,
+    /// Behind how many bytes of any kind.
+    fault: Option<(u64, Fault)>,
+    /// Before the next `Committed`.
+    answer_fault: Option<Fault>,
+    /// Bytes of content that passed, over all connections.
+    content: u64,
+    /// Bytes a second for each connection.
+    rate: Option<u64>,
+}
+
 #[derive(Default)]
 struct State {
     target: Option<SocketAddr>,
-    /// Behind how many bytes of content of one connection, and what.
-    content_fault: Option<(u64, Fault)>,
-    down_fault: Option<(u64, Fault)>,
-    up_fault: Option<(u64, Fault)>,
+    up: Lane,
+    down: Lane,
     /// How many faults have struck.
     struck: u32,
     stalled: bool,
     refusing: bool,
-    /// Bytes of content that passed, over all connections.
-    content: u64,
-    /// Bytes a second for each connection, downwards.
-    rate: Option<u64>,
     open: Vec<TcpStream>,
     closed: bool,
+}
+
+impl State {
+    fn lane(&mut self, direction: Direction) -> &mut Lane {
+        match direction {
+            Direction::Up => &mut self.up,
+            Direction::Down => &mut self.down,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -102,30 +121,50 @@ impl Proxy {
     /// Arms a fault behind `n` bytes of content; the first connection that gets there has it.
     pub fn fault_at_content(&self, n: u64, fault: Fault) {
         let mut state = self.shared.lock();
-        (state.content_fault, state.struck) = (Some((n, fault)), 0);
+        (state.down.content_fault, state.struck) = (Some((n, fault)), 0);
     }
 
     /// Arms a fault behind `n` bytes that the server sent.
     pub fn fault_down(&self, n: u64, fault: Fault) {
         let mut state = self.shared.lock();
-        (state.down_fault, state.struck) = (Some((n, fault)), 0);
+        (state.down.fault, state.struck) = (Some((n, fault)), 0);
     }
 
     /// Arms a fault behind `n` bytes that the client sent.
     pub fn fault_up(&self, n: u64, fault: Fault) {
         let mut state = self.shared.lock();
-        (state.up_fault, state.struck) = (Some((n, fault)), 0);
+        (state.up.fault, state.struck) = (Some((n, fault)), 0);
+    }
+
+    /// Arms a fault behind `n` bytes of content that the client sends; the first connection that gets there has it.
+    pub fn fault_at_data(&self, n: u64, fault: Fault) {
+        let mut state = self.shared.lock();
+        (state.up.content_fault, state.struck) = (Some((n, fault)), 0);
+    }
+
+    /// Arms a fault before the next answer that says that a change is made.
+    pub fn fault_at_answer(&self, fault: Fault) {
+        let mut state = self.shared.lock();
+        (state.down.answer_fault, state.struck) = (Some(fault), 0);
     }
 
     /// Takes back what was armed and has not struck.
     pub fn disarm(&self) {
         let mut state = self.shared.lock();
-        (state.content_fault, state.down_fault, state.up_fault) = (None, None, None);
+        for direction in [Direction::Up, Direction::Down] {
+            let lane = state.lane(direction);
+            (lane.content_fault, lane.fault, lane.answer_fault) = (None, None, None);
+        }
     }
 
     /// Slows what the server sends to `rate` bytes a second; none: at full speed.
     pub fn throttle(&self, rate: Option<u64>) {
-        self.shared.lock().rate = rate;
+        self.shared.lock().down.rate = rate;
+    }
+
+    /// Slows what the client sends to `rate` bytes a second; none: at full speed.
+    pub fn throttle_up(&self, rate: Option<u64>) {
+        self.shared.lock().up.rate = rate;
     }
 
     /// New connections are closed at once.
@@ -159,12 +198,17 @@ impl Proxy {
 
     /// Bytes of content that have come to the line since they were last taken.
     pub fn content_bytes(&self) -> u64 {
-        self.shared.lock().content
+        self.shared.lock().down.content
     }
 
     /// The same, counted from 0 again afterwards.
     pub fn take_content_bytes(&self) -> u64 {
-        std::mem::take(&mut self.shared.lock().content)
+        std::mem::take(&mut self.shared.lock().down.content)
+    }
+
+    /// Bytes of content that clients sent since they were last taken.
+    pub fn take_data_bytes(&self) -> u64 {
+        std::mem::take(&mut self.shared.lock().up.content)
     }
 }
 
@@ -193,9 +237,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             shared.lock().open.push(stream.try_clone().unwrap());
         }
         let (c, s, of) = (client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(shared));
-        std::thread::spawn(move || pump(&of, c, s, Up::default()));
+        std::thread::spawn(move || pump(&of, c, s, Frames::new(Direction::Up)));
         let of = Arc::clone(shared);
-        std::thread::spawn(move || pump(&of, server, client, Down::default()));
+        std::thread::spawn(move || pump(&of, server, client, Frames::new(Direction::Down)));
     }
 }
 
@@ -222,7 +266,7 @@ fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream, mut way: impl W
             let mut out = Vec::with_capacity(n + HEADER_LEN);
             let (taken, fault) = way.pass(shared, rest, &mut out);
             rest = &rest[taken..];
-            let rate = shared.lock().rate.filter(|_| way.throttled());
+            let rate = way.rate(shared);
             if send(&mut to, &out, rate).is_err() {
                 let _ = from.shutdown(Shutdown::Both);
                 return;

@@ -4,12 +4,32 @@ use relais_proto::{FrameType, HEADER_LEN};
 
 use super::{Fault, Shared};
 
+/// Whose bytes they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The client's.
+    Up,
+    /// The server's.
+    Down,
+}
+
+impl Direction {
+    fn content(self) -> FrameType {
+        if self == Self::Up { FrameType::Data } else { FrameType::Block }
+    }
+
+    fn end(self) -> FrameType {
+        if self == Self::Up { FrameType::PutEnd } else { FrameType::End }
+    }
+}
+
 /// One direction: decides what passes, and where a fault strikes.
 pub trait Way {
     /// Moves bytes to `out`; how many of `input` were taken, and the fault behind them.
     fn pass(&mut self, shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Fault>);
     fn struck(&mut self, fault: Fault);
-    fn throttled(&self) -> bool;
+    /// Bytes a second that pass this way, where it is slow.
+    fn rate(&self, shared: &Shared) -> Option<u64>;
 }
 
 /// Counts bytes up to a fault; shared by both directions.
@@ -36,44 +56,37 @@ impl Raw {
     }
 }
 
-#[derive(Default)]
-pub struct Up(Raw);
-
-impl Way for Up {
-    fn pass(&mut self, shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Fault>) {
-        let (taken, fault) = self.0.until(&mut shared.lock().up_fault, input.len());
-        out.extend_from_slice(&input[..taken]);
-        if let Some(first) = out.first_mut().filter(|_| std::mem::take(&mut self.0.flip)) {
-            *first ^= 1;
-        }
-        (taken, fault)
-    }
-
-    fn struck(&mut self, fault: Fault) {
-        self.0.flip = fault == Fault::FlipBit;
-    }
-
-    fn throttled(&self) -> bool {
-        false
-    }
-}
-
-/// From the server: knows which bytes are content.
-#[derive(Default)]
-pub struct Down {
+/// Reads frames: knows which bytes are content, in either direction.
+pub struct Frames {
+    direction: Direction,
     raw: Raw,
     /// The header of the frame that comes; it is held until it is whole.
     head: Vec<u8>,
     /// How much of it went out all the same, because a fault struck inside it.
     head_sent: usize,
     left: usize,
-    block: bool,
+    /// Whether the frame's payload is content.
+    inside: bool,
     content: u64,
     flip_content: bool,
     from_raw: bool,
 }
 
-impl Down {
+impl Frames {
+    pub fn new(direction: Direction) -> Self {
+        Self {
+            direction,
+            raw: Raw::default(),
+            head: Vec::new(),
+            head_sent: 0,
+            left: 0,
+            inside: false,
+            content: 0,
+            flip_content: false,
+            from_raw: false,
+        }
+    }
+
     /// Passes a whole header on and takes its length.
     fn open_frame(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.head[self.head_sent..]);
@@ -83,29 +96,30 @@ impl Down {
 
     fn parse_head(&mut self) -> u8 {
         self.left = u32::from_be_bytes(self.head[..4].try_into().unwrap()) as usize;
-        self.block = self.head[4] == FrameType::Block.number();
+        self.inside = self.head[4] == self.direction.content().number();
         self.head[4]
     }
 
     fn payload(&mut self, shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Fault>) {
         let mut len = self.left.min(input.len());
         let mut fault = None;
-        if self.block {
+        if self.inside {
             let mut state = shared.lock();
-            if let Some((at, kind)) = state.content_fault
+            let lane = state.lane(self.direction);
+            if let Some((at, kind)) = lane.content_fault
                 && self.content <= at
                 && self.content + len as u64 > at
             {
                 len = usize::try_from(at - self.content).unwrap();
-                state.content_fault = None;
+                lane.content_fault = None;
                 fault = Some(kind);
             }
-            state.content += len as u64;
+            lane.content += len as u64;
             self.content += len as u64;
         }
         let start = out.len();
         out.extend_from_slice(&input[..len]);
-        if self.block && self.flip_content && len > 0 {
+        if self.inside && self.flip_content && len > 0 {
             self.flip_content = false;
             out[start] ^= 1;
         }
@@ -135,10 +149,14 @@ impl Down {
             }
             let kind = self.parse_head();
             let mut state = shared.lock();
-            let here = self.block || kind == FrameType::End.number();
-            if let Some((_, fault)) = state.content_fault.filter(|(n, _)| here && *n == self.content) {
+            let lane = state.lane(self.direction);
+            let here = self.inside || kind == self.direction.end().number();
+            if let Some((_, fault)) = lane.content_fault.filter(|(n, _)| here && *n == self.content) {
                 // Before the header, so that nothing of the frame passes. A bit is turned inside content.
-                state.content_fault = None;
+                lane.content_fault = None;
+                return (at, Some(fault));
+            }
+            if let Some(fault) = lane.answer_fault.take_if(|_| kind == FrameType::Committed.number()) {
                 return (at, Some(fault));
             }
             drop(state);
@@ -148,9 +166,9 @@ impl Down {
     }
 }
 
-impl Way for Down {
+impl Way for Frames {
     fn pass(&mut self, shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Fault>) {
-        let (mut taken, mut fault) = self.raw.until(&mut shared.lock().down_fault, input.len());
+        let (mut taken, mut fault) = self.raw.until(&mut shared.lock().lane(self.direction).fault, input.len());
         self.from_raw = fault.is_some();
         if fault.is_none() || !input[..taken].is_empty() {
             let (by_frames, at_content) = self.frames(shared, &input[..taken], out);
@@ -176,7 +194,7 @@ impl Way for Down {
         }
     }
 
-    fn throttled(&self) -> bool {
-        true
+    fn rate(&self, shared: &Shared) -> Option<u64> {
+        shared.lock().lane(self.direction).rate
     }
 }

@@ -61,7 +61,11 @@ impl Run<'_> {
         let shown = self.place.shown(&node.path);
         let (target, folder) = self.place.target(&node.path).map_err(|e| failure(&shown, &e))?;
         let logged = if node.size > LOGGED { self.shell.local.logged(&target)? } else { String::new() };
-        let received = self.shell.receive(&Job { remote, target, logged }, folder)?;
+        let job = Job { remote, target, logged };
+        let received = match self.shell.take_received(&job) {
+            Some(received) => received,
+            None => self.shell.receive(&job, folder)?,
+        };
         self.tally.several.add(&received);
         Ok(received.bytes)
     }

@@ -65,7 +65,7 @@ fn errors_in_passing_lead_to_another_server() {
         let server = Server::saying(&cluster, move |r| matches!(r, Request::Resume { .. }).then(|| vec![refusal(code)]));
         let run = Run::new(&[&server], &content);
         assert!(matches!(run.result, Err(UploadError::Cut { sent: 0, .. })), "{:?}", run.result);
-        assert_eq!(run.sessions.opened, 6);
+        assert_eq!(run.sessions.opened, 5);
     }
 }
 

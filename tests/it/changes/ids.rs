@@ -1,0 +1,105 @@
+//! A change that is asked again with its id is the same change: it has the same number, and is not made twice.
+
+use relais_proto::{ErrorCode, Reply, Request};
+
+use super::{open, tree, with_files};
+use crate::harness::{Standalone, content, make_folder, put, remove, rename, resume, wait_unstaged};
+
+fn slave() -> Standalone {
+    with_files(&[], &[("gone", b"1"), ("from", b"2"), ("folder/x", b"3")])
+}
+
+fn changes() -> [Request; 4] {
+    [make_folder("made"), remove("gone", false), remove("folder", true), rename("from", "to")]
+}
+
+#[test]
+fn asked_twice_in_one_session_and_in_another() {
+    let slave = slave();
+    let mut wire = open(&slave);
+    for change in changes() {
+        let first = wire.change(&change).unwrap();
+        let after = tree(&slave.root);
+        assert_eq!(wire.change(&change), Ok(first), "{change:?}");
+        assert_eq!(open(&slave).change(&change), Ok(first), "{change:?}");
+        assert_eq!(tree(&slave.root), after);
+    }
+}
+
+#[test]
+fn asked_again_after_a_restart() {
+    let mut slave = slave();
+    let bytes = content(1, 300_000);
+    let request = put("f", bytes.len());
+    let mut wire = open(&slave);
+    let mut made: Vec<_> = changes().into_iter().map(|change| (wire.change(&change).unwrap(), change)).collect();
+    made.push((wire.upload(&request, &bytes).unwrap(), resume(&request)));
+    let after = tree(&slave.root);
+    slave.program.kill();
+    slave.restart();
+    let mut wire = open(&slave);
+    for (number, change) in &made {
+        assert_eq!(wire.change(change), Ok(*number), "{change:?}");
+    }
+    assert_eq!(wire.upload(&request, &bytes), Ok(made[4].0));
+    assert_eq!(tree(&slave.root), after);
+    wait_unstaged(&slave.root);
+    // The next change has a number of its own.
+    assert!(made.iter().all(|(number, _)| *number < wire.put("g", b"new").unwrap()));
+}
+
+#[test]
+fn a_put_asked_again_is_answered_with_its_number_and_not_made_twice() {
+    let slave = slave();
+    let (first, second) = (content(2, 70_000), content(3, 70_000));
+    let (one, two) = (put("f", first.len()), put("f", second.len()));
+    let mut wire = open(&slave);
+    let number = wire.upload(&one, &first).unwrap();
+    let later = wire.upload(&two, &second).unwrap();
+    assert!(later > number);
+    // The one that was replaced meanwhile does not come back.
+    assert_eq!(wire.upload(&one, &first), Ok(number));
+    assert_eq!(wire.change(&resume(&one)), Ok(number));
+    assert!(wire.fetch("f").unwrap() == second);
+    wait_unstaged(&slave.root);
+}
+
+#[test]
+fn an_id_belongs_to_one_upload() {
+    let slave = slave();
+    let bytes = content(4, 100_000);
+    let request = put("f", bytes.len());
+    let mut wire = open(&slave);
+    let mut cut = open(&slave);
+    cut.raw(&crate::harness::upload(&request, &bytes, 1000)[..50_000]);
+    drop(cut);
+    crate::harness::eventually(crate::harness::SOON, "bytes that count", || (wire.staged(&request) > 0).then_some(()));
+    // Another path or size has nothing of it.
+    for other in [relais_proto::PutRequest { path: crate::harness::path("g"), ..request.clone() }, {
+        relais_proto::PutRequest { size: Some(bytes.len() as u64 + 1), ..request.clone() }
+    }] {
+        assert_eq!(wire.staged(&other), 0, "{other:?}");
+    }
+    assert!(wire.staged(&request) > 0);
+}
+
+#[test]
+fn numbers_rise_with_every_change() {
+    let slave = slave();
+    let mut wire = open(&slave);
+    let mut last = relais_proto::Version::default();
+    for n in 0..20 {
+        let number = if n % 2 == 0 { wire.put("f", format!("{n}").as_bytes()) } else { wire.change(&make_folder(&format!("d{n}"))) };
+        let number = number.unwrap();
+        assert!(number > last, "{number} after {last}");
+        last = number;
+    }
+    // What is refused takes no number.
+    assert_eq!(wire.change(&make_folder("d1")).unwrap_err().code, ErrorCode::Exists);
+    let next = wire.put("f", b"x").unwrap();
+    assert_eq!((next.epoch, next.number), (last.epoch, last.number + 1));
+    match wire.ask(&Request::Stat(crate::harness::path("f"))) {
+        Reply::Details { entry, .. } => assert_eq!(entry.version, Some(next)),
+        other => panic!("{other:?}"),
+    }
+}

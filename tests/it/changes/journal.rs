@@ -1,0 +1,127 @@
+//! The journal of a slave that stands alone: what is torn at its end was never acknowledged, what is damaged before it stops
+//! the start, and what the catalogue knew can be had from it again.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+use relais_proto::{Reply, Request, Version};
+
+use super::{journal_of, open, tree, with_files};
+use crate::harness::{SOON, Setup, Standalone, Wire, content, eventually, make_folder, path, put, remove, rename, resume};
+
+#[track_caller]
+fn version_at(wire: &mut Wire, name: &str) -> Option<Version> {
+    match wire.ask(&Request::Stat(path(name))) {
+        Reply::Details { entry, .. } => entry.version,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A slave with some changes behind it, killed; and what was made last.
+fn killed() -> (Standalone, Vec<(String, Vec<u8>)>, Version) {
+    let mut slave = with_files(&[], &[("f", b"one"), ("folder/x", b"two")]);
+    let last = open(&slave).put("g", b"three").unwrap();
+    let before = tree(&slave.root);
+    slave.program.kill();
+    (slave, before, last)
+}
+
+#[test]
+fn a_torn_end_is_dropped() {
+    // Of any length, of zeros, and of what looks like the beginning of a record.
+    for torn in [vec![0; 1], vec![0; 4096], vec![0xff; 7], content(1, 100), content(2, 5000)] {
+        let (mut slave, before, last) = killed();
+        File::options().append(true).open(journal_of(&slave)).unwrap().write_all(&torn).unwrap();
+        slave.restart();
+        let mut wire = open(&slave);
+        assert_eq!(tree(&slave.root), before);
+        assert_eq!(version_at(&mut wire, "g"), Some(last));
+        let next = wire.put("h", b"four").unwrap();
+        assert_eq!((next.epoch, next.number), (last.epoch, last.number + 1));
+        // What follows is good also for the next start.
+        slave.program.kill();
+        slave.restart();
+        assert_eq!(version_at(&mut open(&slave), "h"), Some(next));
+    }
+}
+
+#[test]
+fn damage_in_the_middle_stops_the_start_and_is_named() {
+    let (mut slave, ..) = killed();
+    let journal = journal_of(&slave);
+    let good = fs::read(&journal).unwrap();
+    let file = File::options().write(true).open(&journal).unwrap();
+    for at in [good.len() / 3, good.len() / 2] {
+        file.write_all_at(&[good[at] ^ 1], at as u64).unwrap();
+        let mut program = Setup::new("ftpslave", slave.dir.path())
+            .args(["0", "--standalone", "--root", slave.root.to_str().unwrap(), "--state"])
+            .args([slave.dir.folder("state")])
+            .start();
+        assert_eq!(program.wait(SOON), 1, "damaged at {at}");
+        let said = program.stderr.text();
+        assert!(said.contains("journal") && said.contains("damaged"), "{said}");
+        file.write_all_at(&good[at..=at], at as u64).unwrap();
+    }
+    // It was not touched: once it is as it was, all is well.
+    assert!(fs::read(&journal).unwrap() == good);
+    slave.restart();
+    open(&slave).put("h", b"1").unwrap();
+}
+
+#[test]
+fn the_catalogue_is_made_again_from_folder_and_journal() {
+    let mut slave = with_files(&[], &[("f", b"one"), ("folder/x", b"two"), ("gone", b"1"), ("moved", b"three"), ("tree/sub/y", b"four")]);
+    let mut wire = open(&slave);
+    let bytes = content(3, 100_000);
+    let request = put("f", bytes.len());
+    let changes = [make_folder("made"), remove("gone", false), rename("moved", "folder/moved"), rename("tree", "wood")];
+    wire.upload(&request, &bytes).unwrap();
+    let numbers: Vec<Version> = changes.iter().map(|change| wire.change(change).unwrap()).collect();
+    let names = ["f", "folder", "folder/x", "folder/moved", "made", "wood", "wood/sub/y"];
+    let before: Vec<Option<Version>> = names.iter().map(|name| version_at(&mut wire, name)).collect();
+    assert!(before[0].is_some() && before[4] == Some(numbers[0]), "{before:?}");
+    slave.program.kill();
+    for file in fs::read_dir(slave.root.join(".relais")).unwrap().map(|entry| entry.unwrap()) {
+        if file.file_name().to_str().unwrap().starts_with("catalogue.db") {
+            fs::remove_file(file.path()).unwrap();
+        }
+    }
+    slave.restart();
+    let mut wire = open(&slave);
+    // Until the folder has been read, nothing has its number.
+    let began = std::time::Instant::now();
+    let mut after = Vec::new();
+    while after != before && began.elapsed() < std::time::Duration::from_secs(10) {
+        after = names.iter().map(|name| version_at(&mut wire, name)).collect();
+    }
+    assert_eq!(after, before);
+    // No number is given again, and no change is made again.
+    for (change, number) in changes.iter().zip(&numbers) {
+        assert_eq!(wire.change(change), Ok(*number), "{change:?}");
+    }
+    assert!(matches!(wire.ask(&resume(&request)), Reply::Committed { version, .. } if Some(version) == before[0]));
+    assert!(wire.put("new", b"1").unwrap() > *numbers.last().unwrap());
+}
+
+#[test]
+fn what_was_removed_leaves_the_disk() {
+    let mut slave = with_files(&[], &[("tree/a/b/c", b"1"), ("tree/d", b"2"), ("f", b"3")]);
+    let mut wire = open(&slave);
+    let removed = slave.root.join(".relais/removed");
+    let is_empty = || fs::read_dir(&removed).map_or(true, |mut entries| entries.next().is_none());
+    wire.change(&remove("tree", true)).unwrap();
+    eventually(SOON, "nothing of it is on the disk", || is_empty().then_some(()));
+    // Also where the slave dies before it has come to that.
+    for n in 0..20 {
+        wire.change(&make_folder(&format!("tree{n}"))).unwrap();
+        wire.put(&format!("tree{n}/x"), b"1").unwrap();
+    }
+    for n in 0..20 {
+        wire.change(&remove(&format!("tree{n}"), true)).unwrap();
+    }
+    slave.program.kill();
+    slave.restart();
+    eventually(SOON, "nothing of it is on the disk", || is_empty().then_some(()));
+    assert_eq!(tree(&slave.root).len(), 1);
+}

@@ -1,0 +1,91 @@
+//! Who may change anything: without accounts only clients of a slave that stands alone on loopback.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use relais_proto::{ErrorCode, Login, Mark, Reply, Request};
+
+use super::tree;
+use crate::harness::{Cluster, Standalone, Wire, hello, make_folder, put, remove, rename, resume, staged_files, ticket};
+
+/// Opens a session, and whether the user may change anything.
+#[track_caller]
+fn opened(addr: SocketAddr, login: Request) -> (Wire, bool) {
+    let mut wire = Wire::connect(addr);
+    wire.send(&[hello(), login]);
+    assert!(matches!(wire.reply(), Reply::Welcome { .. }));
+    match wire.reply() {
+        Reply::Opened { writable, .. } => (wire, writable),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Every change is refused with one of `codes` and leaves nothing, not even for a moment.
+#[track_caller]
+fn refused(wire: &mut Wire, root: &Path, codes: &[ErrorCode]) {
+    let before = tree(root);
+    let staged = || staged_files(root);
+    let old = staged();
+    for request in [make_folder("made"), remove("f", false), remove("folder", true), rename("f", "g"), resume(&put("f", 10))] {
+        let refusal = wire.change(&request).unwrap_err();
+        assert!(codes.contains(&refusal.code), "{request:?}: {refusal:?}");
+        assert_eq!(staged(), old);
+    }
+    for name in ["f", "new", "folder/new"] {
+        // Half of it, and nothing is kept aside.
+        let (request, bytes) = (put(name, 100_000), vec![7; 100_000]);
+        wire.raw(&crate::harness::encoded(&[Request::Put(request)]));
+        wire.raw(&crate::harness::data(&bytes[..50_000]));
+        let refusal = wire.committed().unwrap_err();
+        assert!(codes.contains(&refusal.code), "{name}: {refusal:?}");
+        assert_eq!(staged(), old);
+        // The rest is dropped, and the session goes on.
+        wire.raw(&crate::harness::data(&bytes[50_000..]));
+        wire.send(&[crate::harness::put_end(&bytes)]);
+        wire.ping();
+        assert_eq!(staged(), old);
+    }
+    assert_eq!(tree(root), before);
+    assert_eq!(wire.fetch("f").unwrap(), b"1");
+}
+
+#[test]
+fn beyond_loopback_nobody_may_without_an_account() {
+    let slave = Standalone::start(&["--listen", "0.0.0.0"], &[("f", b"1"), ("folder/x", b"2")]);
+    let addr = SocketAddr::from(([127, 0, 0, 1], slave.addr.port()));
+    let (mut wire, writable) = opened(addr, Request::Login(Login::default()));
+    assert!(!writable);
+    refused(&mut wire, &slave.root, &[ErrorCode::Denied]);
+    let client = crate::harness::Client::new(addr);
+    std::fs::write(client.folder().join("new"), b"1").unwrap();
+    for command in ["put new", "mkdir made", "rm f", "rm -r folder", "mv f g"] {
+        let json = client.command(command).fails(1).json();
+        assert_eq!(json["error"]["code"], "denied", "{command}: {json}");
+    }
+    assert_eq!(tree(&slave.root).len(), 3);
+}
+
+#[test]
+fn on_loopback_anybody_may() {
+    let slave = Standalone::start(&[], &[]);
+    let (mut wire, writable) = opened(slave.addr, Request::Login(Login::default()));
+    assert!(writable);
+    wire.put("f", b"1").unwrap();
+}
+
+#[test]
+fn a_slave_of_a_cluster_refuses_changes_plainly() {
+    let cluster = Cluster::of(1).file("f", b"1").file("folder/x", b"2").start();
+    let (ticket, _) = ticket(cluster.addr);
+    let slave = &cluster.slaves[0];
+    let (mut wire, _) = opened(slave.addr, Request::Ticket { ticket, mark: Mark::default() });
+    refused(&mut wire, &slave.root, &[ErrorCode::Denied, ErrorCode::NoChanges]);
+    let client = cluster.client();
+    std::fs::write(client.folder().join("new"), b"1").unwrap();
+    for command in ["put new", "mkdir made", "rm f", "rm -r folder", "mv f g"] {
+        let json = client.run(&["--retry", "0", "--json", "-c", command]).fails(1).json();
+        let code = json["error"]["code"].as_str().unwrap();
+        assert!(matches!(code, "denied" | "no-changes"), "{command}: {json}");
+    }
+    assert_eq!(tree(&slave.root).len(), 3);
+}

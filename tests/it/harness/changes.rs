@@ -1,0 +1,253 @@
+//! Changes frame by frame: uploads in the pieces that a test wants, and what a
+//! slave keeps aside meanwhile.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::unistd::Pid;
+use relais_proto::{
+    ChangeId, Digest, Expect, FrameType, Login, Mark, PutRequest, Refusal, Reply, Request, TreePath, Version, encode_frame,
+};
+
+use super::wire::{get, hello};
+use super::{Program, SOON, Wire, encoded};
+
+/// An id that no other change of this run has.
+pub fn new_id() -> ChangeId {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+    let seed = format!("{now} {} {}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    ChangeId(blake3::hash(seed.as_bytes()).as_bytes()[..16].try_into().unwrap())
+}
+
+#[track_caller]
+pub fn path(text: &str) -> TreePath {
+    TreePath::new(text).unwrap()
+}
+
+/// Opens a new upload of known size, whatever is there.
+pub fn put(name: &str, size: usize) -> PutRequest {
+    PutRequest { id: new_id(), path: path(name), size: Some(size as u64), offset: 0, mtime: None, executable: false, expect: Expect::Any }
+}
+
+pub fn make_folder(name: &str) -> Request {
+    Request::MakeFolder { id: new_id(), path: path(name) }
+}
+
+pub fn remove(name: &str, recursive: bool) -> Request {
+    Request::Remove { id: new_id(), path: path(name), recursive }
+}
+
+pub fn rename(from: &str, to: &str) -> Request {
+    Request::Move { id: new_id(), from: path(from), to: path(to) }
+}
+
+/// A frame with bytes of an upload.
+pub fn data(bytes: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    encode_frame(&mut frame, FrameType::Data, |to| to.extend_from_slice(bytes));
+    frame
+}
+
+/// The end of an upload of `bytes`.
+pub fn put_end(bytes: &[u8]) -> Request {
+    Request::PutEnd { digest: Digest(blake3::hash(bytes).into()) }
+}
+
+/// All frames of an upload of `bytes` from the request's offset on, with `step` bytes in each frame of data.
+pub fn upload(request: &PutRequest, bytes: &[u8], step: usize) -> Vec<u8> {
+    let from = usize::try_from(request.offset).unwrap();
+    let mut frames = encoded(&[Request::Put(request.clone())]);
+    bytes[from..].chunks(step).for_each(|chunk| frames.extend(data(chunk)));
+    frames.extend(encoded(&[put_end(bytes)]));
+    frames
+}
+
+impl Wire {
+    /// Asks, and waits for the answer.
+    #[track_caller]
+    pub fn ask(&mut self, request: &Request) -> Reply {
+        self.send(std::slice::from_ref(request));
+        self.reply()
+    }
+
+    /// The answer to a change: its number, or the refusal.
+    #[track_caller]
+    pub fn committed(&mut self) -> Result<Version, Refusal> {
+        match self.reply() {
+            Reply::Committed { version, copies, mark } => {
+                assert!(copies >= 1, "made on {copies} disks");
+                assert!(mark >= version, "the latest change {mark} is before {version}");
+                Ok(version)
+            }
+            Reply::Error(refusal) => Err(refusal),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Makes a change that is no upload.
+    #[track_caller]
+    pub fn change(&mut self, request: &Request) -> Result<Version, Refusal> {
+        self.send(std::slice::from_ref(request));
+        self.committed()
+    }
+
+    /// Sends all frames of an upload and reads the answer.
+    #[track_caller]
+    pub fn upload(&mut self, request: &PutRequest, bytes: &[u8]) -> Result<Version, Refusal> {
+        // A server may answer, and close, before it has read all.
+        self.raw(&upload(request, bytes, 256 << 10));
+        self.committed()
+    }
+
+    /// Puts a file, whatever is there.
+    #[track_caller]
+    pub fn put(&mut self, name: &str, bytes: &[u8]) -> Result<Version, Refusal> {
+        self.upload(&put(name, bytes.len()), bytes)
+    }
+
+    /// How many bytes of an upload the slave says that it has.
+    #[track_caller]
+    pub fn staged(&mut self, request: &PutRequest) -> u64 {
+        match self.ask(&resume(request)) {
+            Reply::Staged { offset, .. } => offset,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Gets a whole file.
+    #[track_caller]
+    pub fn fetch(&mut self, name: &str) -> Result<Vec<u8>, Refusal> {
+        self.send(&[get(name)]);
+        self.content().map(|(_, bytes)| bytes)
+    }
+}
+
+/// Asks how much of an upload is there.
+pub fn resume(request: &PutRequest) -> Request {
+    Request::Resume { id: request.id, path: request.path.clone(), size: request.size.unwrap() }
+}
+
+/// Bytes that uploads hold aside in a served folder.
+pub fn staged_bytes(root: &Path) -> u64 {
+    // A file may go between the listing and the look at it.
+    staged_files(root).iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum()
+}
+
+/// Files that uploads hold aside in a served folder.
+pub fn staged_files(root: &Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = fs::read_dir(root.join(".relais/staging")) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
+}
+
+/// Waits until nothing of any upload is kept aside.
+#[track_caller]
+pub fn wait_unstaged(root: &Path) {
+    let began = Instant::now();
+    while !staged_files(root).is_empty() {
+        assert!(began.elapsed() < SOON, "still kept aside: {} bytes in {:?}", staged_bytes(root), staged_files(root));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The process of a slave that its log names last for a task: `Replicator`, `Worker(0)`.
+#[track_caller]
+pub fn process_of(slave: &Program, task: &str) -> Pid {
+    let start = format!("{task} runs as process ");
+    slave.stderr.wait_for(SOON, &format!("a process for {task}"), |log| {
+        let number = log.rsplit_once(&start)?.1.lines().next()?;
+        number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok().map(Pid::from_raw)
+    })
+}
+
+/// Somebody who gets one file all the time, and fails the test where it is ever not whole.
+pub struct Reader {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<(u64, bool)>>,
+}
+
+impl Reader {
+    /// Reads `name`, which is `old` at first (none: not there) and may become `new`, but never old again.
+    pub fn start(addr: SocketAddr, name: &str, old: Option<&[u8]>, new: &[u8]) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let (stop, name, old, new) = (Arc::clone(&over), name.to_owned(), old.map(<[u8]>::to_vec), new.to_vec());
+        let thread = std::thread::spawn(move || {
+            let (mut wire, mut reads, mut seen_new) = (None, 0, false);
+            while !stop.load(Ordering::SeqCst) {
+                // The slave may be dead at times; what it says must be true all the same.
+                let Some(found) = try_fetch(&mut wire, addr, &name) else { continue };
+                reads += 1;
+                let is_new = found.as_deref() == Some(&new[..]);
+                assert!(is_new || found == old, "{name}: {} bytes that are neither old nor new", found.map_or(0, |f| f.len()));
+                assert!(is_new || !seen_new, "{name}: old again");
+                seen_new |= is_new && old.as_deref() != Some(&new[..]);
+            }
+            (reads, seen_new)
+        });
+        Self { over, thread: Some(thread) }
+    }
+
+    /// Ends it: how often it got an answer, and whether it has seen the new content.
+    #[track_caller]
+    pub fn end(mut self) -> (u64, bool) {
+        self.over.store(true, Ordering::SeqCst);
+        self.thread.take().unwrap().join().unwrap_or_else(|e| std::panic::resume_unwind(e))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+}
+
+/// The content of a file, or that it is not there; none where the slave does not answer.
+fn try_fetch(wire: &mut Option<Wire>, addr: SocketAddr, name: &str) -> Option<Option<Vec<u8>>> {
+    if wire.is_none() {
+        *wire = try_open(addr);
+    }
+    let open = wire.as_mut()?;
+    let found = open.raw(&encoded(&[get(name)])).then(|| try_content(open)).flatten();
+    if found.is_none() {
+        *wire = None;
+    }
+    found
+}
+
+fn try_open(addr: SocketAddr) -> Option<Wire> {
+    let stream = std::net::TcpStream::connect(addr).ok()?;
+    stream.set_read_timeout(Some(SOON)).ok()?;
+    let mut wire = Wire(stream);
+    let login = Request::Login(Login { mark: Mark::default(), ..Login::default() });
+    wire.raw(&encoded(&[hello(), login])).then_some(())?;
+    loop {
+        match wire.frame().ok()??.0 {
+            FrameType::Welcome | FrameType::Wait => {}
+            FrameType::Opened => return Some(wire),
+            _ => return None,
+        }
+    }
+}
+
+fn try_content(wire: &mut Wire) -> Option<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    loop {
+        let (kind, payload) = wire.frame().ok()??;
+        match kind {
+            FrameType::Block => bytes.extend(payload),
+            FrameType::End => return Some(Some(bytes)),
+            FrameType::Error => match Reply::decode(kind, &payload).unwrap() {
+                Reply::Error(refusal) if refusal.code == relais_proto::ErrorCode::NotFound => return Some(None),
+                // Replaced while it was sent: the reader begins again.
+                Reply::Error(refusal) if refusal.code == relais_proto::ErrorCode::Changed => return None,
+                other => panic!("a reader was told {other:?}"),
+            },
+            _ => {}
+        }
+    }
+}
