@@ -255,6 +255,28 @@ impl Connection {
         Ok(())
     }
 
+    /// Reads some of the next bytes of a block into `buffer`, at least one: what is there, or what comes first.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`], or the socket's; silence is [`io::ErrorKind::TimedOut`].
+    pub fn read_some_into(&mut self, buffer: &mut [u8]) -> Result<usize, WireError> {
+        if self.start == self.end {
+            // Small rests come through the read-ahead, large ones without a copy.
+            if buffer.len() >= self.input.len() / 4 {
+                self.arm(self.limits.silence)?;
+                let got = read_some(&self.stream, buffer)?;
+                return if got == 0 && !buffer.is_empty() { Err(WireError::Truncated) } else { Ok(got) };
+            }
+            if self.read_ahead(self.limits.silence)? == 0 {
+                return Err(WireError::Truncated);
+            }
+        }
+        let take = buffer.len().min(self.end - self.start);
+        buffer[..take].copy_from_slice(&self.input[self.start..self.start + take]);
+        self.start += take;
+        Ok(take)
+    }
+
     /// Reads the next frame as a server's message; none where the server closed before it.
     ///
     /// # Errors

@@ -105,12 +105,15 @@ fn local_folders_that_may_not_be_written() {
 }
 
 /// A server that says nothing to such requests.
-fn silent_to(which: fn(&Request) -> bool) -> FakeServer {
+fn silent_to(which: Which) -> FakeServer {
     FakeTree::new().folder("t").file("t/a", b"1").file("t/z", b"2").lying(move |request| which(request).then(Vec::new))
 }
 
+/// Whether a request is meant.
+type Which = fn(&Request) -> bool;
+
 /// Commands and the requests that are not answered.
-const SILENCES: [(&str, fn(&Request) -> bool); 8] = [
+const SILENCES: [(&str, Which); 8] = [
     ("get -r t", |r| matches!(r, Request::List { .. })),
     ("get -r t", |r| matches!(r, Request::Get(_))),
     ("mirror --checksum t t", |r| matches!(r, Request::Hash(_) | Request::Get(_))),

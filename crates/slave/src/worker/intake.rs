@@ -18,6 +18,9 @@ const READ_AHEAD: usize = 64 * 1024;
 /// Between the frames of an upload nobody may think for as long as between two requests.
 const UNDER_WAY: ReadLimits = ReadLimits { idle: limits::FRAME_TIME, ..ReadLimits::SESSION };
 
+/// Called before more bytes of an upload are waited for: answers to earlier requests, and signs of life, go out then.
+pub type Meanwhile<'a> = &'a mut dyn FnMut(&mut Connection) -> Result<(), WireError>;
+
 /// Takes uploads in, one after another, through one buffer.
 #[derive(Default)]
 pub struct Intake {
@@ -43,11 +46,17 @@ impl Intake {
         self.buffer = Vec::new();
     }
 
-    /// Reads the data of an upload up to its end, or until it has failed.
+    /// Reads the data of an upload up to its end, or until it has failed. `meanwhile` is called before each wait.
     ///
     /// # Errors
     /// The connection's. What came of it stays staged.
-    pub fn take(&mut self, connection: &mut Connection, serving: &Serving, mut upload: Upload) -> Result<Taken, WireError> {
+    pub fn take(
+        &mut self,
+        connection: &mut Connection,
+        serving: &Serving,
+        mut upload: Upload,
+        meanwhile: Meanwhile<'_>,
+    ) -> Result<Taken, WireError> {
         if self.buffer.is_empty() {
             self.buffer = vec![0; BUFFER];
             connection.read_further_ahead(READ_AHEAD);
@@ -55,7 +64,7 @@ impl Intake {
         let (name, stream) = (upload.name().clone(), connection.stream().clone());
         serving.uploads.begin(&name, &stream);
         connection.set_limits(UNDER_WAY);
-        let result = self.take_frames(connection, serving, &mut upload);
+        let result = self.take_frames(connection, serving, &mut upload, meanwhile);
         serving.uploads.end(&name, &stream);
         connection.set_limits(ReadLimits::SESSION);
         let digest = match result? {
@@ -74,9 +83,13 @@ impl Intake {
         connection: &mut Connection,
         serving: &Serving,
         upload: &mut Upload,
+        meanwhile: Meanwhile<'_>,
     ) -> Result<Result<relais_proto::Digest, Refusal>, WireError> {
         let mut pace = Pace::new(Instant::now());
         loop {
+            if !connection.has_input() {
+                meanwhile(connection)?;
+            }
             let header = next_frame(connection)?;
             if header.kind == FrameType::PutEnd {
                 return match Request::decode(header.kind, connection.read_payload(header)?)? {
@@ -86,8 +99,10 @@ impl Intake {
             }
             let mut left = header.len as usize;
             while left > 0 {
-                let some = left.min(BUFFER);
-                connection.read_exact_into(&mut self.buffer[..some])?;
+                if !connection.has_input() {
+                    meanwhile(connection)?;
+                }
+                let some = connection.read_some_into(&mut self.buffer[..left.min(BUFFER)])?;
                 left -= some;
                 pace.moved(some as u64, Instant::now())?;
                 if let Err(refusal) = upload.write(&self.buffer[..some], serving) {

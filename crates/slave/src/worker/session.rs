@@ -15,11 +15,13 @@ use super::intake::{Intake, Taken};
 use super::pending::Pending;
 use super::send::send;
 use crate::changes::{Answer, Proposal};
-use crate::requests::{self, Context, Outcome, Patience, SMALL};
+use crate::requests::{self, Context, Outcome, Patience, SMALL, Upload};
 use crate::serving::{Serving, Session};
 
 /// Answers kept back while more requests lie ready, in bytes.
 const HELD_BACK: usize = 64 * 1024;
+/// Answers are kept back for at most this long while an upload comes in.
+const HELD_FOR: Duration = Duration::from_millis(100);
 /// How long a peer that was refused may take to read why.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -128,7 +130,7 @@ impl Door<'_> {
         let mut context = Context { serving: self.serving, session: self.session, patience: &mut ticker };
         match requests::handle(&mut context, request) {
             Ok(Outcome::Change(proposal)) => self.submit(&proposal),
-            Ok(Outcome::Upload(upload)) => match self.intake.take(&mut self.connection, self.serving, *upload)? {
+            Ok(Outcome::Upload(upload)) => match self.take_in(*upload)? {
                 Taken::Whole(proposal) => self.submit(&proposal),
                 Taken::Refused { refusal, ended: true } => self.refuse(refusal),
                 Taken::Refused { refusal, ended: false } => self.refuse_upload(refusal),
@@ -165,14 +167,41 @@ impl Door<'_> {
         }
     }
 
+    /// Takes an upload in. Its client may have sent everything long ago and be waiting, while a slow line still brings it: so what is
+    /// answered goes out in between, and a sign of life each second.
+    fn take_in(&mut self, upload: Upload) -> Result<Taken, WireError> {
+        let (pending, serving) = (&mut self.pending, self.serving);
+        let mut told = Instant::now();
+        self.intake.take(&mut self.connection, serving, upload, &mut |connection| {
+            let since = Instant::now();
+            loop {
+                take_answers(connection, pending, serving);
+                let stream = connection.stream().clone();
+                let mut fds = vec![PollFd::new(&*stream, PollFlags::IN)];
+                fds.extend(pending.fd().map(|channel| PollFd::from_borrowed_fd(channel, PollFlags::IN)));
+                let more_lies_ready = wait_at_most(&mut fds[..1], Duration::ZERO)?;
+                let silent = told.elapsed() >= limits::WAIT_EVERY;
+                if silent {
+                    connection.queue_reply(&Reply::Wait(WaitReason::Storing));
+                }
+                if silent || !connection.output().is_empty() && (!more_lies_ready || told.elapsed() >= HELD_FOR) {
+                    connection.flush()?;
+                    told = Instant::now();
+                }
+                if more_lies_ready {
+                    return Ok(());
+                }
+                if since.elapsed() >= limits::FRAME_TIME {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing more came of an upload").into());
+                }
+                wait_at_most(&mut fds, limits::WAIT_EVERY)?;
+            }
+        })
+    }
+
     /// Queues the answers that have come.
     fn take_answers(&mut self) {
-        loop {
-            let mut ticker = Ticker::new(&mut self.connection);
-            let Some(answer) = self.pending.answer(&mut ticker) else { return };
-            let reply = reply_to(answer, self.serving);
-            self.connection.queue_reply(&reply);
-        }
+        take_answers(&mut self.connection, &mut self.pending, self.serving);
     }
 
     /// Waits until every change is answered.
@@ -219,9 +248,20 @@ impl Door<'_> {
     }
 }
 
+fn take_answers(connection: &mut Connection, pending: &mut Pending<'_>, serving: &Serving) {
+    loop {
+        let Some(answer) = pending.answer(&mut Ticker::new(connection)) else { return };
+        connection.queue_reply(&reply_to(answer, serving));
+    }
+}
+
 /// Waits for any of these, at most until `Wait` has to be sent; whether one can be read.
 fn wait(fds: &mut [PollFd<'_>]) -> io::Result<bool> {
-    match poll(fds, Timespec::try_from(limits::WAIT_EVERY).ok().as_ref()) {
+    wait_at_most(fds, limits::WAIT_EVERY)
+}
+
+fn wait_at_most(fds: &mut [PollFd<'_>], time: Duration) -> io::Result<bool> {
+    match poll(fds, Timespec::try_from(time).ok().as_ref()) {
         Ok(ready) => Ok(ready > 0),
         Err(rustix::io::Errno::INTR) => Ok(true),
         Err(e) => Err(e.into()),
