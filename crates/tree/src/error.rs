@@ -81,6 +81,12 @@ impl TreeError {
         }
     }
 
+    /// Whether the disk, or what the user may have of it, has no more room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io(_, e) if is_full(e))
+    }
+
     /// What a peer may be told: no operation of this host and no error text of its system.
     #[must_use]
     pub fn public_text(&self) -> String {

@@ -65,7 +65,7 @@ impl Shell {
         let (job, folder) = match self.job_inside(remote, &logged) {
             Ok(inside) => inside,
             Err(why) => {
-                info!("{logged} is not carried on by itself: {why}");
+                self.notices.say(&format!("{logged} is not carried on by itself: {why}; typing the command again does it"));
                 return 0;
             }
         };

@@ -169,7 +169,7 @@ impl Place<'_> {
 fn given_up(error: &FetchError, shown: &str) -> Failure {
     match error {
         FetchError::Refused(refusal) => refusal.clone().into(),
-        FetchError::Interrupted => Failure::interrupted(),
+        FetchError::Interrupted => Failure::new(ErrorCode::Interrupted, "interrupted; the same get, or the next start, carries it on"),
         FetchError::Local { what, error } => Failure::new(ErrorCode::Local, format!("{shown}: {what}: {}", plain(error))),
         // For one file these mean the same to the user: it is not here, and can be carried on.
         FetchError::Unreachable(_) | FetchError::Cut { .. } => Failure::new(ErrorCode::Cut, format!("{error}; the same get carries it on")),

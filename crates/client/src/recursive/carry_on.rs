@@ -3,7 +3,6 @@
 //! As for single files: only where the local name lies in the folder of `-d`, with no link on the
 //! way. What is equal by now is left; everything is told on standard error.
 
-use log::info;
 use relais_proto::{ErrorCode, TreePath};
 use relais_tree::{Folder, TreeError};
 
@@ -23,7 +22,7 @@ impl Shell {
         let (folder, top) = match self.top_inside(&entry.local) {
             Ok(inside) => inside,
             Err(why) => {
-                info!("{} is not carried on by itself: {why}", entry.local);
+                self.notices.say(&format!("{} is not carried on by itself: {why}; typing the command again does it", entry.local));
                 return 0;
             }
         };

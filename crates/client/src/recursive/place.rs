@@ -218,9 +218,14 @@ pub fn failure(shown: &str, error: &TreeError) -> Failure {
         TreeError::InUse => "another ftpclient is working on it".to_owned(),
         TreeError::NotFound => "no such file or folder".to_owned(),
         TreeError::NotServed(what) => format!("it is {what}, or leads over one"),
+        full if full.is_full() => "the local disk is full; make room, then the same command goes on".to_owned(),
         TreeError::Io(what, e) => format!("cannot {what}: {}", plain(e)),
         other => other.to_string(),
     };
-    let code = if matches!(error, TreeError::NotEmpty) { ErrorCode::NotEmpty } else { ErrorCode::Local };
+    let code = match error {
+        TreeError::NotEmpty => ErrorCode::NotEmpty,
+        full if full.is_full() => ErrorCode::NoSpace,
+        _ => ErrorCode::Local,
+    };
     Failure::new(code, format!("{shown}: {why}"))
 }

@@ -33,7 +33,7 @@ impl Shell {
             Ok(inside) => inside,
             Err(TreeError::NotFound) => return self.drop_upload(entry),
             Err(why) => {
-                info!("{} is not carried on by itself: {why}", entry.local);
+                self.notices.say(&format!("{} is not carried on by itself: {why}; typing the command again does it", entry.local));
                 return 0;
             }
         };

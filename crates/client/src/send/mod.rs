@@ -231,6 +231,9 @@ fn given_up(error: &UploadError, job: &Job, expected: Expect, in_log: bool) -> F
             Failure::new(ErrorCode::Changed, format!("{}: {why}", job.remote))
         }
         UploadError::Refused(refusal) => refusal.clone().into(),
+        UploadError::Interrupted if in_log => {
+            Failure::new(ErrorCode::Interrupted, "interrupted; the same put, or the next start, carries it on")
+        }
         UploadError::Interrupted => Failure::interrupted(),
         UploadError::Source(e) => Failure::new(ErrorCode::Local, format!("{}: {}", job.shown, plain(e))),
         UploadError::SourceChanged => {

@@ -117,6 +117,8 @@ impl Conversation for Fetch<'_> {
                     self.tally.count(header.size);
                     self.whole.done(&node.path, header.size);
                 }
+                // The next file would fail in the same way.
+                Err(error) if error.is_full() => return Err(stopped(failure(&self.place.shown(&node.path), &error))),
                 Err(error) => self.fail(&node.path, failure(&self.place.shown(&node.path), &error)),
             },
             Answer::TooLarge { .. } => self.large.push(at),
