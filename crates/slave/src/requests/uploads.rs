@@ -66,6 +66,10 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
         if there == 0 {
             context.serving.staging.discard(&name);
         }
+        // All of it was here a moment ago: its change is being made.
+        if put.size == Some(at) {
+            return Ok(Outcome::Upload(Box::new(Upload { put, name: name.sealed(), place: Place::Whole, hasher, at })));
+        }
         return Err(Refusal::new(ErrorCode::BadOffset, format!("{}: only {there} bytes of the upload are here", put.path)));
     }
     if there > at {
@@ -299,6 +303,9 @@ impl Upload {
             }
             std::thread::sleep(LOOK);
             patience.still(WaitReason::Storing).map_err(|_| gone())?;
+        }
+        if !serving.staging.has(&self.name) {
+            return Err(Refusal::new(ErrorCode::BadOffset, format!("{}: nothing of the upload is here", self.put.path)));
         }
         Err(no_changes(&format!("an earlier upload of {} is still being stored", self.put.path)))
     }
