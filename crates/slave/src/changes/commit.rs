@@ -4,28 +4,28 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use log::{debug, error, warn};
+use log::error;
 use relais_cluster::{Asked, Verdict};
 use relais_proto::{Change, ErrorCode, Kind, Numbered, Refusal, TreePath, Version};
 use relais_tree::{Folder, TreeError};
 
 use super::apply::{Applied, Parents, apply};
-use super::channel::{Desk, Received, ReplicatorEnd};
+use super::channel::Desk;
+use super::counter::Counter;
+use super::note::{note, paths};
 use super::numbering::Numbering;
 use super::obstacles::Obstacles;
 use super::together::together;
 use super::view::CatalogueView;
 use super::{Answer, Proposal, no_changes};
 use crate::board::Board;
-use crate::catalogue::{CatalogueError, Made, Store};
+use crate::catalogue::{CatalogueError, Store};
 use crate::requests::refuse;
 use crate::staging::{StagedName, Staging};
 
-/// Most changes that are made together. More would keep the first ones waiting.
-const BATCH: usize = 256;
 /// Bytes of the disk that are kept free of new files and folders; less of a small disk.
 const KEPT_FREE: u64 = 256 * 1024;
 
@@ -35,10 +35,7 @@ pub struct Committer {
     staging: Staging,
     numbering: Box<dyn Numbering>,
     board: Arc<Board>,
-    desk: Arc<Desk>,
-    channels: Vec<ReplicatorEnd>,
-    /// Whose turn it is to be read first.
-    turn: usize,
+    counter: Counter,
     /// Whether something lies in the folder of removed things.
     litter: bool,
     /// What keeps changes that have their numbers from being noted or withdrawn. Only following the journal anew helps.
@@ -61,12 +58,12 @@ impl Committer {
     /// Those of opening the staging folders.
     pub fn new(root: Folder, numbering: Box<dyn Numbering>, board: Arc<Board>, desk: Arc<Desk>) -> Result<Self, TreeError> {
         let staging = Staging::open(&root)?;
-        Ok(Self { root, staging, numbering, board, desk, channels: Vec::new(), turn: 0, litter: true, behind: None })
+        Ok(Self { root, staging, numbering, board, counter: Counter::new(desk), litter: true, behind: None })
     }
 
     /// Can be read when there is something to do.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(self.desk.as_fd()).chain(self.channels.iter().map(AsFd::as_fd))
+        self.counter.fds()
     }
 
     /// Whether there is something for the sweeper, since this was last asked.
@@ -86,17 +83,17 @@ impl Committer {
     /// Those of the catalogue, which has to be brought in order then; [`CatalogueError::Behind`] where only a new
     /// committer can. Nobody has an answer then: sessions ask the next one by the ids of their changes.
     pub fn serve(&mut self, store: &Store) -> Result<bool, CatalogueError> {
-        self.accept();
-        let (from, proposals, mut useless) = self.gather();
+        self.counter.accept();
+        let (from, proposals, mut useless) = self.counter.gather();
         if proposals.is_empty() {
-            self.close(&useless);
+            self.counter.close(&useless);
             return Ok(false);
         }
         let before = self.board.mark();
         let mut answers: Vec<Option<Answer>> = vec![None; proposals.len()];
         let result = self.make_all(store, &proposals, &mut answers);
         if let Some(why) = &self.behind {
-            self.channels.clear();
+            self.counter.close_all();
             return Err(CatalogueError::Behind(why.clone()));
         }
         for ((channel, proposal), answer) in from.iter().zip(&proposals).zip(answers) {
@@ -104,79 +101,12 @@ impl Committer {
             let made = answer.as_ref().is_ok_and(|version| *version > before);
             self.forget_staged(proposal, &answer, made);
             // After an answer that is lost, the next would be taken for it.
-            if !useless.contains(channel) && !self.answer(*channel, &answer) {
+            if !useless.contains(channel) && !self.counter.answer(*channel, &answer) {
                 useless.insert(*channel);
             }
         }
-        self.close(&useless);
+        self.counter.close(&useless);
         result.map(|()| true)
-    }
-
-    fn accept(&mut self) {
-        loop {
-            match self.desk.accept() {
-                Ok(Some(channel)) => self.channels.push(channel),
-                Ok(None) => return,
-                // Its session sees that it is closed, and brings another.
-                Err(e) => return error!("a channel is lost: {e}"),
-            }
-        }
-    }
-
-    /// Closes channels that are of no more use. Their sessions hand in again what has no answer.
-    fn close(&mut self, useless: &BTreeSet<usize>) {
-        let mut at = 0;
-        self.channels.retain(|channel| {
-            at += 1;
-            !useless.contains(&(at - 1)) && !is_closed(channel)
-        });
-    }
-
-    /// Takes at most a batch of proposals from the channels, in turn; for each the place of its channel. The channels that
-    /// nothing more comes from are the last result.
-    fn gather(&mut self) -> (Vec<usize>, Vec<Proposal>, BTreeSet<usize>) {
-        let (mut from, mut proposals, mut gone) = (Vec::new(), Vec::new(), BTreeSet::new());
-        let count = self.channels.len();
-        self.turn = self.turn.wrapping_add(1);
-        for step in 0..count {
-            let at = (self.turn % count + step) % count;
-            while proposals.len() < BATCH {
-                match self.channels[at].proposal() {
-                    Ok(Received::Message(proposal)) => {
-                        from.push(at);
-                        proposals.push(proposal);
-                    }
-                    Ok(Received::Nothing) => break,
-                    Ok(Received::Gone) => {
-                        gone.insert(at);
-                        break;
-                    }
-                    Err(e) => {
-                        error!("a channel is of no more use: {e}");
-                        gone.insert(at);
-                        break;
-                    }
-                }
-            }
-        }
-        (from, proposals, gone)
-    }
-
-    /// False where the answer is lost: the session has left, or reads none of its answers.
-    fn answer(&self, channel: usize, answer: &Answer) -> bool {
-        match self.channels.get(channel).map(|channel| channel.answer(answer)) {
-            Some(Ok(sent)) => {
-                if !sent {
-                    debug!("a session does not take its answer");
-                }
-                sent
-            }
-            Some(Err(e)) => {
-                warn!("an answer is lost: {e}");
-                false
-            }
-            None => false,
-        }
     }
 
     fn make_all(&mut self, store: &Store, proposals: &[Proposal], answers: &mut [Option<Answer>]) -> Result<(), CatalogueError> {
@@ -323,7 +253,8 @@ impl Committer {
             Ok(withdrawn) => withdrawn,
             Err(refusal) => return self.fall_behind(store, refusal.message),
         };
-        let noted = note(store, &jobs, &withdrawn, last).and_then(|()| self.look_again(store, &jobs));
+        let made: Vec<_> = jobs.iter().map(|job| (&job.numbered, job.result.as_ref().ok())).collect();
+        let noted = note(store, &made, &withdrawn, last).and_then(|()| self.look_again(store, &jobs));
         if let Err(e) = noted {
             return self.fall_behind(store, e.to_string());
         }
@@ -376,12 +307,6 @@ fn sync_file(staged: &Folder, name: &StagedName) -> Result<(), TreeError> {
     staged.open_read(name.as_str())?.file.sync_all().map_err(|e| TreeError::Io("sync the file", e))
 }
 
-fn is_closed(channel: &ReplicatorEnd) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut fds = [PollFd::new(channel, PollFlags::empty())];
-    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
-}
-
 /// Puts the names in all folders concerned on the disk. Where that fails, what was changed in the folder is taken back.
 fn sync_parents(jobs: &mut [Job<'_>], parents: &mut Parents<'_>, staging: &Staging) {
     let concerned: BTreeSet<&TreePath> = jobs.iter().filter_map(|job| job.result.as_ref().ok()).flat_map(|a| &a.parents).collect();
@@ -401,59 +326,6 @@ fn sync_parents(jobs: &mut [Job<'_>], parents: &mut Parents<'_>, staging: &Stagi
             applied.take_back(parents, staging);
             job.result = Err(TreeError::Io("sync the folder", io::Error::other(error)));
         }
-    }
-}
-
-/// Writes what was made into the catalogue.
-fn note(store: &Store, jobs: &[Job<'_>], withdrawn: &[Numbered], last: Option<Version>) -> Result<(), CatalogueError> {
-    store.begin()?;
-    for job in jobs {
-        let Numbered { id, version, change, .. } = &job.numbered;
-        if let Ok(applied) = &job.result {
-            note_change(store, change, *version, applied)?;
-            store.note_change(*id, *version)?;
-        }
-    }
-    for numbered in withdrawn {
-        let Change::Withdraw { of } = &numbered.change else { continue };
-        for job in jobs.iter().filter(|job| job.numbered.version == *of) {
-            for path in paths(&job.numbered.change) {
-                store.renumber(path, numbered.version)?;
-            }
-        }
-    }
-    if let Some(last) = withdrawn.last().map(|numbered| numbered.version).or(last) {
-        store.set_applied(last)?;
-    }
-    store.commit()
-}
-
-/// The paths that a change is about.
-pub(super) fn paths(change: &Change) -> Vec<&TreePath> {
-    match change {
-        Change::Put { path, .. } | Change::MakeFolder { path } | Change::Remove { path, .. } => vec![path],
-        Change::Move { from, to } => vec![from, to],
-        Change::Withdraw { .. } => Vec::new(),
-    }
-}
-
-/// Writes one change into the catalogue.
-pub(super) fn note_change(store: &Store, change: &Change, version: Version, applied: &Applied) -> Result<(), CatalogueError> {
-    match (change, &applied.meta) {
-        (Change::Put { path, digest, .. }, Some(meta)) => {
-            // Nobody but us has written it: the digest was computed on the way in, and its time is the client's.
-            store.put_numbered(path, &Made { kind: Kind::File, meta, version, content: Some(version), digest: Some(*digest) })
-        }
-        (Change::MakeFolder { path }, Some(meta)) => {
-            store.put_numbered(path, &Made { kind: Kind::Folder, meta, version, content: None, digest: None })
-        }
-        (Change::Remove { path, .. }, _) => store.remove(path),
-        (Change::Move { from, to }, Some(_)) if from == to => store.renumber(to, version),
-        (Change::Move { from, to }, Some(meta)) => {
-            store.remove(to)?;
-            store.move_numbered(from, to, version, meta)
-        }
-        _ => Ok(()),
     }
 }
 

@@ -8,6 +8,8 @@
 mod apply;
 pub mod channel;
 mod commit;
+mod counter;
+mod note;
 mod numbering;
 mod obstacles;
 mod replay;

@@ -16,7 +16,7 @@ use relais_state::{ChangeLog, Journal};
 use relais_tree::{Folder, TreeError, hash_file};
 
 use super::apply::{Applied, Parents, apply};
-use super::commit::{note_change, paths};
+use super::note::{note_change, paths};
 use super::numbering::{Numbering, Standalone};
 use crate::catalogue::{CatalogueError, FOLDER, Made, Store};
 use crate::staging::{StagedName, Staging};

@@ -1,0 +1,69 @@
+//! Noting in the catalogue what was done to the folder.
+
+use relais_proto::{Change, Kind, Numbered, TreePath, Version};
+
+use super::apply::Applied;
+use crate::catalogue::{CatalogueError, Made, Store};
+
+/// Writes what was made into the catalogue, and up to which change the folder has all. What was not made has a withdrawal instead.
+///
+/// # Errors
+/// Those of the database; what was begun is not taken back.
+pub fn note(
+    store: &Store,
+    made: &[(&Numbered, Option<&Applied>)],
+    withdrawn: &[Numbered],
+    last: Option<Version>,
+) -> Result<(), CatalogueError> {
+    store.begin()?;
+    for (numbered, applied) in made {
+        let Numbered { id, version, change, .. } = numbered;
+        if let Some(applied) = applied {
+            note_change(store, change, *version, applied)?;
+            store.note_change(*id, *version)?;
+        }
+    }
+    for numbered in withdrawn {
+        let Change::Withdraw { of } = &numbered.change else { continue };
+        for path in made.iter().filter(|(made, _)| made.version == *of).flat_map(|(made, _)| paths(&made.change)) {
+            store.renumber(path, numbered.version)?;
+        }
+    }
+    if let Some(last) = withdrawn.last().map(|numbered| numbered.version).or(last) {
+        store.set_applied(last)?;
+    }
+    store.commit()
+}
+
+/// The paths that a change is about.
+#[must_use]
+pub fn paths(change: &Change) -> Vec<&TreePath> {
+    match change {
+        Change::Put { path, .. } | Change::MakeFolder { path } | Change::Remove { path, .. } => vec![path],
+        Change::Move { from, to } => vec![from, to],
+        Change::Withdraw { .. } => Vec::new(),
+    }
+}
+
+/// Writes one change into the catalogue.
+///
+/// # Errors
+/// Those of the database.
+pub fn note_change(store: &Store, change: &Change, version: Version, applied: &Applied) -> Result<(), CatalogueError> {
+    match (change, &applied.meta) {
+        (Change::Put { path, digest, .. }, Some(meta)) => {
+            // Nobody but us has written it: the digest was computed on the way in, and its time is the client's.
+            store.put_numbered(path, &Made { kind: Kind::File, meta, version, content: Some(version), digest: Some(*digest) })
+        }
+        (Change::MakeFolder { path }, Some(meta)) => {
+            store.put_numbered(path, &Made { kind: Kind::Folder, meta, version, content: None, digest: None })
+        }
+        (Change::Remove { path, .. }, _) => store.remove(path),
+        (Change::Move { from, to }, Some(_)) if from == to => store.renumber(to, version),
+        (Change::Move { from, to }, Some(meta)) => {
+            store.remove(to)?;
+            store.move_numbered(from, to, version, meta)
+        }
+        _ => Ok(()),
+    }
+}
