@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use relais_proto::{ChangeId, ErrorCode, FrameType, PutRequest};
 
 use super::{frames, is_tcp, journal_of, open, processes};
-use crate::harness::{Call, Standalone, Strace, Wire, put, upload, wait_unstaged};
+use crate::harness::{Call, Standalone, Strace, Wire, bound, put, upload, wait_unstaged};
 
 const FILES: usize = 2000;
 /// Requests of about 110 bytes each that are unanswered at most; the window takes 64 KiB.
@@ -39,7 +39,12 @@ fn put_all(slave: &Standalone) -> Vec<(usize, ChangeId)> {
     for asked in FILES + 1 - AHEAD..FILES {
         answered(&mut wire, asked);
     }
-    requests.iter().enumerate().filter(|(n, _)| n % 100 != 99).map(|(n, request)| (n, request.id)).collect()
+    requests
+        .iter()
+        .enumerate()
+        .filter(|(n, _)| n % 100 != 99)
+        .map(|(n, request)| (n, bound(request.id, "put", &[request.path.as_str()], request.size)))
+        .collect()
 }
 
 fn all_there(slave: &Standalone) {

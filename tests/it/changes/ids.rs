@@ -103,3 +103,18 @@ fn numbers_rise_with_every_change() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn an_id_belongs_to_one_change() {
+    let slave = slave();
+    let mut wire = open(&slave);
+    let (one, bytes) = (put("f", 3), b"abc");
+    let number = wire.upload(&one, bytes).unwrap();
+    // Whoever asks for something else with the same id asks for another change.
+    let other = relais_proto::PutRequest { path: crate::harness::path("g"), ..one.clone() };
+    assert_eq!(wire.staged(&other), 0, "what was made is something else");
+    assert!(wire.upload(&other, bytes).unwrap() > number);
+    assert!(wire.change(&Request::Remove { id: one.id, path: crate::harness::path("f"), recursive: false }).unwrap() > number);
+    assert_eq!(wire.upload(&one, bytes), Ok(number), "it was made, whatever came after it");
+    assert_eq!(tree(&slave.root).iter().filter(|(name, _)| name == "f" || name == "g").count(), 1);
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 use relais_proto::{ChangeId, FrameType, Request};
 
 use super::{journal_of, open, processes, with_files};
-use crate::harness::{Call, Standalone, Strace, Wire, content, make_folder, put, remove, rename};
+use crate::harness::{Call, Standalone, Strace, Wire, bound, content, make_folder, put, remove, rename};
 
 const CALLS: &str = "trace=fsync,fdatasync,syncfs,sync_file_range,rename,renameat,renameat2,mkdir,mkdirat,unlink,unlinkat,rmdir,link,linkat,\
                      write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,sendmmsg";
@@ -89,7 +89,7 @@ fn a_put() {
         let staged = |call: &Call| call.is_below(&staging) && !call.is_on(&staging);
         let file = traced.step(0, "the sync of the staged file", &["fsync", "fdatasync"], staged);
         let folder = traced.folder(0, ".relais/staging");
-        let journal = traced.journal(file.max(folder), request.id);
+        let journal = traced.journal(file.max(folder), bound(request.id, "put", &[&format!("a/{name}")], request.size));
         let last = name.rsplit('/').next().unwrap();
         let renamed = traced.named(journal, "the rename into place", &RENAMES, last);
         let parent = if name.contains('/') { "a/empty" } else { "a" };
@@ -105,7 +105,7 @@ fn a_mkdir() {
     let request = make_folder("a/made");
     let Request::MakeFolder { id, .. } = request else { unreachable!() };
     let traced = trace(slave(), |wire| assert!(wire.change(&request).is_ok()));
-    let made = traced.named(traced.journal(0, id), "the mkdir", &["mkdir", "mkdirat"], "made");
+    let made = traced.named(traced.journal(0, bound(id, "mkdir", &["a/made"], None)), "the mkdir", &["mkdir", "mkdirat"], "made");
     traced.answered(traced.folder(made, "a"));
 }
 
@@ -117,6 +117,7 @@ fn an_rm() {
         let traced = trace(slave(), |wire| assert!(wire.change(&request).is_ok()));
         // It may go away at once, or aside first.
         let steps = ["unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2"];
+        let id = bound(id, if recursive { "rm -r" } else { "rm" }, &[&format!("a/{name}")], None);
         let gone = traced.named_first(traced.journal(0, id), "the removal", &steps, name);
         traced.answered(traced.folder(gone, "a"));
     }
@@ -129,7 +130,7 @@ fn an_mv() {
         let Request::Move { id, .. } = request else { unreachable!() };
         let traced = trace(slave(), |wire| assert!(wire.change(&request).is_ok()));
         let target = Path::new(to).file_name().unwrap().to_str().unwrap();
-        let moved = traced.named(traced.journal(0, id), "the move", &RENAMES, target);
+        let moved = traced.named(traced.journal(0, bound(id, "mv", &[from, to], None)), "the move", &RENAMES, target);
         let folders = [traced.folder(moved, "a"), traced.folder(moved, to.split('/').next().unwrap())];
         traced.answered(folders[0].max(folders[1]));
     }

@@ -25,6 +25,20 @@ pub fn new_id() -> ChangeId {
     ChangeId(blake3::hash(seed.as_bytes()).as_bytes()[..16].try_into().unwrap())
 }
 
+/// The id by which the slave and its journal know a change that a client without an account calls `id`: the client's, bound to
+/// what the change is.
+pub fn bound(id: ChangeId, kind: &str, paths: &[&str], size: Option<u64>) -> ChangeId {
+    let mut hasher = blake3::Hasher::new_derive_key("relais 2026-11 id of a change 1");
+    hasher.update(&id.0);
+    for text in ["", kind].iter().chain(paths) {
+        hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
+    }
+    hasher.update(&size.unwrap_or(u64::MAX).to_be_bytes());
+    let mut bound = [0; 16];
+    hasher.finalize_xof().fill(&mut bound);
+    ChangeId(bound)
+}
+
 #[track_caller]
 pub fn path(text: &str) -> TreePath {
     TreePath::new(text).unwrap()

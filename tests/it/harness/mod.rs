@@ -21,7 +21,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 pub use changes::{
-    Reader, data, make_folder, new_id, path, process_of, put, put_end, remove, rename, resume, staged_bytes, staged_files, upload,
+    Reader, bound, data, make_folder, new_id, path, process_of, put, put_end, remove, rename, resume, staged_bytes, staged_files, upload,
     wait_unstaged,
 };
 pub use client::{Client, Output, quote};

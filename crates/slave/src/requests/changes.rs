@@ -2,6 +2,7 @@
 
 use relais_proto::{Change, ChangeId, Expect, Request};
 
+use super::identity::bound;
 use super::{Context, Handled, Outcome, misrouted};
 use crate::changes::Proposal;
 
@@ -11,15 +12,21 @@ fn propose(id: ChangeId, change: Change) -> Handled {
 
 pub(super) fn make_folder(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::MakeFolder { id, path } = request else { return Err(misrouted()) };
-    propose(id, Change::MakeFolder { path: context.session.resolve(&path)? })
+    let path = context.session.resolve(&path)?;
+    let id = bound(context.session, id, "mkdir", &[&path], None);
+    propose(id, Change::MakeFolder { path })
 }
 
 pub(super) fn remove(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Remove { id, path, recursive } = request else { return Err(misrouted()) };
-    propose(id, Change::Remove { path: context.session.resolve_below(&path)?, recursive })
+    let path = context.session.resolve_below(&path)?;
+    let id = bound(context.session, id, if recursive { "rm -r" } else { "rm" }, &[&path], None);
+    propose(id, Change::Remove { path, recursive })
 }
 
 pub(super) fn move_to(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Move { id, from, to } = request else { return Err(misrouted()) };
-    propose(id, Change::Move { from: context.session.resolve_below(&from)?, to: context.session.resolve_below(&to)? })
+    let (from, to) = (context.session.resolve_below(&from)?, context.session.resolve_below(&to)?);
+    let id = bound(context.session, id, "mv", &[&from, &to], None);
+    propose(id, Change::Move { from, to })
 }

@@ -6,6 +6,7 @@
 mod changes;
 mod content;
 mod entry;
+mod identity;
 mod listing;
 mod pieces;
 mod status;

@@ -12,6 +12,7 @@ use relais_proto::{
 };
 use relais_tree::{OpenFile, TreeError, set_executable, set_times};
 
+use super::identity::bound;
 use super::{Context, Handled, Outcome, Patience, misrouted, refuse};
 use crate::changes::{Proposal, no_changes};
 use crate::serving::Serving;
@@ -53,6 +54,7 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
     if put.size.is_none_or(|size| size > SMALL) {
         look_ahead(context.serving, &put.path)?;
     }
+    put.id = bound(context.session, put.id, "put", &[&put.path], put.size);
     let name = StagedName::new(put.id, &context.session.user, &put.path, put.size);
     let mut hasher = blake3::Hasher::new();
     let at = put.offset;
@@ -83,6 +85,7 @@ pub(super) fn resume(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Resume { id, path, size } = request else { return Err(misrouted()) };
     let path = context.session.resolve(&path)?;
     let serving = context.serving;
+    let id = bound(context.session, id, "put", &[&path], Some(size));
     if let Some(version) = serving.with_catalogue(|reader| reader.number_of(id))? {
         return Ok(committed(serving, version));
     }
