@@ -19,6 +19,9 @@ use crate::serving::Serving;
 
 /// How long a change waits for a replicator.
 const NOBODY: Duration = Duration::from_secs(5);
+/// How long nothing at all may be answered: a replicator that is alive and does nothing, as one that was stopped or whose disk hangs. The
+/// change may be made all the same; whoever asks again by its id learns it.
+const SILENT: Duration = Duration::from_secs(10);
 /// Time between two looks while there is no replicator.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -30,13 +33,15 @@ pub struct Pending<'a> {
     waiting: VecDeque<Vec<u8>>,
     /// Answers that did not come over the channel.
     failed: VecDeque<Answer>,
+    /// When the replicator last answered, or was first handed something after that.
+    since: Instant,
 }
 
 impl<'a> Pending<'a> {
     /// None yet.
     #[must_use]
     pub fn new(serving: &'a Serving) -> Self {
-        Self { serving, channel: None, waiting: VecDeque::new(), failed: VecDeque::new() }
+        Self { serving, channel: None, waiting: VecDeque::new(), failed: VecDeque::new(), since: Instant::now() }
     }
 
     /// Whether every change was answered.
@@ -71,6 +76,7 @@ impl<'a> Pending<'a> {
         }
         match self.channel.as_ref().map(|channel| channel.propose(&bytes)) {
             Some(Ok(true)) => {
+                self.note_begun();
                 self.waiting.push_back(bytes);
                 Ok(true)
             }
@@ -81,6 +87,7 @@ impl<'a> Pending<'a> {
                 let channel = self.open(patience)?;
                 let handed = channel.propose(&bytes).map_err(|e| broken(&e))?;
                 self.channel = Some(channel);
+                self.note_begun();
                 self.waiting.push_back(bytes);
                 if handed { Ok(true) } else { Err(self.give_up_last()) }
             }
@@ -133,8 +140,13 @@ impl<'a> Pending<'a> {
         }
         match self.channel.as_ref()?.answer() {
             Ok(Received::Message(answer)) => {
+                self.since = Instant::now();
                 self.waiting.pop_front();
                 Some(answer)
+            }
+            Ok(Received::Nothing) if !self.waiting.is_empty() && self.since.elapsed() >= SILENT => {
+                self.fail_all(&no_changes("whether the change was made is not known yet; ask again"));
+                self.failed.pop_front()
             }
             Ok(Received::Nothing) => None,
             Ok(Received::Gone) => {
@@ -161,8 +173,18 @@ impl<'a> Pending<'a> {
             Ok(channel)
         });
         match handed {
-            Ok(channel) => self.channel = Some(channel),
+            Ok(channel) => {
+                self.channel = Some(channel);
+                self.since = Instant::now();
+            }
             Err(refusal) => self.fail_all(&refusal),
+        }
+    }
+
+    /// Something is handed in: where nothing was under way, the silence begins now.
+    fn note_begun(&mut self) {
+        if self.waiting.is_empty() {
+            self.since = Instant::now();
         }
     }
 
