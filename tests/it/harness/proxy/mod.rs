@@ -51,7 +51,8 @@ struct State {
     struck: u32,
     stalled: bool,
     refusing: bool,
-    open: Vec<TcpStream>,
+    /// Both ends of each connection, and whether both its threads still move bytes.
+    open: Vec<(TcpStream, Arc<()>)>,
     closed: bool,
 }
 
@@ -188,12 +189,16 @@ impl Proxy {
         self.shared.1.notify_all();
     }
 
-    /// Closes every connection there is.
+    /// Closes every connection there is. Nothing moves or counts on them any more when this returns: a fault that is armed next
+    /// is for the next connection.
     pub fn cut_all(&self) {
-        for stream in self.shared.lock().open.drain(..) {
+        let open: Vec<_> = self.shared.lock().open.drain(..).collect();
+        for (stream, _) in &open {
             let _ = stream.shutdown(Shutdown::Both);
         }
         self.release();
+        let moving: Vec<_> = open.into_iter().map(|(_, moving)| Arc::downgrade(&moving)).collect();
+        eventually(SOON, "the cut connections have ended", || moving.iter().all(|m| m.strong_count() == 0).then_some(()));
     }
 
     /// Bytes of content that have come to the line since they were last taken.
@@ -232,14 +237,22 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             if state.refusing { None } else { state.target }
         };
         let Some(server) = target.and_then(|t| TcpStream::connect(t).ok()) else { continue };
+        let moving = Arc::new(());
         for stream in [&client, &server] {
             let _ = stream.set_nodelay(true);
-            shared.lock().open.push(stream.try_clone().unwrap());
+            shared.lock().open.push((stream.try_clone().unwrap(), Arc::clone(&moving)));
         }
         let (c, s, of) = (client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(shared));
-        std::thread::spawn(move || pump(&of, c, s, Frames::new(Direction::Up)));
+        let up = Arc::clone(&moving);
+        std::thread::spawn(move || {
+            let _moving = up;
+            pump(&of, c, s, Frames::new(Direction::Up));
+        });
         let of = Arc::clone(shared);
-        std::thread::spawn(move || pump(&of, server, client, Frames::new(Direction::Down)));
+        std::thread::spawn(move || {
+            let _moving = moving;
+            pump(&of, server, client, Frames::new(Direction::Down));
+        });
     }
 }
 
