@@ -1,24 +1,30 @@
 //! The cluster as pure state machines: events in, answers out.
 //!
 //! Owns the registry of slaves, whose turn it is, which of a slave's
-//! addresses a client can use, and whether a change fits the tree. It opens no socket and no file and reads no
+//! addresses a client can use, whether a change fits the tree, and both parts in changes: the master's
+//! ([`Order`]) and the slave's ([`replica`]). It opens no socket and no file and reads no
 //! clock: whoever calls passes the time as what has gone by since a start of
 //! its own choice, so that tests drive hours in a moment.
 
 mod address;
+mod chain;
 mod check;
+mod message;
 mod order;
 mod registry;
+pub mod replica;
 mod sequence;
 mod slave;
 mod tree;
 mod turn;
 
 pub use address::{Place, Viewpoint, endpoints_for, same_host};
+pub use chain::Chain;
 pub use check::{Node, View, check};
-pub use order::{Action, Event, Holders, Order, TAIL, Told};
+pub use message::{LARGE, Standing, ToMaster, ToSlave, Told};
+pub use order::{Action, Event, Halt, Holders, Ledger, Order, Reach, Removed, TAIL};
 pub use registry::{Conflict, Joining, KNOWN_MAX, NoSlave, Notice, Registered, Registry};
 pub use sequence::{Asked, Sequencer, Verdict};
 pub use slave::LinkId;
-pub use tree::{Content, Entry, Known, Tree};
+pub use tree::{Content, Effects, Entry, Known, Tree};
 pub use turn::Balance;

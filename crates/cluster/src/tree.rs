@@ -42,8 +42,25 @@ impl Entry {
     }
 }
 
+/// Changes after which what one has replaced is forgotten, though the change was never known to be safe.
+const MEMORY: u64 = 100_000;
+
 /// What a change has replaced, path by path, until the change is known to be safe. A withdrawal brings it back.
-type Former = Vec<(TreePath, Option<Entry>)>;
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Former {
+    /// Whether the change was a put: then what it brought is withdrawn wherever it is by now.
+    put: bool,
+    paths: Vec<(TreePath, Option<Entry>)>,
+}
+
+/// What a change has done that it does not say itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// What was at paths where something else is now, or nothing.
+    pub gone: Vec<(TreePath, Entry)>,
+    /// For a withdrawal: each path concerned, and what is there now.
+    pub restored: Vec<(TreePath, Option<Entry>)>,
+}
 
 /// The tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,8 +68,10 @@ pub struct Tree {
     /// Ordered by the bytes of the path, so that what is below a folder lies together.
     entries: BTreeMap<TreePath, Entry>,
     last: Version,
+    /// Where each content is, by its put.
+    puts: BTreeMap<Version, TreePath>,
     /// By the change that replaced it.
-    formers: HashMap<Version, Former>,
+    formers: BTreeMap<Version, Former>,
 }
 
 impl Tree {
@@ -100,14 +119,39 @@ impl Tree {
             .filter(|(path, _)| path.is_below(folder))
     }
 
+    /// Where the content of a put is, as long as it is somewhere.
+    #[must_use]
+    pub fn path_of(&self, put: Version) -> Option<&TreePath> {
+        self.puts.get(&put)
+    }
+
+    /// The puts whose content is somewhere in the tree, oldest first.
+    pub fn puts(&self) -> impl Iterator<Item = (Version, &TreePath)> {
+        self.puts.iter().map(|(put, path)| (*put, path))
+    }
+
+    /// A tree that was told entry by entry, as it is after `last`. What its changes replaced is not known: none can be withdrawn.
+    #[must_use]
+    pub fn listed(entries: impl IntoIterator<Item = (TreePath, Entry)>, last: Version) -> Self {
+        let mut tree = Self { last, ..Self::default() };
+        for (path, entry) in entries {
+            tree.put_in(path, entry);
+        }
+        tree
+    }
+
     /// Applies the next change. One that is not behind the last is left out: it was applied before.
-    pub fn apply(&mut self, numbered: &Numbered) {
+    pub fn apply(&mut self, numbered: &Numbered) -> Effects {
         let version = numbered.version;
         if version <= self.last {
-            return;
+            return Effects::default();
         }
         self.last = version;
-        let former = match &numbered.change {
+        // Whoever applies the same changes forgets at the same one, so that a withdrawal does the same everywhere.
+        while let Some(oldest) = self.formers.first_entry().filter(|oldest| oldest.key().number.saturating_add(MEMORY) <= version.number) {
+            oldest.remove();
+        }
+        let paths = match &numbered.change {
             Change::Put { path, size, digest, mtime, executable } => {
                 let content = Content { put: version, digest: *digest, size: *size, mtime: *mtime, executable: *executable };
                 self.insert(path, Entry { version, content: Some(content) })
@@ -117,7 +161,23 @@ impl Tree {
             Change::Move { from, to } => self.relocate(from, to, version),
             Change::Withdraw { of } => return self.withdraw(*of, version),
         };
-        self.formers.insert(version, former);
+        let gone = paths.iter().filter_map(|(path, former)| former.map(|former| (path.clone(), former))).collect();
+        self.formers.insert(version, Former { put: matches!(numbered.change, Change::Put { .. }), paths });
+        Effects { gone, restored: Vec::new() }
+    }
+
+    /// Follows a withdrawal that another tree has worked out: what is at each path now.
+    pub fn restore(&mut self, version: Version, restored: &[(TreePath, Option<Entry>)]) {
+        if version <= self.last {
+            return;
+        }
+        self.last = version;
+        for (path, entry) in restored {
+            match entry {
+                Some(entry) => self.put_in(path.clone(), *entry),
+                None => self.take_out(path),
+            };
+        }
     }
 
     /// The change is safe: what it replaced need not be remembered any more.
@@ -125,8 +185,39 @@ impl Tree {
         self.formers.remove(&version);
     }
 
-    fn insert(&mut self, path: &TreePath, entry: Entry) -> Former {
-        vec![(path.clone(), self.entries.insert(path.clone(), entry))]
+    /// Whether the content of a put can give way to what it replaced.
+    #[must_use]
+    pub fn can_withdraw(&self, put: Version) -> bool {
+        self.puts.contains_key(&put) && self.formers.contains_key(&put)
+    }
+
+    /// Whether the put replaced other content, as far as that is known.
+    #[must_use]
+    pub fn replaced(&self, put: Version) -> bool {
+        self.formers.get(&put).is_some_and(|former| former.paths.iter().any(|(_, entry)| entry.is_some()))
+    }
+
+    fn put_in(&mut self, path: TreePath, entry: Entry) -> Option<Entry> {
+        let former = self.take_out(&path);
+        if let Some(content) = &entry.content {
+            self.puts.insert(content.put, path.clone());
+        }
+        self.entries.insert(path, entry);
+        former
+    }
+
+    fn take_out(&mut self, path: &TreePath) -> Option<Entry> {
+        let former = self.entries.remove(path)?;
+        if let Some(content) = &former.content
+            && self.puts.get(&content.put) == Some(path)
+        {
+            self.puts.remove(&content.put);
+        }
+        Some(former)
+    }
+
+    fn insert(&mut self, path: &TreePath, entry: Entry) -> Vec<(TreePath, Option<Entry>)> {
+        vec![(path.clone(), self.put_in(path.clone(), entry))]
     }
 
     /// A path and all that is below it.
@@ -134,18 +225,18 @@ impl Tree {
         std::iter::once(path).chain(self.below(path).map(|(below, _)| below)).cloned().collect()
     }
 
-    fn remove(&mut self, path: &TreePath) -> Former {
+    fn remove(&mut self, path: &TreePath) -> Vec<(TreePath, Option<Entry>)> {
         let paths = self.subtree(path);
-        paths.into_iter().map(|path| (path.clone(), self.entries.remove(&path))).collect()
+        paths.into_iter().map(|path| (path.clone(), self.take_out(&path))).collect()
     }
 
-    fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Version) -> Former {
-        let mut former = Former::new();
+    fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Version) -> Vec<(TreePath, Option<Entry>)> {
+        let mut former = Vec::new();
         for old in self.subtree(from) {
             let rest = old.as_str().get(from.as_str().len()..).unwrap_or_default();
-            if let (Some(entry), Ok(new)) = (self.entries.remove(&old), TreePath::new(format!("{}{rest}", to.as_str()))) {
+            if let (Some(entry), Ok(new)) = (self.take_out(&old), TreePath::new(format!("{}{rest}", to.as_str()))) {
                 former.push((old, Some(entry)));
-                let replaced = self.entries.insert(new.clone(), Entry { version, ..entry });
+                let replaced = self.put_in(new.clone(), Entry { version, ..entry });
                 if from != to {
                     former.push((new, replaced));
                 }
@@ -154,18 +245,27 @@ impl Tree {
         former
     }
 
-    /// What the change has made or taken away becomes what it was, under the new number. It follows its change before any other on these
-    /// paths; where one has come in between all the same, that one stays.
-    fn withdraw(&mut self, of: Version, version: Version) {
-        for (path, former) in self.formers.remove(&of).unwrap_or_default() {
-            if self.entries.get(&path).is_some_and(|now| now.version != of) {
+    /// What the change has made or taken away becomes what it was, under the new number. Content that a put has brought gives way wherever
+    /// it was moved since. Where another change has come in between, that one stays.
+    fn withdraw(&mut self, of: Version, version: Version) -> Effects {
+        let Some(former) = self.formers.remove(&of) else { return Effects::default() };
+        let mut effects = Effects::default();
+        for (path, former_entry) in former.paths {
+            let path = if former.put { self.puts.get(&of).cloned() } else { Some(path) };
+            let Some(path) = path else { continue };
+            let now = self.entries.get(&path).copied();
+            if !former.put && now.is_some_and(|now| now.version != of) {
                 continue;
             }
-            match former {
-                Some(former) => self.entries.insert(path, Entry { version, ..former }),
-                None => self.entries.remove(&path),
+            let restored = former_entry.map(|former| Entry { version, ..former });
+            match restored {
+                Some(entry) => self.put_in(path.clone(), entry),
+                None => self.take_out(&path),
             };
+            effects.gone.extend(now.map(|now| (path.clone(), now)));
+            effects.restored.push((path, restored));
         }
+        effects
     }
 }
 
@@ -185,9 +285,9 @@ pub struct Known {
 
 impl Known {
     /// Applies the next change and remembers its id.
-    pub fn apply(&mut self, numbered: &Numbered) {
-        self.tree.apply(numbered);
+    pub fn apply(&mut self, numbered: &Numbered) -> Effects {
         self.ids.insert(numbered.id, numbered.version);
+        self.tree.apply(numbered)
     }
 }
 
@@ -233,7 +333,7 @@ mod tests {
             let asked = [Asked { id, change: change.clone(), expect: Expect::Any }];
             let Ok(verdicts) = sequencer.sequence(&asked, &mut known, 0);
             match &verdicts[..] {
-                [Verdict::Numbered(numbered)] => known.apply(numbered),
+                [Verdict::Numbered(numbered)] => drop(known.apply(numbered)),
                 other => panic!("{change:?}: {other:?}"),
             }
         }
@@ -274,10 +374,25 @@ mod tests {
         let over = Change::Move { from: path("f"), to: path("g") };
         let both = [("/f".to_owned(), 4, Some(1)), ("/g".to_owned(), 4, Some(2))];
         assert_eq!(made(&[put("f", 1), put("g", 2), over, of(3)]).1, both);
+        let moved = [put("f", 1), put("f", 2), Change::Move { from: path("f"), to: path("g") }, of(2)];
+        assert_eq!(made(&moved).1, [("/g".to_owned(), 4, Some(1))], "the content gives way where it is now");
         let (mut known, _) = made(&[put("f", 1), put("f", 2)]);
         known.tree.settle(Version { epoch: 1, number: 2 });
         known.apply(&Numbered { version: Version { epoch: 1, number: 3 }, id: ChangeId([9; 16]), time_ms: 0, change: of(2) });
         assert_eq!(known.tree.get(&path("f")).map(|entry| entry.version.number), Some(2), "what is safe is not withdrawn");
+    }
+
+    #[test]
+    fn a_withdrawal_can_be_followed_by_a_tree_that_does_not_know_what_was_replaced() {
+        let (mut known, _) = made(&[put("f", 1), put("f", 2)]);
+        let mut told = Tree::listed(known.tree.iter().map(|(path, entry)| (path.clone(), *entry)), known.tree.last());
+        let version = Version { epoch: 1, number: 3 };
+        let change = Change::Withdraw { of: Version { epoch: 1, number: 2 } };
+        assert!(known.tree.can_withdraw(Version { epoch: 1, number: 2 }) && !told.can_withdraw(Version { epoch: 1, number: 2 }));
+        let effects = known.apply(&Numbered { version, id: ChangeId([9; 16]), time_ms: 0, change });
+        told.restore(version, &effects.restored);
+        assert!(known.tree.iter().eq(told.iter()) && known.tree.puts().eq(told.puts()) && told.last() == version);
+        assert_eq!(effects.gone.len(), 1);
     }
 
     #[test]

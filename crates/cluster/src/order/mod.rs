@@ -1,53 +1,49 @@
 //! The master's part in changes: which get a number, in which order, and who is told of them.
 //!
-//! Pure: an event and its consequences, as actions that the caller carries out. Nothing is told to anybody before the
+//! Pure: an event and its consequences, as actions that the caller carries out in their order. Nothing is told to anybody before the
 //! caller has said that it is in the journal. What the caller is asked to write has to be written whole or not at all.
+//!
+//! A master that has just started numbers nothing until every folder that it knows has joined, or the caller says that they had
+//! time enough: one of them may have changes that this journal lacks. Where one has, nothing is numbered until a recovery.
 
+mod fate;
 mod holders;
+mod ledger;
+mod peers;
+mod removed;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use relais_proto::{Change, ChangeId, ErrorCode, FolderId, Numbered, Refusal, SlaveId, Version};
+use relais_proto::{Change, ChangeId, ErrorCode, FolderId, Numbered, Refusal, Version};
 
 pub use self::holders::Holders;
+pub use self::ledger::{Ledger, Reach, TAIL};
+use self::peers::Peer;
+pub use self::removed::Removed;
+use crate::message::{ToMaster, ToSlave};
 use crate::sequence::{Asked, Sequencer, Verdict};
 use crate::slave::LinkId;
-use crate::tree::{Known, Tree};
+use crate::tree::Tree;
 
 /// Most changes that are written together.
 const BATCH: usize = 1024;
-/// Most changes that are sent to a slave at once.
-const PAGE: usize = 256;
-/// Most changes kept for slaves that were away. One that is further behind compares trees.
-pub const TAIL: usize = 100_000;
 
 /// What has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A slave is there, with all changes up to `applied`.
-    Joined {
-        /// Which slave.
-        slave: SlaveId,
+    /// A slave has said something. No link ever has the number of another.
+    Heard {
         /// The link it came on.
         link: LinkId,
-        /// The folder that it serves.
-        folder: FolderId,
-        /// The last change that it has applied.
-        applied: Version,
+        /// What it said.
+        message: ToMaster,
     },
     /// A link is gone.
     Left {
         /// Which link.
         link: LinkId,
-    },
-    /// A slave asks for a change. The content of a put is on its disk.
-    Proposed {
-        /// Its link.
-        link: LinkId,
-        /// The change.
-        asked: Asked,
     },
     /// What was to be written is in the journal.
     Written,
@@ -58,45 +54,38 @@ pub enum Event {
         /// What askers are told.
         refusal: Refusal,
     },
-    /// A slave has applied all changes up to this one.
-    Applied {
-        /// Its link.
-        link: LinkId,
-        /// The last of them.
-        upto: Version,
-    },
-    /// A slave has the content of a put on its disk, or has it no more.
-    Holds {
-        /// Its link.
-        link: LinkId,
-        /// The put.
-        put: Version,
-        /// Whether it has it.
-        has: bool,
-    },
-    /// A slave could not carry out a change that it asked for; the former state is still there.
-    Failed {
-        /// Its link.
-        link: LinkId,
-        /// The change.
-        of: Version,
-        /// The id for the change that withdraws it.
-        id: ChangeId,
-    },
-    /// A slave has taken what it was last sent and can take more.
-    Ready {
-        /// Its link.
-        link: LinkId,
+    /// Since the start, all slaves had time to join.
+    Opened,
+    /// An operator says that a folder will not come back.
+    Forget {
+        /// Which folder.
+        folder: FolderId,
     },
 }
 
-/// A change as a slave is told of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// The change.
-    pub numbered: Numbered,
-    /// For a put: the folders that hold its content.
-    pub holders: Vec<FolderId>,
+/// Why nothing is numbered until an operator has recovered the cluster, or the master was started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// The journal cannot be written.
+    Broken,
+    /// A slave has changes that this journal lacks.
+    Behind,
+    /// A slave has had other changes under the same numbers.
+    Differs,
+    /// A slave has followed a master with a higher epoch.
+    Superseded,
+}
+
+impl Halt {
+    fn refusal(self) -> Refusal {
+        let why = match self {
+            Self::Broken => "the master's journal cannot be written",
+            Self::Behind => "the master's journal lacks changes that a slave has; run ftpmaster recover",
+            Self::Differs => "a slave has had other changes than the master; run ftpmaster recover",
+            Self::Superseded => "a later master has taken over",
+        };
+        Refusal::new(ErrorCode::NoChanges, format!("changes are not possible now: {why}"))
+    }
 }
 
 /// What has to be done.
@@ -104,96 +93,114 @@ pub struct Told {
 pub enum Action {
     /// Write this to the journal; the answer is `Written` or `NotWritten`. There is never a second one before the answer.
     Write(Vec<Numbered>),
-    /// Tell a slave of changes, in order. It says `Ready` when it can take more.
-    Tell {
+    /// Tell a slave something.
+    Send {
         /// Its link.
         link: LinkId,
-        /// The next changes for it.
-        changes: Vec<Told>,
+        /// What.
+        message: ToSlave,
     },
-    /// Answer a slave that asked for a change which gets no new number.
-    Answer {
-        /// Its link.
-        link: LinkId,
-        /// The change.
-        id: ChangeId,
-        /// The number that it has already, or why it gets none.
-        answer: Result<Version, Refusal>,
-    },
-    /// The journal does not reach back to where this slave is: it has to compare trees.
-    Compare {
-        /// Its link.
+    /// Close a link. It counts as gone already.
+    Close {
+        /// Which link.
         link: LinkId,
     },
-}
-
-/// A slave that is there.
-#[derive(Debug, Clone)]
-struct Peer {
-    slave: SlaveId,
-    folder: FolderId,
-    /// The last change that it was told of.
-    told: Version,
-    /// The last change that it has applied.
-    applied: Version,
-    /// Whether it can be sent more.
-    ready: bool,
+    /// Remember, for good, that this folder belongs to the cluster.
+    Know {
+        /// Which folder.
+        folder: FolderId,
+    },
+    /// Nothing is numbered any more. Say so, loudly.
+    Halted(Halt),
+    /// No folder that is known has this content, and it cannot be withdrawn. Say so.
+    Lost {
+        /// The put that brought it.
+        put: Version,
+    },
 }
 
 /// A change that waits for its number.
 #[derive(Debug, Clone)]
 struct Waiting {
-    link: LinkId,
-    folder: Option<FolderId>,
+    /// Where it came from; none for a withdrawal.
+    asker: Option<(LinkId, FolderId)>,
     asked: Asked,
+    found: bool,
 }
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Order {
-    known: Known,
+    ledger: Ledger,
     sequencer: Sequencer,
     holders: Holders,
+    /// Contents of the tree that no folder is known to hold.
+    homeless: BTreeSet<Version>,
+    lost: BTreeSet<Version>,
+    /// Puts that their own slave could not place: nobody was told that they are done.
+    failed: BTreeSet<Version>,
+    /// Puts that are to be withdrawn once these have given them up.
+    asking: BTreeMap<Version, BTreeSet<LinkId>>,
+    /// Puts whose withdrawal waits or is being written: what they replaced stays known.
+    withdrawing: BTreeSet<Version>,
     peers: BTreeMap<LinkId, Peer>,
+    /// All folders of the cluster, there or not.
+    folders: BTreeSet<FolderId>,
+    /// Those that did not join since the start. While there are any nothing is numbered.
+    expected: BTreeSet<FolderId>,
     queue: VecDeque<Waiting>,
     /// Being written, with the folders that hold the puts among them.
     writing: Vec<(Numbered, Option<FolderId>)>,
-    /// The latest changes, oldest first.
-    tail: VecDeque<Numbered>,
-    /// The last change that is not kept any more.
-    base: Version,
-    broken: bool,
+    /// Changes that a slave asked about while they were under way.
+    sought: Vec<(LinkId, ChangeId)>,
+    /// Who wants to hear when how many disks have the content of a put; first by ids, until they have numbers.
+    wanted: BTreeMap<ChangeId, (LinkId, u16)>,
+    awaited: BTreeMap<Version, BTreeMap<LinkId, u16>>,
+    halted: Option<Halt>,
     now_ms: u64,
 }
 
-impl Default for Order {
-    fn default() -> Self {
+impl Order {
+    /// Goes on from a journal. `folders` are all that belong to the cluster.
+    #[must_use]
+    pub fn new(ledger: Ledger, folders: BTreeSet<FolderId>) -> Self {
         Self {
-            known: Known::default(),
-            sequencer: Sequencer::new(Version::default()),
+            sequencer: Sequencer::new(ledger.last()),
             holders: Holders::default(),
+            homeless: ledger.tree().puts().map(|(put, _)| put).collect(),
+            lost: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            asking: BTreeMap::new(),
+            withdrawing: BTreeSet::new(),
             peers: BTreeMap::new(),
+            expected: folders.clone(),
+            folders,
             queue: VecDeque::new(),
             writing: Vec::new(),
-            tail: VecDeque::new(),
-            base: Version::default(),
-            broken: false,
+            sought: Vec::new(),
+            wanted: BTreeMap::new(),
+            awaited: BTreeMap::new(),
+            halted: None,
             now_ms: 0,
+            ledger,
         }
     }
-}
 
-impl Order {
-    /// Takes a change from the journal, at the start: before any event.
-    pub fn recover(&mut self, numbered: Numbered) {
-        self.sequencer = Sequencer::new(numbered.version);
-        self.keep(numbered);
+    /// What is in the journal.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// To shorten it, or to forget what was removed long ago.
+    pub fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
     }
 
     /// The tree as it is in the journal.
     #[must_use]
     pub fn tree(&self) -> &Tree {
-        &self.known.tree
+        self.ledger.tree()
     }
 
     /// Who holds what.
@@ -205,88 +212,135 @@ impl Order {
     /// The last change in the journal.
     #[must_use]
     pub fn last(&self) -> Version {
-        self.known.tree.last()
+        self.ledger.last()
     }
 
-    /// The last change that the slave on this link has applied.
+    /// Why nothing is numbered, where that is so.
     #[must_use]
-    pub fn applied(&self, link: LinkId) -> Option<Version> {
-        self.peers.get(&link).map(|peer| peer.applied)
+    pub fn halted(&self) -> Option<Halt> {
+        self.halted
     }
 
-    /// What follows from an event. `now_ms` is the time in milliseconds since 1970, for people.
+    /// Whether it still waits for folders that it knows.
+    #[must_use]
+    pub fn is_opening(&self) -> bool {
+        !self.expected.is_empty()
+    }
+
+    /// Puts whose content no known folder has.
+    pub fn lost(&self) -> impl Iterator<Item = Version> + '_ {
+        self.lost.iter().copied()
+    }
+
+    /// What follows from an event. `now_ms` is the time in milliseconds since 1970, for people and for forgetting.
     pub fn on(&mut self, event: Event, now_ms: u64) -> Vec<Action> {
         self.now_ms = now_ms;
         let mut actions = Vec::new();
         match event {
-            Event::Joined { slave, link, folder, applied } => {
-                self.joined(Peer { slave, folder, told: applied, applied, ready: true }, link, &mut actions)
-            }
+            Event::Heard { link, message } => self.heard(link, message, &mut actions),
             Event::Left { link } => self.left(link),
-            Event::Proposed { link, asked } => self.proposed(link, asked, &mut actions),
-            Event::Written => self.written(),
+            Event::Written => self.written(&mut actions),
             Event::NotWritten { for_good, refusal } => self.not_written(for_good, &refusal, &mut actions),
-            Event::Applied { link, upto } => self.applied_upto(link, upto),
-            Event::Holds { link, put, has } => self.holds(link, put, has),
-            Event::Failed { link, of, id } => self.failed(link, of, id),
-            Event::Ready { link } => {
-                if let Some(peer) = self.peers.get_mut(&link) {
-                    peer.ready = true;
-                }
-            }
+            Event::Opened => self.expected.clear(),
+            Event::Forget { folder } => self.forget(folder),
         }
+        self.decide(&mut actions);
         self.write_next(&mut actions);
+        self.answer_sought(&mut actions);
         self.tell_all(&mut actions);
         actions
     }
 
-    fn joined(&mut self, peer: Peer, link: LinkId, actions: &mut Vec<Action>) {
-        let reaches = peer.applied >= self.base;
-        // What nobody here has numbered came from another master, or from a journal that was lost.
-        let foreign = peer.applied > self.last();
-        self.peers.retain(|_, other| other.slave != peer.slave);
-        if !reaches || foreign {
-            actions.push(Action::Compare { link });
-            return;
+    fn heard(&mut self, link: LinkId, message: ToMaster, actions: &mut Vec<Action>) {
+        if let ToMaster::Join { slave, folder, standing } = message {
+            return self.joined(link, slave, folder, &standing, actions);
         }
-        self.peers.insert(link, peer);
+        // Whoever has not joined, or was told to go, is not listened to.
+        let Some(peer) = self.peers.get_mut(&link) else { return actions.push(Action::Close { link }) };
+        match message {
+            ToMaster::Join { .. } => {}
+            ToMaster::Ready => peer.ready = true,
+            ToMaster::Applied { upto } => peer.applied = peer.applied.max(upto),
+            ToMaster::Lacks { upto, puts, last } => self.lacks(link, upto, puts, last, actions),
+            ToMaster::Propose { asked, found, copies } => self.proposed(link, asked, found, copies, actions),
+            ToMaster::Seek { id } => self.sought.push((link, id)),
+            ToMaster::Holds { put, has } => self.holds(link, put, has, actions),
+            ToMaster::Failed { of } => {
+                self.failed.insert(of);
+                self.holds(link, of, false, actions);
+            }
+            ToMaster::GivenUp { put } => self.given_up(link, put),
+            ToMaster::Want { put } => {
+                let holders = self.holders.of(put).collect();
+                actions.push(Action::Send { link, message: ToSlave::Where { put, holders } });
+            }
+        }
     }
 
     fn left(&mut self, link: LinkId) {
-        self.peers.remove(&link);
+        if self.peers.remove(&link).is_some() {
+            // Whoever is not there can come by content: all are asked again when it is back.
+            self.asking.clear();
+        }
         // What is in the journal counts all the same; what only waits is asked for again by its id.
-        self.queue.retain(|waiting| waiting.link != link);
+        self.queue.retain(|waiting| waiting.asker.is_none_or(|(asker, _)| asker != link));
+        self.sought.retain(|(asker, _)| *asker != link);
+        self.wanted.retain(|_, (asker, _)| *asker != link);
+        self.awaited.values_mut().for_each(|links| {
+            links.remove(&link);
+        });
+        self.awaited.retain(|_, links| !links.is_empty());
     }
 
-    fn proposed(&mut self, link: LinkId, asked: Asked, actions: &mut Vec<Action>) {
-        let Some(peer) = self.peers.get(&link) else { return };
-        if self.broken {
-            let refusal = Refusal::new(ErrorCode::NoChanges, "changes are not possible now: the master's journal cannot be written");
-            actions.push(Action::Answer { link, id: asked.id, answer: Err(refusal) });
+    fn halt(&mut self, halt: Halt, actions: &mut Vec<Action>) {
+        if self.halted.is_some() {
             return;
         }
-        self.queue.push_back(Waiting { link, folder: Some(peer.folder), asked });
+        self.halted = Some(halt);
+        actions.push(Action::Halted(halt));
+        for waiting in std::mem::take(&mut self.queue) {
+            answer(&waiting, Err(halt.refusal()), actions);
+        }
+    }
+
+    fn proposed(&mut self, link: LinkId, asked: Asked, found: bool, copies: u16, actions: &mut Vec<Action>) {
+        let Some(peer) = self.peers.get(&link) else { return };
+        let waiting = Waiting { asker: Some((link, peer.folder)), asked, found };
+        if let Some(halt) = self.halted {
+            let number = self.ledger.number_of(waiting.asked.id);
+            return answer(&waiting, number.ok_or_else(|| halt.refusal()), actions);
+        }
+        if copies > 1 {
+            self.wanted.insert(waiting.asked.id, (link, copies));
+        }
+        self.queue.push_back(waiting);
     }
 
     /// Numbers what waits, while nothing is being written.
     fn write_next(&mut self, actions: &mut Vec<Action>) {
+        if !self.expected.is_empty() || self.halted.is_some() {
+            return;
+        }
         while self.writing.is_empty() && !self.queue.is_empty() {
-            let count = self.queue.len().min(BATCH);
-            let asked: Vec<Asked> = self.queue.iter().take(count).map(|waiting| waiting.asked.clone()).collect();
-            let Ok(verdicts) = self.sequencer.sequence(&asked, &mut self.known, self.now_ms);
+            self.refuse_removed(actions);
+            self.spare_found();
+            let asked: Vec<Asked> = self.queue.iter().take(self.together()).map(|waiting| waiting.asked.clone()).collect();
+            let Ok(verdicts) = self.sequencer.sequence(&asked, &mut self.ledger.known, self.now_ms);
             for verdict in verdicts {
                 let Some(waiting) = self.queue.pop_front() else { break };
-                let answer = match verdict {
-                    Verdict::Numbered(numbered) => {
-                        self.writing.push((numbered, waiting.folder));
-                        continue;
-                    }
+                match verdict {
+                    Verdict::Numbered(numbered) => self.writing.push((numbered, waiting.asker.map(|(_, folder)| folder))),
                     // One that is being written is answered when it is told.
-                    Verdict::Known(version) if version > self.last() => continue,
-                    Verdict::Known(version) => Ok(version),
-                    Verdict::Refused(refusal) => Err(refusal),
-                };
-                actions.push(Action::Answer { link: waiting.link, id: waiting.asked.id, answer });
+                    Verdict::Known(version) if version > self.last() => {}
+                    Verdict::Known(version) => {
+                        answer(&waiting, Ok(version), actions);
+                        self.await_copies(waiting.asked.id, version, actions);
+                    }
+                    Verdict::Refused(refusal) => {
+                        self.wanted.remove(&waiting.asked.id);
+                        answer(&waiting, Err(refusal), actions);
+                    }
+                }
             }
             if !self.writing.is_empty() {
                 actions.push(Action::Write(self.writing.iter().map(|(numbered, _)| numbered.clone()).collect()));
@@ -294,84 +348,92 @@ impl Order {
         }
     }
 
-    fn written(&mut self) {
+    /// How many of those that wait can be decided together: where content may go from a path, what was found there is decided afterwards.
+    fn together(&self) -> usize {
+        let (mut goes, mut put) = (false, BTreeSet::new());
+        let apart = |waiting: &Waiting| {
+            let Change::Put { path, .. } = &waiting.asked.change else {
+                goes |= !matches!(waiting.asked.change, Change::MakeFolder { .. });
+                return false;
+            };
+            let again = !put.insert(path.clone());
+            waiting.found && (goes || again)
+        };
+        self.queue.iter().take(BATCH).position(apart).unwrap_or(BATCH)
+    }
+
+    /// What was found in a folder, and is what was once removed or replaced there, is an old copy.
+    fn refuse_removed(&mut self, actions: &mut Vec<Action>) {
+        let ledger = &self.ledger;
+        self.queue.retain(|waiting| {
+            let Change::Put { path, digest, .. } = &waiting.asked.change else { return true };
+            let Some(version) = ledger.removed(path, *digest).filter(|_| waiting.found && ledger.number_of(waiting.asked.id).is_none())
+            else {
+                return true;
+            };
+            let refusal = Refusal::new(ErrorCode::Changed, format!("{path}: this content went from there with change {version}"));
+            answer(waiting, Err(refusal), actions);
+            false
+        });
+    }
+
+    fn written(&mut self, actions: &mut Vec<Action>) {
         for (numbered, folder) in std::mem::take(&mut self.writing) {
-            if let (Change::Put { .. }, Some(folder)) = (&numbered.change, folder) {
-                self.holders.add(numbered.version, folder);
+            if let Change::Withdraw { of } = numbered.change {
+                self.withdrawing.remove(&of);
             }
-            self.keep(numbered);
+            let (version, id) = (numbered.version, numbered.id);
+            let is_put = matches!(numbered.change, Change::Put { .. });
+            self.drop_contents(numbered);
+            if let (true, Some(folder)) = (is_put, folder) {
+                self.holders.add(version, folder);
+            }
+            self.find_homeless(version);
+            self.await_copies(id, version, actions);
         }
     }
 
     fn not_written(&mut self, for_good: bool, refusal: &Refusal, actions: &mut Vec<Action>) {
-        self.broken |= for_good;
         // Nobody has seen these numbers.
-        self.sequencer.forget_after(self.known.tree.last());
-        let unwritten: BTreeSet<ChangeId> = std::mem::take(&mut self.writing).iter().map(|(numbered, _)| numbered.id).collect();
-        let waiting =
-            if for_good { std::mem::take(&mut self.queue).into_iter().map(|waiting| waiting.asked.id).collect() } else { Vec::new() };
+        self.sequencer = Sequencer::new(self.last());
+        let writing = std::mem::take(&mut self.writing);
+        for (numbered, _) in &writing {
+            if let Change::Withdraw { of } = numbered.change {
+                self.withdrawing.remove(&of);
+                self.homeless.insert(of);
+            }
+        }
+        let unwritten: BTreeSet<ChangeId> = writing.iter().map(|(numbered, _)| numbered.id).collect();
         for link in self.peers.keys() {
-            for id in unwritten.iter().chain(&waiting) {
-                actions.push(Action::Answer { link: *link, id: *id, answer: Err(refusal.clone()) });
+            for id in &unwritten {
+                actions.push(Action::Send { link: *link, message: ToSlave::Answer { id: *id, answer: Err(refusal.clone()) } });
             }
         }
-    }
-
-    fn keep(&mut self, numbered: Numbered) {
-        self.known.apply(&numbered);
-        self.tail.push_back(numbered);
-        if self.tail.len() > TAIL
-            && let Some(oldest) = self.tail.pop_front()
-        {
-            self.base = oldest.version;
+        self.wanted.retain(|id, _| !unwritten.contains(id));
+        if for_good {
+            self.halt(Halt::Broken, actions);
         }
     }
 
-    fn applied_upto(&mut self, link: LinkId, upto: Version) {
-        if let Some(peer) = self.peers.get_mut(&link) {
-            peer.applied = peer.applied.max(upto);
-        }
-    }
-
-    fn holds(&mut self, link: LinkId, put: Version, has: bool) {
-        let Some(peer) = self.peers.get(&link) else { return };
-        if has {
-            self.holders.add(put, peer.folder);
-            // Two disks have it: what it replaced will not be needed again.
-            if self.holders.copies(put) > 1 {
-                self.known.tree.settle(put);
+    /// Answers who asked about changes that are under way no more.
+    fn answer_sought(&mut self, actions: &mut Vec<Action>) {
+        let (ledger, queue, writing) = (&self.ledger, &self.queue, &self.writing);
+        self.sought.retain(|(link, id)| {
+            let number = ledger.number_of(*id);
+            if number.is_none()
+                && (queue.iter().any(|waiting| waiting.asked.id == *id) || writing.iter().any(|(numbered, _)| numbered.id == *id))
+            {
+                return true;
             }
-        } else {
-            self.holders.remove(put, peer.folder);
-        }
+            let answer = number.ok_or_else(|| Refusal::new(ErrorCode::NotFound, "no such change was made"));
+            actions.push(Action::Send { link: *link, message: ToSlave::Answer { id: *id, answer } });
+            false
+        });
     }
+}
 
-    fn failed(&mut self, link: LinkId, of: Version, id: ChangeId) {
-        let Some(peer) = self.peers.get(&link) else { return };
-        self.holders.remove(of, peer.folder);
-        // Somebody else has the content by now: then it stands, and is fetched from there.
-        if self.holders.copies(of) == 0 {
-            let asked = Asked { id, change: Change::Withdraw { of }, expect: relais_proto::Expect::Any };
-            self.queue.push_back(Waiting { link, folder: None, asked });
-        }
-    }
-
-    /// Sends each slave that can take it what it has not been told.
-    fn tell_all(&mut self, actions: &mut Vec<Action>) {
-        let links: Vec<LinkId> = self.peers.keys().copied().collect();
-        for link in links {
-            let Some(peer) = self.peers.get(&link).filter(|peer| peer.ready && peer.told < self.known.tree.last()) else { continue };
-            let from = self.tail.partition_point(|numbered| numbered.version <= peer.told);
-            let changes: Vec<Told> = self.tail.range(from..).take(PAGE).map(|numbered| self.told(numbered)).collect();
-            let Some(last) = changes.last().map(|told| told.numbered.version) else { continue };
-            if let Some(peer) = self.peers.get_mut(&link) {
-                (peer.told, peer.ready) = (last, false);
-            }
-            actions.push(Action::Tell { link, changes });
-        }
-    }
-
-    fn told(&self, numbered: &Numbered) -> Told {
-        Told { numbered: numbered.clone(), holders: self.holders.of(numbered.version).collect() }
+fn answer(waiting: &Waiting, answer: Result<Version, Refusal>, actions: &mut Vec<Action>) {
+    if let Some((link, _)) = waiting.asker {
+        actions.push(Action::Send { link, message: ToSlave::Answer { id: waiting.asked.id, answer } });
     }
 }

@@ -1,0 +1,199 @@
+//! What a master knows for good: the tree, the latest changes, what was removed. It is what its journal makes, and nothing else.
+
+use std::collections::VecDeque;
+
+use relais_proto::{Change, ChangeId, Digest, Numbered, TreePath, Version};
+
+use super::removed::Removed;
+use crate::chain::Chain;
+use crate::message::Standing;
+use crate::tree::{Entry, Known, Tree};
+
+/// Most changes kept for slaves that were away. One that is further behind compares trees.
+pub const TAIL: usize = 100_000;
+
+/// A change that slaves may still have to be told.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub numbered: Numbered,
+    pub restored: Vec<(TreePath, Option<Entry>)>,
+    chain: Chain,
+}
+
+/// How a slave stands to the changes that are known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// It is told what it lacks. The hash is the one at its number.
+    Follows(Chain),
+    /// The changes do not reach back to it.
+    Compares,
+    /// It knows changes of this epoch that were never made here: the journal is older than it should be.
+    Ahead,
+    /// It has had other changes under the same numbers.
+    Differs,
+    /// It has followed a master with a higher epoch.
+    Later,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    pub(super) known: Known,
+    pub(super) removed: Removed,
+    pub(super) tail: VecDeque<Kept>,
+    /// The last change that is not kept any more, and the hash there.
+    base: Version,
+    base_chain: Chain,
+    /// The last change of each earlier epoch that went into the tree.
+    ends: Vec<Version>,
+}
+
+impl Ledger {
+    /// Without any change. `seed` is where the hashes begin: no two clusters have the same.
+    #[must_use]
+    pub fn new(seed: Chain) -> Self {
+        Self { base_chain: seed, ..Self::default() }
+    }
+
+    /// Built anew from a slave's tree, in an epoch above all that were heard of. `seed` is random.
+    #[must_use]
+    pub fn recovered(known: Known, ends: Vec<Version>, epoch: u32, seed: Chain) -> Self {
+        let last = Version { epoch, number: 0 };
+        let mut ends = ends;
+        ends.retain(|end| end.epoch != known.tree.last().epoch);
+        ends.push(known.tree.last());
+        let tree = Tree::listed(known.tree.iter().map(|(path, entry)| (path.clone(), *entry)), last);
+        Self { known: Known { tree, ids: known.ids }, base: last, base_chain: seed, ends, ..Self::default() }
+    }
+
+    /// Takes the next change: from the journal at the start, or because it is in the journal now. Returns contents that are in the tree no more.
+    pub fn apply(&mut self, numbered: Numbered) -> Vec<Version> {
+        let version = numbered.version;
+        if version <= self.last() {
+            return Vec::new();
+        }
+        let chain = self.chain().next(&numbered);
+        let effects = self.known.apply(&numbered);
+        // Only a put can turn out to be impossible to carry out.
+        if !matches!(numbered.change, Change::Put { .. }) {
+            self.known.tree.settle(version);
+        }
+        let mut gone = Vec::new();
+        for (path, entry) in &effects.gone {
+            let Some(content) = &entry.content else { continue };
+            let here = self.known.tree.get(path).and_then(|now| now.content);
+            if here.is_none_or(|here| here.digest != content.digest) && !matches!(numbered.change, Change::Withdraw { .. }) {
+                self.removed.note(path, content.digest, version, numbered.time_ms);
+            }
+            if self.known.tree.path_of(content.put).is_none() {
+                gone.push(content.put);
+            }
+        }
+        self.tail.push_back(Kept { numbered, restored: effects.restored, chain });
+        if self.tail.len() > TAIL {
+            self.drop_oldest();
+        }
+        gone
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.tail.pop_front() {
+            (self.base, self.base_chain) = (oldest.numbered.version, oldest.chain);
+        }
+    }
+
+    /// Keeps no change up to `upto`: a slave that has not had them compares trees from now on.
+    pub fn shorten(&mut self, upto: Version) {
+        while self.tail.front().is_some_and(|kept| kept.numbered.version <= upto) {
+            self.drop_oldest();
+        }
+    }
+
+    /// Forgets what was removed before a time, in milliseconds since 1970.
+    pub fn forget_removed(&mut self, before_ms: u64) {
+        self.removed.forget(before_ms);
+    }
+
+    /// The tree.
+    #[must_use]
+    pub fn tree(&self) -> &Tree {
+        &self.known.tree
+    }
+
+    /// The number that a change with this id has.
+    #[must_use]
+    pub fn number_of(&self, id: ChangeId) -> Option<Version> {
+        self.known.ids.get(&id).copied()
+    }
+
+    /// Changes by their ids.
+    pub fn ids(&self) -> impl Iterator<Item = (ChangeId, Version)> + '_ {
+        self.known.ids.iter().map(|(id, version)| (*id, *version))
+    }
+
+    /// The change with which this content went from this path, where that is remembered.
+    #[must_use]
+    pub fn removed(&self, path: &TreePath, digest: Digest) -> Option<Version> {
+        self.removed.find(path, digest)
+    }
+
+    /// The last change.
+    #[must_use]
+    pub fn last(&self) -> Version {
+        self.known.tree.last()
+    }
+
+    /// The epoch in which it numbers.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.last().epoch.max(1)
+    }
+
+    /// The hash over all changes.
+    #[must_use]
+    pub fn chain(&self) -> Chain {
+        self.tail.back().map_or(self.base_chain, |kept| kept.chain)
+    }
+
+    /// The last change of each earlier epoch that went into the tree.
+    #[must_use]
+    pub fn ends(&self) -> &[Version] {
+        &self.ends
+    }
+
+    /// The changes that are kept, oldest first.
+    pub fn kept(&self) -> impl Iterator<Item = &Numbered> {
+        self.tail.iter().map(|kept| &kept.numbered)
+    }
+
+    /// Where in the tail the changes behind `version` begin.
+    pub(super) fn behind(&self, version: Version) -> usize {
+        self.tail.partition_point(|kept| kept.numbered.version <= version)
+    }
+
+    /// Whether all changes behind `version` are kept.
+    #[must_use]
+    pub fn reaches(&self, version: Version) -> bool {
+        version >= self.base
+    }
+
+    /// How a slave stands to this.
+    #[must_use]
+    pub fn reach(&self, standing: &Standing) -> Reach {
+        let applied = standing.applied;
+        if standing.epoch > self.epoch() {
+            return Reach::Later;
+        }
+        if applied > self.last() {
+            return Reach::Ahead;
+        }
+        if !self.reaches(applied) {
+            return Reach::Compares;
+        }
+        let chain = match self.behind(applied).checked_sub(1) {
+            None => self.base_chain,
+            Some(place) => self.tail.get(place).map_or(self.base_chain, |kept| kept.chain),
+        };
+        if applied == Version::default() || chain == standing.chain { Reach::Follows(chain) } else { Reach::Differs }
+    }
+}

@@ -1,0 +1,113 @@
+//! Changes that are told, in order, and carried out, each once.
+
+use std::time::Duration;
+
+use relais_proto::{Change, Version};
+
+use super::{Action, BATCH, Phase, QUEUE, Replica, lacks};
+use crate::message::{ToMaster, Told};
+
+impl Replica {
+    /// The last change that it has been told of and will apply.
+    fn last_told(&self) -> Version {
+        let carried = self.carrying.as_ref().map_or(self.standing.applied, |(_, standing)| standing.applied);
+        self.queue.back().map_or(carried, |told| told.numbered.version)
+    }
+
+    pub(super) fn told(&mut self, changes: Vec<Told>, now: Duration, actions: &mut Vec<Action>) {
+        for told in changes {
+            let (last, next) = (self.last_told(), told.numbered.version);
+            if next <= last {
+                continue;
+            }
+            let in_order =
+                if last == Version::default() { next.number == 1 } else { next.epoch == last.epoch && next.number == last.number + 1 };
+            if !in_order {
+                return self.close("a change was left out", now, actions);
+            }
+            self.note_mark(next, now);
+            self.queue.push_back(told);
+        }
+        if self.queue.len() < QUEUE {
+            actions.push(Action::Send(ToMaster::Ready));
+        } else {
+            self.owes_ready = true;
+        }
+    }
+
+    pub(super) fn carry_next(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if let (Some(at), Some((changes, standing))) = (self.retry_carry, &self.carrying) {
+            if now >= at {
+                self.retry_carry = None;
+                actions.push(Action::Carry { changes: changes.clone(), standing: *standing });
+            }
+            return;
+        }
+        if self.carrying.is_some() || self.queue.is_empty() || !matches!(self.phase, Phase::Following) {
+            return;
+        }
+        let changes: Vec<Told> = self.queue.drain(..self.queue.len().min(BATCH)).collect();
+        let mut standing = self.standing;
+        for told in &changes {
+            standing.chain = standing.chain.next(&told.numbered);
+            standing.applied = told.numbered.version;
+        }
+        if self.owes_ready && self.queue.len() < QUEUE / 2 {
+            self.owes_ready = false;
+            actions.push(Action::Send(ToMaster::Ready));
+        }
+        self.carrying = Some((changes.clone(), standing));
+        actions.push(Action::Carry { changes, standing });
+    }
+
+    pub(super) fn carried(&mut self, lacking: &[Version], failed: &[Version], now: Duration, actions: &mut Vec<Action>) {
+        let Some((changes, standing)) = self.carrying.take() else { return };
+        self.retry_carry = None;
+        self.standing = standing;
+        let mut reports = Vec::new();
+        for told in &changes {
+            let version = told.numbered.version;
+            // Where another epoch has begun its master says whether this change is part of its order.
+            if version.epoch == self.standing.epoch {
+                self.own.numbered(told.numbered.id, version);
+            }
+            let claimed = told.holders.contains(&self.folder);
+            match &told.numbered.change {
+                Change::Put { .. } if failed.contains(&version) => {
+                    self.own.placed(told.numbered.id, false, actions);
+                    reports.push(ToMaster::Failed { of: version });
+                }
+                Change::Put { .. } => {
+                    let has = !lacking.contains(&version);
+                    if has || claimed {
+                        reports.push(ToMaster::Holds { put: version, has });
+                    }
+                }
+                Change::Withdraw { of } => {
+                    self.own.withdrawn(*of, actions);
+                    for content in told.restored.iter().filter_map(|(_, entry)| entry.and_then(|entry| entry.content)) {
+                        reports.push(ToMaster::Holds { put: content.put, has: !lacking.contains(&content.put) });
+                    }
+                }
+                Change::MakeFolder { .. } | Change::Remove { .. } | Change::Move { .. } => {}
+            }
+            self.lacks.follow(told, lacking, now);
+        }
+        if matches!(self.phase, Phase::Following) {
+            // Whoever has applied a change and was not heard to hold its content lacks it: so this comes first.
+            reports.push(ToMaster::Applied { upto: standing.applied });
+            actions.extend(reports.into_iter().map(Action::Send));
+        }
+        self.note_applied();
+        self.join_at_last(actions);
+    }
+
+    pub(super) fn not_carried(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if matches!(self.phase, Phase::Following) {
+            self.retry_carry = Some(now + lacks::AGAIN);
+            return;
+        }
+        self.carrying = None;
+        self.join_at_last(actions);
+    }
+}

@@ -1,0 +1,279 @@
+//! Contents that belong here and are not here, and whom they are fetched from.
+//!
+//! Several come at once. Large ones have few places of their own, so that small ones never wait behind them, and small ones leave
+//! those places alone. Who holds a content and sends us least is asked first; among equals each slave begins at another one,
+//! so that not all ask the one that took the put. Who failed is asked again only when all others have failed too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use relais_proto::{Change, Digest, FolderId, TreePath, Version};
+
+use super::Action;
+use crate::message::{LARGE, ToMaster, Told};
+
+/// Most contents below [`LARGE`] that are fetched at once.
+const SMALL_PLACES: usize = 6;
+/// Most larger ones.
+const LARGE_PLACES: usize = 2;
+/// Pause before what failed everywhere, or could not be stored here, is tried again; it doubles each time that all holders failed.
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
+/// Most doublings.
+const DOUBLINGS: u32 = 5;
+
+/// Content that is lacking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// The put that brought it.
+    pub put: Version,
+    /// Where it belongs.
+    pub path: TreePath,
+    /// Bytes.
+    pub size: u64,
+    /// The digest that it must have.
+    pub digest: Digest,
+    /// Folders that are known to hold it.
+    pub holders: Vec<FolderId>,
+}
+
+/// Why content could not be fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The holder does not answer, has it no more, is busy, or sent something else.
+    Holder,
+    /// It could not be stored here.
+    Here,
+}
+
+#[derive(Debug, Clone)]
+struct Wanted {
+    lack: Lack,
+    from: Option<FolderId>,
+    failed: BTreeSet<FolderId>,
+    not_before: Duration,
+    rounds: u32,
+    since: Duration,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Lacks {
+    here: FolderId,
+    wanted: BTreeMap<Version, Wanted>,
+    /// Given up; whether on this link.
+    given_up: BTreeMap<Version, bool>,
+}
+
+impl Lacks {
+    pub(super) fn new(here: FolderId, lacks: Vec<Lack>) -> Self {
+        let mut all = Self { here, wanted: BTreeMap::new(), given_up: BTreeMap::new() };
+        lacks.into_iter().for_each(|lack| all.add(lack, Duration::ZERO));
+        all
+    }
+
+    /// Others are lacking now; what was given up stays so.
+    pub(super) fn instead(&self, lacks: Vec<Lack>) -> Self {
+        Self { given_up: self.given_up.clone(), ..Self::new(self.here, lacks) }
+    }
+
+    pub(super) fn give_up(&mut self, put: Version) {
+        self.given_up.insert(put, true);
+        if let Some(wanted) = self.wanted.get_mut(&put) {
+            wanted.lack.holders.clear();
+        }
+    }
+
+    /// At a join: what is given up now. What was given up before stays so until all changes are here that there were at the join,
+    /// the withdrawal perhaps among them.
+    pub(super) fn give_up_only(&mut self, puts: &[Version]) {
+        self.given_up.values_mut().for_each(|fresh| *fresh = false);
+        puts.iter().for_each(|put| self.give_up(*put));
+    }
+
+    pub(super) fn forget_given_up_before(&mut self) {
+        self.given_up.retain(|_, fresh| *fresh);
+    }
+
+    pub(super) fn wants(&self, put: Version) -> bool {
+        self.wanted.contains_key(&put) && !self.given_up.contains_key(&put)
+    }
+
+    /// The puts, oldest first.
+    pub fn puts(&self) -> impl Iterator<Item = Version> + '_ {
+        self.wanted.keys().copied()
+    }
+
+    /// Whether the content of this put is lacking.
+    #[must_use]
+    pub fn has(&self, put: Version) -> bool {
+        self.wanted.contains_key(&put)
+    }
+
+    /// Who is known to hold what is lacking: where a reader is sent.
+    #[must_use]
+    pub fn holders(&self, put: Version) -> &[FolderId] {
+        self.wanted.get(&put).map_or(&[], |wanted| &wanted.lack.holders)
+    }
+
+    /// How many are lacking.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.wanted.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.wanted.is_empty()
+    }
+
+    /// Bytes that are lacking for longer than `age`.
+    #[must_use]
+    pub fn bytes_older(&self, now: Duration, age: Duration) -> u64 {
+        let old = self.wanted.values().filter(|wanted| now.saturating_sub(wanted.since) >= age);
+        old.fold(0, |sum, wanted| sum.saturating_add(wanted.lack.size.max(1)))
+    }
+
+    pub(super) fn fits(&self, put: Version, digest: Option<Digest>) -> bool {
+        self.wants(put) && self.wanted.get(&put).is_some_and(|wanted| Some(wanted.lack.digest) == digest)
+    }
+
+    /// Whether the content of a later put is lacking at the path of this one.
+    pub(super) fn behind(&self, put: Version, change: &Change) -> bool {
+        let Change::Put { path, .. } = change else { return false };
+        self.wanted.values().any(|wanted| wanted.lack.put > put && wanted.lack.path == *path)
+    }
+
+    /// Whether the content of any later put is lacking.
+    pub(super) fn any_behind(&self, put: Version) -> bool {
+        self.wanted.keys().next_back().is_some_and(|last| *last > put)
+    }
+
+    pub(super) fn add(&mut self, lack: Lack, now: Duration) {
+        let wanted = Wanted { from: None, failed: BTreeSet::new(), not_before: now, rounds: 0, since: now, lack };
+        self.wanted.entry(wanted.lack.put).or_insert(wanted);
+    }
+
+    pub(super) fn remove(&mut self, put: Version) -> bool {
+        self.wanted.remove(&put).is_some()
+    }
+
+    /// Follows a change in what is lacking; `lacking` are those that came to be so with it.
+    pub(super) fn follow(&mut self, told: &Told, lacking: &[Version], now: Duration) {
+        let version = told.numbered.version;
+        match &told.numbered.change {
+            Change::Put { path, size, digest, .. } => {
+                self.drop_below(path);
+                if lacking.contains(&version) {
+                    self.add(super::lack_of(path, version, *size, *digest, told.holders.clone()), now);
+                }
+            }
+            Change::MakeFolder { .. } => {}
+            Change::Remove { path, .. } => self.drop_below(path),
+            Change::Move { from, to } => {
+                if from != to {
+                    self.drop_below(to);
+                }
+                self.rename(from, to);
+            }
+            Change::Withdraw { .. } => {
+                for (path, entry) in &told.restored {
+                    self.drop_below(path);
+                    let lack = entry.and_then(|entry| super::lack_of_entry(path, &entry)).filter(|lack| lacking.contains(&lack.put));
+                    if let Some(lack) = lack {
+                        self.add(lack, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn drop_below(&mut self, path: &TreePath) {
+        self.wanted.retain(|_, wanted| wanted.lack.path != *path && !wanted.lack.path.is_below(path));
+    }
+
+    fn rename(&mut self, from: &TreePath, to: &TreePath) {
+        for wanted in self.wanted.values_mut() {
+            let path = &wanted.lack.path;
+            if path == from || path.is_below(from) {
+                let rest = path.as_str().get(from.as_str().len()..).unwrap_or_default();
+                if let Ok(new) = TreePath::new(format!("{}{rest}", to.as_str())) {
+                    wanted.lack.path = new;
+                }
+            }
+        }
+    }
+
+    /// The master names who holds a content.
+    pub(super) fn held_by(&mut self, put: Version, holders: &[FolderId], now: Duration) {
+        if !holders.is_empty() {
+            self.given_up.remove(&put);
+        }
+        if let Some(wanted) = self.wanted.get_mut(&put) {
+            let new = holders.iter().any(|folder| !wanted.lack.holders.contains(folder));
+            wanted.lack.holders = holders.to_vec();
+            if new {
+                (wanted.not_before, wanted.rounds) = (now, 0);
+            }
+        }
+    }
+
+    /// Whether the content of the put is here now and was lacking.
+    pub(super) fn fetched(&mut self, put: Version, from: FolderId, result: Result<(), Blame>, now: Duration) -> bool {
+        let Some(wanted) = self.wanted.get_mut(&put) else { return false };
+        match result {
+            Ok(()) => return self.remove(put),
+            Err(Blame::Holder) => {
+                wanted.failed.insert(from);
+            }
+            Err(Blame::Here) => wanted.not_before = now + AGAIN,
+        }
+        wanted.from = None;
+        false
+    }
+
+    /// Begins what can be fetched now.
+    pub(super) fn next(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.wanted.is_empty() {
+            return;
+        }
+        let mut busy: BTreeMap<FolderId, usize> = BTreeMap::new();
+        let mut places = [SMALL_PLACES, LARGE_PLACES];
+        for (from, size) in self.wanted.values().filter_map(|wanted| wanted.from.map(|from| (from, wanted.lack.size))) {
+            *busy.entry(from).or_default() += 1;
+            let free = &mut places[usize::from(size >= LARGE)];
+            *free = free.saturating_sub(1);
+        }
+        for (put, wanted) in &mut self.wanted {
+            if places == [0, 0] {
+                break;
+            }
+            let free = &mut places[usize::from(wanted.lack.size >= LARGE)];
+            if wanted.from.is_some() || *free == 0 || wanted.not_before > now || self.given_up.contains_key(put) {
+                continue;
+            }
+            let Some(from) = choose(self.here, wanted, &busy) else {
+                wanted.failed.clear();
+                wanted.not_before = now + AGAIN * 2u32.pow(wanted.rounds);
+                wanted.rounds = (wanted.rounds + 1).min(DOUBLINGS);
+                actions.push(Action::Send(ToMaster::Want { put: *put }));
+                continue;
+            };
+            *free -= 1;
+            *busy.entry(from).or_default() += 1;
+            wanted.from = Some(from);
+            actions.push(Action::Fetch { put: *put, lack: wanted.lack.clone(), from });
+        }
+    }
+}
+
+/// The holder that sends us least; among equals the first one behind a place that differs from slave to slave and from put to put.
+fn choose(here: FolderId, wanted: &Wanted, busy: &BTreeMap<FolderId, usize>) -> Option<FolderId> {
+    let holders: Vec<FolderId> =
+        wanted.lack.holders.iter().copied().filter(|folder| *folder != here && !wanted.failed.contains(folder)).collect();
+    let mut turn = wanted.lack.put.number;
+    turn = here.0.iter().fold(turn, |turn, byte| turn.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+    let start = usize::try_from(turn % u64::try_from(holders.len().max(1)).unwrap_or(1)).unwrap_or(0);
+    let inexact = |place: usize| (place + holders.len() - start) % holders.len();
+    (0..holders.len()).min_by_key(|place| (busy.get(&holders[*place]).copied().unwrap_or(0), inexact(*place))).map(|place| holders[place])
+}

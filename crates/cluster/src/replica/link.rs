@@ -1,0 +1,175 @@
+//! The link to the master: the join, what is heard, and the tree that comes whole where the changes do not reach back.
+
+use std::time::Duration;
+
+use relais_proto::{ErrorCode, Mark, Refusal, Version};
+
+use super::{Action, Lack, Link, Listing, PAGE, Phase, Replica};
+use crate::message::{Standing, ToMaster, ToSlave};
+
+impl Replica {
+    pub(super) fn linked(&mut self, actions: &mut Vec<Action>) {
+        self.queue.clear();
+        self.owes_ready = false;
+        match &mut self.phase {
+            // What it says of itself has to hold: it joins when that is settled.
+            Phase::Adopting { link, .. } => *link = Link::New,
+            phase if self.carrying.is_some() => *phase = Phase::Waiting,
+            _ => self.join(actions),
+        }
+    }
+
+    /// What was being carried out is settled.
+    pub(super) fn join_at_last(&mut self, actions: &mut Vec<Action>) {
+        if matches!(self.phase, Phase::Waiting) {
+            self.join(actions);
+        }
+    }
+
+    pub(super) fn join(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Joining;
+        self.whole = false;
+        let (slave, folder, standing) = (self.slave, self.folder, self.standing);
+        actions.push(Action::Send(ToMaster::Join { slave, folder, standing }));
+    }
+
+    pub(super) fn unlinked(&mut self, now: Duration) {
+        self.queue.clear();
+        match &mut self.phase {
+            Phase::Adopting { link, .. } => *link = Link::Gone,
+            phase => *phase = Phase::Away,
+        }
+        // What could not be carried out is told again, if it still holds.
+        if self.retry_carry.take().is_some() {
+            self.carrying = None;
+        }
+        self.own.unlinked(now);
+    }
+
+    pub(super) fn close(&mut self, why: &str, now: Duration, actions: &mut Vec<Action>) {
+        self.unlinked(now);
+        actions.push(Action::Close(Refusal::new(ErrorCode::BadRequest, why)));
+    }
+
+    /// A master says its epoch. A lower one than was ever heard of is not followed.
+    pub(super) fn meets_epoch(&mut self, epoch: u32, now: Duration, actions: &mut Vec<Action>) -> bool {
+        if epoch < self.standing.epoch {
+            let why = format!("the master is in epoch {epoch}, and epoch {} has begun", self.standing.epoch);
+            self.unlinked(now);
+            actions.push(Action::Close(Refusal::new(ErrorCode::Conflict, why)));
+            return false;
+        }
+        if epoch > self.standing.epoch {
+            self.standing.epoch = epoch;
+            self.own.epoch_began();
+            if let Some((_, standing)) = &mut self.carrying {
+                standing.epoch = epoch;
+            }
+            actions.push(Action::Raise(epoch));
+        }
+        true
+    }
+
+    pub(super) fn hear(&mut self, message: ToSlave, now: Duration, actions: &mut Vec<Action>) {
+        match (&mut self.phase, message) {
+            (Phase::Joining, ToSlave::Follow { epoch, mark, chain, given_up }) => {
+                if self.meets_epoch(epoch, now, actions) {
+                    self.lacks.give_up_only(&given_up);
+                    if self.standing.applied == Version::default() && self.standing.chain != chain {
+                        self.standing.chain = chain;
+                        actions.push(Action::Begin(chain));
+                    }
+                    self.follow(mark, now, actions);
+                }
+            }
+            (Phase::Joining, ToSlave::Compare { epoch, mark, given_up }) => {
+                if self.meets_epoch(epoch, now, actions) {
+                    self.lacks.give_up_only(&given_up);
+                    self.phase = Phase::Listing(Listing::default());
+                    self.note_mark(mark, now);
+                }
+            }
+            (Phase::Joining, ToSlave::Refuse { epoch, why }) => {
+                if self.meets_epoch(epoch, now, actions) {
+                    self.unlinked(now);
+                    actions.push(Action::Close(why));
+                }
+            }
+            (Phase::Listing(listing), ToSlave::Page { entries, ids }) => {
+                if listing.add(entries, ids) {
+                    actions.push(Action::Send(ToMaster::Ready));
+                } else {
+                    self.close("the tree was not told in order", now, actions);
+                }
+            }
+            (Phase::Listing(listing), ToSlave::End { mark, chain, ends, entries }) => {
+                if !listing.is_whole(entries) {
+                    return self.close("the tree was not told whole", now, actions);
+                }
+                let mut listing = std::mem::take(listing);
+                (listing.mark, listing.ends) = (mark, ends);
+                let standing = Standing { applied: mark, chain, epoch: self.standing.epoch };
+                self.phase = Phase::Adopting { standing, link: Link::Same };
+                // What is being carried out comes first; the caller does one after the other.
+                actions.push(Action::Adopt { listing, standing });
+            }
+            (Phase::Following, ToSlave::Tell { changes }) => self.told(changes, now, actions),
+            (Phase::Following, ToSlave::Answer { id, answer }) => self.own.answered(id, answer, actions),
+            (Phase::Following, ToSlave::Copies { put, copies }) => self.own.copies(put, copies),
+            (Phase::Following, ToSlave::GiveUp { put }) => self.give_up(put, actions),
+            (Phase::Following, ToSlave::Where { put, holders }) => self.lacks.held_by(put, &holders, now),
+            // What was asked before the tree was to be compared is asked again afterwards.
+            (Phase::Listing(_) | Phase::Adopting { .. }, ToSlave::Answer { .. } | ToSlave::Copies { .. } | ToSlave::Where { .. }) => {}
+            (Phase::Away | Phase::Waiting | Phase::Adopting { link: Link::Gone, .. }, _) => {}
+            _ => self.close("a message that does not belong here", now, actions),
+        }
+    }
+
+    pub(super) fn follow(&mut self, mark: Mark, now: Duration, actions: &mut Vec<Action>) {
+        self.phase = Phase::Following;
+        self.note_mark(mark, now);
+        self.joined_at = Some(mark);
+        self.whole = false;
+        self.note_whole();
+        self.state_lacks(actions);
+        self.own.propose_all(actions);
+    }
+
+    pub(super) fn state_lacks(&self, actions: &mut Vec<Action>) {
+        let upto = self.standing.applied;
+        let puts: Vec<Version> = self.lacks.puts().collect();
+        let mut pages: Vec<Vec<Version>> = puts.chunks(PAGE).map(<[Version]>::to_vec).collect();
+        let end = pages.pop().unwrap_or_default();
+        actions.extend(pages.into_iter().map(|puts| Action::Send(ToMaster::Lacks { upto, puts, last: false })));
+        actions.push(Action::Send(ToMaster::Lacks { upto, puts: end, last: true }));
+    }
+
+    pub(super) fn adopted(&mut self, lacks: Vec<Lack>, now: Duration, actions: &mut Vec<Action>) {
+        let Phase::Adopting { standing, link } = self.phase else { return };
+        self.standing = Standing { epoch: self.standing.epoch, ..standing };
+        (self.carrying, self.retry_carry) = (None, None);
+        self.lacks = self.lacks.instead(lacks);
+        self.note_applied();
+        match link {
+            Link::Gone => {
+                self.phase = Phase::Away;
+                return;
+            }
+            Link::New => return self.join(actions),
+            Link::Same => {}
+        }
+        actions.push(Action::Send(ToMaster::Applied { upto: standing.applied }));
+        self.follow(standing.applied, now, actions);
+        actions.push(Action::Send(ToMaster::Ready));
+    }
+
+    pub(super) fn not_adopted(&mut self, actions: &mut Vec<Action>) {
+        let Phase::Adopting { link, .. } = self.phase else { return };
+        self.phase = Phase::Away;
+        match link {
+            Link::Gone => {}
+            Link::New => self.join(actions),
+            Link::Same => actions.push(Action::Close(Refusal::new(ErrorCode::Storage, "the tree could not be taken over"))),
+        }
+    }
+}

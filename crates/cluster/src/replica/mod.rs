@@ -1,0 +1,280 @@
+//! The slave's part in changes: what it asks for, what it is told and applies, which contents it fetches, whom it serves.
+//!
+//! Pure, the other half of [`crate::Order`]: an event and its consequences, as actions that the caller carries out in their
+//! order. It knows neither the tree nor the folder; those are the caller's, in a catalogue. Names come at once and in
+//! order, contents after.
+//!
+//! What has to be on disk for good, and is the caller's to keep: the [`Standing`] (number, hash, epoch), written in one step with
+//! what the changes up to it have made of the catalogue; which contents are there; what is staged, by the id of its change.
+//! All else may be lost at any time: changes are told again, sessions ask again, and what is staged is asked about.
+
+mod carry;
+mod compare;
+mod event;
+mod lacks;
+mod link;
+mod own;
+mod readers;
+mod service;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use relais_proto::{ChangeId, Digest, ErrorCode, FolderId, Mark, Refusal, SlaveId, TreePath, Version};
+
+use self::own::Own;
+use self::readers::Readers;
+use crate::message::{Standing, ToMaster, Told};
+use crate::sequence::Asked;
+use crate::tree::Entry;
+
+pub use self::compare::{Differences, Listing, Stray, compare, covered};
+pub use self::event::{Action, Answer, Event, Session};
+pub use self::lacks::{Blame, Lack, Lacks};
+pub use self::service::{BEHIND, Fitness, YOUNG, in_service};
+
+/// Most changes that are applied together.
+const BATCH: usize = 256;
+/// Changes that may wait to be applied before no more are asked for.
+const QUEUE: usize = 4096;
+/// Most puts named in a page of what is lacking.
+const PAGE: usize = 4096;
+
+/// The link while a tree is being taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// None.
+    Gone,
+    /// The one on which the tree was told.
+    Same,
+    /// Another one, on which the join is not said yet.
+    New,
+}
+
+/// How things stand with the master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    /// No link.
+    Away,
+    /// A link, and the join is said.
+    Joining,
+    /// A link; the join is said once what is being carried out is settled.
+    Waiting,
+    /// The tree comes in pages.
+    Listing(Listing),
+    /// It came whole and is being taken over.
+    Adopting { standing: Standing, link: Link },
+    /// Changes are told.
+    Following,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    slave: SlaveId,
+    folder: FolderId,
+    standing: Standing,
+    phase: Phase,
+    /// Told, and not handed out yet.
+    queue: VecDeque<Told>,
+    /// Handed out to be carried out, and where the folder stands then.
+    carrying: Option<(Vec<Told>, Standing)>,
+    retry_carry: Option<Duration>,
+    owes_ready: bool,
+    lacks: Lacks,
+    own: Own,
+    readers: Readers,
+    /// Numbers that were heard of, with the time, and are not applied yet.
+    heard: VecDeque<(Mark, Duration)>,
+    /// The master's number when it joined; until all content up to there is here it is not whole.
+    joined_at: Option<Mark>,
+    whole: bool,
+}
+
+impl Replica {
+    /// A slave that starts: where its folder stands, what it lacks, and the changes for which something is staged.
+    #[must_use]
+    pub fn new(slave: SlaveId, folder: FolderId, standing: Standing, lacks: Vec<Lack>, staged: BTreeSet<ChangeId>) -> Self {
+        Self {
+            slave,
+            folder,
+            standing,
+            phase: Phase::Away,
+            queue: VecDeque::new(),
+            carrying: None,
+            retry_carry: None,
+            owes_ready: false,
+            lacks: Lacks::new(folder, lacks),
+            own: Own::new(staged),
+            readers: Readers::default(),
+            heard: VecDeque::new(),
+            joined_at: None,
+            whole: false,
+        }
+    }
+
+    /// The last change that it has applied, for good.
+    #[must_use]
+    pub fn applied(&self) -> Version {
+        self.standing.applied
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Whether changes can be asked for.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        !matches!(self.phase, Phase::Away | Phase::Adopting { link: Link::Gone, .. })
+    }
+
+    /// Contents that it lacks.
+    #[must_use]
+    pub fn lacks(&self) -> &Lacks {
+        &self.lacks
+    }
+
+    /// Whether content that was fetched, or is to be placed, may still come under its name: it is lacking, and was not given up. Whoever carries
+    /// out `Fetch` and `Place` asks this in the step before; where it says no the answer is that it is not here.
+    #[must_use]
+    pub fn wants(&self, put: Version) -> bool {
+        self.lacks.wants(put)
+    }
+
+    /// What speaks for and against sessions here. `bytes` are those of all contents in the tree.
+    #[must_use]
+    pub fn fitness(&self, now: Duration, bytes: u64) -> Fitness {
+        let behind = self.heard.front().map_or(Duration::ZERO, |(_, since)| now.saturating_sub(*since));
+        let following = matches!(self.phase, Phase::Following);
+        Fitness { following, behind, whole: self.whole, old_lacks: self.lacks.bytes_older(now, YOUNG), bytes }
+    }
+
+    /// What follows from an event. `now` is the time since a start of the caller's choice, and never goes back.
+    pub fn on(&mut self, event: Event, now: Duration) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Linked => self.linked(&mut actions),
+            Event::Unlinked => self.unlinked(now),
+            Event::Heard(message) => self.hear(message, now, &mut actions),
+            Event::Marked(mark) => self.note_mark(mark, now),
+            Event::Asked { session, asked, copies } => self.asked(session, asked, copies, now, &mut actions),
+            Event::Read { session, mark } => self.readers.add(session, mark, now),
+            Event::Gone(session) => {
+                self.readers.remove(session);
+                self.own.gone(session);
+            }
+            Event::Carried { lacks, failed } => self.carried(&lacks, &failed, now, &mut actions),
+            Event::NotCarried => self.not_carried(now, &mut actions),
+            Event::Adopted { lacks } => self.adopted(lacks, now, &mut actions),
+            Event::NotAdopted => self.not_adopted(&mut actions),
+            Event::Fetched { put, from, result } => {
+                if self.lacks.fetched(put, from, result, now) {
+                    self.has(put, &mut actions);
+                }
+            }
+            Event::Placed { id, put, ok } => self.placed(id, put, ok, &mut actions),
+            Event::Missing(lack) => self.missing(lack, now, &mut actions),
+            Event::Recovering(epoch) => {
+                if self.meets_epoch(epoch, now, &mut actions) && self.is_linked() {
+                    self.close("the cluster is being recovered", now, &mut actions);
+                }
+            }
+            Event::Tick => {}
+        }
+        self.carry_next(now, &mut actions);
+        if matches!(self.phase, Phase::Following) {
+            self.own.seek(self.standing.applied >= self.joined_at.unwrap_or_default(), &mut actions);
+            self.lacks.next(now, &mut actions);
+        }
+        self.own.finish(self.standing.applied, &self.lacks, now, &mut actions);
+        self.readers.answer(self.standing.applied, now, &mut actions);
+        actions
+    }
+
+    fn note_mark(&mut self, mark: Mark, now: Duration) {
+        if mark > self.heard.back().map_or(self.standing.applied, |(mark, _)| *mark) {
+            self.heard.push_back((mark, now));
+        }
+    }
+
+    fn note_applied(&mut self) {
+        while self.heard.front().is_some_and(|(mark, _)| *mark <= self.standing.applied) {
+            self.heard.pop_front();
+        }
+        self.note_whole();
+    }
+
+    fn note_whole(&mut self) {
+        if self.joined_at.is_some_and(|mark| self.standing.applied >= mark) {
+            self.lacks.forget_given_up_before();
+        }
+        if let Some(mark) = self.joined_at
+            && self.standing.applied >= mark
+            && self.lacks.puts().next().is_none_or(|oldest| oldest > mark)
+        {
+            self.whole = true;
+        }
+    }
+
+    fn has(&mut self, put: Version, actions: &mut Vec<Action>) {
+        if matches!(self.phase, Phase::Following) {
+            actions.push(Action::Send(ToMaster::Holds { put, has: true }));
+        }
+        self.note_whole();
+    }
+
+    fn placed(&mut self, id: ChangeId, put: Version, ok: bool, actions: &mut Vec<Action>) {
+        self.own.placed(id, ok, actions);
+        if !ok && self.lacks.has(put) && matches!(self.phase, Phase::Following) {
+            actions.push(Action::Send(ToMaster::Failed { of: put }));
+        }
+        if ok && self.lacks.remove(put) {
+            self.has(put, actions);
+        }
+    }
+
+    fn give_up(&mut self, put: Version, actions: &mut Vec<Action>) {
+        if self.lacks.has(put) {
+            self.lacks.give_up(put);
+            actions.push(Action::Send(ToMaster::GivenUp { put }));
+        } else {
+            actions.push(Action::Send(ToMaster::Holds { put, has: true }));
+        }
+    }
+
+    fn missing(&mut self, lack: Lack, now: Duration, actions: &mut Vec<Action>) {
+        let put = lack.put;
+        self.lacks.add(lack, now);
+        if matches!(self.phase, Phase::Following) {
+            actions.push(Action::Send(ToMaster::Holds { put, has: false }));
+        }
+    }
+
+    fn asked(&mut self, session: Option<Session>, asked: Asked, copies: u16, now: Duration, actions: &mut Vec<Action>) {
+        if !self.is_linked() {
+            if let Some(session) = session {
+                self.own.left_staged(&asked);
+                let why = Refusal::new(ErrorCode::NoChanges, "changes are not possible now: this slave does not reach its master");
+                actions.push(Action::Answer { session, id: asked.id, answer: Answer::Refused(why) });
+            }
+            return;
+        }
+        self.own.add(session, asked, copies, now, matches!(self.phase, Phase::Following), actions);
+    }
+}
+
+/// What is known of content by its change alone.
+pub(crate) fn lack_of(path: &TreePath, put: Version, size: u64, digest: Digest, holders: Vec<FolderId>) -> Lack {
+    Lack { put, path: path.clone(), size, digest, holders }
+}
+
+/// An entry's content as something that is lacking.
+#[must_use]
+pub fn lack_of_entry(path: &TreePath, entry: &Entry) -> Option<Lack> {
+    entry.content.map(|content| lack_of(path, content.put, content.size, content.digest, Vec::new()))
+}

@@ -1,0 +1,250 @@
+//! Clients: they ask for changes, again under the same id where the answer was lost, and read.
+
+use relais_cluster::Asked;
+use relais_cluster::replica::{Answer, Event, Session};
+use relais_proto::{Change, ChangeId, ErrorCode, Expect, Mark};
+
+use crate::bugs::Bug;
+use crate::check::FRESH;
+use crate::disk::{Staged, Value};
+use crate::net::SLAVES;
+use crate::slave::put_of;
+use crate::world::{Due, Reply, World};
+
+#[derive(Debug, Clone)]
+enum Wish {
+    Change { asked: Asked, value: Option<Value> },
+    Read { path: usize },
+}
+
+#[derive(Debug)]
+pub struct Client {
+    pub mark: Mark,
+    slave: usize,
+    /// The life of the slave that was asked: a new one knows nothing of it.
+    life: u64,
+    wish: Option<Wish>,
+    request: u64,
+    tries: u32,
+    since: u64,
+}
+
+impl Client {
+    pub fn new(at: usize) -> Self {
+        Self { mark: Mark::default(), slave: at % SLAVES, life: 0, wish: None, request: 0, tries: 0, since: 0 }
+    }
+
+    pub fn is_busy(&self) -> bool {
+        self.wish.is_some()
+    }
+}
+
+impl World {
+    pub fn client_next(&mut self, client: usize) {
+        if self.quiet || self.clients[client].wish.is_some() {
+            return;
+        }
+        // A redirect carries the latest number.
+        if self.rng.chance(500) {
+            let slave = self.rng.index(SLAVES);
+            self.clients[client].slave = slave;
+            if let Some(order) = &self.masters[0].order {
+                let mark = order.last();
+                self.clients[client].mark = self.clients[client].mark.max(mark);
+            }
+        }
+        let wish = if self.rng.chance(600) { Wish::Read { path: self.rng.index(self.paths.len()) } } else { self.random_change(client) };
+        self.clients[client].wish = Some(wish);
+        self.clients[client].tries = 0;
+        self.ask(client);
+    }
+
+    fn random_change(&mut self, client: usize) -> Wish {
+        let path = self.paths[self.rng.index(self.paths.len())].clone();
+        let id = ChangeId(self.rng.bytes());
+        let (change, value) = match self.rng.below(100) {
+            0..50 => {
+                let value = self.rng.next();
+                (put_of(path.clone(), value), Some(value))
+            }
+            50..70 => (Change::MakeFolder { path: path.clone() }, None),
+            70..86 => (Change::Remove { path: path.clone(), recursive: self.rng.chance(500) }, None),
+            _ => {
+                let to = self.paths[self.rng.index(self.paths.len())].clone();
+                (Change::Move { from: path.clone(), to }, None)
+            }
+        };
+        let image = &self.slaves[self.clients[client].slave].disk.now;
+        let expect = match value {
+            Some(_) if self.rng.chance(200) => Expect::exactly(image.known.tree.get(&path).map(|entry| Some(entry.version))),
+            _ => Expect::Any,
+        };
+        Wish::Change { asked: Asked { id, change, expect }, value }
+    }
+
+    fn ask(&mut self, client: usize) {
+        let it = &mut self.clients[client];
+        it.request += 1;
+        it.since = self.now;
+        it.life = self.slaves[it.slave].life;
+        let request = it.request;
+        let wait = self.rng.between(1, 40);
+        self.later(5000, Due::ClientPatience { client, request });
+        if !self.quiet && self.rng.chance(15) {
+            return self.counts.add("fault: request lost");
+        }
+        self.later(wait, Due::Request { client, request });
+    }
+
+    /// A request comes to its slave.
+    pub fn request(&mut self, client: usize, request: u64) {
+        let it = &self.clients[client];
+        let (slave, mark) = (it.slave, it.mark);
+        if it.request != request || self.slaves[slave].replica.is_none() {
+            return;
+        }
+        let Some(wish) = it.wish.clone() else { return };
+        self.checks.links += 1;
+        let session = Session(self.checks.links);
+        self.sessions.insert(session, (client, request));
+        match wish {
+            Wish::Read { .. } if self.has(Bug::ReadersNotHeld) => self.serve(slave, session),
+            Wish::Read { .. } => self.slave_event(slave, Event::Read { session, mark }),
+            Wish::Change { asked, value } => {
+                if let Some(value) = value {
+                    if self.slaves[slave].disk.full {
+                        self.counts.add("fault: no room to stage");
+                        return self.respond(session, Reply::Elsewhere);
+                    }
+                    self.slaves[slave].disk.now.staged.insert(asked.id, Staged { value, found: None });
+                    self.slaves[slave].disk.sync();
+                }
+                self.say(|| format!("client {client} asks slave {slave}: {asked:?}"));
+                let copies = self.copies;
+                self.slave_event(slave, Event::Asked { session: Some(session), asked, copies });
+            }
+        }
+    }
+
+    /// A slave serves a reader.
+    pub fn serve(&mut self, slave: usize, session: Session) {
+        let Some((client, request)) = self.sessions.get(&session).copied() else { return };
+        let it = &self.clients[client];
+        let Some(Wish::Read { path }) = it.wish.clone().filter(|_| it.request == request) else {
+            self.sessions.remove(&session);
+            return;
+        };
+        let image = &self.slaves[slave].disk.now;
+        let applied = image.standing.applied;
+        if applied < it.mark {
+            let what = format!("client {client} has seen {}, and slave {slave} serves it at {applied}", it.mark);
+            self.checks.violate(FRESH, what);
+        }
+        let content = image.known.tree.get(&self.paths[path]).and_then(|entry| entry.content);
+        if let Some(content) = content {
+            match image.contents.get(&content.put).copied() {
+                Some(value) => {
+                    self.counts.add("read: here");
+                    self.checks.is_whole(slave, content.put, value);
+                }
+                None => self.counts.add("read: sent to a holder"),
+            }
+        }
+        self.respond(session, Reply::Read { mark: applied });
+    }
+
+    pub fn respond(&mut self, session: Session, reply: Reply) {
+        let Some((client, request)) = self.sessions.remove(&session) else { return };
+        if !self.quiet && self.rng.chance(30) {
+            return self.counts.add("fault: reply lost");
+        }
+        let wait = self.rng.between(1, 40);
+        self.later(wait, Due::Reply { client, request, reply });
+    }
+
+    /// The sessions of a slave that is gone; some clients notice at once.
+    pub fn sessions_cut(&mut self, slave: usize) {
+        let cut: Vec<Session> =
+            self.sessions.iter().filter(|(_, (client, _))| self.clients[*client].slave == slave).map(|(session, _)| *session).collect();
+        for session in cut {
+            if self.rng.chance(700) {
+                self.respond(session, Reply::Elsewhere);
+            } else {
+                self.sessions.remove(&session);
+            }
+        }
+    }
+
+    pub fn reply(&mut self, client: usize, request: u64, reply: Reply) {
+        let it = &mut self.clients[client];
+        if it.request != request || it.wish.is_none() {
+            return;
+        }
+        match reply {
+            Reply::Change(Answer::Done { version, .. } | Answer::TooFewCopies { version, .. }) => {
+                it.mark = it.mark.max(version);
+                self.done(client);
+            }
+            Reply::Change(Answer::Refused(refusal)) => match refusal.code {
+                ErrorCode::NoChanges | ErrorCode::TimedOut | ErrorCode::NoSpace => self.move_on(client),
+                _ => self.done(client),
+            },
+            Reply::Read { mark } => {
+                it.mark = it.mark.max(mark);
+                self.done(client);
+            }
+            Reply::Moved | Reply::Elsewhere => self.move_on(client),
+        }
+    }
+
+    fn done(&mut self, client: usize) {
+        self.clients[client].wish = None;
+        let wait = self.rng.between(10, 700);
+        self.later(wait, Due::ClientNext { client });
+    }
+
+    /// The same wish, under the same id, at another slave.
+    fn move_on(&mut self, client: usize) {
+        let it = &mut self.clients[client];
+        it.tries += 1;
+        if it.tries > 8 {
+            return self.done(client);
+        }
+        it.slave = (it.slave + 1) % SLAVES;
+        self.counts.add("client: moves");
+        self.ask(client);
+    }
+
+    pub fn client_patience(&mut self, client: usize, request: u64) {
+        let it = &self.clients[client];
+        if it.request != request || it.wish.is_none() {
+            return;
+        }
+        let slave = &self.slaves[it.slave];
+        let waits = self.sessions.values().any(|(other, asked)| *other == client && *asked == request);
+        // A slave that still works on it says so each second.
+        if waits && slave.replica.is_some() && slave.life == it.life && self.now - it.since < 40_000 {
+            return self.later(1000, Due::ClientPatience { client, request });
+        }
+        let gone: Vec<Session> = self.sessions.iter().filter(|(_, (other, _))| *other == client).map(|(session, _)| *session).collect();
+        let at = it.slave;
+        for session in gone {
+            self.sessions.remove(&session);
+            self.slave_event(at, Event::Gone(session));
+        }
+        self.move_on(client);
+    }
+
+    pub fn crash_client(&mut self, client: usize) {
+        let gone: Vec<Session> = self.sessions.iter().filter(|(_, (other, _))| *other == client).map(|(session, _)| *session).collect();
+        let at = self.clients[client].slave;
+        for session in gone {
+            self.sessions.remove(&session);
+            self.slave_event(at, Event::Gone(session));
+        }
+        self.clients[client].wish = None;
+        self.clients[client].request += 1;
+        let wait = self.rng.between(10, 700);
+        self.later(wait, Due::ClientNext { client });
+    }
+}

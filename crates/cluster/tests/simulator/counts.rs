@@ -1,0 +1,136 @@
+//! How often each kind of fault and each transition came up.
+
+use std::collections::BTreeMap;
+
+use relais_cluster::replica::{Action as Done, Answer, Event as Happened};
+use relais_cluster::{Action, Event, Halt, ToMaster, ToSlave};
+
+#[derive(Debug, Clone, Default)]
+pub struct Counts(BTreeMap<&'static str, u64>);
+
+impl Counts {
+    pub fn add(&mut self, what: &'static str) {
+        *self.0.entry(what).or_default() += 1;
+    }
+
+    pub fn of(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or(0)
+    }
+
+    pub fn join(&mut self, other: &Self) {
+        for (what, n) in &other.0 {
+            *self.0.entry(what).or_default() += n;
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.0.iter().map(|(what, n)| (*what, *n))
+    }
+}
+
+macro_rules! names {
+    ($list:ident, $function:ident, $type:ty, $($pattern:pat => $name:literal,)*) => {
+        pub const $list: &[&str] = &[$($name),*];
+        pub fn $function(it: &$type) -> &'static str {
+            match it { $($pattern => $name,)* }
+        }
+    };
+}
+
+names! { FROM_SLAVES, from_slave, ToMaster,
+    ToMaster::Join { .. } => "slave says: join",
+    ToMaster::Lacks { .. } => "slave says: lacks",
+    ToMaster::Propose { found: false, .. } => "slave says: propose",
+    ToMaster::Propose { found: true, .. } => "slave says: propose found",
+    ToMaster::Seek { .. } => "slave says: seek",
+    ToMaster::Applied { .. } => "slave says: applied",
+    ToMaster::Holds { has: true, .. } => "slave says: holds",
+    ToMaster::Holds { has: false, .. } => "slave says: holds no more",
+    ToMaster::Failed { .. } => "slave says: failed",
+    ToMaster::GivenUp { .. } => "slave says: given up",
+    ToMaster::Want { .. } => "slave says: want",
+    ToMaster::Ready => "slave says: ready",
+}
+
+names! { FROM_MASTERS, from_master, ToSlave,
+    ToSlave::Follow { .. } => "master says: follow",
+    ToSlave::Compare { .. } => "master says: compare",
+    ToSlave::Page { .. } => "master says: page",
+    ToSlave::End { .. } => "master says: end",
+    ToSlave::Tell { .. } => "master says: tell",
+    ToSlave::Answer { answer: Ok(_), .. } => "master says: known",
+    ToSlave::Answer { answer: Err(_), .. } => "master says: refused",
+    ToSlave::Copies { .. } => "master says: copies",
+    ToSlave::GiveUp { .. } => "master says: give up",
+    ToSlave::Where { .. } => "master says: where",
+    ToSlave::Refuse { .. } => "master says: refuse",
+}
+
+names! { MASTER_EVENTS, master_event, Event,
+    Event::Heard { .. } => "master: heard",
+    Event::Left { .. } => "master: left",
+    Event::Written => "master: written",
+    Event::NotWritten { for_good: false, .. } => "master: not written",
+    Event::NotWritten { for_good: true, .. } => "master: journal broken",
+    Event::Opened => "master: opened",
+    Event::Forget { .. } => "master: forget",
+}
+
+names! { MASTER_ACTIONS, master_action, Action,
+    Action::Write(_) => "master does: write",
+    Action::Send { .. } => "master does: send",
+    Action::Close { .. } => "master does: close",
+    Action::Know { .. } => "master does: know",
+    Action::Halted(Halt::Broken) => "master does: halt, broken",
+    Action::Halted(Halt::Behind) => "master does: halt, behind",
+    Action::Halted(Halt::Differs) => "master does: halt, differs",
+    Action::Halted(Halt::Superseded) => "master does: halt, superseded",
+    Action::Lost { .. } => "master does: lost",
+}
+
+names! { SLAVE_EVENTS, slave_event, Happened,
+    Happened::Linked => "slave: linked",
+    Happened::Unlinked => "slave: unlinked",
+    Happened::Heard(_) => "slave: heard",
+    Happened::Marked(_) => "slave: marked",
+    Happened::Asked { .. } => "slave: asked",
+    Happened::Read { .. } => "slave: read",
+    Happened::Gone(_) => "slave: session gone",
+    Happened::Carried { .. } => "slave: carried",
+    Happened::NotCarried => "slave: not carried",
+    Happened::Adopted { .. } => "slave: adopted",
+    Happened::NotAdopted => "slave: not adopted",
+    Happened::Fetched { result: Ok(()), .. } => "slave: fetched",
+    Happened::Fetched { result: Err(_), .. } => "slave: not fetched",
+    Happened::Placed { ok: true, .. } => "slave: placed",
+    Happened::Placed { ok: false, .. } => "slave: not placed",
+    Happened::Missing(_) => "slave: missing",
+    Happened::Recovering(_) => "slave: recovering",
+    Happened::Tick => "slave: tick",
+}
+
+names! { SLAVE_ACTIONS, slave_action, Done,
+    Done::Send(_) => "slave does: send",
+    Done::Close(_) => "slave does: close",
+    Done::Raise(_) => "slave does: raise",
+    Done::Begin(_) => "slave does: begin",
+    Done::Carry { .. } => "slave does: carry",
+    Done::Adopt { .. } => "slave does: adopt",
+    Done::Fetch { .. } => "slave does: fetch",
+    Done::Place { .. } => "slave does: place",
+    Done::Discard(_) => "slave does: discard",
+    Done::SetAside { .. } => "slave does: set aside",
+    Done::Answer { answer: Answer::Done { .. }, .. } => "slave answers: done",
+    Done::Answer { answer: Answer::TooFewCopies { .. }, .. } => "slave answers: too few copies",
+    Done::Answer { answer: Answer::Refused(_), .. } => "slave answers: refused",
+    Done::Serve(_) => "slave does: serve",
+    Done::SendAway(_) => "slave does: send away",
+}
+
+/// What must have come up often in a whole run.
+pub fn all() -> impl Iterator<Item = &'static str> {
+    [FROM_SLAVES, FROM_MASTERS, MASTER_EVENTS, MASTER_ACTIONS, SLAVE_EVENTS, SLAVE_ACTIONS, crate::faults::FAULTS]
+        .into_iter()
+        .flatten()
+        .copied()
+}

@@ -1,0 +1,346 @@
+//! What goes wrong, and what people do to the machines.
+
+use relais_cluster::{Event, Halt, Ledger};
+use relais_proto::{FolderId, Version};
+
+use crate::check::{RESTS, Violation};
+use crate::master::SEED;
+use crate::net::{NODES, SLAVES};
+use crate::slave::Slave;
+use crate::world::World;
+
+/// Each must come up often in a run.
+pub const FAULTS: &[&str] = &[
+    "fault: cut one way",
+    "fault: cut both ways",
+    "fault: heal",
+    "fault: slave crash",
+    "fault: slave start",
+    "fault: master crash",
+    "fault: master start",
+    "fault: client crash",
+    "fault: disk full",
+    "fault: disk free",
+    "fault: no room to stage",
+    "fault: journal disk full",
+    "fault: journal full",
+    "fault: written, not told",
+    "fault: half carried",
+    "fault: not placed when carried",
+    "fault: request lost",
+    "fault: reply lost",
+    "fault: link silent",
+    "fault: old disk",
+    "fault: empty disk",
+    "fault: old master disk",
+    "fault: recover",
+    "fault: second master",
+    "fault: edit",
+    "fault: edit of a file",
+    "fault: file vanished",
+    "fault: old file",
+    "fault: shortened",
+];
+
+const GHOST: FolderId = FolderId([99; 16]);
+
+impl World {
+    pub fn fault(&mut self) -> Result<(), Violation> {
+        let slave = self.rng.index(SLAVES);
+        match self.rng.below(200) {
+            0..14 => self.cut_some(),
+            14..40 => self.heal_some(),
+            40..50 => {
+                self.counts.add("fault: slave crash");
+                self.crash_slave(slave);
+            }
+            50..72 => self.start_some(),
+            72..77 => {
+                self.counts.add("fault: master crash");
+                self.crash_master(0);
+            }
+            77..92 => self.mend_master(),
+            92..96 => {
+                self.counts.add("fault: client crash");
+                let client = self.rng.index(self.clients.len());
+                self.crash_client(client);
+            }
+            96..100 => {
+                self.counts.add("fault: disk full");
+                self.slaves[slave].disk.full = true;
+            }
+            100..108 => {
+                self.counts.add("fault: disk free");
+                self.slaves.iter_mut().for_each(|slave| slave.disk.full = false);
+            }
+            108..111 => {
+                self.counts.add("fault: journal disk full");
+                self.masters[0].full = true;
+            }
+            111..117 => self.masters[0].full = false,
+            117..121 | 151..170 => self.slaves[slave].snapshot = Some(self.slaves[slave].disk.synced.clone()),
+            121..126 => self.old_disk(slave),
+            126..129 | 170..180 => return self.old_master_disk(),
+            129..130 => return self.second_master(),
+            130..138 => self.edit(slave),
+            138..141 => self.vanish(slave),
+            141..147 => self.old_file(slave),
+            147..151 => self.shorten(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn cut_some(&mut self) {
+        let (from, to) = (self.rng.index(NODES), self.rng.index(NODES));
+        if self.rng.chance(500) {
+            self.counts.add("fault: cut one way");
+        } else {
+            self.counts.add("fault: cut both ways");
+            self.cut[to][from] = true;
+        }
+        self.cut[from][to] = true;
+        self.say(|| format!("cut {from} {to}"));
+    }
+
+    fn heal_some(&mut self) {
+        for from in 0..NODES {
+            for to in 0..NODES {
+                if self.cut[from][to] && self.rng.chance(400) {
+                    self.counts.add("fault: heal");
+                    self.heal(from, to);
+                }
+            }
+        }
+    }
+
+    fn start_some(&mut self) {
+        for slave in 0..SLAVES {
+            if self.slaves[slave].replica.is_none() {
+                self.counts.add("fault: slave start");
+                self.start_slave(slave);
+            }
+        }
+    }
+
+    /// Starts the master where it is down, or says that it cannot write.
+    fn mend_master(&mut self) {
+        if self.masters[0].order.as_ref().is_some_and(|order| order.halted() == Some(Halt::Broken)) {
+            self.crash_master(0);
+        }
+        if self.masters[0].order.is_none() {
+            self.counts.add("fault: master start");
+            if self.rng.chance(200) {
+                self.masters[0].folders.insert(GHOST);
+            }
+            self.start_master(0);
+        }
+        if self.rng.chance(100) {
+            self.counts.add("fault: forget");
+            self.masters[0].folders.remove(&GHOST);
+            self.master_event(0, Event::Forget { folder: GHOST });
+        }
+    }
+
+    fn old_disk(&mut self, slave: usize) {
+        // An old disk knows of no epoch, so nothing keeps it from an old master.
+        if self.spare == 0 || self.master_first || self.masters[1].order.is_some() {
+            return;
+        }
+        self.spare -= 1;
+        self.crash_slave(slave);
+        let image = self.slaves[slave].snapshot.take();
+        self.counts.add(if image.is_some() { "fault: old disk" } else { "fault: empty disk" });
+        self.say(|| format!("slave {slave} gets an old disk"));
+        let life = self.slaves[slave].life;
+        let mut it = Slave::default();
+        it.life = life;
+        it.disk.now = image.unwrap_or_default();
+        it.heard = it.disk.now.standing.epoch;
+        it.disk.sync();
+        self.slaves[slave] = it;
+        self.start_slave(slave);
+    }
+
+    fn heal_all(&mut self) {
+        for from in 0..NODES {
+            for to in 0..NODES {
+                self.heal(from, to);
+            }
+        }
+        for slave in 0..SLAVES {
+            self.slaves[slave].disk.full = false;
+            self.start_slave(slave);
+        }
+    }
+
+    /// An operator puts an old disk into the master; then all slaves are there.
+    fn old_master_disk(&mut self) -> Result<(), Violation> {
+        if self.copies < 2 || self.spare + 1 < self.copies {
+            return Ok(());
+        }
+        let ledger = &self.masters[0].ledger;
+        if ledger.epoch() > 1 || ledger.last().number < 4 {
+            return Ok(());
+        }
+        self.spare = 0;
+        self.master_first = false;
+        self.counts.add("fault: old master disk");
+        self.heal_all();
+        self.crash_master(0);
+        // What slaves were told is on their disks before the old journal speaks to them.
+        self.hold_faults(700)?;
+        // What was written and came to no slave is gone with the disk, and nobody has seen it.
+        let told = (0..SLAVES).map(|slave| self.slaves[slave].disk.now.standing.applied).max().unwrap_or_default();
+        let master = &mut self.masters[0];
+        master.journal.retain(|numbered| numbered.version <= told);
+        self.checks.begin_again(&master.journal);
+        let upto = self.rng.index(master.journal.len() + 1);
+        master.ledger = Ledger::new(SEED);
+        for numbered in &master.journal[..upto] {
+            master.ledger.apply(numbered.clone());
+        }
+        self.start_master(0);
+        let held = self.hold_faults(4500);
+        self.recover_if_halted();
+        held
+    }
+
+    fn hold_faults(&mut self, for_ms: u64) -> Result<(), Violation> {
+        let was = std::mem::replace(&mut self.quiet, true);
+        let held = self.run(for_ms);
+        self.quiet = was;
+        for client in 0..self.clients.len() {
+            self.later(1, crate::world::Due::ClientNext { client });
+        }
+        held
+    }
+
+    pub fn recover_if_halted(&mut self) {
+        let halted = self.masters[0].order.as_ref().and_then(relais_cluster::Order::halted);
+        if matches!(halted, Some(Halt::Behind | Halt::Differs | Halt::Superseded)) {
+            self.recover();
+        }
+    }
+
+    /// The cluster is recovered though the old master lives, and somebody starts that one again.
+    fn second_master(&mut self) -> Result<(), Violation> {
+        if self.master_first || self.masters[1].order.is_some() || self.masters[0].ledger.epoch() > 2 {
+            return Ok(());
+        }
+        self.heal_all();
+        let old = self.masters[0].ledger.clone();
+        let folders = self.masters[0].folders.clone();
+        self.crash_master(0);
+        self.hold_faults(700)?;
+        self.recover();
+        let epoch = self.masters[0].epoch();
+        for _ in 0..40 {
+            self.hold_faults(50)?;
+            if self.slaves.iter().all(|slave| slave.heard == epoch) {
+                self.counts.add("fault: second master");
+                self.masters[1].ledger = old;
+                self.masters[1].folders = folders;
+                let slave = self.rng.index(SLAVES);
+                self.crash_slave(slave);
+                self.start_slave(slave);
+                self.start_master(1);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn edit(&mut self, slave: usize) {
+        let path = self.paths[self.rng.index(self.paths.len())].clone();
+        let value = self.rng.next();
+        let image = &self.slaves[slave].disk.now;
+        let entry = image.known.tree.get(&path).copied();
+        let fits = path
+            .split_last()
+            .is_some_and(|(parent, _)| parent.is_root() || image.known.tree.get(&parent).is_some_and(|entry| entry.content.is_none()));
+        if !fits || entry.is_some_and(|entry| entry.content.is_none()) {
+            return;
+        }
+        let over = self.destroy(slave, &path);
+        self.counts.add(if over { "fault: edit of a file" } else { "fault: edit" });
+        self.say(|| format!("{path} on slave {slave} is edited"));
+        self.put_by_hand(slave, path, value);
+    }
+
+    fn put_by_hand(&mut self, slave: usize, path: relais_proto::TreePath, value: u64) {
+        let disk = &mut self.slaves[slave].disk;
+        disk.now.edits.insert(path, value);
+        disk.sync();
+    }
+
+    fn vanish(&mut self, slave: usize) {
+        let paths: Vec<_> = self.slaves[slave].disk.now.known.tree.iter().map(|(path, _)| path.clone()).collect();
+        let all = self.rng.chance(200);
+        for path in paths {
+            if (all || self.rng.chance(200)) && self.destroy(slave, &path) {
+                self.counts.add("fault: file vanished");
+            }
+        }
+    }
+
+    /// Somebody copies a file that was removed or replaced back into the folder.
+    fn old_file(&mut self, slave: usize) {
+        let all = self.checks.gone.len();
+        if all == 0 {
+            return;
+        }
+        let at = self.rng.index(all);
+        let Some((path, digest)) = self.checks.gone.iter().nth(at).cloned() else { return };
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&digest.0[..8]);
+        let tree = &self.slaves[slave].disk.now.known.tree;
+        let here = tree.get(&path).copied();
+        // Where it is what belongs there, or a folder is, there is nothing to publish.
+        if here.is_some_and(|here| here.content.is_none_or(|content| content.digest == digest)) {
+            return;
+        }
+        self.counts.add("fault: old file");
+        self.destroy(slave, &path);
+        self.put_by_hand(slave, path, u64::from_be_bytes(bytes));
+    }
+
+    fn shorten(&mut self) {
+        let Some(order) = &mut self.masters[0].order else { return };
+        let kept: Vec<Version> = order.ledger().kept().map(|kept| kept.version).collect();
+        if kept.is_empty() {
+            return;
+        }
+        let upto = kept[self.rng.index(kept.len())];
+        order.ledger_mut().shorten(upto);
+        self.masters[0].ledger.shorten(upto);
+        self.counts.add("fault: shortened");
+    }
+
+    /// No more faults: everything has to come to rest.
+    pub fn settle(&mut self) -> Result<(), Violation> {
+        self.quiet = true;
+        self.crash_master(1);
+        self.heal_all();
+        self.masters[0].full = false;
+        self.masters[0].folders.remove(&GHOST);
+        if self.masters[0].order.as_ref().is_some_and(|order| order.halted().is_some()) {
+            self.crash_master(0);
+        }
+        self.start_master(0);
+        self.master_event(0, Event::Forget { folder: GHOST });
+        let began = self.now;
+        let mut rest = 0;
+        while rest < 3 {
+            rest = if self.unsettled().is_some() { 0 } else { rest + 1 };
+            self.run(500)?;
+            self.recover_if_halted();
+            if self.now - began > 120_000 {
+                let what = self.unsettled().unwrap_or_default();
+                return Err(Violation { of: RESTS, what });
+            }
+        }
+        self.check_end();
+        self.checks.violation.take().map_or(Ok(()), Err)
+    }
+}

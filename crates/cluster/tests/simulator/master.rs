@@ -1,0 +1,173 @@
+//! A master's shell: the journal, and the links.
+
+use std::collections::BTreeSet;
+
+use relais_cluster::{Action, Chain, Event, Known, Ledger, Order};
+use relais_proto::{ErrorCode, FolderId, Numbered, Refusal};
+
+use crate::bugs::Bug;
+use crate::counts::{master_action, master_event};
+use crate::net::{Down, SLAVES};
+use crate::world::{Due, World};
+
+/// Where the hashes of this cluster begin.
+pub const SEED: Chain = Chain([7; 32]);
+
+/// How long a master that starts waits for the slaves that it knows.
+const OPENING: u64 = 5000;
+
+#[derive(Debug)]
+pub struct Master {
+    pub order: Option<Order>,
+    pub life: u64,
+    /// What is on its disk.
+    pub ledger: Ledger,
+    pub folders: BTreeSet<FolderId>,
+    /// What was being written when it went down.
+    writing: Vec<Numbered>,
+    pub full: bool,
+    /// All that was ever in the journal, since the last recovery.
+    pub journal: Vec<Numbered>,
+    /// For a planted bug: the disk before the last batch.
+    before: Option<Ledger>,
+}
+
+impl Master {
+    pub fn new(seeded: bool) -> Self {
+        let ledger = if seeded { Ledger::new(SEED) } else { Ledger::default() };
+        Self { order: None, life: 0, ledger, folders: BTreeSet::new(), writing: Vec::new(), full: false, journal: Vec::new(), before: None }
+    }
+
+    pub fn epoch(&self) -> u32 {
+        self.ledger.epoch()
+    }
+}
+
+impl World {
+    pub fn start_master(&mut self, master: usize) {
+        let it = &mut self.masters[master];
+        if it.order.is_some() {
+            return;
+        }
+        it.life += 1;
+        it.order = Some(Order::new(it.ledger.clone(), it.folders.clone()));
+        let life = it.life;
+        self.say(|| format!("master {master} starts"));
+        self.later(OPENING, Due::Opened { master, life });
+    }
+
+    pub fn crash_master(&mut self, master: usize) {
+        let written = self.rng.chance(500);
+        let it = &mut self.masters[master];
+        if it.order.take().is_none() {
+            return;
+        }
+        it.life += 1;
+        let writing = std::mem::take(&mut it.writing);
+        if let (Some(before), Some(Bug::JournalNotSynced)) = (it.before.take(), self.bug) {
+            it.ledger = before;
+        }
+        self.say(|| format!("master {master} crashes"));
+        if written && !writing.is_empty() {
+            self.counts.add("fault: written, not told");
+            self.keep(master, writing);
+        }
+        self.drop_conns(master);
+    }
+
+    /// The batch is in the journal.
+    fn keep(&mut self, master: usize, batch: Vec<Numbered>) {
+        if self.has(Bug::JournalNotSynced) {
+            self.masters[master].before = Some(self.masters[master].ledger.clone());
+        }
+        for numbered in batch {
+            self.checks.numbered(&numbered, master == 0);
+            self.masters[master].journal.push(numbered.clone());
+            self.masters[master].ledger.apply(numbered);
+        }
+    }
+
+    pub fn journaled(&mut self, master: usize, life: u64, batch: Vec<Numbered>) {
+        if self.masters[master].life != life {
+            return;
+        }
+        self.masters[master].writing.clear();
+        if self.masters[master].full {
+            self.counts.add("fault: journal full");
+            let refusal = Refusal::new(ErrorCode::NoSpace, "the journal's disk is full");
+            return self.master_event(master, Event::NotWritten { for_good: false, refusal });
+        }
+        if !self.quiet && self.rng.chance(12) {
+            // The sync failed: what is on the disk is not known until the start after this.
+            if self.rng.chance(500) {
+                self.keep(master, batch);
+            }
+            let refusal = Refusal::new(ErrorCode::NoChanges, "the journal cannot be written");
+            return self.master_event(master, Event::NotWritten { for_good: true, refusal });
+        }
+        self.keep(master, batch);
+        self.master_event(master, Event::Written);
+    }
+
+    pub fn opened(&mut self, master: usize, life: u64) {
+        if self.masters[master].life == life && self.masters[master].order.as_ref().is_some_and(Order::is_opening) {
+            self.master_event(master, Event::Opened);
+        }
+    }
+
+    pub fn master_event(&mut self, master: usize, event: Event) {
+        let now = self.now;
+        let Some(order) = &mut self.masters[master].order else { return };
+        self.counts.add(master_event(&event));
+        let actions = order.on(event, now);
+        for action in actions {
+            self.counts.add(master_action(&action));
+            match action {
+                Action::Write(batch) => {
+                    let wait = if self.rng.chance(100) { self.rng.between(30, 400) } else { self.rng.between(1, 30) };
+                    let life = self.masters[master].life;
+                    self.masters[master].writing.clone_from(&batch);
+                    if master == 0 && self.rng.chance(15) {
+                        self.later(wait - 1, Due::CrashMaster { life });
+                    }
+                    self.later(wait, Due::Journal { master, life, batch });
+                }
+                Action::Send { link, message } => self.send_down(link, Down::Message(message)),
+                Action::Close { link } => self.close_at_master(link),
+                Action::Know { folder } => {
+                    self.masters[master].folders.insert(folder);
+                }
+                Action::Halted(halt) => self.say(|| format!("master {master} halts: {halt:?}")),
+                // It may be held by somebody whose word is under way; what is lost for good shows at the end.
+                Action::Lost { put } => self.say(|| format!("{put} is lost")),
+            }
+        }
+    }
+
+    /// What an operator does: the slave with the most changes gives the tree, in an epoch above all that were heard of.
+    pub fn recover(&mut self) {
+        self.crash_master(0);
+        self.masters[0].full = false;
+        let heard = (0..SLAVES).map(|slave| self.slaves[slave].disk.now.standing.epoch).max().unwrap_or(0);
+        let epoch = heard.max(self.masters[0].epoch()) + 1;
+        for slave in 0..SLAVES {
+            if self.slaves[slave].replica.is_some() {
+                self.slaves[slave].heard = epoch;
+                self.slave_event(slave, relais_cluster::replica::Event::Recovering(epoch));
+            }
+        }
+        let Some(best) = (0..SLAVES).max_by_key(|slave| self.slaves[*slave].disk.now.standing.applied) else { return };
+        let image = &self.slaves[best].disk.now;
+        let ids = if self.has(Bug::IdsForgotten) { std::collections::HashMap::new() } else { image.known.ids.clone() };
+        let known = Known { tree: image.known.tree.clone(), ids };
+        let ledger = Ledger::recovered(known, image.ends.clone(), epoch, Chain([u8::try_from(epoch % 250).unwrap(); 32]));
+        self.say(|| format!("recovered from slave {best}, epoch {epoch}"));
+        self.counts.add("fault: recover");
+        self.checks.recovered(&ledger);
+        for (id, version) in self.slaves[best].disk.now.known.ids.clone() {
+            self.checks.knows(id, version);
+        }
+        self.masters[0].ledger = ledger;
+        self.start_master(0);
+    }
+}

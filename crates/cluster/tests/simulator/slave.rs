@@ -1,0 +1,464 @@
+//! A slave's shell: the disk, the folder, other slaves, and the link.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use relais_cluster::replica::{Action, Answer, Blame, Event, Listing, Replica, Session, compare};
+use relais_cluster::{Asked, Entry, Known, LARGE, LinkId, Standing, Told, Tree};
+use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, FolderId, TreePath, Version};
+
+use crate::bugs::Bug;
+use crate::check::COVERED;
+use crate::counts::{slave_action, slave_event};
+use crate::disk::{Disk, Image, Staged, Value, digest};
+use crate::net::{Up, node};
+use crate::world::{Due, Reply, Work, World, folder, slave_id, slave_of};
+
+#[derive(Debug, Default)]
+pub struct Slave {
+    pub replica: Option<Replica>,
+    pub life: u64,
+    pub link: Option<LinkId>,
+    pub disk: Disk,
+    /// The disk as it once was.
+    pub snapshot: Option<Image>,
+    /// The highest epoch that it has heard of, by our own record.
+    pub heard: u32,
+    /// The highest number that each path has shown.
+    pub seen: BTreeMap<TreePath, Version>,
+    /// When what was found was last proposed.
+    proposed: BTreeMap<ChangeId, u64>,
+    /// What is being carried out.
+    carrying: Option<Vec<Told>>,
+    /// Contents that came lately.
+    fresh: Vec<(u64, Version)>,
+    older: Option<Tree>,
+}
+
+pub fn size_of(value: Value) -> u64 {
+    if value.is_multiple_of(7) { LARGE } else { 1 + value % 5 }
+}
+
+pub fn put_of(path: TreePath, value: Value) -> Change {
+    Change::Put { path, size: size_of(value), digest: digest(value), mtime: FileTime::default(), executable: false }
+}
+
+impl World {
+    pub fn start_slave(&mut self, slave: usize) {
+        if self.slaves[slave].replica.is_some() {
+            return;
+        }
+        self.say(|| format!("slave {slave} starts"));
+        let epoch_forgotten = self.has(Bug::EpochForgotten);
+        let it = &mut self.slaves[slave];
+        it.life += 1;
+        it.disk.now.free();
+        let image = &it.disk.now;
+        let mut standing = image.standing;
+        if epoch_forgotten {
+            standing.epoch = standing.applied.epoch;
+        }
+        // What was found is proposed again by the shell, under the same id.
+        let staged = image.staged.iter().filter(|(_, staged)| staged.found.is_none()).map(|(id, _)| *id).collect();
+        it.replica = Some(Replica::new(slave_id(slave), folder(slave), standing, image.lacks(), staged));
+        it.proposed.clear();
+        let life = it.life;
+        self.check_slave(slave);
+        self.later(10, Due::Connect { slave, life });
+    }
+
+    pub fn crash_slave(&mut self, slave: usize) {
+        if self.slaves[slave].replica.is_none() {
+            return;
+        }
+        self.say(|| format!("slave {slave} crashes"));
+        if let Some(changes) = self.slaves[slave].carrying.take() {
+            let done = self.rng.index(changes.len() + 1);
+            if done > 0 && done < changes.len() {
+                self.counts.add("fault: half carried");
+            }
+            self.carry_out(slave, &changes[..done], false);
+            self.slaves[slave].disk.sync();
+        }
+        let written = self.rng.chance(500);
+        let (now, bug) = (self.now, self.bug);
+        let it = &mut self.slaves[slave];
+        it.replica = None;
+        it.life += 1;
+        it.link = None;
+        it.disk.crash(written);
+        if bug == Some(Bug::ContentNotSynced) {
+            let fresh: BTreeSet<Version> = it.fresh.iter().filter(|(at, _)| at + 4000 > now).map(|(_, put)| *put).collect();
+            it.disk.now.contents.retain(|put, _| !fresh.contains(put));
+            it.disk.sync();
+        }
+        if let (Some(Bug::CatalogueOlder), Some(older)) = (bug, it.older.take()) {
+            let now = &it.disk.now.known.tree;
+            let entries: Vec<_> = now.iter().map(|(path, entry)| (path.clone(), *older.get(path).unwrap_or(entry))).collect();
+            it.disk.now.known.tree = Tree::listed(entries, now.last());
+            it.disk.sync();
+        }
+        self.drop_conns(node(slave));
+        self.sessions_cut(slave);
+    }
+
+    /// The changes on the disk: what is lacking, and what was staged and could not be placed.
+    fn carry_out(&mut self, slave: usize, changes: &[Told], fails: bool) -> (Vec<Version>, Vec<Version>) {
+        let (now, bug) = (self.now, self.bug);
+        let it = &mut self.slaves[slave];
+        it.older = Some(it.disk.now.known.tree.clone());
+        let image = &mut it.disk.now;
+        let mut failed = Vec::new();
+        for told in changes {
+            let (numbered, version) = (&told.numbered, told.numbered.version);
+            image.standing =
+                Standing { applied: version, chain: image.standing.chain.next(numbered), epoch: image.standing.epoch.max(version.epoch) };
+            match &numbered.change {
+                Change::Put { path, digest: wanted, .. } => {
+                    let old = image.known.tree.get(path).and_then(|entry| entry.content).map(|content| content.put);
+                    image.known.apply(numbered);
+                    if image.staged.get(&numbered.id).is_some_and(|staged| digest(staged.value) == *wanted)
+                        && let Some(staged) = image.staged.remove(&numbered.id)
+                    {
+                        if fails && staged.found.is_none() {
+                            failed.push(version);
+                        } else {
+                            image.contents.insert(version, staged.value);
+                            it.fresh.push((now, version));
+                        }
+                    }
+                    keep_replaced(image, version, old, bug);
+                }
+                Change::Withdraw { .. } => {
+                    image.known.ids.insert(numbered.id, version);
+                    let content = |entry: &Entry| entry.content.map(|content| content.put);
+                    let old: Vec<_> = told.restored.iter().map(|(path, _)| image.known.tree.get(path).and_then(content)).collect();
+                    image.known.tree.restore(version, &told.restored);
+                    for ((_, entry), old) in told.restored.iter().zip(old) {
+                        if let Some(new) = entry.as_ref().and_then(content) {
+                            keep_replaced(image, new, old, bug);
+                        }
+                    }
+                }
+                Change::Move { .. } if bug == Some(Bug::MovesLeftOut) => image.known.tree.restore(version, &[]),
+                _ => {
+                    image.known.apply(numbered);
+                }
+            }
+            image.known.tree.settle(version);
+        }
+        let lacks = brought(changes).filter(|put| !image.contents.contains_key(put)).collect();
+        image.free();
+        (lacks, failed)
+    }
+
+    pub fn worked(&mut self, slave: usize, life: u64, work: Work) {
+        if self.slaves[slave].life != life {
+            return;
+        }
+        match work {
+            Work::Carry { changes, standing } => self.carried(slave, &changes, standing),
+            Work::Adopt { listing, standing } => self.adopted(slave, &listing, standing),
+            Work::Fetch { put, lack, from } => self.fetched(slave, put, lack.digest, from),
+            Work::Place { id, put } => self.placed(slave, id, put),
+        }
+    }
+
+    fn carried(&mut self, slave: usize, changes: &[Told], standing: Standing) {
+        self.slaves[slave].carrying = None;
+        if !self.quiet && (self.rng.chance(10) || self.slaves[slave].disk.full && self.rng.chance(300)) {
+            return self.slave_event(slave, Event::NotCarried);
+        }
+        let fails = !self.quiet && self.rng.chance(40);
+        let (lacks, failed) = self.carry_out(slave, changes, fails);
+        if !failed.is_empty() {
+            self.counts.add("fault: not placed when carried");
+        }
+        let it = &mut self.slaves[slave];
+        assert_eq!((it.disk.now.standing.applied, it.disk.now.standing.chain), (standing.applied, standing.chain));
+        it.disk.sync();
+        self.check_slave(slave);
+        self.slave_event(slave, Event::Carried { lacks, failed });
+    }
+
+    fn adopted(&mut self, slave: usize, listing: &Listing, standing: Standing) {
+        if !self.quiet && self.rng.chance(150) {
+            return self.slave_event(slave, Event::NotAdopted);
+        }
+        let differences = compare(self.slaves[slave].disk.now.known.tree.iter(), listing);
+        if let Some(wanted) = self.checks.tree_at(listing.mark).cloned() {
+            for (path, entry) in &differences.gone {
+                let put = entry.content.map(|content| content.put);
+                if wanted.iter().any(|(other, there)| other == path && there.content.map(|content| content.put) == put) {
+                    self.checks.violate(COVERED, format!("slave {slave} deletes {path}, which no change has removed"));
+                }
+            }
+        }
+        let bug = self.bug;
+        let ids: Vec<ChangeId> = differences.strays.iter().map(|_| ChangeId(self.rng.bytes())).collect();
+        let it = &mut self.slaves[slave];
+        // What could not be carried out before is part of the tree now.
+        it.carrying = None;
+        let image = &mut it.disk.now;
+        for (stray, id) in differences.strays.iter().zip(ids) {
+            // The numbers of another history are not those that count.
+            it.seen.remove(&stray.path);
+            let Some(value) = stray.entry.content.and_then(|content| image.contents.get(&content.put).copied()) else { continue };
+            match stray.expect {
+                Some(expect) => {
+                    image.staged.insert(id, Staged { value, found: Some((stray.path.clone(), expect)) });
+                    self.checks.found.insert(id);
+                }
+                None => image.aside.push((stray.path.clone(), value)),
+            }
+        }
+        if !differences.strays.is_empty() {
+            self.counts.add("fault: strays");
+            it.seen.clear();
+        }
+        let content = |entry: &Entry| entry.content.map(|content| content.put);
+        for (path, entry) in &differences.come {
+            let old = image.known.tree.get(path).and_then(content);
+            if let Some(new) = content(entry).filter(|new| old != Some(*new)) {
+                keep_replaced(image, new, old, bug);
+            }
+        }
+        let tree = Tree::listed(listing.entries.iter().cloned(), listing.mark);
+        image.known = Known { tree, ids: listing.ids.iter().copied().collect() };
+        image.ends.clone_from(&listing.ends);
+        image.standing = Standing { epoch: image.standing.epoch.max(standing.epoch), ..standing };
+        image.free();
+        let lacks = image.lacks();
+        it.disk.sync();
+        self.check_slave(slave);
+        self.slave_event(slave, Event::Adopted { lacks });
+    }
+
+    fn fetched(&mut self, slave: usize, put: Version, wanted: Digest, from: FolderId) {
+        let source = slave_of(from);
+        let reached = !self.is_cut(node(slave), node(source)) && !self.is_cut(node(source), node(slave));
+        let there = self.slaves[source].disk.now.contents.get(&put).copied();
+        let sent = there.filter(|_| self.slaves[source].replica.is_some() && reached && (self.quiet || !self.rng.chance(20)));
+        let sent = match sent {
+            None if self.has(Bug::FetchNotChecked) => Some(!0),
+            Some(value) if digest(value) != wanted && !self.has(Bug::FetchNotChecked) => None,
+            sent => sent,
+        };
+        let image = &self.slaves[slave].disk.now;
+        let wants = self.slaves[slave].replica.as_ref().is_some_and(|replica| replica.wants(put));
+        let result = match sent {
+            // It was given up meanwhile.
+            Some(_) if !wants && image.known.tree.path_of(put).is_some() => Err(Blame::Here),
+            None => Err(Blame::Holder),
+            Some(_) if self.slaves[slave].disk.full => Err(Blame::Here),
+            // It went meanwhile.
+            Some(_) if image.known.tree.path_of(put).is_none() => Ok(()),
+            Some(value) => {
+                self.store(slave, put, value);
+                Ok(())
+            }
+        };
+        self.slave_event(slave, Event::Fetched { put, from, result });
+    }
+
+    fn store(&mut self, slave: usize, put: Version, value: Value) {
+        let now = self.now;
+        let it = &mut self.slaves[slave];
+        it.disk.now.contents.insert(put, value);
+        it.disk.now.free();
+        it.fresh.push((now, put));
+        it.disk.sync();
+        self.check_slave(slave);
+    }
+
+    fn placed(&mut self, slave: usize, id: ChangeId, put: Version) {
+        let wants = self.slaves[slave].replica.as_ref().is_some_and(|replica| replica.wants(put));
+        let ok = wants && (self.quiet || !self.rng.chance(200));
+        let image = &mut self.slaves[slave].disk.now;
+        let wanted = image.known.tree.path_of(put).and_then(|path| image.known.tree.get(path)).and_then(|entry| entry.content);
+        let value = image.staged.get(&id).map(|staged| staged.value);
+        let ok = match (wanted, value) {
+            (Some(content), Some(value)) if ok && digest(value) == content.digest => {
+                image.staged.remove(&id);
+                self.store(slave, put, value);
+                true
+            }
+            (Some(_), _) => image.contents.contains_key(&put),
+            (None, _) => true,
+        };
+        self.slave_event(slave, Event::Placed { id, put, ok });
+    }
+
+    pub fn slave_event(&mut self, slave: usize, event: Event) {
+        let now = std::time::Duration::from_millis(self.now);
+        let Some(replica) = &mut self.slaves[slave].replica else { return };
+        self.counts.add(slave_event(&event));
+        let actions = replica.on(event, now);
+        for action in actions {
+            self.counts.add(slave_action(&action));
+            self.act(slave, action);
+        }
+    }
+
+    fn act(&mut self, slave: usize, action: Action) {
+        let life = self.slaves[slave].life;
+        match action {
+            Action::Send(message) => {
+                if let Some(link) = self.slaves[slave].link {
+                    self.send_up(link, Up::Message(message));
+                }
+            }
+            Action::Close(why) => {
+                self.say(|| format!("slave {slave} closes: {}", why.message));
+                if let Some(link) = self.slaves[slave].link.take() {
+                    self.close_at_slave(link);
+                }
+                let wait = self.rng.between(100, 800);
+                self.later(wait, Due::Connect { slave, life });
+            }
+            Action::Raise(epoch) => {
+                let it = &mut self.slaves[slave];
+                it.disk.now.standing.epoch = it.disk.now.standing.epoch.max(epoch);
+                it.disk.sync();
+            }
+            Action::Begin(chain) => {
+                let it = &mut self.slaves[slave];
+                it.disk.now.standing.chain = chain;
+                it.disk.sync();
+            }
+            Action::Carry { changes, standing } => {
+                self.say(|| format!("slave {slave} carries out up to {}", standing.applied));
+                self.slaves[slave].carrying = Some(changes.clone());
+                let wait = if self.rng.chance(100) { self.rng.between(60, 600) } else { self.rng.between(1, 60) };
+                if changes.len() > 1 && self.rng.chance(150) {
+                    self.later(wait - 1, Due::CrashSlave { slave, life });
+                }
+                self.later(wait, Due::Work { slave, life, work: Work::Carry { changes, standing } });
+            }
+            Action::Adopt { listing, standing } => {
+                // Behind what is being carried out.
+                self.later(601, Due::Work { slave, life, work: Work::Adopt { listing, standing } });
+            }
+            Action::Fetch { put, lack, from } => {
+                let wait = if lack.size >= LARGE { self.rng.between(200, 2500) } else { self.rng.between(5, 400) };
+                self.later(wait, Due::Work { slave, life, work: Work::Fetch { put, lack, from } });
+            }
+            Action::Place { id, put } => {
+                let wait = self.rng.between(1, 40);
+                self.later(wait, Due::Work { slave, life, work: Work::Place { id, put } });
+            }
+            Action::Discard(id) => self.discard(slave, id),
+            Action::SetAside { id, .. } => self.set_aside(slave, id),
+            Action::Answer { session, id, answer } => self.answer(slave, session, id, answer),
+            Action::Serve(session) => self.serve(slave, session),
+            Action::SendAway(session) => self.respond(session, Reply::Moved),
+        }
+    }
+
+    /// What a user has put there by hand is never destroyed.
+    fn discard(&mut self, slave: usize, id: ChangeId) {
+        if self.slaves[slave].disk.now.staged.get(&id).is_some_and(|staged| staged.found.is_some()) {
+            return self.set_aside(slave, id);
+        }
+        self.slaves[slave].disk.now.staged.remove(&id);
+        self.slaves[slave].disk.sync();
+    }
+
+    fn set_aside(&mut self, slave: usize, id: ChangeId) {
+        let image = &mut self.slaves[slave].disk.now;
+        if let Some(Staged { value, found: Some((path, _)) }) = image.staged.remove(&id) {
+            image.aside.push((path, value));
+        }
+        self.slaves[slave].disk.sync();
+    }
+
+    fn answer(&mut self, slave: usize, session: Session, id: ChangeId, answer: Answer) {
+        self.say(|| format!("slave {slave} answers {id:?}: {answer:?}"));
+        if let Answer::Done { version, .. } = &answer {
+            self.checks.acked.insert(id, *version);
+        }
+        self.respond(session, Reply::Change(answer));
+    }
+
+    /// Looks at the folder, and lets time go by.
+    pub fn slave_tick(&mut self, slave: usize) {
+        if self.slaves[slave].replica.is_none() {
+            return;
+        }
+        self.publish_edits(slave);
+        self.slave_event(slave, Event::Tick);
+        let (now, it) = (self.now, &mut self.slaves[slave]);
+        if !it.replica.as_ref().is_some_and(Replica::is_linked) {
+            return;
+        }
+        let mut again = Vec::new();
+        for (id, staged) in &it.disk.now.staged {
+            let last = it.proposed.get(id).copied();
+            if let Some((path, expect)) = &staged.found
+                && last.is_none_or(|last| last + 4000 < now)
+            {
+                again.push(Asked { id: *id, change: put_of(path.clone(), staged.value), expect: *expect });
+            }
+        }
+        for asked in again {
+            self.slaves[slave].proposed.insert(asked.id, now);
+            self.slave_event(slave, Event::Asked { session: None, asked, copies: 1 });
+        }
+    }
+
+    fn publish_edits(&mut self, slave: usize) {
+        let edits = std::mem::take(&mut self.slaves[slave].disk.now.edits);
+        if edits.is_empty() {
+            return;
+        }
+        for (path, value) in edits {
+            let id = ChangeId(self.rng.bytes());
+            let image = &mut self.slaves[slave].disk.now;
+            let entry = image.known.tree.get(&path).copied();
+            if entry.is_some_and(|entry| entry.content.is_none()) {
+                image.aside.push((path, value));
+                continue;
+            }
+            let expect = Expect::exactly(entry.map(|entry| Some(entry.version)));
+            image.staged.insert(id, Staged { value, found: Some((path, expect)) });
+            self.checks.found.insert(id);
+        }
+        self.slaves[slave].disk.sync();
+    }
+
+    /// Content of a path went from the folder by hand.
+    pub fn destroy(&mut self, slave: usize, path: &TreePath) -> bool {
+        let image = &mut self.slaves[slave].disk.now;
+        let Some(lack) = image.known.tree.get(path).and_then(|entry| relais_cluster::replica::lack_of_entry(path, entry)) else {
+            return false;
+        };
+        if image.contents.remove(&lack.put).is_none() {
+            return false;
+        }
+        self.slaves[slave].disk.sync();
+        self.checks.exempt.insert(lack.put);
+        self.slave_event(slave, Event::Missing(lack));
+        true
+    }
+}
+
+/// A slave keeps what was there until the new content has come.
+fn keep_replaced(image: &mut Image, new: Version, old: Option<Version>, bug: Option<Bug>) {
+    let Some(old) = old.filter(|_| bug != Some(Bug::ReplacedDropped)) else { return };
+    if image.contents.contains_key(&new) {
+        return;
+    }
+    if image.contents.contains_key(&old) {
+        image.kept.insert(new, old);
+    } else if let Some(older) = image.kept.remove(&old) {
+        image.kept.insert(new, older);
+    }
+}
+
+/// The puts whose contents some changes bring, or bring back.
+fn brought(changes: &[Told]) -> impl Iterator<Item = Version> + '_ {
+    changes.iter().flat_map(|told| {
+        let put = matches!(told.numbered.change, Change::Put { .. }).then_some(told.numbered.version);
+        let back = told.restored.iter().filter_map(|(_, entry)| entry.and_then(|entry| entry.content)).map(|content| content.put);
+        put.into_iter().chain(back)
+    })
+}
