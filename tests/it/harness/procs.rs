@@ -21,6 +21,11 @@ pub fn alive(pid: Pid) -> bool {
     stat(pid).is_some_and(|fields| !matches!(fields[0].as_str(), "Z" | "X"))
 }
 
+/// Whether the process is there at all, be it as a zombie.
+pub fn exists(pid: Pid) -> bool {
+    stat(pid).is_some()
+}
+
 /// The living child processes, in the order of their ids.
 pub fn children(parent: Pid) -> Vec<Pid> {
     let mut found: Vec<Pid> =
