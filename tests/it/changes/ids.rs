@@ -84,6 +84,22 @@ fn an_id_belongs_to_one_upload() {
 }
 
 #[test]
+fn a_lost_connection_leaves_nothing_of_what_was_put_meanwhile() {
+    let slave = slave();
+    let bytes = content(5, 100_000);
+    let request = put("f", bytes.len());
+    let mut wire = open(&slave);
+    let number = wire.upload(&request, &bytes).unwrap();
+    // The bytes that an older connection has sent are read only now, and it was cut.
+    let mut late = open(&slave);
+    late.raw(&crate::harness::upload(&request, &bytes, 1000)[..50_000]);
+    crate::harness::eventually(crate::harness::SOON, "bytes aside", || (crate::harness::staged_bytes(&slave.root) > 0).then_some(()));
+    drop(late);
+    wait_unstaged(&slave.root);
+    assert_eq!(wire.change(&resume(&request)), Ok(number));
+}
+
+#[test]
 fn numbers_rise_with_every_change() {
     let slave = slave();
     let mut wire = open(&slave);

@@ -326,6 +326,15 @@ impl Upload {
         Proposal { id, change, expect, staged: None, synced: false }
     }
 
+    /// The connection is lost. What came of the upload stays, so that it can be gone on with; but where another connection has completed
+    /// it meanwhile, nobody will.
+    pub fn leave(&self, serving: &Serving) {
+        let made = serving.with_catalogue(|reader| reader.number_of(self.put.id));
+        if matches!(self.place, Place::Staged(_)) && matches!(made, Ok(Some(_))) {
+            self.discard(serving);
+        }
+    }
+
     fn discard(&self, serving: &Serving) {
         serving.staging.discard(&self.name);
     }

@@ -49,7 +49,7 @@ impl Intake {
     /// Reads the data of an upload up to its end, or until it has failed. `meanwhile` is called before each wait.
     ///
     /// # Errors
-    /// The connection's. What came of it stays staged.
+    /// The connection's. What came of it stays staged, as long as somebody may go on with it.
     pub fn take(
         &mut self,
         connection: &mut Connection,
@@ -67,9 +67,13 @@ impl Intake {
         let result = self.take_frames(connection, serving, &mut upload, meanwhile);
         serving.uploads.end(&name, &stream);
         connection.set_limits(ReadLimits::SESSION);
-        let digest = match result? {
-            Ok(digest) => digest,
-            Err(refusal) => return Ok(Taken::Refused { refusal, ended: false }),
+        let digest = match result {
+            Ok(Ok(digest)) => digest,
+            Ok(Err(refusal)) => return Ok(Taken::Refused { refusal, ended: false }),
+            Err(e) => {
+                upload.leave(serving);
+                return Err(e);
+            }
         };
         Ok(match upload.finish(digest, serving, &mut Ticker::new(connection)) {
             Ok(proposal) => Taken::Whole(Box::new(proposal)),
