@@ -1,14 +1,11 @@
 //! Making folders, here and there. One that is there already is as good.
 
-use std::net::SocketAddr;
-
 use relais_proto::{ErrorCode, TreePath};
-use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError};
 
+use super::names::Wanted;
 use super::{Run, about};
 use crate::Failure;
 use crate::recursive::node::{Node, is_covered};
-use crate::recursive::talk::{Follow, Ids, converse, stopped, under};
 
 impl Run<'_> {
     /// Makes folders in the place, parents first.
@@ -35,24 +32,12 @@ impl Run<'_> {
     pub(super) fn make_remote(&mut self, nodes: &[Node], picks: &[usize]) {
         self.in_rounds(picks.to_vec(), nodes, |run, picks| {
             let picks = run.open_picks(nodes, picks);
-            let follow = Follow::new(run.shell);
-            let mut make = Make {
-                nodes,
-                base: run.base,
-                picks: picks.iter(),
-                ids: &mut run.ids,
-                made: 0,
-                again: Vec::new(),
-                refused: Vec::new(),
-                follow,
-            };
-            converse(&mut run.shell.session, &run.shell.notices, &mut make)?;
-            let (made, again, refused) = (make.made, make.again, make.refused);
-            run.tally.several.folders += made;
-            for (at, failure) in refused {
+            let (round, ran) = run.ask_names(nodes, &picks, Wanted::Folder);
+            run.tally.several.folders += round.done;
+            for (at, failure) in round.refused {
                 run.refused_folder(&nodes[at].path, failure);
             }
-            Ok(again)
+            ran.map(|()| round.again)
         });
     }
 
@@ -92,57 +77,4 @@ impl Run<'_> {
             }
         }
     }
-}
-
-/// Asks for folders; the tag is the place of the node.
-struct Make<'a> {
-    nodes: &'a [Node],
-    base: &'a TreePath,
-    picks: std::slice::Iter<'a, usize>,
-    ids: &'a mut Ids,
-    made: u64,
-    /// Those to be asked for again later.
-    again: Vec<usize>,
-    refused: Vec<(usize, Failure)>,
-    follow: Follow,
-}
-
-impl Conversation for Make<'_> {
-    fn next(&mut self) -> Option<(u64, Ask)> {
-        loop {
-            let at = *self.picks.next()?;
-            match under(self.base, &self.nodes[at].path) {
-                Ok(path) => return Some((u64::try_from(at).ok()?, Ask::MakeFolder { id: self.ids.next(), path })),
-                Err(failure) => self.refused.push((at, failure)),
-            }
-        }
-    }
-
-    fn answer(&mut self, tag: u64, answer: Answer<'_>) -> Result<(), PipelineError> {
-        let Ok(at) = usize::try_from(tag) else { return Err(wrong()) };
-        match answer {
-            Answer::Committed { .. } => self.made += 1,
-            Answer::Refused(refusal) => match refusal.code {
-                ErrorCode::Exists => self.made += 1,
-                ErrorCode::NoChanges => self.again.push(at),
-                // Its parent is to be made again.
-                ErrorCode::NotFound if !self.again.is_empty() => self.again.push(at),
-                _ => self.refused.push((at, refusal.into())),
-            },
-            _ => return Err(wrong()),
-        }
-        Ok(())
-    }
-
-    fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
-        self.follow.moved(from, to);
-    }
-
-    fn interrupted(&self) -> bool {
-        self.follow.interrupted()
-    }
-}
-
-fn wrong() -> PipelineError {
-    stopped(Failure::bad_server("a request for a folder was answered with something else"))
 }

@@ -3,6 +3,7 @@
 
 mod fetch;
 mod make;
+mod names;
 mod remove;
 mod store;
 
