@@ -46,6 +46,9 @@ pub struct Args {
     /// Begin transfers from the start, and forget what was there of them
     #[arg(long)]
     no_resume: bool,
+    /// How many slaves must hold a file that is put before the put is done: 1 to 64 [default: what the cluster asks for]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    copies: Option<u16>,
     /// Seconds to go on trying where no server is reached
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     retry: Duration,
@@ -69,6 +72,7 @@ impl Args {
             json: self.json,
             keep_going: self.keep_going,
             resume: !self.no_resume,
+            copies: self.copies.unwrap_or(0),
             retry: self.retry,
         })
     }

@@ -64,7 +64,7 @@ impl Failure {
             ErrorCode::Usage => 2,
             ErrorCode::Unreachable | ErrorCode::NoSlave | ErrorCode::Busy => 3,
             ErrorCode::LoginNeeded | ErrorCode::LoginRefused | ErrorCode::BadTicket => 4,
-            ErrorCode::Cut | ErrorCode::Damaged => 5,
+            ErrorCode::Cut | ErrorCode::Damaged | ErrorCode::NoContent => 5,
             ErrorCode::Interrupted => 130,
             _ => 1,
         }
@@ -121,6 +121,9 @@ mod tests {
             (ErrorCode::NotEmpty, 1),
             (ErrorCode::NoSpace, 1),
             (ErrorCode::NoChanges, 1),
+            (ErrorCode::TooFewCopies, 1),
+            (ErrorCode::Behind, 1),
+            (ErrorCode::NoContent, 5),
             (ErrorCode::Usage, 2),
             (ErrorCode::Unreachable, 3),
             (ErrorCode::NoSlave, 3),

@@ -12,6 +12,7 @@ mod finished;
 mod interrupt;
 mod local;
 mod log;
+mod memory;
 mod nearest;
 mod notices;
 mod outcome;

@@ -11,6 +11,7 @@ use crate::Failure;
 use crate::commands::Call;
 use crate::interrupt::{Doing, Interrupt};
 use crate::local::Local;
+use crate::memory::{Memory, Place};
 use crate::notices::Notices;
 use crate::output::{Output, Screen};
 use crate::session::{Host, Session, Settings};
@@ -35,6 +36,8 @@ pub struct Config {
     pub keep_going: bool,
     /// Go on with unfinished transfers.
     pub resume: bool,
+    /// How many disks must hold what is put; 0: as many as the cluster asks for.
+    pub copies: u16,
     /// How long to try to reach a server.
     pub retry: Duration,
 }
@@ -50,13 +53,15 @@ pub fn run(config: Config, interrupt: Interrupt) -> u8 {
             return failure.status();
         }
     };
+    let memory = Place::of_user().map(|place| Memory::new(place, &config.host, &config.user, notices.clone()));
     let settings = Settings { host: config.host, user: config.user, password: config.password, retry: config.retry };
     let shell = Shell {
-        session: Session::new(settings, interrupt.clone(), notices.clone()),
+        session: Session::new(settings, interrupt.clone(), notices.clone()).remembering(memory),
         output: Output::new(Box::new(std::io::BufWriter::new(std::io::stdout())), notices.clone(), config.json, screen()),
         local,
         place: TreePath::root(),
         resume: config.resume,
+        copies: config.copies,
         input_is_commands: config.commands.is_empty() && !std::io::stdin().is_terminal(),
         interrupt,
         notices,
@@ -95,6 +100,7 @@ impl Lines {
             return shell.put_out(&Err(failure)).status;
         }
         let carried = shell.carry_on();
+        shell.session.keep();
         if carried == 130 && !at_prompt {
             return carried;
         }

@@ -30,6 +30,8 @@ pub struct Shell {
     pub place: TreePath,
     /// Whether unfinished transfers are gone on with.
     pub resume: bool,
+    /// How many disks must hold what is put; 0: as many as the cluster asks for.
+    pub copies: u16,
     /// Whether commands come from standard input, so that it holds nothing else.
     pub input_is_commands: bool,
     /// Ctrl-C.
@@ -87,7 +89,15 @@ impl Shell {
             // Whatever failed, failed because of that.
             result = Err(Failure::interrupted());
         }
-        self.put_out(&result)
+        if let Err(failure) = &mut result
+            && failure.code == ErrorCode::Behind
+            && let Some(more) = self.session.about_behind()
+        {
+            failure.message = format!("{}; {more}", failure.message);
+        }
+        let ended = self.put_out(&result);
+        self.session.keep();
+        ended
     }
 
     /// Puts an outcome out, and tells what follows from it.

@@ -2,19 +2,15 @@
 
 use relais_proto::{Encoder, Numbered};
 
-/// The hash after a change. It holds the hash before it, so it stands for all changes up to there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Chain(pub [u8; 32]);
+pub use relais_proto::Chain;
 
-impl Chain {
-    /// The hash behind the next change.
-    #[must_use]
-    pub fn next(self, numbered: &Numbered) -> Self {
-        let mut bytes = Vec::with_capacity(192);
-        bytes.extend_from_slice(&self.0);
-        numbered.encode(&mut Encoder::new(&mut bytes));
-        Self(*blake3::hash(&bytes).as_bytes())
-    }
+/// The hash behind the next change. It holds the hash before it, so it stands for all changes up to there.
+#[must_use]
+pub fn next(chain: Chain, numbered: &Numbered) -> Chain {
+    let mut bytes = Vec::with_capacity(192);
+    bytes.extend_from_slice(&chain.0);
+    numbered.encode(&mut Encoder::new(&mut bytes));
+    Chain(*blake3::hash(&bytes).as_bytes())
 }
 
 #[cfg(test)]
@@ -30,7 +26,7 @@ mod tests {
             time_ms: 0,
             change: Change::MakeFolder { path: TreePath::new("a").unwrap() },
         };
-        let of = |ids: [u8; 2]| Chain::default().next(&numbered(1, ids[0])).next(&numbered(2, ids[1]));
+        let of = |ids: [u8; 2]| next(next(Chain::default(), &numbered(1, ids[0])), &numbered(2, ids[1]));
         assert_eq!(of([1, 2]), of([1, 2]));
         assert!(of([1, 2]) != of([2, 1]) && of([1, 2]) != of([1, 3]) && of([1, 2]) != Chain::default());
     }

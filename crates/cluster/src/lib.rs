@@ -19,9 +19,9 @@ mod tree;
 mod turn;
 
 pub use address::{Place, Viewpoint, endpoints_for, same_host};
-pub use chain::Chain;
+pub use chain::{Chain, next as next_chain};
 pub use check::{Node, View, check};
-pub use message::{LARGE, Standing, ToMaster, ToSlave, Told};
+pub use message::{LARGE, PAGE, Room, Standing, ToMaster, ToSlave, Told};
 pub use order::{Action, Event, Halt, Holders, Ledger, Order, Reach, Removed, TAIL};
 pub use registry::{Conflict, Joining, KNOWN_MAX, NoSlave, Notice, Registered, Registry};
 pub use sequence::{Asked, Sequencer, Verdict};

@@ -7,20 +7,10 @@
 
 use std::collections::HashMap;
 
-use relais_proto::{Change, ChangeId, Expect, Kind, Numbered, Refusal, TreePath, Version};
+pub use relais_proto::Asked;
+use relais_proto::{Change, ChangeId, Kind, Numbered, Refusal, TreePath, Version};
 
 use crate::check::{Node, View, check};
-
-/// A change that somebody asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// Asked again it is the same change.
-    pub id: ChangeId,
-    /// The change.
-    pub change: Change,
-    /// What must be there for a put.
-    pub expect: Expect,
-}
 
 /// What came of asking for a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,7 +144,7 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
-    use relais_proto::{Digest, ErrorCode, FileTime};
+    use relais_proto::{Digest, ErrorCode, Expect, FileTime};
 
     #[derive(Default)]
     struct Tree {

@@ -6,41 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-use relais_proto::{Change, ChangeId, Digest, FileTime, Kind, Numbered, TreePath, Version};
+use relais_proto::{Change, ChangeId, Numbered, TreePath, Version};
+pub use relais_proto::{Content, TreeEntry as Entry};
 
 use crate::check::{Node, View};
-
-/// Content of a file: what a put has brought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Content {
-    /// The put.
-    pub put: Version,
-    /// BLAKE3 of the whole.
-    pub digest: Digest,
-    /// Bytes.
-    pub size: u64,
-    /// Last modification.
-    pub mtime: FileTime,
-    /// Whether the owner may execute it.
-    pub executable: bool,
-}
-
-/// What is at a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// The last change to the path.
-    pub version: Version,
-    /// Its content; none for a folder.
-    pub content: Option<Content>,
-}
-
-impl Entry {
-    /// File or folder.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        if self.content.is_some() { Kind::File } else { Kind::Folder }
-    }
-}
 
 /// Changes after which what one has replaced is forgotten, though the change was never known to be safe.
 const MEMORY: u64 = 100_000;
@@ -315,7 +284,7 @@ impl View for Known {
 mod tests {
     use super::*;
     use crate::sequence::{Asked, Sequencer, Verdict};
-    use relais_proto::Expect;
+    use relais_proto::{Digest, Expect, FileTime};
 
     fn path(text: &str) -> TreePath {
         TreePath::new(text).unwrap()

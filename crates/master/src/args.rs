@@ -10,6 +10,8 @@ use relais_master::printable;
 const ADDRESS: &str = "127.0.0.1:2121";
 /// Seconds that logins under way may take after a signal to stop.
 const GRACE: u64 = 5;
+/// Days for which removed and replaced content is remembered.
+const REMEMBER: u64 = 180;
 
 /// Sends each client to the next slave in turn.
 #[derive(Debug, Parser)]
@@ -24,6 +26,12 @@ pub struct Args {
     /// How clients are spread over the slaves [default: round-robin]
     #[arg(long, value_enum)]
     balance: Option<Balance>,
+    /// How many disks must hold a file before its put is answered, where the client says nothing else [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    copies: Option<u16>,
+    /// How long removed and replaced files are remembered, so that old copies of them do not come back [default: 180]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_500))]
+    remember: Option<u64>,
     /// The state folder [default: $STATE_DIRECTORY, $XDG_STATE_HOME/relais or ~/.local/state/relais]
     #[arg(long, value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
     pub state: Option<PathBuf>,
@@ -47,6 +55,33 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Give a slave no more sessions; those that it has move on
+    Drain {
+        /// Its id, four digits of its beginning at least, or its address
+        slave: String,
+    },
+    /// Give a drained slave sessions again
+    Ready {
+        /// As for drain
+        slave: String,
+    },
+    /// Forget a slave that will not come back, and what it alone had
+    Forget {
+        /// As for drain, or the id of a folder
+        slave: String,
+    },
+    /// Name each path in which a slave's tree is not the master's; status 1 when there is one
+    Diff,
+    /// Have every slave read and check all its contents
+    Scrub,
+    /// Show what each slave has when the master takes no changes, and go on from the latest
+    Recover {
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Print the changes in the journal as lines of JSON, oldest first
+    Export,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -61,9 +96,10 @@ impl Args {
     /// Reads the command line; prints help or what is wrong, and ends the process, where there is nothing to do.
     pub fn read() -> Self {
         let args = Self::parse();
-        let serving = args.listen.is_some() || args.grace.is_some() || args.balance.is_some();
+        let serving =
+            args.listen.is_some() || args.grace.is_some() || args.balance.is_some() || args.copies.is_some() || args.remember.is_some();
         let wrong = match args.command {
-            Some(_) if serving => "--listen, --grace and --balance are for the master itself, not for its commands",
+            Some(_) if serving => "--listen, --grace, --balance, --copies and --remember are for the master itself, not for its commands",
             None if args.master.is_some() => "--master is for commands such as `status`; a master needs --listen",
             _ => return args,
         };
@@ -80,6 +116,14 @@ impl Args {
 
     pub fn grace(&self) -> std::time::Duration {
         std::time::Duration::from_secs(self.grace.unwrap_or(GRACE))
+    }
+
+    pub fn copies(&self) -> u16 {
+        self.copies.unwrap_or(1)
+    }
+
+    pub fn remember(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.remember.unwrap_or(REMEMBER) * 24 * 60 * 60)
     }
 
     pub fn balance(&self) -> relais_master::Balance {

@@ -1,25 +1,28 @@
 //! What all threads of the master share: the registry behind its lock, the
-//! key, the master's time, and the links. Nothing here waits for a peer while
-//! the lock is held.
+//! key, the master's time, the links, and the way to the order. Nothing here waits for a peer while
+//! a lock is held.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, info, warn};
-use relais_cluster::{Balance, Conflict, Joining, LinkId, NoSlave, Notice, Place, Registry, Viewpoint, same_host};
+use relais_cluster::{Balance, Conflict, Event, Joining, LinkId, NoSlave, Notice, Place, Registry, Viewpoint, same_host};
 use relais_proto::{
-    Beat, ClusterId, Endpoint, ErrorCode, LinkMessage, Login, Mark, Refusal, Registration, Reply, SlaveId, SlaveReport, SlaveState,
-    TreePath, Version, limits,
+    Beat, ClusterId, Endpoint, ErrorCode, LinkMessage, Login, Refusal, Registration, Reply, SlaveId, SlaveReport, SlaveState, TreePath,
+    limits,
 };
 use relais_state::{ClusterKey, Rights, Ticket};
 
 use crate::lines::Lines;
+use crate::links::Links;
+use crate::order::{Job, Orders};
+use crate::queries::Queries;
+use crate::shown::Shown;
 use crate::text::printable;
 
-/// The latest change: there are none yet.
-pub(crate) const MARK: Mark = Version { epoch: 1, number: 0 };
 /// Generation of the accounts: there are none yet.
 const GENERATION: u64 = 0;
 /// Seconds after which a client may ask again while no slave is in service.
@@ -33,13 +36,40 @@ pub(crate) struct Core {
     pub stopping: AtomicBool,
     /// Logins that have begun and are not answered yet.
     pub logins: Arc<AtomicUsize>,
+    /// The slaves that are linked.
+    pub links: Links,
+    /// The way to the order.
+    pub orders: Orders,
+    /// What everybody is told of the order.
+    pub shown: Shown,
+    /// Questions for slaves' trees.
+    pub queries: Queries,
+    /// How often all contents were to be read and checked.
+    pub scrubs: AtomicU64,
+    /// How many disks must hold the content of a put whose client does not say.
+    copies: u16,
+    /// Whether clients on this host may change things without an account.
+    open: bool,
     registry: Mutex<Registry>,
+    marked: Mutex<Marked>,
     started: Instant,
     started_ms: u64,
 }
 
+/// What operators have said of slaves.
+#[derive(Debug, Default)]
+struct Marked {
+    /// Those that get no clients until they are ready again.
+    draining: BTreeSet<SlaveId>,
+    /// Those that will not come back.
+    forgotten: BTreeSet<SlaveId>,
+    /// The last heartbeat of each link, as it came.
+    beats: BTreeMap<LinkId, (SlaveId, Beat)>,
+}
+
 impl Core {
-    pub fn new(key: ClusterKey, balance: Balance) -> Self {
+    /// `open`: the master listens on loopback alone.
+    pub fn new(key: ClusterKey, balance: Balance, orders: Orders, open: bool, copies: u16) -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             cluster: key.cluster_id(),
@@ -47,6 +77,14 @@ impl Core {
             lines: Arc::default(),
             stopping: AtomicBool::new(false),
             logins: Arc::default(),
+            links: Links::default(),
+            orders,
+            shown: Shown::default(),
+            queries: Queries::default(),
+            scrubs: AtomicU64::new(0),
+            copies,
+            open,
+            marked: Mutex::default(),
             registry: Mutex::new(Registry::new(balance)),
             started: Instant::now(),
             started_ms: milliseconds(since_1970),
@@ -68,7 +106,7 @@ impl Core {
         match self.redirect(login, Viewpoint::new(peer.ip(), local.ip())) {
             Ok(slaves) => {
                 debug!("{peer}: sent to {}", slaves.first().map_or_else(String::new, |s| format!("{} {:?}", s.id, s.addrs)));
-                Reply::Redirect { ticket: self.ticket(), mark: MARK, slaves }
+                Reply::Redirect { ticket: self.ticket(self.rights(peer.ip())), mark: self.shown.mark(), slaves }
             }
             Err(error) => {
                 debug!("{peer}: {error}");
@@ -77,25 +115,31 @@ impl Core {
         }
     }
 
-    /// A slave offers its service on a link.
+    /// What a client without an account may do: writing is allowed only to a server that listens on loopback alone.
+    fn rights(&self, client: IpAddr) -> Rights {
+        if self.open && client.to_canonical().is_loopback() { Rights::Write } else { Rights::Read }
+    }
+
+    /// A slave offers its service on a link; where it is.
     ///
     /// # Errors
     /// What the slave is told.
-    pub fn register(&self, id: SlaveId, link: LinkId, wish: &Registration, peer: IpAddr, local: IpAddr) -> Result<(), Refusal> {
+    pub fn register(&self, id: SlaveId, link: LinkId, wish: &Registration, peer: IpAddr, local: IpAddr) -> Result<Place, Refusal> {
         let place = Place {
             listen: wish.listen.clone(),
             advertised: resolve(&wish.advertise)?,
             peer: peer.to_canonical(),
             same_host: same_host(peer, local),
         };
-        let joining = Joining { id, link, place, folder: wish.folder, mark: wish.mark };
+        let joining = Joining { id, link, place: place.clone(), folder: wish.folder, mark: wish.mark };
         loop {
             let result = self.registry().register(joining.clone(), self.now());
             match result {
                 Ok(registered) => {
                     registered.replaced.iter().for_each(|old| self.lines.shut(*old));
+                    self.marked().forgotten.remove(&id);
                     self.announce();
-                    return Ok(());
+                    return Ok(place);
                 }
                 // A slave that was restarted may be here before its old link's thread has seen the end.
                 Err(conflict) => match conflict.holder().filter(|holder| self.lines.has_ended(*holder)) {
@@ -107,21 +151,70 @@ impl Core {
     }
 
     /// A heartbeat came; the answer to it, or none where the link counts no longer.
-    pub fn beat(&self, link: LinkId, beat: Beat) -> Option<LinkMessage> {
-        let counts = self.registry().beat(link, beat, self.now());
+    pub fn beat(&self, id: SlaveId, link: LinkId, beat: Beat) -> Option<LinkMessage> {
+        let draining = {
+            let mut marked = self.marked();
+            marked.beats.insert(link, (id, beat.clone()));
+            marked.draining.contains(&id)
+        };
+        let counts = self.note(link, beat, draining);
         self.announce();
-        counts.then(|| LinkMessage::BeatAck { mark: MARK, time_ms: self.time_ms(), generation: GENERATION })
+        counts.then(|| LinkMessage::BeatAck {
+            mark: self.shown.mark(),
+            time_ms: self.time_ms(),
+            generation: GENERATION,
+            draining,
+            scrubs: self.scrubs.load(Ordering::Relaxed),
+            copies: self.copies,
+        })
+    }
+
+    /// A slave that is being drained is shown so, and gets no clients, whatever it thinks of itself.
+    fn note(&self, link: LinkId, beat: Beat, draining: bool) -> bool {
+        let state = if draining { SlaveState::Draining } else { beat.state };
+        self.registry().beat(link, Beat { state, ..beat }, self.now())
     }
 
     /// A slave's link has ended.
     pub fn closed(&self, link: LinkId) {
         self.registry().closed(link);
+        self.marked().beats.remove(&link);
+        self.links.remove(link);
+        self.queries.ended(link);
+        self.orders.tell(Job::Event(Event::Left { link }));
         self.announce();
+    }
+
+    /// No more clients for a slave, at once, also when it comes back; or clients again.
+    pub fn drain(&self, slave: SlaveId, draining: bool) {
+        let beats: Vec<(LinkId, Beat)> = {
+            let mut marked = self.marked();
+            if draining {
+                marked.draining.insert(slave)
+            } else {
+                marked.draining.remove(&slave)
+            };
+            marked.beats.iter().filter(|(_, (id, _))| *id == slave).map(|(link, (_, beat))| (*link, beat.clone())).collect()
+        };
+        for (link, beat) in beats {
+            self.note(link, beat, draining);
+        }
+        self.announce();
+    }
+
+    /// A slave will not come back: it is shown no more.
+    pub fn forget(&self, slave: SlaveId) {
+        let mut marked = self.marked();
+        marked.draining.remove(&slave);
+        marked.forgotten.insert(slave);
     }
 
     /// All slaves, as an operator at this address sees them.
     pub fn reports(&self, asker: Viewpoint) -> Vec<SlaveReport> {
-        self.registry().reports(asker, self.now())
+        let mut reports = self.registry().reports(asker, self.now());
+        let marked = self.marked();
+        reports.retain(|report| !marked.forgotten.contains(&report.id));
+        reports
     }
 
     /// Logs what has changed since the last time.
@@ -134,12 +227,12 @@ impl Core {
         self.registry().redirect(client, &login.avoid, login.prefer, self.now())
     }
 
-    fn ticket(&self) -> Vec<u8> {
+    fn ticket(&self, rights: Rights) -> Vec<u8> {
         let issued_ms = self.time_ms();
         let ticket = Ticket {
             cluster: self.cluster,
             user: String::new(),
-            rights: Rights::Read,
+            rights,
             root: TreePath::root(),
             generation: GENERATION,
             issued_ms,
@@ -154,6 +247,10 @@ impl Core {
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn marked(&self) -> MutexGuard<'_, Marked> {
+        self.marked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -85,6 +85,7 @@ impl Usher {
             Role::Client => Stage::Login,
             Role::Slave => Stage::Open(LinkRole::Slave),
             Role::Operator => Stage::Open(LinkRole::Operator),
+            Role::Peer => return Err(Refusal::new(ErrorCode::BadRequest, "this is a master; content is taken from slaves")),
         };
         // At once, for a peer that waits for it before it goes on.
         Ok(Step::Reply(reply(&Reply::Welcome { version, role: ServerRole::Master, cluster: self.core.cluster, agent: AGENT.to_owned() })))

@@ -3,13 +3,13 @@
 
 mod args;
 
-use std::io::{Write, stdout};
+use std::io::{BufWriter, Write, stdout};
 use std::process::{ExitCode, exit, id};
 
 use anyhow::Context;
 use args::{Args, Command};
 use nix::sys::signal::{SigSet, Signal};
-use relais_master::{Config, Stop, run, status};
+use relais_master::{Config, Operation, Stop, Store, printable, run, status};
 use relais_state::{ClusterKey, StateDir};
 
 const FAILED: u8 = 1;
@@ -19,8 +19,9 @@ fn main() -> ExitCode {
     let args = Args::read();
     let level = if args.command.is_some() { "warn" } else { "info" };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
-    match args.command {
-        Some(Command::Status { json }) => show_status(&args, json),
+    match &args.command {
+        Some(Command::Status { json }) => show_status(&args, *json),
+        Some(command) => operate(&args, command),
         None => serve(&args),
     }
     .unwrap_or_else(|error| {
@@ -37,6 +38,7 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let Ok(listener) = bound else { return Ok(ExitCode::from(CANNOT_BIND)) };
     let state = StateDir::locate(args.state.clone())?.open_and_lock()?;
     let key = ClusterKey::load_or_create(&args.cluster_key.clone().unwrap_or_else(|| state.dir().key_path()))?;
+    let store = Store::open(state.dir().path(), key.cluster_id())?;
     let stop = Stop::new()?;
     let asked = stop.clone();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -51,16 +53,44 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     if let Err(error) = stdout().write_all(ready.as_bytes()).and_then(|()| stdout().flush()) {
         log::warn!("nobody reads that the master is ready: {error}");
     }
-    run(listener, Config { key, balance: args.balance(), grace: args.grace() }, &stop)?;
+    let (copies, remember) = (args.copies(), args.remember());
+    run(listener, Config { store, key, balance: args.balance(), grace: args.grace(), copies, remember }, &stop)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn show_status(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
+/// The key that an operator's command proves.
+fn key(args: &Args) -> anyhow::Result<ClusterKey> {
     let path = args.cluster_key.clone().map_or_else(|| StateDir::locate(args.state.clone()).map(|dir| dir.key_path()), Ok)?;
-    let key = ClusterKey::load(&path)?
-        .with_context(|| format!("there is no cluster key at {}; name the master's with --state or --cluster-key", path.display()))?;
-    let report = status::ask(args.master(), &key)?;
+    ClusterKey::load(&path)?
+        .with_context(|| format!("there is no cluster key at {}; name the master's with --state or --cluster-key", path.display()))
+}
+
+fn show_status(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
+    let report = status::ask(args.master(), &key(args)?)?;
     let text = if json { status::json(&report)? + "\n" } else { status::table(&report) };
     stdout().write_all(text.as_bytes())?;
     Ok(if report.has_service() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+fn operate(args: &Args, command: &Command) -> anyhow::Result<ExitCode> {
+    let operation = match command {
+        Command::Status { json } => return show_status(args, *json),
+        Command::Drain { slave } => Operation::Drain(slave.clone()),
+        Command::Ready { slave } => Operation::Ready(slave.clone()),
+        Command::Forget { slave } => Operation::Forget(slave.clone()),
+        Command::Diff => Operation::Diff,
+        Command::Scrub => Operation::Scrub,
+        Command::Recover { yes } => Operation::Recover { go: *yes },
+        Command::Export => Operation::Export,
+    };
+    let mut out = BufWriter::new(stdout().lock());
+    let mut written = Ok(());
+    let prompt = !matches!(command, Command::Export);
+    let done = relais_master::operate(args.master(), &key(args)?, operation, |line| {
+        if written.is_ok() {
+            written = writeln!(out, "{}", printable(line)).and_then(|()| if prompt { out.flush() } else { Ok(()) });
+        }
+    })?;
+    written.and_then(|()| out.flush())?;
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }

@@ -1,21 +1,31 @@
-//! One operator's link: answers what `ftpmaster status` asks.
+//! One operator's link: answers what `ftpmaster status` asks, and has done what its other commands want.
 
 use log::debug;
 use relais_cluster::Viewpoint;
 use relais_net::Connection;
 use relais_proto::{LinkMessage, Reply, WireError};
 
-use crate::core::{Core, MARK};
+use crate::core::Core;
 use crate::greeter::refusal;
+use crate::operate;
+use crate::shown::State;
 
 /// Answers the operator until the link ends.
 pub(crate) fn serve(core: &Core, mut connection: Connection) {
     let peer = connection.peer();
     let asker = Viewpoint::new(peer.ip(), connection.local().ip());
     while let Some(message) = next(&mut connection) {
+        if let LinkMessage::Operate(operation) = &message {
+            if operate::run(core, asker, operation, &mut connection) {
+                continue;
+            }
+            return;
+        }
         if message == LinkMessage::AskReport {
             core.reports(asker).into_iter().for_each(|report| connection.queue_link(&LinkMessage::SlaveReport(report)));
-            connection.queue_link(&LinkMessage::ReportEnd { mark: MARK });
+            let State { mark, halted, lost } = core.shown.get();
+            let halted = halted.map_or_else(String::new, |halt| halt.why().to_owned());
+            connection.queue_link(&LinkMessage::ReportEnd { mark, halted, lost });
         } else {
             connection.queue_reply(&Reply::Error(refusal(&WireError::Unexpected(message.frame_type().number()))));
         }

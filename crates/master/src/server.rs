@@ -17,27 +17,34 @@ use thiserror::Error;
 
 use crate::core::Core;
 use crate::greeter::{Usher, Visitor};
+use crate::order::{Engine, Job, Orders, Store};
 use crate::stop::Stop;
 use crate::{operator, slave_link};
 
 /// Most connections that wait for their login; when more come, the oldest silent one goes.
 const WAITING: usize = 2048;
-/// Descriptors kept back for links, files and what libraries open.
-const RESERVE: u64 = 384;
+/// Descriptors kept back for links, each of which has two, for files and for what libraries open.
+const RESERVE: u64 = 704;
 /// Time between two looks for slaves that have fallen silent, for the log; redirects look each time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two looks whether the last logins are done, while stopping.
 const STOP_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What a master is started with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Config {
+    /// What it has on its disk.
+    pub store: Store,
     /// The cluster's key.
     pub key: ClusterKey,
     /// How clients are spread.
     pub balance: Balance,
     /// How long logins and operators may go on after the wish to stop.
     pub grace: Duration,
+    /// How many disks must hold a content before its put is answered, where the client says nothing else.
+    pub copies: u16,
+    /// How long removed and replaced content is remembered.
+    pub remember: Duration,
 }
 
 /// Why a master ended that was not asked to.
@@ -46,6 +53,9 @@ pub enum MasterError {
     /// The system refused something without which nothing goes on.
     #[error("cannot go on serving")]
     Io(#[from] io::Error),
+    /// The order's thread has ended, which it does only where it is broken.
+    #[error("the thread that numbers changes has ended")]
+    NoOrder,
 }
 
 /// Serves clients, slaves and operators on `listener` until `stop` is asked
@@ -54,7 +64,11 @@ pub enum MasterError {
 /// # Errors
 /// What made it impossible to go on.
 pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), MasterError> {
-    let core = Arc::new(Core::new(config.key, config.balance));
+    let (orders, jobs) = Orders::new();
+    let open = listener.local_addr()?.ip().to_canonical().is_loopback();
+    let core = Arc::new(Core::new(config.key, config.balance, orders, open, config.copies));
+    let engine = Engine::new(Arc::clone(&core), config.store, config.remember);
+    let order = thread::Builder::new().name("order".to_owned()).spawn(move || engine.run(&jobs))?;
     let mut room = WaitingRoom::new(listener, room_beside(RESERVE, WAITING))?;
     info!("cluster {}", core.cluster);
     while !stop.is_asked() {
@@ -62,9 +76,17 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
             receive(&core, arrival);
         }
         core.announce();
+        if order.is_finished() {
+            return Err(MasterError::NoOrder);
+        }
     }
     let now = Instant::now();
-    finish(&core, room, now.checked_add(config.grace).unwrap_or(now))
+    let finished = finish(&core, room, now.checked_add(config.grace).unwrap_or(now));
+    core.orders.tell(Job::End);
+    // What was decided is written; then there is nothing left to wait for.
+    order.join().map_err(|_| MasterError::NoOrder)?;
+    info!("stopped");
+    finished
 }
 
 /// Gives a link its thread.
@@ -108,6 +130,5 @@ fn finish(core: &Arc<Core>, mut room: WaitingRoom<Usher>, until: Instant) -> Res
         core.lines.shut_all(LinkRole::Operator);
         warn!("some links had not ended when the time for it was over");
     }
-    info!("stopped");
     Ok(())
 }

@@ -1,15 +1,20 @@
-//! One slave's link, from its registration to its end, in a thread of its own.
+//! One slave's link, from its registration to its end: a thread that reads, and one that writes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::{info, warn};
+use relais_cluster::{Event, LinkId, Viewpoint};
 use relais_net::Connection;
-use relais_proto::{LinkMessage, Refusal, Reply, SlaveId, WireError, limits};
+use relais_proto::{ErrorCode, FolderId, LinkMessage, Refusal, Reply, SlaveId, ToMaster, WireError, limits};
 use thiserror::Error;
 
-use crate::core::{Core, MARK};
+use crate::core::Core;
 use crate::greeter::refusal;
 use crate::lines::Place;
+use crate::links::Linked;
+use crate::order::Job;
+use crate::outbox::Outbox;
 
 /// How long a slave that was refused may take to read why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -43,49 +48,97 @@ impl From<std::io::Error> for End {
 pub(crate) fn serve(core: &Core, mut connection: Connection, place: &Place, id: SlaveId) {
     let peer = connection.peer();
     connection.set_silence(silence());
-    let end = match register(core, &mut connection, place, id) {
-        Ok(()) => {
-            let end = listen(core, &mut connection, place);
-            core.closed(place.link);
-            end
-        }
-        Err(end) => end,
+    let outbox = Outbox::new(Arc::clone(connection.stream()));
+    let end = match writer(&connection) {
+        Ok(writing) => talk(core, &mut connection, &Arc::new(outbox), writing, place, id),
+        Err(error) => error.into(),
     };
     match end {
         End::Refused(refusal) => {
             warn!("slave {id} at {peer} refused: {refusal}");
-            connection.queue_reply(&Reply::Error(refusal));
             connection.close_gently(LAST_WORDS);
         }
         end => info!("the link of slave {id} at {peer} ended: {end}"),
     }
 }
 
-fn register(core: &Core, connection: &mut Connection, place: &Place, id: SlaveId) -> Result<(), End> {
+/// The same stream once more, for the thread that writes.
+fn writer(connection: &Connection) -> std::io::Result<Connection> {
+    Connection::with_read_ahead(connection.stream().try_clone()?, 0)
+}
+
+/// Reads in this thread and writes in another, until the link ends; how it did.
+fn talk(core: &Core, connection: &mut Connection, outbox: &Arc<Outbox>, writing: Connection, place: &Place, id: SlaveId) -> End {
+    std::thread::scope(|scope| {
+        let written = std::thread::Builder::new().name("link writer".to_owned()).spawn_scoped(scope, || outbox.write(writing));
+        let end = match written {
+            Ok(_) => listen(core, connection, outbox, place, id),
+            Err(error) => error.into(),
+        };
+        // Whoever is refused shall hear why; nobody else is waited for.
+        if let End::Refused(refusal) = &end {
+            outbox.reply(&Reply::Error(refusal.clone()));
+            outbox.finish(LAST_WORDS);
+        } else {
+            outbox.cut();
+        }
+        end
+    })
+}
+
+/// Registers the slave and deals with what it says until the link ends; how it did.
+fn listen(core: &Core, connection: &mut Connection, outbox: &Arc<Outbox>, place: &Place, id: SlaveId) -> End {
+    let folder = match register(core, connection, outbox, place, id) {
+        Ok(folder) => folder,
+        Err(end) => return end,
+    };
+    let end = loop {
+        if let Err(end) = answer(core, connection, outbox, place.link, id, folder) {
+            break end;
+        }
+    };
+    core.closed(place.link);
+    end
+}
+
+fn register(core: &Core, connection: &mut Connection, outbox: &Arc<Outbox>, place: &Place, id: SlaveId) -> Result<FolderId, End> {
     let wish = match connection.read_link()?.ok_or(End::Closed)? {
         LinkMessage::Register(wish) => wish,
-        other => return Err(End::Refused(refusal(&WireError::Unexpected(other.frame_type().number())))),
+        other => return Err(unexpected(&other)),
     };
     let (peer, local) = (connection.peer().ip(), connection.local().ip());
-    core.register(id, place.link, &wish, peer, local).map_err(End::Refused)?;
-    connection.queue_link(&LinkMessage::Registered { mark: MARK, time_ms: core.time_ms() });
-    connection.flush().inspect_err(|_| core.closed(place.link))?;
+    let at = core.register(id, place.link, &wish, peer, local).map_err(End::Refused)?;
+    outbox.send(&LinkMessage::Registered { mark: core.shown.mark(), time_ms: core.time_ms() });
+    core.orders.tell(Job::Linked { link: place.link, slave: id, folder: wish.folder, outbox: Arc::clone(outbox) });
+    core.links.add(Linked {
+        link: place.link,
+        slave: id,
+        folder: wish.folder,
+        place: at,
+        seen_from: Viewpoint::new(peer, local),
+        outbox: Arc::clone(outbox),
+    });
+    Ok(wish.folder)
+}
+
+fn answer(core: &Core, connection: &mut Connection, outbox: &Outbox, link: LinkId, id: SlaveId, folder: FolderId) -> Result<(), End> {
+    match connection.read_link()?.ok_or(End::Closed)? {
+        LinkMessage::Beat(beat) => outbox.send(&core.beat(id, link, beat).ok_or(End::Replaced)?),
+        LinkMessage::ToMaster(message) => {
+            if let ToMaster::Join { slave, folder: joins, .. } = &message
+                && (*slave, *joins) != (id, folder)
+            {
+                let why = format!("it joins as {slave} with the folder {joins}, and proved to be {id} and registered {folder}");
+                return Err(End::Refused(Refusal::new(ErrorCode::BadRequest, why)));
+            }
+            core.orders.tell(Job::Event(Event::Heard { link, message }));
+        }
+        LinkMessage::TreePart(part) => core.queries.came(link, part),
+        other => return Err(unexpected(&other)),
+    }
     Ok(())
 }
 
-/// Answers heartbeats until the link ends; returns how it did.
-fn listen(core: &Core, connection: &mut Connection, place: &Place) -> End {
-    loop {
-        if let Err(end) = answer(core, connection, place) {
-            return end;
-        }
-    }
-}
-
-fn answer(core: &Core, connection: &mut Connection, place: &Place) -> Result<(), End> {
-    match connection.read_link()?.ok_or(End::Closed)? {
-        LinkMessage::Beat(beat) => connection.queue_link(&core.beat(place.link, beat).ok_or(End::Replaced)?),
-        other => return Err(End::Refused(refusal(&WireError::Unexpected(other.frame_type().number())))),
-    }
-    Ok(connection.flush()?)
+fn unexpected(message: &LinkMessage) -> End {
+    End::Refused(refusal(&WireError::Unexpected(message.frame_type().number())))
 }

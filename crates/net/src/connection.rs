@@ -1,5 +1,6 @@
 //! One blocking TCP connection that carries frames.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -32,6 +33,19 @@ impl ReadLimits {
     pub const SESSION: Self = Self { idle: limits::IDLE_TIME, silence: limits::FRAME_TIME, frame: limits::FRAME_TIME };
 }
 
+/// Is shown the replies that a connection reads, before whoever reads them.
+pub type ReplyWatcher = Box<dyn FnMut(&Reply) + Send + Sync>;
+
+/// The watcher of one connection, if it has one.
+#[derive(Default)]
+struct Watched(Option<ReplyWatcher>);
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "watched" } else { "not watched" })
+    }
+}
+
 /// A blocking connection that reads and writes frames and gives up on silence.
 ///
 /// Reading and writing are buffered: what [`Self::queue`] and the like append
@@ -51,6 +65,7 @@ pub struct Connection {
     armed: Option<Duration>,
     /// Since when the current control frame has been coming in.
     begun: Option<Instant>,
+    watched: Watched,
 }
 
 impl Connection {
@@ -97,6 +112,7 @@ impl Connection {
             limits: ReadLimits::CLIENT,
             armed: None,
             begun: None,
+            watched: Watched::default(),
         })
     }
 
@@ -283,7 +299,25 @@ impl Connection {
     /// As [`Self::read_header`] and [`Self::read_payload`], and what is wrong with the payload.
     pub fn read_reply(&mut self) -> Result<Option<Reply>, WireError> {
         let Some(header) = self.read_header()? else { return Ok(None) };
-        Reply::decode(header.kind, self.read_payload(header)?).map(Some)
+        self.read_reply_of(header).map(Some)
+    }
+
+    /// Reads the rest of a server's message whose header was just read, and shows it to the watcher.
+    ///
+    /// # Errors
+    /// As [`Self::read_payload`], and what is wrong with the payload.
+    pub fn read_reply_of(&mut self, header: FrameHeader) -> Result<Reply, WireError> {
+        let reply = Reply::decode(header.kind, self.read_payload(header)?)?;
+        if let Some(watcher) = &mut self.watched.0 {
+            watcher(&reply);
+        }
+        Ok(reply)
+    }
+
+    /// Shows each reply that is read from here on to `watcher`, in place of an earlier one: what servers tell besides their
+    /// answers is then looked after in one place, whoever reads the answers.
+    pub fn watch_replies(&mut self, watcher: ReplyWatcher) {
+        self.watched = Watched(Some(watcher));
     }
 
     /// Reads the next frame as a client's message; none where the client closed before it.

@@ -11,7 +11,7 @@ mod guest;
 mod pace;
 mod waiting;
 
-pub use connection::{Connection, ReadLimits};
+pub use connection::{Connection, ReadLimits, ReplyWatcher};
 pub use descriptors::room_beside;
 pub use guest::{Greeter, Step};
 pub use pace::Pace;

@@ -4,6 +4,7 @@
 
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use relais_net::{Connection, ReadLimits};
@@ -107,4 +108,23 @@ fn there_is_no_connecting_to_nowhere() {
         let error = Connection::connect(addr.parse().unwrap(), Duration::from_secs(1)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{addr}");
     }
+}
+
+#[test]
+fn the_watcher_is_shown_each_reply_whoever_reads_it() {
+    let (mut ours, theirs) = pair();
+    let mut theirs = Connection::new(theirs).unwrap();
+    let replies = [Reply::Alone { ms: 1 }, Reply::Pong, Reply::Alone { ms: 2 }];
+    replies.iter().for_each(|reply| theirs.queue_reply(reply));
+    theirs.flush().unwrap();
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let to = Arc::clone(&shown);
+    ours.watch_replies(Box::new(move |reply| to.lock().unwrap().push(reply.clone())));
+    assert_eq!(ours.read_reply().unwrap().as_ref(), replies.first());
+    let header = ours.read_header().unwrap().unwrap();
+    assert_eq!(ours.read_reply_of(header).unwrap(), replies[1]);
+    // Another one takes its place.
+    ours.watch_replies(Box::new(|_| {}));
+    assert_eq!(ours.read_reply().unwrap().as_ref(), replies.last());
+    assert_eq!(*shown.lock().unwrap(), replies[..2]);
 }

@@ -173,6 +173,12 @@ error_codes! {
     NoSpace = 31, "no-space";
     /// Changes are not possible now.
     NoChanges = 32, "no-changes";
+    /// The change is made, and fewer disks hold its content than were wanted.
+    TooFewCopies = 33, "too-few-copies";
+    /// The slave does not have yet what the client has seen; another one may.
+    Behind = 34, "behind";
+    /// No server that can be reached has the content.
+    NoContent = 35, "no-content";
 }
 
 impl std::fmt::Display for ErrorCode {

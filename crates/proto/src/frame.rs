@@ -56,6 +56,8 @@ frame_types! {
     Status = 0x15;
     /// Asks for `Pong`.
     Ping = 0x16;
+    /// What follows is to be answered with what this change and those before it have made.
+    Seen = 0x17;
     /// Opens an upload; `Data` and `PutEnd` follow.
     Put = 0x20;
     /// Bytes of an upload.
@@ -80,6 +82,12 @@ frame_types! {
     Beat = 0x43;
     /// An operator asks for the slaves' states.
     AskReport = 0x44;
+    /// What a slave says about changes.
+    ToMaster = 0x45;
+    /// A part of a slave's tree.
+    TreePart = 0x46;
+    /// An operator wants something done.
+    Operate = 0x47;
     /// Answer to `Hello`.
     Welcome = 0x81;
     /// Which slaves to go to, and a ticket for them.
@@ -114,6 +122,10 @@ frame_types! {
     Staged = 0x99;
     /// A change is made for good.
     Committed = 0x9a;
+    /// The content is not here yet; others have it.
+    Elsewhere = 0x9b;
+    /// The slave does not reach its master; an answer follows.
+    Alone = 0x9c;
     /// Second step of a cluster link: the master's proof.
     LinkChallenge = 0xc1;
     /// The slave is registered.
@@ -124,6 +136,18 @@ frame_types! {
     SlaveReport = 0xc4;
     /// End of the slaves' states.
     ReportEnd = 0xc5;
+    /// What a master says about changes.
+    ToSlave = 0xc6;
+    /// The slaves of the cluster.
+    Peers = 0xc7;
+    /// Asks for a slave's tree.
+    AskTree = 0xc8;
+    /// The cluster is being recovered.
+    Recovering = 0xc9;
+    /// A line of what an operator is told.
+    Line = 0xca;
+    /// End of what an operator is told.
+    LineEnd = 0xcb;
 }
 
 impl FrameType {
@@ -134,6 +158,7 @@ impl FrameType {
             Self::Block | Self::Data => limits::BLOCK_MAX,
             Self::Hello | Self::Login | Self::LinkOpen | Self::LinkProof => limits::GREETING_FRAME,
             Self::Ticket => limits::TICKET_FRAME,
+            Self::ToMaster | Self::TreePart => limits::CONTROL_FRAME,
             _ if self.number() < 0x80 => limits::REQUEST_FRAME,
             _ => limits::CONTROL_FRAME,
         }

@@ -42,6 +42,16 @@ pub const REDIRECT_SLAVES: usize = 17;
 pub const ADDRESSES: usize = 8;
 /// Most slaves that a client may ask the master to leave out.
 pub const AVOID: usize = 64;
+/// Most entries of any list in a message of a link that has no limit of its own.
+pub const LINK_LIST: usize = 4096;
+/// Most holders of one content that are named.
+pub const HOLDERS: usize = 64;
+/// Most puts that are given up at the same time.
+pub const GIVEN_UP: usize = 1024;
+/// Most slaves named in one `Peers`.
+pub const PEERS: usize = 64;
+/// Longest line of what an operator is told, in bytes.
+pub const LINE: usize = 60_000;
 /// Bytes of requests that a client may have unanswered; the bytes of uploads do not count.
 pub const AHEAD: usize = 64 * 1024;
 /// Bytes of a refused upload that a slave reads and drops, so that the session can go on. It closes after more.

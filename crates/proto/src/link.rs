@@ -7,7 +7,10 @@
 use std::net::SocketAddr;
 
 use crate::message::{decode_addrs, encode_addrs};
-use crate::{ClusterId, Counters, Decode, Decoder, Encoder, FolderId, FrameType, Mark, SlaveId, WireError, encode_frame, limits};
+use crate::{
+    ClusterId, Counters, Decode, Decoder, Encoder, FolderId, FrameType, Mark, SlaveId, ToMaster, ToSlave, TreePart, WireError,
+    encode_frame, limits,
+};
 
 /// A state in which the master has a slave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,6 +106,83 @@ pub struct SlaveReport {
     pub silent_ms: u64,
 }
 
+/// A slave as other slaves know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Which slave.
+    pub slave: SlaveId,
+    /// The folder that it serves.
+    pub folder: FolderId,
+    /// Where the slave that is told can reach it.
+    pub addrs: Vec<SocketAddr>,
+}
+
+impl Peer {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        self.slave.encode(to);
+        self.folder.encode(to);
+        encode_addrs(&self.addrs, to);
+    }
+}
+
+impl Decode for Peer {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(Self { slave: SlaveId::decode(from)?, folder: FolderId::decode(from)?, addrs: decode_addrs(from)? })
+    }
+}
+
+/// What an operator wants done. A slave is named by its id or an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// No new sessions for a slave, and those that it has move on.
+    Drain(String),
+    /// A drained slave gets sessions again.
+    Ready(String),
+    /// A slave will not come back.
+    Forget(String),
+    /// What differs between the slaves' trees and the master's.
+    Diff,
+    /// Every slave reads all its contents and fetches anew what is damaged.
+    Scrub,
+    /// The tree is built anew from the slaves'.
+    Recover {
+        /// Whether it is done, not only shown.
+        go: bool,
+    },
+    /// The journal.
+    Export,
+}
+
+impl Operation {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        match self {
+            Self::Drain(slave) => to.u8(0).message(slave),
+            Self::Ready(slave) => to.u8(1).message(slave),
+            Self::Forget(slave) => to.u8(2).message(slave),
+            Self::Diff => to.u8(3),
+            Self::Scrub => to.u8(4),
+            Self::Recover { go } => to.u8(5).bool(*go),
+            Self::Export => to.u8(6),
+        };
+    }
+}
+
+impl Decode for Operation {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        let slave = |from: &mut Decoder<'_>| from.short_text("slave", limits::TEXT).map(str::to_owned);
+        Ok(match from.u8()? {
+            0 => Self::Drain(slave(from)?),
+            1 => Self::Ready(slave(from)?),
+            2 => Self::Forget(slave(from)?),
+            3 => Self::Diff,
+            4 => Self::Scrub,
+            5 => Self::Recover { go: from.bool()? },
+            6 => Self::Export,
+            other => return Err(WireError::BadValue { what: "operation", value: other.into() }),
+        })
+    }
+}
+
 /// A message of a cluster link, in either direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkMessage {
@@ -146,6 +226,12 @@ pub enum LinkMessage {
         time_ms: u64,
         /// Generation of the accounts; tickets of older ones are refused.
         generation: u64,
+        /// Whether the slave is being drained.
+        draining: bool,
+        /// How often all contents were to be read and checked, since the master was started.
+        scrubs: u64,
+        /// How many disks must hold the content of a put whose client says nothing of it.
+        copies: u16,
     },
     /// An operator asks for all slaves.
     AskReport,
@@ -155,6 +241,44 @@ pub enum LinkMessage {
     ReportEnd {
         /// The latest change.
         mark: Mark,
+        /// Why no changes are taken; empty where they are.
+        halted: String,
+        /// Contents that no slave is known to have.
+        lost: u64,
+    },
+    /// What a slave says about changes.
+    ToMaster(ToMaster),
+    /// What the master says about changes.
+    ToSlave(ToSlave),
+    /// The slaves of the cluster, in pages; the list counts once the last has come.
+    Peers {
+        /// At most [`limits::PEERS`].
+        peers: Vec<Peer>,
+        /// Whether this is the last page.
+        last: bool,
+    },
+    /// The master asks for a slave's tree.
+    AskTree {
+        /// The number of the question.
+        query: u64,
+        /// Whether the ids of changes are wanted too.
+        ids: bool,
+    },
+    /// A part of a slave's tree.
+    TreePart(TreePart),
+    /// The cluster is recovered in this epoch: nothing of an earlier one is followed any more.
+    Recovering {
+        /// The epoch.
+        epoch: u32,
+    },
+    /// An operator wants something done.
+    Operate(Operation),
+    /// A line for the operator, without its end.
+    Line(String),
+    /// All is told.
+    LineEnd {
+        /// Whether it is done, and all is well.
+        ok: bool,
     },
 }
 
@@ -173,6 +297,15 @@ impl LinkMessage {
             Self::AskReport => FrameType::AskReport,
             Self::SlaveReport(_) => FrameType::SlaveReport,
             Self::ReportEnd { .. } => FrameType::ReportEnd,
+            Self::ToMaster(_) => FrameType::ToMaster,
+            Self::ToSlave(_) => FrameType::ToSlave,
+            Self::Peers { .. } => FrameType::Peers,
+            Self::AskTree { .. } => FrameType::AskTree,
+            Self::TreePart(_) => FrameType::TreePart,
+            Self::Recovering { .. } => FrameType::Recovering,
+            Self::Operate(_) => FrameType::Operate,
+            Self::Line(_) => FrameType::Line,
+            Self::LineEnd { .. } => FrameType::LineEnd,
         }
     }
 
@@ -208,9 +341,9 @@ impl LinkMessage {
                     beat.counters.encode(to);
                     to.message(&beat.last_error);
                 }
-                Self::BeatAck { mark, time_ms, generation } => {
+                Self::BeatAck { mark, time_ms, generation, draining, scrubs, copies } => {
                     mark.encode(to);
-                    to.u64(*time_ms).u64(*generation);
+                    to.u64(*time_ms).u64(*generation).bool(*draining).u64(*scrubs).u16(*copies);
                 }
                 Self::AskReport => {}
                 Self::SlaveReport(r) => {
@@ -222,7 +355,29 @@ impl LinkMessage {
                     r.counters.encode(to);
                     to.message(&r.last_error).u64(r.silent_ms);
                 }
-                Self::ReportEnd { mark } => mark.encode(to),
+                Self::ReportEnd { mark, halted, lost } => {
+                    mark.encode(to);
+                    to.message(halted).u64(*lost);
+                }
+                Self::ToMaster(message) => message.encode(to),
+                Self::ToSlave(message) => message.encode(to),
+                Self::Peers { peers, last } => {
+                    to.list(peers, Peer::encode).bool(*last);
+                }
+                Self::AskTree { query, ids } => {
+                    to.u64(*query).bool(*ids);
+                }
+                Self::TreePart(part) => part.encode(to),
+                Self::Recovering { epoch } => {
+                    to.u32(*epoch);
+                }
+                Self::Operate(operation) => operation.encode(to),
+                Self::Line(line) => {
+                    to.short_text(&line[..line.floor_char_boundary(limits::LINE)]);
+                }
+                Self::LineEnd { ok } => {
+                    to.bool(*ok);
+                }
             }
         });
     }
@@ -253,7 +408,14 @@ impl LinkMessage {
                 counters: Counters::decode(from)?,
                 last_error: from.short_text("last error", limits::TEXT)?.to_owned(),
             }),
-            FrameType::BeatAck => Self::BeatAck { mark: Mark::decode(from)?, time_ms: from.u64()?, generation: from.u64()? },
+            FrameType::BeatAck => Self::BeatAck {
+                mark: Mark::decode(from)?,
+                time_ms: from.u64()?,
+                generation: from.u64()?,
+                draining: from.bool()?,
+                scrubs: from.u64()?,
+                copies: from.u16()?,
+            },
             FrameType::AskReport => Self::AskReport,
             FrameType::SlaveReport => Self::SlaveReport(SlaveReport {
                 id: SlaveId::decode(from)?,
@@ -265,7 +427,20 @@ impl LinkMessage {
                 last_error: from.short_text("last error", limits::TEXT)?.to_owned(),
                 silent_ms: from.u64()?,
             }),
-            FrameType::ReportEnd => Self::ReportEnd { mark: Mark::decode(from)? },
+            FrameType::ReportEnd => Self::ReportEnd {
+                mark: Mark::decode(from)?,
+                halted: from.short_text("reason", limits::TEXT)?.to_owned(),
+                lost: from.u64()?,
+            },
+            FrameType::ToMaster => Self::ToMaster(ToMaster::decode(from)?),
+            FrameType::ToSlave => Self::ToSlave(ToSlave::decode(from)?),
+            FrameType::Peers => Self::Peers { peers: from.list("slaves", limits::PEERS)?, last: from.bool()? },
+            FrameType::AskTree => Self::AskTree { query: from.u64()?, ids: from.bool()? },
+            FrameType::TreePart => Self::TreePart(TreePart::decode(from)?),
+            FrameType::Recovering => Self::Recovering { epoch: from.u32()? },
+            FrameType::Operate => Self::Operate(Operation::decode(from)?),
+            FrameType::Line => Self::Line(from.short_text("line", limits::LINE)?.to_owned()),
+            FrameType::LineEnd => Self::LineEnd { ok: from.bool()? },
             other => return Err(WireError::Unexpected(other.number())),
         };
         decoder.finish()?;

@@ -233,6 +233,14 @@ pub struct Counters {
     pub skipped_unreadable: u64,
     /// Times that a watch overflowed or was refused and a rescan took its place.
     pub rescans: u64,
+    /// Files whose content is not here yet.
+    pub lacking: u64,
+    /// Bytes of those.
+    pub lacking_bytes: u64,
+    /// Files that were set aside in `.relais/conflicts`, since the start.
+    pub set_aside: u64,
+    /// Removals by hand that are held back because there were too many at once.
+    pub held: u64,
     /// Open sessions.
     pub sessions: u32,
     /// Sessions that wait for a place.
@@ -263,6 +271,10 @@ impl Counters {
             self.skipped_names,
             self.skipped_unreadable,
             self.rescans,
+            self.lacking,
+            self.lacking_bytes,
+            self.set_aside,
+            self.held,
         ] {
             to.u64(n);
         }
@@ -283,6 +295,10 @@ impl Decode for Counters {
             skipped_names: from.u64()?,
             skipped_unreadable: from.u64()?,
             rescans: from.u64()?,
+            lacking: from.u64()?,
+            lacking_bytes: from.u64()?,
+            set_aside: from.u64()?,
+            held: from.u64()?,
             sessions: from.u32()?,
             waiting: from.u32()?,
             workers: from.u32()?,

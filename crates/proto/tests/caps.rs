@@ -5,6 +5,8 @@ use std::io::{Read, repeat as repeat_byte};
 
 use relais_proto::{Encoder, FrameHeader, FrameType, LinkMessage, Reply, Request, WireError, limits, read_frame};
 
+#[path = "common/fields_link.rs"]
+mod fields_link;
 #[path = "common/mutate.rs"]
 #[allow(dead_code)] // The tests share it; each uses a part.
 mod mutate;
@@ -59,7 +61,7 @@ fn repeat(one: &[u8], count: usize, zeros: usize) -> Vec<u8> {
 }
 
 const MARK: usize = 12;
-const COUNTERS: usize = 10 * 8 + 3 * 4;
+const COUNTERS: usize = 14 * 8 + 3 * 4;
 const V4: &[u8] = &[4, 127, 0, 0, 1, 8, 74];
 /// An entry behind its name: kind, executable, size, time, no version.
 const ENTRY_REST: usize = 1 + 1 + 8 + 12 + 1;
@@ -99,9 +101,9 @@ fn fields_of_requests() -> Vec<Field> {
         field("pieces path", Pieces, Two, 4095, vec![], |n| path(n, 13)),
         field("first piece", Pieces, Eight, (1 << 43) - 1, piece, |_| vec![0, 0, 0, 1]),
         field("piece count", Pieces, Four, 1024, piece_count, |_| vec![]),
-        field("put path", Put, Two, 4095, vec![0; 16], |n| path(n, 1 + 8 + 1 + 1 + 1)),
-        field("put size", Put, Eight, limits::FILE_SIZE, put_size, |_| vec![0; 8 + 1 + 1 + 1]),
-        field("put offset", Put, Eight, limits::FILE_SIZE, put_offset, |_| vec![0; 1 + 1 + 1]),
+        field("put path", Put, Two, 4095, vec![0; 16], |n| path(n, 1 + 8 + 1 + 1 + 1 + 2)),
+        field("put size", Put, Eight, limits::FILE_SIZE, put_size, |_| vec![0; 8 + 1 + 1 + 1 + 2]),
+        field("put offset", Put, Eight, limits::FILE_SIZE, put_offset, |_| vec![0; 1 + 1 + 1 + 2]),
         field("resume path", Resume, Two, 4095, vec![0; 16], |n| path(n, 8)),
         field("resume size", Resume, Eight, limits::FILE_SIZE, [&[0; 16], [0, 1, b'a'].as_slice()].concat(), |_| vec![]),
         field("folder path", MakeFolder, Two, 4095, vec![0; 16], |n| path(n, 0)),
@@ -112,7 +114,7 @@ fn fields_of_requests() -> Vec<Field> {
 }
 
 fn fields_of_replies() -> Vec<Field> {
-    use FrameType::{AskMaster, Details, Entries, Error, Header, PieceValues, Redirect, Staged, StatusReport, Welcome};
+    use FrameType::{AskMaster, Details, Elsewhere, Entries, Error, Header, PieceValues, Redirect, Staged, StatusReport, Welcome};
     let field = |name, kind, width, range, before, after| Field { name, kind, width, range, before, after };
     let redirect_addrs = [[0; 2 + MARK].as_slice(), &[0, 1], &[7; 16]].concat();
     let entry = bytes(|to| {
@@ -130,13 +132,15 @@ fn fields_of_replies() -> Vec<Field> {
         field("slaves", Redirect, Two, (1, 17), vec![0; 2 + MARK], |n| repeat(&endpoint(), n, 0)),
         field("addresses", Redirect, Two, (1, 8), redirect_addrs, |n| repeat(V4, n, 0)),
         field("address", AskMaster, Two, (0, 1024), vec![], |n| text(n, 0)),
-        field("error code", Error, Two, (1, 32), vec![], |_| vec![0; 4]),
+        field("error code", Error, Two, (1, 35), vec![], |_| vec![0; 4]),
         field("message", Error, Two, (0, 1024), vec![0, 1], |n| text(n, 2)),
         field("name", Entries, Two, (1, 255), vec![], |n| text(n, ENTRY_REST)),
         field("entry size", Entries, Eight, (0, limits::FILE_SIZE), entry, |_| vec![0; 13]),
         field("name", Details, Two, (0, 255), vec![], |n| text(n, ENTRY_REST + 1 + 2 + MARK)),
         field("holders", Details, Two, (0, 17), details, |n| repeat(&endpoint(), n, MARK)),
         field("holder's addresses", Details, Two, (0, 8), holder, |n| repeat(V4, n, MARK)),
+        field("holders", Elsewhere, Two, (0, 17), vec![], |n| repeat(&endpoint(), n, 0)),
+        field("holder's addresses", Elsewhere, Two, (0, 8), [[0, 1].as_slice(), &[7; 16]].concat(), |n| repeat(V4, n, 0)),
         field("size", Header, Eight, (0, limits::FILE_SIZE), vec![], |_| {
             [&[0; 16], [0, 0, 0, 1].as_slice(), &[0; AFTER_BLOCK_SIZE]].concat()
         }),
@@ -153,20 +157,8 @@ fn fields_of_replies() -> Vec<Field> {
     ]
 }
 
-fn fields_of_links() -> Vec<Field> {
-    use FrameType::{Beat, Register, SlaveReport};
-    let field = |name, kind, cap, before, after| Field { name, kind, width: Two, range: (0, cap), before, after };
-    vec![
-        field("listen", Register, 8, vec![0; 16], |n| repeat(V4, n, 2 + MARK)),
-        field("advertise", Register, 1024, vec![0; 16 + 2], |n| text(n, MARK)),
-        field("last error", Beat, 1024, vec![0; 1 + MARK + COUNTERS], |n| text(n, 0)),
-        field("addresses", SlaveReport, 8, vec![0; 32], |n| repeat(V4, n, 1 + MARK + COUNTERS + 2 + 8)),
-        field("last error", SlaveReport, 1024, vec![0; 32 + 2 + 1 + MARK + COUNTERS], |n| text(n, 8)),
-    ]
-}
-
 fn fields() -> Vec<Field> {
-    [fields_of_requests(), fields_of_replies(), fields_of_links()].into_iter().flatten().collect()
+    [fields_of_requests(), fields_of_replies(), fields_link::fields()].into_iter().flatten().collect()
 }
 
 fn decode(kind: FrameType, payload: &[u8]) -> Result<(), WireError> {
@@ -224,6 +216,7 @@ fn every_frame_length_is_held_to_its_cap() {
             FrameType::Block | FrameType::Data => 4 << 20,
             FrameType::Hello | FrameType::Login | FrameType::LinkOpen | FrameType::LinkProof => 2560,
             FrameType::Ticket => 5120,
+            FrameType::ToMaster | FrameType::TreePart => 64 << 10,
             kind if kind.number() < 0x80 => (8 << 10) + 256,
             _ => 64 << 10,
         };
@@ -288,13 +281,35 @@ fn flags_and_small_numbers_have_no_undefined_values() {
         let welcome = [&[0, 1, value], [0; 18].as_slice()].concat();
         assert_eq!(decode(FrameType::Welcome, &welcome).is_ok(), value <= 2);
         let hello = [b"RELA".as_slice(), &[value, 0, 1, 0, 1, 0, 0]].concat();
-        assert_eq!(decode(FrameType::Hello, &hello).is_ok(), value <= 2);
+        assert_eq!(decode(FrameType::Hello, &hello).is_ok(), value <= 3);
         let kind = [&[0, 1, b'a', value], [0; ENTRY_REST - 1].as_slice()].concat();
         assert_eq!(decode(FrameType::Entries, &kind).is_ok(), value <= 1);
         let beat = [&[value], [0; MARK + COUNTERS + 2].as_slice()].concat();
         assert_eq!(decode(FrameType::Beat, &beat).is_ok(), value <= 3);
         let register = [[0; 16].as_slice(), &[0, 1, value], &[0; 18 + 2 + MARK][..if value == 6 { 18 } else { 6 } + 2 + MARK]].concat();
         assert_eq!(decode(FrameType::Register, &register).is_ok(), value == 4 || value == 6);
+    }
+}
+
+#[test]
+fn tags_have_no_undefined_values() {
+    let empty = |what, kind: FrameType, payload: &[u8], most: u8| {
+        let (value, result) = (*payload.last().unwrap(), decode(kind, payload));
+        // Behind a good tag a field is missing, or nothing.
+        let undefined = matches!(result, Err(WireError::BadValue { .. }));
+        assert_eq!(undefined, value > most, "{what} {value}: {result:?}");
+    };
+    for value in 0..=u8::MAX {
+        empty("message of a slave", FrameType::ToMaster, &[value], 9);
+        empty("message of a master", FrameType::ToSlave, &[value], 9);
+        empty("operation", FrameType::Operate, &[value], 6);
+        empty("change", FrameType::ToMaster, &[[2].as_slice(), &[0; 16], &[value]].concat(), 4);
+        empty("expectation", FrameType::ToMaster, &[[2].as_slice(), &[0; 16], &[1, 0, 0], &[value]].concat(), 3);
+        empty("option of content", FrameType::ToSlave, &[[2, 0, 1].as_slice(), &[0; 2 + MARK], &[value]].concat(), 1);
+        empty("kind of answer", FrameType::ToSlave, &[[5].as_slice(), &[0; 16], &[value]].concat(), 1);
+        for (kind, before) in [(FrameType::LineEnd, 0), (FrameType::Peers, 2), (FrameType::AskTree, 8), (FrameType::BeatAck, MARK + 16)] {
+            empty("flag", kind, &[vec![0; before], vec![value]].concat(), 1);
+        }
     }
 }
 

@@ -175,6 +175,8 @@ fn streams() -> Vec<(&'static str, Vec<u8>)> {
         ("session", small(&["hello-min", "ticket-min", "list-min", "stat-min", "get-resume", "ping"])),
         ("answers", small(&["welcome-min", "wait-min", "opened-min", "entries-one", "done-min", "error-min", "pong"])),
         ("cluster-link", small(&["hello-slave", "link-open-min", "link-challenge", "link-proof", "register-min", "beat-min"])),
+        ("slave-link", small(&["join-min", "follow-min", "lacks-min", "propose-max", "tell-max", "ready", "applied-max", "holds-max"])),
+        ("operator-link", small(&["operate-recover", "line", "line-end-max"])),
         ("unknown-type", vec![0, 0, 0, 0, 0xee]),
         ("over-the-cap", [(limits::CONTROL_FRAME + 1).to_be_bytes().as_slice(), &[FrameType::Ping.number()]].concat()),
         ("longest-length", vec![0xff, 0xff, 0xff, 0xff, FrameType::Block.number()]),

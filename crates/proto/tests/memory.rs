@@ -4,7 +4,7 @@
 //! and nothing runs beside it.
 
 use peak_alloc::PeakAlloc;
-use relais_proto::{Endpoint, FrameHeader, FrameType, LinkMessage, Reply, Request, limits, read_frame};
+use relais_proto::{Endpoint, FrameHeader, FrameType, LinkMessage, Reply, Request, limits, read_frame, write_frame};
 
 #[path = "common/mutate.rs"]
 mod mutate;
@@ -18,6 +18,9 @@ static MEMORY: PeakAlloc = PeakAlloc;
 /// Bytes for each byte received: an address of 7 bytes takes 32 in memory, a list
 /// that grows holds its old and its new place for a moment, and begins with room for four.
 const FACTOR: usize = 8;
+/// The same where a tree is told, by one who has proved the key of the cluster: an entry takes 120 bytes in memory and may come
+/// without its content, in 15 bytes, or as one that is not there any more, in 3.
+const TREE_FACTOR: usize = 128;
 /// Bytes for any message, however short: first steps of buffers and lists.
 const BASE: usize = 4096;
 const SEED: u64 = 7;
@@ -33,7 +36,8 @@ fn peak_of<T>(work: impl FnOnce() -> T) -> usize {
 }
 
 fn check(what: &str, kind: FrameType, payload: &[u8]) {
-    let most = FACTOR * payload.len() + BASE;
+    let factor = if matches!(kind, FrameType::ToSlave | FrameType::TreePart) { TREE_FACTOR } else { FACTOR };
+    let most = factor * payload.len() + BASE;
     for (decoder, peak) in [
         ("request", peak_of(|| Request::decode(kind, payload))),
         ("reply", peak_of(|| Reply::decode(kind, payload))),
@@ -72,6 +76,23 @@ fn short_slaves() -> Vec<(String, Vec<u8>)> {
     (1..=limits::REDIRECT_SLAVES).map(|count| (format!("{count} slaves"), redirect(v4_only(count)))).collect()
 }
 
+/// Lists of the shortest entries, just when they grow.
+fn short_entries() -> Vec<(String, Vec<u8>)> {
+    let restored =
+        |count: usize| [[4, 0, 1].as_slice(), &[0; 36], &[1, 0, 0], &[0; 2], &count.to_be_bytes()[6..], &vec![0; count * 3]].concat();
+    let entries = |count: usize| [[2].as_slice(), &count.to_be_bytes()[6..], &vec![0; count * 15 + 2]].concat();
+    let mut frames = Vec::new();
+    for count in [1, 4, 5, 9, 129, 1025, 2049, limits::LINK_LIST] {
+        for (what, payload) in [("restored", restored(count)), ("entries", entries(count))] {
+            assert!(LinkMessage::decode(FrameType::ToSlave, &payload).is_ok(), "{count} {what}");
+            let mut frame = Vec::new();
+            assert!(write_frame(&mut frame, FrameType::ToSlave, &payload).is_ok());
+            frames.push((format!("{count} {what}"), frame));
+        }
+    }
+    frames
+}
+
 /// Frames that announce the most and hold next to nothing.
 fn empty_promises() -> Vec<(FrameType, Vec<u8>)> {
     let mut promises = Vec::new();
@@ -96,6 +117,7 @@ fn memory_follows_what_was_received() {
     let mut frames = samples::all();
     frames.extend(samples::giants());
     frames.extend(short_slaves());
+    frames.extend(short_entries());
     for (name, frame) in &frames {
         let (kind, payload) = samples::open(frame);
         check(name, kind, &payload);

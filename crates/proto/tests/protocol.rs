@@ -4,15 +4,19 @@
 //! `cargo test -p relais-proto --test protocol -- --ignored` writes the
 //! examples into PROTOCOL.md again after the protocol has changed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
 use blake3::Hasher;
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root};
-use relais_proto::{ErrorCode, FrameType, VERSIONS, limits};
+use relais_proto::{ErrorCode, FrameType, LinkMessage, VERSIONS, WireError, limits};
 
 #[path = "common/example.rs"]
 mod example;
+#[allow(dead_code)] // The tests share it; each uses a part.
+#[path = "common/samples.rs"]
+mod samples;
 
 use example::hex;
 
@@ -49,6 +53,38 @@ fn every_message_has_its_fields_described() {
     }
 }
 
+/// The tag of a link's message that has several kinds, and the name of its kind.
+fn tagged(kind: FrameType, payload: &[u8]) -> Option<(String, String)> {
+    let shown = match LinkMessage::decode(kind, payload) {
+        Ok(LinkMessage::ToMaster(message)) => format!("{message:?}"),
+        Ok(LinkMessage::ToSlave(message)) => format!("{message:?}"),
+        Ok(LinkMessage::Operate(operation)) => format!("{operation:?}"),
+        _ => return None,
+    };
+    let name: String = shown.chars().take_while(char::is_ascii_alphanumeric).collect();
+    Some((payload[0].to_string(), name))
+}
+
+#[test]
+fn the_tables_of_tags_are_the_code_s() {
+    for (heading, kind) in [
+        ("### From a slave", FrameType::ToMaster),
+        ("### From the master", FrameType::ToSlave),
+        ("### From an operator", FrameType::Operate),
+    ] {
+        let opened = samples::all().into_iter().map(|(_, frame)| samples::open(&frame)).filter(|(of, _)| *of == kind);
+        let ours: BTreeSet<_> = opened.filter_map(|(kind, payload)| tagged(kind, &payload)).collect();
+        let rows = table(heading);
+        let theirs: BTreeSet<_> = rows.iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+        assert_eq!(theirs, ours, "{heading}");
+        let tags: Vec<_> = rows.iter().map(|row| row[0].parse::<u8>().unwrap()).collect();
+        let last = u8::try_from(rows.len()).unwrap() - 1;
+        assert_eq!(tags, (0..=last).collect::<Vec<_>>(), "{heading}");
+        // No tag is left out: the next one is not known.
+        assert!(matches!(LinkMessage::decode(kind, &[last + 1]), Err(WireError::BadValue { .. })), "{heading}");
+    }
+}
+
 #[test]
 fn the_table_of_errors_is_the_code_s() {
     let ours: Vec<_> = ErrorCode::ALL.iter().map(|code| (code.number().to_string(), code.text().to_owned())).collect();
@@ -77,7 +113,8 @@ fn the_table_of_limits_is_the_code_s() {
     .map(|time| time.as_secs());
     let [login, frame, window, idle, wait, silence, beat, ticket, staged, connect] = seconds;
     let names = [limits::NAME_PART, limits::PATH, limits::USER, limits::PASSWORD, limits::TICKET, limits::TEXT];
-    let counts = [limits::REDIRECT_SLAVES, limits::ADDRESSES, limits::AVOID, limits::AHEAD];
+    let counts = [limits::REDIRECT_SLAVES, limits::ADDRESSES, limits::AVOID];
+    let links = [limits::LINK_LIST, limits::HOLDERS, limits::GIVEN_UP, limits::PEERS, limits::LINE];
     let mut ours = vec![
         limits::CONTROL_FRAME.into(),
         limits::REQUEST_FRAME.into(),
@@ -89,7 +126,8 @@ fn the_table_of_limits_is_the_code_s() {
         limits::PIECES,
     ];
     ours.push(limits::PIECES_PER_PAGE.into());
-    ours.extend(names.into_iter().chain(counts).map(|n| n as u64));
+    ours.extend(names.into_iter().chain(counts).chain(links).map(|n| n as u64));
+    ours.push(limits::AHEAD as u64);
     ours.push(limits::DISCARD);
     ours.extend([
         login,
@@ -149,7 +187,7 @@ fn values() -> String {
     let cluster = blake3::keyed_hash(&key, b"relais cluster id");
     let cluster = &cluster.as_bytes()[..16];
     let mut text = format!("cluster id         {}\n", hex(cluster));
-    for (role, name) in [(0, "master"), (1, "slave"), (2, "operator")] {
+    for (role, name) in [(0, "master"), (1, "slave"), (2, "operator"), (3, "holder"), (4, "fetcher")] {
         let proved = [b"relais link 1".as_slice(), &[role], &[0xa1; 16], cluster, &[0xb2; 32], &[0xc3; 32]].concat();
         text += &format!("proof, {name:10}  {}\n", blake3::keyed_hash(&key, &proved));
     }

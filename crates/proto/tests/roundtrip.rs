@@ -15,7 +15,8 @@ mod any;
 #[allow(dead_code)] // Paths and streams are checked here; messages have tests of their own.
 mod checks;
 
-use any::{digest, entry, id16, link, part, path, reply, request};
+use any::link::link;
+use any::{digest, entry, id16, part, path, reply, request};
 
 /// One whole frame comes back as its type and payload, with nothing behind it.
 fn open(frame: &[u8]) -> (FrameType, Vec<u8>) {

@@ -24,12 +24,20 @@ const WAITING: usize = 1;
 const TICKED: usize = 2;
 const ROW: usize = 3;
 /// Words for all, behind the rows: the master's time less [`monotonic_ms`] (two's complement, 0: never
-/// heard), the accounts' generation, and the latest change.
+/// heard), the accounts' generation, the latest change that is applied, the latest that readers may have met, since when
+/// the master is not reached (0: it is), whether the slave is being drained, and which worker, counted from 1, sends large content to
+/// another slave, and how many copies the cluster asks for.
 const MASTER_OFFSET: usize = MAX_WORKERS * ROW;
 const GENERATION: usize = MASTER_OFFSET + 1;
 const EPOCH: usize = MASTER_OFFSET + 2;
 const NUMBER: usize = MASTER_OFFSET + 3;
-const WORDS: usize = MASTER_OFFSET + 4;
+const MET_EPOCH: usize = MASTER_OFFSET + 4;
+const MET_NUMBER: usize = MASTER_OFFSET + 5;
+const ALONE: usize = MASTER_OFFSET + 6;
+const DRAINING: usize = MASTER_OFFSET + 7;
+const LARGE_SENT: usize = MASTER_OFFSET + 8;
+const COPIES: usize = MASTER_OFFSET + 9;
+const WORDS: usize = MASTER_OFFSET + 10;
 
 /// What the processes of one slave share.
 #[derive(Debug)]
@@ -130,21 +138,82 @@ impl Board {
 
     /// Forgets what a dead worker held.
     pub fn wipe(&self, worker: usize) {
+        self.end_large(worker);
         for word in 0..ROW {
             self.word(worker, word).store(0, SeqCst);
         }
     }
 
     /// Notes what the master said.
-    pub fn heard_master(&self, mark: Mark, time_ms: u64, generation: u64) {
+    pub fn heard_master(&self, time_ms: u64, generation: u64) {
         let offset = i64::try_from(time_ms).unwrap_or(i64::MAX).saturating_sub(i64::try_from(monotonic_ms()).unwrap_or(i64::MAX));
         self.words[MASTER_OFFSET].store(offset.cast_unsigned(), SeqCst);
         self.words[GENERATION].store(generation, SeqCst);
-        self.words[EPOCH].store(mark.epoch.into(), SeqCst);
-        self.words[NUMBER].store(mark.number, SeqCst);
     }
 
-    /// Notes the latest change that this slave has made itself.
+    /// Notes up to which change all is about to be applied. From the moment that it is, readers may meet it, and say so.
+    pub fn announce(&self, mark: Mark) {
+        self.words[MET_EPOCH].store(mark.epoch.into(), SeqCst);
+        self.words[MET_NUMBER].store(mark.number, SeqCst);
+    }
+
+    /// The latest change that a reader may have met in what it has read before it asks.
+    #[must_use]
+    pub fn met(&self) -> Mark {
+        self.version(MET_EPOCH).max(self.mark())
+    }
+
+    fn version(&self, word: usize) -> Mark {
+        Mark { epoch: u32::try_from(self.words[word].load(SeqCst)).unwrap_or(u32::MAX), number: self.words[word + 1].load(SeqCst) }
+    }
+
+    /// Notes whether there is a link to the master.
+    pub fn set_linked(&self, linked: bool) {
+        let alone = if linked { 0 } else { monotonic_ms().max(1) };
+        self.words[ALONE].store(alone, SeqCst);
+    }
+
+    /// For how long the master has not been reached; none where it is, or never was.
+    #[must_use]
+    pub fn alone(&self) -> Option<Duration> {
+        let since = self.words[ALONE].load(SeqCst);
+        (since != 0).then(|| Duration::from_millis(monotonic_ms().saturating_sub(since)))
+    }
+
+    /// Notes how many disks must hold the content of a put whose client does not say.
+    pub fn set_copies(&self, copies: u16) {
+        self.words[COPIES].store(copies.into(), SeqCst);
+    }
+
+    /// How many disks must hold the content of a put whose client does not say.
+    #[must_use]
+    pub fn copies(&self) -> u16 {
+        u16::try_from(self.words[COPIES].load(SeqCst)).unwrap_or(u16::MAX)
+    }
+
+    /// Notes whether the slave is being drained.
+    pub fn set_draining(&self, draining: bool) {
+        self.words[DRAINING].store(draining.into(), SeqCst);
+    }
+
+    /// Whether the slave is being drained.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.words[DRAINING].load(SeqCst) != 0
+    }
+
+    /// Takes the one place for sending large content to another slave, for `worker`; false where it is taken.
+    pub fn begin_large(&self, worker: usize) -> bool {
+        self.words[LARGE_SENT].compare_exchange(0, worker as u64 + 1, SeqCst, SeqCst).is_ok()
+    }
+
+    /// Gives it back, where `worker` has it.
+    pub fn end_large(&self, worker: usize) {
+        // Somebody else may have it by now.
+        let _ = self.words[LARGE_SENT].compare_exchange(worker as u64 + 1, 0, SeqCst, SeqCst);
+    }
+
+    /// Notes the latest change that is applied here.
     pub fn set_mark(&self, mark: Mark) {
         self.words[EPOCH].store(mark.epoch.into(), SeqCst);
         self.words[NUMBER].store(mark.number, SeqCst);
@@ -169,7 +238,7 @@ impl Board {
     /// The latest change that this slave has.
     #[must_use]
     pub fn mark(&self) -> Mark {
-        Mark { epoch: u32::try_from(self.words[EPOCH].load(SeqCst)).unwrap_or(u32::MAX), number: self.words[NUMBER].load(SeqCst) }
+        self.version(EPOCH)
     }
 }
 
@@ -209,7 +278,8 @@ mod tests {
     fn the_masters_time_goes_on_without_it() {
         let board = Board::new(1, 1, 1).unwrap();
         assert!(board.master_ms().abs_diff(wall_ms()) < 1000);
-        board.heard_master(Mark { epoch: 1, number: 7 }, 5_000_000, 3);
+        board.heard_master(5_000_000, 3);
+        board.set_mark(Mark { epoch: 1, number: 7 });
         assert!(board.master_ms().abs_diff(5_000_000) < 1000);
         assert_eq!((board.mark().number, board.generation()), (7, 3));
     }

@@ -4,19 +4,22 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use log::{error, warn};
-use relais_proto::{Counters, Endpoint, ErrorCode, FolderId, Mark, Refusal, SlaveId, TreePath};
+use log::{debug, error, warn};
+use relais_proto::{Counters, Endpoint, ErrorCode, FolderId, Mark, Refusal, SlaveId, TreePath, Version, limits};
 use relais_tree::{Folder, Meta, TreeError};
 
 use crate::board::Board;
 use crate::catalogue::{CatalogueError, Facts, Reader};
-use crate::changes::channel::Desk;
+use crate::changes::channel::{Desk, Received, SessionEnd};
 use crate::hints::Hints;
 use crate::staging::Staging;
 use crate::worker::pass::Inbox;
 use crate::worker::uploads::Uploads;
 
+/// How long the master may take to say who holds content.
+const HOLDERS_KNOWN: Duration = Duration::from_secs(1);
 /// Catalogue connections kept for the next session that asks.
 const SPARE_READERS: usize = 4;
 
@@ -43,6 +46,10 @@ pub struct Serving {
     pub uploads: Uploads,
     /// Why nothing may be changed here by somebody without an account; none where it may.
     pub read_only: Option<&'static str>,
+    /// Whether this slave follows a master: then the tree is what changes have made, wherever their contents are.
+    pub follows: bool,
+    /// Which worker this is.
+    pub worker: usize,
     /// Set when the worker winds down.
     stopping: AtomicBool,
     /// Catalogue connections that no session uses now. Opened after the fork, when first needed.
@@ -71,6 +78,10 @@ pub struct Parts {
     pub inboxes: Arc<Vec<Inbox>>,
     /// See [`Serving::read_only`].
     pub read_only: Option<&'static str>,
+    /// See [`Serving::follows`].
+    pub follows: bool,
+    /// See [`Serving::worker`].
+    pub worker: usize,
 }
 
 impl Serving {
@@ -79,7 +90,7 @@ impl Serving {
     /// # Errors
     /// Those of opening them.
     pub fn new(parts: Parts) -> Result<Self, TreeError> {
-        let Parts { folder, root, folder_id, slave_id, block_size, board, hints, desk, inboxes, read_only } = parts;
+        let Parts { folder, root, folder_id, slave_id, block_size, board, hints, desk, inboxes, read_only, follows, worker } = parts;
         Ok(Self {
             staging: Staging::open(&folder)?,
             folder,
@@ -92,6 +103,8 @@ impl Serving {
             desk,
             uploads: Uploads::new(inboxes),
             read_only,
+            follows,
+            worker,
             stopping: AtomicBool::new(false),
             readers: Mutex::new(Vec::new()),
         })
@@ -130,10 +143,10 @@ impl Serving {
         Ok(answer)
     }
 
-    /// The latest change that this slave has. Until the keeper has told it after a start, what the catalogue has.
+    /// The latest change that may be in what was read here before this was asked. Until the keeper has told it after a start, what the catalogue has.
     #[must_use]
     pub fn mark(&self) -> Mark {
-        let mark = self.board.mark();
+        let mark = self.board.met();
         if mark != Mark::default() {
             return mark;
         }
@@ -185,12 +198,79 @@ impl Serving {
         vec![Endpoint { id: self.slave_id, addrs: Vec::new() }]
     }
 
+    /// The slaves of these folders, but not this one.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Storage`].
+    pub fn slaves_of(&self, folders: &[FolderId]) -> Result<Vec<Endpoint>, Refusal> {
+        let peers = self.with_catalogue(Reader::peers)?;
+        let holders = peers.into_iter().filter(|(slave, folder)| *slave != self.slave_id && folders.contains(folder));
+        Ok(holders.map(|(id, _)| Endpoint { id, addrs: Vec::new() }).take(limits::REDIRECT_SLAVES).collect())
+    }
+
+    /// The folders that hold the content of a put, as the master knows them; none where that cannot be learnt soon.
+    #[must_use]
+    pub fn holders(&self, put: Version) -> Vec<FolderId> {
+        let (mut channel, until) = (None, Instant::now() + HOLDERS_KNOWN);
+        let mut asked = false;
+        while Instant::now() < until {
+            if channel.is_none() {
+                channel = self.desk.open().ok();
+            }
+            let Some(open) = &channel else { return Vec::new() };
+            let came = if asked {
+                match open.holders() {
+                    Ok(Received::Message(folders)) => return folders,
+                    Ok(Received::Nothing) => false,
+                    _ => return Vec::new(),
+                }
+            } else {
+                match open.hello() {
+                    Ok(Received::Message(())) => {
+                        asked = open.ask_holders(put).unwrap_or(false);
+                        asked
+                    }
+                    Ok(Received::Nothing) => false,
+                    _ => return Vec::new(),
+                }
+            };
+            if !came {
+                wait_for(open, until);
+            }
+        }
+        debug!("who holds put {put} is not known in time");
+        Vec::new()
+    }
+
+    /// All other slaves.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Storage`].
+    pub fn others(&self) -> Result<Vec<Endpoint>, Refusal> {
+        let peers = self.with_catalogue(Reader::peers)?;
+        let others = peers.into_iter().filter(|(slave, folder)| *slave != self.slave_id && *folder != self.folder_id);
+        Ok(others.map(|(id, _)| Endpoint { id, addrs: Vec::new() }).take(limits::REDIRECT_SLAVES).collect())
+    }
+
+    /// `path` is other on the disk than in the catalogue.
+    pub fn hint(&self, path: &TreePath) {
+        self.hints.tell(path);
+    }
+
     /// The refusal for a failure of the disk, whose details go to the log.
     #[must_use]
     pub fn storage(path: &TreePath, error: &io::Error) -> Refusal {
         warn!("{path}: {error}");
         Refusal::new(ErrorCode::Storage, format!("{path}: the slave cannot read it"))
     }
+}
+
+/// Waits for the replicator, at most until a time.
+fn wait_for(channel: &SessionEnd, until: Instant) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let timeout = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
+    // Woken early or not: the caller looks again.
+    let _ = poll(&mut [PollFd::new(channel, PollFlags::IN)], timeout.as_ref());
 }
 
 /// Adds what the board knows of the pool.
@@ -209,6 +289,10 @@ pub struct Session {
     pub root: TreePath,
     /// Whether the user may change anything.
     pub writable: bool,
+    /// The highest change that the user has seen.
+    pub mark: Mark,
+    /// Whether it is another slave, which takes content.
+    pub peer: bool,
 }
 
 impl Session {

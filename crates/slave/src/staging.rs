@@ -26,6 +26,8 @@ const STAGING: &str = "staging";
 const SEALED: &str = ".whole";
 /// Behind the name of former content, where the file system cannot exchange two names in one step.
 const FORMER: &str = relais_tree::FORMER;
+/// Behind the name of content that comes from another slave: in the place of what an upload is bound to.
+const TAKEN: &str = "-0000000000000000";
 /// Name of the folder of what was removed.
 const REMOVED: &str = "removed";
 /// Time between two looks for what is too old.
@@ -47,6 +49,21 @@ impl StagedName {
         let mut binding = [0; 8];
         hasher.finalize_xof().fill(&mut binding);
         Self(format!("{id}-{:016x}", u64::from_be_bytes(binding)))
+    }
+
+    /// The name for content of a put that comes from another slave.
+    #[must_use]
+    pub fn of_put(put: Version) -> Self {
+        let mut id = *b"put.............";
+        id[4..8].copy_from_slice(&put.epoch.to_be_bytes());
+        id[8..16].copy_from_slice(&put.number.to_be_bytes());
+        Self(format!("{}{TAKEN}", ChangeId(id)))
+    }
+
+    /// Whether it is content that comes from another slave.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.0.ends_with(TAKEN)
     }
 
     /// The name that the file gets once it is whole. From then on nobody writes it.

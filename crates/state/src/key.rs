@@ -56,6 +56,10 @@ pub enum Prover {
     Slave,
     /// An operator's command.
     Operator,
+    /// A slave from which another one takes content.
+    Holder,
+    /// That other one.
+    Taker,
 }
 
 /// The secret that all servers of a cluster share.
@@ -150,6 +154,8 @@ impl ClusterKey {
             Prover::Master => 0,
             Prover::Slave => 1,
             Prover::Operator => 2,
+            Prover::Holder => 3,
+            Prover::Taker => 4,
         };
         blake3::Hasher::new_keyed(&self.0)
             .update(b"relais link 1")

@@ -1,6 +1,6 @@
 //! What a server remembers between two starts, and what it proves things with.
 //!
-//! Owns the state folder and its lock, the journal of numbered changes, the
+//! Owns the state folder and its lock, the journal of numbered changes and the snapshots that shorten it, the
 //! cluster key, the proof that both ends of a cluster link have that key, and
 //! the tickets that a master gives to clients. Used by masters, by slaves and
 //! by operators' commands. It opens no socket and reads no clock: callers move
@@ -11,13 +11,19 @@ mod dir;
 mod journal;
 mod key;
 mod link;
+mod peer;
+mod snapshot;
 mod ticket;
+mod whole;
 
 pub use dir::{LockedState, StateDir, StateError};
-pub use journal::{BATCH_BYTES, BATCH_CHANGES, ChangeLog, Journal, JournalError};
+pub use journal::{BATCH_BYTES, BATCH_CHANGES, ChangeLog, Journal, JournalError, JournalReader};
 pub use key::{ClusterKey, KeyError, Prover};
 pub use link::{LinkChallenger, LinkError, LinkHandshake, LinkRole, link_frame};
+pub use peer::{PeerChallenger, PeerHandshake};
+pub use snapshot::{Snapshot, SnapshotError};
 pub use ticket::{Rights, Ticket, TicketError};
+pub use whole::replace_file;
 
 /// Fills an array with random bytes from the kernel.
 ///
@@ -27,4 +33,10 @@ pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
     Ok(bytes)
+}
+
+/// Where the hashes over a cluster's changes begin: no two clusters have the same.
+#[must_use]
+pub fn chain_seed(cluster: relais_proto::ClusterId) -> [u8; 32] {
+    blake3::derive_key("relais change chain 1", &cluster.0)
 }

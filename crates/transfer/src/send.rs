@@ -98,7 +98,7 @@ pub(crate) fn is_of_the_file(e: rustix::io::Errno) -> bool {
 }
 
 /// Sends what is queued and keeps the packet open for the bytes that follow.
-pub(crate) fn send_more(to: &mut Connection, pace: &mut Pace) -> io::Result<()> {
+fn send_more(to: &mut Connection, pace: &mut Pace) -> io::Result<()> {
     let stream = to.stream().clone();
     let mut rest = to.output().as_slice();
     while !rest.is_empty() {

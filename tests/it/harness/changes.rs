@@ -46,7 +46,16 @@ pub fn path(text: &str) -> TreePath {
 
 /// Opens a new upload of known size, whatever is there.
 pub fn put(name: &str, size: usize) -> PutRequest {
-    PutRequest { id: new_id(), path: path(name), size: Some(size as u64), offset: 0, mtime: None, executable: false, expect: Expect::Any }
+    PutRequest {
+        id: new_id(),
+        path: path(name),
+        size: Some(size as u64),
+        offset: 0,
+        mtime: None,
+        executable: false,
+        expect: Expect::Any,
+        copies: 0,
+    }
 }
 
 pub fn make_folder(name: &str) -> Request {

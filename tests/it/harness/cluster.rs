@@ -15,6 +15,8 @@ pub struct Builder {
     shared: bool,
     proxied: bool,
     slave_args: Vec<String>,
+    master_args: Vec<String>,
+    listen: Option<String>,
     files: Vec<(String, Vec<u8>)>,
 }
 
@@ -31,8 +33,19 @@ impl Builder {
         self
     }
 
+    /// The master listens on another address than loopback.
+    pub fn listen(mut self, ip: &str) -> Self {
+        self.listen = Some(ip.to_owned());
+        self
+    }
+
     pub fn slave_args(mut self, args: &[&str]) -> Self {
         self.slave_args = args.iter().map(|a| (*a).to_owned()).collect();
+        self
+    }
+
+    pub fn master_args(mut self, args: &[&str]) -> Self {
+        self.master_args = args.iter().map(|a| (*a).to_owned()).collect();
         self
     }
 
@@ -46,8 +59,9 @@ impl Builder {
     #[track_caller]
     pub fn start(self) -> Cluster {
         let dir = TestDir::new();
-        let mut master = Cluster::master_setup(&dir, "127.0.0.1:0").start();
-        let addr = master.ready();
+        let listen = format!("{}:0", self.listen.as_deref().unwrap_or("127.0.0.1"));
+        let mut master = Cluster::master_setup(&dir, &listen, &self.master_args).start();
+        let addr = SocketAddr::from(([127, 0, 0, 1], master.ready().port()));
         let mut cluster = Cluster { slaves: Vec::new(), master, addr, dir, setup: self };
         for _ in 0..cluster.setup.slaves {
             cluster.add_slave();
@@ -88,8 +102,8 @@ impl Cluster {
         Builder { slaves, ..Builder::default() }
     }
 
-    fn master_setup(dir: &TestDir, listen: &str) -> Setup {
-        Setup::new("ftpmaster", dir.path()).args(["--listen", listen, "--state"]).args([dir.folder("master")])
+    fn master_setup(dir: &TestDir, listen: &str, args: &[String]) -> Setup {
+        Setup::new("ftpmaster", dir.path()).args(["--listen", listen, "--state"]).args([dir.folder("master")]).args(args)
     }
 
     /// The cluster key's file.
@@ -101,9 +115,9 @@ impl Cluster {
         self.dir.folder(&if self.setup.shared { "root".to_owned() } else { format!("root{n}") })
     }
 
-    fn start_slave(&self, n: usize, proxy: Option<&Proxy>) -> (Program, SocketAddr) {
+    fn start_slave(&self, n: usize, port: u16, proxy: Option<&Proxy>) -> (Program, SocketAddr) {
         let mut setup = Setup::new("ftpslave", self.dir.path())
-            .args(["0", "--master", &self.addr.to_string()])
+            .args([&port.to_string(), "--master", &self.addr.to_string()])
             .args([Path::new("--root"), &self.root_of(n), Path::new("--cluster-key"), &self.key()])
             .args(&self.setup.slave_args);
         if let Some(proxy) = proxy {
@@ -128,15 +142,26 @@ impl Cluster {
             }
         }
         let proxy = self.setup.proxied.then(Proxy::start);
-        let (program, addr) = self.start_slave(n, proxy.as_ref());
+        let (program, addr) = self.start_slave(n, 0, proxy.as_ref());
         self.slaves.push(Slave { program, addr, root, proxy });
     }
 
-    /// Starts a slave again that was stopped or killed.
+    /// Starts a slave again that was stopped or killed, on another free port.
     #[track_caller]
     pub fn restart_slave(&mut self, n: usize) {
+        self.restart_slave_on(n, 0);
+    }
+
+    /// Starts a slave again that was stopped or killed, on the port that it had.
+    #[track_caller]
+    pub fn restart_slave_on_same_port(&mut self, n: usize) {
+        self.restart_slave_on(n, self.slaves[n].addr.port());
+    }
+
+    #[track_caller]
+    fn restart_slave_on(&mut self, n: usize, port: u16) {
         let proxy = self.slaves[n].proxy.take();
-        let (program, addr) = self.start_slave(n, proxy.as_ref());
+        let (program, addr) = self.start_slave(n, port, proxy.as_ref());
         let slave = &mut self.slaves[n];
         (slave.program, slave.addr, slave.proxy) = (program, addr, proxy);
     }
@@ -144,7 +169,7 @@ impl Cluster {
     /// Starts the master again, which was stopped or killed, on the same address.
     #[track_caller]
     pub fn restart_master(&mut self) {
-        self.master = Self::master_setup(&self.dir, &self.addr.to_string()).start();
+        self.master = Self::master_setup(&self.dir, &self.addr.to_string(), &self.setup.master_args).start();
         assert_eq!(self.master.ready(), self.addr);
     }
 

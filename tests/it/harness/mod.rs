@@ -35,7 +35,7 @@ pub use pty::Pty;
 pub use said::{FakeTree, content as content_answer, listing, pages, raw_entry, refused, whole};
 pub use strace::{Call, Strace};
 pub use volume::Volume;
-pub use wire::{FakeServer, Wire, block, encoded, get, header, hello, polite, session, sessions, ticket};
+pub use wire::{FakeServer, Wire, block, encoded, get, header, hello, polite, session, session_with, sessions, ticket};
 
 /// How long anything may take that is expected within a second or two.
 pub const SOON: Duration = Duration::from_secs(30);

@@ -46,7 +46,7 @@ impl Wire {
         Ok(read_frame(&mut self.0, &mut payload)?.map(|kind| (kind, payload)))
     }
 
-    /// The next reply that is not `Wait`.
+    /// The next reply that is an answer: not `Wait`, and not that the slave is alone.
     #[track_caller]
     pub fn reply(&mut self) -> Reply {
         let began = Instant::now();
@@ -54,7 +54,7 @@ impl Wire {
             assert!(began.elapsed() < SOON, "nothing but `Wait` for {SOON:?}");
             let (kind, payload) = self.frame().unwrap().expect("the server closed the connection");
             match Reply::decode(kind, &payload).unwrap() {
-                Reply::Wait(_) => {}
+                Reply::Wait(_) | Reply::Alone { .. } => {}
                 reply => return reply,
             }
         }
@@ -161,7 +161,13 @@ pub fn ticket(master: SocketAddr) -> (Vec<u8>, Vec<Endpoint>) {
 /// Opens a session on a slave of a cluster.
 #[track_caller]
 pub fn session(slave: SocketAddr, ticket: &[u8]) -> Wire {
-    open(slave, Request::Ticket { ticket: ticket.to_vec(), mark: Mark::default() })
+    session_with(slave, ticket, Mark::default())
+}
+
+/// The same for a client that has seen a change.
+#[track_caller]
+pub fn session_with(slave: SocketAddr, ticket: &[u8], mark: Mark) -> Wire {
+    open(slave, Request::Ticket { ticket: ticket.to_vec(), mark })
 }
 
 /// Opens `n` sessions on a slave that stands alone.
@@ -267,7 +273,7 @@ pub fn polite(request: &Request) -> Vec<u8> {
         Request::PutEnd { .. } | Request::MakeFolder { .. } | Request::Remove { .. } | Request::Move { .. } => {
             vec![Reply::Committed { version: mark, copies: 1, mark }]
         }
-        Request::Get(_) | Request::Pieces { .. } | Request::Put(_) => Vec::new(),
+        Request::Get(_) | Request::Pieces { .. } | Request::Put(_) | Request::Seen { .. } => Vec::new(),
     };
     FakeServer::encoded(&replies)
 }

@@ -64,7 +64,7 @@ pub fn received(file: &Received) -> String {
 pub fn sent(file: &Sent) -> String {
     let Sent { remote, local, bytes, time, slaves, resumed_from, version, copies } = file;
     let resumed = if *resumed_from > 0 { format!(", resumed from {resumed_from}") } else { String::new() };
-    let copies = if *copies > 1 { format!(", {copies} copies") } else { String::new() };
+    let copies = if *copies == 1 { ", 1 copy".to_owned() } else { format!(", {copies} copies") };
     format!(
         "{local} -> {remote}: {bytes} bytes in {:.2} s ({}) to {}{resumed}, verified, version {version}{copies}",
         time.as_secs_f64(),

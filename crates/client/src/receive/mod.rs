@@ -168,6 +168,9 @@ impl Place<'_> {
 /// What the user is told of a transfer that failed.
 fn given_up(error: &FetchError, shown: &str) -> Failure {
     match error {
+        FetchError::Refused(refusal) if refusal.code == ErrorCode::NoContent => {
+            Failure::new(ErrorCode::NoContent, format!("{refusal}; it can be resumed: the same get carries it on"))
+        }
         FetchError::Refused(refusal) => refusal.clone().into(),
         FetchError::Interrupted => Failure::new(ErrorCode::Interrupted, "interrupted; the same get, or the next start, carries it on"),
         FetchError::Local { what, error } => Failure::new(ErrorCode::Local, format!("{shown}: {what}: {}", plain(error))),

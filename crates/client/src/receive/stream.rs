@@ -11,8 +11,10 @@ use std::time::Instant;
 
 use log::debug;
 use relais_net::Connection;
-use relais_proto::{Digest, ErrorCode, FrameType, GetRequest, Header, Refusal, Reply, Request, TreePath, Wanted, WireError, limits};
-use relais_transfer::fetch::{FetchError, Sessions};
+use relais_proto::{
+    Digest, Endpoint, ErrorCode, FrameType, GetRequest, Header, Refusal, Reply, Request, TreePath, Wanted, WireError, limits,
+};
+use relais_transfer::fetch::{Detours, FetchError, Sessions};
 
 use crate::Failure;
 use crate::error::why_gone;
@@ -48,6 +50,10 @@ enum Stop {
     Elsewhere(String),
     /// The content that went out in part is not known by its name here.
     Changed(Refusal),
+    /// It does not have the content yet, and these have it.
+    Holders(Vec<Endpoint>),
+    /// It lacks what was seen before.
+    Behind(Refusal),
     /// It broke the protocol.
     Bad(String),
     /// Nobody can.
@@ -91,7 +97,8 @@ impl Shell {
 
     fn stream(&mut self, path: &TreePath, stream: &mut Stream) -> Result<(), Failure> {
         self.session.connect()?;
-        let (mut tries, mut why) = (0, String::new());
+        let (mut tries, mut why, mut detours) = (0, String::new(), Detours::new());
+        let interrupt = self.interrupt.clone();
         while tries < TRIES {
             let connection = self.session.connection().map_err(|error| unreachable(error, stream.out))?;
             if let Some(gone) = self.notices.take_lost() {
@@ -111,8 +118,21 @@ impl Shell {
                 Stop::Changed(refusal) => stream.find_again(connection, path, refusal),
                 other => Err(other),
             };
+            if stream.out > before {
+                detours.arrived();
+            }
             match stop {
                 Ok(()) => {}
+                Err(Stop::Holders(holders)) => {
+                    detours.elsewhere(&mut self.session, &holders, &|| interrupt.is_raised())?;
+                    continue;
+                }
+                Err(Stop::Behind(refusal)) => {
+                    if !detours.behind(&mut self.session, &refusal.message, &|| interrupt.is_raised()) {
+                        return Err(refusal.into());
+                    }
+                    continue;
+                }
                 Err(Stop::Failed(failure)) => {
                     // Blocks may still be under way on it.
                     self.session.abandon();
@@ -142,6 +162,7 @@ impl Stream {
         from.flush()?;
         let header = match answer(from)? {
             Reply::Header(header) => self.check(header)?,
+            Reply::Elsewhere { holders } => return Err(Stop::Holders(holders)),
             Reply::Error(refusal) => return Err(self.refused(refusal)),
             other => return Err(unexpected(&other)),
         };
@@ -189,8 +210,8 @@ impl Stream {
             if header.kind == FrameType::Block {
                 return Err(Stop::Bad("a block has not its length".to_owned()));
             }
-            match Reply::decode(header.kind, from.read_payload(header)?)? {
-                Reply::Wait(_) => {}
+            match from.read_reply_of(header)? {
+                Reply::Wait(_) | Reply::Alone { .. } => {}
                 Reply::Error(refusal) => return Err(self.refused(refusal)),
                 other => return Err(unexpected(&other)),
             }
@@ -222,8 +243,10 @@ impl Stream {
 
     /// What a refusal means for the rest.
     fn refused(&self, refusal: Refusal) -> Stop {
-        use ErrorCode::{Busy, Changed, Draining, Storage, TimedOut};
+        use ErrorCode::{Behind, Busy, Changed, Draining, NoContent, Storage, TimedOut};
         match refusal.code {
+            Behind => Stop::Behind(refusal),
+            NoContent => Stop::Holders(Vec::new()),
             Busy | Draining | Storage | TimedOut => Stop::Elsewhere(refusal.message),
             Changed if self.out > 0 => Stop::Changed(refusal),
             _ => Stop::Failed(refusal.into()),
@@ -246,6 +269,7 @@ impl Stream {
                 Ok(())
             }
             Reply::Details { .. } => Err(replaced()),
+            Reply::Elsewhere { holders } => Err(Stop::Holders(holders)),
             Reply::Error(refusal) if refusal.code == ErrorCode::Changed => Err(replaced()),
             Reply::Error(refusal) => Err(self.refused(refusal)),
             other => Err(unexpected(&other)),
@@ -258,8 +282,8 @@ fn answer(from: &mut Connection) -> Result<Reply, Stop> {
     let until = Instant::now() + limits::IDLE_TIME;
     loop {
         match from.read_reply()?.ok_or_else(closed)? {
-            Reply::Wait(_) if Instant::now() < until => {}
-            Reply::Wait(_) => return Err(Stop::Elsewhere("no answer came in time".to_owned())),
+            Reply::Wait(_) | Reply::Alone { .. } if Instant::now() < until => {}
+            Reply::Wait(_) | Reply::Alone { .. } => return Err(Stop::Elsewhere("no answer came in time".to_owned())),
             reply => return Ok(reply),
         }
     }

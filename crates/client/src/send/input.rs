@@ -12,7 +12,7 @@ use relais_transfer::upload::{Target, UploadError, put_stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::progress::Watch;
-use super::sent;
+use super::{sent, too_few};
 use crate::Failure;
 use crate::error::plain;
 use crate::interrupt::Interrupt;
@@ -61,7 +61,7 @@ impl Shell {
     pub fn send_stream(&mut self, file: impl AsFd, remote: &TreePath, expect: Expect) -> Result<Sent, Failure> {
         let begun = Instant::now();
         self.session.connect()?;
-        let target = Target { id: new_id()?, path: remote, expect };
+        let target = Target { id: new_id()?, path: remote, expect, copies: self.copies };
         let mut watch = Watch::without_log(remote, self);
         let mut input = Input { file, interrupt: self.interrupt.clone() };
         let result = put_stream(&mut self.session, &mut input, &target, &mut watch);
@@ -75,6 +75,7 @@ impl Shell {
 /// What the user is told. That the transfer was cut is no `cut`: that would say that it can be resumed.
 fn given_up(error: &UploadError, remote: &TreePath) -> Failure {
     let failure = match error {
+        UploadError::Refused(refusal) if refusal.code == ErrorCode::TooFewCopies => too_few(&refusal.message),
         UploadError::Refused(refusal) => refusal.clone().into(),
         UploadError::Interrupted => Failure::interrupted(),
         UploadError::Source(e) => Failure::new(ErrorCode::Local, format!("standard input: {}", plain(e))),

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use log::debug;
-use relais_proto::{ClusterId, ErrorCode, Expect, TreePath};
+use relais_proto::{ClusterId, ErrorCode, Expect, Refusal, TreePath};
 use relais_transfer::upload::{Source, Stored, Target, UploadError, put};
 use relais_tree::{Folder, OpenFile, TreeError};
 
@@ -98,7 +98,7 @@ impl Shell {
         let (mut ledger, upload) = self.enter_upload(job, local, cluster)?;
         let mut watch = Watch::new(&job.remote, self, ledger.as_mut(), upload);
         let source = Source { file: &local.file, size: local.meta.size, mtime: local.meta.mtime, executable: local.meta.executable };
-        let target = Target { id: upload.id, path: &job.remote, expect: upload.expect };
+        let target = Target { id: upload.id, path: &job.remote, expect: upload.expect, copies: self.copies };
         let result = self.put(&source, &target, &mut watch);
         let resumed_from = watch.resumed_from();
         drop(watch);
@@ -118,11 +118,19 @@ impl Shell {
     /// Asks again for a while where changes are not possible at the moment: the bytes are there by then.
     fn put(&mut self, source: &Source<'_>, target: &Target<'_>, watch: &mut Watch<'_>) -> Result<Stored, UploadError> {
         let until = Instant::now() + self.session.retry();
+        let mut first = None;
         loop {
             let result = put(&mut self.session, source, target, watch);
-            let is_passing = matches!(&result, Err(UploadError::Refused(refusal)) if refusal.code == ErrorCode::NoChanges);
-            if !is_passing || !self.session.wait_for_changes(until).map_err(|_| UploadError::Interrupted)? {
+            let Err(UploadError::Refused(refusal)) = &result else { return result };
+            if refusal.code != ErrorCode::NoChanges {
                 return result;
+            }
+            let why = self.session.why_no_changes(&refusal.message);
+            // The bytes are there. Once other slaves were asked it is tried first again.
+            first = first.or_else(|| self.session.here().slave());
+            self.session.prefer(first);
+            if !self.session.wait_for_changes(until).map_err(|_| UploadError::Interrupted)? {
+                return Err(UploadError::Refused(Refusal::new(ErrorCode::NoChanges, why)));
             }
         }
     }
@@ -212,14 +220,23 @@ fn sent(remote: String, local: String, begun: Instant, stored: Stored, resumed_f
 /// Whether nothing is to be carried on after this: another try would end in the same way, or
 /// begin with other content.
 fn is_over(error: &UploadError) -> bool {
-    use ErrorCode::{BadName, Changed, Denied, Exists, IsFolder, NotFolder, NotFound, NotServed, Unsupported};
+    use ErrorCode::{BadName, Changed, Denied, Exists, IsFolder, NotFolder, NotFound, NotServed, TooFewCopies, Unsupported};
     match error {
         UploadError::Refused(refusal) => {
-            matches!(refusal.code, BadName | Changed | Denied | Exists | IsFolder | NotFolder | NotFound | NotServed | Unsupported)
+            matches!(
+                refusal.code,
+                BadName | Changed | Denied | Exists | IsFolder | NotFolder | NotFound | NotServed | TooFewCopies | Unsupported
+            )
         }
         UploadError::SourceChanged => true,
         _ => false,
     }
+}
+
+/// The file is stored, and on fewer disks than was asked for: an error that takes nothing back.
+pub fn too_few(message: &str) -> Failure {
+    let message = if message.contains("stands") { message.to_owned() } else { format!("{message}; the change stands") };
+    Failure::new(ErrorCode::TooFewCopies, message)
 }
 
 /// What the user is told of an upload that failed. `expected` is what had to be there;
@@ -230,6 +247,7 @@ fn given_up(error: &UploadError, job: &Job, expected: Expect, in_log: bool) -> F
             let why = "something else is there since this put began; the same put typed again replaces it";
             Failure::new(ErrorCode::Changed, format!("{}: {why}", job.remote))
         }
+        UploadError::Refused(refusal) if refusal.code == ErrorCode::TooFewCopies => too_few(&refusal.message),
         UploadError::Refused(refusal) => refusal.clone().into(),
         UploadError::Interrupted if in_log => {
             Failure::new(ErrorCode::Interrupted, "interrupted; the same put, or the next start, carries it on")

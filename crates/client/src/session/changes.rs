@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use relais_proto::{ChangeId, ErrorCode, Reply, Request, TreePath, Version};
+use relais_transfer::fetch::Sessions;
 
 use super::Session;
 use super::greet::{next_reply, unexpected};
@@ -47,13 +48,31 @@ impl Session {
         self.change(&Request::Move { id: new_id()?, from: from.clone(), to: to.clone() })
     }
 
-    /// Whether a change that was not possible a moment ago is worth another try; waits for it.
+    /// Whether a change that was not possible a moment ago is worth another try; waits for it. Of several slaves
+    /// another one is asked then: perhaps only this one is cut off from its master.
     ///
     /// # Errors
     /// That the user interrupted.
-    pub fn wait_for_changes(&self, until: Instant) -> Result<bool, Failure> {
+    pub fn wait_for_changes(&mut self, until: Instant) -> Result<bool, Failure> {
         let left = until.saturating_duration_since(Instant::now());
-        if self.interrupt.pause(PAUSE.min(left)) { Err(Failure::interrupted()) } else { Ok(!left.is_zero()) }
+        if self.interrupt.pause(PAUSE.min(left)) {
+            return Err(Failure::interrupted());
+        }
+        if !left.is_zero() && self.is_in_cluster() {
+            self.leave("it can make no changes now");
+        }
+        Ok(!left.is_zero())
+    }
+
+    /// Why no change is possible, with what the servers have told of their master.
+    #[must_use]
+    pub fn why_no_changes(&self, message: &str) -> String {
+        match self.told.alone() {
+            Some((addr, time)) if !message.contains("master") => {
+                format!("{message}; {addr} has not reached its master since {} s", time.as_secs())
+            }
+            _ => message.to_owned(),
+        }
     }
 
     /// Asks for a change until there is an answer; the request is the same each time, so is its id.
@@ -70,7 +89,12 @@ impl Session {
                     self.see(version.max(mark));
                     return Ok(version);
                 }
-                Err(failure) if failure.code == ErrorCode::NoChanges && self.wait_for_changes(until)? => {}
+                Err(failure) if failure.code == ErrorCode::NoChanges => {
+                    let message = self.why_no_changes(&failure.message);
+                    if !self.wait_for_changes(until)? {
+                        return Err(Failure { message, ..failure });
+                    }
+                }
                 Err(failure) if failure.code == ErrorCode::Unreachable => {
                     let message = format!("{failure}; whether the change was made is not known");
                     return Err(Failure { message, ..failure });

@@ -4,22 +4,29 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_net::Connection;
-use relais_proto::{ErrorCode, Login, ServerRole, SlaveId, WaitReason};
+use relais_proto::{ErrorCode, Login, ServerRole, WaitReason, limits};
 
-use super::greet::{self, Answer, Trouble, Welcome};
+use super::greet::{self, Answer, Patience, Trouble};
 use super::{Host, Open, Route, Session};
 use crate::Failure;
 use crate::error::plain;
+use crate::memory::Memory;
 use crate::notices::Notices;
 
 /// Pause before the first further try; each later one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// How long a server may take where there is no other to try.
+pub(super) const FULL: Patience = Patience { connect: limits::CONNECT_TIME, silence: limits::SILENCE };
+/// How long a server may take where there are others: a host that hangs must not use up the time to go on in. Who makes a
+/// client wait says so every second.
+pub(super) const BRIEF: Patience = Patience { connect: Duration::from_secs(2), silence: Duration::from_millis(2500) };
+/// How long a master that could not be reached is asked last.
+const AWAY_TIME: Duration = Duration::from_secs(5);
 
 /// What a login came to.
-enum Entered {
+pub(super) enum Entered {
     Session(Box<Open>),
     Redirected(Route),
     AskMaster(String),
@@ -56,25 +63,69 @@ impl Session {
 
     /// One round through all that is known.
     fn attempt(&mut self) -> Result<Open, Failure> {
+        // A master that was away a moment ago is not waited for again before the slaves that it named were tried.
+        let followed = if self.master_is_away() { self.route.clone() } else { None };
+        if let Some(route) = &followed
+            && let Ok(open) = self.follow(route)
+        {
+            return Ok(open);
+        }
         match self.enter() {
             Ok(Entered::Session(open)) => Ok(*open),
             Ok(Entered::Redirected(route)) => {
+                self.master_away = None;
                 let result = self.follow(&route);
-                self.route = Some(route);
+                self.take_route(route);
                 result
             }
             Ok(Entered::AskMaster(address)) => Err(circle(&address)),
-            Err(failure) if failure.code == ErrorCode::Unreachable => match self.route.clone() {
+            Err(failure) if failure.code == ErrorCode::Unreachable => {
+                self.note_master_away();
                 // The master is away; the slaves it named last may still be there.
-                Some(route) => self.follow(&route).map_err(|_| failure),
-                None => Err(failure),
-            },
+                match self.known_route() {
+                    Some(route) if followed.is_none() => self.follow(&route).map_err(|_| failure),
+                    _ => Err(failure),
+                }
+            }
             Err(failure) => Err(failure),
         }
     }
 
+    /// The slaves that the master named last, perhaps to an earlier run of this client.
+    fn known_route(&mut self) -> Option<Route> {
+        if self.route.is_none()
+            && let Some(route) = self.memory.as_mut().and_then(Memory::route)
+        {
+            let master = self.master.as_ref().unwrap_or(&self.settings.host);
+            self.notices.say(&format!("the master at {master} cannot be reached; going on with the slaves it named before"));
+            self.cluster = Some(route.cluster);
+            self.told.begin();
+            self.recall(route.cluster);
+            self.route = Some(route);
+        }
+        self.route.clone()
+    }
+
+    /// The master's newest answer.
+    pub(super) fn take_route(&mut self, route: Route) {
+        if let Some(memory) = &mut self.memory {
+            memory.learn(&route);
+        }
+        self.route = Some(route);
+    }
+
+    /// The master could not be reached just now.
+    pub(super) fn note_master_away(&mut self) {
+        self.master_away = Some(Instant::now());
+    }
+
+    /// Whether the master could not be reached a moment ago.
+    pub(super) fn master_is_away(&self) -> bool {
+        self.master_away.is_some_and(|since| since.elapsed() < AWAY_TIME)
+    }
+
     /// Logs in where the user said, or at the master that a slave there named: once.
-    fn enter(&mut self) -> Result<Entered, Failure> {
+    pub(super) fn enter(&mut self) -> Result<Entered, Failure> {
         if let Some(master) = self.master.clone() {
             match self.knock(&master) {
                 Err(failure) if failure.code == ErrorCode::Unreachable => {}
@@ -106,8 +157,10 @@ impl Session {
         let unreachable = |why: String| Failure::new(ErrorCode::Unreachable, format!("{host} cannot be reached: {why}"));
         let addrs = host.addresses().map_err(|e| unreachable(plain(&e)))?;
         let mut failure = unreachable("the name has no address".to_owned());
+        // Without the master there are still the slaves that it named.
+        let patience = if self.route.is_some() || addrs.len() > 1 { BRIEF } else { FULL };
         for addr in addrs {
-            let trouble = match self.log_in(addr) {
+            let trouble = match self.log_in(addr, patience) {
                 Ok(entered) => return Ok(entered),
                 Err(trouble) => trouble,
             };
@@ -115,7 +168,7 @@ impl Session {
                 Trouble::Refused(refusal) => return Err(refusal.into()),
                 Trouble::Gone(why) if failure.code == ErrorCode::Unreachable => failure = unreachable(why),
                 Trouble::Gone(_) => {}
-                Trouble::Bad(_) | Trouble::Stopped(_) => failure = trouble.into_failure(addr),
+                Trouble::Bad(_) | Trouble::Stopped(_) | Trouble::Elsewhere(_) => failure = trouble.into_failure(addr),
             }
             if self.interrupt.is_raised() {
                 return Err(Failure::interrupted());
@@ -124,12 +177,13 @@ impl Session {
         Err(failure)
     }
 
-    fn log_in(&mut self, addr: SocketAddr) -> Result<Entered, Trouble> {
-        let mut connection = greet::dial(addr, &self.interrupt)?;
+    fn log_in(&mut self, addr: SocketAddr, patience: Patience) -> Result<Entered, Trouble> {
+        let mut connection = greet::dial(addr, patience, &self.interrupt)?;
+        self.told.greet(&mut connection, &self.notices);
         let login = Login {
             user: self.settings.user.clone(),
             password: self.settings.password.clone(),
-            mark: self.mark,
+            mark: self.told.mark(),
             avoid: self.avoid.ids(Instant::now()),
             prefer: self.preferred(),
         };
@@ -141,65 +195,17 @@ impl Session {
             }
             (ServerRole::Standalone, Answer::Opened { slave, mark }) => {
                 self.enter_cluster(welcome.cluster, mark);
-                Ok(Entered::Session(Box::new(opened(connection, addr, slave, welcome))))
+                // What an earlier run has seen is told with the first request: only now it is known whose server this is.
+                Ok(Entered::Session(Box::new(self.opened_at(connection, slave, welcome, login.mark.max(mark)))))
             }
             (ServerRole::Slave, Answer::AskMaster(address)) => Ok(Entered::AskMaster(address)),
             (role, _) => Err(Trouble::Bad(format!("its answer to a login does not fit its role ({role:?})"))),
         }
     }
-
-    /// Tries the slaves of a redirect, in order, each at all its addresses.
-    fn follow(&mut self, route: &Route) -> Result<Open, Failure> {
-        let mut worst: Option<Failure> = None;
-        let mut slaves = route.order(&self.avoid, Instant::now());
-        // An older redirect may have it, and not in front.
-        slaves.sort_by_key(|(slave, _)| self.preferred().is_some_and(|wanted| wanted != *slave));
-        for (slave, addrs) in slaves {
-            let mut refused = false;
-            for addr in addrs {
-                let trouble = match self.open_at(addr, route) {
-                    Ok(open) => return Ok(open),
-                    Err(trouble) => trouble,
-                };
-                if self.interrupt.is_raised() {
-                    return Err(Failure::interrupted());
-                }
-                refused |= matches!(trouble, Trouble::Refused(_));
-                let other = trouble.into_failure(addr);
-                debug!("slave {slave} is left out: {other}");
-                if worst.as_ref().is_none_or(|worst| weight(&other) >= weight(worst)) {
-                    worst = Some(other);
-                }
-            }
-            // One that is full is well; it only has no place now.
-            if !refused {
-                self.avoid.add(slave, Instant::now());
-            }
-        }
-        Err(worst.unwrap_or_else(|| Failure::bad_server("the redirect names no address that can be connected to")))
-    }
-
-    fn open_at(&mut self, addr: SocketAddr, route: &Route) -> Result<Open, Trouble> {
-        let mut connection = greet::dial(addr, &self.interrupt)?;
-        let (welcome, answer) = greet::show_ticket(&mut connection, &route.ticket, self.mark, &mut queue_notice(&self.notices))?;
-        match (welcome.role, answer) {
-            (_, Answer::Redirect { .. } | Answer::AskMaster(_)) => Err(Trouble::Bad("it redirects in a circle".to_owned())),
-            _ if welcome.cluster != route.cluster => Err(Trouble::Bad("it is of another cluster".to_owned())),
-            (ServerRole::Slave, Answer::Opened { slave, mark }) => {
-                self.enter_cluster(welcome.cluster, mark);
-                Ok(opened(connection, addr, slave, welcome))
-            }
-            (role, Answer::Opened { .. }) => Err(Trouble::Bad(format!("a slave was expected there, not a {role:?}"))),
-        }
-    }
-}
-
-fn opened(connection: Connection, addr: SocketAddr, slave: SlaveId, welcome: Welcome) -> Open {
-    Open { connection, addr, slave, role: welcome.role }
 }
 
 /// Tells the user once where a server lets the session wait for its turn.
-fn queue_notice(notices: &Notices) -> impl FnMut(WaitReason) + use<> {
+pub(super) fn queue_notice(notices: &Notices) -> impl FnMut(WaitReason) + use<> {
     let (notices, mut seen) = (notices.clone(), 0_u32);
     move |reason| {
         if reason == WaitReason::Queue {
@@ -214,17 +220,8 @@ fn queue_notice(notices: &Notices) -> impl FnMut(WaitReason) + use<> {
 
 /// Whether the same try may well succeed a moment later.
 fn is_temporary(code: ErrorCode) -> bool {
-    use ErrorCode::{Busy, Draining, NoSlave, TimedOut, Unreachable};
-    matches!(code, Unreachable | NoSlave | Busy | Draining | TimedOut)
-}
-
-/// Which of several slaves' failures tells the user most.
-fn weight(failure: &Failure) -> u8 {
-    match failure.code {
-        ErrorCode::Unreachable => 0,
-        ErrorCode::BadServer => 1,
-        _ => 2,
-    }
+    use ErrorCode::{Behind, Busy, Draining, NoSlave, TimedOut, Unreachable};
+    matches!(code, Unreachable | NoSlave | Busy | Draining | TimedOut | Behind)
 }
 
 fn circle(place: &str) -> Failure {

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::debug;
 use relais_net::Connection;
@@ -24,6 +24,8 @@ pub enum Trouble {
     Gone(String),
     /// It understood and refused.
     Refused(Refusal),
+    /// It does not have the content yet, and these have it.
+    Elsewhere(Vec<Endpoint>),
     /// It broke the protocol.
     Bad(String),
     /// Not the server's fault: whoever took its answers wants no more of them.
@@ -53,6 +55,7 @@ impl Trouble {
             Self::Gone(why) => Failure::new(ErrorCode::Unreachable, format!("{addr}: {why}")),
             Self::Refused(refusal) => refusal.into(),
             Self::Stopped(failure) => failure,
+            Self::Elsewhere(_) => Failure::new(ErrorCode::NoContent, format!("{addr} does not have the content yet")),
             Self::Bad(why) => Failure::bad_server(format!("{addr} is no good server: {why}")),
         }
     }
@@ -90,16 +93,26 @@ pub enum Answer {
     AskMaster(String),
 }
 
+/// How long one server may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// To be connected to.
+    pub connect: Duration,
+    /// Without a word, until the session is open.
+    pub silence: Duration,
+}
+
 /// Connects; the handler of Ctrl-C knows the socket from here on.
 ///
 /// # Errors
 /// [`Trouble::Gone`].
-pub fn dial(addr: SocketAddr, interrupt: &Interrupt) -> Result<Connection, Trouble> {
+pub fn dial(addr: SocketAddr, patience: Patience, interrupt: &Interrupt) -> Result<Connection, Trouble> {
     debug!("connecting to {addr}");
-    let connection = Connection::connect(addr, limits::CONNECT_TIME).map_err(|e| {
+    let mut connection = Connection::connect(addr, patience.connect).map_err(|e| {
         let why = if e.kind() == io::ErrorKind::TimedOut { "no answer in time".to_owned() } else { plain(&e) };
         Trouble::Gone(why)
     })?;
+    connection.set_silence(patience.silence);
     interrupt.watch(connection.stream());
     Ok(connection)
 }
@@ -178,8 +191,11 @@ pub fn next_reply(connection: &mut Connection, wait: &mut dyn FnMut(WaitReason))
     loop {
         match connection.read_reply()? {
             None => return Err(Trouble::Gone("connection closed".to_owned())),
-            Some(Reply::Wait(_)) if begun.elapsed() > limits::IDLE_TIME => return Err(Trouble::Gone("no answer came in time".to_owned())),
+            Some(Reply::Wait(_) | Reply::Alone { .. }) if begun.elapsed() > limits::IDLE_TIME => {
+                return Err(Trouble::Gone("no answer came in time".to_owned()));
+            }
             Some(Reply::Wait(reason)) => wait(reason),
+            Some(Reply::Alone { .. }) => {}
             Some(Reply::Error(refusal)) => return Err(Trouble::Refused(refusal)),
             Some(reply) => return Ok(reply),
         }

@@ -7,13 +7,17 @@
 
 mod changes;
 mod connect;
+mod follow;
+mod fresh;
 mod greet;
+mod holders;
 mod host;
 mod requests;
 mod route;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,16 +25,19 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 use relais_net::Connection;
-use relais_proto::{ClusterId, Mark, ServerRole, SlaveId};
+use relais_proto::{ClusterId, ErrorCode, ServerRole, SlaveId};
 use rustix::net::RecvFlags;
 
 pub use changes::new_id;
 pub use host::Host;
 pub use requests::{Details, Report};
-use route::{Avoid, Route};
+use route::Avoid;
+pub use route::{Route, is_usable};
+use told::{Heard, Told};
 
 use crate::Failure;
 use crate::interrupt::Interrupt;
+use crate::memory::Memory;
 use crate::notices::Notices;
 
 /// Whom to connect to, and as whom.
@@ -52,6 +59,8 @@ struct Open {
     addr: SocketAddr,
     slave: SlaveId,
     role: ServerRole,
+    /// The highest change that the server has told on this connection, or was told.
+    heard: Heard,
 }
 
 /// A session that moves between slaves as they fail.
@@ -64,8 +73,12 @@ pub struct Session {
     route: Option<Route>,
     avoid: Avoid,
     cluster: Option<ClusterId>,
-    /// The highest change that was seen.
-    mark: Mark,
+    /// What servers told besides their answers; the highest change that was seen is there.
+    told: Told,
+    /// What is kept for later runs; none where that is not possible.
+    memory: Option<Memory>,
+    /// When the master could not be reached last.
+    master_away: Option<Instant>,
     open: Option<Open>,
     /// Who has what is to be carried on.
     prefer: Option<SlaveId>,
@@ -101,7 +114,9 @@ impl Session {
             route: None,
             avoid: Avoid::default(),
             cluster: None,
-            mark: Mark::default(),
+            told: Told::default(),
+            memory: None,
+            master_away: None,
             open: None,
             prefer: None,
             here: Here::default(),
@@ -134,6 +149,10 @@ impl Session {
             debug!("the idle connection was closed");
             self.open = None;
         }
+        // Another client of this user may have seen more.
+        if let Some(cluster) = self.cluster {
+            self.recall(cluster);
+        }
     }
 
     /// The cluster that was connected to last.
@@ -148,16 +167,22 @@ impl Session {
         self.open.as_ref().map(|open| (open.addr, open.role))
     }
 
-    /// The address of this slave, where it is the one in use.
-    #[must_use]
-    pub fn address_of(&self, slave: SlaveId) -> Option<SocketAddr> {
-        self.open.as_ref().filter(|open| open.slave == slave).map(|open| open.addr)
-    }
-
     /// Whether the session is open.
     #[cfg(test)]
     pub fn is_open(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// Whether this slave is left out now.
+    #[cfg(test)]
+    pub fn avoids(&self, slave: SlaveId) -> bool {
+        self.avoid.holds(slave, Instant::now())
+    }
+
+    /// Another time to go on trying.
+    #[cfg(test)]
+    pub fn set_retry(&mut self, retry: Duration) {
+        self.settings.retry = retry;
     }
 
     /// Which slave is in use, also later.
@@ -216,27 +241,22 @@ impl Session {
         if self.interrupt.is_raised() {
             return Err(Failure::interrupted());
         }
-        let open = match self.open.take() {
-            Some(open) => open,
-            None => self.reach()?,
+        let mut left = 3;
+        let open = loop {
+            let open = match self.open.take() {
+                Some(open) => open,
+                None => self.reach()?,
+            };
+            left -= 1;
+            match self.up_to_date(open) {
+                Some(open) => break open,
+                None if left > 0 => {}
+                None => return Err(Failure::new(ErrorCode::Unreachable, "every server that was asked went away")),
+            }
         };
         self.interrupt.watch(open.connection.stream());
         *self.here.cell() = Some(open.slave);
         Ok(self.open.insert(open))
-    }
-
-    /// A server of this cluster answered. What was seen of another one counts no more.
-    fn enter_cluster(&mut self, cluster: ClusterId, mark: Mark) {
-        if self.cluster != Some(cluster) {
-            self.mark = Mark::default();
-        }
-        self.cluster = Some(cluster);
-        self.see(mark);
-    }
-
-    /// A change with this number was seen: no server may answer with less from here on.
-    pub fn see(&mut self, mark: Mark) {
-        self.mark = self.mark.max(mark);
     }
 }
 

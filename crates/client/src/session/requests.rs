@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use relais_net::Connection;
 use relais_proto::{Counters, Digest, Endpoint, Entry, ErrorCode, Kind, Mark, Refusal, Reply, Request, SlaveId, TreePath};
+use relais_transfer::fetch::Detours;
 
 use super::greet::{Trouble, next_reply, unexpected};
 use super::{Open, Session};
@@ -23,6 +24,7 @@ const LONGEST: Duration = Duration::from_secs(15);
 struct Tries {
     failed: u32,
     first: Option<Instant>,
+    detours: Detours,
 }
 
 impl Tries {
@@ -135,16 +137,16 @@ impl Session {
                     return Ok(());
                 }
                 Err(Again::Elsewhere) if after > before => tries = Tries::default(),
-                Err(Again::Elsewhere) if tries.go_on(self.settings.retry) => {}
-                Err(Again::Elsewhere) => return Err(all_gone()),
-                Err(Again::No(failure)) => return Err(failure),
+                Err(again) => self.go_on(&mut tries, again)?,
             }
         }
     }
 
     fn details(&mut self, path: &TreePath, request: &Request) -> Result<Details, Failure> {
+        let wants_content = matches!(request, Request::Hash(_));
         let (details, mark) = self.ask(request, &mut |connection| match next_reply(connection, &mut |_| {})? {
             Reply::Details { entry, digest, holders, mark } => Ok((Details { entry, digest, holders }, mark)),
+            Reply::Elsewhere { holders } if wants_content => Err(Trouble::Elsewhere(holders)),
             other => Err(unexpected(&other)),
         })?;
         if details.entry.name != path.last().unwrap_or_default() {
@@ -159,10 +161,23 @@ impl Session {
         loop {
             match self.ask_once(request, read) {
                 Ok(value) => return Ok(value),
-                Err(Again::Elsewhere) if tries.go_on(self.settings.retry) => {}
-                Err(Again::Elsewhere) => return Err(all_gone()),
-                Err(Again::No(failure)) => return Err(failure),
+                Err(again) => self.go_on(&mut tries, again)?,
             }
+        }
+    }
+
+    /// Makes ready for the next try; the failure where there is to be none.
+    fn go_on(&mut self, tries: &mut Tries, again: Again) -> Result<(), Failure> {
+        let interrupt = self.interrupt.clone();
+        match again {
+            Again::Elsewhere if tries.go_on(self.settings.retry) => Ok(()),
+            Again::Elsewhere => Err(all_gone()),
+            Again::Behind(refusal) => {
+                let goes_on = tries.detours.behind(self, &refusal.message, &|| interrupt.is_raised());
+                if goes_on { Ok(()) } else { Err(refusal.into()) }
+            }
+            Again::Holders(holders) => tries.detours.elsewhere(self, &holders, &|| interrupt.is_raised()).map_err(Failure::from),
+            Again::No(failure) => Err(failure),
         }
     }
 
@@ -184,7 +199,9 @@ impl Session {
         match trouble {
             Trouble::Gone(why) => self.lose(&why),
             Trouble::Refused(refusal) if is_leaving(&refusal) => self.lose(&refusal.message),
+            Trouble::Refused(refusal) if refusal.code == ErrorCode::Behind => return Err(Again::Behind(refusal)),
             Trouble::Refused(refusal) => return Err(Again::No(refusal.into())),
+            Trouble::Elsewhere(holders) => return Err(Again::Holders(holders)),
             // What is still coming on the connection belongs to nothing any more.
             other @ (Trouble::Bad(_) | Trouble::Stopped(_)) => {
                 self.drop_connection();
@@ -212,6 +229,10 @@ impl Session {
 enum Again {
     /// Another slave may answer.
     Elsewhere,
+    /// The slave lacks what was seen before.
+    Behind(Refusal),
+    /// The slave does not have the content yet, and these have it.
+    Holders(Vec<Endpoint>),
     /// It failed.
     No(Failure),
 }

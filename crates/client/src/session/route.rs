@@ -8,6 +8,9 @@ use relais_proto::{ClusterId, Endpoint, SlaveId, limits};
 /// How long a slave that failed is left out while there are others.
 const AVOID_TIME: Duration = Duration::from_secs(60);
 
+/// How long a slave is left out that is well and could not do what was asked.
+const PASS_TIME: Duration = Duration::from_millis(1500);
+
 /// A master's answer to a login, kept for when the master does not answer the next time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -34,34 +37,46 @@ impl Route {
     }
 }
 
-fn is_usable(addr: &SocketAddr) -> bool {
+/// Whether an address can be connected to.
+pub fn is_usable(addr: &SocketAddr) -> bool {
     addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast()
 }
 
-/// The slaves that failed lately.
+/// The slaves that failed lately, and until when each is left out.
 #[derive(Debug, Default)]
 pub struct Avoid(Vec<(SlaveId, Instant)>);
 
 impl Avoid {
     /// A slave failed now.
     pub fn add(&mut self, id: SlaveId, now: Instant) {
-        self.0.retain(|(known, since)| *known != id && now.duration_since(*since) < AVOID_TIME);
+        self.put(id, now + AVOID_TIME, now);
+    }
+
+    /// A slave is well, and could not do what was asked now.
+    pub fn pass_over(&mut self, id: SlaveId, now: Instant) {
+        if !self.holds(id, now) {
+            self.put(id, now + PASS_TIME, now);
+        }
+    }
+
+    fn put(&mut self, id: SlaveId, until: Instant, now: Instant) {
+        self.0.retain(|(known, until)| *known != id && now < *until);
         if self.0.len() >= limits::AVOID {
             self.0.remove(0);
         }
-        self.0.push((id, now));
+        self.0.push((id, until));
     }
 
     /// Whether this slave failed lately.
     #[must_use]
     pub fn holds(&self, id: SlaveId, now: Instant) -> bool {
-        self.0.iter().any(|(known, since)| *known == id && now.duration_since(*since) < AVOID_TIME)
+        self.0.iter().any(|(known, until)| *known == id && now < *until)
     }
 
     /// All that failed lately, at most [`limits::AVOID`].
     #[must_use]
     pub fn ids(&self, now: Instant) -> Vec<SlaveId> {
-        self.0.iter().filter(|(_, since)| now.duration_since(*since) < AVOID_TIME).map(|(id, _)| *id).collect()
+        self.0.iter().filter(|(_, until)| now < *until).map(|(id, _)| *id).collect()
     }
 }
 

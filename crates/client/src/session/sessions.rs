@@ -1,7 +1,9 @@
 //! The session as `relais-transfer` uses it: lends out its connection, is told when it failed.
 
+use std::time::{Duration, Instant};
+
 use relais_net::Connection;
-use relais_proto::{ErrorCode, Refusal};
+use relais_proto::{Endpoint, ErrorCode, Refusal};
 use relais_transfer::fetch::{FetchError, Sessions};
 
 use super::Session;
@@ -19,13 +21,31 @@ impl Sessions for Session {
     fn abandon(&mut self) {
         self.drop_connection();
     }
+
+    fn elsewhere(&mut self, holders: &[Endpoint]) -> bool {
+        self.go_to(holders)
+    }
+
+    fn leave(&mut self, why: &str) {
+        log::debug!("another server is asked: {why}");
+        if self.is_in_cluster()
+            && let Some(slave) = self.here.slave()
+        {
+            self.avoid.pass_over(slave, Instant::now());
+        }
+        self.drop_connection();
+    }
+
+    fn retry(&self) -> Duration {
+        self.settings.retry
+    }
 }
 
 /// Only what no other server would do better ends a transfer for good.
 fn into_fetch_error(failure: Failure) -> FetchError {
     match failure.code {
         ErrorCode::Interrupted => FetchError::Interrupted,
-        ErrorCode::LoginNeeded | ErrorCode::LoginRefused | ErrorCode::BadTicket | ErrorCode::Denied => {
+        ErrorCode::LoginNeeded | ErrorCode::LoginRefused | ErrorCode::BadTicket | ErrorCode::Denied | ErrorCode::Behind => {
             FetchError::Refused(Refusal::new(failure.code, failure.message))
         }
         _ => FetchError::Unreachable(failure.message),

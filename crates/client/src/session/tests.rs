@@ -296,7 +296,11 @@ fn an_interruption_ends_trying_and_is_not_held_against_the_slave() {
     let mut waiting = session(master(vec![endpoint(1, silent)]).0, NO_RETRY);
     waiting.connect().unwrap();
     let interrupt = waiting.interrupt.clone();
-    let thread = std::thread::spawn(move || interrupt.raise());
+    let thread = std::thread::spawn(move || {
+        // By then it waits for the answer.
+        std::thread::sleep(Duration::from_millis(200));
+        interrupt.raise();
+    });
     assert_eq!(waiting.stat(&path("a")).unwrap_err().code, ErrorCode::Interrupted);
     thread.join().unwrap();
     assert!(waiting.avoid.ids(Instant::now()).is_empty() && !waiting.is_open());

@@ -5,9 +5,11 @@ mod changes;
 pub mod fake;
 mod get;
 mod globs;
+mod kept;
 mod mirror;
 mod put;
 pub mod recursive;
+mod replicated;
 pub mod tree;
 
 use std::io::{self, Write};
@@ -63,6 +65,7 @@ pub fn shell(addr: SocketAddr, folder: PathBuf, json: bool) -> (Shell, Printed) 
         local: Local::new(Some(folder)).unwrap(),
         place: TreePath::root(),
         resume: true,
+        copies: 0,
         input_is_commands: false,
         interrupt,
         notices,

@@ -3,15 +3,15 @@
 
 mod changing;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use relais_net::Connection;
 use relais_proto::{
-    ChangeId, Digest, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header, Identity, Kind, PageBuilder, Refusal, Reply, Request,
-    ServerRole, TreePath, Wanted, encode_frame,
+    ChangeId, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header, Identity, Kind, PageBuilder, Refusal, Reply,
+    Request, ServerRole, TreePath, Wanted, encode_frame,
 };
 
 use super::fake::{MARK, endpoint, id, opened, opening, send, serve, welcome};
@@ -54,6 +54,14 @@ pub struct Tree {
     pub no_changes: Arc<AtomicU64>,
     /// Whether the digests of files are not known before they went out.
     pub unhashed: Arc<AtomicBool>,
+    /// Who has the content, while it is not here.
+    pub lacking: Arc<Mutex<Option<Vec<Endpoint>>>>,
+    /// For how many milliseconds it has not reached its master; 0 where it does.
+    pub alone: Arc<AtomicU64>,
+    /// What the next requests are refused with.
+    pub refuse: Arc<Mutex<VecDeque<ErrorCode>>>,
+    /// Whether changes are made on fewer disks than were asked for.
+    pub too_few: Arc<AtomicBool>,
 }
 
 impl Tree {
@@ -66,6 +74,10 @@ impl Tree {
             lose_answer: Arc::default(),
             no_changes: Arc::default(),
             unhashed: Arc::default(),
+            lacking: Arc::default(),
+            alone: Arc::default(),
+            refuse: Arc::default(),
+            too_few: Arc::default(),
         }
     }
 
@@ -110,6 +122,23 @@ impl Tree {
 
     fn answer(&self, connection: &mut Connection, request: Request, n: u8) -> bool {
         self.state().asked.push(request.clone());
+        if matches!(request, Request::Seen { .. }) {
+            return true;
+        }
+        match self.alone.load(Ordering::SeqCst) {
+            0 => {}
+            ms => connection.queue_reply(&Reply::Alone { ms }),
+        }
+        let refused = if matches!(request, Request::Put(_)) { None } else { self.refuse.lock().unwrap().pop_front() };
+        if let Some(code) = refused {
+            send(connection, &[Reply::Error(Refusal::new(code, code.text()))]);
+            return true;
+        }
+        let lacking = self.lacking.lock().unwrap().clone();
+        if let (Request::Get(_) | Request::Hash(_), Some(holders)) = (&request, lacking) {
+            send(connection, &[Reply::Elsewhere { holders }]);
+            return true;
+        }
         let reply = match request {
             Request::Get(get) => return self.get(connection, &get),
             Request::List { path, after, most } => return self.list(connection, &path, &after, most),

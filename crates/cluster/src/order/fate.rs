@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use relais_proto::{Change, ChangeId, Expect, FolderId, Numbered, Version};
+use relais_proto::{Change, ChangeId, Expect, FolderId, Numbered, Version, limits};
 
 use super::{Action, Order, Waiting};
 use crate::message::{LARGE, ToSlave};
@@ -68,7 +68,7 @@ impl Order {
         }
         // Two disks have it: what it replaced will not be needed again.
         if copies > 1 && !self.withdrawing.contains(&put) {
-            self.ledger.known.tree.settle(put);
+            self.ledger.settle(put);
         }
         self.tell_copies(put, actions);
         let size = self.tree().path_of(put).and_then(|path| self.tree().get(path)).and_then(|entry| entry.content).map_or(0, |c| c.size);
@@ -110,10 +110,10 @@ impl Order {
 
     /// Withdraws nothing that somebody turned out to hold, or that went out of the tree, while it waited.
     pub(super) fn spare_found(&mut self) {
-        let (holders, tree, withdrawing) = (&self.holders, self.ledger.tree(), &mut self.withdrawing);
+        let (holders, ledger, withdrawing) = (&self.holders, &self.ledger, &mut self.withdrawing);
         self.queue.retain(|waiting| {
             let Change::Withdraw { of } = waiting.asked.change else { return true };
-            let stands = holders.copies(of) == 0 && tree.can_withdraw(of);
+            let stands = holders.copies(of) == 0 && ledger.can_withdraw(of);
             if !stands {
                 withdrawing.remove(&of);
             }
@@ -155,7 +155,7 @@ impl Order {
         let holders: BTreeSet<FolderId> = self.holders.of(put).collect();
         for (link, peer) in &self.peers {
             if peer.stated && peer.told >= put && !holders.contains(&peer.folder) {
-                let message = ToSlave::Where { put, holders: holders.iter().copied().collect() };
+                let message = ToSlave::Where { put, holders: holders.iter().copied().take(limits::HOLDERS).collect() };
                 actions.push(Action::Send { link: *link, message });
             }
         }
@@ -178,9 +178,11 @@ impl Order {
                 entry.is_some_and(|entry| entry.version <= applied) && !self.asking.contains_key(put)
             })
             .collect();
-        for put in gone {
-            let brings_back = self.failed.contains(&put) || self.tree().replaced(put);
-            if self.tree().can_withdraw(put) && brings_back {
+        // A slave that joins is told all that are given up in one message.
+        let places = limits::GIVEN_UP.saturating_sub(self.asking.len() + self.withdrawing.len());
+        for put in gone.into_iter().take(places) {
+            let brings_back = self.failed.contains(&put) || self.ledger.replaced(put);
+            if self.ledger.can_withdraw(put) && brings_back {
                 self.asking.insert(put, self.peers.keys().copied().collect());
                 actions.extend(self.peers.keys().map(|link| Action::Send { link: *link, message: ToSlave::GiveUp { put } }));
             } else {

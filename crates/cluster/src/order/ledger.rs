@@ -1,23 +1,26 @@
-//! What a master knows for good: the tree, the latest changes, what was removed. It is what its journal makes, and nothing else.
+//! What a master knows for good: the tree, the latest changes, what was removed. It is what its journal makes, behind the snapshot
+//! that the journal begins with, and nothing else.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use relais_proto::{Change, ChangeId, Digest, Numbered, TreePath, Version};
 
 use super::removed::Removed;
-use crate::chain::Chain;
+use crate::chain::{self, Chain};
 use crate::message::Standing;
-use crate::tree::{Entry, Known, Tree};
+use crate::tree::{Effects, Entry, Known, Tree};
 
 /// Most changes kept for slaves that were away. One that is further behind compares trees.
 pub const TAIL: usize = 100_000;
+/// Changes after which what a put has replaced is forgotten, though the put was never known to be safe.
+const MEMORY: u64 = 100_000;
 
 /// A change that slaves may still have to be told.
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     pub numbered: Numbered,
     pub restored: Vec<(TreePath, Option<Entry>)>,
-    chain: Chain,
+    pub chain: Chain,
 }
 
 /// How a slave stands to the changes that are known here.
@@ -42,10 +45,12 @@ pub struct Ledger {
     pub(super) removed: Removed,
     pub(super) tail: VecDeque<Kept>,
     /// The last change that is not kept any more, and the hash there.
-    base: Version,
-    base_chain: Chain,
+    pub(super) base: Version,
+    pub(super) base_chain: Chain,
     /// The last change of each earlier epoch that went into the tree.
-    ends: Vec<Version>,
+    pub(super) ends: Vec<Version>,
+    /// What puts have replaced that are not known to be safe yet: a withdrawal brings it back.
+    pub(super) formers: BTreeMap<Version, Option<Entry>>,
 }
 
 impl Ledger {
@@ -72,12 +77,22 @@ impl Ledger {
         if version <= self.last() {
             return Vec::new();
         }
-        let chain = self.chain().next(&numbered);
-        let effects = self.known.apply(&numbered);
-        // Only a put can turn out to be impossible to carry out.
-        if !matches!(numbered.change, Change::Put { .. }) {
-            self.known.tree.settle(version);
+        let chain = chain::next(self.chain(), &numbered);
+        // Whatever was replaced is kept here, not in the tree: only a put can turn out to be impossible to carry out.
+        while let Some(oldest) = self.formers.first_entry().filter(|oldest| oldest.key().number.saturating_add(MEMORY) <= version.number) {
+            oldest.remove();
         }
+        let effects = match &numbered.change {
+            Change::Withdraw { of } => self.withdraw(*of, &numbered),
+            change => {
+                let effects = self.known.apply(&numbered);
+                self.known.tree.settle(version);
+                if matches!(change, Change::Put { .. }) {
+                    self.formers.insert(version, effects.gone.first().map(|(_, former)| *former));
+                }
+                effects
+            }
+        };
         let mut gone = Vec::new();
         for (path, entry) in &effects.gone {
             let Some(content) = &entry.content else { continue };
@@ -96,6 +111,36 @@ impl Ledger {
         gone
     }
 
+    /// The content that a put has brought gives way, wherever it is now, to what it replaced, under the new number.
+    fn withdraw(&mut self, of: Version, by: &Numbered) -> Effects {
+        self.known.ids.insert(by.id, by.version);
+        let mut effects = Effects::default();
+        let path = self.tree().path_of(of).cloned();
+        if let (Some(former), Some(path)) = (self.formers.remove(&of), path) {
+            effects.gone.extend(self.tree().get(&path).map(|now| (path.clone(), *now)));
+            effects.restored.push((path, former.map(|former| Entry { version: by.version, ..former })));
+        }
+        self.known.tree.restore(by.version, &effects.restored);
+        effects
+    }
+
+    /// A put is safe: what it replaced need not be remembered any more.
+    pub(super) fn settle(&mut self, put: Version) {
+        self.formers.remove(&put);
+    }
+
+    /// Whether the content of a put can give way to what it replaced.
+    #[must_use]
+    pub fn can_withdraw(&self, put: Version) -> bool {
+        self.tree().path_of(put).is_some() && self.formers.contains_key(&put)
+    }
+
+    /// Whether the put replaced something, as far as that is known.
+    #[must_use]
+    pub fn replaced(&self, put: Version) -> bool {
+        matches!(self.formers.get(&put), Some(Some(_)))
+    }
+
     fn drop_oldest(&mut self) {
         if let Some(oldest) = self.tail.pop_front() {
             (self.base, self.base_chain) = (oldest.numbered.version, oldest.chain);
@@ -112,6 +157,17 @@ impl Ledger {
     /// Forgets what was removed before a time, in milliseconds since 1970.
     pub fn forget_removed(&mut self, before_ms: u64) {
         self.removed.forget(before_ms);
+    }
+
+    /// The newest change that is kept and was numbered before a time, in milliseconds since 1970.
+    #[must_use]
+    pub fn newest_before(&self, before_ms: u64) -> Option<Version> {
+        self.tail.iter().rev().find(|kept| kept.numbered.time_ms < before_ms).map(|kept| kept.numbered.version)
+    }
+
+    /// Forgets the ids of all changes up to `upto`: whoever asks for one of them again makes it anew.
+    pub fn forget_ids(&mut self, upto: Version) {
+        self.known.ids.retain(|_, version| *version > upto);
     }
 
     /// The tree.

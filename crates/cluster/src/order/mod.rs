@@ -11,12 +11,13 @@ mod holders;
 mod ledger;
 mod peers;
 mod removed;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use relais_proto::{Change, ChangeId, ErrorCode, FolderId, Numbered, Refusal, Version};
+use relais_proto::{Change, ChangeId, ErrorCode, FolderId, Numbered, Refusal, Version, limits};
 
 pub use self::holders::Holders;
 pub use self::ledger::{Ledger, Reach, TAIL};
@@ -27,7 +28,7 @@ use crate::sequence::{Asked, Sequencer, Verdict};
 use crate::slave::LinkId;
 use crate::tree::Tree;
 
-/// Most changes that are written together.
+/// Most changes that are written together. As many of the longest have less than 9 MiB, which is less than a journal takes at once.
 const BATCH: usize = 1024;
 
 /// What has happened.
@@ -77,14 +78,19 @@ pub enum Halt {
 }
 
 impl Halt {
-    fn refusal(self) -> Refusal {
-        let why = match self {
+    /// Why, and what helps, for people.
+    #[must_use]
+    pub fn why(self) -> &'static str {
+        match self {
             Self::Broken => "the master's journal cannot be written",
             Self::Behind => "the master's journal lacks changes that a slave has; run ftpmaster recover",
             Self::Differs => "a slave has had other changes than the master; run ftpmaster recover",
             Self::Superseded => "a later master has taken over",
-        };
-        Refusal::new(ErrorCode::NoChanges, format!("changes are not possible now: {why}"))
+        }
+    }
+
+    fn refusal(self) -> Refusal {
+        Refusal::new(ErrorCode::NoChanges, format!("changes are not possible now: {}", self.why()))
     }
 }
 
@@ -271,7 +277,7 @@ impl Order {
             }
             ToMaster::GivenUp { put } => self.given_up(link, put),
             ToMaster::Want { put } => {
-                let holders = self.holders.of(put).collect();
+                let holders = self.holders.of(put).take(limits::HOLDERS).collect();
                 actions.push(Action::Send { link, message: ToSlave::Where { put, holders } });
             }
         }

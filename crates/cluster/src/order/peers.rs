@@ -2,17 +2,14 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use relais_proto::{ChangeId, ErrorCode, FolderId, Refusal, SlaveId, TreePath, Version};
+use relais_proto::{Change, ChangeId, ErrorCode, FolderId, Refusal, SlaveId, TreePath, Version, limits};
 
 use super::ledger::{Kept, Ledger, Reach};
 use super::{Action, Halt, Holders, Order};
 use crate::chain::Chain;
-use crate::message::{Standing, ToSlave, Told};
+use crate::message::{PAGE, Room, Standing, ToSlave, Told};
 use crate::slave::LinkId;
 use crate::tree::Entry;
-
-/// Most changes, entries or ids that are sent to a slave at once.
-const PAGE: usize = 256;
 
 /// A slave that is there.
 #[derive(Debug, Clone)]
@@ -55,7 +52,9 @@ impl Listing {
         if self.entries.is_empty() && self.ids.is_empty() {
             return None;
         }
-        let entries = self.entries.drain(..self.entries.len().min(PAGE)).collect();
+        let mut room = Room::default();
+        let count = self.entries.iter().take_while(|(path, _)| room.take([path], 0)).count();
+        let entries = self.entries.drain(..count).collect();
         let ids = self.ids.drain(..self.ids.len().min(PAGE)).collect();
         Some(ToSlave::Page { entries, ids })
     }
@@ -137,7 +136,9 @@ impl Order {
                 }
                 None => {
                     let from = self.ledger.behind(peer.told);
-                    let changes: Vec<Told> = self.ledger.tail.range(from..).take(PAGE).map(|kept| told(kept, &self.holders)).collect();
+                    let mut room = Room::default();
+                    let changes = self.ledger.tail.range(from..).map(|kept| told(kept, &self.holders));
+                    let changes: Vec<Told> = changes.take_while(|told| room.take(paths(told), told.holders.len() * 16)).collect();
                     let Some(last) = changes.last().map(|told| told.numbered.version) else { continue };
                     peer.told = last;
                     ToSlave::Tell { changes }
@@ -156,5 +157,16 @@ impl Order {
 
 fn told(kept: &Kept, holders: &Holders) -> Told {
     let numbered = kept.numbered.clone();
-    Told { holders: holders.of(numbered.version).collect(), numbered, restored: kept.restored.clone() }
+    Told { holders: holders.of(numbered.version).take(limits::HOLDERS).collect(), numbered, restored: kept.restored.clone() }
+}
+
+/// The paths of which a change tells.
+fn paths(told: &Told) -> impl Iterator<Item = &TreePath> {
+    let (first, second) = match &told.numbered.change {
+        Change::Put { path, .. } | Change::MakeFolder { path } | Change::Remove { path, .. } => (Some(path), None),
+        Change::Move { from, to } => (Some(from), Some(to)),
+        Change::Withdraw { .. } => (None, None),
+    };
+    // A restored path comes with an entry, which is about as long as a change.
+    first.into_iter().chain(second).chain(told.restored.iter().map(|(path, _)| path))
 }

@@ -27,6 +27,11 @@ impl Removed {
         self.by.get(&(path.clone(), digest)).copied()
     }
 
+    /// All of them, oldest first: when each went, its path and digest, and the change with which it went.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &TreePath, Digest, Version)> {
+        self.order.iter().filter_map(|(time, path, digest)| Some((*time, path, *digest, self.find(path, *digest)?)))
+    }
+
     /// Forgets what went before a time.
     pub fn forget(&mut self, before_ms: u64) {
         while self.order.front().is_some_and(|(time, ..)| *time < before_ms) {

@@ -22,7 +22,7 @@ fn hear(order: &mut Order, link: LinkId, message: ToMaster) -> Vec<Action> {
 /// Joins with the first changes of the order's own.
 fn join(order: &mut Order, link: LinkId, number: u64) -> Vec<Action> {
     let applied = if number == 0 { Version::default() } else { version(number) };
-    let chain = order.ledger().kept().take_while(|kept| kept.version <= applied).fold(Chain([7; 32]), Chain::next);
+    let chain = order.ledger().kept().take_while(|kept| kept.version <= applied).fold(Chain([7; 32]), crate::chain::next);
     join_as(order, link, Standing { applied, chain, epoch: 1 })
 }
 
@@ -414,4 +414,20 @@ fn a_recovered_order_begins_in_a_higher_epoch_and_all_compare() {
     let actions = propose(&mut order, A, put(3, "c"));
     let first = actions.iter().find_map(|action| if let Action::Write(batch) = action { Some(batch[0].version) } else { None });
     assert_eq!(first, Some(Version { epoch: 2, number: 1 }));
+}
+
+#[test]
+fn a_master_that_was_shortened_withdraws_as_before() {
+    let mut order = master();
+    join(&mut order, A, 0);
+    make(&mut order, A, put(1, "a"));
+    make(&mut order, A, put(2, "a"));
+    let ledger = Ledger::from_bytes(&order.ledger().to_bytes()).unwrap();
+    let mut order = Order::new(ledger, BTreeSet::from([folder(A)]));
+    join(&mut order, A, 2);
+    assert!(lacks(&mut order, A, 2, &[2]).contains(&Action::Send { link: A, message: ToSlave::GiveUp { put: version(2) } }));
+    assert_eq!(written(&hear(&mut order, A, ToMaster::GivenUp { put: version(2) })), [3]);
+    order.on(Event::Written, 0);
+    assert_eq!(names(&order), ["/a 1-3"]);
+    assert_eq!(order.tree().get(&TreePath::new("a").unwrap()).and_then(|entry| entry.content).map(|content| content.put), Some(version(1)));
 }

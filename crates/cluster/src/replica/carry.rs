@@ -5,6 +5,7 @@ use std::time::Duration;
 use relais_proto::{Change, Version};
 
 use super::{Action, BATCH, Phase, QUEUE, Replica, lacks};
+use crate::chain;
 use crate::message::{ToMaster, Told};
 
 impl Replica {
@@ -49,7 +50,7 @@ impl Replica {
         let changes: Vec<Told> = self.queue.drain(..self.queue.len().min(BATCH)).collect();
         let mut standing = self.standing;
         for told in &changes {
-            standing.chain = standing.chain.next(&told.numbered);
+            standing.chain = chain::next(standing.chain, &told.numbered);
             standing.applied = told.numbered.version;
         }
         if self.owes_ready && self.queue.len() < QUEUE / 2 {

@@ -197,7 +197,8 @@ impl Replica {
     }
 
     fn note_mark(&mut self, mark: Mark, now: Duration) {
-        if mark > self.heard.back().map_or(self.standing.applied, |(mark, _)| *mark) {
+        // An epoch in which nothing was numbered yet has nothing to be waited for.
+        if mark.number > 0 && mark > self.heard.back().map_or(self.standing.applied, |(mark, _)| *mark) {
             self.heard.push_back((mark, now));
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use relais_cluster::replica::{Action, Answer, Blame, Event, Listing, Replica, Session, compare};
-use relais_cluster::{Asked, Entry, Known, LARGE, LinkId, Standing, Told, Tree};
+use relais_cluster::{Asked, Entry, Known, LARGE, LinkId, Standing, Told, Tree, next_chain};
 use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, FolderId, TreePath, Version};
 
 use crate::bugs::Bug;
@@ -110,8 +110,11 @@ impl World {
         let mut failed = Vec::new();
         for told in changes {
             let (numbered, version) = (&told.numbered, told.numbered.version);
-            image.standing =
-                Standing { applied: version, chain: image.standing.chain.next(numbered), epoch: image.standing.epoch.max(version.epoch) };
+            image.standing = Standing {
+                applied: version,
+                chain: next_chain(image.standing.chain, numbered),
+                epoch: image.standing.epoch.max(version.epoch),
+            };
             match &numbered.change {
                 Change::Put { path, digest: wanted, .. } => {
                     let old = image.known.tree.get(path).and_then(|entry| entry.content).map(|content| content.put);

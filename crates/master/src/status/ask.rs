@@ -18,6 +18,10 @@ pub struct Report {
     pub mark: Mark,
     /// All slaves that the master knows, in the order of their turn.
     pub slaves: Vec<SlaveReport>,
+    /// Why no changes are taken; empty where they are.
+    pub halted: String,
+    /// Contents that no slave is known to have.
+    pub lost: u64,
 }
 
 impl Report {
@@ -40,7 +44,7 @@ pub enum StatusError {
         cause: io::Error,
     },
     /// The link was refused or broke.
-    #[error("the master at {master} gave no report: {cause}")]
+    #[error("the link to the master at {master} failed: {cause}")]
     Link {
         /// Where the master is.
         master: String,
@@ -54,8 +58,18 @@ pub enum StatusError {
 /// # Errors
 /// Why there is no answer.
 pub fn ask(master: &str, key: &ClusterKey) -> Result<Report, StatusError> {
-    let connection = connect(master).map_err(|cause| StatusError::Unreachable { master: master.to_owned(), cause })?;
-    fetch(connection, key).map_err(|cause| StatusError::Link { master: master.to_owned(), cause })
+    talk(master, key, |connection| {
+        connection.queue_link(&LinkMessage::AskReport);
+        connection.flush().map_err(WireError::Io)?;
+        collect(connection)
+    })
+}
+
+/// Opens an operator's link to the master at `master` and says something on it.
+pub(crate) fn talk<T>(master: &str, key: &ClusterKey, say: impl FnOnce(&mut Connection) -> Result<T, LinkError>) -> Result<T, StatusError> {
+    let mut connection = connect(master).map_err(|cause| StatusError::Unreachable { master: master.to_owned(), cause })?;
+    let said = prove(&mut connection, key).and_then(|()| say(&mut connection));
+    said.map_err(|cause| StatusError::Link { master: master.to_owned(), cause })
 }
 
 fn connect(master: &str) -> io::Result<Connection> {
@@ -69,7 +83,8 @@ fn connect(master: &str) -> io::Result<Connection> {
     Err(last)
 }
 
-fn fetch(mut connection: Connection, key: &ClusterKey) -> Result<Report, LinkError> {
+/// Both sides prove that they have the key.
+fn prove(connection: &mut Connection, key: &ClusterKey) -> Result<(), LinkError> {
     let id = SlaveId(relais_state::random().map_err(WireError::Io)?);
     let mut handshake = LinkHandshake::new(LinkRole::Operator, id, key).map_err(WireError::Io)?;
     connection.queue(&handshake.hello(AGENT));
@@ -82,9 +97,7 @@ fn fetch(mut connection: Connection, key: &ClusterKey) -> Result<Report, LinkErr
         }
     };
     connection.queue_link(&proof);
-    connection.queue_link(&LinkMessage::AskReport);
-    connection.flush().map_err(WireError::Io)?;
-    collect(&mut connection)
+    Ok(())
 }
 
 fn collect(connection: &mut Connection) -> Result<Report, LinkError> {
@@ -96,7 +109,7 @@ fn collect(connection: &mut Connection) -> Result<Report, LinkError> {
             LinkMessage::SlaveReport(_) => {
                 return Err(WireError::OverCap { what: "slaves", len: KNOWN_MAX as u64 + 1, cap: KNOWN_MAX as u64 }.into());
             }
-            LinkMessage::ReportEnd { mark } => return Ok(Report { mark, slaves }),
+            LinkMessage::ReportEnd { mark, halted, lost } => return Ok(Report { mark, slaves, halted, lost }),
             other => return Err(WireError::Unexpected(other.frame_type().number()).into()),
         }
     }
@@ -105,4 +118,10 @@ fn collect(connection: &mut Connection) -> Result<Report, LinkError> {
 /// An address for people and scripts: the first that is known.
 pub(super) fn shown_addr(slave: &SlaveReport) -> Option<SocketAddr> {
     slave.addrs.first().copied()
+}
+
+/// Changes that the slave lacks; none where it is in another epoch, so that nothing can be said.
+pub(super) fn lag(slave: &SlaveReport, latest: Mark) -> Option<u64> {
+    let none_yet = slave.mark == Mark::default();
+    (none_yet || slave.mark.epoch == latest.epoch).then(|| latest.number.saturating_sub(slave.mark.number))
 }

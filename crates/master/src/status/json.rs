@@ -4,7 +4,7 @@ use relais_proto::{Mark, SlaveReport};
 use serde::Serialize;
 
 use super::Report;
-use super::ask::shown_addr;
+use super::ask::{lag, shown_addr};
 use crate::text::printable;
 
 #[derive(Serialize)]
@@ -12,6 +12,10 @@ struct Status {
     epoch: u32,
     number: u64,
     slaves: Vec<Slave>,
+    /// Why no changes are taken; null where they are.
+    halted: Option<String>,
+    /// Contents that no slave is known to have.
+    lost: u64,
 }
 
 #[derive(Serialize)]
@@ -21,8 +25,8 @@ struct Slave {
     addr: Option<String>,
     state: &'static str,
     number: u64,
-    /// Changes that it lacks.
-    lag: u64,
+    /// Changes that it lacks; null where it is in another epoch.
+    lag: Option<u64>,
     sessions: u32,
     waiting: u32,
     workers: u32,
@@ -30,9 +34,17 @@ struct Slave {
     folders: u64,
     bytes: u64,
     unhashed: u64,
+    /// Files whose content it lacks, and their bytes.
+    lacking: u64,
+    lacking_bytes: u64,
+    /// Files that it has set aside, since its start.
+    set_aside: u64,
+    /// Removals by hand that it holds back.
+    held: u64,
     skipped: Skipped,
     rescans: u64,
     folder: String,
+    epoch: u32,
     /// Null where there was none.
     last_error: Option<String>,
     silent_ms: u64,
@@ -53,7 +65,8 @@ struct Skipped {
 /// Those of the serializer.
 pub fn json(report: &Report) -> Result<String, serde_json::Error> {
     let slaves = report.slaves.iter().map(|slave| entry(slave, report.mark)).collect();
-    serde_json::to_string(&Status { epoch: report.mark.epoch, number: report.mark.number, slaves })
+    let halted = (!report.halted.is_empty()).then(|| printable(&report.halted));
+    serde_json::to_string(&Status { epoch: report.mark.epoch, number: report.mark.number, slaves, halted, lost: report.lost })
 }
 
 fn entry(slave: &SlaveReport, latest: Mark) -> Slave {
@@ -63,7 +76,7 @@ fn entry(slave: &SlaveReport, latest: Mark) -> Slave {
         addr: shown_addr(slave).map(|addr| addr.to_string()),
         state: slave.state.text(),
         number: slave.mark.number,
-        lag: latest.number.saturating_sub(slave.mark.number),
+        lag: lag(slave, latest),
         sessions: counters.sessions,
         waiting: counters.waiting,
         workers: counters.workers,
@@ -71,6 +84,10 @@ fn entry(slave: &SlaveReport, latest: Mark) -> Slave {
         folders: counters.folders,
         bytes: counters.bytes,
         unhashed: counters.unhashed,
+        lacking: counters.lacking,
+        lacking_bytes: counters.lacking_bytes,
+        set_aside: counters.set_aside,
+        held: counters.held,
         skipped: Skipped {
             links: counters.skipped_links,
             special: counters.skipped_special,
@@ -80,6 +97,7 @@ fn entry(slave: &SlaveReport, latest: Mark) -> Slave {
         },
         rescans: counters.rescans,
         folder: slave.folder.to_string(),
+        epoch: slave.mark.epoch,
         last_error: (!slave.last_error.is_empty()).then(|| printable(&slave.last_error)),
         silent_ms: slave.silent_ms,
     }
@@ -99,11 +117,23 @@ mod tests {
             addrs: vec!["127.0.0.1:2122".parse().unwrap()],
             state: SlaveState::InService,
             mark: Version { epoch: 1, number: 40 },
-            counters: Counters { sessions: 3, skipped_links: 2, ..Counters::default() },
+            counters: Counters {
+                sessions: 3,
+                skipped_links: 2,
+                lacking: 5,
+                lacking_bytes: 6,
+                set_aside: 7,
+                held: 8,
+                ..Counters::default()
+            },
             last_error: "bad\u{1b}[2J".to_owned(),
             silent_ms: 12,
         };
-        let text = json(&Report { mark: Version { epoch: 1, number: 42 }, slaves: vec![slave] }).unwrap();
+        let slaves = vec![SlaveReport { mark: Version { epoch: 2, number: 1 }, ..slave.clone() }];
+        let other = json(&Report { mark: Version { epoch: 1, number: 42 }, slaves, halted: "no\u{1b}".to_owned(), lost: 3 }).unwrap();
+        assert!(other.contains(r#""number":1,"lag":null,"#) && other.ends_with(r#""halted":"no\\u{1b}","lost":3}"#), "{other}");
+        let text = json(&Report { mark: Version { epoch: 1, number: 42 }, slaves: vec![slave], halted: String::new(), lost: 0 }).unwrap();
+        assert!(text.contains(r#""lacking":5,"lacking_bytes":6,"set_aside":7,"held":8,"#), "{text}");
         assert!(text.starts_with(&format!(
             r#"{{"epoch":1,"number":42,"slaves":[{{"id":"{}","addr":"127.0.0.1:2122","state":"in-service","number":40,"lag":2,"sessions":3,"#,
             "ab".repeat(16)
@@ -111,8 +141,8 @@ mod tests {
         assert!(text.contains(r#""skipped":{"links":2,"special":0,"mounts":0,"names":0,"unreadable":0}"#));
         assert!(!text.chars().any(char::is_control) && !text.contains("u001b"));
         assert_eq!(
-            json(&Report { mark: Version { epoch: 1, number: 0 }, slaves: vec![] }).unwrap(),
-            r#"{"epoch":1,"number":0,"slaves":[]}"#
+            json(&Report { mark: Version { epoch: 1, number: 0 }, slaves: vec![], halted: String::new(), lost: 0 }).unwrap(),
+            r#"{"epoch":1,"number":0,"slaves":[],"halted":null,"lost":0}"#
         );
     }
 }

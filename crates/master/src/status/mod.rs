@@ -4,6 +4,7 @@ mod ask;
 mod json;
 mod table;
 
+pub(crate) use ask::talk;
 pub use ask::{Report, StatusError, ask};
 pub use json::json;
 pub use table::table;

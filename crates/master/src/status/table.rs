@@ -5,7 +5,7 @@ use std::fmt::Write;
 use relais_proto::{Counters, Mark, SlaveReport};
 
 use super::Report;
-use super::ask::shown_addr;
+use super::ask::{lag, shown_addr};
 use crate::text::printable;
 
 const HEADINGS: [&str; 10] = ["SLAVE", "ADDRESS", "STATE", "NUMBER", "LAG", "SESSIONS", "WORKERS", "FILES", "BYTES", "HEARD"];
@@ -18,6 +18,13 @@ const ID_DIGITS: usize = 12;
 #[must_use]
 pub fn table(report: &Report) -> String {
     let mut out = format!("latest change: {}\n", report.mark);
+    // Writing to a String does not fail.
+    if !report.halted.is_empty() {
+        let _ = writeln!(out, "NO CHANGES ARE TAKEN: {}", printable(&report.halted));
+    }
+    if report.lost > 0 {
+        let _ = writeln!(out, "lost: {} contents that no slave is known to have", report.lost);
+    }
     if !report.slaves.is_empty() {
         let rows: Vec<_> = report.slaves.iter().map(|slave| row(slave, report.mark)).collect();
         let widths: Vec<usize> = (0..HEADINGS.len())
@@ -44,7 +51,7 @@ fn row(slave: &SlaveReport, latest: Mark) -> [String; HEADINGS.len()] {
         shown_addr(slave).map_or_else(|| "-".to_owned(), |addr| addr.to_string()),
         slave.state.text().to_owned(),
         slave.mark.number.to_string(),
-        latest.number.saturating_sub(slave.mark.number).to_string(),
+        lag(slave, latest).map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
         match counters.waiting {
             0 => counters.sessions.to_string(),
             waiting => format!("{}+{waiting}", counters.sessions),
@@ -69,6 +76,16 @@ fn line(out: &mut String, cells: &[String; HEADINGS.len()], widths: &[usize]) {
 /// What there is to say of a slave besides its row.
 fn remarks(out: &mut String, slave: &SlaveReport) {
     let Counters { skipped_links, skipped_special, skipped_mounts, skipped_names, skipped_unreadable, .. } = slave.counters;
+    let Counters { lacking, lacking_bytes, set_aside, held, .. } = slave.counters;
+    if lacking > 0 {
+        let _ = writeln!(out, "    content that is not there yet: {lacking} files, {lacking_bytes} bytes");
+    }
+    if set_aside > 0 {
+        let _ = writeln!(out, "    set aside in .relais/conflicts: {set_aside}");
+    }
+    if held > 0 {
+        let _ = writeln!(out, "    removals by hand held back, because they are many: {held}");
+    }
     let skipped: Vec<String> = [
         (skipped_links, "links"),
         (skipped_special, "devices, pipes and sockets"),
@@ -108,16 +125,31 @@ mod tests {
             addrs: vec!["127.0.0.1:2122".parse().unwrap()],
             state: SlaveState::InService,
             mark: Version { epoch: 1, number: 0 },
-            counters: Counters { files: 7, sessions: 3, waiting: 2, skipped_links: 2, skipped_names: 1, ..Counters::default() },
+            counters: Counters {
+                files: 7,
+                sessions: 3,
+                waiting: 2,
+                lacking: 4,
+                held: 9,
+                skipped_links: 2,
+                skipped_names: 1,
+                ..Counters::default()
+            },
             last_error: "disk\nfull".to_owned(),
             silent_ms: 1_290,
         };
-        let text = table(&Report { mark: Version { epoch: 1, number: 0 }, slaves: vec![slave] });
+        let halted = Report { mark: Version { epoch: 1, number: 0 }, slaves: vec![slave.clone()], halted: "why".to_owned(), lost: 2 };
+        assert!(table(&halted).starts_with("latest change: 1-0\nNO CHANGES ARE TAKEN: why\nlost: 2 contents"));
+        let text = table(&Report { mark: Version { epoch: 1, number: 0 }, slaves: vec![slave], halted: String::new(), lost: 0 });
         for part in ["latest change: 1-0", "abababababab  127.0.0.1:2122  in-service", "3+2", "1.2 s"] {
             assert!(text.contains(part), "{text}");
         }
+        assert!(text.contains("not there yet: 4 files") && text.contains("held back, because they are many: 9\n"));
         assert!(text.contains("skipped: 2 links, 1 names that cannot be served\n"));
         assert!(text.contains("last error: disk\\u{a}full\n") && !text.contains("no slave"));
-        assert!(table(&Report { mark: Version::default(), slaves: vec![] }).ends_with("no slave is in service\n"));
+        assert!(
+            table(&Report { mark: Version::default(), slaves: vec![], halted: String::new(), lost: 0 })
+                .ends_with("no slave is in service\n")
+        );
     }
 }

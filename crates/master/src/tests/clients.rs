@@ -18,9 +18,21 @@ fn clients_go_to_the_slaves_in_turn_with_a_ticket_that_holds() {
     let cluster = master.key.cluster_id();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     let ticket = Ticket::check(&ticket, &master.key, cluster, u64::try_from(now).unwrap(), 0).unwrap();
-    assert_eq!((ticket.user.as_str(), ticket.rights), ("", Rights::Read));
+    assert_eq!((ticket.user.as_str(), ticket.rights), ("", Rights::Write));
     assert_eq!((mark.epoch, mark.number), (1, 0));
     assert_eq!(slaves.iter().map(|s| s.addrs[0].to_string()).collect::<Vec<_>>(), ["127.0.0.1:1002", "127.0.0.1:1001"]);
+}
+
+#[test]
+fn without_an_account_nobody_writes_to_a_master_that_others_reach() {
+    for (listen, rights) in [("0.0.0.0:0", Rights::Read), ("[::1]:0", Rights::Write)] {
+        let master = Running::start_in(listen, Arc::new(tempfile::tempdir().unwrap()));
+        let _one = slave(&master, 1);
+        let Reply::Redirect { ticket, .. } = master.login(Login::default()) else { panic!("no redirect") };
+        let now = u64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()).unwrap();
+        let ticket = Ticket::check(&ticket, &master.key, master.key.cluster_id(), now, 0).unwrap();
+        assert_eq!(ticket.rights, rights, "{listen}");
+    }
 }
 
 #[test]

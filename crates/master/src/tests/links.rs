@@ -121,7 +121,7 @@ fn slaves_come_back_to_a_restarted_master() {
     let mut one = slave(&master, 1);
     master.end();
     assert!(next(&mut one).is_err(), "the link ends with the master");
-    let master = Running::start_on(&master.addr.to_string(), master.key.clone());
+    let master = master.again();
     let _one = slave(&master, 1);
     assert_eq!(master.redirect().unwrap(), [1]);
 }

@@ -1,10 +1,13 @@
 //! The master over real sockets on loopback, with slaves and clients written for the purpose.
 
+mod changes;
 mod clients;
 mod links;
+mod operate;
 mod service;
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,8 +18,9 @@ use relais_proto::{
     limits,
 };
 use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
+use tempfile::TempDir;
 
-use crate::{Config, MasterError, Stop, run};
+use crate::{Config, MasterError, Stop, Store, run};
 
 /// Nothing here takes longer, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,22 +30,40 @@ struct Running {
     addr: SocketAddr,
     key: ClusterKey,
     stop: Stop,
+    /// The state folder.
+    state: Arc<TempDir>,
     thread: Option<JoinHandle<Result<(), MasterError>>>,
 }
 
 impl Running {
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self::start_on("127.0.0.1:0", ClusterKey::load_or_create(&folder.path().join("cluster.key")).unwrap())
+        Self::start_in("127.0.0.1:0", Arc::new(tempfile::tempdir().unwrap()))
     }
 
-    fn start_on(addr: &str, key: ClusterKey) -> Self {
+    /// A master with the key, the journal and the address of one that has ended.
+    fn again(&self) -> Self {
+        Self::start_in(&self.addr.to_string(), Arc::clone(&self.state))
+    }
+
+    fn start_in(addr: &str, state: Arc<TempDir>) -> Self {
+        let key = ClusterKey::load_or_create(&state.path().join("cluster.key")).unwrap();
+        let store = Store::open(state.path(), key.cluster_id()).unwrap();
         let listener: TcpListener = relais_net::listen(addr).unwrap();
-        let (addr, stop) = (listener.local_addr().unwrap(), Stop::new().unwrap());
-        let config = Config { key: key.clone(), balance: Balance::RoundRobin, grace: Duration::from_secs(10) };
+        let (mut addr, stop) = (listener.local_addr().unwrap(), Stop::new().unwrap());
+        if addr.ip().is_unspecified() {
+            addr.set_ip([127, 0, 0, 1].into());
+        }
+        let config = Config {
+            store,
+            key: key.clone(),
+            balance: Balance::RoundRobin,
+            grace: Duration::from_secs(10),
+            copies: 1,
+            remember: Duration::from_secs(3600),
+        };
         let asked = stop.clone();
         let thread = std::thread::spawn(move || run(listener, config, &asked));
-        Self { addr, key, stop, thread: Some(thread) }
+        Self { addr, key, stop, state, thread: Some(thread) }
     }
 
     fn connect(&self) -> Connection {
@@ -115,9 +137,15 @@ fn beat() -> LinkMessage {
     LinkMessage::Beat(Beat { state: SlaveState::InService, mark: Mark::default(), counters, last_error: String::new() })
 }
 
+/// The next message of the master that is not about other slaves.
 fn next(connection: &mut Connection) -> Result<LinkMessage, LinkError> {
-    let header = connection.read_header()?.ok_or(relais_proto::WireError::Truncated)?;
-    link_frame(header.kind, connection.read_payload(header)?)
+    loop {
+        let header = connection.read_header()?.ok_or(relais_proto::WireError::Truncated)?;
+        match link_frame(header.kind, connection.read_payload(header)?)? {
+            LinkMessage::Peers { .. } => {}
+            message => return Ok(message),
+        }
+    }
 }
 
 /// The refusal that comes next on a link.

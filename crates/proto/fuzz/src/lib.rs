@@ -9,7 +9,8 @@ use std::fmt::Debug;
 use std::io::{self, Read};
 
 use relais_proto::{
-    FrameType, LinkMessage, NameError, PageBuilder, Reply, Request, TreePath, WireError, check_part, limits, read_frame, write_frame,
+    Change, FrameType, Kind, LinkMessage, NameError, Operation, PageBuilder, Reply, Request, ToMaster, ToSlave, TreeEntry, TreePath,
+    WireError, check_part, limits, read_frame, write_frame,
 };
 
 /// One message of a client: a type byte and a payload.
@@ -34,6 +35,7 @@ pub fn request(data: &[u8]) {
         Request::Ticket { ticket, .. } => assert!(ticket.len() <= limits::TICKET),
         Request::Hello(hello) => assert!(hello.agent.len() <= limits::TEXT),
         Request::Status | Request::Ping => assert!(payload.is_empty()),
+        Request::Seen { .. } => assert_eq!(payload.len(), 12),
         Request::Put(put) => {
             path(put.path.as_str().as_bytes());
             assert!(put.offset <= put.size.unwrap_or(0) && put.size.unwrap_or(0) <= limits::FILE_SIZE);
@@ -72,6 +74,10 @@ pub fn reply(data: &[u8]) {
             assert!((1..=limits::REDIRECT_SLAVES).contains(&slaves.len()));
             assert!(slaves.iter().all(|slave| (1..=limits::ADDRESSES).contains(&slave.addrs.len())));
         }
+        Reply::Elsewhere { holders } => {
+            assert!(holders.len() <= limits::REDIRECT_SLAVES);
+            assert!(holders.iter().all(|holder| holder.addrs.len() <= limits::ADDRESSES));
+        }
         Reply::PieceValues { first, values } => {
             assert!((first + values.len() as u64).checked_mul(limits::PIECE).is_some());
         }
@@ -83,8 +89,77 @@ pub fn reply(data: &[u8]) {
 /// One message of a cluster link: a type byte and a payload.
 pub fn link(data: &[u8]) {
     let Some((kind, payload)) = split(data) else { return };
-    if let Ok(message) = canonical(kind, payload, LinkMessage::decode, LinkMessage::encode) {
-        assert_eq!(message.frame_type(), kind);
+    let Ok(message) = canonical(kind, payload, LinkMessage::decode, LinkMessage::encode) else { return };
+    assert_eq!(message.frame_type(), kind);
+    match message {
+        LinkMessage::ToMaster(message) => to_master(&message),
+        LinkMessage::ToSlave(message) => to_slave(&message),
+        LinkMessage::TreePart(part) => {
+            assert!([part.entries.len(), part.ids.len(), part.ends.len()].iter().all(|len| *len <= limits::LINK_LIST));
+            part.entries.iter().for_each(|(at, entry, _)| placed(at, entry));
+        }
+        LinkMessage::Peers { peers, .. } => {
+            assert!(peers.len() <= limits::PEERS && peers.iter().all(|peer| peer.addrs.len() <= limits::ADDRESSES));
+        }
+        LinkMessage::ReportEnd { halted, .. } => assert!(halted.len() <= limits::TEXT),
+        LinkMessage::Operate(Operation::Drain(slave) | Operation::Ready(slave) | Operation::Forget(slave)) => {
+            assert!(slave.len() <= limits::TEXT);
+        }
+        LinkMessage::Line(line) => assert!(line.len() <= limits::LINE),
+        _ => {}
+    }
+}
+
+fn to_master(message: &ToMaster) {
+    match message {
+        ToMaster::Lacks { puts, .. } => assert!(puts.len() <= limits::LINK_LIST),
+        ToMaster::Propose { asked, .. } => change(&asked.change),
+        _ => {}
+    }
+}
+
+fn to_slave(message: &ToSlave) {
+    match message {
+        ToSlave::Follow { given_up, .. } | ToSlave::Compare { given_up, .. } => assert!(given_up.len() <= limits::GIVEN_UP),
+        ToSlave::Page { entries, ids } => {
+            assert!(entries.len() <= limits::LINK_LIST && ids.len() <= limits::LINK_LIST);
+            entries.iter().for_each(|(at, entry)| placed(at, entry));
+        }
+        ToSlave::End { ends, .. } => assert!(ends.len() <= limits::LINK_LIST),
+        ToSlave::Tell { changes } => {
+            assert!(changes.len() <= limits::LINK_LIST);
+            for told in changes {
+                assert!(told.holders.len() <= limits::HOLDERS && told.restored.len() <= limits::LINK_LIST);
+                change(&told.numbered.change);
+                told.restored.iter().for_each(|(at, _)| path(at.as_str().as_bytes()));
+                told.restored.iter().filter_map(|(at, entry)| Some((at, entry.as_ref()?))).for_each(|(at, entry)| placed(at, entry));
+            }
+        }
+        ToSlave::Where { holders, .. } => assert!(holders.len() <= limits::HOLDERS),
+        ToSlave::Answer { answer: Err(why), .. } | ToSlave::Refuse { why, .. } => assert!(why.message.len() <= limits::TEXT),
+        _ => {}
+    }
+}
+
+/// An entry of a tree, and where it is.
+fn placed(at: &TreePath, entry: &TreeEntry) {
+    path(at.as_str().as_bytes());
+    assert_eq!(entry.kind() == Kind::File, entry.content.is_some());
+    if let Some(content) = entry.content {
+        assert!(content.size <= limits::FILE_SIZE && content.mtime.nanos < 1_000_000_000);
+    }
+}
+
+/// A change that is asked for or told.
+fn change(change: &Change) {
+    match change {
+        Change::Put { path: file, size, mtime, .. } => {
+            path(file.as_str().as_bytes());
+            assert!(*size <= limits::FILE_SIZE && mtime.nanos < 1_000_000_000);
+        }
+        Change::MakeFolder { path: file } | Change::Remove { path: file, .. } => path(file.as_str().as_bytes()),
+        Change::Move { from, to } => [from, to].iter().for_each(|end| path(end.as_str().as_bytes())),
+        Change::Withdraw { .. } => {}
     }
 }
 

@@ -17,6 +17,8 @@ pub enum Role {
     Slave,
     /// An operator's command, which proves the cluster key.
     Operator,
+    /// A slave that takes content from another one.
+    Peer,
 }
 
 /// What the side that was connected to is.
@@ -106,6 +108,8 @@ pub struct PutRequest {
     pub executable: bool,
     /// What must be there when the put is made.
     pub expect: Expect,
+    /// How many disks must hold the content before the put is answered; 0: as many as the cluster asks for.
+    pub copies: u16,
 }
 
 /// Why an answer takes longer.
@@ -163,7 +167,7 @@ macro_rules! small_enum {
         }
     };
 }
-small_enum!(Role, "role", Client = 0, Slave = 1, Operator = 2);
+small_enum!(Role, "role", Client = 0, Slave = 1, Operator = 2, Peer = 3);
 small_enum!(ServerRole, "server role", Master = 0, Slave = 1, Standalone = 2);
 small_enum!(WaitReason, "reason to wait", Queue = 0, Hashing = 1, Scanning = 2, CatchingUp = 3, Storing = 4);
 
@@ -262,6 +266,7 @@ impl PutRequest {
         });
         to.u64(self.offset).option(self.mtime.as_ref(), |mtime, to| mtime.encode(to)).bool(self.executable);
         self.expect.encode(to);
+        to.u16(self.copies);
     }
 }
 
@@ -275,6 +280,7 @@ impl Decode for PutRequest {
             mtime: from.option()?,
             executable: from.bool()?,
             expect: Expect::decode(from)?,
+            copies: from.u16()?,
         };
         // Without a size there is nothing to go on with.
         let most = put.size.unwrap_or(0);

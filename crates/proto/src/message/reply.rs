@@ -98,6 +98,16 @@ pub enum Reply {
         /// What is at the path now.
         current: Expect,
     },
+    /// The content is not here yet. These have it; where there is none, nobody who has it is known here.
+    Elsewhere {
+        /// At most [`limits::REDIRECT_SLAVES`]. Where they are, the client's redirect says; else its master.
+        holders: Vec<Endpoint>,
+    },
+    /// The slave does not reach its master: what follows may be old. No answer; one follows.
+    Alone {
+        /// For so many milliseconds.
+        ms: u64,
+    },
     /// A change is made for good.
     Committed {
         /// Its number.
@@ -128,6 +138,8 @@ impl Reply {
             Self::PieceValues { .. } => FrameType::PieceValues,
             Self::StatusReport { .. } => FrameType::StatusReport,
             Self::Pong => FrameType::Pong,
+            Self::Elsewhere { .. } => FrameType::Elsewhere,
+            Self::Alone { .. } => FrameType::Alone,
             Self::Staged { .. } => FrameType::Staged,
             Self::Committed { .. } => FrameType::Committed,
         }
@@ -180,6 +192,12 @@ impl Reply {
                     to.message(last_error);
                 }
                 Self::Pong => {}
+                Self::Elsewhere { holders } => {
+                    to.list(holders, Endpoint::encode);
+                }
+                Self::Alone { ms } => {
+                    to.u64(*ms);
+                }
                 Self::Staged { offset, current } => {
                     to.u64(*offset);
                     current.encode(to);
@@ -239,6 +257,8 @@ impl Reply {
                 last_error: from_.short_text("last error", limits::TEXT)?.to_owned(),
             },
             FrameType::Pong => Self::Pong,
+            FrameType::Elsewhere => Self::Elsewhere { holders: from_.list("holders", limits::REDIRECT_SLAVES)? },
+            FrameType::Alone => Self::Alone { ms: from_.u64()? },
             FrameType::Staged => Self::Staged { offset: decode_size(from_)?, current: Expect::decode(from_)? },
             FrameType::Committed => Self::Committed { version: Version::decode(from_)?, copies: from_.u16()?, mark: Mark::decode(from_)? },
             other => return Err(WireError::Unexpected(other.number())),

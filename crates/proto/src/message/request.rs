@@ -51,6 +51,11 @@ pub enum Request {
     Status,
     /// Asks for a sign of life.
     Ping,
+    /// Whatever follows on this connection is to be answered with what this change and those before it have made. It has no answer itself.
+    Seen {
+        /// The highest change that the client has seen.
+        mark: Mark,
+    },
     /// Opens an upload. `Data` frames follow, and `PutEnd`.
     Put(PutRequest),
     /// The end of an upload.
@@ -109,6 +114,7 @@ impl Request {
             Self::Pieces { .. } => FrameType::Pieces,
             Self::Status => FrameType::Status,
             Self::Ping => FrameType::Ping,
+            Self::Seen { .. } => FrameType::Seen,
             Self::Put(_) => FrameType::Put,
             Self::PutEnd { .. } => FrameType::PutEnd,
             Self::Resume { .. } => FrameType::Resume,
@@ -149,6 +155,7 @@ impl Request {
                     to.u64(*first).u32(*count);
                 }
                 Self::Status | Self::Ping => {}
+                Self::Seen { mark } => mark.encode(to),
                 Self::Put(put) => put.encode(to),
                 Self::PutEnd { digest } => digest.encode(to),
                 Self::Resume { id, path, size } => {
@@ -208,6 +215,7 @@ impl Request {
             }
             FrameType::Status => Self::Status,
             FrameType::Ping => Self::Ping,
+            FrameType::Seen => Self::Seen { mark: Mark::decode(&mut from)? },
             FrameType::Put => Self::Put(PutRequest::decode(&mut from)?),
             FrameType::PutEnd => Self::PutEnd { digest: Digest::decode(&mut from)? },
             FrameType::Resume => Self::Resume { id: ChangeId::decode(&mut from)?, path: from.path()?, size: decode_size(&mut from)? },

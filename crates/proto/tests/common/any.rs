@@ -6,10 +6,12 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
-    Beat, ChangeId, ClusterId, Counters, Digest, Endpoint, Entry, ErrorCode, Expect, FileTime, FolderId, GetRequest, Header, Hello,
-    Identity, Kind, LinkMessage, Login, PageBuilder, PutRequest, Refusal, Registration, Reply, Request, Role, ServerRole, SlaveId,
-    SlaveReport, SlaveState, TreePath, Version, WaitReason, Wanted, check_part, limits,
+    ChangeId, ClusterId, Counters, Digest, Endpoint, Entry, ErrorCode, Expect, FileTime, GetRequest, Header, Hello, Identity, Kind, Login,
+    PageBuilder, PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, Version, WaitReason, Wanted, check_part, limits,
 };
+
+#[path = "any_link.rs"]
+pub mod link;
 
 pub fn id16() -> impl Strategy<Value = [u8; 16]> {
     any::<[u8; 16]>()
@@ -58,7 +60,7 @@ pub fn entry() -> impl Strategy<Value = Entry> {
 }
 
 pub fn counters() -> impl Strategy<Value = Counters> {
-    (any::<[u64; 10]>(), any::<[u32; 3]>()).prop_map(|(n, m)| Counters {
+    (any::<[u64; 14]>(), any::<[u32; 3]>()).prop_map(|(n, m)| Counters {
         files: n[0],
         folders: n[1],
         bytes: n[2],
@@ -69,6 +71,10 @@ pub fn counters() -> impl Strategy<Value = Counters> {
         skipped_names: n[7],
         skipped_unreadable: n[8],
         rescans: n[9],
+        lacking: n[10],
+        lacking_bytes: n[11],
+        set_aside: n[12],
+        held: n[13],
         sessions: m[0],
         waiting: m[1],
         workers: m[2],
@@ -80,7 +86,7 @@ pub fn wanted() -> impl Strategy<Value = Wanted> {
 }
 
 pub fn hello() -> impl Strategy<Value = Request> {
-    let role = prop_oneof![Just(Role::Client), Just(Role::Slave), Just(Role::Operator)];
+    let role = prop_oneof![Just(Role::Client), Just(Role::Slave), Just(Role::Operator), Just(Role::Peer)];
     (role, any::<(u16, u16)>(), text(limits::TEXT)).prop_map(|(role, versions, agent)| Request::Hello(Hello { role, versions, agent }))
 }
 
@@ -106,10 +112,12 @@ pub fn expect() -> impl Strategy<Value = Expect> {
 
 pub fn put() -> impl Strategy<Value = Request> {
     let span = option::of((0..=limits::FILE_SIZE).prop_flat_map(|size| (Just(size), 0..=size)));
-    (id16(), path(), span, option::of(time()), any::<bool>(), expect()).prop_map(|(id, path, span, mtime, executable, expect)| {
-        let (size, offset) = (span.map(|(size, _)| size), span.map_or(0, |(_, offset)| offset));
-        Request::Put(PutRequest { id: ChangeId(id), path, size, offset, mtime, executable, expect })
-    })
+    (id16(), path(), span, option::of(time()), any::<bool>(), expect(), any::<u16>()).prop_map(
+        |(id, path, span, mtime, executable, expect, copies)| {
+            let (size, offset) = (span.map(|(size, _)| size), span.map_or(0, |(_, offset)| offset));
+            Request::Put(PutRequest { id: ChangeId(id), path, size, offset, mtime, executable, expect, copies })
+        },
+    )
 }
 
 pub fn change() -> impl Strategy<Value = Request> {
@@ -142,6 +150,7 @@ pub fn request() -> impl Strategy<Value = Request> {
         pieces(),
         Just(Request::Status),
         Just(Request::Ping),
+        mark().prop_map(|mark| Request::Seen { mark }),
     ]
 }
 
@@ -156,9 +165,12 @@ pub fn header() -> impl Strategy<Value = Reply> {
     )
 }
 
-pub fn refusal() -> impl Strategy<Value = Reply> {
-    (proptest::sample::select(ErrorCode::ALL), text(limits::TEXT), any::<u16>())
-        .prop_map(|(code, message, retry_after)| Reply::Error(Refusal { code, message, retry_after }))
+pub fn refusal() -> impl Strategy<Value = Refusal> {
+    (proptest::sample::select(ErrorCode::ALL), text(limits::TEXT), any::<u16>()).prop_map(|(code, message, retry_after)| Refusal {
+        code,
+        message,
+        retry_after,
+    })
 }
 
 pub fn opening() -> impl Strategy<Value = Reply> {
@@ -182,7 +194,7 @@ pub fn opening() -> impl Strategy<Value = Reply> {
         ])
         .prop_map(Reply::Wait),
         text(limits::TEXT).prop_map(Reply::AskMaster),
-        refusal(),
+        refusal().prop_map(Reply::Error),
     ]
 }
 
@@ -205,44 +217,9 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         1 => (id16(), mark(), counters(), text(limits::TEXT))
             .prop_map(|(id, mark, counters, last_error)| Reply::StatusReport { slave: SlaveId(id), mark, counters, last_error }),
         1 => Just(Reply::Pong),
+        1 => vec(endpoint(0), 0..=limits::REDIRECT_SLAVES).prop_map(|holders| Reply::Elsewhere { holders }),
+        1 => any::<u64>().prop_map(|ms| Reply::Alone { ms }),
         1 => (0..=limits::FILE_SIZE, expect()).prop_map(|(offset, current)| Reply::Staged { offset, current }),
         1 => (mark(), any::<u16>(), mark()).prop_map(|(version, copies, mark)| Reply::Committed { version, copies, mark }),
-    ]
-}
-
-pub fn state() -> impl Strategy<Value = SlaveState> {
-    proptest::sample::select(&[SlaveState::InService, SlaveState::CatchingUp, SlaveState::Draining, SlaveState::Down])
-}
-
-pub fn link() -> impl Strategy<Value = LinkMessage> {
-    let addrs = || vec(addr(), 0..=limits::ADDRESSES);
-    let report = (id16(), id16(), addrs(), state(), mark(), counters(), text(limits::TEXT), any::<u64>()).prop_map(
-        |(id, folder, addrs, state, mark, counters, last_error, silent_ms)| {
-            let (id, folder) = (SlaveId(id), FolderId(folder));
-            LinkMessage::SlaveReport(SlaveReport { id, folder, addrs, state, mark, counters, last_error, silent_ms })
-        },
-    );
-    prop_oneof![
-        (id16(), any::<[u8; 32]>()).prop_map(|(id, nonce)| LinkMessage::LinkOpen { id: SlaveId(id), nonce }),
-        (id16(), any::<[u8; 32]>(), any::<[u8; 32]>()).prop_map(|(id, nonce, proof)| LinkMessage::LinkChallenge {
-            cluster: ClusterId(id),
-            nonce,
-            proof
-        }),
-        any::<[u8; 32]>().prop_map(|proof| LinkMessage::LinkProof { proof }),
-        (id16(), addrs(), text(limits::TEXT), mark()).prop_map(|(id, listen, advertise, mark)| {
-            LinkMessage::Register(Registration { folder: FolderId(id), listen, advertise, mark })
-        }),
-        (mark(), any::<u64>()).prop_map(|(mark, time_ms)| LinkMessage::Registered { mark, time_ms }),
-        (state(), mark(), counters(), text(limits::TEXT)).prop_map(|(state, mark, counters, last_error)| LinkMessage::Beat(Beat {
-            state,
-            mark,
-            counters,
-            last_error
-        })),
-        (mark(), any::<(u64, u64)>()).prop_map(|(mark, (time_ms, generation))| LinkMessage::BeatAck { mark, time_ms, generation }),
-        Just(LinkMessage::AskReport),
-        report,
-        mark().prop_map(|mark| LinkMessage::ReportEnd { mark }),
     ]
 }

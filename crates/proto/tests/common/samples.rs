@@ -4,10 +4,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use relais_proto::{
-    Beat, ChangeId, ClusterId, Counters, Digest, Endpoint, EntriesPage, Entry, ErrorCode, Expect, FileTime, FolderId, FrameType,
-    GetRequest, Header, Hello, Identity, Kind, LinkMessage, Login, PageBuilder, PutRequest, Refusal, Registration, Reply, Request, Role,
-    ServerRole, SlaveId, SlaveReport, SlaveState, TreePath, Version, WaitReason, Wanted, limits, read_frame,
+    ChangeId, ClusterId, Counters, Digest, Endpoint, EntriesPage, Entry, ErrorCode, Expect, FileTime, FrameType, GetRequest, Header, Hello,
+    Identity, Kind, LinkMessage, Login, PageBuilder, PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, Version,
+    WaitReason, Wanted, limits, read_frame,
 };
+
+#[path = "samples_link.rs"]
+mod link;
 
 /// A name for a sample, and its whole frame.
 pub type Sample = (String, Vec<u8>);
@@ -78,6 +81,10 @@ pub fn full_counters() -> Counters {
         skipped_names: u64::MAX,
         skipped_unreadable: u64::MAX,
         rescans: u64::MAX,
+        lacking: u64::MAX,
+        lacking_bytes: u64::MAX,
+        set_aside: u64::MAX,
+        held: u64::MAX,
         sessions: u32::MAX,
         waiting: u32::MAX,
         workers: u32::MAX,
@@ -94,7 +101,8 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         prefer: Some(SlaveId([8; 16])),
     };
     let (low_id, high_id) = (ChangeId([0; 16]), ChangeId([0xff; 16]));
-    let small_put = PutRequest { id: low_id, path: path("a"), size: None, offset: 0, mtime: None, executable: false, expect: Expect::Any };
+    let small_put =
+        PutRequest { id: low_id, path: path("a"), size: None, offset: 0, mtime: None, executable: false, expect: Expect::Any, copies: 0 };
     let full_put = PutRequest {
         id: high_id,
         path: long(),
@@ -103,10 +111,12 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         mtime: Some(FileTime { seconds: i64::MIN, nanos: 999_999_999 }),
         executable: true,
         expect: Expect::Version(HIGH),
+        copies: u16::MAX,
     };
     vec![
         ("hello-min", Request::Hello(Hello { role: Role::Client, versions: (1, 1), agent: String::new() })),
         ("hello-slave", Request::Hello(Hello { role: Role::Slave, versions: (1, 2), agent: "ftpslave 0.1.0".into() })),
+        ("hello-peer", Request::Hello(Hello { role: Role::Peer, versions: (1, 1), agent: "ftpslave 0.1.0".into() })),
         ("hello-max", Request::Hello(Hello { role: Role::Operator, versions: (0, u16::MAX), agent: "a".repeat(limits::TEXT) })),
         ("login-min", Request::Login(Login::default())),
         ("login-max", Request::Login(login)),
@@ -144,6 +154,8 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         ),
         ("status", Request::Status),
         ("ping", Request::Ping),
+        ("seen-min", Request::Seen { mark: LOW }),
+        ("seen-max", Request::Seen { mark: HIGH }),
         ("put-min", Request::Put(small_put)),
         ("put-max", Request::Put(full_put)),
         ("put-end", Request::PutEnd { digest: Digest([3; 32]) }),
@@ -214,6 +226,10 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
         ),
         ("status-report-max", Reply::StatusReport { slave: SlaveId([1; 16]), mark: HIGH, counters: full_counters(), last_error: text() }),
         ("pong", Reply::Pong),
+        ("elsewhere-min", Reply::Elsewhere { holders: Vec::new() }),
+        ("elsewhere-max", Reply::Elsewhere { holders: all_slaves() }),
+        ("alone-min", Reply::Alone { ms: 0 }),
+        ("alone-max", Reply::Alone { ms: u64::MAX }),
         ("staged-min", Reply::Staged { offset: 0, current: Expect::Absent }),
         ("staged-max", Reply::Staged { offset: limits::FILE_SIZE, current: Expect::Version(HIGH) }),
         ("committed-min", Reply::Committed { version: LOW, copies: 0, mark: LOW }),
@@ -221,59 +237,16 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
     ]
 }
 
-pub fn links() -> Vec<(&'static str, LinkMessage)> {
-    let text = || "t".repeat(limits::TEXT);
-    let (small_id, full_id) = (SlaveId([0; 16]), SlaveId([0xff; 16]));
-    let small_report = SlaveReport {
-        id: small_id,
-        folder: FolderId([0; 16]),
-        addrs: Vec::new(),
-        state: SlaveState::InService,
-        mark: LOW,
-        counters: Counters::default(),
-        last_error: String::new(),
-        silent_ms: 0,
-    };
-    let full_report = SlaveReport {
-        id: full_id,
-        folder: FolderId([0xff; 16]),
-        addrs: addrs(limits::ADDRESSES),
-        state: SlaveState::Down,
-        mark: HIGH,
-        counters: full_counters(),
-        last_error: text(),
-        silent_ms: u64::MAX,
-    };
-    let register = |listen, advertise, mark| LinkMessage::Register(Registration { folder: FolderId([2; 16]), listen, advertise, mark });
-    let beat = |state, mark, counters, last_error| LinkMessage::Beat(Beat { state, mark, counters, last_error });
-    vec![
-        ("link-open-min", LinkMessage::LinkOpen { id: small_id, nonce: [0; 32] }),
-        ("link-open-max", LinkMessage::LinkOpen { id: full_id, nonce: [0xff; 32] }),
-        ("link-challenge", LinkMessage::LinkChallenge { cluster: ClusterId([1; 16]), nonce: [2; 32], proof: [3; 32] }),
-        ("link-proof", LinkMessage::LinkProof { proof: [4; 32] }),
-        ("register-min", register(Vec::new(), String::new(), LOW)),
-        ("register-max", register(addrs(limits::ADDRESSES), text(), HIGH)),
-        ("registered-min", LinkMessage::Registered { mark: LOW, time_ms: 0 }),
-        ("registered-max", LinkMessage::Registered { mark: HIGH, time_ms: u64::MAX }),
-        ("beat-min", beat(SlaveState::InService, LOW, Counters::default(), String::new())),
-        ("beat-max", beat(SlaveState::Draining, HIGH, full_counters(), text())),
-        ("beat-ack-min", LinkMessage::BeatAck { mark: LOW, time_ms: 0, generation: 0 }),
-        ("beat-ack-max", LinkMessage::BeatAck { mark: HIGH, time_ms: u64::MAX, generation: u64::MAX }),
-        ("ask-report", LinkMessage::AskReport),
-        ("slave-report-min", LinkMessage::SlaveReport(small_report)),
-        ("slave-report-max", LinkMessage::SlaveReport(full_report)),
-        ("report-end", LinkMessage::ReportEnd { mark: HIGH }),
-    ]
-}
-
 /// Messages that fill a frame; too long for the corpus.
 pub fn giants() -> Vec<Sample> {
     let values = vec![Digest([5; 32]); limits::PIECES_PER_PAGE as usize];
-    vec![
+    let mut giants = vec![
         frame("entries-short-names", &Reply::Entries(page(usize::MAX, &entry("a"))), Reply::encode),
         frame("entries-long-names", &Reply::Entries(page(usize::MAX, &full_entry())), Reply::encode),
         frame("piece-values-max", &Reply::PieceValues { first: 0, values }, Reply::encode),
-    ]
+    ];
+    giants.extend(link::giants().iter().map(|(name, message)| frame(name, message, LinkMessage::encode)));
+    giants
 }
 
 /// All messages of a client, then a server's, then a link's, as frames.
@@ -281,7 +254,7 @@ pub fn all() -> Vec<Sample> {
     let mut all = Vec::new();
     all.extend(requests().iter().map(|(name, message)| frame(name, message, Request::encode)));
     all.extend(replies().iter().map(|(name, message)| frame(name, message, Reply::encode)));
-    all.extend(links().iter().map(|(name, message)| frame(name, message, LinkMessage::encode)));
+    all.extend(link::samples().iter().map(|(name, message)| frame(name, message, LinkMessage::encode)));
     all
 }
 

@@ -12,7 +12,7 @@ use super::{CatalogueError, FOLDER};
 /// Name of the file in the slave's own folder.
 const FILE: &str = "catalogue.db";
 /// Raised with every change of the schema.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// Bytes that the database's log gets at once: about what it has when SQLite begins it anew.
 const LOG: u32 = 4 * 1024 * 1024;
 /// Free bytes of the disk from which on it does. A smaller disk is left to the files.
@@ -24,21 +24,34 @@ const BUSY: Duration = Duration::from_secs(5);
 /// one look-up finds a path. Totals are kept by triggers, so they are right whoever changes a row.
 /// `kind` 0 is a file, 1 a folder; `found` is when the row's identity was first seen, by a monotonic clock in
 /// milliseconds. `epoch` and `number` are those of the last change to the path, `content_*` those of the put
-/// that made the content. `change` has the changes that were made, by their ids.
+/// that made the content. `change` has the changes that were made, by their ids. `here` is 0 where the content is not here yet:
+/// then the row says what it shall be, and `holders` which folders have it, by 16 bytes each; `kept` is what lies at its path until
+/// it comes. `peer` has the slaves of the cluster.
 const SCHEMA: &str = "
 CREATE TABLE entry (
     folder TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, executable INTEGER NOT NULL, size INTEGER NOT NULL,
     mtime_s INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_s INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
     dev INTEGER NOT NULL, ino INTEGER NOT NULL, found INTEGER NOT NULL, digest BLOB,
     epoch INTEGER, number INTEGER, content_epoch INTEGER, content_number INTEGER,
+    here INTEGER NOT NULL DEFAULT 1, holders BLOB,
     PRIMARY KEY (folder, name)
 ) WITHOUT ROWID;
 CREATE INDEX unhashed ON entry (found, folder, name) WHERE kind = 0 AND digest IS NULL;
+CREATE INDEX unnumbered ON entry (folder, name) WHERE epoch IS NULL;
+CREATE INDEX content ON entry (content_epoch, content_number) WHERE content_number IS NOT NULL;
+CREATE INDEX lacking ON entry (content_epoch, content_number) WHERE here = 0;
+CREATE TABLE kept (
+    folder TEXT NOT NULL, name TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL, digest BLOB NOT NULL, executable INTEGER NOT NULL,
+    size INTEGER NOT NULL, mtime_s INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_s INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    dev INTEGER NOT NULL, ino INTEGER NOT NULL,
+    PRIMARY KEY (folder, name)
+) WITHOUT ROWID;
+CREATE TABLE peer (slave BLOB PRIMARY KEY, folder BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE skipped (folder TEXT NOT NULL, name BLOB NOT NULL, why INTEGER NOT NULL, PRIMARY KEY (folder, name)) WITHOUT ROWID;
 CREATE TABLE total (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE meta (what TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE change (id BLOB PRIMARY KEY, epoch INTEGER NOT NULL, number INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO total VALUES ('files', 0), ('folders', 0), ('bytes', 0), ('unhashed', 0), ('rescans', 0),
+INSERT INTO total VALUES ('files', 0), ('folders', 0), ('bytes', 0), ('unhashed', 0), ('rescans', 0), ('lacking', 0), ('lacking-bytes', 0), ('set-aside', 0), ('held', 0),
     ('skipped-0', 0), ('skipped-1', 0), ('skipped-2', 0), ('skipped-3', 0), ('skipped-4', 0);
 CREATE TRIGGER file_in AFTER INSERT ON entry WHEN NEW.kind = 0 BEGIN
     UPDATE total SET n = n + CASE what WHEN 'files' THEN 1 WHEN 'bytes' THEN NEW.size ELSE NEW.digest IS NULL END WHERE what IN ('files', 'bytes', 'unhashed');
@@ -49,6 +62,12 @@ END;
 CREATE TRIGGER file_hashed AFTER UPDATE OF digest ON entry WHEN OLD.digest IS NULL AND NEW.digest IS NOT NULL BEGIN
     UPDATE total SET n = n - 1 WHERE what = 'unhashed';
 END;
+CREATE TRIGGER lacking_in AFTER INSERT ON entry WHEN NEW.here = 0 BEGIN
+    UPDATE total SET n = n + CASE what WHEN 'lacking' THEN 1 ELSE NEW.size END WHERE what IN ('lacking', 'lacking-bytes');
+END;
+CREATE TRIGGER lacking_out AFTER DELETE ON entry WHEN OLD.here = 0 BEGIN
+    UPDATE total SET n = n - CASE what WHEN 'lacking' THEN 1 ELSE OLD.size END WHERE what IN ('lacking', 'lacking-bytes');
+END;
 CREATE TRIGGER folder_in AFTER INSERT ON entry WHEN NEW.kind = 1 BEGIN UPDATE total SET n = n + 1 WHERE what = 'folders'; END;
 CREATE TRIGGER folder_out AFTER DELETE ON entry WHEN OLD.kind = 1 BEGIN UPDATE total SET n = n - 1 WHERE what = 'folders'; END;
 CREATE TRIGGER skip_in AFTER INSERT ON skipped BEGIN UPDATE total SET n = n + 1 WHERE what = 'skipped-' || NEW.why; END;
@@ -56,11 +75,10 @@ CREATE TRIGGER skip_out AFTER DELETE ON skipped BEGIN UPDATE total SET n = n - 1
 ";
 
 /// Tables of an older schema.
-const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped; DROP TABLE IF EXISTS total; DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS change;";
+const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped; DROP TABLE IF EXISTS total; DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS change; DROP TABLE IF EXISTS kept; DROP TABLE IF EXISTS peer;";
 
 /// The columns that [`read_row`] reads, in its order.
-pub(super) const COLUMNS: &str =
-    "name, kind, executable, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, digest, epoch, number, content_epoch, content_number";
+pub(super) const COLUMNS: &str = "name, kind, executable, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, digest, epoch, number, content_epoch, content_number, here";
 
 /// The database of the folder at `root`.
 pub(super) fn file(root: &Path) -> PathBuf {
@@ -157,12 +175,15 @@ pub(crate) struct Stored {
     pub digest: Option<Digest>,
     /// The put that made the content.
     pub content: Option<Version>,
+    /// Whether the content is here; else the row says what it shall be.
+    pub here: bool,
 }
 
 impl Stored {
     /// Whether the digest belongs to what `meta` was read from.
     pub fn is_of(&self, meta: &Meta) -> bool {
-        (self.dev, self.ino, self.ctime, self.entry.mtime) == (meta.dev, meta.ino, meta.ctime, meta.mtime)
+        self.here
+            && (self.dev, self.ino, self.ctime, self.entry.mtime) == (meta.dev, meta.ino, meta.ctime, meta.mtime)
             && meta.served_kind() == Some(self.entry.kind)
             && (self.entry.kind == Kind::Folder || self.entry.size == meta.size)
     }
@@ -171,7 +192,8 @@ impl Stored {
 impl Stored {
     /// Whether it is this content though its ctime is another, as after it was moved and moved back.
     pub fn is_former(&self, meta: &Meta) -> bool {
-        (self.dev, self.ino) == (meta.dev, meta.ino)
+        self.here
+            && (self.dev, self.ino) == (meta.dev, meta.ino)
             && meta.served_kind() == Some(self.entry.kind)
             && (self.entry.kind == Kind::Folder || (self.entry.size, self.entry.mtime) == (meta.size, meta.mtime))
     }
@@ -199,5 +221,6 @@ pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
         ino: unsigned(9)?,
         digest: row.get::<_, Option<[u8; 32]>>(10)?.map(Digest),
         content: version(13, 14)?,
+        here: row.get(15)?,
     })
 }

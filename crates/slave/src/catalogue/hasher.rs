@@ -33,11 +33,11 @@ pub struct Hasher {
 }
 
 impl Hasher {
-    /// Starts the thread; it ends when `stop` is set or this is dropped.
+    /// Starts the thread; it ends when `stop` is set or this is dropped. With `syncs` what it has hashed is on the disk.
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn start(root: &Folder, stop: Arc<AtomicBool>) -> Result<Self, CatalogueError> {
+    pub fn start(root: &Folder, syncs: bool, stop: Arc<AtomicBool>) -> Result<Self, CatalogueError> {
         let root = root.try_clone()?;
         let (orders, to_do) = channel::<Vec<Unhashed>>();
         let (done, results) = channel();
@@ -48,7 +48,7 @@ impl Hasher {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
-                if done.send(hash(&root, order, &stop)).is_err() {
+                if done.send(hash(&root, order, syncs, &stop)).is_err() {
                     return;
                 }
                 if let Err(e) = rustix::io::write(&*bell, &1_u64.to_ne_bytes()) {
@@ -101,14 +101,21 @@ impl Drop for Hasher {
     }
 }
 
-fn hash(root: &Folder, order: Unhashed, stop: &AtomicBool) -> Hashed {
+fn hash(root: &Folder, order: Unhashed, syncs: bool, stop: &AtomicBool) -> Hashed {
     let file = match root.open_file(&order.path) {
         Ok(file) if Identifying::from(&file.meta) == order.meta => file,
         _ => return Hashed::Changed(order),
     };
     let go_on = &mut |_| if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
     match hash_file(&file.file, file.meta.size, go_on) {
-        Ok((digest, _)) if file.meta_now().is_ok_and(|now| Identifying::from(&now) == order.meta) => Hashed::Digest(order, digest),
+        Ok((digest, _)) if file.meta_now().is_ok_and(|now| Identifying::from(&now) == order.meta) => {
+            // Others are told that it is here: it has to be on the disk before.
+            if syncs && let Err(e) = file.file.sync_all() {
+                warn!("{} cannot be put on the disk: {e}", order.path);
+                return Hashed::Changed(order);
+            }
+            Hashed::Digest(order, digest)
+        }
         Ok(_) => Hashed::Changed(order),
         Err(e) => {
             if !stop.load(Ordering::Relaxed) {

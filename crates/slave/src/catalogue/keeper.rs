@@ -2,14 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{error, info, warn};
-use relais_proto::{FolderId, TreePath};
+use relais_proto::{FolderId, SlaveId, TreePath};
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -21,8 +21,11 @@ use super::watch::{Change, Watch};
 use super::{CatalogueError, KeeperLock};
 use crate::board::Board;
 use crate::changes::channel::Desk;
-use crate::changes::{Committer, Memory, Numbering, Refusing, open_journal};
+use crate::changes::follow::{Follower, Parts};
+use crate::changes::{Committer, Memory, open_journal};
 use crate::hints::Hints;
+use crate::replicator::fetch::Fetchers;
+use crate::replicator::post::{Inbound, Office};
 use crate::staging::{Staging, Sweeper};
 
 /// Files given to the hashing thread at once.
@@ -56,8 +59,8 @@ pub struct KeeperConfig {
     pub watch: WatchMode,
     /// Which folder it is.
     pub folder: FolderId,
-    /// Whether this slave numbers changes itself.
-    pub standalone: bool,
+    /// Which slave it is.
+    pub slave: SlaveId,
     /// What the processes share.
     pub board: Arc<Board>,
     /// What workers found different from the catalogue.
@@ -66,15 +69,46 @@ pub struct KeeperConfig {
     pub desk: Arc<Desk>,
 }
 
+/// What a keeper needs that follows a master.
+pub struct Following {
+    /// The way to the master.
+    pub office: Office,
+    /// What came over it while another slave kept the folder.
+    pub backlog: Vec<Inbound>,
+    /// The cluster key's file, for other slaves.
+    pub key_file: PathBuf,
+}
+
 impl KeeperConfig {
-    /// Who numbers changes here, and what the journal says of the tree where the catalogue was built anew.
-    fn numbering(&self, path: &Path, root: &Folder, store: &Store) -> Result<(Box<dyn Numbering>, Memory), CatalogueError> {
-        if !self.standalone {
-            return Ok((Box::new(Refusing), Memory::new()));
-        }
-        let (numbering, memory) = open_journal(path, root, self.folder, store)?;
-        self.board.set_mark(numbering.last());
-        Ok((Box::new(numbering), memory))
+    /// Who makes changes here, and what the journal says of the tree where the catalogue was built anew.
+    fn maker(
+        &self,
+        path: &Path,
+        root: &Folder,
+        store: &Store,
+        mark: &str,
+        following: Option<Following>,
+    ) -> Result<(Maker, Memory), CatalogueError> {
+        let Some(Following { office, backlog, key_file }) = following else {
+            let (numbering, memory) = open_journal(path, root, self.folder, store)?;
+            self.board.set_mark(numbering.last());
+            let committer = Committer::new(root.try_clone()?, Box::new(numbering), self.board.clone(), self.desk.clone())?;
+            return Ok((Maker::Alone(committer), memory));
+        };
+        let fetchers = Fetchers::start(self.slave, key_file, Staging::open(root)?)?;
+        let parts = Parts {
+            root: root.try_clone()?,
+            slave: self.slave,
+            folder: self.folder,
+            board: self.board.clone(),
+            desk: self.desk.clone(),
+            office,
+            backlog,
+            fetchers,
+            watch: self.watch,
+            mark: mark.to_owned(),
+        };
+        Ok((Maker::Cluster(Box::new(Follower::new(parts, store)?)), Memory::new()))
     }
 }
 
@@ -90,7 +124,13 @@ impl Keeper {
     ///
     /// # Errors
     /// Those of the database, also that it is damaged, and of the system calls.
-    pub fn start(root: &Folder, path: &Path, config: &KeeperConfig, lock: KeeperLock) -> Result<Self, CatalogueError> {
+    pub fn start(
+        root: &Folder,
+        path: &Path,
+        config: &KeeperConfig,
+        lock: KeeperLock,
+        following: Option<Following>,
+    ) -> Result<Self, CatalogueError> {
         let stop = Arc::new(AtomicBool::new(false));
         let wake = Arc::new(relais_net::wake_fd()?);
         let store = Store::open(path)?;
@@ -98,18 +138,19 @@ impl Keeper {
             WatchMode::Off => None,
             WatchMode::Add | WatchMode::All => Some(Watch::new()?),
         };
-        let hasher = Hasher::start(root, stop.clone())?;
-        let (numbering, memory) = config.numbering(path, root, &store)?;
-        let committer = Committer::new(root.try_clone()?, numbering, config.board.clone(), config.desk.clone())?;
+        let follows = following.is_some();
+        let hasher = Hasher::start(root, follows, stop.clone())?;
+        let mark = lock.mark()?;
+        let (maker, memory) = config.maker(path, root, &store, &mark, following)?;
         let sweeper = Sweeper::start(Staging::open(root)?, config.board.clone(), stop.clone())?;
-        let scanner = Scanner::new(root.try_clone()?, store, watch, stop.clone());
+        let scanner = Scanner::new(root.try_clone()?, store, watch, follows, stop.clone());
         let round = Round {
             scanner,
             hasher,
-            committer,
+            maker,
             sweeper,
             memory,
-            mark: lock.mark()?,
+            mark,
             hints: config.hints.clone(),
             complete: false,
             scanned: None,
@@ -149,11 +190,19 @@ impl Drop for Keeper {
     }
 }
 
+/// Who makes changes.
+enum Maker {
+    /// This slave alone.
+    Alone(Committer),
+    /// Its master, and it follows.
+    Cluster(Box<Follower>),
+}
+
 /// The keeper's state from round to round.
 struct Round {
     scanner: Scanner,
     hasher: Hasher,
-    committer: Committer,
+    maker: Maker,
     sweeper: Sweeper,
     /// The tree by the journal, where the catalogue was built anew and the first scan is not through.
     memory: Memory,
@@ -207,8 +256,18 @@ impl Round {
     /// One round; whether the first scan of everything has ended in it.
     fn work(&mut self) -> Result<bool, CatalogueError> {
         if self.complete {
-            self.committer.serve(&self.scanner.store)?;
-            if self.committer.take_litter() {
+            let litter = match &mut self.maker {
+                Maker::Alone(committer) => {
+                    committer.serve(&self.scanner.store)?;
+                    committer.take_litter()
+                }
+                Maker::Cluster(follower) => {
+                    // What it has begun for the replica is not known any more then: a new one begins with what is on the disk.
+                    follower.serve(&mut self.scanner).map_err(|e| CatalogueError::Behind(e.to_string()))?;
+                    follower.take_litter()
+                }
+            };
+            if litter {
                 self.sweeper.wake();
             }
         }
@@ -273,7 +332,9 @@ impl Round {
         self.memory.retain(|path, _| self.scanner.settle.has(path));
         if self.memory.is_empty() {
             // Only now: a keeper that ends before begins anew with the whole journal.
-            store.set_applied(self.committer.mark())?;
+            if let Maker::Alone(committer) = &self.maker {
+                store.set_applied(committer.mark())?;
+            }
         }
         store.commit()
     }
@@ -317,8 +378,16 @@ impl Round {
         for result in self.hasher.results() {
             self.scanner.store.begin()?;
             match result {
-                Hashed::Digest(of, digest) => self.scanner.store.set_digest(&of, digest)?,
+                Hashed::Digest(of, digest) => {
+                    self.scanner.store.set_digest(&of, digest)?;
+                    if let Maker::Cluster(follower) = &mut self.maker {
+                        follower.hashed(&of, Some(digest), &self.scanner.store)?;
+                    }
+                }
                 Hashed::Changed(of) => {
+                    if let Maker::Cluster(follower) = &mut self.maker {
+                        follower.hashed(&of, None, &self.scanner.store)?;
+                    }
                     // The row is of other content. It is left alone for a while, so that the look comes before the next order.
                     self.scanner.settle.again(of.path, Instant::now());
                     self.looked = Some(Instant::now());
@@ -330,7 +399,19 @@ impl Round {
 
     fn order_digests(&mut self) -> Result<(), CatalogueError> {
         let now = Instant::now();
-        if !self.hasher.is_idle() || self.looked.is_some_and(|at| now.duration_since(at) < LOOK) {
+        if !self.hasher.is_idle() {
+            return Ok(());
+        }
+        if let Maker::Cluster(follower) = &mut self.maker {
+            follower.gather_scrub(&self.scanner.store)?;
+            let mut files = follower.take_unhashed(ORDER as usize);
+            files.retain(|file| !self.scanner.settle.has(&file.path));
+            if !files.is_empty() {
+                self.hasher.order(files);
+                return Ok(());
+            }
+        }
+        if self.looked.is_some_and(|at| now.duration_since(at) < LOOK) {
             return Ok(());
         }
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| i64::try_from(t.as_secs()).unwrap_or(i64::MAX));
@@ -348,7 +429,11 @@ impl Round {
     fn wait(&self, bell: &OwnedFd) -> io::Result<()> {
         let now = Instant::now();
         let look = self.hasher.is_idle().then(|| self.looked.map_or(now, |at| at + LOOK));
-        let next = [self.rescan_at, self.scanner.settle.next(), look].into_iter().flatten().min();
+        let due = match &self.maker {
+            Maker::Cluster(follower) if self.complete => Some(follower.due()),
+            _ => None,
+        };
+        let next = [self.rescan_at, self.scanner.settle.next(), look, due].into_iter().flatten().min();
         let next = if self.scanner.is_scanning() { Some(now) } else { next };
         let timeout = next.map(|at| at.saturating_duration_since(now)).and_then(|t| Timespec::try_from(t).ok());
         let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
@@ -357,7 +442,10 @@ impl Round {
             fds.push(readable(watch.as_fd()));
         }
         if self.complete {
-            fds.extend(self.committer.fds().map(readable));
+            match &self.maker {
+                Maker::Alone(committer) => fds.extend(committer.fds().map(readable)),
+                Maker::Cluster(follower) => fds.extend(follower.fds().map(readable)),
+            }
         }
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

@@ -4,6 +4,7 @@
 //! inotify. Workers read. It can always be rebuilt from the folder.
 
 mod database;
+mod follow;
 mod hasher;
 mod keeper;
 mod own;
@@ -16,10 +17,12 @@ mod tests;
 mod watch;
 
 pub(crate) use database::Stored;
-pub use keeper::{Keeper, KeeperConfig, WatchMode};
+pub(crate) use follow::Kept;
+pub use keeper::{Following, Keeper, KeeperConfig, WatchMode};
 pub use own::{KeeperLock, Own};
 pub use reader::{Facts, ListOutcome, Reader};
-pub(crate) use store::{Made, Store};
+pub(crate) use scan::Scanner;
+pub(crate) use store::{Identifying, Made, Store, Unhashed};
 
 use std::io;
 

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use relais_proto::{ChangeId, Counters, Digest, Kind, PageBuilder, TreePath, Version};
+use relais_proto::{ChangeId, Counters, Digest, FolderId, Kind, PageBuilder, SlaveId, TreePath, Version};
 use relais_tree::{Meta, MetaKind};
 use rusqlite::{Connection, OptionalExtension};
 
@@ -79,6 +79,15 @@ impl Reader {
         self.ask(|database| Ok(meta(database, "complete")?.is_some_and(|mark: String| !mark.is_empty() && mark == keeper)))
     }
 
+    /// Whether the slave may have sessions, as the present keeper says.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn is_fit(&mut self) -> Result<bool, CatalogueError> {
+        let keeper = KeeperLock::mark_of(&self.root)?;
+        self.ask(|database| Ok(meta(database, "fit")?.is_some_and(|mark: String| !mark.is_empty() && mark == keeper)))
+    }
+
     /// Whether the present keeper is still reading the folder for the first time.
     ///
     /// # Errors
@@ -111,6 +120,37 @@ impl Reader {
             version: row.entry.version,
             content: row.content,
         }))
+    }
+
+    /// What is at a path, and which folders are known to have its content where that is not here.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(crate) fn at(&mut self, path: &TreePath) -> Result<Option<(Stored, Vec<FolderId>)>, CatalogueError> {
+        self.ask(|database| {
+            let Some(row) = row_of(database, path)? else { return Ok(None) };
+            if row.here {
+                return Ok(Some((row, Vec::new())));
+            }
+            let Some((folder, name)) = path.split_last() else { return Ok(None) };
+            let select = "SELECT holders FROM entry WHERE folder = ? AND name = ?";
+            let holders: Option<Vec<u8>> = database.prepare_cached(select)?.query_row([folder.as_str(), name], |row| row.get(0))?;
+            let holders = holders.unwrap_or_default();
+            let (ids, _) = holders.as_chunks::<16>();
+            Ok(Some((row, ids.iter().map(|id| FolderId(*id)).collect())))
+        })
+    }
+
+    /// The slaves of the cluster and their folders.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn peers(&mut self) -> Result<Vec<(SlaveId, FolderId)>, CatalogueError> {
+        self.ask(|database| {
+            let mut statement = database.prepare_cached("SELECT slave, folder FROM peer")?;
+            let rows = statement.query_map([], |row| Ok((SlaveId(row.get(0)?), FolderId(row.get(1)?))))?;
+            rows.collect()
+        })
     }
 
     /// The last change to a path, where the catalogue has something there.
@@ -146,6 +186,10 @@ impl Reader {
                     "bytes" => &mut counters.bytes,
                     "unhashed" => &mut counters.unhashed,
                     "rescans" => &mut counters.rescans,
+                    "lacking" => &mut counters.lacking,
+                    "lacking-bytes" => &mut counters.lacking_bytes,
+                    "set-aside" => &mut counters.set_aside,
+                    "held" => &mut counters.held,
                     "skipped-0" => &mut counters.skipped_links,
                     "skipped-1" => &mut counters.skipped_special,
                     "skipped-2" => &mut counters.skipped_mounts,

@@ -29,6 +29,15 @@ enum News {
     Some,
 }
 
+/// What was found different from what changes have made: for whoever follows a cluster's tree. The catalogue keeps what the tree has.
+#[derive(Debug, Default)]
+pub struct Noticed {
+    /// Files that are other than the tree's, or lie where its content is not here yet.
+    pub edited: Vec<(TreePath, Meta)>,
+    /// What is gone, or has something else in its place; whether it was seen to go.
+    pub vanished: Vec<(TreePath, bool)>,
+}
+
 /// What looking needs: the folder, the database, the watches, and the names to look at again.
 pub struct Scanner {
     pub root: Folder,
@@ -40,12 +49,27 @@ pub struct Scanner {
     written: usize,
     /// Folders that the scan of everything has still to read; none where no such scan is under way.
     open: Option<Vec<TreePath>>,
+    /// Where what is numbered must not be written over; none where this slave stands alone.
+    noticed: Option<Noticed>,
+    /// Whether an event has led here, not a scan.
+    by_event: bool,
 }
 
 impl Scanner {
     /// Looks at nothing yet.
-    pub fn new(root: Folder, store: Store, watch: Option<Watch>, stop: std::sync::Arc<AtomicBool>) -> Self {
-        Self { root, store, watch, settle: Settle::default(), stop, written: 0, open: None }
+    pub fn new(root: Folder, store: Store, watch: Option<Watch>, follows: bool, stop: std::sync::Arc<AtomicBool>) -> Self {
+        let noticed = follows.then(Noticed::default);
+        Self { root, store, watch, settle: Settle::default(), stop, written: 0, open: None, noticed, by_event: false }
+    }
+
+    /// What was found different since the last time this was asked.
+    pub fn take_noticed(&mut self) -> Noticed {
+        self.noticed.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Whether changes have made what the catalogue has at a path, and others follow them too.
+    fn is_tree(&self, path: &TreePath) -> Result<bool, CatalogueError> {
+        Ok(self.noticed.is_some() && self.store.row(path)?.is_some_and(|row| row.entry.version.is_some()))
     }
 
     /// Begins to read the whole folder, and to forget what is not there any more.
@@ -68,6 +92,7 @@ impl Scanner {
     /// Those of the database, or of the top. The scan has to begin again then.
     pub fn scan_on(&mut self, until: Instant) -> Result<bool, CatalogueError> {
         let Some(mut open) = self.open.take() else { return Ok(false) };
+        self.by_event = false;
         while let Some(path) = open.pop() {
             self.scan_one(&path, &mut open)?;
             if self.stop.load(Ordering::Relaxed) || Instant::now() >= until {
@@ -106,7 +131,7 @@ impl Scanner {
                 Some(opened) => self.look(&opened, &parent, name.as_bytes(), News::Some).map(drop),
                 None => Ok(()),
             },
-            (_, TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => self.store.remove(path),
+            (Some((parent, name)), TreeError::NotFound | TreeError::NotServed(_)) => self.gone(&parent, name.as_bytes()),
             (Some((parent, name)), _) => self.store.skip(&parent, name.as_bytes(), Skip::Unreadable),
             (None, _) => Ok(()),
         }
@@ -179,6 +204,7 @@ impl Scanner {
         if folder.is_root() && name == FOLDER.as_bytes() {
             return Ok(());
         }
+        self.by_event = true;
         match self.look(opened, folder, name, News::Some) {
             Ok(Some(below)) => self.scan_below(below),
             other => other.map(drop),
@@ -233,11 +259,19 @@ impl Scanner {
     fn skip(&mut self, folder: &TreePath, name: &[u8], why: Skip) -> Result<Option<TreePath>, CatalogueError> {
         self.batch()?;
         self.unwatch(folder, name);
+        if let Some(path) = std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok())
+            && self.is_tree(&path)?
+        {
+            return self.notice_gone(path).map(|()| None);
+        }
         self.store.skip(folder, name, why).map(|()| None)
     }
 
     fn write(&mut self, path: &TreePath, kind: Kind, meta: &Meta, news: News) -> Result<(), CatalogueError> {
         self.batch()?;
+        if news == News::Some && self.is_tree(path)? {
+            return self.notice(path, kind, meta);
+        }
         match news {
             News::All => self.store.insert(path, kind, meta),
             News::Some => self.store.put(path, kind, meta),
@@ -248,9 +282,32 @@ impl Scanner {
         self.batch()?;
         self.unwatch(folder, name);
         match std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()) {
+            Some(path) if self.is_tree(&path)? => self.notice_gone(path),
             Some(path) => self.store.remove(&path),
             None => self.store.forget_skipped(folder, name),
         }
+    }
+
+    /// Something lies where the tree has an entry.
+    fn notice(&mut self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogueError> {
+        let Some(row) = self.store.row(path)? else { return Ok(()) };
+        match (row.entry.kind, kind) {
+            (Kind::Folder, Kind::Folder) => self.store.touch(path, meta),
+            (Kind::File, Kind::File) if row.is_of(meta) && row.entry.executable == meta.executable => Ok(()),
+            // What is to be replaced when the content comes.
+            (Kind::File, Kind::File) if self.store.kept(path)?.is_some_and(|kept| kept.is(meta)) => Ok(()),
+            (Kind::File, Kind::File) => {
+                self.noticed.iter_mut().for_each(|noticed| noticed.edited.push((path.clone(), *meta)));
+                Ok(())
+            }
+            _ => self.notice_gone(path.clone()),
+        }
+    }
+
+    fn notice_gone(&mut self, path: TreePath) -> Result<(), CatalogueError> {
+        let seen = self.by_event;
+        self.noticed.iter_mut().for_each(|noticed| noticed.vanished.push((path.clone(), seen)));
+        Ok(())
     }
 
     fn unwatch(&mut self, folder: &TreePath, name: &[u8]) {

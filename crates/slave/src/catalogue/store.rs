@@ -73,8 +73,8 @@ pub struct Made<'a> {
 
 /// The one connection that writes.
 pub struct Store {
-    database: Connection,
-    file: PathBuf,
+    pub(super) database: Connection,
+    pub(super) file: PathBuf,
 }
 
 impl Store {
@@ -92,7 +92,7 @@ impl Store {
         Ok(store)
     }
 
-    fn run(&self, statement: &str, values: impl rusqlite::Params) -> Result<usize, CatalogueError> {
+    pub(super) fn run(&self, statement: &str, values: impl rusqlite::Params) -> Result<usize, CatalogueError> {
         let run = || self.database.prepare_cached(statement)?.execute(values);
         run().map_err(failed(&self.file))
     }
@@ -384,7 +384,7 @@ impl Store {
         .map(drop)
     }
 
-    fn remove_row(&self, folder: &str, name: &str) -> Result<(), CatalogueError> {
+    pub(super) fn remove_row(&self, folder: &str, name: &str) -> Result<(), CatalogueError> {
         self.run("DELETE FROM entry WHERE folder = ? AND name = ?", [folder, name]).map(drop)
     }
 
@@ -397,7 +397,8 @@ impl Store {
         self.unskip(folder.as_str(), name.as_bytes())?;
         self.remove_row(folder.as_str(), name)?;
         // Everything below has the folder `path` itself or one that begins with `path/`; `0` follows `/`.
-        for table in ["entry", "skipped"] {
+        self.run("DELETE FROM kept WHERE folder = ? AND name = ?", [folder.as_str(), name])?;
+        for table in ["entry", "skipped", "kept"] {
             let statement = format!("DELETE FROM {table} WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')");
             self.run(&statement, [path.as_str()])?;
         }
@@ -416,7 +417,7 @@ impl Store {
         self.run("INSERT INTO skipped VALUES (?, ?, ?)", params![folder.as_str(), name, why as i64]).map(drop)
     }
 
-    fn unskip(&self, folder: &str, name: &[u8]) -> Result<(), CatalogueError> {
+    pub(super) fn unskip(&self, folder: &str, name: &[u8]) -> Result<(), CatalogueError> {
         self.run("DELETE FROM skipped WHERE folder = ? AND name = ?", params![folder, name]).map(drop)
     }
 
@@ -478,7 +479,7 @@ impl Store {
         let meta = &of.meta;
         self.run(
             "UPDATE entry SET digest = ? WHERE folder = ? AND name = ? AND dev = ? AND ino = ? AND size = ? AND mtime_s = ? AND mtime_ns = ?
-             AND ctime_s = ? AND ctime_ns = ?",
+             AND ctime_s = ? AND ctime_ns = ? AND digest IS NULL",
             params![
                 digest.0,
                 folder.as_str(),

@@ -48,7 +48,7 @@ impl Kept {
     fn start(&mut self) {
         let root = Folder::open(self.dir.path()).unwrap();
         let lock = KeeperLock::try_take(&root).unwrap().expect("nobody else keeps it");
-        self.keeper = Some(Keeper::start(&root, self.dir.path(), &self.config(), lock).unwrap());
+        self.keeper = Some(Keeper::start(&root, self.dir.path(), &self.config(), lock, None).unwrap());
         self.wait("a complete catalogue", |kept| kept.reader.is_complete().unwrap());
     }
 
@@ -56,7 +56,7 @@ impl Kept {
         KeeperConfig {
             watch: WatchMode::Add,
             folder: self.own.folder_id,
-            standalone: true,
+            slave: relais_proto::SlaveId([2; 16]),
             board: Arc::new(Board::new(1, 1, 1).unwrap()),
             hints: self.hints.clone(),
             desk: Arc::new(Desk::new().unwrap()),
@@ -273,7 +273,7 @@ fn a_damaged_catalogue_is_named() {
     fs::write(&file, bytes).unwrap();
     let root = Folder::open(kept.dir.path()).unwrap();
     let lock = KeeperLock::try_take(&root).unwrap().unwrap();
-    let Err(error) = Keeper::start(&root, kept.dir.path(), &kept.config(), lock) else { panic!("it starts") };
+    let Err(error) = Keeper::start(&root, kept.dir.path(), &kept.config(), lock, None) else { panic!("it starts") };
     assert!(error.to_string().contains("catalogue.db is damaged"), "{error}");
 }
 
@@ -315,7 +315,7 @@ fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
     fs::create_dir_all(dir.path().join("d/below")).unwrap();
     let root = Folder::open(dir.path()).unwrap();
     let store = Store::open(dir.path()).unwrap();
-    let mut scanner = Scanner::new(root.try_clone().unwrap(), store, None, Arc::default());
+    let mut scanner = Scanner::new(root.try_clone().unwrap(), store, None, false, Arc::default());
     scanner.begin_scan();
     assert!(!scanner.scan_on(Instant::now()).unwrap(), "one folder at a time");
     // `rm -r d` and `put d`, between two steps.

@@ -67,6 +67,11 @@ impl<'a> Parents<'a> {
         Self { root, open: HashMap::new() }
     }
 
+    /// Forgets the open folders: a path may lead to another one from now on.
+    pub fn clear(&mut self) {
+        self.open.clear();
+    }
+
     /// The folder at `path`.
     ///
     /// # Errors

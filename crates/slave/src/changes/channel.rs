@@ -9,14 +9,14 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use relais_proto::limits;
+use relais_proto::{FolderId, Version, limits};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
     SocketType,
 };
 
-use super::{Answer, Proposal, answer_from_bytes, answer_to_bytes};
+use super::{Answer, Ask, answer_from_bytes, answer_to_bytes};
 
 /// Longest message: two paths and a few fields.
 const MESSAGE: usize = 2 * limits::PATH + 1024;
@@ -107,6 +107,14 @@ impl Desk {
     /// # Errors
     /// Those of the system calls.
     pub fn accept(&self) -> io::Result<Option<ReplicatorEnd>> {
+        self.take()?.map(ReplicatorEnd::greet).transpose()
+    }
+
+    /// Takes a channel from the desk, for somebody else.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn take(&self) -> io::Result<Option<OwnedFd>> {
         let mut byte = [0];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -120,9 +128,7 @@ impl Desk {
             RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
             _ => None,
         });
-        let end = ReplicatorEnd { fd: fd.ok_or_else(|| senseless("no descriptor"))? };
-        send(&end.fd, &[0])?;
-        Ok(Some(end))
+        fd.map(Some).ok_or_else(|| senseless("no descriptor"))
     }
 }
 
@@ -148,6 +154,32 @@ impl SessionEnd {
     pub fn hello(&self) -> io::Result<Received<()>> {
         Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
             Received::Message(_) => Received::Message(()),
+            Received::Nothing => Received::Nothing,
+            Received::Gone => Received::Gone,
+        })
+    }
+
+    /// Asks which folders hold the content of a put; false where that cannot be asked now.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn ask_holders(&self, put: Version) -> io::Result<bool> {
+        send(&self.fd, &Ask::holders(put))
+    }
+
+    /// The answer to that.
+    ///
+    /// # Errors
+    /// Those of the system call, or bytes without a sense.
+    pub fn holders(&self) -> io::Result<Received<Vec<FolderId>>> {
+        Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
+            Received::Message(bytes) => {
+                let (ids, rest) = bytes.as_chunks::<16>();
+                if !rest.is_empty() {
+                    return Err(senseless("half an id"));
+                }
+                Received::Message(ids.iter().map(|id| FolderId(*id)).collect())
+            }
             Received::Nothing => Received::Nothing,
             Received::Gone => Received::Gone,
         })
@@ -179,13 +211,22 @@ pub struct ReplicatorEnd {
 }
 
 impl ReplicatorEnd {
-    /// The next proposal.
+    /// Says hello on a channel.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn greet(fd: OwnedFd) -> io::Result<Self> {
+        send(&fd, &[0])?;
+        Ok(Self { fd })
+    }
+
+    /// The next question.
     ///
     /// # Errors
     /// Those of the system call, or bytes without a sense.
-    pub fn proposal(&self) -> io::Result<Received<Proposal>> {
+    pub fn ask(&self) -> io::Result<Received<Ask>> {
         Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
-            Received::Message(bytes) => Received::Message(Proposal::from_bytes(bytes).map_err(senseless)?),
+            Received::Message(bytes) => Received::Message(Ask::from_bytes(bytes).map_err(senseless)?),
             Received::Nothing => Received::Nothing,
             Received::Gone => Received::Gone,
         })
@@ -198,6 +239,17 @@ impl ReplicatorEnd {
     pub fn answer(&self, answer: &Answer) -> io::Result<bool> {
         send(&self.fd, &answer_to_bytes(answer))
     }
+
+    /// Answers who holds content; false where that cannot be sent.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn tell_holders(&self, holders: &[FolderId]) -> io::Result<bool> {
+        // An empty message would look like the end.
+        let none = [FolderId([0; 16])];
+        let holders = if holders.is_empty() { &none } else { holders };
+        send(&self.fd, &holders.iter().flat_map(|folder| folder.0).collect::<Vec<u8>>())
+    }
 }
 
 impl AsFd for ReplicatorEnd {
@@ -209,6 +261,7 @@ impl AsFd for ReplicatorEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::changes::Proposal;
     use crate::staging::StagedName;
     use relais_proto::{Change, ChangeId, ErrorCode, Expect, Refusal, TreePath, Version};
 
@@ -227,11 +280,12 @@ mod tests {
             expect: Expect::Version(Version { epoch: 1, number: 2 }),
             staged: Some(StagedName::new(ChangeId([1; 16]), "ann", &path, None)),
             synced: true,
+            copies: 0,
         };
         assert!(session.propose(&proposal.to_bytes()).unwrap());
-        assert_eq!(replicator.proposal().unwrap(), Received::Message(proposal));
-        assert_eq!(replicator.proposal().unwrap(), Received::Nothing);
-        for answer in [Ok(Version { epoch: 1, number: 7 }), Err(Refusal::new(ErrorCode::NotFound, "no"))] {
+        assert_eq!(replicator.ask().unwrap(), Received::Message(Ask::Change(proposal)));
+        assert_eq!(replicator.ask().unwrap(), Received::Nothing);
+        for answer in [Ok(Version { epoch: 1, number: 7 }.into()), Err(Refusal::new(ErrorCode::NotFound, "no"))] {
             assert!(replicator.answer(&answer).unwrap());
             assert_eq!(session.answer().unwrap(), Received::Message(answer));
         }

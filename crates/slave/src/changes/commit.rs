@@ -14,7 +14,8 @@ use relais_tree::{Folder, TreeError};
 
 use super::apply::{Applied, Parents, apply};
 use super::channel::Desk;
-use super::counter::Counter;
+use super::counter::{Counter, Gathered};
+use super::door::Door;
 use super::note::{note, paths};
 use super::numbering::Numbering;
 use super::obstacles::Obstacles;
@@ -56,9 +57,10 @@ impl Committer {
     ///
     /// # Errors
     /// Those of opening the staging folders.
-    pub fn new(root: Folder, numbering: Box<dyn Numbering>, board: Arc<Board>, desk: Arc<Desk>) -> Result<Self, TreeError> {
+    pub fn new(root: Folder, numbering: Box<dyn Numbering>, board: Arc<Board>, desk: Arc<Desk>) -> Result<Self, CatalogueError> {
         let staging = Staging::open(&root)?;
-        Ok(Self { root, staging, numbering, board, counter: Counter::new(desk), litter: true, behind: None })
+        let counter = Counter::new(desk, Some(Door::open(&root)?));
+        Ok(Self { root, staging, numbering, board, counter, litter: true, behind: None })
     }
 
     /// Can be read when there is something to do.
@@ -84,9 +86,12 @@ impl Committer {
     /// committer can. Nobody has an answer then: sessions ask the next one by the ids of their changes.
     pub fn serve(&mut self, store: &Store) -> Result<bool, CatalogueError> {
         self.counter.accept();
-        let (from, proposals, mut useless) = self.counter.gather();
+        let Gathered { proposals, holders, gone: mut useless } = self.counter.gather();
+        // Only this folder has it.
+        holders.iter().for_each(|(channel, _)| self.counter.tell_holders(*channel, &[]));
+        let (from, proposals): (Vec<u64>, Vec<Proposal>) = proposals.into_iter().unzip();
         if proposals.is_empty() {
-            self.counter.close(&useless);
+            self.close(useless);
             return Ok(false);
         }
         let before = self.board.mark();
@@ -98,20 +103,25 @@ impl Committer {
         }
         for ((channel, proposal), answer) in from.iter().zip(&proposals).zip(answers) {
             let answer = answer.unwrap_or_else(|| Err(no_changes("the slave cannot use its catalogue")));
-            let made = answer.as_ref().is_ok_and(|version| *version > before);
+            let made = answer.as_ref().is_ok_and(|done| done.version > before);
             self.forget_staged(proposal, &answer, made);
             // After an answer that is lost, the next would be taken for it.
             if !useless.contains(channel) && !self.counter.answer(*channel, &answer) {
                 useless.insert(*channel);
             }
         }
-        self.counter.close(&useless);
+        self.close(useless);
         result.map(|()| true)
+    }
+
+    fn close(&mut self, useless: BTreeSet<u64>) {
+        useless.into_iter().for_each(|channel| self.counter.close(channel));
+        self.counter.sweep();
     }
 
     fn make_all(&mut self, store: &Store, proposals: &[Proposal], answers: &mut [Option<Answer>]) -> Result<(), CatalogueError> {
         for (proposal, answer) in proposals.iter().zip(answers.iter_mut()) {
-            *answer = store.number_of(proposal.id)?.map(Ok);
+            *answer = store.number_of(proposal.id)?.map(|version| Ok(version.into()));
         }
         self.refuse_without_room(proposals, answers);
         self.sync_staged(proposals, answers);
@@ -220,7 +230,7 @@ impl Committer {
             // What was asked for twice together has one fate.
             for (at, version) in known {
                 let first = numbered.iter().find(|(number, _)| *number == version).and_then(|(_, first)| answers[*first].clone());
-                answers[at] = Some(first.unwrap_or(Ok(version)));
+                answers[at] = Some(first.unwrap_or(Ok(version.into())));
             }
         }
     }
@@ -254,6 +264,9 @@ impl Committer {
             Err(refusal) => return self.fall_behind(store, refusal.message),
         };
         let made: Vec<_> = jobs.iter().map(|job| (&job.numbered, job.result.as_ref().ok())).collect();
+        if let Some(last) = withdrawn.last().map(|numbered| numbered.version).or(last) {
+            self.board.announce(last);
+        }
         let noted = note(store, &made, &withdrawn, last).and_then(|()| self.look_again(store, &jobs));
         if let Err(e) = noted {
             return self.fall_behind(store, e.to_string());
@@ -265,7 +278,7 @@ impl Committer {
             answers[job.at] = Some(match &job.result {
                 Ok(applied) => {
                     self.litter |= applied.settle(&self.staging);
-                    Ok(job.numbered.version)
+                    Ok(job.numbered.version.into())
                 }
                 Err(e) => Err(failure(&job.numbered.change, e)),
             });
@@ -298,12 +311,12 @@ fn segment(store: &Store, proposals: &[Proposal]) -> Result<usize, CatalogueErro
     Ok(proposals.len())
 }
 
-fn is_full(disk: &rustix::fs::StatVfs) -> bool {
+pub(super) fn is_full(disk: &rustix::fs::StatVfs) -> bool {
     // Some file systems do not tell.
     disk.f_blocks > 0 && disk.f_bavail.saturating_mul(disk.f_frsize) < KEPT_FREE.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 64)
 }
 
-fn sync_file(staged: &Folder, name: &StagedName) -> Result<(), TreeError> {
+pub(super) fn sync_file(staged: &Folder, name: &StagedName) -> Result<(), TreeError> {
     staged.open_read(name.as_str())?.file.sync_all().map_err(|e| TreeError::Io("sync the file", e))
 }
 

@@ -9,6 +9,8 @@ mod apply;
 pub mod channel;
 mod commit;
 mod counter;
+pub mod door;
+pub mod follow;
 mod note;
 mod numbering;
 mod obstacles;
@@ -19,7 +21,7 @@ mod together;
 mod view;
 
 pub use commit::Committer;
-pub use numbering::{Numbering, Refusing};
+pub use numbering::Numbering;
 pub use replay::{Memory, Remembered, open as open_journal};
 
 use relais_proto::{Change, ChangeId, Decode, Decoder, Encoder, ErrorCode, Expect, Refusal, Version, WireError, limits};
@@ -39,10 +41,27 @@ pub struct Proposal {
     pub staged: Option<StagedName>,
     /// Whether the content is on the disk already.
     pub synced: bool,
+    /// How many disks must have the content before it is answered; 0: as many as the cluster asks for.
+    pub copies: u16,
+}
+
+/// A change that is made and stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// Its number.
+    pub version: Version,
+    /// How many disks have its content, at the least.
+    pub copies: u16,
+}
+
+impl From<Version> for Done {
+    fn from(version: Version) -> Self {
+        Self { version, copies: 1 }
+    }
 }
 
 /// What came of it.
-pub type Answer = Result<Version, Refusal>;
+pub type Answer = Result<Done, Refusal>;
 
 /// The refusal where nobody can make changes.
 #[must_use]
@@ -54,7 +73,7 @@ impl Proposal {
     /// As bytes for the channel.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let mut bytes = vec![CHANGE];
         let to = &mut Encoder::new(&mut bytes);
         self.id.encode(to);
         self.change.encode(to);
@@ -62,15 +81,16 @@ impl Proposal {
         to.option(self.staged.as_ref(), |name, to| {
             to.short_text(name.as_str());
         })
-        .bool(self.synced);
+        .bool(self.synced)
+        .u16(self.copies);
         bytes
     }
 
-    /// From the bytes of the channel.
+    /// From the bytes of the channel, behind the first.
     ///
     /// # Errors
     /// What is wrong with them.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
+    fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
         let mut from = Decoder::new(bytes);
         let bad = WireError::BadValue { what: "staged name", value: 0 };
         let proposal = Self {
@@ -82,11 +102,53 @@ impl Proposal {
                 false => None,
             },
             synced: from.bool()?,
+            copies: from.u16()?,
         };
         from.finish()?;
         Ok(proposal)
     }
 }
+
+/// What a session asks of the replicator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// To make a change. The answer is an [`Answer`].
+    Change(Proposal),
+    /// Which folders hold the content of a put. The answer is their ids.
+    Holders(Version),
+}
+
+impl Ask {
+    /// The question for holders as bytes for the channel.
+    #[must_use]
+    pub fn holders(put: Version) -> Vec<u8> {
+        let mut bytes = vec![HOLDERS];
+        put.encode(&mut Encoder::new(&mut bytes));
+        bytes
+    }
+
+    /// From the bytes of the channel.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
+        match bytes.split_first() {
+            Some((&CHANGE, proposal)) => Proposal::from_bytes(proposal).map(Self::Change),
+            Some((&HOLDERS, put)) => {
+                let mut from = Decoder::new(put);
+                let put = Version::decode(&mut from)?;
+                from.finish()?;
+                Ok(Self::Holders(put))
+            }
+            Some((other, _)) => Err(WireError::BadValue { what: "question", value: (*other).into() }),
+            None => Err(WireError::Short),
+        }
+    }
+}
+
+/// First byte of each question.
+const CHANGE: u8 = 0;
+const HOLDERS: u8 = 1;
 
 /// An answer as bytes for the channel.
 #[must_use]
@@ -94,7 +156,10 @@ pub fn answer_to_bytes(answer: &Answer) -> Vec<u8> {
     let mut bytes = Vec::new();
     let to = &mut Encoder::new(&mut bytes);
     match answer {
-        Ok(version) => version.encode(to.bool(true)),
+        Ok(Done { version, copies }) => {
+            version.encode(to.bool(true));
+            to.u16(*copies);
+        }
         Err(refusal) => {
             to.bool(false).u16(refusal.code.number()).message(&refusal.message);
         }
@@ -109,7 +174,7 @@ pub fn answer_to_bytes(answer: &Answer) -> Vec<u8> {
 pub fn answer_from_bytes(bytes: &[u8]) -> Result<Answer, WireError> {
     let mut from = Decoder::new(bytes);
     let answer = if from.bool()? {
-        Ok(Version::decode(&mut from)?)
+        Ok(Done { version: Version::decode(&mut from)?, copies: from.u16()? })
     } else {
         let number = from.u16()?;
         let code = ErrorCode::from_number(number).ok_or(WireError::BadValue { what: "error code", value: number.into() })?;

@@ -28,20 +28,6 @@ pub trait Numbering: Send {
     fn withdraw(&mut self, changes: &[Version]) -> Result<Vec<Numbered>, Refusal>;
 }
 
-/// A slave of a cluster: its master does not number changes yet.
-#[derive(Debug)]
-pub struct Refusing;
-
-impl Numbering for Refusing {
-    fn number(&mut self, _: &[Asked], _: &mut CatalogueView<'_>) -> Result<Vec<Verdict>, Refusal> {
-        Err(no_changes("this slave belongs to a cluster, and its master takes none"))
-    }
-
-    fn withdraw(&mut self, _: &[Version]) -> Result<Vec<Numbered>, Refusal> {
-        Err(no_changes("this slave belongs to a cluster, and its master takes none"))
-    }
-}
-
 /// A slave that stands alone, with a journal of its own.
 pub struct Standalone<L> {
     sequencer: Sequencer,

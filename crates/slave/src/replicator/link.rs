@@ -1,21 +1,24 @@
-//! The slave's side of the link to its master: registers, and sends heartbeats.
+//! The slave's side of the link to its master: registers, sends heartbeats, and carries what both say about changes.
 //!
 //! It begins anew whenever the link fails, for as long as the slave lives, and says once what it is waiting for.
+//! One thread reads, another one sends, so that neither side ever waits for the other to read.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use relais_net::Connection;
-use relais_proto::{Beat, FolderId, LinkMessage, Registration, SlaveId, SlaveState, WireError, limits};
+use relais_proto::{Beat, FolderId, LinkMessage, Peer, Registration, SlaveId, SlaveState, WireError, limits};
 use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
 
 use super::Birth;
+use super::post::{Inbound, Outgoing, Post};
 use crate::board::Board;
 use crate::catalogue::Reader;
 use crate::config::Cluster;
@@ -26,30 +29,35 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// How often a slave that is not ready yet looks whether it is.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The thread that keeps the link.
+/// The threads that keep the link.
 pub struct Link {
     thread: Option<JoinHandle<()>>,
-    socket: Arc<Mutex<Option<Arc<TcpStream>>>>,
+    socket: Socket,
 }
+
+/// The socket of the link that is there, for whoever ends it.
+type Socket = Arc<Mutex<Option<Arc<TcpStream>>>>;
 
 impl Link {
     /// Starts the thread, where the slave belongs to a cluster.
     ///
     /// # Errors
     /// Those of starting a thread.
-    pub fn start(birth: &Birth, stop: Arc<AtomicBool>) -> io::Result<Self> {
-        let socket = Arc::new(Mutex::new(None));
+    pub fn start(birth: &Birth, stop: Arc<AtomicBool>, post: Post, outgoing: Arc<Outgoing>) -> io::Result<Self> {
+        let socket = Socket::default();
         let Some(cluster) = birth.config.cluster.clone() else { return Ok(Self { thread: None, socket }) };
         let keeper = LinkThread {
             cluster,
-            root: birth.config.root.clone(),
             slave: birth.slave_id,
             folder: birth.folder_id,
             listen: birth.listen,
-            board: birth.board.clone(),
+            herald: Herald { root: birth.config.root.clone(), board: birth.board.clone(), reader: None },
             stop,
             socket: socket.clone(),
-            reader: None,
+            post,
+            outgoing,
+            number: 0,
+            scrubs: None,
             said: String::new(),
         };
         let thread = std::thread::Builder::new().name("link".to_owned()).spawn(move || keeper.run())?;
@@ -63,10 +71,7 @@ impl Link {
 
     /// Ends the thread, whose flag is set already.
     pub fn end(mut self) {
-        if let Some(socket) = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // It may have been closed by the master already.
-            let _ = socket.shutdown(std::net::Shutdown::Both);
-        }
+        shut(&self.socket);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -75,16 +80,27 @@ impl Link {
     }
 }
 
+fn shut(socket: &Socket) {
+    if let Some(socket) = socket.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        // It may have been closed by the master already.
+        let _ = socket.shutdown(Shutdown::Both);
+    }
+}
+
 struct LinkThread {
     cluster: Cluster,
-    root: PathBuf,
     slave: SlaveId,
     folder: FolderId,
     listen: SocketAddr,
-    board: Arc<Board>,
+    herald: Herald,
     stop: Arc<AtomicBool>,
-    socket: Arc<Mutex<Option<Arc<TcpStream>>>>,
-    reader: Option<Reader>,
+    socket: Socket,
+    post: Post,
+    outgoing: Arc<Outgoing>,
+    /// Counts links.
+    number: u64,
+    /// What the master last said of it; none before it said anything.
+    scrubs: Option<u64>,
     /// The last complaint, so that it is not said again and again.
     said: String,
 }
@@ -136,7 +152,7 @@ impl LinkThread {
         self.register(&mut connection, &key).map_err(|e| format!("the master at {master} refuses this slave: {e}"))?;
         info!("registered at the master {master} as {}", self.slave);
         self.said.clear();
-        self.beat(&mut connection).map_err(|e| format!("the link to the master {master} failed: {e}"))
+        self.talk(connection).map_err(|e| format!("the link to the master {master} failed: {e}"))
     }
 
     fn register(&self, connection: &mut Connection, key: &ClusterKey) -> Result<(), String> {
@@ -157,46 +173,149 @@ impl LinkThread {
             folder: self.folder,
             listen: vec![self.listen],
             advertise: self.cluster.advertise.clone(),
-            mark: self.board.mark(),
+            mark: self.herald.board.mark(),
         }));
         connection.flush().map_err(|e| text(&e))?;
         match read(connection).map_err(|e| text(&e))? {
             LinkMessage::Registered { mark, time_ms } => {
-                self.board.heard_master(mark, time_ms, self.board.generation());
+                self.herald.board.heard_master(time_ms, self.herald.board.generation());
+                self.post.put(Inbound::Marked(mark));
                 Ok(())
             }
             other => Err(format!("an unexpected answer: {:?}", other.frame_type())),
         }
     }
 
-    fn beat(&mut self, connection: &mut Connection) -> Result<(), String> {
-        while !self.stopping() {
-            let beat = self.compose();
-            let ready = beat.state == SlaveState::InService && beat.counters.workers > 0;
-            connection.queue_link(&LinkMessage::Beat(beat));
-            connection.flush().map_err(|e| e.to_string())?;
-            match read(connection).map_err(|e| e.to_string())? {
-                LinkMessage::BeatAck { mark, time_ms, generation } => self.board.heard_master(mark, time_ms, generation),
-                other => return Err(format!("an unexpected answer: {:?}", other.frame_type())),
+    /// Reads what the master says, while another thread sends.
+    fn talk(&mut self, mut connection: Connection) -> Result<(), String> {
+        self.number += 1;
+        let queue = self.outgoing.begin(self.number);
+        self.post.put(Inbound::Linked(self.number));
+        self.herald.board.set_linked(true);
+        let stream = connection.stream().clone();
+        let result = std::thread::scope(|scope| {
+            let board = self.herald.board.clone();
+            let (herald, stop, stream) = (&mut self.herald, &self.stop, &stream);
+            let sender = std::thread::Builder::new().name("beats".to_owned()).spawn_scoped(scope, move || {
+                let result = send(stream, &queue, herald, stop);
+                // The reader wakes up and ends.
+                let _ = stream.shutdown(Shutdown::Both);
+                result
+            });
+            let sender = sender.map_err(|e| e.to_string())?;
+            let mut ear = Ear { board, post: &self.post, peers: Vec::new(), scrubs: &mut self.scrubs };
+            let heard = ear.listen(&mut connection);
+            // The sender sees that its queue is closed.
+            self.outgoing.end();
+            let _ = stream.shutdown(Shutdown::Both);
+            match (heard, sender.join()) {
+                (_, Ok(Err(e))) => Err(e.to_string()),
+                (Err(e), _) => Err(e.to_string()),
+                (Ok(()), Ok(Ok(()))) => Ok(()),
+                (Ok(()), Err(_)) => Err("the sending thread failed".to_owned()),
             }
-            self.rest_until_news(ready);
+        });
+        self.outgoing.end();
+        self.herald.board.set_linked(false);
+        self.post.put(Inbound::Unlinked);
+        result
+    }
+}
+
+/// Takes what the master says.
+struct Ear<'a> {
+    board: Arc<Board>,
+    post: &'a Post,
+    /// Pages of a list of slaves that is not whole yet.
+    peers: Vec<Peer>,
+    scrubs: &'a mut Option<u64>,
+}
+
+impl Ear<'_> {
+    /// Until the link ends.
+    fn listen(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
+        loop {
+            match read(connection) {
+                Ok(message) => self.take(message)?,
+                Err(LinkError::Wire(WireError::Truncated)) => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn take(&mut self, message: LinkMessage) -> Result<(), LinkError> {
+        match message {
+            LinkMessage::BeatAck { mark, time_ms, generation, draining, scrubs, copies } => {
+                self.board.heard_master(time_ms, generation);
+                self.board.set_draining(draining);
+                self.board.set_copies(copies);
+                self.post.put(Inbound::Marked(mark));
+                // What was ordered before this slave came concerns it no more.
+                if self.scrubs.replace(scrubs).is_some_and(|before| scrubs > before) {
+                    self.post.put(Inbound::Scrub);
+                }
+            }
+            LinkMessage::ToSlave(message) => self.post.put(Inbound::Heard(message)),
+            LinkMessage::Peers { peers, last } => {
+                self.peers.extend(peers);
+                if last {
+                    self.post.put(Inbound::Peers(std::mem::take(&mut self.peers)));
+                }
+            }
+            LinkMessage::AskTree { query, ids } => self.post.put(Inbound::AskTree { query, ids }),
+            LinkMessage::Recovering { epoch } => self.post.put(Inbound::Recovering(epoch)),
+            other => return Err(WireError::Unexpected(other.frame_type().number()).into()),
         }
         Ok(())
     }
+}
 
-    /// Waits for the next beat's time; one that brings good news is not put off.
-    fn rest_until_news(&mut self, ready: bool) {
-        let until = Instant::now() + limits::BEAT_EVERY;
-        while !self.stopping() && Instant::now() < until {
-            self.rest(if ready { limits::BEAT_EVERY } else { LOOK });
-            if !ready && self.board.alive() > 0 && self.is_complete() {
-                return;
+/// Sends what is queued, and a heartbeat each second; one that brings good news is not put off.
+fn send(stream: &TcpStream, queue: &Receiver<LinkMessage>, herald: &mut Herald, stop: &AtomicBool) -> io::Result<()> {
+    let mut connection = Connection::with_read_ahead(stream.try_clone()?, 0)?;
+    let (mut next, mut ready) = (Instant::now(), false);
+    while !stop.load(Ordering::Relaxed) {
+        let now = Instant::now();
+        if now >= next || !ready && herald.is_ready() {
+            let beat = herald.compose();
+            ready = beat.state == SlaveState::InService && beat.counters.workers > 0;
+            connection.queue_link(&LinkMessage::Beat(beat));
+            next = now + limits::BEAT_EVERY;
+        }
+        connection.flush()?;
+        let wait = next.saturating_duration_since(Instant::now());
+        match queue.recv_timeout(if ready { wait } else { wait.min(LOOK) }) {
+            Ok(message) => {
+                connection.queue_link(&message);
+                // What lies ready goes out in one call.
+                for message in queue.try_iter().take(AT_ONCE) {
+                    connection.queue_link(&message);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                debug!("the link is to be closed");
+                return Ok(());
             }
         }
     }
+    Ok(())
+}
 
-    fn is_complete(&mut self) -> bool {
-        self.ask(Reader::is_complete).unwrap_or(false)
+/// Most messages that are sent in one call of the system.
+const AT_ONCE: usize = 256;
+
+/// Knows what a heartbeat says.
+struct Herald {
+    root: PathBuf,
+    board: Arc<Board>,
+    reader: Option<Reader>,
+}
+
+impl Herald {
+    /// Whether sessions can be served.
+    fn is_ready(&mut self) -> bool {
+        self.board.alive() > 0 && self.ask(Reader::is_fit).unwrap_or(false)
     }
 
     /// Asks the catalogue; none while it cannot be read.
@@ -208,14 +327,14 @@ impl LinkThread {
     }
 
     fn compose(&mut self) -> Beat {
-        let complete = self.is_complete();
+        let fit = self.ask(Reader::is_fit).unwrap_or(false);
         let (counters, last_error) = self.ask(|reader| Ok((reader.counters()?, reader.last_error()?))).unwrap_or_default();
-        Beat {
-            state: if complete { SlaveState::InService } else { SlaveState::CatchingUp },
-            mark: self.board.mark(),
-            counters: with_pool(counters, &self.board),
-            last_error,
-        }
+        let state = match fit {
+            _ if self.board.is_draining() => SlaveState::Draining,
+            true => SlaveState::InService,
+            false => SlaveState::CatchingUp,
+        };
+        Beat { state, mark: self.board.mark(), counters: with_pool(counters, &self.board), last_error }
     }
 }
 

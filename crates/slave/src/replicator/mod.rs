@@ -3,7 +3,9 @@
 //! It is the only process of a slave that writes the catalogue. Where another slave of this host keeps
 //! the same folder already, it waits for that one to go and takes over.
 
+pub mod fetch;
 mod link;
+pub mod post;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,18 +13,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use log::info;
-use relais_proto::SlaveId;
+use log::{debug, info};
+use relais_proto::{Mark, Peer, SlaveId};
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use self::link::Link;
-use crate::catalogue::{CatalogueError, Keeper, KeeperConfig, KeeperLock};
+use self::post::{Inbound, Office};
+use crate::catalogue::{CatalogueError, Following, Keeper, KeeperConfig, KeeperLock, Reader};
+use crate::changes::channel::Desk;
+use crate::changes::door::Way;
 use crate::config::Config;
 use crate::sys::fork::ignore_sigio;
 
 /// Time between two tries to become the keeper of a folder that another slave keeps.
-const TAKE_OVER: Duration = Duration::from_millis(250);
+const TAKE_OVER: Duration = Duration::from_millis(20);
 
 /// Time between two looks whether the threads still live.
 const CHECK: Duration = Duration::from_secs(1);
@@ -58,16 +63,18 @@ pub fn run(birth: Birth) -> io::Result<()> {
     // It has a channel of each session that changes something, and opens every folder that a batch concerns.
     let _ = relais_net::room_beside(0, 0);
     let stop = Arc::new(AtomicBool::new(false));
-    let link = Link::start(&birth, stop.clone())?;
-    let result = keep(&birth, &link);
+    let (post, office, outgoing) = Office::new()?;
+    let link = Link::start(&birth, stop.clone(), post, outgoing)?;
+    let result = keep(&birth, &link, office);
     stop.store(true, Ordering::Relaxed);
     link.end();
     result
 }
 
 /// Keeps the folder from the moment that nobody else does until the end.
-fn keep(birth: &Birth, link: &Link) -> io::Result<()> {
+fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
     let mut said = false;
+    let mut second = Second::default();
     let lock = loop {
         if let Some(lock) = KeeperLock::try_take(&birth.folder).map_err(io::Error::other)? {
             break lock;
@@ -78,19 +85,22 @@ fn keep(birth: &Birth, link: &Link) -> io::Result<()> {
         if link.has_ended() {
             return Err(io::Error::other("the thread of the link has failed"));
         }
-        if told_to_end(&birth.control, Some(TAKE_OVER))? {
+        second.serve(birth, &office);
+        if told_to_end(&birth.control, Some(TAKE_OVER), Some(&birth.desk))? {
             return Ok(());
         }
     };
     let config = KeeperConfig {
         watch: birth.config.watch,
         folder: birth.folder_id,
-        standalone: birth.config.cluster.is_none(),
+        slave: birth.slave_id,
         board: birth.board.clone(),
         hints: birth.hints.clone(),
         desk: birth.desk.clone(),
     };
-    let keeper = Keeper::start(&birth.folder, &birth.config.root, &config, lock).map_err(|e| {
+    let following =
+        birth.config.cluster.as_ref().map(|cluster| Following { office, backlog: second.backlog(), key_file: cluster.key_file.clone() });
+    let keeper = Keeper::start(&birth.folder, &birth.config.root, &config, lock, following).map_err(|e| {
         let kind = if matches!(e, CatalogueError::Damaged { .. } | CatalogueError::Journal(_)) {
             io::ErrorKind::InvalidData
         } else {
@@ -98,7 +108,7 @@ fn keep(birth: &Birth, link: &Link) -> io::Result<()> {
         };
         io::Error::new(kind, e)
     })?;
-    while !told_to_end(&birth.control, Some(CHECK))? {
+    while !told_to_end(&birth.control, Some(CHECK), None)? {
         if keeper.has_ended() || link.has_ended() {
             return Err(io::Error::other("a thread of the replicator has failed"));
         }
@@ -107,11 +117,65 @@ fn keep(birth: &Birth, link: &Link) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until the supervisor says something or is gone, at most `timeout`.
-fn told_to_end(control: &OwnedFd, timeout: Option<Duration>) -> io::Result<bool> {
+/// What a slave does whose folder another one keeps: its sessions' changes go to that one, and what that one has applied is here too.
+#[derive(Default)]
+struct Second {
+    reader: Option<Reader>,
+    way: Way,
+    linked: Option<u64>,
+    peers: Option<Vec<Peer>>,
+    mark: Option<Mark>,
+}
+
+impl Second {
+    fn serve(&mut self, birth: &Birth, office: &Office) {
+        if let Err(e) = self.follow(birth) {
+            debug!("the catalogue cannot be read: {e}");
+        }
+        while let Ok(Some(channel)) = birth.desk.take() {
+            // Where there is no keeper the channel closes, and its session tries again.
+            if let Err(e) = self.way.pass(&birth.folder, &channel) {
+                debug!("a session's changes cannot be handed on: {e}");
+            }
+        }
+        for inbound in office.take() {
+            match inbound {
+                Inbound::Linked(link) => self.linked = Some(link),
+                Inbound::Unlinked => self.linked = None,
+                Inbound::Peers(peers) => self.peers = Some(peers),
+                Inbound::Marked(mark) => self.mark = Some(mark),
+                // The slave that keeps the folder is asked the same.
+                Inbound::Heard(_) | Inbound::AskTree { .. } | Inbound::Recovering(_) | Inbound::Scrub => {}
+            }
+        }
+    }
+
+    fn follow(&mut self, birth: &Birth) -> Result<(), CatalogueError> {
+        if self.reader.is_none() {
+            self.reader = Some(Reader::open(&birth.config.root)?);
+        }
+        if let Some(reader) = &mut self.reader {
+            let applied = reader.applied()?;
+            birth.board.announce(applied);
+            birth.board.set_mark(applied);
+        }
+        Ok(())
+    }
+
+    /// What is to be known where this slave keeps the folder from now on.
+    fn backlog(self) -> Vec<Inbound> {
+        let linked = self.linked.map(Inbound::Linked);
+        linked.into_iter().chain(self.peers.map(Inbound::Peers)).chain(self.mark.map(Inbound::Marked)).collect()
+    }
+}
+
+/// Waits until the supervisor says something or is gone, at most `timeout`, or until there is something on the desk.
+fn told_to_end(control: &OwnedFd, timeout: Option<Duration>, desk: Option<&Desk>) -> io::Result<bool> {
     let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
-    match poll(&mut [PollFd::new(control, PollFlags::IN)], timeout.as_ref()) {
-        Ok(ready) => Ok(ready > 0),
+    let mut fds = vec![PollFd::new(control, PollFlags::IN)];
+    fds.extend(desk.map(|desk| PollFd::from_borrowed_fd(desk.as_fd(), PollFlags::IN)));
+    match poll(&mut fds, timeout.as_ref()) {
+        Ok(_) => Ok(!fds[0].revents().is_empty()),
         Err(rustix::io::Errno::INTR) => Ok(false),
         Err(e) => Err(e.into()),
     }

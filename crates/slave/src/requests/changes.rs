@@ -7,7 +7,7 @@ use super::{Context, Handled, Outcome, misrouted};
 use crate::changes::Proposal;
 
 fn propose(id: ChangeId, change: Change) -> Handled {
-    Ok(Outcome::Change(Box::new(Proposal { id, change, expect: Expect::Any, staged: None, synced: false })))
+    Ok(Outcome::Change(Box::new(Proposal { id, change, expect: Expect::Any, staged: None, synced: false, copies: 0 })))
 }
 
 pub(super) fn make_folder(context: &mut Context<'_>, request: Request) -> Handled {

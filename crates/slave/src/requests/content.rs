@@ -2,25 +2,75 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
-use relais_proto::{Digest, ErrorCode, GetRequest, Header, Refusal, Request, TreePath, WaitReason, Wanted};
-use relais_tree::{OpenFile, hash_file};
+use relais_proto::{Digest, Endpoint, ErrorCode, GetRequest, Header, Kind, Refusal, Reply, Request, TreePath, WaitReason, Wanted};
+use relais_tree::{OpenFile, TreeError, hash_file};
 
 use super::{Content, Context, Handled, Outcome, Patience, digest_of, misrouted, refuse};
 use crate::catalogue::Facts;
 use crate::serving::Serving;
 
+/// How long the folder may be ahead of the catalogue.
+const AGREE: Duration = Duration::from_millis(200);
+/// Time between two looks whether they agree.
+const LOOK: Duration = Duration::from_millis(5);
+
 pub(super) fn get(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Get(get) = request else { return Err(misrouted()) };
     let path = context.session.resolve(&get.path)?;
-    let file = open(context.serving, &path)?;
+    let file = match open(context, &path)? {
+        Opened::Here(file) => file,
+        Opened::Elsewhere(holders) => return Ok(Outcome::Reply(Reply::Elsewhere { holders })),
+    };
     let facts = check_wanted(context, &path, &file, get.wanted)?;
     let header = header(context.serving, &file, &get, facts)?;
     Ok(Outcome::Content(Box::new(Content { file, path, header })))
 }
 
-pub(super) fn open(serving: &Serving, path: &TreePath) -> Result<OpenFile, Refusal> {
-    serving.folder.open_file(path).map_err(|e| refuse(path, &e))
+/// A file that was asked for.
+pub(super) enum Opened {
+    /// It is here.
+    Here(OpenFile),
+    /// Its content is not here yet. These slaves are known to have it.
+    Elsewhere(Vec<Endpoint>),
+}
+
+/// Opens a file. In a cluster it is what the tree has there, or nothing: for what is just being changed on the disk the
+/// catalogue gets a moment to follow.
+pub(super) fn open(context: &mut Context<'_>, path: &TreePath) -> Result<Opened, Refusal> {
+    let serving = context.serving;
+    let opened = || serving.folder.open_file(path).map_err(|e| refuse(path, &e));
+    if !serving.follows || path.is_root() {
+        return opened().map(Opened::Here);
+    }
+    let began = Instant::now();
+    loop {
+        let Some((row, holders)) = serving.with_catalogue(|reader| reader.at(path))? else {
+            // The disk tells best why, but nothing that is no part of the tree is served.
+            return Err(opened().err().unwrap_or_else(|| Refusal::new(ErrorCode::NotFound, format!("{path}: not published yet"))));
+        };
+        if row.entry.kind == Kind::Folder {
+            return Err(refuse(path, &TreeError::IsFolder));
+        }
+        if !row.here {
+            return Ok(Opened::Elsewhere(serving.slaves_of(&holders)?));
+        }
+        match serving.folder.open_file(path) {
+            Ok(file) if row.is_of(&file.meta) => return Ok(Opened::Here(file)),
+            // What was found and has no number yet is served as it is.
+            Ok(file) if row.entry.version.is_none() => return Ok(Opened::Here(file)),
+            Ok(_) | Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => {}
+            Err(e) => return Err(refuse(path, &e)),
+        }
+        if began.elapsed() >= AGREE {
+            // Somebody has changed it by hand.
+            serving.hint(path);
+            return Ok(Opened::Elsewhere(serving.others()?));
+        }
+        std::thread::sleep(LOOK);
+        context.patience.still(WaitReason::Storing).map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
+    }
 }
 
 /// Checks that the open file is what the client wants to go on with; what is known of it.

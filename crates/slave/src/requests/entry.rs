@@ -1,6 +1,6 @@
 //! `stat` and `hash`: one entry.
 
-use relais_proto::{Digest, Entry, Reply, Request, TreePath};
+use relais_proto::{Digest, Entry, ErrorCode, Kind, Refusal, Reply, Request, TreePath};
 
 use super::{Context, Handled, Outcome, content, digest_of, entry_of, misrouted, refuse};
 use crate::catalogue::Facts;
@@ -9,6 +9,9 @@ use crate::serving::Serving;
 pub(super) fn stat(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Stat(path) = request else { return Err(misrouted()) };
     let path = context.session.resolve(&path)?;
+    if let Some(outcome) = from_tree(context.serving, &path)? {
+        return Ok(outcome);
+    }
     let meta = context.serving.folder.stat(&path).map_err(|e| refuse(&path, &e))?;
     let facts = if path.is_root() { Facts::default() } else { context.serving.facts(&path, &meta)? };
     let entry = entry_of(&path, &meta, &facts)?;
@@ -18,10 +21,46 @@ pub(super) fn stat(context: &mut Context<'_>, request: Request) -> Handled {
 pub(super) fn hash(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Hash(path) = request else { return Err(misrouted()) };
     let path: TreePath = context.session.resolve(&path)?;
-    let file = content::open(context.serving, &path)?;
+    if let Some(outcome) = from_tree(context.serving, &path)?.filter(has_digest) {
+        return Ok(outcome);
+    }
+    let file = match content::open(context, &path)? {
+        content::Opened::Here(file) => file,
+        content::Opened::Elsewhere(holders) => return Ok(Outcome::Reply(Reply::Elsewhere { holders })),
+    };
     let facts = context.serving.facts(&path, &file.meta)?;
     let digest = digest_of(&facts, &path, &file, context.patience)?;
     Ok(details(context.serving, entry_of(&path, &file.meta, &facts)?, Some(digest)))
+}
+
+/// What the tree of a cluster has at a path; none where this slave stands alone, or nothing that was numbered is there.
+fn from_tree(serving: &Serving, path: &TreePath) -> Result<Option<Outcome>, Refusal> {
+    if !serving.follows || path.is_root() {
+        return Ok(None);
+    }
+    let Some((row, holders)) = serving.with_catalogue(|reader| reader.at(path))? else {
+        // What lies there and is no part of the tree is not shown; the disk tells best why there is nothing.
+        serving.folder.stat(path).map_err(|e| refuse(path, &e))?;
+        return Err(Refusal::new(ErrorCode::NotFound, format!("{path}: not published yet")));
+    };
+    if row.entry.version.is_none() {
+        return Ok(None);
+    }
+    let mark = serving.mark();
+    let mut known = Vec::new();
+    if let Some(put) = row.content.filter(|_| row.entry.kind == Kind::File) {
+        let mut folders = holders;
+        folders.extend(serving.holders(put));
+        known = serving.slaves_of(&folders)?;
+        if row.here {
+            known.extend(serving.as_holder());
+        }
+    }
+    Ok(Some(Outcome::Reply(Reply::Details { entry: row.entry, digest: row.digest, holders: known, mark })))
+}
+
+fn has_digest(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Reply(Reply::Details { digest: Some(_), .. }))
 }
 
 fn details(serving: &Serving, entry: Entry, digest: Option<Digest>) -> Outcome {

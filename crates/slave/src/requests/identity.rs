@@ -30,7 +30,13 @@ mod tests {
 
     #[test]
     fn all_that_a_change_is_counts() {
-        let session = |user: &str| Session { user: user.to_owned(), root: TreePath::root(), writable: true };
+        let session = |user: &str| Session {
+            user: user.to_owned(),
+            root: TreePath::root(),
+            writable: true,
+            mark: relais_proto::Mark::default(),
+            peer: false,
+        };
         let path = |text: &str| TreePath::new(text).unwrap();
         let (a, b, ann) = (path("a"), path("b"), session("ann"));
         let id = ChangeId([1; 16]);

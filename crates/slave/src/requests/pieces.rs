@@ -7,7 +7,10 @@ use super::{Context, Handled, Outcome, content, misrouted};
 pub(super) fn pieces(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Pieces { path, wanted, first, count } = request else { return Err(misrouted()) };
     let path = context.session.resolve(&path)?;
-    let file = content::open(context.serving, &path)?;
+    let file = match content::open(context, &path)? {
+        content::Opened::Here(file) => file,
+        content::Opened::Elsewhere(holders) => return Ok(Outcome::Reply(Reply::Elsewhere { holders })),
+    };
     content::check_wanted(context, &path, &file, wanted)?;
     let values = relais_tree::piece_values(&file.file, file.meta.size, first, count.min(limits::PIECES_PER_PAGE), &mut |_| {
         context.patience.still(WaitReason::Hashing)

@@ -123,6 +123,9 @@ fn number_soon(context: &mut Context<'_>, id: ChangeId) -> Result<Option<Version
 
 /// What can be told before any byte is sent. What counts is what is there when the put is made.
 fn look_ahead(serving: &Serving, path: &TreePath) -> Result<(), Refusal> {
+    if serving.follows {
+        return look_ahead_in_tree(serving, path);
+    }
     let Some((parent, _)) = path.split_last() else {
         return Err(Refusal::new(ErrorCode::IsFolder, format!("{path}: a folder has that name")));
     };
@@ -135,6 +138,25 @@ fn look_ahead(serving: &Serving, path: &TreePath) -> Result<(), Refusal> {
         Ok(_) => Err(Refusal::new(ErrorCode::NotServed, format!("{path}: something that is not served has that name"))),
         Err(TreeError::NotFound) => Ok(()),
         Err(e) => Err(refuse(path, &e)),
+    }
+}
+
+/// As [`look_ahead`], where the folder may lack what the tree has.
+fn look_ahead_in_tree(serving: &Serving, path: &TreePath) -> Result<(), Refusal> {
+    let kind = |path: &TreePath| serving.with_catalogue(|reader| reader.at(path)).map(|found| found.map(|(row, _)| row.entry.kind));
+    let Some((parent, _)) = path.split_last() else {
+        return Err(Refusal::new(ErrorCode::IsFolder, format!("{path}: a folder has that name")));
+    };
+    if !parent.is_root() {
+        match kind(&parent)? {
+            Some(Kind::Folder) => {}
+            Some(Kind::File) => return Err(refuse(&parent, &TreeError::NotFolder)),
+            None => return Err(Refusal::new(ErrorCode::NotFound, format!("{parent}: no such folder; make it first"))),
+        }
+    }
+    match kind(path)? {
+        Some(Kind::Folder) => Err(Refusal::new(ErrorCode::IsFolder, format!("{path}: a folder has that name"))),
+        Some(Kind::File) | None => Ok(()),
     }
 }
 
@@ -280,7 +302,7 @@ impl Upload {
         let path = self.put.path.clone();
         let meta = serving.staging.staged.stat_part(sealed.as_str().as_bytes()).map_err(|e| refuse(&path, &e))?;
         let change = Change::Put { path, size: meta.size, digest, mtime: meta.mtime, executable: meta.executable };
-        Ok(Proposal { id: self.put.id, change, expect: self.put.expect, staged: Some(sealed), synced })
+        Ok(Proposal { id: self.put.id, change, expect: self.put.expect, staged: Some(sealed), synced, copies: self.put.copies })
     }
 
     /// An earlier connection has sent everything. Its change may be under way: then the sealed file is about to get its name, and what
@@ -321,9 +343,9 @@ impl Upload {
 
     /// The change that was made already; its id brings its number.
     fn known(self, digest: Digest) -> Proposal {
-        let PutRequest { id, path, size, mtime, executable, expect, .. } = self.put;
+        let PutRequest { id, path, size, mtime, executable, expect, copies, .. } = self.put;
         let change = Change::Put { path, size: size.unwrap_or(self.at), digest, mtime: mtime.unwrap_or_default(), executable };
-        Proposal { id, change, expect, staged: None, synced: false }
+        Proposal { id, change, expect, staged: None, synced: false, copies }
     }
 
     /// The connection is lost. What came of the upload stays, so that it can be gone on with; but where another connection has completed

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 use relais_net::{Greeter, Step};
 use relais_proto::{
-    ClusterId, ErrorCode, FrameType, Refusal, Reply, Request, Role, ServerRole, TreePath, VERSIONS, WireError, common_version,
+    ClusterId, ErrorCode, FrameType, LinkMessage, Mark, Refusal, Reply, Request, Role, ServerRole, TreePath, VERSIONS, WireError,
+    common_version,
 };
-use relais_state::{ClusterKey, Rights, Ticket};
+use relais_state::{ClusterKey, LinkError, PeerChallenger, Rights, Ticket};
 
 use crate::board::Board;
 use crate::config::master_for;
@@ -71,6 +72,11 @@ impl KeyFile {
 }
 
 impl Policy {
+    /// Whether other slaves can prove that they belong here.
+    fn has_key(&self) -> bool {
+        matches!(self, Self::Cluster { .. })
+    }
+
     fn welcome(&self, version: u16) -> Reply {
         let (role, cluster) = match self {
             Self::Standalone { id, .. } => (ServerRole::Standalone, *id),
@@ -79,7 +85,7 @@ impl Policy {
         Reply::Welcome { version, role, cluster, agent: crate::agent() }
     }
 
-    fn check_ticket(&self, ticket: &[u8], board: &Board) -> Result<Session, Refusal> {
+    fn check_ticket(&self, ticket: &[u8], mark: Mark, board: &Board) -> Result<Session, Refusal> {
         let Self::Cluster { key, .. } = self else {
             return Err(Refusal::new(ErrorCode::BadTicket, "this slave stands alone and takes no tickets"));
         };
@@ -91,7 +97,10 @@ impl Policy {
                 .ok()
         });
         match checked {
-            Some(ticket) => Ok(Session { user: ticket.user, root: ticket.root, writable: ticket.rights == Rights::Write }),
+            Some(ticket) => {
+                let writable = ticket.rights == Rights::Write;
+                Ok(Session { user: ticket.user, root: ticket.root, writable, mark, peer: false })
+            }
             None => Err(Refusal::new(ErrorCode::BadTicket, why)),
         }
     }
@@ -105,38 +114,78 @@ pub struct LoginGreeter {
     policy: Arc<Policy>,
     board: Arc<Board>,
     worker: usize,
-    peer: SocketAddr,
+    addr: SocketAddr,
     local: SocketAddr,
     greeted: bool,
+    /// Where another slave stands with its proof.
+    peer: Option<Peering>,
+}
+
+/// Another slave, on its way to prove the cluster key.
+#[derive(Debug)]
+enum Peering {
+    /// It has said what it is.
+    Greeted,
+    /// It was challenged.
+    Challenged(PeerChallenger),
 }
 
 impl LoginGreeter {
     /// For a connection that has just come to `worker`.
     #[must_use]
     pub fn new(policy: Arc<Policy>, board: Arc<Board>, worker: usize, peer: SocketAddr, local: SocketAddr) -> Self {
-        Self { policy, board, worker, peer, local, greeted: false }
+        Self { policy, board, worker, addr: peer, local, greeted: false, peer: None }
     }
 
     fn take(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Admission>, Refusal> {
         let bad = |e: WireError| Refusal::new(ErrorCode::BadRequest, e.to_string());
+        if let Some(peering) = self.peer.take() {
+            return self.take_peer(&peering, &LinkMessage::decode(kind, payload).map_err(bad)?);
+        }
         match (Request::decode(kind, payload).map_err(bad)?, self.greeted) {
-            (Request::Hello(hello), false) if hello.role == Role::Client => {
+            (Request::Hello(hello), false) if hello.role == Role::Client || hello.role == Role::Peer && self.policy.has_key() => {
                 let version = common_version(VERSIONS, hello.versions).map_err(|e| Refusal::new(ErrorCode::BadVersion, e.to_string()))?;
                 self.greeted = true;
+                self.peer = (hello.role == Role::Peer).then_some(Peering::Greeted);
                 Ok(Step::Reply(encoded(&self.policy.welcome(version))))
             }
             (Request::Hello(_), false) => Err(Refusal::new(ErrorCode::BadRequest, "this is a slave; only clients connect to it")),
-            (Request::Ticket { ticket, .. }, true) => self.admit(self.policy.check_ticket(&ticket, &self.board)?),
+            (Request::Ticket { ticket, mark }, true) => self.admit(self.policy.check_ticket(&ticket, mark, &self.board)?),
             (Request::Login(login), true) => self.login(&login.user),
             _ => Err(Refusal::new(ErrorCode::LoginNeeded, "a session begins with Hello and a login")),
         }
     }
 
+    /// The proof of another slave.
+    fn take_peer(&mut self, peering: &Peering, message: &LinkMessage) -> Result<Step<Admission>, Refusal> {
+        let Policy::Cluster { key, .. } = &*self.policy else {
+            return Err(Refusal::new(ErrorCode::BadRequest, "this slave stands alone"));
+        };
+        let refused = |e: LinkError| e.refusal();
+        let no_key = || Refusal::new(ErrorCode::BadProof, "this slave does not have the cluster key yet");
+        match peering {
+            Peering::Greeted => {
+                let made = key.ask(|key| Some(PeerChallenger::new(message, key))).ok_or_else(no_key)?;
+                let (challenger, challenge) = made.map_err(refused)?;
+                self.peer = Some(Peering::Challenged(challenger));
+                let mut bytes = Vec::new();
+                challenge.encode(&mut bytes);
+                Ok(Step::Reply(bytes))
+            }
+            Peering::Challenged(challenger) => {
+                let checked = key.ask(|key| challenger.check(message, key).ok());
+                let slave = checked.ok_or_else(|| refused(LinkError::BadProof))?;
+                debug!("{}: slave {slave} takes content", self.addr);
+                self.admit(Session { user: String::new(), root: TreePath::root(), writable: false, mark: Mark::default(), peer: true })
+            }
+        }
+    }
+
     fn login(&self, user: &str) -> Result<Step<Admission>, Refusal> {
         match &*self.policy {
-            Policy::Cluster { master, .. } => Ok(Step::Close(encoded(&Reply::AskMaster(master_for(master, self.peer, self.local))))),
+            Policy::Cluster { master, .. } => Ok(Step::Close(encoded(&Reply::AskMaster(master_for(master, self.addr, self.local))))),
             Policy::Standalone { writable, .. } if user.is_empty() => {
-                self.admit(Session { user: String::new(), root: TreePath::root(), writable: *writable })
+                self.admit(Session { user: String::new(), root: TreePath::root(), writable: *writable, mark: Mark::default(), peer: false })
             }
             Policy::Standalone { .. } => Err(Refusal::new(ErrorCode::LoginRefused, "user or password are wrong")),
         }
@@ -145,6 +194,9 @@ impl LoginGreeter {
 
 impl LoginGreeter {
     fn admit(&self, session: Session) -> Result<Step<Admission>, Refusal> {
+        if self.board.is_draining() && !session.peer {
+            return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
+        }
         let claim = Claim::new(self.board.clone(), self.worker).ok_or_else(|| Refusal {
             code: ErrorCode::Busy,
             message: format!("all places are taken; try again in {RETRY_AFTER} s"),
@@ -165,13 +217,13 @@ impl Greeter for LoginGreeter {
 
     fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Admission> {
         self.take(kind, payload).unwrap_or_else(|refusal| {
-            debug!("{}: {refusal}", self.peer);
+            debug!("{}: {refusal}", self.addr);
             Step::Close(encoded(&Reply::Error(refusal)))
         })
     }
 
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {
-        debug!("{}: {error}", self.peer);
+        debug!("{}: {error}", self.addr);
         encoded(&Reply::Error(Refusal::new(ErrorCode::BadRequest, error.to_string())))
     }
 }

@@ -19,7 +19,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
 use relais_net::{Connection, WaitingRoom, room_beside};
@@ -93,6 +93,7 @@ pub fn run(birth: Birth) -> io::Result<()> {
     let mut room = WaitingRoom::new(listener, room_beside(reserve, WAITING_ROOM))?;
     let mut queue = Queue::default();
     pool.inherit();
+    let mut drained = Drained::No;
     loop {
         board.tick(index);
         let wake = [control.as_fd(), pool.inboxes[index].as_fd()];
@@ -106,6 +107,7 @@ pub fn run(birth: Birth) -> io::Result<()> {
             pool.place(worker, stream, session);
         }
         queue.comfort();
+        pool.drain(&mut drained);
         if is_readable(&control)? {
             break;
         }
@@ -127,7 +129,43 @@ fn is_readable(fd: &OwnedFd) -> io::Result<bool> {
     }
 }
 
+/// How far sessions were told to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drained {
+    No,
+    /// They read no further request, since then.
+    Asked(Instant),
+    Cut,
+}
+
+/// How long a session that is to go may end its answer.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
+
 impl Pool {
+    /// Where the slave is being drained, has its sessions move on: soon they are cut, and go on elsewhere at the next byte.
+    fn drain(&self, drained: &mut Drained) {
+        *drained = match (*drained, self.board.is_draining()) {
+            (_, false) => Drained::No,
+            (Drained::No, true) => {
+                self.shut_all(Shutdown::Read);
+                Drained::Asked(Instant::now())
+            }
+            (Drained::Asked(since), true) if since.elapsed() >= LAST_ANSWER => {
+                self.shut_all(Shutdown::Both);
+                Drained::Cut
+            }
+            (other, true) => other,
+        }
+    }
+
+    fn shut_all(&self, how: Shutdown) {
+        for stream in self.lock().values() {
+            if let Err(e) = stream.shutdown(how) {
+                debug!("a session has ended already: {e}");
+            }
+        }
+    }
+
     /// Starts the sessions that were on their way to a worker that died. Their places went with its row,
     /// and nobody sends more before this worker has ticked.
     fn inherit(self: &Arc<Self>) {

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use relais_proto::{Decoder, Encoder, WireError, limits};
+use relais_proto::{Decode, Decoder, Encoder, Mark, WireError, limits};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
     SocketType,
@@ -81,7 +81,8 @@ impl Inbox {
     /// Those of the system call; the session stays with the caller.
     pub fn pass(&self, stream: &TcpStream, session: &Session) -> io::Result<()> {
         let mut message = vec![1];
-        Encoder::new(&mut message).short_text(&session.user).path(&session.root).bool(session.writable);
+        Encoder::new(&mut message).short_text(&session.user).path(&session.root).bool(session.writable).bool(session.peer);
+        session.mark.encode(&mut Encoder::new(&mut message));
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let fds = [stream.as_fd()];
@@ -133,7 +134,7 @@ fn senseless() -> io::Error {
 fn decode(message: &[u8]) -> Result<Session, WireError> {
     let mut from = Decoder::new(message);
     let user = from.short_text("user name", limits::USER)?.to_owned();
-    let session = Session { user, root: from.path()?, writable: from.bool()? };
+    let session = Session { user, root: from.path()?, writable: from.bool()?, peer: from.bool()?, mark: Mark::decode(&mut from)? };
     from.finish()?;
     Ok(session)
 }
@@ -150,7 +151,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
-        let session = Session { user: "ä".repeat(100), root: TreePath::new("a/b").unwrap(), writable: true };
+        let session = Session {
+            user: "ä".repeat(100),
+            root: TreePath::new("a/b").unwrap(),
+            writable: true,
+            peer: true,
+            mark: Mark { epoch: 1, number: 7 },
+        };
         let inbox = Inbox::new().unwrap();
         inbox.nudge();
         inbox.pass(&server, &session).unwrap();

@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use log::{debug, error};
-use relais_proto::{ErrorCode, Refusal, WaitReason};
+use relais_proto::{Change, ErrorCode, Refusal, WaitReason};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::changes::channel::{MOST_PENDING, Received, SessionEnd};
@@ -22,6 +22,8 @@ const NOBODY: Duration = Duration::from_secs(5);
 /// How long nothing at all may be answered: a replicator that is alive and does nothing, as one that was stopped or whose disk hangs. The
 /// change may be made all the same; whoever asks again by its id learns it.
 const SILENT: Duration = Duration::from_secs(10);
+/// The same where a put waits for its copies on other disks: the replicator itself gives those up after 30 s, and that is to be heard first.
+const SILENT_FOR_COPIES: Duration = Duration::from_secs(32);
 /// Time between two looks while there is no replicator.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -29,12 +31,19 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct Pending<'a> {
     serving: &'a Serving,
     channel: Option<SessionEnd>,
-    /// As bytes, oldest first, to be handed in again.
-    waiting: VecDeque<Vec<u8>>,
+    /// Oldest first, to be handed in again.
+    waiting: VecDeque<Waiting>,
     /// Answers that did not come over the channel.
     failed: VecDeque<Answer>,
     /// When the replicator last answered, or was first handed something after that.
     since: Instant,
+}
+
+/// A change without an answer.
+struct Waiting {
+    bytes: Vec<u8>,
+    /// Whether its answer waits for other slaves' disks.
+    for_copies: bool,
 }
 
 impl<'a> Pending<'a> {
@@ -71,13 +80,14 @@ impl<'a> Pending<'a> {
             return Ok(false);
         }
         let bytes = proposal.to_bytes();
+        let for_copies = self.waits_for_copies(proposal);
         if self.channel.is_none() {
             self.channel = Some(self.open(patience)?);
         }
         match self.channel.as_ref().map(|channel| channel.propose(&bytes)) {
             Some(Ok(true)) => {
                 self.note_begun();
-                self.waiting.push_back(bytes);
+                self.waiting.push_back(Waiting { bytes, for_copies });
                 Ok(true)
             }
             Some(Ok(false)) if !self.waiting.is_empty() => Ok(false),
@@ -88,12 +98,22 @@ impl<'a> Pending<'a> {
                 let handed = channel.propose(&bytes).map_err(|e| broken(&e))?;
                 self.channel = Some(channel);
                 self.note_begun();
-                self.waiting.push_back(bytes);
+                self.waiting.push_back(Waiting { bytes, for_copies });
                 if handed { Ok(true) } else { Err(self.give_up_last()) }
             }
             Some(Err(e)) => Err(broken(&e)),
             None => Err(no_changes("the replicator is gone")),
         }
+    }
+
+    fn waits_for_copies(&self, proposal: &Proposal) -> bool {
+        let copies = if proposal.copies == 0 { self.serving.board.copies() } else { proposal.copies };
+        matches!(proposal.change, Change::Put { .. }) && copies > 1
+    }
+
+    /// How long nothing may be answered now.
+    fn longest_silence(&self) -> Duration {
+        if self.waiting.iter().any(|waiting| waiting.for_copies) { SILENT_FOR_COPIES } else { SILENT }
     }
 
     fn give_up_last(&mut self) -> Refusal {
@@ -144,7 +164,7 @@ impl<'a> Pending<'a> {
                 self.waiting.pop_front();
                 Some(answer)
             }
-            Ok(Received::Nothing) if !self.waiting.is_empty() && self.since.elapsed() >= SILENT => {
+            Ok(Received::Nothing) if !self.waiting.is_empty() && self.since.elapsed() >= self.longest_silence() => {
                 self.fail_all(&no_changes("whether the change was made is not known yet; ask again"));
                 self.failed.pop_front()
             }
@@ -169,7 +189,7 @@ impl<'a> Pending<'a> {
             return;
         }
         let handed = self.open(patience).and_then(|channel| {
-            self.waiting.iter().try_for_each(|bytes| hand_in(&channel, bytes, patience))?;
+            self.waiting.iter().try_for_each(|waiting| hand_in(&channel, &waiting.bytes, patience))?;
             Ok(channel)
         });
         match handed {
@@ -226,10 +246,11 @@ mod tests {
     use super::*;
     use crate::board::Board;
     use crate::catalogue::FOLDER;
+    use crate::changes::Ask;
     use crate::changes::channel::{Desk, ReplicatorEnd};
     use crate::hints::Hints;
     use crate::serving::Parts;
-    use relais_proto::{Change, ChangeId, Expect, FolderId, SlaveId, TreePath, Version};
+    use relais_proto::{ChangeId, Expect, FolderId, SlaveId, TreePath, Version};
     use relais_tree::Folder;
 
     /// Takes channels from the desk while a session waits for that, as many as it may.
@@ -256,14 +277,14 @@ mod tests {
         /// The ids of all proposals that have come.
         fn take(&self) -> Vec<u8> {
             let mut ids = Vec::new();
-            while let Received::Message(proposal) = self.ends.last().unwrap().proposal().unwrap() {
+            while let Received::Message(Ask::Change(proposal)) = self.ends.last().unwrap().ask().unwrap() {
                 ids.push(proposal.id.0[0]);
             }
             ids
         }
 
         fn answer(&self, number: u64) -> bool {
-            self.ends.last().unwrap().answer(&Ok(Version { epoch: 1, number })).unwrap()
+            self.ends.last().unwrap().answer(&Ok(Version { epoch: 1, number }.into())).unwrap()
         }
     }
 
@@ -282,17 +303,19 @@ mod tests {
             desk: desk.clone(),
             inboxes: Arc::default(),
             read_only: None,
+            follows: false,
+            worker: 0,
         };
         (dir, Serving::new(parts).unwrap(), Replicator { desk, ends: Vec::new(), looks: 0, takes: true })
     }
 
     fn proposal(n: u8, name: &str) -> Proposal {
         let change = Change::MakeFolder { path: TreePath::new(name).unwrap() };
-        Proposal { id: ChangeId([n; 16]), change, expect: Expect::Any, staged: None, synced: false }
+        Proposal { id: ChangeId([n; 16]), change, expect: Expect::Any, staged: None, synced: false, copies: 0 }
     }
 
     fn numbers(pending: &mut Pending<'_>, replicator: &mut Replicator) -> Vec<u64> {
-        std::iter::from_fn(|| pending.answer(replicator)).map(|answer| answer.unwrap().number).collect()
+        std::iter::from_fn(|| pending.answer(replicator)).map(|answer| answer.unwrap().version.number).collect()
     }
 
     #[test]
@@ -344,8 +367,9 @@ mod tests {
                 while ids.len() < handed.into() {
                     match &end {
                         None => end = desk.accept().unwrap(),
-                        Some(end) => match ReplicatorEnd::proposal(end).unwrap() {
-                            Received::Message(proposal) => ids.push(proposal.id.0[0]),
+                        Some(end) => match ReplicatorEnd::ask(end).unwrap() {
+                            Received::Message(Ask::Holders(_)) => {}
+                            Received::Message(Ask::Change(proposal)) => ids.push(proposal.id.0[0]),
                             Received::Nothing => std::thread::sleep(Duration::from_millis(1)),
                             Received::Gone => panic!("the session gave up after {}", ids.len()),
                         },

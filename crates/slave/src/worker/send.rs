@@ -11,11 +11,11 @@ use super::session::Ticker;
 use crate::requests::{self, Content, Outcome};
 use crate::serving::Serving;
 
-/// Sends an outcome that is no change.
+/// Sends an outcome that is no change, to a client or to another slave.
 ///
 /// # Errors
 /// The connection's.
-pub fn send(connection: &mut Connection, serving: &Serving, outcome: Outcome) -> Result<(), WireError> {
+pub fn send(connection: &mut Connection, serving: &Serving, peer: bool, outcome: Outcome) -> Result<(), WireError> {
     match outcome {
         Outcome::Reply(reply) => connection.queue_reply(&reply),
         Outcome::Listing(mut pages) => loop {
@@ -27,6 +27,13 @@ pub fn send(connection: &mut Connection, serving: &Serving, outcome: Outcome) ->
             connection.flush()?;
         },
         Outcome::Content(content) => {
+            // One at a time: so the number of those who have it doubles, and not all comes from the one that took the put.
+            let large = peer && content.header.size >= relais_cluster::LARGE;
+            if large && !serving.board.begin_large(serving.worker) {
+                connection.queue_reply(&Reply::Error(Refusal::new(ErrorCode::Busy, "this slave is sending large content already")));
+                return Ok(());
+            }
+            let _place = large.then(|| Large(serving));
             let last = match send_content(connection, serving, &content)? {
                 Ok(digest) => Reply::End { digest },
                 Err(refusal) => Reply::Error(refusal),
@@ -38,6 +45,15 @@ pub fn send(connection: &mut Connection, serving: &Serving, outcome: Outcome) ->
         }
     }
     Ok(())
+}
+
+/// The place for sending large content, until it is sent.
+struct Large<'a>(&'a Serving);
+
+impl Drop for Large<'_> {
+    fn drop(&mut self) {
+        self.0.board.end_large(self.0.worker);
+    }
 }
 
 /// Sends header and blocks; what comes last is the caller's to send.

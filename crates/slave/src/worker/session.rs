@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info};
 use relais_net::{Connection, ReadLimits};
-use relais_proto::{ErrorCode, Refusal, Reply, Request, WaitReason, WireError, limits};
+use relais_proto::{ErrorCode, Mark, Refusal, Reply, Request, WaitReason, WireError, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::intake::{Intake, Taken};
 use super::pending::Pending;
 use super::send::send;
-use crate::changes::{Answer, Proposal};
+use crate::changes::{Answer, Done, Proposal};
 use crate::requests::{self, Context, Outcome, Patience, SMALL, Upload};
 use crate::serving::{Serving, Session};
 
@@ -22,6 +22,12 @@ use crate::serving::{Serving, Session};
 const HELD_BACK: usize = 64 * 1024;
 /// Answers are kept back for at most this long while an upload comes in.
 const HELD_FOR: Duration = Duration::from_millis(100);
+/// How long a session waits for what its client has seen.
+const BEHIND: Duration = Duration::from_secs(5);
+/// Time between two looks whether it has come.
+const LOOK: Duration = Duration::from_millis(2);
+/// A slave that has not reached its master for so long says so.
+const ALONE: Duration = Duration::from_secs(2);
 /// How long a peer that was refused may take to read why.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -31,7 +37,8 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
     let mark = serving.mark();
     connection.queue_reply(&Reply::Opened { slave: serving.slave_id, mark, writable: session.writable });
     let peer = connection.peer();
-    let mut door = Door { connection, session, serving, pending: Pending::new(serving), intake: Intake::default() };
+    let mut door =
+        Door { connection, session, serving, pending: Pending::new(serving), intake: Intake::default(), seen: session.mark, alone: None };
     match door.answer_all() {
         Ok(()) => debug!("{peer}: the client closed the session"),
         Err(WireError::Io(e)) if e.kind() == io::ErrorKind::TimedOut => info!("{peer}: the session timed out: {e}"),
@@ -50,6 +57,10 @@ struct Door<'a> {
     serving: &'a Serving,
     pending: Pending<'a>,
     intake: Intake,
+    /// The highest change that the client has seen: every answer has it in it.
+    seen: Mark,
+    /// For how long the master was not reached when the client was last told.
+    alone: Option<Duration>,
 }
 
 /// Sends `Wait` for each second that an answer takes.
@@ -109,11 +120,56 @@ impl Door<'_> {
                 }
                 Err(e) => return Err(e),
             };
+            if let Request::Seen { mark } = request {
+                self.seen = self.seen.max(mark);
+                continue;
+            }
             if !goes_ahead(&request) {
                 self.settle()?;
             }
-            self.answer(request)?;
+            self.tell_alone();
+            match self.keep_away() {
+                Some(refusal) if matches!(request, Request::Put(_)) => self.refuse_upload(refusal)?,
+                Some(refusal) => self.refuse(refusal)?,
+                None => self.answer(request)?,
+            }
         }
+    }
+
+    /// Tells the client, once, that the master is not reached.
+    fn tell_alone(&mut self) {
+        let alone = self.serving.board.alone().filter(|alone| *alone >= ALONE);
+        if let Some(alone) = alone
+            && self.alone.is_none_or(|told| alone < told)
+        {
+            self.connection.queue_reply(&Reply::Alone { ms: u64::try_from(alone.as_millis()).unwrap_or(u64::MAX) });
+        }
+        self.alone = alone;
+    }
+
+    /// Waits until this slave has what the client has seen. Why the request is refused where it has not, or gets no requests any more.
+    fn keep_away(&mut self) -> Option<Refusal> {
+        let board = &self.serving.board;
+        if board.is_draining() && !self.session.peer {
+            return Some(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
+        }
+        // Before the first change there is nothing to be seen.
+        if !self.serving.follows || self.seen <= board.mark() || self.seen == (Mark { epoch: 1, number: 0 }) {
+            return None;
+        }
+        let began = Instant::now();
+        let mut ticker = Ticker::new(&mut self.connection);
+        while self.seen > board.mark() {
+            if began.elapsed() >= BEHIND || self.serving.is_stopping() {
+                let message = format!("this slave has change {}, and change {} was seen elsewhere", board.mark(), self.seen);
+                return Some(Refusal::new(ErrorCode::Behind, message));
+            }
+            std::thread::sleep(LOOK);
+            if ticker.still(WaitReason::CatchingUp).is_err() {
+                return Some(Refusal::new(ErrorCode::Cut, "the client has gone"));
+            }
+        }
+        None
     }
 
     /// Refuses a request that could not be read. The data of an upload still follows it.
@@ -135,7 +191,7 @@ impl Door<'_> {
                 Taken::Refused { refusal, ended: true } => self.refuse(refusal),
                 Taken::Refused { refusal, ended: false } => self.refuse_upload(refusal),
             },
-            Ok(outcome) => send(&mut self.connection, self.serving, outcome),
+            Ok(outcome) => send(&mut self.connection, self.serving, self.session.peer, outcome),
             Err(refusal) if is_upload => self.refuse_upload(refusal),
             Err(refusal) => self.refuse(refusal),
         }
@@ -270,7 +326,7 @@ fn wait_at_most(fds: &mut [PollFd<'_>], time: Duration) -> io::Result<bool> {
 
 fn reply_to(answer: Answer, serving: &Serving) -> Reply {
     match answer {
-        Ok(version) => Reply::Committed { version, copies: 1, mark: serving.mark().max(version) },
+        Ok(Done { version, copies }) => Reply::Committed { version, copies, mark: serving.mark().max(version) },
         Err(refusal) => Reply::Error(refusal),
     }
 }

@@ -35,6 +35,21 @@ pub(super) fn open(path: &Path, id: [u8; 16]) -> Result<File, JournalError> {
     Err(JournalError::InUse(path.to_owned()))
 }
 
+/// Makes a file with nothing but its header, locked, beside the one at `path`, whose lock the caller has.
+pub(super) fn fresh(path: &Path, id: [u8; 16]) -> Result<File, JournalError> {
+    let place = Place::new(path)?;
+    let Some(file) = place.lock(&place.temp(), OFlags::CREATE)? else { return Err(JournalError::InUse(path.to_owned())) };
+    place.fill(&file, id).map_err(|error| place.io(error))?;
+    Ok(file)
+}
+
+/// Puts what [`fresh`] has made in place of the file at `path`.
+pub(super) fn put_in_place(path: &Path) -> Result<(), JournalError> {
+    let place = Place::new(path)?;
+    rustix::fs::renameat(&place.folder, place.temp(), &place.folder, place.name).map_err(|error| place.io(error))?;
+    place.sync()
+}
+
 struct Place<'a> {
     path: &'a Path,
     folder: OwnedFd,
@@ -83,10 +98,16 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Makes the file; none where another was quicker.
-    fn make(&self, id: [u8; 16]) -> Result<Option<File>, JournalError> {
+    /// The name under which a file is made.
+    fn temp(&self) -> OsString {
         let mut temp = OsString::from(self.name);
         temp.push(".new");
+        temp
+    }
+
+    /// Makes the file; none where another was quicker.
+    fn make(&self, id: [u8; 16]) -> Result<Option<File>, JournalError> {
+        let temp = self.temp();
         let Some(file) = self.lock(&temp, OFlags::CREATE)? else { return Ok(None) };
         // Whoever makes the journal holds this lock, so what is not there now does not come before the rename.
         match rustix::fs::statat(&self.folder, self.name, AtFlags::SYMLINK_NOFOLLOW) {

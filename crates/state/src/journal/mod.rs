@@ -19,7 +19,7 @@ mod tail;
 mod tests;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use relais_proto::{Numbered, Version};
 
@@ -45,6 +45,7 @@ pub trait ChangeLog {
 #[derive(Debug)]
 pub struct Journal {
     tail: Tail<File>,
+    id: [u8; 16],
 }
 
 impl Journal {
@@ -61,13 +62,66 @@ impl Journal {
         let file = file::open(path, id)?;
         let found = recover::read(&file, path, id, each)?;
         recover::settle(&file, path, &found)?;
-        Ok(Self { tail: Tail::new(file, path, found.end) })
+        Ok(Self { tail: Tail::new(file, path, found.end), id })
     }
 
     /// A hash over all batches, in order. Equal for two journals of one id only where they hold the same batches.
     #[must_use]
     pub fn chain(&self) -> [u8; 32] {
         self.tail.chain()
+    }
+
+    /// Bytes in the file.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.tail.at()
+    }
+
+    /// Begins anew, without any change: a new file takes the place of this one. What was in it has to be kept elsewhere, for good.
+    /// A crash leaves the former file or the new one.
+    ///
+    /// # Errors
+    /// What the system said. Where the new file could not be made this one goes on; else nothing more is taken, since it is not
+    /// known which of them has the name.
+    pub fn begin_anew(&mut self) -> Result<(), JournalError> {
+        let path = self.tail.path().to_owned();
+        let file = file::fresh(&path, self.id)?;
+        let found = recover::read(&file, &path, self.id, &mut |_| Ok(()))?;
+        file::put_in_place(&path).inspect_err(|_| self.tail.fail())?;
+        self.tail = Tail::new(file, &path, found.end);
+        Ok(())
+    }
+
+    /// Reads the changes that are stored now, in another thread, while more come in.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn reader(&self) -> Result<JournalReader, JournalError> {
+        let path = self.tail.path().to_owned();
+        // A descriptor of its own has a position of its own.
+        let file = File::open(&path).map_err(|error| JournalError::io(&path, error))?;
+        Ok(JournalReader { file, path, id: self.id, end: self.tail.at() })
+    }
+}
+
+/// What a journal held when this was made.
+#[derive(Debug)]
+pub struct JournalReader {
+    file: File,
+    path: PathBuf,
+    id: [u8; 16],
+    end: u64,
+}
+
+impl JournalReader {
+    /// Gives out every change, first to last.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn read(&self, each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>) -> Result<(), JournalError> {
+        let found = recover::read_up_to(&self.file, &self.path, self.id, self.end, each)?;
+        // Up to here all of it was stored.
+        if found.end.at == self.end { Ok(()) } else { Err(JournalError::damaged(&self.path, found.end.at, "a stored batch is bad")) }
     }
 }
 

@@ -56,8 +56,19 @@ pub(super) fn read(
     id: [u8; 16],
     each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>,
 ) -> Result<Found, JournalError> {
+    let size = file.metadata().map_err(|error| JournalError::io(path, error))?.len();
+    read_up_to(file, path, id, size, each)
+}
+
+/// As [`read`], as if the file ended at `size`.
+pub(super) fn read_up_to(
+    file: &File,
+    path: &Path,
+    id: [u8; 16],
+    size: u64,
+    each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>,
+) -> Result<Found, JournalError> {
     let io_error = |error| JournalError::io(path, error);
-    let size = file.metadata().map_err(io_error)?.len();
     let header = read_header(file, path, size)?;
     if header.id != id {
         return Err(JournalError::Foreign { path: path.to_owned(), found: ClusterId(header.id), wanted: ClusterId(id) });

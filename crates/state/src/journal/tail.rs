@@ -69,6 +69,20 @@ impl<S: Storage> Tail<S> {
         self.end.last
     }
 
+    /// Where the next batch goes.
+    pub fn at(&self) -> u64 {
+        self.end.at
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes nothing more.
+    pub fn fail(&mut self) {
+        self.failed = true;
+    }
+
     pub fn append(&mut self, batch: &[Numbered]) -> Result<(), JournalError> {
         if self.failed {
             return Err(JournalError::Failed(self.path.clone()));

@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use std::thread::Scope;
 
 use log::debug;
-use relais_proto::{Digest, ErrorCode, GetRequest, Header, Refusal, TreePath, Wanted, limits};
+use relais_proto::{Digest, Endpoint, ErrorCode, GetRequest, Header, Refusal, TreePath, Wanted, limits};
 
 use super::desk::Desk;
+use super::detours::Detours;
 use super::error::Stop;
 use super::hashing::{Hashing, Table};
 use super::judge::{Comparison, Verdict, compare, judge, salvage};
+use super::tally::Tally;
 use super::{FetchError, Fetched, Sessions, exchange, intake};
 
 /// How often bad pieces are asked for again from one server.
@@ -20,11 +22,6 @@ pub(super) const ASK_AGAIN: u32 = 3;
 const MOST_ROTTEN: u32 = 4;
 /// Times that servers broke the protocol before the fetch gives up.
 const MOST_VIOLATIONS: u32 = 3;
-/// Lost connections in a row that brought no byte.
-const MOST_FRUITLESS: u32 = 5;
-/// Lost connections in a row that each brought less than [`limits::RATE_FLOOR`]: a server that
-/// sends a few bytes and hangs, again and again, must not keep the fetch for ever.
-const MOST_POOR: u32 = 32;
 /// Times that the content may be replaced during one fetch.
 const MOST_RESTARTS: u32 = 5;
 
@@ -38,43 +35,11 @@ pub(super) fn is_passing(code: ErrorCode) -> bool {
     matches!(code, Draining | TimedOut | Storage | Busy | NoSlave | Cut | Unreachable)
 }
 
-/// What is counted for the result and against running for ever.
-#[derive(Default)]
-struct Tally {
-    bytes_moved: u64,
-    resumed_from: u64,
-    servers: Vec<SocketAddr>,
-    restarts: u32,
-    /// Times that a server said at the end that the file had changed.
-    doubts: u32,
-    rotten: u32,
-    violations: u32,
-    fruitless: u32,
-    poor: u32,
-    /// `bytes_moved` when a connection was lost last.
-    moved_before: u64,
-    /// Rounds of repair with the current server.
-    rounds: u32,
-}
-
-impl Tally {
-    fn lost_connection(&mut self) {
-        let came = self.bytes_moved - self.moved_before;
-        self.moved_before = self.bytes_moved;
-        self.rounds = 0;
-        self.fruitless = if came > 0 { 0 } else { self.fruitless + 1 };
-        self.poor = if came >= limits::RATE_FLOOR { 0 } else { self.poor + 1 };
-    }
-
-    fn is_hopeless(&self) -> bool {
-        self.fruitless >= MOST_FRUITLESS || self.poor >= MOST_POOR
-    }
-}
-
 pub(super) struct Drive<'a, 'scope, 'env> {
     sessions: &'a mut dyn Sessions,
     path: &'a TreePath,
     work: Work<'scope, 'env>,
+    detours: Detours,
 }
 
 /// Everything but the sessions, so that it can change while a connection is lent out.
@@ -120,7 +85,7 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
             accepted: false,
             asked: None,
         };
-        Self { sessions, path, work }
+        Self { sessions, path, work, detours: Detours::new() }
     }
 
     pub(super) fn run(mut self) -> Result<Fetched, FetchError> {
@@ -155,8 +120,11 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
         work.accepted = true;
         let before = work.tally.bytes_moved;
         let result = intake::take_in(server, &header, work.desk, &mut work.hashing, &mut work.tally.bytes_moved);
-        if work.tally.bytes_moved > before && !work.tally.servers.contains(&server.peer()) {
-            work.tally.servers.push(server.peer());
+        if work.tally.bytes_moved > before {
+            self.detours.arrived();
+            if !work.tally.servers.contains(&server.peer()) {
+                work.tally.servers.push(server.peer());
+            }
         }
         let digest = work.conclude(result?)?;
         let verdict = if work.desk.first_gap().is_none() {
@@ -184,6 +152,7 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
         match stop {
             Stop::Lost(why) => self.move_on(&why),
             Stop::Refused(refusal) => self.refused(refusal),
+            Stop::Elsewhere(holders) => self.elsewhere(&holders),
             Stop::Violation(error) => {
                 self.work.tally.violations += 1;
                 if self.work.tally.violations >= MOST_VIOLATIONS {
@@ -222,11 +191,29 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
             }
             ErrorCode::Changed | ErrorCode::BadOffset => self.work.restart(&refusal.message),
             ErrorCode::Damaged => self.rotten(&refusal.message),
+            ErrorCode::NoContent => self.elsewhere(&[]),
+            ErrorCode::Behind => self.behind(refusal),
             code if is_passing(code) => self.move_on(&refusal.message),
             // Another server was just sending it, so this one may be the one that is wrong.
             _ if self.work.last.is_some_and(|(last, _)| Some(last) != self.work.asked) => self.move_on(&refusal.message),
             _ => Err(FetchError::Refused(refusal)),
         }
+    }
+
+    /// The server does not have the content yet. It goes on where it is, without a word: nothing has failed.
+    fn elsewhere(&mut self, holders: &[Endpoint]) -> Result<(), FetchError> {
+        debug!("{}: {} others have it", self.path, holders.len());
+        let desk = self.work.desk;
+        self.detours.elsewhere(self.sessions, holders, &|| desk.interrupted()).map_err(FetchError::Refused)
+    }
+
+    /// The server lacks what was seen before.
+    fn behind(&mut self, refusal: Refusal) -> Result<(), FetchError> {
+        let desk = self.work.desk;
+        if self.detours.behind(self.sessions, &refusal.message, &|| desk.interrupted()) {
+            return Ok(());
+        }
+        Err(if self.work.last.is_some() { self.work.cut(refusal.message) } else { FetchError::Refused(refusal) })
     }
 
     /// The server's content is not what its digest says.

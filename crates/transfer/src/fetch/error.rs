@@ -5,7 +5,7 @@
 
 use std::io;
 
-use relais_proto::{ErrorCode, Refusal, WireError};
+use relais_proto::{Endpoint, ErrorCode, Refusal, WireError};
 use thiserror::Error;
 
 /// Why a fetch gave up. The kind decides what the caller does with the part file.
@@ -86,6 +86,8 @@ pub(super) enum Stop {
     Lost(String),
     /// The server answered with an error; the connection is still good.
     Refused(Refusal),
+    /// It does not have the content yet, and these have it; the connection is still good.
+    Elsewhere(Vec<Endpoint>),
     /// The server broke the protocol.
     Violation(WireError),
     /// What the server has does not make up its digest.

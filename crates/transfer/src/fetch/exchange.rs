@@ -12,22 +12,25 @@ use super::error::Stop;
 /// a very large file, but not for ever.
 const PATIENCE: std::time::Duration = limits::IDLE_TIME;
 
-/// Sends `request` and returns the first answer that is not `Wait`.
+/// Sends `request` and returns the first answer that is no sign of life.
 pub(super) fn ask(to: &mut Connection, request: &Request) -> Result<Reply, Stop> {
     to.queue(request);
     to.flush().map_err(|e| Stop::Lost(e.to_string()))?;
-    answer(to)
+    match answer(to)? {
+        Reply::Elsewhere { holders } => Err(Stop::Elsewhere(holders)),
+        reply => Ok(reply),
+    }
 }
 
-/// The next answer that is not `Wait`; an error is a [`Stop::Refused`].
+/// The next answer that is no sign of life; an error is a [`Stop::Refused`].
 pub(super) fn answer(from: &mut Connection) -> Result<Reply, Stop> {
     let until = Instant::now() + PATIENCE;
     loop {
         match from.read_reply()? {
             None => return Err(Stop::Lost("the connection was closed".to_owned())),
             Some(Reply::Error(refusal)) => return Err(Stop::Refused(refusal)),
-            Some(Reply::Wait(_)) if Instant::now() < until => {}
-            Some(Reply::Wait(_)) => return Err(Stop::Lost("no answer came in time".to_owned())),
+            Some(Reply::Wait(_) | Reply::Alone { .. }) if Instant::now() < until => {}
+            Some(Reply::Wait(_) | Reply::Alone { .. }) => return Err(Stop::Lost("no answer came in time".to_owned())),
             Some(reply) => return Ok(reply),
         }
     }

@@ -124,9 +124,9 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
             if header.kind == FrameType::Block {
                 return if header.len == expected { Ok(()) } else { Err(Stop::bad_value("length of a block", header.len.into())) };
             }
-            match Reply::decode(header.kind, from.read_payload(header)?)? {
+            match from.read_reply_of(header)? {
                 // A slow disk: the blocks go on.
-                Reply::Wait(_) => self.look(from)?,
+                Reply::Wait(_) | Reply::Alone { .. } => self.look(from)?,
                 Reply::Error(refusal) => return Err(Stop::Refused(refusal)),
                 other => return Err(unexpected(&other)),
             }

@@ -10,23 +10,27 @@
 
 mod blocks;
 mod desk;
+mod detours;
 mod drive;
 mod error;
 mod exchange;
 mod hashing;
 mod intake;
 mod judge;
+mod tally;
 #[cfg(test)]
 mod tests;
 
 use std::fs::File;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use relais_net::Connection;
-use relais_proto::{Digest, FileTime, Identity, TreePath, Version};
+use relais_proto::{Digest, Endpoint, FileTime, Identity, TreePath, Version};
 
 use crate::Ranges;
 use desk::Desk;
+pub use detours::Detours;
 use drive::Drive;
 pub use error::FetchError;
 
@@ -47,6 +51,25 @@ pub trait Sessions {
     /// nothing is wrong with the server.
     fn abandon(&mut self) {
         self.failed("the rest of an answer is not wanted any more");
+    }
+
+    /// The current server does not have the content yet, and `holders` have it. Whether the next [`Self::connection`] is with
+    /// another server than before; nothing is held against the current one. Where it is not, the connection may still be good.
+    fn elsewhere(&mut self, holders: &[Endpoint]) -> bool {
+        let _ = holders;
+        self.failed("it does not have the content yet");
+        true
+    }
+
+    /// The current server is well and cannot do what is asked for the moment. The connection is dropped, and the next one is
+    /// with another server where there is one; a moment later this one is as good as any.
+    fn leave(&mut self, why: &str) {
+        self.failed(why);
+    }
+
+    /// How long to go on trying where no server can do what is asked.
+    fn retry(&self) -> Duration {
+        Duration::ZERO
     }
 }
 

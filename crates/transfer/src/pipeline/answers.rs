@@ -1,15 +1,16 @@
 //! What comes back: each answer is checked against the ask that it answers, and handed out once.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use relais_net::Connection;
-use relais_proto::{Digest, EntriesPage, ErrorCode, Header, Kind, Refusal, Reply, Request, TreePath, WireError, limits};
+use relais_proto::{Digest, Endpoint, EntriesPage, ErrorCode, Header, Kind, Refusal, Reply, Request, TreePath, WireError, limits};
 
 use super::content::{check_header, take_in, unexpected};
 use super::drive::{MOST_ASKS, Work};
 use super::error::Stop;
 use super::queue::Item;
-use super::{Answer, SMALL};
+use super::{Answer, PipelineError, SMALL};
 
 /// Answers of no use, to one ask, before the last one is handed out as a refusal.
 const MOST_TRIES: u32 = 4;
@@ -32,7 +33,7 @@ impl Work<'_> {
     pub(super) fn step(&mut self, from: &mut Connection) -> Result<(), Stop> {
         let Some(reply) = from.read_reply()? else { return Err(Stop::closed()) };
         self.outbox.server_is_alive();
-        if matches!(reply, Reply::Wait(_)) {
+        if matches!(reply, Reply::Wait(_) | Reply::Alone { .. }) {
             return self.still_coming();
         }
         let sent = self.outbox.sent();
@@ -50,6 +51,7 @@ impl Work<'_> {
                 self.finish(Answer::Details { entry, digest: Some(digest) })
             }
             (Request::Get(_), Reply::Header(header)) => self.content(from, &header),
+            (Request::Get(_) | Request::Hash(_), Reply::Elsewhere { holders }) => self.lacking(holders),
             (Request::Put(_) | Request::MakeFolder { .. } | Request::Remove { .. }, Reply::Committed { version, copies, .. })
                 if first.ends <= sent =>
             {
@@ -115,6 +117,7 @@ impl Work<'_> {
             return self.again(refusal, Again::Elsewhere);
         }
         let tag = self.settle()?.tag;
+        self.detours.arrived();
         self.note_answer();
         Ok(self.conversation.answer(tag, Answer::Content { header, bytes: &self.buffer[..length], digest })?)
     }
@@ -131,11 +134,13 @@ impl Work<'_> {
             ErrorCode::Changed if gets => self.again(refusal, Again::Here),
             // What arrived was not what was sent.
             ErrorCode::Damaged if !reads => self.again(refusal, Again::Here),
+            ErrorCode::NoContent if gets => self.lacking(Vec::new()),
+            ErrorCode::Behind => Err(Stop::Behind(refusal)),
             ErrorCode::Damaged | ErrorCode::Storage if reads => self.again(refusal, Again::Elsewhere),
             // Perhaps only this server is cut off. What was asked behind it may need this change: all is asked again in order.
             ErrorCode::NoChanges if self.tally.no_changes < MOST_NO_CHANGES => {
                 self.tally.no_changes += 1;
-                Err(Stop::Elsewhere(refusal.message))
+                Err(Stop::Aside(refusal.message))
             }
             _ => self.finish(Answer::Refused(refusal)),
         }
@@ -158,6 +163,32 @@ impl Work<'_> {
             return Err(Stop::Elsewhere(refusal.message));
         }
         self.later_why = refusal.message;
+        Ok(())
+    }
+
+    /// The content is not here yet: it is asked for at one of `holders`, once everything else is answered.
+    fn lacking(&mut self, holders: Vec<Endpoint>) -> Result<(), Stop> {
+        let item = self.settle()?;
+        self.later.push_back(Item { lacking: true, ..item });
+        if self.holders.is_empty() {
+            self.holders = holders;
+        }
+        if self.later.len() >= MOST_LATER { Err(self.lacks()) } else { Ok(()) }
+    }
+
+    /// What follows from asks whose content is not here.
+    pub(super) fn lacks(&mut self) -> Stop {
+        Stop::Lacking(std::mem::take(&mut self.holders))
+    }
+
+    /// Nobody has the content of these asks: that is their answer.
+    pub(super) fn give_up_lacking(&mut self, refusal: &Refusal) -> Result<(), PipelineError> {
+        let (lacking, todo) = std::mem::take(&mut self.todo).into_iter().partition(|item: &Item| item.lacking);
+        self.todo = todo;
+        let lacking: VecDeque<Item> = lacking;
+        for item in lacking {
+            self.conversation.answer(item.tag, Answer::Refused(refusal.clone()))?;
+        }
         Ok(())
     }
 

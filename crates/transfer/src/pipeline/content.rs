@@ -71,16 +71,16 @@ enum Next {
     Reply(Reply),
 }
 
-/// The next frame that is not `Wait`. Of a block only the header is read.
+/// The next frame that is no sign of life. Of a block only the header is read.
 fn next(from: &mut Connection, until: Instant) -> Result<Next, Stop> {
     loop {
         let Some(header) = from.read_header()? else { return Err(Stop::closed()) };
         if header.kind == FrameType::Block {
             return Ok(Next::Block(header.len));
         }
-        match Reply::decode(header.kind, from.read_payload(header)?)? {
-            Reply::Wait(_) if Instant::now() < until => {}
-            Reply::Wait(_) => return Err(Stop::Lost("no answer came in time".to_owned())),
+        match from.read_reply_of(header)? {
+            Reply::Wait(_) | Reply::Alone { .. } if Instant::now() < until => {}
+            Reply::Wait(_) | Reply::Alone { .. } => return Err(Stop::Lost("no answer came in time".to_owned())),
             reply => return Ok(Next::Reply(reply)),
         }
     }

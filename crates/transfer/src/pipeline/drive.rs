@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use log::debug;
 use relais_net::Connection;
-use relais_proto::limits;
+use relais_proto::{Endpoint, limits};
 
 use super::error::Stop;
 use super::outbox::{self, BATCH, Outbox};
 use super::queue::{Item, Load};
 use super::{Conversation, PipelineError, Ran};
-use crate::fetch::Sessions;
+use crate::fetch::{Detours, Sessions};
 
 /// Most asks without an answer, and so most that are kept here.
 pub(super) const MOST_ASKS: usize = 1024;
@@ -45,6 +45,9 @@ pub(super) struct Work<'c> {
     /// To be asked at another server once all else is answered, and why.
     pub later: VecDeque<Item>,
     pub later_why: String,
+    /// Who has the content of those whose server does not have it yet.
+    pub holders: Vec<Endpoint>,
+    pub detours: Detours,
     /// What the unanswered asks take of the window.
     pub load: Load,
     pub outbox: Outbox,
@@ -84,6 +87,8 @@ impl<'c> Work<'c> {
             unanswered: VecDeque::new(),
             later: VecDeque::new(),
             later_why: String::new(),
+            holders: Vec::new(),
+            detours: Detours::new(),
             load: Load::default(),
             outbox: Outbox::default(),
             buffer: Vec::new(),
@@ -124,7 +129,12 @@ impl<'c> Work<'c> {
             // All answers are here, so it is no error of this conversation.
             sessions.failed("the server sent more answers than it was asked for");
         }
-        if self.later.is_empty() { Ok(()) } else { Err(Stop::Elsewhere(std::mem::take(&mut self.later_why))) }
+        if self.later.is_empty() {
+            return Ok(());
+        }
+        // One that is asked again because its answer was bad has to go to another server in any case.
+        let all_lack = self.later.iter().all(|item| item.lacking);
+        Err(if all_lack { self.lacks() } else { Stop::Elsewhere(std::mem::take(&mut self.later_why)) })
     }
 
     fn talk(&mut self, connection: &mut Connection) -> Result<(), Stop> {
@@ -200,6 +210,28 @@ impl<'c> Work<'c> {
                 sessions.failed(&why);
                 return Ok(());
             }
+            Stop::Aside(why) => {
+                self.leave_quietly();
+                sessions.leave(&why);
+                return Ok(());
+            }
+            Stop::Behind(refusal) => {
+                self.leave_quietly();
+                let conversation = &*self.conversation;
+                let goes_on = self.detours.behind(sessions, &refusal.message, &|| conversation.interrupted());
+                return if goes_on { Ok(()) } else { Err(PipelineError::Refused(refusal)) };
+            }
+            Stop::Lacking(holders) => {
+                if outstanding {
+                    sessions.abandon();
+                }
+                self.leave_quietly();
+                let conversation = &*self.conversation;
+                return match self.detours.elsewhere(sessions, &holders, &|| conversation.interrupted()) {
+                    Ok(()) => Ok(()),
+                    Err(refusal) => self.give_up_lacking(&refusal),
+                };
+            }
             Stop::Violation(why) => {
                 self.tally.violations += 1;
                 if self.tally.violations >= MOST_VIOLATIONS {
@@ -214,6 +246,11 @@ impl<'c> Work<'c> {
         sessions.failed(&why);
         self.tally.fruitless = if self.silent.is_some() { self.tally.fruitless + 1 } else { 0 };
         if self.tally.fruitless >= MOST_FRUITLESS { Err(PipelineError::Unreachable(why)) } else { Ok(()) }
+    }
+
+    /// The next server that answers takes over from none that was lost.
+    fn leave_quietly(&mut self) {
+        self.answered_by = None;
     }
 
     /// Everything without an answer is to be asked again, in its order. Whether an answer is outstanding, so that

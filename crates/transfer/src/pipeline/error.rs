@@ -5,7 +5,7 @@
 
 use std::error::Error as StdError;
 
-use relais_proto::{ErrorCode, Refusal, WireError};
+use relais_proto::{Endpoint, ErrorCode, Refusal, WireError};
 use thiserror::Error;
 
 use crate::fetch::FetchError;
@@ -20,7 +20,7 @@ pub enum PipelineError {
     /// No server could be reached, or each one was lost again without an answer.
     #[error("{0}")]
     Unreachable(String),
-    /// A login was refused.
+    /// A login was refused, or each server lacks what was seen before.
     #[error("{0}")]
     Refused(Refusal),
     /// Servers broke the protocol, again and again.
@@ -70,6 +70,12 @@ pub(super) enum Stop {
     Violation(String),
     /// Nothing is wrong with it, but another server may give a better answer.
     Elsewhere(String),
+    /// It can make no changes now: another one is asked, and nothing is held against it.
+    Aside(String),
+    /// It lacks what was seen before, and says so.
+    Behind(Refusal),
+    /// It does not have some of the content yet, and these have it.
+    Lacking(Vec<Endpoint>),
     /// Nothing to do with the server: everything ends.
     Fatal(PipelineError),
 }

@@ -15,6 +15,8 @@ pub(super) struct Item {
     pub upload: Option<Upload>,
     /// Times that its answer was of no use.
     pub tries: u32,
+    /// Whether a server has said that it does not have its content yet.
+    pub lacking: bool,
     /// What it takes of the window.
     pub load: Load,
     /// Where its frames begin, where its content begins, and where all ends, in all that is sent on this connection.
@@ -72,7 +74,7 @@ impl Item {
                 Request::Put(PutRequest { size: Some(size), offset: 0, ..request })
             }
         };
-        Ok(Self { tag, request, upload, tries: 0, load: Load::default(), begins: 0, data_begins: 0, ends: 0 })
+        Ok(Self { tag, request, upload, tries: 0, lacking: false, load: Load::default(), begins: 0, data_begins: 0, ends: 0 })
     }
 
     /// The path that it is about.

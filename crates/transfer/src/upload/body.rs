@@ -115,6 +115,7 @@ impl<'a> Body<'a> {
             mtime: self.mtime,
             executable: self.executable,
             expect,
+            copies: target.copies,
         }
     }
 }

@@ -13,7 +13,7 @@ use super::error::{Stop, is_passing};
 use super::send::Sender;
 use super::tally::Tally;
 use super::{Progress, Stored, Target, UploadError, exchange};
-use crate::fetch::Sessions;
+use crate::fetch::{Detours, Sessions};
 
 pub(super) fn run(
     sessions: &mut dyn Sessions,
@@ -26,7 +26,7 @@ pub(super) fn run(
         let sender = Sender::new(body, target, progress, Hashing::new(scope, body, &reached));
         let work =
             Work { sender, tally: Tally::default(), announced: false, opened: false, last: None, from_start: false, met: Vec::new() };
-        Drive { sessions, work, midway: false }.run()
+        Drive { sessions, work, midway: false, detours: Detours::new() }.run()
     })
 }
 
@@ -35,6 +35,7 @@ struct Drive<'a, 'scope, 'env> {
     work: Work<'a, 'scope, 'env>,
     /// Whether an answer is under way, so that the connection is of no use to anybody else.
     midway: bool,
+    detours: Detours,
 }
 
 /// Everything but the sessions, so that it can change while a connection is lent out.
@@ -119,6 +120,7 @@ impl Drive<'_, '_, '_> {
 
     fn refused(&mut self, refusal: Refusal, clean: bool) -> Result<(), UploadError> {
         match refusal.code {
+            ErrorCode::Behind => self.behind(refusal),
             ErrorCode::Damaged | ErrorCode::BadOffset => self.begin_again(refusal, clean),
             code if is_passing(code) => self.move_on(&refusal.message),
             code => {
@@ -127,6 +129,15 @@ impl Drive<'_, '_, '_> {
                 Err(UploadError::Refused(refusal))
             }
         }
+    }
+
+    /// The server lacks what was seen before: another one may take it.
+    fn behind(&mut self, refusal: Refusal) -> Result<(), UploadError> {
+        let progress = &*self.work.sender.progress;
+        if self.detours.behind(self.sessions, &refusal.message, &|| progress.interrupted()) {
+            return Ok(());
+        }
+        Err(if self.work.last.is_some() { self.work.cut(refusal.message) } else { UploadError::Refused(refusal) })
     }
 
     /// What the server has is not the beginning of this content: perhaps because the file was another one in an earlier call.

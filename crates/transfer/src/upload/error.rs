@@ -61,12 +61,12 @@ impl UploadError {
     /// never so for content of unknown length, whatever this says of an interruption.
     #[must_use]
     pub fn can_resume(&self) -> bool {
-        use ErrorCode::{BadTicket, LoginNeeded, LoginRefused, NoChanges};
+        use ErrorCode::{BadTicket, Behind, LoginNeeded, LoginRefused, NoChanges};
         match self {
             Self::Interrupted | Self::Unreachable(_) | Self::BadServer(_) => true,
             Self::Cut { size, .. } => size.is_some(),
             Self::Refused(refusal) => {
-                is_passing(refusal.code) || matches!(refusal.code, NoChanges | LoginNeeded | LoginRefused | BadTicket)
+                is_passing(refusal.code) || matches!(refusal.code, NoChanges | Behind | LoginNeeded | LoginRefused | BadTicket)
             }
             Self::SourceChanged | Self::Source(_) => false,
         }

@@ -14,7 +14,7 @@ const PATIENCE: Duration = limits::IDLE_TIME;
 /// Signs of life that are read in one go: a server that sends nothing else must not hold up the sender.
 const MOST_SIGNS: u32 = 64;
 
-/// Sends `request` and returns the first answer that is not `Wait`.
+/// Sends `request` and returns the first answer that is no sign of life.
 pub(super) fn ask(to: &mut Connection, request: &Request) -> Result<Reply, Stop> {
     to.queue(request);
     if let Err(e) = to.flush() {
@@ -23,22 +23,23 @@ pub(super) fn ask(to: &mut Connection, request: &Request) -> Result<Reply, Stop>
     answer(to)
 }
 
-/// The next answer that is not `Wait`; an error is a clean [`Stop::Refused`].
+/// The next answer that is no sign of life; an error is a clean [`Stop::Refused`].
 pub(super) fn answer(from: &mut Connection) -> Result<Reply, Stop> {
     let until = Instant::now() + PATIENCE;
     loop {
         match from.read_reply()? {
             None => return Err(Stop::Lost("the connection was closed".to_owned())),
             Some(Reply::Error(refusal)) => return Err(Stop::refused(refusal, true)),
-            Some(Reply::Wait(_)) if Instant::now() < until => {}
-            Some(Reply::Wait(_)) => return Err(Stop::Lost("no answer came in time".to_owned())),
+            Some(Reply::Wait(_) | Reply::Alone { .. }) if Instant::now() < until => {}
+            Some(Reply::Wait(_) | Reply::Alone { .. }) => return Err(Stop::Lost("no answer came in time".to_owned())),
             Some(reply) => return Ok(reply),
         }
     }
 }
 
-/// Looks, without waiting, whether the server refuses what is under way.
-pub(super) fn listen(to: &mut Connection) -> Result<(), Stop> {
+/// Looks, without waiting, whether the server refuses what is under way; whether it gave a sign of life.
+pub(super) fn listen(to: &mut Connection) -> Result<bool, Stop> {
+    let mut alive = false;
     for _ in 0..MOST_SIGNS {
         if !has_something(to)? {
             break;
@@ -46,18 +47,18 @@ pub(super) fn listen(to: &mut Connection) -> Result<(), Stop> {
         match to.read_reply()? {
             None => return Err(Stop::Lost("the connection was closed".to_owned())),
             Some(Reply::Error(refusal)) => return Err(Stop::refused(refusal, false)),
-            Some(Reply::Wait(_)) => {}
+            Some(Reply::Wait(_) | Reply::Alone { .. }) => alive = true,
             Some(reply) => return Err(Stop::unexpected(&reply)),
         }
     }
-    Ok(())
+    Ok(alive)
 }
 
 /// Sending failed. What the server said before says why.
 pub(super) fn after_failed_send(to: &mut Connection, error: &io::Error) -> Stop {
     match listen(to) {
         Err(stop @ (Stop::Refused { .. } | Stop::Violation(_))) => stop,
-        Ok(()) | Err(_) => Stop::Lost(error.to_string()),
+        Ok(_) | Err(_) => Stop::Lost(error.to_string()),
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Target<'a> {
     pub path: &'a TreePath,
     /// What must be there when the put is made.
     pub expect: Expect,
+    /// How many disks must hold it before it counts as stored; 0: as many as the cluster asks for.
+    pub copies: u16,
 }
 
 /// An upload that a server has stored.

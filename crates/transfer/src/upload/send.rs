@@ -11,7 +11,7 @@ use super::body::Body;
 use super::digest::Hashing;
 use super::error::Stop;
 use super::exchange::{answer, ask, listen};
-use super::outgoing::{FRAME, flush, queue_bytes, send_from_file};
+use super::outgoing::{FRAME, flush, prepare, queue_bytes, send_from_file};
 use super::{Progress, Target, UploadError};
 
 /// How far the sender may be ahead of the digest. What is left at the end is hashed in well under the time in
@@ -49,6 +49,7 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
     /// Sends what lies behind `offset`; returns what the server stored it as.
     pub(super) fn send(&mut self, server: &mut Connection, offset: u64) -> Result<(Version, u16), Stop> {
         self.asked = false;
+        prepare(server)?;
         match self.body.large_file() {
             Some(file) => self.send_large(server, file, offset)?,
             None => self.send_small(server, offset)?,

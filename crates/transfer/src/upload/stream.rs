@@ -3,12 +3,12 @@
 use std::io::{self, Read};
 
 use log::debug;
-use relais_proto::{Digest, PutRequest, Reply, Request, limits};
+use relais_proto::{Digest, ErrorCode, PutRequest, Reply, Request, limits};
 
 use super::body::Body;
 use super::error::{Stop, is_passing};
 use super::exchange::{answer, listen};
-use super::outgoing::{flush, queue_bytes};
+use super::outgoing::{flush, prepare, queue_bytes};
 use super::tally::Tally;
 use super::{Progress, Stored, Target, UploadError, drive};
 use crate::fetch::Sessions;
@@ -72,6 +72,7 @@ impl Stream<'_> {
     fn try_once(&mut self, sessions: &mut dyn Sessions, first: &[u8]) -> Result<Stored, Stop> {
         (self.sent, self.ended, self.midway) = (0, false, false);
         let server = sessions.connection()?;
+        prepare(server)?;
         self.midway = true;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = Vec::new();
@@ -103,8 +104,8 @@ impl Stream<'_> {
     }
 
     fn opening(&self) -> PutRequest {
-        let Target { id, path, expect } = *self.target;
-        PutRequest { id, path: path.clone(), size: None, offset: 0, mtime: None, executable: false, expect }
+        let Target { id, path, expect, copies } = *self.target;
+        PutRequest { id, path: path.clone(), size: None, offset: 0, mtime: None, executable: false, expect, copies }
     }
 
     fn recover(&self, sessions: &mut dyn Sessions, stop: Stop, tally: &mut Tally) -> Result<(), UploadError> {
@@ -114,7 +115,7 @@ impl Stream<'_> {
         }
         let why = match stop {
             Stop::Lost(why) => why,
-            Stop::Refused { refusal, .. } if is_passing(refusal.code) => refusal.message,
+            Stop::Refused { refusal, .. } if is_passing(refusal.code) || refusal.code == ErrorCode::Behind => refusal.message,
             Stop::Refused { refusal, clean } => {
                 if !clean || !self.ended || self.sent > limits::DISCARD {
                     sessions.abandon();

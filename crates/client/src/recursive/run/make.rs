@@ -60,7 +60,9 @@ impl Run<'_> {
     ) {
         let until = std::time::Instant::now() + self.shell.session.retry();
         while !picks.is_empty() {
+            let mut why = String::new();
             let next = round(self, &picks).and_then(|again| {
+                why = self.shell.session.why_no_changes("changes are not possible now");
                 let more = again.is_empty() || self.shell.session.wait_for_changes(until)?;
                 Ok((again, more))
             });
@@ -69,7 +71,7 @@ impl Run<'_> {
                 Ok((again, false)) => {
                     for at in again {
                         let name = self.remote_name(&nodes[at].path);
-                        self.fail(&nodes[at].path, Failure::new(ErrorCode::NoChanges, format!("{name}: changes are not possible now")));
+                        self.fail(&nodes[at].path, Failure::new(ErrorCode::NoChanges, format!("{name}: {why}")));
                     }
                     return;
                 }

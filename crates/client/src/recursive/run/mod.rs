@@ -123,7 +123,7 @@ impl<'a> Run<'a> {
     /// All that is left failed.
     fn give_up(&mut self, failure: Failure) {
         let failure = match failure.code {
-            ErrorCode::Unreachable | ErrorCode::NoSlave | ErrorCode::Busy => {
+            ErrorCode::Unreachable | ErrorCode::NoSlave | ErrorCode::Busy | ErrorCode::Behind => {
                 Failure::new(ErrorCode::Cut, format!("{failure}; the same command carries it on"))
             }
             _ => failure,

@@ -14,7 +14,7 @@ use crate::recursive::place::{Content, Place};
 use crate::recursive::progress::Whole;
 use crate::recursive::talk::{Follow, Ids, converse, stopped, under};
 use crate::recursive::tally::Tally;
-use crate::send::Job;
+use crate::send::{Job, too_few};
 
 impl Run<'_> {
     /// Sends files of the place.
@@ -35,6 +35,7 @@ impl Run<'_> {
                 tally: run.tally,
                 output: &mut run.shell.output,
                 whole: &mut run.whole,
+                copies: run.shell.copies,
                 follow,
             };
             let ran = converse(&mut run.shell.session, &run.shell.notices, &mut store)?;
@@ -90,6 +91,8 @@ struct Store<'a> {
     tally: &'a mut Tally,
     output: &'a mut Output,
     whole: &'a mut Whole,
+    /// How many disks must hold each file.
+    copies: u16,
     follow: Follow,
 }
 
@@ -134,6 +137,7 @@ impl Store<'_> {
             mtime: Some(file.meta.mtime),
             executable: file.meta.executable,
             expect: Expect::Any,
+            copies: self.copies,
         };
         Some((tag, Ask::Put { request, content: bytes }))
     }
@@ -162,7 +166,8 @@ impl Conversation for Store<'_> {
             Answer::Refused(refusal) if refusal.code == ErrorCode::NoChanges => self.again.push(at),
             Answer::Refused(refusal) => {
                 let name = remote_name(self.base, &node.path);
-                self.fail(&node.path, about(&name, refusal.into()));
+                let failure = if refusal.code == ErrorCode::TooFewCopies { too_few(&refusal.message) } else { refusal.into() };
+                self.fail(&node.path, about(&name, failure));
             }
             _ => return Err(wrong()),
         }

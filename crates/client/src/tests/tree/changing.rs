@@ -64,7 +64,8 @@ impl Tree {
             state.files.insert(put.path.as_str().to_owned(), bytes);
             Ok(())
         });
-        self.tell(connection, reply)
+        let too_few = self.too_few.load(Ordering::SeqCst) && matches!(reply, Reply::Committed { .. });
+        self.tell(connection, if too_few { refused(ErrorCode::TooFewCopies) } else { reply })
     }
 
     /// The connection is gone; the bytes stay.

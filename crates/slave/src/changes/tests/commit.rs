@@ -74,7 +74,7 @@ fn what_does_not_fit_is_refused_without_a_number() {
     let answers = rig.ask(&asked);
     let wanted = [NotFound, IsFolder, NotFolder, Exists, NotEmpty, NotFound, Exists, NotFound, Changed, Changed];
     assert_eq!(answers.iter().filter_map(code).collect::<Vec<_>>(), wanted);
-    assert_eq!(answers.last().unwrap(), &Ok(version(4)), "refusals take no number");
+    assert_eq!(answers.last().unwrap(), &Ok(version(4).into()), "refusals take no number");
     rig.check_file("d/f", "y", 4, 4);
     assert_eq!(rig.staged(), 0, "the space is given back");
 }
@@ -222,8 +222,8 @@ fn sessions_are_served_together_and_those_that_left_are_forgotten() {
         let mut last = 0;
         for _ in 0..60 {
             let Received::Message(Ok(version)) = session.answer().unwrap() else { panic!("an answer is missing") };
-            assert!(version.number > last, "answers come in the order of the changes");
-            last = version.number;
+            assert!(version.version.number > last, "answers come in the order of the changes");
+            last = version.version.number;
         }
         assert_eq!(session.answer().unwrap(), Received::Nothing);
     }
@@ -231,5 +231,5 @@ fn sessions_are_served_together_and_those_that_left_are_forgotten() {
     let before = rig.running.as_ref().unwrap().1.fds().count();
     drop(sessions);
     assert!(!rig.serve().unwrap());
-    assert_eq!((before, rig.running.as_ref().unwrap().1.fds().count()), (7, 2));
+    assert_eq!((before, rig.running.as_ref().unwrap().1.fds().count()), (8, 3));
 }

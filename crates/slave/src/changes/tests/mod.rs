@@ -53,7 +53,7 @@ fn mv(n: u8, from: &str, to: &str) -> Proposal {
 }
 
 fn change(n: u8, change: Change) -> Proposal {
-    Proposal { id: id(n), change, expect: Expect::Any, staged: None, synced: false }
+    Proposal { id: id(n), change, expect: Expect::Any, staged: None, synced: false, copies: 0 }
 }
 
 fn code(answer: &Answer) -> Option<ErrorCode> {
@@ -129,7 +129,7 @@ impl Rig {
     }
 
     fn made(&mut self, proposals: &[Proposal]) -> Vec<u64> {
-        self.ask(proposals).into_iter().map(|answer| answer.unwrap().number).collect()
+        self.ask(proposals).into_iter().map(|answer| answer.unwrap().version.number).collect()
     }
 
     /// Stages content as a worker does.
@@ -146,7 +146,7 @@ impl Rig {
         set_times(&file, mtime).unwrap();
         let staged = Some(self.staging.seal(&name).unwrap());
         let change = Change::Put { path: path(at), size, digest: digest(content), mtime, executable: false };
-        Proposal { id: id(n), change, expect: Expect::Any, staged, synced: false }
+        Proposal { id: id(n), change, expect: Expect::Any, staged, synced: false, copies: 0 }
     }
 
     fn host(&self, at: &str) -> PathBuf {

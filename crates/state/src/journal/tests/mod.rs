@@ -1,5 +1,6 @@
 //! What the tests of the journal share.
 
+mod anew;
 mod append;
 mod files;
 mod random;

@@ -3,6 +3,7 @@
 
 mod cuts;
 mod damage;
+mod detours;
 mod lies;
 mod whole;
 
@@ -15,8 +16,8 @@ use std::time::Duration;
 
 use relais_net::Connection;
 use relais_proto::{
-    Digest, Entry, ErrorCode, FileTime, FrameType, Header, Identity, Kind, Mark, Refusal, Reply, Request, TreePath, Version, Wanted,
-    encode_frame,
+    Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, Header, Identity, Kind, Mark, Refusal, Reply, Request, TreePath, Version,
+    Wanted, encode_frame,
 };
 
 use super::{FetchError, Fetched, Progress, Resume, Sessions, fetch};
@@ -215,11 +216,24 @@ pub(super) struct Servers {
     current: usize,
     open: Option<Connection>,
     pub failures: Vec<String>,
+    /// Slaves that were left without a word of failure.
+    pub left: Vec<String>,
+    /// How often it was asked to go to a holder.
+    pub asked_for: usize,
+    pub retry: Duration,
 }
 
 impl Servers {
     pub fn new(servers: &[&Server]) -> Self {
-        Self { addrs: servers.iter().map(|s| s.addr).collect(), current: 0, open: None, failures: Vec::new() }
+        Self {
+            addrs: servers.iter().map(|s| s.addr).collect(),
+            current: 0,
+            open: None,
+            failures: Vec::new(),
+            left: Vec::new(),
+            asked_for: 0,
+            retry: Duration::ZERO,
+        }
     }
 }
 
@@ -238,6 +252,24 @@ impl Sessions for Servers {
         self.failures.push(why.to_owned());
         self.open = None;
         self.current = (self.current + 1) % self.addrs.len();
+    }
+
+    fn elsewhere(&mut self, holders: &[Endpoint]) -> bool {
+        self.asked_for += 1;
+        let found = holders.iter().flat_map(|holder| &holder.addrs).find_map(|addr| self.addrs.iter().position(|known| known == addr));
+        let Some(found) = found.filter(|found| *found != self.current) else { return false };
+        (self.current, self.open) = (found, None);
+        true
+    }
+
+    fn leave(&mut self, why: &str) {
+        self.left.push(why.to_owned());
+        self.open = None;
+        self.current = (self.current + 1) % self.addrs.len();
+    }
+
+    fn retry(&self) -> Duration {
+        self.retry
     }
 }
 
@@ -283,6 +315,7 @@ pub(super) struct Run {
     pub part: File,
     pub told: Recorder,
     pub failures: Vec<String>,
+    pub sessions: Servers,
     pub result: Result<Fetched, FetchError>,
 }
 
@@ -298,7 +331,9 @@ impl Run {
     pub fn with(servers: &[&Server], part: File, resume: Option<Resume>, mut told: Recorder) -> Self {
         let mut sessions = Servers::new(servers);
         let result = fetch(&mut sessions, &path(), &part, resume, &mut told);
-        Self { part, told, failures: sessions.failures, result }
+        // A server here talks to one at a time.
+        sessions.open = None;
+        Self { part, told, failures: sessions.failures.clone(), sessions, result }
     }
 
     pub fn part_bytes(&mut self) -> Vec<u8> {

@@ -176,6 +176,6 @@ fn a_slow_transfer_is_saved_on_the_way() {
         let before = server.join().unwrap();
         let state = watcher.0.saved.unwrap();
         assert!(state.good.prefix() >= before && state.digest == Some(model.digest()));
-        Run { part, told: Recorder::default(), failures: sessions.failures, result }.expect(&model);
+        Run { part, told: Recorder::default(), failures: sessions.failures.clone(), sessions, result }.expect(&model);
     }
 }

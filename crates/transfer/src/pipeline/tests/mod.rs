@@ -2,6 +2,7 @@
 //! writes down what it is told.
 
 mod cuts;
+mod detours;
 mod lies;
 mod server;
 mod useless;
@@ -13,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use relais_net::Connection;
-use relais_proto::{ChangeId, Digest, ErrorCode, Expect, FileTime, PutRequest, Reply, Request, TreePath};
+use relais_proto::{ChangeId, Digest, Endpoint, ErrorCode, Expect, FileTime, PutRequest, Reply, Request, TreePath};
 
 use super::{Answer, Ask, Conversation, PipelineError, Ran, SMALL, run};
 use crate::fetch::{FetchError, Sessions};
@@ -55,6 +56,7 @@ fn put(number: u8, text: &str, content: Vec<u8>) -> Ask {
         mtime: Some(MTIME),
         executable: false,
         expect: Expect::Any,
+        copies: 0,
     };
     Ask::Put { request, content }
 }
@@ -145,6 +147,8 @@ struct Servers {
     current: usize,
     open: Option<Connection>,
     failures: Vec<String>,
+    /// Slaves that were left without a word of failure.
+    left: Vec<String>,
     abandoned: usize,
     silence: Duration,
     /// Bytes that the socket takes without waiting; 0 for what the system gives.
@@ -158,6 +162,7 @@ impl Servers {
             current: 0,
             open: None,
             failures: Vec::new(),
+            left: Vec::new(),
             abandoned: 0,
             silence: Duration::from_secs(5),
             send_buffer: 0,
@@ -188,6 +193,19 @@ impl Sessions for Servers {
     fn abandon(&mut self) {
         self.abandoned += 1;
         self.open = None;
+    }
+
+    fn elsewhere(&mut self, holders: &[Endpoint]) -> bool {
+        let found = holders.iter().flat_map(|holder| &holder.addrs).find_map(|addr| self.addrs.iter().position(|known| known == addr));
+        let Some(found) = found.filter(|found| *found != self.current) else { return false };
+        (self.current, self.open) = (found, None);
+        true
+    }
+
+    fn leave(&mut self, why: &str) {
+        self.left.push(why.to_owned());
+        self.open = None;
+        self.current = (self.current + 1) % self.addrs.len();
     }
 }
 

@@ -17,6 +17,7 @@ fn lengths(content: &[u8]) -> (u64, usize) {
         mtime: Some(MTIME),
         executable: true,
         expect: Expect::Absent,
+        copies: 0,
     };
     let requests = [
         Request::Resume { id: ID, path: path(), size: content.len() as u64 },

@@ -1,6 +1,7 @@
 //! Servers that take uploads in this process, honestly or as a test wants it, and a caller that records what it is told.
 
 mod cuts;
+mod detours;
 mod lies;
 mod refusals;
 mod server;
@@ -58,6 +59,8 @@ struct Servers {
     current: usize,
     open: Option<Connection>,
     failures: Vec<String>,
+    /// Slaves that were left without a word of failure.
+    left: Vec<String>,
     abandoned: u32,
     opened: u32,
 }
@@ -65,7 +68,7 @@ struct Servers {
 impl Servers {
     fn new(servers: &[&Server]) -> Self {
         let addrs = servers.iter().map(|s| s.addr).collect();
-        Self { addrs, current: 0, open: None, failures: Vec::new(), abandoned: 0, opened: 0 }
+        Self { addrs, current: 0, open: None, failures: Vec::new(), left: Vec::new(), abandoned: 0, opened: 0 }
     }
 
     /// Whether the connection can carry another request.
@@ -97,6 +100,12 @@ impl Sessions for Servers {
     fn abandon(&mut self) {
         self.abandoned += 1;
         self.open = None;
+    }
+
+    fn leave(&mut self, why: &str) {
+        self.left.push(why.to_owned());
+        self.open = None;
+        self.current = (self.current + 1) % self.addrs.len();
     }
 }
 
@@ -153,7 +162,7 @@ impl Run {
     fn with(servers: &[&Server], file: &File, size: usize, mut told: Recorder) -> Self {
         let mut sessions = Servers::new(servers);
         let source = Source { file, size: size as u64, mtime: MTIME, executable: true };
-        let result = put(&mut sessions, &source, &Target { id: ID, path: &path(), expect: Expect::Absent }, &mut told);
+        let result = put(&mut sessions, &source, &Target { id: ID, path: &path(), expect: Expect::Absent, copies: 3 }, &mut told);
         Self { told, sessions, result }
     }
 

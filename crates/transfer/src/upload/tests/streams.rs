@@ -25,7 +25,7 @@ impl Read for Slowly<'_> {
 
 fn run_stream(servers: &[&Server], from: &mut dyn Read, mut told: Recorder) -> Run {
     let mut sessions = Servers::new(servers);
-    let result = put_stream(&mut sessions, from, &Target { id: ID, path: &path(), expect: Expect::Any }, &mut told);
+    let result = put_stream(&mut sessions, from, &Target { id: ID, path: &path(), expect: Expect::Any, copies: 0 }, &mut told);
     Run { told, sessions, result }
 }
 

@@ -1,0 +1,95 @@
+//! The files' content: written here, and read with nothing taken on trust. Pure.
+
+use std::net::SocketAddr;
+
+use relais_proto::{ClusterId, Endpoint, Mark, SlaveId, limits};
+use serde::{Deserialize, Serialize};
+
+use crate::session::{Route, is_usable};
+
+/// The only format there is.
+const FORMAT: u32 = 1;
+
+/// A master's answer, as it is kept.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    format: u32,
+    host: String,
+    user: String,
+    cluster: String,
+    /// Seconds since 1970.
+    received: u64,
+    /// Hexadecimal.
+    ticket: String,
+    slaves: Vec<KeptSlave>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptSlave {
+    id: String,
+    addresses: Vec<SocketAddr>,
+}
+
+/// The text for a master's answer to `user` at `host`, which came at `received`.
+pub fn format(route: &Route, host: &str, user: &str, received: u64) -> String {
+    let slaves = route.slaves.iter().map(|slave| KeptSlave { id: slave.id.to_string(), addresses: slave.addrs.clone() }).collect();
+    let kept = Kept {
+        format: FORMAT,
+        host: host.to_owned(),
+        user: user.to_owned(),
+        cluster: route.cluster.to_string(),
+        received,
+        ticket: route.ticket.iter().map(|byte| format!("{byte:02x}")).collect(),
+        slaves,
+    };
+    // Nothing in it can fail to be written: all keys are texts.
+    serde_json::to_string(&kept).unwrap_or_default()
+}
+
+/// What a text says, and when it was received; or what is wrong with it.
+pub fn parse(text: &str, host: &str, user: &str) -> Result<(Route, u64), String> {
+    let kept: Kept = serde_json::from_str(text).map_err(|e| format!("it cannot be read: {e}"))?;
+    if kept.format != FORMAT {
+        return Err("it is of another version of this program".to_owned());
+    }
+    if (kept.host.as_str(), kept.user.as_str()) != (host, user) {
+        return Err("it is about another host or user".to_owned());
+    }
+    let cluster: ClusterId = kept.cluster.parse().map_err(|_| "it names no cluster".to_owned())?;
+    let ticket = unhex(&kept.ticket).filter(|ticket| ticket.len() <= limits::TICKET).ok_or("it holds no ticket")?;
+    if kept.slaves.is_empty() || kept.slaves.len() > limits::REDIRECT_SLAVES {
+        return Err(format!("it names {} slaves", kept.slaves.len()));
+    }
+    let slaves = kept.slaves.into_iter().map(slave).collect::<Result<_, String>>()?;
+    Ok((Route { cluster, ticket, slaves }, kept.received))
+}
+
+fn slave(kept: KeptSlave) -> Result<Endpoint, String> {
+    let id: SlaveId = kept.id.parse().map_err(|_| "it names a slave that has no id".to_owned())?;
+    if kept.addresses.len() > limits::ADDRESSES || !kept.addresses.iter().all(is_usable) {
+        return Err("it names an address that cannot be a slave's".to_owned());
+    }
+    Ok(Endpoint { id, addrs: kept.addresses })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || text.len() > 2 * limits::TICKET || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok())).collect()
+}
+
+/// The text for the highest change seen.
+pub fn format_mark(mark: Mark) -> String {
+    format!("{mark}\n")
+}
+
+/// The highest change that a text names; none where it is not one that [`format_mark`] has made.
+pub fn parse_mark(text: &str) -> Option<Mark> {
+    let (epoch, number) = text.strip_suffix('\n')?.split_once('-')?;
+    let mark = Mark { epoch: epoch.parse().ok()?, number: number.parse().ok()? };
+    // Only as it is written here: no sign, no zero in front.
+    (format_mark(mark) == text).then_some(mark)
+}

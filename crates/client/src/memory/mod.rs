@@ -1,0 +1,142 @@
+//! What a client keeps between its runs: which slaves a master named last, the ticket for them, and the highest change seen.
+//!
+//! With it a client that is started while the master is away still finds the slaves, and a later run never sees less than an
+//! earlier one. It is a help and no more: without a place for it, or where that cannot be written, everything else goes on. What
+//! is read may have been changed by anybody, so each field is checked, and a file that is no good is told of once, left alone
+//! until there is something new to write, and then replaced.
+
+mod file;
+mod place;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use log::debug;
+use relais_proto::{ClusterId, Mark, limits};
+
+use crate::notices::Notices;
+use crate::session::{Host, Route};
+pub use place::Place;
+
+/// What is kept for one host and user.
+pub struct Memory {
+    place: Place,
+    host: String,
+    user: String,
+    notices: Notices,
+    /// A master's answer that is not written yet.
+    new: Option<String>,
+    /// The mark that the file has.
+    kept: Option<(ClusterId, Mark)>,
+    /// Whether the user was told that a file is no good.
+    told: std::cell::Cell<bool>,
+}
+
+impl Memory {
+    /// What is kept of `host` for `user` in `place`. Nothing is read yet.
+    #[must_use]
+    pub fn new(place: Place, host: &Host, user: &str, notices: Notices) -> Self {
+        let told = std::cell::Cell::new(false);
+        Self { place, host: host.to_string(), user: user.to_owned(), notices, new: None, kept: None, told }
+    }
+
+    /// The slaves that the master named last, with a ticket that may still be good.
+    pub fn route(&mut self) -> Option<Route> {
+        let text = self.read(&self.name())?;
+        match file::parse(&text, &self.host, &self.user) {
+            Ok((route, received)) => {
+                let age = now().saturating_sub(received);
+                let is_good = Duration::from_secs(age) < limits::TICKET_TIME;
+                if !is_good {
+                    debug!("the ticket that was kept is {age} s old");
+                }
+                is_good.then_some(route)
+            }
+            Err(why) => {
+                self.is_bad(&self.name(), &why);
+                None
+            }
+        }
+    }
+
+    /// The highest change of this cluster that any run has seen.
+    #[must_use]
+    pub fn mark(&self, cluster: ClusterId) -> Option<Mark> {
+        let name = mark_name(cluster);
+        let text = self.read(&name)?;
+        let mark = file::parse_mark(&text);
+        if mark.is_none() {
+            self.is_bad(&name, "it holds no number of a change");
+        }
+        mark
+    }
+
+    /// Where the highest change of this cluster is kept.
+    #[must_use]
+    pub fn mark_file(&self, cluster: ClusterId) -> String {
+        self.place.shown(&mark_name(cluster))
+    }
+
+    /// A master's answer, to be written by the next [`Self::keep`].
+    pub fn learn(&mut self, route: &Route) {
+        self.new = Some(file::format(route, &self.host, &self.user, now()));
+    }
+
+    /// Writes what is new.
+    pub fn keep(&mut self, cluster: ClusterId, mark: Mark) {
+        let is_known = self.kept.is_some_and(|(of, kept)| of == cluster && kept >= mark);
+        if self.new.is_none() && is_known {
+            return;
+        }
+        if let Err(why) = self.write(cluster, mark) {
+            debug!("nothing is kept for later runs: {why}");
+        }
+    }
+
+    fn write(&mut self, cluster: ClusterId, mark: Mark) -> Result<(), String> {
+        let writer = self.place.writer()?;
+        if let Some(text) = &self.new {
+            writer.replace(&self.name(), text)?;
+            self.new = None;
+        }
+        // Another client may have seen more in the meantime; the lock keeps it from writing between the two steps.
+        let name = mark_name(cluster);
+        let known = self.place.read(&name).ok().flatten().and_then(|text| file::parse_mark(&text));
+        if known.is_none_or(|known| known < mark) {
+            writer.replace(&name, &file::format_mark(mark))?;
+        }
+        self.kept = Some((cluster, known.map_or(mark, |known| known.max(mark))));
+        Ok(())
+    }
+
+    fn read(&self, name: &str) -> Option<String> {
+        self.place.read(name).unwrap_or_else(|why| {
+            self.is_bad(name, &why);
+            None
+        })
+    }
+
+    /// Tells the user once of a file that is no good.
+    fn is_bad(&self, name: &str, why: &str) {
+        if !self.told.replace(true) {
+            self.notices.say(&format!("{}: left out: {why}", self.place.shown(name)));
+        }
+    }
+
+    /// The file of this host and user; what they are named says nothing about whether it can be a file's name.
+    fn name(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.host.as_bytes()).update(&[0]).update(self.user.as_bytes());
+        format!("host-{}.json", &hasher.finalize().to_hex()[..32])
+    }
+}
+
+fn mark_name(cluster: ClusterId) -> String {
+    format!("seen-{cluster}")
+}
+
+/// Seconds since 1970. A clock before that is taken for one at it.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

@@ -1,0 +1,162 @@
+//! What servers tell besides their answers: which changes they have, and that they do not reach their master.
+//!
+//! Each connection shows its replies here, so it does not matter who reads them: a request, a transfer or a stream. Clones share
+//! what they know, also across several connections.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use relais_net::Connection;
+use relais_proto::{Mark, Reply};
+
+use crate::notices::Notices;
+
+/// Servers whose time alone is remembered.
+const MOST_ALONE: usize = 64;
+/// How far apart two times alone begin at least; less is the clocks' and the line's.
+const APART: Duration = Duration::from_secs(2);
+
+/// How long it is worth telling that a server was alone.
+const RECENT: Duration = Duration::from_secs(10);
+
+/// The highest change that one side of something has told of.
+pub type Heard = Arc<Mutex<Mark>>;
+
+/// A server that does not reach its master.
+#[derive(Debug, Clone, Copy)]
+struct Alone {
+    addr: SocketAddr,
+    ms: u64,
+    heard: Instant,
+    since: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    mark: Mark,
+    alone: Vec<Alone>,
+}
+
+/// What all servers have told.
+#[derive(Debug, Clone, Default)]
+pub struct Told(Arc<Mutex<State>>);
+
+impl Told {
+    /// The highest change that was seen.
+    pub fn mark(&self) -> Mark {
+        self.state().mark
+    }
+
+    /// A change with this number was seen.
+    pub fn see(&self, mark: Mark) {
+        let mut state = self.state();
+        state.mark = state.mark.max(mark);
+    }
+
+    /// Another cluster: what was seen counts no more.
+    pub fn begin(&self) {
+        *self.state() = State::default();
+    }
+
+    /// The server that has said last that it does not reach its master, and for how long; none where that is a while ago.
+    pub fn alone(&self) -> Option<(SocketAddr, Duration)> {
+        let alone = self.state().alone.iter().copied().max_by_key(|alone| alone.heard)?;
+        (alone.heard.elapsed() < RECENT).then_some((alone.addr, Duration::from_millis(alone.ms)))
+    }
+
+    /// Listens to a connection that has not shown yet whose it is: only that it is alone is taken from it.
+    pub fn greet(&self, connection: &mut Connection, notices: &Notices) {
+        let (told, notices, addr) = (self.clone(), notices.clone(), connection.peer());
+        connection.watch_replies(Box::new(move |reply| told.hear_alone(addr, reply, &notices)));
+    }
+
+    /// Listens to an open session; what it has told or been told goes into `heard` as well.
+    pub fn listen(&self, connection: &mut Connection, notices: &Notices, heard: Heard) {
+        let (told, notices, addr) = (self.clone(), notices.clone(), connection.peer());
+        connection.watch_replies(Box::new(move |reply| {
+            told.hear_alone(addr, reply, &notices);
+            if let Some(mark) = mark_of(reply) {
+                told.see(mark);
+                raise(&heard, mark);
+            }
+        }));
+    }
+
+    /// Tells the user once for each time that a server is alone.
+    fn hear_alone(&self, addr: SocketAddr, reply: &Reply, notices: &Notices) {
+        let Reply::Alone { ms } = *reply else { return };
+        // A server may claim any time; one before this host's clock began is as good as none.
+        let heard = Instant::now();
+        let since = heard.checked_sub(Duration::from_millis(ms));
+        if self.state().note(Alone { addr, ms, heard, since }) {
+            notices.say(&format!("{addr} has not reached its master since {} s; what it shows may be old", ms / 1000));
+        }
+    }
+
+    /// A panic elsewhere leaves these few fields whole.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether this is a time alone that was not heard of.
+    fn note(&mut self, new: Alone) -> bool {
+        let Some(at) = self.alone.iter().position(|alone| alone.addr == new.addr) else {
+            if self.alone.len() >= MOST_ALONE {
+                self.alone.remove(0);
+            }
+            self.alone.push(new);
+            return true;
+        };
+        let old = std::mem::replace(&mut self.alone[at], new);
+        let later = matches!((old.since, new.since), (Some(old), Some(new)) if new.saturating_duration_since(old) > APART);
+        new.ms < old.ms || later
+    }
+}
+
+/// Raises what was heard.
+pub fn raise(heard: &Heard, mark: Mark) {
+    let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+    *heard = (*heard).max(mark);
+}
+
+/// What was heard.
+pub fn highest(heard: &Heard) -> Mark {
+    *heard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The change that an answer goes up to.
+fn mark_of(reply: &Reply) -> Option<Mark> {
+    match reply {
+        Reply::Done { mark } | Reply::Details { mark, .. } | Reply::StatusReport { mark, .. } => Some(*mark),
+        Reply::Committed { version, mark, .. } => Some((*version).max(*mark)),
+        Reply::Header(header) => header.version,
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_time_alone_is_told_once() {
+        let told = Told::default();
+        let notices = Notices::collecting();
+        let (one, other) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+        for (addr, ms, lines) in
+            [(one, 3000, 1), (one, 3500, 1), (one, 4900, 1), (other, 100, 2), (one, 4000, 3), (one, u64::MAX, 3), (one, 0, 4)]
+        {
+            told.hear_alone(addr, &Reply::Alone { ms }, &notices);
+            assert_eq!(notices.collected().len(), lines, "{ms}");
+        }
+        assert_eq!(notices.collected()[0], "127.0.0.1:1 has not reached its master since 3 s; what it shows may be old");
+        assert_eq!((told.alone(), Told::default().alone()), (Some((one, Duration::ZERO)), None));
+        for port in 1000..2000 {
+            told.hear_alone(SocketAddr::from(([127, 0, 0, 1], port)), &Reply::Alone { ms: 1 }, &notices);
+        }
+        assert_eq!(told.state().alone.len(), MOST_ALONE);
+    }
+}

@@ -1,0 +1,167 @@
+//! What a client keeps for its next run: what was seen, and the slaves that its master named.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use relais_proto::{Endpoint, ErrorCode, Mark, Request, ServerRole};
+
+use super::fake::{CLUSTER, endpoint, master, nobody, opening, redirect, send, serve, welcome};
+use super::tree::Tree;
+use super::{Printed, content, shell};
+use crate::memory::{Memory, Place};
+use crate::notices::Notices;
+use crate::shell::Shell;
+
+fn tree() -> Tree {
+    Tree::new(&[("big.bin", content(10_007)), ("docs/x", vec![1]), ("docs/y", vec![2, 3])])
+}
+
+/// A shell in `folder` that talks to `addr` and keeps things in `kept`.
+fn shell_with_memory(addr: SocketAddr, folder: &Path, kept: &Path) -> (Shell, Printed) {
+    let (mut shell, printed) = shell(addr, folder.to_path_buf(), false);
+    let session = std::mem::replace(&mut shell.session, super::fake::session(addr, Duration::ZERO));
+    let memory = Memory::new(Place::at(kept), session.host(), "", shell.notices.clone());
+    shell.session = session.remembering(Some(memory));
+    (shell, printed)
+}
+
+fn seen(tree: &Tree) -> Vec<Mark> {
+    tree.state().asked.iter().filter_map(|request| if let Request::Seen { mark } = request { Some(*mark) } else { None }).collect()
+}
+
+fn mark(number: u64) -> Mark {
+    Mark { epoch: 1, number }
+}
+
+#[test]
+fn where_all_are_behind_that_is_told_with_what_to_do() {
+    let tree = tree();
+    *tree.refuse.lock().unwrap() = vec![ErrorCode::Behind; 10_000].into();
+    let dir = tempfile::tempdir().unwrap();
+    let (mut shell, _) = shell_with_memory(master(vec![endpoint(1, tree.slave(1))]).0, dir.path(), &dir.path().join("kept"));
+    let begun = Instant::now();
+    assert_eq!(shell.execute("ls").status, 1);
+    let told = shell.notices.collected();
+    assert!(told.len() == 1 && told[0].contains("behind") && told[0].contains(&format!("remove {}", dir.path().display())), "{told:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn what_an_earlier_run_has_seen_is_told_only_where_it_is_news() {
+    let (dir, tree) = (tempfile::tempdir().unwrap(), tree());
+    let kept = dir.path().join("kept");
+    // One that stands alone, which shows whose it is only with its first answer.
+    let alone = tree.slave(1);
+    let (mut first, _) = shell_with_memory(alone, dir.path(), &kept);
+    for line in ["ls", "mkdir m", "ls", "get docs/x"] {
+        assert_eq!(first.execute(line).status, 0);
+    }
+    assert!(seen(&tree).is_empty(), "all that was seen came on this connection");
+    let (mut second, _) = shell_with_memory(alone, dir.path(), &kept);
+    assert_eq!((second.execute("ls").status, second.execute("ls").status), (0, 0));
+    assert_eq!(seen(&tree), [mark(5)]);
+    // What another run has seen in the meantime is told to a session that is open.
+    assert_eq!((second.execute("mkdir n").status, first.execute("ls").status, first.execute("ls").status), (0, 0, 0));
+    assert_eq!(seen(&tree), [mark(5), mark(6)]);
+    assert!(first.notices.collected().is_empty() && second.notices.collected().is_empty());
+}
+
+#[test]
+fn a_ticket_carries_what_an_earlier_run_has_seen() {
+    let (dir, tree) = (tempfile::tempdir().unwrap(), tree());
+    let kept = dir.path().join("kept");
+    let tickets: Arc<Mutex<Vec<Mark>>> = Arc::default();
+    let (shown, inner) = (tickets.clone(), tree.slave(1));
+    let slave = serve(move |connection, _| {
+        let Some(Request::Ticket { mark, .. }) = opening(connection) else { return };
+        shown.lock().unwrap().push(mark);
+        let mut behind = relais_net::Connection::connect(inner, Duration::from_secs(1)).unwrap();
+        behind.queue(&Request::Hello(relais_proto::Hello {
+            role: relais_proto::Role::Client,
+            versions: relais_proto::VERSIONS,
+            agent: String::new(),
+        }));
+        behind.queue(&Request::Ticket { ticket: b"ticket".to_vec(), mark });
+        behind.flush().unwrap();
+        while let Ok(Some(reply)) = behind.read_reply() {
+            let opened = matches!(reply, relais_proto::Reply::Opened { .. });
+            send(connection, &[reply]);
+            if opened {
+                break;
+            }
+        }
+        while let Ok(Some(request)) = connection.read_request() {
+            behind.queue(&request);
+            if behind.flush().is_err() {
+                return;
+            }
+            let Ok(Some(reply)) = behind.read_reply() else { return };
+            send(connection, &[reply]);
+        }
+    });
+    let (addr, _) = master(vec![endpoint(1, slave)]);
+    for line in ["mkdir m", "stat docs"] {
+        let (mut shell, _) = shell_with_memory(addr, dir.path(), &kept);
+        assert_eq!(shell.execute(line).status, 0, "{:?}", shell.notices.collected());
+    }
+    assert_eq!(*tickets.lock().unwrap(), [mark(0), mark(5)]);
+    assert!(seen(&tree).is_empty());
+}
+
+/// A master that answers its first `times` callers only.
+fn passing_master(slaves: Vec<Endpoint>, times: usize) -> SocketAddr {
+    serve(move |connection, number| {
+        if number < times {
+            opening(connection);
+            send(connection, &[welcome(ServerRole::Master), redirect(slaves.clone())]);
+        }
+    })
+}
+
+#[test]
+fn without_its_master_a_client_finds_the_slaves_that_an_earlier_run_knew() {
+    let (dir, tree) = (tempfile::tempdir().unwrap(), tree());
+    let kept = dir.path().join("kept");
+    let addr = passing_master(vec![endpoint(1, nobody()), endpoint(2, tree.slave(2))], 1);
+    // Nothing is kept yet.
+    let (mut unknown, _) = shell_with_memory(nobody(), dir.path(), &kept);
+    assert_eq!(unknown.execute("ls").status, 3);
+    let (mut first, _) = shell_with_memory(addr, dir.path(), &kept);
+    assert_eq!(first.execute("mkdir m").status, 0);
+    let (mut later, _) = shell_with_memory(addr, dir.path(), &kept);
+    let lines = ["get big.bin", "ls", "put big.bin -o copy"];
+    assert_eq!(lines.map(|line| later.execute(line).status), [0; 3]);
+    let line = format!("the master at {addr} cannot be reached; going on with the slaves it named before");
+    assert_eq!(later.notices.collected(), [line.as_str()]);
+    assert_eq!(later.session.cluster(), Some(CLUSTER));
+    // Where those are gone as well, the master's absence is what is told.
+    let gone = passing_master(vec![endpoint(1, nobody())], 1);
+    let (mut shell, _) = shell_with_memory(gone, dir.path(), &kept);
+    assert_eq!(shell.execute("ls").status, 3);
+    shell.session.keep();
+    let (mut shell, _) = shell_with_memory(gone, dir.path(), &kept);
+    assert_eq!(shell.execute("ls").status, 3);
+    let told = shell.notices.collected();
+    assert!(told.last().unwrap().contains(&format!("{gone} cannot be reached")), "{told:?}");
+}
+
+#[test]
+fn a_file_of_an_earlier_run_that_is_no_good_is_told_of_and_replaced() {
+    let (dir, tree) = (tempfile::tempdir().unwrap(), tree());
+    let kept = dir.path().join("kept");
+    let slaves = vec![endpoint(1, tree.slave(1))];
+    let (addr, _) = master(slaves.clone());
+    let (mut first, _) = shell_with_memory(addr, dir.path(), &kept);
+    assert_eq!(first.execute("mkdir m").status, 0);
+    for entry in kept.read_dir().unwrap() {
+        std::fs::write(entry.unwrap().path(), b"\0garbage").unwrap();
+    }
+    let (mut second, _) = shell_with_memory(addr, dir.path(), &kept);
+    assert_eq!((second.execute("mkdir n").status, second.execute("ls").status), (0, 0));
+    assert_eq!(second.notices.collected().len(), 1, "{:?}", second.notices.collected());
+    let notices = Notices::collecting();
+    let memory = Memory::new(Place::at(&kept), second.session.host(), "", notices.clone());
+    assert_eq!((memory.mark(CLUSTER), notices.collected()), (Some(mark(6)), vec![]));
+}

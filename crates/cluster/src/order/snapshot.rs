@@ -1,0 +1,197 @@
+//! A ledger as bytes: what is kept in place of the changes that a journal does not hold any more.
+//!
+//! Counts have eight bytes; all else is as in the protocol. Where its layout changes, the first byte does.
+
+use std::collections::{BTreeMap, HashMap};
+
+use relais_proto::{ChangeId, Decode, Decoder, Encoder, Numbered, TreeEntry, Version, WireError};
+
+use super::ledger::{Kept, Ledger};
+use super::removed::Removed;
+use crate::chain::{self, Chain};
+use crate::tree::{Known, Tree};
+
+const LAYOUT: u8 = 1;
+
+impl Ledger {
+    /// All that is known, as bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let to = &mut Encoder::new(&mut bytes);
+        self.last().encode(to.u8(LAYOUT));
+        self.chain().encode(to);
+        self.base.encode(to);
+        self.base_chain.encode(to);
+        count(self.ends.len(), to);
+        self.ends.iter().for_each(|end| end.encode(to));
+        count(self.known.tree.len(), to);
+        self.known.tree.iter().for_each(|(path, entry)| entry.encode(to.path(path)));
+        count(self.formers.len(), to);
+        for (put, former) in &self.formers {
+            put.encode(to);
+            to.option(former.as_ref(), TreeEntry::encode);
+        }
+        count(self.known.ids.len(), to);
+        for (id, version) in &self.known.ids {
+            id.encode(to);
+            version.encode(to);
+        }
+        count(self.removed.len(), to);
+        for (time_ms, path, digest, version) in self.removed.iter() {
+            digest.encode(to.u64(time_ms).path(path));
+            version.encode(to);
+        }
+        count(self.tail.len(), to);
+        for kept in &self.tail {
+            kept.numbered.encode(to);
+            count(kept.restored.len(), to);
+            for (path, entry) in &kept.restored {
+                to.path(path).option(entry.as_ref(), TreeEntry::encode);
+            }
+        }
+        bytes
+    }
+
+    /// The ledger that [`Self::to_bytes`] made these of.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut decoder = Decoder::new(bytes);
+        let from = &mut decoder;
+        let layout = from.u8()?;
+        if layout != LAYOUT {
+            return Err(WireError::BadValue { what: "layout of the snapshot", value: layout.into() });
+        }
+        let (last, last_chain) = (Version::decode(from)?, Chain::decode(from)?);
+        let (base, base_chain) = (Version::decode(from)?, Chain::decode(from)?);
+        let ends = many(from, Version::decode)?;
+        let entries = many(from, |from| Ok((from.path()?, TreeEntry::decode(from)?)))?;
+        let formers: BTreeMap<_, _> = many(from, |from| Ok((Version::decode(from)?, from.option()?)))?.into_iter().collect();
+        let ids: HashMap<_, _> = many(from, |from| Ok((ChangeId::decode(from)?, Version::decode(from)?)))?.into_iter().collect();
+        let mut removed = Removed::default();
+        for () in many(from, |from| {
+            let (time_ms, path) = (from.u64()?, from.path()?);
+            removed.note(&path, Decode::decode(from)?, Version::decode(from)?, time_ms);
+            Ok(())
+        })? {}
+        let (mut at, mut chain) = (base, base_chain);
+        let tail = many(from, |from| {
+            let numbered = Numbered::decode(from)?;
+            if numbered.version <= at {
+                return Err(WireError::BadValue { what: "number of a kept change", value: numbered.version.number });
+            }
+            (at, chain) = (numbered.version, chain::next(chain, &numbered));
+            let restored = many(from, |from| Ok((from.path()?, from.option()?)))?;
+            Ok(Kept { numbered, restored, chain })
+        })?;
+        if (at, chain) != (last, last_chain) {
+            return Err(WireError::BadValue { what: "last change of the snapshot", value: last.number });
+        }
+        decoder.finish()?;
+        let known = Known { tree: Tree::listed(entries, last), ids };
+        Ok(Self { known, removed, tail: tail.into(), base, base_chain, ends, formers })
+    }
+}
+
+fn count(len: usize, to: &mut Encoder<'_>) {
+    to.u64(len as u64);
+}
+
+/// Memory is taken as values come, not as they are announced.
+fn many<T>(from: &mut Decoder<'_>, mut each: impl FnMut(&mut Decoder<'_>) -> Result<T, WireError>) -> Result<Vec<T>, WireError> {
+    let count = from.u64()?;
+    let mut values = Vec::new();
+    for _ in 0..count {
+        values.push(each(from)?);
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relais_proto::{Change, Digest, FileTime, TreePath};
+
+    fn path(name: &str) -> TreePath {
+        TreePath::new(name).unwrap()
+    }
+
+    fn put(name: &str, n: u8) -> Change {
+        Change::Put { path: path(name), size: 3, digest: Digest([n; 32]), mtime: FileTime::default(), executable: true }
+    }
+
+    fn numbered(number: u64, change: Change) -> Numbered {
+        let id = ChangeId([u8::try_from(number).unwrap(); 16]);
+        Numbered { version: Version { epoch: 1, number }, id, time_ms: number * 10, change }
+    }
+
+    fn full() -> Ledger {
+        let mut ledger = Ledger::new(Chain([7; 32]));
+        let withdraw = Change::Withdraw { of: Version { epoch: 1, number: 2 } };
+        let changes = [put("a", 1), put("a", 2), withdraw, Change::MakeFolder { path: path("d") }, put("d/x", 3), put("d/x", 4)];
+        let moved = Change::Move { from: path("d"), to: path("e") };
+        let removed = Change::Remove { path: path("a"), recursive: false };
+        for (number, change) in (1..).zip(changes.into_iter().chain([moved, removed])) {
+            ledger.apply(numbered(number, change));
+        }
+        ledger
+    }
+
+    #[test]
+    fn what_comes_back_goes_on_as_the_ledger_that_it_was_made_of() {
+        for shortened in [0, 3, 8] {
+            let mut ledger = full();
+            ledger.shorten(Version { epoch: 1, number: shortened });
+            let bytes = ledger.to_bytes();
+            let mut back = Ledger::from_bytes(&bytes).unwrap();
+            assert!(back.tree().iter().eq(ledger.tree().iter()) && back.tree().puts().eq(ledger.tree().puts()));
+            assert_eq!((back.last(), back.chain(), back.epoch()), (ledger.last(), ledger.chain(), 1));
+            assert!(back.kept().eq(ledger.kept()) && back.reaches(Version { epoch: 1, number: shortened }));
+            assert_eq!(back.reaches(Version::default()), shortened == 0);
+            assert_eq!(back.number_of(ChangeId([5; 16])), Some(Version { epoch: 1, number: 5 }));
+            assert_eq!(back.removed(&path("a"), Digest([1; 32])), Some(Version { epoch: 1, number: 8 }));
+            // What an unsettled put has replaced comes back where its content is now.
+            let six = Version { epoch: 1, number: 6 };
+            assert!(back.can_withdraw(six) && back.replaced(six));
+            for ledger in [&mut ledger, &mut back] {
+                ledger.apply(numbered(9, Change::Withdraw { of: six }));
+                let entry = ledger.tree().get(&path("e/x")).unwrap();
+                assert_eq!((entry.version.number, entry.content.unwrap().digest), (9, Digest([3; 32])));
+                assert!(!ledger.can_withdraw(six));
+            }
+            assert_eq!(back.chain(), ledger.chain());
+            back.forget_removed(u64::MAX);
+            assert_eq!(back.removed(&path("a"), Digest([1; 32])), None);
+        }
+    }
+
+    #[test]
+    fn a_recovered_ledger_comes_back() {
+        let known = Known { tree: Tree::listed([], Version { epoch: 1, number: 4 }), ids: HashMap::new() };
+        let ledger = Ledger::recovered(known, vec![], 2, Chain([9; 32]));
+        let back = Ledger::from_bytes(&ledger.to_bytes()).unwrap();
+        assert_eq!((back.last(), back.ends(), back.chain()), (Version { epoch: 2, number: 0 }, ledger.ends(), Chain([9; 32])));
+        assert!(!back.reaches(Version { epoch: 1, number: 4 }));
+    }
+
+    #[test]
+    fn bytes_that_are_cut_or_longer_are_refused() {
+        let bytes = full().to_bytes();
+        for cut in 0..bytes.len() {
+            assert!(Ledger::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        assert!(Ledger::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
+        assert!(Ledger::from_bytes(&[9]).is_err());
+    }
+
+    #[test]
+    fn ids_up_to_a_change_are_forgotten() {
+        let mut ledger = full();
+        assert_eq!(ledger.newest_before(31), Some(Version { epoch: 1, number: 3 }));
+        assert_eq!(ledger.newest_before(10), None);
+        ledger.forget_ids(Version { epoch: 1, number: 3 });
+        assert_eq!((ledger.number_of(ChangeId([3; 16])), ledger.number_of(ChangeId([4; 16])).map(|at| at.number)), (None, Some(4)));
+    }
+}

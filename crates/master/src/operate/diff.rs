@@ -1,0 +1,148 @@
+//! What differs between the slaves' trees and the master's, path by path.
+
+use std::collections::BTreeMap;
+use std::thread::sleep;
+use std::time::Duration;
+
+use relais_proto::{Chain, TreeEntry, TreePath, Version};
+
+use super::trees::{SlaveTree, ask};
+use super::{Done, Outcome, Teller, ended};
+use crate::core::Core;
+use crate::links::Linked;
+
+/// How often a slave is asked again where its number and the master's are not the same.
+const TIMES: usize = 5;
+/// Time in between: a slave has applied a change within this.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The master's tree at one number.
+struct Wanted {
+    last: Version,
+    chain: Chain,
+    entries: BTreeMap<TreePath, TreeEntry>,
+}
+
+/// Compares the tree of each slave that is linked with the master's.
+pub(super) fn diff(core: &Core, tell: &mut Teller<'_>) -> Done {
+    let linked = core.links.all();
+    if linked.is_empty() {
+        return Err("no slave is linked".to_owned());
+    }
+    let mut differing = 0;
+    for of in &linked {
+        match compare(core, of)? {
+            Ok((wanted, tree)) => {
+                let differences = differences(&wanted, &tree);
+                for (path, how) in &differences {
+                    tell.line(format!("{} {path}: {}", of.slave, how.join(", ")));
+                }
+                let count = differences.len();
+                differing += usize::from(count > 0);
+                let sum = if count == 0 { "the same".to_owned() } else { format!("{count} differences") };
+                tell.say(format!("slave {}: {sum} at {}, {} entries", of.slave, wanted.last, wanted.entries.len()));
+            }
+            Err(why) => {
+                differing += 1;
+                tell.say(format!("slave {}: cannot be compared: {why}", of.slave));
+            }
+        }
+        if tell.is_gone() {
+            break;
+        }
+    }
+    Ok(match differing {
+        0 => Outcome::done(format!("the trees of {} slaves are the master's", linked.len())),
+        differing => Outcome::failed(format!("{differing} of {} slaves differ", linked.len())),
+    })
+}
+
+/// Both trees at the same number, or why they cannot be had.
+fn compare(core: &Core, of: &Linked) -> Result<Result<(Wanted, SlaveTree), String>, String> {
+    let mut why = String::new();
+    for time in 0..TIMES {
+        if time > 0 {
+            sleep(PAUSE);
+        }
+        let tree = match ask(core, of, false) {
+            Ok(tree) => tree,
+            Err(error) => {
+                why = error;
+                continue;
+            }
+        };
+        let applied = tree.standing.applied;
+        let wanted = core.orders.ask(move |engine| {
+            let ledger = engine.order().ledger();
+            let same = applied == ledger.last();
+            same.then(|| Wanted {
+                last: ledger.last(),
+                chain: ledger.chain(),
+                entries: ledger.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect(),
+            })
+            .ok_or(ledger.last())
+        });
+        match wanted.ok_or_else(ended)? {
+            Ok(wanted) => return Ok(Ok((wanted, tree))),
+            Err(last) => why = format!("it is at {applied} and the master at {last}"),
+        }
+    }
+    Ok(Err(why))
+}
+
+/// Each path that differs, and how.
+fn differences(wanted: &Wanted, tree: &SlaveTree) -> Vec<(String, Vec<&'static str>)> {
+    let mut found = Vec::new();
+    if tree.standing.chain != wanted.chain && wanted.last != Version::default() {
+        found.push(("all changes".to_owned(), vec!["other changes under the same numbers"]));
+    }
+    for (path, entry) in &wanted.entries {
+        let how = match tree.entries.get(path) {
+            None => vec!["missing"],
+            Some((there, here)) => {
+                let content = entry.content != there.content;
+                let lacking = !content && !here && there.content.is_some();
+                [(entry.version != there.version, "other number"), (content, "other content"), (lacking, "content not there yet")]
+                    .into_iter()
+                    .filter_map(|(is, how)| is.then_some(how))
+                    .collect()
+            }
+        };
+        if !how.is_empty() {
+            found.push((path.to_string(), how));
+        }
+    }
+    let extra = tree.entries.keys().filter(|path| !wanted.entries.contains_key(*path));
+    found.extend(extra.map(|path| (path.to_string(), vec!["extra"])));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relais_proto::{Content, Digest, FileTime, Standing};
+
+    #[test]
+    fn each_difference_is_named() {
+        let version = |number| Version { epoch: 1, number };
+        let file = |number, digest| {
+            let content = Content { put: version(1), digest: Digest([digest; 32]), size: 1, mtime: FileTime::default(), executable: false };
+            TreeEntry { version: version(number), content: Some(content) }
+        };
+        let folder = TreeEntry { version: version(3), content: None };
+        let path = |name: &str| TreePath::new(name).unwrap();
+        let entries = [("a", file(1, 1)), ("b", file(1, 1)), ("c", file(1, 1)), ("d", folder), ("e", file(1, 1)), ("f", folder)];
+        let entries = entries.map(|(name, entry)| (path(name), entry)).into();
+        let wanted = Wanted { last: version(9), chain: Chain([1; 32]), entries };
+        let there = [("a", file(1, 1), true), ("b", file(2, 1), true), ("c", file(1, 2), false), ("d", file(3, 1), true)];
+        let more = [("e", file(1, 1), false), ("g", folder, false)];
+        let there = there.into_iter().chain(more).map(|(name, entry, here)| (path(name), (entry, here))).collect();
+        let standing = Standing { applied: version(9), chain: Chain([1; 32]), epoch: 1 };
+        let mut tree = SlaveTree { entries: there, standing, ..SlaveTree::default() };
+        let found: Vec<String> = differences(&wanted, &tree).iter().map(|(path, how)| format!("{path} {}", how.join("+"))).collect();
+        let all = ["/b other number", "/c other content", "/d other content", "/e content not there yet", "/f missing", "/g extra"];
+        assert_eq!(found, all);
+        tree.standing.chain = Chain([2; 32]);
+        assert_eq!(differences(&wanted, &tree).len(), all.len() + 1);
+    }
+}

@@ -1,0 +1,124 @@
+//! The journal as lines of JSON, oldest change first. The names are a contract.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use relais_proto::{Change, Numbered};
+use relais_state::JournalError;
+use serde::Serialize;
+
+use super::{Done, Outcome, Teller, ended};
+use crate::core::Core;
+
+#[derive(Serialize)]
+struct Line {
+    number: String,
+    id: String,
+    /// RFC 3339, UTC; null where the number is none that a time can be made of.
+    time: Option<String>,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recursive: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    executable: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of: Option<String>,
+}
+
+/// Tells all changes that are in the journal when this begins.
+pub(super) fn export(core: &Core, tell: &mut Teller<'_>) -> Done {
+    let reader = core.orders.ask(|engine| engine.journal().map_err(|error| error.to_string())).ok_or_else(ended)??;
+    let read = reader.read(&mut |numbered| {
+        tell.line(line(&numbered).map_err(|error| JournalError::Stopped(Box::new(error)))?);
+        if tell.is_gone() { Err(JournalError::Stopped("nobody listens any more".into())) } else { Ok(()) }
+    });
+    read.map_err(|error| error.to_string())?;
+    Ok(Outcome { said: None, ok: true })
+}
+
+/// One change.
+fn line(numbered: &Numbered) -> Result<String, serde_json::Error> {
+    let time = i64::try_from(numbered.time_ms).ok().and_then(|time| Timestamp::from_millisecond(time).ok());
+    let mut line = Line {
+        number: numbered.version.to_string(),
+        id: numbered.id.to_string(),
+        time: time.map(|time| time.to_string()),
+        kind: "",
+        path: None,
+        to: None,
+        recursive: None,
+        size: None,
+        digest: None,
+        mtime: None,
+        executable: None,
+        of: None,
+    };
+    match &numbered.change {
+        Change::Put { path, size, digest, mtime, executable } => {
+            line.kind = "put";
+            line.path = Some(path.to_string());
+            line.size = Some(*size);
+            line.digest = Some(digest.to_string());
+            let nanos = i32::try_from(mtime.nanos).unwrap_or_default();
+            line.mtime = Timestamp::new(mtime.seconds, nanos).ok().map(|time| time.to_string());
+            line.executable = Some(*executable);
+        }
+        Change::MakeFolder { path } => (line.kind, line.path) = ("mkdir", Some(path.to_string())),
+        Change::Remove { path, recursive } => (line.kind, line.path, line.recursive) = ("rm", Some(path.to_string()), Some(*recursive)),
+        Change::Move { from, to } => (line.kind, line.path, line.to) = ("mv", Some(from.to_string()), Some(to.to_string())),
+        Change::Withdraw { of } => (line.kind, line.of) = ("withdraw", Some(of.to_string())),
+    }
+    serde_json::to_string(&line).map(|text| harmless(&text))
+}
+
+/// The same JSON without characters that drive a terminal: they stand in strings alone, where they can be written by number.
+fn harmless(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            // Writing to a String does not fail.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relais_proto::{ChangeId, Digest, FileTime, TreePath, Version};
+
+    #[test]
+    fn is_what_scripts_expect() {
+        let path = |name: &str| TreePath::new(name).unwrap();
+        let text = |change| {
+            let version = Version { epoch: 1, number: 42 };
+            line(&Numbered { version, id: ChangeId([1; 16]), time_ms: 1_700_000_000_123, change }).unwrap()
+        };
+        let mtime = FileTime { seconds: 5, nanos: 0 };
+        let put = text(Change::Put { path: path("a/b"), size: 3, digest: Digest([2; 32]), mtime, executable: false });
+        let head = format!(r#"{{"number":"1-42","id":"{}","time":"2023-11-14T22:13:20.123Z","#, "01".repeat(16));
+        let rest = format!(r#""digest":"{}","mtime":"1970-01-01T00:00:05Z","executable":false}}"#, "02".repeat(32));
+        assert_eq!(put, format!(r#"{head}"kind":"put","path":"/a/b","size":3,{rest}"#));
+        for (change, wanted) in [
+            (Change::MakeFolder { path: path("a") }, r#""kind":"mkdir","path":"/a"}"#),
+            (Change::Remove { path: path("a"), recursive: true }, r#""kind":"rm","path":"/a","recursive":true}"#),
+            (Change::Move { from: path("a"), to: path("b\u{202e}") }, r#""kind":"mv","path":"/a","to":"/b\u202e"}"#),
+            (Change::Withdraw { of: Version { epoch: 1, number: 7 } }, r#""kind":"withdraw","of":"1-7"}"#),
+        ] {
+            assert_eq!(text(change), format!("{head}{wanted}"));
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Building the tree anew from a slave's, where the master's journal is gone, older than a slave, or another one.
+//!
+//! The new epoch is heard by all slaves that can be reached before the tree is taken: nothing of an earlier one is followed then,
+//! so nothing is called done that the new tree lacks.
+
+use relais_cluster::{Chain, Halt, Known, Ledger, LinkId, Tree};
+use relais_proto::{SlaveId, Standing, Version};
+
+use super::trees::ask;
+use super::{Done, Outcome, Teller, ended};
+use crate::core::Core;
+use crate::order::Engine;
+
+/// What there is to go on from.
+struct Survey {
+    last: Version,
+    epoch: u32,
+    halted: Option<Halt>,
+    /// Slaves that have said where they stand, and those that have not.
+    slaves: Vec<(LinkId, SlaveId, Option<Standing>)>,
+}
+
+impl Survey {
+    fn of(engine: &mut Engine) -> Self {
+        let order = engine.order();
+        // A slave that has joined has gone on since.
+        let now = |link: LinkId, said: Standing| match order.applied(link) {
+            Some(applied) => Standing { applied, epoch: said.epoch.max(order.ledger().epoch()), ..said },
+            None => said,
+        };
+        let slaves = engine.links().iter().map(|(link, open)| (*link, open.slave, open.standing.map(|said| now(*link, said)))).collect();
+        Self { last: order.last(), epoch: order.ledger().epoch(), halted: order.halted(), slaves }
+    }
+
+    /// The slave with the latest change.
+    fn best(&self) -> Option<(LinkId, SlaveId, Standing)> {
+        self.slaves.iter().filter_map(|(link, slave, standing)| Some((*link, *slave, (*standing)?))).max_by_key(|(_, _, it)| it.applied)
+    }
+
+    /// An epoch above all that were heard of.
+    fn next_epoch(&self) -> Option<u32> {
+        let heard = self.slaves.iter().filter_map(|(_, _, standing)| *standing).map(|standing| standing.epoch.max(standing.applied.epoch));
+        heard.fold(self.epoch, u32::max).checked_add(1)
+    }
+}
+
+/// Shows what could be done, and with `go` does it.
+pub(super) fn recover(core: &Core, go: bool, tell: &mut Teller<'_>) -> Done {
+    let survey = core.orders.ask(Survey::of).ok_or_else(ended)?;
+    tell.line(format!(
+        "the master: last change {}, epoch {}; {}",
+        survey.last,
+        survey.epoch,
+        survey.halted.map_or("changes are taken", Halt::why)
+    ));
+    for (_, slave, standing) in &survey.slaves {
+        tell.line(match standing {
+            Some(Standing { applied, epoch, .. }) => format!("slave {slave}: last change {applied}, epoch {epoch}"),
+            None => format!("slave {slave}: it has not said where it stands"),
+        });
+    }
+    if survey.halted.is_none() {
+        let said = "changes are taken: there is nothing to recover";
+        return Ok(if go { Outcome::failed(said) } else { Outcome::done(said) });
+    }
+    if survey.halted == Some(Halt::Broken) {
+        return Ok(Outcome::failed("see to the disk of the state folder and start the master again: there is nothing to recover"));
+    }
+    let Some((link, slave, standing)) = survey.best() else {
+        return Ok(Outcome::failed("no slave is linked that has said where it stands: there is nothing to recover from"));
+    };
+    let epoch = survey.next_epoch().ok_or("there is no higher epoch")?;
+    let plan = format!("the tree of slave {slave}, at change {}, becomes everybody's, in epoch {epoch}", standing.applied);
+    if !go {
+        tell.line(
+            "make sure that every slave that can come is in this list: changes that only others have are offered again when they come",
+        );
+        return Ok(Outcome::done(format!("with --yes {plan}")));
+    }
+    tell.say(plan);
+    if !core.orders.ask(move |engine| engine.fence(epoch)).ok_or_else(ended)? {
+        return Err("somebody else is recovering the cluster, or has just done so".to_owned());
+    }
+    match rebuilt(core, link, epoch) {
+        Ok(ledger) => {
+            let (entries, last) = (ledger.tree().len(), ledger.last());
+            core.orders.ask(move |engine| engine.recovered(ledger).map_err(|error| error.to_string())).ok_or_else(ended)??;
+            Ok(Outcome::done(format!("recovered: {entries} entries, epoch {}; all slaves compare their folders now", last.epoch)))
+        }
+        Err(why) => {
+            core.orders.ask(Engine::give_up_recovery).ok_or_else(ended)?;
+            Err(format!("not recovered: slave {slave}: {why}; try again"))
+        }
+    }
+}
+
+/// The ledger that a slave's tree makes.
+fn rebuilt(core: &Core, link: LinkId, epoch: u32) -> Result<Ledger, String> {
+    let linked = core.links.all();
+    let of = linked.iter().find(|linked| linked.link == link).ok_or("its link ended")?;
+    let tree = ask(core, of, true)?;
+    let entries = tree.entries.into_iter().map(|(path, (entry, _))| (path, entry));
+    let known = Known { tree: Tree::listed(entries, tree.standing.applied), ids: tree.ids };
+    let seed = relais_state::random().map_err(|error| error.to_string())?;
+    Ok(Ledger::recovered(known, tree.ends, epoch, Chain(seed)))
+}

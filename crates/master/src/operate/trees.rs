@@ -1,0 +1,37 @@
+//! A slave's tree, as it tells it when it is asked.
+
+use std::collections::{BTreeMap, HashMap};
+
+use relais_proto::{ChangeId, Standing, TreeEntry, TreePath, Version};
+
+use crate::core::Core;
+use crate::links::Linked;
+
+/// A tree, and where its folder stands.
+#[derive(Debug, Default)]
+pub(super) struct SlaveTree {
+    /// Entries, and whether the content is there.
+    pub entries: BTreeMap<TreePath, (TreeEntry, bool)>,
+    pub ids: HashMap<ChangeId, Version>,
+    pub standing: Standing,
+    pub ends: Vec<Version>,
+}
+
+/// Asks a slave for its tree.
+///
+/// # Errors
+/// Why it did not come whole.
+pub(super) fn ask(core: &Core, of: &Linked, ids: bool) -> Result<SlaveTree, String> {
+    let (mut tree, mut standing, mut moved) = (SlaveTree::default(), None, false);
+    core.queries.ask(of, ids, |part| {
+        moved |= *standing.get_or_insert(part.standing) != part.standing;
+        tree.entries.extend(part.entries.into_iter().map(|(path, entry, here)| (path, (entry, here))));
+        tree.ids.extend(part.ids);
+        tree.ends = part.ends;
+    })?;
+    if moved {
+        return Err("its tree changed while it was told".to_owned());
+    }
+    tree.standing = standing.unwrap_or_default();
+    Ok(tree)
+}

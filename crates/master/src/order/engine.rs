@@ -1,0 +1,303 @@
+//! What the order's thread does: it hands events to the order and carries out what follows.
+//!
+//! While changes are being written more come in; they are decided together once the write is done. So however many there are,
+//! each write and sync is shared by all that came during the one before.
+
+mod recovery;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use log::{debug, error, info, warn};
+use relais_cluster::{Action, Event, Halt, LinkId, Order, Standing};
+use relais_proto::{ErrorCode, FolderId, LinkMessage, Numbered, Refusal, SlaveId, ToMaster, ToSlave, Version};
+use relais_state::{JournalError, JournalReader};
+
+use super::{FoldersError, Job, Store};
+use crate::core::Core;
+use crate::outbox::Outbox;
+
+/// Time from the start until changes are numbered though folders that are known have not joined: slaves come back within a
+/// second or two, and one of them may have changes that this journal lacks.
+const OPENING: Duration = Duration::from_secs(5);
+/// Most jobs that are taken before what they led to is written.
+const TOGETHER: usize = 4096;
+/// Time between two looks for what can be forgotten.
+const LOOK_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// A slave that is linked.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub slave: SlaveId,
+    pub folder: FolderId,
+    pub outbox: Arc<Outbox>,
+    /// Where it said that it stands, once it wanted to join.
+    pub standing: Option<Standing>,
+}
+
+/// The order, its journal, and the links that it speaks through.
+pub(crate) struct Engine {
+    core: Arc<Core>,
+    order: Order,
+    store: Store,
+    links: BTreeMap<LinkId, Link>,
+    /// What is to be written next.
+    pending: Option<Vec<Numbered>>,
+    opening: Option<Instant>,
+    /// When to look next for what can be forgotten.
+    look: Instant,
+    /// How long removed and replaced content is remembered.
+    remember: Duration,
+    /// The cluster is being recovered: nothing that slaves say counts.
+    fenced: bool,
+    /// Folders that could not be written down as known yet.
+    unknown: Vec<FolderId>,
+}
+
+impl Engine {
+    /// Goes on from what is on the disk.
+    pub fn new(core: Arc<Core>, mut store: Store, remember: Duration) -> Self {
+        let order = Order::new(store.take_ledger(), store.folders().clone());
+        let mut engine = Self {
+            core,
+            order,
+            store,
+            links: BTreeMap::new(),
+            pending: None,
+            opening: None,
+            look: Instant::now(),
+            remember,
+            fenced: false,
+            unknown: Vec::new(),
+        };
+        engine.begin();
+        engine
+    }
+
+    /// Does what it is asked until the end.
+    pub fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            let first = match jobs.recv_timeout(self.patience()) {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let mut ended = false;
+            for job in first.into_iter().chain(jobs.try_iter()).take(TOGETHER) {
+                ended |= matches!(job, Job::End);
+                self.deal_with(job);
+            }
+            self.open_in_time();
+            while self.write() {
+                for job in jobs.try_iter().take(TOGETHER) {
+                    ended |= matches!(job, Job::End);
+                    self.deal_with(job);
+                }
+            }
+            self.forget_in_time();
+            self.show();
+            if ended {
+                break;
+            }
+        }
+        debug!("the order has ended at {}", self.order.last());
+    }
+
+    /// The order.
+    pub fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// The links.
+    pub fn links(&self) -> &BTreeMap<LinkId, Link> {
+        &self.links
+    }
+
+    /// Reads the changes that are stored now.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn journal(&self) -> Result<JournalReader, JournalError> {
+        self.store.reader()
+    }
+
+    /// The folders that belong to the cluster.
+    pub fn folders(&self) -> &BTreeSet<FolderId> {
+        self.store.folders()
+    }
+
+    /// A folder will not come back.
+    ///
+    /// # Errors
+    /// That it could not be written down; it is not forgotten then.
+    pub fn forget(&mut self, folder: FolderId) -> Result<(), FoldersError> {
+        self.store.forget(folder)?;
+        self.unknown.retain(|unknown| *unknown != folder);
+        self.event(Event::Forget { folder });
+        Ok(())
+    }
+
+    fn begin(&mut self) {
+        self.opening = self.order.is_opening().then(|| Instant::now() + OPENING);
+        self.show();
+    }
+
+    fn patience(&self) -> Duration {
+        self.opening.map_or(self.look, |until| until.min(self.look)).saturating_duration_since(Instant::now())
+    }
+
+    fn open_in_time(&mut self) {
+        if self.opening.is_some_and(|until| Instant::now() >= until) {
+            self.opening = None;
+            if self.order.is_opening() && !self.fenced {
+                warn!("some folders of the cluster have not joined within {} s; changes are taken without them", OPENING.as_secs());
+                self.event(Event::Opened);
+            }
+        }
+    }
+
+    /// What is old enough is forgotten, and the journal shortened. Nothing is numbered meanwhile, which for a large tree may take a
+    /// second or two; so it happens rarely.
+    fn forget_in_time(&mut self) {
+        if Instant::now() < self.look {
+            return;
+        }
+        self.look = Instant::now() + LOOK_EVERY;
+        let now_ms = self.core.time_ms();
+        let remembered = u64::try_from(self.remember.as_millis()).unwrap_or(u64::MAX);
+        self.order.ledger_mut().forget_removed(now_ms.saturating_sub(remembered));
+        if self.store.is_long(now_ms)
+            && let Err(failed) = self.store.shorten(self.order.ledger_mut(), now_ms)
+        {
+            error!("the journal is not shortened: {failed}");
+        }
+    }
+
+    fn deal_with(&mut self, job: Job) {
+        match job {
+            Job::Linked { link, slave, folder, outbox } => {
+                self.links.insert(link, Link { slave, folder, outbox, standing: None });
+            }
+            Job::Event(Event::Left { link }) => {
+                self.links.remove(&link);
+                self.event(Event::Left { link });
+            }
+            Job::Event(event) => self.heard(event),
+            Job::Look(look) => look(self),
+            Job::End => {}
+        }
+    }
+
+    fn heard(&mut self, event: Event) {
+        if let Event::Heard { link, message } = &event {
+            let Some(open) = self.links.get_mut(link) else { return };
+            if self.fenced {
+                return;
+            }
+            if let ToMaster::Join { standing, .. } = message {
+                open.standing = Some(*standing);
+                let link = *link;
+                if !self.remember() {
+                    return self.close(link);
+                }
+            }
+        }
+        self.event(event);
+    }
+
+    /// Hands an event to the order and carries out what follows, but for writing.
+    pub fn event(&mut self, event: Event) {
+        let actions = self.order.on(event, self.core.time_ms());
+        for action in actions {
+            match action {
+                Action::Write(batch) => self.pending = Some(batch),
+                Action::Send { link, message } => self.send(link, message),
+                Action::Close { link } => self.close(link),
+                Action::Know { folder } => {
+                    self.unknown.push(folder);
+                    if !self.remember() {
+                        self.links.values().filter(|open| open.folder == folder).for_each(|open| open.outbox.cut());
+                    }
+                }
+                Action::Halted(halt) => say_halted(halt),
+                Action::Lost { put } => self.say_lost(put),
+            }
+        }
+    }
+
+    /// Writes down which folders belong to the cluster; false where that fails.
+    fn remember(&mut self) -> bool {
+        while let Some(folder) = self.unknown.last() {
+            if let Err(failed) = self.store.know(*folder) {
+                error!("the folder {folder} cannot join: {failed}");
+                return false;
+            }
+            info!("the folder {folder} belongs to the cluster");
+            self.unknown.pop();
+        }
+        true
+    }
+
+    fn send(&self, link: LinkId, message: ToSlave) {
+        if let Some(open) = self.links.get(&link) {
+            open.outbox.send(&LinkMessage::ToSlave(message));
+        }
+    }
+
+    fn close(&mut self, link: LinkId) {
+        if let Some(open) = self.links.get(&link) {
+            debug!("the order closes the link of slave {}", open.slave);
+            open.outbox.cut();
+        }
+    }
+
+    /// Writes what is to be written; false where there is nothing.
+    fn write(&mut self) -> bool {
+        let Some(batch) = self.pending.take() else { return false };
+        let event = match self.store.append(&batch) {
+            Ok(()) => {
+                // Before anybody is told of these changes, everybody is told of their numbers.
+                if let Some(newest) = batch.last() {
+                    self.core.shown.set_mark(newest.version);
+                }
+                Event::Written
+            }
+            Err(failed) => {
+                error!("{failed}");
+                let (for_good, code) = match failed {
+                    JournalError::NoSpace { .. } => (false, ErrorCode::NoSpace),
+                    _ => (true, ErrorCode::NoChanges),
+                };
+                let why = if for_good { "the master's journal cannot be written" } else { "the disk of the master's journal is full" };
+                Event::NotWritten { for_good, refusal: Refusal::new(code, format!("changes are not possible now: {why}")) }
+            }
+        };
+        self.event(event);
+        true
+    }
+
+    fn show(&self) {
+        self.core.shown.set(self.order.last(), self.order.halted(), self.order.lost().count());
+    }
+
+    fn say_lost(&self, put: Version) {
+        match self.order.tree().path_of(put).and_then(|path| Some((path, self.order.tree().get(path)?.content?))) {
+            Some((path, content)) => {
+                error!("{path} is lost: no slave has its {} bytes, which came with change {put} (digest {})", content.size, content.digest);
+            }
+            None => error!("the content of change {put} is lost"),
+        }
+    }
+}
+
+fn say_halted(halt: Halt) {
+    error!("NO CHANGES ARE TAKEN ANY MORE: {}", halt.why());
+    match halt {
+        Halt::Broken => error!("see to the disk of the state folder and start the master again; downloads go on"),
+        Halt::Behind | Halt::Differs | Halt::Superseded => {
+            error!("`ftpmaster recover` shows what each slave has, `ftpmaster recover --yes` goes on from the latest; downloads go on");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What a slave is to be sent: a queue of bytes, so that nobody who has something to say waits for a slave that does not read.
+
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::{debug, warn};
+use relais_net::Connection;
+use relais_proto::{LinkMessage, Reply};
+
+/// Bytes that may wait for a slave. A slave takes pages one at a time, so one that lets so much pile up does not read.
+const CAP: usize = 64 * 1024 * 1024;
+/// Room that is kept for what comes next.
+const KEPT: usize = 1024 * 1024;
+
+/// The queue of one link.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    waiting: Mutex<Waiting>,
+    news: Condvar,
+    stream: Arc<TcpStream>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    /// Nothing more is taken.
+    closed: bool,
+    /// Nothing more is written.
+    written: bool,
+}
+
+impl Waiting {
+    fn close(&mut self) {
+        self.bytes = Vec::new();
+        self.closed = true;
+    }
+}
+
+impl Outbox {
+    /// Nothing waits yet. `stream` is the link's.
+    pub fn new(stream: Arc<TcpStream>) -> Self {
+        Self { waiting: Mutex::default(), news: Condvar::new(), stream }
+    }
+
+    /// Sends a message, some time soon. After the end it goes nowhere.
+    pub fn send(&self, message: &LinkMessage) {
+        self.append(|bytes| message.encode(bytes));
+    }
+
+    /// Sends an answer, as [`Self::send`].
+    pub fn reply(&self, reply: &Reply) {
+        self.append(|bytes| reply.encode(bytes));
+    }
+
+    fn append(&self, encode: impl FnOnce(&mut Vec<u8>)) {
+        let mut waiting = self.waiting();
+        if waiting.closed {
+            return;
+        }
+        encode(&mut waiting.bytes);
+        if waiting.bytes.len() > CAP {
+            warn!("{CAP} bytes wait for a slave that does not read: its link is closed");
+            waiting.close();
+            drop(waiting);
+            return self.cut();
+        }
+        self.news.notify_all();
+    }
+
+    /// Takes nothing more; what waits is still sent, for at most `patience`.
+    pub fn finish(&self, patience: Duration) {
+        let mut waiting = self.waiting();
+        waiting.closed = true;
+        self.news.notify_all();
+        let until = Instant::now() + patience;
+        while !waiting.written {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                drop(waiting);
+                return self.cut();
+            }
+            (waiting, _) = self.news.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends the link at once.
+    pub fn cut(&self) {
+        self.waiting().close();
+        self.news.notify_all();
+        // It fails only where the other side was first.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Writes what comes in, on a connection of the same stream, until the queue is closed or the link fails.
+    pub fn write(&self, mut connection: Connection) {
+        self.write_all(&mut connection);
+        self.waiting().written = true;
+        self.news.notify_all();
+    }
+
+    fn write_all(&self, connection: &mut Connection) {
+        while let Some(bytes) = self.take(std::mem::take(connection.output())) {
+            *connection.output() = bytes;
+            if let Err(error) = connection.flush() {
+                debug!("the link to the slave at {} takes nothing more: {error}", connection.peer());
+                return self.cut();
+            }
+            connection.output().shrink_to(KEPT);
+        }
+    }
+
+    /// All that waits, once there is something; none after the end. `room` is used for what comes next.
+    fn take(&self, room: Vec<u8>) -> Option<Vec<u8>> {
+        let mut waiting = self.waiting();
+        while waiting.bytes.is_empty() {
+            if waiting.closed {
+                return None;
+            }
+            waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        Some(std::mem::replace(&mut waiting.bytes, room))
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_slave_that_does_not_read_loses_its_link_and_nobody_waits_for_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut slave = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = Arc::new(listener.accept().unwrap().0);
+        let outbox = Outbox::new(Arc::clone(&stream));
+        let connection = Connection::new(stream.try_clone().unwrap()).unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| outbox.write(connection));
+            let line = LinkMessage::Line("x".repeat(50_000));
+            let begun = Instant::now();
+            // The socket holds a few MiB itself.
+            for _ in 0..2 * CAP / 50_000 {
+                outbox.send(&line);
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            writer.join().unwrap();
+        });
+        assert!(outbox.waiting().closed && outbox.waiting().bytes.is_empty());
+        let mut rest = Vec::new();
+        // The end may also be told as a reset.
+        let _ = slave.read_to_end(&mut rest);
+        assert!(rest.len() < CAP);
+    }
+}

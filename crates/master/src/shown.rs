@@ -1,0 +1,52 @@
+//! What everybody is told of the order: its last change, and why it takes no more.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use relais_cluster::Halt;
+use relais_proto::{Mark, Version};
+
+/// The state of the order, set by its thread.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct State {
+    /// The last change that is in the journal.
+    pub mark: Mark,
+    /// Why nothing is numbered, where that is so.
+    pub halted: Option<Halt>,
+    /// Contents that nobody is known to have.
+    pub lost: u64,
+}
+
+/// What is shown now.
+#[derive(Debug, Default)]
+pub(crate) struct Shown(Mutex<State>);
+
+impl Shown {
+    /// The state.
+    pub fn get(&self) -> State {
+        *self.state()
+    }
+
+    /// The last change that is in the journal.
+    pub fn mark(&self) -> Mark {
+        self.state().mark
+    }
+
+    /// A change is in the journal now.
+    pub fn set_mark(&self, last: Version) {
+        self.state().mark = at_least_first(last);
+    }
+
+    /// All of it.
+    pub fn set(&self, last: Version, halted: Option<Halt>, lost: usize) {
+        *self.state() = State { mark: at_least_first(last), halted, lost: u64::try_from(lost).unwrap_or(u64::MAX) };
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Before the first change a cluster is in epoch 1.
+fn at_least_first(last: Version) -> Mark {
+    last.max(Version { epoch: 1, number: 0 })
+}

@@ -1,0 +1,232 @@
+//! Changes through real links: who proposes, who is told, and what a restart leaves.
+
+use relais_proto::{Asked, Chain, Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Standing, ToMaster, ToSlave, TreePath, Version};
+use relais_state::chain_seed;
+
+use super::*;
+
+pub(super) fn version(number: u64) -> Version {
+    Version { epoch: 1, number }
+}
+
+pub(super) fn put(n: u8, name: &str) -> Asked {
+    let change = Change::Put {
+        path: TreePath::new(name).unwrap(),
+        size: 3,
+        digest: Digest([n; 32]),
+        mtime: FileTime { seconds: 5, nanos: 0 },
+        executable: false,
+    };
+    Asked { id: ChangeId([n; 16]), change, expect: Expect::Any }
+}
+
+pub(super) fn say(connection: &mut Connection, message: ToMaster) {
+    connection.queue_link(&LinkMessage::ToMaster(message));
+    connection.flush().unwrap();
+}
+
+/// The next that the master says about changes.
+pub(super) fn hear(connection: &mut Connection) -> ToSlave {
+    loop {
+        match next(connection).unwrap() {
+            LinkMessage::ToSlave(message) => return message,
+            LinkMessage::BeatAck { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+pub(super) fn join(connection: &mut Connection, n: u8, standing: Standing) -> ToSlave {
+    say(connection, ToMaster::Join { slave: SlaveId([n; 16]), folder: FolderId([n; 16]), standing });
+    hear(connection)
+}
+
+/// A slave without any change that has joined and lacks nothing.
+pub(super) fn joined(master: &Running, n: u8) -> Connection {
+    let mut connection = slave(master, n);
+    assert!(matches!(join(&mut connection, n, Standing::default()), ToSlave::Follow { .. }));
+    say(&mut connection, ToMaster::Lacks { upto: Version::default(), puts: Vec::new(), last: true });
+    connection
+}
+
+pub(super) fn propose(connection: &mut Connection, asked: Asked) {
+    say(connection, ToMaster::Propose { asked, found: false, copies: 1 });
+}
+
+/// The numbers of the next changes that a slave is told; it can take more then.
+pub(super) fn told(connection: &mut Connection) -> Vec<u64> {
+    match hear(connection) {
+        ToSlave::Tell { changes } => {
+            say(connection, ToMaster::Ready);
+            changes.iter().map(|told| told.numbered.version.number).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Told change by change, until `last`.
+pub(super) fn told_up_to(connection: &mut Connection, last: u64) -> Vec<u64> {
+    let mut all = Vec::new();
+    while all.last() != Some(&last) {
+        all.extend(told(connection));
+    }
+    all
+}
+
+#[test]
+fn a_change_of_one_slave_is_numbered_and_told_to_all() {
+    let master = Running::start();
+    let (mut one, mut two) = (joined(&master, 1), joined(&master, 2));
+    say(&mut one, ToMaster::Ready);
+    say(&mut two, ToMaster::Ready);
+    propose(&mut one, put(1, "a"));
+    assert_eq!((told(&mut one), told(&mut two)), (vec![1], vec![1]));
+    propose(&mut two, put(2, "a/b"));
+    assert!(matches!(hear(&mut two), ToSlave::Answer { answer: Err(refusal), .. } if refusal.code == ErrorCode::NotFolder));
+    for n in 2..=50 {
+        propose(&mut one, put(n, "b"));
+    }
+    let all: Vec<u64> = (2..=50).collect();
+    assert_eq!(told_up_to(&mut one, 50), all);
+    assert_eq!(told_up_to(&mut two, 50), all);
+    let Reply::Redirect { mark, .. } = master.login(Login::default()) else { panic!("no redirect") };
+    assert_eq!(mark, version(50), "clients hear of the last change");
+}
+
+#[test]
+fn a_restarted_master_knows_its_changes_by_their_ids() {
+    let mut master = Running::start();
+    {
+        let mut one = joined(&master, 1);
+        say(&mut one, ToMaster::Ready);
+        propose(&mut one, put(1, "a"));
+        propose(&mut one, put(2, "b"));
+        told_up_to(&mut one, 2);
+    }
+    master.end();
+    let master = master.again();
+    let mut one = slave(&master, 1);
+    assert!(matches!(join(&mut one, 1, Standing::default()), ToSlave::Follow { .. }));
+    say(&mut one, ToMaster::Ready);
+    assert_eq!(told_up_to(&mut one, 2), [1, 2]);
+    propose(&mut one, put(2, "b"));
+    assert!(matches!(hear(&mut one), ToSlave::Answer { answer: Ok(at), .. } if at == version(2)));
+    propose(&mut one, put(3, "c"));
+    assert_eq!(told(&mut one), [3]);
+}
+
+#[test]
+fn after_a_start_folders_that_are_known_are_waited_for() {
+    let mut master = Running::start();
+    drop((joined(&master, 1), joined(&master, 2)));
+    master.end();
+    let master = master.again();
+    let mut one = joined(&master, 1);
+    let begun = Instant::now();
+    propose(&mut one, put(1, "a"));
+    let mut two = joined(&master, 2);
+    assert_eq!(told(&mut two), [1]);
+    assert!(begun.elapsed() < Duration::from_secs(4), "both are there");
+    // One of them stays away now.
+    drop((one, two));
+    let mut master = master;
+    master.end();
+    let master = master.again();
+    let mut one = slave(&master, 1);
+    join(&mut one, 1, Standing::default());
+    say(&mut one, ToMaster::Ready);
+    told(&mut one);
+    let begun = Instant::now();
+    propose(&mut one, put(2, "a"));
+    one.set_silence(PATIENCE);
+    let number = loop {
+        one.queue_link(&beat());
+        one.flush().unwrap();
+        match next(&mut one).unwrap() {
+            LinkMessage::ToSlave(ToSlave::Tell { changes }) => break changes[0].numbered.version.number,
+            _ => std::thread::sleep(Duration::from_millis(100)),
+        }
+    };
+    assert_eq!(number, 2);
+    assert!(begun.elapsed() > Duration::from_secs(3), "only {:?}", begun.elapsed());
+}
+
+#[test]
+fn a_torn_batch_is_cut_off_and_a_damaged_journal_is_refused_with_its_place() {
+    let mut master = Running::start();
+    {
+        let mut one = joined(&master, 1);
+        for n in 1..=3 {
+            propose(&mut one, put(n, "a"));
+            told(&mut one);
+        }
+    }
+    master.end();
+    let path = master.state.path().join("journal");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    let mut master = master.again();
+    let mut one = slave(&master, 1);
+    assert!(matches!(join(&mut one, 1, Standing::default()), ToSlave::Follow { mark, .. } if mark == version(2)));
+    drop(one);
+    master.end();
+    let mut bad = whole.clone();
+    bad[100] ^= 1;
+    std::fs::write(&path, &bad).unwrap();
+    let error = Store::open(master.state.path(), master.key.cluster_id()).unwrap_err().to_string();
+    assert!(error.contains("journal is damaged at byte 60"), "{error}");
+    std::fs::write(&path, &whole).unwrap();
+    std::fs::write(master.state.path().join("folders"), "relais").unwrap();
+    let error = Store::open(master.state.path(), master.key.cluster_id()).unwrap_err().to_string();
+    assert!(error.contains("folders is damaged in line 1"), "{error}");
+}
+
+#[test]
+fn a_slave_that_is_ahead_halts_the_order_and_stays_linked() {
+    let master = Running::start();
+    let mut one = joined(&master, 1);
+    let mut two = slave(&master, 2);
+    let ahead = Standing { applied: version(9), chain: Chain([1; 32]), epoch: 1 };
+    assert!(matches!(join(&mut two, 2, ahead), ToSlave::Refuse { .. }));
+    beaten(&mut two);
+    propose(&mut one, put(1, "a"));
+    assert!(matches!(hear(&mut one), ToSlave::Answer { answer: Err(refusal), .. } if refusal.code == ErrorCode::NoChanges));
+    assert_eq!(master.redirect().unwrap().len(), 2, "reads go on");
+    let report = crate::status::ask(&master.addr.to_string(), &master.key).unwrap();
+    assert!(report.halted.contains("ftpmaster recover"), "{report:?}");
+}
+
+#[test]
+fn who_joins_as_somebody_else_is_refused() {
+    let master = Running::start();
+    for (id, folder) in [(2, 1), (1, 2)] {
+        let mut one = slave(&master, 1);
+        say(&mut one, ToMaster::Join { slave: SlaveId([id; 16]), folder: FolderId([folder; 16]), standing: Standing::default() });
+        assert!(matches!(next(&mut one), Err(LinkError::Refused(refusal)) if refusal.code == ErrorCode::BadRequest));
+    }
+    let seed = Chain(chain_seed(master.key.cluster_id()));
+    let mut one = slave(&master, 1);
+    assert!(matches!(join(&mut one, 1, Standing::default()), ToSlave::Follow { chain, .. } if chain == seed));
+}
+
+#[test]
+fn every_slave_hears_where_all_are() {
+    fn peers(connection: &mut Connection) -> Vec<(u8, u8, u16)> {
+        loop {
+            let header = connection.read_header().unwrap().unwrap();
+            if let LinkMessage::Peers { peers, last } = link_frame(header.kind, connection.read_payload(header).unwrap()).unwrap() {
+                assert!(last);
+                return peers.iter().map(|peer| (peer.slave.0[0], peer.folder.0[0], peer.addrs[0].port())).collect();
+            }
+        }
+    }
+    let master = Running::start();
+    let mut one = linked(&master, 1);
+    one.queue_link(&LinkMessage::Register(registration(1)));
+    one.flush().unwrap();
+    assert_eq!(peers(&mut one), [(1, 1, 1001)]);
+    let two = slave(&master, 2);
+    assert_eq!(peers(&mut one), [(1, 1, 1001), (2, 2, 1002)]);
+    drop(two);
+    assert_eq!(peers(&mut one), [(1, 1, 1001)]);
+}

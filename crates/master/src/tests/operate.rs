@@ -1,0 +1,295 @@
+//! What operators have done, with slaves that answer for their trees.
+
+use std::sync::mpsc::{Receiver, channel};
+
+use relais_proto::{Chain, ErrorCode, Standing, ToMaster, ToSlave, TreeEntry, TreePart, TreePath, Version};
+use relais_state::chain_seed;
+
+use super::changes::{hear, join, joined, propose, put, say, told, told_up_to, version};
+use super::*;
+use crate::{Operation, operate, status};
+
+/// Whether it was done, and what was told.
+fn done(master: &Running, operation: Operation) -> (bool, Vec<String>) {
+    let mut lines = Vec::new();
+    let ok = operate(&master.addr.to_string(), &master.key, operation, |line| lines.push(line.to_owned())).unwrap();
+    (ok, lines)
+}
+
+fn id(n: u8) -> String {
+    SlaveId([n; 16]).to_string()
+}
+
+/// What a slave hears while it answers for its tree and beats.
+fn answering(mut connection: Connection, tree: TreePart) -> Receiver<LinkMessage> {
+    let (to, heard) = channel();
+    std::thread::spawn(move || {
+        connection.set_silence(Duration::from_millis(50));
+        loop {
+            let message = match next(&mut connection) {
+                Err(LinkError::Wire(relais_proto::WireError::Io(error))) if error.kind() == std::io::ErrorKind::TimedOut => {
+                    connection.queue_link(&beat());
+                    if connection.flush().is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Err(_) => return,
+                Ok(message) => message,
+            };
+            if let LinkMessage::AskTree { query, ids } = message {
+                let mut entries = tree.entries.clone();
+                let rest = entries.split_off(entries.len() / 2);
+                let known = if ids { tree.ids.clone() } else { Vec::new() };
+                let first = TreePart { query, entries, ids: known, last: false, ..tree.clone() };
+                connection.queue_link(&LinkMessage::TreePart(first));
+                connection.queue_link(&LinkMessage::TreePart(TreePart {
+                    query,
+                    entries: rest,
+                    ids: Vec::new(),
+                    last: true,
+                    ..tree.clone()
+                }));
+                if connection.flush().is_err() {
+                    return;
+                }
+            }
+            if to.send(message).is_err() {
+                return;
+            }
+        }
+    });
+    heard
+}
+
+/// The tree that the first puts make, all of it there.
+fn tree_of(chain: Chain, puts: &[(u8, &str)]) -> TreePart {
+    let entry = |n: u8, name: &str| {
+        let relais_proto::Change::Put { size, digest, mtime, executable, .. } = put(n, name).change else { panic!("no put") };
+        let content = relais_proto::Content { put: version(n.into()), digest, size, mtime, executable };
+        (TreePath::new(name).unwrap(), TreeEntry { version: version(n.into()), content: Some(content) }, true)
+    };
+    let applied = puts.last().map_or(Version::default(), |(n, _)| version((*n).into()));
+    TreePart {
+        query: 0,
+        entries: puts.iter().map(|(n, name)| entry(*n, name)).collect(),
+        ids: puts.iter().map(|(n, _)| (relais_proto::ChangeId([*n; 16]), version((*n).into()))).collect(),
+        standing: Standing { applied, chain, epoch: 1 },
+        ends: Vec::new(),
+        last: true,
+    }
+}
+
+#[test]
+fn a_drained_slave_gets_no_clients_until_it_is_ready_also_when_it_comes_back() {
+    let master = Running::start();
+    let (mut one, _two) = (slave(&master, 1), slave(&master, 2));
+    assert_eq!(master.redirect().unwrap().len(), 2);
+    let idle = Counters { workers: 1, ..Counters::default() };
+    let idle = LinkMessage::Beat(Beat { state: SlaveState::InService, mark: Mark::default(), counters: idle, last_error: String::new() });
+    let address = (master.addr.to_string(), master.key.clone());
+    let drained = std::thread::spawn(move || {
+        let mut lines = Vec::new();
+        let ok = operate(&address.0, &address.1, Operation::Drain(id(1)[..4].to_owned()), |line| lines.push(line.to_owned()));
+        (ok.unwrap(), lines)
+    });
+    // It hears of it with its next beat, and has sent its sessions away by the one after.
+    let draining = |connection: &mut Connection| match next(connection).unwrap() {
+        LinkMessage::BeatAck { draining, .. } => draining,
+        other => panic!("{other:?}"),
+    };
+    let begun = Instant::now();
+    loop {
+        one.queue_link(&beat());
+        one.flush().unwrap();
+        if draining(&mut one) {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(master.redirect().unwrap(), [2]);
+    assert!(!drained.is_finished());
+    one.queue_link(&idle);
+    one.flush().unwrap();
+    assert!(draining(&mut one));
+    let (ok, lines) = drained.join().unwrap();
+    assert!(ok && lines.last().unwrap().contains("no sessions"), "{lines:?}");
+    let report = status::ask(&master.addr.to_string(), &master.key).unwrap();
+    assert_eq!(report.slaves[0].state, SlaveState::Draining);
+    drop(one);
+    let _one = slave(&master, 1);
+    assert_eq!(master.redirect().unwrap(), [2], "also when it comes back");
+    let (ok, lines) = done(&master, Operation::Ready("127.0.0.1:1001".to_owned()));
+    assert!(ok, "{lines:?}");
+    assert_eq!(master.redirect().unwrap().len(), 2, "at once");
+    assert!(!done(&master, Operation::Drain("0101".repeat(9))).0);
+}
+
+#[test]
+fn a_slave_that_will_not_come_back_is_forgotten_with_its_folder() {
+    let mut master = Running::start();
+    let two = joined(&master, 2);
+    let mut one = joined(&master, 1);
+    let (ok, lines) = done(&master, Operation::Forget(id(2)));
+    assert!(!ok && lines[0].contains("is linked"), "{lines:?}");
+    propose(&mut one, put(1, "a"));
+    told(&mut one);
+    drop(two);
+    let begun = Instant::now();
+    while !done(&master, Operation::Forget(id(2))).0 {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    let report = status::ask(&master.addr.to_string(), &master.key).unwrap();
+    assert_eq!(report.slaves.iter().map(|slave| slave.id.0[0]).collect::<Vec<_>>(), [1]);
+    drop(one);
+    master.end();
+    // Who was not here since the start is forgotten by its folder.
+    let folders = std::fs::read_to_string(master.state.path().join("folders")).unwrap();
+    assert!(folders.contains(&id(1)) && !folders.contains(&id(2)), "{folders}");
+    let master = master.again();
+    let (ok, lines) = done(&master, Operation::Forget("zzzz".to_owned()));
+    assert!(!ok && lines[0].contains(&id(1)), "{lines:?}");
+    assert!(done(&master, Operation::Forget(id(1)[..6].to_owned())).0);
+    let folders = std::fs::read_to_string(master.state.path().join("folders")).unwrap();
+    assert!(folders.ends_with("\nend 0\n"), "{folders}");
+}
+
+#[test]
+fn what_differs_from_the_masters_tree_is_named() {
+    let master = Running::start();
+    let mut chain = Chain(chain_seed(master.key.cluster_id()));
+    let mut one = joined(&master, 1);
+    for (n, name) in [(1, "a"), (2, "b"), (3, "c")] {
+        propose(&mut one, put(n, name));
+        match hear(&mut one) {
+            ToSlave::Tell { changes } => changes.iter().for_each(|told| chain = relais_cluster::next_chain(chain, &told.numbered)),
+            other => panic!("{other:?}"),
+        }
+        say(&mut one, ToMaster::Ready);
+    }
+    let good = tree_of(chain, &[(1, "a"), (2, "b"), (3, "c")]);
+    let mut bad = tree_of(chain, &[(1, "a"), (2, "x"), (3, "c")]);
+    bad.entries[2].2 = false;
+    let _one = answering(one, good.clone());
+    let (ok, lines) = done(&master, Operation::Diff);
+    assert!(ok, "{lines:?}");
+    let _two = answering(joined(&master, 2), bad);
+    let (ok, lines) = done(&master, Operation::Diff);
+    let all = lines.join("\n");
+    assert!(!ok, "{all}");
+    for line in ["/b: missing", "/x: extra", "/c: content not there yet"] {
+        assert!(lines.contains(&format!("{} {line}", id(2))), "{all}");
+    }
+    assert!(all.contains("the same at 1-3") && all.contains("1 of 2 slaves differ"), "{all}");
+    // One that never comes to the master's number.
+    let behind = tree_of(chain, &[(1, "a")]);
+    let _three = answering(joined(&master, 3), behind);
+    let (ok, lines) = done(&master, Operation::Diff);
+    assert!(!ok && lines.join("\n").contains("cannot be compared: it is at 1-1 and the master at 1-3"), "{lines:?}");
+}
+
+#[test]
+fn the_journal_is_exported_in_order() {
+    let mut master = Running::start();
+    {
+        let mut one = joined(&master, 1);
+        for n in 1..=20 {
+            propose(&mut one, put(n, "a"));
+        }
+        told_up_to(&mut one, 20);
+    }
+    for _ in 0..2 {
+        let (ok, lines) = done(&master, Operation::Export);
+        assert!(ok);
+        let numbers: Vec<String> = lines
+            .iter()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["number"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(numbers, (1..=20).map(|n| format!("1-{n}")).collect::<Vec<_>>());
+        master.end();
+        master = master.again();
+    }
+}
+
+#[test]
+fn a_scrub_reaches_the_slaves_with_their_beats() {
+    let master = Running::start();
+    let mut one = slave(&master, 1);
+    assert!(done(&master, Operation::Scrub).0);
+    one.queue_link(&beat());
+    one.flush().unwrap();
+    assert!(matches!(next(&mut one).unwrap(), LinkMessage::BeatAck { scrubs: 1, draining: false, .. }));
+}
+
+#[test]
+fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change() {
+    let mut master = Running::start();
+    let (ok, lines) = done(&master, Operation::Recover { go: true });
+    assert!(!ok && lines.last().unwrap().contains("nothing to recover"), "{lines:?}");
+    let (mut one, mut two) = (slave(&master, 1), slave(&master, 2));
+    let ahead = tree_of(Chain([5; 32]), &[(1, "a"), (2, "b"), (3, "c")]);
+    let behind = Standing { applied: version(2), chain: Chain([4; 32]), epoch: 3 };
+    assert!(matches!(join(&mut one, 1, ahead.standing), ToSlave::Refuse { .. }));
+    assert!(matches!(join(&mut two, 2, behind), ToSlave::Refuse { .. }));
+    let (ok, lines) = done(&master, Operation::Recover { go: false });
+    let all = lines.join("\n");
+    assert!(ok && all.contains(&format!("slave {}: last change 1-3, epoch 1", id(1))), "{all}");
+    assert!(all.contains(&format!("slave {}: last change 1-2, epoch 3", id(2))), "{all}");
+    assert!(all.contains(&format!("with --yes the tree of slave {}, at change 1-3, becomes everybody's, in epoch 4", id(1))), "{all}");
+
+    let (one, two) = (answering(one, ahead.clone()), answering(two, ahead.clone()));
+    let (ok, lines) = done(&master, Operation::Recover { go: true });
+    assert!(ok, "{lines:?}");
+    for heard in [one, two] {
+        let heard: Vec<LinkMessage> = heard.iter().filter(|message| !matches!(message, LinkMessage::BeatAck { .. })).collect();
+        assert_eq!(heard.first(), Some(&LinkMessage::Recovering { epoch: 4 }), "{heard:?}");
+        assert!(!heard.iter().any(|message| matches!(message, LinkMessage::ToSlave(_))), "its link ends: {heard:?}");
+    }
+    // Also after a restart: all compare, ids are known still, and numbers are given in the new epoch.
+    for again in [false, true] {
+        if again {
+            master.end();
+            master = master.again();
+        }
+        let report = status::ask(&master.addr.to_string(), &master.key).unwrap();
+        assert_eq!((report.halted.as_str(), report.mark.epoch), ("", 4));
+        let mut one = slave(&master, 1);
+        let standing = Standing { epoch: 4, ..ahead.standing };
+        assert!(matches!(join(&mut one, 1, standing), ToSlave::Compare { epoch: 4, .. }));
+        assert!(
+            matches!(hear(&mut one), ToSlave::Page { entries, ids } if entries.len() == 3 + usize::from(again) && ids.len() == entries.len())
+        );
+        say(&mut one, ToMaster::Ready);
+        assert!(matches!(hear(&mut one), ToSlave::End { ends, .. } if ends == [version(3)]));
+        say(&mut one, ToMaster::Ready);
+        propose(&mut one, put(2, "b"));
+        assert!(matches!(hear(&mut one), ToSlave::Answer { answer: Ok(at), .. } if at == version(2)));
+        if !again {
+            propose(&mut one, put(9, "d"));
+            assert!(matches!(hear(&mut one), ToSlave::Tell { changes } if changes[0].numbered.version == Version { epoch: 4, number: 1 }));
+        }
+    }
+}
+
+#[test]
+fn a_recovery_that_fails_can_be_tried_again() {
+    let master = Running::start();
+    let mut one = slave(&master, 1);
+    let ahead = tree_of(Chain([5; 32]), &[(1, "a")]);
+    join(&mut one, 1, ahead.standing);
+    let address = (master.addr.to_string(), master.key.clone());
+    let first = std::thread::spawn(move || operate(&address.0, &address.1, Operation::Recover { go: true }, |_| {}).unwrap());
+    // It is asked for its tree, and dies.
+    while !matches!(next(&mut one).unwrap(), LinkMessage::AskTree { ids: true, .. }) {}
+    let (ok, lines) = done(&master, Operation::Recover { go: true });
+    assert!(!ok && lines.last().unwrap().contains("somebody else"), "{lines:?}");
+    drop(one);
+    assert!(!first.join().unwrap());
+    let mut one = slave(&master, 1);
+    let standing = Standing { epoch: 2, ..ahead.standing };
+    assert!(matches!(join(&mut one, 1, standing), ToSlave::Refuse { why, .. } if why.code == ErrorCode::Conflict));
+    let _one = answering(one, TreePart { standing, ..ahead });
+    let (ok, lines) = done(&master, Operation::Recover { go: true });
+    assert!(ok && lines.last().unwrap().contains("epoch 3"), "{lines:?}");
+}

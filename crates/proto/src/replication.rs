@@ -1,0 +1,541 @@
+//! What a slave and its master say to each other about changes. Over each link these arrive in order, or not at all.
+//!
+//! Who holds which content is told by folders: slaves that share one have one copy.
+
+use crate::message::{decode_refusal, encode_refusal};
+use crate::types::decode_size;
+use crate::{
+    Change, ChangeId, Decode, Decoder, Digest, Encoder, Expect, FileTime, FolderId, Mark, Numbered, Refusal, SlaveId, TreePath, Version,
+    WireError, limits,
+};
+
+/// A hash over all changes, in order: equal for two servers only where both have had the same changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Chain(pub [u8; 32]);
+
+impl Chain {
+    /// Appends the bytes.
+    pub fn encode(&self, to: &mut Encoder<'_>) {
+        to.bytes(&self.0);
+    }
+}
+
+impl Decode for Chain {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        from.array().map(Self)
+    }
+}
+
+/// Content of a file: what a put has brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content {
+    /// The put.
+    pub put: Version,
+    /// BLAKE3 of the whole.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Last modification.
+    pub mtime: FileTime,
+    /// Whether the owner may execute it.
+    pub executable: bool,
+}
+
+impl Content {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        self.put.encode(to);
+        self.digest.encode(to);
+        to.u64(self.size);
+        self.mtime.encode(to);
+        to.bool(self.executable);
+    }
+}
+
+impl Decode for Content {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            put: Version::decode(from)?,
+            digest: Digest::decode(from)?,
+            size: decode_size(from)?,
+            mtime: FileTime::decode(from)?,
+            executable: from.bool()?,
+        })
+    }
+}
+
+/// What is at a path of the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeEntry {
+    /// The last change to the path.
+    pub version: Version,
+    /// Its content; none for a folder.
+    pub content: Option<Content>,
+}
+
+impl TreeEntry {
+    /// File or folder.
+    #[must_use]
+    pub fn kind(&self) -> crate::Kind {
+        if self.content.is_some() { crate::Kind::File } else { crate::Kind::Folder }
+    }
+
+    /// Appends number and content.
+    pub fn encode(&self, to: &mut Encoder<'_>) {
+        self.version.encode(to);
+        to.option(self.content.as_ref(), Content::encode);
+    }
+}
+
+impl Decode for TreeEntry {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(Self { version: Version::decode(from)?, content: from.option()? })
+    }
+}
+
+/// An entry and its path, as lists of them go over the wire.
+struct Placed((TreePath, TreeEntry));
+
+impl Decode for Placed {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(Self((from.path()?, TreeEntry::decode(from)?)))
+    }
+}
+
+fn encode_placed((path, entry): &(TreePath, TreeEntry), to: &mut Encoder<'_>) {
+    entry.encode(to.path(path));
+}
+
+/// A change by its id.
+struct ById((ChangeId, Version));
+
+impl Decode for ById {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(Self((ChangeId::decode(from)?, Version::decode(from)?)))
+    }
+}
+
+pub(crate) fn encode_ids(ids: &[(ChangeId, Version)], to: &mut Encoder<'_>) {
+    to.list(ids, |(id, version), to| {
+        id.encode(to);
+        version.encode(to);
+    });
+}
+
+pub(crate) fn decode_ids(from: &mut Decoder<'_>) -> Result<Vec<(ChangeId, Version)>, WireError> {
+    let ids: Vec<ById> = from.list("ids", limits::LINK_LIST)?;
+    Ok(ids.into_iter().map(|ById(id)| id).collect())
+}
+
+/// A change that somebody asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Asked again it is the same change.
+    pub id: ChangeId,
+    /// The change.
+    pub change: Change,
+    /// What must be there for a put.
+    pub expect: Expect,
+}
+
+/// Where a slave's folder stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// The last change that it has applied, for good.
+    pub applied: Version,
+    /// The hash over all changes up to there.
+    pub chain: Chain,
+    /// The highest epoch that it has heard of. No master with a lower one is followed.
+    pub epoch: u32,
+}
+
+impl Standing {
+    /// Appends all fields.
+    pub fn encode(&self, to: &mut Encoder<'_>) {
+        self.applied.encode(to);
+        self.chain.encode(to);
+        to.u32(self.epoch);
+    }
+}
+
+impl Decode for Standing {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(Self { applied: Version::decode(from)?, chain: Chain::decode(from)?, epoch: from.u32()? })
+    }
+}
+
+/// A change as a slave is told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The change.
+    pub numbered: Numbered,
+    /// For a put: the folders that hold its content.
+    pub holders: Vec<FolderId>,
+    /// For a withdrawal: each path concerned, and what is there now.
+    pub restored: Vec<(TreePath, Option<TreeEntry>)>,
+}
+
+impl Told {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        self.numbered.encode(to);
+        to.list(&self.holders, FolderId::encode).list(&self.restored, |(path, entry), to| {
+            to.path(path).option(entry.as_ref(), TreeEntry::encode);
+        });
+    }
+}
+
+impl Decode for Told {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        let (numbered, holders) = (Numbered::decode(from)?, from.list("holders", limits::HOLDERS)?);
+        let restored: Vec<Restored> = from.list("paths of a withdrawal", limits::LINK_LIST)?;
+        Ok(Self { numbered, holders, restored: restored.into_iter().map(|Restored(restored)| restored).collect() })
+    }
+}
+
+struct Restored((TreePath, Option<TreeEntry>));
+
+impl Decode for Restored {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(Self((from.path()?, from.option()?)))
+    }
+}
+
+/// From a slave to its master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToMaster {
+    /// The first message: who it is and where it stands.
+    Join {
+        /// Which slave.
+        slave: SlaveId,
+        /// The folder that it serves.
+        folder: FolderId,
+        /// Where that stands.
+        standing: Standing,
+    },
+    /// Of all content that is in the tree after `upto` it lacks only these. It comes in pages, and counts once the last has come.
+    Lacks {
+        /// The change that this is about.
+        upto: Version,
+        /// Puts whose content is not there.
+        puts: Vec<Version>,
+        /// Whether this is the last page.
+        last: bool,
+    },
+    /// It asks for a change. The content of a put is on its disk.
+    Propose {
+        /// The change.
+        asked: Asked,
+        /// Whether it is something that was found in the folder, not asked for by a session.
+        found: bool,
+        /// How many copies the asker wants to hear of; 0 and 1 are there once it is done.
+        copies: u16,
+    },
+    /// What has become of a change that it once asked for? The answer is `Answer`; [`crate::ErrorCode::NotFound`] where it never got a number.
+    Seek {
+        /// The change.
+        id: ChangeId,
+    },
+    /// It has applied all changes up to this one, for good.
+    Applied {
+        /// The last of them.
+        upto: Version,
+    },
+    /// It has the content of a put under its name, for good; or has it no more.
+    Holds {
+        /// The put.
+        put: Version,
+        /// Whether it has it.
+        has: bool,
+    },
+    /// It could not place the content of a put that it asked for itself.
+    Failed {
+        /// The put.
+        of: Version,
+    },
+    /// It lacks the content of a put and will not take it from anywhere any more, until it is told that somebody holds it.
+    GivenUp {
+        /// The put.
+        put: Version,
+    },
+    /// Who holds the content of this put?
+    Want {
+        /// The put.
+        put: Version,
+    },
+    /// It has taken what it was last told and can take more.
+    Ready,
+}
+
+impl ToMaster {
+    /// Appends a tag and the fields.
+    pub fn encode(&self, to: &mut Encoder<'_>) {
+        match self {
+            Self::Join { slave, folder, standing } => {
+                slave.encode(to.u8(0));
+                folder.encode(to);
+                standing.encode(to);
+            }
+            Self::Lacks { upto, puts, last } => {
+                upto.encode(to.u8(1));
+                to.list(puts, Version::encode).bool(*last);
+            }
+            Self::Propose { asked, found, copies } => {
+                asked.id.encode(to.u8(2));
+                asked.change.encode(to);
+                asked.expect.encode(to);
+                to.bool(*found).u16(*copies);
+            }
+            Self::Seek { id } => id.encode(to.u8(3)),
+            Self::Applied { upto } => upto.encode(to.u8(4)),
+            Self::Holds { put, has } => {
+                put.encode(to.u8(5));
+                to.bool(*has);
+            }
+            Self::Failed { of } => of.encode(to.u8(6)),
+            Self::GivenUp { put } => put.encode(to.u8(7)),
+            Self::Want { put } => put.encode(to.u8(8)),
+            Self::Ready => {
+                to.u8(9);
+            }
+        }
+    }
+}
+
+impl Decode for ToMaster {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(match from.u8()? {
+            0 => Self::Join { slave: SlaveId::decode(from)?, folder: FolderId::decode(from)?, standing: Standing::decode(from)? },
+            1 => Self::Lacks { upto: Version::decode(from)?, puts: from.list("lacking puts", limits::LINK_LIST)?, last: from.bool()? },
+            2 => Self::Propose {
+                asked: Asked { id: ChangeId::decode(from)?, change: Change::decode(from)?, expect: Expect::decode(from)? },
+                found: from.bool()?,
+                copies: from.u16()?,
+            },
+            3 => Self::Seek { id: ChangeId::decode(from)? },
+            4 => Self::Applied { upto: Version::decode(from)? },
+            5 => Self::Holds { put: Version::decode(from)?, has: from.bool()? },
+            6 => Self::Failed { of: Version::decode(from)? },
+            7 => Self::GivenUp { put: Version::decode(from)? },
+            8 => Self::Want { put: Version::decode(from)? },
+            9 => Self::Ready,
+            other => return Err(WireError::BadValue { what: "message of a slave", value: other.into() }),
+        })
+    }
+}
+
+/// From a master to a slave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToSlave {
+    /// It may follow: the changes behind its own number come next.
+    Follow {
+        /// The master's epoch.
+        epoch: u32,
+        /// The last change.
+        mark: Mark,
+        /// The hash at the slave's number. A slave without any change takes it over.
+        chain: Chain,
+        /// As `GiveUp`, for all of these; at most [`limits::GIVEN_UP`].
+        given_up: Vec<Version>,
+    },
+    /// The changes do not reach back to its number, or are not its own: the whole tree comes in pages, and it compares.
+    Compare {
+        /// The master's epoch.
+        epoch: u32,
+        /// The last change.
+        mark: Mark,
+        /// As `GiveUp`, for all of these; at most [`limits::GIVEN_UP`].
+        given_up: Vec<Version>,
+    },
+    /// A part of the tree, in the order of the paths. The slave says `Ready` for the next.
+    Page {
+        /// Entries.
+        entries: Vec<(TreePath, TreeEntry)>,
+        /// Changes by their ids.
+        ids: Vec<(ChangeId, Version)>,
+    },
+    /// The tree was told whole.
+    End {
+        /// The tree is as after this change.
+        mark: Mark,
+        /// The hash there.
+        chain: Chain,
+        /// The last change of each earlier epoch that went into this tree.
+        ends: Vec<Version>,
+        /// How many entries there were.
+        entries: u64,
+    },
+    /// The next changes, in order.
+    Tell {
+        /// Changes.
+        changes: Vec<Told>,
+    },
+    /// What became of a change that it asked for, or asked about, where that is not told as a change.
+    Answer {
+        /// The change.
+        id: ChangeId,
+        /// The number that it has already, or why it has none.
+        answer: Result<Version, Refusal>,
+    },
+    /// As many disks as were wanted have the content now.
+    Copies {
+        /// The put.
+        put: Version,
+        /// How many.
+        copies: u16,
+    },
+    /// Nobody is known to hold the content of this put, and it is to be withdrawn. Who has it says `Holds`; who lacks it takes it from nowhere
+    /// any more and says `GivenUp`. So nobody can come by it, drop what it replaced and call it done while the withdrawal is under way.
+    GiveUp {
+        /// The put.
+        put: Version,
+    },
+    /// Who holds content.
+    Where {
+        /// The put.
+        put: Version,
+        /// The folders that hold it; at most [`limits::HOLDERS`] are named.
+        holders: Vec<FolderId>,
+    },
+    /// It cannot join.
+    Refuse {
+        /// The master's epoch.
+        epoch: u32,
+        /// Why.
+        why: Refusal,
+    },
+}
+
+impl ToSlave {
+    /// Appends a tag and the fields.
+    pub fn encode(&self, to: &mut Encoder<'_>) {
+        match self {
+            Self::Follow { epoch, mark, chain, given_up } => {
+                mark.encode(to.u8(0).u32(*epoch));
+                chain.encode(to);
+                to.list(given_up, Version::encode);
+            }
+            Self::Compare { epoch, mark, given_up } => {
+                mark.encode(to.u8(1).u32(*epoch));
+                to.list(given_up, Version::encode);
+            }
+            Self::Page { entries, ids } => {
+                to.u8(2).list(entries, encode_placed);
+                encode_ids(ids, to);
+            }
+            Self::End { mark, chain, ends, entries } => {
+                mark.encode(to.u8(3));
+                chain.encode(to);
+                to.list(ends, Version::encode).u64(*entries);
+            }
+            Self::Tell { changes } => {
+                to.u8(4).list(changes, Told::encode);
+            }
+            Self::Answer { id, answer } => {
+                id.encode(to.u8(5));
+                match answer {
+                    Ok(version) => version.encode(to.bool(true)),
+                    Err(refusal) => encode_refusal(refusal, to.bool(false)),
+                }
+            }
+            Self::Copies { put, copies } => {
+                put.encode(to.u8(6));
+                to.u16(*copies);
+            }
+            Self::GiveUp { put } => put.encode(to.u8(7)),
+            Self::Where { put, holders } => {
+                put.encode(to.u8(8));
+                to.list(holders, FolderId::encode);
+            }
+            Self::Refuse { epoch, why } => encode_refusal(why, to.u8(9).u32(*epoch)),
+        }
+    }
+}
+
+impl Decode for ToSlave {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(match from.u8()? {
+            0 => Self::Follow {
+                epoch: from.u32()?,
+                mark: Mark::decode(from)?,
+                chain: Chain::decode(from)?,
+                given_up: from.list("puts that are given up", limits::GIVEN_UP)?,
+            },
+            1 => Self::Compare {
+                epoch: from.u32()?,
+                mark: Mark::decode(from)?,
+                given_up: from.list("puts that are given up", limits::GIVEN_UP)?,
+            },
+            2 => {
+                let entries: Vec<Placed> = from.list("entries", limits::LINK_LIST)?;
+                Self::Page { entries: entries.into_iter().map(|Placed(entry)| entry).collect(), ids: decode_ids(from)? }
+            }
+            3 => Self::End {
+                mark: Mark::decode(from)?,
+                chain: Chain::decode(from)?,
+                ends: from.list("epochs", limits::LINK_LIST)?,
+                entries: from.u64()?,
+            },
+            4 => Self::Tell { changes: from.list("changes", limits::LINK_LIST)? },
+            5 => Self::Answer {
+                id: ChangeId::decode(from)?,
+                answer: if from.bool()? { Ok(Version::decode(from)?) } else { Err(decode_refusal(from)?) },
+            },
+            6 => Self::Copies { put: Version::decode(from)?, copies: from.u16()? },
+            7 => Self::GiveUp { put: Version::decode(from)? },
+            8 => Self::Where { put: Version::decode(from)?, holders: from.list("holders", limits::HOLDERS)? },
+            9 => Self::Refuse { epoch: from.u32()?, why: decode_refusal(from)? },
+            other => return Err(WireError::BadValue { what: "message of a master", value: other.into() }),
+        })
+    }
+}
+
+/// A part of a slave's tree, as the master asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreePart {
+    /// The number of the question.
+    pub query: u64,
+    /// Entries in the order of the paths, and whether the content is there.
+    pub entries: Vec<(TreePath, TreeEntry, bool)>,
+    /// Changes by their ids; only where they were asked for.
+    pub ids: Vec<(ChangeId, Version)>,
+    /// Where the folder stands; the same in all parts.
+    pub standing: Standing,
+    /// The last change of each earlier epoch that went into this tree.
+    pub ends: Vec<Version>,
+    /// Whether this is the last part.
+    pub last: bool,
+}
+
+impl TreePart {
+    pub(crate) fn encode(&self, to: &mut Encoder<'_>) {
+        to.u64(self.query).list(&self.entries, |(path, entry, here), to| {
+            entry.encode(to.path(path));
+            to.bool(*here);
+        });
+        encode_ids(&self.ids, to);
+        self.standing.encode(to);
+        to.list(&self.ends, Version::encode).bool(self.last);
+    }
+}
+
+struct Held((TreePath, TreeEntry, bool));
+
+impl Decode for Held {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(Self((from.path()?, TreeEntry::decode(from)?, from.bool()?)))
+    }
+}
+
+impl Decode for TreePart {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        let query = from.u64()?;
+        let entries: Vec<Held> = from.list("entries", limits::LINK_LIST)?;
+        Ok(Self {
+            query,
+            entries: entries.into_iter().map(|Held(entry)| entry).collect(),
+            ids: decode_ids(from)?,
+            standing: Standing::decode(from)?,
+            ends: from.list("epochs", limits::LINK_LIST)?,
+            last: from.bool()?,
+        })
+    }
+}

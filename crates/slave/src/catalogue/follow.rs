@@ -1,0 +1,384 @@
+//! What a slave of a cluster notes beside what it finds: entries by their changes, with or without their content, what
+//! is kept until new content comes, and where the folder stands.
+
+use relais_cluster::replica::Lack;
+use relais_cluster::{Chain, Content, Entry, Standing};
+use relais_proto::{ChangeId, Digest, FileTime, FolderId, Kind, Peer, TreePath, Version};
+use relais_tree::Meta;
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::CatalogueError;
+use super::database::{COLUMNS, Stored, failed, read_row};
+use super::reader::meta;
+use super::store::Store;
+
+/// Former content that lies at a path until the new content has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// The content.
+    pub content: Content,
+    /// When its inode last changed.
+    pub ctime: FileTime,
+    /// Where it lies.
+    pub dev: u64,
+    /// Its inode.
+    pub ino: u64,
+}
+
+impl Kept {
+    /// Whether it is what `meta` was read from, also after it was moved.
+    #[must_use]
+    pub fn is(&self, meta: &Meta) -> bool {
+        (self.dev, self.ino) == (meta.dev, meta.ino)
+            && meta.served_kind() == Some(Kind::File)
+            && (self.content.size, self.content.mtime) == (meta.size, meta.mtime)
+    }
+}
+
+impl Stored {
+    /// The row as an entry of the tree; none where it was never numbered.
+    #[must_use]
+    pub fn tree_entry(&self) -> Option<Entry> {
+        let version = self.entry.version?;
+        let content = match self.entry.kind {
+            Kind::Folder => None,
+            Kind::File => Some(Content {
+                put: self.content?,
+                digest: self.digest?,
+                size: self.entry.size,
+                mtime: self.entry.mtime,
+                executable: self.entry.executable,
+            }),
+        };
+        Some(Entry { version, content })
+    }
+
+    /// Its content as something to keep, where it is here.
+    #[must_use]
+    pub fn to_keep(&self) -> Option<Kept> {
+        let content = self.tree_entry()?.content.filter(|_| self.here)?;
+        Some(Kept { content, ctime: self.ctime, dev: self.dev, ino: self.ino })
+    }
+}
+
+fn path_of(folder: &str, name: &str) -> Option<TreePath> {
+    TreePath::new(if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }).ok()
+}
+
+/// Reads the folder's path behind [`COLUMNS`].
+fn read_placed(row: &Row<'_>) -> rusqlite::Result<Option<(TreePath, Stored)>> {
+    let (folder, stored): (String, _) = (row.get(16)?, read_row(row)?);
+    Ok(path_of(&folder, &stored.entry.name).map(|path| (path, stored)))
+}
+
+impl Store {
+    fn rows(&self, condition: &str, values: impl rusqlite::Params) -> Result<Vec<(TreePath, Stored)>, CatalogueError> {
+        let read = || {
+            let mut statement = self.database.prepare_cached(&format!("SELECT {COLUMNS}, folder FROM entry WHERE {condition}"))?;
+            statement.query_map(values, read_placed)?.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        Ok(read().map_err(failed(&self.file))?.into_iter().flatten().collect())
+    }
+
+    /// All that was numbered, in the order of the paths.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn numbered(&self) -> Result<Vec<(TreePath, Stored)>, CatalogueError> {
+        let mut rows = self.rows("epoch IS NOT NULL", [])?;
+        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(rows)
+    }
+
+    /// Everything below a path, in the order of the paths.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn below(&self, path: &TreePath) -> Result<Vec<(TreePath, Stored)>, CatalogueError> {
+        let mut rows = self.rows("folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')", [path.as_str()])?;
+        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(rows)
+    }
+
+    /// Where the content of a put belongs.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn of_put(&self, put: Version) -> Result<Option<(TreePath, Stored)>, CatalogueError> {
+        let rows = self.rows("content_epoch = ? AND content_number = ? LIMIT 1", params![put.epoch, put.number.cast_signed()])?;
+        Ok(rows.into_iter().next())
+    }
+
+    /// Some of what was found and never numbered, folders before what is in them. Of files those whose digest is known.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn unnumbered(&self, after: &TreePath, most: u32) -> Result<Vec<(TreePath, Stored)>, CatalogueError> {
+        let (folder, name) = after.split_last().map_or((String::new(), ""), |(folder, name)| (folder.as_str().to_owned(), name));
+        self.rows(
+            "epoch IS NULL AND (kind = 1 OR digest IS NOT NULL) AND (folder, name) > (?, ?) ORDER BY folder, name LIMIT ?",
+            params![folder, name, most],
+        )
+    }
+
+    /// The contents that are not here.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn lacking(&self) -> Result<Vec<Lack>, CatalogueError> {
+        let rows = self.rows("here = 0", [])?;
+        Ok(rows.iter().filter_map(|(path, row)| lack(path, row)).collect())
+    }
+
+    /// Writes an entry of the tree. `meta` is of what has its name on the disk; without it its content is not here yet.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn put_entry(&self, path: &TreePath, entry: &Entry, meta: Option<&Meta>, holders: &[FolderId]) -> Result<(), CatalogueError> {
+        let Some((folder, name)) = path.split_last() else { return Ok(()) };
+        self.unskip(folder.as_str(), name.as_bytes())?;
+        self.remove_row(folder.as_str(), name)?;
+        let content = entry.content;
+        let here = meta.is_some() || content.is_none();
+        let mtime = content.map(|content| content.mtime).or(meta.map(|meta| meta.mtime)).unwrap_or_default();
+        let holders: Vec<u8> = holders.iter().flat_map(|folder| folder.0).collect();
+        self.run(
+            "INSERT INTO entry (folder, name, kind, executable, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, found, digest,
+                 epoch, number, content_epoch, content_number, here, holders)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                folder.as_str(),
+                name,
+                i64::from(content.is_none()),
+                content.is_some_and(|content| content.executable),
+                content.map_or(0, |content| content.size.cast_signed()),
+                mtime.seconds,
+                mtime.nanos,
+                meta.map_or(0, |meta| meta.ctime.seconds),
+                meta.map_or(0, |meta| meta.ctime.nanos),
+                meta.map_or(0, |meta| meta.dev.cast_signed()),
+                meta.map_or(0, |meta| meta.ino.cast_signed()),
+                crate::board::monotonic_ms().cast_signed(),
+                content.map(|content| content.digest.0),
+                entry.version.epoch,
+                entry.version.number.cast_signed(),
+                content.map(|content| content.put.epoch),
+                content.map(|content| content.put.number.cast_signed()),
+                here,
+                (!here).then_some(holders),
+            ],
+        )
+        .map(drop)
+    }
+
+    /// An entry is as if it had been found: no change has made it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn unnumber(&self, path: &TreePath) -> Result<(), CatalogueError> {
+        let Some((folder, name)) = path.split_last() else { return Ok(()) };
+        let unset = "epoch = NULL, number = NULL, content_epoch = NULL, content_number = NULL";
+        self.run(&format!("UPDATE entry SET {unset} WHERE folder = ? AND name = ?"), [folder.as_str(), name]).map(drop)
+    }
+
+    /// Notes who has a content that is not here.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn set_holders(&self, put: Version, holders: &[FolderId]) -> Result<(), CatalogueError> {
+        let holders: Vec<u8> = holders.iter().flat_map(|folder| folder.0).collect();
+        let values = params![holders, put.epoch, put.number.cast_signed()];
+        self.run("UPDATE entry SET holders = ? WHERE content_epoch = ? AND content_number = ? AND here = 0", values).map(drop)
+    }
+
+    /// Moves what is at and below `from` to `to`, where nothing is. What was numbered has the number of that change from now on.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn relocate(&self, from: &TreePath, to: &TreePath, version: Version) -> Result<(), CatalogueError> {
+        let (Some((old_folder, old_name)), Some((folder, name))) = (from.split_last(), to.split_last()) else { return Ok(()) };
+        self.unskip(folder.as_str(), name.as_bytes())?;
+        let (epoch, number) = (version.epoch, version.number.cast_signed());
+        let numbered = "epoch = iif(epoch IS NULL, NULL, ?3), number = iif(epoch IS NULL, NULL, ?4)";
+        self.run(
+            &format!("UPDATE entry SET folder = ?1, name = ?2, {numbered} WHERE folder = ?5 AND name = ?6"),
+            params![folder.as_str(), name, epoch, number, old_folder.as_str(), old_name],
+        )?;
+        let moved = "folder = ?2 || substr(folder, length(?1) + 1)";
+        let below = "WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')";
+        self.run(&format!("UPDATE entry SET {moved}, {numbered} {below}"), params![from.as_str(), to.as_str(), epoch, number])?;
+        for table in ["skipped", "kept"] {
+            self.run(&format!("UPDATE {table} SET {moved} {below}"), [from.as_str(), to.as_str()])?;
+        }
+        let names = params![folder.as_str(), name, old_folder.as_str(), old_name];
+        self.run("UPDATE kept SET folder = ?, name = ? WHERE folder = ? AND name = ?", names).map(drop)
+    }
+
+    /// What is kept at a path until its content comes.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn kept(&self, path: &TreePath) -> Result<Option<Kept>, CatalogueError> {
+        let Some((folder, name)) = path.split_last() else { return Ok(None) };
+        let ask = || {
+            let select = "SELECT epoch, number, digest, executable, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino
+                 FROM kept WHERE folder = ? AND name = ?";
+            self.database.prepare_cached(select)?.query_row([folder.as_str(), name], read_kept).optional()
+        };
+        ask().map_err(failed(&self.file))
+    }
+
+    /// Notes what is kept at a path; with none, that nothing is.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn keep(&self, path: &TreePath, kept: Option<&Kept>) -> Result<(), CatalogueError> {
+        let Some((folder, name)) = path.split_last() else { return Ok(()) };
+        let Some(Kept { content, ctime, dev, ino }) = kept else {
+            return self.run("DELETE FROM kept WHERE folder = ? AND name = ?", [folder.as_str(), name]).map(drop);
+        };
+        self.run(
+            "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                folder.as_str(),
+                name,
+                content.put.epoch,
+                content.put.number.cast_signed(),
+                content.digest.0,
+                content.executable,
+                content.size.cast_signed(),
+                content.mtime.seconds,
+                content.mtime.nanos,
+                ctime.seconds,
+                ctime.nanos,
+                dev.cast_signed(),
+                ino.cast_signed(),
+            ],
+        )
+        .map(drop)
+    }
+
+    /// Where the folder stands.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn standing(&self) -> Result<Standing, CatalogueError> {
+        let applied = self.applied()?.unwrap_or_default();
+        let chain = meta::<[u8; 32]>(&self.database, "chain").map_err(failed(&self.file))?;
+        let epoch = meta::<u32>(&self.database, "epoch").map_err(failed(&self.file))?;
+        Ok(Standing { applied, chain: Chain(chain.unwrap_or_default()), epoch: epoch.unwrap_or_default().max(applied.epoch) })
+    }
+
+    /// Notes where the folder stands. The epoch never goes down.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn set_standing(&self, standing: &Standing) -> Result<(), CatalogueError> {
+        self.set_applied(standing.applied)?;
+        self.set_meta("chain", standing.chain.0)?;
+        self.raise_epoch(standing.epoch)
+    }
+
+    /// Notes that an epoch was heard of.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn raise_epoch(&self, epoch: u32) -> Result<(), CatalogueError> {
+        self.run("INSERT INTO meta VALUES ('epoch', ?) ON CONFLICT (what) DO UPDATE SET value = max(value, excluded.value)", [epoch])
+            .map(drop)
+    }
+
+    /// The last change of each earlier epoch that went into this tree.
+    ///
+    /// # Errors
+    /// Those of the database, or that it holds no such list.
+    pub fn ends(&self) -> Result<Vec<Version>, CatalogueError> {
+        let text: Option<String> = meta(&self.database, "ends").map_err(failed(&self.file))?;
+        let parse = |end: &str| {
+            let (epoch, number) = end.split_once('-')?;
+            Some(Version { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+        };
+        let ends: Option<Vec<Version>> = text.unwrap_or_default().split_whitespace().map(parse).collect();
+        ends.ok_or_else(|| CatalogueError::Damaged { file: self.file.display().to_string(), what: "the list of epochs".to_owned() })
+    }
+
+    /// Notes the last change of each earlier epoch.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn set_ends(&self, ends: &[Version]) -> Result<(), CatalogueError> {
+        self.set_meta("ends", ends.iter().map(Version::to_string).collect::<Vec<_>>().join(" "))
+    }
+
+    /// All changes by their ids.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn ids(&self) -> Result<Vec<(ChangeId, Version)>, CatalogueError> {
+        let read = || {
+            let mut statement = self.database.prepare_cached("SELECT id, epoch, number FROM change")?;
+            let rows = statement.query_map([], |row| {
+                Ok((ChangeId(row.get(0)?), Version { epoch: row.get(1)?, number: row.get::<_, i64>(2)?.cast_unsigned() }))
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(failed(&self.file))
+    }
+
+    /// Takes over the ids of another tree.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn replace_ids(&self, ids: &[(ChangeId, Version)]) -> Result<(), CatalogueError> {
+        self.run("DELETE FROM change", [])?;
+        ids.iter().try_for_each(|(id, version)| self.note_change(*id, *version))
+    }
+
+    /// Notes the slaves of the cluster.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn set_peers(&self, peers: &[Peer]) -> Result<(), CatalogueError> {
+        self.run("DELETE FROM peer", [])?;
+        for peer in peers {
+            self.run("INSERT OR REPLACE INTO peer VALUES (?, ?)", params![peer.slave.0, peer.folder.0])?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of all contents.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn bytes(&self) -> Result<u64, CatalogueError> {
+        let ask = || self.database.prepare_cached("SELECT n FROM total WHERE what = 'bytes'")?.query_row([], |row| row.get::<_, i64>(0));
+        ask().map(i64::cast_unsigned).map_err(failed(&self.file))
+    }
+
+    /// Adds to a total.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn count(&self, what: &str, n: i64) -> Result<(), CatalogueError> {
+        self.run("UPDATE total SET n = n + ? WHERE what = ?", params![n, what]).map(drop)
+    }
+}
+
+/// A row whose content is not here, as something that is lacking.
+#[must_use]
+pub fn lack(path: &TreePath, row: &Stored) -> Option<Lack> {
+    row.tree_entry().and_then(|entry| relais_cluster::replica::lack_of_entry(path, &entry))
+}
+
+fn read_kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
+    let time = |s, ns| -> rusqlite::Result<FileTime> { Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? }) };
+    let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    let content = Content {
+        put: Version { epoch: row.get(0)?, number: unsigned(1)? },
+        digest: Digest(row.get(2)?),
+        size: unsigned(4)?,
+        mtime: time(5, 6)?,
+        executable: row.get(3)?,
+    };
+    Ok(Kept { content, ctime: time(7, 8)?, dev: unsigned(9)?, ino: unsigned(10)? })
+}

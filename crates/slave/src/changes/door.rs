@@ -1,0 +1,166 @@
+//! The way to the folder's keeper from other slaves of this host that serve the same folder: a socket in the slaves' own folder.
+//!
+//! A session's channel is a pair of descriptors. Where the slave that it belongs to does not keep the folder, that
+//! slave hands the channel on, and the keeper answers on it as on its own sessions' channels.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use log::debug;
+use relais_tree::{Folder, TreeError};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, recvmsg, sendmsg, socket_with,
+};
+
+use super::channel::ReplicatorEnd;
+use crate::catalogue::FOLDER;
+
+/// Name of the socket.
+const SOCKET: &str = "keeper";
+/// Slaves that may be waiting for the keeper to take their call.
+const BACKLOG: i32 = 16;
+
+fn flags() -> SocketFlags {
+    SocketFlags::CLOEXEC | SocketFlags::NONBLOCK
+}
+
+/// By the folder's descriptor: its path may be longer than a socket's name can be.
+fn address(own: &Folder) -> Result<SocketAddrUnix, Errno> {
+    SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", own.as_fd().as_raw_fd()))
+}
+
+/// The keeper's side.
+#[derive(Debug)]
+pub struct Door {
+    listener: OwnedFd,
+    guests: Vec<OwnedFd>,
+}
+
+impl Door {
+    /// Opens the door. Whoever had it before is gone: the caller holds the keeper's lock.
+    ///
+    /// # Errors
+    /// Those of the folder and the system calls.
+    pub fn open(root: &Folder) -> io::Result<Self> {
+        let own = root.sub(FOLDER).map_err(io::Error::other)?;
+        match own.unlink(SOCKET) {
+            Ok(()) | Err(TreeError::NotFound) => {}
+            Err(e) => return Err(io::Error::other(e)),
+        }
+        let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags(), None)?;
+        bind(&listener, &address(&own)?)?;
+        listen(&listener, BACKLOG)?;
+        Ok(Self { listener, guests: Vec::new() })
+    }
+
+    /// Can be read when there is something to take.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        std::iter::once(self.listener.as_fd()).chain(self.guests.iter().map(AsFd::as_fd))
+    }
+
+    /// The channels that were handed on.
+    pub fn take(&mut self) -> Vec<ReplicatorEnd> {
+        while let Ok(guest) = accept_with(&self.listener, flags()) {
+            self.guests.push(guest);
+        }
+        let mut taken = Vec::new();
+        self.guests.retain(|guest| {
+            loop {
+                match receive(guest) {
+                    Ok(Some(fd)) => taken.extend(ReplicatorEnd::greet(fd).inspect_err(|e| debug!("a channel is lost: {e}"))),
+                    Ok(None) => return true,
+                    Err(e) => {
+                        debug!("another slave of this folder has gone: {e}");
+                        return false;
+                    }
+                }
+            }
+        });
+        taken
+    }
+}
+
+/// The next descriptor; none where there is none now.
+fn receive(guest: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    match recvmsg(guest, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC) {
+        Ok(got) if got.bytes == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(_) => {
+            let fd = control.drain().find_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+                _ => None,
+            });
+            fd.map(Some).ok_or_else(|| io::Error::other("a message without a descriptor"))
+        }
+        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The side of a slave that does not keep the folder.
+#[derive(Debug, Default)]
+pub struct Way {
+    socket: Option<OwnedFd>,
+}
+
+impl Way {
+    /// Hands a channel on to the keeper.
+    ///
+    /// # Errors
+    /// That there is no keeper now; the channel is closed then, and its session brings another one.
+    pub fn pass(&mut self, root: &Folder, channel: &OwnedFd) -> io::Result<()> {
+        if let Some(socket) = &self.socket
+            && send(socket, channel).is_ok()
+        {
+            return Ok(());
+        }
+        let own = root.sub(FOLDER).map_err(io::Error::other)?;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags(), None)?;
+        connect(&socket, &address(&own)?)?;
+        send(&socket, channel)?;
+        self.socket = Some(socket);
+        Ok(())
+    }
+}
+
+fn send(socket: &OwnedFd, channel: &OwnedFd) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [channel.as_fd()];
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::Error::other("no room for the descriptor"));
+    }
+    sendmsg(socket, &[IoSlice::new(&[0])], &mut control, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::changes::channel::{Desk, Received};
+
+    #[test]
+    fn a_channel_is_handed_on_and_works() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
+        let root = Folder::open(dir.path()).unwrap();
+        let (desk, mut way) = (Desk::new().unwrap(), Way::default());
+        let session = desk.open().unwrap();
+        let channel = desk.take().unwrap().unwrap();
+        assert!(way.pass(&root, &channel).is_err(), "there is no keeper");
+        for _ in 0..2 {
+            // The second keeper takes over from the first.
+            let mut door = Door::open(&root).unwrap();
+            way.pass(&root, &channel).unwrap();
+            assert_eq!(door.take().len(), 1);
+            assert_eq!(session.hello().unwrap(), Received::Message(()));
+        }
+        drop(channel);
+        assert_eq!(session.hello().unwrap(), Received::Gone);
+    }
+}

@@ -1,0 +1,56 @@
+//! Sessions that wait for answers: each channel gets its answers in the order in which it asked.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use relais_cluster::replica::Session;
+
+use crate::changes::Answer;
+use crate::changes::counter::Counter;
+
+/// Who waits on which channel.
+#[derive(Debug, Default)]
+pub struct Answers {
+    next: u64,
+    channels: BTreeMap<u64, VecDeque<(Session, Option<Answer>)>>,
+    channel_of: HashMap<Session, u64>,
+}
+
+impl Answers {
+    /// Something was asked on this channel.
+    pub fn begin(&mut self, channel: u64) -> Session {
+        self.next += 1;
+        let session = Session(self.next);
+        self.channels.entry(channel).or_default().push_back((session, None));
+        self.channel_of.insert(session, channel);
+        session
+    }
+
+    /// The answer has come: it and those that waited for it go out.
+    pub fn answer(&mut self, session: Session, answer: Answer, counter: &mut Counter) {
+        let Some(channel) = self.channel_of.get(&session).copied() else { return };
+        let Some(waiting) = self.channels.get_mut(&channel) else { return };
+        if let Some((_, place)) = waiting.iter_mut().find(|(other, _)| *other == session) {
+            *place = Some(answer);
+        }
+        while let Some((session, Some(answer))) = waiting.front() {
+            self.channel_of.remove(session);
+            // Behind an answer that is lost, the next would be taken for it.
+            if !counter.answer(channel, answer) {
+                counter.close(channel);
+            }
+            waiting.pop_front();
+        }
+        if waiting.is_empty() {
+            self.channels.remove(&channel);
+        }
+    }
+
+    /// The channel is gone: these have no session any more.
+    pub fn gone(&mut self, channel: u64) -> Vec<Session> {
+        let sessions: Vec<Session> = self.channels.remove(&channel).into_iter().flatten().map(|(session, _)| session).collect();
+        for session in &sessions {
+            self.channel_of.remove(session);
+        }
+        sessions
+    }
+}

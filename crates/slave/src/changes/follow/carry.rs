@@ -1,0 +1,255 @@
+//! Carrying out changes that the master has numbered: on the disk as far as their content is here, and in the catalogue.
+//!
+//! Whatever was done of a batch before a crash is found and taken as done: the same batch can be carried out again.
+
+use std::collections::VecDeque;
+
+use log::{error, warn};
+use relais_cluster::replica::{Event, Lack};
+use relais_cluster::{Content, Entry, Standing, Told};
+use relais_proto::{Change, ChangeId, Kind, TreePath, Version};
+
+use super::disk::{Steps, rows_at};
+use super::{Failed, Follower, announce, rolled_back};
+use crate::catalogue::{CatalogueError, Store, Stored};
+use crate::staging::StagedName;
+
+/// Why something was set aside.
+const UNKNOWN: &str = "the folder that it was in was removed";
+
+/// What a batch has come to.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// Contents that are not here.
+    lacks: Vec<Version>,
+    /// Contents that were staged here and could not be placed.
+    failed: Vec<Version>,
+    /// Contents that should have been here and were lost.
+    missing: Vec<Lack>,
+    /// What was staged and has its name.
+    used: Vec<ChangeId>,
+}
+
+impl Follower {
+    /// Carries out a batch, and tells the replica what came of it.
+    pub(super) fn carry(
+        &mut self,
+        changes: &[Told],
+        standing: &Standing,
+        store: &Store,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogueError> {
+        // What an earlier scan has begun.
+        store.commit()?;
+        store.begin()?;
+        let staged = self.staged_for_all(changes);
+        let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
+        let mut batch = Batch { steps: &mut steps, store, out: Outcome::default() };
+        let mut result = changes.iter().zip(&staged).try_for_each(|(told, staged)| batch.one(told, staged.as_ref()));
+        let out = batch.out;
+        result = result.and_then(|()| steps.sync());
+        result = result.and_then(|()| {
+            announce(&self.board, standing.applied);
+            store.set_standing(standing)?;
+            Ok(store.commit()?)
+        });
+        if let Err(e) = result {
+            rolled_back(store);
+            steps.take_back();
+            error!("changes up to {} cannot be carried out now: {e}", standing.applied);
+            store.set_meta("last-error", e.to_string())?;
+            events.push_back(Event::NotCarried);
+            return Ok(());
+        }
+        self.litter |= steps.settle();
+        self.board.set_mark(standing.applied);
+        for id in &out.used {
+            self.staged.remove(id);
+            self.checked.remove(id);
+        }
+        for told in changes {
+            self.finds.made(&told.numbered.change);
+        }
+        events.push_back(Event::Carried { lacks: out.lacks, failed: out.failed });
+        events.extend(out.missing.into_iter().map(Event::Missing));
+        Ok(())
+    }
+
+    /// For each change the file that is staged for it here.
+    fn staged_for_all(&self, changes: &[Told]) -> Vec<Option<StagedName>> {
+        let of = |told: &Told| {
+            let content = content_of(&told.numbered.change, told.numbered.version)?;
+            self.staged_for(told.numbered.id, &content)
+        };
+        changes.iter().map(of).collect()
+    }
+}
+
+/// The content that a put brings.
+pub(super) fn content_of(change: &Change, version: Version) -> Option<Content> {
+    match change {
+        Change::Put { size, digest, mtime, executable, .. } => {
+            Some(Content { put: version, digest: *digest, size: *size, mtime: *mtime, executable: *executable })
+        }
+        _ => None,
+    }
+}
+
+struct Batch<'a, 'b> {
+    steps: &'a mut Steps<'b>,
+    store: &'a Store,
+    out: Outcome,
+}
+
+impl Batch<'_, '_> {
+    fn one(&mut self, told: &Told, staged: Option<&StagedName>) -> Result<(), Failed> {
+        let (version, id) = (told.numbered.version, told.numbered.id);
+        match &told.numbered.change {
+            Change::Put { path, .. } => {
+                if let Some(content) = content_of(&told.numbered.change, version) {
+                    self.put(path, content, id, staged, told)?;
+                }
+            }
+            Change::MakeFolder { path } => self.make_folder(path, version)?,
+            Change::Remove { path, .. } => self.remove(path, version)?,
+            Change::Move { from, to } if from == to => self.store.renumber(to, version)?,
+            Change::Move { from, to } => self.relocate(from, to, version)?,
+            Change::Withdraw { .. } => {
+                for (path, entry) in &told.restored {
+                    self.restore(path, entry.as_ref(), version)?;
+                }
+            }
+        }
+        Ok(self.store.note_change(id, version)?)
+    }
+
+    fn put(&mut self, path: &TreePath, content: Content, id: ChangeId, staged: Option<&StagedName>, told: &Told) -> Result<(), Failed> {
+        let entry = Entry { version: content.put, content: Some(content) };
+        let (mut row, mut kept) = rows_at(self.store, path)?;
+        if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
+            // One that somebody has made here by hand, and that nobody else has.
+            self.steps.clear(path, None, None)?;
+            self.store.remove(path)?;
+            (row, kept) = (None, None);
+        }
+        if let Some(staged) = staged {
+            self.steps.clear(path, row.as_ref(), kept.as_ref())?;
+            match self.steps.put(path, &content, staged) {
+                Ok(meta) => {
+                    self.store.keep(path, None)?;
+                    self.store.put_entry(path, &entry, Some(&meta), &[])?;
+                    self.out.used.push(id);
+                    return Ok(());
+                }
+                Err(e @ Failed::Catalogue(_)) => return Err(e),
+                Err(e) => {
+                    warn!("{path} cannot be stored: {e}");
+                    self.out.failed.push(content.put);
+                }
+            }
+        } else if let Some(meta) = self.steps.adopt(path, &content, row.as_ref())? {
+            self.store.keep(path, None)?;
+            return Ok(self.store.put_entry(path, &entry, Some(&meta), &[])?);
+        }
+        // What is there stays until the content has come.
+        let there = self.steps.clear(path, row.as_ref(), kept.as_ref())?;
+        let former = row.as_ref().and_then(Stored::to_keep).or(kept).filter(|_| there);
+        self.store.put_entry(path, &entry, None, &told.holders)?;
+        self.store.keep(path, former.as_ref())?;
+        self.out.lacks.push(content.put);
+        Ok(())
+    }
+
+    fn make_folder(&mut self, path: &TreePath, version: Version) -> Result<(), Failed> {
+        let row = self.store.row(path)?;
+        if row.is_some_and(|row| row.entry.kind == Kind::File) {
+            self.steps.clear(path, None, None)?;
+            self.store.remove(path)?;
+        }
+        self.steps.ensure_folder(path)?;
+        let meta = self.steps.look(path)?;
+        Ok(self.store.put_entry(path, &Entry { version, content: None }, meta.as_ref(), &[])?)
+    }
+
+    fn remove(&mut self, path: &TreePath, version: Version) -> Result<(), Failed> {
+        let (row, kept) = rows_at(self.store, path)?;
+        if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
+            let store = self.store;
+            self.steps.aside.sift(path, UNKNOWN, &mut |below, meta| {
+                let (row, kept) = rows_at(store, below)?;
+                Ok::<_, Failed>(row.is_some_and(|row| row.is_former(meta)) || kept.is_some_and(|kept| kept.is(meta)))
+            })?;
+            if self.steps.look(path)?.is_some() {
+                self.steps.remove(path, version)?;
+            }
+        } else if self.steps.clear(path, row.as_ref(), kept.as_ref())? {
+            self.steps.remove(path, version)?;
+        }
+        Ok(self.store.remove(path)?)
+    }
+
+    fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Version) -> Result<(), Failed> {
+        let (row, kept) = rows_at(self.store, from)?;
+        let folder = row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder);
+        let (target, target_kept) = rows_at(self.store, to)?;
+        let content = row.as_ref().and_then(Stored::tree_entry).and_then(|entry| entry.content);
+        if let Some((parent, _)) = to.split_last() {
+            self.steps.ensure_folder(&parent)?;
+        }
+        let there = if folder { self.steps.look(from)?.is_some() } else { self.steps.clear(from, row.as_ref(), kept.as_ref())? };
+        // A crash may have come between the folder and the catalogue: then it has its new name already.
+        let moved = match &content {
+            Some(content) if !there && row.as_ref().is_some_and(|row| row.here) => self.steps.adopt(to, content, None)?,
+            _ => None,
+        };
+        if moved.is_none() && self.steps.clear(to, target.as_ref(), target_kept.as_ref())? {
+            self.steps.remove(to, version)?;
+        }
+        self.store.remove(to)?;
+        let mut meta = moved;
+        if there {
+            let change = Change::Move { from: from.clone(), to: to.clone() };
+            meta = self.steps.apply(&change, version, None).map_err(Failed::at(to))?;
+        } else if folder {
+            self.steps.ensure_folder(to)?;
+            meta = self.steps.look(to)?;
+        }
+        self.store.relocate(from, to, version)?;
+        let Some(row) = row else { return Ok(()) };
+        match meta {
+            Some(meta) if row.here => self.store.touch(to, &meta)?,
+            Some(_) => {}
+            None if row.here && !folder => {
+                if let Some(content) = content {
+                    let entry = Entry { version, content: Some(content) };
+                    self.store.put_entry(to, &entry, None, &[])?;
+                    self.out.missing.extend(relais_cluster::replica::lack_of_entry(to, &entry));
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// A withdrawal: what is at a path from now on.
+    fn restore(&mut self, path: &TreePath, entry: Option<&Entry>, version: Version) -> Result<(), Failed> {
+        let (row, kept) = rows_at(self.store, path)?;
+        let Some(entry) = entry else { return self.remove(path, version) };
+        let Some(content) = entry.content else { return self.make_folder(path, entry.version) };
+        let there = self.steps.clear(path, row.as_ref(), kept.as_ref())?;
+        let has = |put: Option<Version>| there && put == Some(content.put);
+        if row.as_ref().is_some_and(|row| row.here && has(row.content)) || kept.as_ref().is_some_and(|kept| has(Some(kept.content.put))) {
+            let meta = self.steps.look(path)?;
+            self.store.keep(path, None)?;
+            return Ok(self.store.put_entry(path, entry, meta.as_ref(), &[])?);
+        }
+        // What was withdrawn is not wanted any more; what it had replaced is not here.
+        if there {
+            self.steps.remove(path, version)?;
+        }
+        self.store.keep(path, None)?;
+        self.store.put_entry(path, entry, None, &[])?;
+        self.out.lacks.push(content.put);
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! The folder on the disk, as changes need it: what lies at a path, folders that were lost, and what is in the way.
+
+use std::collections::BTreeSet;
+
+use log::{error, warn};
+use relais_cluster::Content;
+use relais_proto::{Change, Kind, TreePath, Version};
+use relais_tree::{Folder, Meta, MetaKind, TreeError, hash_file, set_executable, set_times};
+
+use super::aside::Aside;
+use super::{Failed, Follower};
+use crate::catalogue::{Kept, Store, Stored};
+use crate::changes::apply::{Applied, Parents, apply};
+use crate::changes::together::together;
+use crate::staging::{StagedName, Staging};
+
+/// Something was taken out of the tree, and lay where nothing belongs any more.
+const STRAY: &str = "something else has its place in the tree";
+
+/// Steps on the disk that belong together: safe once all folders concerned are synced, or taken back.
+pub(super) struct Steps<'a> {
+    pub root: &'a Folder,
+    pub staging: &'a Staging,
+    pub aside: &'a mut Aside,
+    parents: Parents<'a>,
+    done: Vec<Applied>,
+    /// Folders that were made or changed beside those of [`Self::done`].
+    touched: BTreeSet<TreePath>,
+}
+
+impl<'a> Steps<'a> {
+    pub fn new(root: &'a Folder, staging: &'a Staging, aside: &'a mut Aside) -> Self {
+        Self { root, staging, aside, parents: Parents::new(root), done: Vec::new(), touched: BTreeSet::new() }
+    }
+
+    /// What lies at a path; none where nothing does, or the way there is missing.
+    pub fn look(&self, path: &TreePath) -> Result<Option<Meta>, Failed> {
+        let Some((parent, name)) = path.split_last() else { return Ok(None) };
+        let looked = self.root.open_folder(&parent).and_then(|parent| parent.survey(name.as_bytes()));
+        match looked {
+            Ok(survey) => Ok(Some(survey.meta)),
+            Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => Ok(None),
+            Err(e) => Err(Failed::at(path)(e)),
+        }
+    }
+
+    /// Makes sure that there is a folder at a path and above it.
+    pub fn ensure_folder(&mut self, path: &TreePath) -> Result<(), Failed> {
+        if path.is_root() || self.root.open_folder(path).is_ok() {
+            return Ok(());
+        }
+        let Some((parent, name)) = path.split_last() else { return Ok(()) };
+        self.ensure_folder(&parent)?;
+        let folder = self.root.open_folder(&parent).map_err(Failed::at(&parent))?;
+        match folder.make_folder(name, false) {
+            Ok(()) => {}
+            Err(TreeError::Taken) => {
+                self.aside.take(path, STRAY).map_err(Failed::at(path))?;
+                folder.make_folder(name, false).map_err(Failed::at(path))?;
+            }
+            Err(e) => return Err(Failed::at(path)(e)),
+        }
+        self.touched.insert(parent);
+        Ok(())
+    }
+
+    /// Whether what lies at a path is what the catalogue knows there, its content or what is kept until that comes.
+    pub fn is_ours(&self, meta: &Meta, row: Option<&Stored>, kept: Option<&Kept>) -> bool {
+        row.is_some_and(|row| row.is_former(meta)) || kept.is_some_and(|kept| kept.is(meta))
+    }
+
+    /// Sets aside what lies at a path, unless the catalogue knows it. Whether something that it knows is there.
+    pub fn clear(&mut self, path: &TreePath, row: Option<&Stored>, kept: Option<&Kept>) -> Result<bool, Failed> {
+        match self.look(path)? {
+            None => Ok(false),
+            Some(meta) if self.is_ours(&meta, row, kept) => Ok(true),
+            Some(_) => {
+                self.aside.take(path, STRAY).map_err(Failed::at(path))?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Carries out a step that can be taken back.
+    pub fn apply(&mut self, change: &Change, version: Version, staged: Option<&StagedName>) -> Result<Option<Meta>, TreeError> {
+        let applied = apply(change, version, staged, &mut self.parents, self.staging)?;
+        let meta = applied.meta;
+        self.done.push(applied);
+        if matches!(change, Change::Remove { .. } | Change::Move { .. }) {
+            self.parents.clear();
+        }
+        Ok(meta)
+    }
+
+    /// Gives staged content its name, over what is kept there.
+    pub fn put(&mut self, path: &TreePath, content: &Content, staged: &StagedName) -> Result<Meta, Failed> {
+        if let Some((parent, _)) = path.split_last() {
+            self.ensure_folder(&parent)?;
+        }
+        let change = put_of(path, content);
+        self.apply(&change, content.put, Some(staged)).map_err(Failed::at(path))?.ok_or(Failed::Tree(TreeError::NotFound))
+    }
+
+    /// Takes a file away that the catalogue knows, in a way that can be taken back.
+    pub fn remove(&mut self, path: &TreePath, version: Version) -> Result<(), Failed> {
+        let change = Change::Remove { path: path.clone(), recursive: true };
+        self.apply(&change, version, None).map_err(Failed::at(path)).map(drop)
+    }
+
+    /// Content that lies at a path already, though nobody has noted it as this. What is there gets the times and rights that it shall have.
+    pub fn adopt(&mut self, path: &TreePath, content: &Content, row: Option<&Stored>) -> Result<Option<Meta>, Failed> {
+        let Some(there) = self.look(path)?.filter(|meta| meta.kind == MetaKind::File && meta.size == content.size) else { return Ok(None) };
+        let known = row.filter(|row| row.entry.kind == Kind::File && row.is_former(&there)).and_then(|row| row.digest);
+        if known.is_some_and(|digest| digest != content.digest) {
+            return Ok(None);
+        }
+        let file = match self.root.open_file(path) {
+            Ok(file) => file,
+            Err(e) => {
+                warn!("{path} cannot be looked at: {e}");
+                return Ok(None);
+            }
+        };
+        if known.is_none() {
+            let (digest, _) = hash_file(&file.file, file.meta.size, &mut |_| std::ops::ControlFlow::Continue(()))
+                .map_err(|e| Failed::at(path)(TreeError::Io("read the file", e)))?;
+            if digest != content.digest || !file.is_unchanged().map_err(Failed::at(path))? {
+                return Ok(None);
+            }
+        }
+        // Its owner may have made it read-only, which must not matter here.
+        if file.meta.executable != content.executable {
+            set_executable(&file.file, content.executable).map_err(Failed::at(path))?;
+        }
+        if file.meta.mtime != content.mtime {
+            set_times(&file.file, content.mtime).map_err(Failed::at(path))?;
+        }
+        file.file.sync_all().map_err(|e| Failed::at(path)(TreeError::Io("sync the file", e)))?;
+        if let Some((parent, _)) = path.split_last() {
+            self.touched.insert(parent);
+        }
+        file.meta_now().map(Some).map_err(Failed::at(path))
+    }
+
+    /// Puts all names concerned on the disk.
+    pub fn sync(&mut self) -> Result<(), Failed> {
+        let mut concerned: BTreeSet<TreePath> = self.done.iter().flat_map(|applied| applied.parents.iter().cloned()).collect();
+        concerned.append(&mut self.touched);
+        let concerned: Vec<TreePath> = concerned.into_iter().collect();
+        let results = together(&concerned, |path| match self.root.open_folder(path) {
+            // It was taken away since, and that is in the folder above it.
+            Err(TreeError::NotFound | TreeError::NotFolder) => Ok(()),
+            opened => opened.and_then(|folder| folder.sync()),
+        });
+        concerned.iter().zip(results).try_for_each(|(path, result)| result.map_err(Failed::at(path)))
+    }
+
+    /// What was replaced or removed is of no more use; whether something is left for the sweeper.
+    pub fn settle(self) -> bool {
+        let left = self.done.iter().filter(|applied| applied.settle(self.staging)).count();
+        left > 0
+    }
+
+    /// Makes the folder what it was before.
+    pub fn take_back(mut self) {
+        for applied in self.done.iter().rev() {
+            self.parents.clear();
+            applied.take_back(&mut self.parents, self.staging);
+        }
+    }
+}
+
+/// A put of this content.
+pub(super) fn put_of(path: &TreePath, content: &Content) -> Change {
+    let Content { size, digest, mtime, executable, .. } = *content;
+    Change::Put { path: path.clone(), size, digest, mtime, executable }
+}
+
+impl Follower {
+    /// The staged file that holds exactly what a put has to give its name.
+    pub(super) fn staged_for(&self, id: relais_proto::ChangeId, content: &Content) -> Option<StagedName> {
+        let name = self.staged.get(&id)?;
+        if let Some(digest) = self.checked.get(&id) {
+            return (*digest == content.digest).then(|| name.clone());
+        }
+        // It was staged before this process began.
+        let open = || -> Result<bool, TreeError> {
+            let file = self.staging.staged.open_read(name.as_str())?;
+            if (file.meta.size, file.meta.mtime, file.meta.executable) != (content.size, content.mtime, content.executable) {
+                return Ok(false);
+            }
+            let hashed = hash_file(&file.file, file.meta.size, &mut |_| std::ops::ControlFlow::Continue(()));
+            let (digest, _) = hashed.map_err(|e| TreeError::Io("read the file", e))?;
+            file.file.sync_all().map_err(|e| TreeError::Io("sync the file", e))?;
+            Ok(digest == content.digest)
+        };
+        match open() {
+            Ok(fits) => fits.then(|| name.clone()),
+            Err(e) => {
+                error!("a staged file cannot be read: {e}");
+                None
+            }
+        }
+    }
+}
+
+/// What the catalogue has at a path.
+pub(super) fn rows_at(store: &Store, path: &TreePath) -> Result<(Option<Stored>, Option<Kept>), Failed> {
+    Ok((store.row(path)?, store.kept(path)?))
+}

@@ -1,0 +1,469 @@
+//! What somebody has done in the folder by hand: files that came, were edited, or are gone.
+//!
+//! What came or was edited is offered to the cluster as a change that expects what it was based on. Where that is refused
+//! it is set aside. What is gone is fetched again, or, where the slave was told to watch removals, and saw it go, offered as a removal.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use log::{error, info, warn};
+use relais_cluster::Asked;
+use relais_cluster::replica::{Event, lack_of_entry};
+use relais_proto::{Change, ChangeId, Digest, Expect, Kind, TreePath, Version};
+use relais_tree::Meta;
+
+use super::disk::Steps;
+use super::{Failed, Follower};
+use crate::catalogue::{CatalogueError, Identifying, Scanner, Store, Stored, Unhashed, WatchMode};
+
+/// Time between two looks for what was found.
+const LOOK: Duration = Duration::from_millis(200);
+/// What was offered is offered again after this time, until it is decided.
+const AGAIN: Duration = Duration::from_secs(4);
+/// What was refused, and is still there, is offered again after this time.
+const REFUSED: Duration = Duration::from_secs(30);
+/// A refusal may come before the change that it is about: what was refused is set aside only after this time, unless it turned out to be just
+/// what the tree has.
+const DOOMED: Duration = Duration::from_millis(1500);
+/// Most things that are offered at the same time.
+const MOST: usize = 256;
+/// Time in which only so many removals by hand become changes.
+const MINUTE: Duration = Duration::from_secs(60);
+/// Most removals in that time.
+const REMOVALS: u64 = 100;
+
+/// What was found.
+#[derive(Debug, Clone)]
+enum What {
+    File { meta: Identifying, digest: Digest, executable: bool, expect: Expect },
+    Folder,
+    Removal { recursive: bool },
+}
+
+#[derive(Debug, Clone)]
+struct Find {
+    path: TreePath,
+    what: What,
+    offered: Instant,
+}
+
+impl Find {
+    fn asked(&self, id: ChangeId) -> Asked {
+        let path = self.path.clone();
+        let (change, expect) = match &self.what {
+            What::File { meta, digest, executable, expect } => {
+                let change = Change::Put { path, size: meta.size, digest: *digest, mtime: meta.mtime, executable: *executable };
+                (change, *expect)
+            }
+            What::Folder => (Change::MakeFolder { path }, Expect::Any),
+            What::Removal { recursive } => (Change::Remove { path, recursive: *recursive }, Expect::Any),
+        };
+        Asked { id, change, expect }
+    }
+}
+
+/// A file of the tree that was edited.
+#[derive(Debug, Clone)]
+struct Edit {
+    meta: Identifying,
+    executable: bool,
+    /// The last change to the path when that was noticed.
+    base: Version,
+    ordered: bool,
+}
+
+/// What was found and is not decided yet.
+#[derive(Debug, Default)]
+pub(super) struct Finds {
+    by_id: HashMap<ChangeId, Find>,
+    by_path: HashMap<TreePath, ChangeId>,
+    edits: BTreeMap<TreePath, Edit>,
+    refused: HashMap<TreePath, Instant>,
+    /// What is to be set aside, since when, and why.
+    doomed: Vec<(Instant, Find, String)>,
+    looked: Option<Instant>,
+    /// Removals that were offered lately: since when, and how many.
+    removals: Option<(Instant, u64)>,
+    /// Where reading and checking of all contents has come to.
+    scrub: Option<VecDeque<Unhashed>>,
+    scrubbing: HashMap<TreePath, Identifying>,
+    damaged: u64,
+}
+
+impl Finds {
+    pub fn has(&self, id: ChangeId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
+    fn add(&mut self, path: TreePath, what: What) -> Option<Event> {
+        let id = ChangeId(relais_state::random().map_err(|e| error!("the system has no random numbers: {e}")).ok()?);
+        let find = Find { path: path.clone(), what, offered: Instant::now() };
+        let asked = find.asked(id);
+        self.by_id.insert(id, find);
+        self.by_path.insert(path, id);
+        Some(Event::Asked { session: None, asked, copies: 0 })
+    }
+
+    fn remove(&mut self, id: ChangeId) -> Option<Find> {
+        let find = self.by_id.remove(&id)?;
+        self.by_path.remove(&find.path);
+        Some(find)
+    }
+
+    /// A change was made: edits that were based on what was there before are decided by it.
+    pub fn made(&mut self, change: &Change) {
+        let mut drop = |path: &TreePath| self.edits.retain(|edited, _| edited != path && !edited.is_below(path));
+        match change {
+            Change::Put { path, .. } | Change::MakeFolder { path } | Change::Remove { path, .. } => drop(path),
+            Change::Move { from, to } => {
+                drop(from);
+                drop(to);
+            }
+            Change::Withdraw { .. } => {}
+        }
+    }
+
+    /// Offers everything again: there is a new link.
+    pub fn offer_all(&mut self) -> Vec<Event> {
+        self.offer(Duration::ZERO)
+    }
+
+    fn offer(&mut self, after: Duration) -> Vec<Event> {
+        let due = self.by_id.iter_mut().filter(|(_, find)| find.offered.elapsed() >= after);
+        let again = due.map(|(id, find)| {
+            find.offered = Instant::now();
+            Event::Asked { session: None, asked: find.asked(*id), copies: 0 }
+        });
+        again.collect()
+    }
+
+    /// Whether so many more removals by hand may become changes now.
+    fn may_remove(&mut self, count: u64, files: u64) -> bool {
+        let (since, done) = self.removals.filter(|(since, _)| since.elapsed() < MINUTE).unwrap_or((Instant::now(), 0));
+        let fits = done + count <= REMOVALS.min((files / 100).max(1));
+        if fits {
+            self.removals = Some((since, done + count));
+        }
+        fits
+    }
+}
+
+impl Follower {
+    /// Takes what the scanner has noticed, and offers what was found.
+    pub(super) fn take_noticed(&mut self, scanner: &mut Scanner, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+        let noticed = scanner.take_noticed();
+        let store = &scanner.store;
+        for (path, seen) in noticed.vanished {
+            if self.finds.by_path.contains_key(&path) {
+                // What was found there before is decided first.
+                scanner.settle.again(path, Instant::now());
+                continue;
+            }
+            store.begin()?;
+            self.vanished(&path, seen, store, events)?;
+        }
+        for (path, meta) in noticed.edited {
+            if self.finds.by_path.contains_key(&path) {
+                scanner.settle.again(path, Instant::now());
+                continue;
+            }
+            store.begin()?;
+            self.edited(path, &meta, store, events)?;
+        }
+        events.append(&mut self.late);
+        let doomed = self.finds.doomed.extract_if(.., |(since, ..)| since.elapsed() >= DOOMED).collect::<Vec<_>>();
+        for (_, find, why) in doomed {
+            store.begin()?;
+            self.finds.by_path.remove(&find.path);
+            self.finish_aside(find, &why, store, events)?;
+        }
+        if !self.told || !self.replica.is_linked() || self.finds.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+            return Ok(());
+        }
+        self.finds.looked = Some(Instant::now());
+        events.extend(self.finds.offer(AGAIN));
+        self.offer_new(scanner, events)
+    }
+
+    /// Offers what has no number yet.
+    fn offer_new(&mut self, scanner: &Scanner, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+        let room = MOST.saturating_sub(self.finds.by_id.len());
+        if room == 0 {
+            return Ok(());
+        }
+        self.finds.refused.retain(|_, at| at.elapsed() < REFUSED);
+        let mut after = TreePath::root();
+        let mut offered = 0;
+        while offered < room {
+            let rows = scanner.store.unnumbered(&after, 256)?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            after = last.clone();
+            for (path, row) in rows {
+                if offered == room || !self.may_be_offered(&path, scanner)? {
+                    continue;
+                }
+                let what = match (row.entry.kind, row.digest) {
+                    (Kind::Folder, _) => What::Folder,
+                    (Kind::File, Some(digest)) => {
+                        What::File { meta: identity(&row), digest, executable: row.entry.executable, expect: Expect::Absent }
+                    }
+                    (Kind::File, None) => continue,
+                };
+                events.extend(self.finds.add(path, what));
+                offered += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn may_be_offered(&self, path: &TreePath, scanner: &Scanner) -> Result<bool, CatalogueError> {
+        if self.finds.by_path.contains_key(path) || self.finds.refused.contains_key(path) || scanner.settle.has(path) {
+            return Ok(false);
+        }
+        let Some((parent, _)) = path.split_last().filter(|(parent, _)| !parent.is_root()) else { return Ok(true) };
+        // The folder comes first: it has its number, or is offered before.
+        Ok(self.finds.by_path.contains_key(&parent) || scanner.store.row(&parent)?.is_some_and(|row| row.entry.version.is_some()))
+    }
+
+    /// A path of the tree has nothing on the disk any more, or something else.
+    fn vanished(&mut self, path: &TreePath, seen: bool, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+        let Some(row) = store.row(path)?.filter(|row| row.entry.version.is_some()) else { return Ok(()) };
+        if self.is_there(path, &row)? {
+            return Ok(());
+        }
+        if seen && self.watch == WatchMode::All && self.told && self.replica.is_linked() && row.here {
+            let recursive = row.entry.kind == Kind::Folder;
+            let files = store.below(path)?.len() as u64 + 1;
+            let all = store.numbered()?.len() as u64;
+            if self.finds.may_remove(files, all) {
+                info!("{path} was removed in the folder, and goes from the tree");
+                events.extend(self.finds.add(path.clone(), What::Removal { recursive }));
+                return Ok(());
+            }
+            warn!("{path} was removed in the folder with too many others at once: that is held back, and it is fetched again");
+            store.count("held", 1)?;
+        }
+        self.missing(path, &row, store, events)
+    }
+
+    /// Whether what the catalogue has at a path lies there.
+    fn is_there(&mut self, path: &TreePath, row: &Stored) -> Result<bool, CatalogueError> {
+        let steps = Steps::new(&self.root, &self.staging, &mut self.aside);
+        let meta = steps.look(path).map_err(to_catalogue)?;
+        Ok(match row.entry.kind {
+            Kind::Folder => meta.is_some_and(|meta| meta.served_kind() == Some(Kind::Folder)),
+            Kind::File => meta.is_some_and(|meta| row.is_former(&meta)),
+        })
+    }
+
+    /// What is gone is wanted again: folders at once, contents from others.
+    fn missing(&mut self, path: &TreePath, row: &Stored, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+        if row.entry.kind == Kind::Folder {
+            let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
+            if let Err(e) = steps.ensure_folder(path).and_then(|()| steps.sync()) {
+                warn!("{path} cannot be made again: {e}");
+            }
+            for (below, row) in store.below(path)? {
+                if row.entry.version.is_none() {
+                    store.remove(&below)?;
+                } else if !self.is_there(&below, &row)? {
+                    // Those below it come in this loop too.
+                    self.missing_one(&below, &row, store, events)?;
+                }
+            }
+            return Ok(());
+        }
+        self.missing_one(path, row, store, events)
+    }
+
+    fn missing_one(&mut self, path: &TreePath, row: &Stored, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+        let Some(entry) = row.tree_entry() else { return Ok(()) };
+        let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
+        if entry.content.is_none() {
+            if let Err(e) = steps.ensure_folder(path).and_then(|()| steps.sync()) {
+                warn!("{path} cannot be made again: {e}");
+            }
+            return Ok(());
+        }
+        store.keep(path, None)?;
+        if row.here {
+            store.put_entry(path, &entry, None, &[])?;
+            events.extend(lack_of_entry(path, &entry).map(Event::Missing));
+        }
+        Ok(())
+    }
+
+    /// A file of the tree is another one on the disk.
+    fn edited(&mut self, path: TreePath, meta: &Meta, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+        let Some(row) = store.row(&path)? else { return Ok(()) };
+        let (Some(entry), Some(base)) = (row.tree_entry(), row.entry.version) else { return Ok(()) };
+        let Some(content) = entry.content else { return Ok(()) };
+        if !row.here {
+            // It is not based on what the tree has here, unless it is just that.
+            let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
+            let adopted = steps.adopt(&path, &content, None).and_then(|adopted| steps.sync().map(|()| adopted));
+            match adopted {
+                Ok(Some(meta)) => {
+                    store.keep(&path, None)?;
+                    store.put_entry(&path, &entry, Some(&meta), &[])?;
+                    events.push_back(Event::Fetched { put: content.put, from: self.folder, result: Ok(()) });
+                }
+                Ok(None) => drop(self.put_aside(&path, "it was edited while newer content was on its way")),
+                Err(e) => warn!("{path}: {e}"),
+            }
+            return Ok(());
+        }
+        let same = row.is_former(meta) && row.entry.executable == meta.executable;
+        // Its content is hashed all the same: another program may have set the time back.
+        let edit = Edit { meta: meta.into(), executable: meta.executable, base, ordered: false };
+        if self.finds.edits.get(&path).is_none_or(|known| known.meta != edit.meta) {
+            log::debug!("{path} was changed in the folder{}", if same { ", perhaps only in name" } else { "" });
+            self.finds.edits.insert(path, edit);
+        }
+        Ok(())
+    }
+
+    fn put_aside(&mut self, path: &TreePath, why: &str) -> bool {
+        self.aside.take(path, why).inspect_err(|e| error!("{path} cannot be set aside: {e}")).unwrap_or(false)
+    }
+
+    /// Files that are to be hashed.
+    pub fn take_unhashed(&mut self, most: usize) -> Vec<Unhashed> {
+        let edits = self.finds.edits.iter_mut().filter(|(_, edit)| !edit.ordered).take(most);
+        let mut files: Vec<Unhashed> = edits
+            .map(|(path, edit)| {
+                edit.ordered = true;
+                Unhashed { path: path.clone(), meta: edit.meta }
+            })
+            .collect();
+        if let Some(scrub) = self.finds.scrub.as_mut().filter(|_| files.is_empty()) {
+            files = scrub.drain(..scrub.len().min(most)).collect();
+            self.finds.scrubbing.extend(files.iter().map(|file| (file.path.clone(), file.meta)));
+            if files.is_empty() && self.finds.scrubbing.is_empty() {
+                info!("all contents were read; {} were damaged", self.finds.damaged);
+                self.finds.scrub = None;
+            }
+        }
+        files
+    }
+
+    /// A file was hashed, or changed meanwhile.
+    ///
+    /// # Errors
+    /// Those of the catalogue.
+    pub fn hashed(&mut self, of: &Unhashed, digest: Option<Digest>, store: &Store) -> Result<(), CatalogueError> {
+        if self.finds.scrubbing.get(&of.path) == Some(&of.meta) {
+            self.finds.scrubbing.remove(&of.path);
+            return self.scrubbed(of, digest, store);
+        }
+        let Some(edit) = self.finds.edits.get(&of.path).filter(|edit| edit.meta == of.meta).cloned() else { return Ok(()) };
+        self.finds.edits.remove(&of.path);
+        let (Some(digest), Some(row)) = (digest, store.row(&of.path)?) else { return Ok(()) };
+        let same = row.digest == Some(digest) && row.entry.mtime == of.meta.mtime && row.entry.executable == edit.executable;
+        if row.entry.version != Some(edit.base) {
+            self.put_aside(&of.path, "it was edited while others changed it");
+        } else if same {
+            // It has another name beside its own, or had, or was moved there and back.
+            let meta = Steps::new(&self.root, &self.staging, &mut self.aside).look(&of.path).map_err(to_catalogue)?;
+            if let Some(meta) = meta.filter(|meta| Identifying::from(meta) == of.meta) {
+                store.touch(&of.path, &meta)?;
+            }
+        } else {
+            let what = What::File { meta: of.meta, digest, executable: edit.executable, expect: Expect::Version(edit.base) };
+            let event = self.finds.add(of.path.clone(), what);
+            self.late.extend(event);
+        }
+        Ok(())
+    }
+
+    /// Reads all contents and compares them with their digests, one after another.
+    pub(super) fn begin_scrub(&mut self) {
+        info!("all contents are read and checked");
+        self.scrub_wanted = true;
+    }
+
+    /// Collects what is to be read.
+    ///
+    /// # Errors
+    /// Those of the catalogue.
+    pub fn gather_scrub(&mut self, store: &Store) -> Result<(), CatalogueError> {
+        if std::mem::take(&mut self.scrub_wanted) {
+            let rows = store.numbered()?;
+            let files = rows.into_iter().filter(|(_, row)| row.here && row.entry.kind == Kind::File);
+            self.finds.damaged = 0;
+            self.finds.scrub = Some(files.map(|(path, row)| Unhashed { meta: identity(&row), path }).collect());
+        }
+        Ok(())
+    }
+
+    fn scrubbed(&mut self, of: &Unhashed, digest: Option<Digest>, store: &Store) -> Result<(), CatalogueError> {
+        let row = store.row(&of.path)?.filter(|row| identity(row) == of.meta && row.here);
+        let (Some(digest), Some(row)) = (digest, row) else { return Ok(()) };
+        let Some(entry) = row.tree_entry().filter(|_| row.digest != Some(digest)) else { return Ok(()) };
+        error!("{} is damaged on the disk: it is fetched again", of.path);
+        self.finds.damaged += 1;
+        if self.put_aside(&of.path, "its content does not have its digest any more") {
+            store.put_entry(&of.path, &entry, None, &[])?;
+            self.late.extend(lack_of_entry(&of.path, &entry).map(Event::Missing));
+        }
+        Ok(())
+    }
+
+    /// What was found does not become part of the tree.
+    pub(super) fn set_aside(&mut self, id: ChangeId, why: &str, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+        let Some(find) = self.finds.by_id.remove(&id) else { return Ok(()) };
+        if matches!(find.what, What::File { .. }) {
+            self.finds.doomed.push((Instant::now(), find, why.to_owned()));
+            return Ok(());
+        }
+        self.finds.by_path.remove(&find.path);
+        self.finish_aside(find, why, store, events)
+    }
+
+    fn finish_aside(&mut self, find: Find, why: &str, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+        let path = find.path;
+        let row = store.row(&path)?;
+        let What::File { meta, .. } = find.what else {
+            self.finds.refused.insert(path.clone(), Instant::now());
+            if let (What::Removal { .. }, Some(row)) = (find.what, row) {
+                self.missing(&path, &row, store, events)?;
+            }
+            return Ok(());
+        };
+        let there = Steps::new(&self.root, &self.staging, &mut self.aside).look(&path).map_err(to_catalogue)?;
+        let Some(there) = there.filter(|there| Identifying::from(there) == meta) else { return Ok(()) };
+        if row.as_ref().is_some_and(|row| row.entry.version.is_some() && row.is_of(&there)) {
+            return Ok(());
+        }
+        if !self.put_aside(&path, why) {
+            self.finds.refused.insert(path, Instant::now());
+            return Ok(());
+        }
+        match row {
+            Some(row) if row.entry.version.is_none() => store.remove(&path),
+            Some(row) => self.missing_one(&path, &row, store, events),
+            None => Ok(()),
+        }
+    }
+
+    /// Forgets what was found: where it is part of the tree now, or will be found again.
+    pub(super) fn forget_find(&mut self, id: ChangeId, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+        let Some(find) = self.finds.by_id.get(&id) else { return Ok(()) };
+        if store.row(&find.path)?.is_none_or(|row| row.entry.version.is_none()) {
+            self.finds.remove(id);
+            return Ok(());
+        }
+        self.set_aside(id, "others have changed it meanwhile", store, events)
+    }
+}
+
+fn identity(row: &Stored) -> Identifying {
+    Identifying { dev: row.dev, ino: row.ino, size: row.entry.size, mtime: row.entry.mtime, ctime: row.ctime }
+}
+
+fn to_catalogue(error: Failed) -> CatalogueError {
+    match error {
+        Failed::Catalogue(e) => e,
+        Failed::Disk(_, e) | Failed::Tree(e) => e.into(),
+    }
+}

@@ -1,0 +1,383 @@
+//! Changes in a slave of a cluster: what its sessions ask for goes to the master, and what the master has numbered is carried out here.
+//!
+//! The shell around [`Replica`], which decides everything: this does the disk, the catalogue, the link and the other
+//! slaves for it. Run by the keeper's thread alone.
+
+mod adopt;
+mod answers;
+mod aside;
+mod carry;
+mod disk;
+mod found;
+mod place;
+mod propose;
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{error, info, warn};
+use relais_cluster::Room;
+use relais_cluster::replica::{self, Action, Event, Replica, in_service};
+use relais_proto::{ChangeId, FolderId, Mark, Refusal, SlaveId, ToSlave, TreePart, TreePath, Version};
+use relais_tree::{Folder, TreeError};
+
+use self::answers::Answers;
+use self::aside::Aside;
+use self::found::Finds;
+use super::Done;
+use super::channel::Desk;
+use super::counter::Counter;
+use super::door::Door;
+use crate::board::Board;
+use crate::catalogue::{CatalogueError, Scanner, Store, WatchMode};
+use crate::replicator::fetch::Fetchers;
+use crate::replicator::post::{Inbound, Office};
+use crate::staging::{StagedName, Staging};
+
+/// Time between two looks at what may have become due.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What a follower is made of.
+pub struct Parts {
+    /// The folder.
+    pub root: Folder,
+    /// Which slave.
+    pub slave: SlaveId,
+    /// Which folder.
+    pub folder: FolderId,
+    /// What the processes share.
+    pub board: Arc<Board>,
+    /// Where sessions bring their changes.
+    pub desk: Arc<Desk>,
+    /// The way to the master.
+    pub office: Office,
+    /// What came over it before.
+    pub backlog: Vec<Inbound>,
+    /// Those who fetch content.
+    pub fetchers: Fetchers,
+    /// Whether removals by hand become changes.
+    pub watch: WatchMode,
+    /// What the keeper's lock says, for whoever asks whether this keeper vouches for something.
+    pub mark: String,
+}
+
+/// See the module.
+pub struct Follower {
+    root: Folder,
+    staging: Staging,
+    aside: Aside,
+    board: Arc<Board>,
+    counter: Counter,
+    answers: Answers,
+    replica: Replica,
+    office: Office,
+    backlog: Vec<Inbound>,
+    fetchers: Fetchers,
+    started: Instant,
+    ticked: Instant,
+    /// The link that is there, by its number.
+    link: Option<u64>,
+    /// Whether the replica knows of it.
+    told: bool,
+    /// What is staged for changes of sessions. The digest is that of the change where this process has seen it checked.
+    staged: HashMap<ChangeId, StagedName>,
+    checked: HashMap<ChangeId, relais_proto::Digest>,
+    finds: Finds,
+    /// Sessions that want to know who holds a content.
+    wanted: HashMap<Version, Vec<u64>>,
+    /// What came up beside the events, for the next round.
+    late: VecDeque<Event>,
+    scrub_wanted: bool,
+    folder: FolderId,
+    watch: WatchMode,
+    mark: String,
+    fit: bool,
+    /// Whether something lies in the folder of removed things.
+    litter: bool,
+    /// The last trouble, so that it is not said again and again.
+    trouble: String,
+}
+
+impl Follower {
+    /// Goes on from where the catalogue stands.
+    ///
+    /// # Errors
+    /// Those of the folder and the catalogue.
+    pub fn new(parts: Parts, store: &Store) -> Result<Self, CatalogueError> {
+        let Parts { root, slave, folder, board, desk, office, backlog, fetchers, watch, mark } = parts;
+        let (staging, door) = (Staging::open(&root)?, Door::open(&root)?);
+        let mut staged = HashMap::new();
+        for listed in staging.staged.list()? {
+            let Some(name) = std::str::from_utf8(listed?.name()).ok().and_then(StagedName::parse) else { continue };
+            // What was being fetched is fetched anew; what a session was sending may be gone on with.
+            if name.is_taken() {
+                staging.discard(&name);
+            } else if name.is_sealed() {
+                staged.insert(name.id(), name);
+            }
+        }
+        let standing = store.standing()?;
+        board.announce(standing.applied);
+        board.set_mark(standing.applied);
+        let replica = Replica::new(slave, folder, standing, store.lacking()?, staged.keys().copied().collect());
+        store.set_meta("fit", "")?;
+        Ok(Self {
+            aside: Aside::open(&root)?,
+            root,
+            staging,
+            board,
+            counter: Counter::new(desk, Some(door)),
+            answers: Answers::default(),
+            replica,
+            office,
+            backlog,
+            fetchers,
+            started: Instant::now(),
+            ticked: Instant::now(),
+            link: None,
+            told: false,
+            staged,
+            checked: HashMap::new(),
+            finds: Finds::default(),
+            wanted: HashMap::new(),
+            late: VecDeque::new(),
+            scrub_wanted: false,
+            folder,
+            watch,
+            mark,
+            fit: false,
+            litter: true,
+            trouble: String::new(),
+        })
+    }
+
+    /// Can be read when there is something to do.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.counter.fds().chain([self.office.as_fd(), self.fetchers.as_fd()])
+    }
+
+    /// When there is something to do though nothing can be read.
+    #[must_use]
+    pub fn due(&self) -> Instant {
+        self.ticked + TICK
+    }
+
+    /// Whether there is something for the sweeper, since this was last asked.
+    pub fn take_litter(&mut self) -> bool {
+        std::mem::take(&mut self.litter)
+    }
+
+    /// Does what has become due.
+    ///
+    /// # Errors
+    /// Those of the catalogue and the folder. What was begun is done again.
+    pub fn serve(&mut self, scanner: &mut Scanner) -> Result<(), CatalogueError> {
+        let mut events = VecDeque::new();
+        self.take_inbound(&scanner.store, &mut events)?;
+        self.take_proposals(&scanner.store, &mut events)?;
+        self.take_fetched(&scanner.store, &mut events)?;
+        self.take_noticed(scanner, &mut events)?;
+        if self.ticked.elapsed() >= TICK || !events.is_empty() {
+            self.ticked = Instant::now();
+            events.push_back(Event::Tick);
+        }
+        self.run(events, &scanner.store)?;
+        let set_aside = self.aside.take_count();
+        if set_aside > 0 {
+            scanner.store.count("set-aside", i64::try_from(set_aside).unwrap_or(i64::MAX))?;
+        }
+        self.note_fitness(&scanner.store)
+    }
+
+    /// Gives the replica what has happened, and does what it wants done, until there is nothing more.
+    fn run(&mut self, mut events: VecDeque<Event>, store: &Store) -> Result<(), CatalogueError> {
+        let mut actions = VecDeque::new();
+        loop {
+            while let Some(event) = events.pop_front() {
+                actions.extend(self.replica.on(event, self.started.elapsed()));
+            }
+            let Some(action) = actions.pop_front() else { return Ok(()) };
+            self.act(action, &mut actions, &mut events, store)?;
+        }
+    }
+
+    fn act(
+        &mut self,
+        action: Action,
+        next: &mut VecDeque<Action>,
+        events: &mut VecDeque<Event>,
+        store: &Store,
+    ) -> Result<(), CatalogueError> {
+        match action {
+            Action::Send(message) => {
+                if let Some(link) = self.link {
+                    self.office.send(link, message);
+                }
+            }
+            Action::Close(why) => {
+                self.say(format!("the master is not followed: {}", why.message));
+                if let Some(link) = self.link.take() {
+                    self.told = false;
+                    self.office.close(link);
+                }
+            }
+            Action::Raise(epoch) => store.raise_epoch(epoch)?,
+            Action::Begin(chain) => store.set_meta("chain", chain.0)?,
+            Action::Carry { changes, standing } => self.carry(&changes, &standing, store, events)?,
+            Action::Adopt { listing, standing } => self.adopt(&listing, &standing, store, events)?,
+            Action::Fetch { put, lack, from } => self.fetchers.order(put, lack, from),
+            Action::Place { id, put } => {
+                let mut all = vec![(id, put)];
+                // Many at once share the wait for the disk.
+                while let Some(Action::Place { id, put }) = next.front() {
+                    all.push((*id, *put));
+                    next.pop_front();
+                }
+                self.place_staged(&all, store, events)?;
+            }
+            Action::Discard(id) => self.discard(id, store, events)?,
+            Action::SetAside { id, why } => self.set_aside(id, &why.message, store, events)?,
+            Action::Answer { session, answer, .. } => {
+                let answer = match answer {
+                    replica::Answer::Done { version, copies } => Ok(Done { version, copies: copies.max(1) }),
+                    replica::Answer::TooFewCopies { version, copies } => Err(too_few(version, copies)),
+                    replica::Answer::Refused(refusal) => Err(refusal),
+                };
+                self.answers.answer(session, answer, &mut self.counter);
+            }
+            // Workers wait for what they have to see by themselves.
+            Action::Serve(_) | Action::SendAway(_) => {}
+        }
+        Ok(())
+    }
+
+    fn take_inbound(&mut self, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+        let backlog = std::mem::take(&mut self.backlog);
+        for inbound in backlog.into_iter().chain(self.office.take()) {
+            match inbound {
+                Inbound::Linked(link) => self.link = Some(link),
+                Inbound::Unlinked => {
+                    self.link = None;
+                    self.wanted.clear();
+                    if std::mem::take(&mut self.told) {
+                        events.push_back(Event::Unlinked);
+                    }
+                }
+                Inbound::Heard(message) if self.told => {
+                    if let ToSlave::Where { put, holders } = &message {
+                        store.set_holders(*put, holders)?;
+                        self.tell_holders(*put, holders);
+                    }
+                    events.push_back(Event::Heard(message));
+                }
+                // Of a link that was closed from here.
+                Inbound::Heard(_) => {}
+                Inbound::Marked(mark) => events.push_back(Event::Marked(mark)),
+                Inbound::Peers(peers) => {
+                    store.set_peers(&peers)?;
+                    self.fetchers.set_peers(peers);
+                }
+                Inbound::AskTree { query, ids } => self.tell_tree(query, ids, store)?,
+                Inbound::Recovering(epoch) => events.push_back(Event::Recovering(epoch)),
+                Inbound::Scrub => self.begin_scrub(),
+            }
+        }
+        if self.link.is_some() && !self.told {
+            self.told = true;
+            // What the link's thread has put in before this one is not of it.
+            events.push_back(Event::Linked);
+            events.extend(self.finds.offer_all());
+        }
+        Ok(())
+    }
+
+    /// Sends the whole tree to the master.
+    fn tell_tree(&mut self, query: u64, ids: bool, store: &Store) -> Result<(), CatalogueError> {
+        let Some(link) = self.link else { return Ok(()) };
+        let (standing, ends) = (self.replica.standing(), store.ends()?);
+        let rows = store.numbered()?;
+        let mut entries = rows.into_iter().filter_map(|(path, row)| Some((path, row.tree_entry()?, row.here))).peekable();
+        let mut ids = if ids { store.ids()? } else { Vec::new() };
+        loop {
+            let (mut room, mut part) = (Room::default(), Vec::new());
+            while let Some(entry) = entries.next_if(|(path, ..)| room.take([path], 0)) {
+                part.push(entry);
+            }
+            let some = ids.split_off(ids.len().saturating_sub(relais_cluster::PAGE));
+            let last = entries.peek().is_none() && ids.is_empty();
+            self.office.send_part(link, TreePart { query, entries: part, ids: some, standing, ends: ends.clone(), last });
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn note_fitness(&mut self, store: &Store) -> Result<(), CatalogueError> {
+        let fit = in_service(&self.replica.fitness(self.started.elapsed(), store.bytes()?));
+        if fit != self.fit {
+            info!("{}", if fit { "this slave can have sessions" } else { "this slave cannot have sessions now" });
+            store.set_meta("fit", if fit { self.mark.as_str() } else { "" })?;
+            self.fit = fit;
+        }
+        Ok(())
+    }
+
+    /// Says what is wrong, once.
+    fn say(&mut self, what: String) {
+        if self.trouble != what {
+            warn!("{what}");
+            self.trouble = what;
+        }
+    }
+
+    /// Forgets what was staged for a change. What a user has put into the folder by hand is never destroyed.
+    fn discard(&mut self, id: ChangeId, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+        self.checked.remove(&id);
+        if let Some(name) = self.staged.remove(&id) {
+            self.staging.discard(&name);
+        }
+        if self.finds.has(id) {
+            self.forget_find(id, store, events)?;
+        }
+        Ok(())
+    }
+}
+
+fn too_few(version: Version, copies: u16) -> Refusal {
+    let disks = if copies == 1 { "disk has" } else { "disks have" };
+    Refusal::new(
+        relais_proto::ErrorCode::TooFewCopies,
+        format!("change {version} is made and stands, but only {copies} {disks} its content so far"),
+    )
+}
+
+/// What goes wrong while something is brought to the disk; whoever asked for it tries again.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    #[error("{0}: {1}")]
+    Disk(TreePath, TreeError),
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+impl Failed {
+    fn at(path: &TreePath) -> impl FnOnce(TreeError) -> Self {
+        let path = path.clone();
+        move |e| Self::Disk(path, e)
+    }
+}
+
+/// A mark for readers who meet what is about to be noted.
+fn announce(board: &Board, mark: Mark) {
+    board.announce(mark.max(board.mark()));
+}
+
+fn rolled_back(store: &Store) {
+    if let Err(e) = store.rollback() {
+        error!("the catalogue's last changes cannot be dropped: {e}");
+    }
+}

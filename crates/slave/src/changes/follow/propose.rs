@@ -1,0 +1,145 @@
+//! What sessions ask for: looked at, put on the disk where content came with it, and handed to the replica.
+
+use std::collections::VecDeque;
+
+use log::error;
+use relais_cluster::Asked;
+use relais_cluster::replica::Event;
+use relais_proto::{Change, ErrorCode, FolderId, Refusal, ToMaster, TreePath, Version};
+use relais_tree::{MetaKind, TreeError};
+
+use super::Follower;
+use crate::catalogue::{CatalogueError, Store};
+use crate::changes::Proposal;
+use crate::changes::commit::{is_full, sync_file};
+use crate::changes::together::together;
+use crate::requests::refuse;
+
+impl Follower {
+    /// Takes what has come over the channels.
+    pub(super) fn take_proposals(&mut self, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+        self.counter.accept();
+        let gathered = self.counter.gather();
+        let gone: Vec<u64> = gathered.gone.into_iter().inspect(|channel| self.counter.close(*channel)).collect();
+        for channel in gone.into_iter().chain(self.counter.sweep()) {
+            events.extend(self.answers.gone(channel).into_iter().map(Event::Gone));
+        }
+        for (channel, put) in gathered.holders {
+            self.ask_holders(channel, put);
+        }
+        if gathered.proposals.is_empty() {
+            return Ok(());
+        }
+        let full = rustix::fs::fstatvfs(&self.root).is_ok_and(|disk| is_full(&disk));
+        let unsynced = self.sync_staged(&gathered.proposals);
+        for ((channel, proposal), unsynced) in gathered.proposals.into_iter().zip(unsynced) {
+            let session = self.answers.begin(channel);
+            let known = store.number_of(proposal.id)?.filter(|version| !self.replica.lacks().has(*version));
+            let refusal = match known {
+                Some(version) => {
+                    self.forget_staged(&proposal);
+                    self.answers.answer(session, Ok(version.into()), &mut self.counter);
+                    continue;
+                }
+                None if full && needs_room(&proposal.change) => Some(Refusal::new(ErrorCode::NoSpace, "the server's disk is full")),
+                None => unsynced.or_else(|| self.obstacle(&proposal.change)),
+            };
+            if let Some(refusal) = refusal {
+                self.forget_staged(&proposal);
+                self.answers.answer(session, Err(refusal), &mut self.counter);
+                continue;
+            }
+            let Proposal { id, change, expect, staged, copies, .. } = proposal;
+            // What has no content is on as many disks as the journal.
+            let copies = match change {
+                Change::Put { .. } if copies == 0 => self.board.copies(),
+                Change::Put { .. } => copies,
+                _ => 0,
+            };
+            if let (Some(staged), Change::Put { digest, .. }) = (staged, &change) {
+                self.staged.insert(id, staged);
+                self.checked.insert(id, *digest);
+            }
+            events.push_back(Event::Asked { session: Some(session), asked: Asked { id, change, expect }, copies });
+        }
+        Ok(())
+    }
+
+    /// Asks the master who holds content; nobody else knows all.
+    fn ask_holders(&mut self, channel: u64, put: Version) {
+        match self.link.filter(|_| self.told) {
+            Some(link) => {
+                self.office.send(link, ToMaster::Want { put });
+                self.wanted.entry(put).or_default().push(channel);
+            }
+            None => self.counter.tell_holders(channel, &[]),
+        }
+    }
+
+    /// The master has said who holds content.
+    pub(super) fn tell_holders(&mut self, put: Version, holders: &[FolderId]) {
+        for channel in self.wanted.remove(&put).unwrap_or_default() {
+            self.counter.tell_holders(channel, holders);
+        }
+    }
+
+    /// What was staged for a change that needs it no more. A second connection may have sent it while the first one's is under way.
+    fn forget_staged(&self, proposal: &Proposal) {
+        if let Some(staged) = proposal.staged.as_ref().filter(|_| !self.staged.contains_key(&proposal.id)) {
+            self.staging.discard(staged);
+        }
+    }
+
+    /// Puts staged content on the disk; for each proposal why that was not possible.
+    fn sync_staged(&self, proposals: &[(u64, Proposal)]) -> Vec<Option<Refusal>> {
+        let mut results = vec![None; proposals.len()];
+        let staged: Vec<_> =
+            proposals.iter().enumerate().filter_map(|(at, (_, proposal))| Some((at, proposal.staged.as_ref()?, proposal.synced))).collect();
+        if staged.is_empty() {
+            return results;
+        }
+        let mut failed = |at: usize, e: &TreeError| {
+            error!("a staged file cannot be put on the disk: {e}");
+            results[at] = Some(refuse(&path_of(&proposals[at].1.change), e));
+        };
+        let unsynced: Vec<_> = staged.iter().filter(|(_, _, synced)| !synced).collect();
+        let folder = &self.staging.staged;
+        let synced = together(&unsynced, |(_, name, _)| sync_file(folder, name));
+        for ((at, ..), result) in unsynced.into_iter().zip(synced) {
+            if let Err(e) = result {
+                failed(*at, &e);
+            }
+        }
+        if let Err(e) = self.staging.staged.sync() {
+            staged.iter().for_each(|(at, ..)| failed(*at, &e));
+        }
+        results
+    }
+
+    /// What on this slave's disk keeps a change from being made: the other slaves do not know of it.
+    fn obstacle(&self, change: &Change) -> Option<Refusal> {
+        let (Change::Put { path, .. } | Change::MakeFolder { path } | Change::Move { to: path, .. }) = change else { return None };
+        let (parent, name) = path.split_last()?;
+        let survey = self.root.open_folder(&parent).and_then(|parent| parent.survey(name.as_bytes())).ok()?;
+        let what = match survey.meta.kind {
+            _ if survey.mount_point => "a mount point",
+            MetaKind::Link => "a symbolic link",
+            MetaKind::Special => "a device, FIFO or socket",
+            MetaKind::File | MetaKind::Folder => return None,
+        };
+        Some(Refusal::new(ErrorCode::NotServed, format!("{path}: {what} has that name")))
+    }
+}
+
+fn needs_room(change: &Change) -> bool {
+    matches!(change, Change::Put { .. } | Change::MakeFolder { .. })
+}
+
+fn path_of(change: &Change) -> TreePath {
+    match change {
+        Change::Put { path, .. } | Change::MakeFolder { path } | Change::Remove { path, .. } | Change::Move { to: path, .. } => {
+            path.clone()
+        }
+        Change::Withdraw { .. } => TreePath::root(),
+    }
+}

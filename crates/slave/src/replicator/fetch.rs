@@ -1,0 +1,288 @@
+//! Fetching contents from other slaves: several at once, each checked, on the disk before it is told of.
+//!
+//! A part that was cut off is kept while this process lives, and gone on with from whoever has the content. Where
+//! each content goes, and whether it is still wanted, is decided by who gave the order.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use log::{debug, warn};
+use relais_cluster::replica::{Blame, Lack};
+use relais_net::Connection;
+use relais_proto::{FileTime, FolderId, Peer, Reply, SlaveId, Version, limits};
+use relais_state::{ClusterKey, PeerHandshake};
+use relais_transfer::Ranges;
+use relais_transfer::fetch::{FetchError, Progress, Resume, Sessions, fetch};
+use relais_tree::{TreeError, set_executable, set_times};
+
+use crate::staging::{StagedName, Staging};
+
+/// How many are fetched at the same time.
+const THREADS: usize = 8;
+/// Time to connect to another slave.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Parts that are remembered, so that they can be gone on with.
+const PARTS: usize = 256;
+
+/// What came of an order.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The put.
+    pub put: Version,
+    /// Whom it was ordered from.
+    pub from: FolderId,
+    /// The staged file that holds the content, on the disk.
+    pub result: Result<StagedName, Blame>,
+}
+
+struct Job {
+    put: Version,
+    lack: Lack,
+    from: FolderId,
+}
+
+/// What all threads share.
+struct Shared {
+    slave: SlaveId,
+    key_file: PathBuf,
+    staging: Staging,
+    peers: Mutex<Vec<Peer>>,
+    /// What is known of parts that were cut off.
+    parts: Mutex<HashMap<Version, Resume>>,
+    jobs: Mutex<Receiver<Job>>,
+    bell: OwnedFd,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes orders and gives contents back.
+pub struct Fetchers {
+    orders: Sender<Job>,
+    done: Receiver<Fetched>,
+    shared: Arc<Shared>,
+}
+
+impl Fetchers {
+    /// Starts the threads. They end when this is dropped, each after what it is doing.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn start(slave: SlaveId, key_file: PathBuf, staging: Staging) -> io::Result<Self> {
+        let ((orders, jobs), (tell, done)) = (channel(), channel());
+        let shared = Arc::new(Shared {
+            slave,
+            key_file,
+            staging,
+            peers: Mutex::default(),
+            parts: Mutex::default(),
+            jobs: Mutex::new(jobs),
+            bell: relais_net::wake_fd()?,
+        });
+        for _ in 0..THREADS {
+            let (shared, tell) = (shared.clone(), tell.clone());
+            std::thread::Builder::new().name("fetch".to_owned()).spawn(move || work(&shared, &tell))?;
+        }
+        Ok(Self { orders, done, shared })
+    }
+
+    /// Who the other slaves are.
+    pub fn set_peers(&self, peers: Vec<Peer>) {
+        *lock(&self.shared.peers) = peers;
+    }
+
+    /// Has content fetched from one folder's slaves.
+    pub fn order(&self, put: Version, lack: Lack, from: FolderId) {
+        if self.orders.send(Job { put, lack, from }).is_err() {
+            warn!("nobody fetches content any more");
+        }
+    }
+
+    /// What was done since.
+    #[must_use]
+    pub fn take(&self) -> Vec<Fetched> {
+        // The counter starts anew; what comes meanwhile is taken as well.
+        let _ = rustix::io::read(&self.shared.bell, &mut [0_u8; 8]);
+        self.done.try_iter().collect()
+    }
+
+    /// Can be read when something was done.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.bell.as_fd()
+    }
+}
+
+fn work(shared: &Shared, tell: &Sender<Fetched>) {
+    let mut line = None;
+    loop {
+        let Ok(Job { put, lack, from }) = lock(&shared.jobs).recv() else { return };
+        let result = fetch_one(shared, &mut line, put, &lack, from);
+        if tell.send(Fetched { put, from, result }).is_err() {
+            return;
+        }
+        if let Err(e) = rustix::io::write(&shared.bell, &1_u64.to_ne_bytes()) {
+            debug!("the keeper has been woken already: {e}");
+        }
+    }
+}
+
+/// An open connection to a slave.
+struct Line {
+    folder: FolderId,
+    addr: SocketAddr,
+    connection: Connection,
+}
+
+fn fetch_one(shared: &Shared, line: &mut Option<Line>, put: Version, lack: &Lack, from: FolderId) -> Result<StagedName, Blame> {
+    let name = StagedName::of_put(put);
+    let here = |what: &str, e: &dyn std::fmt::Display| {
+        warn!("{} cannot be stored: cannot {what}: {e}", lack.path);
+        Blame::Here
+    };
+    let part = shared.staging.claim(&name).map_err(|e| here("make its file", &e))?;
+    let resume = lock(&shared.parts).remove(&put).unwrap_or_else(|| Resume {
+        size: lack.size,
+        mtime: FileTime::default(),
+        digest: Some(lack.digest),
+        identity: None,
+        version: Some(put),
+        good: Ranges::new(),
+    });
+    let mut source = Source { shared, line, from, failed: false };
+    let mut saved = Saved(None);
+    let fetched = match fetch(&mut source, &lack.path, &part, Some(resume), &mut saved) {
+        Ok(fetched) => fetched,
+        Err(FetchError::Local { error, what }) => {
+            shared.staging.discard(&name);
+            return Err(here(what, &error));
+        }
+        Err(e) => {
+            debug!("{} cannot be fetched from folder {from}: {e}", lack.path);
+            match saved.0.filter(|_| e.can_resume()) {
+                Some(resume) => remember(shared, put, resume),
+                None => shared.staging.discard(&name),
+            }
+            return Err(Blame::Holder);
+        }
+    };
+    if fetched.digest != lack.digest {
+        debug!("{}: folder {from} has other content there", lack.path);
+        shared.staging.discard(&name);
+        return Err(Blame::Holder);
+    }
+    let completed = set_executable(&part, fetched.executable)
+        .and_then(|()| set_times(&part, fetched.mtime))
+        .and_then(|()| part.sync_all().map_err(|e| TreeError::Io("sync the file", e)));
+    completed.map_err(|e| {
+        shared.staging.discard(&name);
+        here("complete it", &e)
+    })?;
+    Ok(name)
+}
+
+fn remember(shared: &Shared, put: Version, resume: Resume) {
+    let mut parts = lock(&shared.parts);
+    if parts.len() >= PARTS
+        && let Some(oldest) = parts.keys().min().copied()
+    {
+        parts.remove(&oldest);
+        shared.staging.discard(&StagedName::of_put(oldest));
+    }
+    parts.insert(put, resume);
+}
+
+/// Keeps what a later fetch needs to go on.
+struct Saved(Option<Resume>);
+
+impl Progress for Saved {
+    fn checkpoint(&mut self, state: &Resume) {
+        self.0 = Some(state.clone());
+    }
+}
+
+/// The slaves of one folder, as where content comes from. One that fails is not tried again for the same content.
+struct Source<'a> {
+    shared: &'a Shared,
+    line: &'a mut Option<Line>,
+    from: FolderId,
+    failed: bool,
+}
+
+impl Sessions for Source<'_> {
+    fn connection(&mut self) -> Result<&mut Connection, FetchError> {
+        if self.failed {
+            return Err(FetchError::Unreachable("the other slave failed".to_owned()));
+        }
+        if self.line.as_ref().is_none_or(|line| line.folder != self.from || !is_quiet(&line.connection)) {
+            *self.line = Some(self.dial()?);
+        }
+        match self.line.as_mut() {
+            Some(line) => Ok(&mut line.connection),
+            None => Err(FetchError::Unreachable("there is no connection".to_owned())),
+        }
+    }
+
+    fn failed(&mut self, why: &str) {
+        if let Some(line) = self.line.take() {
+            debug!("{} failed: {why}", line.addr);
+        }
+        self.failed = true;
+    }
+}
+
+impl Source<'_> {
+    fn dial(&self) -> Result<Line, FetchError> {
+        let peers: Vec<Peer> = lock(&self.shared.peers).iter().filter(|peer| peer.folder == self.from).cloned().collect();
+        let mut why = "no slave of that folder is known".to_owned();
+        for addr in peers.iter().flat_map(|peer| &peer.addrs) {
+            match self.open(*addr) {
+                Ok(connection) => return Ok(Line { folder: self.from, addr: *addr, connection }),
+                Err(e) => why = format!("{addr}: {e}"),
+            }
+        }
+        Err(FetchError::Unreachable(why))
+    }
+
+    fn open(&self, addr: SocketAddr) -> Result<Connection, String> {
+        let text = |e: &dyn std::fmt::Display| e.to_string();
+        let key = ClusterKey::load(&self.shared.key_file).map_err(|e| text(&e))?.ok_or("there is no cluster key")?;
+        let mut connection = Connection::connect(addr, CONNECT).map_err(|e| text(&e))?;
+        connection.set_silence(limits::SILENCE);
+        let mut handshake = PeerHandshake::new(self.shared.slave, &key).map_err(|e| text(&e))?;
+        connection.queue(&handshake.hello(crate::agent()));
+        connection.queue_link(&handshake.open());
+        connection.flush().map_err(|e| text(&e))?;
+        let proof = loop {
+            let header = connection.read_header().map_err(|e| text(&e))?.ok_or("it closed the connection")?;
+            let payload = connection.read_payload(header).map_err(|e| text(&e))?;
+            if let Some(proof) = handshake.frame(header.kind, payload).map_err(|e| text(&e))? {
+                break proof;
+            }
+        };
+        connection.queue_link(&proof);
+        connection.flush().map_err(|e| text(&e))?;
+        loop {
+            match connection.read_reply().map_err(|e| text(&e))?.ok_or("it closed the connection")? {
+                Reply::Wait(_) | Reply::Alone { .. } => {}
+                Reply::Opened { .. } => return Ok(connection),
+                Reply::Error(refusal) => return Err(refusal.message),
+                other => return Err(format!("an unexpected answer: {:?}", other.frame_type())),
+            }
+        }
+    }
+}
+
+/// Whether a connection on which nothing is asked is still good: open, and nothing has come.
+fn is_quiet(connection: &Connection) -> bool {
+    use rustix::net::RecvFlags;
+    let peek = rustix::net::recv(connection.stream(), &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    !connection.has_input() && matches!(peek, Err(rustix::io::Errno::WOULDBLOCK))
+}

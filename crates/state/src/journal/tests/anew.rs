@@ -1,0 +1,48 @@
+use super::*;
+
+#[test]
+fn a_journal_that_begins_anew_takes_any_number_and_keeps_its_lock() {
+    let (temp, _) = Temp::with(&[changes(1, 1..=3)]);
+    let (mut journal, _) = open(&temp.path()).unwrap();
+    let before = journal.size();
+    // What a crash has left under the name of a new file is no obstacle.
+    std::fs::write(temp.dir.path().join("journal.new"), "rubbish").unwrap();
+    journal.begin_anew().unwrap();
+    assert!(journal.size() < before && journal.last() == Version::default());
+    assert!(matches!(open(&temp.path()), Err(JournalError::InUse(_))));
+    journal.append(&changes(1, 4..=6)).unwrap();
+    drop(journal);
+    assert_eq!(open(&temp.path()).unwrap().1, changes(1, 4..=6));
+    assert_eq!(std::fs::read_dir(temp.dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn where_no_new_file_can_be_made_the_former_goes_on() {
+    let (temp, _) = Temp::with(&[changes(1, 1..=3)]);
+    let (mut journal, _) = open(&temp.path()).unwrap();
+    std::fs::create_dir(temp.dir.path().join("journal.new")).unwrap();
+    assert!(journal.begin_anew().is_err());
+    journal.append(&changes(1, 4..=4)).unwrap();
+    drop(journal);
+    assert_eq!(open(&temp.path()).unwrap().1, changes(1, 1..=4));
+}
+
+#[test]
+fn a_reader_sees_what_was_stored_when_it_was_made() {
+    let (temp, _) = Temp::with(&[changes(1, 1..=3)]);
+    let (mut journal, _) = open(&temp.path()).unwrap();
+    let reader = journal.reader().unwrap();
+    journal.append(&changes(1, 4..=6)).unwrap();
+    let all = journal.reader().unwrap();
+    journal.begin_anew().unwrap();
+    for (reader, last) in [(&reader, 3), (&all, 6), (&reader, 3)] {
+        let mut read = Vec::new();
+        reader
+            .read(&mut |change| {
+                read.push(change);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(read, changes(1, 1..=last));
+    }
+}
