@@ -101,6 +101,18 @@ impl<'a> Steps<'a> {
         self.apply(&change, content.put, Some(staged)).map_err(Failed::at(path))?.ok_or(Failed::Tree(TreeError::NotFound))
     }
 
+    /// Gives staged content the time and the rights that it shall have: another slave's file with the same bytes may have had others.
+    pub fn conform(&self, content: &Content, staged: &StagedName) -> Result<(), Failed> {
+        let meta = self.staging.staged.stat_part(staged.as_str().as_bytes())?;
+        if (meta.mtime, meta.executable) == (content.mtime, content.executable) {
+            return Ok(());
+        }
+        let file = self.staging.staged.open_read(staged.as_str())?.file;
+        set_executable(&file, content.executable)?;
+        set_times(&file, content.mtime)?;
+        Ok(file.sync_all().map_err(|e| TreeError::Io("sync the file", e))?)
+    }
+
     /// Takes a file away that the catalogue knows, in a way that can be taken back.
     pub fn remove(&mut self, path: &TreePath, version: Version) -> Result<(), Failed> {
         let change = Change::Remove { path: path.clone(), recursive: true };

@@ -116,6 +116,7 @@ impl Follower {
 
 fn place_one(steps: &mut Steps<'_>, store: &Store, path: &TreePath, content: &Content, name: &StagedName) -> Result<Meta, Failed> {
     let (row, kept) = rows_at(store, path)?;
+    steps.conform(content, name)?;
     steps.clear(path, row.as_ref(), kept.as_ref())?;
     steps.put(path, content, name)
 }
