@@ -7,6 +7,7 @@
 mod harness;
 
 mod changes;
+mod cluster;
 mod commands;
 mod docs;
 mod failover;

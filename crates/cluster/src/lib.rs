@@ -11,6 +11,7 @@ mod chain;
 mod check;
 mod message;
 mod order;
+pub mod record;
 mod registry;
 pub mod replica;
 mod sequence;

@@ -2,8 +2,8 @@
 //!
 //! Owns the state folder and its lock, the journal of numbered changes and the snapshots that shorten it, the
 //! cluster key, the proof that both ends of a cluster link have that key, and
-//! the tickets that a master gives to clients. Used by masters, by slaves and
-//! by operators' commands. It opens no socket and reads no clock: callers move
+//! the tickets that a master gives to clients; and the files that programs record themselves in. Used by masters, by slaves and
+//! by operators' commands. It opens no socket, and reads no clock but to bring recordings to their files in time: callers move
 //! the bytes and say what time it is. The key itself never leaves this crate,
 //! not even in a debug print.
 
@@ -13,6 +13,7 @@ mod key;
 mod link;
 mod peer;
 mod snapshot;
+mod tape;
 mod ticket;
 mod whole;
 
@@ -22,6 +23,7 @@ pub use key::{ClusterKey, KeyError, Prover};
 pub use link::{LinkChallenger, LinkError, LinkHandshake, LinkRole, link_frame};
 pub use peer::{PeerChallenger, PeerHandshake};
 pub use snapshot::{Snapshot, SnapshotError};
+pub use tape::Tape;
 pub use ticket::{Rights, Ticket, TicketError};
 pub use whole::replace_file;
 

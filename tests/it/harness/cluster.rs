@@ -17,6 +17,7 @@ pub struct Builder {
     slave_args: Vec<String>,
     master_args: Vec<String>,
     listen: Option<String>,
+    env: Vec<(String, String)>,
     files: Vec<(String, Vec<u8>)>,
 }
 
@@ -49,6 +50,16 @@ impl Builder {
         self
     }
 
+    /// The master and all slaves are started with this in their environment.
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.env.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn with_env(&self, setup: Setup) -> Setup {
+        self.env.iter().fold(setup, |setup, (key, value)| setup.env(key, value))
+    }
+
     /// Puts a file into every folder before the start.
     pub fn file(mut self, name: &str, bytes: &[u8]) -> Self {
         self.files.push((name.to_owned(), bytes.to_vec()));
@@ -60,7 +71,7 @@ impl Builder {
     pub fn start(self) -> Cluster {
         let dir = TestDir::new();
         let listen = format!("{}:0", self.listen.as_deref().unwrap_or("127.0.0.1"));
-        let mut master = Cluster::master_setup(&dir, &listen, &self.master_args).start();
+        let mut master = Cluster::master_setup(&dir, &listen, &self).start();
         let addr = SocketAddr::from(([127, 0, 0, 1], master.ready().port()));
         let mut cluster = Cluster { slaves: Vec::new(), master, addr, dir, setup: self };
         for _ in 0..cluster.setup.slaves {
@@ -102,8 +113,9 @@ impl Cluster {
         Builder { slaves, ..Builder::default() }
     }
 
-    fn master_setup(dir: &TestDir, listen: &str, args: &[String]) -> Setup {
-        Setup::new("ftpmaster", dir.path()).args(["--listen", listen, "--state"]).args([dir.folder("master")]).args(args)
+    fn master_setup(dir: &TestDir, listen: &str, builder: &Builder) -> Setup {
+        let setup = Setup::new("ftpmaster", dir.path()).args(["--listen", listen, "--state"]).args([dir.folder("master")]);
+        builder.with_env(setup.args(&builder.master_args))
     }
 
     /// The cluster key's file.
@@ -120,6 +132,7 @@ impl Cluster {
             .args([&port.to_string(), "--master", &self.addr.to_string()])
             .args([Path::new("--root"), &self.root_of(n), Path::new("--cluster-key"), &self.key()])
             .args(&self.setup.slave_args);
+        setup = self.setup.with_env(setup);
         if let Some(proxy) = proxy {
             setup = setup.args(["--advertise", &proxy.addr().to_string()]);
         }
@@ -169,7 +182,7 @@ impl Cluster {
     /// Starts the master again, which was stopped or killed, on the same address.
     #[track_caller]
     pub fn restart_master(&mut self) {
-        self.master = Self::master_setup(&self.dir, &self.addr.to_string(), &self.setup.master_args).start();
+        self.master = Self::master_setup(&self.dir, &self.addr.to_string(), &self.setup).start();
         assert_eq!(self.master.ready(), self.addr);
     }
 

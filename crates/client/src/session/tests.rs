@@ -299,7 +299,7 @@ fn an_interruption_ends_trying_and_is_not_held_against_the_slave() {
     let thread = std::thread::spawn(move || {
         // By then it waits for the answer.
         std::thread::sleep(Duration::from_millis(200));
-        interrupt.raise();
+        interrupt.raise()
     });
     assert_eq!(waiting.stat(&path("a")).unwrap_err().code, ErrorCode::Interrupted);
     thread.join().unwrap();

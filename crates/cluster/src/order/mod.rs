@@ -23,6 +23,7 @@ pub use self::holders::Holders;
 pub use self::ledger::{Ledger, Reach, TAIL};
 use self::peers::Peer;
 pub use self::removed::Removed;
+pub(crate) use self::snapshot::{count, many};
 use crate::message::{ToMaster, ToSlave};
 use crate::sequence::{Asked, Sequencer, Verdict};
 use crate::slave::LinkId;

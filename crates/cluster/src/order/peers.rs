@@ -45,7 +45,10 @@ impl Listing {
     fn of(ledger: &Ledger) -> Self {
         let entries: VecDeque<_> = ledger.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect();
         let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
-        Self { entries, ids: ledger.ids().collect(), mark: ledger.last(), chain: ledger.chain(), ends: ledger.ends().to_vec(), count }
+        // The ledger has them in no order; the same events shall lead to the same pages.
+        let mut ids: Vec<_> = ledger.ids().collect();
+        ids.sort_unstable();
+        Self { entries, ids: ids.into(), mark: ledger.last(), chain: ledger.chain(), ends: ledger.ends().to_vec(), count }
     }
 
     fn next(&mut self) -> Option<ToSlave> {

@@ -95,12 +95,13 @@ impl Ledger {
     }
 }
 
-fn count(len: usize, to: &mut Encoder<'_>) {
+/// Appends how many values come.
+pub(crate) fn count(len: usize, to: &mut Encoder<'_>) {
     to.u64(len as u64);
 }
 
-/// Memory is taken as values come, not as they are announced.
-fn many<T>(from: &mut Decoder<'_>, mut each: impl FnMut(&mut Decoder<'_>) -> Result<T, WireError>) -> Result<Vec<T>, WireError> {
+/// As many values as a count says. Memory is taken as they come, not as they are announced.
+pub(crate) fn many<T>(from: &mut Decoder<'_>, mut each: impl FnMut(&mut Decoder<'_>) -> Result<T, WireError>) -> Result<Vec<T>, WireError> {
     let count = from.u64()?;
     let mut values = Vec::new();
     for _ in 0..count {

@@ -53,6 +53,8 @@ struct Wanted {
     not_before: Duration,
     rounds: u32,
     since: Duration,
+    /// Nobody has it, as the master knows: that speaks against no slave.
+    homeless: bool,
 }
 
 /// See the module.
@@ -103,6 +105,11 @@ impl Lacks {
         self.wanted.keys().copied()
     }
 
+    /// The oldest put whose content somebody may have.
+    pub(super) fn oldest(&self) -> Option<Version> {
+        self.wanted.iter().find(|(_, wanted)| !wanted.homeless).map(|(put, _)| *put)
+    }
+
     /// Whether the content of this put is lacking.
     #[must_use]
     pub fn has(&self, put: Version) -> bool {
@@ -127,10 +134,10 @@ impl Lacks {
         self.wanted.is_empty()
     }
 
-    /// Bytes that are lacking for longer than `age`.
+    /// Bytes that are lacking for longer than `age` and that somebody may have.
     #[must_use]
     pub fn bytes_older(&self, now: Duration, age: Duration) -> u64 {
-        let old = self.wanted.values().filter(|wanted| now.saturating_sub(wanted.since) >= age);
+        let old = self.wanted.values().filter(|wanted| !wanted.homeless && now.saturating_sub(wanted.since) >= age);
         old.fold(0, |sum, wanted| sum.saturating_add(wanted.lack.size.max(1)))
     }
 
@@ -150,7 +157,7 @@ impl Lacks {
     }
 
     pub(super) fn add(&mut self, lack: Lack, now: Duration) {
-        let wanted = Wanted { from: None, failed: BTreeSet::new(), not_before: now, rounds: 0, since: now, lack };
+        let wanted = Wanted { from: None, failed: BTreeSet::new(), not_before: now, rounds: 0, since: now, homeless: false, lack };
         self.wanted.entry(wanted.lack.put).or_insert(wanted);
     }
 
@@ -212,6 +219,7 @@ impl Lacks {
         if let Some(wanted) = self.wanted.get_mut(&put) {
             let new = holders.iter().any(|folder| !wanted.lack.holders.contains(folder));
             wanted.lack.holders = holders.to_vec();
+            wanted.homeless = holders.is_empty();
             if new {
                 (wanted.not_before, wanted.rounds) = (now, 0);
             }

@@ -117,7 +117,10 @@ impl Replica {
             (Phase::Following, ToSlave::Answer { id, answer }) => self.own.answered(id, answer, actions),
             (Phase::Following, ToSlave::Copies { put, copies }) => self.own.copies(put, copies),
             (Phase::Following, ToSlave::GiveUp { put }) => self.give_up(put, actions),
-            (Phase::Following, ToSlave::Where { put, holders }) => self.lacks.held_by(put, &holders, now),
+            (Phase::Following, ToSlave::Where { put, holders }) => {
+                self.lacks.held_by(put, &holders, now);
+                self.note_whole();
+            }
             // What was asked before the tree was to be compared is asked again afterwards.
             (Phase::Listing(_) | Phase::Adopting { .. }, ToSlave::Answer { .. } | ToSlave::Copies { .. } | ToSlave::Where { .. }) => {}
             (Phase::Away | Phase::Waiting | Phase::Adopting { link: Link::Gone, .. }, _) => {}

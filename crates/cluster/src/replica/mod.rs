@@ -216,7 +216,7 @@ impl Replica {
         }
         if let Some(mark) = self.joined_at
             && self.standing.applied >= mark
-            && self.lacks.puts().next().is_none_or(|oldest| oldest > mark)
+            && self.lacks.oldest().is_none_or(|oldest| oldest > mark)
         {
             self.whole = true;
         }

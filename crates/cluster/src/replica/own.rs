@@ -27,6 +27,8 @@ struct Mine {
     placing: bool,
     /// It could not be placed: nobody tries that again with the same bytes.
     unplaceable: bool,
+    /// The master was asked what became of it, before somebody asked for it anew: it may still answer that it knows nothing.
+    sought: bool,
     until: Duration,
 }
 
@@ -67,6 +69,7 @@ impl Own {
             version: None,
             placing: orphan == Some(Orphan::Placing),
             unplaceable: false,
+            sought: orphan == Some(Orphan::Asked),
             until: now,
         });
         // Who asks again has staged it again.
@@ -105,6 +108,7 @@ impl Own {
     pub fn unlinked(&mut self, now: Duration) {
         for mine in self.mine.values_mut() {
             mine.until = mine.until.min(now + ALONE);
+            mine.sought = false;
         }
         for orphan in self.orphans.values_mut().filter(|orphan| **orphan == Orphan::Asked) {
             *orphan = Orphan::Unasked;
@@ -151,7 +155,10 @@ impl Own {
             return;
         }
         // An answer to an earlier question about a change that somebody has asked for since.
-        if refusal.code == ErrorCode::NotFound && self.mine.get(&id).is_some_and(|mine| mine.version.is_some()) {
+        if refusal.code == ErrorCode::NotFound
+            && let Some(mine) = self.mine.get_mut(&id)
+            && (mine.version.is_some() || std::mem::take(&mut mine.sought))
+        {
             return;
         }
         let Some(mine) = self.mine.remove(&id) else { return };

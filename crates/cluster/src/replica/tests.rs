@@ -328,6 +328,21 @@ fn what_is_staged_for_nobody_is_asked_about_once_the_slave_has_caught_up() {
 }
 
 #[test]
+fn whoever_asks_for_what_was_just_asked_about_is_not_told_that_nobody_knows_it() {
+    let staged = BTreeSet::from([ChangeId([2; 16])]);
+    let mut replica = Replica::new(SlaveId([1; 16]), HERE, Standing::default(), Vec::new(), staged);
+    replica.on(Event::Linked, Duration::ZERO);
+    hear(&mut replica, ToSlave::Follow { epoch: 1, mark: version(1), chain: Chain::default(), given_up: Vec::new() });
+    tell(&mut replica, &[put(1, &[OTHER])]);
+    assert!(carried(&mut replica, &[]).contains(&Action::Send(ToMaster::Seek { id: ChangeId([2; 16]) })));
+    ask(&mut replica, 2, 0);
+    let unknown = || ToSlave::Answer { id: ChangeId([2; 16]), answer: Err(Refusal::new(ErrorCode::NotFound, "")) };
+    assert_eq!(hear(&mut replica, unknown()), [], "that was the answer to the question");
+    let actions = hear(&mut replica, unknown());
+    assert!(matches!(answers(&actions)[..], [(2, Answer::Refused(_))]), "{actions:?}");
+}
+
+#[test]
 fn what_was_found_and_is_refused_is_set_aside_unless_it_can_be_tried_later() {
     for (code, aside) in [(ErrorCode::Changed, true), (ErrorCode::NoChanges, false)] {
         let mut replica = following();

@@ -1,5 +1,6 @@
 //! What goes wrong, and what people do to the machines.
 
+use relais_cluster::record::Forgotten;
 use relais_cluster::{Event, Halt, Ledger};
 use relais_proto::{FolderId, Version};
 
@@ -313,6 +314,7 @@ impl World {
         }
         let upto = kept[self.rng.index(kept.len())];
         order.ledger_mut().shorten(upto);
+        self.recordings.master_forgets(0, Forgotten::Changes(upto));
         self.masters[0].ledger.shorten(upto);
         self.counts.add("fault: shortened");
     }

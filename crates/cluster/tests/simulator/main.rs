@@ -13,6 +13,7 @@ mod faults;
 mod links;
 mod master;
 mod net;
+mod recorded;
 mod rng;
 mod slave;
 mod world;
@@ -23,6 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bugs::Bug;
 use check::Violation;
 use counts::Counts;
+use recorded::Recordings;
 use world::World;
 
 /// Seeds of a whole run.
@@ -35,7 +37,7 @@ const OFTEN: u64 = 1000;
 const NEVER: &[&str] = &["master does: halt, differs"];
 
 fn run(seed: u64, bug: Option<Bug>, trace: bool) -> (Result<(), Violation>, Counts) {
-    let mut world = World::new(seed, bug, trace);
+    let mut world = World::new(seed, bug, trace, Recordings::default());
     let result = drive(&mut world);
     (result, world.counts)
 }

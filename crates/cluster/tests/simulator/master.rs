@@ -50,6 +50,7 @@ impl World {
             return;
         }
         it.life += 1;
+        self.recordings.master_starts(master, &it.ledger, &it.folders);
         it.order = Some(Order::new(it.ledger.clone(), it.folders.clone()));
         let life = it.life;
         self.say(|| format!("master {master} starts"));
@@ -119,7 +120,9 @@ impl World {
         let now = self.now;
         let Some(order) = &mut self.masters[master].order else { return };
         self.counts.add(master_event(&event));
+        self.recordings.master_event(master, &event, now);
         let actions = order.on(event, now);
+        self.recordings.master_actions(master, &actions);
         for action in actions {
             self.counts.add(master_action(&action));
             match action {

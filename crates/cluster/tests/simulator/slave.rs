@@ -59,7 +59,9 @@ impl World {
         }
         // What was found is proposed again by the shell, under the same id.
         let staged = image.staged.iter().filter(|(_, staged)| staged.found.is_none()).map(|(id, _)| *id).collect();
-        it.replica = Some(Replica::new(slave_id(slave), folder(slave), standing, image.lacks(), staged));
+        let lacks = image.lacks();
+        self.recordings.slave_starts(slave, &standing, &lacks, &staged);
+        it.replica = Some(Replica::new(slave_id(slave), folder(slave), standing, lacks, staged));
         it.proposed.clear();
         let life = it.life;
         self.check_slave(slave);
@@ -295,7 +297,9 @@ impl World {
         let now = std::time::Duration::from_millis(self.now);
         let Some(replica) = &mut self.slaves[slave].replica else { return };
         self.counts.add(slave_event(&event));
+        self.recordings.slave_event(slave, &event, now);
         let actions = replica.on(event, now);
+        self.recordings.slave_actions(slave, &actions);
         for action in actions {
             self.counts.add(slave_action(&action));
             self.act(slave, action);

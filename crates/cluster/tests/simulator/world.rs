@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::counts::Counts;
 use crate::master::Master;
 use crate::net::{Conn, MASTERS, NODES, SLAVES};
+use crate::recorded::Recordings;
 use crate::rng::Rng;
 use crate::slave::Slave;
 
@@ -117,6 +118,7 @@ pub struct World {
     pub sessions: BTreeMap<Session, (usize, u64)>,
     pub checks: Checks,
     pub counts: Counts,
+    pub recordings: Recordings,
     pub bug: Option<Bug>,
     pub trace: bool,
     /// No more faults: everything shall come to rest.
@@ -142,7 +144,7 @@ pub fn slave_of(folder: FolderId) -> usize {
 }
 
 impl World {
-    pub fn new(seed: u64, bug: Option<Bug>, trace: bool) -> Self {
+    pub fn new(seed: u64, bug: Option<Bug>, trace: bool, recordings: Recordings) -> Self {
         let mut rng = Rng::new(seed);
         let copies = u16::try_from(rng.between(1, 3)).unwrap();
         let master_first = copies > 1 && rng.chance(500);
@@ -160,6 +162,7 @@ impl World {
             sessions: BTreeMap::new(),
             checks: Checks::default(),
             counts: Counts::default(),
+            recordings,
             bug,
             trace,
             quiet: false,

@@ -11,9 +11,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
-use relais_cluster::{Action, Event, Halt, LinkId, Order, Standing};
+use relais_cluster::record::{Forgotten, OrderRecorder};
+use relais_cluster::{Action, Event, Halt, Ledger, LinkId, Order, Standing};
 use relais_proto::{ErrorCode, FolderId, LinkMessage, Numbered, Refusal, SlaveId, ToMaster, ToSlave, Version};
-use relais_state::{JournalError, JournalReader};
+use relais_state::{JournalError, JournalReader, Tape};
 
 use super::{FoldersError, Job, Store};
 use crate::core::Core;
@@ -41,6 +42,8 @@ pub(crate) struct Link {
 pub(crate) struct Engine {
     core: Arc<Core>,
     order: Order,
+    /// All that the order is given and does, where somebody wants that.
+    tape: Tape<OrderRecorder>,
     store: Store,
     links: BTreeMap<LinkId, Link>,
     /// What is to be written next.
@@ -59,10 +62,11 @@ pub(crate) struct Engine {
 impl Engine {
     /// Goes on from what is on the disk.
     pub fn new(core: Arc<Core>, mut store: Store, remember: Duration) -> Self {
-        let order = Order::new(store.take_ledger(), store.folders().clone());
+        let (order, tape) = begin(store.take_ledger(), store.folders());
         let mut engine = Self {
             core,
             order,
+            tape,
             store,
             links: BTreeMap::new(),
             pending: None,
@@ -98,6 +102,7 @@ impl Engine {
             }
             self.forget_in_time();
             self.show();
+            self.tape.flush();
             if ended {
                 break;
             }
@@ -167,11 +172,16 @@ impl Engine {
         self.look = Instant::now() + LOOK_EVERY;
         let now_ms = self.core.time_ms();
         let remembered = u64::try_from(self.remember.as_millis()).unwrap_or(u64::MAX);
-        self.order.ledger_mut().forget_removed(now_ms.saturating_sub(remembered));
-        if self.store.is_long(now_ms)
-            && let Err(failed) = self.store.shorten(self.order.ledger_mut(), now_ms)
-        {
-            error!("the journal is not shortened: {failed}");
+        let removed = Forgotten::Removed(now_ms.saturating_sub(remembered));
+        removed.apply(self.order.ledger_mut());
+        self.tape.note(|tape, to| tape.forgotten(removed, to));
+        if self.store.is_long(now_ms) {
+            if let Some(upto) = self.store.forgettable(self.order.ledger(), now_ms) {
+                self.tape.note(|tape, to| tape.forgotten(Forgotten::Ids(upto), to));
+            }
+            if let Err(failed) = self.store.shorten(self.order.ledger_mut(), now_ms) {
+                error!("the journal is not shortened: {failed}");
+            }
         }
     }
 
@@ -209,7 +219,10 @@ impl Engine {
 
     /// Hands an event to the order and carries out what follows, but for writing.
     pub fn event(&mut self, event: Event) {
-        let actions = self.order.on(event, self.core.time_ms());
+        let now_ms = self.core.time_ms();
+        self.tape.note(|tape, to| tape.event(&event, now_ms, to));
+        let actions = self.order.on(event, now_ms);
+        self.tape.note(|tape, to| tape.actions(&actions, to));
         for action in actions {
             match action {
                 Action::Write(batch) => self.pending = Some(batch),
@@ -290,6 +303,12 @@ impl Engine {
             None => error!("the content of change {put} is lost"),
         }
     }
+}
+
+/// An order that goes on from a ledger, and its recording, where somebody wants one.
+fn begin(ledger: Ledger, folders: &BTreeSet<FolderId>) -> (Order, Tape<OrderRecorder>) {
+    let tape = Tape::start("master", |to| OrderRecorder::begin(&ledger, folders, to));
+    (Order::new(ledger, folders.clone()), tape)
 }
 
 fn say_halted(halt: Halt) {

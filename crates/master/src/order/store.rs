@@ -103,12 +103,17 @@ impl Store {
     /// # Errors
     /// That there is no snapshot; nothing has changed then.
     pub(super) fn shorten(&mut self, ledger: &mut Ledger, now_ms: u64) -> Result<(), StoreError> {
-        let before = now_ms.saturating_sub(milliseconds(OLDEST));
-        let in_snapshot = self.snapshot.filter(|(made_ms, _)| *made_ms < before).map(|(_, last)| last);
-        if let Some(upto) = ledger.newest_before(before).max(in_snapshot) {
+        if let Some(upto) = self.forgettable(ledger, now_ms) {
             ledger.forget_ids(upto);
         }
         self.keep(ledger, now_ms)
+    }
+
+    /// The last change whose id is forgotten where the journal is shortened now.
+    pub(super) fn forgettable(&self, ledger: &Ledger, now_ms: u64) -> Option<Version> {
+        let before = now_ms.saturating_sub(milliseconds(OLDEST));
+        let in_snapshot = self.snapshot.filter(|(made_ms, _)| *made_ms < before).map(|(_, last)| last);
+        ledger.newest_before(before).max(in_snapshot)
     }
 
     /// Goes on from a ledger, whatever was in the journal.

@@ -42,7 +42,12 @@ pub enum Received<T> {
 
 /// Reads one message into `buffer`.
 fn receive<'a>(fd: &OwnedFd, buffer: &'a mut [u8; MESSAGE]) -> io::Result<Received<&'a [u8]>> {
-    match rustix::net::recv(fd, &mut buffer[..], RecvFlags::DONTWAIT) {
+    let mut received = rustix::net::recv(fd, &mut buffer[..], RecvFlags::DONTWAIT);
+    // Said once, where the other side has left without reading all; what it had sent before lies here still.
+    if matches!(received, Err(Errno::CONNRESET)) {
+        received = rustix::net::recv(fd, &mut buffer[..], RecvFlags::DONTWAIT);
+    }
+    match received {
         Ok((_, 0)) | Err(Errno::CONNRESET | Errno::PIPE) => Ok(Received::Gone),
         Ok((_, len)) => Ok(Received::Message(buffer.get(..len).unwrap_or_default())),
         Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),

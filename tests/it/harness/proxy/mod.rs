@@ -50,6 +50,8 @@ struct State {
     /// How many faults have struck.
     struck: u32,
     stalled: bool,
+    /// Nothing passes on any connection, old or new.
+    frozen: bool,
     refusing: bool,
     /// Both ends of each connection, and whether both its threads still move bytes.
     open: Vec<(TcpStream, Arc<()>)>,
@@ -71,6 +73,11 @@ struct Shared(Mutex<State>, Condvar);
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+
+    /// Waits until bytes may pass.
+    fn wait_thawed(&self) {
+        drop(self.1.wait_while(self.lock(), |s| s.frozen && !s.closed).unwrap());
     }
 
     /// Carries out a fault that has struck; false where the connection is over.
@@ -166,6 +173,17 @@ impl Proxy {
     /// Slows what the client sends to `rate` bytes a second; none: at full speed.
     pub fn throttle_up(&self, rate: Option<u64>) {
         self.shared.lock().up.rate = rate;
+    }
+
+    /// Nothing passes any more on any connection, and none is closed: as when a cable was pulled; until [`Proxy::thaw`].
+    pub fn freeze(&self) {
+        self.shared.lock().frozen = true;
+    }
+
+    /// What is frozen or stalled goes on.
+    pub fn thaw(&self) {
+        self.shared.lock().frozen = false;
+        self.release();
     }
 
     /// New connections are closed at once.
@@ -270,6 +288,7 @@ fn send(to: &mut TcpStream, bytes: &[u8], rate: Option<u64>) -> std::io::Result<
 fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream, mut way: impl Way) {
     let mut buffer = [0; 64 * 1024];
     while let Ok(n) = from.read(&mut buffer) {
+        shared.wait_thawed();
         if n == 0 {
             let _ = to.shutdown(Shutdown::Write);
             return;

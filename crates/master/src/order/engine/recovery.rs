@@ -1,7 +1,7 @@
 //! The order's part in a recovery: slaves are fenced off first, then it goes on from another ledger.
 
 use log::warn;
-use relais_cluster::{Event, Ledger, Order};
+use relais_cluster::{Event, Ledger};
 use relais_proto::LinkMessage;
 
 use super::Engine;
@@ -34,7 +34,7 @@ impl Engine {
     pub fn recovered(&mut self, ledger: Ledger) -> Result<(), StoreError> {
         let kept = self.store.keep(&ledger, self.core.time_ms());
         if kept.is_ok() {
-            self.order = Order::new(ledger, self.store.folders().clone());
+            (self.order, self.tape) = super::begin(ledger, self.store.folders());
             self.begin();
             warn!("the cluster goes on behind {}", self.order.last());
         }

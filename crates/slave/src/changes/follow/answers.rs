@@ -1,6 +1,6 @@
 //! Sessions that wait for answers: each channel gets its answers in the order in which it asked.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use relais_cluster::replica::Session;
 
@@ -13,6 +13,8 @@ pub struct Answers {
     next: u64,
     channels: BTreeMap<u64, VecDeque<(Session, Option<Answer>)>>,
     channel_of: HashMap<Session, u64>,
+    /// Channels on which an answer was lost: what was asked there is still to be read.
+    lost: BTreeSet<u64>,
 }
 
 impl Answers {
@@ -26,7 +28,7 @@ impl Answers {
     }
 
     /// The answer has come: it and those that waited for it go out.
-    pub fn answer(&mut self, session: Session, answer: Answer, counter: &mut Counter) {
+    pub fn answer(&mut self, session: Session, answer: Answer, counter: &Counter) {
         let Some(channel) = self.channel_of.get(&session).copied() else { return };
         let Some(waiting) = self.channels.get_mut(&channel) else { return };
         if let Some((_, place)) = waiting.iter_mut().find(|(other, _)| *other == session) {
@@ -35,14 +37,19 @@ impl Answers {
         while let Some((session, Some(answer))) = waiting.front() {
             self.channel_of.remove(session);
             // Behind an answer that is lost, the next would be taken for it.
-            if !counter.answer(channel, answer) {
-                counter.close(channel);
+            if !self.lost.contains(&channel) && !counter.answer(channel, answer) {
+                self.lost.insert(channel);
             }
             waiting.pop_front();
         }
         if waiting.is_empty() {
             self.channels.remove(&channel);
         }
+    }
+
+    /// The channels on which an answer was lost: they are to be closed, once all was read that was asked on them.
+    pub fn take_lost(&mut self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.lost)
     }
 
     /// The channel is gone: these have no session any more.

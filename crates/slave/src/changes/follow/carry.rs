@@ -2,7 +2,7 @@
 //!
 //! Whatever was done of a batch before a crash is found and taken as done: the same batch can be carried out again.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use log::{error, warn};
 use relais_cluster::replica::{Event, Lack};
@@ -70,9 +70,24 @@ impl Follower {
         for told in changes {
             self.finds.made(&told.numbered.change);
         }
+        self.free_staged(changes);
         events.push_back(Event::Carried { lacks: out.lacks, failed: out.failed });
         events.extend(out.missing.into_iter().map(Event::Missing));
         Ok(())
+    }
+
+    /// Frees what lies staged for changes that were made meanwhile through another slave, or on another connection.
+    fn free_staged(&self, changes: &[Told]) {
+        let made: HashSet<ChangeId> = changes.iter().map(|told| told.numbered.id).collect();
+        let Ok(listing) = self.staging.staged.list() else { return };
+        for listed in listing.flatten() {
+            let Some(name) = std::str::from_utf8(listed.name()).ok().and_then(StagedName::parse) else { continue };
+            // What this process still has a use for frees itself; what a connection still writes is locked.
+            let free = made.contains(&name.id()) && !self.staged.contains_key(&name.id());
+            if free && (name.is_sealed() || self.staging.reopen(&name).is_ok()) {
+                self.staging.discard(&name);
+            }
+        }
     }
 
     /// For each change the file that is staged for it here.

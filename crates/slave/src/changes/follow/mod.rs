@@ -19,8 +19,10 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use relais_cluster::Room;
+use relais_cluster::record::ReplicaRecorder;
 use relais_cluster::replica::{self, Action, Event, Replica, in_service};
-use relais_proto::{ChangeId, FolderId, Mark, Refusal, SlaveId, ToSlave, TreePart, TreePath, Version};
+use relais_proto::{ChangeId, ErrorCode, FolderId, Mark, Refusal, SlaveId, ToSlave, TreePart, TreePath, Version};
+use relais_state::Tape;
 use relais_tree::{Folder, TreeError};
 
 use self::answers::Answers;
@@ -72,6 +74,8 @@ pub struct Follower {
     counter: Counter,
     answers: Answers,
     replica: Replica,
+    /// All that the replica is given and does, where somebody wants that.
+    tape: Tape<ReplicaRecorder>,
     office: Office,
     backlog: Vec<Inbound>,
     fetchers: Fetchers,
@@ -81,6 +85,8 @@ pub struct Follower {
     link: Option<u64>,
     /// Whether the replica knows of it.
     told: bool,
+    /// Why the master on it is not followed. The link stays: what is here can be read, and an operator can recover the cluster.
+    refused: Option<Refusal>,
     /// What is staged for changes of sessions. The digest is that of the change where this process has seen it checked.
     staged: HashMap<ChangeId, StagedName>,
     checked: HashMap<ChangeId, relais_proto::Digest>,
@@ -121,7 +127,9 @@ impl Follower {
         let standing = store.standing()?;
         board.announce(standing.applied);
         board.set_mark(standing.applied);
-        let replica = Replica::new(slave, folder, standing, store.lacking()?, staged.keys().copied().collect());
+        let (lacks, ids) = (store.lacking()?, staged.keys().copied().collect());
+        let tape = Tape::start(&format!("slave-{slave}"), |to| ReplicaRecorder::begin(slave, folder, &standing, &lacks, &ids, to));
+        let replica = Replica::new(slave, folder, standing, lacks, ids);
         store.set_meta("fit", "")?;
         Ok(Self {
             aside: Aside::open(&root)?,
@@ -131,6 +139,7 @@ impl Follower {
             counter: Counter::new(desk, Some(door)),
             answers: Answers::default(),
             replica,
+            tape,
             office,
             backlog,
             fetchers,
@@ -138,6 +147,7 @@ impl Follower {
             ticked: Instant::now(),
             link: None,
             told: false,
+            refused: None,
             staged,
             checked: HashMap::new(),
             finds: Finds::default(),
@@ -183,7 +193,9 @@ impl Follower {
             self.ticked = Instant::now();
             events.push_back(Event::Tick);
         }
-        self.run(events, &scanner.store)?;
+        let run = self.run(events, &scanner.store);
+        self.tape.flush();
+        run?;
         let set_aside = self.aside.take_count();
         if set_aside > 0 {
             scanner.store.count("set-aside", i64::try_from(set_aside).unwrap_or(i64::MAX))?;
@@ -196,7 +208,11 @@ impl Follower {
         let mut actions = VecDeque::new();
         loop {
             while let Some(event) = events.pop_front() {
-                actions.extend(self.replica.on(event, self.started.elapsed()));
+                let now = self.started.elapsed();
+                self.tape.note(|tape, to| tape.event(&event, now, to));
+                let what = self.replica.on(event, now);
+                self.tape.note(|tape, to| tape.actions(&what, to));
+                actions.extend(what);
             }
             let Some(action) = actions.pop_front() else { return Ok(()) };
             self.act(action, &mut actions, &mut events, store)?;
@@ -218,7 +234,9 @@ impl Follower {
             }
             Action::Close(why) => {
                 self.say(format!("the master is not followed: {}", why.message));
-                if let Some(link) = self.link.take() {
+                if self.refused.is_some() || why.code == ErrorCode::Conflict {
+                    self.refused.get_or_insert(why);
+                } else if let Some(link) = self.link.take() {
                     self.told = false;
                     self.office.close(link);
                 }
@@ -243,9 +261,9 @@ impl Follower {
                 let answer = match answer {
                     replica::Answer::Done { version, copies } => Ok(Done { version, copies: copies.max(1) }),
                     replica::Answer::TooFewCopies { version, copies } => Err(too_few(version, copies)),
-                    replica::Answer::Refused(refusal) => Err(refusal),
+                    replica::Answer::Refused(refusal) => Err(self.say_why(refusal)),
                 };
-                self.answers.answer(session, answer, &mut self.counter);
+                self.answers.answer(session, answer, &self.counter);
             }
             // Workers wait for what they have to see by themselves.
             Action::Serve(_) | Action::SendAway(_) => {}
@@ -260,6 +278,7 @@ impl Follower {
                 Inbound::Linked(link) => self.link = Some(link),
                 Inbound::Unlinked => {
                     self.link = None;
+                    self.refused = None;
                     self.wanted.clear();
                     if std::mem::take(&mut self.told) {
                         events.push_back(Event::Unlinked);
@@ -280,7 +299,10 @@ impl Follower {
                     self.fetchers.set_peers(peers);
                 }
                 Inbound::AskTree { query, ids } => self.tell_tree(query, ids, store)?,
-                Inbound::Recovering(epoch) => events.push_back(Event::Recovering(epoch)),
+                Inbound::Recovering(epoch) => {
+                    self.refused = Some(Refusal::new(ErrorCode::Conflict, "the cluster is being recovered"));
+                    events.push_back(Event::Recovering(epoch));
+                }
                 Inbound::Scrub => self.begin_scrub(),
             }
         }
@@ -315,13 +337,30 @@ impl Follower {
     }
 
     fn note_fitness(&mut self, store: &Store) -> Result<(), CatalogueError> {
-        let fit = in_service(&self.replica.fitness(self.started.elapsed(), store.bytes()?));
+        let mut fitness = self.replica.fitness(self.started.elapsed(), store.bytes()?);
+        if self.refused.is_some() {
+            // There is nothing to catch up with.
+            (fitness.following, fitness.whole, fitness.behind) = (true, true, Duration::ZERO);
+        }
+        let fit = in_service(&fitness);
         if fit != self.fit {
             info!("{}", if fit { "this slave can have sessions" } else { "this slave cannot have sessions now" });
             store.set_meta("fit", if fit { self.mark.as_str() } else { "" })?;
             self.fit = fit;
         }
         Ok(())
+    }
+
+    /// Why no change is possible, where the master is there and is not followed.
+    fn say_why(&self, refusal: Refusal) -> Refusal {
+        const HEAD: &str = "changes are not possible now: ";
+        match &self.refused {
+            Some(why) if refusal.code == ErrorCode::NoChanges => {
+                let why = why.message.strip_prefix(HEAD).unwrap_or(&why.message);
+                Refusal::new(ErrorCode::NoChanges, format!("{HEAD}{why}"))
+            }
+            _ => refusal,
+        }
     }
 
     /// Says what is wrong, once.

@@ -20,8 +20,9 @@ impl Follower {
     pub(super) fn take_proposals(&mut self, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
         self.counter.accept();
         let gathered = self.counter.gather();
-        let gone: Vec<u64> = gathered.gone.into_iter().inspect(|channel| self.counter.close(*channel)).collect();
-        for channel in gone.into_iter().chain(self.counter.sweep()) {
+        // What lies in a channel whose session has left is to be read before it is closed: something may be staged for it.
+        for channel in gathered.gone.into_iter().chain(self.answers.take_lost()) {
+            self.counter.close(channel);
             events.extend(self.answers.gone(channel).into_iter().map(Event::Gone));
         }
         for (channel, put) in gathered.holders {
@@ -38,7 +39,7 @@ impl Follower {
             let refusal = match known {
                 Some(version) => {
                     self.forget_staged(&proposal);
-                    self.answers.answer(session, Ok(version.into()), &mut self.counter);
+                    self.answers.answer(session, Ok(version.into()), &self.counter);
                     continue;
                 }
                 None if full && needs_room(&proposal.change) => Some(Refusal::new(ErrorCode::NoSpace, "the server's disk is full")),
@@ -46,7 +47,7 @@ impl Follower {
             };
             if let Some(refusal) = refusal {
                 self.forget_staged(&proposal);
-                self.answers.answer(session, Err(refusal), &mut self.counter);
+                self.answers.answer(session, Err(refusal), &self.counter);
                 continue;
             }
             let Proposal { id, change, expect, staged, copies, .. } = proposal;

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# How soon a large file is on all slaves: four of them, each on a line of its own of RATE in either direction, and the time of one transfer
+# of the same file over such a line beside it in one run. Counted from the answer to the put. Needs root (network namespaces, tbf) and
+# the release build (`make`).
+#
+#   benches/fan-out.sh [MB] [RATE] [ROUNDS]      by default 100 MB, 100mbit, 3 rounds
+set -euo pipefail
+size=${1:-100} rate=${2:-100mbit} rounds=${3:-3}
+top=$(cd "$(dirname "$0")/.." && pwd)
+bin=${BIN:-$top/target/release}
+work=$(mktemp -d /dev/shm/relais-bench.XXXXXX)
+lab=relais$$
+pids=()
+finish() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+    for n in 0 1 2 3 4 5; do ip netns del "$lab-$n" 2>/dev/null || true; done
+    ip link del "$lab" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap finish EXIT
+
+ip link add "$lab" type bridge
+ip link set "$lab" up
+# Host 0 has the master, 1 to 4 a slave each, 5 the client that measures one transfer.
+for n in 0 1 2 3 4 5; do
+    ip netns add "$lab-$n"
+    ip link add "v$n-$$" type veth peer name eth0 netns "$lab-$n"
+    ip link set "v$n-$$" master "$lab" up
+    ip netns exec "$lab-$n" ip addr add "10.89.0.$((n + 1))/24" dev eth0
+    ip netns exec "$lab-$n" ip link set eth0 up
+    ip netns exec "$lab-$n" ip link set lo up
+    if [ "$n" -gt 0 ]; then
+        tc qdisc add dev "v$n-$$" root tbf rate "$rate" burst 256kb latency 50ms
+        ip netns exec "$lab-$n" tc qdisc add dev eth0 root tbf rate "$rate" burst 256kb latency 50ms
+    fi
+done
+master=10.89.0.1:2121
+in_host() { local n=$1; shift; ip netns exec "$lab-$n" env RUST_LOG=warn XDG_STATE_HOME="$work/state" "$@"; }
+# Only a master on loopback takes changes from everybody: one of the lab's clients sits beside it, and beside each slave.
+in_host 0 "$bin/ftpmaster" --listen 0.0.0.0:2121 --state "$work/m" >/dev/null &
+pids+=($!)
+sleep 1
+for n in 1 2 3 4; do
+    mkdir "$work/r$n"
+    in_host "$n" "$bin/ftpslave" 2122 --master "$master" --cluster-key "$work/m/cluster.key" --root "$work/r$n" >/dev/null &
+    pids+=($!)
+done
+sleep 4
+mkdir "$work/c"
+now() { date +%s.%N; }
+since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.2f", b - a }'; }
+echo "round  one transfer (s)  all slaves (s)  ratio"
+for ((round = 1; round <= rounds; round++)); do
+    # Somebody puts the file into the first slave's folder: it is copied, published after a second, and told to all.
+    head -c "${size}000000" /dev/urandom >"$work/new"
+    mv "$work/new" "$work/r1/big-$round"
+    until in_host 1 "$bin/ftpclient" "$master" -d "$work/c" --json -c "stat big-$round" 2>/dev/null | grep -q '"version":"'; do sleep 0.02; done
+    begun=$(now)
+    for n in 2 3 4; do
+        until [ "$(stat -c %s "$work/r$n/big-$round" 2>/dev/null)" = "${size}000000" ]; do sleep 0.02; done
+    done
+    all=$(since "$begun")
+    begun=$(now)
+    in_host 5 "$bin/ftpclient" "$master" -d "$work/c" -c "get big-$round -o back" >/dev/null
+    one=$(since "$begun")
+    rm -f "$work/c/back"
+    awk -v r="$round" -v o="$one" -v a="$all" 'BEGIN { printf "%5d  %16.2f  %14.2f  %5.2f\n", r, o, a, a / o }'
+done

@@ -1,0 +1,73 @@
+//! What several records have in common. Counts have eight bytes; all else is as in the protocol, but texts are never cut.
+
+use relais_proto::{Decode, Decoder, Digest, Encoder, ErrorCode, FolderId, Refusal, TreeEntry, Version, WireError};
+
+use crate::message::Told;
+use crate::order::{count, many};
+use crate::replica::Lack;
+use crate::sequence::Asked;
+
+/// Longest text.
+const TEXT: u32 = 1024 * 1024;
+
+pub(super) fn encode_all<'a, T: 'a>(
+    all: impl ExactSizeIterator<Item = &'a T>,
+    to: &mut Encoder<'_>,
+    mut each: impl FnMut(&T, &mut Encoder<'_>),
+) {
+    count(all.len(), to);
+    all.for_each(|one| each(one, to));
+}
+
+pub(super) fn decode_all<T: Decode>(from: &mut Decoder<'_>) -> Result<Vec<T>, WireError> {
+    many(from, T::decode)
+}
+
+pub(super) fn encode_refusal(refusal: &Refusal, to: &mut Encoder<'_>) {
+    let Refusal { code, message, retry_after } = refusal;
+    let text = &message[..message.floor_char_boundary(TEXT as usize)];
+    to.u16(code.number()).u16(*retry_after).u32(u32::try_from(text.len()).unwrap_or(TEXT)).bytes(text.as_bytes());
+}
+
+pub(super) fn decode_refusal(from: &mut Decoder<'_>) -> Result<Refusal, WireError> {
+    let (number, retry_after, len) = (from.u16()?, from.u16()?, from.u32()?);
+    let code = ErrorCode::from_number(number).ok_or(WireError::BadValue { what: "error code", value: number.into() })?;
+    if len > TEXT {
+        return Err(WireError::OverCap { what: "message", len: len.into(), cap: TEXT.into() });
+    }
+    let bytes = from.take(usize::try_from(len).map_err(|_| WireError::Short)?)?;
+    let message = std::str::from_utf8(bytes).map_err(|_| WireError::NotUtf8("message"))?.to_owned();
+    Ok(Refusal { code, message, retry_after })
+}
+
+pub(super) fn encode_asked(asked: &Asked, to: &mut Encoder<'_>) {
+    let Asked { id, change, expect } = asked;
+    id.encode(to);
+    change.encode(to);
+    expect.encode(to);
+}
+
+pub(super) fn decode_asked(from: &mut Decoder<'_>) -> Result<Asked, WireError> {
+    Ok(Asked { id: Decode::decode(from)?, change: Decode::decode(from)?, expect: Decode::decode(from)? })
+}
+
+pub(super) fn encode_lack(lack: &Lack, to: &mut Encoder<'_>) {
+    let Lack { put, path, size, digest, holders } = lack;
+    put.encode(to);
+    digest.encode(to.path(path).u64(*size));
+    encode_all(holders.iter(), to, FolderId::encode);
+}
+
+pub(super) fn decode_lack(from: &mut Decoder<'_>) -> Result<Lack, WireError> {
+    let (put, path, size) = (Version::decode(from)?, from.path()?, from.u64()?);
+    Ok(Lack { put, path, size, digest: Digest::decode(from)?, holders: decode_all(from)? })
+}
+
+pub(super) fn encode_told(told: &Told, to: &mut Encoder<'_>) {
+    let Told { numbered, holders, restored } = told;
+    numbered.encode(to);
+    encode_all(holders.iter(), to, FolderId::encode);
+    encode_all(restored.iter(), to, |(path, entry), to| {
+        to.path(path).option(entry.as_ref(), TreeEntry::encode);
+    });
+}

@@ -1,0 +1,216 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use relais_proto::{
+    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, FolderId, Numbered, Refusal, SlaveId, ToMaster, ToSlave, TreeEntry, TreePath,
+    Version,
+};
+
+use super::*;
+use crate::message::{Standing, Told};
+use crate::order::{self, Ledger};
+use crate::replica::{self, Blame, Lack, Session};
+use crate::sequence::Asked;
+use crate::slave::LinkId;
+
+const PUT: Version = Version { epoch: 1, number: 3 };
+const FOLDER: FolderId = FolderId([4; 16]);
+const ID: ChangeId = ChangeId([5; 16]);
+
+fn path() -> TreePath {
+    TreePath::new("a/b").unwrap()
+}
+
+fn change() -> Change {
+    Change::Put { path: path(), size: 7, digest: Digest([1; 32]), mtime: FileTime { seconds: -1, nanos: 2 }, executable: true }
+}
+
+fn asked() -> Asked {
+    Asked { id: ID, change: change(), expect: Expect::Version(PUT) }
+}
+
+fn lack() -> Lack {
+    Lack { put: PUT, path: path(), size: u64::MAX, digest: Digest([2; 32]), holders: vec![FOLDER, FolderId([9; 16])] }
+}
+
+fn refusal() -> Refusal {
+    Refusal { code: ErrorCode::NoSpace, message: "é".repeat(2000), retry_after: 8 }
+}
+
+fn of_master() -> Vec<order::Event> {
+    use order::Event;
+    let link = LinkId(u64::MAX);
+    vec![
+        Event::Heard { link, message: ToMaster::Propose { asked: asked(), found: true, copies: 3 } },
+        Event::Left { link },
+        Event::Written,
+        Event::NotWritten { for_good: true, refusal: refusal() },
+        Event::Opened,
+        Event::Forget { folder: FOLDER },
+    ]
+}
+
+fn of_slave() -> Vec<replica::Event> {
+    use replica::Event;
+    let (session, numbered) = (Session(6), Numbered { version: PUT, id: ID, time_ms: 1, change: change() });
+    let told = Told { numbered, holders: vec![FOLDER], restored: vec![(path(), Some(TreeEntry { version: PUT, content: None }))] };
+    let fetched = |result| Event::Fetched { put: PUT, from: FOLDER, result };
+    vec![
+        Event::Linked,
+        Event::Unlinked,
+        Event::Heard(ToSlave::Tell { changes: vec![told] }),
+        Event::Marked(PUT),
+        Event::Asked { session: Some(session), asked: asked(), copies: 2 },
+        Event::Asked { session: None, asked: asked(), copies: 1 },
+        Event::Read { session, mark: PUT },
+        Event::Gone(session),
+        Event::Carried { lacks: vec![PUT; 3], failed: vec![PUT] },
+        Event::NotCarried,
+        Event::Adopted { lacks: vec![lack(); 2] },
+        Event::NotAdopted,
+        fetched(Ok(())),
+        fetched(Err(Blame::Holder)),
+        fetched(Err(Blame::Here)),
+        Event::Placed { id: ID, put: PUT, ok: true },
+        Event::Missing(lack()),
+        Event::Recovering(7),
+        Event::Tick,
+    ]
+}
+
+/// A recording of these events, as a slave that has just started deals with them.
+fn recorded(events: &[replica::Event]) -> Vec<u8> {
+    let (slave, standing) = (SlaveId([3; 16]), Standing { applied: PUT, epoch: 2, ..Standing::default() });
+    let (lacks, staged) = (vec![lack()], BTreeSet::from([ID]));
+    let mut bytes = Vec::new();
+    let mut recorder = ReplicaRecorder::begin(slave, FOLDER, &standing, &lacks, &staged, &mut bytes).unwrap();
+    let mut replica = Replica::new(slave, FOLDER, standing, lacks, staged);
+    for (n, event) in (0..).zip(events) {
+        let now = Duration::from_nanos(n * 1_000_000_007);
+        recorder.event(event, now, &mut bytes).unwrap();
+        recorder.actions(&replica.on(event.clone(), now), &mut bytes).unwrap();
+    }
+    bytes
+}
+
+#[test]
+fn all_events_come_back() {
+    let mut replica = Vec::new();
+    let events = of_slave();
+    let bytes = recorded(&events);
+    assert_eq!(replay(&bytes).unwrap(), Replayed { events: 19, torn: false });
+    let mut reader = Reader::new(&bytes).unwrap();
+    let mut machine = Replica::start(&mut Decoder::new(&reader.next().unwrap().unwrap()[1..])).unwrap();
+    while let Some(record) = reader.next().unwrap() {
+        if record[0] == EVENT {
+            replica.push(machine.event(&mut Decoder::new(&record[1..])).unwrap().0);
+        }
+    }
+    assert_eq!(replica, events);
+
+    let (mut bytes, folders) = (Vec::new(), BTreeSet::from([FOLDER]));
+    let mut recorder = OrderRecorder::begin(&Ledger::default(), &folders, &mut bytes).unwrap();
+    let mut order = Order::new(Ledger::default(), folders);
+    for event in of_master() {
+        recorder.event(&event, 77, &mut bytes).unwrap();
+        recorder.actions(&order.on(event, 77), &mut bytes).unwrap();
+        for forgotten in [Forgotten::Removed(5), Forgotten::Ids(PUT), Forgotten::Changes(PUT)] {
+            recorder.forgotten(forgotten, &mut bytes).unwrap();
+            forgotten.apply(order.ledger_mut());
+        }
+    }
+    assert_eq!(replay(&bytes).unwrap(), Replayed { events: 6, torn: false });
+    let mut reader = Reader::new(&bytes).unwrap();
+    let mut machine = Order::start(&mut Decoder::new(&reader.next().unwrap().unwrap()[1..])).unwrap();
+    let mut events = Vec::new();
+    while let Some(record) = reader.next().unwrap() {
+        if record[0] == EVENT {
+            events.push(machine.event(&mut Decoder::new(&record[1..])).unwrap().0);
+        }
+    }
+    assert_eq!(events, of_master());
+}
+
+#[test]
+fn a_torn_end_is_seen() {
+    let bytes = recorded(&of_slave());
+    let whole = replay(&bytes).unwrap();
+    let mut reader = Reader::new(&bytes).unwrap();
+    let mut ends = BTreeSet::new();
+    while reader.next().unwrap().is_some() {
+        ends.insert(reader.at);
+    }
+    let mut last = 0;
+    for cut in 0..bytes.len() {
+        match replay(&bytes[..cut]) {
+            Ok(shorter) => {
+                // Behind the actions that followed from an event there is nothing that would miss.
+                assert!(shorter.events <= whole.events && (shorter.torn || ends.contains(&cut)), "cut at {cut}: {shorter:?}");
+                assert!(shorter.events >= last);
+                last = shorter.events;
+            }
+            Err(error) => assert!(cut < *ends.first().unwrap(), "cut at {cut}: {error}"),
+        }
+    }
+    assert_eq!(last, whole.events);
+}
+
+#[test]
+fn a_byte_that_was_altered_is_seen() {
+    let bytes = recorded(&of_slave());
+    for at in 0..bytes.len() {
+        for bit in [1, 128] {
+            let mut altered = bytes.clone();
+            altered[at] ^= bit;
+            assert!(replay(&altered).is_err(), "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn nonsense_is_refused() {
+    assert!(matches!(replay(b""), Err(RecordError::Foreign)));
+    assert!(matches!(replay(&frame::MAGIC), Err(RecordError::NoStart)));
+    let of = |records: &[&[u8]]| {
+        let mut bytes = Vec::new();
+        let mut frames = Frames::begin(&mut bytes).unwrap();
+        for record in records {
+            frames.add(&mut bytes, |to| _ = to.bytes(record)).unwrap();
+        }
+        replay(&bytes)
+    };
+    assert!(matches!(of(&[&[9]]), Err(RecordError::Kind(9))));
+    assert!(matches!(of(&[&[]]), Err(RecordError::Record { .. })));
+    let bytes = recorded(&[]);
+    let start = Reader::new(&bytes).unwrap().next().unwrap().unwrap();
+    assert_eq!(of(&[start]).unwrap(), Replayed { events: 0, torn: false });
+    assert!(matches!(replay_order(&bytes), Err(RecordError::Kind(2))));
+    let tick = [EVENT, 0, 0, 0, 0, 0, 0, 0, 0, 15];
+    assert_eq!(of(&[start, &tick]).unwrap(), Replayed { events: 1, torn: true });
+    for wrong in [&[ACTIONS, 0][..], &[2, 0], &[EVENT, 0], &[EVENT, 0, 0, 0, 0, 0, 0, 0, 0, 99], &[EVENT, 0, 0, 0, 0, 0, 0, 0, 0, 15, 0]] {
+        assert!(of(&[start, wrong]).is_err(), "{wrong:?}");
+    }
+    assert!(matches!(of(&[start, &tick, &tick]), Err(RecordError::Damaged { .. })));
+    // A list that says that it is endless takes no memory.
+    let endless = [&[EVENT, 0, 0, 0, 0, 0, 0, 0, 0, 7][..], &[255; 8]].concat();
+    assert!(matches!(of(&[start, &endless]), Err(RecordError::Record { .. })));
+}
+
+#[test]
+fn what_follows_otherwise_is_told() {
+    let (slave, standing) = (SlaveId([3; 16]), Standing::default());
+    let mut bytes = Vec::new();
+    let mut recorder = ReplicaRecorder::begin(slave, FOLDER, &standing, &[], &BTreeSet::new(), &mut bytes).unwrap();
+    let mut replica = Replica::new(slave, FOLDER, standing, Vec::new(), BTreeSet::new());
+    for event in [replica::Event::Tick, replica::Event::Linked] {
+        recorder.event(&event, Duration::ZERO, &mut bytes).unwrap();
+        let mut actions = replica.on(event, Duration::ZERO);
+        if let Some(replica::Action::Send(ToMaster::Join { standing, .. })) = actions.first_mut() {
+            standing.epoch = 1;
+        }
+        recorder.actions(&actions, &mut bytes).unwrap();
+    }
+    let Err(RecordError::Differs(found)) = replay_replica(&bytes) else { panic!("it is not noticed") };
+    assert_eq!((found.index, found.event.as_str()), (1, "Linked"));
+    assert!(found.recorded != found.replayed && found.actions.contains("Join"));
+}

@@ -1,0 +1,81 @@
+//! How many disks a put is on before it is answered.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+
+use super::same::wait_equal;
+use crate::harness::{Client, Cluster, SOON, content, process_of};
+
+/// On how many disks of the cluster the file lies, whole, at this moment.
+fn disks(cluster: &Cluster, name: &str, bytes: &[u8]) -> usize {
+    cluster.slaves.iter().filter(|slave| std::fs::read(slave.root.join(name)).is_ok_and(|found| found == bytes)).count()
+}
+
+#[test]
+fn a_put_with_two_copies_is_on_two_disks_when_it_is_answered() {
+    let cluster = Cluster::of(3).start();
+    let client = cluster.client();
+    for n in 0..10 {
+        let bytes = content(n, 200_000);
+        std::fs::write(client.folder().join("f"), &bytes).unwrap();
+        let json = client.run(&["--json", "--copies", "2", "-c", "put f"]).ok().json();
+        assert!(disks(&cluster, "f", &bytes) >= 2, "{json}");
+        assert!(json["copies"].as_u64().unwrap() >= 2, "{json}");
+    }
+    wait_equal(&cluster);
+}
+
+#[test]
+fn a_put_with_two_copies_waits_for_the_second_disk() {
+    let cluster = Cluster::of(2).start();
+    let client = cluster.client();
+    let bytes = content(1, 200_000);
+    std::fs::write(client.folder().join("f"), &bytes).unwrap();
+    // The one that is not in turn; the client is sent to the other.
+    client.command("put f -o before").ok();
+    let first = cluster.slave_at(client.command("put f -o before").ok().json()["slaves"][0].as_str().unwrap());
+    let held = process_of(&cluster.slaves[first].program, "Replicator");
+    kill(held, Signal::SIGSTOP).unwrap();
+    let mut program = client.start(&["--json", "--copies", "2", "-c", "put f"]);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(program.try_status(), None, "answered with one copy: {}", program.stdout.text());
+    kill(held, Signal::SIGCONT).unwrap();
+    let json = Client::finish(&mut program).ok().json();
+    assert_eq!(json["copies"], 2, "{json}");
+    assert_eq!(disks(&cluster, "f", &bytes), 2);
+}
+
+/// Slow: the time that a put waits for its copies is half a minute.
+#[test]
+fn where_there_are_too_few_disks_the_put_stands_and_says_so() {
+    let cluster = Cluster::of(2).start();
+    let client = cluster.client();
+    let bytes = content(1, 100_000);
+    std::fs::write(client.folder().join("f"), &bytes).unwrap();
+    let began = Instant::now();
+    let output = client.run(&["--json", "--copies", "3", "-c", "put f"]).fails(1);
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(28) && took < Duration::from_secs(45), "{took:?}");
+    assert_eq!(output.json()["error"]["code"], "too-few-copies", "{output:?}");
+    assert_eq!(disks(&cluster, "f", &bytes), 2);
+    wait_equal(&cluster);
+    assert!(cluster.client().get("f")["verified"] == true);
+}
+
+#[test]
+fn the_master_says_how_many_where_the_client_does_not() {
+    let cluster = Cluster::of(2).master_args(&["--copies", "2"]).start();
+    let client = cluster.client();
+    let bytes = content(1, 200_000);
+    std::fs::write(client.folder().join("f"), &bytes).unwrap();
+    let began = Instant::now();
+    let json = client.command("put f").ok().json();
+    assert_eq!(json["copies"], 2, "{json}");
+    assert_eq!(disks(&cluster, "f", &bytes), 2);
+    assert!(began.elapsed() < SOON);
+    // One who asks for less gets less.
+    std::fs::write(client.folder().join("g"), &bytes).unwrap();
+    client.run(&["--json", "--copies", "1", "-c", "put g"]).ok();
+    wait_equal(&cluster);
+}

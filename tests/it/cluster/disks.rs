@@ -1,0 +1,99 @@
+//! Disks that are full: of a slave that is to fetch, and of the master's journal. All recover without a restart.
+
+use std::fs;
+use std::path::PathBuf;
+
+use relais_proto::ErrorCode;
+
+use super::lab::{healthy, last_change, open, report_at, tree, tree_of, wait_for, wait_settled};
+use crate::harness::{Cluster, SOON, Setup, Volume, content, eventually, leftovers, remove};
+
+#[test]
+fn a_slave_whose_disk_is_full_is_behind_and_shows_it() {
+    let cluster = Cluster::of(1).start();
+    let volume = Volume::mount("size=12m");
+    fs::create_dir(volume.path().join("root")).unwrap();
+    let mut small = Setup::new("ftpslave", cluster.dir.path())
+        .args(["0", "--workers", "1", "--master", &cluster.addr.to_string()])
+        .args([PathBuf::from("--root"), volume.inside().join("root"), PathBuf::from("--cluster-key"), cluster.key()])
+        .under(&volume.under())
+        .start();
+    let addr = small.ready().to_string();
+    cluster.wait_in_service(2);
+    let mut wire = open(&cluster, 0);
+    wire.put("fits", b"1").unwrap();
+    for n in 0..4_u64 {
+        wire.put(&format!("f{n}"), &content(n, 4 << 20)).unwrap();
+    }
+    eventually(SOON, "it shows what it lacks", || {
+        let slave = report_at(&cluster, &addr);
+        (slave["lacking_bytes"].as_u64() >= Some(4 << 20) && slave["lag"] == 0).then_some(())
+    });
+    eventually(SOON, "it is out of the turn", || (report_at(&cluster, &addr)["state"] != "in-service").then_some(()));
+    // Nobody notices.
+    let client = cluster.client();
+    for n in 0..4 {
+        client.get(&format!("f{n}"));
+    }
+    // Once there is room it fetches what it lacks.
+    for n in 0..3 {
+        wire.change(&remove(&format!("f{n}"), false)).unwrap();
+    }
+    let wanted = tree(&cluster.slaves[0].root);
+    eventually(SOON, "it has all again", || (tree(&volume.path().join("root")) == wanted).then_some(()));
+    cluster.wait_in_service(2);
+    eventually(SOON, "it lacks nothing", || (report_at(&cluster, &addr)["lacking"] == 0).then_some(()));
+    drop(small);
+}
+
+#[test]
+fn with_a_full_journal_changes_are_refused_and_reads_go_on() {
+    let mut cluster = Cluster::of(2).start();
+    let old = content(1, 100_000);
+    open(&cluster, 0).put("f", &old).unwrap();
+    wait_settled(&cluster);
+    cluster.master.kill();
+    let volume = Volume::mount("size=4m");
+    let state = cluster.dir.folder("master");
+    fs::create_dir(volume.path().join("state")).unwrap();
+    for name in leftovers(&state, &[]) {
+        fs::copy(state.join(&name), volume.path().join("state").join(&name)).unwrap();
+    }
+    cluster.master = Setup::new("ftpmaster", cluster.dir.path())
+        .args(["--listen", &cluster.addr.to_string(), "--state"])
+        .args([volume.inside().join("state")])
+        .under(&volume.under())
+        .start();
+    cluster.master.ready();
+    wait_settled(&cluster);
+    let filler = volume.path().join("filler");
+    fs::write(&filler, vec![1; usize::try_from(volume.free()).unwrap()]).unwrap();
+    let before = last_change(&cluster);
+    let mut wire = open(&cluster, 0);
+    // The rest of the last page of the journal may still have room.
+    let mut made = Vec::new();
+    let refusal = eventually(SOON, "there is no room", || {
+        let name = format!("a-name-that-takes-some-room-in-the-journal-{}", made.len());
+        match wire.put(&name, name.as_bytes()) {
+            Ok(_) => {
+                made.push(name);
+                None
+            }
+            Err(refusal) => Some(refusal),
+        }
+    });
+    assert!([ErrorCode::NoSpace, ErrorCode::NoChanges].contains(&refusal.code), "{refusal:?}");
+    assert!(refusal.message.contains("full"), "{refusal:?}");
+    assert_eq!(last_change(&cluster).1, before.1 + made.len() as u64);
+    let client = cluster.client();
+    client.get("f");
+    assert!(client.read("f") == old);
+    fs::remove_file(&filler).unwrap();
+    eventually(SOON, "changes are taken again", || wire.put("after", b"room").ok());
+    let mut wanted = tree_of(&[("f", &old), ("after", b"room")]);
+    made.iter().for_each(|name| wanted.extend(tree_of(&[(name, name.as_bytes())])));
+    wait_for(&cluster, &wanted);
+    healthy(&cluster);
+    // It must go before its disk does.
+    cluster.master.kill();
+}

@@ -1,0 +1,217 @@
+//! Nobody sees less than was acknowledged, than its redirect says, or than it has seen before.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use relais_proto::{ErrorCode, Mark, Reply, Request, Version};
+
+use super::lab::open;
+use super::same::wait_equal;
+use crate::harness::{Client, Cluster, Program, SOON, Wire, digest, eventually, get, path, process_of, session_with, ticket};
+
+/// Stops the replicator process of a slave for moments until `over`, so that it falls behind again and again.
+fn hold_up(cluster: &Cluster, slave: usize, over: &AtomicBool) {
+    let held = process_of(&cluster.slaves[slave].program, "Replicator");
+    while !over.load(Ordering::SeqCst) {
+        kill(held, Signal::SIGSTOP).unwrap();
+        std::thread::sleep(Duration::from_millis(250));
+        kill(held, Signal::SIGCONT).unwrap();
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}
+
+/// Ends what it watches over, also where the test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn what_was_put_through_one_slave_every_new_client_gets() {
+    let cluster = Cluster::of(3).start();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| hold_up(&cluster, 2, &over));
+        let _over = Over(&over);
+        let (mut wire, mut slowest) = (open(&cluster, 0), Duration::ZERO);
+        for n in 0..100 {
+            // A name that is replaced, and one that was not there.
+            let (bytes, fresh) = (format!("value {n} ").repeat(n + 1), format!("new{n}"));
+            wire.put("same", bytes.as_bytes()).unwrap();
+            wire.put(&fresh, bytes.as_bytes()).unwrap();
+            let client = cluster.client();
+            let began = Instant::now();
+            client.run(&["--json", "-c", "get same", "-c", &format!("get {fresh}")]).ok();
+            slowest = slowest.max(began.elapsed());
+            assert_eq!(String::from_utf8_lossy(&client.read("same")), bytes, "round {n}");
+            assert_eq!(String::from_utf8_lossy(&client.read(&fresh)), bytes, "round {n}");
+        }
+        assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+    });
+    wait_equal(&cluster);
+}
+
+/// The slave that a running client's last command ended at.
+#[track_caller]
+fn slave_in_use(cluster: &Cluster, client: &Program) -> usize {
+    eventually(SOON, "a command has ended", || {
+        let text = client.stdout.text();
+        let last: serde_json::Value = serde_json::from_str(text.lines().next_back()?).ok()?;
+        Some(cluster.slave_at(last["slaves"].as_array()?.last()?.as_str()?))
+    })
+}
+
+/// One client puts a value that counts up, another one gets it again and again, each in one session.
+struct Counting {
+    writer: Client,
+    reader: Client,
+    writing: Program,
+    reading: Program,
+    count: usize,
+}
+
+impl Counting {
+    fn start(cluster: &Cluster) -> Self {
+        let (writer, reader) = (cluster.client(), cluster.client());
+        fs::write(writer.folder().join("v0"), "0").unwrap();
+        writer.command("put v0 -o v").ok();
+        let start = |client: &Client| client.setup(&["--json", "--keep-going", "--retry", "30"]).with_stdin().start();
+        let (writing, reading) = (start(&writer), start(&reader));
+        Self { writer, reader, writing, reading, count: 0 }
+    }
+
+    /// Has it put and got some times more.
+    fn go_on(&mut self, times: usize) {
+        for _ in 0..times {
+            self.count += 1;
+            fs::write(self.writer.folder().join(format!("v{}", self.count)), self.count.to_string()).unwrap();
+            self.writing.type_in(&format!("put v{} -o v\n", self.count));
+            self.reading.type_in(&format!("get v -o read{}\n", self.count));
+            std::thread::sleep(Duration::from_millis(15));
+        }
+    }
+
+    /// The values that were read, in order, once all is done.
+    #[track_caller]
+    fn end(mut self) -> Vec<usize> {
+        for program in [&mut self.writing, &mut self.reading] {
+            program.close_stdin();
+            Client::finish(program).ok();
+        }
+        let value = |n| String::from_utf8(self.reader.read(&format!("read{n}"))).unwrap().parse().unwrap();
+        (1..=self.count).map(value).collect()
+    }
+}
+
+#[test]
+fn what_one_session_reads_never_goes_back_while_slaves_die_under_it() {
+    let mut cluster = Cluster::of(3).start();
+    let mut counting = Counting::start(&cluster);
+    for _ in 0..4 {
+        counting.go_on(15);
+        // The slave in use dies while another one, which is not the writer's, is behind.
+        let (used, written) = (slave_in_use(&cluster, &counting.reading), slave_in_use(&cluster, &counting.writing));
+        let behind = (0..3).find(|n| *n != used && *n != written).unwrap();
+        let held = process_of(&cluster.slaves[behind].program, "Replicator");
+        kill(held, Signal::SIGSTOP).unwrap();
+        counting.go_on(15);
+        cluster.slaves[used].program.kill();
+        counting.go_on(40);
+        kill(held, Signal::SIGCONT).unwrap();
+        cluster.restart_slave_on_same_port(used);
+        cluster.wait_in_service(3);
+    }
+    let count = counting.count;
+    let values = counting.end();
+    assert!(values.is_sorted(), "{values:?}");
+    assert!(values[values.len() - 1] > values[0], "nothing was ever new: {values:?}");
+    let nodes = wait_equal(&cluster);
+    let last = digest(count.to_string().as_bytes());
+    assert!(matches!(&nodes["v"], super::same::Node::File { digest, .. } if *digest == last), "{nodes:?}");
+}
+
+/// What somebody who has seen `mark` is told about a path by the slave at `addr`: the number that it has; none where the slave says that it
+/// is behind.
+#[track_caller]
+fn asked_having_seen(addr: SocketAddr, ticket: &[u8], mark: Mark, in_ticket: bool, name: &str) -> Option<Version> {
+    let mut wire: Wire = session_with(addr, ticket, if in_ticket { mark } else { Mark::default() });
+    if !in_ticket {
+        wire.send(&[Request::Seen { mark }]);
+    }
+    match wire.ask(&Request::Stat(path(name))) {
+        Reply::Details { entry, mark: at, .. } => {
+            assert!(at >= mark, "answered at {at} to one who has seen {mark}");
+            entry.version
+        }
+        Reply::Error(refusal) if refusal.code == ErrorCode::Behind => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_slave_answers_with_what_was_seen_elsewhere_or_says_that_it_is_behind() {
+    let cluster = Cluster::of(3).start();
+    let (ticket, _) = ticket(cluster.addr);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| hold_up(&cluster, 1, &over));
+        let _over = Over(&over);
+        let mut wire = open(&cluster, 0);
+        for n in 0..30 {
+            let version = wire.put("f", format!("{n}").as_bytes()).unwrap();
+            for slave in [1, 2] {
+                let found = asked_having_seen(cluster.slaves[slave].addr, &ticket, version, n % 2 == 0, "f");
+                assert_eq!(found, Some(version), "at slave {slave}; none: it was behind for seconds");
+            }
+        }
+    });
+    // One that gets nothing any more says so, in time, to everybody who has seen more; and to nobody else.
+    let held = process_of(&cluster.slaves[1].program, "Replicator");
+    kill(held, Signal::SIGSTOP).unwrap();
+    let version = open(&cluster, 0).put("f", b"last").unwrap();
+    let addr = cluster.slaves[1].addr;
+    for in_ticket in [true, false] {
+        let began = Instant::now();
+        assert_eq!(asked_having_seen(addr, &ticket, version, in_ticket, "f"), None);
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    }
+    let before = Mark { number: version.number - 1, ..version };
+    assert_eq!(asked_having_seen(addr, &ticket, before, true, "f"), Some(before));
+    kill(held, Signal::SIGCONT).unwrap();
+    assert_eq!(asked_having_seen(addr, &ticket, version, true, "f"), Some(version));
+    wait_equal(&cluster);
+    let mut wire = session_with(addr, &ticket, version);
+    wire.send(&[get("f")]);
+    assert_eq!(wire.content().unwrap().1, b"last");
+}
+
+#[test]
+fn a_client_that_has_seen_something_never_sees_less_in_a_later_run() {
+    let mut cluster = Cluster::of(2).start();
+    let client = cluster.client();
+    let mut wire = open(&cluster, 0);
+    wire.put("f", b"old").unwrap();
+    wait_equal(&cluster);
+    // The one slave falls behind, the other dies, and the client meets the one that is behind.
+    let held = process_of(&cluster.slaves[1].program, "Replicator");
+    kill(held, Signal::SIGSTOP).unwrap();
+    wire.put("f", b"new").unwrap();
+    client.run(&["--retry", "30", "-c", "get f"]).ok();
+    assert_eq!(client.read("f"), b"new");
+    cluster.slaves[0].program.kill();
+    cluster.master.kill();
+    let output = client.run(&["--json", "--retry", "2", "-c", "cat f"]);
+    assert!(output.status != 0 && !output.stdout.contains("old"), "{output:?}");
+    kill(held, Signal::SIGCONT).unwrap();
+    cluster.restart_master();
+    cluster.restart_slave(0);
+    client.run(&["--retry", "30", "-c", "get f"]).ok();
+    assert_eq!(client.read("f"), b"new");
+    wait_equal(&cluster);
+}

@@ -1,0 +1,22 @@
+//! One tree on every slave: what is put on one is on all of them, whatever dies, hangs or is cut off meanwhile, and nobody sees less
+//! than was acknowledged.
+
+mod catching_up;
+mod copies;
+mod crashes;
+mod cuts;
+mod disks;
+mod failover;
+mod freshness;
+mod killed;
+mod lab;
+mod load;
+mod operators;
+mod recorded;
+mod recovery;
+mod replication;
+mod same;
+mod shared_folder;
+mod table;
+mod watch;
+mod without;

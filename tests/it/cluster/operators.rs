@@ -1,0 +1,280 @@
+//! What operators see and do: each command knows the master's address and the key, and nothing else.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::lab::{
+    conflicts, exported, healthy, last_change, one_version, open, operate, operator, put, report, tree, tree_of, wait_for, wait_settled,
+};
+use crate::harness::{Client, Cluster, SOON, Setup, content, digest, eventually, make_folder, remove, rename, write_old};
+
+/// Longest time from the wish to drain a slave until it has no session.
+const DRAINED: Duration = Duration::from_secs(10);
+
+#[test]
+fn status_tells_all_that_is_wrong() {
+    let cluster = Cluster::of(2).start();
+    open(&cluster, 0).put("f", &content(1, 10_000)).unwrap();
+    wait_settled(&cluster);
+    let status = cluster.status_json().unwrap();
+    assert_eq!((status["epoch"].as_u64(), status["number"].as_u64()), (Some(1), Some(1)));
+    assert!(status["halted"].is_null(), "{status}");
+    assert_eq!(status["lost"], 0);
+    for slave in status["slaves"].as_array().unwrap() {
+        for (field, wanted) in
+            [("lag", 0), ("lacking", 0), ("lacking_bytes", 0), ("set_aside", 0), ("held", 0), ("number", 1), ("epoch", 1)]
+        {
+            assert_eq!(slave[field], wanted, "{field} in {slave}");
+        }
+        assert!(slave["last_error"].is_null(), "{slave}");
+        assert_eq!(slave["state"], "in-service");
+    }
+    // A slave that stands still lags behind and is out.
+    cluster.slaves[1].program.signal_group(Signal::SIGSTOP);
+    let mut wire = open(&cluster, 0);
+    wire.put("g", b"1").unwrap();
+    wire.put("h", b"2").unwrap();
+    eventually(SOON, "it lags behind and is out", || {
+        let slave = report(&cluster, 1);
+        (slave["lag"] == 2 && slave["state"] != "in-service").then_some(())
+    });
+    cluster.slaves[1].program.signal_group(Signal::SIGCONT);
+    wait_settled(&cluster);
+    // From the table for people the same can be seen.
+    let table = operate(&cluster, &["status"]).ok().stdout;
+    assert!(table.contains(&cluster.slaves[0].addr.to_string()), "{table}");
+}
+
+#[test]
+fn a_download_goes_on_elsewhere_when_its_slave_is_drained() {
+    const SIZE: usize = 300 << 20;
+    let bytes = content(1, SIZE);
+    let mut cluster = Cluster::of(2).proxied().file("big", &bytes).start();
+    wait_settled(&cluster);
+    let line = |n: usize| cluster.slaves[n].proxy.as_ref().unwrap();
+    (0..2).for_each(|n| line(n).throttle(Some(40 << 20)));
+    let client = cluster.client();
+    let mut program = client.start(&["--json", "-c", "get big"]);
+    let serving = eventually(SOON, "the download is under way", || (0..2).find(|n| line(*n).content_bytes() > 10 << 20));
+    line(1 - serving).throttle(None);
+    let id = report(&cluster, serving)["id"].as_str().unwrap().to_owned();
+    let mut drain = operator(&cluster, &["drain", &id[..8]]).start();
+    eventually(DRAINED, "it has no sessions", || {
+        let slave = report(&cluster, serving);
+        (slave["sessions"] == 0 && slave["state"] == "draining").then_some(())
+    });
+    assert_eq!(Client::finish(&mut drain).status, 0);
+    let json = Client::finish(&mut program).ok().json();
+    assert_eq!(json["verified"], true, "{json}");
+    assert_eq!(json["slaves"].as_array().unwrap().len(), 2, "it went on at the other one: {json}");
+    assert_eq!(digest(&client.read("big")), digest(&bytes));
+    // It gets no sessions any more, also after a restart of the slave; until it is made ready.
+    let other = cluster.slaves[1 - serving].public().to_string();
+    for _ in 0..4 {
+        put(&client, "small", b"1");
+        assert_eq!(client.turn("small"), other);
+    }
+    cluster.slaves[serving].program.kill();
+    cluster.restart_slave(serving);
+    eventually(SOON, "it is back, and draining", || (report(&cluster, serving)["state"] == "draining").then_some(()));
+    operate(&cluster, &["ready", &cluster.slaves[serving].public().to_string()]).ok();
+    cluster.wait_in_service(2);
+    let turns: BTreeSet<String> = (0..2).map(|_| client.turn("small")).collect();
+    assert_eq!(turns.len(), 2);
+    operate(&cluster, &["drain", "no such slave"]).fails(1);
+}
+
+#[test]
+fn a_slave_that_will_not_come_back_is_forgotten() {
+    let mut cluster = Cluster::of(3).start();
+    open(&cluster, 0).put("f", b"1").unwrap();
+    wait_settled(&cluster);
+    let id = report(&cluster, 2)["id"].as_str().unwrap().to_owned();
+    let said = operate(&cluster, &["forget", &id]).fails(1);
+    assert!(said.stdout.contains("stop it first"), "{said:?}");
+    cluster.slaves[2].program.kill();
+    // While the master has not noticed that it is gone, it says so.
+    eventually(SOON, "it is forgotten", || (operate(&cluster, &["forget", &id]).status == 0).then_some(()));
+    let status = cluster.status_json().unwrap();
+    assert_eq!(status["slaves"].as_array().unwrap().len(), 2, "{status}");
+    assert_eq!(status["lost"], 0);
+    // A master that starts again does not wait for it.
+    cluster.master.kill();
+    cluster.restart_master();
+    cluster.wait_in_service(2);
+    open(&cluster, 0).put("g", b"2").unwrap();
+    // Where it comes all the same it is a slave as any other.
+    cluster.restart_slave(2);
+    wait_for(&cluster, &tree_of(&[("f", b"1"), ("g", b"2")]));
+}
+
+#[test]
+fn what_only_a_forgotten_slave_had_is_lost_and_said_so() {
+    let mut cluster = Cluster::of(2).start();
+    let mut wire = open(&cluster, 0);
+    wire.put("both", b"1").unwrap();
+    wait_settled(&cluster);
+    // The other one is stopped while this comes, and hears only the name of it.
+    cluster.slaves[1].program.kill();
+    wire.put("alone", b"2").unwrap();
+    drop(wire);
+    let id = report(&cluster, 0)["id"].as_str().unwrap().to_owned();
+    cluster.slaves[0].program.kill();
+    cluster.restart_slave(1);
+    eventually(SOON, "it knows the name", || {
+        let slave = report(&cluster, 1);
+        (slave["lag"] == 0 && slave["lacking"] == 1).then_some(())
+    });
+    assert_eq!(cluster.status_json().unwrap()["lost"], 0, "its holder may come back");
+    let different = operate(&cluster, &["diff"]).fails(1);
+    assert!(different.stdout.contains("/alone: content not there yet"), "{different:?}");
+    eventually(SOON, "it is forgotten", || (operate(&cluster, &["forget", &id]).status == 0).then_some(()));
+    eventually(SOON, "it is lost", || (cluster.status_json()?["lost"] == 1).then_some(()));
+    assert!(cluster.master.stderr.text().contains("is lost"));
+    // The name stays: it was not removed. A new content ends the loss.
+    let client = cluster.client();
+    eventually(SOON, "it is put again", || {
+        fs::write(client.folder().join("alone"), b"2").unwrap();
+        (client.command("put alone -o alone").status == 0).then_some(())
+    });
+    eventually(SOON, "nothing is lost", || (cluster.status_json()?["lost"] == 0).then_some(()));
+    client.get("both");
+}
+
+#[test]
+fn diff_names_what_is_different() {
+    let mut cluster = Cluster::of(2).start();
+    let mut wire = open(&cluster, 0);
+    for name in ["f", "g"] {
+        wire.put(name, name.as_bytes()).unwrap();
+    }
+    drop(wire);
+    wait_settled(&cluster);
+    let same = operate(&cluster, &["diff"]).ok();
+    assert!(same.stdout.contains("2 slaves") && !same.stdout.contains("/f"), "{same:?}");
+    // A file goes while its slave is down, and there is nobody to fetch it from.
+    cluster.slaves[1].program.kill();
+    fs::remove_file(cluster.slaves[1].root.join("f")).unwrap();
+    cluster.slaves[0].program.kill();
+    cluster.restart_slave(1);
+    let different = eventually(SOON, "the difference is named", || {
+        let said = operate(&cluster, &["diff"]);
+        said.stdout.contains("/f").then_some(said)
+    });
+    assert_eq!(different.status, 1, "{different:?}");
+    assert!(different.stdout.contains("/f: content not there yet") && !different.stdout.contains("/g"), "{different:?}");
+    assert!(different.stdout.contains(report(&cluster, 1)["id"].as_str().unwrap()), "{different:?}");
+    eventually(SOON, "status shows it", || (report(&cluster, 1)["lacking"] == 1).then_some(()));
+    cluster.restart_slave(0);
+    wait_for(&cluster, &tree_of(&[("f", b"f"), ("g", b"g")]));
+    operate(&cluster, &["diff"]).ok();
+}
+
+/// Turns a bit in the middle of a file, as a disk does: nothing else about it tells.
+#[track_caller]
+fn rot(cluster: &mut Cluster, n: usize, name: &str) -> Vec<u8> {
+    const SCRIPT: &str = r#"
+import os, sqlite3, sys
+root, name = sys.argv[1:]
+now = os.stat(os.path.join(root, name)).st_ctime_ns
+database = sqlite3.connect(os.path.join(root, ".relais/catalogue.db"))
+done = database.execute("UPDATE entry SET ctime_s = ?, ctime_ns = ? WHERE name = ?", (now // 10**9, now % 10**9, name))
+assert done.rowcount == 1
+database.commit()
+"#;
+    cluster.slaves[n].program.kill();
+    let root = cluster.slaves[n].root.clone();
+    let file = File::options().read(true).write(true).open(root.join(name)).unwrap();
+    let (modified, middle) = (file.metadata().unwrap().modified().unwrap(), file.metadata().unwrap().len() / 2);
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, middle).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], middle).unwrap();
+    file.set_modified(modified).unwrap();
+    drop(file);
+    // The time of the last change of the inode cannot be set: the catalogue is made to know it.
+    let done = std::process::Command::new("python3").args(["-c", SCRIPT]).arg(&root).arg(name).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let bad = fs::read(root.join(name)).unwrap();
+    cluster.restart_slave(n);
+    bad
+}
+
+#[test]
+fn scrub_finds_rot_and_mends_it() {
+    let mut cluster = Cluster::of(2).start();
+    let good = content(1, 400_000);
+    let mut wire = open(&cluster, 0);
+    wire.put("f", &good).unwrap();
+    wire.put("g", b"untouched").unwrap();
+    drop(wire);
+    let wanted = tree_of(&[("f", &good), ("g", b"untouched")]);
+    wait_for(&cluster, &wanted);
+    let before = (last_change(&cluster), one_version(&cluster, "f"));
+    let bad = rot(&mut cluster, 1, "f");
+    wait_settled(&cluster);
+    assert!(fs::read(cluster.slaves[1].root.join("f")).unwrap() == bad, "nothing tells before it is read");
+    operate(&cluster, &["scrub"]).ok();
+    let root = cluster.slaves[1].root.clone();
+    eventually(SOON, "it is mended", || (tree(&root) == wanted).then_some(()));
+    assert_eq!(conflicts(&root), [("f".to_owned(), bad)]);
+    wait_for(&cluster, &wanted);
+    assert_eq!((last_change(&cluster), one_version(&cluster, "f")), before, "no change");
+    assert_eq!(conflicts(&cluster.slaves[0].root), []);
+    eventually(SOON, "status shows it", || (report(&cluster, 1)["set_aside"] == 1).then_some(()));
+}
+
+#[test]
+fn export_prints_each_change_in_order() {
+    let cluster = Cluster::of(2).start();
+    let bytes = content(1, 1000);
+    let mut wire = open(&cluster, 0);
+    wire.change(&make_folder("d")).unwrap();
+    wire.put("d/f", &bytes).unwrap();
+    wire.change(&rename("d/f", "g")).unwrap();
+    wire.change(&remove("d", true)).unwrap();
+    write_old(&cluster.slaves[1].root.join("by-hand"), b"1");
+    wait_for(&cluster, &tree_of(&[("g", &bytes), ("by-hand", b"1")]));
+    let lines = exported(&cluster);
+    let shown: Vec<(&str, &str, Option<&str>)> =
+        lines.iter().map(|line| (line["number"].as_str().unwrap(), line["kind"].as_str().unwrap(), line["path"].as_str())).collect();
+    assert_eq!(
+        shown,
+        [
+            ("1-1", "mkdir", Some("/d")),
+            ("1-2", "put", Some("/d/f")),
+            ("1-3", "mv", Some("/d/f")),
+            ("1-4", "rm", Some("/d")),
+            ("1-5", "put", Some("/by-hand"))
+        ]
+    );
+    assert_eq!(lines[1]["digest"], digest(&bytes).as_str());
+    assert_eq!(lines[2]["to"], "/g");
+    let ids: BTreeSet<&str> = lines.iter().map(|line| line["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), lines.len());
+}
+
+#[test]
+fn without_the_key_there_is_nothing_to_be_had() {
+    let cluster = Cluster::of(1).start();
+    open(&cluster, 0).put("f", b"1").unwrap();
+    let wrong = cluster.dir.path().join("wrong.key");
+    let other = Cluster::of(0).start();
+    fs::copy(other.key(), &wrong).unwrap();
+    for command in [&["status"][..], &["drain", "abcd"], &["forget", "abcd"], &["diff"], &["scrub"], &["recover", "--yes"], &["export"]] {
+        for key in [&wrong, &cluster.dir.path().join("no.key")] {
+            let mut program = Setup::new("ftpmaster", cluster.dir.path())
+                .args(command)
+                .args(["--master", &cluster.addr.to_string(), "--cluster-key"])
+                .args([key])
+                .start();
+            let output = Client::finish(&mut program).fails(1);
+            assert_eq!(output.stdout, "", "{command:?}");
+            assert_ne!(output.stderr, "", "{command:?}");
+        }
+    }
+    healthy(&cluster);
+}

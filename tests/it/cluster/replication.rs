@@ -1,0 +1,252 @@
+//! What is changed through one slave is on every other one soon: names at once, contents whole, and of two changes at once the later one.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use relais_proto::{ErrorCode, Refusal, Reply, Request, Version};
+
+use super::lab::{one_version, open};
+use super::load::stat;
+use super::same::{Node, same_as, wait_equal};
+use crate::harness::{
+    Client, Cluster, SOON, Wire, content, digest, eventually, get, make_folder, path, process_of, put, remove, rename, session, ticket,
+};
+
+/// How soon a change is to be seen at the other slaves.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// The same for the slowest of many, where both cores are busy with other tests.
+const SLOWEST: Duration = Duration::from_secs(3);
+
+#[test]
+fn every_kind_of_change_is_seen_at_every_other_slave_within_a_second() {
+    let cluster = Cluster::of(3).start();
+    let mut wires: Vec<Wire> = (0..3).map(|n| open(&cluster, n)).collect();
+    let mut times = Vec::new();
+    for round in 0..4 {
+        let at = round % 3;
+        let (folder, file, moved) = (format!("d{round}"), format!("d{round}/f"), format!("d{round}/g"));
+        times.push(seen(&mut wires, at, |wire| wire.change(&make_folder(&folder)), &[(&folder, true)]));
+        times.push(seen(&mut wires, at, |wire| wire.put(&file, &content(round as u64, 3000)), &[(&file, true)]));
+        times.push(seen(&mut wires, at, |wire| wire.change(&rename(&file, &moved)), &[(&file, false), (&moved, true)]));
+        times.push(seen(&mut wires, at, |wire| wire.change(&remove(&folder, true)), &[(&folder, false), (&moved, false)]));
+    }
+    times.sort();
+    assert!(times[times.len() / 2] < AT_ONCE && times[times.len() - 1] < SLOWEST, "{times:?}");
+    assert_eq!(wait_equal(&cluster).len(), 0);
+}
+
+/// Makes a change at one slave; how long it took until each other one shows it.
+#[track_caller]
+fn seen(wires: &mut [Wire], at: usize, change: impl FnOnce(&mut Wire) -> Result<Version, Refusal>, shown: &[(&String, bool)]) -> Duration {
+    change(&mut wires[at]).unwrap();
+    let began = Instant::now();
+    for wire in wires.iter_mut() {
+        for (name, there) in shown {
+            eventually(SOON, "the other slave shows the change", || (stat(wire, name).is_some() == *there).then_some(()));
+        }
+    }
+    began.elapsed()
+}
+
+#[test]
+fn contents_arrive_with_digest_time_and_executable_bit() {
+    let cluster = Cluster::of(3).start();
+    let client = cluster.client();
+    let top = client.folder().join("tree");
+    fs::create_dir_all(top.join("deep/er")).unwrap();
+    fs::create_dir(top.join("empty")).unwrap();
+    for (n, size) in [0, 1, 4095, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 20].into_iter().enumerate() {
+        let file = top.join(format!("deep/er/{n}"));
+        fs::write(&file, content(n as u64, size)).unwrap();
+        let time = std::time::UNIX_EPOCH + Duration::new(1_000_000_000 + n as u64, 123_456_789);
+        fs::File::open(&file).unwrap().set_modified(time).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(if n % 2 == 0 { 0o755 } else { 0o644 })).unwrap();
+    }
+    client.command("put -r tree -o /").ok();
+    let nodes = wait_equal(&cluster);
+    same_as(&nodes, &client.folder());
+    for (name, node) in &nodes {
+        let Node::File { digest: wanted, .. } = node else { continue };
+        one_version(&cluster, name);
+        for slave in 0..3 {
+            match open(&cluster, slave).ask(&Request::Hash(path(name))) {
+                Reply::Details { digest: Some(found), .. } => assert_eq!(found.to_string(), *wanted, "{name} at slave {slave}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reader_where_the_content_is_still_coming_gets_it_from_the_holder() {
+    let bytes = content(1, 12 << 20);
+    let cluster = Cluster::of(2).proxied().start();
+    // What one slave sends to the other takes some seconds.
+    cluster.slaves.iter().for_each(|slave| slave.proxy.as_ref().unwrap().throttle(Some(4 << 20)));
+    let mut wire = open(&cluster, 0);
+    wire.put("f", &bytes).unwrap();
+    let mut other = open(&cluster, 1);
+    eventually(SOON, "the other slave knows the name", || stat(&mut other, "f"));
+    match other.ask(&get("f")) {
+        Reply::Elsewhere { holders } => assert_eq!(holders.len(), 1, "{holders:?}"),
+        reply => panic!("{reply:?}"),
+    }
+    // One of these begins at each slave.
+    let clients = [cluster.client(), cluster.client()];
+    let mut running: Vec<_> = clients.iter().map(|client| client.start(&["--json", "-c", "get f"])).collect();
+    for (client, program) in clients.iter().zip(&mut running) {
+        let json = Client::finish(program).ok().json();
+        assert_eq!(json["verified"], true, "{json}");
+        assert!(client.read("f") == bytes);
+    }
+    wait_equal(&cluster);
+}
+
+#[test]
+fn a_reader_waits_for_content_whose_only_holder_is_stopped() {
+    let bytes = content(2, 3 << 20);
+    let cluster = Cluster::of(2).start();
+    open(&cluster, 0).put("f", &content(1, 3 << 20)).unwrap();
+    wait_equal(&cluster);
+    // The master and the other slave hear of the put, and nobody can fetch it before the holder is stopped.
+    let fetching = process_of(&cluster.slaves[1].program, "Replicator");
+    kill(fetching, Signal::SIGSTOP).unwrap();
+    let mut wire = open(&cluster, 0);
+    let version = wire.put("f", &bytes).unwrap();
+    cluster.slaves[0].program.signal_group(Signal::SIGSTOP);
+    kill(fetching, Signal::SIGCONT).unwrap();
+    let mut other = open(&cluster, 1);
+    eventually(SOON, "the other slave knows of the put", || (stat(&mut other, "f") == Some(version)).then_some(()));
+    let client = cluster.client();
+    let mut program = client.start(&["--json", "--retry", "30", "-c", "get f"]);
+    // It has nothing to get it from yet, and must not make do with what was there before.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(program.try_status(), None, "{}", program.stdout.text());
+    assert!(!client.folder().join("f").exists());
+    cluster.slaves[0].program.signal_group(Signal::SIGCONT);
+    Client::finish(&mut program).ok();
+    assert!(client.read("f") == bytes);
+    wait_equal(&cluster);
+}
+
+/// How often two changes are made at once.
+const TIMES: usize = 30;
+
+/// Makes two changes at the same moment at two slaves, again and again; what each was told.
+fn at_once(
+    cluster: &Cluster,
+    one: impl Fn(&mut Wire, usize) -> Result<Version, Refusal> + Sync,
+    other: impl Fn(&mut Wire, usize) -> Result<Version, Refusal> + Sync,
+) -> Vec<(Result<Version, Refusal>, Result<Version, Refusal>)> {
+    let (mut first, mut second) = (open(cluster, 0), open(cluster, 1));
+    let barrier = Barrier::new(2);
+    std::thread::scope(|scope| {
+        let side = scope.spawn(|| {
+            let step = |n| {
+                barrier.wait();
+                other(&mut second, n)
+            };
+            (0..TIMES).map(step).collect::<Vec<_>>()
+        });
+        let step = |n| {
+            barrier.wait();
+            one(&mut first, n)
+        };
+        let ours: Vec<_> = (0..TIMES).map(step).collect();
+        ours.into_iter().zip(side.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn of_two_puts_at_once_the_higher_number_is_everywhere_and_whole() {
+    let cluster = Cluster::of(3).start();
+    let bytes = |side: u64, n: usize| content(side * 1000 + n as u64, 20_000 + n * 10_000);
+    let told = at_once(&cluster, |wire, n| wire.put(&format!("f{n}"), &bytes(1, n)), |wire, n| wire.put(&format!("f{n}"), &bytes(2, n)));
+    let nodes = wait_equal(&cluster);
+    assert_eq!(nodes.len(), TIMES);
+    for (n, (one, other)) in told.iter().enumerate() {
+        let (one, other) = (one.clone().unwrap(), other.clone().unwrap());
+        assert_ne!(one, other);
+        let wanted = digest(&bytes(if one > other { 1 } else { 2 }, n));
+        let found = &nodes[&format!("f{n}")];
+        assert!(matches!(found, Node::File { digest, .. } if *digest == wanted), "f{n}: {found:?}, {one} {other}");
+        assert_eq!(one_version(&cluster, &format!("f{n}")), one.max(other));
+    }
+}
+
+#[test]
+fn a_put_and_a_removal_at_once_end_in_the_order_of_their_numbers() {
+    let cluster = Cluster::of(3).start();
+    let mut wire = open(&cluster, 2);
+    for n in 0..TIMES {
+        wire.put(&format!("f{n}"), b"old").unwrap();
+    }
+    let told = at_once(
+        &cluster,
+        |wire, n| wire.put(&format!("f{n}"), &content(n as u64, 100_000)),
+        |wire, n| again(|| wire.change(&remove(&format!("f{n}"), false))),
+    );
+    let nodes = wait_equal(&cluster);
+    for (n, (put, removed)) in told.into_iter().enumerate() {
+        let (put, removed) = (put.unwrap(), removed.unwrap());
+        let found = nodes.get(&format!("f{n}"));
+        assert_eq!(found.is_some(), put > removed, "f{n}: put is {put}, the removal {removed}");
+        let wanted = digest(&content(n as u64, 100_000));
+        assert!(found.is_none_or(|node| matches!(node, Node::File { digest, .. } if *digest == wanted)), "f{n}: {found:?}");
+    }
+}
+
+#[test]
+fn a_put_into_a_folder_that_is_removed_at_once_leaves_no_orphan() {
+    let cluster = Cluster::of(3).start();
+    let mut wire = open(&cluster, 2);
+    for n in 0..TIMES {
+        wire.change(&make_folder(&format!("a{n}"))).unwrap();
+        wire.put(&format!("a{n}/c"), b"old").unwrap();
+    }
+    let told = at_once(
+        &cluster,
+        |wire, n| wire.put(&format!("a{n}/b"), &content(n as u64, 50_000)),
+        |wire, n| again(|| wire.change(&remove(&format!("a{n}"), true))),
+    );
+    let nodes = wait_equal(&cluster);
+    assert_eq!(nodes.len(), 0, "{nodes:#?}");
+    for (n, (put, removed)) in told.into_iter().enumerate() {
+        let removed = removed.unwrap();
+        match put {
+            Ok(put) => assert!(put < removed, "a{n}/b was put as {put} behind the removal {removed}"),
+            Err(refusal) => assert_eq!(refusal.code, ErrorCode::NotFound, "a{n}/b: {refusal}"),
+        }
+    }
+}
+
+/// Asks again where the other change stands in the way for a moment.
+#[track_caller]
+fn again(mut change: impl FnMut() -> Result<Version, Refusal>) -> Result<Version, Refusal> {
+    let began = Instant::now();
+    loop {
+        match change() {
+            Err(refusal) if refusal.code == ErrorCode::NoChanges && began.elapsed() < SOON => {}
+            told => return told,
+        }
+    }
+}
+
+#[test]
+fn a_change_asked_for_again_at_another_slave_is_the_same_change() {
+    let cluster = Cluster::of(2).start();
+    let (mut one, mut other) = (open(&cluster, 0), open(&cluster, 1));
+    let request = put("f", 5);
+    let first = one.upload(&request, b"12345").unwrap();
+    one.put("f", b"newer").unwrap();
+    assert_eq!(other.upload(&request, b"12345").unwrap(), first);
+    let folder = make_folder("d");
+    assert_eq!(one.change(&folder).unwrap(), other.change(&folder).unwrap());
+    let nodes = wait_equal(&cluster);
+    assert!(matches!(&nodes["f"], Node::File { digest: found, .. } if *found == digest(b"newer")), "{nodes:?}");
+    let (ticket, _) = ticket(cluster.addr);
+    cluster.slaves.iter().for_each(|slave| assert_eq!(session(slave.addr, &ticket).fetch("f").unwrap(), b"newer"));
+}

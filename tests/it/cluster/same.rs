@@ -1,0 +1,115 @@
+//! Whether all slaves have exactly the same in their folders.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::lab::wait_settled;
+use crate::harness::{Cluster, SOON, digest, staged_files};
+
+/// What is at a path: a folder, or a file's digest, time and whether it may be executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    Folder,
+    File { digest: String, modified: SystemTime, executable: bool },
+}
+
+/// All that lies in a folder, by path.
+pub type Nodes = BTreeMap<String, Node>;
+
+/// All that lies in a folder, but nothing that programs of ours keep there for themselves; none where something moved meanwhile.
+fn look(root: &Path) -> std::io::Result<Nodes> {
+    let (mut found, mut open) = (Nodes::new(), vec![root.to_owned()]);
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+            if [".relais", ".log"].contains(&name.as_str()) {
+                continue;
+            }
+            let meta = fs::symlink_metadata(&path)?;
+            let node = if meta.is_dir() {
+                open.push(path);
+                Node::Folder
+            } else {
+                let executable = meta.permissions().mode() & 0o100 != 0;
+                Node::File { digest: digest(&fs::read(&path)?), modified: meta.modified()?, executable }
+            };
+            found.insert(name, node);
+        }
+    }
+    Ok(found)
+}
+
+/// What lies in a folder where nothing moves.
+#[track_caller]
+pub fn nodes(root: &Path) -> Nodes {
+    look(root).unwrap_or_else(|e| panic!("{}: {e}", root.display()))
+}
+
+/// Where two folders differ, for whoever reads a failed test.
+fn differences(one: &Nodes, other: &Nodes) -> Vec<String> {
+    let names: std::collections::BTreeSet<_> = one.keys().chain(other.keys()).collect();
+    let differing = names.into_iter().filter(|name| one.get(*name) != other.get(*name));
+    differing.take(12).map(|name| format!("{name}: {:?} and {:?}", one.get(name), other.get(name))).collect()
+}
+
+/// What may still lie in a staging folder once all is over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    /// Uploads that were cut off or not answered: a client may go on with them for a day.
+    Uploads,
+}
+
+/// Waits until all slaves are in service and have applied everything, and requires that their folders are equal and that nothing is left
+/// of what was on its way; what is there.
+#[track_caller]
+pub fn wait_equal(cluster: &Cluster) -> Nodes {
+    wait_for(cluster, Left::Nothing)
+}
+
+/// The same where uploads were cut off, and what came of them stays for whoever may go on with them.
+#[track_caller]
+pub fn wait_equal_but_uploads(cluster: &Cluster) -> Nodes {
+    wait_for(cluster, Left::Uploads)
+}
+
+#[track_caller]
+fn wait_for(cluster: &Cluster, may_be_left: Left) -> Nodes {
+    wait_settled(cluster);
+    let began = Instant::now();
+    loop {
+        let all: Vec<_> = cluster.slaves.iter().map(|slave| look(&slave.root).unwrap_or_default()).collect();
+        let mut left: Vec<_> = cluster.slaves.iter().flat_map(|slave| staged_files(&slave.root)).collect();
+        left.retain(|path| may_be_left == Left::Nothing || is_fetched(path));
+        let odd = all.iter().position(|nodes| *nodes != all[0]);
+        if odd.is_none() && left.is_empty() {
+            return all.into_iter().next().unwrap();
+        }
+        let differ = odd.map_or_else(Vec::new, |odd| differences(&all[0], &all[odd]));
+        let left: Vec<_> = left.iter().map(|path| (path, whose(path, &all[0]))).collect();
+        assert!(began.elapsed() < SOON, "slaves 0 and {odd:?} differ: {differ:#?}; still staged: {left:#?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether a staged file comes from another slave. Nobody asks for that again once all is here.
+fn is_fetched(path: &Path) -> bool {
+    path.to_string_lossy().ends_with("-0000000000000000")
+}
+
+/// At which path the content of a staged file is.
+fn whose(staged: &Path, nodes: &Nodes) -> Option<String> {
+    let content = digest(&fs::read(staged).ok()?);
+    nodes.iter().find(|(_, node)| matches!(node, Node::File { digest, .. } if *digest == content)).map(|(name, _)| name.clone())
+}
+
+/// Requires that a folder has exactly what a local one has, but for the times of folders.
+#[track_caller]
+pub fn same_as(nodes: &Nodes, local: &Path) {
+    let wanted = self::nodes(local);
+    assert!(*nodes == wanted, "{:#?}", differences(nodes, &wanted));
+}

@@ -1,0 +1,99 @@
+//! `tests/FAILURES.md` says what must follow each failure, and which test shows it. This sees to it that those tests are there.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// One row: what happens, and the tests that show what follows.
+struct Row {
+    what: String,
+    tests: Vec<String>,
+}
+
+/// The rows of all tables whose last column is `test`.
+fn rows() -> Vec<Row> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/FAILURES.md")).unwrap();
+    let (mut rows, mut in_table) = (Vec::new(), false);
+    for line in text.lines() {
+        let Some(inner) = line.strip_prefix("| ").and_then(|line| line.strip_suffix(" |")) else {
+            in_table &= line.starts_with('|');
+            continue;
+        };
+        let mut cells: Vec<&str> = inner.split(" | ").map(str::trim).collect();
+        let last = cells.pop().unwrap();
+        if last == "test" {
+            in_table = true;
+        } else if in_table {
+            let tests = last.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            rows.push(Row { what: cells.join(" | "), tests });
+        }
+    }
+    rows
+}
+
+/// Every test of this program by its path, and whether it is left out of a usual run.
+fn tests() -> BTreeMap<String, bool> {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let (mut found, mut open) = (BTreeMap::new(), vec![top.clone()]);
+    while let Some(folder) = open.pop() {
+        for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let module = path.strip_prefix(&top).unwrap().with_extension("").to_str().unwrap().replace('/', "::");
+                let module = module.trim_end_matches("::mod").to_owned();
+                for (name, ignored) in tests_in(&fs::read_to_string(&path).unwrap()) {
+                    found.insert(format!("{module}::{name}"), ignored);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The functions behind a line `#[test]`.
+fn tests_in(source: &str) -> Vec<(String, bool)> {
+    let (mut found, mut test, mut ignored) = (Vec::new(), false, false);
+    for line in source.lines() {
+        match line {
+            "#[test]" => test = true,
+            line if line.starts_with("#[ignore") => ignored = true,
+            line if line.starts_with("#[") || line.starts_with("//") => {}
+            line => {
+                if let Some(name) = line.strip_prefix("fn ").and_then(|rest| rest.split_once('(')).filter(|_| test) {
+                    found.push((name.0.to_owned(), ignored));
+                }
+                (test, ignored) = (false, false);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn each_failure_has_a_test_that_runs() {
+    let (rows, tests) = (rows(), tests());
+    assert!(tests.contains_key("cluster::table::each_failure_has_a_test_that_runs"), "the tests are found");
+    assert!(rows.len() > 30, "only {} rows are read", rows.len());
+    let mut wrong = Vec::new();
+    for row in &rows {
+        if row.tests.is_empty() {
+            wrong.push(format!("no test: {}", row.what));
+        }
+        for test in &row.tests {
+            match tests.get(test) {
+                None => wrong.push(format!("there is no test {test}: {}", row.what)),
+                Some(true) => wrong.push(format!("{test} is ignored: {}", row.what)),
+                Some(false) => {}
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn ignored_tests_and_other_functions_are_told_apart() {
+    let source = "#[test]\nfn one() {\n}\nfn no_test() {\n#[test]\n#[ignore = \"slow\"]\nfn two() {\n#[ignore]\n#[test]\nfn three() {\n";
+    let found = tests_in(source);
+    assert_eq!(found, [("one".to_owned(), false), ("two".to_owned(), true), ("three".to_owned(), true)]);
+}
