@@ -37,7 +37,6 @@ for n in 0 1 2 3 4 5; do
 done
 master=10.89.0.1:2121
 in_host() { local n=$1; shift; ip netns exec "$lab-$n" env RUST_LOG=warn XDG_STATE_HOME="$work/state" "$@"; }
-# Only a master on loopback takes changes from everybody: one of the lab's clients sits beside it, and beside each slave.
 in_host 0 "$bin/ftpmaster" --listen 0.0.0.0:2121 --state "$work/m" >/dev/null &
 pids+=($!)
 sleep 1
@@ -48,6 +47,11 @@ for n in 1 2 3 4; do
 done
 sleep 4
 mkdir "$work/c"
+has_number() {
+    local told
+    told=$(in_host 1 "$bin/ftpclient" "$master" -d "$work/c" --json -c "stat $1" 2>/dev/null) || return 1
+    [[ $told == *'"version":"'* ]]
+}
 now() { date +%s.%N; }
 since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.2f", b - a }'; }
 echo "round  one transfer (s)  all slaves (s)  ratio"
@@ -55,7 +59,7 @@ for ((round = 1; round <= rounds; round++)); do
     # Somebody puts the file into the first slave's folder: it is copied, published after a second, and told to all.
     head -c "${size}000000" /dev/urandom >"$work/new"
     mv "$work/new" "$work/r1/big-$round"
-    until in_host 1 "$bin/ftpclient" "$master" -d "$work/c" --json -c "stat big-$round" 2>/dev/null | grep -q '"version":"'; do sleep 0.02; done
+    until has_number "big-$round"; do sleep 0.02; done
     begun=$(now)
     for n in 2 3 4; do
         until [ "$(stat -c %s "$work/r$n/big-$round" 2>/dev/null)" = "${size}000000" ]; do sleep 0.02; done

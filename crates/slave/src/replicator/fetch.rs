@@ -15,7 +15,7 @@ use std::time::Duration;
 use log::{debug, warn};
 use relais_cluster::replica::{Blame, Lack};
 use relais_net::Connection;
-use relais_proto::{FileTime, FolderId, Peer, Reply, SlaveId, Version, limits};
+use relais_proto::{FileTime, FolderId, Peer, Reply, Request, SlaveId, Version, limits};
 use relais_state::{ClusterKey, PeerHandshake};
 use relais_transfer::Ranges;
 use relais_transfer::fetch::{FetchError, Progress, Resume, Sessions, fetch};
@@ -139,6 +139,8 @@ struct Line {
     folder: FolderId,
     addr: SocketAddr,
     connection: Connection,
+    /// The latest change that the other slave was told of.
+    seen: Version,
 }
 
 fn fetch_one(shared: &Shared, line: &mut Option<Line>, put: Version, lack: &Lack, from: FolderId) -> Result<StagedName, Blame> {
@@ -156,7 +158,7 @@ fn fetch_one(shared: &Shared, line: &mut Option<Line>, put: Version, lack: &Lack
         version: Some(put),
         good: Ranges::new(),
     });
-    let mut source = Source { shared, line, from, failed: false };
+    let mut source = Source { shared, line, put, from, failed: false };
     let mut saved = Saved(None);
     let fetched = match fetch(&mut source, &lack.path, &part, Some(resume), &mut saved) {
         Ok(fetched) => fetched,
@@ -212,6 +214,7 @@ impl Progress for Saved {
 struct Source<'a> {
     shared: &'a Shared,
     line: &'a mut Option<Line>,
+    put: Version,
     from: FolderId,
     failed: bool,
 }
@@ -225,7 +228,14 @@ impl Sessions for Source<'_> {
             *self.line = Some(self.dial()?);
         }
         match self.line.as_mut() {
-            Some(line) => Ok(&mut line.connection),
+            Some(line) => {
+                // Whoever took the put may not have made it yet: then it waits until it has.
+                if line.seen < self.put {
+                    line.seen = self.put;
+                    line.connection.queue(&Request::Seen { mark: self.put });
+                }
+                Ok(&mut line.connection)
+            }
             None => Err(FetchError::Unreachable("there is no connection".to_owned())),
         }
     }
@@ -244,7 +254,7 @@ impl Source<'_> {
         let mut why = "no slave of that folder is known".to_owned();
         for addr in peers.iter().flat_map(|peer| &peer.addrs) {
             match self.open(*addr) {
-                Ok(connection) => return Ok(Line { folder: self.from, addr: *addr, connection }),
+                Ok(connection) => return Ok(Line { folder: self.from, addr: *addr, connection, seen: Version::default() }),
                 Err(e) => why = format!("{addr}: {e}"),
             }
         }

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# How soon what was put on one slave is on all of them: the time from the end of a put to the moment at which the last of three slaves has
+# the file under its name, content and all. Names are there before. Needs the release build (`make`).
+#
+#   benches/visible.sh [ROUNDS] [BYTES] [FOLDER]      by default 50 rounds, 4096 bytes, /dev/shm
+set -euo pipefail
+rounds=${1:-50} bytes=${2:-4096} folder=${3:-/dev/shm}
+top=$(cd "$(dirname "$0")/.." && pwd)
+bin=${BIN:-$top/target/release}
+work=$(mktemp -d "$folder/relais-bench.XXXXXX")
+pids=()
+finish() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+    rm -rf "$work"
+}
+trap finish EXIT
+
+export RUST_LOG=warn XDG_STATE_HOME=$work/state
+mkfifo "$work/ready"
+"$bin/ftpmaster" --listen 127.0.0.1:0 --state "$work/m" >"$work/ready" &
+pids+=($!)
+read -r line <"$work/ready"
+line=${line#*addr=}
+master=${line%% *}
+for n in 1 2 3; do
+    mkdir "$work/r$n"
+    "$bin/ftpslave" 0 --master "$master" --cluster-key "$work/m/cluster.key" --root "$work/r$n" >"$work/out$n" &
+    pids+=($!)
+done
+until [ "$("$bin/ftpmaster" status --json --master "$master" --state "$work/m" | grep -o in-service | wc -l)" = 3 ]; do sleep 0.1; done
+mkdir "$work/c"
+times=
+for ((round = 0; round < rounds; round++)); do
+    head -c "$bytes" /dev/urandom >"$work/c/f$round"
+    "$bin/ftpclient" "$master" -d "$work/c" -c "put f$round" >/dev/null
+    begun=${EPOCHREALTIME/./}
+    for n in 1 2 3; do until [ -e "$work/r$n/f$round" ]; do :; done; done
+    times+="$((${EPOCHREALTIME/./} - begun)) "
+done
+tr ' ' '\n' <<<"$times" | grep . | sort -g | awk '{ v[NR] = $1 / 1000 } END { printf "milliseconds to all three: median %.1f, 90 %% under %.1f, longest %.1f\n", v[int((NR + 1) / 2)], v[int(NR * 0.9)], v[NR] }'
