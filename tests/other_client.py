@@ -28,6 +28,7 @@ except ImportError:
 
 HELLO, LOGIN, TICKET, LIST, GET = 0x01, 0x02, 0x03, 0x10, 0x13
 WELCOME, REDIRECT, OPENED, WAIT, ASK_MASTER, ERROR = 0x81, 0x82, 0x83, 0x84, 0x85, 0x8F
+ELSEWHERE, ALONE = 0x9B, 0x9C
 ENTRIES, DONE, HEADER, BLOCK, END = 0x90, 0x91, 0x93, 0x94, 0x95
 MASTER, SLAVE, STANDALONE = 0, 1, 2
 CONTROL_CAP, BLOCK_CAP = 65536, 4194304
@@ -195,9 +196,16 @@ class Connection:
                 fields.finish()
                 raise refused
             if kind == WAIT:
-                if len(payload) != 1 or payload[0] > 3 or time.monotonic() > until:
+                if len(payload) != 1 or payload[0] > 4 or time.monotonic() > until:
                     raise Broken("a bad Wait, or no end of them")
                 continue
+            if kind == ALONE:
+                if len(payload) != 8:
+                    raise Broken("a bad Alone")
+                continue
+            if kind == ELSEWHERE:
+                # A better client goes to one of those who are named.
+                raise Refused(ELSEWHERE, "this slave does not have the content yet; try again in a moment", 0)
             if kind not in kinds:
                 raise Broken(f"a frame of type {kind:#x} has no place here")
             return kind, Fields(payload)
