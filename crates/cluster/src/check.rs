@@ -53,7 +53,7 @@ pub fn check<V: View>(change: &Change, expect: Expect, tree: &mut V) -> Result<R
     match change {
         Change::Put { path, .. } => check_put(path, expect, tree),
         Change::MakeFolder { path } => check_make_folder(path, tree),
-        Change::Remove { path, recursive } => check_remove(path, *recursive, tree),
+        Change::Remove { path, recursive } => check_remove(path, *recursive, expect, tree),
         Change::Move { from, to } => check_move(from, to, tree),
         // Only who numbers makes this one, and it always fits.
         Change::Withdraw { .. } => Ok(Ok(())),
@@ -113,12 +113,16 @@ fn check_make_folder<V: View>(path: &TreePath, tree: &mut V) -> Result<Result<()
     }
 }
 
-fn check_remove<V: View>(path: &TreePath, recursive: bool, tree: &mut V) -> Result<Result<(), Refusal>, V::Error> {
+fn check_remove<V: View>(path: &TreePath, recursive: bool, expect: Expect, tree: &mut V) -> Result<Result<(), Refusal>, V::Error> {
     if path.is_root() {
         return refuse(ErrorCode::Denied, format!("{path}: the top cannot be removed"));
     }
-    match tree.node(path)?.map(|node| node.kind) {
+    let node = tree.node(path)?;
+    match node.map(|node| node.kind) {
         None => refuse(ErrorCode::NotFound, format!("{path}: no such file or folder")),
+        Some(_) if !expect.fits(node.map(|node| node.version)) => {
+            refuse(ErrorCode::Changed, format!("{path}: what is there was not expected"))
+        }
         Some(Kind::Folder) if !recursive && !tree.is_empty(path)? => {
             refuse(ErrorCode::NotEmpty, format!("{path}: the folder is not empty"))
         }

@@ -260,7 +260,9 @@ fn milliseconds(time: Duration) -> u64 {
 
 fn code(conflict: Conflict) -> ErrorCode {
     match conflict {
-        Conflict::SameId { .. } | Conflict::SameAddress { .. } => ErrorCode::Conflict,
+        // The slave itself finds out whether its disk is a copy of another one's.
+        Conflict::SameId { .. } => ErrorCode::Exists,
+        Conflict::SameAddress { .. } => ErrorCode::Conflict,
         Conflict::Nowhere => ErrorCode::BadRequest,
         Conflict::Full => ErrorCode::Busy,
     }

@@ -15,6 +15,8 @@ use crate::sys::memory::SharedWords;
 pub const MAX_WORKERS: usize = 256;
 /// A worker that did not tick for this long does not count as alive.
 const ALIVE: Duration = Duration::from_secs(2);
+/// A slave whose changes stand still for so long is not in service.
+const BUSY: Duration = Duration::from_secs(3);
 
 /// Words of one worker's row: places taken by sessions and by connections on their way to
 /// one; sessions that wait in this worker for a place anywhere; when the worker last
@@ -26,7 +28,9 @@ const ROW: usize = 3;
 /// Words for all, behind the rows: the master's time less [`monotonic_ms`] (two's complement, 0: never
 /// heard), the accounts' generation, the latest change that is applied, the latest that readers may have met, since when
 /// the master is not reached (0: it is), whether the slave is being drained, and which worker, counted from 1, sends large content to
-/// another slave, and how many copies the cluster asks for.
+/// another slave, how many copies the cluster asks for, and whether
+/// somebody else has this slave's ids, and when the
+/// thread that makes changes last passed its loop (0: this slave's has none).
 const MASTER_OFFSET: usize = MAX_WORKERS * ROW;
 const GENERATION: usize = MASTER_OFFSET + 1;
 const EPOCH: usize = MASTER_OFFSET + 2;
@@ -37,7 +41,9 @@ const ALONE: usize = MASTER_OFFSET + 6;
 const DRAINING: usize = MASTER_OFFSET + 7;
 const LARGE_SENT: usize = MASTER_OFFSET + 8;
 const COPIES: usize = MASTER_OFFSET + 9;
-const WORDS: usize = MASTER_OFFSET + 10;
+const CLONED: usize = MASTER_OFFSET + 10;
+const KEEPER: usize = MASTER_OFFSET + 11;
+const WORDS: usize = MASTER_OFFSET + 12;
 
 /// What the processes of one slave share.
 #[derive(Debug)]
@@ -189,6 +195,29 @@ impl Board {
     #[must_use]
     pub fn copies(&self) -> u16 {
         u16::try_from(self.words[COPIES].load(SeqCst)).unwrap_or(u16::MAX)
+    }
+
+    /// The thread that makes changes is alive now.
+    pub fn tick_keeper(&self) {
+        self.words[KEEPER].store(monotonic_ms().max(1), SeqCst);
+    }
+
+    /// Whether the thread that makes changes is at work on one thing for long: then nothing else is followed.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        let ticked = self.words[KEEPER].load(SeqCst);
+        ticked != 0 && u128::from(monotonic_ms().saturating_sub(ticked)) > BUSY.as_millis()
+    }
+
+    /// Notes whether another slave has the ids of this one.
+    pub fn set_cloned(&self, cloned: bool) {
+        self.words[CLONED].store(cloned.into(), SeqCst);
+    }
+
+    /// Whether another slave has the ids of this one.
+    #[must_use]
+    pub fn is_cloned(&self) -> bool {
+        self.words[CLONED].load(SeqCst) != 0
     }
 
     /// Notes whether the slave is being drained.

@@ -33,6 +33,7 @@ use crate::changes::channel::Desk;
 use crate::config::Config;
 use crate::hints::Hints;
 use crate::serving::Serving;
+pub use crate::supervisor::Ended;
 use crate::supervisor::{Supervisor, Task};
 use crate::worker::login::{KeyFile, Policy};
 use crate::worker::pass::Inbox;
@@ -109,17 +110,17 @@ impl Slave {
         self.own.folder_id
     }
 
-    /// Serves until a signal ends the slave. The process must have one thread.
+    /// Serves until a signal ends the slave, or it has to begin anew. The process must have one thread.
     ///
     /// # Errors
     /// Those of the supervisor.
-    pub fn run(self, listener: TcpListener) -> Result<(), SlaveError> {
+    pub fn run(self, listener: TcpListener) -> Result<Ended, SlaveError> {
         let listen = listener.local_addr()?;
         let body = |task, listener, control| self.child(task, listener, control, listen);
         info!("slave {} serves {} with {} workers", self.id(), self.config.root.display(), self.config.workers);
-        Supervisor::new(listener, self.config.workers, self.board.clone(), self.config.grace, &body)?.run()?;
+        let ended = Supervisor::new(listener, self.config.workers, self.board.clone(), self.config.grace, &body)?.run()?;
         info!("stopped");
-        Ok(())
+        Ok(ended)
     }
 
     /// What a forked child does; its exit status.
@@ -136,7 +137,11 @@ impl Slave {
             Ok(()) => 0,
             Err(e) => {
                 error!("{e}");
-                if e.kind() == io::ErrorKind::InvalidData { supervisor::HOPELESS } else { 1 }
+                match e.kind() {
+                    io::ErrorKind::InvalidData => supervisor::HOPELESS,
+                    io::ErrorKind::AlreadyExists => supervisor::RENAMED,
+                    _ => 1,
+                }
             }
         }
     }

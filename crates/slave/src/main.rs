@@ -3,11 +3,12 @@
 mod args;
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use relais_slave::{Slave, SlaveError};
+use relais_slave::{Ended, Slave, SlaveError};
 
 /// Exit status where the address cannot be listened on.
 const CANNOT_BIND: u8 = 3;
@@ -37,5 +38,15 @@ fn run(args: args::Args) -> Result<(), (u8, anyhow::Error)> {
     let bound = listener.local_addr().map_err(|e| (1, e.into()))?;
     let mut out = std::io::stdout();
     writeln!(out, "ready role=slave addr={bound} pid={}", std::process::id()).and_then(|()| out.flush()).map_err(|e| (1, e.into()))?;
-    slave.run(listener).map_err(failed)
+    match slave.run(listener).map_err(failed)? {
+        Ended::Stopped => Ok(()),
+        Ended::Renamed => Err((1, begin_anew().into())),
+    }
+}
+
+/// Becomes the same program with the same arguments; why not, where that fails.
+fn begin_anew() -> std::io::Error {
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_default();
+    std::process::Command::new("/proc/self/exe").arg0(name).args(words).exec()
 }

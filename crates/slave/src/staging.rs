@@ -60,6 +60,14 @@ impl StagedName {
         Self(format!("{}{TAKEN}", ChangeId(id)))
     }
 
+    /// The put that it is content of, where it comes from another slave or is held for another path.
+    #[must_use]
+    pub fn put(&self) -> Option<Version> {
+        let id = self.id().0;
+        let (epoch, number) = (id[4..8].try_into().ok()?, id[8..16].try_into().ok()?);
+        self.is_taken().then(|| Version { epoch: u32::from_be_bytes(epoch), number: u64::from_be_bytes(number) })
+    }
+
     /// Whether it is content that comes from another slave.
     #[must_use]
     pub fn is_taken(&self) -> bool {
@@ -246,7 +254,8 @@ impl Drop for Sweeper {
 /// Whether what has this name in the folder of removed things was removed by a change up to `settled`, which can not be taken back any more.
 fn is_settled(name: &[u8], settled: Version) -> bool {
     let version = std::str::from_utf8(name).ok().and_then(|name| {
-        let (epoch, number) = name.split_once('-')?;
+        // One change may have taken several things away.
+        let (epoch, number) = name.split('.').next()?.split_once('-')?;
         Some(Version { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
     });
     version.is_none_or(|version| version <= settled)

@@ -31,6 +31,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Exit status of a child that must not be started again: the whole slave ends.
 pub const HOPELESS: i32 = 70;
+/// Exit status of a child that has given up this slave's ids: the whole slave begins anew.
+pub const RENAMED: i32 = 71;
 
 /// What a child is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +81,16 @@ pub struct Supervisor<'a> {
     grace: Duration,
     /// A child cannot do its work, and no new one could.
     hopeless: bool,
+    renamed: bool,
+}
+
+/// How a slave has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// It has to begin anew, with other ids: its folder turned out to be a copy of another one.
+    Renamed,
 }
 
 /// The signals that the supervisor reads from a descriptor.
@@ -105,14 +117,25 @@ impl<'a> Supervisor<'a> {
         let now = Instant::now();
         let child = |task| Child { task, life: Life::Due(now), failures: 0 };
         let children = std::iter::once(Task::Replicator).chain((0..workers).map(Task::Worker)).map(child).collect();
-        Ok(Self { listener: Some(listener), children, signals, board, body, stopping: false, deadline: None, grace, hopeless: false })
+        Ok(Self {
+            listener: Some(listener),
+            children,
+            signals,
+            board,
+            body,
+            stopping: false,
+            deadline: None,
+            grace,
+            hopeless: false,
+            renamed: false,
+        })
     }
 
     /// Runs until all children have ended.
     ///
     /// # Errors
     /// Those of the supervisor's own system calls; its children die with it.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(mut self) -> io::Result<Ended> {
         loop {
             self.start_due();
             self.wait()?;
@@ -121,12 +144,17 @@ impl<'a> Supervisor<'a> {
                     self.kill_all();
                 } else {
                     info!("stopping; transfers may end for {} s", self.grace.as_secs());
+                    self.renamed = false;
                     self.stop();
                 }
             }
             self.reap()?;
             if self.stopping && self.children.iter().all(|child| matches!(child.life, Life::Over)) {
-                return if self.hopeless { Err(io::Error::other("the slave cannot do its work; the log says why")) } else { Ok(()) };
+                return match (self.hopeless, self.renamed) {
+                    (true, _) => Err(io::Error::other("the slave cannot do its work; the log says why")),
+                    (false, true) => Ok(Ended::Renamed),
+                    (false, false) => Ok(Ended::Stopped),
+                };
             }
             if self.deadline.is_some_and(|at| at <= Instant::now()) {
                 self.deadline = None;
@@ -268,6 +296,11 @@ impl<'a> Supervisor<'a> {
         if matches!(status, WaitStatus::Exited(_, HOPELESS)) {
             child.life = Life::Over;
             self.hopeless = true;
+            return self.stop();
+        }
+        if matches!(status, WaitStatus::Exited(_, RENAMED)) {
+            child.life = Life::Over;
+            self.renamed = true;
             return self.stop();
         }
         error!("{:?} ended ({status:?}) and is replaced", child.task);

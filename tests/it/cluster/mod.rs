@@ -2,12 +2,14 @@
 //! than was acknowledged.
 
 mod catching_up;
+mod cloned;
 mod copies;
 mod crashes;
 mod cuts;
 mod disks;
 mod failover;
 mod freshness;
+mod halfway;
 mod killed;
 mod lab;
 mod load;
@@ -17,6 +19,7 @@ mod recovery;
 mod replication;
 mod same;
 mod shared_folder;
+mod storm;
 mod table;
 mod watch;
 mod without;

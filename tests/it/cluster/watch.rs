@@ -1,6 +1,7 @@
 //! What somebody does in a slave's folder by hand: it becomes part of the tree, or is kept aside, and never harms it.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::thread::sleep;
@@ -83,6 +84,17 @@ fn what_vanished_is_fetched_again() {
     cluster.slaves.iter().for_each(|slave| assert_eq!(conflicts(&slave.root), []));
 }
 
+/// Removes a folder under a slave that makes again what it misses.
+#[track_caller]
+fn remove_all(folder: &Path) {
+    eventually(SOON, "the folder is removed by hand", || match fs::remove_dir_all(folder) {
+        Ok(()) => Some(()),
+        // The slave was quicker and has put something there.
+        Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => None,
+        Err(e) => panic!("{}: {e}", folder.display()),
+    });
+}
+
 #[test]
 fn all_comes_back() {
     let mut cluster = Cluster::of(0).start();
@@ -96,7 +108,7 @@ fn all_comes_back() {
     let before = last_change(&cluster);
     for entry in fs::read_dir(&cluster.slaves[1].root).unwrap().map(|entry| entry.unwrap()) {
         if entry.file_name() != ".relais" {
-            fs::remove_dir_all(entry.path()).unwrap();
+            remove_all(&entry.path());
         }
     }
     let client = cluster.client();

@@ -65,11 +65,17 @@ impl Listing {
 
 impl Order {
     pub(super) fn joined(&mut self, link: LinkId, slave: SlaveId, folder: FolderId, standing: &Standing, actions: &mut Vec<Action>) {
-        let older: Vec<LinkId> =
-            self.peers.iter().filter(|(_, peer)| peer.slave == slave || peer.folder == folder).map(|(link, _)| *link).collect();
+        let older: Vec<LinkId> = self.peers.iter().filter(|(_, peer)| peer.slave == slave).map(|(link, _)| *link).collect();
         for link in older {
             self.left(link);
             actions.push(Action::Close { link });
+        }
+        // Of the slaves that share a folder only the one that keeps it joins: this is a copy of that folder, or it takes over before the other's
+        // link is seen to be gone.
+        if self.peers.values().any(|peer| peer.folder == folder) {
+            let why = Refusal::new(ErrorCode::Exists, format!("another slave has joined with the folder {folder}"));
+            actions.push(Action::Send { link, message: ToSlave::Refuse { epoch: self.ledger.epoch(), why } });
+            return;
         }
         let reach = self.ledger.reach(standing);
         let halt = match reach {

@@ -133,6 +133,12 @@ impl Replica {
         !matches!(self.phase, Phase::Away | Phase::Adopting { link: Link::Gone, .. })
     }
 
+    /// Whether all changes are here that there were when it joined.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        matches!(self.phase, Phase::Following) && self.standing.applied >= self.joined_at.unwrap_or_default()
+    }
+
     /// Contents that it lacks.
     #[must_use]
     pub fn lacks(&self) -> &Lacks {

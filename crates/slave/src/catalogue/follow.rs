@@ -351,7 +351,19 @@ impl Store {
     /// # Errors
     /// Those of the database.
     pub fn bytes(&self) -> Result<u64, CatalogueError> {
-        let ask = || self.database.prepare_cached("SELECT n FROM total WHERE what = 'bytes'")?.query_row([], |row| row.get::<_, i64>(0));
+        self.total("bytes")
+    }
+
+    /// How many files there are.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn files(&self) -> Result<u64, CatalogueError> {
+        self.total("files")
+    }
+
+    fn total(&self, what: &str) -> Result<u64, CatalogueError> {
+        let ask = || self.database.prepare_cached("SELECT n FROM total WHERE what = ?")?.query_row([what], |row| row.get::<_, i64>(0));
         ask().map(i64::cast_unsigned).map_err(failed(&self.file))
     }
 

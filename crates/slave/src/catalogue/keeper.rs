@@ -404,8 +404,7 @@ impl Round {
         }
         if let Maker::Cluster(follower) = &mut self.maker {
             follower.gather_scrub(&self.scanner.store)?;
-            let mut files = follower.take_unhashed(ORDER as usize);
-            files.retain(|file| !self.scanner.settle.has(&file.path));
+            let files = follower.take_unhashed(ORDER as usize, |path| !self.scanner.settle.has(path));
             if !files.is_empty() {
                 self.hasher.order(files);
                 return Ok(());

@@ -52,6 +52,29 @@ impl Own {
     }
 }
 
+/// Gives up ids that another host's slave has too, because the disk was copied with them. A slave that begins anew takes others.
+/// What the folder has of the tree stays as it is.
+///
+/// # Errors
+/// Those of the folder.
+pub fn give_up_ids(root: &Folder, slave: SlaveId, folder: FolderId) -> Result<(), CatalogueError> {
+    let own = root.sub(FOLDER)?;
+    // Another slave of this folder may have been faster.
+    if folder_id(&own)? == folder {
+        let id = FolderId(relais_state::random()?);
+        let aside = format!("{FOLDER_ID}.{}", std::process::id());
+        let mut file = own.create_new(&aside)?;
+        writeln!(file, "{id}")?;
+        file.sync_all()?;
+        own.rename(&aside, FOLDER_ID)?;
+        own.sync()?;
+    }
+    match own.sub(SLAVES)?.unlink(slave.to_string()) {
+        Ok(()) | Err(TreeError::NotFound) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
 impl Own {
     /// Closes a forked child's copy of the lock. The supervisor alone holds it then, so that it is free the
     /// moment that one is gone, and a slave started anew finds its id.
@@ -182,6 +205,20 @@ mod tests {
         ids.sort_unstable();
         assert_eq!(again.each_ref().map(|own| own.slave_id).to_vec(), ids);
         assert_eq!(again[0].folder_id, folder);
+    }
+
+    #[test]
+    fn a_copied_folder_gets_ids_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::open(dir.path()).unwrap();
+        let first = Own::take(&root).unwrap();
+        let (slave, folder) = (first.slave_id, first.folder_id);
+        give_up_ids(&root, slave, folder).unwrap();
+        // The lock on a file that is gone holds nobody up.
+        let second = Own::take(&root).unwrap();
+        assert!(second.slave_id != slave && second.folder_id != folder);
+        give_up_ids(&root, slave, folder).unwrap();
+        assert_eq!(Own::take(&root).unwrap().folder_id, second.folder_id, "once is enough");
     }
 
     #[test]

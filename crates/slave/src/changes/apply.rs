@@ -51,6 +51,12 @@ enum Undo {
         to: (TreePath, String),
         kept: Option<String>,
     },
+    /// What is held goes back to its name.
+    Hold {
+        parent: TreePath,
+        name: String,
+        staged: StagedName,
+    },
     Nothing,
 }
 
@@ -128,6 +134,30 @@ fn put(path: &TreePath, staged: &StagedName, parents: &mut Parents<'_>, staging:
     finish(&parent, &name, vec![parent.clone()], undo, parents, staging)
 }
 
+/// Moves something to the first name that is free among those of a change: `V`, `V.1`, `V.2`… A change that is carried out
+/// again, or takes several things away, finds its first name taken.
+fn free_name(version: Version, mut move_to: impl FnMut(&str) -> Result<(), TreeError>) -> Result<String, TreeError> {
+    let mut n = 0_u64;
+    loop {
+        let name = if n == 0 { version.to_string() } else { format!("{version}.{n}") };
+        match move_to(&name) {
+            Err(TreeError::Taken) => n += 1,
+            result => return result.map(|()| name),
+        }
+    }
+}
+
+/// Takes a file out of its place for a while, to be given another one; under a staged name.
+///
+/// # Errors
+/// Those of the disk.
+pub fn hold(path: &TreePath, staged: &StagedName, parents: &mut Parents<'_>, staging: &Staging) -> Result<Applied, TreeError> {
+    let (parent, name) = place(path)?;
+    staging.discard(staged);
+    parents.get(&parent)?.move_new(&name, &staging.staged, staged.as_str())?;
+    Ok(Applied { parents: vec![parent.clone()], meta: None, undo: Undo::Hold { parent, name, staged: staged.clone() } })
+}
+
 fn make_folder(path: &TreePath, parents: &mut Parents<'_>) -> Result<Applied, TreeError> {
     let (parent, name) = place(path)?;
     let folder = parents.get(&parent)?;
@@ -150,8 +180,7 @@ fn remove(path: &TreePath, recursive: bool, version: Version, parents: &mut Pare
         folder.remove_folder(&name)?;
         Undo::RemoveFolder { parent: parent.clone(), name }
     } else {
-        let kept = version.to_string();
-        folder.move_new(&name, &staging.removed, &kept)?;
+        let kept = free_name(version, |kept| folder.move_new(&name, &staging.removed, kept))?;
         Undo::Remove { parent: parent.clone(), name, kept, folder: is_folder }
     };
     Ok(Applied { parents: vec![parent], meta: None, undo })
@@ -167,8 +196,7 @@ fn move_to(from: &TreePath, to: &TreePath, version: Version, parents: &mut Paren
     let target = parents.get(&to.0)?;
     let kept = match target.stat_part(to.1.as_bytes()) {
         Ok(meta) if meta.kind == MetaKind::File => {
-            let kept = version.to_string();
-            source.move_over(&from.1, target, &to.1, (&staging.removed, &kept))?;
+            let kept = free_name(version, |kept| source.move_over(&from.1, target, &to.1, (&staging.removed, kept)))?;
             Some(kept)
         }
         Ok(_) => return Err(TreeError::IsFolder),
@@ -248,6 +276,7 @@ impl Undo {
                     None => Ok(()),
                 }
             }
+            Self::Hold { parent, name, staged } => staging.staged.move_new(staged.as_str(), parents.get(parent)?, name),
             Self::Nothing => Ok(()),
         }
     }

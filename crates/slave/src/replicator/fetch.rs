@@ -4,6 +4,7 @@
 //! each content goes, and whether it is still wanted, is decided by who gave the order.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -38,7 +39,16 @@ pub struct Fetched {
     /// Whom it was ordered from.
     pub from: FolderId,
     /// The staged file that holds the content, on the disk.
-    pub result: Result<StagedName, Blame>,
+    pub result: Result<Part, Blame>,
+}
+
+/// Content that came whole. As long as its file is held nobody else writes it.
+#[derive(Debug)]
+pub struct Part {
+    /// Its staged name.
+    pub name: StagedName,
+    /// Its file, locked.
+    pub file: File,
 }
 
 struct Job {
@@ -105,6 +115,17 @@ impl Fetchers {
         }
     }
 
+    /// Frees the parts of contents that nobody wants any more.
+    pub fn keep_parts(&self, wanted: impl Fn(Version) -> bool) {
+        lock(&self.shared.parts).retain(|put, _| {
+            let keep = wanted(*put);
+            if !keep {
+                self.shared.staging.discard(&StagedName::of_put(*put));
+            }
+            keep
+        });
+    }
+
     /// What was done since.
     #[must_use]
     pub fn take(&self) -> Vec<Fetched> {
@@ -143,14 +164,16 @@ struct Line {
     seen: Version,
 }
 
-fn fetch_one(shared: &Shared, line: &mut Option<Line>, put: Version, lack: &Lack, from: FolderId) -> Result<StagedName, Blame> {
+fn fetch_one(shared: &Shared, line: &mut Option<Line>, put: Version, lack: &Lack, from: FolderId) -> Result<Part, Blame> {
     let name = StagedName::of_put(put);
     let here = |what: &str, e: &dyn std::fmt::Display| {
         warn!("{} cannot be stored: cannot {what}: {e}", lack.path);
         Blame::Here
     };
+    // From here on nobody else frees the part.
+    let known = lock(&shared.parts).remove(&put);
     let part = shared.staging.claim(&name).map_err(|e| here("make its file", &e))?;
-    let resume = lock(&shared.parts).remove(&put).unwrap_or_else(|| Resume {
+    let resume = known.unwrap_or_else(|| Resume {
         size: lack.size,
         mtime: FileTime::default(),
         digest: Some(lack.digest),
@@ -187,7 +210,7 @@ fn fetch_one(shared: &Shared, line: &mut Option<Line>, put: Version, lack: &Lack
         shared.staging.discard(&name);
         here("complete it", &e)
     })?;
-    Ok(name)
+    Ok(Part { name, file: part })
 }
 
 fn remember(shared: &Shared, put: Version, resume: Resume) {

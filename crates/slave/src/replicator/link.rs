@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use relais_net::Connection;
-use relais_proto::{Beat, FolderId, LinkMessage, Peer, Registration, SlaveId, SlaveState, WireError, limits};
+use relais_proto::{Beat, ErrorCode, FolderId, LinkMessage, Peer, Registration, SlaveId, SlaveState, WireError, limits};
 use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
 
 use super::Birth;
-use super::post::{Inbound, Outgoing, Post};
+use super::post::{Inbound, Outgoing, Post, Taken};
 use crate::board::Board;
 use crate::catalogue::Reader;
 use crate::config::Cluster;
@@ -58,6 +58,7 @@ impl Link {
             outgoing,
             number: 0,
             scrubs: None,
+            taken: Taken::default(),
             said: String::new(),
         };
         let thread = std::thread::Builder::new().name("link".to_owned()).spawn(move || keeper.run())?;
@@ -101,6 +102,8 @@ struct LinkThread {
     number: u64,
     /// What the master last said of it; none before it said anything.
     scrubs: Option<u64>,
+    /// Whether the master says that another slave has our id.
+    taken: Taken,
     /// The last complaint, so that it is not said again and again.
     said: String,
 }
@@ -155,7 +158,7 @@ impl LinkThread {
         self.talk(connection).map_err(|e| format!("the link to the master {master} failed: {e}"))
     }
 
-    fn register(&self, connection: &mut Connection, key: &ClusterKey) -> Result<(), String> {
+    fn register(&mut self, connection: &mut Connection, key: &ClusterKey) -> Result<(), String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
         let mut handshake = LinkHandshake::new(LinkRole::Slave, self.slave, key).map_err(|e| text(&e))?;
         connection.queue(&handshake.hello(crate::agent()));
@@ -176,8 +179,15 @@ impl LinkThread {
             mark: self.herald.board.mark(),
         }));
         connection.flush().map_err(|e| text(&e))?;
-        match read(connection).map_err(|e| text(&e))? {
+        let answer = read(connection);
+        if let Err(LinkError::Refused(refusal)) = &answer
+            && refusal.code == ErrorCode::Exists
+        {
+            self.taken.note(&self.herald.board);
+        }
+        match answer.map_err(|e| text(&e))? {
             LinkMessage::Registered { mark, time_ms } => {
+                self.taken = Taken::default();
                 self.herald.board.heard_master(time_ms, self.herald.board.generation());
                 self.post.put(Inbound::Marked(mark));
                 Ok(())
@@ -315,7 +325,7 @@ struct Herald {
 impl Herald {
     /// Whether sessions can be served.
     fn is_ready(&mut self) -> bool {
-        self.board.alive() > 0 && self.ask(Reader::is_fit).unwrap_or(false)
+        self.board.alive() > 0 && !self.board.is_busy() && self.ask(Reader::is_fit).unwrap_or(false)
     }
 
     /// Asks the catalogue; none while it cannot be read.
@@ -327,7 +337,7 @@ impl Herald {
     }
 
     fn compose(&mut self) -> Beat {
-        let fit = self.ask(Reader::is_fit).unwrap_or(false);
+        let fit = !self.board.is_busy() && self.ask(Reader::is_fit).unwrap_or(false);
         let (counters, last_error) = self.ask(|reader| Ok((reader.counters()?, reader.last_error()?))).unwrap_or_default();
         let state = match fit {
             _ if self.board.is_draining() => SlaveState::Draining,

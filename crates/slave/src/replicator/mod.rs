@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use log::{debug, info};
+use log::{debug, info, warn};
 use relais_proto::{Mark, Peer, SlaveId};
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use self::link::Link;
 use self::post::{Inbound, Office};
-use crate::catalogue::{CatalogueError, Following, Keeper, KeeperConfig, KeeperLock, Reader};
+use crate::catalogue::{CatalogueError, Following, Keeper, KeeperConfig, KeeperLock, Reader, give_up_ids};
 use crate::changes::channel::Desk;
 use crate::changes::door::Way;
 use crate::config::Config;
@@ -86,6 +86,7 @@ fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
             return Err(io::Error::other("the thread of the link has failed"));
         }
         second.serve(birth, &office);
+        begin_anew_where_cloned(birth)?;
         if told_to_end(&birth.control, Some(TAKE_OVER), Some(&birth.desk))? {
             return Ok(());
         }
@@ -109,12 +110,24 @@ fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
         io::Error::new(kind, e)
     })?;
     while !told_to_end(&birth.control, Some(CHECK), None)? {
+        begin_anew_where_cloned(birth)?;
         if keeper.has_ended() || link.has_ended() {
             return Err(io::Error::other("a thread of the replicator has failed"));
         }
     }
     keeper.stop();
     Ok(())
+}
+
+/// Where a slave elsewhere has our ids, this folder is a copy of its: it takes ids of its own.
+fn begin_anew_where_cloned(birth: &Birth) -> io::Result<()> {
+    if !birth.board.is_cloned() {
+        return Ok(());
+    }
+    warn!("another slave has the ids of this one: {} is a copy of its folder, and gets ids of its own", birth.config.root.display());
+    give_up_ids(&birth.folder, birth.slave_id, birth.folder_id).map_err(io::Error::other)?;
+    birth.board.set_cloned(false);
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "this slave begins anew with other ids"))
 }
 
 /// What a slave does whose folder another one keeps: its sessions' changes go to that one, and what that one has applied is here too.

@@ -4,9 +4,28 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use log::debug;
 use relais_proto::{LinkMessage, Mark, Peer, ToMaster, ToSlave, TreePart};
+
+use crate::board::Board;
+
+/// Time after which a link that has our ids is not an older one of ours whose end nobody has seen.
+const TAKEN_FOR: Duration = Duration::from_secs(10);
+
+/// Since when the master has said that another slave has ids of this one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Taken(Option<Instant>);
+
+impl Taken {
+    /// It says so.
+    pub fn note(&mut self, board: &Board) {
+        if self.0.get_or_insert_with(Instant::now).elapsed() >= TAKEN_FOR {
+            board.set_cloned(true);
+        }
+    }
+}
 
 /// What comes from the master, and of the link itself.
 #[derive(Debug)]

@@ -74,25 +74,30 @@ fn take_over(steps: &mut Steps<'_>, store: &Store, listing: &Listing) -> Result<
     for (path, entry) in &found.gone {
         let stays = coming.get(path).is_some_and(|there| there.content.is_some());
         match entry.content {
-            Some(_) if stays => {}
+            // What another path gets is held for that, whatever comes here.
+            Some(content) if stays && !wanted.contains(&content.put) => {}
             Some(content) => {
                 let (row, kept) = rows_at(store, path)?;
                 if steps.clear(path, row.as_ref(), kept.as_ref())? {
                     if wanted.contains(&content.put) && row.as_ref().is_some_and(|row| row.here) {
-                        held.insert(content.put, hold(steps, path, content.put)?);
-                    } else {
-                        steps.remove(path, entry.version)?;
+                        let name = StagedName::of_put(content.put);
+                        steps.hold(path, &name)?;
+                        held.insert(content.put, name);
+                    } else if !stays {
+                        steps.remove(path, listing.mark)?;
                     }
                 }
-                store.remove(path)?;
+                if !stays || held.contains_key(&content.put) {
+                    store.remove(path)?;
+                }
             }
             None => {
                 steps.aside.sift(path, UNKNOWN, &mut |below, meta| {
                     let (row, kept) = rows_at(store, below)?;
-                    Ok::<_, Failed>(row.is_some_and(|row| row.is_former(meta)) || kept.is_some_and(|kept| kept.is(meta)))
+                    Ok::<_, Failed>(Steps::is_ours(meta, row.as_ref(), kept.as_ref()))
                 })?;
                 if steps.look(path)?.is_some() {
-                    steps.remove(path, entry.version)?;
+                    steps.remove(path, listing.mark)?;
                 }
                 store.remove(path)?;
             }
@@ -137,7 +142,7 @@ fn bring(
         store.keep(path, None)?;
         return Ok(store.put_entry(path, entry, Some(&meta), &[])?);
     }
-    if let Some(meta) = steps.adopt(path, content, row.as_ref())? {
+    if let Some(meta) = steps.adopt(path, content, row.as_ref(), kept.as_ref())? {
         store.keep(path, None)?;
         return Ok(store.put_entry(path, entry, Some(&meta), &[])?);
     }
@@ -145,16 +150,6 @@ fn bring(
     let former = row.as_ref().and_then(Stored::to_keep).or(kept).filter(|_| there);
     store.put_entry(path, entry, None, &[])?;
     Ok(store.keep(path, former.as_ref())?)
-}
-
-/// Content that has another path in the new tree waits there for its new name.
-fn hold(steps: &Steps<'_>, path: &TreePath, put: Version) -> Result<StagedName, Failed> {
-    let name = StagedName::of_put(put);
-    let Some((parent, own)) = path.split_last() else { return Ok(name) };
-    steps.staging.discard(&name);
-    let parent = steps.root.open_folder(&parent).map_err(Failed::at(path))?;
-    parent.move_new(own, &steps.staging.staged, name.as_str()).map_err(Failed::at(path))?;
-    Ok(name)
 }
 
 /// What nobody else knows is as if it had been found here.

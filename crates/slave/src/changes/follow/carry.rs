@@ -4,10 +4,11 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use log::{error, warn};
+use log::{debug, error, warn};
 use relais_cluster::replica::{Event, Lack};
 use relais_cluster::{Content, Entry, Standing, Told};
 use relais_proto::{Change, ChangeId, Kind, TreePath, Version};
+use relais_tree::Meta;
 
 use super::disk::{Steps, rows_at};
 use super::{Failed, Follower, announce, rolled_back};
@@ -26,7 +27,7 @@ struct Outcome {
     failed: Vec<Version>,
     /// Contents that should have been here and were lost.
     missing: Vec<Lack>,
-    /// What was staged and has its name.
+    /// What has its name: nothing staged is needed for it any more.
     used: Vec<ChangeId>,
 }
 
@@ -61,7 +62,9 @@ impl Follower {
             events.push_back(Event::NotCarried);
             return Ok(());
         }
-        self.litter |= steps.settle();
+        // A crash may have left what one of these has removed.
+        let removes = |told: &Told| matches!(told.numbered.change, Change::Remove { .. } | Change::Move { .. });
+        self.litter |= steps.settle() || changes.iter().any(removes);
         self.board.set_mark(standing.applied);
         for id in &out.used {
             self.staged.remove(id);
@@ -119,6 +122,7 @@ struct Batch<'a, 'b> {
 impl Batch<'_, '_> {
     fn one(&mut self, told: &Told, staged: Option<&StagedName>) -> Result<(), Failed> {
         let (version, id) = (told.numbered.version, told.numbered.id);
+        debug!("change {version} is carried out: {:?}{}", told.numbered.change, if staged.is_some() { ", staged" } else { "" });
         match &told.numbered.change {
             Change::Put { path, .. } => {
                 if let Some(content) = content_of(&told.numbered.change, version) {
@@ -147,6 +151,15 @@ impl Batch<'_, '_> {
             self.store.remove(path)?;
             (row, kept) = (None, None);
         }
+        // An earlier process may have been killed behind giving it its name, and the content may have been sent again since.
+        let unknown = self.steps.look(path)?.is_some_and(|meta| !Steps::is_ours(&meta, row.as_ref(), kept.as_ref()));
+        if (unknown || staged.is_none())
+            && let Some(meta) = self.steps.adopt(path, &content, row.as_ref(), kept.as_ref())?
+        {
+            self.out.used.push(id);
+            self.store.keep(path, None)?;
+            return Ok(self.store.put_entry(path, &entry, Some(&meta), &[])?);
+        }
         if let Some(staged) = staged {
             self.steps.clear(path, row.as_ref(), kept.as_ref())?;
             match self.steps.put(path, &content, staged) {
@@ -162,9 +175,6 @@ impl Batch<'_, '_> {
                     self.out.failed.push(content.put);
                 }
             }
-        } else if let Some(meta) = self.steps.adopt(path, &content, row.as_ref())? {
-            self.store.keep(path, None)?;
-            return Ok(self.store.put_entry(path, &entry, Some(&meta), &[])?);
         }
         // What is there stays until the content has come.
         let there = self.steps.clear(path, row.as_ref(), kept.as_ref())?;
@@ -192,7 +202,7 @@ impl Batch<'_, '_> {
             let store = self.store;
             self.steps.aside.sift(path, UNKNOWN, &mut |below, meta| {
                 let (row, kept) = rows_at(store, below)?;
-                Ok::<_, Failed>(row.is_some_and(|row| row.is_former(meta)) || kept.is_some_and(|kept| kept.is(meta)))
+                Ok::<_, Failed>(Steps::is_ours(meta, row.as_ref(), kept.as_ref()))
             })?;
             if self.steps.look(path)?.is_some() {
                 self.steps.remove(path, version)?;
@@ -212,9 +222,16 @@ impl Batch<'_, '_> {
             self.steps.ensure_folder(&parent)?;
         }
         let there = if folder { self.steps.look(from)?.is_some() } else { self.steps.clear(from, row.as_ref(), kept.as_ref())? };
-        // A crash may have come between the folder and the catalogue: then it has its new name already.
+        // A crash may have come between the folder and the catalogue: then it has its new name already, by its inode or its content.
+        let same =
+            |meta: &Meta| row.as_ref().is_some_and(|row| row.is_former(meta) || folder && (row.dev, row.ino) == (meta.dev, meta.ino));
+        if let Some(meta) = self.steps.look(to)?.filter(|meta| same(meta)) {
+            self.store.remove(to)?;
+            self.store.relocate(from, to, version)?;
+            return Ok(self.store.touch(to, &meta)?);
+        }
         let moved = match &content {
-            Some(content) if !there && row.as_ref().is_some_and(|row| row.here) => self.steps.adopt(to, content, None)?,
+            Some(content) if !there && row.as_ref().is_some_and(|row| row.here) => self.steps.adopt(to, content, None, None)?,
             _ => None,
         };
         if moved.is_none() && self.steps.clear(to, target.as_ref(), target_kept.as_ref())? {

@@ -10,7 +10,7 @@ use relais_tree::{Folder, Meta, MetaKind, TreeError, hash_file, set_executable, 
 use super::aside::Aside;
 use super::{Failed, Follower};
 use crate::catalogue::{Kept, Store, Stored};
-use crate::changes::apply::{Applied, Parents, apply};
+use crate::changes::apply::{Applied, Parents, apply, hold};
 use crate::changes::together::together;
 use crate::staging::{StagedName, Staging};
 
@@ -65,15 +65,17 @@ impl<'a> Steps<'a> {
     }
 
     /// Whether what lies at a path is what the catalogue knows there, its content or what is kept until that comes.
-    pub fn is_ours(&self, meta: &Meta, row: Option<&Stored>, kept: Option<&Kept>) -> bool {
-        row.is_some_and(|row| row.is_former(meta)) || kept.is_some_and(|kept| kept.is(meta))
+    pub fn is_ours(meta: &Meta, row: Option<&Stored>, kept: Option<&Kept>) -> bool {
+        // What was never numbered is somebody's own.
+        let numbered = row.is_some_and(|row| row.entry.version.is_some() && row.is_former(meta));
+        numbered || kept.is_some_and(|kept| kept.is(meta))
     }
 
     /// Sets aside what lies at a path, unless the catalogue knows it. Whether something that it knows is there.
     pub fn clear(&mut self, path: &TreePath, row: Option<&Stored>, kept: Option<&Kept>) -> Result<bool, Failed> {
         match self.look(path)? {
             None => Ok(false),
-            Some(meta) if self.is_ours(&meta, row, kept) => Ok(true),
+            Some(meta) if Self::is_ours(&meta, row, kept) => Ok(true),
             Some(_) => {
                 self.aside.take(path, STRAY).map_err(Failed::at(path))?;
                 Ok(false)
@@ -90,6 +92,13 @@ impl<'a> Steps<'a> {
             self.parents.clear();
         }
         Ok(meta)
+    }
+
+    /// Takes a file out of its place, to be given another one.
+    pub fn hold(&mut self, path: &TreePath, name: &StagedName) -> Result<(), Failed> {
+        let held = hold(path, name, &mut self.parents, self.staging).map_err(Failed::at(path))?;
+        self.done.push(held);
+        Ok(())
     }
 
     /// Gives staged content its name, over what is kept there.
@@ -120,9 +129,10 @@ impl<'a> Steps<'a> {
     }
 
     /// Content that lies at a path already, though nobody has noted it as this. What is there gets the times and rights that it shall have.
-    pub fn adopt(&mut self, path: &TreePath, content: &Content, row: Option<&Stored>) -> Result<Option<Meta>, Failed> {
+    pub fn adopt(&mut self, path: &TreePath, content: &Content, row: Option<&Stored>, kept: Option<&Kept>) -> Result<Option<Meta>, Failed> {
         let Some(there) = self.look(path)?.filter(|meta| meta.kind == MetaKind::File && meta.size == content.size) else { return Ok(None) };
         let known = row.filter(|row| row.entry.kind == Kind::File && row.is_former(&there)).and_then(|row| row.digest);
+        let known = known.or(kept.filter(|kept| kept.is(&there)).map(|kept| kept.content.digest));
         if known.is_some_and(|digest| digest != content.digest) {
             return Ok(None);
         }

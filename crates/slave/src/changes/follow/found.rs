@@ -37,7 +37,7 @@ const REMOVALS: u64 = 100;
 enum What {
     File { meta: Identifying, digest: Digest, executable: bool, expect: Expect },
     Folder,
-    Removal { recursive: bool },
+    Removal { base: Version },
 }
 
 #[derive(Debug, Clone)]
@@ -56,7 +56,8 @@ impl Find {
                 (change, *expect)
             }
             What::Folder => (Change::MakeFolder { path }, Expect::Any),
-            What::Removal { recursive } => (Change::Remove { path, recursive: *recursive }, Expect::Any),
+            // One by one, and what is below a folder before it: so nothing goes that has come meanwhile.
+            What::Removal { base } => (Change::Remove { path, recursive: false }, Expect::Version(*base)),
         };
         Asked { id, change, expect }
     }
@@ -77,6 +78,9 @@ struct Edit {
 pub(super) struct Finds {
     by_id: HashMap<ChangeId, Find>,
     by_path: HashMap<TreePath, ChangeId>,
+    /// What the scanner has noticed and nobody has judged yet: gone, and whether it was seen to go; changed.
+    vanished: BTreeMap<TreePath, bool>,
+    edited: BTreeMap<TreePath, Meta>,
     edits: BTreeMap<TreePath, Edit>,
     refused: HashMap<TreePath, Instant>,
     /// What is to be set aside, since when, and why.
@@ -119,6 +123,7 @@ impl Finds {
                 drop(from);
                 drop(to);
             }
+            // Whoever asks about an edit looks whether the row is still the one that it was based on.
             Change::Withdraw { .. } => {}
         }
     }
@@ -138,13 +143,25 @@ impl Finds {
     }
 
     /// Whether so many more removals by hand may become changes now.
-    fn may_remove(&mut self, count: u64, files: u64) -> bool {
+    fn may_remove(&self, count: u64, files: u64) -> bool {
+        let done = self.removals.filter(|(since, _)| since.elapsed() < MINUTE).map_or(0, |(_, done)| done);
+        done + count <= REMOVALS.min((files / 100).max(1))
+    }
+
+    fn count_removals(&mut self, count: u64) {
         let (since, done) = self.removals.filter(|(since, _)| since.elapsed() < MINUTE).unwrap_or((Instant::now(), 0));
-        let fits = done + count <= REMOVALS.min((files / 100).max(1));
-        if fits {
-            self.removals = Some((since, done + count));
+        self.removals = Some((since, done + count));
+    }
+
+    /// The link is gone: what was to be removed is looked at anew, since it may be another by the time that there is a new one.
+    pub fn unlinked(&mut self) {
+        let removals: Vec<ChangeId> =
+            self.by_id.iter().filter(|(_, find)| matches!(find.what, What::Removal { .. })).map(|(id, _)| *id).collect();
+        for id in removals {
+            if let Some(find) = self.remove(id) {
+                self.vanished.insert(find.path, false);
+            }
         }
-        fits
     }
 }
 
@@ -152,8 +169,14 @@ impl Follower {
     /// Takes what the scanner has noticed, and offers what was found.
     pub(super) fn take_noticed(&mut self, scanner: &mut Scanner, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
         let noticed = scanner.take_noticed();
+        self.finds.vanished.extend(noticed.vanished);
+        self.finds.edited.extend(noticed.edited);
+        // What a crash has left half done is told again, and is not what somebody has done by hand.
+        if !self.told || !self.replica.is_caught_up() {
+            return Ok(());
+        }
         let store = &scanner.store;
-        for (path, seen) in noticed.vanished {
+        for (path, seen) in std::mem::take(&mut self.finds.vanished) {
             if self.finds.by_path.contains_key(&path) {
                 // What was found there before is decided first.
                 scanner.settle.again(path, Instant::now());
@@ -162,7 +185,7 @@ impl Follower {
             store.begin()?;
             self.vanished(&path, seen, store, events)?;
         }
-        for (path, meta) in noticed.edited {
+        for (path, meta) in std::mem::take(&mut self.finds.edited) {
             if self.finds.by_path.contains_key(&path) {
                 scanner.settle.again(path, Instant::now());
                 continue;
@@ -177,7 +200,7 @@ impl Follower {
             self.finds.by_path.remove(&find.path);
             self.finish_aside(find, &why, store, events)?;
         }
-        if !self.told || !self.replica.is_linked() || self.finds.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+        if self.finds.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
             return Ok(());
         }
         self.finds.looked = Some(Instant::now());
@@ -232,12 +255,17 @@ impl Follower {
             return Ok(());
         }
         if seen && self.watch == WatchMode::All && self.told && self.replica.is_linked() && row.here {
-            let recursive = row.entry.kind == Kind::Folder;
-            let files = store.below(path)?.len() as u64 + 1;
-            let all = store.numbered()?.len() as u64;
-            if self.finds.may_remove(files, all) {
+            let files = store.files()?;
+            let mut gone = if self.finds.may_remove(1, files) { store.below(path)? } else { Vec::new() };
+            gone.push((path.clone(), row.clone()));
+            if self.finds.may_remove(gone.len() as u64, files) {
+                self.finds.count_removals(gone.len() as u64);
                 info!("{path} was removed in the folder, and goes from the tree");
-                events.extend(self.finds.add(path.clone(), What::Removal { recursive }));
+                gone.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+                for (path, row) in gone {
+                    let removal = row.entry.version.map(|base| What::Removal { base });
+                    events.extend(removal.and_then(|removal| self.finds.add(path, removal)));
+                }
                 return Ok(());
             }
             warn!("{path} was removed in the folder with too many others at once: that is held back, and it is fetched again");
@@ -301,7 +329,7 @@ impl Follower {
         if !row.here {
             // It is not based on what the tree has here, unless it is just that.
             let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
-            let adopted = steps.adopt(&path, &content, None).and_then(|adopted| steps.sync().map(|()| adopted));
+            let adopted = steps.adopt(&path, &content, None, None).and_then(|adopted| steps.sync().map(|()| adopted));
             match adopted {
                 Ok(Some(meta)) => {
                     store.keep(&path, None)?;
@@ -328,8 +356,8 @@ impl Follower {
     }
 
     /// Files that are to be hashed.
-    pub fn take_unhashed(&mut self, most: usize) -> Vec<Unhashed> {
-        let edits = self.finds.edits.iter_mut().filter(|(_, edit)| !edit.ordered).take(most);
+    pub fn take_unhashed(&mut self, most: usize, may: impl Fn(&TreePath) -> bool) -> Vec<Unhashed> {
+        let edits = self.finds.edits.iter_mut().filter(|(path, edit)| !edit.ordered && may(path)).take(most);
         let mut files: Vec<Unhashed> = edits
             .map(|(path, edit)| {
                 edit.ordered = true;
@@ -360,14 +388,18 @@ impl Follower {
         self.finds.edits.remove(&of.path);
         let (Some(digest), Some(row)) = (digest, store.row(&of.path)?) else { return Ok(()) };
         let same = row.digest == Some(digest) && row.entry.mtime == of.meta.mtime && row.entry.executable == edit.executable;
+        let there = Steps::new(&self.root, &self.staging, &mut self.aside).look(&of.path).map_err(to_catalogue)?;
+        // What is there now is looked at by an event of its own.
+        let Some(there) = there.filter(|there| Identifying::from(there) == of.meta && !row.is_of(there)) else { return Ok(()) };
         if row.entry.version != Some(edit.base) {
-            self.put_aside(&of.path, "it was edited while others changed it");
+            if self.put_aside(&of.path, "it was edited while others changed it") {
+                let mut events = VecDeque::new();
+                self.missing_one(&of.path, &row, store, &mut events)?;
+                self.late.append(&mut events);
+            }
         } else if same {
             // It has another name beside its own, or had, or was moved there and back.
-            let meta = Steps::new(&self.root, &self.staging, &mut self.aside).look(&of.path).map_err(to_catalogue)?;
-            if let Some(meta) = meta.filter(|meta| Identifying::from(meta) == of.meta) {
-                store.touch(&of.path, &meta)?;
-            }
+            store.touch(&of.path, &there)?;
         } else {
             let what = What::File { meta: of.meta, digest, executable: edit.executable, expect: Expect::Version(edit.base) };
             let event = self.finds.add(of.path.clone(), what);

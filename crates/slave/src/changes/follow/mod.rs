@@ -35,7 +35,7 @@ use super::door::Door;
 use crate::board::Board;
 use crate::catalogue::{CatalogueError, Scanner, Store, WatchMode};
 use crate::replicator::fetch::Fetchers;
-use crate::replicator::post::{Inbound, Office};
+use crate::replicator::post::{Inbound, Office, Taken};
 use crate::staging::{StagedName, Staging};
 
 /// Time between two looks at what may have become due.
@@ -96,6 +96,10 @@ pub struct Follower {
     /// What came up beside the events, for the next round.
     late: VecDeque<Event>,
     scrub_wanted: bool,
+    /// Whether the master says that another slave has joined with our folder.
+    taken: Taken,
+    /// Whether content that was fetched could not be stored, and none since.
+    cannot_store: bool,
     folder: FolderId,
     watch: WatchMode,
     mark: String,
@@ -119,7 +123,7 @@ impl Follower {
             let Some(name) = std::str::from_utf8(listed?.name()).ok().and_then(StagedName::parse) else { continue };
             // What was being fetched is fetched anew; what a session was sending may be gone on with.
             if name.is_taken() {
-                staging.discard(&name);
+                give_back(&root, &staging, store, &name)?;
             } else if name.is_sealed() {
                 staged.insert(name.id(), name);
             }
@@ -154,6 +158,8 @@ impl Follower {
             wanted: HashMap::new(),
             late: VecDeque::new(),
             scrub_wanted: false,
+            taken: Taken::default(),
+            cannot_store: false,
             folder,
             watch,
             mark,
@@ -184,18 +190,24 @@ impl Follower {
     /// # Errors
     /// Those of the catalogue and the folder. What was begun is done again.
     pub fn serve(&mut self, scanner: &mut Scanner) -> Result<(), CatalogueError> {
+        self.board.tick_keeper();
         let mut events = VecDeque::new();
         self.take_inbound(&scanner.store, &mut events)?;
-        self.take_proposals(&scanner.store, &mut events)?;
-        self.take_fetched(&scanner.store, &mut events)?;
-        self.take_noticed(scanner, &mut events)?;
-        if self.ticked.elapsed() >= TICK || !events.is_empty() {
-            self.ticked = Instant::now();
-            events.push_back(Event::Tick);
+        // Before anything else is taken: what is freed because of this must not be what a session has just staged for the same change.
+        let mut run = self.run(std::mem::take(&mut events), &scanner.store);
+        if run.is_ok() {
+            self.take_proposals(&scanner.store, &mut events)?;
+            self.take_fetched(&scanner.store, &mut events)?;
+            self.take_noticed(scanner, &mut events)?;
+            if self.ticked.elapsed() >= TICK || !events.is_empty() {
+                self.ticked = Instant::now();
+                events.push_back(Event::Tick);
+            }
+            run = self.run(events, &scanner.store);
         }
-        let run = self.run(events, &scanner.store);
         self.tape.flush();
         run?;
+        self.fetchers.keep_parts(|put| self.replica.wants(put));
         let set_aside = self.aside.take_count();
         if set_aside > 0 {
             scanner.store.count("set-aside", i64::try_from(set_aside).unwrap_or(i64::MAX))?;
@@ -234,6 +246,9 @@ impl Follower {
             }
             Action::Close(why) => {
                 self.say(format!("the master is not followed: {}", why.message));
+                if why.code == ErrorCode::Exists {
+                    self.taken.note(&self.board);
+                }
                 if self.refused.is_some() || why.code == ErrorCode::Conflict {
                     self.refused.get_or_insert(why);
                 } else if let Some(link) = self.link.take() {
@@ -280,11 +295,15 @@ impl Follower {
                     self.link = None;
                     self.refused = None;
                     self.wanted.clear();
+                    self.finds.unlinked();
                     if std::mem::take(&mut self.told) {
                         events.push_back(Event::Unlinked);
                     }
                 }
                 Inbound::Heard(message) if self.told => {
+                    if matches!(message, ToSlave::Follow { .. } | ToSlave::Compare { .. }) {
+                        self.taken = Taken::default();
+                    }
                     if let ToSlave::Where { put, holders } = &message {
                         store.set_holders(*put, holders)?;
                         self.tell_holders(*put, holders);
@@ -382,6 +401,22 @@ impl Follower {
         }
         Ok(())
     }
+}
+
+/// What was being fetched is fetched anew. What was held for another path when everything stopped goes back to its own.
+fn give_back(root: &Folder, staging: &Staging, store: &Store, name: &StagedName) -> Result<(), CatalogueError> {
+    let row = name.put().map(|put| store.of_put(put)).transpose()?.flatten();
+    if let Some((path, row)) = row
+        && staging.staged.stat_part(name.as_str().as_bytes()).is_ok_and(|meta| row.is_former(&meta))
+        && matches!(root.stat(&path), Err(TreeError::NotFound))
+        && let Some((parent, own)) = path.split_last()
+        && let Ok(parent) = root.open_folder(&parent)
+    {
+        staging.staged.move_new(name.as_str(), &parent, own)?;
+        return Ok(parent.sync()?);
+    }
+    staging.discard(name);
+    Ok(())
 }
 
 fn too_few(version: Version, copies: u16) -> Refusal {

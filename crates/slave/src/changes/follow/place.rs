@@ -11,6 +11,7 @@ use relais_tree::Meta;
 use super::disk::{Steps, rows_at};
 use super::{Failed, Follower, rolled_back};
 use crate::catalogue::{CatalogueError, Store};
+use crate::replicator::fetch::Part;
 use crate::staging::StagedName;
 
 /// What became of content that was to get its name.
@@ -31,17 +32,28 @@ impl Follower {
         let mut whole = Vec::new();
         for fetched in done {
             match fetched.result {
-                Ok(name) => whole.push((fetched.put, fetched.from, name)),
-                Err(blame) => events.push_back(Event::Fetched { put: fetched.put, from: fetched.from, result: Err(blame) }),
+                Ok(part) => whole.push((fetched.put, fetched.from, part)),
+                Err(blame) => {
+                    if blame == Blame::Here {
+                        self.cannot_store = true;
+                        store.set_meta("last-error", "content of other slaves cannot be stored here; the log says why")?;
+                    }
+                    events.push_back(Event::Fetched { put: fetched.put, from: fetched.from, result: Err(blame) });
+                }
             }
         }
         if whole.is_empty() {
             return Ok(());
         }
-        let wanted: Vec<(Version, StagedName)> = whole.iter().map(|(put, _, name)| (*put, name.clone())).collect();
+        let wanted: Vec<(Version, StagedName)> = whole.iter().map(|(put, _, part)| (*put, part.name.clone())).collect();
         let placed = self.place(&wanted, store)?;
-        for ((put, from, name), placed) in whole.into_iter().zip(placed) {
+        if placed.contains(&Placed::Settled) && std::mem::take(&mut self.cannot_store) {
+            store.set_meta("last-error", "")?;
+        }
+        for ((put, from, Part { name, file }), placed) in whole.into_iter().zip(placed) {
             self.staging.discard(&name);
+            // Only now may somebody else begin such a file.
+            drop(file);
             let result = if placed == Placed::Settled { Ok(()) } else { Err(Blame::Here) };
             events.push_back(Event::Fetched { put, from, result });
         }

@@ -10,9 +10,9 @@ use relais_tree::{MetaKind, TreeError};
 
 use super::Follower;
 use crate::catalogue::{CatalogueError, Store};
-use crate::changes::Proposal;
 use crate::changes::commit::{is_full, sync_file};
 use crate::changes::together::together;
+use crate::changes::{Proposal, no_changes};
 use crate::requests::refuse;
 
 impl Follower {
@@ -58,8 +58,10 @@ impl Follower {
                 _ => 0,
             };
             if let (Some(staged), Change::Put { digest, .. }) = (staged, &change) {
-                self.staged.insert(id, staged);
-                self.checked.insert(id, *digest);
+                // What lay there when this process began may be what the change has replaced: an earlier process was killed behind that.
+                if self.staged.insert(id, staged).is_none() {
+                    self.checked.insert(id, *digest);
+                }
             }
             events.push_back(Event::Asked { session: Some(session), asked: Asked { id, change, expect }, copies });
         }
@@ -100,8 +102,15 @@ impl Follower {
             return results;
         }
         let mut failed = |at: usize, e: &TreeError| {
-            error!("a staged file cannot be put on the disk: {e}");
-            results[at] = Some(refuse(&path_of(&proposals[at].1.change), e));
+            let path = path_of(&proposals[at].1.change);
+            results[at] = Some(match e {
+                // It was freed after an earlier answer to the same change, while the session asked again.
+                TreeError::NotFound => no_changes(&format!("what had come of {path} is not here any more")),
+                _ => {
+                    error!("a staged file cannot be put on the disk: {e}");
+                    refuse(&path, e)
+                }
+            });
         };
         let unsynced: Vec<_> = staged.iter().filter(|(_, _, synced)| !synced).collect();
         let folder = &self.staging.staged;

@@ -1,0 +1,145 @@
+//! Six clients make changes of all kinds while programs and processes are killed or stand still, by chance. No client notices more than a
+//! delay, nothing acknowledged is lost, nothing removed comes back, no wrong content is ever read, and all trees are equal in the end.
+//!
+//! `RELAIS_STORM_SEED` repeats the choices of a run that failed; what meets what is a matter of time and differs.
+
+mod blows;
+mod worker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use blows::strike;
+use worker::{Common, Worker};
+
+use super::lab::{Tree, conflicts, open, operate, tree};
+use super::same::wait_equal_but_uploads;
+use crate::harness::{Cluster, SOON, eventually, make_folder};
+
+const WORKERS: usize = 6;
+/// Time from one blow to the next.
+const PAUSE: Duration = Duration::from_secs(3);
+
+/// Numbers by chance that are the same for the same seed.
+struct Dice {
+    seed: u64,
+    thrown: u64,
+}
+
+impl Dice {
+    /// Dice of its own for each `who`.
+    fn new(seed: u64, who: u64) -> Self {
+        Self { seed: seed ^ who.wrapping_mul(0xd6e8_feb8_6659_fd93), thrown: 0 }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.thrown += 1;
+        let hash = blake3::hash(format!("{} {}", self.seed, self.thrown).as_bytes());
+        u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap())
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.number() % end as u64).unwrap()
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+}
+
+fn seed() -> u64 {
+    if let Ok(given) = std::env::var("RELAIS_STORM_SEED") {
+        return given.parse().expect("RELAIS_STORM_SEED is a number");
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    u64::from(now.subsec_nanos()) ^ now.as_secs() << 20
+}
+
+fn storm(length: Duration) {
+    let seed = seed();
+    // Shown where the test fails.
+    eprintln!("to repeat it: RELAIS_STORM_SEED={seed}");
+    let mut cluster = Cluster::of(3).start();
+    let common = Common::new();
+    eventually(SOON, "the common folder is made", || open(&cluster, 0).change(&make_folder(worker::COMMON)).ok());
+    let over = Arc::new(AtomicBool::new(false));
+    let threads: Vec<_> = (0..WORKERS)
+        .map(|n| {
+            let mut worker = Worker::new(&cluster, n, Dice::new(seed, n as u64 + 1), Arc::clone(&common));
+            let over = Arc::clone(&over);
+            std::thread::spawn(move || {
+                worker.begin();
+                while !over.load(Ordering::SeqCst) {
+                    worker.step();
+                }
+                worker
+            })
+        })
+        .collect();
+    let (began, mut dice) = (Instant::now(), Dice::new(seed, 0));
+    while began.elapsed() < length && threads.iter().all(|thread| !thread.is_finished()) {
+        std::thread::sleep(PAUSE);
+        let struck = began.elapsed();
+        let what = strike(&mut cluster, &mut dice);
+        eprintln!("after {struck:.1?}: {what}, until {:.1?}", began.elapsed());
+    }
+    over.store(true, Ordering::SeqCst);
+    let ended: Vec<_> = threads.into_iter().map(std::thread::JoinHandle::join).collect();
+    let workers: Vec<Worker> = ended.into_iter().map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect();
+    eprintln!("{:?} commands", workers.iter().map(|worker| worker.steps).collect::<Vec<_>>());
+    calm(&cluster, &workers, &common);
+}
+
+/// Requires that after the storm everything is as the clients were told.
+#[track_caller]
+fn calm(cluster: &Cluster, workers: &[Worker], common: &Common) {
+    wait_equal_but_uploads(cluster);
+    let found = tree(&cluster.slaves[0].root);
+    let mut wanted = Tree::from([(worker::COMMON.to_owned(), "folder".to_owned())]);
+    let versions = common.versions();
+    let mut last = BTreeMap::new();
+    for ((name, digest), version) in &versions {
+        let newest = last.entry(name).or_insert((version, digest));
+        *newest = (*newest).max((version, digest));
+    }
+    wanted.extend(last.into_iter().map(|(name, (_, digest))| (name.clone(), digest.clone())));
+    for worker in workers {
+        assert!(worker.steps > 10, "{} had only {} steps", worker.top, worker.steps);
+        worker.saw_nothing_older(&versions);
+        wanted.extend(worker.wanted());
+    }
+    let names: BTreeSet<_> = wanted.keys().chain(found.keys()).collect();
+    let wrong: Vec<_> = names.into_iter().filter(|name| wanted.get(*name) != found.get(*name)).collect();
+    let wrong: Vec<_> =
+        wrong.iter().map(|name| format!("{name}: acknowledged {:?}, found {:?}", wanted.get(*name), found.get(*name))).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // Nobody has touched a folder by hand.
+    for slave in &cluster.slaves {
+        let aside = conflicts(&slave.root);
+        let log = slave.program.stderr.text();
+        let said: Vec<_> = log.lines().filter(|line| line.contains("set aside") || line.contains(" ERROR ")).collect();
+        assert!(aside.is_empty(), "{} things are set aside in {}: {said:#?}", aside.len(), slave.root.display());
+    }
+    operate(cluster, &["diff"]).ok();
+}
+
+#[test]
+fn a_storm_of_a_quarter_of_a_minute() {
+    storm(Duration::from_secs(15));
+}
+
+#[test]
+#[ignore = "takes over a minute"]
+fn a_storm_of_a_minute() {
+    storm(Duration::from_secs(60));
+}
+
+#[test]
+fn dice_fall_the_same_for_one_seed() {
+    let throw = |seed, who| (0..4).scan(Dice::new(seed, who), |dice, _| Some(dice.number())).collect::<Vec<_>>();
+    assert_eq!(throw(1, 2), throw(1, 2));
+    assert_ne!(throw(1, 2), throw(1, 3));
+    assert_ne!(throw(1, 2), throw(2, 2));
+}
