@@ -1,7 +1,7 @@
 //! What a master knows for good: the tree, the latest changes, what was removed. It is what its journal makes, behind the snapshot
 //! that the journal begins with, and nothing else.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use relais_proto::{Change, ChangeId, Digest, Numbered, TreePath, Version};
 
@@ -51,6 +51,8 @@ pub struct Ledger {
     pub(super) ends: Vec<Version>,
     /// What puts have replaced that are not known to be safe yet: a withdrawal brings it back.
     pub(super) formers: BTreeMap<Version, Option<Entry>>,
+    /// Puts that were withdrawn, as far as the changes are kept: whoever asks for one again is not told that it is done.
+    pub(super) withdrawn: BTreeSet<Version>,
 }
 
 impl Ledger {
@@ -114,6 +116,7 @@ impl Ledger {
     /// The content that a put has brought gives way, wherever it is now, to what it replaced, under the new number.
     fn withdraw(&mut self, of: Version, by: &Numbered) -> Effects {
         self.known.ids.insert(by.id, by.version);
+        self.withdrawn.insert(of);
         let mut effects = Effects::default();
         let path = self.tree().path_of(of).cloned();
         if let (Some(former), Some(path)) = (self.formers.remove(&of), path) {
@@ -127,6 +130,12 @@ impl Ledger {
     /// A put is safe: what it replaced need not be remembered any more.
     pub(super) fn settle(&mut self, put: Version) {
         self.formers.remove(&put);
+    }
+
+    /// Whether a put was withdrawn.
+    #[must_use]
+    pub fn is_withdrawn(&self, put: Version) -> bool {
+        self.withdrawn.contains(&put)
     }
 
     /// Whether the content of a put can give way to what it replaced.

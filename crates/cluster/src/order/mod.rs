@@ -339,6 +339,11 @@ impl Order {
                     Verdict::Numbered(numbered) => self.writing.push((numbered, waiting.asker.map(|(_, folder)| folder))),
                     // One that is being written is answered when it is told.
                     Verdict::Known(version) if version > self.last() => {}
+                    Verdict::Known(version) if self.ledger.is_withdrawn(version) => {
+                        self.wanted.remove(&waiting.asked.id);
+                        let why = format!("the content could not be stored; change {version} was withdrawn");
+                        answer(&waiting, Err(Refusal::new(ErrorCode::Storage, why)), actions);
+                    }
                     Verdict::Known(version) => {
                         answer(&waiting, Ok(version), actions);
                         self.await_copies(waiting.asked.id, version, actions);

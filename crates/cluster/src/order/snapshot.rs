@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use relais_proto::{ChangeId, Decode, Decoder, Encoder, Numbered, TreeEntry, Version, WireError};
+use relais_proto::{Change, ChangeId, Decode, Decoder, Encoder, Numbered, TreeEntry, Version, WireError};
 
 use super::ledger::{Kept, Ledger};
 use super::removed::Removed;
@@ -91,7 +91,9 @@ impl Ledger {
         }
         decoder.finish()?;
         let known = Known { tree: Tree::listed(entries, last), ids };
-        Ok(Self { known, removed, tail: tail.into(), base, base_chain, ends, formers })
+        let of = |kept: &Kept| if let Change::Withdraw { of } = kept.numbered.change { Some(of) } else { None };
+        let withdrawn = tail.iter().filter_map(of).collect();
+        Ok(Self { known, removed, tail: tail.into(), base, base_chain, ends, formers, withdrawn })
     }
 }
 

@@ -264,6 +264,12 @@ fn content_is_given_up_only_when_all_folders_have_said_that_they_lack_it() {
     assert!(matches!(sent(&join(&mut order, LinkId(11), 4), LinkId(11))[0], ToSlave::Follow { given_up, .. } if *given_up == [version(4)]));
     order.on(Event::Written, 0);
     assert_eq!(names(&order), ["/a 1-3"]);
+    // Who asks for a withdrawn put again is not told that it is done, also by a master that begins with a snapshot.
+    let again = Order::new(Ledger::from_bytes(&order.ledger().to_bytes()).unwrap(), BTreeSet::new());
+    for mut order in [order, again] {
+        join(&mut order, LinkId(13), 5);
+        assert_eq!(answers(&propose(&mut order, LinkId(13), put(4, "b")), LinkId(13)), [(4, Some(ErrorCode::Storage))]);
+    }
 }
 
 #[test]

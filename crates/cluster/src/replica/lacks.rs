@@ -4,7 +4,9 @@
 //! those places alone. Who holds a content and sends us least is asked first; among equals each slave begins at another one,
 //! so that not all ask the one that took the put. Who failed is asked again only when all others have failed too.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use relais_proto::{Change, Digest, FolderId, TreePath, Version};
@@ -64,11 +66,25 @@ pub struct Lacks {
     wanted: BTreeMap<Version, Wanted>,
     /// Given up; whether on this link.
     given_up: BTreeMap<Version, bool>,
+    // Each of the wanted is in exactly one of these: with many of them, not all can be looked at whenever something happens.
+    /// What may be fetched now: small and large ones.
+    ready: [BTreeSet<Version>; 2],
+    /// What may be fetched later, by its time.
+    later: BTreeSet<(Duration, Version)>,
+    /// What is being fetched.
+    under_way: BTreeSet<Version>,
 }
 
 impl Lacks {
     pub(super) fn new(here: FolderId, lacks: Vec<Lack>) -> Self {
-        let mut all = Self { here, wanted: BTreeMap::new(), given_up: BTreeMap::new() };
+        let mut all = Self {
+            here,
+            wanted: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+            ready: Default::default(),
+            later: BTreeSet::new(),
+            under_way: BTreeSet::new(),
+        };
         lacks.into_iter().for_each(|lack| all.add(lack, Duration::ZERO));
         all
     }
@@ -158,11 +174,19 @@ impl Lacks {
 
     pub(super) fn add(&mut self, lack: Lack, now: Duration) {
         let wanted = Wanted { from: None, failed: BTreeSet::new(), not_before: now, rounds: 0, since: now, homeless: false, lack };
-        self.wanted.entry(wanted.lack.put).or_insert(wanted);
+        let put = wanted.lack.put;
+        if let Entry::Vacant(place) = self.wanted.entry(put) {
+            place.insert(wanted);
+            self.later.insert((now, put));
+        }
     }
 
     pub(super) fn remove(&mut self, put: Version) -> bool {
-        self.wanted.remove(&put).is_some()
+        let Some(wanted) = self.wanted.remove(&put) else { return false };
+        self.ready[class_of(&wanted)].remove(&put);
+        self.later.remove(&(wanted.not_before, put));
+        self.under_way.remove(&put);
+        true
     }
 
     /// Follows a change in what is lacking; `lacking` are those that came to be so with it.
@@ -196,7 +220,11 @@ impl Lacks {
     }
 
     fn drop_below(&mut self, path: &TreePath) {
-        self.wanted.retain(|_, wanted| wanted.lack.path != *path && !wanted.lack.path.is_below(path));
+        let gone = |wanted: &Wanted| wanted.lack.path == *path || wanted.lack.path.is_below(path);
+        let gone: Vec<Version> = self.wanted.iter().filter(|(_, wanted)| gone(wanted)).map(|(put, _)| *put).collect();
+        for put in gone {
+            self.remove(put);
+        }
     }
 
     fn rename(&mut self, from: &TreePath, to: &TreePath) {
@@ -221,6 +249,9 @@ impl Lacks {
             wanted.lack.holders = holders.to_vec();
             wanted.homeless = holders.is_empty();
             if new {
+                if self.later.remove(&(wanted.not_before, put)) {
+                    self.later.insert((now, put));
+                }
                 (wanted.not_before, wanted.rounds) = (now, 0);
             }
         }
@@ -237,42 +268,58 @@ impl Lacks {
             Err(Blame::Here) => wanted.not_before = now + AGAIN,
         }
         wanted.from = None;
+        if self.under_way.remove(&put) {
+            self.later.insert((wanted.not_before, put));
+        }
         false
     }
 
     /// Begins what can be fetched now.
     pub(super) fn next(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        if self.wanted.is_empty() {
-            return;
+        while let Some((_, put)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
+            self.later.pop_first();
+            if let Some(wanted) = self.wanted.get(&put) {
+                self.ready[class_of(wanted)].insert(put);
+            }
         }
         let mut busy: BTreeMap<FolderId, usize> = BTreeMap::new();
         let mut places = [SMALL_PLACES, LARGE_PLACES];
-        for (from, size) in self.wanted.values().filter_map(|wanted| wanted.from.map(|from| (from, wanted.lack.size))) {
-            *busy.entry(from).or_default() += 1;
-            let free = &mut places[usize::from(size >= LARGE)];
+        for wanted in self.under_way.iter().filter_map(|put| self.wanted.get(put)) {
+            if let Some(from) = wanted.from {
+                *busy.entry(from).or_default() += 1;
+            }
+            let free = &mut places[class_of(wanted)];
             *free = free.saturating_sub(1);
         }
-        for (put, wanted) in &mut self.wanted {
-            if places == [0, 0] {
-                break;
-            }
-            let free = &mut places[usize::from(wanted.lack.size >= LARGE)];
-            if wanted.from.is_some() || *free == 0 || wanted.not_before > now || self.given_up.contains_key(put) {
-                continue;
-            }
+        let after = |ready: &BTreeSet<Version>, put: Version| {
+            ready.range((Bound::Excluded(put), Bound::Unbounded)).find(|put| !self.given_up.contains_key(put)).copied()
+        };
+        let mut next = [0, 1].map(|class| after(&self.ready[class], Version::default()));
+        // The oldest first, of those for which there is a place.
+        while let Some((put, class)) = (0..2).filter(|class| places[*class] > 0).filter_map(|class| Some((next[class]?, class))).min() {
+            next[class] = after(&self.ready[class], put);
+            self.ready[class].remove(&put);
+            let Some(wanted) = self.wanted.get_mut(&put) else { continue };
             let Some(from) = choose(self.here, wanted, &busy) else {
                 wanted.failed.clear();
                 wanted.not_before = now + AGAIN * 2u32.pow(wanted.rounds);
                 wanted.rounds = (wanted.rounds + 1).min(DOUBLINGS);
-                actions.push(Action::Send(ToMaster::Want { put: *put }));
+                self.later.insert((wanted.not_before, put));
+                actions.push(Action::Send(ToMaster::Want { put }));
                 continue;
             };
-            *free -= 1;
+            places[class] -= 1;
             *busy.entry(from).or_default() += 1;
             wanted.from = Some(from);
-            actions.push(Action::Fetch { put: *put, lack: wanted.lack.clone(), from });
+            self.under_way.insert(put);
+            actions.push(Action::Fetch { put, lack: wanted.lack.clone(), from });
         }
     }
+}
+
+/// Which places a content takes.
+fn class_of(wanted: &Wanted) -> usize {
+    usize::from(wanted.lack.size >= LARGE)
 }
 
 /// The holder that sends us least; among equals the first one behind a place that differs from slave to slave and from put to put.

@@ -325,6 +325,14 @@ impl Store {
         read().map_err(failed(&self.file))
     }
 
+    /// Forgets the id of a change that was withdrawn: whoever asks for it again asks for a new one.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn forget_change(&self, version: Version) -> Result<(), CatalogueError> {
+        self.run("DELETE FROM change WHERE epoch = ? AND number = ?", params![version.epoch, version.number.cast_signed()]).map(drop)
+    }
+
     /// Takes over the ids of another tree.
     ///
     /// # Errors

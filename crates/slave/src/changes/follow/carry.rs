@@ -133,7 +133,8 @@ impl Batch<'_, '_> {
             Change::Remove { path, .. } => self.remove(path, version)?,
             Change::Move { from, to } if from == to => self.store.renumber(to, version)?,
             Change::Move { from, to } => self.relocate(from, to, version)?,
-            Change::Withdraw { .. } => {
+            Change::Withdraw { of } => {
+                self.store.forget_change(*of)?;
                 for (path, entry) in &told.restored {
                     self.restore(path, entry.as_ref(), version)?;
                 }
