@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use crate::harness::{
     Client, Cluster, Fault, Proxy, Pty, SOON, Setup, Standalone, TestDir, Wire, alive, children, content, eventually, session, sessions,
-    socket_owner, ticket, write_old,
+    socket_owner, stop, ticket, write_old,
 };
 
 #[test]
@@ -183,7 +183,7 @@ fn any_child_may_die_and_the_slave_serves_on() {
 fn a_stopped_supervisor_or_worker_does_not_stop_the_others() {
     let slave = Standalone::start(&["--workers", "2", "--sessions-per-worker", "64"], &[("f", b"1")]);
     let ((_lost, worker), (mut kept, _)) = in_two_workers(&slave);
-    kill(worker, Signal::SIGSTOP).unwrap();
+    stop(worker);
     kept.ping();
     kill(worker, Signal::SIGCONT).unwrap();
     slave.program.signal(Signal::SIGSTOP);

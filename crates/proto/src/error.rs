@@ -149,7 +149,7 @@ error_codes! {
     Storage = 19, "storage";
     /// Proof of the cluster key failed.
     BadProof = 20, "bad-proof";
-    /// Another slave has this id or address.
+    /// Another slave has this address.
     Conflict = 21, "conflict";
     /// The content does not have its digest.
     Damaged = 22, "damaged";

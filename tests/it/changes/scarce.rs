@@ -7,7 +7,7 @@ use relais_proto::{ErrorCode, FrameType, Request};
 
 use super::{open, with_files};
 use crate::harness::{
-    SOON, Standalone, TestDir, Wire, content, data, encoded, eventually, make_folder, process_of, put, upload, wait_unstaged,
+    SOON, Standalone, TestDir, Wire, content, data, encoded, eventually, make_folder, process_of, put, stop, upload, wait_unstaged,
 };
 
 #[test]
@@ -15,7 +15,7 @@ fn changes_wait_for_a_replicator_that_hangs_and_are_refused_then() {
     let slave = with_files(&["--workers", "1"], &[("f", b"old")]);
     let mut wire = open(&slave);
     let replicator = process_of(&slave.program, "Replicator");
-    kill(replicator, Signal::SIGSTOP).unwrap();
+    stop(replicator);
     let request = put("f", 3);
     let began = Instant::now();
     wire.raw(&upload(&request, b"new", 3));
@@ -50,7 +50,7 @@ fn a_client_waits_for_a_replicator_that_hangs_for_a_moment() {
     let new = content(1, 300_000);
     std::fs::write(client.folder().join("f"), &new).unwrap();
     let replicator = process_of(&slave.program, "Replicator");
-    kill(replicator, Signal::SIGSTOP).unwrap();
+    stop(replicator);
     let mut program = client.start(&["--retry", "20", "--json", "-c", "put f"]);
     eventually(SOON, "the put is kept aside", || (crate::harness::staged_bytes(&slave.root) == 300_000).then_some(()));
     assert_eq!(open(&slave).fetch("f").unwrap(), b"old");

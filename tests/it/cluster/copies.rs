@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 
 use super::same::wait_equal;
-use crate::harness::{Client, Cluster, SOON, content, process_of};
+use crate::harness::{Client, Cluster, SOON, content, process_of, stop};
 
 /// On how many disks of the cluster the file lies, whole, at this moment.
 fn disks(cluster: &Cluster, name: &str, bytes: &[u8]) -> usize {
@@ -36,7 +36,7 @@ fn a_put_with_two_copies_waits_for_the_second_disk() {
     client.command("put f -o before").ok();
     let first = cluster.slave_at(client.command("put f -o before").ok().json()["slaves"][0].as_str().unwrap());
     let held = process_of(&cluster.slaves[first].program, "Replicator");
-    kill(held, Signal::SIGSTOP).unwrap();
+    stop(held);
     let mut program = client.start(&["--json", "--copies", "2", "-c", "put f"]);
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(program.try_status(), None, "answered with one copy: {}", program.stdout.text());

@@ -10,13 +10,13 @@ use relais_proto::{ErrorCode, Mark, Reply, Request, Version};
 
 use super::lab::open;
 use super::same::wait_equal;
-use crate::harness::{Client, Cluster, Program, SOON, Wire, digest, eventually, get, path, process_of, session_with, ticket};
+use crate::harness::{Client, Cluster, Program, SOON, Wire, digest, eventually, get, path, process_of, session_with, stop, ticket};
 
 /// Stops the replicator process of a slave for moments until `over`, so that it falls behind again and again.
 fn hold_up(cluster: &Cluster, slave: usize, over: &AtomicBool) {
     let held = process_of(&cluster.slaves[slave].program, "Replicator");
     while !over.load(Ordering::SeqCst) {
-        kill(held, Signal::SIGSTOP).unwrap();
+        stop(held);
         std::thread::sleep(Duration::from_millis(250));
         kill(held, Signal::SIGCONT).unwrap();
         std::thread::sleep(Duration::from_millis(250));
@@ -119,7 +119,7 @@ fn what_one_session_reads_never_goes_back_while_slaves_die_under_it() {
         let (used, written) = (slave_in_use(&cluster, &counting.reading), slave_in_use(&cluster, &counting.writing));
         let behind = (0..3).find(|n| *n != used && *n != written).unwrap();
         let held = process_of(&cluster.slaves[behind].program, "Replicator");
-        kill(held, Signal::SIGSTOP).unwrap();
+        stop(held);
         counting.go_on(15);
         cluster.slaves[used].program.kill();
         counting.go_on(40);
@@ -173,7 +173,7 @@ fn a_slave_answers_with_what_was_seen_elsewhere_or_says_that_it_is_behind() {
     });
     // One that gets nothing any more says so, in time, to everybody who has seen more; and to nobody else.
     let held = process_of(&cluster.slaves[1].program, "Replicator");
-    kill(held, Signal::SIGSTOP).unwrap();
+    stop(held);
     let version = open(&cluster, 0).put("f", b"last").unwrap();
     let addr = cluster.slaves[1].addr;
     for in_ticket in [true, false] {
@@ -200,7 +200,7 @@ fn a_client_that_has_seen_something_never_sees_less_in_a_later_run() {
     wait_equal(&cluster);
     // The one slave falls behind, the other dies, and the client meets the one that is behind.
     let held = process_of(&cluster.slaves[1].program, "Replicator");
-    kill(held, Signal::SIGSTOP).unwrap();
+    stop(held);
     wire.put("f", b"new").unwrap();
     client.run(&["--retry", "30", "-c", "get f"]).ok();
     assert_eq!(client.read("f"), b"new");

@@ -12,7 +12,8 @@ use super::lab::{one_version, open};
 use super::load::stat;
 use super::same::{Node, same_as, wait_equal};
 use crate::harness::{
-    Client, Cluster, SOON, Wire, content, digest, eventually, get, make_folder, path, process_of, put, remove, rename, session, ticket,
+    Client, Cluster, SOON, Wire, content, digest, eventually, get, make_folder, path, process_of, put, remove, rename, session, stop,
+    ticket,
 };
 
 /// How soon a change is to be seen at the other slaves.
@@ -113,7 +114,7 @@ fn a_reader_waits_for_content_whose_only_holder_is_stopped() {
     wait_equal(&cluster);
     // The master and the other slave hear of the put, and nobody can fetch it before the holder is stopped.
     let fetching = process_of(&cluster.slaves[1].program, "Replicator");
-    kill(fetching, Signal::SIGSTOP).unwrap();
+    stop(fetching);
     let mut wire = open(&cluster, 0);
     let version = wire.put("f", &bytes).unwrap();
     cluster.slaves[0].program.signal_group(Signal::SIGSTOP);

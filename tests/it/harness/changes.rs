@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use relais_proto::{
     ChangeId, Digest, Expect, FrameType, Login, Mark, PutRequest, Refusal, Reply, Request, TreePath, Version, encode_frame,
 };
 
 use super::wire::{get, hello};
-use super::{Program, SOON, Wire, encoded};
+use super::{Program, SOON, Wire, encoded, eventually};
 
 /// An id that no other change of this run has.
 pub fn new_id() -> ChangeId {
@@ -186,6 +187,17 @@ pub fn process_of(slave: &Program, task: &str) -> Pid {
         let number = log.rsplit_once(&start)?.1.lines().next()?;
         number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok().map(Pid::from_raw)
     })
+}
+
+/// Stops a process as a hanging disk would, and waits until each of its threads stands still: the kernel stops them one after the other.
+#[track_caller]
+pub fn stop(process: Pid) {
+    kill(process, Signal::SIGSTOP).unwrap();
+    eventually(SOON, "the process stands still", || {
+        let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+        let mut states = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")));
+        states.all(|stat| stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" T")))).then_some(())
+    });
 }
 
 /// Somebody who gets one file all the time, and fails the test where it is ever not whole.

@@ -21,8 +21,8 @@ mod wire;
 use std::time::{Duration, Instant};
 
 pub use changes::{
-    Reader, bound, data, make_folder, new_id, path, process_of, put, put_end, remove, rename, resume, staged_bytes, staged_files, upload,
-    wait_unstaged,
+    Reader, bound, data, make_folder, new_id, path, process_of, put, put_end, remove, rename, resume, staged_bytes, staged_files, stop,
+    upload, wait_unstaged,
 };
 pub use client::{Client, Output, quote};
 pub use cluster::{Cluster, Standalone};

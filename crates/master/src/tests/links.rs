@@ -97,7 +97,7 @@ fn an_id_and_an_address_are_held_by_a_living_slave() {
     let master = Running::start();
     let mut one = slave(&master, 1);
     let same_id = try_slave(&master, 1, registration(7)).unwrap_err();
-    assert_eq!(refusal_of(same_id).code, ErrorCode::Conflict);
+    assert_eq!(refusal_of(same_id).code, ErrorCode::Exists, "a copied disk takes a new id then");
     let same_address = try_slave(&master, 2, registration(1)).unwrap_err();
     assert_eq!(refusal_of(same_address).code, ErrorCode::Conflict);
     beaten(&mut one);
