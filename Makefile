@@ -49,12 +49,15 @@ run: build $(RELAIS)/tools/under
 	@$(RELAIS)/tools/under 0 sh packaging/make/run.sh $(BIN) $(RELAIS)
 
 # Most tests wait for deadlines more than for the processor, so more of them run at once than there are cores.
+# A shell that starts make in the background lets it ignore Ctrl-C; programs under test must not inherit that.
+DEFAULT_SIGNALS := env --default-signal=HUP,INT,QUIT,PIPE
+
 test: tools
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(CARGO) test --workspace --locked --no-fail-fast
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(DEFAULT_SIGNALS) $(CARGO) test --workspace --locked --no-fail-fast
 
 # What is ignored and called write_... writes files of the repository anew and is no test.
 test-long: tools
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-2} $(CARGO) test --workspace --locked --no-fail-fast -- --ignored --skip write_
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-2} $(DEFAULT_SIGNALS) $(CARGO) test --workspace --locked --no-fail-fast -- --ignored --skip write_
 
 check: tools
 	$(CARGO) fmt --all --check
