@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
-use relais_master::printable;
+use relais_proto::clean;
 
 /// Where a master listens and is looked for, unless an option says otherwise.
 const ADDRESS: &str = "127.0.0.1:2121";
@@ -137,6 +137,6 @@ impl Args {
 fn host_and_port(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
-        _ => Err(format!("{} is not HOST:PORT", printable(text))),
+        _ => Err(format!("{} is not HOST:PORT", clean(text))),
     }
 }

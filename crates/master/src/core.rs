@@ -12,7 +12,7 @@ use log::{debug, info, warn};
 use relais_cluster::{Balance, Conflict, Event, Joining, LinkId, NoSlave, Notice, Place, Registry, Viewpoint, same_host};
 use relais_proto::{
     Beat, ClusterId, Endpoint, ErrorCode, LinkMessage, Login, Refusal, Registration, Reply, SlaveId, SlaveReport, SlaveState, TreePath,
-    limits,
+    clean, limits,
 };
 use relais_state::{ClusterKey, Rights, Ticket};
 
@@ -21,7 +21,6 @@ use crate::links::Links;
 use crate::order::{Job, Orders};
 use crate::queries::Queries;
 use crate::shown::Shown;
-use crate::text::printable;
 
 /// Generation of the accounts: there are none yet.
 const GENERATION: u64 = 0;
@@ -100,7 +99,7 @@ impl Core {
     /// The answer to a client's login.
     pub fn answer_client(&self, login: &Login, peer: SocketAddr, local: SocketAddr) -> Reply {
         if !login.user.is_empty() {
-            info!("{peer}: login as {:?} refused: there are no accounts", printable(&login.user));
+            info!("{peer}: login as {:?} refused: there are no accounts", clean(&login.user));
             return Reply::Error(Refusal::new(ErrorCode::LoginRefused, "there are no accounts on this server; log in without a name"));
         }
         match self.redirect(login, Viewpoint::new(peer.ip(), local.ip())) {
@@ -273,7 +272,7 @@ fn resolve(advertise: &str) -> Result<Vec<SocketAddr>, Refusal> {
     if advertise.is_empty() {
         return Ok(Vec::new());
     }
-    let bad = |why: String| Refusal::new(ErrorCode::BadRequest, format!("cannot advertise {}: {why}", printable(advertise)));
+    let bad = |why: String| Refusal::new(ErrorCode::BadRequest, format!("cannot advertise {}: {why}", clean(advertise)));
     let found: Vec<SocketAddr> = advertise.to_socket_addrs().map_err(|e| bad(e.to_string()))?.collect();
     if found.iter().any(|addr| addr.port() != 0 && !addr.ip().is_unspecified()) {
         Ok(found)

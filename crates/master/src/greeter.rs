@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use log::{debug, warn};
 use relais_net::{Greeter, Step};
 use relais_proto::{
-    ErrorCode, FrameType, Hello, LinkMessage, Refusal, Reply, Request, Role, ServerRole, SlaveId, VERSIONS, WireError, common_version,
+    ErrorCode, FrameType, Hello, LinkMessage, Refusal, Reply, Request, Role, ServerRole, SlaveId, VERSIONS, WireError, clean,
+    common_version,
 };
-use relais_state::{LinkChallenger, LinkError, LinkRole};
+use relais_state::{LinkChallenger, LinkError};
 
 use crate::AGENT;
 use crate::core::Core;
-use crate::lines::Place;
-use crate::text::printable;
+use crate::lines::{Kind, Place};
 
 /// A slave or an operator who has given the proof.
 #[derive(Debug)]
@@ -31,8 +31,8 @@ pub(crate) struct Visitor {
 enum Stage {
     Hello,
     Login,
-    Open(LinkRole),
-    Proof(LinkRole, LinkChallenger),
+    Open(Kind),
+    Proof(Kind, LinkChallenger),
     Over,
 }
 
@@ -70,8 +70,8 @@ impl Usher {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Hello => self.hello(kind, payload),
             Stage::Login => self.login(kind, payload),
-            Stage::Open(role) => self.open(role, kind, payload),
-            Stage::Proof(role, challenger) => self.proof(role, &challenger, kind, payload),
+            Stage::Open(who) => self.open(who, kind, payload),
+            Stage::Proof(who, challenger) => self.proof(who, &challenger, kind, payload),
             Stage::Over => Err(refusal(&WireError::Unexpected(kind.number()))),
         }
     }
@@ -79,12 +79,12 @@ impl Usher {
     fn hello(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
         let Request::Hello(Hello { role, versions, agent }) = request(kind, payload)? else { return Err(unexpected(kind)) };
         let version = common_version(VERSIONS, versions).map_err(|error| refusal(&error))?;
-        debug!("{}: {role:?} {}", self.peer, printable(&agent));
+        debug!("{}: {role:?} {}", self.peer, clean(&agent));
         self.under_way = Some(Counted::new(&self.core.logins));
         self.stage = match role {
             Role::Client => Stage::Login,
-            Role::Slave => Stage::Open(LinkRole::Slave),
-            Role::Operator => Stage::Open(LinkRole::Operator),
+            Role::Slave => Stage::Open(Kind::Slave),
+            Role::Operator => Stage::Open(Kind::Operator),
             Role::Peer => return Err(Refusal::new(ErrorCode::BadRequest, "this is a master; content is taken from slaves")),
         };
         // At once, for a peer that waits for it before it goes on.
@@ -98,30 +98,30 @@ impl Usher {
         Ok(Step::Close(reply(&answer)))
     }
 
-    fn open(&mut self, role: LinkRole, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
-        if role == LinkRole::Slave && self.core.stopping.load(Ordering::Relaxed) {
+    fn open(&mut self, who: Kind, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
+        if who == Kind::Slave && self.core.stopping.load(Ordering::Relaxed) {
             return Err(Refusal::new(ErrorCode::Draining, "the master is stopping"));
         }
         let message = LinkMessage::decode(kind, payload).map_err(|error| refusal(&error))?;
-        let (challenger, challenge) = LinkChallenger::new(role, &message, &self.core.key).map_err(|error| error.refusal())?;
-        self.stage = Stage::Proof(role, challenger);
+        let (challenger, challenge) = LinkChallenger::new(who.role(), &message, &self.core.key).map_err(|error| error.refusal())?;
+        self.stage = Stage::Proof(who, challenger);
         let mut bytes = Vec::new();
         challenge.encode(&mut bytes);
         Ok(Step::Reply(bytes))
     }
 
-    fn proof(&mut self, role: LinkRole, challenger: &LinkChallenger, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
+    fn proof(&mut self, who: Kind, challenger: &LinkChallenger, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
         let message = LinkMessage::decode(kind, payload).map_err(|error| refusal(&error))?;
         challenger.check(&message, &self.core.key).map_err(|error| {
             if matches!(error, LinkError::BadProof) {
-                warn!("{}: a {role:?} that claims the id {} does not have the cluster key", self.peer, challenger.id());
+                warn!("{}: a {who:?} that claims the id {} does not have the cluster key", self.peer, challenger.id());
             }
             error.refusal()
         })?;
         let place = self
             .core
             .lines
-            .reserve(role)
+            .reserve(who)
             .ok_or_else(|| Refusal { retry_after: 5, ..Refusal::new(ErrorCode::Busy, "the master has all the links that it can have") })?;
         Ok(Step::Done { value: Visitor { id: challenger.id(), place }, send: Vec::new() })
     }

@@ -22,14 +22,12 @@ mod shown;
 mod slave_link;
 pub mod status;
 mod stop;
-mod text;
 
 pub use command::{Operation, operate};
 pub use order::{FoldersError, Store, StoreError};
 pub use relais_cluster::Balance;
 pub use server::{Config, MasterError, run};
 pub use stop::Stop;
-pub use text::printable;
 
 /// Program and version, as peers hear it.
 const AGENT: &str = concat!("ftpmaster/", env!("CARGO_PKG_VERSION"));

@@ -15,6 +15,25 @@ const SLAVES: usize = 256;
 /// Most operators at a time. Counted apart, so that `status` works when all links are taken.
 const OPERATORS: usize = 32;
 
+/// Who links to a master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A slave.
+    Slave,
+    /// An operator's command.
+    Operator,
+}
+
+impl Kind {
+    /// In which role it proves the cluster key.
+    pub fn role(self) -> LinkRole {
+        match self {
+            Self::Slave => LinkRole::Slave,
+            Self::Operator => LinkRole::Operator,
+        }
+    }
+}
+
 /// All open links.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
@@ -30,25 +49,25 @@ struct Open {
 
 #[derive(Debug)]
 struct Line {
-    role: LinkRole,
+    kind: Kind,
     stream: Option<Arc<TcpStream>>,
 }
 
 impl Lines {
     /// A place for one more link; none where all are taken.
-    pub fn reserve(self: &Arc<Self>, role: LinkRole) -> Option<Place> {
+    pub fn reserve(self: &Arc<Self>, kind: Kind) -> Option<Place> {
         let mut open = self.open();
-        let most = match role {
-            LinkRole::Slave => SLAVES,
-            LinkRole::Operator => OPERATORS,
+        let most = match kind {
+            Kind::Slave => SLAVES,
+            Kind::Operator => OPERATORS,
         };
-        if open.taken.values().filter(|line| line.role == role).count() >= most {
+        if open.taken.values().filter(|line| line.kind == kind).count() >= most {
             return None;
         }
         open.last += 1;
         let link = LinkId(open.last);
-        open.taken.insert(link, Line { role, stream: None });
-        Some(Place { lines: Arc::clone(self), link, role })
+        open.taken.insert(link, Line { kind, stream: None });
+        Some(Place { lines: Arc::clone(self), link, kind })
     }
 
     /// Ends a link: its thread wakes up and goes.
@@ -58,9 +77,9 @@ impl Lines {
         }
     }
 
-    /// Ends all links of this role.
-    pub fn shut_all(&self, role: LinkRole) {
-        self.open().taken.values().filter(|line| line.role == role).for_each(Line::shut);
+    /// Ends all links of this kind.
+    pub fn shut_all(&self, kind: Kind) {
+        self.open().taken.values().filter(|line| line.kind == kind).for_each(Line::shut);
     }
 
     /// Whether the other side has closed the link, also where its thread has not noticed yet.
@@ -107,7 +126,7 @@ pub(crate) struct Place {
     /// The link's number.
     pub link: LinkId,
     /// Who is on the other side.
-    pub role: LinkRole,
+    pub kind: Kind,
 }
 
 impl Place {

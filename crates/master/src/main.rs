@@ -9,7 +9,8 @@ use std::process::{ExitCode, exit, id};
 use anyhow::Context;
 use args::{Args, Command};
 use nix::sys::signal::{SigSet, Signal};
-use relais_master::{Config, Operation, Stop, Store, printable, run, status};
+use relais_master::{Config, Operation, Stop, Store, run, status};
+use relais_proto::clean;
 use relais_state::{ClusterKey, StateDir};
 
 const FAILED: u8 = 1;
@@ -88,7 +89,7 @@ fn operate(args: &Args, command: &Command) -> anyhow::Result<ExitCode> {
     let prompt = !matches!(command, Command::Export);
     let done = relais_master::operate(args.master(), &key(args)?, operation, |line| {
         if written.is_ok() {
-            written = writeln!(out, "{}", printable(line)).and_then(|()| if prompt { out.flush() } else { Ok(()) });
+            written = writeln!(out, "{}", clean(line)).and_then(|()| if prompt { out.flush() } else { Ok(()) });
         }
     })?;
     written.and_then(|()| out.flush())?;

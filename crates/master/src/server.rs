@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use relais_cluster::Balance;
 use relais_net::{Arrival, Connection, WaitingRoom, room_beside};
-use relais_state::{ClusterKey, LinkRole};
+use relais_state::ClusterKey;
 use thiserror::Error;
 
 use crate::core::Core;
 use crate::greeter::{Usher, Visitor};
+use crate::lines::Kind;
 use crate::order::{Engine, Job, Orders, Store};
 use crate::stop::Stop;
 use crate::{operator, slave_link};
@@ -105,11 +106,11 @@ fn serve(core: &Core, arrival: Arrival<Visitor>) {
         Err(error) => return info!("the link of {} ended: {error}", arrival.peer),
     };
     place.attach(Arc::clone(connection.stream()));
-    match place.role {
+    match place.kind {
         // One that comes while the master stops: it was not among those that were shut.
-        LinkRole::Slave if core.stopping.load(Ordering::SeqCst) => {}
-        LinkRole::Slave => slave_link::serve(core, connection, &place, id),
-        LinkRole::Operator => operator::serve(core, connection),
+        Kind::Slave if core.stopping.load(Ordering::SeqCst) => {}
+        Kind::Slave => slave_link::serve(core, connection, &place, id),
+        Kind::Operator => operator::serve(core, connection),
     }
 }
 
@@ -118,7 +119,7 @@ fn serve(core: &Core, arrival: Arrival<Visitor>) {
 fn finish(core: &Arc<Core>, mut room: WaitingRoom<Usher>, until: Instant) -> Result<(), MasterError> {
     info!("stopping");
     core.stopping.store(true, Ordering::SeqCst);
-    core.lines.shut_all(LinkRole::Slave);
+    core.lines.shut_all(Kind::Slave);
     while core.logins.load(Ordering::Relaxed) > 0 && Instant::now() < until {
         let wait = STOP_LOOK_EVERY.min(until.saturating_duration_since(Instant::now()));
         for arrival in room.poll(false, &[], Some(wait), &mut |peer, local| Usher::new(core.clone(), peer, local))? {
@@ -127,7 +128,7 @@ fn finish(core: &Arc<Core>, mut room: WaitingRoom<Usher>, until: Instant) -> Res
     }
     drop(room);
     if !core.lines.wait_until_empty(until) {
-        core.lines.shut_all(LinkRole::Operator);
+        core.lines.shut_all(Kind::Operator);
         warn!("some links had not ended when the time for it was over");
     }
     Ok(())

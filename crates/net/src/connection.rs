@@ -338,6 +338,29 @@ impl Connection {
         LinkMessage::decode(header.kind, self.read_payload(header)?).map(Some)
     }
 
+    /// Leads the proof of a link: sends `hello` and `open` together, gives each frame that comes to `take` until that
+    /// yields the last message, and queues it.
+    ///
+    /// # Errors
+    /// Those of `take` and of [`Self::read_header`]; [`WireError::Truncated`] where the peer closes before.
+    pub fn prove<E: From<WireError>>(
+        &mut self,
+        hello: &Request,
+        open: &LinkMessage,
+        mut take: impl FnMut(FrameType, &[u8]) -> Result<Option<LinkMessage>, E>,
+    ) -> Result<(), E> {
+        self.queue(hello);
+        self.queue_link(open);
+        self.flush().map_err(WireError::from)?;
+        loop {
+            let header = self.read_header()?.ok_or(WireError::Truncated)?;
+            if let Some(proof) = take(header.kind, self.read_payload(header)?)? {
+                self.queue_link(&proof);
+                return Ok(());
+            }
+        }
+    }
+
     /// Ends the connection so that what was sent last still arrives: says that no more
     /// comes, then reads and drops what the peer is still sending, for at most `patience`.
     pub fn close_gently(mut self, patience: Duration) {

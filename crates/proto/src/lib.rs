@@ -17,6 +17,7 @@ mod link;
 mod message;
 mod name;
 mod replication;
+mod shown;
 mod types;
 
 pub use change::{Change, Expect, Numbered};
@@ -29,6 +30,7 @@ pub use message::{
 };
 pub use name::{NameError, TreePath, check_part};
 pub use replication::{Asked, Chain, Content, Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart};
+pub use shown::{clean, is_harmful};
 pub use types::{ChangeId, ClusterId, Counters, Digest, Entry, FileTime, FolderId, Identity, Kind, Mark, SlaveId, Version};
 
 /// The protocol versions that this crate speaks, lowest and highest.

@@ -1,6 +1,6 @@
 //! Both ends of a cluster link's proof, as messages in and messages out.
 //!
-//! The master proves first that it has the key, then the side that connected
+//! The side that was connected to, a master or a slave that has content, proves first that it has the key, then the side that connected
 //! does. Each proof covers who proves, both ids and both fresh nonces, so a
 //! recorded one, or one sent back to its sender, is refused. It never touches
 //! a socket: callers move the frames.
@@ -15,20 +15,48 @@ use thiserror::Error;
 
 use crate::{ClusterKey, Prover};
 
-/// Who opens a link to a master.
+/// Who opens a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkRole {
-    /// A slave, by its own id.
+    /// A slave to its master, by its own id.
     Slave,
-    /// An operator's command, by a random id.
+    /// An operator's command to a master, by a random id.
     Operator,
+    /// A slave to another one, to take content from it; by its own id.
+    Peer,
 }
 
 impl LinkRole {
+    fn hello(self) -> Role {
+        match self {
+            Self::Slave => Role::Slave,
+            Self::Operator => Role::Operator,
+            Self::Peer => Role::Peer,
+        }
+    }
+
+    /// As what it proves the key.
     fn prover(self) -> Prover {
         match self {
             Self::Slave => Prover::Slave,
             Self::Operator => Prover::Operator,
+            Self::Peer => Prover::Taker,
+        }
+    }
+
+    /// As what the other side proves it.
+    fn other(self) -> Prover {
+        match self {
+            Self::Slave | Self::Operator => Prover::Master,
+            Self::Peer => Prover::Holder,
+        }
+    }
+
+    /// What the other side has to be.
+    fn server(self) -> ServerRole {
+        match self {
+            Self::Slave | Self::Operator => ServerRole::Master,
+            Self::Peer => ServerRole::Slave,
         }
     }
 }
@@ -39,11 +67,11 @@ pub enum LinkError {
     /// The other side does not have our key.
     #[error("the other side does not have the key of this cluster")]
     BadProof,
-    /// The other side is no master.
-    #[error("that server is not a master")]
-    NotMaster,
-    /// The master refused.
-    #[error("the master refused: {0}")]
+    /// The other side is no master, or no slave, where one was wanted.
+    #[error("that server is not a {}", match .0 { ServerRole::Master => "master", _ => "slave of a cluster" })]
+    Stranger(ServerRole),
+    /// The other side refused.
+    #[error("refused: {0}")]
     Refused(Refusal),
     /// The other side broke the protocol.
     #[error(transparent)]
@@ -55,7 +83,7 @@ impl LinkError {
     #[must_use]
     pub fn refusal(&self) -> Refusal {
         let code = match self {
-            Self::BadProof | Self::NotMaster => ErrorCode::BadProof,
+            Self::BadProof | Self::Stranger(_) => ErrorCode::BadProof,
             Self::Refused(refusal) => return refusal.clone(),
             Self::Wire(_) => ErrorCode::BadRequest,
         };
@@ -97,14 +125,10 @@ impl<'a> LinkHandshake<'a> {
         Ok(Self { role, id, key, nonce: crate::random()?, welcomed: false })
     }
 
-    /// The first message; `agent` is program and version, for the master's log.
+    /// The first message; `agent` is program and version, for the other side's log.
     #[must_use]
     pub fn hello(&self, agent: impl Into<String>) -> Request {
-        let role = match self.role {
-            LinkRole::Slave => Role::Slave,
-            LinkRole::Operator => Role::Operator,
-        };
-        Request::Hello(Hello { role, versions: VERSIONS, agent: agent.into() })
+        Request::Hello(Hello { role: self.role.hello(), versions: VERSIONS, agent: agent.into() })
     }
 
     /// The second message, sent right behind the first.
@@ -113,8 +137,8 @@ impl<'a> LinkHandshake<'a> {
         LinkMessage::LinkOpen { id: self.id, nonce: self.nonce }
     }
 
-    /// Takes a frame from the master. None: read the next one. Some: the
-    /// master has proved that it has the key, and this is our proof to send;
+    /// Takes a frame from the other side. None: read the next one. Some: it
+    /// has proved that it has the key, and this is our proof to send;
     /// what we want may follow it at once.
     ///
     /// # Errors
@@ -127,40 +151,40 @@ impl<'a> LinkHandshake<'a> {
         }
     }
 
-    /// Takes `Welcome` or an error from the master.
+    /// Takes `Welcome` or an error.
     ///
     /// # Errors
-    /// [`LinkError::Refused`], or that it is no master or of another version.
+    /// [`LinkError::Refused`], or that it is another kind of server or of another version.
     fn reply(&mut self, reply: &Reply) -> Result<(), LinkError> {
         match reply {
-            Reply::Welcome { role: ServerRole::Master, version, .. } if !self.welcomed => {
+            Reply::Welcome { role, .. } if *role != self.role.server() => Err(LinkError::Stranger(self.role.server())),
+            Reply::Welcome { version, .. } if !self.welcomed => {
                 common_version(VERSIONS, (*version, *version))?;
                 self.welcomed = true;
                 Ok(())
             }
-            Reply::Welcome { role: ServerRole::Slave | ServerRole::Standalone, .. } => Err(LinkError::NotMaster),
             Reply::Error(refusal) => Err(LinkError::Refused(refusal.clone())),
             other => Err(WireError::Unexpected(other.frame_type().number()).into()),
         }
     }
 
-    /// Checks the master's challenge; yields our proof.
+    /// Checks the challenge; yields our proof.
     ///
     /// # Errors
-    /// [`LinkError::BadProof`] where the master does not have our key.
+    /// [`LinkError::BadProof`] where the other side does not have our key.
     pub fn answer(&self, challenge: &LinkMessage) -> Result<LinkMessage, LinkError> {
         let LinkMessage::LinkChallenge { cluster, nonce, proof } = challenge else {
             return Err(WireError::Unexpected(challenge.frame_type().number()).into());
         };
         let ours = self.key.cluster_id();
-        if *cluster != ours || !self.key.verify(proof, Prover::Master, self.id, ours, &self.nonce, nonce) {
+        if *cluster != ours || !self.key.verify(proof, self.role.other(), self.id, ours, &self.nonce, nonce) {
             return Err(LinkError::BadProof);
         }
         Ok(LinkMessage::LinkProof { proof: self.key.link_proof(self.role.prover(), self.id, ours, &self.nonce, nonce) })
     }
 }
 
-/// The master's side: made from the peer's `LinkOpen`, it has sent the
+/// The side that was connected to: made from the peer's `LinkOpen`, it has sent the
 /// challenge and waits for the proof.
 #[derive(Debug, Clone)]
 pub struct LinkChallenger {
@@ -182,7 +206,7 @@ impl LinkChallenger {
         };
         let ours = crate::random().map_err(WireError::Io)?;
         let this = Self { role, id: *id, cluster: key.cluster_id(), theirs: *nonce, ours };
-        let proof = key.link_proof(Prover::Master, this.id, this.cluster, &this.theirs, &this.ours);
+        let proof = key.link_proof(role.other(), this.id, this.cluster, &this.theirs, &this.ours);
         let challenge = LinkMessage::LinkChallenge { cluster: this.cluster, nonce: ours, proof };
         Ok((this, challenge))
     }
@@ -225,7 +249,7 @@ mod tests {
     #[test]
     fn two_who_have_the_key_agree() {
         let (_temp, key, _) = keys();
-        for role in [LinkRole::Slave, LinkRole::Operator] {
+        for role in [LinkRole::Slave, LinkRole::Operator, LinkRole::Peer] {
             let slave = LinkHandshake::new(role, ID, &key).unwrap();
             let (master, challenge) = LinkChallenger::new(role, &slave.open(), &key).unwrap();
             master.check(&slave.answer(&challenge).unwrap(), &key).unwrap();
@@ -249,18 +273,38 @@ mod tests {
     #[test]
     fn a_proof_sent_back_or_recorded_is_worth_nothing() {
         let (_temp, key, _) = keys();
-        let slave = LinkHandshake::new(LinkRole::Slave, ID, &key).unwrap();
-        let (master, challenge) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &key).unwrap();
-        let LinkMessage::LinkChallenge { proof: masters, .. } = challenge else { panic!("no challenge") };
-        assert!(master.check(&LinkMessage::LinkProof { proof: masters }, &key).is_err());
+        let all = [LinkRole::Slave, LinkRole::Operator, LinkRole::Peer];
+        for role in all {
+            let ours = LinkHandshake::new(role, ID, &key).unwrap();
+            let (theirs, challenge) = LinkChallenger::new(role, &ours.open(), &key).unwrap();
+            let LinkMessage::LinkChallenge { proof: sent, .. } = challenge else { panic!("no challenge") };
+            assert!(theirs.check(&LinkMessage::LinkProof { proof: sent }, &key).is_err());
 
-        let recorded = slave.answer(&challenge).unwrap();
-        let (later, _) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &key).unwrap();
-        assert!(later.check(&recorded, &key).is_err());
-        let (operator, _) = LinkChallenger::new(LinkRole::Operator, &slave.open(), &key).unwrap();
-        assert!(operator.check(&recorded, &key).is_err());
-        let again = LinkHandshake::new(LinkRole::Slave, ID, &key).unwrap();
-        assert!(again.answer(&challenge).is_err());
+            let recorded = ours.answer(&challenge).unwrap();
+            let (later, _) = LinkChallenger::new(role, &ours.open(), &key).unwrap();
+            assert!(later.check(&recorded, &key).is_err());
+            for other in all.into_iter().filter(|other| *other != role) {
+                // The same nonces, and the proof of one who is something else.
+                let elsewhere = LinkChallenger { role: other, ..theirs.clone() };
+                assert!(elsewhere.check(&recorded, &key).is_err(), "{role:?} as {other:?}");
+            }
+            let again = LinkHandshake::new(role, ID, &key).unwrap();
+            assert!(again.answer(&challenge).is_err());
+        }
+    }
+
+    #[test]
+    fn a_master_is_no_slave_to_take_content_from() {
+        let (_temp, key, _) = keys();
+        let mut taker = LinkHandshake::new(LinkRole::Peer, ID, &key).unwrap();
+        let welcome = |role| Reply::Welcome { version: 1, role, cluster: key.cluster_id(), agent: String::new() };
+        for other in [ServerRole::Master, ServerRole::Standalone] {
+            assert!(matches!(taker.reply(&welcome(other)), Err(LinkError::Stranger(ServerRole::Slave))));
+        }
+        taker.reply(&welcome(ServerRole::Slave)).unwrap();
+        // The challenge of a master that has the key is none of a slave.
+        let (_, challenge) = LinkChallenger::new(LinkRole::Slave, &taker.open(), &key).unwrap();
+        assert!(matches!(taker.answer(&challenge), Err(LinkError::BadProof)));
     }
 
     #[test]
@@ -279,7 +323,7 @@ mod tests {
             payload(&|to| welcome.encode(to))
         };
         assert!(slave.frame(FrameType::LinkChallenge, &challenge).is_err());
-        assert!(matches!(slave.frame(FrameType::Welcome, &welcome(ServerRole::Standalone)), Err(LinkError::NotMaster)));
+        assert!(matches!(slave.frame(FrameType::Welcome, &welcome(ServerRole::Standalone)), Err(LinkError::Stranger(ServerRole::Master))));
         assert!(slave.frame(FrameType::Welcome, &welcome(ServerRole::Master)).unwrap().is_none());
         assert!(slave.frame(FrameType::Welcome, &welcome(ServerRole::Master)).is_err());
         assert!(slave.frame(FrameType::LinkChallenge, &challenge[1..]).is_err());

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use jiff::Timestamp;
-use relais_proto::{Change, Numbered};
+use relais_proto::{Change, Numbered, is_harmful};
 use relais_state::JournalError;
 use serde::Serialize;
 
@@ -85,9 +85,11 @@ fn line(numbered: &Numbered) -> Result<String, serde_json::Error> {
 fn harmless(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
-        if c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
-            // Writing to a String does not fail.
-            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        if is_harmful(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a String does not fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
         } else {
             out.push(c);
         }

@@ -3,10 +3,9 @@
 use std::fmt::Display;
 
 use relais_cluster::Viewpoint;
-use relais_proto::SlaveReport;
+use relais_proto::{SlaveReport, clean};
 
 use crate::core::Core;
-use crate::text::printable;
 
 /// Fewest digits of an id that stand for it.
 const DIGITS: usize = 4;
@@ -25,7 +24,7 @@ pub(super) fn begins(id: &impl Display, name: &str) -> bool {
 
 /// The only one there is.
 pub(super) fn one<T, I: Display>(mut found: impl Iterator<Item = T>, name: &str, what: &str, id: impl Fn(&T) -> I) -> Result<T, String> {
-    let name = printable(name);
+    let name = clean(name);
     match (found.next(), found.next()) {
         (Some(found), None) => Ok(found),
         (Some(first), Some(second)) => Err(format!("{name} is not the only one: {} and {} are meant by it", id(&first), id(&second))),

@@ -87,17 +87,7 @@ fn connect(master: &str) -> io::Result<Connection> {
 fn prove(connection: &mut Connection, key: &ClusterKey) -> Result<(), LinkError> {
     let id = SlaveId(relais_state::random().map_err(WireError::Io)?);
     let mut handshake = LinkHandshake::new(LinkRole::Operator, id, key).map_err(WireError::Io)?;
-    connection.queue(&handshake.hello(AGENT));
-    connection.queue_link(&handshake.open());
-    connection.flush().map_err(WireError::Io)?;
-    let proof = loop {
-        let header = connection.read_header()?.ok_or(WireError::Truncated)?;
-        if let Some(proof) = handshake.frame(header.kind, connection.read_payload(header)?)? {
-            break proof;
-        }
-    };
-    connection.queue_link(&proof);
-    Ok(())
+    connection.prove(&handshake.hello(AGENT), &handshake.open(), |kind, payload| handshake.frame(kind, payload))
 }
 
 fn collect(connection: &mut Connection) -> Result<Report, LinkError> {

@@ -1,11 +1,10 @@
 //! The report as `status --json` prints it. The names are a contract.
 
-use relais_proto::{Mark, SlaveReport};
+use relais_proto::{Mark, SlaveReport, clean};
 use serde::Serialize;
 
 use super::Report;
 use super::ask::{lag, shown_addr};
-use crate::text::printable;
 
 #[derive(Serialize)]
 struct Status {
@@ -65,7 +64,7 @@ struct Skipped {
 /// Those of the serializer.
 pub fn json(report: &Report) -> Result<String, serde_json::Error> {
     let slaves = report.slaves.iter().map(|slave| entry(slave, report.mark)).collect();
-    let halted = (!report.halted.is_empty()).then(|| printable(&report.halted));
+    let halted = (!report.halted.is_empty()).then(|| clean(&report.halted).into_owned());
     serde_json::to_string(&Status { epoch: report.mark.epoch, number: report.mark.number, slaves, halted, lost: report.lost })
 }
 
@@ -98,7 +97,7 @@ fn entry(slave: &SlaveReport, latest: Mark) -> Slave {
         rescans: counters.rescans,
         folder: slave.folder.to_string(),
         epoch: slave.mark.epoch,
-        last_error: (!slave.last_error.is_empty()).then(|| printable(&slave.last_error)),
+        last_error: (!slave.last_error.is_empty()).then(|| clean(&slave.last_error).into_owned()),
         silent_ms: slave.silent_ms,
     }
 }

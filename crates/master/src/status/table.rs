@@ -2,11 +2,10 @@
 
 use std::fmt::Write;
 
-use relais_proto::{Counters, Mark, SlaveReport};
+use relais_proto::{Counters, Mark, SlaveReport, clean};
 
 use super::Report;
 use super::ask::{lag, shown_addr};
-use crate::text::printable;
 
 const HEADINGS: [&str; 10] = ["SLAVE", "ADDRESS", "STATE", "NUMBER", "LAG", "SESSIONS", "WORKERS", "FILES", "BYTES", "HEARD"];
 /// Columns before this one hold text and are set to the left, the others numbers.
@@ -20,7 +19,7 @@ pub fn table(report: &Report) -> String {
     let mut out = format!("latest change: {}\n", report.mark);
     // Writing to a String does not fail.
     if !report.halted.is_empty() {
-        let _ = writeln!(out, "NO CHANGES ARE TAKEN: {}", printable(&report.halted));
+        let _ = writeln!(out, "NO CHANGES ARE TAKEN: {}", clean(&report.halted));
     }
     if report.lost > 0 {
         let _ = writeln!(out, "lost: {} contents that no slave is known to have", report.lost);
@@ -107,7 +106,7 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
         let _ = writeln!(out, "    rescans after lost events: {}", slave.counters.rescans);
     }
     if !slave.last_error.is_empty() {
-        let _ = writeln!(out, "    last error: {}", printable(&slave.last_error));
+        let _ = writeln!(out, "    last error: {}", clean(&slave.last_error));
     }
 }
 

@@ -17,7 +17,7 @@ use log::{debug, warn};
 use relais_cluster::replica::{Blame, Lack};
 use relais_net::Connection;
 use relais_proto::{FileTime, FolderId, Peer, Reply, Request, SlaveId, Version, limits};
-use relais_state::{ClusterKey, PeerHandshake};
+use relais_state::{ClusterKey, LinkHandshake, LinkRole};
 use relais_transfer::Ranges;
 use relais_transfer::fetch::{FetchError, Progress, Resume, Sessions, fetch};
 use relais_tree::{TreeError, set_executable, set_times};
@@ -289,18 +289,9 @@ impl Source<'_> {
         let key = ClusterKey::load(&self.shared.key_file).map_err(|e| text(&e))?.ok_or("there is no cluster key")?;
         let mut connection = Connection::connect(addr, CONNECT).map_err(|e| text(&e))?;
         connection.set_silence(limits::SILENCE);
-        let mut handshake = PeerHandshake::new(self.shared.slave, &key).map_err(|e| text(&e))?;
-        connection.queue(&handshake.hello(crate::agent()));
-        connection.queue_link(&handshake.open());
-        connection.flush().map_err(|e| text(&e))?;
-        let proof = loop {
-            let header = connection.read_header().map_err(|e| text(&e))?.ok_or("it closed the connection")?;
-            let payload = connection.read_payload(header).map_err(|e| text(&e))?;
-            if let Some(proof) = handshake.frame(header.kind, payload).map_err(|e| text(&e))? {
-                break proof;
-            }
-        };
-        connection.queue_link(&proof);
+        let mut handshake = LinkHandshake::new(LinkRole::Peer, self.shared.slave, &key).map_err(|e| text(&e))?;
+        let (hello, open) = (handshake.hello(crate::agent()), handshake.open());
+        connection.prove(&hello, &open, |kind, payload| handshake.frame(kind, payload)).map_err(|e| text(&e))?;
         connection.flush().map_err(|e| text(&e))?;
         loop {
             match connection.read_reply().map_err(|e| text(&e))?.ok_or("it closed the connection")? {

@@ -161,17 +161,8 @@ impl LinkThread {
     fn register(&mut self, connection: &mut Connection, key: &ClusterKey) -> Result<(), String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
         let mut handshake = LinkHandshake::new(LinkRole::Slave, self.slave, key).map_err(|e| text(&e))?;
-        connection.queue(&handshake.hello(crate::agent()));
-        connection.queue_link(&handshake.open());
-        connection.flush().map_err(|e| text(&e))?;
-        let proof = loop {
-            let header = connection.read_header().map_err(|e| text(&e))?.ok_or("it closed the connection")?;
-            let payload = connection.read_payload(header).map_err(|e| text(&e))?;
-            if let Some(proof) = handshake.frame(header.kind, payload).map_err(|e| text(&e))? {
-                break proof;
-            }
-        };
-        connection.queue_link(&proof);
+        let (hello, open) = (handshake.hello(crate::agent()), handshake.open());
+        connection.prove(&hello, &open, |kind, payload| handshake.frame(kind, payload)).map_err(|e| text(&e))?;
         connection.queue_link(&LinkMessage::Register(Registration {
             folder: self.folder,
             listen: vec![self.listen],

@@ -11,7 +11,7 @@ use relais_proto::{
     ClusterId, ErrorCode, FrameType, LinkMessage, Mark, Refusal, Reply, Request, Role, ServerRole, TreePath, VERSIONS, WireError,
     common_version,
 };
-use relais_state::{ClusterKey, LinkError, PeerChallenger, Rights, Ticket};
+use relais_state::{ClusterKey, LinkChallenger, LinkError, LinkRole, Rights, Ticket};
 
 use crate::board::Board;
 use crate::config::master_for;
@@ -127,7 +127,7 @@ enum Peering {
     /// It has said what it is.
     Greeted,
     /// It was challenged.
-    Challenged(PeerChallenger),
+    Challenged(LinkChallenger),
 }
 
 impl LoginGreeter {
@@ -165,7 +165,7 @@ impl LoginGreeter {
         let no_key = || Refusal::new(ErrorCode::BadProof, "this slave does not have the cluster key yet");
         match peering {
             Peering::Greeted => {
-                let made = key.ask(|key| Some(PeerChallenger::new(message, key))).ok_or_else(no_key)?;
+                let made = key.ask(|key| Some(LinkChallenger::new(LinkRole::Peer, message, key))).ok_or_else(no_key)?;
                 let (challenger, challenge) = made.map_err(refused)?;
                 self.peer = Some(Peering::Challenged(challenger));
                 let mut bytes = Vec::new();
@@ -173,9 +173,8 @@ impl LoginGreeter {
                 Ok(Step::Reply(bytes))
             }
             Peering::Challenged(challenger) => {
-                let checked = key.ask(|key| challenger.check(message, key).ok());
-                let slave = checked.ok_or_else(|| refused(LinkError::BadProof))?;
-                debug!("{}: slave {slave} takes content", self.addr);
+                key.ask(|key| challenger.check(message, key).ok()).ok_or_else(|| refused(LinkError::BadProof))?;
+                debug!("{}: slave {} takes content", self.addr, challenger.id());
                 self.admit(Session { user: String::new(), root: TreePath::root(), writable: false, mark: Mark::default(), peer: true })
             }
         }
