@@ -8,35 +8,22 @@ rounds=${1:-5} mib=${2:-1024}
 shift $(( $# < 2 ? $# : 2 ))
 sizes=("$@")
 [ ${#sizes[@]} -gt 0 ] || sizes=(4096 16384 32768 65536 262144 1048576 4194304)
-top=$(cd "$(dirname "$0")/.." && pwd)
-bin=$top/target/release
-work=$(mktemp -d /dev/shm/relais-bench.XXXXXX)
-pids=()
-finish() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    rm -rf "$work"
-}
-trap finish EXIT
+. "$(dirname "$0")/common.sh"
 
 mkdir "$work/root" "$work/local"
 head -c "$((mib * 1024 * 1024))" /dev/urandom >"$work/root/file"
-declare -A address times slave
+declare -A addresses times slave
 for size in "${sizes[@]}"; do
-    mkfifo "$work/ready.$size"
-    RUST_LOG=warn "$bin/ftpslave" 0 --standalone --root "$work/root" --block-size "$size" >"$work/ready.$size" &
-    pids+=($!)
-    slave[$size]=$!
-    read -r line <"$work/ready.$size"
-    line=${line#*addr=}
-    address[$size]=${line%% *}
+    start "$bin/ftpslave" 0 --standalone --root "$work/root" --block-size "$size"
+    slave[$size]=${pids[-1]}
+    addresses[$size]=$address
 done
 # The digest shall be known to all before the first round.
-"$bin/ftpclient" "${address[${sizes[0]}]}" -d "$work/local" -c 'hash file' >/dev/null
+"$bin/ftpclient" "${addresses[${sizes[0]}]}" -d "$work/local" -c 'hash file' >/dev/null
 
 for ((round = 0; round <= rounds; round++)); do
     for size in "${sizes[@]}"; do
-        seconds=$("$bin/ftpclient" "${address[$size]}" -d "$work/local" --json -c 'get file' | sed 's/.*"seconds":\([0-9.e-]*\).*/\1/')
+        seconds=$("$bin/ftpclient" "${addresses[$size]}" -d "$work/local" --json -c 'get file' | sed 's/.*"seconds":\([0-9.e-]*\).*/\1/')
         rm "$work/local/file"
         # The first round warms up.
         [ "$round" -eq 0 ] || times[$size]+="$seconds "

@@ -6,19 +6,12 @@
 #   benches/fan-out.sh [MB] [RATE] [ROUNDS]      by default 100 MB, 100mbit, 3 rounds
 set -euo pipefail
 size=${1:-100} rate=${2:-100mbit} rounds=${3:-3}
-top=$(cd "$(dirname "$0")/.." && pwd)
-bin=${BIN:-$top/target/release}
-work=$(mktemp -d /dev/shm/relais-bench.XXXXXX)
+. "$(dirname "$0")/common.sh"
 lab=relais$$
-pids=()
-finish() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+clean_up() {
     for n in 0 1 2 3 4 5; do ip netns del "$lab-$n" 2>/dev/null || true; done
     ip link del "$lab" 2>/dev/null || true
-    rm -rf "$work"
 }
-trap finish EXIT
 
 ip link add "$lab" type bridge
 ip link set "$lab" up
@@ -36,7 +29,7 @@ for n in 0 1 2 3 4 5; do
     fi
 done
 master=10.89.0.1:2121
-in_host() { local n=$1; shift; ip netns exec "$lab-$n" env RUST_LOG=warn XDG_STATE_HOME="$work/state" "$@"; }
+in_host() { local n=$1; shift; ip netns exec "$lab-$n" "$@"; }
 in_host 0 "$bin/ftpmaster" --listen 0.0.0.0:2121 --state "$work/m" >/dev/null &
 pids+=($!)
 sleep 1

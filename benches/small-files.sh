@@ -6,26 +6,12 @@
 #   benches/small-files.sh [FOLDER] [FILES] [BYTES] [ROUNDS]      FOLDER: where to work, by default /dev/shm
 set -euo pipefail
 folder=${1:-/dev/shm} files=${2:-10000} bytes=${3:-4096} rounds=${4:-3}
-top=$(cd "$(dirname "$0")/.." && pwd)
-bin=$top/target/release
 command -v rsync >/dev/null || { echo "needs rsync" >&2; exit 1; }
-work=$(mktemp -d "$folder/relais-bench.XXXXXX")
-pids=()
-finish() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    rm -rf "$work"
-}
-trap finish EXIT
+. "$(dirname "$0")/common.sh"
 
 mkdir "$work/root" "$work/local" "$work/rsyncd" "$work/local/t"
 for ((n = 0; n < files; n++)); do head -c "$bytes" /dev/zero >"$work/local/t/file-$n"; done
-mkfifo "$work/ready"
-RUST_LOG=warn "$bin/ftpslave" 0 --standalone --root "$work/root" >"$work/ready" &
-pids+=($!)
-read -r line <"$work/ready"
-line=${line#*addr=}
-address=${line%% *}
+start "$bin/ftpslave" 0 --standalone --root "$work/root"
 port=$((RANDOM % 20000 + 30000))
 printf 'port = %s\naddress = 127.0.0.1\nuse chroot = no\n[r]\npath = %s\nread only = no\nuid = %s\ngid = %s\n' \
     "$port" "$work/rsyncd" "$(id -u)" "$(id -g)" >"$work/rsyncd.conf"

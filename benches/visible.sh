@@ -5,28 +5,13 @@
 #   benches/visible.sh [ROUNDS] [BYTES] [FOLDER]      by default 50 rounds, 4096 bytes, /dev/shm
 set -euo pipefail
 rounds=${1:-50} bytes=${2:-4096} folder=${3:-/dev/shm}
-top=$(cd "$(dirname "$0")/.." && pwd)
-bin=${BIN:-$top/target/release}
-work=$(mktemp -d "$folder/relais-bench.XXXXXX")
-pids=()
-finish() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-    rm -rf "$work"
-}
-trap finish EXIT
+. "$(dirname "$0")/common.sh"
 
-export RUST_LOG=warn XDG_STATE_HOME=$work/state
-mkfifo "$work/ready"
-"$bin/ftpmaster" --listen 127.0.0.1:0 --state "$work/m" >"$work/ready" &
-pids+=($!)
-read -r line <"$work/ready"
-line=${line#*addr=}
-master=${line%% *}
+start "$bin/ftpmaster" --listen 127.0.0.1:0 --state "$work/m"
+master=$address
 for n in 1 2 3; do
     mkdir "$work/r$n"
-    "$bin/ftpslave" 0 --master "$master" --cluster-key "$work/m/cluster.key" --root "$work/r$n" >"$work/out$n" &
-    pids+=($!)
+    start "$bin/ftpslave" 0 --master "$master" --cluster-key "$work/m/cluster.key" --root "$work/r$n"
 done
 until [ "$("$bin/ftpmaster" status --json --master "$master" --state "$work/m" | grep -o in-service | wc -l)" = 3 ]; do sleep 0.1; done
 mkdir "$work/c"
