@@ -14,7 +14,7 @@ finish() {
 trap finish EXIT
 export RUST_LOG=warn XDG_STATE_HOME=$work/state
 
-# Starts a server, and sets `address` to where it listens.
+# Starts a server, given as one command so that it is what ends, and sets `address` to where it listens.
 start() {
     local line ready=$work/ready.${#pids[@]}
     mkfifo "$ready"

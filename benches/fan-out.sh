@@ -30,13 +30,10 @@ for n in 0 1 2 3 4 5; do
 done
 master=10.89.0.1:2121
 in_host() { local n=$1; shift; ip netns exec "$lab-$n" "$@"; }
-in_host 0 "$bin/ftpmaster" --listen 0.0.0.0:2121 --state "$work/m" >/dev/null &
-pids+=($!)
-sleep 1
+start ip netns exec "$lab-0" "$bin/ftpmaster" --listen 0.0.0.0:2121 --state "$work/m"
 for n in 1 2 3 4; do
     mkdir "$work/r$n"
-    in_host "$n" "$bin/ftpslave" 2122 --master "$master" --cluster-key "$work/m/cluster.key" --root "$work/r$n" >/dev/null &
-    pids+=($!)
+    start ip netns exec "$lab-$n" "$bin/ftpslave" 2122 --master "$master" --cluster-key "$work/m/cluster.key" --root "$work/r$n"
 done
 sleep 4
 mkdir "$work/c"
