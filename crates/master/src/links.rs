@@ -47,6 +47,11 @@ impl Links {
         self.open().values().cloned().collect()
     }
 
+    /// Whether this one is there.
+    pub fn has(&self, link: LinkId) -> bool {
+        self.open().contains_key(&link)
+    }
+
     fn open(&self) -> MutexGuard<'_, BTreeMap<LinkId, Linked>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

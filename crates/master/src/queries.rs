@@ -8,10 +8,13 @@ use std::time::Duration;
 use relais_cluster::LinkId;
 use relais_proto::{LinkMessage, TreePart};
 
-use crate::links::Linked;
+use crate::links::{Linked, Links};
 
 /// Time for each part of an answer.
 const PART_TIME: Duration = Duration::from_secs(30);
+
+/// Why no more comes.
+const ENDED: &str = "its link ended";
 
 /// The questions that are open.
 #[derive(Debug, Default)]
@@ -30,10 +33,15 @@ impl Queries {
     ///
     /// # Errors
     /// Why it did not come whole, for people.
-    pub fn ask(&self, of: &Linked, ids: bool, mut each: impl FnMut(TreePart)) -> Result<(), String> {
+    pub fn ask(&self, links: &Links, of: &Linked, ids: bool, mut each: impl FnMut(TreePart)) -> Result<(), String> {
         let (query, parts) = self.begin(of.link);
-        of.outbox.send(&LinkMessage::AskTree { query, ids });
-        let result = collect(&parts, &mut each);
+        // Where the link has just ended nobody tells this question of it.
+        let result = if links.has(of.link) {
+            of.outbox.send(&LinkMessage::AskTree { query, ids });
+            collect(&parts, &mut each)
+        } else {
+            Err(ENDED.to_owned())
+        };
         self.open().asked.remove(&query);
         result
     }
@@ -57,7 +65,7 @@ impl Queries {
         }
     }
 
-    /// No more comes on this link: whoever waits for it hears so.
+    /// No more comes on this link, which is out of the list of links already: whoever waits for it hears so.
     pub fn ended(&self, link: LinkId) {
         self.open().asked.retain(|_, (asked, _)| *asked != link);
     }
@@ -72,12 +80,46 @@ fn collect(parts: &Receiver<TreePart>, each: &mut impl FnMut(TreePart)) -> Resul
     loop {
         let part = parts.recv_timeout(PART_TIME).map_err(|error| match error {
             Timeout => format!("it did not answer within {} s", PART_TIME.as_secs()),
-            Disconnected => "its link ended".to_owned(),
+            Disconnected => ENDED.to_owned(),
         })?;
         let last = part.last;
         each(part);
         if last {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use relais_cluster::{Place, Viewpoint};
+    use relais_proto::{FolderId, SlaveId};
+
+    use super::*;
+    use crate::outbox::Outbox;
+
+    #[test]
+    fn a_question_on_a_link_that_has_ended_does_not_wait() {
+        let (links, queries) = (Links::default(), Queries::default());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let at = stream.local_addr().unwrap();
+        let linked = Linked {
+            link: LinkId(7),
+            slave: SlaveId([1; 16]),
+            folder: FolderId([2; 16]),
+            place: Place { listen: vec![at], advertised: Vec::new(), peer: at.ip(), same_host: true },
+            seen_from: Viewpoint { peer: at.ip(), local: at.ip() },
+            outbox: Arc::new(Outbox::new(Arc::new(stream))),
+        };
+        links.add(linked.clone());
+        links.remove(linked.link);
+        queries.ended(linked.link);
+        let began = Instant::now();
+        assert_eq!(queries.ask(&links, &linked, false, |_| ()).unwrap_err(), ENDED);
+        assert!(began.elapsed() < PART_TIME / 3);
     }
 }

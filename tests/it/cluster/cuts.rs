@@ -11,7 +11,7 @@ use crate::harness::{Cluster, Fault, Proxy, SOON, content, eventually, write_old
 /// Out of the turn after three heartbeats that did not come, of a second each, and some time to look.
 const OUT: Duration = Duration::from_secs(8);
 /// Time until all trees are equal after the last line was healed.
-const HEALED: Duration = Duration::from_secs(10);
+const HEALED: Duration = Duration::from_secs(30);
 
 /// One more slave, which reaches its master by a line of its own.
 #[track_caller]

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::lab::report;
 use super::same::wait_equal;
 use crate::harness::{Cluster, SOON, eventually};
 
@@ -68,4 +69,48 @@ fn what_was_just_put_into_a_folder_by_hand_does_not_go_with_it() {
     let aside = set_aside(root);
     assert_eq!(aside.len(), 1, "{aside:?}");
     assert_eq!(fs::read(&aside[0]).unwrap(), b"the only copy");
+}
+
+#[test]
+fn content_that_got_its_name_right_before_a_crash_is_nobodys_edit() {
+    const NAMES: [&str; 5] = ["put", "removed", "moved", "d/below", "left"];
+    let mut cluster = Cluster::of(2).start();
+    let client = cluster.client();
+    client.run(&["-c", "mkdir d"]).ok();
+    let put_all = |text: &str| {
+        fs::write(client.folder().join("x"), text).unwrap();
+        let lines = NAMES.map(|name| format!("put x -o {name}"));
+        let words: Vec<&str> = ["--retry", "15"].into_iter().chain(lines.iter().flat_map(|line| ["-c", line.as_str()])).collect();
+        client.run(&words).ok();
+    };
+    put_all("former");
+    wait_equal(&cluster);
+    let [there, root] = [0, 1].map(|n| cluster.slaves[n].root.clone());
+    // One slave hears of content that nobody can give it.
+    cluster.slaves[1].program.kill();
+    cluster.wait_in_service(1);
+    put_all("content");
+    cluster.slaves[0].program.kill();
+    cluster.restart_slave(1);
+    eventually(SOON, "it knows what it lacks", || (report(&cluster, 1)["lacking"] == NAMES.len()).then_some(()));
+    cluster.slaves[1].program.kill();
+    // As it would have left it: what it has fetched has its name, and the catalogue knows nothing of it.
+    for name in NAMES {
+        let fetched = root.join(".relais/fetched-by-hand");
+        fs::write(&fetched, fs::read(there.join(name)).unwrap()).unwrap();
+        let modified = fs::metadata(there.join(name)).unwrap().modified().unwrap();
+        fs::File::options().write(true).open(&fetched).unwrap().set_modified(modified).unwrap();
+        fs::rename(&fetched, root.join(name)).unwrap();
+    }
+    cluster.restart_slave(0);
+    cluster.wait_in_service(1);
+    let changes = ["put x -o put", "rm removed", "mv moved elsewhere", "rm -r d"];
+    fs::write(client.folder().join("x"), "newer").unwrap();
+    let words: Vec<&str> = ["--retry", "15"].into_iter().chain(changes.iter().flat_map(|line| ["-c", *line])).collect();
+    client.run(&words).ok();
+    cluster.restart_slave(1);
+    cluster.wait_in_service(2);
+    let nodes = wait_equal(&cluster);
+    assert_eq!(nodes.keys().map(String::as_str).collect::<Vec<_>>(), ["elsewhere", "left", "put"]);
+    assert_eq!(set_aside(&root), Vec::<PathBuf>::new());
 }

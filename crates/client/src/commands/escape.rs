@@ -7,6 +7,7 @@
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command as Program, ExitStatus, Stdio};
+use std::time::Duration;
 
 use relais_proto::ErrorCode;
 
@@ -17,6 +18,8 @@ use crate::interrupt::Doing;
 use crate::outcome::Outcome;
 use crate::shell::Shell;
 
+/// Time in which a press that ended a program is noticed here too.
+const SAME_PRESS: Duration = Duration::from_millis(500);
 /// SIGINT, the same number on every Linux.
 const INTERRUPT: i32 = 2;
 
@@ -45,6 +48,10 @@ fn escape(shell: &mut Shell, mut words: Vec<String>) -> Result<Outcome, Failure>
     shell.output.flush()?;
     shell.interrupt.enter(Doing::Child);
     let status = program.status();
+    if status.as_ref().is_ok_and(|status| status.signal() == Some(INTERRUPT)) {
+        // The same press may reach this program a moment later, and is not for what comes next.
+        let _ = shell.interrupt.pause(SAME_PRESS);
+    }
     shell.interrupt.enter(Doing::Command);
     ended(status.map_err(|e| Failure::new(ErrorCode::Local, format!("sh: {}", plain(&e))))?)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use relais_proto::{Change, Version};
 
-use super::{Action, BATCH, Phase, QUEUE, Replica, lacks};
+use super::{Action, BATCH, Phase, QUEUE, Replica, batch, lacks};
 use crate::chain;
 use crate::message::{ToMaster, Told};
 
@@ -47,7 +47,8 @@ impl Replica {
         if self.carrying.is_some() || self.queue.is_empty() || !matches!(self.phase, Phase::Following) {
             return;
         }
-        let changes: Vec<Told> = self.queue.drain(..self.queue.len().min(BATCH)).collect();
+        let length = batch::length(self.queue.iter(), BATCH);
+        let changes: Vec<Told> = self.queue.drain(..length).collect();
         let mut standing = self.standing;
         for told in &changes {
             standing.chain = chain::next(standing.chain, &told.numbered);

@@ -8,6 +8,7 @@
 //! what the changes up to it have made of the catalogue; which contents are there; what is staged, by the id of its change.
 //! All else may be lost at any time: changes are told again, sessions ask again, and what is staged is asked about.
 
+mod batch;
 mod carry;
 mod compare;
 mod event;

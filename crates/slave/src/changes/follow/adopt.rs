@@ -7,7 +7,7 @@ use relais_cluster::replica::{Event, Listing, compare};
 use relais_cluster::{Content, Entry, Standing};
 use relais_proto::{Expect, Kind, TreePath, Version};
 
-use super::disk::{Steps, rows_at};
+use super::disk::{Steps, belongs};
 use super::{Failed, Follower, announce, rolled_back};
 use crate::catalogue::{CatalogueError, Store, Stored};
 use crate::staging::StagedName;
@@ -77,7 +77,7 @@ fn take_over(steps: &mut Steps<'_>, store: &Store, listing: &Listing) -> Result<
             // What another path gets is held for that, whatever comes here.
             Some(content) if stays && !wanted.contains(&content.put) => {}
             Some(content) => {
-                let (row, kept) = rows_at(store, path)?;
+                let (row, kept) = steps.rows(store, path)?;
                 if steps.clear(path, row.as_ref(), kept.as_ref())? {
                     if wanted.contains(&content.put) && row.as_ref().is_some_and(|row| row.here) {
                         let name = StagedName::of_put(content.put);
@@ -92,10 +92,8 @@ fn take_over(steps: &mut Steps<'_>, store: &Store, listing: &Listing) -> Result<
                 }
             }
             None => {
-                steps.aside.sift(path, UNKNOWN, &mut |below, meta| {
-                    let (row, kept) = rows_at(store, below)?;
-                    Ok::<_, Failed>(Steps::is_ours(meta, row.as_ref(), kept.as_ref()))
-                })?;
+                let root = steps.root;
+                steps.aside.sift(path, UNKNOWN, &mut |below, meta| belongs(root, store, below, meta))?;
                 if steps.look(path)?.is_some() {
                     steps.remove(path, listing.mark)?;
                 }
@@ -130,7 +128,7 @@ fn bring(
     content: &Content,
     held: Option<&StagedName>,
 ) -> Result<(), Failed> {
-    let (mut row, mut kept) = rows_at(store, path)?;
+    let (mut row, mut kept) = steps.rows(store, path)?;
     if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
         steps.clear(path, None, None)?;
         store.remove(path)?;

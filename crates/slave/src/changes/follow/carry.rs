@@ -10,7 +10,7 @@ use relais_cluster::{Content, Entry, Standing, Told};
 use relais_proto::{Change, ChangeId, Kind, TreePath, Version};
 use relais_tree::Meta;
 
-use super::disk::{Steps, rows_at};
+use super::disk::{Steps, belongs};
 use super::{Failed, Follower, announce, rolled_back};
 use crate::catalogue::{CatalogueError, Store, Stored};
 use crate::staging::StagedName;
@@ -145,7 +145,7 @@ impl Batch<'_, '_> {
 
     fn put(&mut self, path: &TreePath, content: Content, id: ChangeId, staged: Option<&StagedName>, told: &Told) -> Result<(), Failed> {
         let entry = Entry { version: content.put, content: Some(content) };
-        let (mut row, mut kept) = rows_at(self.store, path)?;
+        let (mut row, mut kept) = self.steps.rows(self.store, path)?;
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
             // One that somebody has made here by hand, and that nobody else has.
             self.steps.clear(path, None, None)?;
@@ -198,13 +198,10 @@ impl Batch<'_, '_> {
     }
 
     fn remove(&mut self, path: &TreePath, version: Version) -> Result<(), Failed> {
-        let (row, kept) = rows_at(self.store, path)?;
+        let (row, kept) = self.steps.rows(self.store, path)?;
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
-            let store = self.store;
-            self.steps.aside.sift(path, UNKNOWN, &mut |below, meta| {
-                let (row, kept) = rows_at(store, below)?;
-                Ok::<_, Failed>(Steps::is_ours(meta, row.as_ref(), kept.as_ref()))
-            })?;
+            let (root, store) = (self.steps.root, self.store);
+            self.steps.aside.sift(path, UNKNOWN, &mut |below, meta| belongs(root, store, below, meta))?;
             if self.steps.look(path)?.is_some() {
                 self.steps.remove(path, version)?;
             }
@@ -215,9 +212,9 @@ impl Batch<'_, '_> {
     }
 
     fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Version) -> Result<(), Failed> {
-        let (row, kept) = rows_at(self.store, from)?;
+        let (row, kept) = self.steps.rows(self.store, from)?;
         let folder = row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder);
-        let (target, target_kept) = rows_at(self.store, to)?;
+        let (target, target_kept) = self.steps.rows(self.store, to)?;
         let content = row.as_ref().and_then(Stored::tree_entry).and_then(|entry| entry.content);
         if let Some((parent, _)) = to.split_last() {
             self.steps.ensure_folder(&parent)?;
@@ -266,7 +263,7 @@ impl Batch<'_, '_> {
 
     /// A withdrawal: what is at a path from now on.
     fn restore(&mut self, path: &TreePath, entry: Option<&Entry>, version: Version) -> Result<(), Failed> {
-        let (row, kept) = rows_at(self.store, path)?;
+        let (row, kept) = self.steps.rows(self.store, path)?;
         let Some(entry) = entry else { return self.remove(path, version) };
         let Some(content) = entry.content else { return self.make_folder(path, entry.version) };
         let there = self.steps.clear(path, row.as_ref(), kept.as_ref())?;

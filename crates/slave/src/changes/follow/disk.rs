@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use log::{error, warn};
 use relais_cluster::Content;
-use relais_proto::{Change, Kind, TreePath, Version};
-use relais_tree::{Folder, Meta, MetaKind, TreeError, hash_file, set_executable, set_times};
+use relais_proto::{Change, Digest, Kind, TreePath, Version};
+use relais_tree::{Folder, Meta, MetaKind, OpenFile, TreeError, hash_file, set_executable, set_times};
 
 use super::aside::Aside;
 use super::{Failed, Follower};
@@ -130,26 +130,10 @@ impl<'a> Steps<'a> {
 
     /// Content that lies at a path already, though nobody has noted it as this. What is there gets the times and rights that it shall have.
     pub fn adopt(&mut self, path: &TreePath, content: &Content, row: Option<&Stored>, kept: Option<&Kept>) -> Result<Option<Meta>, Failed> {
-        let Some(there) = self.look(path)?.filter(|meta| meta.kind == MetaKind::File && meta.size == content.size) else { return Ok(None) };
+        let Some(there) = self.look(path)? else { return Ok(None) };
         let known = row.filter(|row| row.entry.kind == Kind::File && row.is_former(&there)).and_then(|row| row.digest);
         let known = known.or(kept.filter(|kept| kept.is(&there)).map(|kept| kept.content.digest));
-        if known.is_some_and(|digest| digest != content.digest) {
-            return Ok(None);
-        }
-        let file = match self.root.open_file(path) {
-            Ok(file) => file,
-            Err(e) => {
-                warn!("{path} cannot be looked at: {e}");
-                return Ok(None);
-            }
-        };
-        if known.is_none() {
-            let (digest, _) = hash_file(&file.file, file.meta.size, &mut |_| std::ops::ControlFlow::Continue(()))
-                .map_err(|e| Failed::at(path)(TreeError::Io("read the file", e)))?;
-            if digest != content.digest || !file.is_unchanged().map_err(Failed::at(path))? {
-                return Ok(None);
-            }
-        }
+        let Some(file) = open_if(self.root, path, content, &there, known)? else { return Ok(None) };
         // Its owner may have made it read-only, which must not matter here.
         if file.meta.executable != content.executable {
             set_executable(&file.file, content.executable).map_err(Failed::at(path))?;
@@ -162,6 +146,23 @@ impl<'a> Steps<'a> {
             self.touched.insert(parent);
         }
         file.meta_now().map(Some).map_err(Failed::at(path))
+    }
+
+    /// What the catalogue has at a path. Content that got its name before a crash, which came before the note of it, is noted first:
+    /// it must not be taken for something of somebody's.
+    pub fn rows(&mut self, store: &Store, path: &TreePath) -> Result<(Option<Stored>, Option<Kept>), Failed> {
+        let (row, kept) = (store.row(path)?, store.kept(path)?);
+        let Some((entry, content)) = row.as_ref().filter(|row| !row.here).and_then(Stored::tree_entry).and_then(|e| Some((e, e.content?)))
+        else {
+            return Ok((row, kept));
+        };
+        if self.look(path)?.is_none_or(|meta| Self::is_ours(&meta, row.as_ref(), kept.as_ref())) {
+            return Ok((row, kept));
+        }
+        let Some(meta) = self.adopt(path, &content, None, None)? else { return Ok((row, kept)) };
+        store.keep(path, None)?;
+        store.put_entry(path, &entry, Some(&meta), &[])?;
+        Ok((store.row(path)?, None))
     }
 
     /// Puts all names concerned on the disk.
@@ -226,7 +227,38 @@ impl Follower {
     }
 }
 
-/// What the catalogue has at a path.
-pub(super) fn rows_at(store: &Store, path: &TreePath) -> Result<(Option<Stored>, Option<Kept>), Failed> {
-    Ok((store.row(path)?, store.kept(path)?))
+/// Opens what lies at a path where it is this content; its digest is computed where it is not known.
+fn open_if(root: &Folder, path: &TreePath, content: &Content, there: &Meta, known: Option<Digest>) -> Result<Option<OpenFile>, Failed> {
+    if there.kind != MetaKind::File || there.size != content.size || known.is_some_and(|digest| digest != content.digest) {
+        return Ok(None);
+    }
+    let file = match root.open_file(path) {
+        Ok(file) => file,
+        Err(e) => {
+            warn!("{path} cannot be looked at: {e}");
+            return Ok(None);
+        }
+    };
+    if known.is_none() {
+        let (digest, _) = hash_file(&file.file, file.meta.size, &mut |_| std::ops::ControlFlow::Continue(()))
+            .map_err(|e| Failed::at(path)(TreeError::Io("read the file", e)))?;
+        if digest != content.digest || !file.is_unchanged().map_err(Failed::at(path))? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(file))
+}
+
+/// Whether what lies below a folder that goes is part of what the tree has there.
+pub(super) fn belongs(root: &Folder, store: &Store, path: &TreePath, meta: &Meta) -> Result<bool, Failed> {
+    let (row, kept) = (store.row(path)?, store.kept(path)?);
+    if Steps::is_ours(meta, row.as_ref(), kept.as_ref()) {
+        return Ok(true);
+    }
+    // It may have got its name just before a crash.
+    let content = row.filter(|row| !row.here).and_then(|row| row.tree_entry()).and_then(|entry| entry.content);
+    Ok(match content {
+        Some(content) => open_if(root, path, &content, meta, None)?.is_some(),
+        None => false,
+    })
 }

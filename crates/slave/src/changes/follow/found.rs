@@ -327,6 +327,10 @@ impl Follower {
         let (Some(entry), Some(base)) = (row.tree_entry(), row.entry.version) else { return Ok(()) };
         let Some(content) = entry.content else { return Ok(()) };
         if !row.here {
+            if store.kept(&path)?.is_some_and(|kept| kept.is(meta)) {
+                // Noticed before the change that has made it the former content.
+                return Ok(());
+            }
             // It is not based on what the tree has here, unless it is just that.
             let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
             let adopted = steps.adopt(&path, &content, None, None).and_then(|adopted| steps.sync().map(|()| adopted));
@@ -464,7 +468,9 @@ impl Follower {
         };
         let there = Steps::new(&self.root, &self.staging, &mut self.aside).look(&path).map_err(to_catalogue)?;
         let Some(there) = there.filter(|there| Identifying::from(there) == meta) else { return Ok(()) };
-        if row.as_ref().is_some_and(|row| row.entry.version.is_some() && row.is_of(&there)) {
+        // What others' change replaces stays at its path until their content comes.
+        let kept = store.kept(&path)?.is_some_and(|kept| kept.is(&there));
+        if kept || row.as_ref().is_some_and(|row| row.entry.version.is_some() && row.is_of(&there)) {
             return Ok(());
         }
         if !self.put_aside(&path, why) {

@@ -8,7 +8,7 @@ use relais_cluster::{Content, Entry};
 use relais_proto::{ChangeId, TreePath, Version};
 use relais_tree::Meta;
 
-use super::disk::{Steps, rows_at};
+use super::disk::Steps;
 use super::{Failed, Follower, rolled_back};
 use crate::catalogue::{CatalogueError, Store};
 use crate::replicator::fetch::Part;
@@ -127,7 +127,7 @@ impl Follower {
 }
 
 fn place_one(steps: &mut Steps<'_>, store: &Store, path: &TreePath, content: &Content, name: &StagedName) -> Result<Meta, Failed> {
-    let (row, kept) = rows_at(store, path)?;
+    let (row, kept) = steps.rows(store, path)?;
     steps.conform(content, name)?;
     steps.clear(path, row.as_ref(), kept.as_ref())?;
     steps.put(path, content, name)
