@@ -97,8 +97,9 @@ fn lines_cut_in_any_order_heal() {
     // Which line, and what, follows from the content of a seed.
     let dice = content(u64::from(std::process::id()), 400);
     let began = Instant::now();
-    let mut made = Vec::new();
     let mut wires: Vec<_> = (0..3).map(|n| open(&cluster, n)).collect();
+    wires[0].put("first", b"before the cuts").unwrap();
+    let mut made = vec![("first".to_owned(), b"before the cuts".to_vec())];
     for (n, die) in dice.iter().enumerate() {
         if began.elapsed() > Duration::from_secs(6) {
             break;
@@ -127,13 +128,11 @@ fn lines_cut_in_any_order_heal() {
         line.thaw();
         line.cut_all();
     }
-    let healed = Instant::now();
     eventually(HEALED, "all trees are equal", || {
         let trees: Vec<_> = cluster.slaves.iter().map(|slave| tree(&slave.root)).collect();
         let all = made.iter().all(|(name, bytes)| trees[0].get(name) == Some(&crate::harness::digest(bytes)));
         (all && trees.windows(2).all(|two| two[0] == two[1])).then_some(())
     });
-    assert!(healed.elapsed() < HEALED && !made.is_empty(), "{} were made", made.len());
     healthy(&cluster);
 }
 

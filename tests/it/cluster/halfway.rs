@@ -73,7 +73,8 @@ fn what_was_just_put_into_a_folder_by_hand_does_not_go_with_it() {
 
 #[test]
 fn content_that_got_its_name_right_before_a_crash_is_nobodys_edit() {
-    const NAMES: [&str; 5] = ["put", "removed", "moved", "d/below", "left"];
+    const FETCHED: [&str; 5] = ["put", "removed", "moved", "d/below", "left"];
+    const NAMES: [&str; 6] = [FETCHED[0], FETCHED[1], FETCHED[2], FETCHED[3], FETCHED[4], "waiting"];
     let mut cluster = Cluster::of(2).start();
     let client = cluster.client();
     client.run(&["-c", "mkdir d"]).ok();
@@ -95,22 +96,24 @@ fn content_that_got_its_name_right_before_a_crash_is_nobodys_edit() {
     eventually(SOON, "it knows what it lacks", || (report(&cluster, 1)["lacking"] == NAMES.len()).then_some(()));
     cluster.slaves[1].program.kill();
     // As it would have left it: what it has fetched has its name, and the catalogue knows nothing of it.
-    for name in NAMES {
+    for name in FETCHED {
         let fetched = root.join(".relais/fetched-by-hand");
         fs::write(&fetched, fs::read(there.join(name)).unwrap()).unwrap();
         let modified = fs::metadata(there.join(name)).unwrap().modified().unwrap();
         fs::File::options().write(true).open(&fetched).unwrap().set_modified(modified).unwrap();
         fs::rename(&fetched, root.join(name)).unwrap();
     }
+    // And what waits for its content has been moved already.
+    fs::rename(root.join("waiting"), root.join("waiting too")).unwrap();
     cluster.restart_slave(0);
     cluster.wait_in_service(1);
-    let changes = ["put x -o put", "rm removed", "mv moved elsewhere", "rm -r d"];
+    let changes = ["put x -o put", "rm removed", "mv moved elsewhere", "rm -r d", "mv waiting 'waiting too'"];
     fs::write(client.folder().join("x"), "newer").unwrap();
     let words: Vec<&str> = ["--retry", "15"].into_iter().chain(changes.iter().flat_map(|line| ["-c", *line])).collect();
     client.run(&words).ok();
     cluster.restart_slave(1);
     cluster.wait_in_service(2);
     let nodes = wait_equal(&cluster);
-    assert_eq!(nodes.keys().map(String::as_str).collect::<Vec<_>>(), ["elsewhere", "left", "put"]);
+    assert_eq!(nodes.keys().map(String::as_str).collect::<Vec<_>>(), ["elsewhere", "left", "put", "waiting too"]);
     assert_eq!(set_aside(&root), Vec::<PathBuf>::new());
 }

@@ -221,12 +221,17 @@ impl Batch<'_, '_> {
         }
         let there = if folder { self.steps.look(from)?.is_some() } else { self.steps.clear(from, row.as_ref(), kept.as_ref())? };
         // A crash may have come between the folder and the catalogue: then it has its new name already, by its inode or its content.
-        let same =
-            |meta: &Meta| row.as_ref().is_some_and(|row| row.is_former(meta) || folder && (row.dev, row.ino) == (meta.dev, meta.ino));
+        let same = |meta: &Meta| {
+            let is_row = row.as_ref().is_some_and(|row| row.is_former(meta) || folder && (row.dev, row.ino) == (meta.dev, meta.ino));
+            is_row || kept.as_ref().is_some_and(|kept| kept.is(meta))
+        };
         if let Some(meta) = self.steps.look(to)?.filter(|meta| same(meta)) {
             self.store.remove(to)?;
             self.store.relocate(from, to, version)?;
-            return Ok(self.store.touch(to, &meta)?);
+            if row.is_some_and(|row| row.here) {
+                self.store.touch(to, &meta)?;
+            }
+            return Ok(());
         }
         let moved = match &content {
             Some(content) if !there && row.as_ref().is_some_and(|row| row.here) => self.steps.adopt(to, content, None, None)?,
