@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use log::{error, warn};
+use log::{debug, error, warn};
 use relais_cluster::Content;
 use relais_proto::{Change, Digest, Kind, TreePath, Version};
 use relais_tree::{Folder, Meta, MetaKind, OpenFile, TreeError, hash_file, set_executable, set_times};
@@ -76,7 +76,8 @@ impl<'a> Steps<'a> {
         match self.look(path)? {
             None => Ok(false),
             Some(meta) if Self::is_ours(&meta, row, kept) => Ok(true),
-            Some(_) => {
+            Some(meta) => {
+                debug!("{path} is {meta:?}, where the catalogue has {row:?} and keeps {kept:?}");
                 self.aside.take(path, STRAY).map_err(Failed::at(path))?;
                 Ok(false)
             }

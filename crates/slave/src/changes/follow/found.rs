@@ -251,7 +251,7 @@ impl Follower {
     /// A path of the tree has nothing on the disk any more, or something else.
     fn vanished(&mut self, path: &TreePath, seen: bool, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
         let Some(row) = store.row(path)?.filter(|row| row.entry.version.is_some()) else { return Ok(()) };
-        if self.is_there(path, &row)? {
+        if self.is_there(path, &row, store)? {
             return Ok(());
         }
         if seen && self.watch == WatchMode::All && self.told && self.replica.is_linked() && row.here {
@@ -274,13 +274,14 @@ impl Follower {
         self.missing(path, &row, store, events)
     }
 
-    /// Whether what the catalogue has at a path lies there.
-    fn is_there(&mut self, path: &TreePath, row: &Stored) -> Result<bool, CatalogueError> {
+    /// Whether what the catalogue has at a path lies there, or what it keeps there until the content comes.
+    fn is_there(&mut self, path: &TreePath, row: &Stored, store: &Store) -> Result<bool, CatalogueError> {
+        let kept = store.kept(path)?;
         let steps = Steps::new(&self.root, &self.staging, &mut self.aside);
         let meta = steps.look(path).map_err(to_catalogue)?;
         Ok(match row.entry.kind {
             Kind::Folder => meta.is_some_and(|meta| meta.served_kind() == Some(Kind::Folder)),
-            Kind::File => meta.is_some_and(|meta| row.is_former(&meta)),
+            Kind::File => meta.is_some_and(|meta| Steps::is_ours(&meta, Some(row), kept.as_ref())),
         })
     }
 
@@ -294,7 +295,7 @@ impl Follower {
             for (below, row) in store.below(path)? {
                 if row.entry.version.is_none() {
                     store.remove(&below)?;
-                } else if !self.is_there(&below, &row)? {
+                } else if !self.is_there(&below, &row, store)? {
                     // Those below it come in this loop too.
                     self.missing_one(&below, &row, store, events)?;
                 }
