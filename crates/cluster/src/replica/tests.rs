@@ -207,7 +207,8 @@ fn names_move_with_what_is_lacking() {
     let made = told(1, Change::MakeFolder { path: path("d") }, &[]);
     let moved = told(3, Change::Move { from: path("d"), to: path("e") }, &[]);
     tell(&mut replica, &[made, told(2, put_change(2, "d/x", 1), &[]), moved]);
-    carried(&mut replica, &[2]);
+    assert_eq!(carries(&carried(&mut replica, &[2])), [3], "what moves them is a batch of its own");
+    carried(&mut replica, &[]);
     let actions = hear(&mut replica, ToSlave::Where { put: version(2), holders: vec![OTHER] });
     assert!(matches!(&actions[..], [Action::Fetch { lack, .. }] if lack.path == path("e/x")), "{actions:?}");
 }
