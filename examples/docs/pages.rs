@@ -21,11 +21,13 @@ type Term = (&'static str, &'static str);
 
 const STATE: Term =
     ("$STATE_DIRECTORY, $XDG_STATE_HOME/relais, ~/.local/state/relais", "The state folder: the first of these that is set.");
+const ACCOUNTS: Term =
+    ("accounts", "In the state folder: who may log in, with Argon2id hashes of the passwords. Changed with ftpmaster user.");
 const KEY: Term =
     ("cluster.key", "In the state folder: the key that master and slaves prove to each other. The master makes it at its first start.");
 const LOG: Term = ("RUST_LOG", "What is logged on standard error: error, warn, info, debug or trace.");
 
-const MASTER_FILES: &[Term] = &[STATE, KEY];
+const MASTER_FILES: &[Term] = &[STATE, KEY, ACCOUNTS];
 const SLAVE_FILES: &[Term] = &[
     ("_FTPROOT", "The folder that is served unless --root names another."),
     (
@@ -85,14 +87,23 @@ pub fn manual(command: &Command) -> Vec<u8> {
     page
 }
 
+/// All that can be called, with the words that lead there: subcommands that have none of their own.
+pub fn leaves(command: &Command) -> Vec<(Vec<String>, &Command)> {
+    let below = |sub| match leaves(sub) {
+        none if none.is_empty() => vec![(vec![sub.get_name().to_owned()], sub)],
+        some => some.into_iter().map(|(words, leaf)| ([vec![sub.get_name().to_owned()], words].concat(), leaf)).collect(),
+    };
+    command.get_subcommands().flat_map(below).collect()
+}
+
 /// How it is called, with the values that options take; each subcommand in a line of its own.
 fn synopsis(command: &Command) -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["SYNOPSIS"]);
     roff.text(call(command.get_name(), command, false));
-    for sub in command.get_subcommands() {
+    for (words, sub) in leaves(command) {
         roff.control("br", []);
-        roff.text(call(&format!("{} {}", command.get_name(), sub.get_name()), sub, true));
+        roff.text(call(&format!("{} {}", command.get_name(), words.join(" ")), sub, true));
     }
     roff
 }
@@ -138,8 +149,8 @@ fn subcommands(roff: &mut Roff, command: &Command) {
         return;
     }
     roff.control("SH", ["COMMANDS"]);
-    for sub in command.get_subcommands() {
-        roff.control("SS", [format!("{} {}", command.get_name(), sub.get_name()).as_str()]);
+    for (words, sub) in leaves(command) {
+        roff.control("SS", [format!("{} {}", command.get_name(), words.join(" ")).as_str()]);
         roff.text([roman(sub.get_about().map(ToString::to_string).unwrap_or_default())]);
         for arg in sub.get_arguments().filter(|arg| is_own(arg) && !arg.is_global_set()) {
             let mut head = vec![bold(if arg.is_positional() { value(arg) } else { spellings(arg).join(", ") })];

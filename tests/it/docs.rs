@@ -75,11 +75,11 @@ fn options_are_told_alike() {
         assert!(!all.is_empty());
         assert_eq!(of_manual(&section(&page, "OPTIONS")), all, "--help of {program} and its manual page");
         let lines = synopsis(&readme, program);
-        for sub in command.get_subcommands() {
-            let inherited = all.clone();
-            let name = format!("{program} {}", sub.get_name());
-            let own: BTreeSet<_> =
-                of_help(&run(program, &[sub.get_name(), "--help"]).ok().stdout).difference(&inherited).cloned().collect();
+        let inherited = all.clone();
+        for (words, _) in pages::leaves(&command) {
+            let name = format!("{program} {}", words.join(" "));
+            let words: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();
+            let own: BTreeSet<_> = of_help(&run(program, &words).ok().stdout).difference(&inherited).cloned().collect();
             let told: Vec<_> = section(&page, "COMMANDS").into_iter().skip_while(|line| *line != format!(".SS \"{name}\"")).collect();
             let end = told.iter().skip(1).position(|line| line.starts_with(".SS")).map_or(told.len(), |at| at + 1);
             assert_eq!(of_manual(&told[..end]), own, "--help of {name} and its manual page");

@@ -6,6 +6,7 @@
 
 mod harness;
 
+mod accounts;
 mod changes;
 mod cluster;
 mod commands;

@@ -1,11 +1,9 @@
 //! The command line of `ftpclient`. A contract with scripts; see `--help`.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Parser, ValueHint};
 use relais_client::{Config, Host};
 use relais_proto::limits;
@@ -28,9 +26,12 @@ pub struct Args {
     /// User to log in as
     #[arg(short, long, default_value = "", hide_default_value = true, value_hint = ValueHint::Username)]
     user: String,
-    /// File with the password; one line end at its end is not part of it
+    /// File with the password; one line end at its end is not part of it [default: ask at the terminal]
     #[arg(long, value_name = "F", value_hint = ValueHint::FilePath)]
     password_file: Option<PathBuf>,
+    /// Send the password also over a line that is not encrypted
+    #[arg(long)]
+    insecure: bool,
     /// Local folder of files and of the .log [default: _CLIENTROOT where there is one, else the current folder]
     #[arg(short = 'd', long = "dir", value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: Option<PathBuf>,
@@ -66,7 +67,8 @@ impl Args {
         Ok(Config {
             host: self.host,
             user: self.user,
-            password: self.password_file.map(read_password).transpose()?.unwrap_or_default(),
+            password: self.password_file.as_deref().map(relais_secret::from_file).transpose()?,
+            insecure: self.insecure,
             folder: self.dir,
             commands: self.command,
             json: self.json,
@@ -84,18 +86,4 @@ fn seconds(text: &str) -> Result<Duration, String> {
         Ok(seconds) if (0.0..=1e7).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
         _ => Err(format!("{text:?} is no number of seconds")),
     }
-}
-
-fn read_password(path: PathBuf) -> Result<Vec<u8>> {
-    let mut password = Vec::new();
-    // One more than a password and its line end: enough to tell that it is too long.
-    let most = u64::try_from(limits::PASSWORD + 3)?;
-    File::open(&path).and_then(|file| file.take(most).read_to_end(&mut password)).with_context(|| path.display().to_string())?;
-    for end in [b'\n', b'\r'] {
-        password.pop_if(|last| *last == end);
-    }
-    if password.len() > limits::PASSWORD {
-        bail!("{}: a password has at most {} bytes", path.display(), limits::PASSWORD);
-    }
-    Ok(password)
 }

@@ -24,8 +24,10 @@ pub struct Config {
     pub host: Host,
     /// Empty: no account.
     pub user: String,
-    /// Empty: none.
-    pub password: Vec<u8>,
+    /// None: it is asked for at the terminal where one is needed.
+    pub password: Option<Vec<u8>>,
+    /// Send it also over a line that is not encrypted.
+    pub insecure: bool,
     /// The local folder.
     pub folder: Option<PathBuf>,
     /// From `-c`; where there are none they come from standard input.
@@ -54,7 +56,8 @@ pub fn run(config: Config, interrupt: Interrupt) -> u8 {
         }
     };
     let memory = Place::of_user().map(|place| Memory::new(place, &config.host, &config.user, notices.clone()));
-    let settings = Settings { host: config.host, user: config.user, password: config.password, retry: config.retry };
+    let settings =
+        Settings { host: config.host, user: config.user, password: config.password, insecure: config.insecure, retry: config.retry };
     let shell = Shell {
         session: Session::new(settings, interrupt.clone(), notices.clone()).remembering(memory),
         output: Output::new(Box::new(std::io::BufWriter::new(std::io::stdout())), notices.clone(), config.json, screen()),

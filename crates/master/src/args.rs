@@ -82,6 +82,55 @@ pub enum Command {
     },
     /// Print the changes in the journal as lines of JSON, oldest first
     Export,
+    /// Say who may log in; running servers take it up within a second
+    User {
+        /// What to do.
+        #[command(subcommand)]
+        what: User,
+    },
+}
+
+/// What can be done with accounts. They lie in the state folder, and no master need run.
+#[derive(Debug, Subcommand)]
+pub enum User {
+    /// Add a user; once there is one nobody gets in without a name and a password
+    Add {
+        /// The name
+        name: String,
+        /// What the user may do
+        #[arg(long, value_enum, default_value_t = Rights::Read)]
+        rights: Rights,
+        /// The folder that is the top of the tree for this user
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: String,
+        /// File with the password; one line end at its end is not part of it
+        #[arg(long, value_name = "F", value_hint = ValueHint::FilePath)]
+        password_file: Option<PathBuf>,
+    },
+    /// Give a user another password, and end what the former one has opened
+    Passwd {
+        /// The name
+        name: String,
+        /// As for add
+        #[arg(long, value_name = "F", value_hint = ValueHint::FilePath)]
+        password_file: Option<PathBuf>,
+    },
+    /// Remove a user, and end what the user has open
+    Remove {
+        /// The name
+        name: String,
+    },
+    /// Show all users
+    List,
+}
+
+/// What a user may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Rights {
+    /// List and get
+    Read,
+    /// Change things too
+    Write,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

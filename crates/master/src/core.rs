@@ -14,7 +14,7 @@ use relais_proto::{
     Beat, ClusterId, Endpoint, ErrorCode, LinkMessage, Login, Refusal, Registration, Reply, SlaveId, SlaveReport, SlaveState, TreePath,
     clean, limits,
 };
-use relais_state::{ClusterKey, Rights, Ticket};
+use relais_state::{Alone, ClusterKey, Guesses, LiveAccounts, LoginDesk, Pending, Rights, Ticket, User};
 
 use crate::lines::Lines;
 use crate::links::Links;
@@ -22,10 +22,14 @@ use crate::order::{Job, Orders};
 use crate::queries::Queries;
 use crate::shown::Shown;
 
-/// Generation of the accounts: there are none yet.
-const GENERATION: u64 = 0;
 /// Seconds after which a client may ask again while no slave is in service.
 const RETRY_AFTER: u16 = 1;
+
+/// What a client's login comes to at first.
+pub(crate) enum Entry {
+    Answer(Reply),
+    Pending(Pending),
+}
 
 pub(crate) struct Core {
     pub key: ClusterKey,
@@ -45,6 +49,12 @@ pub(crate) struct Core {
     pub queries: Queries,
     /// How often all contents were to be read and checked.
     pub scrubs: AtomicU64,
+    /// Who may log in.
+    accounts: Arc<LiveAccounts>,
+    /// Where their passwords are looked at.
+    pub desk: LoginDesk,
+    /// The generation of the accounts that the slaves were told last.
+    told_generation: AtomicU64,
     /// How many disks must hold the content of a put whose client does not say.
     copies: u16,
     /// Whether clients on this host may change things without an account.
@@ -68,9 +78,22 @@ struct Marked {
 
 impl Core {
     /// `open`: the master listens on loopback alone.
-    pub fn new(key: ClusterKey, balance: Balance, orders: Orders, open: bool, copies: u16) -> Self {
+    ///
+    /// # Errors
+    /// Where there can be no threads for passwords.
+    pub fn new(
+        key: ClusterKey,
+        balance: Balance,
+        orders: Orders,
+        open: bool,
+        copies: u16,
+        accounts: Arc<LiveAccounts>,
+    ) -> std::io::Result<Self> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self {
+        // Each keeps a core busy.
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let desk = LoginDesk::open(Arc::clone(&accounts), Guesses::new()?, Box::new(Alone::new()), threads)?;
+        Ok(Self {
             cluster: key.cluster_id(),
             key,
             lines: Arc::default(),
@@ -81,13 +104,16 @@ impl Core {
             shown: Shown::default(),
             queries: Queries::default(),
             scrubs: AtomicU64::new(0),
+            told_generation: AtomicU64::new(accounts.generation()),
+            accounts,
+            desk,
             copies,
             open,
             marked: Mutex::default(),
             registry: Mutex::new(Registry::new(balance)),
             started: Instant::now(),
             started_ms: milliseconds(since_1970),
-        }
+        })
     }
 
     /// The master's time in milliseconds since 1970 UTC: the clock's time at the
@@ -96,16 +122,36 @@ impl Core {
         self.started_ms.saturating_add(milliseconds(self.started.elapsed()))
     }
 
-    /// The answer to a client's login.
-    pub fn answer_client(&self, login: &Login, peer: SocketAddr, local: SocketAddr) -> Reply {
-        if !login.user.is_empty() {
-            info!("{peer}: login as {:?} refused: there are no accounts", clean(&login.user));
-            return Reply::Error(Refusal::new(ErrorCode::LoginRefused, "there are no accounts on this server; log in without a name"));
+    /// Begins a client's login: what it comes to, or a password that is to be looked at.
+    pub fn log_in(&self, login: &Login, peer: SocketAddr, local: SocketAddr) -> Entry {
+        let refuse = |code, message: &str| Entry::Answer(Reply::Error(Refusal::new(code, message)));
+        match (self.accounts.now(), login.user.is_empty()) {
+            (None, true) => Entry::Answer(self.redirect(login, peer, local, self.ticket_without_account(peer.ip()))),
+            (None, false) => {
+                info!("{peer}: login as {:?} refused: there are no accounts", clean(&login.user));
+                refuse(ErrorCode::LoginRefused, "there are no accounts on this server; log in without a name")
+            }
+            (Some(_), true) => refuse(ErrorCode::LoginNeeded, "a user name and a password are needed here"),
+            (Some(_), false) => match self.desk.hand_in(peer.ip(), &login.user, &login.password) {
+                Ok(pending) => Entry::Pending(pending),
+                Err(refusal) => Entry::Answer(Reply::Error(refusal)),
+            },
         }
-        match self.redirect(login, Viewpoint::new(peer.ip(), local.ip())) {
+    }
+
+    /// The answer to a user who has logged in.
+    pub fn welcome(&self, login: &Login, user: User, peer: SocketAddr, local: SocketAddr) -> Reply {
+        let User { name, rights, root, generation } = user;
+        self.redirect(login, peer, local, self.ticket(name, rights, root, generation))
+    }
+
+    fn redirect(&self, login: &Login, peer: SocketAddr, local: SocketAddr, ticket: Ticket) -> Reply {
+        let client = Viewpoint::new(peer.ip(), local.ip());
+        let slaves: Result<Vec<Endpoint>, NoSlave> = self.registry().redirect(client, &login.avoid, login.prefer, self.now());
+        match slaves {
             Ok(slaves) => {
                 debug!("{peer}: sent to {}", slaves.first().map_or_else(String::new, |s| format!("{} {:?}", s.id, s.addrs)));
-                Reply::Redirect { ticket: self.ticket(self.rights(peer.ip())), mark: self.shown.mark(), slaves }
+                Reply::Redirect { ticket: ticket.mint(&self.key), mark: self.shown.mark(), slaves }
             }
             Err(error) => {
                 debug!("{peer}: {error}");
@@ -114,9 +160,22 @@ impl Core {
         }
     }
 
-    /// What a client without an account may do: writing is allowed only to a server that listens on loopback alone.
-    fn rights(&self, client: IpAddr) -> Rights {
-        if self.open && client.to_canonical().is_loopback() { Rights::Write } else { Rights::Read }
+    /// What a client may do where there are no accounts: writing is allowed only to a server that listens on loopback alone.
+    fn ticket_without_account(&self, client: IpAddr) -> Ticket {
+        let rights = if self.open && client.to_canonical().is_loopback() { Rights::Write } else { Rights::Read };
+        self.ticket(String::new(), rights, TreePath::root(), 0)
+    }
+
+    /// Tells the slaves at once where something was taken from somebody who may be logged in.
+    pub fn tell_generation(&self) {
+        let generation = self.accounts.generation();
+        if self.told_generation.swap(generation, Ordering::Relaxed) == generation {
+            return;
+        }
+        let draining = self.marked().draining.clone();
+        for linked in self.links.all() {
+            linked.outbox.send(&self.beat_ack(draining.contains(&linked.slave)));
+        }
     }
 
     /// A slave offers its service on a link; where it is.
@@ -158,14 +217,18 @@ impl Core {
         };
         let counts = self.note(link, beat, draining);
         self.announce();
-        counts.then(|| LinkMessage::BeatAck {
+        counts.then(|| self.beat_ack(draining))
+    }
+
+    fn beat_ack(&self, draining: bool) -> LinkMessage {
+        LinkMessage::BeatAck {
             mark: self.shown.mark(),
             time_ms: self.time_ms(),
-            generation: GENERATION,
+            generation: self.accounts.generation(),
             draining,
             scrubs: self.scrubs.load(Ordering::Relaxed),
             copies: self.copies,
-        })
+        }
     }
 
     /// A slave that is being drained is shown so, and gets no clients, whatever it thinks of itself.
@@ -222,22 +285,10 @@ impl Core {
         notices.iter().for_each(log_notice);
     }
 
-    fn redirect(&self, login: &Login, client: Viewpoint) -> Result<Vec<Endpoint>, NoSlave> {
-        self.registry().redirect(client, &login.avoid, login.prefer, self.now())
-    }
-
-    fn ticket(&self, rights: Rights) -> Vec<u8> {
+    fn ticket(&self, user: String, rights: Rights, root: TreePath, generation: u64) -> Ticket {
         let issued_ms = self.time_ms();
-        let ticket = Ticket {
-            cluster: self.cluster,
-            user: String::new(),
-            rights,
-            root: TreePath::root(),
-            generation: GENERATION,
-            issued_ms,
-            ends_ms: issued_ms.saturating_add(milliseconds(limits::TICKET_TIME)),
-        };
-        ticket.mint(&self.key)
+        let ends_ms = issued_ms.saturating_add(milliseconds(limits::TICKET_TIME));
+        Ticket { cluster: self.cluster, user, rights, root, generation, issued_ms, ends_ms }
     }
 
     fn now(&self) -> Duration {

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use log::{debug, warn};
 use relais_net::{Greeter, Step};
 use relais_proto::{
-    ErrorCode, FrameType, Hello, LinkMessage, Refusal, Reply, Request, Role, ServerRole, SlaveId, VERSIONS, WireError, clean,
-    common_version,
+    ErrorCode, FrameType, Hello, LinkMessage, Login, Refusal, Reply, Request, Role, ServerRole, SlaveId, VERSIONS, WireError, clean,
+    common_version, limits,
 };
-use relais_state::{LinkChallenger, LinkError};
+use relais_state::{LinkChallenger, LinkError, Pending, Verdict};
 
 use crate::AGENT;
-use crate::core::Core;
+use crate::core::{Core, Entry};
 use crate::lines::{Kind, Place};
 
 /// A slave or an operator who has given the proof.
@@ -31,6 +31,8 @@ pub(crate) struct Visitor {
 enum Stage {
     Hello,
     Login,
+    /// The password is being looked at.
+    Password(Login, Pending),
     Open(Kind),
     Proof(Kind, LinkChallenger),
     Over,
@@ -41,6 +43,8 @@ pub(crate) struct Usher {
     peer: SocketAddr,
     local: SocketAddr,
     stage: Stage,
+    /// Passwords on this connection that were wrong.
+    failed: u32,
     /// Counts this login while it is under way.
     under_way: Option<Counted>,
 }
@@ -63,7 +67,7 @@ impl Drop for Counted {
 
 impl Usher {
     pub fn new(core: Arc<Core>, peer: SocketAddr, local: SocketAddr) -> Self {
-        Self { core, peer, local, stage: Stage::Hello, under_way: None }
+        Self { core, peer, local, stage: Stage::Hello, failed: 0, under_way: None }
     }
 
     fn step(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
@@ -72,7 +76,7 @@ impl Usher {
             Stage::Login => self.login(kind, payload),
             Stage::Open(who) => self.open(who, kind, payload),
             Stage::Proof(who, challenger) => self.proof(who, &challenger, kind, payload),
-            Stage::Over => Err(refusal(&WireError::Unexpected(kind.number()))),
+            Stage::Password(..) | Stage::Over => Err(refusal(&WireError::Unexpected(kind.number()))),
         }
     }
 
@@ -93,9 +97,36 @@ impl Usher {
 
     fn login(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
         let Request::Login(login) = request(kind, payload)? else { return Err(unexpected(kind)) };
-        let answer = self.core.answer_client(&login, self.peer, self.local);
+        match self.core.log_in(&login, self.peer, self.local) {
+            Entry::Answer(answer) => {
+                self.under_way = None;
+                Ok(Step::Close(reply(&answer)))
+            }
+            Entry::Pending(pending) => {
+                self.stage = Stage::Password(login, pending);
+                Ok(Step::Pending)
+            }
+        }
+    }
+
+    /// The password was looked at.
+    fn judged(&mut self, login: &Login, verdict: Verdict) -> Step<Visitor> {
+        let answer = match verdict {
+            Ok(user) => self.core.welcome(login, user, self.peer, self.local),
+            Err(refusal) => {
+                self.failed += u32::from(refusal.code == ErrorCode::LoginRefused);
+                let again = refusal.code == ErrorCode::LoginRefused && self.failed < limits::LOGIN_TRIES;
+                let answer = Reply::Error(refusal);
+                if again {
+                    self.stage = Stage::Login;
+                    return Step::Reply(reply(&answer));
+                }
+                answer
+            }
+        };
+        self.stage = Stage::Over;
         self.under_way = None;
-        Ok(Step::Close(reply(&answer)))
+        Step::Close(reply(&answer))
     }
 
     fn open(&mut self, who: Kind, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
@@ -136,6 +167,13 @@ impl Greeter for Usher {
             self.under_way = None;
             Step::Close(reply(&Reply::Error(refusal)))
         })
+    }
+
+    fn ready(&mut self) -> Option<Step<Visitor>> {
+        let Stage::Password(_, pending) = &self.stage else { return None };
+        let verdict = pending.take()?;
+        let Stage::Password(login, _) = std::mem::replace(&mut self.stage, Stage::Over) else { return None };
+        Some(self.judged(&login, verdict))
     }
 
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {

@@ -2,6 +2,7 @@
 //! ready, runs the master, and turns what came of it into an exit status.
 
 mod args;
+mod user;
 
 use std::io::{BufWriter, Write, stdout};
 use std::process::{ExitCode, exit, id};
@@ -11,7 +12,7 @@ use args::{Args, Command};
 use nix::sys::signal::{SigSet, Signal};
 use relais_master::{Config, Operation, Stop, Store, run, status};
 use relais_proto::clean;
-use relais_state::{ClusterKey, StateDir};
+use relais_state::{AccountsFile, ClusterKey, LiveAccounts, StateDir};
 
 const FAILED: u8 = 1;
 const CANNOT_BIND: u8 = 3;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
     match &args.command {
         Some(Command::Status { json }) => show_status(&args, *json),
+        Some(Command::User { what }) => user::run(&args, what),
         Some(command) => operate(&args, command),
         None => serve(&args),
     }
@@ -40,6 +42,7 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let state = StateDir::locate(args.state.clone())?.open_and_lock()?;
     let key = ClusterKey::load_or_create(&args.cluster_key.clone().unwrap_or_else(|| state.dir().key_path()))?;
     let store = Store::open(state.dir().path(), key.cluster_id())?;
+    let accounts = LiveAccounts::open(AccountsFile::new(state.dir().accounts_path()))?;
     let stop = Stop::new()?;
     let asked = stop.clone();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -55,7 +58,7 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         log::warn!("nobody reads that the master is ready: {error}");
     }
     let (copies, remember) = (args.copies(), args.remember());
-    run(listener, Config { store, key, balance: args.balance(), grace: args.grace(), copies, remember }, &stop)?;
+    run(listener, Config { store, key, balance: args.balance(), grace: args.grace(), copies, remember, accounts }, &stop)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -76,6 +79,7 @@ fn show_status(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
 fn operate(args: &Args, command: &Command) -> anyhow::Result<ExitCode> {
     let operation = match command {
         Command::Status { json } => return show_status(args, *json),
+        Command::User { what } => return user::run(args, what),
         Command::Drain { slave } => Operation::Drain(slave.clone()),
         Command::Ready { slave } => Operation::Ready(slave.clone()),
         Command::Forget { slave } => Operation::Forget(slave.clone()),

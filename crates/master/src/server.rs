@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use relais_cluster::Balance;
 use relais_net::{Arrival, Connection, WaitingRoom, room_beside};
-use relais_state::ClusterKey;
+use relais_state::{ClusterKey, LiveAccounts};
 use thiserror::Error;
 
 use crate::core::Core;
@@ -46,6 +46,8 @@ pub struct Config {
     pub copies: u16,
     /// How long removed and replaced content is remembered.
     pub remember: Duration,
+    /// Who may log in.
+    pub accounts: LiveAccounts,
 }
 
 /// Why a master ended that was not asked to.
@@ -67,15 +69,19 @@ pub enum MasterError {
 pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), MasterError> {
     let (orders, jobs) = Orders::new();
     let open = listener.local_addr()?.ip().to_canonical().is_loopback();
-    let core = Arc::new(Core::new(config.key, config.balance, orders, open, config.copies));
+    let core = Arc::new(Core::new(config.key, config.balance, orders, open, config.copies, Arc::new(config.accounts))?);
     let engine = Engine::new(Arc::clone(&core), config.store, config.remember);
     let order = thread::Builder::new().name("order".to_owned()).spawn(move || engine.run(&jobs))?;
     let mut room = WaitingRoom::new(listener, room_beside(RESERVE, WAITING))?;
     info!("cluster {}", core.cluster);
     while !stop.is_asked() {
-        for arrival in room.poll(true, &[stop.as_fd()], Some(LOOK_EVERY), &mut |peer, local| Usher::new(core.clone(), peer, local))? {
+        for arrival in
+            room.poll(true, &[stop.as_fd(), core.desk.wake()], Some(LOOK_EVERY), &mut |peer, local| Usher::new(core.clone(), peer, local))?
+        {
             receive(&core, arrival);
         }
+        core.desk.drain();
+        core.tell_generation();
         core.announce();
         if order.is_finished() {
             return Err(MasterError::NoOrder);
@@ -122,9 +128,10 @@ fn finish(core: &Arc<Core>, mut room: WaitingRoom<Usher>, until: Instant) -> Res
     core.lines.shut_all(Kind::Slave);
     while core.logins.load(Ordering::Relaxed) > 0 && Instant::now() < until {
         let wait = STOP_LOOK_EVERY.min(until.saturating_duration_since(Instant::now()));
-        for arrival in room.poll(false, &[], Some(wait), &mut |peer, local| Usher::new(core.clone(), peer, local))? {
+        for arrival in room.poll(false, &[core.desk.wake()], Some(wait), &mut |peer, local| Usher::new(core.clone(), peer, local))? {
             receive(core, arrival);
         }
+        core.desk.drain();
     }
     drop(room);
     if !core.lines.wait_until_empty(until) {

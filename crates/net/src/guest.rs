@@ -16,6 +16,8 @@ pub enum Step<T> {
     More,
     /// Send this, then read on.
     Reply(Vec<u8>),
+    /// Read nothing more until [`Greeter::ready`] has the next step.
+    Pending,
     /// Send this, then end the connection so that it arrives.
     Close(Vec<u8>),
     /// Send this, then hand the connection over with `value`.
@@ -33,6 +35,10 @@ pub trait Greeter {
     type Value;
     /// Takes the next frame.
     fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Self::Value>;
+    /// The step that follows [`Step::Pending`], once it is known.
+    fn ready(&mut self) -> Option<Step<Self::Value>> {
+        None
+    }
     /// The last words for a peer that sent bytes that are no frame.
     fn refuse(&mut self, error: &WireError) -> Vec<u8>;
 }
@@ -41,6 +47,8 @@ pub trait Greeter {
 pub(crate) enum Outcome<T> {
     /// It stays; the flag tells whether it waits to send rather than to receive.
     Stays { sending: bool },
+    /// It stays, and nothing is read from it before its greeter is ready.
+    Pending,
     /// It has gone or must go.
     Leaves,
     /// It is through.
@@ -91,6 +99,17 @@ impl<G: Greeter> Guest<G> {
         }
     }
 
+    /// Goes on with a guest that is pending, where its greeter is ready.
+    pub fn resume(&mut self) -> Outcome<G::Value> {
+        match self.greeter.ready() {
+            Some(Step::Pending) | None => Outcome::Pending,
+            Some(step) => {
+                self.take(step);
+                self.advance()
+            }
+        }
+    }
+
     /// Goes as far as the socket lets it.
     pub fn advance(&mut self) -> Outcome<G::Value> {
         match self.try_advance() {
@@ -116,12 +135,19 @@ impl<G: Greeter> Guest<G> {
                 Some(Ok(kind)) => self.greeter.frame(kind, &self.payload),
                 Some(Err(error)) => Step::Close(self.greeter.refuse(&error)),
             };
-            match step {
-                Step::More => {}
-                Step::Reply(bytes) => self.output = bytes,
-                Step::Close(bytes) => (self.output, self.then) = (bytes, Then::HangUp),
-                Step::Done { value, send } => (self.output, self.then) = (send, Then::HandOver(value)),
+            if matches!(step, Step::Pending) {
+                return Ok(Outcome::Pending);
             }
+            self.take(step);
+        }
+    }
+
+    fn take(&mut self, step: Step<G::Value>) {
+        match step {
+            Step::More | Step::Pending => {}
+            Step::Reply(bytes) => self.output = bytes,
+            Step::Close(bytes) => (self.output, self.then) = (bytes, Then::HangUp),
+            Step::Done { value, send } => (self.output, self.then) = (send, Then::HandOver(value)),
         }
     }
 

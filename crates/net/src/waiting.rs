@@ -4,7 +4,7 @@
 //! in the pool. Each has [`limits::LOGIN_TIME`] in all; when the room is full,
 //! the one that has waited longest goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -45,6 +45,8 @@ pub struct WaitingRoom<G: Greeter> {
     capacity: usize,
     /// By number, and so in the order of arrival.
     guests: BTreeMap<u64, Guest<G>>,
+    /// Those of them whose greeters are not ready; they are in no poll set.
+    pending: BTreeSet<u64>,
     next: u64,
     accepting: bool,
     paused_until: Option<Instant>,
@@ -65,6 +67,7 @@ impl<G: Greeter> WaitingRoom<G> {
             epoll,
             capacity: capacity.max(1),
             guests: BTreeMap::new(),
+            pending: BTreeSet::new(),
             next: LISTENER + 1,
             accepting: false,
             paused_until: None,
@@ -93,7 +96,8 @@ impl<G: Greeter> WaitingRoom<G> {
     }
 
     /// Waits for something to happen, at most `timeout`, and returns the connections
-    /// whose login is done. Returns early when one of `wake` can be read.
+    /// whose login is done. Returns early when one of `wake` can be read, and asks greeters
+    /// that were pending each time whether they are ready.
     /// With `accept` false nobody new comes in.
     ///
     /// # Errors
@@ -121,6 +125,9 @@ impl<G: Greeter> WaitingRoom<G> {
                 LISTENER => self.accept(greet, &mut arrivals)?,
                 id => self.advance(id, &mut arrivals),
             }
+        }
+        for id in self.pending.clone() {
+            self.resume(id, &mut arrivals);
         }
         self.drop_late(Instant::now());
         Ok(arrivals)
@@ -204,7 +211,32 @@ impl<G: Greeter> WaitingRoom<G> {
 
     fn advance(&mut self, id: u64, arrivals: &mut Vec<Arrival<G::Value>>) {
         let Some(guest) = self.guests.get_mut(&id) else { return };
-        match guest.advance() {
+        let outcome = guest.advance();
+        self.settle(id, outcome, arrivals);
+    }
+
+    fn resume(&mut self, id: u64, arrivals: &mut Vec<Arrival<G::Value>>) {
+        let Some(guest) = self.guests.get_mut(&id) else {
+            self.pending.remove(&id);
+            return;
+        };
+        let outcome = guest.resume();
+        if matches!(outcome, Outcome::Pending) {
+            return;
+        }
+        self.pending.remove(&id);
+        guest.watched_for_sending = false;
+        if let Err(e) = epoll::add(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), epoll::EventFlags::IN) {
+            warn!("cannot watch {}: {e}", guest.peer);
+            self.guests.remove(&id);
+            return;
+        }
+        self.settle(id, outcome, arrivals);
+    }
+
+    fn settle(&mut self, id: u64, outcome: Outcome<G::Value>, arrivals: &mut Vec<Arrival<G::Value>>) {
+        let Some(guest) = self.guests.get_mut(&id) else { return };
+        match outcome {
             Outcome::Stays { sending } if sending == guest.watched_for_sending => {}
             Outcome::Stays { sending } => {
                 guest.watched_for_sending = sending;
@@ -214,6 +246,13 @@ impl<G: Greeter> WaitingRoom<G> {
                     self.guests.remove(&id);
                 }
             }
+            Outcome::Pending => match epoll::delete(&self.epoll, &guest.stream) {
+                Ok(()) => drop(self.pending.insert(id)),
+                Err(e) => {
+                    warn!("cannot let {} wait: {e}", guest.peer);
+                    self.guests.remove(&id);
+                }
+            },
             Outcome::Leaves => {
                 self.guests.remove(&id);
             }

@@ -32,6 +32,8 @@ pub const PATH: usize = 4095;
 pub const USER: usize = 255;
 /// Longest password, in bytes.
 pub const PASSWORD: usize = 1024;
+/// Passwords that may be wrong on one connection.
+pub const LOGIN_TRIES: u32 = 3;
 /// Longest ticket, in bytes.
 pub const TICKET: usize = 5000;
 /// Longest message, agent or similar text meant for people, in bytes.

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum, ValueHint};
 use relais_slave::catalogue::WatchMode;
 use relais_slave::config::{self, Cluster, Config};
-use relais_state::StateDir;
+use relais_state::{StateDir, StateError};
 
 /// Serves a folder to the clients that the master sends.
 #[derive(Debug, Parser)]
@@ -82,9 +82,11 @@ impl Args {
     /// The settings of the slave.
     pub fn config(self) -> anyhow::Result<Config> {
         let cluster = if self.standalone { None } else { Some(self.cluster()?) };
+        let accounts = if self.standalone { self.accounts()? } else { None };
         Ok(Config {
             root: std::path::absolute(&self.root).with_context(|| format!("{} is no usable path", self.root.display()))?,
             cluster,
+            accounts,
             workers: self.workers.unwrap_or_else(config::default_workers),
             sessions_per_worker: self.sessions_per_worker,
             queue: self.queue,
@@ -96,6 +98,15 @@ impl Args {
                 Watch::All => WatchMode::All,
             },
         })
+    }
+
+    /// Without any place for a state folder nobody can have made an account.
+    fn accounts(&self) -> anyhow::Result<Option<PathBuf>> {
+        match StateDir::locate(self.state.clone()) {
+            Ok(state) => Ok(Some(state.accounts_path())),
+            Err(StateError::Nowhere) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
     }
 
     fn cluster(&self) -> anyhow::Result<Cluster> {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relais_proto::Mark;
+use relais_state::Guesses;
 
 use crate::sys::memory::SharedWords;
 
@@ -30,7 +31,7 @@ const ROW: usize = 3;
 /// the master is not reached (0: it is), whether the slave is being drained, and which worker, counted from 1, sends large content to
 /// another slave, how many copies the cluster asks for, and whether
 /// somebody else has this slave's ids, and when the
-/// thread that makes changes last passed its loop (0: this slave's has none).
+/// thread that makes changes last passed its loop (0: this slave's has none); and at the end the table of wrong passwords.
 const MASTER_OFFSET: usize = MAX_WORKERS * ROW;
 const GENERATION: usize = MASTER_OFFSET + 1;
 const EPOCH: usize = MASTER_OFFSET + 2;
@@ -43,7 +44,8 @@ const LARGE_SENT: usize = MASTER_OFFSET + 8;
 const COPIES: usize = MASTER_OFFSET + 9;
 const CLONED: usize = MASTER_OFFSET + 10;
 const KEEPER: usize = MASTER_OFFSET + 11;
-const WORDS: usize = MASTER_OFFSET + 12;
+const GUESSES: usize = MASTER_OFFSET + 12;
+const WORDS: usize = GUESSES + Guesses::PLACES;
 
 /// What the processes of one slave share.
 #[derive(Debug)]
@@ -155,6 +157,22 @@ impl Board {
         let offset = i64::try_from(time_ms).unwrap_or(i64::MAX).saturating_sub(i64::try_from(monotonic_ms()).unwrap_or(i64::MAX));
         self.words[MASTER_OFFSET].store(offset.cast_unsigned(), SeqCst);
         self.words[GENERATION].store(generation, SeqCst);
+    }
+
+    /// Notes the generation of the accounts of a slave that stands alone.
+    pub fn set_generation(&self, generation: u64) {
+        self.words[GENERATION].store(generation, SeqCst);
+    }
+
+    /// Notes the generation that was known before a restart, where the master was not faster.
+    pub fn raise_generation(&self, generation: u64) {
+        self.words[GENERATION].fetch_max(generation, SeqCst);
+    }
+
+    /// The table of wrong passwords.
+    #[must_use]
+    pub fn guesses(&self) -> &[AtomicU64] {
+        &self.words[GUESSES..]
     }
 
     /// Notes up to which change all is about to be applied. From the moment that it is, readers may meet it, and say so.

@@ -37,6 +37,8 @@ pub struct Config {
     pub root: PathBuf,
     /// The cluster it belongs to; none: it stands alone.
     pub cluster: Option<Cluster>,
+    /// Who may log in where it stands alone; none: nobody has an account.
+    pub accounts: Option<PathBuf>,
     /// Worker processes, 1 to 256.
     pub workers: usize,
     /// Sessions of one worker, at least 1.

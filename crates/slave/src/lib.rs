@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use log::{error, info};
 use relais_proto::{ClusterId, FolderId, SlaveId};
+use relais_state::{AccountsError, AccountsFile};
 use relais_tree::Folder;
 use thiserror::Error;
 
@@ -37,6 +38,7 @@ pub use crate::supervisor::Ended;
 use crate::supervisor::{Supervisor, Task};
 use crate::worker::login::{KeyFile, Policy};
 use crate::worker::pass::Inbox;
+use crate::worker::passwords::Passwords;
 
 /// Why a slave cannot start, or had to end.
 #[derive(Debug, Error)]
@@ -60,6 +62,9 @@ pub enum SlaveError {
         /// Why not.
         source: CatalogueError,
     },
+    /// The accounts cannot be used.
+    #[error(transparent)]
+    Accounts(#[from] AccountsError),
     /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -79,6 +84,8 @@ pub struct Slave {
     inboxes: Arc<Vec<Inbox>>,
     hints: Arc<Hints>,
     desk: Arc<Desk>,
+    /// Who may log in, where it stands alone and that is told somewhere.
+    passwords: Option<Passwords>,
 }
 
 impl Slave {
@@ -95,7 +102,8 @@ impl Slave {
         let board = Arc::new(Board::new(config.workers, config.sessions_per_worker.into(), config.queue.into())?);
         let inboxes = (0..config.workers).map(|_| Inbox::new()).collect::<io::Result<Vec<_>>>()?;
         let (hints, desk) = (Arc::new(Hints::new()?), Arc::new(Desk::new()?));
-        Ok(Self { config, folder, own, board, inboxes: Arc::new(inboxes), hints, desk })
+        let passwords = config.accounts.clone().map(|path| Passwords::open(AccountsFile::new(path))).transpose()?;
+        Ok(Self { config, folder, own, board, inboxes: Arc::new(inboxes), hints, desk, passwords })
     }
 
     /// Which slave this is.
@@ -166,7 +174,10 @@ impl Slave {
         .map_err(io::Error::other)?;
         let policy = match &self.config.cluster {
             // Whoever resumes must find the same folder, whichever slave serves it.
-            None => Policy::Standalone { id: ClusterId(self.folder_id().0), writable: serving.read_only.is_none() },
+            None => {
+                let desk = self.passwords.as_ref().map(|passwords| passwords.desk(self.board.clone())).transpose()?;
+                Policy::Standalone { id: ClusterId(self.folder_id().0), writable: serving.read_only.is_none(), desk }
+            }
             Some(cluster) => Policy::Cluster { master: cluster.master.clone(), key: KeyFile::new(cluster.key_file.clone()) },
         };
         worker::run(worker::Birth { index, listener, control, serving, policy, inboxes: self.inboxes.clone() })

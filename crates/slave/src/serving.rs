@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
 use relais_proto::{Counters, Endpoint, ErrorCode, FolderId, Mark, Refusal, SlaveId, TreePath, Version, limits};
+use relais_state::TicketError;
 use relais_tree::{Folder, Meta, TreeError};
 
 use crate::board::Board;
@@ -293,6 +294,10 @@ pub struct Session {
     pub mark: Mark,
     /// Whether it is another slave, which takes content.
     pub peer: bool,
+    /// Generation of the accounts when the user logged in.
+    pub generation: u64,
+    /// When the login ends, in the master's milliseconds since 1970 UTC.
+    pub ends_ms: u64,
 }
 
 impl Session {
@@ -300,6 +305,28 @@ impl Session {
     #[must_use]
     pub fn name(&self) -> &str {
         if self.user.is_empty() { "(no account)" } else { &self.user }
+    }
+
+    /// Another slave's, which has proved that it belongs here.
+    #[must_use]
+    pub fn of_peer() -> Self {
+        let (user, root, mark) = (String::new(), TreePath::root(), Mark::default());
+        Self { user, root, writable: false, mark, peer: true, generation: u64::MAX, ends_ms: u64::MAX }
+    }
+
+    /// Whether the login still counts: it ends some time, and when something was taken from somebody all log in again.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadTicket`].
+    pub fn check(&self, board: &Board) -> Result<(), Refusal> {
+        let why = if self.generation < board.generation() {
+            TicketError::OldGeneration
+        } else if self.ends_ms <= board.master_ms() {
+            TicketError::Ended
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::new(ErrorCode::BadTicket, why.to_string()))
     }
 
     /// As [`Self::resolve`], for what shall be removed or moved: the user's top never is.

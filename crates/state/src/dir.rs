@@ -71,6 +71,21 @@ impl StateDir {
         self.path.join("cluster.key")
     }
 
+    /// Where the accounts are.
+    #[must_use]
+    pub fn accounts_path(&self) -> PathBuf {
+        self.path.join("accounts")
+    }
+
+    /// Creates the folder with mode 0700 where it is missing.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn create(&self) -> Result<(), StateError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
+        made.map_err(|cause| StateError::Io { path: self.path.clone(), cause })
+    }
+
     /// Creates the folder with mode 0700 where it is missing, and takes its
     /// lock for as long as the result lives.
     ///
@@ -78,7 +93,7 @@ impl StateDir {
     /// [`StateError::InUse`] where another process has the lock, or what the system says.
     pub fn open_and_lock(&self) -> Result<LockedState, StateError> {
         let io_error = |cause| StateError::Io { path: self.path.clone(), cause };
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(io_error)?;
+        self.create()?;
         let lock =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.path.join("lock")).map_err(io_error)?;
         match lock.try_lock() {

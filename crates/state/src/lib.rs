@@ -7,6 +7,7 @@
 //! the bytes and say what time it is. The key itself never leaves this crate,
 //! not even in a debug print.
 
+mod accounts;
 mod dir;
 mod journal;
 mod key;
@@ -16,6 +17,10 @@ mod tape;
 mod ticket;
 mod whole;
 
+pub use accounts::{
+    Account, AccountError, Accounts, AccountsError, AccountsFile, Alone, BadLine, Common, Guesses, HashError, LiveAccounts, LoginDesk,
+    PasswordHash, Pending, User, Verdict,
+};
 pub use dir::{LockedState, StateDir, StateError};
 pub use journal::{BATCH_BYTES, BATCH_CHANGES, ChangeLog, Journal, JournalError, JournalReader};
 pub use key::{ClusterKey, KeyError, Prover};

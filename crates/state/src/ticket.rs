@@ -24,6 +24,23 @@ pub enum Rights {
     Write,
 }
 
+impl Rights {
+    /// As people write them.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+
+    /// What [`Self::text`] gives, read again.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        [Self::Read, Self::Write].into_iter().find(|rights| rights.text() == text)
+    }
+}
+
 /// Who a client is and what it may do, on any slave of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {

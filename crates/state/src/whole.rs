@@ -12,6 +12,14 @@ use std::path::Path;
 /// # Errors
 /// What the system said. The former file is there still, unless the last sync alone failed.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_file_of(path, bytes, None)
+}
+
+/// As [`replace_file`]; the file belongs to this user and group.
+///
+/// # Errors
+/// As there.
+pub(crate) fn replace_file_of(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name"))?;
     let mut temp = OsString::from(name);
     temp.push(".new");
@@ -23,6 +31,9 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temp)?;
     file.write_all(bytes)?;
+    if let Some((user, group)) = owner {
+        std::os::unix::fs::fchown(&file, Some(user), Some(group))?;
+    }
     file.sync_all()?;
     std::fs::rename(&temp, path)?;
     sync_folder_of(path)

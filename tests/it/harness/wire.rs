@@ -14,6 +14,7 @@ use relais_proto::{
 use super::SOON;
 
 /// A connection on which a test says what it likes.
+#[derive(Debug)]
 pub struct Wire(pub TcpStream);
 
 impl Wire {

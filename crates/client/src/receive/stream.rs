@@ -243,11 +243,11 @@ impl Stream {
 
     /// What a refusal means for the rest.
     fn refused(&self, refusal: Refusal) -> Stop {
-        use ErrorCode::{Behind, Busy, Changed, Draining, NoContent, Storage, TimedOut};
+        use ErrorCode::{BadTicket, Behind, Busy, Changed, Draining, NoContent, Storage, TimedOut};
         match refusal.code {
             Behind => Stop::Behind(refusal),
             NoContent => Stop::Holders(Vec::new()),
-            Busy | Draining | Storage | TimedOut => Stop::Elsewhere(refusal.message),
+            BadTicket | Busy | Draining | Storage | TimedOut => Stop::Elsewhere(refusal.message),
             Changed if self.out > 0 => Stop::Changed(refusal),
             _ => Stop::Failed(refusal.into()),
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 use relais_proto::{ErrorCode, Login, ServerRole, WaitReason, limits};
+use relais_secret::SecretError;
 
 use super::greet::{self, Answer, Patience, Trouble};
 use super::{Host, Open, Route, Session};
@@ -124,8 +125,40 @@ impl Session {
         self.master_away.is_some_and(|since| since.elapsed() < AWAY_TIME)
     }
 
-    /// Logs in where the user said, or at the master that a slave there named: once.
+    /// Logs in where the user said, or at the master that a slave there named. A password that was typed wrong is asked for again.
     pub(super) fn enter(&mut self) -> Result<Entered, Failure> {
+        let mut tries = 1;
+        loop {
+            self.ask_password()?;
+            let result = self.enter_once();
+            let Some(failure) = result.as_ref().err().filter(|failure| failure.code == ErrorCode::LoginRefused && self.typed) else {
+                return result;
+            };
+            self.settings.password = None;
+            if tries == limits::LOGIN_TRIES {
+                return result;
+            }
+            self.notices.say(&failure.to_string());
+            tries += 1;
+        }
+    }
+
+    /// Asks for the password of a user who has given none.
+    fn ask_password(&mut self) -> Result<(), Failure> {
+        if self.settings.user.is_empty() || self.settings.password.is_some() {
+            return Ok(());
+        }
+        let prompt = format!("Password of {} at {}: ", self.settings.user, self.settings.host);
+        let password = relais_secret::ask(&prompt).map_err(|e| match e {
+            SecretError::NotGiven => Failure::interrupted(),
+            e => Failure::new(ErrorCode::LoginNeeded, e.to_string()),
+        })?;
+        self.settings.password = Some(password);
+        self.typed = true;
+        Ok(())
+    }
+
+    fn enter_once(&mut self) -> Result<Entered, Failure> {
         if let Some(master) = self.master.clone() {
             match self.knock(&master) {
                 Err(failure) if failure.code == ErrorCode::Unreachable => {}
@@ -137,7 +170,7 @@ impl Session {
             Entered::AskMaster(address) => address,
             entered => return Ok(entered),
         };
-        if !self.settings.password.is_empty() {
+        if self.settings.password.is_some() {
             let message = format!("{host} is a slave, and a password is given to its master alone: connect to {address}");
             return Err(Failure::new(ErrorCode::LoginNeeded, message));
         }
@@ -179,10 +212,14 @@ impl Session {
 
     fn log_in(&mut self, addr: SocketAddr, patience: Patience) -> Result<Entered, Trouble> {
         let mut connection = greet::dial(addr, patience, &self.interrupt)?;
+        if self.settings.password.is_some() && !self.settings.insecure && !addr.ip().to_canonical().is_loopback() {
+            let message = format!("the line to {addr} is not encrypted, and no password goes over it; --insecure sends it all the same");
+            return Err(Trouble::Stopped(Failure::new(ErrorCode::LoginNeeded, message)));
+        }
         self.told.greet(&mut connection, &self.notices);
         let login = Login {
             user: self.settings.user.clone(),
-            password: self.settings.password.clone(),
+            password: self.settings.password.clone().unwrap_or_default(),
             mark: self.told.mark(),
             avoid: self.avoid.ids(Instant::now()),
             prefer: self.preferred(),

@@ -47,8 +47,10 @@ pub struct Settings {
     pub host: Host,
     /// Empty: no account.
     pub user: String,
-    /// Empty: none.
-    pub password: Vec<u8>,
+    /// None: it is asked for at the terminal where one is needed.
+    pub password: Option<Vec<u8>>,
+    /// Whether it may go over a line that is not encrypted.
+    pub insecure: bool,
     /// How long to go on trying where no server is reached.
     pub retry: Duration,
 }
@@ -66,6 +68,8 @@ struct Open {
 /// A session that moves between slaves as they fail.
 pub struct Session {
     settings: Settings,
+    /// Whether the password was typed, and not given in a file.
+    typed: bool,
     interrupt: Interrupt,
     notices: Notices,
     /// Named by a slave that the user dialled.
@@ -108,6 +112,7 @@ impl Session {
     pub fn new(settings: Settings, interrupt: Interrupt, notices: Notices) -> Self {
         Self {
             settings,
+            typed: false,
             interrupt,
             notices,
             master: None,

@@ -198,6 +198,8 @@ impl Session {
         }
         match trouble {
             Trouble::Gone(why) => self.lose(&why),
+            // A new login may do; nothing is wrong with the server.
+            Trouble::Refused(refusal) if refusal.code == ErrorCode::BadTicket => self.drop_connection(),
             Trouble::Refused(refusal) if is_leaving(&refusal) => self.lose(&refusal.message),
             Trouble::Refused(refusal) if refusal.code == ErrorCode::Behind => return Err(Again::Behind(refusal)),
             Trouble::Refused(refusal) => return Err(Again::No(refusal.into())),

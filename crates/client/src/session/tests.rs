@@ -269,7 +269,8 @@ fn a_password_is_never_told_to_a_slave() {
     };
     let with_password = |addr| {
         let mut session = session(addr, NO_RETRY);
-        session.settings.password = b"secret".to_vec();
+        session.settings.user = "ann".to_owned();
+        session.settings.password = Some(b"secret".to_vec());
         session
     };
     let slave = server(ServerRole::Slave, Reply::AskMaster("127.0.0.1:1".into()));

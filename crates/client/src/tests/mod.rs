@@ -57,8 +57,13 @@ impl Printed {
 /// A shell whose local folder is `folder`, connected to `addr` when it first asks.
 pub fn shell(addr: SocketAddr, folder: PathBuf, json: bool) -> (Shell, Printed) {
     let (printed, notices, interrupt) = (Printed::default(), Notices::collecting(), Interrupt::new());
-    let settings =
-        Settings { host: addr.to_string().parse().unwrap(), user: String::new(), password: vec![], retry: Duration::from_millis(200) };
+    let settings = Settings {
+        host: addr.to_string().parse().unwrap(),
+        user: String::new(),
+        password: None,
+        insecure: false,
+        retry: Duration::from_millis(200),
+    };
     let shell = Shell {
         session: Session::new(settings, interrupt.clone(), notices.clone()),
         output: Output::new(Box::new(printed.clone()), notices.clone(), json, Screen::default()),

@@ -17,7 +17,7 @@ use relais_proto::{
     Beat, Counters, FolderId, Hello, LinkMessage, Login, Mark, Refusal, Registration, Reply, Request, Role, SlaveId, SlaveState, VERSIONS,
     limits,
 };
-use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
+use relais_state::{AccountsFile, ClusterKey, LinkError, LinkHandshake, LinkRole, LiveAccounts, link_frame};
 use tempfile::TempDir;
 
 use crate::{Config, MasterError, Stop, Store, run};
@@ -53,6 +53,7 @@ impl Running {
         if addr.ip().is_unspecified() {
             addr.set_ip([127, 0, 0, 1].into());
         }
+        let accounts = LiveAccounts::open(AccountsFile::new(state.path().join("accounts"))).unwrap();
         let config = Config {
             store,
             key: key.clone(),
@@ -60,6 +61,7 @@ impl Running {
             grace: Duration::from_secs(10),
             copies: 1,
             remember: Duration::from_secs(3600),
+            accounts,
         };
         let asked = stop.clone();
         let thread = std::thread::spawn(move || run(listener, config, &asked));

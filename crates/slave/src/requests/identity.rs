@@ -36,6 +36,8 @@ mod tests {
             writable: true,
             mark: relais_proto::Mark::default(),
             peer: false,
+            generation: 0,
+            ends_ms: u64::MAX,
         };
         let path = |text: &str| TreePath::new(text).unwrap();
         let (a, b, ann) = (path("a"), path("b"), session("ann"));

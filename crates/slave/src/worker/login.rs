@@ -1,6 +1,7 @@
 //! Who may open a session: the login of one connection, frame by frame.
 
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,14 +9,15 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 use relais_net::{Greeter, Step};
 use relais_proto::{
-    ClusterId, ErrorCode, FrameType, LinkMessage, Mark, Refusal, Reply, Request, Role, ServerRole, TreePath, VERSIONS, WireError,
-    common_version,
+    ClusterId, ErrorCode, FrameType, LinkMessage, Login, Mark, Refusal, Reply, Request, Role, ServerRole, TreePath, VERSIONS, WireError,
+    common_version, limits,
 };
-use relais_state::{ClusterKey, LinkChallenger, LinkError, LinkRole, Rights, Ticket};
+use relais_state::{ClusterKey, LinkChallenger, LinkError, LinkRole, Pending, Rights, Ticket, User, Verdict};
 
 use crate::board::Board;
 use crate::config::master_for;
 use crate::serving::Session;
+use crate::worker::passwords::Desk;
 use crate::worker::queue::{Admission, Claim};
 
 /// Shortest time between two looks at the key file because a ticket was refused.
@@ -23,12 +25,14 @@ const RELOAD: Duration = Duration::from_secs(1);
 
 /// What decides about a login.
 pub enum Policy {
-    /// Stands alone: anybody may read.
+    /// Stands alone: where there are no accounts anybody may read.
     Standalone {
         /// The id that its clients know it by.
         id: ClusterId,
-        /// Whether somebody without an account may change anything.
+        /// Whether somebody may change anything where there are no accounts.
         writable: bool,
+        /// Where passwords are looked at.
+        desk: Option<Desk>,
     },
     /// Belongs to a cluster: the master decides, and its ticket tells.
     Cluster {
@@ -72,6 +76,28 @@ impl KeyFile {
 }
 
 impl Policy {
+    /// Notes, for open sessions, whether something was taken from somebody.
+    pub fn note_generation(&self, board: &Board) {
+        if let Self::Standalone { desk: Some(desk), .. } = self {
+            board.set_generation(desk.accounts.generation());
+        }
+    }
+
+    /// Can be read once a password was looked at.
+    pub fn wake(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Standalone { desk: Some(desk), .. } => Some(desk.desk.wake()),
+            _ => None,
+        }
+    }
+
+    /// Has noticed that [`Self::wake`] could be read.
+    pub fn drain(&self) {
+        if let Self::Standalone { desk: Some(desk), .. } = self {
+            desk.desk.drain();
+        }
+    }
+
     /// Whether other slaves can prove that they belong here.
     fn has_key(&self) -> bool {
         matches!(self, Self::Cluster { .. })
@@ -98,8 +124,8 @@ impl Policy {
         });
         match checked {
             Some(ticket) => {
-                let writable = ticket.rights == Rights::Write;
-                Ok(Session { user: ticket.user, root: ticket.root, writable, mark, peer: false })
+                let Ticket { user, rights, root, generation, ends_ms, .. } = ticket;
+                Ok(Session { user, root, writable: rights == Rights::Write, mark, peer: false, generation, ends_ms })
             }
             None => Err(Refusal::new(ErrorCode::BadTicket, why)),
         }
@@ -119,6 +145,10 @@ pub struct LoginGreeter {
     greeted: bool,
     /// Where another slave stands with its proof.
     peer: Option<Peering>,
+    /// A password that is being looked at.
+    pending: Option<Pending>,
+    /// Passwords on this connection that were wrong.
+    failed: u32,
 }
 
 /// Another slave, on its way to prove the cluster key.
@@ -134,7 +164,7 @@ impl LoginGreeter {
     /// For a connection that has just come to `worker`.
     #[must_use]
     pub fn new(policy: Arc<Policy>, board: Arc<Board>, worker: usize, peer: SocketAddr, local: SocketAddr) -> Self {
-        Self { policy, board, worker, addr: peer, local, greeted: false, peer: None }
+        Self { policy, board, worker, addr: peer, local, greeted: false, peer: None, pending: None, failed: 0 }
     }
 
     fn take(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Admission>, Refusal> {
@@ -151,7 +181,7 @@ impl LoginGreeter {
             }
             (Request::Hello(_), false) => Err(Refusal::new(ErrorCode::BadRequest, "this is a slave; only clients connect to it")),
             (Request::Ticket { ticket, mark }, true) => self.admit(self.policy.check_ticket(&ticket, mark, &self.board)?),
-            (Request::Login(login), true) => self.login(&login.user),
+            (Request::Login(login), true) => self.login(&login),
             _ => Err(Refusal::new(ErrorCode::LoginNeeded, "a session begins with Hello and a login")),
         }
     }
@@ -175,23 +205,57 @@ impl LoginGreeter {
             Peering::Challenged(challenger) => {
                 key.ask(|key| challenger.check(message, key).ok()).ok_or_else(|| refused(LinkError::BadProof))?;
                 debug!("{}: slave {} takes content", self.addr, challenger.id());
-                self.admit(Session { user: String::new(), root: TreePath::root(), writable: false, mark: Mark::default(), peer: true })
+                self.admit(Session::of_peer())
             }
         }
     }
 
-    fn login(&self, user: &str) -> Result<Step<Admission>, Refusal> {
-        match &*self.policy {
-            Policy::Cluster { master, .. } => Ok(Step::Close(encoded(&Reply::AskMaster(master_for(master, self.addr, self.local))))),
-            Policy::Standalone { writable, .. } if user.is_empty() => {
-                self.admit(Session { user: String::new(), root: TreePath::root(), writable: *writable, mark: Mark::default(), peer: false })
+    fn login(&mut self, login: &Login) -> Result<Step<Admission>, Refusal> {
+        let (writable, desk) = match &*self.policy {
+            Policy::Cluster { master, .. } => {
+                return Ok(Step::Close(encoded(&Reply::AskMaster(master_for(master, self.addr, self.local)))));
             }
-            Policy::Standalone { .. } => Err(Refusal::new(ErrorCode::LoginRefused, "user or password are wrong")),
+            Policy::Standalone { writable, desk, .. } => (*writable, desk.as_ref()),
+        };
+        match (desk.filter(|desk| desk.accounts.now().is_some()), login.user.is_empty()) {
+            (None, true) => self.admit(self.session(String::new(), TreePath::root(), writable, 0)),
+            (None, false) => {
+                let message = "there are no accounts on this server; log in without a name";
+                Err(Refusal::new(ErrorCode::LoginRefused, message))
+            }
+            (Some(_), true) => Err(Refusal::new(ErrorCode::LoginNeeded, "a user name and a password are needed here")),
+            (Some(desk), false) => {
+                self.pending = Some(desk.desk.hand_in(self.addr.ip(), &login.user, &login.password)?);
+                Ok(Step::Pending)
+            }
+        }
+    }
+
+    fn session(&self, user: String, root: TreePath, writable: bool, generation: u64) -> Session {
+        let time = u64::try_from(limits::TICKET_TIME.as_millis()).unwrap_or(u64::MAX);
+        let ends_ms = self.board.master_ms().saturating_add(time);
+        Session { user, root, writable, mark: Mark::default(), peer: false, generation, ends_ms }
+    }
+
+    /// The password was looked at.
+    fn judged(&mut self, verdict: Verdict) -> Result<Step<Admission>, Refusal> {
+        match verdict {
+            Ok(User { name, rights, root, generation }) => self.admit(self.session(name, root, rights == Rights::Write, generation)),
+            Err(refusal) => {
+                self.failed += u32::from(refusal.code == ErrorCode::LoginRefused);
+                let again = refusal.code == ErrorCode::LoginRefused && self.failed < limits::LOGIN_TRIES;
+                if again { Ok(Step::Reply(encoded(&Reply::Error(refusal)))) } else { Err(refusal) }
+            }
         }
     }
 }
 
 impl LoginGreeter {
+    fn turned_away(&self, refusal: &Refusal) -> Step<Admission> {
+        debug!("{}: {refusal}", self.addr);
+        Step::Close(encoded(&Reply::Error(refusal.clone())))
+    }
+
     fn admit(&self, session: Session) -> Result<Step<Admission>, Refusal> {
         if self.board.is_draining() && !session.peer {
             return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
@@ -215,10 +279,13 @@ impl Greeter for LoginGreeter {
     type Value = Admission;
 
     fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Admission> {
-        self.take(kind, payload).unwrap_or_else(|refusal| {
-            debug!("{}: {refusal}", self.addr);
-            Step::Close(encoded(&Reply::Error(refusal)))
-        })
+        self.take(kind, payload).unwrap_or_else(|refusal| self.turned_away(&refusal))
+    }
+
+    fn ready(&mut self) -> Option<Step<Admission>> {
+        let verdict = self.pending.as_ref()?.take()?;
+        self.pending = None;
+        Some(self.judged(verdict).unwrap_or_else(|refusal| self.turned_away(&refusal)))
     }
 
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {

@@ -7,6 +7,7 @@
 mod intake;
 pub mod login;
 pub mod pass;
+pub mod passwords;
 mod pending;
 mod queue;
 mod send;
@@ -16,7 +17,7 @@ pub mod uploads;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -96,9 +97,11 @@ pub fn run(birth: Birth) -> io::Result<()> {
     let mut drained = Drained::No;
     loop {
         board.tick(index);
-        let wake = [control.as_fd(), pool.inboxes[index].as_fd()];
+        policy.note_generation(&board);
+        let wake: Vec<BorrowedFd<'_>> = [control.as_fd(), pool.inboxes[index].as_fd()].into_iter().chain(policy.wake()).collect();
         let arrivals =
             room.poll(true, &wake, Some(ROUND), &mut |peer, local| LoginGreeter::new(policy.clone(), board.clone(), index, peer, local))?;
+        policy.drain();
         for arrival in arrivals {
             queue.join(arrival.stream, arrival.value);
         }

@@ -81,7 +81,9 @@ impl Inbox {
     /// Those of the system call; the session stays with the caller.
     pub fn pass(&self, stream: &TcpStream, session: &Session) -> io::Result<()> {
         let mut message = vec![1];
-        Encoder::new(&mut message).short_text(&session.user).path(&session.root).bool(session.writable).bool(session.peer);
+        let to = &mut Encoder::new(&mut message);
+        to.short_text(&session.user).path(&session.root).bool(session.writable).bool(session.peer);
+        to.u64(session.generation).u64(session.ends_ms);
         session.mark.encode(&mut Encoder::new(&mut message));
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -134,7 +136,15 @@ fn senseless() -> io::Error {
 fn decode(message: &[u8]) -> Result<Session, WireError> {
     let mut from = Decoder::new(message);
     let user = from.short_text("user name", limits::USER)?.to_owned();
-    let session = Session { user, root: from.path()?, writable: from.bool()?, peer: from.bool()?, mark: Mark::decode(&mut from)? };
+    let session = Session {
+        user,
+        root: from.path()?,
+        writable: from.bool()?,
+        peer: from.bool()?,
+        generation: from.u64()?,
+        ends_ms: from.u64()?,
+        mark: Mark::decode(&mut from)?,
+    };
     from.finish()?;
     Ok(session)
 }
@@ -156,6 +166,8 @@ mod tests {
             root: TreePath::new("a/b").unwrap(),
             writable: true,
             peer: true,
+            generation: 3,
+            ends_ms: u64::MAX,
             mark: Mark { epoch: 1, number: 7 },
         };
         let inbox = Inbox::new().unwrap();

@@ -37,9 +37,21 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
     let mark = serving.mark();
     connection.queue_reply(&Reply::Opened { slave: serving.slave_id, mark, writable: session.writable });
     let peer = connection.peer();
-    let mut door =
-        Door { connection, session, serving, pending: Pending::new(serving), intake: Intake::default(), seen: session.mark, alone: None };
+    let mut door = Door {
+        connection,
+        session,
+        serving,
+        pending: Pending::new(serving),
+        intake: Intake::default(),
+        seen: session.mark,
+        alone: None,
+        over: false,
+    };
     match door.answer_all() {
+        Ok(()) if door.over => {
+            info!("{peer}: the login of {} does not count any more", door.session.name());
+            door.connection.close_gently(LAST_WORDS);
+        }
         Ok(()) => debug!("{peer}: the client closed the session"),
         Err(WireError::Io(e)) if e.kind() == io::ErrorKind::TimedOut => info!("{peer}: the session timed out: {e}"),
         Err(WireError::Io(e)) => debug!("{peer}: the session was cut: {e}"),
@@ -61,6 +73,8 @@ struct Door<'a> {
     seen: Mark,
     /// For how long the master was not reached when the client was last told.
     alone: Option<Duration>,
+    /// Whether the client was told that it has to log in again.
+    over: bool,
 }
 
 /// Sends `Wait` for each second that an answer takes.
@@ -129,9 +143,13 @@ impl Door<'_> {
             }
             self.tell_alone();
             match self.keep_away() {
+                Some(refusal) if refusal.code == ErrorCode::BadTicket => self.turn_away(refusal)?,
                 Some(refusal) if matches!(request, Request::Put(_)) => self.refuse_upload(refusal)?,
                 Some(refusal) => self.refuse(refusal)?,
                 None => self.answer(request)?,
+            }
+            if self.over {
+                return Ok(());
             }
         }
     }
@@ -150,6 +168,9 @@ impl Door<'_> {
     /// Waits until this slave has what the client has seen. Why the request is refused where it has not, or gets no requests any more.
     fn keep_away(&mut self) -> Option<Refusal> {
         let board = &self.serving.board;
+        if let Err(refusal) = self.session.check(board) {
+            return Some(refusal);
+        }
         if board.is_draining() && !self.session.peer {
             return Some(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
         }
@@ -187,7 +208,16 @@ impl Door<'_> {
         match requests::handle(&mut context, request) {
             Ok(Outcome::Change(proposal)) => self.submit(&proposal),
             Ok(Outcome::Upload(upload)) => match self.take_in(*upload)? {
-                Taken::Whole(proposal) => self.submit(&proposal),
+                Taken::Whole(proposal) => match self.session.check(&self.serving.board) {
+                    Ok(()) => self.submit(&proposal),
+                    // It took its time, and the user is not who may do this any more.
+                    Err(refusal) => {
+                        if let Some(staged) = &proposal.staged {
+                            self.serving.staging.discard(staged);
+                        }
+                        self.turn_away(refusal)
+                    }
+                },
                 Taken::Refused { refusal, ended: true } => self.refuse(refusal),
                 Taken::Refused { refusal, ended: false } => self.refuse_upload(refusal),
             },
@@ -195,6 +225,13 @@ impl Door<'_> {
             Err(refusal) if is_upload => self.refuse_upload(refusal),
             Err(refusal) => self.refuse(refusal),
         }
+    }
+
+    /// Refuses a request and all that may follow.
+    fn turn_away(&mut self, refusal: Refusal) -> Result<(), WireError> {
+        self.over = true;
+        self.refuse(refusal)?;
+        Ok(self.connection.flush()?)
     }
 
     /// Refuses a request, behind the answers that come before.

@@ -28,11 +28,11 @@ const MOST_RESTARTS: u32 = 5;
 /// Content larger than this is noted as soon as it begins, in bytes; less is fetched again sooner than noted.
 const NOTED_FROM: u64 = 4 * limits::PIECE;
 
-/// Whether a refusal says something about the server's state now and not about the content, so
-/// that another server may well answer.
+/// Whether a refusal says something about the server's state now or the login and not about the content, so
+/// that another server, or a new login, may well answer.
 pub(super) fn is_passing(code: ErrorCode) -> bool {
-    use ErrorCode::{Busy, Cut, Draining, NoSlave, Storage, TimedOut, Unreachable};
-    matches!(code, Draining | TimedOut | Storage | Busy | NoSlave | Cut | Unreachable)
+    use ErrorCode::{BadTicket, Busy, Cut, Draining, NoSlave, Storage, TimedOut, Unreachable};
+    matches!(code, BadTicket | Draining | TimedOut | Storage | Busy | NoSlave | Cut | Unreachable)
 }
 
 pub(super) struct Drive<'a, 'scope, 'env> {

@@ -61,13 +61,11 @@ impl UploadError {
     /// never so for content of unknown length, whatever this says of an interruption.
     #[must_use]
     pub fn can_resume(&self) -> bool {
-        use ErrorCode::{BadTicket, Behind, LoginNeeded, LoginRefused, NoChanges};
+        use ErrorCode::{Behind, LoginNeeded, LoginRefused, NoChanges};
         match self {
             Self::Interrupted | Self::Unreachable(_) | Self::BadServer(_) => true,
             Self::Cut { size, .. } => size.is_some(),
-            Self::Refused(refusal) => {
-                is_passing(refusal.code) || matches!(refusal.code, NoChanges | Behind | LoginNeeded | LoginRefused | BadTicket)
-            }
+            Self::Refused(refusal) => is_passing(refusal.code) || matches!(refusal.code, NoChanges | Behind | LoginNeeded | LoginRefused),
             Self::SourceChanged | Self::Source(_) => false,
         }
     }
@@ -85,10 +83,10 @@ impl From<FetchError> for UploadError {
     }
 }
 
-/// Whether a refusal says something about the server's state now, so that another one may take the upload.
+/// Whether a refusal says something about the server's state now or the login, so that another one, or a new login, may take the upload.
 pub(super) fn is_passing(code: ErrorCode) -> bool {
-    use ErrorCode::{Busy, Draining, NoSlave, Storage, TimedOut};
-    matches!(code, Draining | TimedOut | Storage | Busy | NoSlave)
+    use ErrorCode::{BadTicket, Busy, Draining, NoSlave, Storage, TimedOut};
+    matches!(code, BadTicket | Draining | TimedOut | Storage | Busy | NoSlave)
 }
 
 /// Whether a server that keeps to the protocol never says this.

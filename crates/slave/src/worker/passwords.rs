@@ -1,0 +1,94 @@
+//! Accounts of a slave that stands alone: all its workers slow whoever guesses together, and hash few passwords at a time.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use log::warn;
+use relais_state::{AccountsError, AccountsFile, Common, Guesses, LiveAccounts, LoginDesk};
+use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, memfd_create};
+
+use crate::board::Board;
+
+/// What all workers have of the accounts from before they were forked.
+pub struct Passwords {
+    accounts: Arc<LiveAccounts>,
+    guesses: Guesses,
+    turns: Arc<Turns>,
+}
+
+/// A file for each core, locked by the process that hashes on it. The lock of a process that dies is free.
+struct Turns {
+    files: Vec<OwnedFd>,
+    last: AtomicUsize,
+}
+
+/// What the workers share.
+struct Shared {
+    board: Arc<Board>,
+    turns: Arc<Turns>,
+}
+
+impl Common for Shared {
+    fn places(&self) -> &[AtomicU64] {
+        self.board.guesses()
+    }
+
+    fn in_turn(&self, hash: &mut dyn FnMut()) {
+        let Some(file) = self.turns.take() else { return hash() };
+        hash();
+        if let Err(e) = fcntl_lock(file, FlockOperation::Unlock) {
+            warn!("a turn for a password is not given back: {e}");
+        }
+    }
+}
+
+impl Turns {
+    fn new() -> io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let files: io::Result<Vec<OwnedFd>> = (0..cores).map(|_| Ok(memfd_create("turn", MemfdFlags::CLOEXEC)?)).collect();
+        Ok(Self { files: files?, last: AtomicUsize::new(0) })
+    }
+
+    /// A core's file, locked: one that is free, or else the next one once it is.
+    fn take(&self) -> Option<&OwnedFd> {
+        let free = self.files.iter().find(|file| fcntl_lock(file, FlockOperation::NonBlockingLockExclusive).is_ok());
+        free.or_else(|| {
+            let next = &self.files[self.last.fetch_add(1, Ordering::Relaxed) % self.files.len()];
+            fcntl_lock(next, FlockOperation::LockExclusive).inspect_err(|e| warn!("no turn for a password: {e}")).is_ok().then_some(next)
+        })
+    }
+}
+
+impl Passwords {
+    /// Reads the accounts.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn open(file: AccountsFile) -> Result<Self, AccountsError> {
+        let path = file.path().to_owned();
+        let io_error = |cause| AccountsError::Io { path: path.clone(), cause };
+        let accounts = Arc::new(LiveAccounts::open(file)?);
+        let guesses = Guesses::new().map_err(io_error)?;
+        Ok(Self { accounts, guesses, turns: Arc::new(Turns::new().map_err(io_error)?) })
+    }
+
+    /// The desk of one worker, after it was forked: one thread in each is enough for all cores.
+    ///
+    /// # Errors
+    /// Those of starting the thread.
+    pub fn desk(&self, board: Arc<Board>) -> io::Result<Desk> {
+        let common = Box::new(Shared { board, turns: Arc::clone(&self.turns) });
+        let desk = LoginDesk::open(Arc::clone(&self.accounts), self.guesses.clone(), common, 1)?;
+        Ok(Desk { accounts: Arc::clone(&self.accounts), desk })
+    }
+}
+
+/// Where a worker looks at passwords.
+pub struct Desk {
+    /// Who may log in.
+    pub accounts: Arc<LiveAccounts>,
+    /// The thread that hashes.
+    pub desk: LoginDesk,
+}

@@ -1,0 +1,330 @@
+//! Where passwords are looked at: off the thread that serves all who log in, few at a time, each address in its turn.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use log::{info, warn};
+use relais_proto::{ErrorCode, Refusal, TreePath, clean};
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::{Checker, Guesses, LiveAccounts};
+use crate::Rights;
+
+/// Most logins of one address that wait.
+const EACH: usize = 64;
+/// Most logins that wait in all.
+const ALL: usize = 512;
+
+/// Who has logged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// What the user may do.
+    pub rights: Rights,
+    /// The top of the tree for this user.
+    pub root: TreePath,
+    /// Generation of the accounts.
+    pub generation: u64,
+}
+
+/// When to try again where too many wait.
+const FULL: Duration = Duration::from_secs(1);
+
+/// What a login comes to. A refusal is [`ErrorCode::LoginRefused`] where name or password are wrong, and nobody is told which, or
+/// [`ErrorCode::Busy`] where too many were wrong before, or too many wait.
+pub type Verdict = Result<User, Refusal>;
+
+/// A login that was handed in.
+#[derive(Debug)]
+pub struct Pending(Receiver<Verdict>);
+
+impl Pending {
+    /// What it came to, once that is known.
+    pub fn take(&self) -> Option<Verdict> {
+        match self.0.try_recv() {
+            Ok(verdict) => Some(verdict),
+            Err(TryRecvError::Empty) => None,
+            // The threads are gone, which ends the program soon.
+            Err(TryRecvError::Disconnected) => Some(Err(later(FULL))),
+        }
+    }
+}
+
+/// What the processes of one server share, so that all of them together slow whoever guesses, and hash few at a time.
+pub trait Common: Send + Sync {
+    /// The table of wrong passwords, [`Guesses::PLACES`] long.
+    fn places(&self) -> &[AtomicU64];
+    /// Waits until a core is free for a hash, and keeps it while `hash` runs.
+    fn in_turn(&self, hash: &mut dyn FnMut());
+}
+
+struct Job {
+    addr: IpAddr,
+    user: String,
+    password: Vec<u8>,
+    answer: Sender<Verdict>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Addresses that wait, each once, in the order of their turns.
+    turns: VecDeque<IpAddr>,
+    jobs: HashMap<IpAddr, VecDeque<Job>>,
+    count: usize,
+    closed: bool,
+}
+
+impl Queue {
+    fn push(&mut self, job: Job) -> Result<(), Job> {
+        let of_addr = self.jobs.entry(job.addr).or_default();
+        if self.count >= ALL || of_addr.len() >= EACH {
+            return Err(job);
+        }
+        if of_addr.is_empty() {
+            self.turns.push_back(job.addr);
+        }
+        of_addr.push_back(job);
+        self.count += 1;
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<Job> {
+        let addr = self.turns.pop_front()?;
+        let of_addr = self.jobs.get_mut(&addr)?;
+        let job = of_addr.pop_front();
+        if of_addr.is_empty() {
+            self.jobs.remove(&addr);
+        } else {
+            self.turns.push_back(addr);
+        }
+        self.count -= usize::from(job.is_some());
+        job
+    }
+}
+
+struct Shared {
+    accounts: Arc<LiveAccounts>,
+    checker: Checker,
+    guesses: Guesses,
+    common: Box<dyn Common>,
+    queue: Mutex<Queue>,
+    news: Condvar,
+    wake: OwnedFd,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next login, in the order of turns; none at the end.
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.queue();
+        loop {
+            if queue.closed {
+                return None;
+            }
+            if let Some(job) = queue.pop() {
+                return Some(job);
+            }
+            queue = self.news.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn judge(&self, job: &Job) -> Verdict {
+        let wait = self.guesses.wait(self.common.places(), job.addr, now());
+        if !wait.is_zero() {
+            info!("login put off for {:?} from {}", clean(&job.user), job.addr);
+            return Err(later(wait));
+        }
+        let accounts = self.accounts.now().unwrap_or_default();
+        let mut welcome = None;
+        self.common.in_turn(&mut || {
+            welcome = self.checker.check(&accounts, &job.user, &job.password).map(|account| User {
+                name: job.user.clone(),
+                rights: account.rights,
+                root: account.root.clone(),
+                generation: accounts.generation(),
+            });
+        });
+        welcome.ok_or_else(|| {
+            self.guesses.failed(self.common.places(), job.addr, now());
+            warn!("login failed for {:?} from {}", clean(&job.user), job.addr);
+            Refusal::new(ErrorCode::LoginRefused, "user or password are wrong")
+        })
+    }
+
+    fn work(&self) {
+        while let Some(job) = self.next() {
+            // Whoever asked may have gone.
+            let _ = job.answer.send(self.judge(&job));
+            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+/// See the module.
+pub struct LoginDesk {
+    shared: Arc<Shared>,
+}
+
+impl LoginDesk {
+    /// Begins to look at passwords in `threads` threads.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn open(accounts: Arc<LiveAccounts>, guesses: Guesses, common: Box<dyn Common>, threads: usize) -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let checker = Checker::new().map_err(io::Error::other)?;
+        let (queue, news) = (Mutex::default(), Condvar::new());
+        let desk = Self { shared: Arc::new(Shared { accounts, checker, guesses, common, queue, news, wake }) };
+        for _ in 0..threads.max(1) {
+            let shared = Arc::clone(&desk.shared);
+            std::thread::Builder::new().name("passwords".to_owned()).spawn(move || shared.work())?;
+        }
+        Ok(desk)
+    }
+
+    /// Hands in a login; whoever does waits without blocking anybody.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Busy`] where too many wait.
+    pub fn hand_in(&self, addr: IpAddr, user: &str, password: &[u8]) -> Result<Pending, Refusal> {
+        let (answer, verdict) = channel();
+        let job = Job { addr: addr.to_canonical(), user: user.to_owned(), password: password.to_vec(), answer };
+        self.shared.queue().push(job).map_err(|_| later(FULL))?;
+        self.shared.news.notify_one();
+        Ok(Pending(verdict))
+    }
+
+    /// Can be read once some login was looked at.
+    #[must_use]
+    pub fn wake(&self) -> BorrowedFd<'_> {
+        self.shared.wake.as_fd()
+    }
+
+    /// Has noticed that [`Self::wake`] could be read.
+    pub fn drain(&self) {
+        let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
+    }
+}
+
+impl Drop for LoginDesk {
+    fn drop(&mut self) {
+        self.shared.queue().closed = true;
+        self.shared.news.notify_all();
+    }
+}
+
+/// The answer to a login that comes too soon.
+fn later(wait: Duration) -> Refusal {
+    let seconds = u16::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u16::MAX).max(1);
+    let message = format!("too many logins failed or wait; try again in {seconds} s");
+    Refusal { retry_after: seconds, ..Refusal::new(ErrorCode::Busy, message) }
+}
+
+/// Time since the machine was started: the same in all processes.
+fn now() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// What the threads of one process share, where there is no other process.
+pub struct Alone {
+    places: Box<[AtomicU64]>,
+}
+
+impl Alone {
+    /// Nobody has guessed wrong.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { places: (0..Guesses::PLACES).map(|_| AtomicU64::new(0)).collect() }
+    }
+}
+
+impl Default for Alone {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Common for Alone {
+    fn places(&self) -> &[AtomicU64] {
+        &self.places
+    }
+
+    fn in_turn(&self, hash: &mut dyn FnMut()) {
+        hash();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::{Account, AccountsFile, password};
+    use super::*;
+
+    fn desk(temp: &tempfile::TempDir, threads: usize) -> LoginDesk {
+        let file = AccountsFile::new(temp.path().join("accounts"));
+        let account = Account { rights: Rights::Write, root: TreePath::new("home").unwrap(), hash: password::of_tests() };
+        file.change(|accounts| accounts.add("ann", account)).unwrap();
+        let accounts = Arc::new(LiveAccounts::open(file).unwrap());
+        LoginDesk::open(accounts, Guesses::new().unwrap(), Box::new(Alone::new()), threads).unwrap()
+    }
+
+    fn verdict(pending: &Pending) -> Verdict {
+        let began = Instant::now();
+        loop {
+            if let Some(verdict) = pending.take() {
+                return verdict;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn addr(n: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, n])
+    }
+
+    #[test]
+    fn the_right_password_opens_and_a_wrong_one_costs_time() {
+        let temp = tempfile::tempdir().unwrap();
+        let desk = desk(&temp, 2);
+        let ask = |n, user: &str, password: &str| verdict(&desk.hand_in(addr(n), user, password.as_bytes()).unwrap());
+        let user = User { name: "ann".to_owned(), rights: Rights::Write, root: TreePath::new("home").unwrap(), generation: 1 };
+        assert_eq!(ask(1, "ann", "secret"), Ok(user.clone()));
+        for (name, password) in [("ann", "wrong"), ("bob", "secret"), ("ann", ""), ("", "")] {
+            assert_eq!(ask(1, name, password).unwrap_err().code, ErrorCode::LoginRefused, "{name}");
+        }
+        let refusal = ask(1, "ann", "secret").unwrap_err();
+        assert_eq!((refusal.code, refusal.retry_after), (ErrorCode::Busy, 1));
+        assert_eq!(ask(2, "ann", "secret"), Ok(user), "another address is not slowed");
+        rustix::event::poll(&mut [rustix::event::PollFd::new(&desk.wake(), rustix::event::PollFlags::IN)], None).unwrap();
+        desk.drain();
+    }
+
+    #[test]
+    fn each_address_has_its_turn() {
+        let job = |n| Job { addr: addr(n), user: String::new(), password: Vec::new(), answer: channel().0 };
+        let mut queue = Queue::default();
+        for n in [1, 1, 1, 2, 3, 2] {
+            assert!(queue.push(job(n)).is_ok());
+        }
+        let order: Vec<IpAddr> = std::iter::from_fn(|| queue.pop()).map(|job| job.addr).collect();
+        assert_eq!(order, [1, 2, 3, 1, 2, 1].map(addr));
+        assert!(queue.jobs.is_empty() && queue.turns.is_empty() && queue.count == 0);
+        let taken = (0..EACH + 9).filter(|_| queue.push(job(1)).is_ok()).count();
+        assert_eq!(taken, EACH);
+        let taken: usize = (2..100).map(|n| (0..9).filter(|_| queue.push(job(n)).is_ok()).count()).sum();
+        assert_eq!(taken, ALL - EACH);
+    }
+}

@@ -1,0 +1,293 @@
+//! Accounts: who may log in, with which password, and what each may do.
+//!
+//! They lie in one file of text in the state folder, a line each, which operators change with a command and servers read
+//! again whenever it has changed. Passwords are kept as Argon2id hashes alone.
+
+mod desk;
+mod file;
+mod guesses;
+mod live;
+mod password;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use relais_proto::{TreePath, is_harmful, limits};
+use thiserror::Error;
+
+use crate::Rights;
+
+pub use desk::{Alone, Common, LoginDesk, Pending, User, Verdict};
+pub use file::{AccountsError, AccountsFile};
+pub use guesses::Guesses;
+pub use live::LiveAccounts;
+pub use password::{HashError, PasswordHash};
+
+use password::Checker;
+
+/// First words of the file, with the version of its layout.
+const LAYOUT: &str = "relais-accounts 1";
+/// The top of the tree, and what a path begins with.
+const TOP: char = '/';
+
+/// Somebody who may log in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Account {
+    /// What the user may do.
+    pub rights: Rights,
+    /// The folder that is the top of the tree for this user.
+    pub root: TreePath,
+    /// Of the password.
+    pub hash: PasswordHash,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("rights", &self.rights).field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+/// All accounts, and how often something was taken from one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accounts {
+    /// Tickets of a lower generation count no longer.
+    generation: u64,
+    by_name: BTreeMap<String, Account>,
+}
+
+/// Why something cannot be done with an account.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AccountError {
+    /// Nobody can have this name.
+    #[error("a user's name has 1 to {most} bytes and no spaces, colons, slashes or control characters, and does not begin with -", most = limits::USER)]
+    BadName,
+    /// There is one.
+    #[error("there is a user {0} already")]
+    Exists(String),
+    /// There is none.
+    #[error("there is no user {0}")]
+    Unknown(String),
+}
+
+/// What is wrong with a line of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("line {number}: {why}")]
+pub struct BadLine {
+    /// Counted from 1.
+    pub number: usize,
+    /// For people.
+    pub why: String,
+}
+
+impl Accounts {
+    /// None at all, as before the first.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { generation: 0, by_name: BTreeMap::new() }
+    }
+
+    /// Raised by whatever takes something from somebody who may be logged in.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The account of this user.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Account> {
+        self.by_name.get(name)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Account)> {
+        self.by_name.iter().map(|(name, account)| (name.as_str(), account))
+    }
+
+    /// Takes in a new user. The first one ends what anybody could do before.
+    ///
+    /// # Errors
+    /// [`AccountError::BadName`], [`AccountError::Exists`].
+    pub fn add(&mut self, name: &str, account: Account) -> Result<(), AccountError> {
+        check_name(name)?;
+        if self.by_name.contains_key(name) {
+            return Err(AccountError::Exists(name.to_owned()));
+        }
+        if self.generation == 0 {
+            self.generation = 1;
+        }
+        self.by_name.insert(name.to_owned(), account);
+        Ok(())
+    }
+
+    /// Gives a user another password.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`].
+    pub fn set_password(&mut self, name: &str, hash: PasswordHash) -> Result<(), AccountError> {
+        let account = self.by_name.get_mut(name).ok_or_else(|| AccountError::Unknown(name.to_owned()))?;
+        account.hash = hash;
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// Removes a user. Where it was the last one nobody can log in any more.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`].
+    pub fn remove(&mut self, name: &str) -> Result<(), AccountError> {
+        self.by_name.remove(name).ok_or_else(|| AccountError::Unknown(name.to_owned()))?;
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// The first line that is wrong.
+    pub fn parse(text: &str) -> Result<Self, BadLine> {
+        let bad = |number: usize, why: String| BadLine { number: number + 1, why };
+        let mut lines = text.lines().enumerate();
+        let generation = lines.next().and_then(|(_, head)| head.strip_prefix(LAYOUT)?.strip_prefix(' ')?.parse().ok());
+        let generation: u64 = generation.filter(|number| *number > 0).ok_or_else(|| bad(0, format!("{LAYOUT:?} and a number expected")))?;
+        if !text.ends_with('\n') {
+            return Err(bad(text.lines().count() - 1, "the line has no end".to_owned()));
+        }
+        let mut by_name = BTreeMap::new();
+        for (number, line) in lines {
+            let (name, account) = parse_line(line).map_err(|why| bad(number, why))?;
+            if by_name.insert(name, account).is_some() {
+                return Err(bad(number, "the user is there twice".to_owned()));
+            }
+        }
+        Ok(Self { generation, by_name })
+    }
+
+    /// The text that [`Self::parse`] reads.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = format!("{LAYOUT} {}\n", self.generation);
+        for (name, Account { rights, root, hash }) in &self.by_name {
+            text.extend([name, "\t", rights.text(), "\t", &root.to_string(), "\t", hash.as_str(), "\n"]);
+        }
+        text
+    }
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn parse_line(line: &str) -> Result<(String, Account), String> {
+    let fields: Vec<&str> = line.split('\t').collect();
+    let [name, rights, root, hash] = fields[..] else {
+        return Err("a name, read or write, a folder and a password's hash expected, with a tab between".to_owned());
+    };
+    check_name(name).map_err(|e| e.to_string())?;
+    let rights = Rights::from_text(rights).ok_or("the second field is neither read nor write")?;
+    let root = root.strip_prefix(TOP).ok_or("the folder does not begin with /")?;
+    let root = TreePath::new(root).map_err(|e| format!("the folder: {e}"))?;
+    let hash = PasswordHash::parse(hash).map_err(|e| e.to_string())?;
+    Ok((name.to_owned(), Account { rights, root, hash }))
+}
+
+fn check_name(name: &str) -> Result<(), AccountError> {
+    let fits = !name.is_empty() && name.len() <= limits::USER && !name.starts_with('-');
+    let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !is_harmful(c) && c != ':' && c != '/';
+    if fits && name.chars().all(is_plain) { Ok(()) } else { Err(AccountError::BadName) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(rights: Rights, root: &str) -> Account {
+        Account { rights, root: TreePath::new(root).unwrap(), hash: password::of_tests() }
+    }
+
+    fn three() -> Accounts {
+        let mut accounts = Accounts::new();
+        accounts.add("ann", account(Rights::Write, "")).unwrap();
+        accounts.add("b@x.org", account(Rights::Read, "")).unwrap();
+        accounts.add("zoë", account(Rights::Write, "home/zoë and all")).unwrap();
+        accounts
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let accounts = three();
+        assert_eq!(Accounts::parse(&accounts.to_text()), Ok(accounts.clone()));
+        let mut none = accounts;
+        for name in ["ann", "b@x.org", "zoë"] {
+            none.remove(name).unwrap();
+        }
+        assert_eq!(Accounts::parse(&none.to_text()).unwrap().iter().count(), 0, "nobody, which is not the same as no file");
+    }
+
+    #[test]
+    fn whatever_takes_something_away_raises_the_generation() {
+        let mut accounts = Accounts::new();
+        assert_eq!(accounts.generation(), 0);
+        accounts.add("ann", account(Rights::Write, "")).unwrap();
+        accounts.add("bob", account(Rights::Write, "")).unwrap();
+        assert_eq!(accounts.generation(), 1, "the first alone");
+        accounts.set_password("bob", password::of_tests()).unwrap();
+        assert_eq!(accounts.generation(), 2);
+        accounts.remove("ann").unwrap();
+        assert_eq!(accounts.generation(), 3);
+        assert_eq!(accounts.remove("ann"), Err(AccountError::Unknown("ann".to_owned())));
+        assert_eq!(accounts.set_password("ann", password::of_tests()), Err(AccountError::Unknown("ann".to_owned())));
+        assert_eq!(accounts.add("bob", account(Rights::Read, "")), Err(AccountError::Exists("bob".to_owned())));
+        accounts.remove("bob").unwrap();
+        accounts.add("bob", account(Rights::Read, "")).unwrap();
+        assert_eq!(accounts.generation(), 4);
+    }
+
+    #[test]
+    fn names_that_would_confuse_somebody_are_refused() {
+        let long = "x".repeat(limits::USER + 1);
+        for bad in ["", "-x", "a b", "a\tb", "a\nb", "a\0b", "a:b", "a/b", "a\u{202e}b", "\u{a0}", &long] {
+            assert_eq!(Accounts::new().add(bad, account(Rights::Read, "")), Err(AccountError::BadName), "{bad:?}");
+        }
+        Accounts::new().add(&long[1..], account(Rights::Read, "")).unwrap();
+    }
+
+    #[test]
+    fn a_wrong_line_is_named() {
+        let good = three().to_text();
+        let lines: Vec<&str> = good.lines().collect();
+        let hash = lines[1].split('\t').next_back().unwrap();
+        for bad in [
+            String::new(),
+            "ann".to_owned(),
+            format!("ann\tread\t/\t{hash}\t"),
+            format!("ann\tread\t/\t{hash}\tmore"),
+            format!("an n\tread\t/\t{hash}"),
+            format!("ann\twrite \t/\t{hash}"),
+            format!("ann\tRead\t/\t{hash}"),
+            format!("ann\tread\t\t{hash}"),
+            format!("ann\tread\tx\t{hash}"),
+            format!("ann\tread\t/../x\t{hash}"),
+            format!("ann\tread\t//\t{hash}"),
+            "ann\tread\t/\t".to_owned(),
+            "ann\tread\t/\tsecret".to_owned(),
+            lines[1].to_owned(),
+        ] {
+            let text = format!("{}\n{}\n{bad}\n{}\n", lines[0], lines[1], lines[3]);
+            assert_eq!(Accounts::parse(&text).unwrap_err().number, 3, "{bad:?}");
+        }
+        for head in ["", "relais-accounts 2 1", "relais-accounts 1", "relais-accounts 1 x", "relais-accounts 1 0", "relais-accounts 1 -1"] {
+            assert_eq!(Accounts::parse(&good.replacen(lines[0], head, 1)).unwrap_err().number, 1, "{head:?}");
+        }
+        assert_eq!(Accounts::parse("").unwrap_err().number, 1);
+        assert_eq!(Accounts::parse(good.trim_end()).unwrap_err().number, 4, "a line that is cut off");
+    }
+
+    #[test]
+    fn no_hash_is_shown() {
+        let accounts = three();
+        let shown = format!("{accounts:?}");
+        assert!(!shown.contains("argon2") && !shown.contains(password::of_tests().as_str()), "{shown}");
+    }
+}

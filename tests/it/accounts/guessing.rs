@@ -1,0 +1,118 @@
+//! Whoever guesses passwords: slowed down, told nothing, and in nobody's way.
+
+use std::time::{Duration, Instant};
+
+use relais_proto::{ErrorCode, Reply, limits};
+
+use super::{Server, login, password};
+use crate::harness::{SOON, Wire, eventually, hello};
+
+#[test]
+fn three_tries_a_connection_and_then_a_growing_wait() {
+    for server in Server::both(&[("ann", "write", "/")]) {
+        let mut wire = Wire::connect(server.addr());
+        wire.send(&[hello()]);
+        assert!(matches!(wire.reply(), Reply::Welcome { .. }));
+        for guess in ["one", "two", "three"] {
+            wire.send(&[login("ann", guess)]);
+            assert!(matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::LoginRefused), "{guess}");
+        }
+        wire.closed_within(SOON);
+        // From the fourth on the address has to wait, also with the right password, and the wait has an end.
+        let fourth = server.log_in("ann", "four").unwrap_err();
+        assert_eq!(fourth.code, ErrorCode::LoginRefused);
+        let refusal = server.open("ann").unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::Busy);
+        assert!((1..=5).contains(&refusal.retry_after), "{refusal:?}");
+        eventually(SOON, "the right password opens again", || server.open("ann").ok()).ping();
+    }
+}
+
+#[test]
+fn a_client_with_the_right_password_gets_through_beside_guessers() {
+    let [server, standalone] = Server::both(&[("ann", "write", "/")]);
+    for server in [server, standalone] {
+        let addr = server.addr();
+        // Other machines than ours, as far as the server can tell, are not to be had here: so these are slowed as we are, and the
+        // client waits by itself.
+        let guessers: Vec<_> = (0..8)
+            .map(|_| {
+                std::thread::spawn(move || {
+                    let mut wire = Wire::connect(addr);
+                    wire.send(&[hello(), login("ann", "wrong")]);
+                    let _ = (wire.frame(), wire.frame());
+                })
+            })
+            .collect();
+        guessers.into_iter().for_each(|guesser| guesser.join().unwrap());
+        let client = server.client();
+        let file = super::password_file(server.dir(), &password("ann"));
+        client.run(&["-u", "ann", "--password-file", file.to_str().unwrap(), "--retry", "20", "-c", "get f"]).ok();
+    }
+}
+
+#[test]
+fn a_password_that_is_too_long_is_refused_before_it_costs_anything() {
+    for server in Server::both(&[("ann", "write", "/")]) {
+        for _ in 0..20 {
+            let mut wire = Wire::connect(server.addr());
+            wire.send(&[hello()]);
+            assert!(matches!(wire.reply(), Reply::Welcome { .. }));
+            wire.send(&[login("ann", &"x".repeat(limits::PASSWORD + 1))]);
+            assert!(matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::BadRequest));
+        }
+        // None of them was looked at, and so none has counted.
+        server.open("ann").unwrap().ping();
+    }
+}
+
+#[test]
+fn an_unknown_user_takes_as_long_as_a_wrong_password() {
+    // In the mean, over pairs taken in turns, from addresses that were not slowed yet: three tries each.
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        for server in Server::both(&[("ann", "write", "/")]) {
+            let mut wire = Wire::connect(server.addr());
+            wire.send(&[hello()]);
+            assert!(matches!(wire.reply(), Reply::Welcome { .. }));
+            for (name, times) in [("ann", &mut known), ("bob", &mut unknown)] {
+                let began = Instant::now();
+                wire.send(&[login(name, "wrong")]);
+                let Reply::Error(refusal) = wire.reply() else { panic!("{name} got in") };
+                times.push(began.elapsed());
+                assert_eq!((refusal.code, refusal.message.as_str()), (ErrorCode::LoginRefused, "user or password are wrong"));
+            }
+        }
+    }
+    let middle = |times: &mut Vec<Duration>| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let (known, unknown) = (middle(&mut known), middle(&mut unknown));
+    assert!(known < unknown * 3 && unknown < known * 3, "{known:?} and {unknown:?}");
+}
+
+#[test]
+fn logins_that_wait_hold_nobody_up() {
+    let [server, _] = Server::both(&[("ann", "write", "/")]);
+    let addr = server.addr();
+    // Many passwords to be looked at, from one address.
+    let wires: Vec<Wire> = (0..60)
+        .map(|_| {
+            let mut wire = Wire::connect(addr);
+            wire.send(&[hello(), login("ann", &password("ann"))]);
+            wire
+        })
+        .collect();
+    // Whoever needs no password is answered between them.
+    let began = Instant::now();
+    assert!(matches!(server.log_in("", ""), Err(refusal) if refusal.code == ErrorCode::LoginNeeded));
+    let waited = began.elapsed();
+    let mut opened = 0;
+    for mut wire in wires {
+        assert!(matches!(wire.reply(), Reply::Welcome { .. }));
+        opened += usize::from(matches!(wire.reply(), Reply::Redirect { .. }));
+    }
+    assert_eq!(opened, 60, "all of them were right");
+    assert!(waited < Duration::from_secs(1), "{waited:?}");
+}

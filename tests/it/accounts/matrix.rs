@@ -1,0 +1,259 @@
+//! Each request of each kind of person: what comes of it, and that a refusal has changed nothing.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use relais_proto::{ErrorCode, FrameType, HEADER_LEN, Refusal, Reply, Request, TreePath, encode_frame};
+use relais_state::{ClusterKey, Rights, Ticket};
+
+use super::{Server, password, password_file, try_session, user, with_ticket};
+use crate::harness::{SOON, Wire, encoded, eventually, get, hello, make_folder, path, put, remove, rename, resume, upload};
+
+/// What a session can ask, by name; `top` is put before each path.
+fn requests(top: &str) -> Vec<(&'static str, bool, Vec<u8>)> {
+    let at = |name: &str| if top.is_empty() { name.to_owned() } else { format!("{top}/{name}") };
+    let there = if top == "home" { at("x") } else { at("f") };
+    let plain = |request: Request| {
+        let mut bytes = Vec::new();
+        request.encode(&mut bytes);
+        bytes
+    };
+    let put_request = put(&at("new"), 5);
+    vec![
+        ("list", false, plain(Request::List { path: path(top), after: String::new(), most: 0 })),
+        ("stat", false, plain(Request::Stat(path(&there)))),
+        ("hash", false, plain(Request::Hash(path(&there)))),
+        ("get", false, plain(get(&there))),
+        ("status", false, plain(Request::Status)),
+        ("ping", false, plain(Request::Ping)),
+        ("resume", true, plain(resume(&put_request))),
+        ("put", true, upload(&put_request, b"bytes", 5)),
+        ("mkdir", true, plain(make_folder(&at("made")))),
+        ("mv", true, plain(rename(&there, &at("moved")))),
+        ("rm", true, plain(remove(&at("moved"), true))),
+    ]
+}
+
+/// The refusal of a request, if it is one; reads the whole answer.
+#[track_caller]
+fn answer(wire: &mut Wire, name: &str, bytes: &[u8]) -> Option<Refusal> {
+    assert!(wire.raw(bytes), "{name}");
+    if name == "get" {
+        return wire.content().err();
+    }
+    loop {
+        match wire.reply() {
+            Reply::Error(refusal) => return Some(refusal),
+            Reply::Entries(_) => {}
+            _ => return None,
+        }
+    }
+}
+
+/// Sessions of a user, one for each request that there is.
+fn one_each(open: impl Fn() -> Wire) -> Vec<Wire> {
+    requests("").iter().map(|_| open()).collect()
+}
+
+/// Each request is refused, changes nothing, and ends its session.
+#[track_caller]
+fn all_refused(server: &Server, wires: Vec<Wire>, code: ErrorCode) {
+    let before = server.tree();
+    for ((name, _, bytes), mut wire) in requests("").into_iter().zip(wires) {
+        assert_eq!(answer(&mut wire, name, &bytes).map(|refusal| refusal.code), Some(code), "{name}");
+        wire.closed_within(SOON);
+    }
+    assert_eq!(server.tree(), before);
+}
+
+const USERS: [(&str, &str, &str); 3] = [("ann", "write", "/"), ("bob", "read", "/"), ("hom", "write", "/home")];
+
+#[test]
+fn the_table_has_every_request() {
+    let sessionless = [FrameType::Hello, FrameType::Login, FrameType::Ticket, FrameType::Seen, FrameType::Data, FrameType::PutEnd];
+    let all = FrameType::ALL.iter().filter(|kind| kind.number() < 0x40 && !sessionless.contains(kind)).count();
+    // A question for the pieces of a file is told apart only by its name from one for its hash.
+    assert_eq!(requests("").len() + 1, all);
+}
+
+#[test]
+fn nobody_gets_in_without_an_account() {
+    for server in Server::both(&USERS) {
+        let before = server.tree();
+        for (name, _, bytes) in requests("") {
+            for greeting in [vec![], vec![hello()]] {
+                let mut wire = Wire::connect(server.slave());
+                wire.send(&greeting);
+                if !greeting.is_empty() {
+                    assert!(matches!(wire.reply(), Reply::Welcome { .. }));
+                }
+                wire.raw(&bytes);
+                let Ok(Some((kind, payload))) = wire.frame() else { continue };
+                let reply = Reply::decode(kind, &payload).unwrap();
+                assert!(matches!(&reply, Reply::Error(refusal) if refusal.code == ErrorCode::LoginNeeded), "{name}: {reply:?}");
+                wire.closed_within(SOON);
+            }
+        }
+        assert_eq!(server.log_in("", "").unwrap_err().code, ErrorCode::LoginNeeded);
+        assert_eq!(server.log_in("", &password("ann")).unwrap_err().code, ErrorCode::LoginNeeded);
+        assert_eq!(server.tree(), before);
+    }
+}
+
+#[test]
+fn a_reader_reads_and_changes_nothing() {
+    for server in Server::both(&USERS) {
+        let (mut wire, before) = (server.open("bob").unwrap(), server.tree());
+        for (name, writes, bytes) in requests("") {
+            let refused = answer(&mut wire, name, &bytes).map(|refusal| refusal.code);
+            assert_eq!(refused, writes.then_some(ErrorCode::Denied), "{name}");
+        }
+        assert_eq!(server.tree(), before);
+    }
+}
+
+#[test]
+fn a_writer_does_all_of_it() {
+    for server in Server::both(&USERS) {
+        let mut wire = server.open("ann").unwrap();
+        for (name, _, bytes) in requests("") {
+            assert_eq!(answer(&mut wire, name, &bytes), None, "{name}");
+        }
+        let tree = server.tree();
+        assert_eq!(tree.get(&server.root().join("new")).map(Vec::as_slice), Some(&b"bytes"[..]));
+        assert!(tree.contains_key(&server.root().join("made")) && !tree.contains_key(&server.root().join("f")));
+    }
+}
+
+#[test]
+fn a_user_with_a_folder_is_in_it_and_nowhere_else() {
+    for server in Server::both(&USERS) {
+        let (mut wire, before) = (server.open("hom").unwrap(), server.tree());
+        // What lies outside is not there, by any name.
+        for outside in ["f", "home/x", "other/y", "other"] {
+            for (name, bytes) in [("stat", Request::Stat(path(outside))), ("hash", Request::Hash(path(outside))), ("get", get(outside))]
+                .map(|(name, request)| (name, encoded(&[request])))
+            {
+                assert_eq!(answer(&mut wire, name, &bytes).map(|refusal| refusal.code), Some(ErrorCode::NotFound), "{name} {outside}");
+            }
+            for (name, request) in [("rm", remove(outside, true)), ("mv", rename(outside, "stolen"))] {
+                let bytes = encoded(&[request]);
+                assert_eq!(answer(&mut wire, name, &bytes).map(|refusal| refusal.code), Some(ErrorCode::NotFound), "{name} {outside}");
+            }
+        }
+        // Nor can a path lead up: such a frame is no path at all.
+        for up in ["..", "../f", "x/../../f", "/f", ""] {
+            let request = encoded(&[remove("AAAAAAAA", true)]);
+            let payload = &request[HEADER_LEN..];
+            let at = payload.windows(8).position(|bytes| bytes == b"AAAAAAAA").unwrap();
+            let mut bytes = Vec::new();
+            encode_frame(&mut bytes, FrameType::Remove, |to| {
+                to.extend_from_slice(&payload[..at - 2]);
+                to.extend_from_slice(&u16::try_from(up.len()).unwrap().to_be_bytes());
+                to.extend_from_slice(up.as_bytes());
+                to.extend_from_slice(&payload[at + 8..]);
+            });
+            let mut wire = server.open("hom").unwrap();
+            wire.raw(&bytes);
+            let answered = wire.frame().ok().flatten().map(|(kind, payload)| Reply::decode(kind, &payload).unwrap());
+            assert!(matches!(answered, None | Some(Reply::Error(_))), "{up:?}: {answered:?}");
+        }
+        assert_eq!(server.tree(), before);
+        // Its own folder is all its own, but for the folder itself.
+        assert_eq!(wire.change(&remove("", true)).unwrap_err().code, ErrorCode::Denied);
+        wire.put("mine", b"bytes").unwrap();
+        wire.change(&rename("x", "z")).unwrap();
+        let tree = server.tree();
+        assert!(["home/mine", "home/z"].iter().all(|name| tree.contains_key(&server.root().join(name))));
+        assert_eq!(tree.len(), before.len() + 1);
+    }
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+fn minted(server: &Server, change: impl FnOnce(&mut Ticket)) -> Vec<u8> {
+    let Server::Cluster(cluster) = server else { panic!("a slave that stands alone takes no tickets") };
+    let key = ClusterKey::load(&cluster.key()).unwrap().unwrap();
+    let now = now_ms();
+    let mut ticket = Ticket {
+        cluster: key.cluster_id(),
+        user: "ann".to_owned(),
+        rights: Rights::Write,
+        root: TreePath::root(),
+        generation: 1,
+        issued_ms: now,
+        ends_ms: now + 3_600_000,
+    };
+    change(&mut ticket);
+    ticket.mint(&key)
+}
+
+#[test]
+fn a_ticket_ends_also_in_an_open_session() {
+    let [server, _] = Server::both(&USERS);
+    with_ticket(server.slave(), &minted(&server, |_| {})).ping();
+    assert_eq!(
+        try_session(server.slave(), &minted(&server, |ticket| ticket.ends_ms = now_ms() - 3000)).unwrap_err().code,
+        ErrorCode::BadTicket
+    );
+    let short = minted(&server, |ticket| ticket.ends_ms = now_ms() + 3000);
+    let wires = one_each(|| with_ticket(server.slave(), &short));
+    // An upload that is under way when it ends is not stored.
+    let (before, request) = (server.tree(), put("late", 10));
+    let frames = upload(&request, b"0123456789", 5);
+    let mut uploading = with_ticket(server.slave(), &short);
+    uploading.raw(&frames[..frames.len() - 3]);
+    std::thread::sleep(Duration::from_secs(5));
+    uploading.raw(&frames[frames.len() - 3..]);
+    assert_eq!(uploading.committed().unwrap_err().code, ErrorCode::BadTicket);
+    assert_eq!(server.tree(), before);
+    all_refused(&server, wires, ErrorCode::BadTicket);
+}
+
+#[test]
+fn what_a_user_has_open_ends_with_the_account_and_with_the_password() {
+    for server in Server::both(&USERS) {
+        let (mut bob, mut hom) = (server.open("bob").unwrap(), server.open("hom").unwrap());
+        bob.ping();
+        let of_bob = one_each(|| server.open("bob").unwrap());
+        user(server.dir(), &server.state(), &["remove", "bob"]).ok();
+        let ended = |wire: &mut Wire| {
+            wire.send(&[Request::Ping]);
+            matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::BadTicket).then_some(())
+        };
+        eventually(Duration::from_secs(5), "the session of the removed user ends", || ended(&mut bob));
+        all_refused(&server, of_bob, ErrorCode::BadTicket);
+        assert_eq!(server.open("bob").unwrap_err().code, ErrorCode::LoginRefused);
+        // The others log in again.
+        eventually(Duration::from_secs(5), "all log in again", || ended(&mut hom));
+        let mut hom = server.open("hom").unwrap();
+        let file = password_file(server.dir(), "another one");
+        user(server.dir(), &server.state(), &["passwd", "hom", "--password-file", file.to_str().unwrap()]).ok();
+        eventually(Duration::from_secs(5), "what the former password opened ends", || ended(&mut hom));
+        assert_eq!(server.open("hom").unwrap_err().code, ErrorCode::LoginRefused);
+        server.log_in("hom", "another one").unwrap().ping();
+    }
+}
+
+#[test]
+fn the_first_account_ends_what_anybody_could_do() {
+    for server in Server::both(&[]) {
+        let mut anybody = server.log_in("", "").unwrap();
+        anybody.ping();
+        assert_eq!(server.open("ann").unwrap_err().code, ErrorCode::LoginRefused, "there are no accounts");
+        super::add(server.dir(), &server.state(), "ann", "write", "/");
+        eventually(Duration::from_secs(5), "the session without an account ends", || {
+            anybody.send(&[Request::Ping]);
+            matches!(anybody.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::BadTicket).then_some(())
+        });
+        assert_eq!(server.log_in("", "").unwrap_err().code, ErrorCode::LoginNeeded);
+        server.open("ann").unwrap().ping();
+        // Without the last one nobody gets in: that is not the same as before the first.
+        user(server.dir(), &server.state(), &["remove", "ann"]).ok();
+        eventually(Duration::from_secs(5), "nobody gets in", || {
+            (server.open("ann").err()?.code == ErrorCode::LoginRefused && server.log_in("", "").err()?.code == ErrorCode::LoginNeeded)
+                .then_some(())
+        });
+    }
+}

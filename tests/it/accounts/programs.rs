@@ -1,0 +1,180 @@
+//! The accounts as operators handle them, and as clients meet them.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Duration;
+
+use super::{Server, add, password, password_file, user};
+use crate::harness::{Client, Cluster, SOON, Setup, TestDir, eventually};
+
+#[test]
+fn users_are_added_listed_changed_and_removed() {
+    let dir = TestDir::new();
+    let state = dir.path().join("not there yet");
+    assert_eq!(user(&dir, &state, &["list"]).ok().stdout, "");
+    user(&dir, &state, &["remove", "ann"]).fails(1);
+    assert!(!state.exists(), "what only looks makes nothing");
+    add(&dir, &state, "ann", "write", "/");
+    add(&dir, &state, "bob", "read", "/home/bob");
+    assert_eq!(user(&dir, &state, &["list"]).ok().stdout, "ann  write  /\nbob  read   /home/bob\n");
+    let accounts = state.join("accounts");
+    assert_eq!(fs::metadata(&accounts).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o7777, 0o700);
+    let before = fs::read(&accounts).unwrap();
+    let file = password_file(&dir, "secret");
+    let given = ["--password-file", file.to_str().unwrap()];
+    for (words, why) in [
+        (vec!["add", "ann"], "already"),
+        (vec!["add", "a b"], "name"),
+        (vec!["add", "x", "--root", "../up"], "folder"),
+        (vec!["passwd", "nobody"], "no user"),
+    ] {
+        let output = user(&dir, &state, &[&words[..], &given].concat()).fails(1);
+        assert!(output.stderr.contains(why), "{words:?}: {}", output.stderr);
+    }
+    for words in
+        [vec!["remove", "nobody"], vec!["add", "x", "--password-file", "/dev/null"], vec!["add", "x", "--password-file", "/nowhere"]]
+    {
+        user(&dir, &state, &words).fails(1);
+    }
+    user(&dir, &state, &["add", "x", "--rights", "all"]).fails(2);
+    assert_eq!(fs::read(&accounts).unwrap(), before);
+    user(&dir, &state, &["remove", "ann"]).ok();
+    let last = user(&dir, &state, &["remove", "bob"]).ok();
+    assert!(last.stderr.contains("nobody can log in"), "{}", last.stderr);
+    // A password may come on standard input, as from a program that makes one up.
+    let mut program = Setup::new("ftpmaster", dir.path()).args(["user", "add", "eve", "--state"]).args([&state]).with_stdin().start();
+    program.type_in("piped in\n");
+    program.close_stdin();
+    Client::finish(&mut program).ok();
+    assert_eq!(user(&dir, &state, &["list"]).ok().stdout, "eve  read   /\n");
+}
+
+#[test]
+fn a_server_does_not_start_with_accounts_that_it_cannot_trust() {
+    let dir = TestDir::new();
+    let state = dir.folder("state");
+    add(&dir, &state, "ann", "write", "/");
+    let accounts = state.join("accounts");
+    let good = fs::read_to_string(&accounts).unwrap();
+    let root = dir.folder("root");
+    let fails = |why: &str| {
+        let master = Setup::new("ftpmaster", dir.path()).args(["--listen", "127.0.0.1:0", "--state"]).args([&state]);
+        let slave = Setup::new("ftpslave", dir.path()).args(["0", "--standalone", "--root"]).args([&root, &"--state".into(), &state]);
+        for setup in [master, slave] {
+            let output = Client::finish(&mut setup.start()).fails(1);
+            assert!(output.stderr.contains(why) && output.stderr.contains("accounts"), "{why}: {}", output.stderr);
+        }
+    };
+    let set = |text: &str, mode: u32| {
+        fs::write(&accounts, text).unwrap();
+        fs::set_permissions(&accounts, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set(&good, 0o640);
+    fails("0640");
+    set(&format!("{good}ann\n"), 0o600);
+    fails("line 3");
+    set("", 0o600);
+    fails("line 1");
+    set(&good, 0o600);
+    if fs::metadata(&accounts).unwrap().uid() == 0 {
+        std::os::unix::fs::chown(&accounts, Some(4711), None).unwrap();
+        fails("4711");
+    }
+}
+
+#[test]
+fn damage_to_the_accounts_of_a_running_server_lets_nobody_in_and_locks_nobody_out() {
+    for server in Server::both(&[("ann", "write", "/")]) {
+        let accounts = server.state().join("accounts");
+        let good = fs::read(&accounts).unwrap();
+        for damage in [Some(&b"nonsense\n"[..]), Some(b""), None] {
+            match damage {
+                Some(bytes) => fs::write(&accounts, bytes).unwrap(),
+                None => fs::remove_file(&accounts).unwrap(),
+            }
+            std::thread::sleep(Duration::from_millis(1200));
+            server.open("ann").unwrap().ping();
+            assert!(server.log_in("", "").is_err() && server.log_in("ann", "wrong").is_err());
+        }
+        fs::write(&accounts, &good).unwrap();
+        fs::set_permissions(&accounts, fs::Permissions::from_mode(0o600)).unwrap();
+        add(server.dir(), &server.state(), "bob", "read", "/");
+        eventually(SOON, "what was mended counts", || server.open("bob").ok());
+    }
+}
+
+#[test]
+fn the_client_logs_in_again_by_itself_and_says_when_it_cannot() {
+    let server = Cluster::of(2).file("f", b"content").start();
+    let (dir, state) = (&server.dir, server.dir.folder("master"));
+    add(dir, &state, "ann", "write", "/");
+    let file = password_file(dir, &password("ann"));
+    let client = server.client();
+    eventually(SOON, "the account counts", || (client.run(&["-c", "ls"]).status == 4).then_some(()));
+    let login = ["-u", "ann", "--password-file", file.to_str().unwrap(), "--json"];
+    let mut program = client.setup(&login).with_stdin().start();
+    let mut asked = 0;
+    let mut says = |program: &mut crate::harness::Program, line: &str| {
+        program.type_in(&format!("{line}\n"));
+        asked += 1;
+        let wanted = asked;
+        program.stdout.wait_for(SOON, line, |text| (text.lines().count() == wanted).then(|| text.lines().last().unwrap().to_owned()))
+    };
+    assert!(says(&mut program, "ls").contains("\"ok\":true"));
+    // Something is taken from somebody else: all log in again, and nobody notices.
+    add(dir, &state, "bob", "read", "/");
+    user(dir, &state, &["remove", "bob"]).ok();
+    std::thread::sleep(Duration::from_secs(2));
+    for line in ["ls", "stat f", "get f", "put f -o g"] {
+        fs::write(client.folder().join("f"), b"content").unwrap();
+        let said = says(&mut program, line);
+        assert!(said.contains("\"ok\":true"), "{said}");
+        add(dir, &state, "bob", "read", "/");
+        user(dir, &state, &["remove", "bob"]).ok();
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    user(dir, &state, &["remove", "ann"]).ok();
+    std::thread::sleep(Duration::from_secs(2));
+    let said = says(&mut program, "rm g");
+    assert!(said.contains("\"ok\":false") && said.contains("login-refused"), "{said}");
+    assert!(server.slaves[0].root.join("g").exists());
+    program.close_stdin();
+    program.wait(SOON);
+}
+
+#[test]
+fn with_a_ticket_a_session_goes_on_and_begins_without_the_master() {
+    let mut server = Cluster::of(2).file("f", b"content").start();
+    let state = server.dir.folder("master");
+    add(&server.dir, &state, "ann", "write", "/");
+    let file = password_file(&server.dir, &password("ann"));
+    let client = server.client();
+    let login = ["-u", "ann", "--password-file", file.to_str().unwrap(), "-c", "get f"];
+    eventually(SOON, "the account counts", || (client.run(&login).status == 0).then_some(()));
+    server.master.kill();
+    fs::remove_file(client.folder().join("f")).unwrap();
+    client.run(&login).ok();
+    assert_eq!(client.read("f"), b"content");
+    // And with a slave less.
+    server.slaves[0].program.kill();
+    client.run(&login).ok();
+    // Nor does a slave forget with a restart who was removed: the master told it, and is away now.
+    server.restart_master();
+    server.restart_slave(0);
+    server.wait_in_service(2);
+    let old = client.run(&login).ok();
+    drop(old);
+    user(&server.dir, &state, &["remove", "ann"]).ok();
+    std::thread::sleep(Duration::from_secs(3));
+    server.master.kill();
+    for n in 0..2 {
+        server.slaves[n].program.kill();
+        server.restart_slave_on_same_port(n);
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let refused = client.run(&login);
+    assert_ne!(refused.status, 0, "{refused:?}");
+    // Somebody else's ticket is nobody's.
+    client.run(&["-u", "bob", "--password-file", file.to_str().unwrap(), "--retry", "0", "-c", "get f"]).fails(3);
+}

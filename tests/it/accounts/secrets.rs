@@ -1,0 +1,99 @@
+//! No password and no key is shown: not in logs, not in errors, not to other processes, not on the disk.
+
+use std::fs;
+use std::path::Path;
+
+use super::{Server, password_file, user};
+use crate::harness::{Pty, SOON, eventually};
+
+/// Whether some file below a folder holds these bytes.
+fn is_in_files(folder: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if fs::read(&path).unwrap_or_default().windows(needle.len()).any(|bytes| bytes == needle) {
+                return Some(path);
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn a_password_is_nowhere_to_be_found() {
+    const SECRET: &str = "hunter2-and-more";
+    for server in Server::both(&[("ann", "write", "/")]) {
+        let file = password_file(server.dir(), SECRET);
+        let named = file.to_str().unwrap();
+        user(server.dir(), &server.state(), &["add", "sec", "--rights", "write", "--password-file", named]).ok();
+        eventually(SOON, "the account counts", || server.log_in("sec", SECRET).ok());
+        let client = server.client();
+        let given = password_file(server.dir(), SECRET);
+        let mut program =
+            client.setup(&["-u", "sec", "--password-file", given.to_str().unwrap()]).env("RUST_LOG", "trace").with_stdin().start();
+        program.type_in("get f\n");
+        eventually(SOON, "it has logged in", || client.folder().join("f").exists().then_some(()));
+        for what in ["cmdline", "environ"] {
+            let shown = fs::read(format!("/proc/{}/{what}", program.pid())).unwrap();
+            assert!(!String::from_utf8_lossy(&shown).contains(SECRET), "{what}");
+        }
+        program.close_stdin();
+        let output = crate::harness::Client::finish(&mut program);
+        assert!(!output.stderr.contains(SECRET) && !output.stdout.contains(SECRET));
+        // A wrong one is no one's business either: it is often the right one of something else.
+        let wrong = password_file(server.dir(), "my-bank-password");
+        let refused = client.run(&["-u", "sec", "--password-file", wrong.to_str().unwrap(), "-c", "ls"]).fails(4);
+        assert!(!refused.stderr.contains("my-bank-password"));
+        for file in [given, wrong] {
+            let _ = fs::remove_file(file);
+        }
+        let logs = match &server {
+            Server::Cluster(cluster) => cluster.master.stderr.text() + &cluster.slaves[0].program.stderr.text(),
+            Server::Standalone(slave) => slave.program.stderr.text(),
+        };
+        assert!(logs.contains("login failed for \"sec\" from 127.0.0.1"), "one line that other programs can read: {logs}");
+        for secret in [SECRET, "my-bank-password"] {
+            assert!(!logs.contains(secret));
+            for folder in [server.state(), server.dir().path().to_owned(), client.home().to_owned()] {
+                assert_eq!(is_in_files(&folder, secret.as_bytes()), None);
+            }
+        }
+        let hash = fs::read_to_string(server.state().join("accounts")).unwrap();
+        assert!(hash.contains("$argon2id$") && !logs.contains("$argon2id$"));
+    }
+}
+
+#[test]
+fn a_typed_password_is_not_shown_and_may_be_mistyped() {
+    let [server, _] = Server::both(&[("ann", "write", "/")]);
+    let client = server.client();
+    let (mut pty, mut program) = Pty::start_whole(client.setup(&["-u", "ann"]));
+    let asks = |pty: &Pty, times: usize| {
+        pty.screen.wait_for(SOON, "the question", |screen| (screen.matches("Password of ann").count() == times).then_some(()));
+    };
+    asks(&pty, 1);
+    pty.press("mistyped\r");
+    asks(&pty, 2);
+    pty.press(&format!("{}\r", super::password("ann")));
+    pty.screen.wait_for(SOON, "the prompt", |screen| screen.contains("> ").then_some(()));
+    pty.press("bye\r");
+    assert_eq!(program.wait(SOON), 0);
+    let screen = pty.screen.text();
+    assert!(!screen.contains("mistyped") && !screen.contains("the password of"), "{screen}");
+}
+
+#[test]
+fn ctrl_c_at_the_question_is_130_and_no_terminal_is_4() {
+    let [server, _] = Server::both(&[("ann", "write", "/")]);
+    let client = server.client();
+    let (mut pty, mut program) = Pty::start_whole(client.setup(&["-u", "ann"]));
+    pty.screen.wait_for(SOON, "the question", |screen| screen.contains("Password of ann").then_some(()));
+    pty.press("\x03");
+    assert_eq!(program.wait(SOON), 130);
+    let mut program = client.setup(&["-u", "ann", "-c", "ls"]).under(&["setsid", "--wait"]).start();
+    let output = crate::harness::Client::finish(&mut program).fails(4);
+    assert!(output.stderr.contains("--password-file"), "{}", output.stderr);
+}
