@@ -23,7 +23,7 @@ MADE := $(foreach s,$(SAMPLES),_FTPROOT/made/$(firstword $(subst :, ,$(s))))
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export CARGO
 
-.PHONY: build programs samples tools run test test-long check docs master slave client stop clean help
+.PHONY: build programs samples tools run test test-long check audit docs master slave client stop clean help
 .DELETE_ON_ERROR:
 
 build: programs samples
@@ -64,6 +64,11 @@ check: tools
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
 
+# Needs a network: for cargo-deny itself, and for the advisories.
+audit: tools
+	@command -v cargo-deny >/dev/null 2>&1 || { echo 'make audit needs cargo-deny: cargo install --locked cargo-deny' >&2; exit 1; }
+	$(CARGO) deny --locked check
+
 # Manual pages and the shells' completions, out of the definitions that the programs read.
 docs: tools
 	$(CARGO) run --quiet --locked --example docs -- '$(DOCS)'
@@ -92,6 +97,7 @@ help:
 	@echo 'make test               all tests but the long ones'
 	@echo 'make test-long          the long ones'
 	@echo 'make check              formatting, lints, documentation'
+	@echo 'make audit              advisories, licences and duplicates of the dependencies, by cargo-deny'
 	@echo 'make docs               manual pages and shell completions, into target/relais/docs or DOCS=FOLDER'
 	@echo 'make master             a master, in the foreground, on 127.0.0.1:2121'
 	@echo 'make slave PORT=2122    a slave that serves _FTPROOT'

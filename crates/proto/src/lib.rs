@@ -31,7 +31,7 @@ pub use message::{
 pub use name::{NameError, TreePath, check_part};
 pub use replication::{Asked, Chain, Content, Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart};
 pub use shown::{clean, is_harmful};
-pub use types::{ChangeId, ClusterId, Counters, Digest, Entry, FileTime, FolderId, Identity, Kind, Mark, SlaveId, Version};
+pub use types::{ChangeId, ClusterId, Confinement, Counters, Digest, Entry, FileTime, FolderId, Identity, Kind, Mark, SlaveId, Version};
 
 /// The protocol versions that this crate speaks, lowest and highest.
 pub const VERSIONS: (u16, u16) = (1, 1);

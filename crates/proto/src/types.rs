@@ -247,6 +247,42 @@ pub struct Counters {
     pub waiting: u32,
     /// Worker processes that were alive in the last 2 s.
     pub workers: u32,
+    /// What is in force in all of those.
+    pub confinement: Confinement,
+}
+
+/// What keeps a worker process that somebody has taken over from doing harm: a bit for each measure. Bits without a name are left as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Confinement(pub u32);
+
+impl Confinement {
+    /// It does not run as root.
+    pub const UNPRIVILEGED: Self = Self(1);
+    /// It can change nothing but what is in its folder, and read little else.
+    pub const FOLDER: Self = Self(2);
+    /// No program that it starts can have more rights.
+    pub const NO_NEW_PRIVILEGES: Self = Self(4);
+    /// Where it crashes nothing of its memory is kept.
+    pub const NO_CORE_DUMPS: Self = Self(8);
+    /// All that have a name.
+    const NAMED: [(Self, &'static str); 4] = [
+        (Self::UNPRIVILEGED, "unprivileged"),
+        (Self::FOLDER, "folder"),
+        (Self::NO_NEW_PRIVILEGES, "no-new-privileges"),
+        (Self::NO_CORE_DUMPS, "no-core-dumps"),
+    ];
+
+    /// Both.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The measures in force, by name.
+    #[must_use]
+    pub fn names(self) -> Vec<&'static str> {
+        Self::NAMED.iter().filter(|(measure, _)| self.0 & measure.0 == measure.0).map(|(_, name)| *name).collect()
+    }
 }
 
 impl Counters {
@@ -278,7 +314,7 @@ impl Counters {
         ] {
             to.u64(n);
         }
-        to.u32(self.sessions).u32(self.waiting).u32(self.workers);
+        to.u32(self.sessions).u32(self.waiting).u32(self.workers).u32(self.confinement.0);
     }
 }
 
@@ -302,6 +338,7 @@ impl Decode for Counters {
             sessions: from.u32()?,
             waiting: from.u32()?,
             workers: from.u32()?,
+            confinement: Confinement(from.u32()?),
         })
     }
 }

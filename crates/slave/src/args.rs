@@ -36,6 +36,9 @@ pub struct Args {
     /// Send clients here instead of to the address listened on
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "standalone")]
     advertise: Option<String>,
+    /// Where root starts it: the user to serve as, who needs the folder, the state folder and the cluster key
+    #[arg(long, value_name = "USER", value_hint = ValueHint::Username)]
+    pub user: Option<String>,
     /// Worker processes [default: one for each processor, at least 2]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -54,6 +57,9 @@ pub struct Args {
     /// Whether changes made in the folder by other programs are noticed
     #[arg(long, value_name = "MODE", value_enum, default_value_t = Watch::Add)]
     watch: Watch,
+    /// Note each transfer and change as a line of JSON in this file, opened anew on SIGUSR1; - is standard output
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    transfer_log: Option<PathBuf>,
     /// File with the cluster key [default: cluster.key in the state folder]
     #[arg(long, value_name = "FILE", conflicts_with = "standalone", value_hint = ValueHint::FilePath)]
     cluster_key: Option<PathBuf>,
@@ -97,6 +103,7 @@ impl Args {
                 Watch::Add => WatchMode::Add,
                 Watch::All => WatchMode::All,
             },
+            transfer_log: self.transfer_log,
         })
     }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use relais_proto::Mark;
+use relais_proto::{Confinement, Mark};
 use relais_state::Guesses;
 
 use crate::sys::memory::SharedWords;
@@ -21,11 +21,12 @@ const BUSY: Duration = Duration::from_secs(3);
 
 /// Words of one worker's row: places taken by sessions and by connections on their way to
 /// one; sessions that wait in this worker for a place anywhere; when the worker last
-/// passed its loop by [`monotonic_ms`], 0 for not yet.
+/// passed its loop by [`monotonic_ms`], 0 for not yet; and what confines it.
 const TAKEN: usize = 0;
 const WAITING: usize = 1;
 const TICKED: usize = 2;
-const ROW: usize = 3;
+const CONFINED: usize = 3;
+const ROW: usize = 4;
 /// Words for all, behind the rows: the master's time less [`monotonic_ms`] (two's complement, 0: never
 /// heard), the accounts' generation, the latest change that is applied, the latest that readers may have met, since when
 /// the master is not reached (0: it is), whether the slave is being drained, and which worker, counted from 1, sends large content to
@@ -136,6 +137,18 @@ impl Board {
     fn is_alive(&self, worker: usize) -> bool {
         let ticked = self.word(worker, TICKED).load(SeqCst);
         ticked != 0 && u128::from(monotonic_ms().saturating_sub(ticked)) < ALIVE.as_millis()
+    }
+
+    /// Notes what confines `worker`.
+    pub fn confined(&self, worker: usize, how: Confinement) {
+        self.word(worker, CONFINED).store(how.0.into(), SeqCst);
+    }
+
+    /// What confines every worker that is alive.
+    #[must_use]
+    pub fn confinement(&self) -> Confinement {
+        let each = (0..self.workers).filter(|worker| self.is_alive(*worker)).map(|worker| self.word(worker, CONFINED).load(SeqCst));
+        Confinement(each.reduce(|all, one| all & one).and_then(|bits| u32::try_from(bits).ok()).unwrap_or(0))
     }
 
     /// Workers that ticked lately.

@@ -1,7 +1,7 @@
 //! What a slave is told at its start.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use relais_proto::limits;
@@ -51,9 +51,18 @@ pub struct Config {
     pub grace: Duration,
     /// Whether and how the folder is watched.
     pub watch: WatchMode,
+    /// Where transfers are noted; `-` is standard output, none: nowhere.
+    pub transfer_log: Option<PathBuf>,
 }
 
 impl Config {
+    /// What workers read besides the folder: where the cluster key or the accounts are, which are replaced whole.
+    #[must_use]
+    pub fn worker_reads(&self) -> Vec<PathBuf> {
+        let files = self.cluster.as_ref().map(|cluster| &cluster.key_file).into_iter().chain(&self.accounts);
+        files.filter_map(|file| std::path::absolute(file).ok()?.parent().map(Path::to_owned)).collect()
+    }
+
     /// Checks what the command line cannot.
     ///
     /// # Errors

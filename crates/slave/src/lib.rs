@@ -8,13 +8,16 @@ mod board;
 pub mod catalogue;
 mod changes;
 pub mod config;
+mod confine;
 mod hints;
+pub mod privileges;
 mod replicator;
 mod requests;
 mod serving;
 mod staging;
 mod supervisor;
 mod sys;
+mod transfers;
 mod worker;
 
 use std::io;
@@ -32,10 +35,12 @@ use crate::board::Board;
 use crate::catalogue::{CatalogueError, Own};
 use crate::changes::channel::Desk;
 use crate::config::Config;
+use crate::confine::confine;
 use crate::hints::Hints;
 use crate::serving::Serving;
 pub use crate::supervisor::Ended;
 use crate::supervisor::{Supervisor, Task};
+use crate::transfers::TransferLog;
 use crate::worker::login::{KeyFile, Policy};
 use crate::worker::pass::Inbox;
 use crate::worker::passwords::Passwords;
@@ -65,6 +70,9 @@ pub enum SlaveError {
     /// The accounts cannot be used.
     #[error(transparent)]
     Accounts(#[from] AccountsError),
+    /// The transfer log cannot be written to.
+    #[error("cannot write to the transfer log")]
+    TransferLog(#[source] io::Error),
     /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -86,6 +94,8 @@ pub struct Slave {
     desk: Arc<Desk>,
     /// Who may log in, where it stands alone and that is told somewhere.
     passwords: Option<Passwords>,
+    /// Where transfers are noted.
+    transfers: Option<Arc<TransferLog>>,
 }
 
 impl Slave {
@@ -103,7 +113,8 @@ impl Slave {
         let inboxes = (0..config.workers).map(|_| Inbox::new()).collect::<io::Result<Vec<_>>>()?;
         let (hints, desk) = (Arc::new(Hints::new()?), Arc::new(Desk::new()?));
         let passwords = config.accounts.clone().map(|path| Passwords::open(AccountsFile::new(path))).transpose()?;
-        Ok(Self { config, folder, own, board, inboxes: Arc::new(inboxes), hints, desk, passwords })
+        let transfers = config.transfer_log.as_deref().map(TransferLog::open).transpose().map_err(SlaveError::TransferLog)?.map(Arc::new);
+        Ok(Self { config, folder, own, board, inboxes: Arc::new(inboxes), hints, desk, passwords, transfers })
     }
 
     /// Which slave this is.
@@ -126,18 +137,38 @@ impl Slave {
         let listen = listener.local_addr()?;
         let body = |task, listener, control| self.child(task, listener, control, listen);
         info!("slave {} serves {} with {} workers", self.id(), self.config.root.display(), self.config.workers);
-        let ended = Supervisor::new(listener, self.config.workers, self.board.clone(), self.config.grace, &body)?.run()?;
+        let reopen = || self.reopen_log();
+        let ended = Supervisor::new(listener, self.config.workers, self.board.clone(), self.config.grace, &body, &reopen)?.run()?;
         info!("stopped");
         Ok(ended)
+    }
+
+    /// Opens the transfer log anew, which was moved away, and hands it to the workers; those that are started later have it from here.
+    fn reopen_log(&self) {
+        let Some(file) = self.transfers.as_ref().and_then(|log| log.reopen()) else { return };
+        for inbox in self.inboxes.iter() {
+            if let Err(e) = inbox.pass_log(&file) {
+                error!("a worker still writes to the former transfer log: {e}");
+            }
+        }
     }
 
     /// What a forked child does; its exit status.
     fn child(&self, task: Task, listener: TcpListener, control: OwnedFd, listen: SocketAddr) -> i32 {
         self.own.leave_to_parent();
         let result = match task {
-            Task::Worker(index) => self.work(index, listener, control),
+            Task::Worker(index) => {
+                let confinement = confine(&self.folder, &self.config.worker_reads());
+                if index == 0 {
+                    let names = confinement.names();
+                    info!("workers are confined by: {}", if names.is_empty() { "nothing".to_owned() } else { names.join(", ") });
+                }
+                self.board.confined(index, confinement);
+                self.work(index, listener, control)
+            }
             Task::Replicator => {
                 drop(listener);
+                self.transfers.iter().for_each(|log| log.close());
                 self.replicate(control, listen)
             }
         };
@@ -170,6 +201,7 @@ impl Slave {
             read_only: self.read_only(listener.local_addr()?),
             follows: self.config.cluster.is_some(),
             worker: index,
+            transfers: self.transfers.clone(),
         })
         .map_err(io::Error::other)?;
         let policy = match &self.config.cluster {

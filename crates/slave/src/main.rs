@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use relais_slave::privileges::become_user;
 use relais_slave::{Ended, Slave, SlaveError};
 
 /// Exit status where the address cannot be listened on.
@@ -32,9 +33,18 @@ fn run(args: args::Args) -> Result<(), (u8, anyhow::Error)> {
         SlaveError::Config(_) => (USAGE, e.into()),
         _ => (1, e.into()),
     };
-    let address = args.address();
-    let slave = args.config().map_err(|e| (1, e)).and_then(|config| Slave::new(config).map_err(failed))?;
+    let (address, user) = (args.address(), args.user.clone());
+    let config = args.config().map_err(|e| (1, e))?;
     let listener = relais_net::listen(address).with_context(|| format!("cannot listen on {address}")).map_err(|e| (CANNOT_BIND, e))?;
+    // What it makes in its folder belongs to whom it serves as.
+    match user {
+        Some(user) => become_user(&user).map_err(|e| (1, e.into()))?,
+        None if nix::unistd::geteuid().is_root() => {
+            log::warn!("this slave serves as root; --user takes it the rights that it does not need")
+        }
+        None => {}
+    }
+    let slave = Slave::new(config).map_err(failed)?;
     let bound = listener.local_addr().map_err(|e| (1, e.into()))?;
     let mut out = std::io::stdout();
     writeln!(out, "ready role=slave addr={bound} pid={}", std::process::id()).and_then(|()| out.flush()).map_err(|e| (1, e.into()))?;

@@ -16,6 +16,7 @@ use crate::catalogue::{CatalogueError, Facts, Reader};
 use crate::changes::channel::{Desk, Received, SessionEnd};
 use crate::hints::Hints;
 use crate::staging::Staging;
+use crate::transfers::TransferLog;
 use crate::worker::pass::Inbox;
 use crate::worker::uploads::Uploads;
 
@@ -51,6 +52,8 @@ pub struct Serving {
     pub follows: bool,
     /// Which worker this is.
     pub worker: usize,
+    /// Where transfers are noted.
+    pub transfers: Option<Arc<TransferLog>>,
     /// Set when the worker winds down.
     stopping: AtomicBool,
     /// Catalogue connections that no session uses now. Opened after the fork, when first needed.
@@ -83,6 +86,8 @@ pub struct Parts {
     pub follows: bool,
     /// See [`Serving::worker`].
     pub worker: usize,
+    /// Where transfers are noted.
+    pub transfers: Option<Arc<TransferLog>>,
 }
 
 impl Serving {
@@ -91,7 +96,8 @@ impl Serving {
     /// # Errors
     /// Those of opening them.
     pub fn new(parts: Parts) -> Result<Self, TreeError> {
-        let Parts { folder, root, folder_id, slave_id, block_size, board, hints, desk, inboxes, read_only, follows, worker } = parts;
+        let Parts { folder, root, folder_id, slave_id, block_size, board, hints, desk, inboxes, read_only, follows, worker, transfers } =
+            parts;
         Ok(Self {
             staging: Staging::open(&folder)?,
             folder,
@@ -106,6 +112,7 @@ impl Serving {
             read_only,
             follows,
             worker,
+            transfers,
             stopping: AtomicBool::new(false),
             readers: Mutex::new(Vec::new()),
         })
@@ -278,7 +285,13 @@ fn wait_for(channel: &SessionEnd, until: Instant) {
 #[must_use]
 pub fn with_pool(counters: Counters, board: &Board) -> Counters {
     let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    Counters { sessions: small(board.sessions()), waiting: small(board.waiting()), workers: board.alive(), ..counters }
+    Counters {
+        sessions: small(board.sessions()),
+        waiting: small(board.waiting()),
+        workers: board.alive(),
+        confinement: board.confinement(),
+        ..counters
+    }
 }
 
 /// Who a session belongs to. All that it keeps on the slave.

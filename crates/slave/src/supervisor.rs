@@ -75,6 +75,8 @@ pub struct Supervisor<'a> {
     signals: SignalFd,
     board: Arc<Board>,
     body: &'a Body<'a>,
+    /// What is done when the log was moved away.
+    reopen: &'a dyn Fn(),
     stopping: bool,
     /// When those that still live are killed.
     deadline: Option<Instant>,
@@ -95,7 +97,7 @@ pub enum Ended {
 
 /// The signals that the supervisor reads from a descriptor.
 fn signals() -> SigSet {
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect()
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD, Signal::SIGUSR1].into_iter().collect()
 }
 
 /// Blocks the signals that the supervisor reads later, so that one that comes before is kept for it.
@@ -112,7 +114,14 @@ impl<'a> Supervisor<'a> {
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn new(listener: TcpListener, workers: usize, board: Arc<Board>, grace: Duration, body: &'a Body<'a>) -> io::Result<Self> {
+    pub fn new(
+        listener: TcpListener,
+        workers: usize,
+        board: Arc<Board>,
+        grace: Duration,
+        body: &'a Body<'a>,
+        reopen: &'a dyn Fn(),
+    ) -> io::Result<Self> {
         let signals = SignalFd::with_flags(&signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let now = Instant::now();
         let child = |task| Child { task, life: Life::Due(now), failures: 0 };
@@ -123,6 +132,7 @@ impl<'a> Supervisor<'a> {
             signals,
             board,
             body,
+            reopen,
             stopping: false,
             deadline: None,
             grace,
@@ -230,8 +240,10 @@ impl<'a> Supervisor<'a> {
     fn read_signals(&mut self) -> io::Result<usize> {
         let mut ends = 0;
         while let Some(info) = self.signals.read_signal()? {
-            if info.ssi_signo.cast_signed() != Signal::SIGCHLD as i32 {
-                ends += 1;
+            match info.ssi_signo.cast_signed() {
+                signal if signal == Signal::SIGCHLD as i32 => {}
+                signal if signal == Signal::SIGUSR1 as i32 => (self.reopen)(),
+                _ => ends += 1,
             }
         }
         Ok(ends)

@@ -148,6 +148,8 @@ pub(super) struct JsonStatus<'a> {
     pub sessions: u32,
     pub waiting: u32,
     pub workers: u32,
+    /// What confines all its workers.
+    pub confined: Vec<&'static str>,
     pub last_error: Option<&'a str>,
 }
 
@@ -253,6 +255,7 @@ impl<'a> From<&'a ServerState> for JsonStatus<'a> {
             sessions: counters.sessions,
             waiting: counters.waiting,
             workers: counters.workers,
+            confined: counters.confinement.names(),
             last_error: (!report.last_error.is_empty()).then_some(report.last_error.as_str()),
         }
     }

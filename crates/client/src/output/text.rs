@@ -168,6 +168,8 @@ pub fn status(state: &ServerState) -> String {
         format!("rescans   {}", counters.rescans),
         format!("sessions  {} open, {} waiting, {} workers", counters.sessions, counters.waiting, counters.workers),
     ];
+    let confined = counters.confinement.names();
+    lines.push(format!("confined  {}", if confined.is_empty() { "not at all".to_owned() } else { confined.join(", ") }));
     if !report.last_error.is_empty() {
         lines.push(format!("error     {}", clean(&report.last_error)));
     }

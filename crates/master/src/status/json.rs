@@ -29,6 +29,8 @@ struct Slave {
     sessions: u32,
     waiting: u32,
     workers: u32,
+    /// What confines all its workers.
+    confined: Vec<&'static str>,
     files: u64,
     folders: u64,
     bytes: u64,
@@ -79,6 +81,7 @@ fn entry(slave: &SlaveReport, latest: Mark) -> Slave {
         sessions: counters.sessions,
         waiting: counters.waiting,
         workers: counters.workers,
+        confined: counters.confinement.names(),
         files: counters.files,
         folders: counters.folders,
         bytes: counters.bytes,

@@ -105,6 +105,10 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
     if slave.counters.rescans > 0 {
         let _ = writeln!(out, "    rescans after lost events: {}", slave.counters.rescans);
     }
+    if slave.counters.workers > 0 {
+        let names = slave.counters.confinement.names();
+        let _ = writeln!(out, "    workers are confined by: {}", if names.is_empty() { "nothing".to_owned() } else { names.join(", ") });
+    }
     if !slave.last_error.is_empty() {
         let _ = writeln!(out, "    last error: {}", clean(&slave.last_error));
     }

@@ -60,7 +60,8 @@ pub fn entry() -> impl Strategy<Value = Entry> {
 }
 
 pub fn counters() -> impl Strategy<Value = Counters> {
-    (any::<[u64; 14]>(), any::<[u32; 3]>()).prop_map(|(n, m)| Counters {
+    (any::<[u64; 14]>(), any::<[u32; 4]>()).prop_map(|(n, m)| Counters {
+        confinement: relais_proto::Confinement(m[3]),
         files: n[0],
         folders: n[1],
         bytes: n[2],

@@ -186,6 +186,11 @@ impl Pool {
             match self.inboxes[self.index].take() {
                 Ok(Some(Mail::Session(stream, session))) => self.start(stream, session),
                 Ok(Some(Mail::PlaceFree)) => {}
+                Ok(Some(Mail::Log(file))) => {
+                    if let Some(log) = &self.serving.transfers {
+                        log.take(file);
+                    }
+                }
                 Ok(Some(Mail::EndUpload(name))) => self.serving.uploads.end_here(&name),
                 Ok(None) => return,
                 Err(e) => {

@@ -4,6 +4,7 @@
 //! fork, so that each process can write to each inbox. A worker that takes over from a dead
 //! one finds what was on its way to that.
 
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
@@ -37,6 +38,8 @@ pub enum Mail {
     Session(TcpStream, Session),
     /// An upload is gone on with on another connection.
     EndUpload(StagedName),
+    /// The transfer log goes on here.
+    Log(File),
 }
 
 impl Inbox {
@@ -66,6 +69,25 @@ impl Inbox {
         }
     }
 
+    /// Hands the owner another file for the transfer log.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn pass_log(&self, file: &File) -> io::Result<()> {
+        self.send_fd(&[3], file.as_fd())
+    }
+
+    fn send_fd(&self, message: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = [fd];
+        if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+            return Err(io::Error::other("no room for the descriptor"));
+        }
+        rustix::net::sendmsg(&self.send, &[IoSlice::new(message)], &mut control, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
     /// Tells the owner that an upload is gone on with on another connection. Lost where the inbox is full: it is told again.
     pub fn end_upload(&self, name: &StagedName) {
         let mut message = vec![2];
@@ -85,15 +107,7 @@ impl Inbox {
         to.short_text(&session.user).path(&session.root).bool(session.writable).bool(session.peer);
         to.u64(session.generation).u64(session.ends_ms);
         session.mark.encode(&mut Encoder::new(&mut message));
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds = [stream.as_fd()];
-        if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(io::Error::other("no room for the descriptor"));
-        }
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        rustix::net::sendmsg(&self.send, &[IoSlice::new(&message)], &mut control, flags)?;
-        Ok(())
+        self.send_fd(&message, stream.as_fd())
     }
 
     /// Takes the next mail out; none where there is none.
@@ -124,6 +138,7 @@ impl Inbox {
                 let session = decode(session).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
                 Ok(Some(Mail::Session(fd.into(), session)))
             }
+            (Some((3, [])), Some(fd)) => Ok(Some(Mail::Log(fd.into()))),
             _ => Err(senseless()),
         }
     }

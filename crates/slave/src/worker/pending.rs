@@ -305,6 +305,7 @@ mod tests {
             read_only: None,
             follows: false,
             worker: 0,
+            transfers: None,
         };
         (dir, Serving::new(parts).unwrap(), Replicator { desk, ends: Vec::new(), looks: 0, takes: true })
     }
@@ -353,7 +354,7 @@ mod tests {
             handed += 1;
         }
         assert!((20..=128).contains(&handed), "{handed} of 4 KiB fit");
-        assert_eq!(replicator.take().len(), handed.into());
+        assert_eq!(replicator.take().len(), usize::from(handed));
         while pending.submit(&proposal(handed, &long), &mut replicator).unwrap() {
             handed += 1;
         }

@@ -11,18 +11,18 @@ use super::session::Ticker;
 use crate::requests::{self, Content, Outcome};
 use crate::serving::Serving;
 
-/// Sends an outcome that is no change, to a client or to another slave.
+/// Sends an outcome that is no change, to a client or to another slave; with which error it ended, if with any.
 ///
 /// # Errors
 /// The connection's.
-pub fn send(connection: &mut Connection, serving: &Serving, peer: bool, outcome: Outcome) -> Result<(), WireError> {
-    match outcome {
-        Outcome::Reply(reply) => connection.queue_reply(&reply),
+pub fn send(connection: &mut Connection, serving: &Serving, peer: bool, outcome: Outcome) -> Result<Result<(), ErrorCode>, WireError> {
+    let last = match outcome {
+        Outcome::Reply(reply) => reply,
         Outcome::Listing(mut pages) => loop {
             match pages.next(serving) {
                 Ok(Some(page)) => connection.queue_reply(&Reply::Entries(page)),
-                Ok(None) => break connection.queue_reply(&Reply::Done { mark: serving.mark() }),
-                Err(refusal) => break connection.queue_reply(&Reply::Error(refusal)),
+                Ok(None) => break Reply::Done { mark: serving.mark() },
+                Err(refusal) => break Reply::Error(refusal),
             }
             connection.flush()?;
         },
@@ -31,20 +31,23 @@ pub fn send(connection: &mut Connection, serving: &Serving, peer: bool, outcome:
             let large = peer && content.header.size >= relais_cluster::LARGE;
             if large && !serving.board.begin_large(serving.worker) {
                 connection.queue_reply(&Reply::Error(Refusal::new(ErrorCode::Busy, "this slave is sending large content already")));
-                return Ok(());
+                return Ok(Err(ErrorCode::Busy));
             }
             let _place = large.then(|| Large(serving));
-            let last = match send_content(connection, serving, &content)? {
+            match send_content(connection, serving, &content)? {
                 Ok(digest) => Reply::End { digest },
                 Err(refusal) => Reply::Error(refusal),
-            };
-            connection.queue_reply(&last);
+            }
         }
         Outcome::Upload(_) | Outcome::Change(_) => {
-            connection.queue_reply(&Reply::Error(Refusal::new(ErrorCode::Unsupported, "this server does not know the request")));
+            Reply::Error(Refusal::new(ErrorCode::Unsupported, "this server does not know the request"))
         }
-    }
-    Ok(())
+    };
+    connection.queue_reply(&last);
+    Ok(match last {
+        Reply::Error(refusal) => Err(refusal.code),
+        _ => Ok(()),
+    })
 }
 
 /// The place for sending large content, until it is sent.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info};
 use relais_net::{Connection, ReadLimits};
-use relais_proto::{ErrorCode, Mark, Refusal, Reply, Request, WaitReason, WireError, limits};
+use relais_proto::{Change, ErrorCode, Mark, Refusal, Reply, Request, WaitReason, WireError, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::intake::{Intake, Taken};
@@ -17,6 +17,7 @@ use super::send::send;
 use crate::changes::{Answer, Done, Proposal};
 use crate::requests::{self, Context, Outcome, Patience, SMALL, Upload};
 use crate::serving::{Serving, Session};
+use crate::transfers::{Begun, Notes};
 
 /// Answers kept back while more requests lie ready, in bytes.
 const HELD_BACK: usize = 64 * 1024;
@@ -37,6 +38,7 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
     let mark = serving.mark();
     connection.queue_reply(&Reply::Opened { slave: serving.slave_id, mark, writable: session.writable });
     let peer = connection.peer();
+    let notes = Notes::new(serving.transfers.as_deref(), session, peer, serving.slave_id);
     let mut door = Door {
         connection,
         session,
@@ -46,6 +48,7 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
         seen: session.mark,
         alone: None,
         over: false,
+        notes,
     };
     match door.answer_all() {
         Ok(()) if door.over => {
@@ -75,6 +78,8 @@ struct Door<'a> {
     alone: Option<Duration>,
     /// Whether the client was told that it has to log in again.
     over: bool,
+    /// What is noted in the transfer log.
+    notes: Notes<'a>,
 }
 
 /// Sends `Wait` for each second that an answer takes.
@@ -142,11 +147,16 @@ impl Door<'_> {
                 self.settle()?;
             }
             self.tell_alone();
-            match self.keep_away() {
+            let begun = self.notes.begin(&request);
+            let away = self.keep_away();
+            if let Some(refusal) = &away {
+                self.notes.end(begun.as_ref(), Err(refusal.code));
+            }
+            match away {
                 Some(refusal) if refusal.code == ErrorCode::BadTicket => self.turn_away(refusal)?,
                 Some(refusal) if matches!(request, Request::Put(_)) => self.refuse_upload(refusal)?,
                 Some(refusal) => self.refuse(refusal)?,
-                None => self.answer(request)?,
+                None => self.answer(request, begun)?,
             }
             if self.over {
                 return Ok(());
@@ -198,7 +208,7 @@ impl Door<'_> {
         if kind == relais_proto::FrameType::Put { self.refuse_upload(refusal) } else { self.refuse(refusal) }
     }
 
-    fn answer(&mut self, request: Request) -> Result<(), WireError> {
+    fn answer(&mut self, request: Request, mut begun: Option<Begun>) -> Result<(), WireError> {
         let is_upload = matches!(request, Request::Put(_));
         if matches!(request, Request::PutEnd { .. }) {
             return Err(WireError::Unexpected(request.frame_type().number()));
@@ -206,24 +216,44 @@ impl Door<'_> {
         let mut ticker = Ticker::new(&mut self.connection);
         let mut context = Context { serving: self.serving, session: self.session, patience: &mut ticker };
         match requests::handle(&mut context, request) {
-            Ok(Outcome::Change(proposal)) => self.submit(&proposal),
-            Ok(Outcome::Upload(upload)) => match self.take_in(*upload)? {
-                Taken::Whole(proposal) => match self.session.check(&self.serving.board) {
-                    Ok(()) => self.submit(&proposal),
-                    // It took its time, and the user is not who may do this any more.
-                    Err(refusal) => {
-                        if let Some(staged) = &proposal.staged {
-                            self.serving.staging.discard(staged);
+            Ok(Outcome::Change(proposal)) => self.submit(&proposal, begun),
+            Ok(Outcome::Upload(upload)) => {
+                match self.take_in(*upload).inspect_err(|_| self.notes.end(begun.as_ref(), Err(ErrorCode::Cut)))? {
+                    Taken::Whole(proposal) => match self.session.check(&self.serving.board) {
+                        Ok(()) => {
+                            if let (Some(begun), Change::Put { size, .. }) = (&mut begun, &proposal.change) {
+                                begun.set_bytes(*size);
+                            }
+                            self.submit(&proposal, begun)
                         }
-                        self.turn_away(refusal)
+                        // It took its time, and the user is not who may do this any more.
+                        Err(refusal) => {
+                            if let Some(staged) = &proposal.staged {
+                                self.serving.staging.discard(staged);
+                            }
+                            self.notes.end(begun.as_ref(), Err(refusal.code));
+                            self.turn_away(refusal)
+                        }
+                    },
+                    Taken::Refused { refusal, ended } => {
+                        self.notes.end(begun.as_ref(), Err(refusal.code));
+                        if ended { self.refuse(refusal) } else { self.refuse_upload(refusal) }
                     }
-                },
-                Taken::Refused { refusal, ended: true } => self.refuse(refusal),
-                Taken::Refused { refusal, ended: false } => self.refuse_upload(refusal),
-            },
-            Ok(outcome) => send(&mut self.connection, self.serving, self.session.peer, outcome),
-            Err(refusal) if is_upload => self.refuse_upload(refusal),
-            Err(refusal) => self.refuse(refusal),
+                }
+            }
+            Ok(outcome) => {
+                if let (Some(begun), Outcome::Content(content)) = (&mut begun, &outcome) {
+                    begun.set_bytes(content.header.length);
+                }
+                let sent = send(&mut self.connection, self.serving, self.session.peer, outcome);
+                let result = sent.as_ref().map_or(Err(ErrorCode::Cut), |sent| *sent);
+                self.notes.end(begun.as_ref(), result);
+                sent.map(drop)
+            }
+            Err(refusal) => {
+                self.notes.end(begun.as_ref(), Err(refusal.code));
+                if is_upload { self.refuse_upload(refusal) } else { self.refuse(refusal) }
+            }
         }
     }
 
@@ -248,13 +278,19 @@ impl Door<'_> {
         self.intake.drop_rest(&mut self.connection)
     }
 
-    fn submit(&mut self, proposal: &Proposal) -> Result<(), WireError> {
+    fn submit(&mut self, proposal: &Proposal, begun: Option<Begun>) -> Result<(), WireError> {
         loop {
             let mut ticker = Ticker::new(&mut self.connection);
             match self.pending.submit(proposal, &mut ticker) {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    self.notes.submitted(begun);
+                    return Ok(());
+                }
                 Ok(false) => self.wait_for_answer()?,
-                Err(refusal) => return self.refuse(refusal),
+                Err(refusal) => {
+                    self.notes.end(begun.as_ref(), Err(refusal.code));
+                    return self.refuse(refusal);
+                }
             }
             self.take_answers();
         }
@@ -263,12 +299,12 @@ impl Door<'_> {
     /// Takes an upload in. Its client may have sent everything long ago and be waiting, while a slow line still brings it: so what is
     /// answered goes out in between, and a sign of life each second.
     fn take_in(&mut self, upload: Upload) -> Result<Taken, WireError> {
-        let (pending, serving) = (&mut self.pending, self.serving);
+        let (pending, notes, serving) = (&mut self.pending, &mut self.notes, self.serving);
         let mut told = Instant::now();
         self.intake.take(&mut self.connection, serving, upload, &mut |connection| {
             let since = Instant::now();
             loop {
-                take_answers(connection, pending, serving);
+                take_answers(connection, pending, notes, serving);
                 let stream = connection.stream().clone();
                 let mut fds = vec![PollFd::new(&*stream, PollFlags::IN)];
                 fds.extend(pending.fd().map(|channel| PollFd::from_borrowed_fd(channel, PollFlags::IN)));
@@ -294,7 +330,7 @@ impl Door<'_> {
 
     /// Queues the answers that have come.
     fn take_answers(&mut self) {
-        take_answers(&mut self.connection, &mut self.pending, self.serving);
+        take_answers(&mut self.connection, &mut self.pending, &mut self.notes, self.serving);
     }
 
     /// Waits until every change is answered.
@@ -341,9 +377,10 @@ impl Door<'_> {
     }
 }
 
-fn take_answers(connection: &mut Connection, pending: &mut Pending<'_>, serving: &Serving) {
+fn take_answers(connection: &mut Connection, pending: &mut Pending<'_>, notes: &mut Notes<'_>, serving: &Serving) {
     loop {
         let Some(answer) = pending.answer(&mut Ticker::new(connection)) else { return };
+        notes.answered(answer.as_ref().map(|_| ()).map_err(|refusal| refusal.code));
         connection.queue_reply(&reply_to(answer, serving));
     }
 }

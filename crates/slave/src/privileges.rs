@@ -1,0 +1,58 @@
+//! Giving up root's rights before anybody is served.
+
+use std::ffi::CString;
+use std::io;
+
+use nix::unistd::{User, initgroups, setresgid, setresuid};
+use thiserror::Error;
+
+/// Why the rights of a user are not taken.
+#[derive(Debug, Error)]
+pub enum DropError {
+    /// There is none of that name.
+    #[error("there is no user {0}")]
+    Unknown(String),
+    /// The user is root.
+    #[error("{0} has all rights: name another user")]
+    Root(String),
+    /// Only root can become somebody else.
+    #[error("only root can run this as another user")]
+    NotRoot,
+    /// The system refused.
+    #[error("cannot become {user}: {cause}")]
+    Refused {
+        /// Whom.
+        user: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+/// Makes this process one of `user`, with the user's groups and no others, for good. For a user who runs it already nothing is to be done.
+/// The process must have one thread.
+///
+/// # Errors
+/// Why it is not.
+pub fn become_user(user: &str) -> Result<(), DropError> {
+    let refused = |cause: io::Error| DropError::Refused { user: user.to_owned(), cause };
+    let found = User::from_name(user).map_err(|e| refused(e.into()))?.ok_or_else(|| DropError::Unknown(user.to_owned()))?;
+    if found.uid.is_root() {
+        return Err(DropError::Root(user.to_owned()));
+    }
+    let own = nix::unistd::geteuid();
+    if own == found.uid {
+        return Ok(());
+    }
+    if !own.is_root() {
+        return Err(DropError::NotRoot);
+    }
+    let name = CString::new(user).map_err(|e| refused(e.into()))?;
+    initgroups(&name, found.gid).map_err(|e| refused(e.into()))?;
+    setresgid(found.gid, found.gid, found.gid).map_err(|e| refused(e.into()))?;
+    setresuid(found.uid, found.uid, found.uid).map_err(|e| refused(e.into()))?;
+    // Nothing may lead back.
+    match setresuid(nix::unistd::Uid::from_raw(0), nix::unistd::Uid::from_raw(0), nix::unistd::Uid::from_raw(0)) {
+        Err(_) => Ok(()),
+        Ok(()) => Err(refused(io::Error::other("root's rights could be taken back"))),
+    }
+}

@@ -1,0 +1,254 @@
+//! The transfer log: a line of JSON for each file that went in or out, each change, and each request that was refused.
+//!
+//! All processes append to one file, a line with one write. When the supervisor is told that the file was moved away it opens it
+//! anew and hands it to the workers, who could not open it themselves.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use log::{error, warn};
+use relais_proto::{ErrorCode, Request, SlaveId, TreePath, is_harmful};
+use serde::Serialize;
+
+use crate::serving::Session;
+
+/// Where the lines go.
+#[derive(Debug)]
+pub struct TransferLog {
+    path: Option<PathBuf>,
+    file: RwLock<Arc<File>>,
+}
+
+/// A request whose end will be noted.
+#[derive(Debug)]
+pub struct Begun {
+    command: &'static str,
+    path: TreePath,
+    to: Option<TreePath>,
+    bytes: u64,
+    since: Instant,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    user: &'a str,
+    address: String,
+    command: &'a str,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+    bytes: u64,
+    milliseconds: u64,
+    result: &'a str,
+    slave: String,
+}
+
+impl TransferLog {
+    /// Appends to the file at this path, made with mode 0640; to standard output for `-`.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        if path == Path::new("-") {
+            let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+            return Ok(Self { path: None, file: RwLock::new(Arc::new(file)) });
+        }
+        // The slave's own folder, once it has gone somewhere else, has nothing to do with it.
+        let path = std::path::absolute(path)?;
+        Ok(Self { file: RwLock::new(Arc::new(append(&path)?)), path: Some(path) })
+    }
+
+    /// Opens the file anew; none where there is nothing to open. The former one is written to where that fails.
+    #[must_use]
+    pub fn reopen(&self) -> Option<Arc<File>> {
+        let path = self.path.as_ref()?;
+        match append(path) {
+            Ok(file) => Some(self.take(file)),
+            Err(e) => {
+                error!("the transfer log {} cannot be opened anew: {e}", path.display());
+                None
+            }
+        }
+    }
+
+    /// This process has nothing to note, and keeps no file that others may move away.
+    pub fn close(&self) {
+        match File::open("/dev/null") {
+            Ok(nothing) => drop(self.take(nothing)),
+            Err(e) => warn!("the transfer log stays open: {e}"),
+        }
+    }
+
+    /// Writes to another file from here on.
+    pub fn take(&self, file: File) -> Arc<File> {
+        let file = Arc::new(file);
+        *self.file.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&file);
+        file
+    }
+
+    /// Notes what a request came to.
+    fn note(&self, begun: &Begun, session: &Session, address: SocketAddr, slave: SlaveId, result: Result<(), ErrorCode>) {
+        let line = Line {
+            time: Timestamp::now().to_string(),
+            user: &session.user,
+            address: address.to_string(),
+            command: begun.command,
+            path: begun.path.to_string(),
+            to: begun.to.as_ref().map(ToString::to_string),
+            bytes: begun.bytes,
+            milliseconds: u64::try_from(begun.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            result: result.map_or_else(ErrorCode::text, |()| "ok"),
+            slave: slave.to_string(),
+        };
+        let written = serde_json::to_string(&line).map_err(io::Error::other).and_then(|text| {
+            let file = Arc::clone(&self.file.read().unwrap_or_else(PoisonError::into_inner));
+            (&*file).write_all(plain(&text).as_bytes())
+        });
+        if let Err(e) = written {
+            warn!("a line of the transfer log is lost: {e}");
+        }
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}
+
+/// The line with its end, in which nothing could drive a terminal: what JSON lets stand is escaped as well.
+fn plain(json: &str) -> String {
+    let mut text = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        if is_harmful(c) {
+            let mut units = [0; 2];
+            text.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            text.push(c);
+        }
+    }
+    text.push('\n');
+    text
+}
+
+impl Begun {
+    /// A request that has just come, if its end is to be noted; its paths as they are in the tree.
+    fn of(request: &Request, session: &Session) -> Option<Self> {
+        let (command, path, to, bytes) = match request {
+            Request::Get(get) => ("get", &get.path, None, 0),
+            Request::Put(put) => ("put", &put.path, None, put.size.unwrap_or(0)),
+            Request::MakeFolder { path, .. } => ("mkdir", path, None, 0),
+            Request::Remove { path, .. } => ("rm", path, None, 0),
+            Request::Move { from, to, .. } => ("mv", from, Some(to), 0),
+            _ => return None,
+        };
+        let whole = |path: &TreePath| session.resolve(path).unwrap_or_else(|_| path.clone());
+        Some(Self { command, path: whole(path), to: to.map(whole), bytes, since: Instant::now() })
+    }
+
+    /// How many bytes went.
+    pub fn set_bytes(&mut self, bytes: u64) {
+        self.bytes = bytes;
+    }
+}
+
+/// What one session has under way, as far as it is noted.
+pub struct Notes<'a> {
+    log: Option<&'a TransferLog>,
+    session: &'a Session,
+    address: SocketAddr,
+    slave: SlaveId,
+    /// Changes that were handed in and are not answered, in order.
+    submitted: VecDeque<Option<Begun>>,
+}
+
+impl<'a> Notes<'a> {
+    /// Nothing yet. What other slaves fetch is not noted.
+    #[must_use]
+    pub fn new(log: Option<&'a TransferLog>, session: &'a Session, address: SocketAddr, slave: SlaveId) -> Self {
+        Self { log: log.filter(|_| !session.peer), session, address, slave, submitted: VecDeque::new() }
+    }
+
+    /// A request has come.
+    #[must_use]
+    pub fn begin(&self, request: &Request) -> Option<Begun> {
+        self.log.and_then(|_| Begun::of(request, self.session))
+    }
+
+    /// It has ended.
+    pub fn end(&self, begun: Option<&Begun>, result: Result<(), ErrorCode>) {
+        if let (Some(log), Some(begun)) = (self.log, begun) {
+            log.note(begun, self.session, self.address, self.slave, result);
+        }
+    }
+
+    /// A change was handed in: it ends when it is answered.
+    pub fn submitted(&mut self, begun: Option<Begun>) {
+        if self.log.is_some() {
+            self.submitted.push_back(begun);
+        }
+    }
+
+    /// The oldest change was answered.
+    pub fn answered(&mut self, result: Result<(), ErrorCode>) {
+        if let Some(begun) = self.submitted.pop_front() {
+            self.end(begun.as_ref(), result);
+        }
+    }
+}
+
+impl Drop for Notes<'_> {
+    /// The client left before it was answered: what it asked for may be made all the same.
+    fn drop(&mut self) {
+        while let Some(begun) = self.submitted.pop_front() {
+            self.end(begun.as_ref(), Err(ErrorCode::Cut));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use relais_proto::Mark;
+
+    use super::*;
+
+    #[test]
+    fn a_line_is_json_and_harmless() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let log = TransferLog::open(&path).unwrap();
+        let session = Session {
+            user: "a\u{202e}\u{9b}b\"".to_owned(),
+            root: TreePath::new("home").unwrap(),
+            writable: true,
+            mark: Mark::default(),
+            peer: false,
+            generation: 0,
+            ends_ms: 0,
+        };
+        let request = Request::Remove {
+            id: relais_proto::ChangeId([1; 16]),
+            path: TreePath::new("x \u{e0001} y").unwrap_or_default(),
+            recursive: false,
+        };
+        let begun = Begun::of(&request, &session).unwrap();
+        log.note(&begun, &session, "192.0.2.1:5".parse().unwrap(), SlaveId([2; 16]), Err(ErrorCode::NotFound));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.ends_with('\n') && !text.trim_end().contains(is_harmful), "{text:?}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&line["user"], &line["command"], &line["result"]), (&session.user.as_str().into(), &"rm".into(), &"not-found".into()));
+        assert!(line["path"].as_str().unwrap().starts_with("/home"), "{line}");
+        // Moved away, and opened anew.
+        std::fs::rename(&path, dir.path().join("old")).unwrap();
+        log.reopen().unwrap();
+        log.note(&begun, &session, "192.0.2.1:5".parse().unwrap(), SlaveId([2; 16]), Ok(()));
+        assert!(std::fs::read_to_string(&path).unwrap().contains("\"result\":\"ok\""));
+    }
+}

@@ -1,0 +1,69 @@
+//! Workers have little to lose: what is in force is told, and is so.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+use nix::unistd::{Pid, User, geteuid};
+
+use crate::harness::{Client, Cluster, SOON, Setup, Standalone, TestDir, children, eventually};
+
+/// A line of a process's status.
+fn status_of(pid: Pid, key: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(&format!("{key}:")));
+    line.unwrap_or_else(|| panic!("{key}: {status}")).trim().to_owned()
+}
+
+#[test]
+fn status_tells_what_confines_the_workers() {
+    let cluster = Cluster::of(1).start();
+    let confined = eventually(SOON, "status tells it", || {
+        let confined = cluster.status_json()?["slaves"][0]["confined"].as_array()?.clone();
+        (!confined.is_empty()).then_some(confined)
+    });
+    assert!(confined.contains(&"no-new-privileges".into()) && confined.contains(&"no-core-dumps".into()), "{confined:?}");
+    assert_eq!(confined.contains(&"unprivileged".into()), !geteuid().is_root());
+    let own = cluster.client().command("status").ok().json();
+    assert_eq!(own["confined"].as_array(), Some(&confined), "{own}");
+    assert!(cluster.status(&[]).stdout.contains("no-new-privileges"));
+    let supervisor = cluster.slaves[0].program.pid();
+    let workers: Vec<Pid> = children(supervisor).into_iter().filter(|pid| status_of(*pid, "NoNewPrivs") == "1").collect();
+    assert_eq!(workers.len() as u64, own["workers"].as_u64().unwrap());
+}
+
+#[test]
+fn started_as_root_it_serves_as_another_user() {
+    let dir = TestDir::new();
+    let root = dir.folder("root");
+    let refused = |user: &str| {
+        let setup = Setup::new("ftpslave", dir.path()).args(["0", "--standalone", "--user", user, "--root"]).args([&root]);
+        Client::finish(&mut setup.start()).fails(1).stderr
+    };
+    assert!(refused("nobody-of-that-name").contains("no user"));
+    if !geteuid().is_root() {
+        assert!(refused("root").contains("another user"));
+        return;
+    }
+    assert!(refused("root").contains("another user"));
+    let nobody = User::from_name("nobody").unwrap().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    chown(&root, Some(nobody.uid.as_raw()), Some(nobody.gid.as_raw())).unwrap();
+    let slave = Standalone::start_in(dir, root.clone(), &["--user", "nobody"], &[]);
+    let client = slave.client();
+    fs::write(client.folder().join("x"), "content").unwrap();
+    client.run(&["-c", "put x"]).ok();
+    client.get("x");
+    for path in [root.join("x"), root.join(".relais")] {
+        assert_eq!(fs::metadata(&path).unwrap().uid(), nobody.uid.as_raw(), "{}", path.display());
+    }
+    let supervisor = slave.program.pid();
+    for pid in children(supervisor).into_iter().chain([supervisor]) {
+        let ids = |id: u32| [id; 4].map(|id| id.to_string()).join("\t");
+        assert_eq!(status_of(pid, "Uid"), ids(nobody.uid.as_raw()));
+        assert_eq!(status_of(pid, "Gid"), ids(nobody.gid.as_raw()));
+        assert_eq!(status_of(pid, "Groups"), nobody.gid.to_string());
+        assert_eq!(status_of(pid, "CapEff"), "0000000000000000");
+    }
+    let own = client.command("status").ok().json();
+    assert!(own["confined"].as_array().unwrap().contains(&"unprivileged".into()), "{own}");
+}

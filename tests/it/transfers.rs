@@ -1,0 +1,109 @@
+//! The transfer log: who did what, in lines that programs can read, also after it was moved away.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::harness::{Cluster, SOON, Standalone, TestDir, content, eventually};
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
+/// Command, path, bytes and result of a line.
+fn short(line: &Value) -> (String, String, u64, String) {
+    let text = |key: &str| line[key].as_str().unwrap_or_else(|| panic!("{key}: {line}")).to_owned();
+    (text("command"), text("path"), line["bytes"].as_u64().unwrap(), text("result"))
+}
+
+#[test]
+fn each_transfer_and_each_change_is_a_line() {
+    let logs = TestDir::new();
+    let log = logs.path().join("transfers");
+    let slave = Standalone::start(&["--transfer-log", log.to_str().unwrap()], &[("f", b"content")]);
+    let client = slave.client();
+    fs::write(client.folder().join("local"), content(1, 3000)).unwrap();
+    let commands =
+        ["ls", "get f", "put local", "mkdir d", "mv local d/moved", "rm -r d", "get nothing", "rm nothing", "put local -o nowhere/x"];
+    let words: Vec<&str> = commands.iter().flat_map(|command| ["-c", command]).collect();
+    client.run(&[&["--keep-going"], &words[..]].concat());
+    let told: Vec<_> = lines(&log).iter().map(short).collect();
+    let wanted = [
+        ("get", "/f", 7, "ok"),
+        ("put", "/local", 3000, "ok"),
+        ("mkdir", "/d", 0, "ok"),
+        ("mv", "/local", 0, "ok"),
+        ("rm", "/d", 0, "ok"),
+        ("get", "/nothing", 0, "not-found"),
+        ("rm", "/nothing", 0, "not-found"),
+        ("put", "/nowhere/x", 3000, "not-found"),
+    ];
+    assert_eq!(told, wanted.map(|(command, path, bytes, result)| (command.to_owned(), path.to_owned(), bytes, result.to_owned())));
+    let first = &lines(&log)[0];
+    for key in ["time", "user", "address", "milliseconds", "slave"] {
+        assert!(!first[key].is_null(), "{key}: {first}");
+    }
+    assert!(first["time"].as_str().unwrap().ends_with('Z') && first["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{first}");
+    assert_eq!(lines(&log)[3]["to"], "/d/moved");
+}
+
+#[test]
+fn a_file_that_is_moved_away_is_opened_anew_by_every_worker() {
+    let logs = TestDir::new();
+    let log = logs.path().join("transfers");
+    let slave = Standalone::start(&["--workers", "3", "--transfer-log", log.to_str().unwrap()], &[("f", b"content")]);
+    let client = slave.client();
+    client.get("f");
+    let old = logs.path().join("transfers.1");
+    fs::rename(&log, &old).unwrap();
+    slave.program.signal(Signal::SIGUSR1);
+    eventually(SOON, "it is made anew", || log.exists().then_some(()));
+    // Each of many connections goes to some worker; workers hear of it with their next round.
+    eventually(SOON, "nobody writes to the old one", || {
+        let before = lines(&old).len();
+        (0..12).for_each(|_| drop(client.get("f")));
+        (lines(&old).len() == before).then_some(())
+    });
+    assert!(lines(&log).len() >= 12 && !lines(&old).is_empty());
+    // Where it cannot be opened anew the former one is gone on with, and nothing ends.
+    let third = logs.path().join("transfers.2");
+    fs::rename(&log, &third).unwrap();
+    fs::create_dir(&log).unwrap();
+    slave.program.signal(Signal::SIGUSR1);
+    let before = lines(&third).len();
+    client.get("f");
+    eventually(SOON, "the former one goes on", || (lines(&third).len() > before).then_some(()));
+}
+
+#[test]
+fn standard_output_takes_lines_as_well_and_what_slaves_fetch_is_no_transfer() {
+    let cluster = Cluster::of(2).slave_args(&["--transfer-log", "-"]).start();
+    let client = cluster.client();
+    fs::write(client.folder().join("x"), "x").unwrap();
+    client.run(&["-c", "put x"]).ok();
+    eventually(SOON, "both have it", || cluster.slaves.iter().all(|slave| slave.root.join("x").exists()).then_some(()));
+    let told: Vec<Value> = cluster
+        .slaves
+        .iter()
+        .flat_map(|slave| slave.program.stdout.text().lines().skip(1).map(str::to_owned).collect::<Vec<_>>())
+        .map(|line| serde_json::from_str(&line).unwrap())
+        .collect();
+    assert_eq!(told.iter().map(short).collect::<Vec<_>>(), [("put".to_owned(), "/x".to_owned(), 1, "ok".to_owned())]);
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_the_start() {
+    let dir = TestDir::new();
+    let root = dir.folder("root");
+    let log = dir.path().join("no/folder");
+    let mut program = crate::harness::Setup::new("ftpslave", dir.path())
+        .args(["0", "--standalone", "--root"])
+        .args([&root])
+        .args(["--transfer-log", log.to_str().unwrap()])
+        .start();
+    let output = crate::harness::Client::finish(&mut program).fails(1);
+    assert!(output.stderr.contains("transfer log"), "{}", output.stderr);
+}
