@@ -7,6 +7,7 @@ mod copies;
 mod crashes;
 mod cuts;
 mod disks;
+mod endurance;
 mod failover;
 mod freshness;
 mod halfway;

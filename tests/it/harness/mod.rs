@@ -29,7 +29,7 @@ pub use cluster::{Cluster, Standalone};
 pub use content::{TestDir, content, digest, leftovers, write_old};
 pub use delay::LongLine;
 pub use process::{Program, Setup};
-pub use procs::{alive, anonymous_memory, children, exists, group_memory, socket_owner};
+pub use procs::{alive, anonymous_memory, children, exists, group_memory, group_of, socket_owner};
 pub use proxy::{Fault, Proxy};
 pub use pty::Pty;
 pub use said::{FakeTree, content as content_answer, listing, pages, raw_entry, refused, whole};

@@ -41,9 +41,15 @@ pub fn anonymous_memory(pid: Pid) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
+/// The living processes of a group.
+pub fn group_of(group: Pid) -> Vec<Pid> {
+    let is_in = |pid: &Pid| stat(*pid).is_some_and(|f| f[2] == group.to_string() && !matches!(f[0].as_str(), "Z" | "X"));
+    all_pids().filter(is_in).collect()
+}
+
 /// The same, summed over a process group.
 pub fn group_memory(group: Pid) -> u64 {
-    all_pids().filter(|pid| stat(*pid).is_some_and(|f| f[2] == group.to_string())).map(anonymous_memory).sum()
+    group_of(group).into_iter().map(anonymous_memory).sum()
 }
 
 /// Which of `candidates` holds the server's end of a TCP connection.

@@ -13,6 +13,8 @@ use log::{info, warn};
 use relais_proto::{ErrorCode, Refusal, TreePath, clean};
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::guesses::network_of;
+use super::password::Scratch;
 use super::{Checker, Guesses, LiveAccounts};
 use crate::Rights;
 
@@ -66,6 +68,8 @@ pub trait Common: Send + Sync {
 }
 
 struct Job {
+    /// Whose turn it takes.
+    network: IpAddr,
     addr: IpAddr,
     user: String,
     password: Vec<u8>,
@@ -83,12 +87,12 @@ struct Queue {
 
 impl Queue {
     fn push(&mut self, job: Job) -> Result<(), Job> {
-        let of_addr = self.jobs.entry(job.addr).or_default();
-        if self.count >= ALL || of_addr.len() >= EACH {
+        if self.count >= ALL || self.jobs.get(&job.network).is_some_and(|jobs| jobs.len() >= EACH) {
             return Err(job);
         }
+        let of_addr = self.jobs.entry(job.network).or_default();
         if of_addr.is_empty() {
-            self.turns.push_back(job.addr);
+            self.turns.push_back(job.network);
         }
         of_addr.push_back(job);
         self.count += 1;
@@ -138,7 +142,7 @@ impl Shared {
         }
     }
 
-    fn judge(&self, job: &Job) -> Verdict {
+    fn judge(&self, job: &Job, scratch: &mut Scratch) -> Verdict {
         let wait = self.guesses.wait(self.common.places(), job.addr, now());
         if !wait.is_zero() {
             info!("login put off for {:?} from {}", clean(&job.user), job.addr);
@@ -147,7 +151,7 @@ impl Shared {
         let accounts = self.accounts.now().unwrap_or_default();
         let mut welcome = None;
         self.common.in_turn(&mut || {
-            welcome = self.checker.check(&accounts, &job.user, &job.password).map(|account| User {
+            welcome = self.checker.check(&accounts, &job.user, &job.password, scratch).map(|account| User {
                 name: job.user.clone(),
                 rights: account.rights,
                 root: account.root.clone(),
@@ -162,9 +166,10 @@ impl Shared {
     }
 
     fn work(&self) {
+        let mut scratch = Scratch::default();
         while let Some(job) = self.next() {
             // Whoever asked may have gone.
-            let _ = job.answer.send(self.judge(&job));
+            let _ = job.answer.send(self.judge(&job, &mut scratch));
             let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
         }
     }
@@ -198,7 +203,7 @@ impl LoginDesk {
     /// [`ErrorCode::Busy`] where too many wait.
     pub fn hand_in(&self, addr: IpAddr, user: &str, password: &[u8]) -> Result<Pending, Refusal> {
         let (answer, verdict) = channel();
-        let job = Job { addr: addr.to_canonical(), user: user.to_owned(), password: password.to_vec(), answer };
+        let job = Job { network: network_of(addr), addr: addr.to_canonical(), user: user.to_owned(), password: password.to_vec(), answer };
         self.shared.queue().push(job).map_err(|_| later(FULL))?;
         self.shared.news.notify_one();
         Ok(Pending(verdict))
@@ -314,7 +319,7 @@ mod tests {
 
     #[test]
     fn each_address_has_its_turn() {
-        let job = |n| Job { addr: addr(n), user: String::new(), password: Vec::new(), answer: channel().0 };
+        let job = |n| Job { network: addr(n), addr: addr(n), user: String::new(), password: Vec::new(), answer: channel().0 };
         let mut queue = Queue::default();
         for n in [1, 1, 1, 2, 3, 2] {
             assert!(queue.push(job(n)).is_ok());
@@ -326,5 +331,9 @@ mod tests {
         assert_eq!(taken, EACH);
         let taken: usize = (2..100).map(|n| (0..9).filter(|_| queue.push(job(n)).is_ok()).count()).sum();
         assert_eq!(taken, ALL - EACH);
+        let known = queue.jobs.len();
+        assert!((100..200).all(|n| queue.push(job(n)).is_err()) && queue.jobs.len() == known, "who is refused leaves nothing");
+        while queue.pop().is_some() {}
+        assert!(queue.jobs.is_empty() && queue.turns.is_empty() && queue.count == 0);
     }
 }

@@ -57,10 +57,9 @@ impl Guesses {
     }
 
     fn place<'a>(&self, places: &'a [AtomicU64], addr: IpAddr) -> (&'a AtomicU64, u64) {
-        // Whoever has one IPv6 address has all of its network.
-        let bytes = match addr.to_canonical() {
+        let bytes = match network_of(addr) {
             IpAddr::V4(addr) => addr.to_ipv6_mapped().octets(),
-            IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits() >> 64 << 64).octets(),
+            IpAddr::V6(addr) => addr.octets(),
         };
         let hash = blake3::keyed_hash(&self.key, &bytes);
         let (first, _) = hash.as_bytes().split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
@@ -68,6 +67,14 @@ impl Guesses {
         let place = usize::try_from(number % places.len() as u64).unwrap_or(0);
         // A tag of 0 is that of an empty place.
         (&places[place], (number >> TAG_SHIFT).max(1))
+    }
+}
+
+/// The address by which somebody is known: whoever has one IPv6 address has all of its /64.
+pub(super) fn network_of(addr: IpAddr) -> IpAddr {
+    match addr.to_canonical() {
+        IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

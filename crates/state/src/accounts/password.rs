@@ -3,7 +3,7 @@
 use std::fmt;
 
 use argon2::password_hash::phc;
-use argon2::{Algorithm, Argon2, Params, PasswordVerifier, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use relais_proto::limits;
 use thiserror::Error;
 
@@ -100,10 +100,23 @@ impl PasswordHash {
         &self.0
     }
 
-    fn is_of(&self, password: &[u8]) -> bool {
-        phc::PasswordHash::new(&self.0).is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok())
+    fn is_of(&self, password: &[u8], scratch: &mut Scratch) -> bool {
+        let Ok(hash) = phc::PasswordHash::new(&self.0) else { return false };
+        let (Ok(params), Some(salt), Some(expected)) = (Params::try_from(&hash), hash.salt, hash.hash) else { return false };
+        let blocks = params.block_count();
+        scratch.0.resize(blocks.max(scratch.0.len()), Block::default());
+        let mut output = vec![0; expected.as_ref().len()];
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let computed = argon2.hash_password_into_with_memory(password, salt.as_ref(), &mut output, &mut scratch.0[..blocks]);
+        // Compared in constant time.
+        computed.is_ok() && phc::Output::new(&output).is_ok_and(|output| output == expected)
     }
 }
+
+/// Memory that hashes are computed in, kept from one to the next: an allocator that is given so much back and asked again for it may
+/// need ever more.
+#[derive(Default)]
+pub(super) struct Scratch(Vec<Block>);
 
 /// Compares passwords, and takes as long for users that do not exist.
 #[derive(Debug)]
@@ -124,12 +137,12 @@ impl Checker {
 
     /// The account of a user with this password. Takes as long whether there is one or not; one that is too long is refused at once.
     #[must_use]
-    pub fn check<'a>(&self, accounts: &'a Accounts, user: &str, password: &[u8]) -> Option<&'a Account> {
+    pub fn check<'a>(&self, accounts: &'a Accounts, user: &str, password: &[u8], scratch: &mut Scratch) -> Option<&'a Account> {
         if password.len() > limits::PASSWORD {
             return None;
         }
         let account = accounts.get(user);
-        let fits = account.map_or(&self.nobody, |account| &account.hash).is_of(password);
+        let fits = account.map_or(&self.nobody, |account| &account.hash).is_of(password, scratch);
         account.filter(|_| fits)
     }
 }
@@ -148,15 +161,24 @@ mod tests {
     use super::*;
     use crate::Rights;
 
+    fn is_of(hash: &PasswordHash, password: &[u8]) -> bool {
+        // What was computed before must not matter.
+        let mut scratch = Scratch::default();
+        of_tests().is_of(b"another one", &mut scratch);
+        hash.is_of(password, &mut scratch) && hash.is_of(password, &mut scratch)
+    }
+
     #[test]
     fn a_password_is_known_again_and_no_other() {
         let hash = PasswordHash::of(b"correct horse").unwrap();
         assert!(hash.as_str().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.as_str());
         let read = PasswordHash::parse(hash.as_str()).unwrap();
-        assert!(read.is_of(b"correct horse") && !read.is_of(b"correct horsf") && !read.is_of(b"") && !read.is_of(b"correct horse\0"));
+        assert!(
+            ["correct horsf", "", "correct horse\0"].iter().all(|wrong| !is_of(&read, wrong.as_bytes())) && is_of(&read, b"correct horse")
+        );
         assert_ne!(hash, PasswordHash::of(b"correct horse").unwrap(), "each has its salt");
         for odd in [&b"\0"[..], b"\xff\xfe", "pässwörd".as_bytes(), &[b'x'; limits::PASSWORD]] {
-            assert!(PasswordHash::with(odd, (8, 1, 1)).unwrap().is_of(odd));
+            assert!(is_of(&PasswordHash::with(odd, (8, 1, 1)).unwrap(), odd));
         }
         assert_eq!(PasswordHash::of(b""), Err(HashError::Empty));
         assert_eq!(PasswordHash::of(&[b'x'; limits::PASSWORD + 1]), Err(HashError::TooLong));
@@ -192,11 +214,17 @@ mod tests {
     fn only_the_right_password_of_an_existing_user_opens() {
         let mut accounts = Accounts::new();
         accounts.add("ann", Account { rights: Rights::Read, root: TreePath::root(), hash: of_tests() }).unwrap();
-        let checker = Checker { nobody: of_tests() };
-        assert!(checker.check(&accounts, "ann", b"secret").is_some());
-        assert!(checker.check(&accounts, "ann", b"Secret").is_none() && checker.check(&accounts, "ann", b"").is_none());
+        let (checker, mut scratch) = (Checker { nobody: of_tests() }, Scratch::default());
+        assert!(checker.check(&accounts, "ann", b"secret", &mut scratch).is_some());
+        assert!(
+            checker.check(&accounts, "ann", b"Secret", &mut scratch).is_none()
+                && checker.check(&accounts, "ann", b"", &mut scratch).is_none()
+        );
         // Also where the password happens to be the one that stands in for those who are not there.
-        assert!(checker.check(&accounts, "bob", b"secret").is_none() && checker.check(&accounts, "", b"secret").is_none());
-        assert!(checker.check(&accounts, "ann", &[b'x'; limits::PASSWORD + 1]).is_none());
+        assert!(
+            checker.check(&accounts, "bob", b"secret", &mut scratch).is_none()
+                && checker.check(&accounts, "", b"secret", &mut scratch).is_none()
+        );
+        assert!(checker.check(&accounts, "ann", &[b'x'; limits::PASSWORD + 1], &mut scratch).is_none());
     }
 }

@@ -1,0 +1,169 @@
+//! A long time of mixed load: whatever clients do, and however they leave, the servers keep no memory, descriptor, process, thread or
+//! staged file for it.
+//!
+//! `RELAIS_ENDURANCE_SECONDS` shortens it, for whoever tries something out.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use relais_proto::{Login, Request};
+
+use super::lab::operate;
+use super::same::wait_equal_but_uploads;
+use crate::harness::{
+    Client, Cluster, Setup, Wire, content, encoded, eventually, group_memory, group_of, hello, put, staged_files, upload,
+};
+
+/// How long it takes where nobody says otherwise.
+const LONG: Duration = Duration::from_secs(30 * 60);
+/// Time in which everything is opened and allocated that is for good.
+const WARM: Duration = Duration::from_secs(20);
+/// Memory that may come with time: what allocators keep.
+const MORE: u64 = 24 << 20;
+/// Time until the last sessions are gone.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// What the servers hold.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    memory: u64,
+    descriptors: usize,
+    processes: usize,
+    threads: usize,
+}
+
+fn held(cluster: &Cluster) -> Held {
+    let groups: Vec<_> = cluster.slaves.iter().map(|slave| slave.program.pid()).chain([cluster.master.pid()]).collect();
+    let pids: Vec<_> = groups.iter().flat_map(|group| group_of(*group)).collect();
+    let count = |what: &str| pids.iter().map(|pid| fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count)).sum();
+    Held {
+        memory: groups.iter().map(|group| group_memory(*group)).sum(),
+        descriptors: count("fd"),
+        processes: pids.len(),
+        threads: count("task"),
+    }
+}
+
+/// What the threads that make the load share.
+struct Load {
+    over: AtomicBool,
+    done: AtomicU64,
+}
+
+impl Load {
+    fn spawn(self: &Arc<Self>, mut round: impl FnMut(u64) + Send + 'static) -> JoinHandle<()> {
+        let load = Arc::clone(self);
+        std::thread::spawn(move || {
+            for n in 0.. {
+                if load.over.load(Ordering::SeqCst) {
+                    return;
+                }
+                round(n);
+                load.done.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+    }
+}
+
+/// A client with a name of its own that does a bit of everything; now and then it is killed in the middle.
+fn worker(who: u64, cluster: &Cluster, password: &str) -> impl FnMut(u64) + Send + use<> {
+    let client: Client = cluster.client();
+    let password = password.to_owned();
+    move |n| {
+        let size = [0, 17, 4096, 200_000, 3 << 20][usize::try_from(n % 5).unwrap()];
+        fs::write(client.folder().join("local"), content(n + who, size)).unwrap();
+        let login = ["-u", "ann", "--password-file", password.as_str(), "--retry", "30", "--keep-going"];
+        let commands = [
+            format!("put local -o w{who}-{}", n % 20),
+            format!("get w{who}-{} -o got", n % 20),
+            "ls".to_owned(),
+            format!("mv w{who}-{} w{who}-moved", n % 20),
+            format!("rm w{who}-moved"),
+            format!("stat w{who}-{}", (n + 1) % 20),
+            "get nothing".to_owned(),
+        ];
+        let words: Vec<&str> = login.into_iter().chain(commands.iter().flat_map(|command| ["-c", command.as_str()])).collect();
+        let mut program = client.start(&words);
+        if n % 7 == 3 {
+            sleep(Duration::from_millis(5 + n % 40));
+            program.kill();
+        } else {
+            program.wait(Duration::from_secs(120));
+        }
+    }
+}
+
+/// Peers that are rude in many ways.
+fn rude(cluster: &Cluster) -> impl FnMut(u64) + Send + use<> {
+    let (master, slaves) = (cluster.addr, cluster.slaves.iter().map(|slave| slave.addr).collect::<Vec<_>>());
+    move |n| {
+        let addr = if n % 2 == 0 { master } else { slaves[usize::try_from(n / 2).unwrap() % slaves.len()] };
+        let mut wire = Wire::connect(addr);
+        let login = Request::Login(Login { user: "bob".to_owned(), password: b"guess".to_vec(), ..Login::default() });
+        match n % 5 {
+            0 => drop(wire.raw(b"GET / HTTP/1.1\r\n\r\n")),
+            1 => drop(wire.raw(&encoded(&[hello()])[..7])),
+            2 => drop(wire.raw(&encoded(&[hello(), login]))),
+            3 => drop(wire.raw(&[encoded(&[hello()]), upload(&put("stolen", 5), b"bytes", 5)].concat())),
+            _ => sleep(Duration::from_millis(300)),
+        }
+        if n % 3 == 0 {
+            let _ = wire.frame();
+        }
+        sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+#[ignore = "takes half an hour"]
+fn half_an_hour_of_mixed_load_leaves_nothing_behind() {
+    let length = std::env::var("RELAIS_ENDURANCE_SECONDS").map_or(LONG, |text| Duration::from_secs(text.parse().unwrap()));
+    let cluster = Cluster::of(2).env("RUST_LOG", "warn").start();
+    let password: PathBuf = cluster.dir.path().join("password");
+    fs::write(&password, "the password of ann").unwrap();
+    let state = cluster.dir.folder("master");
+    let mut add = Setup::new("ftpmaster", cluster.dir.path())
+        .args(["user", "add", "ann", "--rights", "write", "--password-file", password.to_str().unwrap(), "--state"])
+        .args([&state])
+        .start();
+    Client::finish(&mut add).ok();
+    sleep(Duration::from_secs(2));
+    let load = Arc::new(Load { over: AtomicBool::new(false), done: AtomicU64::new(0) });
+    let mut threads: Vec<_> = (0..3).map(|who| load.spawn(worker(who, &cluster, password.to_str().unwrap()))).collect();
+    threads.push(load.spawn(rude(&cluster)));
+    let (began, mut samples) = (Instant::now(), Vec::new());
+    let mut warm = None;
+    while began.elapsed() < length {
+        sleep(Duration::from_secs(5).min(length));
+        samples.push(held(&cluster));
+        if began.elapsed() >= WARM && warm.is_none() {
+            warm = samples.last().copied();
+        }
+    }
+    load.over.store(true, Ordering::SeqCst);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let done = load.done.load(Ordering::SeqCst);
+    assert!(done > length.as_secs(), "{done} rounds only");
+    // What clients that were killed had begun is kept for a day to go on with: as many bytes as one of them could send.
+    wait_equal_but_uploads(&cluster);
+    operate(&cluster, &["diff"]).ok();
+    let (warm, fresh) = (warm.expect("longer than it takes to get warm"), samples[0]);
+    let quiet = eventually(QUIET, "the sessions are gone", || {
+        let now = held(&cluster);
+        (now.threads <= warm.threads && now.descriptors <= warm.descriptors + 8).then_some(now)
+    });
+    eprintln!("{done} rounds; at first {fresh:?}, warm {warm:?}, in the end {quiet:?}");
+    assert_eq!(quiet.processes, warm.processes, "{samples:#?}");
+    let most = samples.iter().map(|held| held.memory).max().unwrap_or(0);
+    assert!(quiet.memory <= warm.memory + MORE && most <= warm.memory + 4 * MORE, "{most}: {samples:#?}");
+    for slave in &cluster.slaves {
+        let staged = staged_files(&slave.root);
+        assert!(staged.len() as u64 <= done, "{staged:?}");
+        let removed = fs::read_dir(slave.root.join(".relais/removed")).unwrap().count();
+        assert_eq!(removed, 0, "what was removed is gone");
+    }
+}
