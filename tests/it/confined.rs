@@ -32,6 +32,39 @@ fn status_tells_what_confines_the_workers() {
 }
 
 #[test]
+fn a_key_that_comes_late_or_behind_a_link_is_found() {
+    for linked in [false, true] {
+        let cluster = Cluster::of(0).start();
+        let (keys, root) = (cluster.dir.path().join("keys"), cluster.dir.folder("served"));
+        let key = keys.join("cluster.key");
+        let bring = || {
+            fs::create_dir(&keys).unwrap();
+            if linked {
+                std::os::unix::fs::symlink(cluster.key(), &key).unwrap();
+            } else {
+                fs::copy(cluster.key(), &key).unwrap();
+            }
+        };
+        if linked {
+            bring();
+        }
+        let mut slave = Setup::new("ftpslave", cluster.dir.path())
+            .args(["0", "--master", &cluster.addr.to_string(), "--cluster-key"])
+            .args([&key, &"--root".into(), &root])
+            .start();
+        slave.ready();
+        if !linked {
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            bring();
+        }
+        cluster.wait_in_service(1);
+        fs::write(root.join("f"), "content").unwrap();
+        let client = cluster.client();
+        eventually(SOON, "it serves", || (client.run(&["-c", "get f"]).status == 0).then_some(()));
+    }
+}
+
+#[test]
 fn started_as_root_it_serves_as_another_user() {
     let dir = TestDir::new();
     let root = dir.folder("root");

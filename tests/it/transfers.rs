@@ -39,7 +39,7 @@ fn each_transfer_and_each_change_is_a_line() {
         ("rm", "/d", 0, "ok"),
         ("get", "/nothing", 0, "not-found"),
         ("rm", "/nothing", 0, "not-found"),
-        ("put", "/nowhere/x", 3000, "not-found"),
+        ("put", "/nowhere/x", 0, "not-found"),
     ];
     assert_eq!(told, wanted.map(|(command, path, bytes, result)| (command.to_owned(), path.to_owned(), bytes, result.to_owned())));
     let first = &lines(&log)[0];

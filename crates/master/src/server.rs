@@ -75,12 +75,13 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
     let mut room = WaitingRoom::new(listener, room_beside(RESERVE, WAITING))?;
     info!("cluster {}", core.cluster);
     while !stop.is_asked() {
+        // What comes behind this wakes the poll that follows.
+        core.desk.drain();
         for arrival in
             room.poll(true, &[stop.as_fd(), core.desk.wake()], Some(LOOK_EVERY), &mut |peer, local| Usher::new(core.clone(), peer, local))?
         {
             receive(&core, arrival);
         }
-        core.desk.drain();
         core.tell_generation();
         core.announce();
         if order.is_finished() {
@@ -128,10 +129,10 @@ fn finish(core: &Arc<Core>, mut room: WaitingRoom<Usher>, until: Instant) -> Res
     core.lines.shut_all(Kind::Slave);
     while core.logins.load(Ordering::Relaxed) > 0 && Instant::now() < until {
         let wait = STOP_LOOK_EVERY.min(until.saturating_duration_since(Instant::now()));
+        core.desk.drain();
         for arrival in room.poll(false, &[core.desk.wake()], Some(wait), &mut |peer, local| Usher::new(core.clone(), peer, local))? {
             receive(core, arrival);
         }
-        core.desk.drain();
     }
     drop(room);
     if !core.lines.wait_until_empty(until) {

@@ -45,7 +45,7 @@ pub struct WaitingRoom<G: Greeter> {
     capacity: usize,
     /// By number, and so in the order of arrival.
     guests: BTreeMap<u64, Guest<G>>,
-    /// Those of them whose greeters are not ready; they are in no poll set.
+    /// Those of them whose greeters are not ready; of these only the end is waited for.
     pending: BTreeSet<u64>,
     next: u64,
     accepting: bool,
@@ -96,8 +96,8 @@ impl<G: Greeter> WaitingRoom<G> {
     }
 
     /// Waits for something to happen, at most `timeout`, and returns the connections
-    /// whose login is done. Returns early when one of `wake` can be read, and asks greeters
-    /// that were pending each time whether they are ready.
+    /// whose login is done. Returns early when one of `wake` can be read. Greeters that are
+    /// pending are asked first whether they are ready: whoever is woken for one of them polls again.
     /// With `accept` false nobody new comes in.
     ///
     /// # Errors
@@ -112,8 +112,13 @@ impl<G: Greeter> WaitingRoom<G> {
         let now = Instant::now();
         self.paused_until = self.paused_until.filter(|until| *until > now);
         self.set_accepting(accept && self.paused_until.is_none())?;
-        self.wait(wake, self.shorten(timeout, now))?;
         let mut arrivals = Vec::new();
+        // Before the wait: what was ready when the caller was woken must not be slept over.
+        for id in self.pending.clone() {
+            self.resume(id, &mut arrivals);
+        }
+        let timeout = if arrivals.is_empty() { self.shorten(timeout, now) } else { Some(Duration::ZERO) };
+        self.wait(wake, timeout)?;
         let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 256];
         let ready = match epoll::wait(&self.epoll, &mut events, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
             Ok(n) => n,
@@ -123,11 +128,11 @@ impl<G: Greeter> WaitingRoom<G> {
         for event in &events[..ready] {
             match event.data.u64() {
                 LISTENER => self.accept(greet, &mut arrivals)?,
+                id if self.pending.remove(&id) => {
+                    self.guests.remove(&id);
+                }
                 id => self.advance(id, &mut arrivals),
             }
-        }
-        for id in self.pending.clone() {
-            self.resume(id, &mut arrivals);
         }
         self.drop_late(Instant::now());
         Ok(arrivals)
@@ -226,7 +231,7 @@ impl<G: Greeter> WaitingRoom<G> {
         }
         self.pending.remove(&id);
         guest.watched_for_sending = false;
-        if let Err(e) = epoll::add(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), epoll::EventFlags::IN) {
+        if let Err(e) = epoll::modify(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), epoll::EventFlags::IN) {
             warn!("cannot watch {}: {e}", guest.peer);
             self.guests.remove(&id);
             return;
@@ -246,13 +251,16 @@ impl<G: Greeter> WaitingRoom<G> {
                     self.guests.remove(&id);
                 }
             }
-            Outcome::Pending => match epoll::delete(&self.epoll, &guest.stream) {
-                Ok(()) => drop(self.pending.insert(id)),
-                Err(e) => {
-                    warn!("cannot let {} wait: {e}", guest.peer);
-                    self.guests.remove(&id);
+            Outcome::Pending => {
+                let flags = epoll::EventFlags::RDHUP | epoll::EventFlags::ONESHOT;
+                match epoll::modify(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), flags) {
+                    Ok(()) => drop(self.pending.insert(id)),
+                    Err(e) => {
+                        warn!("cannot let {} wait: {e}", guest.peer);
+                        self.guests.remove(&id);
+                    }
                 }
-            },
+            }
             Outcome::Leaves => {
                 self.guests.remove(&id);
             }

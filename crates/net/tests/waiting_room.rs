@@ -147,3 +147,63 @@ fn a_greeter_can_answer_and_read_on() {
     client.flush().unwrap();
     assert_eq!(poll_for(&mut room, Duration::from_secs(5)).len(), 1);
 }
+
+/// Lets in whoever sends `Ping`, once `open` is set.
+struct Slow {
+    open: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Greeter for Slow {
+    type Value = ();
+    fn frame(&mut self, _: FrameType, _: &[u8]) -> Step<()> {
+        Step::Pending
+    }
+    fn ready(&mut self) -> Option<Step<()>> {
+        self.open.load(std::sync::atomic::Ordering::SeqCst).then(|| Step::Done { value: (), send: encoded(&Reply::Pong) })
+    }
+    fn refuse(&mut self, error: &WireError) -> Vec<u8> {
+        refusal(&error.to_string())
+    }
+}
+
+#[test]
+fn who_is_pending_is_not_read_from_and_leaves_when_the_peer_does() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut room = WaitingRoom::new(listener, 8).unwrap();
+    let open = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let poll = |room: &mut WaitingRoom<Slow>| {
+        let open = open.clone();
+        room.poll(true, &[], Some(Duration::from_millis(20)), &mut |_, _| Slow { open: open.clone() }).unwrap()
+    };
+    let [mut stays, mut leaves] = [(), ()].map(|()| TcpStream::connect(addr).unwrap());
+    for stream in [&mut stays, &mut leaves] {
+        // What is sent behind it must neither be read nor keep the room busy.
+        stream.write_all(&[ping(), ping()].concat()).unwrap();
+    }
+    while room.len() < 2 {
+        assert!(poll(&mut room).is_empty());
+    }
+    let (began, mut rounds) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_millis(200) {
+        assert!(poll(&mut room).is_empty());
+        rounds += 1;
+    }
+    assert!(rounds < 40, "{rounds} rounds in 200 ms");
+    drop(leaves);
+    let until = Instant::now() + Duration::from_secs(10);
+    while room.len() == 2 && Instant::now() < until {
+        assert!(poll(&mut room).is_empty());
+    }
+    assert_eq!(room.len(), 1);
+    open.store(true, std::sync::atomic::Ordering::SeqCst);
+    let arrivals = poll(&mut room);
+    assert_eq!(arrivals.len(), 1, "asked before the wait");
+    let mut stream = &arrivals[0].stream;
+    let mut rest = vec![0; ping().len()];
+    stream.read_exact(&mut rest).unwrap();
+    assert_eq!(rest, ping(), "the rest is whoever's takes it over");
+    let mut pong = vec![0; encoded(&Reply::Pong).len()];
+    stays.read_exact(&mut pong).unwrap();
+    assert_eq!(pong, encoded(&Reply::Pong));
+}

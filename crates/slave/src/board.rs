@@ -172,12 +172,7 @@ impl Board {
         self.words[GENERATION].store(generation, SeqCst);
     }
 
-    /// Notes the generation of the accounts of a slave that stands alone.
-    pub fn set_generation(&self, generation: u64) {
-        self.words[GENERATION].store(generation, SeqCst);
-    }
-
-    /// Notes the generation that was known before a restart, where the master was not faster.
+    /// Notes a generation of the accounts that is known here; a lower one counts no more.
     pub fn raise_generation(&self, generation: u64) {
         self.words[GENERATION].fetch_max(generation, SeqCst);
     }

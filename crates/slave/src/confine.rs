@@ -14,15 +14,15 @@ use relais_tree::Folder;
 const SYSTEM: [&str; 5] = ["/etc", "/usr/lib", "/lib", "/lib64", "/run/systemd/resolve"];
 
 /// Confines this thread and those that it will start: only what is below `folder` can be changed, and besides only what is below `read`, and
-/// what the system needs, can be read. Must be called before there are other threads. Whatever the kernel does not have is
-/// logged, and missing in the answer.
+/// what the system needs, can be read; with none, nobody knows what will have to be read, and there is no such fence. Must be called
+/// before there are other threads. Whatever the kernel does not have is logged, and missing in the answer.
 #[must_use]
-pub fn confine(folder: &Folder, read: &[PathBuf]) -> Confinement {
+pub fn confine(folder: &Folder, read: Option<&[PathBuf]>) -> Confinement {
     let steps = [
         (Confinement::UNPRIVILEGED, Ok(!rustix::process::geteuid().is_root())),
         (Confinement::NO_NEW_PRIVILEGES, nix::sys::prctl::set_no_new_privs().map(|()| true).map_err(|e| e.to_string())),
         (Confinement::NO_CORE_DUMPS, nix::sys::prctl::set_dumpable(false).map(|()| true).map_err(|e| e.to_string())),
-        (Confinement::FOLDER, fence(folder, read).map_err(|e| e.to_string())),
+        (Confinement::FOLDER, read.map_or(Ok(false), |read| fence(folder, read)).map_err(|e| e.to_string())),
     ];
     let mut all = Confinement::default();
     for (what, done) in steps {
@@ -70,7 +70,7 @@ mod tests {
         let folder = Folder::open(&at("served")).unwrap();
         let tried = std::thread::scope(|scope| {
             let confined = scope.spawn(|| {
-                let how = confine(&folder, &[at("read")]);
+                let how = confine(&folder, Some(&[at("read")]));
                 let denied = |result: std::io::Result<()>| result.is_err_and(|e| e.kind() == ErrorKind::PermissionDenied);
                 let own = fs::read(at("served/below/file")).is_ok()
                     && fs::write(at("served/new"), "x").is_ok()

@@ -9,6 +9,7 @@ pub mod catalogue;
 mod changes;
 pub mod config;
 mod confine;
+mod generation;
 mod hints;
 pub mod privileges;
 mod replicator;
@@ -36,6 +37,7 @@ use crate::catalogue::{CatalogueError, Own};
 use crate::changes::channel::Desk;
 use crate::config::Config;
 use crate::confine::confine;
+use crate::generation::GenerationFile;
 use crate::hints::Hints;
 use crate::serving::Serving;
 pub use crate::supervisor::Ended;
@@ -113,6 +115,10 @@ impl Slave {
         let inboxes = (0..config.workers).map(|_| Inbox::new()).collect::<io::Result<Vec<_>>>()?;
         let (hints, desk) = (Arc::new(Hints::new()?), Arc::new(Desk::new()?));
         let passwords = config.accounts.clone().map(|path| Passwords::open(AccountsFile::new(path))).transpose()?;
+        if config.cluster.is_some() {
+            // Before anybody is served: until the master is heard this is what is known of those who were removed.
+            board.raise_generation(GenerationFile::open(&config.root)?.known());
+        }
         let transfers = config.transfer_log.as_deref().map(TransferLog::open).transpose().map_err(SlaveError::TransferLog)?.map(Arc::new);
         Ok(Self { config, folder, own, board, inboxes: Arc::new(inboxes), hints, desk, passwords, transfers })
     }
@@ -158,7 +164,7 @@ impl Slave {
         self.own.leave_to_parent();
         let result = match task {
             Task::Worker(index) => {
-                let confinement = confine(&self.folder, &self.config.worker_reads());
+                let confinement = confine(&self.folder, self.config.worker_reads().as_deref());
                 if index == 0 {
                     let names = confinement.names();
                     info!("workers are confined by: {}", if names.is_empty() { "nothing".to_owned() } else { names.join(", ") });

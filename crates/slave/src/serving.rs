@@ -342,13 +342,28 @@ impl Session {
         Err(Refusal::new(ErrorCode::BadTicket, why.to_string()))
     }
 
+    /// A refusal with paths as this user knows them.
+    #[must_use]
+    pub fn in_own_words(&self, mut refusal: Refusal) -> Refusal {
+        if !self.root.is_root() {
+            let (root, below) = (self.root.to_string(), format!("{}/", self.root));
+            let words = refusal.message.split(' ').map(|word| match word.strip_prefix(&below) {
+                Some(rest) => format!("/{rest}"),
+                None if word.trim_end_matches(':') == root => word.replacen(&root, "/", 1),
+                None => word.to_owned(),
+            });
+            refusal.message = words.collect::<Vec<_>>().join(" ");
+        }
+        refusal
+    }
+
     /// As [`Self::resolve`], for what shall be removed or moved: the user's top never is.
     ///
     /// # Errors
     /// [`ErrorCode::Denied`] for the top; those of [`Self::resolve`].
     pub fn resolve_below(&self, path: &TreePath) -> Result<TreePath, Refusal> {
         if path.is_root() {
-            return Err(Refusal::new(ErrorCode::Denied, "the top can be neither removed, moved nor replaced"));
+            return Err(Refusal::new(ErrorCode::Denied, "the top can be neither made, removed, moved nor replaced"));
         }
         self.resolve(path)
     }

@@ -1,4 +1,4 @@
-//! The transfer log: a line of JSON for each file that went in or out, each change, and each request that was refused.
+//! The transfer log: a line of JSON for each file that went in or out and each change, also where it was refused or did not go whole.
 //!
 //! All processes append to one file, a line with one write. When the supervisor is told that the file was moved away it opens it
 //! anew and hands it to the workers, who could not open it themselves.
@@ -104,7 +104,7 @@ impl TransferLog {
             command: begun.command,
             path: begun.path.to_string(),
             to: begun.to.as_ref().map(ToString::to_string),
-            bytes: begun.bytes,
+            bytes: if result.is_ok() { begun.bytes } else { 0 },
             milliseconds: u64::try_from(begun.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             result: result.map_or_else(ErrorCode::text, |()| "ok"),
             slave: slave.to_string(),
@@ -174,6 +174,12 @@ impl<'a> Notes<'a> {
     #[must_use]
     pub fn new(log: Option<&'a TransferLog>, session: &'a Session, address: SocketAddr, slave: SlaveId) -> Self {
         Self { log: log.filter(|_| !session.peer), session, address, slave, submitted: VecDeque::new() }
+    }
+
+    /// Whose they are.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        self.session
     }
 
     /// A request has come.

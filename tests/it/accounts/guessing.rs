@@ -29,6 +29,31 @@ fn three_tries_a_connection_and_then_a_growing_wait() {
 }
 
 #[test]
+fn many_at_once_are_no_faster_than_one_after_another() {
+    const AT_ONCE: usize = 24;
+    let slave = crate::harness::Standalone::start(&["--workers", "8"], &[]);
+    super::add(&slave.dir, &slave.dir.folder("state"), "ann", "write", "/");
+    let addr = slave.addr;
+    eventually(SOON, "the account counts", || {
+        let mut wire = Wire::connect(addr);
+        wire.send(&[hello(), login("", "")]);
+        assert!(matches!(wire.reply(), Reply::Welcome { .. }));
+        matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::LoginNeeded).then_some(())
+    });
+    let guess = move || {
+        let mut wire = Wire::connect(addr);
+        wire.send(&[hello(), login("ann", "wrong")]);
+        assert!(matches!(wire.reply(), Reply::Welcome { .. }));
+        matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::LoginRefused)
+    };
+    let threads: Vec<_> = (0..AT_ONCE).map(|_| std::thread::spawn(guess)).collect();
+    let looked_at = threads.into_iter().map(|thread| thread.join().unwrap()).filter(|looked_at| *looked_at).count();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    // Three for nothing, one that begins the wait, and what was being hashed beside that one; the wait may end once meanwhile.
+    assert!((4..=4 + 2 * cores).contains(&looked_at) || looked_at < AT_ONCE / 2, "{looked_at}");
+}
+
+#[test]
 fn a_client_with_the_right_password_gets_through_beside_guessers() {
     let [server, standalone] = Server::both(&[("ann", "write", "/")]);
     for server in [server, standalone] {

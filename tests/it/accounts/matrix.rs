@@ -158,6 +158,19 @@ fn a_user_with_a_folder_is_in_it_and_nowhere_else() {
             assert!(matches!(answered, None | Some(Reply::Error(_))), "{up:?}: {answered:?}");
         }
         assert_eq!(server.tree(), before);
+        // The top is a top, and no message tells where it is.
+        match wire.ask(&Request::Stat(path(""))) {
+            Reply::Details { entry, .. } => assert_eq!(entry.name, ""),
+            other => panic!("{other:?}"),
+        }
+        let refusal = wire.change(&remove("nothing here", true)).unwrap_err();
+        assert!(refusal.message.starts_with("/nothing here"), "{refusal:?}");
+        let client = server.client();
+        let file = password_file(server.dir(), &password("hom"));
+        let login = ["-u", "hom", "--password-file", file.to_str().unwrap(), "-c"];
+        client.run(&[&login[..], &["stat /"]].concat()).ok();
+        client.run(&[&login[..], &["get -r / -o all"]].concat()).ok();
+        assert_eq!(client.read("all/x"), b"home");
         // Its own folder is all its own, but for the folder itself.
         assert_eq!(wire.change(&remove("", true)).unwrap_err().code, ErrorCode::Denied);
         wire.put("mine", b"bytes").unwrap();

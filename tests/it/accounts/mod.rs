@@ -3,6 +3,7 @@
 mod guessing;
 mod matrix;
 mod programs;
+mod returns;
 mod secrets;
 
 use std::collections::BTreeMap;

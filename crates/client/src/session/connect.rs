@@ -148,6 +148,8 @@ impl Session {
         if self.settings.user.is_empty() || self.settings.password.is_some() {
             return Ok(());
         }
+        // Without anybody to log in at, the ticket of before may do.
+        self.find_somebody()?;
         let prompt = format!("Password of {} at {}: ", self.settings.user, self.settings.host);
         let password = relais_secret::ask(&prompt).map_err(|e| match e {
             SecretError::NotGiven => Failure::interrupted(),
@@ -156,6 +158,25 @@ impl Session {
         self.settings.password = Some(password);
         self.typed = true;
         Ok(())
+    }
+
+    /// Whether some server is there to log in at.
+    fn find_somebody(&self) -> Result<(), Failure> {
+        let mut why = "the name has no address".to_owned();
+        for host in self.master.iter().chain([&self.settings.host]) {
+            match host.addresses() {
+                Err(e) => why = plain(&e),
+                Ok(addrs) => {
+                    for addr in addrs {
+                        match greet::dial(addr, BRIEF, &self.interrupt) {
+                            Ok(_) => return Ok(()),
+                            Err(trouble) => why = trouble.into_failure(addr).message,
+                        }
+                    }
+                }
+            }
+        }
+        Err(Failure::new(ErrorCode::Unreachable, format!("{} cannot be reached: {why}", self.settings.host)))
     }
 
     fn enter_once(&mut self) -> Result<Entered, Failure> {

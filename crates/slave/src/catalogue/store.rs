@@ -138,15 +138,6 @@ impl Store {
         self.run("INSERT INTO meta VALUES (?, ?) ON CONFLICT (what) DO UPDATE SET value = excluded.value", params![what, value]).map(drop)
     }
 
-    /// The generation of the accounts that was noted last; 0 where none was.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub fn generation(&self) -> Result<u64, CatalogueError> {
-        let noted: Option<i64> = super::reader::meta(&self.database, "generation").map_err(failed(&self.file))?;
-        Ok(noted.map_or(0, i64::cast_unsigned))
-    }
-
     /// One more rescan.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use super::post::{Inbound, Outgoing, Post, Taken};
 use crate::board::Board;
 use crate::catalogue::Reader;
 use crate::config::Cluster;
+use crate::generation::GenerationFile;
 use crate::serving::with_pool;
 
 /// Shortest and longest pause between two tries to reach the master.
@@ -59,6 +60,7 @@ impl Link {
             number: 0,
             scrubs: None,
             taken: Taken::default(),
+            generation: GenerationFile::open(&birth.config.root)?,
             said: String::new(),
         };
         let thread = std::thread::Builder::new().name("link".to_owned()).spawn(move || keeper.run())?;
@@ -104,6 +106,8 @@ struct LinkThread {
     scrubs: Option<u64>,
     /// Whether the master says that another slave has our id.
     taken: Taken,
+    /// Where the accounts' generation is kept.
+    generation: GenerationFile,
     /// The last complaint, so that it is not said again and again.
     said: String,
 }
@@ -204,7 +208,8 @@ impl LinkThread {
                 result
             });
             let sender = sender.map_err(|e| e.to_string())?;
-            let mut ear = Ear { board, post: &self.post, peers: Vec::new(), scrubs: &mut self.scrubs };
+            let generation = &mut self.generation;
+            let mut ear = Ear { board, post: &self.post, peers: Vec::new(), scrubs: &mut self.scrubs, generation };
             let heard = ear.listen(&mut connection);
             // The sender sees that its queue is closed.
             self.outgoing.end();
@@ -230,6 +235,7 @@ struct Ear<'a> {
     /// Pages of a list of slaves that is not whole yet.
     peers: Vec<Peer>,
     scrubs: &'a mut Option<u64>,
+    generation: &'a mut GenerationFile,
 }
 
 impl Ear<'_> {
@@ -248,6 +254,7 @@ impl Ear<'_> {
         match message {
             LinkMessage::BeatAck { mark, time_ms, generation, draining, scrubs, copies } => {
                 self.board.heard_master(time_ms, generation);
+                self.generation.note(generation);
                 self.board.set_draining(draining);
                 self.board.set_copies(copies);
                 self.post.put(Inbound::Marked(mark));

@@ -12,7 +12,9 @@ fn propose(id: ChangeId, change: Change) -> Handled {
 
 pub(super) fn make_folder(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::MakeFolder { id, path } = request else { return Err(misrouted()) };
-    let path = context.session.resolve(&path)?;
+    // A user's own top is made by whoever gave it.
+    let rooted = !context.session.root.is_root();
+    let path = if rooted { context.session.resolve_below(&path)? } else { context.session.resolve(&path)? };
     let id = bound(context.session, id, "mkdir", &[&path], None);
     propose(id, Change::MakeFolder { path })
 }

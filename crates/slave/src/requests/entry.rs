@@ -8,14 +8,24 @@ use crate::serving::Serving;
 
 pub(super) fn stat(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Stat(path) = request else { return Err(misrouted()) };
+    let top = path.is_root();
     let path = context.session.resolve(&path)?;
     if let Some(outcome) = from_tree(context.serving, &path)? {
-        return Ok(outcome);
+        return Ok(if top { nameless(outcome) } else { outcome });
     }
     let meta = context.serving.folder.stat(&path).map_err(|e| refuse(&path, &e))?;
     let facts = if path.is_root() { Facts::default() } else { context.serving.facts(&path, &meta)? };
     let entry = entry_of(&path, &meta, &facts)?;
-    Ok(details(context.serving, entry, facts.digest))
+    let outcome = details(context.serving, entry, facts.digest);
+    Ok(if top { nameless(outcome) } else { outcome })
+}
+
+/// What a user's top is called elsewhere is nothing to that user.
+fn nameless(mut outcome: Outcome) -> Outcome {
+    if let Outcome::Reply(Reply::Details { entry, .. }) = &mut outcome {
+        entry.name.clear();
+    }
+    outcome
 }
 
 pub(super) fn hash(context: &mut Context<'_>, request: Request) -> Handled {

@@ -7,7 +7,11 @@ use super::{Context, Handled, Outcome, misrouted};
 pub(super) fn status(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Status = request else { return Err(misrouted()) };
     let serving = context.serving;
-    let (counters, last_error) = serving.counters()?;
+    let (counters, mut last_error) = serving.counters()?;
+    if !context.session.root.is_root() {
+        // It may name what this user does not see.
+        last_error.clear();
+    }
     Ok(Outcome::Reply(Reply::StatusReport { slave: serving.slave_id, mark: serving.mark(), counters, last_error }))
 }
 

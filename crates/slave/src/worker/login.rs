@@ -79,7 +79,7 @@ impl Policy {
     /// Notes, for open sessions, whether something was taken from somebody.
     pub fn note_generation(&self, board: &Board) {
         if let Self::Standalone { desk: Some(desk), .. } = self {
-            board.set_generation(desk.accounts.generation());
+            desk.note_generation(board);
         }
     }
 
@@ -217,7 +217,8 @@ impl LoginGreeter {
             }
             Policy::Standalone { writable, desk, .. } => (*writable, desk.as_ref()),
         };
-        match (desk.filter(|desk| desk.accounts.now().is_some()), login.user.is_empty()) {
+        let needed = desk.map(|desk| desk.is_needed(&self.board).map(|needed| Some(desk).filter(|_| needed))).transpose()?.flatten();
+        match (needed, login.user.is_empty()) {
             (None, true) => self.admit(self.session(String::new(), TreePath::root(), writable, 0)),
             (None, false) => {
                 let message = "there are no accounts on this server; log in without a name";

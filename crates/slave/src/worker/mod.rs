@@ -15,6 +15,7 @@ mod session;
 pub mod uploads;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -98,10 +99,11 @@ pub fn run(birth: Birth) -> io::Result<()> {
     loop {
         board.tick(index);
         policy.note_generation(&board);
+        // What comes behind this wakes the poll that follows.
+        policy.drain();
         let wake: Vec<BorrowedFd<'_>> = [control.as_fd(), pool.inboxes[index].as_fd()].into_iter().chain(policy.wake()).collect();
         let arrivals =
             room.poll(true, &wake, Some(ROUND), &mut |peer, local| LoginGreeter::new(policy.clone(), board.clone(), index, peer, local))?;
-        policy.drain();
         for arrival in arrivals {
             queue.join(arrival.stream, arrival.value);
         }
@@ -173,10 +175,10 @@ impl Pool {
     /// and nobody sends more before this worker has ticked.
     fn inherit(self: &Arc<Self>) {
         while let Ok(Some(mail)) = self.inboxes[self.index].take() {
-            if let Mail::Session(stream, session) = mail
-                && self.board.take_place(self.index)
-            {
-                self.start(stream, session);
+            match mail {
+                Mail::Session(stream, session) if self.board.take_place(self.index) => self.start(stream, session),
+                Mail::Log(file) => self.take_log(file),
+                _ => {}
             }
         }
     }
@@ -186,11 +188,7 @@ impl Pool {
             match self.inboxes[self.index].take() {
                 Ok(Some(Mail::Session(stream, session))) => self.start(stream, session),
                 Ok(Some(Mail::PlaceFree)) => {}
-                Ok(Some(Mail::Log(file))) => {
-                    if let Some(log) = &self.serving.transfers {
-                        log.take(file);
-                    }
-                }
+                Ok(Some(Mail::Log(file))) => self.take_log(file),
                 Ok(Some(Mail::EndUpload(name))) => self.serving.uploads.end_here(&name),
                 Ok(None) => return,
                 Err(e) => {
@@ -198,6 +196,12 @@ impl Pool {
                     return;
                 }
             }
+        }
+    }
+
+    fn take_log(&self, file: File) {
+        if let Some(log) = &self.serving.transfers {
+            log.take(file);
         }
     }
 

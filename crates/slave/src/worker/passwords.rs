@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use log::warn;
+use relais_proto::{ErrorCode, Refusal};
 use relais_state::{AccountsError, AccountsFile, Common, Guesses, LiveAccounts, LoginDesk};
 use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, memfd_create};
 
@@ -87,8 +88,26 @@ impl Passwords {
 
 /// Where a worker looks at passwords.
 pub struct Desk {
-    /// Who may log in.
-    pub accounts: Arc<LiveAccounts>,
+    accounts: Arc<LiveAccounts>,
     /// The thread that hashes.
     pub desk: LoginDesk,
+}
+
+impl Desk {
+    /// Whether anybody needs an account.
+    ///
+    /// # Errors
+    /// Where this worker, which was started later, cannot read what others have read: then nobody gets in here.
+    pub fn is_needed(&self, board: &Board) -> Result<bool, Refusal> {
+        let accounts = self.accounts.now();
+        if accounts.as_ref().map_or(0, |accounts| accounts.generation()) < board.generation() {
+            return Err(Refusal::new(ErrorCode::Storage, "the accounts cannot be read now"));
+        }
+        Ok(accounts.is_some())
+    }
+
+    /// Notes, for open sessions and other workers, whether something was taken from somebody.
+    pub fn note_generation(&self, board: &Board) {
+        board.raise_generation(self.accounts.generation());
+    }
 }

@@ -9,13 +9,18 @@ use relais_tree::OpenFile;
 
 use super::session::Ticker;
 use crate::requests::{self, Content, Outcome};
-use crate::serving::Serving;
+use crate::serving::{Serving, Session};
 
 /// Sends an outcome that is no change, to a client or to another slave; with which error it ended, if with any.
 ///
 /// # Errors
 /// The connection's.
-pub fn send(connection: &mut Connection, serving: &Serving, peer: bool, outcome: Outcome) -> Result<Result<(), ErrorCode>, WireError> {
+pub fn send(
+    connection: &mut Connection,
+    serving: &Serving,
+    session: &Session,
+    outcome: Outcome,
+) -> Result<Result<(), ErrorCode>, WireError> {
     let last = match outcome {
         Outcome::Reply(reply) => reply,
         Outcome::Listing(mut pages) => loop {
@@ -28,7 +33,7 @@ pub fn send(connection: &mut Connection, serving: &Serving, peer: bool, outcome:
         },
         Outcome::Content(content) => {
             // One at a time: so the number of those who have it doubles, and not all comes from the one that took the put.
-            let large = peer && content.header.size >= relais_cluster::LARGE;
+            let large = session.peer && content.header.size >= relais_cluster::LARGE;
             if large && !serving.board.begin_large(serving.worker) {
                 connection.queue_reply(&Reply::Error(Refusal::new(ErrorCode::Busy, "this slave is sending large content already")));
                 return Ok(Err(ErrorCode::Busy));
@@ -43,10 +48,16 @@ pub fn send(connection: &mut Connection, serving: &Serving, peer: bool, outcome:
             Reply::Error(Refusal::new(ErrorCode::Unsupported, "this server does not know the request"))
         }
     };
-    connection.queue_reply(&last);
     Ok(match last {
-        Reply::Error(refusal) => Err(refusal.code),
-        _ => Ok(()),
+        Reply::Error(refusal) => {
+            let code = refusal.code;
+            connection.queue_reply(&Reply::Error(session.in_own_words(refusal)));
+            Err(code)
+        }
+        last => {
+            connection.queue_reply(&last);
+            Ok(())
+        }
     })
 }
 

@@ -245,7 +245,7 @@ impl Door<'_> {
                 if let (Some(begun), Outcome::Content(content)) = (&mut begun, &outcome) {
                     begun.set_bytes(content.header.length);
                 }
-                let sent = send(&mut self.connection, self.serving, self.session.peer, outcome);
+                let sent = send(&mut self.connection, self.serving, self.session, outcome);
                 let result = sent.as_ref().map_or(Err(ErrorCode::Cut), |sent| *sent);
                 self.notes.end(begun.as_ref(), result);
                 sent.map(drop)
@@ -267,7 +267,7 @@ impl Door<'_> {
     /// Refuses a request, behind the answers that come before.
     fn refuse(&mut self, refusal: Refusal) -> Result<(), WireError> {
         self.settle()?;
-        self.connection.queue_reply(&Reply::Error(refusal));
+        self.connection.queue_reply(&Reply::Error(self.session.in_own_words(refusal)));
         Ok(())
     }
 
@@ -381,6 +381,7 @@ fn take_answers(connection: &mut Connection, pending: &mut Pending<'_>, notes: &
     loop {
         let Some(answer) = pending.answer(&mut Ticker::new(connection)) else { return };
         notes.answered(answer.as_ref().map(|_| ()).map_err(|refusal| refusal.code));
+        let answer = answer.map_err(|refusal| notes.session().in_own_words(refusal));
         connection.queue_reply(&reply_to(answer, serving));
     }
 }

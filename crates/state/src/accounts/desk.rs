@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use log::{info, warn};
@@ -45,12 +45,16 @@ pub type Verdict = Result<User, Refusal>;
 
 /// A login that was handed in.
 #[derive(Debug)]
-pub struct Pending(Receiver<Verdict>);
+pub struct Pending {
+    verdict: Receiver<Verdict>,
+    /// Whoever waits; once it is gone nothing is hashed for it.
+    _waits: Arc<()>,
+}
 
 impl Pending {
     /// What it came to, once that is known.
     pub fn take(&self) -> Option<Verdict> {
-        match self.0.try_recv() {
+        match self.verdict.try_recv() {
             Ok(verdict) => Some(verdict),
             Err(TryRecvError::Empty) => None,
             // The threads are gone, which ends the program soon.
@@ -74,6 +78,7 @@ struct Job {
     user: String,
     password: Vec<u8>,
     answer: Sender<Verdict>,
+    waits: Weak<()>,
 }
 
 #[derive(Default)]
@@ -136,7 +141,10 @@ impl Shared {
                 return None;
             }
             if let Some(job) = queue.pop() {
-                return Some(job);
+                if job.waits.strong_count() > 0 {
+                    return Some(job);
+                }
+                continue;
             }
             queue = self.news.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
@@ -149,8 +157,13 @@ impl Shared {
             return Err(later(wait));
         }
         let accounts = self.accounts.now().unwrap_or_default();
-        let mut welcome = None;
+        let (mut welcome, mut wait) = (None, wait);
         self.common.in_turn(&mut || {
+            // Others of this address may have been wrong while this one waited for its turn.
+            wait = self.guesses.wait(self.common.places(), job.addr, now());
+            if !wait.is_zero() {
+                return;
+            }
             welcome = self.checker.check(&accounts, &job.user, &job.password, scratch).map(|account| User {
                 name: job.user.clone(),
                 rights: account.rights,
@@ -158,6 +171,9 @@ impl Shared {
                 generation: accounts.generation(),
             });
         });
+        if !wait.is_zero() {
+            return Err(later(wait));
+        }
         welcome.ok_or_else(|| {
             self.guesses.failed(self.common.places(), job.addr, now());
             warn!("login failed for {:?} from {}", clean(&job.user), job.addr);
@@ -203,10 +219,18 @@ impl LoginDesk {
     /// [`ErrorCode::Busy`] where too many wait.
     pub fn hand_in(&self, addr: IpAddr, user: &str, password: &[u8]) -> Result<Pending, Refusal> {
         let (answer, verdict) = channel();
-        let job = Job { network: network_of(addr), addr: addr.to_canonical(), user: user.to_owned(), password: password.to_vec(), answer };
+        let waits = Arc::new(());
+        let job = Job {
+            network: network_of(addr),
+            addr: addr.to_canonical(),
+            user: user.to_owned(),
+            password: password.to_vec(),
+            answer,
+            waits: Arc::downgrade(&waits),
+        };
         self.shared.queue().push(job).map_err(|_| later(FULL))?;
         self.shared.news.notify_one();
-        Ok(Pending(verdict))
+        Ok(Pending { verdict, _waits: waits })
     }
 
     /// Can be read once some login was looked at.
@@ -319,7 +343,8 @@ mod tests {
 
     #[test]
     fn each_address_has_its_turn() {
-        let job = |n| Job { network: addr(n), addr: addr(n), user: String::new(), password: Vec::new(), answer: channel().0 };
+        let job =
+            |n| Job { network: addr(n), addr: addr(n), user: String::new(), password: Vec::new(), answer: channel().0, waits: Weak::new() };
         let mut queue = Queue::default();
         for n in [1, 1, 1, 2, 3, 2] {
             assert!(queue.push(job(n)).is_ok());

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use log::warn;
 use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
@@ -155,15 +156,68 @@ impl AccountsFile {
     /// # Errors
     /// What is wrong with the file, or what `change` said; then nothing is changed.
     pub fn change<T>(&self, change: impl FnOnce(&mut Accounts) -> Result<T, AccountError>) -> Result<T, AccountsError> {
-        let mut lock = self.path.clone().into_os_string();
-        lock.push(".lock");
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(lock).map_err(|e| self.io(e))?;
-        lock.lock().map_err(|e| self.io(e))?;
-        let mut accounts = self.load()?.unwrap_or_default();
-        let result = change(&mut accounts)?;
         let owner = Some(self.folder_owner()?).filter(|_| rustix::process::geteuid().is_root());
-        replace_file_of(&self.path, accounts.to_text().as_bytes(), owner).map_err(|e| self.io(e))?;
+        let _lock = self.lock(owner)?;
+        let mut accounts = self.load()?.unwrap_or_default();
+        let (before, former) = (accounts.generation(), self.former()?);
+        if before < former {
+            // The file is gone, or an older one was put in its place: what was taken away since is not given back.
+            accounts.raise_above(former);
+        }
+        let result = change(&mut accounts)?;
+        self.write(&accounts, owner)?;
         Ok(result)
+    }
+
+    /// As [`Self::load`], by a server that begins: where the file is older than what was in force before, it is made newer, so that
+    /// no ticket from before counts.
+    ///
+    /// # Errors
+    /// As there, and those of writing.
+    pub(super) fn load_to_serve(&self) -> Result<Option<(Accounts, Stamp)>, AccountsError> {
+        let Some(loaded) = self.load_stamped()? else { return Ok(None) };
+        if loaded.0.generation() >= self.former()? {
+            return Ok(Some(loaded));
+        }
+        warn!("the accounts file {} is older than what was in force before: all have to log in again", self.path.display());
+        self.change(|_| Ok(()))?;
+        self.load_stamped()
+    }
+
+    /// Where the highest generation is kept that was ever in force.
+    fn former_path(&self) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(".generation");
+        path.into()
+    }
+
+    fn former(&self) -> Result<u64, AccountsError> {
+        let path = self.former_path();
+        let io = |cause| AccountsError::Io { path: path.clone(), cause };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().map_err(|_| io(io::Error::other("it holds no number"))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(e) => Err(io(e)),
+        }
+    }
+
+    fn lock(&self, owner: Option<(u32, u32)>) -> Result<File, AccountsError> {
+        let mut path = self.path.clone().into_os_string();
+        path.push(".lock");
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(|e| self.io(e))?;
+        if let Some((user, group)) = owner {
+            std::os::unix::fs::fchown(&lock, Some(user), Some(group)).map_err(|e| self.io(e))?;
+        }
+        lock.lock().map_err(|e| self.io(e))?;
+        Ok(lock)
+    }
+
+    fn write(&self, accounts: &Accounts, owner: Option<(u32, u32)>) -> Result<(), AccountsError> {
+        // First what counts for good: a crash between the two only has all log in again.
+        if self.former()? < accounts.generation() {
+            replace_file_of(&self.former_path(), format!("{}\n", accounts.generation()).as_bytes(), owner).map_err(|e| self.io(e))?;
+        }
+        replace_file_of(&self.path, accounts.to_text().as_bytes(), owner).map_err(|e| self.io(e))
     }
 }
 
@@ -225,6 +279,26 @@ mod tests {
         fs::remove_file(file.path()).unwrap();
         fs::create_dir(file.path()).unwrap();
         assert!(matches!(file.load(), Err(AccountsError::NotRegular(_))));
+    }
+
+    #[test]
+    fn an_older_file_gives_nothing_back() {
+        let (_temp, file) = file();
+        add(&file, "ann").unwrap();
+        let old = fs::read(file.path()).unwrap();
+        add(&file, "bob").unwrap();
+        file.change(|accounts| accounts.remove("bob")).unwrap();
+        let generation = file.load().unwrap().unwrap().generation();
+        // Put back, and taken up by a server that begins: tickets from before do not count.
+        replace_file_of(file.path(), &old, None).unwrap();
+        let (served, _) = file.load_to_serve().unwrap().unwrap();
+        assert!(served.generation() > generation && served.get("ann").is_some());
+        assert_eq!(file.load_to_serve().unwrap().unwrap().0.generation(), served.generation(), "once");
+        // Gone, and begun anew.
+        fs::remove_file(file.path()).unwrap();
+        assert!(file.load_to_serve().unwrap().is_none());
+        add(&file, "eve").unwrap();
+        assert!(file.load().unwrap().unwrap().generation() > served.generation());
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl LiveAccounts {
     /// # Errors
     /// What is wrong with the file: a server does not start with accounts that it cannot read.
     pub fn open(file: AccountsFile) -> Result<Self, AccountsError> {
-        let (accounts, stamp) = file.load_stamped()?.map_or((None, None), |(accounts, stamp)| (Some(Arc::new(accounts)), Some(stamp)));
+        let (accounts, stamp) = file.load_to_serve()?.map_or((None, None), |(accounts, stamp)| (Some(Arc::new(accounts)), Some(stamp)));
         Ok(Self { file, state: Mutex::new(State { accounts, stamp, looked: Instant::now() }) })
     }
 

@@ -27,6 +27,8 @@ use password::Checker;
 
 /// First words of the file, with the version of its layout.
 const LAYOUT: &str = "relais-accounts 1";
+/// Highest generation that a file may have: room enough for a change each microsecond.
+const HIGHEST: u64 = 1 << 62;
 /// The top of the tree, and what a path begins with.
 const TOP: char = '/';
 
@@ -112,9 +114,7 @@ impl Accounts {
         if self.by_name.contains_key(name) {
             return Err(AccountError::Exists(name.to_owned()));
         }
-        if self.generation == 0 {
-            self.generation = 1;
-        }
+        self.generation = self.generation.max(1);
         self.by_name.insert(name.to_owned(), account);
         Ok(())
     }
@@ -126,7 +126,7 @@ impl Accounts {
     pub fn set_password(&mut self, name: &str, hash: PasswordHash) -> Result<(), AccountError> {
         let account = self.by_name.get_mut(name).ok_or_else(|| AccountError::Unknown(name.to_owned()))?;
         account.hash = hash;
-        self.generation += 1;
+        self.raise();
         Ok(())
     }
 
@@ -136,8 +136,19 @@ impl Accounts {
     /// [`AccountError::Unknown`].
     pub fn remove(&mut self, name: &str) -> Result<(), AccountError> {
         self.by_name.remove(name).ok_or_else(|| AccountError::Unknown(name.to_owned()))?;
-        self.generation += 1;
+        self.raise();
         Ok(())
+    }
+
+    fn raise(&mut self) {
+        self.generation = self.generation.saturating_add(1);
+    }
+
+    /// Makes the generation higher than one that was in force before, where it is not above it already.
+    fn raise_above(&mut self, former: u64) {
+        if self.generation <= former {
+            self.generation = former.saturating_add(1);
+        }
     }
 
     /// Reads the file's text.
@@ -148,7 +159,9 @@ impl Accounts {
         let bad = |number: usize, why: String| BadLine { number: number + 1, why };
         let mut lines = text.lines().enumerate();
         let generation = lines.next().and_then(|(_, head)| head.strip_prefix(LAYOUT)?.strip_prefix(' ')?.parse().ok());
-        let generation: u64 = generation.filter(|number| *number > 0).ok_or_else(|| bad(0, format!("{LAYOUT:?} and a number expected")))?;
+        let generation: u64 = generation
+            .filter(|number| (1..=HIGHEST).contains(number))
+            .ok_or_else(|| bad(0, format!("{LAYOUT:?} and a number expected")))?;
         if !text.ends_with('\n') {
             return Err(bad(text.lines().count() - 1, "the line has no end".to_owned()));
         }

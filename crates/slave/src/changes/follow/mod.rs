@@ -108,8 +108,6 @@ pub struct Follower {
     litter: bool,
     /// The last trouble, so that it is not said again and again.
     trouble: String,
-    /// The accounts' generation that the catalogue has.
-    generation: u64,
 }
 
 impl Follower {
@@ -133,9 +131,6 @@ impl Follower {
         let standing = store.standing()?;
         board.announce(standing.applied);
         board.set_mark(standing.applied);
-        let generation = store.generation()?;
-        // Until the master is heard: whoever was removed before the restart is removed.
-        board.raise_generation(generation);
         let (lacks, ids) = (store.lacking()?, staged.keys().copied().collect());
         let tape = Tape::start(&format!("slave-{slave}"), |to| ReplicaRecorder::begin(slave, folder, &standing, &lacks, &ids, to));
         let replica = Replica::new(slave, folder, standing, lacks, ids);
@@ -171,7 +166,6 @@ impl Follower {
             fit: false,
             litter: true,
             trouble: String::new(),
-            generation,
         })
     }
 
@@ -197,11 +191,6 @@ impl Follower {
     /// Those of the catalogue and the folder. What was begun is done again.
     pub fn serve(&mut self, scanner: &mut Scanner) -> Result<(), CatalogueError> {
         self.board.tick_keeper();
-        let generation = self.board.generation();
-        if generation != self.generation {
-            scanner.store.set_meta("generation", generation.cast_signed())?;
-            self.generation = generation;
-        }
         let mut events = VecDeque::new();
         self.take_inbound(&scanner.store, &mut events)?;
         // Before anything else is taken: what is freed because of this must not be what a session has just staged for the same change.
