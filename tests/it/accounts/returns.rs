@@ -161,3 +161,16 @@ fn with_a_ticket_nobody_is_asked_for_a_password_in_vain() {
     crate::harness::Client::finish(&mut program).ok();
     assert_eq!(client.read("f"), b"content");
 }
+
+#[test]
+fn tickets_of_a_cluster_key_that_was_replaced_count_no_more() {
+    let cluster = Cluster::of(1).file("f", b"content").start();
+    let state = cluster.dir.folder("master");
+    add(&cluster.dir, &state, "ann", "write", "/");
+    let (ticket, slave) = (ticket_of(&cluster, "ann"), cluster.slaves[0].addr);
+    eventually(SOON, "it is taken", || try_session(slave, &ticket).ok());
+    let other = cluster.dir.path().join("other.key");
+    relais_state::ClusterKey::load_or_create(&other).unwrap();
+    fs::rename(&other, cluster.key()).unwrap();
+    eventually(Duration::from_secs(5), "no worker takes it", || (0..8).all(|_| try_session(slave, &ticket).is_err()).then_some(()));
+}

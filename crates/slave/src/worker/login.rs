@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,8 +21,8 @@ use crate::serving::Session;
 use crate::worker::passwords::Desk;
 use crate::worker::queue::{Admission, Claim};
 
-/// Shortest time between two looks at the key file because a ticket was refused.
-const RELOAD: Duration = Duration::from_secs(1);
+/// Time between two looks at the key file.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What decides about a login.
 pub enum Policy {
@@ -43,35 +44,48 @@ pub enum Policy {
     },
 }
 
-/// The cluster key, read again where it may have changed.
+/// The cluster key, read again where its file has changed.
 pub struct KeyFile {
     path: PathBuf,
-    cached: Mutex<(Option<ClusterKey>, Option<Instant>)>,
+    cached: Mutex<Cached>,
+}
+
+#[derive(Default)]
+struct Cached {
+    key: Option<ClusterKey>,
+    /// Of the file that was read last: device, inode, and when that changed.
+    stamp: Option<(u64, u64, i64, i64)>,
+    looked: Option<Instant>,
 }
 
 impl KeyFile {
     /// Reads nothing yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path, cached: Mutex::new((None, None)) }
+        Self { path, cached: Mutex::default() }
     }
 
-    /// Asks `question` of the key; once more with the file's present content where the answer is none.
+    /// Asks `question` of the key; none where there is no key yet.
     fn ask<T>(&self, question: impl Fn(&ClusterKey) -> Option<T>) -> Option<T> {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = cached.0.as_ref().and_then(&question) {
-            return Some(answer);
+        if cached.key.is_none() || cached.looked.is_none_or(|at| at.elapsed() >= LOOK) {
+            cached.looked = Some(Instant::now());
+            self.look(&mut cached);
         }
-        if cached.0.is_some() && cached.1.is_some_and(|at| at.elapsed() < RELOAD) {
-            return None;
+        cached.key.as_ref().and_then(question)
+    }
+
+    /// One that cannot be read leaves the former one as it was.
+    fn look(&self, cached: &mut Cached) {
+        let stamp = self.path.metadata().ok().map(|meta| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()));
+        if stamp.is_some() && stamp == cached.stamp {
+            return;
         }
-        cached.1 = Some(Instant::now());
         match ClusterKey::load(&self.path) {
-            Ok(Some(key)) => cached.0 = Some(key),
-            Ok(None) => debug!("there is no cluster key yet"),
+            Ok(Some(key)) => (cached.key, cached.stamp) = (Some(key), stamp),
+            Ok(None) => debug!("there is no cluster key"),
             Err(e) => warn!("the cluster key cannot be read: {e}"),
         }
-        cached.0.as_ref().and_then(question)
     }
 }
 
