@@ -400,3 +400,14 @@ fn an_interrupted_get_is_status_130_with_its_log_written() {
     let fetched = line.take_content_bytes();
     assert!(fetched <= 42 << 20, "{fetched} bytes were fetched where 38 MiB were missing");
 }
+
+#[test]
+fn a_slave_that_was_killed_is_started_again_at_once_on_its_port() {
+    let mut slave = Standalone::start(&[], &[("f", b"content")]);
+    for _ in 0..5 {
+        // Its other processes take their time to die, and have its port until then.
+        slave.program.signal(Signal::SIGKILL);
+        slave.restart_on_same_port();
+        slave.client().get("f");
+    }
+}

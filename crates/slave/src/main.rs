@@ -2,9 +2,11 @@
 
 mod args;
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
@@ -13,6 +15,8 @@ use relais_slave::{Ended, Slave, SlaveError};
 
 /// Exit status where the address cannot be listened on.
 const CANNOT_BIND: u8 = 3;
+/// How long an address may be taken.
+const TAKEN: Duration = Duration::from_secs(1);
 /// Exit status for a wrong command line, as clap's.
 const USAGE: u8 = 2;
 
@@ -35,7 +39,7 @@ fn run(args: args::Args) -> Result<(), (u8, anyhow::Error)> {
     };
     let (address, user) = (args.address(), args.user.clone());
     let config = args.config().map_err(|e| (1, e))?;
-    let listener = relais_net::listen(address).with_context(|| format!("cannot listen on {address}")).map_err(|e| (CANNOT_BIND, e))?;
+    let listener = listen(address).with_context(|| format!("cannot listen on {address}")).map_err(|e| (CANNOT_BIND, e))?;
     // What it makes in its folder belongs to whom it serves as.
     match user {
         Some(user) => become_user(&user).map_err(|e| (1, e.into()))?,
@@ -51,6 +55,17 @@ fn run(args: args::Args) -> Result<(), (u8, anyhow::Error)> {
     match slave.run(listener).map_err(failed)? {
         Ended::Stopped => Ok(()),
         Ended::Renamed => Err((1, begin_anew().into())),
+    }
+}
+
+/// Listens; waits a moment where the address is taken: the processes of a slave that was killed take theirs to die.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let until = Instant::now() + TAKEN;
+    loop {
+        match relais_net::listen(address) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => std::thread::sleep(TAKEN / 50),
+            result => return result,
+        }
     }
 }
 
