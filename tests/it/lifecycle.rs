@@ -225,7 +225,7 @@ fn a_slave_may_come_before_the_master_and_its_key() {
     let dir = TestDir::new();
     let (root, state) = (dir.folder("root"), dir.folder("state"));
     write_old(&root.join("f"), b"1");
-    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let addr = TcpListener::bind("127.0.0.77:0").unwrap().local_addr().unwrap();
     let mut slave = Setup::new("ftpslave", dir.path())
         .args(["0", "--master", &addr.to_string(), "--root", root.to_str().unwrap()])
         .args(["--cluster-key", state.join("cluster.key").to_str().unwrap()])

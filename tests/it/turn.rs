@@ -59,7 +59,8 @@ fn with_no_slave_in_service_the_client_hears_so_and_exits_3_after_retry() {
 
 #[test]
 fn with_nothing_at_the_address_the_client_exits_3() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // A port that other tests never get.
+    let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let output = Client::new(nobody).run(&["--retry", "0", "-c", "get a.txt"]).fails(3);
     assert!(output.stderr.contains(&nobody.to_string()), "{output:?}");
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use log::warn;
 use relais_proto::{ErrorCode, Refusal};
-use relais_state::{AccountsError, AccountsFile, Common, Guesses, LiveAccounts, LoginDesk};
+use relais_state::{Accounts, AccountsError, AccountsFile, Common, Guesses, LiveAccounts, LoginDesk};
 use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, memfd_create};
 
 use crate::board::Board;
@@ -99,8 +99,13 @@ impl Desk {
     /// # Errors
     /// Where this worker, which was started later, cannot read what others have read: then nobody gets in here.
     pub fn is_needed(&self, board: &Board) -> Result<bool, Refusal> {
-        let accounts = self.accounts.now();
-        if accounts.as_ref().map_or(0, |accounts| accounts.generation()) < board.generation() {
+        let is_old = |accounts: &Option<Arc<Accounts>>| accounts.as_ref().map_or(0, |accounts| accounts.generation()) < board.generation();
+        let mut accounts = self.accounts.now();
+        if is_old(&accounts) {
+            // Another worker may just have been faster.
+            accounts = self.accounts.newest();
+        }
+        if is_old(&accounts) {
             return Err(Refusal::new(ErrorCode::Storage, "the accounts cannot be read now"));
         }
         Ok(accounts.is_some())

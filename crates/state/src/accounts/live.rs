@@ -48,6 +48,15 @@ impl LiveAccounts {
         state.accounts.clone()
     }
 
+    /// As [`Self::now`], but not older than this call: for whoever knows that there is something newer.
+    #[must_use]
+    pub fn newest(&self) -> Option<Arc<Accounts>> {
+        let mut state = self.state();
+        state.looked = Instant::now();
+        self.look(&mut state);
+        state.accounts.clone()
+    }
+
     /// The generation that tickets must have; 0 where there are no accounts.
     #[must_use]
     pub fn generation(&self) -> u64 {
