@@ -142,6 +142,7 @@ fn the_table_of_limits_is_the_code_s() {
         ticket,
         staged,
         connect,
+        limits::LOGIN_TRIES.into(),
     ]);
     let theirs: Vec<u64> = table("## 9. Limits").iter().map(|row| row[1].parse().unwrap()).collect();
     assert_eq!(theirs, ours);

@@ -30,6 +30,7 @@ fn a_password_is_nowhere_to_be_found() {
         let named = file.to_str().unwrap();
         user(server.dir(), &server.state(), &["add", "sec", "--rights", "write", "--password-file", named]).ok();
         eventually(SOON, "the account counts", || server.log_in("sec", SECRET).ok());
+        super::all_have_looked();
         let client = server.client();
         let given = password_file(server.dir(), SECRET);
         let mut program =

@@ -149,7 +149,9 @@ impl Session {
             return Ok(());
         }
         // Without anybody to log in at, the ticket of before may do.
-        self.find_somebody()?;
+        let addr = self.find_somebody()?;
+        // Nobody types one that is not sent then.
+        self.check_line(addr)?;
         let prompt = format!("Password of {} at {}: ", self.settings.user, self.settings.host);
         let password = relais_secret::ask(&prompt).map_err(|e| match e {
             SecretError::NotGiven => Failure::interrupted(),
@@ -160,8 +162,17 @@ impl Session {
         Ok(())
     }
 
-    /// Whether some server is there to log in at.
-    fn find_somebody(&self) -> Result<(), Failure> {
+    /// Whether a password may go over the line to this address.
+    fn check_line(&self, addr: SocketAddr) -> Result<(), Failure> {
+        if self.settings.insecure || addr.ip().to_canonical().is_loopback() {
+            return Ok(());
+        }
+        let message = format!("the line to {addr} is not encrypted, and no password goes over it; --insecure sends it all the same");
+        Err(Failure::new(ErrorCode::LoginNeeded, message))
+    }
+
+    /// Where some server is to log in at.
+    fn find_somebody(&self) -> Result<SocketAddr, Failure> {
         let mut why = "the name has no address".to_owned();
         for host in self.master.iter().chain([&self.settings.host]) {
             match host.addresses() {
@@ -169,7 +180,7 @@ impl Session {
                 Ok(addrs) => {
                     for addr in addrs {
                         match greet::dial(addr, BRIEF, &self.interrupt) {
-                            Ok(_) => return Ok(()),
+                            Ok(_) => return Ok(addr),
                             Err(trouble) => why = trouble.into_failure(addr).message,
                         }
                     }
@@ -233,9 +244,8 @@ impl Session {
 
     fn log_in(&mut self, addr: SocketAddr, patience: Patience) -> Result<Entered, Trouble> {
         let mut connection = greet::dial(addr, patience, &self.interrupt)?;
-        if self.settings.password.is_some() && !self.settings.insecure && !addr.ip().to_canonical().is_loopback() {
-            let message = format!("the line to {addr} is not encrypted, and no password goes over it; --insecure sends it all the same");
-            return Err(Trouble::Stopped(Failure::new(ErrorCode::LoginNeeded, message)));
+        if self.settings.password.is_some() {
+            self.check_line(addr).map_err(Trouble::Stopped)?;
         }
         self.told.greet(&mut connection, &self.notices);
         let login = Login {

@@ -66,7 +66,7 @@ impl KeyFile {
     }
 
     /// Asks `question` of the key; none where there is no key yet.
-    fn ask<T>(&self, question: impl Fn(&ClusterKey) -> Option<T>) -> Option<T> {
+    fn ask<T>(&self, question: impl FnOnce(&ClusterKey) -> Option<T>) -> Option<T> {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
         if cached.key.is_none() || cached.looked.is_none_or(|at| at.elapsed() >= LOOK) {
             cached.looked = Some(Instant::now());
@@ -130,11 +130,8 @@ impl Policy {
             return Err(Refusal::new(ErrorCode::BadTicket, "this slave stands alone and takes no tickets"));
         };
         let mut why = "this slave does not have the cluster key yet".to_owned();
-        let why_not = std::cell::RefCell::new(&mut why);
         let checked = key.ask(|key| {
-            Ticket::check(ticket, key, key.cluster_id(), board.master_ms(), board.generation())
-                .map_err(|e| **why_not.borrow_mut() = e.to_string())
-                .ok()
+            Ticket::check(ticket, key, key.cluster_id(), board.master_ms(), board.generation()).map_err(|e| why = e.to_string()).ok()
         });
         match checked {
             Some(ticket) => {
