@@ -4,9 +4,11 @@
 //! shuts the socket down, so that the read returns. Nothing here ends the process: the caller
 //! of [`Interrupt::raise`] is told whether to.
 
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use relais_net::Socket;
 
 /// Presses in one command after which the program no longer waits for it to end well.
 const PATIENCE: u32 = 3;
@@ -29,7 +31,7 @@ pub enum Doing {
 struct State {
     doing: Doing,
     presses: u32,
-    socket: Option<Arc<TcpStream>>,
+    socket: Option<Arc<Socket>>,
 }
 
 /// Shared between the main thread and the handler of Ctrl-C.
@@ -75,7 +77,7 @@ impl Interrupt {
     }
 
     /// The socket that the main thread is about to read from.
-    pub fn watch(&self, socket: &Arc<TcpStream>) {
+    pub fn watch(&self, socket: &Arc<Socket>) {
         let mut state = self.state();
         if state.presses > 0 {
             // Pressed while the connection was made: the first read must not wait.
@@ -119,7 +121,7 @@ mod tests {
     #[test]
     fn a_press_ends_a_pause_and_wakes_a_reader() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let stream = Arc::new(Socket::from(std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap()));
         let interrupt = Interrupt::new();
         interrupt.enter(Doing::Command);
         interrupt.watch(&stream);
@@ -138,7 +140,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let interrupt = Interrupt::new();
         assert!(!interrupt.raise());
-        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let stream = Arc::new(Socket::from(std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap()));
         interrupt.watch(&stream);
         assert_eq!((&*stream).read(&mut [0; 1]).unwrap(), 0);
     }

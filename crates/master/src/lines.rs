@@ -2,11 +2,12 @@
 //! from another thread. It never reads or writes a frame.
 
 use std::collections::HashMap;
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use relais_cluster::LinkId;
+use relais_net::Socket;
 use relais_state::LinkRole;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -50,7 +51,7 @@ struct Open {
 #[derive(Debug)]
 struct Line {
     kind: Kind,
-    stream: Option<Arc<TcpStream>>,
+    stream: Option<Arc<Socket>>,
 }
 
 impl Lines {
@@ -113,7 +114,7 @@ impl Line {
     }
 }
 
-fn hung_up(stream: &TcpStream) -> bool {
+fn hung_up(stream: &Socket) -> bool {
     let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
     let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
     matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1)) && fds[0].revents().intersects(gone)
@@ -131,7 +132,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// From here on others can end the link.
-    pub fn attach(&self, stream: Arc<TcpStream>) {
+    pub fn attach(&self, stream: Arc<Socket>) {
         if let Some(line) = self.lines.open().taken.get_mut(&self.link) {
             line.stream = Some(stream);
         }

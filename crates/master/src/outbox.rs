@@ -1,11 +1,11 @@
 //! What a slave is to be sent: a queue of bytes, so that nobody who has something to say waits for a slave that does not read.
 
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
-use relais_net::Connection;
+use relais_net::{Connection, Socket};
 use relais_proto::{LinkMessage, Reply};
 
 /// Bytes that may wait for a slave. A slave takes pages one at a time, so one that lets so much pile up does not read.
@@ -18,7 +18,7 @@ const KEPT: usize = 1024 * 1024;
 pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     news: Condvar,
-    stream: Arc<TcpStream>,
+    stream: Arc<Socket>,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ impl Waiting {
 
 impl Outbox {
     /// Nothing waits yet. `stream` is the link's.
-    pub fn new(stream: Arc<TcpStream>) -> Self {
+    pub fn new(stream: Arc<Socket>) -> Self {
         Self { waiting: Mutex::default(), news: Condvar::new(), stream }
     }
 
@@ -130,7 +130,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -138,9 +138,8 @@ mod tests {
     fn a_slave_that_does_not_read_loses_its_link_and_nobody_waits_for_it() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut slave = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let stream = Arc::new(listener.accept().unwrap().0);
-        let outbox = Outbox::new(Arc::clone(&stream));
-        let connection = Connection::new(stream.try_clone().unwrap()).unwrap();
+        let connection = Connection::new(listener.accept().unwrap().0).unwrap();
+        let outbox = Outbox::new(Arc::clone(connection.stream()));
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| outbox.write(connection));
             let line = LinkMessage::Line("x".repeat(50_000));

@@ -113,7 +113,7 @@ mod tests {
             folder: FolderId([2; 16]),
             place: Place { listen: vec![at], advertised: Vec::new(), peer: at.ip(), same_host: true },
             seen_from: Viewpoint { peer: at.ip(), local: at.ip() },
-            outbox: Arc::new(Outbox::new(Arc::new(stream))),
+            outbox: Arc::new(Outbox::new(Arc::new(stream.into()))),
         };
         links.add(linked.clone());
         links.remove(linked.link);

@@ -24,6 +24,8 @@ use crate::{operator, slave_link};
 
 /// Most connections that wait for their login; when more come, the oldest silent one goes.
 const WAITING: usize = 2048;
+/// Bytes of a link that are read at once.
+const READ_AHEAD: usize = 64 * 1024;
 /// Descriptors kept back for links, each of which has two, for files and for what libraries open.
 const RESERVE: u64 = 704;
 /// Time between two looks for slaves that have fallen silent, for the log; redirects look each time.
@@ -99,7 +101,7 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
 
 /// Gives a link its thread.
 fn receive(core: &Arc<Core>, arrival: Arrival<Visitor>) {
-    let (peer, core) = (arrival.peer, Arc::clone(core));
+    let (peer, core) = (arrival.stream.peer, Arc::clone(core));
     let spawned = thread::Builder::new().name("link".to_owned()).spawn(move || serve(&core, arrival));
     if let Err(error) = spawned {
         warn!("cannot start a thread for the link of {peer}: {error}");
@@ -108,9 +110,10 @@ fn receive(core: &Arc<Core>, arrival: Arrival<Visitor>) {
 
 fn serve(core: &Core, arrival: Arrival<Visitor>) {
     let Visitor { id, place } = arrival.value;
-    let connection = match Connection::new(arrival.stream) {
+    let peer = arrival.stream.peer;
+    let connection = match Connection::over(arrival.stream, READ_AHEAD) {
         Ok(connection) => connection,
-        Err(error) => return info!("the link of {} ended: {error}", arrival.peer),
+        Err(error) => return info!("the link of {peer} ended: {error}"),
     };
     place.attach(Arc::clone(connection.stream()));
     match place.kind {

@@ -49,10 +49,8 @@ pub(crate) fn serve(core: &Core, mut connection: Connection, place: &Place, id: 
     let peer = connection.peer();
     connection.set_silence(silence());
     let outbox = Outbox::new(Arc::clone(connection.stream()));
-    let end = match writer(&connection) {
-        Ok(writing) => talk(core, &mut connection, &Arc::new(outbox), writing, place, id),
-        Err(error) => error.into(),
-    };
+    let writing = connection.writer();
+    let end = talk(core, &mut connection, &Arc::new(outbox), writing, place, id);
     match end {
         End::Refused(refusal) => {
             warn!("slave {id} at {peer} refused: {refusal}");
@@ -60,11 +58,6 @@ pub(crate) fn serve(core: &Core, mut connection: Connection, place: &Place, id: 
         }
         end => info!("the link of slave {id} at {peer} ended: {end}"),
     }
-}
-
-/// The same stream once more, for the thread that writes.
-fn writer(connection: &Connection) -> std::io::Result<Connection> {
-    Connection::with_read_ahead(connection.stream().try_clone()?, 0)
 }
 
 /// Reads in this thread and writes in another, until the link ends; how it did.

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use relais_proto::{FrameHeader, FrameType, HEADER_LEN, LinkMessage, Reply, Request, WireError, limits};
 
-use crate::Pace;
+use socket2::Socket;
+
+use crate::tls::Secured;
+use crate::{Pace, Stream};
 
 /// Bytes read ahead by whoever receives content: a control frame fits, and a few small blocks.
-const READ_AHEAD: usize = 64 * 1024;
+pub(crate) const READ_AHEAD: usize = 64 * 1024;
 /// How long one send waits before the pace is looked at again.
 const SEND_WAIT: Duration = Duration::from_secs(5);
 
@@ -52,7 +55,7 @@ impl fmt::Debug for Watched {
 /// goes out with [`Self::flush`], many frames in one call of the system.
 #[derive(Debug)]
 pub struct Connection {
-    stream: Arc<TcpStream>,
+    stream: Arc<Socket>,
     peer: SocketAddr,
     local: SocketAddr,
     input: Box<[u8]>,
@@ -66,18 +69,16 @@ pub struct Connection {
     /// Since when the current control frame has been coming in.
     begun: Option<Instant>,
     watched: Watched,
+    secured: Option<Secured>,
 }
 
 impl Connection {
-    /// Connects within `timeout`.
+    /// Connects within `timeout`, in the clear.
     ///
     /// # Errors
     /// Those of the connect, or [`io::ErrorKind::InvalidInput`] for port 0 or an unspecified address.
     pub fn connect(addr: SocketAddr, timeout: Duration) -> io::Result<Self> {
-        if addr.port() == 0 || addr.ip().is_unspecified() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{addr} is no address to connect to")));
-        }
-        Self::new(TcpStream::connect_timeout(&addr, timeout)?)
+        Self::new(connect(addr, timeout)?)
     }
 
     /// Takes over an open stream, in blocking mode, with a client's limits.
@@ -85,25 +86,31 @@ impl Connection {
     /// # Errors
     /// Those of the socket calls.
     pub fn new(stream: TcpStream) -> io::Result<Self> {
-        Self::with_read_ahead(stream, READ_AHEAD)
+        Self::over(Stream::tcp(stream)?, READ_AHEAD)
     }
 
-    /// As [`Self::new`], reading at most `read_ahead` bytes ahead: less memory for whoever receives small frames only.
+    /// A connection over an open stream, with a client's limits, that reads at most `read_ahead` bytes ahead: little memory
+    /// for whoever receives small frames only.
     ///
     /// # Errors
     /// Those of the socket calls.
-    pub fn with_read_ahead(stream: TcpStream, read_ahead: usize) -> io::Result<Self> {
-        stream.set_nonblocking(false)?;
-        stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(SEND_WAIT))?;
-        let socket = socket2::SockRef::from(&stream);
-        socket.set_tcp_keepalive(
-            &socket2::TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3),
-        )?;
-        Ok(Self {
-            peer: stream.peer_addr()?,
-            local: stream.local_addr()?,
-            stream: Arc::new(stream),
+    pub fn over(stream: Stream, read_ahead: usize) -> io::Result<Self> {
+        let Stream { socket, peer, local } = stream;
+        socket.set_write_timeout(Some(SEND_WAIT))?;
+        Ok(Self::with_socket(Arc::new(socket), peer, local, read_ahead))
+    }
+
+    /// The same stream once more, for a thread that only writes.
+    #[must_use]
+    pub fn writer(&self) -> Self {
+        Self::with_socket(self.stream.clone(), self.peer, self.local, 0)
+    }
+
+    fn with_socket(stream: Arc<Socket>, peer: SocketAddr, local: SocketAddr, read_ahead: usize) -> Self {
+        Self {
+            peer,
+            local,
+            stream,
             input: vec![0; read_ahead.max(HEADER_LEN)].into_boxed_slice(),
             start: 0,
             end: 0,
@@ -113,7 +120,8 @@ impl Connection {
             armed: None,
             begun: None,
             watched: Watched::default(),
-        })
+            secured: None,
+        }
     }
 
     /// Reads at least `read_ahead` bytes ahead from here on.
@@ -150,9 +158,19 @@ impl Connection {
         self.local
     }
 
+    /// What is known of the line where this side has encrypted it; none in the clear.
+    #[must_use]
+    pub fn secured(&self) -> Option<Secured> {
+        self.secured
+    }
+
+    pub(crate) fn secure(&mut self, secured: Secured) {
+        self.secured = Some(secured);
+    }
+
     /// The socket. Whoever holds a clone of it can shut it down and so wake a blocked reader.
     #[must_use]
-    pub fn stream(&self) -> &Arc<TcpStream> {
+    pub fn stream(&self) -> &Arc<Socket> {
         &self.stream
     }
 
@@ -412,7 +430,15 @@ impl Connection {
     }
 }
 
-fn read_some(mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+/// Connects within `timeout`; [`io::ErrorKind::InvalidInput`] for port 0 or an unspecified address.
+pub(crate) fn connect(addr: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    if addr.port() == 0 || addr.ip().is_unspecified() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{addr} is no address to connect to")));
+    }
+    TcpStream::connect_timeout(&addr, timeout)
+}
+
+fn read_some(mut stream: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match stream.read(buffer) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -423,7 +449,7 @@ fn read_some(mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Sends all of `bytes`, as long as the peer keeps the pace.
-fn send_all(mut stream: &TcpStream, mut bytes: &[u8], pace: &mut Pace) -> io::Result<()> {
+fn send_all(mut stream: &Socket, mut bytes: &[u8], pace: &mut Pace) -> io::Result<()> {
     while !bytes.is_empty() {
         let sent = match stream.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -4,7 +4,11 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use relais_proto::{FrameHeader, FrameType, HEADER_LEN, WireError};
+use relais_proto::{ErrorCode, FrameHeader, FrameType, HEADER_LEN, Refusal, Reply, WireError};
+use rustix::net::RecvFlags;
+
+use crate::Stream;
+use crate::tls::{Binding, Encrypted, TlsServer};
 
 /// How long a refused peer may take to read the refusal.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -35,6 +39,10 @@ pub trait Greeter {
     type Value;
     /// Takes the next frame.
     fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Self::Value>;
+    /// The connection is encrypted, and this ties proofs to it.
+    fn secured(&mut self, binding: Binding) {
+        let _ = binding;
+    }
     /// The step that follows [`Step::Pending`], once it is known.
     fn ready(&mut self) -> Option<Step<Self::Value>> {
         None
@@ -47,7 +55,7 @@ pub trait Greeter {
 pub(crate) enum Outcome<T> {
     /// It stays; the flag tells whether it waits to send rather than to receive.
     Stays { sending: bool },
-    /// It stays, and nothing is read from it before its greeter is ready.
+    /// It stays, and nothing is read from it before its greeter is ready, or there is time for its handshake.
     Pending,
     /// It has gone or must go.
     Leaves,
@@ -61,8 +69,23 @@ enum Then<T> {
     HangUp,
 }
 
+/// What is spoken on a connection.
+enum Line {
+    /// Nothing has come yet.
+    Silent,
+    /// The handshake that has begun has to wait.
+    Held,
+    Clear,
+    Encrypted(Box<Encrypted>),
+}
+
+/// The first byte of each TLS connection. No frame that anybody takes begins with it: it would be far too long.
+const HANDSHAKE: u8 = 0x16;
+
 pub(crate) struct Guest<G: Greeter> {
     pub stream: TcpStream,
+    line: Line,
+    tls: Option<TlsServer>,
     pub peer: SocketAddr,
     pub local: SocketAddr,
     pub deadline: Instant,
@@ -80,9 +103,13 @@ pub(crate) struct Guest<G: Greeter> {
 }
 
 impl<G: Greeter> Guest<G> {
-    pub fn new(stream: TcpStream, peer: SocketAddr, local: SocketAddr, deadline: Instant, greeter: G) -> Self {
+    pub fn new(stream: TcpStream, ends: (SocketAddr, SocketAddr), deadline: Instant, tls: Option<TlsServer>, greeter: G) -> Self {
+        let (peer, local) = ends;
         Self {
             stream,
+            // Where nothing can be encrypted whatever comes is taken as it is.
+            line: if tls.is_some() { Line::Silent } else { Line::Clear },
+            tls,
             peer,
             local,
             deadline,
@@ -100,26 +127,41 @@ impl<G: Greeter> Guest<G> {
     }
 
     /// Goes on with a guest that is pending, where its greeter is ready.
-    pub fn resume(&mut self) -> Outcome<G::Value> {
+    pub fn resume(&mut self, admit: &mut dyn FnMut() -> bool) -> Outcome<G::Value> {
+        if matches!(self.line, Line::Held) {
+            return self.advance(admit);
+        }
         match self.greeter.ready() {
             Some(Step::Pending) | None => Outcome::Pending,
             Some(step) => {
                 self.take(step);
-                self.advance()
+                self.advance(admit)
             }
         }
     }
 
+    /// Whether its handshake waits for its turn.
+    pub fn is_held(&self) -> bool {
+        matches!(self.line, Line::Held)
+    }
+
     /// Goes as far as the socket lets it.
-    pub fn advance(&mut self) -> Outcome<G::Value> {
-        match self.try_advance() {
+    pub fn advance(&mut self, admit: &mut dyn FnMut() -> bool) -> Outcome<G::Value> {
+        match self.try_advance(admit) {
             Ok(outcome) => outcome,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Outcome::Stays { sending: self.sent < self.output.len() },
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Outcome::Stays { sending: self.is_sending() },
             Err(_) => Outcome::Leaves,
         }
     }
 
-    fn try_advance(&mut self) -> io::Result<Outcome<G::Value>> {
+    fn is_sending(&self) -> bool {
+        self.sent < self.output.len() || matches!(&self.line, Line::Encrypted(tls) if tls.is_sending())
+    }
+
+    fn try_advance(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<Outcome<G::Value>> {
+        if matches!(self.line, Line::Silent | Line::Held) && !self.find_line(admit)? {
+            return Ok(if self.is_held() { Outcome::Pending } else { Outcome::Leaves });
+        }
         loop {
             self.send()?;
             match std::mem::replace(&mut self.then, Then::Read) {
@@ -151,14 +193,61 @@ impl<G: Greeter> Guest<G> {
         }
     }
 
+    /// Looks at the first byte; false where the peer has closed, or has to wait.
+    fn find_line(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<bool> {
+        let mut first = [0];
+        let (_, got) = rustix::net::recv(&self.stream, &mut first, RecvFlags::PEEK)?;
+        let Some(tls) = self.tls.as_ref().filter(|_| got > 0) else { return Ok(false) };
+        if first[0] != HANDSHAKE {
+            if !tls.may_be_clear(self.peer.ip()) {
+                let refusal = Refusal::new(ErrorCode::TlsNeeded, "this server takes connections from there encrypted (TLS) only");
+                let mut bytes = Vec::new();
+                Reply::Error(refusal).encode(&mut bytes);
+                self.take(Step::Close(bytes));
+            }
+            self.line = Line::Clear;
+            return Ok(true);
+        }
+        self.line = match tls.begin()? {
+            None => Line::Clear,
+            Some(_) if !admit() => Line::Held,
+            Some(encrypted) => Line::Encrypted(Box::new(encrypted)),
+        };
+        Ok(!self.is_held())
+    }
+
+    /// Hands the connection over to whoever serves it.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn into_stream(self) -> io::Result<Stream> {
+        let (peer, local) = (self.peer, self.local);
+        let socket = match self.line {
+            Line::Encrypted(tls) => tls.carry(self.stream)?,
+            Line::Silent | Line::Held | Line::Clear => {
+                self.stream.set_nonblocking(false)?;
+                self.stream.into()
+            }
+        };
+        Ok(Stream { socket, peer, local })
+    }
+
     fn send(&mut self) -> io::Result<()> {
         while self.sent < self.output.len() {
-            match self.stream.write(&self.output[self.sent..]) {
+            let rest = &self.output[self.sent..];
+            let sent = match &mut self.line {
+                Line::Encrypted(tls) => tls.write(rest),
+                Line::Silent | Line::Held | Line::Clear => self.stream.write(rest),
+            };
+            match sent {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => self.sent += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
+        }
+        if let Line::Encrypted(tls) = &mut self.line {
+            tls.flush(&mut self.stream)?;
         }
         self.output.clear();
         self.sent = 0;
@@ -170,7 +259,9 @@ impl<G: Greeter> Guest<G> {
         let header = match self.frame {
             Some(header) => header,
             None => {
-                if !fill(&mut self.stream, &mut self.header, &mut self.filled)? {
+                let filled = fill(&mut self.line, &mut self.stream, &mut self.header, &mut self.filled);
+                self.note_binding()?;
+                if !filled? {
                     return Ok(None);
                 }
                 self.filled = 0;
@@ -188,7 +279,7 @@ impl<G: Greeter> Guest<G> {
             let reach = len.min((self.filled * 2).max(512));
             self.payload.reserve_exact(reach.saturating_sub(self.payload.len()));
             self.payload.resize(reach, 0);
-            if !fill(&mut self.stream, &mut self.payload[..reach], &mut self.filled)? {
+            if !fill(&mut self.line, &mut self.stream, &mut self.payload[..reach], &mut self.filled)? {
                 return Ok(None);
             }
         }
@@ -198,10 +289,24 @@ impl<G: Greeter> Guest<G> {
         Ok(Some(Ok(header.kind)))
     }
 
+    /// Tells the greeter of a handshake that is through.
+    fn note_binding(&mut self) -> io::Result<()> {
+        if let Line::Encrypted(tls) = &mut self.line
+            && let Some(binding) = tls.newly_bound()?
+        {
+            self.greeter.secured(binding);
+        }
+        Ok(())
+    }
+
     /// Says that no more comes, then drops what the peer still sends: closing at once would
     /// reset the connection and could destroy the last words on their way.
     fn hang_up(&mut self) -> io::Result<Outcome<G::Value>> {
         if !self.hung_up {
+            if let Line::Encrypted(tls) = &mut self.line {
+                tls.close();
+                tls.flush(&mut self.stream)?;
+            }
             self.stream.shutdown(Shutdown::Write)?;
             self.deadline = self.deadline.min(Instant::now() + LAST_WORDS);
             self.hung_up = true;
@@ -218,9 +323,14 @@ impl<G: Greeter> Guest<G> {
 }
 
 /// Fills `buffer` from `filled` on; false where the peer closed.
-fn fill(stream: &mut TcpStream, buffer: &mut [u8], filled: &mut usize) -> io::Result<bool> {
+fn fill(line: &mut Line, stream: &mut TcpStream, buffer: &mut [u8], filled: &mut usize) -> io::Result<bool> {
     while *filled < buffer.len() {
-        match stream.read(&mut buffer[*filled..]) {
+        let rest = &mut buffer[*filled..];
+        let got = match line {
+            Line::Encrypted(tls) => tls.read(stream, rest),
+            Line::Silent | Line::Held | Line::Clear => stream.read(rest),
+        };
+        match got {
             Ok(0) => return Ok(false),
             Ok(n) => *filled += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

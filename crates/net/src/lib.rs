@@ -9,12 +9,17 @@ mod connection;
 mod descriptors;
 mod guest;
 mod pace;
+mod stream;
+pub mod tls;
+mod tolls;
 mod waiting;
 
 pub use connection::{Connection, ReadLimits, ReplyWatcher};
 pub use descriptors::room_beside;
 pub use guest::{Greeter, Step};
 pub use pace::Pace;
+pub use socket2::Socket;
+pub use stream::Stream;
 pub use waiting::{Arrival, WaitingRoom, wake_fd};
 
 use std::io;

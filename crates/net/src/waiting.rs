@@ -14,7 +14,11 @@ use log::{debug, warn};
 use relais_proto::limits;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, poll};
 
+use crate::Stream;
 use crate::guest::{Greeter, Guest, Outcome};
+use crate::stream::prepare;
+use crate::tls::TlsServer;
+use crate::tolls::Tolls;
 
 /// Most connections accepted in a row, so that guests who are already here get their turn.
 const ACCEPT_BURST: usize = 64;
@@ -22,18 +26,16 @@ const ACCEPT_BURST: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two looks for guests whose time is over.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
+/// How long a handshake that has to wait is put off at a time.
+const HELD_FOR: Duration = Duration::from_millis(20);
 /// The listener's place in the poll set; guests count from 1.
 const LISTENER: u64 = 0;
 
 /// A connection whose login is done.
 #[derive(Debug)]
 pub struct Arrival<T> {
-    /// The socket, in blocking mode; nothing behind the login was read.
-    pub stream: TcpStream,
-    /// The other side.
-    pub peer: SocketAddr,
-    /// Our side, as the peer reached it.
-    pub local: SocketAddr,
+    /// Nothing behind the login was read from it.
+    pub stream: Stream,
     /// What the login came to.
     pub value: T,
 }
@@ -52,14 +54,17 @@ pub struct WaitingRoom<G: Greeter> {
     paused_until: Option<Instant>,
     /// When late guests were last looked for.
     swept: Instant,
+    /// How connections are encrypted, where they can be.
+    tls: Option<TlsServer>,
+    tolls: Tolls,
 }
 
 impl<G: Greeter> WaitingRoom<G> {
-    /// A room for `capacity` connections of `listener`, which becomes non-blocking.
+    /// A room for `capacity` connections of `listener`, which becomes non-blocking. Without `tls` all connections are in the clear.
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn new(listener: TcpListener, capacity: usize) -> io::Result<Self> {
+    pub fn new(listener: TcpListener, capacity: usize, tls: Option<TlsServer>) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Self {
@@ -72,6 +77,8 @@ impl<G: Greeter> WaitingRoom<G> {
             accepting: false,
             paused_until: None,
             swept: Instant::now(),
+            tls,
+            tolls: Tolls::default(),
         })
     }
 
@@ -152,8 +159,9 @@ impl<G: Greeter> WaitingRoom<G> {
     /// `timeout`, or less where there is something to do before.
     fn shorten(&self, timeout: Option<Duration>, now: Instant) -> Option<Duration> {
         let sweep = (!self.guests.is_empty()).then_some(SWEEP_EVERY * 2);
+        let held = self.pending.iter().any(|id| self.guests.get(id).is_some_and(Guest::is_held)).then_some(HELD_FOR);
         let pause = self.paused_until.map(|until| until.saturating_duration_since(now));
-        [timeout, sweep, pause].into_iter().flatten().min()
+        [timeout, sweep, pause, held].into_iter().flatten().min()
     }
 
     fn set_accepting(&mut self, accept: bool) -> io::Result<()> {
@@ -199,14 +207,14 @@ impl<G: Greeter> WaitingRoom<G> {
         arrivals: &mut Vec<Arrival<G::Value>>,
     ) -> io::Result<()> {
         stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
+        prepare(&stream)?;
         let local = stream.local_addr()?;
         if self.guests.len() >= self.capacity {
             self.drop_oldest();
         }
         let id = self.next;
         self.next += 1;
-        let guest = Guest::new(stream, peer, local, Instant::now() + limits::LOGIN_TIME, greet(peer, local));
+        let guest = Guest::new(stream, (peer, local), Instant::now() + limits::LOGIN_TIME, self.tls.clone(), greet(peer, local));
         epoll::add(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), epoll::EventFlags::IN)?;
         self.guests.insert(id, guest);
         // Most peers have sent their login by now.
@@ -216,7 +224,7 @@ impl<G: Greeter> WaitingRoom<G> {
 
     fn advance(&mut self, id: u64, arrivals: &mut Vec<Arrival<G::Value>>) {
         let Some(guest) = self.guests.get_mut(&id) else { return };
-        let outcome = guest.advance();
+        let outcome = guest.advance(&mut admission(&mut self.tolls, guest.peer));
         self.settle(id, outcome, arrivals);
     }
 
@@ -225,7 +233,7 @@ impl<G: Greeter> WaitingRoom<G> {
             self.pending.remove(&id);
             return;
         };
-        let outcome = guest.resume();
+        let outcome = guest.resume(&mut admission(&mut self.tolls, guest.peer));
         if matches!(outcome, Outcome::Pending) {
             return;
         }
@@ -266,18 +274,19 @@ impl<G: Greeter> WaitingRoom<G> {
             }
             Outcome::Through(value) => {
                 if let Some(guest) = self.guests.remove(&id) {
-                    match self.release(&guest) {
-                        Ok(()) => arrivals.push(Arrival { stream: guest.stream, peer: guest.peer, local: guest.local, value }),
-                        Err(e) => warn!("cannot hand over {}: {e}", guest.peer),
+                    let peer = guest.peer;
+                    match self.release(guest) {
+                        Ok(stream) => arrivals.push(Arrival { stream, value }),
+                        Err(e) => warn!("cannot hand over {peer}: {e}"),
                     }
                 }
             }
         }
     }
 
-    fn release(&self, guest: &Guest<G>) -> io::Result<()> {
+    fn release(&self, guest: Guest<G>) -> io::Result<Stream> {
         epoll::delete(&self.epoll, &guest.stream)?;
-        guest.stream.set_nonblocking(false)
+        guest.into_stream()
     }
 
     fn drop_oldest(&mut self) {
@@ -292,6 +301,11 @@ impl<G: Greeter> WaitingRoom<G> {
             self.swept = now;
         }
     }
+}
+
+/// Asks whether a peer may have a handshake now.
+fn admission(tolls: &mut Tolls, peer: SocketAddr) -> impl FnMut() -> bool {
+    move || tolls.admit(peer.ip(), Instant::now())
 }
 
 /// A descriptor that wakes [`WaitingRoom::poll`] from another thread or a signal handler.

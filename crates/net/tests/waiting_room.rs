@@ -39,7 +39,7 @@ fn refusal(text: &str) -> Vec<u8> {
 fn room(capacity: usize) -> (WaitingRoom<Doorman>, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    (WaitingRoom::new(listener, capacity).unwrap(), addr)
+    (WaitingRoom::new(listener, capacity, None).unwrap(), addr)
 }
 
 /// Polls until somebody is through or the time is over.
@@ -68,7 +68,7 @@ fn hands_over_a_connection_and_leaves_what_follows_the_login() {
     }
     client.flush().unwrap();
     let arrival = poll_for(&mut room, Duration::from_secs(5)).pop().unwrap();
-    let mut server = Connection::new(arrival.stream).unwrap();
+    let mut server = Connection::over(arrival.stream, 1024).unwrap();
     assert_eq!(server.read_request().unwrap(), Some(Request::Ping));
     assert_eq!(server.read_request().unwrap(), Some(Request::Ping));
     assert_eq!(client.read_reply().unwrap(), Some(Reply::Pong));
@@ -170,7 +170,7 @@ impl Greeter for Slow {
 fn who_is_pending_is_not_read_from_and_leaves_when_the_peer_does() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    let mut room = WaitingRoom::new(listener, 8).unwrap();
+    let mut room = WaitingRoom::new(listener, 8, None).unwrap();
     let open = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let poll = |room: &mut WaitingRoom<Slow>| {
         let open = open.clone();
@@ -199,7 +199,7 @@ fn who_is_pending_is_not_read_from_and_leaves_when_the_peer_does() {
     open.store(true, std::sync::atomic::Ordering::SeqCst);
     let arrivals = poll(&mut room);
     assert_eq!(arrivals.len(), 1, "asked before the wait");
-    let mut stream = &arrivals[0].stream;
+    let mut stream = &arrivals[0].stream.socket;
     let mut rest = vec![0; ping().len()];
     stream.read_exact(&mut rest).unwrap();
     assert_eq!(rest, ping(), "the rest is whoever's takes it over");

@@ -179,6 +179,10 @@ error_codes! {
     Behind = 34, "behind";
     /// No server that can be reached has the content.
     NoContent = 35, "no-content";
+    /// The server takes connections from there only where they are encrypted.
+    TlsNeeded = 36, "tls-needed";
+    /// The server does not prove that it is the one that is meant (client side).
+    NotTrusted = 37, "not-trusted";
 }
 
 impl std::fmt::Display for ErrorCode {

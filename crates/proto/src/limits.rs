@@ -34,6 +34,8 @@ pub const USER: usize = 255;
 pub const PASSWORD: usize = 1024;
 /// Passwords that may be wrong on one connection.
 pub const LOGIN_TRIES: u32 = 3;
+/// TLS handshakes that an address may have in a second, in each process; further ones wait.
+pub const HANDSHAKES: u32 = 200;
 /// Longest ticket, in bytes.
 pub const TICKET: usize = 5000;
 /// Longest message, agent or similar text meant for people, in bytes.

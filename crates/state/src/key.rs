@@ -4,14 +4,13 @@
 //! a file that is empty, short, or open to other users is an error.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use relais_proto::{ClusterId, SlaveId};
-use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
+
+use crate::private::{self, PrivateError};
 
 /// Why there is no key to be had from a file.
 #[derive(Debug, Error)]
@@ -78,23 +77,13 @@ impl ClusterKey {
     /// # Errors
     /// What is wrong with the file.
     pub fn load(path: &Path) -> Result<Option<Self>, KeyError> {
-        let io_error = |cause: io::Error| KeyError::Io { path: path.to_owned(), cause };
-        // Without NONBLOCK a pipe in this place would hold us for ever.
-        let file = match rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(fd) => File::from(fd),
-            Err(rustix::io::Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(io_error(error.into())),
+        let text = match private::read(path, 128) {
+            Ok(Some(text)) => text,
+            Ok(None) => return Ok(None),
+            Err(PrivateError::NotRegular) => return Err(KeyError::NotRegular(path.to_owned())),
+            Err(PrivateError::Exposed(mode)) => return Err(KeyError::Exposed { path: path.to_owned(), mode }),
+            Err(PrivateError::Io(cause)) => return Err(KeyError::Io { path: path.to_owned(), cause }),
         };
-        let meta = file.metadata().map_err(io_error)?;
-        if !meta.is_file() {
-            return Err(KeyError::NotRegular(path.to_owned()));
-        }
-        let mode = meta.mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(KeyError::Exposed { path: path.to_owned(), mode });
-        }
-        let mut text = Vec::new();
-        file.take(128).read_to_end(&mut text).map_err(io_error)?;
         Self::parse(&text, path).map(Some)
     }
 
@@ -177,39 +166,20 @@ fn hex_digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// Puts a new key at `path`, unless something is there already. The file has
-/// its whole content before it has its name, so nobody reads half a key.
+/// Puts a new key at `path`, unless something is there already.
 fn create(path: &Path) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let unique = u64::from_le_bytes(crate::random()?);
-    let temp = folder.join(format!(".cluster.key.{}.{unique:016x}", std::process::id()));
-    let written = write_new(&temp).and_then(|()| match fs::hard_link(&temp, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    });
-    let removed = fs::remove_file(&temp);
-    written?;
-    removed?;
-    File::open(folder)?.sync_all()
-}
-
-fn write_new(temp: &Path) -> io::Result<()> {
     let mut text = String::with_capacity(65);
     for byte in crate::random::<32>()? {
         text.push_str(&format!("{byte:02x}"));
     }
     text.push('\n');
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temp)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    private::create(path, text.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
 
@@ -286,7 +256,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         assert!(matches!(ClusterKey::load(temp.path()), Err(KeyError::NotRegular(_))));
         let pipe = temp.path().join("pipe");
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
         assert!(matches!(ClusterKey::load(&pipe), Err(KeyError::NotRegular(_))));
         assert!(matches!(ClusterKey::load_or_create(&temp.path().join("no/folder")), Err(KeyError::Io { .. })));
     }

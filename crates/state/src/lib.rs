@@ -8,10 +8,12 @@
 //! not even in a debug print.
 
 mod accounts;
+mod authority;
 mod dir;
 mod journal;
 mod key;
 mod link;
+mod private;
 mod snapshot;
 mod tape;
 mod ticket;
@@ -21,6 +23,7 @@ pub use accounts::{
     Account, AccountError, Accounts, AccountsError, AccountsFile, Alone, BadLine, Common, Guesses, HashError, LiveAccounts, LoginDesk,
     PasswordHash, Pending, User, Verdict,
 };
+pub use authority::{Authority, AuthorityError, Certified, POINT, ServerKey};
 pub use dir::{LockedState, StateDir, StateError};
 pub use journal::{BATCH_BYTES, BATCH_CHANGES, ChangeLog, Journal, JournalError, JournalReader};
 pub use key::{ClusterKey, KeyError, Prover};

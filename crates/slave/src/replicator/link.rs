@@ -4,7 +4,7 @@
 //! One thread reads, another one sends, so that neither side ever waits for the other to read.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
-use relais_net::Connection;
+use relais_net::{Connection, Socket};
 use relais_proto::{Beat, ErrorCode, FolderId, LinkMessage, Peer, Registration, SlaveId, SlaveState, WireError, limits};
 use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
 
@@ -33,11 +33,11 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The threads that keep the link.
 pub struct Link {
     thread: Option<JoinHandle<()>>,
-    socket: Socket,
+    socket: Shared,
 }
 
 /// The socket of the link that is there, for whoever ends it.
-type Socket = Arc<Mutex<Option<Arc<TcpStream>>>>;
+type Shared = Arc<Mutex<Option<Arc<Socket>>>>;
 
 impl Link {
     /// Starts the thread, where the slave belongs to a cluster.
@@ -45,7 +45,7 @@ impl Link {
     /// # Errors
     /// Those of starting a thread.
     pub fn start(birth: &Birth, stop: Arc<AtomicBool>, post: Post, outgoing: Arc<Outgoing>) -> io::Result<Self> {
-        let socket = Socket::default();
+        let socket = Shared::default();
         let Some(cluster) = birth.config.cluster.clone() else { return Ok(Self { thread: None, socket }) };
         let keeper = LinkThread {
             cluster,
@@ -83,7 +83,7 @@ impl Link {
     }
 }
 
-fn shut(socket: &Socket) {
+fn shut(socket: &Shared) {
     if let Some(socket) = socket.lock().unwrap_or_else(PoisonError::into_inner).take() {
         // It may have been closed by the master already.
         let _ = socket.shutdown(Shutdown::Both);
@@ -97,7 +97,7 @@ struct LinkThread {
     listen: SocketAddr,
     herald: Herald,
     stop: Arc<AtomicBool>,
-    socket: Socket,
+    socket: Shared,
     post: Post,
     outgoing: Arc<Outgoing>,
     /// Counts links.
@@ -200,9 +200,9 @@ impl LinkThread {
         let stream = connection.stream().clone();
         let result = std::thread::scope(|scope| {
             let board = self.herald.board.clone();
-            let (herald, stop, stream) = (&mut self.herald, &self.stop, &stream);
+            let (herald, stop, stream, writing) = (&mut self.herald, &self.stop, &stream, connection.writer());
             let sender = std::thread::Builder::new().name("beats".to_owned()).spawn_scoped(scope, move || {
-                let result = send(stream, &queue, herald, stop);
+                let result = send(writing, &queue, herald, stop);
                 // The reader wakes up and ends.
                 let _ = stream.shutdown(Shutdown::Both);
                 result
@@ -279,8 +279,7 @@ impl Ear<'_> {
 }
 
 /// Sends what is queued, and a heartbeat each second; one that brings good news is not put off.
-fn send(stream: &TcpStream, queue: &Receiver<LinkMessage>, herald: &mut Herald, stop: &AtomicBool) -> io::Result<()> {
-    let mut connection = Connection::with_read_ahead(stream.try_clone()?, 0)?;
+fn send(mut connection: Connection, queue: &Receiver<LinkMessage>, herald: &mut Herald, stop: &AtomicBool) -> io::Result<()> {
     let (mut next, mut ready) = (Instant::now(), false);
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();

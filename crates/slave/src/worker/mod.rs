@@ -17,14 +17,14 @@ pub mod uploads;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
-use relais_net::{Connection, WaitingRoom, room_beside};
+use relais_net::{Connection, Socket, Stream, WaitingRoom, room_beside};
 
 use self::login::{LoginGreeter, Policy};
 use self::pass::{Inbox, Mail};
@@ -69,7 +69,7 @@ struct Pool {
     serving: Serving,
     board: Arc<Board>,
     inboxes: Arc<Vec<Inbox>>,
-    sessions: Mutex<HashMap<u64, Arc<TcpStream>>>,
+    sessions: Mutex<HashMap<u64, Arc<Socket>>>,
     ended: Condvar,
     next: AtomicU64,
 }
@@ -206,7 +206,7 @@ impl Pool {
     }
 
     /// Brings a session to the worker in which a place was taken for it.
-    fn place(self: &Arc<Self>, worker: usize, stream: TcpStream, session: Session) {
+    fn place(self: &Arc<Self>, worker: usize, stream: Stream, session: Session) {
         if worker == self.index {
             return self.start(stream, session);
         }
@@ -217,9 +217,9 @@ impl Pool {
     }
 
     /// Gives a session that has a place in this worker its thread.
-    fn start(self: &Arc<Self>, stream: TcpStream, session: Session) {
+    fn start(self: &Arc<Self>, stream: Stream, session: Session) {
         let place = Place { pool: self.clone(), number: self.next.fetch_add(1, Ordering::Relaxed) };
-        let connection = match Connection::with_read_ahead(stream, READ_AHEAD) {
+        let connection = match Connection::over(stream, READ_AHEAD) {
             Ok(connection) => connection,
             Err(e) => return debug!("a client left before its session began: {e}"),
         };
@@ -235,7 +235,7 @@ impl Pool {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<TcpStream>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Socket>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

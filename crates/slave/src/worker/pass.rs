@@ -7,9 +7,10 @@
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::TcpStream;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use relais_net::Stream;
 use relais_proto::{Decode, Decoder, Encoder, Mark, WireError, limits};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
@@ -19,8 +20,10 @@ use rustix::net::{
 use crate::serving::Session;
 use crate::staging::StagedName;
 
-/// Longest message: user, root and a few bytes.
-const MESSAGE: usize = limits::USER + limits::PATH + 64;
+/// Longest address as text: an IPv6 one with a scope and a port.
+const ADDRESS: usize = 64;
+/// Longest message: both addresses, user, root and a few bytes.
+const MESSAGE: usize = 2 * ADDRESS + limits::USER + limits::PATH + 64;
 
 /// One worker's inbox.
 #[derive(Debug)]
@@ -35,7 +38,7 @@ pub enum Mail {
     /// Somewhere a place has become free.
     PlaceFree,
     /// A session that has a place here already.
-    Session(TcpStream, Session),
+    Session(Stream, Session),
     /// An upload is gone on with on another connection.
     EndUpload(StagedName),
     /// The transfer log goes on here.
@@ -101,13 +104,18 @@ impl Inbox {
     ///
     /// # Errors
     /// Those of the system call; the session stays with the caller.
-    pub fn pass(&self, stream: &TcpStream, session: &Session) -> io::Result<()> {
+    pub fn pass(&self, stream: &Stream, session: &Session) -> io::Result<()> {
         let mut message = vec![1];
         let to = &mut Encoder::new(&mut message);
-        to.short_text(&session.user).path(&session.root).bool(session.writable).bool(session.peer);
+        to.short_text(&stream.peer.to_string())
+            .short_text(&stream.local.to_string())
+            .short_text(&session.user)
+            .path(&session.root)
+            .bool(session.writable)
+            .bool(session.peer);
         to.u64(session.generation).u64(session.ends_ms);
         session.mark.encode(&mut Encoder::new(&mut message));
-        self.send_fd(&message, stream.as_fd())
+        self.send_fd(&message, stream.socket.as_fd())
     }
 
     /// Takes the next mail out; none where there is none.
@@ -135,8 +143,8 @@ impl Inbox {
                 name.map(|name| Some(Mail::EndUpload(name))).ok_or_else(senseless)
             }
             (Some((1, session)), Some(fd)) => {
-                let session = decode(session).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-                Ok(Some(Mail::Session(fd.into(), session)))
+                let (peer, local, session) = decode(session).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+                Ok(Some(Mail::Session(Stream { socket: fd.into(), peer, local }, session)))
             }
             (Some((3, [])), Some(fd)) => Ok(Some(Mail::Log(fd.into()))),
             _ => Err(senseless()),
@@ -148,8 +156,9 @@ fn senseless() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a message that no worker writes")
 }
 
-fn decode(message: &[u8]) -> Result<Session, WireError> {
+fn decode(message: &[u8]) -> Result<(SocketAddr, SocketAddr, Session), WireError> {
     let mut from = Decoder::new(message);
+    let (peer, local) = (addr(&mut from)?, addr(&mut from)?);
     let user = from.short_text("user name", limits::USER)?.to_owned();
     let session = Session {
         user,
@@ -161,7 +170,11 @@ fn decode(message: &[u8]) -> Result<Session, WireError> {
         mark: Mark::decode(&mut from)?,
     };
     from.finish()?;
-    Ok(session)
+    Ok((peer, local, session))
+}
+
+fn addr(from: &mut Decoder<'_>) -> Result<SocketAddr, WireError> {
+    from.short_text("address", ADDRESS)?.parse().map_err(|_| WireError::BadValue { what: "address", value: 0 })
 }
 
 #[cfg(test)]
@@ -169,7 +182,7 @@ mod tests {
     use super::*;
     use relais_proto::TreePath;
     use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn a_connection_goes_through_an_inbox_whole() {
@@ -187,13 +200,16 @@ mod tests {
         };
         let inbox = Inbox::new().unwrap();
         inbox.nudge();
+        let server = Stream::tcp(server).unwrap();
+        let ends = (server.peer, server.local);
         inbox.pass(&server, &session).unwrap();
         drop(server);
         assert!(matches!(inbox.take().unwrap(), Some(Mail::PlaceFree)));
         let Some(Mail::Session(mut stream, got)) = inbox.take().unwrap() else { panic!("no session") };
         assert_eq!(got, session);
         assert!(inbox.take().unwrap().is_none());
-        stream.write_all(b"hello").unwrap();
+        assert_eq!((stream.peer, stream.local), ends);
+        stream.socket.write_all(b"hello").unwrap();
         drop(stream);
         let mut text = String::new();
         client.read_to_string(&mut text).unwrap();

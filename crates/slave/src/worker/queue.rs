@@ -1,10 +1,10 @@
 //! Sessions that wait for a place, first come, first served.
 
 use std::collections::VecDeque;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 
+use relais_net::{Socket, Stream};
 use relais_proto::{Reply, WaitReason, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -67,7 +67,7 @@ pub struct Admission {
 }
 
 struct Waiter {
-    stream: TcpStream,
+    stream: Stream,
     admission: Admission,
     /// When it was last told that it waits.
     told: Option<Instant>,
@@ -81,13 +81,13 @@ pub struct Queue {
 
 impl Queue {
     /// Lets a session have its turn.
-    pub fn join(&mut self, stream: TcpStream, admission: Admission) {
+    pub fn join(&mut self, stream: Stream, admission: Admission) {
         self.waiters.push_back(Waiter { stream, admission, told: None });
     }
 
     /// The longest waiting session, once there is a place for it, and where that is. The
     /// place is the caller's to give back.
-    pub fn next_with_place(&mut self) -> Option<(usize, TcpStream, Session)> {
+    pub fn next_with_place(&mut self) -> Option<(usize, Stream, Session)> {
         self.waiters.front_mut()?.admission.claim.place()?;
         let Waiter { stream, admission: Admission { session, claim }, .. } = self.waiters.pop_front()?;
         Some((claim.hand_over()?, stream, session))
@@ -102,7 +102,7 @@ impl Queue {
 impl Waiter {
     /// False where the client has gone.
     fn comfort(&mut self) -> bool {
-        if has_gone(&self.stream) {
+        if has_gone(&self.stream.socket) {
             return false;
         }
         if self.told.is_some_and(|told| told.elapsed() < limits::WAIT_EVERY) {
@@ -112,16 +112,16 @@ impl Waiter {
         let mut frame = Vec::new();
         Reply::Wait(WaitReason::Queue).encode(&mut frame);
         // A few bytes a second: where they do not fit into the socket, nobody reads them.
-        matches!(send_now(&self.stream, &frame), Ok(sent) if sent == frame.len())
+        matches!(send_now(&self.stream.socket, &frame), Ok(sent) if sent == frame.len())
     }
 }
 
-fn send_now(stream: &TcpStream, bytes: &[u8]) -> std::io::Result<usize> {
+fn send_now(stream: &Socket, bytes: &[u8]) -> std::io::Result<usize> {
     use rustix::net::SendFlags;
     Ok(rustix::net::send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
 }
 
-fn has_gone(stream: &TcpStream) -> bool {
+fn has_gone(stream: &Socket) -> bool {
     let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
     match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
         Ok(_) => fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR),

@@ -1,15 +1,17 @@
 //! The uploads under way: so that one that is gone on with on another connection ends on its first.
 
 use std::collections::HashMap;
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use relais_net::Socket;
 
 use super::pass::Inbox;
 use crate::staging::StagedName;
 
 /// The uploads of one worker, and the way to the other workers.
 pub struct Uploads {
-    here: Mutex<HashMap<StagedName, Arc<TcpStream>>>,
+    here: Mutex<HashMap<StagedName, Arc<Socket>>>,
     inboxes: Arc<Vec<Inbox>>,
 }
 
@@ -21,12 +23,12 @@ impl Uploads {
     }
 
     /// An upload is under way on this connection.
-    pub fn begin(&self, name: &StagedName, stream: &Arc<TcpStream>) {
+    pub fn begin(&self, name: &StagedName, stream: &Arc<Socket>) {
         self.here().insert(name.clone(), stream.clone());
     }
 
     /// It is not any more. Another connection may have gone on with it already.
-    pub fn end(&self, name: &StagedName, stream: &Arc<TcpStream>) {
+    pub fn end(&self, name: &StagedName, stream: &Arc<Socket>) {
         let mut here = self.here();
         if here.get(name).is_some_and(|under_way| Arc::ptr_eq(under_way, stream)) {
             here.remove(name);
@@ -47,7 +49,7 @@ impl Uploads {
         self.inboxes.iter().for_each(|inbox| inbox.end_upload(name));
     }
 
-    fn here(&self) -> MutexGuard<'_, HashMap<StagedName, Arc<TcpStream>>> {
+    fn here(&self) -> MutexGuard<'_, HashMap<StagedName, Arc<Socket>>> {
         self.here.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -55,7 +57,7 @@ impl Uploads {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     use relais_proto::{ChangeId, TreePath};
 
@@ -66,7 +68,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let pair = || {
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            (client, Arc::new(listener.accept().unwrap().0))
+            (client, Arc::new(Socket::from(listener.accept().unwrap().0)))
         };
         let ((mut first, older), (mut second, newer)) = (pair(), pair());
         let name = StagedName::new(ChangeId([1; 16]), "", &TreePath::new("f").unwrap(), None);

@@ -7,11 +7,10 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Instant;
 
-use relais_net::Pace;
+use relais_net::{Pace, Socket};
 use relais_proto::{FrameHeader, FrameType, HEADER_LEN, Request, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -139,7 +138,7 @@ impl Outbox {
     }
 
     /// Sends what the socket takes without waiting.
-    pub fn send(&mut self, to: &TcpStream) -> Result<(), Stop> {
+    pub fn send(&mut self, to: &Socket) -> Result<(), Stop> {
         while self.pending() > 0 {
             let mut slices = [IoSlice::new(&[]); CHUNKS];
             let (mut count, mut offered) = (0, 0);
@@ -190,7 +189,7 @@ impl Outbox {
 }
 
 /// Waits until more can be sent on `stream`, or, with `reading`, something can be read; whether something can be read.
-pub(super) fn wait(stream: &TcpStream, reading: bool) -> Result<bool, Stop> {
+pub(super) fn wait(stream: &Socket, reading: bool) -> Result<bool, Stop> {
     let flags = if reading { PollFlags::OUT | PollFlags::IN } else { PollFlags::OUT };
     let mut fds = [PollFd::new(stream, flags)];
     let timeout = Timespec::try_from(limits::SILENCE).ok();

@@ -1,0 +1,183 @@
+//! The side that connects: the handshake, and whether the server is one that is trusted.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use thiserror::Error;
+
+use super::trust::{self, Identity, Trust, TrustError};
+use super::{Binding, Encrypt, pump};
+use crate::stream::prepare;
+use crate::{Connection, Stream};
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+pub enum DialError {
+    /// It cannot be reached, or the handshake failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It does not encrypt.
+    #[error("it does not encrypt connections (no TLS)")]
+    Clear,
+    /// It is not to be trusted.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+}
+
+impl From<DialError> for io::Error {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Io(e) => e,
+            other => Self::new(io::ErrorKind::InvalidData, other),
+        }
+    }
+}
+
+/// What is known of an encrypted line.
+#[derive(Debug, Clone, Copy)]
+pub struct Secured {
+    /// What ties proofs to it.
+    pub binding: Binding,
+    /// Who is at the other end; none where anybody will do.
+    pub identity: Option<Identity>,
+}
+
+/// Connects, encrypted where that is due.
+#[derive(Debug, Clone)]
+pub struct Dialer {
+    encrypt: Encrypt,
+    config: Arc<ClientConfig>,
+}
+
+impl Dialer {
+    /// Encrypts what `encrypt` says.
+    ///
+    /// # Errors
+    /// Where the cryptography cannot be set up.
+    pub fn new(encrypt: Encrypt) -> io::Result<Self> {
+        let provider = super::provider();
+        let mut config = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(super::other)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Possession(provider)))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![super::PROTOCOL.to_vec()];
+        config.resumption = Resumption::disabled();
+        // Names of hosts are no secret of ours to tell.
+        config.enable_sni = false;
+        Ok(Self { encrypt, config: Arc::new(config) })
+    }
+
+    /// Connects to `addr` within `timeout`, and as long again for the handshake where there is one. `host` is the name or address by
+    /// which the server is known, for certificates that somebody has brought.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub fn connect(&self, addr: SocketAddr, timeout: Duration, trust: &Trust, host: &str) -> Result<Connection, DialError> {
+        if !self.encrypt.applies(addr.ip()) {
+            return Ok(Connection::connect(addr, timeout)?);
+        }
+        self.connect_encrypted(addr, timeout, trust, host)
+    }
+
+    /// As [`Self::connect`], encrypted in any case.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub fn connect_encrypted(&self, addr: SocketAddr, timeout: Duration, trust: &Trust, host: &str) -> Result<Connection, DialError> {
+        let mut stream = crate::connection::connect(addr, timeout)?;
+        prepare(&stream)?;
+        let local = stream.local_addr()?;
+        // No name is told, and the verifier wants none.
+        let mut tls = ClientConnection::new(self.config.clone(), ServerName::IpAddress(addr.ip().into())).map_err(super::other)?;
+        shake_hands(&mut tls, &mut stream, Instant::now() + timeout)?;
+        let binding = super::binding(|to, label, context| tls.export_keying_material(to, label, context)).map_err(super::other)?;
+        let identity = trust::check(tls.peer_certificates().unwrap_or_default(), trust, host, UnixTime::now())?;
+        stream.set_read_timeout(None)?;
+        stream.set_write_timeout(None)?;
+        let socket = pump::start(tls.into(), stream)?;
+        let mut connection = Connection::over(Stream { socket, peer: addr, local }, crate::connection::READ_AHEAD)?;
+        connection.secure(Secured { binding, identity });
+        Ok(connection)
+    }
+}
+
+/// Until both sides have keys, or it is `until`.
+fn shake_hands(tls: &mut ClientConnection, stream: &mut TcpStream, until: Instant) -> Result<(), DialError> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");
+    while tls.is_handshaking() || tls.wants_write() {
+        let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()).ok_or_else(late)?;
+        let done = if tls.wants_write() {
+            stream.set_write_timeout(Some(left))?;
+            tls.write_tls(stream)
+        } else {
+            stream.set_read_timeout(Some(left))?;
+            tls.read_tls(stream)
+        };
+        match done {
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(late().into()),
+            Err(e) => return Err(e.into()),
+        }
+        match tls.process_new_packets() {
+            Ok(_) => {}
+            // What is no handshake at all is an answer in the clear.
+            Err(rustls::Error::InvalidMessage(_)) if tls.negotiated_cipher_suite().is_none() => return Err(DialError::Clear),
+            Err(e) => {
+                let _ = tls.write_tls(stream);
+                return Err(super::other(e).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that a server has the private key of the certificate that it shows. Whether that certificate is a good one
+/// is decided by [`trust::check`], before anything is sent to the server.
+#[derive(Debug)]
+struct Possession(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Possession {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,83 @@
+//! TLS 1.3 around connections, for the side that listens and for the side that connects.
+//!
+//! A connection that stands is carried by a thread of its own ([`pump`]), which keeps the encrypted socket; everybody else has
+//! the near end of a local pair of sockets, and need not know: it can be waited for, shut down, sent to by `sendfile`, and
+//! handed to another process, as a TCP socket can.
+
+mod client;
+mod pump;
+mod server;
+mod trust;
+
+use std::io;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+pub use client::{DialError, Dialer, Secured};
+pub(crate) use server::Encrypted;
+pub use server::{Showcase, TlsServer};
+pub use trust::{Authorities, Fingerprint, MASTER_NAME, SLAVE_NAME, Trust, TrustError};
+
+use rustls::crypto::CryptoProvider;
+
+/// The name of what is spoken inside.
+const PROTOCOL: &[u8] = b"relais";
+/// What two ends of one encrypted line have in common and nobody else has: RFC 9266, `tls-exporter`.
+const BINDING: &[u8] = b"EXPORTER-Channel-Binding";
+
+/// What ties a proof to the encrypted line on which it is given.
+pub type Binding = [u8; 32];
+
+/// Which connections are encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Encrypt {
+    /// All.
+    Always,
+    /// All but those inside one machine.
+    #[default]
+    Remote,
+    /// None.
+    Never,
+}
+
+impl Encrypt {
+    /// Whether a connection to or from this address has to be encrypted.
+    #[must_use]
+    pub fn applies(self, other: IpAddr) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Remote => !other.to_canonical().is_loopback(),
+            Self::Never => false,
+        }
+    }
+}
+
+impl FromStr for Encrypt {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "always" => Ok(Self::Always),
+            "remote" => Ok(Self::Remote),
+            "never" => Ok(Self::Never),
+            _ => Err("must be always, remote or never"),
+        }
+    }
+}
+
+/// The cryptography, one for all.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn other(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// What the ends of this connection have in common.
+fn binding(
+    export: impl FnOnce(Binding, &'static [u8], Option<&'static [u8]>) -> Result<Binding, rustls::Error>,
+) -> Result<Binding, rustls::Error> {
+    export([0; 32], BINDING, Some(&[]))
+}

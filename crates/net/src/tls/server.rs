@@ -1,0 +1,220 @@
+//! The side that listens: which certificate it shows, and the handshake of one connection, which never waits.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, TcpStream};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::{debug, warn};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, ServerConnection};
+use socket2::Socket;
+
+use super::{Binding, Encrypt, pump};
+
+/// Time between two looks at a file.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The certificate that a server shows. It can be another one tomorrow.
+#[derive(Debug)]
+pub struct Showcase {
+    file: Option<PathBuf>,
+    shown: Mutex<Shown>,
+}
+
+#[derive(Default)]
+struct Shown {
+    key: Option<Arc<CertifiedKey>>,
+    /// Of the file that was read last: device, inode, and when that changed.
+    stamp: Option<(u64, u64, i64, i64)>,
+    looked: Option<Instant>,
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.key.is_some() { "a certificate" } else { "nothing" })
+    }
+}
+
+impl Showcase {
+    /// Shows nothing yet.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { file: None, shown: Mutex::default() }
+    }
+
+    /// Shows what `file` has, read again where that has changed: a private key and certificates in PEM, the server's own first, its
+    /// authority's last.
+    #[must_use]
+    pub fn of_file(file: PathBuf) -> Self {
+        Self { file: Some(file), shown: Mutex::default() }
+    }
+
+    /// Shows this from now on: a private key and certificates in PEM, as in [`Self::of_file`].
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn show(&self, pem: &[u8]) -> Result<(), String> {
+        let key = parse(pem)?;
+        self.lock().key = Some(Arc::new(key));
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn current(&self) -> Option<Arc<CertifiedKey>> {
+        let mut shown = self.lock();
+        if let Some(file) = &self.file
+            && shown.looked.is_none_or(|at| at.elapsed() >= LOOK)
+        {
+            let stamp = file.metadata().ok().map(|meta| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()));
+            // Where there is none yet the next one who asks looks again.
+            shown.looked = stamp.map(|_| Instant::now());
+            if stamp.is_some() && stamp != shown.stamp {
+                match std::fs::read(file).map_err(|e| e.to_string()).and_then(|pem| parse(&pem)) {
+                    Ok(key) => (shown.key, shown.stamp) = (Some(Arc::new(key)), stamp),
+                    Err(e) => warn!("the certificate in {} cannot be used: {e}", file.display()),
+                }
+            }
+        }
+        shown.key.clone()
+    }
+}
+
+impl ResolvesServerCert for Showcase {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let key = self.current();
+        if key.is_none() {
+            debug!("there is no certificate to show yet");
+        }
+        key
+    }
+}
+
+fn parse(pem: &[u8]) -> Result<CertifiedKey, String> {
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|e| format!("bad certificate: {e}"))?;
+    if chain.is_empty() {
+        return Err("there is no certificate in it".to_owned());
+    }
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|e| format!("bad private key: {e}"))?;
+    let key = CertifiedKey::from_der(chain, key, &super::provider()).map_err(|e| e.to_string())?;
+    // A key that cannot tell its public half would be found out by the first who connects.
+    key.keys_match().map_err(|e| format!("the private key is not that of the certificate: {e}"))?;
+    Ok(key)
+}
+
+/// What a listener needs to encrypt.
+#[derive(Debug, Clone)]
+pub struct TlsServer {
+    encrypt: Encrypt,
+    config: Arc<ServerConfig>,
+}
+
+impl TlsServer {
+    /// Encrypts what `encrypt` says and shows what is in `showcase`.
+    ///
+    /// # Errors
+    /// Where the cryptography cannot be set up.
+    pub fn new(encrypt: Encrypt, showcase: Arc<Showcase>) -> io::Result<Self> {
+        let mut config = ServerConfig::builder_with_provider(super::provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(super::other)?
+            .with_no_client_auth()
+            .with_cert_resolver(showcase);
+        // A session that is taken up again would be one in another process as often as not.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.alpn_protocols = vec![super::PROTOCOL.to_vec()];
+        Ok(Self { encrypt, config: Arc::new(config) })
+    }
+
+    /// Whether somebody at this address may speak in the clear.
+    pub(crate) fn may_be_clear(&self, peer: IpAddr) -> bool {
+        !self.encrypt.applies(peer)
+    }
+
+    /// Begins the handshake of a connection; none where this server does not encrypt.
+    pub(crate) fn begin(&self) -> io::Result<Option<Encrypted>> {
+        if self.encrypt == Encrypt::Never {
+            return Ok(None);
+        }
+        let tls = ServerConnection::new(self.config.clone()).map_err(super::other)?;
+        Ok(Some(Encrypted { tls: Box::new(tls), bound: false }))
+    }
+}
+
+/// A connection whose handshake has begun, over a socket that does not block.
+#[derive(Debug)]
+pub(crate) struct Encrypted {
+    tls: Box<ServerConnection>,
+    bound: bool,
+}
+
+impl Encrypted {
+    /// Reads what is decrypted, as from a socket that does not block.
+    pub fn read(&mut self, stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.tls.reader().read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+                other => return other,
+            }
+            self.flush(stream)?;
+            if self.tls.read_tls(stream)? == 0 {
+                return Ok(0);
+            }
+            let processed = self.tls.process_new_packets();
+            if let Err(e) = processed {
+                // Told why, where that fits into the socket.
+                let _ = self.tls.write_tls(stream);
+                return Err(super::other(e));
+            }
+        }
+    }
+
+    /// Takes bytes to be sent.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.tls.writer().write(bytes)
+    }
+
+    /// Sends what was taken.
+    pub fn flush(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        while self.tls.wants_write() {
+            self.tls.write_tls(stream)?;
+        }
+        Ok(())
+    }
+
+    /// Whether something waits until it can be sent.
+    pub fn is_sending(&self) -> bool {
+        self.tls.wants_write()
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn close(&mut self) {
+        self.tls.send_close_notify();
+    }
+
+    /// What the ends of the line have in common, once, right after the handshake.
+    pub fn newly_bound(&mut self) -> io::Result<Option<Binding>> {
+        if self.bound || self.tls.is_handshaking() {
+            return Ok(None);
+        }
+        self.bound = true;
+        super::binding(|to, label, context| self.tls.export_keying_material(to, label, context)).map(Some).map_err(super::other)
+    }
+
+    /// Goes on in a thread of its own; the near end.
+    pub fn carry(self, stream: TcpStream) -> io::Result<Socket> {
+        pump::start(rustls::Connection::Server(*self.tls), stream)
+    }
+}

@@ -1,0 +1,379 @@
+//! Encrypted connections: what arrives, who is trusted, and what a cut is.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helper functions too")]
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, RwLock};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use relais_net::tls::{
+    Authorities, Binding, DialError, Dialer, Encrypt, Fingerprint, MASTER_NAME, SLAVE_NAME, Showcase, TlsServer, Trust, TrustError,
+};
+use relais_net::{Arrival, Connection, Greeter, Step, WaitingRoom};
+use relais_proto::{ErrorCode, FrameType, Refusal, Reply, Request, WireError};
+
+/// Held by whoever counts what the process has.
+static ALONE: RwLock<()> = RwLock::new(());
+
+const SOON: Duration = Duration::from_secs(5);
+
+struct Authority {
+    certificate: rcgen::Certificate,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Self { certificate, issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    /// A private key, its certificate for `name`, and the authority's certificate.
+    fn server(&self, name: &str) -> String {
+        self.server_until(name, 4000)
+    }
+
+    fn server_until(&self, name: &str, year: i32) -> String {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        key.serialize_pem() + &certificate.pem() + &self.certificate.pem()
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of_pem(self.certificate.pem().as_bytes()).unwrap()
+    }
+}
+
+fn tls(encrypt: Encrypt, pem: &str) -> TlsServer {
+    let showcase = Showcase::empty();
+    showcase.show(pem.as_bytes()).unwrap();
+    TlsServer::new(encrypt, Arc::new(showcase)).unwrap()
+}
+
+/// Lets in whoever sends `Ping`.
+struct Doorman(Sender<Binding>);
+
+impl Greeter for Doorman {
+    type Value = ();
+    fn frame(&mut self, kind: FrameType, _: &[u8]) -> Step<()> {
+        match kind {
+            FrameType::Ping => Step::Done { value: (), send: encoded(&Reply::Pong) },
+            _ => Step::Close(encoded(&Reply::Error(Refusal::new(ErrorCode::BadRequest, "not you")))),
+        }
+    }
+    fn secured(&mut self, binding: Binding) {
+        self.0.send(binding).unwrap();
+    }
+    fn refuse(&mut self, error: &WireError) -> Vec<u8> {
+        encoded(&Reply::Error(Refusal::new(ErrorCode::BadRequest, error.to_string())))
+    }
+}
+
+fn encoded(reply: &Reply) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    reply.encode(&mut bytes);
+    bytes
+}
+
+/// Runs a room; whoever is through is served by `serve` in a thread.
+fn room(tls: TlsServer, serve: impl Fn(Connection) + Send + Sync + 'static) -> (SocketAddr, std::sync::mpsc::Receiver<Binding>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (sender, bindings) = channel();
+    let serve = Arc::new(serve);
+    std::thread::spawn(move || {
+        let mut room = WaitingRoom::new(listener, 64, Some(tls)).unwrap();
+        loop {
+            for Arrival { stream, .. } in room.poll(true, &[], Some(SOON), &mut |_, _| Doorman(sender.clone())).unwrap() {
+                let serve = serve.clone();
+                std::thread::spawn(move || serve(Connection::over(stream, 1024).unwrap()));
+            }
+        }
+    });
+    (addr, bindings)
+}
+
+fn greet(connection: &mut Connection) -> Option<Reply> {
+    connection.queue(&Request::Ping);
+    connection.flush().unwrap();
+    connection.read_reply().unwrap()
+}
+
+/// Answers each ping, and the bytes of whatever else by their sum.
+fn echo(mut connection: Connection) {
+    while let Ok(Some(request)) = connection.read_request() {
+        match request {
+            Request::Ping => connection.queue_reply(&Reply::Pong),
+            _ => return connection.close_gently(SOON),
+        }
+        if connection.flush().is_err() {
+            return;
+        }
+    }
+}
+
+fn dial(encrypt: Encrypt, addr: SocketAddr, trust: &Trust) -> Result<Connection, DialError> {
+    Dialer::new(encrypt).unwrap().connect(addr, SOON, trust, "files.example")
+}
+
+#[test]
+fn both_ends_have_the_same_binding_and_no_two_lines_have_one() {
+    let _held = ALONE.read();
+    let authority = Authority::new();
+    let (addr, bindings) = room(tls(Encrypt::Remote, &authority.server(MASTER_NAME)), echo);
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let mut connection = dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap();
+        let secured = connection.secured().unwrap();
+        assert_eq!((connection.peer(), connection.local().ip()), (addr, addr.ip()));
+        assert_eq!(secured.identity.unwrap().authority, authority.fingerprint());
+        for _ in 0..3 {
+            assert_eq!(greet(&mut connection), Some(Reply::Pong));
+        }
+        assert_eq!(bindings.recv_timeout(SOON).unwrap(), secured.binding);
+        assert!(!seen.contains(&secured.binding));
+        seen.push(secured.binding);
+    }
+    // From inside the machine nobody need encrypt.
+    let mut clear = dial(Encrypt::Remote, addr, &Trust::FirstMeeting).unwrap();
+    assert!(clear.secured().is_none());
+    assert_eq!(greet(&mut clear), Some(Reply::Pong));
+    assert!(bindings.try_recv().is_err());
+}
+
+#[test]
+fn whoever_must_encrypt_and_does_not_is_told_so_and_the_other_way_round() {
+    let _held = ALONE.read();
+    let authority = Authority::new();
+    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), echo);
+    let mut clear = dial(Encrypt::Never, addr, &Trust::FirstMeeting).unwrap();
+    assert!(matches!(greet(&mut clear), Some(Reply::Error(refusal)) if refusal.code == ErrorCode::TlsNeeded));
+    let (addr, _bindings) = room(tls(Encrypt::Never, &authority.server(MASTER_NAME)), echo);
+    assert!(matches!(dial(Encrypt::Always, addr, &Trust::FirstMeeting), Err(DialError::Clear)));
+    assert_eq!(greet(&mut dial(Encrypt::Remote, addr, &Trust::FirstMeeting).unwrap()), Some(Reply::Pong));
+    // A server that has no certificate yet takes nobody.
+    let empty = TlsServer::new(Encrypt::Always, Arc::new(Showcase::empty())).unwrap();
+    let (addr, _bindings) = room(empty, echo);
+    assert!(matches!(dial(Encrypt::Always, addr, &Trust::Anyone), Err(DialError::Io(_))));
+}
+
+#[test]
+fn only_who_belongs_to_the_authority_is_trusted() {
+    let _held = ALONE.read();
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let known = Trust::Known(ours.fingerprint());
+    let chosen = Trust::Chosen(Authorities::from_pem(ours.certificate.pem().as_bytes()).unwrap());
+    let try_it = |pem: &str, trust: &Trust| {
+        let (addr, _bindings) = room(tls(Encrypt::Always, pem), echo);
+        match dial(Encrypt::Always, addr, trust) {
+            Ok(connection) => Ok(connection.secured().unwrap().identity),
+            Err(DialError::Trust(e)) => Err(e),
+            Err(e) => panic!("{e}"),
+        }
+    };
+    for trust in [&known, &chosen, &Trust::FirstMeeting] {
+        for (name, is_master) in [(MASTER_NAME, true), (SLAVE_NAME, false), ("files.example", true)] {
+            let identity = try_it(&ours.server(name), trust).unwrap().unwrap();
+            assert_eq!((identity.authority, identity.is_master), (ours.fingerprint(), is_master), "{name}");
+        }
+        assert_eq!(try_it(&ours.server("other.example"), trust), Err(TrustError::WrongName("files.example".to_owned())));
+        assert!(matches!(try_it(&ours.server_until(MASTER_NAME, 2020), trust), Err(TrustError::Bad(why)) if why.contains("ended")));
+    }
+    let stranger = theirs.server(MASTER_NAME);
+    assert_eq!(try_it(&stranger, &known), Err(TrustError::Changed { known: ours.fingerprint(), now: theirs.fingerprint() }));
+    assert!(matches!(try_it(&stranger, &chosen), Err(TrustError::Bad(_))));
+    assert_eq!(try_it(&stranger, &Trust::Anyone), Ok(None));
+    // Certified by another one, and shows ours.
+    let own = stranger.split("-----BEGIN CERTIFICATE-----").nth(1).unwrap();
+    let key = stranger.split("-----BEGIN CERTIFICATE-----").next().unwrap();
+    let lie = format!("{key}-----BEGIN CERTIFICATE-----{own}{}", ours.certificate.pem());
+    for trust in [&known, &chosen, &Trust::FirstMeeting] {
+        assert!(matches!(try_it(&lie, trust), Err(TrustError::Bad(_))));
+    }
+    // A certificate whose key the server does not have is not even shown.
+    let other = ours.server(MASTER_NAME);
+    let mixed = ours.server(MASTER_NAME).split("-----BEGIN CERT").next().unwrap().to_owned() + &other[other.find("-----BEGIN CERT").unwrap()..];
+    assert!(Showcase::empty().show(mixed.as_bytes()).is_err());
+}
+
+/// Carries bytes between a client and `server`, and cuts both after `limit` bytes from the server, without a word of TLS.
+fn cutting(server: SocketAddr, limit: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut server = TcpStream::connect(server).unwrap();
+        let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        let mut left = limit;
+        let mut buffer = [0; 4096];
+        while left > 0 {
+            let most = left.min(buffer.len());
+            let got = server.read(&mut buffer[..most]).unwrap();
+            if got == 0 || client.write_all(&buffer[..got]).is_err() {
+                break;
+            }
+            left -= got;
+        }
+        let _ = client.shutdown(Shutdown::Both);
+        let _ = server.shutdown(Shutdown::Both);
+    });
+    addr
+}
+
+/// Sends `Line`-like frames for ever: pongs.
+fn pour(mut connection: Connection) {
+    loop {
+        for _ in 0..1000 {
+            connection.queue_reply(&Reply::Pong);
+        }
+        if connection.flush().is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_cut_is_an_end_at_once_and_never_more_than_was_sent() {
+    let _held = ALONE.read();
+    let authority = Authority::new();
+    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), pour);
+    for limit in [3_000, 70_000, 500_001] {
+        let mut connection = dial(Encrypt::Always, cutting(addr, limit), &Trust::FirstMeeting).unwrap();
+        connection.queue(&Request::Ping);
+        connection.flush().unwrap();
+        let (begun, mut frames) = (Instant::now(), 0);
+        while let Ok(Some(Reply::Pong)) = connection.read_reply() {
+            frames += 1;
+        }
+        assert!(begun.elapsed() < SOON && frames * relais_proto::HEADER_LEN < limit);
+        assert!(connection.flush().is_ok(), "nothing is queued");
+    }
+}
+
+#[test]
+fn nothing_is_held_back_and_nothing_is_lost_whoever_is_slow() {
+    let _held = ALONE.read();
+    const SIZE: usize = 40_000_000;
+    let authority = Authority::new();
+    let bytes: Arc<Vec<u8>> = Arc::new((0..SIZE).map(|n| (n * 7 / 3 % 251) as u8).collect());
+    let sent = bytes.clone();
+    // Sends all, says that this is the end, and reads what comes meanwhile.
+    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), move |connection| {
+        let stream = connection.stream().clone();
+        let writer = std::thread::spawn({
+            let (stream, sent) = (stream.clone(), sent.clone());
+            move || {
+                (&*stream).write_all(&sent).unwrap();
+                stream.shutdown(Shutdown::Write).unwrap();
+            }
+        });
+        stream.set_read_timeout(None).unwrap();
+        let mut got = Vec::new();
+        (&*stream).read_to_end(&mut got).unwrap();
+        assert!(got == *sent);
+        writer.join().unwrap();
+    });
+    let mut connection = dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap();
+    assert_eq!(greet(&mut connection), Some(Reply::Pong));
+    let stream = connection.stream().clone();
+    stream.set_read_timeout(None).unwrap();
+    stream.set_write_timeout(None).unwrap();
+    let writer = std::thread::spawn({
+        let (stream, bytes) = (stream.clone(), bytes.clone());
+        move || {
+            for chunk in bytes.chunks(3_000_000) {
+                (&*stream).write_all(chunk).unwrap();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    });
+    let mut got = Vec::new();
+    let mut buffer = vec![0; 1_000_000];
+    loop {
+        match (&*stream).read(&mut buffer).unwrap() {
+            0 => break,
+            n => got.extend_from_slice(&buffer[..n]),
+        }
+        if got.len() % 7 == 0 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    assert!(got == *bytes, "{} of {SIZE} bytes", got.len());
+    // The other direction goes on after the end of this one.
+    writer.join().unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+}
+
+#[test]
+fn what_was_sent_last_arrives_though_the_near_end_is_closed_at_once() {
+    let _held = ALONE.read();
+    let authority = Authority::new();
+    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), |mut connection| {
+        for _ in 0..50_000 {
+            connection.queue_reply(&Reply::Pong);
+        }
+        connection.flush().unwrap();
+    });
+    for _ in 0..5 {
+        let mut connection = dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap();
+        connection.queue(&Request::Ping);
+        connection.flush().unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        let mut frames = 0;
+        while connection.read_reply().unwrap().is_some() {
+            frames += 1;
+        }
+        assert_eq!(frames, 50_001);
+    }
+}
+
+#[test]
+fn threads_and_descriptors_go_with_their_connections() {
+    let _held = ALONE.write();
+    let authority = Authority::new();
+    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), echo);
+    let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
+    let pumps = || {
+        let names = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        names.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "tls\n")).count()
+    };
+    let before = (count("fd"), pumps());
+    let mut open: Vec<Connection> = (0..40).map(|_| dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap()).collect();
+    assert!(open.iter_mut().all(|connection| greet(connection) == Some(Reply::Pong)));
+    assert!(pumps() >= 80, "{}", pumps());
+    drop(open);
+    // Half a handshake, and none.
+    let mut half = TcpStream::connect(addr).unwrap();
+    half.write_all(&[0x16, 3, 1]).unwrap();
+    drop(half);
+    let until = Instant::now() + 2 * SOON;
+    while Instant::now() < until && (pumps() > before.1 || count("fd") > before.0 + 8) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(count("fd") <= before.0 + 8 && pumps() <= before.1, "{} descriptors, {} threads", count("fd"), pumps());
+}
+
+#[test]
+fn bytes_that_are_no_handshake_end_that_connection_alone() {
+    let _held = ALONE.read();
+    let authority = Authority::new();
+    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), echo);
+    for junk in [&b"\x16"[..], &[0x16; 5], &[0x16, 3, 1, 0xff, 0xff], b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", &[0x16; 70_000]] {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let _ = stream.write_all(junk);
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.len() < 100, "an alert at most");
+    }
+    assert_eq!(greet(&mut dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap()), Some(Reply::Pong));
+}

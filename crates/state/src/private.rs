@@ -1,0 +1,64 @@
+//! Files that hold a secret: for their owner alone, and there with their whole content or not at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::whole::sync_folder_of;
+
+/// Why a secret is not taken from a file.
+#[derive(Debug)]
+pub(crate) enum PrivateError {
+    /// Group or others have rights to it.
+    Exposed(u32),
+    /// It is a folder, a pipe or the like.
+    NotRegular,
+    /// The system refused.
+    Io(io::Error),
+}
+
+/// Reads at most `cap` bytes; none where there is no file.
+pub(crate) fn read(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, PrivateError> {
+    // Without NONBLOCK a pipe in this place would hold us for ever.
+    let file = match rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(PrivateError::Io(error.into())),
+    };
+    let meta = file.metadata().map_err(PrivateError::Io)?;
+    if !meta.is_file() {
+        return Err(PrivateError::NotRegular);
+    }
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(PrivateError::Exposed(mode));
+    }
+    let mut bytes = Vec::new();
+    file.take(cap).read_to_end(&mut bytes).map_err(PrivateError::Io)?;
+    Ok(Some(bytes))
+}
+
+/// Puts a new file at `path`, unless something is there already; with mode 0600. It has its whole
+/// content before it has its name, so nobody reads half a secret.
+pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name"))?;
+    let unique = u64::from_le_bytes(crate::random()?);
+    let temp = path.with_file_name(format!(".{}.{}.{unique:016x}", name.to_string_lossy(), std::process::id()));
+    let written = write_new(&temp, bytes).and_then(|()| match fs::hard_link(&temp, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    });
+    let removed = fs::remove_file(&temp);
+    written?;
+    removed?;
+    sync_folder_of(path)
+}
+
+fn write_new(temp: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temp)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
