@@ -3,7 +3,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Client, Cluster, Fault, Output, Program, SOON, content, eventually, leftovers};
+use crate::harness::{Client, Cluster, Fault, Output, Program, SOON, content, eventually, is_over_tls, leftovers};
 
 /// More than all buffers on the way hold together.
 const SIZE: usize = 48 << 20;
@@ -35,12 +35,13 @@ fn went_on(client: &Client, output: Output, bytes: &[u8]) {
     assert!(client.read("f") == bytes);
     assert_eq!(json["slaves"].as_array().unwrap().len(), 2, "{json}");
     assert_eq!(json["verified"], true, "{json}");
-    assert_eq!(output.stderr.lines().count(), 1, "one line about the move: {output:?}");
+    let lines = output.stderr.lines().filter(|line| !line.starts_with("first encrypted meeting"));
+    assert_eq!(lines.count(), 1, "one line about the move: {output:?}");
     assert_eq!(leftovers(&client.folder(), &["f"]), [] as [std::path::PathBuf; 0]);
 }
 
 #[test]
-fn the_slave_is_killed() {
+pub fn the_slave_is_killed() {
     let bytes = content(1, SIZE);
     let mut cluster = cluster(&bytes);
     let client = cluster.client();
@@ -52,11 +53,13 @@ fn the_slave_is_killed() {
     let output = Client::finish(&mut program);
     went_on(&client, output, &bytes);
     let other = cluster.slaves[1 - serving].proxy.as_ref().unwrap();
-    assert!(other.take_content_bytes() <= (SIZE - (3 << 20)) as u64, "what had come was fetched again");
+    // Encrypted, a little more passes, and all of it counts.
+    let most = (SIZE - (3 << 20)) as u64 + if is_over_tls() { 256 << 10 } else { 0 };
+    assert!(other.take_content_bytes() <= most, "what had come was fetched again");
 }
 
 #[test]
-fn the_slave_is_stopped() {
+pub fn the_slave_is_stopped() {
     let bytes = content(2, SIZE);
     let cluster = cluster(&bytes);
     let client = cluster.client();
@@ -69,7 +72,7 @@ fn the_slave_is_stopped() {
 }
 
 #[test]
-fn the_line_is_cut() {
+pub fn the_line_is_cut() {
     let bytes = content(3, SIZE);
     let cluster = cluster(&bytes);
     let client = cluster.client();
@@ -93,7 +96,7 @@ fn the_line_is_cut() {
 }
 
 #[test]
-fn the_line_hangs() {
+pub fn the_line_hangs() {
     let bytes = content(4, SIZE);
     let cluster = cluster(&bytes);
     let client = cluster.client();
@@ -103,7 +106,7 @@ fn the_line_hangs() {
 }
 
 #[test]
-fn the_slave_stops_cleanly() {
+pub fn the_slave_stops_cleanly() {
     let bytes = content(5, SIZE);
     let mut cluster = Cluster::of(2).proxied().slave_args(&["--grace", "0"]).file("f", &bytes).start();
     cluster.wait_hashed();
@@ -116,7 +119,7 @@ fn the_slave_stops_cleanly() {
 }
 
 #[test]
-fn the_master_is_gone_too() {
+pub fn the_master_is_gone_too() {
     let bytes = content(6, SIZE);
     let mut cluster = cluster(&bytes);
     let client = cluster.client();
@@ -129,7 +132,7 @@ fn the_master_is_gone_too() {
 }
 
 #[test]
-fn the_other_slave_has_something_else() {
+pub fn the_other_slave_has_something_else() {
     let (ours, theirs) = (content(7, SIZE), content(8, SIZE));
     let mut cluster = Cluster::of(2).proxied().file("f", &ours).start();
     std::fs::write(cluster.slaves[1].root.join("f"), &theirs).unwrap();
@@ -149,7 +152,7 @@ fn the_other_slave_has_something_else() {
 }
 
 #[test]
-fn no_other_slave_is_left() {
+pub fn no_other_slave_is_left() {
     let bytes = content(9, SIZE);
     let mut cluster = Cluster::of(1).proxied().file("f", &bytes).start();
     cluster.wait_hashed();

@@ -7,6 +7,7 @@
 mod harness;
 
 mod accounts;
+mod addresses;
 mod changes;
 mod cluster;
 mod commands;
@@ -21,5 +22,6 @@ mod listing;
 mod resume;
 mod skips;
 mod standalone;
+mod tls;
 mod transfers;
 mod turn;

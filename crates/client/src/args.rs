@@ -1,11 +1,13 @@
 //! The command line of `ftpclient`. A contract with scripts; see `--help`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueHint};
-use relais_client::{Config, Host};
+use relais_client::{Config, Host, Security};
+use relais_net::tls::{Authorities, Encrypt};
 use relais_proto::limits;
 
 /// Fetches files from a Relais server and puts files onto it; goes on where it was after any interruption.
@@ -32,6 +34,12 @@ pub struct Args {
     /// Send the password also over a line that is not encrypted
     #[arg(long)]
     insecure: bool,
+    /// Which connections are encrypted (TLS): all, those with other machines, or none
+    #[arg(long, value_name = "WHICH", default_value = "remote", value_parser = PossibleValuesParser::new(Encrypt::NAMES).try_map(|text| text.parse::<Encrypt>()))]
+    tls: Encrypt,
+    /// Trust the servers that an authority in this file (PEM) has certified, and no others [default: the authority that was met first]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    ca: Option<PathBuf>,
     /// Local folder of files and of the .log [default: _CLIENTROOT where there is one, else the current folder]
     #[arg(short = 'd', long = "dir", value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: Option<PathBuf>,
@@ -68,7 +76,7 @@ impl Args {
             host: self.host,
             user: self.user,
             password: self.password_file.as_deref().map(relais_secret::from_file).transpose()?,
-            insecure: self.insecure,
+            security: Security { encrypt: self.tls, chosen: self.ca.as_deref().map(authorities).transpose()?, insecure: self.insecure },
             folder: self.dir,
             commands: self.command,
             json: self.json,
@@ -78,6 +86,11 @@ impl Args {
             retry: self.retry,
         })
     }
+}
+
+fn authorities(file: &Path) -> Result<Authorities> {
+    let pem = std::fs::read(file).with_context(|| format!("{}", file.display()))?;
+    Authorities::from_pem(&pem).map_err(|e| anyhow!("{}: {e}", file.display()))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -63,7 +63,7 @@ impl Failure {
         match self.code {
             ErrorCode::Usage => 2,
             ErrorCode::Unreachable | ErrorCode::NoSlave | ErrorCode::Busy => 3,
-            ErrorCode::LoginNeeded | ErrorCode::LoginRefused | ErrorCode::BadTicket => 4,
+            ErrorCode::LoginNeeded | ErrorCode::LoginRefused | ErrorCode::BadTicket | ErrorCode::TlsNeeded | ErrorCode::NotTrusted => 4,
             ErrorCode::Cut | ErrorCode::Damaged | ErrorCode::NoContent => 5,
             ErrorCode::Interrupted => 130,
             _ => 1,

@@ -14,7 +14,7 @@ use crate::local::Local;
 use crate::memory::{Memory, Place};
 use crate::notices::Notices;
 use crate::output::{Output, Screen};
-use crate::session::{Host, Session, Settings};
+use crate::session::{Host, Security, Session, Settings};
 use crate::shell::{Ended, Shell};
 use crate::{prompt, words};
 
@@ -26,8 +26,8 @@ pub struct Config {
     pub user: String,
     /// None: it is asked for at the terminal where one is needed.
     pub password: Option<Vec<u8>>,
-    /// Send it also over a line that is not encrypted.
-    pub insecure: bool,
+    /// How the lines to servers are kept safe.
+    pub security: Security,
     /// The local folder.
     pub folder: Option<PathBuf>,
     /// From `-c`; where there are none they come from standard input.
@@ -57,7 +57,7 @@ pub fn run(config: Config, interrupt: Interrupt) -> u8 {
     };
     let memory = Place::of_user().map(|place| Memory::new(place, &config.host, &config.user, notices.clone()));
     let settings =
-        Settings { host: config.host, user: config.user, password: config.password, insecure: config.insecure, retry: config.retry };
+        Settings { host: config.host, user: config.user, password: config.password, security: config.security, retry: config.retry };
     let shell = Shell {
         session: Session::new(settings, interrupt.clone(), notices.clone()).remembering(memory),
         output: Output::new(Box::new(std::io::BufWriter::new(std::io::stdout())), notices.clone(), config.json, screen()),

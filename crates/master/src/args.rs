@@ -1,9 +1,12 @@
 //! The command line of `ftpmaster`. Only what works is offered.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use relais_net::tls::{Encrypt, TlsOptions};
 use relais_proto::clean;
 
 /// Where a master listens and is looked for, unless an option says otherwise.
@@ -12,6 +15,8 @@ const ADDRESS: &str = "127.0.0.1:2121";
 const GRACE: u64 = 5;
 /// Days for which removed and replaced content is remembered.
 const REMEMBER: u64 = 180;
+/// How long a certificate is good.
+const CERTIFICATE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// Sends each client to the next slave in turn.
 #[derive(Debug, Parser)]
@@ -32,6 +37,18 @@ pub struct Args {
     /// How long removed and replaced files are remembered, so that old copies of them do not come back [default: 180]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_500))]
     remember: Option<u64>,
+    /// Show this certificate, of an authority of yours, instead of the cluster's: PEM, the authority's certificate last
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, where it is not in the same file
+    #[arg(long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
+    tls_key: Option<PathBuf>,
+    /// How long the certificates of the cluster's servers are good, which renew them in time [default: 90]
+    #[arg(long, value_name = "DAYS", value_parser = days)]
+    certificate_days: Option<Duration>,
+    /// Which connections are encrypted (TLS): all, those with other machines, or none [default: remote]
+    #[arg(long, value_name = "WHICH", global = true, value_parser = PossibleValuesParser::new(Encrypt::NAMES).try_map(|text| text.parse::<Encrypt>()))]
+    tls: Option<Encrypt>,
     /// The state folder [default: $STATE_DIRECTORY, $XDG_STATE_HOME/relais or ~/.local/state/relais]
     #[arg(long, value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
     pub state: Option<PathBuf>,
@@ -145,10 +162,17 @@ impl Args {
     /// Reads the command line; prints help or what is wrong, and ends the process, where there is nothing to do.
     pub fn read() -> Self {
         let args = Self::parse();
-        let serving =
-            args.listen.is_some() || args.grace.is_some() || args.balance.is_some() || args.copies.is_some() || args.remember.is_some();
+        let serving = args.listen.is_some()
+            || args.grace.is_some()
+            || args.balance.is_some()
+            || args.copies.is_some()
+            || args.remember.is_some()
+            || args.tls_cert.is_some()
+            || args.certificate_days.is_some();
         let wrong = match args.command {
-            Some(_) if serving => "--listen, --grace, --balance, --copies and --remember are for the master itself, not for its commands",
+            Some(_) if serving => {
+                "--listen, --grace, --balance, --copies, --remember, --tls-cert and --certificate-days are for the master itself, not for its commands"
+            }
             None if args.master.is_some() => "--master is for commands such as `status`; a master needs --listen",
             _ => return args,
         };
@@ -163,16 +187,28 @@ impl Args {
         self.master.as_deref().unwrap_or(ADDRESS)
     }
 
-    pub fn grace(&self) -> std::time::Duration {
-        std::time::Duration::from_secs(self.grace.unwrap_or(GRACE))
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace.unwrap_or(GRACE))
     }
 
     pub fn copies(&self) -> u16 {
         self.copies.unwrap_or(1)
     }
 
-    pub fn remember(&self) -> std::time::Duration {
-        std::time::Duration::from_secs(self.remember.unwrap_or(REMEMBER) * 24 * 60 * 60)
+    pub fn remember(&self) -> Duration {
+        Duration::from_secs(self.remember.unwrap_or(REMEMBER) * 24 * 60 * 60)
+    }
+
+    pub fn encrypt(&self) -> Encrypt {
+        self.tls.unwrap_or_default()
+    }
+
+    pub fn tls(&self) -> TlsOptions {
+        TlsOptions { encrypt: self.encrypt(), files: self.tls_key.iter().chain(&self.tls_cert).cloned().collect() }
+    }
+
+    pub fn certificate_life(&self) -> Duration {
+        self.certificate_days.unwrap_or(CERTIFICATE)
     }
 
     pub fn balance(&self) -> relais_master::Balance {
@@ -181,6 +217,14 @@ impl Args {
             Some(Balance::LeastSessions) => relais_master::Balance::LeastSessions,
         }
     }
+}
+
+/// Days, which need not be whole ones.
+fn days(text: &str) -> Result<Duration, String> {
+    let days: f64 = text.parse().map_err(|_| format!("{} is no number", clean(text)))?;
+    let time = Duration::try_from_secs_f64(days * 24.0 * 60.0 * 60.0).map_err(|_| "it must be a positive number".to_owned())?;
+    let range = Duration::from_secs(1)..=Duration::from_secs(3650 * 24 * 60 * 60);
+    if range.contains(&time) { Ok(time) } else { Err("it must be a second at least, and 3650 days at most".to_owned()) }
 }
 
 fn host_and_port(text: &str) -> Result<String, String> {

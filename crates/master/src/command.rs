@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use relais_net::tls::Encrypt;
 use relais_proto::{LinkMessage, WireError};
 use relais_state::{ClusterKey, LinkError, link_frame};
 
@@ -16,8 +17,14 @@ const SILENCE: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 /// Why nothing is known of it.
-pub fn operate(master: &str, key: &ClusterKey, operation: Operation, mut each: impl FnMut(&str)) -> Result<bool, StatusError> {
-    talk(master, key, |connection| {
+pub fn operate(
+    master: &str,
+    key: &ClusterKey,
+    encrypt: Encrypt,
+    operation: Operation,
+    mut each: impl FnMut(&str),
+) -> Result<bool, StatusError> {
+    talk(master, key, encrypt, |connection| {
         connection.set_silence(SILENCE);
         connection.queue_link(&LinkMessage::Operate(operation));
         connection.flush().map_err(WireError::Io)?;

@@ -16,6 +16,7 @@ use relais_proto::{
 };
 use relais_state::{Alone, ClusterKey, Guesses, LiveAccounts, LoginDesk, Pending, Rights, Ticket, User};
 
+use crate::certifier::Certifier;
 use crate::lines::Lines;
 use crate::links::Links;
 use crate::order::{Job, Orders};
@@ -53,6 +54,8 @@ pub(crate) struct Core {
     accounts: Arc<LiveAccounts>,
     /// Where their passwords are looked at.
     pub desk: LoginDesk,
+    /// Who certifies.
+    pub certifier: Certifier,
     /// The generation of the accounts that the slaves were told last.
     told_generation: AtomicU64,
     /// How many disks must hold the content of a put whose client does not say.
@@ -88,6 +91,7 @@ impl Core {
         open: bool,
         copies: u16,
         accounts: Arc<LiveAccounts>,
+        certifier: Certifier,
     ) -> std::io::Result<Self> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Each keeps a core busy.
@@ -107,6 +111,7 @@ impl Core {
             told_generation: AtomicU64::new(accounts.generation()),
             accounts,
             desk,
+            certifier,
             copies,
             open,
             marked: Mutex::default(),

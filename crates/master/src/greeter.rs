@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use log::{debug, warn};
+use relais_net::tls::Binding;
 use relais_net::{Greeter, Step};
 use relais_proto::{
     ErrorCode, FrameType, Hello, LinkMessage, Login, Refusal, Reply, Request, Role, ServerRole, SlaveId, VERSIONS, WireError, clean,
@@ -47,6 +48,8 @@ pub(crate) struct Usher {
     failed: u32,
     /// Counts this login while it is under way.
     under_way: Option<Counted>,
+    /// What ties proofs to the line, where that is encrypted.
+    binding: Option<Binding>,
 }
 
 /// Counts as long as it lives.
@@ -67,7 +70,7 @@ impl Drop for Counted {
 
 impl Usher {
     pub fn new(core: Arc<Core>, peer: SocketAddr, local: SocketAddr) -> Self {
-        Self { core, peer, local, stage: Stage::Hello, failed: 0, under_way: None }
+        Self { core, peer, local, stage: Stage::Hello, failed: 0, under_way: None, binding: None }
     }
 
     fn step(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
@@ -134,7 +137,8 @@ impl Usher {
             return Err(Refusal::new(ErrorCode::Draining, "the master is stopping"));
         }
         let message = LinkMessage::decode(kind, payload).map_err(|error| refusal(&error))?;
-        let (challenger, challenge) = LinkChallenger::new(who.role(), &message, &self.core.key).map_err(|error| error.refusal())?;
+        let (challenger, challenge) =
+            LinkChallenger::new(who.role(), &message, &self.core.key, self.binding).map_err(|error| error.refusal())?;
         self.stage = Stage::Proof(who, challenger);
         let mut bytes = Vec::new();
         challenge.encode(&mut bytes);
@@ -167,6 +171,10 @@ impl Greeter for Usher {
             self.under_way = None;
             Step::Close(reply(&Reply::Error(refusal)))
         })
+    }
+
+    fn secured(&mut self, binding: Binding) {
+        self.binding = Some(binding);
     }
 
     fn ready(&mut self) -> Option<Step<Visitor>> {

@@ -7,6 +7,7 @@
 //! login and answers clients; each link that has given its proof has threads
 //! of its own; one thread numbers all changes and writes the journal. Called by `ftpmaster`, which binds, locks the state and sees to signals.
 
+mod certifier;
 mod command;
 mod core;
 mod greeter;

@@ -12,7 +12,7 @@ use args::{Args, Command};
 use nix::sys::signal::{SigSet, Signal};
 use relais_master::{Config, Operation, Stop, Store, run, status};
 use relais_proto::clean;
-use relais_state::{AccountsFile, ClusterKey, LiveAccounts, StateDir};
+use relais_state::{AccountsFile, Authority, ClusterKey, LiveAccounts, StateDir};
 
 const FAILED: u8 = 1;
 const CANNOT_BIND: u8 = 3;
@@ -43,6 +43,7 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let key = ClusterKey::load_or_create(&args.cluster_key.clone().unwrap_or_else(|| state.dir().key_path()))?;
     let store = Store::open(state.dir().path(), key.cluster_id())?;
     let accounts = LiveAccounts::open(AccountsFile::new(state.dir().accounts_path()))?;
+    let authority = Authority::load_or_create(state.dir().path())?;
     let stop = Stop::new()?;
     let asked = stop.clone();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -57,8 +58,19 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     if let Err(error) = stdout().write_all(ready.as_bytes()).and_then(|()| stdout().flush()) {
         log::warn!("nobody reads that the master is ready: {error}");
     }
-    let (copies, remember) = (args.copies(), args.remember());
-    run(listener, Config { store, key, balance: args.balance(), grace: args.grace(), copies, remember, accounts }, &stop)?;
+    let config = Config {
+        store,
+        key,
+        balance: args.balance(),
+        grace: args.grace(),
+        copies: args.copies(),
+        remember: args.remember(),
+        accounts,
+        authority,
+        tls: args.tls(),
+        certificate_life: args.certificate_life(),
+    };
+    run(listener, config, &stop)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -70,7 +82,7 @@ fn key(args: &Args) -> anyhow::Result<ClusterKey> {
 }
 
 fn show_status(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
-    let report = status::ask(args.master(), &key(args)?)?;
+    let report = status::ask(args.master(), &key(args)?, args.encrypt())?;
     let text = if json { status::json(&report)? + "\n" } else { status::table(&report) };
     stdout().write_all(text.as_bytes())?;
     Ok(if report.has_service() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
@@ -91,7 +103,7 @@ fn operate(args: &Args, command: &Command) -> anyhow::Result<ExitCode> {
     let mut out = BufWriter::new(stdout().lock());
     let mut written = Ok(());
     let prompt = !matches!(command, Command::Export);
-    let done = relais_master::operate(args.master(), &key(args)?, operation, |line| {
+    let done = relais_master::operate(args.master(), &key(args)?, args.encrypt(), operation, |line| {
         if written.is_ok() {
             written = writeln!(out, "{}", clean(line)).and_then(|()| if prompt { out.flush() } else { Ok(()) });
         }

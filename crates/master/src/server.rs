@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use relais_cluster::Balance;
+use relais_net::tls::TlsOptions;
 use relais_net::{Arrival, Connection, WaitingRoom, room_beside};
-use relais_state::{ClusterKey, LiveAccounts};
+use relais_state::{Authority, ClusterKey, LiveAccounts};
 use thiserror::Error;
 
+use crate::certifier::Certifier;
 use crate::core::Core;
 use crate::greeter::{Usher, Visitor};
 use crate::lines::Kind;
@@ -34,7 +36,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const STOP_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What a master is started with.
-#[derive(Debug)]
 pub struct Config {
     /// What it has on its disk.
     pub store: Store,
@@ -50,6 +51,12 @@ pub struct Config {
     pub remember: Duration,
     /// Who may log in.
     pub accounts: LiveAccounts,
+    /// What certifies the cluster's servers.
+    pub authority: Authority,
+    /// How connections are encrypted.
+    pub tls: TlsOptions,
+    /// How long a certificate is good.
+    pub certificate_life: Duration,
 }
 
 /// Why a master ended that was not asked to.
@@ -61,6 +68,9 @@ pub enum MasterError {
     /// The order's thread has ended, which it does only where it is broken.
     #[error("the thread that numbers changes has ended")]
     NoOrder,
+    /// There is no certificate.
+    #[error("cannot encrypt connections: {0}")]
+    Certificate(String),
 }
 
 /// Serves clients, slaves and operators on `listener` until `stop` is asked
@@ -71,10 +81,12 @@ pub enum MasterError {
 pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), MasterError> {
     let (orders, jobs) = Orders::new();
     let open = listener.local_addr()?.ip().to_canonical().is_loopback();
-    let core = Arc::new(Core::new(config.key, config.balance, orders, open, config.copies, Arc::new(config.accounts))?);
+    let certifier = Certifier::new(config.authority, &config.tls, config.certificate_life).map_err(MasterError::Certificate)?;
+    let tls = certifier.server()?;
+    let core = Arc::new(Core::new(config.key, config.balance, orders, open, config.copies, Arc::new(config.accounts), certifier)?);
     let engine = Engine::new(Arc::clone(&core), config.store, config.remember);
     let order = thread::Builder::new().name("order".to_owned()).spawn(move || engine.run(&jobs))?;
-    let mut room = WaitingRoom::new(listener, room_beside(RESERVE, WAITING))?;
+    let mut room = WaitingRoom::new(listener, room_beside(RESERVE, WAITING), Some(tls))?;
     info!("cluster {}", core.cluster);
     while !stop.is_asked() {
         // What comes behind this wakes the poll that follows.
@@ -86,6 +98,7 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
         }
         core.tell_generation();
         core.announce();
+        core.certifier.tick();
         if order.is_finished() {
             return Err(MasterError::NoOrder);
         }

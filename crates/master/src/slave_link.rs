@@ -126,6 +126,7 @@ fn answer(core: &Core, connection: &mut Connection, outbox: &Outbox, link: LinkI
             }
             core.orders.tell(Job::Event(Event::Heard { link, message }));
         }
+        LinkMessage::AskCertificate { point } => core.certifier.for_slave(&point).iter().for_each(|answer| outbox.send(answer)),
         LinkMessage::TreePart(part) => core.queries.came(link, part),
         other => return Err(unexpected(&other)),
     }

@@ -10,7 +10,7 @@ use relais_proto::{FrameHeader, FrameType, HEADER_LEN, LinkMessage, Reply, Reque
 
 use socket2::Socket;
 
-use crate::tls::Secured;
+use crate::tls::{Binding, Secured};
 use crate::{Pace, Stream};
 
 /// Bytes read ahead by whoever receives content: a control frame fits, and a few small blocks.
@@ -162,6 +162,12 @@ impl Connection {
     #[must_use]
     pub fn secured(&self) -> Option<Secured> {
         self.secured
+    }
+
+    /// What ties proofs to the line; none in the clear.
+    #[must_use]
+    pub fn binding(&self) -> Option<Binding> {
+        self.secured.map(|secured| secured.binding)
     }
 
     pub(crate) fn secure(&mut self, secured: Secured) {

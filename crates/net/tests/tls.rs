@@ -4,8 +4,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, RwLock};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use relais_net::tls::{
@@ -199,7 +199,8 @@ fn only_who_belongs_to_the_authority_is_trusted() {
     }
     // A certificate whose key the server does not have is not even shown.
     let other = ours.server(MASTER_NAME);
-    let mixed = ours.server(MASTER_NAME).split("-----BEGIN CERT").next().unwrap().to_owned() + &other[other.find("-----BEGIN CERT").unwrap()..];
+    let mixed =
+        ours.server(MASTER_NAME).split("-----BEGIN CERT").next().unwrap().to_owned() + &other[other.find("-----BEGIN CERT").unwrap()..];
     assert!(Showcase::empty().show(mixed.as_bytes()).is_err());
 }
 
@@ -263,7 +264,7 @@ fn nothing_is_held_back_and_nothing_is_lost_whoever_is_slow() {
     let _held = ALONE.read();
     const SIZE: usize = 40_000_000;
     let authority = Authority::new();
-    let bytes: Arc<Vec<u8>> = Arc::new((0..SIZE).map(|n| (n * 7 / 3 % 251) as u8).collect());
+    let bytes: Arc<Vec<u8>> = Arc::new((0..SIZE).map(|n| u8::try_from(n * 7 / 3 % 251).unwrap()).collect());
     let sent = bytes.clone();
     // Sends all, says that this is the end, and reads what comes meanwhile.
     let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), move |connection| {

@@ -88,6 +88,8 @@ frame_types! {
     TreePart = 0x46;
     /// An operator wants something done.
     Operate = 0x47;
+    /// A slave wants a certificate.
+    AskCertificate = 0x48;
     /// Answer to `Hello`.
     Welcome = 0x81;
     /// Which slaves to go to, and a ticket for them.
@@ -148,6 +150,8 @@ frame_types! {
     Line = 0xca;
     /// End of what an operator is told.
     LineEnd = 0xcb;
+    /// A slave's certificate.
+    Certificate = 0xcc;
 }
 
 impl FrameType {

@@ -36,6 +36,10 @@ pub const PASSWORD: usize = 1024;
 pub const LOGIN_TRIES: u32 = 3;
 /// TLS handshakes that an address may have in a second, in each process; further ones wait.
 pub const HANDSHAKES: u32 = 200;
+/// Bytes of a public key that is to be certified.
+pub const POINT: usize = 65;
+/// Longest certificate with its authority's, in PEM, in bytes.
+pub const CERTIFICATE: usize = 8192;
 /// Longest ticket, in bytes.
 pub const TICKET: usize = 5000;
 /// Longest message, agent or similar text meant for people, in bytes.

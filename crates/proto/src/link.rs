@@ -280,6 +280,18 @@ pub enum LinkMessage {
         /// Whether it is done, and all is well.
         ok: bool,
     },
+    /// A slave wants a certificate for this public key: a point of the curve P-256, uncompressed.
+    AskCertificate {
+        /// The point.
+        point: [u8; limits::POINT],
+    },
+    /// A slave's certificate.
+    Certificate {
+        /// The slave's own and the authority's, in PEM.
+        chain: String,
+        /// Seconds after which the slave asks for another one.
+        renew_s: u64,
+    },
 }
 
 impl LinkMessage {
@@ -306,6 +318,8 @@ impl LinkMessage {
             Self::Operate(_) => FrameType::Operate,
             Self::Line(_) => FrameType::Line,
             Self::LineEnd { .. } => FrameType::LineEnd,
+            Self::AskCertificate { .. } => FrameType::AskCertificate,
+            Self::Certificate { .. } => FrameType::Certificate,
         }
     }
 
@@ -378,6 +392,12 @@ impl LinkMessage {
                 Self::LineEnd { ok } => {
                     to.bool(*ok);
                 }
+                Self::AskCertificate { point } => {
+                    to.bytes(point);
+                }
+                Self::Certificate { chain, renew_s } => {
+                    to.short_text(&chain[..chain.floor_char_boundary(limits::CERTIFICATE)]).u64(*renew_s);
+                }
             }
         });
     }
@@ -441,6 +461,10 @@ impl LinkMessage {
             FrameType::Operate => Self::Operate(Operation::decode(from)?),
             FrameType::Line => Self::Line(from.short_text("line", limits::LINE)?.to_owned()),
             FrameType::LineEnd => Self::LineEnd { ok: from.bool()? },
+            FrameType::AskCertificate => Self::AskCertificate { point: from.array()? },
+            FrameType::Certificate => {
+                Self::Certificate { chain: from.short_text("certificate", limits::CERTIFICATE)?.to_owned(), renew_s: from.u64()? }
+            }
             other => return Err(WireError::Unexpected(other.number())),
         };
         decoder.finish()?;

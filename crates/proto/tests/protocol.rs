@@ -143,6 +143,9 @@ fn the_table_of_limits_is_the_code_s() {
         staged,
         connect,
         limits::LOGIN_TRIES.into(),
+        limits::HANDSHAKES.into(),
+        limits::POINT as u64,
+        limits::CERTIFICATE as u64,
     ]);
     let theirs: Vec<u64> = table("## 9. Limits").iter().map(|row| row[1].parse().unwrap()).collect();
     assert_eq!(theirs, ours);

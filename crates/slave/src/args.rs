@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum, ValueHint};
+use relais_net::tls::{Encrypt, TlsOptions};
 use relais_slave::catalogue::WatchMode;
 use relais_slave::config::{self, Cluster, Config};
 use relais_state::{StateDir, StateError};
@@ -45,6 +47,9 @@ pub struct Args {
     /// Sessions that one worker serves at a time; 1 is the classical pool
     #[arg(long, value_name = "M", default_value_t = config::SESSIONS_PER_WORKER)]
     sessions_per_worker: u32,
+    /// Sessions that one address may have, served or waiting; not for loopback [default: any number]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    sessions_per_address: Option<u32>,
     /// Sessions that wait when all places are taken; further ones are told to try again
     #[arg(long, value_name = "N", default_value_t = config::QUEUE)]
     queue: u32,
@@ -60,6 +65,15 @@ pub struct Args {
     /// Note each transfer and change as a line of JSON in this file, opened anew on SIGUSR1; - is standard output
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     transfer_log: Option<PathBuf>,
+    /// Which connections are encrypted (TLS): all, those with other machines, or none
+    #[arg(long, value_name = "WHICH", default_value = "remote", value_parser = PossibleValuesParser::new(Encrypt::NAMES).try_map(|text| text.parse::<Encrypt>()))]
+    tls: Encrypt,
+    /// Show this certificate, of an authority of yours, instead of the cluster's: PEM, the authority's certificate last
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, where it is not in the same file
+    #[arg(long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
+    tls_key: Option<PathBuf>,
     /// File with the cluster key [default: cluster.key in the state folder]
     #[arg(long, value_name = "FILE", conflicts_with = "standalone", value_hint = ValueHint::FilePath)]
     cluster_key: Option<PathBuf>,
@@ -95,6 +109,7 @@ impl Args {
             accounts,
             workers: self.workers.unwrap_or_else(config::default_workers),
             sessions_per_worker: self.sessions_per_worker,
+            sessions_per_address: self.sessions_per_address,
             queue: self.queue,
             block_size: self.block_size,
             grace: Duration::from_secs(self.grace),
@@ -104,6 +119,7 @@ impl Args {
                 Watch::All => WatchMode::All,
             },
             transfer_log: self.transfer_log,
+            tls: TlsOptions { encrypt: self.tls, files: self.tls_key.into_iter().chain(self.tls_cert).collect() },
         })
     }
 

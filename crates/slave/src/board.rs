@@ -4,12 +4,14 @@
 //! blocks. The supervisor wipes the row of a worker that died.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relais_proto::{Confinement, Mark};
 use relais_state::Guesses;
 
+use crate::addresses::Addresses;
 use crate::sys::memory::SharedWords;
 
 /// Most worker processes.
@@ -51,7 +53,8 @@ const WORDS: usize = GUESSES + Guesses::PLACES;
 /// What the processes of one slave share.
 #[derive(Debug)]
 pub struct Board {
-    words: SharedWords<WORDS>,
+    words: SharedWords,
+    addresses: Option<Addresses>,
     workers: usize,
     places: u64,
     queue: u64,
@@ -63,7 +66,32 @@ impl Board {
     /// # Errors
     /// Those of the mapping.
     pub fn new(workers: usize, places: u64, queue: u64) -> io::Result<Self> {
-        Ok(Self { words: SharedWords::new()?, workers: workers.min(MAX_WORKERS), places, queue })
+        Ok(Self { words: SharedWords::new(WORDS)?, addresses: None, workers: workers.min(MAX_WORKERS), places, queue })
+    }
+
+    /// Lets each address have so many sessions and no more.
+    ///
+    /// # Errors
+    /// Those of the mapping.
+    pub fn limit_addresses(mut self, most: u32) -> io::Result<Self> {
+        let sessions = usize::try_from(self.places.saturating_add(self.queue)).unwrap_or(usize::MAX);
+        self.addresses = Some(Addresses::new(self.workers, sessions, usize::try_from(most).unwrap_or(usize::MAX))?);
+        Ok(self)
+    }
+
+    /// One more session of `addr` with `worker`, served or waiting; false where it has as many as it may.
+    pub fn take_address(&self, worker: usize, addr: IpAddr) -> bool {
+        self.addresses.as_ref().is_none_or(|addresses| addresses.take(worker, addr))
+    }
+
+    /// A session of `addr` that counts already is with `worker` now.
+    pub fn keep_address(&self, worker: usize, addr: IpAddr) {
+        self.addresses.iter().for_each(|addresses| addresses.keep(worker, addr));
+    }
+
+    /// A session of `addr` with `worker` has ended, or is with another one now.
+    pub fn leave_address(&self, worker: usize, addr: IpAddr) {
+        self.addresses.iter().for_each(|addresses| addresses.leave(worker, addr));
     }
 
     /// Sessions that one worker serves at a time.
@@ -160,6 +188,7 @@ impl Board {
     /// Forgets what a dead worker held.
     pub fn wipe(&self, worker: usize) {
         self.end_large(worker);
+        self.addresses.iter().for_each(|addresses| addresses.wipe(worker));
         for word in 0..ROW {
             self.word(worker, word).store(0, SeqCst);
         }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use relais_net::tls::TlsOptions;
 use relais_proto::limits;
 
 use crate::board::MAX_WORKERS;
@@ -43,6 +44,8 @@ pub struct Config {
     pub workers: usize,
     /// Sessions of one worker, at least 1.
     pub sessions_per_worker: u32,
+    /// Sessions of one address, which is not this machine's own; none: any number.
+    pub sessions_per_address: Option<u32>,
     /// Sessions that are told to wait when all places are taken.
     pub queue: u32,
     /// Bytes in a block, 1 to [`limits::BLOCK_MAX`].
@@ -53,6 +56,8 @@ pub struct Config {
     pub watch: WatchMode,
     /// Where transfers are noted; `-` is standard output, none: nowhere.
     pub transfer_log: Option<PathBuf>,
+    /// How connections are encrypted.
+    pub tls: TlsOptions,
 }
 
 impl Config {

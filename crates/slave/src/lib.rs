@@ -4,8 +4,10 @@
 //! process do the work: one supervisor, some workers, one replicator; `ARCHITECTURE.md` tells
 //! who may do what. Only the supervisor forks, only `sys` is unsafe.
 
+mod addresses;
 mod board;
 pub mod catalogue;
+mod certificate;
 mod changes;
 pub mod config;
 mod confine;
@@ -27,6 +29,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use log::{error, info};
+use relais_net::tls::{Encrypt, Showcase, TlsServer};
 use relais_proto::{ClusterId, FolderId, SlaveId};
 use relais_state::{AccountsError, AccountsFile};
 use relais_tree::Folder;
@@ -34,6 +37,7 @@ use thiserror::Error;
 
 use crate::board::Board;
 use crate::catalogue::{CatalogueError, Own};
+use crate::certificate::Certificate;
 use crate::changes::channel::Desk;
 use crate::config::Config;
 use crate::confine::confine;
@@ -72,6 +76,9 @@ pub enum SlaveError {
     /// The accounts cannot be used.
     #[error(transparent)]
     Accounts(#[from] AccountsError),
+    /// There is no certificate.
+    #[error("cannot encrypt connections: {0}")]
+    Certificate(String),
     /// The transfer log cannot be written to.
     #[error("cannot write to the transfer log")]
     TransferLog(#[source] io::Error),
@@ -98,6 +105,8 @@ pub struct Slave {
     passwords: Option<Passwords>,
     /// Where transfers are noted.
     transfers: Option<Arc<TransferLog>>,
+    /// Where connections are encrypted.
+    certificate: Option<Arc<Certificate>>,
 }
 
 impl Slave {
@@ -111,7 +120,11 @@ impl Slave {
         let name = config.root.display().to_string();
         let folder = Folder::open(&config.root).map_err(|source| SlaveError::Folder { folder: name.clone(), source })?;
         let own = Own::take(&folder).map_err(|source| SlaveError::State { folder: name, source })?;
-        let board = Arc::new(Board::new(config.workers, config.sessions_per_worker.into(), config.queue.into())?);
+        let board = Board::new(config.workers, config.sessions_per_worker.into(), config.queue.into())?;
+        let board = Arc::new(match config.sessions_per_address {
+            Some(most) => board.limit_addresses(most)?,
+            None => board,
+        });
         let inboxes = (0..config.workers).map(|_| Inbox::new()).collect::<io::Result<Vec<_>>>()?;
         let (hints, desk) = (Arc::new(Hints::new()?), Arc::new(Desk::new()?));
         let passwords = config.accounts.clone().map(|path| Passwords::open(AccountsFile::new(path))).transpose()?;
@@ -119,8 +132,12 @@ impl Slave {
             // Before anybody is served: until the master is heard this is what is known of those who were removed.
             board.raise_generation(GenerationFile::open(&config.root)?.known());
         }
+        let certificate = match config.tls.encrypt {
+            Encrypt::Never => None,
+            _ => Some(Arc::new(Certificate::open(&config.root, &config.tls, config.cluster.is_none()).map_err(SlaveError::Certificate)?)),
+        };
         let transfers = config.transfer_log.as_deref().map(TransferLog::open).transpose().map_err(SlaveError::TransferLog)?.map(Arc::new);
-        Ok(Self { config, folder, own, board, inboxes: Arc::new(inboxes), hints, desk, passwords, transfers })
+        Ok(Self { config, folder, own, board, inboxes: Arc::new(inboxes), hints, desk, passwords, transfers, certificate })
     }
 
     /// Which slave this is.
@@ -218,7 +235,9 @@ impl Slave {
             }
             Some(cluster) => Policy::Cluster { master: cluster.master.clone(), key: KeyFile::new(cluster.key_file.clone()) },
         };
-        worker::run(worker::Birth { index, listener, control, serving, policy, inboxes: self.inboxes.clone() })
+        let showcase = Arc::new(Showcase::of_files(vec![certificate::file_in(&self.config.root)]));
+        let tls = TlsServer::new(self.config.tls.encrypt, showcase)?;
+        worker::run(worker::Birth { index, listener, control, serving, policy, inboxes: self.inboxes.clone(), tls })
     }
 
     /// Why nothing may be changed by a session without an account.
@@ -242,6 +261,7 @@ impl Slave {
             desk: self.desk.clone(),
             listen,
             control,
+            certificate: self.certificate.clone(),
         })
     }
 }

@@ -11,12 +11,11 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber, SignatureAlgorithm,
 };
+use relais_proto::limits::POINT;
 use thiserror::Error;
 
 use crate::private::{self, PrivateError};
 
-/// Bytes of a public key: a point of the curve P-256, uncompressed.
-pub const POINT: usize = 65;
 /// The name in the authority's own certificate, and as issuer in all others.
 const NAME: &str = "Relais authority";
 /// Longest file of an authority, in bytes.
@@ -215,8 +214,9 @@ mod tests {
     fn is_made_once_for_its_owner_alone_and_kept() {
         let temp = tempfile::tempdir().unwrap();
         let all: Vec<String> = std::thread::scope(|scope| {
-            let racers: Vec<_> =
-                (0..8).map(|_| scope.spawn(|| Authority::load_or_create(temp.path()).map(|authority| authority.pem().to_owned()))).collect();
+            let racers: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| Authority::load_or_create(temp.path()).map(|authority| authority.pem().to_owned())))
+                .collect();
             racers.into_iter().filter_map(|racer| racer.join().unwrap().ok()).collect()
         });
         assert!(!all.is_empty() && all.iter().all(|pem| *pem == all[0]));

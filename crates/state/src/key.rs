@@ -61,6 +61,20 @@ pub enum Prover {
     Taker,
 }
 
+/// What a proof on a link is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LinkFacts {
+    /// Of the side that connected.
+    pub id: SlaveId,
+    pub cluster: ClusterId,
+    /// Fresh random bytes of the side that connected.
+    pub theirs: [u8; 32],
+    /// Of the side that was connected to.
+    pub ours: [u8; 32],
+    /// What the two ends of the encrypted line have in common; none in the clear. Somebody in between has two lines.
+    pub binding: Option<[u8; 32]>,
+}
+
 /// The secret that all servers of a cluster share.
 #[derive(Clone)]
 pub struct ClusterKey([u8; 32]);
@@ -125,20 +139,19 @@ impl ClusterKey {
         ClusterId(id)
     }
 
-    /// The proof that `prover` has the key, on the link that `id` opened with
-    /// the first nonce and the master answered with the second.
+    /// The proof that `prover` has the key, on the link that these are the facts of.
     #[must_use]
-    pub fn link_proof(&self, prover: Prover, id: SlaveId, cluster: ClusterId, theirs: &[u8; 32], masters: &[u8; 32]) -> [u8; 32] {
-        *self.link_hash(prover, id, cluster, theirs, masters).as_bytes()
+    pub(crate) fn link_proof(&self, prover: Prover, facts: &LinkFacts) -> [u8; 32] {
+        *self.link_hash(prover, facts).as_bytes()
     }
 
     /// Whether `proof` is [`Self::link_proof`] of the rest; takes equally long whatever the answer.
     #[must_use]
-    pub fn verify(&self, proof: &[u8; 32], prover: Prover, id: SlaveId, cluster: ClusterId, theirs: &[u8; 32], masters: &[u8; 32]) -> bool {
-        self.link_hash(prover, id, cluster, theirs, masters) == blake3::Hash::from_bytes(*proof)
+    pub(crate) fn verify(&self, proof: &[u8; 32], prover: Prover, facts: &LinkFacts) -> bool {
+        self.link_hash(prover, facts) == blake3::Hash::from_bytes(*proof)
     }
 
-    fn link_hash(&self, prover: Prover, id: SlaveId, cluster: ClusterId, theirs: &[u8; 32], masters: &[u8; 32]) -> blake3::Hash {
+    fn link_hash(&self, prover: Prover, facts: &LinkFacts) -> blake3::Hash {
         let role = match prover {
             Prover::Master => 0,
             Prover::Slave => 1,
@@ -146,14 +159,12 @@ impl ClusterKey {
             Prover::Holder => 3,
             Prover::Taker => 4,
         };
-        blake3::Hasher::new_keyed(&self.0)
-            .update(b"relais link 1")
-            .update(&[role])
-            .update(&id.0)
-            .update(&cluster.0)
-            .update(theirs)
-            .update(masters)
-            .finalize()
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(b"relais link 1").update(&[role]).update(&facts.id.0).update(&facts.cluster.0);
+        hasher.update(&facts.theirs).update(&facts.ours);
+        // Last, so that one proof is never that of other facts.
+        hasher.update(facts.binding.as_ref().map_or(&[], |binding| binding));
+        hasher.finalize()
     }
 
     /// A key for one purpose alone, so that what is tagged for it means nothing elsewhere.
@@ -264,16 +275,26 @@ mod tests {
     #[test]
     fn every_part_counts_in_a_proof() {
         let key = ClusterKey([1; 32]);
-        let (id, cluster) = (SlaveId([2; 16]), key.cluster_id());
-        let proof = key.link_proof(Prover::Slave, id, cluster, &[3; 32], &[4; 32]);
-        assert!(key.verify(&proof, Prover::Slave, id, cluster, &[3; 32], &[4; 32]));
-        assert!(!ClusterKey([9; 32]).verify(&proof, Prover::Slave, id, cluster, &[3; 32], &[4; 32]));
-        assert!(!key.verify(&proof, Prover::Master, id, cluster, &[3; 32], &[4; 32]));
-        assert!(!key.verify(&proof, Prover::Operator, id, cluster, &[3; 32], &[4; 32]));
-        assert!(!key.verify(&proof, Prover::Slave, SlaveId([9; 16]), cluster, &[3; 32], &[4; 32]));
-        assert!(!key.verify(&proof, Prover::Slave, id, ClusterId([9; 16]), &[3; 32], &[4; 32]));
-        assert!(!key.verify(&proof, Prover::Slave, id, cluster, &[9; 32], &[4; 32]));
-        assert!(!key.verify(&proof, Prover::Slave, id, cluster, &[4; 32], &[3; 32]));
-        assert!(!key.verify(&[0; 32], Prover::Slave, id, cluster, &[3; 32], &[4; 32]));
+        let facts = LinkFacts { id: SlaveId([2; 16]), cluster: key.cluster_id(), theirs: [3; 32], ours: [4; 32], binding: None };
+        let proof = key.link_proof(Prover::Slave, &facts);
+        assert!(key.verify(&proof, Prover::Slave, &facts));
+        assert!(!ClusterKey([9; 32]).verify(&proof, Prover::Slave, &facts));
+        for other in [Prover::Master, Prover::Operator, Prover::Holder, Prover::Taker] {
+            assert!(!key.verify(&proof, other, &facts));
+        }
+        for other in [
+            LinkFacts { id: SlaveId([9; 16]), ..facts.clone() },
+            LinkFacts { cluster: ClusterId([9; 16]), ..facts.clone() },
+            LinkFacts { theirs: [9; 32], ..facts.clone() },
+            LinkFacts { theirs: [4; 32], ours: [3; 32], ..facts.clone() },
+            LinkFacts { binding: Some([0; 32]), ..facts.clone() },
+        ] {
+            assert!(!key.verify(&proof, Prover::Slave, &other), "{other:?}");
+        }
+        let bound = LinkFacts { binding: Some([5; 32]), ..facts.clone() };
+        let proof = key.link_proof(Prover::Slave, &bound);
+        assert!(key.verify(&proof, Prover::Slave, &bound) && !key.verify(&proof, Prover::Slave, &facts));
+        assert!(!key.verify(&proof, Prover::Slave, &LinkFacts { binding: Some([6; 32]), ..facts.clone() }));
+        assert!(!key.verify(&[0; 32], Prover::Slave, &facts));
     }
 }

@@ -23,10 +23,10 @@ pub use accounts::{
     Account, AccountError, Accounts, AccountsError, AccountsFile, Alone, BadLine, Common, Guesses, HashError, LiveAccounts, LoginDesk,
     PasswordHash, Pending, User, Verdict,
 };
-pub use authority::{Authority, AuthorityError, Certified, POINT, ServerKey};
+pub use authority::{Authority, AuthorityError, Certified, ServerKey};
 pub use dir::{LockedState, StateDir, StateError};
 pub use journal::{BATCH_BYTES, BATCH_CHANGES, ChangeLog, Journal, JournalError, JournalReader};
-pub use key::{ClusterKey, KeyError, Prover};
+pub use key::{ClusterKey, KeyError};
 pub use link::{LinkChallenger, LinkError, LinkHandshake, LinkRole, link_frame};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use tape::Tape;

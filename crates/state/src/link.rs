@@ -1,19 +1,19 @@
 //! Both ends of a cluster link's proof, as messages in and messages out.
 //!
 //! The side that was connected to, a master or a slave that has content, proves first that it has the key, then the side that connected
-//! does. Each proof covers who proves, both ids and both fresh nonces, so a
-//! recorded one, or one sent back to its sender, is refused. It never touches
+//! does. Each proof covers who proves, both ids, both fresh nonces, and what the two ends of an encrypted line have in common, so a
+//! recorded one, one sent back to its sender, or one carried over by somebody in between is refused. It never touches
 //! a socket: callers move the frames.
 
 use std::io;
 
 use relais_proto::{
-    ClusterId, ErrorCode, FrameType, Hello, LinkMessage, Refusal, Reply, Request, Role, ServerRole, SlaveId, VERSIONS, WireError,
-    common_version,
+    ErrorCode, FrameType, Hello, LinkMessage, Refusal, Reply, Request, Role, ServerRole, SlaveId, VERSIONS, WireError, common_version,
 };
 use thiserror::Error;
 
-use crate::{ClusterKey, Prover};
+use crate::ClusterKey;
+use crate::key::{LinkFacts, Prover};
 
 /// Who opens a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,16 +113,17 @@ pub struct LinkHandshake<'a> {
     id: SlaveId,
     key: &'a ClusterKey,
     nonce: [u8; 32],
+    binding: Option<[u8; 32]>,
     welcomed: bool,
 }
 
 impl<'a> LinkHandshake<'a> {
-    /// Begins with a fresh nonce.
+    /// Begins with a fresh nonce. `binding` is what both ends of the line have in common where that is encrypted.
     ///
     /// # Errors
     /// Where the system has no random bytes.
-    pub fn new(role: LinkRole, id: SlaveId, key: &'a ClusterKey) -> io::Result<Self> {
-        Ok(Self { role, id, key, nonce: crate::random()?, welcomed: false })
+    pub fn new(role: LinkRole, id: SlaveId, key: &'a ClusterKey, binding: Option<[u8; 32]>) -> io::Result<Self> {
+        Ok(Self { role, id, key, nonce: crate::random()?, binding, welcomed: false })
     }
 
     /// The first message; `agent` is program and version, for the other side's log.
@@ -176,11 +177,11 @@ impl<'a> LinkHandshake<'a> {
         let LinkMessage::LinkChallenge { cluster, nonce, proof } = challenge else {
             return Err(WireError::Unexpected(challenge.frame_type().number()).into());
         };
-        let ours = self.key.cluster_id();
-        if *cluster != ours || !self.key.verify(proof, self.role.other(), self.id, ours, &self.nonce, nonce) {
+        let facts = LinkFacts { id: self.id, cluster: self.key.cluster_id(), theirs: self.nonce, ours: *nonce, binding: self.binding };
+        if *cluster != facts.cluster || !self.key.verify(proof, self.role.other(), &facts) {
             return Err(LinkError::BadProof);
         }
-        Ok(LinkMessage::LinkProof { proof: self.key.link_proof(self.role.prover(), self.id, ours, &self.nonce, nonce) })
+        Ok(LinkMessage::LinkProof { proof: self.key.link_proof(self.role.prover(), &facts) })
     }
 }
 
@@ -189,32 +190,29 @@ impl<'a> LinkHandshake<'a> {
 #[derive(Debug, Clone)]
 pub struct LinkChallenger {
     role: LinkRole,
-    id: SlaveId,
-    cluster: ClusterId,
-    theirs: [u8; 32],
-    ours: [u8; 32],
+    facts: LinkFacts,
 }
 
 impl LinkChallenger {
-    /// Answers a `LinkOpen` of somebody who wants to be `role` with the challenge to send.
+    /// Answers a `LinkOpen` of somebody who wants to be `role` with the challenge to send. `binding` is as in [`LinkHandshake::new`].
     ///
     /// # Errors
     /// [`LinkError::Wire`] where `open` is another message or the system has no random bytes.
-    pub fn new(role: LinkRole, open: &LinkMessage, key: &ClusterKey) -> Result<(Self, LinkMessage), LinkError> {
+    pub fn new(role: LinkRole, open: &LinkMessage, key: &ClusterKey, binding: Option<[u8; 32]>) -> Result<(Self, LinkMessage), LinkError> {
         let LinkMessage::LinkOpen { id, nonce } = open else {
             return Err(WireError::Unexpected(open.frame_type().number()).into());
         };
         let ours = crate::random().map_err(WireError::Io)?;
-        let this = Self { role, id: *id, cluster: key.cluster_id(), theirs: *nonce, ours };
-        let proof = key.link_proof(role.other(), this.id, this.cluster, &this.theirs, &this.ours);
-        let challenge = LinkMessage::LinkChallenge { cluster: this.cluster, nonce: ours, proof };
-        Ok((this, challenge))
+        let facts = LinkFacts { id: *id, cluster: key.cluster_id(), theirs: *nonce, ours, binding };
+        let proof = key.link_proof(role.other(), &facts);
+        let challenge = LinkMessage::LinkChallenge { cluster: facts.cluster, nonce: ours, proof };
+        Ok((Self { role, facts }, challenge))
     }
 
     /// Who claims to be on the other side.
     #[must_use]
     pub fn id(&self) -> SlaveId {
-        self.id
+        self.facts.id
     }
 
     /// Checks the other side's proof.
@@ -225,11 +223,7 @@ impl LinkChallenger {
         let LinkMessage::LinkProof { proof } = proof else {
             return Err(WireError::Unexpected(proof.frame_type().number()).into());
         };
-        if key.verify(proof, self.role.prover(), self.id, self.cluster, &self.theirs, &self.ours) {
-            Ok(())
-        } else {
-            Err(LinkError::BadProof)
-        }
+        if key.verify(proof, self.role.prover(), &self.facts) { Ok(()) } else { Err(LinkError::BadProof) }
     }
 }
 
@@ -250,8 +244,8 @@ mod tests {
     fn two_who_have_the_key_agree() {
         let (_temp, key, _) = keys();
         for role in [LinkRole::Slave, LinkRole::Operator, LinkRole::Peer] {
-            let slave = LinkHandshake::new(role, ID, &key).unwrap();
-            let (master, challenge) = LinkChallenger::new(role, &slave.open(), &key).unwrap();
+            let slave = LinkHandshake::new(role, ID, &key, None).unwrap();
+            let (master, challenge) = LinkChallenger::new(role, &slave.open(), &key, None).unwrap();
             master.check(&slave.answer(&challenge).unwrap(), &key).unwrap();
             assert_eq!(master.id(), ID);
         }
@@ -260,14 +254,37 @@ mod tests {
     #[test]
     fn either_side_notices_another_key() {
         let (_temp, key, other) = keys();
-        let slave = LinkHandshake::new(LinkRole::Slave, ID, &key).unwrap();
-        let (_, challenge) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &other).unwrap();
+        let slave = LinkHandshake::new(LinkRole::Slave, ID, &key, None).unwrap();
+        let (_, challenge) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &other, None).unwrap();
         assert!(matches!(slave.answer(&challenge), Err(LinkError::BadProof)));
 
-        let (master, challenge) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &key).unwrap();
+        let (master, challenge) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &key, None).unwrap();
         let LinkMessage::LinkChallenge { nonce, .. } = challenge else { panic!("no challenge") };
-        let proof = other.link_proof(Prover::Slave, ID, key.cluster_id(), &slave.nonce, &nonce);
+        let facts = LinkFacts { id: ID, cluster: key.cluster_id(), theirs: slave.nonce, ours: nonce, binding: None };
+        let proof = other.link_proof(Prover::Slave, &facts);
         assert!(matches!(master.check(&LinkMessage::LinkProof { proof }, &key), Err(LinkError::BadProof)));
+    }
+
+    #[test]
+    fn somebody_in_between_is_noticed_by_both() {
+        let (_temp, key, _) = keys();
+        let (near, far) = (Some([1; 32]), Some([2; 32]));
+        for role in [LinkRole::Slave, LinkRole::Operator, LinkRole::Peer] {
+            for (ours, theirs) in [(near, far), (near, None), (None, far)] {
+                let slave = LinkHandshake::new(role, ID, &key, ours).unwrap();
+                let (master, challenge) = LinkChallenger::new(role, &slave.open(), &key, theirs).unwrap();
+                assert!(matches!(slave.answer(&challenge), Err(LinkError::BadProof)));
+                // One who does not look is noticed by the other.
+                let careless = LinkHandshake { binding: theirs, nonce: slave.nonce, ..LinkHandshake::new(role, ID, &key, ours).unwrap() };
+                let proof = careless.answer(&challenge).unwrap();
+                assert!(master.check(&proof, &key).is_ok());
+                let master = LinkChallenger { facts: LinkFacts { binding: ours, ..master.facts }, role };
+                assert!(master.check(&proof, &key).is_err());
+            }
+            let slave = LinkHandshake::new(role, ID, &key, near).unwrap();
+            let (master, challenge) = LinkChallenger::new(role, &slave.open(), &key, near).unwrap();
+            master.check(&slave.answer(&challenge).unwrap(), &key).unwrap();
+        }
     }
 
     #[test]
@@ -275,20 +292,20 @@ mod tests {
         let (_temp, key, _) = keys();
         let all = [LinkRole::Slave, LinkRole::Operator, LinkRole::Peer];
         for role in all {
-            let ours = LinkHandshake::new(role, ID, &key).unwrap();
-            let (theirs, challenge) = LinkChallenger::new(role, &ours.open(), &key).unwrap();
+            let ours = LinkHandshake::new(role, ID, &key, None).unwrap();
+            let (theirs, challenge) = LinkChallenger::new(role, &ours.open(), &key, None).unwrap();
             let LinkMessage::LinkChallenge { proof: sent, .. } = challenge else { panic!("no challenge") };
             assert!(theirs.check(&LinkMessage::LinkProof { proof: sent }, &key).is_err());
 
             let recorded = ours.answer(&challenge).unwrap();
-            let (later, _) = LinkChallenger::new(role, &ours.open(), &key).unwrap();
+            let (later, _) = LinkChallenger::new(role, &ours.open(), &key, None).unwrap();
             assert!(later.check(&recorded, &key).is_err());
             for other in all.into_iter().filter(|other| *other != role) {
                 // The same nonces, and the proof of one who is something else.
                 let elsewhere = LinkChallenger { role: other, ..theirs.clone() };
                 assert!(elsewhere.check(&recorded, &key).is_err(), "{role:?} as {other:?}");
             }
-            let again = LinkHandshake::new(role, ID, &key).unwrap();
+            let again = LinkHandshake::new(role, ID, &key, None).unwrap();
             assert!(again.answer(&challenge).is_err());
         }
     }
@@ -296,22 +313,22 @@ mod tests {
     #[test]
     fn a_master_is_no_slave_to_take_content_from() {
         let (_temp, key, _) = keys();
-        let mut taker = LinkHandshake::new(LinkRole::Peer, ID, &key).unwrap();
+        let mut taker = LinkHandshake::new(LinkRole::Peer, ID, &key, None).unwrap();
         let welcome = |role| Reply::Welcome { version: 1, role, cluster: key.cluster_id(), agent: String::new() };
         for other in [ServerRole::Master, ServerRole::Standalone] {
             assert!(matches!(taker.reply(&welcome(other)), Err(LinkError::Stranger(ServerRole::Slave))));
         }
         taker.reply(&welcome(ServerRole::Slave)).unwrap();
         // The challenge of a master that has the key is none of a slave.
-        let (_, challenge) = LinkChallenger::new(LinkRole::Slave, &taker.open(), &key).unwrap();
+        let (_, challenge) = LinkChallenger::new(LinkRole::Slave, &taker.open(), &key, None).unwrap();
         assert!(matches!(taker.answer(&challenge), Err(LinkError::BadProof)));
     }
 
     #[test]
     fn frames_are_taken_in_their_order_only() {
         let (_temp, key, _) = keys();
-        let mut slave = LinkHandshake::new(LinkRole::Slave, ID, &key).unwrap();
-        let (_, challenge) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &key).unwrap();
+        let mut slave = LinkHandshake::new(LinkRole::Slave, ID, &key, None).unwrap();
+        let (_, challenge) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &key, None).unwrap();
         let payload = |encode: &dyn Fn(&mut Vec<u8>)| {
             let mut frame = Vec::new();
             encode(&mut frame);

@@ -18,18 +18,18 @@ use crate::harness::{
 };
 
 /// The password of each user in these tests.
-fn password(user: &str) -> String {
+pub fn password(user: &str) -> String {
     format!("the password of {user}")
 }
 
 /// Runs `ftpmaster user` on a state folder.
 #[track_caller]
-fn user(dir: &TestDir, state: &Path, words: &[&str]) -> Output {
+pub fn user(dir: &TestDir, state: &Path, words: &[&str]) -> Output {
     Client::finish(&mut Setup::new("ftpmaster", dir.path()).args(["user"]).args(words).args([Path::new("--state"), state]).start())
 }
 
 /// A file with a password.
-fn password_file(dir: &TestDir, password: &str) -> PathBuf {
+pub fn password_file(dir: &TestDir, password: &str) -> PathBuf {
     let path = dir.path().join(format!("{}.password", blake3::hash(password.as_bytes()).to_hex()));
     fs::write(&path, format!("{password}\n")).unwrap();
     path
@@ -37,7 +37,7 @@ fn password_file(dir: &TestDir, password: &str) -> PathBuf {
 
 /// Adds a user with a password of [`password`].
 #[track_caller]
-fn add(dir: &TestDir, state: &Path, name: &str, rights: &str, root: &str) {
+pub fn add(dir: &TestDir, state: &Path, name: &str, rights: &str, root: &str) {
     let file = password_file(dir, &password(name));
     user(dir, state, &["add", name, "--rights", rights, "--root", root, "--password-file", file.to_str().unwrap()]).ok();
 }

@@ -30,7 +30,7 @@ fn change_much(wire: &mut Wire, top: &str, count: usize) {
 }
 
 #[test]
-fn a_slave_that_was_away_for_300_changes_catches_up() {
+pub fn a_slave_that_was_away_for_300_changes_catches_up() {
     let mut cluster = Cluster::of(2).start();
     let mut wire = open(&cluster, 0);
     change_much(&mut wire, "before", 60);
@@ -47,7 +47,7 @@ fn a_slave_that_was_away_for_300_changes_catches_up() {
 }
 
 #[test]
-fn an_empty_slave_joins_a_tree_of_3000_small_files() {
+pub fn an_empty_slave_joins_a_tree_of_3000_small_files() {
     let mut cluster = Cluster::of(0).start();
     let root = cluster.dir.folder("root0");
     for n in 0..3000 {

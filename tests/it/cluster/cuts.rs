@@ -60,7 +60,7 @@ fn cut_off(which: &str, cut: impl Fn(&Proxy)) {
 }
 
 #[test]
-fn a_slave_that_is_cut_off_serves_what_it_has_and_refuses_changes() {
+pub fn a_slave_that_is_cut_off_serves_what_it_has_and_refuses_changes() {
     cut_off("both", Proxy::freeze);
 }
 
@@ -89,7 +89,7 @@ fn a_slave_that_hears_nothing_any_more_refuses_changes() {
 }
 
 #[test]
-fn lines_cut_in_any_order_heal() {
+pub fn lines_cut_in_any_order_heal() {
     let mut cluster = Cluster::of(0).start();
     let lines: Vec<Proxy> = (0..3).map(|_| Proxy::to(cluster.addr)).collect();
     lines.iter().for_each(|line| add_behind(&mut cluster, line));

@@ -155,7 +155,7 @@ fn sends_tree(command: &str, blow: Blow) {
 }
 
 #[test]
-fn a_large_get_while_slaves_are_killed() {
+pub fn a_large_get_while_slaves_are_killed() {
     gets_large(Blow::Kill);
 }
 
@@ -165,17 +165,17 @@ fn a_large_get_while_slaves_are_stopped() {
 }
 
 #[test]
-fn a_large_get_while_lines_are_cut() {
+pub fn a_large_get_while_lines_are_cut() {
     gets_large(Blow::Cut);
 }
 
 #[test]
-fn a_large_put_while_slaves_are_killed() {
+pub fn a_large_put_while_slaves_are_killed() {
     puts_large(Blow::Kill);
 }
 
 #[test]
-fn a_large_put_while_slaves_are_stopped() {
+pub fn a_large_put_while_slaves_are_stopped() {
     puts_large(Blow::Stop);
 }
 
@@ -185,7 +185,7 @@ fn a_large_put_while_lines_are_cut() {
 }
 
 #[test]
-fn a_tree_is_fetched_while_slaves_are_killed() {
+pub fn a_tree_is_fetched_while_slaves_are_killed() {
     gets_tree(Blow::Kill);
 }
 
@@ -200,7 +200,7 @@ fn a_tree_is_fetched_while_lines_are_cut() {
 }
 
 #[test]
-fn a_tree_is_put_while_slaves_are_killed() {
+pub fn a_tree_is_put_while_slaves_are_killed() {
     sends_tree("put -r tree", Blow::Kill);
 }
 
@@ -215,6 +215,6 @@ fn a_tree_is_mirrored_while_slaves_are_killed() {
 }
 
 #[test]
-fn a_tree_is_mirrored_while_lines_are_cut() {
+pub fn a_tree_is_mirrored_while_lines_are_cut() {
     sends_tree("mirror -R tree /tree", Blow::Cut);
 }

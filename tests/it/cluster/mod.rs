@@ -1,14 +1,14 @@
 //! One tree on every slave: what is put on one is on all of them, whatever dies, hangs or is cut off meanwhile, and nobody sees less
 //! than was acknowledged.
 
-mod catching_up;
+pub mod catching_up;
 mod cloned;
 mod copies;
 mod crashes;
-mod cuts;
+pub mod cuts;
 mod disks;
 mod endurance;
-mod failover;
+pub mod failover;
 mod freshness;
 mod halfway;
 mod killed;
@@ -17,10 +17,10 @@ mod load;
 mod operators;
 mod recorded;
 mod recovery;
-mod replication;
+pub mod replication;
 mod same;
 mod shared_folder;
 mod storm;
 mod table;
 mod watch;
-mod without;
+pub mod without;

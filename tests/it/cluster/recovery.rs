@@ -57,9 +57,9 @@ fn without(cluster: &mut Cluster, goes: impl Fn(&str) -> bool) {
     cluster.restart_master();
 }
 
-/// The files of the master's state, but for the key and the lock.
+/// The files of the master's state, but for the key, the authority and the lock.
 fn names(cluster: &Cluster) -> Vec<PathBuf> {
-    leftovers(&state(cluster), &["cluster.key", "lock"])
+    leftovers(&state(cluster), &["cluster.key", "authority.key", "authority.pem", "lock"])
 }
 
 /// What is in them.

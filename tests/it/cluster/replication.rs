@@ -22,7 +22,7 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 const SLOWEST: Duration = Duration::from_secs(3);
 
 #[test]
-fn every_kind_of_change_is_seen_at_every_other_slave_within_a_second() {
+pub fn every_kind_of_change_is_seen_at_every_other_slave_within_a_second() {
     let cluster = Cluster::of(3).start();
     let mut wires: Vec<Wire> = (0..3).map(|n| open(&cluster, n)).collect();
     let mut times = Vec::new();
@@ -53,7 +53,7 @@ fn seen(wires: &mut [Wire], at: usize, change: impl FnOnce(&mut Wire) -> Result<
 }
 
 #[test]
-fn contents_arrive_with_digest_time_and_executable_bit() {
+pub fn contents_arrive_with_digest_time_and_executable_bit() {
     let cluster = Cluster::of(3).start();
     let client = cluster.client();
     let top = client.folder().join("tree");
@@ -82,7 +82,7 @@ fn contents_arrive_with_digest_time_and_executable_bit() {
 }
 
 #[test]
-fn a_reader_where_the_content_is_still_coming_gets_it_from_the_holder() {
+pub fn a_reader_where_the_content_is_still_coming_gets_it_from_the_holder() {
     let bytes = content(1, 12 << 20);
     let cluster = Cluster::of(2).proxied().start();
     // What one slave sends to the other takes some seconds.
@@ -162,7 +162,7 @@ fn at_once(
 }
 
 #[test]
-fn of_two_puts_at_once_the_higher_number_is_everywhere_and_whole() {
+pub fn of_two_puts_at_once_the_higher_number_is_everywhere_and_whole() {
     let cluster = Cluster::of(3).start();
     let bytes = |side: u64, n: usize| content(side * 1000 + n as u64, 20_000 + n * 10_000);
     let told = at_once(&cluster, |wire, n| wire.put(&format!("f{n}"), &bytes(1, n)), |wire, n| wire.put(&format!("f{n}"), &bytes(2, n)));
@@ -237,7 +237,7 @@ fn again(mut change: impl FnMut() -> Result<Version, Refusal>) -> Result<Version
 }
 
 #[test]
-fn a_change_asked_for_again_at_another_slave_is_the_same_change() {
+pub fn a_change_asked_for_again_at_another_slave_is_the_same_change() {
     let cluster = Cluster::of(2).start();
     let (mut one, mut other) = (open(&cluster, 0), open(&cluster, 1));
     let request = put("f", 5);

@@ -19,7 +19,7 @@ fn printed(program: &Program, count: usize) -> Vec<Value> {
 }
 
 #[test]
-fn without_the_master_downloads_go_on_and_changes_are_refused_plainly() {
+pub fn without_the_master_downloads_go_on_and_changes_are_refused_plainly() {
     let mut cluster = Cluster::of(2).start();
     let (known, open, new) = (cluster.client(), cluster.client(), cluster.client());
     for client in [&known, &open, &new] {
@@ -79,7 +79,7 @@ fn a_put_waits_for_a_master_that_comes_back_in_time() {
 }
 
 #[test]
-fn all_programs_are_started_anew_one_after_the_other_and_no_command_fails() {
+pub fn all_programs_are_started_anew_one_after_the_other_and_no_command_fails() {
     let mut cluster = Cluster::of(3).start();
     let clients: Vec<Client> = (0..3).map(|_| cluster.client()).collect();
     let (over, done) = (AtomicBool::new(false), AtomicUsize::new(0));

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::{SOON, eventually};
+use super::{SOON, eventually, is_over_tls};
 
 /// How long a killed group may take to let go of its stderr.
 const LET_GO: Duration = Duration::from_secs(10);
@@ -88,6 +88,9 @@ impl Setup {
         let mut setup = Self { command: Command::new(path), name: program.to_owned(), stdin: false };
         setup.environment(home);
         setup.command.process_group(0);
+        if is_over_tls() {
+            setup.command.args(["--tls", "always"]);
+        }
         setup
     }
 

@@ -11,7 +11,7 @@ use relais_proto::{
     SlaveId, TreePath, VERSIONS, Wanted, WireError, encode_frame, read_frame, read_header,
 };
 
-use super::SOON;
+use super::{SOON, encrypted, is_over_tls};
 
 /// A connection on which a test says what it likes.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Wire(pub TcpStream);
 impl Wire {
     #[track_caller]
     pub fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&addr, SOON).unwrap();
+        let stream = if is_over_tls() { encrypted(addr) } else { TcpStream::connect_timeout(&addr, SOON).unwrap() };
         stream.set_read_timeout(Some(SOON)).unwrap();
         stream.set_write_timeout(Some(SOON)).unwrap();
         stream.set_nodelay(true).unwrap();

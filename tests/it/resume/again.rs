@@ -6,7 +6,7 @@ use super::{GET, Lab, NAME, NOTHING, converge};
 use crate::harness::{Client, content, leftovers};
 
 #[test]
-fn little_is_fetched_twice() {
+pub fn little_is_fetched_twice() {
     const MIB: u64 = 1 << 20;
     let bytes = content(4, 16 << 20);
     let lab = Lab::new(64 << 10, &bytes);
@@ -42,7 +42,7 @@ fn the_closing_object_tells_where_it_resumed() {
 }
 
 #[test]
-fn what_was_begun_is_carried_on_at_the_start_without_any_command() {
+pub fn what_was_begun_is_carried_on_at_the_start_without_any_command() {
     let bytes = content(6, 12 << 20);
     let lab = Lab::new(64 << 10, &bytes);
     let client = lab.killed(9 << 20);
@@ -63,7 +63,7 @@ fn no_resume_leaves_the_log_alone() {
 }
 
 #[test]
-fn a_client_that_runs_is_left_alone_by_another() {
+pub fn a_client_that_runs_is_left_alone_by_another() {
     let bytes = content(8, 3 << 20);
     let lab = Lab::new(64 << 10, &bytes);
     let client = lab.client();
@@ -81,7 +81,7 @@ fn a_client_that_runs_is_left_alone_by_another() {
 }
 
 #[test]
-fn a_slave_that_comes_back_within_retry_is_enough() {
+pub fn a_slave_that_comes_back_within_retry_is_enough() {
     let bytes = content(21, 48 << 20);
     let mut lab = Lab::new(64 << 10, &bytes);
     let client = lab.client();

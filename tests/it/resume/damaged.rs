@@ -41,7 +41,7 @@ fn a_bit_flipped_in_the_part_that_is_there_is_found() {
 }
 
 #[test]
-fn a_part_file_that_vanished_or_shrank_is_made_anew() {
+pub fn a_part_file_that_vanished_or_shrank_is_made_anew() {
     let bytes = content(19, 12 << 20);
     let lab = Lab::new(64 << 10, &bytes);
     for shrink in [None, Some(0), Some(1000), Some(30 << 20)] {

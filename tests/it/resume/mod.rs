@@ -2,11 +2,11 @@
 //! started again it ends with one whole version, or with a clear error. Never
 //! with a mixture, and never with an unverified file under its final name.
 
-mod again;
-mod damaged;
+pub mod again;
+pub mod damaged;
 mod huge;
 mod matrix;
-mod replaced;
+pub mod replaced;
 
 use std::fs;
 use std::path::PathBuf;

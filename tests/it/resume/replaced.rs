@@ -30,7 +30,7 @@ fn replaced_by_one_of_the_same_size_and_time() {
 }
 
 #[test]
-fn replaced_by_a_shorter_one() {
+pub fn replaced_by_a_shorter_one() {
     replaced_by(&content(11, 50_000));
     replaced_by(&content(9, 12_000_000)[..1_500_000]);
 }
@@ -68,7 +68,7 @@ fn replaced_by_a_folder() {
 }
 
 #[test]
-fn replaced_by_nothing() {
+pub fn replaced_by_nothing() {
     gone(|_| {});
 }
 

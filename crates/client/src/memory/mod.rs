@@ -5,6 +5,7 @@
 //! is read may have been changed by anybody, so each field is checked, and a file that is no good is told of once, left alone
 //! until there is something new to write, and then replaced.
 
+mod authorities;
 mod file;
 mod place;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::debug;
+use relais_net::tls::Fingerprint;
 use relais_proto::{ClusterId, Mark, limits};
 
 use crate::notices::Notices;
@@ -76,6 +78,42 @@ impl Memory {
     #[must_use]
     pub fn mark_file(&self, cluster: ClusterId) -> String {
         self.place.shown(&mark_name(cluster))
+    }
+
+    /// The authority of this host's servers, where that was met before.
+    ///
+    /// # Errors
+    /// The file, and what is wrong with it.
+    pub fn authority(&self) -> Result<Option<Fingerprint>, String> {
+        let found = self.place.read(authorities::NAME).and_then(|text| authorities::find(&text.unwrap_or_default(), &self.host));
+        found.map_err(|why| format!("{}: {why}", self.authorities_file()))
+    }
+
+    /// The authority of this host's servers was met; the file that it is kept in.
+    ///
+    /// # Errors
+    /// Why it is not kept.
+    pub fn keep_authority(&self, authority: Fingerprint) -> Result<String, String> {
+        let writer = self.place.writer()?;
+        let text = self.place.read(authorities::NAME)?.unwrap_or_default();
+        let file = self.authorities_file();
+        match authorities::find(&text, &self.host)? {
+            Some(known) if known == authority => return Ok(file),
+            Some(_) => return Err(format!("{file} has got another one in this moment")),
+            None => {}
+        }
+        let text = authorities::add(&text, &self.host, authority);
+        if text.len() > authorities::LONGEST {
+            return Err(format!("{file} is too long"));
+        }
+        writer.replace(authorities::NAME, &text)?;
+        Ok(file)
+    }
+
+    /// Where authorities are kept.
+    #[must_use]
+    pub fn authorities_file(&self) -> String {
+        self.place.shown(authorities::NAME)
     }
 
     /// A master's answer, to be written by the next [`Self::keep`].

@@ -164,7 +164,7 @@ impl Session {
 
     /// Whether a password may go over the line to this address.
     fn check_line(&self, addr: SocketAddr) -> Result<(), Failure> {
-        if self.settings.insecure || addr.ip().to_canonical().is_loopback() {
+        if self.settings.security.insecure || self.is_encrypted(addr) || addr.ip().to_canonical().is_loopback() {
             return Ok(());
         }
         let message = format!("the line to {addr} is not encrypted, and no password goes over it; --insecure sends it all the same");
@@ -172,15 +172,17 @@ impl Session {
     }
 
     /// Where some server is to log in at.
-    fn find_somebody(&self) -> Result<SocketAddr, Failure> {
+    fn find_somebody(&mut self) -> Result<SocketAddr, Failure> {
         let mut why = "the name has no address".to_owned();
-        for host in self.master.iter().chain([&self.settings.host]) {
+        let hosts: Vec<Host> = self.master.iter().chain([&self.settings.host]).cloned().collect();
+        for host in hosts {
             match host.addresses() {
                 Err(e) => why = plain(&e),
                 Ok(addrs) => {
                     for addr in addrs {
-                        match greet::dial(addr, BRIEF, &self.interrupt) {
+                        match self.dial(addr, BRIEF) {
                             Ok(_) => return Ok(addr),
+                            Err(Trouble::Stopped(failure)) => return Err(failure),
                             Err(trouble) => why = trouble.into_failure(addr).message,
                         }
                     }
@@ -233,6 +235,7 @@ impl Session {
                 Trouble::Refused(refusal) => return Err(refusal.into()),
                 Trouble::Gone(why) if failure.code == ErrorCode::Unreachable => failure = unreachable(why),
                 Trouble::Gone(_) => {}
+                Trouble::Stopped(stopped) if stopped.code == ErrorCode::NotTrusted => return Err(stopped),
                 Trouble::Bad(_) | Trouble::Stopped(_) | Trouble::Elsewhere(_) => failure = trouble.into_failure(addr),
             }
             if self.interrupt.is_raised() {
@@ -243,7 +246,16 @@ impl Session {
     }
 
     fn log_in(&mut self, addr: SocketAddr, patience: Patience) -> Result<Entered, Trouble> {
-        let mut connection = greet::dial(addr, patience, &self.interrupt)?;
+        match self.log_in_once(addr, patience) {
+            Err(Trouble::Refused(refusal)) if refusal.code == ErrorCode::TlsNeeded && self.encrypt_from_now() => {
+                self.log_in_once(addr, patience)
+            }
+            other => other,
+        }
+    }
+
+    fn log_in_once(&mut self, addr: SocketAddr, patience: Patience) -> Result<Entered, Trouble> {
+        let mut connection = self.dial(addr, patience)?;
         if self.settings.password.is_some() {
             self.check_line(addr).map_err(Trouble::Stopped)?;
         }

@@ -38,6 +38,10 @@ impl Session {
                 refused |= matches!(trouble, Trouble::Refused(_));
                 let other = trouble.into_failure(addr);
                 debug!("slave {slave} is left out: {other}");
+                if other.code == ErrorCode::NotTrusted {
+                    // Whether or not another one does it as well.
+                    self.notices.say(&other.to_string());
+                }
                 if worst.as_ref().is_none_or(|worst| weight(&other) >= weight(worst)) {
                     worst = Some(other);
                 }
@@ -55,7 +59,16 @@ impl Session {
 
     /// A session with the slave at `addr`.
     pub(super) fn open_at(&mut self, addr: SocketAddr, route: &Route, patience: Patience) -> Result<Open, Trouble> {
-        let mut connection = greet::dial(addr, patience, &self.interrupt)?;
+        match self.open_once(addr, route, patience) {
+            Err(Trouble::Refused(refusal)) if refusal.code == ErrorCode::TlsNeeded && self.encrypt_from_now() => {
+                self.open_once(addr, route, patience)
+            }
+            other => other,
+        }
+    }
+
+    fn open_once(&mut self, addr: SocketAddr, route: &Route, patience: Patience) -> Result<Open, Trouble> {
+        let mut connection = self.dial(addr, patience)?;
         self.told.greet(&mut connection, &self.notices);
         let shown = self.told.mark();
         let (welcome, answer) = greet::show_ticket(&mut connection, &route.ticket, shown, &mut queue_notice(&self.notices))?;

@@ -14,8 +14,7 @@ use relais_proto::{
 };
 
 use crate::Failure;
-use crate::error::{plain, why_gone};
-use crate::interrupt::Interrupt;
+use crate::error::why_gone;
 
 /// What went wrong with one server.
 #[derive(Debug)]
@@ -102,21 +101,6 @@ pub struct Patience {
     pub silence: Duration,
 }
 
-/// Connects; the handler of Ctrl-C knows the socket from here on.
-///
-/// # Errors
-/// [`Trouble::Gone`].
-pub fn dial(addr: SocketAddr, patience: Patience, interrupt: &Interrupt) -> Result<Connection, Trouble> {
-    debug!("connecting to {addr}");
-    let mut connection = Connection::connect(addr, patience.connect).map_err(|e| {
-        let why = if e.kind() == io::ErrorKind::TimedOut { "no answer in time".to_owned() } else { plain(&e) };
-        Trouble::Gone(why)
-    })?;
-    connection.set_silence(patience.silence);
-    interrupt.watch(connection.stream());
-    Ok(connection)
-}
-
 /// Says hello and logs in.
 ///
 /// A password goes only to a server that has said that it is a master or stands alone, so
@@ -166,6 +150,11 @@ fn read_welcome(connection: &mut Connection) -> Result<Welcome, Trouble> {
     match next_reply(connection, &mut |_| {})? {
         Reply::Welcome { version, role, cluster, agent } if (VERSIONS.0..=VERSIONS.1).contains(&version) => {
             debug!("{} is {agent:?}, {role:?} of {cluster}", connection.peer());
+            // Whoever has taken over a slave has its certificate, and gets no passwords for it.
+            let identity = connection.secured().and_then(|secured| secured.identity);
+            if role != ServerRole::Slave && identity.is_some_and(|identity| !identity.is_master) {
+                return Err(Trouble::Bad("it says that it is a master, and its certificate is that of a slave".to_owned()));
+            }
             Ok(Welcome { role, cluster })
         }
         Reply::Welcome { version, .. } => Err(Trouble::Bad(format!("it chose version {version} of the protocol"))),

@@ -18,6 +18,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 mod told;
+mod trust;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,7 @@ pub use requests::{Details, Report};
 use route::Avoid;
 pub use route::{Route, is_usable};
 use told::{Heard, Told};
+pub use trust::Security;
 
 use crate::Failure;
 use crate::interrupt::Interrupt;
@@ -49,8 +51,8 @@ pub struct Settings {
     pub user: String,
     /// None: it is asked for at the terminal where one is needed.
     pub password: Option<Vec<u8>>,
-    /// Whether it may go over a line that is not encrypted.
-    pub insecure: bool,
+    /// How the lines to servers are kept safe.
+    pub security: Security,
     /// How long to go on trying where no server is reached.
     pub retry: Duration,
 }
@@ -68,6 +70,7 @@ struct Open {
 /// A session that moves between slaves as they fail.
 pub struct Session {
     settings: Settings,
+    lines: trust::Lines,
     /// Whether the password was typed, and not given in a file.
     typed: bool,
     interrupt: Interrupt,
@@ -112,6 +115,7 @@ impl Session {
     pub fn new(settings: Settings, interrupt: Interrupt, notices: Notices) -> Self {
         Self {
             settings,
+            lines: trust::Lines::default(),
             typed: false,
             interrupt,
             notices,

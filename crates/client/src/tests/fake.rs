@@ -128,6 +128,6 @@ pub fn one_file(request: &Request) -> (Vec<Reply>, bool) {
 
 pub fn session(addr: SocketAddr, retry: Duration) -> Session {
     let host = addr.to_string().parse().unwrap();
-    let settings = Settings { host, user: String::new(), password: None, insecure: false, retry };
+    let settings = Settings { host, user: String::new(), password: None, security: crate::Security::default(), retry };
     Session::new(settings, Interrupt::new(), Notices::collecting())
 }

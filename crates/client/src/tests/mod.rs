@@ -61,7 +61,7 @@ pub fn shell(addr: SocketAddr, folder: PathBuf, json: bool) -> (Shell, Printed) 
         host: addr.to_string().parse().unwrap(),
         user: String::new(),
         password: None,
-        insecure: false,
+        security: crate::Security::default(),
         retry: Duration::from_millis(200),
     };
     let shell = Shell {

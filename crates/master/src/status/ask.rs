@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use relais_cluster::KNOWN_MAX;
 use relais_net::Connection;
+use relais_net::tls::{Dialer, Encrypt, Trust};
 use relais_proto::{LinkMessage, Mark, SlaveId, SlaveReport, SlaveState, WireError, limits};
 use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
 use thiserror::Error;
@@ -57,8 +58,8 @@ pub enum StatusError {
 ///
 /// # Errors
 /// Why there is no answer.
-pub fn ask(master: &str, key: &ClusterKey) -> Result<Report, StatusError> {
-    talk(master, key, |connection| {
+pub fn ask(master: &str, key: &ClusterKey, encrypt: Encrypt) -> Result<Report, StatusError> {
+    talk(master, key, encrypt, |connection| {
         connection.queue_link(&LinkMessage::AskReport);
         connection.flush().map_err(WireError::Io)?;
         collect(connection)
@@ -66,18 +67,25 @@ pub fn ask(master: &str, key: &ClusterKey) -> Result<Report, StatusError> {
 }
 
 /// Opens an operator's link to the master at `master` and says something on it.
-pub(crate) fn talk<T>(master: &str, key: &ClusterKey, say: impl FnOnce(&mut Connection) -> Result<T, LinkError>) -> Result<T, StatusError> {
-    let mut connection = connect(master).map_err(|cause| StatusError::Unreachable { master: master.to_owned(), cause })?;
+pub(crate) fn talk<T>(
+    master: &str,
+    key: &ClusterKey,
+    encrypt: Encrypt,
+    say: impl FnOnce(&mut Connection) -> Result<T, LinkError>,
+) -> Result<T, StatusError> {
+    let mut connection = connect(master, encrypt).map_err(|cause| StatusError::Unreachable { master: master.to_owned(), cause })?;
     let said = prove(&mut connection, key).and_then(|()| say(&mut connection));
     said.map_err(|cause| StatusError::Link { master: master.to_owned(), cause })
 }
 
-fn connect(master: &str) -> io::Result<Connection> {
+fn connect(master: &str, encrypt: Encrypt) -> io::Result<Connection> {
+    let dialer = Dialer::new(encrypt)?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for addr in master.to_socket_addrs()?.take(limits::ADDRESSES) {
-        match Connection::connect(addr, limits::CONNECT_TIME) {
+        // Who it is the proof of the key tells, on this very line.
+        match dialer.connect(addr, limits::CONNECT_TIME, &Trust::Anyone, master) {
             Ok(connection) => return Ok(connection),
-            Err(error) => last = error,
+            Err(error) => last = error.into(),
         }
     }
     Err(last)
@@ -86,7 +94,7 @@ fn connect(master: &str) -> io::Result<Connection> {
 /// Both sides prove that they have the key.
 fn prove(connection: &mut Connection, key: &ClusterKey) -> Result<(), LinkError> {
     let id = SlaveId(relais_state::random().map_err(WireError::Io)?);
-    let mut handshake = LinkHandshake::new(LinkRole::Operator, id, key).map_err(WireError::Io)?;
+    let mut handshake = LinkHandshake::new(LinkRole::Operator, id, key, connection.binding()).map_err(WireError::Io)?;
     connection.prove(&handshake.hello(AGENT), &handshake.open(), |kind, payload| handshake.frame(kind, payload))
 }
 

@@ -1,5 +1,6 @@
 //! Changes through real links: who proposes, who is told, and what a restart leaves.
 
+use relais_net::tls::Encrypt;
 use relais_proto::{Asked, Chain, Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Standing, ToMaster, ToSlave, TreePath, Version};
 use relais_state::chain_seed;
 
@@ -192,7 +193,7 @@ fn a_slave_that_is_ahead_halts_the_order_and_stays_linked() {
     propose(&mut one, put(1, "a"));
     assert!(matches!(hear(&mut one), ToSlave::Answer { answer: Err(refusal), .. } if refusal.code == ErrorCode::NoChanges));
     assert_eq!(master.redirect().unwrap().len(), 2, "reads go on");
-    let report = crate::status::ask(&master.addr.to_string(), &master.key).unwrap();
+    let report = crate::status::ask(&master.addr.to_string(), &master.key, Encrypt::Remote).unwrap();
     assert!(report.halted.contains("ftpmaster recover"), "{report:?}");
 }
 

@@ -62,7 +62,7 @@ fn recorded_frames_are_worth_nothing_later() {
     let master = Running::start();
     let mut recorded = Vec::new();
     let mut connection = master.connect();
-    let mut handshake = LinkHandshake::new(LinkRole::Slave, SlaveId([1; 16]), &master.key).unwrap();
+    let mut handshake = LinkHandshake::new(LinkRole::Slave, SlaveId([1; 16]), &master.key, None).unwrap();
     handshake.hello("slave").encode(&mut recorded);
     handshake.open().encode(&mut recorded);
     connection.output().extend_from_slice(&recorded);

@@ -6,6 +6,7 @@ mod links;
 mod operate;
 mod service;
 
+use relais_net::tls::TlsOptions;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -17,7 +18,7 @@ use relais_proto::{
     Beat, Counters, FolderId, Hello, LinkMessage, Login, Mark, Refusal, Registration, Reply, Request, Role, SlaveId, SlaveState, VERSIONS,
     limits,
 };
-use relais_state::{AccountsFile, ClusterKey, LinkError, LinkHandshake, LinkRole, LiveAccounts, link_frame};
+use relais_state::{AccountsFile, Authority, ClusterKey, LinkError, LinkHandshake, LinkRole, LiveAccounts, link_frame};
 use tempfile::TempDir;
 
 use crate::{Config, MasterError, Stop, Store, run};
@@ -62,6 +63,9 @@ impl Running {
             copies: 1,
             remember: Duration::from_secs(3600),
             accounts,
+            authority: Authority::load_or_create(state.path()).unwrap(),
+            tls: TlsOptions::default(),
+            certificate_life: Duration::from_secs(3600),
         };
         let asked = stop.clone();
         let thread = std::thread::spawn(move || run(listener, config, &asked));
@@ -164,7 +168,7 @@ fn refused(connection: &mut Connection) -> Refusal {
 /// A slave's link that has given its proof.
 fn linked(master: &Running, n: u8) -> Connection {
     let mut connection = master.connect();
-    let mut handshake = LinkHandshake::new(LinkRole::Slave, SlaveId([n; 16]), &master.key).unwrap();
+    let mut handshake = LinkHandshake::new(LinkRole::Slave, SlaveId([n; 16]), &master.key, None).unwrap();
     connection.queue(&handshake.hello("slave"));
     connection.queue_link(&handshake.open());
     connection.flush().unwrap();

@@ -1,5 +1,6 @@
 //! What operators have done, with slaves that answer for their trees.
 
+use relais_net::tls::Encrypt;
 use std::sync::mpsc::{Receiver, channel};
 
 use relais_proto::{Chain, ErrorCode, Standing, ToMaster, ToSlave, TreeEntry, TreePart, TreePath, Version};
@@ -12,7 +13,7 @@ use crate::{Operation, operate, status};
 /// Whether it was done, and what was told.
 fn done(master: &Running, operation: Operation) -> (bool, Vec<String>) {
     let mut lines = Vec::new();
-    let ok = operate(&master.addr.to_string(), &master.key, operation, |line| lines.push(line.to_owned())).unwrap();
+    let ok = operate(&master.addr.to_string(), &master.key, Encrypt::Remote, operation, |line| lines.push(line.to_owned())).unwrap();
     (ok, lines)
 }
 
@@ -90,7 +91,8 @@ fn a_drained_slave_gets_no_clients_until_it_is_ready_also_when_it_comes_back() {
     let address = (master.addr.to_string(), master.key.clone());
     let drained = std::thread::spawn(move || {
         let mut lines = Vec::new();
-        let ok = operate(&address.0, &address.1, Operation::Drain(id(1)[..4].to_owned()), |line| lines.push(line.to_owned()));
+        let ok =
+            operate(&address.0, &address.1, Encrypt::Remote, Operation::Drain(id(1)[..4].to_owned()), |line| lines.push(line.to_owned()));
         (ok.unwrap(), lines)
     });
     // It hears of it with its next beat, and has sent its sessions away by the one after.
@@ -115,7 +117,7 @@ fn a_drained_slave_gets_no_clients_until_it_is_ready_also_when_it_comes_back() {
     assert!(draining(&mut one));
     let (ok, lines) = drained.join().unwrap();
     assert!(ok && lines.last().unwrap().contains("no sessions"), "{lines:?}");
-    let report = status::ask(&master.addr.to_string(), &master.key).unwrap();
+    let report = status::ask(&master.addr.to_string(), &master.key, Encrypt::Remote).unwrap();
     assert_eq!(report.slaves[0].state, SlaveState::Draining);
     drop(one);
     let _one = slave(&master, 1);
@@ -140,7 +142,7 @@ fn a_slave_that_will_not_come_back_is_forgotten_with_its_folder() {
     while !done(&master, Operation::Forget(id(2))).0 {
         assert!(begun.elapsed() < PATIENCE);
     }
-    let report = status::ask(&master.addr.to_string(), &master.key).unwrap();
+    let report = status::ask(&master.addr.to_string(), &master.key, Encrypt::Remote).unwrap();
     assert_eq!(report.slaves.iter().map(|slave| slave.id.0[0]).collect::<Vec<_>>(), [1]);
     drop(one);
     master.end();
@@ -252,7 +254,7 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
             master.end();
             master = master.again();
         }
-        let report = status::ask(&master.addr.to_string(), &master.key).unwrap();
+        let report = status::ask(&master.addr.to_string(), &master.key, Encrypt::Remote).unwrap();
         assert_eq!((report.halted.as_str(), report.mark.epoch), ("", 4));
         let mut one = slave(&master, 1);
         let standing = Standing { epoch: 4, ..ahead.standing };
@@ -279,7 +281,8 @@ fn a_recovery_that_fails_can_be_tried_again() {
     let ahead = tree_of(Chain([5; 32]), &[(1, "a")]);
     join(&mut one, 1, ahead.standing);
     let address = (master.addr.to_string(), master.key.clone());
-    let first = std::thread::spawn(move || operate(&address.0, &address.1, Operation::Recover { go: true }, |_| {}).unwrap());
+    let first =
+        std::thread::spawn(move || operate(&address.0, &address.1, Encrypt::Remote, Operation::Recover { go: true }, |_| {}).unwrap());
     // It is asked for its tree, and dies.
     while !matches!(next(&mut one).unwrap(), LinkMessage::AskTree { ids: true, .. }) {}
     let (ok, lines) = done(&master, Operation::Recover { go: true });

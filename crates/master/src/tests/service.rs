@@ -1,5 +1,6 @@
 //! Who is in service, what operators see, and how the master ends.
 
+use relais_net::tls::Encrypt;
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ fn a_silent_slave_is_out_after_three_seconds() {
         std::thread::yield_now();
     }
     assert!(beaten.elapsed() >= Duration::from_secs(3), "only {:?}", beaten.elapsed());
-    let report = status::ask(&master.addr.to_string(), &master.key).unwrap();
+    let report = status::ask(&master.addr.to_string(), &master.key, Encrypt::Remote).unwrap();
     assert_eq!(report.slaves[0].state, SlaveState::Down);
     assert!(!report.has_service() && report.slaves[0].silent_ms >= 3_000);
 }
@@ -29,11 +30,11 @@ fn a_silent_slave_is_out_after_three_seconds() {
 fn operators_see_the_slaves() {
     let master = Running::start();
     let address = master.addr.to_string();
-    assert!(status::ask(&address, &master.key).unwrap().slaves.is_empty());
+    assert!(status::ask(&address, &master.key, Encrypt::Remote).unwrap().slaves.is_empty());
     let (_one, two) = (slave(&master, 1), slave(&master, 2));
     drop(two);
     master.wait_for_slaves(1);
-    let report = status::ask(&address, &master.key).unwrap();
+    let report = status::ask(&address, &master.key, Encrypt::Remote).unwrap();
     assert!(report.has_service());
     let seen: Vec<_> = report.slaves.iter().map(|s| (s.addrs[0].port(), s.state, s.counters.sessions)).collect();
     assert_eq!(seen, [(1001, SlaveState::InService, 3), (1002, SlaveState::Down, 0)]);
@@ -43,11 +44,11 @@ fn operators_see_the_slaves() {
 #[test]
 fn operators_without_the_key_see_nothing() {
     let (master, other) = (Running::start(), Running::start());
-    let error = status::ask(&master.addr.to_string(), &other.key).unwrap_err();
+    let error = status::ask(&master.addr.to_string(), &other.key, Encrypt::Remote).unwrap_err();
     assert!(matches!(error, StatusError::Link { cause: LinkError::BadProof, .. }));
     let mut gone = Running::start();
     gone.end();
-    assert!(matches!(status::ask(&gone.addr.to_string(), &gone.key), Err(StatusError::Unreachable { .. })));
+    assert!(matches!(status::ask(&gone.addr.to_string(), &gone.key, Encrypt::Remote), Err(StatusError::Unreachable { .. })));
 }
 
 #[test]

@@ -11,12 +11,13 @@ mod trust;
 
 use std::io;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
 pub use client::{DialError, Dialer, Secured};
 pub(crate) use server::Encrypted;
-pub use server::{Showcase, TlsServer};
+pub use server::{Showcase, TlsServer, read_pem};
 pub use trust::{Authorities, Fingerprint, MASTER_NAME, SLAVE_NAME, Trust, TrustError};
 
 use rustls::crypto::CryptoProvider;
@@ -42,6 +43,9 @@ pub enum Encrypt {
 }
 
 impl Encrypt {
+    /// How people name them.
+    pub const NAMES: [&'static str; 3] = ["always", "remote", "never"];
+
     /// Whether a connection to or from this address has to be encrypted.
     #[must_use]
     pub fn applies(self, other: IpAddr) -> bool {
@@ -51,6 +55,15 @@ impl Encrypt {
             Self::Never => false,
         }
     }
+}
+
+/// How a server encrypts, as its command line says it.
+#[derive(Debug, Clone, Default)]
+pub struct TlsOptions {
+    /// Which connections.
+    pub encrypt: Encrypt,
+    /// Where the certificate and its key are that somebody has brought; empty: it is the cluster's own.
+    pub files: Vec<PathBuf>,
 }
 
 impl FromStr for Encrypt {

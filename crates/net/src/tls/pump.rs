@@ -25,7 +25,8 @@ pub fn start(tls: rustls::Connection, stream: TcpStream) -> io::Result<Socket> {
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
     far.set_nonblocking(true)?;
     stream.set_nonblocking(true)?;
-    let pump = Pump { tls, stream, far, up: true, told: false, down: true, buffer: vec![0; STEP], input: vec![0; STEP], ready: 0..0, last: None };
+    let pump =
+        Pump { tls, stream, far, up: true, told: false, down: true, buffer: vec![0; STEP], input: vec![0; STEP], ready: 0..0, last: None };
     std::thread::Builder::new().name("tls".to_owned()).stack_size(STACK).spawn(move || {
         let peer = pump.stream.peer_addr();
         if let Err(e) = pump.run() {

@@ -24,15 +24,15 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The certificate that a server shows. It can be another one tomorrow.
 #[derive(Debug)]
 pub struct Showcase {
-    file: Option<PathBuf>,
+    files: Vec<PathBuf>,
     shown: Mutex<Shown>,
 }
 
 #[derive(Default)]
 struct Shown {
     key: Option<Arc<CertifiedKey>>,
-    /// Of the file that was read last: device, inode, and when that changed.
-    stamp: Option<(u64, u64, i64, i64)>,
+    /// Of the files as they were read last: device, inode, and when that changed.
+    stamps: Vec<(u64, u64, i64, i64)>,
     looked: Option<Instant>,
 }
 
@@ -46,17 +46,17 @@ impl Showcase {
     /// Shows nothing yet.
     #[must_use]
     pub fn empty() -> Self {
-        Self { file: None, shown: Mutex::default() }
+        Self { files: Vec::new(), shown: Mutex::default() }
     }
 
-    /// Shows what `file` has, read again where that has changed: a private key and certificates in PEM, the server's own first, its
-    /// authority's last.
+    /// Shows what these files together have, read again where one has changed: a private key and certificates in PEM, the
+    /// server's own first, its authority's last.
     #[must_use]
-    pub fn of_file(file: PathBuf) -> Self {
-        Self { file: Some(file), shown: Mutex::default() }
+    pub fn of_files(files: Vec<PathBuf>) -> Self {
+        Self { files, shown: Mutex::default() }
     }
 
-    /// Shows this from now on: a private key and certificates in PEM, as in [`Self::of_file`].
+    /// Shows this from now on: a private key and certificates in PEM, as in [`Self::of_files`].
     ///
     /// # Errors
     /// What is wrong with it.
@@ -72,21 +72,41 @@ impl Showcase {
 
     fn current(&self) -> Option<Arc<CertifiedKey>> {
         let mut shown = self.lock();
-        if let Some(file) = &self.file
-            && shown.looked.is_none_or(|at| at.elapsed() >= LOOK)
-        {
-            let stamp = file.metadata().ok().map(|meta| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()));
-            // Where there is none yet the next one who asks looks again.
-            shown.looked = stamp.map(|_| Instant::now());
-            if stamp.is_some() && stamp != shown.stamp {
-                match std::fs::read(file).map_err(|e| e.to_string()).and_then(|pem| parse(&pem)) {
-                    Ok(key) => (shown.key, shown.stamp) = (Some(Arc::new(key)), stamp),
-                    Err(e) => warn!("the certificate in {} cannot be used: {e}", file.display()),
-                }
-            }
+        if !self.files.is_empty() && shown.looked.is_none_or(|at| at.elapsed() >= LOOK) {
+            self.look(&mut shown);
         }
         shown.key.clone()
     }
+}
+
+impl Showcase {
+    /// Takes up what the files have now. Files that are no good leave what is shown as it was.
+    fn look(&self, shown: &mut Shown) {
+        let stamp = |file: &PathBuf| file.metadata().ok().map(|meta| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()));
+        // Where there is none yet the next one who asks looks again.
+        let Some(stamps) = self.files.iter().map(stamp).collect::<Option<Vec<_>>>() else { return };
+        shown.looked = Some(Instant::now());
+        if stamps == shown.stamps {
+            return;
+        }
+        match read_pem(&self.files).and_then(|pem| parse(&pem)) {
+            Ok(key) => (shown.key, shown.stamps) = (Some(Arc::new(key)), stamps),
+            Err(e) => warn!("the certificate cannot be used: {e}"),
+        }
+    }
+}
+
+/// What these files have, one behind the other, each with a line end.
+///
+/// # Errors
+/// Which one cannot be read, and why.
+pub fn read_pem(files: &[PathBuf]) -> Result<Vec<u8>, String> {
+    let mut all = Vec::new();
+    for file in files {
+        all.extend(std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?);
+        all.push(b'\n');
+    }
+    Ok(all)
 }
 
 impl ResolvesServerCert for Showcase {

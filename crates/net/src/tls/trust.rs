@@ -53,7 +53,8 @@ impl FromStr for Fingerprint {
         let hex = text.strip_prefix("SHA256:").filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or(BAD)?;
         let mut bytes = [0; 32];
         for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
-            *byte = hex.get(at..at + 2).filter(|pair| !pair.starts_with('+')).and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or(BAD)?;
+            *byte =
+                hex.get(at..at + 2).filter(|pair| !pair.starts_with('+')).and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or(BAD)?;
         }
         Ok(Self(bytes))
     }

@@ -183,6 +183,12 @@ fn operator() -> impl Strategy<Value = LinkMessage> {
         operation.prop_map(LinkMessage::Operate),
         text(limits::LINE).prop_map(LinkMessage::Line),
         any::<bool>().prop_map(|ok| LinkMessage::LineEnd { ok }),
+        proptest::array::uniform32(any::<u8>()).prop_map(|half| {
+            let mut point = [4; limits::POINT];
+            point[1..33].copy_from_slice(&half);
+            LinkMessage::AskCertificate { point }
+        }),
+        (text(limits::CERTIFICATE), any::<u64>()).prop_map(|(chain, renew_s)| LinkMessage::Certificate { chain, renew_s }),
     ]
 }
 

@@ -203,6 +203,10 @@ fn operations() -> Vec<Named> {
         ("line", LinkMessage::Line("naïve/日本: lost".into())),
         ("line-end-min", LinkMessage::LineEnd { ok: false }),
         ("line-end-max", LinkMessage::LineEnd { ok: true }),
+        ("ask-certificate-min", LinkMessage::AskCertificate { point: [0; limits::POINT] }),
+        ("ask-certificate-max", LinkMessage::AskCertificate { point: [0xff; limits::POINT] }),
+        ("certificate-min", LinkMessage::Certificate { chain: String::new(), renew_s: 0 }),
+        ("certificate-max", LinkMessage::Certificate { chain: "c".repeat(limits::CERTIFICATE), renew_s: u64::MAX }),
     ]
 }
 

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{error, info, warn};
+use relais_net::tls::Dialer;
 use relais_proto::{FolderId, SlaveId, TreePath};
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -77,6 +78,8 @@ pub struct Following {
     pub backlog: Vec<Inbound>,
     /// The cluster key's file, for other slaves.
     pub key_file: PathBuf,
+    /// How other slaves are reached.
+    pub dialer: Dialer,
 }
 
 impl KeeperConfig {
@@ -89,13 +92,13 @@ impl KeeperConfig {
         mark: &str,
         following: Option<Following>,
     ) -> Result<(Maker, Memory), CatalogueError> {
-        let Some(Following { office, backlog, key_file }) = following else {
+        let Some(Following { office, backlog, key_file, dialer }) = following else {
             let (numbering, memory) = open_journal(path, root, self.folder, store)?;
             self.board.set_mark(numbering.last());
             let committer = Committer::new(root.try_clone()?, Box::new(numbering), self.board.clone(), self.desk.clone())?;
             return Ok((Maker::Alone(committer), memory));
         };
-        let fetchers = Fetchers::start(self.slave, key_file, Staging::open(root)?)?;
+        let fetchers = Fetchers::start(self.slave, key_file, dialer, Staging::open(root)?)?;
         let parts = Parts {
             root: root.try_clone()?,
             slave: self.slave,

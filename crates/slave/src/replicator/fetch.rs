@@ -16,6 +16,7 @@ use std::time::Duration;
 use log::{debug, warn};
 use relais_cluster::replica::{Blame, Lack};
 use relais_net::Connection;
+use relais_net::tls::{Dialer, Trust};
 use relais_proto::{FileTime, FolderId, Peer, Reply, Request, SlaveId, Version, limits};
 use relais_state::{ClusterKey, LinkHandshake, LinkRole};
 use relais_transfer::Ranges;
@@ -61,6 +62,7 @@ struct Job {
 struct Shared {
     slave: SlaveId,
     key_file: PathBuf,
+    dialer: Dialer,
     staging: Staging,
     peers: Mutex<Vec<Peer>>,
     /// What is known of parts that were cut off.
@@ -85,11 +87,12 @@ impl Fetchers {
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn start(slave: SlaveId, key_file: PathBuf, staging: Staging) -> io::Result<Self> {
+    pub fn start(slave: SlaveId, key_file: PathBuf, dialer: Dialer, staging: Staging) -> io::Result<Self> {
         let ((orders, jobs), (tell, done)) = (channel(), channel());
         let shared = Arc::new(Shared {
             slave,
             key_file,
+            dialer,
             staging,
             peers: Mutex::default(),
             parts: Mutex::default(),
@@ -287,9 +290,9 @@ impl Source<'_> {
     fn open(&self, addr: SocketAddr) -> Result<Connection, String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
         let key = ClusterKey::load(&self.shared.key_file).map_err(|e| text(&e))?.ok_or("there is no cluster key")?;
-        let mut connection = Connection::connect(addr, CONNECT).map_err(|e| text(&e))?;
+        let mut connection = self.shared.dialer.connect(addr, CONNECT, &Trust::Anyone, "").map_err(|e| text(&e))?;
         connection.set_silence(limits::SILENCE);
-        let mut handshake = LinkHandshake::new(LinkRole::Peer, self.shared.slave, &key).map_err(|e| text(&e))?;
+        let mut handshake = LinkHandshake::new(LinkRole::Peer, self.shared.slave, &key, connection.binding()).map_err(|e| text(&e))?;
         let (hello, open) = (handshake.hello(crate::agent()), handshake.open());
         connection.prove(&hello, &open, |kind, payload| handshake.frame(kind, payload)).map_err(|e| text(&e))?;
         connection.flush().map_err(|e| text(&e))?;

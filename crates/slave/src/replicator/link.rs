@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
+use relais_net::tls::{Dialer, Trust};
 use relais_net::{Connection, Socket};
 use relais_proto::{Beat, ErrorCode, FolderId, LinkMessage, Peer, Registration, SlaveId, SlaveState, WireError, limits};
 use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
@@ -21,6 +22,7 @@ use super::Birth;
 use super::post::{Inbound, Outgoing, Post, Taken};
 use crate::board::Board;
 use crate::catalogue::Reader;
+use crate::certificate::Certificate;
 use crate::config::Cluster;
 use crate::generation::GenerationFile;
 use crate::serving::with_pool;
@@ -62,6 +64,8 @@ impl Link {
             taken: Taken::default(),
             generation: GenerationFile::open(&birth.config.root)?,
             said: String::new(),
+            certificate: birth.certificate.clone(),
+            dialer: Dialer::new(birth.config.tls.encrypt)?,
         };
         let thread = std::thread::Builder::new().name("link".to_owned()).spawn(move || keeper.run())?;
         Ok(Self { thread: Some(thread), socket })
@@ -110,6 +114,8 @@ struct LinkThread {
     generation: GenerationFile,
     /// The last complaint, so that it is not said again and again.
     said: String,
+    certificate: Option<Arc<Certificate>>,
+    dialer: Dialer,
 }
 
 impl LinkThread {
@@ -153,7 +159,7 @@ impl LinkThread {
             Err(e) => return Err(e.to_string()),
         };
         let master = self.cluster.master.clone();
-        let mut connection = connect(&master).map_err(|e| format!("waiting for the master at {master}: {e}"))?;
+        let mut connection = connect(&self.dialer, &master).map_err(|e| format!("waiting for the master at {master}: {e}"))?;
         *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.stream().clone());
         connection.set_silence(limits::BEAT_EVERY * limits::BEATS_MISSED);
         self.register(&mut connection, &key).map_err(|e| format!("the master at {master} refuses this slave: {e}"))?;
@@ -164,7 +170,7 @@ impl LinkThread {
 
     fn register(&mut self, connection: &mut Connection, key: &ClusterKey) -> Result<(), String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
-        let mut handshake = LinkHandshake::new(LinkRole::Slave, self.slave, key).map_err(|e| text(&e))?;
+        let mut handshake = LinkHandshake::new(LinkRole::Slave, self.slave, key, connection.binding()).map_err(|e| text(&e))?;
         let (hello, open) = (handshake.hello(crate::agent()), handshake.open());
         connection.prove(&hello, &open, |kind, payload| handshake.frame(kind, payload)).map_err(|e| text(&e))?;
         connection.queue_link(&LinkMessage::Register(Registration {
@@ -197,19 +203,21 @@ impl LinkThread {
         let queue = self.outgoing.begin(self.number);
         self.post.put(Inbound::Linked(self.number));
         self.herald.board.set_linked(true);
+        let certificate = self.certificate.as_deref();
+        certificate.iter().for_each(|certificate| certificate.linked());
         let stream = connection.stream().clone();
         let result = std::thread::scope(|scope| {
             let board = self.herald.board.clone();
             let (herald, stop, stream, writing) = (&mut self.herald, &self.stop, &stream, connection.writer());
             let sender = std::thread::Builder::new().name("beats".to_owned()).spawn_scoped(scope, move || {
-                let result = send(writing, &queue, herald, stop);
+                let result = send(writing, &queue, herald, stop, certificate);
                 // The reader wakes up and ends.
                 let _ = stream.shutdown(Shutdown::Both);
                 result
             });
             let sender = sender.map_err(|e| e.to_string())?;
             let generation = &mut self.generation;
-            let mut ear = Ear { board, post: &self.post, peers: Vec::new(), scrubs: &mut self.scrubs, generation };
+            let mut ear = Ear { board, post: &self.post, peers: Vec::new(), scrubs: &mut self.scrubs, generation, certificate };
             let heard = ear.listen(&mut connection);
             // The sender sees that its queue is closed.
             self.outgoing.end();
@@ -236,6 +244,7 @@ struct Ear<'a> {
     peers: Vec<Peer>,
     scrubs: &'a mut Option<u64>,
     generation: &'a mut GenerationFile,
+    certificate: Option<&'a Certificate>,
 }
 
 impl Ear<'_> {
@@ -263,6 +272,11 @@ impl Ear<'_> {
                     self.post.put(Inbound::Scrub);
                 }
             }
+            LinkMessage::Certificate { chain, renew_s } => {
+                if let Some(certificate) = self.certificate {
+                    certificate.take(&chain, renew_s);
+                }
+            }
             LinkMessage::ToSlave(message) => self.post.put(Inbound::Heard(message)),
             LinkMessage::Peers { peers, last } => {
                 self.peers.extend(peers);
@@ -279,7 +293,13 @@ impl Ear<'_> {
 }
 
 /// Sends what is queued, and a heartbeat each second; one that brings good news is not put off.
-fn send(mut connection: Connection, queue: &Receiver<LinkMessage>, herald: &mut Herald, stop: &AtomicBool) -> io::Result<()> {
+fn send(
+    mut connection: Connection,
+    queue: &Receiver<LinkMessage>,
+    herald: &mut Herald,
+    stop: &AtomicBool,
+    certificate: Option<&Certificate>,
+) -> io::Result<()> {
     let (mut next, mut ready) = (Instant::now(), false);
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
@@ -288,6 +308,9 @@ fn send(mut connection: Connection, queue: &Receiver<LinkMessage>, herald: &mut 
             ready = beat.state == SlaveState::InService && beat.counters.workers > 0;
             connection.queue_link(&LinkMessage::Beat(beat));
             next = now + limits::BEAT_EVERY;
+        }
+        if let Some(question) = certificate.and_then(Certificate::ask) {
+            connection.queue_link(&question);
         }
         connection.flush()?;
         let wait = next.saturating_duration_since(Instant::now());
@@ -345,12 +368,13 @@ impl Herald {
     }
 }
 
-fn connect(master: &str) -> io::Result<Connection> {
+fn connect(dialer: &Dialer, master: &str) -> io::Result<Connection> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for addr in master.to_socket_addrs()? {
-        match Connection::connect(addr, limits::CONNECT_TIME) {
+        // Who it is the proof of the key tells, on this very line.
+        match dialer.connect(addr, limits::CONNECT_TIME, &Trust::Anyone, master) {
             Ok(connection) => return Ok(connection),
-            Err(e) => last = e,
+            Err(e) => last = e.into(),
         }
     }
     Err(last)

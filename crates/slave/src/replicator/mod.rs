@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use log::{debug, info, warn};
+use relais_net::tls::Dialer;
 use relais_proto::{Mark, Peer, SlaveId};
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,6 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub use self::link::Link;
 use self::post::{Inbound, Office};
 use crate::catalogue::{CatalogueError, Following, Keeper, KeeperConfig, KeeperLock, Reader, give_up_ids};
+use crate::certificate::Certificate;
 use crate::changes::channel::Desk;
 use crate::changes::door::Way;
 use crate::config::Config;
@@ -52,6 +54,8 @@ pub struct Birth {
     pub listen: std::net::SocketAddr,
     /// Can be read when the replicator shall end.
     pub control: OwnedFd,
+    /// Where connections are encrypted.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 /// Runs the replicator until it is told to end.
@@ -86,6 +90,7 @@ fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
             return Err(io::Error::other("the thread of the link has failed"));
         }
         second.serve(birth, &office);
+        birth.certificate.iter().for_each(|certificate| certificate.tick());
         begin_anew_where_cloned(birth)?;
         if told_to_end(&birth.control, Some(TAKE_OVER), Some(&birth.desk))? {
             return Ok(());
@@ -99,8 +104,13 @@ fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
         hints: birth.hints.clone(),
         desk: birth.desk.clone(),
     };
-    let following =
-        birth.config.cluster.as_ref().map(|cluster| Following { office, backlog: second.backlog(), key_file: cluster.key_file.clone() });
+    let dialer = Dialer::new(birth.config.tls.encrypt)?;
+    let following = birth.config.cluster.as_ref().map(|cluster| Following {
+        office,
+        backlog: second.backlog(),
+        key_file: cluster.key_file.clone(),
+        dialer,
+    });
     let keeper = Keeper::start(&birth.folder, &birth.config.root, &config, lock, following).map_err(|e| {
         let kind = if matches!(e, CatalogueError::Damaged { .. } | CatalogueError::Journal(_)) {
             io::ErrorKind::InvalidData
@@ -110,6 +120,7 @@ fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
         io::Error::new(kind, e)
     })?;
     while !told_to_end(&birth.control, Some(CHECK), None)? {
+        birth.certificate.iter().for_each(|certificate| certificate.tick());
         begin_anew_where_cloned(birth)?;
         if keeper.has_ended() || link.has_ended() {
             return Err(io::Error::other("a thread of the replicator has failed"));

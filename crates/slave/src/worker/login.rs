@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
+use relais_net::tls::Binding;
 use relais_net::{Greeter, Step};
 use relais_proto::{
     ClusterId, ErrorCode, FrameType, LinkMessage, Login, Mark, Refusal, Reply, Request, Role, ServerRole, TreePath, VERSIONS, WireError,
@@ -19,7 +20,7 @@ use crate::board::Board;
 use crate::config::master_for;
 use crate::serving::Session;
 use crate::worker::passwords::Desk;
-use crate::worker::queue::{Admission, Claim};
+use crate::worker::queue::{Admission, Claim, NoClaim};
 
 /// Time between two looks at the key file.
 const LOOK: Duration = Duration::from_secs(1);
@@ -160,6 +161,8 @@ pub struct LoginGreeter {
     pending: Option<Pending>,
     /// Passwords on this connection that were wrong.
     failed: u32,
+    /// What ties proofs to the line, where that is encrypted.
+    binding: Option<Binding>,
 }
 
 /// Another slave, on its way to prove the cluster key.
@@ -175,7 +178,7 @@ impl LoginGreeter {
     /// For a connection that has just come to `worker`.
     #[must_use]
     pub fn new(policy: Arc<Policy>, board: Arc<Board>, worker: usize, peer: SocketAddr, local: SocketAddr) -> Self {
-        Self { policy, board, worker, addr: peer, local, greeted: false, peer: None, pending: None, failed: 0 }
+        Self { policy, board, worker, addr: peer, local, greeted: false, peer: None, pending: None, failed: 0, binding: None }
     }
 
     fn take(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Admission>, Refusal> {
@@ -206,7 +209,7 @@ impl LoginGreeter {
         let no_key = || Refusal::new(ErrorCode::BadProof, "this slave does not have the cluster key yet");
         match peering {
             Peering::Greeted => {
-                let made = key.ask(|key| Some(LinkChallenger::new(LinkRole::Peer, message, key))).ok_or_else(no_key)?;
+                let made = key.ask(|key| Some(LinkChallenger::new(LinkRole::Peer, message, key, self.binding))).ok_or_else(no_key)?;
                 let (challenger, challenge) = made.map_err(refused)?;
                 self.peer = Some(Peering::Challenged(challenger));
                 let mut bytes = Vec::new();
@@ -272,10 +275,12 @@ impl LoginGreeter {
         if self.board.is_draining() && !session.peer {
             return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
         }
-        let claim = Claim::new(self.board.clone(), self.worker).ok_or_else(|| Refusal {
-            code: ErrorCode::Busy,
-            message: format!("all places are taken; try again in {RETRY_AFTER} s"),
-            retry_after: RETRY_AFTER,
+        let claim = Claim::new(self.board.clone(), self.worker, session.counted_at(self.addr.ip())).map_err(|why| {
+            let what = match why {
+                NoClaim::Full => "all places are taken",
+                NoClaim::Address => "your address has as many sessions here as it may have",
+            };
+            Refusal { code: ErrorCode::Busy, message: format!("{what}; try again in {RETRY_AFTER} s"), retry_after: RETRY_AFTER }
         })?;
         Ok(Step::Done { value: Admission { session, claim }, send: Vec::new() })
     }
@@ -292,6 +297,10 @@ impl Greeter for LoginGreeter {
 
     fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Admission> {
         self.take(kind, payload).unwrap_or_else(|refusal| self.turned_away(&refusal))
+    }
+
+    fn secured(&mut self, binding: Binding) {
+        self.binding = Some(binding);
     }
 
     fn ready(&mut self) -> Option<Step<Admission>> {

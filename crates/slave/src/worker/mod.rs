@@ -17,13 +17,14 @@ pub mod uploads;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::net::{Shutdown, TcpListener};
+use std::net::{IpAddr, Shutdown, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
+use relais_net::tls::TlsServer;
 use relais_net::{Connection, Socket, Stream, WaitingRoom, room_beside};
 
 use self::login::{LoginGreeter, Policy};
@@ -35,9 +36,9 @@ use crate::serving::{Serving, Session};
 /// Connections without a login that one worker keeps. A login takes microseconds once its bytes are there, and each
 /// stranger may make the worker hold a ticket's worth of bytes.
 const WAITING_ROOM: usize = 512;
-/// Descriptors that a session may have open: its socket, the way to the replicator, a file, a folder or a second
-/// file, and one more on the way from one to the other.
-const DESCRIPTORS_OF_A_SESSION: u64 = 5;
+/// Descriptors that a session may have open: its socket, three where that is encrypted, the way to the replicator, a file, a folder or
+/// a second file, and one more on the way from one to the other.
+const DESCRIPTORS_OF_A_SESSION: u64 = 7;
 /// Descriptors that a worker keeps for everything else: catalogue connections above all.
 const DESCRIPTORS: u64 = 128;
 /// Longest time between two rounds of the worker's loop.
@@ -61,6 +62,8 @@ pub struct Birth {
     pub policy: Policy,
     /// Every worker's inbox.
     pub inboxes: Arc<Vec<Inbox>>,
+    /// How connections are encrypted.
+    pub tls: TlsServer,
 }
 
 /// What the threads of a worker share.
@@ -79,7 +82,7 @@ struct Pool {
 /// # Errors
 /// Those that make the worker useless; single connections never do.
 pub fn run(birth: Birth) -> io::Result<()> {
-    let Birth { index, listener, control, serving, policy, inboxes } = birth;
+    let Birth { index, listener, control, serving, policy, inboxes, tls } = birth;
     let board = serving.board.clone();
     let pool = Arc::new(Pool {
         index,
@@ -92,7 +95,7 @@ pub fn run(birth: Birth) -> io::Result<()> {
     });
     let policy = Arc::new(policy);
     let reserve = DESCRIPTORS + board.places() * DESCRIPTORS_OF_A_SESSION;
-    let mut room = WaitingRoom::new(listener, room_beside(reserve, WAITING_ROOM))?;
+    let mut room = WaitingRoom::new(listener, room_beside(reserve, WAITING_ROOM), Some(tls))?;
     let mut queue = Queue::default();
     pool.inherit();
     let mut drained = Drained::No;
@@ -176,7 +179,10 @@ impl Pool {
     fn inherit(self: &Arc<Self>) {
         while let Ok(Some(mail)) = self.inboxes[self.index].take() {
             match mail {
-                Mail::Session(stream, session) if self.board.take_place(self.index) => self.start(stream, session),
+                Mail::Session(stream, session) if self.board.take_place(self.index) => {
+                    self.board.keep_address(self.index, session.counted_at(stream.peer.ip()));
+                    self.start(stream, session);
+                }
                 Mail::Log(file) => self.take_log(file),
                 _ => {}
             }
@@ -212,13 +218,15 @@ impl Pool {
         }
         if let Err(e) = self.inboxes[worker].pass(&stream, &session) {
             warn!("a session could not be handed to worker {worker}: {e}");
+            self.board.leave_address(worker, session.counted_at(stream.peer.ip()));
             self.board.leave_place(worker);
         }
     }
 
     /// Gives a session that has a place in this worker its thread.
     fn start(self: &Arc<Self>, stream: Stream, session: Session) {
-        let place = Place { pool: self.clone(), number: self.next.fetch_add(1, Ordering::Relaxed) };
+        let (number, addr) = (self.next.fetch_add(1, Ordering::Relaxed), session.counted_at(stream.peer.ip()));
+        let place = Place { pool: self.clone(), number, addr };
         let connection = match Connection::over(stream, READ_AHEAD) {
             Ok(connection) => connection,
             Err(e) => return debug!("a client left before its session began: {e}"),
@@ -260,11 +268,14 @@ impl Pool {
 struct Place {
     pool: Arc<Pool>,
     number: u64,
+    /// By which the session is counted.
+    addr: IpAddr,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.pool.lock().remove(&self.number);
+        self.pool.board.leave_address(self.pool.index, self.addr);
         self.pool.board.leave_place(self.pool.index);
         self.pool.ended.notify_all();
         for worker in self.pool.board.with_waiters() {

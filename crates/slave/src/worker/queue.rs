@@ -1,6 +1,7 @@
 //! Sessions that wait for a place, first come, first served.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,25 +16,50 @@ use crate::serving::Session;
 pub struct Claim {
     board: Arc<Board>,
     own: usize,
+    addr: IpAddr,
     /// The worker in which a place is taken; none while it waits.
     place: Option<usize>,
     /// Whether it is still ours to give back.
     held: bool,
 }
 
+/// Why somebody has no claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoClaim {
+    /// All places and the queue are taken.
+    Full,
+    /// This address has as many as it may.
+    Address,
+}
+
 impl Claim {
-    /// Takes a free place, or else one in the queue of worker `own`; none where that is full too.
-    pub fn new(board: Arc<Board>, own: usize) -> Option<Self> {
+    /// Takes a free place for somebody at `addr`, or else one in the queue of worker `own`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn new(board: Arc<Board>, own: usize, addr: IpAddr) -> Result<Self, NoClaim> {
         // Nobody overtakes those who wait.
         let place = if board.waiting() == 0 { board.take_any_place(own) } else { None };
-        (place.is_some() || board.join_queue(own)).then(|| Self { board, own, place, held: true })
+        if place.is_none() && !board.join_queue(own) {
+            return Err(NoClaim::Full);
+        }
+        if !board.take_address(place.unwrap_or(own), addr) {
+            match place {
+                Some(worker) => board.leave_place(worker),
+                None => board.leave_queue(own),
+            }
+            return Err(NoClaim::Address);
+        }
+        Ok(Self { board, own, addr, place, held: true })
     }
 
     /// Where the place is, once there is one.
     fn place(&mut self) -> Option<usize> {
         if self.place.is_none() {
             self.place = self.board.take_any_place(self.own);
-            if self.place.is_some() {
+            if let Some(worker) = self.place {
+                self.board.keep_address(worker, self.addr);
+                self.board.leave_address(self.own, self.addr);
                 self.board.leave_queue(self.own);
             }
         }
@@ -50,6 +76,9 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        if self.held {
+            self.board.leave_address(self.place.unwrap_or(self.own), self.addr);
+        }
         match self.place {
             _ if !self.held => {}
             Some(worker) => self.board.leave_place(worker),

@@ -70,6 +70,8 @@ pub struct Frames {
     content: u64,
     flip_content: bool,
     from_raw: bool,
+    /// Whether it is encrypted: then nobody knows frames, and all bytes count as content.
+    encrypted: Option<bool>,
 }
 
 impl Frames {
@@ -84,6 +86,7 @@ impl Frames {
             content: 0,
             flip_content: false,
             from_raw: false,
+            encrypted: None,
         }
     }
 
@@ -129,6 +132,10 @@ impl Frames {
 
     /// Passes frames on; the fault at a byte of content, if it strikes.
     fn frames(&mut self, shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Fault>) {
+        // How a TLS record begins, and no frame that is short enough.
+        if *self.encrypted.get_or_insert(input.first() == Some(&0x16)) {
+            (self.left, self.inside) = (input.len(), true);
+        }
         if self.head.len() == HEADER_LEN {
             self.open_frame(out);
         }

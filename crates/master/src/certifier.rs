@@ -1,0 +1,97 @@
+//! The certificates of the cluster: the master's own, which it renews in time, and those that slaves ask for.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use log::{info, warn};
+use relais_net::tls::{Encrypt, Fingerprint, MASTER_NAME, SLAVE_NAME, Showcase, TlsOptions, TlsServer};
+use relais_proto::{LinkMessage, limits};
+use relais_state::{Authority, Certified, ServerKey};
+
+/// Pause before a renewal that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Has the cluster's authority.
+pub(crate) struct Certifier {
+    authority: Authority,
+    encrypt: Encrypt,
+    showcase: Arc<Showcase>,
+    /// Whether somebody has brought the master's certificate.
+    brought: bool,
+    /// How long a certificate is good.
+    life: Duration,
+    /// When the master's own is to be renewed.
+    due: Mutex<Instant>,
+}
+
+impl Certifier {
+    /// Has a certificate for the master at once.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn new(authority: Authority, options: &TlsOptions, life: Duration) -> Result<Self, String> {
+        let brought = !options.files.is_empty();
+        let showcase = if brought { open_brought(options.files.clone())? } else { Showcase::empty() };
+        let due = Mutex::new(Instant::now());
+        let this = Self { authority, encrypt: options.encrypt, showcase: Arc::new(showcase), brought, life, due };
+        if !this.brought {
+            this.renew()?;
+            let print = Fingerprint::of_pem(this.authority.pem().as_bytes())?;
+            info!("the cluster's authority is {print}");
+        }
+        Ok(this)
+    }
+
+    /// How connections to the master are encrypted.
+    ///
+    /// # Errors
+    /// Where the cryptography cannot be set up.
+    pub fn server(&self) -> std::io::Result<TlsServer> {
+        TlsServer::new(self.encrypt, self.showcase.clone())
+    }
+
+    /// Does what is due. To be called each second.
+    pub fn tick(&self) {
+        if self.brought || *self.due() > Instant::now() {
+            return;
+        }
+        if let Err(e) = self.renew() {
+            warn!("the master's certificate cannot be renewed, the former one counts: {e}");
+            *self.due() = Instant::now() + AGAIN;
+        }
+    }
+
+    fn due(&self) -> std::sync::MutexGuard<'_, Instant> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn renew(&self) -> Result<(), String> {
+        let key = ServerKey::generate().map_err(|e| e.to_string())?;
+        let chain = self.certify(MASTER_NAME, &key.point())?;
+        self.showcase.show((key.pem() + &chain).as_bytes())?;
+        *self.due() = Instant::now() + self.life * 2 / 3;
+        Ok(())
+    }
+
+    fn certify(&self, name: &'static str, point: &[u8; limits::POINT]) -> Result<String, String> {
+        self.authority.certify(Certified(name), point, SystemTime::now(), self.life).map_err(|e| e.to_string())
+    }
+
+    /// The certificate of a slave that has proved the cluster key. It says slave, and nothing else: who has that key is not told passwords.
+    pub fn for_slave(&self, point: &[u8; limits::POINT]) -> Option<LinkMessage> {
+        match self.certify(SLAVE_NAME, point) {
+            Ok(chain) => Some(LinkMessage::Certificate { chain, renew_s: (self.life * 2 / 3).as_secs() }),
+            Err(e) => {
+                warn!("a slave cannot be certified: {e}");
+                None
+            }
+        }
+    }
+}
+
+fn open_brought(files: Vec<PathBuf>) -> Result<Showcase, String> {
+    // Whoever starts a master with a bad certificate learns it at once.
+    Showcase::empty().show(&relais_net::tls::read_pem(&files)?)?;
+    Ok(Showcase::of_files(files))
+}

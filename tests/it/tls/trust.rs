@@ -1,0 +1,219 @@
+//! Whom the client trusts: the authority that it met first, or the one that its user has chosen, and nobody else.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use relais_net::tls::{Encrypt, Fingerprint, Showcase, TlsServer};
+use relais_net::{Greeter, Step, WaitingRoom};
+use relais_proto::{ClusterId, FrameType, Reply, Request, ServerRole, WireError};
+
+use crate::accounts::{add, password, password_file};
+use crate::harness::{Client, Cluster, Standalone, over_tls};
+
+/// What a client keeps of those whom it met.
+fn authorities(client: &Client) -> PathBuf {
+    client.home().join("state/relais/client/authorities")
+}
+
+fn fingerprint(file: PathBuf) -> String {
+    Fingerprint::of_pem(&fs::read(file).unwrap()).unwrap().to_string()
+}
+
+/// A cluster whose authority's certificate is in this file.
+fn cluster() -> (Cluster, PathBuf) {
+    let cluster = Cluster::of(2).file("f", b"content").start();
+    let file = cluster.dir.folder("master").join("authority.pem");
+    (cluster, file)
+}
+
+#[test]
+fn an_authority_is_shown_when_it_is_met_and_then_known() {
+    over_tls(|| {
+        let (cluster, authority) = cluster();
+        let client = cluster.client();
+        let first = client.run(&["-c", "get f"]).ok();
+        let shown = fingerprint(authority);
+        assert_eq!(first.stderr.matches(&shown).count(), 1, "{first:?}");
+        assert_eq!(fs::read_to_string(authorities(&client)).unwrap(), format!("{} {shown}\n", cluster.addr));
+        // Every slave is certified by the same one.
+        for _ in 0..4 {
+            let again = client.run(&["-c", "get f"]).ok();
+            assert!(!again.stderr.contains("SHA256"), "{again:?}");
+        }
+    });
+}
+
+#[test]
+fn another_authority_is_refused_and_hears_nothing() {
+    over_tls(|| {
+        let (mut cluster, _) = cluster();
+        let client = cluster.client();
+        client.run(&["-c", "get f"]).ok();
+        let known = fs::read_to_string(authorities(&client)).unwrap();
+        fs::remove_file(cluster.dir.folder("master").join("authority.key")).unwrap();
+        let state = cluster.dir.folder("master");
+        add(&cluster.dir, &state, "ann", "read", "/");
+        let file = password_file(&cluster.dir, &password("ann"));
+        cluster.master.kill();
+        cluster.restart_master();
+        cluster.wait_in_service(2);
+        let refused = client.run(&["--json", "-u", "ann", "--password-file", file.to_str().unwrap(), "-c", "get f"]).fails(4);
+        assert_eq!(refused.json()["error"]["code"], "not-trusted");
+        let message = refused.json()["error"]["message"].to_string();
+        assert!(message.contains("NOT TRUSTED") && message.contains(&fingerprint(state.join("authority.pem"))), "{message}");
+        assert!(message.contains(known.trim().split_once(' ').unwrap().1) && message.contains("authorities"), "{message}");
+        assert_eq!(fs::read_to_string(authorities(&client)).unwrap(), known);
+        // Whoever removes the line, as he is told, meets the new one.
+        fs::write(authorities(&client), "").unwrap();
+        client.run(&["-u", "ann", "--password-file", file.to_str().unwrap(), "-c", "get f"]).ok();
+    });
+}
+
+#[test]
+fn a_list_of_authorities_that_cannot_be_read_is_no_reason_to_trust_anybody() {
+    over_tls(|| {
+        let (cluster, _) = cluster();
+        for text in ["nonsense\n", "\u{1}", &format!("{} SHA256:00\n", cluster.addr)] {
+            let client = cluster.client();
+            fs::create_dir_all(authorities(&client).parent().unwrap()).unwrap();
+            fs::write(authorities(&client), text).unwrap();
+            assert_eq!(client.run(&["--json", "-c", "get f"]).fails(4).json()["error"]["code"], "not-trusted");
+            assert_eq!(fs::read_to_string(authorities(&client)).unwrap(), text);
+        }
+    });
+}
+
+#[test]
+fn a_chosen_authority_is_the_only_one() {
+    over_tls(|| {
+        let (cluster, authority) = cluster();
+        let other = Standalone::start(&[], &[("f", b"other")]);
+        let others = other.root.join(".relais/authority.pem");
+        let client = cluster.client();
+        let chosen = client.run(&["--ca", authority.to_str().unwrap(), "-c", "get f"]).ok();
+        assert!(!chosen.stderr.contains("SHA256") && !authorities(&client).exists(), "{chosen:?}");
+        let refused = client.run(&["--json", "--ca", others.to_str().unwrap(), "-c", "get f"]).fails(4);
+        assert_eq!(refused.json()["error"]["code"], "not-trusted");
+        // Both in one file.
+        let both = client.home().join("both.pem");
+        fs::write(&both, [fs::read(&authority).unwrap(), fs::read(&others).unwrap()].concat()).unwrap();
+        client.run(&["--ca", both.to_str().unwrap(), "-c", "get f"]).ok();
+        other.client().run(&["--ca", both.to_str().unwrap(), "-c", "get f"]).ok();
+        for bad in [&b""[..], b"x", &fs::read(&authority).unwrap()[..60]] {
+            fs::write(&both, bad).unwrap();
+            client.run(&["--ca", both.to_str().unwrap(), "-c", "get f"]).fails(2);
+        }
+        client.run(&["--ca", "/nowhere", "-c", "get f"]).fails(2);
+    });
+}
+
+/// A server that says that it is a master, and keeps what it is told.
+#[derive(Clone, Default)]
+struct Pretender(Arc<Mutex<Vec<FrameType>>>);
+
+impl Greeter for Pretender {
+    type Value = ();
+    fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<()> {
+        self.0.lock().unwrap().push(kind);
+        match Request::decode(kind, payload) {
+            Ok(Request::Hello(_)) => {
+                let mut bytes = Vec::new();
+                let cluster = ClusterId([1; 16]);
+                Reply::Welcome { version: 1, role: ServerRole::Master, cluster, agent: String::new() }.encode(&mut bytes);
+                Step::Reply(bytes)
+            }
+            _ => Step::More,
+        }
+    }
+    fn refuse(&mut self, _: &WireError) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn whoever_has_taken_over_a_slave_is_told_no_passwords() {
+    over_tls(|| {
+        let (cluster, authority) = cluster();
+        let stolen = fs::read(cluster.slaves[0].root.join(".relais/certificate.pem")).unwrap();
+        let showcase = Showcase::empty();
+        showcase.show(&stolen).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let pretender = Pretender::default();
+        let (told, tls) = (pretender.0.clone(), TlsServer::new(Encrypt::Always, Arc::new(showcase)).unwrap());
+        std::thread::spawn(move || {
+            let mut room = WaitingRoom::new(listener, 8, Some(tls)).unwrap();
+            loop {
+                room.poll(true, &[], None, &mut |_, _| pretender.clone()).unwrap();
+            }
+        });
+        let file = password_file(&cluster.dir, "secret");
+        let client = Client::new(addr);
+        let refused =
+            client.run(&["-u", "ann", "--password-file", file.to_str().unwrap(), "--ca", authority.to_str().unwrap(), "-c", "ls"]);
+        assert_ne!(refused.status, 0);
+        assert!(refused.stderr.contains("certificate is that of a slave"), "{refused:?}");
+        let told = told.lock().unwrap();
+        assert!(!told.is_empty() && told.iter().all(|kind| *kind == FrameType::Hello), "{told:?}");
+    });
+}
+
+/// An authority of the user's, and a certificate for `name` with its key.
+fn brought(name: &str) -> (String, String) {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let authority = params.self_signed(&key).unwrap();
+    let issuer = rcgen::Issuer::new(params, key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    (authority.pem(), key.serialize_pem() + &certificate.pem() + &authority.pem())
+}
+
+#[test]
+fn certificates_that_somebody_has_brought() {
+    over_tls(|| {
+        let (authority, good) = brought("127.0.0.1");
+        let (_, other) = brought("127.0.0.1");
+        let dir = crate::harness::TestDir::new();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let (ca, cert) = (write("ca.pem", &authority), write("server.pem", &good));
+        let cluster = Cluster::of(1).master_args(&["--tls-cert", &cert]).slave_args(&["--tls-cert", &cert]).file("f", b"content").start();
+        let client = cluster.client();
+        client.run(&["--ca", &ca, "-c", "get f"]).ok();
+        let met = client.run(&["-c", "get f"]).ok();
+        assert!(met.stderr.contains(&Fingerprint::of_pem(authority.as_bytes()).unwrap().to_string()), "{met:?}");
+        // Its key in a file of its own.
+        let (key, chain) = good.split_at(good.find("-----BEGIN CERT").unwrap());
+        let (key, chain) = (write("key.pem", key), write("chain.pem", chain));
+        let slave = Standalone::start(&["--tls-cert", &chain, "--tls-key", &key], &[("f", b"content")]);
+        slave.client().run(&["--ca", &ca, "-c", "get f"]).ok();
+        // Replaced while it runs: taken up by itself, and by nobody trusted who chose the former one.
+        write("chain.pem", &other[other.find("-----BEGIN CERT").unwrap()..]);
+        write("key.pem", &other[..other.find("-----BEGIN CERT").unwrap()]);
+        crate::harness::eventually(crate::harness::SOON, "the new certificate is shown", || {
+            (slave.client().run(&["--ca", &ca, "-c", "get f"]).status == 4).then_some(())
+        });
+        // For another host, and what is none.
+        let (authority, wrong) = brought("elsewhere.example");
+        let (ca, wrong) = (write("ca2.pem", &authority), write("wrong.pem", &wrong));
+        let slave = Standalone::start(&["--tls-cert", &wrong], &[("f", b"content")]);
+        let refused = slave.client().run(&["--ca", &ca, "--json", "-c", "get f"]).fails(4);
+        assert_eq!(refused.json()["error"]["code"], "not-trusted");
+        for bad in [write("bad.pem", "x"), ca, "/nowhere".to_owned()] {
+            let root = dir.folder("root");
+            let mut slave = crate::harness::Setup::new("ftpslave", dir.path())
+                .args(["0", "--standalone", "--tls-cert", &bad, "--root", root.to_str().unwrap()])
+                .start();
+            assert_eq!(slave.wait(crate::harness::SOON), 1);
+            let mut master =
+                crate::harness::Setup::new("ftpmaster", dir.path()).args(["--listen", "127.0.0.1:0", "--tls-cert", &bad]).start();
+            assert_eq!(master.wait(crate::harness::SOON), 1, "{bad}");
+        }
+    });
+}
