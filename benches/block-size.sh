@@ -29,15 +29,6 @@ for ((round = 0; round <= rounds; round++)); do
         [ "$round" -eq 0 ] || times[$size]+="$seconds "
     done
 done
-# Processor time of a slave's children so far, in seconds.
-processor() {
-    local child total=0
-    for child in $(pgrep -P "$1"); do
-        total=$((total + $(sed 's/.*) //' "/proc/$child/stat" | awk '{ print $12 + $13 }')))
-    done
-    awk -v t="$total" -v hz="$(getconf CLK_TCK)" 'BEGIN { print t / hz }'
-}
-median() { tr ' ' '\n' <<<"$1" | grep . | sort -g | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'; }
 base=$(median "${times[1048576]:-${times[${sizes[0]}]}}")
 printf '%10s %10s %10s %8s %22s\n' block seconds MiB/s ratio "slave's CPU s/download"
 for size in "${sizes[@]}"; do

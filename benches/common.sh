@@ -24,3 +24,12 @@ start() {
     line=${line#*addr=}
     address=${line%% *}
 }
+# Processor time of a slave's children so far, in seconds.
+processor() {
+    local child total=0
+    for child in $(pgrep -P "$1"); do
+        total=$((total + $(sed 's/.*) //' "/proc/$child/stat" | awk '{ print $12 + $13 }')))
+    done
+    awk -v t="$total" -v hz="$(getconf CLK_TCK)" 'BEGIN { print t / hz }'
+}
+median() { tr ' ' '\n' <<<"$1" | grep . | sort -g | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'; }
