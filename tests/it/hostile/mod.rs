@@ -3,4 +3,5 @@
 //! outlives its deadline.
 
 mod clients;
+pub mod limits;
 mod servers;
