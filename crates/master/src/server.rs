@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use relais_cluster::Balance;
-use relais_net::tls::TlsOptions;
+use relais_net::tls::{TlsOptions, all_delivered};
 use relais_net::{Arrival, Connection, WaitingRoom, room_beside};
 use relais_state::{Authority, ClusterKey, LiveAccounts};
 use thiserror::Error;
@@ -28,8 +28,8 @@ use crate::{operator, slave_link};
 const WAITING: usize = 2048;
 /// Bytes of a link that are read at once.
 const READ_AHEAD: usize = 64 * 1024;
-/// Descriptors kept back for links, each of which has two, for files and for what libraries open.
-const RESERVE: u64 = 704;
+/// Descriptors kept back for links, each of which has three where it is encrypted, for files and for what libraries open.
+const RESERVE: u64 = 992;
 /// Time between two looks for slaves that have fallen silent, for the log; redirects look each time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two looks whether the last logins are done, while stopping.
@@ -154,6 +154,9 @@ fn finish(core: &Arc<Core>, mut room: WaitingRoom<Usher>, until: Instant) -> Res
     if !core.lines.wait_until_empty(until) {
         core.lines.shut_all(Kind::Operator);
         warn!("some links had not ended when the time for it was over");
+    }
+    if !all_delivered(until.saturating_duration_since(Instant::now())) {
+        warn!("what was said last is not delivered to all");
     }
     Ok(())
 }

@@ -13,6 +13,9 @@ use crate::tls::{Binding, Encrypted, TlsServer};
 /// How long a refused peer may take to read the refusal.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// How long a handshake that has to wait is put off at a time.
+pub(crate) const HELD_FOR: Duration = Duration::from_millis(20);
+
 /// What a greeter wants after a frame.
 #[derive(Debug)]
 pub enum Step<T> {
@@ -73,8 +76,8 @@ enum Then<T> {
 enum Line {
     /// Nothing has come yet.
     Silent,
-    /// The handshake that has begun has to wait.
-    Held,
+    /// The handshake that has begun has to wait, until then at least.
+    Held(Instant),
     Clear,
     Encrypted(Box<Encrypted>),
 }
@@ -128,8 +131,8 @@ impl<G: Greeter> Guest<G> {
 
     /// Goes on with a guest that is pending, where its greeter is ready.
     pub fn resume(&mut self, admit: &mut dyn FnMut() -> bool) -> Outcome<G::Value> {
-        if matches!(self.line, Line::Held) {
-            return self.advance(admit);
+        if let Line::Held(until) = self.line {
+            return if Instant::now() < until { Outcome::Pending } else { self.advance(admit) };
         }
         match self.greeter.ready() {
             Some(Step::Pending) | None => Outcome::Pending,
@@ -142,7 +145,7 @@ impl<G: Greeter> Guest<G> {
 
     /// Whether its handshake waits for its turn.
     pub fn is_held(&self) -> bool {
-        matches!(self.line, Line::Held)
+        matches!(self.line, Line::Held(_))
     }
 
     /// Goes as far as the socket lets it.
@@ -159,7 +162,7 @@ impl<G: Greeter> Guest<G> {
     }
 
     fn try_advance(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<Outcome<G::Value>> {
-        if matches!(self.line, Line::Silent | Line::Held) && !self.find_line(admit)? {
+        if matches!(self.line, Line::Silent | Line::Held(_)) && !self.find_line(admit)? {
             return Ok(if self.is_held() { Outcome::Pending } else { Outcome::Leaves });
         }
         loop {
@@ -208,10 +211,10 @@ impl<G: Greeter> Guest<G> {
             self.line = Line::Clear;
             return Ok(true);
         }
-        self.line = match tls.begin()? {
-            None => Line::Clear,
-            Some(_) if !admit() => Line::Held,
-            Some(encrypted) => Line::Encrypted(Box::new(encrypted)),
+        self.line = match () {
+            () if !tls.encrypts() => Line::Clear,
+            () if !admit() => Line::Held(Instant::now() + HELD_FOR),
+            () => Line::Encrypted(Box::new(tls.begin()?)),
         };
         Ok(!self.is_held())
     }
@@ -224,7 +227,7 @@ impl<G: Greeter> Guest<G> {
         let (peer, local) = (self.peer, self.local);
         let socket = match self.line {
             Line::Encrypted(tls) => tls.carry(self.stream)?,
-            Line::Silent | Line::Held | Line::Clear => {
+            Line::Silent | Line::Held(_) | Line::Clear => {
                 self.stream.set_nonblocking(false)?;
                 self.stream.into()
             }
@@ -237,7 +240,7 @@ impl<G: Greeter> Guest<G> {
             let rest = &self.output[self.sent..];
             let sent = match &mut self.line {
                 Line::Encrypted(tls) => tls.write(rest),
-                Line::Silent | Line::Held | Line::Clear => self.stream.write(rest),
+                Line::Silent | Line::Held(_) | Line::Clear => self.stream.write(rest),
             };
             match sent {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -328,7 +331,7 @@ fn fill(line: &mut Line, stream: &mut TcpStream, buffer: &mut [u8], filled: &mut
         let rest = &mut buffer[*filled..];
         let got = match line {
             Line::Encrypted(tls) => tls.read(stream, rest),
-            Line::Silent | Line::Held | Line::Clear => stream.read(rest),
+            Line::Silent | Line::Held(_) | Line::Clear => stream.read(rest),
         };
         match got {
             Ok(0) => return Ok(false),

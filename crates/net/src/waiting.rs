@@ -1,6 +1,6 @@
 //! The waiting room: connections that have not logged in, in one poll set.
 //!
-//! They cost a descriptor and a few hundred bytes each, no thread and no place
+//! They cost a descriptor and a few hundred bytes each, some thousand in a TLS handshake, no thread and no place
 //! in the pool. Each has [`limits::LOGIN_TIME`] in all; when the room is full,
 //! the one that has waited longest goes.
 
@@ -15,7 +15,7 @@ use relais_proto::limits;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, poll};
 
 use crate::Stream;
-use crate::guest::{Greeter, Guest, Outcome};
+use crate::guest::{Greeter, Guest, HELD_FOR, Outcome};
 use crate::stream::prepare;
 use crate::tls::TlsServer;
 use crate::tolls::Tolls;
@@ -26,8 +26,6 @@ const ACCEPT_BURST: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two looks for guests whose time is over.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
-/// How long a handshake that has to wait is put off at a time.
-const HELD_FOR: Duration = Duration::from_millis(20);
 /// The listener's place in the poll set; guests count from 1.
 const LISTENER: u64 = 0;
 

@@ -378,3 +378,97 @@ fn bytes_that_are_no_handshake_end_that_connection_alone() {
     }
     assert_eq!(greet(&mut dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap()), Some(Reply::Pong));
 }
+
+/// Processor time of the threads that carry connections, in milliseconds.
+fn carrying() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let ticks = tasks.filter_map(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let (name, rest) = stat.rsplit_once(')')?;
+        let times: Vec<u64> = rest.split_whitespace().skip(12).take(2).filter_map(|time| time.parse().ok()).collect();
+        name.ends_with("(tls").then(|| times.iter().sum::<u64>() * 10)
+    });
+    ticks.sum()
+}
+
+/// Fails where carrying connections takes a fifth of a core over three seconds.
+#[track_caller]
+fn is_quiet(what: &str) {
+    let before = carrying();
+    std::thread::sleep(Duration::from_secs(3));
+    let took = carrying().saturating_sub(before);
+    assert!(took < 600, "{what}: {took} ms in 3 s");
+}
+
+/// A connection whose peer does nothing more, and its socket, to be cut.
+fn stuck(addr: SocketAddr) -> (Connection, SocketAddr) {
+    // The peer is behind a line that takes nothing more from the server once so much has passed.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let line = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (client, _) = listener.accept().unwrap();
+        let server = TcpStream::connect(addr).unwrap();
+        socket2::SockRef::from(&server).set_recv_buffer_size(4096).unwrap();
+        let (mut up, mut down) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut up, &mut down));
+        let (mut from, mut to) = (server, client);
+        let _ = std::io::copy(&mut (&mut from).take(5000), &mut to);
+        std::thread::sleep(Duration::from_secs(60));
+    });
+    (dial(Encrypt::Always, line, &Trust::FirstMeeting).unwrap(), line)
+}
+
+#[test]
+fn a_peer_that_takes_nothing_costs_no_processor_time_once_the_near_end_is_closed() {
+    let _held = ALONE.write();
+    let authority = Authority::new();
+    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), |connection| {
+        let stream = connection.stream().clone();
+        stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+        let chunk = vec![7; 65536];
+        while (&*stream).write(&chunk).is_ok() {}
+    });
+    let (mut connection, _) = stuck(addr);
+    connection.queue(&Request::Ping);
+    connection.flush().unwrap();
+    // Until nothing goes any more, and the near end is closed for it.
+    std::thread::sleep(Duration::from_secs(4));
+    is_quiet("the near end is closed");
+}
+
+#[test]
+fn a_peer_that_resets_costs_no_processor_time_while_the_near_end_takes_nothing() {
+    let _held = ALONE.write();
+    let authority = Authority::new();
+    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), |connection| {
+        std::thread::sleep(Duration::from_secs(8));
+        drop(connection);
+    });
+    let mut connection = dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap();
+    assert_eq!(greet(&mut connection), Some(Reply::Pong));
+    let stream = connection.stream().clone();
+    stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let chunk = vec![7; 65536];
+    while (&*stream).write(&chunk).is_ok() {}
+    drop((stream, connection));
+    std::thread::sleep(Duration::from_millis(500));
+    is_quiet("the peer has gone, and nobody reads");
+}
+
+#[test]
+fn a_handshake_has_its_length() {
+    let _held = ALONE.read();
+    let authority = Authority::new();
+    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), echo);
+    let mut stream = TcpStream::connect(addr).unwrap();
+    // A handshake message of 60,000 bytes, in records.
+    let body = [&[1, 0, 0xea, 0x60][..], &[0; 20_000]].concat();
+    for part in body.chunks(2000) {
+        let record = [&[0x16, 3, 1][..], &u16::try_from(part.len()).unwrap().to_be_bytes(), part].concat();
+        let _ = stream.write_all(&record);
+    }
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let mut rest = Vec::new();
+    // Closed, or reset, long before the time of a login is over.
+    assert!(!matches!(stream.read_to_end(&mut rest), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock));
+}

@@ -36,6 +36,8 @@ pub const PASSWORD: usize = 1024;
 pub const LOGIN_TRIES: u32 = 3;
 /// TLS handshakes that an address may have in a second, in each process; further ones wait.
 pub const HANDSHAKES: u32 = 200;
+/// Longest handshake of a side that connects, in bytes.
+pub const HANDSHAKE: usize = 8192;
 /// Bytes of a public key that is to be certified.
 pub const POINT: usize = 65;
 /// Longest certificate with its authority's, in PEM, in bytes.

@@ -144,6 +144,7 @@ fn the_table_of_limits_is_the_code_s() {
         connect,
         limits::LOGIN_TRIES.into(),
         limits::HANDSHAKES.into(),
+        limits::HANDSHAKE as u64,
         limits::POINT as u64,
         limits::CERTIFICATE as u64,
     ]);

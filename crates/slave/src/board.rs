@@ -100,6 +100,12 @@ impl Board {
         self.places
     }
 
+    /// Sessions that may wait.
+    #[must_use]
+    pub fn queue(&self) -> u64 {
+        self.queue
+    }
+
     fn word(&self, worker: usize, word: usize) -> &AtomicU64 {
         &self.words[worker * ROW + word]
     }

@@ -16,6 +16,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use client::{DialError, Dialer, Secured};
+pub use pump::all_delivered;
 pub(crate) use server::Encrypted;
 pub use server::{Showcase, TlsServer, read_pem};
 pub use trust::{Authorities, Fingerprint, MASTER_NAME, SLAVE_NAME, Trust, TrustError};

@@ -1,33 +1,77 @@
 //! The thread of one encrypted connection: carries bytes between the socket and the near end of a local pair.
 //!
 //! Nothing is held back: a side that takes nothing more makes the other one wait, as with one socket. An end that was told goes on
-//! as an end; one that was not, a cut, closes both.
+//! as an end; one that was not, a cut, closes both. What the near end sent last is still delivered after it was closed, as long
+//! as the peer keeps the pace.
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use log::{debug, trace};
+use log::{debug, trace, warn};
 use relais_proto::limits;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
+
+use crate::Pace;
 
 /// Bytes carried in one step.
 const STEP: usize = 64 * 1024;
 /// Stack of a thread: the cryptography keeps its keys and buffers elsewhere.
 const STACK: usize = 256 * 1024;
+/// How long what the peer still sends is read and dropped after both sides are done: closing at once would reset the
+/// connection and could destroy what was sent last on its way.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How many connections are carried in this process.
+static CARRIED: Mutex<usize> = Mutex::new(0);
+static FEWER: Condvar = Condvar::new();
+
+fn carried() -> MutexGuard<'static, usize> {
+    CARRIED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until all that was said on connections that were closed is delivered, or they have failed, at most `patience`; whether it is.
+/// To be called before a process ends.
+#[must_use]
+pub fn all_delivered(patience: Duration) -> bool {
+    let (count, _) = FEWER.wait_timeout_while(carried(), patience, |count| *count > 0).unwrap_or_else(PoisonError::into_inner);
+    *count == 0
+}
+
+/// Counts a connection as long as it lives.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        *carried() += 1;
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        *carried() -= 1;
+        FEWER.notify_all();
+    }
+}
 
 /// Carries `tls` over `stream` from here on; the socket that is returned is in blocking mode, and has what both sides say in the clear.
 ///
 /// # Errors
 /// Those of the system calls, and of starting a thread.
-pub fn start(tls: rustls::Connection, stream: TcpStream) -> io::Result<Socket> {
+pub fn start(mut tls: rustls::Connection, stream: TcpStream) -> io::Result<Socket> {
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
     far.set_nonblocking(true)?;
     stream.set_nonblocking(true)?;
+    // What is to be sent is bounded by what was read in one step.
+    tls.set_buffer_limit(None);
     let pump =
-        Pump { tls, stream, far, up: true, told: false, down: true, buffer: vec![0; STEP], input: vec![0; STEP], ready: 0..0, last: None };
+        Pump { tls, stream, far, up: Up::Open, down: Down::Open, gone: None, buffer: vec![0; STEP], input: vec![0; STEP], ready: 0..0 };
+    let counted = Counted::new();
     std::thread::Builder::new().name("tls".to_owned()).stack_size(STACK).spawn(move || {
+        let _counted = counted;
         let peer = pump.stream.peer_addr();
         if let Err(e) = pump.run() {
             debug!("the encrypted connection with {peer:?} was cut: {e}");
@@ -36,23 +80,38 @@ pub fn start(tls: rustls::Connection, stream: TcpStream) -> io::Result<Socket> {
     Ok(near)
 }
 
+/// What goes from the near end to the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Up {
+    Open,
+    /// All has come; some of it may have to be sent still.
+    Ended,
+    /// The peer was told that nothing more comes, or takes nothing more.
+    Over,
+}
+
+/// What goes from the peer to the near end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Down {
+    Open,
+    /// Nobody hears it any more: it is read and dropped.
+    Dropped,
+    Over,
+}
+
 struct Pump {
     tls: rustls::Connection,
     stream: TcpStream,
     far: Socket,
-    /// Whether more may come from the near end.
-    up: bool,
-    /// Whether the peer was told that nothing more comes.
-    told: bool,
-    /// Whether more may come from the peer.
-    down: bool,
+    up: Up,
+    down: Down,
+    /// Once nobody has the near end any more: the pace at which the peer takes the rest.
+    gone: Option<Pace>,
     /// For what comes from the near end.
     buffer: Vec<u8>,
     /// What came from the peer and was not decrypted yet lies in `ready` of it.
     input: Vec<u8>,
     ready: std::ops::Range<usize>,
-    /// When bytes last went to the peer after the near end was closed.
-    last: Option<Instant>,
 }
 
 /// What a step came to.
@@ -64,48 +123,52 @@ enum Step {
 
 impl Pump {
     fn run(mut self) -> io::Result<()> {
-        // What is to be sent is bounded by what was read in one step.
-        self.tls.set_buffer_limit(None);
-        while self.up || !self.told || self.down {
-            let (out, back) = (self.send()?, self.receive()?);
-            if (out, back) == (Step::Waits, Step::Waits) && (self.up || !self.told || self.down) {
-                self.wait()?;
+        while self.up != Up::Over || self.down == Down::Open {
+            let steps = (self.send()?, self.receive()?);
+            if steps == (Step::Waits, Step::Waits) && (self.up != Up::Over || self.down == Down::Open) {
+                self.wait(None)?;
             }
         }
         trace!("an encrypted connection has ended");
+        let until = Instant::now() + LAST_WORDS;
+        while self.down == Down::Dropped && Instant::now() < until {
+            if self.receive()? == Step::Waits {
+                self.wait(Some(until.saturating_duration_since(Instant::now())))?;
+            }
+        }
         Ok(())
     }
 
     /// From the near end to the peer.
     fn send(&mut self) -> io::Result<Step> {
         let mut step = Step::Waits;
-        if self.up && !self.tls.wants_write() {
+        if self.up == Up::Open && !self.tls.wants_write() {
             match self.far.read(&mut self.buffer) {
-                Ok(0) => {
-                    self.up = false;
-                    self.tls.send_close_notify();
-                    step = Step::Moved;
-                }
-                Ok(n) => {
+                Ok(n @ 1..) => {
                     self.tls.writer().write_all(&self.buffer[..n])?;
                     step = Step::Moved;
                 }
                 Err(e) if is_later(&e) => {}
-                Err(e) => return Err(e),
+                // A reset says that it was closed with something in it that nobody has read.
+                ended => {
+                    ended.map_or_else(|e| if e.kind() == ErrorKind::ConnectionReset { Ok(0) } else { Err(e) }, Ok)?;
+                    self.up = Up::Ended;
+                    self.tls.send_close_notify();
+                    step = Step::Moved;
+                }
             }
         }
         while self.tls.wants_write() {
             match self.tls.write_tls(&mut self.stream) {
-                Ok(_) => {
+                Ok(n) => {
                     step = Step::Moved;
-                    self.last = None;
+                    self.keep_pace(n)?;
                 }
                 Err(e) if is_later(&e) => return Ok(step),
                 Err(e) => {
                     // The peer takes nothing more. What it said before is still there.
                     debug!("the peer of an encrypted connection takes nothing more: {e}");
-                    self.up = false;
-                    self.told = true;
+                    self.up = Up::Over;
                     let _ = self.far.shutdown(Shutdown::Read);
                     while self.tls.wants_write() {
                         self.tls.write_tls(&mut io::sink())?;
@@ -113,29 +176,38 @@ impl Pump {
                 }
             }
         }
-        if !self.up && !self.told {
-            self.told = true;
+        if self.up == Up::Ended {
+            self.up = Up::Over;
             // Where that fails the peer has gone already.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
         Ok(step)
     }
 
-    /// From the peer to the near end.
+    /// From the peer to the near end, one step at most, so that the other direction has its turn.
     fn receive(&mut self) -> io::Result<Step> {
-        let mut step = Step::Waits;
-        while self.down {
-            match self.deliver()? {
-                Some(moved) => return Ok(if moved { Step::Moved } else { step }),
-                None if self.ready.is_empty() => match self.stream.read(&mut self.input) {
+        let mut read = false;
+        loop {
+            match self.down {
+                Down::Over => return Ok(Step::Waits),
+                Down::Dropped => return self.drop_input(),
+                Down::Open => {}
+            }
+            if let Some(step) = self.deliver()? {
+                return Ok(if read { Step::Moved } else { step });
+            }
+            if self.ready.is_empty() {
+                if read {
+                    return Ok(Step::Moved);
+                }
+                match self.stream.read(&mut self.input) {
                     Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the peer did not say that this is the end")),
                     Ok(n) => self.ready = 0..n,
-                    Err(e) if is_later(&e) => return Ok(step),
+                    Err(e) if is_later(&e) => return Ok(Step::Waits),
                     Err(e) => return Err(e),
-                },
-                None => {}
+                }
+                read = true;
             }
-            step = Step::Moved;
             let mut rest = &self.input[self.ready.clone()];
             self.tls.read_tls(&mut rest)?;
             self.ready.start = self.ready.end - rest.len();
@@ -145,12 +217,22 @@ impl Pump {
                 return Err(super::other(e));
             }
         }
-        Ok(step)
     }
 
-    /// Hands on what is decrypted; none where there is nothing more of it, and else whether some was taken.
-    fn deliver(&mut self) -> io::Result<Option<bool>> {
-        let mut moved = false;
+    /// Reads what nobody hears any more.
+    fn drop_input(&mut self) -> io::Result<Step> {
+        match self.stream.read(&mut self.input) {
+            Ok(0) => self.down = Down::Over,
+            Ok(_) => {}
+            Err(e) if is_later(&e) => return Ok(Step::Waits),
+            Err(e) => return Err(e),
+        }
+        Ok(Step::Moved)
+    }
+
+    /// Hands on what is decrypted; none where there is nothing more of it.
+    fn deliver(&mut self) -> io::Result<Option<Step>> {
+        let mut step = Step::Waits;
         loop {
             let mut reader = self.tls.reader();
             let chunk = match reader.fill_buf() {
@@ -159,57 +241,79 @@ impl Pump {
                 Err(e) => return Err(e),
             };
             if chunk.is_empty() {
-                self.down = false;
+                // The peer has said that this is the end.
+                self.down = Down::Over;
                 let _ = self.far.shutdown(Shutdown::Write);
-                return Ok(Some(true));
+                return Ok(Some(Step::Moved));
             }
             match self.far.write(chunk) {
                 Ok(n) => {
                     reader.consume(n);
-                    moved = true;
+                    step = Step::Moved;
                 }
-                Err(e) if is_later(&e) => return Ok(Some(moved)),
-                // Nobody reads it any more.
-                Err(e) if e.kind() == ErrorKind::BrokenPipe => {
-                    self.down = false;
-                    return Ok(Some(true));
+                Err(e) if is_later(&e) => return Ok(Some(step)),
+                Err(e) if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                    self.down = Down::Dropped;
+                    return Ok(Some(Step::Moved));
                 }
                 Err(e) => return Err(e),
             }
         }
     }
 
-    /// Waits until one side can go on.
-    fn wait(&mut self) -> io::Result<()> {
+    /// Whether something decrypted waits for the near end.
+    fn has_more_for_the_near_end(&mut self) -> bool {
+        self.down == Down::Open && self.tls.reader().fill_buf().is_ok()
+    }
+
+    /// Waits until one side can go on, at most `most`.
+    fn wait(&mut self, most: Option<Duration>) -> io::Result<()> {
         let sending = self.tls.wants_write();
-        // What was decrypted and not taken waits for the near end, everything else for the peer.
-        let undelivered = self.down && !matches!(self.tls.reader().fill_buf(), Err(e) if e.kind() == ErrorKind::WouldBlock);
+        let undelivered = self.has_more_for_the_near_end();
         let mut far = PollFlags::empty();
-        far.set(PollFlags::IN, self.up && !sending);
+        far.set(PollFlags::IN, self.up == Up::Open && !sending);
         far.set(PollFlags::OUT, undelivered);
         let mut stream = PollFlags::empty();
         stream.set(PollFlags::OUT, sending);
-        stream.set(PollFlags::IN, self.down && !undelivered);
-        // Once the near end is closed nobody else looks whether the peer still takes anything.
-        let left = (!self.up && !self.told).then(|| {
-            let since = *self.last.get_or_insert_with(Instant::now);
-            limits::FRAME_TIME.saturating_sub(since.elapsed())
-        });
-        if left.is_some_and(|left| left.is_zero()) {
-            return Err(io::Error::new(ErrorKind::TimedOut, "the peer takes nothing more"));
+        stream.set(PollFlags::IN, self.down != Down::Over && !undelivered);
+        // The near end is watched until it is closed altogether, whatever is wanted of it. A socket of which nothing is wanted, or whose
+        // end is known, must not be: it would be ready all the time.
+        let mut fds = Vec::with_capacity(2);
+        if self.gone.is_none() {
+            fds.push(PollFd::new(&self.far, far));
         }
-        let timeout = left.and_then(|left| Timespec::try_from(left.max(Duration::from_millis(1))).ok());
-        let mut fds = [PollFd::new(&self.far, far), PollFd::new(&self.stream, stream)];
+        if !stream.is_empty() {
+            fds.push(PollFd::new(&self.stream, stream));
+        }
+        // Once it is closed nobody else looks whether the peer still takes anything.
+        let most = [most, self.gone.as_ref().map(|_| limits::RATE_WINDOW)].into_iter().flatten().min();
+        let timeout = most.and_then(|time| Timespec::try_from(time).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
-        let gone = PollFlags::HUP | PollFlags::ERR;
-        if fds[0].revents().intersects(gone) && !self.up {
-            // Closed altogether: nobody hears what the peer still says.
-            self.down = false;
+        let closed = self.gone.is_none() && fds.first().is_some_and(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR));
+        drop(fds);
+        if closed {
+            // What it said before is still there to be read.
+            self.gone = Some(Pace::new(Instant::now()));
+            if self.down == Down::Open {
+                self.down = Down::Dropped;
+            }
+        } else {
+            self.keep_pace(0)?;
         }
         Ok(())
+    }
+
+    /// The peer has taken so many bytes. Fails where nobody has the near end any more and the rest goes too slowly.
+    fn keep_pace(&mut self, bytes: usize) -> io::Result<()> {
+        match &mut self.gone {
+            Some(pace) if self.up != Up::Over => {
+                pace.moved(bytes as u64, Instant::now()).inspect_err(|_| warn!("what was said last cannot be delivered"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

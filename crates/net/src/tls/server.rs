@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
+use relais_proto::limits;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
@@ -162,13 +163,15 @@ impl TlsServer {
         !self.encrypt.applies(peer)
     }
 
-    /// Begins the handshake of a connection; none where this server does not encrypt.
-    pub(crate) fn begin(&self) -> io::Result<Option<Encrypted>> {
-        if self.encrypt == Encrypt::Never {
-            return Ok(None);
-        }
+    /// Whether this server encrypts at all.
+    pub(crate) fn encrypts(&self) -> bool {
+        self.encrypt != Encrypt::Never
+    }
+
+    /// Begins the handshake of a connection.
+    pub(crate) fn begin(&self) -> io::Result<Encrypted> {
         let tls = ServerConnection::new(self.config.clone()).map_err(super::other)?;
-        Ok(Some(Encrypted { tls: Box::new(tls), bound: false }))
+        Ok(Encrypted { tls: Box::new(tls), bound: false, came: 0 })
     }
 }
 
@@ -177,6 +180,8 @@ impl TlsServer {
 pub(crate) struct Encrypted {
     tls: Box<ServerConnection>,
     bound: bool,
+    /// Bytes of the handshake that came.
+    came: usize,
 }
 
 impl Encrypted {
@@ -189,8 +194,16 @@ impl Encrypted {
                 other => return other,
             }
             self.flush(stream)?;
-            if self.tls.read_tls(stream)? == 0 {
+            let came = self.tls.read_tls(stream)?;
+            if came == 0 {
                 return Ok(0);
+            }
+            if self.tls.is_handshaking() {
+                // What is not whole yet is kept, and thousands of strangers can each send some.
+                self.came += came;
+                if self.came > limits::HANDSHAKE {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a handshake is too long"));
+                }
             }
             let processed = self.tls.process_new_packets();
             if let Err(e) = processed {

@@ -24,7 +24,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
-use relais_net::tls::TlsServer;
+use relais_net::tls::{TlsServer, all_delivered};
 use relais_net::{Connection, Socket, Stream, WaitingRoom, room_beside};
 
 use self::login::{LoginGreeter, Policy};
@@ -39,6 +39,8 @@ const WAITING_ROOM: usize = 512;
 /// Descriptors that a session may have open: its socket, three where that is encrypted, the way to the replicator, a file, a folder or
 /// a second file, and one more on the way from one to the other.
 const DESCRIPTORS_OF_A_SESSION: u64 = 7;
+/// Those of a session that waits: one, and two more where it is encrypted.
+const DESCRIPTORS_OF_A_WAITER: u64 = 3;
 /// Descriptors that a worker keeps for everything else: catalogue connections above all.
 const DESCRIPTORS: u64 = 128;
 /// Longest time between two rounds of the worker's loop.
@@ -94,7 +96,7 @@ pub fn run(birth: Birth) -> io::Result<()> {
         next: AtomicU64::new(0),
     });
     let policy = Arc::new(policy);
-    let reserve = DESCRIPTORS + board.places() * DESCRIPTORS_OF_A_SESSION;
+    let reserve = DESCRIPTORS + board.places() * DESCRIPTORS_OF_A_SESSION + board.queue() * DESCRIPTORS_OF_A_WAITER;
     let mut room = WaitingRoom::new(listener, room_beside(reserve, WAITING_ROOM), Some(tls))?;
     let mut queue = Queue::default();
     pool.inherit();
@@ -260,6 +262,11 @@ impl Pool {
         while !sessions.is_empty() {
             self.board.tick(self.index);
             sessions = self.ended.wait_timeout(sessions, ROUND).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(sessions);
+        // What they said last may be on its way through the encryption still.
+        while !all_delivered(ROUND) {
+            self.board.tick(self.index);
         }
     }
 }
