@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::{info, warn};
 use relais_net::tls::{Encrypt, Fingerprint, MASTER_NAME, SLAVE_NAME, Showcase, TlsOptions, TlsServer};
 use relais_proto::{LinkMessage, limits};
-use relais_state::{Authority, Certified, ServerKey};
+use relais_state::{Authority, Certified, ServerKey, Term};
 
 /// Pause before a renewal that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -21,8 +21,8 @@ pub(crate) struct Certifier {
     brought: bool,
     /// How long a certificate is good.
     life: Duration,
-    /// When the master's own is to be renewed.
-    due: Mutex<Instant>,
+    /// Until when the master's own needs no look.
+    term: Mutex<Term>,
 }
 
 impl Certifier {
@@ -33,8 +33,8 @@ impl Certifier {
     pub fn new(authority: Authority, options: &TlsOptions, life: Duration) -> Result<Self, String> {
         let brought = !options.files.is_empty();
         let showcase = if brought { open_brought(options.files.clone())? } else { Showcase::empty() };
-        let due = Mutex::new(Instant::now());
-        let this = Self { authority, encrypt: options.encrypt, showcase: Arc::new(showcase), brought, life, due };
+        let term = Mutex::new(Term::new(Instant::now(), SystemTime::now(), Duration::ZERO));
+        let this = Self { authority, encrypt: options.encrypt, showcase: Arc::new(showcase), brought, life, term };
         if !this.brought {
             this.renew()?;
             let print = Fingerprint::of_pem(this.authority.pem().as_bytes())?;
@@ -53,24 +53,28 @@ impl Certifier {
 
     /// Does what is due. To be called each second.
     pub fn tick(&self) {
-        if self.brought || *self.due() > Instant::now() {
+        if self.brought || !self.term().is_over(Instant::now(), SystemTime::now()) {
             return;
         }
         if let Err(e) = self.renew() {
             warn!("the master's certificate cannot be renewed, the former one counts: {e}");
-            *self.due() = Instant::now() + AGAIN;
+            self.begin(AGAIN);
         }
     }
 
-    fn due(&self) -> std::sync::MutexGuard<'_, Instant> {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    fn term(&self) -> std::sync::MutexGuard<'_, Term> {
+        self.term.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, time: Duration) {
+        *self.term() = Term::new(Instant::now(), SystemTime::now(), time);
     }
 
     fn renew(&self) -> Result<(), String> {
         let key = ServerKey::generate().map_err(|e| e.to_string())?;
         let chain = self.certify(MASTER_NAME, &key.point())?;
         self.showcase.show((key.pem() + &chain).as_bytes())?;
-        *self.due() = Instant::now() + self.life * 2 / 3;
+        self.begin(self.life * 2 / 3);
         Ok(())
     }
 

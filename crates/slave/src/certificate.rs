@@ -12,12 +12,14 @@ use std::time::{Duration, Instant, SystemTime};
 use log::{info, warn};
 use relais_net::tls::{MASTER_NAME, Showcase, TlsOptions, read_pem};
 use relais_proto::LinkMessage;
-use relais_state::{Authority, Certified, ServerKey};
+use relais_state::{Authority, Certified, ServerKey, Term};
 
 use crate::catalogue::FOLDER;
 
 /// How long the certificate of a slave that stands alone is good.
 const LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// Time between two looks at files that somebody has brought.
+const LOOK: Duration = Duration::from_secs(1);
 /// Pause before something that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -39,12 +41,22 @@ enum Source {
 
 #[derive(Default)]
 struct State {
-    /// When there is something to be done; none: nothing was done yet.
-    due: Option<Instant>,
+    /// Until when there is nothing to be done; none: nothing was done yet.
+    term: Option<Term>,
     /// The key that the master was asked to certify.
     asked: Option<ServerKey>,
     /// What was written last, where somebody has brought it.
     brought: Vec<u8>,
+}
+
+impl State {
+    fn is_settled(&self) -> bool {
+        self.term.is_some_and(|term| !term.is_over(Instant::now(), SystemTime::now()))
+    }
+
+    fn settle(&mut self, time: Duration) {
+        self.term = Some(Term::new(Instant::now(), SystemTime::now(), time));
+    }
 }
 
 impl fmt::Debug for Certificate {
@@ -82,12 +94,12 @@ impl Certificate {
     /// Does what is due. To be called each second.
     pub fn tick(&self) {
         let mut state = self.state();
-        if state.due.is_some_and(|due| due > Instant::now()) {
+        if state.is_settled() {
             return;
         }
         if let Err(e) = self.renew(&mut state) {
             warn!("{e}; the former certificate counts");
-            state.due = Some(Instant::now() + AGAIN);
+            state.settle(AGAIN);
         }
     }
 
@@ -98,10 +110,10 @@ impl Certificate {
                 let key = ServerKey::generate().map_err(|e| e.to_string())?;
                 let chain = authority.certify(Certified(MASTER_NAME), &key.point(), SystemTime::now(), LIFE).map_err(|e| e.to_string())?;
                 self.write((key.pem() + &chain).as_bytes())?;
-                state.due = Some(Instant::now() + LIFE * 2 / 3);
+                state.settle(LIFE * 2 / 3);
             }
             Source::Files(files) => {
-                state.due = Some(Instant::now() + Duration::from_secs(1));
+                state.settle(LOOK);
                 let pem = read_pem(files)?;
                 if pem != state.brought {
                     Showcase::empty().show(&pem).map_err(|e| format!("the certificate that was brought cannot be used: {e}"))?;
@@ -120,17 +132,17 @@ impl Certificate {
 
     /// There is a new link: the master is asked whatever was before.
     pub fn linked(&self) {
-        self.state().due = None;
+        self.state().term = None;
     }
 
     /// What to ask the master now, where it is to be asked.
     pub fn ask(&self) -> Option<LinkMessage> {
         let Source::Master = self.source else { return None };
         let mut state = self.state();
-        if state.due.is_some_and(|due| due > Instant::now()) {
+        if state.is_settled() {
             return None;
         }
-        state.due = Some(Instant::now() + AGAIN);
+        state.settle(AGAIN);
         match ServerKey::generate() {
             Ok(key) => {
                 let point = key.point();
@@ -153,9 +165,7 @@ impl Certificate {
         match taken.and_then(|()| self.write(pem.as_bytes())) {
             Ok(()) => {
                 info!("the master has certified this slave");
-                let now = Instant::now();
-                // Where that is too far away to be counted the link will not last so long.
-                state.due = now.checked_add(Duration::from_secs(renew_s)).or(Some(now + LIFE));
+                state.settle(Duration::from_secs(renew_s));
             }
             Err(e) => warn!("{e}"),
         }

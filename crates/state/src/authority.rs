@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -20,6 +20,8 @@ use crate::private::{self, PrivateError};
 const NAME: &str = "Relais authority";
 /// Longest file of an authority, in bytes.
 const FILE: u64 = 16 * 1024;
+/// A clock that goes back by less was only put right a little.
+const SET_BACK: Duration = Duration::from_secs(60 * 60);
 /// How far the clock of whoever looks at a certificate may be behind.
 const CLOCKS: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -53,6 +55,30 @@ pub enum AuthorityError {
     /// A key or a certificate could not be made.
     #[error("cannot certify: {0}")]
     Making(#[from] rcgen::Error),
+}
+
+/// When a certificate is to be renewed: when its time has gone by on any clock, or the clock that it was made by was set.
+#[derive(Debug, Clone, Copy)]
+pub struct Term {
+    due: Instant,
+    begun: SystemTime,
+    ends: SystemTime,
+}
+
+impl Term {
+    /// Begins now, by both clocks, and lasts for `time`.
+    #[must_use]
+    pub fn new(now: Instant, wall: SystemTime, time: Duration) -> Self {
+        // Where that cannot be counted it is far away.
+        let far = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+        Self { due: now.checked_add(time).unwrap_or(now + far), begun: wall, ends: wall.checked_add(time).unwrap_or(wall + far) }
+    }
+
+    /// Whether it is over. A machine may have slept, or have had a wrong clock at its start.
+    #[must_use]
+    pub fn is_over(&self, now: Instant, wall: SystemTime) -> bool {
+        now >= self.due || wall >= self.ends || self.begun.duration_since(wall).is_ok_and(|back| back > SET_BACK)
+    }
 }
 
 /// As what a server is certified: the name that its certificate is for.
@@ -217,7 +243,7 @@ mod tests {
             let racers: Vec<_> = (0..8)
                 .map(|_| scope.spawn(|| Authority::load_or_create(temp.path()).map(|authority| authority.pem().to_owned())))
                 .collect();
-            racers.into_iter().filter_map(|racer| racer.join().unwrap().ok()).collect()
+            racers.into_iter().map(|racer| racer.join().unwrap().unwrap()).collect()
         });
         assert!(!all.is_empty() && all.iter().all(|pem| *pem == all[0]));
         assert_eq!(Authority::load_or_create(temp.path()).unwrap().pem(), all[0]);
@@ -234,6 +260,17 @@ mod tests {
             fs::write(&key, text).unwrap();
             assert!(matches!(Authority::load_or_create(temp.path()), Err(AuthorityError::Damaged { .. })));
         }
+    }
+
+    #[test]
+    fn a_term_ends_with_its_time_by_any_clock() {
+        let (now, wall, time) = (Instant::now(), SystemTime::now(), Duration::from_secs(100));
+        let second = Duration::from_secs;
+        let term = Term::new(now, wall, time);
+        assert!(!term.is_over(now, wall) && !term.is_over(now + second(99), wall + second(99)));
+        assert!(term.is_over(now + time, wall) && term.is_over(now, wall + time));
+        assert!(!term.is_over(now, wall - second(60)) && term.is_over(now, wall - second(2 * 60 * 60)));
+        assert!(!Term::new(now, wall, Duration::MAX).is_over(now + time, wall + time));
     }
 
     #[test]

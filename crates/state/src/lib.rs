@@ -23,7 +23,7 @@ pub use accounts::{
     Account, AccountError, Accounts, AccountsError, AccountsFile, Alone, BadLine, Common, Guesses, HashError, LiveAccounts, LoginDesk,
     PasswordHash, Pending, User, Verdict,
 };
-pub use authority::{Authority, AuthorityError, Certified, ServerKey};
+pub use authority::{Authority, AuthorityError, Certified, ServerKey, Term};
 pub use dir::{LockedState, StateDir, StateError};
 pub use journal::{BATCH_BYTES, BATCH_CHANGES, ChangeLog, Journal, JournalError, JournalReader};
 pub use key::{ClusterKey, KeyError};

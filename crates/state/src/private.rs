@@ -1,13 +1,13 @@
 //! Files that hold a secret: for their owner alone, and there with their whole content or not at all.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::whole::sync_folder_of;
+use crate::whole::{sync_folder_of, write_new};
 
 /// Why a secret is not taken from a file.
 #[derive(Debug)]
@@ -46,8 +46,8 @@ pub(crate) fn read(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, PrivateErro
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name"))?;
     let unique = u64::from_le_bytes(crate::random()?);
-    let temp = path.with_file_name(format!(".{}.{}.{unique:016x}", name.to_string_lossy(), std::process::id()));
-    let written = write_new(&temp, bytes).and_then(|()| match fs::hard_link(&temp, path) {
+    let temp = path.with_file_name(format!(".{}.{unique:016x}.new", name.to_string_lossy()));
+    let written = write_new(&temp, bytes, None).and_then(|()| match fs::hard_link(&temp, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     });
@@ -55,10 +55,4 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written?;
     removed?;
     sync_folder_of(path)
-}
-
-fn write_new(temp: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temp)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }

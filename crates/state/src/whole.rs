@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Puts `bytes` in place of the file at `path`, with mode 0600: written beside it under its name and `.new`, synced, renamed, and
-/// the folder synced. It is on disk once this returns.
+/// Puts `bytes` in place of the file at `path`, with mode 0600: written beside it under a name of its own, synced, renamed, and
+/// the folder synced. Of several who do that at once one is the last. It is on disk once this returns.
 ///
 /// # Errors
 /// What the system said. The former file is there still, unless the last sync alone failed.
@@ -21,22 +21,30 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// As there.
 pub(crate) fn replace_file_of(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name"))?;
-    let mut temp = OsString::from(name);
-    temp.push(".new");
+    let mut temp = OsString::from(".");
+    temp.push(name);
+    temp.push(format!(".{:016x}.new", u64::from_le_bytes(crate::random()?)));
     let temp = path.with_file_name(temp);
-    // What a crash has left there goes: it may be a link or have another mode.
-    match std::fs::remove_file(&temp) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    let written = write_new(&temp, bytes, owner).and_then(|()| std::fs::rename(&temp, path));
+    if written.is_err() {
+        // Where it was made at all.
+        let _ = std::fs::remove_file(&temp);
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temp)?;
+    written?;
+    sync_folder_of(path)
+}
+
+/// Writes a new file with mode 0600, and has it on the disk.
+///
+/// # Errors
+/// What the system said.
+pub(crate) fn write_new(temp: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temp)?;
     file.write_all(bytes)?;
     if let Some((user, group)) = owner {
         std::os::unix::fs::fchown(&file, Some(user), Some(group))?;
     }
-    file.sync_all()?;
-    std::fs::rename(&temp, path)?;
-    sync_folder_of(path)
+    file.sync_all()
 }
 
 /// Waits until the names in the folder of `path` are on disk.
@@ -57,7 +65,6 @@ mod tests {
     fn the_new_bytes_take_the_place_of_the_former_ones() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("file");
-        std::os::unix::fs::symlink("/nowhere/else", temp.path().join("file.new")).unwrap();
         for bytes in [&b"one"[..], b"", b"three"] {
             replace_file(&path, bytes).unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), bytes);
@@ -65,5 +72,14 @@ mod tests {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
         assert!(replace_file(&temp.path().join("no/folder"), b"x").is_err());
+        std::thread::scope(|scope| {
+            for n in 0..8_u8 {
+                let path = &path;
+                scope.spawn(move || replace_file(path, &[n; 1000]).unwrap());
+            }
+        });
+        let last = std::fs::read(&path).unwrap();
+        assert_eq!(last, [last[0]; 1000]);
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
     }
 }

@@ -261,3 +261,35 @@ fn half_handshakes_are_strangers_like_others() {
     }
     slave.client().run(&["-c", "get f"]).ok();
 }
+
+#[test]
+fn a_slave_that_stops_delivers_what_it_has_said() {
+    over_tls(|| {
+        let bytes = crate::harness::content(3, 30_000_000);
+        let mut slave = Standalone::start(&["--grace", "30"], &[("f", &bytes)]);
+        let line = crate::harness::Proxy::to(slave.addr);
+        line.throttle(Some(10_000_000));
+        let client = Client::new(line.addr());
+        let mut program = client.start(&["-c", "get f"]);
+        let mut came = 0;
+        eventually(SOON, "some of it has come", || {
+            came += line.take_content_bytes();
+            (came > 1_000_000).then_some(())
+        });
+        slave.program.signal(nix::sys::signal::Signal::SIGTERM);
+        Client::finish(&mut program).ok();
+        assert!(client.read("f") == bytes);
+        assert_eq!(slave.program.wait(SOON), 0);
+    });
+}
+
+#[test]
+fn two_slaves_of_one_folder_start_together() {
+    for _ in 0..5 {
+        let dir = TestDir::new();
+        let root = dir.folder("root");
+        let start = || Setup::new("ftpslave", dir.path()).args(["0", "--standalone", "--root"]).args([&root]).start();
+        let mut both = [start(), start(), start()];
+        assert!(both.iter_mut().all(|slave| slave.ready().port() > 0));
+    }
+}

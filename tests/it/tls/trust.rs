@@ -9,7 +9,7 @@ use relais_net::{Greeter, Step, WaitingRoom};
 use relais_proto::{ClusterId, FrameType, Reply, Request, ServerRole, WireError};
 
 use crate::accounts::{add, password, password_file};
-use crate::harness::{Client, Cluster, Standalone, over_tls};
+use crate::harness::{Client, Cluster, SOON, Standalone, eventually, over_tls};
 
 /// What a client keeps of those whom it met.
 fn authorities(client: &Client) -> PathBuf {
@@ -82,6 +82,56 @@ fn a_list_of_authorities_that_cannot_be_read_is_no_reason_to_trust_anybody() {
             assert_eq!(fs::read_to_string(authorities(&client)).unwrap(), text);
         }
     });
+}
+
+#[test]
+fn a_list_of_authorities_that_cannot_be_reached_is_none_that_is_empty() {
+    over_tls(|| {
+        let (cluster, _) = cluster();
+        let client = cluster.client();
+        let folder = authorities(&client).parent().unwrap().to_owned();
+        fs::create_dir_all(folder.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(&folder, &folder).unwrap();
+        assert_eq!(client.run(&["--json", "-c", "get f"]).fails(4).json()["error"]["code"], "not-trusted");
+        fs::remove_file(&folder).unwrap();
+        client.run(&["-c", "get f"]).ok();
+    });
+}
+
+#[test]
+fn no_password_goes_to_who_cannot_be_remembered() {
+    over_tls(|| {
+        let slave = Standalone::start(&[], &[("f", b"content")]);
+        add(&slave.dir, &slave.dir.folder("state"), "ann", "read", "/");
+        let file = password_file(&slave.dir, &password("ann"));
+        eventually(SOON, "the account is known", || slave.client().run(&["-c", "ls"]).stderr.contains("password").then_some(()));
+        let authority = slave.root.join(".relais/authority.pem");
+        let run = |extra: &[&str]| {
+            let client = slave.client();
+            // A file in place of the folder that would be made.
+            fs::write(client.home().join("state"), "").unwrap();
+            client.run(&[&["--json", "-u", "ann", "--password-file", file.to_str().unwrap(), "-c", "get f"], extra].concat())
+        };
+        let refused = run(&[]).fails(4);
+        assert_eq!(refused.json()["error"]["code"], "not-trusted");
+        assert!(refused.stderr.contains("not remembered"), "{refused:?}");
+        run(&["--ca", authority.to_str().unwrap()]).ok();
+        run(&["--insecure"]).ok();
+    });
+}
+
+#[test]
+fn a_host_that_was_met_encrypted_stays_so_inside_the_machine_too() {
+    let slave = Standalone::start(&[], &[("f", b"content")]);
+    let client = slave.client();
+    client.run(&["--tls", "always", "-c", "get f"]).ok();
+    let other = Standalone::start(&[], &[("f", b"other")]);
+    let known = fs::read_to_string(authorities(&client)).unwrap().replace(&slave.addr.to_string(), &other.addr.to_string());
+    let led = other.client();
+    fs::create_dir_all(authorities(&led).parent().unwrap()).unwrap();
+    fs::write(authorities(&led), known).unwrap();
+    assert_eq!(led.run(&["--json", "-c", "get f"]).fails(4).json()["error"]["code"], "not-trusted");
+    led.run(&["--tls", "never", "-c", "get f"]).ok();
 }
 
 #[test]
@@ -196,9 +246,7 @@ fn certificates_that_somebody_has_brought() {
         // Replaced while it runs: taken up by itself, and by nobody trusted who chose the former one.
         write("chain.pem", &other[other.find("-----BEGIN CERT").unwrap()..]);
         write("key.pem", &other[..other.find("-----BEGIN CERT").unwrap()]);
-        crate::harness::eventually(crate::harness::SOON, "the new certificate is shown", || {
-            (slave.client().run(&["--ca", &ca, "-c", "get f"]).status == 4).then_some(())
-        });
+        eventually(SOON, "the new certificate is shown", || (slave.client().run(&["--ca", &ca, "-c", "get f"]).status == 4).then_some(()));
         // For another host, and what is none.
         let (authority, wrong) = brought("elsewhere.example");
         let (ca, wrong) = (write("ca2.pem", &authority), write("wrong.pem", &wrong));
@@ -210,10 +258,10 @@ fn certificates_that_somebody_has_brought() {
             let mut slave = crate::harness::Setup::new("ftpslave", dir.path())
                 .args(["0", "--standalone", "--tls-cert", &bad, "--root", root.to_str().unwrap()])
                 .start();
-            assert_eq!(slave.wait(crate::harness::SOON), 1);
+            assert_eq!(slave.wait(SOON), 1);
             let mut master =
                 crate::harness::Setup::new("ftpmaster", dir.path()).args(["--listen", "127.0.0.1:0", "--tls-cert", &bad]).start();
-            assert_eq!(master.wait(crate::harness::SOON), 1, "{bad}");
+            assert_eq!(master.wait(SOON), 1, "{bad}");
         }
     });
 }

@@ -40,6 +40,8 @@ impl Memory {
     #[must_use]
     pub fn new(place: Place, host: &Host, user: &str, notices: Notices) -> Self {
         let told = std::cell::Cell::new(false);
+        // A name is the same in any case, and with the dot of the root.
+        let host = Host { name: host.name.trim_end_matches('.').to_ascii_lowercase(), port: host.port };
         Self { place, host: host.to_string(), user: user.to_owned(), notices, new: None, kept: None, told }
     }
 
@@ -89,25 +91,22 @@ impl Memory {
         found.map_err(|why| format!("{}: {why}", self.authorities_file()))
     }
 
-    /// The authority of this host's servers was met; the file that it is kept in.
+    /// The authority of this host's servers was met. Yields what is kept: another one where another client has met that meanwhile.
     ///
     /// # Errors
     /// Why it is not kept.
-    pub fn keep_authority(&self, authority: Fingerprint) -> Result<String, String> {
+    pub fn keep_authority(&self, authority: Fingerprint) -> Result<Fingerprint, String> {
         let writer = self.place.writer()?;
         let text = self.place.read(authorities::NAME)?.unwrap_or_default();
-        let file = self.authorities_file();
-        match authorities::find(&text, &self.host)? {
-            Some(known) if known == authority => return Ok(file),
-            Some(_) => return Err(format!("{file} has got another one in this moment")),
-            None => {}
+        if let Some(known) = authorities::find(&text, &self.host)? {
+            return Ok(known);
         }
         let text = authorities::add(&text, &self.host, authority);
         if text.len() > authorities::LONGEST {
-            return Err(format!("{file} is too long"));
+            return Err("the list is too long".to_owned());
         }
         writer.replace(authorities::NAME, &text)?;
-        Ok(file)
+        Ok(authority)
     }
 
     /// Where authorities are kept.

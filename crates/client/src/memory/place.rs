@@ -62,10 +62,9 @@ impl Place {
         let folder = match Folder::open(&self.folder) {
             Ok(folder) => folder,
             Err(TreeError::NotFound) => return Ok(None),
-            Err(e) => {
-                debug!("{}: {e}", self.folder.display());
-                return Ok(None);
-            }
+            // Without a folder there can be no file; whatever else it is, there may be one.
+            Err(TreeError::NotFolder) => return Ok(None),
+            Err(e) => return Err(e.to_string()),
         };
         let file = match folder.open_read(name) {
             Ok(open) => open.file,

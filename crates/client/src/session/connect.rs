@@ -163,7 +163,7 @@ impl Session {
     }
 
     /// Whether a password may go over the line to this address.
-    fn check_line(&self, addr: SocketAddr) -> Result<(), Failure> {
+    fn check_line(&mut self, addr: SocketAddr) -> Result<(), Failure> {
         if self.settings.security.insecure || self.is_encrypted(addr) || addr.ip().to_canonical().is_loopback() {
             return Ok(());
         }
@@ -180,7 +180,7 @@ impl Session {
                 Err(e) => why = plain(&e),
                 Ok(addrs) => {
                     for addr in addrs {
-                        match self.dial(addr, BRIEF) {
+                        match self.dial(addr, Some(&host.name), BRIEF) {
                             Ok(_) => return Ok(addr),
                             Err(Trouble::Stopped(failure)) => return Err(failure),
                             Err(trouble) => why = trouble.into_failure(addr).message,
@@ -227,7 +227,7 @@ impl Session {
         // Without the master there are still the slaves that it named.
         let patience = if self.route.is_some() || addrs.len() > 1 { BRIEF } else { FULL };
         for addr in addrs {
-            let trouble = match self.log_in(addr, patience) {
+            let trouble = match self.log_in(addr, &host.name, patience) {
                 Ok(entered) => return Ok(entered),
                 Err(trouble) => trouble,
             };
@@ -245,19 +245,20 @@ impl Session {
         Err(failure)
     }
 
-    fn log_in(&mut self, addr: SocketAddr, patience: Patience) -> Result<Entered, Trouble> {
-        match self.log_in_once(addr, patience) {
+    fn log_in(&mut self, addr: SocketAddr, name: &str, patience: Patience) -> Result<Entered, Trouble> {
+        match self.log_in_once(addr, name, patience) {
             Err(Trouble::Refused(refusal)) if refusal.code == ErrorCode::TlsNeeded && self.encrypt_from_now() => {
-                self.log_in_once(addr, patience)
+                self.log_in_once(addr, name, patience)
             }
             other => other,
         }
     }
 
-    fn log_in_once(&mut self, addr: SocketAddr, patience: Patience) -> Result<Entered, Trouble> {
-        let mut connection = self.dial(addr, patience)?;
+    fn log_in_once(&mut self, addr: SocketAddr, name: &str, patience: Patience) -> Result<Entered, Trouble> {
+        let mut connection = self.dial(addr, Some(name), patience)?;
         if self.settings.password.is_some() {
             self.check_line(addr).map_err(Trouble::Stopped)?;
+            self.may_tell_password(&connection).map_err(Trouble::Stopped)?;
         }
         self.told.greet(&mut connection, &self.notices);
         let login = Login {

@@ -68,7 +68,7 @@ impl Session {
     }
 
     fn open_once(&mut self, addr: SocketAddr, route: &Route, patience: Patience) -> Result<Open, Trouble> {
-        let mut connection = self.dial(addr, patience)?;
+        let mut connection = self.dial(addr, None, patience)?;
         self.told.greet(&mut connection, &self.notices);
         let shown = self.told.mark();
         let (welcome, answer) = greet::show_ticket(&mut connection, &route.ticket, shown, &mut queue_notice(&self.notices))?;

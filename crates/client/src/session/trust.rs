@@ -34,14 +34,16 @@ pub(super) struct Lines {
     authority: Option<Fingerprint>,
     /// Whether a server has asked for it on this machine too.
     everywhere: bool,
+    /// Whether the authority could not be remembered for later runs.
+    forgotten: bool,
 }
 
 impl Session {
-    /// Connects; the handler of Ctrl-C knows the socket from here on.
-    pub(super) fn dial(&mut self, addr: SocketAddr, patience: Patience) -> Result<Connection, Trouble> {
+    /// Connects to a server that is known by `name`, or by its address alone; the handler of Ctrl-C knows the socket from here on.
+    pub(super) fn dial(&mut self, addr: SocketAddr, name: Option<&str>, patience: Patience) -> Result<Connection, Trouble> {
         debug!("connecting to {addr}");
         let mut connection = if self.is_encrypted(addr) {
-            self.dial_encrypted(addr, patience)?
+            self.dial_encrypted(addr, name, patience)?
         } else {
             Connection::connect(addr, patience.connect).map_err(|e| gone(&e))?
         };
@@ -50,9 +52,13 @@ impl Session {
         Ok(connection)
     }
 
-    /// Whether the line to this address is to be encrypted.
-    pub(super) fn is_encrypted(&self, addr: SocketAddr) -> bool {
-        self.settings.security.encrypt.applies(addr.ip()) || self.lines.everywhere
+    /// Whether the line to this address is to be encrypted: also inside this machine where that was so before, since whoever leads
+    /// a name here has not led its servers here.
+    pub(super) fn is_encrypted(&mut self, addr: SocketAddr) -> bool {
+        let encrypt = self.settings.security.encrypt;
+        encrypt.applies(addr.ip())
+            || self.lines.everywhere
+            || encrypt != Encrypt::Never && self.known_authority().is_ok_and(|known| known.is_some())
     }
 
     /// A server takes no line in the clear, also from this machine: whether the next one will be another.
@@ -60,27 +66,41 @@ impl Session {
         self.settings.security.encrypt != Encrypt::Never && !std::mem::replace(&mut self.lines.everywhere, true)
     }
 
-    fn dial_encrypted(&mut self, addr: SocketAddr, patience: Patience) -> Result<Connection, Trouble> {
+    fn dial_encrypted(&mut self, addr: SocketAddr, name: Option<&str>, patience: Patience) -> Result<Connection, Trouble> {
         let trust = self.trust().map_err(Trouble::Stopped)?;
         let dialer = match &self.lines.dialer {
             Some(dialer) => dialer,
             None => self.lines.dialer.insert(Dialer::new(self.settings.security.encrypt).map_err(|e| gone(&e))?),
         };
-        // What a redirect names is known by its address alone.
-        let named = self.master.iter().chain([&self.settings.host]).find(|host| host.addresses().is_ok_and(|all| all.contains(&addr)));
-        let host = named.map_or_else(|| addr.ip().to_canonical().to_string(), |host| host.name.clone());
-        let connection = dialer.connect_encrypted(addr, patience.connect, &trust, &host).map_err(|e| match e {
+        let name = name.map_or_else(|| addr.ip().to_canonical().to_string(), str::to_owned);
+        let connection = dialer.connect_encrypted(addr, patience.connect, &trust, &name).map_err(|e| match e {
             DialError::Io(e) => gone(&e),
-            DialError::Clear => {
-                let why = format!("{addr} {e}: it needs to be started without --tls never, or this program with it");
-                Trouble::Stopped(Failure::new(ErrorCode::NotTrusted, why))
-            }
+            DialError::Clear => Trouble::Stopped(not_encrypting(addr, &trust)),
             DialError::Trust(e) => Trouble::Stopped(self.not_trusted(addr, &e)),
         })?;
         if let (Trust::FirstMeeting, Some(identity)) = (&trust, connection.secured().and_then(|secured| secured.identity)) {
-            self.remember(identity.authority);
+            self.remember(addr, identity.authority).map_err(Trouble::Stopped)?;
         }
         Ok(connection)
+    }
+
+    /// Whether a password may go over this line: nobody gives it to an authority that is met anew each time.
+    pub(super) fn may_tell_password(&self, connection: &Connection) -> Result<(), Failure> {
+        if connection.secured().is_none() || !self.lines.forgotten || self.settings.security.insecure {
+            return Ok(());
+        }
+        let why = "the authority of this server cannot be remembered, so that another one would not be noticed: --ca says whom to trust";
+        Err(Failure::new(ErrorCode::NotTrusted, why))
+    }
+
+    /// The authority that was met before.
+    fn known_authority(&mut self) -> Result<Option<Fingerprint>, String> {
+        if self.lines.authority.is_none()
+            && let Some(memory) = &self.memory
+        {
+            self.lines.authority = memory.authority()?;
+        }
+        Ok(self.lines.authority)
     }
 
     /// Whom to trust.
@@ -88,32 +108,34 @@ impl Session {
         if let Some(chosen) = &self.settings.security.chosen {
             return Ok(Trust::Chosen(chosen.clone()));
         }
-        if self.lines.authority.is_none()
-            && let Some(memory) = &self.memory
-        {
-            // One that cannot be read is not taken for one that was never there.
-            self.lines.authority = memory.authority().map_err(|why| {
-                let why = format!("{why}: whom to trust is not known; --ca says it as well");
-                Failure::new(ErrorCode::NotTrusted, why)
-            })?;
-        }
-        Ok(self.lines.authority.map_or(Trust::FirstMeeting, Trust::Known))
+        // A list that cannot be read is not taken for one that was never there.
+        let known = self.known_authority().map_err(|why| {
+            let why = format!("{why}: whom to trust is not known; --ca says it as well");
+            Failure::new(ErrorCode::NotTrusted, why)
+        })?;
+        Ok(known.map_or(Trust::FirstMeeting, Trust::Known))
     }
 
     /// The first meeting with the authority of these servers.
-    fn remember(&mut self, authority: Fingerprint) {
-        self.lines.authority = Some(authority);
+    fn remember(&mut self, addr: SocketAddr, authority: Fingerprint) -> Result<(), Failure> {
         let host = &self.settings.host;
-        let kept =
-            self.memory.as_ref().map_or_else(|| Err("there is no home folder".to_owned()), |memory| memory.keep_authority(authority));
-        match kept {
-            Ok(place) => {
-                self.notices.say(&format!("first encrypted meeting with {host}: its authority is {authority}, remembered in {place}"))
+        let met = format!("first encrypted meeting with {host}: its authority is {authority}");
+        match self.memory.as_ref().map(|memory| (memory.keep_authority(authority), memory.authorities_file())) {
+            Some((Ok(kept), _)) if kept != authority => {
+                return Err(self.not_trusted(addr, &TrustError::Changed { known: kept, now: authority }));
             }
-            Err(why) => {
-                self.notices.say(&format!("first encrypted meeting with {host}: its authority is {authority}; not remembered: {why}"))
+            Some((Ok(_), place)) => self.notices.say(&format!("{met}, remembered in {place}")),
+            Some((Err(why), place)) => {
+                self.lines.forgotten = true;
+                self.notices.say(&format!("{met}; not remembered in {place}: {why}"));
+            }
+            None => {
+                self.lines.forgotten = true;
+                self.notices.say(&format!("{met}; not remembered: there is no home folder"));
             }
         }
+        self.lines.authority = Some(authority);
+        Ok(())
     }
 
     fn not_trusted(&self, addr: SocketAddr, error: &TrustError) -> Failure {
@@ -128,6 +150,15 @@ impl Session {
         }
         Failure::new(ErrorCode::NotTrusted, why)
     }
+}
+
+/// A server that does not encrypt. Whoever can change what passes can make it look so.
+fn not_encrypting(addr: SocketAddr, trust: &Trust) -> Failure {
+    let before = if matches!(trust, Trust::Known(_)) { ", and did before" } else { "" };
+    let why = format!(
+        "the server at {addr} does not encrypt connections (no TLS){before}, or somebody else is answering there: nothing was sent to it"
+    );
+    Failure::new(ErrorCode::NotTrusted, why)
 }
 
 fn gone(error: &io::Error) -> Trouble {

@@ -76,7 +76,7 @@ fn to_slave() -> Vec<Field> {
     let told = [[4, 0, 1].as_slice(), &TOLD].concat();
     let restored = [told.as_slice(), &[0; 2]].concat();
     let content = [&[2, 0, 1], [0; 2 + MARK].as_slice(), &[1], &[0; MARK + 32]].concat();
-    let code = |name, before| Field { range: (1, 35), ..field(name, ToSlave, 35, before, |_| vec![0; 4]) };
+    let code = |name, before| Field { range: (1, 37), ..field(name, ToSlave, 35, before, |_| vec![0; 4]) };
     vec![
         field("given up, to follow", ToSlave, 1024, tagged(0, 4 + MARK + 32, &[]), |n| repeat(&[0; MARK], n, 0)),
         field("given up, to compare", ToSlave, 1024, tagged(1, 4 + MARK, &[]), |n| repeat(&[0; MARK], n, 0)),
