@@ -29,6 +29,9 @@ fn status_tells_what_confines_the_workers() {
     let supervisor = cluster.slaves[0].program.pid();
     let workers: Vec<Pid> = children(supervisor).into_iter().filter(|pid| status_of(*pid, "NoNewPrivs") == "1").collect();
     assert_eq!(workers.len() as u64, own["workers"].as_u64().unwrap());
+    let filtered = workers.iter().filter(|pid| status_of(**pid, "Seccomp") == "2").count();
+    assert_eq!(filtered > 0, confined.contains(&"system-calls".into()));
+    assert!(filtered == 0 || filtered == workers.len());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use relais_net::tls::Fingerprint;
 use relais_proto::{ClusterId, Digest, Entry, ErrorCode, FileTime, Kind, ServerRole, Version};
 
 use crate::Failure;
@@ -219,6 +220,8 @@ pub struct ServerState {
     pub role: ServerRole,
     /// Its cluster.
     pub cluster: Option<ClusterId>,
+    /// By which authority the server is certified; none where the line is in the clear.
+    pub authority: Option<Fingerprint>,
     /// What it answered.
     pub report: Report,
 }

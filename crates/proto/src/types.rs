@@ -264,12 +264,15 @@ impl Confinement {
     pub const NO_NEW_PRIVILEGES: Self = Self(4);
     /// Where it crashes nothing of its memory is kept.
     pub const NO_CORE_DUMPS: Self = Self(8);
+    /// It cannot look into other processes, end them, become another program, or ask the kernel for what serving files does not need.
+    pub const SYSTEM_CALLS: Self = Self(16);
     /// All that have a name.
-    const NAMED: [(Self, &'static str); 4] = [
+    const NAMED: [(Self, &'static str); 5] = [
         (Self::UNPRIVILEGED, "unprivileged"),
         (Self::FOLDER, "folder"),
         (Self::NO_NEW_PRIVILEGES, "no-new-privileges"),
         (Self::NO_CORE_DUMPS, "no-core-dumps"),
+        (Self::SYSTEM_CALLS, "system-calls"),
     ];
 
     /// Both.

@@ -1,6 +1,8 @@
 //! What keeps a worker that somebody has taken over from doing harm: it has no rights but its user's, sees no files but those that it
-//! serves and the few that it needs, gains no rights from any program, and leaves no core with what it knew.
+//! serves and the few that it needs, gains no rights from any program, leaves no core with what it knew, and has no use of system calls
+//! by which processes look into each other, end each other, or get at parts of the kernel that serving files does not need.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use landlock::{
@@ -9,9 +11,72 @@ use landlock::{
 use log::warn;
 use relais_proto::Confinement;
 use relais_tree::Folder;
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
 
 /// Where names of hosts are looked up, and the libraries that do it.
 const SYSTEM: [&str; 5] = ["/etc", "/usr/lib", "/lib", "/lib64", "/run/systemd/resolve"];
+
+/// What a worker has no use for. What is not named is allowed: a list of what libraries call today would be wrong tomorrow.
+const UNWANTED: &[libc::c_long] = &[
+    // Other programs and processes.
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_send_signal,
+    // Other views of the file system.
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fspick,
+    libc::SYS_fsmount,
+    libc::SYS_fsconfig,
+    libc::SYS_mount_setattr,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_quotactl,
+    // The machine.
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_syslog,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_personality,
+    // Parts of the kernel in which many holes have been found.
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+];
 
 /// Confines this thread and those that it will start: only what is below `folder` can be changed, and besides only what is below `read`, and
 /// what the system needs, can be read; with none, nobody knows what will have to be read, and there is no such fence. Must be called
@@ -23,6 +88,8 @@ pub fn confine(folder: &Folder, read: Option<&[PathBuf]>) -> Confinement {
         (Confinement::NO_NEW_PRIVILEGES, nix::sys::prctl::set_no_new_privs().map(|()| true).map_err(|e| e.to_string())),
         (Confinement::NO_CORE_DUMPS, nix::sys::prctl::set_dumpable(false).map(|()| true).map_err(|e| e.to_string())),
         (Confinement::FOLDER, read.map_or(Ok(false), |read| fence(folder, read)).map_err(|e| e.to_string())),
+        // Last: it does not let the others through on every kernel.
+        (Confinement::SYSTEM_CALLS, filter_calls().map_err(|e| e.to_string())),
     ];
     let mut all = Confinement::default();
     for (what, done) in steps {
@@ -49,6 +116,24 @@ fn fence(folder: &Folder, read: &[PathBuf]) -> Result<bool, RulesetError> {
         }
     }
     Ok(rules.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
+}
+
+/// Whether the kernel refuses this thread, and those that it starts, the calls that it has no use for, from here on.
+fn filter_calls() -> Result<bool, seccompiler::Error> {
+    // The filter knows the numbers of few architectures.
+    let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else { return Ok(false) };
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = UNWANTED.iter().map(|call| (*call, Vec::new())).collect();
+    // A process that aborts signals itself.
+    rules.insert(libc::SYS_tgkill, vec![to_others()?]);
+    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let program: BpfProgram = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?.try_into()?;
+    seccompiler::apply_filter(&program).map(|()| true)
+}
+
+/// A signal to a thread of another process.
+fn to_others() -> Result<SeccompRule, BackendError> {
+    let own = u64::from(std::process::id());
+    SeccompRule::new(vec![SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, own)?])
 }
 
 #[cfg(test)]
@@ -86,14 +171,16 @@ mod tests {
                     denied(fs::read("/proc/version").map(drop)),
                 ];
                 let program = Command::new("/bin/true").status().map(drop);
-                (how, own, read, other, denied(program))
+                // Signal 0 looks only whether it could be sent.
+                let signal = nix::sys::signal::kill(nix::unistd::getppid(), None).is_err_and(|e| e == nix::errno::Errno::EPERM);
+                (how, own, read, other, denied(program) && signal)
             });
             confined.join().unwrap()
         });
         let (how, own, read, other, program) = tried;
         assert!(own && read, "what it needs");
         if how.names().contains(&"folder") {
-            assert_eq!((other, program), ([true; 6], true), "what it does not need, and programs");
+            assert_eq!((other, program), ([true; 6], true), "what it does not need, programs, and signals");
         } else {
             eprintln!("this kernel has no Landlock");
         }

@@ -36,6 +36,8 @@ fn an_authority_is_shown_when_it_is_met_and_then_known() {
         let shown = fingerprint(authority);
         assert_eq!(first.stderr.matches(&shown).count(), 1, "{first:?}");
         assert_eq!(fs::read_to_string(authorities(&client)).unwrap(), format!("{} {shown}\n", cluster.addr));
+        let status = client.command("status").ok().json();
+        assert_eq!((status["encrypted"].as_bool(), status["authority"].as_str()), (Some(true), Some(shown.as_str())), "{status}");
         // Every slave is certified by the same one.
         for _ in 0..4 {
             let again = client.run(&["-c", "get f"]).ok();
@@ -124,6 +126,7 @@ fn no_password_goes_to_who_cannot_be_remembered() {
 fn a_host_that_was_met_encrypted_stays_so_inside_the_machine_too() {
     let slave = Standalone::start(&[], &[("f", b"content")]);
     let client = slave.client();
+    assert_eq!(client.command("status").ok().json()["encrypted"], false);
     client.run(&["--tls", "always", "-c", "get f"]).ok();
     let other = Standalone::start(&[], &[("f", b"other")]);
     let known = fs::read_to_string(authorities(&client)).unwrap().replace(&slave.addr.to_string(), &other.addr.to_string());

@@ -12,7 +12,7 @@ pub const STATUS: Command = Command {
     aliases: &[],
     usage: "status",
     summary: "show the server in use",
-    help: "Its address, its cluster, what its folder holds, what in it is not served, and its sessions.\n\nExample: status",
+    help: "Its address, its cluster, whether the line to it is encrypted, what its folder holds, what in it is not served, and its sessions.\n\nExample: status",
     options: &[],
     completes: Completes::Nothing,
     run: status,
@@ -31,6 +31,7 @@ fn status(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
         server: server.to_string(),
         role,
         cluster: shell.session.cluster(),
+        authority: shell.session.authority(),
         report,
     })))
 }

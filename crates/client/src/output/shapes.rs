@@ -138,6 +138,10 @@ pub(super) struct JsonStatus<'a> {
     pub role: &'static str,
     pub slave: String,
     pub cluster: Option<String>,
+    /// Whether the line to it is.
+    pub encrypted: bool,
+    /// Of the server's certificate.
+    pub authority: Option<String>,
     pub number: String,
     pub files: u64,
     pub folders: u64,
@@ -238,6 +242,8 @@ impl<'a> From<&'a ServerState> for JsonStatus<'a> {
             },
             slave: report.slave.to_string(),
             cluster: state.cluster.map(|c| c.to_string()),
+            encrypted: state.authority.is_some(),
+            authority: state.authority.map(|authority| authority.to_string()),
             number: report.mark.to_string(),
             files: counters.files,
             folders: counters.folders,

@@ -161,6 +161,10 @@ pub fn status(state: &ServerState) -> String {
         format!("server    {} ({role}), reached through {}", state.server, state.host),
         format!("slave     {}", report.slave),
         format!("cluster   {}", state.cluster.map_or_else(|| "-".to_owned(), |c| c.to_string())),
+        format!(
+            "line      {}",
+            state.authority.map_or_else(|| "in the clear".to_owned(), |by| format!("encrypted (TLS 1.3), authority {by}"))
+        ),
         format!("number    {}", report.mark),
         format!("holds     {} files, {} folders, {}", counters.files, counters.folders, human_bytes(counters.bytes)),
         format!("hashing   {} files to go", counters.unhashed),

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 use relais_net::Connection;
+use relais_net::tls::Fingerprint;
 use relais_proto::{ClusterId, ErrorCode, ServerRole, SlaveId};
 use rustix::net::RecvFlags;
 
@@ -174,6 +175,12 @@ impl Session {
     #[must_use]
     pub fn server(&self) -> Option<(SocketAddr, ServerRole)> {
         self.open.as_ref().map(|open| (open.addr, open.role))
+    }
+
+    /// By which authority the server in use is certified; none where the line to it is in the clear.
+    #[must_use]
+    pub fn authority(&self) -> Option<Fingerprint> {
+        Some(self.open.as_ref()?.connection.secured()?.identity?.authority)
     }
 
     /// Whether the session is open.
