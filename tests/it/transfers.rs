@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{Cluster, SOON, Standalone, TestDir, content, eventually};
+use crate::harness::{Cluster, SOON, Standalone, TestDir, content, eventually, get, sessions};
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
@@ -48,6 +48,20 @@ fn each_transfer_and_each_change_is_a_line() {
     }
     assert!(first["time"].as_str().unwrap().ends_with('Z') && first["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{first}");
     assert_eq!(lines(&log)[3]["to"], "/d/moved");
+}
+
+#[test]
+fn what_went_of_a_transfer_that_is_cut_is_told() {
+    let logs = TestDir::new();
+    let log = logs.path().join("transfers");
+    let size = 48 << 20;
+    let slave = Standalone::start(&["--transfer-log", log.to_str().unwrap()], &[("f", &content(1, size))]);
+    let mut wire = sessions(slave.addr, 1).remove(0);
+    wire.send(&[get("f")]);
+    assert!(wire.block_bytes().is_some());
+    drop(wire);
+    let line = eventually(SOON, "the line", || lines(&log).first().map(short));
+    assert!(line.2 > 0 && line.2 < size as u64 && (line.0, line.3) == ("get".to_owned(), "cut".to_owned()), "{} bytes", line.2);
 }
 
 #[test]

@@ -104,7 +104,8 @@ impl TransferLog {
             command: begun.command,
             path: begun.path.to_string(),
             to: begun.to.as_ref().map(ToString::to_string),
-            bytes: if result.is_ok() { begun.bytes } else { 0 },
+            // Of a put that was refused nothing stays.
+            bytes: if result.is_ok() || begun.command == "get" { begun.bytes } else { 0 },
             milliseconds: u64::try_from(begun.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             result: result.map_or_else(ErrorCode::text, |()| "ok"),
             slave: slave.to_string(),
@@ -141,16 +142,16 @@ fn plain(json: &str) -> String {
 impl Begun {
     /// A request that has just come, if its end is to be noted; its paths as they are in the tree.
     fn of(request: &Request, session: &Session) -> Option<Self> {
-        let (command, path, to, bytes) = match request {
-            Request::Get(get) => ("get", &get.path, None, 0),
-            Request::Put(put) => ("put", &put.path, None, put.size.unwrap_or(0)),
-            Request::MakeFolder { path, .. } => ("mkdir", path, None, 0),
-            Request::Remove { path, .. } => ("rm", path, None, 0),
-            Request::Move { from, to, .. } => ("mv", from, Some(to), 0),
+        let (command, path, to) = match request {
+            Request::Get(get) => ("get", &get.path, None),
+            Request::Put(put) => ("put", &put.path, None),
+            Request::MakeFolder { path, .. } => ("mkdir", path, None),
+            Request::Remove { path, .. } => ("rm", path, None),
+            Request::Move { from, to, .. } => ("mv", from, Some(to)),
             _ => return None,
         };
         let whole = |path: &TreePath| session.resolve(path).unwrap_or_else(|_| path.clone());
-        Some(Self { command, path: whole(path), to: to.map(whole), bytes, since: Instant::now() })
+        Some(Self { command, path: whole(path), to: to.map(whole), bytes: 0, since: Instant::now() })
     }
 
     /// How many bytes went.

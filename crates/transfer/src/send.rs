@@ -45,14 +45,15 @@ pub enum Sent {
 pub type Seen<'a> = &'a mut dyn FnMut(&[u8]);
 
 /// Sends `span` of `file` as blocks, behind what the connection has queued. Where
-/// `seen` is given, each byte is shown to it in order, and copied for that.
+/// `seen` is given, each byte is shown to it in order, and copied for that. `moved` is raised by the bytes of content that were
+/// handed to the line, also where that fails.
 ///
 /// # Errors
 /// The connection's; `io::ErrorKind::TimedOut` where the receiver is too slow.
-pub fn send_blocks(to: &mut Connection, file: &File, span: Span, seen: Option<Seen<'_>>) -> io::Result<Sent> {
+pub fn send_blocks(to: &mut Connection, file: &File, span: Span, seen: Option<Seen<'_>>, moved: &mut u64) -> io::Result<Sent> {
     match seen {
-        None if span.block_size >= SENDFILE_FROM => send_directly(to, file, span),
-        seen => send_copied(to, file, span, seen),
+        None if span.block_size >= SENDFILE_FROM => send_directly(to, file, span, moved),
+        seen => send_copied(to, file, span, seen, moved),
     }
 }
 
@@ -65,7 +66,7 @@ fn block_len(span: Span, done: u64) -> u32 {
     u32::try_from(span.length - done).map_or(span.block_size, |rest| rest.min(span.block_size))
 }
 
-fn send_directly(to: &mut Connection, file: &File, span: Span) -> io::Result<Sent> {
+fn send_directly(to: &mut Connection, file: &File, span: Span, moved: &mut u64) -> io::Result<Sent> {
     let mut pace = Pace::new(Instant::now());
     let mut done = 0;
     while done < span.length {
@@ -84,6 +85,7 @@ fn send_directly(to: &mut Connection, file: &File, span: Span) -> io::Result<Sen
                 Err(e) if is_of_the_file(e) => return fill_up(to, end - at).map(|()| Sent::Unreadable(e.into())),
                 Err(e) => return Err(e.into()),
             };
+            *moved += sent;
             pace.moved(sent, Instant::now())?;
         }
         done += u64::from(len);
@@ -114,7 +116,7 @@ fn send_more(to: &mut Connection, pace: &mut Pace) -> io::Result<()> {
     Ok(())
 }
 
-fn send_copied(to: &mut Connection, file: &File, span: Span, mut seen: Option<Seen<'_>>) -> io::Result<Sent> {
+fn send_copied(to: &mut Connection, file: &File, span: Span, mut seen: Option<Seen<'_>>, moved: &mut u64) -> io::Result<Sent> {
     let mut buffer = vec![0; COPY.max(span.block_size as usize)];
     // Whole blocks only, so that no block is begun before all its bytes are there.
     let step = buffer.len() - buffer.len() % span.block_size as usize;
@@ -136,6 +138,7 @@ fn send_copied(to: &mut Connection, file: &File, span: Span, mut seen: Option<Se
             to.output().extend_from_slice(block);
         }
         to.flush()?;
+        *moved += got as u64;
         if got < want {
             return Ok(Sent::Short);
         }

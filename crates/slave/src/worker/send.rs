@@ -11,7 +11,8 @@ use super::session::Ticker;
 use crate::requests::{self, Content, Outcome};
 use crate::serving::{Serving, Session};
 
-/// Sends an outcome that is no change, to a client or to another slave; with which error it ended, if with any.
+/// Sends an outcome that is no change, to a client or to another slave; with which error it ended, if with any. `moved` is raised by the
+/// bytes of content that went.
 ///
 /// # Errors
 /// The connection's.
@@ -20,6 +21,7 @@ pub fn send(
     serving: &Serving,
     session: &Session,
     outcome: Outcome,
+    moved: &mut u64,
 ) -> Result<Result<(), ErrorCode>, WireError> {
     let last = match outcome {
         Outcome::Reply(reply) => reply,
@@ -39,7 +41,7 @@ pub fn send(
                 return Ok(Err(ErrorCode::Busy));
             }
             let _place = large.then(|| Large(serving));
-            match send_content(connection, serving, &content)? {
+            match send_content(connection, serving, &content, moved)? {
                 Ok(digest) => Reply::End { digest },
                 Err(refusal) => Reply::Error(refusal),
             }
@@ -71,7 +73,7 @@ impl Drop for Large<'_> {
 }
 
 /// Sends header and blocks; what comes last is the caller's to send.
-fn send_content(connection: &mut Connection, serving: &Serving, content: &Content) -> io::Result<Result<Digest, Refusal>> {
+fn send_content(connection: &mut Connection, serving: &Serving, content: &Content, moved: &mut u64) -> io::Result<Result<Digest, Refusal>> {
     let Content { file, path, header } = content;
     connection.queue_reply(&Reply::Header(header.clone()));
     let span = Span { offset: header.offset, length: header.length, block_size: header.block_size };
@@ -85,8 +87,9 @@ fn send_content(connection: &mut Connection, serving: &Serving, content: &Conten
             Some(&mut |bytes| {
                 hasher.update(bytes);
             }),
+            moved,
         )?,
-        None => send_blocks(connection, &file.file, span, None)?,
+        None => send_blocks(connection, &file.file, span, None, moved)?,
     };
     match sent {
         Sent::Whole => {}

@@ -242,10 +242,9 @@ impl Door<'_> {
                 }
             }
             Ok(outcome) => {
-                if let (Some(begun), Outcome::Content(content)) = (&mut begun, &outcome) {
-                    begun.set_bytes(content.header.length);
-                }
-                let sent = send(&mut self.connection, self.serving, self.session, outcome);
+                let mut moved = 0;
+                let sent = send(&mut self.connection, self.serving, self.session, outcome, &mut moved);
+                begun.iter_mut().for_each(|begun| begun.set_bytes(moved));
                 let result = sent.as_ref().map_or(Err(ErrorCode::Cut), |sent| *sent);
                 self.notes.end(begun.as_ref(), result);
                 sent.map(drop)
