@@ -1,6 +1,6 @@
 //! TLS 1.3 around connections, for the side that listens and for the side that connects.
 //!
-//! A connection that stands is carried by a thread of its own ([`pump`]), which keeps the encrypted socket; everybody else has
+//! A connection that stands is carried by a thread of its own (`pump`), which keeps the encrypted socket; everybody else has
 //! the near end of a local pair of sockets, and need not know: it can be waited for, shut down, sent to by `sendfile`, and
 //! handed to another process, as a TCP socket can.
 
