@@ -78,7 +78,9 @@ fn worker(who: u64, cluster: &Cluster, password: &str) -> impl FnMut(u64) + Send
     move |n| {
         let size = [0, 17, 4096, 200_000, 3 << 20][usize::try_from(n % 5).unwrap()];
         fs::write(client.folder().join("local"), content(n + who, size)).unwrap();
-        let login = ["-u", "ann", "--password-file", password.as_str(), "--retry", "30", "--keep-going"];
+        // Some lines are encrypted, some in the clear.
+        let tls = if (who + n) % 2 == 0 { "always" } else { "never" };
+        let login = ["-u", "ann", "--password-file", password.as_str(), "--retry", "30", "--keep-going", "--tls", tls];
         let commands = [
             format!("put local -o w{who}-{}", n % 20),
             format!("get w{who}-{} -o got", n % 20),
@@ -106,11 +108,12 @@ fn rude(cluster: &Cluster) -> impl FnMut(u64) + Send + use<> {
         let addr = if n % 2 == 0 { master } else { slaves[usize::try_from(n / 2).unwrap() % slaves.len()] };
         let mut wire = Wire::connect(addr);
         let login = Request::Login(Login { user: "bob".to_owned(), password: b"guess".to_vec(), ..Login::default() });
-        match n % 5 {
+        match n % 6 {
             0 => drop(wire.raw(b"GET / HTTP/1.1\r\n\r\n")),
             1 => drop(wire.raw(&encoded(&[hello()])[..7])),
             2 => drop(wire.raw(&encoded(&[hello(), login]))),
-            3 => drop(wire.raw(&[encoded(&[hello()]), upload(&put("stolen", 5), b"bytes", 5)].concat())),
+            3 => drop(wire.raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")),
+            4 => drop(wire.raw(&[encoded(&[hello()]), upload(&put("stolen", 5), b"bytes", 5)].concat())),
             _ => sleep(Duration::from_millis(300)),
         }
         if n % 3 == 0 {
