@@ -4,10 +4,10 @@
 It proves that PROTOCOL.md is enough. It logs in at a master (or a stand-alone slave), follows the redirect,
 lists a folder, and gets a file with resume. It must never use anything of Relais but the wire.
 
-    other_client.py HOST:PORT ls [PATH]
-    other_client.py HOST:PORT get PATH LOCAL [--stop-after BYTES]
+    other_client.py [--ca FILE] HOST:PORT ls [PATH]
+    other_client.py [--ca FILE] HOST:PORT get PATH LOCAL [--stop-after BYTES]
 
-Each command prints one JSON object. `get` writes LOCAL.part and LOCAL.part.json first; --stop-after breaks off
+With --ca all connections are encrypted, and FILE is the certificate of the servers' authority. Each command prints one JSON object. `get` writes LOCAL.part and LOCAL.part.json first; --stop-after breaks off
 once that many bytes came in, with status 5, and the same command without it goes on from there. Where the module
 blake3 is installed the digest is checked before the file gets its name; else `verified` is false, and the caller
 compares `digest`. Status: 0 done, 1 refused or damaged, 2 usage, 3 no server reached, 5 cut, can be resumed.
@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -158,6 +159,21 @@ class Fields:
 # Connections
 
 
+# How lines are encrypted, where they are.
+TLS = None
+
+
+def trust(authority):
+    """Encrypts all connections from here on, with servers that this authority has certified."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # Names are those of section 1, not those of hosts.
+    context.check_hostname = False
+    context.load_verify_locations(authority)
+    context.set_alpn_protocols(["relais"])
+    return context
+
+
 class Connection:
     def __init__(self, address):
         if address[1] == 0 or address[0] in ("0.0.0.0", "::"):
@@ -166,6 +182,11 @@ class Connection:
         self.stream = socket.create_connection(address, CONNECT_TIME)
         self.stream.settimeout(SILENCE)
         self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if TLS is not None:
+            self.stream = TLS.wrap_socket(self.stream)
+            names = {name for kind, name in self.stream.getpeercert().get("subjectAltName", ()) if kind == "DNS"}
+            if not names & {"master.relais.internal", "slave.relais.internal"}:
+                raise Broken(f"the certificate of {address} is for {names}")
 
     def send(self, *frames):
         self.stream.sendall(b"".join(struct.pack(">IB", len(payload), kind) + payload for kind, payload in frames))
@@ -460,6 +481,8 @@ def get(server, path, local, stop_after):
 
 
 def run(arguments):
+    global TLS
+    TLS = trust(arguments.ca) if arguments.ca else None
     server = Server(arguments.server)
     path = arguments.path.strip("/")
     check_path(path)
@@ -470,6 +493,7 @@ def run(arguments):
 
 def main():
     parser = argparse.ArgumentParser(description="A small Relais client, written from PROTOCOL.md alone.")
+    parser.add_argument("--ca", metavar="FILE")
     parser.add_argument("server", metavar="HOST:PORT")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("ls").add_argument("path", nargs="?", default="")
