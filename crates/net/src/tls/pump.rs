@@ -16,7 +16,8 @@ use socket2::{Domain, Socket, Type};
 
 use crate::Pace;
 
-/// Bytes carried in one step.
+/// Bytes carried in one step: few where a connection has few, since many are idle; as many as ever go where one step was full.
+const FIRST: usize = 4 * 1024;
 const STEP: usize = 64 * 1024;
 /// Stack of a thread: the cryptography keeps its keys and buffers elsewhere.
 const STACK: usize = 256 * 1024;
@@ -68,7 +69,7 @@ pub fn start(mut tls: rustls::Connection, stream: TcpStream) -> io::Result<Socke
     // What is to be sent is bounded by what was read in one step.
     tls.set_buffer_limit(None);
     let pump =
-        Pump { tls, stream, far, up: Up::Open, down: Down::Open, gone: None, buffer: vec![0; STEP], input: vec![0; STEP], ready: 0..0 };
+        Pump { tls, stream, far, up: Up::Open, down: Down::Open, gone: None, buffer: vec![0; FIRST], input: vec![0; FIRST], ready: 0..0 };
     let counted = Counted::new();
     std::thread::Builder::new().name("tls".to_owned()).stack_size(STACK).spawn(move || {
         let _counted = counted;
@@ -146,6 +147,7 @@ impl Pump {
             match self.far.read(&mut self.buffer) {
                 Ok(n @ 1..) => {
                     self.tls.writer().write_all(&self.buffer[..n])?;
+                    grow(&mut self.buffer, n);
                     step = Step::Moved;
                 }
                 Err(e) if is_later(&e) => {}
@@ -200,6 +202,8 @@ impl Pump {
                 if read {
                     return Ok(Step::Moved);
                 }
+                let came = self.ready.end;
+                grow(&mut self.input, came);
                 match self.stream.read(&mut self.input) {
                     Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the peer did not say that this is the end")),
                     Ok(n) => self.ready = 0..n,
@@ -314,6 +318,13 @@ impl Pump {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Makes room for more where all of it was used.
+fn grow(buffer: &mut Vec<u8>, used: usize) {
+    if used == buffer.len() && used < STEP {
+        *buffer = vec![0; STEP];
     }
 }
 
