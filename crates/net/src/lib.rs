@@ -1,4 +1,4 @@
-//! Sockets: framed connections with deadlines, and the waiting room for those
+//! Sockets: framed connections with deadlines, encrypted where that is due, and the waiting room for those
 //! that have not logged in.
 //!
 //! Everything here moves whole frames of `relais-proto` over TCP and gives up on

@@ -1,7 +1,7 @@
 //! What a server remembers between two starts, and what it proves things with.
 //!
 //! Owns the state folder and its lock, the journal of numbered changes and the snapshots that shorten it, the
-//! cluster key, the proof that both ends of a cluster link have that key, and
+//! cluster key, the authority that certifies the cluster's servers, the proof that both ends of a cluster link have that key, and
 //! the tickets that a master gives to clients; and the files that programs record themselves in. Used by masters, by slaves and
 //! by operators' commands. It opens no socket, and reads no clock but to bring recordings to their files in time: callers move
 //! the bytes and say what time it is. The key itself never leaves this crate,
