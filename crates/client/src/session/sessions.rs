@@ -43,9 +43,10 @@ impl Sessions for Session {
 
 /// Only what no other server would do better ends a transfer for good.
 fn into_fetch_error(failure: Failure) -> FetchError {
+    use ErrorCode::{BadTicket, Behind, Denied, Interrupted, LoginNeeded, LoginRefused, NotTrusted, TlsNeeded};
     match failure.code {
-        ErrorCode::Interrupted => FetchError::Interrupted,
-        ErrorCode::LoginNeeded | ErrorCode::LoginRefused | ErrorCode::BadTicket | ErrorCode::Denied | ErrorCode::Behind => {
+        Interrupted => FetchError::Interrupted,
+        LoginNeeded | LoginRefused | BadTicket | Denied | Behind | TlsNeeded | NotTrusted => {
             FetchError::Refused(Refusal::new(failure.code, failure.message))
         }
         _ => FetchError::Unreachable(failure.message),
