@@ -79,7 +79,7 @@ fn worker(who: u64, cluster: &Cluster, password: &str) -> impl FnMut(u64) + Send
         let size = [0, 17, 4096, 200_000, 3 << 20][usize::try_from(n % 5).unwrap()];
         fs::write(client.folder().join("local"), content(n + who, size)).unwrap();
         // Some lines are encrypted, some in the clear.
-        let tls = if (who + n) % 2 == 0 { "always" } else { "never" };
+        let tls = if (who + n).is_multiple_of(2) { "always" } else { "never" };
         let login = ["-u", "ann", "--password-file", password.as_str(), "--retry", "30", "--keep-going", "--tls", tls];
         let commands = [
             format!("put local -o w{who}-{}", n % 20),
