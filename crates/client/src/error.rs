@@ -6,6 +6,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::sanitize::clean;
 use relais_proto::{ErrorCode, NameError, Refusal, WireError};
 use thiserror::Error;
 
@@ -73,7 +74,8 @@ impl Failure {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        Self::new(refusal.code, refusal.message)
+        // One line, whatever the server has put into it.
+        Self::new(refusal.code, clean(&refusal.message).into_owned())
     }
 }
 

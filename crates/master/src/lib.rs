@@ -31,7 +31,7 @@ pub use server::{Config, MasterError, run};
 pub use stop::Stop;
 
 /// Program and version, as peers hear it.
-const AGENT: &str = concat!("ftpmaster/", env!("CARGO_PKG_VERSION"));
+const AGENT: &str = concat!("ftpmaster ", env!("CARGO_PKG_VERSION"));
 
 #[cfg(test)]
 mod tests;

@@ -206,7 +206,8 @@ impl<G: Greeter> WaitingRoom<G> {
     ) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         prepare(&stream)?;
-        let local = stream.local_addr()?;
+        // An IPv4 address is one, also where it came to a socket of IPv6.
+        let [peer, local] = [peer, stream.local_addr()?].map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()));
         if self.guests.len() >= self.capacity {
             self.drop_oldest();
         }

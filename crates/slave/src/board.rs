@@ -21,14 +21,19 @@ const ALIVE: Duration = Duration::from_secs(2);
 /// A slave whose changes stand still for so long is not in service.
 const BUSY: Duration = Duration::from_secs(3);
 
+/// Sessions of other slaves that one worker serves at a time. They have places of their own: who holds all places of clients must not keep
+/// slaves from each other's contents, and slaves, which keep their sessions open, must not keep clients out.
+pub const PEER_PLACES: u64 = 64;
+
 /// Words of one worker's row: places taken by sessions and by connections on their way to
 /// one; sessions that wait in this worker for a place anywhere; when the worker last
-/// passed its loop by [`monotonic_ms`], 0 for not yet; and what confines it.
+/// passed its loop by [`monotonic_ms`], 0 for not yet; what confines it; and sessions of other slaves, which take no client's place.
 const TAKEN: usize = 0;
 const WAITING: usize = 1;
 const TICKED: usize = 2;
 const CONFINED: usize = 3;
-const ROW: usize = 4;
+const PEERS: usize = 4;
+const ROW: usize = 5;
 /// Words for all, behind the rows: the master's time less [`monotonic_ms`] (two's complement, 0: never
 /// heard), the accounts' generation, the latest change that is applied, the latest that readers may have met, since when
 /// the master is not reached (0: it is), whether the slave is being drained, and which worker, counted from 1, sends large content to
@@ -129,6 +134,16 @@ impl Board {
     pub fn leave_place(&self, worker: usize) {
         // A wiped row may hold fewer than were given out.
         let _ = self.word(worker, TAKEN).fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+    }
+
+    /// Takes one of the places that `worker` has for other slaves; false where all are taken.
+    pub fn take_peer(&self, worker: usize) -> bool {
+        self.word(worker, PEERS).fetch_update(SeqCst, SeqCst, |n| (n < PEER_PLACES).then_some(n + 1)).is_ok()
+    }
+
+    /// Gives it back.
+    pub fn leave_peer(&self, worker: usize) {
+        let _ = self.word(worker, PEERS).fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
     }
 
     /// Takes a place in the queue for `worker`; false where it is full.
@@ -362,6 +377,16 @@ mod tests {
         assert_eq!(board.take_any_place(0), None, "a worker that does not tick gets nobody");
         board.leave_place(1);
         assert_eq!(board.sessions(), 2);
+    }
+
+    #[test]
+    fn other_slaves_and_clients_do_not_take_each_others_places() {
+        let board = Board::new(1, 1, 0).unwrap();
+        assert_eq!((0..100).filter(|_| board.take_peer(0)).count() as u64, PEER_PLACES);
+        assert!(board.take_any_place(0) == Some(0) && board.take_any_place(0).is_none());
+        assert_eq!(board.sessions(), 1);
+        board.leave_peer(0);
+        assert!(board.take_peer(0) && !board.take_peer(0));
     }
 
     #[test]

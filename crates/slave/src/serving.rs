@@ -1,7 +1,6 @@
 //! What the sessions of a worker share, and what they know of their user.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -319,12 +318,6 @@ impl Session {
     #[must_use]
     pub fn name(&self) -> &str {
         if self.user.is_empty() { "(no account)" } else { &self.user }
-    }
-
-    /// The address that the session counts for. Other slaves are few, and are known: as if they were on this machine, they may have any number.
-    #[must_use]
-    pub fn counted_at(&self, addr: IpAddr) -> IpAddr {
-        if self.peer { Ipv4Addr::LOCALHOST.into() } else { addr }
     }
 
     /// Another slave's, which has proved that it belongs here.

@@ -194,6 +194,9 @@ fn read(path: &Path) -> Result<Option<String>, AuthorityError> {
         Ok(Some(bytes)) => String::from_utf8(bytes).map(Some).map_err(|_| damaged("it is no text")),
         Ok(None) => Ok(None),
         Err(PrivateError::NotRegular) => Err(damaged("it is not a regular file")),
+        Err(PrivateError::Stranger(owner)) => {
+            Err(damaged(&format!("it belongs to user id {owner}, who is neither the owner of its folder nor the one who runs this")))
+        }
         Err(PrivateError::Exposed(mode)) => Err(AuthorityError::Exposed { path: path.to_owned(), mode }),
         Err(PrivateError::Io(cause)) => Err(AuthorityError::Io { path: path.to_owned(), cause }),
     }
@@ -256,6 +259,11 @@ mod tests {
             assert!(matches!(Authority::load_or_create(temp.path()), Err(AuthorityError::Exposed { mode: found, .. }) if found == mode));
         }
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&key, Some(4711), None).unwrap();
+            assert!(matches!(Authority::load_or_create(temp.path()), Err(AuthorityError::Damaged { why, .. }) if why.contains("4711")));
+            std::os::unix::fs::chown(&key, Some(0), None).unwrap();
+        }
         for text in [&b""[..], b"x", b"\xff", all[0].as_bytes()] {
             fs::write(&key, text).unwrap();
             assert!(matches!(Authority::load_or_create(temp.path()), Err(AuthorityError::Damaged { .. })));

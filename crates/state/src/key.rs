@@ -32,6 +32,14 @@ pub enum KeyError {
         /// Its mode.
         mode: u32,
     },
+    /// It is somebody else's.
+    #[error("the cluster key file {} belongs to user id {owner}, who is neither the owner of its folder nor the one who runs this", path.display())]
+    Stranger {
+        /// Which file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
     /// It is a folder, a pipe or the like.
     #[error("the cluster key file {} is not a regular file", .0.display())]
     NotRegular(PathBuf),
@@ -95,6 +103,7 @@ impl ClusterKey {
             Ok(Some(text)) => text,
             Ok(None) => return Ok(None),
             Err(PrivateError::NotRegular) => return Err(KeyError::NotRegular(path.to_owned())),
+            Err(PrivateError::Stranger(owner)) => return Err(KeyError::Stranger { path: path.to_owned(), owner }),
             Err(PrivateError::Exposed(mode)) => return Err(KeyError::Exposed { path: path.to_owned(), mode }),
             Err(PrivateError::Io(cause)) => return Err(KeyError::Io { path: path.to_owned(), cause }),
         };

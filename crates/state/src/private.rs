@@ -14,6 +14,8 @@ use crate::whole::{sync_folder_of, write_new};
 pub(crate) enum PrivateError {
     /// Group or others have rights to it.
     Exposed(u32),
+    /// It belongs to this user, who is neither the one who runs this nor the owner of its folder.
+    Stranger(u32),
     /// It is a folder, a pipe or the like.
     NotRegular,
     /// The system refused.
@@ -35,6 +37,12 @@ pub(crate) fn read(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, PrivateErro
     let mode = meta.mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(PrivateError::Exposed(mode));
+    }
+    // Whoever owns it can read it, and put another one there.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let may = [0, rustix::process::geteuid().as_raw(), fs::metadata(folder).map_err(PrivateError::Io)?.uid()];
+    if !may.contains(&meta.uid()) {
+        return Err(PrivateError::Stranger(meta.uid()));
     }
     let mut bytes = Vec::new();
     file.take(cap).read_to_end(&mut bytes).map_err(PrivateError::Io)?;

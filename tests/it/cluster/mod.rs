@@ -15,6 +15,7 @@ mod killed;
 mod lab;
 mod load;
 mod operators;
+mod places;
 mod recorded;
 mod recovery;
 pub mod replication;

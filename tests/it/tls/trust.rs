@@ -1,6 +1,7 @@
 //! Whom the client trusts: the authority that it met first, or the one that its user has chosen, and nobody else.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -233,6 +234,7 @@ fn certificates_that_somebody_has_brought() {
         let write = |name: &str, text: &str| {
             let path = dir.path().join(name);
             fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             path.to_str().unwrap().to_owned()
         };
         let (ca, cert) = (write("ca.pem", &authority), write("server.pem", &good));
@@ -256,7 +258,9 @@ fn certificates_that_somebody_has_brought() {
         let slave = Standalone::start(&["--tls-cert", &wrong], &[("f", b"content")]);
         let refused = slave.client().run(&["--ca", &ca, "--json", "-c", "get f"]).fails(4);
         assert_eq!(refused.json()["error"]["code"], "not-trusted");
-        for bad in [write("bad.pem", "x"), ca, "/nowhere".to_owned()] {
+        let open = write("open.pem", &good);
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+        for bad in [write("bad.pem", "x"), ca, "/nowhere".to_owned(), open] {
             let root = dir.folder("root");
             let mut slave = crate::harness::Setup::new("ftpslave", dir.path())
                 .args(["0", "--standalone", "--tls-cert", &bad, "--root", root.to_str().unwrap()])

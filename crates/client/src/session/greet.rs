@@ -153,7 +153,7 @@ fn read_welcome(connection: &mut Connection) -> Result<Welcome, Trouble> {
             // Whoever has taken over a slave has its certificate, and gets no passwords for it.
             let identity = connection.secured().and_then(|secured| secured.identity);
             if role != ServerRole::Slave && identity.is_some_and(|identity| !identity.is_master) {
-                return Err(Trouble::Bad("it says that it is a master, and its certificate is that of a slave".to_owned()));
+                return Err(Trouble::Bad("it says that it takes logins, and its certificate is that of a slave".to_owned()));
             }
             Ok(Welcome { role, cluster })
         }

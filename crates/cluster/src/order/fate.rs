@@ -140,7 +140,8 @@ impl Order {
         let copies = u16::try_from(self.holders.copies(put)).unwrap_or(u16::MAX);
         let Some(links) = self.awaited.get_mut(&put) else { return };
         links.retain(|link, wanted| {
-            if copies >= *wanted {
+            // Also where more are wanted: who waits in vain hears how many there are.
+            if copies > 0 {
                 actions.push(Action::Send { link: *link, message: ToSlave::Copies { put, copies } });
             }
             copies < *wanted

@@ -100,11 +100,16 @@ impl Showcase {
 /// What these files have, one behind the other, each with a line end.
 ///
 /// # Errors
-/// Which one cannot be read, and why.
+/// Which one cannot be read, and why; also where everybody may read one that has a private key.
 pub fn read_pem(files: &[PathBuf]) -> Result<Vec<u8>, String> {
     let mut all = Vec::new();
     for file in files {
-        all.extend(std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?);
+        let pem = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
+        let mode = file.metadata().map_err(|e| format!("{}: {e}", file.display()))?.mode() & 0o7777;
+        if mode & 0o007 != 0 && PrivateKeyDer::from_pem_slice(&pem).is_ok() {
+            return Err(format!("everybody can use the private key in {} (mode {mode:04o}); change the mode to 0600", file.display()));
+        }
+        all.extend(pem);
         all.push(b'\n');
     }
     Ok(all)

@@ -137,7 +137,13 @@ pub fn check(chain: &[CertificateDer<'_>], trust: &Trust, host: &str, now: UnixT
     // One that certifies itself is remembered itself.
     if chain.len() > 1 || matches!(trust, Trust::Chosen(_)) {
         let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &chain[1..], now, algorithms).map_err(|e| bad(&e))?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &chain[1..], now, algorithms).map_err(|e| match e {
+            // All authorities of ours have one name, so that a foreign one is found out by its signature.
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+                TrustError::Bad(format!("its authority, {authority}, is none that is trusted"))
+            }
+            e => bad(&e),
+        })?;
     }
     let is_for = |name: &str| ServerName::try_from(name.to_owned()).is_ok_and(|name| verify_server_name(&parsed, &name).is_ok());
     match () {
@@ -150,13 +156,12 @@ pub fn check(chain: &[CertificateDer<'_>], trust: &Trust, host: &str, now: UnixT
 }
 
 fn bad(error: &rustls::Error) -> TrustError {
-    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext, UnknownIssuer};
+    use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
     TrustError::Bad(match error {
         rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => "its certificate has ended (or a clock is wrong)".to_owned(),
         rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => {
             "its certificate is not valid yet (or a clock is wrong)".to_owned()
         }
-        rustls::Error::InvalidCertificate(UnknownIssuer) => "its certificate is of another authority".to_owned(),
         error => format!("its certificate does not hold: {error}"),
     })
 }

@@ -275,7 +275,12 @@ impl LoginGreeter {
         if self.board.is_draining() && !session.peer {
             return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
         }
-        let claim = Claim::new(self.board.clone(), self.worker, session.counted_at(self.addr.ip())).map_err(|why| {
+        let claim = if session.peer {
+            Claim::of_peer(self.board.clone(), self.worker)
+        } else {
+            Claim::of_client(self.board.clone(), self.worker, self.addr.ip())
+        };
+        let claim = claim.map_err(|why| {
             let what = match why {
                 NoClaim::Full => "all places are taken",
                 NoClaim::Address => "your address has as many sessions here as it may have",

@@ -30,7 +30,7 @@ use relais_net::{Connection, Socket, Stream, WaitingRoom, room_beside};
 use self::login::{LoginGreeter, Policy};
 use self::pass::{Inbox, Mail};
 use self::queue::Queue;
-use crate::board::Board;
+use crate::board::{Board, PEER_PLACES};
 use crate::serving::{Serving, Session};
 
 /// Connections without a login that one worker keeps. A login takes microseconds once its bytes are there, and each
@@ -96,7 +96,7 @@ pub fn run(birth: Birth) -> io::Result<()> {
         next: AtomicU64::new(0),
     });
     let policy = Arc::new(policy);
-    let reserve = DESCRIPTORS + board.places() * DESCRIPTORS_OF_A_SESSION + board.queue() * DESCRIPTORS_OF_A_WAITER;
+    let reserve = DESCRIPTORS + (board.places() + PEER_PLACES) * DESCRIPTORS_OF_A_SESSION + board.queue() * DESCRIPTORS_OF_A_WAITER;
     let mut room = WaitingRoom::new(listener, room_beside(reserve, WAITING_ROOM), Some(tls))?;
     let mut queue = Queue::default();
     pool.inherit();
@@ -182,7 +182,7 @@ impl Pool {
         while let Ok(Some(mail)) = self.inboxes[self.index].take() {
             match mail {
                 Mail::Session(stream, session) if self.board.take_place(self.index) => {
-                    self.board.keep_address(self.index, session.counted_at(stream.peer.ip()));
+                    self.board.keep_address(self.index, stream.peer.ip());
                     self.start(stream, session);
                 }
                 Mail::Log(file) => self.take_log(file),
@@ -220,14 +220,14 @@ impl Pool {
         }
         if let Err(e) = self.inboxes[worker].pass(&stream, &session) {
             warn!("a session could not be handed to worker {worker}: {e}");
-            self.board.leave_address(worker, session.counted_at(stream.peer.ip()));
+            self.board.leave_address(worker, stream.peer.ip());
             self.board.leave_place(worker);
         }
     }
 
     /// Gives a session that has a place in this worker its thread.
     fn start(self: &Arc<Self>, stream: Stream, session: Session) {
-        let (number, addr) = (self.next.fetch_add(1, Ordering::Relaxed), session.counted_at(stream.peer.ip()));
+        let (number, addr) = (self.next.fetch_add(1, Ordering::Relaxed), (!session.peer).then_some(stream.peer.ip()));
         let place = Place { pool: self.clone(), number, addr };
         let connection = match Connection::over(stream, READ_AHEAD) {
             Ok(connection) => connection,
@@ -275,16 +275,17 @@ impl Pool {
 struct Place {
     pool: Arc<Pool>,
     number: u64,
-    /// By which the session is counted.
-    addr: IpAddr,
+    /// Which client's it is; none for another slave.
+    addr: Option<IpAddr>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.pool.lock().remove(&self.number);
-        self.pool.board.leave_address(self.pool.index, self.addr);
-        self.pool.board.leave_place(self.pool.index);
         self.pool.ended.notify_all();
+        let Some(addr) = self.addr else { return self.pool.board.leave_peer(self.pool.index) };
+        self.pool.board.leave_address(self.pool.index, addr);
+        self.pool.board.leave_place(self.pool.index);
         for worker in self.pool.board.with_waiters() {
             self.pool.inboxes[worker].nudge();
         }

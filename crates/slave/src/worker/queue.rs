@@ -16,7 +16,8 @@ use crate::serving::Session;
 pub struct Claim {
     board: Arc<Board>,
     own: usize,
-    addr: IpAddr,
+    /// Which client's; none for another slave, which has a place of another kind in worker `own`.
+    addr: Option<IpAddr>,
     /// The worker in which a place is taken; none while it waits.
     place: Option<usize>,
     /// Whether it is still ours to give back.
@@ -33,11 +34,11 @@ pub enum NoClaim {
 }
 
 impl Claim {
-    /// Takes a free place for somebody at `addr`, or else one in the queue of worker `own`.
+    /// Takes a free place for a client at `addr`, or else one in the queue of worker `own`.
     ///
     /// # Errors
     /// Why there is none.
-    pub fn new(board: Arc<Board>, own: usize, addr: IpAddr) -> Result<Self, NoClaim> {
+    pub fn of_client(board: Arc<Board>, own: usize, addr: IpAddr) -> Result<Self, NoClaim> {
         // Nobody overtakes those who wait.
         let place = if board.waiting() == 0 { board.take_any_place(own) } else { None };
         if place.is_none() && !board.join_queue(own) {
@@ -50,16 +51,25 @@ impl Claim {
             }
             return Err(NoClaim::Address);
         }
-        Ok(Self { board, own, addr, place, held: true })
+        Ok(Self { board, own, addr: Some(addr), place, held: true })
+    }
+
+    /// Takes a place for another slave in worker `own`.
+    ///
+    /// # Errors
+    /// That there is none.
+    pub fn of_peer(board: Arc<Board>, own: usize) -> Result<Self, NoClaim> {
+        let taken = board.take_peer(own);
+        if taken { Ok(Self { board, own, addr: None, place: Some(own), held: true }) } else { Err(NoClaim::Full) }
     }
 
     /// Where the place is, once there is one.
     fn place(&mut self) -> Option<usize> {
         if self.place.is_none() {
             self.place = self.board.take_any_place(self.own);
-            if let Some(worker) = self.place {
-                self.board.keep_address(worker, self.addr);
-                self.board.leave_address(self.own, self.addr);
+            if let (Some(worker), Some(addr)) = (self.place, self.addr) {
+                self.board.keep_address(worker, addr);
+                self.board.leave_address(self.own, addr);
                 self.board.leave_queue(self.own);
             }
         }
@@ -76,11 +86,12 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if self.held {
-            self.board.leave_address(self.place.unwrap_or(self.own), self.addr);
+        if !self.held {
+            return;
         }
+        let Some(addr) = self.addr else { return self.board.leave_peer(self.own) };
+        self.board.leave_address(self.place.unwrap_or(self.own), addr);
         match self.place {
-            _ if !self.held => {}
             Some(worker) => self.board.leave_place(worker),
             None => self.board.leave_queue(self.own),
         }

@@ -86,6 +86,7 @@ impl LiveAccounts {
             }
             Ok(None) if state.accounts.is_some() => warn!("the accounts file {path} is gone: the former accounts count until the end"),
             Ok(None) => {}
+            Err(e) if state.accounts.is_none() => error!("{e}: nobody is let in"),
             Err(e) => error!("{e}: the former accounts count"),
         }
     }
