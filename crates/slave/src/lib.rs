@@ -26,6 +26,7 @@ mod worker;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use log::{error, info};
@@ -58,20 +59,20 @@ pub enum SlaveError {
     #[error("{0}")]
     Config(String),
     /// The folder cannot be served.
-    #[error("cannot serve {folder}: {source}")]
+    #[error("cannot serve {folder}: {cause}")]
     Folder {
         /// Which folder.
         folder: String,
         /// Why not.
-        source: relais_tree::TreeError,
+        cause: relais_tree::TreeError,
     },
     /// The folder's own state cannot be used.
-    #[error("cannot use {folder}/.relais: {source}")]
+    #[error("cannot use {folder}/.relais: {cause}")]
     State {
         /// Which folder.
         folder: String,
         /// Why not.
-        source: CatalogueError,
+        cause: CatalogueError,
     },
     /// The accounts cannot be used.
     #[error(transparent)]
@@ -80,8 +81,13 @@ pub enum SlaveError {
     #[error("cannot encrypt connections: {0}")]
     Certificate(String),
     /// The transfer log cannot be written to.
-    #[error("cannot write to the transfer log")]
-    TransferLog(#[source] io::Error),
+    #[error("cannot write to the transfer log {}: {cause}", path.display())]
+    TransferLog {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
     /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -118,8 +124,8 @@ impl Slave {
         config.check().map_err(SlaveError::Config)?;
         supervisor::block_signals()?;
         let name = config.root.display().to_string();
-        let folder = Folder::open(&config.root).map_err(|source| SlaveError::Folder { folder: name.clone(), source })?;
-        let own = Own::take(&folder).map_err(|source| SlaveError::State { folder: name, source })?;
+        let folder = Folder::open(&config.root).map_err(|cause| SlaveError::Folder { folder: name.clone(), cause })?;
+        let own = Own::take(&folder).map_err(|cause| SlaveError::State { folder: name, cause })?;
         let board = Board::new(config.workers, config.sessions_per_worker.into(), config.queue.into())?;
         let board = Arc::new(match config.sessions_per_address {
             Some(most) => board.limit_addresses(most)?,
@@ -136,7 +142,8 @@ impl Slave {
             Encrypt::Never => None,
             _ => Some(Arc::new(Certificate::open(&config.root, &config.tls, config.cluster.is_none()).map_err(SlaveError::Certificate)?)),
         };
-        let transfers = config.transfer_log.as_deref().map(TransferLog::open).transpose().map_err(SlaveError::TransferLog)?.map(Arc::new);
+        let open = |path: &PathBuf| TransferLog::open(path).map_err(|cause| SlaveError::TransferLog { path: path.clone(), cause });
+        let transfers = config.transfer_log.as_ref().map(open).transpose()?.map(Arc::new);
         Ok(Self { config, folder, own, board, inboxes: Arc::new(inboxes), hints, desk, passwords, transfers, certificate })
     }
 
