@@ -83,8 +83,11 @@ fn a_download_goes_on_elsewhere_when_its_slave_is_drained() {
     eventually(SOON, "it is back, and draining", || (report(&cluster, serving)["state"] == "draining").then_some(()));
     operate(&cluster, &["ready", &cluster.slaves[serving].public().to_string()]).ok();
     cluster.wait_in_service(2);
-    let turns: BTreeSet<String> = (0..2).map(|_| client.turn("small")).collect();
-    assert_eq!(turns.len(), 2);
+    // The slave itself hears of it with its next heartbeat, and sends clients on until then.
+    eventually(SOON, "both have their turn", || {
+        let turns: BTreeSet<String> = (0..2).map(|_| client.turn("small")).collect();
+        (turns.len() == 2).then_some(())
+    });
     operate(&cluster, &["drain", "no such slave"]).fails(1);
 }
 
