@@ -25,6 +25,8 @@ pub const SMALL: u64 = 64 * 1024;
 const SYNC_HERE: u64 = limits::PIECE;
 /// How long the older connection of an upload may take to let go of it.
 const LET_GO: Duration = Duration::from_secs(5);
+/// How long a connection that was lost waits for another one that may be completing its upload.
+const LEFT: Duration = Duration::from_secs(1);
 /// Time between two looks whether it has.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -349,11 +351,19 @@ impl Upload {
     }
 
     /// The connection is lost. What came of the upload stays, so that it can be gone on with; but where another connection has completed
-    /// it meanwhile, nobody will.
-    pub fn leave(&self, serving: &Serving) {
-        let made = serving.with_catalogue(|reader| reader.number_of(self.put.id));
-        if matches!(self.place, Place::Staged(_)) && matches!(made, Ok(Some(_))) {
-            self.discard(serving);
+    /// it meanwhile, nobody will. One that is doing so in this moment is waited for; whoever wants to go on can, since the file is free.
+    pub fn leave(self, serving: &Serving) {
+        let Self { name, put, place: Place::Staged(file), .. } = self else { return };
+        drop(file);
+        let left = Instant::now();
+        while let Ok(made) = serving.with_catalogue(|reader| reader.number_of(put.id)) {
+            if made.is_some() && serving.staging.reopen(&name).is_ok() {
+                serving.staging.discard(&name);
+            }
+            if made.is_some() || !serving.staging.has(&name) || left.elapsed() >= LEFT {
+                return;
+            }
+            std::thread::sleep(LOOK);
         }
     }
 
