@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use relais_proto::limits;
 use thiserror::Error;
 
@@ -58,11 +59,37 @@ pub fn from_file(path: &Path) -> Result<Vec<u8>, SecretError> {
 /// # Errors
 /// [`SecretError::NoTerminal`], [`SecretError::NotGiven`], [`SecretError::TooLong`], [`SecretError::Empty`].
 pub fn ask(prompt: &str) -> Result<Vec<u8>, SecretError> {
+    // Before the question: it is answered at once by whoever pastes the password, or by a program.
+    let _unseen = Unseen::begin()?;
     let typed = rpassword::prompt_password(prompt).map_err(|e| match e.kind() {
         io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => SecretError::NotGiven,
         _ => SecretError::NoTerminal,
     })?;
     trimmed(typed.into_bytes(), TERMINAL.to_owned())
+}
+
+/// The terminal of this process shows nothing of what is typed while this lives.
+struct Unseen {
+    terminal: File,
+    before: Termios,
+}
+
+impl Unseen {
+    fn begin() -> Result<Self, SecretError> {
+        let terminal = File::open("/dev/tty").map_err(|_| SecretError::NoTerminal)?;
+        let before = tcgetattr(&terminal).map_err(|_| SecretError::NoTerminal)?;
+        let mut unseen = before.clone();
+        unseen.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(&terminal, SetArg::TCSANOW, &unseen).map_err(|_| SecretError::NoTerminal)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Unseen {
+    fn drop(&mut self) {
+        // It fails where the terminal is gone, and nobody sees it any more then.
+        _ = tcsetattr(&self.terminal, SetArg::TCSANOW, &self.before);
+    }
 }
 
 /// A new password: from `file`, or typed twice, or the first line of standard input where that is no terminal.

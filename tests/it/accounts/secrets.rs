@@ -71,7 +71,9 @@ fn a_password_is_nowhere_to_be_found() {
 fn a_typed_password_is_not_shown_and_may_be_mistyped() {
     let [server, _] = Server::both(&[("ann", "write", "/")]);
     let client = server.client();
-    let (mut pty, mut program) = Pty::start_whole(client.setup(&["-u", "ann"]));
+    // The terminal is slow to do as it is told: whoever answers as soon as he sees the question is not shown either.
+    let slow = ["strace", "-D", "-f", "-qqq", "-o", "/dev/null", "-e", "trace=ioctl", "-e", "inject=ioctl:delay_enter=100000"];
+    let (mut pty, mut program) = Pty::start_whole(client.setup(&["-u", "ann"]).under(&slow));
     let asks = |pty: &Pty, times: usize| {
         pty.screen.wait_for(SOON, "the question", |screen| (screen.matches("Password of ann").count() == times).then_some(()));
     };
