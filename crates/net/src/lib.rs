@@ -6,6 +6,7 @@
 //! for, and never binds or chooses an address: callers do.
 
 mod connection;
+mod crowd;
 mod descriptors;
 mod guest;
 mod pace;

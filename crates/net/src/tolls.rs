@@ -1,10 +1,10 @@
 //! How many handshakes each address may have in a time: one that floods must wait, and costs no more than its share.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use relais_proto::limits;
+use relais_proto::{limits, network_of};
 
 /// Most addresses that are remembered.
 const ADDRESSES: usize = 4096;
@@ -19,12 +19,12 @@ pub struct Tolls {
 impl Tolls {
     /// Whether this address may have one more handshake now. From inside the machine all may.
     pub fn admit(&mut self, addr: IpAddr, now: Instant) -> bool {
-        let addr = addr.to_canonical();
-        if addr.is_loopback() {
+        let network = network_of(addr);
+        if network.is_loopback() {
             return true;
         }
         let each = Duration::from_secs(1) / limits::HANDSHAKES;
-        let full = self.full.get(&network(addr)).copied().unwrap_or(now).max(now) + each;
+        let full = self.full.get(&network).copied().unwrap_or(now).max(now) + each;
         if full > now + Duration::from_secs(1) {
             return false;
         }
@@ -32,18 +32,10 @@ impl Tolls {
             self.full.retain(|_, full| *full > now);
         }
         // With so many at once each of them has had few.
-        if self.full.len() < ADDRESSES || self.full.contains_key(&network(addr)) {
-            self.full.insert(network(addr), full);
+        if self.full.len() < ADDRESSES || self.full.contains_key(&network) {
+            self.full.insert(network, full);
         }
         true
-    }
-}
-
-/// Whoever has one IPv6 address has all with the same first 64 bits.
-fn network(addr: IpAddr) -> IpAddr {
-    match addr {
-        IpAddr::V4(_) => addr,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
     }
 }
 

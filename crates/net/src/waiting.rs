@@ -1,8 +1,8 @@
 //! The waiting room: connections that have not logged in, in one poll set.
 //!
 //! They cost a descriptor and a few hundred bytes each, some thousand in a TLS handshake, no thread and no place
-//! in the pool. Each has [`limits::LOGIN_TIME`] in all; when the room is full,
-//! the one that has waited longest goes.
+//! in the pool. Each has [`limits::LOGIN_TIME`] in all; when the room is full, the one that has waited longest
+//! goes of the address that has most: a flood from one address turns out its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -15,6 +15,7 @@ use relais_proto::limits;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, poll};
 
 use crate::Stream;
+use crate::crowd::Crowd;
 use crate::guest::{Greeter, Guest, HELD_FOR, Outcome};
 use crate::stream::prepare;
 use crate::tls::TlsServer;
@@ -45,6 +46,8 @@ pub struct WaitingRoom<G: Greeter> {
     capacity: usize,
     /// By number, and so in the order of arrival.
     guests: BTreeMap<u64, Guest<G>>,
+    /// The same, by address.
+    crowd: Crowd,
     /// Those of them whose greeters are not ready; of these only the end is waited for.
     pending: BTreeSet<u64>,
     next: u64,
@@ -70,6 +73,7 @@ impl<G: Greeter> WaitingRoom<G> {
             epoll,
             capacity: capacity.max(1),
             guests: BTreeMap::new(),
+            crowd: Crowd::default(),
             pending: BTreeSet::new(),
             next: LISTENER + 1,
             accepting: false,
@@ -134,7 +138,7 @@ impl<G: Greeter> WaitingRoom<G> {
             match event.data.u64() {
                 LISTENER => self.accept(greet, &mut arrivals)?,
                 id if self.pending.remove(&id) => {
-                    self.guests.remove(&id);
+                    self.remove(id);
                 }
                 id => self.advance(id, &mut arrivals),
             }
@@ -185,7 +189,7 @@ impl<G: Greeter> WaitingRoom<G> {
                 Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => continue,
                 Err(e) => {
                     warn!("cannot accept a connection: {e}");
-                    self.drop_oldest();
+                    self.make_room();
                     self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
                     return Ok(());
                 }
@@ -209,12 +213,13 @@ impl<G: Greeter> WaitingRoom<G> {
         // An IPv4 address is one, also where it came to a socket of IPv6.
         let [peer, local] = [peer, stream.local_addr()?].map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()));
         if self.guests.len() >= self.capacity {
-            self.drop_oldest();
+            self.make_room();
         }
         let id = self.next;
         self.next += 1;
         let guest = Guest::new(stream, (peer, local), Instant::now() + limits::LOGIN_TIME, self.tls.clone(), greet(peer, local));
         epoll::add(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), epoll::EventFlags::IN)?;
+        self.crowd.enter(peer.ip(), id);
         self.guests.insert(id, guest);
         // Most peers have sent their login by now.
         self.advance(id, arrivals);
@@ -240,7 +245,7 @@ impl<G: Greeter> WaitingRoom<G> {
         guest.watched_for_sending = false;
         if let Err(e) = epoll::modify(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), epoll::EventFlags::IN) {
             warn!("cannot watch {}: {e}", guest.peer);
-            self.guests.remove(&id);
+            self.remove(id);
             return;
         }
         self.settle(id, outcome, arrivals);
@@ -255,7 +260,7 @@ impl<G: Greeter> WaitingRoom<G> {
                 let flags = if sending { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
                 if let Err(e) = epoll::modify(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), flags) {
                     warn!("cannot watch {}: {e}", guest.peer);
-                    self.guests.remove(&id);
+                    self.remove(id);
                 }
             }
             Outcome::Pending => {
@@ -264,15 +269,15 @@ impl<G: Greeter> WaitingRoom<G> {
                     Ok(()) => drop(self.pending.insert(id)),
                     Err(e) => {
                         warn!("cannot let {} wait: {e}", guest.peer);
-                        self.guests.remove(&id);
+                        self.remove(id);
                     }
                 }
             }
             Outcome::Leaves => {
-                self.guests.remove(&id);
+                self.remove(id);
             }
             Outcome::Through(value) => {
-                if let Some(guest) = self.guests.remove(&id) {
+                if let Some(guest) = self.remove(id) {
                     let peer = guest.peer;
                     match self.release(guest) {
                         Ok(stream) => arrivals.push(Arrival { stream, value }),
@@ -288,15 +293,23 @@ impl<G: Greeter> WaitingRoom<G> {
         guest.into_stream()
     }
 
-    fn drop_oldest(&mut self) {
-        if let Some((_, guest)) = self.guests.pop_first() {
+    fn remove(&mut self, id: u64) -> Option<Guest<G>> {
+        let guest = self.guests.remove(&id)?;
+        self.crowd.leave(guest.peer.ip(), id);
+        Some(guest)
+    }
+
+    fn make_room(&mut self) {
+        if let Some(guest) = self.crowd.first_to_go().and_then(|id| self.remove(id)) {
             debug!("no room: {} has not logged in and goes", guest.peer);
         }
     }
 
     fn drop_late(&mut self, now: Instant) {
         if now.duration_since(self.swept) >= SWEEP_EVERY {
-            self.guests.retain(|_, guest| guest.deadline > now);
+            for (id, guest) in self.guests.extract_if(.., |_, guest| guest.deadline <= now) {
+                self.crowd.leave(guest.peer.ip(), id);
+            }
             self.swept = now;
         }
     }

@@ -100,6 +100,33 @@ fn the_oldest_silent_one_makes_room() {
     assert_eq!(room.len(), 2);
 }
 
+/// A connection from this address, which has to be one of the machine itself.
+fn from(source: &str, addr: SocketAddr) -> TcpStream {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into()).unwrap();
+    socket.connect(&addr.into()).unwrap();
+    socket.into()
+}
+
+#[test]
+fn a_flood_from_one_address_turns_out_its_own() {
+    let (mut room, addr) = room(4);
+    let mut slow: Vec<TcpStream> = ["127.0.0.2", "127.0.0.3"].map(|source| from(source, addr)).into();
+    let mut flood = Vec::new();
+    for n in 0..100 {
+        flood.push(from("127.0.0.4", addr));
+        poll_for(&mut room, Duration::from_millis(1));
+        assert!(room.len() <= 4 && (n < 2 || room.len() == 4), "{n}: {}", room.len());
+    }
+    // Long after each of the flood was turned out, those who came before it are let in.
+    for client in &mut slow {
+        client.write_all(&ping()).unwrap();
+        assert_eq!(poll_for(&mut room, Duration::from_secs(5)).len(), 1);
+    }
+    assert_eq!(room.len(), 2, "the last of the flood");
+}
+
 #[test]
 fn the_time_for_a_login_ends_for_a_trickler_as_well() {
     let (mut room, addr) = room(3);

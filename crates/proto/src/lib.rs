@@ -16,6 +16,7 @@ pub mod limits;
 mod link;
 mod message;
 mod name;
+mod network;
 mod replication;
 mod shown;
 mod types;
@@ -29,6 +30,7 @@ pub use message::{
     Endpoint, EntriesPage, GetRequest, Header, Hello, Login, PageBuilder, PutRequest, Reply, Request, Role, ServerRole, WaitReason, Wanted,
 };
 pub use name::{NameError, TreePath, check_part};
+pub use network::network_of;
 pub use replication::{Asked, Chain, Content, Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart};
 pub use shown::{clean, is_harmful};
 pub use types::{ChangeId, ClusterId, Confinement, Counters, Digest, Entry, FileTime, FolderId, Identity, Kind, Mark, SlaveId, Version};

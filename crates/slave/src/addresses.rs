@@ -4,8 +4,10 @@
 //! wipes the row of a worker that died has forgotten just its sessions. Nothing blocks.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use relais_proto::network_of;
 
 use crate::sys::memory::SharedWords;
 
@@ -73,14 +75,13 @@ impl Addresses {
     }
 }
 
-/// What stands for an address; whoever has one IPv6 address has all with the same first 64 bits. None inside the machine.
+/// What stands for an address. None inside the machine.
 fn name(addr: IpAddr) -> Option<u64> {
-    let addr = match addr.to_canonical() {
-        addr if addr.is_loopback() => return None,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        addr => addr,
-    };
-    let hash = blake3::hash(addr.to_string().as_bytes());
+    let network = network_of(addr);
+    if network.is_loopback() {
+        return None;
+    }
+    let hash = blake3::hash(network.to_string().as_bytes());
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&hash.as_bytes()[..8]);
     // 0 is a free word.

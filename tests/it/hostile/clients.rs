@@ -1,12 +1,14 @@
 //! Raw clients against master and slave: garbage, lies about lengths, silence,
 //! forged tickets, floods.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use relais_proto::{ErrorCode, FrameType, Login, Mark, Reply, Request};
 
-use crate::harness::{Cluster, Standalone, Wire, encoded, get, group_memory, hello, polite, session, sessions, ticket};
+use socket2::{Domain, Socket, Type};
+
+use crate::harness::{Cluster, SOON, Standalone, Wire, encoded, eventually, get, group_memory, hello, polite, session, sessions, ticket};
 
 const LOGIN: Duration = relais_proto::limits::LOGIN_TIME;
 
@@ -199,6 +201,33 @@ fn twenty_times_the_pool_in_silence_does_not_keep_a_good_client_out() {
         assert!(after.saturating_sub(before) < 16 << 20, "memory grew from {before} to {after}");
         drop(silent);
     }
+}
+
+/// A connection from this address, which has to be one of the machine itself.
+fn silent_from(source: [u8; 4], addr: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect(&addr.into()).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.into()
+}
+
+#[test]
+fn one_address_that_floods_does_not_turn_out_others() {
+    let slave = Standalone::start(&["--workers", "1"], &[("f", b"1")]);
+    let mut slow = Wire::connect(slave.addr);
+    let greeting = encoded(&[hello(), login()]);
+    let (first, rest) = greeting.split_at(10);
+    slow.raw(first);
+    // More than there is room for, and all of them later than the one with the slow line.
+    let flood: Vec<TcpStream> = (0..800).map(|_| silent_from([127, 0, 0, 9], slave.addr)).collect();
+    let turned_out = || flood.iter().filter(|stream| stream.peek(&mut [0]).is_ok_and(|n| n == 0)).count();
+    eventually(SOON, "the flood has filled the room", || (turned_out() >= 200).then_some(()));
+    assert!(slow.raw(rest));
+    assert!(matches!(slow.reply(), Reply::Welcome { .. }));
+    assert!(matches!(slow.reply(), Reply::Opened { .. }));
+    slow.send(&[get("f")]);
+    assert_eq!(slow.content().unwrap().1, b"1");
 }
 
 #[test]

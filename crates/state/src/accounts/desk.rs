@@ -10,10 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use log::{info, warn};
-use relais_proto::{ErrorCode, Refusal, TreePath, clean};
+use relais_proto::{ErrorCode, Refusal, TreePath, clean, network_of};
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::guesses::network_of;
 use super::password::Scratch;
 use super::{Checker, Guesses, LiveAccounts};
 use crate::Rights;

@@ -3,9 +3,11 @@
 //! Addresses have places in a table of fixed size, found by a keyed hash, so that nobody can choose with whom to share one. Each
 //! place remembers the address that was there last: another one is not slowed by it.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
+
+use relais_proto::network_of;
 
 /// Wrong passwords that cost nothing: people mistype.
 const FREE: u32 = 3;
@@ -67,14 +69,6 @@ impl Guesses {
         let place = usize::try_from(number % places.len() as u64).unwrap_or(0);
         // A tag of 0 is that of an empty place.
         (&places[place], (number >> TAG_SHIFT).max(1))
-    }
-}
-
-/// The address by which somebody is known: whoever has one IPv6 address has all of its /64.
-pub(super) fn network_of(addr: IpAddr) -> IpAddr {
-    match addr.to_canonical() {
-        IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
