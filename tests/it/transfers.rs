@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
+use relais_proto::ErrorCode;
 use serde_json::Value;
 
-use crate::harness::{Cluster, SOON, Standalone, TestDir, content, eventually, get, sessions};
+use crate::harness::{Cluster, SOON, Standalone, TestDir, content, encoded, eventually, get, sessions};
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
@@ -48,6 +49,21 @@ fn each_transfer_and_each_change_is_a_line() {
     }
     assert!(first["time"].as_str().unwrap().ends_with('Z') && first["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{first}");
     assert_eq!(lines(&log)[3]["to"], "/d/moved");
+}
+
+#[test]
+fn a_name_that_breaks_the_rules_is_a_line_without_it() {
+    let logs = TestDir::new();
+    let log = logs.path().join("transfers");
+    let slave = Standalone::start(&["--transfer-log", log.to_str().unwrap()], &[("f", b"content")]);
+    let mut wire = sessions(slave.addr, 1).remove(0);
+    let mut frame = encoded(&[get("ab")]);
+    let name = frame.windows(2).position(|bytes| bytes == b"ab").unwrap();
+    frame[name..name + 2].copy_from_slice(b"..");
+    assert!(wire.raw(&frame));
+    assert_eq!(wire.content().unwrap_err().code, ErrorCode::BadName);
+    let line = lines(&log).remove(0);
+    assert_eq!((&line["command"], &line["path"], &line["result"]), (&"get".into(), &Value::Null, &"bad-name".into()));
 }
 
 #[test]

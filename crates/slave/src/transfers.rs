@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use log::{error, warn};
-use relais_proto::{ErrorCode, Request, SlaveId, TreePath, is_harmful};
+use relais_proto::{ErrorCode, FrameType, Request, SlaveId, TreePath, is_harmful};
 use serde::Serialize;
 
 use crate::serving::Session;
@@ -31,7 +31,8 @@ pub struct TransferLog {
 #[derive(Debug)]
 pub struct Begun {
     command: &'static str,
-    path: TreePath,
+    /// None where what was sent is no path.
+    path: Option<TreePath>,
     to: Option<TreePath>,
     bytes: u64,
     since: Instant,
@@ -43,7 +44,7 @@ struct Line<'a> {
     user: &'a str,
     address: String,
     command: &'a str,
-    path: String,
+    path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<String>,
     bytes: u64,
@@ -102,7 +103,7 @@ impl TransferLog {
             user: &session.user,
             address: address.to_string(),
             command: begun.command,
-            path: begun.path.to_string(),
+            path: begun.path.as_ref().map(ToString::to_string),
             to: begun.to.as_ref().map(ToString::to_string),
             // Of a put that was refused nothing stays.
             bytes: if result.is_ok() || begun.command == "get" { begun.bytes } else { 0 },
@@ -142,16 +143,28 @@ fn plain(json: &str) -> String {
 impl Begun {
     /// A request that has just come, if its end is to be noted; its paths as they are in the tree.
     fn of(request: &Request, session: &Session) -> Option<Self> {
-        let (command, path, to) = match request {
-            Request::Get(get) => ("get", &get.path, None),
-            Request::Put(put) => ("put", &put.path, None),
-            Request::MakeFolder { path, .. } => ("mkdir", path, None),
-            Request::Remove { path, .. } => ("rm", path, None),
-            Request::Move { from, to, .. } => ("mv", from, Some(to)),
+        let (path, to) = match request {
+            Request::Get(get) => (&get.path, None),
+            Request::Put(put) => (&put.path, None),
+            Request::MakeFolder { path, .. } | Request::Remove { path, .. } => (path, None),
+            Request::Move { from, to, .. } => (from, Some(to)),
             _ => return None,
         };
         let whole = |path: &TreePath| session.resolve(path).unwrap_or_else(|_| path.clone());
-        Some(Self { command, path: whole(path), to: to.map(whole), bytes: 0, since: Instant::now() })
+        Some(Self { path: Some(whole(path)), to: to.map(whole), ..Self::unread(request.frame_type())? })
+    }
+
+    /// The same of one whose path breaks the rules.
+    fn unread(kind: FrameType) -> Option<Self> {
+        let command = match kind {
+            FrameType::Get => "get",
+            FrameType::Put => "put",
+            FrameType::MakeFolder => "mkdir",
+            FrameType::Remove => "rm",
+            FrameType::Move => "mv",
+            _ => return None,
+        };
+        Some(Self { command, path: None, to: None, bytes: 0, since: Instant::now() })
     }
 
     /// How many bytes went.
@@ -187,6 +200,13 @@ impl<'a> Notes<'a> {
     #[must_use]
     pub fn begin(&self, request: &Request) -> Option<Begun> {
         self.log.and_then(|_| Begun::of(request, self.session))
+    }
+
+    /// A request of this kind had a name that breaks the rules.
+    pub fn unread(&self, kind: FrameType, code: ErrorCode) {
+        if self.log.is_some() {
+            self.end(Begun::unread(kind).as_ref(), Err(code));
+        }
     }
 
     /// It has ended.

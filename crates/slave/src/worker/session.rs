@@ -134,6 +134,7 @@ impl Door<'_> {
                 // The frame was whole: what follows it can be answered.
                 Err(WireError::Name(e)) => {
                     let refusal = Refusal::new(ErrorCode::BadName, e.to_string());
+                    self.notes.unread(header.kind, refusal.code);
                     self.refuse_frame(header.kind, refusal)?;
                     continue;
                 }
