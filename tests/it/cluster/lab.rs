@@ -116,12 +116,13 @@ pub fn report(cluster: &Cluster, n: usize) -> Value {
     report_at(cluster, &cluster.slaves[n].public().to_string())
 }
 
-/// What `status` says of the slave that clients know under this address.
+/// What `status` says of the slave that clients know under this address; one that has just started registers a moment later.
 #[track_caller]
 pub fn report_at(cluster: &Cluster, addr: &str) -> Value {
-    let status = cluster.status_json().expect("the master answers");
-    let found = status["slaves"].as_array().unwrap().iter().find(|slave| slave["addr"] == addr);
-    found.unwrap_or_else(|| panic!("no slave at {addr} in {status}")).clone()
+    eventually(SOON, &format!("the master knows a slave at {addr}"), || {
+        let status = cluster.status_json().expect("the master answers");
+        status["slaves"].as_array().unwrap().iter().find(|slave| slave["addr"] == addr).cloned()
+    })
 }
 
 /// What was set aside in a folder: names and contents; of what is no file, no content.
