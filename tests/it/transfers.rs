@@ -1,7 +1,9 @@
 //! The transfer log: who did what, in lines that programs can read, also after it was moved away.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use relais_proto::ErrorCode;
@@ -116,12 +118,16 @@ fn standard_output_takes_lines_as_well_and_what_slaves_fetch_is_no_transfer() {
     fs::write(client.folder().join("x"), "x").unwrap();
     client.run(&["-c", "put x"]).ok();
     eventually(SOON, "both have it", || cluster.slaves.iter().all(|slave| slave.root.join("x").exists()).then_some(()));
-    let told: Vec<Value> = cluster
-        .slaves
-        .iter()
-        .flat_map(|slave| slave.program.stdout.text().lines().skip(1).map(str::to_owned).collect::<Vec<_>>())
-        .map(|line| serde_json::from_str(&line).unwrap())
-        .collect();
+    let told = || -> Vec<Value> {
+        cluster
+            .slaves
+            .iter()
+            .flat_map(|slave| slave.program.stdout.text().lines().skip(1).map(str::to_owned).collect::<Vec<_>>())
+            .map(|line| serde_json::from_str(&line).unwrap())
+            .collect()
+    };
+    // Who reads it is not waited for.
+    let told = eventually(SOON, "it is told", || Some(told()).filter(|told| !told.is_empty()));
     assert_eq!(told.iter().map(short).collect::<Vec<_>>(), [("put".to_owned(), "/x".to_owned(), 1, "ok".to_owned())]);
 }
 
@@ -137,4 +143,41 @@ fn a_log_that_cannot_be_written_stops_the_start() {
         .start();
     let output = crate::harness::Client::finish(&mut program).fails(1);
     assert!(output.stderr.contains("transfer log"), "{}", output.stderr);
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_holds_up_neither_the_start_nor_a_transfer() {
+    let dir = TestDir::new();
+    let (root, pipe) = (dir.folder("root"), dir.path().join("pipe"));
+    fs::write(root.join("f"), "content").unwrap();
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let setup = || {
+        crate::harness::Setup::new("ftpslave", dir.path())
+            .args(["0", "--standalone", "--workers", "1", "--root"])
+            .args([&root])
+            .args(["--transfer-log", pipe.to_str().unwrap()])
+    };
+    let output = crate::harness::Client::finish(&mut setup().start()).fails(1);
+    assert!(output.stderr.contains("nobody reads"), "{}", output.stderr);
+    // Open for reading, and nothing is read for a long time.
+    let mut reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let mut slave = setup().start();
+    let mut wire = sessions(slave.ready(), 1).remove(0);
+    let (many, began) = (8000, std::time::Instant::now());
+    for _ in 0..many {
+        assert_eq!(wire.fetch("f").unwrap(), b"content");
+    }
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(slave.stderr.text().contains("a line of the transfer log is lost"), "they were more than it takes");
+    // Once somebody reads, what waits is told, line by line.
+    let (mut text, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
+    while text.iter().filter(|byte| **byte == b'\n').count() < 1000 {
+        let n = reader.read(&mut buffer).unwrap();
+        text.extend_from_slice(&buffer[..n]);
+    }
+    let line: Value = serde_json::from_slice(text.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
+    assert_eq!(short(&line), ("get".to_owned(), "/f".to_owned(), 7, "ok".to_owned()));
+    // A slave whose log nobody reads ends as others do.
+    slave.signal(Signal::SIGTERM);
+    assert_eq!(slave.wait(SOON), 0);
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use log::{debug, info, warn};
 use relais_cluster::{Balance, Conflict, Event, Joining, LinkId, NoSlave, Notice, Place, Registry, Viewpoint, same_host};
 use relais_proto::{
-    Beat, ClusterId, Endpoint, ErrorCode, LinkMessage, Login, Refusal, Registration, Reply, SlaveId, SlaveReport, SlaveState, TreePath,
-    clean, limits,
+    Beat, ClusterId, Endpoint, ErrorCode, LinkMessage, Login, Refusal, Registration, Reply, Seldom, SlaveId, SlaveReport, SlaveState,
+    TreePath, clean, limits, quoted,
 };
 use relais_state::{Alone, ClusterKey, Guesses, LiveAccounts, LoginDesk, Pending, Rights, Ticket, User};
 
@@ -133,7 +133,10 @@ impl Core {
         match (self.accounts.now(), login.user.is_empty()) {
             (None, true) => Entry::Answer(self.redirect(login, peer, local, self.ticket_without_account(peer.ip()))),
             (None, false) => {
-                info!("{peer}: login as {:?} refused: there are no accounts", clean(&login.user));
+                static REFUSED: Seldom = Seldom::new();
+                if let Some(more) = REFUSED.turn() {
+                    info!("{peer}: login as {} refused: there are no accounts{more}", quoted(&login.user));
+                }
                 refuse(ErrorCode::LoginRefused, "there are no accounts on this server; log in without a name")
             }
             (Some(_), true) => refuse(ErrorCode::LoginNeeded, "a user name and a password are needed here"),

@@ -10,8 +10,8 @@ use log::{debug, warn};
 use relais_net::tls::Binding;
 use relais_net::{Greeter, Step};
 use relais_proto::{
-    ErrorCode, FrameType, Hello, LinkMessage, Login, Refusal, Reply, Request, Role, ServerRole, SlaveId, VERSIONS, WireError, clean,
-    common_version, limits,
+    ErrorCode, FrameType, Hello, LinkMessage, Login, Refusal, Reply, Request, Role, Seldom, ServerRole, SlaveId, VERSIONS, WireError,
+    clean, common_version, limits,
 };
 use relais_state::{LinkChallenger, LinkError, Pending, Verdict};
 
@@ -148,8 +148,11 @@ impl Usher {
     fn proof(&mut self, who: Kind, challenger: &LinkChallenger, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
         let message = LinkMessage::decode(kind, payload).map_err(|error| refusal(&error))?;
         challenger.check(&message, &self.core.key).map_err(|error| {
-            if matches!(error, LinkError::BadProof) {
-                warn!("{}: a {who:?} that claims the id {} does not have the cluster key", self.peer, challenger.id());
+            static BAD_PROOF: Seldom = Seldom::new();
+            if matches!(error, LinkError::BadProof)
+                && let Some(more) = BAD_PROOF.turn()
+            {
+                warn!("{}: a {who:?} that claims the id {} does not have the cluster key{more}", self.peer, challenger.id());
             }
             error.refusal()
         })?;

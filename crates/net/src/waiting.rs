@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
-use relais_proto::limits;
+use relais_proto::{Seldom, limits};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, poll};
 
 use crate::Stream;
@@ -188,7 +188,10 @@ impl<G: Greeter> WaitingRoom<G> {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => continue,
                 Err(e) => {
-                    warn!("cannot accept a connection: {e}");
+                    static REFUSED: Seldom = Seldom::new();
+                    if let Some(more) = REFUSED.turn() {
+                        warn!("cannot accept a connection: {e}{more}");
+                    }
                     self.make_room();
                     self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
                     return Ok(());

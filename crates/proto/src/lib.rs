@@ -18,6 +18,7 @@ mod message;
 mod name;
 mod network;
 mod replication;
+mod seldom;
 mod shown;
 mod types;
 
@@ -32,7 +33,8 @@ pub use message::{
 pub use name::{NameError, TreePath, check_part};
 pub use network::network_of;
 pub use replication::{Asked, Chain, Content, Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart};
-pub use shown::{clean, is_harmful};
+pub use seldom::{KeptBack, Seldom};
+pub use shown::{clean, is_harmful, quoted};
 pub use types::{ChangeId, ClusterId, Confinement, Counters, Digest, Entry, FileTime, FolderId, Identity, Kind, Mark, SlaveId, Version};
 
 /// The protocol versions that this crate speaks, lowest and highest.

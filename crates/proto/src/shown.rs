@@ -36,6 +36,12 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     }))
 }
 
+/// The text between quotes, so that nothing in it can be mistaken for what stands around it or for another text.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    clean(&format!("{text:?}")).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +51,15 @@ mod tests {
         for text in ["big.bin", "naïve/日本", "with space", "a\\b", "👩"] {
             assert!(matches!(clean(text), Cow::Borrowed(t) if t == text));
         }
+    }
+
+    #[test]
+    fn what_is_quoted_cannot_be_mistaken() {
+        assert_eq!(quoted("ann"), "\"ann\"");
+        assert_eq!(quoted("a\" from 192.0.2.1"), "\"a\\\" from 192.0.2.1\"");
+        assert_ne!(quoted("\n"), quoted("\\n"));
+        assert_ne!(quoted("\u{a}"), quoted("\\u{a}"));
+        assert!((0..0x11_0000).filter_map(char::from_u32).all(|c| !quoted(&c.to_string()).contains(is_harmful)));
     }
 
     #[test]

@@ -175,9 +175,9 @@ impl Slave {
 
     /// Opens the transfer log anew, which was moved away, and hands it to the workers; those that are started later have it from here.
     fn reopen_log(&self) {
-        let Some(file) = self.transfers.as_ref().and_then(|log| log.reopen()) else { return };
+        let Some(log) = self.transfers.as_ref().and_then(|log| log.reopen()) else { return };
         for inbox in self.inboxes.iter() {
-            if let Err(e) = inbox.pass_log(&file) {
+            if let Err(e) = inbox.pass_log(log.file()) {
                 error!("a worker still writes to the former transfer log: {e}");
             }
         }
@@ -244,7 +244,9 @@ impl Slave {
         };
         let showcase = Arc::new(Showcase::of_files(vec![certificate::file_in(&self.config.root)]));
         let tls = TlsServer::new(self.config.tls.encrypt, showcase)?;
-        worker::run(worker::Birth { index, listener, control, serving, policy, inboxes: self.inboxes.clone(), tls })
+        let result = worker::run(worker::Birth { index, listener, control, serving, policy, inboxes: self.inboxes.clone(), tls });
+        self.transfers.iter().for_each(|log| log.finish());
+        result
     }
 
     /// Why nothing may be changed by a session without an account.

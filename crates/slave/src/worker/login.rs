@@ -145,7 +145,7 @@ impl Policy {
 }
 
 /// What a client that found no place is told to wait, in seconds.
-const RETRY_AFTER: u16 = 1;
+pub const RETRY_AFTER: u16 = 1;
 
 /// Leads one connection to a session.
 pub struct LoginGreeter {

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use log::{debug, error, warn};
 use relais_net::tls::{TlsServer, all_delivered};
 use relais_net::{Connection, Socket, Stream, WaitingRoom, room_beside};
+use relais_proto::Seldom;
 
 use self::login::{LoginGreeter, Policy};
 use self::pass::{Inbox, Mail};
@@ -234,14 +235,18 @@ impl Pool {
             Err(e) => return debug!("a client left before its session began: {e}"),
         };
         self.lock().insert(place.number, connection.stream().clone());
-        let pool = self.clone();
+        let (pool, socket) = (self.clone(), connection.stream().clone());
         let run = move || {
             // Ends with the thread, however that ends.
             let _place = place;
             session::serve(connection, &session, &pool.serving);
         };
         if let Err(e) = std::thread::Builder::new().name("session".to_owned()).stack_size(STACK).spawn(run) {
-            warn!("no thread for a session: {e}");
+            static NO_THREAD: Seldom = Seldom::new();
+            if let Some(more) = NO_THREAD.turn() {
+                warn!("no thread for a session: {e}{more}");
+            }
+            queue::turn_away(&socket);
         }
     }
 

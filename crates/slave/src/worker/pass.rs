@@ -76,8 +76,8 @@ impl Inbox {
     ///
     /// # Errors
     /// Those of the system call.
-    pub fn pass_log(&self, file: &File) -> io::Result<()> {
-        self.send_fd(&[3], file.as_fd())
+    pub fn pass_log(&self, file: BorrowedFd<'_>) -> io::Result<()> {
+        self.send_fd(&[3], file)
     }
 
     fn send_fd(&self, message: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {

@@ -1,14 +1,17 @@
 //! Sessions that wait for a place, first come, first served.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown};
 use std::sync::Arc;
 use std::time::Instant;
 
+use log::debug;
 use relais_net::{Socket, Stream};
-use relais_proto::{Reply, WaitReason, limits};
+use relais_proto::{ErrorCode, Refusal, Reply, WaitReason, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, SendFlags};
 
+use super::login::RETRY_AFTER;
 use crate::board::Board;
 use crate::serving::Session;
 
@@ -157,8 +160,21 @@ impl Waiter {
 }
 
 fn send_now(stream: &Socket, bytes: &[u8]) -> std::io::Result<usize> {
-    use rustix::net::SendFlags;
     Ok(rustix::net::send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
+}
+
+/// Refuses a session for which there is no thread, as one for which there is no place. Whoever does not read it now does not hear it.
+pub fn turn_away(socket: &Socket) {
+    let mut frame = Vec::new();
+    let refusal = Refusal { retry_after: RETRY_AFTER, ..Refusal::new(ErrorCode::Busy, "there is no thread for one more session") };
+    Reply::Error(refusal).encode(&mut frame);
+    let told = send_now(socket, &frame).and_then(|_| socket.shutdown(Shutdown::Write));
+    if let Err(e) = told {
+        debug!("a client left before it was refused: {e}");
+    }
+    // Where requests lie unread the end would overtake the refusal.
+    let mut unread = [0; 4096];
+    while rustix::net::recv(socket, &mut unread[..], RecvFlags::DONTWAIT).is_ok_and(|(n, _)| n > 0) {}
 }
 
 fn has_gone(stream: &Socket) -> bool {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info};
 use relais_net::{Connection, ReadLimits};
-use relais_proto::{Change, ErrorCode, Mark, Refusal, Reply, Request, WaitReason, WireError, limits};
+use relais_proto::{Change, ErrorCode, Mark, Refusal, Reply, Request, Seldom, WaitReason, WireError, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::intake::{Intake, Taken};
@@ -59,7 +59,10 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
         Err(WireError::Io(e)) if e.kind() == io::ErrorKind::TimedOut => info!("{peer}: the session timed out: {e}"),
         Err(WireError::Io(e)) => debug!("{peer}: the session was cut: {e}"),
         Err(error) => {
-            info!("{peer}: {error}");
+            static BROKEN: Seldom = Seldom::new();
+            if let Some(more) = BROKEN.turn() {
+                info!("{peer}: {error}{more}");
+            }
             door.connection.queue_reply(&Reply::Error(Refusal::new(ErrorCode::BadRequest, error.to_string())));
             door.connection.close_gently(LAST_WORDS);
         }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use log::{info, warn};
-use relais_proto::{ErrorCode, Refusal, TreePath, clean, network_of};
+use relais_proto::{ErrorCode, Refusal, Seldom, TreePath, network_of, quoted};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::password::Scratch;
@@ -152,7 +152,11 @@ impl Shared {
     fn judge(&self, job: &Job, scratch: &mut Scratch) -> Verdict {
         let wait = self.guesses.wait(self.common.places(), job.addr, now());
         if !wait.is_zero() {
-            info!("login put off for {:?} from {}", clean(&job.user), job.addr);
+            // Nothing was hashed for it, so there may be thousands a second.
+            static PUT_OFF: Seldom = Seldom::new();
+            if let Some(more) = PUT_OFF.turn() {
+                info!("login put off for {} from {}{more}", quoted(&job.user), job.addr);
+            }
             return Err(later(wait));
         }
         let accounts = self.accounts.now().unwrap_or_default();
@@ -175,7 +179,7 @@ impl Shared {
         }
         welcome.ok_or_else(|| {
             self.guesses.failed(self.common.places(), job.addr, now());
-            warn!("login failed for {:?} from {}", clean(&job.user), job.addr);
+            warn!("login failed for {} from {}", quoted(&job.user), job.addr);
             Refusal::new(ErrorCode::LoginRefused, "user or password are wrong")
         })
     }

@@ -3,12 +3,13 @@
 //! All processes append to one file, a line with one write. When the supervisor is told that the file was moved away it opens it
 //! anew and hands it to the workers, who could not open it themselves.
 
+mod sink;
+
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -18,13 +19,15 @@ use log::{error, warn};
 use relais_proto::{ErrorCode, FrameType, Request, SlaveId, TreePath, is_harmful};
 use serde::Serialize;
 
+use self::sink::{Sink, Writer};
 use crate::serving::Session;
 
 /// Where the lines go.
 #[derive(Debug)]
 pub struct TransferLog {
     path: Option<PathBuf>,
-    file: RwLock<Arc<File>>,
+    sink: RwLock<Arc<Sink>>,
+    writer: Writer,
 }
 
 /// A request whose end will be noted.
@@ -60,20 +63,20 @@ impl TransferLog {
     /// Those of opening it.
     pub fn open(path: &Path) -> io::Result<Self> {
         if path == Path::new("-") {
-            let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-            return Ok(Self { path: None, file: RwLock::new(Arc::new(file)) });
+            let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+            return Ok(Self { path: None, sink: RwLock::new(Arc::new(Sink::new(stdout)?)), writer: Writer::default() });
         }
         // The slave's own folder, once it has gone somewhere else, has nothing to do with it.
         let path = std::path::absolute(path)?;
-        Ok(Self { file: RwLock::new(Arc::new(append(&path)?)), path: Some(path) })
+        Ok(Self { sink: RwLock::new(Arc::new(Sink::append(&path)?)), path: Some(path), writer: Writer::default() })
     }
 
     /// Opens the file anew; none where there is nothing to open. The former one is written to where that fails.
     #[must_use]
-    pub fn reopen(&self) -> Option<Arc<File>> {
+    pub fn reopen(&self) -> Option<Arc<Sink>> {
         let path = self.path.as_ref()?;
-        match append(path) {
-            Ok(file) => Some(self.take(file)),
+        match Sink::append(path) {
+            Ok(sink) => Some(self.replace(sink)),
             Err(e) => {
                 error!("the transfer log {} cannot be opened anew: {e}", path.display());
                 None
@@ -84,16 +87,28 @@ impl TransferLog {
     /// This process has nothing to note, and keeps no file that others may move away.
     pub fn close(&self) {
         match File::open("/dev/null") {
-            Ok(nothing) => drop(self.take(nothing)),
+            Ok(nothing) => self.take(nothing),
             Err(e) => warn!("the transfer log stays open: {e}"),
         }
     }
 
     /// Writes to another file from here on.
-    pub fn take(&self, file: File) -> Arc<File> {
-        let file = Arc::new(file);
-        *self.file.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&file);
-        file
+    pub fn take(&self, file: File) {
+        match Sink::new(file) {
+            Ok(sink) => drop(self.replace(sink)),
+            Err(e) => warn!("the former transfer log stays open: {e}"),
+        }
+    }
+
+    fn replace(&self, sink: Sink) -> Arc<Sink> {
+        let sink = Arc::new(sink);
+        *self.sink.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&sink);
+        sink
+    }
+
+    /// Waits a moment until all lines are written.
+    pub fn finish(&self) {
+        self.writer.finish();
     }
 
     /// Notes what a request came to.
@@ -111,18 +126,12 @@ impl TransferLog {
             result: result.map_or_else(ErrorCode::text, |()| "ok"),
             slave: slave.to_string(),
         };
-        let written = serde_json::to_string(&line).map_err(io::Error::other).and_then(|text| {
-            let file = Arc::clone(&self.file.read().unwrap_or_else(PoisonError::into_inner));
-            (&*file).write_all(plain(&text).as_bytes())
-        });
-        if let Err(e) = written {
-            warn!("a line of the transfer log is lost: {e}");
+        let sink = Arc::clone(&self.sink.read().unwrap_or_else(PoisonError::into_inner));
+        match serde_json::to_string(&line) {
+            Ok(text) => self.writer.write(&sink, plain(&text)),
+            Err(e) => error!("a line of the transfer log cannot be written: {e}"),
         }
     }
-}
-
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
 /// The line with its end, in which nothing could drive a terminal: what JSON lets stand is escaped as well.

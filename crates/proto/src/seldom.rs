@@ -1,0 +1,69 @@
+//! What strangers can have logged as often as they like is told once a second.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Time between two lines of one kind.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// One kind of line in the log of one process, which cannot be filled with it.
+#[derive(Debug, Default)]
+pub struct Seldom(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    told: Option<Instant>,
+    kept_back: u64,
+}
+
+/// How many lines of the same kind were not written since the last one; shown behind a line, and as nothing where there were none.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KeptBack(u64);
+
+impl Seldom {
+    /// Nothing was told.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Mutex::new(State { told: None, kept_back: 0 }))
+    }
+
+    /// Whether a line is to be written now, and what is to stand behind it; otherwise it is counted.
+    pub fn turn(&self) -> Option<KeptBack> {
+        self.turn_at(Instant::now())
+    }
+
+    fn turn_at(&self, now: Instant) -> Option<KeptBack> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.told.is_some_and(|told| now.saturating_duration_since(told) < PAUSE) {
+            state.kept_back += 1;
+            return None;
+        }
+        state.told = Some(now);
+        Some(KeptBack(std::mem::take(&mut state.kept_back)))
+    }
+}
+
+impl fmt::Display for KeptBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            n => write!(f, "; {n} more of the kind before"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_a_line_a_second_and_a_count() {
+        let (seldom, began) = (Seldom::new(), Instant::now());
+        let at = |ms| seldom.turn_at(began + Duration::from_millis(ms)).map(|kept| kept.to_string());
+        assert_eq!(at(0).as_deref(), Some(""));
+        assert!((1..1000).all(|ms| at(ms).is_none()));
+        assert_eq!(at(1000).as_deref(), Some("; 999 more of the kind before"));
+        assert_eq!(at(5000).as_deref(), Some(""));
+    }
+}
