@@ -103,3 +103,24 @@ fn started_as_root_it_serves_as_another_user() {
     let own = client.command("status").ok().json();
     assert!(own["confined"].as_array().unwrap().contains(&"unprivileged".into()), "{own}");
 }
+
+#[test]
+fn what_was_open_when_it_was_started_is_closed() {
+    let dir = TestDir::new();
+    let (root, secret) = (dir.folder("root"), dir.path().join("secret"));
+    fs::write(&secret, "secret").unwrap();
+    let mut program = Setup::new("ftpslave", dir.path())
+        .args(["0", "--standalone", "--root"])
+        .args([&root])
+        .under(&["sh", "-c", &format!("exec 7<'{}'; exec \"$0\" \"$@\"", secret.display())])
+        .start();
+    let addr = program.ready();
+    // A worker that serves is there.
+    crate::harness::sessions(addr, 1);
+    let supervisor = program.pid();
+    for pid in children(supervisor).into_iter().chain([supervisor]) {
+        for fd in fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
+            assert_ne!(fs::read_link(fd.path()).ok().as_ref(), Some(&secret), "{pid}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueHint};
 use relais_client::{Config, Host, Security};
@@ -89,8 +89,7 @@ impl Args {
 }
 
 fn authorities(file: &Path) -> Result<Authorities> {
-    let pem = std::fs::read(file).with_context(|| format!("{}", file.display()))?;
-    Authorities::from_pem(&pem).map_err(|e| anyhow!("{}: {e}", file.display()))
+    Authorities::from_file(file).map_err(|e| anyhow!("{}: {e}", file.display()))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -13,7 +13,7 @@ use relais_state::{Authority, Certified, ServerKey, Term};
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Has the cluster's authority.
-pub(crate) struct Certifier {
+pub struct Certifier {
     authority: Authority,
     encrypt: Encrypt,
     showcase: Arc<Showcase>,

@@ -24,6 +24,7 @@ mod slave_link;
 pub mod status;
 mod stop;
 
+pub use certifier::Certifier;
 pub use command::{Operation, operate};
 pub use order::{FoldersError, Store, StoreError};
 pub use relais_cluster::Balance;

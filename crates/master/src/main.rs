@@ -7,10 +7,10 @@ mod user;
 use std::io::{BufWriter, Write, stdout};
 use std::process::{ExitCode, exit, id};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use args::{Args, Command};
 use nix::sys::signal::{SigSet, Signal};
-use relais_master::{Config, Operation, Stop, Store, run, status};
+use relais_master::{Certifier, Config, Operation, Stop, Store, run, status};
 use relais_proto::clean;
 use relais_state::{AccountsFile, Authority, ClusterKey, LiveAccounts, StateDir};
 
@@ -44,6 +44,8 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let store = Store::open(state.dir().path(), key.cluster_id())?;
     let accounts = LiveAccounts::open(AccountsFile::new(state.dir().accounts_path()))?;
     let authority = Authority::load_or_create(state.dir().path())?;
+    let certifier =
+        Certifier::new(authority, &args.tls(), args.certificate_life()).map_err(|why| anyhow!("cannot encrypt connections: {why}"))?;
     let stop = Stop::new()?;
     let asked = stop.clone();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -66,9 +68,7 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         copies: args.copies(),
         remember: args.remember(),
         accounts,
-        authority,
-        tls: args.tls(),
-        certificate_life: args.certificate_life(),
+        certifier,
     };
     run(listener, config, &stop)?;
     Ok(ExitCode::SUCCESS)

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use relais_cluster::Balance;
-use relais_net::tls::{TlsOptions, all_delivered};
+use relais_net::tls::all_delivered;
 use relais_net::{Arrival, Connection, WaitingRoom, room_beside};
-use relais_state::{Authority, ClusterKey, LiveAccounts};
+use relais_state::{ClusterKey, LiveAccounts};
 use thiserror::Error;
 
 use crate::certifier::Certifier;
@@ -52,11 +52,7 @@ pub struct Config {
     /// Who may log in.
     pub accounts: LiveAccounts,
     /// What certifies the cluster's servers.
-    pub authority: Authority,
-    /// How connections are encrypted.
-    pub tls: TlsOptions,
-    /// How long a certificate is good.
-    pub certificate_life: Duration,
+    pub certifier: Certifier,
 }
 
 /// Why a master ended that was not asked to.
@@ -68,9 +64,6 @@ pub enum MasterError {
     /// The order's thread has ended, which it does only where it is broken.
     #[error("the thread that numbers changes has ended")]
     NoOrder,
-    /// There is no certificate.
-    #[error("cannot encrypt connections: {0}")]
-    Certificate(String),
 }
 
 /// Serves clients, slaves and operators on `listener` until `stop` is asked
@@ -81,9 +74,8 @@ pub enum MasterError {
 pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), MasterError> {
     let (orders, jobs) = Orders::new();
     let open = listener.local_addr()?.ip().to_canonical().is_loopback();
-    let certifier = Certifier::new(config.authority, &config.tls, config.certificate_life).map_err(MasterError::Certificate)?;
-    let tls = certifier.server()?;
-    let core = Arc::new(Core::new(config.key, config.balance, orders, open, config.copies, Arc::new(config.accounts), certifier)?);
+    let tls = config.certifier.server()?;
+    let core = Arc::new(Core::new(config.key, config.balance, orders, open, config.copies, Arc::new(config.accounts), config.certifier)?);
     let engine = Engine::new(Arc::clone(&core), config.store, config.remember);
     let order = thread::Builder::new().name("order".to_owned()).spawn(move || engine.run(&jobs))?;
     let mut room = WaitingRoom::new(listener, room_beside(RESERVE, WAITING), Some(tls))?;

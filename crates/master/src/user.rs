@@ -14,6 +14,9 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
     let file = AccountsFile::new(state.accounts_path());
     match what {
         User::Add { name, rights, root, password_file } => {
+            if root.is_empty() {
+                bail!("an empty --root is no folder; / is the whole tree");
+            }
             let root = TreePath::new(root.trim_matches('/')).with_context(|| format!("{root:?} cannot be a folder"))?;
             let rights = match rights {
                 args::Rights::Read => Rights::Read,
@@ -41,8 +44,9 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
             file.change(|accounts| accounts.remove(name))?;
             if file.load()?.is_some_and(|accounts| accounts.iter().next().is_none()) {
                 eprintln!(
-                    "ftpmaster: that was the last user: nobody can log in now; without the file {} everybody may read",
-                    file.path().display()
+                    "ftpmaster: that was the last user: nobody can log in now; started without the files {} and {} a server lets everybody read",
+                    file.path().display(),
+                    file.former_path().display()
                 );
             }
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
-use relais_slave::privileges::become_user;
+use relais_slave::privileges::{Inherited, become_user};
 use relais_slave::{Ended, Slave, SlaveError};
 
 /// Exit status where the address cannot be listened on.
@@ -21,9 +21,10 @@ const TAKEN: Duration = Duration::from_secs(1);
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let inherited = Inherited::find();
     let args = args::Args::parse();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    match run(args) {
+    match inherited.map_err(|e| (1, e.into())).and_then(|inherited| run(args, inherited)) {
         Ok(()) => ExitCode::SUCCESS,
         Err((status, error)) => {
             log::error!("{error:#}");
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: args::Args) -> Result<(), (u8, anyhow::Error)> {
+fn run(args: args::Args, inherited: Inherited) -> Result<(), (u8, anyhow::Error)> {
     let failed = |e: SlaveError| match e {
         SlaveError::Config(_) => (USAGE, e.into()),
         _ => (1, e.into()),
@@ -49,6 +50,7 @@ fn run(args: args::Args) -> Result<(), (u8, anyhow::Error)> {
         None => {}
     }
     let slave = Slave::new(config).map_err(failed)?;
+    inherited.close();
     let bound = listener.local_addr().map_err(|e| (1, e.into()))?;
     let mut out = std::io::stdout();
     writeln!(out, "ready role=slave addr={bound} pid={}", std::process::id()).and_then(|()| out.flush()).map_err(|e| (1, e.into()))?;

@@ -2,9 +2,12 @@
 
 use std::ffi::CString;
 use std::io;
+use std::os::fd::RawFd;
 
 use nix::unistd::{User, initgroups, setresgid, setresuid};
 use thiserror::Error;
+
+use crate::sys::descriptors;
 
 /// Why the rights of a user are not taken.
 #[derive(Debug, Error)]
@@ -26,6 +29,25 @@ pub enum DropError {
         /// What the system said.
         cause: io::Error,
     },
+}
+
+/// What was open when this program was started, beside the three descriptors that every program has.
+#[derive(Debug)]
+pub struct Inherited(Vec<RawFd>);
+
+impl Inherited {
+    /// To be asked before this program opens anything.
+    ///
+    /// # Errors
+    /// Those of reading `/proc`.
+    pub fn find() -> io::Result<Self> {
+        descriptors::inherited().map(Self)
+    }
+
+    /// Closes it: it may be what only root can open. Files of the command line, such as `/dev/fd/63`, have to be open by then.
+    pub fn close(self) {
+        descriptors::close(self.0);
+    }
 }
 
 /// Makes this process one of `user`, with the user's groups and no others, for good. For a user who runs it already nothing is to be done.

@@ -76,6 +76,12 @@ fn a_server_does_not_start_with_accounts_that_it_cannot_trust() {
     fails("line 3");
     set("", 0o600);
     fails("line 1");
+    // Lost is not the same as never made; nor is a link to where nothing is mounted yet.
+    fs::remove_file(&accounts).unwrap();
+    fails("is gone");
+    std::os::unix::fs::symlink("nowhere/accounts", &accounts).unwrap();
+    fails("is gone");
+    fs::remove_file(&accounts).unwrap();
     set(&good, 0o600);
     if fs::metadata(&accounts).unwrap().uid() == 0 {
         std::os::unix::fs::chown(&accounts, Some(4711), None).unwrap();

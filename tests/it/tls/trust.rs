@@ -238,6 +238,7 @@ fn certificates_that_somebody_has_brought() {
             path.to_str().unwrap().to_owned()
         };
         let (ca, cert) = (write("ca.pem", &authority), write("server.pem", &good));
+        let authority_of_good = ca.clone();
         let cluster = Cluster::of(1).master_args(&["--tls-cert", &cert]).slave_args(&["--tls-cert", &cert]).file("f", b"content").start();
         let client = cluster.client();
         client.run(&["--ca", &ca, "-c", "get f"]).ok();
@@ -260,7 +261,10 @@ fn certificates_that_somebody_has_brought() {
         assert_eq!(refused.json()["error"]["code"], "not-trusted");
         let open = write("open.pem", &good);
         fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
-        for bad in [write("bad.pem", "x"), ca, "/nowhere".to_owned(), open] {
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        let pipe = pipe.to_str().unwrap().to_owned();
+        for bad in [write("bad.pem", "x"), ca, "/nowhere".to_owned(), open, pipe, "/dev/zero".to_owned()] {
             let root = dir.folder("root");
             let mut slave = crate::harness::Setup::new("ftpslave", dir.path())
                 .args(["0", "--standalone", "--tls-cert", &bad, "--root", root.to_str().unwrap()])
@@ -269,6 +273,16 @@ fn certificates_that_somebody_has_brought() {
             let mut master =
                 crate::harness::Setup::new("ftpmaster", dir.path()).args(["--listen", "127.0.0.1:0", "--tls-cert", &bad]).start();
             assert_eq!(master.wait(SOON), 1, "{bad}");
+            for program in [master, slave] {
+                assert_eq!(program.stdout.text(), "", "nobody is told that it is ready: {bad}");
+            }
         }
+        // A pipe that comes into the place of a good one holds up nobody.
+        fs::remove_file(&cert).unwrap();
+        nix::unistd::mkfifo(cert.as_str(), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        client.run(&["--ca", &authority_of_good, "-c", "get f"]).ok();
+        assert!(cluster.master.stderr.text().contains("is not a regular file"));
+        client.run(&["--ca", "/dev/zero", "-c", "get f"]).fails(2);
     });
 }

@@ -154,7 +154,7 @@ impl Session {
 
 /// A server that does not encrypt. Whoever can change what passes can make it look so.
 fn not_encrypting(addr: SocketAddr, trust: &Trust) -> Failure {
-    let before = if matches!(trust, Trust::Known(_)) { ", and did before" } else { "" };
+    let before = if matches!(trust, Trust::Known(_)) { ", as those of its cluster did before" } else { "" };
     let why = format!(
         "the server at {addr} does not encrypt connections (no TLS){before}, or somebody else is answering there: nothing was sent to it"
     );

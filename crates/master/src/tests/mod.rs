@@ -21,7 +21,7 @@ use relais_proto::{
 use relais_state::{AccountsFile, Authority, ClusterKey, LinkError, LinkHandshake, LinkRole, LiveAccounts, link_frame};
 use tempfile::TempDir;
 
-use crate::{Config, MasterError, Stop, Store, run};
+use crate::{Certifier, Config, MasterError, Stop, Store, run};
 
 /// Nothing here takes longer, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,9 +63,8 @@ impl Running {
             copies: 1,
             remember: Duration::from_secs(3600),
             accounts,
-            authority: Authority::load_or_create(state.path()).unwrap(),
-            tls: TlsOptions::default(),
-            certificate_life: Duration::from_secs(3600),
+            certifier: Certifier::new(Authority::load_or_create(state.path()).unwrap(), &TlsOptions::default(), Duration::from_secs(3600))
+                .unwrap(),
         };
         let asked = stop.clone();
         let thread = std::thread::spawn(move || run(listener, config, &asked));

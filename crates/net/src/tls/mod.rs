@@ -9,7 +9,8 @@ mod pump;
 mod server;
 mod trust;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -21,7 +22,9 @@ pub(crate) use server::Encrypted;
 pub use server::{Showcase, TlsServer, read_pem};
 pub use trust::{Authorities, Fingerprint, MASTER_NAME, SLAVE_NAME, Trust, TrustError};
 
+use relais_proto::{clean, quoted};
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem;
 
 /// The name of what is spoken inside.
 const PROTOCOL: &[u8] = b"relais";
@@ -87,6 +90,25 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn other(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// Most bytes of a file with certificates: ten times what systems keep of public authorities.
+const FILE: u64 = 4 << 20;
+
+/// All that a file has, which others may have put there.
+fn read_bounded(file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE { Err(io::Error::other("it has more than 4 MiB")) } else { Ok(bytes) }
+}
+
+/// What is wrong with a text in PEM, for people.
+fn shown(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => format!("a section has no line {}", clean(&String::from_utf8_lossy(end_marker))),
+        pem::Error::IllegalSectionStart { line } => format!("a section begins with {}", quoted(&String::from_utf8_lossy(line))),
+        other => other.to_string(),
+    }
 }
 
 /// What the ends of this connection have in common.

@@ -1,16 +1,18 @@
 //! The side that listens: which certificate it shows, and the handshake of one connection, which never waits.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 use relais_proto::limits;
-use rustls::pki_types::pem::PemObject;
+use rustix::fs::OFlags;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -100,14 +102,21 @@ impl Showcase {
 /// What these files have, one behind the other, each with a line end.
 ///
 /// # Errors
-/// Which one cannot be read, and why; also where everybody may read one that has a private key.
+/// Which one cannot be read, and why: they are regular files of at most 4 MiB, and one with a private key is not for everybody.
 pub fn read_pem(files: &[PathBuf]) -> Result<Vec<u8>, String> {
     let mut all = Vec::new();
-    for file in files {
-        let pem = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
-        let mode = file.metadata().map_err(|e| format!("{}: {e}", file.display()))?.mode() & 0o7777;
+    for path in files {
+        let at = |e: io::Error| format!("{}: {e}", path.display());
+        // Without NONBLOCK a pipe in this place would hold the server for ever.
+        let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path).map_err(at)?;
+        let meta = file.metadata().map_err(at)?;
+        if !meta.is_file() {
+            return Err(format!("{} is not a regular file", path.display()));
+        }
+        let pem = super::read_bounded(file).map_err(at)?;
+        let mode = meta.mode() & 0o7777;
         if mode & 0o007 != 0 && PrivateKeyDer::from_pem_slice(&pem).is_ok() {
-            return Err(format!("everybody can use the private key in {} (mode {mode:04o}); change the mode to 0600", file.display()));
+            return Err(format!("everybody can use the private key in {} (mode {mode:04o}); change the mode to 0600", path.display()));
         }
         all.extend(pem);
         all.push(b'\n');
@@ -127,11 +136,14 @@ impl ResolvesServerCert for Showcase {
 
 fn parse(pem: &[u8]) -> Result<CertifiedKey, String> {
     let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|e| format!("bad certificate: {e}"))?;
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|e| format!("bad certificate: {}", super::shown(&e)))?;
     if chain.is_empty() {
         return Err("there is no certificate in it".to_owned());
     }
-    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|e| format!("bad private key: {e}"))?;
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|e| match e {
+        pem::Error::NoItemsFound => "there is no private key in it that is not encrypted".to_owned(),
+        e => format!("bad private key: {}", super::shown(&e)),
+    })?;
     let key = CertifiedKey::from_der(chain, key, &super::provider()).map_err(|e| e.to_string())?;
     // A key that cannot tell its public half would be found out by the first who connects.
     key.keys_match().map_err(|e| format!("the private key is not that of the certificate: {e}"))?;

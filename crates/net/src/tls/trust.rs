@@ -1,6 +1,8 @@
 //! Whom the side that connects trusts: a pure decision about the certificates that a server has shown.
 
 use std::fmt;
+use std::fs::File;
+use std::path::Path;
 use std::str::FromStr;
 
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -33,7 +35,7 @@ impl Fingerprint {
     /// # Errors
     /// What is wrong with the text.
     pub fn of_pem(pem: &[u8]) -> Result<Self, String> {
-        let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
+        let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|e| super::shown(&e))?;
         all.last().map(Self::of).ok_or_else(|| "there is no certificate in it".to_owned())
     }
 }
@@ -65,6 +67,14 @@ impl FromStr for Fingerprint {
 pub struct Authorities(RootCertStore);
 
 impl Authorities {
+    /// From a file of certificates in PEM, at most 4 MiB.
+    ///
+    /// # Errors
+    /// Why it cannot be read, and what is wrong with them.
+    pub fn from_file(path: &Path) -> Result<Self, String> {
+        Self::from_pem(&File::open(path).and_then(super::read_bounded).map_err(|e| e.to_string())?)
+    }
+
     /// From certificates in PEM.
     ///
     /// # Errors
@@ -72,7 +82,7 @@ impl Authorities {
     pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem) {
-            roots.add(certificate.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+            roots.add(certificate.map_err(|e| super::shown(&e))?).map_err(|e| e.to_string())?;
         }
         if roots.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(Self(roots)) }
     }

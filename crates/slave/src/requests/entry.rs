@@ -30,9 +30,10 @@ fn nameless(mut outcome: Outcome) -> Outcome {
 
 pub(super) fn hash(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Hash(path) = request else { return Err(misrouted()) };
+    let top = path.is_root();
     let path: TreePath = context.session.resolve(&path)?;
     if let Some(outcome) = from_tree(context.serving, &path)?.filter(has_digest) {
-        return Ok(outcome);
+        return Ok(if top { nameless(outcome) } else { outcome });
     }
     let file = match content::open(context, &path)? {
         content::Opened::Here(file) => file,
@@ -40,7 +41,8 @@ pub(super) fn hash(context: &mut Context<'_>, request: Request) -> Handled {
     };
     let facts = context.serving.facts(&path, &file.meta)?;
     let digest = digest_of(&facts, &path, &file, context.patience)?;
-    Ok(details(context.serving, entry_of(&path, &file.meta, &facts)?, Some(digest)))
+    let outcome = details(context.serving, entry_of(&path, &file.meta, &facts)?, Some(digest));
+    Ok(if top { nameless(outcome) } else { outcome })
 }
 
 /// What the tree of a cluster has at a path; none where this slave stands alone, or nothing that was numbered is there.

@@ -1,9 +1,10 @@
-//! The one place of the slave that needs `unsafe`: fork, shared memory and file leases.
+//! The one place of the slave that needs `unsafe`: fork, shared memory, file leases and descriptors that nobody here owns.
 //!
 //! Each module wraps one call that has no safe form in the libraries, and
 //! offers a safe one. Nothing else in the project may use `unsafe`.
 #![allow(unsafe_code)]
 
+pub mod descriptors;
 pub mod fork;
 pub mod lease;
 pub mod memory;

@@ -48,6 +48,14 @@ pub enum AccountsError {
     /// It is a folder, a pipe or the like.
     #[error("the accounts file {} is not a regular file", .0.display())]
     NotRegular(PathBuf),
+    /// There were accounts, and the file is not there.
+    #[error("the accounts file {} is gone, and there were accounts: put it back, or add users; where everybody shall read again remove {} as well", path.display(), former.display())]
+    Gone {
+        /// Which file.
+        path: PathBuf,
+        /// What tells that there were some.
+        former: PathBuf,
+    },
     /// It has too many bytes.
     #[error("the accounts file {} has more than {} MiB", .0.display(), MOST >> 20)]
     TooLarge(PathBuf),
@@ -173,9 +181,15 @@ impl AccountsFile {
     /// no ticket from before counts.
     ///
     /// # Errors
-    /// As there, and those of writing.
+    /// As there, those of writing, and [`AccountsError::Gone`].
     pub(super) fn load_to_serve(&self) -> Result<Option<(Accounts, Stamp)>, AccountsError> {
-        let Some(loaded) = self.load_stamped()? else { return Ok(None) };
+        let Some(loaded) = self.load_stamped()? else {
+            // A file that was lost must not open to everybody what it closed.
+            return match self.former()? {
+                0 => Ok(None),
+                _ => Err(AccountsError::Gone { path: self.path.clone(), former: self.former_path() }),
+            };
+        };
         if loaded.0.generation() >= self.former()? {
             return Ok(Some(loaded));
         }
@@ -185,7 +199,8 @@ impl AccountsFile {
     }
 
     /// Where the highest generation is kept that was ever in force.
-    fn former_path(&self) -> PathBuf {
+    #[must_use]
+    pub fn former_path(&self) -> PathBuf {
         let mut path = self.path.clone().into_os_string();
         path.push(".generation");
         path.into()
@@ -296,9 +311,13 @@ mod tests {
         assert_eq!(file.load_to_serve().unwrap().unwrap().0.generation(), served.generation(), "once");
         // Gone, and begun anew.
         fs::remove_file(file.path()).unwrap();
-        assert!(file.load_to_serve().unwrap().is_none());
+        assert!(matches!(file.load_to_serve(), Err(AccountsError::Gone { .. })));
         add(&file, "eve").unwrap();
-        assert!(file.load().unwrap().unwrap().generation() > served.generation());
+        assert!(file.load_to_serve().unwrap().unwrap().0.generation() > served.generation());
+        // Only without both files nobody needs an account.
+        fs::remove_file(file.path()).unwrap();
+        fs::remove_file(file.former_path()).unwrap();
+        assert!(file.load_to_serve().unwrap().is_none());
     }
 
     #[test]
