@@ -344,6 +344,7 @@ fn ctrl_c_stops_the_transfer_and_not_the_prompt() {
     pty.press("get f\r");
     line.wait_struck();
     pty.press("\x03");
+    program.stderr.wait_for(SOON, "it is stopped", |said| said.contains("interrupted").then_some(()));
     line.cut_all();
     pty.press("get small.txt\r");
     eventually(SOON, "the next file arrives", || client.folder().join("small.txt").exists().then_some(()));

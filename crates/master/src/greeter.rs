@@ -187,6 +187,10 @@ impl Greeter for Usher {
         Some(self.judged(&login, verdict))
     }
 
+    fn turn_away(&mut self) -> Vec<u8> {
+        reply(&Reply::Error(Refusal { retry_after: 5, ..Refusal::new(ErrorCode::Busy, "the master has no thread for one more link") }))
+    }
+
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {
         debug!("{}: refused: {error}", self.peer);
         self.under_way = None;

@@ -52,6 +52,10 @@ pub trait Greeter {
     }
     /// The last words for a peer that sent bytes that are no frame.
     fn refuse(&mut self, error: &WireError) -> Vec<u8>;
+    /// The last words for a peer that is through, and whose encrypted connection no thread can carry.
+    fn turn_away(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
 }
 
 /// What became of a guest.
@@ -223,10 +227,10 @@ impl<G: Greeter> Guest<G> {
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn into_stream(self) -> io::Result<Stream> {
+    pub fn into_stream(mut self) -> io::Result<Stream> {
         let (peer, local) = (self.peer, self.local);
         let socket = match self.line {
-            Line::Encrypted(tls) => tls.carry(self.stream)?,
+            Line::Encrypted(tls) => tls.carry(self.stream, || self.greeter.turn_away())?,
             Line::Silent | Line::Held(_) | Line::Clear => {
                 self.stream.set_nonblocking(false)?;
                 self.stream.into()

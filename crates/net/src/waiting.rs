@@ -284,7 +284,12 @@ impl<G: Greeter> WaitingRoom<G> {
                     let peer = guest.peer;
                     match self.release(guest) {
                         Ok(stream) => arrivals.push(Arrival { stream, value }),
-                        Err(e) => warn!("cannot hand over {peer}: {e}"),
+                        Err(e) => {
+                            static KEPT: Seldom = Seldom::new();
+                            if let Some(more) = KEPT.turn() {
+                                warn!("cannot hand over {peer}: {e}{more}");
+                            }
+                        }
                     }
                 }
             }

@@ -60,7 +60,10 @@ pub fn from_file(path: &Path) -> Result<Vec<u8>, SecretError> {
 /// [`SecretError::NoTerminal`], [`SecretError::NotGiven`], [`SecretError::TooLong`], [`SecretError::Empty`].
 pub fn ask(prompt: &str) -> Result<Vec<u8>, SecretError> {
     // Before the question: it is answered at once by whoever pastes the password, or by a program.
-    let _unseen = Unseen::begin()?;
+    ask_unseen(prompt, &Unseen::begin()?)
+}
+
+fn ask_unseen(prompt: &str, _: &Unseen) -> Result<Vec<u8>, SecretError> {
     let typed = rpassword::prompt_password(prompt).map_err(|e| match e.kind() {
         io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => SecretError::NotGiven,
         _ => SecretError::NoTerminal,
@@ -79,7 +82,8 @@ impl Unseen {
         let terminal = File::open("/dev/tty").map_err(|_| SecretError::NoTerminal)?;
         let before = tcgetattr(&terminal).map_err(|_| SecretError::NoTerminal)?;
         let mut unseen = before.clone();
-        unseen.local_flags.remove(LocalFlags::ECHO);
+        // As while the password is read: a Ctrl-C that comes now is read then, and ends it.
+        unseen.local_flags.remove(LocalFlags::ECHO | LocalFlags::ECHONL | LocalFlags::ICANON | LocalFlags::ISIG);
         tcsetattr(&terminal, SetArg::TCSANOW, &unseen).map_err(|_| SecretError::NoTerminal)?;
         Ok(Self { terminal, before })
     }
@@ -107,8 +111,9 @@ pub fn new_password(file: Option<&PathBuf>, user: &str) -> Result<Vec<u8>, Secre
         read.map_err(|cause| SecretError::Io { place: place.clone(), cause })?;
         return trimmed(line, place);
     }
-    let first = ask(&format!("New password of {user}: "))?;
-    if ask("Once more: ")? == first { Ok(first) } else { Err(SecretError::Differ) }
+    let unseen = Unseen::begin()?;
+    let first = ask_unseen(&format!("New password of {user}: "), &unseen)?;
+    if ask_unseen("Once more: ", &unseen)? == first { Ok(first) } else { Err(SecretError::Differ) }
 }
 
 fn most() -> u64 {

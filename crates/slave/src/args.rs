@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum, ValueHint};
 use relais_net::tls::{Encrypt, TlsOptions};
@@ -103,6 +103,11 @@ impl Args {
     pub fn config(self) -> anyhow::Result<Config> {
         let cluster = if self.standalone { None } else { Some(self.cluster()?) };
         let accounts = if self.standalone { self.accounts()? } else { None };
+        for path in self.tls_cert.iter().chain(&self.tls_key).chain(&self.cluster_key) {
+            if ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|place| path.starts_with(place)) {
+                bail!("{} cannot be read again later, as it has to be: name a file", path.display());
+            }
+        }
         Ok(Config {
             root: std::path::absolute(&self.root).with_context(|| format!("{} is no usable path", self.root.display()))?,
             cluster,

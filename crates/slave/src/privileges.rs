@@ -44,7 +44,7 @@ impl Inherited {
         descriptors::inherited().map(Self)
     }
 
-    /// Closes it: it may be what only root can open. Files of the command line, such as `/dev/fd/63`, have to be open by then.
+    /// Closes it: it may be what only root can open. What is named like `/dev/fd/63` has to be open by then, and cannot be opened again.
     pub fn close(self) {
         descriptors::close(self.0);
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
-use relais_proto::{Counters, Endpoint, ErrorCode, FolderId, Mark, Refusal, SlaveId, TreePath, Version, limits};
+use relais_proto::{Counters, Endpoint, ErrorCode, FolderId, Mark, Refusal, Seldom, SlaveId, TreePath, Version, limits};
 use relais_state::TicketError;
 use relais_tree::{Folder, Meta, TreeError};
 
@@ -136,7 +136,10 @@ impl Serving {
     pub fn with_catalogue<T>(&self, ask: impl FnOnce(&mut Reader) -> Result<T, CatalogueError>) -> Result<T, Refusal> {
         let spare = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let failed = |e: CatalogueError| {
-            error!("the catalogue cannot be read: {e}");
+            static UNREADABLE: Seldom = Seldom::new();
+            if let Some(more) = UNREADABLE.turn() {
+                error!("the catalogue cannot be read: {e}{more}");
+            }
             Refusal::new(ErrorCode::Storage, "the slave cannot read its catalogue")
         };
         let mut reader = match spare {
@@ -265,10 +268,18 @@ impl Serving {
         self.hints.tell(path);
     }
 
+    /// What went wrong on the disk goes to the log, as often as anybody can look at it.
+    pub fn tell(path: &TreePath, error: &dyn std::fmt::Display) {
+        static FAILED: Seldom = Seldom::new();
+        if let Some(more) = FAILED.turn() {
+            warn!("{path}: {error}{more}");
+        }
+    }
+
     /// The refusal for a failure of the disk, whose details go to the log.
     #[must_use]
     pub fn storage(path: &TreePath, error: &io::Error) -> Refusal {
-        warn!("{path}: {error}");
+        Self::tell(path, error);
         Refusal::new(ErrorCode::Storage, format!("{path}: the slave cannot read it"))
     }
 }

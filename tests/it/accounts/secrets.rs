@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{Server, password_file, user};
-use crate::harness::{Pty, SOON, eventually};
+use crate::harness::{Pty, SOON, Setup, eventually};
 
 /// Whether some file below a folder holds these bytes.
 fn is_in_files(folder: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
@@ -67,13 +67,27 @@ fn a_password_is_nowhere_to_be_found() {
     }
 }
 
+/// A terminal that is slow to do as it is told: whoever answers as soon as he sees the question must be served all the same.
+const SLOW: [&str; 11] =
+    ["strace", "-D", "-f", "-qqq", "-o", "/dev/null", "-e", "trace=ioctl", "-e", "inject=ioctl:delay_enter=100000", "--"];
+
+#[test]
+fn a_new_password_that_is_typed_twice_at_once_is_not_shown() {
+    let [server, _] = Server::both(&[("ann", "write", "/")]);
+    let setup = Setup::new("ftpmaster", server.dir().path()).args(["user", "add", "bob", "--state"]).args([server.state()]);
+    let (mut pty, mut program) = Pty::start_whole(setup.under(&SLOW));
+    pty.screen.wait_for(SOON, "the question", |screen| screen.contains("New password of bob").then_some(()));
+    pty.press("typed ahead\rtyped ahead\r");
+    assert_eq!(program.wait(SOON), 0, "{}", pty.screen.text());
+    assert!(!pty.screen.text().contains("typed"), "{}", pty.screen.text());
+    eventually(SOON, "it counts", || server.log_in("bob", "typed ahead").ok());
+}
+
 #[test]
 fn a_typed_password_is_not_shown_and_may_be_mistyped() {
     let [server, _] = Server::both(&[("ann", "write", "/")]);
     let client = server.client();
-    // The terminal is slow to do as it is told: whoever answers as soon as he sees the question is not shown either.
-    let slow = ["strace", "-D", "-f", "-qqq", "-o", "/dev/null", "-e", "trace=ioctl", "-e", "inject=ioctl:delay_enter=100000"];
-    let (mut pty, mut program) = Pty::start_whole(client.setup(&["-u", "ann"]).under(&slow));
+    let (mut pty, mut program) = Pty::start_whole(client.setup(&["-u", "ann"]).under(&SLOW));
     let asks = |pty: &Pty, times: usize| {
         pty.screen.wait_for(SOON, "the question", |screen| (screen.matches("Password of ann").count() == times).then_some(()));
     };
@@ -92,7 +106,7 @@ fn a_typed_password_is_not_shown_and_may_be_mistyped() {
 fn ctrl_c_at_the_question_is_130_and_no_terminal_is_4() {
     let [server, _] = Server::both(&[("ann", "write", "/")]);
     let client = server.client();
-    let (mut pty, mut program) = Pty::start_whole(client.setup(&["-u", "ann"]));
+    let (mut pty, mut program) = Pty::start_whole(client.setup(&["-u", "ann"]).under(&SLOW));
     pty.screen.wait_for(SOON, "the question", |screen| screen.contains("Password of ann").then_some(()));
     pty.press("\x03");
     assert_eq!(program.wait(SOON), 130);

@@ -4,6 +4,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use relais_proto::{ErrorCode, FrameType, Login, Mark, Reply, Request};
 
 use socket2::{Domain, Socket, Type};
@@ -219,6 +220,8 @@ fn one_address_that_floods_does_not_turn_out_others() {
     let greeting = encoded(&[hello(), login()]);
     let (first, rest) = greeting.split_at(10);
     slow.raw(first);
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
     // More than there is room for, and all of them later than the one with the slow line.
     let flood: Vec<TcpStream> = (0..800).map(|_| silent_from([127, 0, 0, 9], slave.addr)).collect();
     let turned_out = || flood.iter().filter(|stream| stream.peek(&mut [0]).is_ok_and(|n| n == 0)).count();

@@ -72,7 +72,7 @@ pub fn who_holds_on_without_going_on_is_ended() {
 }
 
 #[test]
-fn no_more_threads_and_processes() {
+pub fn no_more_threads_and_processes() {
     let slave = slave();
     let worker = process_of(&slave.program, "Worker(0)");
     let mut before = sessions(slave.addr, 1).remove(0);

@@ -68,4 +68,4 @@ again!(
     without_the_master_downloads_go_on_and_changes_are_refused_plainly,
     all_programs_are_started_anew_one_after_the_other_and_no_command_fails
 );
-again!(hostile_limits, crate::hostile::limits, who_holds_on_without_going_on_is_ended);
+again!(hostile_limits, crate::hostile::limits, who_holds_on_without_going_on_is_ended, no_more_threads_and_processes);

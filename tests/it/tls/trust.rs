@@ -274,6 +274,7 @@ fn certificates_that_somebody_has_brought() {
                 crate::harness::Setup::new("ftpmaster", dir.path()).args(["--listen", "127.0.0.1:0", "--tls-cert", &bad]).start();
             assert_eq!(master.wait(SOON), 1, "{bad}");
             for program in [master, slave] {
+                assert!(program.stdout.ends_within(SOON));
                 assert_eq!(program.stdout.text(), "", "nobody is told that it is ready: {bad}");
             }
         }
@@ -282,7 +283,7 @@ fn certificates_that_somebody_has_brought() {
         nix::unistd::mkfifo(cert.as_str(), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
         std::thread::sleep(std::time::Duration::from_secs(2));
         client.run(&["--ca", &authority_of_good, "-c", "get f"]).ok();
-        assert!(cluster.master.stderr.text().contains("is not a regular file"));
+        cluster.master.stderr.wait_for(SOON, "it is told", |said| said.contains("is not a regular file").then_some(()));
         client.run(&["--ca", "/dev/zero", "-c", "get f"]).fails(2);
     });
 }

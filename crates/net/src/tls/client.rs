@@ -103,7 +103,7 @@ impl Dialer {
         let identity = trust::check(tls.peer_certificates().unwrap_or_default(), trust, host, UnixTime::now())?;
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(None)?;
-        let socket = pump::start(tls.into(), stream)?;
+        let socket = pump::start(tls.into(), stream, Vec::new)?;
         let mut connection = Connection::over(Stream { socket, peer: addr, local }, crate::connection::READ_AHEAD)?;
         connection.secure(Secured { binding, identity });
         Ok(connection)

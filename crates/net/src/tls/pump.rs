@@ -6,11 +6,11 @@
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, trace, warn};
-use relais_proto::limits;
+use relais_proto::{Seldom, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 
@@ -59,10 +59,11 @@ impl Drop for Counted {
 }
 
 /// Carries `tls` over `stream` from here on; the socket that is returned is in blocking mode, and has what both sides say in the clear.
+/// Where there is no thread to carry it the peer is told `last_words`, if it can take them at once.
 ///
 /// # Errors
 /// Those of the system calls, and of starting a thread.
-pub fn start(mut tls: rustls::Connection, stream: TcpStream) -> io::Result<Socket> {
+pub fn start(mut tls: rustls::Connection, stream: TcpStream, last_words: impl FnOnce() -> Vec<u8>) -> io::Result<Socket> {
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
     far.set_nonblocking(true)?;
     stream.set_nonblocking(true)?;
@@ -71,14 +72,27 @@ pub fn start(mut tls: rustls::Connection, stream: TcpStream) -> io::Result<Socke
     let pump =
         Pump { tls, stream, far, up: Up::Open, down: Down::Open, gone: None, buffer: vec![0; FIRST], input: vec![0; FIRST], ready: 0..0 };
     let counted = Counted::new();
-    std::thread::Builder::new().name("tls".to_owned()).stack_size(STACK).spawn(move || {
+    // Given back where no thread takes it.
+    let pump = Arc::new(Mutex::new(Some(pump)));
+    let take = |pump: &Mutex<Option<Pump>>| pump.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let carried = Arc::clone(&pump);
+    let started = std::thread::Builder::new().name("tls".to_owned()).stack_size(STACK).spawn(move || {
         let _counted = counted;
+        let Some(pump) = take(&carried) else { return };
         let peer = pump.stream.peer_addr();
         if let Err(e) = pump.run() {
             debug!("the encrypted connection with {peer:?} was cut: {e}");
         }
-    })?;
-    Ok(near)
+    });
+    match started {
+        Ok(_) => Ok(near),
+        Err(e) => {
+            if let Some(Err(e)) = take(&pump).map(|mut pump| pump.turn_away(&last_words())) {
+                debug!("a peer was not told that there is no thread: {e}");
+            }
+            Err(e)
+        }
+    }
 }
 
 /// What goes from the near end to the peer.
@@ -310,11 +324,26 @@ impl Pump {
         Ok(())
     }
 
+    /// Says something and ends the connection, as far as that goes at once.
+    fn turn_away(&mut self, last_words: &[u8]) -> io::Result<()> {
+        self.tls.writer().write_all(last_words)?;
+        self.tls.send_close_notify();
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut self.stream)?;
+        }
+        self.stream.shutdown(std::net::Shutdown::Write)
+    }
+
     /// The peer has taken so many bytes. Fails where nobody has the near end any more and the rest goes too slowly.
     fn keep_pace(&mut self, bytes: usize) -> io::Result<()> {
         match &mut self.gone {
             Some(pace) if self.up != Up::Over => {
-                pace.moved(bytes as u64, Instant::now()).inspect_err(|_| warn!("what was said last cannot be delivered"))
+                static LATE: Seldom = Seldom::new();
+                pace.moved(bytes as u64, Instant::now()).inspect_err(|_| {
+                    if let Some(more) = LATE.turn() {
+                        warn!("what was said last cannot be delivered{more}");
+                    }
+                })
             }
             _ => Ok(()),
         }

@@ -263,8 +263,8 @@ impl Encrypted {
         super::binding(|to, label, context| self.tls.export_keying_material(to, label, context)).map(Some).map_err(super::other)
     }
 
-    /// Goes on in a thread of its own; the near end.
-    pub fn carry(self, stream: TcpStream) -> io::Result<Socket> {
-        pump::start(rustls::Connection::Server(*self.tls), stream)
+    /// Goes on in a thread of its own; the near end. Where there is no thread the peer is told `last_words`.
+    pub fn carry(self, stream: TcpStream, last_words: impl FnOnce() -> Vec<u8>) -> io::Result<Socket> {
+        pump::start(rustls::Connection::Server(*self.tls), stream, last_words)
     }
 }

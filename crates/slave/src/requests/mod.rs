@@ -17,7 +17,7 @@ use std::io;
 pub(crate) use self::content::changed;
 pub use self::uploads::{SMALL, Upload};
 
-use log::{trace, warn};
+use log::trace;
 use relais_proto::{Digest, Entry, ErrorCode, FrameType, Header, Refusal, Reply, Request, TreePath, WaitReason};
 use relais_tree::{Meta, OpenFile, TreeError};
 
@@ -124,7 +124,7 @@ fn misrouted() -> Refusal {
 pub(crate) fn refuse(path: &TreePath, error: &TreeError) -> Refusal {
     let code = error.code();
     if matches!(code, ErrorCode::Storage | ErrorCode::NoSpace) {
-        warn!("{path}: {error}");
+        Serving::tell(path, error);
     }
     Refusal::new(code, format!("{path}: {}", error.public_text()))
 }

@@ -19,7 +19,7 @@ use log::{error, warn};
 use relais_proto::{ErrorCode, FrameType, Request, SlaveId, TreePath, is_harmful};
 use serde::Serialize;
 
-use self::sink::{Sink, Writer};
+use self::sink::Sink;
 use crate::serving::Session;
 
 /// Where the lines go.
@@ -27,7 +27,6 @@ use crate::serving::Session;
 pub struct TransferLog {
     path: Option<PathBuf>,
     sink: RwLock<Arc<Sink>>,
-    writer: Writer,
 }
 
 /// A request whose end will be noted.
@@ -64,11 +63,11 @@ impl TransferLog {
     pub fn open(path: &Path) -> io::Result<Self> {
         if path == Path::new("-") {
             let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-            return Ok(Self { path: None, sink: RwLock::new(Arc::new(Sink::new(stdout)?)), writer: Writer::default() });
+            return Ok(Self { path: None, sink: RwLock::new(Arc::new(Sink::new(stdout)?)) });
         }
         // The slave's own folder, once it has gone somewhere else, has nothing to do with it.
         let path = std::path::absolute(path)?;
-        Ok(Self { sink: RwLock::new(Arc::new(Sink::append(&path)?)), path: Some(path), writer: Writer::default() })
+        Ok(Self { sink: RwLock::new(Arc::new(Sink::append(&path)?)), path: Some(path) })
     }
 
     /// Opens the file anew; none where there is nothing to open. The former one is written to where that fails.
@@ -100,6 +99,10 @@ impl TransferLog {
         }
     }
 
+    fn current(&self) -> Arc<Sink> {
+        Arc::clone(&self.sink.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn replace(&self, sink: Sink) -> Arc<Sink> {
         let sink = Arc::new(sink);
         *self.sink.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&sink);
@@ -108,7 +111,7 @@ impl TransferLog {
 
     /// Waits a moment until all lines are written.
     pub fn finish(&self) {
-        self.writer.finish();
+        self.current().finish();
     }
 
     /// Notes what a request came to.
@@ -126,9 +129,8 @@ impl TransferLog {
             result: result.map_or_else(ErrorCode::text, |()| "ok"),
             slave: slave.to_string(),
         };
-        let sink = Arc::clone(&self.sink.read().unwrap_or_else(PoisonError::into_inner));
         match serde_json::to_string(&line) {
-            Ok(text) => self.writer.write(&sink, plain(&text)),
+            Ok(text) => self.current().write(plain(&text)),
             Err(e) => error!("a line of the transfer log cannot be written: {e}"),
         }
     }

@@ -1,7 +1,7 @@
 //! Where the lines of the transfer log go, without anybody waiting for whoever reads them.
 //!
-//! A file takes a line at once. A pipe, a socket or a terminal may take none for as long as its reader likes: their lines are written by
-//! a thread, and lost where it is far behind.
+//! A file takes a line at once. A pipe, a socket or a terminal may take none for as long as its reader likes: a thread of its own
+//! writes to it, and lines are lost where it is far behind.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -17,16 +17,38 @@ use relais_proto::Seldom;
 use rustix::fs::{OFlags, fcntl_setfl};
 
 /// Most bytes of lines that wait for a reader.
-const BEHIND: usize = 1 << 20;
-/// How long a line waits for a reader that has so much before it.
+const BEHIND: usize = 8 << 20;
+/// How long the end of a process waits for them.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// An open log.
 #[derive(Debug)]
 pub struct Sink {
-    file: File,
+    shared: Arc<Shared>,
     /// Whether a write may wait for a reader.
     waits: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    file: File,
+    queue: Mutex<Queue>,
+    /// A line came, or one was written, or no more will come.
+    news: Condvar,
+}
+
+/// Lines for a file whose writes may wait.
+#[derive(Debug, Default)]
+struct Queue {
+    lines: VecDeque<String>,
+    /// In all lines that are not written.
+    bytes: usize,
+    /// Lines for which there was no room since that was last told.
+    lost: u64,
+    /// Whether there is a thread that writes them.
+    served: bool,
+    /// Whether nobody has this sink any more.
+    closed: bool,
 }
 
 impl Sink {
@@ -36,7 +58,7 @@ impl Sink {
     /// Those of looking what it is.
     pub fn new(file: File) -> io::Result<Self> {
         let waits = !file.metadata()?.is_file();
-        Ok(Self { file, waits })
+        Ok(Self { shared: Arc::new(Shared { file, queue: Mutex::default(), news: Condvar::new() }), waits })
     }
 
     /// Appends to the file at this path, made with mode 0640.
@@ -57,76 +79,53 @@ impl Sink {
 
     /// The file, to be handed to other processes.
     pub fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.shared.file.as_fd()
     }
-}
 
-/// Writes lines to sinks.
-#[derive(Debug, Default)]
-pub struct Writer(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    queue: Mutex<Queue>,
-    /// A line came, or one was written.
-    news: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    lines: VecDeque<(Arc<Sink>, String)>,
-    /// In all lines that are not written.
-    bytes: usize,
-    /// Whether there is a thread that writes them.
-    served: bool,
-    /// Whether the reader has let somebody wait in vain, and has taken nothing since.
-    stalled: bool,
-}
-
-impl Writer {
-    /// Writes a line, or hands it to the thread that does.
-    pub fn write(&self, sink: &Arc<Sink>, line: String) {
-        let written = if sink.waits { self.hand_over(sink, line) } else { (&sink.file).write_all(line.as_bytes()) };
+    /// Writes a line, or has it written.
+    pub fn write(&self, line: String) {
+        let written = if self.waits { self.hand_over(line) } else { (&self.shared.file).write_all(line.as_bytes()) };
         if let Err(e) = written {
-            lost(&e);
+            tell_loss(&e);
         }
     }
 
-    fn hand_over(&self, sink: &Arc<Sink>, line: String) -> io::Result<()> {
-        let mut queue = self.0.queue();
+    /// What has no room is counted: only the thread may wait while it tells so, for the log may go to the same reader.
+    fn hand_over(&self, line: String) -> io::Result<()> {
+        let mut queue = self.shared.queue();
         if !queue.served {
-            let shared = Arc::clone(&self.0);
+            let shared = Arc::clone(&self.shared);
             std::thread::Builder::new().name("transfer log".to_owned()).spawn(move || shared.serve())?;
             queue.served = true;
         }
-        if queue.bytes > BEHIND && !queue.stalled {
-            let (again, result) = self.wait(queue, |queue| queue.bytes > BEHIND);
-            queue = again;
-            queue.stalled = result.timed_out();
-        }
         if queue.bytes > BEHIND {
-            return Err(io::Error::other("whoever reads it is too slow"));
+            queue.lost += 1;
+            return Ok(());
         }
         queue.bytes += line.len();
-        queue.lines.push_back((Arc::clone(sink), line));
-        self.0.news.notify_all();
+        queue.lines.push_back(line);
+        self.shared.news.notify_all();
         Ok(())
     }
 
     /// Waits a moment until all lines are written.
     pub fn finish(&self) {
-        let queue = self.0.queue();
-        if queue.served && self.wait(queue, |queue| queue.bytes > 0).1.timed_out() {
-            lost(&io::Error::other("whoever reads it is too slow"));
+        let queue = self.shared.queue();
+        let waited = self.shared.news.wait_timeout_while(queue, PATIENCE, |queue| queue.served && queue.bytes > 0);
+        let (queue, result) = waited.unwrap_or_else(PoisonError::into_inner);
+        let left = queue.lines.len();
+        drop(queue);
+        if result.timed_out() {
+            warn!("the last {left} lines of the transfer log are lost: nobody has read them");
         }
     }
+}
 
-    fn wait<'a>(
-        &self,
-        queue: MutexGuard<'a, Queue>,
-        mut condition: impl FnMut(&mut Queue) -> bool,
-    ) -> (MutexGuard<'a, Queue>, std::sync::WaitTimeoutResult) {
-        self.0.news.wait_timeout_while(queue, PATIENCE, &mut condition).unwrap_or_else(PoisonError::into_inner)
+impl Drop for Sink {
+    /// The thread goes on until all is written.
+    fn drop(&mut self) {
+        self.shared.queue().closed = true;
+        self.shared.news.notify_all();
     }
 }
 
@@ -138,23 +137,29 @@ impl Shared {
     fn serve(&self) {
         let mut queue = self.queue();
         loop {
-            let Some((sink, line)) = queue.lines.pop_front() else {
+            let Some(line) = queue.lines.pop_front() else {
+                if queue.closed {
+                    return;
+                }
                 queue = self.news.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
+            let lost = std::mem::take(&mut queue.lost);
             drop(queue);
-            if let Err(e) = (&sink.file).write_all(line.as_bytes()) {
-                lost(&e);
+            if lost > 0 {
+                warn!("{lost} lines of the transfer log are lost: whoever reads it is too slow");
+            }
+            if let Err(e) = (&self.file).write_all(line.as_bytes()) {
+                tell_loss(&e);
             }
             queue = self.queue();
             queue.bytes -= line.len();
-            queue.stalled = false;
             self.news.notify_all();
         }
     }
 }
 
-fn lost(why: &io::Error) {
+fn tell_loss(why: &io::Error) {
     static LOST: Seldom = Seldom::new();
     if let Some(more) = LOST.turn() {
         warn!("a line of the transfer log is lost: {why}{more}");
@@ -164,33 +169,56 @@ fn lost(why: &io::Error) {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::os::fd::OwnedFd;
     use std::time::Instant;
 
     use super::*;
 
-    #[test]
-    fn a_reader_that_stalls_loses_lines_and_holds_nobody_up() {
+    fn pipe() -> (io::PipeReader, Sink) {
         let (reader, end) = io::pipe().unwrap();
-        let sink = Arc::new(Sink::new(File::from(std::os::fd::OwnedFd::from(end))).unwrap());
-        let writer = Writer::default();
-        let (line, began) = (format!("{:>1023}\n", "x"), Instant::now());
-        (0..3000).for_each(|_| writer.write(&sink, line.clone()));
-        assert!(began.elapsed() < Duration::from_secs(10), "only one line waited: {:?}", began.elapsed());
-        let reads = std::thread::spawn(move || {
+        (reader, Sink::new(File::from(OwnedFd::from(end))).unwrap())
+    }
+
+    fn read_all(reader: io::PipeReader) -> std::thread::JoinHandle<String> {
+        std::thread::spawn(move || {
             let mut text = String::new();
             (&reader).read_to_string(&mut text).unwrap();
             text
-        });
+        })
+    }
+
+    #[test]
+    fn a_reader_that_stalls_loses_lines_and_holds_nobody_up() {
+        let (reader, sink) = pipe();
+        let (line, began) = (format!("{:>1023}\n", "x"), Instant::now());
+        (0..20_000).for_each(|_| sink.write(line.clone()));
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(sink.shared.queue().lost > 10_000);
+        sink.finish();
         // Once it goes on so do the lines.
-        while writer.0.queue().bytes > 0 {
+        let reads = read_all(reader);
+        while sink.shared.queue().bytes > 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
-        writer.write(&sink, "last\n".to_owned());
-        writer.finish();
+        assert_eq!(sink.shared.queue().lost, 0, "it was told");
+        sink.write("last\n".to_owned());
+        sink.finish();
         drop(sink);
         let text = reads.join().unwrap();
-        assert!(text.ends_with("x\nlast\n") && text.lines().count() > 1000 && text.lines().count() < 3000, "{}", text.lines().count());
+        assert!(text.ends_with("x\nlast\n") && (8000..10_000).contains(&text.lines().count()), "{}", text.lines().count());
         assert!(text.lines().all(|text| text.len() == 1023 || text == "last"));
+    }
+
+    #[test]
+    fn one_sink_does_not_wait_for_another_and_what_was_handed_in_is_written_when_it_is_dropped() {
+        let ((stalled, first), (reader, second)) = (pipe(), pipe());
+        (0..200).for_each(|_| first.write(format!("{:>1023}\n", "x")));
+        drop(first);
+        second.write("there\n".to_owned());
+        second.finish();
+        drop(second);
+        assert_eq!(read_all(reader).join().unwrap(), "there\n");
+        assert_eq!(read_all(stalled).join().unwrap().lines().count(), 200);
     }
 
     #[test]

@@ -145,7 +145,13 @@ impl Policy {
 }
 
 /// What a client that found no place is told to wait, in seconds.
-pub const RETRY_AFTER: u16 = 1;
+const RETRY_AFTER: u16 = 1;
+
+/// The refusal of a session for which there is no thread.
+pub fn no_thread() -> Refusal {
+    let message = format!("there is no thread for one more session; try again in {RETRY_AFTER} s");
+    Refusal { retry_after: RETRY_AFTER, ..Refusal::new(ErrorCode::Busy, message) }
+}
 
 /// Leads one connection to a session.
 pub struct LoginGreeter {
@@ -312,6 +318,10 @@ impl Greeter for LoginGreeter {
         let verdict = self.pending.as_ref()?.take()?;
         self.pending = None;
         Some(self.judged(verdict).unwrap_or_else(|refusal| self.turned_away(&refusal)))
+    }
+
+    fn turn_away(&mut self) -> Vec<u8> {
+        encoded(&Reply::Error(no_thread()))
     }
 
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {

@@ -7,13 +7,16 @@ use std::time::Instant;
 
 use log::debug;
 use relais_net::{Socket, Stream};
-use relais_proto::{ErrorCode, Refusal, Reply, WaitReason, limits};
+use relais_proto::{Reply, WaitReason, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::login::RETRY_AFTER;
+use super::login::no_thread;
 use crate::board::Board;
 use crate::serving::Session;
+
+/// Most reads of what somebody who is refused has sent already: an honest client sends no more ahead.
+const UNREAD: usize = 64;
 
 /// A claim on a place in some worker, or on one in the queue. Given back when dropped.
 pub struct Claim {
@@ -166,15 +169,18 @@ fn send_now(stream: &Socket, bytes: &[u8]) -> std::io::Result<usize> {
 /// Refuses a session for which there is no thread, as one for which there is no place. Whoever does not read it now does not hear it.
 pub fn turn_away(socket: &Socket) {
     let mut frame = Vec::new();
-    let refusal = Refusal { retry_after: RETRY_AFTER, ..Refusal::new(ErrorCode::Busy, "there is no thread for one more session") };
-    Reply::Error(refusal).encode(&mut frame);
+    Reply::Error(no_thread()).encode(&mut frame);
     let told = send_now(socket, &frame).and_then(|_| socket.shutdown(Shutdown::Write));
     if let Err(e) = told {
         debug!("a client left before it was refused: {e}");
     }
     // Where requests lie unread the end would overtake the refusal.
     let mut unread = [0; 4096];
-    while rustix::net::recv(socket, &mut unread[..], RecvFlags::DONTWAIT).is_ok_and(|(n, _)| n > 0) {}
+    for _ in 0..UNREAD {
+        if !rustix::net::recv(socket, &mut unread[..], RecvFlags::DONTWAIT).is_ok_and(|(n, _)| n > 0) {
+            break;
+        }
+    }
 }
 
 fn has_gone(stream: &Socket) -> bool {

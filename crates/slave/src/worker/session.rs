@@ -56,7 +56,12 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
             door.connection.close_gently(LAST_WORDS);
         }
         Ok(()) => debug!("{peer}: the client closed the session"),
-        Err(WireError::Io(e)) if e.kind() == io::ErrorKind::TimedOut => info!("{peer}: the session timed out: {e}"),
+        Err(WireError::Io(e)) if e.kind() == io::ErrorKind::TimedOut => {
+            static TIMED_OUT: Seldom = Seldom::new();
+            if let Some(more) = TIMED_OUT.turn() {
+                info!("{peer}: the session timed out: {e}{more}");
+            }
+        }
         Err(WireError::Io(e)) => debug!("{peer}: the session was cut: {e}"),
         Err(error) => {
             static BROKEN: Seldom = Seldom::new();

@@ -184,10 +184,13 @@ impl AccountsFile {
     /// As there, those of writing, and [`AccountsError::Gone`].
     pub(super) fn load_to_serve(&self) -> Result<Option<(Accounts, Stamp)>, AccountsError> {
         let Some(loaded) = self.load_stamped()? else {
-            // A file that was lost must not open to everybody what it closed.
+            // A file that was lost must not open to everybody what it closed; one that was just made for the first time is there by now.
             return match self.former()? {
                 0 => Ok(None),
-                _ => Err(AccountsError::Gone { path: self.path.clone(), former: self.former_path() }),
+                _ => match self.load_stamped()? {
+                    None => Err(AccountsError::Gone { path: self.path.clone(), former: self.former_path() }),
+                    loaded => Ok(loaded),
+                },
             };
         };
         if loaded.0.generation() >= self.former()? {
@@ -228,11 +231,16 @@ impl AccountsFile {
     }
 
     fn write(&self, accounts: &Accounts, owner: Option<(u32, u32)>) -> Result<(), AccountsError> {
-        // First what counts for good: a crash between the two only has all log in again.
-        if self.former()? < accounts.generation() {
-            replace_file_of(&self.former_path(), format!("{}\n", accounts.generation()).as_bytes(), owner).map_err(|e| self.io(e))?;
-        }
-        replace_file_of(&self.path, accounts.to_text().as_bytes(), owner).map_err(|e| self.io(e))
+        let former = self.former()?;
+        let note = || {
+            let text = format!("{}\n", accounts.generation());
+            if former < accounts.generation() { replace_file_of(&self.former_path(), text.as_bytes(), owner) } else { Ok(()) }
+        };
+        let write = || replace_file_of(&self.path, accounts.to_text().as_bytes(), owner);
+        // First what counts for good: a crash between the two only has all log in again. The first accounts come before what tells
+        // that there were some.
+        let written = if former == 0 { write().and_then(|()| note()) } else { note().and_then(|()| write()) };
+        written.map_err(|e| self.io(e))
     }
 }
 

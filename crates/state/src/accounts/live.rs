@@ -86,7 +86,10 @@ impl LiveAccounts {
             }
             Ok(None) if state.accounts.is_some() => warn!("the accounts file {path} is gone: the former accounts count until the end"),
             Ok(None) => {}
-            Err(e) if state.accounts.is_none() => error!("{e}: nobody is let in"),
+            Err(e) if state.accounts.is_none() => {
+                error!("{e}: nobody is let in");
+                state.accounts = Some(Arc::default());
+            }
             Err(e) => error!("{e}: the former accounts count"),
         }
     }
