@@ -42,9 +42,15 @@ impl Own {
         let folder_id = folder_id(&own)?;
         make_own_folder(&own, SLAVES)?;
         let slaves = own.sub(SLAVES)?;
-        let (slave_id, lock) = match free_id(&slaves)? {
-            Some(found) => found,
-            None => new_id(&slaves)?,
+        let (slave_id, lock) = loop {
+            if let Some(found) = free_id(&slaves)? {
+                break found;
+            }
+            match new_id(&slaves) {
+                // Another slave that starts now has found it between its making and its lock.
+                Err(CatalogueError::Tree(TreeError::InUse)) => {}
+                other => break other?,
+            }
         };
         // What an earlier keeper found may be wrong by now: nobody vouches for it until there is a new one.
         drop(KeeperLock::try_take(root)?);
@@ -205,6 +211,24 @@ mod tests {
         ids.sort_unstable();
         assert_eq!(again.each_ref().map(|own| own.slave_id).to_vec(), ids);
         assert_eq!(again[0].folder_id, folder);
+    }
+
+    #[test]
+    fn many_that_start_together_all_get_ids() {
+        for _ in 0..50 {
+            let dir = tempfile::tempdir().unwrap();
+            let root = Folder::open(dir.path()).unwrap();
+            let first = Own::take(&root).unwrap();
+            let mut ids: Vec<SlaveId> = std::thread::scope(|scope| {
+                let all: Vec<_> = (0..8).map(|_| scope.spawn(|| Own::take(&Folder::open(dir.path()).unwrap()).unwrap())).collect();
+                let all: Vec<Own> = all.into_iter().map(|thread| thread.join().unwrap()).collect();
+                all.iter().map(|own| own.slave_id).collect()
+            });
+            ids.push(first.slave_id);
+            ids.sort_unstable();
+            ids.dedup();
+            assert_eq!(ids.len(), 9);
+        }
     }
 
     #[test]
