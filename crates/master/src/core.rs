@@ -134,7 +134,7 @@ impl Core {
             (None, true) => Entry::Answer(self.redirect(login, peer, local, self.ticket_without_account(peer.ip()))),
             (None, false) => {
                 static REFUSED: Seldom = Seldom::new();
-                if let Some(more) = REFUSED.turn() {
+                if let Some(more) = REFUSED.turn(Instant::now()) {
                     info!("{peer}: login as {} refused: there are no accounts{more}", quoted(&login.user));
                 }
                 refuse(ErrorCode::LoginRefused, "there are no accounts on this server; log in without a name")

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use log::{debug, warn};
 use relais_net::tls::Binding;
@@ -150,7 +151,7 @@ impl Usher {
         challenger.check(&message, &self.core.key).map_err(|error| {
             static BAD_PROOF: Seldom = Seldom::new();
             if matches!(error, LinkError::BadProof)
-                && let Some(more) = BAD_PROOF.turn()
+                && let Some(more) = BAD_PROOF.turn(Instant::now())
             {
                 warn!("{}: a {who:?} that claims the id {} does not have the cluster key{more}", self.peer, challenger.id());
             }

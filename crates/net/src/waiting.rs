@@ -189,7 +189,7 @@ impl<G: Greeter> WaitingRoom<G> {
                 Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => continue,
                 Err(e) => {
                     static REFUSED: Seldom = Seldom::new();
-                    if let Some(more) = REFUSED.turn() {
+                    if let Some(more) = REFUSED.turn(Instant::now()) {
                         warn!("cannot accept a connection: {e}{more}");
                     }
                     self.make_room();
@@ -286,7 +286,7 @@ impl<G: Greeter> WaitingRoom<G> {
                         Ok(stream) => arrivals.push(Arrival { stream, value }),
                         Err(e) => {
                             static KEPT: Seldom = Seldom::new();
-                            if let Some(more) = KEPT.turn() {
+                            if let Some(more) = KEPT.turn(Instant::now()) {
                                 warn!("cannot hand over {peer}: {e}{more}");
                             }
                         }

@@ -29,11 +29,7 @@ impl Seldom {
     }
 
     /// Whether a line is to be written now, and what is to stand behind it; otherwise it is counted.
-    pub fn turn(&self) -> Option<KeptBack> {
-        self.turn_at(Instant::now())
-    }
-
-    fn turn_at(&self, now: Instant) -> Option<KeptBack> {
+    pub fn turn(&self, now: Instant) -> Option<KeptBack> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.told.is_some_and(|told| now.saturating_duration_since(told) < PAUSE) {
             state.kept_back += 1;
@@ -60,7 +56,7 @@ mod tests {
     #[test]
     fn a_flood_is_a_line_a_second_and_a_count() {
         let (seldom, began) = (Seldom::new(), Instant::now());
-        let at = |ms| seldom.turn_at(began + Duration::from_millis(ms)).map(|kept| kept.to_string());
+        let at = |ms| seldom.turn(began + Duration::from_millis(ms)).map(|kept| kept.to_string());
         assert_eq!(at(0).as_deref(), Some(""));
         assert!((1..1000).all(|ms| at(ms).is_none()));
         assert_eq!(at(1000).as_deref(), Some("; 999 more of the kind before"));

@@ -137,7 +137,7 @@ impl Serving {
         let spare = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let failed = |e: CatalogueError| {
             static UNREADABLE: Seldom = Seldom::new();
-            if let Some(more) = UNREADABLE.turn() {
+            if let Some(more) = UNREADABLE.turn(Instant::now()) {
                 error!("the catalogue cannot be read: {e}{more}");
             }
             Refusal::new(ErrorCode::Storage, "the slave cannot read its catalogue")
@@ -271,7 +271,7 @@ impl Serving {
     /// What went wrong on the disk goes to the log, as often as anybody can look at it.
     pub fn tell(path: &TreePath, error: &dyn std::fmt::Display) {
         static FAILED: Seldom = Seldom::new();
-        if let Some(more) = FAILED.turn() {
+        if let Some(more) = FAILED.turn(Instant::now()) {
             warn!("{path}: {error}{more}");
         }
     }

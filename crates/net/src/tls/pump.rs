@@ -331,7 +331,7 @@ impl Pump {
         while self.tls.wants_write() {
             self.tls.write_tls(&mut self.stream)?;
         }
-        self.stream.shutdown(std::net::Shutdown::Write)
+        self.stream.shutdown(Shutdown::Write)
     }
 
     /// The peer has taken so many bytes. Fails where nobody has the near end any more and the rest goes too slowly.
@@ -340,7 +340,7 @@ impl Pump {
             Some(pace) if self.up != Up::Over => {
                 static LATE: Seldom = Seldom::new();
                 pace.moved(bytes as u64, Instant::now()).inspect_err(|_| {
-                    if let Some(more) = LATE.turn() {
+                    if let Some(more) = LATE.turn(Instant::now()) {
                         warn!("what was said last cannot be delivered{more}");
                     }
                 })

@@ -11,18 +11,18 @@ pub(super) fn stat(context: &mut Context<'_>, request: Request) -> Handled {
     let top = path.is_root();
     let path = context.session.resolve(&path)?;
     if let Some(outcome) = from_tree(context.serving, &path)? {
-        return Ok(if top { nameless(outcome) } else { outcome });
+        return Ok(seen_from(top, outcome));
     }
     let meta = context.serving.folder.stat(&path).map_err(|e| refuse(&path, &e))?;
     let facts = if path.is_root() { Facts::default() } else { context.serving.facts(&path, &meta)? };
     let entry = entry_of(&path, &meta, &facts)?;
     let outcome = details(context.serving, entry, facts.digest);
-    Ok(if top { nameless(outcome) } else { outcome })
+    Ok(seen_from(top, outcome))
 }
 
-/// What a user's top is called elsewhere is nothing to that user.
-fn nameless(mut outcome: Outcome) -> Outcome {
-    if let Outcome::Reply(Reply::Details { entry, .. }) = &mut outcome {
+/// The top has no name: what a user's own is called elsewhere is nothing to that user.
+fn seen_from(top: bool, mut outcome: Outcome) -> Outcome {
+    if let (true, Outcome::Reply(Reply::Details { entry, .. })) = (top, &mut outcome) {
         entry.name.clear();
     }
     outcome
@@ -33,7 +33,7 @@ pub(super) fn hash(context: &mut Context<'_>, request: Request) -> Handled {
     let top = path.is_root();
     let path: TreePath = context.session.resolve(&path)?;
     if let Some(outcome) = from_tree(context.serving, &path)?.filter(has_digest) {
-        return Ok(if top { nameless(outcome) } else { outcome });
+        return Ok(seen_from(top, outcome));
     }
     let file = match content::open(context, &path)? {
         content::Opened::Here(file) => file,
@@ -42,7 +42,7 @@ pub(super) fn hash(context: &mut Context<'_>, request: Request) -> Handled {
     let facts = context.serving.facts(&path, &file.meta)?;
     let digest = digest_of(&facts, &path, &file, context.patience)?;
     let outcome = details(context.serving, entry_of(&path, &file.meta, &facts)?, Some(digest));
-    Ok(if top { nameless(outcome) } else { outcome })
+    Ok(seen_from(top, outcome))
 }
 
 /// What the tree of a cluster has at a path; none where this slave stands alone, or nothing that was numbered is there.

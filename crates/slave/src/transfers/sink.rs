@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::warn;
 use relais_proto::Seldom;
@@ -161,7 +161,7 @@ impl Shared {
 
 fn tell_loss(why: &io::Error) {
     static LOST: Seldom = Seldom::new();
-    if let Some(more) = LOST.turn() {
+    if let Some(more) = LOST.turn(Instant::now()) {
         warn!("a line of the transfer log is lost: {why}{more}");
     }
 }
@@ -170,7 +170,6 @@ fn tell_loss(why: &io::Error) {
 mod tests {
     use std::io::Read;
     use std::os::fd::OwnedFd;
-    use std::time::Instant;
 
     use super::*;
 

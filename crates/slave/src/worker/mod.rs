@@ -243,7 +243,7 @@ impl Pool {
         };
         if let Err(e) = std::thread::Builder::new().name("session".to_owned()).stack_size(STACK).spawn(run) {
             static NO_THREAD: Seldom = Seldom::new();
-            if let Some(more) = NO_THREAD.turn() {
+            if let Some(more) = NO_THREAD.turn(Instant::now()) {
                 warn!("no thread for a session: {e}{more}");
             }
             queue::turn_away(&socket);

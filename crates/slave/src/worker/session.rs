@@ -58,14 +58,14 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
         Ok(()) => debug!("{peer}: the client closed the session"),
         Err(WireError::Io(e)) if e.kind() == io::ErrorKind::TimedOut => {
             static TIMED_OUT: Seldom = Seldom::new();
-            if let Some(more) = TIMED_OUT.turn() {
+            if let Some(more) = TIMED_OUT.turn(Instant::now()) {
                 info!("{peer}: the session timed out: {e}{more}");
             }
         }
         Err(WireError::Io(e)) => debug!("{peer}: the session was cut: {e}"),
         Err(error) => {
             static BROKEN: Seldom = Seldom::new();
-            if let Some(more) = BROKEN.turn() {
+            if let Some(more) = BROKEN.turn(Instant::now()) {
                 info!("{peer}: {error}{more}");
             }
             door.connection.queue_reply(&Reply::Error(Refusal::new(ErrorCode::BadRequest, error.to_string())));

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use relais_proto::{ErrorCode, Refusal, Seldom, TreePath, network_of, quoted};
@@ -154,7 +154,7 @@ impl Shared {
         if !wait.is_zero() {
             // Nothing was hashed for it, so there may be thousands a second.
             static PUT_OFF: Seldom = Seldom::new();
-            if let Some(more) = PUT_OFF.turn() {
+            if let Some(more) = PUT_OFF.turn(Instant::now()) {
                 info!("login put off for {} from {}{more}", quoted(&job.user), job.addr);
             }
             return Err(later(wait));
@@ -299,8 +299,6 @@ impl Common for Alone {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::super::{Account, AccountsFile, password};
     use super::*;
 

@@ -124,6 +124,9 @@ mod tests {
         };
         let live = LiveAccounts::open(file.clone()).unwrap();
         assert_eq!((users(&live), live.generation()), (None, 0));
+        fs::write(file.path(), "nonsense").unwrap();
+        assert_eq!(users(&live), Some(0), "whoever made this wants accounts: nobody is let in until it can be read");
+        fs::remove_file(file.path()).unwrap();
         add("ann");
         assert_eq!((users(&live), live.generation()), (Some(1), 1));
         add("bob");
