@@ -14,7 +14,8 @@ use anyhow::Context;
 use clap_complete::{Shell, generate_to};
 
 /// Each shell, and the folder for its completions.
-const SHELLS: [(Shell, &str); 3] = [(Shell::Bash, "bash"), (Shell::Zsh, "zsh"), (Shell::Fish, "fish")];
+const SHELLS: [(Shell, &str); 3] =
+    [(Shell::Bash, "bash"), (Shell::Zsh, "zsh"), (Shell::Fish, "fish")];
 
 fn main() -> ExitCode {
     let Some(folder) = std::env::args_os().nth(1) else {
@@ -40,7 +41,8 @@ fn write(folder: &Path) -> anyhow::Result<()> {
             let completions = folder.join("completions").join(name);
             fs::create_dir_all(&completions).with_context(|| completions.display().to_string())?;
             let program = command.get_name().to_owned();
-            generate_to(shell, &mut command.clone(), program, &completions).with_context(|| completions.display().to_string())?;
+            generate_to(shell, &mut command.clone(), program, &completions)
+                .with_context(|| completions.display().to_string())?;
         }
     }
     Ok(())

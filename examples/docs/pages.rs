@@ -19,13 +19,20 @@ use relais_client::COMMANDS;
 /// A term and what it means.
 type Term = (&'static str, &'static str);
 
-const STATE: Term =
-    ("$STATE_DIRECTORY, $XDG_STATE_HOME/relais, ~/.local/state/relais", "The state folder: the first of these that is set.");
-const ACCOUNTS: Term =
-    ("accounts", "In the state folder: who may log in, with Argon2id hashes of the passwords. Changed with ftpmaster user.");
-const KEY: Term =
-    ("cluster.key", "In the state folder: the key that master and slaves prove to each other. The master makes it at its first start.");
-const LOG: Term = ("RUST_LOG", "What is logged on standard error: error, warn, info, debug or trace.");
+const STATE: Term = (
+    "$STATE_DIRECTORY, $XDG_STATE_HOME/relais, ~/.local/state/relais",
+    "The state folder: the first of these that is set.",
+);
+const ACCOUNTS: Term = (
+    "accounts",
+    "In the state folder: who may log in, with Argon2id hashes of the passwords. Changed with ftpmaster user.",
+);
+const KEY: Term = (
+    "cluster.key",
+    "In the state folder: the key that master and slaves prove to each other. The master makes it at its first start.",
+);
+const LOG: Term =
+    ("RUST_LOG", "What is logged on standard error: error, warn, info, debug or trace.");
 
 const MASTER_FILES: &[Term] = &[STATE, KEY, ACCOUNTS];
 const SLAVE_FILES: &[Term] = &[
@@ -39,12 +46,26 @@ const SLAVE_FILES: &[Term] = &[
 ];
 const CLIENT_FILES: &[Term] = &[
     ("_CLIENTROOT", "Where the current folder has it: the local folder, unless -d names another."),
-    (".log", "In the local folder: the transfers that are not finished. The next start carries on with those of the same cluster."),
-    (".relais-*.part", "Content that is not whole yet. It gets its own name once its digest was checked."),
-    ("$XDG_STATE_HOME/relais/client-history", "The lines of earlier prompts; below ~/.local/state where the variable is not set."),
+    (
+        ".log",
+        "In the local folder: the transfers that are not finished. The next start carries on with those of the same cluster.",
+    ),
+    (
+        ".relais-*.part",
+        "Content that is not whole yet. It gets its own name once its digest was checked.",
+    ),
+    (
+        "$XDG_STATE_HOME/relais/client-history",
+        "The lines of earlier prompts; below ~/.local/state where the variable is not set.",
+    ),
 ];
-const CLIENT_ENVIRONMENT: &[Term] =
-    &[("NO_COLOR", "Where it is set to anything, there are no colours. There are none either where standard output is no terminal."), LOG];
+const CLIENT_ENVIRONMENT: &[Term] = &[
+    (
+        "NO_COLOR",
+        "Where it is set to anything, there are no colours. There are none either where standard output is no terminal.",
+    ),
+    LOG,
+];
 
 const PROGRAMS: [&str; 3] = ["ftpmaster", "ftpslave", "ftpclient"];
 
@@ -61,12 +82,17 @@ pub fn programs() -> [Command; 3] {
 pub fn manual(command: &Command) -> Vec<u8> {
     let name = command.get_name();
     let version = command.get_version().unwrap_or_default();
-    let man = Man::new(command.clone()).title(name.to_uppercase()).source(format!("Relais {version}")).manual("Relais");
+    let man = Man::new(command.clone())
+        .title(name.to_uppercase())
+        .source(format!("Relais {version}"))
+        .manual("Relais");
     let mut page = Vec::new();
     // Writing to memory does not fail.
     let _ = man.render_title(&mut page).and_then(|()| man.render_name_section(&mut page));
     page.extend(synopsis(command).render().into_bytes());
-    let _ = man.render_description_section(&mut page).and_then(|()| man.render_options_section(&mut page));
+    let _ = man
+        .render_description_section(&mut page)
+        .and_then(|()| man.render_options_section(&mut page));
     let mut rest = Roff::new();
     subcommands(&mut rest, command);
     if name == "ftpclient" {
@@ -77,11 +103,19 @@ pub fn manual(command: &Command) -> Vec<u8> {
         "ftpslave" => (SLAVE_FILES, &[LOG]),
         _ => (CLIENT_FILES, CLIENT_ENVIRONMENT),
     };
-    terms(&mut rest, "EXIT STATUS", exit_status(command).iter().map(|(a, b)| (a.as_str(), b.as_str())));
+    terms(
+        &mut rest,
+        "EXIT STATUS",
+        exit_status(command).iter().map(|(a, b)| (a.as_str(), b.as_str())),
+    );
     terms(&mut rest, "FILES", files.iter().copied());
     terms(&mut rest, "ENVIRONMENT", environment.iter().copied());
     rest.control("SH", ["SEE ALSO"]);
-    let others: Vec<_> = PROGRAMS.iter().filter(|other| **other != name).map(|other| format!("{other}(1)")).collect();
+    let others: Vec<_> = PROGRAMS
+        .iter()
+        .filter(|other| **other != name)
+        .map(|other| format!("{other}(1)"))
+        .collect();
     rest.text([roman(others.join(", "))]);
     page.extend(rest.render().into_bytes());
     page
@@ -91,7 +125,10 @@ pub fn manual(command: &Command) -> Vec<u8> {
 pub fn leaves(command: &Command) -> Vec<(Vec<String>, &Command)> {
     let below = |sub| match leaves(sub) {
         none if none.is_empty() => vec![(vec![sub.get_name().to_owned()], sub)],
-        some => some.into_iter().map(|(words, leaf)| ([vec![sub.get_name().to_owned()], words].concat(), leaf)).collect(),
+        some => some
+            .into_iter()
+            .map(|(words, leaf)| ([vec![sub.get_name().to_owned()], words].concat(), leaf))
+            .collect(),
     };
     command.get_subcommands().flat_map(below).collect()
 }
@@ -153,7 +190,11 @@ fn subcommands(roff: &mut Roff, command: &Command) {
         roff.control("SS", [format!("{} {}", command.get_name(), words.join(" ")).as_str()]);
         roff.text([roman(sub.get_about().map(ToString::to_string).unwrap_or_default())]);
         for arg in sub.get_arguments().filter(|arg| is_own(arg) && !arg.is_global_set()) {
-            let mut head = vec![bold(if arg.is_positional() { value(arg) } else { spellings(arg).join(", ") })];
+            let mut head = vec![bold(if arg.is_positional() {
+                value(arg)
+            } else {
+                spellings(arg).join(", ")
+            })];
             if !arg.is_positional() && arg.get_action().takes_values() {
                 head.extend([roman(" "), italic(value(arg))]);
             }
@@ -197,13 +238,16 @@ fn capital(text: &str) -> String {
 
 /// `Exit status: 0 all well, 1 ...` at the end of a program's help.
 fn exit_status(command: &Command) -> Vec<(String, String)> {
-    let text = command.get_after_help().map(ToString::to_string).unwrap_or_default().replace('\n', " ");
+    let text =
+        command.get_after_help().map(ToString::to_string).unwrap_or_default().replace('\n', " ");
     let text = text.trim_start_matches("Exit status:").trim_end_matches('.');
     // A meaning may hold a comma; a status is a number.
     let mut statuses: Vec<(String, String)> = Vec::new();
     for part in text.split(',').map(str::trim) {
         match part.split_once(' ') {
-            Some((status, meaning)) if status.parse::<u8>().is_ok() => statuses.push((status.to_owned(), meaning.to_owned())),
+            Some((status, meaning)) if status.parse::<u8>().is_ok() => {
+                statuses.push((status.to_owned(), meaning.to_owned()))
+            }
             _ => {
                 if let Some((_, meaning)) = statuses.last_mut() {
                     *meaning = format!("{meaning}, {part}");

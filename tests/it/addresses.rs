@@ -2,7 +2,9 @@
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::harness::{Client, Network, Program, SOON, Setup, TestDir, children, eventually, write_old};
+use crate::harness::{
+    Client, Network, Program, SOON, Setup, TestDir, children, eventually, write_old,
+};
 
 /// A client that has a session and keeps it.
 struct Held {
@@ -17,16 +19,29 @@ fn an_address_has_so_many_sessions_and_gives_them_back() {
     let root = dir.folder("root");
     write_old(&root.join("f"), b"content");
     let mut slave = Setup::new("ftpslave", dir.path())
-        .args(["0", "--standalone", "--listen", "0.0.0.0", "--workers", "2", "--sessions-per-address", "2", "--root"])
+        .args([
+            "0",
+            "--standalone",
+            "--listen",
+            "0.0.0.0",
+            "--workers",
+            "2",
+            "--sessions-per-address",
+            "2",
+            "--root",
+        ])
         .args([&root])
         .under(&network.under())
         .start();
     let port = slave.ready().port();
     let hold = |host: &str| {
         let client = Client::new(format!("{host}:{port}"));
-        let mut program = client.setup(&["--retry", "0"]).under(&network.under()).with_stdin().start();
+        let mut program =
+            client.setup(&["--retry", "0"]).under(&network.under()).with_stdin().start();
         program.type_in("pwd\n");
-        eventually(SOON, "a session, or none", || (program.stdout.text().contains('/') || program.try_status().is_some()).then_some(()));
+        eventually(SOON, "a session, or none", || {
+            (program.stdout.text().contains('/') || program.try_status().is_some()).then_some(())
+        });
         Held { client, program }
     };
     let mut held = [hold(Network::ADDRESS), hold(Network::ADDRESS)];
@@ -46,9 +61,15 @@ fn an_address_has_so_many_sessions_and_gives_them_back() {
     for held in &mut held {
         held.program.kill();
     }
-    eventually(SOON, "room for one", || hold(Network::ADDRESS).program.try_status().is_none().then_some(()));
+    eventually(SOON, "room for one", || {
+        hold(Network::ADDRESS).program.try_status().is_none().then_some(())
+    });
     let mut again = [hold(Network::ADDRESS), hold(Network::ADDRESS)];
-    assert!(again.iter_mut().all(|held| held.program.try_status().is_none() && held.client.home().exists()));
+    assert!(
+        again
+            .iter_mut()
+            .all(|held| held.program.try_status().is_none() && held.client.home().exists())
+    );
     for child in children(slave.pid()) {
         let _ = kill(child, Signal::SIGKILL);
     }

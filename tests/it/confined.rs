@@ -21,13 +21,20 @@ fn status_tells_what_confines_the_workers() {
         let confined = cluster.status_json()?["slaves"][0]["confined"].as_array()?.clone();
         (!confined.is_empty()).then_some(confined)
     });
-    assert!(confined.contains(&"no-new-privileges".into()) && confined.contains(&"no-core-dumps".into()), "{confined:?}");
+    assert!(
+        confined.contains(&"no-new-privileges".into())
+            && confined.contains(&"no-core-dumps".into()),
+        "{confined:?}"
+    );
     assert_eq!(confined.contains(&"unprivileged".into()), !geteuid().is_root());
     let own = cluster.client().command("status").ok().json();
     assert_eq!(own["confined"].as_array(), Some(&confined), "{own}");
     assert!(cluster.status(&[]).stdout.contains("no-new-privileges"));
     let supervisor = cluster.slaves[0].program.pid();
-    let workers: Vec<Pid> = children(supervisor).into_iter().filter(|pid| status_of(*pid, "NoNewPrivs") == "1").collect();
+    let workers: Vec<Pid> = children(supervisor)
+        .into_iter()
+        .filter(|pid| status_of(*pid, "NoNewPrivs") == "1")
+        .collect();
     assert_eq!(workers.len() as u64, own["workers"].as_u64().unwrap());
     let filtered = workers.iter().filter(|pid| status_of(**pid, "Seccomp") == "2").count();
     assert_eq!(filtered > 0, confined.contains(&"system-calls".into()));
@@ -72,7 +79,9 @@ fn started_as_root_it_serves_as_another_user() {
     let dir = TestDir::new();
     let root = dir.folder("root");
     let refused = |user: &str| {
-        let setup = Setup::new("ftpslave", dir.path()).args(["0", "--standalone", "--user", user, "--root"]).args([&root]);
+        let setup = Setup::new("ftpslave", dir.path())
+            .args(["0", "--standalone", "--user", user, "--root"])
+            .args([&root]);
         Client::finish(&mut setup.start()).fails(1).stderr
     };
     assert!(refused("nobody-of-that-name").contains("no user"));

@@ -23,34 +23,57 @@ fn run(program: &str, args: &[&str]) -> Output {
 /// What an option looks like, out of the words and brackets around it.
 fn spellings(text: &str) -> Spellings {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    let words = text.split(|c: char| !word(c)).filter(|w| w.starts_with('-') && w.trim_start_matches('-').starts_with(char::is_alphabetic));
+    let words = text.split(|c: char| !word(c)).filter(|w| {
+        w.starts_with('-') && w.trim_start_matches('-').starts_with(char::is_alphabetic)
+    });
     words.map(str::to_owned).collect()
 }
 
 /// The options that head a line of `--help`, but for help and version themselves.
 fn of_help(help: &str) -> BTreeSet<Spellings> {
     let heads = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
-    let options = heads.map(|line| spellings(line.split("  ").next().unwrap().split('<').next().unwrap()));
-    options.filter(|option| !option.is_empty() && !option.contains("--help") && !option.contains("--version")).collect()
+    let options =
+        heads.map(|line| spellings(line.split("  ").next().unwrap().split('<').next().unwrap()));
+    options
+        .filter(|option| {
+            !option.is_empty() && !option.contains("--help") && !option.contains("--version")
+        })
+        .collect()
 }
 
 /// A manual page without its markup.
 fn manual(command: &clap::Command) -> String {
     let page = String::from_utf8(pages::manual(command)).unwrap();
-    let plain = [("\\fB", ""), ("\\fI", ""), ("\\fR", ""), ("\\-", "-"), ("\\*(Aq", "'"), ("\\(aq", "'"), ("\\&", ""), ("\\\\", "\\")];
+    let plain = [
+        ("\\fB", ""),
+        ("\\fI", ""),
+        ("\\fR", ""),
+        ("\\-", "-"),
+        ("\\*(Aq", "'"),
+        ("\\(aq", "'"),
+        ("\\&", ""),
+        ("\\\\", "\\"),
+    ];
     plain.iter().fold(page, |page, (markup, text)| page.replace(markup, text))
 }
 
 /// The lines of a manual page's section.
 fn section<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
-    let lines = page.lines().skip_while(|line| *line != format!(".SH {heading}") && *line != format!(".SH \"{heading}\"")).skip(1);
+    let lines = page
+        .lines()
+        .skip_while(|line| {
+            *line != format!(".SH {heading}") && *line != format!(".SH \"{heading}\"")
+        })
+        .skip(1);
     lines.take_while(|line| !line.starts_with(".SH")).collect()
 }
 
 /// The options that head a paragraph of a manual page.
 fn of_manual(lines: &[&str]) -> BTreeSet<Spellings> {
-    let heads = lines.windows(2).filter(|two| two[0] == ".TP" && two[1].starts_with('-')).map(|two| two[1]);
-    let options = heads.map(|line| spellings(line.split('<').next().unwrap().split(" [").next().unwrap()));
+    let heads =
+        lines.windows(2).filter(|two| two[0] == ".TP" && two[1].starts_with('-')).map(|two| two[1]);
+    let options =
+        heads.map(|line| spellings(line.split('<').next().unwrap().split(" [").next().unwrap()));
     options.filter(|option| !option.contains("--help") && !option.contains("--version")).collect()
 }
 
@@ -60,8 +83,14 @@ fn readme() -> String {
 
 /// The first block that is set off below the heading of a program.
 fn synopsis(readme: &str, program: &str) -> Vec<String> {
-    let below = readme.split_once(&format!("\n### {program}\n")).unwrap_or_else(|| panic!("{program} has no heading")).1;
-    let lines = below.lines().skip_while(|line| !line.starts_with("    ")).take_while(|line| line.starts_with("    "));
+    let below = readme
+        .split_once(&format!("\n### {program}\n"))
+        .unwrap_or_else(|| panic!("{program} has no heading"))
+        .1;
+    let lines = below
+        .lines()
+        .skip_while(|line| !line.starts_with("    "))
+        .take_while(|line| line.starts_with("    "));
     lines.map(|line| line.trim().to_owned()).collect()
 }
 
@@ -73,18 +102,40 @@ fn options_are_told_alike() {
         let page = manual(&command);
         let mut all = of_help(&run(program, &["--help"]).ok().stdout);
         assert!(!all.is_empty());
-        assert_eq!(of_manual(&section(&page, "OPTIONS")), all, "--help of {program} and its manual page");
+        assert_eq!(
+            of_manual(&section(&page, "OPTIONS")),
+            all,
+            "--help of {program} and its manual page"
+        );
         let lines = synopsis(&readme, program);
         let inherited = all.clone();
         for (words, _) in pages::leaves(&command) {
             let name = format!("{program} {}", words.join(" "));
             let words: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();
-            let own: BTreeSet<_> = of_help(&run(program, &words).ok().stdout).difference(&inherited).cloned().collect();
-            let told: Vec<_> = section(&page, "COMMANDS").into_iter().skip_while(|line| *line != format!(".SS \"{name}\"")).collect();
-            let end = told.iter().skip(1).position(|line| line.starts_with(".SS")).map_or(told.len(), |at| at + 1);
+            let own: BTreeSet<_> = of_help(&run(program, &words).ok().stdout)
+                .difference(&inherited)
+                .cloned()
+                .collect();
+            let told: Vec<_> = section(&page, "COMMANDS")
+                .into_iter()
+                .skip_while(|line| *line != format!(".SS \"{name}\""))
+                .collect();
+            let end = told
+                .iter()
+                .skip(1)
+                .position(|line| line.starts_with(".SS"))
+                .map_or(told.len(), |at| at + 1);
             assert_eq!(of_manual(&told[..end]), own, "--help of {name} and its manual page");
-            let line = lines.iter().find(|line| line.starts_with(&name)).unwrap_or_else(|| panic!("README's synopsis lacks {name}"));
-            own.iter().for_each(|option| assert!(!option.is_disjoint(&spellings(line)), "README's synopsis of {name} lacks {option:?}"));
+            let line = lines
+                .iter()
+                .find(|line| line.starts_with(&name))
+                .unwrap_or_else(|| panic!("README's synopsis lacks {name}"));
+            own.iter().for_each(|option| {
+                assert!(
+                    !option.is_disjoint(&spellings(line)),
+                    "README's synopsis of {name} lacks {option:?}"
+                )
+            });
             all.extend(own);
         }
         let told = spellings(&lines.join(" "));
@@ -94,7 +145,9 @@ fn options_are_told_alike() {
             Vec::<&String>::new(),
             "README's synopsis of {program} has them, --help has not"
         );
-        all.iter().for_each(|option| assert!(!option.is_disjoint(&told), "README's synopsis of {program} lacks {option:?}"));
+        all.iter().for_each(|option| {
+            assert!(!option.is_disjoint(&told), "README's synopsis of {program} lacks {option:?}")
+        });
     }
 }
 
@@ -103,23 +156,47 @@ fn exit_statuses_are_told_alike() {
     let readme = readme().replace('\n', " ");
     for command in pages::programs() {
         let page = manual(&command);
-        let told: Vec<_> = section(&page, "EXIT STATUS").windows(2).filter(|two| two[0] == ".TP").map(|two| two[1]).collect();
-        let wanted: &[&str] =
-            if command.get_name() == "ftpclient" { &["0", "1", "2", "3", "4", "5", "130"] } else { &["0", "1", "2", "3"] };
+        let told: Vec<_> = section(&page, "EXIT STATUS")
+            .windows(2)
+            .filter(|two| two[0] == ".TP")
+            .map(|two| two[1])
+            .collect();
+        let wanted: &[&str] = if command.get_name() == "ftpclient" {
+            &["0", "1", "2", "3", "4", "5", "130"]
+        } else {
+            &["0", "1", "2", "3"]
+        };
         assert_eq!(told, wanted, "{}", command.get_name());
         let help = run(command.get_name(), &["--help"]).ok().stdout.replace('\n', " ");
         for status in wanted {
-            assert!(help.split_once("Exit status:").unwrap().1.contains(&format!(" {status} ")), "{}: {status}", command.get_name());
-            assert!(readme.split_once("Exit status:").unwrap().1.contains(&format!(" {status} ")), "README: {status}");
+            assert!(
+                help.split_once("Exit status:").unwrap().1.contains(&format!(" {status} ")),
+                "{}: {status}",
+                command.get_name()
+            );
+            assert!(
+                readme.split_once("Exit status:").unwrap().1.contains(&format!(" {status} ")),
+                "README: {status}"
+            );
         }
     }
 }
 
 /// The usages in the first column of README's table of commands.
 fn table(readme: &str) -> BTreeSet<String> {
-    let rows = readme.split_once("| command |").unwrap().1.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let rows = readme
+        .split_once("| command |")
+        .unwrap()
+        .1
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
     let columns = rows.map(|row| row.split('|').nth(1).unwrap().to_owned());
-    columns.flat_map(|column| column.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()).collect()
+    columns
+        .flat_map(|column| {
+            column.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 #[test]
@@ -127,25 +204,48 @@ fn commands_are_told_alike() {
     let slave = Standalone::start(&[], &[]);
     let client = slave.client();
     let help = client.run(&["-c", "help"]).ok().stdout;
-    let told: BTreeSet<String> =
-        help.lines().take_while(|line| !line.is_empty()).map(|l| l.split("  ").next().unwrap().to_owned()).collect();
+    let told: BTreeSet<String> = help
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(|l| l.split("  ").next().unwrap().to_owned())
+        .collect();
     assert_eq!(table(&readme()), told, "README's table and help");
     let page = manual(&pages::programs()[2]);
-    let headed: BTreeSet<String> =
-        section(&page, "COMMANDS").iter().filter_map(|line| Some(line.strip_prefix(".SS ")?.trim_matches('"').to_owned())).collect();
+    let headed: BTreeSet<String> = section(&page, "COMMANDS")
+        .iter()
+        .filter_map(|line| Some(line.strip_prefix(".SS ")?.trim_matches('"').to_owned()))
+        .collect();
     assert_eq!(headed, told, "the manual page and help");
-    let lines: Vec<String> = COMMANDS.iter().map(|command| format!("help {}", client_word(command.name))).collect();
+    let lines: Vec<String> =
+        COMMANDS.iter().map(|command| format!("help {}", client_word(command.name))).collect();
     let args: Vec<&str> = lines.iter().flat_map(|line| ["-c", line.as_str()]).collect();
     let explained = client.run(&args).ok().stdout;
     for command in COMMANDS {
-        assert!(explained.contains(command.usage) && explained.contains(command.help), "help {}", command.name);
-        assert!(command.help.lines().any(|line| line.starts_with("Example")), "help {} has no example", command.name);
+        assert!(
+            explained.contains(command.usage) && explained.contains(command.help),
+            "help {}",
+            command.name
+        );
+        assert!(
+            command.help.lines().any(|line| line.starts_with("Example")),
+            "help {} has no example",
+            command.name
+        );
         let usage = spellings(command.usage);
         for (option, _) in command.options {
-            assert!(usage.contains(*option) || command.help.contains(option), "help {} does not tell of {option}", command.name);
+            assert!(
+                usage.contains(*option) || command.help.contains(option),
+                "help {} does not tell of {option}",
+                command.name
+            );
         }
-        let known: Spellings = command.options.iter().map(|(option, _)| (*option).to_owned()).collect();
-        assert!(usage.is_subset(&known), "the usage of {} has options that it does not complete: {usage:?}", command.name);
+        let known: Spellings =
+            command.options.iter().map(|(option, _)| (*option).to_owned()).collect();
+        assert!(
+            usage.is_subset(&known),
+            "the usage of {} has options that it does not complete: {usage:?}",
+            command.name
+        );
     }
 }
 

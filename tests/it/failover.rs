@@ -3,7 +3,9 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Client, Cluster, Fault, Output, Program, SOON, content, eventually, is_over_tls, leftovers};
+use crate::harness::{
+    Client, Cluster, Fault, Output, Program, SOON, content, eventually, is_over_tls, leftovers,
+};
 
 /// More than all buffers on the way hold together.
 const SIZE: usize = 48 << 20;
@@ -22,8 +24,9 @@ fn frozen(cluster: &Cluster, client: &Client) -> (Program, usize) {
         slave.proxy.as_ref().unwrap().fault_at_content(3 << 20, Fault::Stall);
     }
     let program = client.start(GET);
-    let serving =
-        eventually(SOON, "the transfer is frozen", || cluster.slaves.iter().position(|slave| slave.proxy.as_ref().unwrap().struck()));
+    let serving = eventually(SOON, "the transfer is frozen", || {
+        cluster.slaves.iter().position(|slave| slave.proxy.as_ref().unwrap().struck())
+    });
     cluster.slaves.iter().for_each(|slave| slave.proxy.as_ref().unwrap().disarm());
     (program, serving)
 }
@@ -108,7 +111,8 @@ pub fn the_line_hangs() {
 #[test]
 pub fn the_slave_stops_cleanly() {
     let bytes = content(5, SIZE);
-    let mut cluster = Cluster::of(2).proxied().slave_args(&["--grace", "0"]).file("f", &bytes).start();
+    let mut cluster =
+        Cluster::of(2).proxied().slave_args(&["--grace", "0"]).file("f", &bytes).start();
     cluster.wait_hashed();
     let client = cluster.client();
     let (mut program, serving) = frozen(&cluster, &client);

@@ -3,7 +3,10 @@
 
 use std::fs;
 
-use crate::harness::{Client, Cluster, SOON, Setup, Standalone, TestDir, content, digest, eventually, leftovers, quote};
+use crate::harness::{
+    Client, Cluster, SOON, Setup, Standalone, TestDir, content, digest, eventually, leftovers,
+    quote,
+};
 
 /// Sizes at which an off-by-one would show.
 fn sizes(block: usize) -> Vec<usize> {
@@ -11,7 +14,8 @@ fn sizes(block: usize) -> Vec<usize> {
 }
 
 fn all_sizes_arrive(block: usize) {
-    let files: Vec<(String, Vec<u8>)> = sizes(block).into_iter().map(|n| (format!("f{n}"), content(n as u64, n))).collect();
+    let files: Vec<(String, Vec<u8>)> =
+        sizes(block).into_iter().map(|n| (format!("f{n}"), content(n as u64, n))).collect();
     let refs: Vec<(&str, &[u8])> = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).collect();
     let slave = Standalone::start(&["--block-size", &block.to_string()], &refs);
     let client = slave.client();
@@ -61,7 +65,14 @@ fn block_sizes_out_of_range_are_a_usage_error() {
     let home = TestDir::new();
     for bad in ["0", "4194305", "x", "-1"] {
         let mut slave = Setup::new("ftpslave", home.path())
-            .args(["0", "--standalone", "--root", home.folder("root").to_str().unwrap(), "--block-size", bad])
+            .args([
+                "0",
+                "--standalone",
+                "--root",
+                home.folder("root").to_str().unwrap(),
+                "--block-size",
+                bad,
+            ])
             .start();
         assert_eq!(slave.wait(SOON), 2, "--block-size {bad}");
     }
@@ -154,9 +165,16 @@ fn a_missing_name_is_told_with_what_is_there() {
     slave.wait_listed("apples.txt", true);
     let client = slave.client();
     let output = client.run(&["-c", "get aples.txt"]).fails(1);
-    assert!(output.stderr.contains("aples.txt") && output.stderr.contains("apples.txt"), "{output:?}");
+    assert!(
+        output.stderr.contains("aples.txt") && output.stderr.contains("apples.txt"),
+        "{output:?}"
+    );
     let json = client.command("get aples.txt").fails(1).json();
-    assert_eq!((&json["ok"], &json["error"]["code"]), (&false.into(), &"not-found".into()), "{json}");
+    assert_eq!(
+        (&json["ok"], &json["error"]["code"]),
+        (&false.into(), &"not-found".into()),
+        "{json}"
+    );
     assert_eq!(json["command"], "get");
     assert_eq!(leftovers(&client.folder(), &[]), [] as [std::path::PathBuf; 0]);
 }
@@ -174,7 +192,11 @@ fn several_names_and_one_of_them_missing() {
     assert_eq!((client.read("a"), client.read("b")), (b"12".to_vec(), b"345".to_vec()));
 
     let json = client.command("get a b").ok().json();
-    assert_eq!((&json["ok"], &json["files"], &json["failed"]), (&true.into(), &2.into(), &serde_json::json!([])), "{json}");
+    assert_eq!(
+        (&json["ok"], &json["files"], &json["failed"]),
+        (&true.into(), &2.into(), &serde_json::json!([])),
+        "{json}"
+    );
 }
 
 #[test]
@@ -183,7 +205,12 @@ fn the_closing_line_tells_bytes_and_slave() {
     let output = slave.client().run(&["-c", "get a.txt"]).ok();
     let lines: Vec<&str> = output.stdout.lines().collect();
     assert_eq!(lines.len(), 1, "{output:?}");
-    assert!(lines[0].contains('9') && lines[0].contains(&slave.addr.to_string()) && lines[0].contains("verified"), "{output:?}");
+    assert!(
+        lines[0].contains('9')
+            && lines[0].contains(&slave.addr.to_string())
+            && lines[0].contains("verified"),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -249,10 +276,17 @@ fn stat_and_hash_tell_size_and_digest() {
     });
     let entry = &stat["entries"][0];
     assert_eq!(entry["digest"], digest(&bytes), "{stat}");
-    assert_eq!((&entry["name"], &entry["kind"], &entry["size"]), (&"big.bin".into(), &"file".into(), &3_000_000.into()), "{stat}");
+    assert_eq!(
+        (&entry["name"], &entry["kind"], &entry["size"]),
+        (&"big.bin".into(), &"file".into(), &3_000_000.into()),
+        "{stat}"
+    );
     assert!(entry["mtime"].as_str().unwrap().ends_with('Z'), "{stat}");
     // A file that was put there by hand has a number as soon as the master has given it one.
-    assert!(entry.get("version").is_some_and(|version| version.is_null() || version == "1-1"), "{stat}");
+    assert!(
+        entry.get("version").is_some_and(|version| version.is_null() || version == "1-1"),
+        "{stat}"
+    );
 }
 
 #[test]
@@ -274,7 +308,10 @@ fn the_default_folder_is_clientroot_where_there_is_one() {
     let slave = Standalone::start(&[], &[("a", b"12")]);
     let client = slave.client();
     let run = |dir: &std::path::Path| {
-        let mut program = Setup::new("ftpclient", client.home()).current_dir(dir).args([&slave.addr.to_string(), "-c", "get a"]).start();
+        let mut program = Setup::new("ftpclient", client.home())
+            .current_dir(dir)
+            .args([&slave.addr.to_string(), "-c", "get a"])
+            .start();
         Client::finish(&mut program).ok();
     };
     let plain = slave.dir.folder("plain");

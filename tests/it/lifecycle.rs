@@ -9,8 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::{
-    Client, Cluster, Fault, Proxy, Pty, SOON, Setup, Standalone, TestDir, Wire, alive, children, content, eventually, session, sessions,
-    socket_owner, stop, ticket, write_old,
+    Client, Cluster, Fault, Proxy, Pty, SOON, Setup, Standalone, TestDir, Wire, alive, children,
+    content, eventually, session, sessions, socket_owner, stop, ticket, write_old,
 };
 
 #[test]
@@ -55,7 +55,9 @@ fn a_transfer_may_end_within_the_grace() {
     line.wait_struck();
     slave.program.signal(Signal::SIGTERM);
     // No new session any more …
-    eventually(SOON, "the slave takes nobody", || (slave.client().run(&["--retry", "0", "-c", "get f"]).status != 0).then_some(()));
+    eventually(SOON, "the slave takes nobody", || {
+        (slave.client().run(&["--retry", "0", "-c", "get f"]).status != 0).then_some(())
+    });
     // … but the one under way ends well.
     line.release();
     Client::finish(&mut program).ok();
@@ -73,7 +75,9 @@ fn a_second_signal_ends_at_once() {
     let _program = client.start(&["--json", "-c", "get f"]);
     line.wait_struck();
     slave.program.signal(Signal::SIGTERM);
-    eventually(SOON, "the slave takes nobody", || (slave.client().run(&["--retry", "0", "-c", "get f"]).status != 0).then_some(()));
+    eventually(SOON, "the slave takes nobody", || {
+        (slave.client().run(&["--retry", "0", "-c", "get f"]).status != 0).then_some(())
+    });
     let began = Instant::now();
     slave.program.signal(Signal::SIGTERM);
     slave.program.wait(SOON);
@@ -85,16 +89,30 @@ fn a_second_signal_ends_at_once() {
 fn ctrl_c_at_a_terminal_reaches_the_whole_group_and_ends_it_cleanly() {
     let dir = TestDir::new();
     let root = dir.folder("root");
-    let setup = Setup::new("ftpslave", dir.path()).args([Path::new("0"), Path::new("--standalone"), Path::new("--root"), &root]);
+    let setup = Setup::new("ftpslave", dir.path()).args([
+        Path::new("0"),
+        Path::new("--standalone"),
+        Path::new("--root"),
+        &root,
+    ]);
     let (mut pty, mut slave) = Pty::start(setup);
-    pty.screen.wait_for(SOON, "the ready line", |screen| screen.contains("ready role=slave").then_some(()));
+    pty.screen.wait_for(SOON, "the ready line", |screen| {
+        screen.contains("ready role=slave").then_some(())
+    });
     pty.press("\x03");
     assert_eq!(slave.wait(SOON), 0);
     assert!(slave.stderr.ends_within(SOON), "a process was left");
 
-    let setup = Setup::new("ftpmaster", dir.path()).args(["--listen", "127.0.0.1:0", "--state", dir.folder("m").to_str().unwrap()]);
+    let setup = Setup::new("ftpmaster", dir.path()).args([
+        "--listen",
+        "127.0.0.1:0",
+        "--state",
+        dir.folder("m").to_str().unwrap(),
+    ]);
     let (mut pty, mut master) = Pty::start(setup);
-    pty.screen.wait_for(SOON, "the ready line", |screen| screen.contains("ready role=master").then_some(()));
+    pty.screen.wait_for(SOON, "the ready line", |screen| {
+        screen.contains("ready role=master").then_some(())
+    });
     pty.press("\x03");
     assert_eq!(master.wait(SOON), 0);
     assert!(master.stderr.ends_within(SOON), "a process was left");
@@ -109,18 +127,29 @@ fn kill_9_of_the_supervisor_takes_all_within_2_s_and_the_port_is_free() {
     assert!(before.len() >= 2, "workers and a replicator: {before:?}");
     slave.program.signal(Signal::SIGKILL);
     slave.program.wait(SOON);
-    eventually(Duration::from_secs(2), "the end of all processes", || before.iter().all(|pid| !alive(*pid)).then_some(()));
-    assert!(slave.program.stderr.ends_within(Duration::from_secs(2)), "a process outlived its supervisor");
+    eventually(Duration::from_secs(2), "the end of all processes", || {
+        before.iter().all(|pid| !alive(*pid)).then_some(())
+    });
+    assert!(
+        slave.program.stderr.ends_within(Duration::from_secs(2)),
+        "a process outlived its supervisor"
+    );
     // Its identity is free at the same moment.
     slave.restart_on_same_port();
-    assert_eq!(std::fs::read_dir(slave.root.join(".relais/slaves")).unwrap().count(), 1, "it took another id");
+    assert_eq!(
+        std::fs::read_dir(slave.root.join(".relais/slaves")).unwrap().count(),
+        1,
+        "it took another id"
+    );
     slave.client().get("f");
 }
 
 /// Two sessions that lie in different workers, with the workers.
 fn in_two_workers(slave: &Standalone) -> ((Wire, Pid), (Wire, Pid)) {
     let processes = family(slave);
-    let owner = |wire: &Wire| socket_owner(slave.addr, wire.local(), &processes).expect("a worker has the socket");
+    let owner = |wire: &Wire| {
+        socket_owner(slave.addr, wire.local(), &processes).expect("a worker has the socket")
+    };
     let first = sessions(slave.addr, 1).remove(0);
     let worker = owner(&first);
     // Those that land in the first's worker stay open, so that the next has a reason to land elsewhere.
@@ -147,7 +176,8 @@ fn family(slave: &Standalone) -> Vec<Pid> {
 
 #[test]
 fn a_killed_worker_is_replaced_within_a_second_and_other_sessions_go_on() {
-    let slave = Standalone::start(&["--workers", "2", "--sessions-per-worker", "64"], &[("f", b"1")]);
+    let slave =
+        Standalone::start(&["--workers", "2", "--sessions-per-worker", "64"], &[("f", b"1")]);
     let before = family(&slave);
     let ((mut lost, worker), (mut kept, _)) = in_two_workers(&slave);
     kill(worker, Signal::SIGKILL).unwrap();
@@ -181,7 +211,8 @@ fn any_child_may_die_and_the_slave_serves_on() {
 
 #[test]
 fn a_stopped_supervisor_or_worker_does_not_stop_the_others() {
-    let slave = Standalone::start(&["--workers", "2", "--sessions-per-worker", "64"], &[("f", b"1")]);
+    let slave =
+        Standalone::start(&["--workers", "2", "--sessions-per-worker", "64"], &[("f", b"1")]);
     let ((_lost, worker), (mut kept, _)) = in_two_workers(&slave);
     stop(worker);
     kept.ping();
@@ -201,8 +232,9 @@ fn a_master_restarts_without_open_sessions_noticing() {
     }
     let client = cluster.client();
     let mut program = client.start(&["--json", "-c", "get f"]);
-    let serving =
-        eventually(SOON, "the transfer is frozen", || cluster.slaves.iter().position(|slave| slave.proxy.as_ref().unwrap().struck()));
+    let serving = eventually(SOON, "the transfer is frozen", || {
+        cluster.slaves.iter().position(|slave| slave.proxy.as_ref().unwrap().struck())
+    });
     let (ticket, _) = ticket(cluster.addr);
     let mut open = session(cluster.slaves[0].addr, &ticket);
     cluster.master.kill();
@@ -232,8 +264,12 @@ fn a_slave_may_come_before_the_master_and_its_key() {
         .start();
     slave.ready();
     // It waits and says so.
-    slave.stderr.wait_for(SOON, "a word about the missing key", |log| log.contains("key").then_some(()));
-    let mut master = Setup::new("ftpmaster", dir.path()).args(["--listen", &addr.to_string(), "--state", state.to_str().unwrap()]).start();
+    slave
+        .stderr
+        .wait_for(SOON, "a word about the missing key", |log| log.contains("key").then_some(()));
+    let mut master = Setup::new("ftpmaster", dir.path())
+        .args(["--listen", &addr.to_string(), "--state", state.to_str().unwrap()])
+        .start();
     assert_eq!(master.ready(), addr);
     let client = Client::new(addr);
     client.run(&["--retry", "30", "-c", "get f"]).ok();
@@ -269,11 +305,13 @@ fn a_port_in_use_is_status_3() {
     let addr = taken.local_addr().unwrap();
     let dir = TestDir::new();
     let root = dir.folder("root");
-    let mut slave =
-        Setup::new("ftpslave", dir.path()).args([&addr.port().to_string(), "--standalone", "--root", root.to_str().unwrap()]).start();
+    let mut slave = Setup::new("ftpslave", dir.path())
+        .args([&addr.port().to_string(), "--standalone", "--root", root.to_str().unwrap()])
+        .start();
     assert_eq!(slave.wait(SOON), 3);
-    let mut master =
-        Setup::new("ftpmaster", dir.path()).args(["--listen", &addr.to_string(), "--state", dir.folder("m").to_str().unwrap()]).start();
+    let mut master = Setup::new("ftpmaster", dir.path())
+        .args(["--listen", &addr.to_string(), "--state", dir.folder("m").to_str().unwrap()])
+        .start();
     assert_eq!(master.wait(SOON), 3);
 }
 
@@ -297,7 +335,12 @@ fn wrong_options_are_status_2() {
 fn a_second_master_on_one_state_is_refused() {
     let cluster = Cluster::of(0).start();
     let mut second = Setup::new("ftpmaster", cluster.dir.path())
-        .args(["--listen", "127.0.0.1:0", "--state", cluster.dir.folder("master").to_str().unwrap()])
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--state",
+            cluster.dir.folder("master").to_str().unwrap(),
+        ])
         .start();
     assert_eq!(second.wait(SOON), 1);
 }
@@ -311,7 +354,9 @@ fn the_prompt_gets_a_file_and_says_goodbye() {
     // On connecting at a terminal it shows what is in the folder.
     pty.screen.wait_for(SOON, "the listing", |screen| screen.contains("hello.txt").then_some(()));
     pty.press("get hello.txt\r");
-    eventually(SOON, "the file arrives", || client.folder().join("hello.txt").exists().then_some(()));
+    eventually(SOON, "the file arrives", || {
+        client.folder().join("hello.txt").exists().then_some(())
+    });
     assert_eq!(client.read("hello.txt"), b"some text");
     pty.press("bye\r");
     assert_eq!(program.wait(SOON), 0);
@@ -344,10 +389,14 @@ fn ctrl_c_stops_the_transfer_and_not_the_prompt() {
     pty.press("get f\r");
     line.wait_struck();
     pty.press("\x03");
-    program.stderr.wait_for(SOON, "it is stopped", |said| said.contains("interrupted").then_some(()));
+    program
+        .stderr
+        .wait_for(SOON, "it is stopped", |said| said.contains("interrupted").then_some(()));
     line.cut_all();
     pty.press("get small.txt\r");
-    eventually(SOON, "the next file arrives", || client.folder().join("small.txt").exists().then_some(()));
+    eventually(SOON, "the next file arrives", || {
+        client.folder().join("small.txt").exists().then_some(())
+    });
     assert!(!client.folder().join("f").exists());
     pty.press("bye\r");
     program.wait(SOON);
@@ -370,7 +419,11 @@ fn ctrl_c_on_a_slow_line_ends_soon_and_saves() {
         program.signal(Signal::SIGINT);
         let began = Instant::now();
         Client::finish(&mut program).fails(130);
-        assert!(began.elapsed() < Duration::from_secs(3), "blocks of {block}: ended after {:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_secs(3),
+            "blocks of {block}: ended after {:?}",
+            began.elapsed()
+        );
         line.cut_all();
         line.throttle(None);
         line.take_content_bytes();

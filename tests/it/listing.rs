@@ -14,7 +14,12 @@ use crate::harness::{SOON, Standalone, digest, eventually, sessions, write_old};
 const NOTICED: Duration = Duration::from_secs(30);
 
 fn names(json: &serde_json::Value) -> Vec<String> {
-    json["entries"].as_array().unwrap().iter().map(|e| e["name"].as_str().unwrap().to_owned()).collect()
+    json["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["name"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -24,7 +29,8 @@ fn files_and_folders_in_order_of_their_names() {
     let client = slave.client();
     let json = client.command("ls").ok().json();
     assert_eq!(names(&json), ["a", "b", "c c", "é"], "{json}");
-    let kinds: Vec<&str> = json["entries"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> =
+        json["entries"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["folder", "file", "file", "file"]);
     assert_eq!(json["entries"][1]["size"], 2);
     assert_eq!(names(&client.command("ls a").ok().json()), ["x"]);
@@ -41,7 +47,9 @@ fn what_is_dropped_in_appears_and_what_is_removed_vanishes() {
     fs::create_dir_all(slave.root.join("x/y")).unwrap();
     fs::write(slave.root.join("x/y/z"), "3").unwrap();
     let client = slave.client();
-    eventually(NOTICED, "a file in a new folder", || (client.command("get x/y/z").status == 0).then_some(()));
+    eventually(NOTICED, "a file in a new folder", || {
+        (client.command("get x/y/z").status == 0).then_some(())
+    });
     fs::rename(slave.root.join("second"), slave.root.join("third")).unwrap();
     slave.wait_listed("third", true);
     slave.wait_listed("second", false);
@@ -95,7 +103,10 @@ fn a_file_replaced_by_one_of_the_same_size_and_time_never_shows_the_old_digest()
     let client = slave.client();
     let path = slave.root.join("f");
     let old = fs::metadata(&path).unwrap().modified().unwrap();
-    assert_eq!(client.command("hash f").ok().json()["entries"][0]["digest"], digest(b"content number 0"));
+    assert_eq!(
+        client.command("hash f").ok().json()["entries"][0]["digest"],
+        digest(b"content number 0")
+    );
     for n in 1..8 {
         let bytes = format!("content number {n}");
         if n % 2 == 0 {
@@ -135,7 +146,11 @@ fn what_is_not_served_is_counted() {
         let found = sessions(slave.addr, 1)[0].status();
         (found.1.skipped() == 5).then_some(found)
     });
-    assert_eq!((counters.skipped_links, counters.skipped_special, counters.skipped_names), (2, 1, 2), "{counters:?}");
+    assert_eq!(
+        (counters.skipped_links, counters.skipped_special, counters.skipped_names),
+        (2, 1, 2),
+        "{counters:?}"
+    );
     let client = slave.client();
     assert_eq!(names(&client.command("ls").ok().json()), ["f"]);
     for command in ["get link", "get linked-folder/passwd", "get fifo", "ls linked-folder"] {
@@ -177,7 +192,8 @@ fn a_link_swapped_in_a_loop_never_leads_out() {
                 })
             })
             .collect();
-        let results: Vec<_> = readers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        let results: Vec<_> =
+            readers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         stop.store(true, Ordering::SeqCst);
         for served in results {
             served.unwrap();
@@ -192,7 +208,9 @@ fn two_slaves_on_one_folder_show_the_same() {
     write_old(&cluster.slaves[0].root.join("dropped"), b"2");
     let dropped = |n: usize| {
         for _ in 0..n {
-            eventually(NOTICED, "the dropped file on each slave", || (client.command("get dropped").status == 0).then_some(()));
+            eventually(NOTICED, "the dropped file on each slave", || {
+                (client.command("get dropped").status == 0).then_some(())
+            });
         }
     };
     dropped(4);
@@ -202,7 +220,9 @@ fn two_slaves_on_one_folder_show_the_same() {
         cluster.wait_in_service(1);
         let name = format!("after{gone}");
         write_old(&cluster.slaves[0].root.join(&name), b"3");
-        eventually(NOTICED, "the catalogue goes on", || (client.command(&format!("get {name}")).status == 0).then_some(()));
+        eventually(NOTICED, "the catalogue goes on", || {
+            (client.command(&format!("get {name}")).status == 0).then_some(())
+        });
         cluster.restart_slave(gone);
         cluster.wait_in_service(2);
     }
@@ -235,7 +255,11 @@ fn a_folder_with_100_000_files_lists_at_once() {
         match wire.reply() {
             relais_proto::Reply::Entries(page) => {
                 if listed == 0 {
-                    assert!(began.elapsed() < Duration::from_secs(1), "the first names came after {:?}", began.elapsed());
+                    assert!(
+                        began.elapsed() < Duration::from_secs(1),
+                        "the first names came after {:?}",
+                        began.elapsed()
+                    );
                 }
                 listed += page.iter().count();
                 at_last = page.iter().last().unwrap().name;

@@ -43,7 +43,11 @@ fn ignored_in(path: &Path, found: &mut BTreeSet<String>) {
         if !line.starts_with("#[ignore") {
             continue;
         }
-        assert!(line.starts_with("#[ignore = \""), "{}: an ignored test without a reason", path.display());
+        assert!(
+            line.starts_with("#[ignore = \""),
+            "{}: an ignored test without a reason",
+            path.display()
+        );
         let name = lines.find_map(|l| l.strip_prefix("fn ")).and_then(|l| l.split('(').next());
         found.insert(name.unwrap_or("?").to_owned());
     }

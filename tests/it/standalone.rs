@@ -5,14 +5,17 @@ use std::time::{Duration, Instant};
 
 use relais_proto::{ErrorCode, Login, Reply, Request};
 
-use crate::harness::{Client, Fault, Proxy, SOON, Standalone, Wire, content, eventually, hello, sessions};
+use crate::harness::{
+    Client, Fault, Proxy, SOON, Standalone, Wire, content, eventually, hello, sessions,
+};
 
 const GET: &[&str] = &["--json", "-c", "get f"];
 
 #[test]
 fn many_clients_at_once() {
     let bytes = content(1, 1 << 20);
-    let slave = Standalone::start(&["--workers", "2", "--sessions-per-worker", "8"], &[("f", &bytes)]);
+    let slave =
+        Standalone::start(&["--workers", "2", "--sessions-per-worker", "8"], &[("f", &bytes)]);
     let clients: Vec<Client> = (0..12).map(|_| slave.client()).collect();
     let mut running: Vec<_> = clients.iter().map(|c| c.start(GET)).collect();
     for (program, client) in running.iter_mut().zip(&clients) {
@@ -24,7 +27,10 @@ fn many_clients_at_once() {
 #[test]
 fn the_classical_pool_serves_n_at_once_and_queues_the_rest() {
     let bytes = content(2, 100_000);
-    let slave = Standalone::start(&["--workers", "2", "--sessions-per-worker", "1", "--queue", "10", "--grace", "0"], &[("f", &bytes)]);
+    let slave = Standalone::start(
+        &["--workers", "2", "--sessions-per-worker", "1", "--queue", "10", "--grace", "0"],
+        &[("f", &bytes)],
+    );
     let clients: Vec<Client> = (0..8).map(|_| slave.client()).collect();
     let mut running: Vec<_> = clients.iter().map(|c| c.start(GET)).collect();
     for (program, client) in running.iter_mut().zip(&clients) {
@@ -44,7 +50,10 @@ fn knock(slave: &Standalone) -> (Wire, Reply) {
 
 #[test]
 fn a_full_pool_queues_then_says_busy_then_serves_who_waited() {
-    let slave = Standalone::start(&["--workers", "2", "--sessions-per-worker", "1", "--queue", "2"], &[("f", b"1")]);
+    let slave = Standalone::start(
+        &["--workers", "2", "--sessions-per-worker", "1", "--queue", "2"],
+        &[("f", b"1")],
+    );
     let mut open = sessions(slave.addr, 2);
     let queued: Vec<_> = (0..2).map(|_| knock(&slave)).collect();
     assert!(
@@ -70,7 +79,10 @@ fn a_full_pool_queues_then_says_busy_then_serves_who_waited() {
 
 #[test]
 fn a_busy_slave_is_tried_again() {
-    let slave = Standalone::start(&["--workers", "1", "--sessions-per-worker", "1", "--queue", "0"], &[("f", b"1")]);
+    let slave = Standalone::start(
+        &["--workers", "1", "--sessions-per-worker", "1", "--queue", "0"],
+        &[("f", b"1")],
+    );
     let open = sessions(slave.addr, 1);
     let client = slave.client();
     client.run(&["--retry", "0", "--json", "-c", "get f"]).fails(3);
@@ -82,7 +94,10 @@ fn a_busy_slave_is_tried_again() {
 #[test]
 fn a_reader_that_stops_does_not_hold_up_others() {
     let bytes = content(3, 48 << 20);
-    let slave = Standalone::start(&["--workers", "2", "--sessions-per-worker", "2"], &[("f", &bytes), ("small", b"1")]);
+    let slave = Standalone::start(
+        &["--workers", "2", "--sessions-per-worker", "2"],
+        &[("f", &bytes), ("small", b"1")],
+    );
     let line = Proxy::to(slave.addr);
     line.fault_at_content(1, Fault::Stall);
     let stopped = Client::new(line.addr());
@@ -95,19 +110,33 @@ fn a_reader_that_stops_does_not_hold_up_others() {
 
 #[test]
 fn the_slot_of_a_client_that_vanished_is_free_again() {
-    let slave = Standalone::start(&["--workers", "1", "--sessions-per-worker", "1", "--queue", "0"], &[("f", b"1")]);
+    let slave = Standalone::start(
+        &["--workers", "1", "--sessions-per-worker", "1", "--queue", "0"],
+        &[("f", b"1")],
+    );
     let mut first = sessions(slave.addr, 1);
     first[0].ping();
     drop(first);
-    eventually(SOON, "a free slot", || matches!(knock(&slave).1, Reply::Opened { .. }).then_some(()));
+    eventually(SOON, "a free slot", || {
+        matches!(knock(&slave).1, Reply::Opened { .. }).then_some(())
+    });
 }
 
 #[test]
 fn requests_sent_ahead_are_answered_in_order() {
-    let slave = Standalone::start(&["--block-size", "9"], &[("a", b"first file"), ("b", b"second")]);
+    let slave =
+        Standalone::start(&["--block-size", "9"], &[("a", b"first file"), ("b", b"second")]);
     let mut wire = Wire::connect(slave.addr);
     let get = crate::harness::get;
-    wire.send(&[hello(), Request::Login(Login::default()), get("a"), Request::Ping, get("b"), get("nothing"), get("a")]);
+    wire.send(&[
+        hello(),
+        Request::Login(Login::default()),
+        get("a"),
+        Request::Ping,
+        get("b"),
+        get("nothing"),
+        get("a"),
+    ]);
     assert!(matches!(wire.reply(), Reply::Welcome { .. }));
     assert!(matches!(wire.reply(), Reply::Opened { .. }));
     assert_eq!(wire.content().unwrap().1, b"first file");

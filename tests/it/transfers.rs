@@ -9,11 +9,15 @@ use nix::sys::signal::Signal;
 use relais_proto::ErrorCode;
 use serde_json::Value;
 
-use crate::harness::{Cluster, SOON, Standalone, TestDir, content, encoded, eventually, get, sessions};
+use crate::harness::{
+    Cluster, SOON, Standalone, TestDir, content, encoded, eventually, get, sessions,
+};
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect()
 }
 
 /// Command, path, bytes and result of a line.
@@ -29,8 +33,17 @@ fn each_transfer_and_each_change_is_a_line() {
     let slave = Standalone::start(&["--transfer-log", log.to_str().unwrap()], &[("f", b"content")]);
     let client = slave.client();
     fs::write(client.folder().join("local"), content(1, 3000)).unwrap();
-    let commands =
-        ["ls", "get f", "put local", "mkdir d", "mv local d/moved", "rm -r d", "get nothing", "rm nothing", "put local -o nowhere/x"];
+    let commands = [
+        "ls",
+        "get f",
+        "put local",
+        "mkdir d",
+        "mv local d/moved",
+        "rm -r d",
+        "get nothing",
+        "rm nothing",
+        "put local -o nowhere/x",
+    ];
     let words: Vec<&str> = commands.iter().flat_map(|command| ["-c", command]).collect();
     client.run(&[&["--keep-going"], &words[..]].concat());
     let told: Vec<_> = lines(&log).iter().map(short).collect();
@@ -44,12 +57,24 @@ fn each_transfer_and_each_change_is_a_line() {
         ("rm", "/nothing", 0, "not-found"),
         ("put", "/nowhere/x", 0, "not-found"),
     ];
-    assert_eq!(told, wanted.map(|(command, path, bytes, result)| (command.to_owned(), path.to_owned(), bytes, result.to_owned())));
+    assert_eq!(
+        told,
+        wanted.map(|(command, path, bytes, result)| (
+            command.to_owned(),
+            path.to_owned(),
+            bytes,
+            result.to_owned()
+        ))
+    );
     let first = &lines(&log)[0];
     for key in ["time", "user", "address", "milliseconds", "slave"] {
         assert!(!first[key].is_null(), "{key}: {first}");
     }
-    assert!(first["time"].as_str().unwrap().ends_with('Z') && first["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{first}");
+    assert!(
+        first["time"].as_str().unwrap().ends_with('Z')
+            && first["address"].as_str().unwrap().starts_with("127.0.0.1:"),
+        "{first}"
+    );
     assert_eq!(lines(&log)[3]["to"], "/d/moved");
 }
 
@@ -65,7 +90,10 @@ fn a_name_that_breaks_the_rules_is_a_line_without_it() {
     assert!(wire.raw(&frame));
     assert_eq!(wire.content().unwrap_err().code, ErrorCode::BadName);
     let line = lines(&log).remove(0);
-    assert_eq!((&line["command"], &line["path"], &line["result"]), (&"get".into(), &Value::Null, &"bad-name".into()));
+    assert_eq!(
+        (&line["command"], &line["path"], &line["result"]),
+        (&"get".into(), &Value::Null, &"bad-name".into())
+    );
 }
 
 #[test]
@@ -73,21 +101,34 @@ fn what_went_of_a_transfer_that_is_cut_is_told() {
     let logs = TestDir::new();
     let log = logs.path().join("transfers");
     let size = 48 << 20;
-    let slave = Standalone::start(&["--transfer-log", log.to_str().unwrap()], &[("f", &content(1, size))]);
+    let slave =
+        Standalone::start(&["--transfer-log", log.to_str().unwrap()], &[("f", &content(1, size))]);
     let mut wire = sessions(slave.addr, 1).remove(0);
     wire.send(&[get("f")]);
     // The header, and a block.
-    assert!(wire.block_bytes().is_some() && wire.block_bytes().is_some_and(|(bytes, _)| !bytes.is_empty()));
+    assert!(
+        wire.block_bytes().is_some()
+            && wire.block_bytes().is_some_and(|(bytes, _)| !bytes.is_empty())
+    );
     drop(wire);
     let line = eventually(SOON, "the line", || lines(&log).first().map(short));
-    assert!(line.2 > 0 && line.2 < size as u64 && (line.0, line.3) == ("get".to_owned(), "cut".to_owned()), "{} bytes", line.2);
+    assert!(
+        line.2 > 0
+            && line.2 < size as u64
+            && (line.0, line.3) == ("get".to_owned(), "cut".to_owned()),
+        "{} bytes",
+        line.2
+    );
 }
 
 #[test]
 fn a_file_that_is_moved_away_is_opened_anew_by_every_worker() {
     let logs = TestDir::new();
     let log = logs.path().join("transfers");
-    let slave = Standalone::start(&["--workers", "3", "--transfer-log", log.to_str().unwrap()], &[("f", b"content")]);
+    let slave = Standalone::start(
+        &["--workers", "3", "--transfer-log", log.to_str().unwrap()],
+        &[("f", b"content")],
+    );
     let client = slave.client();
     client.get("f");
     let old = logs.path().join("transfers.1");
@@ -117,18 +158,25 @@ fn standard_output_takes_lines_as_well_and_what_slaves_fetch_is_no_transfer() {
     let client = cluster.client();
     fs::write(client.folder().join("x"), "x").unwrap();
     client.run(&["-c", "put x"]).ok();
-    eventually(SOON, "both have it", || cluster.slaves.iter().all(|slave| slave.root.join("x").exists()).then_some(()));
+    eventually(SOON, "both have it", || {
+        cluster.slaves.iter().all(|slave| slave.root.join("x").exists()).then_some(())
+    });
     let told = || -> Vec<Value> {
         cluster
             .slaves
             .iter()
-            .flat_map(|slave| slave.program.stdout.text().lines().skip(1).map(str::to_owned).collect::<Vec<_>>())
+            .flat_map(|slave| {
+                slave.program.stdout.text().lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+            })
             .map(|line| serde_json::from_str(&line).unwrap())
             .collect()
     };
     // Who reads it is not waited for.
     let told = eventually(SOON, "it is told", || Some(told()).filter(|told| !told.is_empty()));
-    assert_eq!(told.iter().map(short).collect::<Vec<_>>(), [("put".to_owned(), "/x".to_owned(), 1, "ok".to_owned())]);
+    assert_eq!(
+        told.iter().map(short).collect::<Vec<_>>(),
+        [("put".to_owned(), "/x".to_owned(), 1, "ok".to_owned())]
+    );
 }
 
 #[test]
@@ -176,8 +224,11 @@ fn a_pipe_that_nobody_reads_holds_up_neither_the_start_nor_a_transfer() {
         let n = reader.read(&mut buffer).unwrap();
         text.extend_from_slice(&buffer[..n]);
     }
-    slave.stderr.wait_for(SOON, "the loss is told", |said| said.contains("lines of the transfer log are lost").then_some(()));
-    let line: Value = serde_json::from_slice(text.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
+    slave.stderr.wait_for(SOON, "the loss is told", |said| {
+        said.contains("lines of the transfer log are lost").then_some(())
+    });
+    let line: Value =
+        serde_json::from_slice(text.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
     assert_eq!(short(&line), ("get".to_owned(), "/f".to_owned(), 7, "ok".to_owned()));
     // A slave whose log nobody reads ends as others do.
     slave.signal(Signal::SIGTERM);

@@ -92,7 +92,10 @@ fn status_shows_the_slaves_and_exits_1_with_none_in_service() {
     assert!(slave["id"].as_str().is_some_and(|id| id.len() == 32), "{status}");
     assert!(slave["number"].is_u64() && slave["sessions"].is_u64(), "{status}");
     let text = cluster.status(&[]).ok().stdout;
-    assert!(text.contains("in-service") && text.contains(&cluster.slaves[0].addr.to_string()), "{text}");
+    assert!(
+        text.contains("in-service") && text.contains(&cluster.slaves[0].addr.to_string()),
+        "{text}"
+    );
 
     cluster.slaves[0].program.kill();
     eventually(SOON, "the killed slave is down", || (cluster.count("down") == 1).then_some(()));
@@ -122,7 +125,8 @@ fn one_silent_client_does_not_delay_others() {
 fn twenty_clients_at_once_all_get_their_file() {
     let cluster = Cluster::of(2).shared().file("a.txt", b"some text").start();
     let clients: Vec<Client> = (0..20).map(|_| cluster.client()).collect();
-    let mut running: Vec<_> = clients.iter().map(|c| c.start(&["--json", "-c", "get a.txt"])).collect();
+    let mut running: Vec<_> =
+        clients.iter().map(|c| c.start(&["--json", "-c", "get a.txt"])).collect();
     let mut served = [0; 2];
     for program in &mut running {
         let json = Client::finish(program).ok().json();
@@ -145,7 +149,13 @@ fn a_slave_without_the_right_key_is_not_taken() {
     let key = cluster.dir.path().join("other.key");
     std::fs::write(&key, "ab".repeat(32) + "\n").unwrap();
     let mut stranger = crate::harness::Setup::new("ftpslave", cluster.dir.path())
-        .args(["0", "--master", &cluster.addr.to_string(), "--root", cluster.dir.folder("elsewhere").to_str().unwrap()])
+        .args([
+            "0",
+            "--master",
+            &cluster.addr.to_string(),
+            "--root",
+            cluster.dir.folder("elsewhere").to_str().unwrap(),
+        ])
         .args(["--cluster-key", key.to_str().unwrap()])
         .start();
     stranger.ready();

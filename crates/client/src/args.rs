@@ -76,7 +76,11 @@ impl Args {
             host: self.host,
             user: self.user,
             password: self.password_file.as_deref().map(relais_secret::from_file).transpose()?,
-            security: Security { encrypt: self.tls, chosen: self.ca.as_deref().map(authorities).transpose()?, insecure: self.insecure },
+            security: Security {
+                encrypt: self.tls,
+                chosen: self.ca.as_deref().map(authorities).transpose()?,
+                insecure: self.insecure,
+            },
             folder: self.dir,
             commands: self.command,
             json: self.json,

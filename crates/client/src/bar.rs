@@ -78,7 +78,11 @@ impl Bar {
     fn label(&self) -> String {
         let name = clean(self.name.trim_start_matches('/'));
         let length = name.chars().count();
-        if length <= NAME { name.into_owned() } else { format!("...{}", name.chars().skip(length - NAME + 3).collect::<String>()) }
+        if length <= NAME {
+            name.into_owned()
+        } else {
+            format!("...{}", name.chars().skip(length - NAME + 3).collect::<String>())
+        }
     }
 }
 

@@ -64,7 +64,11 @@ impl Failure {
         match self.code {
             ErrorCode::Usage => 2,
             ErrorCode::Unreachable | ErrorCode::NoSlave | ErrorCode::Busy => 3,
-            ErrorCode::LoginNeeded | ErrorCode::LoginRefused | ErrorCode::BadTicket | ErrorCode::TlsNeeded | ErrorCode::NotTrusted => 4,
+            ErrorCode::LoginNeeded
+            | ErrorCode::LoginRefused
+            | ErrorCode::BadTicket
+            | ErrorCode::TlsNeeded
+            | ErrorCode::NotTrusted => 4,
             ErrorCode::Cut | ErrorCode::Damaged | ErrorCode::NoContent => 5,
             ErrorCode::Interrupted => 130,
             _ => 1,
@@ -102,7 +106,9 @@ pub fn why_gone(error: &WireError) -> String {
         WireError::Truncated => "connection closed".to_owned(),
         WireError::Io(e) => match e.kind() {
             io::ErrorKind::TimedOut => "silent for too long".to_owned(),
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => "connection closed".to_owned(),
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionAborted => "connection closed".to_owned(),
             _ => plain(e),
         },
         other => other.to_string(),

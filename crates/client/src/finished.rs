@@ -30,9 +30,17 @@ pub enum Done {
 
 impl Shell {
     /// Takes out what has just been done with these names, where `fits` says that it is the same.
-    pub fn take_finished<T>(&mut self, remote: &TreePath, logged: &str, fits: impl Fn(&Done) -> Option<T>) -> Option<T> {
-        let same = |done: &Finished| (done.remote == *remote && done.logged == logged).then(|| fits(&done.done)).flatten();
-        let (at, found) = self.finished.iter().enumerate().find_map(|(at, done)| Some((at, same(done)?)))?;
+    pub fn take_finished<T>(
+        &mut self,
+        remote: &TreePath,
+        logged: &str,
+        fits: impl Fn(&Done) -> Option<T>,
+    ) -> Option<T> {
+        let same = |done: &Finished| {
+            (done.remote == *remote && done.logged == logged).then(|| fits(&done.done)).flatten()
+        };
+        let (at, found) =
+            self.finished.iter().enumerate().find_map(|(at, done)| Some((at, same(done)?)))?;
         self.finished.swap_remove(at);
         Some(found)
     }

@@ -121,7 +121,9 @@ mod tests {
     #[test]
     fn a_press_ends_a_pause_and_wakes_a_reader() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = Arc::new(Socket::from(std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap()));
+        let stream = Arc::new(Socket::from(
+            std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap(),
+        ));
         let interrupt = Interrupt::new();
         interrupt.enter(Doing::Command);
         interrupt.watch(&stream);
@@ -140,7 +142,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let interrupt = Interrupt::new();
         assert!(!interrupt.raise());
-        let stream = Arc::new(Socket::from(std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap()));
+        let stream = Arc::new(Socket::from(
+            std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap(),
+        ));
         interrupt.watch(&stream);
         assert_eq!((&*stream).read(&mut [0; 1]).unwrap(), 0);
     }

@@ -90,7 +90,10 @@ impl Local {
         let wanted = name.map_or_else(|| self.home.clone(), |name| self.resolve(name));
         let place = openable(&wanted).canonicalize().map_err(|e| Failure::local(&wanted, &e))?;
         if !place.is_dir() {
-            return Err(Failure::new(ErrorCode::Local, format!("{} is no folder", wanted.display())));
+            return Err(Failure::new(
+                ErrorCode::Local,
+                format!("{} is no folder", wanted.display()),
+            ));
         }
         // At home names are shown as at the start.
         let at_home = self.home().canonicalize().is_ok_and(|home| home == place);
@@ -103,7 +106,12 @@ impl Local {
     ///
     /// # Errors
     /// A name that cannot be used.
-    pub fn target(&self, remote_name: &str, into: Option<&str>, several: bool) -> Result<Target, Failure> {
+    pub fn target(
+        &self,
+        remote_name: &str,
+        into: Option<&str>,
+        several: bool,
+    ) -> Result<Target, Failure> {
         let Some(into) = into else {
             return Ok(Target { folder: self.now.clone(), name: remote_name.to_owned() });
         };
@@ -113,12 +121,21 @@ impl Local {
         let path = self.resolve(into);
         if into.ends_with('/') || openable(&path).is_dir() {
             let missing = || Failure::new(ErrorCode::Local, format!("{into}: no such folder"));
-            return if path.is_dir() { Ok(Target { folder: path, name: remote_name.to_owned() }) } else { Err(missing()) };
+            return if path.is_dir() {
+                Ok(Target { folder: path, name: remote_name.to_owned() })
+            } else {
+                Err(missing())
+            };
         }
         if several {
-            return Err(Failure::new(ErrorCode::Local, format!("{into} is no folder, and several files cannot have one name")));
+            return Err(Failure::new(
+                ErrorCode::Local,
+                format!("{into} is no folder, and several files cannot have one name"),
+            ));
         }
-        let (Some(Component::Normal(name)), Some(folder)) = (path.components().next_back(), path.parent()) else {
+        let (Some(Component::Normal(name)), Some(folder)) =
+            (path.components().next_back(), path.parent())
+        else {
             return Err(Failure::usage(format!("{into} is no name for a file")));
         };
         Ok(Target { folder: folder.to_path_buf(), name: name.to_string_lossy().into_owned() })
@@ -141,7 +158,8 @@ impl Local {
     /// # Errors
     /// That the folder has gone.
     pub fn logged(&self, target: &Target) -> Result<String, Failure> {
-        let full = |path: &Path| openable(path).canonicalize().map_err(|e| Failure::local(path, &e));
+        let full =
+            |path: &Path| openable(path).canonicalize().map_err(|e| Failure::local(path, &e));
         let (home, folder) = (full(&self.home)?, full(&target.folder)?);
         let folder = folder.strip_prefix(&home).unwrap_or(&folder);
         Ok(folder.join(&target.name).to_string_lossy().into_owned())
@@ -153,7 +171,8 @@ impl Local {
     #[must_use]
     pub fn logged_path(&self, path: &Path) -> String {
         let logged = path.file_name().and_then(|name| {
-            let target = Target { folder: path.parent()?.to_path_buf(), name: name.to_str()?.to_owned() };
+            let target =
+                Target { folder: path.parent()?.to_path_buf(), name: name.to_str()?.to_owned() };
             self.logged(&target).ok()
         });
         logged.unwrap_or_else(|| path.display().to_string())
@@ -197,7 +216,9 @@ mod tests {
     #[test]
     fn targets() {
         let (dir, local) = local();
-        let target = |into, several| local.target("r", into, several).map(|t| (t.folder, t.name)).map_err(|e| e.code);
+        let target = |into, several| {
+            local.target("r", into, several).map(|t| (t.folder, t.name)).map_err(|e| e.code)
+        };
         let (home, sub) = (dir.path().to_path_buf(), dir.path().join("sub"));
         assert_eq!(target(None, true), Ok((home.clone(), "r".into())));
         assert_eq!(target(Some("new"), false), Ok((home.clone(), "new".into())));
@@ -225,7 +246,9 @@ mod tests {
     #[test]
     fn logged_names_are_relative_where_they_can_be() {
         let (dir, local) = local();
-        let logged = |folder: &Path| local.logged(&Target { folder: folder.to_path_buf(), name: "n".into() }).unwrap();
+        let logged = |folder: &Path| {
+            local.logged(&Target { folder: folder.to_path_buf(), name: "n".into() }).unwrap()
+        };
         assert_eq!(logged(dir.path()), "n");
         assert_eq!(logged(&dir.path().join("sub/../sub")), "sub/n");
         assert!(logged(Path::new("/")).starts_with('/'));

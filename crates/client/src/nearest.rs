@@ -38,7 +38,9 @@ impl Nearest {
         if self.all.len() <= FEW {
             self.all.push(place.1.clone());
         }
-        if place.0.0 < ALIKE || self.best.len() == BEST && self.best.last().is_some_and(|last| *last <= place) {
+        if place.0.0 < ALIKE
+            || self.best.len() == BEST && self.best.last().is_some_and(|last| *last <= place)
+        {
             return;
         }
         let at = self.best.partition_point(|other| *other <= place);
@@ -49,7 +51,8 @@ impl Nearest {
     /// How alike, in thousandths.
     fn alike(&self, name: &str) -> u32 {
         let name = name.trim_end_matches('/').to_lowercase();
-        let alike = strsim::normalized_damerau_levenshtein(&self.wanted, &name).max(strsim::jaro_winkler(&self.wanted, &name) - 0.3);
+        let alike = strsim::normalized_damerau_levenshtein(&self.wanted, &name)
+            .max(strsim::jaro_winkler(&self.wanted, &name) - 0.3);
         // Steps of a thousandth, counted up: no cast from a float is needed.
         (1..=1000).rev().find(|step| f64::from(*step) <= alike * 1000.0).unwrap_or(0)
     }
@@ -64,7 +67,9 @@ impl Nearest {
         let names: Vec<_> = self.best.into_iter().map(|(_, name)| name).collect();
         match names.as_slice() {
             [] => format!("none of the {} names in {folder} is like it", self.seen),
-            names => format!("nearest of the {} names in {folder}: {}", self.seen, names.join(", ")),
+            names => {
+                format!("nearest of the {} names in {folder}: {}", self.seen, names.join(", "))
+            }
         }
     }
 }

@@ -129,7 +129,10 @@ mod tests {
         let (first, second) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
         notices.lost(first, "connection closed (os error 32)");
         notices.clone().lost(second, "connection refused");
-        assert_eq!(notices.take_lost(), Some(Gone { addr: first, why: "connection closed".into() }));
+        assert_eq!(
+            notices.take_lost(),
+            Some(Gone { addr: first, why: "connection closed".into() })
+        );
         assert_eq!(notices.take_lost(), None);
     }
 

@@ -271,7 +271,8 @@ impl Outcome {
 /// An interruption stands for all, then what can be carried on, then that no server was reached, then whatever came first.
 fn summary(failed: &[Failed]) -> Option<Failure> {
     let has = |status| failed.iter().find(|f| f.failure.status() == status);
-    let code = has(130).or_else(|| has(5)).or_else(|| has(3)).or_else(|| failed.first())?.failure.code;
+    let code =
+        has(130).or_else(|| has(5)).or_else(|| has(3)).or_else(|| failed.first())?.failure.code;
     let message = match failed {
         [Failed { failure, .. }] => failure.message.clone(),
         several => format!("{} names failed", several.len()),
@@ -282,7 +283,11 @@ fn summary(failed: &[Failed]) -> Option<Failure> {
 /// As [`summary`], of transfers: of those that no server was reached for, the rest can be carried on.
 fn transfers(failed: &[Failed]) -> Option<Failure> {
     let failure = summary(failed)?;
-    Some(if failure.code == ErrorCode::Unreachable { Failure { code: ErrorCode::Cut, ..failure } } else { failure })
+    Some(if failure.code == ErrorCode::Unreachable {
+        Failure { code: ErrorCode::Cut, ..failure }
+    } else {
+        failure
+    })
 }
 
 #[cfg(test)]
@@ -300,16 +305,23 @@ mod tests {
     #[test]
     fn the_gravest_failure_stands_for_all() {
         let failed = |codes: &[ErrorCode]| {
-            let failed = codes.iter().map(|code| Failed { remote: "x".into(), failure: Failure::new(*code, "why") }).collect();
+            let failed = codes
+                .iter()
+                .map(|code| Failed { remote: "x".into(), failure: Failure::new(*code, "why") })
+                .collect();
             Outcome::Entries(failed).failure().map(|f| f.status())
         };
         assert_eq!(failed(&[]), None);
         assert_eq!(failed(&[ErrorCode::NotFound]), Some(1));
         assert_eq!(failed(&[ErrorCode::NotFound, ErrorCode::Cut]), Some(5));
-        assert_eq!(failed(&[ErrorCode::NotFound, ErrorCode::Cut, ErrorCode::Interrupted]), Some(130));
+        assert_eq!(
+            failed(&[ErrorCode::NotFound, ErrorCode::Cut, ErrorCode::Interrupted]),
+            Some(130)
+        );
         assert_eq!(failed(&[ErrorCode::NotFound, ErrorCode::Unreachable]), Some(3));
         let failure = Failure::new(ErrorCode::Unreachable, "why");
-        let several = Several { failed: vec![Failed { remote: "x".into(), failure }], ..Several::default() };
+        let several =
+            Several { failed: vec![Failed { remote: "x".into(), failure }], ..Several::default() };
         assert_eq!(Outcome::Several(several).failure().map(|f| f.status()), Some(5));
     }
 }

@@ -22,7 +22,12 @@ pub fn resolve(folder: &TreePath, text: &str) -> Result<TreePath, Failure> {
             "" | "." => path,
             ".." => match path.split_last() {
                 Some((parent, _)) => parent,
-                None => return Err(Failure::new(ErrorCode::BadName, format!("{text} is above the top"))),
+                None => {
+                    return Err(Failure::new(
+                        ErrorCode::BadName,
+                        format!("{text} is above the top"),
+                    ));
+                }
             },
             name => path.join(name).map_err(|e| Failure::from(e).of(text))?,
         };

@@ -55,12 +55,23 @@ pub fn run(config: Config, interrupt: Interrupt) -> u8 {
             return failure.status();
         }
     };
-    let memory = Place::of_user().map(|place| Memory::new(place, &config.host, &config.user, notices.clone()));
-    let settings =
-        Settings { host: config.host, user: config.user, password: config.password, security: config.security, retry: config.retry };
+    let memory = Place::of_user()
+        .map(|place| Memory::new(place, &config.host, &config.user, notices.clone()));
+    let settings = Settings {
+        host: config.host,
+        user: config.user,
+        password: config.password,
+        security: config.security,
+        retry: config.retry,
+    };
     let shell = Shell {
         session: Session::new(settings, interrupt.clone(), notices.clone()).remembering(memory),
-        output: Output::new(Box::new(std::io::BufWriter::new(std::io::stdout())), notices.clone(), config.json, screen()),
+        output: Output::new(
+            Box::new(std::io::BufWriter::new(std::io::stdout())),
+            notices.clone(),
+            config.json,
+            screen(),
+        ),
         local,
         place: TreePath::root(),
         resume: config.resume,
@@ -83,7 +94,10 @@ fn screen() -> Screen {
     let width = rustix::termios::tcgetwinsize(&stdout).map_or(80, |size| usize::from(size.ws_col));
     let plain = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-    Screen { width: Some(if width == 0 { 80 } else { width }), colours: !plain("NO_COLOR") && !dumb }
+    Screen {
+        width: Some(if width == 0 { 80 } else { width }),
+        colours: !plain("NO_COLOR") && !dumb,
+    }
 }
 
 /// Where commands come from, and whether they go on after a failure.
@@ -98,7 +112,10 @@ impl Lines {
         shell.prefer_holder();
         if let Err(failure) = shell.session.connect() {
             // A script finds the object of its first command; people see who speaks.
-            let first = self.commands.first().map_or_else(|| "connect".to_owned(), |line| Call::parse(line).name);
+            let first = self
+                .commands
+                .first()
+                .map_or_else(|| "connect".to_owned(), |line| Call::parse(line).name);
             shell.output.begin(if shell.output.is_json() { &first } else { "" });
             return shell.put_out(&Err(failure)).status;
         }
@@ -136,7 +153,9 @@ impl Lines {
                 (Ok(0), _) => return first,
                 (Ok(_), Ok(text)) if words::is_blank(text) => continue,
                 (Ok(_), Ok(text)) => shell.execute(text.trim_end_matches(['\n', '\r'])),
-                (Ok(_), Err(_)) => not_read(shell, &Failure::usage("a line of standard input is not UTF-8")),
+                (Ok(_), Err(_)) => {
+                    not_read(shell, &Failure::usage("a line of standard input is not UTF-8"))
+                }
                 (Err(e), _) => {
                     let failure = Failure::local(std::path::Path::new("standard input"), &e);
                     return if first == 0 { not_read(shell, &failure).status } else { first };

@@ -85,7 +85,9 @@ impl Shell {
         let call = Call::parse(line);
         self.output.begin(&call.name);
         let mut result = call.run(self);
-        if self.interrupt.is_raised() && result.as_ref().is_err_and(|failure| failure.status() != 130) {
+        if self.interrupt.is_raised()
+            && result.as_ref().is_err_and(|failure| failure.status() != 130)
+        {
             // Whatever failed, failed because of that.
             result = Err(Failure::interrupted());
         }
@@ -122,6 +124,11 @@ impl Shell {
 /// A server's failure about `path`, with the path in front where the message does not have it.
 #[must_use]
 pub fn about(path: &TreePath, failure: Failure) -> Failure {
-    let about_path = !matches!(failure.code, ErrorCode::Interrupted | ErrorCode::Unreachable | ErrorCode::Local);
-    if about_path && !failure.message.contains(&path.to_string()) { failure.of(&path.to_string()) } else { failure }
+    let about_path =
+        !matches!(failure.code, ErrorCode::Interrupted | ErrorCode::Unreachable | ErrorCode::Local);
+    if about_path && !failure.message.contains(&path.to_string()) {
+        failure.of(&path.to_string())
+    } else {
+        failure
+    }
 }

@@ -9,7 +9,9 @@ use crate::Failure;
 /// # Errors
 /// A quote or a backslash that is not finished.
 pub fn split(line: &str) -> Result<Vec<String>, Failure> {
-    shlex::split(line).ok_or_else(|| Failure::usage(format!("a quote or backslash is not finished: {}", line.trim())))
+    shlex::split(line).ok_or_else(|| {
+        Failure::usage(format!("a quote or backslash is not finished: {}", line.trim()))
+    })
 }
 
 /// The word as it has to be typed to come back whole.

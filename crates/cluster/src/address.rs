@@ -49,9 +49,19 @@ pub fn same_host(peer: IpAddr, local: IpAddr) -> bool {
 pub fn endpoints_for(place: &Place, client: Viewpoint) -> Vec<SocketAddr> {
     let client = Viewpoint::new(client.peer, client.local);
     let mut found: Vec<SocketAddr> = if place.advertised.is_empty() {
-        place.listen.iter().filter_map(|listen| reachable(canonical(*listen), place, client)).collect()
+        place
+            .listen
+            .iter()
+            .filter_map(|listen| reachable(canonical(*listen), place, client))
+            .collect()
     } else {
-        place.advertised.iter().copied().map(canonical).filter(|addr| client.peer.is_loopback() || !addr.ip().is_loopback()).collect()
+        place
+            .advertised
+            .iter()
+            .copied()
+            .map(canonical)
+            .filter(|addr| client.peer.is_loopback() || !addr.ip().is_loopback())
+            .collect()
     };
     found.retain(|addr| usable(*addr));
     found.sort_by_key(|addr| addr.is_ipv6() != client.peer.is_ipv6());
@@ -67,11 +77,22 @@ pub(crate) fn claims(place: &Place) -> Vec<SocketAddr> {
     if !place.advertised.is_empty() {
         return place.advertised.iter().copied().map(canonical).collect();
     }
-    let on_its_host = place.listen.iter().copied().map(canonical).filter(|addr| place.same_host || !addr.ip().is_loopback());
+    let on_its_host = place
+        .listen
+        .iter()
+        .copied()
+        .map(canonical)
+        .filter(|addr| place.same_host || !addr.ip().is_loopback());
     if place.same_host {
         return on_its_host.collect();
     }
-    on_its_host.map(|addr| if addr.ip().is_unspecified() { SocketAddr::new(peer, addr.port()) } else { addr }).collect()
+    on_its_host
+        .map(
+            |addr| {
+                if addr.ip().is_unspecified() { SocketAddr::new(peer, addr.port()) } else { addr }
+            },
+        )
+        .collect()
 }
 
 /// Whether two claims stand in each other's way.
@@ -136,11 +157,19 @@ mod tests {
     }
 
     fn place(listen: &[&str], peer: &str, same_host: bool) -> Place {
-        Place { listen: listen.iter().map(|a| addr(a)).collect(), advertised: Vec::new(), peer: peer.parse().unwrap(), same_host }
+        Place {
+            listen: listen.iter().map(|a| addr(a)).collect(),
+            advertised: Vec::new(),
+            peer: peer.parse().unwrap(),
+            same_host,
+        }
     }
 
     fn seen(place: &Place, peer: &str, local: &str) -> Vec<String> {
-        let found = endpoints_for(place, Viewpoint { peer: peer.parse().unwrap(), local: local.parse().unwrap() });
+        let found = endpoints_for(
+            place,
+            Viewpoint { peer: peer.parse().unwrap(), local: local.parse().unwrap() },
+        );
         found.iter().map(ToString::to_string).collect()
     }
 
@@ -194,36 +223,60 @@ mod tests {
 
     #[test]
     fn what_is_advertised_wins() {
-        let advertised = vec![addr("[2001:db8::1]:9"), addr("198.51.100.1:9"), addr("198.51.100.1:0"), addr("127.0.0.1:8")];
+        let advertised = vec![
+            addr("[2001:db8::1]:9"),
+            addr("198.51.100.1:9"),
+            addr("198.51.100.1:0"),
+            addr("127.0.0.1:8"),
+        ];
         let slave = Place { advertised, ..place(&["0.0.0.0:2122"], "192.0.2.9", false) };
         assert_eq!(seen(&slave, "192.0.2.7", "192.0.2.1"), ["198.51.100.1:9", "[2001:db8::1]:9"]);
-        assert_eq!(seen(&slave, "127.0.0.1", "127.0.0.1"), ["198.51.100.1:9", "127.0.0.1:8", "[2001:db8::1]:9"]);
+        assert_eq!(
+            seen(&slave, "127.0.0.1", "127.0.0.1"),
+            ["198.51.100.1:9", "127.0.0.1:8", "[2001:db8::1]:9"]
+        );
     }
 
     #[test]
     fn nothing_unusable_is_offered_and_not_too_much() {
-        let bad = ["0.0.0.0:0", "192.0.2.9:0", "127.0.0.1:0", "[::]:0", "224.0.0.1:7", "[fe80::1]:7"];
+        let bad =
+            ["0.0.0.0:0", "192.0.2.9:0", "127.0.0.1:0", "[::]:0", "224.0.0.1:7", "[fe80::1]:7"];
         assert!(seen(&place(&bad, "127.0.0.1", true), "127.0.0.1", "127.0.0.1").is_empty());
         assert!(seen(&place(&[], "127.0.0.1", true), "127.0.0.1", "127.0.0.1").is_empty());
         let many: Vec<String> = (1..=20).map(|n| format!("192.0.2.{n}:7")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert_eq!(seen(&place(&many, "192.0.2.1", false), "192.0.2.7", "192.0.2.1").len(), limits::ADDRESSES);
+        assert_eq!(
+            seen(&place(&many, "192.0.2.1", false), "192.0.2.7", "192.0.2.1").len(),
+            limits::ADDRESSES
+        );
     }
 
     #[test]
     fn knows_its_own_host() {
-        let same = |peer: &str, local: &str| same_host(peer.parse().unwrap(), local.parse().unwrap());
-        assert!(same("127.0.0.1", "127.0.0.1") && same("::ffff:127.0.0.1", "::1") && same("192.0.2.1", "::ffff:192.0.2.1"));
+        let same =
+            |peer: &str, local: &str| same_host(peer.parse().unwrap(), local.parse().unwrap());
+        assert!(
+            same("127.0.0.1", "127.0.0.1")
+                && same("::ffff:127.0.0.1", "::1")
+                && same("192.0.2.1", "::ffff:192.0.2.1")
+        );
         assert!(!same("192.0.2.2", "192.0.2.1"));
     }
 
     #[test]
     fn the_same_address_is_claimed_once() {
-        let (a, b) = (place(&["127.0.0.1:1"], "192.0.2.8", false), place(&["127.0.0.1:1"], "192.0.2.9", false));
+        let (a, b) = (
+            place(&["127.0.0.1:1"], "192.0.2.8", false),
+            place(&["127.0.0.1:1"], "192.0.2.9", false),
+        );
         assert!(!collide(&a, &b), "loopback of two other hosts");
-        let (a, b) = (place(&["0.0.0.0:1"], "192.0.2.8", false), place(&["0.0.0.0:1"], "192.0.2.9", false));
+        let (a, b) =
+            (place(&["0.0.0.0:1"], "192.0.2.8", false), place(&["0.0.0.0:1"], "192.0.2.9", false));
         assert!(!collide(&a, &b) && collide(&a, &a));
-        assert!(collide(&a, &place(&["192.0.2.8:1"], "192.0.2.9", false)), "somebody else's address");
+        assert!(
+            collide(&a, &place(&["192.0.2.8:1"], "192.0.2.9", false)),
+            "somebody else's address"
+        );
         let here = place(&["0.0.0.0:1"], "127.0.0.1", true);
         assert!(collide(&here, &place(&["127.0.0.1:1"], "192.0.2.1", true)));
         assert!(!collide(&here, &place(&["127.0.0.1:2"], "127.0.0.1", true)));

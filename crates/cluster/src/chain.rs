@@ -26,8 +26,11 @@ mod tests {
             time_ms: 0,
             change: Change::MakeFolder { path: TreePath::new("a").unwrap() },
         };
-        let of = |ids: [u8; 2]| next(next(Chain::default(), &numbered(1, ids[0])), &numbered(2, ids[1]));
+        let of =
+            |ids: [u8; 2]| next(next(Chain::default(), &numbered(1, ids[0])), &numbered(2, ids[1]));
         assert_eq!(of([1, 2]), of([1, 2]));
-        assert!(of([1, 2]) != of([2, 1]) && of([1, 2]) != of([1, 3]) && of([1, 2]) != Chain::default());
+        assert!(
+            of([1, 2]) != of([2, 1]) && of([1, 2]) != of([1, 3]) && of([1, 2]) != Chain::default()
+        );
     }
 }

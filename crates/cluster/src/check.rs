@@ -49,7 +49,11 @@ pub trait View {
 ///
 /// # Errors
 /// That the tree cannot be read.
-pub fn check<V: View>(change: &Change, expect: Expect, tree: &mut V) -> Result<Result<(), Refusal>, V::Error> {
+pub fn check<V: View>(
+    change: &Change,
+    expect: Expect,
+    tree: &mut V,
+) -> Result<Result<(), Refusal>, V::Error> {
     match change {
         Change::Put { path, .. } => check_put(path, expect, tree),
         Change::MakeFolder { path } => check_make_folder(path, tree),
@@ -72,12 +76,21 @@ fn parent_is_missing<V: View>(path: &TreePath, tree: &mut V) -> Result<Option<Re
     }
     Ok(match tree.node(&parent)?.map(|node| node.kind) {
         Some(Kind::Folder) => None,
-        Some(Kind::File) => Some(Refusal::new(ErrorCode::NotFolder, format!("{parent}: not a folder"))),
-        None => Some(Refusal::new(ErrorCode::NotFound, format!("{parent}: no such folder; make it first"))),
+        Some(Kind::File) => {
+            Some(Refusal::new(ErrorCode::NotFolder, format!("{parent}: not a folder")))
+        }
+        None => Some(Refusal::new(
+            ErrorCode::NotFound,
+            format!("{parent}: no such folder; make it first"),
+        )),
     })
 }
 
-fn check_put<V: View>(path: &TreePath, expect: Expect, tree: &mut V) -> Result<Result<(), Refusal>, V::Error> {
+fn check_put<V: View>(
+    path: &TreePath,
+    expect: Expect,
+    tree: &mut V,
+) -> Result<Result<(), Refusal>, V::Error> {
     if path.is_root() {
         return refuse(ErrorCode::IsFolder, format!("{path}: a folder has that name"));
     }
@@ -94,12 +107,18 @@ fn check_put<V: View>(path: &TreePath, expect: Expect, tree: &mut V) -> Result<R
             Some(Node { version: None, .. }) => "something that was never numbered".to_owned(),
             Some(Node { version: Some(version), .. }) => format!("version {version}"),
         };
-        return refuse(ErrorCode::Changed, format!("{path}: {found} is there, which was not expected"));
+        return refuse(
+            ErrorCode::Changed,
+            format!("{path}: {found} is there, which was not expected"),
+        );
     }
     Ok(Ok(()))
 }
 
-fn check_make_folder<V: View>(path: &TreePath, tree: &mut V) -> Result<Result<(), Refusal>, V::Error> {
+fn check_make_folder<V: View>(
+    path: &TreePath,
+    tree: &mut V,
+) -> Result<Result<(), Refusal>, V::Error> {
     if path.is_root() {
         return refuse(ErrorCode::Exists, format!("{path}: the folder is there already"));
     }
@@ -108,12 +127,19 @@ fn check_make_folder<V: View>(path: &TreePath, tree: &mut V) -> Result<Result<()
     }
     match tree.node(path)?.map(|node| node.kind) {
         None => Ok(Ok(())),
-        Some(Kind::Folder) => refuse(ErrorCode::Exists, format!("{path}: the folder is there already")),
+        Some(Kind::Folder) => {
+            refuse(ErrorCode::Exists, format!("{path}: the folder is there already"))
+        }
         Some(Kind::File) => refuse(ErrorCode::NotFolder, format!("{path}: a file has that name")),
     }
 }
 
-fn check_remove<V: View>(path: &TreePath, recursive: bool, expect: Expect, tree: &mut V) -> Result<Result<(), Refusal>, V::Error> {
+fn check_remove<V: View>(
+    path: &TreePath,
+    recursive: bool,
+    expect: Expect,
+    tree: &mut V,
+) -> Result<Result<(), Refusal>, V::Error> {
     if path.is_root() {
         return refuse(ErrorCode::Denied, format!("{path}: the top cannot be removed"));
     }
@@ -130,11 +156,17 @@ fn check_remove<V: View>(path: &TreePath, recursive: bool, expect: Expect, tree:
     }
 }
 
-fn check_move<V: View>(from: &TreePath, to: &TreePath, tree: &mut V) -> Result<Result<(), Refusal>, V::Error> {
+fn check_move<V: View>(
+    from: &TreePath,
+    to: &TreePath,
+    tree: &mut V,
+) -> Result<Result<(), Refusal>, V::Error> {
     if from.is_root() || to.is_root() {
         return refuse(ErrorCode::Denied, "the top cannot be moved or replaced".to_owned());
     }
-    let Some(node) = tree.node(from)? else { return refuse(ErrorCode::NotFound, format!("{from}: no such file or folder")) };
+    let Some(node) = tree.node(from)? else {
+        return refuse(ErrorCode::NotFound, format!("{from}: no such file or folder"));
+    };
     if from == to {
         return Ok(Ok(()));
     }
@@ -145,13 +177,22 @@ fn check_move<V: View>(from: &TreePath, to: &TreePath, tree: &mut V) -> Result<R
         return Ok(Err(refusal));
     }
     let longer = to.as_str().len().saturating_sub(from.as_str().len());
-    if node.kind == Kind::Folder && longer > 0 && tree.longest_below(from)? + longer > limits::PATH {
-        return refuse(ErrorCode::BadName, format!("{to}: paths below it would become longer than {} bytes", limits::PATH));
+    if node.kind == Kind::Folder && longer > 0 && tree.longest_below(from)? + longer > limits::PATH
+    {
+        return refuse(
+            ErrorCode::BadName,
+            format!("{to}: paths below it would become longer than {} bytes", limits::PATH),
+        );
     }
     match (tree.node(to)?.map(|node| node.kind), node.kind) {
         (None, _) | (Some(Kind::File), Kind::File) => Ok(Ok(())),
-        (Some(Kind::File), Kind::Folder) => refuse(ErrorCode::NotFolder, format!("{to}: a file has that name")),
-        (Some(Kind::Folder), _) => refuse(ErrorCode::Exists, format!("{to}: a folder has that name; move into it by its whole new name")),
+        (Some(Kind::File), Kind::Folder) => {
+            refuse(ErrorCode::NotFolder, format!("{to}: a file has that name"))
+        }
+        (Some(Kind::Folder), _) => refuse(
+            ErrorCode::Exists,
+            format!("{to}: a folder has that name; move into it by its whole new name"),
+        ),
     }
 }
 
@@ -174,7 +215,8 @@ mod tests {
             Ok(!self.0.keys().any(|path| path.starts_with(&format!("{folder}/")[1..])))
         }
         fn longest_below(&mut self, folder: &TreePath) -> Result<usize, Infallible> {
-            let below = self.0.keys().filter(|path| TreePath::new(**path).unwrap().is_below(folder));
+            let below =
+                self.0.keys().filter(|path| TreePath::new(**path).unwrap().is_below(folder));
             Ok(below.map(|path| path.len()).max().unwrap_or(0))
         }
         fn number_of(&mut self, _: ChangeId) -> Result<Option<Version>, Infallible> {
@@ -203,7 +245,13 @@ mod tests {
     }
 
     fn put(text: &str) -> Change {
-        Change::Put { path: path(text), size: 0, digest: Digest([0; 32]), mtime: FileTime::default(), executable: false }
+        Change::Put {
+            path: path(text),
+            size: 0,
+            digest: Digest([0; 32]),
+            mtime: FileTime::default(),
+            executable: false,
+        }
     }
 
     #[test]
@@ -220,7 +268,12 @@ mod tests {
             ("none/x", [Some(NotFound), Some(NotFound), Some(NotFound), Some(NotFound)]),
         ];
         for (at, wanted) in table {
-            let changes = [put(at), Change::MakeFolder { path: path(at) }, remove(at, false), remove(at, true)];
+            let changes = [
+                put(at),
+                Change::MakeFolder { path: path(at) },
+                remove(at, false),
+                remove(at, true),
+            ];
             assert_eq!(changes.map(|change| ask(&change, Expect::Any)), wanted, "{at:?}");
         }
     }
@@ -245,7 +298,11 @@ mod tests {
             ("", "new", Some(Denied)),
             ("file", "", Some(Denied)),
         ] {
-            assert_eq!(ask(&Change::Move { from: path(from), to: path(to) }, Expect::Any), wanted, "{from} to {to}");
+            assert_eq!(
+                ask(&Change::Move { from: path(from), to: path(to) }, Expect::Any),
+                wanted,
+                "{from} to {to}"
+            );
         }
     }
 
@@ -261,10 +318,14 @@ mod tests {
         let mut parent = String::new();
         for part in long.split('/') {
             parent = if parent.is_empty() { part.to_owned() } else { format!("{parent}/{part}") };
-            tree.0.insert(Box::leak(parent.clone().into_boxed_str()), Node { kind: Kind::Folder, version: None });
+            tree.0.insert(
+                Box::leak(parent.clone().into_boxed_str()),
+                Node { kind: Kind::Folder, version: None },
+            );
         }
         let mut ask = |to: &str| {
-            let Ok(answer) = check(&Change::Move { from: path("far"), to: path(to) }, Expect::Any, &mut tree);
+            let Ok(answer) =
+                check(&Change::Move { from: path("far"), to: path(to) }, Expect::Any, &mut tree);
             answer.err().map(|refusal| refusal.code)
         };
         assert_eq!(ask(&fits), None);

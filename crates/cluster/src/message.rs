@@ -19,9 +19,15 @@ pub struct Room {
 
 impl Room {
     /// Whether something with these paths, and with so many other bytes, still fits; the first one always does.
-    pub fn take<'a>(&mut self, paths: impl IntoIterator<Item = &'a TreePath>, other: usize) -> bool {
+    pub fn take<'a>(
+        &mut self,
+        paths: impl IntoIterator<Item = &'a TreePath>,
+        other: usize,
+    ) -> bool {
         let bytes = paths.into_iter().fold(REST + other, |sum, path| sum + path.as_str().len());
-        let fits = self.taken == 0 || self.taken < PAGE && self.bytes + bytes <= limits::CONTROL_FRAME as usize - PAGE * 32;
+        let fits = self.taken == 0
+            || self.taken < PAGE
+                && self.bytes + bytes <= limits::CONTROL_FRAME as usize - PAGE * 32;
         if fits {
             self.taken += 1;
             self.bytes += bytes;

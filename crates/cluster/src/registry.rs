@@ -82,7 +82,9 @@ pub enum NoSlave {
     #[error("no slave is in service")]
     NoneInService,
     /// None of those in service has an address for this client.
-    #[error("no slave in service listens on an address that you can reach; start the slaves with --listen")]
+    #[error(
+        "no slave in service listens on an address that you can reach; start the slaves with --listen"
+    )]
     NoAddress,
 }
 
@@ -126,17 +128,30 @@ impl Registry {
         let Joining { id, link, place, folder, mark } = joining;
         if let Some(slave) = self.slaves.iter_mut().find(|slave| slave.id == id) {
             let replaced = slave.link.replace(link).filter(|old| *old != link);
-            *slave = Slave { folder, place, mark, heard: now, beat: None, sent: 0, ..slave.clone() };
+            *slave =
+                Slave { folder, place, mark, heard: now, beat: None, sent: 0, ..slave.clone() };
             return Ok(Registered { replaced });
         }
         self.make_room(now)?;
-        self.slaves.push(Slave { id, folder, place, mark, link: Some(link), heard: now, beat: None, sent: 0, told: None });
+        self.slaves.push(Slave {
+            id,
+            folder,
+            place,
+            mark,
+            link: Some(link),
+            heard: now,
+            beat: None,
+            sent: 0,
+            told: None,
+        });
         Ok(Registered { replaced: None })
     }
 
     /// A heartbeat came on `link`. False where that link counts no longer, and is to be closed.
     pub fn beat(&mut self, link: LinkId, beat: Beat, now: Duration) -> bool {
-        let Some(slave) = self.slaves.iter_mut().find(|slave| slave.link == Some(link)) else { return false };
+        let Some(slave) = self.slaves.iter_mut().find(|slave| slave.link == Some(link)) else {
+            return false;
+        };
         slave.mark = beat.mark;
         slave.beat = Some(beat);
         slave.heard = now;
@@ -158,7 +173,12 @@ impl Registry {
             let to = slave.state(now);
             let from = slave.told.replace(to);
             if from != Some(to) {
-                notices.push(Notice { id: slave.id, addr: claims(&slave.place).first().copied(), from, to });
+                notices.push(Notice {
+                    id: slave.id,
+                    addr: claims(&slave.place).first().copied(),
+                    from,
+                    to,
+                });
             }
         }
         notices
@@ -184,7 +204,10 @@ impl Registry {
         }
         match self.balance {
             Balance::RoundRobin => self.turn.sort(&mut due, self.slaves.len()),
-            Balance::LeastSessions => self.turn.sort_by_load(&mut due, self.slaves.len(), |place| self.slaves[place].load()),
+            Balance::LeastSessions => {
+                self.turn
+                    .sort_by_load(&mut due, self.slaves.len(), |place| self.slaves[place].load())
+            }
         }
         match prefer.and_then(|id| due.iter().position(|place| self.slaves[*place].id == id)) {
             Some(preferred) => due[..=preferred].rotate_right(1),
@@ -205,12 +228,15 @@ impl Registry {
 
     /// The places of the slaves that this client can be sent to.
     fn reachable(&self, client: Viewpoint, now: Duration) -> Result<Vec<usize>, NoSlave> {
-        let in_service: Vec<usize> = (0..self.slaves.len()).filter(|place| self.slaves[*place].in_service(now)).collect();
+        let in_service: Vec<usize> =
+            (0..self.slaves.len()).filter(|place| self.slaves[*place].in_service(now)).collect();
         if in_service.is_empty() {
             return Err(NoSlave::NoneInService);
         }
-        let with_address: Vec<usize> =
-            in_service.into_iter().filter(|place| !endpoints_for(&self.slaves[*place].place, client).is_empty()).collect();
+        let with_address: Vec<usize> = in_service
+            .into_iter()
+            .filter(|place| !endpoints_for(&self.slaves[*place].place, client).is_empty())
+            .collect();
         if with_address.is_empty() { Err(NoSlave::NoAddress) } else { Ok(with_address) }
     }
 

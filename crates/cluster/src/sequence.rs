@@ -57,8 +57,14 @@ impl Sequencer {
     ///
     /// # Errors
     /// That the tree cannot be read; no number is given then.
-    pub fn sequence<V: View>(&mut self, asked: &[Asked], tree: &mut V, time_ms: u64) -> Result<Vec<Verdict>, V::Error> {
-        let (mut verdicts, mut ids, mut draft) = (Vec::new(), HashMap::new(), Draft { base: tree, nodes: HashMap::new() });
+    pub fn sequence<V: View>(
+        &mut self,
+        asked: &[Asked],
+        tree: &mut V,
+        time_ms: u64,
+    ) -> Result<Vec<Verdict>, V::Error> {
+        let (mut verdicts, mut ids, mut draft) =
+            (Vec::new(), HashMap::new(), Draft { base: tree, nodes: HashMap::new() });
         let mut next = self.last;
         for ask in asked {
             if let Some(version) = ids.get(&ask.id).copied().or(draft.base.number_of(ask.id)?) {
@@ -75,7 +81,12 @@ impl Sequencer {
                     next.number += 1;
                     draft.accept(&ask.change, next);
                     ids.insert(ask.id, next);
-                    verdicts.push(Verdict::Numbered(Numbered { version: next, id: ask.id, time_ms, change: ask.change.clone() }));
+                    verdicts.push(Verdict::Numbered(Numbered {
+                        version: next,
+                        id: ask.id,
+                        time_ms,
+                        change: ask.change.clone(),
+                    }));
                 }
             }
             if alone {
@@ -122,7 +133,9 @@ impl<V: View> Draft<'_, V> {
     fn must_be_alone(&mut self, change: &Change) -> Result<bool, V::Error> {
         match change {
             Change::Put { .. } | Change::MakeFolder { .. } => Ok(false),
-            Change::Remove { path, .. } => Ok(self.node(path)?.is_some_and(|node| node.kind == Kind::Folder)),
+            Change::Remove { path, .. } => {
+                Ok(self.node(path)?.is_some_and(|node| node.kind == Kind::Folder))
+            }
             Change::Move { .. } | Change::Withdraw { .. } => Ok(true),
         }
     }
@@ -178,7 +191,13 @@ mod tests {
     }
 
     fn put(text: &str) -> Change {
-        Change::Put { path: path(text), size: 1, digest: Digest([0; 32]), mtime: FileTime::default(), executable: false }
+        Change::Put {
+            path: path(text),
+            size: 1,
+            digest: Digest([0; 32]),
+            mtime: FileTime::default(),
+            executable: false,
+        }
     }
 
     fn folder(text: &str) -> Change {
@@ -190,7 +209,8 @@ mod tests {
     }
 
     fn run(tree: &mut Tree, asked: &[Asked]) -> Vec<Result<u64, Option<ErrorCode>>> {
-        let Ok(verdicts) = Sequencer::new(Version { epoch: 1, number: 10 }).sequence(asked, tree, 0);
+        let Ok(verdicts) =
+            Sequencer::new(Version { epoch: 1, number: 10 }).sequence(asked, tree, 0);
         verdicts
             .into_iter()
             .map(|verdict| match verdict {
@@ -213,7 +233,15 @@ mod tests {
             asked(7, folder("a/b")),
         ];
         use ErrorCode::{NotFolder, NotFound};
-        let wanted = vec![Err(Some(NotFound)), Ok(11), Ok(12), Err(Some(NotFolder)), Ok(13), Err(Some(NotFound)), Ok(14)];
+        let wanted = vec![
+            Err(Some(NotFound)),
+            Ok(11),
+            Ok(12),
+            Err(Some(NotFolder)),
+            Ok(13),
+            Err(Some(NotFound)),
+            Ok(14),
+        ];
         assert_eq!(run(&mut Tree::default(), &asked), wanted);
     }
 
@@ -232,7 +260,10 @@ mod tests {
     fn a_change_is_made_once() {
         let mut tree = Tree::default();
         tree.made.insert(ChangeId([9; 16]), Version { epoch: 1, number: 3 });
-        assert_eq!(run(&mut tree, &[asked(9, put("a")), asked(1, put("b")), asked(1, put("b"))]), [Err(None), Ok(11), Err(None)]);
+        assert_eq!(
+            run(&mut tree, &[asked(9, put("a")), asked(1, put("b")), asked(1, put("b"))]),
+            [Err(None), Ok(11), Err(None)]
+        );
     }
 
     #[test]

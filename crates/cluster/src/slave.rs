@@ -55,18 +55,24 @@ impl Slave {
 
     /// Sessions that it has, with those that it will hear of in a moment.
     pub fn load(&self) -> u64 {
-        self.beat.as_ref().map_or(0, |beat| u64::from(beat.counters.sessions)).saturating_add(self.sent)
+        self.beat
+            .as_ref()
+            .map_or(0, |beat| u64::from(beat.counters.sessions))
+            .saturating_add(self.sent)
     }
 
     pub fn report(&self, asker: Viewpoint, now: Duration) -> SlaveReport {
-        let (counters, last_error) = self.beat.as_ref().map_or((Counters::default(), String::new()), |beat| {
-            let counters = match self.state(now) {
-                // What a slave that is gone last said of its pool holds no longer.
-                SlaveState::Down => Counters { sessions: 0, waiting: 0, workers: 0, ..beat.counters.clone() },
-                _ => beat.counters.clone(),
-            };
-            (counters, beat.last_error.clone())
-        });
+        let (counters, last_error) =
+            self.beat.as_ref().map_or((Counters::default(), String::new()), |beat| {
+                let counters = match self.state(now) {
+                    // What a slave that is gone last said of its pool holds no longer.
+                    SlaveState::Down => {
+                        Counters { sessions: 0, waiting: 0, workers: 0, ..beat.counters.clone() }
+                    }
+                    _ => beat.counters.clone(),
+                };
+                (counters, beat.last_error.clone())
+            });
         SlaveReport {
             id: self.id,
             folder: self.folder,
@@ -75,7 +81,8 @@ impl Slave {
             mark: self.mark,
             counters,
             last_error,
-            silent_ms: u64::try_from(now.saturating_sub(self.heard).as_millis()).unwrap_or(u64::MAX),
+            silent_ms: u64::try_from(now.saturating_sub(self.heard).as_millis())
+                .unwrap_or(u64::MAX),
         }
     }
 

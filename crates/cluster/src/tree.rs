@@ -80,7 +80,10 @@ impl Tree {
     }
 
     /// What lies somewhere below a folder.
-    pub fn below<'a>(&'a self, folder: &'a TreePath) -> impl Iterator<Item = (&'a TreePath, &'a Entry)> {
+    pub fn below<'a>(
+        &'a self,
+        folder: &'a TreePath,
+    ) -> impl Iterator<Item = (&'a TreePath, &'a Entry)> {
         // Names that begin with the folder's own, such as `a-b` behind `a`, lie in between.
         self.entries
             .range((Bound::Excluded(folder), Bound::Unbounded))
@@ -117,12 +120,22 @@ impl Tree {
         }
         self.last = version;
         // Whoever applies the same changes forgets at the same one, so that a withdrawal does the same everywhere.
-        while let Some(oldest) = self.formers.first_entry().filter(|oldest| oldest.key().number.saturating_add(MEMORY) <= version.number) {
+        while let Some(oldest) = self
+            .formers
+            .first_entry()
+            .filter(|oldest| oldest.key().number.saturating_add(MEMORY) <= version.number)
+        {
             oldest.remove();
         }
         let paths = match &numbered.change {
             Change::Put { path, size, digest, mtime, executable } => {
-                let content = Content { put: version, digest: *digest, size: *size, mtime: *mtime, executable: *executable };
+                let content = Content {
+                    put: version,
+                    digest: *digest,
+                    size: *size,
+                    mtime: *mtime,
+                    executable: *executable,
+                };
                 self.insert(path, Entry { version, content: Some(content) })
             }
             Change::MakeFolder { path } => self.insert(path, Entry { version, content: None }),
@@ -130,8 +143,12 @@ impl Tree {
             Change::Move { from, to } => self.relocate(from, to, version),
             Change::Withdraw { of } => return self.withdraw(*of, version),
         };
-        let gone = paths.iter().filter_map(|(path, former)| former.map(|former| (path.clone(), former))).collect();
-        self.formers.insert(version, Former { put: matches!(numbered.change, Change::Put { .. }), paths });
+        let gone = paths
+            .iter()
+            .filter_map(|(path, former)| former.map(|former| (path.clone(), former)))
+            .collect();
+        self.formers
+            .insert(version, Former { put: matches!(numbered.change, Change::Put { .. }), paths });
         Effects { gone, restored: Vec::new() }
     }
 
@@ -163,7 +180,9 @@ impl Tree {
     /// Whether the put replaced other content, as far as that is known.
     #[must_use]
     pub fn replaced(&self, put: Version) -> bool {
-        self.formers.get(&put).is_some_and(|former| former.paths.iter().any(|(_, entry)| entry.is_some()))
+        self.formers
+            .get(&put)
+            .is_some_and(|former| former.paths.iter().any(|(_, entry)| entry.is_some()))
     }
 
     fn put_in(&mut self, path: TreePath, entry: Entry) -> Option<Entry> {
@@ -199,11 +218,18 @@ impl Tree {
         paths.into_iter().map(|path| (path.clone(), self.take_out(&path))).collect()
     }
 
-    fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Version) -> Vec<(TreePath, Option<Entry>)> {
+    fn relocate(
+        &mut self,
+        from: &TreePath,
+        to: &TreePath,
+        version: Version,
+    ) -> Vec<(TreePath, Option<Entry>)> {
         let mut former = Vec::new();
         for old in self.subtree(from) {
             let rest = old.as_str().get(from.as_str().len()..).unwrap_or_default();
-            if let (Some(entry), Ok(new)) = (self.take_out(&old), TreePath::new(format!("{}{rest}", to.as_str()))) {
+            if let (Some(entry), Ok(new)) =
+                (self.take_out(&old), TreePath::new(format!("{}{rest}", to.as_str())))
+            {
                 former.push((old, Some(entry)));
                 let replaced = self.put_in(new.clone(), Entry { version, ..entry });
                 if from != to {
@@ -264,7 +290,10 @@ impl View for Known {
     type Error = std::convert::Infallible;
 
     fn node(&mut self, path: &TreePath) -> Result<Option<Node>, Self::Error> {
-        Ok(self.tree.get(path).map(|entry| Node { kind: entry.kind(), version: Some(entry.version) }))
+        Ok(self
+            .tree
+            .get(path)
+            .map(|entry| Node { kind: entry.kind(), version: Some(entry.version) }))
     }
 
     fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Self::Error> {
@@ -291,7 +320,13 @@ mod tests {
     }
 
     fn put(text: &str, size: u64) -> Change {
-        Change::Put { path: path(text), size, digest: Digest([0; 32]), mtime: FileTime::default(), executable: false }
+        Change::Put {
+            path: path(text),
+            size,
+            digest: Digest([0; 32]),
+            mtime: FileTime::default(),
+            executable: false,
+        }
     }
 
     /// Applies changes that fit, as a master does; the paths that are there afterwards with number and size.
@@ -306,7 +341,9 @@ mod tests {
                 other => panic!("{change:?}: {other:?}"),
             }
         }
-        let all = known.tree.iter().map(|(path, entry)| (path.to_string(), entry.version.number, entry.content.map(|c| c.size)));
+        let all = known.tree.iter().map(|(path, entry)| {
+            (path.to_string(), entry.version.number, entry.content.map(|c| c.size))
+        });
         let all = all.collect();
         (known, all)
     }
@@ -317,15 +354,30 @@ mod tests {
 
     #[test]
     fn a_folder_takes_all_below_it_along_and_nothing_beside_it() {
-        let mut changes =
-            vec![folder("a"), folder("a-b"), put("a-b/x", 1), put("a/x", 2), folder("a/sub"), put("a/sub/y", 3), put("a.txt", 4)];
+        let mut changes = vec![
+            folder("a"),
+            folder("a-b"),
+            put("a-b/x", 1),
+            put("a/x", 2),
+            folder("a/sub"),
+            put("a/sub/y", 3),
+            put("a.txt", 4),
+        ];
         let moved = Change::Move { from: path("a"), to: path("a-b/a") };
         changes.push(moved);
         let (_, all) = made(&changes);
-        let wanted =
-            [("/a-b", 2, None), ("/a-b/a", 8, None), ("/a-b/a/sub", 8, None), ("/a-b/a/sub/y", 8, Some(3)), ("/a-b/a/x", 8, Some(2))];
+        let wanted = [
+            ("/a-b", 2, None),
+            ("/a-b/a", 8, None),
+            ("/a-b/a/sub", 8, None),
+            ("/a-b/a/sub/y", 8, Some(3)),
+            ("/a-b/a/x", 8, Some(2)),
+        ];
         let wanted = wanted.into_iter().chain([("/a-b/x", 3, Some(1)), ("/a.txt", 7, Some(4))]);
-        assert_eq!(all, wanted.map(|(path, n, size)| (path.to_owned(), n, size)).collect::<Vec<_>>());
+        assert_eq!(
+            all,
+            wanted.map(|(path, n, size)| (path.to_owned(), n, size)).collect::<Vec<_>>()
+        );
         changes.push(Change::Remove { path: path("a-b"), recursive: true });
         assert_eq!(made(&changes).1, [("/a.txt".to_owned(), 7, Some(4))]);
     }
@@ -335,32 +387,69 @@ mod tests {
         let of = |number| Change::Withdraw { of: Version { epoch: 1, number } };
         assert_eq!(made(&[put("f", 1), put("f", 2), of(2)]).1, [("/f".to_owned(), 3, Some(1))]);
         assert_eq!(made(&[put("f", 1), of(1)]).1, []);
-        assert_eq!(made(&[put("f", 1), put("f", 2), put("f", 3), of(2)]).1, [("/f".to_owned(), 3, Some(3))], "a later put stays");
+        assert_eq!(
+            made(&[put("f", 1), put("f", 2), put("f", 3), of(2)]).1,
+            [("/f".to_owned(), 3, Some(3))],
+            "a later put stays"
+        );
         let removed = Change::Remove { path: path("d"), recursive: true };
         let back = [("/d".to_owned(), 4, None), ("/d/f".to_owned(), 4, Some(1))];
         assert_eq!(made(&[folder("d"), put("d/f", 1), removed, of(3)]).1, back);
-        assert_eq!(made(&[folder("d"), put("d/f", 1), Change::Move { from: path("d"), to: path("e") }, of(3)]).1, back);
+        assert_eq!(
+            made(&[
+                folder("d"),
+                put("d/f", 1),
+                Change::Move { from: path("d"), to: path("e") },
+                of(3)
+            ])
+            .1,
+            back
+        );
         let over = Change::Move { from: path("f"), to: path("g") };
         let both = [("/f".to_owned(), 4, Some(1)), ("/g".to_owned(), 4, Some(2))];
         assert_eq!(made(&[put("f", 1), put("g", 2), over, of(3)]).1, both);
-        let moved = [put("f", 1), put("f", 2), Change::Move { from: path("f"), to: path("g") }, of(2)];
-        assert_eq!(made(&moved).1, [("/g".to_owned(), 4, Some(1))], "the content gives way where it is now");
+        let moved =
+            [put("f", 1), put("f", 2), Change::Move { from: path("f"), to: path("g") }, of(2)];
+        assert_eq!(
+            made(&moved).1,
+            [("/g".to_owned(), 4, Some(1))],
+            "the content gives way where it is now"
+        );
         let (mut known, _) = made(&[put("f", 1), put("f", 2)]);
         known.tree.settle(Version { epoch: 1, number: 2 });
-        known.apply(&Numbered { version: Version { epoch: 1, number: 3 }, id: ChangeId([9; 16]), time_ms: 0, change: of(2) });
-        assert_eq!(known.tree.get(&path("f")).map(|entry| entry.version.number), Some(2), "what is safe is not withdrawn");
+        known.apply(&Numbered {
+            version: Version { epoch: 1, number: 3 },
+            id: ChangeId([9; 16]),
+            time_ms: 0,
+            change: of(2),
+        });
+        assert_eq!(
+            known.tree.get(&path("f")).map(|entry| entry.version.number),
+            Some(2),
+            "what is safe is not withdrawn"
+        );
     }
 
     #[test]
     fn a_withdrawal_can_be_followed_by_a_tree_that_does_not_know_what_was_replaced() {
         let (mut known, _) = made(&[put("f", 1), put("f", 2)]);
-        let mut told = Tree::listed(known.tree.iter().map(|(path, entry)| (path.clone(), *entry)), known.tree.last());
+        let mut told = Tree::listed(
+            known.tree.iter().map(|(path, entry)| (path.clone(), *entry)),
+            known.tree.last(),
+        );
         let version = Version { epoch: 1, number: 3 };
         let change = Change::Withdraw { of: Version { epoch: 1, number: 2 } };
-        assert!(known.tree.can_withdraw(Version { epoch: 1, number: 2 }) && !told.can_withdraw(Version { epoch: 1, number: 2 }));
+        assert!(
+            known.tree.can_withdraw(Version { epoch: 1, number: 2 })
+                && !told.can_withdraw(Version { epoch: 1, number: 2 })
+        );
         let effects = known.apply(&Numbered { version, id: ChangeId([9; 16]), time_ms: 0, change });
         told.restore(version, &effects.restored);
-        assert!(known.tree.iter().eq(told.iter()) && known.tree.puts().eq(told.puts()) && told.last() == version);
+        assert!(
+            known.tree.iter().eq(told.iter())
+                && known.tree.puts().eq(told.puts())
+                && told.last() == version
+        );
         assert_eq!(effects.gone.len(), 1);
     }
 
@@ -368,7 +457,12 @@ mod tests {
     fn what_was_applied_is_not_applied_again() {
         let (known, all) = made(&[put("f", 1), put("f", 2)]);
         let mut again = known.clone();
-        again.apply(&Numbered { version: Version { epoch: 1, number: 1 }, id: ChangeId([0; 16]), time_ms: 0, change: put("f", 1) });
+        again.apply(&Numbered {
+            version: Version { epoch: 1, number: 1 },
+            id: ChangeId([0; 16]),
+            time_ms: 0,
+            change: put("f", 1),
+        });
         assert_eq!(again.tree.iter().count(), all.len());
         assert_eq!(again.tree, known.tree);
     }

@@ -20,7 +20,11 @@ const CERTIFICATE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// Sends each client to the next slave in turn.
 #[derive(Debug, Parser)]
-#[command(name = "ftpmaster", version, after_help = "Exit status: 0 after a clean stop, 1 failure, 2 wrong usage, 3 cannot listen.")]
+#[command(
+    name = "ftpmaster",
+    version,
+    after_help = "Exit status: 0 after a clean stop, 1 failure, 2 wrong usage, 3 cannot listen."
+)]
 pub struct Args {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:2121]
     #[arg(long, value_name = "ADDR:PORT", value_parser = host_and_port)]
@@ -173,7 +177,9 @@ impl Args {
             Some(_) if serving => {
                 "--listen, --grace, --balance, --copies, --remember, --tls-cert and --certificate-days are for the master itself, not for its commands"
             }
-            None if args.master.is_some() => "--master is for commands such as `status`; a master needs --listen",
+            None if args.master.is_some() => {
+                "--master is for commands such as `status`; a master needs --listen"
+            }
             _ => return args,
         };
         Self::command().error(ErrorKind::ArgumentConflict, wrong).exit()
@@ -204,7 +210,10 @@ impl Args {
     }
 
     pub fn tls(&self) -> TlsOptions {
-        TlsOptions { encrypt: self.encrypt(), files: self.tls_key.iter().chain(&self.tls_cert).cloned().collect() }
+        TlsOptions {
+            encrypt: self.encrypt(),
+            files: self.tls_key.iter().chain(&self.tls_cert).cloned().collect(),
+        }
     }
 
     pub fn certificate_life(&self) -> Duration {
@@ -222,14 +231,21 @@ impl Args {
 /// Days, which need not be whole ones.
 fn days(text: &str) -> Result<Duration, String> {
     let days: f64 = text.parse().map_err(|_| format!("{} is no number", clean(text)))?;
-    let time = Duration::try_from_secs_f64(days * 24.0 * 60.0 * 60.0).map_err(|_| "it must be a positive number".to_owned())?;
+    let time = Duration::try_from_secs_f64(days * 24.0 * 60.0 * 60.0)
+        .map_err(|_| "it must be a positive number".to_owned())?;
     let range = Duration::from_secs(1)..=Duration::from_secs(3650 * 24 * 60 * 60);
-    if range.contains(&time) { Ok(time) } else { Err("it must be a second at least, and 3650 days at most".to_owned()) }
+    if range.contains(&time) {
+        Ok(time)
+    } else {
+        Err("it must be a second at least, and 3650 days at most".to_owned())
+    }
 }
 
 fn host_and_port(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(text.to_owned())
+        }
         _ => Err(format!("{} is not HOST:PORT", clean(text))),
     }
 }

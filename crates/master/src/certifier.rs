@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
-use relais_net::tls::{Encrypt, Fingerprint, MASTER_NAME, SLAVE_NAME, Showcase, TlsOptions, TlsServer};
+use relais_net::tls::{
+    Encrypt, Fingerprint, MASTER_NAME, SLAVE_NAME, Showcase, TlsOptions, TlsServer,
+};
 use relais_proto::{LinkMessage, limits};
 use relais_state::{Authority, Certified, ServerKey, Term};
 
@@ -32,9 +34,17 @@ impl Certifier {
     /// Why there is none.
     pub fn new(authority: Authority, options: &TlsOptions, life: Duration) -> Result<Self, String> {
         let brought = !options.files.is_empty();
-        let showcase = if brought { open_brought(options.files.clone())? } else { Showcase::empty() };
+        let showcase =
+            if brought { open_brought(options.files.clone())? } else { Showcase::empty() };
         let term = Mutex::new(Term::new(Instant::now(), SystemTime::now(), Duration::ZERO));
-        let this = Self { authority, encrypt: options.encrypt, showcase: Arc::new(showcase), brought, life, term };
+        let this = Self {
+            authority,
+            encrypt: options.encrypt,
+            showcase: Arc::new(showcase),
+            brought,
+            life,
+            term,
+        };
         if !this.brought {
             this.renew()?;
             let print = Fingerprint::of_pem(this.authority.pem().as_bytes())?;
@@ -79,13 +89,17 @@ impl Certifier {
     }
 
     fn certify(&self, name: &'static str, point: &[u8; limits::POINT]) -> Result<String, String> {
-        self.authority.certify(Certified(name), point, SystemTime::now(), self.life).map_err(|e| e.to_string())
+        self.authority
+            .certify(Certified(name), point, SystemTime::now(), self.life)
+            .map_err(|e| e.to_string())
     }
 
     /// The certificate of a slave that has proved the cluster key. It says slave, and nothing else: who has that key is not told passwords.
     pub fn for_slave(&self, point: &[u8; limits::POINT]) -> Option<LinkMessage> {
         match self.certify(SLAVE_NAME, point) {
-            Ok(chain) => Some(LinkMessage::Certificate { chain, renew_s: (self.life * 2 / 3).as_secs() }),
+            Ok(chain) => {
+                Some(LinkMessage::Certificate { chain, renew_s: (self.life * 2 / 3).as_secs() })
+            }
             Err(e) => {
                 warn!("a slave cannot be certified: {e}");
                 None

@@ -33,7 +33,9 @@ pub fn operate(
             match link_frame(header.kind, connection.read_payload(header)?)? {
                 LinkMessage::Line(line) => each(&line),
                 LinkMessage::LineEnd { ok } => return Ok(ok),
-                other => return Err(LinkError::from(WireError::Unexpected(other.frame_type().number()))),
+                other => {
+                    return Err(LinkError::from(WireError::Unexpected(other.frame_type().number())));
+                }
             }
         }
     })

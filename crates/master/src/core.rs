@@ -9,12 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, info, warn};
-use relais_cluster::{Balance, Conflict, Event, Joining, LinkId, NoSlave, Notice, Place, Registry, Viewpoint, same_host};
-use relais_proto::{
-    Beat, ClusterId, Endpoint, ErrorCode, LinkMessage, Login, Refusal, Registration, Reply, Seldom, SlaveId, SlaveReport, SlaveState,
-    TreePath, clean, limits, quoted,
+use relais_cluster::{
+    Balance, Conflict, Event, Joining, LinkId, NoSlave, Notice, Place, Registry, Viewpoint,
+    same_host,
 };
-use relais_state::{Alone, ClusterKey, Guesses, LiveAccounts, LoginDesk, Pending, Rights, Ticket, User};
+use relais_proto::{
+    Beat, ClusterId, Endpoint, ErrorCode, LinkMessage, Login, Refusal, Registration, Reply, Seldom,
+    SlaveId, SlaveReport, SlaveState, TreePath, clean, limits, quoted,
+};
+use relais_state::{
+    Alone, ClusterKey, Guesses, LiveAccounts, LoginDesk, Pending, Rights, Ticket, User,
+};
 
 use crate::certifier::Certifier;
 use crate::lines::Lines;
@@ -96,7 +101,12 @@ impl Core {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Each keeps a core busy.
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let desk = LoginDesk::open(Arc::clone(&accounts), Guesses::new()?, Box::new(Alone::new()), threads)?;
+        let desk = LoginDesk::open(
+            Arc::clone(&accounts),
+            Guesses::new()?,
+            Box::new(Alone::new()),
+            threads,
+        )?;
         Ok(Self {
             cluster: key.cluster_id(),
             key,
@@ -131,15 +141,28 @@ impl Core {
     pub fn log_in(&self, login: &Login, peer: SocketAddr, local: SocketAddr) -> Entry {
         let refuse = |code, message: &str| Entry::Answer(Reply::Error(Refusal::new(code, message)));
         match (self.accounts.now(), login.user.is_empty()) {
-            (None, true) => Entry::Answer(self.redirect(login, peer, local, self.ticket_without_account(peer.ip()))),
+            (None, true) => Entry::Answer(self.redirect(
+                login,
+                peer,
+                local,
+                self.ticket_without_account(peer.ip()),
+            )),
             (None, false) => {
                 static REFUSED: Seldom = Seldom::new();
                 if let Some(more) = REFUSED.turn(Instant::now()) {
-                    info!("{peer}: login as {} refused: there are no accounts{more}", quoted(&login.user));
+                    info!(
+                        "{peer}: login as {} refused: there are no accounts{more}",
+                        quoted(&login.user)
+                    );
                 }
-                refuse(ErrorCode::LoginRefused, "there are no accounts on this server; log in without a name")
+                refuse(
+                    ErrorCode::LoginRefused,
+                    "there are no accounts on this server; log in without a name",
+                )
             }
-            (Some(_), true) => refuse(ErrorCode::LoginNeeded, "a user name and a password are needed here"),
+            (Some(_), true) => {
+                refuse(ErrorCode::LoginNeeded, "a user name and a password are needed here")
+            }
             (Some(_), false) => match self.desk.hand_in(peer.ip(), &login.user, &login.password) {
                 Ok(pending) => Entry::Pending(pending),
                 Err(refusal) => Entry::Answer(Reply::Error(refusal)),
@@ -153,24 +176,41 @@ impl Core {
         self.redirect(login, peer, local, self.ticket(name, rights, root, generation))
     }
 
-    fn redirect(&self, login: &Login, peer: SocketAddr, local: SocketAddr, ticket: Ticket) -> Reply {
+    fn redirect(
+        &self,
+        login: &Login,
+        peer: SocketAddr,
+        local: SocketAddr,
+        ticket: Ticket,
+    ) -> Reply {
         let client = Viewpoint::new(peer.ip(), local.ip());
-        let slaves: Result<Vec<Endpoint>, NoSlave> = self.registry().redirect(client, &login.avoid, login.prefer, self.now());
+        let slaves: Result<Vec<Endpoint>, NoSlave> =
+            self.registry().redirect(client, &login.avoid, login.prefer, self.now());
         match slaves {
             Ok(slaves) => {
-                debug!("{peer}: sent to {}", slaves.first().map_or_else(String::new, |s| format!("{} {:?}", s.id, s.addrs)));
+                debug!(
+                    "{peer}: sent to {}",
+                    slaves.first().map_or_else(String::new, |s| format!("{} {:?}", s.id, s.addrs))
+                );
                 Reply::Redirect { ticket: ticket.mint(&self.key), mark: self.shown.mark(), slaves }
             }
             Err(error) => {
                 debug!("{peer}: {error}");
-                Reply::Error(Refusal { retry_after: RETRY_AFTER, ..Refusal::new(ErrorCode::NoSlave, error.to_string()) })
+                Reply::Error(Refusal {
+                    retry_after: RETRY_AFTER,
+                    ..Refusal::new(ErrorCode::NoSlave, error.to_string())
+                })
             }
         }
     }
 
     /// What a client may do where there are no accounts: writing is allowed only to a server that listens on loopback alone.
     fn ticket_without_account(&self, client: IpAddr) -> Ticket {
-        let rights = if self.open && client.to_canonical().is_loopback() { Rights::Write } else { Rights::Read };
+        let rights = if self.open && client.to_canonical().is_loopback() {
+            Rights::Write
+        } else {
+            Rights::Read
+        };
         self.ticket(String::new(), rights, TreePath::root(), 0)
     }
 
@@ -190,14 +230,22 @@ impl Core {
     ///
     /// # Errors
     /// What the slave is told.
-    pub fn register(&self, id: SlaveId, link: LinkId, wish: &Registration, peer: IpAddr, local: IpAddr) -> Result<Place, Refusal> {
+    pub fn register(
+        &self,
+        id: SlaveId,
+        link: LinkId,
+        wish: &Registration,
+        peer: IpAddr,
+        local: IpAddr,
+    ) -> Result<Place, Refusal> {
         let place = Place {
             listen: wish.listen.clone(),
             advertised: resolve(&wish.advertise)?,
             peer: peer.to_canonical(),
             same_host: same_host(peer, local),
         };
-        let joining = Joining { id, link, place: place.clone(), folder: wish.folder, mark: wish.mark };
+        let joining =
+            Joining { id, link, place: place.clone(), folder: wish.folder, mark: wish.mark };
         loop {
             let result = self.registry().register(joining.clone(), self.now());
             match result {
@@ -208,10 +256,12 @@ impl Core {
                     return Ok(place);
                 }
                 // A slave that was restarted may be here before its old link's thread has seen the end.
-                Err(conflict) => match conflict.holder().filter(|holder| self.lines.has_ended(*holder)) {
-                    Some(gone) => self.registry().closed(gone),
-                    None => return Err(Refusal::new(code(conflict), conflict.to_string())),
-                },
+                Err(conflict) => {
+                    match conflict.holder().filter(|holder| self.lines.has_ended(*holder)) {
+                        Some(gone) => self.registry().closed(gone),
+                        None => return Err(Refusal::new(code(conflict), conflict.to_string())),
+                    }
+                }
             }
         }
     }
@@ -264,7 +314,12 @@ impl Core {
             } else {
                 marked.draining.remove(&slave)
             };
-            marked.beats.iter().filter(|(_, (id, _))| *id == slave).map(|(link, (_, beat))| (*link, beat.clone())).collect()
+            marked
+                .beats
+                .iter()
+                .filter(|(_, (id, _))| *id == slave)
+                .map(|(link, (_, beat))| (*link, beat.clone()))
+                .collect()
         };
         for (link, beat) in beats {
             self.note(link, beat, draining);
@@ -331,8 +386,11 @@ fn resolve(advertise: &str) -> Result<Vec<SocketAddr>, Refusal> {
     if advertise.is_empty() {
         return Ok(Vec::new());
     }
-    let bad = |why: String| Refusal::new(ErrorCode::BadRequest, format!("cannot advertise {}: {why}", clean(advertise)));
-    let found: Vec<SocketAddr> = advertise.to_socket_addrs().map_err(|e| bad(e.to_string()))?.collect();
+    let bad = |why: String| {
+        Refusal::new(ErrorCode::BadRequest, format!("cannot advertise {}: {why}", clean(advertise)))
+    };
+    let found: Vec<SocketAddr> =
+        advertise.to_socket_addrs().map_err(|e| bad(e.to_string()))?.collect();
     if found.iter().any(|addr| addr.port() != 0 && !addr.ip().is_unspecified()) {
         Ok(found)
     } else {

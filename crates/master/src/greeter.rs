@@ -11,8 +11,8 @@ use log::{debug, warn};
 use relais_net::tls::Binding;
 use relais_net::{Greeter, Step};
 use relais_proto::{
-    ErrorCode, FrameType, Hello, LinkMessage, Login, Refusal, Reply, Request, Role, Seldom, ServerRole, SlaveId, VERSIONS, WireError,
-    clean, common_version, limits,
+    ErrorCode, FrameType, Hello, LinkMessage, Login, Refusal, Reply, Request, Role, Seldom,
+    ServerRole, SlaveId, VERSIONS, WireError, clean, common_version, limits,
 };
 use relais_state::{LinkChallenger, LinkError, Pending, Verdict};
 
@@ -80,12 +80,16 @@ impl Usher {
             Stage::Login => self.login(kind, payload),
             Stage::Open(who) => self.open(who, kind, payload),
             Stage::Proof(who, challenger) => self.proof(who, &challenger, kind, payload),
-            Stage::Password(..) | Stage::Over => Err(refusal(&WireError::Unexpected(kind.number()))),
+            Stage::Password(..) | Stage::Over => {
+                Err(refusal(&WireError::Unexpected(kind.number())))
+            }
         }
     }
 
     fn hello(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
-        let Request::Hello(Hello { role, versions, agent }) = request(kind, payload)? else { return Err(unexpected(kind)) };
+        let Request::Hello(Hello { role, versions, agent }) = request(kind, payload)? else {
+            return Err(unexpected(kind));
+        };
         let version = common_version(VERSIONS, versions).map_err(|error| refusal(&error))?;
         debug!("{}: {role:?} {}", self.peer, clean(&agent));
         self.under_way = Some(Counted::new(&self.core.logins));
@@ -93,10 +97,20 @@ impl Usher {
             Role::Client => Stage::Login,
             Role::Slave => Stage::Open(Kind::Slave),
             Role::Operator => Stage::Open(Kind::Operator),
-            Role::Peer => return Err(Refusal::new(ErrorCode::BadRequest, "this is a master; content is taken from slaves")),
+            Role::Peer => {
+                return Err(Refusal::new(
+                    ErrorCode::BadRequest,
+                    "this is a master; content is taken from slaves",
+                ));
+            }
         };
         // At once, for a peer that waits for it before it goes on.
-        Ok(Step::Reply(reply(&Reply::Welcome { version, role: ServerRole::Master, cluster: self.core.cluster, agent: AGENT.to_owned() })))
+        Ok(Step::Reply(reply(&Reply::Welcome {
+            version,
+            role: ServerRole::Master,
+            cluster: self.core.cluster,
+            agent: AGENT.to_owned(),
+        })))
     }
 
     fn login(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
@@ -119,7 +133,8 @@ impl Usher {
             Ok(user) => self.core.welcome(login, user, self.peer, self.local),
             Err(refusal) => {
                 self.failed += u32::from(refusal.code == ErrorCode::LoginRefused);
-                let again = refusal.code == ErrorCode::LoginRefused && self.failed < limits::LOGIN_TRIES;
+                let again =
+                    refusal.code == ErrorCode::LoginRefused && self.failed < limits::LOGIN_TRIES;
                 let answer = Reply::Error(refusal);
                 if again {
                     self.stage = Stage::Login;
@@ -133,35 +148,50 @@ impl Usher {
         Step::Close(reply(&answer))
     }
 
-    fn open(&mut self, who: Kind, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
+    fn open(
+        &mut self,
+        who: Kind,
+        kind: FrameType,
+        payload: &[u8],
+    ) -> Result<Step<Visitor>, Refusal> {
         if who == Kind::Slave && self.core.stopping.load(Ordering::Relaxed) {
             return Err(Refusal::new(ErrorCode::Draining, "the master is stopping"));
         }
         let message = LinkMessage::decode(kind, payload).map_err(|error| refusal(&error))?;
         let (challenger, challenge) =
-            LinkChallenger::new(who.role(), &message, &self.core.key, self.binding).map_err(|error| error.refusal())?;
+            LinkChallenger::new(who.role(), &message, &self.core.key, self.binding)
+                .map_err(|error| error.refusal())?;
         self.stage = Stage::Proof(who, challenger);
         let mut bytes = Vec::new();
         challenge.encode(&mut bytes);
         Ok(Step::Reply(bytes))
     }
 
-    fn proof(&mut self, who: Kind, challenger: &LinkChallenger, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
+    fn proof(
+        &mut self,
+        who: Kind,
+        challenger: &LinkChallenger,
+        kind: FrameType,
+        payload: &[u8],
+    ) -> Result<Step<Visitor>, Refusal> {
         let message = LinkMessage::decode(kind, payload).map_err(|error| refusal(&error))?;
         challenger.check(&message, &self.core.key).map_err(|error| {
             static BAD_PROOF: Seldom = Seldom::new();
             if matches!(error, LinkError::BadProof)
                 && let Some(more) = BAD_PROOF.turn(Instant::now())
             {
-                warn!("{}: a {who:?} that claims the id {} does not have the cluster key{more}", self.peer, challenger.id());
+                warn!(
+                    "{}: a {who:?} that claims the id {} does not have the cluster key{more}",
+                    self.peer,
+                    challenger.id()
+                );
             }
             error.refusal()
         })?;
-        let place = self
-            .core
-            .lines
-            .reserve(who)
-            .ok_or_else(|| Refusal { retry_after: 5, ..Refusal::new(ErrorCode::Busy, "the master has all the links that it can have") })?;
+        let place = self.core.lines.reserve(who).ok_or_else(|| Refusal {
+            retry_after: 5,
+            ..Refusal::new(ErrorCode::Busy, "the master has all the links that it can have")
+        })?;
         Ok(Step::Done { value: Visitor { id: challenger.id(), place }, send: Vec::new() })
     }
 }
@@ -184,12 +214,17 @@ impl Greeter for Usher {
     fn ready(&mut self) -> Option<Step<Visitor>> {
         let Stage::Password(_, pending) = &self.stage else { return None };
         let verdict = pending.take()?;
-        let Stage::Password(login, _) = std::mem::replace(&mut self.stage, Stage::Over) else { return None };
+        let Stage::Password(login, _) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            return None;
+        };
         Some(self.judged(&login, verdict))
     }
 
     fn turn_away(&mut self) -> Vec<u8> {
-        reply(&Reply::Error(Refusal { retry_after: 5, ..Refusal::new(ErrorCode::Busy, "the master has no thread for one more link") }))
+        reply(&Reply::Error(Refusal {
+            retry_after: 5,
+            ..Refusal::new(ErrorCode::Busy, "the master has no thread for one more link")
+        }))
     }
 
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {

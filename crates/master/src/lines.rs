@@ -96,7 +96,11 @@ impl Lines {
     pub fn wait_until_empty(&self, until: Instant) -> bool {
         let mut open = self.open();
         while !open.taken.is_empty() {
-            let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else { return false };
+            let Some(left) =
+                until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+            else {
+                return false;
+            };
             (open, _) = self.fewer.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner);
         }
         true
@@ -117,7 +121,8 @@ impl Line {
 fn hung_up(stream: &Socket) -> bool {
     let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
     let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-    matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1)) && fds[0].revents().intersects(gone)
+    matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1))
+        && fds[0].revents().intersects(gone)
 }
 
 /// One link's place; free again when this is dropped.

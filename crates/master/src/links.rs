@@ -62,11 +62,16 @@ fn tell_all(open: &BTreeMap<LinkId, Linked>) {
     for to in open.values() {
         let peers: Vec<Peer> = open
             .values()
-            .map(|peer| Peer { slave: peer.slave, folder: peer.folder, addrs: endpoints_for(&peer.place, to.seen_from) })
+            .map(|peer| Peer {
+                slave: peer.slave,
+                folder: peer.folder,
+                addrs: endpoints_for(&peer.place, to.seen_from),
+            })
             .collect();
         let mut pages = peers.chunks(limits::PEERS).peekable();
         while let Some(page) = pages.next() {
-            to.outbox.send(&LinkMessage::Peers { peers: page.to_vec(), last: pages.peek().is_none() });
+            to.outbox
+                .send(&LinkMessage::Peers { peers: page.to_vec(), last: pages.peek().is_none() });
         }
     }
 }

@@ -37,15 +37,18 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     // Blocked in every thread that starts later, and taken by one of them: a signal that comes early is kept.
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     signals.thread_block()?;
-    let bound = relais_net::listen(args.listen()).inspect_err(|error| eprintln!("ftpmaster: cannot listen on {}: {error}", args.listen()));
+    let bound = relais_net::listen(args.listen())
+        .inspect_err(|error| eprintln!("ftpmaster: cannot listen on {}: {error}", args.listen()));
     let Ok(listener) = bound else { return Ok(ExitCode::from(CANNOT_BIND)) };
     let state = StateDir::locate(args.state.clone())?.open_and_lock()?;
-    let key = ClusterKey::load_or_create(&args.cluster_key.clone().unwrap_or_else(|| state.dir().key_path()))?;
+    let key = ClusterKey::load_or_create(
+        &args.cluster_key.clone().unwrap_or_else(|| state.dir().key_path()),
+    )?;
     let store = Store::open(state.dir().path(), key.cluster_id())?;
     let accounts = LiveAccounts::open(AccountsFile::new(state.dir().accounts_path()))?;
     let authority = Authority::load_or_create(state.dir().path())?;
-    let certifier =
-        Certifier::new(authority, &args.tls(), args.certificate_life()).map_err(|why| anyhow!("cannot encrypt connections: {why}"))?;
+    let certifier = Certifier::new(authority, &args.tls(), args.certificate_life())
+        .map_err(|why| anyhow!("cannot encrypt connections: {why}"))?;
     let stop = Stop::new()?;
     let asked = stop.clone();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -76,9 +79,16 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// The key that an operator's command proves.
 fn key(args: &Args) -> anyhow::Result<ClusterKey> {
-    let path = args.cluster_key.clone().map_or_else(|| StateDir::locate(args.state.clone()).map(|dir| dir.key_path()), Ok)?;
-    ClusterKey::load(&path)?
-        .with_context(|| format!("there is no cluster key at {}; name the master's with --state or --cluster-key", path.display()))
+    let path = args
+        .cluster_key
+        .clone()
+        .map_or_else(|| StateDir::locate(args.state.clone()).map(|dir| dir.key_path()), Ok)?;
+    ClusterKey::load(&path)?.with_context(|| {
+        format!(
+            "there is no cluster key at {}; name the master's with --state or --cluster-key",
+            path.display()
+        )
+    })
 }
 
 fn show_status(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
@@ -103,11 +113,13 @@ fn operate(args: &Args, command: &Command) -> anyhow::Result<ExitCode> {
     let mut out = BufWriter::new(stdout().lock());
     let mut written = Ok(());
     let prompt = !matches!(command, Command::Export);
-    let done = relais_master::operate(args.master(), &key(args)?, args.encrypt(), operation, |line| {
-        if written.is_ok() {
-            written = writeln!(out, "{}", clean(line)).and_then(|()| if prompt { out.flush() } else { Ok(()) });
-        }
-    })?;
+    let done =
+        relais_master::operate(args.master(), &key(args)?, args.encrypt(), operation, |line| {
+            if written.is_ok() {
+                written = writeln!(out, "{}", clean(line))
+                    .and_then(|()| if prompt { out.flush() } else { Ok(()) });
+            }
+        })?;
     written.and_then(|()| out.flush())?;
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }

@@ -22,12 +22,16 @@ pub(crate) fn serve(core: &Core, mut connection: Connection) {
             return;
         }
         if message == LinkMessage::AskReport {
-            core.reports(asker).into_iter().for_each(|report| connection.queue_link(&LinkMessage::SlaveReport(report)));
+            core.reports(asker)
+                .into_iter()
+                .for_each(|report| connection.queue_link(&LinkMessage::SlaveReport(report)));
             let State { mark, halted, lost } = core.shown.get();
             let halted = halted.map_or_else(String::new, |halt| halt.why().to_owned());
             connection.queue_link(&LinkMessage::ReportEnd { mark, halted, lost });
         } else {
-            connection.queue_reply(&Reply::Error(refusal(&WireError::Unexpected(message.frame_type().number()))));
+            connection.queue_reply(&Reply::Error(refusal(&WireError::Unexpected(
+                message.frame_type().number(),
+            ))));
         }
         if let Err(error) = connection.flush() {
             debug!("operator at {peer}: {error}");

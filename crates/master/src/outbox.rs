@@ -80,7 +80,8 @@ impl Outbox {
                 drop(waiting);
                 return self.cut();
             }
-            (waiting, _) = self.news.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner);
+            (waiting, _) =
+                self.news.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -103,7 +104,10 @@ impl Outbox {
         while let Some(bytes) = self.take(std::mem::take(connection.output())) {
             *connection.output() = bytes;
             if let Err(error) = connection.flush() {
-                debug!("the link to the slave at {} takes nothing more: {error}", connection.peer());
+                debug!(
+                    "the link to the slave at {} takes nothing more: {error}",
+                    connection.peer()
+                );
                 return self.cut();
             }
             connection.output().shrink_to(KEPT);

@@ -33,7 +33,13 @@ impl Queries {
     ///
     /// # Errors
     /// Why it did not come whole, for people.
-    pub fn ask(&self, links: &Links, of: &Linked, ids: bool, mut each: impl FnMut(TreePart)) -> Result<(), String> {
+    pub fn ask(
+        &self,
+        links: &Links,
+        of: &Linked,
+        ids: bool,
+        mut each: impl FnMut(TreePart),
+    ) -> Result<(), String> {
         let (query, parts) = self.begin(of.link);
         // Where the link has just ended nobody tells this question of it.
         let result = if links.has(of.link) {
@@ -111,7 +117,12 @@ mod tests {
             link: LinkId(7),
             slave: SlaveId([1; 16]),
             folder: FolderId([2; 16]),
-            place: Place { listen: vec![at], advertised: Vec::new(), peer: at.ip(), same_host: true },
+            place: Place {
+                listen: vec![at],
+                advertised: Vec::new(),
+                peer: at.ip(),
+                same_host: true,
+            },
             seen_from: Viewpoint { peer: at.ip(), local: at.ip() },
             outbox: Arc::new(Outbox::new(Arc::new(stream.into()))),
         };

@@ -75,7 +75,15 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
     let (orders, jobs) = Orders::new();
     let open = listener.local_addr()?.ip().to_canonical().is_loopback();
     let tls = config.certifier.server()?;
-    let core = Arc::new(Core::new(config.key, config.balance, orders, open, config.copies, Arc::new(config.accounts), config.certifier)?);
+    let core = Arc::new(Core::new(
+        config.key,
+        config.balance,
+        orders,
+        open,
+        config.copies,
+        Arc::new(config.accounts),
+        config.certifier,
+    )?);
     let engine = Engine::new(Arc::clone(&core), config.store, config.remember);
     let order = thread::Builder::new().name("order".to_owned()).spawn(move || engine.run(&jobs))?;
     let mut room = WaitingRoom::new(listener, room_beside(RESERVE, WAITING), Some(tls))?;
@@ -83,9 +91,12 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
     while !stop.is_asked() {
         // What comes behind this wakes the poll that follows.
         core.desk.drain();
-        for arrival in
-            room.poll(true, &[stop.as_fd(), core.desk.wake()], Some(LOOK_EVERY), &mut |peer, local| Usher::new(core.clone(), peer, local))?
-        {
+        for arrival in room.poll(
+            true,
+            &[stop.as_fd(), core.desk.wake()],
+            Some(LOOK_EVERY),
+            &mut |peer, local| Usher::new(core.clone(), peer, local),
+        )? {
             receive(&core, arrival);
         }
         core.tell_generation();
@@ -107,7 +118,8 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
 /// Gives a link its thread.
 fn receive(core: &Arc<Core>, arrival: Arrival<Visitor>) {
     let (peer, core) = (arrival.stream.peer, Arc::clone(core));
-    let spawned = thread::Builder::new().name("link".to_owned()).spawn(move || serve(&core, arrival));
+    let spawned =
+        thread::Builder::new().name("link".to_owned()).spawn(move || serve(&core, arrival));
     if let Err(error) = spawned {
         warn!("cannot start a thread for the link of {peer}: {error}");
     }
@@ -131,14 +143,20 @@ fn serve(core: &Core, arrival: Arrival<Visitor>) {
 
 /// Lets logins that have begun and operators come to their end, until `until`.
 /// Slaves' links end at once: a slave comes back by itself.
-fn finish(core: &Arc<Core>, mut room: WaitingRoom<Usher>, until: Instant) -> Result<(), MasterError> {
+fn finish(
+    core: &Arc<Core>,
+    mut room: WaitingRoom<Usher>,
+    until: Instant,
+) -> Result<(), MasterError> {
     info!("stopping");
     core.stopping.store(true, Ordering::SeqCst);
     core.lines.shut_all(Kind::Slave);
     while core.logins.load(Ordering::Relaxed) > 0 && Instant::now() < until {
         let wait = STOP_LOOK_EVERY.min(until.saturating_duration_since(Instant::now()));
         core.desk.drain();
-        for arrival in room.poll(false, &[core.desk.wake()], Some(wait), &mut |peer, local| Usher::new(core.clone(), peer, local))? {
+        for arrival in room.poll(false, &[core.desk.wake()], Some(wait), &mut |peer, local| {
+            Usher::new(core.clone(), peer, local)
+        })? {
             receive(core, arrival);
         }
     }

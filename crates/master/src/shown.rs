@@ -38,7 +38,11 @@ impl Shown {
 
     /// All of it.
     pub fn set(&self, last: Version, halted: Option<Halt>, lost: usize) {
-        *self.state() = State { mark: at_least_first(last), halted, lost: u64::try_from(lost).unwrap_or(u64::MAX) };
+        *self.state() = State {
+            mark: at_least_first(last),
+            halted,
+            lost: u64::try_from(lost).unwrap_or(u64::MAX),
+        };
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use log::{info, warn};
 use relais_cluster::{Event, LinkId, Viewpoint};
 use relais_net::Connection;
-use relais_proto::{ErrorCode, FolderId, LinkMessage, Refusal, Reply, SlaveId, ToMaster, WireError, limits};
+use relais_proto::{
+    ErrorCode, FolderId, LinkMessage, Refusal, Reply, SlaveId, ToMaster, WireError, limits,
+};
 use thiserror::Error;
 
 use crate::core::Core;
@@ -61,9 +63,18 @@ pub(crate) fn serve(core: &Core, mut connection: Connection, place: &Place, id: 
 }
 
 /// Reads in this thread and writes in another, until the link ends; how it did.
-fn talk(core: &Core, connection: &mut Connection, outbox: &Arc<Outbox>, writing: Connection, place: &Place, id: SlaveId) -> End {
+fn talk(
+    core: &Core,
+    connection: &mut Connection,
+    outbox: &Arc<Outbox>,
+    writing: Connection,
+    place: &Place,
+    id: SlaveId,
+) -> End {
     std::thread::scope(|scope| {
-        let written = std::thread::Builder::new().name("link writer".to_owned()).spawn_scoped(scope, || outbox.write(writing));
+        let written = std::thread::Builder::new()
+            .name("link writer".to_owned())
+            .spawn_scoped(scope, || outbox.write(writing));
         let end = match written {
             Ok(_) => listen(core, connection, outbox, place, id),
             Err(error) => error.into(),
@@ -80,7 +91,13 @@ fn talk(core: &Core, connection: &mut Connection, outbox: &Arc<Outbox>, writing:
 }
 
 /// Registers the slave and deals with what it says until the link ends; how it did.
-fn listen(core: &Core, connection: &mut Connection, outbox: &Arc<Outbox>, place: &Place, id: SlaveId) -> End {
+fn listen(
+    core: &Core,
+    connection: &mut Connection,
+    outbox: &Arc<Outbox>,
+    place: &Place,
+    id: SlaveId,
+) -> End {
     let folder = match register(core, connection, outbox, place, id) {
         Ok(folder) => folder,
         Err(end) => return end,
@@ -94,7 +111,13 @@ fn listen(core: &Core, connection: &mut Connection, outbox: &Arc<Outbox>, place:
     end
 }
 
-fn register(core: &Core, connection: &mut Connection, outbox: &Arc<Outbox>, place: &Place, id: SlaveId) -> Result<FolderId, End> {
+fn register(
+    core: &Core,
+    connection: &mut Connection,
+    outbox: &Arc<Outbox>,
+    place: &Place,
+    id: SlaveId,
+) -> Result<FolderId, End> {
     let wish = match connection.read_link()?.ok_or(End::Closed)? {
         LinkMessage::Register(wish) => wish,
         other => return Err(unexpected(&other)),
@@ -102,7 +125,12 @@ fn register(core: &Core, connection: &mut Connection, outbox: &Arc<Outbox>, plac
     let (peer, local) = (connection.peer().ip(), connection.local().ip());
     let at = core.register(id, place.link, &wish, peer, local).map_err(End::Refused)?;
     outbox.send(&LinkMessage::Registered { mark: core.shown.mark(), time_ms: core.time_ms() });
-    core.orders.tell(Job::Linked { link: place.link, slave: id, folder: wish.folder, outbox: Arc::clone(outbox) });
+    core.orders.tell(Job::Linked {
+        link: place.link,
+        slave: id,
+        folder: wish.folder,
+        outbox: Arc::clone(outbox),
+    });
     core.links.add(Linked {
         link: place.link,
         slave: id,
@@ -114,19 +142,30 @@ fn register(core: &Core, connection: &mut Connection, outbox: &Arc<Outbox>, plac
     Ok(wish.folder)
 }
 
-fn answer(core: &Core, connection: &mut Connection, outbox: &Outbox, link: LinkId, id: SlaveId, folder: FolderId) -> Result<(), End> {
+fn answer(
+    core: &Core,
+    connection: &mut Connection,
+    outbox: &Outbox,
+    link: LinkId,
+    id: SlaveId,
+    folder: FolderId,
+) -> Result<(), End> {
     match connection.read_link()?.ok_or(End::Closed)? {
         LinkMessage::Beat(beat) => outbox.send(&core.beat(id, link, beat).ok_or(End::Replaced)?),
         LinkMessage::ToMaster(message) => {
             if let ToMaster::Join { slave, folder: joins, .. } = &message
                 && (*slave, *joins) != (id, folder)
             {
-                let why = format!("it joins as {slave} with the folder {joins}, and proved to be {id} and registered {folder}");
+                let why = format!(
+                    "it joins as {slave} with the folder {joins}, and proved to be {id} and registered {folder}"
+                );
                 return Err(End::Refused(Refusal::new(ErrorCode::BadRequest, why)));
             }
             core.orders.tell(Job::Event(Event::Heard { link, message }));
         }
-        LinkMessage::AskCertificate { point } => core.certifier.for_slave(&point).iter().for_each(|answer| outbox.send(answer)),
+        LinkMessage::AskCertificate { point } => {
+            core.certifier.for_slave(&point).iter().for_each(|answer| outbox.send(answer))
+        }
         LinkMessage::TreePart(part) => core.queries.came(link, part),
         other => return Err(unexpected(&other)),
     }

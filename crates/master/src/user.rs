@@ -17,7 +17,8 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
             if root.is_empty() {
                 bail!("an empty --root is no folder; / is the whole tree");
             }
-            let root = TreePath::new(root.trim_matches('/')).with_context(|| format!("{root:?} cannot be a folder"))?;
+            let root = TreePath::new(root.trim_matches('/'))
+                .with_context(|| format!("{root:?} cannot be a folder"))?;
             let rights = match rights {
                 args::Rights::Read => Rights::Read,
                 args::Rights::Write => Rights::Write,
@@ -26,7 +27,8 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
             if file.load()?.is_some_and(|accounts| accounts.get(name).is_some()) {
                 bail!("there is a user {name} already");
             }
-            let hash = PasswordHash::of(&relais_secret::new_password(password_file.as_ref(), name)?)?;
+            let hash =
+                PasswordHash::of(&relais_secret::new_password(password_file.as_ref(), name)?)?;
             state.create()?;
             file.change(|accounts| accounts.add(name, Account { rights, root, hash }))?;
         }
@@ -34,7 +36,8 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
             if file.load()?.is_none_or(|accounts| accounts.get(name).is_none()) {
                 bail!("there is no user {name}");
             }
-            let hash = PasswordHash::of(&relais_secret::new_password(password_file.as_ref(), name)?)?;
+            let hash =
+                PasswordHash::of(&relais_secret::new_password(password_file.as_ref(), name)?)?;
             file.change(|accounts| accounts.set_password(name, hash))?;
         }
         User::Remove { name } => {
@@ -58,6 +61,8 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
 /// A line for each user: name, rights, folder.
 fn table(accounts: &Accounts) -> String {
     let width = accounts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    let line = |(name, account): (&str, &Account)| format!("{name:width$}  {:5}  {}\n", account.rights.text(), account.root);
+    let line = |(name, account): (&str, &Account)| {
+        format!("{name:width$}  {:5}  {}\n", account.rights.text(), account.root)
+    };
     accounts.iter().map(line).collect()
 }

@@ -6,7 +6,9 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use relais_proto::{FrameHeader, FrameType, HEADER_LEN, LinkMessage, Reply, Request, WireError, limits};
+use relais_proto::{
+    FrameHeader, FrameType, HEADER_LEN, LinkMessage, Reply, Request, WireError, limits,
+};
 
 use socket2::Socket;
 
@@ -31,9 +33,11 @@ pub struct ReadLimits {
 
 impl ReadLimits {
     /// A client's: it moves on where a server is silent.
-    pub const CLIENT: Self = Self { idle: limits::SILENCE, silence: limits::SILENCE, frame: limits::FRAME_TIME };
+    pub const CLIENT: Self =
+        Self { idle: limits::SILENCE, silence: limits::SILENCE, frame: limits::FRAME_TIME };
     /// A session's: users may think for a while.
-    pub const SESSION: Self = Self { idle: limits::IDLE_TIME, silence: limits::FRAME_TIME, frame: limits::FRAME_TIME };
+    pub const SESSION: Self =
+        Self { idle: limits::IDLE_TIME, silence: limits::FRAME_TIME, frame: limits::FRAME_TIME };
 }
 
 /// Is shown the replies that a connection reads, before whoever reads them.
@@ -106,7 +110,12 @@ impl Connection {
         Self::with_socket(self.stream.clone(), self.peer, self.local, 0)
     }
 
-    fn with_socket(stream: Arc<Socket>, peer: SocketAddr, local: SocketAddr, read_ahead: usize) -> Self {
+    fn with_socket(
+        stream: Arc<Socket>,
+        peer: SocketAddr,
+        local: SocketAddr,
+        read_ahead: usize,
+    ) -> Self {
         Self {
             peer,
             local,
@@ -305,7 +314,11 @@ impl Connection {
             if buffer.len() >= self.input.len() / 4 {
                 self.arm(self.limits.silence)?;
                 let got = read_some(&self.stream, buffer)?;
-                return if got == 0 && !buffer.is_empty() { Err(WireError::Truncated) } else { Ok(got) };
+                return if got == 0 && !buffer.is_empty() {
+                    Err(WireError::Truncated)
+                } else {
+                    Ok(got)
+                };
             }
             if self.read_ahead(self.limits.silence)? == 0 {
                 return Err(WireError::Truncated);
@@ -392,7 +405,9 @@ impl Connection {
             return;
         }
         let until = Instant::now() + patience;
-        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        while let Some(left) =
+            until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+        {
             (self.start, self.end) = (0, 0);
             if !matches!(self.fill(left), Ok(n) if n > 0) {
                 return;
@@ -439,7 +454,10 @@ impl Connection {
 /// Connects within `timeout`; [`io::ErrorKind::InvalidInput`] for port 0 or an unspecified address.
 pub(crate) fn connect(addr: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     if addr.port() == 0 || addr.ip().is_unspecified() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{addr} is no address to connect to")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{addr} is no address to connect to"),
+        ));
     }
     TcpStream::connect_timeout(&addr, timeout)
 }
@@ -448,7 +466,9 @@ fn read_some(mut stream: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match stream.read(buffer) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came in time")),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came in time"));
+            }
             other => return other,
         }
     }
@@ -460,7 +480,11 @@ fn send_all(mut stream: &Socket, mut bytes: &[u8], pace: &mut Pace) -> io::Resul
         let sent = match stream.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => n,
-            Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => 0,
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) =>
+            {
+                0
+            }
             Err(e) => return Err(e),
         };
         bytes = &bytes[sent..];

@@ -60,7 +60,8 @@ mod tests {
     fn who_takes_most_of_the_room_makes_place() {
         let mut crowd = Crowd::default();
         assert_eq!(crowd.first_to_go(), None);
-        let from = ["10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2", "10.0.0.2", "2001:db8::3"];
+        let from =
+            ["10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2", "10.0.0.2", "2001:db8::3"];
         for (id, text) in (1..).zip(from) {
             crowd.enter(addr(text), id);
         }

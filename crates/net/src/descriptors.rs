@@ -10,9 +10,12 @@ const FEWEST: u64 = 16;
 #[must_use]
 pub fn room_beside(reserve: u64, most: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+    if let Err(error) =
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
         log::warn!("cannot raise the limit on open files: {error}");
     }
-    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(reserve).max(FEWEST);
+    let allowed =
+        getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(reserve).max(FEWEST);
     usize::try_from(allowed).unwrap_or(usize::MAX).min(most)
 }

@@ -110,7 +110,13 @@ pub(crate) struct Guest<G: Greeter> {
 }
 
 impl<G: Greeter> Guest<G> {
-    pub fn new(stream: TcpStream, ends: (SocketAddr, SocketAddr), deadline: Instant, tls: Option<TlsServer>, greeter: G) -> Self {
+    pub fn new(
+        stream: TcpStream,
+        ends: (SocketAddr, SocketAddr),
+        deadline: Instant,
+        tls: Option<TlsServer>,
+        greeter: G,
+    ) -> Self {
         let (peer, local) = ends;
         Self {
             stream,
@@ -156,13 +162,16 @@ impl<G: Greeter> Guest<G> {
     pub fn advance(&mut self, admit: &mut dyn FnMut() -> bool) -> Outcome<G::Value> {
         match self.try_advance(admit) {
             Ok(outcome) => outcome,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Outcome::Stays { sending: self.is_sending() },
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                Outcome::Stays { sending: self.is_sending() }
+            }
             Err(_) => Outcome::Leaves,
         }
     }
 
     fn is_sending(&self) -> bool {
-        self.sent < self.output.len() || matches!(&self.line, Line::Encrypted(tls) if tls.is_sending())
+        self.sent < self.output.len()
+            || matches!(&self.line, Line::Encrypted(tls) if tls.is_sending())
     }
 
     fn try_advance(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<Outcome<G::Value>> {
@@ -207,7 +216,10 @@ impl<G: Greeter> Guest<G> {
         let Some(tls) = self.tls.as_ref().filter(|_| got > 0) else { return Ok(false) };
         if first[0] != HANDSHAKE {
             if !tls.may_be_clear(self.peer.ip()) {
-                let refusal = Refusal::new(ErrorCode::TlsNeeded, "this server takes connections from there encrypted (TLS) only");
+                let refusal = Refusal::new(
+                    ErrorCode::TlsNeeded,
+                    "this server takes connections from there encrypted (TLS) only",
+                );
                 let mut bytes = Vec::new();
                 Reply::Error(refusal).encode(&mut bytes);
                 self.take(Step::Close(bytes));
@@ -266,7 +278,8 @@ impl<G: Greeter> Guest<G> {
         let header = match self.frame {
             Some(header) => header,
             None => {
-                let filled = fill(&mut self.line, &mut self.stream, &mut self.header, &mut self.filled);
+                let filled =
+                    fill(&mut self.line, &mut self.stream, &mut self.header, &mut self.filled);
                 self.note_binding()?;
                 if !filled? {
                     return Ok(None);
@@ -274,7 +287,9 @@ impl<G: Greeter> Guest<G> {
                 self.filled = 0;
                 match FrameHeader::parse(self.header) {
                     // Nobody sends content before the login.
-                    Ok(header) if header.kind == FrameType::Block => return Ok(Some(Err(WireError::Unexpected(header.kind.number())))),
+                    Ok(header) if header.kind == FrameType::Block => {
+                        return Ok(Some(Err(WireError::Unexpected(header.kind.number()))));
+                    }
                     Ok(header) => *self.frame.insert(header),
                     Err(error) => return Ok(Some(Err(error))),
                 }
@@ -286,7 +301,12 @@ impl<G: Greeter> Guest<G> {
             let reach = len.min((self.filled * 2).max(512));
             self.payload.reserve_exact(reach.saturating_sub(self.payload.len()));
             self.payload.resize(reach, 0);
-            if !fill(&mut self.line, &mut self.stream, &mut self.payload[..reach], &mut self.filled)? {
+            if !fill(
+                &mut self.line,
+                &mut self.stream,
+                &mut self.payload[..reach],
+                &mut self.filled,
+            )? {
                 return Ok(None);
             }
         }
@@ -330,7 +350,12 @@ impl<G: Greeter> Guest<G> {
 }
 
 /// Fills `buffer` from `filled` on; false where the peer closed.
-fn fill(line: &mut Line, stream: &mut TcpStream, buffer: &mut [u8], filled: &mut usize) -> io::Result<bool> {
+fn fill(
+    line: &mut Line,
+    stream: &mut TcpStream,
+    buffer: &mut [u8],
+    filled: &mut usize,
+) -> io::Result<bool> {
     while *filled < buffer.len() {
         let rest = &mut buffer[*filled..];
         let got = match line {

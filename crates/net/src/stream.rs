@@ -34,6 +34,9 @@ impl Stream {
 /// Sends small frames at once, and notices a peer that has gone without a word.
 pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let patience = TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10)).with_retries(3);
+    let patience = TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
     SockRef::from(stream).set_tcp_keepalive(&patience)
 }

@@ -47,14 +47,22 @@ mod tests {
     fn an_address_has_its_allowance_and_then_its_rate_and_others_have_theirs() {
         let (mut tolls, now) = (Tolls::default(), Instant::now());
         let at = |text: &str| text.parse::<IpAddr>().unwrap();
-        let mut admitted = |addr: &str, later: u64| (0..1000).filter(|_| tolls.admit(at(addr), now + Duration::from_millis(later))).count();
+        let mut admitted = |addr: &str, later: u64| {
+            (0..1000).filter(|_| tolls.admit(at(addr), now + Duration::from_millis(later))).count()
+        };
         let each = limits::HANDSHAKES as usize;
         assert_eq!(admitted("10.0.0.1", 0), each);
         assert_eq!((admitted("10.0.0.1", 500), admitted("10.0.0.1", 500)), (each / 2, 0));
         assert_eq!(admitted("10.0.0.2", 500), each);
         assert_eq!(admitted("10.0.0.1", 60_000), each, "never more than one second's");
-        assert_eq!((admitted("2001:db8::1", 0), admitted("2001:db8::2", 0), admitted("2001:db8:0:1::", 0)), (each, 0, each));
-        assert_eq!((admitted("::ffff:10.0.0.1", 60_000), admitted("127.0.0.1", 0), admitted("::1", 0)), (0, 1000, 1000));
+        assert_eq!(
+            (admitted("2001:db8::1", 0), admitted("2001:db8::2", 0), admitted("2001:db8:0:1::", 0)),
+            (each, 0, each)
+        );
+        assert_eq!(
+            (admitted("::ffff:10.0.0.1", 60_000), admitted("127.0.0.1", 0), admitted("::1", 0)),
+            (0, 1000, 1000)
+        );
     }
 
     #[test]

@@ -126,10 +126,18 @@ impl<G: Greeter> WaitingRoom<G> {
         for id in self.pending.clone() {
             self.resume(id, &mut arrivals);
         }
-        let timeout = if arrivals.is_empty() { self.shorten(timeout, now) } else { Some(Duration::ZERO) };
+        let timeout =
+            if arrivals.is_empty() { self.shorten(timeout, now) } else { Some(Duration::ZERO) };
         self.wait(wake, timeout)?;
-        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 256];
-        let ready = match epoll::wait(&self.epoll, &mut events, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        let mut events = [epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        }; 256];
+        let ready = match epoll::wait(
+            &self.epoll,
+            &mut events,
+            Some(&Timespec { tv_sec: 0, tv_nsec: 0 }),
+        ) {
             Ok(n) => n,
             Err(rustix::io::Errno::INTR) => 0,
             Err(e) => return Err(e.into()),
@@ -149,8 +157,10 @@ impl<G: Greeter> WaitingRoom<G> {
 
     /// Waits for the poll set or a wake-up.
     fn wait(&self, wake: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
-        let mut fds: Vec<PollFd<'_>> =
-            std::iter::once(self.epoll.as_fd()).chain(wake.iter().copied()).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        let mut fds: Vec<PollFd<'_>> = std::iter::once(self.epoll.as_fd())
+            .chain(wake.iter().copied())
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
         let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -161,7 +171,11 @@ impl<G: Greeter> WaitingRoom<G> {
     /// `timeout`, or less where there is something to do before.
     fn shorten(&self, timeout: Option<Duration>, now: Instant) -> Option<Duration> {
         let sweep = (!self.guests.is_empty()).then_some(SWEEP_EVERY * 2);
-        let held = self.pending.iter().any(|id| self.guests.get(id).is_some_and(Guest::is_held)).then_some(HELD_FOR);
+        let held = self
+            .pending
+            .iter()
+            .any(|id| self.guests.get(id).is_some_and(Guest::is_held))
+            .then_some(HELD_FOR);
         let pause = self.paused_until.map(|until| until.saturating_duration_since(now));
         [timeout, sweep, pause, held].into_iter().flatten().min()
     }
@@ -181,12 +195,23 @@ impl<G: Greeter> WaitingRoom<G> {
         Ok(())
     }
 
-    fn accept(&mut self, greet: &mut dyn FnMut(SocketAddr, SocketAddr) -> G, arrivals: &mut Vec<Arrival<G::Value>>) -> io::Result<()> {
+    fn accept(
+        &mut self,
+        greet: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
+        arrivals: &mut Vec<Arrival<G::Value>>,
+    ) -> io::Result<()> {
         for _ in 0..ACCEPT_BURST {
             let (stream, peer) = match self.listener.accept() {
                 Ok(accepted) => accepted,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => continue,
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+                    ) =>
+                {
+                    continue;
+                }
                 Err(e) => {
                     static REFUSED: Seldom = Seldom::new();
                     if let Some(more) = REFUSED.turn(Instant::now()) {
@@ -214,14 +239,26 @@ impl<G: Greeter> WaitingRoom<G> {
         stream.set_nonblocking(true)?;
         prepare(&stream)?;
         // An IPv4 address is one, also where it came to a socket of IPv6.
-        let [peer, local] = [peer, stream.local_addr()?].map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()));
+        let [peer, local] = [peer, stream.local_addr()?]
+            .map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()));
         if self.guests.len() >= self.capacity {
             self.make_room();
         }
         let id = self.next;
         self.next += 1;
-        let guest = Guest::new(stream, (peer, local), Instant::now() + limits::LOGIN_TIME, self.tls.clone(), greet(peer, local));
-        epoll::add(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), epoll::EventFlags::IN)?;
+        let guest = Guest::new(
+            stream,
+            (peer, local),
+            Instant::now() + limits::LOGIN_TIME,
+            self.tls.clone(),
+            greet(peer, local),
+        );
+        epoll::add(
+            &self.epoll,
+            &guest.stream,
+            epoll::EventData::new_u64(id),
+            epoll::EventFlags::IN,
+        )?;
         self.crowd.enter(peer.ip(), id);
         self.guests.insert(id, guest);
         // Most peers have sent their login by now.
@@ -246,7 +283,12 @@ impl<G: Greeter> WaitingRoom<G> {
         }
         self.pending.remove(&id);
         guest.watched_for_sending = false;
-        if let Err(e) = epoll::modify(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), epoll::EventFlags::IN) {
+        if let Err(e) = epoll::modify(
+            &self.epoll,
+            &guest.stream,
+            epoll::EventData::new_u64(id),
+            epoll::EventFlags::IN,
+        ) {
             warn!("cannot watch {}: {e}", guest.peer);
             self.remove(id);
             return;
@@ -254,21 +296,33 @@ impl<G: Greeter> WaitingRoom<G> {
         self.settle(id, outcome, arrivals);
     }
 
-    fn settle(&mut self, id: u64, outcome: Outcome<G::Value>, arrivals: &mut Vec<Arrival<G::Value>>) {
+    fn settle(
+        &mut self,
+        id: u64,
+        outcome: Outcome<G::Value>,
+        arrivals: &mut Vec<Arrival<G::Value>>,
+    ) {
         let Some(guest) = self.guests.get_mut(&id) else { return };
         match outcome {
             Outcome::Stays { sending } if sending == guest.watched_for_sending => {}
             Outcome::Stays { sending } => {
                 guest.watched_for_sending = sending;
                 let flags = if sending { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
-                if let Err(e) = epoll::modify(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), flags) {
+                if let Err(e) =
+                    epoll::modify(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), flags)
+                {
                     warn!("cannot watch {}: {e}", guest.peer);
                     self.remove(id);
                 }
             }
             Outcome::Pending => {
                 let flags = epoll::EventFlags::RDHUP | epoll::EventFlags::ONESHOT;
-                match epoll::modify(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), flags) {
+                match epoll::modify(
+                    &self.epoll,
+                    &guest.stream,
+                    epoll::EventData::new_u64(id),
+                    flags,
+                ) {
                     Ok(()) => drop(self.pending.insert(id)),
                     Err(e) => {
                         warn!("cannot let {} wait: {e}", guest.peer);

@@ -12,7 +12,8 @@ use relais_proto::{FrameHeader, FrameType, Reply, Request, TreePath, WireError};
 
 fn pair() -> (Connection, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let connection = Connection::connect(listener.local_addr().unwrap(), Duration::from_secs(3)).unwrap();
+    let connection =
+        Connection::connect(listener.local_addr().unwrap(), Duration::from_secs(3)).unwrap();
     (connection, listener.accept().unwrap().0)
 }
 
@@ -23,7 +24,8 @@ fn is_timeout(error: &WireError) -> bool {
 #[test]
 fn requests_sent_ahead_are_read_one_by_one() {
     let (mut ours, theirs) = pair();
-    let requests: Vec<Request> = (0..500).map(|n| Request::Stat(TreePath::new(format!("file-{n}")).unwrap())).collect();
+    let requests: Vec<Request> =
+        (0..500).map(|n| Request::Stat(TreePath::new(format!("file-{n}")).unwrap())).collect();
     requests.iter().for_each(|request| ours.queue(request));
     ours.flush().unwrap();
     let mut theirs = Connection::new(theirs).unwrap();
@@ -75,7 +77,11 @@ fn silence_ends_in_time() {
 #[test]
 fn a_frame_has_its_time_as_a_whole() {
     let (mut ours, mut theirs) = pair();
-    ours.set_limits(ReadLimits { idle: Duration::from_secs(5), silence: Duration::from_secs(5), frame: Duration::from_millis(300) });
+    ours.set_limits(ReadLimits {
+        idle: Duration::from_secs(5),
+        silence: Duration::from_secs(5),
+        frame: Duration::from_millis(300),
+    });
     let trickle = std::thread::spawn(move || {
         let header = FrameHeader { kind: FrameType::Error, len: 1000 }.to_bytes();
         for byte in header.into_iter().chain(std::iter::repeat_n(0, 1000)) {

@@ -9,7 +9,8 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use relais_net::tls::{
-    Authorities, Binding, DialError, Dialer, Encrypt, Fingerprint, MASTER_NAME, SLAVE_NAME, Showcase, TlsServer, Trust, TrustError,
+    Authorities, Binding, DialError, Dialer, Encrypt, Fingerprint, MASTER_NAME, SLAVE_NAME,
+    Showcase, TlsServer, Trust, TrustError,
 };
 use relais_net::{Arrival, Connection, Greeter, Step, WaitingRoom};
 use relais_proto::{ErrorCode, FrameType, Refusal, Reply, Request, WireError};
@@ -65,7 +66,9 @@ impl Greeter for Doorman {
     fn frame(&mut self, kind: FrameType, _: &[u8]) -> Step<()> {
         match kind {
             FrameType::Ping => Step::Done { value: (), send: encoded(&Reply::Pong) },
-            _ => Step::Close(encoded(&Reply::Error(Refusal::new(ErrorCode::BadRequest, "not you")))),
+            _ => {
+                Step::Close(encoded(&Reply::Error(Refusal::new(ErrorCode::BadRequest, "not you"))))
+            }
         }
     }
     fn secured(&mut self, binding: Binding) {
@@ -83,7 +86,10 @@ fn encoded(reply: &Reply) -> Vec<u8> {
 }
 
 /// Runs a room; whoever is through is served by `serve` in a thread.
-fn room(tls: TlsServer, serve: impl Fn(Connection) + Send + Sync + 'static) -> (SocketAddr, std::sync::mpsc::Receiver<Binding>) {
+fn room(
+    tls: TlsServer,
+    serve: impl Fn(Connection) + Send + Sync + 'static,
+) -> (SocketAddr, std::sync::mpsc::Receiver<Binding>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let (sender, bindings) = channel();
@@ -91,7 +97,9 @@ fn room(tls: TlsServer, serve: impl Fn(Connection) + Send + Sync + 'static) -> (
     std::thread::spawn(move || {
         let mut room = WaitingRoom::new(listener, 64, Some(tls)).unwrap();
         loop {
-            for Arrival { stream, .. } in room.poll(true, &[], Some(SOON), &mut |_, _| Doorman(sender.clone())).unwrap() {
+            for Arrival { stream, .. } in
+                room.poll(true, &[], Some(SOON), &mut |_, _| Doorman(sender.clone())).unwrap()
+            {
                 let serve = serve.clone();
                 std::thread::spawn(move || serve(Connection::over(stream, 1024).unwrap()));
             }
@@ -154,10 +162,15 @@ fn whoever_must_encrypt_and_does_not_is_told_so_and_the_other_way_round() {
     let authority = Authority::new();
     let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), echo);
     let mut clear = dial(Encrypt::Never, addr, &Trust::FirstMeeting).unwrap();
-    assert!(matches!(greet(&mut clear), Some(Reply::Error(refusal)) if refusal.code == ErrorCode::TlsNeeded));
+    assert!(
+        matches!(greet(&mut clear), Some(Reply::Error(refusal)) if refusal.code == ErrorCode::TlsNeeded)
+    );
     let (addr, _bindings) = room(tls(Encrypt::Never, &authority.server(MASTER_NAME)), echo);
     assert!(matches!(dial(Encrypt::Always, addr, &Trust::FirstMeeting), Err(DialError::Clear)));
-    assert_eq!(greet(&mut dial(Encrypt::Remote, addr, &Trust::FirstMeeting).unwrap()), Some(Reply::Pong));
+    assert_eq!(
+        greet(&mut dial(Encrypt::Remote, addr, &Trust::FirstMeeting).unwrap()),
+        Some(Reply::Pong)
+    );
     // A server that has no certificate yet takes nobody.
     let empty = TlsServer::new(Encrypt::Always, Arc::new(Showcase::empty())).unwrap();
     let (addr, _bindings) = room(empty, echo);
@@ -179,15 +192,28 @@ fn only_who_belongs_to_the_authority_is_trusted() {
         }
     };
     for trust in [&known, &chosen, &Trust::FirstMeeting] {
-        for (name, is_master) in [(MASTER_NAME, true), (SLAVE_NAME, false), ("files.example", true)] {
+        for (name, is_master) in [(MASTER_NAME, true), (SLAVE_NAME, false), ("files.example", true)]
+        {
             let identity = try_it(&ours.server(name), trust).unwrap().unwrap();
-            assert_eq!((identity.authority, identity.is_master), (ours.fingerprint(), is_master), "{name}");
+            assert_eq!(
+                (identity.authority, identity.is_master),
+                (ours.fingerprint(), is_master),
+                "{name}"
+            );
         }
-        assert_eq!(try_it(&ours.server("other.example"), trust), Err(TrustError::WrongName("files.example".to_owned())));
-        assert!(matches!(try_it(&ours.server_until(MASTER_NAME, 2020), trust), Err(TrustError::Bad(why)) if why.contains("ended")));
+        assert_eq!(
+            try_it(&ours.server("other.example"), trust),
+            Err(TrustError::WrongName("files.example".to_owned()))
+        );
+        assert!(
+            matches!(try_it(&ours.server_until(MASTER_NAME, 2020), trust), Err(TrustError::Bad(why)) if why.contains("ended"))
+        );
     }
     let stranger = theirs.server(MASTER_NAME);
-    assert_eq!(try_it(&stranger, &known), Err(TrustError::Changed { known: ours.fingerprint(), now: theirs.fingerprint() }));
+    assert_eq!(
+        try_it(&stranger, &known),
+        Err(TrustError::Changed { known: ours.fingerprint(), now: theirs.fingerprint() })
+    );
     assert!(matches!(try_it(&stranger, &chosen), Err(TrustError::Bad(_))));
     assert_eq!(try_it(&stranger, &Trust::Anyone), Ok(None));
     // Certified by another one, and shows ours.
@@ -199,8 +225,8 @@ fn only_who_belongs_to_the_authority_is_trusted() {
     }
     // A certificate whose key the server does not have is not even shown.
     let other = ours.server(MASTER_NAME);
-    let mixed =
-        ours.server(MASTER_NAME).split("-----BEGIN CERT").next().unwrap().to_owned() + &other[other.find("-----BEGIN CERT").unwrap()..];
+    let mixed = ours.server(MASTER_NAME).split("-----BEGIN CERT").next().unwrap().to_owned()
+        + &other[other.find("-----BEGIN CERT").unwrap()..];
     assert!(Showcase::empty().show(mixed.as_bytes()).is_err());
 }
 
@@ -247,7 +273,8 @@ fn a_cut_is_an_end_at_once_and_never_more_than_was_sent() {
     let authority = Authority::new();
     let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), pour);
     for limit in [3_000, 70_000, 500_001] {
-        let mut connection = dial(Encrypt::Always, cutting(addr, limit), &Trust::FirstMeeting).unwrap();
+        let mut connection =
+            dial(Encrypt::Always, cutting(addr, limit), &Trust::FirstMeeting).unwrap();
         connection.queue(&Request::Ping);
         connection.flush().unwrap();
         let (begun, mut frames) = (Instant::now(), 0);
@@ -264,24 +291,26 @@ fn nothing_is_held_back_and_nothing_is_lost_whoever_is_slow() {
     let _held = ALONE.read();
     const SIZE: usize = 40_000_000;
     let authority = Authority::new();
-    let bytes: Arc<Vec<u8>> = Arc::new((0..SIZE).map(|n| u8::try_from(n * 7 / 3 % 251).unwrap()).collect());
+    let bytes: Arc<Vec<u8>> =
+        Arc::new((0..SIZE).map(|n| u8::try_from(n * 7 / 3 % 251).unwrap()).collect());
     let sent = bytes.clone();
     // Sends all, says that this is the end, and reads what comes meanwhile.
-    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), move |connection| {
-        let stream = connection.stream().clone();
-        let writer = std::thread::spawn({
-            let (stream, sent) = (stream.clone(), sent.clone());
-            move || {
-                (&*stream).write_all(&sent).unwrap();
-                stream.shutdown(Shutdown::Write).unwrap();
-            }
+    let (addr, _bindings) =
+        room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), move |connection| {
+            let stream = connection.stream().clone();
+            let writer = std::thread::spawn({
+                let (stream, sent) = (stream.clone(), sent.clone());
+                move || {
+                    (&*stream).write_all(&sent).unwrap();
+                    stream.shutdown(Shutdown::Write).unwrap();
+                }
+            });
+            stream.set_read_timeout(None).unwrap();
+            let mut got = Vec::new();
+            (&*stream).read_to_end(&mut got).unwrap();
+            assert!(got == *sent);
+            writer.join().unwrap();
         });
-        stream.set_read_timeout(None).unwrap();
-        let mut got = Vec::new();
-        (&*stream).read_to_end(&mut got).unwrap();
-        assert!(got == *sent);
-        writer.join().unwrap();
-    });
     let mut connection = dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap();
     assert_eq!(greet(&mut connection), Some(Reply::Pong));
     let stream = connection.stream().clone();
@@ -317,12 +346,13 @@ fn nothing_is_held_back_and_nothing_is_lost_whoever_is_slow() {
 fn what_was_sent_last_arrives_though_the_near_end_is_closed_at_once() {
     let _held = ALONE.read();
     let authority = Authority::new();
-    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), |mut connection| {
-        for _ in 0..50_000 {
-            connection.queue_reply(&Reply::Pong);
-        }
-        connection.flush().unwrap();
-    });
+    let (addr, _bindings) =
+        room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), |mut connection| {
+            for _ in 0..50_000 {
+                connection.queue_reply(&Reply::Pong);
+            }
+            connection.flush().unwrap();
+        });
     for _ in 0..5 {
         let mut connection = dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap();
         connection.queue(&Request::Ping);
@@ -344,10 +374,15 @@ fn threads_and_descriptors_go_with_their_connections() {
     let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
     let pumps = || {
         let names = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-        names.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "tls\n")).count()
+        names
+            .filter(|task| {
+                std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "tls\n")
+            })
+            .count()
     };
     let before = (count("fd"), pumps());
-    let mut open: Vec<Connection> = (0..40).map(|_| dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap()).collect();
+    let mut open: Vec<Connection> =
+        (0..40).map(|_| dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap()).collect();
     assert!(open.iter_mut().all(|connection| greet(connection) == Some(Reply::Pong)));
     // Threads have their names a moment after they were started.
     let named = Instant::now() + SOON;
@@ -363,7 +398,12 @@ fn threads_and_descriptors_go_with_their_connections() {
     while Instant::now() < until && (pumps() > before.1 || count("fd") > before.0 + 8) {
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(count("fd") <= before.0 + 8 && pumps() <= before.1, "{} descriptors, {} threads", count("fd"), pumps());
+    assert!(
+        count("fd") <= before.0 + 8 && pumps() <= before.1,
+        "{} descriptors, {} threads",
+        count("fd"),
+        pumps()
+    );
 }
 
 #[test]
@@ -371,7 +411,13 @@ fn bytes_that_are_no_handshake_end_that_connection_alone() {
     let _held = ALONE.read();
     let authority = Authority::new();
     let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), echo);
-    for junk in [&b"\x16"[..], &[0x16; 5], &[0x16, 3, 1, 0xff, 0xff], b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", &[0x16; 70_000]] {
+    for junk in [
+        &b"\x16"[..],
+        &[0x16; 5],
+        &[0x16, 3, 1, 0xff, 0xff],
+        b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00",
+        &[0x16; 70_000],
+    ] {
         let mut stream = TcpStream::connect(addr).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         let _ = stream.write_all(junk);
@@ -380,7 +426,10 @@ fn bytes_that_are_no_handshake_end_that_connection_alone() {
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.len() < 100, "an alert at most");
     }
-    assert_eq!(greet(&mut dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap()), Some(Reply::Pong));
+    assert_eq!(
+        greet(&mut dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap()),
+        Some(Reply::Pong)
+    );
 }
 
 /// Processor time of the threads that carry connections, in milliseconds.
@@ -389,7 +438,8 @@ fn carrying() -> u64 {
     let ticks = tasks.filter_map(|task| {
         let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
         let (name, rest) = stat.rsplit_once(')')?;
-        let times: Vec<u64> = rest.split_whitespace().skip(12).take(2).filter_map(|time| time.parse().ok()).collect();
+        let times: Vec<u64> =
+            rest.split_whitespace().skip(12).take(2).filter_map(|time| time.parse().ok()).collect();
         name.ends_with("(tls").then(|| times.iter().sum::<u64>() * 10)
     });
     ticks.sum()
@@ -426,12 +476,13 @@ fn stuck(addr: SocketAddr) -> (Connection, SocketAddr) {
 fn a_peer_that_takes_nothing_costs_no_processor_time_once_the_near_end_is_closed() {
     let _held = ALONE.write();
     let authority = Authority::new();
-    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), |connection| {
-        let stream = connection.stream().clone();
-        stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
-        let chunk = vec![7; 65536];
-        while (&*stream).write(&chunk).is_ok() {}
-    });
+    let (addr, _bindings) =
+        room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), |connection| {
+            let stream = connection.stream().clone();
+            stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+            let chunk = vec![7; 65536];
+            while (&*stream).write(&chunk).is_ok() {}
+        });
     let (mut connection, _) = stuck(addr);
     connection.queue(&Request::Ping);
     connection.flush().unwrap();
@@ -444,10 +495,11 @@ fn a_peer_that_takes_nothing_costs_no_processor_time_once_the_near_end_is_closed
 fn a_peer_that_resets_costs_no_processor_time_while_the_near_end_takes_nothing() {
     let _held = ALONE.write();
     let authority = Authority::new();
-    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), |connection| {
-        std::thread::sleep(Duration::from_secs(8));
-        drop(connection);
-    });
+    let (addr, _bindings) =
+        room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), |connection| {
+            std::thread::sleep(Duration::from_secs(8));
+            drop(connection);
+        });
     let mut connection = dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap();
     assert_eq!(greet(&mut connection), Some(Reply::Pong));
     let stream = connection.stream().clone();
@@ -468,11 +520,14 @@ fn a_handshake_has_its_length() {
     // A handshake message of 60,000 bytes, in records.
     let body = [&[1, 0, 0xea, 0x60][..], &[0; 20_000]].concat();
     for part in body.chunks(2000) {
-        let record = [&[0x16, 3, 1][..], &u16::try_from(part.len()).unwrap().to_be_bytes(), part].concat();
+        let record =
+            [&[0x16, 3, 1][..], &u16::try_from(part.len()).unwrap().to_be_bytes(), part].concat();
         let _ = stream.write_all(&record);
     }
     stream.set_read_timeout(Some(SOON)).unwrap();
     let mut rest = Vec::new();
     // Closed, or reset, long before the time of a login is over.
-    assert!(!matches!(stream.read_to_end(&mut rest), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock));
+    assert!(
+        !matches!(stream.read_to_end(&mut rest), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+    );
 }

@@ -46,7 +46,8 @@ fn room(capacity: usize) -> (WaitingRoom<Doorman>, SocketAddr) {
 fn poll_for(room: &mut WaitingRoom<Doorman>, time: Duration) -> Vec<Arrival<&'static str>> {
     let until = Instant::now() + time;
     loop {
-        let arrivals = room.poll(true, &[], Some(Duration::from_millis(20)), &mut |_, _| Doorman).unwrap();
+        let arrivals =
+            room.poll(true, &[], Some(Duration::from_millis(20)), &mut |_, _| Doorman).unwrap();
         if !arrivals.is_empty() || Instant::now() > until {
             return arrivals;
         }
@@ -112,7 +113,8 @@ fn from(source: &str, addr: SocketAddr) -> TcpStream {
 #[test]
 fn a_flood_from_one_address_turns_out_its_own() {
     let (mut room, addr) = room(4);
-    let mut slow: Vec<TcpStream> = ["127.0.0.2", "127.0.0.3"].map(|source| from(source, addr)).into();
+    let mut slow: Vec<TcpStream> =
+        ["127.0.0.2", "127.0.0.3"].map(|source| from(source, addr)).into();
     let mut flood = Vec::new();
     for n in 0..100 {
         flood.push(from("127.0.0.4", addr));
@@ -138,13 +140,21 @@ fn the_time_for_a_login_ends_for_a_trickler_as_well() {
     while !room.is_empty() && began.elapsed() < Duration::from_secs(30) {
         poll_for(&mut room, Duration::from_millis(200));
     }
-    assert!(began.elapsed() >= Duration::from_secs(9) && began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_secs(9) && began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[test]
 fn wrong_bytes_get_last_words_that_arrive() {
     let (mut room, addr) = room(3);
-    for bytes in [b"GET / HTTP/1.1\r\nHost: relais\r\n\r\n".to_vec(), vec![0xff; 100_000], vec![0, 0, 0, 0, 0x94]] {
+    for bytes in [
+        b"GET / HTTP/1.1\r\nHost: relais\r\n\r\n".to_vec(),
+        vec![0xff; 100_000],
+        vec![0, 0, 0, 0, 0x94],
+    ] {
         let mut client = TcpStream::connect(addr).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let sender = std::thread::spawn(move || {
@@ -155,7 +165,10 @@ fn wrong_bytes_get_last_words_that_arrive() {
         poll_for(&mut room, Duration::from_millis(300));
         let mut client = Connection::new(sender.join().unwrap()).unwrap();
         let reply = client.read_reply().unwrap();
-        assert!(matches!(&reply, Some(Reply::Error(r)) if r.code == ErrorCode::BadRequest), "{reply:?}");
+        assert!(
+            matches!(&reply, Some(Reply::Error(r)) if r.code == ErrorCode::BadRequest),
+            "{reply:?}"
+        );
         drop(client);
         poll_for(&mut room, Duration::from_millis(100));
     }
@@ -186,7 +199,9 @@ impl Greeter for Slow {
         Step::Pending
     }
     fn ready(&mut self) -> Option<Step<()>> {
-        self.open.load(std::sync::atomic::Ordering::SeqCst).then(|| Step::Done { value: (), send: encoded(&Reply::Pong) })
+        self.open
+            .load(std::sync::atomic::Ordering::SeqCst)
+            .then(|| Step::Done { value: (), send: encoded(&Reply::Pong) })
     }
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {
         refusal(&error.to_string())
@@ -201,7 +216,10 @@ fn who_is_pending_is_not_read_from_and_leaves_when_the_peer_does() {
     let open = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let poll = |room: &mut WaitingRoom<Slow>| {
         let open = open.clone();
-        room.poll(true, &[], Some(Duration::from_millis(20)), &mut |_, _| Slow { open: open.clone() }).unwrap()
+        room.poll(true, &[], Some(Duration::from_millis(20)), &mut |_, _| Slow {
+            open: open.clone(),
+        })
+        .unwrap()
     };
     let [mut stays, mut leaves] = [(), ()].map(|()| TcpStream::connect(addr).unwrap());
     for stream in [&mut stays, &mut leaves] {

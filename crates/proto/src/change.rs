@@ -140,7 +140,9 @@ impl Decode for Change {
             2 => Self::Remove { path: from.path()?, recursive: from.bool()? },
             3 => Self::Move { from: from.path()?, to: from.path()? },
             4 => Self::Withdraw { of: Version::decode(from)? },
-            other => return Err(WireError::BadValue { what: "kind of change", value: other.into() }),
+            other => {
+                return Err(WireError::BadValue { what: "kind of change", value: other.into() });
+            }
         })
     }
 }
@@ -170,7 +172,12 @@ impl Numbered {
 
 impl Decode for Numbered {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        Ok(Self { version: Version::decode(from)?, id: ChangeId::decode(from)?, time_ms: from.u64()?, change: Change::decode(from)? })
+        Ok(Self {
+            version: Version::decode(from)?,
+            id: ChangeId::decode(from)?,
+            time_ms: from.u64()?,
+            change: Change::decode(from)?,
+        })
     }
 }
 
@@ -187,7 +194,8 @@ mod tests {
             (Some(Some(version(7))), [true, false, false, true]),
             (Some(Some(version(8))), [true, false, false, false]),
         ] {
-            let all = [Expect::Any, Expect::Absent, Expect::Unnumbered, Expect::Version(version(7))];
+            let all =
+                [Expect::Any, Expect::Absent, Expect::Unnumbered, Expect::Version(version(7))];
             assert_eq!(all.map(|expect| expect.fits(entry)), fits, "{entry:?}");
             assert!(Expect::exactly(entry).fits(entry));
         }
@@ -209,14 +217,22 @@ mod tests {
             Change::Move { from: path("a"), to: path("b/c") },
             Change::Withdraw { of: Version { epoch: 1, number: 6 } },
         ] {
-            let numbered = Numbered { version: Version { epoch: 1, number: 7 }, id: ChangeId([9; 16]), time_ms: 5, change };
+            let numbered = Numbered {
+                version: Version { epoch: 1, number: 7 },
+                id: ChangeId([9; 16]),
+                time_ms: 5,
+                change,
+            };
             let mut bytes = Vec::new();
             numbered.encode(&mut Encoder::new(&mut bytes));
             let mut from = Decoder::new(&bytes);
             assert_eq!(Numbered::decode(&mut from).unwrap(), numbered);
             from.finish().unwrap();
             for cut in 0..bytes.len() {
-                assert!(Numbered::decode(&mut Decoder::new(&bytes[..cut])).is_err(), "cut at {cut}");
+                assert!(
+                    Numbered::decode(&mut Decoder::new(&bytes[..cut])).is_err(),
+                    "cut at {cut}"
+                );
             }
         }
     }

@@ -222,7 +222,11 @@ impl<'a> Encoder<'a> {
     }
 
     /// Appends a flag and, where there is a value, the value.
-    pub fn option<T>(&mut self, value: Option<T>, encode: impl FnOnce(T, &mut Encoder<'_>)) -> &mut Self {
+    pub fn option<T>(
+        &mut self,
+        value: Option<T>,
+        encode: impl FnOnce(T, &mut Encoder<'_>),
+    ) -> &mut Self {
         self.bool(value.is_some());
         if let Some(value) = value {
             encode(value, self);
@@ -252,7 +256,11 @@ impl<'a> Encoder<'a> {
     }
 
     /// Appends a count in two bytes and the values.
-    pub fn list<T>(&mut self, values: &[T], mut encode: impl FnMut(&T, &mut Encoder<'_>)) -> &mut Self {
+    pub fn list<T>(
+        &mut self,
+        values: &[T],
+        mut encode: impl FnMut(&T, &mut Encoder<'_>),
+    ) -> &mut Self {
         let count = u16::try_from(values.len()).unwrap_or(u16::MAX);
         self.u16(count);
         for value in &values[..usize::from(count)] {

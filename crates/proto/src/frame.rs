@@ -227,7 +227,10 @@ pub fn read_header(from: &mut impl Read) -> Result<Option<FrameHeader>, WireErro
 ///
 /// # Errors
 /// [`WireError::Truncated`] inside the frame, those of [`FrameHeader::parse`], or the stream's.
-pub fn read_frame(from: &mut impl Read, payload: &mut Vec<u8>) -> Result<Option<FrameType>, WireError> {
+pub fn read_frame(
+    from: &mut impl Read,
+    payload: &mut Vec<u8>,
+) -> Result<Option<FrameType>, WireError> {
     payload.clear();
     let Some(header) = read_header(from)? else { return Ok(None) };
     let len = header.len as usize;
@@ -299,7 +302,10 @@ mod tests {
         ] {
             let header = FrameHeader { kind, len }.to_bytes();
             let mut payload = Vec::new();
-            assert!(matches!(read_frame(&mut header.as_slice(), &mut payload), Err(WireError::FrameTooLong { .. })));
+            assert!(matches!(
+                read_frame(&mut header.as_slice(), &mut payload),
+                Err(WireError::FrameTooLong { .. })
+            ));
             assert_eq!(payload.capacity(), 0);
         }
     }
@@ -308,13 +314,19 @@ mod tests {
     fn an_announced_payload_that_does_not_come_takes_no_memory() {
         let header = FrameHeader { kind: FrameType::Block, len: limits::BLOCK_MAX }.to_bytes();
         let mut payload = Vec::new();
-        assert!(matches!(read_frame(&mut header.as_slice(), &mut payload), Err(WireError::Truncated)));
+        assert!(matches!(
+            read_frame(&mut header.as_slice(), &mut payload),
+            Err(WireError::Truncated)
+        ));
         assert!(payload.capacity() <= 512);
     }
 
     #[test]
     fn unknown_types_are_named() {
         let mut payload = Vec::new();
-        assert!(matches!(read_frame(&mut [0, 0, 0, 0, 0xee].as_slice(), &mut payload), Err(WireError::UnknownType(0xee))));
+        assert!(matches!(
+            read_frame(&mut [0, 0, 0, 0, 0xee].as_slice(), &mut payload),
+            Err(WireError::UnknownType(0xee))
+        ));
     }
 }

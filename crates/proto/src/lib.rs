@@ -25,17 +25,25 @@ mod types;
 pub use change::{Change, Expect, Numbered};
 pub use codec::{Decode, Decoder, Encoder};
 pub use error::{ErrorCode, Refusal, WireError};
-pub use frame::{FrameHeader, FrameType, HEADER_LEN, encode_frame, read_frame, read_header, write_frame};
+pub use frame::{
+    FrameHeader, FrameType, HEADER_LEN, encode_frame, read_frame, read_header, write_frame,
+};
 pub use link::{Beat, LinkMessage, Operation, Peer, Registration, SlaveReport, SlaveState};
 pub use message::{
-    Endpoint, EntriesPage, GetRequest, Header, Hello, Login, PageBuilder, PutRequest, Reply, Request, Role, ServerRole, WaitReason, Wanted,
+    Endpoint, EntriesPage, GetRequest, Header, Hello, Login, PageBuilder, PutRequest, Reply,
+    Request, Role, ServerRole, WaitReason, Wanted,
 };
 pub use name::{NameError, TreePath, check_part};
 pub use network::network_of;
-pub use replication::{Asked, Chain, Content, Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart};
+pub use replication::{
+    Asked, Chain, Content, Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart,
+};
 pub use seldom::{KeptBack, Seldom};
 pub use shown::{clean, is_harmful, quoted};
-pub use types::{ChangeId, ClusterId, Confinement, Counters, Digest, Entry, FileTime, FolderId, Identity, Kind, Mark, SlaveId, Version};
+pub use types::{
+    ChangeId, ClusterId, Confinement, Counters, Digest, Entry, FileTime, FolderId, Identity, Kind,
+    Mark, SlaveId, Version,
+};
 
 /// The protocol versions that this crate speaks, lowest and highest.
 pub const VERSIONS: (u16, u16) = (1, 1);

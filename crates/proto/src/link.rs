@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 
 use crate::message::{decode_addrs, encode_addrs};
 use crate::{
-    ClusterId, Counters, Decode, Decoder, Encoder, FolderId, FrameType, Mark, SlaveId, ToMaster, ToSlave, TreePart, WireError,
-    encode_frame, limits,
+    ClusterId, Counters, Decode, Decoder, Encoder, FolderId, FrameType, Mark, SlaveId, ToMaster,
+    ToSlave, TreePart, WireError, encode_frame, limits,
 };
 
 /// A state in which the master has a slave.
@@ -127,7 +127,11 @@ impl Peer {
 
 impl Decode for Peer {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        Ok(Self { slave: SlaveId::decode(from)?, folder: FolderId::decode(from)?, addrs: decode_addrs(from)? })
+        Ok(Self {
+            slave: SlaveId::decode(from)?,
+            folder: FolderId::decode(from)?,
+            addrs: decode_addrs(from)?,
+        })
     }
 }
 
@@ -169,7 +173,8 @@ impl Operation {
 
 impl Decode for Operation {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        let slave = |from: &mut Decoder<'_>| from.short_text("slave", limits::TEXT).map(str::to_owned);
+        let slave =
+            |from: &mut Decoder<'_>| from.short_text("slave", limits::TEXT).map(str::to_owned);
         Ok(match from.u8()? {
             0 => Self::Drain(slave(from)?),
             1 => Self::Ready(slave(from)?),
@@ -396,7 +401,8 @@ impl LinkMessage {
                     to.bytes(point);
                 }
                 Self::Certificate { chain, renew_s } => {
-                    to.short_text(&chain[..chain.floor_char_boundary(limits::CERTIFICATE)]).u64(*renew_s);
+                    to.short_text(&chain[..chain.floor_char_boundary(limits::CERTIFICATE)])
+                        .u64(*renew_s);
                 }
             }
         });
@@ -410,10 +416,14 @@ impl LinkMessage {
         let mut decoder = Decoder::new(payload);
         let from = &mut decoder;
         let message = match kind {
-            FrameType::LinkOpen => Self::LinkOpen { id: SlaveId::decode(from)?, nonce: from.array()? },
-            FrameType::LinkChallenge => {
-                Self::LinkChallenge { cluster: ClusterId::decode(from)?, nonce: from.array()?, proof: from.array()? }
+            FrameType::LinkOpen => {
+                Self::LinkOpen { id: SlaveId::decode(from)?, nonce: from.array()? }
             }
+            FrameType::LinkChallenge => Self::LinkChallenge {
+                cluster: ClusterId::decode(from)?,
+                nonce: from.array()?,
+                proof: from.array()?,
+            },
             FrameType::LinkProof => Self::LinkProof { proof: from.array()? },
             FrameType::Register => Self::Register(Registration {
                 folder: FolderId::decode(from)?,
@@ -421,7 +431,9 @@ impl LinkMessage {
                 advertise: from.short_text("advertised address", limits::TEXT)?.to_owned(),
                 mark: Mark::decode(from)?,
             }),
-            FrameType::Registered => Self::Registered { mark: Mark::decode(from)?, time_ms: from.u64()? },
+            FrameType::Registered => {
+                Self::Registered { mark: Mark::decode(from)?, time_ms: from.u64()? }
+            }
             FrameType::Beat => Self::Beat(Beat {
                 state: SlaveState::decode(from)?,
                 mark: Mark::decode(from)?,
@@ -454,7 +466,9 @@ impl LinkMessage {
             },
             FrameType::ToMaster => Self::ToMaster(ToMaster::decode(from)?),
             FrameType::ToSlave => Self::ToSlave(ToSlave::decode(from)?),
-            FrameType::Peers => Self::Peers { peers: from.list("slaves", limits::PEERS)?, last: from.bool()? },
+            FrameType::Peers => {
+                Self::Peers { peers: from.list("slaves", limits::PEERS)?, last: from.bool()? }
+            }
             FrameType::AskTree => Self::AskTree { query: from.u64()?, ids: from.bool()? },
             FrameType::TreePart => Self::TreePart(TreePart::decode(from)?),
             FrameType::Recovering => Self::Recovering { epoch: from.u32()? },
@@ -462,9 +476,10 @@ impl LinkMessage {
             FrameType::Line => Self::Line(from.short_text("line", limits::LINE)?.to_owned()),
             FrameType::LineEnd => Self::LineEnd { ok: from.bool()? },
             FrameType::AskCertificate => Self::AskCertificate { point: from.array()? },
-            FrameType::Certificate => {
-                Self::Certificate { chain: from.short_text("certificate", limits::CERTIFICATE)?.to_owned(), renew_s: from.u64()? }
-            }
+            FrameType::Certificate => Self::Certificate {
+                chain: from.short_text("certificate", limits::CERTIFICATE)?.to_owned(),
+                renew_s: from.u64()?,
+            },
             other => return Err(WireError::Unexpected(other.number())),
         };
         decoder.finish()?;

@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv6Addr};
 #[must_use]
 pub fn network_of(addr: IpAddr) -> IpAddr {
     match addr.to_canonical() {
-        IpAddr::V6(addr) if !addr.is_loopback() => Ipv6Addr::from_bits(addr.to_bits() >> 64 << 64).into(),
+        IpAddr::V6(addr) if !addr.is_loopback() => {
+            Ipv6Addr::from_bits(addr.to_bits() >> 64 << 64).into()
+        }
         addr => addr,
     }
 }
@@ -18,7 +20,13 @@ mod tests {
 
     #[test]
     fn a_network_is_one_peer() {
-        let is = |addr: &str, known_as: &str| assert_eq!(network_of(addr.parse().unwrap()), known_as.parse::<IpAddr>().unwrap(), "{addr}");
+        let is = |addr: &str, known_as: &str| {
+            assert_eq!(
+                network_of(addr.parse().unwrap()),
+                known_as.parse::<IpAddr>().unwrap(),
+                "{addr}"
+            )
+        };
         is("192.0.2.1", "192.0.2.1");
         is("::ffff:192.0.2.1", "192.0.2.1");
         is("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::");

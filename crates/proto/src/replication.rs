@@ -5,8 +5,8 @@
 use crate::message::{decode_refusal, encode_refusal};
 use crate::types::decode_size;
 use crate::{
-    Change, ChangeId, Decode, Decoder, Digest, Encoder, Expect, FileTime, FolderId, Mark, Numbered, Refusal, SlaveId, TreePath, Version,
-    WireError, limits,
+    Change, ChangeId, Decode, Decoder, Digest, Encoder, Expect, FileTime, FolderId, Mark, Numbered,
+    Refusal, SlaveId, TreePath, Version, WireError, limits,
 };
 
 /// A hash over all changes, in order: equal for two servers only where both have had the same changes.
@@ -159,7 +159,11 @@ impl Standing {
 
 impl Decode for Standing {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        Ok(Self { applied: Version::decode(from)?, chain: Chain::decode(from)?, epoch: from.u32()? })
+        Ok(Self {
+            applied: Version::decode(from)?,
+            chain: Chain::decode(from)?,
+            epoch: from.u32()?,
+        })
     }
 }
 
@@ -187,7 +191,11 @@ impl Decode for Told {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         let (numbered, holders) = (Numbered::decode(from)?, from.list("holders", limits::HOLDERS)?);
         let restored: Vec<Restored> = from.list("paths of a withdrawal", limits::LINK_LIST)?;
-        Ok(Self { numbered, holders, restored: restored.into_iter().map(|Restored(restored)| restored).collect() })
+        Ok(Self {
+            numbered,
+            holders,
+            restored: restored.into_iter().map(|Restored(restored)| restored).collect(),
+        })
     }
 }
 
@@ -303,10 +311,22 @@ impl ToMaster {
 impl Decode for ToMaster {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         Ok(match from.u8()? {
-            0 => Self::Join { slave: SlaveId::decode(from)?, folder: FolderId::decode(from)?, standing: Standing::decode(from)? },
-            1 => Self::Lacks { upto: Version::decode(from)?, puts: from.list("lacking puts", limits::LINK_LIST)?, last: from.bool()? },
+            0 => Self::Join {
+                slave: SlaveId::decode(from)?,
+                folder: FolderId::decode(from)?,
+                standing: Standing::decode(from)?,
+            },
+            1 => Self::Lacks {
+                upto: Version::decode(from)?,
+                puts: from.list("lacking puts", limits::LINK_LIST)?,
+                last: from.bool()?,
+            },
             2 => Self::Propose {
-                asked: Asked { id: ChangeId::decode(from)?, change: Change::decode(from)?, expect: Expect::decode(from)? },
+                asked: Asked {
+                    id: ChangeId::decode(from)?,
+                    change: Change::decode(from)?,
+                    expect: Expect::decode(from)?,
+                },
                 found: from.bool()?,
                 copies: from.u16()?,
             },
@@ -317,7 +337,9 @@ impl Decode for ToMaster {
             7 => Self::GivenUp { put: Version::decode(from)? },
             8 => Self::Want { put: Version::decode(from)? },
             9 => Self::Ready,
-            other => return Err(WireError::BadValue { what: "message of a slave", value: other.into() }),
+            other => {
+                return Err(WireError::BadValue { what: "message of a slave", value: other.into() });
+            }
         })
     }
 }
@@ -466,7 +488,10 @@ impl Decode for ToSlave {
             },
             2 => {
                 let entries: Vec<Placed> = from.list("entries", limits::LINK_LIST)?;
-                Self::Page { entries: entries.into_iter().map(|Placed(entry)| entry).collect(), ids: decode_ids(from)? }
+                Self::Page {
+                    entries: entries.into_iter().map(|Placed(entry)| entry).collect(),
+                    ids: decode_ids(from)?,
+                }
             }
             3 => Self::End {
                 mark: Mark::decode(from)?,
@@ -477,13 +502,25 @@ impl Decode for ToSlave {
             4 => Self::Tell { changes: from.list("changes", limits::LINK_LIST)? },
             5 => Self::Answer {
                 id: ChangeId::decode(from)?,
-                answer: if from.bool()? { Ok(Version::decode(from)?) } else { Err(decode_refusal(from)?) },
+                answer: if from.bool()? {
+                    Ok(Version::decode(from)?)
+                } else {
+                    Err(decode_refusal(from)?)
+                },
             },
             6 => Self::Copies { put: Version::decode(from)?, copies: from.u16()? },
             7 => Self::GiveUp { put: Version::decode(from)? },
-            8 => Self::Where { put: Version::decode(from)?, holders: from.list("holders", limits::HOLDERS)? },
+            8 => Self::Where {
+                put: Version::decode(from)?,
+                holders: from.list("holders", limits::HOLDERS)?,
+            },
             9 => Self::Refuse { epoch: from.u32()?, why: decode_refusal(from)? },
-            other => return Err(WireError::BadValue { what: "message of a master", value: other.into() }),
+            other => {
+                return Err(WireError::BadValue {
+                    what: "message of a master",
+                    value: other.into(),
+                });
+            }
         })
     }
 }

@@ -59,7 +59,11 @@ mod tests {
         assert_eq!(quoted("a\" from 192.0.2.1"), "\"a\\\" from 192.0.2.1\"");
         assert_ne!(quoted("\n"), quoted("\\n"));
         assert_ne!(quoted("\u{a}"), quoted("\\u{a}"));
-        assert!((0..0x11_0000).filter_map(char::from_u32).all(|c| !quoted(&c.to_string()).contains(is_harmful)));
+        assert!(
+            (0..0x11_0000)
+                .filter_map(char::from_u32)
+                .all(|c| !quoted(&c.to_string()).contains(is_harmful))
+        );
     }
 
     #[test]

@@ -284,7 +284,11 @@ impl Confinement {
     /// The measures in force, by name.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {
-        Self::NAMED.iter().filter(|(measure, _)| self.0 & measure.0 == measure.0).map(|(_, name)| *name).collect()
+        Self::NAMED
+            .iter()
+            .filter(|(measure, _)| self.0 & measure.0 == measure.0)
+            .map(|(_, name)| *name)
+            .collect()
     }
 }
 
@@ -292,9 +296,15 @@ impl Counters {
     /// Everything that is in the folder and not served.
     #[must_use]
     pub fn skipped(&self) -> u64 {
-        [self.skipped_links, self.skipped_special, self.skipped_mounts, self.skipped_names, self.skipped_unreadable]
-            .into_iter()
-            .fold(0, u64::saturating_add)
+        [
+            self.skipped_links,
+            self.skipped_special,
+            self.skipped_mounts,
+            self.skipped_names,
+            self.skipped_unreadable,
+        ]
+        .into_iter()
+        .fold(0, u64::saturating_add)
     }
 
     /// Appends all fields.

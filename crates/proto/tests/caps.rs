@@ -3,7 +3,9 @@
 
 use std::io::{Read, repeat as repeat_byte};
 
-use relais_proto::{Encoder, FrameHeader, FrameType, LinkMessage, Reply, Request, WireError, limits, read_frame};
+use relais_proto::{
+    Encoder, FrameHeader, FrameType, LinkMessage, Reply, Request, WireError, limits, read_frame,
+};
 
 #[path = "common/fields_link.rs"]
 mod fields_link;
@@ -72,8 +74,17 @@ fn endpoint() -> Vec<u8> {
 }
 
 fn fields_of_requests() -> Vec<Field> {
-    use FrameType::{Get, Hash, Hello, List, Login, MakeFolder, Move, Pieces, Put, Remove, Resume, Stat, Ticket};
-    let field = |name, kind, width, cap: u64, before, after| Field { name, kind, width, range: (0, cap), before, after };
+    use FrameType::{
+        Get, Hash, Hello, List, Login, MakeFolder, Move, Pieces, Put, Remove, Resume, Stat, Ticket,
+    };
+    let field = |name, kind, width, cap: u64, before, after| Field {
+        name,
+        kind,
+        width,
+        range: (0, cap),
+        before,
+        after,
+    };
     let hello = bytes(|to| {
         to.bytes(b"RELA").u8(0).u16(1).u16(1);
     });
@@ -105,7 +116,14 @@ fn fields_of_requests() -> Vec<Field> {
         field("put size", Put, Eight, limits::FILE_SIZE, put_size, |_| vec![0; 8 + 1 + 1 + 1 + 2]),
         field("put offset", Put, Eight, limits::FILE_SIZE, put_offset, |_| vec![0; 1 + 1 + 1 + 2]),
         field("resume path", Resume, Two, 4095, vec![0; 16], |n| path(n, 8)),
-        field("resume size", Resume, Eight, limits::FILE_SIZE, [&[0; 16], [0, 1, b'a'].as_slice()].concat(), |_| vec![]),
+        field(
+            "resume size",
+            Resume,
+            Eight,
+            limits::FILE_SIZE,
+            [&[0; 16], [0, 1, b'a'].as_slice()].concat(),
+            |_| vec![],
+        ),
         field("folder path", MakeFolder, Two, 4095, vec![0; 16], |n| path(n, 0)),
         field("remove path", Remove, Two, 4095, vec![0; 16], |n| path(n, 1)),
         field("move from", Move, Two, 4095, vec![0; 16], |n| path(n, 2)),
@@ -114,8 +132,12 @@ fn fields_of_requests() -> Vec<Field> {
 }
 
 fn fields_of_replies() -> Vec<Field> {
-    use FrameType::{AskMaster, Details, Elsewhere, Entries, Error, Header, PieceValues, Redirect, Staged, StatusReport, Welcome};
-    let field = |name, kind, width, range, before, after| Field { name, kind, width, range, before, after };
+    use FrameType::{
+        AskMaster, Details, Elsewhere, Entries, Error, Header, PieceValues, Redirect, Staged,
+        StatusReport, Welcome,
+    };
+    let field =
+        |name, kind, width, range, before, after| Field { name, kind, width, range, before, after };
     let redirect_addrs = [[0; 2 + MARK].as_slice(), &[0, 1], &[7; 16]].concat();
     let entry = bytes(|to| {
         to.short_text("a").u8(0).u8(0);
@@ -128,7 +150,9 @@ fn fields_of_replies() -> Vec<Field> {
     const AFTER_BLOCK_SIZE: usize = 12 + 1 + 1 + 1 + 16;
     vec![
         field("agent", Welcome, Two, (0, 1024), vec![0; 2 + 1 + 16], |n| text(n, 0)),
-        field("ticket", Redirect, Two, (0, 5000), vec![], |n| [text(n, MARK), vec![0, 1], endpoint()].concat()),
+        field("ticket", Redirect, Two, (0, 5000), vec![], |n| {
+            [text(n, MARK), vec![0, 1], endpoint()].concat()
+        }),
         field("slaves", Redirect, Two, (1, 17), vec![0; 2 + MARK], |n| repeat(&endpoint(), n, 0)),
         field("addresses", Redirect, Two, (1, 8), redirect_addrs, |n| repeat(V4, n, 0)),
         field("address", AskMaster, Two, (0, 1024), vec![], |n| text(n, 0)),
@@ -140,25 +164,46 @@ fn fields_of_replies() -> Vec<Field> {
         field("holders", Details, Two, (0, 17), details, |n| repeat(&endpoint(), n, MARK)),
         field("holder's addresses", Details, Two, (0, 8), holder, |n| repeat(V4, n, MARK)),
         field("holders", Elsewhere, Two, (0, 17), vec![], |n| repeat(&endpoint(), n, 0)),
-        field("holder's addresses", Elsewhere, Two, (0, 8), [[0, 1].as_slice(), &[7; 16]].concat(), |n| repeat(V4, n, 0)),
+        field(
+            "holder's addresses",
+            Elsewhere,
+            Two,
+            (0, 8),
+            [[0, 1].as_slice(), &[7; 16]].concat(),
+            |n| repeat(V4, n, 0),
+        ),
         field("size", Header, Eight, (0, limits::FILE_SIZE), vec![], |_| {
             [&[0; 16], [0, 0, 0, 1].as_slice(), &[0; AFTER_BLOCK_SIZE]].concat()
         }),
         field("offset", Header, Eight, (0, limits::FILE_SIZE), offset, |_| {
             [&[0; 8], [0, 0, 0, 1].as_slice(), &[0; AFTER_BLOCK_SIZE]].concat()
         }),
-        field("length", Header, Eight, (0, limits::FILE_SIZE), large, |_| [[0, 0, 0, 1].as_slice(), &[0; AFTER_BLOCK_SIZE]].concat()),
+        field("length", Header, Eight, (0, limits::FILE_SIZE), large, |_| {
+            [[0, 0, 0, 1].as_slice(), &[0; AFTER_BLOCK_SIZE]].concat()
+        }),
         field("block size", Header, Four, (1, 4 << 20), vec![0; 24], |_| vec![0; AFTER_BLOCK_SIZE]),
-        field("nanoseconds", Header, Four, (0, 999_999_999), [&[0; 24], [0, 0, 0, 1].as_slice(), &[0; 8]].concat(), |_| vec![0; 19]),
+        field(
+            "nanoseconds",
+            Header,
+            Four,
+            (0, 999_999_999),
+            [&[0; 24], [0, 0, 0, 1].as_slice(), &[0; 8]].concat(),
+            |_| vec![0; 19],
+        ),
         field("first piece", PieceValues, Eight, (0, 1 << 43), vec![], |_| vec![0; 2]),
         field("piece values", PieceValues, Two, (0, 1024), vec![0; 8], |n| repeat(&[5; 32], n, 0)),
         field("staged offset", Staged, Eight, (0, limits::FILE_SIZE), vec![], |_| vec![0]),
-        field("last error", StatusReport, Two, (0, 1024), vec![0; 16 + MARK + COUNTERS], |n| text(n, 0)),
+        field("last error", StatusReport, Two, (0, 1024), vec![0; 16 + MARK + COUNTERS], |n| {
+            text(n, 0)
+        }),
     ]
 }
 
 fn fields() -> Vec<Field> {
-    [fields_of_requests(), fields_of_replies(), fields_link::fields()].into_iter().flatten().collect()
+    [fields_of_requests(), fields_of_replies(), fields_link::fields()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn decode(kind: FrameType, payload: &[u8]) -> Result<(), WireError> {
@@ -185,13 +230,29 @@ fn message(field: &Field, value: u64) -> Option<Vec<u8>> {
 fn every_field_is_held_to_its_cap() {
     for field in &fields() {
         let (least, most) = field.range;
-        let near = [least.saturating_sub(1), least, least + 1, most.saturating_sub(1), most, most.saturating_add(1)];
+        let near = [
+            least.saturating_sub(1),
+            least,
+            least + 1,
+            most.saturating_sub(1),
+            most,
+            most.saturating_add(1),
+        ];
         for value in near.into_iter().chain(mutate::EDGES.iter().copied()) {
             let Some(payload) = message(field, value) else { continue };
             let result = decode(field.kind, &payload);
             let allowed = (least..=most).contains(&value);
-            assert_eq!(result.is_ok(), allowed, "{} of {:?} = {value}: {result:?}", field.name, field.kind);
-            let named = matches!(result, Err(WireError::OverCap { .. } | WireError::BadValue { .. } | WireError::Name(_)));
+            assert_eq!(
+                result.is_ok(),
+                allowed,
+                "{} of {:?} = {value}: {result:?}",
+                field.name,
+                field.kind
+            );
+            let named = matches!(
+                result,
+                Err(WireError::OverCap { .. } | WireError::BadValue { .. } | WireError::Name(_))
+            );
             assert!(allowed || named, "{} of {:?} = {value}: {result:?}", field.name, field.kind);
         }
     }
@@ -204,7 +265,12 @@ fn a_length_or_count_with_nothing_behind_it_is_too_short() {
             let Some(mut payload) = message(field, value) else { continue };
             payload.truncate(field.before.len() + 2);
             let result = decode(field.kind, &payload);
-            assert!(matches!(result, Err(WireError::Short)), "{} of {:?}: {result:?}", field.name, field.kind);
+            assert!(
+                matches!(result, Err(WireError::Short)),
+                "{} of {:?}: {result:?}",
+                field.name,
+                field.kind
+            );
         }
     }
 }
@@ -214,7 +280,9 @@ fn every_frame_length_is_held_to_its_cap() {
     for kind in FrameType::ALL {
         let cap = match kind {
             FrameType::Block | FrameType::Data => 4 << 20,
-            FrameType::Hello | FrameType::Login | FrameType::LinkOpen | FrameType::LinkProof => 2560,
+            FrameType::Hello | FrameType::Login | FrameType::LinkOpen | FrameType::LinkProof => {
+                2560
+            }
             FrameType::Ticket => 5120,
             FrameType::ToMaster | FrameType::TreePart => 64 << 10,
             kind if kind.number() < 0x80 => (8 << 10) + 256,
@@ -223,12 +291,19 @@ fn every_frame_length_is_held_to_its_cap() {
         for len in [0, 1, cap, cap + 1, 1 << 31, u32::MAX] {
             let header = FrameHeader { kind: *kind, len }.to_bytes();
             let mut payload = Vec::new();
-            let result = read_frame(&mut header.chain(repeat_byte(0).take(len.into())), &mut payload);
+            let result =
+                read_frame(&mut header.chain(repeat_byte(0).take(len.into())), &mut payload);
             if len <= cap {
-                assert!(matches!(result, Ok(Some(read)) if read == *kind), "{kind:?} of {len}: {result:?}");
+                assert!(
+                    matches!(result, Ok(Some(read)) if read == *kind),
+                    "{kind:?} of {len}: {result:?}"
+                );
                 assert_eq!(payload.len(), len as usize);
             } else {
-                assert!(matches!(result, Err(WireError::FrameTooLong { .. })), "{kind:?} of {len}: {result:?}");
+                assert!(
+                    matches!(result, Err(WireError::FrameTooLong { .. })),
+                    "{kind:?} of {len}: {result:?}"
+                );
                 assert_eq!(payload.capacity(), 0);
             }
         }
@@ -237,17 +312,32 @@ fn every_frame_length_is_held_to_its_cap() {
 
 #[test]
 fn sums_in_a_header_do_not_wrap() {
-    let values = [0, 1, (1 << 31) - 1, 1 << 31, 1 << 32, limits::FILE_SIZE - 1, limits::FILE_SIZE, 1 << 63, u64::MAX - 1, u64::MAX];
+    let values = [
+        0,
+        1,
+        (1 << 31) - 1,
+        1 << 31,
+        1 << 32,
+        limits::FILE_SIZE - 1,
+        limits::FILE_SIZE,
+        1 << 63,
+        u64::MAX - 1,
+        u64::MAX,
+    ];
     for size in values {
         for offset in values {
             for length in values {
                 let payload = bytes(|to| {
                     to.u64(size).u64(offset).u64(length).u32(1).bytes(&[0; 12 + 1 + 1 + 1 + 16]);
                 });
-                let fits = size <= limits::FILE_SIZE && u128::from(offset) + u128::from(length) <= u128::from(size);
+                let fits = size <= limits::FILE_SIZE
+                    && u128::from(offset) + u128::from(length) <= u128::from(size);
                 let result = Reply::decode(FrameType::Header, &payload);
                 assert_eq!(result.is_ok(), fits, "{size} {offset} {length}: {result:?}");
-                assert!(fits || matches!(result, Err(WireError::OverCap { .. })), "{size} {offset} {length}: {result:?}");
+                assert!(
+                    fits || matches!(result, Err(WireError::OverCap { .. })),
+                    "{size} {offset} {length}: {result:?}"
+                );
             }
         }
     }
@@ -255,28 +345,53 @@ fn sums_in_a_header_do_not_wrap() {
 
 #[test]
 fn sums_of_piece_numbers_do_not_wrap() {
-    for first in [0, (1 << 43) - 1024, (1 << 43) - 1023, 1 << 43, 1 << 63, u64::MAX - 1023, u64::MAX] {
+    for first in
+        [0, (1 << 43) - 1024, (1 << 43) - 1023, 1 << 43, 1 << 63, u64::MAX - 1023, u64::MAX]
+    {
         for count in [0_u32, 1, 1023, 1024] {
             let fits = u128::from(first) + u128::from(count) <= 1 << 43;
             let request = bytes(|to| {
                 to.short_text("a").u8(0).u64(first).u32(count);
             });
-            assert_eq!(Request::decode(FrameType::Pieces, &request).is_ok(), fits, "{first} {count}");
-            let reply = [first.to_be_bytes().as_slice(), &count.to_be_bytes()[2..], &vec![0; count as usize * 32]].concat();
-            assert_eq!(Reply::decode(FrameType::PieceValues, &reply).is_ok(), fits, "{first} {count}");
+            assert_eq!(
+                Request::decode(FrameType::Pieces, &request).is_ok(),
+                fits,
+                "{first} {count}"
+            );
+            let reply = [
+                first.to_be_bytes().as_slice(),
+                &count.to_be_bytes()[2..],
+                &vec![0; count as usize * 32],
+            ]
+            .concat();
+            assert_eq!(
+                Reply::decode(FrameType::PieceValues, &reply).is_ok(),
+                fits,
+                "{first} {count}"
+            );
         }
     }
 }
 
 #[test]
 fn flags_and_small_numbers_have_no_undefined_values() {
-    let header = |flag: u8| [[0; 24].as_slice(), &[0, 0, 0, 1], &[0; 12], &[flag], &[0; 18]].concat();
-    let wanted = |tag: u8| [&[0, 1, b'a'], [0; 16].as_slice(), &[tag], &[0; 32][..[0, 32, 16][usize::from(tag.min(2))]]].concat();
+    let header =
+        |flag: u8| [[0; 24].as_slice(), &[0, 0, 0, 1], &[0; 12], &[flag], &[0; 18]].concat();
+    let wanted = |tag: u8| {
+        [
+            &[0, 1, b'a'],
+            [0; 16].as_slice(),
+            &[tag],
+            &[0; 32][..[0, 32, 16][usize::from(tag.min(2))]],
+        ]
+        .concat()
+    };
     for value in 0..=u8::MAX {
         assert_eq!(decode(FrameType::Header, &header(value)).is_ok(), value <= 1);
         assert_eq!(decode(FrameType::Wait, &[value]).is_ok(), value <= 4);
         assert_eq!(decode(FrameType::Get, &wanted(value)).is_ok(), value <= 2);
-        let staged = [[0; 8].as_slice(), &[value], &[0; MARK][..if value == 3 { MARK } else { 0 }]].concat();
+        let staged =
+            [[0; 8].as_slice(), &[value], &[0; MARK][..if value == 3 { MARK } else { 0 }]].concat();
         assert_eq!(decode(FrameType::Staged, &staged).is_ok(), value <= 3);
         let welcome = [&[0, 1, value], [0; 18].as_slice()].concat();
         assert_eq!(decode(FrameType::Welcome, &welcome).is_ok(), value <= 2);
@@ -286,7 +401,12 @@ fn flags_and_small_numbers_have_no_undefined_values() {
         assert_eq!(decode(FrameType::Entries, &kind).is_ok(), value <= 1);
         let beat = [&[value], [0; MARK + COUNTERS + 2].as_slice()].concat();
         assert_eq!(decode(FrameType::Beat, &beat).is_ok(), value <= 3);
-        let register = [[0; 16].as_slice(), &[0, 1, value], &[0; 18 + 2 + MARK][..if value == 6 { 18 } else { 6 } + 2 + MARK]].concat();
+        let register = [
+            [0; 16].as_slice(),
+            &[0, 1, value],
+            &[0; 18 + 2 + MARK][..if value == 6 { 18 } else { 6 } + 2 + MARK],
+        ]
+        .concat();
         assert_eq!(decode(FrameType::Register, &register).is_ok(), value == 4 || value == 6);
     }
 }
@@ -304,10 +424,30 @@ fn tags_have_no_undefined_values() {
         empty("message of a master", FrameType::ToSlave, &[value], 9);
         empty("operation", FrameType::Operate, &[value], 6);
         empty("change", FrameType::ToMaster, &[[2].as_slice(), &[0; 16], &[value]].concat(), 4);
-        empty("expectation", FrameType::ToMaster, &[[2].as_slice(), &[0; 16], &[1, 0, 0], &[value]].concat(), 3);
-        empty("option of content", FrameType::ToSlave, &[[2, 0, 1].as_slice(), &[0; 2 + MARK], &[value]].concat(), 1);
-        empty("kind of answer", FrameType::ToSlave, &[[5].as_slice(), &[0; 16], &[value]].concat(), 1);
-        for (kind, before) in [(FrameType::LineEnd, 0), (FrameType::Peers, 2), (FrameType::AskTree, 8), (FrameType::BeatAck, MARK + 16)] {
+        empty(
+            "expectation",
+            FrameType::ToMaster,
+            &[[2].as_slice(), &[0; 16], &[1, 0, 0], &[value]].concat(),
+            3,
+        );
+        empty(
+            "option of content",
+            FrameType::ToSlave,
+            &[[2, 0, 1].as_slice(), &[0; 2 + MARK], &[value]].concat(),
+            1,
+        );
+        empty(
+            "kind of answer",
+            FrameType::ToSlave,
+            &[[5].as_slice(), &[0; 16], &[value]].concat(),
+            1,
+        );
+        for (kind, before) in [
+            (FrameType::LineEnd, 0),
+            (FrameType::Peers, 2),
+            (FrameType::AskTree, 8),
+            (FrameType::BeatAck, MARK + 16),
+        ] {
             empty("flag", kind, &[vec![0; before], vec![value]].concat(), 1);
         }
     }

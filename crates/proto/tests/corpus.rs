@@ -21,8 +21,13 @@ mod samples;
 
 type Check = fn(&[u8]);
 
-const TARGETS: [(&str, Check); 5] =
-    [("request", checks::request), ("reply", checks::reply), ("link", checks::link), ("frame", checks::frame), ("path", checks::path)];
+const TARGETS: [(&str, Check); 5] = [
+    ("request", checks::request),
+    ("reply", checks::reply),
+    ("link", checks::link),
+    ("frame", checks::frame),
+    ("path", checks::path),
+];
 const SEED: u64 = 20_261_121;
 const INPUTS: usize = 3_000_000;
 /// Longer inputs of the corpus are taken more rarely, so that millions take seconds.
@@ -35,7 +40,11 @@ type Corpus = BTreeMap<(&'static str, String), Vec<u8>>;
 fn the_corpus_is_complete() {
     let there = read_corpus();
     for (key, input) in generate() {
-        assert_eq!(there.get(&key), Some(&input), "{key:?} is missing or old: run this test with --ignored");
+        assert_eq!(
+            there.get(&key),
+            Some(&input),
+            "{key:?} is missing or old: run this test with --ignored"
+        );
     }
     let types_of = |single: &[&str]| -> BTreeSet<u8> {
         let of_targets = there.iter().filter(|((target, _), _)| single.contains(target));
@@ -44,8 +53,11 @@ fn the_corpus_is_complete() {
     let mut messages = types_of(&["request", "reply", "link"]);
     messages.extend([FrameType::Block.number(), FrameType::Data.number()]);
     assert!(FrameType::ALL.iter().all(|kind| messages.contains(&kind.number())));
-    let frames: Vec<u8> =
-        there.iter().filter(|((target, _), _)| *target == "frame").filter_map(|(_, f)| f.get(HEADER_LEN - 1).copied()).collect();
+    let frames: Vec<u8> = there
+        .iter()
+        .filter(|((target, _), _)| *target == "frame")
+        .filter_map(|(_, f)| f.get(HEADER_LEN - 1).copied())
+        .collect();
     for kind in FrameType::ALL {
         assert!(frames.contains(&kind.number()), "no stream of frames begins with {kind:?}");
     }
@@ -68,7 +80,8 @@ fn millions_of_inputs_made_from_the_corpus_pass() {
     println!("RELAIS_SEED={seed} RELAIS_INPUTS={inputs}");
     let corpus = read_corpus();
     let pools = TARGETS.map(|(target, check)| {
-        let of_target = corpus.iter().filter(|((of, _), _)| *of == target).map(|(_, input)| input.clone());
+        let of_target =
+            corpus.iter().filter(|((of, _), _)| *of == target).map(|(_, input)| input.clone());
         let (long, short): (Vec<_>, Vec<_>) = of_target.partition(|input| input.len() > LONG);
         (target, check, short, long)
     });
@@ -78,7 +91,8 @@ fn millions_of_inputs_made_from_the_corpus_pass() {
         let pool = if long.is_empty() || chance.below(20) > 0 { short } else { long };
         let mut input = chance.pick(pool).clone();
         mutate::mutate(&mut input, pool, &mut chance);
-        let _shown = OnPanic { what: format!("{target}, input {turn} of seed {seed}"), input: &input };
+        let _shown =
+            OnPanic { what: format!("{target}, input {turn} of seed {seed}"), input: &input };
         check(&input);
     }
 }
@@ -109,7 +123,9 @@ impl Drop for OnPanic<'_> {
 }
 
 fn number_from(variable: &str, default: u64) -> u64 {
-    env::var(variable).map_or(default, |text| text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
+    env::var(variable).map_or(default, |text| {
+        text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}"))
+    })
 }
 
 fn root() -> PathBuf {
@@ -120,9 +136,13 @@ fn read_corpus() -> Corpus {
     let mut corpus = Corpus::new();
     for (target, _) in TARGETS {
         let folder = root().join(target);
-        let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        for file in files.map(|file| file.unwrap_or_else(|error| panic!("{}: {error}", folder.display()))) {
-            let input = fs::read(file.path()).unwrap_or_else(|error| panic!("{}: {error}", file.path().display()));
+        let files =
+            fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        for file in
+            files.map(|file| file.unwrap_or_else(|error| panic!("{}: {error}", folder.display())))
+        {
+            let input = fs::read(file.path())
+                .unwrap_or_else(|error| panic!("{}: {error}", file.path().display()));
             corpus.insert((target, file.file_name().to_string_lossy().into_owned()), input);
         }
     }
@@ -140,7 +160,10 @@ fn generate() -> Corpus {
         };
         corpus.insert((target, name.clone()), samples::bare(kind, &payload));
         // One stream for each type is enough; the shortest message of each comes first.
-        if !corpus.iter().any(|((of, _), stream)| *of == "frame" && stream[HEADER_LEN - 1] == kind.number()) {
+        if !corpus
+            .iter()
+            .any(|((of, _), stream)| *of == "frame" && stream[HEADER_LEN - 1] == kind.number())
+        {
             corpus.insert(("frame", name), frame);
         }
     }
@@ -152,7 +175,9 @@ fn generate() -> Corpus {
 /// Streams of several frames, and blocks.
 fn streams() -> Vec<(&'static str, Vec<u8>)> {
     let small = |prefixes: &[&str]| -> Vec<u8> {
-        let named = prefixes.iter().flat_map(|prefix| samples::all().into_iter().find(|(name, _)| name == prefix));
+        let named = prefixes
+            .iter()
+            .flat_map(|prefix| samples::all().into_iter().find(|(name, _)| name == prefix));
         named.flat_map(|(_, frame)| frame).collect()
     };
     let filled = |kind, bytes: &[u8]| {
@@ -160,8 +185,18 @@ fn streams() -> Vec<(&'static str, Vec<u8>)> {
         assert!(write_frame(&mut frame, kind, bytes).is_ok());
         frame
     };
-    let (block, data) = (|bytes: &[u8]| filled(FrameType::Block, bytes), |bytes: &[u8]| filled(FrameType::Data, bytes));
-    let content = [small(&["header-max"]), block(b"nine byte"), block(b"nine byte"), block(b"two"), small(&["end"])].concat();
+    let (block, data) = (
+        |bytes: &[u8]| filled(FrameType::Block, bytes),
+        |bytes: &[u8]| filled(FrameType::Data, bytes),
+    );
+    let content = [
+        small(&["header-max"]),
+        block(b"nine byte"),
+        block(b"nine byte"),
+        block(b"two"),
+        small(&["end"]),
+    ]
+    .concat();
     let mut cut = content.clone();
     cut.truncate(content.len() - 7);
     vec![
@@ -169,16 +204,60 @@ fn streams() -> Vec<(&'static str, Vec<u8>)> {
         ("block-empty", block(b"")),
         ("block-one", block(b"x")),
         ("data-one", data(b"x")),
-        ("upload", [small(&["put-max"]), data(b"nine byte"), data(b"two"), small(&["put-end", "ping"])].concat()),
+        (
+            "upload",
+            [small(&["put-max"]), data(b"nine byte"), data(b"two"), small(&["put-end", "ping"])]
+                .concat(),
+        ),
         ("content", content),
         ("content-cut", cut),
-        ("session", small(&["hello-min", "ticket-min", "list-min", "stat-min", "get-resume", "ping"])),
-        ("answers", small(&["welcome-min", "wait-min", "opened-min", "entries-one", "done-min", "error-min", "pong"])),
-        ("cluster-link", small(&["hello-slave", "link-open-min", "link-challenge", "link-proof", "register-min", "beat-min"])),
-        ("slave-link", small(&["join-min", "follow-min", "lacks-min", "propose-max", "tell-max", "ready", "applied-max", "holds-max"])),
+        (
+            "session",
+            small(&["hello-min", "ticket-min", "list-min", "stat-min", "get-resume", "ping"]),
+        ),
+        (
+            "answers",
+            small(&[
+                "welcome-min",
+                "wait-min",
+                "opened-min",
+                "entries-one",
+                "done-min",
+                "error-min",
+                "pong",
+            ]),
+        ),
+        (
+            "cluster-link",
+            small(&[
+                "hello-slave",
+                "link-open-min",
+                "link-challenge",
+                "link-proof",
+                "register-min",
+                "beat-min",
+            ]),
+        ),
+        (
+            "slave-link",
+            small(&[
+                "join-min",
+                "follow-min",
+                "lacks-min",
+                "propose-max",
+                "tell-max",
+                "ready",
+                "applied-max",
+                "holds-max",
+            ]),
+        ),
         ("operator-link", small(&["operate-recover", "line", "line-end-max"])),
         ("unknown-type", vec![0, 0, 0, 0, 0xee]),
-        ("over-the-cap", [(limits::CONTROL_FRAME + 1).to_be_bytes().as_slice(), &[FrameType::Ping.number()]].concat()),
+        (
+            "over-the-cap",
+            [(limits::CONTROL_FRAME + 1).to_be_bytes().as_slice(), &[FrameType::Ping.number()]]
+                .concat(),
+        ),
         ("longest-length", vec![0xff, 0xff, 0xff, 0xff, FrameType::Block.number()]),
     ]
 }

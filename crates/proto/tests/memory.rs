@@ -4,7 +4,9 @@
 //! and nothing runs beside it.
 
 use peak_alloc::PeakAlloc;
-use relais_proto::{Endpoint, FrameHeader, FrameType, LinkMessage, Reply, Request, limits, read_frame, write_frame};
+use relais_proto::{
+    Endpoint, FrameHeader, FrameType, LinkMessage, Reply, Request, limits, read_frame, write_frame,
+};
 
 #[path = "common/mutate.rs"]
 mod mutate;
@@ -36,14 +38,19 @@ fn peak_of<T>(work: impl FnOnce() -> T) -> usize {
 }
 
 fn check(what: &str, kind: FrameType, payload: &[u8]) {
-    let factor = if matches!(kind, FrameType::ToSlave | FrameType::TreePart) { TREE_FACTOR } else { FACTOR };
+    let factor =
+        if matches!(kind, FrameType::ToSlave | FrameType::TreePart) { TREE_FACTOR } else { FACTOR };
     let most = factor * payload.len() + BASE;
     for (decoder, peak) in [
         ("request", peak_of(|| Request::decode(kind, payload))),
         ("reply", peak_of(|| Reply::decode(kind, payload))),
         ("link", peak_of(|| LinkMessage::decode(kind, payload))),
     ] {
-        assert!(peak <= most, "{what}: the {decoder} decoder took {peak} bytes for {}", payload.len());
+        assert!(
+            peak <= most,
+            "{what}: the {decoder} decoder took {peak} bytes for {}",
+            payload.len()
+        );
     }
     if let Ok(Reply::Entries(page)) = Reply::decode(kind, payload) {
         let peak = peak_of(|| page.iter().count());
@@ -58,7 +65,11 @@ fn check_stream(what: &str, bytes: &[u8]) {
         while let Ok(Some(_)) = read_frame(&mut from, &mut payload) {}
         payload
     });
-    assert!(peak <= FACTOR * bytes.len() + BASE, "{what}: reading {} bytes took {peak}", bytes.len());
+    assert!(
+        peak <= FACTOR * bytes.len() + BASE,
+        "{what}: reading {} bytes took {peak}",
+        bytes.len()
+    );
 }
 
 /// Redirects made of the shortest slaves, which grow the most in memory.
@@ -73,14 +84,27 @@ fn short_slaves() -> Vec<(String, Vec<u8>)> {
         slaves.iter_mut().for_each(|slave| slave.addrs = samples::addrs(1));
         slaves
     };
-    (1..=limits::REDIRECT_SLAVES).map(|count| (format!("{count} slaves"), redirect(v4_only(count)))).collect()
+    (1..=limits::REDIRECT_SLAVES)
+        .map(|count| (format!("{count} slaves"), redirect(v4_only(count))))
+        .collect()
 }
 
 /// Lists of the shortest entries, just when they grow.
 fn short_entries() -> Vec<(String, Vec<u8>)> {
-    let restored =
-        |count: usize| [[4, 0, 1].as_slice(), &[0; 36], &[1, 0, 0], &[0; 2], &count.to_be_bytes()[6..], &vec![0; count * 3]].concat();
-    let entries = |count: usize| [[2].as_slice(), &count.to_be_bytes()[6..], &vec![0; count * 15 + 2]].concat();
+    let restored = |count: usize| {
+        [
+            [4, 0, 1].as_slice(),
+            &[0; 36],
+            &[1, 0, 0],
+            &[0; 2],
+            &count.to_be_bytes()[6..],
+            &vec![0; count * 3],
+        ]
+        .concat()
+    };
+    let entries = |count: usize| {
+        [[2].as_slice(), &count.to_be_bytes()[6..], &vec![0; count * 15 + 2]].concat()
+    };
     let mut frames = Vec::new();
     for count in [1, 4, 5, 9, 129, 1025, 2049, limits::LINK_LIST] {
         for (what, payload) in [("restored", restored(count)), ("entries", entries(count))] {

@@ -9,7 +9,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use blake3::Hasher;
-use blake3::hazmat::{ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root};
+use blake3::hazmat::{
+    ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root,
+};
 use relais_proto::{ErrorCode, FrameType, LinkMessage, VERSIONS, WireError, limits};
 
 #[path = "common/example.rs"]
@@ -31,25 +33,43 @@ fn protocol() -> String {
 /// The rows of the first table behind this heading, without its head; cells are trimmed, marks of code taken off.
 fn table(heading: &str) -> Vec<Vec<String>> {
     let text = protocol();
-    let (_, section) = text.split_once(heading).unwrap_or_else(|| panic!("no {heading:?} in PROTOCOL.md"));
-    let rows = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
-    let cells = |row: &str| row.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect();
+    let (_, section) =
+        text.split_once(heading).unwrap_or_else(|| panic!("no {heading:?} in PROTOCOL.md"));
+    let rows = section
+        .lines()
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'));
+    let cells = |row: &str| {
+        row.trim_matches('|')
+            .split('|')
+            .map(|cell| cell.trim().trim_matches('`').to_owned())
+            .collect()
+    };
     rows.skip(2).map(cells).collect()
 }
 
 #[test]
 fn the_table_of_frame_types_is_the_code_s() {
-    let ours: Vec<_> = FrameType::ALL.iter().map(|kind| (format!("{:02x}", kind.number()), format!("{kind:?}"))).collect();
-    let theirs: Vec<_> = table("## 3. Types of frames").iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    let ours: Vec<_> = FrameType::ALL
+        .iter()
+        .map(|kind| (format!("{:02x}", kind.number()), format!("{kind:?}")))
+        .collect();
+    let theirs: Vec<_> =
+        table("## 3. Types of frames").iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     assert_eq!(theirs, ours);
 }
 
 #[test]
 fn every_message_has_its_fields_described() {
-    let tables = ["### From a client", "### From a server", "## 11. Cluster links"].map(table).concat();
+    let tables =
+        ["### From a client", "### From a server", "## 11. Cluster links"].map(table).concat();
     let described: Vec<_> = tables.iter().map(|row| row[0].clone()).collect();
     for kind in FrameType::ALL {
-        assert_eq!(described.iter().filter(|name| **name == format!("{kind:?}")).count(), 1, "{kind:?}");
+        assert_eq!(
+            described.iter().filter(|name| **name == format!("{kind:?}")).count(),
+            1,
+            "{kind:?}"
+        );
     }
 }
 
@@ -72,8 +92,12 @@ fn the_tables_of_tags_are_the_code_s() {
         ("### From the master", FrameType::ToSlave),
         ("### From an operator", FrameType::Operate),
     ] {
-        let opened = samples::all().into_iter().map(|(_, frame)| samples::open(&frame)).filter(|(of, _)| *of == kind);
-        let ours: BTreeSet<_> = opened.filter_map(|(kind, payload)| tagged(kind, &payload)).collect();
+        let opened = samples::all()
+            .into_iter()
+            .map(|(_, frame)| samples::open(&frame))
+            .filter(|(of, _)| *of == kind);
+        let ours: BTreeSet<_> =
+            opened.filter_map(|(kind, payload)| tagged(kind, &payload)).collect();
         let rows = table(heading);
         let theirs: BTreeSet<_> = rows.iter().map(|row| (row[0].clone(), row[1].clone())).collect();
         assert_eq!(theirs, ours, "{heading}");
@@ -81,18 +105,28 @@ fn the_tables_of_tags_are_the_code_s() {
         let last = u8::try_from(rows.len()).unwrap() - 1;
         assert_eq!(tags, (0..=last).collect::<Vec<_>>(), "{heading}");
         // No tag is left out: the next one is not known.
-        assert!(matches!(LinkMessage::decode(kind, &[last + 1]), Err(WireError::BadValue { .. })), "{heading}");
+        assert!(
+            matches!(LinkMessage::decode(kind, &[last + 1]), Err(WireError::BadValue { .. })),
+            "{heading}"
+        );
     }
 }
 
 #[test]
 fn the_table_of_errors_is_the_code_s() {
-    let ours: Vec<_> = ErrorCode::ALL.iter().map(|code| (code.number().to_string(), code.text().to_owned())).collect();
-    let theirs: Vec<_> = table("## 8. Errors").iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    let ours: Vec<_> = ErrorCode::ALL
+        .iter()
+        .map(|code| (code.number().to_string(), code.text().to_owned()))
+        .collect();
+    let theirs: Vec<_> =
+        table("## 8. Errors").iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     assert_eq!(theirs, ours);
     assert!(ErrorCode::ALL.iter().all(|code| ErrorCode::from_number(code.number()) == Some(*code)));
     for row in table("## 8. Errors") {
-        assert!(["stays", "closes", "may close", "client's own"].contains(&row[2].as_str()), "{row:?}");
+        assert!(
+            ["stays", "closes", "may close", "client's own"].contains(&row[2].as_str()),
+            "{row:?}"
+        );
     }
 }
 
@@ -112,7 +146,14 @@ fn the_table_of_limits_is_the_code_s() {
     ]
     .map(|time| time.as_secs());
     let [login, frame, window, idle, wait, silence, beat, ticket, staged, connect] = seconds;
-    let names = [limits::NAME_PART, limits::PATH, limits::USER, limits::PASSWORD, limits::TICKET, limits::TEXT];
+    let names = [
+        limits::NAME_PART,
+        limits::PATH,
+        limits::USER,
+        limits::PASSWORD,
+        limits::TICKET,
+        limits::TEXT,
+    ];
     let counts = [limits::REDIRECT_SLAVES, limits::ADDRESSES, limits::AVOID];
     let links = [limits::LINK_LIST, limits::HOLDERS, limits::GIVEN_UP, limits::PEERS, limits::LINE];
     let mut ours = vec![
@@ -148,7 +189,8 @@ fn the_table_of_limits_is_the_code_s() {
         limits::POINT as u64,
         limits::CERTIFICATE as u64,
     ]);
-    let theirs: Vec<u64> = table("## 9. Limits").iter().map(|row| row[1].parse().unwrap()).collect();
+    let theirs: Vec<u64> =
+        table("## 9. Limits").iter().map(|row| row[1].parse().unwrap()).collect();
     assert_eq!(theirs, ours);
     assert_eq!(VERSIONS, (1, 1));
     assert!(protocol().contains("the range of versions you speak: 1 to 1"));
@@ -159,7 +201,10 @@ fn the_examples_are_what_the_code_encodes() {
     let text = protocol();
     for (name, example) in examples() {
         let (_, _, there) = cut_out(&text, name);
-        assert!(there == example, "the example {name:?} in PROTOCOL.md is old: run this test with --ignored. It must be:\n{example}");
+        assert!(
+            there == example,
+            "the example {name:?} in PROTOCOL.md is old: run this test with --ignored. It must be:\n{example}"
+        );
     }
 }
 
@@ -177,8 +222,10 @@ fn write_examples() {
 /// The text before and behind an example, and the example.
 fn cut_out<'a>(text: &'a str, name: &str) -> (&'a str, &'a str, &'a str) {
     let mark = format!("<!-- example: {name} -->\n```text\n");
-    let start = text.find(&mark).unwrap_or_else(|| panic!("no {mark:?} in PROTOCOL.md")) + mark.len();
-    let end = start + text[start..].find("```\n").unwrap_or_else(|| panic!("the example {name:?} has no end"));
+    let start =
+        text.find(&mark).unwrap_or_else(|| panic!("no {mark:?} in PROTOCOL.md")) + mark.len();
+    let end = start
+        + text[start..].find("```\n").unwrap_or_else(|| panic!("the example {name:?} has no end"));
     (&text[..start], &text[end..], &text[start..end])
 }
 
@@ -192,8 +239,12 @@ fn values() -> String {
     let cluster = blake3::keyed_hash(&key, b"relais cluster id");
     let cluster = &cluster.as_bytes()[..16];
     let mut text = format!("cluster id         {}\n", hex(cluster));
-    for (role, name) in [(0, "master"), (1, "slave"), (2, "operator"), (3, "holder"), (4, "fetcher")] {
-        let proved = [b"relais link 1".as_slice(), &[role], &[0xa1; 16], cluster, &[0xb2; 32], &[0xc3; 32]].concat();
+    for (role, name) in
+        [(0, "master"), (1, "slave"), (2, "operator"), (3, "holder"), (4, "fetcher")]
+    {
+        let proved =
+            [b"relais link 1".as_slice(), &[role], &[0xa1; 16], cluster, &[0xb2; 32], &[0xc3; 32]]
+                .concat();
         text += &format!("proof, {name:10}  {}\n", blake3::keyed_hash(&key, &proved));
     }
     for size in [0, 1_048_576, 1_048_577, 3_145_828] {
@@ -218,7 +269,9 @@ fn piece_values(content: &[u8]) -> Vec<ChainingValue> {
     if content.len() <= PIECE {
         return vec![blake3::hash(content).into()];
     }
-    let value = |(n, piece): (usize, &[u8])| Hasher::new().set_input_offset(n as u64 * limits::PIECE).update(piece).finalize_non_root();
+    let value = |(n, piece): (usize, &[u8])| {
+        Hasher::new().set_input_offset(n as u64 * limits::PIECE).update(piece).finalize_non_root()
+    };
     content.chunks(PIECE).enumerate().map(value).collect()
 }
 

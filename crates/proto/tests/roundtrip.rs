@@ -5,8 +5,8 @@ use std::str::FromStr;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use relais_proto::{
-    Digest, ErrorCode, FrameType, LinkMessage, NameError, PageBuilder, Refusal, Reply, Request, SlaveId, TreePath, WireError,
-    common_version, encode_frame, limits, read_frame, write_frame,
+    Digest, ErrorCode, FrameType, LinkMessage, NameError, PageBuilder, Refusal, Reply, Request,
+    SlaveId, TreePath, WireError, common_version, encode_frame, limits, read_frame, write_frame,
 };
 
 #[path = "common/any.rs"]
@@ -21,7 +21,9 @@ use any::{digest, entry, id16, part, path, reply, request};
 /// One whole frame comes back as its type and payload, with nothing behind it.
 fn open(frame: &[u8]) -> (FrameType, Vec<u8>) {
     let (mut from, mut payload) = (frame, Vec::new());
-    let Ok(Some(kind)) = read_frame(&mut from, &mut payload) else { panic!("no frame was encoded") };
+    let Ok(Some(kind)) = read_frame(&mut from, &mut payload) else {
+        panic!("no frame was encoded")
+    };
     assert!(from.is_empty() && payload.len() <= kind.cap() as usize);
     (kind, payload)
 }
@@ -172,11 +174,17 @@ fn a_common_version_of_ranges_that_are_none() {
 
 #[test]
 fn a_text_for_people_is_cut_between_letters() {
-    for (text, left) in [("é".repeat(600), 1024), ("x".to_owned() + &"é".repeat(600), 1023), ("x".repeat(70_000), 1024)] {
+    for (text, left) in [
+        ("é".repeat(600), 1024),
+        ("x".to_owned() + &"é".repeat(600), 1023),
+        ("x".repeat(70_000), 1024),
+    ] {
         let mut frame = Vec::new();
         Reply::Error(Refusal::new(ErrorCode::Storage, text.clone())).encode(&mut frame);
         let (kind, payload) = open(&frame);
-        let Ok(Reply::Error(refusal)) = Reply::decode(kind, &payload) else { panic!("the error does not decode") };
+        let Ok(Reply::Error(refusal)) = Reply::decode(kind, &payload) else {
+            panic!("the error does not decode")
+        };
         assert_eq!(refusal.message, text[..left]);
     }
 }

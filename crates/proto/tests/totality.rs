@@ -41,7 +41,11 @@ fn samples_and_giants() -> Vec<samples::Sample> {
 #[test]
 fn the_samples_hold_every_type() {
     let there: Vec<_> = samples::all().iter().map(|(_, frame)| samples::open(frame).0).collect();
-    assert!(FrameType::ALL.iter().all(|kind| matches!(kind, FrameType::Block | FrameType::Data) || there.contains(kind)));
+    assert!(
+        FrameType::ALL
+            .iter()
+            .all(|kind| matches!(kind, FrameType::Block | FrameType::Data) || there.contains(kind))
+    );
 }
 
 #[test]
@@ -52,12 +56,18 @@ fn a_message_cut_anywhere_is_an_error() {
             let result = decode(kind, &payload[..cut]);
             // A page may end behind any of its entries.
             let whole_entries = kind == FrameType::Entries && result.is_ok();
-            assert!(matches!(result, Err(WireError::Short)) || whole_entries, "{name} cut at {cut}: {result:?}");
+            assert!(
+                matches!(result, Err(WireError::Short)) || whole_entries,
+                "{name} cut at {cut}: {result:?}"
+            );
             check_all(&samples::bare(kind, &payload[..cut]));
         }
         for cut in 1..frame.len().min(300) {
             let mut read = Vec::new();
-            assert!(matches!(read_frame(&mut &frame[..cut], &mut read), Err(WireError::Truncated)), "{name} cut at {cut}");
+            assert!(
+                matches!(read_frame(&mut &frame[..cut], &mut read), Err(WireError::Truncated)),
+                "{name} cut at {cut}"
+            );
         }
     }
 }
@@ -88,7 +98,18 @@ fn a_byte_changed_put_in_or_taken_out_anywhere_never_panics() {
             }
             let Some(&was) = message.get(at) else { continue };
             let mut changed = message.clone();
-            for byte in [0, 1, 0x2f, 0x7f, 0x80, 0xff, was ^ 1, was ^ 0x80, was.wrapping_add(1), was.wrapping_sub(1)] {
+            for byte in [
+                0,
+                1,
+                0x2f,
+                0x7f,
+                0x80,
+                0xff,
+                was ^ 1,
+                was ^ 0x80,
+                was.wrapping_add(1),
+                was.wrapping_sub(1),
+            ] {
                 changed[at] = byte;
                 check_all(&changed);
             }
@@ -101,7 +122,11 @@ fn a_byte_changed_put_in_or_taken_out_anywhere_never_panics() {
 
 #[test]
 fn a_single_byte_of_a_stream_changed_never_panics() {
-    let stream: Vec<u8> = samples::all().into_iter().filter(|(_, frame)| frame.len() < 60).flat_map(|(_, frame)| frame).collect();
+    let stream: Vec<u8> = samples::all()
+        .into_iter()
+        .filter(|(_, frame)| frame.len() < 60)
+        .flat_map(|(_, frame)| frame)
+        .collect();
     for at in 0..stream.len() {
         for bit in 0..8 {
             let mut changed = stream.clone();
@@ -113,7 +138,8 @@ fn a_single_byte_of_a_stream_changed_never_panics() {
 
 #[test]
 fn every_payload_read_as_every_other_type_never_panics() {
-    let payloads: Vec<Vec<u8>> = samples_and_giants().iter().map(|(_, frame)| samples::open(frame).1).collect();
+    let payloads: Vec<Vec<u8>> =
+        samples_and_giants().iter().map(|(_, frame)| samples::open(frame).1).collect();
     for number in 0..=u8::MAX {
         for payload in &payloads {
             check_all(&[&[number], payload.as_slice()].concat());
@@ -132,7 +158,12 @@ fn each_decoder_refuses_the_types_of_the_others() {
         ];
         assert_eq!(known.iter().filter(|result| result.is_ok()).count(), 1, "{name}");
         assert_eq!(
-            known.iter().filter(|result| matches!(result, Err(WireError::Unexpected(n)) if *n == kind.number())).count(),
+            known
+                .iter()
+                .filter(
+                    |result| matches!(result, Err(WireError::Unexpected(n)) if *n == kind.number())
+                )
+                .count(),
             2,
             "{name}"
         );

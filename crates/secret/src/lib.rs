@@ -50,7 +50,9 @@ pub fn from_file(path: &Path) -> Result<Vec<u8>, SecretError> {
     let file = File::open(path).map_err(|cause| SecretError::Io { place: place.clone(), cause })?;
     // One more than a password and its line end: enough to tell that it is too long.
     let mut password = Vec::new();
-    file.take(most()).read_to_end(&mut password).map_err(|cause| SecretError::Io { place: place.clone(), cause })?;
+    file.take(most())
+        .read_to_end(&mut password)
+        .map_err(|cause| SecretError::Io { place: place.clone(), cause })?;
     trimmed(password, place)
 }
 
@@ -83,7 +85,9 @@ impl Unseen {
         let before = tcgetattr(&terminal).map_err(|_| SecretError::NoTerminal)?;
         let mut unseen = before.clone();
         // As while the password is read: a Ctrl-C that comes now is read then, and ends it.
-        unseen.local_flags.remove(LocalFlags::ECHO | LocalFlags::ECHONL | LocalFlags::ICANON | LocalFlags::ISIG);
+        unseen
+            .local_flags
+            .remove(LocalFlags::ECHO | LocalFlags::ECHONL | LocalFlags::ICANON | LocalFlags::ISIG);
         tcsetattr(&terminal, SetArg::TCSANOW, &unseen).map_err(|_| SecretError::NoTerminal)?;
         Ok(Self { terminal, before })
     }
@@ -155,7 +159,12 @@ mod tests {
             (&[long.as_slice(), &long].concat(), None),
         ] {
             std::fs::write(&path, bytes).unwrap();
-            assert_eq!(from_file(&path).ok().as_deref(), expected, "{:?}", String::from_utf8_lossy(bytes));
+            assert_eq!(
+                from_file(&path).ok().as_deref(),
+                expected,
+                "{:?}",
+                String::from_utf8_lossy(bytes)
+            );
         }
         assert!(matches!(from_file(&temp.path().join("none")), Err(SecretError::Io { .. })));
     }

@@ -61,12 +61,17 @@ impl Addresses {
     pub fn leave(&self, worker: usize, addr: IpAddr) {
         if let Some(name) = name(addr) {
             // A wiped row may hold fewer.
-            let _ = self.row(worker).iter().any(|word| word.compare_exchange(name, 0, SeqCst, SeqCst).is_ok());
+            let _ = self
+                .row(worker)
+                .iter()
+                .any(|word| word.compare_exchange(name, 0, SeqCst, SeqCst).is_ok());
         }
     }
 
     fn put(&self, worker: usize, name: u64) -> bool {
-        self.row(worker).iter().any(|word| word.load(SeqCst) == 0 && word.compare_exchange(0, name, SeqCst, SeqCst).is_ok())
+        self.row(worker).iter().any(|word| {
+            word.load(SeqCst) == 0 && word.compare_exchange(0, name, SeqCst, SeqCst).is_ok()
+        })
     }
 
     /// Forgets the sessions of a dead worker.
@@ -100,8 +105,14 @@ mod tests {
     fn an_address_has_so_many_sessions_wherever_they_are_served() {
         let addresses = Addresses::new(2, 4, 3).unwrap();
         let (one, other) = (addr("10.0.0.1"), addr("10.0.0.2"));
-        assert_eq!([0, 1, 1, 0].map(|worker| addresses.take(worker, one)), [true, true, true, false]);
-        assert_eq!([0, 0, 0, 1].map(|worker| addresses.take(worker, other)), [true, true, true, false]);
+        assert_eq!(
+            [0, 1, 1, 0].map(|worker| addresses.take(worker, one)),
+            [true, true, true, false]
+        );
+        assert_eq!(
+            [0, 0, 0, 1].map(|worker| addresses.take(worker, other)),
+            [true, true, true, false]
+        );
         addresses.leave(1, one);
         assert!(addresses.take(0, addr("::ffff:10.0.0.1")) && !addresses.take(0, one));
         // From the queue of one to a place in another.
@@ -117,9 +128,14 @@ mod tests {
     #[test]
     fn networks_are_one_address_and_the_machine_itself_is_none() {
         let addresses = Addresses::new(1, 4, 1).unwrap();
-        assert!(addresses.take(0, addr("2001:db8::1")) && !addresses.take(0, addr("2001:db8::ffff")));
+        assert!(
+            addresses.take(0, addr("2001:db8::1")) && !addresses.take(0, addr("2001:db8::ffff"))
+        );
         assert!(addresses.take(0, addr("2001:db8:0:1::1")));
-        assert!((0..1000).all(|_| addresses.take(0, addr("127.0.0.1")) && addresses.take(0, addr("::1"))));
+        assert!(
+            (0..1000)
+                .all(|_| addresses.take(0, addr("127.0.0.1")) && addresses.take(0, addr("::1")))
+        );
     }
 
     #[test]
@@ -134,7 +150,14 @@ mod tests {
                         if addresses.take(worker, one) {
                             let name = name(one).unwrap();
                             // Those that are about to be refused are there for a moment as well: one for each of the others.
-                            assert!(addresses.words.iter().filter(|word| word.load(SeqCst) == name).count() <= 5 + 3);
+                            assert!(
+                                addresses
+                                    .words
+                                    .iter()
+                                    .filter(|word| word.load(SeqCst) == name)
+                                    .count()
+                                    <= 5 + 3
+                            );
                             addresses.leave(worker, one);
                         }
                     }

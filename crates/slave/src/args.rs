@@ -27,7 +27,12 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = "_FTPROOT", value_hint = ValueHint::DirPath)]
     root: PathBuf,
     /// The cluster's master
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2121", conflicts_with = "standalone")]
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:2121",
+        conflicts_with = "standalone"
+    )]
     master: String,
     /// Serve without a master
     #[arg(long)]
@@ -104,12 +109,19 @@ impl Args {
         let cluster = if self.standalone { None } else { Some(self.cluster()?) };
         let accounts = if self.standalone { self.accounts()? } else { None };
         for path in self.tls_cert.iter().chain(&self.tls_key).chain(&self.cluster_key) {
-            if ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|place| path.starts_with(place)) {
-                bail!("{} cannot be read again later, as it has to be: name a file", path.display());
+            if ["/dev/fd", "/dev/stdin", "/proc/self/fd"]
+                .iter()
+                .any(|place| path.starts_with(place))
+            {
+                bail!(
+                    "{} cannot be read again later, as it has to be: name a file",
+                    path.display()
+                );
             }
         }
         Ok(Config {
-            root: std::path::absolute(&self.root).with_context(|| format!("{} is no usable path", self.root.display()))?,
+            root: std::path::absolute(&self.root)
+                .with_context(|| format!("{} is no usable path", self.root.display()))?,
             cluster,
             accounts,
             workers: self.workers.unwrap_or_else(config::default_workers),
@@ -124,7 +136,10 @@ impl Args {
                 Watch::All => WatchMode::All,
             },
             transfer_log: self.transfer_log,
-            tls: TlsOptions { encrypt: self.tls, files: self.tls_key.into_iter().chain(self.tls_cert).collect() },
+            tls: TlsOptions {
+                encrypt: self.tls,
+                files: self.tls_key.into_iter().chain(self.tls_cert).collect(),
+            },
         })
     }
 
@@ -142,6 +157,10 @@ impl Args {
             Some(file) => file.clone(),
             None => StateDir::locate(self.state.clone())?.key_path(),
         };
-        Ok(Cluster { master: self.master.clone(), key_file, advertise: self.advertise.clone().unwrap_or_default() })
+        Ok(Cluster {
+            master: self.master.clone(),
+            key_file,
+            advertise: self.advertise.clone().unwrap_or_default(),
+        })
     }
 }

@@ -71,7 +71,13 @@ impl Board {
     /// # Errors
     /// Those of the mapping.
     pub fn new(workers: usize, places: u64, queue: u64) -> io::Result<Self> {
-        Ok(Self { words: SharedWords::new(WORDS)?, addresses: None, workers: workers.min(MAX_WORKERS), places, queue })
+        Ok(Self {
+            words: SharedWords::new(WORDS)?,
+            addresses: None,
+            workers: workers.min(MAX_WORKERS),
+            places,
+            queue,
+        })
     }
 
     /// Lets each address have so many sessions and no more.
@@ -79,8 +85,13 @@ impl Board {
     /// # Errors
     /// Those of the mapping.
     pub fn limit_addresses(mut self, most: u32) -> io::Result<Self> {
-        let sessions = usize::try_from(self.places.saturating_add(self.queue)).unwrap_or(usize::MAX);
-        self.addresses = Some(Addresses::new(self.workers, sessions, usize::try_from(most).unwrap_or(usize::MAX))?);
+        let sessions =
+            usize::try_from(self.places.saturating_add(self.queue)).unwrap_or(usize::MAX);
+        self.addresses = Some(Addresses::new(
+            self.workers,
+            sessions,
+            usize::try_from(most).unwrap_or(usize::MAX),
+        )?);
         Ok(self)
     }
 
@@ -121,12 +132,15 @@ impl Board {
 
     /// Takes a place in `worker`; false where all are taken.
     pub fn take_place(&self, worker: usize) -> bool {
-        self.word(worker, TAKEN).fetch_update(SeqCst, SeqCst, |n| (n < self.places).then_some(n + 1)).is_ok()
+        self.word(worker, TAKEN)
+            .fetch_update(SeqCst, SeqCst, |n| (n < self.places).then_some(n + 1))
+            .is_ok()
     }
 
     /// Takes a place in `own`, or else in any other worker that is alive; says where.
     pub fn take_any_place(&self, own: usize) -> Option<usize> {
-        let others = (1..self.workers).map(|step| (own + step) % self.workers).filter(|w| self.is_alive(*w));
+        let others =
+            (1..self.workers).map(|step| (own + step) % self.workers).filter(|w| self.is_alive(*w));
         std::iter::once(own).chain(others).find(|worker| self.take_place(*worker))
     }
 
@@ -138,7 +152,9 @@ impl Board {
 
     /// Takes one of the places that `worker` has for other slaves; false where all are taken.
     pub fn take_peer(&self, worker: usize) -> bool {
-        self.word(worker, PEERS).fetch_update(SeqCst, SeqCst, |n| (n < PEER_PLACES).then_some(n + 1)).is_ok()
+        self.word(worker, PEERS)
+            .fetch_update(SeqCst, SeqCst, |n| (n < PEER_PLACES).then_some(n + 1))
+            .is_ok()
     }
 
     /// Gives it back.
@@ -196,8 +212,14 @@ impl Board {
     /// What confines every worker that is alive.
     #[must_use]
     pub fn confinement(&self) -> Confinement {
-        let each = (0..self.workers).filter(|worker| self.is_alive(*worker)).map(|worker| self.word(worker, CONFINED).load(SeqCst));
-        Confinement(each.reduce(|all, one| all & one).and_then(|bits| u32::try_from(bits).ok()).unwrap_or(0))
+        let each = (0..self.workers)
+            .filter(|worker| self.is_alive(*worker))
+            .map(|worker| self.word(worker, CONFINED).load(SeqCst));
+        Confinement(
+            each.reduce(|all, one| all & one)
+                .and_then(|bits| u32::try_from(bits).ok())
+                .unwrap_or(0),
+        )
     }
 
     /// Workers that ticked lately.
@@ -217,7 +239,9 @@ impl Board {
 
     /// Notes what the master said.
     pub fn heard_master(&self, time_ms: u64, generation: u64) {
-        let offset = i64::try_from(time_ms).unwrap_or(i64::MAX).saturating_sub(i64::try_from(monotonic_ms()).unwrap_or(i64::MAX));
+        let offset = i64::try_from(time_ms)
+            .unwrap_or(i64::MAX)
+            .saturating_sub(i64::try_from(monotonic_ms()).unwrap_or(i64::MAX));
         self.words[MASTER_OFFSET].store(offset.cast_unsigned(), SeqCst);
         self.words[GENERATION].store(generation, SeqCst);
     }
@@ -246,7 +270,10 @@ impl Board {
     }
 
     fn version(&self, word: usize) -> Mark {
-        Mark { epoch: u32::try_from(self.words[word].load(SeqCst)).unwrap_or(u32::MAX), number: self.words[word + 1].load(SeqCst) }
+        Mark {
+            epoch: u32::try_from(self.words[word].load(SeqCst)).unwrap_or(u32::MAX),
+            number: self.words[word + 1].load(SeqCst),
+        }
     }
 
     /// Notes whether there is a link to the master.
@@ -351,12 +378,15 @@ impl Board {
 #[must_use]
 pub fn monotonic_ms() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let (seconds, nanos) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
+    let (seconds, nanos) =
+        (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
     seconds * 1000 + nanos / 1_000_000
 }
 
 fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -367,10 +397,16 @@ mod tests {
     fn places_and_queue_are_never_overdrawn() {
         let board = Board::new(2, 2, 1).unwrap();
         board.tick(1);
-        assert_eq!([(); 5].map(|()| board.take_any_place(0)), [Some(0), Some(0), Some(1), Some(1), None]);
+        assert_eq!(
+            [(); 5].map(|()| board.take_any_place(0)),
+            [Some(0), Some(0), Some(1), Some(1), None]
+        );
         assert!(board.join_queue(0));
         assert!(!board.join_queue(1));
-        assert_eq!((board.sessions(), board.waiting(), board.with_waiters().collect::<Vec<_>>()), (4, 1, vec![0]));
+        assert_eq!(
+            (board.sessions(), board.waiting(), board.with_waiters().collect::<Vec<_>>()),
+            (4, 1, vec![0])
+        );
         board.leave_place(1);
         assert_eq!(board.take_any_place(0), Some(1));
         board.wipe(1);

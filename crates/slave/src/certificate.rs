@@ -79,7 +79,9 @@ impl Certificate {
     pub fn open(root: &Path, options: &TlsOptions, alone: bool) -> Result<Self, String> {
         let source = match (options.files.is_empty(), alone) {
             (false, _) => Source::Files(options.files.clone()),
-            (true, true) => Source::Own(Box::new(Authority::load_or_create(&root.join(FOLDER)).map_err(|e| e.to_string())?)),
+            (true, true) => Source::Own(Box::new(
+                Authority::load_or_create(&root.join(FOLDER)).map_err(|e| e.to_string())?,
+            )),
             (true, false) => Source::Master,
         };
         let this = Self { file: file_in(root), source, state: Mutex::default() };
@@ -108,7 +110,9 @@ impl Certificate {
             Source::Master => {}
             Source::Own(authority) => {
                 let key = ServerKey::generate().map_err(|e| e.to_string())?;
-                let chain = authority.certify(Certified(MASTER_NAME), &key.point(), SystemTime::now(), LIFE).map_err(|e| e.to_string())?;
+                let chain = authority
+                    .certify(Certified(MASTER_NAME), &key.point(), SystemTime::now(), LIFE)
+                    .map_err(|e| e.to_string())?;
                 self.write((key.pem() + &chain).as_bytes())?;
                 state.settle(LIFE * 2 / 3);
             }
@@ -116,7 +120,9 @@ impl Certificate {
                 state.settle(LOOK);
                 let pem = read_pem(files)?;
                 if pem != state.brought {
-                    Showcase::empty().show(&pem).map_err(|e| format!("the certificate that was brought cannot be used: {e}"))?;
+                    Showcase::empty().show(&pem).map_err(|e| {
+                        format!("the certificate that was brought cannot be used: {e}")
+                    })?;
                     self.write(&pem)?;
                     state.brought = pem;
                 }
@@ -126,8 +132,9 @@ impl Certificate {
     }
 
     fn write(&self, pem: &[u8]) -> Result<(), String> {
-        relais_state::replace_file(&self.file, pem)
-            .map_err(|e| format!("the certificate cannot be written to {}: {e}", self.file.display()))
+        relais_state::replace_file(&self.file, pem).map_err(|e| {
+            format!("the certificate cannot be written to {}: {e}", self.file.display())
+        })
     }
 
     /// There is a new link: the master is asked whatever was before.
@@ -159,9 +166,13 @@ impl Certificate {
     /// The master has certified the key.
     pub fn take(&self, chain: &str, renew_s: u64) {
         let mut state = self.state();
-        let Some(key) = state.asked.take() else { return warn!("the master sent a certificate that it was not asked for") };
+        let Some(key) = state.asked.take() else {
+            return warn!("the master sent a certificate that it was not asked for");
+        };
         let pem = key.pem() + chain;
-        let taken = Showcase::empty().show(pem.as_bytes()).map_err(|e| format!("the master's certificate cannot be used: {e}"));
+        let taken = Showcase::empty()
+            .show(pem.as_bytes())
+            .map_err(|e| format!("the master's certificate cannot be used: {e}"));
         match taken.and_then(|()| self.write(pem.as_bytes())) {
             Ok(()) => {
                 info!("the master has certified this slave");

@@ -66,12 +66,16 @@ impl Config {
     #[must_use]
     pub fn worker_reads(&self) -> Option<Vec<PathBuf>> {
         let mut folders = Vec::new();
-        for file in self.cluster.as_ref().map(|cluster| &cluster.key_file).into_iter().chain(&self.accounts) {
+        for file in
+            self.cluster.as_ref().map(|cluster| &cluster.key_file).into_iter().chain(&self.accounts)
+        {
             let parent = std::path::absolute(file).ok()?.parent().map(Path::to_owned)?;
             // A file that is not there may come as a link to anywhere; accounts are made by us, in their place.
             let real = match file.canonicalize() {
                 Ok(real) => real.parent().map(Path::to_owned)?,
-                Err(_) if Some(file) == self.accounts.as_ref() => parent.canonicalize().unwrap_or_else(|_| parent.clone()),
+                Err(_) if Some(file) == self.accounts.as_ref() => {
+                    parent.canonicalize().unwrap_or_else(|_| parent.clone())
+                }
                 Err(_) => return None,
             };
             folders.extend([parent, real]);
@@ -110,7 +114,9 @@ pub fn default_workers() -> usize {
 pub fn default_listen(master: Option<&str>) -> IpAddr {
     let local = match master {
         None => true,
-        Some(master) => master.to_socket_addrs().is_ok_and(|mut addrs| addrs.all(|addr| addr.ip().to_canonical().is_loopback())),
+        Some(master) => master
+            .to_socket_addrs()
+            .is_ok_and(|mut addrs| addrs.all(|addr| addr.ip().to_canonical().is_loopback())),
     };
     if local { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
@@ -124,7 +130,10 @@ pub fn master_for(master: &str, client: SocketAddr, local: SocketAddr) -> String
         return master.to_owned();
     }
     let ours = master.to_socket_addrs().ok().and_then(|mut addrs| addrs.find(loopback));
-    ours.map_or_else(|| master.to_owned(), |addr| SocketAddr::new(local.ip().to_canonical(), addr.port()).to_string())
+    ours.map_or_else(
+        || master.to_owned(),
+        |addr| SocketAddr::new(local.ip().to_canonical(), addr.port()).to_string(),
+    )
 }
 
 #[cfg(test)]

@@ -6,13 +6,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, RulesetStatus,
 };
 use log::warn;
 use relais_proto::Confinement;
 use relais_tree::Folder;
 use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, TargetArch,
 };
 
 /// Where names of hosts are looked up, and the libraries that do it.
@@ -85,9 +87,18 @@ const UNWANTED: &[libc::c_long] = &[
 pub fn confine(folder: &Folder, read: Option<&[PathBuf]>) -> Confinement {
     let steps = [
         (Confinement::UNPRIVILEGED, Ok(!rustix::process::geteuid().is_root())),
-        (Confinement::NO_NEW_PRIVILEGES, nix::sys::prctl::set_no_new_privs().map(|()| true).map_err(|e| e.to_string())),
-        (Confinement::NO_CORE_DUMPS, nix::sys::prctl::set_dumpable(false).map(|()| true).map_err(|e| e.to_string())),
-        (Confinement::FOLDER, read.map_or(Ok(false), |read| fence(folder, read)).map_err(|e| e.to_string())),
+        (
+            Confinement::NO_NEW_PRIVILEGES,
+            nix::sys::prctl::set_no_new_privs().map(|()| true).map_err(|e| e.to_string()),
+        ),
+        (
+            Confinement::NO_CORE_DUMPS,
+            nix::sys::prctl::set_dumpable(false).map(|()| true).map_err(|e| e.to_string()),
+        ),
+        (
+            Confinement::FOLDER,
+            read.map_or(Ok(false), |read| fence(folder, read)).map_err(|e| e.to_string()),
+        ),
         // Last: it does not let the others through on every kernel.
         (Confinement::SYSTEM_CALLS, filter_calls().map_err(|e| e.to_string())),
     ];
@@ -107,12 +118,14 @@ fn fence(folder: &Folder, read: &[PathBuf]) -> Result<bool, RulesetError> {
     let abi = ABI::V5;
     let mut rules = Ruleset::default().handle_access(AccessFs::from_all(abi))?.create()?;
     // Programs and devices have no business in a served folder.
-    let unwanted: BitFlags<AccessFs> = AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
+    let unwanted: BitFlags<AccessFs> =
+        AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
     rules = rules.add_rule(PathBeneath::new(folder, AccessFs::from_all(abi) & !unwanted))?;
     for path in SYSTEM.iter().map(PathBuf::from).chain(read.iter().cloned()) {
         // What is not there need not be seen.
         if let Ok(opened) = PathFd::new(&path) {
-            rules = rules.add_rule(PathBeneath::new(opened, AccessFs::ReadFile | AccessFs::ReadDir))?;
+            rules =
+                rules.add_rule(PathBeneath::new(opened, AccessFs::ReadFile | AccessFs::ReadDir))?;
         }
     }
     Ok(rules.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
@@ -122,18 +135,25 @@ fn fence(folder: &Folder, read: &[PathBuf]) -> Result<bool, RulesetError> {
 fn filter_calls() -> Result<bool, seccompiler::Error> {
     // The filter knows the numbers of few architectures.
     let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else { return Ok(false) };
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = UNWANTED.iter().map(|call| (*call, Vec::new())).collect();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        UNWANTED.iter().map(|call| (*call, Vec::new())).collect();
     // A process that aborts signals itself.
     rules.insert(libc::SYS_tgkill, vec![to_others()?]);
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let program: BpfProgram = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?.try_into()?;
+    let program: BpfProgram =
+        SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?.try_into()?;
     seccompiler::apply_filter(&program).map(|()| true)
 }
 
 /// A signal to a thread of another process.
 fn to_others() -> Result<SeccompRule, BackendError> {
     let own = u64::from(std::process::id());
-    SeccompRule::new(vec![SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, own)?])
+    SeccompRule::new(vec![SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::Ne,
+        own,
+    )?])
 }
 
 #[cfg(test)]
@@ -156,12 +176,15 @@ mod tests {
         let tried = std::thread::scope(|scope| {
             let confined = scope.spawn(|| {
                 let how = confine(&folder, Some(&[at("read")]));
-                let denied = |result: std::io::Result<()>| result.is_err_and(|e| e.kind() == ErrorKind::PermissionDenied);
+                let denied = |result: std::io::Result<()>| {
+                    result.is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
+                };
                 let own = fs::read(at("served/below/file")).is_ok()
                     && fs::write(at("served/new"), "x").is_ok()
                     && fs::rename(at("served/new"), at("served/below/new")).is_ok()
                     && fs::remove_file(at("served/below/new")).is_ok();
-                let read = fs::read(at("read/file")).is_ok() && denied(fs::write(at("read/file"), "x"));
+                let read =
+                    fs::read(at("read/file")).is_ok() && denied(fs::write(at("read/file"), "x"));
                 let other = [
                     denied(fs::read(at("other/file")).map(drop)),
                     denied(fs::write(at("other/new"), "x")),
@@ -172,7 +195,8 @@ mod tests {
                 ];
                 let program = Command::new("/bin/true").status().map(drop);
                 // Signal 0 looks only whether it could be sent.
-                let signal = nix::sys::signal::kill(nix::unistd::getppid(), None).is_err_and(|e| e == nix::errno::Errno::EPERM);
+                let signal = nix::sys::signal::kill(nix::unistd::getppid(), None)
+                    .is_err_and(|e| e == nix::errno::Errno::EPERM);
                 (how, own, read, other, denied(program) && signal)
             });
             confined.join().unwrap()
@@ -180,11 +204,17 @@ mod tests {
         let (how, own, read, other, program) = tried;
         assert!(own && read, "what it needs");
         if how.names().contains(&"folder") {
-            assert_eq!((other, program), ([true; 6], true), "what it does not need, programs, and signals");
+            assert_eq!(
+                (other, program),
+                ([true; 6], true),
+                "what it does not need, programs, and signals"
+            );
         } else {
             eprintln!("this kernel has no Landlock");
         }
-        assert!(how.names().contains(&"no-new-privileges") && how.names().contains(&"no-core-dumps"));
+        assert!(
+            how.names().contains(&"no-new-privileges") && how.names().contains(&"no-core-dumps")
+        );
         assert!(fs::read(at("other/file")).is_ok(), "other threads are as they were");
     }
 }

@@ -23,7 +23,10 @@ impl GenerationFile {
     pub fn open(root: &Path) -> io::Result<Self> {
         let path = root.join(FOLDER).join("generation");
         let known = match std::fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().map_err(|_| io::Error::other(format!("{} holds no number", path.display())))?,
+            Ok(text) => text
+                .trim()
+                .parse()
+                .map_err(|_| io::Error::other(format!("{} holds no number", path.display())))?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
             Err(e) => return Err(e),
         };
@@ -43,7 +46,9 @@ impl GenerationFile {
         }
         match relais_state::replace_file(&self.path, format!("{generation}\n").as_bytes()) {
             Ok(()) => self.known = generation,
-            Err(e) => warn!("the accounts' generation cannot be noted in {}: {e}", self.path.display()),
+            Err(e) => {
+                warn!("the accounts' generation cannot be noted in {}: {e}", self.path.display())
+            }
         }
     }
 }

@@ -23,13 +23,18 @@ impl Hints {
     /// Those of the system call.
     pub fn new() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (send, receive) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let (send, receive) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         Ok(Self { send, receive })
     }
 
     /// `path` is worth a look. Lost where too many hints lie unread: the next one who asks for the file gives it again.
     pub fn tell(&self, path: &TreePath) {
-        if let Err(e) = rustix::net::send(&self.send, path.as_str().as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        if let Err(e) = rustix::net::send(
+            &self.send,
+            path.as_str().as_bytes(),
+            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+        ) {
             log::trace!("a hint was lost: {e}");
         }
     }

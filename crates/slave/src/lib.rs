@@ -124,27 +124,50 @@ impl Slave {
         config.check().map_err(SlaveError::Config)?;
         supervisor::block_signals()?;
         let name = config.root.display().to_string();
-        let folder = Folder::open(&config.root).map_err(|cause| SlaveError::Folder { folder: name.clone(), cause })?;
+        let folder = Folder::open(&config.root)
+            .map_err(|cause| SlaveError::Folder { folder: name.clone(), cause })?;
         let own = Own::take(&folder).map_err(|cause| SlaveError::State { folder: name, cause })?;
-        let board = Board::new(config.workers, config.sessions_per_worker.into(), config.queue.into())?;
+        let board =
+            Board::new(config.workers, config.sessions_per_worker.into(), config.queue.into())?;
         let board = Arc::new(match config.sessions_per_address {
             Some(most) => board.limit_addresses(most)?,
             None => board,
         });
         let inboxes = (0..config.workers).map(|_| Inbox::new()).collect::<io::Result<Vec<_>>>()?;
         let (hints, desk) = (Arc::new(Hints::new()?), Arc::new(Desk::new()?));
-        let passwords = config.accounts.clone().map(|path| Passwords::open(AccountsFile::new(path))).transpose()?;
+        let passwords = config
+            .accounts
+            .clone()
+            .map(|path| Passwords::open(AccountsFile::new(path)))
+            .transpose()?;
         if config.cluster.is_some() {
             // Before anybody is served: until the master is heard this is what is known of those who were removed.
             board.raise_generation(GenerationFile::open(&config.root)?.known());
         }
         let certificate = match config.tls.encrypt {
             Encrypt::Never => None,
-            _ => Some(Arc::new(Certificate::open(&config.root, &config.tls, config.cluster.is_none()).map_err(SlaveError::Certificate)?)),
+            _ => Some(Arc::new(
+                Certificate::open(&config.root, &config.tls, config.cluster.is_none())
+                    .map_err(SlaveError::Certificate)?,
+            )),
         };
-        let open = |path: &PathBuf| TransferLog::open(path).map_err(|cause| SlaveError::TransferLog { path: path.clone(), cause });
+        let open = |path: &PathBuf| {
+            TransferLog::open(path)
+                .map_err(|cause| SlaveError::TransferLog { path: path.clone(), cause })
+        };
         let transfers = config.transfer_log.as_ref().map(open).transpose()?.map(Arc::new);
-        Ok(Self { config, folder, own, board, inboxes: Arc::new(inboxes), hints, desk, passwords, transfers, certificate })
+        Ok(Self {
+            config,
+            folder,
+            own,
+            board,
+            inboxes: Arc::new(inboxes),
+            hints,
+            desk,
+            passwords,
+            transfers,
+            certificate,
+        })
     }
 
     /// Which slave this is.
@@ -166,9 +189,22 @@ impl Slave {
     pub fn run(self, listener: TcpListener) -> Result<Ended, SlaveError> {
         let listen = listener.local_addr()?;
         let body = |task, listener, control| self.child(task, listener, control, listen);
-        info!("slave {} serves {} with {} workers", self.id(), self.config.root.display(), self.config.workers);
+        info!(
+            "slave {} serves {} with {} workers",
+            self.id(),
+            self.config.root.display(),
+            self.config.workers
+        );
         let reopen = || self.reopen_log();
-        let ended = Supervisor::new(listener, self.config.workers, self.board.clone(), self.config.grace, &body, &reopen)?.run()?;
+        let ended = Supervisor::new(
+            listener,
+            self.config.workers,
+            self.board.clone(),
+            self.config.grace,
+            &body,
+            &reopen,
+        )?
+        .run()?;
         info!("stopped");
         Ok(ended)
     }
@@ -184,14 +220,23 @@ impl Slave {
     }
 
     /// What a forked child does; its exit status.
-    fn child(&self, task: Task, listener: TcpListener, control: OwnedFd, listen: SocketAddr) -> i32 {
+    fn child(
+        &self,
+        task: Task,
+        listener: TcpListener,
+        control: OwnedFd,
+        listen: SocketAddr,
+    ) -> i32 {
         self.own.leave_to_parent();
         let result = match task {
             Task::Worker(index) => {
                 let confinement = confine(&self.folder, self.config.worker_reads().as_deref());
                 if index == 0 {
                     let names = confinement.names();
-                    info!("workers are confined by: {}", if names.is_empty() { "nothing".to_owned() } else { names.join(", ") });
+                    info!(
+                        "workers are confined by: {}",
+                        if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+                    );
                 }
                 self.board.confined(index, confinement);
                 self.work(index, listener, control)
@@ -237,14 +282,33 @@ impl Slave {
         let policy = match &self.config.cluster {
             // Whoever resumes must find the same folder, whichever slave serves it.
             None => {
-                let desk = self.passwords.as_ref().map(|passwords| passwords.desk(self.board.clone())).transpose()?;
-                Policy::Standalone { id: ClusterId(self.folder_id().0), writable: serving.read_only.is_none(), desk }
+                let desk = self
+                    .passwords
+                    .as_ref()
+                    .map(|passwords| passwords.desk(self.board.clone()))
+                    .transpose()?;
+                Policy::Standalone {
+                    id: ClusterId(self.folder_id().0),
+                    writable: serving.read_only.is_none(),
+                    desk,
+                }
             }
-            Some(cluster) => Policy::Cluster { master: cluster.master.clone(), key: KeyFile::new(cluster.key_file.clone()) },
+            Some(cluster) => Policy::Cluster {
+                master: cluster.master.clone(),
+                key: KeyFile::new(cluster.key_file.clone()),
+            },
         };
         let showcase = Arc::new(Showcase::of_files(vec![certificate::file_in(&self.config.root)]));
         let tls = TlsServer::new(self.config.tls.encrypt, showcase)?;
-        let result = worker::run(worker::Birth { index, listener, control, serving, policy, inboxes: self.inboxes.clone(), tls });
+        let result = worker::run(worker::Birth {
+            index,
+            listener,
+            control,
+            serving,
+            policy,
+            inboxes: self.inboxes.clone(),
+            tls,
+        });
         self.transfers.iter().for_each(|log| log.finish());
         result
     }
@@ -255,7 +319,9 @@ impl Slave {
             // What a ticket says counts.
             Some(_) => None,
             None if listen.ip().to_canonical().is_loopback() => None,
-            None => Some("without an account only a server that listens on loopback alone can be written to"),
+            None => Some(
+                "without an account only a server that listens on loopback alone can be written to",
+            ),
         }
     }
 

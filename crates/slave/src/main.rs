@@ -40,12 +40,16 @@ fn run(args: args::Args, inherited: Inherited) -> Result<(), (u8, anyhow::Error)
     };
     let (address, user) = (args.address(), args.user.clone());
     let config = args.config().map_err(|e| (1, e))?;
-    let listener = listen(address).with_context(|| format!("cannot listen on {address}")).map_err(|e| (CANNOT_BIND, e))?;
+    let listener = listen(address)
+        .with_context(|| format!("cannot listen on {address}"))
+        .map_err(|e| (CANNOT_BIND, e))?;
     // What it makes in its folder belongs to whom it serves as.
     match user {
         Some(user) => become_user(&user).map_err(|e| (1, e.into()))?,
         None if nix::unistd::geteuid().is_root() => {
-            log::warn!("this slave serves as root; --user takes it the rights that it does not need")
+            log::warn!(
+                "this slave serves as root; --user takes it the rights that it does not need"
+            )
         }
         None => {}
     }
@@ -53,7 +57,9 @@ fn run(args: args::Args, inherited: Inherited) -> Result<(), (u8, anyhow::Error)
     inherited.close();
     let bound = listener.local_addr().map_err(|e| (1, e.into()))?;
     let mut out = std::io::stdout();
-    writeln!(out, "ready role=slave addr={bound} pid={}", std::process::id()).and_then(|()| out.flush()).map_err(|e| (1, e.into()))?;
+    writeln!(out, "ready role=slave addr={bound} pid={}", std::process::id())
+        .and_then(|()| out.flush())
+        .map_err(|e| (1, e.into()))?;
     match slave.run(listener).map_err(failed)? {
         Ended::Stopped => Ok(()),
         Ended::Renamed => Err((1, begin_anew().into())),
@@ -65,7 +71,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let until = Instant::now() + TAKEN;
     loop {
         match relais_net::listen(address) {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => std::thread::sleep(TAKEN / 50),
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(TAKEN / 50)
+            }
             result => return result,
         }
     }

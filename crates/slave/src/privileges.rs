@@ -57,7 +57,9 @@ impl Inherited {
 /// Why it is not.
 pub fn become_user(user: &str) -> Result<(), DropError> {
     let refused = |cause: io::Error| DropError::Refused { user: user.to_owned(), cause };
-    let found = User::from_name(user).map_err(|e| refused(e.into()))?.ok_or_else(|| DropError::Unknown(user.to_owned()))?;
+    let found = User::from_name(user)
+        .map_err(|e| refused(e.into()))?
+        .ok_or_else(|| DropError::Unknown(user.to_owned()))?;
     if found.uid.is_root() {
         return Err(DropError::Root(user.to_owned()));
     }
@@ -73,7 +75,11 @@ pub fn become_user(user: &str) -> Result<(), DropError> {
     setresgid(found.gid, found.gid, found.gid).map_err(|e| refused(e.into()))?;
     setresuid(found.uid, found.uid, found.uid).map_err(|e| refused(e.into()))?;
     // Nothing may lead back.
-    match setresuid(nix::unistd::Uid::from_raw(0), nix::unistd::Uid::from_raw(0), nix::unistd::Uid::from_raw(0)) {
+    match setresuid(
+        nix::unistd::Uid::from_raw(0),
+        nix::unistd::Uid::from_raw(0),
+        nix::unistd::Uid::from_raw(0),
+    ) {
         Err(_) => Ok(()),
         Ok(()) => Err(refused(io::Error::other("root's rights could be taken back"))),
     }

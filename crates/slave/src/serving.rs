@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
-use relais_proto::{Counters, Endpoint, ErrorCode, FolderId, Mark, Refusal, Seldom, SlaveId, TreePath, Version, limits};
+use relais_proto::{
+    Counters, Endpoint, ErrorCode, FolderId, Mark, Refusal, Seldom, SlaveId, TreePath, Version,
+    limits,
+};
 use relais_state::TicketError;
 use relais_tree::{Folder, Meta, TreeError};
 
@@ -96,8 +99,21 @@ impl Serving {
     /// # Errors
     /// Those of opening them.
     pub fn new(parts: Parts) -> Result<Self, TreeError> {
-        let Parts { folder, root, folder_id, slave_id, block_size, board, hints, desk, inboxes, read_only, follows, worker, transfers } =
-            parts;
+        let Parts {
+            folder,
+            root,
+            folder_id,
+            slave_id,
+            block_size,
+            board,
+            hints,
+            desk,
+            inboxes,
+            read_only,
+            follows,
+            worker,
+            transfers,
+        } = parts;
         Ok(Self {
             staging: Staging::open(&folder)?,
             folder,
@@ -133,7 +149,10 @@ impl Serving {
     ///
     /// # Errors
     /// [`ErrorCode::Storage`] where the catalogue cannot be read.
-    pub fn with_catalogue<T>(&self, ask: impl FnOnce(&mut Reader) -> Result<T, CatalogueError>) -> Result<T, Refusal> {
+    pub fn with_catalogue<T>(
+        &self,
+        ask: impl FnOnce(&mut Reader) -> Result<T, CatalogueError>,
+    ) -> Result<T, Refusal> {
         let spare = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let failed = |e: CatalogueError| {
             static UNREADABLE: Seldom = Seldom::new();
@@ -199,7 +218,8 @@ impl Serving {
     /// # Errors
     /// [`ErrorCode::Storage`].
     pub fn counters(&self) -> Result<(Counters, String), Refusal> {
-        let (counters, last_error) = self.with_catalogue(|reader| Ok((reader.counters()?, reader.last_error()?)))?;
+        let (counters, last_error) =
+            self.with_catalogue(|reader| Ok((reader.counters()?, reader.last_error()?)))?;
         Ok((with_pool(counters, &self.board), last_error))
     }
 
@@ -215,8 +235,13 @@ impl Serving {
     /// [`ErrorCode::Storage`].
     pub fn slaves_of(&self, folders: &[FolderId]) -> Result<Vec<Endpoint>, Refusal> {
         let peers = self.with_catalogue(Reader::peers)?;
-        let holders = peers.into_iter().filter(|(slave, folder)| *slave != self.slave_id && folders.contains(folder));
-        Ok(holders.map(|(id, _)| Endpoint { id, addrs: Vec::new() }).take(limits::REDIRECT_SLAVES).collect())
+        let holders = peers
+            .into_iter()
+            .filter(|(slave, folder)| *slave != self.slave_id && folders.contains(folder));
+        Ok(holders
+            .map(|(id, _)| Endpoint { id, addrs: Vec::new() })
+            .take(limits::REDIRECT_SLAVES)
+            .collect())
     }
 
     /// The folders that hold the content of a put, as the master knows them; none where that cannot be learnt soon.
@@ -259,8 +284,13 @@ impl Serving {
     /// [`ErrorCode::Storage`].
     pub fn others(&self) -> Result<Vec<Endpoint>, Refusal> {
         let peers = self.with_catalogue(Reader::peers)?;
-        let others = peers.into_iter().filter(|(slave, folder)| *slave != self.slave_id && *folder != self.folder_id);
-        Ok(others.map(|(id, _)| Endpoint { id, addrs: Vec::new() }).take(limits::REDIRECT_SLAVES).collect())
+        let others = peers
+            .into_iter()
+            .filter(|(slave, folder)| *slave != self.slave_id && *folder != self.folder_id);
+        Ok(others
+            .map(|(id, _)| Endpoint { id, addrs: Vec::new() })
+            .take(limits::REDIRECT_SLAVES)
+            .collect())
     }
 
     /// `path` is other on the disk than in the catalogue.
@@ -335,7 +365,15 @@ impl Session {
     #[must_use]
     pub fn of_peer() -> Self {
         let (user, root, mark) = (String::new(), TreePath::root(), Mark::default());
-        Self { user, root, writable: false, mark, peer: true, generation: u64::MAX, ends_ms: u64::MAX }
+        Self {
+            user,
+            root,
+            writable: false,
+            mark,
+            peer: true,
+            generation: u64::MAX,
+            ends_ms: u64::MAX,
+        }
     }
 
     /// Whether the login still counts: it ends some time, and when something was taken from somebody all log in again.
@@ -374,7 +412,10 @@ impl Session {
     /// [`ErrorCode::Denied`] for the top; those of [`Self::resolve`].
     pub fn resolve_below(&self, path: &TreePath) -> Result<TreePath, Refusal> {
         if path.is_root() {
-            return Err(Refusal::new(ErrorCode::Denied, "the top can be neither made, removed, moved nor replaced"));
+            return Err(Refusal::new(
+                ErrorCode::Denied,
+                "the top can be neither made, removed, moved nor replaced",
+            ));
         }
         self.resolve(path)
     }
@@ -384,6 +425,8 @@ impl Session {
     /// # Errors
     /// [`ErrorCode::BadName`] where the joined path is too long.
     pub fn resolve(&self, path: &TreePath) -> Result<TreePath, Refusal> {
-        path.parts().try_fold(self.root.clone(), |at, part| at.join(part)).map_err(|e| Refusal::new(ErrorCode::BadName, e.to_string()))
+        path.parts()
+            .try_fold(self.root.clone(), |at, part| at.join(part))
+            .map_err(|e| Refusal::new(ErrorCode::BadName, e.to_string()))
     }
 }

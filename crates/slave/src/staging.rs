@@ -65,7 +65,10 @@ impl StagedName {
     pub fn put(&self) -> Option<Version> {
         let id = self.id().0;
         let (epoch, number) = (id[4..8].try_into().ok()?, id[8..16].try_into().ok()?);
-        self.is_taken().then(|| Version { epoch: u32::from_be_bytes(epoch), number: u64::from_be_bytes(number) })
+        self.is_taken().then(|| Version {
+            epoch: u32::from_be_bytes(epoch),
+            number: u64::from_be_bytes(number),
+        })
     }
 
     /// Whether it is content that comes from another slave.
@@ -91,7 +94,8 @@ impl StagedName {
     pub fn parse(text: &str) -> Option<Self> {
         let (id, binding) = text.strip_suffix(SEALED).unwrap_or(text).split_once('-')?;
         id.parse::<ChangeId>().ok()?;
-        (binding.len() == 16 && binding.bytes().all(|b| b.is_ascii_hexdigit())).then(|| Self(text.to_owned()))
+        (binding.len() == 16 && binding.bytes().all(|b| b.is_ascii_hexdigit()))
+            .then(|| Self(text.to_owned()))
     }
 
     /// The change that it is staged for.
@@ -178,7 +182,9 @@ impl Staging {
     /// Removes something from staging that nobody goes on with.
     fn discard_old(&self, name: &[u8]) {
         let Ok(text) = std::str::from_utf8(name) else { return };
-        if let Some(name) = StagedName::parse(text).filter(|name| name.is_sealed() || self.claim(name).is_ok()) {
+        if let Some(name) =
+            StagedName::parse(text).filter(|name| name.is_sealed() || self.claim(name).is_ok())
+        {
             debug!("a staged file that nobody goes on with is removed");
             self.discard(&name);
         } else if text.ends_with(FORMER)
@@ -198,7 +204,9 @@ impl Staging {
         for listed in listing.flatten() {
             let name = listed.name();
             // The ctime: the time of modification is what the client said.
-            let age = self.staged.stat_part(name).map(|meta| now.as_secs().saturating_sub(meta.ctime.seconds.max(0).cast_unsigned()));
+            let age = self.staged.stat_part(name).map(|meta| {
+                now.as_secs().saturating_sub(meta.ctime.seconds.max(0).cast_unsigned())
+            });
             if age.is_ok_and(|age| age > limits::STAGED_TIME.as_secs()) {
                 self.discard_old(name);
             }
@@ -229,7 +237,10 @@ impl Sweeper {
                 }
             }
         };
-        Ok(Self { bell: Some(bell), thread: Some(std::thread::Builder::new().name("sweeper".to_owned()).spawn(work)?) })
+        Ok(Self {
+            bell: Some(bell),
+            thread: Some(std::thread::Builder::new().name("sweeper".to_owned()).spawn(work)?),
+        })
     }
 
     /// There is something to sweep. Where it was told so already, that is enough.

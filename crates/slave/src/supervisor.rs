@@ -97,7 +97,9 @@ pub enum Ended {
 
 /// The signals that the supervisor reads from a descriptor.
 fn signals() -> SigSet {
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD, Signal::SIGUSR1].into_iter().collect()
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD, Signal::SIGUSR1]
+        .into_iter()
+        .collect()
 }
 
 /// Blocks the signals that the supervisor reads later, so that one that comes before is kept for it.
@@ -122,10 +124,14 @@ impl<'a> Supervisor<'a> {
         body: &'a Body<'a>,
         reopen: &'a dyn Fn(),
     ) -> io::Result<Self> {
-        let signals = SignalFd::with_flags(&signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let signals =
+            SignalFd::with_flags(&signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let now = Instant::now();
         let child = |task| Child { task, life: Life::Due(now), failures: 0 };
-        let children = std::iter::once(Task::Replicator).chain((0..workers).map(Task::Worker)).map(child).collect();
+        let children = std::iter::once(Task::Replicator)
+            .chain((0..workers).map(Task::Worker))
+            .map(child)
+            .collect();
         Ok(Self {
             listener: Some(listener),
             children,
@@ -161,7 +167,9 @@ impl<'a> Supervisor<'a> {
             self.reap()?;
             if self.stopping && self.children.iter().all(|child| matches!(child.life, Life::Over)) {
                 return match (self.hopeless, self.renamed) {
-                    (true, _) => Err(io::Error::other("the slave cannot do its work; the log says why")),
+                    (true, _) => {
+                        Err(io::Error::other("the slave cannot do its work; the log says why"))
+                    }
                     (false, true) => Ok(Ended::Renamed),
                     (false, false) => Ok(Ended::Stopped),
                 };
@@ -184,9 +192,12 @@ impl<'a> Supervisor<'a> {
     fn start(&mut self, index: usize) {
         let task = self.children[index].task;
         let Some(listener) = &self.listener else { return };
-        let sockets = listener
-            .try_clone()
-            .and_then(|listener| Ok((listener, socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)));
+        let sockets = listener.try_clone().and_then(|listener| {
+            Ok((
+                listener,
+                socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?,
+            ))
+        });
         let (listener, (ours, theirs)) = match sockets {
             Ok(sockets) => sockets,
             // What is short now may be there later; the other children go on meanwhile.
@@ -208,7 +219,8 @@ impl<'a> Supervisor<'a> {
         match spawned {
             Ok(pid) => {
                 debug!("{task:?} runs as process {pid}");
-                self.children[index].life = Life::Alive { pid, since: Instant::now(), control: ours };
+                self.children[index].life =
+                    Life::Alive { pid, since: Instant::now(), control: ours };
             }
             Err(e) => self.put_off(index, &e),
         }
@@ -228,7 +240,8 @@ impl<'a> Supervisor<'a> {
             Life::Due(at) => Some(at),
             _ => None,
         });
-        let timeout = due.chain(self.deadline).min().map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout =
+            due.chain(self.deadline).min().map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|t| Timespec::try_from(t + Duration::from_millis(1)).ok());
         match poll(&mut [PollFd::new(&self.signals, PollFlags::IN)], timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -257,7 +270,9 @@ impl<'a> Supervisor<'a> {
         for child in &mut self.children {
             match &child.life {
                 Life::Alive { control, .. } => {
-                    if let Err(e) = rustix::net::send(control, b"e", rustix::net::SendFlags::NOSIGNAL) {
+                    if let Err(e) =
+                        rustix::net::send(control, b"e", rustix::net::SendFlags::NOSIGNAL)
+                    {
                         debug!("{:?} cannot be told to end: {e}", child.task);
                     }
                 }
@@ -288,7 +303,10 @@ impl<'a> Supervisor<'a> {
                 Err(e) => return Err(e.into()),
             };
             let Some(pid) = status.pid() else { continue };
-            let found = self.children.iter().position(|child| matches!(child.life, Life::Alive { pid: p, .. } if p == pid));
+            let found = self
+                .children
+                .iter()
+                .position(|child| matches!(child.life, Life::Alive { pid: p, .. } if p == pid));
             match found {
                 Some(index) => self.ended(index, status),
                 None => debug!("process {pid} ended and is none of ours"),
@@ -316,7 +334,11 @@ impl<'a> Supervisor<'a> {
             return self.stop();
         }
         error!("{:?} ended ({status:?}) and is replaced", child.task);
-        let lived = if let Life::Alive { since, .. } = child.life { since.elapsed() } else { Duration::ZERO };
+        let lived = if let Life::Alive { since, .. } = child.life {
+            since.elapsed()
+        } else {
+            Duration::ZERO
+        };
         if lived < SHORT_LIFE && child.failures > 0 {
             self.put_off(index, &"it keeps ending");
         } else {

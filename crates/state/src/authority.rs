@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber,
+    SignatureAlgorithm,
 };
 use relais_proto::limits::POINT;
 use thiserror::Error;
@@ -71,13 +72,19 @@ impl Term {
     pub fn new(now: Instant, wall: SystemTime, time: Duration) -> Self {
         // Where that cannot be counted it is far away.
         let far = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-        Self { due: now.checked_add(time).unwrap_or(now + far), begun: wall, ends: wall.checked_add(time).unwrap_or(wall + far) }
+        Self {
+            due: now.checked_add(time).unwrap_or(now + far),
+            begun: wall,
+            ends: wall.checked_add(time).unwrap_or(wall + far),
+        }
     }
 
     /// Whether it is over. A machine may have slept, or have had a wrong clock at its start.
     #[must_use]
     pub fn is_over(&self, now: Instant, wall: SystemTime) -> bool {
-        now >= self.due || wall >= self.ends || self.begun.duration_since(wall).is_ok_and(|back| back > SET_BACK)
+        now >= self.due
+            || wall >= self.ends
+            || self.begun.duration_since(wall).is_ok_and(|back| back > SET_BACK)
     }
 }
 
@@ -150,12 +157,16 @@ impl Authority {
                 read(&path)?.ok_or_else(|| io_error(io::ErrorKind::NotFound.into()))?
             }
         };
-        let damaged = |why: &str| AuthorityError::Damaged { path: path.clone(), why: why.to_owned() };
-        let (key, certificate) = text.split_at(text.find(CERTIFICATE).ok_or_else(|| damaged("there is no certificate in it"))?);
+        let damaged =
+            |why: &str| AuthorityError::Damaged { path: path.clone(), why: why.to_owned() };
+        let (key, certificate) = text.split_at(
+            text.find(CERTIFICATE).ok_or_else(|| damaged("there is no certificate in it"))?,
+        );
         let key = KeyPair::from_pem(key).map_err(|e| damaged(&e.to_string()))?;
         let public = folder.join("authority.pem");
         if std::fs::read(&public).ok().as_deref() != Some(certificate.as_bytes()) {
-            crate::replace_file(&public, certificate.as_bytes()).map_err(|cause| AuthorityError::Io { path: public, cause })?;
+            crate::replace_file(&public, certificate.as_bytes())
+                .map_err(|cause| AuthorityError::Io { path: public, cause })?;
         }
         Ok(Self { pem: certificate.to_owned(), issuer: Issuer::new(params(), key) })
     }
@@ -170,7 +181,13 @@ impl Authority {
     ///
     /// # Errors
     /// [`AuthorityError::Making`].
-    pub fn certify(&self, as_what: Certified, point: &[u8; POINT], now: SystemTime, life: Duration) -> Result<String, AuthorityError> {
+    pub fn certify(
+        &self,
+        as_what: Certified,
+        point: &[u8; POINT],
+        now: SystemTime,
+        life: Duration,
+    ) -> Result<String, AuthorityError> {
         let mut params = CertificateParams::new([as_what.0.to_owned()])?;
         params.distinguished_name = name(as_what.0);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -189,15 +206,18 @@ impl Authority {
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
 fn read(path: &Path) -> Result<Option<String>, AuthorityError> {
-    let damaged = |why: &str| AuthorityError::Damaged { path: path.to_owned(), why: why.to_owned() };
+    let damaged =
+        |why: &str| AuthorityError::Damaged { path: path.to_owned(), why: why.to_owned() };
     match private::read(path, FILE) {
         Ok(Some(bytes)) => String::from_utf8(bytes).map(Some).map_err(|_| damaged("it is no text")),
         Ok(None) => Ok(None),
         Err(PrivateError::NotRegular) => Err(damaged("it is not a regular file")),
-        Err(PrivateError::Stranger(owner)) => {
-            Err(damaged(&format!("it belongs to user id {owner}, who is neither the owner of its folder nor the one who runs this")))
+        Err(PrivateError::Stranger(owner)) => Err(damaged(&format!(
+            "it belongs to user id {owner}, who is neither the owner of its folder nor the one who runs this"
+        ))),
+        Err(PrivateError::Exposed(mode)) => {
+            Err(AuthorityError::Exposed { path: path.to_owned(), mode })
         }
-        Err(PrivateError::Exposed(mode)) => Err(AuthorityError::Exposed { path: path.to_owned(), mode }),
         Err(PrivateError::Io(cause)) => Err(AuthorityError::Io { path: path.to_owned(), cause }),
     }
 }
@@ -244,7 +264,12 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let all: Vec<String> = std::thread::scope(|scope| {
             let racers: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| Authority::load_or_create(temp.path()).map(|authority| authority.pem().to_owned())))
+                .map(|_| {
+                    scope.spawn(|| {
+                        Authority::load_or_create(temp.path())
+                            .map(|authority| authority.pem().to_owned())
+                    })
+                })
                 .collect();
             racers.into_iter().map(|racer| racer.join().unwrap().unwrap()).collect()
         });
@@ -256,17 +281,24 @@ mod tests {
         assert!(!all[0].contains("PRIVATE"));
         for mode in [0o640, 0o604, 0o644] {
             fs::set_permissions(&key, Permissions::from_mode(mode)).unwrap();
-            assert!(matches!(Authority::load_or_create(temp.path()), Err(AuthorityError::Exposed { mode: found, .. }) if found == mode));
+            assert!(
+                matches!(Authority::load_or_create(temp.path()), Err(AuthorityError::Exposed { mode: found, .. }) if found == mode)
+            );
         }
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(&key, Some(4711), None).unwrap();
-            assert!(matches!(Authority::load_or_create(temp.path()), Err(AuthorityError::Damaged { why, .. }) if why.contains("4711")));
+            assert!(
+                matches!(Authority::load_or_create(temp.path()), Err(AuthorityError::Damaged { why, .. }) if why.contains("4711"))
+            );
             std::os::unix::fs::chown(&key, Some(0), None).unwrap();
         }
         for text in [&b""[..], b"x", b"\xff", all[0].as_bytes()] {
             fs::write(&key, text).unwrap();
-            assert!(matches!(Authority::load_or_create(temp.path()), Err(AuthorityError::Damaged { .. })));
+            assert!(matches!(
+                Authority::load_or_create(temp.path()),
+                Err(AuthorityError::Damaged { .. })
+            ));
         }
     }
 
@@ -277,7 +309,9 @@ mod tests {
         let term = Term::new(now, wall, time);
         assert!(!term.is_over(now, wall) && !term.is_over(now + second(99), wall + second(99)));
         assert!(term.is_over(now + time, wall) && term.is_over(now, wall + time));
-        assert!(!term.is_over(now, wall - second(60)) && term.is_over(now, wall - second(2 * 60 * 60)));
+        assert!(
+            !term.is_over(now, wall - second(60)) && term.is_over(now, wall - second(2 * 60 * 60))
+        );
         assert!(!Term::new(now, wall, Duration::MAX).is_over(now + time, wall + time));
     }
 
@@ -287,10 +321,18 @@ mod tests {
         let authority = Authority::load_or_create(temp.path()).unwrap();
         let key = ServerKey::generate().unwrap();
         let now = SystemTime::now();
-        let pem = authority.certify(Certified("slave.example"), &key.point(), now, Duration::from_secs(60)).unwrap();
+        let pem = authority
+            .certify(Certified("slave.example"), &key.point(), now, Duration::from_secs(60))
+            .unwrap();
         assert_eq!(pem.matches(CERTIFICATE).count(), 2);
-        assert!(pem.ends_with(authority.pem()) && !pem.contains("PRIVATE") && key.pem().contains("PRIVATE"));
-        let again = authority.certify(Certified("slave.example"), &key.point(), now, Duration::from_secs(60)).unwrap();
+        assert!(
+            pem.ends_with(authority.pem())
+                && !pem.contains("PRIVATE")
+                && key.pem().contains("PRIVATE")
+        );
+        let again = authority
+            .certify(Certified("slave.example"), &key.point(), now, Duration::from_secs(60))
+            .unwrap();
         assert_ne!(pem, again, "no two have the same number");
     }
 }

@@ -47,7 +47,10 @@ impl StateDir {
         Self::locate_in(option, |name| env::var_os(name))
     }
 
-    fn locate_in(option: Option<PathBuf>, var: impl Fn(&str) -> Option<OsString>) -> Result<Self, StateError> {
+    fn locate_in(
+        option: Option<PathBuf>,
+        var: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, StateError> {
         // A relative path in these would depend on where the server was started;
         // the XDG rules say to take it as not set.
         let absolute = |name| var(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -94,8 +97,13 @@ impl StateDir {
     pub fn open_and_lock(&self) -> Result<LockedState, StateError> {
         let io_error = |cause| StateError::Io { path: self.path.clone(), cause };
         self.create()?;
-        let lock =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.path.join("lock")).map_err(io_error)?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.path.join("lock"))
+            .map_err(io_error)?;
         match lock.try_lock() {
             Ok(()) => Ok(LockedState { dir: self.clone(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StateError::InUse(self.path.clone())),
@@ -131,20 +139,30 @@ mod tests {
     use super::*;
 
     fn located(option: Option<&str>, vars: &[(&str, &str)]) -> Option<PathBuf> {
-        let var = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value));
+        let var = |name: &str| {
+            vars.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value))
+        };
         StateDir::locate_in(option.map(PathBuf::from), var).ok().map(|dir| dir.path)
     }
 
     #[test]
     fn the_first_place_that_is_given_is_taken() {
-        let all = [("STATE_DIRECTORY", "/var/lib/a:/var/lib/b"), ("XDG_STATE_HOME", "/x"), ("HOME", "/h")];
+        let all = [
+            ("STATE_DIRECTORY", "/var/lib/a:/var/lib/b"),
+            ("XDG_STATE_HOME", "/x"),
+            ("HOME", "/h"),
+        ];
         for (option, vars, expected) in [
             (Some("rel"), &all[..], Some("rel")),
             (None, &all[..], Some("/var/lib/a")),
             (None, &all[1..], Some("/x/relais")),
             (None, &all[2..], Some("/h/.local/state/relais")),
             (None, &[][..], None),
-            (None, &[("STATE_DIRECTORY", ""), ("XDG_STATE_HOME", ""), ("HOME", "/h")][..], Some("/h/.local/state/relais")),
+            (
+                None,
+                &[("STATE_DIRECTORY", ""), ("XDG_STATE_HOME", ""), ("HOME", "/h")][..],
+                Some("/h/.local/state/relais"),
+            ),
             (None, &[("XDG_STATE_HOME", "rel"), ("HOME", "rel")][..], None),
         ] {
             assert_eq!(located(option, vars), expected.map(PathBuf::from));

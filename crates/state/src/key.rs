@@ -103,9 +103,15 @@ impl ClusterKey {
             Ok(Some(text)) => text,
             Ok(None) => return Ok(None),
             Err(PrivateError::NotRegular) => return Err(KeyError::NotRegular(path.to_owned())),
-            Err(PrivateError::Stranger(owner)) => return Err(KeyError::Stranger { path: path.to_owned(), owner }),
-            Err(PrivateError::Exposed(mode)) => return Err(KeyError::Exposed { path: path.to_owned(), mode }),
-            Err(PrivateError::Io(cause)) => return Err(KeyError::Io { path: path.to_owned(), cause }),
+            Err(PrivateError::Stranger(owner)) => {
+                return Err(KeyError::Stranger { path: path.to_owned(), owner });
+            }
+            Err(PrivateError::Exposed(mode)) => {
+                return Err(KeyError::Exposed { path: path.to_owned(), mode });
+            }
+            Err(PrivateError::Io(cause)) => {
+                return Err(KeyError::Io { path: path.to_owned(), cause });
+            }
         };
         Self::parse(&text, path).map(Some)
     }
@@ -121,7 +127,10 @@ impl ClusterKey {
         }
         create(path).map_err(|cause| KeyError::Io { path: path.to_owned(), cause })?;
         // Read back what is there now: another process may have been first.
-        Self::load(path)?.ok_or_else(|| KeyError::Io { path: path.to_owned(), cause: io::ErrorKind::NotFound.into() })
+        Self::load(path)?.ok_or_else(|| KeyError::Io {
+            path: path.to_owned(),
+            cause: io::ErrorKind::NotFound.into(),
+        })
     }
 
     fn parse(text: &[u8], path: &Path) -> Result<Self, KeyError> {
@@ -135,7 +144,10 @@ impl ClusterKey {
         let mut key = [0; 32];
         for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
             let (high, low) = (hex_digit(pair[0]), hex_digit(pair[1]));
-            *byte = high.zip(low).map(|(high, low)| high << 4 | low).ok_or_else(|| KeyError::NotHex(path.to_owned()))?;
+            *byte = high
+                .zip(low)
+                .map(|(high, low)| high << 4 | low)
+                .ok_or_else(|| KeyError::NotHex(path.to_owned()))?;
         }
         Ok(Self(key))
     }
@@ -169,7 +181,11 @@ impl ClusterKey {
             Prover::Taker => 4,
         };
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        hasher.update(b"relais link 1").update(&[role]).update(&facts.id.0).update(&facts.cluster.0);
+        hasher
+            .update(b"relais link 1")
+            .update(&[role])
+            .update(&facts.id.0)
+            .update(&facts.cluster.0);
         hasher.update(&facts.theirs).update(&facts.ours);
         // Last, so that one proof is never that of other facts.
         hasher.update(facts.binding.as_ref().map_or(&[], |binding| binding));
@@ -232,7 +248,9 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("cluster.key");
         let keys: Vec<_> = std::thread::scope(|scope| {
-            let racers: Vec<_> = (0..16).map(|_| scope.spawn(|| ClusterKey::load_or_create(&path).unwrap().0)).collect();
+            let racers: Vec<_> = (0..16)
+                .map(|_| scope.spawn(|| ClusterKey::load_or_create(&path).unwrap().0))
+                .collect();
             racers.into_iter().map(|racer| racer.join().unwrap()).collect()
         });
         assert!(keys.iter().all(|key| *key == keys[0]));
@@ -263,7 +281,9 @@ mod tests {
         let good = "0123456789abcdef".repeat(4) + "\n";
         for mode in [0o644, 0o640, 0o604, 0o620, 0o660] {
             let (_temp, path) = file(good.as_bytes(), mode);
-            assert!(matches!(ClusterKey::load(&path), Err(KeyError::Exposed { mode: found, .. }) if found == mode));
+            assert!(
+                matches!(ClusterKey::load(&path), Err(KeyError::Exposed { mode: found, .. }) if found == mode)
+            );
         }
         for mode in [0o600, 0o400] {
             let (_temp, path) = file(good.as_bytes(), mode);
@@ -276,15 +296,31 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         assert!(matches!(ClusterKey::load(temp.path()), Err(KeyError::NotRegular(_))));
         let pipe = temp.path().join("pipe");
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
         assert!(matches!(ClusterKey::load(&pipe), Err(KeyError::NotRegular(_))));
-        assert!(matches!(ClusterKey::load_or_create(&temp.path().join("no/folder")), Err(KeyError::Io { .. })));
+        assert!(matches!(
+            ClusterKey::load_or_create(&temp.path().join("no/folder")),
+            Err(KeyError::Io { .. })
+        ));
     }
 
     #[test]
     fn every_part_counts_in_a_proof() {
         let key = ClusterKey([1; 32]);
-        let facts = LinkFacts { id: SlaveId([2; 16]), cluster: key.cluster_id(), theirs: [3; 32], ours: [4; 32], binding: None };
+        let facts = LinkFacts {
+            id: SlaveId([2; 16]),
+            cluster: key.cluster_id(),
+            theirs: [3; 32],
+            ours: [4; 32],
+            binding: None,
+        };
         let proof = key.link_proof(Prover::Slave, &facts);
         assert!(key.verify(&proof, Prover::Slave, &facts));
         assert!(!ClusterKey([9; 32]).verify(&proof, Prover::Slave, &facts));
@@ -302,8 +338,14 @@ mod tests {
         }
         let bound = LinkFacts { binding: Some([5; 32]), ..facts.clone() };
         let proof = key.link_proof(Prover::Slave, &bound);
-        assert!(key.verify(&proof, Prover::Slave, &bound) && !key.verify(&proof, Prover::Slave, &facts));
-        assert!(!key.verify(&proof, Prover::Slave, &LinkFacts { binding: Some([6; 32]), ..facts.clone() }));
+        assert!(
+            key.verify(&proof, Prover::Slave, &bound) && !key.verify(&proof, Prover::Slave, &facts)
+        );
+        assert!(!key.verify(
+            &proof,
+            Prover::Slave,
+            &LinkFacts { binding: Some([6; 32]), ..facts.clone() }
+        ));
         assert!(!key.verify(&[0; 32], Prover::Slave, &facts));
     }
 }

@@ -20,8 +20,8 @@ mod ticket;
 mod whole;
 
 pub use accounts::{
-    Account, AccountError, Accounts, AccountsError, AccountsFile, Alone, BadLine, Common, Guesses, HashError, LiveAccounts, LoginDesk,
-    PasswordHash, Pending, User, Verdict,
+    Account, AccountError, Accounts, AccountsError, AccountsFile, Alone, BadLine, Common, Guesses,
+    HashError, LiveAccounts, LoginDesk, PasswordHash, Pending, User, Verdict,
 };
 pub use authority::{Authority, AuthorityError, Certified, ServerKey, Term};
 pub use dir::{LockedState, StateDir, StateError};

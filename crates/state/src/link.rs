@@ -8,7 +8,8 @@
 use std::io;
 
 use relais_proto::{
-    ErrorCode, FrameType, Hello, LinkMessage, Refusal, Reply, Request, Role, ServerRole, SlaveId, VERSIONS, WireError, common_version,
+    ErrorCode, FrameType, Hello, LinkMessage, Refusal, Reply, Request, Role, ServerRole, SlaveId,
+    VERSIONS, WireError, common_version,
 };
 use thiserror::Error;
 
@@ -122,7 +123,12 @@ impl<'a> LinkHandshake<'a> {
     ///
     /// # Errors
     /// Where the system has no random bytes.
-    pub fn new(role: LinkRole, id: SlaveId, key: &'a ClusterKey, binding: Option<[u8; 32]>) -> io::Result<Self> {
+    pub fn new(
+        role: LinkRole,
+        id: SlaveId,
+        key: &'a ClusterKey,
+        binding: Option<[u8; 32]>,
+    ) -> io::Result<Self> {
         Ok(Self { role, id, key, nonce: crate::random()?, binding, welcomed: false })
     }
 
@@ -144,10 +150,18 @@ impl<'a> LinkHandshake<'a> {
     ///
     /// # Errors
     /// Why there is no link.
-    pub fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Result<Option<LinkMessage>, LinkError> {
+    pub fn frame(
+        &mut self,
+        kind: FrameType,
+        payload: &[u8],
+    ) -> Result<Option<LinkMessage>, LinkError> {
         match kind {
-            FrameType::Welcome | FrameType::Error => self.reply(&Reply::decode(kind, payload)?).map(|()| None),
-            FrameType::LinkChallenge if self.welcomed => self.answer(&LinkMessage::decode(kind, payload)?).map(Some),
+            FrameType::Welcome | FrameType::Error => {
+                self.reply(&Reply::decode(kind, payload)?).map(|()| None)
+            }
+            FrameType::LinkChallenge if self.welcomed => {
+                self.answer(&LinkMessage::decode(kind, payload)?).map(Some)
+            }
             other => Err(WireError::Unexpected(other.number()).into()),
         }
     }
@@ -158,7 +172,9 @@ impl<'a> LinkHandshake<'a> {
     /// [`LinkError::Refused`], or that it is another kind of server or of another version.
     fn reply(&mut self, reply: &Reply) -> Result<(), LinkError> {
         match reply {
-            Reply::Welcome { role, .. } if *role != self.role.server() => Err(LinkError::Stranger(self.role.server())),
+            Reply::Welcome { role, .. } if *role != self.role.server() => {
+                Err(LinkError::Stranger(self.role.server()))
+            }
             Reply::Welcome { version, .. } if !self.welcomed => {
                 common_version(VERSIONS, (*version, *version))?;
                 self.welcomed = true;
@@ -177,7 +193,13 @@ impl<'a> LinkHandshake<'a> {
         let LinkMessage::LinkChallenge { cluster, nonce, proof } = challenge else {
             return Err(WireError::Unexpected(challenge.frame_type().number()).into());
         };
-        let facts = LinkFacts { id: self.id, cluster: self.key.cluster_id(), theirs: self.nonce, ours: *nonce, binding: self.binding };
+        let facts = LinkFacts {
+            id: self.id,
+            cluster: self.key.cluster_id(),
+            theirs: self.nonce,
+            ours: *nonce,
+            binding: self.binding,
+        };
         if *cluster != facts.cluster || !self.key.verify(proof, self.role.other(), &facts) {
             return Err(LinkError::BadProof);
         }
@@ -198,7 +220,12 @@ impl LinkChallenger {
     ///
     /// # Errors
     /// [`LinkError::Wire`] where `open` is another message or the system has no random bytes.
-    pub fn new(role: LinkRole, open: &LinkMessage, key: &ClusterKey, binding: Option<[u8; 32]>) -> Result<(Self, LinkMessage), LinkError> {
+    pub fn new(
+        role: LinkRole,
+        open: &LinkMessage,
+        key: &ClusterKey,
+        binding: Option<[u8; 32]>,
+    ) -> Result<(Self, LinkMessage), LinkError> {
         let LinkMessage::LinkOpen { id, nonce } = open else {
             return Err(WireError::Unexpected(open.frame_type().number()).into());
         };
@@ -223,7 +250,11 @@ impl LinkChallenger {
         let LinkMessage::LinkProof { proof } = proof else {
             return Err(WireError::Unexpected(proof.frame_type().number()).into());
         };
-        if key.verify(proof, self.role.prover(), &self.facts) { Ok(()) } else { Err(LinkError::BadProof) }
+        if key.verify(proof, self.role.prover(), &self.facts) {
+            Ok(())
+        } else {
+            Err(LinkError::BadProof)
+        }
     }
 }
 
@@ -255,14 +286,25 @@ mod tests {
     fn either_side_notices_another_key() {
         let (_temp, key, other) = keys();
         let slave = LinkHandshake::new(LinkRole::Slave, ID, &key, None).unwrap();
-        let (_, challenge) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &other, None).unwrap();
+        let (_, challenge) =
+            LinkChallenger::new(LinkRole::Slave, &slave.open(), &other, None).unwrap();
         assert!(matches!(slave.answer(&challenge), Err(LinkError::BadProof)));
 
-        let (master, challenge) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &key, None).unwrap();
+        let (master, challenge) =
+            LinkChallenger::new(LinkRole::Slave, &slave.open(), &key, None).unwrap();
         let LinkMessage::LinkChallenge { nonce, .. } = challenge else { panic!("no challenge") };
-        let facts = LinkFacts { id: ID, cluster: key.cluster_id(), theirs: slave.nonce, ours: nonce, binding: None };
+        let facts = LinkFacts {
+            id: ID,
+            cluster: key.cluster_id(),
+            theirs: slave.nonce,
+            ours: nonce,
+            binding: None,
+        };
         let proof = other.link_proof(Prover::Slave, &facts);
-        assert!(matches!(master.check(&LinkMessage::LinkProof { proof }, &key), Err(LinkError::BadProof)));
+        assert!(matches!(
+            master.check(&LinkMessage::LinkProof { proof }, &key),
+            Err(LinkError::BadProof)
+        ));
     }
 
     #[test]
@@ -272,13 +314,19 @@ mod tests {
         for role in [LinkRole::Slave, LinkRole::Operator, LinkRole::Peer] {
             for (ours, theirs) in [(near, far), (near, None), (None, far)] {
                 let slave = LinkHandshake::new(role, ID, &key, ours).unwrap();
-                let (master, challenge) = LinkChallenger::new(role, &slave.open(), &key, theirs).unwrap();
+                let (master, challenge) =
+                    LinkChallenger::new(role, &slave.open(), &key, theirs).unwrap();
                 assert!(matches!(slave.answer(&challenge), Err(LinkError::BadProof)));
                 // One who does not look is noticed by the other.
-                let careless = LinkHandshake { binding: theirs, nonce: slave.nonce, ..LinkHandshake::new(role, ID, &key, ours).unwrap() };
+                let careless = LinkHandshake {
+                    binding: theirs,
+                    nonce: slave.nonce,
+                    ..LinkHandshake::new(role, ID, &key, ours).unwrap()
+                };
                 let proof = careless.answer(&challenge).unwrap();
                 assert!(master.check(&proof, &key).is_ok());
-                let master = LinkChallenger { facts: LinkFacts { binding: ours, ..master.facts }, role };
+                let master =
+                    LinkChallenger { facts: LinkFacts { binding: ours, ..master.facts }, role };
                 assert!(master.check(&proof, &key).is_err());
             }
             let slave = LinkHandshake::new(role, ID, &key, near).unwrap();
@@ -294,7 +342,9 @@ mod tests {
         for role in all {
             let ours = LinkHandshake::new(role, ID, &key, None).unwrap();
             let (theirs, challenge) = LinkChallenger::new(role, &ours.open(), &key, None).unwrap();
-            let LinkMessage::LinkChallenge { proof: sent, .. } = challenge else { panic!("no challenge") };
+            let LinkMessage::LinkChallenge { proof: sent, .. } = challenge else {
+                panic!("no challenge")
+            };
             assert!(theirs.check(&LinkMessage::LinkProof { proof: sent }, &key).is_err());
 
             let recorded = ours.answer(&challenge).unwrap();
@@ -314,13 +364,22 @@ mod tests {
     fn a_master_is_no_slave_to_take_content_from() {
         let (_temp, key, _) = keys();
         let mut taker = LinkHandshake::new(LinkRole::Peer, ID, &key, None).unwrap();
-        let welcome = |role| Reply::Welcome { version: 1, role, cluster: key.cluster_id(), agent: String::new() };
+        let welcome = |role| Reply::Welcome {
+            version: 1,
+            role,
+            cluster: key.cluster_id(),
+            agent: String::new(),
+        };
         for other in [ServerRole::Master, ServerRole::Standalone] {
-            assert!(matches!(taker.reply(&welcome(other)), Err(LinkError::Stranger(ServerRole::Slave))));
+            assert!(matches!(
+                taker.reply(&welcome(other)),
+                Err(LinkError::Stranger(ServerRole::Slave))
+            ));
         }
         taker.reply(&welcome(ServerRole::Slave)).unwrap();
         // The challenge of a master that has the key is none of a slave.
-        let (_, challenge) = LinkChallenger::new(LinkRole::Slave, &taker.open(), &key, None).unwrap();
+        let (_, challenge) =
+            LinkChallenger::new(LinkRole::Slave, &taker.open(), &key, None).unwrap();
         assert!(matches!(taker.answer(&challenge), Err(LinkError::BadProof)));
     }
 
@@ -328,7 +387,8 @@ mod tests {
     fn frames_are_taken_in_their_order_only() {
         let (_temp, key, _) = keys();
         let mut slave = LinkHandshake::new(LinkRole::Slave, ID, &key, None).unwrap();
-        let (_, challenge) = LinkChallenger::new(LinkRole::Slave, &slave.open(), &key, None).unwrap();
+        let (_, challenge) =
+            LinkChallenger::new(LinkRole::Slave, &slave.open(), &key, None).unwrap();
         let payload = |encode: &dyn Fn(&mut Vec<u8>)| {
             let mut frame = Vec::new();
             encode(&mut frame);
@@ -336,11 +396,19 @@ mod tests {
         };
         let challenge = payload(&|to| challenge.encode(to));
         let welcome = |role| {
-            let welcome = Reply::Welcome { version: 1, role, cluster: key.cluster_id(), agent: String::new() };
+            let welcome = Reply::Welcome {
+                version: 1,
+                role,
+                cluster: key.cluster_id(),
+                agent: String::new(),
+            };
             payload(&|to| welcome.encode(to))
         };
         assert!(slave.frame(FrameType::LinkChallenge, &challenge).is_err());
-        assert!(matches!(slave.frame(FrameType::Welcome, &welcome(ServerRole::Standalone)), Err(LinkError::Stranger(ServerRole::Master))));
+        assert!(matches!(
+            slave.frame(FrameType::Welcome, &welcome(ServerRole::Standalone)),
+            Err(LinkError::Stranger(ServerRole::Master))
+        ));
         assert!(slave.frame(FrameType::Welcome, &welcome(ServerRole::Master)).unwrap().is_none());
         assert!(slave.frame(FrameType::Welcome, &welcome(ServerRole::Master)).is_err());
         assert!(slave.frame(FrameType::LinkChallenge, &challenge[1..]).is_err());
@@ -349,6 +417,8 @@ mod tests {
         let error = payload(&|to| Reply::Error(Refusal::new(ErrorCode::Busy, "full")).encode(to));
         assert!(matches!(link_frame(FrameType::Error, &error), Err(LinkError::Refused(_))));
         assert!(matches!(link_frame(FrameType::AskReport, &[]), Ok(LinkMessage::AskReport)));
-        assert!(matches!(slave.frame(FrameType::Error, &error), Err(LinkError::Refused(r)) if r.code == ErrorCode::Busy));
+        assert!(
+            matches!(slave.frame(FrameType::Error, &error), Err(LinkError::Refused(r)) if r.code == ErrorCode::Busy)
+        );
     }
 }

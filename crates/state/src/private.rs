@@ -25,7 +25,11 @@ pub(crate) enum PrivateError {
 /// Reads at most `cap` bytes; none where there is no file.
 pub(crate) fn read(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, PrivateError> {
     // Without NONBLOCK a pipe in this place would hold us for ever.
-    let file = match rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+    let file = match rustix::fs::open(
+        path,
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+        Mode::empty(),
+    ) {
         Ok(fd) => File::from(fd),
         Err(rustix::io::Errno::NOENT) => return Ok(None),
         Err(error) => return Err(PrivateError::Io(error.into())),
@@ -39,8 +43,13 @@ pub(crate) fn read(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, PrivateErro
         return Err(PrivateError::Exposed(mode));
     }
     // Whoever owns it can read it, and put another one there.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let may = [0, rustix::process::geteuid().as_raw(), fs::metadata(folder).map_err(PrivateError::Io)?.uid()];
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let may = [
+        0,
+        rustix::process::geteuid().as_raw(),
+        fs::metadata(folder).map_err(PrivateError::Io)?.uid(),
+    ];
     if !may.contains(&meta.uid()) {
         return Err(PrivateError::Stranger(meta.uid()));
     }
@@ -52,7 +61,9 @@ pub(crate) fn read(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, PrivateErro
 /// Puts a new file at `path`, unless something is there already; with mode 0600. It has its whole
 /// content before it has its name, so nobody reads half a secret.
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name"))?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name"))?;
     let unique = u64::from_le_bytes(crate::random()?);
     let temp = path.with_file_name(format!(".{}.{unique:016x}.new", name.to_string_lossy()));
     let written = write_new(&temp, bytes, None).and_then(|()| match fs::hard_link(&temp, path) {

@@ -74,13 +74,24 @@ impl Snapshot {
     ///
     /// # Errors
     /// What the system said.
-    pub fn save(path: &Path, cluster: ClusterId, made_ms: u64, payload: &[u8]) -> Result<(), SnapshotError> {
+    pub fn save(
+        path: &Path,
+        cluster: ClusterId,
+        made_ms: u64,
+        payload: &[u8],
+    ) -> Result<(), SnapshotError> {
         let mut bytes = Vec::with_capacity(HEADER + payload.len());
-        Encoder::new(&mut bytes).bytes(&MAGIC).u32(FORMAT).bytes(&cluster.0).u64(made_ms).u64(payload.len() as u64);
+        Encoder::new(&mut bytes)
+            .bytes(&MAGIC)
+            .u32(FORMAT)
+            .bytes(&cluster.0)
+            .u64(made_ms)
+            .u64(payload.len() as u64);
         let sum = sum(&bytes, payload);
         bytes.extend_from_slice(&sum);
         bytes.extend_from_slice(payload);
-        replace_file(path, &bytes).map_err(|cause| SnapshotError::Io { path: path.to_owned(), cause })
+        replace_file(path, &bytes)
+            .map_err(|cause| SnapshotError::Io { path: path.to_owned(), cause })
     }
 
     /// The snapshot at `path`; none where no file is.
@@ -99,9 +110,14 @@ impl Snapshot {
     }
 
     fn parse(mut bytes: Vec<u8>, path: &Path, cluster: ClusterId) -> Result<Self, SnapshotError> {
-        let damaged =
-            |offset: usize, why: &str| SnapshotError::Damaged { path: path.to_owned(), offset: offset as u64, why: why.to_owned() };
-        let Some((head, payload)) = bytes.split_at_checked(HEADER) else { return Err(damaged(0, "its header is not whole")) };
+        let damaged = |offset: usize, why: &str| SnapshotError::Damaged {
+            path: path.to_owned(),
+            offset: offset as u64,
+            why: why.to_owned(),
+        };
+        let Some((head, payload)) = bytes.split_at_checked(HEADER) else {
+            return Err(damaged(0, "its header is not whole"));
+        };
         let short = |_| damaged(0, "its header is not whole");
         let mut from = Decoder::new(head);
         if from.array().map_err(short)? != MAGIC {
@@ -114,14 +130,21 @@ impl Snapshot {
         let id = ClusterId(from.array().map_err(short)?);
         let (made_ms, len) = (from.u64().map_err(short)?, from.u64().map_err(short)?);
         if len != payload.len() as u64 {
-            return Err(damaged(HEADER, &format!("{len} bytes should follow and {} do", payload.len())));
+            return Err(damaged(
+                HEADER,
+                &format!("{len} bytes should follow and {} do", payload.len()),
+            ));
         }
         let wanted: [u8; SUM] = from.array().map_err(short)?;
         if sum(&head[..HEADER - SUM], payload) != wanted {
             return Err(damaged(0, "its sum is wrong"));
         }
         if id != cluster {
-            return Err(SnapshotError::Foreign { path: path.to_owned(), found: id, wanted: cluster });
+            return Err(SnapshotError::Foreign {
+                path: path.to_owned(),
+                found: id,
+                wanted: cluster,
+            });
         }
         Ok(Self { made_ms, payload: bytes.split_off(HEADER) })
     }
@@ -146,9 +169,15 @@ mod tests {
         assert_eq!(Snapshot::load(&path, CLUSTER).unwrap(), None);
         for payload in [&b"one"[..], b"", &[5; 100_000]] {
             Snapshot::save(&path, CLUSTER, 9, payload).unwrap();
-            assert_eq!(Snapshot::load(&path, CLUSTER).unwrap(), Some(Snapshot { made_ms: 9, payload: payload.to_vec() }));
+            assert_eq!(
+                Snapshot::load(&path, CLUSTER).unwrap(),
+                Some(Snapshot { made_ms: 9, payload: payload.to_vec() })
+            );
         }
-        assert!(matches!(Snapshot::load(&path, ClusterId([8; 16])), Err(SnapshotError::Foreign { .. })));
+        assert!(matches!(
+            Snapshot::load(&path, ClusterId([8; 16])),
+            Err(SnapshotError::Foreign { .. })
+        ));
     }
 
     #[test]
@@ -163,12 +192,21 @@ mod tests {
             bad[at] ^= 1;
             std::fs::write(&path, &bad).unwrap();
             let error = Snapshot::load(&path, CLUSTER).unwrap_err();
-            assert!(matches!(error, SnapshotError::Damaged { .. } | SnapshotError::Format { .. }), "byte {at}: {error}");
+            assert!(
+                matches!(error, SnapshotError::Damaged { .. } | SnapshotError::Format { .. }),
+                "byte {at}: {error}"
+            );
             std::fs::write(&path, &good[..at]).unwrap();
-            assert!(matches!(Snapshot::load(&path, CLUSTER), Err(SnapshotError::Damaged { .. })), "cut at {at}");
+            assert!(
+                matches!(Snapshot::load(&path, CLUSTER), Err(SnapshotError::Damaged { .. })),
+                "cut at {at}"
+            );
         }
         std::fs::write(&path, [&good[..], b"x"].concat()).unwrap();
         let error = Snapshot::load(&path, CLUSTER).unwrap_err().to_string();
-        assert!(error.contains("snapshot is damaged at byte 76: 7 bytes should follow and 8 do"), "{error}");
+        assert!(
+            error.contains("snapshot is damaged at byte 76: 7 bytes should follow and 8 do"),
+            "{error}"
+        );
     }
 }

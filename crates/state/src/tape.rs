@@ -37,7 +37,11 @@ impl<R> Tape<R> {
         }
     }
 
-    fn start_in(folder: &Path, part: &str, begin: impl FnOnce(&mut dyn Write) -> io::Result<R>) -> Self {
+    fn start_in(
+        folder: &Path,
+        part: &str,
+        begin: impl FnOnce(&mut dyn Write) -> io::Result<R>,
+    ) -> Self {
         let started = create(folder, part).and_then(|(path, file)| {
             let mut file = BufWriter::new(file);
             let recorder = begin(&mut file)?;
@@ -114,8 +118,15 @@ mod tests {
     #[test]
     fn each_start_has_a_file_of_its_own() {
         let temp = tempfile::tempdir().unwrap();
-        let of = |n: u32| std::fs::read_to_string(temp.path().join(format!("part-{}-{n}.rec", std::process::id()))).unwrap();
-        let start = |first: &'static str| Tape::start_in(temp.path(), "part", |to| to.write_all(first.as_bytes()));
+        let of = |n: u32| {
+            std::fs::read_to_string(
+                temp.path().join(format!("part-{}-{n}.rec", std::process::id())),
+            )
+            .unwrap()
+        };
+        let start = |first: &'static str| {
+            Tape::start_in(temp.path(), "part", |to| to.write_all(first.as_bytes()))
+        };
         let (mut one, mut two) = (start("1 "), start("2 "));
         one.note(line("note"));
         two.note(line("another"));
@@ -142,7 +153,9 @@ mod tests {
     fn what_cannot_be_written_ends_it() {
         let temp = tempfile::tempdir().unwrap();
         assert!(Tape::start_in(&temp.path().join("no folder"), "part", |_| Ok(())).0.is_none());
-        assert!(Tape::<()>::start_in(temp.path(), "part", |_| Err(io::Error::other("no"))).0.is_none());
+        assert!(
+            Tape::<()>::start_in(temp.path(), "part", |_| Err(io::Error::other("no"))).0.is_none()
+        );
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let (path, file, flushed) = ("/dev/full".into(), BufWriter::new(full), Instant::now());
         let mut tape = Tape(Some(Running { recorder: (), path, file, flushed }));

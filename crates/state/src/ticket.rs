@@ -98,7 +98,13 @@ impl Ticket {
     ///
     /// # Errors
     /// Why it does not hold.
-    pub fn check(bytes: &[u8], key: &ClusterKey, cluster: ClusterId, now_ms: u64, generation: u64) -> Result<Self, TicketError> {
+    pub fn check(
+        bytes: &[u8],
+        key: &ClusterKey,
+        cluster: ClusterId,
+        now_ms: u64,
+        generation: u64,
+    ) -> Result<Self, TicketError> {
         let (fields, found) = bytes.split_last_chunk::<TAG>().ok_or(TicketError::Altered)?;
         // Another cluster has another key, so its tag is wrong here as well; only
         // the unproven cluster id can say which of the two it is. Both are refused.
@@ -173,8 +179,17 @@ mod tests {
         let cluster = key.cluster_id();
         for ticket in [
             ticket(cluster),
-            Ticket { user: String::new(), rights: Rights::Read, root: TreePath::root(), ..ticket(cluster) },
-            Ticket { user: "u".repeat(limits::USER), root: TreePath::new("xy/".repeat(1364) + "x").unwrap(), ..ticket(cluster) },
+            Ticket {
+                user: String::new(),
+                rights: Rights::Read,
+                root: TreePath::root(),
+                ..ticket(cluster)
+            },
+            Ticket {
+                user: "u".repeat(limits::USER),
+                root: TreePath::new("xy/".repeat(1364) + "x").unwrap(),
+                ..ticket(cluster)
+            },
         ] {
             let bytes = ticket.mint(&key);
             assert!(bytes.len() <= limits::TICKET);
@@ -204,7 +219,8 @@ mod tests {
         let (_temp, key, _) = keys();
         let cluster = key.cluster_id();
         let good = ticket(cluster).mint(&key);
-        let check = |now, generation| Ticket::check(&good, &key, cluster, now, generation).map(|_| ());
+        let check =
+            |now, generation| Ticket::check(&good, &key, cluster, now, generation).map(|_| ());
         assert_eq!(check(0, 0), Ok(()));
         assert_eq!(check(1_999, 7), Ok(()));
         assert_eq!(check(2_000, 7), Err(TicketError::Ended));
@@ -216,12 +232,21 @@ mod tests {
     fn another_clusters_tickets_are_refused() {
         let (_temp, key, other) = keys();
         let theirs = ticket(other.cluster_id()).mint(&other);
-        assert_eq!(Ticket::check(&theirs, &key, key.cluster_id(), 1_500, 7), Err(TicketError::OtherCluster));
+        assert_eq!(
+            Ticket::check(&theirs, &key, key.cluster_id(), 1_500, 7),
+            Err(TicketError::OtherCluster)
+        );
         // Another key that claims our cluster.
         let forged = ticket(key.cluster_id()).mint(&other);
-        assert_eq!(Ticket::check(&forged, &key, key.cluster_id(), 1_500, 7), Err(TicketError::Altered));
+        assert_eq!(
+            Ticket::check(&forged, &key, key.cluster_id(), 1_500, 7),
+            Err(TicketError::Altered)
+        );
         // Our key, but for another cluster.
         let strange = ticket(other.cluster_id()).mint(&key);
-        assert_eq!(Ticket::check(&strange, &key, key.cluster_id(), 1_500, 7), Err(TicketError::OtherCluster));
+        assert_eq!(
+            Ticket::check(&strange, &key, key.cluster_id(), 1_500, 7),
+            Err(TicketError::OtherCluster)
+        );
     }
 }

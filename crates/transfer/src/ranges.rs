@@ -56,7 +56,8 @@ impl Ranges {
         let first = self.0.partition_point(|r| r.end < range.start);
         let behind = self.0.partition_point(|r| r.start <= range.end);
         let mut joined = range;
-        if let (Some(a), Some(b)) = (self.0.get(first), behind.checked_sub(1).and_then(|last| self.0.get(last)))
+        if let (Some(a), Some(b)) =
+            (self.0.get(first), behind.checked_sub(1).and_then(|last| self.0.get(last)))
             && first < behind
         {
             joined = joined.start.min(a.start)..joined.end.max(b.end);
@@ -93,7 +94,8 @@ impl Ranges {
     #[must_use]
     pub fn contains(&self, range: &Range<u64>) -> bool {
         let at = self.0.partition_point(|r| r.end < range.end);
-        range.is_empty() || self.0.get(at).is_some_and(|r| r.start <= range.start && range.end <= r.end)
+        range.is_empty()
+            || self.0.get(at).is_some_and(|r| r.start <= range.start && range.end <= r.end)
     }
 
     /// How many bytes are in the set.
@@ -262,7 +264,8 @@ mod tests {
         ] {
             assert!(bad.parse::<Ranges>().is_err(), "{bad}");
         }
-        let many: Vec<String> = (0..=MOST_RANGES).map(|i| format!("{}-{}", 2 * i, 2 * i + 1)).collect();
+        let many: Vec<String> =
+            (0..=MOST_RANGES).map(|i| format!("{}-{}", 2 * i, 2 * i + 1)).collect();
         assert_eq!(many.join(",").parse::<Ranges>(), Err(RangesError::TooMany));
         assert!(many[1..].join(",").parse::<Ranges>().is_ok());
     }

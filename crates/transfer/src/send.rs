@@ -50,7 +50,13 @@ pub type Seen<'a> = &'a mut dyn FnMut(&[u8]);
 ///
 /// # Errors
 /// The connection's; `io::ErrorKind::TimedOut` where the receiver is too slow.
-pub fn send_blocks(to: &mut Connection, file: &File, span: Span, seen: Option<Seen<'_>>, moved: &mut u64) -> io::Result<Sent> {
+pub fn send_blocks(
+    to: &mut Connection,
+    file: &File,
+    span: Span,
+    seen: Option<Seen<'_>>,
+    moved: &mut u64,
+) -> io::Result<Sent> {
     match seen {
         None if span.block_size >= SENDFILE_FROM => send_directly(to, file, span, moved),
         seen => send_copied(to, file, span, seen, moved),
@@ -66,7 +72,12 @@ fn block_len(span: Span, done: u64) -> u32 {
     u32::try_from(span.length - done).map_or(span.block_size, |rest| rest.min(span.block_size))
 }
 
-fn send_directly(to: &mut Connection, file: &File, span: Span, moved: &mut u64) -> io::Result<Sent> {
+fn send_directly(
+    to: &mut Connection,
+    file: &File,
+    span: Span,
+    moved: &mut u64,
+) -> io::Result<Sent> {
     let mut pace = Pace::new(Instant::now());
     let mut done = 0;
     while done < span.length {
@@ -82,7 +93,9 @@ fn send_directly(to: &mut Connection, file: &File, span: Span, moved: &mut u64) 
                 Ok(0) => return fill_up(to, end - at).map(|()| Sent::Short),
                 Ok(sent) => sent as u64,
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
-                Err(e) if is_of_the_file(e) => return fill_up(to, end - at).map(|()| Sent::Unreadable(e.into())),
+                Err(e) if is_of_the_file(e) => {
+                    return fill_up(to, end - at).map(|()| Sent::Unreadable(e.into()));
+                }
                 Err(e) => return Err(e.into()),
             };
             *moved += sent;
@@ -96,7 +109,16 @@ fn send_directly(to: &mut Connection, file: &File, span: Span, moved: &mut u64) 
 /// Whether an error of sendfile comes from reading the file rather than from the socket.
 pub(crate) fn is_of_the_file(e: rustix::io::Errno) -> bool {
     use rustix::io::Errno;
-    matches!(e, Errno::IO | Errno::STALE | Errno::UCLEAN | Errno::BADMSG | Errno::REMOTEIO | Errno::NODATA | Errno::INVAL)
+    matches!(
+        e,
+        Errno::IO
+            | Errno::STALE
+            | Errno::UCLEAN
+            | Errno::BADMSG
+            | Errno::REMOTEIO
+            | Errno::NODATA
+            | Errno::INVAL
+    )
 }
 
 /// Sends what is queued and keeps the packet open for the bytes that follow.
@@ -116,7 +138,13 @@ fn send_more(to: &mut Connection, pace: &mut Pace) -> io::Result<()> {
     Ok(())
 }
 
-fn send_copied(to: &mut Connection, file: &File, span: Span, mut seen: Option<Seen<'_>>, moved: &mut u64) -> io::Result<Sent> {
+fn send_copied(
+    to: &mut Connection,
+    file: &File,
+    span: Span,
+    mut seen: Option<Seen<'_>>,
+    moved: &mut u64,
+) -> io::Result<Sent> {
     let mut buffer = vec![0; COPY.max(span.block_size as usize)];
     // Whole blocks only, so that no block is begun before all its bytes are there.
     let step = buffer.len() - buffer.len() % span.block_size as usize;
@@ -134,7 +162,8 @@ fn send_copied(to: &mut Connection, file: &File, span: Span, mut seen: Option<Se
         buffer[got..want].fill(0);
         let whole = want.min(got.next_multiple_of(span.block_size as usize));
         for block in buffer[..whole].chunks(span.block_size as usize) {
-            to.output().extend_from_slice(&block_header(u32::try_from(block.len()).unwrap_or(u32::MAX)));
+            to.output()
+                .extend_from_slice(&block_header(u32::try_from(block.len()).unwrap_or(u32::MAX)));
             to.output().extend_from_slice(block);
         }
         to.flush()?;

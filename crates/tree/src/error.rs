@@ -91,7 +91,9 @@ impl TreeError {
     #[must_use]
     pub fn public_text(&self) -> String {
         match self {
-            Self::Io(_, e) if e.kind() == io::ErrorKind::PermissionDenied => "the server may not read it".to_owned(),
+            Self::Io(_, e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                "the server may not read it".to_owned()
+            }
             Self::Io(_, e) if is_full(e) => "the server's disk is full".to_owned(),
             Self::Io(..) => "the server cannot use it".to_owned(),
             other => other.to_string(),

@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use relais_proto::TreePath;
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, StatxAttributes, StatxFlags, fstat, open, openat, statat, statx};
+use rustix::fs::{
+    AtFlags, Dir, Mode, OFlags, StatxAttributes, StatxFlags, fstat, open, openat, statat, statx,
+};
 
 use crate::error::{TreeError, Unserved};
 use crate::list::Listing;
@@ -45,7 +47,8 @@ impl OpenFile {
     /// Those of fstat.
     pub fn is_unchanged(&self) -> Result<bool, TreeError> {
         let now = meta_of(self.file.as_fd())?;
-        let lost_name = now.nlink < self.meta.nlink && (now.size, now.mtime) == (self.meta.size, self.meta.mtime);
+        let lost_name = now.nlink < self.meta.nlink
+            && (now.size, now.mtime) == (self.meta.size, self.meta.mtime);
         Ok(lost_name || now.same_content(&self.meta))
     }
 }
@@ -80,7 +83,8 @@ impl Folder {
 
     pub(crate) fn open_by(path: &Path, way: Way) -> Result<Self, TreeError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = open(path, flags, Mode::empty()).map_err(|e| TreeError::from_errno("open the folder", e))?;
+        let fd = open(path, flags, Mode::empty())
+            .map_err(|e| TreeError::from_errno("open the folder", e))?;
         Ok(Self { fd, way })
     }
 
@@ -140,7 +144,8 @@ impl Folder {
         if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
             return Err(TreeError::NotFound);
         }
-        let fd = openat(self, name, flags, Mode::empty()).map_err(|e| TreeError::from_errno("open the folder", e))?;
+        let fd = openat(self, name, flags, Mode::empty())
+            .map_err(|e| TreeError::from_errno("open the folder", e))?;
         Ok(Self { fd, way: self.way })
     }
 
@@ -155,7 +160,9 @@ impl Folder {
     /// [`TreeError::NotFound`]; [`TreeError::NotServed`] where the way there leads over a link or a
     /// mount point, or ends at a mount point.
     pub fn stat(&self, path: &TreePath) -> Result<Meta, TreeError> {
-        meta_of(self.way.open(self.as_fd(), path.as_str(), OFlags::PATH | OFlags::NOFOLLOW)?.as_fd())
+        meta_of(
+            self.way.open(self.as_fd(), path.as_str(), OFlags::PATH | OFlags::NOFOLLOW)?.as_fd(),
+        )
     }
 
     /// What lies right in this folder under `name`, any bytes without `/`. A link is told as such;
@@ -168,7 +175,9 @@ impl Folder {
             return Err(TreeError::NotFound);
         }
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        statat(self, name, flags).map(|stat| Meta::from_stat(&stat)).map_err(|e| TreeError::from_errno("look at", e))
+        statat(self, name, flags)
+            .map(|stat| Meta::from_stat(&stat))
+            .map_err(|e| TreeError::from_errno("look at", e))
     }
 
     /// As [`Self::stat_part`], and whether it is the top of another mount.
@@ -180,8 +189,12 @@ impl Folder {
             return Err(TreeError::NotFound);
         }
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        let found = statx(self, name, flags, StatxFlags::BASIC_STATS).map_err(|e| TreeError::from_errno("look at", e))?;
-        Ok(Survey { meta: Meta::from_statx(&found), mount_point: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) })
+        let found = statx(self, name, flags, StatxFlags::BASIC_STATS)
+            .map_err(|e| TreeError::from_errno("look at", e))?;
+        Ok(Survey {
+            meta: Meta::from_statx(&found),
+            mount_point: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        })
     }
 
     /// What the folder itself is.

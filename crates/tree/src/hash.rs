@@ -19,13 +19,20 @@ const BUFFER: u64 = PIECE;
 /// # Errors
 /// [`io::ErrorKind::UnexpectedEof`] where the file is shorter; [`io::ErrorKind::Interrupted`] where
 /// `progress` ended it; those of reading.
-pub fn hash_file(file: &File, size: u64, progress: &mut dyn FnMut(u64) -> ControlFlow<()>) -> io::Result<(Digest, Vec<Digest>)> {
+pub fn hash_file(
+    file: &File,
+    size: u64,
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+) -> io::Result<(Digest, Vec<Digest>)> {
     let mut tell = |done| match progress(done) {
         ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(io::Error::new(io::ErrorKind::Interrupted, "ended by the caller")),
+        ControlFlow::Break(()) => {
+            Err(io::Error::new(io::ErrorKind::Interrupted, "ended by the caller"))
+        }
     };
     let values = read_pieces(file, size, 0, piece_count(size), &mut tell)?;
-    let digest = join(&values, size).ok_or_else(|| io::Error::other("the pieces do not make up the content"))?;
+    let digest = join(&values, size)
+        .ok_or_else(|| io::Error::other("the pieces do not make up the content"))?;
     Ok((digest, values))
 }
 
@@ -45,7 +52,13 @@ pub fn piece_values(
     read_pieces(file, size, first, count, progress)
 }
 
-fn read_pieces(file: &File, size: u64, first: u64, count: u64, progress: &mut dyn FnMut(u64) -> io::Result<()>) -> io::Result<Vec<Digest>> {
+fn read_pieces(
+    file: &File,
+    size: u64,
+    first: u64,
+    count: u64,
+    progress: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<Vec<Digest>> {
     if count == 0 {
         return Ok(Vec::new());
     }

@@ -10,8 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use relais_proto::FileTime;
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, fchmod, flock, fstat, futimens, mkdirat, openat, renameat,
-    renameat_with, unlinkat,
+    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, fchmod, flock, fstat,
+    futimens, mkdirat, openat, renameat, renameat_with, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -22,7 +22,8 @@ use crate::meta::{Meta, MetaKind};
 /// Times that a file may be replaced between opening and locking it before this gives up.
 const TRIES: usize = 16;
 /// Flags of every file opened here; see `resolve.rs` for the reasons.
-const ALWAYS: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+const ALWAYS: OFlags =
+    OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 /// Rights of a new file; the process's umask takes from it.
 const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
 
@@ -46,9 +47,10 @@ fn own_file(file: &File) -> Result<Meta, TreeError> {
         MetaKind::Folder => Err(TreeError::IsFolder),
         MetaKind::Link => Err(TreeError::NotServed(Unserved::Link)),
         MetaKind::Special => Err(TreeError::NotServed(Unserved::Special)),
-        MetaKind::File if meta.nlink > 1 => {
-            Err(TreeError::Io("use the file", std::io::Error::other("it has a second name, which would change with it")))
-        }
+        MetaKind::File if meta.nlink > 1 => Err(TreeError::Io(
+            "use the file",
+            std::io::Error::other("it has a second name, which would change with it"),
+        )),
         MetaKind::File => Ok(meta),
     }
 }
@@ -153,7 +155,11 @@ impl Folder {
     ///
     /// # Errors
     /// [`TreeError::Taken`] where anything has the name `to`.
-    pub fn rename_noreplace(&self, from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> Result<(), TreeError> {
+    pub fn rename_noreplace(
+        &self,
+        from: impl AsRef<OsStr>,
+        to: impl AsRef<OsStr>,
+    ) -> Result<(), TreeError> {
         let (from, to) = (part(from.as_ref())?, part(to.as_ref())?);
         match renameat_with(self, from, self, to, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(()),
@@ -164,7 +170,8 @@ impl Folder {
     }
 
     fn link_then_unlink(&self, from: &OsStr, to: &OsStr) -> Result<(), TreeError> {
-        rustix::fs::linkat(self, from, self, to, AtFlags::empty()).map_err(|e| TreeError::from_errno("rename", e))?;
+        rustix::fs::linkat(self, from, self, to, AtFlags::empty())
+            .map_err(|e| TreeError::from_errno("rename", e))?;
         self.unlink(from)
     }
 
@@ -173,7 +180,8 @@ impl Folder {
     /// # Errors
     /// [`TreeError::NotFound`], [`TreeError::IsFolder`].
     pub fn unlink(&self, name: impl AsRef<OsStr>) -> Result<(), TreeError> {
-        unlinkat(self, part(name.as_ref())?, AtFlags::empty()).map_err(|e| TreeError::from_errno("remove", e))
+        unlinkat(self, part(name.as_ref())?, AtFlags::empty())
+            .map_err(|e| TreeError::from_errno("remove", e))
     }
 
     /// Makes a folder right in this one.
@@ -182,7 +190,8 @@ impl Folder {
     /// [`TreeError::Taken`] where anything has the name.
     pub fn make_folder(&self, name: impl AsRef<OsStr>, private: bool) -> Result<(), TreeError> {
         let mode = Mode::from_raw_mode(if private { 0o700 } else { 0o777 });
-        mkdirat(self, part(name.as_ref())?, mode).map_err(|e| TreeError::from_errno("make the folder", e))
+        mkdirat(self, part(name.as_ref())?, mode)
+            .map_err(|e| TreeError::from_errno("make the folder", e))
     }
 }
 
@@ -203,7 +212,8 @@ fn lock(file: &File) -> Result<(), TreeError> {
 /// What the system says.
 pub fn set_times(file: &File, mtime: FileTime) -> Result<(), TreeError> {
     let time = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() };
-    futimens(file, &Timestamps { last_access: time, last_modification: time }).map_err(|e| TreeError::from_errno("set the time", e))
+    futimens(file, &Timestamps { last_access: time, last_modification: time })
+        .map_err(|e| TreeError::from_errno("set the time", e))
 }
 
 /// Makes a file executable for those who may read it, which keeps to the umask that it was made

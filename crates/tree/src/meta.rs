@@ -70,7 +70,8 @@ impl Meta {
     /// What a statx call said.
     #[must_use]
     pub(crate) fn from_statx(found: &Statx) -> Self {
-        let when = |t: &StatxTimestamp| FileTime { seconds: t.tv_sec, nanos: t.tv_nsec.min(999_999_999) };
+        let when =
+            |t: &StatxTimestamp| FileTime { seconds: t.tv_sec, nanos: t.tv_nsec.min(999_999_999) };
         Self {
             kind: kind_of(FileType::from_raw_mode(found.stx_mode.into())),
             size: found.stx_size,
@@ -87,7 +88,8 @@ impl Meta {
     /// between the two looks, unless within the same tick of the system's clock.
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {
-        (self.dev, self.ino, self.size, self.mtime, self.ctime) == (other.dev, other.ino, other.size, other.mtime, other.ctime)
+        (self.dev, self.ino, self.size, self.mtime, self.ctime)
+            == (other.dev, other.ino, other.size, other.mtime, other.ctime)
     }
 
     /// Names the content by where it lies on the disk of folder `folder`.
@@ -134,7 +136,16 @@ mod tests {
     #[test]
     fn every_part_of_the_place_counts() {
         let t = |seconds| FileTime { seconds, nanos: 5 };
-        let meta = Meta { kind: MetaKind::File, size: 1, mtime: t(2), executable: false, dev: 3, ino: 4, ctime: t(5), nlink: 1 };
+        let meta = Meta {
+            kind: MetaKind::File,
+            size: 1,
+            mtime: t(2),
+            executable: false,
+            dev: 3,
+            ino: 4,
+            ctime: t(5),
+            nlink: 1,
+        };
         let folder = FolderId([7; 16]);
         let id = meta.identity(&folder);
         assert_eq!(Meta { executable: true, nlink: 2, ..meta }.identity(&folder), id);

@@ -14,8 +14,13 @@ impl Folder {
     ///
     /// # Errors
     /// [`TreeError::IsFolder`] where a folder has the name `to`.
-    pub fn rename_file(&self, from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> Result<(), TreeError> {
-        renameat(self, part(from.as_ref())?, self, part(to.as_ref())?).map_err(|e| TreeError::from_errno("rename", e))
+    pub fn rename_file(
+        &self,
+        from: impl AsRef<OsStr>,
+        to: impl AsRef<OsStr>,
+    ) -> Result<(), TreeError> {
+        renameat(self, part(from.as_ref())?, self, part(to.as_ref())?)
+            .map_err(|e| TreeError::from_errno("rename", e))
     }
 }
 

@@ -4,7 +4,9 @@
 //! chaining value can be computed on its own, in any order, and the values of all pieces give
 //! the root. Content of at most one piece has no subtree below its root: its only value is the digest.
 
-use blake3::hazmat::{ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root};
+use blake3::hazmat::{
+    ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root,
+};
 use relais_proto::Digest;
 use relais_proto::limits::PIECE;
 
@@ -87,7 +89,8 @@ impl PieceHasher {
             self.values.push(finish(self.size, &hasher));
             self.index += 1;
             self.filled = 0;
-            self.hasher = (self.index < piece_count(self.size)).then(|| start(self.size, self.index));
+            self.hasher =
+                (self.index < piece_count(self.size)).then(|| start(self.size, self.index));
         }
     }
 
@@ -116,7 +119,10 @@ pub fn join(values: &[Digest], size: u64) -> Option<Digest> {
     }
     let (left, right) = split(values, size)?;
     let (left_len, right_len) = split_len(size);
-    Some(Digest(merge_subtrees_root(&subtree(left, left_len)?, &subtree(right, right_len)?, Mode::Hash).into()))
+    Some(Digest(
+        merge_subtrees_root(&subtree(left, left_len)?, &subtree(right, right_len)?, Mode::Hash)
+            .into(),
+    ))
 }
 
 /// The value of the subtree over `values`, which cover `len` bytes. As deep as the
@@ -127,7 +133,11 @@ fn subtree(values: &[Digest], len: u64) -> Option<ChainingValue> {
     }
     let (left, right) = split(values, len)?;
     let (left_len, right_len) = split_len(len);
-    Some(merge_subtrees_non_root(&subtree(left, left_len)?, &subtree(right, right_len)?, Mode::Hash))
+    Some(merge_subtrees_non_root(
+        &subtree(left, left_len)?,
+        &subtree(right, right_len)?,
+        Mode::Hash,
+    ))
 }
 
 /// Bytes under the left and the right half of a subtree over more than a piece.
@@ -154,7 +164,20 @@ mod tests {
     }
 
     fn sizes() -> Vec<usize> {
-        let mut sizes = vec![0, 1, 1023, 1024, 1025, 2048, 2049, 65_537, 3 * MIB + 7, 5 * MIB, 6 * MIB + 1023, 7 * MIB - 1];
+        let mut sizes = vec![
+            0,
+            1,
+            1023,
+            1024,
+            1025,
+            2048,
+            2049,
+            65_537,
+            3 * MIB + 7,
+            5 * MIB,
+            6 * MIB + 1023,
+            7 * MIB - 1,
+        ];
         sizes.extend([1, 2, 4, 8].iter().flat_map(|n| [n * MIB - 1, n * MIB, n * MIB + 1]));
         sizes
     }
@@ -185,7 +208,11 @@ mod tests {
                 whole.update(part);
             }
             whole.update(b"behind the end");
-            assert_eq!(join(whole.values(), size).unwrap().0, *blake3::hash(&content).as_bytes(), "{len}");
+            assert_eq!(
+                join(whole.values(), size).unwrap().0,
+                *blake3::hash(&content).as_bytes(),
+                "{len}"
+            );
             if len > MIB {
                 let mut later = PieceHasher::new(size, 1);
                 later.update(&content[MIB..]);

@@ -14,6 +14,7 @@ impl Folder {
     /// # Errors
     /// [`TreeError::NotEmpty`], [`TreeError::NotFound`], [`TreeError::NotFolder`], or what the system says.
     pub fn remove_folder(&self, name: impl AsRef<OsStr>) -> Result<(), TreeError> {
-        unlinkat(self, part(name.as_ref())?, AtFlags::REMOVEDIR).map_err(|e| TreeError::from_errno("remove the folder", e))
+        unlinkat(self, part(name.as_ref())?, AtFlags::REMOVEDIR)
+            .map_err(|e| TreeError::from_errno("remove the folder", e))
     }
 }

@@ -26,12 +26,19 @@ impl Folder {
     ///
     /// # Errors
     /// [`TreeError::Taken`] where something has it; what the system says.
-    pub fn move_new(&self, name: impl AsRef<OsStr>, to: &Folder, to_name: impl AsRef<OsStr>) -> Result<(), TreeError> {
+    pub fn move_new(
+        &self,
+        name: impl AsRef<OsStr>,
+        to: &Folder,
+        to_name: impl AsRef<OsStr>,
+    ) -> Result<(), TreeError> {
         let (name, to_name) = (part(name.as_ref())?, part(to_name.as_ref())?);
         match renameat_with(self, name, to, to_name, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(()),
             // Some file systems do not know the flag. A second name does the same for files.
-            Err(Errno::INVAL | Errno::NOSYS) if self.stat_part(name.as_bytes())?.kind == MetaKind::File => {
+            Err(Errno::INVAL | Errno::NOSYS)
+                if self.stat_part(name.as_bytes())?.kind == MetaKind::File =>
+            {
                 linkat(self, name, to, to_name, AtFlags::empty()).map_err(failed)?;
                 self.unlink(name)
             }
@@ -43,7 +50,12 @@ impl Folder {
     ///
     /// # Errors
     /// [`TreeError::NotFound`] where either is missing; what the system says. Nothing has changed then.
-    pub fn exchange(&self, name: impl AsRef<OsStr>, to: &Folder, to_name: impl AsRef<OsStr>) -> Result<(), TreeError> {
+    pub fn exchange(
+        &self,
+        name: impl AsRef<OsStr>,
+        to: &Folder,
+        to_name: impl AsRef<OsStr>,
+    ) -> Result<(), TreeError> {
         let (name, to_name) = (part(name.as_ref())?, part(to_name.as_ref())?);
         match renameat_with(self, name, to, to_name, RenameFlags::EXCHANGE) {
             Ok(()) => Ok(()),
@@ -53,7 +65,12 @@ impl Folder {
     }
 
     /// As [`Self::exchange`] where the file system cannot: the former file gets a second name before it loses its first.
-    fn exchange_by_link(&self, name: &OsStr, to: &Folder, to_name: &OsStr) -> Result<(), TreeError> {
+    fn exchange_by_link(
+        &self,
+        name: &OsStr,
+        to: &Folder,
+        to_name: &OsStr,
+    ) -> Result<(), TreeError> {
         let mut kept = name.to_owned();
         kept.push(FORMER);
         // Left behind by somebody who was stopped here; what it held has been replaced, or still has its first name.
@@ -100,7 +117,10 @@ mod tests {
             for folder in ["a", "b"] {
                 std::fs::create_dir(dir.path().join(folder)).unwrap();
             }
-            let (a, b) = (Folder::open(&dir.path().join("a")).unwrap(), Folder::open(&dir.path().join("b")).unwrap());
+            let (a, b) = (
+                Folder::open(&dir.path().join("a")).unwrap(),
+                Folder::open(&dir.path().join("b")).unwrap(),
+            );
             let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
             std::fs::write(dir.path().join("a/new"), "new").unwrap();
             std::fs::write(dir.path().join("b/old"), "old").unwrap();
@@ -116,7 +136,11 @@ mod tests {
                 assert!(matches!(a.exchange("new", &b, "none"), Err(TreeError::NotFound)));
                 assert!(matches!(a.exchange("none", &b, "old"), Err(TreeError::NotFound)));
             }
-            assert_eq!((read("a/new"), read("b/old")), ("old".to_owned(), "new".to_owned()), "by link: {by_link}");
+            assert_eq!(
+                (read("a/new"), read("b/old")),
+                ("old".to_owned(), "new".to_owned()),
+                "by link: {by_link}"
+            );
             assert!(!dir.path().join("a/none.former").exists());
         }
     }

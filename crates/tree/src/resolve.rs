@@ -31,15 +31,22 @@ impl Way {
     /// The better one that works here; found out once in a process.
     pub(crate) fn best() -> Self {
         static BEST: OnceLock<Way> = OnceLock::new();
-        *BEST.get_or_init(|| match openat2(CWD, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), rules()) {
-            // EPERM is what a filter of system calls answers. Other errors are about the folder.
-            Err(Errno::NOSYS | Errno::PERM) => Self::Walk,
-            _ => Self::Kernel,
+        *BEST.get_or_init(|| {
+            match openat2(CWD, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), rules()) {
+                // EPERM is what a filter of system calls answers. Other errors are about the folder.
+                Err(Errno::NOSYS | Errno::PERM) => Self::Walk,
+                _ => Self::Kernel,
+            }
         })
     }
 
     /// Opens `path`, which has no empty part, no `.` and no `..`; empty means the folder itself.
-    pub(crate) fn open(self, top: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, TreeError> {
+    pub(crate) fn open(
+        self,
+        top: BorrowedFd<'_>,
+        path: &str,
+        flags: OFlags,
+    ) -> Result<OwnedFd, TreeError> {
         match self {
             Self::Kernel => by_kernel(top, path, flags),
             Self::Walk => by_walk(top, path, flags),
@@ -48,7 +55,10 @@ impl Way {
 }
 
 fn rules() -> ResolveFlags {
-    ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV
+    ResolveFlags::BENEATH
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::NO_XDEV
 }
 
 fn by_kernel(top: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, TreeError> {
@@ -71,10 +81,16 @@ fn fitting(flags: OFlags) -> OFlags {
 
 fn by_walk(top: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, TreeError> {
     let device = device_of(top)?;
-    let (folders, last) = path.rsplit_once('/').unwrap_or(("", if path.is_empty() { "." } else { path }));
+    let (folders, last) =
+        path.rsplit_once('/').unwrap_or(("", if path.is_empty() { "." } else { path }));
     let mut at: Option<OwnedFd> = None;
     for part in folders.split('/').filter(|part| !part.is_empty()) {
-        at = Some(step(at.as_ref().map_or(top, |fd| rustix::fd::AsFd::as_fd(fd)), part, OFlags::PATH | OFlags::DIRECTORY, device)?);
+        at = Some(step(
+            at.as_ref().map_or(top, |fd| rustix::fd::AsFd::as_fd(fd)),
+            part,
+            OFlags::PATH | OFlags::DIRECTORY,
+            device,
+        )?);
     }
     step(at.as_ref().map_or(top, |fd| rustix::fd::AsFd::as_fd(fd)), last, flags, device)
 }
@@ -95,7 +111,9 @@ fn step(at: BorrowedFd<'_>, part: &str, flags: OFlags, device: u64) -> Result<Ow
 
 fn why_no_folder(at: BorrowedFd<'_>, part: &str) -> TreeError {
     match statat(at, part, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) if Meta::from_stat(&stat).kind == MetaKind::Link => TreeError::NotServed(Unserved::Link),
+        Ok(stat) if Meta::from_stat(&stat).kind == MetaKind::Link => {
+            TreeError::NotServed(Unserved::Link)
+        }
         Ok(_) => TreeError::NotFolder,
         Err(e) => TreeError::from_errno("look at", e),
     }

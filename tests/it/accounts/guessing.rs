@@ -15,7 +15,10 @@ fn three_tries_a_connection_and_then_a_growing_wait() {
         assert!(matches!(wire.reply(), Reply::Welcome { .. }));
         for guess in ["one", "two", "three"] {
             wire.send(&[login("ann", guess)]);
-            assert!(matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::LoginRefused), "{guess}");
+            assert!(
+                matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::LoginRefused),
+                "{guess}"
+            );
         }
         wire.closed_within(SOON);
         // From the fourth on the address has to wait, also with the right password, and the wait has an end.
@@ -38,7 +41,8 @@ fn many_at_once_are_no_faster_than_one_after_another() {
         let mut wire = Wire::connect(addr);
         wire.send(&[hello(), login("", "")]);
         assert!(matches!(wire.reply(), Reply::Welcome { .. }));
-        matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::LoginNeeded).then_some(())
+        matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::LoginNeeded)
+            .then_some(())
     });
     let guess = move || {
         let mut wire = Wire::connect(addr);
@@ -47,7 +51,11 @@ fn many_at_once_are_no_faster_than_one_after_another() {
         matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::LoginRefused)
     };
     let threads: Vec<_> = (0..AT_ONCE).map(|_| std::thread::spawn(guess)).collect();
-    let looked_at = threads.into_iter().map(|thread| thread.join().unwrap()).filter(|looked_at| *looked_at).count();
+    let looked_at = threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap())
+        .filter(|looked_at| *looked_at)
+        .count();
     let cores = std::thread::available_parallelism().unwrap().get();
     // Three for nothing, one that begins the wait, and what was being hashed beside that one; the wait may end once meanwhile.
     assert!((4..=4 + 2 * cores).contains(&looked_at) || looked_at < AT_ONCE / 2, "{looked_at}");
@@ -72,7 +80,18 @@ fn a_client_with_the_right_password_gets_through_beside_guessers() {
         guessers.into_iter().for_each(|guesser| guesser.join().unwrap());
         let client = server.client();
         let file = super::password_file(server.dir(), &password("ann"));
-        client.run(&["-u", "ann", "--password-file", file.to_str().unwrap(), "--retry", "20", "-c", "get f"]).ok();
+        client
+            .run(&[
+                "-u",
+                "ann",
+                "--password-file",
+                file.to_str().unwrap(),
+                "--retry",
+                "20",
+                "-c",
+                "get f",
+            ])
+            .ok();
     }
 }
 
@@ -84,7 +103,9 @@ fn a_password_that_is_too_long_is_refused_before_it_costs_anything() {
             wire.send(&[hello()]);
             assert!(matches!(wire.reply(), Reply::Welcome { .. }));
             wire.send(&[login("ann", &"x".repeat(limits::PASSWORD + 1))]);
-            assert!(matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::BadRequest));
+            assert!(
+                matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::BadRequest)
+            );
         }
         // None of them was looked at, and so none has counted.
         server.open("ann").unwrap().ping();
@@ -105,7 +126,10 @@ fn an_unknown_user_takes_as_long_as_a_wrong_password() {
                 wire.send(&[login(name, "wrong")]);
                 let Reply::Error(refusal) = wire.reply() else { panic!("{name} got in") };
                 times.push(began.elapsed());
-                assert_eq!((refusal.code, refusal.message.as_str()), (ErrorCode::LoginRefused, "user or password are wrong"));
+                assert_eq!(
+                    (refusal.code, refusal.message.as_str()),
+                    (ErrorCode::LoginRefused, "user or password are wrong")
+                );
             }
         }
     }
@@ -131,7 +155,9 @@ fn logins_that_wait_hold_nobody_up() {
         .collect();
     // Whoever needs no password is answered between them.
     let began = Instant::now();
-    assert!(matches!(server.log_in("", ""), Err(refusal) if refusal.code == ErrorCode::LoginNeeded));
+    assert!(
+        matches!(server.log_in("", ""), Err(refusal) if refusal.code == ErrorCode::LoginNeeded)
+    );
     let waited = began.elapsed();
     let mut opened = 0;
     for mut wire in wires {

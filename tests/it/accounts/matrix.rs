@@ -2,11 +2,16 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use relais_proto::{ErrorCode, FrameType, HEADER_LEN, Refusal, Reply, Request, TreePath, encode_frame};
+use relais_proto::{
+    ErrorCode, FrameType, HEADER_LEN, Refusal, Reply, Request, TreePath, encode_frame,
+};
 use relais_state::{ClusterKey, Rights, Ticket};
 
 use super::{Server, password, password_file, try_session, user, with_ticket};
-use crate::harness::{SOON, Wire, encoded, eventually, get, hello, make_folder, path, put, remove, rename, resume, upload};
+use crate::harness::{
+    SOON, Wire, encoded, eventually, get, hello, make_folder, path, put, remove, rename, resume,
+    upload,
+};
 
 /// What a session can ask, by name; `top` is put before each path.
 fn requests(top: &str) -> Vec<(&'static str, bool, Vec<u8>)> {
@@ -59,18 +64,33 @@ fn one_each(open: impl Fn() -> Wire) -> Vec<Wire> {
 fn all_refused(server: &Server, wires: Vec<Wire>, code: ErrorCode) {
     let before = server.tree();
     for ((name, _, bytes), mut wire) in requests("").into_iter().zip(wires) {
-        assert_eq!(answer(&mut wire, name, &bytes).map(|refusal| refusal.code), Some(code), "{name}");
+        assert_eq!(
+            answer(&mut wire, name, &bytes).map(|refusal| refusal.code),
+            Some(code),
+            "{name}"
+        );
         wire.closed_within(SOON);
     }
     assert_eq!(server.tree(), before);
 }
 
-const USERS: [(&str, &str, &str); 3] = [("ann", "write", "/"), ("bob", "read", "/"), ("hom", "write", "/home")];
+const USERS: [(&str, &str, &str); 3] =
+    [("ann", "write", "/"), ("bob", "read", "/"), ("hom", "write", "/home")];
 
 #[test]
 fn the_table_has_every_request() {
-    let sessionless = [FrameType::Hello, FrameType::Login, FrameType::Ticket, FrameType::Seen, FrameType::Data, FrameType::PutEnd];
-    let all = FrameType::ALL.iter().filter(|kind| kind.number() < 0x40 && !sessionless.contains(kind)).count();
+    let sessionless = [
+        FrameType::Hello,
+        FrameType::Login,
+        FrameType::Ticket,
+        FrameType::Seen,
+        FrameType::Data,
+        FrameType::PutEnd,
+    ];
+    let all = FrameType::ALL
+        .iter()
+        .filter(|kind| kind.number() < 0x40 && !sessionless.contains(kind))
+        .count();
     // A question for the pieces of a file is told apart only by its name from one for its hash.
     assert_eq!(requests("").len() + 1, all);
 }
@@ -89,7 +109,10 @@ fn nobody_gets_in_without_an_account() {
                 wire.raw(&bytes);
                 let Ok(Some((kind, payload))) = wire.frame() else { continue };
                 let reply = Reply::decode(kind, &payload).unwrap();
-                assert!(matches!(&reply, Reply::Error(refusal) if refusal.code == ErrorCode::LoginNeeded), "{name}: {reply:?}");
+                assert!(
+                    matches!(&reply, Reply::Error(refusal) if refusal.code == ErrorCode::LoginNeeded),
+                    "{name}: {reply:?}"
+                );
                 wire.closed_within(SOON);
             }
         }
@@ -120,7 +143,10 @@ fn a_writer_does_all_of_it() {
         }
         let tree = server.tree();
         assert_eq!(tree.get(&server.root().join("new")).map(Vec::as_slice), Some(&b"bytes"[..]));
-        assert!(tree.contains_key(&server.root().join("made")) && !tree.contains_key(&server.root().join("f")));
+        assert!(
+            tree.contains_key(&server.root().join("made"))
+                && !tree.contains_key(&server.root().join("f"))
+        );
     }
 }
 
@@ -130,14 +156,28 @@ fn a_user_with_a_folder_is_in_it_and_nowhere_else() {
         let (mut wire, before) = (server.open("hom").unwrap(), server.tree());
         // What lies outside is not there, by any name.
         for outside in ["f", "home/x", "other/y", "other"] {
-            for (name, bytes) in [("stat", Request::Stat(path(outside))), ("hash", Request::Hash(path(outside))), ("get", get(outside))]
-                .map(|(name, request)| (name, encoded(&[request])))
+            for (name, bytes) in [
+                ("stat", Request::Stat(path(outside))),
+                ("hash", Request::Hash(path(outside))),
+                ("get", get(outside)),
+            ]
+            .map(|(name, request)| (name, encoded(&[request])))
             {
-                assert_eq!(answer(&mut wire, name, &bytes).map(|refusal| refusal.code), Some(ErrorCode::NotFound), "{name} {outside}");
+                assert_eq!(
+                    answer(&mut wire, name, &bytes).map(|refusal| refusal.code),
+                    Some(ErrorCode::NotFound),
+                    "{name} {outside}"
+                );
             }
-            for (name, request) in [("rm", remove(outside, true)), ("mv", rename(outside, "stolen"))] {
+            for (name, request) in
+                [("rm", remove(outside, true)), ("mv", rename(outside, "stolen"))]
+            {
                 let bytes = encoded(&[request]);
-                assert_eq!(answer(&mut wire, name, &bytes).map(|refusal| refusal.code), Some(ErrorCode::NotFound), "{name} {outside}");
+                assert_eq!(
+                    answer(&mut wire, name, &bytes).map(|refusal| refusal.code),
+                    Some(ErrorCode::NotFound),
+                    "{name} {outside}"
+                );
             }
         }
         // Nor can a path lead up: such a frame is no path at all.
@@ -154,7 +194,11 @@ fn a_user_with_a_folder_is_in_it_and_nowhere_else() {
             });
             let mut wire = server.open("hom").unwrap();
             wire.raw(&bytes);
-            let answered = wire.frame().ok().flatten().map(|(kind, payload)| Reply::decode(kind, &payload).unwrap());
+            let answered = wire
+                .frame()
+                .ok()
+                .flatten()
+                .map(|(kind, payload)| Reply::decode(kind, &payload).unwrap());
             assert!(matches!(answered, None | Some(Reply::Error(_))), "{up:?}: {answered:?}");
         }
         assert_eq!(server.tree(), before);
@@ -176,7 +220,9 @@ fn a_user_with_a_folder_is_in_it_and_nowhere_else() {
         wire.put("mine", b"bytes").unwrap();
         wire.change(&rename("x", "z")).unwrap();
         let tree = server.tree();
-        assert!(["home/mine", "home/z"].iter().all(|name| tree.contains_key(&server.root().join(name))));
+        assert!(
+            ["home/mine", "home/z"].iter().all(|name| tree.contains_key(&server.root().join(name)))
+        );
         assert_eq!(tree.len(), before.len() + 1);
     }
 }
@@ -186,7 +232,9 @@ fn now_ms() -> u64 {
 }
 
 fn minted(server: &Server, change: impl FnOnce(&mut Ticket)) -> Vec<u8> {
-    let Server::Cluster(cluster) = server else { panic!("a slave that stands alone takes no tickets") };
+    let Server::Cluster(cluster) = server else {
+        panic!("a slave that stands alone takes no tickets")
+    };
     let key = ClusterKey::load(&cluster.key()).unwrap().unwrap();
     let now = now_ms();
     let mut ticket = Ticket {
@@ -207,7 +255,9 @@ fn a_ticket_ends_also_in_an_open_session() {
     let [server, _] = Server::both(&USERS);
     with_ticket(server.slave(), &minted(&server, |_| {})).ping();
     assert_eq!(
-        try_session(server.slave(), &minted(&server, |ticket| ticket.ends_ms = now_ms() - 3000)).unwrap_err().code,
+        try_session(server.slave(), &minted(&server, |ticket| ticket.ends_ms = now_ms() - 3000))
+            .unwrap_err()
+            .code,
         ErrorCode::BadTicket
     );
     let short = minted(&server, |ticket| ticket.ends_ms = now_ms() + 3000);
@@ -233,17 +283,27 @@ fn what_a_user_has_open_ends_with_the_account_and_with_the_password() {
         user(server.dir(), &server.state(), &["remove", "bob"]).ok();
         let ended = |wire: &mut Wire| {
             wire.send(&[Request::Ping]);
-            matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::BadTicket).then_some(())
+            matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::BadTicket)
+                .then_some(())
         };
-        eventually(Duration::from_secs(5), "the session of the removed user ends", || ended(&mut bob));
+        eventually(Duration::from_secs(5), "the session of the removed user ends", || {
+            ended(&mut bob)
+        });
         all_refused(&server, of_bob, ErrorCode::BadTicket);
         assert_eq!(server.open("bob").unwrap_err().code, ErrorCode::LoginRefused);
         // The others log in again.
         eventually(Duration::from_secs(5), "all log in again", || ended(&mut hom));
         let mut hom = server.open("hom").unwrap();
         let file = password_file(server.dir(), "another one");
-        user(server.dir(), &server.state(), &["passwd", "hom", "--password-file", file.to_str().unwrap()]).ok();
-        eventually(Duration::from_secs(5), "what the former password opened ends", || ended(&mut hom));
+        user(
+            server.dir(),
+            &server.state(),
+            &["passwd", "hom", "--password-file", file.to_str().unwrap()],
+        )
+        .ok();
+        eventually(Duration::from_secs(5), "what the former password opened ends", || {
+            ended(&mut hom)
+        });
         assert_eq!(server.open("hom").unwrap_err().code, ErrorCode::LoginRefused);
         server.log_in("hom", "another one").unwrap().ping();
     }
@@ -254,18 +314,24 @@ fn the_first_account_ends_what_anybody_could_do() {
     for server in Server::both(&[]) {
         let mut anybody = server.log_in("", "").unwrap();
         anybody.ping();
-        assert_eq!(server.open("ann").unwrap_err().code, ErrorCode::LoginRefused, "there are no accounts");
+        assert_eq!(
+            server.open("ann").unwrap_err().code,
+            ErrorCode::LoginRefused,
+            "there are no accounts"
+        );
         super::add(server.dir(), &server.state(), "ann", "write", "/");
         eventually(Duration::from_secs(5), "the session without an account ends", || {
             anybody.send(&[Request::Ping]);
-            matches!(anybody.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::BadTicket).then_some(())
+            matches!(anybody.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::BadTicket)
+                .then_some(())
         });
         assert_eq!(server.log_in("", "").unwrap_err().code, ErrorCode::LoginNeeded);
         server.open("ann").unwrap().ping();
         // Without the last one nobody gets in: that is not the same as before the first.
         user(server.dir(), &server.state(), &["remove", "ann"]).ok();
         eventually(Duration::from_secs(5), "nobody gets in", || {
-            (server.open("ann").err()?.code == ErrorCode::LoginRefused && server.log_in("", "").err()?.code == ErrorCode::LoginNeeded)
+            (server.open("ann").err()?.code == ErrorCode::LoginRefused
+                && server.log_in("", "").err()?.code == ErrorCode::LoginNeeded)
                 .then_some(())
         });
     }

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use relais_proto::{Login, Mark, Refusal, Reply, Request};
 
 use crate::harness::{
-    Client, Cluster, Output, SOON, Setup, Standalone, TestDir, Wire, eventually, hello, path, session, staged_files, ticket,
+    Client, Cluster, Output, SOON, Setup, Standalone, TestDir, Wire, eventually, hello, path,
+    session, staged_files, ticket,
 };
 
 /// The password of each user in these tests.
@@ -25,7 +26,13 @@ pub fn password(user: &str) -> String {
 /// Runs `ftpmaster user` on a state folder.
 #[track_caller]
 pub fn user(dir: &TestDir, state: &Path, words: &[&str]) -> Output {
-    Client::finish(&mut Setup::new("ftpmaster", dir.path()).args(["user"]).args(words).args([Path::new("--state"), state]).start())
+    Client::finish(
+        &mut Setup::new("ftpmaster", dir.path())
+            .args(["user"])
+            .args(words)
+            .args([Path::new("--state"), state])
+            .start(),
+    )
 }
 
 /// A file with a password.
@@ -39,7 +46,21 @@ pub fn password_file(dir: &TestDir, password: &str) -> PathBuf {
 #[track_caller]
 pub fn add(dir: &TestDir, state: &Path, name: &str, rights: &str, root: &str) {
     let file = password_file(dir, &password(name));
-    user(dir, state, &["add", name, "--rights", rights, "--root", root, "--password-file", file.to_str().unwrap()]).ok();
+    user(
+        dir,
+        state,
+        &[
+            "add",
+            name,
+            "--rights",
+            rights,
+            "--root",
+            root,
+            "--password-file",
+            file.to_str().unwrap(),
+        ],
+    )
+    .ok();
 }
 
 /// A server that knows accounts: a cluster, or a slave that stands alone.
@@ -51,15 +72,24 @@ enum Server {
 impl Server {
     /// Both kinds, each with these users (name, rights, root) and the same files: `f`, `home/x`, `other/y`.
     fn both(users: &[(&str, &str, &str)]) -> [Self; 2] {
-        let cluster = Cluster::of(1).file("f", b"top").file("home/x", b"home").file("other/y", b"other").start();
+        let cluster = Cluster::of(1)
+            .file("f", b"top")
+            .file("home/x", b"home")
+            .file("other/y", b"other")
+            .start();
         let files: [(&str, &[u8]); 3] = [("f", b"top"), ("home/x", b"home"), ("other/y", b"other")];
-        let both = [Self::Cluster(Box::new(cluster)), Self::Standalone(Box::new(Standalone::start(&[], &files)))];
+        let both = [
+            Self::Cluster(Box::new(cluster)),
+            Self::Standalone(Box::new(Standalone::start(&[], &files))),
+        ];
         if let Self::Cluster(cluster) = &both[0] {
             let mut wire = session(cluster.slaves[0].addr, &ticket(cluster.addr).0);
             for name in ["f", "home/x", "other/y"] {
-                eventually(SOON, "what was there has its number", || match wire.ask(&Request::Stat(path(name))) {
-                    Reply::Details { entry, .. } => entry.version,
-                    other => panic!("{other:?}"),
+                eventually(SOON, "what was there has its number", || {
+                    match wire.ask(&Request::Stat(path(name))) {
+                        Reply::Details { entry, .. } => entry.version,
+                        other => panic!("{other:?}"),
+                    }
                 });
             }
         }
@@ -166,7 +196,11 @@ fn all_have_looked() {
 }
 
 fn login(name: &str, password: &str) -> Request {
-    Request::Login(Login { user: name.to_owned(), password: password.as_bytes().to_vec(), ..Login::default() })
+    Request::Login(Login {
+        user: name.to_owned(),
+        password: password.as_bytes().to_vec(),
+        ..Login::default()
+    })
 }
 
 fn try_session(slave: SocketAddr, ticket: &[u8]) -> Result<Wire, Refusal> {

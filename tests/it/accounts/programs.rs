@@ -32,9 +32,11 @@ fn users_are_added_listed_changed_and_removed() {
         let output = user(&dir, &state, &[&words[..], &given].concat()).fails(1);
         assert!(output.stderr.contains(why), "{words:?}: {}", output.stderr);
     }
-    for words in
-        [vec!["remove", "nobody"], vec!["add", "x", "--password-file", "/dev/null"], vec!["add", "x", "--password-file", "/nowhere"]]
-    {
+    for words in [
+        vec!["remove", "nobody"],
+        vec!["add", "x", "--password-file", "/dev/null"],
+        vec!["add", "x", "--password-file", "/nowhere"],
+    ] {
         user(&dir, &state, &words).fails(1);
     }
     user(&dir, &state, &["add", "x", "--rights", "all"]).fails(2);
@@ -43,7 +45,11 @@ fn users_are_added_listed_changed_and_removed() {
     let last = user(&dir, &state, &["remove", "bob"]).ok();
     assert!(last.stderr.contains("nobody can log in"), "{}", last.stderr);
     // A password may come on standard input, as from a program that makes one up.
-    let mut program = Setup::new("ftpmaster", dir.path()).args(["user", "add", "eve", "--state"]).args([&state]).with_stdin().start();
+    let mut program = Setup::new("ftpmaster", dir.path())
+        .args(["user", "add", "eve", "--state"])
+        .args([&state])
+        .with_stdin()
+        .start();
     program.type_in("piped in\n");
     program.close_stdin();
     Client::finish(&mut program).ok();
@@ -59,11 +65,19 @@ fn a_server_does_not_start_with_accounts_that_it_cannot_trust() {
     let good = fs::read_to_string(&accounts).unwrap();
     let root = dir.folder("root");
     let fails = |why: &str| {
-        let master = Setup::new("ftpmaster", dir.path()).args(["--listen", "127.0.0.1:0", "--state"]).args([&state]);
-        let slave = Setup::new("ftpslave", dir.path()).args(["0", "--standalone", "--root"]).args([&root, &"--state".into(), &state]);
+        let master = Setup::new("ftpmaster", dir.path())
+            .args(["--listen", "127.0.0.1:0", "--state"])
+            .args([&state]);
+        let slave = Setup::new("ftpslave", dir.path())
+            .args(["0", "--standalone", "--root"])
+            .args([&root, &"--state".into(), &state]);
         for setup in [master, slave] {
             let output = Client::finish(&mut setup.start()).fails(1);
-            assert!(output.stderr.contains(why) && output.stderr.contains("accounts"), "{why}: {}", output.stderr);
+            assert!(
+                output.stderr.contains(why) && output.stderr.contains("accounts"),
+                "{why}: {}",
+                output.stderr
+            );
         }
     };
     let set = |text: &str, mode: u32| {
@@ -117,7 +131,9 @@ fn the_client_logs_in_again_by_itself_and_says_when_it_cannot() {
     add(dir, &state, "ann", "write", "/");
     let file = password_file(dir, &password("ann"));
     let client = server.client();
-    eventually(SOON, "the account counts", || (client.run(&["-c", "ls"]).status == 4).then_some(()));
+    eventually(SOON, "the account counts", || {
+        (client.run(&["-c", "ls"]).status == 4).then_some(())
+    });
     let login = ["-u", "ann", "--password-file", file.to_str().unwrap(), "--json"];
     let mut program = client.setup(&login).with_stdin().start();
     let mut asked = 0;
@@ -125,7 +141,9 @@ fn the_client_logs_in_again_by_itself_and_says_when_it_cannot() {
         program.type_in(&format!("{line}\n"));
         asked += 1;
         let wanted = asked;
-        program.stdout.wait_for(SOON, line, |text| (text.lines().count() == wanted).then(|| text.lines().last().unwrap().to_owned()))
+        program.stdout.wait_for(SOON, line, |text| {
+            (text.lines().count() == wanted).then(|| text.lines().last().unwrap().to_owned())
+        })
     };
     assert!(says(&mut program, "ls").contains("\"ok\":true"));
     // Something is taken from somebody else: all log in again, and nobody notices.
@@ -182,5 +200,16 @@ fn with_a_ticket_a_session_goes_on_and_begins_without_the_master() {
     let refused = client.run(&login);
     assert_ne!(refused.status, 0, "{refused:?}");
     // Somebody else's ticket is nobody's.
-    client.run(&["-u", "bob", "--password-file", file.to_str().unwrap(), "--retry", "0", "-c", "get f"]).fails(3);
+    client
+        .run(&[
+            "-u",
+            "bob",
+            "--password-file",
+            file.to_str().unwrap(),
+            "--retry",
+            "0",
+            "-c",
+            "get f",
+        ])
+        .fails(3);
 }

@@ -46,21 +46,26 @@ fn a_worker_that_starts_beside_damaged_accounts_lets_nobody_in() {
         let before = children(slave.program.pid());
         // The replicator is the first child.
         before[1..].iter().for_each(|worker| kill(*worker, Signal::SIGKILL).unwrap());
-        eventually(SOON, "others are there", || (children(slave.program.pid()).len() == before.len()).then_some(()));
+        eventually(SOON, "others are there", || {
+            (children(slave.program.pid()).len() == before.len()).then_some(())
+        });
         std::thread::sleep(Duration::from_secs(1));
         for _ in 0..20 {
             for (name, given) in [("eve", password("eve")), ("", String::new())] {
                 let mut wire = Wire::connect(server.addr());
                 wire.send(&[hello(), login(name, &given)]);
                 let answers = [wire.frame(), wire.frame()].map(|frame| frame.ok().flatten());
-                let opened =
-                    answers.iter().flatten().any(|(kind, payload)| matches!(Reply::decode(*kind, payload), Ok(Reply::Opened { .. })));
+                let opened = answers.iter().flatten().any(|(kind, payload)| {
+                    matches!(Reply::decode(*kind, payload), Ok(Reply::Opened { .. }))
+                });
                 assert!(!opened, "{damage}: {name:?}");
             }
         }
         set(&accounts, &good);
         eventually(SOON, "mended, it serves again", || server.open("ann").ok());
-        eventually(SOON, "every worker does", || (0..12).all(|_| server.open("ann").is_ok()).then_some(()));
+        eventually(SOON, "every worker does", || {
+            (0..12).all(|_| server.open("ann").is_ok()).then_some(())
+        });
     }
 }
 
@@ -89,7 +94,11 @@ fn an_older_accounts_file_revives_no_ticket() {
         cluster.restart_master();
         cluster.wait_in_service(1);
         for _ in 0..30 {
-            assert_eq!(try_session(slave, &ticket).unwrap_err().code, ErrorCode::BadTicket, "{put_back:?}");
+            assert_eq!(
+                try_session(slave, &ticket).unwrap_err().code,
+                ErrorCode::BadTicket,
+                "{put_back:?}"
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
         let good = ticket_of(&cluster, "ann");
@@ -116,9 +125,14 @@ fn no_slave_forgets_who_was_removed_also_two_of_one_folder_and_from_the_first_mo
         let addr = cluster.slaves[n].addr;
         for _ in 0..20 {
             let mut wire = Wire::connect(addr);
-            wire.send(&[hello(), Request::Ticket { ticket: ticket.clone(), mark: Mark::default() }]);
+            wire.send(&[
+                hello(),
+                Request::Ticket { ticket: ticket.clone(), mark: Mark::default() },
+            ]);
             let answers = [wire.frame(), wire.frame()].map(|frame| frame.ok().flatten());
-            let opened = answers.iter().flatten().any(|(kind, payload)| matches!(Reply::decode(*kind, payload), Ok(Reply::Opened { .. })));
+            let opened = answers.iter().flatten().any(|(kind, payload)| {
+                matches!(Reply::decode(*kind, payload), Ok(Reply::Opened { .. }))
+            });
             assert!(!opened, "slave {n}");
         }
     }
@@ -130,8 +144,10 @@ fn accounts_behind_a_link_change_as_others_do() {
     let (real, state, root) = (dir.folder("real"), dir.folder("linked"), dir.folder("root"));
     add(&dir, &real, "ann", "write", "/");
     std::os::unix::fs::symlink(real.join("accounts"), state.join("accounts")).unwrap();
-    let mut slave =
-        Setup::new("ftpslave", dir.path()).args(["0", "--standalone", "--root"]).args([&root, &"--state".into(), &state]).start();
+    let mut slave = Setup::new("ftpslave", dir.path())
+        .args(["0", "--standalone", "--root"])
+        .args([&root, &"--state".into(), &state])
+        .start();
     let addr = slave.ready();
     let opens = |secret: &str| {
         let mut wire = Wire::connect(addr);
@@ -153,11 +169,16 @@ fn with_a_ticket_nobody_is_asked_for_a_password_in_vain() {
     let file = password_file(&cluster.dir, &password("ann"));
     let client = cluster.client();
     eventually(SOON, "the account counts", || {
-        (client.run(&["-u", "ann", "--password-file", file.to_str().unwrap(), "-c", "get f"]).status == 0).then_some(())
+        (client
+            .run(&["-u", "ann", "--password-file", file.to_str().unwrap(), "-c", "get f"])
+            .status
+            == 0)
+            .then_some(())
     });
     cluster.master.kill();
     fs::remove_file(client.folder().join("f")).unwrap();
-    let mut program = client.setup(&["-u", "ann", "-c", "get f"]).under(&["setsid", "--wait"]).start();
+    let mut program =
+        client.setup(&["-u", "ann", "-c", "get f"]).under(&["setsid", "--wait"]).start();
     crate::harness::Client::finish(&mut program).ok();
     assert_eq!(client.read("f"), b"content");
 }
@@ -172,5 +193,7 @@ fn tickets_of_a_cluster_key_that_was_replaced_count_no_more() {
     let other = cluster.dir.path().join("other.key");
     relais_state::ClusterKey::load_or_create(&other).unwrap();
     fs::rename(&other, cluster.key()).unwrap();
-    eventually(Duration::from_secs(5), "no worker takes it", || (0..8).all(|_| try_session(slave, &ticket).is_err()).then_some(()));
+    eventually(Duration::from_secs(5), "no worker takes it", || {
+        (0..8).all(|_| try_session(slave, &ticket).is_err()).then_some(())
+    });
 }

@@ -14,7 +14,11 @@ fn is_in_files(folder: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
             let path = entry.path();
             if path.is_dir() {
                 open.push(path);
-            } else if fs::read(&path).unwrap_or_default().windows(needle.len()).any(|bytes| bytes == needle) {
+            } else if fs::read(&path)
+                .unwrap_or_default()
+                .windows(needle.len())
+                .any(|bytes| bytes == needle)
+            {
                 return Some(path);
             }
         }
@@ -28,13 +32,21 @@ fn a_password_is_nowhere_to_be_found() {
     for server in Server::both(&[("ann", "write", "/")]) {
         let file = password_file(server.dir(), SECRET);
         let named = file.to_str().unwrap();
-        user(server.dir(), &server.state(), &["add", "sec", "--rights", "write", "--password-file", named]).ok();
+        user(
+            server.dir(),
+            &server.state(),
+            &["add", "sec", "--rights", "write", "--password-file", named],
+        )
+        .ok();
         eventually(SOON, "the account counts", || server.log_in("sec", SECRET).ok());
         super::all_have_looked();
         let client = server.client();
         let given = password_file(server.dir(), SECRET);
-        let mut program =
-            client.setup(&["-u", "sec", "--password-file", given.to_str().unwrap()]).env("RUST_LOG", "trace").with_stdin().start();
+        let mut program = client
+            .setup(&["-u", "sec", "--password-file", given.to_str().unwrap()])
+            .env("RUST_LOG", "trace")
+            .with_stdin()
+            .start();
         program.type_in("get f\n");
         eventually(SOON, "it has logged in", || client.folder().join("f").exists().then_some(()));
         for what in ["cmdline", "environ"] {
@@ -46,19 +58,27 @@ fn a_password_is_nowhere_to_be_found() {
         assert!(!output.stderr.contains(SECRET) && !output.stdout.contains(SECRET));
         // A wrong one is no one's business either: it is often the right one of something else.
         let wrong = password_file(server.dir(), "my-bank-password");
-        let refused = client.run(&["-u", "sec", "--password-file", wrong.to_str().unwrap(), "-c", "ls"]).fails(4);
+        let refused = client
+            .run(&["-u", "sec", "--password-file", wrong.to_str().unwrap(), "-c", "ls"])
+            .fails(4);
         assert!(!refused.stderr.contains("my-bank-password"));
         for file in [given, wrong] {
             let _ = fs::remove_file(file);
         }
         let logs = match &server {
-            Server::Cluster(cluster) => cluster.master.stderr.text() + &cluster.slaves[0].program.stderr.text(),
+            Server::Cluster(cluster) => {
+                cluster.master.stderr.text() + &cluster.slaves[0].program.stderr.text()
+            }
             Server::Standalone(slave) => slave.program.stderr.text(),
         };
-        assert!(logs.contains("login failed for \"sec\" from 127.0.0.1"), "one line that other programs can read: {logs}");
+        assert!(
+            logs.contains("login failed for \"sec\" from 127.0.0.1"),
+            "one line that other programs can read: {logs}"
+        );
         for secret in [SECRET, "my-bank-password"] {
             assert!(!logs.contains(secret));
-            for folder in [server.state(), server.dir().path().to_owned(), client.home().to_owned()] {
+            for folder in [server.state(), server.dir().path().to_owned(), client.home().to_owned()]
+            {
                 assert_eq!(is_in_files(&folder, secret.as_bytes()), None);
             }
         }
@@ -68,15 +88,30 @@ fn a_password_is_nowhere_to_be_found() {
 }
 
 /// A terminal that is slow to do as it is told: whoever answers as soon as he sees the question must be served all the same.
-const SLOW: [&str; 11] =
-    ["strace", "-D", "-f", "-qqq", "-o", "/dev/null", "-e", "trace=ioctl", "-e", "inject=ioctl:delay_enter=100000", "--"];
+const SLOW: [&str; 11] = [
+    "strace",
+    "-D",
+    "-f",
+    "-qqq",
+    "-o",
+    "/dev/null",
+    "-e",
+    "trace=ioctl",
+    "-e",
+    "inject=ioctl:delay_enter=100000",
+    "--",
+];
 
 #[test]
 fn a_new_password_that_is_typed_twice_at_once_is_not_shown() {
     let [server, _] = Server::both(&[("ann", "write", "/")]);
-    let setup = Setup::new("ftpmaster", server.dir().path()).args(["user", "add", "bob", "--state"]).args([server.state()]);
+    let setup = Setup::new("ftpmaster", server.dir().path())
+        .args(["user", "add", "bob", "--state"])
+        .args([server.state()]);
     let (mut pty, mut program) = Pty::start_whole(setup.under(&SLOW));
-    pty.screen.wait_for(SOON, "the question", |screen| screen.contains("New password of bob").then_some(()));
+    pty.screen.wait_for(SOON, "the question", |screen| {
+        screen.contains("New password of bob").then_some(())
+    });
     pty.press("typed ahead\rtyped ahead\r");
     assert_eq!(program.wait(SOON), 0, "{}", pty.screen.text());
     assert!(!pty.screen.text().contains("typed"), "{}", pty.screen.text());
@@ -89,7 +124,9 @@ fn a_typed_password_is_not_shown_and_may_be_mistyped() {
     let client = server.client();
     let (mut pty, mut program) = Pty::start_whole(client.setup(&["-u", "ann"]).under(&SLOW));
     let asks = |pty: &Pty, times: usize| {
-        pty.screen.wait_for(SOON, "the question", |screen| (screen.matches("Password of ann").count() == times).then_some(()));
+        pty.screen.wait_for(SOON, "the question", |screen| {
+            (screen.matches("Password of ann").count() == times).then_some(())
+        });
     };
     asks(&pty, 1);
     pty.press("mistyped\r");
@@ -107,7 +144,8 @@ fn ctrl_c_at_the_question_is_130_and_no_terminal_is_4() {
     let [server, _] = Server::both(&[("ann", "write", "/")]);
     let client = server.client();
     let (mut pty, mut program) = Pty::start_whole(client.setup(&["-u", "ann"]).under(&SLOW));
-    pty.screen.wait_for(SOON, "the question", |screen| screen.contains("Password of ann").then_some(()));
+    pty.screen
+        .wait_for(SOON, "the question", |screen| screen.contains("Password of ann").then_some(()));
     pty.press("\x03");
     assert_eq!(program.wait(SOON), 130);
     let mut program = client.setup(&["-u", "ann", "-c", "ls"]).under(&["setsid", "--wait"]).start();

@@ -19,7 +19,15 @@ fn name(n: usize) -> String {
 fn put_all(slave: &Standalone) -> Vec<(usize, ChangeId)> {
     let mut wire = open(slave);
     let requests: Vec<PutRequest> =
-        (0..FILES).map(|n| if n % 100 == 99 { put(&format!("missing/{}", name(n)), 8) } else { put(&name(n), 8) }).collect();
+        (0..FILES)
+            .map(|n| {
+                if n % 100 == 99 {
+                    put(&format!("missing/{}", name(n)), 8)
+                } else {
+                    put(&name(n), 8)
+                }
+            })
+            .collect();
     let mut last = None;
     // The answer is this one's: refused where it had to be, else with a higher number than the one before.
     let mut answered = |wire: &mut Wire, asked: usize| match wire.committed() {
@@ -28,7 +36,11 @@ fn put_all(slave: &Standalone) -> Vec<(usize, ChangeId)> {
             assert!(last.is_none_or(|last| last < number), "{number} after {last:?}");
             last = Some(number);
         }
-        Err(refusal) => assert_eq!((refusal.code, asked % 100), (ErrorCode::NotFound, 99), "put {asked}: {refusal:?}"),
+        Err(refusal) => assert_eq!(
+            (refusal.code, asked % 100),
+            (ErrorCode::NotFound, 99),
+            "put {asked}: {refusal:?}"
+        ),
     };
     for (n, request) in requests.iter().enumerate() {
         wire.raw(&upload(request, format!("{n:08}").as_bytes(), 8));
@@ -65,8 +77,16 @@ fn puts_sent_ahead_share_the_sync_of_the_journal_and_are_acknowledged_behind_it(
     all_there(&slave);
     let journal = journal_of(&slave);
     let on_journal = |call: &&Call| call.is_on(&journal);
-    let syncs: Vec<&Call> = calls.iter().filter(on_journal).filter(|call| call.name.contains("sync") && call.ok()).collect();
-    assert!(!syncs.is_empty() && syncs.len() <= FILES / 10, "{} syncs of the journal for {FILES} puts", syncs.len());
+    let syncs: Vec<&Call> = calls
+        .iter()
+        .filter(on_journal)
+        .filter(|call| call.name.contains("sync") && call.ok())
+        .collect();
+    assert!(
+        !syncs.is_empty() && syncs.len() <= FILES / 10,
+        "{} syncs of the journal for {FILES} puts",
+        syncs.len()
+    );
     // The content of each was on the disk before its record was written, and that before any answer.
     let content = staged_syncs(&calls, &slave);
     let mut done = HashMap::new();
@@ -80,9 +100,14 @@ fn puts_sent_ahead_share_the_sync_of_the_journal_and_are_acknowledged_behind_it(
     let answers = answers(&calls);
     assert_eq!(answers.len(), ids.len());
     for ((n, id), sent) in ids.iter().zip(answers) {
-        let (written, synced) = *done.get(&id.0).unwrap_or_else(|| panic!("{id} was never in the journal"));
-        let staged = content.get(&id.to_string()).unwrap_or_else(|| panic!("the content of {id} was never put on the disk"));
-        let (renamed, named) = *named.get(&name(*n)).unwrap_or_else(|| panic!("{} was never put on the disk", name(*n)));
+        let (written, synced) =
+            *done.get(&id.0).unwrap_or_else(|| panic!("{id} was never in the journal"));
+        let staged = content
+            .get(&id.to_string())
+            .unwrap_or_else(|| panic!("the content of {id} was never put on the disk"));
+        let (renamed, named) = *named
+            .get(&name(*n))
+            .unwrap_or_else(|| panic!("{} was never put on the disk", name(*n)));
         assert!(
             *staged <= written && synced <= renamed && named <= sent,
             "put {n}: content in line {staged}, journal in lines {written} and {synced}, name in lines {renamed} and {named}, answer in line {sent}"
@@ -93,18 +118,27 @@ fn puts_sent_ahead_share_the_sync_of_the_journal_and_are_acknowledged_behind_it(
 /// By the id of the change: where the sync of its staged file ended.
 fn staged_syncs(calls: &[Call], slave: &Standalone) -> HashMap<String, usize> {
     let staging = slave.root.join(".relais/staging");
-    let syncs = calls.iter().filter(|call| call.name.contains("sync") && call.ok()).map(|call| (call.path(), call.end));
-    let files = syncs.filter_map(|(path, end)| Some((path.strip_prefix(&staging).ok()?.to_str()?.split_once('-')?.0.to_owned(), end)));
+    let syncs = calls
+        .iter()
+        .filter(|call| call.name.contains("sync") && call.ok())
+        .map(|call| (call.path(), call.end));
+    let files = syncs.filter_map(|(path, end)| {
+        Some((path.strip_prefix(&staging).ok()?.to_str()?.split_once('-')?.0.to_owned(), end))
+    });
     files.collect()
 }
 
 /// By the name of the file: where the rename into place began, and where the sync of the folder ended that was begun behind it.
 fn named(calls: &[Call], slave: &Standalone) -> HashMap<String, (usize, usize)> {
-    let folders: Vec<&Call> = calls.iter().filter(|call| call.name.contains("sync") && call.ok() && call.path() == slave.root).collect();
+    let folders: Vec<&Call> = calls
+        .iter()
+        .filter(|call| call.name.contains("sync") && call.ok() && call.path() == slave.root)
+        .collect();
     let renames = calls.iter().filter(|call| call.name.starts_with("rename") && call.ok());
     let named = renames.filter_map(|call| {
         let bytes = call.bytes();
-        let name = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(name(0).len())..]).into_owned();
+        let name = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(name(0).len())..])
+            .into_owned();
         Some((name, (call.begin, folders.iter().find(|sync| sync.begin > call.end)?.end)))
     });
     named.collect()
@@ -113,8 +147,17 @@ fn named(calls: &[Call], slave: &Standalone) -> HashMap<String, (usize, usize)> 
 /// For each put that was made, in their order, the line in which its answer was sent.
 fn answers(calls: &[Call]) -> Vec<usize> {
     let mut answers = Vec::new();
-    for call in calls.iter().filter(|call| call.name.starts_with("send") || call.name.starts_with("write")).filter(|call| is_tcp(call)) {
-        answers.extend(frames(&call.bytes()).into_iter().filter(|kind| *kind == FrameType::Committed).map(|_| call.begin));
+    for call in calls
+        .iter()
+        .filter(|call| call.name.starts_with("send") || call.name.starts_with("write"))
+        .filter(|call| is_tcp(call))
+    {
+        answers.extend(
+            frames(&call.bytes())
+                .into_iter()
+                .filter(|kind| *kind == FrameType::Committed)
+                .map(|_| call.begin),
+        );
     }
     answers
 }
@@ -123,7 +166,10 @@ fn answers(calls: &[Call]) -> Vec<usize> {
 fn puts_from_eight_sessions_share_it_too() {
     let slave = Standalone::start(&["--workers", "2"], &[]);
     let on = journal_of(&slave);
-    let strace = Strace::attach(&processes(&slave), &["-e", "trace=fdatasync,fsync", "-P", on.to_str().unwrap()]);
+    let strace = Strace::attach(
+        &processes(&slave),
+        &["-e", "trace=fdatasync,fsync", "-P", on.to_str().unwrap()],
+    );
     std::thread::scope(|scope| {
         for session in 0..8 {
             let slave = &slave;
@@ -150,12 +196,18 @@ fn a_folder_of_2000_files_is_put_in_few_batches() {
         std::fs::write(folder.join(name(n)), format!("{n:08}")).unwrap();
     }
     let on = journal_of(&slave);
-    let strace = Strace::attach(&processes(&slave), &["-e", "trace=fdatasync,fsync", "-P", on.to_str().unwrap()]);
+    let strace = Strace::attach(
+        &processes(&slave),
+        &["-e", "trace=fdatasync,fsync", "-P", on.to_str().unwrap()],
+    );
     client.command("put -r many").ok();
     let syncs = strace.end().len();
     assert!(syncs > 0 && syncs <= FILES / 10, "{syncs} syncs of the journal for {FILES} puts");
     for n in 0..FILES {
-        assert_eq!(std::fs::read(slave.root.join("many").join(name(n))).unwrap(), format!("{n:08}").as_bytes());
+        assert_eq!(
+            std::fs::read(slave.root.join("many").join(name(n))).unwrap(),
+            format!("{n:08}").as_bytes()
+        );
     }
     wait_unstaged(&slave.root);
 }

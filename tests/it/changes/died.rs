@@ -4,7 +4,10 @@ use relais_proto::{ErrorCode, Refusal, Request, Version};
 
 use super::injected::{slave, works};
 use super::{open, tree};
-use crate::harness::{SOON, Strace, Wire, alive, eventually, make_folder, process_of, put, remove, rename, wait_unstaged};
+use crate::harness::{
+    SOON, Strace, Wire, alive, eventually, make_folder, process_of, put, remove, rename,
+    wait_unstaged,
+};
 
 /// The replicator dies inside a system call. Asked again by id the change is made, once.
 fn replicator_dies(request: &Request, at: &str) {
@@ -14,7 +17,10 @@ fn replicator_dies(request: &Request, at: &str) {
     let before = tree(&slave.root);
     let replicator = process_of(&slave.program, "Replicator");
     let calls = at.split_once(':').unwrap().0;
-    let strace = Strace::attach(&[replicator], &["-e", &format!("trace={calls}"), "-e", &format!("inject={at}")]);
+    let strace = Strace::attach(
+        &[replicator],
+        &["-e", &format!("trace={calls}"), "-e", &format!("inject={at}")],
+    );
     let answer = ask(&mut wire, request);
     drop(strace);
     assert!(
@@ -23,7 +29,10 @@ fn replicator_dies(request: &Request, at: &str) {
     );
     let first = eventually(SOON, "the change is made when it is asked again", || {
         let answer = ask(&mut wire, request);
-        assert!(answer.as_ref().err().is_none_or(|refusal| refusal.code == ErrorCode::NoChanges), "{answer:?}");
+        assert!(
+            answer.as_ref().err().is_none_or(|refusal| refusal.code == ErrorCode::NoChanges),
+            "{answer:?}"
+        );
         answer.ok()
     });
     assert!(answer.is_err() || answer == Ok(first), "{answer:?} and then {first}");

@@ -6,12 +6,18 @@ use nix::sys::signal::{Signal, killpg};
 use relais_proto::{ErrorCode, Request, Version};
 
 use super::open;
-use crate::harness::{Standalone, Wire, content, make_folder, put as open_put, remove, rename, resume, upload, wait_unstaged};
+use crate::harness::{
+    Standalone, Wire, content, make_folder, put as open_put, remove, rename, resume, upload,
+    wait_unstaged,
+};
 
 const TIMES: usize = 50;
 
 /// Asks for a change in each round, kills everything as soon as the answer is there, and looks after the restart.
-fn killed_at_the_answer(ask: impl Fn(usize, &Standalone) -> (Vec<u8>, Request), is_there: impl Fn(usize, &Standalone, &mut Wire)) {
+fn killed_at_the_answer(
+    ask: impl Fn(usize, &Standalone) -> (Vec<u8>, Request),
+    is_there: impl Fn(usize, &Standalone, &mut Wire),
+) {
     let mut slave = Standalone::start(&["--workers", "1"], &[]);
     let mut last = Version::default();
     let mut wire = open(&slave);
@@ -42,7 +48,9 @@ fn frames(request: Request) -> (Vec<u8>, Request) {
 #[test]
 fn put() {
     // Small ones in place of each other, and larger ones under new names.
-    let bytes = |round: usize| content(round as u64, if round.is_multiple_of(2) { 100 + round } else { 300_000 + round });
+    let bytes = |round: usize| {
+        content(round as u64, if round.is_multiple_of(2) { 100 + round } else { 300_000 + round })
+    };
     let at = |round: usize| if round.is_multiple_of(2) { "f".to_owned() } else { name(round) };
     killed_at_the_answer(
         |round, _| {
@@ -62,7 +70,10 @@ fn mkdir() {
         |round, _| frames(make_folder(&name(round))),
         |round, slave, wire| {
             assert!(slave.root.join(name(round)).is_dir(), "round {round}");
-            assert_eq!(wire.change(&make_folder(&name(round))).unwrap_err().code, ErrorCode::Exists);
+            assert_eq!(
+                wire.change(&make_folder(&name(round))).unwrap_err().code,
+                ErrorCode::Exists
+            );
         },
     );
 }
@@ -83,7 +94,11 @@ fn rm() {
         },
         |round, slave, wire| {
             assert!(!slave.root.join(name(round)).exists(), "round {round}");
-            assert_eq!(wire.fetch(&name(round)).unwrap_err().code, ErrorCode::NotFound, "round {round}");
+            assert_eq!(
+                wire.fetch(&name(round)).unwrap_err().code,
+                ErrorCode::NotFound,
+                "round {round}"
+            );
         },
     );
 }
@@ -131,7 +146,11 @@ fn many_at_once() {
         for (n, count) in acknowledged.into_iter().enumerate() {
             for k in 0..count {
                 let name = format!("r{round}-{n}-{k}");
-                assert_eq!(fs::read(slave.root.join(&name)).unwrap(), name.as_bytes(), "{name} was acknowledged");
+                assert_eq!(
+                    fs::read(slave.root.join(&name)).unwrap(),
+                    name.as_bytes(),
+                    "{name} was acknowledged"
+                );
             }
         }
         // What was not acknowledged is there whole, or not at all.

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use relais_proto::{ErrorCode, PutRequest};
 
 use super::{open, tree};
-use crate::harness::{SOON, Standalone, TestDir, Volume, content, eventually, make_folder, put, remove, wait_unstaged};
+use crate::harness::{
+    SOON, Standalone, TestDir, Volume, content, eventually, make_folder, put, remove, wait_unstaged,
+};
 
 /// A slave whose served folder lies on a small file system. Fields are dropped in this order.
 struct Lab {
@@ -18,7 +20,12 @@ impl Lab {
     fn new(options: &str) -> Self {
         let volume = Volume::mount(options);
         fs::create_dir(volume.path().join("root")).unwrap();
-        let slave = Standalone::start_in(TestDir::new(), volume.inside().join("root"), &["--workers", "1"], &volume.under());
+        let slave = Standalone::start_in(
+            TestDir::new(),
+            volume.inside().join("root"),
+            &["--workers", "1"],
+            &volume.under(),
+        );
         Self { slave, volume }
     }
 
@@ -41,7 +48,9 @@ impl Lab {
     #[track_caller]
     fn wait_given_back(&self, before: u64) {
         wait_unstaged(&self.root());
-        eventually(SOON, "the room is given back", || (self.volume.free() + (256 << 10) >= before).then_some(()));
+        eventually(SOON, "the room is given back", || {
+            (self.volume.free() + (256 << 10) >= before).then_some(())
+        });
     }
 }
 
@@ -54,8 +63,14 @@ fn no_room_for_an_upload() {
     wait_unstaged(&lab.root());
     lab.fill(2 << 20);
     let (before, free) = (tree(&lab.root()), lab.volume.free());
-    for request in [put("f", new.len()), put("g", new.len()), PutRequest { size: None, ..put("f", 0) }] {
-        assert_eq!(wire.upload(&request, &new).unwrap_err().code, ErrorCode::NoSpace, "{request:?}");
+    for request in
+        [put("f", new.len()), put("g", new.len()), PutRequest { size: None, ..put("f", 0) }]
+    {
+        assert_eq!(
+            wire.upload(&request, &new).unwrap_err().code,
+            ErrorCode::NoSpace,
+            "{request:?}"
+        );
         lab.wait_given_back(free);
         assert!(tree(&lab.root()) == before);
         // Reads go on, and so does the session.
@@ -89,7 +104,9 @@ fn room_that_ends_in_the_middle_of_an_upload() {
     let request = PutRequest { size: None, ..put("f", 0) };
     wire.send(&[relais_proto::Request::Put(request)]);
     wire.raw(&crate::harness::data(&new[..1 << 20]));
-    eventually(SOON, "bytes are kept aside", || (crate::harness::staged_bytes(&lab.root()) >= 1 << 20).then_some(()));
+    eventually(SOON, "bytes are kept aside", || {
+        (crate::harness::staged_bytes(&lab.root()) >= 1 << 20).then_some(())
+    });
     let free = lab.volume.free();
     lab.fill(1 << 20);
     wire.raw(&crate::harness::data(&new[1 << 20..]));
@@ -117,13 +134,18 @@ fn a_disk_that_is_full_to_the_last_byte() {
     assert_eq!(answer.unwrap_err().code, ErrorCode::NoSpace);
     let answer = wire.change(&make_folder("new"));
     assert_eq!(answer.is_ok(), lab.root().join("new").is_dir(), "{answer:?}");
-    assert!(answer.as_ref().err().is_none_or(|refusal| refusal.code == ErrorCode::NoSpace), "{answer:?}");
+    assert!(
+        answer.as_ref().err().is_none_or(|refusal| refusal.code == ErrorCode::NoSpace),
+        "{answer:?}"
+    );
     for (name, bytes) in &before {
         assert!(wire.fetch(name).unwrap() == *bytes, "{name}");
     }
     // Something goes by hand: then all works again without a restart.
     lab.unfill();
-    eventually(SOON, "changes are made again", || wire.change(&make_folder("later")).is_ok().then_some(()));
+    eventually(SOON, "changes are made again", || {
+        wire.change(&make_folder("later")).is_ok().then_some(())
+    });
     wire.change(&remove("h", false)).unwrap();
     wire.put("f", &content(6, 500_000)).unwrap();
     wait_unstaged(&lab.root());
@@ -139,7 +161,9 @@ fn a_client_that_removes_something_makes_room() {
     lab.fill(1 << 20);
     assert_eq!(wire.put("f", &large[..3 << 20]).unwrap_err().code, ErrorCode::NoSpace);
     wire.change(&remove("large", false)).unwrap();
-    eventually(SOON, "there is room again", || wire.put("f", &large[..3 << 20]).is_ok().then_some(()));
+    eventually(SOON, "there is room again", || {
+        wire.put("f", &large[..3 << 20]).is_ok().then_some(())
+    });
     assert!(wire.fetch("f").unwrap() == large[..3 << 20]);
 }
 

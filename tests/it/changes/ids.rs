@@ -3,7 +3,9 @@
 use relais_proto::{ErrorCode, Reply, Request};
 
 use super::{open, tree, with_files};
-use crate::harness::{Standalone, content, make_folder, put, remove, rename, resume, wait_unstaged};
+use crate::harness::{
+    Standalone, content, make_folder, put, remove, rename, resume, wait_unstaged,
+};
 
 fn slave() -> Standalone {
     with_files(&[], &[("gone", b"1"), ("from", b"2"), ("folder/x", b"3")])
@@ -32,7 +34,8 @@ fn asked_again_after_a_restart() {
     let bytes = content(1, 300_000);
     let request = put("f", bytes.len());
     let mut wire = open(&slave);
-    let mut made: Vec<_> = changes().into_iter().map(|change| (wire.change(&change).unwrap(), change)).collect();
+    let mut made: Vec<_> =
+        changes().into_iter().map(|change| (wire.change(&change).unwrap(), change)).collect();
     made.push((wire.upload(&request, &bytes).unwrap(), resume(&request)));
     let after = tree(&slave.root);
     slave.program.kill();
@@ -73,11 +76,15 @@ fn an_id_belongs_to_one_upload() {
     let mut cut = open(&slave);
     cut.raw(&crate::harness::upload(&request, &bytes, 1000)[..50_000]);
     drop(cut);
-    crate::harness::eventually(crate::harness::SOON, "bytes that count", || (wire.staged(&request) > 0).then_some(()));
+    crate::harness::eventually(crate::harness::SOON, "bytes that count", || {
+        (wire.staged(&request) > 0).then_some(())
+    });
     // Another path or size has nothing of it.
-    for other in [relais_proto::PutRequest { path: crate::harness::path("g"), ..request.clone() }, {
-        relais_proto::PutRequest { size: Some(bytes.len() as u64 + 1), ..request.clone() }
-    }] {
+    for other in
+        [relais_proto::PutRequest { path: crate::harness::path("g"), ..request.clone() }, {
+            relais_proto::PutRequest { size: Some(bytes.len() as u64 + 1), ..request.clone() }
+        }]
+    {
         assert_eq!(wire.staged(&other), 0, "{other:?}");
     }
     assert!(wire.staged(&request) > 0);
@@ -93,7 +100,9 @@ fn a_lost_connection_leaves_nothing_of_what_was_put_meanwhile() {
     // The bytes that an older connection has sent are read only now, and it was cut.
     let mut late = open(&slave);
     late.raw(&crate::harness::upload(&request, &bytes, 1000)[..50_000]);
-    crate::harness::eventually(crate::harness::SOON, "bytes aside", || (crate::harness::staged_bytes(&slave.root) > 0).then_some(()));
+    crate::harness::eventually(crate::harness::SOON, "bytes aside", || {
+        (crate::harness::staged_bytes(&slave.root) > 0).then_some(())
+    });
     drop(late);
     wait_unstaged(&slave.root);
     assert_eq!(wire.change(&resume(&request)), Ok(number));
@@ -105,7 +114,11 @@ fn numbers_rise_with_every_change() {
     let mut wire = open(&slave);
     let mut last = relais_proto::Version::default();
     for n in 0..20 {
-        let number = if n % 2 == 0 { wire.put("f", format!("{n}").as_bytes()) } else { wire.change(&make_folder(&format!("d{n}"))) };
+        let number = if n % 2 == 0 {
+            wire.put("f", format!("{n}").as_bytes())
+        } else {
+            wire.change(&make_folder(&format!("d{n}")))
+        };
         let number = number.unwrap();
         assert!(number > last, "{number} after {last}");
         last = number;
@@ -130,7 +143,15 @@ fn an_id_belongs_to_one_change() {
     let other = relais_proto::PutRequest { path: crate::harness::path("g"), ..one.clone() };
     assert_eq!(wire.staged(&other), 0, "what was made is something else");
     assert!(wire.upload(&other, bytes).unwrap() > number);
-    assert!(wire.change(&Request::Remove { id: one.id, path: crate::harness::path("f"), recursive: false }).unwrap() > number);
+    assert!(
+        wire.change(&Request::Remove {
+            id: one.id,
+            path: crate::harness::path("f"),
+            recursive: false
+        })
+        .unwrap()
+            > number
+    );
     assert_eq!(wire.upload(&one, bytes), Ok(number), "it was made, whatever came after it");
     assert_eq!(tree(&slave.root).iter().filter(|(name, _)| name == "f" || name == "g").count(), 1);
 }

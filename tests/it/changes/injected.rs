@@ -7,18 +7,28 @@ use nix::unistd::Pid;
 use relais_proto::{ErrorCode, Refusal, Request};
 
 use super::{open, processes, tree, with_files};
-use crate::harness::{Standalone, Strace, Wire, content, make_folder, process_of, put, remove, rename, wait_unstaged};
+use crate::harness::{
+    Standalone, Strace, Wire, content, make_folder, process_of, put, remove, rename, wait_unstaged,
+};
 
 /// Small enough to be put on the disk with others, and large enough to be on its own.
 const SIZES: [usize; 2] = [100, 3 << 20];
 
 pub fn slave() -> Standalone {
-    with_files(&["--workers", "1"], &[("f", b"old"), ("from", b"moved"), ("folder/x", b"1"), ("empty/x", b"1")])
+    with_files(
+        &["--workers", "1"],
+        &[("f", b"old"), ("from", b"moved"), ("folder/x", b"1"), ("empty/x", b"1")],
+    )
 }
 
 /// Makes calls fail on the slave while `work` runs.
 #[track_caller]
-fn failing<T>(slave: &Standalone, inject: &str, on: Option<&PathBuf>, work: impl FnOnce() -> T) -> T {
+fn failing<T>(
+    slave: &Standalone,
+    inject: &str,
+    on: Option<&PathBuf>,
+    work: impl FnOnce() -> T,
+) -> T {
     failing_in(&processes(slave), inject, on, work)
 }
 
@@ -34,13 +44,21 @@ fn failing_in<T>(pids: &[Pid], inject: &str, on: Option<&PathBuf>, work: impl Fn
     let strace = Strace::attach(pids, &args);
     let result = work();
     let calls = strace.end();
-    assert!(calls.iter().any(|call| call.text.contains("INJECTED")), "nothing was made to fail: {calls:?}");
+    assert!(
+        calls.iter().any(|call| call.text.contains("INJECTED")),
+        "nothing was made to fail: {calls:?}"
+    );
     result
 }
 
 /// Nothing has changed by what was refused; and the service goes on, now and after a restart.
 #[track_caller]
-fn as_before(slave: &mut Standalone, before: &[(String, Vec<u8>)], refusal: &Refusal, codes: &[ErrorCode]) {
+fn as_before(
+    slave: &mut Standalone,
+    before: &[(String, Vec<u8>)],
+    refusal: &Refusal,
+    codes: &[ErrorCode],
+) {
     assert!(codes.contains(&refusal.code), "{refusal:?}");
     assert_eq!(tree(&slave.root), before);
     wait_unstaged(&slave.root);
@@ -79,12 +97,15 @@ fn puts_fail(inject: &str, on: impl Fn(&Standalone) -> Option<PathBuf>, codes: &
         let (before, mut wire) = (tree(&slave.root), open(&slave));
         wire.ping();
         for name in ["f", "new"] {
-            let refusal = failing(&slave, inject, on(&slave).as_ref(), || wire.put(name, &bytes).unwrap_err());
+            let refusal = failing(&slave, inject, on(&slave).as_ref(), || {
+                wire.put(name, &bytes).unwrap_err()
+            });
             assert!(codes.contains(&refusal.code), "{name}, {size} bytes: {refusal:?}");
             assert_eq!(tree(&slave.root), before);
         }
         wire.ping();
-        let refusal = failing(&slave, inject, on(&slave).as_ref(), || wire.put("newer", &bytes).unwrap_err());
+        let refusal =
+            failing(&slave, inject, on(&slave).as_ref(), || wire.put("newer", &bytes).unwrap_err());
         as_before(&mut slave, &before, &refusal, codes);
     }
 }
@@ -96,15 +117,27 @@ fn the_staged_file_cannot_be_put_on_the_disk() {
 
 #[test]
 fn the_staging_folder_cannot_be_put_on_the_disk() {
-    puts_fail("fsync,fdatasync:error=EIO", |slave| Some(slave.root.join(".relais/staging")), &[ErrorCode::Storage]);
+    puts_fail(
+        "fsync,fdatasync:error=EIO",
+        |slave| Some(slave.root.join(".relais/staging")),
+        &[ErrorCode::Storage],
+    );
 }
 
 #[test]
 fn the_rename_fails() {
     // A rename to another mount is what a mount point in the way gives.
-    for (error, code) in [("EIO", ErrorCode::Storage), ("ENOSPC", ErrorCode::NoSpace), ("EXDEV", ErrorCode::NotServed)] {
+    for (error, code) in [
+        ("EIO", ErrorCode::Storage),
+        ("ENOSPC", ErrorCode::NoSpace),
+        ("EXDEV", ErrorCode::NotServed),
+    ] {
         // Only into place: what workers rename among their own is another step.
-        puts_fail(&format!("rename,renameat,renameat2:error={error}"), |slave| Some(slave.root.clone()), &[code]);
+        puts_fail(
+            &format!("rename,renameat,renameat2:error={error}"),
+            |slave| Some(slave.root.clone()),
+            &[code],
+        );
     }
 }
 
@@ -114,24 +147,36 @@ fn the_worker_cannot_rename_aside() {
     let (before, mut wire) = (tree(&slave.root), open(&slave));
     let worker = process_of(&slave.program, "Worker(0)");
     let inject = "rename,renameat,renameat2:error=EIO";
-    let refusal = failing_in(&[worker], inject, None, || wire.put("f", &content(1, 100_000)).unwrap_err());
+    let refusal =
+        failing_in(&[worker], inject, None, || wire.put("f", &content(1, 100_000)).unwrap_err());
     as_before(&mut slave, &before, &refusal, &[ErrorCode::Storage]);
 }
 
 /// One change that is no put, refused and without effect.
-fn change_fails(request: &Request, inject: &str, on: impl Fn(&Standalone) -> Option<PathBuf>, codes: &[ErrorCode]) {
+fn change_fails(
+    request: &Request,
+    inject: &str,
+    on: impl Fn(&Standalone) -> Option<PathBuf>,
+    codes: &[ErrorCode],
+) {
     let mut slave = slave();
     let mut wire = open(&slave);
     wire.change(&remove("empty/x", false)).unwrap();
     let before = tree(&slave.root);
-    let refusal = failing(&slave, inject, on(&slave).as_ref(), || wire.change(request).unwrap_err());
+    let refusal =
+        failing(&slave, inject, on(&slave).as_ref(), || wire.change(request).unwrap_err());
     as_before(&mut slave, &before, &refusal, codes);
 }
 
 #[test]
 fn mkdir_fails() {
     change_fails(&make_folder("made"), "mkdir,mkdirat:error=EIO", |_| None, &[ErrorCode::Storage]);
-    change_fails(&make_folder("made"), "mkdir,mkdirat:error=ENOSPC", |_| None, &[ErrorCode::NoSpace]);
+    change_fails(
+        &make_folder("made"),
+        "mkdir,mkdirat:error=ENOSPC",
+        |_| None,
+        &[ErrorCode::NoSpace],
+    );
 }
 
 #[test]
@@ -145,9 +190,19 @@ fn a_removal_fails() {
 #[test]
 fn a_move_fails() {
     for to in ["to", "f"] {
-        change_fails(&rename("from", to), "rename,renameat,renameat2:error=EIO", |_| None, &[ErrorCode::Storage]);
+        change_fails(
+            &rename("from", to),
+            "rename,renameat,renameat2:error=EIO",
+            |_| None,
+            &[ErrorCode::Storage],
+        );
     }
-    change_fails(&rename("folder", "other"), "rename,renameat,renameat2:error=EIO", |_| None, &[ErrorCode::Storage]);
+    change_fails(
+        &rename("folder", "other"),
+        "rename,renameat,renameat2:error=EIO",
+        |_| None,
+        &[ErrorCode::Storage],
+    );
 }
 
 #[test]
@@ -158,11 +213,14 @@ fn the_folder_cannot_be_put_on_the_disk_after_the_change() {
         let mut slave = slave();
         let (before, bytes, mut wire) = (tree(&slave.root), content(1, size), open(&slave));
         for name in ["f", "new"] {
-            let refusal = failing(&slave, inject, top(&slave).as_ref(), || wire.put(name, &bytes).unwrap_err());
+            let refusal = failing(&slave, inject, top(&slave).as_ref(), || {
+                wire.put(name, &bytes).unwrap_err()
+            });
             assert_eq!(refusal.code, ErrorCode::Storage, "{name}");
             assert_eq!(tree(&slave.root), before, "{name}");
         }
-        let refusal = failing(&slave, inject, top(&slave).as_ref(), || wire.put("f", &bytes).unwrap_err());
+        let refusal =
+            failing(&slave, inject, top(&slave).as_ref(), || wire.put("f", &bytes).unwrap_err());
         as_before(&mut slave, &before, &refusal, codes);
     }
     for request in [
@@ -177,7 +235,12 @@ fn the_folder_cannot_be_put_on_the_disk_after_the_change() {
     }
     // Either folder of a move.
     for folder in ["folder", ""] {
-        change_fails(&rename("from", "folder/to"), inject, |slave| Some(slave.root.join(folder).components().collect()), codes);
+        change_fails(
+            &rename("from", "folder/to"),
+            inject,
+            |slave| Some(slave.root.join(folder).components().collect()),
+            codes,
+        );
     }
 }
 
@@ -189,7 +252,9 @@ fn the_journal_cannot_be_put_on_the_disk() {
     let mut wire = open(&slave);
     let request = put("f", bytes.len());
     let on = Some(super::journal_of(&slave));
-    let refusal = failing(&slave, "fdatasync,fsync:error=EIO", on.as_ref(), || wire.upload(&request, &bytes).unwrap_err());
+    let refusal = failing(&slave, "fdatasync,fsync:error=EIO", on.as_ref(), || {
+        wire.upload(&request, &bytes).unwrap_err()
+    });
     assert_eq!(refusal.code, ErrorCode::NoChanges, "{refusal:?}");
     // No change is made any more, though the disk is good again; reads go on, in old sessions and new ones.
     let other = put("g", 1);
@@ -208,7 +273,11 @@ fn the_journal_cannot_be_put_on_the_disk() {
     slave.restart();
     let mut wire = open(&slave);
     let now = wire.fetch("f").unwrap();
-    assert!(now == b"old" || now == bytes, "neither the old content nor the new: {} bytes", now.len());
+    assert!(
+        now == b"old" || now == bytes,
+        "neither the old content nor the new: {} bytes",
+        now.len()
+    );
     // Asked again it is made, whatever became of it; so is what was only refused.
     wire.upload(&request, &bytes).unwrap();
     wire.upload(&other, b"1").unwrap();
@@ -220,16 +289,18 @@ fn the_journal_cannot_be_put_on_the_disk() {
 
 #[test]
 fn the_journal_cannot_be_written() {
-    for (error, times, codes) in
-        [("ENOSPC", 2, &[ErrorCode::NoSpace, ErrorCode::NoChanges][..]), ("EIO", 1, &[ErrorCode::NoChanges, ErrorCode::Storage])]
-    {
+    for (error, times, codes) in [
+        ("ENOSPC", 2, &[ErrorCode::NoSpace, ErrorCode::NoChanges][..]),
+        ("EIO", 1, &[ErrorCode::NoChanges, ErrorCode::Storage]),
+    ] {
         let mut slave = slave();
         let before = tree(&slave.root);
         let mut wire = open(&slave);
         let on = Some(super::journal_of(&slave));
         let inject = format!("write,writev,pwrite64,pwritev,pwritev2:error={error}");
         for request in [make_folder("made"), remove("from", false)].iter().take(times) {
-            let refusal = failing(&slave, &inject, on.as_ref(), || wire.change(request).unwrap_err());
+            let refusal =
+                failing(&slave, &inject, on.as_ref(), || wire.change(request).unwrap_err());
             assert!(codes.contains(&refusal.code), "{error}: {refusal:?}");
         }
         assert_eq!(tree(&slave.root), before);
@@ -255,7 +326,10 @@ fn the_worker_cannot_write_aside() {
     wire.ping();
     // Only what is staged is written at an offset or spliced by a worker; answers go out by other calls.
     let worker = process_of(&slave.program, "Worker(0)");
-    let strace = Strace::attach(&[worker], &["-e", "trace=pwrite64,pwritev,splice", "-e", "inject=pwrite64,pwritev,splice:error=EIO"]);
+    let strace = Strace::attach(
+        &[worker],
+        &["-e", "trace=pwrite64,pwritev,splice", "-e", "inject=pwrite64,pwritev,splice:error=EIO"],
+    );
     let refusal = wire.put("f", &bytes).unwrap_err();
     drop(strace);
     as_before(&mut slave, &before, &refusal, &[ErrorCode::Storage]);

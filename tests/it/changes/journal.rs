@@ -8,7 +8,10 @@ use std::os::unix::fs::FileExt;
 use relais_proto::{Reply, Request, Version};
 
 use super::{journal_of, open, tree, with_files};
-use crate::harness::{SOON, Setup, Standalone, Wire, content, eventually, make_folder, path, put, remove, rename, resume};
+use crate::harness::{
+    SOON, Setup, Standalone, Wire, content, eventually, make_folder, path, put, remove, rename,
+    resume,
+};
 
 #[track_caller]
 fn version_at(wire: &mut Wire, name: &str) -> Option<Version> {
@@ -71,15 +74,30 @@ fn damage_in_the_middle_stops_the_start_and_is_named() {
 
 #[test]
 fn the_catalogue_is_made_again_from_folder_and_journal() {
-    let mut slave = with_files(&[], &[("f", b"one"), ("folder/x", b"two"), ("gone", b"1"), ("moved", b"three"), ("tree/sub/y", b"four")]);
+    let mut slave = with_files(
+        &[],
+        &[
+            ("f", b"one"),
+            ("folder/x", b"two"),
+            ("gone", b"1"),
+            ("moved", b"three"),
+            ("tree/sub/y", b"four"),
+        ],
+    );
     let mut wire = open(&slave);
     let bytes = content(3, 100_000);
     let request = put("f", bytes.len());
-    let changes = [make_folder("made"), remove("gone", false), rename("moved", "folder/moved"), rename("tree", "wood")];
+    let changes = [
+        make_folder("made"),
+        remove("gone", false),
+        rename("moved", "folder/moved"),
+        rename("tree", "wood"),
+    ];
     wire.upload(&request, &bytes).unwrap();
     let numbers: Vec<Version> = changes.iter().map(|change| wire.change(change).unwrap()).collect();
     let names = ["f", "folder", "folder/x", "folder/moved", "made", "wood", "wood/sub/y"];
-    let before: Vec<Option<Version>> = names.iter().map(|name| version_at(&mut wire, name)).collect();
+    let before: Vec<Option<Version>> =
+        names.iter().map(|name| version_at(&mut wire, name)).collect();
     assert!(before[0].is_some() && before[4] == Some(numbers[0]), "{before:?}");
     slave.program.kill();
     for file in fs::read_dir(slave.root.join(".relais")).unwrap().map(|entry| entry.unwrap()) {
@@ -100,7 +118,9 @@ fn the_catalogue_is_made_again_from_folder_and_journal() {
     for (change, number) in changes.iter().zip(&numbers) {
         assert_eq!(wire.change(change), Ok(*number), "{change:?}");
     }
-    assert!(matches!(wire.ask(&resume(&request)), Reply::Committed { version, .. } if Some(version) == before[0]));
+    assert!(
+        matches!(wire.ask(&resume(&request)), Reply::Committed { version, .. } if Some(version) == before[0])
+    );
     assert!(wire.put("new", b"1").unwrap() > *numbers.last().unwrap());
 }
 

@@ -9,8 +9,8 @@ use std::fs;
 use nix::sys::signal::{Signal, kill};
 
 use crate::harness::{
-    Client, Fault, Output, Program, Proxy, Reader, SOON, Standalone, content, digest, eventually, exists, leftovers, process_of, quote,
-    staged_bytes, wait_unstaged,
+    Client, Fault, Output, Program, Proxy, Reader, SOON, Standalone, content, digest, eventually,
+    exists, leftovers, process_of, quote, staged_bytes, wait_unstaged,
 };
 
 /// Uploads this long are never behind the fault in one piece of a buffer.
@@ -77,7 +77,9 @@ impl Lab {
     /// Waits until some of what a frozen put has sent is written aside.
     fn wait_staged(&self, point: Point) {
         if matches!(point, Point::Byte(n) if n >= SURE) {
-            eventually(SOON, "bytes are kept aside", || (staged_bytes(&self.slave.root) > 0).then_some(()));
+            eventually(SOON, "bytes are kept aside", || {
+                (staged_bytes(&self.slave.root) > 0).then_some(())
+            });
         }
     }
 }
@@ -109,7 +111,12 @@ fn is_whole(lab: &Lab, client: &Client, name: &str, bytes: &[u8], output: &Outpu
 
 /// One put of `size` bytes in place of an old file, frozen at `point`; `interrupt` ends it, or lets it end.
 #[track_caller]
-fn cell(lab: &mut Lab, size: usize, point: Point, interrupt: impl Fn(&mut Lab, &mut Program, Point)) {
+fn cell(
+    lab: &mut Lab,
+    size: usize,
+    point: Point,
+    interrupt: impl Fn(&mut Lab, &mut Program, Point),
+) {
     let (old, new) = (content(99, 5000), content(size as u64 + 1, size));
     let name = format!("{size} at {point:?}");
     super::open(&lab.slave).put(&name, &old).unwrap();
@@ -130,20 +137,25 @@ fn cell(lab: &mut Lab, size: usize, point: Point, interrupt: impl Fn(&mut Lab, &
     } else {
         converge(lab, &client, &name, &new);
     }
-    eventually(SOON, "the reader sees the new content", || (lab.slave.client().get(&name)["bytes"] == size).then_some(()));
+    eventually(SOON, "the reader sees the new content", || {
+        (lab.slave.client().get(&name)["bytes"] == size).then_some(())
+    });
     let (reads, _) = reader.end();
     assert!(reads > 0, "nobody looked");
     let sent = lab.line.take_data_bytes();
     let size = size as u64;
     match point {
-        Point::Byte(n) if n >= SURE => assert!(sent < n + size, "{name}: {sent} bytes were sent: nothing was gone on with"),
+        Point::Byte(n) if n >= SURE => {
+            assert!(sent < n + size, "{name}: {sent} bytes were sent: nothing was gone on with")
+        }
         // The content had arrived: asking again by id is enough.
         Point::Answer if size >= SURE => assert!(sent <= size, "{name}: {sent} bytes were sent"),
         _ => {}
     }
 }
 
-const SIZES: [usize; 9] = [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, LARGE];
+const SIZES: [usize; 9] =
+    [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, LARGE];
 
 #[test]
 fn client_killed() {

@@ -35,7 +35,11 @@ fn a_folder() {
     let slave = slave();
     let before = tree(&slave.root);
     let mut wire = open(&slave);
-    for (name, code) in [("folder", ErrorCode::IsFolder), ("folder/sub", ErrorCode::IsFolder), ("file/x", ErrorCode::NotFolder)] {
+    for (name, code) in [
+        ("folder", ErrorCode::IsFolder),
+        ("folder/sub", ErrorCode::IsFolder),
+        ("file/x", ErrorCode::NotFolder),
+    ] {
         assert_eq!(wire.put(name, b"new").unwrap_err().code, code, "{name}");
     }
     assert_eq!(tree(&slave.root), before);
@@ -56,14 +60,27 @@ fn links_and_fifos() {
         for refusal in refusals {
             assert!(IN_THE_WAY.contains(&refusal.code), "{name}: {refusal:?}");
         }
-        for refusal in [wire.change(&remove(name, true)).unwrap_err(), wire.change(&rename(name, "other")).unwrap_err()] {
-            assert!(matches!(refusal.code, ErrorCode::NotServed | ErrorCode::NotFound), "{name}: {refusal:?}");
+        for refusal in [
+            wire.change(&remove(name, true)).unwrap_err(),
+            wire.change(&rename(name, "other")).unwrap_err(),
+        ] {
+            assert!(
+                matches!(refusal.code, ErrorCode::NotServed | ErrorCode::NotFound),
+                "{name}: {refusal:?}"
+            );
         }
         // Neither does anything go through it.
         let below = format!("{name}/x");
-        let refusals = [wire.put(&below, b"new").unwrap_err(), wire.change(&make_folder(&below)).unwrap_err()];
+        let refusals =
+            [wire.put(&below, b"new").unwrap_err(), wire.change(&make_folder(&below)).unwrap_err()];
         for refusal in refusals {
-            assert!(matches!(refusal.code, ErrorCode::NotServed | ErrorCode::NotFound | ErrorCode::NotFolder), "{below}: {refusal:?}");
+            assert!(
+                matches!(
+                    refusal.code,
+                    ErrorCode::NotServed | ErrorCode::NotFound | ErrorCode::NotFolder
+                ),
+                "{below}: {refusal:?}"
+            );
         }
     }
     assert_eq!(tree(&slave.root), before);
@@ -94,7 +111,10 @@ fn a_name_that_was_made_by_hand_a_moment_ago() {
         let name = format!("hand{round}");
         fs::create_dir(slave.root.join(&name)).unwrap();
         let refusal = wire.put(&name, b"new").unwrap_err();
-        assert!(matches!(refusal.code, ErrorCode::IsFolder | ErrorCode::Exists | ErrorCode::Changed), "{refusal:?}");
+        assert!(
+            matches!(refusal.code, ErrorCode::IsFolder | ErrorCode::Exists | ErrorCode::Changed),
+            "{refusal:?}"
+        );
         assert!(slave.root.join(&name).is_dir());
     }
     wait_unstaged(&slave.root);
@@ -108,7 +128,8 @@ fn a_mount_point() {
     fs::create_dir_all(&mount).unwrap();
     let mounted = volume.mount_inside("root/mount");
     fs::write(mount.join("secret"), "secret").unwrap();
-    let slave = Standalone::start_in(TestDir::new(), volume.inside().join("root"), &[], &volume.under());
+    let slave =
+        Standalone::start_in(TestDir::new(), volume.inside().join("root"), &[], &volume.under());
     let mut wire = open(&slave);
     let refusals = [
         wire.put("mount", b"new").unwrap_err(),
@@ -121,7 +142,13 @@ fn a_mount_point() {
     ];
     for (n, refusal) in refusals.iter().enumerate() {
         assert!(
-            matches!(refusal.code, ErrorCode::NotServed | ErrorCode::NotFound | ErrorCode::Exists | ErrorCode::IsFolder),
+            matches!(
+                refusal.code,
+                ErrorCode::NotServed
+                    | ErrorCode::NotFound
+                    | ErrorCode::Exists
+                    | ErrorCode::IsFolder
+            ),
             "{n}: {refusal:?}"
         );
     }

@@ -5,7 +5,9 @@ use std::path::Path;
 use relais_proto::{ChangeId, FrameType, Request};
 
 use super::{journal_of, open, processes, with_files};
-use crate::harness::{Call, Standalone, Strace, Wire, bound, content, make_folder, put, remove, rename};
+use crate::harness::{
+    Call, Standalone, Strace, Wire, bound, content, make_folder, put, remove, rename,
+};
 
 const CALLS: &str = "trace=fsync,fdatasync,syncfs,sync_file_range,rename,renameat,renameat2,mkdir,mkdirat,unlink,unlinkat,rmdir,link,linkat,\
                      write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,sendmmsg";
@@ -17,7 +19,8 @@ struct Traced {
 }
 
 fn slave() -> Standalone {
-    let files: [(&str, &[u8]); 5] = [("a/f", b"old"), ("b/g", b"old"), ("a/full/x", b"1"), ("a/empty/x", b"1"), ("b/x", b"1")];
+    let files: [(&str, &[u8]); 5] =
+        [("a/f", b"old"), ("b/g", b"old"), ("a/full/x", b"1"), ("a/empty/x", b"1"), ("b/x", b"1")];
     let slave = with_files(&["--workers", "1"], &files);
     open(&slave).change(&remove("a/empty/x", false)).unwrap();
     slave
@@ -35,9 +38,19 @@ fn trace(slave: Standalone, ask: impl FnOnce(&mut Wire)) -> Traced {
 impl Traced {
     /// The first successful call of these that fits, begun behind line `after` of the trace: where it ended.
     #[track_caller]
-    fn step(&self, after: usize, what: &str, names: &[&str], fits: impl Fn(&Call) -> bool) -> usize {
-        let found = self.calls.iter().find(|call| call.begin >= after && names.contains(&call.name.as_str()) && call.ok() && fits(call));
-        found.unwrap_or_else(|| panic!("{what} is missing behind line {after} of {:#?}", self.calls)).end
+    fn step(
+        &self,
+        after: usize,
+        what: &str,
+        names: &[&str],
+        fits: impl Fn(&Call) -> bool,
+    ) -> usize {
+        let found = self.calls.iter().find(|call| {
+            call.begin >= after && names.contains(&call.name.as_str()) && call.ok() && fits(call)
+        });
+        found
+            .unwrap_or_else(|| panic!("{what} is missing behind line {after} of {:#?}", self.calls))
+            .end
     }
 
     /// The change is in the journal, and the journal on the disk.
@@ -46,14 +59,20 @@ impl Traced {
         let journal = journal_of(&self.slave);
         let writes = ["write", "writev", "pwrite64", "pwritev", "pwritev2"];
         let has_id = |call: &Call| call.bytes().windows(16).any(|bytes| bytes == id.0);
-        let written = self.step(after, "the journal's record", &writes, |call| call.is_on(&journal) && has_id(call));
-        self.step(written, "the sync of the journal", &["fdatasync", "fsync"], |call| call.is_on(&journal))
+        let written = self.step(after, "the journal's record", &writes, |call| {
+            call.is_on(&journal) && has_id(call)
+        });
+        self.step(written, "the sync of the journal", &["fdatasync", "fsync"], |call| {
+            call.is_on(&journal)
+        })
     }
 
     #[track_caller]
     fn folder(&self, after: usize, folder: &str) -> usize {
         let path: std::path::PathBuf = self.slave.root.join(folder).components().collect();
-        self.step(after, &format!("the sync of {folder:?}"), &["fsync", "fdatasync"], |call| call.is_on(&path))
+        self.step(after, &format!("the sync of {folder:?}"), &["fsync", "fdatasync"], |call| {
+            call.is_on(&path)
+        })
     }
 
     #[track_caller]
@@ -66,7 +85,12 @@ impl Traced {
     fn answered(&self, after: usize) {
         let answers: Vec<&Call> = self.calls.iter().filter(|call| is_answer(call)).collect();
         assert_eq!(answers.len(), 1, "{answers:?}");
-        assert!(answers[0].begin >= after, "answered in line {}, done in line {after}: {:#?}", answers[0].begin, self.calls);
+        assert!(
+            answers[0].begin >= after,
+            "answered in line {}, done in line {after}: {:#?}",
+            answers[0].begin,
+            self.calls
+        );
     }
 }
 
@@ -84,18 +108,25 @@ fn a_put() {
     // Over a file and under a new name; small, and so large that it is handled on its own.
     for (name, size) in [("f", 1000), ("new", 1000), ("f", 3 << 20), ("empty/new", 0)] {
         let request = put(&format!("a/{name}"), size);
-        let traced = trace(slave(), |wire| assert!(wire.upload(&request, &content(1, size)).is_ok()));
+        let traced =
+            trace(slave(), |wire| assert!(wire.upload(&request, &content(1, size)).is_ok()));
         let staging = traced.slave.root.join(".relais/staging");
         let staged = |call: &Call| call.is_below(&staging) && !call.is_on(&staging);
         let file = traced.step(0, "the sync of the staged file", &["fsync", "fdatasync"], staged);
         let folder = traced.folder(0, ".relais/staging");
-        let journal = traced.journal(file.max(folder), bound(request.id, "put", &[&format!("a/{name}")], request.size));
+        let journal = traced.journal(
+            file.max(folder),
+            bound(request.id, "put", &[&format!("a/{name}")], request.size),
+        );
         let last = name.rsplit('/').next().unwrap();
         let renamed = traced.named(journal, "the rename into place", &RENAMES, last);
         let parent = if name.contains('/') { "a/empty" } else { "a" };
         traced.answered(traced.folder(renamed, parent));
         // The bytes were all there before the file was put on the disk.
-        let late = traced.calls.iter().find(|call| call.name.contains("write") && staged(call) && call.end > file);
+        let late = traced
+            .calls
+            .iter()
+            .find(|call| call.name.contains("write") && staged(call) && call.end > file);
         assert!(late.is_none(), "{late:?}");
     }
 }
@@ -105,7 +136,12 @@ fn a_mkdir() {
     let request = make_folder("a/made");
     let Request::MakeFolder { id, .. } = request else { unreachable!() };
     let traced = trace(slave(), |wire| assert!(wire.change(&request).is_ok()));
-    let made = traced.named(traced.journal(0, bound(id, "mkdir", &["a/made"], None)), "the mkdir", &["mkdir", "mkdirat"], "made");
+    let made = traced.named(
+        traced.journal(0, bound(id, "mkdir", &["a/made"], None)),
+        "the mkdir",
+        &["mkdir", "mkdirat"],
+        "made",
+    );
     traced.answered(traced.folder(made, "a"));
 }
 
@@ -130,8 +166,14 @@ fn an_mv() {
         let Request::Move { id, .. } = request else { unreachable!() };
         let traced = trace(slave(), |wire| assert!(wire.change(&request).is_ok()));
         let target = Path::new(to).file_name().unwrap().to_str().unwrap();
-        let moved = traced.named(traced.journal(0, bound(id, "mv", &[from, to], None)), "the move", &RENAMES, target);
-        let folders = [traced.folder(moved, "a"), traced.folder(moved, to.split('/').next().unwrap())];
+        let moved = traced.named(
+            traced.journal(0, bound(id, "mv", &[from, to], None)),
+            "the move",
+            &RENAMES,
+            target,
+        );
+        let folders =
+            [traced.folder(moved, "a"), traced.folder(moved, to.split('/').next().unwrap())];
         traced.answered(folders[0].max(folders[1]));
     }
 }
@@ -140,7 +182,9 @@ impl Traced {
     /// As [`Self::named`], where the name may be any of the call's paths.
     #[track_caller]
     fn named_first(&self, after: usize, what: &str, names: &[&str], name: &str) -> usize {
-        let early = self.calls.iter().find(|call| call.begin < after && names.contains(&call.name.as_str()) && call.names(name));
+        let early = self.calls.iter().find(|call| {
+            call.begin < after && names.contains(&call.name.as_str()) && call.names(name)
+        });
         assert!(early.is_none(), "before it was in the journal: {early:?}");
         self.named(after, what, names, name)
     }
@@ -158,7 +202,8 @@ fn what_is_refused_is_not_in_the_journal() {
         assert!(wire.change(&rename("missing", "c")).is_err());
     });
     let journal = journal_of(&traced.slave);
-    let wrote = traced.calls.iter().find(|call| call.is_on(&journal) || call.name.starts_with("mkdir"));
+    let wrote =
+        traced.calls.iter().find(|call| call.is_on(&journal) || call.name.starts_with("mkdir"));
     assert!(wrote.is_none(), "{wrote:?}");
     assert_eq!(super::tree(&traced.slave.root), before);
 }

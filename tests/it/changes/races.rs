@@ -6,8 +6,8 @@ use relais_proto::{ErrorCode, Expect, PutRequest, Reply, Request};
 
 use super::{open, with_files};
 use crate::harness::{
-    Client, Reader, SOON, Standalone, Strace, content, data, encoded, eventually, make_folder, process_of, put, put_end, remove, resume,
-    staged_bytes, wait_unstaged,
+    Client, Reader, SOON, Standalone, Strace, content, data, encoded, eventually, make_folder,
+    process_of, put, put_end, remove, resume, staged_bytes, wait_unstaged,
 };
 
 #[test]
@@ -15,7 +15,8 @@ fn two_puts_to_one_name_leave_the_one_with_the_higher_number() {
     let slave = Standalone::start(&[], &[]);
     let (mut one, mut two) = (open(&slave), open(&slave));
     for round in 0..20_usize {
-        let (first, second) = (content(round as u64 * 2, 150_000), content(round as u64 * 2 + 1, 150_000 - round));
+        let (first, second) =
+            (content(round as u64 * 2, 150_000), content(round as u64 * 2 + 1, 150_000 - round));
         // Their frames come mixed, in steps of different size.
         let frames = [
             crate::harness::upload(&put("f", first.len()), &first, 10_000),
@@ -46,7 +47,8 @@ fn two_clients_put_to_one_name_at_once() {
         for (client, bytes) in clients.iter().zip(&bytes) {
             std::fs::write(client.folder().join("f"), bytes).unwrap();
         }
-        let mut running: Vec<_> = clients.iter().map(|client| client.start(&["-c", "put f"])).collect();
+        let mut running: Vec<_> =
+            clients.iter().map(|client| client.start(&["-c", "put f"])).collect();
         running.iter_mut().for_each(|program| drop(Client::finish(program).ok()));
         let found = std::fs::read(slave.root.join("f")).unwrap();
         assert!(bytes.contains(&found), "round {round}: a mixture");
@@ -70,7 +72,13 @@ fn puts_removals_and_moves_at_once_never_show_a_part() {
                         (_, 0) => wire.change(&crate::harness::rename("f", "g")),
                         _ => wire.change(&crate::harness::rename("g", "f")),
                     };
-                    assert!(answer.as_ref().err().is_none_or(|refusal| refusal.code == ErrorCode::NotFound), "{answer:?}");
+                    assert!(
+                        answer
+                            .as_ref()
+                            .err()
+                            .is_none_or(|refusal| refusal.code == ErrorCode::NotFound),
+                        "{answer:?}"
+                    );
                 }
             });
         }
@@ -78,8 +86,13 @@ fn puts_removals_and_moves_at_once_never_show_a_part() {
         for _ in 0..50 {
             for name in ["f", "g"] {
                 match wire.fetch(name) {
-                    Ok(bytes) => assert!(bytes == new || bytes == b"old", "{name}: {} bytes", bytes.len()),
-                    Err(refusal) => assert!(matches!(refusal.code, ErrorCode::NotFound | ErrorCode::Changed), "{refusal:?}"),
+                    Ok(bytes) => {
+                        assert!(bytes == new || bytes == b"old", "{name}: {} bytes", bytes.len())
+                    }
+                    Err(refusal) => assert!(
+                        matches!(refusal.code, ErrorCode::NotFound | ErrorCode::Changed),
+                        "{refusal:?}"
+                    ),
                 }
             }
         }
@@ -98,7 +111,9 @@ fn a_resume_ends_the_older_connection_of_its_upload() {
         let from = usize::try_from(newer.staged(&request)).unwrap();
         older.raw(&encoded(&[Request::Put(PutRequest { offset: from as u64, ..request.clone() })]));
         older.raw(&data(&bytes[from..half]));
-        eventually(SOON, "the bytes are kept aside", || (staged_bytes(&slave.root) >= half as u64).then_some(()));
+        eventually(SOON, "the bytes are kept aside", || {
+            (staged_bytes(&slave.root) >= half as u64).then_some(())
+        });
         let offset = newer.staged(&request);
         assert!(offset > 0 && offset <= half as u64, "{offset}");
         older.closed_within(Duration::from_secs(10));
@@ -125,10 +140,16 @@ fn asked_again_while(tasks: &[&str], call: &str, size: usize) {
     let inject = format!("inject={call}:delay_enter=300000:when=1");
     let strace = Strace::attach(&processes, &["-e", &format!("trace={call}"), "-e", &inject]);
     older.raw(&crate::harness::upload(&request, &bytes, 1 << 20));
-    eventually(SOON, "all bytes are kept aside", || (staged_bytes(&slave.root) >= size as u64).then_some(()));
+    eventually(SOON, "all bytes are kept aside", || {
+        (staged_bytes(&slave.root) >= size as u64).then_some(())
+    });
     let (again, number) = match newer.ask(&resume(&request)) {
         Reply::Staged { offset, .. } => {
-            newer.raw(&crate::harness::upload(&PutRequest { offset, ..request.clone() }, &bytes, 1 << 20));
+            newer.raw(&crate::harness::upload(
+                &PutRequest { offset, ..request.clone() },
+                &bytes,
+                1 << 20,
+            ));
             (Some(offset), newer.committed().unwrap())
         }
         Reply::Committed { version, .. } => (None, version),
@@ -149,7 +170,10 @@ fn asked_again_while(tasks: &[&str], call: &str, size: usize) {
     }
     wait_unstaged(&slave.root);
     // All of it was there: nothing has to be sent again.
-    assert!(again.is_none_or(|offset| offset == size as u64), "{tasks:?}, {call}: {again:?} of {size} bytes");
+    assert!(
+        again.is_none_or(|offset| offset == size as u64),
+        "{tasks:?}, {call}: {again:?} of {size} bytes"
+    );
     assert_eq!(newer.upload(&request, &bytes), Ok(number));
     let next = newer.put("g", b"1").unwrap();
     assert_eq!(next.number, number.number + 1, "{tasks:?}, {call}: made twice");
@@ -203,7 +227,9 @@ fn a_folder_made_while_a_file_is_put_into_its_place() {
         let codes: Vec<_> = answers.iter().map(|a| a.as_ref().err().map(|r| r.code)).collect();
         match codes[..] {
             [None, Some(ErrorCode::IsFolder)] => assert!(slave.root.join(&name).is_dir()),
-            [Some(ErrorCode::NotFolder), None] => assert_eq!(std::fs::read(slave.root.join(&name)).unwrap(), b"bytes"),
+            [Some(ErrorCode::NotFolder), None] => {
+                assert_eq!(std::fs::read(slave.root.join(&name)).unwrap(), b"bytes")
+            }
             _ => panic!("{answers:?}"),
         }
     }

@@ -6,7 +6,10 @@ use std::path::Path;
 use relais_proto::{ErrorCode, Login, Mark, Reply, Request};
 
 use super::tree;
-use crate::harness::{Cluster, Standalone, Wire, hello, make_folder, put, remove, rename, resume, staged_files, ticket};
+use crate::harness::{
+    Cluster, Standalone, Wire, hello, make_folder, put, remove, rename, resume, staged_files,
+    ticket,
+};
 
 /// Opens a session, and whether the user may change anything.
 #[track_caller]
@@ -26,7 +29,13 @@ fn refused(wire: &mut Wire, root: &Path, codes: &[ErrorCode]) {
     let before = tree(root);
     let staged = || staged_files(root);
     let old = staged();
-    for request in [make_folder("made"), remove("f", false), remove("folder", true), rename("f", "g"), resume(&put("f", 10))] {
+    for request in [
+        make_folder("made"),
+        remove("f", false),
+        remove("folder", true),
+        rename("f", "g"),
+        resume(&put("f", 10)),
+    ] {
         let refusal = wire.change(&request).unwrap_err();
         assert!(codes.contains(&refusal.code), "{request:?}: {refusal:?}");
         assert_eq!(staged(), old);
@@ -77,7 +86,8 @@ fn on_loopback_anybody_may() {
 fn in_a_cluster_on_loopback_anybody_may() {
     let cluster = Cluster::of(1).start();
     let (ticket, _) = ticket(cluster.addr);
-    let (mut wire, writable) = opened(cluster.slaves[0].addr, Request::Ticket { ticket, mark: Mark::default() });
+    let (mut wire, writable) =
+        opened(cluster.slaves[0].addr, Request::Ticket { ticket, mark: Mark::default() });
     assert!(writable);
     wire.put("f", b"1").unwrap();
 }
@@ -87,10 +97,13 @@ fn in_a_cluster_beyond_loopback_nobody_may_without_an_account() {
     let cluster = Cluster::of(1).listen("0.0.0.0").file("f", b"1").file("folder/x", b"2").start();
     let (ticket, _) = ticket(cluster.addr);
     let slave = &cluster.slaves[0];
-    let (mut wire, writable) = opened(slave.addr, Request::Ticket { ticket, mark: Mark::default() });
+    let (mut wire, writable) =
+        opened(slave.addr, Request::Ticket { ticket, mark: Mark::default() });
     assert!(!writable);
     // What lies in the folder gets its number first.
-    crate::harness::eventually(crate::harness::SOON, "all is numbered", || (wire.fetch("f").ok()? == b"1").then_some(()));
+    crate::harness::eventually(crate::harness::SOON, "all is numbered", || {
+        (wire.fetch("f").ok()? == b"1").then_some(())
+    });
     refused(&mut wire, &slave.root, &[ErrorCode::Denied]);
     let client = cluster.client();
     std::fs::write(client.folder().join("new"), b"1").unwrap();

@@ -7,7 +7,8 @@ use relais_proto::{ErrorCode, FrameType, Request};
 
 use super::{open, with_files};
 use crate::harness::{
-    SOON, Standalone, TestDir, Wire, content, data, encoded, eventually, make_folder, process_of, put, stop, upload, wait_unstaged,
+    SOON, Standalone, TestDir, Wire, content, data, encoded, eventually, make_folder, process_of,
+    put, stop, upload, wait_unstaged,
 };
 
 #[test]
@@ -31,7 +32,10 @@ fn changes_wait_for_a_replicator_that_hangs_and_are_refused_then() {
         assert!(began.elapsed() < SOON, "nothing but `Wait` for {SOON:?}");
     };
     let took = began.elapsed();
-    assert!(matches!(&answer, relais_proto::Reply::Error(refusal) if refusal.code == ErrorCode::NoChanges), "{answer:?}");
+    assert!(
+        matches!(&answer, relais_proto::Reply::Error(refusal) if refusal.code == ErrorCode::NoChanges),
+        "{answer:?}"
+    );
     assert!(took > Duration::from_secs(2) && took < Duration::from_secs(15), "{took:?}");
     // Nobody takes the slave for dead while he waits.
     assert!(waits >= 2, "{waits} signs of life in {took:?}");
@@ -52,7 +56,9 @@ fn a_client_waits_for_a_replicator_that_hangs_for_a_moment() {
     let replicator = process_of(&slave.program, "Replicator");
     stop(replicator);
     let mut program = client.start(&["--retry", "20", "--json", "-c", "put f"]);
-    eventually(SOON, "the put is kept aside", || (crate::harness::staged_bytes(&slave.root) == 300_000).then_some(()));
+    eventually(SOON, "the put is kept aside", || {
+        (crate::harness::staged_bytes(&slave.root) == 300_000).then_some(())
+    });
     assert_eq!(open(&slave).fetch("f").unwrap(), b"old");
     kill(replicator, Signal::SIGCONT).unwrap();
     crate::harness::Client::finish(&mut program).ok();
@@ -64,14 +70,22 @@ fn no_descriptors_are_left() {
     let dir = TestDir::new();
     let root = dir.folder("root");
     let under = ["prlimit", "--nofile=64:64"].map(str::to_owned);
-    let slave = Standalone::start_in(dir, root, &["--workers", "1", "--sessions-per-worker", "200"], &under);
+    let slave = Standalone::start_in(
+        dir,
+        root,
+        &["--workers", "1", "--sessions-per-worker", "200"],
+        &under,
+    );
     open(&slave).put("f", b"old").unwrap();
     // Uploads that have begun and wait, until there is no room for more.
     let bytes = content(2, 100_000);
     let mut held = Vec::new();
     for n in 0..100 {
         let mut wire = Wire::connect(slave.addr);
-        wire.raw(&encoded(&[crate::harness::hello(), Request::Login(relais_proto::Login::default())]));
+        wire.raw(&encoded(&[
+            crate::harness::hello(),
+            Request::Login(relais_proto::Login::default()),
+        ]));
         wire.raw(&encoded(&[Request::Put(put(&format!("held{n}"), bytes.len()))]));
         wire.raw(&data(&bytes[..50_000]));
         held.push(wire);
@@ -80,7 +94,10 @@ fn no_descriptors_are_left() {
     drop(held);
     let bytes = eventually(SOON, "somebody is let in again", || {
         let mut wire = Wire::connect(slave.addr);
-        wire.raw(&encoded(&[crate::harness::hello(), Request::Login(relais_proto::Login::default())]));
+        wire.raw(&encoded(&[
+            crate::harness::hello(),
+            Request::Login(relais_proto::Login::default()),
+        ]));
         loop {
             match wire.frame().ok()?? {
                 (FrameType::Welcome | FrameType::Wait, _) => {}

@@ -5,13 +5,17 @@ use std::fs;
 use relais_proto::{Digest, ErrorCode, PutRequest, Request};
 
 use super::{open, tree, with_files};
-use crate::harness::{Standalone, content, data, encoded, new_id, path, put, put_end, staged_files, upload, wait_unstaged};
+use crate::harness::{
+    Standalone, content, data, encoded, new_id, path, put, put_end, staged_files, upload,
+    wait_unstaged,
+};
 
 #[test]
 fn sizes_and_steps_arrive_whole() {
     let slave = Standalone::start(&["--block-size", "4096"], &[]);
     let mut wire = open(&slave);
-    for size in [0_usize, 1, 4095, 4096, 4097, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, (4 << 20) + 1] {
+    for size in [0_usize, 1, 4095, 4096, 4097, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, (4 << 20) + 1]
+    {
         let bytes = content(size as u64, size);
         for step in [1 << 22, 65_537, 997] {
             // A frame for each few bytes is for the small ones.
@@ -20,7 +24,10 @@ fn sizes_and_steps_arrive_whole() {
             }
             wire.raw(&upload(&put("f", size), &bytes, step));
             wire.committed().unwrap();
-            assert!(fs::read(slave.root.join("f")).unwrap() == bytes, "{size} bytes in steps of {step}");
+            assert!(
+                fs::read(slave.root.join("f")).unwrap() == bytes,
+                "{size} bytes in steps of {step}"
+            );
         }
     }
     wait_unstaged(&slave.root);
@@ -86,7 +93,10 @@ fn more_or_fewer_bytes_than_announced_are_refused() {
         frames.extend(encoded(&[put_end(&content(3, sent))]));
         wire.raw(&frames);
         let refusal = wire.committed().unwrap_err();
-        assert!(matches!(refusal.code, ErrorCode::BadRequest | ErrorCode::Damaged), "{sent} bytes: {refusal:?}");
+        assert!(
+            matches!(refusal.code, ErrorCode::BadRequest | ErrorCode::Damaged),
+            "{sent} bytes: {refusal:?}"
+        );
         assert!(!slave.root.join("f").exists());
     }
     let mut wire = open(&slave);
@@ -123,7 +133,8 @@ fn a_refused_upload_is_dropped_and_the_session_goes_on_or_closes() {
     // Behind it the slave closes. The error may be lost then, as the connection is reset.
     let mut wire = open(&slave);
     let large = content(5, 6 << 20);
-    let went = wire.raw(&upload(&put("folder", large.len()), &large, 1 << 20)) && wire.raw(&encoded(&[Request::Ping]));
+    let went = wire.raw(&upload(&put("folder", large.len()), &large, 1 << 20))
+        && wire.raw(&encoded(&[Request::Ping]));
     if went {
         wire.closed_within(crate::harness::SOON);
     }

@@ -7,13 +7,18 @@ use std::path::Path;
 use relais_proto::{ErrorCode, FrameType, Reply, Request, TreePath, Wanted};
 
 use super::{open, tree, wait_published};
-use crate::harness::{Standalone, Wire, encoded, get, make_folder, new_id, path, put, remove, rename, resume, upload, wait_unstaged};
+use crate::harness::{
+    Standalone, Wire, encoded, get, make_folder, new_id, path, put, remove, rename, resume, upload,
+    wait_unstaged,
+};
 
 /// The table: for each row its name and its cells, and the names of the columns.
 fn table() -> (Vec<String>, Vec<(String, Vec<String>)>) {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/TARGETS.md")).unwrap();
+    let text =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/TARGETS.md")).unwrap();
     let mut rows = text.lines().filter(|line| line.starts_with("| ")).map(|line| {
-        let mut cells: Vec<String> = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+        let mut cells: Vec<String> =
+            line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
         (cells.remove(0), cells)
     });
     let (first, columns) = rows.next().unwrap();
@@ -126,7 +131,11 @@ fn each_request_at_each_kind_of_target() {
         for (c, (column, wanted)) in columns.iter().zip(cells).enumerate() {
             let at = format!("c{}", r * columns.len() + c);
             let frames = request(row, &target(column, &at), &at);
-            let all = if column == "reserved" { RESERVED.map(|name| with_name(&frames, name)).to_vec() } else { vec![frames] };
+            let all = if column == "reserved" {
+                RESERVED.map(|name| with_name(&frames, name)).to_vec()
+            } else {
+                vec![frames]
+            };
             let before = tree(&slave.root.join(&at));
             for frames in all {
                 wire.raw(&frames);
@@ -134,9 +143,16 @@ fn each_request_at_each_kind_of_target() {
                 if found != wanted {
                     wrong.push(format!("{row} at {column}: {found}, not {wanted}"));
                 }
-                let changes = found == "ok" && !matches!(row.as_str(), "List" | "Stat" | "Hash" | "Get" | "Pieces" | "Resume");
+                let changes = found == "ok"
+                    && !matches!(
+                        row.as_str(),
+                        "List" | "Stat" | "Hash" | "Get" | "Pieces" | "Resume"
+                    );
                 if changes == (tree(&slave.root.join(&at)) == before) {
-                    wrong.push(format!("{row} at {column}: {found}, and changed on the disk: {}", !changes));
+                    wrong.push(format!(
+                        "{row} at {column}: {found}, and changed on the disk: {}",
+                        !changes
+                    ));
                 }
             }
         }
@@ -150,9 +166,13 @@ fn each_request_at_each_kind_of_target() {
 #[test]
 fn the_table_has_every_request_of_a_session() {
     let (_, rows) = table();
-    let named: BTreeSet<String> = rows.iter().map(|(row, _)| row.split(' ').next().unwrap().to_owned()).collect();
+    let named: BTreeSet<String> =
+        rows.iter().map(|(row, _)| row.split(' ').next().unwrap().to_owned()).collect();
     // These have no target, or belong to an upload.
-    let none = [FrameType::Status, FrameType::Ping, FrameType::Seen, FrameType::Data, FrameType::PutEnd];
-    let of_a_session = FrameType::ALL.iter().filter(|kind| (0x10..0x40).contains(&kind.number()) && !none.contains(kind));
+    let none =
+        [FrameType::Status, FrameType::Ping, FrameType::Seen, FrameType::Data, FrameType::PutEnd];
+    let of_a_session = FrameType::ALL
+        .iter()
+        .filter(|kind| (0x10..0x40).contains(&kind.number()) && !none.contains(kind));
     assert_eq!(named, of_a_session.map(|kind| format!("{kind:?}")).collect());
 }

@@ -7,7 +7,9 @@ use nix::sys::signal::Signal;
 
 use super::lab::{last_change, open, report, wait_settled};
 use super::same::{Nodes, nodes, wait_equal};
-use crate::harness::{Cluster, SOON, Wire, content, eventually, make_folder, remove, rename, write_old};
+use crate::harness::{
+    Cluster, SOON, Wire, content, eventually, make_folder, remove, rename, write_old,
+};
 
 /// Makes so many changes of every kind, in one folder of its own.
 #[track_caller]
@@ -21,7 +23,9 @@ fn change_much(wire: &mut Wire, top: &str, count: usize) {
             5 => wire.change(&rename(&name(n - 1), &format!("{top}/moved{n}"))),
             7 if n > 10 => wire.put(&format!("{top}/d{}/x", n - 7), &content(n as u64, n * 50)),
             8 if n % 20 == 8 && n > 20 => wire.change(&remove(&format!("{top}/e{}", n - 9), true)),
-            9 if n > 10 => wire.change(&rename(&format!("{top}/d{}", n - 9), &format!("{top}/e{n}"))),
+            9 if n > 10 => {
+                wire.change(&rename(&format!("{top}/d{}", n - 9), &format!("{top}/e{n}")))
+            }
             6 if n > 10 => wire.put(&name(n - 5), &content(n as u64, 700)),
             _ => wire.put(&name(n), &content(n as u64, n * 50)),
         };

@@ -28,7 +28,11 @@ fn a_copied_folder_is_a_slave_of_its_own_and_a_second_copy() {
     let ids = |what: &str| -> BTreeSet<String> {
         let status = cluster.status_json().unwrap_or_default();
         let slaves = status["slaves"].as_array().cloned().unwrap_or_default();
-        slaves.iter().filter(|slave| slave["state"] == "in-service").map(|slave| slave[what].to_string()).collect()
+        slaves
+            .iter()
+            .filter(|slave| slave["state"] == "in-service")
+            .map(|slave| slave[what].to_string())
+            .collect()
     };
     eventually(NOTICED, "two slaves with two ids", || (ids("id").len() == 2).then_some(()));
     // Two disks hold it: they do not count as one.

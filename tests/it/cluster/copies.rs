@@ -9,7 +9,11 @@ use crate::harness::{Client, Cluster, SOON, content, process_of, stop};
 
 /// On how many disks of the cluster the file lies, whole, at this moment.
 fn disks(cluster: &Cluster, name: &str, bytes: &[u8]) -> usize {
-    cluster.slaves.iter().filter(|slave| std::fs::read(slave.root.join(name)).is_ok_and(|found| found == bytes)).count()
+    cluster
+        .slaves
+        .iter()
+        .filter(|slave| std::fs::read(slave.root.join(name)).is_ok_and(|found| found == bytes))
+        .count()
 }
 
 #[test]
@@ -34,7 +38,8 @@ fn a_put_with_two_copies_waits_for_the_second_disk() {
     std::fs::write(client.folder().join("f"), &bytes).unwrap();
     // The one that is not in turn; the client is sent to the other.
     client.command("put f -o before").ok();
-    let first = cluster.slave_at(client.command("put f -o before").ok().json()["slaves"][0].as_str().unwrap());
+    let first = cluster
+        .slave_at(client.command("put f -o before").ok().json()["slaves"][0].as_str().unwrap());
     let held = process_of(&cluster.slaves[first].program, "Replicator");
     stop(held);
     let mut program = client.start(&["--json", "--copies", "2", "-c", "put f"]);

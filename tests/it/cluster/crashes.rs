@@ -9,11 +9,12 @@ use nix::unistd::Pid;
 use relais_proto::{ErrorCode, PutRequest};
 
 use super::lab::{
-    conflicts, exported, healthy, last_change, one_version, open, operate, report, tree, tree_of, try_version, wait_for, wait_settled,
+    conflicts, exported, healthy, last_change, one_version, open, operate, report, tree, tree_of,
+    try_version, wait_for, wait_settled,
 };
 use crate::harness::{
-    Cluster, SOON, Strace, children, content, digest, eventually, process_of, put, remove, staged_bytes, staged_files, upload,
-    wait_unstaged,
+    Cluster, SOON, Strace, children, content, digest, eventually, process_of, put, remove,
+    staged_bytes, staged_files, upload, wait_unstaged,
 };
 
 /// Time in which a change is refused where the master is not there.
@@ -39,12 +40,15 @@ fn dies_behind_the_number(cluster: &mut Cluster, name: &str, bytes: &[u8]) -> Pu
     let strace = Strace::attach(&[replicator], &["-e", "trace=renameat2", "-e", inject]);
     let request = put(name, bytes.len());
     wire.raw(&upload(&request, bytes, 256 << 10));
-    eventually(SOON, "the put has its number", || (last_change(cluster).1 == before.1 + 1).then_some(()));
+    eventually(SOON, "the put has its number", || {
+        (last_change(cluster).1 == before.1 + 1).then_some(())
+    });
     cluster.slaves[0].program.signal_group(Signal::SIGKILL);
     // It has its end before it, and goes as soon as nobody looks at its calls.
     let tracer = |pid: &Pid| {
         let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        words.starts_with(b"strace") && words.split(|byte| *byte == 0).any(|word| word == replicator.to_string().as_bytes())
+        words.starts_with(b"strace")
+            && words.split(|byte| *byte == 0).any(|word| word == replicator.to_string().as_bytes())
     };
     for pid in children(Pid::this()).iter().filter(|pid| tracer(pid)) {
         kill(*pid, Signal::SIGKILL).unwrap();
@@ -79,7 +83,9 @@ fn where_the_only_disk_with_it_is_gone_the_former_content_comes_back() {
     dies_behind_the_number(&mut cluster, "f", &new);
     let gone = cluster.slaves.remove(0);
     fs::remove_dir_all(&gone.root).unwrap();
-    eventually(SOON, "it is forgotten", || (operate(&cluster, &["forget", &id]).status == 0).then_some(()));
+    eventually(SOON, "it is forgotten", || {
+        (operate(&cluster, &["forget", &id]).status == 0).then_some(())
+    });
     wait_for(&cluster, &tree_of(&[("f", &old)]));
     let changes = exported(&cluster);
     assert_eq!(changes.last().unwrap()["kind"], "withdraw", "{changes:?}");
@@ -98,13 +104,23 @@ fn a_put_that_its_disk_refuses_is_taken_back() {
     let calls = "rename,renameat,renameat2";
     let strace = Strace::attach(
         &[replicator],
-        &["-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:error=EIO"), "-P", root.to_str().unwrap()],
+        &[
+            "-e",
+            &format!("trace={calls}"),
+            "-e",
+            &format!("inject={calls}:error=EIO"),
+            "-P",
+            root.to_str().unwrap(),
+        ],
     );
     let refusal = wire.put("f", &new).unwrap_err();
     assert_eq!(refusal.code, ErrorCode::Storage, "{refusal:?}");
     assert!(strace.end().iter().any(|call| call.text.contains("INJECTED")));
     wait_for(&cluster, &tree_of(&[("f", &old)]));
-    let kinds: Vec<_> = exported(&cluster).iter().map(|change| change["kind"].as_str().unwrap().to_owned()).collect();
+    let kinds: Vec<_> = exported(&cluster)
+        .iter()
+        .map(|change| change["kind"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(kinds, ["put", "put", "withdraw"]);
     assert_eq!(fs::read(root.join("f")).unwrap(), old);
     wire.put("f", &new).unwrap();
@@ -121,7 +137,9 @@ fn a_put_that_got_no_number_was_never_there() {
     cluster.master.signal_group(Signal::SIGSTOP);
     let request = put("f", new.len());
     wire.raw(&upload(&request, &new, 256 << 10));
-    eventually(SOON, "it is staged", || (staged_bytes(&cluster.slaves[0].root) >= new.len() as u64).then_some(()));
+    eventually(SOON, "it is staged", || {
+        (staged_bytes(&cluster.slaves[0].root) >= new.len() as u64).then_some(())
+    });
     cluster.slaves[0].program.kill();
     cluster.master.kill();
     cluster.restart_master();
@@ -138,7 +156,11 @@ fn a_put_that_got_no_number_was_never_there() {
 #[test]
 fn a_master_that_dies_at_its_journal_gives_each_number_once() {
     let mut cluster = filled(b"old");
-    for (n, at) in ["fdatasync:signal=KILL:when=1", "write,pwrite64,writev,pwritev2:signal=KILL:when=1"].into_iter().enumerate() {
+    for (n, at) in
+        ["fdatasync:signal=KILL:when=1", "write,pwrite64,writev,pwritev2:signal=KILL:when=1"]
+            .into_iter()
+            .enumerate()
+    {
         let (bytes, before) = (content(10 + n as u64, 50_000), last_change(&cluster));
         let mut wire = open(&cluster, 0);
         wire.ping();
@@ -146,7 +168,14 @@ fn a_master_that_dies_at_its_journal_gives_each_number_once() {
         let calls = at.split_once(':').unwrap().0;
         let strace = Strace::attach(
             &[cluster.master.pid()],
-            &["-e", &format!("trace={calls}"), "-e", &format!("inject={at}"), "-P", journal.to_str().unwrap()],
+            &[
+                "-e",
+                &format!("trace={calls}"),
+                "-e",
+                &format!("inject={at}"),
+                "-P",
+                journal.to_str().unwrap(),
+            ],
         );
         let request = put("f", bytes.len());
         wire.raw(&upload(&request, &bytes, 256 << 10));
@@ -155,11 +184,19 @@ fn a_master_that_dies_at_its_journal_gives_each_number_once() {
         cluster.restart_master();
         cluster.wait_in_service(2);
         let first = wire.committed();
-        let version = eventually(SOON, "it is made when it is asked again", || open(&cluster, 1).upload(&request, &bytes).ok());
-        assert!(first.as_ref().map_or(true, |first| *first == version), "{first:?} and then {version}");
+        let version = eventually(SOON, "it is made when it is asked again", || {
+            open(&cluster, 1).upload(&request, &bytes).ok()
+        });
+        assert!(
+            first.as_ref().map_or(true, |first| *first == version),
+            "{first:?} and then {version}"
+        );
         assert_eq!(version.number, before.1 + 1);
         wait_for(&cluster, &tree_of(&[("f", &bytes)]));
-        let made = exported(&cluster).iter().filter(|change| change["digest"] == digest(&bytes).as_str()).count();
+        let made = exported(&cluster)
+            .iter()
+            .filter(|change| change["digest"] == digest(&bytes).as_str())
+            .count();
         assert_eq!(made, 1);
     }
     healthy(&cluster);
@@ -221,9 +258,14 @@ fn a_master_that_stands_still_gives_no_number_twice() {
     assert!(began.elapsed() < Duration::from_secs(30), "the client hung for {:?}", began.elapsed());
     cluster.master.signal_group(Signal::SIGCONT);
     wait_settled(&cluster);
-    eventually(SOON, "it takes changes again", || (client.command("put g").status == 0).then_some(()));
+    eventually(SOON, "it takes changes again", || {
+        (client.command("put g").status == 0).then_some(())
+    });
     wait_for(&cluster, &tree_of(&[("f", b"old"), ("g", b"new")]));
-    let numbers: Vec<_> = exported(&cluster).iter().map(|change| change["number"].as_str().unwrap().to_owned()).collect();
+    let numbers: Vec<_> = exported(&cluster)
+        .iter()
+        .map(|change| change["number"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(numbers, (1..=numbers.len()).map(|n| format!("1-{n}")).collect::<Vec<_>>());
 }
 
@@ -235,13 +277,20 @@ fn a_slave_killed_while_it_fetches_shows_no_part() {
         let name = format!("big{n}");
         open(&cluster, 0).put(&name, &bytes).unwrap();
         let there = cluster.slaves[1].root.join(&name);
-        eventually(SOON, "it is being fetched", || (!staged_files(&cluster.slaves[1].root).is_empty() || there.exists()).then_some(()));
+        eventually(SOON, "it is being fetched", || {
+            (!staged_files(&cluster.slaves[1].root).is_empty() || there.exists()).then_some(())
+        });
         cluster.slaves[1].program.kill();
-        assert!(fs::metadata(&there).map_or(true, |meta| meta.len() == bytes.len() as u64), "a part has its name");
+        assert!(
+            fs::metadata(&there).map_or(true, |meta| meta.len() == bytes.len() as u64),
+            "a part has its name"
+        );
         cluster.restart_slave(1);
         let mut wire = open(&cluster, 0);
         let version = try_version(&mut wire, &name).unwrap();
-        eventually(SOON, "it is whole", || fs::metadata(&there).ok().filter(|meta| meta.len() == bytes.len() as u64));
+        eventually(SOON, "it is whole", || {
+            fs::metadata(&there).ok().filter(|meta| meta.len() == bytes.len() as u64)
+        });
         wait_settled(&cluster);
         assert_eq!(one_version(&cluster, &name), version);
         wire.change(&remove(&name, false)).unwrap();
@@ -262,7 +311,11 @@ fn a_slave_that_was_down_catches_up_before_it_serves() {
     wire.put("h", &content(1, 20 << 20)).unwrap();
     cluster.restart_slave(1);
     cluster.wait_in_service(2);
-    assert_eq!(tree(&cluster.slaves[1].root), tree(&cluster.slaves[0].root), "it is in service and does not have all");
+    assert_eq!(
+        tree(&cluster.slaves[1].root),
+        tree(&cluster.slaves[0].root),
+        "it is in service and does not have all"
+    );
     assert_eq!(conflicts(&cluster.slaves[1].root), []);
 }
 
@@ -298,7 +351,9 @@ fn content_comes_from_another_holder() {
     cluster.slaves[0].program.signal_group(Signal::SIGSTOP);
     cluster.add_slave();
     let root = cluster.slaves[2].root.clone();
-    eventually(SOON, "it has all", || (tree(&root) == tree_of(&[("f", b"old"), ("g", &bytes)])).then_some(()));
+    eventually(SOON, "it has all", || {
+        (tree(&root) == tree_of(&[("f", b"old"), ("g", &bytes)])).then_some(())
+    });
     cluster.slaves[0].program.signal_group(Signal::SIGCONT);
     wait_for(&cluster, &tree_of(&[("f", b"old"), ("g", &bytes)]));
 }
@@ -311,7 +366,9 @@ fn a_slave_with_an_older_disk_catches_up() {
     cluster.slaves[1].program.kill();
     let (root, backup) = (cluster.slaves[1].root.clone(), cluster.dir.path().join("backup"));
     let copy = |from: &std::path::Path, to: &std::path::Path| {
-        assert!(std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+        assert!(
+            std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap().success()
+        );
     };
     copy(&root, &backup);
     cluster.restart_slave(1);

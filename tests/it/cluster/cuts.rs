@@ -34,12 +34,19 @@ fn cut_off(which: &str, cut: impl Fn(&Proxy)) {
     let mut wire = open(&cluster, 1);
     wire.ping();
     cut(&line);
-    eventually(OUT, &format!("it is out of the turn, cut: {which}"), || (report(&cluster, 1)["state"] != "in-service").then_some(()));
+    eventually(OUT, &format!("it is out of the turn, cut: {which}"), || {
+        (report(&cluster, 1)["state"] != "in-service").then_some(())
+    });
     let client = cluster.client();
     client.get("f");
-    let refusal = eventually(OUT, &format!("it refuses changes, cut: {which}"), || wire.put("f", b"new").err());
+    let refusal = eventually(OUT, &format!("it refuses changes, cut: {which}"), || {
+        wire.put("f", b"new").err()
+    });
     // One that was under way when the line went may have reached the master.
-    assert!([ErrorCode::NoChanges, ErrorCode::TimedOut].contains(&refusal.code), "{which}: {refusal:?}");
+    assert!(
+        [ErrorCode::NoChanges, ErrorCode::TimedOut].contains(&refusal.code),
+        "{which}: {refusal:?}"
+    );
     // From then on at once.
     let began = Instant::now();
     assert_eq!(wire.put("f", b"new").unwrap_err().code, ErrorCode::NoChanges);
@@ -52,7 +59,9 @@ fn cut_off(which: &str, cut: impl Fn(&Proxy)) {
     line.disarm();
     line.thaw();
     line.cut_all();
-    eventually(SOON, "it is back", || cluster.slaves[1].root.join("meanwhile").exists().then_some(()));
+    eventually(SOON, "it is back", || {
+        cluster.slaves[1].root.join("meanwhile").exists().then_some(())
+    });
     cluster.wait_in_service(2);
     wire.put("f", b"again").unwrap();
     open(&cluster, 0).change(&crate::harness::remove("meanwhile", false)).unwrap();
@@ -120,7 +129,10 @@ pub fn lines_cut_in_any_order_heal() {
         let name = format!("f{n}");
         match wire.put(&name, &dice[n..]) {
             Ok(_) => made.push((name, dice[n..].to_vec())),
-            Err(refusal) => assert!([ErrorCode::NoChanges, ErrorCode::TimedOut].contains(&refusal.code), "{refusal:?}"),
+            Err(refusal) => assert!(
+                [ErrorCode::NoChanges, ErrorCode::TimedOut].contains(&refusal.code),
+                "{refusal:?}"
+            ),
         }
     }
     for line in &lines {
@@ -130,7 +142,9 @@ pub fn lines_cut_in_any_order_heal() {
     }
     eventually(HEALED, "all trees are equal", || {
         let trees: Vec<_> = cluster.slaves.iter().map(|slave| tree(&slave.root)).collect();
-        let all = made.iter().all(|(name, bytes)| trees[0].get(name) == Some(&crate::harness::digest(bytes)));
+        let all = made
+            .iter()
+            .all(|(name, bytes)| trees[0].get(name) == Some(&crate::harness::digest(bytes)));
         (all && trees.windows(2).all(|two| two[0] == two[1])).then_some(())
     });
     healthy(&cluster);
@@ -146,7 +160,9 @@ fn a_join_that_is_cut_anywhere_removes_nothing() {
     }
     let wanted = tree(&root);
     // Each thing is one change.
-    eventually(SOON, "all has a number", || (last_change(&cluster).1 == wanted.len() as u64).then_some(()));
+    eventually(SOON, "all has a number", || {
+        (last_change(&cluster).1 == wanted.len() as u64).then_some(())
+    });
     wait_for(&cluster, &wanted);
     let before = last_change(&cluster);
     let line = Proxy::to(cluster.addr);

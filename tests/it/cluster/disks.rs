@@ -15,7 +15,12 @@ fn a_slave_whose_disk_is_full_is_behind_and_shows_it() {
     fs::create_dir(volume.path().join("root")).unwrap();
     let mut small = Setup::new("ftpslave", cluster.dir.path())
         .args(["0", "--workers", "1", "--master", &cluster.addr.to_string()])
-        .args([PathBuf::from("--root"), volume.inside().join("root"), PathBuf::from("--cluster-key"), cluster.key()])
+        .args([
+            PathBuf::from("--root"),
+            volume.inside().join("root"),
+            PathBuf::from("--cluster-key"),
+            cluster.key(),
+        ])
         .under(&volume.under())
         .start();
     let addr = small.ready().to_string();
@@ -29,7 +34,9 @@ fn a_slave_whose_disk_is_full_is_behind_and_shows_it() {
         let slave = report_at(&cluster, &addr);
         (slave["lacking_bytes"].as_u64() >= Some(4 << 20) && slave["lag"] == 0).then_some(())
     });
-    eventually(SOON, "it is out of the turn", || (report_at(&cluster, &addr)["state"] != "in-service").then_some(()));
+    eventually(SOON, "it is out of the turn", || {
+        (report_at(&cluster, &addr)["state"] != "in-service").then_some(())
+    });
     // Nobody notices.
     let client = cluster.client();
     for n in 0..4 {
@@ -40,9 +47,13 @@ fn a_slave_whose_disk_is_full_is_behind_and_shows_it() {
         wire.change(&remove(&format!("f{n}"), false)).unwrap();
     }
     let wanted = tree(&cluster.slaves[0].root);
-    eventually(SOON, "it has all again", || (tree(&volume.path().join("root")) == wanted).then_some(()));
+    eventually(SOON, "it has all again", || {
+        (tree(&volume.path().join("root")) == wanted).then_some(())
+    });
     cluster.wait_in_service(2);
-    eventually(SOON, "it lacks nothing", || (report_at(&cluster, &addr)["lacking"] == 0).then_some(()));
+    eventually(SOON, "it lacks nothing", || {
+        (report_at(&cluster, &addr)["lacking"] == 0).then_some(())
+    });
     drop(small);
 }
 

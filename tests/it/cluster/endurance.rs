@@ -15,7 +15,8 @@ use relais_proto::{Login, Request};
 use super::lab::{last_change, operate};
 use super::same::wait_equal_but_uploads;
 use crate::harness::{
-    Client, Cluster, Setup, Wire, content, encoded, eventually, group_memory, group_of, hello, put, staged_files, upload,
+    Client, Cluster, Setup, Wire, content, encoded, eventually, group_memory, group_of, hello, put,
+    staged_files, upload,
 };
 
 /// How long it takes where nobody says otherwise.
@@ -39,9 +40,18 @@ struct Held {
 }
 
 fn held(cluster: &Cluster) -> Held {
-    let groups: Vec<_> = cluster.slaves.iter().map(|slave| slave.program.pid()).chain([cluster.master.pid()]).collect();
+    let groups: Vec<_> = cluster
+        .slaves
+        .iter()
+        .map(|slave| slave.program.pid())
+        .chain([cluster.master.pid()])
+        .collect();
     let pids: Vec<_> = groups.iter().flat_map(|group| group_of(*group)).collect();
-    let count = |what: &str| pids.iter().map(|pid| fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count)).sum();
+    let count = |what: &str| {
+        pids.iter()
+            .map(|pid| fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count))
+            .sum()
+    };
     Held {
         memory: groups.iter().map(|group| group_memory(*group)).sum(),
         descriptors: count("fd"),
@@ -80,7 +90,17 @@ fn worker(who: u64, cluster: &Cluster, password: &str) -> impl FnMut(u64) + Send
         fs::write(client.folder().join("local"), content(n + who, size)).unwrap();
         // Some lines are encrypted, some in the clear.
         let tls = if (who + n).is_multiple_of(2) { "always" } else { "never" };
-        let login = ["-u", "ann", "--password-file", password.as_str(), "--retry", "30", "--keep-going", "--tls", tls];
+        let login = [
+            "-u",
+            "ann",
+            "--password-file",
+            password.as_str(),
+            "--retry",
+            "30",
+            "--keep-going",
+            "--tls",
+            tls,
+        ];
         let commands = [
             format!("put local -o w{who}-{}", n % 20),
             format!("get w{who}-{} -o got", n % 20),
@@ -90,7 +110,10 @@ fn worker(who: u64, cluster: &Cluster, password: &str) -> impl FnMut(u64) + Send
             format!("stat w{who}-{}", (n + 1) % 20),
             "get nothing".to_owned(),
         ];
-        let words: Vec<&str> = login.into_iter().chain(commands.iter().flat_map(|command| ["-c", command.as_str()])).collect();
+        let words: Vec<&str> = login
+            .into_iter()
+            .chain(commands.iter().flat_map(|command| ["-c", command.as_str()]))
+            .collect();
         let mut program = client.start(&words);
         if n % 7 == 3 {
             sleep(Duration::from_millis(5 + n % 40));
@@ -103,17 +126,28 @@ fn worker(who: u64, cluster: &Cluster, password: &str) -> impl FnMut(u64) + Send
 
 /// Peers that are rude in many ways.
 fn rude(cluster: &Cluster) -> impl FnMut(u64) + Send + use<> {
-    let (master, slaves) = (cluster.addr, cluster.slaves.iter().map(|slave| slave.addr).collect::<Vec<_>>());
+    let (master, slaves) =
+        (cluster.addr, cluster.slaves.iter().map(|slave| slave.addr).collect::<Vec<_>>());
     move |n| {
-        let addr = if n % 2 == 0 { master } else { slaves[usize::try_from(n / 2).unwrap() % slaves.len()] };
+        let addr = if n % 2 == 0 {
+            master
+        } else {
+            slaves[usize::try_from(n / 2).unwrap() % slaves.len()]
+        };
         let mut wire = Wire::connect(addr);
-        let login = Request::Login(Login { user: "bob".to_owned(), password: b"guess".to_vec(), ..Login::default() });
+        let login = Request::Login(Login {
+            user: "bob".to_owned(),
+            password: b"guess".to_vec(),
+            ..Login::default()
+        });
         match n % 6 {
             0 => drop(wire.raw(b"GET / HTTP/1.1\r\n\r\n")),
             1 => drop(wire.raw(&encoded(&[hello()])[..7])),
             2 => drop(wire.raw(&encoded(&[hello(), login]))),
             3 => drop(wire.raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")),
-            4 => drop(wire.raw(&[encoded(&[hello()]), upload(&put("stolen", 5), b"bytes", 5)].concat())),
+            4 => drop(
+                wire.raw(&[encoded(&[hello()]), upload(&put("stolen", 5), b"bytes", 5)].concat()),
+            ),
             _ => sleep(Duration::from_millis(300)),
         }
         if n % 3 == 0 {
@@ -126,19 +160,30 @@ fn rude(cluster: &Cluster) -> impl FnMut(u64) + Send + use<> {
 #[test]
 #[ignore = "takes half an hour"]
 fn half_an_hour_of_mixed_load_leaves_nothing_behind() {
-    let length = std::env::var("RELAIS_ENDURANCE_SECONDS").map_or(LONG, |text| Duration::from_secs(text.parse().unwrap()));
+    let length = std::env::var("RELAIS_ENDURANCE_SECONDS")
+        .map_or(LONG, |text| Duration::from_secs(text.parse().unwrap()));
     let cluster = Cluster::of(2).env("RUST_LOG", "warn").start();
     let password: PathBuf = cluster.dir.path().join("password");
     fs::write(&password, "the password of ann").unwrap();
     let state = cluster.dir.folder("master");
     let mut add = Setup::new("ftpmaster", cluster.dir.path())
-        .args(["user", "add", "ann", "--rights", "write", "--password-file", password.to_str().unwrap(), "--state"])
+        .args([
+            "user",
+            "add",
+            "ann",
+            "--rights",
+            "write",
+            "--password-file",
+            password.to_str().unwrap(),
+            "--state",
+        ])
         .args([&state])
         .start();
     Client::finish(&mut add).ok();
     sleep(Duration::from_secs(2));
     let load = Arc::new(Load { over: AtomicBool::new(false), done: AtomicU64::new(0) });
-    let mut threads: Vec<_> = (0..3).map(|who| load.spawn(worker(who, &cluster, password.to_str().unwrap()))).collect();
+    let mut threads: Vec<_> =
+        (0..3).map(|who| load.spawn(worker(who, &cluster, password.to_str().unwrap()))).collect();
     threads.push(load.spawn(rude(&cluster)));
     let (began, mut samples) = (Instant::now(), Vec::new());
     let mut warm = None;
@@ -165,7 +210,8 @@ fn half_an_hour_of_mixed_load_leaves_nothing_behind() {
     assert_eq!(quiet.processes, warm.processes, "{samples:#?}");
     let most = samples.iter().map(|held| held.memory).max().unwrap_or(0);
     let remembered = last_change(&cluster).1 * FOR_A_CHANGE;
-    let fits = quiet.memory <= warm.memory + MORE + remembered && most <= warm.memory + 4 * MORE + remembered;
+    let fits = quiet.memory <= warm.memory + MORE + remembered
+        && most <= warm.memory + 4 * MORE + remembered;
     assert!(fits, "{most}, {remembered} for what is remembered: {samples:#?}");
     for slave in &cluster.slaves {
         let staged = staged_files(&slave.root);

@@ -64,7 +64,13 @@ fn sending(proxy: &Proxy, bytes: u64) {
 fn frozen(cluster: &Cluster, among: &[usize], what: &str, program: &mut Program) -> usize {
     let proxy = |n: usize| cluster.slaves[n].proxy.as_ref().unwrap();
     let serving = eventually(2 * SOON, what, || {
-        assert_eq!(program.try_status(), None, "it ended first: {}{}", program.stdout.text(), program.stderr.text());
+        assert_eq!(
+            program.try_status(),
+            None,
+            "it ended first: {}{}",
+            program.stdout.text(),
+            program.stderr.text()
+        );
         among.iter().copied().find(|n| proxy(*n).struck())
     });
     among.iter().for_each(|n| proxy(*n).disarm());
@@ -120,7 +126,10 @@ fn puts_large(blow: Blow) {
     fs::write(client.folder().join("f"), large()).unwrap();
     survives(&mut cluster, &client, "put f", sending, FAR, blow);
     let nodes = wait_equal_but_uploads(&cluster);
-    assert!(matches!(&nodes["f"], Node::File { digest: found, .. } if *found == digest(large())), "{nodes:?}");
+    assert!(
+        matches!(&nodes["f"], Node::File { digest: found, .. } if *found == digest(large())),
+        "{nodes:?}"
+    );
 }
 
 /// So many small files in folders, below `top`, and where the slaves are struck.

@@ -10,7 +10,10 @@ use relais_proto::{ErrorCode, Mark, Reply, Request, Version};
 
 use super::lab::open;
 use super::same::wait_equal;
-use crate::harness::{Client, Cluster, Program, SOON, Wire, digest, eventually, get, path, process_of, session_with, stop, ticket};
+use crate::harness::{
+    Client, Cluster, Program, SOON, Wire, digest, eventually, get, path, process_of, session_with,
+    stop, ticket,
+};
 
 /// Stops the replicator process of a slave for moments until `over`, so that it falls behind again and again.
 fn hold_up(cluster: &Cluster, slave: usize, over: &AtomicBool) {
@@ -81,7 +84,9 @@ impl Counting {
         let (writer, reader) = (cluster.client(), cluster.client());
         fs::write(writer.folder().join("v0"), "0").unwrap();
         writer.command("put v0 -o v").ok();
-        let start = |client: &Client| client.setup(&["--json", "--keep-going", "--retry", "30"]).with_stdin().start();
+        let start = |client: &Client| {
+            client.setup(&["--json", "--keep-going", "--retry", "30"]).with_stdin().start()
+        };
         let (writing, reading) = (start(&writer), start(&reader));
         Self { writer, reader, writing, reading, count: 0 }
     }
@@ -90,7 +95,11 @@ impl Counting {
     fn go_on(&mut self, times: usize) {
         for _ in 0..times {
             self.count += 1;
-            fs::write(self.writer.folder().join(format!("v{}", self.count)), self.count.to_string()).unwrap();
+            fs::write(
+                self.writer.folder().join(format!("v{}", self.count)),
+                self.count.to_string(),
+            )
+            .unwrap();
             self.writing.type_in(&format!("put v{} -o v\n", self.count));
             self.reading.type_in(&format!("get v -o read{}\n", self.count));
             std::thread::sleep(Duration::from_millis(15));
@@ -104,7 +113,8 @@ impl Counting {
             program.close_stdin();
             Client::finish(program).ok();
         }
-        let value = |n| String::from_utf8(self.reader.read(&format!("read{n}"))).unwrap().parse().unwrap();
+        let value =
+            |n| String::from_utf8(self.reader.read(&format!("read{n}"))).unwrap().parse().unwrap();
         (1..=self.count).map(value).collect()
     }
 }
@@ -116,7 +126,8 @@ fn what_one_session_reads_never_goes_back_while_slaves_die_under_it() {
     for _ in 0..4 {
         counting.go_on(15);
         // The slave in use dies while another one, which is not the writer's, is behind.
-        let (used, written) = (slave_in_use(&cluster, &counting.reading), slave_in_use(&cluster, &counting.writing));
+        let (used, written) =
+            (slave_in_use(&cluster, &counting.reading), slave_in_use(&cluster, &counting.writing));
         let behind = (0..3).find(|n| *n != used && *n != written).unwrap();
         let held = process_of(&cluster.slaves[behind].program, "Replicator");
         stop(held);
@@ -133,13 +144,22 @@ fn what_one_session_reads_never_goes_back_while_slaves_die_under_it() {
     assert!(values[values.len() - 1] > values[0], "nothing was ever new: {values:?}");
     let nodes = wait_equal(&cluster);
     let last = digest(count.to_string().as_bytes());
-    assert!(matches!(&nodes["v"], super::same::Node::File { digest, .. } if *digest == last), "{nodes:?}");
+    assert!(
+        matches!(&nodes["v"], super::same::Node::File { digest, .. } if *digest == last),
+        "{nodes:?}"
+    );
 }
 
 /// What somebody who has seen `mark` is told about a path by the slave at `addr`: the number that it has; none where the slave says that it
 /// is behind.
 #[track_caller]
-fn asked_having_seen(addr: SocketAddr, ticket: &[u8], mark: Mark, in_ticket: bool, name: &str) -> Option<Version> {
+fn asked_having_seen(
+    addr: SocketAddr,
+    ticket: &[u8],
+    mark: Mark,
+    in_ticket: bool,
+    name: &str,
+) -> Option<Version> {
     let mut wire: Wire = session_with(addr, ticket, if in_ticket { mark } else { Mark::default() });
     if !in_ticket {
         wire.send(&[Request::Seen { mark }]);
@@ -166,8 +186,18 @@ fn a_slave_answers_with_what_was_seen_elsewhere_or_says_that_it_is_behind() {
         for n in 0..30 {
             let version = wire.put("f", format!("{n}").as_bytes()).unwrap();
             for slave in [1, 2] {
-                let found = asked_having_seen(cluster.slaves[slave].addr, &ticket, version, n % 2 == 0, "f");
-                assert_eq!(found, Some(version), "at slave {slave}; none: it was behind for seconds");
+                let found = asked_having_seen(
+                    cluster.slaves[slave].addr,
+                    &ticket,
+                    version,
+                    n % 2 == 0,
+                    "f",
+                );
+                assert_eq!(
+                    found,
+                    Some(version),
+                    "at slave {slave}; none: it was behind for seconds"
+                );
             }
         }
     });

@@ -11,7 +11,9 @@ use crate::harness::{Cluster, SOON, eventually};
 /// All files that were set aside, but for the notes.
 fn set_aside(root: &Path) -> Vec<PathBuf> {
     let Ok(places) = fs::read_dir(root.join(".relais/conflicts")) else { return Vec::new() };
-    let files = places.flat_map(|place| fs::read_dir(place.unwrap().path()).unwrap()).map(|file| file.unwrap().path());
+    let files = places
+        .flat_map(|place| fs::read_dir(place.unwrap().path()).unwrap())
+        .map(|file| file.unwrap().path());
     files.filter(|path| path.file_name().is_some_and(|name| name != "why.txt")).collect()
 }
 
@@ -20,7 +22,20 @@ fn a_move_that_a_crash_cut_off_behind_the_folder_loses_nothing() {
     let mut cluster = Cluster::of(2).start();
     let client = cluster.client();
     fs::write(client.folder().join("x"), b"content").unwrap();
-    client.run(&["-c", "mkdir d", "-c", "mkdir d/sub", "-c", "put x -o d/x", "-c", "put x -o d/sub/y", "-c", "put x -o f"]).ok();
+    client
+        .run(&[
+            "-c",
+            "mkdir d",
+            "-c",
+            "mkdir d/sub",
+            "-c",
+            "put x -o d/x",
+            "-c",
+            "put x -o d/sub/y",
+            "-c",
+            "put x -o f",
+        ])
+        .ok();
     wait_equal(&cluster);
     cluster.slaves[1].program.kill();
     let root = cluster.slaves[1].root.clone();
@@ -35,7 +50,11 @@ fn a_move_that_a_crash_cut_off_behind_the_folder_loses_nothing() {
     cluster.wait_in_service(2);
     let nodes = wait_equal(&cluster);
     assert_eq!(nodes.len(), 5, "{nodes:?}");
-    assert_eq!(["e/x", "e/sub/y", "g"].map(inode), before, "what was there already is not fetched again");
+    assert_eq!(
+        ["e/x", "e/sub/y", "g"].map(inode),
+        before,
+        "what was there already is not fetched again"
+    );
     assert_eq!(set_aside(&root), Vec::<PathBuf>::new());
 }
 
@@ -55,7 +74,9 @@ fn a_removal_that_a_crash_cut_off_is_carried_out_again() {
     cluster.restart_slave(1);
     cluster.wait_in_service(2);
     assert_eq!(wait_equal(&cluster).len(), 1);
-    eventually(SOON, "what was removed is gone", || fs::read_dir(&removed).unwrap().next().is_none().then_some(()));
+    eventually(SOON, "what was removed is gone", || {
+        fs::read_dir(&removed).unwrap().next().is_none().then_some(())
+    });
 }
 
 #[test]
@@ -74,14 +95,18 @@ fn what_was_just_put_into_a_folder_by_hand_does_not_go_with_it() {
 #[test]
 fn content_that_got_its_name_right_before_a_crash_is_nobodys_edit() {
     const FETCHED: [&str; 5] = ["put", "removed", "moved", "d/below", "left"];
-    const NAMES: [&str; 6] = [FETCHED[0], FETCHED[1], FETCHED[2], FETCHED[3], FETCHED[4], "waiting"];
+    const NAMES: [&str; 6] =
+        [FETCHED[0], FETCHED[1], FETCHED[2], FETCHED[3], FETCHED[4], "waiting"];
     let mut cluster = Cluster::of(2).start();
     let client = cluster.client();
     client.run(&["-c", "mkdir d"]).ok();
     let put_all = |text: &str| {
         fs::write(client.folder().join("x"), text).unwrap();
         let lines = NAMES.map(|name| format!("put x -o {name}"));
-        let words: Vec<&str> = ["--retry", "15"].into_iter().chain(lines.iter().flat_map(|line| ["-c", line.as_str()])).collect();
+        let words: Vec<&str> = ["--retry", "15"]
+            .into_iter()
+            .chain(lines.iter().flat_map(|line| ["-c", line.as_str()]))
+            .collect();
         client.run(&words).ok();
     };
     put_all("former");
@@ -93,7 +118,9 @@ fn content_that_got_its_name_right_before_a_crash_is_nobodys_edit() {
     put_all("content");
     cluster.slaves[0].program.kill();
     cluster.restart_slave(1);
-    eventually(SOON, "it knows what it lacks", || (report(&cluster, 1)["lacking"] == NAMES.len()).then_some(()));
+    eventually(SOON, "it knows what it lacks", || {
+        (report(&cluster, 1)["lacking"] == NAMES.len()).then_some(())
+    });
     cluster.slaves[1].program.kill();
     // As it would have left it: what it has fetched has its name, and the catalogue knows nothing of it.
     for name in FETCHED {
@@ -107,13 +134,20 @@ fn content_that_got_its_name_right_before_a_crash_is_nobodys_edit() {
     fs::rename(root.join("waiting"), root.join("waiting too")).unwrap();
     cluster.restart_slave(0);
     cluster.wait_in_service(1);
-    let changes = ["put x -o put", "rm removed", "mv moved elsewhere", "rm -r d", "mv waiting 'waiting too'"];
+    let changes =
+        ["put x -o put", "rm removed", "mv moved elsewhere", "rm -r d", "mv waiting 'waiting too'"];
     fs::write(client.folder().join("x"), "newer").unwrap();
-    let words: Vec<&str> = ["--retry", "15"].into_iter().chain(changes.iter().flat_map(|line| ["-c", *line])).collect();
+    let words: Vec<&str> = ["--retry", "15"]
+        .into_iter()
+        .chain(changes.iter().flat_map(|line| ["-c", *line]))
+        .collect();
     client.run(&words).ok();
     cluster.restart_slave(1);
     cluster.wait_in_service(2);
     let nodes = wait_equal(&cluster);
-    assert_eq!(nodes.keys().map(String::as_str).collect::<Vec<_>>(), ["elsewhere", "left", "put", "waiting too"]);
+    assert_eq!(
+        nodes.keys().map(String::as_str).collect::<Vec<_>>(),
+        ["elsewhere", "left", "put", "waiting too"]
+    );
     assert_eq!(set_aside(&root), Vec::<PathBuf>::new());
 }

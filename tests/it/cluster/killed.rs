@@ -29,7 +29,9 @@ fn a_replicator_process() {
         let slave = &cluster.slaves[round % 3].program;
         let killed = process_of(slave, "Replicator");
         kill(killed, Signal::SIGKILL).unwrap();
-        eventually(SOON, "another replicator", || (process_of(slave, "Replicator") != killed && !alive(killed)).then_some(()));
+        eventually(SOON, "another replicator", || {
+            (process_of(slave, "Replicator") != killed && !alive(killed)).then_some(())
+        });
     });
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 use relais_proto::{Reply, Request, Version};
 use serde_json::Value;
 
-use crate::harness::{Client, Cluster, Output, SOON, Setup, Wire, digest, eventually, path, session, ticket};
+use crate::harness::{
+    Client, Cluster, Output, SOON, Setup, Wire, digest, eventually, path, session, ticket,
+};
 
 /// What lies in a folder: the name of each thing, `folder` or the digest of its content.
 pub type Tree = BTreeMap<String, String>;
@@ -31,7 +33,9 @@ pub fn tree(root: &Path) -> Tree {
                     open.push(entry);
                     "folder".to_owned()
                 }
-                () if meta.is_file() => fs::read(&entry).map_or_else(|_| "gone".to_owned(), |bytes| digest(&bytes)),
+                () if meta.is_file() => {
+                    fs::read(&entry).map_or_else(|_| "gone".to_owned(), |bytes| digest(&bytes))
+                }
                 () => "special".to_owned(),
             };
             found.insert(name, what);
@@ -44,7 +48,8 @@ pub fn tree(root: &Path) -> Tree {
 pub fn tree_of(all: &[(&str, &[u8])]) -> Tree {
     let mut made = Tree::new();
     for (name, bytes) in all {
-        name.match_indices('/').for_each(|(at, _)| drop(made.insert(name[..at].to_owned(), "folder".to_owned())));
+        name.match_indices('/')
+            .for_each(|(at, _)| drop(made.insert(name[..at].to_owned(), "folder".to_owned())));
         if !name.ends_with('/') {
             made.insert((*name).to_owned(), digest(bytes));
         }
@@ -69,16 +74,26 @@ pub fn wait_for(cluster: &Cluster, wanted: &Tree) {
     }
     wait_settled(cluster);
     let after: Vec<Tree> = cluster.slaves.iter().map(|slave| tree(&slave.root)).collect();
-    assert!(after.iter().all(|found| found == wanted), "it did not stay so\n{}", compared(wanted, &after));
+    assert!(
+        after.iter().all(|found| found == wanted),
+        "it did not stay so\n{}",
+        compared(wanted, &after)
+    );
 }
 
 /// What is not as it should be, for whoever reads a failed test.
 fn compared(wanted: &Tree, found: &[Tree]) -> String {
     let mut text = String::new();
     for (n, found) in found.iter().enumerate() {
-        let lacks: Vec<_> = wanted.iter().filter(|(name, what)| found.get(*name) != Some(what)).take(10).collect();
-        let extra: Vec<_> = found.iter().filter(|(name, what)| wanted.get(*name) != Some(what)).take(10).collect();
-        text.push_str(&format!("folder {n} has {} of {}: lacks {lacks:?}, and has {extra:?}\n", found.len(), wanted.len()));
+        let lacks: Vec<_> =
+            wanted.iter().filter(|(name, what)| found.get(*name) != Some(what)).take(10).collect();
+        let extra: Vec<_> =
+            found.iter().filter(|(name, what)| wanted.get(*name) != Some(what)).take(10).collect();
+        text.push_str(&format!(
+            "folder {n} has {} of {}: lacks {lacks:?}, and has {extra:?}\n",
+            found.len(),
+            wanted.len()
+        ));
     }
     text
 }
@@ -91,8 +106,12 @@ pub fn wait_settled(cluster: &Cluster) {
     loop {
         if let Some(status) = cluster.status_json() {
             let slaves = status["slaves"].as_array().unwrap();
-            let done =
-                |slave: &Value| slave["state"] == "in-service" && slave["lag"] == 0 && slave["lacking"] == 0 && slave["unhashed"] == 0;
+            let done = |slave: &Value| {
+                slave["state"] == "in-service"
+                    && slave["lag"] == 0
+                    && slave["lacking"] == 0
+                    && slave["unhashed"] == 0
+            };
             if slaves.iter().filter(|slave| done(slave)).count() >= cluster.slaves.len() {
                 return;
             }
@@ -129,7 +148,9 @@ pub fn report_at(cluster: &Cluster, addr: &str) -> Value {
 pub fn conflicts(root: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for place in list(&root.join(".relais/conflicts")) {
-        for thing in list(&place).into_iter().filter(|thing| thing.file_name().unwrap() != "why.txt") {
+        for thing in
+            list(&place).into_iter().filter(|thing| thing.file_name().unwrap() != "why.txt")
+        {
             let is_file = fs::symlink_metadata(&thing).unwrap().is_file();
             let bytes = if is_file { fs::read(&thing).unwrap() } else { Vec::new() };
             found.push((thing.file_name().unwrap().to_str().unwrap().to_owned(), bytes));
@@ -142,15 +163,19 @@ pub fn conflicts(root: &Path) -> Vec<(String, Vec<u8>)> {
 /// Waits until exactly this was set aside in a folder.
 #[track_caller]
 pub fn wait_aside(root: &Path, wanted: &[(&str, &[u8])]) {
-    let mut wanted: Vec<_> = wanted.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
+    let mut wanted: Vec<_> =
+        wanted.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
     wanted.sort();
-    let names = |all: &[(String, Vec<u8>)]| all.iter().map(|(name, bytes)| format!("{name} ({})", bytes.len())).collect::<Vec<_>>();
+    let names = |all: &[(String, Vec<u8>)]| {
+        all.iter().map(|(name, bytes)| format!("{name} ({})", bytes.len())).collect::<Vec<_>>()
+    };
     let what = format!("set aside: {:?}", names(&wanted));
     eventually(SOON, &what, || (conflicts(root) == wanted).then_some(()));
 }
 
 fn list(folder: &Path) -> Vec<PathBuf> {
-    fs::read_dir(folder).map_or_else(|_| Vec::new(), |entries| entries.map(|entry| entry.unwrap().path()).collect())
+    fs::read_dir(folder)
+        .map_or_else(|_| Vec::new(), |entries| entries.map(|entry| entry.unwrap().path()).collect())
 }
 
 /// A session at the `n`th slave.
@@ -188,11 +213,10 @@ pub fn put(client: &Client, name: &str, bytes: &[u8]) {
 /// How an operator's command is run: it knows the master's address and the key, and has an empty state folder.
 #[track_caller]
 pub fn operator(cluster: &Cluster, args: &[&str]) -> Setup {
-    Setup::new("ftpmaster", cluster.dir.path()).args(args).args(["--master", &cluster.addr.to_string(), "--cluster-key"]).args([
-        cluster.key(),
-        PathBuf::from("--state"),
-        cluster.dir.folder("no-state"),
-    ])
+    Setup::new("ftpmaster", cluster.dir.path())
+        .args(args)
+        .args(["--master", &cluster.addr.to_string(), "--cluster-key"])
+        .args([cluster.key(), PathBuf::from("--state"), cluster.dir.folder("no-state")])
 }
 
 /// Runs an operator's command to its end.

@@ -57,9 +57,14 @@ impl Puts {
     pub fn end(mut self) -> Acknowledged {
         eventually(STANDSTILL * 2, "the end of the puts", || self.program.try_status());
         let output = Client::finish(&mut self.program);
-        let failed: Vec<Value> = output.objects().into_iter().filter(|object| object["ok"] != true).collect();
+        let failed: Vec<Value> =
+            output.objects().into_iter().filter(|object| object["ok"] != true).collect();
         assert!(failed.is_empty() && output.status == 0, "{failed:?} {}", output.stderr);
-        let told = output.objects().iter().map(|object| object["version"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+        let told = output
+            .objects()
+            .iter()
+            .map(|object| object["version"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>();
         assert_eq!(told.len(), self.count);
         drop(self.client);
         Acknowledged { prefix: self.prefix, told }
@@ -79,7 +84,9 @@ impl Acknowledged {
         let mut numbers = BTreeMap::new();
         for (n, told) in self.told.iter().enumerate() {
             let name = format!("{}{n}", self.prefix);
-            let Some(Node::File { digest: found, .. }) = nodes.get(&name) else { panic!("{name} was acknowledged as {told} and is gone") };
+            let Some(Node::File { digest: found, .. }) = nodes.get(&name) else {
+                panic!("{name} was acknowledged as {told} and is gone")
+            };
             assert_eq!(*found, digest(&bytes_of(n)), "{name}");
             assert_eq!(numbers.insert(told, n), None, "the number {told} was given twice");
         }
@@ -87,7 +94,12 @@ impl Acknowledged {
             let mut wire = open(cluster, slave);
             for (n, told) in self.told.iter().enumerate() {
                 let found = stat(&mut wire, &format!("{}{n}", self.prefix));
-                assert_eq!(found.map(|v| v.to_string()).as_ref(), Some(told), "{}{n} at slave {slave}", self.prefix);
+                assert_eq!(
+                    found.map(|v| v.to_string()).as_ref(),
+                    Some(told),
+                    "{}{n} at slave {slave}",
+                    self.prefix
+                );
             }
         }
     }

@@ -8,9 +8,13 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::lab::{
-    conflicts, exported, healthy, last_change, one_version, open, operate, operator, put, report, tree, tree_of, wait_for, wait_settled,
+    conflicts, exported, healthy, last_change, one_version, open, operate, operator, put, report,
+    tree, tree_of, wait_for, wait_settled,
 };
-use crate::harness::{Client, Cluster, SOON, Setup, content, digest, eventually, make_folder, remove, rename, write_old};
+use crate::harness::{
+    Client, Cluster, SOON, Setup, content, digest, eventually, make_folder, remove, rename,
+    write_old,
+};
 
 /// Longest time from the wish to drain a slave until it has no session.
 const DRAINED: Duration = Duration::from_secs(10);
@@ -25,9 +29,15 @@ fn status_tells_all_that_is_wrong() {
     assert!(status["halted"].is_null(), "{status}");
     assert_eq!(status["lost"], 0);
     for slave in status["slaves"].as_array().unwrap() {
-        for (field, wanted) in
-            [("lag", 0), ("lacking", 0), ("lacking_bytes", 0), ("set_aside", 0), ("held", 0), ("number", 1), ("epoch", 1)]
-        {
+        for (field, wanted) in [
+            ("lag", 0),
+            ("lacking", 0),
+            ("lacking_bytes", 0),
+            ("set_aside", 0),
+            ("held", 0),
+            ("number", 1),
+            ("epoch", 1),
+        ] {
             assert_eq!(slave[field], wanted, "{field} in {slave}");
         }
         assert!(slave["last_error"].is_null(), "{slave}");
@@ -59,7 +69,9 @@ fn a_download_goes_on_elsewhere_when_its_slave_is_drained() {
     (0..2).for_each(|n| line(n).throttle(Some(40 << 20)));
     let client = cluster.client();
     let mut program = client.start(&["--json", "-c", "get big"]);
-    let serving = eventually(SOON, "the download is under way", || (0..2).find(|n| line(*n).content_bytes() > 10 << 20));
+    let serving = eventually(SOON, "the download is under way", || {
+        (0..2).find(|n| line(*n).content_bytes() > 10 << 20)
+    });
     line(1 - serving).throttle(None);
     let id = report(&cluster, serving)["id"].as_str().unwrap().to_owned();
     let mut drain = operator(&cluster, &["drain", &id[..8]]).start();
@@ -80,7 +92,9 @@ fn a_download_goes_on_elsewhere_when_its_slave_is_drained() {
     }
     cluster.slaves[serving].program.kill();
     cluster.restart_slave(serving);
-    eventually(SOON, "it is back, and draining", || (report(&cluster, serving)["state"] == "draining").then_some(()));
+    eventually(SOON, "it is back, and draining", || {
+        (report(&cluster, serving)["state"] == "draining").then_some(())
+    });
     operate(&cluster, &["ready", &cluster.slaves[serving].public().to_string()]).ok();
     cluster.wait_in_service(2);
     // The slave itself hears of it with its next heartbeat, and sends clients on until then.
@@ -101,7 +115,9 @@ fn a_slave_that_will_not_come_back_is_forgotten() {
     assert!(said.stdout.contains("stop it first"), "{said:?}");
     cluster.slaves[2].program.kill();
     // While the master has not noticed that it is gone, it says so.
-    eventually(SOON, "it is forgotten", || (operate(&cluster, &["forget", &id]).status == 0).then_some(()));
+    eventually(SOON, "it is forgotten", || {
+        (operate(&cluster, &["forget", &id]).status == 0).then_some(())
+    });
     let status = cluster.status_json().unwrap();
     assert_eq!(status["slaves"].as_array().unwrap().len(), 2, "{status}");
     assert_eq!(status["lost"], 0);
@@ -135,7 +151,9 @@ fn what_only_a_forgotten_slave_had_is_lost_and_said_so() {
     assert_eq!(cluster.status_json().unwrap()["lost"], 0, "its holder may come back");
     let different = operate(&cluster, &["diff"]).fails(1);
     assert!(different.stdout.contains("/alone: content not there yet"), "{different:?}");
-    eventually(SOON, "it is forgotten", || (operate(&cluster, &["forget", &id]).status == 0).then_some(()));
+    eventually(SOON, "it is forgotten", || {
+        (operate(&cluster, &["forget", &id]).status == 0).then_some(())
+    });
     eventually(SOON, "it is lost", || (cluster.status_json()?["lost"] == 1).then_some(()));
     assert!(cluster.master.stderr.text().contains("is lost"));
     // The name stays: it was not removed. A new content ends the loss.
@@ -169,8 +187,14 @@ fn diff_names_what_is_different() {
         said.stdout.contains("/f").then_some(said)
     });
     assert_eq!(different.status, 1, "{different:?}");
-    assert!(different.stdout.contains("/f: content not there yet") && !different.stdout.contains("/g"), "{different:?}");
-    assert!(different.stdout.contains(report(&cluster, 1)["id"].as_str().unwrap()), "{different:?}");
+    assert!(
+        different.stdout.contains("/f: content not there yet") && !different.stdout.contains("/g"),
+        "{different:?}"
+    );
+    assert!(
+        different.stdout.contains(report(&cluster, 1)["id"].as_str().unwrap()),
+        "{different:?}"
+    );
     eventually(SOON, "status shows it", || (report(&cluster, 1)["lacking"] == 1).then_some(()));
     cluster.restart_slave(0);
     wait_for(&cluster, &tree_of(&[("f", b"f"), ("g", b"g")]));
@@ -192,14 +216,20 @@ database.commit()
     cluster.slaves[n].program.kill();
     let root = cluster.slaves[n].root.clone();
     let file = File::options().read(true).write(true).open(root.join(name)).unwrap();
-    let (modified, middle) = (file.metadata().unwrap().modified().unwrap(), file.metadata().unwrap().len() / 2);
+    let (modified, middle) =
+        (file.metadata().unwrap().modified().unwrap(), file.metadata().unwrap().len() / 2);
     let mut byte = [0];
     file.read_exact_at(&mut byte, middle).unwrap();
     file.write_all_at(&[byte[0] ^ 4], middle).unwrap();
     file.set_modified(modified).unwrap();
     drop(file);
     // The time of the last change of the inode cannot be set: the catalogue is made to know it.
-    let done = std::process::Command::new("python3").args(["-c", SCRIPT]).arg(&root).arg(name).output().unwrap();
+    let done = std::process::Command::new("python3")
+        .args(["-c", SCRIPT])
+        .arg(&root)
+        .arg(name)
+        .output()
+        .unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let bad = fs::read(root.join(name)).unwrap();
     cluster.restart_slave(n);
@@ -219,7 +249,10 @@ fn scrub_finds_rot_and_mends_it() {
     let before = (last_change(&cluster), one_version(&cluster, "f"));
     let bad = rot(&mut cluster, 1, "f");
     wait_settled(&cluster);
-    assert!(fs::read(cluster.slaves[1].root.join("f")).unwrap() == bad, "nothing tells before it is read");
+    assert!(
+        fs::read(cluster.slaves[1].root.join("f")).unwrap() == bad,
+        "nothing tells before it is read"
+    );
     operate(&cluster, &["scrub"]).ok();
     let root = cluster.slaves[1].root.clone();
     eventually(SOON, "it is mended", || (tree(&root) == wanted).then_some(()));
@@ -242,8 +275,16 @@ fn export_prints_each_change_in_order() {
     write_old(&cluster.slaves[1].root.join("by-hand"), b"1");
     wait_for(&cluster, &tree_of(&[("g", &bytes), ("by-hand", b"1")]));
     let lines = exported(&cluster);
-    let shown: Vec<(&str, &str, Option<&str>)> =
-        lines.iter().map(|line| (line["number"].as_str().unwrap(), line["kind"].as_str().unwrap(), line["path"].as_str())).collect();
+    let shown: Vec<(&str, &str, Option<&str>)> = lines
+        .iter()
+        .map(|line| {
+            (
+                line["number"].as_str().unwrap(),
+                line["kind"].as_str().unwrap(),
+                line["path"].as_str(),
+            )
+        })
+        .collect();
     assert_eq!(
         shown,
         [
@@ -267,7 +308,15 @@ fn without_the_key_there_is_nothing_to_be_had() {
     let wrong = cluster.dir.path().join("wrong.key");
     let other = Cluster::of(0).start();
     fs::copy(other.key(), &wrong).unwrap();
-    for command in [&["status"][..], &["drain", "abcd"], &["forget", "abcd"], &["diff"], &["scrub"], &["recover", "--yes"], &["export"]] {
+    for command in [
+        &["status"][..],
+        &["drain", "abcd"],
+        &["forget", "abcd"],
+        &["diff"],
+        &["scrub"],
+        &["recover", "--yes"],
+        &["export"],
+    ] {
         for key in [&wrong, &cluster.dir.path().join("no.key")] {
             let mut program = Setup::new("ftpmaster", cluster.dir.path())
                 .args(command)

@@ -31,8 +31,12 @@ fn with_one_place_a_worker_slaves_fetch_from_each_other_and_clients_get_in() {
             (program, client)
         })
         .collect();
-    eventually(SOON, "all places are taken", || held.iter().all(|(program, _)| program.stdout.text().contains('/')).then_some(()));
+    eventually(SOON, "all places are taken", || {
+        held.iter().all(|(program, _)| program.stdout.text().contains('/')).then_some(())
+    });
     fs::write(cluster.slaves[0].root.join("by-hand"), "put there").unwrap();
-    eventually(SOON, "the other slave has it", || cluster.slaves[1].root.join("by-hand").exists().then_some(()));
+    eventually(SOON, "the other slave has it", || {
+        cluster.slaves[1].root.join("by-hand").exists().then_some(())
+    });
     held.iter_mut().for_each(|(program, _)| program.kill());
 }

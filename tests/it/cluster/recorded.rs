@@ -26,7 +26,9 @@ fn recordings_of_real_runs_replay() {
     let mut files: Vec<(String, Vec<u8>)> = (2..10).map(|n| (format!("f{n}"), bytes(n))).collect();
     files.push(("f1".to_owned(), by_hand));
     files.push(("d/".to_owned(), Vec::new()));
-    let mut wanted = tree_of(&files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect::<Vec<_>>());
+    let mut wanted = tree_of(
+        &files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect::<Vec<_>>(),
+    );
     wait_for(&cluster, &wanted);
 
     cluster.slaves[1].program.kill();
@@ -48,7 +50,8 @@ fn recordings_of_real_runs_replay() {
     let (mut orders, mut replicas, mut torn) = (0, 0, 0);
     for entry in fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
-        let (name, bytes) = (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap());
+        let (name, bytes) =
+            (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap());
         let (count, result) = match name.split_once('-').unwrap().0 {
             "master" => (&mut orders, replay_order(&bytes)),
             "slave" => (&mut replicas, replay_replica(&bytes)),

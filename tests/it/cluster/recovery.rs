@@ -7,8 +7,13 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
-use super::lab::{conflicts, exported, healthy, last_change, open, operate, put, tree, tree_of, wait_for, wait_settled};
-use crate::harness::{Client, Cluster, SOON, Setup, content, eventually, leftovers, make_folder, remove};
+use super::lab::{
+    conflicts, exported, healthy, last_change, open, operate, put, tree, tree_of, wait_for,
+    wait_settled,
+};
+use crate::harness::{
+    Client, Cluster, SOON, Setup, content, eventually, leftovers, make_folder, remove,
+};
 
 /// The master's state folder.
 fn state(cluster: &Cluster) -> PathBuf {
@@ -32,7 +37,8 @@ fn filled() -> (Cluster, Vec<(String, Vec<u8>)>) {
     wire.change(&make_folder("d")).unwrap();
     let mut files = Vec::new();
     for n in 0..20_u64 {
-        let (name, bytes) = (format!("{}f{n}", if n % 2 == 0 { "d/" } else { "" }), content(n, 5000));
+        let (name, bytes) =
+            (format!("{}f{n}", if n % 2 == 0 { "d/" } else { "" }), content(n, 5000));
         wire.put(&name, &bytes).unwrap();
         files.push((name, bytes));
     }
@@ -64,7 +70,10 @@ fn names(cluster: &Cluster) -> Vec<PathBuf> {
 
 /// What is in them.
 fn saved(cluster: &Cluster) -> Vec<(PathBuf, Vec<u8>)> {
-    names(cluster).into_iter().map(|name| (name.clone(), fs::read(state(cluster).join(name)).unwrap())).collect()
+    names(cluster)
+        .into_iter()
+        .map(|name| (name.clone(), fs::read(state(cluster).join(name)).unwrap()))
+        .collect()
 }
 
 /// Has these files, and no others, as the master's state.
@@ -99,14 +108,17 @@ fn recovers(goes: impl Fn(&str) -> bool) {
     // It finds the slaves by and by.
     let shown = eventually(SOON, "all slaves have said where they stand", || {
         let shown = operate(&cluster, &["recover"]).ok().stdout;
-        (shown.matches(&format!("last change {}-{}", before.0, before.1)).count() == 3).then_some(shown)
+        (shown.matches(&format!("last change {}-{}", before.0, before.1)).count() == 3)
+            .then_some(shown)
     });
     assert!(shown.contains("--yes"), "{shown}");
     assert!(halted(&cluster).is_some(), "to look changes nothing");
     reads_only(&cluster, &files);
     let done = operate(&cluster, &["recover", "--yes"]).ok().stdout;
     assert!(done.contains("epoch 2"), "{done}");
-    eventually(SOON, "changes are taken", || cluster.status_json()?["halted"].is_null().then_some(()));
+    eventually(SOON, "changes are taken", || {
+        cluster.status_json()?["halted"].is_null().then_some(())
+    });
     wait_settled(&cluster);
     let after = last_change(&cluster);
     assert!(after.0 > before.0, "{before:?} and then {after:?}");
@@ -151,7 +163,9 @@ fn a_master_with_an_older_disk_is_recovered() {
     wait_halted(&cluster);
     reads_only(&cluster, &files);
     operate(&cluster, &["recover", "--yes"]).ok();
-    eventually(SOON, "changes are taken", || cluster.status_json()?["halted"].is_null().then_some(()));
+    eventually(SOON, "changes are taken", || {
+        cluster.status_json()?["halted"].is_null().then_some(())
+    });
     wait_for(&cluster, &tree_of(&named(&files)));
     assert!(last_change(&cluster) > before);
     healthy(&cluster);
@@ -178,25 +192,42 @@ fn a_slave_with_more_that_comes_later_offers_it() {
         let shown = operate(&cluster, &["recover"]);
         shown.stdout.contains("last change 1-3").then_some(())
     });
-    eventually(SOON, "it is recovered", || (operate(&cluster, &["recover", "--yes"]).status == 0).then_some(()));
+    eventually(SOON, "it is recovered", || {
+        (operate(&cluster, &["recover", "--yes"]).status == 0).then_some(())
+    });
     cluster.wait_in_service(1);
-    eventually(SOON, "a change can be made", || open(&cluster, 1).put("both", b"the second slave's").ok());
+    eventually(SOON, "a change can be made", || {
+        open(&cluster, 1).put("both", b"the second slave's").ok()
+    });
     cluster.restart_slave(0);
     wait_settled(&cluster);
     let root = cluster.slaves[0].root.clone();
     // Each of its contents is in the tree, where nothing newer is there, or beside it.
-    for (name, bytes) in
-        [("edited", &b"only the first slave has this"[..]), ("both", b"the first slave's"), ("new", b"new, and only there")]
-    {
+    for (name, bytes) in [
+        ("edited", &b"only the first slave has this"[..]),
+        ("both", b"the first slave's"),
+        ("new", b"new, and only there"),
+    ] {
         eventually(SOON, "nothing is lost", || {
-            let in_tree = cluster.slaves.iter().all(|slave| fs::read(slave.root.join(name)).is_ok_and(|there| there == bytes));
+            let in_tree = cluster
+                .slaves
+                .iter()
+                .all(|slave| fs::read(slave.root.join(name)).is_ok_and(|there| there == bytes));
             (in_tree || conflicts(&root).contains(&(name.to_owned(), bytes.to_vec()))).then_some(())
         });
     }
     wait_settled(&cluster);
     let found = tree(&root);
-    assert_eq!(found.get("new"), tree_of(&[("new", b"new, and only there")]).get("new"), "nothing was in its way");
-    assert_eq!(found.get("both"), tree_of(&[("both", b"the second slave's")]).get("both"), "the later one stays");
+    assert_eq!(
+        found.get("new"),
+        tree_of(&[("new", b"new, and only there")]).get("new"),
+        "nothing was in its way"
+    );
+    assert_eq!(
+        found.get("both"),
+        tree_of(&[("both", b"the second slave's")]).get("both"),
+        "the later one stays"
+    );
     wait_for(&cluster, &found);
     healthy(&cluster);
 }
@@ -218,8 +249,12 @@ fn damage_in_the_middle_of_the_journal_stops_the_start() {
         let said = master.stderr.text();
         assert!(said.contains(journal.to_str().unwrap()), "{said}");
         // The place is that of the batch that is damaged: not behind the byte, and not far before it.
-        let named = said.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<usize>().ok());
-        assert!(named.into_iter().any(|offset| offset <= at && at - offset < 4096), "damaged at {at}: {said}");
+        let named =
+            said.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<usize>().ok());
+        assert!(
+            named.into_iter().any(|offset| offset <= at && at - offset < 4096),
+            "damaged at {at}: {said}"
+        );
         file.write_all_at(&good[at..=at], at as u64).unwrap();
     }
     assert!(fs::read(&journal).unwrap() == good, "it was not touched");
@@ -231,20 +266,33 @@ fn damage_in_the_middle_of_the_journal_stops_the_start() {
 #[test]
 fn a_torn_end_of_the_journal_is_dropped() {
     let (mut cluster, mut files) = filled();
-    for (n, torn) in [vec![0; 1], vec![0; 4096], vec![0xff; 7], content(1, 100), content(2, 5000)].iter().enumerate() {
+    for (n, torn) in [vec![0; 1], vec![0; 4096], vec![0xff; 7], content(1, 100), content(2, 5000)]
+        .iter()
+        .enumerate()
+    {
         let before = last_change(&cluster);
         cluster.master.kill();
-        File::options().append(true).open(state(&cluster).join("journal")).unwrap().write_all(torn).unwrap();
+        File::options()
+            .append(true)
+            .open(state(&cluster).join("journal"))
+            .unwrap()
+            .write_all(torn)
+            .unwrap();
         cluster.restart_master();
         wait_settled(&cluster);
         assert_eq!(last_change(&cluster), before);
         let name = format!("after{n}");
-        let version = eventually(SOON, "a change is made", || open(&cluster, 0).put(&name, name.as_bytes()).ok());
+        let version = eventually(SOON, "a change is made", || {
+            open(&cluster, 0).put(&name, name.as_bytes()).ok()
+        });
         assert_eq!((u64::from(version.epoch), version.number), (before.0, before.1 + 1));
         files.push((name.clone(), name.into_bytes()));
     }
     wait_for(&cluster, &tree_of(&named(&files)));
-    let numbers: Vec<String> = exported(&cluster).iter().map(|change| change["number"].as_str().unwrap().to_owned()).collect();
+    let numbers: Vec<String> = exported(&cluster)
+        .iter()
+        .map(|change| change["number"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(numbers, (1..=numbers.len()).map(|n| format!("1-{n}")).collect::<Vec<_>>());
 }
 
@@ -256,9 +304,13 @@ fn a_master_of_a_lower_epoch_is_not_followed() {
     without(&mut cluster, |name| name != "cluster.key");
     wait_halted(&cluster);
     cluster.wait_in_service(3);
-    eventually(SOON, "it is recovered", || (operate(&cluster, &["recover", "--yes"]).status == 0).then_some(()));
+    eventually(SOON, "it is recovered", || {
+        (operate(&cluster, &["recover", "--yes"]).status == 0).then_some(())
+    });
     wait_settled(&cluster);
-    eventually(SOON, "a change can be made", || open(&cluster, 0).put("later", b"in the second epoch").ok());
+    eventually(SOON, "a change can be made", || {
+        open(&cluster, 0).put("later", b"in the second epoch").ok()
+    });
     files.push(("later".to_owned(), b"in the second epoch".to_vec()));
     wait_for(&cluster, &tree_of(&named(&files)));
     let (now, wanted) = (last_change(&cluster), tree_of(&named(&files)));

@@ -12,8 +12,8 @@ use super::lab::{one_version, open};
 use super::load::stat;
 use super::same::{Node, same_as, wait_equal};
 use crate::harness::{
-    Client, Cluster, SOON, Wire, content, digest, eventually, get, make_folder, path, process_of, put, remove, rename, session, stop,
-    ticket,
+    Client, Cluster, SOON, Wire, content, digest, eventually, get, make_folder, path, process_of,
+    put, remove, rename, session, stop, ticket,
 };
 
 /// How soon a change is to be seen at the other slaves.
@@ -28,11 +28,32 @@ pub fn every_kind_of_change_is_seen_at_every_other_slave_within_a_second() {
     let mut times = Vec::new();
     for round in 0..4 {
         let at = round % 3;
-        let (folder, file, moved) = (format!("d{round}"), format!("d{round}/f"), format!("d{round}/g"));
-        times.push(seen(&mut wires, at, |wire| wire.change(&make_folder(&folder)), &[(&folder, true)]));
-        times.push(seen(&mut wires, at, |wire| wire.put(&file, &content(round as u64, 3000)), &[(&file, true)]));
-        times.push(seen(&mut wires, at, |wire| wire.change(&rename(&file, &moved)), &[(&file, false), (&moved, true)]));
-        times.push(seen(&mut wires, at, |wire| wire.change(&remove(&folder, true)), &[(&folder, false), (&moved, false)]));
+        let (folder, file, moved) =
+            (format!("d{round}"), format!("d{round}/f"), format!("d{round}/g"));
+        times.push(seen(
+            &mut wires,
+            at,
+            |wire| wire.change(&make_folder(&folder)),
+            &[(&folder, true)],
+        ));
+        times.push(seen(
+            &mut wires,
+            at,
+            |wire| wire.put(&file, &content(round as u64, 3000)),
+            &[(&file, true)],
+        ));
+        times.push(seen(
+            &mut wires,
+            at,
+            |wire| wire.change(&rename(&file, &moved)),
+            &[(&file, false), (&moved, true)],
+        ));
+        times.push(seen(
+            &mut wires,
+            at,
+            |wire| wire.change(&remove(&folder, true)),
+            &[(&folder, false), (&moved, false)],
+        ));
     }
     times.sort();
     assert!(times[times.len() / 2] < AT_ONCE && times[times.len() - 1] < SLOWEST, "{times:?}");
@@ -41,12 +62,19 @@ pub fn every_kind_of_change_is_seen_at_every_other_slave_within_a_second() {
 
 /// Makes a change at one slave; how long it took until each other one shows it.
 #[track_caller]
-fn seen(wires: &mut [Wire], at: usize, change: impl FnOnce(&mut Wire) -> Result<Version, Refusal>, shown: &[(&String, bool)]) -> Duration {
+fn seen(
+    wires: &mut [Wire],
+    at: usize,
+    change: impl FnOnce(&mut Wire) -> Result<Version, Refusal>,
+    shown: &[(&String, bool)],
+) -> Duration {
     change(&mut wires[at]).unwrap();
     let began = Instant::now();
     for wire in wires.iter_mut() {
         for (name, there) in shown {
-            eventually(SOON, "the other slave shows the change", || (stat(wire, name).is_some() == *there).then_some(()));
+            eventually(SOON, "the other slave shows the change", || {
+                (stat(wire, name).is_some() == *there).then_some(())
+            });
         }
     }
     began.elapsed()
@@ -59,12 +87,18 @@ pub fn contents_arrive_with_digest_time_and_executable_bit() {
     let top = client.folder().join("tree");
     fs::create_dir_all(top.join("deep/er")).unwrap();
     fs::create_dir(top.join("empty")).unwrap();
-    for (n, size) in [0, 1, 4095, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 20].into_iter().enumerate() {
+    for (n, size) in
+        [0, 1, 4095, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 20].into_iter().enumerate()
+    {
         let file = top.join(format!("deep/er/{n}"));
         fs::write(&file, content(n as u64, size)).unwrap();
         let time = std::time::UNIX_EPOCH + Duration::new(1_000_000_000 + n as u64, 123_456_789);
         fs::File::open(&file).unwrap().set_modified(time).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(if n % 2 == 0 { 0o755 } else { 0o644 })).unwrap();
+        fs::set_permissions(
+            &file,
+            fs::Permissions::from_mode(if n % 2 == 0 { 0o755 } else { 0o644 }),
+        )
+        .unwrap();
     }
     client.command("put -r tree -o /").ok();
     let nodes = wait_equal(&cluster);
@@ -74,7 +108,9 @@ pub fn contents_arrive_with_digest_time_and_executable_bit() {
         one_version(&cluster, name);
         for slave in 0..3 {
             match open(&cluster, slave).ask(&Request::Hash(path(name))) {
-                Reply::Details { digest: Some(found), .. } => assert_eq!(found.to_string(), *wanted, "{name} at slave {slave}"),
+                Reply::Details { digest: Some(found), .. } => {
+                    assert_eq!(found.to_string(), *wanted, "{name} at slave {slave}")
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -97,7 +133,8 @@ pub fn a_reader_where_the_content_is_still_coming_gets_it_from_the_holder() {
     }
     // One of these begins at each slave.
     let clients = [cluster.client(), cluster.client()];
-    let mut running: Vec<_> = clients.iter().map(|client| client.start(&["--json", "-c", "get f"])).collect();
+    let mut running: Vec<_> =
+        clients.iter().map(|client| client.start(&["--json", "-c", "get f"])).collect();
     for (client, program) in clients.iter().zip(&mut running) {
         let json = Client::finish(program).ok().json();
         assert_eq!(json["verified"], true, "{json}");
@@ -120,7 +157,9 @@ fn a_reader_waits_for_content_whose_only_holder_is_stopped() {
     cluster.slaves[0].program.signal_group(Signal::SIGSTOP);
     kill(fetching, Signal::SIGCONT).unwrap();
     let mut other = open(&cluster, 1);
-    eventually(SOON, "the other slave knows of the put", || (stat(&mut other, "f") == Some(version)).then_some(()));
+    eventually(SOON, "the other slave knows of the put", || {
+        (stat(&mut other, "f") == Some(version)).then_some(())
+    });
     let client = cluster.client();
     let mut program = client.start(&["--json", "--retry", "30", "-c", "get f"]);
     // It has nothing to get it from yet, and must not make do with what was there before.
@@ -165,7 +204,11 @@ fn at_once(
 pub fn of_two_puts_at_once_the_higher_number_is_everywhere_and_whole() {
     let cluster = Cluster::of(3).start();
     let bytes = |side: u64, n: usize| content(side * 1000 + n as u64, 20_000 + n * 10_000);
-    let told = at_once(&cluster, |wire, n| wire.put(&format!("f{n}"), &bytes(1, n)), |wire, n| wire.put(&format!("f{n}"), &bytes(2, n)));
+    let told = at_once(
+        &cluster,
+        |wire, n| wire.put(&format!("f{n}"), &bytes(1, n)),
+        |wire, n| wire.put(&format!("f{n}"), &bytes(2, n)),
+    );
     let nodes = wait_equal(&cluster);
     assert_eq!(nodes.len(), TIMES);
     for (n, (one, other)) in told.iter().enumerate() {
@@ -173,7 +216,10 @@ pub fn of_two_puts_at_once_the_higher_number_is_everywhere_and_whole() {
         assert_ne!(one, other);
         let wanted = digest(&bytes(if one > other { 1 } else { 2 }, n));
         let found = &nodes[&format!("f{n}")];
-        assert!(matches!(found, Node::File { digest, .. } if *digest == wanted), "f{n}: {found:?}, {one} {other}");
+        assert!(
+            matches!(found, Node::File { digest, .. } if *digest == wanted),
+            "f{n}: {found:?}, {one} {other}"
+        );
         assert_eq!(one_version(&cluster, &format!("f{n}")), one.max(other));
     }
 }
@@ -196,7 +242,10 @@ fn a_put_and_a_removal_at_once_end_in_the_order_of_their_numbers() {
         let found = nodes.get(&format!("f{n}"));
         assert_eq!(found.is_some(), put > removed, "f{n}: put is {put}, the removal {removed}");
         let wanted = digest(&content(n as u64, 100_000));
-        assert!(found.is_none_or(|node| matches!(node, Node::File { digest, .. } if *digest == wanted)), "f{n}: {found:?}");
+        assert!(
+            found.is_none_or(|node| matches!(node, Node::File { digest, .. } if *digest == wanted)),
+            "f{n}: {found:?}"
+        );
     }
 }
 
@@ -218,7 +267,9 @@ fn a_put_into_a_folder_that_is_removed_at_once_leaves_no_orphan() {
     for (n, (put, removed)) in told.into_iter().enumerate() {
         let removed = removed.unwrap();
         match put {
-            Ok(put) => assert!(put < removed, "a{n}/b was put as {put} behind the removal {removed}"),
+            Ok(put) => {
+                assert!(put < removed, "a{n}/b was put as {put} behind the removal {removed}")
+            }
             Err(refusal) => assert_eq!(refusal.code, ErrorCode::NotFound, "a{n}/b: {refusal}"),
         }
     }
@@ -247,7 +298,13 @@ pub fn a_change_asked_for_again_at_another_slave_is_the_same_change() {
     let folder = make_folder("d");
     assert_eq!(one.change(&folder).unwrap(), other.change(&folder).unwrap());
     let nodes = wait_equal(&cluster);
-    assert!(matches!(&nodes["f"], Node::File { digest: found, .. } if *found == digest(b"newer")), "{nodes:?}");
+    assert!(
+        matches!(&nodes["f"], Node::File { digest: found, .. } if *found == digest(b"newer")),
+        "{nodes:?}"
+    );
     let (ticket, _) = ticket(cluster.addr);
-    cluster.slaves.iter().for_each(|slave| assert_eq!(session(slave.addr, &ticket).fetch("f").unwrap(), b"newer"));
+    cluster
+        .slaves
+        .iter()
+        .for_each(|slave| assert_eq!(session(slave.addr, &ticket).fetch("f").unwrap(), b"newer"));
 }

@@ -35,7 +35,11 @@ fn look(root: &Path) -> std::io::Result<Nodes> {
                 Node::Folder
             } else {
                 let executable = meta.permissions().mode() & 0o100 != 0;
-                Node::File { digest: digest(&fs::read(&path)?), modified: meta.modified()?, executable }
+                Node::File {
+                    digest: digest(&fs::read(&path)?),
+                    modified: meta.modified()?,
+                    executable,
+                }
             };
             found.insert(name, node);
         }
@@ -53,7 +57,10 @@ pub fn nodes(root: &Path) -> Nodes {
 fn differences(one: &Nodes, other: &Nodes) -> Vec<String> {
     let names: std::collections::BTreeSet<_> = one.keys().chain(other.keys()).collect();
     let differing = names.into_iter().filter(|name| one.get(*name) != other.get(*name));
-    differing.take(12).map(|name| format!("{name}: {:?} and {:?}", one.get(name), other.get(name))).collect()
+    differing
+        .take(12)
+        .map(|name| format!("{name}: {:?} and {:?}", one.get(name), other.get(name)))
+        .collect()
 }
 
 /// What may still lie in a staging folder once all is over.
@@ -82,8 +89,10 @@ fn wait_for(cluster: &Cluster, may_be_left: Left) -> Nodes {
     wait_settled(cluster);
     let began = Instant::now();
     loop {
-        let all: Vec<_> = cluster.slaves.iter().map(|slave| look(&slave.root).unwrap_or_default()).collect();
-        let mut left: Vec<_> = cluster.slaves.iter().flat_map(|slave| staged_files(&slave.root)).collect();
+        let all: Vec<_> =
+            cluster.slaves.iter().map(|slave| look(&slave.root).unwrap_or_default()).collect();
+        let mut left: Vec<_> =
+            cluster.slaves.iter().flat_map(|slave| staged_files(&slave.root)).collect();
         left.retain(|path| may_be_left == Left::Nothing || is_fetched(path));
         let odd = all.iter().position(|nodes| *nodes != all[0]);
         if odd.is_none() && left.is_empty() {
@@ -91,7 +100,10 @@ fn wait_for(cluster: &Cluster, may_be_left: Left) -> Nodes {
         }
         let differ = odd.map_or_else(Vec::new, |odd| differences(&all[0], &all[odd]));
         let left: Vec<_> = left.iter().map(|path| (path, whose(path, &all[0]))).collect();
-        assert!(began.elapsed() < SOON, "slaves 0 and {odd:?} differ: {differ:#?}; still staged: {left:#?}");
+        assert!(
+            began.elapsed() < SOON,
+            "slaves 0 and {odd:?} differ: {differ:#?}; still staged: {left:#?}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -104,7 +116,10 @@ fn is_fetched(path: &Path) -> bool {
 /// At which path the content of a staged file is.
 fn whose(staged: &Path, nodes: &Nodes) -> Option<String> {
     let content = digest(&fs::read(staged).ok()?);
-    nodes.iter().find(|(_, node)| matches!(node, Node::File { digest, .. } if *digest == content)).map(|(name, _)| name.clone())
+    nodes
+        .iter()
+        .find(|(_, node)| matches!(node, Node::File { digest, .. } if *digest == content))
+        .map(|(name, _)| name.clone())
 }
 
 /// Requires that a folder has exactly what a local one has, but for the times of folders.

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::lab::{one_version, open, put, report, tree, tree_of, wait_for, wait_settled};
-use crate::harness::{Client, Cluster, SOON, Setup, content, eventually, make_folder, remove, rename, write_old};
+use crate::harness::{
+    Client, Cluster, SOON, Setup, content, eventually, make_folder, remove, rename, write_old,
+};
 
 /// Time in which changes are possible again after the keeper was killed.
 const TAKEN_OVER: Duration = Duration::from_secs(10);
@@ -22,7 +24,9 @@ fn what_is_put_through_one_is_seen_at_both() {
         let version = wires[usize::from(n % 2 == 1)].put(&name, &bytes).unwrap();
         // A session that knows of it sees it at once, whichever slave it is at.
         let other = &mut wires[usize::from(n % 2 == 0)];
-        eventually(SEEN, "it is seen at the other one", || (other.fetch(&name).ok().as_ref() == Some(&bytes)).then_some(()));
+        eventually(SEEN, "it is seen at the other one", || {
+            (other.fetch(&name).ok().as_ref() == Some(&bytes)).then_some(())
+        });
         assert_eq!(one_version(&cluster, &name), version);
     }
     wires[1].change(&make_folder("d")).unwrap();
@@ -47,7 +51,11 @@ fn the_other_takes_over_where_the_keeper_is_killed() {
     let mut wanted = Vec::new();
     for (round, keeper) in [0, 1, 0].into_iter().enumerate() {
         let other = 1 - keeper;
-        assert!(!cluster.slaves[keeper].program.stderr.text().contains("another slave keeps") || round > 0, "the first one keeps it");
+        assert!(
+            !cluster.slaves[keeper].program.stderr.text().contains("another slave keeps")
+                || round > 0,
+            "the first one keeps it"
+        );
         let mut wire = open(&cluster, other);
         let before = format!("before{round}");
         wire.put(&before, before.as_bytes()).unwrap();
@@ -73,7 +81,8 @@ fn the_other_takes_over_where_the_keeper_is_killed() {
         open(&cluster, keeper).put(&back, back.as_bytes()).unwrap();
         wanted.push(back);
     }
-    let all: Vec<(&str, &[u8])> = wanted.iter().map(|name| (name.as_str(), name.as_bytes())).collect();
+    let all: Vec<(&str, &[u8])> =
+        wanted.iter().map(|name| (name.as_str(), name.as_bytes())).collect();
     wait_for(&cluster, &tree_of(&all));
 }
 
@@ -83,11 +92,18 @@ fn a_put_under_way_through_the_other_survives_the_keeper() {
     let bytes = content(1, 24 << 20);
     let client = cluster.client();
     fs::write(client.folder().join("f"), &bytes).unwrap();
-    cluster.slaves.iter().for_each(|slave| slave.proxy.as_ref().unwrap().throttle_up(Some(12 << 20)));
+    cluster
+        .slaves
+        .iter()
+        .for_each(|slave| slave.proxy.as_ref().unwrap().throttle_up(Some(12 << 20)));
     let mut program = client.start(&["--json", "--retry", "20", "-c", "put f"]);
     let mut sent = 0;
     eventually(SOON, "bytes are sent", || {
-        sent += cluster.slaves.iter().map(|slave| slave.proxy.as_ref().unwrap().take_data_bytes()).sum::<u64>();
+        sent += cluster
+            .slaves
+            .iter()
+            .map(|slave| slave.proxy.as_ref().unwrap().take_data_bytes())
+            .sum::<u64>();
         (sent > 4 << 20).then_some(())
     });
     cluster.slaves[0].program.kill();
@@ -106,20 +122,38 @@ fn they_count_as_one_copy() {
     assert_eq!(report(&cluster, 1)["folder"], folder);
     // The slaves that serve it may both be named, each once; they say that they have the same folder.
     let json = client.command("stat one").ok().json();
-    let named = json["entries"][0]["holders"].as_array().unwrap_or_else(|| panic!("no holders in {json}"));
-    let slaves: BTreeSet<String> = cluster.slaves.iter().map(|slave| slave.addr.to_string()).collect();
-    let unlike: BTreeSet<String> = named.iter().map(|holder| holder.as_str().unwrap().to_owned()).collect();
-    assert!(unlike.len() == named.len() && !unlike.is_empty() && unlike.is_subset(&slaves), "{json}");
+    let named =
+        json["entries"][0]["holders"].as_array().unwrap_or_else(|| panic!("no holders in {json}"));
+    let slaves: BTreeSet<String> =
+        cluster.slaves.iter().map(|slave| slave.addr.to_string()).collect();
+    let unlike: BTreeSet<String> =
+        named.iter().map(|holder| holder.as_str().unwrap().to_owned()).collect();
+    assert!(
+        unlike.len() == named.len() && !unlike.is_empty() && unlike.is_subset(&slaves),
+        "{json}"
+    );
     fs::write(client.folder().join("two"), b"2").unwrap();
     let mut program = client.start(&["--json", "--copies", "2", "-c", "put two"]);
-    eventually(SOON, "it has its name", || cluster.slaves[0].root.join("two").exists().then_some(()));
+    eventually(SOON, "it has its name", || {
+        cluster.slaves[0].root.join("two").exists().then_some(())
+    });
     std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(program.try_status(), None, "one folder counted as two copies: {}", program.stdout.text());
+    assert_eq!(
+        program.try_status(),
+        None,
+        "one folder counted as two copies: {}",
+        program.stdout.text()
+    );
     // A slave with a folder of its own is the second copy.
     let root = cluster.dir.folder("own-root");
     let mut third = Setup::new("ftpslave", cluster.dir.path())
         .args(["0", "--master", &cluster.addr.to_string()])
-        .args([PathBuf::from("--root"), root.clone(), PathBuf::from("--cluster-key"), cluster.key()])
+        .args([
+            PathBuf::from("--root"),
+            root.clone(),
+            PathBuf::from("--cluster-key"),
+            cluster.key(),
+        ])
         .start();
     third.ready();
     let json = Client::finish(&mut program).ok().json();

@@ -12,7 +12,8 @@ struct Row {
 
 /// The rows of all tables whose last column is `test`.
 fn rows() -> Vec<Row> {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/FAILURES.md")).unwrap();
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/FAILURES.md"))
+        .unwrap();
     let (mut rows, mut in_table) = (Vec::new(), false);
     for line in text.lines() {
         let Some(inner) = line.strip_prefix("| ").and_then(|line| line.strip_suffix(" |")) else {
@@ -40,7 +41,13 @@ fn tests() -> BTreeMap<String, bool> {
             if path.is_dir() {
                 open.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let module = path.strip_prefix(&top).unwrap().with_extension("").to_str().unwrap().replace('/', "::");
+                let module = path
+                    .strip_prefix(&top)
+                    .unwrap()
+                    .with_extension("")
+                    .to_str()
+                    .unwrap()
+                    .replace('/', "::");
                 let module = module.trim_end_matches("::mod").to_owned();
                 for (name, ignored) in tests_in(&fs::read_to_string(&path).unwrap()) {
                     found.insert(format!("{module}::{name}"), ignored);
@@ -62,7 +69,9 @@ fn tests_in(source: &str) -> Vec<(String, bool)> {
             line => {
                 // Some run a second time, from another module.
                 let line = line.strip_prefix("pub ").unwrap_or(line);
-                if let Some(name) = line.strip_prefix("fn ").and_then(|rest| rest.split_once('(')).filter(|_| test) {
+                if let Some(name) =
+                    line.strip_prefix("fn ").and_then(|rest| rest.split_once('(')).filter(|_| test)
+                {
                     found.push((name.0.to_owned(), ignored));
                 }
                 (test, ignored) = (false, false);
@@ -75,7 +84,10 @@ fn tests_in(source: &str) -> Vec<(String, bool)> {
 #[test]
 fn each_failure_has_a_test_that_runs() {
     let (rows, tests) = (rows(), tests());
-    assert!(tests.contains_key("cluster::table::each_failure_has_a_test_that_runs"), "the tests are found");
+    assert!(
+        tests.contains_key("cluster::table::each_failure_has_a_test_that_runs"),
+        "the tests are found"
+    );
     assert!(rows.len() > 30, "only {} rows are read", rows.len());
     let mut wrong = Vec::new();
     for row in &rows {
@@ -95,8 +107,10 @@ fn each_failure_has_a_test_that_runs() {
 
 #[test]
 fn ignored_tests_and_other_functions_are_told_apart() {
-    let source =
-        "#[test]\npub fn one() {\n}\nfn no_test() {\n#[test]\n#[ignore = \"slow\"]\nfn two() {\n#[ignore]\n#[test]\nfn three() {\n";
+    let source = "#[test]\npub fn one() {\n}\nfn no_test() {\n#[test]\n#[ignore = \"slow\"]\nfn two() {\n#[ignore]\n#[test]\nfn three() {\n";
     let found = tests_in(source);
-    assert_eq!(found, [("one".to_owned(), false), ("two".to_owned(), true), ("three".to_owned(), true)]);
+    assert_eq!(
+        found,
+        [("one".to_owned(), false), ("two".to_owned(), true), ("three".to_owned(), true)]
+    );
 }

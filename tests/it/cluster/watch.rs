@@ -11,7 +11,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use super::lab::{
-    conflicts, exported, healthy, last_change, one_version, open, put, report, tree, tree_of, wait_aside, wait_for, wait_settled,
+    conflicts, exported, healthy, last_change, one_version, open, put, report, tree, tree_of,
+    wait_aside, wait_for, wait_settled,
 };
 use crate::harness::{Cluster, SOON, content, digest, eventually, make_folder, remove, write_old};
 
@@ -149,7 +150,9 @@ fn few_removals_spread_where_that_is_wanted_and_many_never() {
         (held + may_go >= AT_ONCE).then_some(held)
     });
     let removed = AT_ONCE - held;
-    eventually(SOON, "they are fetched again", || (tree(&root).len() == wanted.len() - removed).then_some(()));
+    eventually(SOON, "they are fetched again", || {
+        (tree(&root).len() == wanted.len() - removed).then_some(())
+    });
     wait_for(&cluster, &tree(&root));
     assert_eq!(last_change(&cluster).1, before.1 + removed as u64);
     // What was removed while nobody looked is no removal.
@@ -183,7 +186,8 @@ fn with_the_watch_off_only_a_start_notices() {
 fn of_an_edit_and_a_put_one_stays_and_the_other_is_kept() {
     const COUNT: u64 = 8;
     let cluster = Cluster::of(2).start();
-    let (old, by_hand, put) = (|n| content(n, 50_000), |n| content(100 + n, 60_000), |n| content(200 + n, 70_000));
+    let (old, by_hand, put) =
+        (|n| content(n, 50_000), |n| content(100 + n, 60_000), |n| content(200 + n, 70_000));
     let name = |n: u64| format!("f{n}");
     let mut wire = open(&cluster, 1);
     for n in 0..COUNT {
@@ -199,10 +203,16 @@ fn of_an_edit_and_a_put_one_stays_and_the_other_is_kept() {
         wire.put(&name(n), &put(n)).unwrap();
     }
     let all: Vec<(String, Vec<u8>)> = (0..COUNT).map(|n| (name(n), put(n))).collect();
-    wait_for(&cluster, &tree_of(&all.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect::<Vec<_>>()));
+    wait_for(
+        &cluster,
+        &tree_of(
+            &all.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect::<Vec<_>>(),
+        ),
+    );
     let changes = exported(&cluster);
     for n in 0..COUNT {
-        let became_a_change = changes.iter().any(|change| change["digest"] == digest(&by_hand(n)).as_str());
+        let became_a_change =
+            changes.iter().any(|change| change["digest"] == digest(&by_hand(n)).as_str());
         // What became a change was in the tree for a moment: it may be kept beside it too.
         eventually(SOON, "what was edited is set aside", || {
             (became_a_change || conflicts(&root).contains(&(name(n), by_hand(n)))).then_some(())
@@ -285,14 +295,19 @@ fn what_lies_in_the_way_is_set_aside() {
     std::os::unix::fs::symlink(outside.join("secret"), root.join("link")).unwrap();
     std::os::unix::fs::symlink(&outside, root.join("folder-link")).unwrap();
     mkfifo(&root.join("fifo"), Mode::from_bits_truncate(0o600)).unwrap();
-    eventually(SOON, "they are seen", || (report(&cluster, 1)["skipped"]["links"] == 2).then_some(()));
+    eventually(SOON, "they are seen", || {
+        (report(&cluster, 1)["skipped"]["links"] == 2).then_some(())
+    });
     let mut wire = open(&cluster, 0);
     for name in ["link", "fifo"] {
         wire.put(name, name.as_bytes()).unwrap();
     }
     wire.change(&make_folder("folder-link")).unwrap();
     wire.put("folder-link/secret", b"another one").unwrap();
-    wait_for(&cluster, &tree_of(&[("link", b"link"), ("fifo", b"fifo"), ("folder-link/secret", b"another one")]));
+    wait_for(
+        &cluster,
+        &tree_of(&[("link", b"link"), ("fifo", b"fifo"), ("folder-link/secret", b"another one")]),
+    );
     wait_aside(&root, &[("fifo", b""), ("folder-link", b""), ("link", b"")]);
     assert_eq!(fs::read(outside.join("secret")).unwrap(), b"not touched");
     healthy(&cluster);
@@ -305,8 +320,12 @@ fn names_that_are_no_text_are_counted_and_left_alone() {
     let name = root.join(std::ffi::OsStr::from_bytes(b"\xff\xfe"));
     fs::write(&name, b"mine").unwrap();
     fs::write(root.join("f"), b"text").unwrap();
-    eventually(SOON, "it is counted", || (report(&cluster, 0)["skipped"]["names"] == 1).then_some(()));
-    eventually(SOON, "the other one has come", || cluster.slaves[1].root.join("f").exists().then_some(()));
+    eventually(SOON, "it is counted", || {
+        (report(&cluster, 0)["skipped"]["names"] == 1).then_some(())
+    });
+    eventually(SOON, "the other one has come", || {
+        cluster.slaves[1].root.join("f").exists().then_some(())
+    });
     wait_settled(&cluster);
     assert_eq!(tree(&cluster.slaves[1].root), tree_of(&[("f", b"text")]));
     assert_eq!(fs::read(name).unwrap(), b"mine");
@@ -316,12 +335,16 @@ fn names_that_are_no_text_are_counted_and_left_alone() {
     wire.change(&make_folder("d")).unwrap();
     wait_settled(&cluster);
     fs::write(root.join("d").join(std::ffi::OsStr::from_bytes(b"\xfd")), b"kept").unwrap();
-    eventually(SOON, "it is counted", || (report(&cluster, 0)["skipped"]["names"] == 2).then_some(()));
+    eventually(SOON, "it is counted", || {
+        (report(&cluster, 0)["skipped"]["names"] == 2).then_some(())
+    });
     wire.change(&remove("d", true)).unwrap();
     eventually(SOON, "the folder is gone", || (!root.join("d").exists()).then_some(()));
     let kept = || {
         let places = fs::read_dir(root.join(".relais/conflicts")).unwrap();
-        places.flat_map(|place| fs::read_dir(place.unwrap().path()).unwrap()).any(|file| fs::read(file.unwrap().path()).unwrap() == b"kept")
+        places
+            .flat_map(|place| fs::read_dir(place.unwrap().path()).unwrap())
+            .any(|file| fs::read(file.unwrap().path()).unwrap() == b"kept")
     };
     eventually(SOON, "its file is kept", || kept().then_some(()));
 }

@@ -14,7 +14,9 @@ use crate::harness::{Client, Cluster, Program, SOON, content, eventually};
 #[track_caller]
 fn printed(program: &Program, count: usize) -> Vec<Value> {
     let lines = || program.stdout.text().lines().map(str::to_owned).collect::<Vec<_>>();
-    let lines = eventually(SOON, "the client answers", || Some(lines()).filter(|lines| lines.len() >= count));
+    let lines = eventually(SOON, "the client answers", || {
+        Some(lines()).filter(|lines| lines.len() >= count)
+    });
     lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -38,7 +40,11 @@ pub fn without_the_master_downloads_go_on_and_changes_are_refused_plainly() {
     let began = Instant::now();
     let answers = printed(&session, 3);
     assert_eq!(answers[1]["ok"], true, "{answers:?}");
-    assert_eq!((&answers[2]["ok"], &answers[2]["error"]["code"]), (&false.into(), &"no-changes".into()), "{answers:?}");
+    assert_eq!(
+        (&answers[2]["ok"], &answers[2]["error"]["code"]),
+        (&false.into(), &"no-changes".into()),
+        "{answers:?}"
+    );
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert!(open.read("g") == content(1, 100_000));
     // A client that has met the cluster.
@@ -93,7 +99,15 @@ pub fn all_programs_are_started_anew_one_after_the_other_and_no_command_fails() 
                     let bytes = content(n, 500 + usize::try_from(n).unwrap() * 100);
                     fs::write(client.folder().join("f"), &bytes).unwrap();
                     let get = format!("get own{k} -o back");
-                    let output = client.run(&["--json", "--retry", "15", "-c", &format!("put f -o own{k}"), "-c", &get]);
+                    let output = client.run(&[
+                        "--json",
+                        "--retry",
+                        "15",
+                        "-c",
+                        &format!("put f -o own{k}"),
+                        "-c",
+                        &get,
+                    ]);
                     if output.status != 0 || client.read("back") != bytes {
                         // The others need not go on for long.
                         over.store(true, Ordering::SeqCst);
@@ -106,7 +120,9 @@ pub fn all_programs_are_started_anew_one_after_the_other_and_no_command_fails() 
         let _over = Over(&over);
         let progress = |done: &AtomicUsize| {
             let wanted = done.load(Ordering::SeqCst) + 6;
-            eventually(SOON, "the clients go on", || (done.load(Ordering::SeqCst) >= wanted || over.load(Ordering::SeqCst)).then_some(()));
+            eventually(SOON, "the clients go on", || {
+                (done.load(Ordering::SeqCst) >= wanted || over.load(Ordering::SeqCst)).then_some(())
+            });
         };
         for n in 0..3 {
             progress(&done);

@@ -56,12 +56,20 @@ fn a_line_that_is_cut_again_and_again() {
             let json = client.command(command);
             over.store(true, Ordering::SeqCst);
             let json = json.ok().json();
-            assert_eq!((&json["files"], &json["failed"]), (&301.into(), &serde_json::json!([])), "{command}: {json}");
+            assert_eq!(
+                (&json["files"], &json["failed"]),
+                (&301.into(), &serde_json::json!([])),
+                "{command}: {json}"
+            );
         });
         assert!(!client.folder().join(".log").exists(), "{command}");
     }
     let (here, there) = (client.folder(), &lab.slave.root);
-    for (a, b) in [(here.join("t"), there.join("t")), (here.join("t"), here.join("back")), (here.join("m"), there.join("n"))] {
+    for (a, b) in [
+        (here.join("t"), there.join("t")),
+        (here.join("t"), here.join("back")),
+        (here.join("m"), there.join("n")),
+    ] {
         same(&a, &b);
     }
 }
@@ -76,9 +84,15 @@ fn answers_that_are_lost_are_asked_for_again_and_no_change_is_made_twice() {
         lab.local("probe", b"p");
         lab.says("put probe")["version"].as_str().unwrap()[2..].parse::<u64>().unwrap()
     };
-    for (command, changes) in
-        [("mkdir d", 1), ("put t/0", 1), ("mv 0 one", 1), ("rm one", 1), ("rm -r old", 1), ("put -r t", 21), ("mkdir -p a/b/c", 3)]
-    {
+    for (command, changes) in [
+        ("mkdir d", 1),
+        ("put t/0", 1),
+        ("mv 0 one", 1),
+        ("rm one", 1),
+        ("rm -r old", 1),
+        ("put -r t", 21),
+        ("mkdir -p a/b/c", 3),
+    ] {
         let before = number(&lab);
         line.fault_at_answer(crate::harness::Fault::Cut);
         client.command(command).ok();
@@ -98,7 +112,11 @@ fn local_folders_that_may_not_be_written() {
         let mut program = bound_by_rights(client.setup(&["--json", "-c", command])).start();
         let json = Client::finish(&mut program).fails(1).json();
         set_mode(&shut, 0o755);
-        assert_eq!((client.read("t/a"), client.read("t/z")), (b"1".to_vec(), b"4".to_vec()), "{command}: {json}");
+        assert_eq!(
+            (client.read("t/a"), client.read("t/z")),
+            (b"1".to_vec(), b"4".to_vec()),
+            "{command}: {json}"
+        );
         assert!(json["failed"].to_string().contains("/t/shut/b"), "{command}: {json}");
         assert_eq!(client.read("t/shut/old"), b"old", "{command}: {json}");
     }
@@ -106,7 +124,11 @@ fn local_folders_that_may_not_be_written() {
 
 /// A server that says nothing to such requests.
 fn silent_to(which: Which) -> FakeServer {
-    FakeTree::new().folder("t").file("t/a", b"1").file("t/z", b"2").lying(move |request| which(request).then(Vec::new))
+    FakeTree::new()
+        .folder("t")
+        .file("t/a", b"1")
+        .file("t/z", b"2")
+        .lying(move |request| which(request).then(Vec::new))
 }
 
 /// Whether a request is meant.
@@ -135,7 +157,11 @@ fn a_server_that_falls_silent_is_left() {
                 let began = Instant::now();
                 let output = client.run(&["--retry", "0", "--json", "-c", command]);
                 assert!([3, 5].contains(&output.status), "{command}: {output:?}");
-                assert!(began.elapsed() < Duration::from_secs(30), "{command}: {:?}", began.elapsed());
+                assert!(
+                    began.elapsed() < Duration::from_secs(30),
+                    "{command}: {:?}",
+                    began.elapsed()
+                );
                 assert_eq!(output.json()["ok"], false, "{command}");
             });
         }
@@ -160,12 +186,18 @@ fn ctrl_c_ends_what_waits_for_a_silent_server() {
                 super::write(&client.folder().join("u/a"), b"1");
                 super::write(&client.folder().join("t/a"), b"9");
                 let mut program = client.start(&["--json", "-c", command]);
-                eventually(SOON, "the server is asked", || asked.load(Ordering::SeqCst).then_some(()));
+                eventually(SOON, "the server is asked", || {
+                    asked.load(Ordering::SeqCst).then_some(())
+                });
                 let began = Instant::now();
                 program.signal(Signal::SIGINT);
                 let json = Client::finish(&mut program).fails(130).json();
                 assert_eq!(json["error"]["code"], "interrupted", "{command}: {json}");
-                assert!(began.elapsed() < Duration::from_secs(3), "{command}: {:?}", began.elapsed());
+                assert!(
+                    began.elapsed() < Duration::from_secs(3),
+                    "{command}: {:?}",
+                    began.elapsed()
+                );
             });
         }
     });
@@ -176,7 +208,9 @@ fn a_server_that_lies_about_what_it_has_of_an_upload() {
     let large = content(1, 3 << 20);
     for offset in [(3_u64 << 20) + 1, 1 << 40, i64::MAX as u64] {
         let server = FakeTree::new().folder("t").lying(move |request| match request {
-            Request::Resume { .. } => Some(FakeServer::encoded(&[Reply::Staged { offset, current: Expect::Absent }])),
+            Request::Resume { .. } => {
+                Some(FakeServer::encoded(&[Reply::Staged { offset, current: Expect::Absent }]))
+            }
             _ => None,
         });
         for command in ["put large", "put -r t"] {
@@ -185,7 +219,10 @@ fn a_server_that_lies_about_what_it_has_of_an_upload() {
             super::write(&client.folder().join("t/large"), &large);
             let output = client.run(&["--retry", "0", "--json", "-c", command]);
             // A first put need not ask; where it asks, more than there is cannot be.
-            assert!(output.status == 0 || output.json()["error"]["code"] == "bad-server", "{command}: {output:?}");
+            assert!(
+                output.status == 0 || output.json()["error"]["code"] == "bad-server",
+                "{command}: {output:?}"
+            );
         }
     }
 }
@@ -206,7 +243,8 @@ fn the_prompt_outlives_its_server() {
     lab.slave.program.kill();
     let from = pty.screen.text().len();
     pty.press("ls\r");
-    pty.screen.wait_for(SOON, "the failure", |screen| screen.get(from..)?.contains("ls: ").then_some(()));
+    pty.screen
+        .wait_for(SOON, "the failure", |screen| screen.get(from..)?.contains("ls: ").then_some(()));
     lab.slave.restart();
     line.set_target(lab.slave.addr);
     pty.press("mkdir after-a-death\r");
@@ -227,13 +265,24 @@ fn a_line_that_is_slow_upwards() {
                 line.throttle_up(Some(rate));
                 let client = Client::new(line.addr());
                 super::write(&client.folder().join("large"), &content(1, 2 << 20));
-                (0..20).for_each(|n| super::write(&client.folder().join(format!("t/{n}")), &content(n, 100_000)));
-                (0..500).for_each(|n| super::write(&client.folder().join(format!("many/{n}")), &content(n, 4000)));
+                (0..20).for_each(|n| {
+                    super::write(&client.folder().join(format!("t/{n}")), &content(n, 100_000))
+                });
+                (0..500).for_each(|n| {
+                    super::write(&client.folder().join(format!("many/{n}")), &content(n, 4000))
+                });
                 let began = Instant::now();
                 let output = client.command(command).ok();
                 let bytes = line.take_data_bytes();
-                assert!(bytes < 5 << 19, "{command}: {bytes} bytes went over the line for 2 MiB: {output:?}");
-                assert!(began.elapsed() < Duration::from_secs(25), "{command}: {:?}", began.elapsed());
+                assert!(
+                    bytes < 5 << 19,
+                    "{command}: {bytes} bytes went over the line for 2 MiB: {output:?}"
+                );
+                assert!(
+                    began.elapsed() < Duration::from_secs(25),
+                    "{command}: {:?}",
+                    began.elapsed()
+                );
             });
         }
     });

@@ -25,7 +25,11 @@ impl Way {
     }
 
     fn arm(self, line: &Proxy, n: u64, fault: Fault) {
-        if self == Self::Get { line.fault_at_content(n, fault) } else { line.fault_at_data(n, fault) }
+        if self == Self::Get {
+            line.fault_at_content(n, fault)
+        } else {
+            line.fault_at_data(n, fault)
+        }
     }
 
     fn throttle(self, line: &Proxy, rate: Option<u64>) {
@@ -48,9 +52,16 @@ struct Rig {
 impl Rig {
     #[track_caller]
     fn new(way: Way, small: u64, large: &[usize]) -> Self {
-        let mut files: Vec<(String, Vec<u8>)> = (0..small).map(|n| (format!("t/{}/{n}", n % 5), content(n, 3000))).collect();
-        files.extend(large.iter().enumerate().map(|(n, size)| (format!("t/large{n}"), content(1000 + n as u64, *size))));
-        let refs: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        let mut files: Vec<(String, Vec<u8>)> =
+            (0..small).map(|n| (format!("t/{}/{n}", n % 5), content(n, 3000))).collect();
+        files.extend(
+            large
+                .iter()
+                .enumerate()
+                .map(|(n, size)| (format!("t/large{n}"), content(1000 + n as u64, *size))),
+        );
+        let refs: Vec<(&str, &[u8])> =
+            files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
         let lab = Lab::new(if way == Way::Get { &refs } else { &[] });
         let line = Proxy::to(lab.slave.addr);
         let client = Client::new(line.addr());
@@ -79,7 +90,10 @@ impl Rig {
         let (here, there) = (self.client.folder().join("t"), self.lab.slave.root.join("t"));
         assert_eq!(tree(&here), tree(&there));
         for name in tree(&here).iter().filter(|name| !name.ends_with('/')) {
-            assert!(fs::read(here.join(name)).unwrap() == fs::read(there.join(name)).unwrap(), "{name}");
+            assert!(
+                fs::read(here.join(name)).unwrap() == fs::read(there.join(name)).unwrap(),
+                "{name}"
+            );
         }
         assert!(!self.client.folder().join(".log").exists(), "{}", self.log());
         assert_eq!(unfinished(&self.client.folder()), Vec::<String>::new());
@@ -98,10 +112,15 @@ fn killed_and_carried_on(way: Way) {
     let mut program = rig.frozen(8 * MIB);
     way.throttle(&rig.line, None);
     eventually(SOON, "the .log names the tree", || {
-        rig.log().contains("-r /").then_some(()).or_else(|| rig.log().contains("-r t").then_some(()))
+        rig.log()
+            .contains("-r /")
+            .then_some(())
+            .or_else(|| rig.log().contains("-r t").then_some(()))
     });
     if way == Way::Get {
-        eventually(SOON, "good bytes of the large file in the .log", || rig.log().contains(" 0-").then_some(()));
+        eventually(SOON, "good bytes of the large file in the .log", || {
+            rig.log().contains(" 0-").then_some(())
+        });
     }
     program.kill();
     rig.line.cut_all();
@@ -139,7 +158,9 @@ fn killed_anywhere_it_ends_whole() {
                 // Once more, in the middle of being carried on.
                 rig.way.arm(&rig.line, 1_000_000, Fault::Stall);
                 let mut again = rig.client.start(&["-c", "pwd"]);
-                eventually(SOON, "stalled or over", || (rig.line.struck() || again.try_status().is_some()).then_some(()));
+                eventually(SOON, "stalled or over", || {
+                    (rig.line.struck() || again.try_status().is_some()).then_some(())
+                });
                 again.kill();
                 rig.line.cut_all();
                 rig.line.disarm();
@@ -158,8 +179,14 @@ fn what_was_there_before_the_kill_does_not_go_again() {
         let mut program = rig.frozen(800_000);
         eventually(SOON, "the .log", || rig.log().contains("-r ").then_some(()));
         let target = if way == Way::Get { rig.client.folder() } else { rig.lab.slave.root.clone() };
-        let whole = || tree(&target).iter().filter(|n| !n.ends_with('/') && n.starts_with("t/") && !n.contains(".relais-")).count() as u64;
-        let there = eventually(SOON, "some of them are there", || Some(whole()).filter(|n| *n >= 100));
+        let whole = || {
+            tree(&target)
+                .iter()
+                .filter(|n| !n.ends_with('/') && n.starts_with("t/") && !n.contains(".relais-"))
+                .count() as u64
+        };
+        let there =
+            eventually(SOON, "some of them are there", || Some(whole()).filter(|n| *n >= 100));
         program.kill();
         rig.line.cut_all();
         rig.line.disarm();
@@ -168,7 +195,10 @@ fn what_was_there_before_the_kill_does_not_go_again() {
         rig.is_done();
         let moved = rig.way.take_bytes(&rig.line);
         // What the line held back when it was cut counts as well.
-        assert!(moved <= (400 - there) * 3000 + (128 << 10), "{way:?}: {moved} bytes again, where {there} of 400 were there");
+        assert!(
+            moved <= (400 - there) * 3000 + (128 << 10),
+            "{way:?}: {moved} bytes again, where {there} of 400 were there"
+        );
     }
 }
 

@@ -56,7 +56,8 @@ fn rm_r_takes_a_thousand_names_as_one_change() {
     let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
     let lab = Lab::on_disk(&files);
     lab.local("f", b"1");
-    let number = |json: &serde_json::Value| json["version"].as_str().unwrap()[2..].parse::<u64>().unwrap();
+    let number =
+        |json: &serde_json::Value| json["version"].as_str().unwrap()[2..].parse::<u64>().unwrap();
     let before = number(&lab.says("put f"));
     let removed = number(&lab.says("rm -r d"));
     assert_eq!(removed, before + 1);
@@ -65,7 +66,8 @@ fn rm_r_takes_a_thousand_names_as_one_change() {
 
 #[test]
 fn mv_is_a_rename() {
-    let lab = Lab::new(&[("a", b"1"), ("b", b"2"), ("d/x", b"3"), ("d/e/y", b"4"), ("full/z", b"5")]);
+    let lab =
+        Lab::new(&[("a", b"1"), ("b", b"2"), ("d/x", b"3"), ("d/e/y", b"4"), ("full/z", b"5")]);
     lab.says("mkdir empty");
     lab.says("mv a c");
     lab.says("mv c b");
@@ -97,7 +99,10 @@ fn mv_is_a_rename() {
     lab.fails("mv b top nothing", "not-found");
     lab.fails("mv b top moved/e/y", "not-folder");
     lab.run(&["cd moved/e", "mv y ../../out"]).ok();
-    assert_eq!(tree(&lab.slave.root), ["b", "empty/", "full/", "full/z", "moved/", "moved/e/", "out", "top"]);
+    assert_eq!(
+        tree(&lab.slave.root),
+        ["b", "empty/", "full/", "full/z", "moved/", "moved/e/", "out", "top"]
+    );
     // A name goes with its content, and what is told of it.
     assert_eq!(lab.stat("out")["digest"], crate::harness::digest(b"4"));
 }
@@ -128,7 +133,9 @@ fn what_was_changed_shows_in_the_same_session_at_once() {
         "ls",
     ]);
     let names = |json: &serde_json::Value| {
-        json["entries"].as_array().map(|all| all.iter().map(|e| e["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>())
+        json["entries"].as_array().map(|all| {
+            all.iter().map(|e| e["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        })
     };
     let listed: Vec<_> = output.ok().objects().iter().filter_map(names).collect();
     assert_eq!(listed, [vec!["f".to_owned()], vec![], vec!["d".to_owned()], vec![]]);

@@ -11,7 +11,9 @@ use nix::sys::signal::Signal;
 use relais_proto::Request;
 
 use super::harmless;
-use crate::harness::{Client, FakeTree, SOON, Wire, anonymous_memory, eventually, pages, raw_entry};
+use crate::harness::{
+    Client, FakeTree, SOON, Wire, anonymous_memory, eventually, pages, raw_entry,
+};
 
 /// Most memory that a client may take for a listing, whatever a server says.
 const MOST: u64 = 3 << 29;
@@ -50,7 +52,9 @@ fn serve(mut wire: Wire, kind: u8, count: &AtomicU64) {
     while let Ok(Some((frame, payload))) = wire.frame() {
         let Ok(request) = Request::decode(frame, &payload) else { return };
         match &request {
-            Request::List { path, .. } if path.as_str() == "t" => return names_for_ever(&mut wire, kind, count),
+            Request::List { path, .. } if path.as_str() == "t" => {
+                return names_for_ever(&mut wire, kind, count);
+            }
             other if wire.raw(&tree.answer(other)) => {}
             _ => return,
         }

@@ -27,8 +27,11 @@ fn fetched(lab: &Lab, words: &str) -> Vec<String> {
     let _ = std::fs::remove_dir_all(&into);
     std::fs::create_dir(&into).unwrap();
     lab.run(&["lcd into", &format!("mget {words}")]).ok();
-    let mut names: Vec<String> =
-        tree(&into).into_iter().filter(|name| !name.ends_with('/')).map(|name| name.rsplit('/').next().unwrap().to_owned()).collect();
+    let mut names: Vec<String> = tree(&into)
+        .into_iter()
+        .filter(|name| !name.ends_with('/'))
+        .map(|name| name.rsplit('/').next().unwrap().to_owned())
+        .collect();
     names.sort();
     names
 }
@@ -72,7 +75,10 @@ fn mput_takes_local_names() {
     }
     lab.run(&["cd there", "mput *.txt d1/*.txt"]).ok();
     let expected = ["a.txt", "ab.txt", "b.txt", "old", "x.txt", "y.txt", "é.txt"];
-    let mut put: Vec<String> = tree(&lab.slave.root.join("there")).into_iter().map(|n| n.rsplit('/').next().unwrap().to_owned()).collect();
+    let mut put: Vec<String> = tree(&lab.slave.root.join("there"))
+        .into_iter()
+        .map(|n| n.rsplit('/').next().unwrap().to_owned())
+        .collect();
     put.sort();
     assert_eq!(put, expected);
     lab.fails("mput *.nothing", "local");
@@ -89,9 +95,16 @@ fn several_names_that_would_be_one_file_are_refused() {
     let output = lab.client.command("mget d?/same");
     if output.status == 0 {
         // Each has a name of its own, then.
-        assert_eq!(tree(&lab.client.folder()).iter().filter(|name| name.ends_with("same")).count(), 2, "one took the other's place");
+        assert_eq!(
+            tree(&lab.client.folder()).iter().filter(|name| name.ends_with("same")).count(),
+            2,
+            "one took the other's place"
+        );
     } else {
-        assert!(!lab.client.folder().join("same").exists() || output.json()["failed"].is_array(), "{output:?}");
+        assert!(
+            !lab.client.folder().join("same").exists() || output.json()["failed"].is_array(),
+            "{output:?}"
+        );
     }
 }
 
@@ -120,7 +133,12 @@ fn hostile_patterns_get_an_answer_soon() {
             let output = lab.client.command(&format!("{command} {}", quote(pattern)));
             assert!([1, 2].contains(&output.status), "{command} {:.40}: {output:?}", pattern);
             assert_eq!(output.json()["ok"], false);
-            assert!(began.elapsed() < Duration::from_secs(5), "{command} {:.40} took {:?}", pattern, began.elapsed());
+            assert!(
+                began.elapsed() < Duration::from_secs(5),
+                "{command} {:.40} took {:?}",
+                pattern,
+                began.elapsed()
+            );
         }
     }
     let began = Instant::now();

@@ -30,7 +30,9 @@ fn nothing_goes_where_one_file_of_the_source_cannot_be_read() {
         let lab = lab(Way::Up, &[("a", b"1"), ("bad", b"2"), ("shut/x", b"3")]);
         Way::Up.add_to_target(&lab, "mine", b"x");
         set_mode(&lab.client.folder().join("src").join(shut), 0);
-        let mut program = bound_by_rights(lab.client.setup(&["--json", "-c", "mirror -R --delete src dst"])).start();
+        let mut program =
+            bound_by_rights(lab.client.setup(&["--json", "-c", "mirror -R --delete src dst"]))
+                .start();
         let output = Client::finish(&mut program).fails(1);
         set_mode(&lab.client.folder().join("src").join(shut), 0o700);
         let there = tree(&lab.slave.root.join("dst"));
@@ -41,8 +43,16 @@ fn nothing_goes_where_one_file_of_the_source_cannot_be_read() {
 
 /// Mirrors a made-up tree with the files `a` and `bad` and the folder `d` over a local folder with `mine`.
 #[track_caller]
-fn mirrored_from(lie: impl Fn(&Request) -> Option<Vec<u8>> + Send + Sync + 'static) -> (Client, crate::harness::Output) {
-    let server = FakeTree::new().file("src/a", b"1").file("src/bad", b"2").folder("src/d").folder("src").file("src/d/e", b"3").lying(lie);
+fn mirrored_from(
+    lie: impl Fn(&Request) -> Option<Vec<u8>> + Send + Sync + 'static,
+) -> (Client, crate::harness::Output) {
+    let server = FakeTree::new()
+        .file("src/a", b"1")
+        .file("src/bad", b"2")
+        .folder("src/d")
+        .folder("src")
+        .file("src/d/e", b"3")
+        .lying(lie);
     let client = Client::new(server.addr);
     super::write(&client.folder().join("dst/mine"), b"x");
     super::write(&client.folder().join("dst/d/mine"), b"x");
@@ -65,19 +75,31 @@ fn nothing_goes_where_the_server_does_not_give_all() {
         });
         assert!(!said(&output) && output.status != 0, "{code}: {output:?}");
         let there = tree(&client.folder().join("dst"));
-        assert!(there.contains(&"mine".to_owned()) && there.contains(&"d/mine".to_owned()), "{code}: {there:?}");
-        assert!(there.contains(&"a".to_owned()) && there.contains(&"d/e".to_owned()), "{code}: the others came: {there:?}");
+        assert!(
+            there.contains(&"mine".to_owned()) && there.contains(&"d/mine".to_owned()),
+            "{code}: {there:?}"
+        );
+        assert!(
+            there.contains(&"a".to_owned()) && there.contains(&"d/e".to_owned()),
+            "{code}: the others came: {there:?}"
+        );
     }
     // A folder that could not be listed: refused, or cut off in the middle.
     let partial = crate::harness::pages(&[crate::harness::raw_entry(b"e", 0, 1)]);
-    for answer in [refused(ErrorCode::Storage, "no"), [partial.clone(), refused(ErrorCode::Storage, "no")].concat()] {
+    for answer in [
+        refused(ErrorCode::Storage, "no"),
+        [partial.clone(), refused(ErrorCode::Storage, "no")].concat(),
+    ] {
         let (client, output) = mirrored_from(move |request| match request {
             Request::List { path, .. } if path.as_str() == "src/d" => Some(answer.clone()),
             _ => None,
         });
         assert!(!said(&output), "{output:?}");
         let there = tree(&client.folder().join("dst"));
-        assert!(there.contains(&"mine".to_owned()) && there.contains(&"d/mine".to_owned()), "{there:?}");
+        assert!(
+            there.contains(&"mine".to_owned()) && there.contains(&"d/mine".to_owned()),
+            "{there:?}"
+        );
     }
 }
 
@@ -109,7 +131,14 @@ fn links_and_our_own_files_never_go() {
     let lab = lab(Way::Down, &[("a", b"1"), ("d/b", b"2")]);
     let dst = lab.client.folder().join("dst");
     lab.local("outside/precious", b"p");
-    for name in [".log", ".relais-0123456789abcdef.part", "d/.log", "only/.LOG", "only/x", "hold/link-below/x"] {
+    for name in [
+        ".log",
+        ".relais-0123456789abcdef.part",
+        "d/.log",
+        "only/.LOG",
+        "only/x",
+        "hold/link-below/x",
+    ] {
         lab.local(&format!("dst/{name}"), b"ours");
     }
     symlink("../outside", dst.join("linked")).unwrap();
@@ -119,7 +148,17 @@ fn links_and_our_own_files_never_go() {
     let output = lab.client.command("mirror --delete src dst");
     let mut left: Vec<String> = tree(&dst);
     left.retain(|name| !name.ends_with('/'));
-    for name in [".relais-0123456789abcdef.part", "d/.log", "only/.LOG", "linked@", "d/dangling@", "hold/file-link@", "fifo", "a", "d/b"] {
+    for name in [
+        ".relais-0123456789abcdef.part",
+        "d/.log",
+        "only/.LOG",
+        "linked@",
+        "d/dangling@",
+        "hold/file-link@",
+        "fifo",
+        "a",
+        "d/b",
+    ] {
         assert!(left.contains(&name.to_owned()), "{name} is gone: {left:?} {output:?}");
     }
     assert!(dst.join(".log").exists());
@@ -150,7 +189,10 @@ fn a_missing_source_is_an_error_and_an_empty_one_needs_force() {
             fs::create_dir(way.source(&lab)).unwrap();
         }
         let empty = lab.client.command(&way.command("--delete")).fails(1);
-        assert!(empty.json()["error"]["message"].as_str().unwrap().contains("--force"), "{empty:?}");
+        assert!(
+            empty.json()["error"]["message"].as_str().unwrap().contains("--force"),
+            "{empty:?}"
+        );
         assert_eq!(tree(&way.target(&lab)), full, "{way:?}: an empty source");
         lab.says(&way.command(""));
         assert_eq!(tree(&way.target(&lab)), full, "{way:?}");
@@ -159,7 +201,11 @@ fn a_missing_source_is_an_error_and_an_empty_one_needs_force() {
         // A file is no source.
         lab.local("plain", b"1");
         lab.client.command("put plain").ok();
-        for command in ["mirror --delete plain dst", "mirror -R --delete plain dst", "mirror -R --delete nowhere dst"] {
+        for command in [
+            "mirror --delete plain dst",
+            "mirror -R --delete plain dst",
+            "mirror -R --delete nowhere dst",
+        ] {
             lab.client.command(command).fails(1);
         }
     }
@@ -178,15 +224,24 @@ fn a_source_that_holds_only_what_is_skipped_counts_as_empty_or_removes_nothing_o
 #[test]
 fn another_kind_in_the_way() {
     for way in WAYS {
-        let lab = lab(way, &[("was-folder", b"file now"), ("was-file/x", b"folder now"), ("z", b"1")]);
+        let lab =
+            lab(way, &[("was-folder", b"file now"), ("was-file/x", b"folder now"), ("z", b"1")]);
         way.add_to_target(&lab, "was-folder/old", b"x");
         way.add_to_target(&lab, "was-file", b"x");
         let before = lab.client.command(&way.command(""));
         assert_eq!(before.status, 1, "{way:?}: {before:?}");
         assert_eq!(before.json()["failed"].as_array().unwrap().len(), 2, "{way:?}: {before:?}");
-        assert_eq!(tree(&way.target(&lab)), ["was-file", "was-folder/", "was-folder/old", "z"], "{way:?}");
+        assert_eq!(
+            tree(&way.target(&lab)),
+            ["was-file", "was-folder/", "was-folder/old", "z"],
+            "{way:?}"
+        );
         lab.says(&way.command("--delete"));
-        assert_eq!(tree(&way.target(&lab)), ["was-file/", "was-file/x", "was-folder", "z"], "{way:?}");
+        assert_eq!(
+            tree(&way.target(&lab)),
+            ["was-file/", "was-file/x", "was-folder", "z"],
+            "{way:?}"
+        );
         assert_eq!(fs::read(way.target(&lab).join("was-folder")).unwrap(), b"file now");
     }
     // A folder that holds a link, or our own file, does not give way.

@@ -9,7 +9,8 @@ use relais_proto::{Digest, ErrorCode, Mark, Refusal, Reply, Request};
 
 use super::{harmless, tree};
 use crate::harness::{
-    Client, FakeServer, FakeTree, Output, block, content_answer, header, leftovers, listing, pages, raw_entry, refused, whole,
+    Client, FakeServer, FakeTree, Output, block, content_answer, header, leftovers, listing, pages,
+    raw_entry, refused, whole,
 };
 
 /// What is tried on each of them.
@@ -28,8 +29,12 @@ fn run(server: &FakeServer, command: &str) -> (Client, Output) {
     harmless(&output);
     assert!(output.status <= 5, "{command}: {output:?}");
     let all = leftovers(client.home(), &[]);
-    let outside: Vec<_> =
-        all.iter().filter(|path| !path.starts_with("local/t") && !path.starts_with("state") && !path.ends_with(".log")).collect();
+    let outside: Vec<_> = all
+        .iter()
+        .filter(|path| {
+            !path.starts_with("local/t") && !path.starts_with("state") && !path.ends_with(".log")
+        })
+        .collect();
     assert!(outside.is_empty(), "{command} wrote {outside:?}: {output:?}");
     (client, output)
 }
@@ -40,7 +45,10 @@ fn run_plain(server: &FakeServer, command: &str) -> Output {
     let client = Client::new(server.addr);
     let output = client.run(&["--retry", "0", "-c", command]);
     harmless(&output);
-    assert!(!output.stderr.contains('\u{202e}') && !output.stdout.contains('\u{202e}'), "{output:?}");
+    assert!(
+        !output.stderr.contains('\u{202e}') && !output.stdout.contains('\u{202e}'),
+        "{output:?}"
+    );
     output
 }
 
@@ -77,7 +85,10 @@ fn names_that_lead_out() {
                 let (client, output) = run(&server, command);
                 assert_ne!(output.status, 0, "{command} took the name {name:?}: {output:?}");
                 let there = tree(&client.folder());
-                assert!(there.iter().all(|n| ["t/", "t/a", "t/z"].contains(&n.as_str())), "{command}, {name:?}: {there:?}");
+                assert!(
+                    there.iter().all(|n| ["t/", "t/a", "t/z"].contains(&n.as_str())),
+                    "{command}, {name:?}: {there:?}"
+                );
             }
             run_plain(&server, "get -r t");
             run_plain(&server, "mget t/*");
@@ -126,7 +137,10 @@ fn a_listing_that_comes_twice_or_goes_on_behind_its_end() {
             // What comes unasked makes the connection useless; a new one may do.
             assert!(!told || output.status != 0, "{command}: {output:?}");
             let there = tree(&client.folder());
-            assert!(there.iter().all(|name| ["t/", "t/a"].contains(&name.as_str())), "{command}: {there:?}");
+            assert!(
+                there.iter().all(|name| ["t/", "t/a"].contains(&name.as_str())),
+                "{command}: {there:?}"
+            );
         }
     }
 }
@@ -134,7 +148,9 @@ fn a_listing_that_comes_twice_or_goes_on_behind_its_end() {
 /// A folder in each folder, for ever.
 fn bottomless(name: &'static str) -> FakeServer {
     FakeTree::new().folder("t").lying(move |request| match request {
-        Request::List { path, .. } if path.as_str().starts_with('t') => Some(listing(&[raw_entry(name.as_bytes(), 1, 0)])),
+        Request::List { path, .. } if path.as_str().starts_with('t') => {
+            Some(listing(&[raw_entry(name.as_bytes(), 1, 0)]))
+        }
         _ => None,
     })
 }
@@ -147,7 +163,12 @@ fn folders_in_folders_for_ever() {
         for command in ["get -r t", "mirror --dry-run t t"] {
             let began = Instant::now();
             let (client, output) = run_deep(&server, command);
-            assert!(began.elapsed() < Duration::from_secs(30), "{command}, {}: {:?}", name.len(), began.elapsed());
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "{command}, {}: {:?}",
+                name.len(),
+                began.elapsed()
+            );
             assert!(output.status <= 5, "{output:?}");
             // Nothing here is as deep as our own walk goes on the stack.
             let removed = Command::new("rm").arg("-rf").arg(client.folder()).status().unwrap();
@@ -172,9 +193,15 @@ fn sizes_that_nobody_has() {
             let server = FakeServer::start({
                 let tree = honest().raw("t", b"m", 0, listed);
                 move |request| match request {
-                    Request::Get(get) if get.path.as_str() == "t/m" && sent == 4 => (whole(get, b"good"), false),
+                    Request::Get(get) if get.path.as_str() == "t/m" && sent == 4 => {
+                        (whole(get, b"good"), false)
+                    }
                     Request::Get(get) if get.path.as_str() == "t/m" => {
-                        let mut answer = FakeServer::encoded(&[Reply::Header(header(sent, get.offset.min(sent), 4096))]);
+                        let mut answer = FakeServer::encoded(&[Reply::Header(header(
+                            sent,
+                            get.offset.min(sent),
+                            4096,
+                        ))]);
                         answer.extend(block(&[7; 4096]));
                         (answer, true)
                     }
@@ -191,9 +218,16 @@ fn sizes_that_nobody_has() {
             }
             let blocks: u64 = leftovers(&client.folder(), &[])
                 .iter()
-                .map(|name| std::os::unix::fs::MetadataExt::blocks(&client.folder().join(name).metadata().unwrap()) * 512)
+                .map(|name| {
+                    std::os::unix::fs::MetadataExt::blocks(
+                        &client.folder().join(name).metadata().unwrap(),
+                    ) * 512
+                })
                 .sum();
-            assert!(blocks < 1 << 20, "{blocks} bytes of disk were taken for what was only announced");
+            assert!(
+                blocks < 1 << 20,
+                "{blocks} bytes of disk were taken for what was only announced"
+            );
         }
     }
 }
@@ -207,41 +241,68 @@ fn content_that_is_not_what_was_said() {
         for command in COMMANDS {
             let (tree_there, content) = (honest().file(name, &bytes), bytes.clone());
             let server = tree_there.lying(move |request| match request {
-                Request::Get(get) if get.path.as_str() == name => Some(content_answer(get, &content, wrong)),
+                Request::Get(get) if get.path.as_str() == name => {
+                    Some(content_answer(get, &content, wrong))
+                }
                 _ => None,
             });
             let (client, output) = run(&server, command);
             assert_ne!(output.status, 0, "{command} {name}: {output:?}");
             let there = tree(&client.folder());
             assert!(!there.contains(&name.to_owned()), "{command} {name}: {there:?}");
-            assert!(there.contains(&"t/a".to_owned()) && there.contains(&"t/z".to_owned()), "{command} {name}: the others came: {there:?}");
+            assert!(
+                there.contains(&"t/a".to_owned()) && there.contains(&"t/z".to_owned()),
+                "{command} {name}: the others came: {there:?}"
+            );
         }
     }
 }
 
 #[test]
 fn kinds_that_lie_and_change() {
-    for code in [ErrorCode::IsFolder, ErrorCode::NotFolder, ErrorCode::NotFound, ErrorCode::NotServed, ErrorCode::BadName] {
+    for code in [
+        ErrorCode::IsFolder,
+        ErrorCode::NotFolder,
+        ErrorCode::NotFound,
+        ErrorCode::NotServed,
+        ErrorCode::BadName,
+    ] {
         // A file that turns out to be something else, and a folder.
-        let server = honest().raw("t", b"m", 0, 4).raw("t", b"n", 1, 0).lying(move |request| match request {
-            Request::Get(get) if get.path.as_str() == "t/m" => Some(refused(code, "it is not what I said")),
-            Request::List { path, .. } if path.as_str() == "t/n" => Some(refused(code, "it is not what I said")),
-            _ => None,
-        });
+        let server =
+            honest().raw("t", b"m", 0, 4).raw("t", b"n", 1, 0).lying(
+                move |request| match request {
+                    Request::Get(get) if get.path.as_str() == "t/m" => {
+                        Some(refused(code, "it is not what I said"))
+                    }
+                    Request::List { path, .. } if path.as_str() == "t/n" => {
+                        Some(refused(code, "it is not what I said"))
+                    }
+                    _ => None,
+                },
+            );
         for command in COMMANDS {
             let (client, output) = run(&server, command);
             assert_ne!(output.status, 0, "{command}: {output:?}");
             let there = tree(&client.folder());
-            assert!(there.contains(&"t/a".to_owned()) && there.contains(&"t/z".to_owned()), "{command}: {there:?}");
+            assert!(
+                there.contains(&"t/a".to_owned()) && there.contains(&"t/z".to_owned()),
+                "{command}: {there:?}"
+            );
             assert!(!there.contains(&"t/m".to_owned()), "{command}: {there:?}");
-            let mut failed: Vec<_> =
-                output.json()["failed"].as_array().unwrap().iter().map(|f| f["remote"].as_str().unwrap().to_owned()).collect();
+            let mut failed: Vec<_> = output.json()["failed"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|f| f["remote"].as_str().unwrap().to_owned())
+                .collect();
             failed.sort();
             assert_eq!(failed, ["/t/m", "/t/n"], "{command}: {output:?}");
         }
     }
     // Stat says folder, the listing says no; and the other way round.
-    let server = honest().lying(|request| matches!(request, Request::List { .. }).then(|| refused(ErrorCode::NotFolder, "no folder")));
+    let server = honest().lying(|request| {
+        matches!(request, Request::List { .. }).then(|| refused(ErrorCode::NotFolder, "no folder"))
+    });
     for command in COMMANDS {
         assert_ne!(run(&server, command).1.status, 0);
     }
@@ -249,13 +310,25 @@ fn kinds_that_lie_and_change() {
 
 #[test]
 fn our_own_names_are_never_fetched() {
-    let ours = [".log", ".LOG", ".relais-log.new", ".relais-0123456789abcdef.part", ".relais-0123456789abcdef.lock"];
+    let ours = [
+        ".log",
+        ".LOG",
+        ".relais-log.new",
+        ".relais-0123456789abcdef.part",
+        ".relais-0123456789abcdef.lock",
+    ];
     let mut evil = honest().file("t/d/.log", b"evil");
     for name in ours {
         evil = evil.file(&format!("t/{name}"), b"evil");
     }
     let server = evil.folder("t/d").lying(|_| None);
-    for command in ["get -r t", "mirror t t", "mirror --delete t t", "mget t/.* -o t/", "get -r t -o ./t/../t/.."] {
+    for command in [
+        "get -r t",
+        "mirror t t",
+        "mirror --delete t t",
+        "mget t/.* -o t/",
+        "get -r t -o ./t/../t/..",
+    ] {
         let client = Client::new(server.addr);
         for name in &ours[1..] {
             super::write(&client.folder().join("t").join(name), b"ours");
@@ -264,9 +337,15 @@ fn our_own_names_are_never_fetched() {
         for name in &ours[1..] {
             assert_eq!(client.read(&format!("t/{name}")), b"ours", "{command}: {name}: {output:?}");
         }
-        assert!(!client.folder().join("t/.log").exists() && !client.folder().join("t/d/.log").exists(), "{command}: {output:?}");
+        assert!(
+            !client.folder().join("t/.log").exists() && !client.folder().join("t/d/.log").exists(),
+            "{command}: {output:?}"
+        );
         assert!(!client.folder().join(".log").exists(), "{command}: {output:?}");
-        assert!(output.stderr.contains(".log") || output.stdout.contains("skipped"), "what is left out is told: {output:?}");
+        assert!(
+            output.stderr.contains(".log") || output.stdout.contains("skipped"),
+            "what is left out is told: {output:?}"
+        );
     }
 }
 
@@ -318,10 +397,14 @@ fn messages_do_not_drive_the_terminal() {
             "get t/a -o -",
         ] {
             for json in [&[][..], &["--json"]] {
-                let args: Vec<&str> = [&["--retry", "0", "--no-resume", "-c", command], json].concat();
+                let args: Vec<&str> =
+                    [&["--retry", "0", "--no-resume", "-c", command], json].concat();
                 let output = client.run(&args);
                 harmless(&output);
-                assert!(!output.stderr.contains('\u{202e}') && !output.stdout.contains('\u{202e}'), "{command}: {output:?}");
+                assert!(
+                    !output.stderr.contains('\u{202e}') && !output.stdout.contains('\u{202e}'),
+                    "{command}: {output:?}"
+                );
             }
         }
     }
@@ -341,7 +424,11 @@ fn a_server_that_closes_at_each_step_is_followed_by_one_that_does_not() {
         let client = Client::new(server.addr);
         let output = client.command("get -r t");
         assert_eq!(output.status, 0, "closed at {step}: {output:?}");
-        assert_eq!(tree(&client.folder()), ["t/", "t/a", "t/d/", "t/d/x", "t/z"], "closed at {step}");
+        assert_eq!(
+            tree(&client.folder()),
+            ["t/", "t/a", "t/d/", "t/d/x", "t/z"],
+            "closed at {step}"
+        );
         assert_eq!(client.read("t/d/x"), b"good");
     }
 }
@@ -351,9 +438,17 @@ fn a_server_that_answers_with_something_else_at_each_step() {
     let replies = [
         FakeServer::encoded(&[Reply::Pong]),
         FakeServer::encoded(&[Reply::Done { mark: Mark::default() }]),
-        FakeServer::encoded(&[Reply::Redirect { ticket: vec![1; 40], mark: Mark::default(), slaves: Vec::new() }]),
+        FakeServer::encoded(&[Reply::Redirect {
+            ticket: vec![1; 40],
+            mark: Mark::default(),
+            slaves: Vec::new(),
+        }]),
         FakeServer::encoded(&[Reply::AskMaster("127.0.0.1:1".to_owned())]),
-        FakeServer::encoded(&[Reply::Committed { version: Mark::default(), copies: 1, mark: Mark::default() }]),
+        FakeServer::encoded(&[Reply::Committed {
+            version: Mark::default(),
+            copies: 1,
+            mark: Mark::default(),
+        }]),
         FakeServer::encoded(&[Reply::End { digest: Digest([1; 32]) }]),
         vec![0xff; 64],
     ];
@@ -370,7 +465,11 @@ fn a_server_that_answers_with_something_else_at_each_step() {
             // An end of a listing that comes at once is an empty folder, and no lie.
             let done = output.status == 0 && tree(&client.folder()) == ["t/"];
             assert!(done || output.status != 0, "{step}: {output:?}");
-            assert!(began.elapsed() < Duration::from_secs(15), "{step} with {reply:?}: {:?}", began.elapsed());
+            assert!(
+                began.elapsed() < Duration::from_secs(15),
+                "{step} with {reply:?}: {:?}",
+                began.elapsed()
+            );
             assert!(!client.folder().join("t/a").exists());
         }
     }

@@ -7,7 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Lab, tree};
 
-const FILES: [(&str, &[u8]); 4] = [("t/a", b"from afar"), ("t/d/b", b"from afar"), ("t/d/e/c", b"from afar"), ("t/z", b"from afar")];
+const FILES: [(&str, &[u8]); 4] = [
+    ("t/a", b"from afar"),
+    ("t/d/b", b"from afar"),
+    ("t/d/e/c", b"from afar"),
+    ("t/z", b"from afar"),
+];
 
 /// A lab with a folder outside of everything.
 fn lab() -> (Lab, std::path::PathBuf) {
@@ -41,7 +46,14 @@ fn local_links_at_every_level_are_not_followed() {
         ("t/d", "nowhere"),
     ];
     let (lab, outside) = lab();
-    for command in ["get -r t", "get -r t -o ./t/..", "mirror t t", "mirror --delete t t", "mget t/* -o t/", "get t/a t/z -o t/"] {
+    for command in [
+        "get -r t",
+        "get -r t -o ./t/..",
+        "mirror t t",
+        "mirror --delete t t",
+        "mget t/* -o t/",
+        "get t/a t/z -o t/",
+    ] {
         for (link, to) in links {
             let client = lab.slave.client();
             let link = client.folder().join(link);
@@ -70,9 +82,15 @@ fn links_on_the_slave_are_not_followed() {
         let link = lab.slave.root.join(link);
         fs::create_dir_all(link.parent().unwrap()).unwrap();
         symlink(outside.join(to), &link).unwrap();
-        for command in
-            ["put -r t", "mirror -R t t", "mirror -R --delete t t", "rm -r t", "put t/a -o t/d/b", "mkdir -p t/d/e/f", "mv t/x t/d/b"]
-        {
+        for command in [
+            "put -r t",
+            "mirror -R t t",
+            "mirror -R --delete t t",
+            "rm -r t",
+            "put t/a -o t/d/b",
+            "mkdir -p t/d/e/f",
+            "mv t/x t/d/b",
+        ] {
             let output = lab.client.command(command);
             untouched(&outside, &format!("{command} with {} -> {to}: {output:?}", link.display()));
         }

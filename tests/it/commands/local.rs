@@ -15,7 +15,8 @@ fn local_folders() {
     let lab = Lab::new(&[("a", b"from afar")]);
     lab.local("sub/x", b"12");
     let json = |commands: &[&str]| {
-        let args: Vec<&str> = ["--json"].into_iter().chain(commands.iter().flat_map(|c| ["-c", *c])).collect();
+        let args: Vec<&str> =
+            ["--json"].into_iter().chain(commands.iter().flat_map(|c| ["-c", *c])).collect();
         lab.client.run(&args).ok().objects()
     };
     let all = json(&["lpwd", "lcd sub", "lpwd", "lls", "get a", "lcd", "lpwd"]);
@@ -24,7 +25,10 @@ fn local_folders() {
     assert_eq!(path(6), path(0));
     assert_eq!(fs::canonicalize(path(0)).unwrap(), fs::canonicalize(lab.client.folder()).unwrap());
     assert_eq!(all[3]["entries"][0]["name"], "x", "{:?}", all[3]);
-    assert_eq!((&all[3]["entries"][0]["size"], &all[3]["entries"][0]["kind"]), (&2.into(), &"file".into()));
+    assert_eq!(
+        (&all[3]["entries"][0]["size"], &all[3]["entries"][0]["kind"]),
+        (&2.into(), &"file".into())
+    );
     assert_eq!(lab.client.read("sub/a"), b"from afar");
     lab.fails("lcd nothing", "local");
     lab.fails("lcd sub/x", "local");
@@ -38,7 +42,22 @@ fn local_folders() {
 #[test]
 fn remote_folders_end_at_the_top() {
     let lab = Lab::new(&[("d/e/f", b"1")]);
-    let output = lab.client.run(&["--json", "-c", "cd d", "-c", "cd e/../e", "-c", "pwd", "-c", "cd ../..", "-c", "pwd"]).ok();
+    let output = lab
+        .client
+        .run(&[
+            "--json",
+            "-c",
+            "cd d",
+            "-c",
+            "cd e/../e",
+            "-c",
+            "pwd",
+            "-c",
+            "cd ../..",
+            "-c",
+            "pwd",
+        ])
+        .ok();
     let all = output.objects();
     assert_eq!((&all[2]["path"], &all[4]["path"]), (&"/d/e".into(), &"/".into()), "{all:?}");
     for command in ["cd ..", "cd d/../..", "cd /..", "cd ../d"] {
@@ -46,7 +65,10 @@ fn remote_folders_end_at_the_top() {
     }
     lab.fails("cd nothing", "not-found");
     lab.fails("cd d/e/f", "not-folder");
-    let kept = lab.client.run(&["--json", "--keep-going", "-c", "cd d", "-c", "cd nothing", "-c", "pwd"]).fails(1);
+    let kept = lab
+        .client
+        .run(&["--json", "--keep-going", "-c", "cd d", "-c", "cd nothing", "-c", "pwd"])
+        .fails(1);
     assert_eq!(kept.objects()[2]["path"], "/d", "a cd that failed goes nowhere");
 }
 
@@ -64,9 +86,15 @@ fn commands_of_this_machine() {
     assert_eq!(oks, [true, false], "{output:?}");
     // Spaces, quotes and dollars are the shell's, and it runs in the local folder.
     lab.run(&["lcd ..", "!cd local && printf '%s' \"$HOME #'x'\" > said"]).ok();
-    assert_eq!(fs::read_to_string(folder.join("said")).unwrap(), format!("{} #'x'", lab.client.home().display()));
+    assert_eq!(
+        fs::read_to_string(folder.join("said")).unwrap(),
+        format!("{} #'x'", lab.client.home().display())
+    );
     lab.run(&["!pwd > here"]).ok();
-    assert_eq!(fs::read_to_string(folder.join("here")).unwrap().trim(), fs::canonicalize(&folder).unwrap().to_str().unwrap());
+    assert_eq!(
+        fs::read_to_string(folder.join("here")).unwrap().trim(),
+        fs::canonicalize(&folder).unwrap().to_str().unwrap()
+    );
     // Its standard input holds no commands of ours.
     let mut program = lab.client.setup(&["--json"]).with_stdin().start();
     program.type_in("!cat > eaten\nmkdir still-read\n");
@@ -79,12 +107,21 @@ fn commands_of_this_machine() {
 
 #[test]
 fn no_name_from_afar_is_a_command_of_this_machine() {
-    let lab = Lab::new(&[("!touch pwned", b"1"), ("$(touch pwned)", b"2"), ("`touch pwned`", b"3"), ("x;touch pwned", b"4")]);
+    let lab = Lab::new(&[
+        ("!touch pwned", b"1"),
+        ("$(touch pwned)", b"2"),
+        ("`touch pwned`", b"3"),
+        ("x;touch pwned", b"4"),
+    ]);
     lab.run(&["mget *", "get -- '!touch pwned'", "ls", "ls -l", "stat '$(touch pwned)'"]).ok();
     lab.run(&["get -r / -o all", "mirror / mirrored"]).ok();
     lab.client.run(&["-c", "ls"]).ok();
     let (home, folder) = (lab.client.home(), lab.client.folder());
-    assert!(!home.join("pwned").exists() && !folder.join("pwned").exists() && !folder.join("all/pwned").exists());
+    assert!(
+        !home.join("pwned").exists()
+            && !folder.join("pwned").exists()
+            && !folder.join("all/pwned").exists()
+    );
     assert_eq!(lab.client.read("x;touch pwned"), b"4");
 }
 
@@ -113,8 +150,12 @@ fn commands_stop_at_the_first_failure_or_go_on() {
     lab.run(&["mkdir one", "rm nothing", "mkdir two"]).fails(1);
     assert!(lab.serves("one") && !lab.serves("two"));
     // The first failure's status, and every command.
-    lab.client.run(&["--keep-going", "-c", "nonsense", "-c", "rm nothing", "-c", "mkdir two"]).fails(2);
-    lab.client.run(&["--keep-going", "-c", "rm nothing", "-c", "nonsense", "-c", "put f -o two/"]).fails(1);
+    lab.client
+        .run(&["--keep-going", "-c", "nonsense", "-c", "rm nothing", "-c", "mkdir two"])
+        .fails(2);
+    lab.client
+        .run(&["--keep-going", "-c", "rm nothing", "-c", "nonsense", "-c", "put f -o two/"])
+        .fails(1);
     assert!(lab.serves("two/f"));
     let mut program = lab.client.setup(&["--keep-going"]).with_stdin().start();
     program.type_in("rm nothing\nmkdir three\nbye\nmkdir four\n");
@@ -129,7 +170,9 @@ fn how_it_ends() {
     let lab = Lab::new(&[("big", &bytes)]);
     lab.run(&["pwd"]).ok();
     lab.run(&["rm nothing"]).fails(1);
-    for usage in ["nonsense", "get", "put", "mv a", "mirror a", "get 'a", "rm", "mkdir --what", "get -r"] {
+    for usage in
+        ["nonsense", "get", "put", "mv a", "mirror a", "get 'a", "rm", "mkdir --what", "get -r"]
+    {
         lab.run(&[usage]).fails(2);
     }
     for code in [ErrorCode::LoginNeeded, ErrorCode::LoginRefused] {
@@ -137,17 +180,30 @@ fn how_it_ends() {
             Request::Login(_) => (refused(code, "not you"), true),
             other => (polite(other), false),
         });
-        let json = Client::new(server.addr).run(&["--retry", "0", "--json", "-c", "put x"]).fails(4).json();
+        let json = Client::new(server.addr)
+            .run(&["--retry", "0", "--json", "-c", "put x"])
+            .fails(4)
+            .json();
         assert_eq!(json["error"]["code"], code.text(), "{json}");
     }
     let nobody = Client::new("127.0.0.1:1");
     let json = nobody.run(&["--retry", "0", "--json", "-c", "put x"]).fails(3).json();
-    assert_eq!((&json["command"], &json["error"]["code"]), (&"put".into(), &"unreachable".into()), "{json}");
+    assert_eq!(
+        (&json["command"], &json["error"]["code"]),
+        (&"put".into(), &"unreachable".into()),
+        "{json}"
+    );
     for command in ["get big", "put big"] {
         let line = Proxy::to(lab.slave.addr);
         let client = Client::new(line.addr());
         fs::write(client.folder().join("big"), &bytes).unwrap();
-        let arm = |fault| if command == "get big" { line.fault_at_content(3 << 20, fault) } else { line.fault_at_data(3 << 20, fault) };
+        let arm = |fault| {
+            if command == "get big" {
+                line.fault_at_content(3 << 20, fault)
+            } else {
+                line.fault_at_data(3 << 20, fault)
+            }
+        };
         arm(Fault::Stall);
         let mut program = client.start(&["--json", "-c", command]);
         line.wait_struck();
@@ -181,7 +237,11 @@ fn a_cut_that_can_be_resumed_is_status_5() {
         line.refuse(true);
         line.cut_all();
         let json = Client::finish(&mut program).fails(5).json();
-        assert_eq!((&json["ok"], &json["error"]["code"]), (&false.into(), &"cut".into()), "{command}: {json}");
+        assert_eq!(
+            (&json["ok"], &json["error"]["code"]),
+            (&false.into(), &"cut".into()),
+            "{command}: {json}"
+        );
         assert!(client.folder().join(".log").exists(), "{command}");
         line.refuse(false);
         client.run(&["-c", command]).ok();

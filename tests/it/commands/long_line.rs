@@ -22,13 +22,18 @@ fn timed(client: &Client, command: &str) {
     let json = client.command(command).ok().json();
     let time = began.elapsed();
     assert_eq!(json["files"], FILES, "{json}");
-    assert!(time < MOST, "{command} took {time:?}; a round trip for each file would be {:?}", ROUND_TRIP * FILES);
+    assert!(
+        time < MOST,
+        "{command} took {time:?}; a round trip for each file would be {:?}",
+        ROUND_TRIP * FILES
+    );
 }
 
 #[test]
 fn two_thousand_files_take_few_round_trips() {
     let names: Vec<String> = (0..FILES).map(name).collect();
-    let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), name.as_bytes())).collect();
+    let files: Vec<(&str, &[u8])> =
+        names.iter().map(|name| (name.as_str(), name.as_bytes())).collect();
     let lab = Lab::on_disk(&files);
     let line = LongLine::to(lab.slave.addr, ROUND_TRIP);
     let client = Client::new(line.addr());

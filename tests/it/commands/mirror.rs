@@ -17,11 +17,19 @@ pub const WAYS: [Way; 2] = [Way::Down, Way::Up];
 
 impl Way {
     pub fn source(self, lab: &Lab) -> std::path::PathBuf {
-        if self == Self::Down { lab.slave.root.join("src") } else { lab.client.folder().join("src") }
+        if self == Self::Down {
+            lab.slave.root.join("src")
+        } else {
+            lab.client.folder().join("src")
+        }
     }
 
     pub fn target(self, lab: &Lab) -> std::path::PathBuf {
-        if self == Self::Down { lab.client.folder().join("dst") } else { lab.slave.root.join("dst") }
+        if self == Self::Down {
+            lab.client.folder().join("dst")
+        } else {
+            lab.slave.root.join("dst")
+        }
     }
 
     /// The command line with these options.
@@ -59,8 +67,10 @@ impl Way {
 
 /// A lab with a source of this many files.
 pub fn lab(way: Way, files: &[(&str, &[u8])]) -> Lab {
-    let named: Vec<(String, &[u8])> = files.iter().map(|(name, bytes)| (format!("src/{name}"), *bytes)).collect();
-    let refs: Vec<(&str, &[u8])> = named.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
+    let named: Vec<(String, &[u8])> =
+        files.iter().map(|(name, bytes)| (format!("src/{name}"), *bytes)).collect();
+    let refs: Vec<(&str, &[u8])> =
+        named.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
     if way == Way::Down {
         return Lab::new(&refs);
     }
@@ -89,7 +99,11 @@ fn the_second_time_there_is_nothing_to_do() {
             });
         }
         assert_eq!(mirrored(way, &lab, ""), (4, 10), "{way:?}");
-        assert_eq!(tree(&way.target(&lab)), ["a", "d/", "d/b", "d/e/", "d/e/c", "empty/", "tool"], "{way:?}");
+        assert_eq!(
+            tree(&way.target(&lab)),
+            ["a", "d/", "d/b", "d/e/", "d/e/c", "empty/", "tool"],
+            "{way:?}"
+        );
         assert_eq!(time(&way.target(&lab).join("a")), time(&way.source(&lab).join("a")));
         for options in ["", "--checksum", "--delete", "--delete --checksum"] {
             assert_eq!(mirrored(way, &lab, options), (0, 0), "{way:?} {options}");

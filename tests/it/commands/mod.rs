@@ -120,7 +120,11 @@ impl Lab {
     fn fails(&self, command: &str, code: &str) -> Value {
         let output = self.client.command(command);
         let json = output.json();
-        assert_eq!((&json["ok"], &json["error"]["code"]), (&false.into(), &code.into()), "{command}: {json}");
+        assert_eq!(
+            (&json["ok"], &json["error"]["code"]),
+            (&false.into(), &code.into()),
+            "{command}: {json}"
+        );
         assert_eq!(output.status, if code == "usage" { 2 } else { 1 }, "{command}: {output:?}");
         json
     }
@@ -141,7 +145,12 @@ impl Lab {
     #[track_caller]
     fn ls(&self, folder: &str) -> Vec<String> {
         let json = self.says(&format!("ls {folder}"));
-        json["entries"].as_array().unwrap().iter().map(|e| e["name"].as_str().unwrap().to_owned()).collect()
+        json["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| e["name"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -165,7 +174,8 @@ fn time(path: &Path) -> SystemTime {
 /// A file's rights, with the special bits.
 #[track_caller]
 fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).permissions().mode() & 0o7777
+    fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).permissions().mode()
+        & 0o7777
 }
 
 fn set_mode(path: &Path, mode: u32) {
@@ -206,5 +216,9 @@ fn harmless(output: &Output) {
 
 /// Starts a program that must not read what the rights of a file forbid, even where the test may: as root without its powers.
 fn bound_by_rights(setup: crate::harness::Setup) -> crate::harness::Setup {
-    if nix::unistd::geteuid().is_root() { setup.under(&["setpriv", "--bounding-set=-all", "--inh-caps=-all"]) } else { setup }
+    if nix::unistd::geteuid().is_root() {
+        setup.under(&["setpriv", "--bounding-set=-all", "--inh-caps=-all"])
+    } else {
+        setup
+    }
 }

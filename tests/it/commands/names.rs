@@ -61,7 +61,10 @@ fn odd_names_go_there_and_back() {
     }
     commands += "lcd\nlcd back\n";
     for name in &names {
-        commands += &format!("get -- {0}\nstat -- {0}\nhash -- {0}\n", quote(if name == "-" { "./-" } else { name }));
+        commands += &format!(
+            "get -- {0}\nstat -- {0}\nhash -- {0}\n",
+            quote(if name == "-" { "./-" } else { name })
+        );
     }
     std::fs::create_dir(lab.client.folder().join("back")).unwrap();
     run_all(&lab, &commands);
@@ -72,7 +75,11 @@ fn odd_names_go_there_and_back() {
     assert_eq!(tree(&lab.slave.root.join("d")).len(), names.len());
     let mut commands = String::from("cd d\n");
     for (n, name) in names.iter().enumerate() {
-        commands += &format!("mv -- {} m{n}\nmv m{n} {}\n", quote(&format!("./{name}")), quote(&format!("./{name}")));
+        commands += &format!(
+            "mv -- {} m{n}\nmv m{n} {}\n",
+            quote(&format!("./{name}")),
+            quote(&format!("./{name}"))
+        );
         commands += &format!("rm -- {}\n", quote(&format!("./{name}")));
     }
     run_all(&lab, &commands);

@@ -5,7 +5,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::Lab;
-use crate::harness::{Client, FakeTree, Fault, Program, Proxy, Pty, SOON, Setup, content, eventually};
+use crate::harness::{
+    Client, FakeTree, Fault, Program, Proxy, Pty, SOON, Setup, content, eventually,
+};
 
 /// A client at a terminal, once it has shown its first prompt.
 struct Seat {
@@ -29,7 +31,9 @@ impl Seat {
     #[track_caller]
     fn shows(&self, from: usize, what: &str) {
         let what_is_new = format!("{what:?} on the screen");
-        self.pty.screen.wait_for(SOON, &what_is_new, |screen| screen.get(from..)?.contains(what).then_some(()));
+        self.pty.screen.wait_for(SOON, &what_is_new, |screen| {
+            screen.get(from..)?.contains(what).then_some(())
+        });
     }
 
     fn seen(&self) -> usize {
@@ -56,11 +60,18 @@ impl Drop for Seat {
 
 #[test]
 fn tab_completes_commands_and_names_on_both_sides() {
-    let lab = Lab::new(&[("two words.txt", b"far"), ("it's $5 \"now\".txt", b"quotes"), ("sub/deeper/file", b"deep"), ("unique", b"u")]);
+    let lab = Lab::new(&[
+        ("two words.txt", b"far"),
+        ("it's $5 \"now\".txt", b"quotes"),
+        ("sub/deeper/file", b"deep"),
+        ("unique", b"u"),
+    ]);
     lab.local("near by.txt", b"near");
     let mut seat = Seat::take(lab.client.setup(&[]));
     let arrives = |name: &str, bytes: &[u8]| {
-        eventually(SOON, name, || (fs::read(lab.client.folder().join(name)).ok()? == bytes).then_some(()));
+        eventually(SOON, name, || {
+            (fs::read(lab.client.folder().join(name)).ok()? == bytes).then_some(())
+        });
     };
     seat.press("get two\t\r");
     arrives("two words.txt", b"far");
@@ -119,10 +130,15 @@ fn tab_in_a_folder_of_100_000_names_answers_within_a_second() {
 #[test]
 fn names_from_afar_do_not_drive_the_prompt() {
     let evil = "x\u{1b}]0;owned\u{7}";
-    let server = FakeTree::new().file("\u{202e}rtl", b"1").file("plain", b"2").lying(move |request| match request {
-        relais_proto::Request::Get(_) => Some(crate::harness::refused(relais_proto::ErrorCode::Storage, evil)),
-        _ => None,
-    });
+    let server =
+        FakeTree::new().file("\u{202e}rtl", b"1").file("plain", b"2").lying(move |request| {
+            match request {
+                relais_proto::Request::Get(_) => {
+                    Some(crate::harness::refused(relais_proto::ErrorCode::Storage, evil))
+                }
+                _ => None,
+            }
+        });
     let client = Client::new(server.addr);
     let mut seat = Seat::take(client.setup(&[]));
     let from = seat.seen();
@@ -131,7 +147,10 @@ fn names_from_afar_do_not_drive_the_prompt() {
     seat.press("get \t\t");
     seat.press("\x15ls\r");
     let screen = seat.leave();
-    assert!(!screen.contains("\u{1b}]") && !screen.contains('\u{7}') || !screen.contains(evil), "{screen:?}");
+    assert!(
+        !screen.contains("\u{1b}]") && !screen.contains('\u{7}') || !screen.contains(evil),
+        "{screen:?}"
+    );
     assert!(!screen.contains(evil) && !screen.contains('\u{202e}'), "{screen:?}");
 }
 
@@ -190,7 +209,8 @@ fn colours_only_where_they_are_wanted() {
         seat.press("gte\r");
         seat.shows(from, "did you mean");
         let screen = seat.leave();
-        let has = screen.contains("\x1b[3") || screen.contains("\x1b[1;3") || screen.contains("\x1b[0;3");
+        let has =
+            screen.contains("\x1b[3") || screen.contains("\x1b[1;3") || screen.contains("\x1b[0;3");
         assert_eq!(has, coloured, "NO_COLOR={no_color:?}: {screen:?}");
     }
 }
@@ -224,7 +244,11 @@ fn ctrl_c_ends_the_command_and_not_the_program() {
     for command in ["put big", "put -r t", "get -r t"] {
         let bytes = content(4, 12 << 20);
         let get = command.starts_with("get");
-        let lab = Lab::new(&if get { vec![("t/big", bytes.as_slice()), ("t/small", b"1")] } else { Vec::new() });
+        let lab = Lab::new(&if get {
+            vec![("t/big", bytes.as_slice()), ("t/small", b"1")]
+        } else {
+            Vec::new()
+        });
         let line = Proxy::to(lab.slave.addr);
         let client = Client::new(line.addr());
         if get {

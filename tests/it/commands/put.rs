@@ -14,7 +14,11 @@ fn what_is_put_is_there_whole_with_its_time_and_its_bit() {
     set_mode(&path, 0o6755);
     set_time(&path, 1_600_000_000_123_456_789);
     let json = lab.says("put tool");
-    assert_eq!((&json["command"], &json["remote"], &json["bytes"]), (&"put".into(), &"/tool".into(), &3_000_000.into()), "{json}");
+    assert_eq!(
+        (&json["command"], &json["remote"], &json["bytes"]),
+        (&"put".into(), &"/tool".into(), &3_000_000.into()),
+        "{json}"
+    );
     assert!(lab.served("tool") == bytes);
     let served = lab.slave.root.join("tool");
     assert_eq!(time(&served), time(&path));
@@ -87,10 +91,18 @@ fn several_files_are_put_and_each_failure_is_told() {
     lab.local("b", b"345");
     let output = lab.client.command("put a nothing b -o d/").fails(1);
     let json = output.json();
-    assert_eq!((&json["ok"], &json["files"], &json["bytes"]), (&false.into(), &2.into(), &5.into()), "{json}");
+    assert_eq!(
+        (&json["ok"], &json["files"], &json["bytes"]),
+        (&false.into(), &2.into(), &5.into()),
+        "{json}"
+    );
     let failed = json["failed"].as_array().unwrap();
     assert_eq!(failed.len(), 1, "{json}");
-    assert!(failed[0]["remote"].as_str().unwrap().contains("nothing") && failed[0]["error"]["code"] == "local", "{json}");
+    assert!(
+        failed[0]["remote"].as_str().unwrap().contains("nothing")
+            && failed[0]["error"]["code"] == "local",
+        "{json}"
+    );
     assert_eq!((lab.served("d/a"), lab.served("d/b")), (b"12".to_vec(), b"345".to_vec()));
     // Into what is no folder: nothing is put at all.
     lab.client.command("put a b -o new").fails(1);
@@ -118,8 +130,10 @@ fn local_things_that_are_no_files_are_refused() {
 #[test]
 fn standard_input_is_put_and_content_goes_to_standard_output() {
     let lab = Lab::new(&[("d/x", b"")]);
-    for (text, name) in [("", "empty"), ("no line end", "plain"), ("lines\nof\ntext\n", "d/lines")] {
-        let mut program = lab.client.setup(&["--json", "-c", &format!("put - -o {name}")]).with_stdin().start();
+    for (text, name) in [("", "empty"), ("no line end", "plain"), ("lines\nof\ntext\n", "d/lines")]
+    {
+        let mut program =
+            lab.client.setup(&["--json", "-c", &format!("put - -o {name}")]).with_stdin().start();
         program.type_in(text);
         program.close_stdin();
         let json = Client::finish(&mut program).ok().json();
@@ -130,8 +144,13 @@ fn standard_input_is_put_and_content_goes_to_standard_output() {
             assert_eq!(output.stdout, text, "{output:?}");
             let output = lab.client.command(&command).ok();
             assert_eq!(output.stdout, text, "only the content: {output:?}");
-            let object: serde_json::Value = serde_json::from_str(output.stderr.trim()).unwrap_or_else(|e| panic!("{e}: {output:?}"));
-            assert_eq!((&object["ok"], &object["bytes"]), (&true.into(), &text.len().into()), "{object}");
+            let object: serde_json::Value = serde_json::from_str(output.stderr.trim())
+                .unwrap_or_else(|e| panic!("{e}: {output:?}"));
+            assert_eq!(
+                (&object["ok"], &object["bytes"]),
+                (&true.into(), &text.len().into()),
+                "{object}"
+            );
         }
     }
     // Without a name, or where standard input is what commands come from.
@@ -176,7 +195,8 @@ fn a_put_with_a_version_wants_that_version() {
     lab.local("f", b"one");
     let first = lab.says("put f")["version"].as_str().unwrap().to_owned();
     lab.local("f", b"two");
-    let second = lab.says(&format!("put f --if-version {first}"))["version"].as_str().unwrap().to_owned();
+    let second =
+        lab.says(&format!("put f --if-version {first}"))["version"].as_str().unwrap().to_owned();
     assert_ne!(first, second);
     assert_eq!(lab.served("f"), b"two");
     lab.local("f", b"three");

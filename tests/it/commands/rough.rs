@@ -9,7 +9,8 @@ use relais_proto::{Digest, Request};
 
 use super::{Lab, tree};
 use crate::harness::{
-    Client, FakeTree, Fault, Proxy, Setup, Standalone, TestDir, Volume, content, content_answer, leftovers, make_folder, sessions,
+    Client, FakeTree, Fault, Proxy, Setup, Standalone, TestDir, Volume, content, content_answer,
+    leftovers, make_folder, sessions,
 };
 
 /// A client whose local folder is at `folder`.
@@ -33,7 +34,13 @@ fn a_local_disk_that_is_full() {
     let home = TestDir::new();
     fs::create_dir(volume.path().join("local")).unwrap();
     for command in ["get -r t", "mirror t t"] {
-        let output = client_at(lab.slave.addr, &home, &volume.inside().join("local"), command, &volume.under());
+        let output = client_at(
+            lab.slave.addr,
+            &home,
+            &volume.inside().join("local"),
+            command,
+            &volume.under(),
+        );
         let json = output.json();
         assert!([1, 5].contains(&output.status), "{output:?}");
         assert_eq!(json["failed"].as_array().unwrap().len(), 1, "{json}");
@@ -49,7 +56,12 @@ fn a_local_disk_that_is_full() {
 fn a_slave_whose_disk_is_full() {
     let volume = Volume::mount("size=3m");
     fs::create_dir(volume.path().join("root")).unwrap();
-    let slave = Standalone::start_in(TestDir::new(), volume.inside().join("root"), &["--workers", "1"], &volume.under());
+    let slave = Standalone::start_in(
+        TestDir::new(),
+        volume.inside().join("root"),
+        &["--workers", "1"],
+        &volume.under(),
+    );
     let client = slave.client();
     let folder = client.folder();
     super::write(&folder.join("t/a"), b"small");
@@ -71,16 +83,26 @@ fn content_that_is_cut_while_it_is_shown_goes_on_at_the_next_byte() {
     let lab = Lab::new(&[("f", text.as_bytes())]);
     let line = Proxy::to(lab.slave.addr);
     let client = Client::new(line.addr());
-    for (n, command) in [(0, "cat f"), (1, "cat f"), (1_500_000, "get f -o -"), (3_199_999, "cat f")] {
+    for (n, command) in
+        [(0, "cat f"), (1, "cat f"), (1_500_000, "get f -o -"), (3_199_999, "cat f")]
+    {
         line.fault_at_content(n, Fault::Cut);
         let output = client.run(&["-c", command]).ok();
         assert!(line.struck());
-        assert!(output.stdout == text, "{command} cut at {n}: {} bytes instead of {}", output.stdout.len(), text.len());
+        assert!(
+            output.stdout == text,
+            "{command} cut at {n}: {} bytes instead of {}",
+            output.stdout.len(),
+            text.len()
+        );
     }
     // A bit that was turned is noticed before the program says that all is well.
     line.fault_at_content(2_000_000, Fault::FlipBit);
     let output = client.run(&["--retry", "0", "-c", "cat f"]);
-    assert!(output.status != 0 || output.stdout == text, "what was shown is not what is there, and the status is 0");
+    assert!(
+        output.status != 0 || output.stdout == text,
+        "what was shown is not what is there, and the status is 0"
+    );
     assert_eq!(leftovers(&client.folder(), &[]), Vec::<std::path::PathBuf>::new());
 }
 
@@ -125,21 +147,31 @@ fn two_clients_put_the_same_tree_at_once() {
     let mut programs = [lab.client.start(args), lab.client.start(args)];
     let outputs = programs.each_mut().map(Client::finish);
     // One may find that the other is at it; what there is in the end is whole.
-    assert!(outputs.iter().any(|output| output.status == 0) || outputs.iter().all(|output| output.status == 1), "{outputs:?}");
+    assert!(
+        outputs.iter().any(|output| output.status == 0)
+            || outputs.iter().all(|output| output.status == 1),
+        "{outputs:?}"
+    );
     lab.client.run(&["-c", "put -r t"]).ok();
     let (here, there) = (lab.client.folder().join("t"), lab.slave.root.join("t"));
     assert_eq!(tree(&here), tree(&there));
     for name in tree(&here).iter().filter(|name| !name.ends_with('/')) {
-        assert!(fs::read(here.join(name)).unwrap() == fs::read(there.join(name)).unwrap(), "{name}");
+        assert!(
+            fs::read(here.join(name)).unwrap() == fs::read(there.join(name)).unwrap(),
+            "{name}"
+        );
     }
     assert!(!lab.client.folder().join(".log").exists());
 }
 
 #[test]
 fn files_that_are_replaced_meanwhile_come_in_one_version() {
-    let versions: Vec<Vec<u8>> = (0..4_u8).map(|n| vec![b'a' + n; 300_000 + 700_000 * usize::from(n % 2)]).collect();
-    let files: Vec<(String, &[u8])> = (0..6).map(|n| (format!("t/{n}"), versions[0].as_slice())).collect();
-    let lab = Lab::new(&files.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect::<Vec<_>>());
+    let versions: Vec<Vec<u8>> =
+        (0..4_u8).map(|n| vec![b'a' + n; 300_000 + 700_000 * usize::from(n % 2)]).collect();
+    let files: Vec<(String, &[u8])> =
+        (0..6).map(|n| (format!("t/{n}"), versions[0].as_slice())).collect();
+    let lab =
+        Lab::new(&files.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect::<Vec<_>>());
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -155,7 +187,10 @@ fn files_that_are_replaced_meanwhile_come_in_one_version() {
             for command in ["get -r t", "mirror --checksum t m"] {
                 let output = lab.client.command(command);
                 // A file that changes again and again may be given up, and is told then.
-                assert!(output.status == 0 || !output.json()["failed"].as_array().unwrap().is_empty(), "{output:?}");
+                assert!(
+                    output.status == 0 || !output.json()["failed"].as_array().unwrap().is_empty(),
+                    "{output:?}"
+                );
             }
             for name in leftovers(&lab.client.folder(), &[".log"]) {
                 let bytes = fs::read(lab.client.folder().join(&name)).unwrap();
@@ -171,7 +206,8 @@ fn files_that_are_replaced_meanwhile_come_in_one_version() {
 
 #[test]
 fn local_files_that_are_replaced_meanwhile_are_put_in_one_version() {
-    let versions: Vec<Vec<u8>> = (0..4_u8).map(|n| vec![b'a' + n; 300_000 + 1_700_000 * usize::from(n % 2)]).collect();
+    let versions: Vec<Vec<u8>> =
+        (0..4_u8).map(|n| vec![b'a' + n; 300_000 + 1_700_000 * usize::from(n % 2)]).collect();
     let lab = Lab::new(&[]);
     (0..6).for_each(|n| lab.local(&format!("t/{n}"), &versions[0]));
     let (folder, stop) = (lab.client.folder(), AtomicBool::new(false));
@@ -187,9 +223,15 @@ fn local_files_that_are_replaced_meanwhile_are_put_in_one_version() {
         });
         for _ in 0..6 {
             let output = lab.client.command("put -r t");
-            assert!(output.status == 0 || !output.json()["failed"].as_array().unwrap().is_empty(), "{output:?}");
+            assert!(
+                output.status == 0 || !output.json()["failed"].as_array().unwrap().is_empty(),
+                "{output:?}"
+            );
             for name in tree(&lab.slave.root.join("t")) {
-                assert!(versions.contains(&lab.served(&format!("t/{name}"))), "{name} is a mixture");
+                assert!(
+                    versions.contains(&lab.served(&format!("t/{name}"))),
+                    "{name} is a mixture"
+                );
             }
         }
         stop.store(true, Ordering::SeqCst);
@@ -202,12 +244,17 @@ fn a_local_tree_deeper_than_any_path_is_told() {
     let lab = Lab::new(&[]);
     lab.local("t/a", b"1");
     let script = r#"cd "$1" && n=$(printf '%0200d' 0) && for i in $(seq 25); do mkdir $n && cd $n || exit 1; done && echo deep > f"#;
-    let made = Command::new("bash").args(["-c", script, "bash"]).arg(lab.client.folder().join("t")).status().unwrap();
+    let made = Command::new("bash")
+        .args(["-c", script, "bash"])
+        .arg(lab.client.folder().join("t"))
+        .status()
+        .unwrap();
     assert!(made.success());
     for command in ["put -r t", "mirror -R t t"] {
         let output = lab.client.command(command);
         let json = output.json();
-        let told = json["failed"].as_array().unwrap().len() + json["skipped"].as_array().map_or(0, Vec::len);
+        let told = json["failed"].as_array().unwrap().len()
+            + json["skipped"].as_array().map_or(0, Vec::len);
         assert!(told > 0 && output.status <= 1, "{command}: {output:?}");
         assert_eq!(lab.served("t/a"), b"1");
     }
@@ -222,15 +269,20 @@ fn a_local_tree_deeper_than_any_path_is_told() {
 #[test]
 fn a_server_that_refuses_changes_in_the_middle_of_a_tree() {
     // All goes but one folder, one file, and one removal.
-    let server = FakeTree::new().folder("m").file("m/gone", b"1").file("m/stays", b"2").lying(|request| match request {
-        Request::MakeFolder { path, .. } if path.as_str() == "t/no" || path.as_str() == "m/no" => {
-            Some(crate::harness::refused(relais_proto::ErrorCode::Denied, "not here"))
-        }
-        Request::Remove { path, .. } if path.as_str() == "m/stays" => {
-            Some(crate::harness::refused(relais_proto::ErrorCode::Denied, "not this"))
-        }
-        _ => None,
-    });
+    let server =
+        FakeTree::new().folder("m").file("m/gone", b"1").file("m/stays", b"2").lying(|request| {
+            match request {
+                Request::MakeFolder { path, .. }
+                    if path.as_str() == "t/no" || path.as_str() == "m/no" =>
+                {
+                    Some(crate::harness::refused(relais_proto::ErrorCode::Denied, "not here"))
+                }
+                Request::Remove { path, .. } if path.as_str() == "m/stays" => {
+                    Some(crate::harness::refused(relais_proto::ErrorCode::Denied, "not this"))
+                }
+                _ => None,
+            }
+        });
     let client = Client::new(server.addr);
     for name in ["t/a", "t/no/b", "t/no/c/d", "t/z/e"] {
         super::write(&client.folder().join(name), b"1");
@@ -252,23 +304,46 @@ fn a_server_that_refuses_changes_in_the_middle_of_a_tree() {
 fn a_put_that_is_answered_before_its_end() {
     // Refused at once, while the bytes are still coming: the others go all the same.
     let large = content(3, 3 << 20);
-    for code in [relais_proto::ErrorCode::Denied, relais_proto::ErrorCode::NoSpace, relais_proto::ErrorCode::IsFolder] {
+    for code in [
+        relais_proto::ErrorCode::Denied,
+        relais_proto::ErrorCode::NoSpace,
+        relais_proto::ErrorCode::IsFolder,
+    ] {
         let server = FakeTree::new().folder("t").lying(move |request| match request {
-            Request::Put(put) if put.path.as_str() == "t/large" || put.path.as_str() == "t/m" => Some(crate::harness::refused(code, "no")),
+            Request::Put(put) if put.path.as_str() == "t/large" || put.path.as_str() == "t/m" => {
+                Some(crate::harness::refused(code, "no"))
+            }
             // The refusal was the answer to these.
-            Request::PutEnd { digest } if *digest == Digest(blake3::hash(&content(3, 3 << 20)).into()) => Some(Vec::new()),
-            Request::PutEnd { digest } if *digest == Digest(blake3::hash(b"refused").into()) => Some(Vec::new()),
+            Request::PutEnd { digest }
+                if *digest == Digest(blake3::hash(&content(3, 3 << 20)).into()) =>
+            {
+                Some(Vec::new())
+            }
+            Request::PutEnd { digest } if *digest == Digest(blake3::hash(b"refused").into()) => {
+                Some(Vec::new())
+            }
             _ => None,
         });
         let client = Client::new(server.addr);
-        for (name, bytes) in [("t/a", &b"1"[..]), ("t/large", &large), ("t/m", b"refused"), ("t/z", b"2")] {
+        for (name, bytes) in
+            [("t/a", &b"1"[..]), ("t/large", &large), ("t/m", b"refused"), ("t/z", b"2")]
+        {
             super::write(&client.folder().join(name), bytes);
         }
         let json = client.run(&["--retry", "0", "--json", "-c", "put -r t"]).fails(1).json();
         assert_eq!(json["files"], 2, "{json}");
-        let mut failed: Vec<&str> = json["failed"].as_array().unwrap().iter().map(|f| f["error"]["code"].as_str().unwrap()).collect();
+        let mut failed: Vec<&str> = json["failed"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|f| f["error"]["code"].as_str().unwrap())
+            .collect();
         failed.dedup();
-        assert_eq!((failed, json["failed"].as_array().unwrap().len()), (vec![code.text()], 2), "{json}");
+        assert_eq!(
+            (failed, json["failed"].as_array().unwrap().len()),
+            (vec![code.text()], 2),
+            "{json}"
+        );
     }
 }
 
@@ -279,7 +354,13 @@ fn two_names_that_become_one_file() {
         lab.local(name, b"x");
     }
     lab.local("into/x", b"");
-    for command in ["get d1/f d2/f", "put d1/f d2/f -o into/", "get -r d1/f d2/f -o into", "mget d?/f", "mput d?/f -o into/"] {
+    for command in [
+        "get d1/f d2/f",
+        "put d1/f d2/f -o into/",
+        "get -r d1/f d2/f -o into",
+        "mget d?/f",
+        "mput d?/f -o into/",
+    ] {
         let output = lab.client.command(command).fails(1);
         assert!(output.json()["failed"].to_string().contains("/f"), "{command}: {output:?}");
         let _ = fs::remove_file(lab.client.folder().join("f"));

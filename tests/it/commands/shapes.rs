@@ -11,8 +11,10 @@ fn keys(json: &Value) -> Vec<&str> {
     keys
 }
 
-const ONE: [&str; 9] = ["bytes", "command", "local", "ok", "remote", "resumed_from", "seconds", "slaves", "verified"];
-const MANY: [&str; 8] = ["bytes", "command", "failed", "files", "folders", "ok", "seconds", "slaves"];
+const ONE: [&str; 9] =
+    ["bytes", "command", "local", "ok", "remote", "resumed_from", "seconds", "slaves", "verified"];
+const MANY: [&str; 8] =
+    ["bytes", "command", "failed", "files", "folders", "ok", "seconds", "slaves"];
 
 #[test]
 fn each_command_has_one_object_with_its_keys() {
@@ -44,7 +46,17 @@ fn each_command_has_one_object_with_its_keys() {
         assert_eq!(found, expected, "{command}: {json}");
         assert_eq!(json["command"], command.split(' ').next().unwrap(), "{json}");
     }
-    for command in ["help", "help get", "cd d", "lcd .", "lls", "status", "bye", "mirror d here", "mirror -R t there"] {
+    for command in [
+        "help",
+        "help get",
+        "cd d",
+        "lcd .",
+        "lls",
+        "status",
+        "bye",
+        "mirror d here",
+        "mirror -R t there",
+    ] {
         let json = lab.says(command);
         assert_eq!(json["command"], command.split(' ').next().unwrap(), "{json}");
     }
@@ -56,11 +68,18 @@ fn entries_and_errors() {
     lab.local("f", b"333");
     let version = lab.says("put f -o d/")["version"].clone();
     let listed = lab.says("ls d");
-    assert_eq!(keys(&listed["entries"][0]), ["kind", "mtime", "name", "size", "version"], "{listed}");
+    assert_eq!(
+        keys(&listed["entries"][0]),
+        ["kind", "mtime", "name", "size", "version"],
+        "{listed}"
+    );
     assert!(listed["entries"][0]["version"].is_null());
     assert_eq!(listed["entries"][1]["version"], version);
     let stat = lab.says("stat d/f d");
-    assert!(keys(&stat["entries"][0]).starts_with(&["digest", "holders", "kind", "mtime", "name"]), "{stat}");
+    assert!(
+        keys(&stat["entries"][0]).starts_with(&["digest", "holders", "kind", "mtime", "name"]),
+        "{stat}"
+    );
     assert_eq!(stat["entries"][0]["holders"][0], lab.slave.addr.to_string(), "{stat}");
     assert_eq!(stat["entries"][1]["kind"], "folder", "{stat}");
     let hash = lab.says("hash d/f");
@@ -77,8 +96,21 @@ fn nothing_but_objects_is_on_standard_output() {
     let lab = Lab::new(&[("a", b"1")]);
     lab.local("t/x", b"22");
     std::os::unix::fs::symlink("x", lab.client.folder().join("t/link")).unwrap();
-    let commands = ["get a", "put -r t", "nonsense", "get nothing", "mirror --dry-run / m", "get -r t -o u", "rm nothing t/x", "'", "bye"];
-    let args: Vec<&str> = ["--json", "--keep-going"].into_iter().chain(commands.iter().flat_map(|c| ["-c", *c])).collect();
+    let commands = [
+        "get a",
+        "put -r t",
+        "nonsense",
+        "get nothing",
+        "mirror --dry-run / m",
+        "get -r t -o u",
+        "rm nothing t/x",
+        "'",
+        "bye",
+    ];
+    let args: Vec<&str> = ["--json", "--keep-going"]
+        .into_iter()
+        .chain(commands.iter().flat_map(|c| ["-c", *c]))
+        .collect();
     let output = lab.client.run(&args).fails(2);
     assert_eq!(output.objects().len(), commands.len(), "{output:?}");
 }
@@ -88,7 +120,9 @@ fn a_cluster_that_is_read_has_the_same_shapes() {
     let cluster = Cluster::of(2).shared().file("a", b"1").file("d/b", b"22").start();
     cluster.wait_hashed();
     let client = cluster.client();
-    for (command, expected) in [("get a", &ONE[..]), ("get -r d", &MANY), ("mget a", &MANY), ("get a d/b", &MANY)] {
+    for (command, expected) in
+        [("get a", &ONE[..]), ("get -r d", &MANY), ("mget a", &MANY), ("get a d/b", &MANY)]
+    {
         let json = client.command(command).ok().json();
         assert_eq!(keys(&json), expected, "{command}: {json}");
         assert!(json["slaves"].as_array().is_some_and(|all| !all.is_empty()), "{json}");

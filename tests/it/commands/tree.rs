@@ -47,8 +47,11 @@ fn a_tree_goes_there_and_back() {
     grow(&folder.join("t"));
     let json = lab.says("put -r t");
     assert_eq!((&json["files"], &json["failed"]), (&6.into(), &serde_json::json!([])), "{json}");
-    let bytes: u64 =
-        tree(&folder.join("t")).iter().filter(|n| !n.ends_with('/')).map(|n| fs::metadata(folder.join("t").join(n)).unwrap().len()).sum();
+    let bytes: u64 = tree(&folder.join("t"))
+        .iter()
+        .filter(|n| !n.ends_with('/'))
+        .map(|n| fs::metadata(folder.join("t").join(n)).unwrap().len())
+        .sum();
     assert_eq!(json["bytes"], bytes, "{json}");
     same(&folder.join("t"), &lab.slave.root.join("t"));
     let json = lab.says("get -r t -o back");
@@ -68,12 +71,21 @@ fn special_bits_and_rights_of_the_slaves_files_do_not_come_along() {
 
 #[test]
 fn where_trees_go() {
-    let lab = Lab::new(&[("t/a", b"1"), ("t/d/b", b"2"), ("there/x", b"3"), ("u/c", b"4"), ("file", b"5")]);
+    let lab = Lab::new(&[
+        ("t/a", b"1"),
+        ("t/d/b", b"2"),
+        ("there/x", b"3"),
+        ("u/c", b"4"),
+        ("file", b"5"),
+    ]);
     let folder = lab.client.folder();
     fs::create_dir(folder.join("there")).unwrap();
-    for (command, top) in
-        [("get -r t", "t"), ("get -r t -o new", "new"), ("get -r t -o there", "there/t"), ("get -r -o deep/er t", "deep/er")]
-    {
+    for (command, top) in [
+        ("get -r t", "t"),
+        ("get -r t -o new", "new"),
+        ("get -r t -o there", "there/t"),
+        ("get -r -o deep/er t", "deep/er"),
+    ] {
         let output = lab.client.command(command);
         if command.contains("deep") && output.status != 0 {
             // Folders above it need not be made.
@@ -103,7 +115,9 @@ fn where_trees_go() {
     assert_eq!(lab.client.read("in-the-way"), b"");
     // The whole slave, and never its own folder.
     lab.says("get -r / -o everything");
-    assert!(folder.join("everything/t/d/b").exists() && !folder.join("everything/.relais").exists());
+    assert!(
+        folder.join("everything/t/d/b").exists() && !folder.join("everything/.relais").exists()
+    );
 }
 
 #[test]
@@ -120,7 +134,9 @@ fn what_is_neither_file_nor_folder_is_skipped_and_told() {
     mkfifo(&top.join("fifo"), Mode::S_IRUSR).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(top.join("socket")).unwrap();
     let mut skipped = 6;
-    if mknod(&top.join("null"), SFlag::S_IFCHR, Mode::S_IRUSR, nix::sys::stat::makedev(1, 3)).is_ok() {
+    if mknod(&top.join("null"), SFlag::S_IFCHR, Mode::S_IRUSR, nix::sys::stat::makedev(1, 3))
+        .is_ok()
+    {
         skipped += 1;
     }
     let json = lab.says("put -r t");
@@ -128,7 +144,10 @@ fn what_is_neither_file_nor_folder_is_skipped_and_told() {
     assert_eq!(tree(&lab.slave.root), ["t/", "t/d/", "t/d/good", "t/good"]);
     let output = lab.run(&["put -r t -o again"]).ok();
     for name in ["link", "linked-folder", "dangling", "passwd", "fifo", "socket"] {
-        assert!(output.stderr.contains(name) || output.stdout.contains(name), "{name} is not told: {output:?}");
+        assert!(
+            output.stderr.contains(name) || output.stdout.contains(name),
+            "{name} is not told: {output:?}"
+        );
     }
     // A link that is named itself is the user's own wish or an error, never a loop.
     symlink(".", top.join("d/here")).unwrap();
@@ -148,8 +167,16 @@ fn a_local_file_that_cannot_be_read_is_told_and_the_others_go() {
     let mut program = bound_by_rights(lab.client.setup(&["--json", "-c", "put -r t"])).start();
     let output = Client::finish(&mut program).fails(1);
     let json = output.json();
-    let failed: Vec<String> = json["failed"].as_array().unwrap().iter().map(|f| f["remote"].as_str().unwrap().to_owned()).collect();
-    assert!(failed.iter().any(|f| f.ends_with("t/b")) && failed.iter().any(|f| f.ends_with("t/shut")), "{json}");
+    let failed: Vec<String> = json["failed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| f["remote"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(
+        failed.iter().any(|f| f.ends_with("t/b")) && failed.iter().any(|f| f.ends_with("t/shut")),
+        "{json}"
+    );
     assert_eq!(json["files"], 3, "{json}");
     set_mode(&folder.join("t/shut"), 0o700);
     let there = tree(&lab.slave.root);
@@ -205,6 +232,9 @@ fn one_inode_is_one_file_each_time() {
     lab.local("t/a", b"linked hard");
     fs::hard_link(lab.client.folder().join("t/a"), lab.client.folder().join("t/b")).unwrap();
     lab.says("put -r t");
-    assert_ne!(fs::metadata(lab.slave.root.join("t/a")).unwrap().ino(), fs::metadata(lab.slave.root.join("t/b")).unwrap().ino());
+    assert_ne!(
+        fs::metadata(lab.slave.root.join("t/a")).unwrap().ino(),
+        fs::metadata(lab.slave.root.join("t/b")).unwrap().ino()
+    );
     assert_eq!(lab.served("t/b"), b"linked hard");
 }

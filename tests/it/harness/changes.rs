@@ -12,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use relais_proto::{
-    ChangeId, Digest, Expect, FrameType, Login, Mark, PutRequest, Refusal, Reply, Request, TreePath, Version, encode_frame,
+    ChangeId, Digest, Expect, FrameType, Login, Mark, PutRequest, Refusal, Reply, Request,
+    TreePath, Version, encode_frame,
 };
 
 use super::wire::{get, hello};
@@ -174,7 +175,12 @@ pub fn staged_files(root: &Path) -> Vec<std::path::PathBuf> {
 pub fn wait_unstaged(root: &Path) {
     let began = Instant::now();
     while !staged_files(root).is_empty() {
-        assert!(began.elapsed() < SOON, "still kept aside: {} bytes in {:?}", staged_bytes(root), staged_files(root));
+        assert!(
+            began.elapsed() < SOON,
+            "still kept aside: {} bytes in {:?}",
+            staged_bytes(root),
+            staged_files(root)
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -195,8 +201,15 @@ pub fn stop(process: Pid) {
     kill(process, Signal::SIGSTOP).unwrap();
     eventually(SOON, "the process stands still", || {
         let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
-        let mut states = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")));
-        states.all(|stat| stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" T")))).then_some(())
+        let mut states =
+            threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")));
+        states
+            .all(|stat| {
+                stat.is_ok_and(|stat| {
+                    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" T"))
+                })
+            })
+            .then_some(())
     });
 }
 
@@ -210,7 +223,8 @@ impl Reader {
     /// Reads `name`, which is `old` at first (none: not there) and may become `new`, but never old again.
     pub fn start(addr: SocketAddr, name: &str, old: Option<&[u8]>, new: &[u8]) -> Self {
         let over = Arc::new(AtomicBool::new(false));
-        let (stop, name, old, new) = (Arc::clone(&over), name.to_owned(), old.map(<[u8]>::to_vec), new.to_vec());
+        let (stop, name, old, new) =
+            (Arc::clone(&over), name.to_owned(), old.map(<[u8]>::to_vec), new.to_vec());
         let thread = std::thread::spawn(move || {
             let (mut wire, mut reads, mut seen_new) = (None, 0, false);
             while !stop.load(Ordering::SeqCst) {
@@ -218,7 +232,11 @@ impl Reader {
                 let Some(found) = try_fetch(&mut wire, addr, &name) else { continue };
                 reads += 1;
                 let is_new = found.as_deref() == Some(&new[..]);
-                assert!(is_new || found == old, "{name}: {} bytes that are neither old nor new", found.map_or(0, |f| f.len()));
+                assert!(
+                    is_new || found == old,
+                    "{name}: {} bytes that are neither old nor new",
+                    found.map_or(0, |f| f.len())
+                );
                 assert!(is_new || !seen_new, "{name}: old again");
                 seen_new |= is_new && old.as_deref() != Some(&new[..]);
             }
@@ -277,9 +295,13 @@ fn try_content(wire: &mut Wire) -> Option<Option<Vec<u8>>> {
             FrameType::Block => bytes.extend(payload),
             FrameType::End => return Some(Some(bytes)),
             FrameType::Error => match Reply::decode(kind, &payload).unwrap() {
-                Reply::Error(refusal) if refusal.code == relais_proto::ErrorCode::NotFound => return Some(None),
+                Reply::Error(refusal) if refusal.code == relais_proto::ErrorCode::NotFound => {
+                    return Some(None);
+                }
                 // Replaced while it was sent: the reader begins again.
-                Reply::Error(refusal) if refusal.code == relais_proto::ErrorCode::Changed => return None,
+                Reply::Error(refusal) if refusal.code == relais_proto::ErrorCode::Changed => {
+                    return None;
+                }
                 other => panic!("a reader was told {other:?}"),
             },
             _ => {}

@@ -28,7 +28,12 @@ impl Output {
     /// The objects that `--json` printed.
     #[track_caller]
     pub fn objects(&self) -> Vec<Value> {
-        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line:?} in {self:?}"))).collect()
+        self.stdout
+            .lines()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line:?} in {self:?}"))
+            })
+            .collect()
     }
 
     /// The only object that `--json` printed.
@@ -78,7 +83,10 @@ impl Client {
 
     pub fn setup(&self, args: &[&str]) -> Setup {
         let folder = self.folder();
-        Setup::new("ftpclient", self.home()).args([self.server.as_str(), "-d"]).args([folder]).args(args)
+        Setup::new("ftpclient", self.home())
+            .args([self.server.as_str(), "-d"])
+            .args([folder])
+            .args(args)
     }
 
     /// Starts it and lets it run.
@@ -96,7 +104,10 @@ impl Client {
     #[track_caller]
     pub fn finish(program: &mut Program) -> Output {
         let status = program.wait(LONGEST);
-        assert!(program.stdout.ends_within(LONGEST) && program.stderr.ends_within(LONGEST), "the client's output was kept open");
+        assert!(
+            program.stdout.ends_within(LONGEST) && program.stderr.ends_within(LONGEST),
+            "the client's output was kept open"
+        );
         Output { status, stdout: program.stdout.text(), stderr: program.stderr.text() }
     }
 

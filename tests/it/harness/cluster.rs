@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Client, Output, Program, Proxy, SOON, Setup, TestDir, eventually, session, ticket, write_old};
+use super::{
+    Client, Output, Program, Proxy, SOON, Setup, TestDir, eventually, session, ticket, write_old,
+};
 
 /// How a cluster shall be started.
 #[derive(Default)]
@@ -114,7 +116,9 @@ impl Cluster {
     }
 
     fn master_setup(dir: &TestDir, listen: &str, builder: &Builder) -> Setup {
-        let setup = Setup::new("ftpmaster", dir.path()).args(["--listen", listen, "--state"]).args([dir.folder("master")]);
+        let setup = Setup::new("ftpmaster", dir.path())
+            .args(["--listen", listen, "--state"])
+            .args([dir.folder("master")]);
         builder.with_env(setup.args(&builder.master_args))
     }
 
@@ -216,13 +220,17 @@ impl Cluster {
     /// How many slaves are in the state.
     pub fn count(&self, state: &str) -> usize {
         let Some(status) = self.status_json() else { return 0 };
-        status["slaves"].as_array().map_or(0, |all| all.iter().filter(|s| s["state"] == state).count())
+        status["slaves"]
+            .as_array()
+            .map_or(0, |all| all.iter().filter(|s| s["state"] == state).count())
     }
 
     /// Waits until exactly `n` slaves are in service.
     #[track_caller]
     pub fn wait_in_service(&self, n: usize) {
-        eventually(SOON, &format!("{n} slaves in service"), || (self.count("in-service") == n).then_some(()));
+        eventually(SOON, &format!("{n} slaves in service"), || {
+            (self.count("in-service") == n).then_some(())
+        });
     }
 
     /// Waits until every slave knows the digest of all its files, so that any
@@ -233,7 +241,8 @@ impl Cluster {
         for slave in &self.slaves {
             eventually(SOON, "all files hashed", || {
                 let (_, counters) = session(slave.addr, &ticket).status();
-                (counters.unhashed == 0 && counters.files >= self.setup.files.len() as u64).then_some(())
+                (counters.unhashed == 0 && counters.files >= self.setup.files.len() as u64)
+                    .then_some(())
             });
         }
     }
@@ -270,7 +279,13 @@ impl Standalone {
     }
 
     #[track_caller]
-    fn spawn(dir: &TestDir, root: &Path, port: u16, args: &[String], under: &[String]) -> (Program, SocketAddr) {
+    fn spawn(
+        dir: &TestDir,
+        root: &Path,
+        port: u16,
+        args: &[String],
+        under: &[String],
+    ) -> (Program, SocketAddr) {
         let mut program = Setup::new("ftpslave", dir.path())
             .args([&port.to_string(), "--standalone", "--state"])
             .args([dir.folder("state"), PathBuf::from("--root"), root.to_owned()])
@@ -290,7 +305,8 @@ impl Standalone {
     /// Starts it again on the port that it had.
     #[track_caller]
     pub fn restart_on_same_port(&mut self) {
-        (self.program, self.addr) = Self::spawn(&self.dir, &self.root, self.addr.port(), &self.args, &self.under);
+        (self.program, self.addr) =
+            Self::spawn(&self.dir, &self.root, self.addr.port(), &self.args, &self.under);
     }
 
     /// Puts a file there that looks an hour old.

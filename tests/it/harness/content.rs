@@ -14,8 +14,13 @@ pub struct TestDir(TempDir);
 
 impl TestDir {
     pub fn new() -> Self {
-        let room = nix::sys::statvfs::statvfs("/dev/shm").map_or(0, |fs| fs.blocks_available() * fs.fragment_size());
-        let base = if room >= ROOM { Path::new("/dev/shm") } else { Path::new(env!("CARGO_TARGET_TMPDIR")) };
+        let room = nix::sys::statvfs::statvfs("/dev/shm")
+            .map_or(0, |fs| fs.blocks_available() * fs.fragment_size());
+        let base = if room >= ROOM {
+            Path::new("/dev/shm")
+        } else {
+            Path::new(env!("CARGO_TARGET_TMPDIR"))
+        };
         Self(tempfile::Builder::new().prefix("relais-test-").tempdir_in(base).unwrap())
     }
 
@@ -54,7 +59,12 @@ pub fn digest(bytes: &[u8]) -> String {
 pub fn write_old(path: &Path, bytes: &[u8]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
-    File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+    File::options()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_modified(SystemTime::now() - Duration::from_secs(3600))
+        .unwrap();
 }
 
 /// All files below `folder` but those named in `but`, relative to it: what a

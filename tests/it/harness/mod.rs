@@ -23,8 +23,8 @@ mod wire;
 use std::time::{Duration, Instant};
 
 pub use changes::{
-    Reader, bound, data, make_folder, new_id, path, process_of, put, put_end, remove, rename, resume, staged_bytes, staged_files, stop,
-    upload, wait_unstaged,
+    Reader, bound, data, make_folder, new_id, path, process_of, put, put_end, remove, rename,
+    resume, staged_bytes, staged_files, stop, upload, wait_unstaged,
 };
 pub use client::{Client, Output, quote};
 pub use cluster::{Cluster, Standalone};
@@ -39,7 +39,10 @@ pub use said::{FakeTree, content as content_answer, listing, pages, raw_entry, r
 pub use strace::{Call, Strace};
 pub use tls::{encrypted, is_over_tls, over_tls};
 pub use volume::Volume;
-pub use wire::{FakeServer, Wire, block, encoded, get, header, hello, polite, session, session_with, sessions, ticket};
+pub use wire::{
+    FakeServer, Wire, block, encoded, get, header, hello, polite, session, session_with, sessions,
+    ticket,
+};
 
 /// How long anything may take that is expected within a second or two.
 pub const SOON: Duration = Duration::from_secs(30);

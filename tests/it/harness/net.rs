@@ -16,7 +16,10 @@ impl Network {
 
     #[track_caller]
     pub fn new() -> Self {
-        let script = format!("ip link set lo up && ip address add {}/32 dev lo && echo up && exec cat", Self::ADDRESS);
+        let script = format!(
+            "ip link set lo up && ip address add {}/32 dev lo && echo up && exec cat",
+            Self::ADDRESS
+        );
         let mut keeper = Command::new("unshare")
             .args(["-rn", "sh", "-c", &script])
             .stdin(Stdio::piped())
@@ -24,7 +27,10 @@ impl Network {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|e| panic!("this test needs unshare: {e}"));
-        let (said, wrong) = (Capture::of(keeper.stdout.take().unwrap()), Capture::of(keeper.stderr.take().unwrap()));
+        let (said, wrong) = (
+            Capture::of(keeper.stdout.take().unwrap()),
+            Capture::of(keeper.stderr.take().unwrap()),
+        );
         said.wait_for(SOON, "a network in a name space", |text| {
             let ended = keeper.try_wait().unwrap();
             assert!(ended.is_none(), "this test needs unshare -rn and ip: {}", wrong.text());
@@ -35,9 +41,17 @@ impl Network {
 
     /// What a program is started by that shall be in it.
     pub fn under(&self) -> Vec<String> {
-        ["nsenter", "--target", &self.keeper.id().to_string(), "--user", "--net", "--preserve-credentials", "--"]
-            .map(str::to_owned)
-            .to_vec()
+        [
+            "nsenter",
+            "--target",
+            &self.keeper.id().to_string(),
+            "--user",
+            "--net",
+            "--preserve-credentials",
+            "--",
+        ]
+        .map(str::to_owned)
+        .to_vec()
     }
 }
 

@@ -58,13 +58,19 @@ impl Capture {
     /// Whether the other end was closed by everybody within the time.
     pub fn ends_within(&self, time: Duration) -> bool {
         let (state, changed) = &*self.0;
-        let (state, _) = changed.wait_timeout_while(state.lock().unwrap(), time, |s| !s.ended).unwrap();
+        let (state, _) =
+            changed.wait_timeout_while(state.lock().unwrap(), time, |s| !s.ended).unwrap();
         state.ended
     }
 
     /// Waits until what came so far gives a value.
     #[track_caller]
-    pub fn wait_for<T>(&self, deadline: Duration, what: &str, mut probe: impl FnMut(&str) -> Option<T>) -> T {
+    pub fn wait_for<T>(
+        &self,
+        deadline: Duration,
+        what: &str,
+        mut probe: impl FnMut(&str) -> Option<T>,
+    ) -> T {
         eventually(deadline, what, || probe(&self.text()))
     }
 }
@@ -85,7 +91,8 @@ impl Setup {
             "ftpclient" => env!("CARGO_BIN_EXE_ftpclient"),
             other => panic!("no program {other}"),
         };
-        let mut setup = Self { command: Command::new(path), name: program.to_owned(), stdin: false };
+        let mut setup =
+            Self { command: Command::new(path), name: program.to_owned(), stdin: false };
         setup.environment(home);
         setup.command.process_group(0);
         if is_over_tls() {
@@ -111,7 +118,11 @@ impl Setup {
     fn behind<S: AsRef<OsStr>>(self, words: &[S]) -> Self {
         let Some((first, rest)) = words.split_first() else { return self };
         let mut command = Command::new(first);
-        command.args(rest).arg(self.command.get_program()).args(self.command.get_args()).stdin(Stdio::null());
+        command
+            .args(rest)
+            .arg(self.command.get_program())
+            .args(self.command.get_args())
+            .stdin(Stdio::null());
         if let Some(dir) = self.command.get_current_dir() {
             command.current_dir(dir);
         }
@@ -211,7 +222,11 @@ impl Program {
             assert!(began.elapsed() < SOON, "{} was not ready in time", self.line);
             std::thread::sleep(Duration::from_millis(5));
         };
-        let field = |key: &str| line.split(' ').find_map(|f| f.strip_prefix(key)).unwrap_or_else(|| panic!("no {key} in {line:?}"));
+        let field = |key: &str| {
+            line.split(' ')
+                .find_map(|f| f.strip_prefix(key))
+                .unwrap_or_else(|| panic!("no {key} in {line:?}"))
+        };
         assert!(line.starts_with("ready role="), "{line:?}");
         assert_eq!(field("pid="), self.child.id().to_string(), "{line:?}");
         field("addr=").parse().unwrap()
@@ -240,7 +255,11 @@ impl Program {
     /// The exit status, or 128 and the signal, where it has ended.
     pub fn try_status(&mut self) -> Option<i32> {
         if self.status.is_none() {
-            self.status = self.child.try_wait().unwrap().map(|s| s.code().unwrap_or_else(|| 128 + s.signal().unwrap()));
+            self.status = self
+                .child
+                .try_wait()
+                .unwrap()
+                .map(|s| s.code().unwrap_or_else(|| 128 + s.signal().unwrap()));
         }
         self.status
     }
@@ -270,8 +289,18 @@ impl Program {
     }
 
     fn print(&self) {
-        eprintln!("--- {} ({}) status {:?}\n{}", self.name, self.child.id(), self.status, self.line);
-        eprintln!("--- its stdout\n{}--- its stderr\n{}", tail(&self.stdout.text()), tail(&self.stderr.text()));
+        eprintln!(
+            "--- {} ({}) status {:?}\n{}",
+            self.name,
+            self.child.id(),
+            self.status,
+            self.line
+        );
+        eprintln!(
+            "--- its stdout\n{}--- its stderr\n{}",
+            tail(&self.stdout.text()),
+            tail(&self.stderr.text())
+        );
     }
 }
 

@@ -13,7 +13,10 @@ fn stat(pid: Pid) -> Option<Vec<String>> {
 }
 
 fn all_pids() -> impl Iterator<Item = Pid> {
-    fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).map(Pid::from_raw)
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+        .map(Pid::from_raw)
 }
 
 /// Whether the process is there and no zombie.
@@ -28,8 +31,12 @@ pub fn exists(pid: Pid) -> bool {
 
 /// The living child processes, in the order of their ids.
 pub fn children(parent: Pid) -> Vec<Pid> {
-    let mut found: Vec<Pid> =
-        all_pids().filter(|pid| stat(*pid).is_some_and(|f| f[1] == parent.to_string() && !matches!(f[0].as_str(), "Z" | "X"))).collect();
+    let mut found: Vec<Pid> = all_pids()
+        .filter(|pid| {
+            stat(*pid)
+                .is_some_and(|f| f[1] == parent.to_string() && !matches!(f[0].as_str(), "Z" | "X"))
+        })
+        .collect();
     found.sort();
     found
 }
@@ -37,13 +44,17 @@ pub fn children(parent: Pid) -> Vec<Pid> {
 /// Memory of one process that nobody shares, in bytes.
 pub fn anonymous_memory(pid: Pid) -> u64 {
     let Ok(text) = fs::read_to_string(format!("/proc/{pid}/status")) else { return 0 };
-    let kib = text.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let kib = text.lines().find_map(|line| {
+        line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    });
     kib.unwrap_or(0) * 1024
 }
 
 /// The living processes of a group.
 pub fn group_of(group: Pid) -> Vec<Pid> {
-    let is_in = |pid: &Pid| stat(*pid).is_some_and(|f| f[2] == group.to_string() && !matches!(f[0].as_str(), "Z" | "X"));
+    let is_in = |pid: &Pid| {
+        stat(*pid).is_some_and(|f| f[2] == group.to_string() && !matches!(f[0].as_str(), "Z" | "X"))
+    };
     all_pids().filter(is_in).collect()
 }
 
@@ -58,11 +69,13 @@ pub fn socket_owner(server: SocketAddr, client: SocketAddr, candidates: &[Pid]) 
     let table = fs::read_to_string("/proc/net/tcp").ok()?;
     let inode = table.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        (fields.get(1)?.ends_with(&server) && fields.get(2)?.ends_with(&client)).then(|| fields.get(9).map(|i| (*i).to_owned()))?
+        (fields.get(1)?.ends_with(&server) && fields.get(2)?.ends_with(&client))
+            .then(|| fields.get(9).map(|i| (*i).to_owned()))?
     })?;
     let wanted = format!("socket:[{inode}]");
     candidates.iter().copied().find(|pid| {
         let Ok(fds) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-        fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()).any(|link| link.to_str() == Some(wanted.as_str()))
+        fds.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok())
+            .any(|link| link.to_str() == Some(wanted.as_str()))
     })
 }

@@ -27,13 +27,20 @@ impl Pty {
             fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
         }
         let screen = Capture::of(File::from(master.try_clone().unwrap()));
-        let program = setup.in_session(Stdio::from(slave.try_clone().unwrap())).stdout(Stdio::from(slave)).start();
+        let program = setup
+            .in_session(Stdio::from(slave.try_clone().unwrap()))
+            .stdout(Stdio::from(slave))
+            .start();
         (Self { keyboard: File::from(master), screen }, program)
     }
 
     /// The same with stderr on the screen too, as a person has it, and a terminal that knows colours.
     pub fn start_whole(setup: Setup) -> (Self, Program) {
-        Self::start(setup.env("TERM", "xterm-256color").under(&["sh", "-c", r#"exec "$0" "$@" 2>&1"#]))
+        Self::start(setup.env("TERM", "xterm-256color").under(&[
+            "sh",
+            "-c",
+            r#"exec "$0" "$@" 2>&1"#,
+        ]))
     }
 
     /// Presses keys. Ctrl-C is `\x03`, Enter is `\r`.

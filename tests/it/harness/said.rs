@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use relais_proto::{
-    Digest, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header, Kind, Mark, Refusal, Reply, Request, TreePath, encode_frame,
+    Digest, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header, Kind, Mark, Refusal, Reply,
+    Request, TreePath, encode_frame,
 };
 
 use super::wire::{FakeServer, block, header, polite};
@@ -33,7 +34,8 @@ pub fn listing(entries: &[Vec<u8>]) -> Vec<u8> {
 /// Pages of entries, without an end.
 pub fn pages(entries: &[Vec<u8>]) -> Vec<u8> {
     let (mut frames, mut page) = (Vec::new(), Vec::new());
-    let mut close = |page: &mut Vec<u8>| encode_frame(&mut frames, FrameType::Entries, |to| to.append(page));
+    let mut close =
+        |page: &mut Vec<u8>| encode_frame(&mut frames, FrameType::Entries, |to| to.append(page));
     for entry in entries {
         if page.len() + entry.len() > PAGE {
             close(&mut page);
@@ -96,13 +98,19 @@ impl FakeTree {
 
     /// A name that may break any rule.
     pub fn raw(mut self, folder: &str, name: &[u8], kind: u8, size: u64) -> Self {
-        self.folders.entry(folder.to_owned()).or_default().insert(name.to_vec(), raw_entry(name, kind, size));
+        self.folders
+            .entry(folder.to_owned())
+            .or_default()
+            .insert(name.to_vec(), raw_entry(name, kind, size));
         self
     }
 
     fn enter(&mut self, path: &str, kind: u8, size: u64) {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-        self.folders.entry(folder.to_owned()).or_default().insert(name.as_bytes().to_vec(), raw_entry(name.as_bytes(), kind, size));
+        self.folders
+            .entry(folder.to_owned())
+            .or_default()
+            .insert(name.as_bytes().to_vec(), raw_entry(name.as_bytes(), kind, size));
     }
 
     /// What a decent slave with this tree answers.
@@ -111,16 +119,22 @@ impl FakeTree {
             Request::List { path, after, most } => match self.folders.get(path.as_str()) {
                 Some(entries) => {
                     let most = if *most == 0 { usize::MAX } else { *most as usize };
-                    let behind = entries.iter().filter(|(name, _)| after.is_empty() || name.as_slice() > after.as_bytes());
+                    let behind = entries
+                        .iter()
+                        .filter(|(name, _)| after.is_empty() || name.as_slice() > after.as_bytes());
                     listing(&behind.take(most).map(|(_, entry)| entry.clone()).collect::<Vec<_>>())
                 }
-                None if self.files.contains_key(path.as_str()) => refused(ErrorCode::NotFolder, "no folder"),
+                None if self.files.contains_key(path.as_str()) => {
+                    refused(ErrorCode::NotFolder, "no folder")
+                }
                 None => refused(ErrorCode::NotFound, "not there"),
             },
             Request::Stat(path) | Request::Hash(path) => self.details(path),
             Request::Get(get) => match self.files.get(get.path.as_str()) {
                 Some(bytes) => whole(get, bytes),
-                None if self.folders.contains_key(get.path.as_str()) => refused(ErrorCode::IsFolder, "a folder"),
+                None if self.folders.contains_key(get.path.as_str()) => {
+                    refused(ErrorCode::IsFolder, "a folder")
+                }
                 None => refused(ErrorCode::NotFound, "not there"),
             },
             Request::Pieces { .. } => refused(ErrorCode::Unsupported, "no pieces"),
@@ -142,11 +156,21 @@ impl FakeTree {
             version: None,
         };
         let digest = file.map(|bytes| Digest(blake3::hash(bytes).into()));
-        FakeServer::encoded(&[Reply::Details { entry, digest, holders: Vec::new(), mark: Mark::default() }])
+        FakeServer::encoded(&[Reply::Details {
+            entry,
+            digest,
+            holders: Vec::new(),
+            mark: Mark::default(),
+        }])
     }
 
     /// A server with this tree that answers by `lie` where that has something to say.
-    pub fn lying(self, lie: impl Fn(&Request) -> Option<Vec<u8>> + Send + Sync + 'static) -> FakeServer {
-        FakeServer::start(move |request| (lie(request).unwrap_or_else(|| self.answer(request)), false))
+    pub fn lying(
+        self,
+        lie: impl Fn(&Request) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> FakeServer {
+        FakeServer::start(move |request| {
+            (lie(request).unwrap_or_else(|| self.answer(request)), false)
+        })
     }
 }

@@ -29,8 +29,13 @@ impl Strace {
         pids.iter().for_each(|pid| {
             command.args(["-p", &pid.to_string()]);
         });
-        command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("strace is needed for this test: {e}"));
+        command
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child =
+            command.spawn().unwrap_or_else(|e| panic!("strace is needed for this test: {e}"));
         let stderr = Capture::of(child.stderr.take().unwrap());
         eventually(SOON, &format!("strace is attached to {pids:?}"), || {
             let said = stderr.text();
@@ -61,14 +66,22 @@ impl Drop for Strace {
             let trace = fs::read_to_string(&self.output).unwrap_or_default();
             let lines: Vec<String> = trace.lines().map(shortened).collect();
             let from = lines.len().saturating_sub(200);
-            eprintln!("--- strace\n{}--- its trace\n{}", self.stderr.text(), lines[from..].join("\n"));
+            eprintln!(
+                "--- strace\n{}--- its trace\n{}",
+                self.stderr.text(),
+                lines[from..].join("\n")
+            );
         }
     }
 }
 
 /// A line without most of a long buffer.
 fn shortened(line: &str) -> String {
-    if line.len() <= 400 { line.to_owned() } else { format!("{}…{}", &line[..300], &line[line.len() - 60..]) }
+    if line.len() <= 400 {
+        line.to_owned()
+    } else {
+        format!("{}…{}", &line[..300], &line[line.len() - 60..])
+    }
 }
 
 /// One system call: when it began and when it ended, in lines of the trace.
@@ -84,14 +97,24 @@ pub struct Call {
 
 impl std::fmt::Debug for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "[{}-{}] {} {}{}", self.begin, self.end, self.pid, self.name, shortened(&self.text))
+        write!(
+            f,
+            "[{}-{}] {} {}{}",
+            self.begin,
+            self.end,
+            self.pid,
+            self.name,
+            shortened(&self.text)
+        )
     }
 }
 
 impl Call {
     /// Whether it succeeded.
     pub fn ok(&self) -> bool {
-        self.text.rsplit_once(" = ").is_some_and(|(_, result)| !result.starts_with('-') && !result.starts_with('?'))
+        self.text
+            .rsplit_once(" = ")
+            .is_some_and(|(_, result)| !result.starts_with('-') && !result.starts_with('?'))
     }
 
     /// Whether one of its descriptors or paths is this file.
@@ -103,7 +126,8 @@ impl Call {
 
     /// Whether one of its descriptors is a file below this folder, or the folder itself.
     pub fn is_below(&self, folder: &Path) -> bool {
-        self.text.contains(&format!("<{}", folder.display())) || self.text.contains(&format!("<{}", hex(folder)))
+        self.text.contains(&format!("<{}", folder.display()))
+            || self.text.contains(&format!("<{}", hex(folder)))
     }
 
     /// The bytes in its buffers, one behind the other.
@@ -113,13 +137,25 @@ impl Call {
 
     /// Where its first descriptor leads.
     pub fn path(&self) -> PathBuf {
-        let shown = self.text.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or("", |(path, _)| path);
-        if shown.starts_with("\\x") { String::from_utf8(unhex(shown)).unwrap().into() } else { shown.into() }
+        let shown = self
+            .text
+            .split_once('<')
+            .and_then(|(_, rest)| rest.split_once('>'))
+            .map_or("", |(path, _)| path);
+        if shown.starts_with("\\x") {
+            String::from_utf8(unhex(shown)).unwrap().into()
+        } else {
+            shown.into()
+        }
     }
 
     /// Whether one of its paths ends in this name.
     pub fn names(&self, name: &str) -> bool {
-        self.text.split('"').skip(1).step_by(2).any(|quoted| quoted.ends_with(&hex(Path::new(name))))
+        self.text
+            .split('"')
+            .skip(1)
+            .step_by(2)
+            .any(|quoted| quoted.ends_with(&hex(Path::new(name))))
     }
 }
 
@@ -140,7 +176,10 @@ fn parse(trace: &str) -> Vec<Call> {
         let (Ok(pid), rest) = (pid.parse(), rest.trim_start()) else { continue };
         if let Some(resumed) = rest.strip_prefix("<... ") {
             let Some((name, tail)) = resumed.split_once(" resumed>") else { continue };
-            let open = calls.iter_mut().rev().find(|call| call.pid == pid && call.name == name && call.end == usize::MAX);
+            let open = calls
+                .iter_mut()
+                .rev()
+                .find(|call| call.pid == pid && call.name == name && call.end == usize::MAX);
             // Without a beginning it began before we came.
             let Some(call) = open else { continue };
             call.text.push_str(tail);
@@ -148,7 +187,13 @@ fn parse(trace: &str) -> Vec<Call> {
         } else if let Some((name, text)) = rest.split_once('(') {
             let unfinished = text.strip_suffix(" <unfinished ...>");
             let end = if unfinished.is_some() { usize::MAX } else { at };
-            calls.push(Call { pid, name: name.to_owned(), text: unfinished.unwrap_or(text).to_owned(), begin: at, end });
+            calls.push(Call {
+                pid,
+                name: name.to_owned(),
+                text: unfinished.unwrap_or(text).to_owned(),
+                begin: at,
+                end,
+            });
         }
     }
     calls

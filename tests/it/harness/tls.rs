@@ -28,7 +28,12 @@ pub fn is_over_tls() -> bool {
 /// A connection to a server that encrypts: what is written to it arrives there, and the other way round.
 #[track_caller]
 pub fn encrypted(server: SocketAddr) -> TcpStream {
-    let far = Dialer::new(Encrypt::Always).unwrap().connect(server, SOON, &Trust::Anyone, "").unwrap().stream().clone();
+    let far = Dialer::new(Encrypt::Always)
+        .unwrap()
+        .connect(server, SOON, &Trust::Anyone, "")
+        .unwrap()
+        .stream()
+        .clone();
     far.set_write_timeout(None).unwrap();
     far.set_read_timeout(None).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -36,7 +36,10 @@ impl Volume {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|e| panic!("neither mount ({why}) nor unshare ({e}) works here; this test needs one of them"));
-        let (said, wrong) = (Capture::of(keeper.stdout.take().unwrap()), Capture::of(keeper.stderr.take().unwrap()));
+        let (said, wrong) = (
+            Capture::of(keeper.stdout.take().unwrap()),
+            Capture::of(keeper.stderr.take().unwrap()),
+        );
         said.wait_for(SOON, "a file system in a name space", |text| {
             let ended = keeper.try_wait().unwrap();
             let problem = wrong.text();
@@ -58,14 +61,25 @@ impl Volume {
     fn run(&self, program: &str, args: &[&str]) -> Result<(), String> {
         let mut words = self.under();
         words.push(program.to_owned());
-        let args: Vec<&str> = words[1..].iter().map(String::as_str).chain(args.iter().copied()).collect();
+        let args: Vec<&str> =
+            words[1..].iter().map(String::as_str).chain(args.iter().copied()).collect();
         run(&words[0], &args)
     }
 
     /// What a program is started by that shall see it.
     pub fn under(&self) -> Vec<String> {
         let Some(keeper) = &self.keeper else { return Vec::new() };
-        ["nsenter", "--target", &keeper.id().to_string(), "--user", "--mount", "--preserve-credentials", "--"].map(str::to_owned).to_vec()
+        [
+            "nsenter",
+            "--target",
+            &keeper.id().to_string(),
+            "--user",
+            "--mount",
+            "--preserve-credentials",
+            "--",
+        ]
+        .map(str::to_owned)
+        .to_vec()
     }
 
     /// Its path for programs that are started by [`Self::under`].
@@ -78,7 +92,10 @@ impl Volume {
         let inside = self.inside();
         match &self.keeper {
             None => inside,
-            Some(keeper) => Path::new("/proc").join(keeper.id().to_string()).join("root").join(inside.strip_prefix("/").unwrap()),
+            Some(keeper) => Path::new("/proc")
+                .join(keeper.id().to_string())
+                .join("root")
+                .join(inside.strip_prefix("/").unwrap()),
         }
     }
 
@@ -120,5 +137,9 @@ impl Drop for Volume {
 
 fn run(program: &str, args: &[&str]) -> Result<(), String> {
     let output = Command::new(program).args(args).output().map_err(|e| e.to_string())?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    }
 }

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use relais_proto::{
-    ClusterId, Counters, Endpoint, FrameType, GetRequest, Header, Hello, Identity, Login, Mark, Refusal, Reply, Request, Role, ServerRole,
-    SlaveId, TreePath, VERSIONS, Wanted, WireError, encode_frame, read_frame, read_header,
+    ClusterId, Counters, Endpoint, FrameType, GetRequest, Header, Hello, Identity, Login, Mark,
+    Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, VERSIONS, Wanted, WireError,
+    encode_frame, read_frame, read_header,
 };
 
 use super::{SOON, encrypted, is_over_tls};
@@ -20,7 +21,11 @@ pub struct Wire(pub TcpStream);
 impl Wire {
     #[track_caller]
     pub fn connect(addr: SocketAddr) -> Self {
-        let stream = if is_over_tls() { encrypted(addr) } else { TcpStream::connect_timeout(&addr, SOON).unwrap() };
+        let stream = if is_over_tls() {
+            encrypted(addr)
+        } else {
+            TcpStream::connect_timeout(&addr, SOON).unwrap()
+        };
         stream.set_read_timeout(Some(SOON)).unwrap();
         stream.set_write_timeout(Some(SOON)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -90,7 +95,10 @@ impl Wire {
         let head = read_header(&mut self.0).ok()??;
         let mut payload = Vec::new();
         (&mut self.0).take(head.len.into()).read_to_end(&mut payload).ok()?;
-        Some((if head.kind == FrameType::Block { payload } else { Vec::new() }, head.kind == FrameType::End))
+        Some((
+            if head.kind == FrameType::Block { payload } else { Vec::new() },
+            head.kind == FrameType::End,
+        ))
     }
 
     #[track_caller]
@@ -119,7 +127,11 @@ impl Wire {
             match self.0.read(&mut buffer) {
                 Ok(0) => return began.elapsed(),
                 Ok(_) => {}
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                    ) => {}
                 Err(_) => return began.elapsed(),
             }
         }
@@ -189,7 +201,12 @@ fn open(addr: SocketAddr, login: Request) -> Wire {
 
 /// A request for a whole file.
 pub fn get(path: &str) -> Request {
-    Request::Get(GetRequest { path: TreePath::new(path).unwrap(), offset: 0, length: u64::MAX, wanted: Wanted::Any })
+    Request::Get(GetRequest {
+        path: TreePath::new(path).unwrap(),
+        offset: 0,
+        length: u64::MAX,
+        wanted: Wanted::Any,
+    })
 }
 
 /// What a fake server does with a request: the bytes to answer, and whether to close then.
@@ -206,7 +223,10 @@ impl FakeServer {
         Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
     }
 
-    pub fn on(listener: TcpListener, script: impl Fn(&Request) -> (Vec<u8>, bool) + Send + Sync + 'static) -> Self {
+    pub fn on(
+        listener: TcpListener,
+        script: impl Fn(&Request) -> (Vec<u8>, bool) + Send + Sync + 'static,
+    ) -> Self {
         let addr = listener.local_addr().unwrap();
         let closed = Arc::new(AtomicBool::new(false));
         let (over, script): (_, Arc<Script>) = (Arc::clone(&closed), Arc::new(script));
@@ -258,23 +278,39 @@ pub fn polite(request: &Request) -> Vec<u8> {
                 agent: "fake".to_owned(),
             }]
         }
-        Request::Login(_) | Request::Ticket { .. } => vec![Reply::Opened { slave: SlaveId([8; 16]), mark, writable: false }],
+        Request::Login(_) | Request::Ticket { .. } => {
+            vec![Reply::Opened { slave: SlaveId([8; 16]), mark, writable: false }]
+        }
         Request::List { after, .. } if after.is_empty() => {
             let mut page = relais_proto::PageBuilder::new();
             page.push(&entry);
             vec![Reply::Entries(page.finish()), Reply::Done { mark }]
         }
         Request::List { .. } => vec![Reply::Done { mark }],
-        Request::Stat(_) | Request::Hash(_) => vec![Reply::Details { entry, digest: None, holders: Vec::new(), mark }],
+        Request::Stat(_) | Request::Hash(_) => {
+            vec![Reply::Details { entry, digest: None, holders: Vec::new(), mark }]
+        }
         Request::Status => {
-            vec![Reply::StatusReport { slave: SlaveId([8; 16]), mark, counters: Counters::default(), last_error: String::new() }]
+            vec![Reply::StatusReport {
+                slave: SlaveId([8; 16]),
+                mark,
+                counters: Counters::default(),
+                last_error: String::new(),
+            }]
         }
         Request::Ping => vec![Reply::Pong],
-        Request::Resume { .. } => vec![Reply::Staged { offset: 0, current: relais_proto::Expect::Absent }],
-        Request::PutEnd { .. } | Request::MakeFolder { .. } | Request::Remove { .. } | Request::Move { .. } => {
+        Request::Resume { .. } => {
+            vec![Reply::Staged { offset: 0, current: relais_proto::Expect::Absent }]
+        }
+        Request::PutEnd { .. }
+        | Request::MakeFolder { .. }
+        | Request::Remove { .. }
+        | Request::Move { .. } => {
             vec![Reply::Committed { version: mark, copies: 1, mark }]
         }
-        Request::Get(_) | Request::Pieces { .. } | Request::Put(_) | Request::Seen { .. } => Vec::new(),
+        Request::Get(_) | Request::Pieces { .. } | Request::Put(_) | Request::Seen { .. } => {
+            Vec::new()
+        }
     };
     FakeServer::encoded(&replies)
 }

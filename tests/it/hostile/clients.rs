@@ -9,7 +9,10 @@ use relais_proto::{ErrorCode, FrameType, Login, Mark, Reply, Request};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::harness::{Cluster, SOON, Standalone, Wire, encoded, eventually, get, group_memory, hello, polite, session, sessions, ticket};
+use crate::harness::{
+    Cluster, SOON, Standalone, Wire, encoded, eventually, get, group_memory, hello, polite,
+    session, sessions, ticket,
+};
 
 const LOGIN: Duration = relais_proto::limits::LOGIN_TIME;
 
@@ -93,7 +96,12 @@ fn garbage_against_a_master() {
 fn cut_after_every_byte_of_a_session() {
     let cluster = Cluster::of(1).file("f", b"some text").start();
     let (good, _) = ticket(cluster.addr);
-    let to_slave = encoded(&[hello(), Request::Ticket { ticket: good, mark: Mark::default() }, get("f"), Request::Ping]);
+    let to_slave = encoded(&[
+        hello(),
+        Request::Ticket { ticket: good, mark: Mark::default() },
+        get("f"),
+        Request::Ping,
+    ]);
     let to_master = encoded(&[hello(), login()]);
     for (addr, bytes) in [(cluster.slaves[0].addr, to_slave), (cluster.addr, to_master)] {
         for cut in 0..bytes.len() {
@@ -131,10 +139,19 @@ fn a_byte_a_second_does_not_outlive_the_login() {
 fn bad_frames_inside_a_session_end_that_session_alone() {
     let slave = Standalone::start(&["--workers", "1"], &[("f", b"some text")]);
     let mut good = sessions(slave.addr, 1).remove(0);
-    let mut bad: Vec<Vec<u8>> = vec![encoded(&[hello()]), encoded(&[login()]), b"GET / HTTP/1.1\r\n\r\n".to_vec(), polite(&Request::Ping)];
-    for kind in [FrameType::List, FrameType::Stat, FrameType::Hash, FrameType::Get, FrameType::Pieces] {
+    let mut bad: Vec<Vec<u8>> = vec![
+        encoded(&[hello()]),
+        encoded(&[login()]),
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        polite(&Request::Ping),
+    ];
+    for kind in
+        [FrameType::List, FrameType::Stat, FrameType::Hash, FrameType::Get, FrameType::Pieces]
+    {
         for len in [0_u32, 1, 65_536] {
-            bad.push([&len.to_be_bytes()[..], &[kind.number()], &vec![0xff; len as usize]].concat());
+            bad.push(
+                [&len.to_be_bytes()[..], &[kind.number()], &vec![0xff; len as usize]].concat(),
+            );
         }
     }
     // Offsets and lengths at the edges: an error or the bytes there are, never harm.
@@ -162,7 +179,13 @@ fn altered_tickets_are_refused() {
     let (good, _) = ticket(cluster.addr);
     let slave = cluster.slaves[0].addr;
     session(slave, &good).ping();
-    let mut bad = vec![Vec::new(), vec![0; 5000], ticket(stranger.addr).0, good[..good.len() - 1].to_vec(), [&good[..], &[0]].concat()];
+    let mut bad = vec![
+        Vec::new(),
+        vec![0; 5000],
+        ticket(stranger.addr).0,
+        good[..good.len() - 1].to_vec(),
+        [&good[..], &[0]].concat(),
+    ];
     for i in 0..good.len() {
         let mut altered = good.clone();
         altered[i] ^= 1;
@@ -184,10 +207,14 @@ fn altered_tickets_are_refused() {
 
 #[test]
 fn twenty_times_the_pool_in_silence_does_not_keep_a_good_client_out() {
-    let cluster = Cluster::of(1).slave_args(&["--workers", "2", "--sessions-per-worker", "4"]).file("f", b"1").start();
+    let cluster = Cluster::of(1)
+        .slave_args(&["--workers", "2", "--sessions-per-worker", "4"])
+        .file("f", b"1")
+        .start();
     let half = encoded(&[hello()]);
     for addr in [cluster.addr, cluster.slaves[0].addr] {
-        let before = group_memory(cluster.slaves[0].program.pid()) + group_memory(cluster.master.pid());
+        let before =
+            group_memory(cluster.slaves[0].program.pid()) + group_memory(cluster.master.pid());
         let silent: Vec<Wire> = (0..160)
             .map(|n| {
                 let mut wire = Wire::connect(addr);
@@ -197,8 +224,13 @@ fn twenty_times_the_pool_in_silence_does_not_keep_a_good_client_out() {
             .collect();
         let began = Instant::now();
         cluster.client().get("f");
-        assert!(began.elapsed() < Duration::from_secs(5), "a good client waited {:?}", began.elapsed());
-        let after = group_memory(cluster.slaves[0].program.pid()) + group_memory(cluster.master.pid());
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "a good client waited {:?}",
+            began.elapsed()
+        );
+        let after =
+            group_memory(cluster.slaves[0].program.pid()) + group_memory(cluster.master.pid());
         assert!(after.saturating_sub(before) < 16 << 20, "memory grew from {before} to {after}");
         drop(silent);
     }
@@ -224,7 +256,8 @@ fn one_address_that_floods_does_not_turn_out_others() {
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
     // More than there is room for, and all of them later than the one with the slow line.
     let flood: Vec<TcpStream> = (0..800).map(|_| silent_from([127, 0, 0, 9], slave.addr)).collect();
-    let turned_out = || flood.iter().filter(|stream| stream.peek(&mut [0]).is_ok_and(|n| n == 0)).count();
+    let turned_out =
+        || flood.iter().filter(|stream| stream.peek(&mut [0]).is_ok_and(|n| n == 0)).count();
     eventually(SOON, "the flood has filled the room", || (turned_out() >= 200).then_some(()));
     assert!(slow.raw(rest));
     assert!(matches!(slow.reply(), Reply::Welcome { .. }));
@@ -237,7 +270,9 @@ fn one_address_that_floods_does_not_turn_out_others() {
 fn announced_lengths_take_no_memory() {
     let cluster = Cluster::of(1).file("f", b"1").start();
     let (good, _) = ticket(cluster.addr);
-    for (addr, program) in [(cluster.addr, &cluster.master), (cluster.slaves[0].addr, &cluster.slaves[0].program)] {
+    for (addr, program) in
+        [(cluster.addr, &cluster.master), (cluster.slaves[0].addr, &cluster.slaves[0].program)]
+    {
         let before = group_memory(program.pid());
         let open: Vec<Wire> = (0..300)
             .map(|_| {
@@ -262,7 +297,8 @@ fn announced_lengths_take_no_memory() {
 
 #[test]
 fn requests_ahead_without_reading_take_no_memory() {
-    let slave = Standalone::start(&["--workers", "1"], &[("f", &crate::harness::content(1, 4 << 20))]);
+    let slave =
+        Standalone::start(&["--workers", "1"], &[("f", &crate::harness::content(1, 4 << 20))]);
     let before = group_memory(slave.program.pid());
     let mut floods: Vec<Wire> = sessions(slave.addr, 8);
     let many = encoded(&vec![get("f"); 100]);

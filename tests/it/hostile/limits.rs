@@ -7,13 +7,19 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use relais_proto::{FrameType, Request, limits};
 
-use crate::harness::{Standalone, Strace, Wire, content, data, encoded, eventually, get, new_id, process_of, put, sessions, wait_unstaged};
+use crate::harness::{
+    Standalone, Strace, Wire, content, data, encoded, eventually, get, new_id, process_of, put,
+    sessions, wait_unstaged,
+};
 
 /// A window in which nothing moves, twice over, and what other tests take from it.
 const STALLED: Duration = Duration::from_secs(200);
 
 fn slave() -> Standalone {
-    Standalone::start(&["--workers", "1", "--sessions-per-worker", "8"], &[("f", b"small"), ("large", &content(1, 64 << 20))])
+    Standalone::start(
+        &["--workers", "1", "--sessions-per-worker", "8"],
+        &[("f", b"small"), ("large", &content(1, 64 << 20))],
+    )
 }
 
 /// Does `step` each half second until the server has closed the connection; how long that took.
@@ -36,14 +42,19 @@ pub fn who_holds_on_without_going_on_is_ended() {
         wire.send(&[get("large")]);
         assert!(wire.block_bytes().is_some());
     }
-    let upload = [encoded(&[Request::Put(put("new", 1 << 20))]), data(&content(2, 1 << 20))].concat();
+    let upload =
+        [encoded(&[Request::Put(put("new", 1 << 20))]), data(&content(2, 1 << 20))].concat();
     sender.raw(&upload[..100_000]);
     beginner.ping();
     let request = encoded(&[get(&["n"; 200].join("/"))]);
     let over = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         // Takes a little of what comes, now and then; it has the buffers on the way to take from long after its session has ended.
-        scope.spawn(move || until_closed(|| !over.load(Ordering::Relaxed) && matches!(slow.0.read(&mut [0; 100]), Ok(1..))));
+        scope.spawn(move || {
+            until_closed(|| {
+                !over.load(Ordering::Relaxed) && matches!(slow.0.read(&mut [0; 100]), Ok(1..))
+            })
+        });
         // Sends a byte now and then.
         let sender = scope.spawn(move || {
             let mut rest = upload[100_000..].iter();
@@ -78,17 +89,29 @@ pub fn no_more_threads_and_processes() {
     let mut before = sessions(slave.addr, 1).remove(0);
     let strace = Strace::attach(
         &[worker, slave.program.pid()],
-        &["-e", "trace=clone,clone3,fork,vfork", "-e", "inject=clone,clone3,fork,vfork:error=EAGAIN"],
+        &[
+            "-e",
+            "trace=clone,clone3,fork,vfork",
+            "-e",
+            "inject=clone,clone3,fork,vfork:error=EAGAIN",
+        ],
     );
     // Whoever comes is turned away, and whoever is there goes on.
     for _ in 0..5 {
         let mut wire = Wire::connect(slave.addr);
-        wire.raw(&encoded(&[crate::harness::hello(), Request::Login(relais_proto::Login::default()), Request::Ping]));
+        wire.raw(&encoded(&[
+            crate::harness::hello(),
+            Request::Login(relais_proto::Login::default()),
+            Request::Ping,
+        ]));
         let mut kinds = Vec::new();
         while let Ok(Some((kind, _))) = wire.frame() {
             kinds.push(kind);
         }
-        assert!(kinds.contains(&FrameType::Error) && !kinds.contains(&FrameType::Pong), "{kinds:?}");
+        assert!(
+            kinds.contains(&FrameType::Error) && !kinds.contains(&FrameType::Pong),
+            "{kinds:?}"
+        );
     }
     assert_eq!(before.fetch("f").unwrap(), b"small");
     let counted = before.status().1;

@@ -4,7 +4,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use relais_proto::{Endpoint, ErrorCode, FrameType, Mark, PageBuilder, Refusal, Reply, Request, ServerRole, SlaveId};
+use relais_proto::{
+    Endpoint, ErrorCode, FrameType, Mark, PageBuilder, Refusal, Reply, Request, ServerRole, SlaveId,
+};
 
 use crate::harness::{Client, FakeServer, Output, Setup, block, header, leftovers, polite};
 
@@ -54,19 +56,41 @@ fn a_server_that_sends_wrong_frames() {
     let end = || FakeServer::encoded(&[Reply::End { digest: relais_proto::Digest([1; 32]) }]);
     let answers: Vec<Vec<u8>> = vec![
         // More, fewer, wrong pieces, no end, a wrong digest, an offset nobody asked for.
-        [FakeServer::encoded(&[Reply::Header(ten.clone())]), block(&[1; 4]), block(&[1; 4]), block(&[1; 4]), end()].concat(),
+        [
+            FakeServer::encoded(&[Reply::Header(ten.clone())]),
+            block(&[1; 4]),
+            block(&[1; 4]),
+            block(&[1; 4]),
+            end(),
+        ]
+        .concat(),
         [FakeServer::encoded(&[Reply::Header(ten.clone())]), block(&[1; 4]), end()].concat(),
-        [FakeServer::encoded(&[Reply::Header(ten.clone())]), block(&[1; 9]), block(&[1; 1]), end()].concat(),
+        [FakeServer::encoded(&[Reply::Header(ten.clone())]), block(&[1; 9]), block(&[1; 1]), end()]
+            .concat(),
         [FakeServer::encoded(&[Reply::Header(ten.clone())]), block(&[]), end()].concat(),
-        [FakeServer::encoded(&[Reply::Header(ten.clone())]), block(&[1; 4]), block(&[1; 4]), block(&[1; 2]), end()].concat(),
+        [
+            FakeServer::encoded(&[Reply::Header(ten.clone())]),
+            block(&[1; 4]),
+            block(&[1; 4]),
+            block(&[1; 2]),
+            end(),
+        ]
+        .concat(),
         FakeServer::encoded(&[Reply::Header(header(10, 5, 4))]),
         FakeServer::encoded(&[Reply::Pong]),
-        FakeServer::encoded(&[Reply::Opened { slave: SlaveId([1; 16]), mark: Mark::default(), writable: true }]),
+        FakeServer::encoded(&[Reply::Opened {
+            slave: SlaveId([1; 16]),
+            mark: Mark::default(),
+            writable: true,
+        }]),
         end(),
         vec![0xff; 1000],
         vec![0, 0, 0, 0, 0xee],
         vec![0xff, 0xff, 0xff, 0xff, FrameType::Block.number()],
-        FakeServer::encoded(&[Reply::Error(Refusal::new(ErrorCode::Storage, "the disk is on fire"))]),
+        FakeServer::encoded(&[Reply::Error(Refusal::new(
+            ErrorCode::Storage,
+            "the disk is on fire",
+        ))]),
     ];
     for answer in answers {
         let server = FakeServer::start(move |request| match request {
@@ -85,7 +109,10 @@ fn a_server_that_greets_wrongly() {
         vec![0; 64],
         Vec::new(),
         FakeServer::encoded(&[Reply::Pong]),
-        FakeServer::encoded(&[Reply::Error(Refusal::new(ErrorCode::BadVersion, "we speak 7 to 9"))]),
+        FakeServer::encoded(&[Reply::Error(Refusal::new(
+            ErrorCode::BadVersion,
+            "we speak 7 to 9",
+        ))]),
     ];
     for reply in replies {
         let server = FakeServer::start(move |_| (reply.clone(), true));
@@ -98,12 +125,25 @@ fn escapes_in_names_and_messages_do_not_reach_the_terminal() {
     let server = FakeServer::start(|request| {
         let evil = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\r\u{202e}";
         match request {
-            Request::Get(_) | Request::Hash(_) | Request::Stat(_) => {
-                (FakeServer::encoded(&[Reply::Error(Refusal::new(ErrorCode::Storage, evil))]), false)
-            }
+            Request::Get(_) | Request::Hash(_) | Request::Stat(_) => (
+                FakeServer::encoded(&[Reply::Error(Refusal::new(ErrorCode::Storage, evil))]),
+                false,
+            ),
             Request::Status => {
-                let Ok(Reply::StatusReport { slave, mark, counters, .. }) = decoded(&polite(request)) else { unreachable!() };
-                (FakeServer::encoded(&[Reply::StatusReport { slave, mark, counters, last_error: evil.to_owned() }]), false)
+                let Ok(Reply::StatusReport { slave, mark, counters, .. }) =
+                    decoded(&polite(request))
+                else {
+                    unreachable!()
+                };
+                (
+                    FakeServer::encoded(&[Reply::StatusReport {
+                        slave,
+                        mark,
+                        counters,
+                        last_error: evil.to_owned(),
+                    }]),
+                    false,
+                )
             }
             Request::List { .. } => {
                 // A name that our own encoder lets through, with the byte changed behind its back.
@@ -119,7 +159,10 @@ fn escapes_in_names_and_messages_do_not_reach_the_terminal() {
                 page.push(&entry);
                 entry.name = "\u{202e}txt.exe".to_owned();
                 page.push(&entry);
-                let mut bytes = FakeServer::encoded(&[Reply::Entries(page.finish()), Reply::Done { mark: Mark::default() }]);
+                let mut bytes = FakeServer::encoded(&[
+                    Reply::Entries(page.finish()),
+                    Reply::Done { mark: Mark::default() },
+                ]);
                 let at = bytes.windows(3).position(|w| w == b"XXX").unwrap();
                 bytes[at] = 0x1b;
                 (bytes, false)
@@ -129,7 +172,9 @@ fn escapes_in_names_and_messages_do_not_reach_the_terminal() {
     });
     let client = Client::new(server.addr);
     for command in ["get f", "ls", "ls -l", "stat f", "hash f", "status"] {
-        for args in [&["--retry", "0", "-c", command][..], &["--retry", "0", "--json", "-c", command]] {
+        for args in
+            [&["--retry", "0", "-c", command][..], &["--retry", "0", "--json", "-c", command]]
+        {
             let output = client.run(args);
             harmless(&output);
         }
@@ -158,7 +203,10 @@ fn names_that_lead_out_are_not_taken() {
                     version: None,
                 };
                 page.push(&entry);
-                let mut bytes = FakeServer::encoded(&[Reply::Entries(page.finish()), Reply::Done { mark: Mark::default() }]);
+                let mut bytes = FakeServer::encoded(&[
+                    Reply::Entries(page.finish()),
+                    Reply::Done { mark: Mark::default() },
+                ]);
                 let at = bytes.windows(4).position(|w| w == b"WXYZ").unwrap();
                 bytes[at..at + 4].copy_from_slice(evil.as_bytes());
                 (bytes, false)
@@ -173,7 +221,12 @@ fn names_that_lead_out_are_not_taken() {
 }
 
 fn welcome(role: ServerRole) -> Reply {
-    Reply::Welcome { version: 1, role, cluster: relais_proto::ClusterId([3; 16]), agent: "fake".to_owned() }
+    Reply::Welcome {
+        version: 1,
+        role,
+        cluster: relais_proto::ClusterId([3; 16]),
+        agent: "fake".to_owned(),
+    }
 }
 
 /// A master that sends everybody to these addresses.
@@ -182,7 +235,14 @@ fn redirecting(to: impl Fn() -> Vec<SocketAddr> + Send + Sync + 'static) -> Fake
         Request::Hello(_) => (FakeServer::encoded(&[welcome(ServerRole::Master)]), false),
         _ => {
             let slaves = vec![Endpoint { id: SlaveId([4; 16]), addrs: to() }];
-            (FakeServer::encoded(&[Reply::Redirect { ticket: vec![1; 40], mark: Mark::default(), slaves }]), false)
+            (
+                FakeServer::encoded(&[Reply::Redirect {
+                    ticket: vec![1; 40],
+                    mark: Mark::default(),
+                    slaves,
+                }]),
+                false,
+            )
         }
     })
 }
@@ -202,13 +262,23 @@ fn redirects_to_nowhere_in_circles_and_to_itself() {
         Request::Hello(_) => (FakeServer::encoded(&[welcome(ServerRole::Master)]), false),
         _ => {
             let slaves = vec![Endpoint { id: SlaveId([4; 16]), addrs: vec![itself] }];
-            (FakeServer::encoded(&[Reply::Redirect { ticket: vec![1; 40], mark: Mark::default(), slaves }]), false)
+            (
+                FakeServer::encoded(&[Reply::Redirect {
+                    ticket: vec![1; 40],
+                    mark: Mark::default(),
+                    slaves,
+                }]),
+                false,
+            )
         }
     });
     lied_to(&server, &[1, 3, 5]);
 
     // Two slaves that each name the other as the master.
-    let (one, two) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let (one, two) = (
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
+    );
     let (addr1, addr2) = (one.local_addr().unwrap(), two.local_addr().unwrap());
     let sends_to = |addr: SocketAddr| {
         move |request: &Request| match request {
@@ -228,7 +298,9 @@ fn a_server_that_says_nothing_or_only_waits_a_little_and_then_nothing() {
     let began = Instant::now();
     lied_to(&silent, &[1, 3, 5]);
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
-    let waits = FakeServer::standalone(|_| FakeServer::encoded(&[Reply::Wait(relais_proto::WaitReason::Hashing)]));
+    let waits = FakeServer::standalone(|_| {
+        FakeServer::encoded(&[Reply::Wait(relais_proto::WaitReason::Hashing)])
+    });
     lied_to(&waits, &[1, 3, 5]);
 }
 
@@ -237,21 +309,34 @@ fn a_fake_master_does_not_get_a_slave() {
     let dir = crate::harness::TestDir::new();
     let key = dir.path().join("cluster.key");
     std::fs::write(&key, "12".repeat(32) + "\n").unwrap();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut std::fs::metadata(&key).unwrap().permissions(), 0o600);
+    std::os::unix::fs::PermissionsExt::set_mode(
+        &mut std::fs::metadata(&key).unwrap().permissions(),
+        0o600,
+    );
     // It answers each frame with garbage of the right type.
     let server = FakeServer::start(|_| {
         let mut bytes = FakeServer::encoded(&[welcome(ServerRole::Master)]);
-        relais_proto::encode_frame(&mut bytes, FrameType::LinkChallenge, |to| to.extend_from_slice(&[0; 80]));
+        relais_proto::encode_frame(&mut bytes, FrameType::LinkChallenge, |to| {
+            to.extend_from_slice(&[0; 80])
+        });
         (bytes, false)
     });
     let root = dir.folder("root");
     let mut slave = Setup::new("ftpslave", dir.path())
-        .args(["0", "--master", &server.addr.to_string(), "--root", root.to_str().unwrap(), "--cluster-key", key.to_str().unwrap()])
+        .args([
+            "0",
+            "--master",
+            &server.addr.to_string(),
+            "--root",
+            root.to_str().unwrap(),
+            "--cluster-key",
+            key.to_str().unwrap(),
+        ])
         .start();
     slave.ready();
-    slave
-        .stderr
-        .wait_for(crate::harness::SOON, "the slave tells of it", |log| (log.contains("WARN") || log.contains("ERROR")).then_some(()));
+    slave.stderr.wait_for(crate::harness::SOON, "the slave tells of it", |log| {
+        (log.contains("WARN") || log.contains("ERROR")).then_some(())
+    });
     assert_eq!(slave.stop(nix::sys::signal::Signal::SIGTERM), 0);
 }
 

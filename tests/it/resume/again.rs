@@ -32,7 +32,10 @@ fn the_closing_object_tells_where_it_resumed() {
     let (mut program, _) = lab.freeze(&client, GET, 5 << 20);
     program.signal(nix::sys::signal::Signal::SIGINT);
     let output = Client::finish(&mut program).fails(130);
-    assert!(fs::read_to_string(client.folder().join(".log")).unwrap().contains("big%20file.bin"), "{output:?}");
+    assert!(
+        fs::read_to_string(client.folder().join(".log")).unwrap().contains("big%20file.bin"),
+        "{output:?}"
+    );
     lab.line.cut_all();
     lab.line.throttle(None);
     let again = client.run(GET).ok();
@@ -71,7 +74,13 @@ pub fn a_client_that_runs_is_left_alone_by_another() {
     assert!(frozen);
     // Same local folder, straight to the slave; it may refuse or do other things, never harm.
     let second = crate::harness::Setup::new("ftpclient", client.home())
-        .args([lab.slave.addr.to_string().as_str(), "-d", client.folder().to_str().unwrap(), "-c", "pwd"])
+        .args([
+            lab.slave.addr.to_string().as_str(),
+            "-d",
+            client.folder().to_str().unwrap(),
+            "-c",
+            "pwd",
+        ])
         .start();
     let mut second = second;
     Client::finish(&mut second).ok();
@@ -85,7 +94,8 @@ pub fn a_slave_that_comes_back_within_retry_is_enough() {
     let bytes = content(21, 48 << 20);
     let mut lab = Lab::new(64 << 10, &bytes);
     let client = lab.client();
-    let (mut program, frozen) = lab.freeze(&client, &["--retry", "60", "--json", "-c", "get 'big file.bin'"], 10 << 20);
+    let (mut program, frozen) =
+        lab.freeze(&client, &["--retry", "60", "--json", "-c", "get 'big file.bin'"], 10 << 20);
     assert!(frozen);
     lab.slave.program.kill();
     lab.line.cut_all();

@@ -32,7 +32,8 @@ fn a_bit_flipped_in_the_part_that_is_there_is_found() {
         let client = lab.killed(9 << 20);
         let parts = leftovers(&client.folder(), &[".log"]);
         assert_eq!(parts.len(), 1, "one part file: {parts:?}");
-        let part = File::options().read(true).write(true).open(client.folder().join(&parts[0])).unwrap();
+        let part =
+            File::options().read(true).write(true).open(client.folder().join(&parts[0])).unwrap();
         let mut byte = [0];
         part.read_exact_at(&mut byte, at).unwrap();
         part.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
@@ -78,7 +79,18 @@ fn mutations(log: &str) -> Vec<Vec<u8>> {
         let last = changed.pop().unwrap_or('x');
         changed.push(if last == '1' { '2' } else { '1' });
         let doubled = format!("{field}{field}");
-        for new in [&changed, &doubled, "", "-", "0-1000000", "18446744073709551616", "../../evil", "/evil", "..%2fevil", ".log"] {
+        for new in [
+            &changed,
+            &doubled,
+            "",
+            "-",
+            "0-1000000",
+            "18446744073709551616",
+            "../../evil",
+            "/evil",
+            "..%2fevil",
+            ".log",
+        ] {
             let mut line = fields.clone();
             line[i] = new;
             all.push(format!("{words}{}\n", line.join(" ")).into_bytes());
@@ -117,7 +129,11 @@ fn a_log_mutated_in_each_field_does_no_harm() {
         let evil = outside.iter().any(|p| p.to_str().unwrap().contains("evil"));
         assert!(!evil, "{shown:?} made files elsewhere: {outside:?}");
         if output.status != 0 {
-            assert_eq!(client.run(GET).status, 0, "{shown:?}: the log stands in the way: {output:?}");
+            assert_eq!(
+                client.run(GET).status,
+                0,
+                "{shown:?}: the log stands in the way: {output:?}"
+            );
         }
         assert!(client.read(NAME) == bytes, "{shown:?}");
     }

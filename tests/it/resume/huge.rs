@@ -31,7 +31,10 @@ fn a_sparse_file_of_5_gib_resumes() {
             // Counted over all runs; what came twice makes the next stop come a little early.
             let Some(left) = u64::checked_sub(total, fetched) else { continue };
             let (mut program, frozen) = lab.freeze(&client, GET, left);
-            assert!(frozen, "the stop at {total}, behind {left} bytes more, was not carried out: the transfer ended first");
+            assert!(
+                frozen,
+                "the stop at {total}, behind {left} bytes more, was not carried out: the transfer ended first"
+            );
             program.kill();
             lab.line.cut_all();
             fetched += lab.line.take_content_bytes();

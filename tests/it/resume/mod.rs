@@ -46,14 +46,9 @@ impl Lab {
     fn freeze(&self, client: &Client, args: &[&str], n: u64) -> (Program, bool) {
         self.line.fault_at_content(n, Fault::Stall);
         let mut program = client.start(args);
-        let frozen =
-            eventually(
-                SOON,
-                "the transfer is frozen",
-                || {
-                    if self.line.struck() { Some(true) } else { program.try_status().map(|_| false) }
-                },
-            );
+        let frozen = eventually(SOON, "the transfer is frozen", || {
+            if self.line.struck() { Some(true) } else { program.try_status().map(|_| false) }
+        });
         self.line.disarm();
         (program, frozen)
     }
@@ -81,7 +76,10 @@ impl Lab {
 #[track_caller]
 fn never_a_part(client: &Client, bytes: &[u8]) {
     let path = client.folder().join(NAME);
-    assert!(!path.exists() || client.read(NAME) == bytes, "a file under its final name that is not whole");
+    assert!(
+        !path.exists() || client.read(NAME) == bytes,
+        "a file under its final name that is not whole"
+    );
 }
 
 /// Runs the get again until it ends well; each failure must be one that can be resumed.

@@ -80,7 +80,12 @@ fn overwritten_in_place_while_it_is_sent() {
     let client = lab.client();
     let (mut program, frozen) = lab.freeze(&client, GET, 1 << 20);
     assert!(frozen);
-    File::options().write(true).open(lab.slave.root.join(NAME)).unwrap().write_all_at(&new, 0).unwrap();
+    File::options()
+        .write(true)
+        .open(lab.slave.root.join(NAME))
+        .unwrap()
+        .write_all_at(&new, 0)
+        .unwrap();
     lab.line.release();
     let output = Client::finish(&mut program);
     never_a_part(&client, &new);

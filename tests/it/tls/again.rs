@@ -61,11 +61,21 @@ again!(
     a_slave_that_was_away_for_300_changes_catches_up,
     an_empty_slave_joins_a_tree_of_3000_small_files
 );
-again!(cluster_cuts, crate::cluster::cuts, a_slave_that_is_cut_off_serves_what_it_has_and_refuses_changes, lines_cut_in_any_order_heal);
+again!(
+    cluster_cuts,
+    crate::cluster::cuts,
+    a_slave_that_is_cut_off_serves_what_it_has_and_refuses_changes,
+    lines_cut_in_any_order_heal
+);
 again!(
     cluster_without,
     crate::cluster::without,
     without_the_master_downloads_go_on_and_changes_are_refused_plainly,
     all_programs_are_started_anew_one_after_the_other_and_no_command_fails
 );
-again!(hostile_limits, crate::hostile::limits, who_holds_on_without_going_on_is_ended, no_more_threads_and_processes);
+again!(
+    hostile_limits,
+    crate::hostile::limits,
+    who_holds_on_without_going_on_is_ended,
+    no_more_threads_and_processes
+);

@@ -11,7 +11,9 @@ use relais_net::{Greeter, Step, WaitingRoom};
 use relais_proto::{ErrorCode, FrameType, Reply, WireError};
 
 use crate::accounts::{add, password, password_file};
-use crate::harness::{Client, Cluster, Network, SOON, Setup, Standalone, TestDir, Wire, eventually, over_tls};
+use crate::harness::{
+    Client, Cluster, Network, SOON, Setup, Standalone, TestDir, Wire, eventually, over_tls,
+};
 
 #[test]
 fn a_password_goes_to_another_machine_encrypted_alone() {
@@ -24,7 +26,16 @@ fn a_password_goes_to_another_machine_encrypted_alone() {
     let login = ["-u", "ann", "--password-file", file.to_str().unwrap(), "--json", "-c", "get f"];
     let start = |extra: &[&str]| {
         let mut slave = Setup::new("ftpslave", dir.path())
-            .args(["0", "--standalone", "--listen", Network::ADDRESS, "--state", state.to_str().unwrap(), "--root", root.to_str().unwrap()])
+            .args([
+                "0",
+                "--standalone",
+                "--listen",
+                Network::ADDRESS,
+                "--state",
+                state.to_str().unwrap(),
+                "--root",
+                root.to_str().unwrap(),
+            ])
             .args(extra)
             .under(&network.under())
             .start();
@@ -33,7 +44,9 @@ fn a_password_goes_to_another_machine_encrypted_alone() {
     };
     let run = |addr: SocketAddr, extra: &[&str]| {
         let client = Client::new(addr);
-        let output = Client::finish(&mut client.setup(&[&login[..], extra].concat()).under(&network.under()).start());
+        let output = Client::finish(
+            &mut client.setup(&[&login[..], extra].concat()).under(&network.under()).start(),
+        );
         let got = output.status == 0;
         assert_eq!(client.folder().join("f").exists(), got, "{output:?}");
         output
@@ -48,7 +61,11 @@ fn a_password_goes_to_another_machine_encrypted_alone() {
     drop(slave);
     let (_slave, addr) = start(&["--tls", "never"]);
     let refused = run(addr, &[]).fails(4);
-    assert_eq!(refused.json()["error"]["code"], "not-trusted", "nobody is led to speak in the clear");
+    assert_eq!(
+        refused.json()["error"]["code"],
+        "not-trusted",
+        "nobody is led to speak in the clear"
+    );
     run(addr, &["--tls", "never"]).fails(4);
     run(addr, &["--tls", "never", "--insecure"]).ok();
 }
@@ -84,7 +101,9 @@ impl Tapped {
             for client in listener.incoming() {
                 let client = client.unwrap();
                 let server = TcpStream::connect(server).unwrap();
-                for (mut from, mut to) in [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)] {
+                for (mut from, mut to) in
+                    [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
+                {
                     let seen = seen.clone();
                     std::thread::spawn(move || {
                         let mut buffer = [0; 4096];
@@ -110,15 +129,35 @@ impl Tapped {
 #[test]
 fn who_listens_in_reads_neither_passwords_nor_names_nor_contents() {
     for encrypted in [true, false] {
-        let slave = Standalone::start(&[], &[("a-name-that-stands-out", b"content that stands out")]);
+        let slave =
+            Standalone::start(&[], &[("a-name-that-stands-out", b"content that stands out")]);
         add(&slave.dir, &slave.dir.folder("state"), "ann", "read", "/");
         let file = password_file(&slave.dir, &password("ann"));
-        eventually(SOON, "the account is known", || slave.client().run(&["-c", "ls"]).stderr.contains("password").then_some(()));
+        eventually(SOON, "the account is known", || {
+            slave.client().run(&["-c", "ls"]).stderr.contains("password").then_some(())
+        });
         let tapped = Tapped::default();
         let client = Client::new(tapped.tap(slave.addr));
         let tls = if encrypted { "always" } else { "remote" };
-        client.run(&["--tls", tls, "-u", "ann", "--password-file", file.to_str().unwrap(), "-c", "get a-name-that-stands-out"]).ok();
-        for what in [&password("ann").into_bytes()[..], b"a-name-that-stands-out", b"content that stands out", b"ann", b"RELA"] {
+        client
+            .run(&[
+                "--tls",
+                tls,
+                "-u",
+                "ann",
+                "--password-file",
+                file.to_str().unwrap(),
+                "-c",
+                "get a-name-that-stands-out",
+            ])
+            .ok();
+        for what in [
+            &password("ann").into_bytes()[..],
+            b"a-name-that-stands-out",
+            b"content that stands out",
+            b"ann",
+            b"RELA",
+        ] {
             assert_eq!(tapped.has(what), !encrypted, "{}", String::from_utf8_lossy(what));
         }
     }
@@ -149,10 +188,16 @@ fn in_between(server: SocketAddr) -> SocketAddr {
         let mut room = WaitingRoom::new(listener, 8, Some(tls)).unwrap();
         loop {
             for arrival in room.poll(true, &[], None, &mut |_, _| Between).unwrap() {
-                let far = Dialer::new(Encrypt::Always).unwrap().connect(server, SOON, &Trust::Anyone, "").unwrap().stream().clone();
+                let far = Dialer::new(Encrypt::Always)
+                    .unwrap()
+                    .connect(server, SOON, &Trust::Anyone, "")
+                    .unwrap()
+                    .stream()
+                    .clone();
                 let near = Arc::new(arrival.stream.socket);
                 let (kind, payload) = arrival.value;
-                let header = relais_proto::FrameHeader { kind, len: u32::try_from(payload.len()).unwrap() };
+                let header =
+                    relais_proto::FrameHeader { kind, len: u32::try_from(payload.len()).unwrap() };
                 let first = [&header.to_bytes()[..], &payload].concat();
                 std::thread::spawn(move || {
                     far.set_read_timeout(None).unwrap();
@@ -176,17 +221,23 @@ fn who_is_in_between_gets_neither_a_slave_nor_an_operator_nor_a_client() {
         let client = cluster.client();
         client.run(&["-c", "get f"]).ok();
         let list = client.home().join("state/relais/client/authorities");
-        let known = fs::read_to_string(&list).unwrap().replace(&cluster.addr.to_string(), &between.to_string());
+        let known = fs::read_to_string(&list)
+            .unwrap()
+            .replace(&cluster.addr.to_string(), &between.to_string());
         fs::write(&list, known).unwrap();
         let led = Client::new(between);
         let folder = led.home().join("state/relais/client");
         fs::create_dir_all(&folder).unwrap();
         fs::copy(&list, folder.join("authorities")).unwrap();
-        assert_eq!(led.run(&["--json", "-c", "get f"]).fails(4).json()["error"]["code"], "not-trusted");
+        assert_eq!(
+            led.run(&["--json", "-c", "get f"]).fails(4).json()["error"]["code"],
+            "not-trusted"
+        );
         // The key is the right one, and the line is not.
         let state = cluster.dir.folder("master");
         let status = |master: SocketAddr| {
-            let args = ["status", "--master", &master.to_string(), "--state", state.to_str().unwrap()];
+            let args =
+                ["status", "--master", &master.to_string(), "--state", state.to_str().unwrap()];
             Client::finish(&mut Setup::new("ftpmaster", cluster.dir.path()).args(args).start())
         };
         status(cluster.addr).ok();
@@ -204,7 +255,9 @@ fn who_is_in_between_gets_neither_a_slave_nor_an_operator_nor_a_client() {
                 root.to_str().unwrap(),
             ])
             .start();
-        slave.stderr.wait_for(SOON, "the slave notices", |text| text.contains("does not have the key").then_some(()));
+        slave.stderr.wait_for(SOON, "the slave notices", |text| {
+            text.contains("does not have the key").then_some(())
+        });
         assert_eq!(cluster.status_json().unwrap()["slaves"].as_array().unwrap().len(), 1);
     });
 }
@@ -213,10 +266,19 @@ fn who_is_in_between_gets_neither_a_slave_nor_an_operator_nor_a_client() {
 fn certificates_are_renewed_while_everything_runs() {
     over_tls(|| {
         // Nine seconds.
-        let cluster = Cluster::of(2).master_args(&["--certificate-days", "0.0001"]).file("f", b"content").start();
+        let cluster = Cluster::of(2)
+            .master_args(&["--certificate-days", "0.0001"])
+            .file("f", b"content")
+            .start();
         let client = cluster.client();
         client.run(&["-c", "get f"]).ok();
-        let shown = || cluster.slaves.iter().map(|slave| fs::read(slave.root.join(".relais/certificate.pem")).unwrap()).collect::<Vec<_>>();
+        let shown = || {
+            cluster
+                .slaves
+                .iter()
+                .map(|slave| fs::read(slave.root.join(".relais/certificate.pem")).unwrap())
+                .collect::<Vec<_>>()
+        };
         let before = shown();
         std::thread::sleep(Duration::from_secs(10));
         eventually(SOON, "both slaves have another certificate", || {
@@ -288,7 +350,12 @@ fn two_slaves_of_one_folder_start_together() {
     for _ in 0..5 {
         let dir = TestDir::new();
         let root = dir.folder("root");
-        let start = || Setup::new("ftpslave", dir.path()).args(["0", "--standalone", "--root"]).args([&root]).start();
+        let start = || {
+            Setup::new("ftpslave", dir.path())
+                .args(["0", "--standalone", "--root"])
+                .args([&root])
+                .start()
+        };
         let mut both = [start(), start(), start()];
         assert!(both.iter_mut().all(|slave| slave.ready().port() > 0));
     }

@@ -36,9 +36,16 @@ fn an_authority_is_shown_when_it_is_met_and_then_known() {
         let first = client.run(&["-c", "get f"]).ok();
         let shown = fingerprint(authority);
         assert_eq!(first.stderr.matches(&shown).count(), 1, "{first:?}");
-        assert_eq!(fs::read_to_string(authorities(&client)).unwrap(), format!("{} {shown}\n", cluster.addr));
+        assert_eq!(
+            fs::read_to_string(authorities(&client)).unwrap(),
+            format!("{} {shown}\n", cluster.addr)
+        );
         let status = client.command("status").ok().json();
-        assert_eq!((status["encrypted"].as_bool(), status["authority"].as_str()), (Some(true), Some(shown.as_str())), "{status}");
+        assert_eq!(
+            (status["encrypted"].as_bool(), status["authority"].as_str()),
+            (Some(true), Some(shown.as_str())),
+            "{status}"
+        );
         // Every slave is certified by the same one.
         for _ in 0..4 {
             let again = client.run(&["-c", "get f"]).ok();
@@ -61,11 +68,21 @@ fn another_authority_is_refused_and_hears_nothing() {
         cluster.master.kill();
         cluster.restart_master();
         cluster.wait_in_service(2);
-        let refused = client.run(&["--json", "-u", "ann", "--password-file", file.to_str().unwrap(), "-c", "get f"]).fails(4);
+        let refused = client
+            .run(&["--json", "-u", "ann", "--password-file", file.to_str().unwrap(), "-c", "get f"])
+            .fails(4);
         assert_eq!(refused.json()["error"]["code"], "not-trusted");
         let message = refused.json()["error"]["message"].to_string();
-        assert!(message.contains("NOT TRUSTED") && message.contains(&fingerprint(state.join("authority.pem"))), "{message}");
-        assert!(message.contains(known.trim().split_once(' ').unwrap().1) && message.contains("authorities"), "{message}");
+        assert!(
+            message.contains("NOT TRUSTED")
+                && message.contains(&fingerprint(state.join("authority.pem"))),
+            "{message}"
+        );
+        assert!(
+            message.contains(known.trim().split_once(' ').unwrap().1)
+                && message.contains("authorities"),
+            "{message}"
+        );
         assert_eq!(fs::read_to_string(authorities(&client)).unwrap(), known);
         // Whoever removes the line, as he is told, meets the new one.
         fs::write(authorities(&client), "").unwrap();
@@ -81,7 +98,10 @@ fn a_list_of_authorities_that_cannot_be_read_is_no_reason_to_trust_anybody() {
             let client = cluster.client();
             fs::create_dir_all(authorities(&client).parent().unwrap()).unwrap();
             fs::write(authorities(&client), text).unwrap();
-            assert_eq!(client.run(&["--json", "-c", "get f"]).fails(4).json()["error"]["code"], "not-trusted");
+            assert_eq!(
+                client.run(&["--json", "-c", "get f"]).fails(4).json()["error"]["code"],
+                "not-trusted"
+            );
             assert_eq!(fs::read_to_string(authorities(&client)).unwrap(), text);
         }
     });
@@ -95,7 +115,10 @@ fn a_list_of_authorities_that_cannot_be_reached_is_none_that_is_empty() {
         let folder = authorities(&client).parent().unwrap().to_owned();
         fs::create_dir_all(folder.parent().unwrap()).unwrap();
         std::os::unix::fs::symlink(&folder, &folder).unwrap();
-        assert_eq!(client.run(&["--json", "-c", "get f"]).fails(4).json()["error"]["code"], "not-trusted");
+        assert_eq!(
+            client.run(&["--json", "-c", "get f"]).fails(4).json()["error"]["code"],
+            "not-trusted"
+        );
         fs::remove_file(&folder).unwrap();
         client.run(&["-c", "get f"]).ok();
     });
@@ -107,13 +130,29 @@ fn no_password_goes_to_who_cannot_be_remembered() {
         let slave = Standalone::start(&[], &[("f", b"content")]);
         add(&slave.dir, &slave.dir.folder("state"), "ann", "read", "/");
         let file = password_file(&slave.dir, &password("ann"));
-        eventually(SOON, "the account is known", || slave.client().run(&["-c", "ls"]).stderr.contains("password").then_some(()));
+        eventually(SOON, "the account is known", || {
+            slave.client().run(&["-c", "ls"]).stderr.contains("password").then_some(())
+        });
         let authority = slave.root.join(".relais/authority.pem");
         let run = |extra: &[&str]| {
             let client = slave.client();
             // A file in place of the folder that would be made.
             fs::write(client.home().join("state"), "").unwrap();
-            client.run(&[&["--json", "-u", "ann", "--password-file", file.to_str().unwrap(), "-c", "get f"], extra].concat())
+            client.run(
+                &[
+                    &[
+                        "--json",
+                        "-u",
+                        "ann",
+                        "--password-file",
+                        file.to_str().unwrap(),
+                        "-c",
+                        "get f",
+                    ],
+                    extra,
+                ]
+                .concat(),
+            )
         };
         let refused = run(&[]).fails(4);
         assert_eq!(refused.json()["error"]["code"], "not-trusted");
@@ -130,7 +169,9 @@ fn a_host_that_was_met_encrypted_stays_so_inside_the_machine_too() {
     assert_eq!(client.command("status").ok().json()["encrypted"], false);
     client.run(&["--tls", "always", "-c", "get f"]).ok();
     let other = Standalone::start(&[], &[("f", b"other")]);
-    let known = fs::read_to_string(authorities(&client)).unwrap().replace(&slave.addr.to_string(), &other.addr.to_string());
+    let known = fs::read_to_string(authorities(&client))
+        .unwrap()
+        .replace(&slave.addr.to_string(), &other.addr.to_string());
     let led = other.client();
     fs::create_dir_all(authorities(&led).parent().unwrap()).unwrap();
     fs::write(authorities(&led), known).unwrap();
@@ -147,11 +188,13 @@ fn a_chosen_authority_is_the_only_one() {
         let client = cluster.client();
         let chosen = client.run(&["--ca", authority.to_str().unwrap(), "-c", "get f"]).ok();
         assert!(!chosen.stderr.contains("SHA256") && !authorities(&client).exists(), "{chosen:?}");
-        let refused = client.run(&["--json", "--ca", others.to_str().unwrap(), "-c", "get f"]).fails(4);
+        let refused =
+            client.run(&["--json", "--ca", others.to_str().unwrap(), "-c", "get f"]).fails(4);
         assert_eq!(refused.json()["error"]["code"], "not-trusted");
         // Both in one file.
         let both = client.home().join("both.pem");
-        fs::write(&both, [fs::read(&authority).unwrap(), fs::read(&others).unwrap()].concat()).unwrap();
+        fs::write(&both, [fs::read(&authority).unwrap(), fs::read(&others).unwrap()].concat())
+            .unwrap();
         client.run(&["--ca", both.to_str().unwrap(), "-c", "get f"]).ok();
         other.client().run(&["--ca", both.to_str().unwrap(), "-c", "get f"]).ok();
         for bad in [&b""[..], b"x", &fs::read(&authority).unwrap()[..60]] {
@@ -174,7 +217,13 @@ impl Greeter for Pretender {
             Ok(Request::Hello(_)) => {
                 let mut bytes = Vec::new();
                 let cluster = ClusterId([1; 16]);
-                Reply::Welcome { version: 1, role: ServerRole::Master, cluster, agent: String::new() }.encode(&mut bytes);
+                Reply::Welcome {
+                    version: 1,
+                    role: ServerRole::Master,
+                    cluster,
+                    agent: String::new(),
+                }
+                .encode(&mut bytes);
                 Step::Reply(bytes)
             }
             _ => Step::More,
@@ -195,7 +244,8 @@ fn whoever_has_taken_over_a_slave_is_told_no_passwords() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let pretender = Pretender::default();
-        let (told, tls) = (pretender.0.clone(), TlsServer::new(Encrypt::Always, Arc::new(showcase)).unwrap());
+        let (told, tls) =
+            (pretender.0.clone(), TlsServer::new(Encrypt::Always, Arc::new(showcase)).unwrap());
         std::thread::spawn(move || {
             let mut room = WaitingRoom::new(listener, 8, Some(tls)).unwrap();
             loop {
@@ -204,8 +254,16 @@ fn whoever_has_taken_over_a_slave_is_told_no_passwords() {
         });
         let file = password_file(&cluster.dir, "secret");
         let client = Client::new(addr);
-        let refused =
-            client.run(&["-u", "ann", "--password-file", file.to_str().unwrap(), "--ca", authority.to_str().unwrap(), "-c", "ls"]);
+        let refused = client.run(&[
+            "-u",
+            "ann",
+            "--password-file",
+            file.to_str().unwrap(),
+            "--ca",
+            authority.to_str().unwrap(),
+            "-c",
+            "ls",
+        ]);
         assert_ne!(refused.status, 0);
         assert!(refused.stderr.contains("certificate is that of a slave"), "{refused:?}");
         let told = told.lock().unwrap();
@@ -221,7 +279,8 @@ fn brought(name: &str) -> (String, String) {
     let authority = params.self_signed(&key).unwrap();
     let issuer = rcgen::Issuer::new(params, key);
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let certificate =
+        rcgen::CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
     (authority.pem(), key.serialize_pem() + &certificate.pem() + &authority.pem())
 }
 
@@ -239,20 +298,30 @@ fn certificates_that_somebody_has_brought() {
         };
         let (ca, cert) = (write("ca.pem", &authority), write("server.pem", &good));
         let authority_of_good = ca.clone();
-        let cluster = Cluster::of(1).master_args(&["--tls-cert", &cert]).slave_args(&["--tls-cert", &cert]).file("f", b"content").start();
+        let cluster = Cluster::of(1)
+            .master_args(&["--tls-cert", &cert])
+            .slave_args(&["--tls-cert", &cert])
+            .file("f", b"content")
+            .start();
         let client = cluster.client();
         client.run(&["--ca", &ca, "-c", "get f"]).ok();
         let met = client.run(&["-c", "get f"]).ok();
-        assert!(met.stderr.contains(&Fingerprint::of_pem(authority.as_bytes()).unwrap().to_string()), "{met:?}");
+        assert!(
+            met.stderr.contains(&Fingerprint::of_pem(authority.as_bytes()).unwrap().to_string()),
+            "{met:?}"
+        );
         // Its key in a file of its own.
         let (key, chain) = good.split_at(good.find("-----BEGIN CERT").unwrap());
         let (key, chain) = (write("key.pem", key), write("chain.pem", chain));
-        let slave = Standalone::start(&["--tls-cert", &chain, "--tls-key", &key], &[("f", b"content")]);
+        let slave =
+            Standalone::start(&["--tls-cert", &chain, "--tls-key", &key], &[("f", b"content")]);
         slave.client().run(&["--ca", &ca, "-c", "get f"]).ok();
         // Replaced while it runs: taken up by itself, and by nobody trusted who chose the former one.
         write("chain.pem", &other[other.find("-----BEGIN CERT").unwrap()..]);
         write("key.pem", &other[..other.find("-----BEGIN CERT").unwrap()]);
-        eventually(SOON, "the new certificate is shown", || (slave.client().run(&["--ca", &ca, "-c", "get f"]).status == 4).then_some(()));
+        eventually(SOON, "the new certificate is shown", || {
+            (slave.client().run(&["--ca", &ca, "-c", "get f"]).status == 4).then_some(())
+        });
         // For another host, and what is none.
         let (authority, wrong) = brought("elsewhere.example");
         let (ca, wrong) = (write("ca2.pem", &authority), write("wrong.pem", &wrong));
@@ -264,14 +333,17 @@ fn certificates_that_somebody_has_brought() {
         let pipe = dir.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
         let pipe = pipe.to_str().unwrap().to_owned();
-        for bad in [write("bad.pem", "x"), ca, "/nowhere".to_owned(), open, pipe, "/dev/zero".to_owned()] {
+        for bad in
+            [write("bad.pem", "x"), ca, "/nowhere".to_owned(), open, pipe, "/dev/zero".to_owned()]
+        {
             let root = dir.folder("root");
             let mut slave = crate::harness::Setup::new("ftpslave", dir.path())
                 .args(["0", "--standalone", "--tls-cert", &bad, "--root", root.to_str().unwrap()])
                 .start();
             assert_eq!(slave.wait(SOON), 1);
-            let mut master =
-                crate::harness::Setup::new("ftpmaster", dir.path()).args(["--listen", "127.0.0.1:0", "--tls-cert", &bad]).start();
+            let mut master = crate::harness::Setup::new("ftpmaster", dir.path())
+                .args(["--listen", "127.0.0.1:0", "--tls-cert", &bad])
+                .start();
             assert_eq!(master.wait(SOON), 1, "{bad}");
             for program in [master, slave] {
                 assert!(program.stdout.ends_within(SOON));
@@ -280,10 +352,13 @@ fn certificates_that_somebody_has_brought() {
         }
         // A pipe that comes into the place of a good one holds up nobody.
         fs::remove_file(&cert).unwrap();
-        nix::unistd::mkfifo(cert.as_str(), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        nix::unistd::mkfifo(cert.as_str(), nix::sys::stat::Mode::from_bits_truncate(0o600))
+            .unwrap();
         std::thread::sleep(std::time::Duration::from_secs(2));
         client.run(&["--ca", &authority_of_good, "-c", "get f"]).ok();
-        cluster.master.stderr.wait_for(SOON, "it is told", |said| said.contains("is not a regular file").then_some(()));
+        cluster.master.stderr.wait_for(SOON, "it is told", |said| {
+            said.contains("is not a regular file").then_some(())
+        });
         client.run(&["--ca", "/dev/zero", "-c", "get f"]).fails(2);
     });
 }

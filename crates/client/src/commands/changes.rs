@@ -46,7 +46,11 @@ fn mkdir(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
     let (names, parents) = read(words, "-p")?;
     each(shell, &names, &mut |shell, name| {
         let path = shell.remote(name)?;
-        let made = if parents { with_parents(shell, &path) } else { shell.session.make_folder(&path).map(Some) };
+        let made = if parents {
+            with_parents(shell, &path)
+        } else {
+            shell.session.make_folder(&path).map(Some)
+        };
         made.map_err(|failure| about(&path, failure))
     })
 }
@@ -59,7 +63,13 @@ fn rm(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
             return Err(Failure::new(ErrorCode::Denied, "the top cannot be removed"));
         }
         shell.session.remove(&path, recursive).map(Some).map_err(|failure| match failure.code {
-            ErrorCode::NotEmpty => about(&path, Failure { message: format!("{failure}; rm -r removes it with all in it"), ..failure }),
+            ErrorCode::NotEmpty => about(
+                &path,
+                Failure {
+                    message: format!("{failure}; rm -r removes it with all in it"),
+                    ..failure
+                },
+            ),
             _ => shell.explain(&path, failure),
         })
     })
@@ -67,20 +77,29 @@ fn rm(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
 
 fn mv(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
     let mut names = options::names(words, &mut options::none)?;
-    let onto = names.pop().filter(|_| !names.is_empty()).ok_or_else(|| Failure::usage("it takes at least two names"))?;
+    let onto = names
+        .pop()
+        .filter(|_| !names.is_empty())
+        .ok_or_else(|| Failure::usage("it takes at least two names"))?;
     let to = shell.remote(&onto)?;
     let into = onto.ends_with('/') || names.len() > 1;
     if names.len() > 1 {
         // Said once, before anything is moved, rather than for each name.
-        let kind = shell.session.stat(&to).map_err(|failure| shell.explain(&to, failure))?.entry.kind;
+        let kind =
+            shell.session.stat(&to).map_err(|failure| shell.explain(&to, failure))?.entry.kind;
         if kind != Kind::Folder {
-            return Err(Failure::new(ErrorCode::NotFolder, format!("{to} is no folder, and several names cannot become one")));
+            return Err(Failure::new(
+                ErrorCode::NotFolder,
+                format!("{to} is no folder, and several names cannot become one"),
+            ));
         }
     }
     let mut places = Places::default();
     each(shell, &names, &mut |shell, name| {
         let from = shell.remote(name)?;
-        let Some(last) = from.last() else { return Err(Failure::new(ErrorCode::Denied, "the top cannot be moved")) };
+        let Some(last) = from.last() else {
+            return Err(Failure::new(ErrorCode::Denied, "the top cannot be moved"));
+        };
         let to = if into { to.join(last)? } else { to.clone() };
         // The second of two with the same name would replace the first one, which then is nowhere.
         places.once(&to.to_string(), &from.to_string(), || {
@@ -110,7 +129,9 @@ fn with_parents(shell: &mut Shell, path: &TreePath) -> Result<Option<Version>, F
             (Ok(version), _) => made = Some(version),
             // Made by somebody else meanwhile, or there before. A file in the way is another error.
             (Err(failure), _) if failure.code == ErrorCode::Exists => {}
-            (Err(failure), Some(parent)) if failure.code == ErrorCode::NotFound && !missing.contains(&parent) => {
+            (Err(failure), Some(parent))
+                if failure.code == ErrorCode::NotFound && !missing.contains(&parent) =>
+            {
                 missing.push(parent);
                 continue;
             }
@@ -127,14 +148,19 @@ type Change<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Option<Version>,
 /// Changes each name; one that fails does not keep the others from being changed.
 fn each(shell: &mut Shell, names: &[String], change: Change<'_>) -> Result<Outcome, Failure> {
     if let [name] = names {
-        return change(shell, name).map(|version| Outcome::Changes(Changes { version, ..Changes::default() }));
+        return change(shell, name)
+            .map(|version| Outcome::Changes(Changes { version, ..Changes::default() }));
     }
     let mut last = None;
     let failed = several::each(shell, names, &mut |shell, name| {
         last = change(shell, name)?.or(last);
         Ok(())
     })?;
-    Ok(Outcome::Changes(Changes { version: last, several: true, failed: several::with_paths(shell, failed) }))
+    Ok(Outcome::Changes(Changes {
+        version: last,
+        several: true,
+        failed: several::with_paths(shell, failed),
+    }))
 }
 
 #[cfg(test)]

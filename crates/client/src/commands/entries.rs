@@ -42,7 +42,10 @@ fn stat(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
 fn hash(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
     each(shell, words, Style::Digests, |shell, path| {
         let (details, digest) = shell.session.hash(path)?;
-        Ok(Shown { content: Some(Content { digest: Some(digest), holders: None }), ..details.entry.into() })
+        Ok(Shown {
+            content: Some(Content { digest: Some(digest), holders: None }),
+            ..details.entry.into()
+        })
     })
 }
 

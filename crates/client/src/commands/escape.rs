@@ -35,7 +35,10 @@ pub const ESCAPE: Command = Command {
 };
 
 fn escape(shell: &mut Shell, mut words: Vec<String>) -> Result<Outcome, Failure> {
-    let line = words.pop().filter(|line| !line.is_empty()).ok_or_else(|| Failure::usage("there is no command"))?;
+    let line = words
+        .pop()
+        .filter(|line| !line.is_empty())
+        .ok_or_else(|| Failure::usage("there is no command"))?;
     let mut program = Program::new("sh");
     program.arg("-c").arg(&line).current_dir(shell.local.place()?);
     if shell.input_is_commands {
@@ -60,8 +63,13 @@ fn ended(status: ExitStatus) -> Result<Outcome, Failure> {
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(Outcome::Ran),
         (_, Some(INTERRUPT)) => Err(Failure::interrupted()),
-        (Some(code), _) => Err(Failure::new(ErrorCode::Local, format!("it ended with status {code}"))),
-        (None, signal) => Err(Failure::new(ErrorCode::Local, format!("it was ended by signal {}", signal.unwrap_or_default()))),
+        (Some(code), _) => {
+            Err(Failure::new(ErrorCode::Local, format!("it ended with status {code}")))
+        }
+        (None, signal) => Err(Failure::new(
+            ErrorCode::Local,
+            format!("it was ended by signal {}", signal.unwrap_or_default()),
+        )),
     }
 }
 
@@ -71,7 +79,11 @@ mod tests {
 
     #[test]
     fn what_a_program_ends_with_decides() {
-        let ended = |raw| ended(ExitStatus::from_raw(raw)).map(|_| ()).map_err(|failure| failure.status());
-        assert_eq!((ended(0), ended(7 << 8), ended(9), ended(2)), (Ok(()), Err(1), Err(1), Err(130)));
+        let ended =
+            |raw| ended(ExitStatus::from_raw(raw)).map(|_| ()).map_err(|failure| failure.status());
+        assert_eq!(
+            (ended(0), ended(7 << 8), ended(9), ended(2)),
+            (Ok(()), Err(1), Err(1), Err(130))
+        );
     }
 }

@@ -52,7 +52,8 @@ fn get(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
         [name] => one(shell, name, into, &mut Places::default()).map(Outcome::Received),
         names => {
             let mut places = Places::default();
-            all(shell, names, &mut |shell, name| one(shell, name, into, &mut places)).map(Outcome::Several)
+            all(shell, names, &mut |shell, name| one(shell, name, into, &mut places))
+                .map(Outcome::Several)
         }
     }
 }
@@ -68,12 +69,19 @@ fn read(words: Vec<String>) -> Result<Words, Failure> {
         Ok(true)
     })?)?;
     if read.recursive && read.into.as_deref() == Some("-") {
-        return Err(Failure::usage("folders cannot go to standard output; a local folder called - is named ./-"));
+        return Err(Failure::usage(
+            "folders cannot go to standard output; a local folder called - is named ./-",
+        ));
     }
     Ok(read)
 }
 
-fn one(shell: &mut Shell, name: &str, into: Option<&str>, places: &mut Places) -> Result<Received, Failure> {
+fn one(
+    shell: &mut Shell,
+    name: &str,
+    into: Option<&str>,
+    places: &mut Places,
+) -> Result<Received, Failure> {
     let path = shell.remote(name)?;
     let job = job(shell, name, path, into)?;
     places.once(&job.target.shown(), &job.remote.to_string(), || {
@@ -83,7 +91,10 @@ fn one(shell: &mut Shell, name: &str, into: Option<&str>, places: &mut Places) -
 
 fn job(shell: &Shell, name: &str, path: TreePath, into: Option<&str>) -> Result<Job, Failure> {
     let Some(last) = path.last().filter(|_| !name.ends_with('/')) else {
-        return Err(Failure::new(ErrorCode::IsFolder, format!("{name} is a folder; get -r fetches folders")));
+        return Err(Failure::new(
+            ErrorCode::IsFolder,
+            format!("{name} is a folder; get -r fetches folders"),
+        ));
     };
     let target = shell.local.target(last, into, false)?;
     let logged = shell.local.logged(&target)?;
@@ -112,7 +123,9 @@ fn trees(shell: &mut Shell, names: &[String], into: Option<&str>) -> Result<Seve
     let mut fetch = |shell: &mut Shell, name: &str| {
         let path = shell.remote(name)?;
         places.once(path.last().unwrap_or("/"), &path.to_string(), || {
-            fetched.merge(shell.get_tree(&path, into).map_err(|failure| shell.explain(&path, failure))?);
+            fetched.merge(
+                shell.get_tree(&path, into).map_err(|failure| shell.explain(&path, failure))?,
+            );
             Ok(())
         })
     };
@@ -132,8 +145,12 @@ mod tests {
     #[test]
     fn words_are_read() {
         let words = |words: &[&str]| read(words.iter().map(|w| w.to_string()).collect());
-        let read = |names: &[&str]| words(names).map(|words| (words.names, words.into, words.recursive));
-        assert_eq!(read(&["a", "-o", "x", "b"]).unwrap(), (vec!["a".into(), "b".into()], Some("x".into()), false));
+        let read =
+            |names: &[&str]| words(names).map(|words| (words.names, words.into, words.recursive));
+        assert_eq!(
+            read(&["a", "-o", "x", "b"]).unwrap(),
+            (vec!["a".into(), "b".into()], Some("x".into()), false)
+        );
         assert_eq!(read(&["-r", "--", "-o"]).unwrap(), (vec!["-o".into()], None, true));
         assert_eq!(read(&["a", "-o", "-"]).unwrap().1, Some("-".into()));
         for bad in [&[][..], &["a", "-o"], &["a", "-r", "-o", "-"], &["-x", "a"], &["-o", "x"]] {

@@ -64,9 +64,14 @@ fn read(words: Vec<String>) -> Result<Words, Failure> {
         Ok(true)
     })?;
     if folder.as_deref() == Some("-") {
-        return Err(Failure::usage("several files cannot go to standard output; a folder called - is named ./-"));
+        return Err(Failure::usage(
+            "several files cannot go to standard output; a folder called - is named ./-",
+        ));
     }
-    let patterns = options::at_least_one(names)?.iter().map(|name| Pattern::new(name)).collect::<Result<_, _>>()?;
+    let patterns = options::at_least_one(names)?
+        .iter()
+        .map(|name| Pattern::new(name))
+        .collect::<Result<_, _>>()?;
     Ok(Words { patterns, folder, recursive })
 }
 
@@ -78,8 +83,12 @@ mod tests {
     fn words_are_read() {
         let read = |words: &[&str]| read(words.iter().map(|w| w.to_string()).collect());
         let words = read(&["*.a", "-o", "x", "-r", "b?"]).unwrap();
-        assert_eq!((words.patterns.len(), words.folder.as_deref(), words.recursive), (2, Some("x"), true));
-        for bad in [&[][..], &["*", "-o"], &["*", "-o", "-"], &["-x", "*"], &["[a"], &["{a"], &[""]] {
+        assert_eq!(
+            (words.patterns.len(), words.folder.as_deref(), words.recursive),
+            (2, Some("x"), true)
+        );
+        for bad in [&[][..], &["*", "-o"], &["*", "-o", "-"], &["-x", "*"], &["[a"], &["{a"], &[""]]
+        {
             assert_eq!(read(bad).unwrap_err().status(), 2, "{bad:?}");
         }
     }

@@ -42,14 +42,22 @@ fn bye(_: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
 /// All commands, a line each.
 fn overview() -> String {
     let width = TABLE.iter().map(|command| command.usage.len()).max().unwrap_or(0);
-    let mut lines: Vec<String> = TABLE.iter().map(|c| format!("{:width$}  {}", c.usage, c.summary)).collect();
-    lines.push("\nNames with spaces are quoted as in a shell; behind -- a name may begin with -.".to_owned());
+    let mut lines: Vec<String> =
+        TABLE.iter().map(|c| format!("{:width$}  {}", c.usage, c.summary)).collect();
+    lines.push(
+        "\nNames with spaces are quoted as in a shell; behind -- a name may begin with -."
+            .to_owned(),
+    );
     lines.join("\n")
 }
 
 /// All about one command.
 pub fn about(command: &Command) -> String {
-    let aliases = if command.aliases.is_empty() { String::new() } else { format!("\nAlso: {}", command.aliases.join(", ")) };
+    let aliases = if command.aliases.is_empty() {
+        String::new()
+    } else {
+        format!("\nAlso: {}", command.aliases.join(", "))
+    };
     format!("{}\n{}.{aliases}\n\n{}", command.usage, command.summary, command.help)
 }
 

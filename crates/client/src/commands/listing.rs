@@ -91,7 +91,12 @@ fn read_local(path: &Path) -> std::io::Result<Vec<Shown>> {
     let mut entries = path.read_dir()?.collect::<Result<Vec<DirEntry>, _>>()?;
     entries.sort_by_key(DirEntry::file_name);
     // What goes away between listing and looking is left out.
-    Ok(entries.iter().filter_map(|e| Some(local_entry(e.file_name().to_string_lossy().into_owned(), &e.metadata().ok()?))).collect())
+    Ok(entries
+        .iter()
+        .filter_map(|e| {
+            Some(local_entry(e.file_name().to_string_lossy().into_owned(), &e.metadata().ok()?))
+        })
+        .collect())
 }
 
 fn local_entry(name: String, metadata: &Metadata) -> Shown {
@@ -106,7 +111,10 @@ fn local_entry(name: String, metadata: &Metadata) -> Shown {
         kind,
         executable: kind == ShownKind::File && metadata.permissions().mode() & 0o100 != 0,
         size: if kind == ShownKind::Folder { 0 } else { metadata.len() },
-        mtime: FileTime { seconds: metadata.mtime(), nanos: u32::try_from(metadata.mtime_nsec()).unwrap_or(0) },
+        mtime: FileTime {
+            seconds: metadata.mtime(),
+            nanos: u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
+        },
         version: None,
         content: None,
     }
@@ -122,7 +130,8 @@ mod tests {
         std::fs::write(dir.path().join("b"), "xyz").unwrap();
         std::fs::create_dir(dir.path().join("a")).unwrap();
         std::os::unix::fs::symlink("b", dir.path().join("c")).unwrap();
-        let found: Vec<_> = read_local(dir.path()).unwrap().into_iter().map(|s| (s.name, s.kind, s.size)).collect();
+        let found: Vec<_> =
+            read_local(dir.path()).unwrap().into_iter().map(|s| (s.name, s.kind, s.size)).collect();
         assert_eq!(found[0], ("a".into(), ShownKind::Folder, 0));
         assert_eq!(found[1], ("b".into(), ShownKind::File, 3));
         assert_eq!(found[2].1, ShownKind::Other);

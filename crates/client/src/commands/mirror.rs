@@ -46,7 +46,8 @@ fn read(words: Vec<String>) -> Result<Mirror, Failure> {
         *switch = true;
         Ok(true)
     })?;
-    let [source, target] = <[String; 2]>::try_from(names).map_err(|_| Failure::usage("it takes two names, SRC and DST"))?;
+    let [source, target] = <[String; 2]>::try_from(names)
+        .map_err(|_| Failure::usage("it takes two names, SRC and DST"))?;
     if source.is_empty() || target.is_empty() {
         return Err(Failure::usage("a name is empty"));
     }
@@ -61,10 +62,20 @@ mod tests {
     fn words_are_read() {
         let read = |words: &[&str]| read(words.iter().map(|w| w.to_string()).collect());
         let mirror = read(&["-R", "a", "--delete", "b", "--dry-run", "--checksum"]).unwrap();
-        let wanted = Mirror { source: "a".into(), target: "b".into(), up: true, delete: true, dry_run: true, checksum: true, force: false };
+        let wanted = Mirror {
+            source: "a".into(),
+            target: "b".into(),
+            up: true,
+            delete: true,
+            dry_run: true,
+            checksum: true,
+            force: false,
+        };
         assert_eq!(mirror, wanted);
         assert!(read(&["--force", "--", "-a", "b"]).unwrap().force);
-        for bad in [&[][..], &["a"], &["a", "b", "c"], &["a", ""], &["", "b"], &["--remove", "a", "b"]] {
+        for bad in
+            [&[][..], &["a"], &["a", "b", "c"], &["a", ""], &["", "b"], &["--remove", "a", "b"]]
+        {
             assert_eq!(read(bad).unwrap_err().status(), 2, "{bad:?}");
         }
     }

@@ -128,7 +128,11 @@ impl Call {
     pub fn parse(line: &str) -> Self {
         if let Some(typed) = words::local_command(line) {
             let command = &escape::ESCAPE;
-            return Self { command: Some(command), words: Ok(vec![typed.to_owned()]), name: command.name.to_owned() };
+            return Self {
+                command: Some(command),
+                words: Ok(vec![typed.to_owned()]),
+                name: command.name.to_owned(),
+            };
         }
         let mut words = match words::split(line) {
             Ok(words) => words,
@@ -138,11 +142,17 @@ impl Call {
             }
         };
         if words.is_empty() {
-            return Self { command: None, words: Err(Failure::usage("there is no command")), name: String::new() };
+            return Self {
+                command: None,
+                words: Err(Failure::usage("there is no command")),
+                name: String::new(),
+            };
         }
         let typed = words.remove(0);
         match find(&typed) {
-            Some(command) => Self { command: Some(command), words: Ok(words), name: command.name.to_owned() },
+            Some(command) => {
+                Self { command: Some(command), words: Ok(words), name: command.name.to_owned() }
+            }
             None => Self { command: None, words: Err(unknown(&typed)), name: typed },
         }
     }
@@ -158,7 +168,9 @@ impl Call {
             return Ok(Outcome::Text(help::about(command)));
         }
         (command.run)(shell, words).map_err(|failure| match failure.code {
-            relais_proto::ErrorCode::Usage => Failure::usage(format!("{failure}\nusage: {}", command.usage)),
+            relais_proto::ErrorCode::Usage => {
+                Failure::usage(format!("{failure}\nusage: {}", command.usage))
+            }
             _ => failure,
         })
     }
@@ -184,7 +196,11 @@ mod tests {
     fn names_are_unique_and_help_is_whole() {
         let mut seen = std::collections::HashSet::new();
         for command in TABLE {
-            assert!(command.aliases.iter().chain([&command.name]).all(|name| seen.insert(*name)), "{}", command.name);
+            assert!(
+                command.aliases.iter().chain([&command.name]).all(|name| seen.insert(*name)),
+                "{}",
+                command.name
+            );
             assert!(command.usage.starts_with(command.name) && !command.summary.is_empty());
             assert!(command.help.contains("Example"), "{}", command.name);
         }
@@ -192,7 +208,11 @@ mod tests {
 
     #[test]
     fn an_unknown_name_suggests_the_nearest() {
-        for (typed, says) in [("gte", "did you mean get?"), ("exot", "did you mean exit?"), ("statsu", "did you mean status?")] {
+        for (typed, says) in [
+            ("gte", "did you mean get?"),
+            ("exot", "did you mean exit?"),
+            ("statsu", "did you mean status?"),
+        ] {
             assert!(unknown(typed).message.ends_with(says), "{}", unknown(typed));
         }
         assert!(unknown("frobnicate").message.ends_with("help lists them"));

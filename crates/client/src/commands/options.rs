@@ -9,7 +9,10 @@ use crate::Failure;
 ///
 /// # Errors
 /// An unknown option, or one without the value it needs.
-pub fn names(words: Vec<String>, take: &mut dyn FnMut(&str, &mut Parser) -> Result<bool, lexopt::Error>) -> Result<Vec<String>, Failure> {
+pub fn names(
+    words: Vec<String>,
+    take: &mut dyn FnMut(&str, &mut Parser) -> Result<bool, lexopt::Error>,
+) -> Result<Vec<String>, Failure> {
     let mut parser = Parser::from_args(words);
     let mut names = Vec::new();
     loop {
@@ -77,8 +80,14 @@ mod tests {
 
     #[test]
     fn options_stand_anywhere_and_names_behind_two_dashes() {
-        assert_eq!(read(&["a", "-l", "b", "-o", "x"]).unwrap(), (vec!["a".into(), "b".into()], true, Some("x".into())));
-        assert_eq!(read(&["-ofile", "--", "-l", "-o"]).unwrap(), (vec!["-l".into(), "-o".into()], false, Some("file".into())));
+        assert_eq!(
+            read(&["a", "-l", "b", "-o", "x"]).unwrap(),
+            (vec!["a".into(), "b".into()], true, Some("x".into()))
+        );
+        assert_eq!(
+            read(&["-ofile", "--", "-l", "-o"]).unwrap(),
+            (vec!["-l".into(), "-o".into()], false, Some("file".into()))
+        );
         assert_eq!(read(&["-"]).unwrap().0, ["-"]);
     }
 
@@ -87,6 +96,8 @@ mod tests {
         assert!(read(&["-x"]).unwrap_err().message.contains("-x"));
         assert!(read(&["--long"]).unwrap_err().message.contains("--long"));
         assert_eq!(read(&["-o"]).unwrap_err().status(), 2);
-        assert!(at_most_one(vec!["a".into(), "b".into()]).is_err() && at_least_one(vec![]).is_err());
+        assert!(
+            at_most_one(vec!["a".into(), "b".into()]).is_err() && at_least_one(vec![]).is_err()
+        );
     }
 }

@@ -106,11 +106,14 @@ fn read(words: Vec<String>) -> Result<Words, Failure> {
 
 /// A version as `ls --json` and `stat` show it, such as `1-42`.
 fn read_version(text: &str) -> Result<Version, Failure> {
-    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
-    let version = text
-        .split_once('-')
-        .and_then(|(epoch, count)| Some(Version { epoch: u32::try_from(number(epoch)?).ok()?, number: number(count)? }));
-    version.ok_or_else(|| Failure::usage(format!("{text:?} is no version; stat shows one, such as 1-42")))
+    let number =
+        |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    let version = text.split_once('-').and_then(|(epoch, count)| {
+        Some(Version { epoch: u32::try_from(number(epoch)?).ok()?, number: number(count)? })
+    });
+    version.ok_or_else(|| {
+        Failure::usage(format!("{text:?} is no version; stat shows one, such as 1-42"))
+    })
 }
 
 /// Where files go. A server is asked only where a name may be that of a folder.
@@ -124,12 +127,21 @@ fn place(shell: &mut Shell, onto: Option<&str>, several: bool) -> Result<Onto, F
         Ok(Kind::Folder) => Ok(Onto::Folder(path)),
         Err(failure) if failure.code == ErrorCode::NotFound && !several => Ok(Onto::Name(path)),
         Ok(Kind::File) if !several => Ok(Onto::Name(path)),
-        Ok(Kind::File) => Err(Failure::new(ErrorCode::NotFolder, format!("{path} is no folder, and several files cannot have one name"))),
+        Ok(Kind::File) => Err(Failure::new(
+            ErrorCode::NotFolder,
+            format!("{path} is no folder, and several files cannot have one name"),
+        )),
         Err(failure) => Err(shell.explain(&path, failure)),
     }
 }
 
-fn one(shell: &mut Shell, name: &str, onto: &Onto, expect: Expect, places: &mut Places) -> Result<Sent, Failure> {
+fn one(
+    shell: &mut Shell,
+    name: &str,
+    onto: &Onto,
+    expect: Expect,
+    places: &mut Places,
+) -> Result<Sent, Failure> {
     let (local, remote) = names(shell, name, onto)?;
     let logged = shell.local.logged_path(&local);
     let (place, shown) = (remote.to_string(), local.display().to_string());
@@ -146,7 +158,12 @@ fn names(shell: &Shell, name: &str, onto: &Onto) -> Result<(PathBuf, TreePath), 
     let remote = match onto {
         Onto::Name(path) => path.clone(),
         Onto::Folder(folder) => {
-            let is_folder = || Failure::new(ErrorCode::IsFolder, format!("{name} is a folder; put -r sends folders"));
+            let is_folder = || {
+                Failure::new(
+                    ErrorCode::IsFolder,
+                    format!("{name} is a folder; put -r sends folders"),
+                )
+            };
             let last = Path::new(name).file_name().ok_or_else(is_folder)?;
             folder.join(&last.to_string_lossy()).map_err(|e| Failure::from(e).of(name))?
         }
@@ -157,7 +174,9 @@ fn names(shell: &Shell, name: &str, onto: &Onto) -> Result<(PathBuf, TreePath), 
 /// Folders with all that is in them; a file among the names is sent as it is.
 fn trees(shell: &mut Shell, words: &Words) -> Result<Several, Failure> {
     let is_many = words.names.len() > 1;
-    let onto = words.onto.as_deref().map(|onto| if is_many && !onto.ends_with('/') { format!("{onto}/") } else { onto.to_owned() });
+    let onto = words.onto.as_deref().map(|onto| {
+        if is_many && !onto.ends_with('/') { format!("{onto}/") } else { onto.to_owned() }
+    });
     if is_many {
         // Said once, before anything is sent, rather than for each name.
         place(shell, onto.as_deref(), true)?;
@@ -183,12 +202,19 @@ fn trees(shell: &mut Shell, words: &Words) -> Result<Several, Failure> {
 /// Standard input, under the name that `-o` gives it.
 fn input(shell: &mut Shell, words: &Words) -> Result<Sent, Failure> {
     if shell.input_is_commands {
-        return Err(Failure::usage("put - cannot be used here: the commands themselves come from standard input"));
+        return Err(Failure::usage(
+            "put - cannot be used here: the commands themselves come from standard input",
+        ));
     }
-    let Some(onto) = &words.onto else { return Err(Failure::usage("put - needs -o, to give it a name")) };
+    let Some(onto) = &words.onto else {
+        return Err(Failure::usage("put - needs -o, to give it a name"));
+    };
     match place(shell, Some(onto), false)? {
         Onto::Name(path) => shell.send_input(&path, words.expect),
-        Onto::Folder(path) => Err(Failure::new(ErrorCode::IsFolder, format!("{path} is a folder; -o has to name the file"))),
+        Onto::Folder(path) => Err(Failure::new(
+            ErrorCode::IsFolder,
+            format!("{path} is a folder; -o has to name the file"),
+        )),
     }
 }
 
@@ -203,10 +229,19 @@ mod tests {
     #[test]
     fn words_are_read() {
         let read = words(&["a", "-o", "x/", "-r", "b"]).unwrap();
-        assert_eq!((read.names, read.onto, read.recursive), (vec!["a".into(), "b".into()], Some("x/".into()), true));
-        assert_eq!(words(&["a", "--if-version=1-42"]).unwrap().expect, Expect::Version(Version { epoch: 1, number: 42 }));
+        assert_eq!(
+            (read.names, read.onto, read.recursive),
+            (vec!["a".into(), "b".into()], Some("x/".into()), true)
+        );
+        assert_eq!(
+            words(&["a", "--if-version=1-42"]).unwrap().expect,
+            Expect::Version(Version { epoch: 1, number: 42 })
+        );
         assert_eq!(words(&["-", "-o", "x"]).unwrap().names, ["-"]);
-        assert_eq!(words(&["--", "-r"]).unwrap(), Words { names: vec!["-r".into()], ..Words::default() });
+        assert_eq!(
+            words(&["--", "-r"]).unwrap(),
+            Words { names: vec!["-r".into()], ..Words::default() }
+        );
     }
 
     #[test]

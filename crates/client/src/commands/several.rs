@@ -41,9 +41,16 @@ impl Places {
     ///
     /// # Errors
     /// That something else was, or that of `bring`.
-    pub fn once<T>(&mut self, place: &str, from: &str, bring: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    pub fn once<T>(
+        &mut self,
+        place: &str,
+        from: &str,
+        bring: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         if let Some(other) = self.0.get(place).filter(|other| *other != from) {
-            let message = format!("{from}: {other} has just become {place} by this command, and is not replaced");
+            let message = format!(
+                "{from}: {other} has just become {place} by this command, and is not replaced"
+            );
             return Err(Failure::new(ErrorCode::Exists, message));
         }
         let brought = bring()?;

@@ -58,7 +58,9 @@ impl Log {
     pub fn read(&self) -> Result<Contents, LogError> {
         let Some(file) = self.file()? else { return Ok(Contents::default()) };
         let mut bytes = Vec::new();
-        file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(|e| LogError::Folder(TreeError::Io("read the file", e)))?;
+        file.take(LONGEST_FILE + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| LogError::Folder(TreeError::Io("read the file", e)))?;
         Ok(parse_all(&bytes))
     }
 
@@ -94,13 +96,19 @@ impl Log {
         match self.folder.open_read(LOG) {
             Ok(open) => Ok(Some(open.file)),
             Err(TreeError::NotFound) => Ok(None),
-            Err(error @ (TreeError::IsFolder | TreeError::NotServed(_))) => Err(LogError::NotAFile(error)),
+            Err(error @ (TreeError::IsFolder | TreeError::NotServed(_))) => {
+                Err(LogError::NotAFile(error))
+            }
             Err(error) => Err(LogError::Folder(error)),
         }
     }
 
     /// Reads, changes and replaces the file under the lock; leaves it alone where `change` says that nothing changed.
-    fn change(&mut self, sync: bool, change: impl FnOnce(&mut Vec<Entry>) -> bool) -> Result<(), LogError> {
+    fn change(
+        &mut self,
+        sync: bool,
+        change: impl FnOnce(&mut Vec<Entry>) -> bool,
+    ) -> Result<(), LogError> {
         let _lock = Lock::take(&self.folder)?;
         let Contents { mut entries, kept, .. } = self.read()?;
         if !change(&mut entries) {
@@ -122,7 +130,8 @@ impl Log {
         if entries.len() + kept.len() > MOST_ENTRIES || text.len() as u64 > LONGEST_FILE {
             return Err(LogError::Full);
         }
-        let result = self.write_temporary(&text, sync).and_then(|()| self.folder.rename(LOG_TEMPORARY, LOG));
+        let result =
+            self.write_temporary(&text, sync).and_then(|()| self.folder.rename(LOG_TEMPORARY, LOG));
         if result.is_err()
             && let Err(e) = self.folder.unlink(LOG_TEMPORARY)
         {
@@ -181,7 +190,9 @@ pub(super) fn parse_all(bytes: &[u8]) -> Contents {
         if text.is_empty() || text.starts_with(b"#") && text.len() <= LONGEST {
             continue;
         }
-        if contents.entries.len() + contents.kept.len() == MOST_ENTRIES || contents.bad.len() == MOST_BAD {
+        if contents.entries.len() + contents.kept.len() == MOST_ENTRIES
+            || contents.bad.len() == MOST_BAD
+        {
             contents.bad.push(BadLine { number, why: LineError::FileTooLong });
             return contents;
         }

@@ -59,7 +59,8 @@ pub fn contents(home: &Path) -> Result<Contents, Failure> {
 }
 
 fn open(home: &Path) -> Result<Log, Failure> {
-    let folder = Folder::open(home).map_err(|e| Failure::new(ErrorCode::Local, format!("{}: {e}", home.display())))?;
+    let folder = Folder::open(home)
+        .map_err(|e| Failure::new(ErrorCode::Local, format!("{}: {e}", home.display())))?;
     Log::open(folder).map_err(failure)
 }
 

@@ -76,13 +76,23 @@ pub enum LineError {
 
 /// Writes an entry as a line, without the newline.
 pub(super) fn format(entry: &Entry) -> String {
-    let remote = if entry.remote.is_root() { TOP.to_owned() } else { escape(entry.remote.as_str()) };
-    let mut line = format!("{TAG} {} {remote} {} {} ", entry.work.command(), escape(&entry.local), entry.cluster);
+    let remote =
+        if entry.remote.is_root() { TOP.to_owned() } else { escape(entry.remote.as_str()) };
+    let mut line = format!(
+        "{TAG} {} {remote} {} {} ",
+        entry.work.command(),
+        escape(&entry.local),
+        entry.cluster
+    );
     match &entry.work {
         Work::Get(None) => line.push_str("- - - - - - "),
         Work::Get(Some(state)) => line.push_str(&format_get(state)),
         Work::Put(Upload { id, slave, size, identity, expect }) => {
-            line.push_str(&format!("{id} {} {size} {identity} {} ", or_none(*slave), format_expect(*expect)));
+            line.push_str(&format!(
+                "{id} {} {size} {identity} {} ",
+                or_none(*slave),
+                format_expect(*expect)
+            ));
         }
         Work::GetTree | Work::PutTree => {}
     }
@@ -95,7 +105,8 @@ fn format_get(state: &Resume) -> String {
     // Fewer bytes may be claimed than there are, never more.
     good.keep_first(MOST_RANGES);
     let FileTime { seconds, nanos } = state.mtime;
-    let (version, digest, identity) = (or_none(state.version), or_none(state.digest), or_none(state.identity));
+    let (version, digest, identity) =
+        (or_none(state.version), or_none(state.digest), or_none(state.identity));
     format!("{version} {} {digest} {identity} {seconds}.{nanos:09} {good} ", state.size)
 }
 
@@ -146,7 +157,9 @@ fn parse_work(command: &str, state: &[&str]) -> Result<Work, LineError> {
         ("get", &[version, size, digest, identity, mtime, ranges]) => {
             parse_get([version, size, digest, identity, mtime, ranges]).map(Work::Get)
         }
-        ("put", &[id, slave, size, identity, expect]) => parse_put([id, slave, size, identity, expect]).map(Work::Put),
+        ("put", &[id, slave, size, identity, expect]) => {
+            parse_put([id, slave, size, identity, expect]).map(Work::Put)
+        }
         ("get-r", []) => Ok(Work::GetTree),
         ("put-r", []) => Ok(Work::PutTree),
         _ => Err(LineError::Fields),
@@ -157,7 +170,11 @@ fn parse_put([id, slave, size, identity, expect]: [&str; 5]) -> Result<Upload, L
     Ok(Upload {
         id: id.parse().map_err(|_| LineError::Field("id"))?,
         slave: optional(slave, |text| text.parse().ok()).ok_or(LineError::Field("slave"))?,
-        size: size.parse().ok().filter(|size| *size <= limits::FILE_SIZE).ok_or(LineError::Field("size"))?,
+        size: size
+            .parse()
+            .ok()
+            .filter(|size| *size <= limits::FILE_SIZE)
+            .ok_or(LineError::Field("size"))?,
         identity: identity.parse().map_err(|_| LineError::Field("identity"))?,
         expect: parse_expect(expect).ok_or(LineError::Field("expectation"))?,
     })
@@ -176,7 +193,8 @@ fn parse_remote(field: &str) -> Result<TreePath, LineError> {
     if field == TOP {
         return Ok(TreePath::root());
     }
-    let path = TreePath::new(unescape(field).ok_or(LineError::Field("remote name"))?).map_err(LineError::Remote)?;
+    let path = TreePath::new(unescape(field).ok_or(LineError::Field("remote name"))?)
+        .map_err(LineError::Remote)?;
     if path.is_root() { Err(LineError::Field("remote name")) } else { Ok(path) }
 }
 
@@ -195,7 +213,8 @@ fn parse_get(fields: [&str; 6]) -> Result<Option<Resume>, LineError> {
         size: size.parse().map_err(|_| LineError::Field("size"))?,
         mtime: parse_mtime(mtime).ok_or(LineError::Field("time"))?,
         digest: optional(digest, |text| text.parse().ok()).ok_or(LineError::Field("digest"))?,
-        identity: optional(identity, |text| text.parse().ok()).ok_or(LineError::Field("identity"))?,
+        identity: optional(identity, |text| text.parse().ok())
+            .ok_or(LineError::Field("identity"))?,
         version: optional(version, parse_version).ok_or(LineError::Field("version"))?,
         good: ranges.parse::<Ranges>().map_err(LineError::Ranges)?,
     };

@@ -38,5 +38,7 @@ pub(super) fn short_hash(bytes: &[u8]) -> String {
 #[must_use]
 pub fn is_ours(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    name == LOG || name == LOG_TEMPORARY || (name.starts_with(PART_START) && (name.ends_with(PART_END) || name.ends_with(LOCK_END)))
+    name == LOG
+        || name == LOG_TEMPORARY
+        || (name.starts_with(PART_START) && (name.ends_with(PART_END) || name.ends_with(LOCK_END)))
 }

@@ -4,7 +4,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use proptest::prelude::*;
-use relais_proto::{ChangeId, ClusterId, Digest, Expect, FileTime, Identity, SlaveId, TreePath, Version};
+use relais_proto::{
+    ChangeId, ClusterId, Digest, Expect, FileTime, Identity, SlaveId, TreePath, Version,
+};
 use relais_transfer::Ranges;
 use relais_transfer::fetch::Resume;
 use relais_tree::Folder;
@@ -50,7 +52,13 @@ fn tree(local: &str, work: Work) -> Entry {
 
 /// One of each kind.
 fn all() -> Vec<Entry> {
-    vec![entry("some name"), bare("x"), upload("y"), tree("z", Work::GetTree), tree("z", Work::PutTree)]
+    vec![
+        entry("some name"),
+        bare("x"),
+        upload("y"),
+        tree("z", Work::GetTree),
+        tree("z", Work::PutTree),
+    ]
 }
 
 fn open(folder: &Path) -> Log {
@@ -58,8 +66,10 @@ fn open(folder: &Path) -> Log {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -78,15 +88,27 @@ fn a_line_is_what_the_format_says() {
 
     let names = "dir/n%C3%A4me%20with%20%25%20and%20space y abababababababababababababababab";
     let text = format(&upload("y"));
-    let front = format!("1 put {names} {} {} 7 {} 1-42 ", "03".repeat(16), "04".repeat(16), "05".repeat(16));
+    let front = format!(
+        "1 put {names} {} {} 7 {} 1-42 ",
+        "03".repeat(16),
+        "04".repeat(16),
+        "05".repeat(16)
+    );
     assert!(text.starts_with(&front) && text.len() == front.len() + 16, "{text}");
     for expect in [Expect::Any, Expect::Absent, Expect::Unnumbered] {
         let Work::Put(known) = upload("y").work else { unreachable!() };
-        let entry = Entry { work: Work::Put(Upload { slave: None, expect, ..known }), ..upload("y") };
+        let entry =
+            Entry { work: Work::Put(Upload { slave: None, expect, ..known }), ..upload("y") };
         assert_eq!(parse(format(&entry).as_bytes()).unwrap(), entry);
     }
-    assert!(format(&tree(".", Work::GetTree)).starts_with("1 get-r / . abababababababababababababababab "));
-    assert!(format(&tree(".", Work::PutTree)).starts_with("1 put-r / . abababababababababababababababab "));
+    assert!(
+        format(&tree(".", Work::GetTree))
+            .starts_with("1 get-r / . abababababababababababababababab ")
+    );
+    assert!(
+        format(&tree(".", Work::PutTree))
+            .starts_with("1 put-r / . abababababababababababababababab ")
+    );
 }
 
 #[test]
@@ -136,13 +158,34 @@ fn checked(fields: &[&str]) -> Vec<u8> {
 fn every_field_is_checked_under_a_good_checksum() {
     let over = format!("/{}", "x".repeat(4095));
     let names: [(usize, &[&str]); 3] = [
-        (2, &["", "/", "..", "a/../b", "/a", ".relais/x", "%", "%4", "%zz", "%c3%a4", "%61", "a%00b", "%FF", &over]),
+        (
+            2,
+            &[
+                "",
+                "/",
+                "..",
+                "a/../b",
+                "/a",
+                ".relais/x",
+                "%",
+                "%4",
+                "%zz",
+                "%c3%a4",
+                "%61",
+                "a%00b",
+                "%FF",
+                &over,
+            ],
+        ),
         (3, &["", "a%00", "%ff", &over]),
         (4, &["", "-", "ab", "ABABABABABABABABABABABABABABABAB"]),
     ];
     every_value_is_refused(&entry("local"), &names);
     every_value_is_refused(&upload("local"), &names);
-    every_value_is_refused(&tree("local", Work::PutTree), &names.map(|(at, values)| (at, if at == 2 { &values[2..] } else { values })));
+    every_value_is_refused(
+        &tree("local", Work::PutTree),
+        &names.map(|(at, values)| (at, if at == 2 { &values[2..] } else { values })),
+    );
     every_value_is_refused(
         &entry("local"),
         &[
@@ -150,14 +193,47 @@ fn every_field_is_checked_under_a_good_checksum() {
             (6, &["", "-", "x", "18446744073709551616", "+5000000", "05000000", "2097152", "0"]),
             (7, &["", "0", "é"]),
             (8, &["", "0"]),
-            (9, &["", "-", "0", "0.", "0.0", "0.1000000000", "+0.000000000", "9223372036854775808.000000000"]),
-            (10, &["", "0-0", "5-3", "0-5000001", "0-2,1-3", "0-1,1-2", "x", "0-18446744073709551616"]),
+            (
+                9,
+                &[
+                    "",
+                    "-",
+                    "0",
+                    "0.",
+                    "0.0",
+                    "0.1000000000",
+                    "+0.000000000",
+                    "9223372036854775808.000000000",
+                ],
+            ),
+            (
+                10,
+                &[
+                    "",
+                    "0-0",
+                    "5-3",
+                    "0-5000001",
+                    "0-2,1-3",
+                    "0-1,1-2",
+                    "x",
+                    "0-18446744073709551616",
+                ],
+            ),
         ],
     );
     every_value_is_refused(
         &upload("local"),
         &[
-            (5, &["", "-", "0", "0303030303030303030303030303030G", "03030303030303030303030303030303 "]),
+            (
+                5,
+                &[
+                    "",
+                    "-",
+                    "0",
+                    "0303030303030303030303030303030G",
+                    "03030303030303030303030303030303 ",
+                ],
+            ),
             (6, &["", "0", "0404040404040404040404040404040404"]),
             (7, &["", "-", "x", "+7", "07", "9223372036854775808", "18446744073709551616"]),
             (8, &["", "-", "0", "ABABABABABABABABABABABABABABABAB"]),
@@ -188,12 +264,22 @@ fn every_value_is_refused(entry: &Entry, bad: &[(usize, &[&str])]) {
 fn lines_of_another_version_are_known_by_their_checksum_and_stay() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(".log");
-    let later = [&["2", "get", "a", "b"][..], &["1", "PUT", "x"], &["1", "", "x"], &["3", "anything"], &["1", "mirror"]].map(checked);
+    let later = [
+        &["2", "get", "a", "b"][..],
+        &["1", "PUT", "x"],
+        &["1", "", "x"],
+        &["3", "anything"],
+        &["1", "mirror"],
+    ]
+    .map(checked);
     let text: Vec<u8> = later.iter().flat_map(|line| [line, &b"\n"[..]].concat()).collect();
     std::fs::write(&path, &text).unwrap();
     let mut log = open(folder.path());
     let contents = log.read().unwrap();
-    assert!(contents.entries.is_empty() && contents.bad.iter().all(|bad| matches!(bad.why, LineError::Unknown(_))));
+    assert!(
+        contents.entries.is_empty()
+            && contents.bad.iter().all(|bad| matches!(bad.why, LineError::Unknown(_)))
+    );
     assert_eq!(contents.kept.len(), later.len());
     log.put(bare("a")).unwrap();
     log.remove(&bare("a")).unwrap();
@@ -209,15 +295,30 @@ fn lines_of_another_version_are_known_by_their_checksum_and_stay() {
 #[test]
 fn bad_lines_are_reported_and_the_others_kept() {
     let mut text = b"# comment\n\n".to_vec();
-    for line in [format(&entry("a")), "nonsense".to_owned(), format(&entry("b")), format(&bare("a")), "x".repeat(50_000)] {
+    for line in [
+        format(&entry("a")),
+        "nonsense".to_owned(),
+        format(&entry("b")),
+        format(&bare("a")),
+        "x".repeat(50_000),
+    ] {
         text.extend_from_slice(line.as_bytes());
         text.push(b'\n');
     }
     text.extend_from_slice(b"\xff\xfe");
     let contents = parse_all(&text);
     assert_eq!(contents.entries, [entry("a"), entry("b")]);
-    let bad: Vec<(usize, LineError)> = contents.bad.into_iter().map(|bad| (bad.number, bad.why)).collect();
-    assert_eq!(bad, [(4, LineError::Fields), (6, LineError::Twice), (7, LineError::TooLong), (8, LineError::NotUtf8)]);
+    let bad: Vec<(usize, LineError)> =
+        contents.bad.into_iter().map(|bad| (bad.number, bad.why)).collect();
+    assert_eq!(
+        bad,
+        [
+            (4, LineError::Fields),
+            (6, LineError::Twice),
+            (7, LineError::TooLong),
+            (8, LineError::NotUtf8)
+        ]
+    );
 }
 
 #[test]
@@ -261,7 +362,13 @@ fn what_is_fetched_has_one_line_and_what_is_sent_one_for_each_place() {
     log.put(entry("a")).unwrap();
     log.put(elsewhere(entry("a"))).unwrap();
     assert_eq!(log.entries().unwrap(), [elsewhere(entry("a"))]);
-    for entry in [upload("a"), elsewhere(upload("a")), upload("a"), tree("a", Work::GetTree), tree("a", Work::PutTree)] {
+    for entry in [
+        upload("a"),
+        elsewhere(upload("a")),
+        upload("a"),
+        tree("a", Work::GetTree),
+        tree("a", Work::PutTree),
+    ] {
         log.put(entry).unwrap();
     }
     assert_eq!(log.entries().unwrap().len(), 5);
@@ -322,7 +429,9 @@ fn part_names_are_short_and_our_own() {
     let lock = lock_name(&TreePath::new("a").unwrap(), "x", ClusterId([1; 16]));
     assert_ne!(lock, lock_name(&TreePath::new("a").unwrap(), "x", ClusterId([2; 16])));
     assert_ne!(lock, lock_name(&TreePath::new("ax").unwrap(), "", ClusterId([1; 16])));
-    for ours in [&lock, &part_name(&"x".repeat(255)), ".log", ".LOG", ".relais-log.new", ".Relais-x.part"] {
+    for ours in
+        [&lock, &part_name(&"x".repeat(255)), ".log", ".LOG", ".relais-log.new", ".Relais-x.part"]
+    {
         assert!(is_ours(ours), "{ours}");
     }
     for other in ["log", ".log2", ".relais-x", "x.part", ""] {

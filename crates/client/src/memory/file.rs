@@ -34,7 +34,11 @@ struct KeptSlave {
 
 /// The text for a master's answer to `user` at `host`, which came at `received`.
 pub fn format(route: &Route, host: &str, user: &str, received: u64) -> String {
-    let slaves = route.slaves.iter().map(|slave| KeptSlave { id: slave.id.to_string(), addresses: slave.addrs.clone() }).collect();
+    let slaves = route
+        .slaves
+        .iter()
+        .map(|slave| KeptSlave { id: slave.id.to_string(), addresses: slave.addrs.clone() })
+        .collect();
     let kept = Kept {
         format: FORMAT,
         host: host.to_owned(),
@@ -58,7 +62,9 @@ pub fn parse(text: &str, host: &str, user: &str) -> Result<(Route, u64), String>
         return Err("it is about another host or user".to_owned());
     }
     let cluster: ClusterId = kept.cluster.parse().map_err(|_| "it names no cluster".to_owned())?;
-    let ticket = unhex(&kept.ticket).filter(|ticket| ticket.len() <= limits::TICKET).ok_or("it holds no ticket")?;
+    let ticket = unhex(&kept.ticket)
+        .filter(|ticket| ticket.len() <= limits::TICKET)
+        .ok_or("it holds no ticket")?;
     if kept.slaves.is_empty() || kept.slaves.len() > limits::REDIRECT_SLAVES {
         return Err(format!("it names {} slaves", kept.slaves.len()));
     }
@@ -75,10 +81,16 @@ fn slave(kept: KeptSlave) -> Result<Endpoint, String> {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || text.len() > 2 * limits::TICKET || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if !text.len().is_multiple_of(2)
+        || text.len() > 2 * limits::TICKET
+        || !text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
         return None;
     }
-    (0..text.len()).step_by(2).map(|at| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok())).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .collect()
 }
 
 /// The text for the highest change seen.

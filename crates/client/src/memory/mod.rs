@@ -41,8 +41,17 @@ impl Memory {
     pub fn new(place: Place, host: &Host, user: &str, notices: Notices) -> Self {
         let told = std::cell::Cell::new(false);
         // A name is the same in any case, and with the dot of the root.
-        let host = Host { name: host.name.trim_end_matches('.').to_ascii_lowercase(), port: host.port };
-        Self { place, host: host.to_string(), user: user.to_owned(), notices, new: None, kept: None, told }
+        let host =
+            Host { name: host.name.trim_end_matches('.').to_ascii_lowercase(), port: host.port };
+        Self {
+            place,
+            host: host.to_string(),
+            user: user.to_owned(),
+            notices,
+            new: None,
+            kept: None,
+            told,
+        }
     }
 
     /// The slaves that the master named last, with a ticket that may still be good.
@@ -87,7 +96,10 @@ impl Memory {
     /// # Errors
     /// The file, and what is wrong with it.
     pub fn authority(&self) -> Result<Option<Fingerprint>, String> {
-        let found = self.place.read(authorities::NAME).and_then(|text| authorities::find(&text.unwrap_or_default(), &self.host));
+        let found = self
+            .place
+            .read(authorities::NAME)
+            .and_then(|text| authorities::find(&text.unwrap_or_default(), &self.host));
         found.map_err(|why| format!("{}: {why}", self.authorities_file()))
     }
 

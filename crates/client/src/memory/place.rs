@@ -36,7 +36,8 @@ impl Place {
 
     pub(super) fn among(state: Option<OsString>, home: Option<OsString>) -> Option<Self> {
         // A path from the current folder would be another place each time; the convention says to leave it out.
-        let whole = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+        let whole =
+            |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
         let state = whole(state).or_else(|| Some(whole(home)?.join(".local/state")));
         if state.is_none() {
             debug!("there is no home folder: nothing is kept for later runs");
@@ -69,7 +70,9 @@ impl Place {
         let file = match folder.open_read(name) {
             Ok(open) => open.file,
             Err(TreeError::NotFound) => return Ok(None),
-            Err(TreeError::NotServed(_) | TreeError::IsFolder) => return Err("it is no regular file".to_owned()),
+            Err(TreeError::NotServed(_) | TreeError::IsFolder) => {
+                return Err("it is no regular file".to_owned());
+            }
             Err(e) => return Err(e.to_string()),
         };
         let meta = file.metadata().map_err(|e| e.to_string())?;
@@ -89,7 +92,11 @@ impl Place {
         let plain = |e: &dyn std::fmt::Display| format!("{}: {e}", self.folder.display());
         let folder = match Folder::open(&self.folder) {
             Err(TreeError::NotFound) => {
-                DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(|e| plain(&e))?;
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(&self.folder)
+                    .map_err(|e| plain(&e))?;
                 Folder::open(&self.folder).map_err(|e| plain(&e))?
             }
             other => other.map_err(|e| plain(&e))?,
@@ -98,7 +105,9 @@ impl Place {
         loop {
             match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Writer { folder }),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < until => std::thread::sleep(LOCK_STEP),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < until => {
+                    std::thread::sleep(LOCK_STEP)
+                }
                 Err(e) => return Err(plain(&std::io::Error::from(e))),
             }
         }
@@ -114,7 +123,9 @@ impl Writer {
     /// Gives a file this content: written whole under another name, then renamed. It is not synced: a power cut costs a help, and
     /// no command shall wait for it.
     pub fn replace(&self, name: &str, text: &str) -> Result<(), String> {
-        let result = self.write(text).and_then(|()| self.folder.rename(TEMPORARY, name).map_err(|e| e.to_string()));
+        let result = self
+            .write(text)
+            .and_then(|()| self.folder.rename(TEMPORARY, name).map_err(|e| e.to_string()));
         if result.is_err()
             && let Err(e) = self.folder.unlink(TEMPORARY)
         {
@@ -125,14 +136,17 @@ impl Writer {
 
     fn write(&self, text: &str) -> Result<(), String> {
         let open = || {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let flags =
+                OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             openat(&self.folder, TEMPORARY, flags, Mode::RUSR | Mode::WUSR)
         };
         let file = match open() {
             // Whoever left it is gone: we hold the lock.
-            Err(Errno::EXIST) => {
-                self.folder.unlink(TEMPORARY).map_err(|e| e.to_string()).and_then(|()| open().map_err(|e| e.to_string()))?
-            }
+            Err(Errno::EXIST) => self
+                .folder
+                .unlink(TEMPORARY)
+                .map_err(|e| e.to_string())
+                .and_then(|()| open().map_err(|e| e.to_string()))?,
             other => other.map_err(|e| e.to_string())?,
         };
         File::from(file).write_all(text.as_bytes()).map_err(|e| e.to_string())

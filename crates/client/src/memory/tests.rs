@@ -10,8 +10,10 @@ use super::*;
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 
 fn route() -> Route {
-    let slave =
-        |n: u8| Endpoint { id: SlaveId([n; 16]), addrs: vec![([127, 0, 0, 1], u16::from(n)).into(), ([0, 0, 0, 0, 0, 0, 0, 1], 9).into()] };
+    let slave = |n: u8| Endpoint {
+        id: SlaveId([n; 16]),
+        addrs: vec![([127, 0, 0, 1], u16::from(n)).into(), ([0, 0, 0, 0, 0, 0, 0, 1], 9).into()],
+    };
     Route { cluster: CLUSTER, ticket: (0..=255).collect(), slaves: (1..=17).map(slave).collect() }
 }
 
@@ -39,7 +41,10 @@ fn what_is_kept_is_read_again() {
     assert_eq!((other.route(), other.mark(CLUSTER)), (Some(route()), Some(mark(42))));
     // The ticket is this user's alone; what was seen of the cluster is not.
     let mut bob = memory(&folder, "bob");
-    assert_eq!((bob.route(), bob.mark(CLUSTER), bob.mark(ClusterId([8; 16]))), (None, Some(mark(42)), None));
+    assert_eq!(
+        (bob.route(), bob.mark(CLUSTER), bob.mark(ClusterId([8; 16]))),
+        (None, Some(mark(42)), None)
+    );
     assert_eq!(mode(&folder), 0o700);
     let files: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), 2);
@@ -67,7 +72,11 @@ fn nobody_lowers_what_was_seen() {
 fn a_ticket_that_is_over_is_not_used() {
     let dir = tempfile::tempdir().unwrap();
     let mut memory = memory(dir.path(), "");
-    for (age, used) in [(0, true), (limits::TICKET_TIME.as_secs() - 60, true), (limits::TICKET_TIME.as_secs(), false)] {
+    for (age, used) in [
+        (0, true),
+        (limits::TICKET_TIME.as_secs() - 60, true),
+        (limits::TICKET_TIME.as_secs(), false),
+    ] {
         memory.new = Some(file::format(&route(), "box:2121", "", now() - age));
         memory.keep(CLUSTER, mark(1));
         assert_eq!(memory.route().is_some(), used, "{age}");
@@ -80,7 +89,10 @@ fn what_is_no_good_is_told_once_and_replaced() {
     let good = file::format(&route(), "box:2121", "", now());
     let many = Route { slaves: vec![route().slaves[0].clone(); 18], ..route() };
     let none = Route { slaves: vec![], ..route() };
-    let unusable = Route { slaves: vec![Endpoint { id: SlaveId([1; 16]), addrs: vec!["0.0.0.0:1".parse().unwrap()] }], ..route() };
+    let unusable = Route {
+        slaves: vec![Endpoint { id: SlaveId([1; 16]), addrs: vec!["0.0.0.0:1".parse().unwrap()] }],
+        ..route()
+    };
     let text = |route: &Route| file::format(route, "box:2121", "", now()).into_bytes();
     let bad: Vec<Vec<u8>> = vec![
         vec![],
@@ -109,7 +121,11 @@ fn what_is_no_good_is_told_once_and_replaced() {
         std::fs::write(&path, &bytes).unwrap();
         std::fs::write(dir.path().join(mark_name(CLUSTER)), b"1-99999999999999999999\n").unwrap();
         let start = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
-        assert_eq!((memory.route(), memory.route(), memory.mark(CLUSTER)), (None, None, None), "{start}");
+        assert_eq!(
+            (memory.route(), memory.route(), memory.mark(CLUSTER)),
+            (None, None, None),
+            "{start}"
+        );
         let told = memory.notices.collected();
         assert!(told.len() == 1 && told[0].contains(": left out: "), "{start}: {told:?}");
         memory.learn(&route());
@@ -121,7 +137,18 @@ fn what_is_no_good_is_told_once_and_replaced() {
 #[test]
 fn only_one_spelling_of_a_mark_is_read() {
     assert_eq!(file::parse_mark("1-42\n"), Some(mark(42)));
-    for bad in ["", "\n", "1-42", "+1-42\n", "01-42\n", "1--42\n", "1-42\n\n", "4294967296-1\n", "1-\n", "a-b\n"] {
+    for bad in [
+        "",
+        "\n",
+        "1-42",
+        "+1-42\n",
+        "01-42\n",
+        "1--42\n",
+        "1-42\n\n",
+        "4294967296-1\n",
+        "1-\n",
+        "a-b\n",
+    ] {
         assert_eq!(file::parse_mark(bad), None, "{bad:?}");
     }
 }
@@ -155,7 +182,9 @@ fn links_and_folders_are_not_followed() {
 
 #[test]
 fn without_a_place_nothing_is_kept_and_nothing_is_said() {
-    let among = |state: Option<&str>, home: Option<&str>| Place::among(state.map(Into::into), home.map(Into::into)).map(|p| p.shown("x"));
+    let among = |state: Option<&str>, home: Option<&str>| {
+        Place::among(state.map(Into::into), home.map(Into::into)).map(|p| p.shown("x"))
+    };
     assert_eq!(among(Some("/s"), Some("/h")).as_deref(), Some("/s/relais/client/x"));
     assert_eq!(among(Some("s"), Some("/h")).as_deref(), Some("/h/.local/state/relais/client/x"));
     assert_eq!(among(Some(""), None), None);

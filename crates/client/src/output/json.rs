@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::shapes::{
-    Empty, JsonChanges, JsonEntry, JsonError, JsonMirrored, JsonReceived, JsonSent, JsonSeveral, JsonStatus, Object, Place, Text, failures,
+    Empty, JsonChanges, JsonEntry, JsonError, JsonMirrored, JsonReceived, JsonSent, JsonSeveral,
+    JsonStatus, Object, Place, Text, failures,
 };
 use crate::Failure;
 use crate::outcome::{Outcome, Shown};
@@ -20,10 +21,19 @@ use crate::sanitize::is_harmful;
 ///
 /// # Errors
 /// Those of `out`.
-pub fn object(out: &mut dyn Write, command: &str, result: &Result<Outcome, Failure>) -> io::Result<()> {
+pub fn object(
+    out: &mut dyn Write,
+    command: &str,
+    result: &Result<Outcome, Failure>,
+) -> io::Result<()> {
     let outcome = match result {
         Ok(outcome) => outcome,
-        Err(failure) => return write_line(out, &Object { command, ok: false, rest: Empty {}, error: Some(failure.into()) }),
+        Err(failure) => {
+            return write_line(
+                out,
+                &Object { command, ok: false, rest: Empty {}, error: Some(failure.into()) },
+            );
+        }
     };
     let failure = outcome.failure();
     let error = failure.as_ref().map(JsonError::from);
@@ -84,7 +94,12 @@ pub fn end_entries(out: &mut dyn Write, result: &Result<Outcome, Failure>) -> io
     }
 }
 
-fn put<T: Serialize>(out: &mut dyn Write, command: &str, error: Option<JsonError<'_>>, rest: T) -> io::Result<()> {
+fn put<T: Serialize>(
+    out: &mut dyn Write,
+    command: &str,
+    error: Option<JsonError<'_>>,
+    rest: T,
+) -> io::Result<()> {
     write_line(out, &Object { command, ok: error.is_none(), rest, error })
 }
 
@@ -101,7 +116,11 @@ fn write(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
 struct Harmless;
 
 impl Formatter for Harmless {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         let mut rest = fragment;
         while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_harmful(*c)) {
             writer.write_all(&rest.as_bytes()[..at])?;
@@ -175,25 +194,41 @@ mod tests {
             "{\"command\":\"put\",\"ok\":true,\"remote\":\"/x\",\"local\":\"x\",\"bytes\":10,\"seconds\":1.5,\
              \"slaves\":[\"127.0.0.1:2122\"],\"resumed_from\":0,\"verified\":true,\"version\":\"1-42\",\"copies\":1}\n"
         );
-        let changes = |several| Outcome::Changes(Changes { version: Some(version), several, failed: vec![] });
+        let changes =
+            |several| Outcome::Changes(Changes { version: Some(version), several, failed: vec![] });
         let line = |outcome| text(|out| object(out, "rm", &Ok(outcome)));
         assert_eq!(line(changes(false)), "{\"command\":\"rm\",\"ok\":true,\"version\":\"1-42\"}\n");
-        assert_eq!(line(changes(true)), "{\"command\":\"rm\",\"ok\":true,\"version\":\"1-42\",\"failed\":[]}\n");
+        assert_eq!(
+            line(changes(true)),
+            "{\"command\":\"rm\",\"ok\":true,\"version\":\"1-42\",\"failed\":[]}\n"
+        );
     }
 
     #[test]
     fn failures_are_told_as_agreed() {
-        let failure = Failure::new(ErrorCode::NotFound, "no \u{1b}[31m such\u{202e}\u{7f}\u{9b}\u{e0041}");
+        let failure =
+            Failure::new(ErrorCode::NotFound, "no \u{1b}[31m such\u{202e}\u{7f}\u{9b}\u{e0041}");
         assert_eq!(
             text(|out| object(out, "get", &Err(failure.clone()))),
             "{\"command\":\"get\",\"ok\":false,\"error\":{\"code\":\"not-found\",\
              \"message\":\"no \\u001b[31m such\\u202e\\u007f\\u009b\\udb40\\udc41\"}}\n"
         );
-        let several = Several { files: 1, bytes: 5, failed: vec![Failed { remote: "x".into(), failure }], ..Several::default() };
+        let several = Several {
+            files: 1,
+            bytes: 5,
+            failed: vec![Failed { remote: "x".into(), failure }],
+            ..Several::default()
+        };
         let line = text(|out| object(out, "get", &Ok(Outcome::Several(several))));
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!((value["ok"].as_bool(), value["files"].as_u64(), value["bytes"].as_u64()), (Some(false), Some(1), Some(5)));
-        assert_eq!((value["failed"][0]["remote"].as_str(), value["failed"][0]["error"]["code"].as_str()), (Some("x"), Some("not-found")));
+        assert_eq!(
+            (value["ok"].as_bool(), value["files"].as_u64(), value["bytes"].as_u64()),
+            (Some(false), Some(1), Some(5))
+        );
+        assert_eq!(
+            (value["failed"][0]["remote"].as_str(), value["failed"][0]["error"]["code"].as_str()),
+            (Some("x"), Some("not-found"))
+        );
         assert_eq!(value["error"]["code"], "not-found");
     }
 
@@ -231,7 +266,8 @@ mod tests {
         use crate::outcome::Content;
         let line = |content| text(|out| entry(out, &Shown { content, ..shown("a") }, true));
         assert!(!line(None).contains("digest"));
-        let unknown = line(Some(Content { digest: None, holders: Some(vec!["127.0.0.1:1".into()]) }));
+        let unknown =
+            line(Some(Content { digest: None, holders: Some(vec!["127.0.0.1:1".into()]) }));
         assert!(unknown.contains("\"digest\":null,\"holders\":[\"127.0.0.1:1\"]"), "{unknown}");
         let known = line(Some(Content { digest: Some(Digest([0xab; 32])), holders: None }));
         assert!(known.ends_with(&format!("\"digest\":\"{}\"}}", "ab".repeat(32))), "{known}");

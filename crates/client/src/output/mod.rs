@@ -76,7 +76,16 @@ impl Output {
     /// Writes to `out`, and what goes wrong to `notices`.
     #[must_use]
     pub fn new(out: Box<dyn Write>, notices: Notices, json: bool, screen: Screen) -> Self {
-        Self { out, notices, json, screen, command: String::new(), listing: None, content: Content::None, broken: false }
+        Self {
+            out,
+            notices,
+            json,
+            screen,
+            command: String::new(),
+            listing: None,
+            content: Content::None,
+            broken: false,
+        }
     }
 
     /// Whether whoever reads standard output has gone.
@@ -236,9 +245,17 @@ impl Output {
             Ok(Outcome::Received(file)) => self.received(file),
             Ok(Outcome::Sent(file)) => self.sent(file),
             Ok(Outcome::Several(files)) => self.line(&text::several(files)),
-            Ok(Outcome::Mirrored(mirrored)) => text::mirrored(mirrored).iter().try_for_each(|line| self.line(line)),
+            Ok(Outcome::Mirrored(mirrored)) => {
+                text::mirrored(mirrored).iter().try_for_each(|line| self.line(line))
+            }
             Ok(Outcome::Status(state)) => self.line(&clean_lines(&text::status(state))),
-            Ok(Outcome::Moved(_) | Outcome::Leave | Outcome::Entries(_) | Outcome::Changes(_) | Outcome::Ran) => Ok(()),
+            Ok(
+                Outcome::Moved(_)
+                | Outcome::Leave
+                | Outcome::Entries(_)
+                | Outcome::Changes(_)
+                | Outcome::Ran,
+            ) => Ok(()),
         }
     }
 
@@ -255,11 +272,17 @@ impl Output {
 
     fn columns(&mut self, names: &[Shown]) -> Result<(), Failure> {
         let plain: Vec<String> = names.iter().map(text::name).collect();
-        text::columns(&plain, self.screen.width.unwrap_or(80)).iter().try_for_each(|line| self.line(line))
+        text::columns(&plain, self.screen.width.unwrap_or(80))
+            .iter()
+            .try_for_each(|line| self.line(line))
     }
 
     fn coloured(&self, shown: &Shown, name: String) -> String {
-        if self.screen.colours && shown.kind == ShownKind::Folder { format!("\u{1b}[1;34m{name}\u{1b}[0m") } else { name }
+        if self.screen.colours && shown.kind == ShownKind::Folder {
+            format!("\u{1b}[1;34m{name}\u{1b}[0m")
+        } else {
+            name
+        }
     }
 
     /// The object goes to standard error.

@@ -5,7 +5,9 @@ use serde::Serialize;
 
 use super::text::rfc3339;
 use crate::Failure;
-use crate::outcome::{Changes, Failed, Mirrored, Received, Sent, ServerState, Several, Shown, ShownKind};
+use crate::outcome::{
+    Changes, Failed, Mirrored, Received, Sent, ServerState, Several, Shown, ShownKind,
+};
 
 #[derive(Serialize)]
 pub(super) struct JsonError<'a> {
@@ -160,15 +162,30 @@ pub(super) struct JsonStatus<'a> {
 impl<'a> From<&'a Received> for JsonReceived<'a> {
     fn from(file: &'a Received) -> Self {
         let Received { remote, local, bytes, time, slaves, resumed_from } = file;
-        Self { remote, local, bytes: *bytes, seconds: time.as_secs_f64(), slaves, resumed_from: *resumed_from, verified: true }
+        Self {
+            remote,
+            local,
+            bytes: *bytes,
+            seconds: time.as_secs_f64(),
+            slaves,
+            resumed_from: *resumed_from,
+            verified: true,
+        }
     }
 }
 
 impl<'a> From<&'a Sent> for JsonSent<'a> {
     fn from(file: &'a Sent) -> Self {
         let Sent { remote, local, bytes, time, slaves, resumed_from, version, copies } = file;
-        let moved =
-            JsonReceived { remote, local, bytes: *bytes, seconds: time.as_secs_f64(), slaves, resumed_from: *resumed_from, verified: true };
+        let moved = JsonReceived {
+            remote,
+            local,
+            bytes: *bytes,
+            seconds: time.as_secs_f64(),
+            slaves,
+            resumed_from: *resumed_from,
+            verified: true,
+        };
         Self { moved, version: version.to_string(), copies: *copies }
     }
 }
@@ -176,20 +193,35 @@ impl<'a> From<&'a Sent> for JsonSent<'a> {
 impl<'a> From<&'a Changes> for JsonChanges<'a> {
     fn from(changes: &'a Changes) -> Self {
         let Changes { version, several, failed } = changes;
-        Self { version: version.map(|version| version.to_string()), failed: several.then(|| failures(failed)) }
+        Self {
+            version: version.map(|version| version.to_string()),
+            failed: several.then(|| failures(failed)),
+        }
     }
 }
 
 impl<'a> From<&'a Several> for JsonSeveral<'a> {
     fn from(several: &'a Several) -> Self {
         let Several { files, folders, bytes, time, slaves, skipped, failed } = several;
-        Self { files: *files, folders: *folders, bytes: *bytes, seconds: time.as_secs_f64(), slaves, skipped, failed: failures(failed) }
+        Self {
+            files: *files,
+            folders: *folders,
+            bytes: *bytes,
+            seconds: time.as_secs_f64(),
+            slaves,
+            skipped,
+            failed: failures(failed),
+        }
     }
 }
 
 impl<'a> From<&'a Mirrored> for JsonMirrored<'a> {
     fn from(mirrored: &'a Mirrored) -> Self {
-        let Mirrored { several: Several { files, folders, bytes, time, slaves, skipped, failed }, deleted, planned } = mirrored;
+        let Mirrored {
+            several: Several { files, folders, bytes, time, slaves, skipped, failed },
+            deleted,
+            planned,
+        } = mirrored;
         Self {
             files: *files,
             folders: *folders,
@@ -199,7 +231,12 @@ impl<'a> From<&'a Mirrored> for JsonMirrored<'a> {
             deleted: *deleted,
             skipped,
             failed: failures(failed),
-            planned: planned.as_ref().map(|steps| steps.iter().map(|step| JsonStep { action: step.action, path: &step.path }).collect()),
+            planned: planned.as_ref().map(|steps| {
+                steps
+                    .iter()
+                    .map(|step| JsonStep { action: step.action, path: &step.path })
+                    .collect()
+            }),
         }
     }
 }

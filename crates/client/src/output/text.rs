@@ -50,7 +50,8 @@ fn short_time(time: FileTime) -> String {
 #[must_use]
 pub fn received(file: &Received) -> String {
     let Received { remote, local, bytes, time, slaves, resumed_from } = file;
-    let resumed = if *resumed_from > 0 { format!(", resumed from {resumed_from}") } else { String::new() };
+    let resumed =
+        if *resumed_from > 0 { format!(", resumed from {resumed_from}") } else { String::new() };
     format!(
         "{remote} -> {local}: {bytes} bytes in {:.2} s ({}) from {}{resumed}, verified",
         time.as_secs_f64(),
@@ -63,7 +64,8 @@ pub fn received(file: &Received) -> String {
 #[must_use]
 pub fn sent(file: &Sent) -> String {
     let Sent { remote, local, bytes, time, slaves, resumed_from, version, copies } = file;
-    let resumed = if *resumed_from > 0 { format!(", resumed from {resumed_from}") } else { String::new() };
+    let resumed =
+        if *resumed_from > 0 { format!(", resumed from {resumed_from}") } else { String::new() };
     let copies = if *copies == 1 { ", 1 copy".to_owned() } else { format!(", {copies} copies") };
     format!(
         "{local} -> {remote}: {bytes} bytes in {:.2} s ({}) to {}{resumed}, verified, version {version}{copies}",
@@ -83,7 +85,9 @@ pub fn several(several: &Several) -> String {
 #[must_use]
 pub fn mirrored(mirrored: &Mirrored) -> Vec<String> {
     match &mirrored.planned {
-        Some(steps) => steps.iter().map(|step| format!("{} {}", step.action, clean(&step.path))).collect(),
+        Some(steps) => {
+            steps.iter().map(|step| format!("{} {}", step.action, clean(&step.path))).collect()
+        }
         None => vec![with_deleted(&mirrored.several, mirrored.deleted)],
     }
 }
@@ -91,9 +95,17 @@ pub fn mirrored(mirrored: &Mirrored) -> Vec<String> {
 fn with_deleted(several: &Several, deleted: u64) -> String {
     let Several { files, folders, bytes, time, skipped, failed, .. } = several;
     let part = |n: u64, what: &str| if n > 0 { format!(", {n} {what}") } else { String::new() };
-    let (folders, deleted, skipped, failed) =
-        (part(*folders, "folders"), part(deleted, "deleted"), part(skipped.len() as u64, "skipped"), part(failed.len() as u64, "failed"));
-    format!("{files} files{folders}, {bytes} bytes in {:.2} s ({}){deleted}{skipped}{failed}", time.as_secs_f64(), rate(*bytes, *time))
+    let (folders, deleted, skipped, failed) = (
+        part(*folders, "folders"),
+        part(deleted, "deleted"),
+        part(skipped.len() as u64, "skipped"),
+        part(failed.len() as u64, "failed"),
+    );
+    format!(
+        "{files} files{folders}, {bytes} bytes in {:.2} s ({}){deleted}{skipped}{failed}",
+        time.as_secs_f64(),
+        rate(*bytes, *time)
+    )
 }
 
 /// A name as `ls` shows it: folders with `/` behind.
@@ -124,7 +136,10 @@ pub fn details(shown: &Shown) -> String {
         (ShownKind::Folder, _) => "folder",
         (ShownKind::Other, _) => "other",
     };
-    let mut lines = vec![clean(shown.path.as_deref().unwrap_or(&shown.name)).into_owned(), format!("  kind     {kind}")];
+    let mut lines = vec![
+        clean(shown.path.as_deref().unwrap_or(&shown.name)).into_owned(),
+        format!("  kind     {kind}"),
+    ];
     if shown.kind == ShownKind::File {
         lines.push(format!("  size     {} ({})", shown.size, human_bytes(shown.size)));
     }
@@ -133,7 +148,10 @@ pub fn details(shown: &Shown) -> String {
         lines.push(format!("  version  {version}"));
     }
     if let Some(content) = shown.content.as_ref().filter(|_| shown.kind == ShownKind::File) {
-        lines.push(format!("  digest   {}", content.digest.map_or_else(|| "not known yet".to_owned(), |d| d.to_string())));
+        lines.push(format!(
+            "  digest   {}",
+            content.digest.map_or_else(|| "not known yet".to_owned(), |d| d.to_string())
+        ));
         if let Some(holders) = content.holders.as_ref().filter(|h| !h.is_empty()) {
             lines.push(format!("  holders  {}", holders.join(", ")));
         }
@@ -144,7 +162,11 @@ pub fn details(shown: &Shown) -> String {
 /// A line as `b3sum` prints it.
 #[must_use]
 pub fn digest(shown: &Shown) -> String {
-    let digest = shown.content.as_ref().and_then(|c| c.digest).map_or_else(|| "-".to_owned(), |d| d.to_string());
+    let digest = shown
+        .content
+        .as_ref()
+        .and_then(|c| c.digest)
+        .map_or_else(|| "-".to_owned(), |d| d.to_string());
     format!("{digest}  {}", clean(shown.path.as_deref().unwrap_or(&shown.name)))
 }
 
@@ -163,17 +185,31 @@ pub fn status(state: &ServerState) -> String {
         format!("cluster   {}", state.cluster.map_or_else(|| "-".to_owned(), |c| c.to_string())),
         format!(
             "line      {}",
-            state.authority.map_or_else(|| "in the clear".to_owned(), |by| format!("encrypted (TLS 1.3), authority {by}"))
+            state.authority.map_or_else(
+                || "in the clear".to_owned(),
+                |by| format!("encrypted (TLS 1.3), authority {by}")
+            )
         ),
         format!("number    {}", report.mark),
-        format!("holds     {} files, {} folders, {}", counters.files, counters.folders, human_bytes(counters.bytes)),
+        format!(
+            "holds     {} files, {} folders, {}",
+            counters.files,
+            counters.folders,
+            human_bytes(counters.bytes)
+        ),
         format!("hashing   {} files to go", counters.unhashed),
         format!("skipped   {}", skipped(counters)),
         format!("rescans   {}", counters.rescans),
-        format!("sessions  {} open, {} waiting, {} workers", counters.sessions, counters.waiting, counters.workers),
+        format!(
+            "sessions  {} open, {} waiting, {} workers",
+            counters.sessions, counters.waiting, counters.workers
+        ),
     ];
     let confined = counters.confinement.names();
-    lines.push(format!("confined  {}", if confined.is_empty() { "not at all".to_owned() } else { confined.join(", ") }));
+    lines.push(format!(
+        "confined  {}",
+        if confined.is_empty() { "not at all".to_owned() } else { confined.join(", ") }
+    ));
     if !report.last_error.is_empty() {
         lines.push(format!("error     {}", clean(&report.last_error)));
     }
@@ -188,7 +224,8 @@ fn skipped(counters: &Counters) -> String {
         (counters.skipped_names, "names that cannot be served"),
         (counters.skipped_unreadable, "unreadable"),
     ];
-    let named: Vec<String> = kinds.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let named: Vec<String> =
+        kinds.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     if named.is_empty() { "nothing".to_owned() } else { named.join(", ") }
 }
 
@@ -200,8 +237,12 @@ pub fn columns(names: &[String], width: usize) -> Vec<String> {
     let rows = names.len().div_ceil(count);
     (0..rows)
         .map(|row| {
-            let line: String =
-                names.iter().skip(row).step_by(rows).map(|name| format!("{name}{:pad$}", "", pad = widest - name.width())).collect();
+            let line: String = names
+                .iter()
+                .skip(row)
+                .step_by(rows)
+                .map(|name| format!("{name}{:pad$}", "", pad = widest - name.width()))
+                .collect();
             line.trim_end().to_owned()
         })
         .collect()
@@ -285,22 +326,35 @@ mod tests {
             sent(&file),
             "big.bin -> /x: 2048 bytes in 1.00 s (1.0 KiB/s) to 127.0.0.1:2122, resumed from 1024, verified, version 1-42, 2 copies"
         );
-        let mut many = Several { files: 2, bytes: 2048, time: Duration::from_secs(2), ..Several::default() };
+        let mut many =
+            Several { files: 2, bytes: 2048, time: Duration::from_secs(2), ..Several::default() };
         assert_eq!(several(&many), "2 files, 2048 bytes in 2.00 s (1.0 KiB/s)");
         (many.folders, many.skipped) = (3, vec!["link".into()]);
-        assert_eq!(several(&many), "2 files, 3 folders, 2048 bytes in 2.00 s (1.0 KiB/s), 1 skipped");
+        assert_eq!(
+            several(&many),
+            "2 files, 3 folders, 2048 bytes in 2.00 s (1.0 KiB/s), 1 skipped"
+        );
     }
 
     #[test]
     fn listings_show_kind_size_and_time() {
-        assert_eq!(long(&shown("a", ShownKind::File)), "--           1536  1970-01-01 23:59:59Z  a");
-        assert_eq!(long(&shown("d", ShownKind::Folder)), "d-              -  1970-01-01 23:59:59Z  d/");
+        assert_eq!(
+            long(&shown("a", ShownKind::File)),
+            "--           1536  1970-01-01 23:59:59Z  a"
+        );
+        assert_eq!(
+            long(&shown("d", ShownKind::Folder)),
+            "d-              -  1970-01-01 23:59:59Z  d/"
+        );
         assert_eq!(name(&shown("a\u{202e}b", ShownKind::File)), "a\\u{202e}b");
     }
 
     #[test]
     fn details_and_digests() {
-        let content = Some(Content { digest: Some(Digest([1; 32])), holders: Some(vec!["127.0.0.1:1".into()]) });
+        let content = Some(Content {
+            digest: Some(Digest([1; 32])),
+            holders: Some(vec!["127.0.0.1:1".into()]),
+        });
         let file = Shown { path: Some("/x/a".into()), content, ..shown("a", ShownKind::File) };
         assert_eq!(digest(&file), format!("{}  /x/a", "01".repeat(32)));
         let text = details(&file);
@@ -311,7 +365,8 @@ mod tests {
 
     #[test]
     fn columns_fit_the_width() {
-        let names: Vec<String> = ["a", "bb", "ccc", "d", "日本"].iter().map(|s| s.to_string()).collect();
+        let names: Vec<String> =
+            ["a", "bb", "ccc", "d", "日本"].iter().map(|s| s.to_string()).collect();
         assert_eq!(columns(&names, 80), ["a     bb    ccc   d     日本"]);
         assert_eq!(columns(&names, 11), ["a     d", "bb    日本", "ccc"]);
         assert_eq!(columns(&names, 1), names);

@@ -39,16 +39,27 @@ pub struct Completer {
 impl rustyline::completion::Completer for Completer {
     type Candidate = Pair;
 
-    fn complete(&self, line: &str, pos: usize, _: &rustyline::Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+    fn complete(
+        &self,
+        line: &str,
+        pos: usize,
+        _: &rustyline::Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
         let Some((line, rest)) = line.split_at_checked(pos) else { return Ok((pos, Vec::new())) };
         let typed = partial(line);
         let mut pairs = match wanted(&typed) {
             Wanted::Fixed(words) => words.into_iter().map(fixed).collect(),
-            Wanted::Local(fits) => named(line, &typed, fits, |folder, search| self.local(folder, search)),
-            Wanted::Remote(fits) => named(line, &typed, fits, |folder, search| self.remote(folder, search)),
+            Wanted::Local(fits) => {
+                named(line, &typed, fits, |folder, search| self.local(folder, search))
+            }
+            Wanted::Remote(fits) => {
+                named(line, &typed, fits, |folder, search| self.remote(folder, search))
+            }
         };
         if rest.starts_with(' ') {
-            pairs.iter_mut().for_each(|pair| pair.replacement.truncate(pair.replacement.trim_end_matches(' ').len()));
+            pairs.iter_mut().for_each(|pair| {
+                pair.replacement.truncate(pair.replacement.trim_end_matches(' ').len())
+            });
         }
         Ok((typed.start, pairs))
     }
@@ -71,7 +82,9 @@ impl Completer {
 
     fn remote(&self, folder: &str, search: Search) -> Found {
         let Ok(mut shell) = self.shell.try_borrow_mut() else { return Found::default() };
-        let Ok(folder) = shell.remote(if folder.is_empty() { "." } else { folder }) else { return Found::default() };
+        let Ok(folder) = shell.remote(if folder.is_empty() { "." } else { folder }) else {
+            return Found::default();
+        };
         let mut kept = self.kept.borrow_mut();
         kept.retain(|kept| kept.since.elapsed() < FRESH);
         if let Some(kept) = kept.iter().find(|kept| kept.answers(&folder, &search)) {
@@ -93,13 +106,19 @@ impl Completer {
 impl Kept {
     /// Whether all that a search would find is here.
     fn answers(&self, folder: &TreePath, search: &Search) -> bool {
-        let wider = (search.folders || !self.search.folders) && search.prefix.starts_with(&self.search.prefix);
+        let wider = (search.folders || !self.search.folders)
+            && search.prefix.starts_with(&self.search.prefix);
         self.folder == *folder && (self.search == *search || wider && !self.found.more)
     }
 }
 
 /// The names that fit the word: its part up to the last slash is the folder.
-fn named(line: &str, typed: &Partial, fits: Fits, find: impl FnOnce(&str, Search) -> Found) -> Vec<Pair> {
+fn named(
+    line: &str,
+    typed: &Partial,
+    fits: Fits,
+    find: impl FnOnce(&str, Search) -> Found,
+) -> Vec<Pair> {
     let pattern = fits == Fits::Pattern;
     let word = if pattern { unescaped(&typed.word) } else { Some(typed.word.clone()) };
     // What holds a wildcard stands for names already.
@@ -107,10 +126,14 @@ fn named(line: &str, typed: &Partial, fits: Fits, find: impl FnOnce(&str, Search
     let (head, prefix) = word.split_at(word.rfind('/').map_or(0, |slash| slash + 1));
     let found = find(head, Search { prefix: prefix.to_owned(), folders: fits == Fits::Folders });
     let guarded = !is_behind_dashes(&typed.before);
-    let mut pairs: Vec<Pair> = found.names.iter().map(|name| pair(&whole(head, name, guarded), name, pattern)).collect();
+    let mut pairs: Vec<Pair> =
+        found.names.iter().map(|name| pair(&whole(head, name, guarded), name, pattern)).collect();
     if found.more {
         // It stands for what was typed: the names that are left out may have less in common than those that are shown.
-        pairs.push(Pair { display: "... and more".to_owned(), replacement: line[typed.start..].to_owned() });
+        pairs.push(Pair {
+            display: "... and more".to_owned(),
+            replacement: line[typed.start..].to_owned(),
+        });
     }
     pairs
 }
@@ -126,7 +149,10 @@ fn whole(head: &str, name: &Name, guarded: bool) -> String {
 fn pair(word: &str, name: &Name, pattern: bool) -> Pair {
     let (slash, space) = if name.folder { ("/", "") } else { ("", " ") };
     let word = if pattern { escaped(word) } else { word.to_owned() } + slash;
-    Pair { display: format!("{}{slash}", name.text), replacement: format!("{}{space}", quote(&word)) }
+    Pair {
+        display: format!("{}{slash}", name.text),
+        replacement: format!("{}{space}", quote(&word)),
+    }
 }
 
 fn fixed(word: &str) -> Pair {
@@ -164,7 +190,19 @@ mod tests {
     use crate::tests::{fake, shell};
     use crate::words::split;
 
-    const NAMES: &[&str] = &["-z", "it's", "naïve", "plain", "two words", "two worlds", "\"q\"\\", "#x", "$y", "w\u{202e}x", "sub/- x"];
+    const NAMES: &[&str] = &[
+        "-z",
+        "it's",
+        "naïve",
+        "plain",
+        "two words",
+        "two worlds",
+        "\"q\"\\",
+        "#x",
+        "$y",
+        "w\u{202e}x",
+        "sub/- x",
+    ];
 
     fn completer() -> (tempfile::TempDir, Completer) {
         let files: Vec<_> = NAMES.iter().map(|name| (*name, vec![1])).collect();
@@ -179,7 +217,8 @@ mod tests {
     /// The lines that completion at the end of `line` leads to.
     fn lines(completer: &Completer, line: &str) -> Vec<String> {
         let history = MemHistory::new();
-        let (start, pairs) = completer.complete(line, line.len(), &rustyline::Context::new(&history)).unwrap();
+        let (start, pairs) =
+            completer.complete(line, line.len(), &rustyline::Context::new(&history)).unwrap();
         pairs.into_iter().map(|pair| format!("{}{}", &line[..start], pair.replacement)).collect()
     }
 
@@ -188,8 +227,24 @@ mod tests {
         let (_dir, completer) = completer();
         for command in ["get", "!cat"] {
             let offered = lines(&completer, &format!("{command} "));
-            let words: Vec<String> = offered.iter().map(|line| split(line).unwrap().remove(1)).collect();
-            assert_eq!(words, ["\"q\"\\", "#x", "$y", "./-z", "it's", "naïve", "plain", "sub/", "two words", "two worlds"], "{command}");
+            let words: Vec<String> =
+                offered.iter().map(|line| split(line).unwrap().remove(1)).collect();
+            assert_eq!(
+                words,
+                [
+                    "\"q\"\\",
+                    "#x",
+                    "$y",
+                    "./-z",
+                    "it's",
+                    "naïve",
+                    "plain",
+                    "sub/",
+                    "two words",
+                    "two worlds"
+                ],
+                "{command}"
+            );
         }
         let one = |line: &str| lines(&completer, line).pop().map(|line| split(&line).unwrap());
         for (line, name) in [
@@ -222,7 +277,10 @@ mod tests {
         for (pattern, name) in patterns.iter().zip(["a[1]*.txt", "a\\", "a{b}", "plain"]) {
             let word = split(pattern).unwrap().remove(1);
             let part = crate::recursive::Pattern::new(&word).unwrap().parts.remove(0);
-            assert!(names.iter().all(|other| part.is_match(other) == (*other == name)), "{pattern}");
+            assert!(
+                names.iter().all(|other| part.is_match(other) == (*other == name)),
+                "{pattern}"
+            );
             // What was inserted can be completed again.
             assert_eq!(lines(&completer, pattern.trim_end()), [pattern.as_str()]);
         }
@@ -241,7 +299,10 @@ mod tests {
         assert!(answers("two", false) && answers("two wor", true) && !answers("tw", false));
         completer.kept.borrow_mut()[0].found.more = true;
         assert!(answers("two", false) && !answers("two wor", false));
-        assert!(lines(&completer, "get two")[2].ends_with("get two"), "what is left out keeps the line as it is");
+        assert!(
+            lines(&completer, "get two")[2].ends_with("get two"),
+            "what is left out keeps the line as it is"
+        );
         completer.forget();
         assert!(!answers("two", false));
     }
@@ -250,7 +311,8 @@ mod tests {
     fn a_space_that_is_there_is_not_doubled() {
         let (_dir, completer) = completer();
         let history = MemHistory::new();
-        let (start, pairs) = completer.complete("get pl -o x", 6, &rustyline::Context::new(&history)).unwrap();
+        let (start, pairs) =
+            completer.complete("get pl -o x", 6, &rustyline::Context::new(&history)).unwrap();
         assert_eq!((start, pairs[0].replacement.as_str()), (4, "plain"));
     }
 }

@@ -16,7 +16,9 @@ pub struct HistoryFile(Option<PathBuf>);
 impl HistoryFile {
     /// Reads what was kept before into the editor.
     pub fn open<H: Helper>(editor: &mut Editor<H, FileHistory>) -> Self {
-        let Some(path) = place(&|name| std::env::var_os(name).map(PathBuf::from)) else { return Self(None) };
+        let Some(path) = place(&|name| std::env::var_os(name).map(PathBuf::from)) else {
+            return Self(None);
+        };
         if let Err(e) = prepare(&path) {
             debug!("no history in {}: {e}", path.display());
             return Self(None);
@@ -40,7 +42,8 @@ impl HistoryFile {
 /// `$XDG_STATE_HOME/relais/client-history`, or the same below `~/.local/state`.
 fn place(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let absolute = |name| variable(name).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
+    let state = absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
     Some(state.join("relais/client-history"))
 }
 

@@ -112,8 +112,11 @@ fn prompts(shell: &Shell) -> (String, String) {
     let (host, place) = (shell.session.host().to_string(), shell.place.to_string());
     let (host, place) = (clean(&host), clean(&place));
     let plain = format!("{host}:{place}> ");
-    let coloured =
-        if shell.output.has_colours() { format!("\u{1b}[32m{host}\u{1b}[0m:\u{1b}[1;34m{place}\u{1b}[0m> ") } else { plain.clone() };
+    let coloured = if shell.output.has_colours() {
+        format!("\u{1b}[32m{host}\u{1b}[0m:\u{1b}[1;34m{place}\u{1b}[0m> ")
+    } else {
+        plain.clone()
+    };
     (plain, coloured)
 }
 

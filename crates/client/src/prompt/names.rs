@@ -62,13 +62,18 @@ impl Found {
 
     /// What of it fits a narrower search.
     pub fn narrowed(&self, search: &Search) -> Self {
-        Self { names: self.names.iter().filter(|name| search.fits(name)).cloned().collect(), more: self.more }
+        Self {
+            names: self.names.iter().filter(|name| search.fits(name)).cloned().collect(),
+            more: self.more,
+        }
     }
 }
 
 impl Search {
     fn fits(&self, name: &Name) -> bool {
-        (name.folder || !self.folders) && name.text.starts_with(&self.prefix) && !name.text.contains(is_harmful)
+        (name.folder || !self.folders)
+            && name.text.starts_with(&self.prefix)
+            && !name.text.contains(is_harmful)
     }
 }
 
@@ -114,13 +119,18 @@ pub fn remote(session: &mut Session, folder: &TreePath, search: &Search) -> Resu
     let (mut most, mut looked) = (FIRST, 0);
     loop {
         let (mut came, mut passed, from) = (0, false, after.clone());
-        session.list_some(folder, &from, NonZeroU32::new(most).unwrap_or(NonZeroU32::MIN), &mut |entry| {
-            came += 1;
-            passed |= entry.name > search.prefix && !entry.name.starts_with(&search.prefix);
-            after.clone_from(&entry.name);
-            found.add(Name { folder: entry.kind == Kind::Folder, text: entry.name }, search);
-            Ok(())
-        })?;
+        session.list_some(
+            folder,
+            &from,
+            NonZeroU32::new(most).unwrap_or(NonZeroU32::MIN),
+            &mut |entry| {
+                came += 1;
+                passed |= entry.name > search.prefix && !entry.name.starts_with(&search.prefix);
+                after.clone_from(&entry.name);
+                found.add(Name { folder: entry.kind == Kind::Folder, text: entry.name }, search);
+                Ok(())
+            },
+        )?;
         looked += came;
         if passed || came < most || found.more {
             return Ok(found);
@@ -184,7 +194,9 @@ mod tests {
                 let kind = if name.contains("dir") { Kind::Folder } else { Kind::File };
                 let entry = Entry { kind, ..fake::file(name) };
                 if !page.push(&entry) {
-                    replies.push(Reply::Entries(std::mem::replace(&mut page, PageBuilder::new()).finish()));
+                    replies.push(Reply::Entries(
+                        std::mem::replace(&mut page, PageBuilder::new()).finish(),
+                    ));
                     assert!(page.push(&entry));
                 }
             }
@@ -198,7 +210,10 @@ mod tests {
     }
 
     fn hundred_thousand() -> Vec<String> {
-        let mut names: Vec<String> = (0..100_000).map(|n| format!("file-{n:06}")).chain(["file-05".into(), "zdir".into()]).collect();
+        let mut names: Vec<String> = (0..100_000)
+            .map(|n| format!("file-{n:06}"))
+            .chain(["file-05".into(), "zdir".into()])
+            .collect();
         names.sort();
         names
     }
@@ -209,7 +224,12 @@ mod tests {
         let mut session = fake::session(addr, Duration::ZERO);
         let mut find = |text: &str, folders| {
             let found = remote(&mut session, &TreePath::root(), &search(text, folders)).unwrap();
-            (texts(&found).join(" "), found.names.len(), found.more, std::mem::take(&mut *asked.lock().unwrap()))
+            (
+                texts(&found).join(" "),
+                found.names.len(),
+                found.more,
+                std::mem::take(&mut *asked.lock().unwrap()),
+            )
         };
         assert_eq!(find("file-012345", false), ("file-012345".into(), 1, false, vec![64]));
         assert_eq!(find("zd", false), ("zdir".into(), 1, false, vec![64]));
@@ -254,9 +274,16 @@ mod tests {
     fn a_server_that_lists_more_than_was_asked_for_is_refused() {
         let slave = fake::slave(1, |_| {
             let names: Vec<String> = (0..70).map(|n| format!("{n:03}")).collect();
-            (vec![fake::page(&names.iter().map(String::as_str).collect::<Vec<_>>()), Reply::Done { mark: fake::MARK }], false)
+            (
+                vec![
+                    fake::page(&names.iter().map(String::as_str).collect::<Vec<_>>()),
+                    Reply::Done { mark: fake::MARK },
+                ],
+                false,
+            )
         });
-        let mut session = fake::session(fake::master(vec![fake::endpoint(1, slave)]).0, Duration::ZERO);
+        let mut session =
+            fake::session(fake::master(vec![fake::endpoint(1, slave)]).0, Duration::ZERO);
         let failure = remote(&mut session, &TreePath::root(), &search("", false)).unwrap_err();
         assert!(failure.message.contains("more names than were asked for"), "{failure}");
     }
@@ -273,7 +300,10 @@ mod tests {
         let all = local(dir.path(), &search("", false));
         assert_eq!((all.names.len(), all.more, all.names[0].text.as_str()), (MOST, true, "n000"));
         let some = local(dir.path(), &search("z", false));
-        assert_eq!((texts(&some), some.names[0].folder, some.more), (vec!["zlink", "zoo"], true, false));
+        assert_eq!(
+            (texts(&some), some.names[0].folder, some.more),
+            (vec!["zlink", "zoo"], true, false)
+        );
         assert_eq!(texts(&local(dir.path(), &search("n59", false))).len(), 10);
         assert_eq!(texts(&local(dir.path(), &search("", true))), ["zlink", "zoo"]);
     }

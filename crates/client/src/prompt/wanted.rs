@@ -49,7 +49,11 @@ pub fn wanted(typed: &Partial) -> Wanted {
         if typed.word.starts_with('-') {
             let options = beginning(command.options.iter().map(|(option, _)| *option), &typed.word);
             // A name can begin with - as well.
-            return if options == NOTHING { named(command.completes, command.options, words, &typed.word) } else { options };
+            return if options == NOTHING {
+                named(command.completes, command.options, words, &typed.word)
+            } else {
+                options
+            };
         }
     }
     named(command.completes, command.options, words, &typed.word)
@@ -156,7 +160,10 @@ mod tests {
         for command in TABLE {
             let name = command.name;
             for (option, takes) in command.options {
-                assert!(fits(&format!("{name} -")).split(' ').any(|fit| fit == *option), "{name} {option}");
+                assert!(
+                    fits(&format!("{name} -")).split(' ').any(|fit| fit == *option),
+                    "{name} {option}"
+                );
                 let behind = fits(&format!("{name} {option} "));
                 match takes {
                     Takes::Nothing => {}
@@ -174,7 +181,10 @@ mod tests {
         let fit = |line: &str| named(Completes::Mirror, options, &partial(line).before, "");
         let (remote, local) = (Wanted::Remote(Fits::Folders), Wanted::Local(Fits::Folders));
         assert_eq!((fit(""), fit("a "), fit("a b ")), (remote.clone(), local.clone(), NOTHING));
-        assert_eq!((fit("-R "), fit("a -R "), fit("-R a b ")), (local.clone(), remote.clone(), NOTHING));
+        assert_eq!(
+            (fit("-R "), fit("a -R "), fit("-R a b ")),
+            (local.clone(), remote.clone(), NOTHING)
+        );
         assert_eq!((fit("-x a "), fit("-x a -- "), fit("-- -a ")), (remote.clone(), remote, local));
     }
 }

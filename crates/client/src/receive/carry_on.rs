@@ -65,7 +65,9 @@ impl Shell {
         let (job, folder) = match self.job_inside(remote, &logged) {
             Ok(inside) => inside,
             Err(why) => {
-                self.notices.say(&format!("{logged} is not carried on by itself: {why}; typing the command again does it"));
+                self.notices.say(&format!(
+                    "{logged} is not carried on by itself: {why}; typing the command again does it"
+                ));
                 return 0;
             }
         };
@@ -116,7 +118,8 @@ impl Shell {
     /// # Errors
     /// That it leads elsewhere, or is not there.
     pub fn folder_inside(&self, logged: &str) -> Result<(Folder, Target), TreeError> {
-        let mut parts = parts_inside(logged).ok_or_else(|| refused("it leads out of the local folder"))?;
+        let mut parts =
+            parts_inside(logged).ok_or_else(|| refused("it leads out of the local folder"))?;
         let name = parts.pop().ok_or_else(|| refused("it has no name"))?.to_owned();
         let below = TreePath::new(parts.join("/")).map_err(|e| refused(&e.to_string()))?;
         let home = Folder::open(self.local.home())?;

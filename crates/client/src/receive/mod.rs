@@ -48,13 +48,16 @@ impl Shell {
             return Ok(received);
         }
         let folder = openable(&job.target.folder);
-        let folder = Folder::open(folder).map_err(|e| local_failure(&folder.display().to_string(), &e))?;
+        let folder =
+            Folder::open(folder).map_err(|e| local_failure(&folder.display().to_string(), &e))?;
         self.receive(job, &folder)
     }
 
     /// What was carried on at the start and has just finished.
     pub fn take_received(&mut self, job: &Job) -> Option<Received> {
-        let received = |done: &Done| if let Done::Received(received) = done { Some(received.clone()) } else { None };
+        let received = |done: &Done| {
+            if let Done::Received(received) = done { Some(received.clone()) } else { None }
+        };
         let received = self.take_finished(&job.remote, &job.logged, received)?;
         Some(Received { local: job.target.shown(), ..received })
     }
@@ -73,7 +76,12 @@ impl Shell {
     }
 
     /// Fetches a file into its part file, which is locked.
-    fn receive_into(&mut self, job: &Job, folder: &Folder, part: &File) -> Result<Received, Failure> {
+    fn receive_into(
+        &mut self,
+        job: &Job,
+        folder: &Folder,
+        part: &File,
+    ) -> Result<Received, Failure> {
         let (begun, shown) = (Instant::now(), job.target.shown());
         let Some(cluster) = self.session.cluster() else {
             return Err(Failure::new(ErrorCode::Unreachable, "no server is connected"));
@@ -81,7 +89,8 @@ impl Shell {
         let part_name = part_name(&job.target.name);
         let place = Place { folder, part, part_name: &part_name };
         let (mut ledger, resume) = self.enter_ledger(job, cluster);
-        let mut watch = Watch::new(&job.remote, self.notices.clone(), self.interrupt.clone(), ledger.as_mut());
+        let mut watch =
+            Watch::new(&job.remote, self.notices.clone(), self.interrupt.clone(), ledger.as_mut());
         let result = fetch(&mut self.session, &job.remote, part, resume, &mut watch);
         drop(watch);
         let fetched = match result {
@@ -115,7 +124,12 @@ impl Shell {
         if job.logged.is_empty() {
             return (None, None);
         }
-        let entry = Entry { remote: job.remote.clone(), local: job.logged.clone(), cluster, work: Work::Get(None) };
+        let entry = Entry {
+            remote: job.remote.clone(),
+            local: job.logged.clone(),
+            cluster,
+            work: Work::Get(None),
+        };
         let entered = Ledger::open(self.local.home(), entry).and_then(|mut ledger| {
             let resume = match ledger.known()? {
                 Some(Work::Get(state)) if self.resume => state,
@@ -127,7 +141,8 @@ impl Shell {
         match entered {
             Ok((ledger, resume)) => (Some(ledger), resume),
             Err(failure) => {
-                self.notices.say(&format!("{}: cut off it could not be carried on: {failure}", job.remote));
+                self.notices
+                    .say(&format!("{}: cut off it could not be carried on: {failure}", job.remote));
                 (None, None)
             }
         }
@@ -168,14 +183,22 @@ impl Place<'_> {
 /// What the user is told of a transfer that failed.
 fn given_up(error: &FetchError, shown: &str) -> Failure {
     match error {
-        FetchError::Refused(refusal) if refusal.code == ErrorCode::NoContent => {
-            Failure::new(ErrorCode::NoContent, format!("{refusal}; it can be resumed: the same get carries it on"))
-        }
+        FetchError::Refused(refusal) if refusal.code == ErrorCode::NoContent => Failure::new(
+            ErrorCode::NoContent,
+            format!("{refusal}; it can be resumed: the same get carries it on"),
+        ),
         FetchError::Refused(refusal) => refusal.clone().into(),
-        FetchError::Interrupted => Failure::new(ErrorCode::Interrupted, "interrupted; the same get, or the next start, carries it on"),
-        FetchError::Local { what, error } => Failure::new(ErrorCode::Local, format!("{shown}: {what}: {}", plain(error))),
+        FetchError::Interrupted => Failure::new(
+            ErrorCode::Interrupted,
+            "interrupted; the same get, or the next start, carries it on",
+        ),
+        FetchError::Local { what, error } => {
+            Failure::new(ErrorCode::Local, format!("{shown}: {what}: {}", plain(error)))
+        }
         // For one file these mean the same to the user: it is not here, and can be carried on.
-        FetchError::Unreachable(_) | FetchError::Cut { .. } => Failure::new(ErrorCode::Cut, format!("{error}; the same get carries it on")),
+        FetchError::Unreachable(_) | FetchError::Cut { .. } => {
+            Failure::new(ErrorCode::Cut, format!("{error}; the same get carries it on"))
+        }
         other => Failure::new(other.code(), other.to_string()),
     }
 }
@@ -195,7 +218,10 @@ fn is_gone(code: ErrorCode) -> bool {
 /// Refuses the names that the client uses for itself.
 fn check_name(name: &str) -> Result<(), Failure> {
     if is_ours(name) {
-        return Err(Failure::new(ErrorCode::Local, "ftpclient uses that name itself; choose another with -o"));
+        return Err(Failure::new(
+            ErrorCode::Local,
+            "ftpclient uses that name itself; choose another with -o",
+        ));
     }
     Ok(())
 }
@@ -217,9 +243,12 @@ pub fn local_failure(shown: &str, error: &TreeError) -> Failure {
         TreeError::InUse => "another ftpclient is fetching it".to_owned(),
         TreeError::IsFolder => "a folder has that name".to_owned(),
         TreeError::NotFound => "no such folder".to_owned(),
-        TreeError::NotServed(_) => "something that is no regular file has that name, or its temporary one".to_owned(),
+        TreeError::NotServed(_) => {
+            "something that is no regular file has that name, or its temporary one".to_owned()
+        }
         other => other.to_string(),
     };
-    let shown = if shown.is_empty() { Path::new(".").display().to_string() } else { shown.to_owned() };
+    let shown =
+        if shown.is_empty() { Path::new(".").display().to_string() } else { shown.to_owned() };
     Failure::new(ErrorCode::Local, format!("{shown}: {why}"))
 }

@@ -24,7 +24,12 @@ pub struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     /// Follows the transfer of `remote`; save points go to `ledger`.
-    pub fn new(remote: &TreePath, notices: Notices, interrupt: Interrupt, ledger: Option<&'a mut Ledger>) -> Self {
+    pub fn new(
+        remote: &TreePath,
+        notices: Notices,
+        interrupt: Interrupt,
+        ledger: Option<&'a mut Ledger>,
+    ) -> Self {
         let bar = Bar::new(remote, notices.clone());
         Self { name: remote.to_string(), notices, interrupt, ledger, told: false, bar }
     }
@@ -53,7 +58,10 @@ impl Progress for Watch<'_> {
         if let Err(failure) = ledger.write(Work::Get(Some(state.clone())))
             && !std::mem::replace(&mut self.told, true)
         {
-            self.notices.say(&format!("{}: cut off now it could not be carried on from here: {failure}", self.name));
+            self.notices.say(&format!(
+                "{}: cut off now it could not be carried on from here: {failure}",
+                self.name
+            ));
         }
     }
 

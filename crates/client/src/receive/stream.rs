@@ -12,7 +12,8 @@ use std::time::Instant;
 use log::debug;
 use relais_net::Connection;
 use relais_proto::{
-    Digest, Endpoint, ErrorCode, FrameType, GetRequest, Header, Refusal, Reply, Request, TreePath, Wanted, WireError, limits,
+    Digest, Endpoint, ErrorCode, FrameType, GetRequest, Header, Refusal, Reply, Request, TreePath,
+    Wanted, WireError, limits,
 };
 use relais_transfer::fetch::{Detours, FetchError, Sessions};
 
@@ -82,7 +83,13 @@ impl Shell {
     /// See [`Failure`]; part of the content may have gone out.
     pub fn show(&mut self, path: &TreePath) -> Result<Received, Failure> {
         let begun = Instant::now();
-        let mut stream = Stream { out: 0, hasher: blake3::Hasher::new(), content: None, servers: Vec::new(), buffer: Vec::new() };
+        let mut stream = Stream {
+            out: 0,
+            hasher: blake3::Hasher::new(),
+            content: None,
+            servers: Vec::new(),
+            buffer: Vec::new(),
+        };
         self.stream(path, &mut stream)?;
         self.output.flush()?;
         Ok(Received {
@@ -100,10 +107,14 @@ impl Shell {
         let (mut tries, mut why, mut detours) = (0, String::new(), Detours::new());
         let interrupt = self.interrupt.clone();
         while tries < TRIES {
-            let connection = self.session.connection().map_err(|error| unreachable(error, stream.out))?;
+            let connection =
+                self.session.connection().map_err(|error| unreachable(error, stream.out))?;
             if let Some(gone) = self.notices.take_lost() {
                 let (out, peer) = (stream.out, connection.peer());
-                self.notices.say(&format!("{} is gone ({}); going on at byte {out} from {peer}", gone.addr, gone.why));
+                self.notices.say(&format!(
+                    "{} is gone ({}); going on at byte {out} from {peer}",
+                    gone.addr, gone.why
+                ));
             }
             let before = stream.out;
             let stop = match stream.receive(connection, path, &mut self.output) {
@@ -128,7 +139,9 @@ impl Shell {
                     continue;
                 }
                 Err(Stop::Behind(refusal)) => {
-                    if !detours.behind(&mut self.session, &refusal.message, &|| interrupt.is_raised()) {
+                    if !detours
+                        .behind(&mut self.session, &refusal.message, &|| interrupt.is_raised())
+                    {
                         return Err(refusal.into());
                     }
                     continue;
@@ -152,13 +165,23 @@ impl Shell {
 
 impl Stream {
     /// Receives the rest of the content from one server.
-    fn receive(&mut self, from: &mut Connection, path: &TreePath, output: &mut Output) -> Result<(), Stop> {
+    fn receive(
+        &mut self,
+        from: &mut Connection,
+        path: &TreePath,
+        output: &mut Output,
+    ) -> Result<(), Stop> {
         if self.out == 0 {
             // Nothing of it was seen: whatever is there now will do.
             self.content = None;
         }
         let wanted = self.content.map_or(Wanted::Any, |content| content.wanted);
-        from.queue(&Request::Get(GetRequest { path: path.clone(), offset: self.out, length: u64::MAX, wanted }));
+        from.queue(&Request::Get(GetRequest {
+            path: path.clone(),
+            offset: self.out,
+            length: u64::MAX,
+            wanted,
+        }));
         from.flush()?;
         let header = match answer(from)? {
             Reply::Header(header) => self.check(header)?,
@@ -171,7 +194,8 @@ impl Stream {
         }
         let mut left = header.length;
         while left > 0 {
-            let length = u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size));
+            let length =
+                u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size));
             self.block(from, length, output)?;
             left -= u64::from(length);
         }
@@ -190,8 +214,14 @@ impl Stream {
         if header.block_size == 0 || header.block_size > limits::BLOCK_MAX {
             return Err(Stop::Bad(format!("its blocks have {} bytes", header.block_size)));
         }
-        let known = self.content.unwrap_or(Content { size: header.size, digest: header.digest, wanted: Wanted::Any });
-        if known.size != header.size || matches!((known.digest, header.digest), (Some(a), Some(b)) if a != b) {
+        let known = self.content.unwrap_or(Content {
+            size: header.size,
+            digest: header.digest,
+            wanted: Wanted::Any,
+        });
+        if known.size != header.size
+            || matches!((known.digest, header.digest), (Some(a), Some(b)) if a != b)
+        {
             return Err(Stop::Bad("it sends other content than was asked for".to_owned()));
         }
         let digest = known.digest.or(header.digest);
@@ -201,7 +231,12 @@ impl Stream {
     }
 
     /// The next block, of exactly `length` bytes, goes out.
-    fn block(&mut self, from: &mut Connection, length: u32, output: &mut Output) -> Result<(), Stop> {
+    fn block(
+        &mut self,
+        from: &mut Connection,
+        length: u32,
+        output: &mut Output,
+    ) -> Result<(), Stop> {
         loop {
             let header = from.read_header()?.ok_or_else(closed)?;
             if header.kind == FrameType::Block && header.len == length {
@@ -238,7 +273,10 @@ impl Stream {
         if *self.hasher.finalize().as_bytes() == digest.0 {
             return Ok(());
         }
-        Err(Stop::Failed(Failure::new(ErrorCode::Damaged, "what went out does not have the digest of the content: it is damaged")))
+        Err(Stop::Failed(Failure::new(
+            ErrorCode::Damaged,
+            "what went out does not have the digest of the content: it is damaged",
+        )))
     }
 
     /// What a refusal means for the rest.
@@ -255,12 +293,22 @@ impl Stream {
 
     /// A server does not know the content by the name it had elsewhere. Where no digest was known it may
     /// have it all the same: the digest of all that goes out tells in the end.
-    fn find_again(&mut self, from: &mut Connection, path: &TreePath, refusal: Refusal) -> Result<(), Stop> {
+    fn find_again(
+        &mut self,
+        from: &mut Connection,
+        path: &TreePath,
+        refusal: Refusal,
+    ) -> Result<(), Stop> {
         let replaced = || {
             debug!("{path}: {refusal}");
-            Stop::Failed(Failure::new(ErrorCode::Changed, "it was replaced while it went out; what went out is not whole"))
+            Stop::Failed(Failure::new(
+                ErrorCode::Changed,
+                "it was replaced while it went out; what went out is not whole",
+            ))
         };
-        let Some(content) = self.content.as_mut().filter(|content| content.digest.is_none()) else { return Err(replaced()) };
+        let Some(content) = self.content.as_mut().filter(|content| content.digest.is_none()) else {
+            return Err(replaced());
+        };
         from.queue(&Request::Hash(path.clone()));
         from.flush()?;
         match answer(from)? {
@@ -283,7 +331,9 @@ fn answer(from: &mut Connection) -> Result<Reply, Stop> {
     loop {
         match from.read_reply()?.ok_or_else(closed)? {
             Reply::Wait(_) | Reply::Alone { .. } if Instant::now() < until => {}
-            Reply::Wait(_) | Reply::Alone { .. } => return Err(Stop::Elsewhere("no answer came in time".to_owned())),
+            Reply::Wait(_) | Reply::Alone { .. } => {
+                return Err(Stop::Elsewhere("no answer came in time".to_owned()));
+            }
             reply => return Ok(reply),
         }
     }
@@ -301,7 +351,9 @@ fn unreachable(error: FetchError, out: u64) -> Failure {
     match error {
         FetchError::Interrupted => Failure::interrupted(),
         FetchError::Refused(refusal) => refusal.into(),
-        FetchError::Unreachable(why) if out > 0 => Failure::new(ErrorCode::Cut, format!("cut at byte {out}: {why}")),
+        FetchError::Unreachable(why) if out > 0 => {
+            Failure::new(ErrorCode::Cut, format!("cut at byte {out}: {why}"))
+        }
         other => Failure::new(other.code(), other.to_string()),
     }
 }

@@ -22,7 +22,10 @@ impl Shell {
         let (folder, top) = match self.top_inside(&entry.local) {
             Ok(inside) => inside,
             Err(why) => {
-                self.notices.say(&format!("{} is not carried on by itself: {why}; typing the command again does it", entry.local));
+                self.notices.say(&format!(
+                    "{} is not carried on by itself: {why}; typing the command again does it",
+                    entry.local
+                ));
                 return 0;
             }
         };
@@ -51,13 +54,26 @@ impl Shell {
             self.notices.say(&failed.failure.message);
         }
         self.notices.say(&format!("{}: {}", entry.remote, text::several(&several)));
-        let mut left = several.failed.iter().map(|failed| &failed.failure).filter(|failure| is_left(failure)).peekable();
+        let mut left = several
+            .failed
+            .iter()
+            .map(|failed| &failed.failure)
+            .filter(|failure| is_left(failure))
+            .peekable();
         if left.peek().is_some() {
-            return if left.any(|failure| failure.code == ErrorCode::Interrupted) { 130 } else { 5 };
+            return if left.any(|failure| failure.code == ErrorCode::Interrupted) {
+                130
+            } else {
+                5
+            };
         }
         drop(left);
         if several.failed.is_empty() {
-            self.finished.push(Finished { remote: entry.remote, logged: entry.local, done: Done::Tree(several, is_sent) });
+            self.finished.push(Finished {
+                remote: entry.remote,
+                logged: entry.local,
+                done: Done::Tree(several, is_sent),
+            });
         }
         0
     }
@@ -65,7 +81,9 @@ impl Shell {
     /// There is nothing that could be carried on.
     fn drop_tree(&self, entry: Entry, why: &dyn std::fmt::Display) -> u8 {
         self.notices.say(&format!("carrying on {}: {why}; it is dropped", entry.remote));
-        if let Err(failure) = Ledger::open(self.local.home(), entry).and_then(|mut ledger| ledger.finish()) {
+        if let Err(failure) =
+            Ledger::open(self.local.home(), entry).and_then(|mut ledger| ledger.finish())
+        {
             self.notices.say(&failure.to_string());
         }
         0
@@ -73,11 +91,14 @@ impl Shell {
 
     /// The folder of a line, or that and the name in it: `.` means the folder itself.
     fn top_inside(&self, logged: &str) -> Result<(Folder, Top), TreeError> {
-        let Some(folder) = logged.strip_suffix('.').filter(|folder| folder.is_empty() || folder.ends_with('/')) else {
+        let Some(folder) =
+            logged.strip_suffix('.').filter(|folder| folder.is_empty() || folder.ends_with('/'))
+        else {
             let (folder, target) = self.folder_inside(logged)?;
             return Ok((folder, Top { folder: target.folder, name: Some(target.name) }));
         };
-        let below = TreePath::new(folder.trim_end_matches('/')).map_err(|e| TreeError::Io("follow the line", std::io::Error::other(e)))?;
+        let below = TreePath::new(folder.trim_end_matches('/'))
+            .map_err(|e| TreeError::Io("follow the line", std::io::Error::other(e)))?;
         let home = Folder::open(self.local.home())?;
         let pinned = if below.is_root() { home } else { home.open_folder(&below)? };
         Ok((pinned, Top { folder: self.local.home_shown().join(below.as_str()), name: None }))

@@ -22,11 +22,25 @@ use crate::shell::Shell;
 ///
 /// # Errors
 /// That no server answers, or that the user interrupted.
-pub fn equal(shell: &mut Shell, place: &mut Place, base: &TreePath, there: &Listing, here: &Listing) -> Result<HashSet<TreePath>, Failure> {
+pub fn equal(
+    shell: &mut Shell,
+    place: &mut Place,
+    base: &TreePath,
+    there: &Listing,
+    here: &Listing,
+) -> Result<HashSet<TreePath>, Failure> {
     // Empty files need no digest.
-    let (empty, files): (Vec<&Node>, Vec<&Node>) =
-        pairs_of_equal_size(there, here).iter().map(|(at, _)| &there.nodes[*at]).partition(|node| node.size == 0);
-    let mut ask = AskAll { base, files: &files, next: 0, digests: vec![None; files.len()], follow: Follow::new(shell) };
+    let (empty, files): (Vec<&Node>, Vec<&Node>) = pairs_of_equal_size(there, here)
+        .iter()
+        .map(|(at, _)| &there.nodes[*at])
+        .partition(|node| node.size == 0);
+    let mut ask = AskAll {
+        base,
+        files: &files,
+        next: 0,
+        digests: vec![None; files.len()],
+        follow: Follow::new(shell),
+    };
     converse(&mut shell.session, &shell.notices, &mut ask)?;
     let mut equal: HashSet<TreePath> = empty.iter().map(|node| node.path.clone()).collect();
     for (node, digest) in files.iter().zip(ask.digests) {
@@ -43,7 +57,8 @@ pub fn equal(shell: &mut Shell, place: &mut Place, base: &TreePath, there: &List
 /// The digest of a local file that has still the size it was listed with.
 fn local(place: &mut Place, node: &Node, interrupt: &Interrupt) -> Option<Digest> {
     let file = place.open(&node.path).ok().filter(|file| file.meta.size == node.size)?;
-    let mut go_on = |_| if interrupt.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let mut go_on =
+        |_| if interrupt.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
     match hash_file(&file.file, file.meta.size, &mut go_on) {
         Ok((digest, _)) => file.is_unchanged().ok()?.then_some(digest),
         Err(error) => {
@@ -79,7 +94,11 @@ impl Conversation for AskAll<'_> {
         match (place, answer) {
             (Some(place), Answer::Details { digest, .. }) => *place = digest,
             (Some(_), Answer::Refused(refusal)) => debug!("no digest: {refusal}"),
-            _ => return Err(stopped(Failure::bad_server("a request for a digest was answered with something else"))),
+            _ => {
+                return Err(stopped(Failure::bad_server(
+                    "a request for a digest was answered with something else",
+                )));
+            }
         }
         Ok(())
     }

@@ -38,7 +38,12 @@ pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<Expanded<TreePath>
         match part {
             Part::Up => {
                 for folder in &folders {
-                    let above = || Failure::new(ErrorCode::BadName, format!("{} is above the top", pattern.quoted()));
+                    let above = || {
+                        Failure::new(
+                            ErrorCode::BadName,
+                            format!("{} is above the top", pattern.quoted()),
+                        )
+                    };
                     next.push(folder.split_last().ok_or_else(above)?.0);
                 }
             }
@@ -60,14 +65,28 @@ pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<Expanded<TreePath>
         folders = next;
     }
     if found.is_empty() {
-        return Err(Failure::new(ErrorCode::NotFound, format!("nothing matches {}", pattern.quoted())));
+        return Err(Failure::new(
+            ErrorCode::NotFound,
+            format!("nothing matches {}", pattern.quoted()),
+        ));
     }
     Ok(Expanded { found, odd: Vec::new() })
 }
 
 /// The entries right in `folders` that match. Folders that are not there hold nothing.
-fn look(shell: &mut Shell, folders: &[TreePath], part: &Part) -> Result<Vec<(TreePath, Entry)>, Failure> {
-    let mut look = Look { folders, part, next: 0, found: Vec::new(), room: Room::default(), follow: Follow::new(shell) };
+fn look(
+    shell: &mut Shell,
+    folders: &[TreePath],
+    part: &Part,
+) -> Result<Vec<(TreePath, Entry)>, Failure> {
+    let mut look = Look {
+        folders,
+        part,
+        next: 0,
+        found: Vec::new(),
+        room: Room::default(),
+        follow: Follow::new(shell),
+    };
     converse(&mut shell.session, &shell.notices, &mut look)?;
     Ok(look.found.into_iter().map(|(at, entry)| (folders[at].clone(), entry)).collect())
 }
@@ -103,11 +122,19 @@ impl Conversation for Look<'_> {
         let (at, entry) = match (at, answer) {
             (Some(at), Answer::Entry(entry) | Answer::Details { entry, .. }) => (at, entry),
             (_, Answer::Listed) => return Ok(()),
-            (_, Answer::Refused(refusal)) if matches!(refusal.code, ErrorCode::NotFound | ErrorCode::NotFolder) => return Ok(()),
+            (_, Answer::Refused(refusal))
+                if matches!(refusal.code, ErrorCode::NotFound | ErrorCode::NotFolder) =>
+            {
+                return Ok(());
+            }
             (Some(at), Answer::Refused(refusal)) => {
                 return Err(stopped(Failure::from(refusal).of(&self.folders[at].to_string())));
             }
-            _ => return Err(stopped(Failure::bad_server("a listing was answered with something else"))),
+            _ => {
+                return Err(stopped(Failure::bad_server(
+                    "a listing was answered with something else",
+                )));
+            }
         };
         if self.part.is_match(&entry.name) {
             if !self.room.take::<Node>(entry.name.len()) {
@@ -132,7 +159,8 @@ impl Conversation for Look<'_> {
 /// # Errors
 /// That nothing matches, or what keeps it from being looked for.
 pub fn local(shell: &Shell, pattern: &Pattern) -> Result<Expanded<PathBuf>, Failure> {
-    let mut folders = vec![if pattern.absolute { PathBuf::from("/") } else { shell.local.resolve("") }];
+    let mut folders =
+        vec![if pattern.absolute { PathBuf::from("/") } else { shell.local.resolve("") }];
     let mut expanded = Expanded { found: Vec::new(), odd: Vec::new() };
     for (at, part) in pattern.parts.iter().enumerate() {
         let is_last = at + 1 == pattern.parts.len();
@@ -150,13 +178,22 @@ pub fn local(shell: &Shell, pattern: &Pattern) -> Result<Expanded<PathBuf>, Fail
         folders = next;
     }
     if expanded.found.is_empty() && expanded.odd.is_empty() {
-        return Err(Failure::new(ErrorCode::Local, format!("nothing matches {}", pattern.quoted())));
+        return Err(Failure::new(
+            ErrorCode::Local,
+            format!("nothing matches {}", pattern.quoted()),
+        ));
     }
     Ok(expanded)
 }
 
 /// Takes in what matches right in one local folder; one that is not there holds nothing.
-fn search(path: &Path, part: &Part, is_last: bool, next: &mut Vec<PathBuf>, into: &mut Expanded<PathBuf>) -> Result<(), Failure> {
+fn search(
+    path: &Path,
+    part: &Part,
+    is_last: bool,
+    next: &mut Vec<PathBuf>,
+    into: &mut Expanded<PathBuf>,
+) -> Result<(), Failure> {
     let failed = |e: &TreeError| failure(&path.display().to_string(), e);
     let folder = match Folder::open(openable(path)) {
         Ok(folder) => folder,
@@ -169,7 +206,12 @@ fn search(path: &Path, part: &Part, is_last: bool, next: &mut Vec<PathBuf>, into
     } else {
         for listed in folder.list().map_err(|e| failed(&e))? {
             let listed = listed.map_err(|e| failed(&e))?;
-            names.extend(std::str::from_utf8(listed.name()).ok().filter(|name| part.is_match(name)).map(str::to_owned));
+            names.extend(
+                std::str::from_utf8(listed.name())
+                    .ok()
+                    .filter(|name| part.is_match(name))
+                    .map(str::to_owned),
+            );
         }
         names.sort_unstable();
     }
@@ -184,7 +226,14 @@ fn search(path: &Path, part: &Part, is_last: bool, next: &mut Vec<PathBuf>, into
             (Some(kind), Ok(own)) if is_last => {
                 let (meta, is_file) = (found.meta, kind == Kind::File);
                 let size = if is_file { meta.size } else { 0 };
-                let node = Node { path: own, kind, size, mtime: meta.mtime, executable: is_file && meta.executable, version: None };
+                let node = Node {
+                    path: own,
+                    kind,
+                    size,
+                    mtime: meta.mtime,
+                    executable: is_file && meta.executable,
+                    version: None,
+                };
                 into.found.push((path.to_path_buf(), node));
             }
             (Some(Kind::Folder), _) if !is_last => next.push(path.join(name)),

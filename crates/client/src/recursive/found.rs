@@ -49,7 +49,10 @@ impl<F: Ord + Clone> Picked<F> {
             Some(other) if other == folder => Ok(false),
             Some(_) => {
                 let kind = if node.is_folder() { "folder" } else { "file" };
-                Err(Failure::new(ErrorCode::Exists, format!("another {kind} of the same name is transferred by this command")))
+                Err(Failure::new(
+                    ErrorCode::Exists,
+                    format!("another {kind} of the same name is transferred by this command"),
+                ))
             }
             None => {
                 self.names.insert(node.path.clone(), folder.clone());
@@ -64,9 +67,15 @@ impl Shell {
     ///
     /// # Errors
     /// That the folder is none, or what keeps all of it from being fetched. The rest is in the result.
-    pub fn get_matching(&mut self, patterns: &[Pattern], into: Option<&str>, recursive: bool) -> Result<Several, Failure> {
+    pub fn get_matching(
+        &mut self,
+        patterns: &[Pattern],
+        into: Option<&str>,
+        recursive: bool,
+    ) -> Result<Several, Failure> {
         let folder = self.local.target("x", into, true)?.folder;
-        let pinned = Folder::open(openable(&folder)).map_err(|e| failure(&folder.display().to_string(), &e))?;
+        let pinned = Folder::open(openable(&folder))
+            .map_err(|e| failure(&folder.display().to_string(), &e))?;
         let (mut place, mut tally) = (Place::new(pinned, &folder), Tally::new());
         let (mut files, mut folders) = (Picked::new(), Vec::new());
         for pattern in patterns {
@@ -77,9 +86,13 @@ impl Shell {
                     match files.claim(&above, &node) {
                         Ok(true) => folders.push(name),
                         Ok(false) => {}
-                        Err(failure) => tally.fail(&mut self.output, name.clone(), failure.of(&name)),
+                        Err(failure) => {
+                            tally.fail(&mut self.output, name.clone(), failure.of(&name))
+                        }
                     }
-                } else if let Err(failure) = check_free(&place, &node.path).and_then(|()| files.add(above, node)) {
+                } else if let Err(failure) =
+                    check_free(&place, &node.path).and_then(|()| files.add(above, node))
+                {
                     tally.fail(&mut self.output, name.clone(), failure.of(&name));
                 }
             }
@@ -98,12 +111,20 @@ impl Shell {
     ///
     /// # Errors
     /// That the folder is none, or what keeps all of it from being sent. The rest is in the result.
-    pub fn put_matching(&mut self, patterns: &[Pattern], onto: Option<&str>, recursive: bool) -> Result<Several, Failure> {
+    pub fn put_matching(
+        &mut self,
+        patterns: &[Pattern],
+        onto: Option<&str>,
+        recursive: bool,
+    ) -> Result<Several, Failure> {
         let base = onto.map_or_else(|| Ok(self.place.clone()), |onto| self.remote(onto))?;
         match self.session.stat(&base) {
             Ok(details) if details.entry.kind == Kind::Folder => {}
             Ok(_) => {
-                return Err(Failure::new(ErrorCode::NotFolder, format!("{base} is no folder, and several files cannot have one name")));
+                return Err(Failure::new(
+                    ErrorCode::NotFolder,
+                    format!("{base} is no folder, and several files cannot have one name"),
+                ));
             }
             Err(failure) => return Err(self.explain(&base, failure)),
         }
@@ -117,7 +138,9 @@ impl Shell {
                     match files.claim(&above, &node) {
                         Ok(true) => folders.push((above.join(node.path.as_str()), name)),
                         Ok(false) => {}
-                        Err(failure) => tally.fail(&mut self.output, name.clone(), failure.of(&name)),
+                        Err(failure) => {
+                            tally.fail(&mut self.output, name.clone(), failure.of(&name))
+                        }
                     }
                 } else if !is_ours(node.path.as_str())
                     && let Err(failure) = files.add(above, node)
@@ -162,22 +185,43 @@ impl Shell {
             let before = found.len();
             found.retain(|(_, node)| !node.is_folder());
             if found.is_empty() && before > 0 {
-                let message = format!("only folders match {}; -r takes them with all that is in them", pattern.quoted());
-                tally.fail(&mut self.output, pattern.quoted(), Failure::new(ErrorCode::IsFolder, message));
+                let message = format!(
+                    "only folders match {}; -r takes them with all that is in them",
+                    pattern.quoted()
+                );
+                tally.fail(
+                    &mut self.output,
+                    pattern.quoted(),
+                    Failure::new(ErrorCode::IsFolder, message),
+                );
             }
         }
         Ok(found)
     }
 
-    fn transfer(&mut self, place: &mut Place, base: &TreePath, way: Way, tally: &mut Tally, nodes: &[Node]) -> Result<(), Failure> {
+    fn transfer(
+        &mut self,
+        place: &mut Place,
+        base: &TreePath,
+        way: Way,
+        tally: &mut Tally,
+        nodes: &[Node],
+    ) -> Result<(), Failure> {
         if !tally.is_over() {
             let picks: Vec<usize> = (0..nodes.len()).collect();
-            Run::new(self, place, base, way, tally, amount(nodes, picks.iter()))?.send(nodes, &picks);
+            Run::new(self, place, base, way, tally, amount(nodes, picks.iter()))?
+                .send(nodes, &picks);
         }
         Ok(())
     }
 
-    fn transfer_from(&mut self, above: &Path, base: &TreePath, tally: &mut Tally, nodes: &[Node]) -> Result<(), Failure> {
+    fn transfer_from(
+        &mut self,
+        above: &Path,
+        base: &TreePath,
+        tally: &mut Tally,
+        nodes: &[Node],
+    ) -> Result<(), Failure> {
         let folder = match Folder::open(openable(above)) {
             Ok(folder) => folder,
             Err(error) => {
@@ -195,7 +239,8 @@ impl Shell {
             Ok(several) => tally.several.merge(several),
             Err(failure) if tally.is_over() && ends_all(&failure) => {}
             Err(failure) => {
-                let failure = if failure.message.contains(&name) { failure } else { failure.of(&name) };
+                let failure =
+                    if failure.message.contains(&name) { failure } else { failure.of(&name) };
                 tally.fail(&mut self.output, name, failure);
             }
         }
@@ -210,7 +255,9 @@ fn check_free(place: &Place, path: &TreePath) -> Result<(), Failure> {
     }
     let shown = place.shown(path);
     match place.top().stat_part(name.as_bytes()) {
-        Ok(meta) if meta.kind == MetaKind::Special => Err(failure(&shown, &TreeError::NotServed(Unserved::Special))),
+        Ok(meta) if meta.kind == MetaKind::Special => {
+            Err(failure(&shown, &TreeError::NotServed(Unserved::Special)))
+        }
         Ok(meta) if meta.kind == MetaKind::Folder => Err(failure(&shown, &TreeError::IsFolder)),
         Ok(_) | Err(TreeError::NotFound) => Ok(()),
         Err(error) => Err(failure(&shown, &error)),

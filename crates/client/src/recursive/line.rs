@@ -15,8 +15,15 @@ pub struct Line {
 impl Line {
     /// Writes the line. Without a `.log` the command is still worth running; that is told.
     #[must_use]
-    pub fn enter(shell: &Shell, remote: &TreePath, logged: &str, cluster: ClusterId, work: Work) -> Self {
-        let entry = Entry { remote: remote.clone(), local: logged.to_owned(), cluster, work: work.clone() };
+    pub fn enter(
+        shell: &Shell,
+        remote: &TreePath,
+        logged: &str,
+        cluster: ClusterId,
+        work: Work,
+    ) -> Self {
+        let entry =
+            Entry { remote: remote.clone(), local: logged.to_owned(), cluster, work: work.clone() };
         let entered = Ledger::open(shell.local.home(), entry).and_then(|mut ledger| {
             let known = ledger.known()?.is_some();
             ledger.write(work)?;

@@ -82,18 +82,23 @@ impl Shell {
             Err(TreeError::NotFound) => None,
             Err(error) => return Err(failure(&shown, &error)),
         };
-        let target = place.as_ref().map_or_else(|| Ok(Listing::default()), |place| walk::local(place.top(), &self.interrupt))?;
+        let target = place.as_ref().map_or_else(
+            || Ok(Listing::default()),
+            |place| walk::local(place.top(), &self.interrupt),
+        )?;
         Ok(Sides { base, place, path, missing: Vec::new(), source, target })
     }
 
     fn sides_up(&mut self, mirror: &Mirror) -> Result<Sides, Failure> {
         let path = self.local.resolve(&mirror.source);
-        let folder = Folder::open(openable(&path)).map_err(|e| failure(&path.display().to_string(), &e))?;
+        let folder =
+            Folder::open(openable(&path)).map_err(|e| failure(&path.display().to_string(), &e))?;
         let place = Place::new(folder, &path);
         let source = walk::local(place.top(), &self.interrupt)?;
         let base = self.remote(&mirror.target)?;
         let missing = self.missing_folders(&base)?;
-        let target = if missing.is_empty() { walk::remote(self, &base)? } else { Listing::default() };
+        let target =
+            if missing.is_empty() { walk::remote(self, &base)? } else { Listing::default() };
         Ok(Sides { base, place: Some(place), path, missing, source, target })
     }
 
@@ -103,7 +108,9 @@ impl Shell {
         loop {
             match self.session.stat(&at) {
                 Ok(details) if details.entry.kind == Kind::Folder => break,
-                Ok(_) => return Err(Failure::new(ErrorCode::NotFolder, format!("{at} is no folder"))),
+                Ok(_) => {
+                    return Err(Failure::new(ErrorCode::NotFolder, format!("{at} is no folder")));
+                }
                 Err(failure) if failure.code == ErrorCode::NotFound && !at.is_root() => {}
                 Err(failure) => return Err(crate::shell::about(&at, failure)),
             }
@@ -117,17 +124,27 @@ impl Shell {
     fn plan_mirror(&mut self, mirror: &Mirror, sides: &mut Sides) -> Result<Plan, Failure> {
         let mut equal = HashSet::new();
         if let Some(place) = sides.place.as_mut().filter(|_| mirror.checksum) {
-            let (there, here) = if mirror.up { (&sides.target, &sides.source) } else { (&sides.source, &sides.target) };
+            let (there, here) = if mirror.up {
+                (&sides.target, &sides.source)
+            } else {
+                (&sides.source, &sides.target)
+            };
             equal = digests::equal(self, place, &sides.base, there, here)?;
         }
         let compare = if mirror.checksum { Compare::Digests(&equal) } else { Compare::Time };
-        Ok(plan(&sides.source, &sides.target, &Wish { compare, delete: mirror.delete, over_links: false }))
+        Ok(plan(
+            &sides.source,
+            &sides.target,
+            &Wish { compare, delete: mirror.delete, over_links: false },
+        ))
     }
 
     /// Tells what is left out, and why.
     fn tell_mirror(&mut self, mirror: &Mirror, sides: &Sides, plan: &Plan, tally: &mut Tally) {
         match mirror.up {
-            true => tally.skip(&self.notices, &sides.path.display().to_string(), &sides.source.kept),
+            true => {
+                tally.skip(&self.notices, &sides.path.display().to_string(), &sides.source.kept)
+            }
             false => refuse_names(self, tally, &sides.base, &sides.source),
         }
         // Names that have no place here are no transfers that failed: they keep nothing from being removed.
@@ -136,7 +153,11 @@ impl Shell {
         tell_not_listed(self, tally, &sides.base, &sides.target);
         for (at, what) in &plan.spared {
             let path = &sides.target.nodes[*at].path;
-            let shown = if mirror.up { remote_name(&sides.base, path) } else { sides.path.join(path.as_str()).display().to_string() };
+            let shown = if mirror.up {
+                remote_name(&sides.base, path)
+            } else {
+                sides.path.join(path.as_str()).display().to_string()
+            };
             self.notices.say(&format!("{shown} is not removed: it holds {what}"));
             tally.several.skipped.push(shown);
         }
@@ -145,7 +166,13 @@ impl Shell {
         }
     }
 
-    fn carry_out(&mut self, mirror: &Mirror, sides: Sides, plan: &Plan, tally: &mut Tally) -> Result<u64, Failure> {
+    fn carry_out(
+        &mut self,
+        mirror: &Mirror,
+        sides: Sides,
+        plan: &Plan,
+        tally: &mut Tally,
+    ) -> Result<u64, Failure> {
         let Sides { base, place, path, missing, source, target } = sides;
         for folder in &missing {
             match self.session.make_folder(folder) {
@@ -158,7 +185,8 @@ impl Shell {
             Some(place) => place,
             None => {
                 std::fs::create_dir_all(&path).map_err(|e| Failure::local(&path, &e))?;
-                let folder = Folder::open(&path).map_err(|e| failure(&path.display().to_string(), &e))?;
+                let folder =
+                    Folder::open(&path).map_err(|e| failure(&path.display().to_string(), &e))?;
                 Place::new(folder, &path)
             }
         };
@@ -179,7 +207,10 @@ impl Shell {
 
 /// An empty source is more often a mistake, or a disk that is not mounted, than a wish.
 fn check_empty(mirror: &Mirror, sides: &Sides) -> Result<(), Failure> {
-    let empties = mirror.delete && sides.source.is_whole() && sides.source.nodes.is_empty() && !sides.target.nodes.is_empty();
+    let empties = mirror.delete
+        && sides.source.is_whole()
+        && sides.source.nodes.is_empty()
+        && !sides.target.nodes.is_empty();
     if empties && !mirror.force {
         let message = format!(
             "{} is empty, and all {} names in {} would be removed; --force does that",
@@ -213,7 +244,9 @@ fn dry(mirror: &Mirror, sides: &Sides, plan: &Plan, mut tally: Tally) -> Mirrore
         (moves, &plan.late_send, source),
     ];
     for (action, picks, nodes) in lists {
-        steps.extend(picks.iter().map(|at| Step { action, path: nodes[*at].path.as_str().to_owned() }));
+        steps.extend(
+            picks.iter().map(|at| Step { action, path: nodes[*at].path.as_str().to_owned() }),
+        );
     }
     let (files, bytes) = amount(source, plan.send.iter().chain(&plan.late_send));
     tally.several.files = files;
@@ -226,7 +259,8 @@ impl Run<'_> {
     /// Tells what had to wait for a removal that is not made, as something that is to be transferred failed.
     fn refuse_late(&mut self, source: &Listing, plan: &Plan) {
         self.say("nothing is removed: not everything could be transferred");
-        let folders: HashSet<&TreePath> = plan.late_make.iter().map(|at| &source.nodes[*at].path).collect();
+        let folders: HashSet<&TreePath> =
+            plan.late_make.iter().map(|at| &source.nodes[*at].path).collect();
         for at in plan.late_make.iter().chain(&plan.late_send) {
             let path = &source.nodes[*at].path;
             let above = path.split_last().map(|(parent, _)| parent).unwrap_or_default();

@@ -31,7 +31,14 @@ impl Node {
     /// What a server's entry says about `path`.
     #[must_use]
     pub fn new(path: TreePath, entry: &Entry) -> Self {
-        Self { path, kind: entry.kind, size: entry.size, mtime: entry.mtime, executable: entry.executable, version: entry.version }
+        Self {
+            path,
+            kind: entry.kind,
+            size: entry.size,
+            mtime: entry.mtime,
+            executable: entry.executable,
+            version: entry.version,
+        }
     }
 
     /// Whether it is a folder.
@@ -161,15 +168,23 @@ mod tests {
 
     #[test]
     fn what_is_below_a_folder_follows_it() {
-        let mut paths: Vec<TreePath> = ["a-b", "a/x", "a", "b", "a/x/y", "a.b"].map(|p| TreePath::new(p).unwrap()).to_vec();
+        let mut paths: Vec<TreePath> =
+            ["a-b", "a/x", "a", "b", "a/x/y", "a.b"].map(|p| TreePath::new(p).unwrap()).to_vec();
         paths.sort_by(order);
-        assert_eq!(paths.iter().map(TreePath::as_str).collect::<Vec<_>>(), ["a", "a/x", "a/x/y", "a-b", "a.b", "b"]);
+        assert_eq!(
+            paths.iter().map(TreePath::as_str).collect::<Vec<_>>(),
+            ["a", "a/x", "a/x/y", "a-b", "a.b", "b"]
+        );
     }
 
     #[test]
     fn times_are_compared_as_far_as_both_are_known() {
         let t = |seconds, nanos| FileTime { seconds, nanos };
-        assert!(same_time(t(1, 5), t(1, 5)) && same_time(t(1, 0), t(1, 5)) && same_time(t(1, 5), t(1, 0)));
+        assert!(
+            same_time(t(1, 5), t(1, 5))
+                && same_time(t(1, 0), t(1, 5))
+                && same_time(t(1, 5), t(1, 0))
+        );
         assert!(!same_time(t(1, 5), t(1, 6)) && !same_time(t(1, 0), t(2, 0)));
     }
 }

@@ -50,7 +50,9 @@ impl Pattern {
             return Err(Failure::usage(format!("a pattern is longer than {LONGEST} bytes")));
         }
         let parts = text.split('/').filter(|part| !matches!(*part, "" | "."));
-        let parts = parts.map(|part| Part::new(part).map_err(|why| wrong(&why))).collect::<Result<Vec<_>, _>>()?;
+        let parts = parts
+            .map(|part| Part::new(part).map_err(|why| wrong(&why)))
+            .collect::<Result<Vec<_>, _>>()?;
         match parts.last() {
             None | Some(Part::Up) => Err(wrong("that names no files")),
             Some(_) => Ok(Self { text: text.to_owned(), absolute: text.starts_with('/'), parts }),
@@ -84,7 +86,12 @@ impl Part {
             Self::Up => false,
             Self::Name(own) => own == name,
             // What a wildcard takes in place of the dot could be anything, also what is in no name.
-            Self::Glob(glob) => glob.is_match(name) && name.strip_prefix('.').is_none_or(|rest| !glob.is_match(&format!("\u{1}{rest}"))),
+            Self::Glob(glob) => {
+                glob.is_match(name)
+                    && name
+                        .strip_prefix('.')
+                        .is_none_or(|rest| !glob.is_match(&format!("\u{1}{rest}")))
+            }
         }
     }
 }
@@ -204,7 +211,10 @@ mod tests {
     fn paths_are_taken_apart() {
         let pattern = Pattern::new("/a//./*/../b?").unwrap();
         assert!(pattern.absolute && pattern.quoted() == "'/a//./*/../b?'");
-        assert!(matches!(pattern.parts.as_slice(), [Part::Name(_), Part::Glob(_), Part::Up, Part::Glob(_)]));
+        assert!(matches!(
+            pattern.parts.as_slice(),
+            [Part::Name(_), Part::Glob(_), Part::Up, Part::Glob(_)]
+        ));
     }
 
     #[test]

@@ -108,12 +108,18 @@ impl Place {
     ///
     /// # Errors
     /// What kept it from being written; nothing has that name then that had not before.
-    pub fn store(&mut self, path: &TreePath, header: &Header, bytes: &[u8]) -> Result<(), TreeError> {
+    pub fn store(
+        &mut self,
+        path: &TreePath,
+        header: &Header,
+        bytes: &[u8],
+    ) -> Result<(), TreeError> {
         let (parent, name) = split(path)?;
         let folder = self.folder(&parent)?;
         let temporary = temporary(name);
         let mut file = claim(folder, &temporary)?;
-        let result = fill(&mut file, header, bytes).and_then(|()| folder.rename_file(&temporary, name));
+        let result =
+            fill(&mut file, header, bytes).and_then(|()| folder.rename_file(&temporary, name));
         if result.is_err()
             && let Err(error) = folder.unlink(&temporary)
         {
@@ -142,7 +148,10 @@ impl Place {
                 return Ok(None);
             }
             let mut bytes = Vec::with_capacity(usize::try_from(file.meta.size).unwrap_or(0) + 1);
-            (&file.file).take(most + 1).read_to_end(&mut bytes).map_err(|e| TreeError::Io("read", e))?;
+            (&file.file)
+                .take(most + 1)
+                .read_to_end(&mut bytes)
+                .map_err(|e| TreeError::Io("read", e))?;
             if bytes.len() as u64 == file.meta.size && file.is_unchanged()? {
                 return Ok(Some(Content { bytes, file }));
             }
@@ -163,7 +172,9 @@ impl Place {
         let folder = self.folder(&parent)?;
         match (kind, folder.survey(name.as_bytes())?) {
             (_, found) if found.mount_point => Err(TreeError::NotServed(Unserved::Mount)),
-            (Kind::Folder, found) if found.meta.kind == MetaKind::Folder => folder.remove_folder(name),
+            (Kind::Folder, found) if found.meta.kind == MetaKind::Folder => {
+                folder.remove_folder(name)
+            }
             (Kind::File, found) if found.meta.kind == MetaKind::File => folder.unlink(name),
             (_, found) => Err(match found.meta.kind {
                 MetaKind::Link => TreeError::NotServed(Unserved::Link),
@@ -218,7 +229,9 @@ pub fn failure(shown: &str, error: &TreeError) -> Failure {
         TreeError::InUse => "another ftpclient is working on it".to_owned(),
         TreeError::NotFound => "no such file or folder".to_owned(),
         TreeError::NotServed(what) => format!("it is {what}, or leads over one"),
-        full if full.is_full() => "the local disk is full; make room, then the same command goes on".to_owned(),
+        full if full.is_full() => {
+            "the local disk is full; make room, then the same command goes on".to_owned()
+        }
         TreeError::Io(what, e) => format!("cannot {what}: {}", plain(e)),
         other => other.to_string(),
     };

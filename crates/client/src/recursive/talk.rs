@@ -43,7 +43,11 @@ impl Follow {
 ///
 /// # Errors
 /// That no server answers, that the user interrupted, or what an answer ended it with.
-pub fn converse(session: &mut Session, notices: &Notices, conversation: &mut dyn Conversation) -> Result<Ran, Failure> {
+pub fn converse(
+    session: &mut Session,
+    notices: &Notices,
+    conversation: &mut dyn Conversation,
+) -> Result<Ran, Failure> {
     let ran = run(session, conversation).map_err(failure)?;
     // A server that went away before its first answer: the conversation was not told.
     if let (Some(gone), Some((now, _))) = (notices.take_lost(), session.server()) {
@@ -80,7 +84,8 @@ pub fn under(base: &TreePath, path: &TreePath) -> Result<TreePath, Failure> {
     if base.is_root() || path.is_root() {
         return Ok(if base.is_root() { path.clone() } else { base.clone() });
     }
-    TreePath::new(format!("{}/{}", base.as_str(), path.as_str())).map_err(|e| Failure::from(e).of(&path.to_string()))
+    TreePath::new(format!("{}/{}", base.as_str(), path.as_str()))
+        .map_err(|e| Failure::from(e).of(&path.to_string()))
 }
 
 /// Ids for many changes, from one seed: what nobody can guess costs one system call in all.
@@ -96,7 +101,8 @@ impl Ids {
     /// That the system has no random numbers.
     pub fn new() -> Result<Self, Failure> {
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|e| Failure::new(ErrorCode::Local, format!("no random numbers: {e}")))?;
+        getrandom::fill(&mut seed)
+            .map_err(|e| Failure::new(ErrorCode::Local, format!("no random numbers: {e}")))?;
         Ok(Self { seed, used: 0 })
     }
 
@@ -104,7 +110,10 @@ impl Ids {
     pub fn next(&mut self) -> ChangeId {
         self.used += 1;
         let mut id = [0; 16];
-        blake3::Hasher::new_keyed(&self.seed).update(&self.used.to_be_bytes()).finalize_xof().fill(&mut id);
+        blake3::Hasher::new_keyed(&self.seed)
+            .update(&self.used.to_be_bytes())
+            .finalize_xof()
+            .fill(&mut id);
         ChangeId(id)
     }
 }
@@ -116,17 +125,23 @@ mod tests {
     #[test]
     fn paths_are_put_together_up_to_their_cap() {
         let path = |text: &str| TreePath::new(text).unwrap();
-        for (base, rest, whole) in [("a", "b/c", "a/b/c"), ("", "b", "b"), ("a", "", "a"), ("", "", "")] {
+        for (base, rest, whole) in
+            [("a", "b/c", "a/b/c"), ("", "b", "b"), ("a", "", "a"), ("", "", "")]
+        {
             assert_eq!(under(&path(base), &path(rest)).unwrap(), path(whole));
         }
         let long = path(&vec!["n".repeat(255); 15].join("/"));
-        assert!(under(&long, &path(&"n".repeat(255))).is_ok() && under(&long, &path(&format!("{}/x", "n".repeat(255)))).is_err());
+        assert!(
+            under(&long, &path(&"n".repeat(255))).is_ok()
+                && under(&long, &path(&format!("{}/x", "n".repeat(255)))).is_err()
+        );
     }
 
     #[test]
     fn ids_differ() {
         let (mut one, mut other) = (Ids::new().unwrap(), Ids::new().unwrap());
-        let ids = std::collections::HashSet::from([one.next(), one.next(), other.next(), other.next()]);
+        let ids =
+            std::collections::HashSet::from([one.next(), one.next(), other.next(), other.next()]);
         assert_eq!(ids.len(), 4);
     }
 }

@@ -43,7 +43,8 @@ impl Tally {
 
     /// Names were skipped; `top` is put before them. Our own files are not worth a word.
     pub fn skip(&mut self, notices: &Notices, top: &str, kept: &[Kept]) {
-        let skipped: Vec<&Kept> = kept.iter().filter(|kept| !matches!(kept.odd, Odd::Ours | Odd::Unreadable)).collect();
+        let skipped: Vec<&Kept> =
+            kept.iter().filter(|kept| !matches!(kept.odd, Odd::Ours | Odd::Unreadable)).collect();
         for kept in skipped.iter().take(TOLD) {
             notices.say(&format!("skipped {}: {}", joined(top, &kept.shown()), kept.odd));
         }
@@ -87,17 +88,23 @@ impl Tally {
 /// Whether another run may do better.
 #[must_use]
 pub fn is_left(failure: &Failure) -> bool {
-    matches!(failure.status(), 3 | 4 | 5 | 130) || matches!(failure.code, ErrorCode::NoChanges | ErrorCode::NoSpace)
+    matches!(failure.status(), 3 | 4 | 5 | 130)
+        || matches!(failure.code, ErrorCode::NoChanges | ErrorCode::NoSpace)
 }
 
 /// Whether what failed is not this one name, but all that is left.
 #[must_use]
 pub fn ends_all(failure: &Failure) -> bool {
-    matches!(failure.status(), 3 | 4 | 130) || matches!(failure.code, ErrorCode::Cut | ErrorCode::BadServer)
+    matches!(failure.status(), 3 | 4 | 130)
+        || matches!(failure.code, ErrorCode::Cut | ErrorCode::BadServer)
 }
 
 fn joined(top: &str, name: &str) -> String {
-    if top.is_empty() || top.ends_with('/') { format!("{top}{name}") } else { format!("{top}/{name}") }
+    if top.is_empty() || top.ends_with('/') {
+        format!("{top}{name}")
+    } else {
+        format!("{top}/{name}")
+    }
 }
 
 #[cfg(test)]
@@ -106,7 +113,9 @@ mod tests {
 
     #[test]
     fn names_are_put_behind_their_top() {
-        for (top, name, whole) in [("", "a", "a"), ("/", "a", "/a"), ("/x", "a", "/x/a"), ("d", "a/b", "d/a/b")] {
+        for (top, name, whole) in
+            [("", "a", "a"), ("/", "a", "/a"), ("/x", "a", "/x/a"), ("d", "a/b", "d/a/b")]
+        {
             assert_eq!(joined(top, name), whole);
         }
     }
@@ -115,7 +124,11 @@ mod tests {
     fn what_another_run_would_find_to_do_is_known() {
         let tally = |code| {
             let failed = vec![Failed { remote: "x".into(), failure: Failure::new(code, "") }];
-            let tally = Tally { several: Several { failed, ..Several::default() }, begun: Instant::now(), refused: 0 };
+            let tally = Tally {
+                several: Several { failed, ..Several::default() },
+                begun: Instant::now(),
+                refused: 0,
+            };
             (tally.can_go_on(), tally.is_over())
         };
         assert_eq!(tally(ErrorCode::NotFound), (false, false));

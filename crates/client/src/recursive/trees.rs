@@ -51,7 +51,10 @@ impl Top {
         if is_ours(name) {
             return Err(Failure::new(
                 ErrorCode::Local,
-                format!("{}: ftpclient uses that name itself; choose another with -o", shown.display()),
+                format!(
+                    "{}: ftpclient uses that name itself; choose another with -o",
+                    shown.display()
+                ),
             ));
         }
         match parent.make_folder(name, false) {
@@ -73,11 +76,14 @@ impl Shell {
         }
         let top = self.top_of(remote, into)?;
         let logged = top.logged(self)?;
-        let fetched = |done: &Done| if let Done::Tree(several, false) = done { Some(several.clone()) } else { None };
+        let fetched = |done: &Done| {
+            if let Done::Tree(several, false) = done { Some(several.clone()) } else { None }
+        };
         if let Some(several) = self.take_finished(remote, &logged, fetched) {
             return Ok(several);
         }
-        let parent = Folder::open(openable(&top.folder)).map_err(|e| failure(&top.folder.display().to_string(), &e))?;
+        let parent = Folder::open(openable(&top.folder))
+            .map_err(|e| failure(&top.folder.display().to_string(), &e))?;
         self.fetch_tree(remote, parent, &top, &logged)
     }
 
@@ -112,7 +118,13 @@ impl Shell {
         }
     }
 
-    pub(super) fn fetch_tree(&mut self, remote: &TreePath, parent: Folder, top: &Top, logged: &str) -> Result<Several, Failure> {
+    pub(super) fn fetch_tree(
+        &mut self,
+        remote: &TreePath,
+        parent: Folder,
+        top: &Top,
+        logged: &str,
+    ) -> Result<Several, Failure> {
         let cluster = self.connected_cluster()?;
         let line = Line::enter(self, remote, logged, cluster, Work::GetTree);
         let mut tally = Tally::new();
@@ -120,7 +132,14 @@ impl Shell {
         self.end_tree(line, tally, result)
     }
 
-    fn fetch_into(&mut self, remote: &TreePath, parent: Folder, top: &Top, carries_on: bool, tally: &mut Tally) -> Result<(), Failure> {
+    fn fetch_into(
+        &mut self,
+        remote: &TreePath,
+        parent: Folder,
+        top: &Top,
+        carries_on: bool,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
         let source = walk::remote(self, remote)?;
         let mut place = top.place(parent)?;
         let there = walk::local(place.top(), &self.interrupt)?;
@@ -128,7 +147,15 @@ impl Shell {
         let plan = copy_plan(&source, &there, carries_on);
         tell_left_out(self, tally, remote, &source, &plan);
         tally.several.folders += plan.present;
-        Run::new(self, &mut place, remote, Way::Down, tally, amount(&source.nodes, plan.send.iter()))?.add(&source, &plan.make, &plan.send);
+        Run::new(
+            self,
+            &mut place,
+            remote,
+            Way::Down,
+            tally,
+            amount(&source.nodes, plan.send.iter()),
+        )?
+        .add(&source, &plan.make, &plan.send);
         Ok(())
     }
 
@@ -156,22 +183,33 @@ impl Shell {
         }
         let top = Top { folder: path.to_path_buf(), name: None };
         let logged = match (path.parent(), name) {
-            (Some(parent), Some(name)) => self.local.logged(&Target { folder: parent.to_path_buf(), name: name.to_owned() })?,
+            (Some(parent), Some(name)) => self
+                .local
+                .logged(&Target { folder: parent.to_path_buf(), name: name.to_owned() })?,
             _ => top.logged(self)?,
         };
         let remote = self.remote_top(name, onto, Some(&logged))?;
-        let sent = |done: &Done| if let Done::Tree(several, true) = done { Some(several.clone()) } else { None };
+        let sent = |done: &Done| {
+            if let Done::Tree(several, true) = done { Some(several.clone()) } else { None }
+        };
         if let Some(several) = self.take_finished(&remote, &logged, sent) {
             return Ok(several);
         }
-        let folder = Folder::open(openable(path)).map_err(|e| failure(&path.display().to_string(), &e))?;
+        let folder =
+            Folder::open(openable(path)).map_err(|e| failure(&path.display().to_string(), &e))?;
         self.send_tree(Place::new(folder, path), &remote, &logged)
     }
 
     fn put_single(&mut self, path: &Path, remote: TreePath) -> Result<Several, Failure> {
         let logged = self.local.logged_path(path);
         let shown = path.display().to_string();
-        let sent = self.send_named(&send::Job { local: path.to_path_buf(), shown, remote, logged, expect: relais_proto::Expect::Any })?;
+        let sent = self.send_named(&send::Job {
+            local: path.to_path_buf(),
+            shown,
+            remote,
+            logged,
+            expect: relais_proto::Expect::Any,
+        })?;
         let mut several = Several { time: sent.time, ..Several::default() };
         several.add_sent(&sent);
         Ok(several)
@@ -181,17 +219,28 @@ impl Shell {
     fn is_begun(&self, remote: &TreePath, logged: &str, work: &Work) -> bool {
         let is_sent = *work == Work::PutTree;
         let done = |done: &Finished| {
-            done.remote == *remote && done.logged == logged && matches!(done.done, Done::Tree(_, sent) if sent == is_sent)
+            done.remote == *remote
+                && done.logged == logged
+                && matches!(done.done, Done::Tree(_, sent) if sent == is_sent)
         };
         let cluster = self.session.cluster();
-        let is_same =
-            |entry: &Entry| (&entry.remote, entry.local.as_str(), &entry.work) == (remote, logged, work) && Some(entry.cluster) == cluster;
+        let is_same = |entry: &Entry| {
+            (&entry.remote, entry.local.as_str(), &entry.work) == (remote, logged, work)
+                && Some(entry.cluster) == cluster
+        };
         // What is wrong with the `.log` is told when the line is written.
-        self.finished.iter().any(done) || contents(self.local.home()).is_ok_and(|contents| contents.entries.iter().any(is_same))
+        self.finished.iter().any(done)
+            || contents(self.local.home())
+                .is_ok_and(|contents| contents.entries.iter().any(is_same))
     }
 
     /// What a local folder called `name` becomes there; one without a name goes into the folder that is meant.
-    fn remote_top(&mut self, name: Option<&str>, onto: Option<&str>, logged: Option<&str>) -> Result<TreePath, Failure> {
+    fn remote_top(
+        &mut self,
+        name: Option<&str>,
+        onto: Option<&str>,
+        logged: Option<&str>,
+    ) -> Result<TreePath, Failure> {
         let inside = |folder: &TreePath| match name {
             Some(name) => folder.join(name).map_err(|e| Failure::from(e).of(name)),
             None => Ok(folder.clone()),
@@ -213,7 +262,12 @@ impl Shell {
         }
     }
 
-    pub(super) fn send_tree(&mut self, mut place: Place, remote: &TreePath, logged: &str) -> Result<Several, Failure> {
+    pub(super) fn send_tree(
+        &mut self,
+        mut place: Place,
+        remote: &TreePath,
+        logged: &str,
+    ) -> Result<Several, Failure> {
         let cluster = self.connected_cluster()?;
         let line = Line::enter(self, remote, logged, cluster, Work::PutTree);
         let mut tally = Tally::new();
@@ -221,7 +275,13 @@ impl Shell {
         self.end_tree(line, tally, result)
     }
 
-    fn send_from(&mut self, place: &mut Place, remote: &TreePath, carries_on: bool, tally: &mut Tally) -> Result<(), Failure> {
+    fn send_from(
+        &mut self,
+        place: &mut Place,
+        remote: &TreePath,
+        carries_on: bool,
+        tally: &mut Tally,
+    ) -> Result<(), Failure> {
         let source = walk::local(place.top(), &self.interrupt)?;
         tally.skip(&self.notices, &place.shown(&TreePath::root()), &source.kept);
         self.make_top(remote)?;
@@ -230,7 +290,8 @@ impl Shell {
         let plan = copy_plan(&source, &there, carries_on);
         tell_left_out(self, tally, remote, &source, &plan);
         tally.several.folders += plan.present;
-        Run::new(self, place, remote, Way::Up, tally, amount(&source.nodes, plan.send.iter()))?.add(&source, &plan.make, &plan.send);
+        Run::new(self, place, remote, Way::Up, tally, amount(&source.nodes, plan.send.iter()))?
+            .add(&source, &plan.make, &plan.send);
         Ok(())
     }
 
@@ -241,33 +302,47 @@ impl Shell {
         }
         match self.session.make_folder(remote) {
             Ok(_) => Ok(()),
-            Err(failure) if failure.code == ErrorCode::Exists => match self.session.stat(remote)?.entry.kind {
-                Kind::Folder => Ok(()),
-                Kind::File => Err(Failure::new(ErrorCode::NotFolder, format!("{remote}: a file has that name"))),
-            },
-            Err(failure) if failure.code == ErrorCode::NotFound => {
-                Err(Failure::new(ErrorCode::NotFound, format!("{remote}: the folder that it would lie in is not there")))
+            Err(failure) if failure.code == ErrorCode::Exists => {
+                match self.session.stat(remote)?.entry.kind {
+                    Kind::Folder => Ok(()),
+                    Kind::File => Err(Failure::new(
+                        ErrorCode::NotFolder,
+                        format!("{remote}: a file has that name"),
+                    )),
+                }
             }
+            Err(failure) if failure.code == ErrorCode::NotFound => Err(Failure::new(
+                ErrorCode::NotFound,
+                format!("{remote}: the folder that it would lie in is not there"),
+            )),
             Err(failure) => Err(crate::shell::about(remote, failure)),
         }
     }
 
     pub(super) fn connected_cluster(&mut self) -> Result<ClusterId, Failure> {
         self.session.connect()?;
-        self.session.cluster().ok_or_else(|| Failure::new(ErrorCode::Unreachable, "no server is connected"))
+        self.session
+            .cluster()
+            .ok_or_else(|| Failure::new(ErrorCode::Unreachable, "no server is connected"))
     }
 
     /// The line goes where nothing is left that another run would find to do.
-    fn end_tree(&mut self, line: Line, tally: Tally, result: Result<(), Failure>) -> Result<Several, Failure> {
+    fn end_tree(
+        &mut self,
+        line: Line,
+        tally: Tally,
+        result: Result<(), Failure>,
+    ) -> Result<Several, Failure> {
         let left = tally.can_go_on() || result.as_ref().is_err_and(is_left);
         if !left {
             line.finish(self);
         }
         match result {
             Ok(()) => Ok(tally.finish()),
-            Err(failure) if failure.status() == 3 => {
-                Err(Failure::new(ErrorCode::Cut, format!("{failure}; the same command carries it on")))
-            }
+            Err(failure) if failure.status() == 3 => Err(Failure::new(
+                ErrorCode::Cut,
+                format!("{failure}; the same command carries it on"),
+            )),
             Err(failure) => Err(failure),
         }
     }
@@ -275,7 +350,9 @@ impl Shell {
 
 /// The name that a local path ends with; none for `.`, `..` and the top.
 fn own_name(path: &Path) -> Result<Option<&str>, Failure> {
-    let text = path.to_str().ok_or_else(|| Failure::new(ErrorCode::BadName, format!("{}: the name is not UTF-8", path.display())))?;
+    let text = path.to_str().ok_or_else(|| {
+        Failure::new(ErrorCode::BadName, format!("{}: the name is not UTF-8", path.display()))
+    })?;
     let last = text.trim_end_matches('/').rsplit('/').next();
     Ok(last.filter(|last| !matches!(*last, "" | "." | "..")))
 }
@@ -288,30 +365,62 @@ fn copy_plan(source: &Listing, there: &Listing, carries_on: bool) -> Plan {
 
 /// Tells what of the source is not even tried: what could not be listed, what this side cannot
 /// take, and what something else is in the way of.
-pub(super) fn tell_left_out(shell: &mut Shell, tally: &mut Tally, base: &TreePath, source: &Listing, plan: &Plan) {
+pub(super) fn tell_left_out(
+    shell: &mut Shell,
+    tally: &mut Tally,
+    base: &TreePath,
+    source: &Listing,
+    plan: &Plan,
+) {
     tell_not_listed(shell, tally, base, source);
     for blocked in &plan.blocked {
         let path = &source.nodes[blocked.node].path;
         let (name, by) = (remote_name(base, path), &blocked.by);
-        let below = if blocked.below > 0 { format!("; {} names below it are left out", blocked.below) } else { String::new() };
-        tally.fail(&mut shell.output, name.clone(), Failure::new(ErrorCode::Local, format!("{name}: {by}{below}")));
+        let below = if blocked.below > 0 {
+            format!("; {} names below it are left out", blocked.below)
+        } else {
+            String::new()
+        };
+        tally.fail(
+            &mut shell.output,
+            name.clone(),
+            Failure::new(ErrorCode::Local, format!("{name}: {by}{below}")),
+        );
     }
 }
 
 /// The part of [`tell_left_out`] that is about the listing alone.
-pub(super) fn tell_not_listed(shell: &mut Shell, tally: &mut Tally, base: &TreePath, listing: &Listing) {
+pub(super) fn tell_not_listed(
+    shell: &mut Shell,
+    tally: &mut Tally,
+    base: &TreePath,
+    listing: &Listing,
+) {
     for (path, failure) in &listing.failed {
         let name = remote_name(base, path);
-        let failure = if failure.message.contains(&name) { failure.clone() } else { failure.clone().of(&name) };
+        let failure = if failure.message.contains(&name) {
+            failure.clone()
+        } else {
+            failure.clone().of(&name)
+        };
         tally.fail(&mut shell.output, name, failure);
     }
 }
 
 /// Names of the server's that have no place here: each fails, and no other.
-pub(super) fn refuse_names(shell: &mut Shell, tally: &mut Tally, base: &TreePath, source: &Listing) {
+pub(super) fn refuse_names(
+    shell: &mut Shell,
+    tally: &mut Tally,
+    base: &TreePath,
+    source: &Listing,
+) {
     for kept in source.kept.iter().filter(|kept| matches!(kept.odd, Odd::Ours | Odd::Name)) {
         let shown = kept.shown();
         let name = if base.is_root() { format!("/{shown}") } else { format!("{base}/{shown}") };
-        tally.fail(&mut shell.output, name.clone(), Failure::new(ErrorCode::Local, format!("{name} is not fetched: it is {}", kept.odd)));
+        tally.fail(
+            &mut shell.output,
+            name.clone(),
+            Failure::new(ErrorCode::Local, format!("{name} is not fetched: it is {}", kept.odd)),
+        );
     }
 }

@@ -22,7 +22,9 @@ impl Shell {
         }
         // What is wrong with the `.log` is told when it is carried on.
         let Ok(contents) = contents(self.local.home()) else { return };
-        let holder = |entry: &Entry| if let Work::Put(Upload { slave, .. }) = entry.work { slave } else { None };
+        let holder = |entry: &Entry| {
+            if let Work::Put(Upload { slave, .. }) = entry.work { slave } else { None }
+        };
         self.session.prefer(contents.entries.iter().find_map(holder));
     }
 
@@ -33,7 +35,10 @@ impl Shell {
             Ok(inside) => inside,
             Err(TreeError::NotFound) => return self.drop_upload(entry),
             Err(why) => {
-                self.notices.say(&format!("{} is not carried on by itself: {why}; typing the command again does it", entry.local));
+                self.notices.say(&format!(
+                    "{} is not carried on by itself: {why}; typing the command again does it",
+                    entry.local
+                ));
                 return 0;
             }
         };
@@ -51,7 +56,13 @@ impl Shell {
         self.carry_on_held(&entry, job, &local, held)
     }
 
-    fn carry_on_held(&mut self, entry: &Entry, job: Job, local: &OpenFile, held: Option<Held>) -> u8 {
+    fn carry_on_held(
+        &mut self,
+        entry: &Entry,
+        job: Job,
+        local: &OpenFile,
+        held: Option<Held>,
+    ) -> u8 {
         self.prefer_holder_of(&job);
         let result = self.connected().and_then(|cluster| match cluster == entry.cluster {
             true => self.send(&job, local, cluster, held),
@@ -61,7 +72,11 @@ impl Shell {
             Ok(sent) => {
                 self.notices.say(&text::sent(&sent));
                 let Job { remote, logged, .. } = job;
-                self.finished.push(Finished { remote, logged, done: Done::Sent(sent, open::identity(local)) });
+                self.finished.push(Finished {
+                    remote,
+                    logged,
+                    done: Done::Sent(sent, open::identity(local)),
+                });
                 0
             }
             Err(failure) => {
@@ -79,13 +94,19 @@ impl Shell {
     }
 
     fn is_logged(&self, entry: &Entry) -> bool {
-        contents(self.local.home()).is_ok_and(|contents| contents.entries.iter().any(|other| other.is_same(entry)))
+        contents(self.local.home())
+            .is_ok_and(|contents| contents.entries.iter().any(|other| other.is_same(entry)))
     }
 
     /// The local file is gone: there is nothing that could be sent.
     fn drop_upload(&self, entry: Entry) -> u8 {
-        self.notices.say(&format!("carrying on {}: {} is not there any more; it is dropped", entry.remote, entry.local));
-        if let Err(failure) = Ledger::open(self.local.home(), entry).and_then(|mut ledger| ledger.finish()) {
+        self.notices.say(&format!(
+            "carrying on {}: {} is not there any more; it is dropped",
+            entry.remote, entry.local
+        ));
+        if let Err(failure) =
+            Ledger::open(self.local.home(), entry).and_then(|mut ledger| ledger.finish())
+        {
             self.notices.say(&failure.to_string());
         }
         0
@@ -96,9 +117,16 @@ impl Shell {
         let (folder, target) = self.folder_inside(&entry.local)?;
         let local = open::regular(&folder, &target.name)?;
         // The content may be another one by now; what was there when it began still counts.
-        let expect = if let Work::Put(Upload { expect, .. }) = entry.work { expect } else { Expect::Any };
+        let expect =
+            if let Work::Put(Upload { expect, .. }) = entry.work { expect } else { Expect::Any };
         let path = target.folder.join(&target.name);
-        let job = Job { shown: path.display().to_string(), local: path, remote: entry.remote.clone(), logged: entry.local.clone(), expect };
+        let job = Job {
+            shown: path.display().to_string(),
+            local: path,
+            remote: entry.remote.clone(),
+            logged: entry.local.clone(),
+            expect,
+        };
         Ok((job, local))
     }
 }

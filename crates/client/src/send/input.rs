@@ -58,7 +58,12 @@ impl Shell {
     ///
     /// # Errors
     /// As [`Self::send_input`].
-    pub fn send_stream(&mut self, file: impl AsFd, remote: &TreePath, expect: Expect) -> Result<Sent, Failure> {
+    pub fn send_stream(
+        &mut self,
+        file: impl AsFd,
+        remote: &TreePath,
+        expect: Expect,
+    ) -> Result<Sent, Failure> {
         let begun = Instant::now();
         self.session.connect()?;
         let target = Target { id: new_id()?, path: remote, expect, copies: self.copies };
@@ -75,13 +80,18 @@ impl Shell {
 /// What the user is told. That the transfer was cut is no `cut`: that would say that it can be resumed.
 fn given_up(error: &UploadError, remote: &TreePath) -> Failure {
     let failure = match error {
-        UploadError::Refused(refusal) if refusal.code == ErrorCode::TooFewCopies => too_few(&refusal.message),
+        UploadError::Refused(refusal) if refusal.code == ErrorCode::TooFewCopies => {
+            too_few(&refusal.message)
+        }
         UploadError::Refused(refusal) => refusal.clone().into(),
         UploadError::Interrupted => Failure::interrupted(),
-        UploadError::Source(e) => Failure::new(ErrorCode::Local, format!("standard input: {}", plain(e))),
-        UploadError::Cut { .. } => {
-            Failure::new(ErrorCode::Local, format!("{error}; standard input cannot be read again, so it cannot be resumed"))
+        UploadError::Source(e) => {
+            Failure::new(ErrorCode::Local, format!("standard input: {}", plain(e)))
         }
+        UploadError::Cut { .. } => Failure::new(
+            ErrorCode::Local,
+            format!("{error}; standard input cannot be read again, so it cannot be resumed"),
+        ),
         other => Failure::new(other.code(), other.to_string()),
     };
     crate::shell::about(remote, failure)

@@ -76,7 +76,9 @@ impl Shell {
     /// As [`Self::send_named`].
     pub fn send_open(&mut self, job: &Job, local: &OpenFile) -> Result<Sent, Failure> {
         let same = open::identity(local);
-        let sent = |done: &Done| if let Done::Sent(sent, of) = done { (*of == same).then(|| sent.clone()) } else { None };
+        let sent = |done: &Done| {
+            if let Done::Sent(sent, of) = done { (*of == same).then(|| sent.clone()) } else { None }
+        };
         if let Some(sent) = self.take_finished(&job.remote, &job.logged, sent) {
             return Ok(Sent { local: job.shown.clone(), ..sent });
         }
@@ -84,7 +86,10 @@ impl Shell {
         let cluster = self.connected()?;
         match self.hold(job, cluster) {
             Ok(held) => self.send(job, local, cluster, held),
-            Err(TreeError::InUse) => Err(Failure::new(ErrorCode::Local, format!("{}: another ftpclient is sending it", job.shown))),
+            Err(TreeError::InUse) => Err(Failure::new(
+                ErrorCode::Local,
+                format!("{}: another ftpclient is sending it", job.shown),
+            )),
             Err(e) => {
                 debug!("no lock for {}: {e}", job.shown);
                 self.send(job, local, cluster, None)
@@ -93,12 +98,24 @@ impl Shell {
     }
 
     /// Sends a file that is open, under its lock.
-    fn send(&mut self, job: &Job, local: &OpenFile, cluster: ClusterId, held: Option<Held>) -> Result<Sent, Failure> {
+    fn send(
+        &mut self,
+        job: &Job,
+        local: &OpenFile,
+        cluster: ClusterId,
+        held: Option<Held>,
+    ) -> Result<Sent, Failure> {
         let begun = Instant::now();
         let (mut ledger, upload) = self.enter_upload(job, local, cluster)?;
         let mut watch = Watch::new(&job.remote, self, ledger.as_mut(), upload);
-        let source = Source { file: &local.file, size: local.meta.size, mtime: local.meta.mtime, executable: local.meta.executable };
-        let target = Target { id: upload.id, path: &job.remote, expect: upload.expect, copies: self.copies };
+        let source = Source {
+            file: &local.file,
+            size: local.meta.size,
+            mtime: local.meta.mtime,
+            executable: local.meta.executable,
+        };
+        let target =
+            Target { id: upload.id, path: &job.remote, expect: upload.expect, copies: self.copies };
         let result = self.put(&source, &target, &mut watch);
         let resumed_from = watch.resumed_from();
         drop(watch);
@@ -110,13 +127,19 @@ impl Shell {
             self.notices.say(&format!("{} is done with, but {failure}", job.remote));
         }
         drop(held);
-        let stored = result.map_err(|error| given_up(&error, job, upload.expect, ledger.is_some()))?;
+        let stored =
+            result.map_err(|error| given_up(&error, job, upload.expect, ledger.is_some()))?;
         self.session.see(stored.version);
         Ok(sent(job.remote.to_string(), job.shown.clone(), begun, stored, resumed_from))
     }
 
     /// Asks again for a while where changes are not possible at the moment: the bytes are there by then.
-    fn put(&mut self, source: &Source<'_>, target: &Target<'_>, watch: &mut Watch<'_>) -> Result<Stored, UploadError> {
+    fn put(
+        &mut self,
+        source: &Source<'_>,
+        target: &Target<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Stored, UploadError> {
         let until = Instant::now() + self.session.retry();
         let mut first = None;
         loop {
@@ -138,7 +161,9 @@ impl Shell {
     /// The cluster that is connected, connected now where it was not.
     fn connected(&mut self) -> Result<ClusterId, Failure> {
         self.session.connect()?;
-        self.session.cluster().ok_or_else(|| Failure::new(ErrorCode::Unreachable, "no server is connected"))
+        self.session
+            .cluster()
+            .ok_or_else(|| Failure::new(ErrorCode::Unreachable, "no server is connected"))
     }
 
     /// Takes the lock of an upload; [`TreeError::InUse`] where another client has it.
@@ -158,11 +183,17 @@ impl Shell {
             return;
         }
         let holder = |entry: &Entry| match entry.work {
-            Work::Put(Upload { slave, .. }) if entry.remote == job.remote && entry.local == job.logged => slave,
+            Work::Put(Upload { slave, .. })
+                if entry.remote == job.remote && entry.local == job.logged =>
+            {
+                slave
+            }
             _ => None,
         };
         // What is wrong with the `.log` is told when the line is written.
-        let slave = contents(self.local.home()).ok().and_then(|contents| contents.entries.iter().find_map(holder));
+        let slave = contents(self.local.home())
+            .ok()
+            .and_then(|contents| contents.entries.iter().find_map(holder));
         if slave.is_some() {
             self.session.prefer(slave);
         }
@@ -170,13 +201,23 @@ impl Shell {
 
     /// The upload's line in the `.log`, and what it says: a new id, or the one it goes on with.
     /// Without a `.log` the file is still worth sending.
-    fn enter_upload(&self, job: &Job, local: &OpenFile, cluster: ClusterId) -> Result<(Option<Ledger>, Upload), Failure> {
+    fn enter_upload(
+        &self,
+        job: &Job,
+        local: &OpenFile,
+        cluster: ClusterId,
+    ) -> Result<(Option<Ledger>, Upload), Failure> {
         let (size, identity) = (local.meta.size, open::identity(local));
         let new = Upload { id: new_id()?, slave: None, size, identity, expect: job.expect };
         if job.logged.is_empty() {
             return Ok((None, new));
         }
-        let entry = Entry { remote: job.remote.clone(), local: job.logged.clone(), cluster, work: Work::Put(new) };
+        let entry = Entry {
+            remote: job.remote.clone(),
+            local: job.logged.clone(),
+            cluster,
+            work: Work::Put(new),
+        };
         let entered = Ledger::open(self.local.home(), entry).and_then(|mut ledger| {
             let upload = self.upload_of(job, ledger.known()?, new);
             ledger.write(Work::Put(upload))?;
@@ -185,7 +226,8 @@ impl Shell {
         Ok(match entered {
             Ok((ledger, upload)) => (Some(ledger), upload),
             Err(failure) => {
-                self.notices.say(&format!("{}: cut off it could not be carried on: {failure}", job.remote));
+                self.notices
+                    .say(&format!("{}: cut off it could not be carried on: {failure}", job.remote));
                 (None, new)
             }
         })
@@ -195,23 +237,36 @@ impl Shell {
     fn upload_of(&self, job: &Job, known: Option<Work>, new: Upload) -> Upload {
         let Some(Work::Put(known)) = known.filter(|_| self.resume) else { return new };
         if (known.size, known.identity) != (new.size, new.identity) {
-            self.notices.say(&format!("{} was changed since it was sent in part; it begins again", job.shown));
+            self.notices.say(&format!(
+                "{} was changed since it was sent in part; it begins again",
+                job.shown
+            ));
             return new;
         }
         // What the user says now counts.
-        Upload { expect: if job.expect == Expect::Any { known.expect } else { job.expect }, ..known }
+        Upload {
+            expect: if job.expect == Expect::Any { known.expect } else { job.expect },
+            ..known
+        }
     }
 }
 
 /// `resumed_from` is where the first try went on; none where nothing had to go out.
-fn sent(remote: String, local: String, begun: Instant, stored: Stored, resumed_from: Option<u64>) -> Sent {
+fn sent(
+    remote: String,
+    local: String,
+    begun: Instant,
+    stored: Stored,
+    resumed_from: Option<u64>,
+) -> Sent {
     Sent {
         remote,
         local,
         bytes: stored.size,
         time: begun.elapsed(),
         slaves: stored.servers.iter().map(ToString::to_string).collect(),
-        resumed_from: resumed_from.map_or(stored.resumed_from, |first| first.min(stored.resumed_from)),
+        resumed_from: resumed_from
+            .map_or(stored.resumed_from, |first| first.min(stored.resumed_from)),
         version: stored.version,
         copies: stored.copies,
     }
@@ -220,12 +275,24 @@ fn sent(remote: String, local: String, begun: Instant, stored: Stored, resumed_f
 /// Whether nothing is to be carried on after this: another try would end in the same way, or
 /// begin with other content.
 fn is_over(error: &UploadError) -> bool {
-    use ErrorCode::{BadName, Changed, Denied, Exists, IsFolder, NotFolder, NotFound, NotServed, TooFewCopies, Unsupported};
+    use ErrorCode::{
+        BadName, Changed, Denied, Exists, IsFolder, NotFolder, NotFound, NotServed, TooFewCopies,
+        Unsupported,
+    };
     match error {
         UploadError::Refused(refusal) => {
             matches!(
                 refusal.code,
-                BadName | Changed | Denied | Exists | IsFolder | NotFolder | NotFound | NotServed | TooFewCopies | Unsupported
+                BadName
+                    | Changed
+                    | Denied
+                    | Exists
+                    | IsFolder
+                    | NotFolder
+                    | NotFound
+                    | NotServed
+                    | TooFewCopies
+                    | Unsupported
             )
         }
         UploadError::SourceChanged => true,
@@ -235,7 +302,11 @@ fn is_over(error: &UploadError) -> bool {
 
 /// The file is stored, and on fewer disks than was asked for: an error that takes nothing back.
 pub fn too_few(message: &str) -> Failure {
-    let message = if message.contains("stands") { message.to_owned() } else { format!("{message}; the change stands") };
+    let message = if message.contains("stands") {
+        message.to_owned()
+    } else {
+        format!("{message}; the change stands")
+    };
     Failure::new(ErrorCode::TooFewCopies, message)
 }
 
@@ -243,20 +314,28 @@ pub fn too_few(message: &str) -> Failure {
 /// `in_log` says whether the same command carries it on.
 fn given_up(error: &UploadError, job: &Job, expected: Expect, in_log: bool) -> Failure {
     let failure = match error {
-        UploadError::Refused(refusal) if refusal.code == ErrorCode::Changed && expected != job.expect => {
+        UploadError::Refused(refusal)
+            if refusal.code == ErrorCode::Changed && expected != job.expect =>
+        {
             let why = "something else is there since this put began; the same put typed again replaces it";
             Failure::new(ErrorCode::Changed, format!("{}: {why}", job.remote))
         }
-        UploadError::Refused(refusal) if refusal.code == ErrorCode::TooFewCopies => too_few(&refusal.message),
+        UploadError::Refused(refusal) if refusal.code == ErrorCode::TooFewCopies => {
+            too_few(&refusal.message)
+        }
         UploadError::Refused(refusal) => refusal.clone().into(),
-        UploadError::Interrupted if in_log => {
-            Failure::new(ErrorCode::Interrupted, "interrupted; the same put, or the next start, carries it on")
-        }
+        UploadError::Interrupted if in_log => Failure::new(
+            ErrorCode::Interrupted,
+            "interrupted; the same put, or the next start, carries it on",
+        ),
         UploadError::Interrupted => Failure::interrupted(),
-        UploadError::Source(e) => Failure::new(ErrorCode::Local, format!("{}: {}", job.shown, plain(e))),
-        UploadError::SourceChanged => {
-            Failure::new(ErrorCode::Local, format!("{} was changed while it was sent; nothing was stored", job.shown))
+        UploadError::Source(e) => {
+            Failure::new(ErrorCode::Local, format!("{}: {}", job.shown, plain(e)))
         }
+        UploadError::SourceChanged => Failure::new(
+            ErrorCode::Local,
+            format!("{} was changed while it was sent; nothing was stored", job.shown),
+        ),
         // For one file these mean the same to the user: it is not stored, and can be carried on.
         UploadError::Unreachable(_) | UploadError::Cut { .. } => {
             let end = if in_log { "; the same put carries it on" } else { "" };

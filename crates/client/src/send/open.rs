@@ -12,8 +12,11 @@ use crate::local::openable;
 /// is no regular file, as opening alone can make a device do something.
 pub fn named(path: &Path, shown: &str) -> Result<OpenFile, Failure> {
     let real = openable(path).canonicalize().map_err(|e| Failure::local(Path::new(shown), &e))?;
-    let is_folder = || Failure::new(ErrorCode::IsFolder, format!("{shown} is a folder; put -r sends folders"));
-    let (Some(folder), Some(name)) = (real.parent(), real.file_name()) else { return Err(is_folder()) };
+    let is_folder =
+        || Failure::new(ErrorCode::IsFolder, format!("{shown} is a folder; put -r sends folders"));
+    let (Some(folder), Some(name)) = (real.parent(), real.file_name()) else {
+        return Err(is_folder());
+    };
     match Folder::open(folder).and_then(|folder| regular(&folder, name)) {
         Ok(open) => Ok(open),
         Err(TreeError::IsFolder) => Err(is_folder()),
@@ -40,7 +43,9 @@ pub fn identity(local: &OpenFile) -> Identity {
 
 fn why(error: &TreeError) -> String {
     match error {
-        TreeError::NotServed(_) => "it is no regular file; only files and folders can be sent".to_owned(),
+        TreeError::NotServed(_) => {
+            "it is no regular file; only files and folders can be sent".to_owned()
+        }
         other => other.to_string(),
     }
 }
@@ -55,11 +60,19 @@ mod tests {
         let at = |name: &str| dir.path().join(name);
         std::fs::write(at("file"), "x").unwrap();
         std::fs::create_dir(at("folder")).unwrap();
-        for (link, to) in [("to-file", "file"), ("to-folder", "folder"), ("to-nothing", "none"), ("to-device", "/dev/zero")] {
+        for (link, to) in [
+            ("to-file", "file"),
+            ("to-folder", "folder"),
+            ("to-nothing", "none"),
+            ("to-device", "/dev/zero"),
+        ] {
             std::os::unix::fs::symlink(to, at(link)).unwrap();
         }
-        rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
-        let code = |name: &str| named(&at(name), name).map(|open| open.meta.size).map_err(|failure| failure.code);
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), rustix::fs::Mode::from_raw_mode(0o600))
+            .unwrap();
+        let code = |name: &str| {
+            named(&at(name), name).map(|open| open.meta.size).map_err(|failure| failure.code)
+        };
         assert_eq!((code("file"), code("to-file")), (Ok(1), Ok(1)));
         for (name, wanted) in [
             ("folder", ErrorCode::IsFolder),

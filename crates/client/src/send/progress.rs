@@ -27,7 +27,12 @@ pub struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     /// Follows the upload to `remote`; what is learnt for a later run goes to `ledger`, behind `upload`.
-    pub fn new(remote: &TreePath, shell: &Shell, ledger: Option<&'a mut Ledger>, upload: Upload) -> Self {
+    pub fn new(
+        remote: &TreePath,
+        shell: &Shell,
+        ledger: Option<&'a mut Ledger>,
+        upload: Upload,
+    ) -> Self {
         Self { line: ledger.map(|ledger| (ledger, upload)), ..Self::without_log(remote, shell) }
     }
 
@@ -60,7 +65,10 @@ impl<'a> Watch<'a> {
         if *upload != before
             && let Err(failure) = ledger.write(Work::Put(*upload))
         {
-            self.notices.say(&format!("{}: cut off now it could not be carried on from here: {failure}", self.name));
+            self.notices.say(&format!(
+                "{}: cut off now it could not be carried on from here: {failure}",
+                self.name
+            ));
             self.line = None;
         }
     }
@@ -82,7 +90,8 @@ impl Progress for Watch<'_> {
 
     fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {
         let why = self.notices.why_lost();
-        let place = if at == 0 { "from the start there".to_owned() } else { format!("at byte {at}") };
+        let place =
+            if at == 0 { "from the start there".to_owned() } else { format!("at byte {at}") };
         self.notices.say(&format!("{from} is gone ({why}); going on with {to} {place}"));
         self.note(Expect::Any);
     }

@@ -19,7 +19,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// That the system gives no random bytes.
 pub fn new_id() -> Result<ChangeId, Failure> {
     let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|e| Failure::new(ErrorCode::Local, format!("the system gives no random bytes: {e}")))?;
+    getrandom::fill(&mut id).map_err(|e| {
+        Failure::new(ErrorCode::Local, format!("the system gives no random bytes: {e}"))
+    })?;
     Ok(ChangeId(id))
 }
 
@@ -80,10 +82,11 @@ impl Session {
         self.connect()?;
         let until = Instant::now() + self.settings.retry;
         loop {
-            let asked = self.ask(request, &mut |connection| match next_reply(connection, &mut |_| {})? {
-                Reply::Committed { version, mark, .. } => Ok((version, mark)),
-                other => Err(unexpected(&other)),
-            });
+            let asked =
+                self.ask(request, &mut |connection| match next_reply(connection, &mut |_| {})? {
+                    Reply::Committed { version, mark, .. } => Ok((version, mark)),
+                    other => Err(unexpected(&other)),
+                });
             match asked {
                 Ok((version, mark)) => {
                     self.see(version.max(mark));

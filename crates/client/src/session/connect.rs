@@ -19,10 +19,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a server may take where there is no other to try.
-pub(super) const FULL: Patience = Patience { connect: limits::CONNECT_TIME, silence: limits::SILENCE };
+pub(super) const FULL: Patience =
+    Patience { connect: limits::CONNECT_TIME, silence: limits::SILENCE };
 /// How long a server may take where there are others: a host that hangs must not use up the time to go on in. Who makes a
 /// client wait says so every second.
-pub(super) const BRIEF: Patience = Patience { connect: Duration::from_secs(2), silence: Duration::from_millis(2500) };
+pub(super) const BRIEF: Patience =
+    Patience { connect: Duration::from_secs(2), silence: Duration::from_millis(2500) };
 /// How long a master that could not be reached is asked last.
 const AWAY_TIME: Duration = Duration::from_secs(5);
 
@@ -98,7 +100,9 @@ impl Session {
             && let Some(route) = self.memory.as_mut().and_then(Memory::route)
         {
             let master = self.master.as_ref().unwrap_or(&self.settings.host);
-            self.notices.say(&format!("the master at {master} cannot be reached; going on with the slaves it named before"));
+            self.notices.say(&format!(
+                "the master at {master} cannot be reached; going on with the slaves it named before"
+            ));
             self.cluster = Some(route.cluster);
             self.told.begin();
             self.recall(route.cluster);
@@ -131,7 +135,11 @@ impl Session {
         loop {
             self.ask_password()?;
             let result = self.enter_once();
-            let Some(failure) = result.as_ref().err().filter(|failure| failure.code == ErrorCode::LoginRefused && self.typed) else {
+            let Some(failure) = result
+                .as_ref()
+                .err()
+                .filter(|failure| failure.code == ErrorCode::LoginRefused && self.typed)
+            else {
                 return result;
             };
             self.settings.password = None;
@@ -164,10 +172,15 @@ impl Session {
 
     /// Whether a password may go over the line to this address.
     fn check_line(&mut self, addr: SocketAddr) -> Result<(), Failure> {
-        if self.settings.security.insecure || self.is_encrypted(addr) || addr.ip().to_canonical().is_loopback() {
+        if self.settings.security.insecure
+            || self.is_encrypted(addr)
+            || addr.ip().to_canonical().is_loopback()
+        {
             return Ok(());
         }
-        let message = format!("the line to {addr} is not encrypted, and no password goes over it; --insecure sends it all the same");
+        let message = format!(
+            "the line to {addr} is not encrypted, and no password goes over it; --insecure sends it all the same"
+        );
         Err(Failure::new(ErrorCode::LoginNeeded, message))
     }
 
@@ -189,7 +202,10 @@ impl Session {
                 }
             }
         }
-        Err(Failure::new(ErrorCode::Unreachable, format!("{} cannot be reached: {why}", self.settings.host)))
+        Err(Failure::new(
+            ErrorCode::Unreachable,
+            format!("{} cannot be reached: {why}", self.settings.host),
+        ))
     }
 
     fn enter_once(&mut self) -> Result<Entered, Failure> {
@@ -205,23 +221,31 @@ impl Session {
             entered => return Ok(entered),
         };
         if self.settings.password.is_some() {
-            let message = format!("{host} is a slave, and a password is given to its master alone: connect to {address}");
+            let message = format!(
+                "{host} is a slave, and a password is given to its master alone: connect to {address}"
+            );
             return Err(Failure::new(ErrorCode::LoginNeeded, message));
         }
-        let master: Host = address.parse().map_err(|e| Failure::bad_server(format!("{host} names a bad master: {e}")))?;
+        let master: Host = address
+            .parse()
+            .map_err(|e| Failure::bad_server(format!("{host} names a bad master: {e}")))?;
         match self.knock(&master)? {
             Entered::Redirected(route) => {
                 self.master = Some(master);
                 Ok(Entered::Redirected(route))
             }
             Entered::AskMaster(_) => Err(circle(&master.to_string())),
-            Entered::Session(_) => Err(Failure::bad_server(format!("{host} names {master} as its master, which is none"))),
+            Entered::Session(_) => Err(Failure::bad_server(format!(
+                "{host} names {master} as its master, which is none"
+            ))),
         }
     }
 
     /// Logs in at the first address of `host` that answers.
     fn knock(&mut self, host: &Host) -> Result<Entered, Failure> {
-        let unreachable = |why: String| Failure::new(ErrorCode::Unreachable, format!("{host} cannot be reached: {why}"));
+        let unreachable = |why: String| {
+            Failure::new(ErrorCode::Unreachable, format!("{host} cannot be reached: {why}"))
+        };
         let addrs = host.addresses().map_err(|e| unreachable(plain(&e)))?;
         let mut failure = unreachable("the name has no address".to_owned());
         // Without the master there are still the slaves that it named.
@@ -233,10 +257,16 @@ impl Session {
             };
             match trouble {
                 Trouble::Refused(refusal) => return Err(refusal.into()),
-                Trouble::Gone(why) if failure.code == ErrorCode::Unreachable => failure = unreachable(why),
+                Trouble::Gone(why) if failure.code == ErrorCode::Unreachable => {
+                    failure = unreachable(why)
+                }
                 Trouble::Gone(_) => {}
-                Trouble::Stopped(stopped) if stopped.code == ErrorCode::NotTrusted => return Err(stopped),
-                Trouble::Bad(_) | Trouble::Stopped(_) | Trouble::Elsewhere(_) => failure = trouble.into_failure(addr),
+                Trouble::Stopped(stopped) if stopped.code == ErrorCode::NotTrusted => {
+                    return Err(stopped);
+                }
+                Trouble::Bad(_) | Trouble::Stopped(_) | Trouble::Elsewhere(_) => {
+                    failure = trouble.into_failure(addr)
+                }
             }
             if self.interrupt.is_raised() {
                 return Err(Failure::interrupted());
@@ -245,16 +275,28 @@ impl Session {
         Err(failure)
     }
 
-    fn log_in(&mut self, addr: SocketAddr, name: &str, patience: Patience) -> Result<Entered, Trouble> {
+    fn log_in(
+        &mut self,
+        addr: SocketAddr,
+        name: &str,
+        patience: Patience,
+    ) -> Result<Entered, Trouble> {
         match self.log_in_once(addr, name, patience) {
-            Err(Trouble::Refused(refusal)) if refusal.code == ErrorCode::TlsNeeded && self.encrypt_from_now() => {
+            Err(Trouble::Refused(refusal))
+                if refusal.code == ErrorCode::TlsNeeded && self.encrypt_from_now() =>
+            {
                 self.log_in_once(addr, name, patience)
             }
             other => other,
         }
     }
 
-    fn log_in_once(&mut self, addr: SocketAddr, name: &str, patience: Patience) -> Result<Entered, Trouble> {
+    fn log_in_once(
+        &mut self,
+        addr: SocketAddr,
+        name: &str,
+        patience: Patience,
+    ) -> Result<Entered, Trouble> {
         let mut connection = self.dial(addr, Some(name), patience)?;
         if self.settings.password.is_some() {
             self.check_line(addr).map_err(Trouble::Stopped)?;
@@ -268,7 +310,8 @@ impl Session {
             avoid: self.avoid.ids(Instant::now()),
             prefer: self.preferred(),
         };
-        let (welcome, answer) = greet::log_in(&mut connection, &login, &mut queue_notice(&self.notices))?;
+        let (welcome, answer) =
+            greet::log_in(&mut connection, &login, &mut queue_notice(&self.notices))?;
         match (welcome.role, answer) {
             (ServerRole::Master, Answer::Redirect { ticket, mark, slaves }) => {
                 self.enter_cluster(welcome.cluster, mark);
@@ -277,10 +320,17 @@ impl Session {
             (ServerRole::Standalone, Answer::Opened { slave, mark }) => {
                 self.enter_cluster(welcome.cluster, mark);
                 // What an earlier run has seen is told with the first request: only now it is known whose server this is.
-                Ok(Entered::Session(Box::new(self.opened_at(connection, slave, welcome, login.mark.max(mark)))))
+                Ok(Entered::Session(Box::new(self.opened_at(
+                    connection,
+                    slave,
+                    welcome,
+                    login.mark.max(mark),
+                ))))
             }
             (ServerRole::Slave, Answer::AskMaster(address)) => Ok(Entered::AskMaster(address)),
-            (role, _) => Err(Trouble::Bad(format!("its answer to a login does not fit its role ({role:?})"))),
+            (role, _) => {
+                Err(Trouble::Bad(format!("its answer to a login does not fit its role ({role:?})")))
+            }
         }
     }
 }

@@ -23,11 +23,15 @@ impl Session {
         let mut slaves = route.order(&self.avoid, Instant::now());
         // An older redirect may have it, and not in front.
         slaves.sort_by_key(|(slave, _)| self.preferred().is_some_and(|wanted| wanted != *slave));
-        let mut left: VecDeque<(SlaveId, VecDeque<SocketAddr>)> = slaves.into_iter().map(|(slave, addrs)| (slave, addrs.into())).collect();
+        let mut left: VecDeque<(SlaveId, VecDeque<SocketAddr>)> =
+            slaves.into_iter().map(|(slave, addrs)| (slave, addrs.into())).collect();
         while let Some((slave, mut addrs)) = left.pop_front() {
             let mut refused = false;
             while let Some(addr) = addrs.pop_front() {
-                let (patience, begun) = (if left.is_empty() && addrs.is_empty() { FULL } else { BRIEF }, Instant::now());
+                let (patience, begun) = (
+                    if left.is_empty() && addrs.is_empty() { FULL } else { BRIEF },
+                    Instant::now(),
+                );
                 let trouble = match self.open_at(addr, route, patience) {
                     Ok(open) => return Ok(open),
                     Err(trouble) => trouble,
@@ -54,37 +58,68 @@ impl Session {
                 self.avoid.add(slave, Instant::now());
             }
         }
-        Err(worst.unwrap_or_else(|| Failure::bad_server("the redirect names no address that can be connected to")))
+        Err(worst.unwrap_or_else(|| {
+            Failure::bad_server("the redirect names no address that can be connected to")
+        }))
     }
 
     /// A session with the slave at `addr`.
-    pub(super) fn open_at(&mut self, addr: SocketAddr, route: &Route, patience: Patience) -> Result<Open, Trouble> {
+    pub(super) fn open_at(
+        &mut self,
+        addr: SocketAddr,
+        route: &Route,
+        patience: Patience,
+    ) -> Result<Open, Trouble> {
         match self.open_once(addr, route, patience) {
-            Err(Trouble::Refused(refusal)) if refusal.code == ErrorCode::TlsNeeded && self.encrypt_from_now() => {
+            Err(Trouble::Refused(refusal))
+                if refusal.code == ErrorCode::TlsNeeded && self.encrypt_from_now() =>
+            {
                 self.open_once(addr, route, patience)
             }
             other => other,
         }
     }
 
-    fn open_once(&mut self, addr: SocketAddr, route: &Route, patience: Patience) -> Result<Open, Trouble> {
+    fn open_once(
+        &mut self,
+        addr: SocketAddr,
+        route: &Route,
+        patience: Patience,
+    ) -> Result<Open, Trouble> {
         let mut connection = self.dial(addr, None, patience)?;
         self.told.greet(&mut connection, &self.notices);
         let shown = self.told.mark();
-        let (welcome, answer) = greet::show_ticket(&mut connection, &route.ticket, shown, &mut queue_notice(&self.notices))?;
+        let (welcome, answer) = greet::show_ticket(
+            &mut connection,
+            &route.ticket,
+            shown,
+            &mut queue_notice(&self.notices),
+        )?;
         match (welcome.role, answer) {
-            (_, Answer::Redirect { .. } | Answer::AskMaster(_)) => Err(Trouble::Bad("it redirects in a circle".to_owned())),
-            _ if welcome.cluster != route.cluster => Err(Trouble::Bad("it is of another cluster".to_owned())),
+            (_, Answer::Redirect { .. } | Answer::AskMaster(_)) => {
+                Err(Trouble::Bad("it redirects in a circle".to_owned()))
+            }
+            _ if welcome.cluster != route.cluster => {
+                Err(Trouble::Bad("it is of another cluster".to_owned()))
+            }
             (ServerRole::Slave, Answer::Opened { slave, mark }) => {
                 self.enter_cluster(welcome.cluster, mark);
                 Ok(self.opened_at(connection, slave, welcome, shown.max(mark)))
             }
-            (role, Answer::Opened { .. }) => Err(Trouble::Bad(format!("a slave was expected there, not a {role:?}"))),
+            (role, Answer::Opened { .. }) => {
+                Err(Trouble::Bad(format!("a slave was expected there, not a {role:?}")))
+            }
         }
     }
 
     /// A connection whose session is open. `heard` is what it was told or has told up to here.
-    pub(super) fn opened_at(&self, mut connection: Connection, slave: SlaveId, welcome: Welcome, heard: Mark) -> Open {
+    pub(super) fn opened_at(
+        &self,
+        mut connection: Connection,
+        slave: SlaveId,
+        welcome: Welcome,
+        heard: Mark,
+    ) -> Open {
         connection.set_silence(limits::SILENCE);
         let heard = Heard::new(Mutex::new(heard));
         self.told.listen(&mut connection, &self.notices, Heard::clone(&heard));

@@ -26,7 +26,10 @@ impl Session {
     #[must_use]
     pub fn about_behind(&self) -> Option<String> {
         let file = self.memory.as_ref()?.mark_file(self.cluster?);
-        Some(format!("seen was {}; where the servers were set back on purpose, remove {file}", self.told.mark()))
+        Some(format!(
+            "seen was {}; where the servers were set back on purpose, remove {file}",
+            self.told.mark()
+        ))
     }
 
     /// A server of this cluster answered. What was seen of another one counts no more.

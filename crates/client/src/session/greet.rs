@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use log::debug;
 use relais_net::Connection;
 use relais_proto::{
-    ClusterId, Endpoint, ErrorCode, Hello, Login, Mark, Refusal, Reply, Request, Role, ServerRole, SlaveId, VERSIONS, WaitReason,
-    WireError, limits,
+    ClusterId, Endpoint, ErrorCode, Hello, Login, Mark, Refusal, Reply, Request, Role, ServerRole,
+    SlaveId, VERSIONS, WaitReason, WireError, limits,
 };
 
 use crate::Failure;
@@ -54,7 +54,9 @@ impl Trouble {
             Self::Gone(why) => Failure::new(ErrorCode::Unreachable, format!("{addr}: {why}")),
             Self::Refused(refusal) => refusal.into(),
             Self::Stopped(failure) => failure,
-            Self::Elsewhere(_) => Failure::new(ErrorCode::NoContent, format!("{addr} does not have the content yet")),
+            Self::Elsewhere(_) => {
+                Failure::new(ErrorCode::NoContent, format!("{addr} does not have the content yet"))
+            }
             Self::Bad(why) => Failure::bad_server(format!("{addr} is no good server: {why}")),
         }
     }
@@ -108,7 +110,11 @@ pub struct Patience {
 ///
 /// # Errors
 /// What went wrong.
-pub fn log_in(connection: &mut Connection, login: &Login, wait: &mut dyn FnMut(WaitReason)) -> Result<(Welcome, Answer), Trouble> {
+pub fn log_in(
+    connection: &mut Connection,
+    login: &Login,
+    wait: &mut dyn FnMut(WaitReason),
+) -> Result<(Welcome, Answer), Trouble> {
     connection.queue(&hello());
     if login.password.is_empty() {
         connection.queue(&Request::Login(login.clone()));
@@ -118,7 +124,8 @@ pub fn log_in(connection: &mut Connection, login: &Login, wait: &mut dyn FnMut(W
     }
     connection.flush()?;
     let welcome = read_welcome(connection)?;
-    let password = if welcome.role == ServerRole::Slave { Vec::new() } else { login.password.clone() };
+    let password =
+        if welcome.role == ServerRole::Slave { Vec::new() } else { login.password.clone() };
     connection.queue(&Request::Login(Login { password, ..login.clone() }));
     connection.flush()?;
     Ok((welcome, read_answer(connection, wait)?))
@@ -148,21 +155,31 @@ fn hello() -> Request {
 
 fn read_welcome(connection: &mut Connection) -> Result<Welcome, Trouble> {
     match next_reply(connection, &mut |_| {})? {
-        Reply::Welcome { version, role, cluster, agent } if (VERSIONS.0..=VERSIONS.1).contains(&version) => {
+        Reply::Welcome { version, role, cluster, agent }
+            if (VERSIONS.0..=VERSIONS.1).contains(&version) =>
+        {
             debug!("{} is {agent:?}, {role:?} of {cluster}", connection.peer());
             // Whoever has taken over a slave has its certificate, and gets no passwords for it.
             let identity = connection.secured().and_then(|secured| secured.identity);
             if role != ServerRole::Slave && identity.is_some_and(|identity| !identity.is_master) {
-                return Err(Trouble::Bad("it says that it takes logins, and its certificate is that of a slave".to_owned()));
+                return Err(Trouble::Bad(
+                    "it says that it takes logins, and its certificate is that of a slave"
+                        .to_owned(),
+                ));
             }
             Ok(Welcome { role, cluster })
         }
-        Reply::Welcome { version, .. } => Err(Trouble::Bad(format!("it chose version {version} of the protocol"))),
+        Reply::Welcome { version, .. } => {
+            Err(Trouble::Bad(format!("it chose version {version} of the protocol")))
+        }
         other => Err(unexpected(&other)),
     }
 }
 
-fn read_answer(connection: &mut Connection, wait: &mut dyn FnMut(WaitReason)) -> Result<Answer, Trouble> {
+fn read_answer(
+    connection: &mut Connection,
+    wait: &mut dyn FnMut(WaitReason),
+) -> Result<Answer, Trouble> {
     match next_reply(connection, wait)? {
         Reply::Redirect { ticket, mark, slaves } => Ok(Answer::Redirect { ticket, mark, slaves }),
         Reply::Opened { slave, mark, .. } => Ok(Answer::Opened { slave, mark }),
@@ -175,7 +192,10 @@ fn read_answer(connection: &mut Connection, wait: &mut dyn FnMut(WaitReason)) ->
 ///
 /// # Errors
 /// A refusal, or what went wrong with the connection.
-pub fn next_reply(connection: &mut Connection, wait: &mut dyn FnMut(WaitReason)) -> Result<Reply, Trouble> {
+pub fn next_reply(
+    connection: &mut Connection,
+    wait: &mut dyn FnMut(WaitReason),
+) -> Result<Reply, Trouble> {
     let begun = Instant::now();
     loop {
         match connection.read_reply()? {

@@ -19,12 +19,14 @@ impl Session {
     pub(super) fn go_to(&mut self, holders: &[Endpoint]) -> bool {
         let until = Instant::now() + SEARCH;
         let here = self.open.as_ref().map(|open| open.slave);
-        let mut wanted: Vec<&Endpoint> = holders.iter().filter(|holder| Some(holder.id) != here).collect();
+        let mut wanted: Vec<&Endpoint> =
+            holders.iter().filter(|holder| Some(holder.id) != here).collect();
         wanted.sort_by_key(|holder| self.avoid.holds(holder.id, Instant::now()));
         let Some(route) = self.route.clone().filter(|_| !wanted.is_empty()) else { return false };
         let found = self.open_one(&wanted, &route, until).or_else(|| {
             // Their addresses are not known, or the ticket is no longer good: the master knows both.
-            let first = wanted.iter().find(|holder| !self.avoid.holds(holder.id, Instant::now()))?.id;
+            let first =
+                wanted.iter().find(|holder| !self.avoid.holds(holder.id, Instant::now()))?.id;
             let route = self.route_with(first, until)?;
             let found = self.open_one(&wanted, &route, until);
             self.take_route(route);
@@ -48,7 +50,11 @@ impl Session {
                     Ok(open) => debug!("{addr} is {} and not {}", open.slave, holder.id),
                     Err(trouble) => {
                         let is_gone = matches!(trouble, Trouble::Gone(_));
-                        debug!("{} has the content and is left out: {}", holder.id, trouble.into_failure(addr));
+                        debug!(
+                            "{} has the content and is left out: {}",
+                            holder.id,
+                            trouble.into_failure(addr)
+                        );
                         if is_gone {
                             self.avoid.add(holder.id, Instant::now());
                         }
@@ -84,7 +90,17 @@ impl Session {
     #[must_use]
     pub fn address_of(&self, slave: SlaveId) -> Option<SocketAddr> {
         let here = self.open.as_ref().filter(|open| open.slave == slave).map(|open| open.addr);
-        let known = || self.route.as_ref()?.slaves.iter().find(|known| known.id == slave)?.addrs.iter().copied().find(is_usable);
+        let known = || {
+            self.route
+                .as_ref()?
+                .slaves
+                .iter()
+                .find(|known| known.id == slave)?
+                .addrs
+                .iter()
+                .copied()
+                .find(is_usable)
+        };
         here.or_else(known)
     }
 

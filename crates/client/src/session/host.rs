@@ -41,10 +41,17 @@ impl FromStr for Host {
         let (name, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (name, behind) = rest.split_once(']').ok_or("a bracket is not closed")?;
-                name.split('%').next().unwrap_or(name).parse::<Ipv6Addr>().map_err(|_| format!("{name} is no IPv6 address"))?;
+                name.split('%')
+                    .next()
+                    .unwrap_or(name)
+                    .parse::<Ipv6Addr>()
+                    .map_err(|_| format!("{name} is no IPv6 address"))?;
                 match behind {
                     "" => (name, None),
-                    _ => (name, Some(behind.strip_prefix(':').ok_or("only a port may follow the bracket")?)),
+                    _ => (
+                        name,
+                        Some(behind.strip_prefix(':').ok_or("only a port may follow the bracket")?),
+                    ),
                 }
             }
             None if text.parse::<Ipv6Addr>().is_ok() => (text, None),
@@ -53,12 +60,18 @@ impl FromStr for Host {
                 None => (text, None),
             },
         };
-        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
+        if name.is_empty()
+            || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
+        {
             return Err(format!("{text:?} is no host"));
         }
         let port = match port {
             None => DEFAULT_PORT,
-            Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| format!("{port:?} is no port: 1 to 65535"))?,
+            Some(port) => port
+                .parse()
+                .ok()
+                .filter(|port| *port != 0)
+                .ok_or_else(|| format!("{port:?} is no port: 1 to 65535"))?,
         };
         Ok(Self { name: name.to_owned(), port })
     }
@@ -92,7 +105,10 @@ mod tests {
 
     #[test]
     fn what_is_no_host_is_refused() {
-        for bad in ["", ":2121", "a:", "a:0", "a:65536", "a:x", "a:1:2", "[::1", "[a]", "[::1]2", "a b", "a/b", "a\n"] {
+        for bad in [
+            "", ":2121", "a:", "a:0", "a:65536", "a:x", "a:1:2", "[::1", "[a]", "[::1]2", "a b",
+            "a/b", "a\n",
+        ] {
             assert!(bad.parse::<Host>().is_err(), "{bad:?}");
         }
     }

@@ -267,7 +267,12 @@ impl Session {
             match self.up_to_date(open) {
                 Some(open) => break open,
                 None if left > 0 => {}
-                None => return Err(Failure::new(ErrorCode::Unreachable, "every server that was asked went away")),
+                None => {
+                    return Err(Failure::new(
+                        ErrorCode::Unreachable,
+                        "every server that was asked went away",
+                    ));
+                }
             }
         };
         self.interrupt.watch(open.connection.stream());
@@ -278,6 +283,7 @@ impl Session {
 
 /// Whether a connection on which nothing is asked is still good: open, and nothing has come.
 fn is_quiet(connection: &Connection) -> bool {
-    let peek = rustix::net::recv(connection.stream(), &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    let peek =
+        rustix::net::recv(connection.stream(), &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
     !connection.has_input() && matches!(peek, Err(rustix::io::Errno::WOULDBLOCK))
 }

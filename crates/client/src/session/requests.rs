@@ -5,7 +5,10 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use relais_net::Connection;
-use relais_proto::{Counters, Digest, Endpoint, Entry, ErrorCode, Kind, Mark, Refusal, Reply, Request, SlaveId, TreePath};
+use relais_proto::{
+    Counters, Digest, Endpoint, Entry, ErrorCode, Kind, Mark, Refusal, Reply, Request, SlaveId,
+    TreePath,
+};
 use relais_transfer::fetch::Detours;
 
 use super::greet::{Trouble, next_reply, unexpected};
@@ -31,7 +34,8 @@ impl Tries {
     /// One more failed; says whether to go on.
     fn go_on(&mut self, retry: Duration) -> bool {
         self.failed += 1;
-        self.failed < TRIES && self.first.get_or_insert_with(Instant::now).elapsed() < LONGEST.max(retry)
+        self.failed < TRIES
+            && self.first.get_or_insert_with(Instant::now).elapsed() < LONGEST.max(retry)
     }
 }
 
@@ -85,8 +89,13 @@ impl Session {
     /// # Errors
     /// The server's refusal, or that none answers.
     pub fn status(&mut self) -> Result<Report, Failure> {
-        let (mark, report) = self.ask(&Request::Status, &mut |connection| match next_reply(connection, &mut |_| {})? {
-            Reply::StatusReport { slave, mark, counters, last_error } => Ok((mark, Report { slave, mark, counters, last_error })),
+        let (mark, report) = self.ask(&Request::Status, &mut |connection| match next_reply(
+            connection,
+            &mut |_| {},
+        )? {
+            Reply::StatusReport { slave, mark, counters, last_error } => {
+                Ok((mark, Report { slave, mark, counters, last_error }))
+            }
             other => Err(unexpected(&other)),
         })?;
         self.see(mark);
@@ -98,7 +107,11 @@ impl Session {
     ///
     /// # Errors
     /// The server's refusal, that none answers, or the error of `each`.
-    pub fn list(&mut self, path: &TreePath, each: &mut dyn FnMut(Entry) -> Result<(), Failure>) -> Result<(), Failure> {
+    pub fn list(
+        &mut self,
+        path: &TreePath,
+        each: &mut dyn FnMut(Entry) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         self.list_behind(path, String::new(), None, each)
     }
 
@@ -130,8 +143,14 @@ impl Session {
                 return Ok(());
             }
             let before = after.clone();
-            let request = Request::List { path: path.clone(), after: before.clone(), most: left.unwrap_or(0) };
-            match self.ask_once(&request, &mut |connection| read_listing(connection, &mut after, &mut left, each)) {
+            let request = Request::List {
+                path: path.clone(),
+                after: before.clone(),
+                most: left.unwrap_or(0),
+            };
+            match self.ask_once(&request, &mut |connection| {
+                read_listing(connection, &mut after, &mut left, each)
+            }) {
                 Ok(mark) => {
                     self.see(mark);
                     return Ok(());
@@ -144,11 +163,14 @@ impl Session {
 
     fn details(&mut self, path: &TreePath, request: &Request) -> Result<Details, Failure> {
         let wants_content = matches!(request, Request::Hash(_));
-        let (details, mark) = self.ask(request, &mut |connection| match next_reply(connection, &mut |_| {})? {
-            Reply::Details { entry, digest, holders, mark } => Ok((Details { entry, digest, holders }, mark)),
-            Reply::Elsewhere { holders } if wants_content => Err(Trouble::Elsewhere(holders)),
-            other => Err(unexpected(&other)),
-        })?;
+        let (details, mark) =
+            self.ask(request, &mut |connection| match next_reply(connection, &mut |_| {})? {
+                Reply::Details { entry, digest, holders, mark } => {
+                    Ok((Details { entry, digest, holders }, mark))
+                }
+                Reply::Elsewhere { holders } if wants_content => Err(Trouble::Elsewhere(holders)),
+                other => Err(unexpected(&other)),
+            })?;
         if details.entry.name != path.last().unwrap_or_default() {
             return self.drop_bad("the answer is about another name");
         }
@@ -156,7 +178,11 @@ impl Session {
         Ok(details)
     }
 
-    pub(super) fn ask<T>(&mut self, request: &Request, read: &mut dyn FnMut(&mut Connection) -> Result<T, Trouble>) -> Result<T, Failure> {
+    pub(super) fn ask<T>(
+        &mut self,
+        request: &Request,
+        read: &mut dyn FnMut(&mut Connection) -> Result<T, Trouble>,
+    ) -> Result<T, Failure> {
         let mut tries = Tries::default();
         loop {
             match self.ask_once(request, read) {
@@ -173,15 +199,23 @@ impl Session {
             Again::Elsewhere if tries.go_on(self.settings.retry) => Ok(()),
             Again::Elsewhere => Err(all_gone()),
             Again::Behind(refusal) => {
-                let goes_on = tries.detours.behind(self, &refusal.message, &|| interrupt.is_raised());
+                let goes_on =
+                    tries.detours.behind(self, &refusal.message, &|| interrupt.is_raised());
                 if goes_on { Ok(()) } else { Err(refusal.into()) }
             }
-            Again::Holders(holders) => tries.detours.elsewhere(self, &holders, &|| interrupt.is_raised()).map_err(Failure::from),
+            Again::Holders(holders) => tries
+                .detours
+                .elsewhere(self, &holders, &|| interrupt.is_raised())
+                .map_err(Failure::from),
             Again::No(failure) => Err(failure),
         }
     }
 
-    fn ask_once<T>(&mut self, request: &Request, read: &mut dyn FnMut(&mut Connection) -> Result<T, Trouble>) -> Result<T, Again> {
+    fn ask_once<T>(
+        &mut self,
+        request: &Request,
+        read: &mut dyn FnMut(&mut Connection) -> Result<T, Trouble>,
+    ) -> Result<T, Again> {
         let open = self.opened().map_err(Again::No)?;
         let addr = open.addr;
         let result = exchange(open, request, read);
@@ -199,9 +233,13 @@ impl Session {
         match trouble {
             Trouble::Gone(why) => self.lose(&why),
             // A new login may do; nothing is wrong with the server.
-            Trouble::Refused(refusal) if refusal.code == ErrorCode::BadTicket => self.drop_connection(),
+            Trouble::Refused(refusal) if refusal.code == ErrorCode::BadTicket => {
+                self.drop_connection()
+            }
             Trouble::Refused(refusal) if is_leaving(&refusal) => self.lose(&refusal.message),
-            Trouble::Refused(refusal) if refusal.code == ErrorCode::Behind => return Err(Again::Behind(refusal)),
+            Trouble::Refused(refusal) if refusal.code == ErrorCode::Behind => {
+                return Err(Again::Behind(refusal));
+            }
             Trouble::Refused(refusal) => return Err(Again::No(refusal.into())),
             Trouble::Elsewhere(holders) => return Err(Again::Holders(holders)),
             // What is still coming on the connection belongs to nothing any more.
@@ -221,7 +259,8 @@ impl Session {
     }
 
     fn drop_bad<T>(&mut self, why: &str) -> Result<T, Failure> {
-        let name = self.server().map_or_else(|| "the server".to_owned(), |(addr, _)| addr.to_string());
+        let name =
+            self.server().map_or_else(|| "the server".to_owned(), |(addr, _)| addr.to_string());
         self.drop_connection();
         Err(Failure::bad_server(format!("{name} is no good server: {why}")))
     }
@@ -248,7 +287,11 @@ fn is_leaving(refusal: &Refusal) -> bool {
     matches!(refusal.code, ErrorCode::Draining | ErrorCode::TimedOut)
 }
 
-fn exchange<T>(open: &mut Open, request: &Request, read: &mut dyn FnMut(&mut Connection) -> Result<T, Trouble>) -> Result<T, Trouble> {
+fn exchange<T>(
+    open: &mut Open,
+    request: &Request,
+    read: &mut dyn FnMut(&mut Connection) -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
     open.connection.queue(request);
     open.connection.flush()?;
     read(&mut open.connection)
@@ -273,7 +316,9 @@ fn read_listing(
                 return Err(Trouble::Bad("the names of a listing are out of order".to_owned()));
             }
             if let Some(left) = left {
-                *left = left.checked_sub(1).ok_or_else(|| Trouble::Bad("it lists more names than were asked for".to_owned()))?;
+                *left = left.checked_sub(1).ok_or_else(|| {
+                    Trouble::Bad("it lists more names than were asked for".to_owned())
+                })?;
             }
             after.clone_from(&entry.name);
             each(entry).map_err(Trouble::Stopped)?;

@@ -100,7 +100,10 @@ mod tests {
             slave(3, &[]),
         ]);
         let order = route.order(&Avoid::default(), Instant::now());
-        assert_eq!(order, [(SlaveId([2; 16]), vec!["127.0.0.1:2".parse().unwrap(), "[::1]:4".parse().unwrap()])]);
+        assert_eq!(
+            order,
+            [(SlaveId([2; 16]), vec!["127.0.0.1:2".parse().unwrap(), "[::1]:4".parse().unwrap()])]
+        );
     }
 
     #[test]
@@ -109,7 +112,13 @@ mod tests {
         let (mut avoid, start) = (Avoid::default(), Instant::now());
         avoid.add(SlaveId([1; 16]), start);
         avoid.add(SlaveId([2; 16]), start + Duration::from_secs(30));
-        let first = |at: u64| route.order(&avoid, start + Duration::from_secs(at)).iter().map(|(id, _)| id.0[0]).collect::<Vec<_>>();
+        let first = |at: u64| {
+            route
+                .order(&avoid, start + Duration::from_secs(at))
+                .iter()
+                .map(|(id, _)| id.0[0])
+                .collect::<Vec<_>>()
+        };
         assert_eq!(first(31), [3, 1, 2]);
         assert_eq!(first(61), [1, 3, 2]);
         assert_eq!(first(91), [1, 2, 3]);

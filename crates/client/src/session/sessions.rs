@@ -43,7 +43,9 @@ impl Sessions for Session {
 
 /// Only what no other server would do better ends a transfer for good.
 fn into_fetch_error(failure: Failure) -> FetchError {
-    use ErrorCode::{BadTicket, Behind, Denied, Interrupted, LoginNeeded, LoginRefused, NotTrusted, TlsNeeded};
+    use ErrorCode::{
+        BadTicket, Behind, Denied, Interrupted, LoginNeeded, LoginRefused, NotTrusted, TlsNeeded,
+    };
     match failure.code {
         Interrupted => FetchError::Interrupted,
         LoginNeeded | LoginRefused | BadTicket | Denied | Behind | TlsNeeded | NotTrusted => {

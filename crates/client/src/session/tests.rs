@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use relais_net::Connection;
-use relais_proto::{ClusterId, Endpoint, ErrorCode, Login, Reply, Request, ServerRole, TreePath, WaitReason};
+use relais_proto::{
+    ClusterId, Endpoint, ErrorCode, Login, Reply, Request, ServerRole, TreePath, WaitReason,
+};
 
 use super::Session;
 use crate::tests::fake::*;
@@ -32,7 +34,10 @@ fn a_redirect_is_followed() {
     let (master, logins) = master(vec![endpoint(1, server)]);
     let mut session = session(master, NO_RETRY);
     assert_eq!(session.stat(&path("a/b")).unwrap().entry.name, "b");
-    assert_eq!((session.cluster(), session.server()), (Some(CLUSTER), Some((server, ServerRole::Slave))));
+    assert_eq!(
+        (session.cluster(), session.server()),
+        (Some(CLUSTER), Some((server, ServerRole::Slave)))
+    );
     assert_eq!(session.stat(&path("c")).unwrap().entry.name, "c");
     assert_eq!(*logins.lock().unwrap(), [Login::default()]);
     assert!(session.notices.collected().is_empty());
@@ -87,7 +92,8 @@ fn redirects_in_a_circle_are_refused() {
 
 #[test]
 fn redirects_that_lead_nowhere_are_refused() {
-    let slaves = ["127.0.0.1:0", "0.0.0.0:1", "[::]:1"].map(|addr| endpoint(1, addr.parse().unwrap()));
+    let slaves =
+        ["127.0.0.1:0", "0.0.0.0:1", "[::]:1"].map(|addr| endpoint(1, addr.parse().unwrap()));
     let failure = session(master(slaves.to_vec()).0, RETRY).connect().unwrap_err();
     assert_eq!(failure.code, ErrorCode::BadServer);
     assert!(failure.message.contains("no address"), "{failure}");
@@ -112,7 +118,12 @@ fn a_slave_sends_on_to_its_master_once_and_that_is_remembered() {
 fn a_slave_of_another_cluster_is_left_out() {
     let other = serve(|connection, _| {
         opening(connection);
-        let welcome = Reply::Welcome { version: 1, role: ServerRole::Slave, cluster: ClusterId([8; 16]), agent: String::new() };
+        let welcome = Reply::Welcome {
+            version: 1,
+            role: ServerRole::Slave,
+            cluster: ClusterId([8; 16]),
+            agent: String::new(),
+        };
         send(connection, &[welcome, opened(1)]);
     });
     let good = slave(2, one_file);
@@ -126,7 +137,11 @@ fn it_is_tried_again_while_no_slave_is_in_service() {
     let server = slave(1, one_file);
     let master = serve(move |connection, number| {
         opening(connection);
-        let answer = if number < 2 { refusal(ErrorCode::NoSlave) } else { redirect(vec![endpoint(1, server)]) };
+        let answer = if number < 2 {
+            refusal(ErrorCode::NoSlave)
+        } else {
+            redirect(vec![endpoint(1, server)])
+        };
         send(connection, &[welcome(ServerRole::Master), answer]);
     });
     session(master, RETRY).connect().unwrap();
@@ -166,7 +181,10 @@ fn a_listing_goes_on_behind_the_last_name_on_another_slave() {
     let (master, logins) = master(vec![endpoint(1, first), endpoint(2, second)]);
     let mut session = session(master, NO_RETRY);
     assert_eq!(list(&mut session).unwrap(), ["a", "b", "c"]);
-    assert_eq!(session.notices.collected(), [format!("{first} is gone (connection closed); going on from {second}")]);
+    assert_eq!(
+        session.notices.collected(),
+        [format!("{first} is gone (connection closed); going on from {second}")]
+    );
     let logins = logins.lock().unwrap();
     assert_eq!((logins.len(), logins[1].avoid.as_slice(), logins[1].mark), (2, &[id(1)][..], MARK));
 }
@@ -199,7 +217,9 @@ fn a_slave_that_is_drained_is_left() {
 #[test]
 fn a_refusal_is_the_answer_and_the_session_stays() {
     let server = slave(1, |request| match request {
-        Request::Hash(_) => (vec![Reply::Wait(WaitReason::Hashing), refusal(ErrorCode::IsFolder)], false),
+        Request::Hash(_) => {
+            (vec![Reply::Wait(WaitReason::Hashing), refusal(ErrorCode::IsFolder)], false)
+        }
         other => one_file(other),
     });
     let (master, logins) = master(vec![endpoint(1, server)]);
@@ -225,13 +245,24 @@ fn an_idle_session_that_was_closed_comes_back_without_a_word() {
 fn answers_that_break_the_protocol_are_not_believed() {
     for names in [&["b", "a"][..], &["a", "a"], &[""]] {
         let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
-        let server = slave(1, move |_| (vec![page(&names.iter().map(String::as_str).collect::<Vec<_>>())], false));
-        assert_eq!(list(&mut session(master(vec![endpoint(1, server)]).0, RETRY)), Err(ErrorCode::BadServer));
+        let server = slave(1, move |_| {
+            (vec![page(&names.iter().map(String::as_str).collect::<Vec<_>>())], false)
+        });
+        assert_eq!(
+            list(&mut session(master(vec![endpoint(1, server)]).0, RETRY)),
+            Err(ErrorCode::BadServer)
+        );
     }
     let server = slave(1, |_| (one_file(&Request::Stat(path("other"))).0, false));
-    assert_eq!(session(master(vec![endpoint(1, server)]).0, RETRY).stat(&path("a")).unwrap_err().code, ErrorCode::BadServer);
+    assert_eq!(
+        session(master(vec![endpoint(1, server)]).0, RETRY).stat(&path("a")).unwrap_err().code,
+        ErrorCode::BadServer
+    );
     let server = slave(1, |_| (vec![Reply::Pong], false));
-    assert_eq!(session(master(vec![endpoint(1, server)]).0, RETRY).stat(&path("a")).unwrap_err().code, ErrorCode::BadServer);
+    assert_eq!(
+        session(master(vec![endpoint(1, server)]).0, RETRY).stat(&path("a")).unwrap_err().code,
+        ErrorCode::BadServer
+    );
 }
 
 #[test]
@@ -247,7 +278,10 @@ fn waiting_for_a_place_is_told_once() {
     let server = serve(|connection, _| {
         opening(connection);
         let wait = Reply::Wait(WaitReason::Queue);
-        send(connection, &[welcome(ServerRole::Slave), wait.clone(), wait.clone(), wait, opened(1)]);
+        send(
+            connection,
+            &[welcome(ServerRole::Slave), wait.clone(), wait.clone(), wait, opened(1)],
+        );
     });
     let mut session = session(master(vec![endpoint(1, server)]).0, NO_RETRY);
     session.connect().unwrap();
@@ -262,7 +296,9 @@ fn a_password_is_never_told_to_a_slave() {
         serve(move |connection: &mut Connection, _| {
             assert!(matches!(connection.read_request(), Ok(Some(Request::Hello(_)))));
             send(connection, &[welcome(role)]);
-            let Ok(Some(Request::Login(login))) = connection.read_request() else { panic!("no login") };
+            let Ok(Some(Request::Login(login))) = connection.read_request() else {
+                panic!("no login")
+            };
             seen.lock().unwrap().push(login.password);
             send(connection, std::slice::from_ref(&answer));
         })

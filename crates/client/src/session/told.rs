@@ -90,7 +90,10 @@ impl Told {
         let heard = Instant::now();
         let since = heard.checked_sub(Duration::from_millis(ms));
         if self.state().note(Alone { addr, ms, heard, since }) {
-            notices.say(&format!("{addr} has not reached its master since {} s; what it shows may be old", ms / 1000));
+            notices.say(&format!(
+                "{addr} has not reached its master since {} s; what it shows may be old",
+                ms / 1000
+            ));
         }
     }
 
@@ -130,7 +133,9 @@ pub fn highest(heard: &Heard) -> Mark {
 /// The change that an answer goes up to.
 fn mark_of(reply: &Reply) -> Option<Mark> {
     match reply {
-        Reply::Done { mark } | Reply::Details { mark, .. } | Reply::StatusReport { mark, .. } => Some(*mark),
+        Reply::Done { mark } | Reply::Details { mark, .. } | Reply::StatusReport { mark, .. } => {
+            Some(*mark)
+        }
         Reply::Committed { version, mark, .. } => Some((*version).max(*mark)),
         Reply::Header(header) => header.version,
         _ => None,
@@ -146,16 +151,29 @@ mod tests {
         let told = Told::default();
         let notices = Notices::collecting();
         let (one, other) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
-        for (addr, ms, lines) in
-            [(one, 3000, 1), (one, 3500, 1), (one, 4900, 1), (other, 100, 2), (one, 4000, 3), (one, u64::MAX, 3), (one, 0, 4)]
-        {
+        for (addr, ms, lines) in [
+            (one, 3000, 1),
+            (one, 3500, 1),
+            (one, 4900, 1),
+            (other, 100, 2),
+            (one, 4000, 3),
+            (one, u64::MAX, 3),
+            (one, 0, 4),
+        ] {
             told.hear_alone(addr, &Reply::Alone { ms }, &notices);
             assert_eq!(notices.collected().len(), lines, "{ms}");
         }
-        assert_eq!(notices.collected()[0], "127.0.0.1:1 has not reached its master since 3 s; what it shows may be old");
+        assert_eq!(
+            notices.collected()[0],
+            "127.0.0.1:1 has not reached its master since 3 s; what it shows may be old"
+        );
         assert_eq!((told.alone(), Told::default().alone()), (Some((one, Duration::ZERO)), None));
         for port in 1000..2000 {
-            told.hear_alone(SocketAddr::from(([127, 0, 0, 1], port)), &Reply::Alone { ms: 1 }, &notices);
+            told.hear_alone(
+                SocketAddr::from(([127, 0, 0, 1], port)),
+                &Reply::Alone { ms: 1 },
+                &notices,
+            );
         }
         assert_eq!(told.state().alone.len(), MOST_ALONE);
     }

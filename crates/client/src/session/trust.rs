@@ -40,7 +40,12 @@ pub(super) struct Lines {
 
 impl Session {
     /// Connects to a server that is known by `name`, or by its address alone; the handler of Ctrl-C knows the socket from here on.
-    pub(super) fn dial(&mut self, addr: SocketAddr, name: Option<&str>, patience: Patience) -> Result<Connection, Trouble> {
+    pub(super) fn dial(
+        &mut self,
+        addr: SocketAddr,
+        name: Option<&str>,
+        patience: Patience,
+    ) -> Result<Connection, Trouble> {
         debug!("connecting to {addr}");
         let mut connection = if self.is_encrypted(addr) {
             self.dial_encrypted(addr, name, patience)?
@@ -58,27 +63,41 @@ impl Session {
         let encrypt = self.settings.security.encrypt;
         encrypt.applies(addr.ip())
             || self.lines.everywhere
-            || encrypt != Encrypt::Never && self.known_authority().is_ok_and(|known| known.is_some())
+            || encrypt != Encrypt::Never
+                && self.known_authority().is_ok_and(|known| known.is_some())
     }
 
     /// A server takes no line in the clear, also from this machine: whether the next one will be another.
     pub(super) fn encrypt_from_now(&mut self) -> bool {
-        self.settings.security.encrypt != Encrypt::Never && !std::mem::replace(&mut self.lines.everywhere, true)
+        self.settings.security.encrypt != Encrypt::Never
+            && !std::mem::replace(&mut self.lines.everywhere, true)
     }
 
-    fn dial_encrypted(&mut self, addr: SocketAddr, name: Option<&str>, patience: Patience) -> Result<Connection, Trouble> {
+    fn dial_encrypted(
+        &mut self,
+        addr: SocketAddr,
+        name: Option<&str>,
+        patience: Patience,
+    ) -> Result<Connection, Trouble> {
         let trust = self.trust().map_err(Trouble::Stopped)?;
         let dialer = match &self.lines.dialer {
             Some(dialer) => dialer,
-            None => self.lines.dialer.insert(Dialer::new(self.settings.security.encrypt).map_err(|e| gone(&e))?),
+            None => self
+                .lines
+                .dialer
+                .insert(Dialer::new(self.settings.security.encrypt).map_err(|e| gone(&e))?),
         };
         let name = name.map_or_else(|| addr.ip().to_canonical().to_string(), str::to_owned);
-        let connection = dialer.connect_encrypted(addr, patience.connect, &trust, &name).map_err(|e| match e {
-            DialError::Io(e) => gone(&e),
-            DialError::Clear => Trouble::Stopped(not_encrypting(addr, &trust)),
-            DialError::Trust(e) => Trouble::Stopped(self.not_trusted(addr, &e)),
-        })?;
-        if let (Trust::FirstMeeting, Some(identity)) = (&trust, connection.secured().and_then(|secured| secured.identity)) {
+        let connection = dialer.connect_encrypted(addr, patience.connect, &trust, &name).map_err(
+            |e| match e {
+                DialError::Io(e) => gone(&e),
+                DialError::Clear => Trouble::Stopped(not_encrypting(addr, &trust)),
+                DialError::Trust(e) => Trouble::Stopped(self.not_trusted(addr, &e)),
+            },
+        )?;
+        if let (Trust::FirstMeeting, Some(identity)) =
+            (&trust, connection.secured().and_then(|secured| secured.identity))
+        {
             self.remember(addr, identity.authority).map_err(Trouble::Stopped)?;
         }
         Ok(connection)
@@ -86,7 +105,10 @@ impl Session {
 
     /// Whether a password may go over this line: nobody gives it to an authority that is met anew each time.
     pub(super) fn may_tell_password(&self, connection: &Connection) -> Result<(), Failure> {
-        if connection.secured().is_none() || !self.lines.forgotten || self.settings.security.insecure {
+        if connection.secured().is_none()
+            || !self.lines.forgotten
+            || self.settings.security.insecure
+        {
             return Ok(());
         }
         let why = "the authority of this server cannot be remembered, so that another one would not be noticed: --ca says whom to trust";
@@ -120,9 +142,15 @@ impl Session {
     fn remember(&mut self, addr: SocketAddr, authority: Fingerprint) -> Result<(), Failure> {
         let host = &self.settings.host;
         let met = format!("first encrypted meeting with {host}: its authority is {authority}");
-        match self.memory.as_ref().map(|memory| (memory.keep_authority(authority), memory.authorities_file())) {
+        match self
+            .memory
+            .as_ref()
+            .map(|memory| (memory.keep_authority(authority), memory.authorities_file()))
+        {
             Some((Ok(kept), _)) if kept != authority => {
-                return Err(self.not_trusted(addr, &TrustError::Changed { known: kept, now: authority }));
+                return Err(
+                    self.not_trusted(addr, &TrustError::Changed { known: kept, now: authority })
+                );
             }
             Some((Ok(_), place)) => self.notices.say(&format!("{met}, remembered in {place}")),
             Some((Err(why), place)) => {
@@ -154,7 +182,8 @@ impl Session {
 
 /// A server that does not encrypt. Whoever can change what passes can make it look so.
 fn not_encrypting(addr: SocketAddr, trust: &Trust) -> Failure {
-    let before = if matches!(trust, Trust::Known(_)) { ", as those of its cluster did before" } else { "" };
+    let before =
+        if matches!(trust, Trust::Known(_)) { ", as those of its cluster did before" } else { "" };
     let why = format!(
         "the server at {addr} does not encrypt connections (no TLS){before}, or somebody else is answering there: nothing was sent to it"
     );
@@ -162,5 +191,9 @@ fn not_encrypting(addr: SocketAddr, trust: &Trust) -> Failure {
 }
 
 fn gone(error: &io::Error) -> Trouble {
-    Trouble::Gone(if error.kind() == io::ErrorKind::TimedOut { "no answer in time".to_owned() } else { plain(error) })
+    Trouble::Gone(if error.kind() == io::ErrorKind::TimedOut {
+        "no answer in time".to_owned()
+    } else {
+        plain(error)
+    })
 }

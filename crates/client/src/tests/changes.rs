@@ -13,12 +13,19 @@ fn tree() -> Tree {
 
 fn files(tree: &Tree) -> Vec<String> {
     let state = tree.state();
-    state.files.keys().cloned().chain(state.folders.iter().map(|folder| format!("{folder}/"))).collect()
+    state
+        .files
+        .keys()
+        .cloned()
+        .chain(state.folders.iter().map(|folder| format!("{folder}/")))
+        .collect()
 }
 
 fn ids(tree: &Tree) -> Vec<ChangeId> {
     let id = |request: &Request| match request {
-        Request::MakeFolder { id, .. } | Request::Remove { id, .. } | Request::Move { id, .. } => Some(*id),
+        Request::MakeFolder { id, .. } | Request::Remove { id, .. } | Request::Move { id, .. } => {
+            Some(*id)
+        }
         _ => None,
     };
     tree.state().asked.iter().filter_map(id).collect()
@@ -37,7 +44,10 @@ fn folders_are_made_with_those_above_them_where_that_is_asked_for() {
     bench.run(0, &["mkdir -p p/q/r"]);
     assert_eq!(bench.object()["version"], serde_json::Value::Null);
     bench.run(0, &["cd p", "mkdir -p q/s ../t"]);
-    assert_eq!(files(&tree), ["a.txt", "docs/x", "docs/y", "new/", "p/", "p/q/", "p/q/r/", "p/q/s/", "t/"]);
+    assert_eq!(
+        files(&tree),
+        ["a.txt", "docs/x", "docs/y", "new/", "p/", "p/q/", "p/q/r/", "p/q/s/", "t/"]
+    );
 }
 
 #[test]
@@ -49,7 +59,10 @@ fn what_is_removed_is_gone_and_each_of_several_is_tried() {
     assert_eq!(ids(&tree).len(), 2);
     bench.run(1, &["rm a.txt nothing docs/x"]);
     let object = bench.object();
-    assert_eq!((&object["ok"], &object["version"], &object["failed"][0]["remote"]), (&false.into(), &"1-6".into(), &"/nothing".into()));
+    assert_eq!(
+        (&object["ok"], &object["version"], &object["failed"][0]["remote"]),
+        (&false.into(), &"1-6".into(), &"/nothing".into())
+    );
     assert_eq!(object["failed"][0]["error"]["code"], "not-found");
     bench.run(0, &["rm -r docs"]);
     assert!(files(&tree).is_empty());
@@ -60,7 +73,10 @@ fn people_are_told_what_to_do_about_a_folder_that_is_not_empty() {
     let mut bench = Bench::new(&[tree()], false);
     bench.run(1, &["rm docs", "rm nothing"]);
     let told = bench.told();
-    assert!(told[0].starts_with("rm: /docs: ") && told[0].ends_with("rm -r removes it with all in it"), "{told:?}");
+    assert!(
+        told[0].starts_with("rm: /docs: ") && told[0].ends_with("rm -r removes it with all in it"),
+        "{told:?}"
+    );
     assert_eq!(told[1], "rm: /nothing is not there; in / there is: a.txt, docs/");
     assert_eq!(bench.printed.take(), "");
 }
@@ -69,8 +85,27 @@ fn people_are_told_what_to_do_about_a_folder_that_is_not_empty() {
 fn names_are_moved_onto_a_name_or_into_a_folder() {
     let tree = tree();
     let mut bench = Bench::new(std::slice::from_ref(&tree), false);
-    bench.run(0, &["mv a.txt b.txt", "mv b.txt docs/", "mv docs/x docs/y", "mkdir old", "mv docs/b.txt docs/y old"]);
-    bench.run(1, &["mv old/y old", "mv nothing x", "mv old/y old/b.txt old/y", "mv old/y old/b.txt nothing", "mv / x", "mv old/y none/"]);
+    bench.run(
+        0,
+        &[
+            "mv a.txt b.txt",
+            "mv b.txt docs/",
+            "mv docs/x docs/y",
+            "mkdir old",
+            "mv docs/b.txt docs/y old",
+        ],
+    );
+    bench.run(
+        1,
+        &[
+            "mv old/y old",
+            "mv nothing x",
+            "mv old/y old/b.txt old/y",
+            "mv old/y old/b.txt nothing",
+            "mv / x",
+            "mv old/y none/",
+        ],
+    );
     bench.run(2, &["mv", "mv a"]);
     assert_eq!(files(&tree), ["old/b.txt", "old/y", "old/"]);
     assert_eq!(tree.state().files["old/y"], [2]);
@@ -94,9 +129,14 @@ fn a_change_that_nobody_answers_may_have_been_made() {
     let tree = tree();
     tree.lose_answer.store(true, Ordering::SeqCst);
     let addr = tree.slave(1);
-    let (mut shell, _) = super::shell(super::get::once(addr), tempfile::tempdir().unwrap().keep(), false);
+    let (mut shell, _) =
+        super::shell(super::get::once(addr), tempfile::tempdir().unwrap().keep(), false);
     assert_eq!(shell.execute("mkdir new").status, 3);
-    assert!(shell.notices.collected()[0].ends_with("whether the change was made is not known"), "{:?}", shell.notices.collected());
+    assert!(
+        shell.notices.collected()[0].ends_with("whether the change was made is not known"),
+        "{:?}",
+        shell.notices.collected()
+    );
 }
 
 #[test]
@@ -118,7 +158,10 @@ fn local_programs_run_in_the_local_folder() {
     bench.run(0, &["! printf 'a  b|c' > 'out put' # not here", "lcd sub", "!pwd -P >../place"]);
     assert_eq!(bench.local("out put"), b"a  b|c");
     let place = bench.dir.path().canonicalize().unwrap().join("sub");
-    assert_eq!(String::from_utf8(bench.local("place")).unwrap().trim_end(), place.to_str().unwrap());
+    assert_eq!(
+        String::from_utf8(bench.local("place")).unwrap().trim_end(),
+        place.to_str().unwrap()
+    );
     bench.run(1, &["!exit 7", "!kill -TERM $$", "!/no/such/program 2>/dev/null"]);
     bench.run(2, &["!", "! "]);
     bench.run(130, &["!kill -INT $$"]);

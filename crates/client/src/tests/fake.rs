@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use relais_net::Connection;
 use relais_proto::{
-    ClusterId, Endpoint, Entry, FileTime, Kind, Login, Mark, PageBuilder, Refusal, Reply, Request, ServerRole, SlaveId, VERSIONS,
+    ClusterId, Endpoint, Entry, FileTime, Kind, Login, Mark, PageBuilder, Refusal, Reply, Request,
+    ServerRole, SlaveId, VERSIONS,
 };
 
 use rustix::net::{AddressFamily, SocketType};
@@ -82,7 +83,14 @@ pub fn refusal(code: relais_proto::ErrorCode) -> Reply {
 }
 
 pub fn file(name: &str) -> Entry {
-    Entry { name: name.into(), kind: Kind::File, executable: false, size: 1, mtime: FileTime::default(), version: None }
+    Entry {
+        name: name.into(),
+        kind: Kind::File,
+        executable: false,
+        size: 1,
+        mtime: FileTime::default(),
+        version: None,
+    }
 }
 
 pub fn page(names: &[&str]) -> Reply {
@@ -104,7 +112,10 @@ pub fn master(slaves: Vec<Endpoint>) -> (SocketAddr, Arc<Mutex<Vec<Login>>>) {
 }
 
 /// A slave that opens each session and shows each request to `answer`, which may close.
-pub fn slave(n: u8, answer: impl Fn(&Request) -> (Vec<Reply>, bool) + Send + Sync + 'static) -> SocketAddr {
+pub fn slave(
+    n: u8,
+    answer: impl Fn(&Request) -> (Vec<Reply>, bool) + Send + Sync + 'static,
+) -> SocketAddr {
     serve(move |connection, _| {
         let Some(Request::Ticket { ticket, .. }) = opening(connection) else { panic!("no ticket") };
         assert_eq!(ticket, b"ticket");
@@ -128,6 +139,12 @@ pub fn one_file(request: &Request) -> (Vec<Reply>, bool) {
 
 pub fn session(addr: SocketAddr, retry: Duration) -> Session {
     let host = addr.to_string().parse().unwrap();
-    let settings = Settings { host, user: String::new(), password: None, security: crate::Security::default(), retry };
+    let settings = Settings {
+        host,
+        user: String::new(),
+        password: None,
+        security: crate::Security::default(),
+        retry,
+    };
     Session::new(settings, Interrupt::new(), Notices::collecting())
 }

@@ -12,7 +12,11 @@ use crate::log::{Entry, Ledger, Work};
 use crate::shell::Shell;
 
 fn big() -> Tree {
-    Tree::new(&[("big.bin", content(10 * BLOCK as usize + 7)), ("empty", vec![]), ("docs/x", vec![1])])
+    Tree::new(&[
+        ("big.bin", content(10 * BLOCK as usize + 7)),
+        ("empty", vec![]),
+        ("docs/x", vec![1]),
+    ])
 }
 
 #[test]
@@ -26,8 +30,14 @@ fn a_file_is_fetched_whole_with_time_and_rights() {
     assert_eq!(bench.names(), ["big.bin"]);
     let object: serde_json::Value = serde_json::from_str(&bench.printed.take()).unwrap();
     let local = bench.dir.path().join("big.bin");
-    assert_eq!((&object["remote"], &object["local"]), (&"/big.bin".into(), &local.to_str().unwrap().into()));
-    assert_eq!((&object["bytes"], &object["resumed_from"], &object["verified"]), (&10_007.into(), &0.into(), &true.into()));
+    assert_eq!(
+        (&object["remote"], &object["local"]),
+        (&"/big.bin".into(), &local.to_str().unwrap().into())
+    );
+    assert_eq!(
+        (&object["bytes"], &object["resumed_from"], &object["verified"]),
+        (&10_007.into(), &0.into(), &true.into())
+    );
     assert_eq!(object["slaves"].as_array().unwrap().len(), 1);
 }
 
@@ -37,9 +47,20 @@ fn several_files_and_those_that_fail() {
     assert_eq!(bench.shell.execute("get big.bin nothing docs empty").status, 1);
     assert_eq!(bench.names(), ["big.bin", "empty"]);
     let object: serde_json::Value = serde_json::from_str(&bench.printed.take()).unwrap();
-    assert_eq!((&object["ok"], &object["files"], &object["bytes"]), (&false.into(), &2.into(), &10_007.into()));
-    let failed: Vec<_> = object["failed"].as_array().unwrap().iter().map(|f| (f["remote"].clone(), f["error"]["code"].clone())).collect();
-    assert_eq!(failed, [("/nothing".into(), "not-found".into()), ("/docs".into(), "is-folder".into())]);
+    assert_eq!(
+        (&object["ok"], &object["files"], &object["bytes"]),
+        (&false.into(), &2.into(), &10_007.into())
+    );
+    let failed: Vec<_> = object["failed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| (f["remote"].clone(), f["error"]["code"].clone()))
+        .collect();
+    assert_eq!(
+        failed,
+        [("/nothing".into(), "not-found".into()), ("/docs".into(), "is-folder".into())]
+    );
 }
 
 #[test]
@@ -58,7 +79,12 @@ fn the_local_name_is_where_it_was_asked_for() {
         ("get /", 1),
         ("get empty -o .log", 1),
     ] {
-        assert_eq!(bench.shell.execute(line).status, status, "{line}: {:?}", bench.shell.notices.collected());
+        assert_eq!(
+            bench.shell.execute(line).status,
+            status,
+            "{line}: {:?}",
+            bench.shell.notices.collected()
+        );
     }
     assert_eq!(bench.names(), ["sub", "z"]);
     assert_eq!((bench.local("sub/y"), bench.local("sub/empty")), (vec![1], vec![]));
@@ -78,7 +104,10 @@ fn a_folder_in_the_way_is_told_before_anything_is_fetched() {
 fn a_name_that_is_not_there_tells_what_is() {
     let mut bench = Bench::new(&[big()], false);
     assert_eq!(bench.shell.execute("get bgi.bin").status, 1);
-    assert_eq!(bench.shell.notices.collected(), ["get: /bgi.bin is not there; in / there is: big.bin, docs/, empty"]);
+    assert_eq!(
+        bench.shell.notices.collected(),
+        ["get: /bgi.bin is not there; in / there is: big.bin, docs/, empty"]
+    );
     assert!(bench.names().is_empty());
 }
 
@@ -102,7 +131,10 @@ fn cut_off(line: &str) -> tempfile::TempDir {
     let dying = serve(move |connection, number| {
         if number == 0 {
             opening(connection);
-            send(connection, &[welcome(ServerRole::Master), redirect(vec![endpoint(1, once(slave))])]);
+            send(
+                connection,
+                &[welcome(ServerRole::Master), redirect(vec![endpoint(1, once(slave))])],
+            );
         }
     });
     let (mut shell, _) = shell(dying, dir.path().to_path_buf(), false);
@@ -128,13 +160,19 @@ pub fn once(addr: SocketAddr) -> SocketAddr {
 
 /// A shell on a whole server, in a folder with an unfinished transfer.
 fn later(dir: &tempfile::TempDir, tree: &Tree, json: bool) -> (Shell, Printed) {
-    let (mut shell, printed) = shell(master(vec![endpoint(1, tree.slave(1))]).0, dir.path().to_path_buf(), json);
+    let (mut shell, printed) =
+        shell(master(vec![endpoint(1, tree.slave(1))]).0, dir.path().to_path_buf(), json);
     shell.session.connect().unwrap();
     (shell, printed)
 }
 
 fn entries(dir: &tempfile::TempDir) -> Vec<String> {
-    let mut names: Vec<_> = dir.path().read_dir().unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = dir
+        .path()
+        .read_dir()
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -142,13 +180,19 @@ fn entries(dir: &tempfile::TempDir) -> Vec<String> {
 #[test]
 fn what_was_cut_is_carried_on_at_the_start_and_not_fetched_again() {
     let dir = cut_off("get big.bin");
-    assert!(entries(&dir).contains(&".log".to_owned()) && !entries(&dir).contains(&"big.bin".to_owned()));
+    assert!(
+        entries(&dir).contains(&".log".to_owned())
+            && !entries(&dir).contains(&"big.bin".to_owned())
+    );
     let (mut shell, printed) = later(&dir, &big(), true);
     assert_eq!(shell.carry_on(), 0);
     assert_eq!(std::fs::read(dir.path().join("big.bin")).unwrap(), content(10_007));
     assert_eq!((entries(&dir), printed.take()), (vec!["big.bin".to_owned()], String::new()));
     let told = shell.notices.collected();
-    assert!(told[0] == "carrying on /big.bin" && told[1].contains("resumed from 4000, verified"), "{told:?}");
+    assert!(
+        told[0] == "carrying on /big.bin" && told[1].contains("resumed from 4000, verified"),
+        "{told:?}"
+    );
     // The command that names it does nothing more, once.
     let modified = || dir.path().join("big.bin").metadata().unwrap().ino();
     let before = modified();
@@ -184,7 +228,11 @@ fn what_is_gone_is_told_and_dropped() {
     let dir = cut_off("get big.bin");
     let (mut shell, _) = later(&dir, &Tree::new(&[("else", vec![])]), false);
     assert_eq!(shell.carry_on(), 0);
-    assert!(shell.notices.collected()[1].ends_with("it is dropped"), "{:?}", shell.notices.collected());
+    assert!(
+        shell.notices.collected()[1].ends_with("it is dropped"),
+        "{:?}",
+        shell.notices.collected()
+    );
     assert!(entries(&dir).is_empty(), "{:?}", entries(&dir));
 }
 
@@ -196,7 +244,11 @@ fn content_that_was_replaced_is_fetched_from_the_start() {
     assert_eq!(shell.execute("get big.bin").status, 0);
     assert_eq!(std::fs::read(dir.path().join("big.bin")).unwrap(), new);
     assert!(!printed.take().contains("resumed"));
-    assert!(shell.notices.collected()[0].starts_with("/big.bin: beginning again"), "{:?}", shell.notices.collected());
+    assert!(
+        shell.notices.collected()[0].starts_with("/big.bin: beginning again"),
+        "{:?}",
+        shell.notices.collected()
+    );
 }
 
 #[test]
@@ -206,7 +258,11 @@ fn a_line_that_leads_out_of_the_folder_is_carried_on_only_when_it_is_named() {
     let (mut shell, _) = later(&dir, &big(), false);
     assert_eq!(shell.carry_on(), 0);
     assert!(!entries(&elsewhere).contains(&"big.bin".to_owned()));
-    assert!(shell.notices.collected()[0].contains("is not carried on by itself"), "{:?}", shell.notices.collected());
+    assert!(
+        shell.notices.collected()[0].contains("is not carried on by itself"),
+        "{:?}",
+        shell.notices.collected()
+    );
     assert_eq!(shell.execute(&format!("get big.bin -o {}", elsewhere.path().display())).status, 0);
     assert_eq!((entries(&elsewhere), entries(&dir)), (vec!["big.bin".to_owned()], vec![]));
 }
@@ -219,7 +275,8 @@ fn a_folder_swapped_for_a_link_is_not_followed_at_the_start() {
     let unfinished = {
         let tree = big();
         let (shell, _) = later(&dir, &tree, false);
-        let (remote, cluster) = (relais_proto::TreePath::new("big.bin").unwrap(), shell.session.cluster().unwrap());
+        let (remote, cluster) =
+            (relais_proto::TreePath::new("big.bin").unwrap(), shell.session.cluster().unwrap());
         let entry = Entry { remote, local: "sub/x".into(), cluster, work: Work::Get(None) };
         Ledger::open(dir.path(), entry).unwrap().write(Work::Get(None)).unwrap();
         tree
@@ -239,7 +296,11 @@ fn a_file_that_another_client_is_fetching_is_left_alone() {
     let (mut shell, _) = later(&dir, &big(), false);
     assert_eq!(shell.carry_on(), 0);
     assert_eq!(shell.execute("get big.bin").status, 1);
-    assert!(shell.notices.collected()[0].contains("another ftpclient"), "{:?}", shell.notices.collected());
+    assert!(
+        shell.notices.collected()[0].contains("another ftpclient"),
+        "{:?}",
+        shell.notices.collected()
+    );
     drop(held);
     assert_eq!(shell.execute("get big.bin").status, 0);
 }

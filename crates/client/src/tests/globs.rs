@@ -14,15 +14,31 @@ fn patterns_fetch_what_they_match() {
     let object = bench.object();
     assert_eq!((&object["files"], &object["bytes"]), (&3.into(), &7.into()));
     std::fs::create_dir(bench.dir.path().join("into")).unwrap();
-    bench.run(0, &["mget 'docs/*' -o into", "cd docs/sub", "mget '../../*.txt' -o into", "mget '*/thr[e]e' -o into"]);
-    assert_eq!(listed(&bench.dir.path().join("into")), ["one=1", "sub-=", "three=333", "top.txt=top"]);
+    bench.run(
+        0,
+        &[
+            "mget 'docs/*' -o into",
+            "cd docs/sub",
+            "mget '../../*.txt' -o into",
+            "mget '*/thr[e]e' -o into",
+        ],
+    );
+    assert_eq!(
+        listed(&bench.dir.path().join("into")),
+        ["one=1", "sub-=", "three=333", "top.txt=top"]
+    );
     bench.run(0, &["cd", "mget -r 'docs/{s*,e}' -o into"]);
     assert!(listed(&bench.dir.path().join("into")).contains(&"sub/deep/three=333".to_owned()));
 }
 
 #[test]
 fn patterns_that_match_nothing_fail_alone() {
-    let tree = Tree::new(&[("a/x", b"1".to_vec()), ("b/x", b"2".to_vec()), ("y", vec![]), ("d/z", vec![])]);
+    let tree = Tree::new(&[
+        ("a/x", b"1".to_vec()),
+        ("b/x", b"2".to_vec()),
+        ("y", vec![]),
+        ("d/z", vec![]),
+    ]);
     let mut bench = Bench::new(&[tree], false);
     bench.run(1, &["mget 'no?e' y", "mget '?/x'", "mget 'd*'", "mget y -o none"]);
     assert_eq!(listed(bench.dir.path()), ["x=1", "y="]);
@@ -42,7 +58,8 @@ fn patterns_send_what_they_match() {
         bench.write(name, name.as_bytes());
     }
     symlink("a.x", bench.dir.path().join("up/l.x")).unwrap();
-    bench.run(0, &["mput 'up/*.x' -o docs", "lcd up", "mput '*/d.x'", "mput -r 's*' -o docs/empty"]);
+    bench
+        .run(0, &["mput 'up/*.x' -o docs", "lcd up", "mput '*/d.x'", "mput -r 's*' -o docs/empty"]);
     let names = format!(" {}", stored(&tree).join(" "));
     for name in ["docs/a.x=", "docs/b.x=", " d.x=", "docs/empty/sub/d.x="] {
         assert!(names.contains(name), "{name}: {names}");

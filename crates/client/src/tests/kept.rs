@@ -28,7 +28,11 @@ fn shell_with_memory(addr: SocketAddr, folder: &Path, kept: &Path) -> (Shell, Pr
 }
 
 fn seen(tree: &Tree) -> Vec<Mark> {
-    tree.state().asked.iter().filter_map(|request| if let Request::Seen { mark } = request { Some(*mark) } else { None }).collect()
+    tree.state()
+        .asked
+        .iter()
+        .filter_map(|request| if let Request::Seen { mark } = request { Some(*mark) } else { None })
+        .collect()
 }
 
 fn mark(number: u64) -> Mark {
@@ -40,11 +44,20 @@ fn where_all_are_behind_that_is_told_with_what_to_do() {
     let tree = tree();
     *tree.refuse.lock().unwrap() = vec![ErrorCode::Behind; 10_000].into();
     let dir = tempfile::tempdir().unwrap();
-    let (mut shell, _) = shell_with_memory(master(vec![endpoint(1, tree.slave(1))]).0, dir.path(), &dir.path().join("kept"));
+    let (mut shell, _) = shell_with_memory(
+        master(vec![endpoint(1, tree.slave(1))]).0,
+        dir.path(),
+        &dir.path().join("kept"),
+    );
     let begun = Instant::now();
     assert_eq!(shell.execute("ls").status, 1);
     let told = shell.notices.collected();
-    assert!(told.len() == 1 && told[0].contains("behind") && told[0].contains(&format!("remove {}", dir.path().display())), "{told:?}");
+    assert!(
+        told.len() == 1
+            && told[0].contains("behind")
+            && told[0].contains(&format!("remove {}", dir.path().display())),
+        "{told:?}"
+    );
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
@@ -63,7 +76,10 @@ fn what_an_earlier_run_has_seen_is_told_only_where_it_is_news() {
     assert_eq!((second.execute("ls").status, second.execute("ls").status), (0, 0));
     assert_eq!(seen(&tree), [mark(5)]);
     // What another run has seen in the meantime is told to a session that is open.
-    assert_eq!((second.execute("mkdir n").status, first.execute("ls").status, first.execute("ls").status), (0, 0, 0));
+    assert_eq!(
+        (second.execute("mkdir n").status, first.execute("ls").status, first.execute("ls").status),
+        (0, 0, 0)
+    );
     assert_eq!(seen(&tree), [mark(5), mark(6)]);
     assert!(first.notices.collected().is_empty() && second.notices.collected().is_empty());
 }
@@ -133,7 +149,8 @@ fn without_its_master_a_client_finds_the_slaves_that_an_earlier_run_knew() {
     let (mut later, _) = shell_with_memory(addr, dir.path(), &kept);
     let lines = ["get big.bin", "ls", "put big.bin -o copy"];
     assert_eq!(lines.map(|line| later.execute(line).status), [0; 3]);
-    let line = format!("the master at {addr} cannot be reached; going on with the slaves it named before");
+    let line =
+        format!("the master at {addr} cannot be reached; going on with the slaves it named before");
     assert_eq!(later.notices.collected(), [line.as_str()]);
     assert_eq!(later.session.cluster(), Some(CLUSTER));
     // Where those are gone as well, the master's absence is what is told.

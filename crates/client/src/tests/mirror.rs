@@ -13,7 +13,10 @@ fn a_mirror_transfers_what_differs_and_removes_last() {
     let copy = bench.dir.path().join("a/b/copy");
     assert_eq!(listed(&copy), DOCS);
     let object = bench.object();
-    assert_eq!((&object["files"], &object["folders"], &object["bytes"], &object["deleted"]), (&4.into(), &3.into(), &6.into(), &0.into()));
+    assert_eq!(
+        (&object["files"], &object["folders"], &object["bytes"], &object["deleted"]),
+        (&4.into(), &3.into(), &6.into(), &0.into())
+    );
     gets(&tree);
     std::fs::create_dir_all(copy.join("extra/in")).unwrap();
     std::fs::write(copy.join("extra/in/f"), "f").unwrap();
@@ -22,7 +25,10 @@ fn a_mirror_transfers_what_differs_and_removes_last() {
     assert!(gets(&tree) == 1 && copy.join("extra/in/f").exists());
     bench.printed.take();
     bench.run(0, &["mirror --delete docs a/b/copy"]);
-    assert_eq!((listed(&copy), gets(&tree), bench.object()["deleted"].clone()), (DOCS.map(str::to_owned).to_vec(), 0, 3.into()));
+    assert_eq!(
+        (listed(&copy), gets(&tree), bench.object()["deleted"].clone()),
+        (DOCS.map(str::to_owned).to_vec(), 0, 3.into())
+    );
 }
 
 #[test]
@@ -31,14 +37,23 @@ fn a_dry_run_tells_and_changes_nothing() {
     let mut bench = Bench::new(std::slice::from_ref(&tree), false);
     bench.run(0, &["mirror --dry-run docs/sub copy"]);
     let copy = bench.dir.path().join("copy");
-    assert_eq!(bench.printed.take(), format!("make {}\nmake deep\nget deep/three\nget two words\n", copy.display()));
+    assert_eq!(
+        bench.printed.take(),
+        format!("make {}\nmake deep\nget deep/three\nget two words\n", copy.display())
+    );
     assert!(bench.names().is_empty());
     std::fs::create_dir(&copy).unwrap();
     std::fs::write(copy.join("deep"), "a file").unwrap();
     std::fs::write(copy.join("old"), "").unwrap();
     bench.run(0, &["mirror --dry-run --delete docs/sub copy"]);
-    assert_eq!(bench.printed.take(), "get two words\ndelete old\ndelete deep\nmake deep\nget deep/three\n");
-    assert_eq!((listed(&copy), gets(&tree)), (vec!["deep=a file".to_owned(), "old=".to_owned()], 0));
+    assert_eq!(
+        bench.printed.take(),
+        "get two words\ndelete old\ndelete deep\nmake deep\nget deep/three\n"
+    );
+    assert_eq!(
+        (listed(&copy), gets(&tree)),
+        (vec!["deep=a file".to_owned(), "old=".to_owned()], 0)
+    );
     bench.run(0, &["mirror -R --dry-run copy new/er"]);
     assert_eq!(bench.printed.take(), "make /new\nmake /new/er\nput deep\nput old\n");
     assert!(!stored(&tree).iter().any(|name| name.starts_with("new")));
@@ -55,7 +70,10 @@ fn another_kind_gives_way_with_delete_alone() {
     assert_eq!(listed(&copy), ["empty/", "one/", "one/in/", "sub-=", "sub=a file"]);
     assert_eq!(
         bench.told(),
-        ["mirror: /docs/one: a folder has that name", "mirror: /docs/sub: a file has that name; 3 names below it are left out"]
+        [
+            "mirror: /docs/one: a folder has that name",
+            "mirror: /docs/sub: a file has that name; 3 names below it are left out"
+        ]
     );
     bench.run(0, &["mirror --delete docs copy"]);
     assert_eq!(listed(&copy), DOCS);
@@ -74,7 +92,14 @@ fn nothing_is_removed_after_a_failure_or_on_a_mistake() {
     let copy = bench.dir.path().join("copy");
     std::fs::create_dir(&copy).unwrap();
     std::fs::write(copy.join("extra"), "").unwrap();
-    bench.run(1, &["mirror --delete nothing copy", "mirror --delete docs/empty copy", "mirror --delete top.txt copy"]);
+    bench.run(
+        1,
+        &[
+            "mirror --delete nothing copy",
+            "mirror --delete docs/empty copy",
+            "mirror --delete top.txt copy",
+        ],
+    );
     bench.run(2, &["mirror docs", "mirror a b c"]);
     assert_eq!(listed(&copy), ["extra="]);
     // A folder that holds a link is in the way of a file.
@@ -82,7 +107,13 @@ fn nothing_is_removed_after_a_failure_or_on_a_mistake() {
     symlink("/nowhere", copy.join("one/link")).unwrap();
     bench.run(1, &["mirror --delete docs copy"]);
     assert!(copy.join("extra").exists() && copy.join("one/link").symlink_metadata().is_ok());
-    assert!(bench.told().contains(&"nothing is removed: not everything could be transferred".to_owned()), "{:?}", bench.told());
+    assert!(
+        bench
+            .told()
+            .contains(&"nothing is removed: not everything could be transferred".to_owned()),
+        "{:?}",
+        bench.told()
+    );
     std::fs::remove_dir_all(copy.join("one")).unwrap();
     bench.run(0, &["mirror --delete --force docs/empty copy"]);
     assert!(listed(&copy).is_empty());
@@ -98,17 +129,23 @@ fn what_is_never_removed_is_told() {
     }
     symlink("one", copy.join("link")).unwrap();
     bench.run(0, &["mirror --delete docs copy"]);
-    let left: Vec<_> = [".relais-0.part=", "link ->", "old/", "old/.log="].into_iter().chain(DOCS).collect();
+    let left: Vec<_> =
+        [".relais-0.part=", "link ->", "old/", "old/.log="].into_iter().chain(DOCS).collect();
     let mut wanted: Vec<String> = left.iter().map(ToString::to_string).collect();
     wanted.sort();
     assert_eq!(listed(&copy), wanted);
     assert!(
-        bench.told()[0].ends_with("copy/old is not removed: it holds old/.log, a name that ftpclient uses itself"),
+        bench.told()[0].ends_with(
+            "copy/old is not removed: it holds old/.log, a name that ftpclient uses itself"
+        ),
         "{:?}",
         bench.told()
     );
     let object = bench.object();
-    assert_eq!((object["deleted"].clone(), object["skipped"].as_array().unwrap().len()), (1.into(), 1));
+    assert_eq!(
+        (object["deleted"].clone(), object["skipped"].as_array().unwrap().len()),
+        (1.into(), 1)
+    );
 }
 
 #[test]
@@ -125,8 +162,14 @@ fn a_mirror_the_other_way_round() {
     tree.state().files.insert("docs/extra2".into(), vec![]);
     bench.run(0, &["mirror -R --delete docs docs"]);
     let left = stored(&tree);
-    assert!(left.contains(&"docs/extra/.log=".to_owned()) && !left.contains(&"docs/extra/f=".to_owned()));
-    assert!(left.contains(&"docs/extra2=".to_owned()), "what the source skipped keeps its name there");
+    assert!(
+        left.contains(&"docs/extra/.log=".to_owned())
+            && !left.contains(&"docs/extra/f=".to_owned())
+    );
+    assert!(
+        left.contains(&"docs/extra2=".to_owned()),
+        "what the source skipped keeps its name there"
+    );
     bench.run(0, &["mirror -R docs/sub new/place"]);
     assert!(stored(&tree).contains(&"new/place/deep/three=333".to_owned()));
     bench.run(1, &["mirror -R nothing docs", "mirror -R docs top.txt"]);
@@ -146,7 +189,12 @@ fn digests_find_what_times_do_not() {
     assert_eq!((gets(&tree), std::fs::read(&one).unwrap()), (0, b"2".to_vec()));
     bench.run(0, &["mirror --checksum docs copy"]);
     assert_eq!((gets(&tree), std::fs::read(&one).unwrap()), (1, b"1".to_vec()));
-    std::fs::File::options().write(true).open(&one).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(&one)
+        .unwrap()
+        .set_modified(std::time::SystemTime::now())
+        .unwrap();
     bench.run(0, &["mirror --checksum docs copy"]);
     assert_eq!(gets(&tree), 0, "content is what counts");
 }

@@ -56,7 +56,8 @@ impl Printed {
 
 /// A shell whose local folder is `folder`, connected to `addr` when it first asks.
 pub fn shell(addr: SocketAddr, folder: PathBuf, json: bool) -> (Shell, Printed) {
-    let (printed, notices, interrupt) = (Printed::default(), Notices::collecting(), Interrupt::new());
+    let (printed, notices, interrupt) =
+        (Printed::default(), Notices::collecting(), Interrupt::new());
     let settings = Settings {
         host: addr.to_string().parse().unwrap(),
         user: String::new(),
@@ -129,14 +130,19 @@ impl Bench {
     /// The names in the local folder.
     fn names(&self) -> Vec<String> {
         let entries = self.dir.path().read_dir().unwrap();
-        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
 }
 
 fn small_tree() -> SocketAddr {
-    let tree = Tree::new(&[("a.txt", b"hello".to_vec()), ("docs/one", vec![1]), ("docs/two words", vec![2])]);
+    let tree = Tree::new(&[
+        ("a.txt", b"hello".to_vec()),
+        ("docs/one", vec![1]),
+        ("docs/two words", vec![2]),
+    ]);
     fake::master(vec![fake::endpoint(1, tree.slave(1))]).0
 }
 
@@ -150,17 +156,45 @@ fn run(json: bool, lines: &[&str]) -> (Vec<u8>, String, Vec<String>) {
 
 #[test]
 fn listings_and_folders() {
-    let (statuses, printed, told) =
-        run(false, &["ls", "cd docs", "pwd", "ls", "cd ..", "ls docs/one", "cd docs", "cd", "pwd", "ls -- docs"]);
+    let (statuses, printed, told) = run(
+        false,
+        &[
+            "ls",
+            "cd docs",
+            "pwd",
+            "ls",
+            "cd ..",
+            "ls docs/one",
+            "cd docs",
+            "cd",
+            "pwd",
+            "ls -- docs",
+        ],
+    );
     assert_eq!((statuses, told), (vec![0; 10], vec![]));
     assert_eq!(printed, "a.txt\ndocs/\n/docs\none\ntwo words\none\n/\none\ntwo words\n");
     let (_, long, _) = run(false, &["ls -l"]);
-    assert_eq!(long, "-x              5  2023-11-14 22:13:20Z  a.txt\nd-              -  2023-11-14 22:13:20Z  docs/\n");
+    assert_eq!(
+        long,
+        "-x              5  2023-11-14 22:13:20Z  a.txt\nd-              -  2023-11-14 22:13:20Z  docs/\n"
+    );
 }
 
 #[test]
 fn mistakes_are_told_with_their_status() {
-    let lines = ["cd a.txt", "cd ..", "cd nothing", "ls nothing", "gte x", "ls 'x", "ls -x", "ls a b", "get", "pwd x", "help nothing"];
+    let lines = [
+        "cd a.txt",
+        "cd ..",
+        "cd nothing",
+        "ls nothing",
+        "gte x",
+        "ls 'x",
+        "ls -x",
+        "ls a b",
+        "get",
+        "pwd x",
+        "help nothing",
+    ];
     let (statuses, printed, told) = run(false, &lines);
     assert_eq!(statuses, [1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2]);
     assert_eq!(printed, "");
@@ -173,37 +207,73 @@ fn mistakes_are_told_with_their_status() {
 
 #[test]
 fn single_paths() {
-    let (statuses, printed, told) = run(false, &["hash a.txt", "stat docs", "hash docs", "hash a.txt nothing 'docs/two words'"]);
+    let (statuses, printed, told) = run(
+        false,
+        &["hash a.txt", "stat docs", "hash docs", "hash a.txt nothing 'docs/two words'"],
+    );
     assert_eq!(statuses, [0, 0, 1, 1]);
     let hash = |bytes: &[u8]| tree::digest(bytes).to_string();
     let lines: Vec<_> = printed.lines().collect();
     assert_eq!(lines[0], format!("{}  /a.txt", hash(b"hello")));
     assert_eq!(lines[1..3], ["/docs", "  kind     folder"]);
     assert_eq!(lines[4..], [lines[0].to_owned(), format!("{}  /docs/two words", hash(&[2]))]);
-    assert_eq!(told, ["hash: /docs: it is a folder", "hash: /nothing is not there; in / there is: a.txt, docs/"]);
+    assert_eq!(
+        told,
+        ["hash: /docs: it is a folder", "hash: /nothing is not there; in / there is: a.txt, docs/"]
+    );
 }
 
 #[test]
 fn every_command_prints_one_object() {
-    let lines =
-        ["ls", "stat a.txt", "hash a.txt docs", "pwd", "cd docs", "lpwd", "lls", "status", "help", "help ls", "nothing", "get 'x", "bye"];
+    let lines = [
+        "ls",
+        "stat a.txt",
+        "hash a.txt docs",
+        "pwd",
+        "cd docs",
+        "lpwd",
+        "lls",
+        "status",
+        "help",
+        "help ls",
+        "nothing",
+        "get 'x",
+        "bye",
+    ];
     let (statuses, printed, told) = run(true, &lines);
     assert_eq!(statuses, [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 2, 0]);
     assert!(told.is_empty(), "{told:?}");
-    let objects: Vec<serde_json::Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let objects: Vec<serde_json::Value> =
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(objects.len(), lines.len());
-    let names = ["ls", "stat", "hash", "pwd", "cd", "lpwd", "lls", "status", "help", "help", "nothing", "get", "bye"];
+    let names = [
+        "ls", "stat", "hash", "pwd", "cd", "lpwd", "lls", "status", "help", "help", "nothing",
+        "get", "bye",
+    ];
     for ((object, name), status) in objects.iter().zip(names).zip(statuses) {
-        assert_eq!((object["command"].as_str(), object["ok"].as_bool()), (Some(name), Some(status == 0)), "{object}");
+        assert_eq!(
+            (object["command"].as_str(), object["ok"].as_bool()),
+            (Some(name), Some(status == 0)),
+            "{object}"
+        );
     }
     assert_eq!(
         objects[0]["entries"][1],
         serde_json::json!({"name": "docs", "kind": "folder", "size": 0, "mtime": "2023-11-14T22:13:20.000000005Z", "version": null})
     );
-    assert_eq!((&objects[1]["entries"][0]["version"], &objects[1]["entries"][0]["holders"][0]), (&"1-4".into(), &"127.0.0.1:2122".into()));
-    assert_eq!((&objects[2]["failed"][0]["remote"], &objects[2]["error"]["code"]), (&"docs".into(), &"is-folder".into()));
+    assert_eq!(
+        (&objects[1]["entries"][0]["version"], &objects[1]["entries"][0]["holders"][0]),
+        (&"1-4".into(), &"127.0.0.1:2122".into())
+    );
+    assert_eq!(
+        (&objects[2]["failed"][0]["remote"], &objects[2]["error"]["code"]),
+        (&"docs".into(), &"is-folder".into())
+    );
     assert_eq!((&objects[3]["path"], &objects[4]["path"]), (&"/".into(), &"/docs".into()));
-    assert_eq!((&objects[7]["skipped"]["total"], &objects[7]["role"]), (&2.into(), &"slave".into()));
+    assert_eq!(
+        (&objects[7]["skipped"]["total"], &objects[7]["role"]),
+        (&2.into(), &"slave".into())
+    );
 }
 
 #[test]
@@ -220,7 +290,8 @@ fn a_closed_pipe_ends_quietly() {
     let dir = tempfile::tempdir().unwrap();
     for json in [false, true] {
         let (mut shell, _) = shell(small_tree(), dir.path().to_path_buf(), json);
-        shell.output = Output::new(Box::new(Closed), shell.notices.clone(), json, Screen::default());
+        shell.output =
+            Output::new(Box::new(Closed), shell.notices.clone(), json, Screen::default());
         let ended = shell.execute("ls");
         assert_eq!((ended.status, ended.leave), (1, true));
         assert!(shell.notices.collected().is_empty());

@@ -32,8 +32,14 @@ fn a_file_is_stored_whole_and_told_of() {
     let object = bench.object();
     let keys: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys.len(), 11, "{keys:?}");
-    assert_eq!((&object["command"], &object["ok"], &object["remote"]), (&"put".into(), &true.into(), &"/big.bin".into()));
-    assert_eq!((&object["bytes"], &object["resumed_from"], &object["verified"]), (&3_000_000.into(), &0.into(), &true.into()));
+    assert_eq!(
+        (&object["command"], &object["ok"], &object["remote"]),
+        (&"put".into(), &true.into(), &"/big.bin".into())
+    );
+    assert_eq!(
+        (&object["bytes"], &object["resumed_from"], &object["verified"]),
+        (&3_000_000.into(), &0.into(), &true.into())
+    );
     assert_eq!((&object["version"], &object["copies"]), (&"1-5".into(), &1.into()));
     assert_eq!(object["slaves"].as_array().unwrap().len(), 1);
     assert_eq!(bench.names(), ["big.bin"]);
@@ -47,10 +53,29 @@ fn the_remote_name_is_where_it_was_asked_for() {
     bench.write("empty", b"");
     std::fs::create_dir(bench.dir.path().join("folder")).unwrap();
     std::os::unix::fs::symlink("a", bench.dir.path().join("link")).unwrap();
-    bench.run(0, &["put a -o docs", "put a -o docs/y", "put empty -o docs/", "put link", "cd docs", "put a -o z", "put a empty -o /docs/"]);
+    bench.run(
+        0,
+        &[
+            "put a -o docs",
+            "put a -o docs/y",
+            "put empty -o docs/",
+            "put link",
+            "cd docs",
+            "put a -o z",
+            "put a empty -o /docs/",
+        ],
+    );
     bench.run(
         1,
-        &["put a -o none/", "put a -o none/x", "put a empty -o y", "put a empty -o none", "put a -o /docs/x/", "put folder", "put none"],
+        &[
+            "put a -o none/",
+            "put a -o none/x",
+            "put a empty -o y",
+            "put a empty -o none",
+            "put a -o /docs/x/",
+            "put folder",
+            "put none",
+        ],
     );
     bench.run(2, &["put", "put a -o ''", "put -", "put - -r -o x", "put ''"]);
     let files: Vec<String> = tree.state().files.keys().cloned().collect();
@@ -68,8 +93,14 @@ fn several_files_and_those_that_fail() {
     bench.write("b", b"bb");
     bench.run(1, &["put a none b"]);
     let object = bench.object();
-    assert_eq!((&object["ok"], &object["files"], &object["bytes"]), (&false.into(), &2.into(), &3.into()));
-    assert_eq!((&object["failed"][0]["remote"], &object["failed"][0]["error"]["code"]), (&"/none".into(), &"local".into()));
+    assert_eq!(
+        (&object["ok"], &object["files"], &object["bytes"]),
+        (&false.into(), &2.into(), &3.into())
+    );
+    assert_eq!(
+        (&object["failed"][0]["remote"], &object["failed"][0]["error"]["code"]),
+        (&"/none".into(), &"local".into())
+    );
     assert!(stored(&tree, "b").is_some());
 }
 
@@ -93,7 +124,12 @@ fn a_slave_that_goes_away_is_followed_by_the_next() {
     bench.run(0, &["put big.bin"]);
     assert_eq!(stored(&tree, "big.bin").unwrap(), content(3_000_000));
     let told = bench.told();
-    assert!(told.len() == 1 && told[0].contains("); going on with 127.0.0.1:") && told[0].ends_with(" from the start there"), "{told:?}");
+    assert!(
+        told.len() == 1
+            && told[0].contains("); going on with 127.0.0.1:")
+            && told[0].ends_with(" from the start there"),
+        "{told:?}"
+    );
     assert_eq!(bench.printed.take().matches("127.0.0.1:").count(), 2);
 }
 
@@ -127,7 +163,13 @@ fn cut_off(tree: &Tree) -> tempfile::TempDir {
     let dying = serve(move |connection, number| {
         if number == 0 {
             opening(connection);
-            send(connection, &[welcome(relais_proto::ServerRole::Master), redirect(vec![endpoint(1, super::get::once(slave))])]);
+            send(
+                connection,
+                &[
+                    welcome(relais_proto::ServerRole::Master),
+                    redirect(vec![endpoint(1, super::get::once(slave))]),
+                ],
+            );
         }
     });
     let dir = tempfile::tempdir().unwrap();
@@ -135,12 +177,20 @@ fn cut_off(tree: &Tree) -> tempfile::TempDir {
     std::fs::write(dir.path().join("big.bin"), content(3_000_000)).unwrap();
     let ended = shell.execute("put big.bin");
     assert_eq!(ended.status, 5, "{:?}", shell.notices.collected());
-    assert!(shell.notices.collected()[0].contains("the same put carries it on"), "{:?}", shell.notices.collected());
+    assert!(
+        shell.notices.collected()[0].contains("the same put carries it on"),
+        "{:?}",
+        shell.notices.collected()
+    );
     dir
 }
 
 /// A run in the same folder, with a second slave in front that has nothing of it.
-fn later(dir: tempfile::TempDir, tree: &Tree, json: bool) -> (Bench, std::sync::Arc<std::sync::Mutex<Vec<relais_proto::Login>>>) {
+fn later(
+    dir: tempfile::TempDir,
+    tree: &Tree,
+    json: bool,
+) -> (Bench, std::sync::Arc<std::sync::Mutex<Vec<relais_proto::Login>>>) {
     let slaves = vec![endpoint(2, tree.slave(2)), endpoint(1, tree.slave(1))];
     let (addr, logins) = master(slaves);
     let (shell, printed) = shell(addr, dir.path().to_path_buf(), json);
@@ -156,8 +206,15 @@ fn connect(shell: &mut Shell) {
 fn what_was_cut_is_carried_on_at_the_start_through_the_slave_that_has_it() {
     let tree = empty();
     let dir = cut_off(&tree);
-    let [Entry { work: Work::Put(Upload { slave, expect, size, .. }), remote, local, cluster }] = &log_of(&dir)[..] else { panic!() };
-    assert_eq!((*slave, *expect, *size, local.as_str()), (Some(id(1)), Expect::Absent, 3_000_000, "big.bin"));
+    let [Entry { work: Work::Put(Upload { slave, expect, size, .. }), remote, local, cluster }] =
+        &log_of(&dir)[..]
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (*slave, *expect, *size, local.as_str()),
+        (Some(id(1)), Expect::Absent, 3_000_000, "big.bin")
+    );
     assert!(!dir.path().join(lock_name(remote, local, *cluster)).exists());
     let (mut bench, logins) = later(dir, &tree, true);
     connect(&mut bench.shell);
@@ -166,11 +223,19 @@ fn what_was_cut_is_carried_on_at_the_start_through_the_slave_that_has_it() {
     assert_eq!(stored(&tree, "big.bin").unwrap(), content(3_000_000));
     assert_eq!((bench.names(), bench.printed.take()), (vec!["big.bin".to_owned()], String::new()));
     let told = bench.told();
-    assert!(told.len() == 2 && told[0].starts_with("carrying on ") && told[1].contains("resumed from 20"), "{told:?}");
+    assert!(
+        told.len() == 2
+            && told[0].starts_with("carrying on ")
+            && told[1].contains("resumed from 20"),
+        "{told:?}"
+    );
     // The command that names it does nothing more, once.
     bench.run(0, &["put big.bin"]);
     assert_eq!(
-        (&bench.object()["version"], tree.state().asked.iter().filter(|r| matches!(r, Request::Put(_))).count()),
+        (
+            &bench.object()["version"],
+            tree.state().asked.iter().filter(|r| matches!(r, Request::Put(_))).count()
+        ),
         (&"1-5".into(), 2)
     );
     bench.run(0, &["put big.bin"]);
@@ -212,7 +277,12 @@ fn a_local_file_that_was_changed_begins_again_under_a_new_id() {
     assert_eq!(bench.shell.carry_on(), 0);
     assert!(bench.told()[1].contains("begins again"), "{:?}", bench.told());
     assert_eq!(stored(&tree, "big.bin").unwrap(), content(2_900_000));
-    assert!(tree.state().asked.iter().all(|r| !matches!(r, Request::Put(put) if put.id == before.id && put.offset > 0)));
+    assert!(
+        tree.state()
+            .asked
+            .iter()
+            .all(|r| !matches!(r, Request::Put(put) if put.id == before.id && put.offset > 0))
+    );
 }
 
 #[test]
@@ -234,7 +304,11 @@ fn what_somebody_else_put_there_meanwhile_is_not_replaced_unasked() {
     let (mut bench, _) = later(dir, &tree, false);
     connect(&mut bench.shell);
     bench.run(1, &["put big.bin"]);
-    assert!(bench.told()[0].contains("something else is there since this put began"), "{:?}", bench.told());
+    assert!(
+        bench.told()[0].contains("something else is there since this put began"),
+        "{:?}",
+        bench.told()
+    );
     assert_eq!(stored(&tree, "big.bin").unwrap(), b"theirs");
     bench.run(0, &["put big.bin"]);
     assert_eq!(stored(&tree, "big.bin").unwrap(), content(3_000_000));
@@ -248,14 +322,22 @@ fn at_the_start_it_is_told_and_dropped() {
     let (mut bench, _) = later(dir, &tree, false);
     connect(&mut bench.shell);
     assert_eq!(bench.shell.carry_on(), 0);
-    assert!(bench.told()[1].ends_with("; it is dropped") && log_of(&bench.dir).is_empty(), "{:?}", bench.told());
+    assert!(
+        bench.told()[1].ends_with("; it is dropped") && log_of(&bench.dir).is_empty(),
+        "{:?}",
+        bench.told()
+    );
 
     let dir = cut_off(&empty());
     std::fs::remove_file(dir.path().join("big.bin")).unwrap();
     let (mut bench, _) = later(dir, &empty(), false);
     connect(&mut bench.shell);
     assert_eq!(bench.shell.carry_on(), 0);
-    assert!(bench.told()[0].contains("not there any more") && bench.names().is_empty(), "{:?}", bench.told());
+    assert!(
+        bench.told()[0].contains("not there any more") && bench.names().is_empty(),
+        "{:?}",
+        bench.told()
+    );
 }
 
 #[test]
@@ -263,12 +345,24 @@ fn a_line_that_leads_elsewhere_is_never_sent_by_itself() {
     let tree = empty();
     let secret = tempfile::NamedTempFile::new().unwrap();
     let name = secret.path().file_name().unwrap().to_str().unwrap();
-    for place in ["/etc/hostname", "../secret", &format!("sub/{name}"), &format!("./sub/{name}"), "link", "fifo"] {
+    for place in [
+        "/etc/hostname",
+        "../secret",
+        &format!("sub/{name}"),
+        &format!("./sub/{name}"),
+        "link",
+        "fifo",
+    ] {
         let dir = cut_off(&tree);
         let home = dir.path();
         std::os::unix::fs::symlink(secret.path(), home.join("link")).unwrap();
         std::os::unix::fs::symlink(secret.path().parent().unwrap(), home.join("sub")).unwrap();
-        rustix::fs::mkfifoat(rustix::fs::CWD, home.join("fifo"), rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+        rustix::fs::mkfifoat(
+            rustix::fs::CWD,
+            home.join("fifo"),
+            rustix::fs::Mode::from_raw_mode(0o600),
+        )
+        .unwrap();
         let entry = Entry { local: place.into(), ..log_of(&dir)[0].clone() };
         let mut log = crate::log::Ledger::open(home, log_of(&dir)[0].clone()).unwrap();
         log.finish().unwrap();
@@ -278,9 +372,15 @@ fn a_line_that_leads_elsewhere_is_never_sent_by_itself() {
         let (mut bench, _) = later(dir, &tree, false);
         connect(&mut bench.shell);
         assert_eq!(bench.shell.carry_on(), 0);
-        let sent = tree.state().asked[before..].iter().any(|r| matches!(r, Request::Put(_) | Request::Resume { .. }));
+        let sent = tree.state().asked[before..]
+            .iter()
+            .any(|r| matches!(r, Request::Put(_) | Request::Resume { .. }));
         assert!(!sent, "{place}");
-        assert!(bench.told()[0].contains("is not carried on by itself"), "{place}: {:?}", bench.told());
+        assert!(
+            bench.told()[0].contains("is not carried on by itself"),
+            "{place}: {:?}",
+            bench.told()
+        );
     }
 }
 
@@ -290,7 +390,8 @@ fn a_file_that_another_client_is_sending_is_left_alone() {
     let dir = cut_off(&tree);
     let entry = log_of(&dir)[0].clone();
     let folder = relais_tree::Folder::open(dir.path()).unwrap();
-    let held = folder.create_or_open_part(lock_name(&entry.remote, &entry.local, entry.cluster)).unwrap();
+    let held =
+        folder.create_or_open_part(lock_name(&entry.remote, &entry.local, entry.cluster)).unwrap();
     let (mut bench, _) = later(dir, &tree, false);
     connect(&mut bench.shell);
     assert_eq!(bench.shell.carry_on(), 0);
@@ -330,7 +431,10 @@ fn content_of_unknown_length_is_sent_and_cannot_be_carried_on() {
     tree.take_until_cut.store(4_000_000, Ordering::SeqCst);
     let failure = send(&mut bench, content(50_000_000), "cut").unwrap_err();
     assert_eq!(failure.status(), 1, "{failure}");
-    assert!(failure.message.contains("cannot be resumed") && stored(&tree, "cut").is_none(), "{failure}");
+    assert!(
+        failure.message.contains("cannot be resumed") && stored(&tree, "cut").is_none(),
+        "{failure}"
+    );
     assert!(bench.names().is_empty());
     // Commands from standard input leave no place for content.
     bench.shell.input_is_commands = true;
@@ -342,7 +446,8 @@ fn content_of_unknown_length_is_sent_and_cannot_be_carried_on() {
 #[test]
 fn the_slave_of_a_line_is_preferred_only_until_it_fails() {
     let tree = empty();
-    let (addr, logins) = master(vec![endpoint(1, super::fake::nobody()), endpoint(2, tree.slave(2))]);
+    let (addr, logins) =
+        master(vec![endpoint(1, super::fake::nobody()), endpoint(2, tree.slave(2))]);
     let dir = tempfile::tempdir().unwrap();
     let (mut shell, _) = shell(addr, dir.path().to_path_buf(), false);
     shell.session.prefer(Some(SlaveId([1; 16])));

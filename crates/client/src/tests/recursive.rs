@@ -40,7 +40,10 @@ pub fn listed(folder: &Path) -> Vec<String> {
                 names.push(format!("{name} ->"));
             } else {
                 let bytes = std::fs::read(&path).unwrap();
-                names.push(format!("{name}={}", String::from_utf8_lossy(&bytes[..bytes.len().min(10)])));
+                names.push(format!(
+                    "{name}={}",
+                    String::from_utf8_lossy(&bytes[..bytes.len().min(10)])
+                ));
             }
         }
     }
@@ -51,8 +54,11 @@ pub fn listed(folder: &Path) -> Vec<String> {
 /// The same of a server's files and folders.
 pub fn stored(tree: &Tree) -> Vec<String> {
     let state = tree.state();
-    let files = state.files.iter().map(|(name, bytes)| format!("{name}={}", String::from_utf8_lossy(&bytes[..bytes.len().min(10)])));
-    let mut names: Vec<String> = files.chain(state.folders.iter().map(|name| format!("{name}/"))).collect();
+    let files = state.files.iter().map(|(name, bytes)| {
+        format!("{name}={}", String::from_utf8_lossy(&bytes[..bytes.len().min(10)]))
+    });
+    let mut names: Vec<String> =
+        files.chain(state.folders.iter().map(|name| format!("{name}/"))).collect();
     names.sort();
     names
 }
@@ -72,7 +78,8 @@ pub fn puts(tree: &Tree) -> usize {
     count(tree, |request| matches!(request, Request::Put(_)))
 }
 
-pub const DOCS: [&str; 7] = ["empty/", "one=1", "sub-=", "sub/", "sub/deep/", "sub/deep/three=333", "sub/two words=22"];
+pub const DOCS: [&str; 7] =
+    ["empty/", "one=1", "sub-=", "sub/", "sub/deep/", "sub/deep/three=333", "sub/two words=22"];
 
 #[test]
 fn a_folder_is_fetched_whole_with_times_and_rights() {
@@ -81,22 +88,52 @@ fn a_folder_is_fetched_whole_with_times_and_rights() {
     assert_eq!(listed(&bench.dir.path().join("docs")), DOCS);
     assert_eq!(bench.names(), ["docs"]);
     let meta = bench.dir.path().join("docs/sub/deep/three").metadata().unwrap();
-    assert_eq!((meta.mtime(), meta.mtime_nsec(), meta.permissions().mode() & 0o100), (MTIME.seconds, MTIME.nanos.into(), 0o100));
+    assert_eq!(
+        (meta.mtime(), meta.mtime_nsec(), meta.permissions().mode() & 0o100),
+        (MTIME.seconds, MTIME.nanos.into(), 0o100)
+    );
     let object = bench.object();
-    assert_eq!((&object["ok"], &object["files"], &object["folders"], &object["bytes"]), (&true.into(), &4.into(), &3.into(), &6.into()));
-    assert_eq!((object["slaves"].as_array().unwrap().len(), object["failed"].as_array().unwrap().len()), (1, 0));
+    assert_eq!(
+        (&object["ok"], &object["files"], &object["folders"], &object["bytes"]),
+        (&true.into(), &4.into(), &3.into(), &6.into())
+    );
+    assert_eq!(
+        (object["slaves"].as_array().unwrap().len(), object["failed"].as_array().unwrap().len()),
+        (1, 0)
+    );
 }
 
 #[test]
 fn the_copy_is_where_cp_would_make_it() {
     let mut bench = Bench::new(&[tree()], false);
-    bench.run(0, &["get -r docs/sub -o copy", "get -r docs/sub -o copy", "get -r docs/sub/deep -o copy/", "get -r top.txt -o copy/"]);
+    bench.run(
+        0,
+        &[
+            "get -r docs/sub -o copy",
+            "get -r docs/sub -o copy",
+            "get -r docs/sub/deep -o copy/",
+            "get -r top.txt -o copy/",
+        ],
+    );
     let deep = ["copy/deep/", "copy/deep/three=333"];
-    let sub = ["copy/sub/", "copy/sub/deep/", "copy/sub/deep/three=333", "copy/sub/two words=22", "copy/top.txt=top", "copy/two words=22"];
-    assert_eq!(listed(bench.dir.path()), ["copy/"].into_iter().chain(deep).chain(sub).collect::<Vec<_>>());
+    let sub = [
+        "copy/sub/",
+        "copy/sub/deep/",
+        "copy/sub/deep/three=333",
+        "copy/sub/two words=22",
+        "copy/top.txt=top",
+        "copy/two words=22",
+    ];
+    assert_eq!(
+        listed(bench.dir.path()),
+        ["copy/"].into_iter().chain(deep).chain(sub).collect::<Vec<_>>()
+    );
     bench.run(1, &["get -r docs -o none/", "get -r docs -o .log", "get -r nothing"]);
     bench.run(0, &["get -r docs docs/sub -o copy", "get -r docs/sub/deep docs/empty"]);
-    assert!(listed(bench.dir.path()).contains(&"copy/docs/sub/deep/".to_owned()) && bench.names() == ["copy", "deep", "empty"]);
+    assert!(
+        listed(bench.dir.path()).contains(&"copy/docs/sub/deep/".to_owned())
+            && bench.names() == ["copy", "deep", "empty"]
+    );
 }
 
 #[test]
@@ -105,18 +142,35 @@ fn the_top_goes_into_the_folder_itself() {
     bench.run(0, &["get -r /"]);
     assert_eq!(bench.names(), ["docs", "top.bin", "top.txt"]);
     bench.run(0, &["get -r / -o all", "get -r / -o all"]);
-    assert_eq!(listed(&bench.dir.path().join("all")).iter().filter(|name| !name.contains('/')).count(), 2);
-    assert!(bench.printed.take().lines().all(|line| line.starts_with("6 files, 4 folders, 12 bytes in ")), "{:?}", bench.told());
+    assert_eq!(
+        listed(&bench.dir.path().join("all")).iter().filter(|name| !name.contains('/')).count(),
+        2
+    );
+    assert!(
+        bench
+            .printed
+            .take()
+            .lines()
+            .all(|line| line.starts_with("6 files, 4 folders, 12 bytes in ")),
+        "{:?}",
+        bench.told()
+    );
 }
 
 #[test]
 fn names_that_have_no_place_here_fail_alone() {
-    let tree = Tree::new(&[("d/.log", b"x".to_vec()), ("d/.relais-0.part", vec![]), ("d/.relais/x", vec![]), ("d/ok", b"ok".to_vec())]);
+    let tree = Tree::new(&[
+        ("d/.log", b"x".to_vec()),
+        ("d/.relais-0.part", vec![]),
+        ("d/.relais/x", vec![]),
+        ("d/ok", b"ok".to_vec()),
+    ]);
     let mut bench = Bench::new(&[tree], true);
     bench.run(1, &["get -r d"]);
     assert_eq!(listed(bench.dir.path()), ["d/", "d/ok=ok"]);
     let failed = bench.object()["failed"].clone();
-    let mut names: Vec<_> = failed.as_array().unwrap().iter().map(|f| f["remote"].as_str().unwrap()).collect();
+    let mut names: Vec<_> =
+        failed.as_array().unwrap().iter().map(|f| f["remote"].as_str().unwrap()).collect();
     names.sort_unstable();
     assert_eq!(names, ["/d/.log", "/d/.relais", "/d/.relais-0.part"]);
     assert!(!bench.names().contains(&".log".to_owned()), "nothing is left to do");
@@ -134,7 +188,10 @@ fn links_in_the_way_are_never_followed() {
     bench.run(1, &["get -r docs"]);
     assert_eq!(listed(outside.path()), ["victim=precious"]);
     assert_eq!(listed(&docs), ["empty/", "one=1", "sub ->", "sub-="]);
-    assert_eq!(bench.told(), ["get: /docs/sub: a symbolic link has that name; 3 names below it are left out"]);
+    assert_eq!(
+        bench.told(),
+        ["get: /docs/sub: a symbolic link has that name; 3 names below it are left out"]
+    );
     std::fs::remove_dir_all(&docs).unwrap();
     symlink(outside.path(), &docs).unwrap();
     bench.run(1, &["get -r docs"]);
@@ -146,7 +203,10 @@ fn large_files_are_fetched_and_sent_on_their_own() {
     let tree = Tree::new(&[("d/large", content(1_100_000)), ("d/small", b"s".to_vec())]);
     let mut bench = Bench::new(std::slice::from_ref(&tree), false);
     bench.run(0, &["get -r d", "put -r d -o back"]);
-    assert!(bench.local("d/large") == content(1_100_000) && tree.state().files["back/large"] == content(1_100_000));
+    assert!(
+        bench.local("d/large") == content(1_100_000)
+            && tree.state().files["back/large"] == content(1_100_000)
+    );
     assert_eq!(bench.names(), ["d"]);
     assert_eq!(bench.printed.take().matches("2 files, 1100001 bytes in ").count(), 2);
 }
@@ -166,10 +226,16 @@ fn a_folder_is_sent_whole_and_links_are_left_out() {
         ["docs/up/", "docs/up/a=aaa", "docs/up/in/", "docs/up/in/b=b", "docs/up/in/empty/"]
     );
     let object = bench.object();
-    assert_eq!((&object["files"], &object["folders"], &object["bytes"]), (&2.into(), &2.into(), &4.into()));
+    assert_eq!(
+        (&object["files"], &object["folders"], &object["bytes"]),
+        (&2.into(), &2.into(), &4.into())
+    );
     assert!(object["skipped"][0].as_str().unwrap().ends_with("up/link"), "{object}");
     assert!(bench.told()[0].ends_with("up/link: a symbolic link"), "{:?}", bench.told());
-    bench.run(0, &["put -r up -o new", "put -r up -o new", "put -r up", "put -r up/in/. -o /docs/empty"]);
+    bench.run(
+        0,
+        &["put -r up -o new", "put -r up -o new", "put -r up", "put -r up/in/. -o /docs/empty"],
+    );
     let names = stored(&tree).join(" ");
     for name in ["new/a=aaa", "new/up/a=aaa", " up/in/b=b", "docs/empty/b=b"] {
         assert!(names.contains(name), "{name}: {names}");
@@ -188,7 +254,10 @@ fn changes_that_are_not_possible_at_the_moment_are_asked_for_again() {
     bench.write("up/in/c", b"c");
     tree.no_changes.store(1, Ordering::SeqCst);
     bench.run(0, &["mirror -R up up"]);
-    assert!(stored(&tree).contains(&"up/in/deep/b=b".to_owned()) && stored(&tree).contains(&"up/in/c=c".to_owned()));
+    assert!(
+        stored(&tree).contains(&"up/in/deep/b=b".to_owned())
+            && stored(&tree).contains(&"up/in/c=c".to_owned())
+    );
 }
 
 /// A folder in which `get -r docs` was cut after so many blocks, with no server left to go on.
@@ -198,7 +267,13 @@ fn cut_off(tree: &Tree, blocks: u64) -> tempfile::TempDir {
     let dying = serve(move |connection, number| {
         if number == 0 {
             opening(connection);
-            send(connection, &[welcome(relais_proto::ServerRole::Master), redirect(vec![endpoint(1, once(slave))])]);
+            send(
+                connection,
+                &[
+                    welcome(relais_proto::ServerRole::Master),
+                    redirect(vec![endpoint(1, once(slave))]),
+                ],
+            );
         }
     });
     let (mut shell, _) = shell(dying, dir.path().to_path_buf(), false);
@@ -217,7 +292,10 @@ fn what_was_cut_is_carried_on_at_the_start_without_what_is_there() {
     assert_eq!(bench.shell.carry_on(), 0, "{:?}", bench.told());
     assert_eq!(
         listed(bench.dir.path()),
-        ["docs/".to_owned()].into_iter().chain(DOCS.map(|name| format!("docs/{name}"))).collect::<Vec<_>>()
+        ["docs/".to_owned()]
+            .into_iter()
+            .chain(DOCS.map(|name| format!("docs/{name}")))
+            .collect::<Vec<_>>()
     );
     let fetched = gets(&tree);
     assert!((1..4).contains(&fetched), "{fetched}");
@@ -258,7 +336,11 @@ fn a_line_whose_folder_became_a_link_is_not_carried_on() {
     let mut bench = Bench::in_folder(dir, &[tree()], false);
     bench.shell.session.connect().unwrap();
     assert_eq!(bench.shell.carry_on(), 0);
-    assert!(listed(elsewhere.path()).is_empty() && !bench.names().contains(&".log".to_owned()), "{:?}", bench.told());
+    assert!(
+        listed(elsewhere.path()).is_empty() && !bench.names().contains(&".log".to_owned()),
+        "{:?}",
+        bench.told()
+    );
 }
 
 #[test]
@@ -278,7 +360,10 @@ fn an_upload_is_carried_on_without_what_is_there() {
         cluster: super::fake::CLUSTER,
         work: crate::log::Work::PutTree,
     };
-    crate::log::Ledger::open(bench.dir.path(), entry).unwrap().write(crate::log::Work::PutTree).unwrap();
+    crate::log::Ledger::open(bench.dir.path(), entry)
+        .unwrap()
+        .write(crate::log::Work::PutTree)
+        .unwrap();
     assert_eq!(bench.shell.carry_on(), 0, "{:?}", bench.told());
     assert_eq!((puts(&tree), bench.names()), (1, vec!["up".to_owned()]));
     bench.run(0, &["put -r up"]);
@@ -288,7 +373,12 @@ fn an_upload_is_carried_on_without_what_is_there() {
 /// A line in the `.log`, as a run leaves it that is killed.
 fn left(bench: &Bench, remote: &str, local: &str, work: crate::log::Work) {
     let remote = relais_proto::TreePath::new(remote).unwrap();
-    let entry = crate::log::Entry { remote, local: local.into(), cluster: super::fake::CLUSTER, work: work.clone() };
+    let entry = crate::log::Entry {
+        remote,
+        local: local.into(),
+        cluster: super::fake::CLUSTER,
+        work: work.clone(),
+    };
     crate::log::Ledger::open(bench.dir.path(), entry).unwrap().write(work).unwrap();
 }
 
@@ -310,7 +400,10 @@ fn a_folder_that_the_same_command_began_is_gone_on_with_and_not_gone_into() {
         }
         bench.run(0, &["get -r docs -o copy", "put -r up -o new"]);
         assert_eq!(listed(&bench.dir.path().join("copy")), DOCS);
-        assert_eq!(stored(&tree).into_iter().filter(|name| name.starts_with("new/")).collect::<Vec<_>>(), ["new/", "new/a=a"]);
+        assert_eq!(
+            stored(&tree).into_iter().filter(|name| name.starts_with("new/")).collect::<Vec<_>>(),
+            ["new/", "new/a=a"]
+        );
     }
     // Nothing is left of it: the folder is one like any other.
     bench.run(0, &["get -r docs/empty -o copy/", "get -r docs/sub -o copy", "put -r up -o new"]);
@@ -336,9 +429,23 @@ fn a_large_file_that_was_just_carried_on_is_not_fetched_again() {
 
 #[test]
 fn two_of_the_same_name_do_not_become_one() {
-    let tree = Tree::new(&[("a/x", b"1".to_vec()), ("b/x", b"2".to_vec()), ("a/d/f", b"3".to_vec()), ("b/d/f", b"4".to_vec())]);
+    let tree = Tree::new(&[
+        ("a/x", b"1".to_vec()),
+        ("b/x", b"2".to_vec()),
+        ("a/d/f", b"3".to_vec()),
+        ("b/d/f", b"4".to_vec()),
+    ]);
     let mut bench = Bench::new(std::slice::from_ref(&tree), false);
-    bench.run(1, &["get a/x b/x", "get -r a/x b/x", "get -r a/d b/d", "mget -r '?/d'", "get b/nothing a/x b/x"]);
+    bench.run(
+        1,
+        &[
+            "get a/x b/x",
+            "get -r a/x b/x",
+            "get -r a/d b/d",
+            "mget -r '?/d'",
+            "get b/nothing a/x b/x",
+        ],
+    );
     assert_eq!((bench.local("x"), bench.local("d/f")), (b"1".to_vec(), b"3".to_vec()));
     assert!(bench.told()[0].starts_with("get: /b/x: /a/x has just become "), "{:?}", bench.told());
     for name in ["p/x", "q/x"] {
@@ -381,13 +488,22 @@ fn what_no_server_takes_leaves_the_line() {
     let dying = serve(move |connection, number| {
         if number == 0 {
             opening(connection);
-            send(connection, &[welcome(relais_proto::ServerRole::Master), redirect(vec![endpoint(1, once(slave))])]);
+            send(
+                connection,
+                &[
+                    welcome(relais_proto::ServerRole::Master),
+                    redirect(vec![endpoint(1, once(slave))]),
+                ],
+            );
         }
     });
     let (mut shell, printed) = shell(dying, dir.path().to_path_buf(), true);
     assert_eq!(shell.execute("put -r up").status, 5, "{:?}", shell.notices.collected());
     let object: serde_json::Value = serde_json::from_str(&printed.take()).unwrap();
-    assert_eq!((&object["failed"][0]["remote"], &object["error"]["code"]), (&"/up".into(), &"cut".into()));
+    assert_eq!(
+        (&object["failed"][0]["remote"], &object["error"]["code"]),
+        (&"/up".into(), &"cut".into())
+    );
     let mut bench = Bench::in_folder(dir, std::slice::from_ref(&tree), true);
     bench.shell.session.connect().unwrap();
     assert_eq!(bench.shell.carry_on(), 0, "{:?}", bench.told());

@@ -37,7 +37,8 @@ fn content_that_a_slave_lacks_comes_from_a_holder_without_a_word() {
         for way in 0..3 {
             let (lacking, good) = (tree(), tree());
             let addr = good.slave(2);
-            let named = if way == 0 { endpoint(2, addr) } else { Endpoint { id: id(2), addrs: vec![] } };
+            let named =
+                if way == 0 { endpoint(2, addr) } else { Endpoint { id: id(2), addrs: vec![] } };
             *lacking.lacking.lock().unwrap() = Some(vec![endpoint(1, nobody()), named]);
             let first = endpoint(1, lacking.slave(1));
             let both = vec![first.clone(), endpoint(2, addr)];
@@ -45,8 +46,14 @@ fn content_that_a_slave_lacks_comes_from_a_holder_without_a_word() {
                 master(both).0
             } else {
                 serve(move |connection, _| {
-                    let Some(Request::Login(login)) = opening(connection) else { panic!("no login") };
-                    let slaves = if login.prefer == Some(id(2)) { both[1..].to_vec() } else { vec![first.clone()] };
+                    let Some(Request::Login(login)) = opening(connection) else {
+                        panic!("no login")
+                    };
+                    let slaves = if login.prefer == Some(id(2)) {
+                        both[1..].to_vec()
+                    } else {
+                        vec![first.clone()]
+                    };
                     send(connection, &[welcome(ServerRole::Master), redirect(slaves)]);
                 })
             };
@@ -81,7 +88,17 @@ fn content_that_nobody_has_is_told_and_can_be_resumed() {
 
 #[test]
 fn that_a_slave_is_alone_is_told_once_whatever_is_asked() {
-    for line in ["ls", "get big.bin", "cat big.bin", "get -r docs", "put docs -r -o new", "put file", "mkdir m", "hash big.bin", "status"] {
+    for line in [
+        "ls",
+        "get big.bin",
+        "cat big.bin",
+        "get -r docs",
+        "put docs -r -o new",
+        "put file",
+        "mkdir m",
+        "hash big.bin",
+        "status",
+    ] {
         let tree = tree();
         tree.alone.store(4000, Ordering::SeqCst);
         let mut bench = Bench::new(std::slice::from_ref(&tree), false);
@@ -91,7 +108,9 @@ fn that_a_slave_is_alone_is_told_once_whatever_is_asked() {
         bench.run(0, &[line, "ls", "stat big.bin"]);
         let told = bench.told();
         assert!(
-            told.len() == 1 && told[0].ends_with(" has not reached its master since 4 s; what it shows may be old"),
+            told.len() == 1
+                && told[0]
+                    .ends_with(" has not reached its master since 4 s; what it shows may be old"),
             "{line}: {told:?}"
         );
         tree.alone.store(1000, Ordering::SeqCst);
@@ -106,14 +125,19 @@ fn changes_go_to_a_slave_that_reaches_its_master() {
         let (cut_off, good) = (tree(), tree());
         cut_off.alone.store(9000, Ordering::SeqCst);
         cut_off.no_changes.store(u64::MAX, Ordering::SeqCst);
-        let (addr, logins) = master(vec![endpoint(1, cut_off.slave(1)), endpoint(2, good.slave(2))]);
+        let (addr, logins) =
+            master(vec![endpoint(1, cut_off.slave(1)), endpoint(2, good.slave(2))]);
         let mut bench = bench(addr, false);
         bench.shell.session.set_retry(Duration::from_secs(5));
         std::fs::create_dir(bench.dir.path().join("dir")).unwrap();
         bench.write("dir/f", b"f");
         bench.write("file", b"f");
         bench.run(0, &[line]);
-        assert!(bench.told().iter().all(|told| !told.contains("is gone")), "{line}: {:?}", bench.told());
+        assert!(
+            bench.told().iter().all(|told| !told.contains("is gone")),
+            "{line}: {:?}",
+            bench.told()
+        );
         assert!(logins.lock().unwrap().last().unwrap().avoid.contains(&id(1)), "{line}");
     }
 }
@@ -129,7 +153,10 @@ fn a_put_goes_back_to_the_slave_that_has_its_bytes() {
     bench.write("file", &content(3_000_000));
     bench.run(0, &["put file"]);
     let state = tree.state();
-    let last = state.asked.iter().rev().find_map(|request| if let Request::Put(put) = request { Some(put.offset) } else { None });
+    let last =
+        state.asked.iter().rev().find_map(|request| {
+            if let Request::Put(put) = request { Some(put.offset) } else { None }
+        });
     assert_eq!((state.files["file"].len(), last), (3_000_000, Some(3_000_000)));
 }
 
@@ -146,7 +173,10 @@ fn changes_that_no_slave_can_make_are_refused_plainly() {
         bench.run(1, &[line]);
         let object = bench.object();
         assert_eq!(object["error"]["code"], "no-changes", "{line}: {object}");
-        assert!(object.to_string().contains("has not reached its master since 9 s"), "{line}: {object}");
+        assert!(
+            object.to_string().contains("has not reached its master since 9 s"),
+            "{line}: {object}"
+        );
     }
 }
 
@@ -189,8 +219,12 @@ fn as_many_copies_are_asked_for_as_the_user_wants() {
     bench.write("dir/small", b"s");
     bench.write("dir/large", &content(2_000_000));
     bench.run(0, &["put dir/small", "put dir/large", "put -r dir"]);
-    let copies: Vec<u16> =
-        tree.state().asked.iter().filter_map(|request| if let Request::Put(put) = request { Some(put.copies) } else { None }).collect();
+    let copies: Vec<u16> = tree
+        .state()
+        .asked
+        .iter()
+        .filter_map(|request| if let Request::Put(put) = request { Some(put.copies) } else { None })
+        .collect();
     assert_eq!(copies, [3; 4]);
 }
 
@@ -207,28 +241,45 @@ fn too_few_copies_are_an_error_that_takes_nothing_back() {
         bench.run(1, &[line]);
         let object = bench.object();
         assert_eq!(object["error"]["code"], "too-few-copies", "{object}");
-        assert!(object["error"]["message"].as_str().unwrap().contains("the change stands"), "{object}");
+        assert!(
+            object["error"]["message"].as_str().unwrap().contains("the change stands"),
+            "{object}"
+        );
     }
-    assert!(tree.state().files.contains_key("file") && tree.state().files.contains_key("dir/small"));
-    assert!(contents(bench.dir.path()).unwrap().entries.is_empty(), "there is nothing to be carried on");
+    assert!(
+        tree.state().files.contains_key("file") && tree.state().files.contains_key("dir/small")
+    );
+    assert!(
+        contents(bench.dir.path()).unwrap().entries.is_empty(),
+        "there is nothing to be carried on"
+    );
 }
 
 #[test]
 fn a_slave_that_hangs_is_left_within_ten_seconds() {
-    let threads = ["get big.bin", "cat big.bin", "get -r docs", "put file", "put -r dir", "ls"].map(|line| {
-        std::thread::spawn(move || {
-            let tree = tree();
-            // Opens the session and never answers.
-            let silent = super::fake::slave(1, |_| (vec![], false));
-            let mut bench = bench(master(vec![endpoint(1, silent), endpoint(2, hung()), endpoint(3, tree.slave(3))]).0, false);
-            std::fs::create_dir(bench.dir.path().join("dir")).unwrap();
-            bench.write("dir/f", b"f");
-            bench.write("file", &content(3_000_000));
-            let begun = Instant::now();
-            bench.run(0, &[line]);
-            assert!(begun.elapsed() < Duration::from_secs(10), "{line}: {:?}", begun.elapsed());
-        })
-    });
+    let threads = ["get big.bin", "cat big.bin", "get -r docs", "put file", "put -r dir", "ls"]
+        .map(|line| {
+            std::thread::spawn(move || {
+                let tree = tree();
+                // Opens the session and never answers.
+                let silent = super::fake::slave(1, |_| (vec![], false));
+                let mut bench = bench(
+                    master(vec![
+                        endpoint(1, silent),
+                        endpoint(2, hung()),
+                        endpoint(3, tree.slave(3)),
+                    ])
+                    .0,
+                    false,
+                );
+                std::fs::create_dir(bench.dir.path().join("dir")).unwrap();
+                bench.write("dir/f", b"f");
+                bench.write("file", &content(3_000_000));
+                let begun = Instant::now();
+                bench.run(0, &[line]);
+                assert!(begun.elapsed() < Duration::from_secs(10), "{line}: {:?}", begun.elapsed());
+            })
+        });
     for thread in threads {
         thread.join().unwrap();
     }

@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use relais_net::Connection;
 use relais_proto::{
-    ChangeId, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header, Identity, Kind, PageBuilder, Refusal, Reply,
-    Request, ServerRole, TreePath, Wanted, encode_frame,
+    ChangeId, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header,
+    Identity, Kind, PageBuilder, Refusal, Reply, Request, ServerRole, TreePath, Wanted,
+    encode_frame,
 };
 
 use super::fake::{MARK, endpoint, id, opened, opening, send, serve, welcome};
@@ -129,7 +130,11 @@ impl Tree {
             0 => {}
             ms => connection.queue_reply(&Reply::Alone { ms }),
         }
-        let refused = if matches!(request, Request::Put(_)) { None } else { self.refuse.lock().unwrap().pop_front() };
+        let refused = if matches!(request, Request::Put(_)) {
+            None
+        } else {
+            self.refuse.lock().unwrap().pop_front()
+        };
         if let Some(code) = refused {
             send(connection, &[Reply::Error(Refusal::new(code, code.text()))]);
             return true;
@@ -141,18 +146,26 @@ impl Tree {
         }
         let reply = match request {
             Request::Get(get) => return self.get(connection, &get),
-            Request::List { path, after, most } => return self.list(connection, &path, &after, most),
+            Request::List { path, after, most } => {
+                return self.list(connection, &path, &after, most);
+            }
             Request::Stat(path) => self.details(&path, false, n),
             Request::Hash(path) => self.details(&path, true, n),
             Request::Put(put) => return self.put(connection, &put, n),
             Request::Resume { id, path, .. } => self.resume(id, &path, n),
-            Request::MakeFolder { id, .. } | Request::Remove { id, .. } | Request::Move { id, .. } => {
+            Request::MakeFolder { id, .. }
+            | Request::Remove { id, .. }
+            | Request::Move { id, .. } => {
                 return self.change(connection, id, &request);
             }
             Request::Status => Reply::StatusReport {
                 slave: id(n),
                 mark: MARK,
-                counters: relais_proto::Counters { files: 3, skipped_links: 2, ..Default::default() },
+                counters: relais_proto::Counters {
+                    files: 3,
+                    skipped_links: 2,
+                    ..Default::default()
+                },
                 last_error: String::new(),
             },
             other => panic!("{other:?}"),
@@ -171,14 +184,22 @@ impl Tree {
             return Reply::Error(Refusal::new(ErrorCode::IsFolder, "it is a folder"));
         }
         let known = hash || !self.unhashed.load(Ordering::SeqCst);
-        let digest = self.state().files.get(path.as_str()).filter(|_| known).map(|bytes| digest(bytes));
-        Reply::Details { entry, digest, holders: vec![endpoint(n, "127.0.0.1:2122".parse().unwrap())], mark: MARK }
+        let digest =
+            self.state().files.get(path.as_str()).filter(|_| known).map(|bytes| digest(bytes));
+        Reply::Details {
+            entry,
+            digest,
+            holders: vec![endpoint(n, "127.0.0.1:2122".parse().unwrap())],
+            mark: MARK,
+        }
     }
 
     fn list(&self, connection: &mut Connection, path: &TreePath, after: &str, most: u32) -> bool {
         let refused = match self.entry(path) {
             None => Some(missing()),
-            Some(entry) if entry.kind == Kind::File => Some(Reply::Error(Refusal::new(ErrorCode::NotFolder, "it is not a folder"))),
+            Some(entry) if entry.kind == Kind::File => {
+                Some(Reply::Error(Refusal::new(ErrorCode::NotFolder, "it is not a folder")))
+            }
             Some(_) => None,
         };
         if let Some(refused) = refused {
@@ -189,7 +210,8 @@ impl Tree {
         let names: BTreeSet<String> = {
             let state = self.state();
             let names = state.files.keys().chain(&state.folders);
-            let names = names.filter_map(|key| key.strip_prefix(&prefix)?.split('/').next().map(str::to_owned));
+            let names = names
+                .filter_map(|key| key.strip_prefix(&prefix)?.split('/').next().map(str::to_owned));
             names.filter(|name| name.as_str() > after).collect()
         };
         let mut page = PageBuilder::new();
@@ -205,12 +227,20 @@ impl Tree {
         let found = self.state().files.get(get.path.as_str()).cloned();
         let Some(bytes) = &found else {
             let is_folder = self.entry(&get.path).is_some();
-            send(connection, &[if is_folder { Reply::Error(Refusal::new(ErrorCode::IsFolder, "it is a folder")) } else { missing() }]);
+            send(
+                connection,
+                &[if is_folder {
+                    Reply::Error(Refusal::new(ErrorCode::IsFolder, "it is a folder"))
+                } else {
+                    missing()
+                }],
+            );
             return true;
         };
         let digest = digest(bytes);
         let identity = Identity([self.mark(); 16]);
-        if matches!(get.wanted, Wanted::Digest(wanted) if wanted != digest) || matches!(get.wanted, Wanted::Identity(id) if id != identity)
+        if matches!(get.wanted, Wanted::Digest(wanted) if wanted != digest)
+            || matches!(get.wanted, Wanted::Identity(id) if id != identity)
         {
             send(connection, &[Reply::Error(Refusal::new(ErrorCode::Changed, "it was replaced"))]);
             return true;
@@ -236,7 +266,9 @@ impl Tree {
                 let _ = connection.flush();
                 return false;
             }
-            let _ = self.until_cut.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| (left != u64::MAX).then(|| left - 1));
+            let _ = self.until_cut.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                (left != u64::MAX).then(|| left - 1)
+            });
             encode_frame(connection.output(), FrameType::Block, |to| to.extend_from_slice(block));
         }
         send(connection, &[Reply::End { digest }]);

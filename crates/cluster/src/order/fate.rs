@@ -14,7 +14,14 @@ use crate::slave::LinkId;
 
 impl Order {
     /// A slave's list of what it lacks; it counts once it has come whole.
-    pub(super) fn lacks(&mut self, link: LinkId, upto: Version, puts: Vec<Version>, last: bool, actions: &mut Vec<Action>) {
+    pub(super) fn lacks(
+        &mut self,
+        link: LinkId,
+        upto: Version,
+        puts: Vec<Version>,
+        last: bool,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
         peer.lacking.extend(puts);
         if !last {
@@ -41,14 +48,18 @@ impl Order {
     /// Whether the content came back by a withdrawal that the folder had not applied yet: it may have dropped it before.
     fn restored_since(&self, put: Version, upto: Version) -> bool {
         let from = self.ledger.behind(upto);
-        self.ledger
-            .tail
-            .range(from..)
-            .flat_map(|kept| &kept.restored)
-            .any(|(_, entry)| entry.and_then(|entry| entry.content).is_some_and(|content| content.put == put))
+        self.ledger.tail.range(from..).flat_map(|kept| &kept.restored).any(|(_, entry)| {
+            entry.and_then(|entry| entry.content).is_some_and(|content| content.put == put)
+        })
     }
 
-    pub(super) fn holds(&mut self, link: LinkId, put: Version, has: bool, actions: &mut Vec<Action>) {
+    pub(super) fn holds(
+        &mut self,
+        link: LinkId,
+        put: Version,
+        has: bool,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(folder) = self.peers.get(&link).map(|peer| peer.folder) else { return };
         if self.tree().path_of(put).is_none() {
             return;
@@ -71,7 +82,12 @@ impl Order {
             self.ledger.settle(put);
         }
         self.tell_copies(put, actions);
-        let size = self.tree().path_of(put).and_then(|path| self.tree().get(path)).and_then(|entry| entry.content).map_or(0, |c| c.size);
+        let size = self
+            .tree()
+            .path_of(put)
+            .and_then(|path| self.tree().get(path))
+            .and_then(|entry| entry.content)
+            .map_or(0, |c| c.size);
         // Who found no holder asks less and less often.
         if size >= LARGE || before == 0 {
             self.tell_holders(put, actions);
@@ -89,9 +105,19 @@ impl Order {
         self.folders.remove(&folder);
         self.expected.remove(&folder);
         self.holders.forget(folder);
-        let homeless: Vec<Version> = self.tree().puts().map(|(put, _)| put).filter(|put| self.holders.copies(*put) == 0).collect();
+        let homeless: Vec<Version> = self
+            .tree()
+            .puts()
+            .map(|(put, _)| put)
+            .filter(|put| self.holders.copies(*put) == 0)
+            .collect();
         self.homeless.extend(homeless);
-        let links: Vec<LinkId> = self.peers.iter().filter(|(_, peer)| peer.folder == folder).map(|(link, _)| *link).collect();
+        let links: Vec<LinkId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.folder == folder)
+            .map(|(link, _)| *link)
+            .collect();
         links.into_iter().for_each(|link| self.left(link));
     }
 
@@ -123,13 +149,25 @@ impl Order {
 
     /// After a withdrawal: contents that are back in the tree. Each slave says whether it kept them.
     pub(super) fn find_homeless(&mut self, version: Version) {
-        let Some(kept) = self.ledger.tail.back().filter(|kept| kept.numbered.version == version) else { return };
-        let back = kept.restored.iter().filter_map(|(_, entry)| entry.and_then(|entry| entry.content)).map(|content| content.put);
+        let Some(kept) = self.ledger.tail.back().filter(|kept| kept.numbered.version == version)
+        else {
+            return;
+        };
+        let back = kept
+            .restored
+            .iter()
+            .filter_map(|(_, entry)| entry.and_then(|entry| entry.content))
+            .map(|content| content.put);
         self.homeless.extend(back.collect::<Vec<_>>());
     }
 
     /// The change has its number: from now on copies of its content are counted for whoever wants to hear of them.
-    pub(super) fn await_copies(&mut self, id: ChangeId, version: Version, actions: &mut Vec<Action>) {
+    pub(super) fn await_copies(
+        &mut self,
+        id: ChangeId,
+        version: Version,
+        actions: &mut Vec<Action>,
+    ) {
         if let Some((link, copies)) = self.wanted.remove(&id) {
             self.awaited.entry(version).or_default().insert(link, copies);
             self.tell_copies(version, actions);
@@ -142,7 +180,8 @@ impl Order {
         links.retain(|link, wanted| {
             // Also where more are wanted: who waits in vain hears how many there are.
             if copies > 0 {
-                actions.push(Action::Send { link: *link, message: ToSlave::Copies { put, copies } });
+                actions
+                    .push(Action::Send { link: *link, message: ToSlave::Copies { put, copies } });
             }
             copies < *wanted
         });
@@ -156,7 +195,10 @@ impl Order {
         let holders: BTreeSet<FolderId> = self.holders.of(put).collect();
         for (link, peer) in &self.peers {
             if peer.stated && peer.told >= put && !holders.contains(&peer.folder) {
-                let message = ToSlave::Where { put, holders: holders.iter().copied().take(limits::HOLDERS).collect() };
+                let message = ToSlave::Where {
+                    put,
+                    holders: holders.iter().copied().take(limits::HOLDERS).collect(),
+                };
                 actions.push(Action::Send { link: *link, message });
             }
         }
@@ -168,15 +210,23 @@ impl Order {
         if self.homeless.is_empty() || self.halted.is_some() || !self.expected.is_empty() {
             return;
         }
-        let all_there = self.folders.iter().all(|folder| self.peers.values().any(|peer| peer.folder == *folder && peer.stated));
-        let Some(applied) = self.peers.values().map(|peer| peer.applied).min().filter(|_| all_there) else { return };
+        let all_there = self
+            .folders
+            .iter()
+            .all(|folder| self.peers.values().any(|peer| peer.folder == *folder && peer.stated));
+        let Some(applied) =
+            self.peers.values().map(|peer| peer.applied).min().filter(|_| all_there)
+        else {
+            return;
+        };
         let gone: Vec<Version> = self
             .homeless
             .iter()
             .copied()
             .filter(|put| {
                 let entry = self.tree().path_of(*put).and_then(|path| self.tree().get(path));
-                entry.is_some_and(|entry| entry.version <= applied) && !self.asking.contains_key(put)
+                entry.is_some_and(|entry| entry.version <= applied)
+                    && !self.asking.contains_key(put)
             })
             .collect();
         // A slave that joins is told all that are given up in one message.
@@ -185,7 +235,11 @@ impl Order {
             let brings_back = self.failed.contains(&put) || self.ledger.replaced(put);
             if self.ledger.can_withdraw(put) && brings_back {
                 self.asking.insert(put, self.peers.keys().copied().collect());
-                actions.extend(self.peers.keys().map(|link| Action::Send { link: *link, message: ToSlave::GiveUp { put } }));
+                actions.extend(
+                    self.peers
+                        .keys()
+                        .map(|link| Action::Send { link: *link, message: ToSlave::GiveUp { put } }),
+                );
             } else {
                 self.homeless.remove(&put);
                 if self.lost.insert(put) {
@@ -203,7 +257,11 @@ impl Order {
             self.asking.remove(&put);
             self.homeless.remove(&put);
             self.withdrawing.insert(put);
-            let asked = Asked { id: withdrawal(put), change: Change::Withdraw { of: put }, expect: Expect::Any };
+            let asked = Asked {
+                id: withdrawal(put),
+                change: Change::Withdraw { of: put },
+                expect: Expect::Any,
+            };
             self.queue.push_back(Waiting { asker: None, asked, found: false });
         }
     }

@@ -69,8 +69,15 @@ impl Ledger {
         let mut ends = ends;
         ends.retain(|end| end.epoch != known.tree.last().epoch);
         ends.push(known.tree.last());
-        let tree = Tree::listed(known.tree.iter().map(|(path, entry)| (path.clone(), *entry)), last);
-        Self { known: Known { tree, ids: known.ids }, base: last, base_chain: seed, ends, ..Self::default() }
+        let tree =
+            Tree::listed(known.tree.iter().map(|(path, entry)| (path.clone(), *entry)), last);
+        Self {
+            known: Known { tree, ids: known.ids },
+            base: last,
+            base_chain: seed,
+            ends,
+            ..Self::default()
+        }
     }
 
     /// Takes the next change: from the journal at the start, or because it is in the journal now. Returns contents that are in the tree no more.
@@ -81,7 +88,11 @@ impl Ledger {
         }
         let chain = chain::next(self.chain(), &numbered);
         // Whatever was replaced is kept here, not in the tree: only a put can turn out to be impossible to carry out.
-        while let Some(oldest) = self.formers.first_entry().filter(|oldest| oldest.key().number.saturating_add(MEMORY) <= version.number) {
+        while let Some(oldest) = self
+            .formers
+            .first_entry()
+            .filter(|oldest| oldest.key().number.saturating_add(MEMORY) <= version.number)
+        {
             oldest.remove();
         }
         let effects = match &numbered.change {
@@ -99,7 +110,9 @@ impl Ledger {
         for (path, entry) in &effects.gone {
             let Some(content) = &entry.content else { continue };
             let here = self.known.tree.get(path).and_then(|now| now.content);
-            if here.is_none_or(|here| here.digest != content.digest) && !matches!(numbered.change, Change::Withdraw { .. }) {
+            if here.is_none_or(|here| here.digest != content.digest)
+                && !matches!(numbered.change, Change::Withdraw { .. })
+            {
                 self.removed.note(path, content.digest, version, numbered.time_ms);
             }
             if self.known.tree.path_of(content.put).is_none() {
@@ -121,7 +134,9 @@ impl Ledger {
         let path = self.tree().path_of(of).cloned();
         if let (Some(former), Some(path)) = (self.formers.remove(&of), path) {
             effects.gone.extend(self.tree().get(&path).map(|now| (path.clone(), *now)));
-            effects.restored.push((path, former.map(|former| Entry { version: by.version, ..former })));
+            effects
+                .restored
+                .push((path, former.map(|former| Entry { version: by.version, ..former })));
         }
         self.known.tree.restore(by.version, &effects.restored);
         effects
@@ -171,7 +186,11 @@ impl Ledger {
     /// The newest change that is kept and was numbered before a time, in milliseconds since 1970.
     #[must_use]
     pub fn newest_before(&self, before_ms: u64) -> Option<Version> {
-        self.tail.iter().rev().find(|kept| kept.numbered.time_ms < before_ms).map(|kept| kept.numbered.version)
+        self.tail
+            .iter()
+            .rev()
+            .find(|kept| kept.numbered.time_ms < before_ms)
+            .map(|kept| kept.numbered.version)
     }
 
     /// Forgets the ids of all changes up to `upto`: whoever asks for one of them again makes it anew.
@@ -259,6 +278,10 @@ impl Ledger {
             None => self.base_chain,
             Some(place) => self.tail.get(place).map_or(self.base_chain, |kept| kept.chain),
         };
-        if applied == Version::default() || chain == standing.chain { Reach::Follows(chain) } else { Reach::Differs }
+        if applied == Version::default() || chain == standing.chain {
+            Reach::Follows(chain)
+        } else {
+            Reach::Differs
+        }
     }
 }

@@ -84,7 +84,9 @@ impl Halt {
     pub fn why(self) -> &'static str {
         match self {
             Self::Broken => "the master's journal cannot be written",
-            Self::Behind => "the master's journal lacks changes that a slave has; run ftpmaster recover",
+            Self::Behind => {
+                "the master's journal lacks changes that a slave has; run ftpmaster recover"
+            }
             Self::Differs => "a slave has had other changes than the master; run ftpmaster recover",
             Self::Superseded => "a later master has taken over",
         }
@@ -247,7 +249,9 @@ impl Order {
             Event::Heard { link, message } => self.heard(link, message, &mut actions),
             Event::Left { link } => self.left(link),
             Event::Written => self.written(&mut actions),
-            Event::NotWritten { for_good, refusal } => self.not_written(for_good, &refusal, &mut actions),
+            Event::NotWritten { for_good, refusal } => {
+                self.not_written(for_good, &refusal, &mut actions)
+            }
             Event::Opened => self.expected.clear(),
             Event::Forget { folder } => self.forget(folder),
         }
@@ -263,13 +267,17 @@ impl Order {
             return self.joined(link, slave, folder, &standing, actions);
         }
         // Whoever has not joined, or was told to go, is not listened to.
-        let Some(peer) = self.peers.get_mut(&link) else { return actions.push(Action::Close { link }) };
+        let Some(peer) = self.peers.get_mut(&link) else {
+            return actions.push(Action::Close { link });
+        };
         match message {
             ToMaster::Join { .. } => {}
             ToMaster::Ready => peer.ready = true,
             ToMaster::Applied { upto } => peer.applied = peer.applied.max(upto),
             ToMaster::Lacks { upto, puts, last } => self.lacks(link, upto, puts, last, actions),
-            ToMaster::Propose { asked, found, copies } => self.proposed(link, asked, found, copies, actions),
+            ToMaster::Propose { asked, found, copies } => {
+                self.proposed(link, asked, found, copies, actions)
+            }
             ToMaster::Seek { id } => self.sought.push((link, id)),
             ToMaster::Holds { put, has } => self.holds(link, put, has, actions),
             ToMaster::Failed { of } => {
@@ -310,7 +318,14 @@ impl Order {
         }
     }
 
-    fn proposed(&mut self, link: LinkId, asked: Asked, found: bool, copies: u16, actions: &mut Vec<Action>) {
+    fn proposed(
+        &mut self,
+        link: LinkId,
+        asked: Asked,
+        found: bool,
+        copies: u16,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(peer) = self.peers.get(&link) else { return };
         let waiting = Waiting { asker: Some((link, peer.folder)), asked, found };
         if let Some(halt) = self.halted {
@@ -331,17 +346,26 @@ impl Order {
         while self.writing.is_empty() && !self.queue.is_empty() {
             self.refuse_removed(actions);
             self.spare_found();
-            let asked: Vec<Asked> = self.queue.iter().take(self.together()).map(|waiting| waiting.asked.clone()).collect();
+            let asked: Vec<Asked> = self
+                .queue
+                .iter()
+                .take(self.together())
+                .map(|waiting| waiting.asked.clone())
+                .collect();
             let Ok(verdicts) = self.sequencer.sequence(&asked, &mut self.ledger.known, self.now_ms);
             for verdict in verdicts {
                 let Some(waiting) = self.queue.pop_front() else { break };
                 match verdict {
-                    Verdict::Numbered(numbered) => self.writing.push((numbered, waiting.asker.map(|(_, folder)| folder))),
+                    Verdict::Numbered(numbered) => {
+                        self.writing.push((numbered, waiting.asker.map(|(_, folder)| folder)))
+                    }
                     // One that is being written is answered when it is told.
                     Verdict::Known(version) if version > self.last() => {}
                     Verdict::Known(version) if self.ledger.is_withdrawn(version) => {
                         self.wanted.remove(&waiting.asked.id);
-                        let why = format!("the content could not be stored; change {version} was withdrawn");
+                        let why = format!(
+                            "the content could not be stored; change {version} was withdrawn"
+                        );
                         answer(&waiting, Err(Refusal::new(ErrorCode::Storage, why)), actions);
                     }
                     Verdict::Known(version) => {
@@ -355,7 +379,9 @@ impl Order {
                 }
             }
             if !self.writing.is_empty() {
-                actions.push(Action::Write(self.writing.iter().map(|(numbered, _)| numbered.clone()).collect()));
+                actions.push(Action::Write(
+                    self.writing.iter().map(|(numbered, _)| numbered.clone()).collect(),
+                ));
             }
         }
     }
@@ -379,11 +405,16 @@ impl Order {
         let ledger = &self.ledger;
         self.queue.retain(|waiting| {
             let Change::Put { path, digest, .. } = &waiting.asked.change else { return true };
-            let Some(version) = ledger.removed(path, *digest).filter(|_| waiting.found && ledger.number_of(waiting.asked.id).is_none())
+            let Some(version) = ledger
+                .removed(path, *digest)
+                .filter(|_| waiting.found && ledger.number_of(waiting.asked.id).is_none())
             else {
                 return true;
             };
-            let refusal = Refusal::new(ErrorCode::Changed, format!("{path}: this content went from there with change {version}"));
+            let refusal = Refusal::new(
+                ErrorCode::Changed,
+                format!("{path}: this content went from there with change {version}"),
+            );
             answer(waiting, Err(refusal), actions);
             false
         });
@@ -415,10 +446,14 @@ impl Order {
                 self.homeless.insert(of);
             }
         }
-        let unwritten: BTreeSet<ChangeId> = writing.iter().map(|(numbered, _)| numbered.id).collect();
+        let unwritten: BTreeSet<ChangeId> =
+            writing.iter().map(|(numbered, _)| numbered.id).collect();
         for link in self.peers.keys() {
             for id in &unwritten {
-                actions.push(Action::Send { link: *link, message: ToSlave::Answer { id: *id, answer: Err(refusal.clone()) } });
+                actions.push(Action::Send {
+                    link: *link,
+                    message: ToSlave::Answer { id: *id, answer: Err(refusal.clone()) },
+                });
             }
         }
         self.wanted.retain(|id, _| !unwritten.contains(id));
@@ -433,12 +468,15 @@ impl Order {
         self.sought.retain(|(link, id)| {
             let number = ledger.number_of(*id);
             if number.is_none()
-                && (queue.iter().any(|waiting| waiting.asked.id == *id) || writing.iter().any(|(numbered, _)| numbered.id == *id))
+                && (queue.iter().any(|waiting| waiting.asked.id == *id)
+                    || writing.iter().any(|(numbered, _)| numbered.id == *id))
             {
                 return true;
             }
-            let answer = number.ok_or_else(|| Refusal::new(ErrorCode::NotFound, "no such change was made"));
-            actions.push(Action::Send { link: *link, message: ToSlave::Answer { id: *id, answer } });
+            let answer =
+                number.ok_or_else(|| Refusal::new(ErrorCode::NotFound, "no such change was made"));
+            actions
+                .push(Action::Send { link: *link, message: ToSlave::Answer { id: *id, answer } });
             false
         });
     }
@@ -446,6 +484,7 @@ impl Order {
 
 fn answer(waiting: &Waiting, answer: Result<Version, Refusal>, actions: &mut Vec<Action>) {
     if let Some((link, _)) = waiting.asker {
-        actions.push(Action::Send { link, message: ToSlave::Answer { id: waiting.asked.id, answer } });
+        actions
+            .push(Action::Send { link, message: ToSlave::Answer { id: waiting.asked.id, answer } });
     }
 }

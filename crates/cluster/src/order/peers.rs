@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use relais_proto::{Change, ChangeId, ErrorCode, FolderId, Refusal, SlaveId, TreePath, Version, limits};
+use relais_proto::{
+    Change, ChangeId, ErrorCode, FolderId, Refusal, SlaveId, TreePath, Version, limits,
+};
 
 use super::ledger::{Kept, Ledger, Reach};
 use super::{Action, Halt, Holders, Order};
@@ -43,12 +45,20 @@ struct Listing {
 
 impl Listing {
     fn of(ledger: &Ledger) -> Self {
-        let entries: VecDeque<_> = ledger.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect();
+        let entries: VecDeque<_> =
+            ledger.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect();
         let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
         // The ledger has them in no order; the same events shall lead to the same pages.
         let mut ids: Vec<_> = ledger.ids().collect();
         ids.sort_unstable();
-        Self { entries, ids: ids.into(), mark: ledger.last(), chain: ledger.chain(), ends: ledger.ends().to_vec(), count }
+        Self {
+            entries,
+            ids: ids.into(),
+            mark: ledger.last(),
+            chain: ledger.chain(),
+            ends: ledger.ends().to_vec(),
+            count,
+        }
     }
 
     fn next(&mut self) -> Option<ToSlave> {
@@ -64,8 +74,20 @@ impl Listing {
 }
 
 impl Order {
-    pub(super) fn joined(&mut self, link: LinkId, slave: SlaveId, folder: FolderId, standing: &Standing, actions: &mut Vec<Action>) {
-        let older: Vec<LinkId> = self.peers.iter().filter(|(_, peer)| peer.slave == slave).map(|(link, _)| *link).collect();
+    pub(super) fn joined(
+        &mut self,
+        link: LinkId,
+        slave: SlaveId,
+        folder: FolderId,
+        standing: &Standing,
+        actions: &mut Vec<Action>,
+    ) {
+        let older: Vec<LinkId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.slave == slave)
+            .map(|(link, _)| *link)
+            .collect();
         for link in older {
             self.left(link);
             actions.push(Action::Close { link });
@@ -73,8 +95,14 @@ impl Order {
         // Of the slaves that share a folder only the one that keeps it joins: this is a copy of that folder, or it takes over before the other's
         // link is seen to be gone.
         if self.peers.values().any(|peer| peer.folder == folder) {
-            let why = Refusal::new(ErrorCode::Exists, format!("another slave has joined with the folder {folder}"));
-            actions.push(Action::Send { link, message: ToSlave::Refuse { epoch: self.ledger.epoch(), why } });
+            let why = Refusal::new(
+                ErrorCode::Exists,
+                format!("another slave has joined with the folder {folder}"),
+            );
+            actions.push(Action::Send {
+                link,
+                message: ToSlave::Refuse { epoch: self.ledger.epoch(), why },
+            });
             return;
         }
         let reach = self.ledger.reach(standing);
@@ -102,7 +130,16 @@ impl Order {
             _ => (ToSlave::Compare { epoch, mark, given_up }, Some(Listing::of(&self.ledger))),
         };
         let applied = standing.applied;
-        let peer = Peer { slave, folder, told: applied, applied, ready: true, stated: false, lacking: BTreeSet::new(), listing };
+        let peer = Peer {
+            slave,
+            folder,
+            told: applied,
+            applied,
+            ready: true,
+            stated: false,
+            lacking: BTreeSet::new(),
+            listing,
+        };
         self.peers.insert(link, peer);
         actions.push(Action::Send { link, message });
     }
@@ -116,7 +153,10 @@ impl Order {
     /// The last change that every folder of the cluster has applied, as far as they are there: changes up to it need not be kept.
     #[must_use]
     pub fn applied_by_all(&self) -> Option<Version> {
-        let all = self.folders.iter().all(|folder| self.peers.values().any(|peer| peer.folder == *folder));
+        let all = self
+            .folders
+            .iter()
+            .all(|folder| self.peers.values().any(|peer| peer.folder == *folder));
         if all { self.peers.values().map(|peer| peer.applied).min() } else { None }
     }
 
@@ -146,9 +186,14 @@ impl Order {
                 None => {
                     let from = self.ledger.behind(peer.told);
                     let mut room = Room::default();
-                    let changes = self.ledger.tail.range(from..).map(|kept| told(kept, &self.holders));
-                    let changes: Vec<Told> = changes.take_while(|told| room.take(paths(told), told.holders.len() * 16)).collect();
-                    let Some(last) = changes.last().map(|told| told.numbered.version) else { continue };
+                    let changes =
+                        self.ledger.tail.range(from..).map(|kept| told(kept, &self.holders));
+                    let changes: Vec<Told> = changes
+                        .take_while(|told| room.take(paths(told), told.holders.len() * 16))
+                        .collect();
+                    let Some(last) = changes.last().map(|told| told.numbered.version) else {
+                        continue;
+                    };
                     peer.told = last;
                     ToSlave::Tell { changes }
                 }
@@ -166,13 +211,19 @@ impl Order {
 
 fn told(kept: &Kept, holders: &Holders) -> Told {
     let numbered = kept.numbered.clone();
-    Told { holders: holders.of(numbered.version).take(limits::HOLDERS).collect(), numbered, restored: kept.restored.clone() }
+    Told {
+        holders: holders.of(numbered.version).take(limits::HOLDERS).collect(),
+        numbered,
+        restored: kept.restored.clone(),
+    }
 }
 
 /// The paths of which a change tells.
 fn paths(told: &Told) -> impl Iterator<Item = &TreePath> {
     let (first, second) = match &told.numbered.change {
-        Change::Put { path, .. } | Change::MakeFolder { path } | Change::Remove { path, .. } => (Some(path), None),
+        Change::Put { path, .. } | Change::MakeFolder { path } | Change::Remove { path, .. } => {
+            (Some(path), None)
+        }
         Change::Move { from, to } => (Some(from), Some(to)),
         Change::Withdraw { .. } => (None, None),
     };

@@ -29,7 +29,9 @@ impl Removed {
 
     /// All of them, oldest first: when each went, its path and digest, and the change with which it went.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &TreePath, Digest, Version)> {
-        self.order.iter().filter_map(|(time, path, digest)| Some((*time, path, *digest, self.find(path, *digest)?)))
+        self.order.iter().filter_map(|(time, path, digest)| {
+            Some((*time, path, *digest, self.find(path, *digest)?))
+        })
     }
 
     /// Forgets what went before a time.

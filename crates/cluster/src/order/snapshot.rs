@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use relais_proto::{Change, ChangeId, Decode, Decoder, Encoder, Numbered, TreeEntry, Version, WireError};
+use relais_proto::{
+    Change, ChangeId, Decode, Decoder, Encoder, Numbered, TreeEntry, Version, WireError,
+};
 
 use super::ledger::{Kept, Ledger};
 use super::removed::Removed;
@@ -62,14 +64,21 @@ impl Ledger {
         let from = &mut decoder;
         let layout = from.u8()?;
         if layout != LAYOUT {
-            return Err(WireError::BadValue { what: "layout of the snapshot", value: layout.into() });
+            return Err(WireError::BadValue {
+                what: "layout of the snapshot",
+                value: layout.into(),
+            });
         }
         let (last, last_chain) = (Version::decode(from)?, Chain::decode(from)?);
         let (base, base_chain) = (Version::decode(from)?, Chain::decode(from)?);
         let ends = many(from, Version::decode)?;
         let entries = many(from, |from| Ok((from.path()?, TreeEntry::decode(from)?)))?;
-        let formers: BTreeMap<_, _> = many(from, |from| Ok((Version::decode(from)?, from.option()?)))?.into_iter().collect();
-        let ids: HashMap<_, _> = many(from, |from| Ok((ChangeId::decode(from)?, Version::decode(from)?)))?.into_iter().collect();
+        let formers: BTreeMap<_, _> =
+            many(from, |from| Ok((Version::decode(from)?, from.option()?)))?.into_iter().collect();
+        let ids: HashMap<_, _> =
+            many(from, |from| Ok((ChangeId::decode(from)?, Version::decode(from)?)))?
+                .into_iter()
+                .collect();
         let mut removed = Removed::default();
         for () in many(from, |from| {
             let (time_ms, path) = (from.u64()?, from.path()?);
@@ -80,18 +89,26 @@ impl Ledger {
         let tail = many(from, |from| {
             let numbered = Numbered::decode(from)?;
             if numbered.version <= at {
-                return Err(WireError::BadValue { what: "number of a kept change", value: numbered.version.number });
+                return Err(WireError::BadValue {
+                    what: "number of a kept change",
+                    value: numbered.version.number,
+                });
             }
             (at, chain) = (numbered.version, chain::next(chain, &numbered));
             let restored = many(from, |from| Ok((from.path()?, from.option()?)))?;
             Ok(Kept { numbered, restored, chain })
         })?;
         if (at, chain) != (last, last_chain) {
-            return Err(WireError::BadValue { what: "last change of the snapshot", value: last.number });
+            return Err(WireError::BadValue {
+                what: "last change of the snapshot",
+                value: last.number,
+            });
         }
         decoder.finish()?;
         let known = Known { tree: Tree::listed(entries, last), ids };
-        let of = |kept: &Kept| if let Change::Withdraw { of } = kept.numbered.change { Some(of) } else { None };
+        let of = |kept: &Kept| {
+            if let Change::Withdraw { of } = kept.numbered.change { Some(of) } else { None }
+        };
         let withdrawn = tail.iter().filter_map(of).collect();
         Ok(Self { known, removed, tail: tail.into(), base, base_chain, ends, formers, withdrawn })
     }
@@ -103,7 +120,10 @@ pub(crate) fn count(len: usize, to: &mut Encoder<'_>) {
 }
 
 /// As many values as a count says. Memory is taken as they come, not as they are announced.
-pub(crate) fn many<T>(from: &mut Decoder<'_>, mut each: impl FnMut(&mut Decoder<'_>) -> Result<T, WireError>) -> Result<Vec<T>, WireError> {
+pub(crate) fn many<T>(
+    from: &mut Decoder<'_>,
+    mut each: impl FnMut(&mut Decoder<'_>) -> Result<T, WireError>,
+) -> Result<Vec<T>, WireError> {
     let count = from.u64()?;
     let mut values = Vec::new();
     for _ in 0..count {
@@ -122,7 +142,13 @@ mod tests {
     }
 
     fn put(name: &str, n: u8) -> Change {
-        Change::Put { path: path(name), size: 3, digest: Digest([n; 32]), mtime: FileTime::default(), executable: true }
+        Change::Put {
+            path: path(name),
+            size: 3,
+            digest: Digest([n; 32]),
+            mtime: FileTime::default(),
+            executable: true,
+        }
     }
 
     fn numbered(number: u64, change: Change) -> Numbered {
@@ -133,7 +159,14 @@ mod tests {
     fn full() -> Ledger {
         let mut ledger = Ledger::new(Chain([7; 32]));
         let withdraw = Change::Withdraw { of: Version { epoch: 1, number: 2 } };
-        let changes = [put("a", 1), put("a", 2), withdraw, Change::MakeFolder { path: path("d") }, put("d/x", 3), put("d/x", 4)];
+        let changes = [
+            put("a", 1),
+            put("a", 2),
+            withdraw,
+            Change::MakeFolder { path: path("d") },
+            put("d/x", 3),
+            put("d/x", 4),
+        ];
         let moved = Change::Move { from: path("d"), to: path("e") };
         let removed = Change::Remove { path: path("a"), recursive: false };
         for (number, change) in (1..).zip(changes.into_iter().chain([moved, removed])) {
@@ -149,19 +182,34 @@ mod tests {
             ledger.shorten(Version { epoch: 1, number: shortened });
             let bytes = ledger.to_bytes();
             let mut back = Ledger::from_bytes(&bytes).unwrap();
-            assert!(back.tree().iter().eq(ledger.tree().iter()) && back.tree().puts().eq(ledger.tree().puts()));
-            assert_eq!((back.last(), back.chain(), back.epoch()), (ledger.last(), ledger.chain(), 1));
-            assert!(back.kept().eq(ledger.kept()) && back.reaches(Version { epoch: 1, number: shortened }));
+            assert!(
+                back.tree().iter().eq(ledger.tree().iter())
+                    && back.tree().puts().eq(ledger.tree().puts())
+            );
+            assert_eq!(
+                (back.last(), back.chain(), back.epoch()),
+                (ledger.last(), ledger.chain(), 1)
+            );
+            assert!(
+                back.kept().eq(ledger.kept())
+                    && back.reaches(Version { epoch: 1, number: shortened })
+            );
             assert_eq!(back.reaches(Version::default()), shortened == 0);
             assert_eq!(back.number_of(ChangeId([5; 16])), Some(Version { epoch: 1, number: 5 }));
-            assert_eq!(back.removed(&path("a"), Digest([1; 32])), Some(Version { epoch: 1, number: 8 }));
+            assert_eq!(
+                back.removed(&path("a"), Digest([1; 32])),
+                Some(Version { epoch: 1, number: 8 })
+            );
             // What an unsettled put has replaced comes back where its content is now.
             let six = Version { epoch: 1, number: 6 };
             assert!(back.can_withdraw(six) && back.replaced(six));
             for ledger in [&mut ledger, &mut back] {
                 ledger.apply(numbered(9, Change::Withdraw { of: six }));
                 let entry = ledger.tree().get(&path("e/x")).unwrap();
-                assert_eq!((entry.version.number, entry.content.unwrap().digest), (9, Digest([3; 32])));
+                assert_eq!(
+                    (entry.version.number, entry.content.unwrap().digest),
+                    (9, Digest([3; 32]))
+                );
                 assert!(!ledger.can_withdraw(six));
             }
             assert_eq!(back.chain(), ledger.chain());
@@ -172,10 +220,14 @@ mod tests {
 
     #[test]
     fn a_recovered_ledger_comes_back() {
-        let known = Known { tree: Tree::listed([], Version { epoch: 1, number: 4 }), ids: HashMap::new() };
+        let known =
+            Known { tree: Tree::listed([], Version { epoch: 1, number: 4 }), ids: HashMap::new() };
         let ledger = Ledger::recovered(known, vec![], 2, Chain([9; 32]));
         let back = Ledger::from_bytes(&ledger.to_bytes()).unwrap();
-        assert_eq!((back.last(), back.ends(), back.chain()), (Version { epoch: 2, number: 0 }, ledger.ends(), Chain([9; 32])));
+        assert_eq!(
+            (back.last(), back.ends(), back.chain()),
+            (Version { epoch: 2, number: 0 }, ledger.ends(), Chain([9; 32]))
+        );
         assert!(!back.reaches(Version { epoch: 1, number: 4 }));
     }
 
@@ -195,6 +247,12 @@ mod tests {
         assert_eq!(ledger.newest_before(31), Some(Version { epoch: 1, number: 3 }));
         assert_eq!(ledger.newest_before(10), None);
         ledger.forget_ids(Version { epoch: 1, number: 3 });
-        assert_eq!((ledger.number_of(ChangeId([3; 16])), ledger.number_of(ChangeId([4; 16])).map(|at| at.number)), (None, Some(4)));
+        assert_eq!(
+            (
+                ledger.number_of(ChangeId([3; 16])),
+                ledger.number_of(ChangeId([4; 16])).map(|at| at.number)
+            ),
+            (None, Some(4))
+        );
     }
 }

@@ -22,7 +22,11 @@ fn hear(order: &mut Order, link: LinkId, message: ToMaster) -> Vec<Action> {
 /// Joins with the first changes of the order's own.
 fn join(order: &mut Order, link: LinkId, number: u64) -> Vec<Action> {
     let applied = if number == 0 { Version::default() } else { version(number) };
-    let chain = order.ledger().kept().take_while(|kept| kept.version <= applied).fold(Chain([7; 32]), crate::chain::next);
+    let chain = order
+        .ledger()
+        .kept()
+        .take_while(|kept| kept.version <= applied)
+        .fold(Chain([7; 32]), crate::chain::next);
     join_as(order, link, Standing { applied, chain, epoch: 1 })
 }
 
@@ -33,7 +37,11 @@ fn join_as(order: &mut Order, link: LinkId, standing: Standing) -> Vec<Action> {
 
 fn lacks(order: &mut Order, link: LinkId, upto: u64, puts: &[u64]) -> Vec<Action> {
     let upto = if upto == 0 { Version::default() } else { version(upto) };
-    hear(order, link, ToMaster::Lacks { upto, puts: puts.iter().copied().map(version).collect(), last: true })
+    hear(
+        order,
+        link,
+        ToMaster::Lacks { upto, puts: puts.iter().copied().map(version).collect(), last: true },
+    )
 }
 
 fn version(number: u64) -> Version {
@@ -42,7 +50,13 @@ fn version(number: u64) -> Version {
 
 fn put_of(n: u8, name: &str, size: u64) -> Asked {
     let path = TreePath::new(name).unwrap();
-    let change = Change::Put { path, size, digest: Digest([n; 32]), mtime: FileTime::default(), executable: false };
+    let change = Change::Put {
+        path,
+        size,
+        digest: Digest([n; 32]),
+        mtime: FileTime::default(),
+        executable: false,
+    };
     Asked { id: ChangeId([n; 16]), change, expect: Expect::Any }
 }
 
@@ -66,7 +80,12 @@ fn make(order: &mut Order, link: LinkId, asked: Asked) -> Vec<Action> {
 }
 
 fn recover(ledger: &mut Ledger, number: u64, asked: Asked) {
-    ledger.apply(Numbered { version: version(number), id: asked.id, time_ms: 0, change: asked.change });
+    ledger.apply(Numbered {
+        version: version(number),
+        id: asked.id,
+        time_ms: 0,
+        change: asked.change,
+    });
 }
 
 /// All that are asked to give up a put do so.
@@ -97,7 +116,9 @@ fn sent(actions: &[Action], to: LinkId) -> Vec<&ToSlave> {
 
 fn told(actions: &[Action], to: LinkId) -> Vec<u64> {
     let of = |message: &ToSlave| match message {
-        ToSlave::Tell { changes } => changes.iter().map(|told| told.numbered.version.number).collect(),
+        ToSlave::Tell { changes } => {
+            changes.iter().map(|told| told.numbered.version.number).collect()
+        }
         _ => Vec::new(),
     };
     sent(actions, to).into_iter().flat_map(of).collect()
@@ -105,7 +126,9 @@ fn told(actions: &[Action], to: LinkId) -> Vec<u64> {
 
 fn answers(actions: &[Action], to: LinkId) -> Vec<(u8, Option<ErrorCode>)> {
     let of = |message: &ToSlave| match message {
-        ToSlave::Answer { id, answer } => Some((id.0[0], answer.as_ref().err().map(|refusal| refusal.code))),
+        ToSlave::Answer { id, answer } => {
+            Some((id.0[0], answer.as_ref().err().map(|refusal| refusal.code)))
+        }
         _ => None,
     };
     sent(actions, to).into_iter().filter_map(of).collect()
@@ -121,10 +144,16 @@ fn nobody_is_told_before_it_is_written_and_then_everybody_in_order() {
     join(&mut order, A, 0);
     join(&mut order, B, 0);
     assert_eq!(written(&propose(&mut order, A, put(1, "a"))), [1]);
-    assert!(propose(&mut order, B, put(2, "b")).is_empty(), "it waits for the write that is under way");
+    assert!(
+        propose(&mut order, B, put(2, "b")).is_empty(),
+        "it waits for the write that is under way"
+    );
     assert!(propose(&mut order, A, put(3, "c")).is_empty());
     let actions = order.on(Event::Written, 0);
-    assert_eq!((written(&actions), told(&actions, A), told(&actions, B)), (vec![2, 3], vec![1], vec![1]));
+    assert_eq!(
+        (written(&actions), told(&actions, A), told(&actions, B)),
+        (vec![2, 3], vec![1], vec![1])
+    );
     assert!(order.on(Event::Written, 0).is_empty(), "they have not taken the first yet");
     let actions = hear(&mut order, B, ToMaster::Ready);
     assert_eq!((told(&actions, A), told(&actions, B)), (vec![], vec![2, 3]));
@@ -139,18 +168,26 @@ fn what_is_asked_again_has_its_number_and_what_does_not_fit_has_none() {
     assert!(propose(&mut order, A, put(1, "a")).is_empty());
     let actions = order.on(Event::Written, 0);
     assert_eq!((answers(&actions, A), told(&actions, A)), (vec![(1, None)], vec![1]));
-    assert_eq!(answers(&propose(&mut order, A, put(2, "a/b")), A), [(2, Some(ErrorCode::NotFolder))]);
+    assert_eq!(
+        answers(&propose(&mut order, A, put(2, "a/b")), A),
+        [(2, Some(ErrorCode::NotFolder))]
+    );
     assert_eq!(order.last(), version(1));
 }
 
 #[test]
 fn a_slave_that_was_away_is_told_what_it_missed() {
     let mut ledger = Ledger::new(Chain([7; 32]));
-    (1..=5).for_each(|number| recover(&mut ledger, number, put(u8::try_from(number).unwrap(), "a")));
+    (1..=5)
+        .for_each(|number| recover(&mut ledger, number, put(u8::try_from(number).unwrap(), "a")));
     let mut order = Order::new(ledger, BTreeSet::new());
     assert_eq!(told(&join(&mut order, A, 3), A), [4, 5]);
     assert_eq!(told(&join(&mut order, B, 0), B), [1, 2, 3, 4, 5]);
-    assert_eq!(written(&propose(&mut order, A, put(9, "b"))), [6], "numbers go on behind the journal");
+    assert_eq!(
+        written(&propose(&mut order, A, put(9, "b"))),
+        [6],
+        "numbers go on behind the journal"
+    );
 }
 
 #[test]
@@ -168,8 +205,15 @@ fn who_knows_more_or_other_changes_stops_all_numbering() {
         let actions = join_as(&mut order, B, standing);
         assert!(actions.contains(&Action::Halted(halt)), "{standing:?}");
         assert!(matches!(sent(&actions, B)[..], [ToSlave::Refuse { epoch: 1, .. }]));
-        assert_eq!(answers(&propose(&mut order, A, put(2, "b")), A), [(2, Some(ErrorCode::NoChanges))]);
-        assert_eq!(answers(&propose(&mut order, A, put(1, "a")), A), [(1, None)], "what has a number keeps it");
+        assert_eq!(
+            answers(&propose(&mut order, A, put(2, "b")), A),
+            [(2, Some(ErrorCode::NoChanges))]
+        );
+        assert_eq!(
+            answers(&propose(&mut order, A, put(1, "a")), A),
+            [(1, None)],
+            "what has a number keeps it"
+        );
     }
 }
 
@@ -197,7 +241,9 @@ fn a_slave_that_was_away_too_long_is_told_the_whole_tree() {
     );
     make(&mut order, A, put(4, "f4"));
     let actions = hear(&mut order, B, ToMaster::Ready);
-    assert!(matches!(sent(&actions, B)[..], [ToSlave::End { mark, entries: 3, .. }] if *mark == version(3)));
+    assert!(
+        matches!(sent(&actions, B)[..], [ToSlave::End { mark, entries: 3, .. }] if *mark == version(3))
+    );
     assert_eq!(told(&hear(&mut order, B, ToMaster::Ready), B), [4], "and goes on behind it");
     // Where the changes behind the listing are gone too, it begins anew.
     join(&mut order, LinkId(12), 1);
@@ -217,8 +263,14 @@ fn a_journal_that_cannot_be_written_takes_no_number() {
     propose(&mut order, A, put(2, "b"));
     let refusal = Refusal::new(ErrorCode::NoSpace, "full");
     let actions = order.on(Event::NotWritten { for_good: false, refusal: refusal.clone() }, 0);
-    assert_eq!((answers(&actions, A), written(&actions)), (vec![(1, Some(ErrorCode::NoSpace))], vec![1]), "the next one gets the number");
-    let version = actions.iter().find_map(|action| if let Action::Write(batch) = action { Some(batch[0].version) } else { None });
+    assert_eq!(
+        (answers(&actions, A), written(&actions)),
+        (vec![(1, Some(ErrorCode::NoSpace))], vec![1]),
+        "the next one gets the number"
+    );
+    let version = actions.iter().find_map(|action| {
+        if let Action::Write(batch) = action { Some(batch[0].version) } else { None }
+    });
     assert_eq!(version, Some(Version { epoch: 1, number: 1 }));
     let actions = order.on(Event::NotWritten { for_good: true, refusal }, 0);
     assert_eq!(answers(&actions, A), [(2, Some(ErrorCode::NoSpace))]);
@@ -236,7 +288,11 @@ fn content_is_given_up_only_when_all_folders_have_said_that_they_lack_it() {
     make(&mut order, A, put(1, "a"));
     make(&mut order, A, put(2, "a"));
     hear(&mut order, A, ToMaster::Applied { upto: version(2) });
-    assert_eq!(written(&hear(&mut order, A, ToMaster::Failed { of: version(2) })), [0u64; 0], "B has not heard of it");
+    assert_eq!(
+        written(&hear(&mut order, A, ToMaster::Failed { of: version(2) })),
+        [0u64; 0],
+        "B has not heard of it"
+    );
     let actions = hear(&mut order, B, ToMaster::Applied { upto: version(2) });
     assert_eq!(written(&actions), [0u64; 0], "and may come by it until it has given it up");
     assert_eq!(written(&give_up(&mut order, &actions)), [3]);
@@ -253,7 +309,10 @@ fn content_is_given_up_only_when_all_folders_have_said_that_they_lack_it() {
         hear(&mut order, link, ToMaster::Applied { upto: version(3) });
         hear(&mut order, link, ToMaster::Holds { put: version(1), has: false });
     }
-    assert_eq!((order.lost().collect::<Vec<_>>(), names(&order)), (vec![version(1)], vec!["/a 1-3".to_owned()]));
+    assert_eq!(
+        (order.lost().collect::<Vec<_>>(), names(&order)),
+        (vec![version(1)], vec!["/a 1-3".to_owned()])
+    );
     // What was never there before goes, where its slave has said that it could not place it.
     make(&mut order, A, put(4, "b"));
     for link in [A, B] {
@@ -261,14 +320,20 @@ fn content_is_given_up_only_when_all_folders_have_said_that_they_lack_it() {
     }
     let actions = hear(&mut order, A, ToMaster::Failed { of: version(4) });
     assert_eq!(written(&give_up(&mut order, &actions)), [5]);
-    assert!(matches!(sent(&join(&mut order, LinkId(11), 4), LinkId(11))[0], ToSlave::Follow { given_up, .. } if *given_up == [version(4)]));
+    assert!(
+        matches!(sent(&join(&mut order, LinkId(11), 4), LinkId(11))[0], ToSlave::Follow { given_up, .. } if *given_up == [version(4)])
+    );
     order.on(Event::Written, 0);
     assert_eq!(names(&order), ["/a 1-3"]);
     // Who asks for a withdrawn put again is not told that it is done, also by a master that begins with a snapshot.
-    let again = Order::new(Ledger::from_bytes(&order.ledger().to_bytes()).unwrap(), BTreeSet::new());
+    let again =
+        Order::new(Ledger::from_bytes(&order.ledger().to_bytes()).unwrap(), BTreeSet::new());
     for mut order in [order, again] {
         join(&mut order, LinkId(13), 5);
-        assert_eq!(answers(&propose(&mut order, LinkId(13), put(4, "b")), LinkId(13)), [(4, Some(ErrorCode::Storage))]);
+        assert_eq!(
+            answers(&propose(&mut order, LinkId(13), put(4, "b")), LinkId(13)),
+            [(4, Some(ErrorCode::Storage))]
+        );
     }
 }
 
@@ -285,7 +350,10 @@ fn what_somebody_holds_is_not_withdrawn_and_a_folder_that_is_away_may_hold_it() 
     hear(&mut order, B, ToMaster::Holds { put: version(1), has: true });
     assert!(hear(&mut order, A, ToMaster::Failed { of: version(1) }).is_empty(), "B has it");
     order.on(Event::Left { link: B }, 0);
-    assert!(hear(&mut order, A, ToMaster::Holds { put: version(1), has: false }).is_empty(), "B is away, and has it");
+    assert!(
+        hear(&mut order, A, ToMaster::Holds { put: version(1), has: false }).is_empty(),
+        "B is away, and has it"
+    );
     // It comes back without: only B's word was missing. Two had it, so what it replaced is not known any more.
     join(&mut order, LinkId(12), 1);
     assert_eq!(lacks(&mut order, LinkId(12), 1, &[1]), [Action::Lost { put: version(1) }]);
@@ -305,7 +373,11 @@ fn a_folder_that_is_forgotten_is_not_waited_for() {
     order.on(Event::Left { link: B }, 0);
     hear(&mut order, A, ToMaster::Applied { upto: version(1) });
     let actions = order.on(Event::Forget { folder: folder(B) }, 0);
-    assert_eq!(actions, [Action::Lost { put: version(1) }], "nobody has it now, and it may have been answered");
+    assert_eq!(
+        actions,
+        [Action::Lost { put: version(1) }],
+        "nobody has it now, and it may have been answered"
+    );
 }
 
 #[test]
@@ -317,8 +389,12 @@ fn who_wants_copies_hears_when_they_are_there() {
     order.on(Event::Written, 0);
     let actions = hear(&mut order, B, ToMaster::Holds { put: version(1), has: true });
     assert_eq!(sent(&actions, A), [&ToSlave::Copies { put: version(1), copies: 2 }]);
-    let actions = hear(&mut order, B, ToMaster::Propose { asked: put(1, "a"), found: false, copies: 2 });
-    assert!(sent(&actions, B).contains(&&ToSlave::Copies { put: version(1), copies: 2 }), "asked again, they are there");
+    let actions =
+        hear(&mut order, B, ToMaster::Propose { asked: put(1, "a"), found: false, copies: 2 });
+    assert!(
+        sent(&actions, B).contains(&&ToSlave::Copies { put: version(1), copies: 2 }),
+        "asked again, they are there"
+    );
 }
 
 #[test]
@@ -331,7 +407,10 @@ fn who_fetches_large_content_hears_of_each_new_holder() {
     make(&mut order, A, put_of(1, "a", LARGE));
     let actions = hear(&mut order, B, ToMaster::Holds { put: version(1), has: true });
     let holders = vec![folder(A), folder(B)];
-    assert_eq!(sent(&actions, LinkId(3)), [&ToSlave::Where { put: version(1), holders: holders.clone() }]);
+    assert_eq!(
+        sent(&actions, LinkId(3)),
+        [&ToSlave::Where { put: version(1), holders: holders.clone() }]
+    );
     assert!(sent(&actions, B).is_empty());
     let actions = hear(&mut order, LinkId(3), ToMaster::Want { put: version(1) });
     assert_eq!(sent(&actions, LinkId(3)), [&ToSlave::Where { put: version(1), holders }]);
@@ -346,14 +425,22 @@ fn removed_files_that_turn_up_again_are_refused() {
     make(&mut order, A, remove(3, "a"));
     for n in [1, 2] {
         let asked = Asked { id: ChangeId([n + 10; 16]), ..put(n, "a") };
-        let actions = hear(&mut order, A, ToMaster::Propose { asked: asked.clone(), found: true, copies: 1 });
+        let actions =
+            hear(&mut order, A, ToMaster::Propose { asked: asked.clone(), found: true, copies: 1 });
         assert_eq!(answers(&actions, A), [(n + 10, Some(ErrorCode::Changed))]);
     }
-    assert_eq!(written(&propose(&mut order, A, Asked { id: ChangeId([5; 16]), ..put(1, "a") })), [4], "a session may put it again");
+    assert_eq!(
+        written(&propose(&mut order, A, Asked { id: ChangeId([5; 16]), ..put(1, "a") })),
+        [4],
+        "a session may put it again"
+    );
     order.on(Event::Written, 0);
     order.ledger_mut().forget_removed(1);
     let asked = Asked { id: ChangeId([6; 16]), ..put(2, "a") };
-    assert_eq!(written(&hear(&mut order, A, ToMaster::Propose { asked, found: true, copies: 1 })), [5]);
+    assert_eq!(
+        written(&hear(&mut order, A, ToMaster::Propose { asked, found: true, copies: 1 })),
+        [5]
+    );
 }
 
 #[test]
@@ -369,13 +456,21 @@ fn what_was_found_is_decided_behind_what_takes_content_away() {
     propose(&mut order, A, remove(3, "a"));
     found(&mut order, 4, 1);
     assert_eq!(written(&order.on(Event::Written, 0)), [3]);
-    assert_eq!(answers(&order.on(Event::Written, 0), A), [(4, Some(ErrorCode::Changed))], "it went with the change before");
+    assert_eq!(
+        answers(&order.on(Event::Written, 0), A),
+        [(4, Some(ErrorCode::Changed))],
+        "it went with the change before"
+    );
     assert_eq!(written(&propose(&mut order, A, put(5, "b"))), [4]);
     found(&mut order, 6, 7);
     propose(&mut order, A, put(8, "a"));
     found(&mut order, 9, 7);
     assert_eq!(written(&order.on(Event::Written, 0)), [5, 6]);
-    assert_eq!(answers(&order.on(Event::Written, 0), A), [(9, Some(ErrorCode::Changed))], "it was replaced");
+    assert_eq!(
+        answers(&order.on(Event::Written, 0), A),
+        [(9, Some(ErrorCode::Changed))],
+        "it was replaced"
+    );
 }
 
 #[test]
@@ -385,7 +480,10 @@ fn what_is_asked_about_is_answered_once_it_is_decided() {
     join(&mut order, B, 0);
     propose(&mut order, A, put(1, "a"));
     assert!(hear(&mut order, B, ToMaster::Seek { id: ChangeId([1; 16]) }).is_empty());
-    assert_eq!(answers(&hear(&mut order, B, ToMaster::Seek { id: ChangeId([2; 16]) }), B), [(2, Some(ErrorCode::NotFound))]);
+    assert_eq!(
+        answers(&hear(&mut order, B, ToMaster::Seek { id: ChangeId([2; 16]) }), B),
+        [(2, Some(ErrorCode::NotFound))]
+    );
     assert_eq!(answers(&order.on(Event::Written, 0), B), [(1, None)]);
 }
 
@@ -408,17 +506,29 @@ fn a_recovered_order_begins_in_a_higher_epoch_and_all_compare() {
     let mut known = Known::default();
     for (number, name) in [(1, "a"), (2, "b")] {
         let asked = put(u8::try_from(number).unwrap(), name);
-        known.apply(&Numbered { version: version(number), id: asked.id, time_ms: 0, change: asked.change });
+        known.apply(&Numbered {
+            version: version(number),
+            id: asked.id,
+            time_ms: 0,
+            change: asked.change,
+        });
     }
-    let mut order = Order::new(Ledger::recovered(known, vec![], 2, Chain([9; 32])), BTreeSet::new());
+    let mut order =
+        Order::new(Ledger::recovered(known, vec![], 2, Chain([9; 32])), BTreeSet::new());
     assert_eq!((order.ledger().epoch(), order.ledger().ends()), (2, &[version(2)][..]));
     assert_eq!(names(&order), ["/a 1-1", "/b 1-2"]);
-    let actions = join_as(&mut order, A, Standing { applied: version(2), chain: Chain([3; 32]), epoch: 1 });
-    assert!(matches!(sent(&actions, A)[..], [ToSlave::Compare { epoch: 2, .. }, ToSlave::Page { .. }]));
+    let actions =
+        join_as(&mut order, A, Standing { applied: version(2), chain: Chain([3; 32]), epoch: 1 });
+    assert!(matches!(
+        sent(&actions, A)[..],
+        [ToSlave::Compare { epoch: 2, .. }, ToSlave::Page { .. }]
+    ));
     let actions = propose(&mut order, A, put(1, "a"));
     assert_eq!(answers(&actions, A), [(1, None)], "ids are known still");
     let actions = propose(&mut order, A, put(3, "c"));
-    let first = actions.iter().find_map(|action| if let Action::Write(batch) = action { Some(batch[0].version) } else { None });
+    let first = actions.iter().find_map(|action| {
+        if let Action::Write(batch) = action { Some(batch[0].version) } else { None }
+    });
     assert_eq!(first, Some(Version { epoch: 2, number: 1 }));
 }
 
@@ -431,9 +541,19 @@ fn a_master_that_was_shortened_withdraws_as_before() {
     let ledger = Ledger::from_bytes(&order.ledger().to_bytes()).unwrap();
     let mut order = Order::new(ledger, BTreeSet::from([folder(A)]));
     join(&mut order, A, 2);
-    assert!(lacks(&mut order, A, 2, &[2]).contains(&Action::Send { link: A, message: ToSlave::GiveUp { put: version(2) } }));
+    assert!(
+        lacks(&mut order, A, 2, &[2])
+            .contains(&Action::Send { link: A, message: ToSlave::GiveUp { put: version(2) } })
+    );
     assert_eq!(written(&hear(&mut order, A, ToMaster::GivenUp { put: version(2) })), [3]);
     order.on(Event::Written, 0);
     assert_eq!(names(&order), ["/a 1-3"]);
-    assert_eq!(order.tree().get(&TreePath::new("a").unwrap()).and_then(|entry| entry.content).map(|content| content.put), Some(version(1)));
+    assert_eq!(
+        order
+            .tree()
+            .get(&TreePath::new("a").unwrap())
+            .and_then(|entry| entry.content)
+            .map(|content| content.put),
+        Some(version(1))
+    );
 }

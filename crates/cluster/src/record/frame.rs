@@ -33,7 +33,11 @@ impl Frames {
     }
 
     /// Writes a record. After an error the recording is at its end.
-    pub fn add(&mut self, to: &mut dyn Write, fill: impl FnOnce(&mut Encoder<'_>)) -> io::Result<()> {
+    pub fn add(
+        &mut self,
+        to: &mut dyn Write,
+        fill: impl FnOnce(&mut Encoder<'_>),
+    ) -> io::Result<()> {
         self.bytes.clear();
         self.bytes.resize(HEAD, 0);
         fill(&mut Encoder::new(&mut self.bytes));

@@ -101,7 +101,10 @@ trait Machine: Sized {
     /// The machine as it was at the start.
     fn start(from: &mut Decoder<'_>) -> Result<Self, WireError>;
     /// An event and what follows from it.
-    fn event(&mut self, from: &mut Decoder<'_>) -> Result<(Self::Event, Vec<Self::Action>), WireError>;
+    fn event(
+        &mut self,
+        from: &mut Decoder<'_>,
+    ) -> Result<(Self::Event, Vec<Self::Action>), WireError>;
     /// Something else that was done to the machine.
     fn other(&mut self, tag: u8, from: &mut Decoder<'_>) -> Result<(), WireError>;
     /// An action, for the digest: every part of it.
@@ -117,7 +120,11 @@ fn digest_of<M: Machine>(actions: &[M::Action]) -> Digest {
 }
 
 /// Writes down what followed from the last event. Mostly that is nothing, which takes few bytes.
-fn add_actions<M: Machine>(frames: &mut Frames, actions: &[M::Action], to: &mut dyn Write) -> io::Result<()> {
+fn add_actions<M: Machine>(
+    frames: &mut Frames,
+    actions: &[M::Action],
+    to: &mut dyn Write,
+) -> io::Result<()> {
     let digest = (!actions.is_empty()).then(|| digest_of::<M>(actions));
     frames.add(to, |to| {
         to.u8(ACTIONS).option(digest, |digest, to| digest.encode(to));
@@ -169,15 +176,25 @@ fn run<M: Machine>(bytes: &[u8]) -> Result<Replayed, RecordError> {
         let Some(record) = reader.next()? else { break };
         let damaged = |why| RecordError::Damaged { offset, why };
         match record.first() {
-            Some(&EVENT) if last.is_some() => return Err(damaged("an event without what followed from it")),
+            Some(&EVENT) if last.is_some() => {
+                return Err(damaged("an event without what followed from it"));
+            }
             Some(&EVENT) => last = Some(read(record, offset, |_, from| machine.event(from))?),
             Some(&ACTIONS) => {
-                let (event, actions) = last.take().ok_or_else(|| damaged("actions that followed from nothing"))?;
+                let (event, actions) =
+                    last.take().ok_or_else(|| damaged("actions that followed from nothing"))?;
                 let digest: Option<Digest> = read(record, offset, |_, from| from.option())?;
-                let (recorded, replayed) = (digest.unwrap_or_else(|| digest_of::<M>(&[])), digest_of::<M>(&actions));
+                let (recorded, replayed) =
+                    (digest.unwrap_or_else(|| digest_of::<M>(&[])), digest_of::<M>(&actions));
                 if recorded != replayed {
                     let (event, actions) = (format!("{event:?}"), format!("{actions:?}"));
-                    return Err(RecordError::Differs(Box::new(Difference { index: events, event, recorded, replayed, actions })));
+                    return Err(RecordError::Differs(Box::new(Difference {
+                        index: events,
+                        event,
+                        recorded,
+                        replayed,
+                        actions,
+                    })));
                 }
                 events += 1;
             }
@@ -189,7 +206,11 @@ fn run<M: Machine>(bytes: &[u8]) -> Result<Replayed, RecordError> {
 }
 
 /// Reads a record whole: its first byte, and what that makes of the rest.
-fn read<'a, T>(record: &'a [u8], offset: usize, rest: impl FnOnce(u8, &mut Decoder<'a>) -> Result<T, WireError>) -> Result<T, RecordError> {
+fn read<'a, T>(
+    record: &'a [u8],
+    offset: usize,
+    rest: impl FnOnce(u8, &mut Decoder<'a>) -> Result<T, WireError>,
+) -> Result<T, RecordError> {
     let mut from = Decoder::new(record);
     let all = from.u8().and_then(|tag| {
         let all = rest(tag, &mut from)?;

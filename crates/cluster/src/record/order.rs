@@ -45,7 +45,11 @@ impl OrderRecorder {
     ///
     /// # Errors
     /// What was said to the bytes.
-    pub fn begin(ledger: &Ledger, folders: &BTreeSet<FolderId>, to: &mut dyn Write) -> io::Result<Self> {
+    pub fn begin(
+        ledger: &Ledger,
+        folders: &BTreeSet<FolderId>,
+        to: &mut dyn Write,
+    ) -> io::Result<Self> {
         let mut frames = Frames::begin(to)?;
         frames.add(to, |to| {
             to.u8(Order::KIND);
@@ -113,7 +117,9 @@ impl Machine for Order {
             0 => Forgotten::Removed(from.u64()?),
             1 => Forgotten::Ids(Version::decode(from)?),
             2 => Forgotten::Changes(Version::decode(from)?),
-            other => return Err(WireError::BadValue { what: "what was forgotten", value: other.into() }),
+            other => {
+                return Err(WireError::BadValue { what: "what was forgotten", value: other.into() });
+            }
         };
         forgotten.apply(self.ledger_mut());
         Ok(())
@@ -149,7 +155,9 @@ fn encode_event(event: &Event, to: &mut Encoder<'_>) {
         Event::Written => {
             to.u8(2);
         }
-        Event::NotWritten { for_good, refusal } => encode_refusal(refusal, to.u8(3).bool(*for_good)),
+        Event::NotWritten { for_good, refusal } => {
+            encode_refusal(refusal, to.u8(3).bool(*for_good))
+        }
         Event::Opened => {
             to.u8(4);
         }
@@ -165,6 +173,8 @@ fn decode_event(from: &mut Decoder<'_>) -> Result<Event, WireError> {
         3 => Event::NotWritten { for_good: from.bool()?, refusal: decode_refusal(from)? },
         4 => Event::Opened,
         5 => Event::Forget { folder: FolderId::decode(from)? },
-        other => return Err(WireError::BadValue { what: "event of a master", value: other.into() }),
+        other => {
+            return Err(WireError::BadValue { what: "event of a master", value: other.into() });
+        }
     })
 }

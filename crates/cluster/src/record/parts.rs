@@ -1,6 +1,8 @@
 //! What several records have in common. Counts have eight bytes; all else is as in the protocol, but texts are never cut.
 
-use relais_proto::{Decode, Decoder, Digest, Encoder, ErrorCode, FolderId, Refusal, TreeEntry, Version, WireError};
+use relais_proto::{
+    Decode, Decoder, Digest, Encoder, ErrorCode, FolderId, Refusal, TreeEntry, Version, WireError,
+};
 
 use crate::message::Told;
 use crate::order::{count, many};
@@ -26,12 +28,16 @@ pub(super) fn decode_all<T: Decode>(from: &mut Decoder<'_>) -> Result<Vec<T>, Wi
 pub(super) fn encode_refusal(refusal: &Refusal, to: &mut Encoder<'_>) {
     let Refusal { code, message, retry_after } = refusal;
     let text = &message[..message.floor_char_boundary(TEXT as usize)];
-    to.u16(code.number()).u16(*retry_after).u32(u32::try_from(text.len()).unwrap_or(TEXT)).bytes(text.as_bytes());
+    to.u16(code.number())
+        .u16(*retry_after)
+        .u32(u32::try_from(text.len()).unwrap_or(TEXT))
+        .bytes(text.as_bytes());
 }
 
 pub(super) fn decode_refusal(from: &mut Decoder<'_>) -> Result<Refusal, WireError> {
     let (number, retry_after, len) = (from.u16()?, from.u16()?, from.u32()?);
-    let code = ErrorCode::from_number(number).ok_or(WireError::BadValue { what: "error code", value: number.into() })?;
+    let code = ErrorCode::from_number(number)
+        .ok_or(WireError::BadValue { what: "error code", value: number.into() })?;
     if len > TEXT {
         return Err(WireError::OverCap { what: "message", len: len.into(), cap: TEXT.into() });
     }
@@ -48,7 +54,11 @@ pub(super) fn encode_asked(asked: &Asked, to: &mut Encoder<'_>) {
 }
 
 pub(super) fn decode_asked(from: &mut Decoder<'_>) -> Result<Asked, WireError> {
-    Ok(Asked { id: Decode::decode(from)?, change: Decode::decode(from)?, expect: Decode::decode(from)? })
+    Ok(Asked {
+        id: Decode::decode(from)?,
+        change: Decode::decode(from)?,
+        expect: Decode::decode(from)?,
+    })
 }
 
 pub(super) fn encode_lack(lack: &Lack, to: &mut Encoder<'_>) {

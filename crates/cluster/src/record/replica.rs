@@ -4,10 +4,16 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use relais_proto::{ChangeId, Decode, Decoder, Encoder, FolderId, Mark, SlaveId, ToSlave, TreeEntry, Version, WireError};
+use relais_proto::{
+    ChangeId, Decode, Decoder, Encoder, FolderId, Mark, SlaveId, ToSlave, TreeEntry, Version,
+    WireError,
+};
 
 use super::frame::Frames;
-use super::parts::{decode_all, decode_asked, decode_lack, encode_all, encode_asked, encode_lack, encode_refusal, encode_told};
+use super::parts::{
+    decode_all, decode_asked, decode_lack, encode_all, encode_asked, encode_lack, encode_refusal,
+    encode_told,
+};
 use super::{EVENT, Machine, add_actions};
 use crate::message::Standing;
 use crate::order::many;
@@ -46,7 +52,8 @@ impl ReplicaRecorder {
     /// # Errors
     /// As [`Self::begin`].
     pub fn event(&mut self, event: &Event, now: Duration, to: &mut dyn Write) -> io::Result<()> {
-        let now = u64::try_from(now.as_nanos()).map_err(|_| io::Error::other("the time cannot be noted"))?;
+        let now = u64::try_from(now.as_nanos())
+            .map_err(|_| io::Error::other("the time cannot be noted"))?;
         self.0.add(to, |to| encode_event(event, to.u8(EVENT).u64(now)))
     }
 
@@ -65,7 +72,8 @@ impl Machine for Replica {
     type Action = Action;
 
     fn start(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        let (slave, folder, standing) = (SlaveId::decode(from)?, FolderId::decode(from)?, Standing::decode(from)?);
+        let (slave, folder, standing) =
+            (SlaveId::decode(from)?, FolderId::decode(from)?, Standing::decode(from)?);
         let (lacks, staged) = (many(from, decode_lack)?, decode_all(from)?);
         Ok(Self::new(slave, folder, standing, lacks, staged.into_iter().collect()))
     }
@@ -218,7 +226,9 @@ fn decode_event(from: &mut Decoder<'_>) -> Result<Event, WireError> {
                 0 => Ok(()),
                 1 => Err(Blame::Holder),
                 2 => Err(Blame::Here),
-                other => return Err(WireError::BadValue { what: "end of a fetch", value: other.into() }),
+                other => {
+                    return Err(WireError::BadValue { what: "end of a fetch", value: other.into() });
+                }
             };
             Event::Fetched { put: Version::decode(from)?, from: FolderId::decode(from)?, result }
         }

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use relais_proto::{
-    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, FolderId, Numbered, Refusal, SlaveId, ToMaster, ToSlave, TreeEntry, TreePath,
-    Version,
+    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, FolderId, Numbered, Refusal, SlaveId,
+    ToMaster, ToSlave, TreeEntry, TreePath, Version,
 };
 
 use super::*;
@@ -22,7 +22,13 @@ fn path() -> TreePath {
 }
 
 fn change() -> Change {
-    Change::Put { path: path(), size: 7, digest: Digest([1; 32]), mtime: FileTime { seconds: -1, nanos: 2 }, executable: true }
+    Change::Put {
+        path: path(),
+        size: 7,
+        digest: Digest([1; 32]),
+        mtime: FileTime { seconds: -1, nanos: 2 },
+        executable: true,
+    }
 }
 
 fn asked() -> Asked {
@@ -30,7 +36,13 @@ fn asked() -> Asked {
 }
 
 fn lack() -> Lack {
-    Lack { put: PUT, path: path(), size: u64::MAX, digest: Digest([2; 32]), holders: vec![FOLDER, FolderId([9; 16])] }
+    Lack {
+        put: PUT,
+        path: path(),
+        size: u64::MAX,
+        digest: Digest([2; 32]),
+        holders: vec![FOLDER, FolderId([9; 16])],
+    }
 }
 
 fn refusal() -> Refusal {
@@ -41,7 +53,10 @@ fn of_master() -> Vec<order::Event> {
     use order::Event;
     let link = LinkId(u64::MAX);
     vec![
-        Event::Heard { link, message: ToMaster::Propose { asked: asked(), found: true, copies: 3 } },
+        Event::Heard {
+            link,
+            message: ToMaster::Propose { asked: asked(), found: true, copies: 3 },
+        },
         Event::Left { link },
         Event::Written,
         Event::NotWritten { for_good: true, refusal: refusal() },
@@ -52,8 +67,13 @@ fn of_master() -> Vec<order::Event> {
 
 fn of_slave() -> Vec<replica::Event> {
     use replica::Event;
-    let (session, numbered) = (Session(6), Numbered { version: PUT, id: ID, time_ms: 1, change: change() });
-    let told = Told { numbered, holders: vec![FOLDER], restored: vec![(path(), Some(TreeEntry { version: PUT, content: None }))] };
+    let (session, numbered) =
+        (Session(6), Numbered { version: PUT, id: ID, time_ms: 1, change: change() });
+    let told = Told {
+        numbered,
+        holders: vec![FOLDER],
+        restored: vec![(path(), Some(TreeEntry { version: PUT, content: None }))],
+    };
     let fetched = |result| Event::Fetched { put: PUT, from: FOLDER, result };
     vec![
         Event::Linked,
@@ -80,10 +100,12 @@ fn of_slave() -> Vec<replica::Event> {
 
 /// A recording of these events, as a slave that has just started deals with them.
 fn recorded(events: &[replica::Event]) -> Vec<u8> {
-    let (slave, standing) = (SlaveId([3; 16]), Standing { applied: PUT, epoch: 2, ..Standing::default() });
+    let (slave, standing) =
+        (SlaveId([3; 16]), Standing { applied: PUT, epoch: 2, ..Standing::default() });
     let (lacks, staged) = (vec![lack()], BTreeSet::from([ID]));
     let mut bytes = Vec::new();
-    let mut recorder = ReplicaRecorder::begin(slave, FOLDER, &standing, &lacks, &staged, &mut bytes).unwrap();
+    let mut recorder =
+        ReplicaRecorder::begin(slave, FOLDER, &standing, &lacks, &staged, &mut bytes).unwrap();
     let mut replica = Replica::new(slave, FOLDER, standing, lacks, staged);
     for (n, event) in (0..).zip(events) {
         let now = Duration::from_nanos(n * 1_000_000_007);
@@ -100,7 +122,8 @@ fn all_events_come_back() {
     let bytes = recorded(&events);
     assert_eq!(replay(&bytes).unwrap(), Replayed { events: 19, torn: false });
     let mut reader = Reader::new(&bytes).unwrap();
-    let mut machine = Replica::start(&mut Decoder::new(&reader.next().unwrap().unwrap()[1..])).unwrap();
+    let mut machine =
+        Replica::start(&mut Decoder::new(&reader.next().unwrap().unwrap()[1..])).unwrap();
     while let Some(record) = reader.next().unwrap() {
         if record[0] == EVENT {
             replica.push(machine.event(&mut Decoder::new(&record[1..])).unwrap().0);
@@ -121,7 +144,8 @@ fn all_events_come_back() {
     }
     assert_eq!(replay(&bytes).unwrap(), Replayed { events: 6, torn: false });
     let mut reader = Reader::new(&bytes).unwrap();
-    let mut machine = Order::start(&mut Decoder::new(&reader.next().unwrap().unwrap()[1..])).unwrap();
+    let mut machine =
+        Order::start(&mut Decoder::new(&reader.next().unwrap().unwrap()[1..])).unwrap();
     let mut events = Vec::new();
     while let Some(record) = reader.next().unwrap() {
         if record[0] == EVENT {
@@ -145,7 +169,10 @@ fn a_torn_end_is_seen() {
         match replay(&bytes[..cut]) {
             Ok(shorter) => {
                 // Behind the actions that followed from an event there is nothing that would miss.
-                assert!(shorter.events <= whole.events && (shorter.torn || ends.contains(&cut)), "cut at {cut}: {shorter:?}");
+                assert!(
+                    shorter.events <= whole.events && (shorter.torn || ends.contains(&cut)),
+                    "cut at {cut}: {shorter:?}"
+                );
                 assert!(shorter.events >= last);
                 last = shorter.events;
             }
@@ -187,7 +214,13 @@ fn nonsense_is_refused() {
     assert!(matches!(replay_order(&bytes), Err(RecordError::Kind(2))));
     let tick = [EVENT, 0, 0, 0, 0, 0, 0, 0, 0, 15];
     assert_eq!(of(&[start, &tick]).unwrap(), Replayed { events: 1, torn: true });
-    for wrong in [&[ACTIONS, 0][..], &[2, 0], &[EVENT, 0], &[EVENT, 0, 0, 0, 0, 0, 0, 0, 0, 99], &[EVENT, 0, 0, 0, 0, 0, 0, 0, 0, 15, 0]] {
+    for wrong in [
+        &[ACTIONS, 0][..],
+        &[2, 0],
+        &[EVENT, 0],
+        &[EVENT, 0, 0, 0, 0, 0, 0, 0, 0, 99],
+        &[EVENT, 0, 0, 0, 0, 0, 0, 0, 0, 15, 0],
+    ] {
         assert!(of(&[start, wrong]).is_err(), "{wrong:?}");
     }
     assert!(matches!(of(&[start, &tick, &tick]), Err(RecordError::Damaged { .. })));
@@ -200,7 +233,9 @@ fn nonsense_is_refused() {
 fn what_follows_otherwise_is_told() {
     let (slave, standing) = (SlaveId([3; 16]), Standing::default());
     let mut bytes = Vec::new();
-    let mut recorder = ReplicaRecorder::begin(slave, FOLDER, &standing, &[], &BTreeSet::new(), &mut bytes).unwrap();
+    let mut recorder =
+        ReplicaRecorder::begin(slave, FOLDER, &standing, &[], &BTreeSet::new(), &mut bytes)
+            .unwrap();
     let mut replica = Replica::new(slave, FOLDER, standing, Vec::new(), BTreeSet::new());
     for event in [replica::Event::Tick, replica::Event::Linked] {
         recorder.event(&event, Duration::ZERO, &mut bytes).unwrap();
@@ -210,7 +245,9 @@ fn what_follows_otherwise_is_told() {
         }
         recorder.actions(&actions, &mut bytes).unwrap();
     }
-    let Err(RecordError::Differs(found)) = replay_replica(&bytes) else { panic!("it is not noticed") };
+    let Err(RecordError::Differs(found)) = replay_replica(&bytes) else {
+        panic!("it is not noticed")
+    };
     assert_eq!((found.index, found.event.as_str()), (1, "Linked"));
     assert!(found.recorded != found.replayed && found.actions.contains("Join"));
 }

@@ -19,12 +19,28 @@ fn id(n: u8) -> SlaveId {
 }
 
 fn joining(n: u8, link: u64) -> Joining {
-    let place = Place { listen: vec![SocketAddr::new(HOME, 2000 + u16::from(n))], advertised: Vec::new(), peer: HOME, same_host: true };
-    Joining { id: id(n), link: LinkId(link), place, folder: FolderId([n; 16]), mark: Mark::default() }
+    let place = Place {
+        listen: vec![SocketAddr::new(HOME, 2000 + u16::from(n))],
+        advertised: Vec::new(),
+        peer: HOME,
+        same_host: true,
+    };
+    Joining {
+        id: id(n),
+        link: LinkId(link),
+        place,
+        folder: FolderId([n; 16]),
+        mark: Mark::default(),
+    }
 }
 
 fn beat_with(state: SlaveState, sessions: u32, workers: u32) -> Beat {
-    Beat { state, mark: Mark::default(), counters: Counters { sessions, workers, ..Counters::default() }, last_error: String::new() }
+    Beat {
+        state,
+        mark: Mark::default(),
+        counters: Counters { sessions, workers, ..Counters::default() },
+        last_error: String::new(),
+    }
 }
 
 fn beat() -> Beat {
@@ -55,11 +71,16 @@ fn clients_go_one_after_another() {
     assert_eq!(firsts(&mut cluster(2), 5, ms(1)), [1, 2, 1, 2, 1]);
     assert_eq!(firsts(&mut cluster(3), 7, ms(1)), [1, 2, 3, 1, 2, 3, 1]);
     let mut registry = cluster(3);
-    let all: Vec<_> = registry.redirect(CLIENT, &[], None, ms(1)).unwrap().iter().map(|e| e.id).collect();
+    let all: Vec<_> =
+        registry.redirect(CLIENT, &[], None, ms(1)).unwrap().iter().map(|e| e.id).collect();
     assert_eq!(all, [id(1), id(2), id(3)]);
-    let all: Vec<_> = registry.redirect(CLIENT, &[], None, ms(1)).unwrap().iter().map(|e| e.id).collect();
+    let all: Vec<_> =
+        registry.redirect(CLIENT, &[], None, ms(1)).unwrap().iter().map(|e| e.id).collect();
     assert_eq!(all, [id(2), id(3), id(1)]);
-    assert_eq!(cluster(30).redirect(CLIENT, &[], None, ms(1)).unwrap().len(), limits::REDIRECT_SLAVES);
+    assert_eq!(
+        cluster(30).redirect(CLIENT, &[], None, ms(1)).unwrap().len(),
+        limits::REDIRECT_SLAVES
+    );
 }
 
 #[test]
@@ -103,7 +124,10 @@ fn what_a_heartbeat_says_decides() {
         let mut registry = cluster(1);
         registry.beat(LinkId(1), beat, ms(1));
         assert_eq!(registry.reports(CLIENT, ms(2))[0].state, expected);
-        assert_eq!(first(&mut registry, &[], None, ms(2)).is_some(), expected == SlaveState::InService);
+        assert_eq!(
+            first(&mut registry, &[], None, ms(2)).is_some(),
+            expected == SlaveState::InService
+        );
     }
 }
 
@@ -123,9 +147,18 @@ fn who_is_preferred_comes_first_and_takes_no_turn() {
     assert_eq!(first(&mut registry, &[], Some(3), ms(1)), Some(3));
     assert_eq!(first(&mut registry, &[], Some(1), ms(1)), Some(1));
     assert_eq!(firsts(&mut registry, 2, ms(1)), [1, 2]);
-    let order: Vec<_> = registry.redirect(CLIENT, &[], Some(id(2)), ms(1)).unwrap().iter().map(|e| e.id.0[0]).collect();
+    let order: Vec<_> = registry
+        .redirect(CLIENT, &[], Some(id(2)), ms(1))
+        .unwrap()
+        .iter()
+        .map(|e| e.id.0[0])
+        .collect();
     assert_eq!(order, [2, 3, 1]);
-    assert_eq!(first(&mut registry, &[2], Some(2), ms(1)), Some(3), "it has just failed this client");
+    assert_eq!(
+        first(&mut registry, &[2], Some(2), ms(1)),
+        Some(3),
+        "it has just failed this client"
+    );
     registry.closed(LinkId(2));
     assert_eq!(first(&mut registry, &[], Some(2), ms(1)), Some(1), "it is gone");
 }
@@ -176,7 +209,10 @@ fn an_address_is_held_by_a_living_slave() {
 fn who_listens_nowhere_cannot_join() {
     for listen in [vec![], vec!["127.0.0.1:0".parse().unwrap()]] {
         let place = Place { listen, ..joining(1, 1).place };
-        assert_eq!(cluster(0).register(Joining { place, ..joining(1, 1) }, ms(0)), Err(Conflict::Nowhere));
+        assert_eq!(
+            cluster(0).register(Joining { place, ..joining(1, 1) }, ms(0)),
+            Err(Conflict::Nowhere)
+        );
     }
 }
 
@@ -194,7 +230,9 @@ fn clients_that_can_use_no_address_are_told_what_to_do() {
 fn changes_are_noticed_once() {
     let mut registry = cluster(0);
     registry.register(joining(1, 1), ms(0)).unwrap();
-    let states = |registry: &mut Registry, now| registry.notices(ms(now)).iter().map(|n| (n.from, n.to)).collect::<Vec<_>>();
+    let states = |registry: &mut Registry, now| {
+        registry.notices(ms(now)).iter().map(|n| (n.from, n.to)).collect::<Vec<_>>()
+    };
     assert_eq!(states(&mut registry, 0), [(None, SlaveState::CatchingUp)]);
     registry.beat(LinkId(1), beat(), ms(1));
     assert_eq!(states(&mut registry, 1), [(Some(SlaveState::CatchingUp), SlaveState::InService)]);
@@ -211,7 +249,11 @@ fn memory_is_bounded() {
         let mut bytes = [0; 16];
         bytes[..2].copy_from_slice(&low.to_be_bytes());
         let listen = vec![SocketAddr::new(HOME, 1 + low)];
-        Joining { id: SlaveId(bytes), place: Place { listen, ..joining(0, 0).place }, ..joining(0, n as u64) }
+        Joining {
+            id: SlaveId(bytes),
+            place: Place { listen, ..joining(0, 0).place },
+            ..joining(0, n as u64)
+        }
     };
     for n in 0..KNOWN_MAX {
         registry.register(numbered(n), ms(n as u64 / 1000)).unwrap();
@@ -258,7 +300,8 @@ impl Model {
 }
 
 fn live(seed: u64) {
-    let (mut dice, mut registry, mut model) = (Dice(seed), Registry::new(Balance::RoundRobin), Model::default());
+    let (mut dice, mut registry, mut model) =
+        (Dice(seed), Registry::new(Balance::RoundRobin), Model::default());
     let (mut now, mut links) = (0, 0);
     for _ in 0..400 {
         now += dice.below(700);
@@ -277,7 +320,14 @@ fn live(seed: u64) {
             2..=6 => {
                 let good = dice.below(8) > 0;
                 let Some(link) = model.link.get(&n) else { continue };
-                assert!(registry.beat(LinkId(*link), beat_with(SlaveState::InService, 0, good.into()), ms(now)), "seed {seed}");
+                assert!(
+                    registry.beat(
+                        LinkId(*link),
+                        beat_with(SlaveState::InService, 0, good.into()),
+                        ms(now)
+                    ),
+                    "seed {seed}"
+                );
                 model.heard.insert(n, now);
                 model.good.insert(n, good);
             }

@@ -28,7 +28,9 @@ impl<'a> Touched<'a> {
         match change {
             Change::Put { path, .. } => {
                 let path = path.as_str();
-                let free = !self.placed.contains(path) && !self.made.contains(path) && !self.is_in_cleared(path);
+                let free = !self.placed.contains(path)
+                    && !self.made.contains(path)
+                    && !self.is_in_cleared(path);
                 if free {
                     self.place(path);
                 }
@@ -57,8 +59,11 @@ impl<'a> Touched<'a> {
 
     fn clear(&mut self, paths: &[&'a str]) -> bool {
         let is_free = |path: &str| {
-            let here = self.placed.contains(path) || self.made.contains(path) || self.above.contains(path);
-            !here && !folders_above(path).any(|above| self.made.contains(above)) && !self.is_in_cleared(path)
+            let here =
+                self.placed.contains(path) || self.made.contains(path) || self.above.contains(path);
+            !here
+                && !folders_above(path).any(|above| self.made.contains(above))
+                && !self.is_in_cleared(path)
         };
         let free = paths.iter().all(|path| is_free(path));
         if free {
@@ -100,7 +105,13 @@ mod tests {
     fn change(line: &str) -> Change {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
-            ["put", to] => Change::Put { path: path(to), size: 0, digest: Digest([0; 32]), mtime: FileTime::default(), executable: false },
+            ["put", to] => Change::Put {
+                path: path(to),
+                size: 0,
+                digest: Digest([0; 32]),
+                mtime: FileTime::default(),
+                executable: false,
+            },
             ["mkdir", at] => Change::MakeFolder { path: path(at) },
             ["rm", at] => Change::Remove { path: path(at), recursive: true },
             ["mv", from, to] => Change::Move { from: path(from), to: path(to) },
@@ -111,7 +122,12 @@ mod tests {
 
     fn batches(lines: &[&str]) -> Vec<usize> {
         let told = |line: &&str| Told {
-            numbered: Numbered { version: Version::default(), id: ChangeId([1; 16]), time_ms: 0, change: change(line) },
+            numbered: Numbered {
+                version: Version::default(),
+                id: ChangeId([1; 16]),
+                time_ms: 0,
+                change: change(line),
+            },
             holders: Vec::new(),
             restored: Vec::new(),
         };
@@ -127,22 +143,54 @@ mod tests {
 
     #[test]
     fn what_has_nothing_to_do_with_each_other_goes_together() {
-        assert_eq!(batches(&["mkdir a", "mkdir a/b", "put a/b/f", "put a/g", "put h", "rm i/j", "rm i/k", "mv l m", "mkdir a"]), [9]);
+        assert_eq!(
+            batches(&[
+                "mkdir a",
+                "mkdir a/b",
+                "put a/b/f",
+                "put a/g",
+                "put h",
+                "rm i/j",
+                "rm i/k",
+                "mv l m",
+                "mkdir a"
+            ]),
+            [9]
+        );
         assert_eq!(batches(&[]), [0; 0]);
     }
 
     #[test]
     fn no_path_is_changed_twice() {
-        for again in ["put a/f", "mkdir a/f", "rm a/f", "rm a", "mv a/f b", "mv b a/f", "mv a b", "withdraw"] {
+        for again in
+            ["put a/f", "mkdir a/f", "rm a/f", "rm a", "mv a/f b", "mv b a/f", "mv a b", "withdraw"]
+        {
             assert_eq!(batches(&["put a/f", again]), [1, 1], "{again}");
         }
-        for again in ["put a/b/c", "mkdir a/b/c", "rm a/b/c", "mv x a/b/c", "mv a/b/c x", "put a/b", "mkdir a/b", "rm a", "mv a x"] {
+        for again in [
+            "put a/b/c",
+            "mkdir a/b/c",
+            "rm a/b/c",
+            "mv x a/b/c",
+            "mv a/b/c x",
+            "put a/b",
+            "mkdir a/b",
+            "rm a",
+            "mv a x",
+        ] {
             assert_eq!(batches(&["rm a/b", again]), [1, 1], "{again}");
             assert_eq!(batches(&["mv a/b y", again]), [1, 1], "{again}");
             assert_eq!(batches(&["mv y a/b", again]), [1, 1], "{again}");
         }
-        assert_eq!(batches(&["mkdir a", "rm a/b", "mkdir c", "put c", "rm c", "withdraw", "withdraw"]), [1, 2, 1, 1, 1, 1]);
-        assert_eq!(batches(&["put ab", "rm a", "put ac/d"]), [3], "names that begin alike are others");
+        assert_eq!(
+            batches(&["mkdir a", "rm a/b", "mkdir c", "put c", "rm c", "withdraw", "withdraw"]),
+            [1, 2, 1, 1, 1, 1]
+        );
+        assert_eq!(
+            batches(&["put ab", "rm a", "put ac/d"]),
+            [3],
+            "names that begin alike are others"
+        );
     }
 
     #[test]

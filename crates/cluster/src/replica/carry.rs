@@ -11,7 +11,8 @@ use crate::message::{ToMaster, Told};
 impl Replica {
     /// The last change that it has been told of and will apply.
     fn last_told(&self) -> Version {
-        let carried = self.carrying.as_ref().map_or(self.standing.applied, |(_, standing)| standing.applied);
+        let carried =
+            self.carrying.as_ref().map_or(self.standing.applied, |(_, standing)| standing.applied);
         self.queue.back().map_or(carried, |told| told.numbered.version)
     }
 
@@ -21,8 +22,11 @@ impl Replica {
             if next <= last {
                 continue;
             }
-            let in_order =
-                if last == Version::default() { next.number == 1 } else { next.epoch == last.epoch && next.number == last.number + 1 };
+            let in_order = if last == Version::default() {
+                next.number == 1
+            } else {
+                next.epoch == last.epoch && next.number == last.number + 1
+            };
             if !in_order {
                 return self.close("a change was left out", now, actions);
             }
@@ -44,7 +48,10 @@ impl Replica {
             }
             return;
         }
-        if self.carrying.is_some() || self.queue.is_empty() || !matches!(self.phase, Phase::Following) {
+        if self.carrying.is_some()
+            || self.queue.is_empty()
+            || !matches!(self.phase, Phase::Following)
+        {
             return;
         }
         let length = batch::length(self.queue.iter(), BATCH);
@@ -62,7 +69,13 @@ impl Replica {
         actions.push(Action::Carry { changes, standing });
     }
 
-    pub(super) fn carried(&mut self, lacking: &[Version], failed: &[Version], now: Duration, actions: &mut Vec<Action>) {
+    pub(super) fn carried(
+        &mut self,
+        lacking: &[Version],
+        failed: &[Version],
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
         let Some((changes, standing)) = self.carrying.take() else { return };
         self.retry_carry = None;
         self.standing = standing;
@@ -87,8 +100,15 @@ impl Replica {
                 }
                 Change::Withdraw { of } => {
                     self.own.withdrawn(*of, actions);
-                    for content in told.restored.iter().filter_map(|(_, entry)| entry.and_then(|entry| entry.content)) {
-                        reports.push(ToMaster::Holds { put: content.put, has: !lacking.contains(&content.put) });
+                    for content in told
+                        .restored
+                        .iter()
+                        .filter_map(|(_, entry)| entry.and_then(|entry| entry.content))
+                    {
+                        reports.push(ToMaster::Holds {
+                            put: content.put,
+                            has: !lacking.contains(&content.put),
+                        });
                     }
                 }
                 Change::MakeFolder { .. } | Change::Remove { .. } | Change::Move { .. } => {}

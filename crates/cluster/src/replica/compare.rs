@@ -22,7 +22,11 @@ pub struct Listing {
 
 impl Listing {
     /// Takes a page; false where it does not come behind the last.
-    pub(super) fn add(&mut self, entries: Vec<(TreePath, Entry)>, ids: Vec<(ChangeId, Version)>) -> bool {
+    pub(super) fn add(
+        &mut self,
+        entries: Vec<(TreePath, Entry)>,
+        ids: Vec<(ChangeId, Version)>,
+    ) -> bool {
         let before = self.entries.len().saturating_sub(1);
         self.entries.extend(entries);
         self.ids.extend(ids);
@@ -67,7 +71,10 @@ pub fn covered(version: Version, mark: Version, ends: &[Version]) -> bool {
 }
 
 /// Compares a slave's entries, in the order of the paths, with a listing.
-pub fn compare<'a>(own: impl IntoIterator<Item = (&'a TreePath, &'a Entry)>, listing: &Listing) -> Differences {
+pub fn compare<'a>(
+    own: impl IntoIterator<Item = (&'a TreePath, &'a Entry)>,
+    listing: &Listing,
+) -> Differences {
     let mut found = Differences::default();
     let mut theirs = listing.entries.iter().peekable();
     for (path, entry) in own {
@@ -90,7 +97,11 @@ pub fn compare<'a>(own: impl IntoIterator<Item = (&'a TreePath, &'a Entry)>, lis
         if covered(entry.version, listing.mark, &listing.ends) {
             found.gone.push((path.clone(), *entry));
         } else {
-            found.strays.push(Stray { path: path.clone(), entry: *entry, expect: base(there, listing) });
+            found.strays.push(Stray {
+                path: path.clone(),
+                entry: *entry,
+                expect: base(there, listing),
+            });
         }
     }
     found.come.extend(theirs.cloned());
@@ -103,7 +114,9 @@ pub fn compare<'a>(own: impl IntoIterator<Item = (&'a TreePath, &'a Entry)>, lis
 fn base(there: Option<&Entry>, listing: &Listing) -> Option<Expect> {
     match there {
         None => Some(Expect::Absent),
-        Some(there) if there.version.epoch < listing.mark.epoch && there.content.is_some() => Some(Expect::Version(there.version)),
+        Some(there) if there.version.epoch < listing.mark.epoch && there.content.is_some() => {
+            Some(Expect::Version(there.version))
+        }
         Some(_) => None,
     }
 }
@@ -119,7 +132,13 @@ mod tests {
     }
 
     fn file(path: &str, put: Version) -> (TreePath, Entry) {
-        let content = Content { put, digest: Digest([0; 32]), size: 1, mtime: FileTime::default(), executable: false };
+        let content = Content {
+            put,
+            digest: Digest([0; 32]),
+            size: 1,
+            mtime: FileTime::default(),
+            executable: false,
+        };
         (TreePath::new(path).unwrap(), Entry { version: put, content: Some(content) })
     }
 
@@ -137,18 +156,35 @@ mod tests {
             file("e", version(1, 7)),
         ];
         let (mark, ends) = (version(2, 1), vec![version(1, 5)]);
-        let entries = vec![file("a", version(1, 1)), file("d", version(1, 3)), file("e", version(2, 1)), file("f", version(1, 4))];
+        let entries = vec![
+            file("a", version(1, 1)),
+            file("d", version(1, 3)),
+            file("e", version(2, 1)),
+            file("f", version(1, 4)),
+        ];
         let listing = Listing { entries, mark, ends, ..Listing::default() };
         let found = compare(own.iter().map(|(path, entry)| (path, entry)), &listing);
-        assert_eq!(names(found.gone.iter().map(|(path, _)| path)), ["b"], "the master had its number, and has it no more");
+        assert_eq!(
+            names(found.gone.iter().map(|(path, _)| path)),
+            ["b"],
+            "the master had its number, and has it no more"
+        );
         assert_eq!(names(found.come.iter().map(|(path, _)| path)), ["d", "e", "f"]);
-        let strays: Vec<_> = found.strays.iter().map(|stray| (stray.path.as_str(), stray.expect)).collect();
-        assert_eq!(strays, [("e", None), ("d", Some(Expect::Version(version(1, 3)))), ("c", Some(Expect::Absent))]);
+        let strays: Vec<_> =
+            found.strays.iter().map(|stray| (stray.path.as_str(), stray.expect)).collect();
+        assert_eq!(
+            strays,
+            [("e", None), ("d", Some(Expect::Version(version(1, 3)))), ("c", Some(Expect::Absent))]
+        );
     }
 
     #[test]
     fn moved_content_is_not_lost() {
-        let listing = Listing { entries: vec![file("b", version(1, 1))], mark: version(1, 5), ..Listing::default() };
+        let listing = Listing {
+            entries: vec![file("b", version(1, 1))],
+            mark: version(1, 5),
+            ..Listing::default()
+        };
         let own = [file("a", version(1, 1))];
         let found = compare(own.iter().map(|(path, entry)| (path, entry)), &listing);
         assert_eq!((found.gone.len(), found.come.len(), found.strays.len()), (1, 1, 0));

@@ -153,12 +153,16 @@ impl Lacks {
     /// Bytes that are lacking for longer than `age` and that somebody may have.
     #[must_use]
     pub fn bytes_older(&self, now: Duration, age: Duration) -> u64 {
-        let old = self.wanted.values().filter(|wanted| !wanted.homeless && now.saturating_sub(wanted.since) >= age);
+        let old = self
+            .wanted
+            .values()
+            .filter(|wanted| !wanted.homeless && now.saturating_sub(wanted.since) >= age);
         old.fold(0, |sum, wanted| sum.saturating_add(wanted.lack.size.max(1)))
     }
 
     pub(super) fn fits(&self, put: Version, digest: Option<Digest>) -> bool {
-        self.wants(put) && self.wanted.get(&put).is_some_and(|wanted| Some(wanted.lack.digest) == digest)
+        self.wants(put)
+            && self.wanted.get(&put).is_some_and(|wanted| Some(wanted.lack.digest) == digest)
     }
 
     /// Whether the content of a later put is lacking at the path of this one.
@@ -173,7 +177,15 @@ impl Lacks {
     }
 
     pub(super) fn add(&mut self, lack: Lack, now: Duration) {
-        let wanted = Wanted { from: None, failed: BTreeSet::new(), not_before: now, rounds: 0, since: now, homeless: false, lack };
+        let wanted = Wanted {
+            from: None,
+            failed: BTreeSet::new(),
+            not_before: now,
+            rounds: 0,
+            since: now,
+            homeless: false,
+            lack,
+        };
         let put = wanted.lack.put;
         if let Entry::Vacant(place) = self.wanted.entry(put) {
             place.insert(wanted);
@@ -196,7 +208,10 @@ impl Lacks {
             Change::Put { path, size, digest, .. } => {
                 self.drop_below(path);
                 if lacking.contains(&version) {
-                    self.add(super::lack_of(path, version, *size, *digest, told.holders.clone()), now);
+                    self.add(
+                        super::lack_of(path, version, *size, *digest, told.holders.clone()),
+                        now,
+                    );
                 }
             }
             Change::MakeFolder { .. } => {}
@@ -210,7 +225,9 @@ impl Lacks {
             Change::Withdraw { .. } => {
                 for (path, entry) in &told.restored {
                     self.drop_below(path);
-                    let lack = entry.and_then(|entry| super::lack_of_entry(path, &entry)).filter(|lack| lacking.contains(&lack.put));
+                    let lack = entry
+                        .and_then(|entry| super::lack_of_entry(path, &entry))
+                        .filter(|lack| lacking.contains(&lack.put));
                     if let Some(lack) = lack {
                         self.add(lack, now);
                     }
@@ -221,7 +238,8 @@ impl Lacks {
 
     fn drop_below(&mut self, path: &TreePath) {
         let gone = |wanted: &Wanted| wanted.lack.path == *path || wanted.lack.path.is_below(path);
-        let gone: Vec<Version> = self.wanted.iter().filter(|(_, wanted)| gone(wanted)).map(|(put, _)| *put).collect();
+        let gone: Vec<Version> =
+            self.wanted.iter().filter(|(_, wanted)| gone(wanted)).map(|(put, _)| *put).collect();
         for put in gone {
             self.remove(put);
         }
@@ -258,7 +276,13 @@ impl Lacks {
     }
 
     /// Whether the content of the put is here now and was lacking.
-    pub(super) fn fetched(&mut self, put: Version, from: FolderId, result: Result<(), Blame>, now: Duration) -> bool {
+    pub(super) fn fetched(
+        &mut self,
+        put: Version,
+        from: FolderId,
+        result: Result<(), Blame>,
+        now: Duration,
+    ) -> bool {
         let Some(wanted) = self.wanted.get_mut(&put) else { return false };
         match result {
             Ok(()) => return self.remove(put),
@@ -292,11 +316,18 @@ impl Lacks {
             *free = free.saturating_sub(1);
         }
         let after = |ready: &BTreeSet<Version>, put: Version| {
-            ready.range((Bound::Excluded(put), Bound::Unbounded)).find(|put| !self.given_up.contains_key(put)).copied()
+            ready
+                .range((Bound::Excluded(put), Bound::Unbounded))
+                .find(|put| !self.given_up.contains_key(put))
+                .copied()
         };
         let mut next = [0, 1].map(|class| after(&self.ready[class], Version::default()));
         // The oldest first, of those for which there is a place.
-        while let Some((put, class)) = (0..2).filter(|class| places[*class] > 0).filter_map(|class| Some((next[class]?, class))).min() {
+        while let Some((put, class)) = (0..2)
+            .filter(|class| places[*class] > 0)
+            .filter_map(|class| Some((next[class]?, class)))
+            .min()
+        {
             next[class] = after(&self.ready[class], put);
             self.ready[class].remove(&put);
             let Some(wanted) = self.wanted.get_mut(&put) else { continue };
@@ -324,11 +355,20 @@ fn class_of(wanted: &Wanted) -> usize {
 
 /// The holder that sends us least; among equals the first one behind a place that differs from slave to slave and from put to put.
 fn choose(here: FolderId, wanted: &Wanted, busy: &BTreeMap<FolderId, usize>) -> Option<FolderId> {
-    let holders: Vec<FolderId> =
-        wanted.lack.holders.iter().copied().filter(|folder| *folder != here && !wanted.failed.contains(folder)).collect();
+    let holders: Vec<FolderId> = wanted
+        .lack
+        .holders
+        .iter()
+        .copied()
+        .filter(|folder| *folder != here && !wanted.failed.contains(folder))
+        .collect();
     let mut turn = wanted.lack.put.number;
-    turn = here.0.iter().fold(turn, |turn, byte| turn.wrapping_mul(31).wrapping_add(u64::from(*byte)));
-    let start = usize::try_from(turn % u64::try_from(holders.len().max(1)).unwrap_or(1)).unwrap_or(0);
+    turn =
+        here.0.iter().fold(turn, |turn, byte| turn.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+    let start =
+        usize::try_from(turn % u64::try_from(holders.len().max(1)).unwrap_or(1)).unwrap_or(0);
     let inexact = |place: usize| (place + holders.len() - start) % holders.len();
-    (0..holders.len()).min_by_key(|place| (busy.get(&holders[*place]).copied().unwrap_or(0), inexact(*place))).map(|place| holders[place])
+    (0..holders.len())
+        .min_by_key(|place| (busy.get(&holders[*place]).copied().unwrap_or(0), inexact(*place)))
+        .map(|place| holders[place])
 }

@@ -52,9 +52,17 @@ impl Replica {
     }
 
     /// A master says its epoch. A lower one than was ever heard of is not followed.
-    pub(super) fn meets_epoch(&mut self, epoch: u32, now: Duration, actions: &mut Vec<Action>) -> bool {
+    pub(super) fn meets_epoch(
+        &mut self,
+        epoch: u32,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) -> bool {
         if epoch < self.standing.epoch {
-            let why = format!("the master is in epoch {epoch}, and epoch {} has begun", self.standing.epoch);
+            let why = format!(
+                "the master is in epoch {epoch}, and epoch {} has begun",
+                self.standing.epoch
+            );
             self.unlinked(now);
             actions.push(Action::Close(Refusal::new(ErrorCode::Conflict, why)));
             return false;
@@ -114,7 +122,9 @@ impl Replica {
                 actions.push(Action::Adopt { listing, standing });
             }
             (Phase::Following, ToSlave::Tell { changes }) => self.told(changes, now, actions),
-            (Phase::Following, ToSlave::Answer { id, answer }) => self.own.answered(id, answer, actions),
+            (Phase::Following, ToSlave::Answer { id, answer }) => {
+                self.own.answered(id, answer, actions)
+            }
             (Phase::Following, ToSlave::Copies { put, copies }) => self.own.copies(put, copies),
             (Phase::Following, ToSlave::GiveUp { put }) => self.give_up(put, actions),
             (Phase::Following, ToSlave::Where { put, holders }) => {
@@ -122,7 +132,10 @@ impl Replica {
                 self.note_whole();
             }
             // What was asked before the tree was to be compared is asked again afterwards.
-            (Phase::Listing(_) | Phase::Adopting { .. }, ToSlave::Answer { .. } | ToSlave::Copies { .. } | ToSlave::Where { .. }) => {}
+            (
+                Phase::Listing(_) | Phase::Adopting { .. },
+                ToSlave::Answer { .. } | ToSlave::Copies { .. } | ToSlave::Where { .. },
+            ) => {}
             (Phase::Away | Phase::Waiting | Phase::Adopting { link: Link::Gone, .. }, _) => {}
             _ => self.close("a message that does not belong here", now, actions),
         }
@@ -143,7 +156,9 @@ impl Replica {
         let puts: Vec<Version> = self.lacks.puts().collect();
         let mut pages: Vec<Vec<Version>> = puts.chunks(PAGE).map(<[Version]>::to_vec).collect();
         let end = pages.pop().unwrap_or_default();
-        actions.extend(pages.into_iter().map(|puts| Action::Send(ToMaster::Lacks { upto, puts, last: false })));
+        actions.extend(
+            pages.into_iter().map(|puts| Action::Send(ToMaster::Lacks { upto, puts, last: false })),
+        );
         actions.push(Action::Send(ToMaster::Lacks { upto, puts: end, last: true }));
     }
 
@@ -172,7 +187,10 @@ impl Replica {
         match link {
             Link::Gone => {}
             Link::New => self.join(actions),
-            Link::Same => actions.push(Action::Close(Refusal::new(ErrorCode::Storage, "the tree could not be taken over"))),
+            Link::Same => actions.push(Action::Close(Refusal::new(
+                ErrorCode::Storage,
+                "the tree could not be taken over",
+            ))),
         }
     }
 }

@@ -23,7 +23,9 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use relais_proto::{ChangeId, Digest, ErrorCode, FolderId, Mark, Refusal, SlaveId, TreePath, Version};
+use relais_proto::{
+    ChangeId, Digest, ErrorCode, FolderId, Mark, Refusal, SlaveId, TreePath, Version,
+};
 
 use self::own::Own;
 use self::readers::Readers;
@@ -97,7 +99,13 @@ pub struct Replica {
 impl Replica {
     /// A slave that starts: where its folder stands, what it lacks, and the changes for which something is staged.
     #[must_use]
-    pub fn new(slave: SlaveId, folder: FolderId, standing: Standing, lacks: Vec<Lack>, staged: BTreeSet<ChangeId>) -> Self {
+    pub fn new(
+        slave: SlaveId,
+        folder: FolderId,
+        standing: Standing,
+        lacks: Vec<Lack>,
+        staged: BTreeSet<ChangeId>,
+    ) -> Self {
         Self {
             slave,
             folder,
@@ -137,7 +145,8 @@ impl Replica {
     /// Whether all changes are here that there were when it joined.
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
-        matches!(self.phase, Phase::Following) && self.standing.applied >= self.joined_at.unwrap_or_default()
+        matches!(self.phase, Phase::Following)
+            && self.standing.applied >= self.joined_at.unwrap_or_default()
     }
 
     /// Contents that it lacks.
@@ -156,9 +165,16 @@ impl Replica {
     /// What speaks for and against sessions here. `bytes` are those of all contents in the tree.
     #[must_use]
     pub fn fitness(&self, now: Duration, bytes: u64) -> Fitness {
-        let behind = self.heard.front().map_or(Duration::ZERO, |(_, since)| now.saturating_sub(*since));
+        let behind =
+            self.heard.front().map_or(Duration::ZERO, |(_, since)| now.saturating_sub(*since));
         let following = matches!(self.phase, Phase::Following);
-        Fitness { following, behind, whole: self.whole, old_lacks: self.lacks.bytes_older(now, YOUNG), bytes }
+        Fitness {
+            following,
+            behind,
+            whole: self.whole,
+            old_lacks: self.lacks.bytes_older(now, YOUNG),
+            bytes,
+        }
     }
 
     /// What follows from an event. `now` is the time since a start of the caller's choice, and never goes back.
@@ -169,7 +185,9 @@ impl Replica {
             Event::Unlinked => self.unlinked(now),
             Event::Heard(message) => self.hear(message, now, &mut actions),
             Event::Marked(mark) => self.note_mark(mark, now),
-            Event::Asked { session, asked, copies } => self.asked(session, asked, copies, now, &mut actions),
+            Event::Asked { session, asked, copies } => {
+                self.asked(session, asked, copies, now, &mut actions)
+            }
             Event::Read { session, mark } => self.readers.add(session, mark, now),
             Event::Gone(session) => {
                 self.readers.remove(session);
@@ -195,7 +213,8 @@ impl Replica {
         }
         self.carry_next(now, &mut actions);
         if matches!(self.phase, Phase::Following) {
-            self.own.seek(self.standing.applied >= self.joined_at.unwrap_or_default(), &mut actions);
+            self.own
+                .seek(self.standing.applied >= self.joined_at.unwrap_or_default(), &mut actions);
             self.lacks.next(now, &mut actions);
         }
         self.own.finish(self.standing.applied, &self.lacks, now, &mut actions);
@@ -205,7 +224,9 @@ impl Replica {
 
     fn note_mark(&mut self, mark: Mark, now: Duration) {
         // An epoch in which nothing was numbered yet has nothing to be waited for.
-        if mark.number > 0 && mark > self.heard.back().map_or(self.standing.applied, |(mark, _)| *mark) {
+        if mark.number > 0
+            && mark > self.heard.back().map_or(self.standing.applied, |(mark, _)| *mark)
+        {
             self.heard.push_back((mark, now));
         }
     }
@@ -263,12 +284,26 @@ impl Replica {
         }
     }
 
-    fn asked(&mut self, session: Option<Session>, asked: Asked, copies: u16, now: Duration, actions: &mut Vec<Action>) {
+    fn asked(
+        &mut self,
+        session: Option<Session>,
+        asked: Asked,
+        copies: u16,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
         if !self.is_linked() {
             if let Some(session) = session {
                 self.own.left_staged(&asked);
-                let why = Refusal::new(ErrorCode::NoChanges, "changes are not possible now: this slave does not reach its master");
-                actions.push(Action::Answer { session, id: asked.id, answer: Answer::Refused(why) });
+                let why = Refusal::new(
+                    ErrorCode::NoChanges,
+                    "changes are not possible now: this slave does not reach its master",
+                );
+                actions.push(Action::Answer {
+                    session,
+                    id: asked.id,
+                    answer: Answer::Refused(why),
+                });
             }
             return;
         }
@@ -277,12 +312,20 @@ impl Replica {
 }
 
 /// What is known of content by its change alone.
-pub(crate) fn lack_of(path: &TreePath, put: Version, size: u64, digest: Digest, holders: Vec<FolderId>) -> Lack {
+pub(crate) fn lack_of(
+    path: &TreePath,
+    put: Version,
+    size: u64,
+    digest: Digest,
+    holders: Vec<FolderId>,
+) -> Lack {
     Lack { put, path: path.clone(), size, digest, holders }
 }
 
 /// An entry's content as something that is lacking.
 #[must_use]
 pub fn lack_of_entry(path: &TreePath, entry: &Entry) -> Option<Lack> {
-    entry.content.map(|content| lack_of(path, content.put, content.size, content.digest, Vec::new()))
+    entry
+        .content
+        .map(|content| lack_of(path, content.put, content.size, content.digest, Vec::new()))
 }

@@ -52,10 +52,21 @@ pub(super) struct Own {
 
 impl Own {
     pub fn new(staged: BTreeSet<ChangeId>) -> Self {
-        Self { mine: BTreeMap::new(), orphans: staged.into_iter().map(|id| (id, Orphan::Unasked)).collect() }
+        Self {
+            mine: BTreeMap::new(),
+            orphans: staged.into_iter().map(|id| (id, Orphan::Unasked)).collect(),
+        }
     }
 
-    pub fn add(&mut self, session: Option<Session>, asked: Asked, copies: u16, now: Duration, speaks: bool, actions: &mut Vec<Action>) {
+    pub fn add(
+        &mut self,
+        session: Option<Session>,
+        asked: Asked,
+        copies: u16,
+        now: Duration,
+        speaks: bool,
+        actions: &mut Vec<Action>,
+    ) {
         let id = asked.id;
         // It may be on the way to its place already; then it is found there.
         let orphan = self.orphans.remove(&id);
@@ -120,7 +131,9 @@ impl Own {
         if !caught_up {
             return;
         }
-        for (id, orphan) in self.orphans.iter_mut().filter(|(_, orphan)| **orphan == Orphan::Unasked) {
+        for (id, orphan) in
+            self.orphans.iter_mut().filter(|(_, orphan)| **orphan == Orphan::Unasked)
+        {
             *orphan = Orphan::Asked;
             actions.push(Action::Send(ToMaster::Seek { id: *id }));
         }
@@ -139,12 +152,18 @@ impl Own {
         if let Some(mine) = self.mine.get_mut(&id) {
             mine.version = Some(version);
         }
-        if let Some(orphan) = self.orphans.get_mut(&id).filter(|orphan| **orphan != Orphan::Placing) {
+        if let Some(orphan) = self.orphans.get_mut(&id).filter(|orphan| **orphan != Orphan::Placing)
+        {
             *orphan = Orphan::Numbered(version);
         }
     }
 
-    pub fn answered(&mut self, id: ChangeId, answer: Result<Version, Refusal>, actions: &mut Vec<Action>) {
+    pub fn answered(
+        &mut self,
+        id: ChangeId,
+        answer: Result<Version, Refusal>,
+        actions: &mut Vec<Action>,
+    ) {
         let refusal = match answer {
             Ok(version) => return self.numbered(id, version),
             Err(refusal) => refusal,
@@ -182,11 +201,23 @@ impl Own {
 
     /// A put was withdrawn.
     pub fn withdrawn(&mut self, of: Version, actions: &mut Vec<Action>) {
-        let ids: Vec<ChangeId> = self.mine.iter().filter(|(_, mine)| mine.version == Some(of)).map(|(id, _)| *id).collect();
+        let ids: Vec<ChangeId> = self
+            .mine
+            .iter()
+            .filter(|(_, mine)| mine.version == Some(of))
+            .map(|(id, _)| *id)
+            .collect();
         for mine in ids.into_iter().filter_map(|id| self.mine.remove(&id)) {
-            let why = Refusal::new(ErrorCode::Storage, format!("the content could not be stored; change {of} was withdrawn"));
+            let why = Refusal::new(
+                ErrorCode::Storage,
+                format!("the content could not be stored; change {of} was withdrawn"),
+            );
             for session in mine.sessions {
-                actions.push(Action::Answer { session, id: mine.asked.id, answer: Answer::Refused(why.clone()) });
+                actions.push(Action::Answer {
+                    session,
+                    id: mine.asked.id,
+                    answer: Answer::Refused(why.clone()),
+                });
             }
             actions.push(Action::Discard(mine.asked.id));
         }
@@ -204,12 +235,20 @@ impl Own {
     }
 
     /// Answers whose change is applied and stored, or who have waited too long.
-    pub fn finish(&mut self, applied: Version, lacks: &Lacks, now: Duration, actions: &mut Vec<Action>) {
+    pub fn finish(
+        &mut self,
+        applied: Version,
+        lacks: &Lacks,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
         let mut left = Vec::new();
         self.mine.retain(|id, mine| {
             let version = mine.version.filter(|version| *version <= applied);
             // Where what has replaced it is still lacking, it may have to come back: what is staged is kept, and nothing is called done.
-            let stored = version.filter(|version| !lacks.has(*version) && !lacks.behind(*version, &mine.asked.change));
+            let stored = version.filter(|version| {
+                !lacks.has(*version) && !lacks.behind(*version, &mine.asked.change)
+            });
             if let (Some(version), None) = (version, stored)
                 && !mine.placing
                 && !mine.unplaceable
@@ -219,8 +258,12 @@ impl Own {
                 actions.push(Action::Place { id: *id, put: version });
             }
             let answer = match stored {
-                Some(version) if mine.wanted <= 1 || mine.copies >= mine.wanted => Answer::Done { version, copies: mine.copies.max(1) },
-                Some(version) if now >= mine.until => Answer::TooFewCopies { version, copies: mine.copies.max(1) },
+                Some(version) if mine.wanted <= 1 || mine.copies >= mine.wanted => {
+                    Answer::Done { version, copies: mine.copies.max(1) }
+                }
+                Some(version) if now >= mine.until => {
+                    Answer::TooFewCopies { version, copies: mine.copies.max(1) }
+                }
                 // It was made and replaced since; what replaced it cannot be had.
                 None if now >= mine.until && version.is_some_and(|version| !lacks.has(version)) => {
                     Answer::TooFewCopies { version: version.unwrap_or_default(), copies: 0 }
@@ -235,7 +278,14 @@ impl Own {
                 actions.push(Action::Discard(*id));
             } else {
                 // What is staged may still be needed.
-                left.push((*id, if mine.placing { Orphan::Placing } else { version.map_or(Orphan::Unasked, Orphan::Numbered) }));
+                left.push((
+                    *id,
+                    if mine.placing {
+                        Orphan::Placing
+                    } else {
+                        version.map_or(Orphan::Unasked, Orphan::Numbered)
+                    },
+                ));
             }
             for session in &mine.sessions {
                 actions.push(Action::Answer { session: *session, id: *id, answer: answer.clone() });
@@ -248,7 +298,9 @@ impl Own {
             if version > applied {
                 return true;
             }
-            if lacks.has(version) != lacks.wants(version) || lacks.any_behind(version) && !lacks.has(version) {
+            if lacks.has(version) != lacks.wants(version)
+                || lacks.any_behind(version) && !lacks.has(version)
+            {
                 return true;
             }
             if lacks.has(version) {
@@ -263,7 +315,11 @@ impl Own {
 }
 
 fn propose(mine: &Mine) -> Action {
-    Action::Send(ToMaster::Propose { asked: mine.asked.clone(), found: mine.found, copies: mine.wanted })
+    Action::Send(ToMaster::Propose {
+        asked: mine.asked.clone(),
+        found: mine.found,
+        copies: mine.wanted,
+    })
 }
 
 fn digest(change: &Change) -> Option<relais_proto::Digest> {

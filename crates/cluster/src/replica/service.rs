@@ -25,7 +25,10 @@ pub struct Fitness {
 /// Whether a slave may have sessions. That it answers heartbeats, and is not being drained, is for its master to see.
 #[must_use]
 pub fn in_service(fitness: &Fitness) -> bool {
-    fitness.following && fitness.whole && fitness.behind < BEHIND && fitness.old_lacks <= fitness.bytes / 100
+    fitness.following
+        && fitness.whole
+        && fitness.behind < BEHIND
+        && fitness.old_lacks <= fitness.bytes / 100
 }
 
 #[cfg(test)]
@@ -34,7 +37,13 @@ mod tests {
 
     #[test]
     fn each_condition_counts() {
-        let fit = Fitness { following: true, behind: Duration::ZERO, whole: true, old_lacks: 10, bytes: 1000 };
+        let fit = Fitness {
+            following: true,
+            behind: Duration::ZERO,
+            whole: true,
+            old_lacks: 10,
+            bytes: 1000,
+        };
         assert!(in_service(&fit));
         for unfit in [
             Fitness { following: false, ..fit },

@@ -20,12 +20,22 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 fn put_change(n: u8, name: &str, size: u64) -> Change {
-    Change::Put { path: TreePath::new(name).unwrap(), size, digest: Digest([n; 32]), mtime: FileTime::default(), executable: false }
+    Change::Put {
+        path: TreePath::new(name).unwrap(),
+        size,
+        digest: Digest([n; 32]),
+        mtime: FileTime::default(),
+        executable: false,
+    }
 }
 
 fn told(number: u64, change: Change, holders: &[FolderId]) -> Told {
     let id = ChangeId([u8::try_from(number).unwrap(); 16]);
-    Told { numbered: Numbered { version: version(number), id, time_ms: 0, change }, holders: holders.to_vec(), restored: Vec::new() }
+    Told {
+        numbered: Numbered { version: version(number), id, time_ms: 0, change },
+        holders: holders.to_vec(),
+        restored: Vec::new(),
+    }
 }
 
 fn put(number: u64, holders: &[FolderId]) -> Told {
@@ -42,19 +52,38 @@ fn tell(replica: &mut Replica, changes: &[Told]) -> Vec<Action> {
 
 fn following() -> Replica {
     let mut replica = replica();
-    assert!(matches!(replica.on(Event::Linked, Duration::ZERO)[..], [Action::Send(ToMaster::Join { .. })]));
-    let actions = hear(&mut replica, ToSlave::Follow { epoch: 1, mark: Version::default(), chain: Chain::default(), given_up: Vec::new() });
-    assert!(matches!(actions[..], [Action::Raise(1), Action::Send(ToMaster::Lacks { last: true, .. })]));
+    assert!(matches!(
+        replica.on(Event::Linked, Duration::ZERO)[..],
+        [Action::Send(ToMaster::Join { .. })]
+    ));
+    let actions = hear(
+        &mut replica,
+        ToSlave::Follow {
+            epoch: 1,
+            mark: Version::default(),
+            chain: Chain::default(),
+            given_up: Vec::new(),
+        },
+    );
+    assert!(matches!(
+        actions[..],
+        [Action::Raise(1), Action::Send(ToMaster::Lacks { last: true, .. })]
+    ));
     replica
 }
 
 fn carried(replica: &mut Replica, lacks: &[u64]) -> Vec<Action> {
-    replica.on(Event::Carried { lacks: lacks.iter().copied().map(version).collect(), failed: Vec::new() }, Duration::ZERO)
+    replica.on(
+        Event::Carried { lacks: lacks.iter().copied().map(version).collect(), failed: Vec::new() },
+        Duration::ZERO,
+    )
 }
 
 fn carries(actions: &[Action]) -> Vec<u64> {
     let of = |action: &Action| match action {
-        Action::Carry { changes, .. } => changes.iter().map(|told| told.numbered.version.number).collect(),
+        Action::Carry { changes, .. } => {
+            changes.iter().map(|told| told.numbered.version.number).collect()
+        }
         _ => Vec::new(),
     };
     actions.iter().flat_map(of).collect()
@@ -69,7 +98,11 @@ fn fetches(actions: &[Action]) -> Vec<(u64, u8)> {
 }
 
 fn ask(replica: &mut Replica, n: u8, copies: u16) -> Vec<Action> {
-    let asked = Asked { id: ChangeId([n; 16]), change: put_change(n, &format!("f{n}"), 1), expect: Expect::Any };
+    let asked = Asked {
+        id: ChangeId([n; 16]),
+        change: put_change(n, &format!("f{n}"), 1),
+        expect: Expect::Any,
+    };
     replica.on(Event::Asked { session: Some(Session(u64::from(n))), asked, copies }, Duration::ZERO)
 }
 
@@ -85,7 +118,11 @@ fn answers(actions: &[Action]) -> Vec<(u64, &Answer)> {
 fn changes_are_applied_in_order_once_and_never_with_a_gap() {
     let mut replica = following();
     assert_eq!(carries(&tell(&mut replica, &[put(1, &[HERE]), put(2, &[HERE])])), [1, 2]);
-    assert_eq!(carries(&tell(&mut replica, &[put(2, &[HERE]), put(3, &[HERE])])), [0u64; 0], "one after the other");
+    assert_eq!(
+        carries(&tell(&mut replica, &[put(2, &[HERE]), put(3, &[HERE])])),
+        [0u64; 0],
+        "one after the other"
+    );
     let actions = carried(&mut replica, &[]);
     assert_eq!((carries(&actions), replica.applied()), (vec![3], version(2)));
     let actions = tell(&mut replica, &[put(5, &[HERE])]);
@@ -109,12 +146,28 @@ fn what_could_not_be_carried_out_is_tried_again() {
 #[test]
 fn a_session_is_answered_when_its_change_is_applied_and_asks_again_after_a_cut() {
     let mut replica = following();
-    assert!(matches!(ask(&mut replica, 1, 1)[..], [Action::Send(ToMaster::Propose { found: false, .. })]));
+    assert!(matches!(
+        ask(&mut replica, 1, 1)[..],
+        [Action::Send(ToMaster::Propose { found: false, .. })]
+    ));
     replica.on(Event::Unlinked, Duration::ZERO);
-    assert!(matches!(answers(&ask(&mut replica, 9, 1))[..], [(9, Answer::Refused(refusal))] if refusal.code == ErrorCode::NoChanges));
+    assert!(
+        matches!(answers(&ask(&mut replica, 9, 1))[..], [(9, Answer::Refused(refusal))] if refusal.code == ErrorCode::NoChanges)
+    );
     replica.on(Event::Linked, Duration::ZERO);
-    let actions = hear(&mut replica, ToSlave::Follow { epoch: 1, mark: version(1), chain: Chain::default(), given_up: Vec::new() });
-    assert!(matches!(&actions[1], Action::Send(ToMaster::Propose { asked, .. }) if asked.id == ChangeId([1; 16])), "{actions:?}");
+    let actions = hear(
+        &mut replica,
+        ToSlave::Follow {
+            epoch: 1,
+            mark: version(1),
+            chain: Chain::default(),
+            given_up: Vec::new(),
+        },
+    );
+    assert!(
+        matches!(&actions[1], Action::Send(ToMaster::Propose { asked, .. }) if asked.id == ChangeId([1; 16])),
+        "{actions:?}"
+    );
     assert!(answers(&tell(&mut replica, &[put(1, &[HERE])])).is_empty(), "not on disk yet");
     let actions = carried(&mut replica, &[]);
     assert_eq!(answers(&actions), [(1, &Answer::Done { version: version(1), copies: 1 })]);
@@ -133,7 +186,11 @@ fn copies_are_waited_for_and_not_for_ever() {
         ask(&mut replica, 1, 2);
         tell(&mut replica, &[put(1, &[HERE])]);
         assert!(answers(&carried(&mut replica, &[])).is_empty());
-        let event = if copies { Event::Heard(ToSlave::Copies { put: version(1), copies: 2 }) } else { Event::Tick };
+        let event = if copies {
+            Event::Heard(ToSlave::Copies { put: version(1), copies: 2 })
+        } else {
+            Event::Tick
+        };
         assert_eq!(answers(&replica.on(event, seconds(30))), [(1, &answer)]);
     }
 }
@@ -144,9 +201,11 @@ fn what_is_known_by_its_id_is_placed_from_what_was_staged_again() {
     tell(&mut replica, &[put(1, &[OTHER])]);
     carried(&mut replica, &[1]);
     ask(&mut replica, 1, 1);
-    let actions = hear(&mut replica, ToSlave::Answer { id: ChangeId([1; 16]), answer: Ok(version(1)) });
+    let actions =
+        hear(&mut replica, ToSlave::Answer { id: ChangeId([1; 16]), answer: Ok(version(1)) });
     assert_eq!(actions, [Action::Place { id: ChangeId([1; 16]), put: version(1) }]);
-    let actions = replica.on(Event::Placed { id: ChangeId([1; 16]), put: version(1), ok: true }, Duration::ZERO);
+    let actions = replica
+        .on(Event::Placed { id: ChangeId([1; 16]), put: version(1), ok: true }, Duration::ZERO);
     assert!(actions.contains(&Action::Send(ToMaster::Holds { put: version(1), has: true })));
     assert_eq!(answers(&actions).len(), 1);
 }
@@ -156,14 +215,20 @@ fn content_that_cannot_be_placed_is_reported_and_fetched_or_withdrawn() {
     let mut replica = following();
     ask(&mut replica, 1, 1);
     tell(&mut replica, &[put(1, &[HERE])]);
-    let actions = replica.on(Event::Carried { lacks: vec![version(1)], failed: vec![version(1)] }, Duration::ZERO);
+    let actions = replica
+        .on(Event::Carried { lacks: vec![version(1)], failed: vec![version(1)] }, Duration::ZERO);
     assert!(actions.contains(&Action::Send(ToMaster::Failed { of: version(1) })));
-    assert!(!actions.iter().any(|action| matches!(action, Action::Place { .. })), "the same bytes are not tried again");
+    assert!(
+        !actions.iter().any(|action| matches!(action, Action::Place { .. })),
+        "the same bytes are not tried again"
+    );
     let mut withdraw = told(2, Change::Withdraw { of: version(1) }, &[]);
     withdraw.restored.push((TreePath::new("f1").unwrap(), None));
     tell(&mut replica, &[withdraw]);
     let actions = carried(&mut replica, &[]);
-    assert!(matches!(answers(&actions)[..], [(1, Answer::Refused(refusal))] if refusal.code == ErrorCode::Storage));
+    assert!(
+        matches!(answers(&actions)[..], [(1, Answer::Refused(refusal))] if refusal.code == ErrorCode::Storage)
+    );
     assert!(replica.lacks().is_empty());
 }
 
@@ -179,10 +244,18 @@ fn small_contents_do_not_wait_behind_large_ones_and_another_holder_is_asked() {
     assert_eq!(begun.iter().map(|(put, _)| *put).collect::<Vec<_>>(), [1, 2, 5, 6, 7, 8, 9, 10]);
     let from = |holder| begun.iter().filter(|(put, from)| *put > 4 && *from == holder).count();
     assert_eq!((from(2), from(3)), (2, 4), "the other one has two large ones to send already");
-    let failed = Event::Fetched { put: version(5), from: FolderId([begun[2].1; 16]), result: Err(Blame::Holder) };
+    let failed = Event::Fetched {
+        put: version(5),
+        from: FolderId([begun[2].1; 16]),
+        result: Err(Blame::Holder),
+    };
     let again = fetches(&replica.on(failed, Duration::ZERO));
     assert!(matches!(again[..], [(5, from)] if from != begun[2].1));
-    let failed = Event::Fetched { put: version(5), from: FolderId([again[0].1; 16]), result: Err(Blame::Holder) };
+    let failed = Event::Fetched {
+        put: version(5),
+        from: FolderId([again[0].1; 16]),
+        result: Err(Blame::Holder),
+    };
     let actions = replica.on(failed, Duration::ZERO);
     assert!(actions.contains(&Action::Send(ToMaster::Want { put: version(5) })));
     assert!(matches!(fetches(&actions)[..], [(11, _)]), "the next one has its place");
@@ -193,9 +266,13 @@ fn fetched_content_is_reported_and_what_went_meanwhile_is_not_fetched() {
     let mut replica = following();
     tell(&mut replica, &[put(1, &[OTHER]), put(2, &[OTHER])]);
     assert_eq!(fetches(&carried(&mut replica, &[1, 2])).len(), 2);
-    let actions = replica.on(Event::Fetched { put: version(1), from: OTHER, result: Ok(()) }, Duration::ZERO);
+    let actions =
+        replica.on(Event::Fetched { put: version(1), from: OTHER, result: Ok(()) }, Duration::ZERO);
     assert_eq!(actions, [Action::Send(ToMaster::Holds { put: version(1), has: true })]);
-    tell(&mut replica, &[told(3, Change::Remove { path: TreePath::new("f2").unwrap(), recursive: false }, &[])]);
+    tell(
+        &mut replica,
+        &[told(3, Change::Remove { path: TreePath::new("f2").unwrap(), recursive: false }, &[])],
+    );
     carried(&mut replica, &[]);
     assert!(replica.lacks().is_empty());
 }
@@ -210,7 +287,10 @@ fn names_move_with_what_is_lacking() {
     assert_eq!(carries(&carried(&mut replica, &[2])), [3], "what moves them is a batch of its own");
     carried(&mut replica, &[]);
     let actions = hear(&mut replica, ToSlave::Where { put: version(2), holders: vec![OTHER] });
-    assert!(matches!(&actions[..], [Action::Fetch { lack, .. }] if lack.path == path("e/x")), "{actions:?}");
+    assert!(
+        matches!(&actions[..], [Action::Fetch { lack, .. }] if lack.path == path("e/x")),
+        "{actions:?}"
+    );
 }
 
 #[test]
@@ -229,13 +309,21 @@ fn a_reader_waits_for_what_it_has_seen_and_is_sent_away_after_5_seconds() {
 fn a_lower_epoch_is_refused_also_after_a_restart() {
     let mut replica = replica();
     replica.on(Event::Linked, Duration::ZERO);
-    assert_eq!(hear(&mut replica, ToSlave::Compare { epoch: 3, mark: version(1), given_up: Vec::new() })[..], [Action::Raise(3)]);
+    assert_eq!(
+        hear(&mut replica, ToSlave::Compare { epoch: 3, mark: version(1), given_up: Vec::new() })[..],
+        [Action::Raise(3)]
+    );
     replica.on(Event::Unlinked, Duration::ZERO);
     let standing = replica.standing();
     assert_eq!((standing.epoch, standing.applied), (3, Version::default()));
     let mut again = Replica::new(SlaveId([1; 16]), HERE, standing, Vec::new(), BTreeSet::new());
     for message in [
-        ToSlave::Follow { epoch: 2, mark: version(1), chain: Chain::default(), given_up: Vec::new() },
+        ToSlave::Follow {
+            epoch: 2,
+            mark: version(1),
+            chain: Chain::default(),
+            given_up: Vec::new(),
+        },
         ToSlave::Compare { epoch: 2, mark: version(1), given_up: Vec::new() },
         ToSlave::Refuse { epoch: 2, why: Refusal::new(ErrorCode::Conflict, "") },
     ] {
@@ -246,9 +334,16 @@ fn a_lower_epoch_is_refused_also_after_a_restart() {
 
 #[test]
 fn only_a_tree_that_arrived_whole_is_taken_over() {
-    let page =
-        || ToSlave::Page { entries: vec![(TreePath::new("a").unwrap(), Entry { version: version(1), content: None })], ids: Vec::new() };
-    let end = |entries| ToSlave::End { mark: version(4), chain: Chain([4; 32]), ends: Vec::new(), entries };
+    let page = || ToSlave::Page {
+        entries: vec![(TreePath::new("a").unwrap(), Entry { version: version(1), content: None })],
+        ids: Vec::new(),
+    };
+    let end = |entries| ToSlave::End {
+        mark: version(4),
+        chain: Chain([4; 32]),
+        ends: Vec::new(),
+        entries,
+    };
     for (cut, entries) in [(true, 1), (false, 2)] {
         let mut replica = replica();
         replica.on(Event::Linked, Duration::ZERO);
@@ -283,13 +378,22 @@ fn a_link_that_comes_while_a_tree_is_taken_over_begins_with_a_join() {
         let mut replica = replica();
         replica.on(Event::Linked, Duration::ZERO);
         hear(&mut replica, ToSlave::Compare { epoch: 1, mark: version(4), given_up: Vec::new() });
-        hear(&mut replica, ToSlave::End { mark: version(4), chain: Chain([4; 32]), ends: Vec::new(), entries: 0 });
+        hear(
+            &mut replica,
+            ToSlave::End { mark: version(4), chain: Chain([4; 32]), ends: Vec::new(), entries: 0 },
+        );
         replica.on(Event::Unlinked, Duration::ZERO);
-        assert!(replica.on(Event::Linked, Duration::ZERO).is_empty(), "not before it is settled where it stands");
+        assert!(
+            replica.on(Event::Linked, Duration::ZERO).is_empty(),
+            "not before it is settled where it stands"
+        );
         let event = if ok { Event::Adopted { lacks: Vec::new() } } else { Event::NotAdopted };
         let actions = replica.on(event, Duration::ZERO);
         let applied = if ok { version(4) } else { Version::default() };
-        assert!(matches!(actions[..], [Action::Send(ToMaster::Join { standing, .. })] if standing.applied == applied), "{actions:?}");
+        assert!(
+            matches!(actions[..], [Action::Send(ToMaster::Join { standing, .. })] if standing.applied == applied),
+            "{actions:?}"
+        );
     }
 }
 
@@ -300,11 +404,21 @@ fn the_join_waits_for_what_is_being_carried_out() {
         tell(&mut replica, &[put(1, &[HERE])]);
         replica.on(Event::Unlinked, Duration::ZERO);
         assert!(replica.on(Event::Linked, Duration::ZERO).is_empty());
-        let event = if done { Event::Carried { lacks: Vec::new(), failed: Vec::new() } } else { Event::NotCarried };
+        let event = if done {
+            Event::Carried { lacks: Vec::new(), failed: Vec::new() }
+        } else {
+            Event::NotCarried
+        };
         let actions = replica.on(event, Duration::ZERO);
         let applied = if done { version(1) } else { Version::default() };
-        assert!(matches!(actions[..], [Action::Send(ToMaster::Join { standing, .. })] if standing.applied == applied), "{actions:?}");
-        assert!(replica.on(Event::Tick, seconds(9)).is_empty(), "what was not carried out is told again");
+        assert!(
+            matches!(actions[..], [Action::Send(ToMaster::Join { standing, .. })] if standing.applied == applied),
+            "{actions:?}"
+        );
+        assert!(
+            replica.on(Event::Tick, seconds(9)).is_empty(),
+            "what was not carried out is told again"
+        );
     }
 }
 
@@ -313,18 +427,35 @@ fn what_is_staged_for_nobody_is_asked_about_once_the_slave_has_caught_up() {
     let staged = BTreeSet::from([ChangeId([1; 16]), ChangeId([2; 16]), ChangeId([3; 16])]);
     let mut replica = Replica::new(SlaveId([1; 16]), HERE, Standing::default(), Vec::new(), staged);
     replica.on(Event::Linked, Duration::ZERO);
-    let actions = hear(&mut replica, ToSlave::Follow { epoch: 1, mark: version(1), chain: Chain::default(), given_up: Vec::new() });
-    let sought = |actions: &[Action]| actions.iter().filter(|action| matches!(action, Action::Send(ToMaster::Seek { .. }))).count();
+    let actions = hear(
+        &mut replica,
+        ToSlave::Follow {
+            epoch: 1,
+            mark: version(1),
+            chain: Chain::default(),
+            given_up: Vec::new(),
+        },
+    );
+    let sought = |actions: &[Action]| {
+        actions
+            .iter()
+            .filter(|action| matches!(action, Action::Send(ToMaster::Seek { .. })))
+            .count()
+    };
     assert_eq!(sought(&actions), 0);
     tell(&mut replica, &[put(1, &[HERE])]);
     let actions = carried(&mut replica, &[]);
     assert_eq!(sought(&actions), 2, "the first one was placed");
     assert!(actions.contains(&Action::Discard(ChangeId([1; 16]))));
     let unknown = Err(Refusal::new(ErrorCode::NotFound, ""));
-    assert_eq!(hear(&mut replica, ToSlave::Answer { id: ChangeId([2; 16]), answer: unknown }), [Action::Discard(ChangeId([2; 16]))]);
+    assert_eq!(
+        hear(&mut replica, ToSlave::Answer { id: ChangeId([2; 16]), answer: unknown }),
+        [Action::Discard(ChangeId([2; 16]))]
+    );
     tell(&mut replica, &[put(2, &[OTHER])]);
     carried(&mut replica, &[2]);
-    let actions = hear(&mut replica, ToSlave::Answer { id: ChangeId([3; 16]), answer: Ok(version(2)) });
+    let actions =
+        hear(&mut replica, ToSlave::Answer { id: ChangeId([3; 16]), answer: Ok(version(2)) });
     assert_eq!(actions, [Action::Place { id: ChangeId([3; 16]), put: version(2) }]);
 }
 
@@ -333,11 +464,25 @@ fn whoever_asks_for_what_was_just_asked_about_is_not_told_that_nobody_knows_it()
     let staged = BTreeSet::from([ChangeId([2; 16])]);
     let mut replica = Replica::new(SlaveId([1; 16]), HERE, Standing::default(), Vec::new(), staged);
     replica.on(Event::Linked, Duration::ZERO);
-    hear(&mut replica, ToSlave::Follow { epoch: 1, mark: version(1), chain: Chain::default(), given_up: Vec::new() });
+    hear(
+        &mut replica,
+        ToSlave::Follow {
+            epoch: 1,
+            mark: version(1),
+            chain: Chain::default(),
+            given_up: Vec::new(),
+        },
+    );
     tell(&mut replica, &[put(1, &[OTHER])]);
-    assert!(carried(&mut replica, &[]).contains(&Action::Send(ToMaster::Seek { id: ChangeId([2; 16]) })));
+    assert!(
+        carried(&mut replica, &[])
+            .contains(&Action::Send(ToMaster::Seek { id: ChangeId([2; 16]) }))
+    );
     ask(&mut replica, 2, 0);
-    let unknown = || ToSlave::Answer { id: ChangeId([2; 16]), answer: Err(Refusal::new(ErrorCode::NotFound, "")) };
+    let unknown = || ToSlave::Answer {
+        id: ChangeId([2; 16]),
+        answer: Err(Refusal::new(ErrorCode::NotFound, "")),
+    };
     assert_eq!(hear(&mut replica, unknown()), [], "that was the answer to the question");
     let actions = hear(&mut replica, unknown());
     assert!(matches!(answers(&actions)[..], [(2, Answer::Refused(_))]), "{actions:?}");
@@ -347,7 +492,8 @@ fn whoever_asks_for_what_was_just_asked_about_is_not_told_that_nobody_knows_it()
 fn what_was_found_and_is_refused_is_set_aside_unless_it_can_be_tried_later() {
     for (code, aside) in [(ErrorCode::Changed, true), (ErrorCode::NoChanges, false)] {
         let mut replica = following();
-        let asked = Asked { id: ChangeId([1; 16]), change: put_change(1, "f", 1), expect: Expect::Absent };
+        let asked =
+            Asked { id: ChangeId([1; 16]), change: put_change(1, "f", 1), expect: Expect::Absent };
         let actions = replica.on(Event::Asked { session: None, asked, copies: 1 }, Duration::ZERO);
         assert!(matches!(actions[..], [Action::Send(ToMaster::Propose { found: true, .. })]));
         let answer = ToSlave::Answer { id: ChangeId([1; 16]), answer: Err(Refusal::new(code, "")) };
@@ -362,7 +508,11 @@ fn content_that_is_missing_is_reported_and_fetched_again() {
     carried(&mut replica, &[]);
     let lack = lack_of(&TreePath::new("f1").unwrap(), version(1), 1, Digest([1; 32]), Vec::new());
     let actions = replica.on(Event::Missing(lack), Duration::ZERO);
-    assert_eq!(actions, [ToMaster::Holds { put: version(1), has: false }, ToMaster::Want { put: version(1) }].map(Action::Send));
+    assert_eq!(
+        actions,
+        [ToMaster::Holds { put: version(1), has: false }, ToMaster::Want { put: version(1) }]
+            .map(Action::Send)
+    );
     let actions = hear(&mut replica, ToSlave::Where { put: version(1), holders: vec![OTHER] });
     assert_eq!(fetches(&actions), [(1, 2)]);
 }
@@ -374,19 +524,45 @@ fn what_is_given_up_is_taken_from_nowhere_until_somebody_holds_it() {
     carried(&mut replica, &[1, 2]);
     replica.on(Event::Unlinked, Duration::ZERO);
     replica.on(Event::Linked, Duration::ZERO);
-    hear(&mut replica, ToSlave::Follow { epoch: 1, mark: version(3), chain: Chain::default(), given_up: vec![version(2)] });
-    assert_eq!(hear(&mut replica, ToSlave::GiveUp { put: version(1) }), [Action::Send(ToMaster::GivenUp { put: version(1) })]);
+    hear(
+        &mut replica,
+        ToSlave::Follow {
+            epoch: 1,
+            mark: version(3),
+            chain: Chain::default(),
+            given_up: vec![version(2)],
+        },
+    );
+    assert_eq!(
+        hear(&mut replica, ToSlave::GiveUp { put: version(1) }),
+        [Action::Send(ToMaster::GivenUp { put: version(1) })]
+    );
     assert!(!replica.wants(version(1)) && !replica.wants(version(2)), "also what is on its way");
     ask(&mut replica, 2, 1);
-    let actions = hear(&mut replica, ToSlave::Answer { id: ChangeId([2; 16]), answer: Ok(version(2)) });
+    let actions =
+        hear(&mut replica, ToSlave::Answer { id: ChangeId([2; 16]), answer: Ok(version(2)) });
     assert!(actions.is_empty(), "nor from what a session has staged: {actions:?}");
     replica.on(Event::Unlinked, Duration::ZERO);
     replica.on(Event::Linked, Duration::ZERO);
-    hear(&mut replica, ToSlave::Follow { epoch: 1, mark: version(3), chain: Chain::default(), given_up: Vec::new() });
+    hear(
+        &mut replica,
+        ToSlave::Follow {
+            epoch: 1,
+            mark: version(3),
+            chain: Chain::default(),
+            given_up: Vec::new(),
+        },
+    );
     assert!(!replica.wants(version(2)), "the withdrawal may be among what comes now");
     tell(&mut replica, &[put(3, &[HERE])]);
-    assert!(carried(&mut replica, &[]).contains(&Action::Place { id: ChangeId([2; 16]), put: version(2) }));
-    assert_eq!(hear(&mut replica, ToSlave::GiveUp { put: version(3) }), [Action::Send(ToMaster::Holds { put: version(3), has: true })]);
+    assert!(
+        carried(&mut replica, &[])
+            .contains(&Action::Place { id: ChangeId([2; 16]), put: version(2) })
+    );
+    assert_eq!(
+        hear(&mut replica, ToSlave::GiveUp { put: version(3) }),
+        [Action::Send(ToMaster::Holds { put: version(3), has: true })]
+    );
     hear(&mut replica, ToSlave::GiveUp { put: version(1) });
     hear(&mut replica, ToSlave::Where { put: version(1), holders: vec![THIRD] });
     assert!(replica.wants(version(1)));
@@ -401,11 +577,26 @@ fn nothing_of_a_former_epoch_is_called_done_unless_the_new_master_knows_it() {
     assert!(matches!(actions[..], [Action::Raise(2), Action::Close(_)]));
     assert!(answers(&carried(&mut replica, &[])).is_empty());
     replica.on(Event::Linked, Duration::ZERO);
-    hear(&mut replica, ToSlave::Follow { epoch: 2, mark: version(1), chain: Chain::default(), given_up: Vec::new() });
+    hear(
+        &mut replica,
+        ToSlave::Follow {
+            epoch: 2,
+            mark: version(1),
+            chain: Chain::default(),
+            given_up: Vec::new(),
+        },
+    );
     assert_eq!(replica.applied(), version(1));
-    let actions = hear(&mut replica, ToSlave::Answer { id: ChangeId([1; 16]), answer: Ok(version(1)) });
+    let actions =
+        hear(&mut replica, ToSlave::Answer { id: ChangeId([1; 16]), answer: Ok(version(1)) });
     assert_eq!(answers(&actions).len(), 1);
-    assert!(replica.on(Event::Recovering(1), Duration::ZERO).iter().any(|action| matches!(action, Action::Close(_))), "it is an old one");
+    assert!(
+        replica
+            .on(Event::Recovering(1), Duration::ZERO)
+            .iter()
+            .any(|action| matches!(action, Action::Close(_))),
+        "it is an old one"
+    );
 }
 
 #[test]
@@ -413,14 +604,32 @@ fn a_slave_that_missed_nothing_is_in_service_as_soon_as_it_is_back() {
     let mut replica = following();
     assert!(in_service(&replica.fitness(Duration::ZERO, 0)));
     tell(&mut replica, &[put(1, &[HERE]), put(2, &[HERE])]);
-    assert!(in_service(&replica.fitness(seconds(1), 0)) && !in_service(&replica.fitness(seconds(2), 0)), "it does not get on");
+    assert!(
+        in_service(&replica.fitness(seconds(1), 0)) && !in_service(&replica.fitness(seconds(2), 0)),
+        "it does not get on"
+    );
     carried(&mut replica, &[2]);
-    assert!(in_service(&replica.fitness(seconds(9), 1)) && !in_service(&replica.fitness(seconds(10), 1)), "it lacks all there is");
+    assert!(
+        in_service(&replica.fitness(seconds(9), 1))
+            && !in_service(&replica.fitness(seconds(10), 1)),
+        "it lacks all there is"
+    );
     replica.on(Event::Unlinked, seconds(10));
     assert!(!in_service(&replica.fitness(seconds(10), 1000)), "on its own");
     replica.on(Event::Linked, seconds(10));
-    hear(&mut replica, ToSlave::Follow { epoch: 1, mark: version(2), chain: Chain::default(), given_up: Vec::new() });
-    assert!(!in_service(&replica.fitness(seconds(10), 1000)), "it lacks what was there when it came back");
+    hear(
+        &mut replica,
+        ToSlave::Follow {
+            epoch: 1,
+            mark: version(2),
+            chain: Chain::default(),
+            given_up: Vec::new(),
+        },
+    );
+    assert!(
+        !in_service(&replica.fitness(seconds(10), 1000)),
+        "it lacks what was there when it came back"
+    );
     replica.on(Event::Fetched { put: version(2), from: OTHER, result: Ok(()) }, seconds(10));
     assert!(in_service(&replica.fitness(seconds(10), 1000)));
 }

@@ -1,6 +1,9 @@
 //! Bugs that the world around the library can have. Each breaks one invariant, and is found.
 
-use crate::check::{ACKED_KEPT, COVERED, EPOCH_REFUSED, FRESH, ID_ONCE, NEVER_BACK, NUMBERS_ONCE, REMOVED_STAYS, TREES_EQUAL, WHOLE};
+use crate::check::{
+    ACKED_KEPT, COVERED, EPOCH_REFUSED, FRESH, ID_ONCE, NEVER_BACK, NUMBERS_ONCE, REMOVED_STAYS,
+    TREES_EQUAL, WHOLE,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {

@@ -10,7 +10,8 @@ use crate::disk::{Value, digest};
 use crate::net::SLAVES;
 use crate::world::World;
 
-pub const ACKED_KEPT: &str = "no acknowledged change is lost while fewer than `copies` disks are lost";
+pub const ACKED_KEPT: &str =
+    "no acknowledged change is lost while fewer than `copies` disks are lost";
 pub const WHOLE: &str = "visible content is the content of one put, whole";
 pub const NEVER_BACK: &str = "per slave and path the entry's number never goes back";
 pub const TREES_EQUAL: &str = "each tree equals the fold of the journal";
@@ -78,13 +79,22 @@ impl Checks {
             self.violate(NUMBERS_ONCE, format!("{version} comes behind {}", self.tree.last()));
         }
         if let Some(first) = self.ids.insert(numbered.id, version) {
-            self.violate(ID_ONCE, format!("{:?} has the numbers {first} and {version}", numbered.id));
+            self.violate(
+                ID_ONCE,
+                format!("{:?} has the numbers {first} and {version}", numbered.id),
+            );
         }
         match &numbered.change {
             Change::Put { path, digest, .. } => {
                 self.values.insert(version, *digest);
-                if self.found.contains(&numbered.id) && self.gone.contains(&(path.clone(), *digest)) {
-                    self.violate(REMOVED_STAYS, format!("{path} was removed, was found again, and got the number {version}"));
+                if self.found.contains(&numbered.id) && self.gone.contains(&(path.clone(), *digest))
+                {
+                    self.violate(
+                        REMOVED_STAYS,
+                        format!(
+                            "{path} was removed, was found again, and got the number {version}"
+                        ),
+                    );
                 }
                 self.removed.remove(path);
             }
@@ -113,7 +123,12 @@ impl Checks {
             }
         }
         if let Change::Move { to, .. } = &numbered.change {
-            let here: Vec<TreePath> = self.removed.iter().filter(|path| *path == to || path.is_below(to)).cloned().collect();
+            let here: Vec<TreePath> = self
+                .removed
+                .iter()
+                .filter(|path| *path == to || path.is_below(to))
+                .cloned()
+                .collect();
             here.iter().filter(|path| self.tree.get(path).is_some()).for_each(|path| {
                 self.removed.remove(path);
             });
@@ -123,7 +138,8 @@ impl Checks {
                 self.removed.remove(path);
             }
             // Who destroys what has replaced something destroys that too.
-            if let (Change::Withdraw { of }, Some(content)) = (&numbered.change, entry.and_then(|entry| entry.content))
+            if let (Change::Withdraw { of }, Some(content)) =
+                (&numbered.change, entry.and_then(|entry| entry.content))
                 && self.exempt.contains(of)
             {
                 self.exempt.insert(content.put);
@@ -143,14 +159,19 @@ impl Checks {
     /// A cluster was recovered: what counts now is this tree.
     pub fn recovered(&mut self, ledger: &Ledger) {
         self.ids = ledger.ids().collect();
-        if let Some((id, version)) = self.acked.iter().find(|(id, version)| ledger.number_of(**id) != Some(**version)) {
-            let what = format!("{id:?} was acknowledged as {version}, and the recovered tree is without it");
+        if let Some((id, version)) =
+            self.acked.iter().find(|(id, version)| ledger.number_of(**id) != Some(**version))
+        {
+            let what = format!(
+                "{id:?} was acknowledged as {version}, and the recovered tree is without it"
+            );
             // Whether the ids are there is another matter.
             if *version > ledger.ends().last().copied().unwrap_or_default() {
                 self.violate(ACKED_KEPT, what);
             }
         }
-        let entries: Vec<_> = ledger.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect();
+        let entries: Vec<_> =
+            ledger.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect();
         self.tree = Tree::listed(entries, ledger.last());
         self.removed.retain(|path| self.tree.get(path).is_none());
         // The new journal does not know what was removed before.
@@ -179,13 +200,22 @@ impl Checks {
             return;
         }
         let Some(wanted) = self.trees.get(&applied) else {
-            return self.violate(TREES_EQUAL, format!("slave {slave} is at {applied}, which nobody has numbered"));
+            return self.violate(
+                TREES_EQUAL,
+                format!("slave {slave} is at {applied}, which nobody has numbered"),
+            );
         };
         if !tree.iter().eq(wanted.iter().map(|(path, entry)| (path, entry))) {
             let of = |entries: Vec<(&TreePath, &Entry)>| {
                 entries
                     .iter()
-                    .map(|(path, entry)| format!("{path} {} {:?}", entry.version, entry.content.map(|content| content.put)))
+                    .map(|(path, entry)| {
+                        format!(
+                            "{path} {} {:?}",
+                            entry.version,
+                            entry.content.map(|content| content.put)
+                        )
+                    })
                     .collect::<Vec<_>>()
             };
             let what = format!(
@@ -219,7 +249,9 @@ impl World {
 
     /// Whether nothing is left to do: all follow, have the same, and hold all that can be had.
     pub fn unsettled(&self) -> Option<String> {
-        let Some(order) = &self.masters[0].order else { return Some("the master is down".to_owned()) };
+        let Some(order) = &self.masters[0].order else {
+            return Some("the master is down".to_owned());
+        };
         let lost: BTreeSet<Version> = order.lost().collect();
         if let Some(client) = self.clients.iter().find(|client| client.is_busy()) {
             return Some(format!("{client:?}"));
@@ -231,13 +263,21 @@ impl World {
                 return Some(format!("slave {at} is at {} of {}", replica.applied(), order.last()));
             }
             if let Some(lack) = image.lacks().iter().find(|lack| !lost.contains(&lack.put)) {
-                return Some(format!("slave {at} lacks {lack:?}, held by {:?}", order.holders().of(lack.put).collect::<Vec<_>>()));
+                return Some(format!(
+                    "slave {at} lacks {lack:?}, held by {:?}",
+                    order.holders().of(lack.put).collect::<Vec<_>>()
+                ));
             }
             // What may have to come back for a lost content is kept.
-            let staged =
-                image.staged.iter().any(|(id, staged)| lost.is_empty() || staged.found.is_some() && !self.checks.ids.contains_key(id));
-            if staged || !image.edits.is_empty() || image.kept.keys().any(|put| !lost.contains(put)) {
-                return Some(format!("slave {at} has {:?} {:?} {:?} left", image.staged, image.edits, image.kept));
+            let staged = image.staged.iter().any(|(id, staged)| {
+                lost.is_empty() || staged.found.is_some() && !self.checks.ids.contains_key(id)
+            });
+            if staged || !image.edits.is_empty() || image.kept.keys().any(|put| !lost.contains(put))
+            {
+                return Some(format!(
+                    "slave {at} has {:?} {:?} {:?} left",
+                    image.staged, image.edits, image.kept
+                ));
             }
         }
         None
@@ -251,7 +291,8 @@ impl World {
             self.check_slave(slave);
             let applied = self.slaves[slave].disk.now.standing.applied;
             if applied != last {
-                self.checks.violate(TREES_EQUAL, format!("slave {slave} is at {applied} of {last}"));
+                self.checks
+                    .violate(TREES_EQUAL, format!("slave {slave} is at {applied} of {last}"));
             }
             let tree = &self.slaves[slave].disk.now.known.tree;
             if let Some(path) = self.checks.removed.iter().find(|path| tree.get(path).is_some()) {
@@ -264,10 +305,16 @@ impl World {
                 break;
             }
             if ledger.number_of(id) != Some(version) {
-                self.checks.violate(ACKED_KEPT, format!("{id:?} was acknowledged as {version} and is not in the journal"));
+                self.checks.violate(
+                    ACKED_KEPT,
+                    format!("{id:?} was acknowledged as {version} and is not in the journal"),
+                );
             }
-            let in_tree = ledger.tree().path_of(version).is_some() && !self.checks.exempt.contains(&version);
-            if in_tree && !self.slaves.iter().any(|slave| slave.disk.now.contents.contains_key(&version)) {
+            let in_tree =
+                ledger.tree().path_of(version).is_some() && !self.checks.exempt.contains(&version);
+            if in_tree
+                && !self.slaves.iter().any(|slave| slave.disk.now.contents.contains_key(&version))
+            {
                 self.checks.violate(ACKED_KEPT, format!("no slave has the content of {version}"));
             }
         }

@@ -31,7 +31,15 @@ pub struct Client {
 
 impl Client {
     pub fn new(at: usize) -> Self {
-        Self { mark: Mark::default(), slave: at % SLAVES, life: 0, wish: None, request: 0, tries: 0, since: 0 }
+        Self {
+            mark: Mark::default(),
+            slave: at % SLAVES,
+            life: 0,
+            wish: None,
+            request: 0,
+            tries: 0,
+            since: 0,
+        }
     }
 
     pub fn is_busy(&self) -> bool {
@@ -53,7 +61,11 @@ impl World {
                 self.clients[client].mark = self.clients[client].mark.max(mark);
             }
         }
-        let wish = if self.rng.chance(600) { Wish::Read { path: self.rng.index(self.paths.len()) } } else { self.random_change(client) };
+        let wish = if self.rng.chance(600) {
+            Wish::Read { path: self.rng.index(self.paths.len()) }
+        } else {
+            self.random_change(client)
+        };
         self.clients[client].wish = Some(wish);
         self.clients[client].tries = 0;
         self.ask(client);
@@ -68,7 +80,9 @@ impl World {
                 (put_of(path.clone(), value), Some(value))
             }
             50..70 => (Change::MakeFolder { path: path.clone() }, None),
-            70..86 => (Change::Remove { path: path.clone(), recursive: self.rng.chance(500) }, None),
+            70..86 => {
+                (Change::Remove { path: path.clone(), recursive: self.rng.chance(500) }, None)
+            }
             _ => {
                 let to = self.paths[self.rng.index(self.paths.len())].clone();
                 (Change::Move { from: path.clone(), to }, None)
@@ -76,7 +90,9 @@ impl World {
         };
         let image = &self.slaves[self.clients[client].slave].disk.now;
         let expect = match value {
-            Some(_) if self.rng.chance(200) => Expect::exactly(image.known.tree.get(&path).map(|entry| Some(entry.version))),
+            Some(_) if self.rng.chance(200) => {
+                Expect::exactly(image.known.tree.get(&path).map(|entry| Some(entry.version)))
+            }
             _ => Expect::Any,
         };
         Wish::Change { asked: Asked { id, change, expect }, value }
@@ -116,7 +132,11 @@ impl World {
                         self.counts.add("fault: no room to stage");
                         return self.respond(session, Reply::Elsewhere);
                     }
-                    self.slaves[slave].disk.now.staged.insert(asked.id, Staged { value, found: None });
+                    self.slaves[slave]
+                        .disk
+                        .now
+                        .staged
+                        .insert(asked.id, Staged { value, found: None });
                     self.slaves[slave].disk.sync();
                 }
                 self.say(|| format!("client {client} asks slave {slave}: {asked:?}"));
@@ -137,7 +157,10 @@ impl World {
         let image = &self.slaves[slave].disk.now;
         let applied = image.standing.applied;
         if applied < it.mark {
-            let what = format!("client {client} has seen {}, and slave {slave} serves it at {applied}", it.mark);
+            let what = format!(
+                "client {client} has seen {}, and slave {slave} serves it at {applied}",
+                it.mark
+            );
             self.checks.violate(FRESH, what);
         }
         let content = image.known.tree.get(&self.paths[path]).and_then(|entry| entry.content);
@@ -164,8 +187,12 @@ impl World {
 
     /// The sessions of a slave that is gone; some clients notice at once.
     pub fn sessions_cut(&mut self, slave: usize) {
-        let cut: Vec<Session> =
-            self.sessions.iter().filter(|(_, (client, _))| self.clients[*client].slave == slave).map(|(session, _)| *session).collect();
+        let cut: Vec<Session> = self
+            .sessions
+            .iter()
+            .filter(|(_, (client, _))| self.clients[*client].slave == slave)
+            .map(|(session, _)| *session)
+            .collect();
         for session in cut {
             if self.rng.chance(700) {
                 self.respond(session, Reply::Elsewhere);
@@ -186,7 +213,9 @@ impl World {
                 self.done(client);
             }
             Reply::Change(Answer::Refused(refusal)) => match refusal.code {
-                ErrorCode::NoChanges | ErrorCode::TimedOut | ErrorCode::NoSpace => self.move_on(client),
+                ErrorCode::NoChanges | ErrorCode::TimedOut | ErrorCode::NoSpace => {
+                    self.move_on(client)
+                }
                 _ => self.done(client),
             },
             Reply::Read { mark } => {
@@ -221,12 +250,19 @@ impl World {
             return;
         }
         let slave = &self.slaves[it.slave];
-        let waits = self.sessions.values().any(|(other, asked)| *other == client && *asked == request);
+        let waits =
+            self.sessions.values().any(|(other, asked)| *other == client && *asked == request);
         // A slave that still works on it says so each second.
-        if waits && slave.replica.is_some() && slave.life == it.life && self.now - it.since < 40_000 {
+        if waits && slave.replica.is_some() && slave.life == it.life && self.now - it.since < 40_000
+        {
             return self.later(1000, Due::ClientPatience { client, request });
         }
-        let gone: Vec<Session> = self.sessions.iter().filter(|(_, (other, _))| *other == client).map(|(session, _)| *session).collect();
+        let gone: Vec<Session> = self
+            .sessions
+            .iter()
+            .filter(|(_, (other, _))| *other == client)
+            .map(|(session, _)| *session)
+            .collect();
         let at = it.slave;
         for session in gone {
             self.sessions.remove(&session);
@@ -236,7 +272,12 @@ impl World {
     }
 
     pub fn crash_client(&mut self, client: usize) {
-        let gone: Vec<Session> = self.sessions.iter().filter(|(_, (other, _))| *other == client).map(|(session, _)| *session).collect();
+        let gone: Vec<Session> = self
+            .sessions
+            .iter()
+            .filter(|(_, (other, _))| *other == client)
+            .map(|(session, _)| *session)
+            .collect();
         let at = self.clients[client].slave;
         for session in gone {
             self.sessions.remove(&session);

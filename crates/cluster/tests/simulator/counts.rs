@@ -129,8 +129,16 @@ names! { SLAVE_ACTIONS, slave_action, Done,
 
 /// What must have come up often in a whole run.
 pub fn all() -> impl Iterator<Item = &'static str> {
-    [FROM_SLAVES, FROM_MASTERS, MASTER_EVENTS, MASTER_ACTIONS, SLAVE_EVENTS, SLAVE_ACTIONS, crate::faults::FAULTS]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        FROM_SLAVES,
+        FROM_MASTERS,
+        MASTER_EVENTS,
+        MASTER_ACTIONS,
+        SLAVE_EVENTS,
+        SLAVE_ACTIONS,
+        crate::faults::FAULTS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }

@@ -79,7 +79,9 @@ impl World {
                 self.masters[0].full = true;
             }
             111..117 => self.masters[0].full = false,
-            117..121 | 151..170 => self.slaves[slave].snapshot = Some(self.slaves[slave].disk.synced.clone()),
+            117..121 | 151..170 => {
+                self.slaves[slave].snapshot = Some(self.slaves[slave].disk.synced.clone())
+            }
             121..126 => self.old_disk(slave),
             126..129 | 170..180 => return self.old_master_disk(),
             129..130 => return self.second_master(),
@@ -126,7 +128,8 @@ impl World {
 
     /// Starts the master where it is down, or says that it cannot write.
     fn mend_master(&mut self) {
-        if self.masters[0].order.as_ref().is_some_and(|order| order.halted() == Some(Halt::Broken)) {
+        if self.masters[0].order.as_ref().is_some_and(|order| order.halted() == Some(Halt::Broken))
+        {
             self.crash_master(0);
         }
         if self.masters[0].order.is_none() {
@@ -192,7 +195,10 @@ impl World {
         // What slaves were told is on their disks before the old journal speaks to them.
         self.hold_faults(700)?;
         // What was written and came to no slave is gone with the disk, and nobody has seen it.
-        let told = (0..SLAVES).map(|slave| self.slaves[slave].disk.now.standing.applied).max().unwrap_or_default();
+        let told = (0..SLAVES)
+            .map(|slave| self.slaves[slave].disk.now.standing.applied)
+            .max()
+            .unwrap_or_default();
         let master = &mut self.masters[0];
         master.journal.retain(|numbered| numbered.version <= told);
         self.checks.begin_again(&master.journal);
@@ -226,7 +232,10 @@ impl World {
 
     /// The cluster is recovered though the old master lives, and somebody starts that one again.
     fn second_master(&mut self) -> Result<(), Violation> {
-        if self.master_first || self.masters[1].order.is_some() || self.masters[0].ledger.epoch() > 2 {
+        if self.master_first
+            || self.masters[1].order.is_some()
+            || self.masters[0].ledger.epoch() > 2
+        {
             return Ok(());
         }
         self.heal_all();
@@ -257,9 +266,10 @@ impl World {
         let value = self.rng.next();
         let image = &self.slaves[slave].disk.now;
         let entry = image.known.tree.get(&path).copied();
-        let fits = path
-            .split_last()
-            .is_some_and(|(parent, _)| parent.is_root() || image.known.tree.get(&parent).is_some_and(|entry| entry.content.is_none()));
+        let fits = path.split_last().is_some_and(|(parent, _)| {
+            parent.is_root()
+                || image.known.tree.get(&parent).is_some_and(|entry| entry.content.is_none())
+        });
         if !fits || entry.is_some_and(|entry| entry.content.is_none()) {
             return;
         }
@@ -276,7 +286,8 @@ impl World {
     }
 
     fn vanish(&mut self, slave: usize) {
-        let paths: Vec<_> = self.slaves[slave].disk.now.known.tree.iter().map(|(path, _)| path.clone()).collect();
+        let paths: Vec<_> =
+            self.slaves[slave].disk.now.known.tree.iter().map(|(path, _)| path.clone()).collect();
         let all = self.rng.chance(200);
         for path in paths {
             if (all || self.rng.chance(200)) && self.destroy(slave, &path) {

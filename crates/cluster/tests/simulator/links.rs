@@ -35,8 +35,11 @@ impl World {
     /// Messages that a cut has held up come through.
     pub fn heal(&mut self, from: usize, to: usize) {
         self.cut[from][to] = false;
-        let links: Vec<(LinkId, usize, usize)> =
-            self.conns.values().flat_map(|conn| [(conn.id, conn.up.len(), 0), (conn.id, 0, conn.down.len())]).collect();
+        let links: Vec<(LinkId, usize, usize)> = self
+            .conns
+            .values()
+            .flat_map(|conn| [(conn.id, conn.up.len(), 0), (conn.id, 0, conn.down.len())])
+            .collect();
         for (link, up, down) in links {
             (0..up).for_each(|_| self.later(1, Due::Up(link)));
             (0..down).for_each(|_| self.later(1, Due::Down(link)));
@@ -68,7 +71,9 @@ impl World {
             }
             Up::Message(mut message) => {
                 self.counts.add(from_slave(&message));
-                if let (ToMaster::Propose { found, .. }, true) = (&mut message, self.has(Bug::FoundIsAsked)) {
+                if let (ToMaster::Propose { found, .. }, true) =
+                    (&mut message, self.has(Bug::FoundIsAsked))
+                {
                     *found = false;
                 }
                 self.say(|| format!("master {master} hears slave {slave}: {message:?}"));
@@ -102,11 +107,17 @@ impl World {
                 self.counts.add(from_master(&message));
                 self.say(|| format!("slave {slave} hears master {master}: {message:?}"));
                 let epoch = self.masters[master].epoch();
-                let joins = matches!(message, ToSlave::Follow { .. } | ToSlave::Compare { .. } | ToSlave::Refuse { .. });
+                let joins = matches!(
+                    message,
+                    ToSlave::Follow { .. } | ToSlave::Compare { .. } | ToSlave::Refuse { .. }
+                );
                 self.slave_event(slave, Happened::Heard(message));
                 let it = &mut self.slaves[slave];
                 if joins && epoch < it.heard && it.link == Some(link) {
-                    let what = format!("slave {slave} has heard of epoch {} and follows a master of {epoch}", it.heard);
+                    let what = format!(
+                        "slave {slave} has heard of epoch {} and follows a master of {epoch}",
+                        it.heard
+                    );
                     self.checks.violate(EPOCH_REFUSED, what);
                 } else if joins {
                     it.heard = it.heard.max(epoch);
@@ -116,11 +127,20 @@ impl World {
     }
 
     pub fn connect(&mut self, slave: usize, life: u64) {
-        if self.slaves[slave].life != life || self.slaves[slave].replica.is_none() || self.slaves[slave].link.is_some() {
+        if self.slaves[slave].life != life
+            || self.slaves[slave].replica.is_none()
+            || self.slaves[slave].link.is_some()
+        {
             return;
         }
-        let master = usize::from(self.masters[1].order.is_some() && (self.masters[0].order.is_none() || self.rng.chance(500)));
-        if self.masters[master].order.is_none() || self.is_cut(node(slave), master) || self.is_cut(master, node(slave)) {
+        let master = usize::from(
+            self.masters[1].order.is_some()
+                && (self.masters[0].order.is_none() || self.rng.chance(500)),
+        );
+        if self.masters[master].order.is_none()
+            || self.is_cut(node(slave), master)
+            || self.is_cut(master, node(slave))
+        {
             let wait = self.rng.between(200, 900);
             return self.later(wait, Due::Connect { slave, life });
         }
@@ -176,12 +196,14 @@ impl World {
 
     /// All connections of a process that is gone: what is under way comes through or not.
     pub fn drop_conns(&mut self, which: usize) {
-        let links: Vec<LinkId> = self
-            .conns
-            .values()
-            .filter(|conn| if which < MASTERS { conn.master == which } else { node(conn.slave) == which })
-            .map(|conn| conn.id)
-            .collect();
+        let links: Vec<LinkId> =
+            self.conns
+                .values()
+                .filter(|conn| {
+                    if which < MASTERS { conn.master == which } else { node(conn.slave) == which }
+                })
+                .map(|conn| conn.id)
+                .collect();
         for link in links {
             let keep = self.rng.chance(500);
             let Some(conn) = self.conns.get_mut(&link) else { continue };
@@ -207,7 +229,9 @@ impl World {
                 self.checks.cut_entries = u64::try_from(entries.len() - half).unwrap();
                 entries.truncate(half);
             }
-            ToSlave::End { entries, .. } => *entries -= std::mem::take(&mut self.checks.cut_entries).min(*entries),
+            ToSlave::End { entries, .. } => {
+                *entries -= std::mem::take(&mut self.checks.cut_entries).min(*entries)
+            }
             _ => {}
         }
     }

@@ -57,7 +57,8 @@ fn number(variable: &str) -> Option<u64> {
 
 /// Runs seeds on two threads until one fails; what came up, and the failure.
 fn run_all(seeds: u64) -> (Counts, Option<(u64, Violation)>) {
-    let (next, all) = (AtomicU64::new(0), Mutex::new((Counts::default(), None::<(u64, Violation)>)));
+    let (next, all) =
+        (AtomicU64::new(0), Mutex::new((Counts::default(), None::<(u64, Violation)>)));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -97,8 +98,10 @@ fn whatever_happens_the_invariants_hold() {
         counts.iter().for_each(|(what, n)| eprintln!("{n:>10} {what}"));
     }
     if seeds >= SEEDS {
-        let rare: Vec<_> =
-            counts::all().filter(|what| counts.of(what) < OFTEN && !NEVER.contains(what)).map(|what| (what, counts.of(what))).collect();
+        let rare: Vec<_> = counts::all()
+            .filter(|what| counts.of(what) < OFTEN && !NEVER.contains(what))
+            .map(|what| (what, counts.of(what)))
+            .collect();
         assert!(rare.is_empty(), "these came up less than {OFTEN} times: {rare:?}");
     }
 }
@@ -118,7 +121,9 @@ fn each_planted_bug_is_found() {
     }
     for (bug, by) in Bug::ALL {
         // It may break others too, and show there first.
-        let found = (0..3000).find(|seed| matches!(run(*seed, Some(bug), false).0, Err(violation) if violation.of == by));
+        let found = (0..3000).find(
+            |seed| matches!(run(*seed, Some(bug), false).0, Err(violation) if violation.of == by),
+        );
         assert!(found.is_some(), "{bug:?} was not found as: {by}");
     }
 }

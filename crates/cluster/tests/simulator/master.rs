@@ -35,7 +35,16 @@ pub struct Master {
 impl Master {
     pub fn new(seeded: bool) -> Self {
         let ledger = if seeded { Ledger::new(SEED) } else { Ledger::default() };
-        Self { order: None, life: 0, ledger, folders: BTreeSet::new(), writing: Vec::new(), full: false, journal: Vec::new(), before: None }
+        Self {
+            order: None,
+            life: 0,
+            ledger,
+            folders: BTreeSet::new(),
+            writing: Vec::new(),
+            full: false,
+            journal: Vec::new(),
+            before: None,
+        }
     }
 
     pub fn epoch(&self) -> u32 {
@@ -111,7 +120,9 @@ impl World {
     }
 
     pub fn opened(&mut self, master: usize, life: u64) {
-        if self.masters[master].life == life && self.masters[master].order.as_ref().is_some_and(Order::is_opening) {
+        if self.masters[master].life == life
+            && self.masters[master].order.as_ref().is_some_and(Order::is_opening)
+        {
             self.master_event(master, Event::Opened);
         }
     }
@@ -127,7 +138,11 @@ impl World {
             self.counts.add(master_action(&action));
             match action {
                 Action::Write(batch) => {
-                    let wait = if self.rng.chance(100) { self.rng.between(30, 400) } else { self.rng.between(1, 30) };
+                    let wait = if self.rng.chance(100) {
+                        self.rng.between(30, 400)
+                    } else {
+                        self.rng.between(1, 30)
+                    };
                     let life = self.masters[master].life;
                     self.masters[master].writing.clone_from(&batch);
                     if master == 0 && self.rng.chance(15) {
@@ -151,7 +166,8 @@ impl World {
     pub fn recover(&mut self) {
         self.crash_master(0);
         self.masters[0].full = false;
-        let heard = (0..SLAVES).map(|slave| self.slaves[slave].disk.now.standing.epoch).max().unwrap_or(0);
+        let heard =
+            (0..SLAVES).map(|slave| self.slaves[slave].disk.now.standing.epoch).max().unwrap_or(0);
         let epoch = heard.max(self.masters[0].epoch()) + 1;
         for slave in 0..SLAVES {
             if self.slaves[slave].replica.is_some() {
@@ -159,11 +175,24 @@ impl World {
                 self.slave_event(slave, relais_cluster::replica::Event::Recovering(epoch));
             }
         }
-        let Some(best) = (0..SLAVES).max_by_key(|slave| self.slaves[*slave].disk.now.standing.applied) else { return };
+        let Some(best) =
+            (0..SLAVES).max_by_key(|slave| self.slaves[*slave].disk.now.standing.applied)
+        else {
+            return;
+        };
         let image = &self.slaves[best].disk.now;
-        let ids = if self.has(Bug::IdsForgotten) { std::collections::HashMap::new() } else { image.known.ids.clone() };
+        let ids = if self.has(Bug::IdsForgotten) {
+            std::collections::HashMap::new()
+        } else {
+            image.known.ids.clone()
+        };
         let known = Known { tree: image.known.tree.clone(), ids };
-        let ledger = Ledger::recovered(known, image.ends.clone(), epoch, Chain([u8::try_from(epoch % 250).unwrap(); 32]));
+        let ledger = Ledger::recovered(
+            known,
+            image.ends.clone(),
+            epoch,
+            Chain([u8::try_from(epoch % 250).unwrap(); 32]),
+        );
         self.say(|| format!("recovered from slave {best}, epoch {epoch}"));
         self.counts.add("fault: recover");
         self.checks.recovered(&ledger);

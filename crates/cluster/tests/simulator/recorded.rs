@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use relais_cluster::record::{
-    Difference, Forgotten, OrderRecorder, RecordError, Replayed, ReplicaRecorder, replay, replay_order, replay_replica,
+    Difference, Forgotten, OrderRecorder, RecordError, Replayed, ReplicaRecorder, replay,
+    replay_order, replay_replica,
 };
 use relais_cluster::replica::{self, Lack};
 use relais_cluster::{Action, Event, Ledger, Standing, ToMaster};
@@ -52,7 +53,9 @@ impl Recordings {
     pub fn master_event(&mut self, master: usize, event: &Event, now: u64) {
         let Some(last) = self.masters[master].last_mut() else { return };
         let start = last.bytes.len();
-        let planted = matches!(event, Event::Heard { message: ToMaster::Propose { .. }, .. }).then(|| self.plant.take()).flatten();
+        let planted = matches!(event, Event::Heard { message: ToMaster::Propose { .. }, .. })
+            .then(|| self.plant.take())
+            .flatten();
         last.recorder.event(planted.as_ref().unwrap_or(event), now, &mut last.bytes).unwrap();
         last.places.push((start, start));
     }
@@ -68,9 +71,18 @@ impl Recordings {
         last.recorder.forgotten(forgotten, &mut last.bytes).unwrap();
     }
 
-    pub fn slave_starts(&mut self, slave: usize, standing: &Standing, lacks: &[Lack], staged: &BTreeSet<ChangeId>) {
+    pub fn slave_starts(
+        &mut self,
+        slave: usize,
+        standing: &Standing,
+        lacks: &[Lack],
+        staged: &BTreeSet<ChangeId>,
+    ) {
         if self.on {
-            let begin = |to: &mut Vec<u8>| ReplicaRecorder::begin(slave_id(slave), folder(slave), standing, lacks, staged, to).unwrap();
+            let begin = |to: &mut Vec<u8>| {
+                ReplicaRecorder::begin(slave_id(slave), folder(slave), standing, lacks, staged, to)
+                    .unwrap()
+            };
             self.slaves[slave].push(Recording::begin(begin));
         }
     }
@@ -91,7 +103,8 @@ impl Recordings {
 
 /// What one seed does, recorded.
 fn recorded(seed: u64, plant: Option<Event>) -> Recordings {
-    let mut world = World::new(seed, None, false, Recordings { on: true, plant, ..Recordings::default() });
+    let mut world =
+        World::new(seed, None, false, Recordings { on: true, plant, ..Recordings::default() });
     assert!(crate::drive(&mut world).is_ok(), "seed {seed}");
     world.recordings
 }
@@ -145,12 +158,17 @@ fn an_event_that_was_altered_or_left_out_is_noticed() {
     for seed in 0..5 {
         let all = recorded(seed, None);
         let masters = all.masters.iter().flatten().map(|one| (&one.bytes, &one.places));
-        for (bytes, places) in masters.chain(all.slaves.iter().flatten().map(|one| (&one.bytes, &one.places))) {
+        for (bytes, places) in
+            masters.chain(all.slaves.iter().flatten().map(|one| (&one.bytes, &one.places)))
+        {
             for _ in 0..places.len().min(10) {
                 let (start, end) = places[rng.index(places.len())];
                 let mut altered = bytes.clone();
                 altered[start + rng.index(end - start)] ^= 1 << rng.below(8);
-                assert!(replay(&altered).is_err(), "seed {seed}: altered between {start} and {end}");
+                assert!(
+                    replay(&altered).is_err(),
+                    "seed {seed}: altered between {start} and {end}"
+                );
                 if end < bytes.len() {
                     let without = [&bytes[..start], &bytes[end..]].concat();
                     assert!(replay(&without).is_err(), "seed {seed}: without {start} to {end}");
@@ -165,7 +183,9 @@ fn a_torn_end_leaves_what_was_before_it() {
     let mut rng = Rng::new(2);
     let all = recorded(3, None);
     let masters = all.masters.iter().flatten().map(|one| (&one.bytes, &one.places));
-    for (bytes, places) in masters.chain(all.slaves.iter().flatten().map(|one| (&one.bytes, &one.places))) {
+    for (bytes, places) in
+        masters.chain(all.slaves.iter().flatten().map(|one| (&one.bytes, &one.places)))
+    {
         let first = places.first().map_or(bytes.len(), |(start, _)| *start);
         for _ in 0..50 {
             let cut = rng.index(bytes.len());
@@ -175,7 +195,10 @@ fn a_torn_end_leaves_what_was_before_it() {
                         places.iter().filter(|(start, _)| *start < cut).count() as u64,
                         places.iter().filter(|(_, end)| *end <= cut).count() as u64,
                     );
-                    assert!((ended..=begun).contains(&shorter.events), "cut at {cut}: {shorter:?}, not {ended} to {begun}");
+                    assert!(
+                        (ended..=begun).contains(&shorter.events),
+                        "cut at {cut}: {shorter:?}, not {ended} to {begun}"
+                    );
                     assert!(shorter.torn || shorter.events == ended);
                 }
                 Err(error) => assert!(cut < first, "cut at {cut}: {error}"),
@@ -191,7 +214,10 @@ fn replays_the_file_in_relais_replay() {
     let bytes = std::fs::read(&file).unwrap_or_else(|e| panic!("{name}: {e}"));
     match replay(&bytes) {
         Ok(Replayed { events, torn }) => {
-            eprintln!("{name}: {events} events, and the same followed from each{}", if torn { "; its end is torn off" } else { "" });
+            eprintln!(
+                "{name}: {events} events, and the same followed from each{}",
+                if torn { "; its end is torn off" } else { "" }
+            );
         }
         Err(error) => panic!("{name}: {error}"),
     }

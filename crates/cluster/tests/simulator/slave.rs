@@ -39,7 +39,13 @@ pub fn size_of(value: Value) -> u64 {
 }
 
 pub fn put_of(path: TreePath, value: Value) -> Change {
-    Change::Put { path, size: size_of(value), digest: digest(value), mtime: FileTime::default(), executable: false }
+    Change::Put {
+        path,
+        size: size_of(value),
+        digest: digest(value),
+        mtime: FileTime::default(),
+        executable: false,
+    }
 }
 
 impl World {
@@ -58,7 +64,12 @@ impl World {
             standing.epoch = standing.applied.epoch;
         }
         // What was found is proposed again by the shell, under the same id.
-        let staged = image.staged.iter().filter(|(_, staged)| staged.found.is_none()).map(|(id, _)| *id).collect();
+        let staged = image
+            .staged
+            .iter()
+            .filter(|(_, staged)| staged.found.is_none())
+            .map(|(id, _)| *id)
+            .collect();
         let lacks = image.lacks();
         self.recordings.slave_starts(slave, &standing, &lacks, &staged);
         it.replica = Some(Replica::new(slave_id(slave), folder(slave), standing, lacks, staged));
@@ -89,13 +100,17 @@ impl World {
         it.link = None;
         it.disk.crash(written);
         if bug == Some(Bug::ContentNotSynced) {
-            let fresh: BTreeSet<Version> = it.fresh.iter().filter(|(at, _)| at + 4000 > now).map(|(_, put)| *put).collect();
+            let fresh: BTreeSet<Version> =
+                it.fresh.iter().filter(|(at, _)| at + 4000 > now).map(|(_, put)| *put).collect();
             it.disk.now.contents.retain(|put, _| !fresh.contains(put));
             it.disk.sync();
         }
         if let (Some(Bug::CatalogueOlder), Some(older)) = (bug, it.older.take()) {
             let now = &it.disk.now.known.tree;
-            let entries: Vec<_> = now.iter().map(|(path, entry)| (path.clone(), *older.get(path).unwrap_or(entry))).collect();
+            let entries: Vec<_> = now
+                .iter()
+                .map(|(path, entry)| (path.clone(), *older.get(path).unwrap_or(entry)))
+                .collect();
             it.disk.now.known.tree = Tree::listed(entries, now.last());
             it.disk.sync();
         }
@@ -104,7 +119,12 @@ impl World {
     }
 
     /// The changes on the disk: what is lacking, and what was staged and could not be placed.
-    fn carry_out(&mut self, slave: usize, changes: &[Told], fails: bool) -> (Vec<Version>, Vec<Version>) {
+    fn carry_out(
+        &mut self,
+        slave: usize,
+        changes: &[Told],
+        fails: bool,
+    ) -> (Vec<Version>, Vec<Version>) {
         let (now, bug) = (self.now, self.bug);
         let it = &mut self.slaves[slave];
         it.older = Some(it.disk.now.known.tree.clone());
@@ -119,9 +139,17 @@ impl World {
             };
             match &numbered.change {
                 Change::Put { path, digest: wanted, .. } => {
-                    let old = image.known.tree.get(path).and_then(|entry| entry.content).map(|content| content.put);
+                    let old = image
+                        .known
+                        .tree
+                        .get(path)
+                        .and_then(|entry| entry.content)
+                        .map(|content| content.put);
                     image.known.apply(numbered);
-                    if image.staged.get(&numbered.id).is_some_and(|staged| digest(staged.value) == *wanted)
+                    if image
+                        .staged
+                        .get(&numbered.id)
+                        .is_some_and(|staged| digest(staged.value) == *wanted)
                         && let Some(staged) = image.staged.remove(&numbered.id)
                     {
                         if fails && staged.found.is_none() {
@@ -136,7 +164,11 @@ impl World {
                 Change::Withdraw { .. } => {
                     image.known.ids.insert(numbered.id, version);
                     let content = |entry: &Entry| entry.content.map(|content| content.put);
-                    let old: Vec<_> = told.restored.iter().map(|(path, _)| image.known.tree.get(path).and_then(content)).collect();
+                    let old: Vec<_> = told
+                        .restored
+                        .iter()
+                        .map(|(path, _)| image.known.tree.get(path).and_then(content))
+                        .collect();
                     image.known.tree.restore(version, &told.restored);
                     for ((_, entry), old) in told.restored.iter().zip(old) {
                         if let Some(new) = entry.as_ref().and_then(content) {
@@ -144,7 +176,9 @@ impl World {
                         }
                     }
                 }
-                Change::Move { .. } if bug == Some(Bug::MovesLeftOut) => image.known.tree.restore(version, &[]),
+                Change::Move { .. } if bug == Some(Bug::MovesLeftOut) => {
+                    image.known.tree.restore(version, &[])
+                }
                 _ => {
                     image.known.apply(numbered);
                 }
@@ -170,7 +204,9 @@ impl World {
 
     fn carried(&mut self, slave: usize, changes: &[Told], standing: Standing) {
         self.slaves[slave].carrying = None;
-        if !self.quiet && (self.rng.chance(10) || self.slaves[slave].disk.full && self.rng.chance(300)) {
+        if !self.quiet
+            && (self.rng.chance(10) || self.slaves[slave].disk.full && self.rng.chance(300))
+        {
             return self.slave_event(slave, Event::NotCarried);
         }
         let fails = !self.quiet && self.rng.chance(40);
@@ -179,7 +215,10 @@ impl World {
             self.counts.add("fault: not placed when carried");
         }
         let it = &mut self.slaves[slave];
-        assert_eq!((it.disk.now.standing.applied, it.disk.now.standing.chain), (standing.applied, standing.chain));
+        assert_eq!(
+            (it.disk.now.standing.applied, it.disk.now.standing.chain),
+            (standing.applied, standing.chain)
+        );
         it.disk.sync();
         self.check_slave(slave);
         self.slave_event(slave, Event::Carried { lacks, failed });
@@ -193,13 +232,19 @@ impl World {
         if let Some(wanted) = self.checks.tree_at(listing.mark).cloned() {
             for (path, entry) in &differences.gone {
                 let put = entry.content.map(|content| content.put);
-                if wanted.iter().any(|(other, there)| other == path && there.content.map(|content| content.put) == put) {
-                    self.checks.violate(COVERED, format!("slave {slave} deletes {path}, which no change has removed"));
+                if wanted.iter().any(|(other, there)| {
+                    other == path && there.content.map(|content| content.put) == put
+                }) {
+                    self.checks.violate(
+                        COVERED,
+                        format!("slave {slave} deletes {path}, which no change has removed"),
+                    );
                 }
             }
         }
         let bug = self.bug;
-        let ids: Vec<ChangeId> = differences.strays.iter().map(|_| ChangeId(self.rng.bytes())).collect();
+        let ids: Vec<ChangeId> =
+            differences.strays.iter().map(|_| ChangeId(self.rng.bytes())).collect();
         let it = &mut self.slaves[slave];
         // What could not be carried out before is part of the tree now.
         it.carrying = None;
@@ -207,10 +252,16 @@ impl World {
         for (stray, id) in differences.strays.iter().zip(ids) {
             // The numbers of another history are not those that count.
             it.seen.remove(&stray.path);
-            let Some(value) = stray.entry.content.and_then(|content| image.contents.get(&content.put).copied()) else { continue };
+            let Some(value) =
+                stray.entry.content.and_then(|content| image.contents.get(&content.put).copied())
+            else {
+                continue;
+            };
             match stray.expect {
                 Some(expect) => {
-                    image.staged.insert(id, Staged { value, found: Some((stray.path.clone(), expect)) });
+                    image
+                        .staged
+                        .insert(id, Staged { value, found: Some((stray.path.clone(), expect)) });
                     self.checks.found.insert(id);
                 }
                 None => image.aside.push((stray.path.clone(), value)),
@@ -240,9 +291,12 @@ impl World {
 
     fn fetched(&mut self, slave: usize, put: Version, wanted: Digest, from: FolderId) {
         let source = slave_of(from);
-        let reached = !self.is_cut(node(slave), node(source)) && !self.is_cut(node(source), node(slave));
+        let reached =
+            !self.is_cut(node(slave), node(source)) && !self.is_cut(node(source), node(slave));
         let there = self.slaves[source].disk.now.contents.get(&put).copied();
-        let sent = there.filter(|_| self.slaves[source].replica.is_some() && reached && (self.quiet || !self.rng.chance(20)));
+        let sent = there.filter(|_| {
+            self.slaves[source].replica.is_some() && reached && (self.quiet || !self.rng.chance(20))
+        });
         let sent = match sent {
             None if self.has(Bug::FetchNotChecked) => Some(!0),
             Some(value) if digest(value) != wanted && !self.has(Bug::FetchNotChecked) => None,
@@ -279,7 +333,12 @@ impl World {
         let wants = self.slaves[slave].replica.as_ref().is_some_and(|replica| replica.wants(put));
         let ok = wants && (self.quiet || !self.rng.chance(200));
         let image = &mut self.slaves[slave].disk.now;
-        let wanted = image.known.tree.path_of(put).and_then(|path| image.known.tree.get(path)).and_then(|entry| entry.content);
+        let wanted = image
+            .known
+            .tree
+            .path_of(put)
+            .and_then(|path| image.known.tree.get(path))
+            .and_then(|entry| entry.content);
         let value = image.staged.get(&id).map(|staged| staged.value);
         let ok = match (wanted, value) {
             (Some(content), Some(value)) if ok && digest(value) == content.digest => {
@@ -335,18 +394,29 @@ impl World {
             Action::Carry { changes, standing } => {
                 self.say(|| format!("slave {slave} carries out up to {}", standing.applied));
                 self.slaves[slave].carrying = Some(changes.clone());
-                let wait = if self.rng.chance(100) { self.rng.between(60, 600) } else { self.rng.between(1, 60) };
+                let wait = if self.rng.chance(100) {
+                    self.rng.between(60, 600)
+                } else {
+                    self.rng.between(1, 60)
+                };
                 if changes.len() > 1 && self.rng.chance(150) {
                     self.later(wait - 1, Due::CrashSlave { slave, life });
                 }
-                self.later(wait, Due::Work { slave, life, work: Work::Carry { changes, standing } });
+                self.later(
+                    wait,
+                    Due::Work { slave, life, work: Work::Carry { changes, standing } },
+                );
             }
             Action::Adopt { listing, standing } => {
                 // Behind what is being carried out.
                 self.later(601, Due::Work { slave, life, work: Work::Adopt { listing, standing } });
             }
             Action::Fetch { put, lack, from } => {
-                let wait = if lack.size >= LARGE { self.rng.between(200, 2500) } else { self.rng.between(5, 400) };
+                let wait = if lack.size >= LARGE {
+                    self.rng.between(200, 2500)
+                } else {
+                    self.rng.between(5, 400)
+                };
                 self.later(wait, Due::Work { slave, life, work: Work::Fetch { put, lack, from } });
             }
             Action::Place { id, put } => {
@@ -363,7 +433,8 @@ impl World {
 
     /// What a user has put there by hand is never destroyed.
     fn discard(&mut self, slave: usize, id: ChangeId) {
-        if self.slaves[slave].disk.now.staged.get(&id).is_some_and(|staged| staged.found.is_some()) {
+        if self.slaves[slave].disk.now.staged.get(&id).is_some_and(|staged| staged.found.is_some())
+        {
             return self.set_aside(slave, id);
         }
         self.slaves[slave].disk.now.staged.remove(&id);
@@ -403,7 +474,11 @@ impl World {
             if let Some((path, expect)) = &staged.found
                 && last.is_none_or(|last| last + 4000 < now)
             {
-                again.push(Asked { id: *id, change: put_of(path.clone(), staged.value), expect: *expect });
+                again.push(Asked {
+                    id: *id,
+                    change: put_of(path.clone(), staged.value),
+                    expect: *expect,
+                });
             }
         }
         for asked in again {
@@ -435,7 +510,12 @@ impl World {
     /// Content of a path went from the folder by hand.
     pub fn destroy(&mut self, slave: usize, path: &TreePath) -> bool {
         let image = &mut self.slaves[slave].disk.now;
-        let Some(lack) = image.known.tree.get(path).and_then(|entry| relais_cluster::replica::lack_of_entry(path, entry)) else {
+        let Some(lack) = image
+            .known
+            .tree
+            .get(path)
+            .and_then(|entry| relais_cluster::replica::lack_of_entry(path, entry))
+        else {
             return false;
         };
         if image.contents.remove(&lack.put).is_none() {
@@ -464,8 +544,13 @@ fn keep_replaced(image: &mut Image, new: Version, old: Option<Version>, bug: Opt
 /// The puts whose contents some changes bring, or bring back.
 fn brought(changes: &[Told]) -> impl Iterator<Item = Version> + '_ {
     changes.iter().flat_map(|told| {
-        let put = matches!(told.numbered.change, Change::Put { .. }).then_some(told.numbered.version);
-        let back = told.restored.iter().filter_map(|(_, entry)| entry.and_then(|entry| entry.content)).map(|content| content.put);
+        let put =
+            matches!(told.numbered.change, Change::Put { .. }).then_some(told.numbered.version);
+        let back = told
+            .restored
+            .iter()
+            .filter_map(|(_, entry)| entry.and_then(|entry| entry.content))
+            .map(|content| content.put);
         put.into_iter().chain(back)
     })
 }

@@ -148,7 +148,10 @@ impl World {
         let mut rng = Rng::new(seed);
         let copies = u16::try_from(rng.between(1, 3)).unwrap();
         let master_first = copies > 1 && rng.chance(500);
-        let names = ["f0", "f1", "f2", "d0", "d1", "d0/f0", "d0/f1", "d0/e", "d0/e/f0", "d1/f0", "d1/d0", "d1/d0/f0", "d0-x"];
+        let names = [
+            "f0", "f1", "f2", "d0", "d1", "d0/f0", "d0/f1", "d0/e", "d0/e/f0", "d1/f0", "d1/d0",
+            "d1/d0/f0", "d0-x",
+        ];
         let mut world = Self {
             now: 0,
             steps: 0,
@@ -226,8 +229,12 @@ impl World {
             Due::Journal { master, life, batch } => self.journaled(master, life, batch),
             Due::Work { slave, life, work } => self.worked(slave, life, work),
             Due::Opened { master, life } => self.opened(master, life),
-            Due::CrashMaster { life } if !self.quiet && self.masters[0].life == life => self.crash_master(0),
-            Due::CrashSlave { slave, life } if !self.quiet && self.slaves[slave].life == life => self.crash_slave(slave),
+            Due::CrashMaster { life } if !self.quiet && self.masters[0].life == life => {
+                self.crash_master(0)
+            }
+            Due::CrashSlave { slave, life } if !self.quiet && self.slaves[slave].life == life => {
+                self.crash_slave(slave)
+            }
             Due::CrashMaster { .. } | Due::CrashSlave { .. } => {}
             Due::ClientNext { client } => self.client_next(client),
             Due::ClientPatience { client, request } => self.client_patience(client, request),
@@ -245,7 +252,9 @@ impl World {
         for link in silent {
             self.watch_link(link);
         }
-        self.conns.retain(|_, conn| conn.slave_open || conn.master_open || !conn.up.is_empty() || !conn.down.is_empty());
+        self.conns.retain(|_, conn| {
+            conn.slave_open || conn.master_open || !conn.up.is_empty() || !conn.down.is_empty()
+        });
         self.later(500, Due::Tick);
     }
 }

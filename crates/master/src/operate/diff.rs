@@ -39,8 +39,14 @@ pub(super) fn diff(core: &Core, tell: &mut Teller<'_>) -> Done {
                 }
                 let count = differences.len();
                 differing += usize::from(count > 0);
-                let sum = if count == 0 { "the same".to_owned() } else { format!("{count} differences") };
-                tell.say(format!("slave {}: {sum} at {}, {} entries", of.slave, wanted.last, wanted.entries.len()));
+                let sum =
+                    if count == 0 { "the same".to_owned() } else { format!("{count} differences") };
+                tell.say(format!(
+                    "slave {}: {sum} at {}, {} entries",
+                    of.slave,
+                    wanted.last,
+                    wanted.entries.len()
+                ));
             }
             Err(why) => {
                 differing += 1;
@@ -102,10 +108,14 @@ fn differences(wanted: &Wanted, tree: &SlaveTree) -> Vec<(String, Vec<&'static s
             Some((there, here)) => {
                 let content = entry.content != there.content;
                 let lacking = !content && !here && there.content.is_some();
-                [(entry.version != there.version, "other number"), (content, "other content"), (lacking, "content not there yet")]
-                    .into_iter()
-                    .filter_map(|(is, how)| is.then_some(how))
-                    .collect()
+                [
+                    (entry.version != there.version, "other number"),
+                    (content, "other content"),
+                    (lacking, "content not there yet"),
+                ]
+                .into_iter()
+                .filter_map(|(is, how)| is.then_some(how))
+                .collect()
             }
         };
         if !how.is_empty() {
@@ -126,21 +136,53 @@ mod tests {
     fn each_difference_is_named() {
         let version = |number| Version { epoch: 1, number };
         let file = |number, digest| {
-            let content = Content { put: version(1), digest: Digest([digest; 32]), size: 1, mtime: FileTime::default(), executable: false };
+            let content = Content {
+                put: version(1),
+                digest: Digest([digest; 32]),
+                size: 1,
+                mtime: FileTime::default(),
+                executable: false,
+            };
             TreeEntry { version: version(number), content: Some(content) }
         };
         let folder = TreeEntry { version: version(3), content: None };
         let path = |name: &str| TreePath::new(name).unwrap();
-        let entries = [("a", file(1, 1)), ("b", file(1, 1)), ("c", file(1, 1)), ("d", folder), ("e", file(1, 1)), ("f", folder)];
+        let entries = [
+            ("a", file(1, 1)),
+            ("b", file(1, 1)),
+            ("c", file(1, 1)),
+            ("d", folder),
+            ("e", file(1, 1)),
+            ("f", folder),
+        ];
         let entries = entries.map(|(name, entry)| (path(name), entry)).into();
         let wanted = Wanted { last: version(9), chain: Chain([1; 32]), entries };
-        let there = [("a", file(1, 1), true), ("b", file(2, 1), true), ("c", file(1, 2), false), ("d", file(3, 1), true)];
+        let there = [
+            ("a", file(1, 1), true),
+            ("b", file(2, 1), true),
+            ("c", file(1, 2), false),
+            ("d", file(3, 1), true),
+        ];
         let more = [("e", file(1, 1), false), ("g", folder, false)];
-        let there = there.into_iter().chain(more).map(|(name, entry, here)| (path(name), (entry, here))).collect();
+        let there = there
+            .into_iter()
+            .chain(more)
+            .map(|(name, entry, here)| (path(name), (entry, here)))
+            .collect();
         let standing = Standing { applied: version(9), chain: Chain([1; 32]), epoch: 1 };
         let mut tree = SlaveTree { entries: there, standing, ..SlaveTree::default() };
-        let found: Vec<String> = differences(&wanted, &tree).iter().map(|(path, how)| format!("{path} {}", how.join("+"))).collect();
-        let all = ["/b other number", "/c other content", "/d other content", "/e content not there yet", "/f missing", "/g extra"];
+        let found: Vec<String> = differences(&wanted, &tree)
+            .iter()
+            .map(|(path, how)| format!("{path} {}", how.join("+")))
+            .collect();
+        let all = [
+            "/b other number",
+            "/c other content",
+            "/d other content",
+            "/e content not there yet",
+            "/f missing",
+            "/g extra",
+        ];
         assert_eq!(found, all);
         tree.standing.chain = Chain([2; 32]);
         assert_eq!(differences(&wanted, &tree).len(), all.len() + 1);

@@ -22,13 +22,21 @@ pub(super) fn drain(core: &Core, asker: Viewpoint, name: &str, tell: &mut Teller
     core.drain(slave.id, true);
     info!("slave {} is drained", slave.id);
     if slave.state == SlaveState::Down {
-        return Ok(Outcome::done(format!("slave {} is down; when it comes back it gets no sessions until it is made ready", slave.id)));
+        return Ok(Outcome::done(format!(
+            "slave {} is down; when it comes back it gets no sessions until it is made ready",
+            slave.id
+        )));
     }
-    tell.say(format!("slave {} gets no sessions any more; it had {}", slave.id, slave.counters.sessions));
+    tell.say(format!(
+        "slave {} gets no sessions any more; it had {}",
+        slave.id, slave.counters.sessions
+    ));
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE && !tell.is_gone() && !core.stopping.load(Ordering::Relaxed) {
         sleep(LOOK_EVERY);
-        let Some(now) = core.reports(asker).into_iter().find(|report| report.id == slave.id) else { break };
+        let Some(now) = core.reports(asker).into_iter().find(|report| report.id == slave.id) else {
+            break;
+        };
         if now.state == SlaveState::Down {
             return Ok(Outcome::done("it is down now"));
         }
@@ -37,7 +45,11 @@ pub(super) fn drain(core: &Core, asker: Viewpoint, name: &str, tell: &mut Teller
             return Ok(Outcome::done("it has no sessions"));
         }
     }
-    let left = core.reports(asker).into_iter().find(|report| report.id == slave.id).map_or(0, |report| report.counters.sessions);
+    let left = core
+        .reports(asker)
+        .into_iter()
+        .find(|report| report.id == slave.id)
+        .map_or(0, |report| report.counters.sessions);
     Ok(Outcome::failed(format!("it has {left} sessions still; it goes on to get no new ones")))
 }
 

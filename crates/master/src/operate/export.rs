@@ -37,10 +37,17 @@ struct Line {
 
 /// Tells all changes that are in the journal when this begins.
 pub(super) fn export(core: &Core, tell: &mut Teller<'_>) -> Done {
-    let reader = core.orders.ask(|engine| engine.journal().map_err(|error| error.to_string())).ok_or_else(ended)??;
+    let reader = core
+        .orders
+        .ask(|engine| engine.journal().map_err(|error| error.to_string()))
+        .ok_or_else(ended)??;
     let read = reader.read(&mut |numbered| {
         tell.line(line(&numbered).map_err(|error| JournalError::Stopped(Box::new(error)))?);
-        if tell.is_gone() { Err(JournalError::Stopped("nobody listens any more".into())) } else { Ok(()) }
+        if tell.is_gone() {
+            Err(JournalError::Stopped("nobody listens any more".into()))
+        } else {
+            Ok(())
+        }
     });
     read.map_err(|error| error.to_string())?;
     Ok(Outcome { said: None, ok: true })
@@ -48,7 +55,9 @@ pub(super) fn export(core: &Core, tell: &mut Teller<'_>) -> Done {
 
 /// One change.
 fn line(numbered: &Numbered) -> Result<String, serde_json::Error> {
-    let time = i64::try_from(numbered.time_ms).ok().and_then(|time| Timestamp::from_millisecond(time).ok());
+    let time = i64::try_from(numbered.time_ms)
+        .ok()
+        .and_then(|time| Timestamp::from_millisecond(time).ok());
     let mut line = Line {
         number: numbered.version.to_string(),
         id: numbered.id.to_string(),
@@ -74,8 +83,13 @@ fn line(numbered: &Numbered) -> Result<String, serde_json::Error> {
             line.executable = Some(*executable);
         }
         Change::MakeFolder { path } => (line.kind, line.path) = ("mkdir", Some(path.to_string())),
-        Change::Remove { path, recursive } => (line.kind, line.path, line.recursive) = ("rm", Some(path.to_string()), Some(*recursive)),
-        Change::Move { from, to } => (line.kind, line.path, line.to) = ("mv", Some(from.to_string()), Some(to.to_string())),
+        Change::Remove { path, recursive } => {
+            (line.kind, line.path, line.recursive) =
+                ("rm", Some(path.to_string()), Some(*recursive))
+        }
+        Change::Move { from, to } => {
+            (line.kind, line.path, line.to) = ("mv", Some(from.to_string()), Some(to.to_string()))
+        }
         Change::Withdraw { of } => (line.kind, line.of) = ("withdraw", Some(of.to_string())),
     }
     serde_json::to_string(&line).map(|text| harmless(&text))
@@ -107,18 +121,40 @@ mod tests {
         let path = |name: &str| TreePath::new(name).unwrap();
         let text = |change| {
             let version = Version { epoch: 1, number: 42 };
-            line(&Numbered { version, id: ChangeId([1; 16]), time_ms: 1_700_000_000_123, change }).unwrap()
+            line(&Numbered { version, id: ChangeId([1; 16]), time_ms: 1_700_000_000_123, change })
+                .unwrap()
         };
         let mtime = FileTime { seconds: 5, nanos: 0 };
-        let put = text(Change::Put { path: path("a/b"), size: 3, digest: Digest([2; 32]), mtime, executable: false });
-        let head = format!(r#"{{"number":"1-42","id":"{}","time":"2023-11-14T22:13:20.123Z","#, "01".repeat(16));
-        let rest = format!(r#""digest":"{}","mtime":"1970-01-01T00:00:05Z","executable":false}}"#, "02".repeat(32));
+        let put = text(Change::Put {
+            path: path("a/b"),
+            size: 3,
+            digest: Digest([2; 32]),
+            mtime,
+            executable: false,
+        });
+        let head = format!(
+            r#"{{"number":"1-42","id":"{}","time":"2023-11-14T22:13:20.123Z","#,
+            "01".repeat(16)
+        );
+        let rest = format!(
+            r#""digest":"{}","mtime":"1970-01-01T00:00:05Z","executable":false}}"#,
+            "02".repeat(32)
+        );
         assert_eq!(put, format!(r#"{head}"kind":"put","path":"/a/b","size":3,{rest}"#));
         for (change, wanted) in [
             (Change::MakeFolder { path: path("a") }, r#""kind":"mkdir","path":"/a"}"#),
-            (Change::Remove { path: path("a"), recursive: true }, r#""kind":"rm","path":"/a","recursive":true}"#),
-            (Change::Move { from: path("a"), to: path("b\u{202e}") }, r#""kind":"mv","path":"/a","to":"/b\u202e"}"#),
-            (Change::Withdraw { of: Version { epoch: 1, number: 7 } }, r#""kind":"withdraw","of":"1-7"}"#),
+            (
+                Change::Remove { path: path("a"), recursive: true },
+                r#""kind":"rm","path":"/a","recursive":true}"#,
+            ),
+            (
+                Change::Move { from: path("a"), to: path("b\u{202e}") },
+                r#""kind":"mv","path":"/a","to":"/b\u202e"}"#,
+            ),
+            (
+                Change::Withdraw { of: Version { epoch: 1, number: 7 } },
+                r#""kind":"withdraw","of":"1-7"}"#,
+            ),
         ] {
             assert_eq!(text(change), format!("{head}{wanted}"));
         }

@@ -22,24 +22,46 @@ pub(super) fn forget(core: &Core, asker: Viewpoint, name: &str) -> Done {
             return Err(format!("slave {slave} is linked; stop it first"));
         }
         core.forget(slave);
-        if let Some(other) = reports.iter().find(|report| report.folder == folder && report.id != slave) {
-            return Ok(Outcome::done(format!("slave {slave} is forgotten; its folder is also that of slave {}, and stays", other.id)));
+        if let Some(other) =
+            reports.iter().find(|report| report.folder == folder && report.id != slave)
+        {
+            return Ok(Outcome::done(format!(
+                "slave {slave} is forgotten; its folder is also that of slave {}, and stays",
+                other.id
+            )));
         }
     }
     if linked.iter().any(|linked| linked.folder == folder) {
         return Err(format!("the folder {folder} is served by a slave that is linked"));
     }
-    core.orders.ask(move |engine| engine.forget(folder).map_err(|error| error.to_string())).ok_or_else(ended)??;
+    core.orders
+        .ask(move |engine| engine.forget(folder).map_err(|error| error.to_string()))
+        .ok_or_else(ended)??;
     info!("the folder {folder} is forgotten");
     let who = slave.map_or_else(String::new, |slave| format!("slave {slave} and "));
-    Ok(Outcome::done(format!("{who}the folder {folder} are forgotten; `ftpmaster status` shows whether contents are lost with them")))
+    Ok(Outcome::done(format!(
+        "{who}the folder {folder} are forgotten; `ftpmaster status` shows whether contents are lost with them"
+    )))
 }
 
 /// A folder of the cluster that no slave serves, as far as this master knows.
-fn absent_folder(core: &Core, reports: &[SlaveReport], name: &str, no_slave: String) -> Result<FolderId, String> {
+fn absent_folder(
+    core: &Core,
+    reports: &[SlaveReport],
+    name: &str,
+    no_slave: String,
+) -> Result<FolderId, String> {
     let folders = core.orders.ask(|engine| engine.folders().clone()).ok_or_else(ended)?;
-    let absent: BTreeSet<FolderId> = folders.into_iter().filter(|folder| reports.iter().all(|report| report.folder != *folder)).collect();
-    let found = find::one(absent.iter().filter(|folder| find::begins(*folder, name)), name, "folder", |folder| **folder);
+    let absent: BTreeSet<FolderId> = folders
+        .into_iter()
+        .filter(|folder| reports.iter().all(|report| report.folder != *folder))
+        .collect();
+    let found = find::one(
+        absent.iter().filter(|folder| find::begins(*folder, name)),
+        name,
+        "folder",
+        |folder| **folder,
+    );
     found.copied().map_err(|_| match absent.is_empty() {
         true => no_slave,
         false => {

@@ -62,7 +62,12 @@ impl<'a> Teller<'a> {
 }
 
 /// Does what the operator at `asker` wants, and tells how it went. False where nobody listens any more.
-pub(crate) fn run(core: &Core, asker: Viewpoint, operation: &Operation, connection: &mut Connection) -> bool {
+pub(crate) fn run(
+    core: &Core,
+    asker: Viewpoint,
+    operation: &Operation,
+    connection: &mut Connection,
+) -> bool {
     info!("operator at {}: {operation:?}", asker.peer);
     let mut tell = Teller::new(connection);
     let done = match operation {

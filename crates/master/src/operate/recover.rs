@@ -25,21 +25,34 @@ impl Survey {
         let order = engine.order();
         // A slave that has joined has gone on since.
         let now = |link: LinkId, said: Standing| match order.applied(link) {
-            Some(applied) => Standing { applied, epoch: said.epoch.max(order.ledger().epoch()), ..said },
+            Some(applied) => {
+                Standing { applied, epoch: said.epoch.max(order.ledger().epoch()), ..said }
+            }
             None => said,
         };
-        let slaves = engine.links().iter().map(|(link, open)| (*link, open.slave, open.standing.map(|said| now(*link, said)))).collect();
+        let slaves = engine
+            .links()
+            .iter()
+            .map(|(link, open)| (*link, open.slave, open.standing.map(|said| now(*link, said))))
+            .collect();
         Self { last: order.last(), epoch: order.ledger().epoch(), halted: order.halted(), slaves }
     }
 
     /// The slave with the latest change.
     fn best(&self) -> Option<(LinkId, SlaveId, Standing)> {
-        self.slaves.iter().filter_map(|(link, slave, standing)| Some((*link, *slave, (*standing)?))).max_by_key(|(_, _, it)| it.applied)
+        self.slaves
+            .iter()
+            .filter_map(|(link, slave, standing)| Some((*link, *slave, (*standing)?)))
+            .max_by_key(|(_, _, it)| it.applied)
     }
 
     /// An epoch above all that were heard of.
     fn next_epoch(&self) -> Option<u32> {
-        let heard = self.slaves.iter().filter_map(|(_, _, standing)| *standing).map(|standing| standing.epoch.max(standing.applied.epoch));
+        let heard = self
+            .slaves
+            .iter()
+            .filter_map(|(_, _, standing)| *standing)
+            .map(|standing| standing.epoch.max(standing.applied.epoch));
         heard.fold(self.epoch, u32::max).checked_add(1)
     }
 }
@@ -55,7 +68,9 @@ pub(super) fn recover(core: &Core, go: bool, tell: &mut Teller<'_>) -> Done {
     ));
     for (_, slave, standing) in &survey.slaves {
         tell.line(match standing {
-            Some(Standing { applied, epoch, .. }) => format!("slave {slave}: last change {applied}, epoch {epoch}"),
+            Some(Standing { applied, epoch, .. }) => {
+                format!("slave {slave}: last change {applied}, epoch {epoch}")
+            }
             None => format!("slave {slave}: it has not said where it stands"),
         });
     }
@@ -64,13 +79,20 @@ pub(super) fn recover(core: &Core, go: bool, tell: &mut Teller<'_>) -> Done {
         return Ok(if go { Outcome::failed(said) } else { Outcome::done(said) });
     }
     if survey.halted == Some(Halt::Broken) {
-        return Ok(Outcome::failed("see to the disk of the state folder and start the master again: there is nothing to recover"));
+        return Ok(Outcome::failed(
+            "see to the disk of the state folder and start the master again: there is nothing to recover",
+        ));
     }
     let Some((link, slave, standing)) = survey.best() else {
-        return Ok(Outcome::failed("no slave is linked that has said where it stands: there is nothing to recover from"));
+        return Ok(Outcome::failed(
+            "no slave is linked that has said where it stands: there is nothing to recover from",
+        ));
     };
     let epoch = survey.next_epoch().ok_or("there is no higher epoch")?;
-    let plan = format!("the tree of slave {slave}, at change {}, becomes everybody's, in epoch {epoch}", standing.applied);
+    let plan = format!(
+        "the tree of slave {slave}, at change {}, becomes everybody's, in epoch {epoch}",
+        standing.applied
+    );
     if !go {
         tell.line(
             "make sure that every slave that can come is in this list: changes that only others have are offered again when they come",
@@ -84,8 +106,13 @@ pub(super) fn recover(core: &Core, go: bool, tell: &mut Teller<'_>) -> Done {
     match rebuilt(core, link, epoch) {
         Ok(ledger) => {
             let (entries, last) = (ledger.tree().len(), ledger.last());
-            core.orders.ask(move |engine| engine.recovered(ledger).map_err(|error| error.to_string())).ok_or_else(ended)??;
-            Ok(Outcome::done(format!("recovered: {entries} entries, epoch {}; all slaves compare their folders now", last.epoch)))
+            core.orders
+                .ask(move |engine| engine.recovered(ledger).map_err(|error| error.to_string()))
+                .ok_or_else(ended)??;
+            Ok(Outcome::done(format!(
+                "recovered: {entries} entries, epoch {}; all slaves compare their folders now",
+                last.epoch
+            )))
         }
         Err(why) => {
             core.orders.ask(Engine::give_up_recovery).ok_or_else(ended)?;

@@ -25,7 +25,8 @@ pub(super) fn ask(core: &Core, of: &Linked, ids: bool) -> Result<SlaveTree, Stri
     let (mut tree, mut standing, mut moved) = (SlaveTree::default(), None, false);
     core.queries.ask(&core.links, of, ids, |part| {
         moved |= *standing.get_or_insert(part.standing) != part.standing;
-        tree.entries.extend(part.entries.into_iter().map(|(path, entry, here)| (path, (entry, here))));
+        tree.entries
+            .extend(part.entries.into_iter().map(|(path, entry, here)| (path, (entry, here))));
         tree.ids.extend(part.ids);
         tree.ends = part.ends;
     })?;

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use log::{debug, error, info, warn};
 use relais_cluster::record::{Forgotten, OrderRecorder};
 use relais_cluster::{Action, Event, Halt, Ledger, LinkId, Order, Standing};
-use relais_proto::{ErrorCode, FolderId, LinkMessage, Numbered, Refusal, SlaveId, ToMaster, ToSlave, Version};
+use relais_proto::{
+    ErrorCode, FolderId, LinkMessage, Numbered, Refusal, SlaveId, ToMaster, ToSlave, Version,
+};
 use relais_state::{JournalError, JournalReader, Tape};
 
 use super::{FoldersError, Job, Store};
@@ -150,14 +152,19 @@ impl Engine {
     }
 
     fn patience(&self) -> Duration {
-        self.opening.map_or(self.look, |until| until.min(self.look)).saturating_duration_since(Instant::now())
+        self.opening
+            .map_or(self.look, |until| until.min(self.look))
+            .saturating_duration_since(Instant::now())
     }
 
     fn open_in_time(&mut self) {
         if self.opening.is_some_and(|until| Instant::now() >= until) {
             self.opening = None;
             if self.order.is_opening() && !self.fenced {
-                warn!("some folders of the cluster have not joined within {} s; changes are taken without them", OPENING.as_secs());
+                warn!(
+                    "some folders of the cluster have not joined within {} s; changes are taken without them",
+                    OPENING.as_secs()
+                );
                 self.event(Event::Opened);
             }
         }
@@ -231,7 +238,10 @@ impl Engine {
                 Action::Know { folder } => {
                     self.unknown.push(folder);
                     if !self.remember() {
-                        self.links.values().filter(|open| open.folder == folder).for_each(|open| open.outbox.cut());
+                        self.links
+                            .values()
+                            .filter(|open| open.folder == folder)
+                            .for_each(|open| open.outbox.cut());
                     }
                 }
                 Action::Halted(halt) => say_halted(halt),
@@ -283,8 +293,15 @@ impl Engine {
                     JournalError::NoSpace { .. } => (false, ErrorCode::NoSpace),
                     _ => (true, ErrorCode::NoChanges),
                 };
-                let why = if for_good { "the master's journal cannot be written" } else { "the disk of the master's journal is full" };
-                Event::NotWritten { for_good, refusal: Refusal::new(code, format!("changes are not possible now: {why}")) }
+                let why = if for_good {
+                    "the master's journal cannot be written"
+                } else {
+                    "the disk of the master's journal is full"
+                };
+                Event::NotWritten {
+                    for_good,
+                    refusal: Refusal::new(code, format!("changes are not possible now: {why}")),
+                }
             }
         };
         self.event(event);
@@ -296,9 +313,17 @@ impl Engine {
     }
 
     fn say_lost(&self, put: Version) {
-        match self.order.tree().path_of(put).and_then(|path| Some((path, self.order.tree().get(path)?.content?))) {
+        match self
+            .order
+            .tree()
+            .path_of(put)
+            .and_then(|path| Some((path, self.order.tree().get(path)?.content?)))
+        {
             Some((path, content)) => {
-                error!("{path} is lost: no slave has its {} bytes, which came with change {put} (digest {})", content.size, content.digest);
+                error!(
+                    "{path} is lost: no slave has its {} bytes, which came with change {put} (digest {})",
+                    content.size, content.digest
+                );
             }
             None => error!("the content of change {put} is lost"),
         }
@@ -314,9 +339,13 @@ fn begin(ledger: Ledger, folders: &BTreeSet<FolderId>) -> (Order, Tape<OrderReco
 fn say_halted(halt: Halt) {
     error!("NO CHANGES ARE TAKEN ANY MORE: {}", halt.why());
     match halt {
-        Halt::Broken => error!("see to the disk of the state folder and start the master again; downloads go on"),
+        Halt::Broken => error!(
+            "see to the disk of the state folder and start the master again; downloads go on"
+        ),
         Halt::Behind | Halt::Differs | Halt::Superseded => {
-            error!("`ftpmaster recover` shows what each slave has, `ftpmaster recover --yes` goes on from the latest; downloads go on");
+            error!(
+                "`ftpmaster recover` shows what each slave has, `ftpmaster recover --yes` goes on from the latest; downloads go on"
+            );
         }
     }
 }

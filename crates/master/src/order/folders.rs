@@ -36,7 +36,10 @@ pub enum FoldersError {
 }
 
 /// Reads the list; none where there is no file.
-pub(super) fn load(path: &Path, cluster: ClusterId) -> Result<Option<BTreeSet<FolderId>>, FoldersError> {
+pub(super) fn load(
+    path: &Path,
+    cluster: ClusterId,
+) -> Result<Option<BTreeSet<FolderId>>, FoldersError> {
     let io_error = |cause| FoldersError::Io { path: path.to_owned(), cause };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -45,14 +48,21 @@ pub(super) fn load(path: &Path, cluster: ClusterId) -> Result<Option<BTreeSet<Fo
     };
     let mut bytes = Vec::new();
     file.take(LONGEST).read_to_end(&mut bytes).map_err(io_error)?;
-    let damaged = |(line, why): (usize, String)| FoldersError::Damaged { path: path.to_owned(), line, why };
-    let text = std::str::from_utf8(&bytes).map_err(|_| damaged((1, "it is not text".to_owned())))?;
+    let damaged =
+        |(line, why): (usize, String)| FoldersError::Damaged { path: path.to_owned(), line, why };
+    let text =
+        std::str::from_utf8(&bytes).map_err(|_| damaged((1, "it is not text".to_owned())))?;
     parse(text, cluster).map(Some).map_err(damaged)
 }
 
 /// Writes the list. It is on disk once this returns.
-pub(super) fn save(path: &Path, cluster: ClusterId, folders: &BTreeSet<FolderId>) -> Result<(), FoldersError> {
-    replace_file(path, text(cluster, folders).as_bytes()).map_err(|cause| FoldersError::Io { path: path.to_owned(), cause })
+pub(super) fn save(
+    path: &Path,
+    cluster: ClusterId,
+    folders: &BTreeSet<FolderId>,
+) -> Result<(), FoldersError> {
+    replace_file(path, text(cluster, folders).as_bytes())
+        .map_err(|cause| FoldersError::Io { path: path.to_owned(), cause })
 }
 
 fn head(cluster: ClusterId) -> String {
@@ -76,7 +86,9 @@ fn parse(text: &str, cluster: ClusterId) -> Result<BTreeSet<FolderId>, (usize, S
             if count != folders.len().to_string() || !text.ends_with('\n') {
                 return Err((number, format!("{} folders are above it", folders.len())));
             }
-            return lines.next().map_or(Ok(folders), |(number, _)| Err((number, "something follows the end".to_owned())));
+            return lines.next().map_or(Ok(folders), |(number, _)| {
+                Err((number, "something follows the end".to_owned()))
+            });
         }
         let folder = line.parse().map_err(|_| (number, "it is no folder's id".to_owned()))?;
         if !folders.insert(folder) {
@@ -112,11 +124,20 @@ mod tests {
             (good.replace("00000000000000000000000000000000", "0000"), 2),
             (good.replace("01010101010101010101010101010101\n", ""), 4),
             (format!("{good}more\n"), 6),
-            (good.replace("01010101010101010101010101010101", "00000000000000000000000000000000"), 3),
+            (
+                good.replace(
+                    "01010101010101010101010101010101",
+                    "00000000000000000000000000000000",
+                ),
+                3,
+            ),
         ] {
             std::fs::write(&path, bad).unwrap();
             let error = load(&path, CLUSTER).unwrap_err();
-            assert!(error.to_string().contains(&format!("folders is damaged in line {line}:")), "{error}");
+            assert!(
+                error.to_string().contains(&format!("folders is damaged in line {line}:")),
+                "{error}"
+            );
         }
     }
 }

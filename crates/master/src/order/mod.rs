@@ -59,7 +59,10 @@ impl Orders {
     }
 
     /// Has `look` run in the thread, and returns what came of it; none where the thread has ended.
-    pub fn ask<T: Send + 'static>(&self, look: impl FnOnce(&mut Engine) -> T + Send + 'static) -> Option<T> {
+    pub fn ask<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Engine) -> T + Send + 'static,
+    ) -> Option<T> {
         let (to, answer) = sync_channel(1);
         self.tell(Job::Look(Box::new(move |engine| {
             // Whoever asked waits for it, unless its thread is gone.

@@ -10,7 +10,9 @@ use std::time::Duration;
 use log::{error, info, warn};
 use relais_cluster::{Chain, Ledger};
 use relais_proto::{ClusterId, FolderId, Numbered, Version};
-use relais_state::{ChangeLog, Journal, JournalError, JournalReader, Snapshot, SnapshotError, chain_seed};
+use relais_state::{
+    ChangeLog, Journal, JournalError, JournalReader, Snapshot, SnapshotError, chain_seed,
+};
 use thiserror::Error;
 
 use super::folders::{self, FoldersError};
@@ -74,12 +76,17 @@ impl Store {
         let (mut oldest_ms, ends) = (None, ledger.last());
         let journal = Journal::open(&folder.join("journal"), cluster.0, &mut |numbered| {
             oldest_ms.get_or_insert(numbered.time_ms);
-            let (after, found) = (ledger.last().max(Version { epoch: 1, number: 0 }), numbered.version);
+            let (after, found) =
+                (ledger.last().max(Version { epoch: 1, number: 0 }), numbered.version);
             if found <= ends {
                 return Ok(());
             }
             if (after.epoch, after.number.checked_add(1)) != (found.epoch, Some(found.number)) {
-                return Err(JournalError::Stopped(Box::new(Gap { folder: folder.to_owned(), after, found })));
+                return Err(JournalError::Stopped(Box::new(Gap {
+                    folder: folder.to_owned(),
+                    after,
+                    found,
+                })));
             }
             ledger.apply(numbered);
             Ok(())
@@ -89,13 +96,28 @@ impl Store {
             warn!("no list of folders in {}: no slave is waited for", folder.display());
         }
         let folders = known.unwrap_or_default();
-        info!("the last change is {}; {} folders belong to the cluster", ledger.last(), folders.len());
-        Ok(Self { folder: folder.to_owned(), cluster, journal, folders, ledger, snapshot, oldest_ms })
+        info!(
+            "the last change is {}; {} folders belong to the cluster",
+            ledger.last(),
+            folders.len()
+        );
+        Ok(Self {
+            folder: folder.to_owned(),
+            cluster,
+            journal,
+            folders,
+            ledger,
+            snapshot,
+            oldest_ms,
+        })
     }
 
     /// Whether the journal is to be shortened.
     pub(super) fn is_long(&self, now_ms: u64) -> bool {
-        self.journal.size() > LONGEST || self.oldest_ms.is_some_and(|oldest| now_ms.saturating_sub(oldest) > milliseconds(OLDEST))
+        self.journal.size() > LONGEST
+            || self
+                .oldest_ms
+                .is_some_and(|oldest| now_ms.saturating_sub(oldest) > milliseconds(OLDEST))
     }
 
     /// Begins the journal anew behind a snapshot of what it makes. Ids of changes that are older than a journal may get are forgotten.
@@ -112,7 +134,8 @@ impl Store {
     /// The last change whose id is forgotten where the journal is shortened now.
     pub(super) fn forgettable(&self, ledger: &Ledger, now_ms: u64) -> Option<Version> {
         let before = now_ms.saturating_sub(milliseconds(OLDEST));
-        let in_snapshot = self.snapshot.filter(|(made_ms, _)| *made_ms < before).map(|(_, last)| last);
+        let in_snapshot =
+            self.snapshot.filter(|(made_ms, _)| *made_ms < before).map(|(_, last)| last);
         ledger.newest_before(before).max(in_snapshot)
     }
 
@@ -180,10 +203,19 @@ impl Store {
 }
 
 /// The ledger of the snapshot, and when that was made.
-fn load_snapshot(folder: &Path, cluster: ClusterId) -> Result<Option<(Ledger, u64)>, SnapshotError> {
+fn load_snapshot(
+    folder: &Path,
+    cluster: ClusterId,
+) -> Result<Option<(Ledger, u64)>, SnapshotError> {
     let path = folder.join("snapshot");
-    let Some(Snapshot { made_ms, payload }) = Snapshot::load(&path, cluster)? else { return Ok(None) };
-    let damaged = |error: relais_proto::WireError| SnapshotError::Damaged { path: path.clone(), offset: 0, why: error.to_string() };
+    let Some(Snapshot { made_ms, payload }) = Snapshot::load(&path, cluster)? else {
+        return Ok(None);
+    };
+    let damaged = |error: relais_proto::WireError| SnapshotError::Damaged {
+        path: path.clone(),
+        offset: 0,
+        why: error.to_string(),
+    };
     Ok(Some((Ledger::from_bytes(&payload).map_err(damaged)?, made_ms)))
 }
 

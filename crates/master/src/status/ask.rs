@@ -73,7 +73,8 @@ pub(crate) fn talk<T>(
     encrypt: Encrypt,
     say: impl FnOnce(&mut Connection) -> Result<T, LinkError>,
 ) -> Result<T, StatusError> {
-    let mut connection = connect(master, encrypt).map_err(|cause| StatusError::Unreachable { master: master.to_owned(), cause })?;
+    let mut connection = connect(master, encrypt)
+        .map_err(|cause| StatusError::Unreachable { master: master.to_owned(), cause })?;
     let said = prove(&mut connection, key).and_then(|()| say(&mut connection));
     said.map_err(|cause| StatusError::Link { master: master.to_owned(), cause })
 }
@@ -94,8 +95,11 @@ fn connect(master: &str, encrypt: Encrypt) -> io::Result<Connection> {
 /// Both sides prove that they have the key.
 fn prove(connection: &mut Connection, key: &ClusterKey) -> Result<(), LinkError> {
     let id = SlaveId(relais_state::random().map_err(WireError::Io)?);
-    let mut handshake = LinkHandshake::new(LinkRole::Operator, id, key, connection.binding()).map_err(WireError::Io)?;
-    connection.prove(&handshake.hello(AGENT), &handshake.open(), |kind, payload| handshake.frame(kind, payload))
+    let mut handshake = LinkHandshake::new(LinkRole::Operator, id, key, connection.binding())
+        .map_err(WireError::Io)?;
+    connection.prove(&handshake.hello(AGENT), &handshake.open(), |kind, payload| {
+        handshake.frame(kind, payload)
+    })
 }
 
 fn collect(connection: &mut Connection) -> Result<Report, LinkError> {
@@ -105,9 +109,16 @@ fn collect(connection: &mut Connection) -> Result<Report, LinkError> {
         match link_frame(header.kind, connection.read_payload(header)?)? {
             LinkMessage::SlaveReport(slave) if slaves.len() < KNOWN_MAX => slaves.push(slave),
             LinkMessage::SlaveReport(_) => {
-                return Err(WireError::OverCap { what: "slaves", len: KNOWN_MAX as u64 + 1, cap: KNOWN_MAX as u64 }.into());
+                return Err(WireError::OverCap {
+                    what: "slaves",
+                    len: KNOWN_MAX as u64 + 1,
+                    cap: KNOWN_MAX as u64,
+                }
+                .into());
             }
-            LinkMessage::ReportEnd { mark, halted, lost } => return Ok(Report { mark, slaves, halted, lost }),
+            LinkMessage::ReportEnd { mark, halted, lost } => {
+                return Ok(Report { mark, slaves, halted, lost });
+            }
             other => return Err(WireError::Unexpected(other.frame_type().number()).into()),
         }
     }
@@ -121,5 +132,6 @@ pub(super) fn shown_addr(slave: &SlaveReport) -> Option<SocketAddr> {
 /// Changes that the slave lacks; none where it is in another epoch, so that nothing can be said.
 pub(super) fn lag(slave: &SlaveReport, latest: Mark) -> Option<u64> {
     let none_yet = slave.mark == Mark::default();
-    (none_yet || slave.mark.epoch == latest.epoch).then(|| latest.number.saturating_sub(slave.mark.number))
+    (none_yet || slave.mark.epoch == latest.epoch)
+        .then(|| latest.number.saturating_sub(slave.mark.number))
 }

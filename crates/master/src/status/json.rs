@@ -67,7 +67,13 @@ struct Skipped {
 pub fn json(report: &Report) -> Result<String, serde_json::Error> {
     let slaves = report.slaves.iter().map(|slave| entry(slave, report.mark)).collect();
     let halted = (!report.halted.is_empty()).then(|| clean(&report.halted).into_owned());
-    serde_json::to_string(&Status { epoch: report.mark.epoch, number: report.mark.number, slaves, halted, lost: report.lost })
+    serde_json::to_string(&Status {
+        epoch: report.mark.epoch,
+        number: report.mark.number,
+        slaves,
+        halted,
+        lost: report.lost,
+    })
 }
 
 fn entry(slave: &SlaveReport, latest: Mark) -> Slave {
@@ -132,18 +138,47 @@ mod tests {
             silent_ms: 12,
         };
         let slaves = vec![SlaveReport { mark: Version { epoch: 2, number: 1 }, ..slave.clone() }];
-        let other = json(&Report { mark: Version { epoch: 1, number: 42 }, slaves, halted: "no\u{1b}".to_owned(), lost: 3 }).unwrap();
-        assert!(other.contains(r#""number":1,"lag":null,"#) && other.ends_with(r#""halted":"no\\u{1b}","lost":3}"#), "{other}");
-        let text = json(&Report { mark: Version { epoch: 1, number: 42 }, slaves: vec![slave], halted: String::new(), lost: 0 }).unwrap();
-        assert!(text.contains(r#""lacking":5,"lacking_bytes":6,"set_aside":7,"held":8,"#), "{text}");
+        let other = json(&Report {
+            mark: Version { epoch: 1, number: 42 },
+            slaves,
+            halted: "no\u{1b}".to_owned(),
+            lost: 3,
+        })
+        .unwrap();
+        assert!(
+            other.contains(r#""number":1,"lag":null,"#)
+                && other.ends_with(r#""halted":"no\\u{1b}","lost":3}"#),
+            "{other}"
+        );
+        let text = json(&Report {
+            mark: Version { epoch: 1, number: 42 },
+            slaves: vec![slave],
+            halted: String::new(),
+            lost: 0,
+        })
+        .unwrap();
+        assert!(
+            text.contains(r#""lacking":5,"lacking_bytes":6,"set_aside":7,"held":8,"#),
+            "{text}"
+        );
         assert!(text.starts_with(&format!(
             r#"{{"epoch":1,"number":42,"slaves":[{{"id":"{}","addr":"127.0.0.1:2122","state":"in-service","number":40,"lag":2,"sessions":3,"#,
             "ab".repeat(16)
         )));
-        assert!(text.contains(r#""skipped":{"links":2,"special":0,"mounts":0,"names":0,"unreadable":0}"#));
+        assert!(
+            text.contains(
+                r#""skipped":{"links":2,"special":0,"mounts":0,"names":0,"unreadable":0}"#
+            )
+        );
         assert!(!text.chars().any(char::is_control) && !text.contains("u001b"));
         assert_eq!(
-            json(&Report { mark: Version { epoch: 1, number: 0 }, slaves: vec![], halted: String::new(), lost: 0 }).unwrap(),
+            json(&Report {
+                mark: Version { epoch: 1, number: 0 },
+                slaves: vec![],
+                halted: String::new(),
+                lost: 0
+            })
+            .unwrap(),
             r#"{"epoch":1,"number":0,"slaves":[],"halted":null,"lost":0}"#
         );
     }

@@ -7,7 +7,9 @@ use relais_proto::{Counters, Mark, SlaveReport, clean};
 use super::Report;
 use super::ask::{lag, shown_addr};
 
-const HEADINGS: [&str; 10] = ["SLAVE", "ADDRESS", "STATE", "NUMBER", "LAG", "SESSIONS", "WORKERS", "FILES", "BYTES", "HEARD"];
+const HEADINGS: [&str; 10] = [
+    "SLAVE", "ADDRESS", "STATE", "NUMBER", "LAG", "SESSIONS", "WORKERS", "FILES", "BYTES", "HEARD",
+];
 /// Columns before this one hold text and are set to the left, the others numbers.
 const NUMBERS_FROM: usize = 3;
 /// Digits of an id that are shown: enough to tell slaves apart.
@@ -27,7 +29,11 @@ pub fn table(report: &Report) -> String {
     if !report.slaves.is_empty() {
         let rows: Vec<_> = report.slaves.iter().map(|slave| row(slave, report.mark)).collect();
         let widths: Vec<usize> = (0..HEADINGS.len())
-            .map(|column| rows.iter().map(|row| row[column].chars().count()).fold(HEADINGS[column].len(), usize::max))
+            .map(|column| {
+                rows.iter()
+                    .map(|row| row[column].chars().count())
+                    .fold(HEADINGS[column].len(), usize::max)
+            })
             .collect();
         line(&mut out, &HEADINGS.map(str::to_owned), &widths);
         for (row, slave) in rows.iter().zip(&report.slaves) {
@@ -66,7 +72,11 @@ fn line(out: &mut String, cells: &[String; HEADINGS.len()], widths: &[usize]) {
     let mut text = String::new();
     for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
         // Writing to a String does not fail.
-        let _ = if column < NUMBERS_FROM { write!(text, "{cell:<width$}  ") } else { write!(text, "{cell:>width$}  ") };
+        let _ = if column < NUMBERS_FROM {
+            write!(text, "{cell:<width$}  ")
+        } else {
+            write!(text, "{cell:>width$}  ")
+        };
     }
     out.push_str(text.trim_end());
     out.push('\n');
@@ -74,10 +84,20 @@ fn line(out: &mut String, cells: &[String; HEADINGS.len()], widths: &[usize]) {
 
 /// What there is to say of a slave besides its row.
 fn remarks(out: &mut String, slave: &SlaveReport) {
-    let Counters { skipped_links, skipped_special, skipped_mounts, skipped_names, skipped_unreadable, .. } = slave.counters;
+    let Counters {
+        skipped_links,
+        skipped_special,
+        skipped_mounts,
+        skipped_names,
+        skipped_unreadable,
+        ..
+    } = slave.counters;
     let Counters { lacking, lacking_bytes, set_aside, held, .. } = slave.counters;
     if lacking > 0 {
-        let _ = writeln!(out, "    content that is not there yet: {lacking} files, {lacking_bytes} bytes");
+        let _ = writeln!(
+            out,
+            "    content that is not there yet: {lacking} files, {lacking_bytes} bytes"
+        );
     }
     if set_aside > 0 {
         let _ = writeln!(out, "    set aside in .relais/conflicts: {set_aside}");
@@ -107,7 +127,11 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
     }
     if slave.counters.workers > 0 {
         let names = slave.counters.confinement.names();
-        let _ = writeln!(out, "    workers are confined by: {}", if names.is_empty() { "nothing".to_owned() } else { names.join(", ") });
+        let _ = writeln!(
+            out,
+            "    workers are confined by: {}",
+            if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+        );
     }
     if !slave.last_error.is_empty() {
         let _ = writeln!(out, "    last error: {}", clean(&slave.last_error));
@@ -141,18 +165,41 @@ mod tests {
             last_error: "disk\nfull".to_owned(),
             silent_ms: 1_290,
         };
-        let halted = Report { mark: Version { epoch: 1, number: 0 }, slaves: vec![slave.clone()], halted: "why".to_owned(), lost: 2 };
-        assert!(table(&halted).starts_with("latest change: 1-0\nNO CHANGES ARE TAKEN: why\nlost: 2 contents"));
-        let text = table(&Report { mark: Version { epoch: 1, number: 0 }, slaves: vec![slave], halted: String::new(), lost: 0 });
-        for part in ["latest change: 1-0", "abababababab  127.0.0.1:2122  in-service", "3+2", "1.2 s"] {
+        let halted = Report {
+            mark: Version { epoch: 1, number: 0 },
+            slaves: vec![slave.clone()],
+            halted: "why".to_owned(),
+            lost: 2,
+        };
+        assert!(
+            table(&halted)
+                .starts_with("latest change: 1-0\nNO CHANGES ARE TAKEN: why\nlost: 2 contents")
+        );
+        let text = table(&Report {
+            mark: Version { epoch: 1, number: 0 },
+            slaves: vec![slave],
+            halted: String::new(),
+            lost: 0,
+        });
+        for part in
+            ["latest change: 1-0", "abababababab  127.0.0.1:2122  in-service", "3+2", "1.2 s"]
+        {
             assert!(text.contains(part), "{text}");
         }
-        assert!(text.contains("not there yet: 4 files") && text.contains("held back, because they are many: 9\n"));
+        assert!(
+            text.contains("not there yet: 4 files")
+                && text.contains("held back, because they are many: 9\n")
+        );
         assert!(text.contains("skipped: 2 links, 1 names that cannot be served\n"));
         assert!(text.contains("last error: disk\\u{a}full\n") && !text.contains("no slave"));
         assert!(
-            table(&Report { mark: Version::default(), slaves: vec![], halted: String::new(), lost: 0 })
-                .ends_with("no slave is in service\n")
+            table(&Report {
+                mark: Version::default(),
+                slaves: vec![],
+                halted: String::new(),
+                lost: 0
+            })
+            .ends_with("no slave is in service\n")
         );
     }
 }

@@ -1,7 +1,10 @@
 //! Changes through real links: who proposes, who is told, and what a restart leaves.
 
 use relais_net::tls::Encrypt;
-use relais_proto::{Asked, Chain, Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Standing, ToMaster, ToSlave, TreePath, Version};
+use relais_proto::{
+    Asked, Chain, Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Standing, ToMaster,
+    ToSlave, TreePath, Version,
+};
 use relais_state::chain_seed;
 
 use super::*;
@@ -38,7 +41,10 @@ pub(super) fn hear(connection: &mut Connection) -> ToSlave {
 }
 
 pub(super) fn join(connection: &mut Connection, n: u8, standing: Standing) -> ToSlave {
-    say(connection, ToMaster::Join { slave: SlaveId([n; 16]), folder: FolderId([n; 16]), standing });
+    say(
+        connection,
+        ToMaster::Join { slave: SlaveId([n; 16]), folder: FolderId([n; 16]), standing },
+    );
     hear(connection)
 }
 
@@ -46,7 +52,10 @@ pub(super) fn join(connection: &mut Connection, n: u8, standing: Standing) -> To
 pub(super) fn joined(master: &Running, n: u8) -> Connection {
     let mut connection = slave(master, n);
     assert!(matches!(join(&mut connection, n, Standing::default()), ToSlave::Follow { .. }));
-    say(&mut connection, ToMaster::Lacks { upto: Version::default(), puts: Vec::new(), last: true });
+    say(
+        &mut connection,
+        ToMaster::Lacks { upto: Version::default(), puts: Vec::new(), last: true },
+    );
     connection
 }
 
@@ -83,14 +92,18 @@ fn a_change_of_one_slave_is_numbered_and_told_to_all() {
     propose(&mut one, put(1, "a"));
     assert_eq!((told(&mut one), told(&mut two)), (vec![1], vec![1]));
     propose(&mut two, put(2, "a/b"));
-    assert!(matches!(hear(&mut two), ToSlave::Answer { answer: Err(refusal), .. } if refusal.code == ErrorCode::NotFolder));
+    assert!(
+        matches!(hear(&mut two), ToSlave::Answer { answer: Err(refusal), .. } if refusal.code == ErrorCode::NotFolder)
+    );
     for n in 2..=50 {
         propose(&mut one, put(n, "b"));
     }
     let all: Vec<u64> = (2..=50).collect();
     assert_eq!(told_up_to(&mut one, 50), all);
     assert_eq!(told_up_to(&mut two, 50), all);
-    let Reply::Redirect { mark, .. } = master.login(Login::default()) else { panic!("no redirect") };
+    let Reply::Redirect { mark, .. } = master.login(Login::default()) else {
+        panic!("no redirect")
+    };
     assert_eq!(mark, version(50), "clients hear of the last change");
 }
 
@@ -144,7 +157,9 @@ fn after_a_start_folders_that_are_known_are_waited_for() {
         one.queue_link(&beat());
         one.flush().unwrap();
         match next(&mut one).unwrap() {
-            LinkMessage::ToSlave(ToSlave::Tell { changes }) => break changes[0].numbered.version.number,
+            LinkMessage::ToSlave(ToSlave::Tell { changes }) => {
+                break changes[0].numbered.version.number;
+            }
             _ => std::thread::sleep(Duration::from_millis(100)),
         }
     };
@@ -168,7 +183,9 @@ fn a_torn_batch_is_cut_off_and_a_damaged_journal_is_refused_with_its_place() {
     std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
     let mut master = master.again();
     let mut one = slave(&master, 1);
-    assert!(matches!(join(&mut one, 1, Standing::default()), ToSlave::Follow { mark, .. } if mark == version(2)));
+    assert!(
+        matches!(join(&mut one, 1, Standing::default()), ToSlave::Follow { mark, .. } if mark == version(2))
+    );
     drop(one);
     master.end();
     let mut bad = whole.clone();
@@ -191,9 +208,12 @@ fn a_slave_that_is_ahead_halts_the_order_and_stays_linked() {
     assert!(matches!(join(&mut two, 2, ahead), ToSlave::Refuse { .. }));
     beaten(&mut two);
     propose(&mut one, put(1, "a"));
-    assert!(matches!(hear(&mut one), ToSlave::Answer { answer: Err(refusal), .. } if refusal.code == ErrorCode::NoChanges));
+    assert!(
+        matches!(hear(&mut one), ToSlave::Answer { answer: Err(refusal), .. } if refusal.code == ErrorCode::NoChanges)
+    );
     assert_eq!(master.redirect().unwrap().len(), 2, "reads go on");
-    let report = crate::status::ask(&master.addr.to_string(), &master.key, Encrypt::Remote).unwrap();
+    let report =
+        crate::status::ask(&master.addr.to_string(), &master.key, Encrypt::Remote).unwrap();
     assert!(report.halted.contains("ftpmaster recover"), "{report:?}");
 }
 
@@ -202,12 +222,23 @@ fn who_joins_as_somebody_else_is_refused() {
     let master = Running::start();
     for (id, folder) in [(2, 1), (1, 2)] {
         let mut one = slave(&master, 1);
-        say(&mut one, ToMaster::Join { slave: SlaveId([id; 16]), folder: FolderId([folder; 16]), standing: Standing::default() });
-        assert!(matches!(next(&mut one), Err(LinkError::Refused(refusal)) if refusal.code == ErrorCode::BadRequest));
+        say(
+            &mut one,
+            ToMaster::Join {
+                slave: SlaveId([id; 16]),
+                folder: FolderId([folder; 16]),
+                standing: Standing::default(),
+            },
+        );
+        assert!(
+            matches!(next(&mut one), Err(LinkError::Refused(refusal)) if refusal.code == ErrorCode::BadRequest)
+        );
     }
     let seed = Chain(chain_seed(master.key.cluster_id()));
     let mut one = slave(&master, 1);
-    assert!(matches!(join(&mut one, 1, Standing::default()), ToSlave::Follow { chain, .. } if chain == seed));
+    assert!(
+        matches!(join(&mut one, 1, Standing::default()), ToSlave::Follow { chain, .. } if chain == seed)
+    );
 }
 
 #[test]
@@ -215,9 +246,14 @@ fn every_slave_hears_where_all_are() {
     fn peers(connection: &mut Connection) -> Vec<(u8, u8, u16)> {
         loop {
             let header = connection.read_header().unwrap().unwrap();
-            if let LinkMessage::Peers { peers, last } = link_frame(header.kind, connection.read_payload(header).unwrap()).unwrap() {
+            if let LinkMessage::Peers { peers, last } =
+                link_frame(header.kind, connection.read_payload(header).unwrap()).unwrap()
+            {
                 assert!(last);
-                return peers.iter().map(|peer| (peer.slave.0[0], peer.folder.0[0], peer.addrs[0].port())).collect();
+                return peers
+                    .iter()
+                    .map(|peer| (peer.slave.0[0], peer.folder.0[0], peer.addrs[0].port()))
+                    .collect();
             }
         }
     }

@@ -14,13 +14,20 @@ fn clients_go_to_the_slaves_in_turn_with_a_ticket_that_holds() {
     let master = Running::start();
     let (_one, _two) = (slave(&master, 1), slave(&master, 2));
     assert_eq!([master.first(), master.first(), master.first()], [1, 2, 1]);
-    let Reply::Redirect { ticket, mark, slaves } = master.login(Login::default()) else { panic!("no redirect") };
+    let Reply::Redirect { ticket, mark, slaves } = master.login(Login::default()) else {
+        panic!("no redirect")
+    };
     let cluster = master.key.cluster_id();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
-    let ticket = Ticket::check(&ticket, &master.key, cluster, u64::try_from(now).unwrap(), 0).unwrap();
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let ticket =
+        Ticket::check(&ticket, &master.key, cluster, u64::try_from(now).unwrap(), 0).unwrap();
     assert_eq!((ticket.user.as_str(), ticket.rights), ("", Rights::Write));
     assert_eq!((mark.epoch, mark.number), (1, 0));
-    assert_eq!(slaves.iter().map(|s| s.addrs[0].to_string()).collect::<Vec<_>>(), ["127.0.0.1:1002", "127.0.0.1:1001"]);
+    assert_eq!(
+        slaves.iter().map(|s| s.addrs[0].to_string()).collect::<Vec<_>>(),
+        ["127.0.0.1:1002", "127.0.0.1:1001"]
+    );
 }
 
 #[test]
@@ -28,8 +35,13 @@ fn without_an_account_nobody_writes_to_a_master_that_others_reach() {
     for (listen, rights) in [("0.0.0.0:0", Rights::Read), ("[::1]:0", Rights::Write)] {
         let master = Running::start_in(listen, Arc::new(tempfile::tempdir().unwrap()));
         let _one = slave(&master, 1);
-        let Reply::Redirect { ticket, .. } = master.login(Login::default()) else { panic!("no redirect") };
-        let now = u64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()).unwrap();
+        let Reply::Redirect { ticket, .. } = master.login(Login::default()) else {
+            panic!("no redirect")
+        };
+        let now = u64::try_from(
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis(),
+        )
+        .unwrap();
         let ticket = Ticket::check(&ticket, &master.key, master.key.cluster_id(), now, 0).unwrap();
         assert_eq!(ticket.rights, rights, "{listen}");
     }
@@ -40,7 +52,9 @@ fn who_failed_is_left_out_and_who_is_preferred_comes_first() {
     let master = Running::start();
     let (_one, _two) = (slave(&master, 1), slave(&master, 2));
     let ids = |login| match master.login(login) {
-        Reply::Redirect { slaves, .. } => slaves.iter().map(|slave| slave.id.0[0]).collect::<Vec<_>>(),
+        Reply::Redirect { slaves, .. } => {
+            slaves.iter().map(|slave| slave.id.0[0]).collect::<Vec<_>>()
+        }
         other => panic!("{other:?}"),
     };
     assert_eq!(ids(Login { avoid: vec![SlaveId([1; 16])], ..Login::default() }), [2]);
@@ -62,7 +76,9 @@ fn without_a_slave_the_client_hears_so_and_when_to_ask_again() {
 fn names_are_refused_while_there_are_no_accounts() {
     let master = Running::start();
     let login = Login { user: "ann".to_owned(), password: b"secret".to_vec(), ..Login::default() };
-    assert!(matches!(master.login(login), Reply::Error(refusal) if refusal.code == ErrorCode::LoginRefused));
+    assert!(
+        matches!(master.login(login), Reply::Error(refusal) if refusal.code == ErrorCode::LoginRefused)
+    );
 }
 
 #[test]
@@ -71,7 +87,9 @@ fn a_client_may_wait_for_the_welcome_before_it_logs_in() {
     let mut connection = master.connect();
     connection.queue(&hello(Role::Client));
     connection.flush().unwrap();
-    assert!(matches!(connection.read_reply().unwrap(), Some(Reply::Welcome { cluster, .. }) if cluster == master.key.cluster_id()));
+    assert!(
+        matches!(connection.read_reply().unwrap(), Some(Reply::Welcome { cluster, .. }) if cluster == master.key.cluster_id())
+    );
     connection.queue(&Request::Login(Login::default()));
     connection.flush().unwrap();
     assert_eq!(refused(&mut connection).code, ErrorCode::NoSlave);
@@ -121,7 +139,11 @@ fn what_is_no_greeting_is_answered_with_an_error_and_closed() {
 fn other_versions_are_told_both_ranges() {
     let master = Running::start();
     let mut connection = master.connect();
-    connection.queue(&Request::Hello(Hello { role: Role::Client, versions: (7, 9), agent: String::new() }));
+    connection.queue(&Request::Hello(Hello {
+        role: Role::Client,
+        versions: (7, 9),
+        agent: String::new(),
+    }));
     connection.flush().unwrap();
     let refusal = refused(&mut connection);
     assert_eq!(refusal.code, ErrorCode::BadVersion);

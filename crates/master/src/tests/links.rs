@@ -13,7 +13,9 @@ fn challenged(master: &Running, role: Role, nonce: [u8; 32]) -> (Connection, [u8
     connection.queue_link(&LinkMessage::LinkOpen { id: SlaveId([1; 16]), nonce });
     connection.flush().unwrap();
     assert!(matches!(connection.read_reply().unwrap(), Some(Reply::Welcome { .. })));
-    let Some(LinkMessage::LinkChallenge { proof, .. }) = connection.read_link().unwrap() else { panic!("no challenge") };
+    let Some(LinkMessage::LinkChallenge { proof, .. }) = connection.read_link().unwrap() else {
+        panic!("no challenge")
+    };
     (connection, proof)
 }
 
@@ -62,14 +64,17 @@ fn recorded_frames_are_worth_nothing_later() {
     let master = Running::start();
     let mut recorded = Vec::new();
     let mut connection = master.connect();
-    let mut handshake = LinkHandshake::new(LinkRole::Slave, SlaveId([1; 16]), &master.key, None).unwrap();
+    let mut handshake =
+        LinkHandshake::new(LinkRole::Slave, SlaveId([1; 16]), &master.key, None).unwrap();
     handshake.hello("slave").encode(&mut recorded);
     handshake.open().encode(&mut recorded);
     connection.output().extend_from_slice(&recorded);
     connection.flush().unwrap();
     let proof = loop {
         let header = connection.read_header().unwrap().unwrap();
-        if let Some(proof) = handshake.frame(header.kind, connection.read_payload(header).unwrap()).unwrap() {
+        if let Some(proof) =
+            handshake.frame(header.kind, connection.read_payload(header).unwrap()).unwrap()
+        {
             break proof;
         }
     };
@@ -148,7 +153,9 @@ fn what_is_advertised_is_what_clients_get() {
     let master = Running::start();
     let wish = Registration { advertise: "localhost:4444".to_owned(), ..registration(1) };
     let _one = try_slave(&master, 1, wish).unwrap();
-    let Reply::Redirect { slaves, .. } = master.login(relais_proto::Login::default()) else { panic!("no redirect") };
+    let Reply::Redirect { slaves, .. } = master.login(relais_proto::Login::default()) else {
+        panic!("no redirect")
+    };
     assert!(slaves[0].addrs.iter().all(|addr| addr.port() == 4444 && addr.ip().is_loopback()));
 }
 
@@ -158,7 +165,9 @@ fn a_message_out_of_place_ends_the_link() {
     let mut one = slave(&master, 1);
     one.queue_link(&LinkMessage::Register(registration(1)));
     one.flush().unwrap();
-    assert!(matches!(next(&mut one), Err(LinkError::Refused(refusal)) if refusal.code == ErrorCode::BadRequest));
+    assert!(
+        matches!(next(&mut one), Err(LinkError::Refused(refusal)) if refusal.code == ErrorCode::BadRequest)
+    );
     assert!(matches!(next(&mut one), Err(LinkError::Wire(WireError::Truncated))));
     master.wait_for_slaves(0);
 }

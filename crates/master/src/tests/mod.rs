@@ -15,10 +15,13 @@ use std::time::{Duration, Instant};
 use relais_cluster::Balance;
 use relais_net::Connection;
 use relais_proto::{
-    Beat, Counters, FolderId, Hello, LinkMessage, Login, Mark, Refusal, Registration, Reply, Request, Role, SlaveId, SlaveState, VERSIONS,
-    limits,
+    Beat, Counters, FolderId, Hello, LinkMessage, Login, Mark, Refusal, Registration, Reply,
+    Request, Role, SlaveId, SlaveState, VERSIONS, limits,
 };
-use relais_state::{AccountsFile, Authority, ClusterKey, LinkError, LinkHandshake, LinkRole, LiveAccounts, link_frame};
+use relais_state::{
+    AccountsFile, Authority, ClusterKey, LinkError, LinkHandshake, LinkRole, LiveAccounts,
+    link_frame,
+};
 use tempfile::TempDir;
 
 use crate::{Certifier, Config, MasterError, Stop, Store, run};
@@ -54,7 +57,8 @@ impl Running {
         if addr.ip().is_unspecified() {
             addr.set_ip([127, 0, 0, 1].into());
         }
-        let accounts = LiveAccounts::open(AccountsFile::new(state.path().join("accounts"))).unwrap();
+        let accounts =
+            LiveAccounts::open(AccountsFile::new(state.path().join("accounts"))).unwrap();
         let config = Config {
             store,
             key: key.clone(),
@@ -63,8 +67,12 @@ impl Running {
             copies: 1,
             remember: Duration::from_secs(3600),
             accounts,
-            certifier: Certifier::new(Authority::load_or_create(state.path()).unwrap(), &TlsOptions::default(), Duration::from_secs(3600))
-                .unwrap(),
+            certifier: Certifier::new(
+                Authority::load_or_create(state.path()).unwrap(),
+                &TlsOptions::default(),
+                Duration::from_secs(3600),
+            )
+            .unwrap(),
         };
         let asked = stop.clone();
         let thread = std::thread::spawn(move || run(listener, config, &asked));
@@ -98,7 +106,9 @@ impl Running {
     /// The slaves that a new client is sent to, in their order, or why to none.
     fn redirect(&self) -> Result<Vec<u8>, Refusal> {
         match self.login(Login::default()) {
-            Reply::Redirect { slaves, .. } => Ok(slaves.iter().map(|slave| slave.id.0[0]).collect()),
+            Reply::Redirect { slaves, .. } => {
+                Ok(slaves.iter().map(|slave| slave.id.0[0]).collect())
+            }
             Reply::Error(refusal) => Err(refusal),
             other => panic!("{other:?}"),
         }
@@ -134,12 +144,22 @@ fn hello(role: Role) -> Request {
 
 fn registration(n: u8) -> Registration {
     let listen = vec![SocketAddr::from(([127, 0, 0, 1], 1000 + u16::from(n)))];
-    Registration { folder: FolderId([n; 16]), listen, advertise: String::new(), mark: Mark::default() }
+    Registration {
+        folder: FolderId([n; 16]),
+        listen,
+        advertise: String::new(),
+        mark: Mark::default(),
+    }
 }
 
 fn beat() -> LinkMessage {
     let counters = Counters { workers: 1, sessions: 3, ..Counters::default() };
-    LinkMessage::Beat(Beat { state: SlaveState::InService, mark: Mark::default(), counters, last_error: String::new() })
+    LinkMessage::Beat(Beat {
+        state: SlaveState::InService,
+        mark: Mark::default(),
+        counters,
+        last_error: String::new(),
+    })
 }
 
 /// The next message of the master that is not about other slaves.
@@ -167,13 +187,16 @@ fn refused(connection: &mut Connection) -> Refusal {
 /// A slave's link that has given its proof.
 fn linked(master: &Running, n: u8) -> Connection {
     let mut connection = master.connect();
-    let mut handshake = LinkHandshake::new(LinkRole::Slave, SlaveId([n; 16]), &master.key, None).unwrap();
+    let mut handshake =
+        LinkHandshake::new(LinkRole::Slave, SlaveId([n; 16]), &master.key, None).unwrap();
     connection.queue(&handshake.hello("slave"));
     connection.queue_link(&handshake.open());
     connection.flush().unwrap();
     let proof = loop {
         let header = connection.read_header().unwrap().unwrap();
-        if let Some(proof) = handshake.frame(header.kind, connection.read_payload(header).unwrap()).unwrap() {
+        if let Some(proof) =
+            handshake.frame(header.kind, connection.read_payload(header).unwrap()).unwrap()
+        {
             break proof;
         }
     };

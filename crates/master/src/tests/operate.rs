@@ -3,7 +3,9 @@
 use relais_net::tls::Encrypt;
 use std::sync::mpsc::{Receiver, channel};
 
-use relais_proto::{Chain, ErrorCode, Standing, ToMaster, ToSlave, TreeEntry, TreePart, TreePath, Version};
+use relais_proto::{
+    Chain, ErrorCode, Standing, ToMaster, ToSlave, TreeEntry, TreePart, TreePath, Version,
+};
 use relais_state::chain_seed;
 
 use super::changes::{hear, join, joined, propose, put, say, told, told_up_to, version};
@@ -13,7 +15,10 @@ use crate::{Operation, operate, status};
 /// Whether it was done, and what was told.
 fn done(master: &Running, operation: Operation) -> (bool, Vec<String>) {
     let mut lines = Vec::new();
-    let ok = operate(&master.addr.to_string(), &master.key, Encrypt::Remote, operation, |line| lines.push(line.to_owned())).unwrap();
+    let ok = operate(&master.addr.to_string(), &master.key, Encrypt::Remote, operation, |line| {
+        lines.push(line.to_owned())
+    })
+    .unwrap();
     (ok, lines)
 }
 
@@ -28,7 +33,9 @@ fn answering(mut connection: Connection, tree: TreePart) -> Receiver<LinkMessage
         connection.set_silence(Duration::from_millis(50));
         loop {
             let message = match next(&mut connection) {
-                Err(LinkError::Wire(relais_proto::WireError::Io(error))) if error.kind() == std::io::ErrorKind::TimedOut => {
+                Err(LinkError::Wire(relais_proto::WireError::Io(error)))
+                    if error.kind() == std::io::ErrorKind::TimedOut =>
+                {
                     connection.queue_link(&beat());
                     if connection.flush().is_err() {
                         return;
@@ -66,15 +73,26 @@ fn answering(mut connection: Connection, tree: TreePart) -> Receiver<LinkMessage
 /// The tree that the first puts make, all of it there.
 fn tree_of(chain: Chain, puts: &[(u8, &str)]) -> TreePart {
     let entry = |n: u8, name: &str| {
-        let relais_proto::Change::Put { size, digest, mtime, executable, .. } = put(n, name).change else { panic!("no put") };
-        let content = relais_proto::Content { put: version(n.into()), digest, size, mtime, executable };
-        (TreePath::new(name).unwrap(), TreeEntry { version: version(n.into()), content: Some(content) }, true)
+        let relais_proto::Change::Put { size, digest, mtime, executable, .. } = put(n, name).change
+        else {
+            panic!("no put")
+        };
+        let content =
+            relais_proto::Content { put: version(n.into()), digest, size, mtime, executable };
+        (
+            TreePath::new(name).unwrap(),
+            TreeEntry { version: version(n.into()), content: Some(content) },
+            true,
+        )
     };
     let applied = puts.last().map_or(Version::default(), |(n, _)| version((*n).into()));
     TreePart {
         query: 0,
         entries: puts.iter().map(|(n, name)| entry(*n, name)).collect(),
-        ids: puts.iter().map(|(n, _)| (relais_proto::ChangeId([*n; 16]), version((*n).into()))).collect(),
+        ids: puts
+            .iter()
+            .map(|(n, _)| (relais_proto::ChangeId([*n; 16]), version((*n).into())))
+            .collect(),
         standing: Standing { applied, chain, epoch: 1 },
         ends: Vec::new(),
         last: true,
@@ -87,12 +105,22 @@ fn a_drained_slave_gets_no_clients_until_it_is_ready_also_when_it_comes_back() {
     let (mut one, _two) = (slave(&master, 1), slave(&master, 2));
     assert_eq!(master.redirect().unwrap().len(), 2);
     let idle = Counters { workers: 1, ..Counters::default() };
-    let idle = LinkMessage::Beat(Beat { state: SlaveState::InService, mark: Mark::default(), counters: idle, last_error: String::new() });
+    let idle = LinkMessage::Beat(Beat {
+        state: SlaveState::InService,
+        mark: Mark::default(),
+        counters: idle,
+        last_error: String::new(),
+    });
     let address = (master.addr.to_string(), master.key.clone());
     let drained = std::thread::spawn(move || {
         let mut lines = Vec::new();
-        let ok =
-            operate(&address.0, &address.1, Encrypt::Remote, Operation::Drain(id(1)[..4].to_owned()), |line| lines.push(line.to_owned()));
+        let ok = operate(
+            &address.0,
+            &address.1,
+            Encrypt::Remote,
+            Operation::Drain(id(1)[..4].to_owned()),
+            |line| lines.push(line.to_owned()),
+        );
         (ok.unwrap(), lines)
     });
     // It hears of it with its next beat, and has sent its sessions away by the one after.
@@ -165,7 +193,9 @@ fn what_differs_from_the_masters_tree_is_named() {
     for (n, name) in [(1, "a"), (2, "b"), (3, "c")] {
         propose(&mut one, put(n, name));
         match hear(&mut one) {
-            ToSlave::Tell { changes } => changes.iter().for_each(|told| chain = relais_cluster::next_chain(chain, &told.numbered)),
+            ToSlave::Tell { changes } => changes
+                .iter()
+                .for_each(|told| chain = relais_cluster::next_chain(chain, &told.numbered)),
             other => panic!("{other:?}"),
         }
         say(&mut one, ToMaster::Ready);
@@ -188,7 +218,10 @@ fn what_differs_from_the_masters_tree_is_named() {
     let behind = tree_of(chain, &[(1, "a")]);
     let _three = answering(joined(&master, 3), behind);
     let (ok, lines) = done(&master, Operation::Diff);
-    assert!(!ok && lines.join("\n").contains("cannot be compared: it is at 1-1 and the master at 1-3"), "{lines:?}");
+    assert!(
+        !ok && lines.join("\n").contains("cannot be compared: it is at 1-1 and the master at 1-3"),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -206,7 +239,12 @@ fn the_journal_is_exported_in_order() {
         assert!(ok);
         let numbers: Vec<String> = lines
             .iter()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["number"].as_str().unwrap().to_owned())
+            .map(|line| {
+                serde_json::from_str::<serde_json::Value>(line).unwrap()["number"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
             .collect();
         assert_eq!(numbers, (1..=20).map(|n| format!("1-{n}")).collect::<Vec<_>>());
         master.end();
@@ -221,7 +259,10 @@ fn a_scrub_reaches_the_slaves_with_their_beats() {
     assert!(done(&master, Operation::Scrub).0);
     one.queue_link(&beat());
     one.flush().unwrap();
-    assert!(matches!(next(&mut one).unwrap(), LinkMessage::BeatAck { scrubs: 1, draining: false, .. }));
+    assert!(matches!(
+        next(&mut one).unwrap(),
+        LinkMessage::BeatAck { scrubs: 1, draining: false, .. }
+    ));
 }
 
 #[test]
@@ -238,15 +279,27 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
     let all = lines.join("\n");
     assert!(ok && all.contains(&format!("slave {}: last change 1-3, epoch 1", id(1))), "{all}");
     assert!(all.contains(&format!("slave {}: last change 1-2, epoch 3", id(2))), "{all}");
-    assert!(all.contains(&format!("with --yes the tree of slave {}, at change 1-3, becomes everybody's, in epoch 4", id(1))), "{all}");
+    assert!(
+        all.contains(&format!(
+            "with --yes the tree of slave {}, at change 1-3, becomes everybody's, in epoch 4",
+            id(1)
+        )),
+        "{all}"
+    );
 
     let (one, two) = (answering(one, ahead.clone()), answering(two, ahead.clone()));
     let (ok, lines) = done(&master, Operation::Recover { go: true });
     assert!(ok, "{lines:?}");
     for heard in [one, two] {
-        let heard: Vec<LinkMessage> = heard.iter().filter(|message| !matches!(message, LinkMessage::BeatAck { .. })).collect();
+        let heard: Vec<LinkMessage> = heard
+            .iter()
+            .filter(|message| !matches!(message, LinkMessage::BeatAck { .. }))
+            .collect();
         assert_eq!(heard.first(), Some(&LinkMessage::Recovering { epoch: 4 }), "{heard:?}");
-        assert!(!heard.iter().any(|message| matches!(message, LinkMessage::ToSlave(_))), "its link ends: {heard:?}");
+        assert!(
+            !heard.iter().any(|message| matches!(message, LinkMessage::ToSlave(_))),
+            "its link ends: {heard:?}"
+        );
     }
     // Also after a restart: all compare, ids are known still, and numbers are given in the new epoch.
     for again in [false, true] {
@@ -266,10 +319,14 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
         assert!(matches!(hear(&mut one), ToSlave::End { ends, .. } if ends == [version(3)]));
         say(&mut one, ToMaster::Ready);
         propose(&mut one, put(2, "b"));
-        assert!(matches!(hear(&mut one), ToSlave::Answer { answer: Ok(at), .. } if at == version(2)));
+        assert!(
+            matches!(hear(&mut one), ToSlave::Answer { answer: Ok(at), .. } if at == version(2))
+        );
         if !again {
             propose(&mut one, put(9, "d"));
-            assert!(matches!(hear(&mut one), ToSlave::Tell { changes } if changes[0].numbered.version == Version { epoch: 4, number: 1 }));
+            assert!(
+                matches!(hear(&mut one), ToSlave::Tell { changes } if changes[0].numbered.version == Version { epoch: 4, number: 1 })
+            );
         }
     }
 }
@@ -281,8 +338,10 @@ fn a_recovery_that_fails_can_be_tried_again() {
     let ahead = tree_of(Chain([5; 32]), &[(1, "a")]);
     join(&mut one, 1, ahead.standing);
     let address = (master.addr.to_string(), master.key.clone());
-    let first =
-        std::thread::spawn(move || operate(&address.0, &address.1, Encrypt::Remote, Operation::Recover { go: true }, |_| {}).unwrap());
+    let first = std::thread::spawn(move || {
+        operate(&address.0, &address.1, Encrypt::Remote, Operation::Recover { go: true }, |_| {})
+            .unwrap()
+    });
     // It is asked for its tree, and dies.
     while !matches!(next(&mut one).unwrap(), LinkMessage::AskTree { ids: true, .. }) {}
     let (ok, lines) = done(&master, Operation::Recover { go: true });
@@ -291,7 +350,9 @@ fn a_recovery_that_fails_can_be_tried_again() {
     assert!(!first.join().unwrap());
     let mut one = slave(&master, 1);
     let standing = Standing { epoch: 2, ..ahead.standing };
-    assert!(matches!(join(&mut one, 1, standing), ToSlave::Refuse { why, .. } if why.code == ErrorCode::Conflict));
+    assert!(
+        matches!(join(&mut one, 1, standing), ToSlave::Refuse { why, .. } if why.code == ErrorCode::Conflict)
+    );
     let _one = answering(one, TreePart { standing, ..ahead });
     let (ok, lines) = done(&master, Operation::Recover { go: true });
     assert!(ok && lines.last().unwrap().contains("epoch 3"), "{lines:?}");

@@ -36,7 +36,8 @@ fn operators_see_the_slaves() {
     master.wait_for_slaves(1);
     let report = status::ask(&address, &master.key, Encrypt::Remote).unwrap();
     assert!(report.has_service());
-    let seen: Vec<_> = report.slaves.iter().map(|s| (s.addrs[0].port(), s.state, s.counters.sessions)).collect();
+    let seen: Vec<_> =
+        report.slaves.iter().map(|s| (s.addrs[0].port(), s.state, s.counters.sessions)).collect();
     assert_eq!(seen, [(1001, SlaveState::InService, 3), (1002, SlaveState::Down, 0)]);
     assert_eq!((report.mark.epoch, report.mark.number), (1, 0));
 }
@@ -48,7 +49,10 @@ fn operators_without_the_key_see_nothing() {
     assert!(matches!(error, StatusError::Link { cause: LinkError::BadProof, .. }));
     let mut gone = Running::start();
     gone.end();
-    assert!(matches!(status::ask(&gone.addr.to_string(), &gone.key, Encrypt::Remote), Err(StatusError::Unreachable { .. })));
+    assert!(matches!(
+        status::ask(&gone.addr.to_string(), &gone.key, Encrypt::Remote),
+        Err(StatusError::Unreachable { .. })
+    ));
 }
 
 #[test]

@@ -81,7 +81,13 @@ impl Dialer {
     ///
     /// # Errors
     /// Why there is no connection.
-    pub fn connect(&self, addr: SocketAddr, timeout: Duration, trust: &Trust, host: &str) -> Result<Connection, DialError> {
+    pub fn connect(
+        &self,
+        addr: SocketAddr,
+        timeout: Duration,
+        trust: &Trust,
+        host: &str,
+    ) -> Result<Connection, DialError> {
         if !self.encrypt.applies(addr.ip()) {
             return Ok(Connection::connect(addr, timeout)?);
         }
@@ -92,29 +98,52 @@ impl Dialer {
     ///
     /// # Errors
     /// Why there is no connection.
-    pub fn connect_encrypted(&self, addr: SocketAddr, timeout: Duration, trust: &Trust, host: &str) -> Result<Connection, DialError> {
+    pub fn connect_encrypted(
+        &self,
+        addr: SocketAddr,
+        timeout: Duration,
+        trust: &Trust,
+        host: &str,
+    ) -> Result<Connection, DialError> {
         let mut stream = crate::connection::connect(addr, timeout)?;
         prepare(&stream)?;
         let local = stream.local_addr()?;
         // No name is told, and the verifier wants none.
-        let mut tls = ClientConnection::new(self.config.clone(), ServerName::IpAddress(addr.ip().into())).map_err(super::other)?;
+        let mut tls =
+            ClientConnection::new(self.config.clone(), ServerName::IpAddress(addr.ip().into()))
+                .map_err(super::other)?;
         shake_hands(&mut tls, &mut stream, Instant::now() + timeout)?;
-        let binding = super::binding(|to, label, context| tls.export_keying_material(to, label, context)).map_err(super::other)?;
-        let identity = trust::check(tls.peer_certificates().unwrap_or_default(), trust, host, UnixTime::now())?;
+        let binding =
+            super::binding(|to, label, context| tls.export_keying_material(to, label, context))
+                .map_err(super::other)?;
+        let identity = trust::check(
+            tls.peer_certificates().unwrap_or_default(),
+            trust,
+            host,
+            UnixTime::now(),
+        )?;
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(None)?;
         let socket = pump::start(tls.into(), stream, Vec::new)?;
-        let mut connection = Connection::over(Stream { socket, peer: addr, local }, crate::connection::READ_AHEAD)?;
+        let mut connection =
+            Connection::over(Stream { socket, peer: addr, local }, crate::connection::READ_AHEAD)?;
         connection.secure(Secured { binding, identity });
         Ok(connection)
     }
 }
 
 /// Until both sides have keys, or it is `until`.
-fn shake_hands(tls: &mut ClientConnection, stream: &mut TcpStream, until: Instant) -> Result<(), DialError> {
+fn shake_hands(
+    tls: &mut ClientConnection,
+    stream: &mut TcpStream,
+    until: Instant,
+) -> Result<(), DialError> {
     let late = || io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");
     while tls.is_handshaking() || tls.wants_write() {
-        let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()).ok_or_else(late)?;
+        let left = until
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
+            .ok_or_else(late)?;
         let done = if tls.wants_write() {
             stream.set_write_timeout(Some(left))?;
             tls.write_tls(stream)
@@ -132,7 +161,9 @@ fn shake_hands(tls: &mut ClientConnection, stream: &mut TcpStream, until: Instan
         match tls.process_new_packets() {
             Ok(_) => {}
             // What is no handshake at all is an answer in the clear.
-            Err(rustls::Error::InvalidMessage(_)) if tls.negotiated_cipher_suite().is_none() => return Err(DialError::Clear),
+            Err(rustls::Error::InvalidMessage(_)) if tls.negotiated_cipher_suite().is_none() => {
+                return Err(DialError::Clear);
+            }
             Err(e) => {
                 let _ = tls.write_tls(stream);
                 return Err(super::other(e).into());

@@ -99,14 +99,22 @@ const FILE: u64 = 4 << 20;
 fn read_bounded(file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE { Err(io::Error::other("it has more than 4 MiB")) } else { Ok(bytes) }
+    if bytes.len() as u64 > FILE {
+        Err(io::Error::other("it has more than 4 MiB"))
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// What is wrong with a text in PEM, for people.
 fn shown(error: &pem::Error) -> String {
     match error {
-        pem::Error::MissingSectionEnd { end_marker } => format!("a section has no line {}", clean(&String::from_utf8_lossy(end_marker))),
-        pem::Error::IllegalSectionStart { line } => format!("a section begins with {}", quoted(&String::from_utf8_lossy(line))),
+        pem::Error::MissingSectionEnd { end_marker } => {
+            format!("a section has no line {}", clean(&String::from_utf8_lossy(end_marker)))
+        }
+        pem::Error::IllegalSectionStart { line } => {
+            format!("a section begins with {}", quoted(&String::from_utf8_lossy(line)))
+        }
         other => other.to_string(),
     }
 }

@@ -37,7 +37,9 @@ fn carried() -> MutexGuard<'static, usize> {
 /// To be called before a process ends.
 #[must_use]
 pub fn all_delivered(patience: Duration) -> bool {
-    let (count, _) = FEWER.wait_timeout_while(carried(), patience, |count| *count > 0).unwrap_or_else(PoisonError::into_inner);
+    let (count, _) = FEWER
+        .wait_timeout_while(carried(), patience, |count| *count > 0)
+        .unwrap_or_else(PoisonError::into_inner);
     *count == 0
 }
 
@@ -63,27 +65,42 @@ impl Drop for Counted {
 ///
 /// # Errors
 /// Those of the system calls, and of starting a thread.
-pub fn start(mut tls: rustls::Connection, stream: TcpStream, last_words: impl FnOnce() -> Vec<u8>) -> io::Result<Socket> {
+pub fn start(
+    mut tls: rustls::Connection,
+    stream: TcpStream,
+    last_words: impl FnOnce() -> Vec<u8>,
+) -> io::Result<Socket> {
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
     far.set_nonblocking(true)?;
     stream.set_nonblocking(true)?;
     // What is to be sent is bounded by what was read in one step.
     tls.set_buffer_limit(None);
-    let pump =
-        Pump { tls, stream, far, up: Up::Open, down: Down::Open, gone: None, buffer: vec![0; FIRST], input: vec![0; FIRST], ready: 0..0 };
+    let pump = Pump {
+        tls,
+        stream,
+        far,
+        up: Up::Open,
+        down: Down::Open,
+        gone: None,
+        buffer: vec![0; FIRST],
+        input: vec![0; FIRST],
+        ready: 0..0,
+    };
     let counted = Counted::new();
     // Given back where no thread takes it.
     let pump = Arc::new(Mutex::new(Some(pump)));
-    let take = |pump: &Mutex<Option<Pump>>| pump.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let take =
+        |pump: &Mutex<Option<Pump>>| pump.lock().unwrap_or_else(PoisonError::into_inner).take();
     let carried = Arc::clone(&pump);
-    let started = std::thread::Builder::new().name("tls".to_owned()).stack_size(STACK).spawn(move || {
-        let _counted = counted;
-        let Some(pump) = take(&carried) else { return };
-        let peer = pump.stream.peer_addr();
-        if let Err(e) = pump.run() {
-            debug!("the encrypted connection with {peer:?} was cut: {e}");
-        }
-    });
+    let started =
+        std::thread::Builder::new().name("tls".to_owned()).stack_size(STACK).spawn(move || {
+            let _counted = counted;
+            let Some(pump) = take(&carried) else { return };
+            let peer = pump.stream.peer_addr();
+            if let Err(e) = pump.run() {
+                debug!("the encrypted connection with {peer:?} was cut: {e}");
+            }
+        });
     match started {
         Ok(_) => Ok(near),
         Err(e) => {
@@ -140,7 +157,9 @@ impl Pump {
     fn run(mut self) -> io::Result<()> {
         while self.up != Up::Over || self.down == Down::Open {
             let steps = (self.send()?, self.receive()?);
-            if steps == (Step::Waits, Step::Waits) && (self.up != Up::Over || self.down == Down::Open) {
+            if steps == (Step::Waits, Step::Waits)
+                && (self.up != Up::Over || self.down == Down::Open)
+            {
                 self.wait(None)?;
             }
         }
@@ -167,7 +186,10 @@ impl Pump {
                 Err(e) if is_later(&e) => {}
                 // A reset says that it was closed with something in it that nobody has read.
                 ended => {
-                    ended.map_or_else(|e| if e.kind() == ErrorKind::ConnectionReset { Ok(0) } else { Err(e) }, Ok)?;
+                    ended.map_or_else(
+                        |e| if e.kind() == ErrorKind::ConnectionReset { Ok(0) } else { Err(e) },
+                        Ok,
+                    )?;
                     self.up = Up::Ended;
                     self.tls.send_close_notify();
                     step = Step::Moved;
@@ -219,7 +241,12 @@ impl Pump {
                 let came = self.ready.end;
                 grow(&mut self.input, came);
                 match self.stream.read(&mut self.input) {
-                    Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the peer did not say that this is the end")),
+                    Ok(0) => {
+                        return Err(io::Error::new(
+                            ErrorKind::UnexpectedEof,
+                            "the peer did not say that this is the end",
+                        ));
+                    }
                     Ok(n) => self.ready = 0..n,
                     Err(e) if is_later(&e) => return Ok(Step::Waits),
                     Err(e) => return Err(e),
@@ -270,7 +297,9 @@ impl Pump {
                     step = Step::Moved;
                 }
                 Err(e) if is_later(&e) => return Ok(Some(step)),
-                Err(e) if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                Err(e)
+                    if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
+                {
                     self.down = Down::Dropped;
                     return Ok(Some(Step::Moved));
                 }
@@ -304,13 +333,17 @@ impl Pump {
             fds.push(PollFd::new(&self.stream, stream));
         }
         // Once it is closed nobody else looks whether the peer still takes anything.
-        let most = [most, self.gone.as_ref().map(|_| limits::RATE_WINDOW)].into_iter().flatten().min();
+        let most =
+            [most, self.gone.as_ref().map(|_| limits::RATE_WINDOW)].into_iter().flatten().min();
         let timeout = most.and_then(|time| Timespec::try_from(time).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
-        let closed = self.gone.is_none() && fds.first().is_some_and(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR));
+        let closed = self.gone.is_none()
+            && fds
+                .first()
+                .is_some_and(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR));
         drop(fds);
         if closed {
             // What it said before is still there to be read.

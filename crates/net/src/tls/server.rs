@@ -85,7 +85,11 @@ impl Showcase {
 impl Showcase {
     /// Takes up what the files have now. Files that are no good leave what is shown as it was.
     fn look(&self, shown: &mut Shown) {
-        let stamp = |file: &PathBuf| file.metadata().ok().map(|meta| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()));
+        let stamp = |file: &PathBuf| {
+            file.metadata()
+                .ok()
+                .map(|meta| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()))
+        };
         // Where there is none yet the next one who asks looks again.
         let Some(stamps) = self.files.iter().map(stamp).collect::<Option<Vec<_>>>() else { return };
         shown.looked = Some(Instant::now());
@@ -108,7 +112,11 @@ pub fn read_pem(files: &[PathBuf]) -> Result<Vec<u8>, String> {
     for path in files {
         let at = |e: io::Error| format!("{}: {e}", path.display());
         // Without NONBLOCK a pipe in this place would hold the server for ever.
-        let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path).map_err(at)?;
+        let file = File::options()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(path)
+            .map_err(at)?;
         let meta = file.metadata().map_err(at)?;
         if !meta.is_file() {
             return Err(format!("{} is not a regular file", path.display()));
@@ -116,7 +124,10 @@ pub fn read_pem(files: &[PathBuf]) -> Result<Vec<u8>, String> {
         let pem = super::read_bounded(file).map_err(at)?;
         let mode = meta.mode() & 0o7777;
         if mode & 0o007 != 0 && PrivateKeyDer::from_pem_slice(&pem).is_ok() {
-            return Err(format!("everybody can use the private key in {} (mode {mode:04o}); change the mode to 0600", path.display()));
+            return Err(format!(
+                "everybody can use the private key in {} (mode {mode:04o}); change the mode to 0600",
+                path.display()
+            ));
         }
         all.extend(pem);
         all.push(b'\n');
@@ -135,13 +146,16 @@ impl ResolvesServerCert for Showcase {
 }
 
 fn parse(pem: &[u8]) -> Result<CertifiedKey, String> {
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|e| format!("bad certificate: {}", super::shown(&e)))?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|e| format!("bad certificate: {}", super::shown(&e)))?;
     if chain.is_empty() {
         return Err("there is no certificate in it".to_owned());
     }
     let key = PrivateKeyDer::from_pem_slice(pem).map_err(|e| match e {
-        pem::Error::NoItemsFound => "there is no private key in it that is not encrypted".to_owned(),
+        pem::Error::NoItemsFound => {
+            "there is no private key in it that is not encrypted".to_owned()
+        }
         e => format!("bad private key: {}", super::shown(&e)),
     })?;
     let key = CertifiedKey::from_der(chain, key, &super::provider()).map_err(|e| e.to_string())?;
@@ -219,7 +233,10 @@ impl Encrypted {
                 // What is not whole yet is kept, and thousands of strangers can each send some.
                 self.came += came;
                 if self.came > limits::HANDSHAKE {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a handshake is too long"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "a handshake is too long",
+                    ));
                 }
             }
             let processed = self.tls.process_new_packets();
@@ -260,11 +277,17 @@ impl Encrypted {
             return Ok(None);
         }
         self.bound = true;
-        super::binding(|to, label, context| self.tls.export_keying_material(to, label, context)).map(Some).map_err(super::other)
+        super::binding(|to, label, context| self.tls.export_keying_material(to, label, context))
+            .map(Some)
+            .map_err(super::other)
     }
 
     /// Goes on in a thread of its own; the near end. Where there is no thread the peer is told `last_words`.
-    pub fn carry(self, stream: TcpStream, last_words: impl FnOnce() -> Vec<u8>) -> io::Result<Socket> {
+    pub fn carry(
+        self,
+        stream: TcpStream,
+        last_words: impl FnOnce() -> Vec<u8>,
+    ) -> io::Result<Socket> {
         pump::start(rustls::Connection::Server(*self.tls), stream, last_words)
     }
 }

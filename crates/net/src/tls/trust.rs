@@ -35,7 +35,9 @@ impl Fingerprint {
     /// # Errors
     /// What is wrong with the text.
     pub fn of_pem(pem: &[u8]) -> Result<Self, String> {
-        let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|e| super::shown(&e))?;
+        let all = CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| super::shown(&e))?;
         all.last().map(Self::of).ok_or_else(|| "there is no certificate in it".to_owned())
     }
 }
@@ -52,11 +54,17 @@ impl FromStr for Fingerprint {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const BAD: &str = "is no fingerprint";
-        let hex = text.strip_prefix("SHA256:").filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or(BAD)?;
+        let hex = text
+            .strip_prefix("SHA256:")
+            .filter(|hex| hex.len() == 64 && hex.is_ascii())
+            .ok_or(BAD)?;
         let mut bytes = [0; 32];
         for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
-            *byte =
-                hex.get(at..at + 2).filter(|pair| !pair.starts_with('+')).and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or(BAD)?;
+            *byte = hex
+                .get(at..at + 2)
+                .filter(|pair| !pair.starts_with('+'))
+                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+                .ok_or(BAD)?;
         }
         Ok(Self(bytes))
     }
@@ -84,7 +92,11 @@ impl Authorities {
         for certificate in CertificateDer::pem_slice_iter(pem) {
             roots.add(certificate.map_err(|e| super::shown(&e))?).map_err(|e| e.to_string())?;
         }
-        if roots.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(Self(roots)) }
+        if roots.is_empty() {
+            Err("there is no certificate in it".to_owned())
+        } else {
+            Ok(Self(roots))
+        }
     }
 }
 
@@ -130,12 +142,21 @@ pub struct Identity {
 }
 
 /// Decides about a server at `host` that has shown `chain`, its own certificate first, and its authority's last; none where anybody will do.
-pub fn check(chain: &[CertificateDer<'_>], trust: &Trust, host: &str, now: UnixTime) -> Result<Option<Identity>, TrustError> {
-    let (Some(own), Some(last)) = (chain.first(), chain.last()) else { return Err(TrustError::Bad("it shows no certificate".to_owned())) };
+pub fn check(
+    chain: &[CertificateDer<'_>],
+    trust: &Trust,
+    host: &str,
+    now: UnixTime,
+) -> Result<Option<Identity>, TrustError> {
+    let (Some(own), Some(last)) = (chain.first(), chain.last()) else {
+        return Err(TrustError::Bad("it shows no certificate".to_owned()));
+    };
     let authority = Fingerprint::of(last);
     let roots = match trust {
         Trust::Anyone => return Ok(None),
-        Trust::Known(known) if *known != authority => return Err(TrustError::Changed { known: *known, now: authority }),
+        Trust::Known(known) if *known != authority => {
+            return Err(TrustError::Changed { known: *known, now: authority });
+        }
         Trust::Known(_) | Trust::FirstMeeting => {
             let mut roots = RootCertStore::empty();
             roots.add(last.clone()).map_err(|e| bad(&e))?;
@@ -146,16 +167,23 @@ pub fn check(chain: &[CertificateDer<'_>], trust: &Trust, host: &str, now: UnixT
     let parsed = ParsedCertificate::try_from(own).map_err(|e| bad(&e))?;
     // One that certifies itself is remembered itself.
     if chain.len() > 1 || matches!(trust, Trust::Chosen(_)) {
-        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &chain[1..], now, algorithms).map_err(|e| match e {
-            // All authorities of ours have one name, so that a foreign one is found out by its signature.
-            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-                TrustError::Bad(format!("its authority, {authority}, is none that is trusted"))
-            }
-            e => bad(&e),
-        })?;
+        let algorithms =
+            rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &chain[1..], now, algorithms)
+            .map_err(|e| match e {
+                // All authorities of ours have one name, so that a foreign one is found out by its signature.
+                rustls::Error::InvalidCertificate(
+                    CertificateError::UnknownIssuer | CertificateError::BadSignature,
+                ) => {
+                    TrustError::Bad(format!("its authority, {authority}, is none that is trusted"))
+                }
+                e => bad(&e),
+            })?;
     }
-    let is_for = |name: &str| ServerName::try_from(name.to_owned()).is_ok_and(|name| verify_server_name(&parsed, &name).is_ok());
+    let is_for = |name: &str| {
+        ServerName::try_from(name.to_owned())
+            .is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
+    };
     match () {
         () if is_for(MASTER_NAME) => Ok(Some(Identity { authority, is_master: true })),
         () if is_for(SLAVE_NAME) => Ok(Some(Identity { authority, is_master: false })),
@@ -168,7 +196,9 @@ pub fn check(chain: &[CertificateDer<'_>], trust: &Trust, host: &str, now: UnixT
 fn bad(error: &rustls::Error) -> TrustError {
     use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
     TrustError::Bad(match error {
-        rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => "its certificate has ended (or a clock is wrong)".to_owned(),
+        rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => {
+            "its certificate has ended (or a clock is wrong)".to_owned()
+        }
         rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => {
             "its certificate is not valid yet (or a clock is wrong)".to_owned()
         }

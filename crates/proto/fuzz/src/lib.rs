@@ -9,8 +9,8 @@ use std::fmt::Debug;
 use std::io::{self, Read};
 
 use relais_proto::{
-    Change, FrameType, Kind, LinkMessage, NameError, Operation, PageBuilder, Reply, Request, ToMaster, ToSlave, TreeEntry, TreePath,
-    WireError, check_part, limits, read_frame, write_frame,
+    Change, FrameType, Kind, LinkMessage, NameError, Operation, PageBuilder, Reply, Request,
+    ToMaster, ToSlave, TreeEntry, TreePath, WireError, check_part, limits, read_frame, write_frame,
 };
 
 /// One message of a client: a type byte and a payload.
@@ -30,7 +30,11 @@ pub fn request(data: &[u8]) {
             assert!((first + u64::from(count)).checked_mul(limits::PIECE).is_some());
         }
         Request::Login(login) => {
-            assert!(login.user.len() <= limits::USER && login.password.len() <= limits::PASSWORD && login.avoid.len() <= limits::AVOID);
+            assert!(
+                login.user.len() <= limits::USER
+                    && login.password.len() <= limits::PASSWORD
+                    && login.avoid.len() <= limits::AVOID
+            );
         }
         Request::Ticket { ticket, .. } => assert!(ticket.len() <= limits::TICKET),
         Request::Hello(hello) => assert!(hello.agent.len() <= limits::TEXT),
@@ -38,15 +42,21 @@ pub fn request(data: &[u8]) {
         Request::Seen { .. } => assert_eq!(payload.len(), 12),
         Request::Put(put) => {
             path(put.path.as_str().as_bytes());
-            assert!(put.offset <= put.size.unwrap_or(0) && put.size.unwrap_or(0) <= limits::FILE_SIZE);
+            assert!(
+                put.offset <= put.size.unwrap_or(0) && put.size.unwrap_or(0) <= limits::FILE_SIZE
+            );
         }
         Request::PutEnd { .. } => assert_eq!(payload.len(), 32),
         Request::Resume { path: file, size, .. } => {
             path(file.as_str().as_bytes());
             assert!(size <= limits::FILE_SIZE);
         }
-        Request::MakeFolder { path: file, .. } | Request::Remove { path: file, .. } => path(file.as_str().as_bytes()),
-        Request::Move { from, to, .. } => [from, to].iter().for_each(|end| path(end.as_str().as_bytes())),
+        Request::MakeFolder { path: file, .. } | Request::Remove { path: file, .. } => {
+            path(file.as_str().as_bytes())
+        }
+        Request::Move { from, to, .. } => {
+            [from, to].iter().for_each(|end| path(end.as_str().as_bytes()))
+        }
     }
 }
 
@@ -72,7 +82,9 @@ pub fn reply(data: &[u8]) {
         }
         Reply::Redirect { slaves, .. } => {
             assert!((1..=limits::REDIRECT_SLAVES).contains(&slaves.len()));
-            assert!(slaves.iter().all(|slave| (1..=limits::ADDRESSES).contains(&slave.addrs.len())));
+            assert!(
+                slaves.iter().all(|slave| (1..=limits::ADDRESSES).contains(&slave.addrs.len()))
+            );
         }
         Reply::Elsewhere { holders } => {
             assert!(holders.len() <= limits::REDIRECT_SLAVES);
@@ -89,20 +101,31 @@ pub fn reply(data: &[u8]) {
 /// One message of a cluster link: a type byte and a payload.
 pub fn link(data: &[u8]) {
     let Some((kind, payload)) = split(data) else { return };
-    let Ok(message) = canonical(kind, payload, LinkMessage::decode, LinkMessage::encode) else { return };
+    let Ok(message) = canonical(kind, payload, LinkMessage::decode, LinkMessage::encode) else {
+        return;
+    };
     assert_eq!(message.frame_type(), kind);
     match message {
         LinkMessage::ToMaster(message) => to_master(&message),
         LinkMessage::ToSlave(message) => to_slave(&message),
         LinkMessage::TreePart(part) => {
-            assert!([part.entries.len(), part.ids.len(), part.ends.len()].iter().all(|len| *len <= limits::LINK_LIST));
+            assert!(
+                [part.entries.len(), part.ids.len(), part.ends.len()]
+                    .iter()
+                    .all(|len| *len <= limits::LINK_LIST)
+            );
             part.entries.iter().for_each(|(at, entry, _)| placed(at, entry));
         }
         LinkMessage::Peers { peers, .. } => {
-            assert!(peers.len() <= limits::PEERS && peers.iter().all(|peer| peer.addrs.len() <= limits::ADDRESSES));
+            assert!(
+                peers.len() <= limits::PEERS
+                    && peers.iter().all(|peer| peer.addrs.len() <= limits::ADDRESSES)
+            );
         }
         LinkMessage::ReportEnd { halted, .. } => assert!(halted.len() <= limits::TEXT),
-        LinkMessage::Operate(Operation::Drain(slave) | Operation::Ready(slave) | Operation::Forget(slave)) => {
+        LinkMessage::Operate(
+            Operation::Drain(slave) | Operation::Ready(slave) | Operation::Forget(slave),
+        ) => {
             assert!(slave.len() <= limits::TEXT);
         }
         LinkMessage::Line(line) => assert!(line.len() <= limits::LINE),
@@ -120,7 +143,9 @@ fn to_master(message: &ToMaster) {
 
 fn to_slave(message: &ToSlave) {
     match message {
-        ToSlave::Follow { given_up, .. } | ToSlave::Compare { given_up, .. } => assert!(given_up.len() <= limits::GIVEN_UP),
+        ToSlave::Follow { given_up, .. } | ToSlave::Compare { given_up, .. } => {
+            assert!(given_up.len() <= limits::GIVEN_UP)
+        }
         ToSlave::Page { entries, ids } => {
             assert!(entries.len() <= limits::LINK_LIST && ids.len() <= limits::LINK_LIST);
             entries.iter().for_each(|(at, entry)| placed(at, entry));
@@ -129,14 +154,22 @@ fn to_slave(message: &ToSlave) {
         ToSlave::Tell { changes } => {
             assert!(changes.len() <= limits::LINK_LIST);
             for told in changes {
-                assert!(told.holders.len() <= limits::HOLDERS && told.restored.len() <= limits::LINK_LIST);
+                assert!(
+                    told.holders.len() <= limits::HOLDERS
+                        && told.restored.len() <= limits::LINK_LIST
+                );
                 change(&told.numbered.change);
                 told.restored.iter().for_each(|(at, _)| path(at.as_str().as_bytes()));
-                told.restored.iter().filter_map(|(at, entry)| Some((at, entry.as_ref()?))).for_each(|(at, entry)| placed(at, entry));
+                told.restored
+                    .iter()
+                    .filter_map(|(at, entry)| Some((at, entry.as_ref()?)))
+                    .for_each(|(at, entry)| placed(at, entry));
             }
         }
         ToSlave::Where { holders, .. } => assert!(holders.len() <= limits::HOLDERS),
-        ToSlave::Answer { answer: Err(why), .. } | ToSlave::Refuse { why, .. } => assert!(why.message.len() <= limits::TEXT),
+        ToSlave::Answer { answer: Err(why), .. } | ToSlave::Refuse { why, .. } => {
+            assert!(why.message.len() <= limits::TEXT)
+        }
         _ => {}
     }
 }
@@ -157,8 +190,12 @@ fn change(change: &Change) {
             path(file.as_str().as_bytes());
             assert!(*size <= limits::FILE_SIZE && mtime.nanos < 1_000_000_000);
         }
-        Change::MakeFolder { path: file } | Change::Remove { path: file, .. } => path(file.as_str().as_bytes()),
-        Change::Move { from, to } => [from, to].iter().for_each(|end| path(end.as_str().as_bytes())),
+        Change::MakeFolder { path: file } | Change::Remove { path: file, .. } => {
+            path(file.as_str().as_bytes())
+        }
+        Change::Move { from, to } => {
+            [from, to].iter().for_each(|end| path(end.as_str().as_bytes()))
+        }
         Change::Withdraw { .. } => {}
     }
 }
@@ -166,7 +203,8 @@ fn change(change: &Change) {
 /// A stream of frames, and the messages in them.
 pub fn frame(data: &[u8]) {
     let (frames, end) = read_all(&mut &*data, data.len());
-    let (trickled, trickled_end) = read_all(&mut Trickle { rest: data, step: 1 + data.len() % 7 }, data.len());
+    let (trickled, trickled_end) =
+        read_all(&mut Trickle { rest: data, step: 1 + data.len() % 7 }, data.len());
     assert_eq!(frames, trickled, "it does not matter in which portions bytes come");
     assert_eq!(end, trickled_end);
     let mut written = Vec::new();
@@ -196,7 +234,9 @@ pub fn path(data: &[u8]) {
             }
         }
         // Said as soon as the first part is seen; the others need not be good.
-        Err(NameError::Reserved) => assert!(text.split('/').next().is_some_and(follows_the_rules), "{text:?}"),
+        Err(NameError::Reserved) => {
+            assert!(text.split('/').next().is_some_and(follows_the_rules), "{text:?}")
+        }
         Err(error) => assert!(!follows_the_rules(text), "{text:?}: {error}"),
     }
 }
@@ -205,7 +245,10 @@ pub fn path(data: &[u8]) {
 /// The reserved folder is left out.
 fn follows_the_rules(path: &str) -> bool {
     let good = |part: &str| {
-        (1..=255).contains(&part.len()) && part != "." && part != ".." && !part.chars().any(|c| matches!(u32::from(c), 0..32 | 127..160))
+        (1..=255).contains(&part.len())
+            && part != "."
+            && part != ".."
+            && !part.chars().any(|c| matches!(u32::from(c), 0..32 | 127..160))
     };
     path.len() <= 4095 && (path.is_empty() || path.split('/').all(good))
 }
@@ -235,7 +278,9 @@ fn canonical<M: PartialEq + Debug>(
     encode(&message, &mut frame);
     assert_eq!(frame.get(relais_proto::HEADER_LEN..), Some(payload), "{message:?}");
     let mut again = Vec::new();
-    assert!(matches!(read_frame(&mut frame.as_slice(), &mut again), Ok(Some(read)) if read == kind));
+    assert!(
+        matches!(read_frame(&mut frame.as_slice(), &mut again), Ok(Some(read)) if read == kind)
+    );
     assert!(decode(kind, &again).is_ok_and(|second| second == message), "{message:?}");
     Ok(message)
 }

@@ -6,7 +6,9 @@ mod reply;
 mod request;
 
 pub use page::{EntriesPage, PageBuilder};
-pub use parts::{Endpoint, GetRequest, Header, Hello, Login, PutRequest, Role, ServerRole, WaitReason, Wanted};
+pub use parts::{
+    Endpoint, GetRequest, Header, Hello, Login, PutRequest, Role, ServerRole, WaitReason, Wanted,
+};
 pub(crate) use parts::{decode_addrs, encode_addrs};
 pub use reply::Reply;
 pub(crate) use reply::{decode_refusal, encode_refusal};

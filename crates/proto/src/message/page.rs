@@ -10,7 +10,9 @@ impl EntriesPage {
     /// The entries, checked when the page was decoded.
     pub fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
         let mut from = Decoder::new(&self.0);
-        std::iter::from_fn(move || if from.is_empty() { None } else { Entry::decode(&mut from).ok() })
+        std::iter::from_fn(
+            move || if from.is_empty() { None } else { Entry::decode(&mut from).ok() },
+        )
     }
 
     pub(super) fn decode_all(from: &mut Decoder<'_>) -> Result<Self, WireError> {

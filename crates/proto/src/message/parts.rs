@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::types::decode_size;
-use crate::{ChangeId, Decode, Decoder, Digest, Encoder, Expect, FileTime, Identity, Mark, SlaveId, TreePath, Version, WireError, limits};
+use crate::{
+    ChangeId, Decode, Decoder, Digest, Encoder, Expect, FileTime, Identity, Mark, SlaveId,
+    TreePath, Version, WireError, limits,
+};
 
 /// First bytes of every `Hello`, so that another protocol is told apart at once.
 const MAGIC: u32 = 0x5245_4c41; // "RELA"
@@ -169,7 +172,15 @@ macro_rules! small_enum {
 }
 small_enum!(Role, "role", Client = 0, Slave = 1, Operator = 2, Peer = 3);
 small_enum!(ServerRole, "server role", Master = 0, Slave = 1, Standalone = 2);
-small_enum!(WaitReason, "reason to wait", Queue = 0, Hashing = 1, Scanning = 2, CatchingUp = 3, Storing = 4);
+small_enum!(
+    WaitReason,
+    "reason to wait",
+    Queue = 0,
+    Hashing = 1,
+    Scanning = 2,
+    CatchingUp = 3,
+    Storing = 4
+);
 
 impl Wanted {
     pub(super) fn encode(&self, to: &mut Encoder<'_>) {
@@ -209,7 +220,9 @@ impl Decode for Addr {
         let ip: IpAddr = match from.u8()? {
             4 => Ipv4Addr::from(from.array::<4>()?).into(),
             6 => Ipv6Addr::from(from.array::<16>()?).into(),
-            other => return Err(WireError::BadValue { what: "address family", value: other.into() }),
+            other => {
+                return Err(WireError::BadValue { what: "address family", value: other.into() });
+            }
         };
         Ok(Self(SocketAddr::new(ip, from.u16()?)))
     }
@@ -264,7 +277,9 @@ impl PutRequest {
         to.path(&self.path).option(self.size, |size, to| {
             to.u64(size);
         });
-        to.u64(self.offset).option(self.mtime.as_ref(), |mtime, to| mtime.encode(to)).bool(self.executable);
+        to.u64(self.offset)
+            .option(self.mtime.as_ref(), |mtime, to| mtime.encode(to))
+            .bool(self.executable);
         self.expect.encode(to);
         to.u16(self.copies);
     }
@@ -295,7 +310,9 @@ impl Header {
     pub(super) fn encode(&self, to: &mut Encoder<'_>) {
         to.u64(self.size).u64(self.offset).u64(self.length).u32(self.block_size);
         self.mtime.encode(to);
-        to.bool(self.executable).option(self.version.as_ref(), |v, to| v.encode(to)).option(self.digest.as_ref(), |d, to| d.encode(to));
+        to.bool(self.executable)
+            .option(self.version.as_ref(), |v, to| v.encode(to))
+            .option(self.digest.as_ref(), |d, to| d.encode(to));
         self.identity.encode(to);
     }
 }
@@ -315,10 +332,19 @@ impl Decode for Header {
         };
         match header.offset.checked_add(header.length) {
             Some(end) if end <= header.size => {}
-            _ => return Err(WireError::OverCap { what: "end of the content", len: header.length, cap: header.size }),
+            _ => {
+                return Err(WireError::OverCap {
+                    what: "end of the content",
+                    len: header.length,
+                    cap: header.size,
+                });
+            }
         }
         if header.block_size == 0 || header.block_size > limits::BLOCK_MAX {
-            return Err(WireError::BadValue { what: "block size", value: header.block_size.into() });
+            return Err(WireError::BadValue {
+                what: "block size",
+                value: header.block_size.into(),
+            });
         }
         Ok(header)
     }

@@ -4,8 +4,8 @@ use super::parts::{Endpoint, Header, ServerRole, WaitReason};
 use super::{EntriesPage, check_pieces};
 use crate::types::decode_size;
 use crate::{
-    ClusterId, Counters, Decode, Decoder, Digest, Encoder, Entry, ErrorCode, Expect, FrameType, Mark, Refusal, SlaveId, Version, WireError,
-    encode_frame, limits,
+    ClusterId, Counters, Decode, Decoder, Digest, Encoder, Entry, ErrorCode, Expect, FrameType,
+    Mark, Refusal, SlaveId, Version, WireError, encode_frame, limits,
 };
 
 /// What a server answers.
@@ -231,9 +231,15 @@ impl Reply {
                 mark: Mark::decode(from_)?,
                 slaves: decode_slaves(from_)?,
             },
-            FrameType::Opened => Self::Opened { slave: SlaveId::decode(from_)?, mark: Mark::decode(from_)?, writable: from_.bool()? },
+            FrameType::Opened => Self::Opened {
+                slave: SlaveId::decode(from_)?,
+                mark: Mark::decode(from_)?,
+                writable: from_.bool()?,
+            },
             FrameType::Wait => Self::Wait(WaitReason::decode(from_)?),
-            FrameType::AskMaster => Self::AskMaster(from_.short_text("address", limits::TEXT)?.to_owned()),
+            FrameType::AskMaster => {
+                Self::AskMaster(from_.short_text("address", limits::TEXT)?.to_owned())
+            }
             FrameType::Error => Self::Error(decode_refusal(from_)?),
             FrameType::Entries => Self::Entries(EntriesPage::decode_all(from_)?),
             FrameType::Done => Self::Done { mark: Mark::decode(from_)? },
@@ -246,7 +252,8 @@ impl Reply {
             FrameType::Header => Self::Header(Header::decode(from_)?),
             FrameType::End => Self::End { digest: Digest::decode(from_)? },
             FrameType::PieceValues => {
-                let (first, values) = (from_.u64()?, from_.list("piece values", limits::PIECES_PER_PAGE as usize)?);
+                let (first, values) =
+                    (from_.u64()?, from_.list("piece values", limits::PIECES_PER_PAGE as usize)?);
                 check_pieces(first, values.len() as u64)?;
                 Self::PieceValues { first, values }
             }
@@ -257,10 +264,18 @@ impl Reply {
                 last_error: from_.short_text("last error", limits::TEXT)?.to_owned(),
             },
             FrameType::Pong => Self::Pong,
-            FrameType::Elsewhere => Self::Elsewhere { holders: from_.list("holders", limits::REDIRECT_SLAVES)? },
+            FrameType::Elsewhere => {
+                Self::Elsewhere { holders: from_.list("holders", limits::REDIRECT_SLAVES)? }
+            }
             FrameType::Alone => Self::Alone { ms: from_.u64()? },
-            FrameType::Staged => Self::Staged { offset: decode_size(from_)?, current: Expect::decode(from_)? },
-            FrameType::Committed => Self::Committed { version: Version::decode(from_)?, copies: from_.u16()?, mark: Mark::decode(from_)? },
+            FrameType::Staged => {
+                Self::Staged { offset: decode_size(from_)?, current: Expect::decode(from_)? }
+            }
+            FrameType::Committed => Self::Committed {
+                version: Version::decode(from_)?,
+                copies: from_.u16()?,
+                mark: Mark::decode(from_)?,
+            },
             other => return Err(WireError::Unexpected(other.number())),
         };
         from.finish()?;
@@ -287,7 +302,8 @@ pub(crate) fn encode_refusal(refusal: &Refusal, to: &mut Encoder<'_>) {
 pub(crate) fn decode_refusal(from: &mut Decoder<'_>) -> Result<Refusal, WireError> {
     let number = from.u16()?;
     Ok(Refusal {
-        code: ErrorCode::from_number(number).ok_or(WireError::BadValue { what: "error code", value: number.into() })?,
+        code: ErrorCode::from_number(number)
+            .ok_or(WireError::BadValue { what: "error code", value: number.into() })?,
         message: from.short_text("message", limits::TEXT)?.to_owned(),
         retry_after: from.u16()?,
     })

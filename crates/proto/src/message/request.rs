@@ -3,8 +3,8 @@
 use super::{PutRequest, check_pieces};
 use crate::types::decode_size;
 use crate::{
-    ChangeId, Decode, Decoder, Digest, Encoder, FrameType, GetRequest, Hello, Login, Mark, SlaveId, TreePath, Wanted, WireError,
-    encode_frame, limits,
+    ChangeId, Decode, Decoder, Digest, Encoder, FrameType, GetRequest, Hello, Login, Mark, SlaveId,
+    TreePath, Wanted, WireError, encode_frame, limits,
 };
 
 /// What a client asks.
@@ -133,7 +133,8 @@ impl Request {
                 Self::Login(login) => {
                     to.short_text(&login.user).short_bytes(&login.password);
                     login.mark.encode(to);
-                    to.list(&login.avoid, SlaveId::encode).option(login.prefer.as_ref(), SlaveId::encode);
+                    to.list(&login.avoid, SlaveId::encode)
+                        .option(login.prefer.as_ref(), SlaveId::encode);
                 }
                 Self::Ticket { ticket, mark } => {
                     to.short_bytes(ticket);
@@ -193,22 +194,32 @@ impl Request {
                 avoid: from.list("slaves to avoid", limits::AVOID)?,
                 prefer: from.option()?,
             }),
-            FrameType::Ticket => {
-                Self::Ticket { ticket: from.short_bytes("ticket", limits::TICKET)?.to_vec(), mark: Mark::decode(&mut from)? }
-            }
-            FrameType::List => {
-                Self::List { path: from.path()?, after: from.short_text("name", limits::NAME_PART)?.to_owned(), most: from.u32()? }
-            }
+            FrameType::Ticket => Self::Ticket {
+                ticket: from.short_bytes("ticket", limits::TICKET)?.to_vec(),
+                mark: Mark::decode(&mut from)?,
+            },
+            FrameType::List => Self::List {
+                path: from.path()?,
+                after: from.short_text("name", limits::NAME_PART)?.to_owned(),
+                most: from.u32()?,
+            },
             FrameType::Stat => Self::Stat(from.path()?),
             FrameType::Hash => Self::Hash(from.path()?),
-            FrameType::Get => {
-                Self::Get(GetRequest { path: from.path()?, offset: from.u64()?, length: from.u64()?, wanted: Wanted::decode(&mut from)? })
-            }
+            FrameType::Get => Self::Get(GetRequest {
+                path: from.path()?,
+                offset: from.u64()?,
+                length: from.u64()?,
+                wanted: Wanted::decode(&mut from)?,
+            }),
             FrameType::Pieces => {
                 let (path, wanted) = (from.path()?, Wanted::decode(&mut from)?);
                 let (first, count) = (from.u64()?, from.u32()?);
                 if count > limits::PIECES_PER_PAGE {
-                    return Err(WireError::OverCap { what: "piece count", len: count.into(), cap: limits::PIECES_PER_PAGE.into() });
+                    return Err(WireError::OverCap {
+                        what: "piece count",
+                        len: count.into(),
+                        cap: limits::PIECES_PER_PAGE.into(),
+                    });
                 }
                 check_pieces(first, count.into())?;
                 Self::Pieces { path, wanted, first, count }
@@ -218,10 +229,24 @@ impl Request {
             FrameType::Seen => Self::Seen { mark: Mark::decode(&mut from)? },
             FrameType::Put => Self::Put(PutRequest::decode(&mut from)?),
             FrameType::PutEnd => Self::PutEnd { digest: Digest::decode(&mut from)? },
-            FrameType::Resume => Self::Resume { id: ChangeId::decode(&mut from)?, path: from.path()?, size: decode_size(&mut from)? },
-            FrameType::MakeFolder => Self::MakeFolder { id: ChangeId::decode(&mut from)?, path: from.path()? },
-            FrameType::Remove => Self::Remove { id: ChangeId::decode(&mut from)?, path: from.path()?, recursive: from.bool()? },
-            FrameType::Move => Self::Move { id: ChangeId::decode(&mut from)?, from: from.path()?, to: from.path()? },
+            FrameType::Resume => Self::Resume {
+                id: ChangeId::decode(&mut from)?,
+                path: from.path()?,
+                size: decode_size(&mut from)?,
+            },
+            FrameType::MakeFolder => {
+                Self::MakeFolder { id: ChangeId::decode(&mut from)?, path: from.path()? }
+            }
+            FrameType::Remove => Self::Remove {
+                id: ChangeId::decode(&mut from)?,
+                path: from.path()?,
+                recursive: from.bool()?,
+            },
+            FrameType::Move => Self::Move {
+                id: ChangeId::decode(&mut from)?,
+                from: from.path()?,
+                to: from.path()?,
+            },
             other => return Err(WireError::Unexpected(other.number())),
         };
         from.finish()?;

@@ -6,8 +6,9 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
-    ChangeId, ClusterId, Counters, Digest, Endpoint, Entry, ErrorCode, Expect, FileTime, GetRequest, Header, Hello, Identity, Kind, Login,
-    PageBuilder, PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, Version, WaitReason, Wanted, check_part, limits,
+    ChangeId, ClusterId, Counters, Digest, Endpoint, Entry, ErrorCode, Expect, FileTime,
+    GetRequest, Header, Hello, Identity, Kind, Login, PageBuilder, PutRequest, Refusal, Reply,
+    Request, Role, ServerRole, SlaveId, TreePath, Version, WaitReason, Wanted, check_part, limits,
 };
 
 #[path = "any_link.rs"]
@@ -37,16 +38,21 @@ pub fn part() -> impl Strategy<Value = String> {
 }
 
 pub fn path() -> impl Strategy<Value = TreePath> {
-    vec(part(), 0..5).prop_filter_map("the reserved folder", |parts| TreePath::new(parts.join("/")).ok())
+    vec(part(), 0..5)
+        .prop_filter_map("the reserved folder", |parts| TreePath::new(parts.join("/")).ok())
 }
 
 pub fn addr() -> impl Strategy<Value = SocketAddr> {
-    let ip = prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)];
+    let ip = prop_oneof![
+        any::<[u8; 4]>().prop_map(IpAddr::from),
+        any::<[u8; 16]>().prop_map(IpAddr::from)
+    ];
     (ip, any::<u16>()).prop_map(SocketAddr::from)
 }
 
 pub fn endpoint(least: usize) -> impl Strategy<Value = Endpoint> {
-    (id16(), vec(addr(), least..=limits::ADDRESSES)).prop_map(|(id, addrs)| Endpoint { id: SlaveId(id), addrs })
+    (id16(), vec(addr(), least..=limits::ADDRESSES))
+        .prop_map(|(id, addrs)| Endpoint { id: SlaveId(id), addrs })
 }
 
 pub fn time() -> impl Strategy<Value = FileTime> {
@@ -55,8 +61,16 @@ pub fn time() -> impl Strategy<Value = FileTime> {
 
 pub fn entry() -> impl Strategy<Value = Entry> {
     let kind = prop_oneof![Just(Kind::File), Just(Kind::Folder)];
-    (part(), kind, any::<bool>(), 0..=limits::FILE_SIZE, time(), option::of(mark()))
-        .prop_map(|(name, kind, executable, size, mtime, version)| Entry { name, kind, executable, size, mtime, version })
+    (part(), kind, any::<bool>(), 0..=limits::FILE_SIZE, time(), option::of(mark())).prop_map(
+        |(name, kind, executable, size, mtime, version)| Entry {
+            name,
+            kind,
+            executable,
+            size,
+            mtime,
+            version,
+        },
+    )
 }
 
 pub fn counters() -> impl Strategy<Value = Counters> {
@@ -83,32 +97,47 @@ pub fn counters() -> impl Strategy<Value = Counters> {
 }
 
 pub fn wanted() -> impl Strategy<Value = Wanted> {
-    prop_oneof![Just(Wanted::Any), digest().prop_map(Wanted::Digest), id16().prop_map(|id| Wanted::Identity(Identity(id)))]
+    prop_oneof![
+        Just(Wanted::Any),
+        digest().prop_map(Wanted::Digest),
+        id16().prop_map(|id| Wanted::Identity(Identity(id)))
+    ]
 }
 
 pub fn hello() -> impl Strategy<Value = Request> {
-    let role = prop_oneof![Just(Role::Client), Just(Role::Slave), Just(Role::Operator), Just(Role::Peer)];
-    (role, any::<(u16, u16)>(), text(limits::TEXT)).prop_map(|(role, versions, agent)| Request::Hello(Hello { role, versions, agent }))
+    let role =
+        prop_oneof![Just(Role::Client), Just(Role::Slave), Just(Role::Operator), Just(Role::Peer)];
+    (role, any::<(u16, u16)>(), text(limits::TEXT))
+        .prop_map(|(role, versions, agent)| Request::Hello(Hello { role, versions, agent }))
 }
 
 pub fn login() -> impl Strategy<Value = Request> {
     let avoid = vec(id16().prop_map(SlaveId), 0..=limits::AVOID);
-    (text(limits::USER), vec(any::<u8>(), 0..=limits::PASSWORD), mark(), avoid, option::of(id16().prop_map(SlaveId)))
-        .prop_map(|(user, password, mark, avoid, prefer)| Request::Login(Login { user, password, mark, avoid, prefer }))
+    (
+        text(limits::USER),
+        vec(any::<u8>(), 0..=limits::PASSWORD),
+        mark(),
+        avoid,
+        option::of(id16().prop_map(SlaveId)),
+    )
+        .prop_map(|(user, password, mark, avoid, prefer)| {
+            Request::Login(Login { user, password, mark, avoid, prefer })
+        })
 }
 
 pub fn pieces() -> impl Strategy<Value = Request> {
     let number = 0..=limits::PIECES - u64::from(limits::PIECES_PER_PAGE);
-    (path(), wanted(), number, 0..=limits::PIECES_PER_PAGE).prop_map(|(path, wanted, first, count)| Request::Pieces {
-        path,
-        wanted,
-        first,
-        count,
-    })
+    (path(), wanted(), number, 0..=limits::PIECES_PER_PAGE)
+        .prop_map(|(path, wanted, first, count)| Request::Pieces { path, wanted, first, count })
 }
 
 pub fn expect() -> impl Strategy<Value = Expect> {
-    prop_oneof![Just(Expect::Any), Just(Expect::Absent), Just(Expect::Unnumbered), mark().prop_map(Expect::Version)]
+    prop_oneof![
+        Just(Expect::Any),
+        Just(Expect::Absent),
+        Just(Expect::Unnumbered),
+        mark().prop_map(Expect::Version)
+    ]
 }
 
 pub fn put() -> impl Strategy<Value = Request> {
@@ -116,7 +145,16 @@ pub fn put() -> impl Strategy<Value = Request> {
     (id16(), path(), span, option::of(time()), any::<bool>(), expect(), any::<u16>()).prop_map(
         |(id, path, span, mtime, executable, expect, copies)| {
             let (size, offset) = (span.map(|(size, _)| size), span.map_or(0, |(_, offset)| offset));
-            Request::Put(PutRequest { id: ChangeId(id), path, size, offset, mtime, executable, expect, copies })
+            Request::Put(PutRequest {
+                id: ChangeId(id),
+                path,
+                size,
+                offset,
+                mtime,
+                executable,
+                expect,
+                copies,
+            })
         },
     )
 }
@@ -124,9 +162,17 @@ pub fn put() -> impl Strategy<Value = Request> {
 pub fn change() -> impl Strategy<Value = Request> {
     let id = || id16().prop_map(ChangeId);
     prop_oneof![
-        (id(), path(), 0..=limits::FILE_SIZE).prop_map(|(id, path, size)| Request::Resume { id, path, size }),
+        (id(), path(), 0..=limits::FILE_SIZE).prop_map(|(id, path, size)| Request::Resume {
+            id,
+            path,
+            size
+        }),
         (id(), path()).prop_map(|(id, path)| Request::MakeFolder { id, path }),
-        (id(), path(), any::<bool>()).prop_map(|(id, path, recursive)| Request::Remove { id, path, recursive }),
+        (id(), path(), any::<bool>()).prop_map(|(id, path, recursive)| Request::Remove {
+            id,
+            path,
+            recursive
+        }),
         (id(), path(), path()).prop_map(|(id, from, to)| Request::Move { id, from, to }),
     ]
 }
@@ -135,19 +181,18 @@ pub fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         hello(),
         login(),
-        (vec(any::<u8>(), 0..=limits::TICKET), mark()).prop_map(|(ticket, mark)| Request::Ticket { ticket, mark }),
-        (path(), text(limits::NAME_PART), any::<u32>()).prop_map(|(path, after, most)| Request::List { path, after, most }),
+        (vec(any::<u8>(), 0..=limits::TICKET), mark())
+            .prop_map(|(ticket, mark)| Request::Ticket { ticket, mark }),
+        (path(), text(limits::NAME_PART), any::<u32>())
+            .prop_map(|(path, after, most)| Request::List { path, after, most }),
         put(),
         digest().prop_map(|digest| Request::PutEnd { digest }),
         change(),
         path().prop_map(Request::Stat),
         path().prop_map(Request::Hash),
-        (path(), any::<(u64, u64)>(), wanted()).prop_map(|(path, (offset, length), wanted)| Request::Get(GetRequest {
-            path,
-            offset,
-            length,
-            wanted
-        })),
+        (path(), any::<(u64, u64)>(), wanted()).prop_map(|(path, (offset, length), wanted)| {
+            Request::Get(GetRequest { path, offset, length, wanted })
+        }),
         pieces(),
         Just(Request::Status),
         Just(Request::Ping),
@@ -159,33 +204,58 @@ pub fn header() -> impl Strategy<Value = Reply> {
     let span = (0..=limits::FILE_SIZE)
         .prop_flat_map(|size| (Just(size), 0..=size))
         .prop_flat_map(|(size, offset)| (Just(size), Just(offset), 0..=size - offset));
-    (span, 1..=limits::BLOCK_MAX, time(), any::<bool>(), option::of(mark()), option::of(digest()), id16()).prop_map(
-        |((size, offset, length), block_size, mtime, executable, version, digest, identity)| {
-            Reply::Header(Header { size, offset, length, block_size, mtime, executable, version, digest, identity: Identity(identity) })
-        },
+    (
+        span,
+        1..=limits::BLOCK_MAX,
+        time(),
+        any::<bool>(),
+        option::of(mark()),
+        option::of(digest()),
+        id16(),
     )
+        .prop_map(
+            |((size, offset, length), block_size, mtime, executable, version, digest, identity)| {
+                Reply::Header(Header {
+                    size,
+                    offset,
+                    length,
+                    block_size,
+                    mtime,
+                    executable,
+                    version,
+                    digest,
+                    identity: Identity(identity),
+                })
+            },
+        )
 }
 
 pub fn refusal() -> impl Strategy<Value = Refusal> {
-    (proptest::sample::select(ErrorCode::ALL), text(limits::TEXT), any::<u16>()).prop_map(|(code, message, retry_after)| Refusal {
-        code,
-        message,
-        retry_after,
-    })
+    (proptest::sample::select(ErrorCode::ALL), text(limits::TEXT), any::<u16>())
+        .prop_map(|(code, message, retry_after)| Refusal { code, message, retry_after })
 }
 
 pub fn opening() -> impl Strategy<Value = Reply> {
-    let role = prop_oneof![Just(ServerRole::Master), Just(ServerRole::Slave), Just(ServerRole::Standalone)];
+    let role = prop_oneof![
+        Just(ServerRole::Master),
+        Just(ServerRole::Slave),
+        Just(ServerRole::Standalone)
+    ];
     prop_oneof![
-        (any::<u16>(), role, id16(), text(limits::TEXT)).prop_map(|(version, role, id, agent)| Reply::Welcome {
-            version,
-            role,
-            cluster: ClusterId(id),
-            agent
+        (any::<u16>(), role, id16(), text(limits::TEXT)).prop_map(|(version, role, id, agent)| {
+            Reply::Welcome { version, role, cluster: ClusterId(id), agent }
         }),
-        (vec(any::<u8>(), 0..=limits::TICKET), mark(), vec(endpoint(1), 1..=limits::REDIRECT_SLAVES))
+        (
+            vec(any::<u8>(), 0..=limits::TICKET),
+            mark(),
+            vec(endpoint(1), 1..=limits::REDIRECT_SLAVES)
+        )
             .prop_map(|(ticket, mark, slaves)| Reply::Redirect { ticket, mark, slaves }),
-        (id16(), mark(), any::<bool>()).prop_map(|(id, mark, writable)| Reply::Opened { slave: SlaveId(id), mark, writable }),
+        (id16(), mark(), any::<bool>()).prop_map(|(id, mark, writable)| Reply::Opened {
+            slave: SlaveId(id),
+            mark,
+            writable
+        }),
         proptest::sample::select(&[
             WaitReason::Queue,
             WaitReason::Hashing,

@@ -4,8 +4,9 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
-    Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, FolderId, LinkMessage, Numbered, Operation, Peer, Registration, SlaveId,
-    SlaveReport, SlaveState, Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart, Version, limits,
+    Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, FolderId, LinkMessage, Numbered,
+    Operation, Peer, Registration, SlaveId, SlaveReport, SlaveState, Standing, ToMaster, ToSlave,
+    Told, TreeEntry, TreePart, Version, limits,
 };
 
 use super::{addr, counters, digest, expect, id16, mark, path, refusal, text, time};
@@ -14,7 +15,12 @@ use super::{addr, counters, digest, expect, id16, mark, path, refusal, text, tim
 const FEW: usize = 12;
 
 pub fn state() -> impl Strategy<Value = SlaveState> {
-    proptest::sample::select(&[SlaveState::InService, SlaveState::CatchingUp, SlaveState::Draining, SlaveState::Down])
+    proptest::sample::select(&[
+        SlaveState::InService,
+        SlaveState::CatchingUp,
+        SlaveState::Draining,
+        SlaveState::Down,
+    ])
 }
 
 fn change_id() -> impl Strategy<Value = ChangeId> {
@@ -35,13 +41,15 @@ fn size() -> impl Strategy<Value = u64> {
 
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
-        (path(), size(), digest(), time(), any::<bool>()).prop_map(|(path, size, digest, mtime, executable)| Change::Put {
-            path,
-            size,
-            digest,
-            mtime,
-            executable
-        }),
+        (path(), size(), digest(), time(), any::<bool>()).prop_map(
+            |(path, size, digest, mtime, executable)| Change::Put {
+                path,
+                size,
+                digest,
+                mtime,
+                executable
+            }
+        ),
         path().prop_map(|path| Change::MakeFolder { path }),
         (path(), any::<bool>()).prop_map(|(path, recursive)| Change::Remove { path, recursive }),
         (path(), path()).prop_map(|(from, to)| Change::Move { from, to }),
@@ -50,17 +58,17 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn standing() -> impl Strategy<Value = Standing> {
-    (mark(), chain(), any::<u32>()).prop_map(|(applied, chain, epoch)| Standing { applied, chain, epoch })
+    (mark(), chain(), any::<u32>()).prop_map(|(applied, chain, epoch)| Standing {
+        applied,
+        chain,
+        epoch,
+    })
 }
 
 fn entry() -> impl Strategy<Value = TreeEntry> {
-    let content = (mark(), digest(), size(), time(), any::<bool>()).prop_map(|(put, digest, size, mtime, executable)| Content {
-        put,
-        digest,
-        size,
-        mtime,
-        executable,
-    });
+    let content = (mark(), digest(), size(), time(), any::<bool>()).prop_map(
+        |(put, digest, size, mtime, executable)| Content { put, digest, size, mtime, executable },
+    );
     (mark(), option::of(content)).prop_map(|(version, content)| TreeEntry { version, content })
 }
 
@@ -69,21 +77,29 @@ fn ids() -> impl Strategy<Value = Vec<(ChangeId, Version)>> {
 }
 
 fn told() -> impl Strategy<Value = Told> {
-    let numbered =
-        (mark(), change_id(), any::<u64>(), change()).prop_map(|(version, id, time_ms, change)| Numbered { version, id, time_ms, change });
+    let numbered = (mark(), change_id(), any::<u64>(), change())
+        .prop_map(|(version, id, time_ms, change)| Numbered { version, id, time_ms, change });
     let restored = vec((path(), option::of(entry())), 0..3);
-    (numbered, vec(folder(), 0..=limits::HOLDERS), restored).prop_map(|(numbered, holders, restored)| Told { numbered, holders, restored })
+    (numbered, vec(folder(), 0..=limits::HOLDERS), restored)
+        .prop_map(|(numbered, holders, restored)| Told { numbered, holders, restored })
 }
 
 fn to_master() -> impl Strategy<Value = ToMaster> {
     prop_oneof![
-        (id16(), folder(), standing()).prop_map(|(slave, folder, standing)| ToMaster::Join { slave: SlaveId(slave), folder, standing }),
-        (mark(), vec(mark(), 0..=limits::LINK_LIST), any::<bool>()).prop_map(|(upto, puts, last)| ToMaster::Lacks { upto, puts, last }),
-        (change_id(), change(), expect(), any::<bool>(), any::<u16>()).prop_map(|(id, change, expect, found, copies)| ToMaster::Propose {
-            asked: Asked { id, change, expect },
-            found,
-            copies
+        (id16(), folder(), standing()).prop_map(|(slave, folder, standing)| ToMaster::Join {
+            slave: SlaveId(slave),
+            folder,
+            standing
         }),
+        (mark(), vec(mark(), 0..=limits::LINK_LIST), any::<bool>())
+            .prop_map(|(upto, puts, last)| ToMaster::Lacks { upto, puts, last }),
+        (change_id(), change(), expect(), any::<bool>(), any::<u16>()).prop_map(
+            |(id, change, expect, found, copies)| ToMaster::Propose {
+                asked: Asked { id, change, expect },
+                found,
+                copies
+            }
+        ),
         change_id().prop_map(|id| ToMaster::Seek { id }),
         mark().prop_map(|upto| ToMaster::Applied { upto }),
         (mark(), any::<bool>()).prop_map(|(put, has)| ToMaster::Holds { put, has }),
@@ -98,73 +114,102 @@ fn to_slave() -> impl Strategy<Value = ToSlave> {
     let given_up = || vec(mark(), 0..=limits::GIVEN_UP);
     let answer = prop_oneof![mark().prop_map(Ok), refusal().prop_map(Err)];
     prop_oneof![
-        (any::<u32>(), mark(), chain(), given_up()).prop_map(|(epoch, mark, chain, given_up)| ToSlave::Follow {
+        (any::<u32>(), mark(), chain(), given_up()).prop_map(|(epoch, mark, chain, given_up)| {
+            ToSlave::Follow { epoch, mark, chain, given_up }
+        }),
+        (any::<u32>(), mark(), given_up()).prop_map(|(epoch, mark, given_up)| ToSlave::Compare {
             epoch,
             mark,
-            chain,
             given_up
         }),
-        (any::<u32>(), mark(), given_up()).prop_map(|(epoch, mark, given_up)| ToSlave::Compare { epoch, mark, given_up }),
-        (vec((path(), entry()), 0..FEW), ids()).prop_map(|(entries, ids)| ToSlave::Page { entries, ids }),
-        (mark(), chain(), vec(mark(), 0..=limits::LINK_LIST), any::<u64>()).prop_map(|(mark, chain, ends, entries)| ToSlave::End {
-            mark,
-            chain,
-            ends,
-            entries
-        }),
+        (vec((path(), entry()), 0..FEW), ids())
+            .prop_map(|(entries, ids)| ToSlave::Page { entries, ids }),
+        (mark(), chain(), vec(mark(), 0..=limits::LINK_LIST), any::<u64>())
+            .prop_map(|(mark, chain, ends, entries)| ToSlave::End { mark, chain, ends, entries }),
         vec(told(), 0..8).prop_map(|changes| ToSlave::Tell { changes }),
         (change_id(), answer).prop_map(|(id, answer)| ToSlave::Answer { id, answer }),
         (mark(), any::<u16>()).prop_map(|(put, copies)| ToSlave::Copies { put, copies }),
         mark().prop_map(|put| ToSlave::GiveUp { put }),
-        (mark(), vec(folder(), 0..=limits::HOLDERS)).prop_map(|(put, holders)| ToSlave::Where { put, holders }),
+        (mark(), vec(folder(), 0..=limits::HOLDERS))
+            .prop_map(|(put, holders)| ToSlave::Where { put, holders }),
         (any::<u32>(), refusal()).prop_map(|(epoch, why)| ToSlave::Refuse { epoch, why }),
     ]
 }
 
 fn tree_part() -> impl Strategy<Value = TreePart> {
     let entries = || vec((path(), entry(), any::<bool>()), 0..FEW);
-    (any::<u64>(), entries(), ids(), standing(), vec(mark(), 0..500), any::<bool>())
-        .prop_map(|(query, entries, ids, standing, ends, last)| TreePart { query, entries, ids, standing, ends, last })
+    (any::<u64>(), entries(), ids(), standing(), vec(mark(), 0..500), any::<bool>()).prop_map(
+        |(query, entries, ids, standing, ends, last)| TreePart {
+            query,
+            entries,
+            ids,
+            standing,
+            ends,
+            last,
+        },
+    )
 }
 
 fn opening() -> impl Strategy<Value = LinkMessage> {
     let addrs = vec(addr(), 0..=limits::ADDRESSES);
     prop_oneof![
-        (id16(), any::<[u8; 32]>()).prop_map(|(id, nonce)| LinkMessage::LinkOpen { id: SlaveId(id), nonce }),
-        (id16(), any::<[u8; 32]>(), any::<[u8; 32]>()).prop_map(|(id, nonce, proof)| LinkMessage::LinkChallenge {
-            cluster: ClusterId(id),
-            nonce,
-            proof
+        (id16(), any::<[u8; 32]>())
+            .prop_map(|(id, nonce)| LinkMessage::LinkOpen { id: SlaveId(id), nonce }),
+        (id16(), any::<[u8; 32]>(), any::<[u8; 32]>()).prop_map(|(id, nonce, proof)| {
+            LinkMessage::LinkChallenge { cluster: ClusterId(id), nonce, proof }
         }),
         any::<[u8; 32]>().prop_map(|proof| LinkMessage::LinkProof { proof }),
-        (folder(), addrs, text(limits::TEXT), mark())
-            .prop_map(|(folder, listen, advertise, mark)| { LinkMessage::Register(Registration { folder, listen, advertise, mark }) }),
-        (mark(), any::<u64>()).prop_map(|(mark, time_ms)| LinkMessage::Registered { mark, time_ms }),
+        (folder(), addrs, text(limits::TEXT), mark()).prop_map(
+            |(folder, listen, advertise, mark)| {
+                LinkMessage::Register(Registration { folder, listen, advertise, mark })
+            }
+        ),
+        (mark(), any::<u64>())
+            .prop_map(|(mark, time_ms)| LinkMessage::Registered { mark, time_ms }),
     ]
 }
 
 fn service() -> impl Strategy<Value = LinkMessage> {
     let addrs = || vec(addr(), 0..=limits::ADDRESSES);
-    let report = (id16(), folder(), addrs(), state(), mark(), counters(), text(limits::TEXT), any::<u64>()).prop_map(
-        |(id, folder, addrs, state, mark, counters, last_error, silent_ms)| {
-            LinkMessage::SlaveReport(SlaveReport { id: SlaveId(id), folder, addrs, state, mark, counters, last_error, silent_ms })
-        },
-    );
-    let peer = (id16(), folder(), addrs()).prop_map(|(slave, folder, addrs)| Peer { slave: SlaveId(slave), folder, addrs });
+    let report =
+        (id16(), folder(), addrs(), state(), mark(), counters(), text(limits::TEXT), any::<u64>())
+            .prop_map(|(id, folder, addrs, state, mark, counters, last_error, silent_ms)| {
+                LinkMessage::SlaveReport(SlaveReport {
+                    id: SlaveId(id),
+                    folder,
+                    addrs,
+                    state,
+                    mark,
+                    counters,
+                    last_error,
+                    silent_ms,
+                })
+            });
+    let peer = (id16(), folder(), addrs()).prop_map(|(slave, folder, addrs)| Peer {
+        slave: SlaveId(slave),
+        folder,
+        addrs,
+    });
     prop_oneof![
-        (state(), mark(), counters(), text(limits::TEXT)).prop_map(|(state, mark, counters, last_error)| LinkMessage::Beat(Beat {
-            state,
-            mark,
-            counters,
-            last_error
-        })),
-        (mark(), any::<[u64; 3]>(), any::<(bool, u16)>()).prop_map(|(mark, [time_ms, generation, scrubs], (draining, copies))| {
-            LinkMessage::BeatAck { mark, time_ms, generation, draining, scrubs, copies }
-        }),
-        (vec(peer, 0..=limits::PEERS), any::<bool>()).prop_map(|(peers, last)| LinkMessage::Peers { peers, last }),
+        (state(), mark(), counters(), text(limits::TEXT)).prop_map(
+            |(state, mark, counters, last_error)| LinkMessage::Beat(Beat {
+                state,
+                mark,
+                counters,
+                last_error
+            })
+        ),
+        (mark(), any::<[u64; 3]>(), any::<(bool, u16)>()).prop_map(
+            |(mark, [time_ms, generation, scrubs], (draining, copies))| {
+                LinkMessage::BeatAck { mark, time_ms, generation, draining, scrubs, copies }
+            }
+        ),
+        (vec(peer, 0..=limits::PEERS), any::<bool>())
+            .prop_map(|(peers, last)| LinkMessage::Peers { peers, last }),
         Just(LinkMessage::AskReport),
         report,
-        (mark(), text(limits::TEXT), any::<u64>()).prop_map(|(mark, halted, lost)| LinkMessage::ReportEnd { mark, halted, lost }),
+        (mark(), text(limits::TEXT), any::<u64>())
+            .prop_map(|(mark, halted, lost)| LinkMessage::ReportEnd { mark, halted, lost }),
     ]
 }
 
@@ -188,7 +233,8 @@ fn operator() -> impl Strategy<Value = LinkMessage> {
             point[1..33].copy_from_slice(&half);
             LinkMessage::AskCertificate { point }
         }),
-        (text(limits::CERTIFICATE), any::<u64>()).prop_map(|(chain, renew_s)| LinkMessage::Certificate { chain, renew_s }),
+        (text(limits::CERTIFICATE), any::<u64>())
+            .prop_map(|(chain, renew_s)| LinkMessage::Certificate { chain, renew_s }),
     ]
 }
 

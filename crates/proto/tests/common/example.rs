@@ -1,8 +1,9 @@
 //! The session that PROTOCOL.md shows byte by byte: its frames, cut into their fields.
 
 use relais_proto::{
-    ClusterId, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header, Hello, Identity, Kind, Login, Mark,
-    PageBuilder, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, VERSIONS, Wanted, write_frame,
+    ClusterId, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header, Hello,
+    Identity, Kind, Login, Mark, PageBuilder, Refusal, Reply, Request, Role, ServerRole, SlaveId,
+    TreePath, VERSIONS, Wanted, write_frame,
 };
 
 pub fn hex(bytes: &[u8]) -> String {
@@ -78,9 +79,16 @@ pub fn session() -> String {
 }
 
 fn hello(way: &'static str) -> Shown {
-    let message = Request::Hello(Hello { role: Role::Client, versions: VERSIONS, agent: "demo 1.0".into() });
-    let fields =
-        [(4, "RELA"), (1, "role: client"), (2, "lowest version: 1"), (2, "highest version: 1"), (2, "agent: 8 bytes"), (8, "\"demo 1.0\"")];
+    let message =
+        Request::Hello(Hello { role: Role::Client, versions: VERSIONS, agent: "demo 1.0".into() });
+    let fields = [
+        (4, "RELA"),
+        (1, "role: client"),
+        (2, "lowest version: 1"),
+        (2, "highest version: 1"),
+        (2, "agent: 8 bytes"),
+        (8, "\"demo 1.0\""),
+    ];
     shown(way, request(&message), fields)
 }
 
@@ -89,7 +97,8 @@ fn welcome(way: &'static str, role: ServerRole, agent: &str) -> Shown {
     let length = format!("agent: {} bytes", agent.len());
     let quoted = format!("{agent:?}");
     let of_role = format!("a {role:?}").to_lowercase();
-    let fields = [(2, "version: 1"), (1, &of_role), (16, "cluster"), (2, &length), (agent.len(), &quoted)];
+    let fields =
+        [(2, "version: 1"), (1, &of_role), (16, "cluster"), (2, &length), (agent.len(), &quoted)];
     shown(way, reply(&message), fields)
 }
 
@@ -136,16 +145,35 @@ fn into_the_session() -> Vec<Shown> {
     let opened = reply(&Reply::Opened { slave: SLAVE, mark: MARK, writable: false });
     vec![
         hello("C → S"),
-        shown("C → S", ticket, [(2, "ticket: 4 bytes"), (4, "ticket"), (4, "mark: epoch 1"), (8, "mark: number 0")]),
+        shown(
+            "C → S",
+            ticket,
+            [(2, "ticket: 4 bytes"), (4, "ticket"), (4, "mark: epoch 1"), (8, "mark: number 0")],
+        ),
         welcome("S → C", ServerRole::Slave, "ftpslave 0.1.0"),
-        shown("S → C", opened, [(16, "slave"), (4, "mark: epoch 1"), (8, "mark: number 0"), (1, "may not change anything")]),
+        shown(
+            "S → C",
+            opened,
+            [
+                (16, "slave"),
+                (4, "mark: epoch 1"),
+                (8, "mark: number 0"),
+                (1, "may not change anything"),
+            ],
+        ),
     ]
 }
 
 fn listing() -> Vec<Shown> {
     let mut page = PageBuilder::new();
-    let file =
-        Entry { name: "hello.txt".into(), kind: Kind::File, executable: false, size: CONTENT.len() as u64, mtime: MTIME, version: None };
+    let file = Entry {
+        name: "hello.txt".into(),
+        kind: Kind::File,
+        executable: false,
+        size: CONTENT.len() as u64,
+        mtime: MTIME,
+        version: None,
+    };
     let folder = Entry {
         name: "pictures".into(),
         kind: Kind::Folder,
@@ -160,7 +188,11 @@ fn listing() -> Vec<Shown> {
         shown(
             "C → S",
             list,
-            [(2, "path: 0 bytes, the top folder"), (2, "after: 0 bytes, from the first name on"), (4, "most: 0, all names")],
+            [
+                (2, "path: 0 bytes, the top folder"),
+                (2, "after: 0 bytes, from the first name on"),
+                (4, "most: 0, all names"),
+            ],
         ),
         shown(
             "S → C",
@@ -186,13 +218,22 @@ fn listing() -> Vec<Shown> {
                 (8, "number 7"),
             ],
         ),
-        shown("S → C", reply(&Reply::Done { mark: MARK }), [(4, "mark: epoch 1"), (8, "mark: number 0")]),
+        shown(
+            "S → C",
+            reply(&Reply::Done { mark: MARK }),
+            [(4, "mark: epoch 1"), (8, "mark: number 0")],
+        ),
     ]
 }
 
 fn content() -> Vec<Shown> {
     let digest = Digest(blake3::hash(CONTENT).into());
-    let get = GetRequest { path: path("hello.txt"), offset: HERE as u64, length: u64::MAX, wanted: Wanted::Digest(digest) };
+    let get = GetRequest {
+        path: path("hello.txt"),
+        offset: HERE as u64,
+        length: u64::MAX,
+        wanted: Wanted::Digest(digest),
+    };
     let rest = &CONTENT[HERE..];
     let header = Header {
         size: CONTENT.len() as u64,
@@ -208,7 +249,11 @@ fn content() -> Vec<Shown> {
     let block = |bytes: &[u8]| {
         let mut frame = Vec::new();
         assert!(write_frame(&mut frame, FrameType::Block, bytes).is_ok());
-        Shown { way: "S → C", frame, fields: vec![(bytes.len(), format!("{:?}", String::from_utf8_lossy(bytes)))] }
+        Shown {
+            way: "S → C",
+            frame,
+            fields: vec![(bytes.len(), format!("{:?}", String::from_utf8_lossy(bytes)))],
+        }
     };
     let mut frames = vec![
         shown(
@@ -242,23 +287,39 @@ fn content() -> Vec<Shown> {
         ),
     ];
     frames.extend(rest.chunks(4).map(block));
-    frames.push(shown("S → C", reply(&Reply::End { digest }), [(32, "digest of the whole content")]));
+    frames.push(shown(
+        "S → C",
+        reply(&Reply::End { digest }),
+        [(32, "digest of the whole content")],
+    ));
     frames
 }
 
 fn an_error() -> Vec<Shown> {
-    let get = GetRequest { path: path("nothing"), offset: 0, length: u64::MAX, wanted: Wanted::Any };
+    let get =
+        GetRequest { path: path("nothing"), offset: 0, length: u64::MAX, wanted: Wanted::Any };
     let message = "/nothing: there is no such file or folder";
     vec![
         shown(
             "C → S",
             request(&Request::Get(get)),
-            [(2, "path: 7 bytes"), (7, "\"nothing\""), (8, "offset: 0"), (8, "length: all to the end"), (1, "wanted: whatever is there")],
+            [
+                (2, "path: 7 bytes"),
+                (7, "\"nothing\""),
+                (8, "offset: 0"),
+                (8, "length: all to the end"),
+                (1, "wanted: whatever is there"),
+            ],
         ),
         shown(
             "S → C",
             reply(&Reply::Error(Refusal::new(ErrorCode::NotFound, message))),
-            [(2, "not-found"), (2, "message: 41 bytes"), (41, &format!("{message:?}")), (2, "no time to try again")],
+            [
+                (2, "not-found"),
+                (2, "message: 41 bytes"),
+                (41, &format!("{message:?}")),
+                (2, "no time to try again"),
+            ],
         ),
     ]
 }

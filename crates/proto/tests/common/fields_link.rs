@@ -42,8 +42,12 @@ fn service() -> Vec<Field> {
         field("listen", Register, 8, vec![0; 16], |n| repeat(V4, n, 2 + MARK)),
         field("advertise", Register, 1024, vec![0; 16 + 2], |n| text(n, MARK)),
         field("last error", Beat, 1024, vec![0; 1 + MARK + COUNTERS], |n| text(n, 0)),
-        field("addresses", SlaveReport, 8, vec![0; 32], |n| repeat(V4, n, 1 + MARK + COUNTERS + 2 + 8)),
-        field("last error", SlaveReport, 1024, vec![0; 32 + 2 + 1 + MARK + COUNTERS], |n| text(n, 8)),
+        field("addresses", SlaveReport, 8, vec![0; 32], |n| {
+            repeat(V4, n, 1 + MARK + COUNTERS + 2 + 8)
+        }),
+        field("last error", SlaveReport, 1024, vec![0; 32 + 2 + 1 + MARK + COUNTERS], |n| {
+            text(n, 8)
+        }),
         field("halted", ReportEnd, 1024, vec![0; MARK], |n| text(n, 8)),
         field("slaves", Peers, 64, vec![], |n| repeat(&[0; 16 + 16 + 2], n, 1)),
         field("addresses", Peers, 8, [[0, 1].as_slice(), &[0; 32]].concat(), |n| repeat(V4, n, 1)),
@@ -67,7 +71,9 @@ fn to_master() -> Vec<Field> {
         field("folder to make", ToMaster, 4095, change(1), |n| path(n, REST)),
         field("path to remove", ToMaster, 4095, change(2), |n| path(n, 1 + REST)),
         field("path to move", ToMaster, 4095, change(3), |n| path(n, 2 + REST)),
-        field("path to move to", ToMaster, 4095, [change(3), vec![0; 2]].concat(), |n| path(n, REST)),
+        field("path to move to", ToMaster, 4095, [change(3), vec![0; 2]].concat(), |n| {
+            path(n, REST)
+        }),
     ]
 }
 
@@ -76,19 +82,32 @@ fn to_slave() -> Vec<Field> {
     let told = [[4, 0, 1].as_slice(), &TOLD].concat();
     let restored = [told.as_slice(), &[0; 2]].concat();
     let content = [&[2, 0, 1], [0; 2 + MARK].as_slice(), &[1], &[0; MARK + 32]].concat();
-    let code = |name, before| Field { range: (1, 37), ..field(name, ToSlave, 35, before, |_| vec![0; 4]) };
+    let code =
+        |name, before| Field { range: (1, 37), ..field(name, ToSlave, 35, before, |_| vec![0; 4]) };
     vec![
-        field("given up, to follow", ToSlave, 1024, tagged(0, 4 + MARK + 32, &[]), |n| repeat(&[0; MARK], n, 0)),
-        field("given up, to compare", ToSlave, 1024, tagged(1, 4 + MARK, &[]), |n| repeat(&[0; MARK], n, 0)),
+        field("given up, to follow", ToSlave, 1024, tagged(0, 4 + MARK + 32, &[]), |n| {
+            repeat(&[0; MARK], n, 0)
+        }),
+        field("given up, to compare", ToSlave, 1024, tagged(1, 4 + MARK, &[]), |n| {
+            repeat(&[0; MARK], n, 0)
+        }),
         field("entries", ToSlave, 4096, vec![2], |n| repeat(&[0; PLACED], n, 2)),
         field("path of an entry", ToSlave, 4095, vec![2, 0, 1], |n| path(n, MARK + 1 + 2)),
         size("size of content", ToSlave, content, |_| vec![0; AFTER_SIZE + 2]),
         field("ids", ToSlave, 4096, vec![2, 0, 0], |n| repeat(&[0; 16 + MARK], n, 0)),
         field("epochs", ToSlave, 4096, tagged(3, MARK + 32, &[]), |n| repeat(&[0; MARK], n, 8)),
-        field("changes", ToSlave, 4096, vec![4], |n| repeat(&[TOLD.as_slice(), &[0; 4]].concat(), n, 0)),
+        field("changes", ToSlave, 4096, vec![4], |n| {
+            repeat(&[TOLD.as_slice(), &[0; 4]].concat(), n, 0)
+        }),
         field("holders of a put", ToSlave, 64, told, |n| repeat(&[7; 16], n, 2)),
         field("paths of a withdrawal", ToSlave, 4096, restored.clone(), |n| repeat(&[0; 3], n, 0)),
-        field("path of a withdrawal", ToSlave, 4095, [restored.as_slice(), &[0, 1]].concat(), |n| path(n, 1)),
+        field(
+            "path of a withdrawal",
+            ToSlave,
+            4095,
+            [restored.as_slice(), &[0, 1]].concat(),
+            |n| path(n, 1),
+        ),
         code("code of an answer", tagged(5, 16, &[0])),
         field("message of an answer", ToSlave, 1024, tagged(5, 16, &[0, 0, 1]), |n| text(n, 2)),
         field("holders", ToSlave, 64, tagged(8, MARK, &[]), |n| repeat(&[7; 16], n, 0)),
@@ -100,9 +119,17 @@ fn to_slave() -> Vec<Field> {
 fn trees() -> Vec<Field> {
     use FrameType::TreePart;
     vec![
-        field("entries", TreePart, 4096, vec![0; 8], |n| repeat(&[0; PLACED + 1], n, 2 + STANDING + 2 + 1)),
-        field("path of an entry", TreePart, 4095, [[0; 8].as_slice(), &[0, 1]].concat(), |n| path(n, MARK + 1 + 1 + 2 + STANDING + 2 + 1)),
-        field("ids", TreePart, 4096, vec![0; 8 + 2], |n| repeat(&[0; 16 + MARK], n, STANDING + 2 + 1)),
-        field("epochs", TreePart, 4096, vec![0; 8 + 2 + 2 + STANDING], |n| repeat(&[0; MARK], n, 1)),
+        field("entries", TreePart, 4096, vec![0; 8], |n| {
+            repeat(&[0; PLACED + 1], n, 2 + STANDING + 2 + 1)
+        }),
+        field("path of an entry", TreePart, 4095, [[0; 8].as_slice(), &[0, 1]].concat(), |n| {
+            path(n, MARK + 1 + 1 + 2 + STANDING + 2 + 1)
+        }),
+        field("ids", TreePart, 4096, vec![0; 8 + 2], |n| {
+            repeat(&[0; 16 + MARK], n, STANDING + 2 + 1)
+        }),
+        field("epochs", TreePart, 4096, vec![0; 8 + 2 + 2 + STANDING], |n| {
+            repeat(&[0; MARK], n, 1)
+        }),
     ]
 }

@@ -35,8 +35,21 @@ pub const EDGES: &[u64] = &[
 ];
 
 /// Characters that names and texts may trip over.
-const PORTIONS: &[&[u8]] =
-    &[b"/", b"..", b".", b"//", b"../", b".relais", b"\0", b"\n", b"\x1b[2J", b"\xff", b"\xc3", "é".as_bytes(), b"RELA"];
+const PORTIONS: &[&[u8]] = &[
+    b"/",
+    b"..",
+    b".",
+    b"//",
+    b"../",
+    b".relais",
+    b"\0",
+    b"\n",
+    b"\x1b[2J",
+    b"\xff",
+    b"\xc3",
+    "é".as_bytes(),
+    b"RELA",
+];
 
 /// A small generator of numbers (splitmix64), so that no crate decides what a seed means.
 pub struct Chance(u64);

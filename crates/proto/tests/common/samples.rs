@@ -4,8 +4,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use relais_proto::{
-    ChangeId, ClusterId, Counters, Digest, Endpoint, EntriesPage, Entry, ErrorCode, Expect, FileTime, FrameType, GetRequest, Header, Hello,
-    Identity, Kind, LinkMessage, Login, PageBuilder, PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, Version,
+    ChangeId, ClusterId, Counters, Digest, Endpoint, EntriesPage, Entry, ErrorCode, Expect,
+    FileTime, FrameType, GetRequest, Header, Hello, Identity, Kind, LinkMessage, Login,
+    PageBuilder, PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, Version,
     WaitReason, Wanted, limits, read_frame,
 };
 
@@ -44,7 +45,14 @@ pub fn slaves(count: usize, addresses: usize) -> Vec<Endpoint> {
 }
 
 pub fn entry(name: &str) -> Entry {
-    Entry { name: name.into(), kind: Kind::File, executable: false, size: 0, mtime: FileTime::default(), version: None }
+    Entry {
+        name: name.into(),
+        kind: Kind::File,
+        executable: false,
+        size: 0,
+        mtime: FileTime::default(),
+        version: None,
+    }
 }
 
 pub fn full_entry() -> Entry {
@@ -102,8 +110,16 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         prefer: Some(SlaveId([8; 16])),
     };
     let (low_id, high_id) = (ChangeId([0; 16]), ChangeId([0xff; 16]));
-    let small_put =
-        PutRequest { id: low_id, path: path("a"), size: None, offset: 0, mtime: None, executable: false, expect: Expect::Any, copies: 0 };
+    let small_put = PutRequest {
+        id: low_id,
+        path: path("a"),
+        size: None,
+        offset: 0,
+        mtime: None,
+        executable: false,
+        expect: Expect::Any,
+        copies: 0,
+    };
     let full_put = PutRequest {
         id: high_id,
         path: long(),
@@ -115,21 +131,51 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         copies: u16::MAX,
     };
     vec![
-        ("hello-min", Request::Hello(Hello { role: Role::Client, versions: (1, 1), agent: String::new() })),
-        ("hello-slave", Request::Hello(Hello { role: Role::Slave, versions: (1, 2), agent: "ftpslave 0.1.0".into() })),
-        ("hello-peer", Request::Hello(Hello { role: Role::Peer, versions: (1, 1), agent: "ftpslave 0.1.0".into() })),
-        ("hello-max", Request::Hello(Hello { role: Role::Operator, versions: (0, u16::MAX), agent: "a".repeat(limits::TEXT) })),
+        (
+            "hello-min",
+            Request::Hello(Hello { role: Role::Client, versions: (1, 1), agent: String::new() }),
+        ),
+        (
+            "hello-slave",
+            Request::Hello(Hello {
+                role: Role::Slave,
+                versions: (1, 2),
+                agent: "ftpslave 0.1.0".into(),
+            }),
+        ),
+        (
+            "hello-peer",
+            Request::Hello(Hello {
+                role: Role::Peer,
+                versions: (1, 1),
+                agent: "ftpslave 0.1.0".into(),
+            }),
+        ),
+        (
+            "hello-max",
+            Request::Hello(Hello {
+                role: Role::Operator,
+                versions: (0, u16::MAX),
+                agent: "a".repeat(limits::TEXT),
+            }),
+        ),
         ("login-min", Request::Login(Login::default())),
         ("login-max", Request::Login(login)),
         ("ticket-min", Request::Ticket { ticket: Vec::new(), mark: LOW }),
         ("ticket-max", Request::Ticket { ticket: vec![0xa5; limits::TICKET], mark: HIGH }),
         ("list-min", Request::List { path: TreePath::root(), after: String::new(), most: 0 }),
-        ("list-max", Request::List { path: long(), after: "n".repeat(limits::NAME_PART), most: u32::MAX }),
+        (
+            "list-max",
+            Request::List { path: long(), after: "n".repeat(limits::NAME_PART), most: u32::MAX },
+        ),
         ("stat-min", Request::Stat(TreePath::root())),
         ("stat-max", Request::Stat(long())),
         ("hash-min", Request::Hash(path("a"))),
         ("hash-max", Request::Hash(long())),
-        ("get-min", Request::Get(GetRequest { path: path("a"), offset: 0, length: 0, wanted: Wanted::Any })),
+        (
+            "get-min",
+            Request::Get(GetRequest { path: path("a"), offset: 0, length: 0, wanted: Wanted::Any }),
+        ),
         (
             "get-resume",
             Request::Get(GetRequest {
@@ -141,9 +187,17 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         ),
         (
             "get-max",
-            Request::Get(GetRequest { path: long(), offset: u64::MAX, length: u64::MAX, wanted: Wanted::Digest(Digest([0xff; 32])) }),
+            Request::Get(GetRequest {
+                path: long(),
+                offset: u64::MAX,
+                length: u64::MAX,
+                wanted: Wanted::Digest(Digest([0xff; 32])),
+            }),
         ),
-        ("pieces-min", Request::Pieces { path: path("a"), wanted: Wanted::Any, first: 0, count: 0 }),
+        (
+            "pieces-min",
+            Request::Pieces { path: path("a"), wanted: Wanted::Any, first: 0, count: 0 },
+        ),
         (
             "pieces-max",
             Request::Pieces {
@@ -197,10 +251,33 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
     };
     let all_slaves = || slaves(limits::REDIRECT_SLAVES, limits::ADDRESSES);
     vec![
-        ("welcome-min", Reply::Welcome { version: 1, role: ServerRole::Master, cluster: ClusterId([0; 16]), agent: String::new() }),
-        ("welcome-max", Reply::Welcome { version: u16::MAX, role: ServerRole::Standalone, cluster: ClusterId([0xff; 16]), agent: text() }),
+        (
+            "welcome-min",
+            Reply::Welcome {
+                version: 1,
+                role: ServerRole::Master,
+                cluster: ClusterId([0; 16]),
+                agent: String::new(),
+            },
+        ),
+        (
+            "welcome-max",
+            Reply::Welcome {
+                version: u16::MAX,
+                role: ServerRole::Standalone,
+                cluster: ClusterId([0xff; 16]),
+                agent: text(),
+            },
+        ),
         ("redirect-min", Reply::Redirect { ticket: Vec::new(), mark: LOW, slaves: slaves(1, 1) }),
-        ("redirect-max", Reply::Redirect { ticket: vec![0x5a; limits::TICKET], mark: HIGH, slaves: all_slaves() }),
+        (
+            "redirect-max",
+            Reply::Redirect {
+                ticket: vec![0x5a; limits::TICKET],
+                mark: HIGH,
+                slaves: all_slaves(),
+            },
+        ),
         ("opened-min", Reply::Opened { slave: SlaveId([0; 16]), mark: LOW, writable: false }),
         ("opened-max", Reply::Opened { slave: SlaveId([0xff; 16]), mark: HIGH, writable: true }),
         ("wait-min", Reply::Wait(WaitReason::Queue)),
@@ -208,24 +285,58 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
         ("ask-master-min", Reply::AskMaster(String::new())),
         ("ask-master", Reply::AskMaster("master.example:2121".into())),
         ("error-min", Reply::Error(Refusal::new(ErrorCode::NotFound, ""))),
-        ("error-max", Reply::Error(Refusal { code: ErrorCode::BadServer, message: text(), retry_after: u16::MAX })),
+        (
+            "error-max",
+            Reply::Error(Refusal {
+                code: ErrorCode::BadServer,
+                message: text(),
+                retry_after: u16::MAX,
+            }),
+        ),
         ("entries-none", Reply::Entries(PageBuilder::new().finish())),
         ("entries-one", Reply::Entries(page(1, &entry("a")))),
         ("entries-long", Reply::Entries(page(8, &full_entry()))),
         ("done-min", Reply::Done { mark: LOW }),
         ("done-max", Reply::Done { mark: HIGH }),
-        ("details-min", Reply::Details { entry: entry(""), digest: None, holders: Vec::new(), mark: LOW }),
-        ("details-max", Reply::Details { entry: full_entry(), digest: Some(Digest([2; 32])), holders: all_slaves(), mark: HIGH }),
+        (
+            "details-min",
+            Reply::Details { entry: entry(""), digest: None, holders: Vec::new(), mark: LOW },
+        ),
+        (
+            "details-max",
+            Reply::Details {
+                entry: full_entry(),
+                digest: Some(Digest([2; 32])),
+                holders: all_slaves(),
+                mark: HIGH,
+            },
+        ),
         ("header-min", Reply::Header(small_header)),
         ("header-max", Reply::Header(full_header)),
         ("end", Reply::End { digest: Digest([6; 32]) }),
         ("piece-values-min", Reply::PieceValues { first: 0, values: Vec::new() }),
-        ("piece-values", Reply::PieceValues { first: limits::PIECES - 64, values: vec![Digest([5; 32]); 64] }),
+        (
+            "piece-values",
+            Reply::PieceValues { first: limits::PIECES - 64, values: vec![Digest([5; 32]); 64] },
+        ),
         (
             "status-report-min",
-            Reply::StatusReport { slave: SlaveId([0; 16]), mark: LOW, counters: Counters::default(), last_error: String::new() },
+            Reply::StatusReport {
+                slave: SlaveId([0; 16]),
+                mark: LOW,
+                counters: Counters::default(),
+                last_error: String::new(),
+            },
         ),
-        ("status-report-max", Reply::StatusReport { slave: SlaveId([1; 16]), mark: HIGH, counters: full_counters(), last_error: text() }),
+        (
+            "status-report-max",
+            Reply::StatusReport {
+                slave: SlaveId([1; 16]),
+                mark: HIGH,
+                counters: full_counters(),
+                last_error: text(),
+            },
+        ),
         ("pong", Reply::Pong),
         ("elsewhere-min", Reply::Elsewhere { holders: Vec::new() }),
         ("elsewhere-max", Reply::Elsewhere { holders: all_slaves() }),
@@ -243,10 +354,16 @@ pub fn giants() -> Vec<Sample> {
     let values = vec![Digest([5; 32]); limits::PIECES_PER_PAGE as usize];
     let mut giants = vec![
         frame("entries-short-names", &Reply::Entries(page(usize::MAX, &entry("a"))), Reply::encode),
-        frame("entries-long-names", &Reply::Entries(page(usize::MAX, &full_entry())), Reply::encode),
+        frame(
+            "entries-long-names",
+            &Reply::Entries(page(usize::MAX, &full_entry())),
+            Reply::encode,
+        ),
         frame("piece-values-max", &Reply::PieceValues { first: 0, values }, Reply::encode),
     ];
-    giants.extend(link::giants().iter().map(|(name, message)| frame(name, message, LinkMessage::encode)));
+    giants.extend(
+        link::giants().iter().map(|(name, message)| frame(name, message, LinkMessage::encode)),
+    );
     giants
 }
 
@@ -255,7 +372,9 @@ pub fn all() -> Vec<Sample> {
     let mut all = Vec::new();
     all.extend(requests().iter().map(|(name, message)| frame(name, message, Request::encode)));
     all.extend(replies().iter().map(|(name, message)| frame(name, message, Reply::encode)));
-    all.extend(link::samples().iter().map(|(name, message)| frame(name, message, LinkMessage::encode)));
+    all.extend(
+        link::samples().iter().map(|(name, message)| frame(name, message, LinkMessage::encode)),
+    );
     all
 }
 

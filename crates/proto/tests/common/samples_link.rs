@@ -1,9 +1,10 @@
 //! The messages of cluster links.
 
 use relais_proto::{
-    Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, Counters, Digest, ErrorCode, Expect, FileTime, FolderId, LinkMessage,
-    Numbered, Operation, Peer, Refusal, Registration, SlaveId, SlaveReport, SlaveState, Standing, ToMaster, ToSlave, Told, TreeEntry,
-    TreePart, TreePath, Version, limits,
+    Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, Counters, Digest, ErrorCode, Expect,
+    FileTime, FolderId, LinkMessage, Numbered, Operation, Peer, Refusal, Registration, SlaveId,
+    SlaveReport, SlaveState, Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart, TreePath,
+    Version, limits,
 };
 
 use super::{HIGH, LOW, addrs, full_counters, path, path_of};
@@ -18,7 +19,13 @@ const FULL_CHAIN: Chain = Chain([0xff; 32]);
 const FULL_STANDING: Standing = Standing { applied: HIGH, chain: FULL_CHAIN, epoch: u32::MAX };
 
 fn full_content() -> Content {
-    Content { put: HIGH, digest: Digest([9; 32]), size: limits::FILE_SIZE, mtime: FULL_TIME, executable: true }
+    Content {
+        put: HIGH,
+        digest: Digest([9; 32]),
+        size: limits::FILE_SIZE,
+        mtime: FULL_TIME,
+        executable: true,
+    }
 }
 
 fn full_file() -> TreeEntry {
@@ -35,7 +42,13 @@ fn two_entries() -> Vec<(TreePath, TreeEntry)> {
 }
 
 fn full_put() -> Change {
-    Change::Put { path: path_of(limits::PATH), size: limits::FILE_SIZE, digest: Digest([9; 32]), mtime: FULL_TIME, executable: true }
+    Change::Put {
+        path: path_of(limits::PATH),
+        size: limits::FILE_SIZE,
+        digest: Digest([9; 32]),
+        mtime: FULL_TIME,
+        executable: true,
+    }
 }
 
 fn told(version: Version, change: Change) -> Told {
@@ -51,7 +64,9 @@ fn peer(n: u8, addresses: usize) -> Peer {
 pub fn samples() -> Vec<Named> {
     let mut all = opening();
     all.extend(service());
-    all.extend(to_master().into_iter().map(|(name, message)| (name, LinkMessage::ToMaster(message))));
+    all.extend(
+        to_master().into_iter().map(|(name, message)| (name, LinkMessage::ToMaster(message))),
+    );
     all.extend(to_slave().into_iter().map(|(name, message)| (name, LinkMessage::ToSlave(message))));
     all.extend(trees());
     all.extend(operations());
@@ -60,11 +75,20 @@ pub fn samples() -> Vec<Named> {
 
 fn opening() -> Vec<Named> {
     let text = || "t".repeat(limits::TEXT);
-    let register = |listen, advertise, mark| LinkMessage::Register(Registration { folder: FolderId([2; 16]), listen, advertise, mark });
+    let register = |listen, advertise, mark| {
+        LinkMessage::Register(Registration { folder: FolderId([2; 16]), listen, advertise, mark })
+    };
     vec![
         ("link-open-min", LinkMessage::LinkOpen { id: SlaveId([0; 16]), nonce: [0; 32] }),
         ("link-open-max", LinkMessage::LinkOpen { id: SlaveId([0xff; 16]), nonce: [0xff; 32] }),
-        ("link-challenge", LinkMessage::LinkChallenge { cluster: ClusterId([1; 16]), nonce: [2; 32], proof: [3; 32] }),
+        (
+            "link-challenge",
+            LinkMessage::LinkChallenge {
+                cluster: ClusterId([1; 16]),
+                nonce: [2; 32],
+                proof: [3; 32],
+            },
+        ),
         ("link-proof", LinkMessage::LinkProof { proof: [4; 32] }),
         ("register-min", register(Vec::new(), String::new(), LOW)),
         ("register-max", register(addrs(limits::ADDRESSES), text(), HIGH)),
@@ -96,16 +120,30 @@ fn service() -> Vec<Named> {
         last_error: text(),
         silent_ms: u64::MAX,
     };
-    let beat = |state, mark, counters, last_error| LinkMessage::Beat(Beat { state, mark, counters, last_error });
-    let beat_ack =
-        |mark, n, draining| LinkMessage::BeatAck { mark, time_ms: n, generation: n, draining, scrubs: n, copies: u16::from(draining) };
+    let beat = |state, mark, counters, last_error| {
+        LinkMessage::Beat(Beat { state, mark, counters, last_error })
+    };
+    let beat_ack = |mark, n, draining| LinkMessage::BeatAck {
+        mark,
+        time_ms: n,
+        generation: n,
+        draining,
+        scrubs: n,
+        copies: u16::from(draining),
+    };
     vec![
         ("beat-min", beat(SlaveState::InService, LOW, Counters::default(), String::new())),
         ("beat-max", beat(SlaveState::Draining, HIGH, full_counters(), text())),
         ("beat-ack-min", beat_ack(LOW, 0, false)),
         ("beat-ack-max", beat_ack(HIGH, u64::MAX, true)),
         ("peers-min", LinkMessage::Peers { peers: Vec::new(), last: true }),
-        ("peers-max", LinkMessage::Peers { peers: vec![peer(0, 0), peer(0xff, limits::ADDRESSES)], last: false }),
+        (
+            "peers-max",
+            LinkMessage::Peers {
+                peers: vec![peer(0, 0), peer(0xff, limits::ADDRESSES)],
+                last: false,
+            },
+        ),
         ("ask-report", LinkMessage::AskReport),
         ("slave-report-min", LinkMessage::SlaveReport(small_report)),
         ("slave-report-max", LinkMessage::SlaveReport(full_report)),
@@ -115,17 +153,59 @@ fn service() -> Vec<Named> {
 }
 
 fn to_master() -> Vec<(&'static str, ToMaster)> {
-    let propose = |id, change, expect, found, copies| ToMaster::Propose { asked: Asked { id, change, expect }, found, copies };
+    let propose = |id, change, expect, found, copies| ToMaster::Propose {
+        asked: Asked { id, change, expect },
+        found,
+        copies,
+    };
     vec![
         ("ready", ToMaster::Ready),
-        ("join-min", ToMaster::Join { slave: SlaveId([0; 16]), folder: FolderId([0; 16]), standing: Standing::default() }),
-        ("join-max", ToMaster::Join { slave: SlaveId([0xff; 16]), folder: FolderId([0xff; 16]), standing: FULL_STANDING }),
+        (
+            "join-min",
+            ToMaster::Join {
+                slave: SlaveId([0; 16]),
+                folder: FolderId([0; 16]),
+                standing: Standing::default(),
+            },
+        ),
+        (
+            "join-max",
+            ToMaster::Join {
+                slave: SlaveId([0xff; 16]),
+                folder: FolderId([0xff; 16]),
+                standing: FULL_STANDING,
+            },
+        ),
         ("lacks-min", ToMaster::Lacks { upto: LOW, puts: Vec::new(), last: true }),
         ("lacks-max", ToMaster::Lacks { upto: HIGH, puts: vec![LOW, HIGH, HIGH], last: false }),
-        ("propose-min", propose(SMALL_ID, Change::MakeFolder { path: path("a") }, Expect::Any, false, 0)),
-        ("propose-remove", propose(SMALL_ID, Change::Remove { path: path("a/b"), recursive: true }, Expect::Absent, true, 1)),
-        ("propose-move", propose(FULL_ID, Change::Move { from: path("a"), to: path_of(limits::PATH) }, Expect::Unnumbered, false, 2)),
-        ("propose-withdraw", propose(FULL_ID, Change::Withdraw { of: HIGH }, Expect::Any, false, 0)),
+        (
+            "propose-min",
+            propose(SMALL_ID, Change::MakeFolder { path: path("a") }, Expect::Any, false, 0),
+        ),
+        (
+            "propose-remove",
+            propose(
+                SMALL_ID,
+                Change::Remove { path: path("a/b"), recursive: true },
+                Expect::Absent,
+                true,
+                1,
+            ),
+        ),
+        (
+            "propose-move",
+            propose(
+                FULL_ID,
+                Change::Move { from: path("a"), to: path_of(limits::PATH) },
+                Expect::Unnumbered,
+                false,
+                2,
+            ),
+        ),
+        (
+            "propose-withdraw",
+            propose(FULL_ID, Change::Withdraw { of: HIGH }, Expect::Any, false, 0),
+        ),
         ("propose-max", propose(FULL_ID, full_put(), Expect::Version(HIGH), true, u16::MAX)),
         ("seek", ToMaster::Seek { id: FULL_ID }),
         ("applied-min", ToMaster::Applied { upto: LOW }),
@@ -140,38 +220,87 @@ fn to_master() -> Vec<(&'static str, ToMaster)> {
 
 fn to_slave() -> Vec<(&'static str, ToSlave)> {
     let full_told = Told { holders: vec![FolderId([0xff; 16]); 3], ..told(HIGH, full_put()) };
-    let restored = vec![(path("a"), None), (path("b"), Some(FOLDER)), (path_of(limits::PATH), Some(full_file()))];
+    let restored = vec![
+        (path("a"), None),
+        (path("b"), Some(FOLDER)),
+        (path_of(limits::PATH), Some(full_file())),
+    ];
     let withdrawn = Told { restored, ..told(HIGH, Change::Withdraw { of: LOW }) };
     let made = told(LOW, Change::MakeFolder { path: path("a") });
     vec![
         ("give-up", ToSlave::GiveUp { put: HIGH }),
-        ("follow-min", ToSlave::Follow { epoch: 0, mark: LOW, chain: Chain::default(), given_up: Vec::new() }),
-        ("follow-max", ToSlave::Follow { epoch: u32::MAX, mark: HIGH, chain: FULL_CHAIN, given_up: vec![LOW, HIGH] }),
+        (
+            "follow-min",
+            ToSlave::Follow { epoch: 0, mark: LOW, chain: Chain::default(), given_up: Vec::new() },
+        ),
+        (
+            "follow-max",
+            ToSlave::Follow {
+                epoch: u32::MAX,
+                mark: HIGH,
+                chain: FULL_CHAIN,
+                given_up: vec![LOW, HIGH],
+            },
+        ),
         ("compare-min", ToSlave::Compare { epoch: 0, mark: LOW, given_up: Vec::new() }),
-        ("compare-max", ToSlave::Compare { epoch: u32::MAX, mark: HIGH, given_up: vec![LOW, HIGH] }),
+        (
+            "compare-max",
+            ToSlave::Compare { epoch: u32::MAX, mark: HIGH, given_up: vec![LOW, HIGH] },
+        ),
         ("page-min", ToSlave::Page { entries: Vec::new(), ids: Vec::new() }),
-        ("page-max", ToSlave::Page { entries: two_entries(), ids: vec![(SMALL_ID, LOW), (FULL_ID, HIGH)] }),
-        ("tree-end-min", ToSlave::End { mark: LOW, chain: Chain::default(), ends: Vec::new(), entries: 0 }),
-        ("tree-end-max", ToSlave::End { mark: HIGH, chain: FULL_CHAIN, ends: vec![LOW, HIGH], entries: u64::MAX }),
+        (
+            "page-max",
+            ToSlave::Page { entries: two_entries(), ids: vec![(SMALL_ID, LOW), (FULL_ID, HIGH)] },
+        ),
+        (
+            "tree-end-min",
+            ToSlave::End { mark: LOW, chain: Chain::default(), ends: Vec::new(), entries: 0 },
+        ),
+        (
+            "tree-end-max",
+            ToSlave::End {
+                mark: HIGH,
+                chain: FULL_CHAIN,
+                ends: vec![LOW, HIGH],
+                entries: u64::MAX,
+            },
+        ),
         ("tell-min", ToSlave::Tell { changes: Vec::new() }),
         ("tell-max", ToSlave::Tell { changes: vec![made, full_told, withdrawn] }),
         ("answer-number", ToSlave::Answer { id: FULL_ID, answer: Ok(HIGH) }),
-        ("answer-min", ToSlave::Answer { id: SMALL_ID, answer: Err(Refusal::new(ErrorCode::NotFound, "")) }),
+        (
+            "answer-min",
+            ToSlave::Answer { id: SMALL_ID, answer: Err(Refusal::new(ErrorCode::NotFound, "")) },
+        ),
         ("answer-max", ToSlave::Answer { id: FULL_ID, answer: Err(full_refusal()) }),
         ("copies-min", ToSlave::Copies { put: LOW, copies: 0 }),
         ("copies-max", ToSlave::Copies { put: HIGH, copies: u16::MAX }),
         ("where-min", ToSlave::Where { put: LOW, holders: Vec::new() }),
-        ("where-max", ToSlave::Where { put: HIGH, holders: vec![FolderId([0xff; 16]); limits::HOLDERS] }),
+        (
+            "where-max",
+            ToSlave::Where { put: HIGH, holders: vec![FolderId([0xff; 16]); limits::HOLDERS] },
+        ),
         ("refuse-min", ToSlave::Refuse { epoch: 0, why: Refusal::new(ErrorCode::Conflict, "") }),
         ("refuse-max", ToSlave::Refuse { epoch: u32::MAX, why: full_refusal() }),
     ]
 }
 
 fn trees() -> Vec<Named> {
-    let small = TreePart { query: 0, entries: Vec::new(), ids: Vec::new(), standing: Standing::default(), ends: Vec::new(), last: true };
+    let small = TreePart {
+        query: 0,
+        entries: Vec::new(),
+        ids: Vec::new(),
+        standing: Standing::default(),
+        ends: Vec::new(),
+        last: true,
+    };
     let full = TreePart {
         query: u64::MAX,
-        entries: two_entries().into_iter().zip([true, false]).map(|((path, entry), here)| (path, entry, here)).collect(),
+        entries: two_entries()
+            .into_iter()
+            .zip([true, false])
+            .map(|((path, entry), here)| (path, entry, here))
+            .collect(),
         ids: vec![(SMALL_ID, LOW), (FULL_ID, HIGH)],
         standing: FULL_STANDING,
         ends: vec![LOW, HIGH],
@@ -206,7 +335,10 @@ fn operations() -> Vec<Named> {
         ("ask-certificate-min", LinkMessage::AskCertificate { point: [0; limits::POINT] }),
         ("ask-certificate-max", LinkMessage::AskCertificate { point: [0xff; limits::POINT] }),
         ("certificate-min", LinkMessage::Certificate { chain: String::new(), renew_s: 0 }),
-        ("certificate-max", LinkMessage::Certificate { chain: "c".repeat(limits::CERTIFICATE), renew_s: u64::MAX }),
+        (
+            "certificate-max",
+            LinkMessage::Certificate { chain: "c".repeat(limits::CERTIFICATE), renew_s: u64::MAX },
+        ),
     ]
 }
 
@@ -214,8 +346,14 @@ fn operations() -> Vec<Named> {
 pub fn giants() -> Vec<Named> {
     let top = TreePath::root;
     let tell = |changes| LinkMessage::ToSlave(ToSlave::Tell { changes });
-    let withdrawn = Told { restored: vec![(top(), None); limits::LINK_LIST], ..told(HIGH, Change::Withdraw { of: LOW }) };
-    let held = Told { holders: vec![FolderId([7; 16]); limits::HOLDERS], ..told(HIGH, Change::MakeFolder { path: path("a") }) };
+    let withdrawn = Told {
+        restored: vec![(top(), None); limits::LINK_LIST],
+        ..told(HIGH, Change::Withdraw { of: LOW })
+    };
+    let held = Told {
+        holders: vec![FolderId([7; 16]); limits::HOLDERS],
+        ..told(HIGH, Change::MakeFolder { path: path("a") })
+    };
     let entries = vec![(top(), FOLDER); limits::LINK_LIST];
     let part = TreePart {
         query: 1,
@@ -227,16 +365,51 @@ pub fn giants() -> Vec<Named> {
     };
     let (epoch, mark, chain) = (1, HIGH, FULL_CHAIN);
     vec![
-        ("lacks-most", LinkMessage::ToMaster(ToMaster::Lacks { upto: HIGH, puts: vec![HIGH; limits::LINK_LIST], last: true })),
-        ("follow-most", LinkMessage::ToSlave(ToSlave::Follow { epoch, mark, chain, given_up: vec![HIGH; limits::GIVEN_UP] })),
+        (
+            "lacks-most",
+            LinkMessage::ToMaster(ToMaster::Lacks {
+                upto: HIGH,
+                puts: vec![HIGH; limits::LINK_LIST],
+                last: true,
+            }),
+        ),
+        (
+            "follow-most",
+            LinkMessage::ToSlave(ToSlave::Follow {
+                epoch,
+                mark,
+                chain,
+                given_up: vec![HIGH; limits::GIVEN_UP],
+            }),
+        ),
         ("page-most", LinkMessage::ToSlave(ToSlave::Page { entries, ids: Vec::new() })),
-        ("page-ids", LinkMessage::ToSlave(ToSlave::Page { entries: Vec::new(), ids: vec![(FULL_ID, HIGH); 2300] })),
+        (
+            "page-ids",
+            LinkMessage::ToSlave(ToSlave::Page {
+                entries: Vec::new(),
+                ids: vec![(FULL_ID, HIGH); 2300],
+            }),
+        ),
         ("tell-withdrawn", tell(vec![withdrawn])),
         ("tell-held", tell(vec![held; 50])),
         ("tell-short", tell(vec![told(LOW, Change::MakeFolder { path: path("a") }); 1400])),
-        ("tree-end-most", LinkMessage::ToSlave(ToSlave::End { mark, chain, ends: vec![HIGH; limits::LINK_LIST], entries: 1 })),
+        (
+            "tree-end-most",
+            LinkMessage::ToSlave(ToSlave::End {
+                mark,
+                chain,
+                ends: vec![HIGH; limits::LINK_LIST],
+                entries: 1,
+            }),
+        ),
         ("tree-part-most", LinkMessage::TreePart(part)),
-        ("peers-most", LinkMessage::Peers { peers: vec![peer(7, limits::ADDRESSES); limits::PEERS], last: true }),
+        (
+            "peers-most",
+            LinkMessage::Peers {
+                peers: vec![peer(7, limits::ADDRESSES); limits::PEERS],
+                last: true,
+            },
+        ),
         ("line-most", LinkMessage::Line("é".repeat(limits::LINE / 2))),
     ]
 }

@@ -98,7 +98,9 @@ pub(super) fn failed(file: &Path) -> impl Fn(rusqlite::Error) -> CatalogueError 
 pub(super) fn open_writer(root: &Path) -> Result<Connection, CatalogueError> {
     let file = file(root);
     let open = || -> Result<Connection, rusqlite::Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let database = Connection::open_with_flags(&file, flags)?;
         database.busy_timeout(BUSY)?;
         database.pragma_update(None, "journal_mode", "WAL")?;
@@ -107,7 +109,9 @@ pub(super) fn open_writer(root: &Path) -> Result<Connection, CatalogueError> {
         database.pragma_update(None, "synchronous", "FULL")?;
         Ok(database)
     };
-    let check = |database: &Connection| database.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    let check = |database: &Connection| {
+        database.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
+    };
     let opened = open().and_then(|database| check(&database).map(|verdict| (database, verdict)));
     let damaged = |what: String| CatalogueError::Damaged { file: file.display().to_string(), what };
     let database = match opened {
@@ -116,11 +120,15 @@ pub(super) fn open_writer(root: &Path) -> Result<Connection, CatalogueError> {
         Err(e) if is_damage(&e) => return Err(damaged(e.to_string())),
         Err(e) => return Err(failed(&file)(e)),
     };
-    match database.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).map_err(failed(&file))? {
+    match database
+        .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
+        .map_err(failed(&file))?
+    {
         SCHEMA_VERSION => {}
         // An older one is built anew from the folder and the journal.
         older if (0..SCHEMA_VERSION).contains(&older) => {
-            let build = format!("BEGIN; {CLEAR} {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
+            let build =
+                format!("BEGIN; {CLEAR} {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
             database.execute_batch(&build).map_err(failed(&file))?;
         }
         other => return Err(damaged(format!("schema version {other}, not {SCHEMA_VERSION}"))),
@@ -131,7 +139,9 @@ pub(super) fn open_writer(root: &Path) -> Result<Connection, CatalogueError> {
 /// Gives the database's log its room while there is some: a change that has its number must not fail for want of
 /// a place to note it. What is written into it here is given up at once.
 pub(super) fn reserve_log(root: &Path, database: &Connection) -> rusqlite::Result<()> {
-    if rustix::fs::statvfs(root).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM) {
+    if rustix::fs::statvfs(root)
+        .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM)
+    {
         return Ok(());
     }
     let kept: i64 = database.pragma_query_value(None, "cache_size", |row| row.get(0))?;
@@ -161,7 +171,9 @@ pub(super) fn open_reader(root: &Path) -> Result<Option<Connection>, CatalogueEr
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let database = Connection::open_with_flags(&file, flags).map_err(failed(&file))?;
     database.busy_timeout(BUSY).map_err(failed(&file))?;
-    let version = database.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).map_err(failed(&file))?;
+    let version = database
+        .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
+        .map_err(failed(&file))?;
     Ok((version == SCHEMA_VERSION).then_some(database))
 }
 
@@ -183,7 +195,8 @@ impl Stored {
     /// Whether the digest belongs to what `meta` was read from.
     pub fn is_of(&self, meta: &Meta) -> bool {
         self.here
-            && (self.dev, self.ino, self.ctime, self.entry.mtime) == (meta.dev, meta.ino, meta.ctime, meta.mtime)
+            && (self.dev, self.ino, self.ctime, self.entry.mtime)
+                == (meta.dev, meta.ino, meta.ctime, meta.mtime)
             && meta.served_kind() == Some(self.entry.kind)
             && (self.entry.kind == Kind::Folder || self.entry.size == meta.size)
     }
@@ -195,17 +208,22 @@ impl Stored {
         self.here
             && (self.dev, self.ino) == (meta.dev, meta.ino)
             && meta.served_kind() == Some(self.entry.kind)
-            && (self.entry.kind == Kind::Folder || (self.entry.size, self.entry.mtime) == (meta.size, meta.mtime))
+            && (self.entry.kind == Kind::Folder
+                || (self.entry.size, self.entry.mtime) == (meta.size, meta.mtime))
     }
 }
 
 /// Reads [`COLUMNS`].
 pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
-    let time = |s, ns| -> rusqlite::Result<FileTime> { Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? }) };
+    let time = |s, ns| -> rusqlite::Result<FileTime> {
+        Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? })
+    };
     let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let version = |epoch, number| -> rusqlite::Result<Option<Version>> {
         let (epoch, number): (Option<u32>, Option<i64>) = (row.get(epoch)?, row.get(number)?);
-        Ok(epoch.zip(number).map(|(epoch, number)| Version { epoch, number: number.cast_unsigned() }))
+        Ok(epoch
+            .zip(number)
+            .map(|(epoch, number)| Version { epoch, number: number.cast_unsigned() }))
     };
     Ok(Stored {
         entry: Entry {

@@ -72,9 +72,15 @@ fn read_placed(row: &Row<'_>) -> rusqlite::Result<Option<(TreePath, Stored)>> {
 }
 
 impl Store {
-    fn rows(&self, condition: &str, values: impl rusqlite::Params) -> Result<Vec<(TreePath, Stored)>, CatalogueError> {
+    fn rows(
+        &self,
+        condition: &str,
+        values: impl rusqlite::Params,
+    ) -> Result<Vec<(TreePath, Stored)>, CatalogueError> {
         let read = || {
-            let mut statement = self.database.prepare_cached(&format!("SELECT {COLUMNS}, folder FROM entry WHERE {condition}"))?;
+            let mut statement = self.database.prepare_cached(&format!(
+                "SELECT {COLUMNS}, folder FROM entry WHERE {condition}"
+            ))?;
             statement.query_map(values, read_placed)?.collect::<rusqlite::Result<Vec<_>>>()
         };
         Ok(read().map_err(failed(&self.file))?.into_iter().flatten().collect())
@@ -95,7 +101,8 @@ impl Store {
     /// # Errors
     /// Those of the database.
     pub fn below(&self, path: &TreePath) -> Result<Vec<(TreePath, Stored)>, CatalogueError> {
-        let mut rows = self.rows("folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')", [path.as_str()])?;
+        let mut rows = self
+            .rows("folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')", [path.as_str()])?;
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(rows)
     }
@@ -105,7 +112,10 @@ impl Store {
     /// # Errors
     /// Those of the database.
     pub fn of_put(&self, put: Version) -> Result<Option<(TreePath, Stored)>, CatalogueError> {
-        let rows = self.rows("content_epoch = ? AND content_number = ? LIMIT 1", params![put.epoch, put.number.cast_signed()])?;
+        let rows = self.rows(
+            "content_epoch = ? AND content_number = ? LIMIT 1",
+            params![put.epoch, put.number.cast_signed()],
+        )?;
         Ok(rows.into_iter().next())
     }
 
@@ -113,8 +123,14 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn unnumbered(&self, after: &TreePath, most: u32) -> Result<Vec<(TreePath, Stored)>, CatalogueError> {
-        let (folder, name) = after.split_last().map_or((String::new(), ""), |(folder, name)| (folder.as_str().to_owned(), name));
+    pub fn unnumbered(
+        &self,
+        after: &TreePath,
+        most: u32,
+    ) -> Result<Vec<(TreePath, Stored)>, CatalogueError> {
+        let (folder, name) = after
+            .split_last()
+            .map_or((String::new(), ""), |(folder, name)| (folder.as_str().to_owned(), name));
         self.rows(
             "epoch IS NULL AND (kind = 1 OR digest IS NOT NULL) AND (folder, name) > (?, ?) ORDER BY folder, name LIMIT ?",
             params![folder, name, most],
@@ -134,13 +150,22 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn put_entry(&self, path: &TreePath, entry: &Entry, meta: Option<&Meta>, holders: &[FolderId]) -> Result<(), CatalogueError> {
+    pub fn put_entry(
+        &self,
+        path: &TreePath,
+        entry: &Entry,
+        meta: Option<&Meta>,
+        holders: &[FolderId],
+    ) -> Result<(), CatalogueError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.unskip(folder.as_str(), name.as_bytes())?;
         self.remove_row(folder.as_str(), name)?;
         let content = entry.content;
         let here = meta.is_some() || content.is_none();
-        let mtime = content.map(|content| content.mtime).or(meta.map(|meta| meta.mtime)).unwrap_or_default();
+        let mtime = content
+            .map(|content| content.mtime)
+            .or(meta.map(|meta| meta.mtime))
+            .unwrap_or_default();
         let holders: Vec<u8> = holders.iter().flat_map(|folder| folder.0).collect();
         self.run(
             "INSERT INTO entry (folder, name, kind, executable, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, found, digest,
@@ -178,7 +203,11 @@ impl Store {
     pub fn unnumber(&self, path: &TreePath) -> Result<(), CatalogueError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let unset = "epoch = NULL, number = NULL, content_epoch = NULL, content_number = NULL";
-        self.run(&format!("UPDATE entry SET {unset} WHERE folder = ? AND name = ?"), [folder.as_str(), name]).map(drop)
+        self.run(
+            &format!("UPDATE entry SET {unset} WHERE folder = ? AND name = ?"),
+            [folder.as_str(), name],
+        )
+        .map(drop)
     }
 
     /// Notes who has a content that is not here.
@@ -195,23 +224,37 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn relocate(&self, from: &TreePath, to: &TreePath, version: Version) -> Result<(), CatalogueError> {
-        let (Some((old_folder, old_name)), Some((folder, name))) = (from.split_last(), to.split_last()) else { return Ok(()) };
+    pub fn relocate(
+        &self,
+        from: &TreePath,
+        to: &TreePath,
+        version: Version,
+    ) -> Result<(), CatalogueError> {
+        let (Some((old_folder, old_name)), Some((folder, name))) =
+            (from.split_last(), to.split_last())
+        else {
+            return Ok(());
+        };
         self.unskip(folder.as_str(), name.as_bytes())?;
         let (epoch, number) = (version.epoch, version.number.cast_signed());
-        let numbered = "epoch = iif(epoch IS NULL, NULL, ?3), number = iif(epoch IS NULL, NULL, ?4)";
+        let numbered =
+            "epoch = iif(epoch IS NULL, NULL, ?3), number = iif(epoch IS NULL, NULL, ?4)";
         self.run(
             &format!("UPDATE entry SET folder = ?1, name = ?2, {numbered} WHERE folder = ?5 AND name = ?6"),
             params![folder.as_str(), name, epoch, number, old_folder.as_str(), old_name],
         )?;
         let moved = "folder = ?2 || substr(folder, length(?1) + 1)";
         let below = "WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')";
-        self.run(&format!("UPDATE entry SET {moved}, {numbered} {below}"), params![from.as_str(), to.as_str(), epoch, number])?;
+        self.run(
+            &format!("UPDATE entry SET {moved}, {numbered} {below}"),
+            params![from.as_str(), to.as_str(), epoch, number],
+        )?;
         for table in ["skipped", "kept"] {
             self.run(&format!("UPDATE {table} SET {moved} {below}"), [from.as_str(), to.as_str()])?;
         }
         let names = params![folder.as_str(), name, old_folder.as_str(), old_name];
-        self.run("UPDATE kept SET folder = ?, name = ? WHERE folder = ? AND name = ?", names).map(drop)
+        self.run("UPDATE kept SET folder = ?, name = ? WHERE folder = ? AND name = ?", names)
+            .map(drop)
     }
 
     /// What is kept at a path until its content comes.
@@ -223,7 +266,10 @@ impl Store {
         let ask = || {
             let select = "SELECT epoch, number, digest, executable, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino
                  FROM kept WHERE folder = ? AND name = ?";
-            self.database.prepare_cached(select)?.query_row([folder.as_str(), name], read_kept).optional()
+            self.database
+                .prepare_cached(select)?
+                .query_row([folder.as_str(), name], read_kept)
+                .optional()
         };
         ask().map_err(failed(&self.file))
     }
@@ -235,7 +281,9 @@ impl Store {
     pub fn keep(&self, path: &TreePath, kept: Option<&Kept>) -> Result<(), CatalogueError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let Some(Kept { content, ctime, dev, ino }) = kept else {
-            return self.run("DELETE FROM kept WHERE folder = ? AND name = ?", [folder.as_str(), name]).map(drop);
+            return self
+                .run("DELETE FROM kept WHERE folder = ? AND name = ?", [folder.as_str(), name])
+                .map(drop);
         };
         self.run(
             "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -266,7 +314,11 @@ impl Store {
         let applied = self.applied()?.unwrap_or_default();
         let chain = meta::<[u8; 32]>(&self.database, "chain").map_err(failed(&self.file))?;
         let epoch = meta::<u32>(&self.database, "epoch").map_err(failed(&self.file))?;
-        Ok(Standing { applied, chain: Chain(chain.unwrap_or_default()), epoch: epoch.unwrap_or_default().max(applied.epoch) })
+        Ok(Standing {
+            applied,
+            chain: Chain(chain.unwrap_or_default()),
+            epoch: epoch.unwrap_or_default().max(applied.epoch),
+        })
     }
 
     /// Notes where the folder stands. The epoch never goes down.
@@ -298,8 +350,12 @@ impl Store {
             let (epoch, number) = end.split_once('-')?;
             Some(Version { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
         };
-        let ends: Option<Vec<Version>> = text.unwrap_or_default().split_whitespace().map(parse).collect();
-        ends.ok_or_else(|| CatalogueError::Damaged { file: self.file.display().to_string(), what: "the list of epochs".to_owned() })
+        let ends: Option<Vec<Version>> =
+            text.unwrap_or_default().split_whitespace().map(parse).collect();
+        ends.ok_or_else(|| CatalogueError::Damaged {
+            file: self.file.display().to_string(),
+            what: "the list of epochs".to_owned(),
+        })
     }
 
     /// Notes the last change of each earlier epoch.
@@ -316,9 +372,13 @@ impl Store {
     /// Those of the database.
     pub fn ids(&self) -> Result<Vec<(ChangeId, Version)>, CatalogueError> {
         let read = || {
-            let mut statement = self.database.prepare_cached("SELECT id, epoch, number FROM change")?;
+            let mut statement =
+                self.database.prepare_cached("SELECT id, epoch, number FROM change")?;
             let rows = statement.query_map([], |row| {
-                Ok((ChangeId(row.get(0)?), Version { epoch: row.get(1)?, number: row.get::<_, i64>(2)?.cast_unsigned() }))
+                Ok((
+                    ChangeId(row.get(0)?),
+                    Version { epoch: row.get(1)?, number: row.get::<_, i64>(2)?.cast_unsigned() },
+                ))
             })?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
         };
@@ -330,7 +390,11 @@ impl Store {
     /// # Errors
     /// Those of the database.
     pub fn forget_change(&self, version: Version) -> Result<(), CatalogueError> {
-        self.run("DELETE FROM change WHERE epoch = ? AND number = ?", params![version.epoch, version.number.cast_signed()]).map(drop)
+        self.run(
+            "DELETE FROM change WHERE epoch = ? AND number = ?",
+            params![version.epoch, version.number.cast_signed()],
+        )
+        .map(drop)
     }
 
     /// Takes over the ids of another tree.
@@ -349,7 +413,10 @@ impl Store {
     pub fn set_peers(&self, peers: &[Peer]) -> Result<(), CatalogueError> {
         self.run("DELETE FROM peer", [])?;
         for peer in peers {
-            self.run("INSERT OR REPLACE INTO peer VALUES (?, ?)", params![peer.slave.0, peer.folder.0])?;
+            self.run(
+                "INSERT OR REPLACE INTO peer VALUES (?, ?)",
+                params![peer.slave.0, peer.folder.0],
+            )?;
         }
         Ok(())
     }
@@ -371,7 +438,11 @@ impl Store {
     }
 
     fn total(&self, what: &str) -> Result<u64, CatalogueError> {
-        let ask = || self.database.prepare_cached("SELECT n FROM total WHERE what = ?")?.query_row([what], |row| row.get::<_, i64>(0));
+        let ask = || {
+            self.database
+                .prepare_cached("SELECT n FROM total WHERE what = ?")?
+                .query_row([what], |row| row.get::<_, i64>(0))
+        };
         ask().map(i64::cast_unsigned).map_err(failed(&self.file))
     }
 
@@ -391,7 +462,9 @@ pub fn lack(path: &TreePath, row: &Stored) -> Option<Lack> {
 }
 
 fn read_kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
-    let time = |s, ns| -> rusqlite::Result<FileTime> { Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? }) };
+    let time = |s, ns| -> rusqlite::Result<FileTime> {
+        Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? })
+    };
     let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let content = Content {
         put: Version { epoch: row.get(0)?, number: unsigned(1)? },

@@ -37,7 +37,11 @@ impl Hasher {
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn start(root: &Folder, syncs: bool, stop: Arc<AtomicBool>) -> Result<Self, CatalogueError> {
+    pub fn start(
+        root: &Folder,
+        syncs: bool,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self, CatalogueError> {
         let root = root.try_clone()?;
         let (orders, to_do) = channel::<Vec<Unhashed>>();
         let (done, results) = channel();
@@ -106,9 +110,17 @@ fn hash(root: &Folder, order: Unhashed, syncs: bool, stop: &AtomicBool) -> Hashe
         Ok(file) if Identifying::from(&file.meta) == order.meta => file,
         _ => return Hashed::Changed(order),
     };
-    let go_on = &mut |_| if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let go_on = &mut |_| {
+        if stop.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
     match hash_file(&file.file, file.meta.size, go_on) {
-        Ok((digest, _)) if file.meta_now().is_ok_and(|now| Identifying::from(&now) == order.meta) => {
+        Ok((digest, _))
+            if file.meta_now().is_ok_and(|now| Identifying::from(&now) == order.meta) =>
+        {
             // Others are told that it is here: it has to be on the disk before.
             if syncs && let Err(e) = file.file.sync_all() {
                 warn!("{} cannot be put on the disk: {e}", order.path);

@@ -95,7 +95,12 @@ impl KeeperConfig {
         let Some(Following { office, backlog, key_file, dialer }) = following else {
             let (numbering, memory) = open_journal(path, root, self.folder, store)?;
             self.board.set_mark(numbering.last());
-            let committer = Committer::new(root.try_clone()?, Box::new(numbering), self.board.clone(), self.desk.clone())?;
+            let committer = Committer::new(
+                root.try_clone()?,
+                Box::new(numbering),
+                self.board.clone(),
+                self.desk.clone(),
+            )?;
             return Ok((Maker::Alone(committer), memory));
         };
         let fetchers = Fetchers::start(self.slave, key_file, dialer, Staging::open(root)?)?;
@@ -232,7 +237,9 @@ impl Round {
                 Ok(true) => info!("the folder was read in {:.1} s", began.elapsed().as_secs_f64()),
                 Ok(false) => {}
                 Err(CatalogueError::Behind(e)) => {
-                    error!("a change could not be noted, and a new keeper has to follow the journal: {e}");
+                    error!(
+                        "a change could not be noted, and a new keeper has to follow the journal: {e}"
+                    );
                     return;
                 }
                 Err(e) => self.failed(&e),
@@ -251,7 +258,12 @@ impl Round {
     fn failed(&mut self, error: &CatalogueError) {
         error!("the catalogue falls behind: {error}");
         self.rescan_at = Some(Instant::now() + RECOVER);
-        if let Err(e) = self.scanner.store.commit().and_then(|()| self.scanner.store.set_meta("last-error", error.to_string())) {
+        if let Err(e) = self
+            .scanner
+            .store
+            .commit()
+            .and_then(|()| self.scanner.store.set_meta("last-error", error.to_string()))
+        {
             error!("the error cannot be shown in status: {e}");
         }
     }
@@ -266,7 +278,9 @@ impl Round {
                 }
                 Maker::Cluster(follower) => {
                     // What it has begun for the replica is not known any more then: a new one begins with what is on the disk.
-                    follower.serve(&mut self.scanner).map_err(|e| CatalogueError::Behind(e.to_string()))?;
+                    follower
+                        .serve(&mut self.scanner)
+                        .map_err(|e| CatalogueError::Behind(e.to_string()))?;
                     follower.take_litter()
                 }
             };
@@ -329,7 +343,9 @@ impl Round {
     fn adopt(&mut self) -> Result<(), CatalogueError> {
         let store = &self.scanner.store;
         store.begin()?;
-        for (path, remembered) in self.memory.iter().filter(|(path, _)| !self.scanner.settle.has(path)) {
+        for (path, remembered) in
+            self.memory.iter().filter(|(path, _)| !self.scanner.settle.has(path))
+        {
             store.adopt(path, remembered)?;
         }
         self.memory.retain(|path, _| self.scanner.settle.has(path));
@@ -358,11 +374,13 @@ impl Round {
         let mut last: Option<(TreePath, Option<Folder>)> = None;
         for change in watch.changes()? {
             match change {
-                Change::Touched(folder, name) => match std::str::from_utf8(&name).ok().and_then(|name| folder.join(name).ok()) {
-                    Some(path) => self.scanner.settle.changed(path, Instant::now()),
-                    // It can only be skipped, and need not be waited for.
-                    None => self.scanner.refresh(&folder, &name)?,
-                },
+                Change::Touched(folder, name) => {
+                    match std::str::from_utf8(&name).ok().and_then(|name| folder.join(name).ok()) {
+                        Some(path) => self.scanner.settle.changed(path, Instant::now()),
+                        // It can only be skipped, and need not be waited for.
+                        None => self.scanner.refresh(&folder, &name)?,
+                    }
+                }
                 Change::Moved(folder, name) => {
                     if last.as_ref().is_none_or(|(path, _)| *path != folder) {
                         last = Some((folder.clone(), self.scanner.open_for_refresh(&folder)?));
@@ -371,7 +389,9 @@ impl Round {
                         self.scanner.refresh_in(opened, &folder, &name)?;
                     }
                 }
-                Change::Lost => self.rescan("changes in the folder came faster than they could be read")?,
+                Change::Lost => {
+                    self.rescan("changes in the folder came faster than they could be read")?
+                }
             }
         }
         Ok(())
@@ -407,7 +427,8 @@ impl Round {
         }
         if let Maker::Cluster(follower) = &mut self.maker {
             follower.gather_scrub(&self.scanner.store)?;
-            let files = follower.take_unhashed(ORDER as usize, |path| !self.scanner.settle.has(path));
+            let files =
+                follower.take_unhashed(ORDER as usize, |path| !self.scanner.settle.has(path));
             if !files.is_empty() {
                 self.hasher.order(files);
                 return Ok(());
@@ -416,7 +437,9 @@ impl Round {
         if self.looked.is_some_and(|at| now.duration_since(at) < LOOK) {
             return Ok(());
         }
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| i64::try_from(t.as_secs()).unwrap_or(i64::MAX));
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |t| i64::try_from(t.as_secs()).unwrap_or(i64::MAX));
         let mut files = self.scanner.store.unhashed(wall, ORDER)?;
         files.retain(|file| !self.scanner.settle.has(&file.path));
         // After a full order the next look comes as soon as it is done.
@@ -435,11 +458,18 @@ impl Round {
             Maker::Cluster(follower) if self.complete => Some(follower.due()),
             _ => None,
         };
-        let next = [self.rescan_at, self.scanner.settle.next(), look, due].into_iter().flatten().min();
+        let next =
+            [self.rescan_at, self.scanner.settle.next(), look, due].into_iter().flatten().min();
         let next = if self.scanner.is_scanning() { Some(now) } else { next };
-        let timeout = next.map(|at| at.saturating_duration_since(now)).and_then(|t| Timespec::try_from(t).ok());
+        let timeout = next
+            .map(|at| at.saturating_duration_since(now))
+            .and_then(|t| Timespec::try_from(t).ok());
         let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
-        let mut fds = vec![readable(bell.as_fd()), readable(self.hasher.ready()), readable(self.hints.as_fd())];
+        let mut fds = vec![
+            readable(bell.as_fd()),
+            readable(self.hasher.ready()),
+            readable(self.hints.as_fd()),
+        ];
         if let Some(watch) = &self.scanner.watch {
             fds.push(readable(watch.as_fd()));
         }

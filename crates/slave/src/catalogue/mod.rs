@@ -44,7 +44,9 @@ pub enum CatalogueError {
         source: rusqlite::Error,
     },
     /// The database is damaged; it can be removed and is then built anew.
-    #[error("{file} is damaged ({what}); remove it together with its -wal and -shm, and it is built anew")]
+    #[error(
+        "{file} is damaged ({what}); remove it together with its -wal and -shm, and it is built anew"
+    )]
     Damaged {
         /// Its file.
         file: String,

@@ -128,7 +128,9 @@ fn read_id(file: File) -> Result<FolderId, CatalogueError> {
 fn free_id(slaves: &Folder) -> Result<Option<(SlaveId, File)>, CatalogueError> {
     let mut ids = Vec::new();
     for listed in slaves.list()? {
-        ids.extend(std::str::from_utf8(listed?.name()).ok().and_then(|name| name.parse::<SlaveId>().ok()));
+        ids.extend(
+            std::str::from_utf8(listed?.name()).ok().and_then(|name| name.parse::<SlaveId>().ok()),
+        );
     }
     ids.sort_unstable();
     for id in ids {
@@ -220,7 +222,9 @@ mod tests {
             let root = Folder::open(dir.path()).unwrap();
             let first = Own::take(&root).unwrap();
             let mut ids: Vec<SlaveId> = std::thread::scope(|scope| {
-                let all: Vec<_> = (0..8).map(|_| scope.spawn(|| Own::take(&Folder::open(dir.path()).unwrap()).unwrap())).collect();
+                let all: Vec<_> = (0..8)
+                    .map(|_| scope.spawn(|| Own::take(&Folder::open(dir.path()).unwrap()).unwrap()))
+                    .collect();
                 let all: Vec<Own> = all.into_iter().map(|thread| thread.join().unwrap()).collect();
                 all.iter().map(|own| own.slave_id).collect()
             });

@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use relais_proto::{ChangeId, Counters, Digest, FolderId, Kind, PageBuilder, SlaveId, TreePath, Version};
+use relais_proto::{
+    ChangeId, Counters, Digest, FolderId, Kind, PageBuilder, SlaveId, TreePath, Version,
+};
 use relais_tree::{Meta, MetaKind};
 use rusqlite::{Connection, OptionalExtension};
 
@@ -60,7 +62,10 @@ impl Reader {
     }
 
     /// Asks the database, opened now if it has come meanwhile; the default while there is none.
-    fn ask<T: Default>(&mut self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, CatalogueError> {
+    fn ask<T: Default>(
+        &mut self,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, CatalogueError> {
         if self.database.is_none() {
             self.database = open_reader(&self.root)?;
         }
@@ -76,7 +81,10 @@ impl Reader {
     /// Those of the database.
     pub fn is_complete(&mut self) -> Result<bool, CatalogueError> {
         let keeper = KeeperLock::mark_of(&self.root)?;
-        self.ask(|database| Ok(meta(database, "complete")?.is_some_and(|mark: String| !mark.is_empty() && mark == keeper)))
+        self.ask(|database| {
+            Ok(meta(database, "complete")?
+                .is_some_and(|mark: String| !mark.is_empty() && mark == keeper))
+        })
     }
 
     /// Whether the slave may have sessions, as the present keeper says.
@@ -85,7 +93,10 @@ impl Reader {
     /// Those of the database.
     pub fn is_fit(&mut self) -> Result<bool, CatalogueError> {
         let keeper = KeeperLock::mark_of(&self.root)?;
-        self.ask(|database| Ok(meta(database, "fit")?.is_some_and(|mark: String| !mark.is_empty() && mark == keeper)))
+        self.ask(|database| {
+            Ok(meta(database, "fit")?
+                .is_some_and(|mark: String| !mark.is_empty() && mark == keeper))
+        })
     }
 
     /// Whether the present keeper is still reading the folder for the first time.
@@ -102,8 +113,16 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn list(&mut self, path: &TreePath, after: &str, most: Option<u32>, page: &mut PageBuilder) -> Result<ListOutcome, CatalogueError> {
-        let found = self.ask(|database| Ok(Some(list(database, path, after, most.map_or(PAGE, |most| most.min(PAGE)), page)?)))?;
+    pub fn list(
+        &mut self,
+        path: &TreePath,
+        after: &str,
+        most: Option<u32>,
+        page: &mut PageBuilder,
+    ) -> Result<ListOutcome, CatalogueError> {
+        let found = self.ask(|database| {
+            Ok(Some(list(database, path, after, most.map_or(PAGE, |most| most.min(PAGE)), page)?))
+        })?;
         Ok(found.unwrap_or(ListOutcome::NotFound))
     }
 
@@ -111,10 +130,15 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn facts_of(&mut self, path: &TreePath, meta: &Meta) -> Result<Option<Facts>, CatalogueError> {
+    pub fn facts_of(
+        &mut self,
+        path: &TreePath,
+        meta: &Meta,
+    ) -> Result<Option<Facts>, CatalogueError> {
         let row = self.ask(|database| row_of(database, path))?;
         // A folder stays the same whatever comes and goes in it.
-        let is_folder = |row: &Stored| row.entry.kind == Kind::Folder && meta.kind == MetaKind::Folder;
+        let is_folder =
+            |row: &Stored| row.entry.kind == Kind::Folder && meta.kind == MetaKind::Folder;
         Ok(row.filter(|row| row.is_of(meta) || is_folder(row)).map(|row| Facts {
             digest: row.digest,
             version: row.entry.version,
@@ -126,7 +150,10 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub(crate) fn at(&mut self, path: &TreePath) -> Result<Option<(Stored, Vec<FolderId>)>, CatalogueError> {
+    pub(crate) fn at(
+        &mut self,
+        path: &TreePath,
+    ) -> Result<Option<(Stored, Vec<FolderId>)>, CatalogueError> {
         self.ask(|database| {
             let Some(row) = row_of(database, path)? else { return Ok(None) };
             if row.here {
@@ -134,7 +161,9 @@ impl Reader {
             }
             let Some((folder, name)) = path.split_last() else { return Ok(None) };
             let select = "SELECT holders FROM entry WHERE folder = ? AND name = ?";
-            let holders: Option<Vec<u8>> = database.prepare_cached(select)?.query_row([folder.as_str(), name], |row| row.get(0))?;
+            let holders: Option<Vec<u8>> = database
+                .prepare_cached(select)?
+                .query_row([folder.as_str(), name], |row| row.get(0))?;
             let holders = holders.unwrap_or_default();
             let (ids, _) = holders.as_chunks::<16>();
             Ok(Some((row, ids.iter().map(|id| FolderId(*id)).collect())))
@@ -148,7 +177,8 @@ impl Reader {
     pub fn peers(&mut self) -> Result<Vec<(SlaveId, FolderId)>, CatalogueError> {
         self.ask(|database| {
             let mut statement = database.prepare_cached("SELECT slave, folder FROM peer")?;
-            let rows = statement.query_map([], |row| Ok((SlaveId(row.get(0)?), FolderId(row.get(1)?))))?;
+            let rows =
+                statement.query_map([], |row| Ok((SlaveId(row.get(0)?), FolderId(row.get(1)?))))?;
             rows.collect()
         })
     }
@@ -157,7 +187,10 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn version_at(&mut self, path: &TreePath) -> Result<Option<Option<Version>>, CatalogueError> {
+    pub fn version_at(
+        &mut self,
+        path: &TreePath,
+    ) -> Result<Option<Option<Version>>, CatalogueError> {
         Ok(self.ask(|database| row_of(database, path))?.map(|row| row.entry.version))
     }
 
@@ -220,38 +253,59 @@ impl Reader {
     }
 }
 
-pub(super) fn meta<T: rusqlite::types::FromSql>(database: &Connection, what: &str) -> rusqlite::Result<Option<T>> {
-    database.prepare_cached("SELECT value FROM meta WHERE what = ?")?.query_row([what], |row| row.get(0)).optional()
+pub(super) fn meta<T: rusqlite::types::FromSql>(
+    database: &Connection,
+    what: &str,
+) -> rusqlite::Result<Option<T>> {
+    database
+        .prepare_cached("SELECT value FROM meta WHERE what = ?")?
+        .query_row([what], |row| row.get(0))
+        .optional()
 }
 
 /// Up to which change the folder has all; none where the catalogue knows of none.
 pub(super) fn applied(database: &Connection) -> rusqlite::Result<Option<Version>> {
-    let (epoch, number) = (meta::<u32>(database, "applied-epoch")?, meta::<i64>(database, "applied-number")?);
+    let (epoch, number) =
+        (meta::<u32>(database, "applied-epoch")?, meta::<i64>(database, "applied-number")?);
     Ok(epoch.zip(number).map(|(epoch, number)| Version { epoch, number: number.cast_unsigned() }))
 }
 
 /// The number of the change with this id.
 pub(super) fn change_of(database: &Connection, id: ChangeId) -> rusqlite::Result<Option<Version>> {
     let mut statement = database.prepare_cached("SELECT epoch, number FROM change WHERE id = ?")?;
-    statement.query_row([id.0], |row| Ok(Version { epoch: row.get(0)?, number: row.get::<_, i64>(1)?.cast_unsigned() })).optional()
+    statement
+        .query_row([id.0], |row| {
+            Ok(Version { epoch: row.get(0)?, number: row.get::<_, i64>(1)?.cast_unsigned() })
+        })
+        .optional()
 }
 
 /// The row of a path; none for the top.
 pub(super) fn row_of(database: &Connection, path: &TreePath) -> rusqlite::Result<Option<Stored>> {
     let Some((folder, name)) = path.split_last() else { return Ok(None) };
-    let mut statement = database.prepare_cached(&format!("SELECT {COLUMNS} FROM entry WHERE folder = ? AND name = ?"))?;
+    let mut statement = database
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM entry WHERE folder = ? AND name = ?"))?;
     statement.query_row([folder.as_str(), name], read_row).optional()
 }
 
-fn list(database: &Connection, path: &TreePath, after: &str, most: u32, page: &mut PageBuilder) -> rusqlite::Result<ListOutcome> {
+fn list(
+    database: &Connection,
+    path: &TreePath,
+    after: &str,
+    most: u32,
+    page: &mut PageBuilder,
+) -> rusqlite::Result<ListOutcome> {
     if !path.is_root() {
         match row_of(database, path)? {
             None => return Ok(ListOutcome::NotFound),
-            Some(row) if row.entry.kind == relais_proto::Kind::File => return Ok(ListOutcome::NotFolder),
+            Some(row) if row.entry.kind == relais_proto::Kind::File => {
+                return Ok(ListOutcome::NotFolder);
+            }
             Some(_) => {}
         }
     }
-    let select = format!("SELECT {COLUMNS} FROM entry WHERE folder = ? AND name > ? ORDER BY name LIMIT ?");
+    let select =
+        format!("SELECT {COLUMNS} FROM entry WHERE folder = ? AND name > ? ORDER BY name LIMIT ?");
     let mut statement = database.prepare_cached(&select)?;
     let mut rows = statement.query(rusqlite::params![path.as_str(), after, most])?;
     let (mut last, mut count) = (after.to_owned(), 0);

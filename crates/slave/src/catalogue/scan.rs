@@ -57,9 +57,25 @@ pub struct Scanner {
 
 impl Scanner {
     /// Looks at nothing yet.
-    pub fn new(root: Folder, store: Store, watch: Option<Watch>, follows: bool, stop: std::sync::Arc<AtomicBool>) -> Self {
+    pub fn new(
+        root: Folder,
+        store: Store,
+        watch: Option<Watch>,
+        follows: bool,
+        stop: std::sync::Arc<AtomicBool>,
+    ) -> Self {
         let noticed = follows.then(Noticed::default);
-        Self { root, store, watch, settle: Settle::default(), stop, written: 0, open: None, noticed, by_event: false }
+        Self {
+            root,
+            store,
+            watch,
+            settle: Settle::default(),
+            stop,
+            written: 0,
+            open: None,
+            noticed,
+            by_event: false,
+        }
     }
 
     /// What was found different since the last time this was asked.
@@ -69,7 +85,8 @@ impl Scanner {
 
     /// Whether changes have made what the catalogue has at a path, and others follow them too.
     fn is_tree(&self, path: &TreePath) -> Result<bool, CatalogueError> {
-        Ok(self.noticed.is_some() && self.store.row(path)?.is_some_and(|row| row.entry.version.is_some()))
+        Ok(self.noticed.is_some()
+            && self.store.row(path)?.is_some_and(|row| row.entry.version.is_some()))
     }
 
     /// Begins to read the whole folder, and to forget what is not there any more.
@@ -107,7 +124,11 @@ impl Scanner {
         Ok(false)
     }
 
-    fn scan_one(&mut self, path: &TreePath, below: &mut Vec<TreePath>) -> Result<(), CatalogueError> {
+    fn scan_one(
+        &mut self,
+        path: &TreePath,
+        below: &mut Vec<TreePath>,
+    ) -> Result<(), CatalogueError> {
         match self.scan_folder(path, below) {
             Err(CatalogueError::Tree(e)) if !path.is_root() => self.folder_failed(path, &e),
             other => other,
@@ -131,14 +152,22 @@ impl Scanner {
                 Some(opened) => self.look(&opened, &parent, name.as_bytes(), News::Some).map(drop),
                 None => Ok(()),
             },
-            (Some((parent, name)), TreeError::NotFound | TreeError::NotServed(_)) => self.gone(&parent, name.as_bytes()),
-            (Some((parent, name)), _) => self.store.skip(&parent, name.as_bytes(), Skip::Unreadable),
+            (Some((parent, name)), TreeError::NotFound | TreeError::NotServed(_)) => {
+                self.gone(&parent, name.as_bytes())
+            }
+            (Some((parent, name)), _) => {
+                self.store.skip(&parent, name.as_bytes(), Skip::Unreadable)
+            }
             (None, _) => Ok(()),
         }
     }
 
     /// Reads one folder; folders found in it are appended to `below`.
-    fn scan_folder(&mut self, path: &TreePath, below: &mut Vec<TreePath>) -> Result<(), CatalogueError> {
+    fn scan_folder(
+        &mut self,
+        path: &TreePath,
+        below: &mut Vec<TreePath>,
+    ) -> Result<(), CatalogueError> {
         let folder = self.root.open_folder(path)?;
         // Watched first: whatever comes while the names are read leaves an event.
         if let Some(watch) = &mut self.watch {
@@ -200,7 +229,12 @@ impl Scanner {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn refresh_in(&mut self, opened: &Folder, folder: &TreePath, name: &[u8]) -> Result<(), CatalogueError> {
+    pub fn refresh_in(
+        &mut self,
+        opened: &Folder,
+        folder: &TreePath,
+        name: &[u8],
+    ) -> Result<(), CatalogueError> {
         if folder.is_root() && name == FOLDER.as_bytes() {
             return Ok(());
         }
@@ -212,7 +246,13 @@ impl Scanner {
     }
 
     /// Looks at one name and writes down what it is; its path where it is a folder.
-    fn look(&mut self, folder: &Folder, path: &TreePath, name: &[u8], news: News) -> Result<Option<TreePath>, CatalogueError> {
+    fn look(
+        &mut self,
+        folder: &Folder,
+        path: &TreePath,
+        name: &[u8],
+        news: News,
+    ) -> Result<Option<TreePath>, CatalogueError> {
         let meta = match folder.survey(name) {
             Ok(survey) if survey.mount_point => return self.skip(path, name, Skip::Mount),
             Ok(survey) => survey.meta,
@@ -223,7 +263,9 @@ impl Scanner {
             }
         };
         let valid = std::str::from_utf8(name).ok().filter(|name| check_part(name).is_ok());
-        let Some(full) = valid.and_then(|name| path.join(name).ok()) else { return self.skip(path, name, Skip::Name) };
+        let Some(full) = valid.and_then(|name| path.join(name).ok()) else {
+            return self.skip(path, name, Skip::Name);
+        };
         match meta.kind {
             MetaKind::Link => self.skip(path, name, Skip::Link),
             MetaKind::Special => self.skip(path, name, Skip::Special),
@@ -235,8 +277,18 @@ impl Scanner {
         }
     }
 
-    fn look_at_file(&mut self, path: TreePath, meta: &Meta, news: News) -> Result<(), CatalogueError> {
-        if news == News::Some && self.store.row(&path)?.is_some_and(|row| row.is_of(meta) && row.entry.executable == meta.executable) {
+    fn look_at_file(
+        &mut self,
+        path: TreePath,
+        meta: &Meta,
+        news: News,
+    ) -> Result<(), CatalogueError> {
+        if news == News::Some
+            && self
+                .store
+                .row(&path)?
+                .is_some_and(|row| row.is_of(meta) && row.entry.executable == meta.executable)
+        {
             return Ok(());
         }
         let file = match self.root.open_file(&path) {
@@ -256,7 +308,12 @@ impl Scanner {
         self.write(&path, Kind::File, &file.meta, news)
     }
 
-    fn skip(&mut self, folder: &TreePath, name: &[u8], why: Skip) -> Result<Option<TreePath>, CatalogueError> {
+    fn skip(
+        &mut self,
+        folder: &TreePath,
+        name: &[u8],
+        why: Skip,
+    ) -> Result<Option<TreePath>, CatalogueError> {
         self.batch()?;
         self.unwatch(folder, name);
         if let Some(path) = std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok())
@@ -267,7 +324,13 @@ impl Scanner {
         self.store.skip(folder, name, why).map(|()| None)
     }
 
-    fn write(&mut self, path: &TreePath, kind: Kind, meta: &Meta, news: News) -> Result<(), CatalogueError> {
+    fn write(
+        &mut self,
+        path: &TreePath,
+        kind: Kind,
+        meta: &Meta,
+        news: News,
+    ) -> Result<(), CatalogueError> {
         self.batch()?;
         if news == News::Some && self.is_tree(path)? {
             return self.notice(path, kind, meta);
@@ -293,11 +356,21 @@ impl Scanner {
         let Some(row) = self.store.row(path)? else { return Ok(()) };
         match (row.entry.kind, kind) {
             (Kind::Folder, Kind::Folder) => self.store.touch(path, meta),
-            (Kind::File, Kind::File) if row.is_of(meta) && row.entry.executable == meta.executable => Ok(()),
+            (Kind::File, Kind::File)
+                if row.is_of(meta) && row.entry.executable == meta.executable =>
+            {
+                Ok(())
+            }
             // What is to be replaced when the content comes.
-            (Kind::File, Kind::File) if self.store.kept(path)?.is_some_and(|kept| kept.is(meta)) => Ok(()),
+            (Kind::File, Kind::File)
+                if self.store.kept(path)?.is_some_and(|kept| kept.is(meta)) =>
+            {
+                Ok(())
+            }
             (Kind::File, Kind::File) => {
-                self.noticed.iter_mut().for_each(|noticed| noticed.edited.push((path.clone(), *meta)));
+                self.noticed
+                    .iter_mut()
+                    .for_each(|noticed| noticed.edited.push((path.clone(), *meta)));
                 Ok(())
             }
             _ => self.notice_gone(path.clone()),
@@ -311,7 +384,10 @@ impl Scanner {
     }
 
     fn unwatch(&mut self, folder: &TreePath, name: &[u8]) {
-        if let (Some(watch), Some(path)) = (&mut self.watch, std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok())) {
+        if let (Some(watch), Some(path)) = (
+            &mut self.watch,
+            std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()),
+        ) {
             watch.remove(&path);
         }
     }
@@ -329,6 +405,8 @@ impl Scanner {
 /// Whether a file changed long enough ago. One from the future is taken as it is: the lease still tells whether somebody writes.
 fn is_quiet(ctime: FileTime, now: SystemTime) -> bool {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let changed = u64::try_from(ctime.seconds).map(|seconds| std::time::Duration::new(seconds, ctime.nanos)).unwrap_or_default();
+    let changed = u64::try_from(ctime.seconds)
+        .map(|seconds| std::time::Duration::new(seconds, ctime.nanos))
+        .unwrap_or_default();
     changed > now || now - changed >= QUIET
 }

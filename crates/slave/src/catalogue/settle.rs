@@ -46,8 +46,11 @@ impl Settle {
 
     /// Takes out the names that have been quiet long enough.
     pub fn due(&mut self, now: Instant) -> Vec<TreePath> {
-        let mut due: Vec<_> =
-            self.changed.extract_if(|_, changed| now.saturating_duration_since(*changed) >= QUIET).map(|(path, _)| path).collect();
+        let mut due: Vec<_> = self
+            .changed
+            .extract_if(|_, changed| now.saturating_duration_since(*changed) >= QUIET)
+            .map(|(path, _)| path)
+            .collect();
         due.sort_unstable();
         due
     }

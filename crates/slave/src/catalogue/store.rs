@@ -92,7 +92,11 @@ impl Store {
         Ok(store)
     }
 
-    pub(super) fn run(&self, statement: &str, values: impl rusqlite::Params) -> Result<usize, CatalogueError> {
+    pub(super) fn run(
+        &self,
+        statement: &str,
+        values: impl rusqlite::Params,
+    ) -> Result<usize, CatalogueError> {
         let run = || self.database.prepare_cached(statement)?.execute(values);
         run().map_err(failed(&self.file))
     }
@@ -162,9 +166,16 @@ impl Store {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.unskip(folder.as_str(), name.as_bytes())?;
         match self.row(path)? {
-            Some(row) if row.is_of(meta) && row.entry.executable == (kind == Kind::File && meta.executable) => return Ok(()),
+            Some(row)
+                if row.is_of(meta)
+                    && row.entry.executable == (kind == Kind::File && meta.executable) =>
+            {
+                return Ok(());
+            }
             // It is the same folder whatever comes and goes in it.
-            Some(row) if kind == Kind::Folder && row.entry.kind == kind => return self.touch(path, meta),
+            Some(row) if kind == Kind::Folder && row.entry.kind == kind => {
+                return self.touch(path, meta);
+            }
             // What was below a folder goes with it.
             Some(row) if row.entry.kind != kind => self.remove(path)?,
             Some(_) => self.remove_row(folder.as_str(), name)?,
@@ -226,15 +237,26 @@ impl Store {
     pub fn renumber(&self, path: &TreePath, version: Version) -> Result<(), CatalogueError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let values = params![version.epoch, version.number.cast_signed(), folder.as_str(), name];
-        self.run("UPDATE entry SET epoch = ?, number = ? WHERE folder = ? AND name = ?", values).map(drop)
+        self.run("UPDATE entry SET epoch = ?, number = ? WHERE folder = ? AND name = ?", values)
+            .map(drop)
     }
 
     /// Moves what is at and below `from` to `to`, where nothing is, under the number of that change. `meta` is of what is at `to` now.
     ///
     /// # Errors
     /// Those of the database.
-    pub fn move_numbered(&self, from: &TreePath, to: &TreePath, version: Version, meta: &Meta) -> Result<(), CatalogueError> {
-        let (Some((old_folder, old_name)), Some((folder, name))) = (from.split_last(), to.split_last()) else { return Ok(()) };
+    pub fn move_numbered(
+        &self,
+        from: &TreePath,
+        to: &TreePath,
+        version: Version,
+        meta: &Meta,
+    ) -> Result<(), CatalogueError> {
+        let (Some((old_folder, old_name)), Some((folder, name))) =
+            (from.split_last(), to.split_last())
+        else {
+            return Ok(());
+        };
         self.unskip(folder.as_str(), name.as_bytes())?;
         self.run(
             "UPDATE entry SET folder = ?, name = ?, epoch = ?, number = ? WHERE folder = ? AND name = ?",
@@ -291,7 +313,9 @@ impl Store {
     pub fn is_empty(&self, folder: &TreePath) -> Result<bool, CatalogueError> {
         let ask = || {
             let select = "SELECT EXISTS (SELECT 1 FROM entry WHERE folder = ?1) OR EXISTS (SELECT 1 FROM skipped WHERE folder = ?1)";
-            self.database.prepare_cached(select)?.query_row([folder.as_str()], |row| row.get::<_, bool>(0))
+            self.database
+                .prepare_cached(select)?
+                .query_row([folder.as_str()], |row| row.get::<_, bool>(0))
         };
         ask().map(|found| !found).map_err(failed(&self.file))
     }
@@ -304,7 +328,9 @@ impl Store {
         let ask = || {
             let select = "SELECT max(octet_length(folder) + 1 + octet_length(name)) FROM entry
                  WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')";
-            self.database.prepare_cached(select)?.query_row([folder.as_str()], |row| row.get::<_, Option<i64>>(0))
+            self.database
+                .prepare_cached(select)?
+                .query_row([folder.as_str()], |row| row.get::<_, Option<i64>>(0))
         };
         let longest = ask().map_err(failed(&self.file))?;
         Ok(longest.and_then(|longest| usize::try_from(longest).ok()).unwrap_or(0))
@@ -317,7 +343,9 @@ impl Store {
     pub fn skipped_below(&self, path: &TreePath) -> Result<u64, CatalogueError> {
         let ask = || {
             let select = "SELECT count(*) FROM skipped WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')";
-            self.database.prepare_cached(select)?.query_row([path.as_str()], |row| row.get::<_, i64>(0))
+            self.database
+                .prepare_cached(select)?
+                .query_row([path.as_str()], |row| row.get::<_, i64>(0))
         };
         ask().map(i64::cast_unsigned).map_err(failed(&self.file))
     }
@@ -335,7 +363,11 @@ impl Store {
     /// # Errors
     /// Those of the database.
     pub fn note_change(&self, id: ChangeId, version: Version) -> Result<(), CatalogueError> {
-        self.run("INSERT OR REPLACE INTO change VALUES (?, ?, ?)", params![id.0, version.epoch, version.number.cast_signed()]).map(drop)
+        self.run(
+            "INSERT OR REPLACE INTO change VALUES (?, ?, ?)",
+            params![id.0, version.epoch, version.number.cast_signed()],
+        )
+        .map(drop)
     }
 
     /// Up to which change the folder has all; none where the catalogue is new.
@@ -399,7 +431,9 @@ impl Store {
         // Everything below has the folder `path` itself or one that begins with `path/`; `0` follows `/`.
         self.run("DELETE FROM kept WHERE folder = ? AND name = ?", [folder.as_str(), name])?;
         for table in ["entry", "skipped", "kept"] {
-            let statement = format!("DELETE FROM {table} WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')");
+            let statement = format!(
+                "DELETE FROM {table} WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')"
+            );
             self.run(&statement, [path.as_str()])?;
         }
         Ok(())
@@ -414,11 +448,13 @@ impl Store {
             self.remove(&path)?;
         }
         self.unskip(folder.as_str(), name)?;
-        self.run("INSERT INTO skipped VALUES (?, ?, ?)", params![folder.as_str(), name, why as i64]).map(drop)
+        self.run("INSERT INTO skipped VALUES (?, ?, ?)", params![folder.as_str(), name, why as i64])
+            .map(drop)
     }
 
     pub(super) fn unskip(&self, folder: &str, name: &[u8]) -> Result<(), CatalogueError> {
-        self.run("DELETE FROM skipped WHERE folder = ? AND name = ?", params![folder, name]).map(drop)
+        self.run("DELETE FROM skipped WHERE folder = ? AND name = ?", params![folder, name])
+            .map(drop)
     }
 
     /// Forgets a skipped name that is gone, by its bytes.
@@ -436,7 +472,10 @@ impl Store {
     pub fn names(&self, folder: &TreePath) -> Result<Vec<Vec<u8>>, CatalogueError> {
         let read = || {
             let select = "SELECT CAST(name AS BLOB) FROM entry WHERE folder = ?1 UNION ALL SELECT name FROM skipped WHERE folder = ?1";
-            self.database.prepare_cached(select)?.query_map([folder.as_str()], |row| row.get(0))?.collect::<rusqlite::Result<Vec<_>>>()
+            self.database
+                .prepare_cached(select)?
+                .query_map([folder.as_str()], |row| row.get(0))?
+                .collect::<rusqlite::Result<Vec<_>>>()
         };
         read().map_err(failed(&self.file))
     }
@@ -455,19 +494,30 @@ impl Store {
             self.database
                 .prepare_cached(select)?
                 .query_map(params![old, now - TRUSTED_AFTER_MS, now, most], |row| {
-                    let time = |s, ns| -> rusqlite::Result<FileTime> { Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? }) };
+                    let time = |s, ns| -> rusqlite::Result<FileTime> {
+                        Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? })
+                    };
                     let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
                     let (folder, name): (String, String) = (row.get(0)?, row.get(1)?);
                     let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
                     Ok((
                         path,
-                        Identifying { dev: unsigned(2)?, ino: unsigned(3)?, size: unsigned(4)?, mtime: time(5, 6)?, ctime: time(7, 8)? },
+                        Identifying {
+                            dev: unsigned(2)?,
+                            ino: unsigned(3)?,
+                            size: unsigned(4)?,
+                            mtime: time(5, 6)?,
+                            ctime: time(7, 8)?,
+                        },
                     ))
                 })?
                 .collect::<rusqlite::Result<Vec<_>>>()
         };
         let rows = read().map_err(failed(&self.file))?;
-        Ok(rows.into_iter().filter_map(|(path, meta)| TreePath::new(path).ok().map(|path| Unhashed { path, meta })).collect())
+        Ok(rows
+            .into_iter()
+            .filter_map(|(path, meta)| TreePath::new(path).ok().map(|path| Unhashed { path, meta }))
+            .collect())
     }
 
     /// Notes the digest of exactly this content; nothing where the row is of other content by now.

@@ -40,7 +40,8 @@ impl Kept {
         prepare(dir.path());
         let own = Own::take(&Folder::open(dir.path()).unwrap()).unwrap();
         let reader = Reader::open(dir.path()).unwrap();
-        let mut kept = Self { dir, own, keeper: None, hints: Arc::new(Hints::new().unwrap()), reader };
+        let mut kept =
+            Self { dir, own, keeper: None, hints: Arc::new(Hints::new().unwrap()), reader };
         kept.start();
         kept
     }
@@ -48,7 +49,8 @@ impl Kept {
     fn start(&mut self) {
         let root = Folder::open(self.dir.path()).unwrap();
         let lock = KeeperLock::try_take(&root).unwrap().expect("nobody else keeps it");
-        self.keeper = Some(Keeper::start(&root, self.dir.path(), &self.config(), lock, None).unwrap());
+        self.keeper =
+            Some(Keeper::start(&root, self.dir.path(), &self.config(), lock, None).unwrap());
         self.wait("a complete catalogue", |kept| kept.reader.is_complete().unwrap());
     }
 
@@ -66,7 +68,11 @@ impl Kept {
     fn stop(&mut self) {
         let began = Instant::now();
         drop(self.keeper.take());
-        assert!(began.elapsed() < Duration::from_secs(2), "the keeper took {:?} to end", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_secs(2),
+            "the keeper took {:?} to end",
+            began.elapsed()
+        );
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -137,7 +143,10 @@ fn a_scan_finds_everything_that_is_served_and_counts_the_rest() {
     assert_eq!(kept.names("a"), ["NotFolder"]);
     let counters = kept.reader.counters().unwrap();
     assert_eq!((counters.files, counters.folders, counters.bytes), (3, 2, 6));
-    assert_eq!((counters.skipped_links, counters.skipped_special, counters.skipped_names), (1, 1, 2));
+    assert_eq!(
+        (counters.skipped_links, counters.skipped_special, counters.skipped_names),
+        (1, 1, 2)
+    );
     kept.wait_for_digest("sub/deep/c", b"ccc");
     kept.wait("all digests", |kept| kept.reader.counters().unwrap().unhashed == 0);
 
@@ -273,7 +282,9 @@ fn a_damaged_catalogue_is_named() {
     fs::write(&file, bytes).unwrap();
     let root = Folder::open(kept.dir.path()).unwrap();
     let lock = KeeperLock::try_take(&root).unwrap().unwrap();
-    let Err(error) = Keeper::start(&root, kept.dir.path(), &kept.config(), lock, None) else { panic!("it starts") };
+    let Err(error) = Keeper::start(&root, kept.dir.path(), &kept.config(), lock, None) else {
+        panic!("it starts")
+    };
     assert!(error.to_string().contains("catalogue.db is damaged"), "{error}");
 }
 
@@ -324,7 +335,8 @@ fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
     fs::write(dir.path().join("d"), "a file").unwrap();
     scanner.store.remove(&path).unwrap();
     let meta = root.stat(&path).unwrap();
-    let made = Made { kind: Kind::File, meta: &meta, version, content: Some(version), digest: None };
+    let made =
+        Made { kind: Kind::File, meta: &meta, version, content: Some(version), digest: None };
     scanner.store.put_numbered(&path, &made).unwrap();
     while !scanner.scan_on(Instant::now()).unwrap() {}
     assert_eq!(scanner.store.row(&path).unwrap().and_then(|row| row.entry.version), Some(version));

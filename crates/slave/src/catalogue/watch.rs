@@ -42,7 +42,14 @@ impl Watch {
     pub fn new() -> io::Result<Self> {
         let inotify = Inotify::init()?;
         let watches = inotify.watches();
-        Ok(Self { inotify, watches, folders: HashMap::new(), by_path: HashMap::new(), buffer: vec![0; BUFFER], partial: false })
+        Ok(Self {
+            inotify,
+            watches,
+            folders: HashMap::new(),
+            by_path: HashMap::new(),
+            buffer: vec![0; BUFFER],
+            partial: false,
+        })
     }
 
     /// Whether some folder could not be watched since the last [`Self::clear`].
@@ -75,7 +82,9 @@ impl Watch {
             }
             Err(e) => {
                 if !std::mem::replace(&mut self.partial, true) {
-                    warn!("{path} cannot be watched ({e}); the folder is read again from time to time instead");
+                    warn!(
+                        "{path} cannot be watched ({e}); the folder is read again from time to time instead"
+                    );
                 }
             }
         }
@@ -83,8 +92,13 @@ impl Watch {
 
     /// Watches a path and what is below it no more.
     pub fn remove(&mut self, path: &TreePath) {
-        let below =
-            |other: &TreePath| other == path || other.as_str().strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        let below = |other: &TreePath| {
+            other == path
+                || other
+                    .as_str()
+                    .strip_prefix(path.as_str())
+                    .is_some_and(|rest| rest.starts_with('/'))
+        };
         let gone: Vec<_> = self.by_path.keys().filter(|other| below(other)).cloned().collect();
         for path in gone {
             if let Some(watch) = self.by_path.remove(&path) {
@@ -124,18 +138,22 @@ impl Watch {
                 continue;
             }
             let Some(name) = event.name else {
-                if folder.is_root() && event.mask.intersects(EventMask::DELETE_SELF | EventMask::UNMOUNT) {
+                if folder.is_root()
+                    && event.mask.intersects(EventMask::DELETE_SELF | EventMask::UNMOUNT)
+                {
                     changes.push(Change::Lost);
                 }
                 continue;
             };
             let name = std::os::unix::ffi::OsStrExt::as_bytes(name).to_vec();
             let moved = EventMask::MOVED_FROM | EventMask::MOVED_TO | EventMask::DELETE;
-            changes.push(if event.mask.intersects(moved) || event.mask.contains(EventMask::ISDIR) {
-                Change::Moved(folder.clone(), name)
-            } else {
-                Change::Touched(folder.clone(), name)
-            });
+            changes.push(
+                if event.mask.intersects(moved) || event.mask.contains(EventMask::ISDIR) {
+                    Change::Moved(folder.clone(), name)
+                } else {
+                    Change::Touched(folder.clone(), name)
+                },
+            );
         }
         Ok(changes)
     }

@@ -112,11 +112,18 @@ pub fn apply(
         Change::MakeFolder { path } => make_folder(path, parents),
         Change::Remove { path, recursive } => remove(path, *recursive, version, parents, staging),
         Change::Move { from, to } => move_to(from, to, version, parents, staging),
-        Change::Withdraw { .. } => Ok(Applied { parents: Vec::new(), meta: None, undo: Undo::Nothing }),
+        Change::Withdraw { .. } => {
+            Ok(Applied { parents: Vec::new(), meta: None, undo: Undo::Nothing })
+        }
     }
 }
 
-fn put(path: &TreePath, staged: &StagedName, parents: &mut Parents<'_>, staging: &Staging) -> Result<Applied, TreeError> {
+fn put(
+    path: &TreePath,
+    staged: &StagedName,
+    parents: &mut Parents<'_>,
+    staging: &Staging,
+) -> Result<Applied, TreeError> {
     let (parent, name) = place(path)?;
     let folder = parents.get(&parent)?;
     let over = match folder.stat_part(name.as_bytes()) {
@@ -130,13 +137,17 @@ fn put(path: &TreePath, staged: &StagedName, parents: &mut Parents<'_>, staging:
     } else {
         staging.staged.move_new(staged.as_str(), folder, &name)?;
     }
-    let undo = Undo::Put { parent: parent.clone(), name: name.clone(), staged: staged.clone(), over };
+    let undo =
+        Undo::Put { parent: parent.clone(), name: name.clone(), staged: staged.clone(), over };
     finish(&parent, &name, vec![parent.clone()], undo, parents, staging)
 }
 
 /// Moves something to the first name that is free among those of a change: `V`, `V.1`, `V.2`… A change that is carried out
 /// again, or takes several things away, finds its first name taken.
-fn free_name(version: Version, mut move_to: impl FnMut(&str) -> Result<(), TreeError>) -> Result<String, TreeError> {
+fn free_name(
+    version: Version,
+    mut move_to: impl FnMut(&str) -> Result<(), TreeError>,
+) -> Result<String, TreeError> {
     let mut n = 0_u64;
     loop {
         let name = if n == 0 { version.to_string() } else { format!("{version}.{n}") };
@@ -151,11 +162,20 @@ fn free_name(version: Version, mut move_to: impl FnMut(&str) -> Result<(), TreeE
 ///
 /// # Errors
 /// Those of the disk.
-pub fn hold(path: &TreePath, staged: &StagedName, parents: &mut Parents<'_>, staging: &Staging) -> Result<Applied, TreeError> {
+pub fn hold(
+    path: &TreePath,
+    staged: &StagedName,
+    parents: &mut Parents<'_>,
+    staging: &Staging,
+) -> Result<Applied, TreeError> {
     let (parent, name) = place(path)?;
     staging.discard(staged);
     parents.get(&parent)?.move_new(&name, &staging.staged, staged.as_str())?;
-    Ok(Applied { parents: vec![parent.clone()], meta: None, undo: Undo::Hold { parent, name, staged: staged.clone() } })
+    Ok(Applied {
+        parents: vec![parent.clone()],
+        meta: None,
+        undo: Undo::Hold { parent, name, staged: staged.clone() },
+    })
 }
 
 fn make_folder(path: &TreePath, parents: &mut Parents<'_>) -> Result<Applied, TreeError> {
@@ -163,16 +183,28 @@ fn make_folder(path: &TreePath, parents: &mut Parents<'_>) -> Result<Applied, Tr
     let folder = parents.get(&parent)?;
     folder.make_folder(&name, false)?;
     let meta = folder.stat_part(name.as_bytes())?;
-    Ok(Applied { parents: vec![parent.clone()], meta: Some(meta), undo: Undo::MakeFolder { parent, name } })
+    Ok(Applied {
+        parents: vec![parent.clone()],
+        meta: Some(meta),
+        undo: Undo::MakeFolder { parent, name },
+    })
 }
 
-fn remove(path: &TreePath, recursive: bool, version: Version, parents: &mut Parents<'_>, staging: &Staging) -> Result<Applied, TreeError> {
+fn remove(
+    path: &TreePath,
+    recursive: bool,
+    version: Version,
+    parents: &mut Parents<'_>,
+    staging: &Staging,
+) -> Result<Applied, TreeError> {
     let (parent, name) = place(path)?;
     let folder = parents.get(&parent)?;
     let is_folder = match folder.stat_part(name.as_bytes()) {
         Ok(meta) => meta.kind == MetaKind::Folder,
         // Somebody was faster on the server; it is gone, as was wanted.
-        Err(TreeError::NotFound) => return Ok(Applied { parents: vec![parent], meta: None, undo: Undo::Nothing }),
+        Err(TreeError::NotFound) => {
+            return Ok(Applied { parents: vec![parent], meta: None, undo: Undo::Nothing });
+        }
         Err(e) => return Err(e),
     };
     let undo = if is_folder && !recursive {
@@ -186,7 +218,13 @@ fn remove(path: &TreePath, recursive: bool, version: Version, parents: &mut Pare
     Ok(Applied { parents: vec![parent], meta: None, undo })
 }
 
-fn move_to(from: &TreePath, to: &TreePath, version: Version, parents: &mut Parents<'_>, staging: &Staging) -> Result<Applied, TreeError> {
+fn move_to(
+    from: &TreePath,
+    to: &TreePath,
+    version: Version,
+    parents: &mut Parents<'_>,
+    staging: &Staging,
+) -> Result<Applied, TreeError> {
     let (from, to) = (place(from)?, place(to)?);
     let source = parents.get(&from.0)?.try_clone()?;
     if from == to {
@@ -196,7 +234,9 @@ fn move_to(from: &TreePath, to: &TreePath, version: Version, parents: &mut Paren
     let target = parents.get(&to.0)?;
     let kept = match target.stat_part(to.1.as_bytes()) {
         Ok(meta) if meta.kind == MetaKind::File => {
-            let kept = free_name(version, |kept| source.move_over(&from.1, target, &to.1, (&staging.removed, kept)))?;
+            let kept = free_name(version, |kept| {
+                source.move_over(&from.1, target, &to.1, (&staging.removed, kept))
+            })?;
             Some(kept)
         }
         Ok(_) => return Err(TreeError::IsFolder),
@@ -206,7 +246,8 @@ fn move_to(from: &TreePath, to: &TreePath, version: Version, parents: &mut Paren
         }
         Err(e) => return Err(e),
     };
-    let concerned = if from.0 == to.0 { vec![to.0.clone()] } else { vec![from.0.clone(), to.0.clone()] };
+    let concerned =
+        if from.0 == to.0 { vec![to.0.clone()] } else { vec![from.0.clone(), to.0.clone()] };
     let (parent, name) = to.clone();
     finish(&parent, &name, concerned, Undo::Move { from, to, kept }, parents, staging)
 }
@@ -262,10 +303,16 @@ impl Applied {
 impl Undo {
     fn run(&self, parents: &mut Parents<'_>, staging: &Staging) -> Result<(), TreeError> {
         match self {
-            Self::Put { parent, name, staged, over: true } => staging.staged.exchange(staged.as_str(), parents.get(parent)?, name),
-            Self::Put { parent, name, staged, over: false } => parents.get(parent)?.move_new(name, &staging.staged, staged.as_str()),
+            Self::Put { parent, name, staged, over: true } => {
+                staging.staged.exchange(staged.as_str(), parents.get(parent)?, name)
+            }
+            Self::Put { parent, name, staged, over: false } => {
+                parents.get(parent)?.move_new(name, &staging.staged, staged.as_str())
+            }
             Self::MakeFolder { parent, name } => parents.get(parent)?.remove_folder(name),
-            Self::Remove { parent, name, kept, .. } => staging.removed.move_new(kept, parents.get(parent)?, name),
+            Self::Remove { parent, name, kept, .. } => {
+                staging.removed.move_new(kept, parents.get(parent)?, name)
+            }
             Self::RemoveFolder { parent, name } => parents.get(parent)?.make_folder(name, false),
             Self::Move { from, to, kept } => {
                 let source = parents.get(&from.0)?.try_clone()?;
@@ -276,7 +323,9 @@ impl Undo {
                     None => Ok(()),
                 }
             }
-            Self::Hold { parent, name, staged } => staging.staged.move_new(staged.as_str(), parents.get(parent)?, name),
+            Self::Hold { parent, name, staged } => {
+                staging.staged.move_new(staged.as_str(), parents.get(parent)?, name)
+            }
             Self::Nothing => Ok(()),
         }
     }

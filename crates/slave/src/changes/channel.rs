@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use relais_proto::{FolderId, Version, limits};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
-    SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
 use super::{Answer, Ask, answer_from_bytes, answer_to_bytes};
@@ -65,7 +65,10 @@ fn send(fd: &OwnedFd, message: &[u8]) -> io::Result<bool> {
 }
 
 fn senseless(e: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("a message that no process of this slave writes: {e}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("a message that no process of this slave writes: {e}"),
+    )
 }
 
 /// Where sessions bring their channels.
@@ -97,7 +100,12 @@ impl Desk {
         if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
             return Err(io::Error::other("no room for the descriptor"));
         }
-        rustix::net::sendmsg(&self.send, &[IoSlice::new(&[0])], &mut control, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        rustix::net::sendmsg(
+            &self.send,
+            &[IoSlice::new(&[0])],
+            &mut control,
+            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+        )?;
         Ok(SessionEnd { fd: ours })
     }
 
@@ -124,7 +132,12 @@ impl Desk {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        match rustix::net::recvmsg(&self.receive, &mut [IoSliceMut::new(&mut byte)], &mut control, flags) {
+        match rustix::net::recvmsg(
+            &self.receive,
+            &mut [IoSliceMut::new(&mut byte)],
+            &mut control,
+            flags,
+        ) {
             Ok(_) => {}
             Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
             Err(e) => return Err(e.into()),
@@ -196,7 +209,9 @@ impl SessionEnd {
     /// Those of the system call, or bytes without a sense.
     pub fn answer(&self) -> io::Result<Received<Answer>> {
         Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
-            Received::Message(bytes) => Received::Message(answer_from_bytes(bytes).map_err(senseless)?),
+            Received::Message(bytes) => {
+                Received::Message(answer_from_bytes(bytes).map_err(senseless)?)
+            }
             Received::Nothing => Received::Nothing,
             Received::Gone => Received::Gone,
         })
@@ -231,7 +246,9 @@ impl ReplicatorEnd {
     /// Those of the system call, or bytes without a sense.
     pub fn ask(&self) -> io::Result<Received<Ask>> {
         Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
-            Received::Message(bytes) => Received::Message(Ask::from_bytes(bytes).map_err(senseless)?),
+            Received::Message(bytes) => {
+                Received::Message(Ask::from_bytes(bytes).map_err(senseless)?)
+            }
             Received::Nothing => Received::Nothing,
             Received::Gone => Received::Gone,
         })
@@ -290,7 +307,10 @@ mod tests {
         assert!(session.propose(&proposal.to_bytes()).unwrap());
         assert_eq!(replicator.ask().unwrap(), Received::Message(Ask::Change(proposal)));
         assert_eq!(replicator.ask().unwrap(), Received::Nothing);
-        for answer in [Ok(Version { epoch: 1, number: 7 }.into()), Err(Refusal::new(ErrorCode::NotFound, "no"))] {
+        for answer in [
+            Ok(Version { epoch: 1, number: 7 }.into()),
+            Err(Refusal::new(ErrorCode::NotFound, "no")),
+        ] {
             assert!(replicator.answer(&answer).unwrap());
             assert_eq!(session.answer().unwrap(), Received::Message(answer));
         }
@@ -307,7 +327,12 @@ mod tests {
         assert_eq!(session.hello().unwrap(), Received::Message(()));
         for n in 0..MOST_PENDING {
             assert!(session.propose(&[0; 400]).unwrap(), "proposal {n}");
-            assert!(replicator.answer(&Err(Refusal::new(ErrorCode::NotFound, "m".repeat(200)))).unwrap(), "answer {n}");
+            assert!(
+                replicator
+                    .answer(&Err(Refusal::new(ErrorCode::NotFound, "m".repeat(200))))
+                    .unwrap(),
+                "answer {n}"
+            );
         }
     }
 }

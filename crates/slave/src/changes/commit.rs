@@ -57,7 +57,12 @@ impl Committer {
     ///
     /// # Errors
     /// Those of opening the staging folders.
-    pub fn new(root: Folder, numbering: Box<dyn Numbering>, board: Arc<Board>, desk: Arc<Desk>) -> Result<Self, CatalogueError> {
+    pub fn new(
+        root: Folder,
+        numbering: Box<dyn Numbering>,
+        board: Arc<Board>,
+        desk: Arc<Desk>,
+    ) -> Result<Self, CatalogueError> {
         let staging = Staging::open(&root)?;
         let counter = Counter::new(desk, Some(Door::open(&root)?));
         Ok(Self { root, staging, numbering, board, counter, litter: true, behind: None })
@@ -102,7 +107,8 @@ impl Committer {
             return Err(CatalogueError::Behind(why.clone()));
         }
         for ((channel, proposal), answer) in from.iter().zip(&proposals).zip(answers) {
-            let answer = answer.unwrap_or_else(|| Err(no_changes("the slave cannot use its catalogue")));
+            let answer =
+                answer.unwrap_or_else(|| Err(no_changes("the slave cannot use its catalogue")));
             let made = answer.as_ref().is_ok_and(|done| done.version > before);
             self.forget_staged(proposal, &answer, made);
             // After an answer that is lost, the next would be taken for it.
@@ -119,7 +125,12 @@ impl Committer {
         self.counter.sweep();
     }
 
-    fn make_all(&mut self, store: &Store, proposals: &[Proposal], answers: &mut [Option<Answer>]) -> Result<(), CatalogueError> {
+    fn make_all(
+        &mut self,
+        store: &Store,
+        proposals: &[Proposal],
+        answers: &mut [Option<Answer>],
+    ) -> Result<(), CatalogueError> {
         for (proposal, answer) in proposals.iter().zip(answers.iter_mut()) {
             *answer = store.number_of(proposal.id)?.map(|version| Ok(version.into()));
         }
@@ -129,7 +140,11 @@ impl Committer {
         while at < proposals.len() {
             let end = at + segment(store, &proposals[at..])?;
             let mut obstacles = Obstacles::new(&self.root, store);
-            for (proposal, answer) in proposals[at..end].iter().zip(&mut answers[at..end]).filter(|(_, answer)| answer.is_none()) {
+            for (proposal, answer) in proposals[at..end]
+                .iter()
+                .zip(&mut answers[at..end])
+                .filter(|(_, answer)| answer.is_none())
+            {
                 *answer = obstacles.of(&proposal.change)?.map(Err);
             }
             drop(obstacles);
@@ -142,12 +157,20 @@ impl Committer {
     /// Refuses what needs room where there is hardly any. What is left is for the journal and the catalogue, and so for
     /// those who remove something: what has its number must not fail for want of room.
     fn refuse_without_room(&self, proposals: &[Proposal], answers: &mut [Option<Answer>]) {
-        let needs_room = |change: &Change| matches!(change, Change::Put { .. } | Change::MakeFolder { .. });
-        let open = || proposals.iter().zip(answers.iter()).any(|(proposal, answer)| answer.is_none() && needs_room(&proposal.change));
+        let needs_room =
+            |change: &Change| matches!(change, Change::Put { .. } | Change::MakeFolder { .. });
+        let open = || {
+            proposals
+                .iter()
+                .zip(answers.iter())
+                .any(|(proposal, answer)| answer.is_none() && needs_room(&proposal.change))
+        };
         if !open() || !rustix::fs::fstatvfs(&self.root).is_ok_and(|disk| is_full(&disk)) {
             return;
         }
-        for (proposal, answer) in proposals.iter().zip(answers).filter(|(_, answer)| answer.is_none()) {
+        for (proposal, answer) in
+            proposals.iter().zip(answers).filter(|(_, answer)| answer.is_none())
+        {
             if needs_room(&proposal.change) {
                 *answer = Some(Err(Refusal::new(ErrorCode::NoSpace, "the server's disk is full")));
             }
@@ -205,7 +228,11 @@ impl Committer {
             }
             let asked: Vec<Asked> = open
                 .iter()
-                .map(|at| Asked { id: proposals[*at].id, change: proposals[*at].change.clone(), expect: proposals[*at].expect })
+                .map(|at| Asked {
+                    id: proposals[*at].id,
+                    change: proposals[*at].change.clone(),
+                    expect: proposals[*at].expect,
+                })
                 .collect();
             let verdicts = match self.numbering.number(&asked, &mut CatalogueView(store)) {
                 Ok(verdicts) => verdicts,
@@ -225,11 +252,15 @@ impl Committer {
                     Verdict::Refused(refusal) => answers[at] = Some(Err(refusal)),
                 }
             }
-            let numbered: Vec<(Version, usize)> = jobs.iter().map(|job| (job.numbered.version, job.at)).collect();
+            let numbered: Vec<(Version, usize)> =
+                jobs.iter().map(|job| (job.numbered.version, job.at)).collect();
             self.carry_out(store, jobs, answers)?;
             // What was asked for twice together has one fate.
             for (at, version) in known {
-                let first = numbered.iter().find(|(number, _)| *number == version).and_then(|(_, first)| answers[*first].clone());
+                let first = numbered
+                    .iter()
+                    .find(|(number, _)| *number == version)
+                    .and_then(|(_, first)| answers[*first].clone());
                 answers[at] = Some(first.unwrap_or(Ok(version.into())));
             }
         }
@@ -237,7 +268,11 @@ impl Committer {
 
     /// What was taken back has its former content, but another ctime.
     fn look_again(&self, store: &Store, jobs: &[Job<'_>]) -> Result<(), CatalogueError> {
-        for path in jobs.iter().filter(|job| job.result.is_err()).flat_map(|job| paths(&job.numbered.change)) {
+        for path in jobs
+            .iter()
+            .filter(|job| job.result.is_err())
+            .flat_map(|job| paths(&job.numbered.change))
+        {
             if let (Some(row), Ok(meta)) = (store.row(path)?, self.root.stat(path))
                 && row.is_former(&meta)
             {
@@ -248,26 +283,36 @@ impl Committer {
     }
 
     /// Brings numbered changes to the disk and into the catalogue.
-    fn carry_out(&mut self, store: &Store, mut jobs: Vec<Job<'_>>, answers: &mut [Option<Answer>]) -> Result<(), CatalogueError> {
+    fn carry_out(
+        &mut self,
+        store: &Store,
+        mut jobs: Vec<Job<'_>>,
+        answers: &mut [Option<Answer>],
+    ) -> Result<(), CatalogueError> {
         let mut parents = Parents::new(&self.root);
         for job in &mut jobs {
             let Numbered { change, version, .. } = &job.numbered;
-            job.result = apply(change, *version, job.proposal.staged.as_ref(), &mut parents, &self.staging);
+            job.result =
+                apply(change, *version, job.proposal.staged.as_ref(), &mut parents, &self.staging);
         }
         sync_parents(&mut jobs, &mut parents, &self.staging);
         drop(parents);
-        let failed: Vec<Version> = jobs.iter().filter(|job| job.result.is_err()).map(|job| job.numbered.version).collect();
-        let withdrawn = if failed.is_empty() { Ok(Vec::new()) } else { self.numbering.withdraw(&failed) };
+        let failed: Vec<Version> =
+            jobs.iter().filter(|job| job.result.is_err()).map(|job| job.numbered.version).collect();
+        let withdrawn =
+            if failed.is_empty() { Ok(Vec::new()) } else { self.numbering.withdraw(&failed) };
         let last = jobs.last().map(|job| job.numbered.version);
         let withdrawn = match withdrawn {
             Ok(withdrawn) => withdrawn,
             Err(refusal) => return self.fall_behind(store, refusal.message),
         };
-        let made: Vec<_> = jobs.iter().map(|job| (&job.numbered, job.result.as_ref().ok())).collect();
+        let made: Vec<_> =
+            jobs.iter().map(|job| (&job.numbered, job.result.as_ref().ok())).collect();
         if let Some(last) = withdrawn.last().map(|numbered| numbered.version).or(last) {
             self.board.announce(last);
         }
-        let noted = note(store, &made, &withdrawn, last).and_then(|()| self.look_again(store, &jobs));
+        let noted =
+            note(store, &made, &withdrawn, last).and_then(|()| self.look_again(store, &jobs));
         if let Err(e) = noted {
             return self.fall_behind(store, e.to_string());
         }
@@ -301,7 +346,9 @@ fn segment(store: &Store, proposals: &[Proposal]) -> Result<usize, CatalogueErro
     for (at, proposal) in proposals.iter().enumerate() {
         let alone = match &proposal.change {
             Change::Move { .. } | Change::Withdraw { .. } => true,
-            Change::Remove { path, recursive } => *recursive || store.row(path)?.is_some_and(|row| row.entry.kind == Kind::Folder),
+            Change::Remove { path, recursive } => {
+                *recursive || store.row(path)?.is_some_and(|row| row.entry.kind == Kind::Folder)
+            }
             Change::Put { .. } | Change::MakeFolder { .. } => false,
         };
         if alone {
@@ -313,7 +360,9 @@ fn segment(store: &Store, proposals: &[Proposal]) -> Result<usize, CatalogueErro
 
 pub(super) fn is_full(disk: &rustix::fs::StatVfs) -> bool {
     // Some file systems do not tell.
-    disk.f_blocks > 0 && disk.f_bavail.saturating_mul(disk.f_frsize) < KEPT_FREE.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 64)
+    disk.f_blocks > 0
+        && disk.f_bavail.saturating_mul(disk.f_frsize)
+            < KEPT_FREE.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 64)
 }
 
 pub(super) fn sync_file(staged: &Folder, name: &StagedName) -> Result<(), TreeError> {
@@ -322,9 +371,11 @@ pub(super) fn sync_file(staged: &Folder, name: &StagedName) -> Result<(), TreeEr
 
 /// Puts the names in all folders concerned on the disk. Where that fails, what was changed in the folder is taken back.
 fn sync_parents(jobs: &mut [Job<'_>], parents: &mut Parents<'_>, staging: &Staging) {
-    let concerned: BTreeSet<&TreePath> = jobs.iter().filter_map(|job| job.result.as_ref().ok()).flat_map(|a| &a.parents).collect();
+    let concerned: BTreeSet<&TreePath> =
+        jobs.iter().filter_map(|job| job.result.as_ref().ok()).flat_map(|a| &a.parents).collect();
     let concerned: Vec<TreePath> = concerned.into_iter().cloned().collect();
-    let folders: Vec<_> = concerned.iter().map(|path| parents.get(path).and_then(Folder::try_clone)).collect();
+    let folders: Vec<_> =
+        concerned.iter().map(|path| parents.get(path).and_then(Folder::try_clone)).collect();
     let results = together(&folders, |folder| match folder {
         Ok(folder) => folder.sync().map_err(|e| e.to_string()),
         Err(e) => Err(e.to_string()),

@@ -84,7 +84,10 @@ impl Counter {
 
     /// Closes the channels whose sessions have left; which they were.
     pub fn sweep(&mut self) -> Vec<u64> {
-        self.channels.extract_if(.., |_, channel| is_closed(channel)).map(|(number, _)| number).collect()
+        self.channels
+            .extract_if(.., |_, channel| is_closed(channel))
+            .map(|(number, _)| number)
+            .collect()
     }
 
     /// Takes at most a batch of proposals from the channels, in turn.
@@ -92,11 +95,17 @@ impl Counter {
         let mut gathered = Gathered::default();
         self.turn = self.turn.wrapping_add(1);
         let first = self.turn.checked_rem(self.channels.len()).unwrap_or(0);
-        for (number, channel) in self.channels.iter().skip(first).chain(self.channels.iter().take(first)) {
+        for (number, channel) in
+            self.channels.iter().skip(first).chain(self.channels.iter().take(first))
+        {
             while gathered.proposals.len() < BATCH {
                 match channel.ask() {
-                    Ok(Received::Message(Ask::Change(proposal))) => gathered.proposals.push((*number, proposal)),
-                    Ok(Received::Message(Ask::Holders(put))) => gathered.holders.push((*number, put)),
+                    Ok(Received::Message(Ask::Change(proposal))) => {
+                        gathered.proposals.push((*number, proposal))
+                    }
+                    Ok(Received::Message(Ask::Holders(put))) => {
+                        gathered.holders.push((*number, put))
+                    }
                     Ok(Received::Nothing) => break,
                     Ok(Received::Gone) => {
                         gathered.gone.insert(*number);
@@ -115,7 +124,9 @@ impl Counter {
 
     /// Tells who holds content. Where that is lost its session goes on without.
     pub fn tell_holders(&self, channel: u64, holders: &[FolderId]) {
-        if let Some(Err(e)) = self.channels.get(&channel).map(|channel| channel.tell_holders(holders)) {
+        if let Some(Err(e)) =
+            self.channels.get(&channel).map(|channel| channel.tell_holders(holders))
+        {
             debug!("an answer is lost: {e}");
         }
     }
@@ -141,5 +152,6 @@ impl Counter {
 fn is_closed(channel: &ReplicatorEnd) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut fds = [PollFd::new(channel, PollFlags::empty())];
-    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok()
+        && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }

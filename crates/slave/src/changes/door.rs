@@ -11,8 +11,9 @@ use log::debug;
 use relais_tree::{Folder, TreeError};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, recvmsg, sendmsg, socket_with,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
+    connect, listen, recvmsg, sendmsg, socket_with,
 };
 
 use super::channel::ReplicatorEnd;
@@ -70,7 +71,9 @@ impl Door {
         self.guests.retain(|guest| {
             loop {
                 match receive(guest) {
-                    Ok(Some(fd)) => taken.extend(ReplicatorEnd::greet(fd).inspect_err(|e| debug!("a channel is lost: {e}"))),
+                    Ok(Some(fd)) => taken.extend(
+                        ReplicatorEnd::greet(fd).inspect_err(|e| debug!("a channel is lost: {e}")),
+                    ),
                     Ok(None) => return true,
                     Err(e) => {
                         debug!("another slave of this folder has gone: {e}");
@@ -88,7 +91,12 @@ fn receive(guest: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     let mut byte = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    match recvmsg(guest, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC) {
+    match recvmsg(
+        guest,
+        &mut [IoSliceMut::new(&mut byte)],
+        &mut control,
+        RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
+    ) {
         Ok(got) if got.bytes == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
         Ok(_) => {
             let fd = control.drain().find_map(|message| match message {
@@ -135,7 +143,12 @@ fn send(socket: &OwnedFd, channel: &OwnedFd) -> io::Result<()> {
     if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
         return Err(io::Error::other("no room for the descriptor"));
     }
-    sendmsg(socket, &[IoSlice::new(&[0])], &mut control, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+    sendmsg(
+        socket,
+        &[IoSlice::new(&[0])],
+        &mut control,
+        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+    )?;
     Ok(())
 }
 

@@ -24,7 +24,10 @@ pub use commit::Committer;
 pub use numbering::Numbering;
 pub use replay::{Memory, Remembered, open as open_journal};
 
-use relais_proto::{Change, ChangeId, Decode, Decoder, Encoder, ErrorCode, Expect, Refusal, Version, WireError, limits};
+use relais_proto::{
+    Change, ChangeId, Decode, Decoder, Encoder, ErrorCode, Expect, Refusal, Version, WireError,
+    limits,
+};
 
 use crate::staging::StagedName;
 
@@ -98,7 +101,10 @@ impl Proposal {
             change: Change::decode(&mut from)?,
             expect: Expect::decode(&mut from)?,
             staged: match from.bool()? {
-                true => Some(StagedName::parse(from.short_text("staged name", limits::NAME_PART)?).ok_or(bad)?),
+                true => Some(
+                    StagedName::parse(from.short_text("staged name", limits::NAME_PART)?)
+                        .ok_or(bad)?,
+                ),
                 false => None,
             },
             synced: from.bool()?,
@@ -140,7 +146,9 @@ impl Ask {
                 from.finish()?;
                 Ok(Self::Holders(put))
             }
-            Some((other, _)) => Err(WireError::BadValue { what: "question", value: (*other).into() }),
+            Some((other, _)) => {
+                Err(WireError::BadValue { what: "question", value: (*other).into() })
+            }
             None => Err(WireError::Short),
         }
     }
@@ -177,7 +185,8 @@ pub fn answer_from_bytes(bytes: &[u8]) -> Result<Answer, WireError> {
         Ok(Done { version: Version::decode(&mut from)?, copies: from.u16()? })
     } else {
         let number = from.u16()?;
-        let code = ErrorCode::from_number(number).ok_or(WireError::BadValue { what: "error code", value: number.into() })?;
+        let code = ErrorCode::from_number(number)
+            .ok_or(WireError::BadValue { what: "error code", value: number.into() })?;
         Err(Refusal::new(code, from.short_text("message", limits::TEXT)?))
     };
     from.finish()?;

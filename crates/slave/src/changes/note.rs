@@ -25,7 +25,11 @@ pub fn note(
     }
     for numbered in withdrawn {
         let Change::Withdraw { of } = &numbered.change else { continue };
-        for path in made.iter().filter(|(made, _)| made.version == *of).flat_map(|(made, _)| paths(&made.change)) {
+        for path in made
+            .iter()
+            .filter(|(made, _)| made.version == *of)
+            .flat_map(|(made, _)| paths(&made.change))
+        {
             store.renumber(path, numbered.version)?;
         }
     }
@@ -39,7 +43,9 @@ pub fn note(
 #[must_use]
 pub fn paths(change: &Change) -> Vec<&TreePath> {
     match change {
-        Change::Put { path, .. } | Change::MakeFolder { path } | Change::Remove { path, .. } => vec![path],
+        Change::Put { path, .. } | Change::MakeFolder { path } | Change::Remove { path, .. } => {
+            vec![path]
+        }
         Change::Move { from, to } => vec![from, to],
         Change::Withdraw { .. } => Vec::new(),
     }
@@ -49,15 +55,30 @@ pub fn paths(change: &Change) -> Vec<&TreePath> {
 ///
 /// # Errors
 /// Those of the database.
-pub fn note_change(store: &Store, change: &Change, version: Version, applied: &Applied) -> Result<(), CatalogueError> {
+pub fn note_change(
+    store: &Store,
+    change: &Change,
+    version: Version,
+    applied: &Applied,
+) -> Result<(), CatalogueError> {
     match (change, &applied.meta) {
         (Change::Put { path, digest, .. }, Some(meta)) => {
             // Nobody but us has written it: the digest was computed on the way in, and its time is the client's.
-            store.put_numbered(path, &Made { kind: Kind::File, meta, version, content: Some(version), digest: Some(*digest) })
+            store.put_numbered(
+                path,
+                &Made {
+                    kind: Kind::File,
+                    meta,
+                    version,
+                    content: Some(version),
+                    digest: Some(*digest),
+                },
+            )
         }
-        (Change::MakeFolder { path }, Some(meta)) => {
-            store.put_numbered(path, &Made { kind: Kind::Folder, meta, version, content: None, digest: None })
-        }
+        (Change::MakeFolder { path }, Some(meta)) => store.put_numbered(
+            path,
+            &Made { kind: Kind::Folder, meta, version, content: None, digest: None },
+        ),
         (Change::Remove { path, .. }, _) => store.remove(path),
         (Change::Move { from, to }, Some(_)) if from == to => store.renumber(to, version),
         (Change::Move { from, to }, Some(meta)) => {

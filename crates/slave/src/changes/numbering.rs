@@ -19,7 +19,11 @@ pub trait Numbering: Send {
     ///
     /// # Errors
     /// Why nobody can decide; nothing has a number then.
-    fn number(&mut self, asked: &[Asked], tree: &mut CatalogueView<'_>) -> Result<Vec<Verdict>, Refusal>;
+    fn number(
+        &mut self,
+        asked: &[Asked],
+        tree: &mut CatalogueView<'_>,
+    ) -> Result<Vec<Verdict>, Refusal>;
 
     /// Withdraws changes that could not be carried out: the new numbers, in the same order.
     ///
@@ -64,11 +68,17 @@ fn refusal(error: &JournalError) -> Refusal {
 }
 
 fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl<L: ChangeLog + Send> Numbering for Standalone<L> {
-    fn number(&mut self, asked: &[Asked], tree: &mut CatalogueView<'_>) -> Result<Vec<Verdict>, Refusal> {
+    fn number(
+        &mut self,
+        asked: &[Asked],
+        tree: &mut CatalogueView<'_>,
+    ) -> Result<Vec<Verdict>, Refusal> {
         let before = self.sequencer.last();
         let verdicts = self.sequencer.sequence(asked, tree, now_ms()).map_err(|e| {
             error!("the catalogue cannot be read: {e}");
@@ -91,7 +101,10 @@ impl<L: ChangeLog + Send> Numbering for Standalone<L> {
         let before = self.sequencer.last();
         let mut batch = Vec::new();
         for of in changes {
-            let id = ChangeId(relais_state::random().map_err(|_| no_changes("the system has no random numbers"))?);
+            let id = ChangeId(
+                relais_state::random()
+                    .map_err(|_| no_changes("the system has no random numbers"))?,
+            );
             batch.push(self.sequencer.number(id, Change::Withdraw { of: *of }, now_ms()));
         }
         self.write(&batch, before)?;

@@ -63,16 +63,23 @@ impl<'a> Obstacles<'a> {
     /// What is at `path`; nothing where the way there is missing, which the check of the change finds as well.
     fn look(&mut self, path: &TreePath) -> Looked<Found> {
         let row = self.store.row(path)?;
-        let Some((parent, name)) = path.split_last() else { return Ok(Ok(Found { survey: None, row })) };
-        let survey = match self.parents.get(&parent).and_then(|parent| parent.survey(name.as_bytes())) {
-            Ok(survey) => Some(survey),
-            Err(TreeError::NotFound | TreeError::NotFolder) => None,
-            Err(e) => return Ok(Err(refuse(path, &e))),
+        let Some((parent, name)) = path.split_last() else {
+            return Ok(Ok(Found { survey: None, row }));
         };
+        let survey =
+            match self.parents.get(&parent).and_then(|parent| parent.survey(name.as_bytes())) {
+                Ok(survey) => Some(survey),
+                Err(TreeError::NotFound | TreeError::NotFolder) => None,
+                Err(e) => return Ok(Err(refuse(path, &e))),
+            };
         Ok(match &survey {
             Some(survey) if survey.mount_point => Err(not_served(path, "a mount point")),
-            Some(survey) if survey.meta.kind == MetaKind::Link => Err(not_served(path, "a symbolic link")),
-            Some(survey) if survey.meta.kind == MetaKind::Special => Err(not_served(path, "a device, FIFO or socket")),
+            Some(survey) if survey.meta.kind == MetaKind::Link => {
+                Err(not_served(path, "a symbolic link"))
+            }
+            Some(survey) if survey.meta.kind == MetaKind::Special => {
+                Err(not_served(path, "a device, FIFO or socket"))
+            }
             _ => Ok(Found { survey, row }),
         })
     }
@@ -122,10 +129,16 @@ impl<'a> Obstacles<'a> {
                 Err(e) => return Ok(Err(refuse(&path, &e))),
             };
             for (name, survey) in found {
-                let Some(below) = std::str::from_utf8(&name).ok().and_then(|name| path.join(name).ok()) else {
+                let Some(below) =
+                    std::str::from_utf8(&name).ok().and_then(|name| path.join(name).ok())
+                else {
                     return Ok(Err(unknown_below(top)));
                 };
-                let Some(row) = self.store.row(&below)?.filter(|row| !survey.mount_point && known(&below, &survey, row).is_ok()) else {
+                let Some(row) = self
+                    .store
+                    .row(&below)?
+                    .filter(|row| !survey.mount_point && known(&below, &survey, row).is_ok())
+                else {
                     return Ok(Err(unknown_below(top)));
                 };
                 if row.entry.kind == Kind::Folder {
@@ -149,7 +162,9 @@ impl<'a> Obstacles<'a> {
                 0 => self.subtree(path)?,
                 n => Err(Refusal::new(
                     ErrorCode::NotServed,
-                    format!("{path} holds {n} names that are not served, such as links; they have to be removed on the server first"),
+                    format!(
+                        "{path} holds {n} names that are not served, such as links; they have to be removed on the server first"
+                    ),
                 )),
             });
         }
@@ -157,7 +172,9 @@ impl<'a> Obstacles<'a> {
         let first = self.parents.get(path).and_then(|folder| folder.list()?.next().transpose());
         Ok(match first {
             Ok(None) => Ok(()),
-            Ok(Some(_)) => Err(Refusal::new(ErrorCode::NotEmpty, format!("{path}: the folder is not empty"))),
+            Ok(Some(_)) => {
+                Err(Refusal::new(ErrorCode::NotEmpty, format!("{path}: the folder is not empty")))
+            }
             Err(e) => Err(refuse(path, &e)),
         })
     }

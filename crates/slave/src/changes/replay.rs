@@ -47,7 +47,12 @@ type StagedByChange = HashMap<ChangeId, Vec<StagedName>>;
 ///
 /// # Errors
 /// Those of the journal, the folder or the catalogue.
-pub fn open(path: &Path, root: &Folder, folder: FolderId, store: &Store) -> Result<(Standalone<Journal>, Memory), CatalogueError> {
+pub fn open(
+    path: &Path,
+    root: &Folder,
+    folder: FolderId,
+    store: &Store,
+) -> Result<(Standalone<Journal>, Memory), CatalogueError> {
     let applied = store.applied()?;
     let (mut missing, mut memory) = (Vec::new(), Memory::new());
     let withdrawn = &mut HashMap::new();
@@ -97,7 +102,9 @@ pub fn open(path: &Path, root: &Folder, folder: FolderId, store: &Store) -> Resu
 fn go_on_behind(applied: Option<Version>, journal: Version) -> Version {
     match applied {
         Some(applied) if applied > journal && applied.number > 0 => {
-            warn!("the folder has change {applied}, and the journal ends with {journal}: numbers go on in a new epoch");
+            warn!(
+                "the folder has change {applied}, and the journal ends with {journal}: numbers go on in a new epoch"
+            );
             Version { epoch: applied.epoch.saturating_add(1), number: 0 }
         }
         // Nothing was changed since the new epoch began.
@@ -119,7 +126,9 @@ fn staged_by_change(staging: &Staging) -> Result<StagedByChange, TreeError> {
 /// What the memory has at a path and below it.
 fn at_and_below(memory: &Memory, path: &TreePath) -> Vec<TreePath> {
     // All that begin with the same bytes lie together.
-    let from = memory.range::<TreePath, _>((Bound::Included(path), Bound::Unbounded)).map(|(known, _)| known);
+    let from = memory
+        .range::<TreePath, _>((Bound::Included(path), Bound::Unbounded))
+        .map(|(known, _)| known);
     let alike = from.take_while(|known| known.as_str().starts_with(path.as_str()));
     alike.filter(|known| *known == path || known.is_below(path)).cloned().collect()
 }
@@ -148,7 +157,11 @@ fn remember(memory: &mut Memory, numbered: &Numbered) {
         Change::Move { from, to } => {
             memory.remove(to);
             for old in at_and_below(memory, from) {
-                let new = TreePath::new(format!("{}{}", to.as_str(), &old.as_str()[from.as_str().len()..]));
+                let new = TreePath::new(format!(
+                    "{}{}",
+                    to.as_str(),
+                    &old.as_str()[from.as_str().len()..]
+                ));
                 if let (Some(entry), Ok(new)) = (memory.remove(&old), new) {
                     memory.insert(new, Remembered { version, ..entry });
                 }
@@ -170,7 +183,11 @@ struct Replay<'a> {
 
 impl Replay<'_> {
     /// Makes what was not made, in order, and withdraws what cannot be made any more.
-    fn redo_all(&self, missing: &[Numbered], numbering: &mut dyn Numbering) -> Result<(), CatalogueError> {
+    fn redo_all(
+        &self,
+        missing: &[Numbered],
+        numbering: &mut dyn Numbering,
+    ) -> Result<(), CatalogueError> {
         let mut undone = Vec::new();
         for numbered in missing {
             if !self.redo(numbered)? {
@@ -181,9 +198,12 @@ impl Replay<'_> {
             return Ok(());
         }
         let versions: Vec<Version> = undone.iter().map(|numbered| numbered.version).collect();
-        let withdrawn = numbering.withdraw(&versions).map_err(|refusal| io::Error::other(refusal.message))?;
+        let withdrawn =
+            numbering.withdraw(&versions).map_err(|refusal| io::Error::other(refusal.message))?;
         for (numbered, by) in undone.iter().zip(withdrawn) {
-            paths(&numbered.change).into_iter().try_for_each(|path| self.store.renumber(path, by.version))?;
+            paths(&numbered.change)
+                .into_iter()
+                .try_for_each(|path| self.store.renumber(path, by.version))?;
         }
         Ok(())
     }
@@ -199,7 +219,9 @@ impl Replay<'_> {
         let must_be_made = match change {
             Change::Put { .. } => staged.is_some(),
             Change::MakeFolder { path } => !self.is_there(path)?,
-            Change::Remove { path, .. } | Change::Move { from: path, .. } => self.is_what_the_catalogue_has(path)?,
+            Change::Remove { path, .. } | Change::Move { from: path, .. } => {
+                self.is_what_the_catalogue_has(path)?
+            }
             Change::Withdraw { .. } => false,
         };
         if must_be_made {
@@ -244,12 +266,19 @@ impl Replay<'_> {
     fn drop_second_name(&self, place: &TreePath, version: Version) -> Result<(), TreeError> {
         let kept = version.to_string();
         match (self.staging.removed.stat_part(kept.as_bytes()), self.root.stat(place)) {
-            (Ok(second), Ok(first)) if (second.dev, second.ino) == (first.dev, first.ino) => self.staging.removed.unlink(&kept),
+            (Ok(second), Ok(first)) if (second.dev, second.ino) == (first.dev, first.ino) => {
+                self.staging.removed.unlink(&kept)
+            }
             _ => Ok(()),
         }
     }
 
-    fn make(&self, change: &Change, version: Version, staged: Option<&StagedName>) -> Result<Applied, TreeError> {
+    fn make(
+        &self,
+        change: &Change,
+        version: Version,
+        staged: Option<&StagedName>,
+    ) -> Result<Applied, TreeError> {
         let mut parents = Parents::new(self.root);
         let applied = apply(change, version, staged, &mut parents, self.staging)?;
         for parent in &applied.parents {
@@ -264,9 +293,10 @@ impl Replay<'_> {
         match change {
             Change::Put { path, digest, .. } => self.adopt_content(path, version, digest),
             Change::MakeFolder { path } => match self.root.stat(path) {
-                Ok(meta) if meta.served_kind() == Some(Kind::Folder) => {
-                    self.store.put_numbered(path, &Made { kind: Kind::Folder, meta: &meta, version, content: None, digest: None })
-                }
+                Ok(meta) if meta.served_kind() == Some(Kind::Folder) => self.store.put_numbered(
+                    path,
+                    &Made { kind: Kind::Folder, meta: &meta, version, content: None, digest: None },
+                ),
                 _ => Ok(()),
             },
             Change::Remove { path, .. } if !self.is_there(path)? => self.store.remove(path),
@@ -284,14 +314,21 @@ impl Replay<'_> {
     /// The staged file that holds exactly what a put has to give its name: it was not given it yet. Former content may
     /// have the same bytes, but other times.
     fn staged_content(&self, numbered: &Numbered) -> Result<Option<StagedName>, CatalogueError> {
-        let Change::Put { size, digest, mtime, executable, .. } = &numbered.change else { return Ok(None) };
+        let Change::Put { size, digest, mtime, executable, .. } = &numbered.change else {
+            return Ok(None);
+        };
         // What is not sealed may still be written by somebody.
-        for name in self.staged.get(&numbered.id).into_iter().flatten().filter(|name| name.is_sealed()) {
+        for name in
+            self.staged.get(&numbered.id).into_iter().flatten().filter(|name| name.is_sealed())
+        {
             let file = self.staging.staged.open_read(name.as_str())?;
-            if (file.meta.size, file.meta.mtime, file.meta.executable) != (*size, *mtime, *executable) {
+            if (file.meta.size, file.meta.mtime, file.meta.executable)
+                != (*size, *mtime, *executable)
+            {
                 continue;
             }
-            let (found, _) = hash_file(&file.file, file.meta.size, &mut |_| ControlFlow::Continue(()))?;
+            let (found, _) =
+                hash_file(&file.file, file.meta.size, &mut |_| ControlFlow::Continue(()))?;
             if found == *digest {
                 return Ok(Some(name.clone()));
             }
@@ -300,13 +337,24 @@ impl Replay<'_> {
     }
 
     /// Notes a put whose content has its name already. Other content stays as it is: somebody has put it there since.
-    fn adopt_content(&self, path: &TreePath, version: Version, digest: &Digest) -> Result<(), CatalogueError> {
+    fn adopt_content(
+        &self,
+        path: &TreePath,
+        version: Version,
+        digest: &Digest,
+    ) -> Result<(), CatalogueError> {
         let Ok(file) = self.root.open_file(path) else { return Ok(()) };
         let (found, _) = hash_file(&file.file, file.meta.size, &mut |_| ControlFlow::Continue(()))?;
         if found != *digest {
             return Ok(());
         }
-        let made = Made { kind: Kind::File, meta: &file.meta, version, content: Some(version), digest: Some(*digest) };
+        let made = Made {
+            kind: Kind::File,
+            meta: &file.meta,
+            version,
+            content: Some(version),
+            digest: Some(*digest),
+        };
         self.store.put_numbered(path, &made)
     }
 
@@ -330,7 +378,9 @@ impl Replay<'_> {
         let mut staged: HashMap<Version, &StagedName> = HashMap::new();
         for (id, names) in self.staged {
             if let Some(version) = self.store.number_of(*id)? {
-                staged.extend(names.iter().filter(|name| name.is_sealed()).map(|name| (version, name)));
+                staged.extend(
+                    names.iter().filter(|name| name.is_sealed()).map(|name| (version, name)),
+                );
             }
         }
         for (path, entry) in memory {
@@ -340,9 +390,16 @@ impl Replay<'_> {
             if (file.meta.size, file.meta.mtime) != (*size, *mtime) {
                 continue;
             }
-            let (found, _) = hash_file(&file.file, file.meta.size, &mut |_| ControlFlow::Continue(()))?;
+            let (found, _) =
+                hash_file(&file.file, file.meta.size, &mut |_| ControlFlow::Continue(()))?;
             let executable = file.meta.executable;
-            let change = Change::Put { path: path.clone(), size: *size, digest: *digest, mtime: *mtime, executable };
+            let change = Change::Put {
+                path: path.clone(),
+                size: *size,
+                digest: *digest,
+                mtime: *mtime,
+                executable,
+            };
             if found == *digest
                 && let Err(e) = self.make(&change, entry.version, Some(name))
             {

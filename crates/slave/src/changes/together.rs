@@ -21,7 +21,8 @@ pub fn together<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) ->
     std::thread::scope(|scope| {
         // This thread works too: where the system has no more threads it does all of it.
         for _ in 1..items.len().min(THREADS) {
-            if std::thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, run).is_err() {
+            if std::thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, run).is_err()
+            {
                 break;
             }
         }
@@ -45,7 +46,10 @@ mod tests {
     fn results_come_in_the_order_of_the_items() {
         for len in [0, 1, 2, 100] {
             let items: Vec<usize> = (0..len).collect();
-            assert_eq!(together(&items, |n| n * 2), items.iter().map(|n| n * 2).collect::<Vec<_>>());
+            assert_eq!(
+                together(&items, |n| n * 2),
+                items.iter().map(|n| n * 2).collect::<Vec<_>>()
+            );
         }
     }
 

@@ -87,7 +87,12 @@ impl Fetchers {
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn start(slave: SlaveId, key_file: PathBuf, dialer: Dialer, staging: Staging) -> io::Result<Self> {
+    pub fn start(
+        slave: SlaveId,
+        key_file: PathBuf,
+        dialer: Dialer,
+        staging: Staging,
+    ) -> io::Result<Self> {
         let ((orders, jobs), (tell, done)) = (channel(), channel());
         let shared = Arc::new(Shared {
             slave,
@@ -101,7 +106,9 @@ impl Fetchers {
         });
         for _ in 0..THREADS {
             let (shared, tell) = (shared.clone(), tell.clone());
-            std::thread::Builder::new().name("fetch".to_owned()).spawn(move || work(&shared, &tell))?;
+            std::thread::Builder::new()
+                .name("fetch".to_owned())
+                .spawn(move || work(&shared, &tell))?;
         }
         Ok(Self { orders, done, shared })
     }
@@ -167,7 +174,13 @@ struct Line {
     seen: Version,
 }
 
-fn fetch_one(shared: &Shared, line: &mut Option<Line>, put: Version, lack: &Lack, from: FolderId) -> Result<Part, Blame> {
+fn fetch_one(
+    shared: &Shared,
+    line: &mut Option<Line>,
+    put: Version,
+    lack: &Lack,
+    from: FolderId,
+) -> Result<Part, Blame> {
     let name = StagedName::of_put(put);
     let here = |what: &str, e: &dyn std::fmt::Display| {
         warn!("{} cannot be stored: cannot {what}: {e}", lack.path);
@@ -250,7 +263,11 @@ impl Sessions for Source<'_> {
         if self.failed {
             return Err(FetchError::Unreachable("the other slave failed".to_owned()));
         }
-        if self.line.as_ref().is_none_or(|line| line.folder != self.from || !is_quiet(&line.connection)) {
+        if self
+            .line
+            .as_ref()
+            .is_none_or(|line| line.folder != self.from || !is_quiet(&line.connection))
+        {
             *self.line = Some(self.dial()?);
         }
         match self.line.as_mut() {
@@ -276,11 +293,22 @@ impl Sessions for Source<'_> {
 
 impl Source<'_> {
     fn dial(&self) -> Result<Line, FetchError> {
-        let peers: Vec<Peer> = lock(&self.shared.peers).iter().filter(|peer| peer.folder == self.from).cloned().collect();
+        let peers: Vec<Peer> = lock(&self.shared.peers)
+            .iter()
+            .filter(|peer| peer.folder == self.from)
+            .cloned()
+            .collect();
         let mut why = "no slave of that folder is known".to_owned();
         for addr in peers.iter().flat_map(|peer| &peer.addrs) {
             match self.open(*addr) {
-                Ok(connection) => return Ok(Line { folder: self.from, addr: *addr, connection, seen: Version::default() }),
+                Ok(connection) => {
+                    return Ok(Line {
+                        folder: self.from,
+                        addr: *addr,
+                        connection,
+                        seen: Version::default(),
+                    });
+                }
                 Err(e) => why = format!("{addr}: {e}"),
             }
         }
@@ -289,15 +317,26 @@ impl Source<'_> {
 
     fn open(&self, addr: SocketAddr) -> Result<Connection, String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
-        let key = ClusterKey::load(&self.shared.key_file).map_err(|e| text(&e))?.ok_or("there is no cluster key")?;
-        let mut connection = self.shared.dialer.connect(addr, CONNECT, &Trust::Anyone, "").map_err(|e| text(&e))?;
+        let key = ClusterKey::load(&self.shared.key_file)
+            .map_err(|e| text(&e))?
+            .ok_or("there is no cluster key")?;
+        let mut connection =
+            self.shared.dialer.connect(addr, CONNECT, &Trust::Anyone, "").map_err(|e| text(&e))?;
         connection.set_silence(limits::SILENCE);
-        let mut handshake = LinkHandshake::new(LinkRole::Peer, self.shared.slave, &key, connection.binding()).map_err(|e| text(&e))?;
+        let mut handshake =
+            LinkHandshake::new(LinkRole::Peer, self.shared.slave, &key, connection.binding())
+                .map_err(|e| text(&e))?;
         let (hello, open) = (handshake.hello(crate::agent()), handshake.open());
-        connection.prove(&hello, &open, |kind, payload| handshake.frame(kind, payload)).map_err(|e| text(&e))?;
+        connection
+            .prove(&hello, &open, |kind, payload| handshake.frame(kind, payload))
+            .map_err(|e| text(&e))?;
         connection.flush().map_err(|e| text(&e))?;
         loop {
-            match connection.read_reply().map_err(|e| text(&e))?.ok_or("it closed the connection")? {
+            match connection
+                .read_reply()
+                .map_err(|e| text(&e))?
+                .ok_or("it closed the connection")?
+            {
                 Reply::Wait(_) | Reply::Alone { .. } => {}
                 Reply::Opened { .. } => return Ok(connection),
                 Reply::Error(refusal) => return Err(refusal.message),
@@ -310,6 +349,7 @@ impl Source<'_> {
 /// Whether a connection on which nothing is asked is still good: open, and nothing has come.
 fn is_quiet(connection: &Connection) -> bool {
     use rustix::net::RecvFlags;
-    let peek = rustix::net::recv(connection.stream(), &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    let peek =
+        rustix::net::recv(connection.stream(), &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
     !connection.has_input() && matches!(peek, Err(rustix::io::Errno::WOULDBLOCK))
 }

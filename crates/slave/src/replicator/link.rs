@@ -15,7 +15,10 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use relais_net::tls::{Dialer, Trust};
 use relais_net::{Connection, Socket};
-use relais_proto::{Beat, ErrorCode, FolderId, LinkMessage, Peer, Registration, SlaveId, SlaveState, WireError, limits};
+use relais_proto::{
+    Beat, ErrorCode, FolderId, LinkMessage, Peer, Registration, SlaveId, SlaveState, WireError,
+    limits,
+};
 use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
 
 use super::Birth;
@@ -46,15 +49,26 @@ impl Link {
     ///
     /// # Errors
     /// Those of starting a thread.
-    pub fn start(birth: &Birth, stop: Arc<AtomicBool>, post: Post, outgoing: Arc<Outgoing>) -> io::Result<Self> {
+    pub fn start(
+        birth: &Birth,
+        stop: Arc<AtomicBool>,
+        post: Post,
+        outgoing: Arc<Outgoing>,
+    ) -> io::Result<Self> {
         let socket = Shared::default();
-        let Some(cluster) = birth.config.cluster.clone() else { return Ok(Self { thread: None, socket }) };
+        let Some(cluster) = birth.config.cluster.clone() else {
+            return Ok(Self { thread: None, socket });
+        };
         let keeper = LinkThread {
             cluster,
             slave: birth.slave_id,
             folder: birth.folder_id,
             listen: birth.listen,
-            herald: Herald { root: birth.config.root.clone(), board: birth.board.clone(), reader: None },
+            herald: Herald {
+                root: birth.config.root.clone(),
+                board: birth.board.clone(),
+                reader: None,
+            },
             stop,
             socket: socket.clone(),
             post,
@@ -67,7 +81,8 @@ impl Link {
             certificate: birth.certificate.clone(),
             dialer: Dialer::new(birth.config.tls.encrypt)?,
         };
-        let thread = std::thread::Builder::new().name("link".to_owned()).spawn(move || keeper.run())?;
+        let thread =
+            std::thread::Builder::new().name("link".to_owned()).spawn(move || keeper.run())?;
         Ok(Self { thread: Some(thread), socket })
     }
 
@@ -128,7 +143,8 @@ impl LinkThread {
                 Err(why) => self.say(why),
             }
             // A link that held for a while failed for a new reason: try again soon.
-            pause = if began.elapsed() > PAUSES.1 * 2 { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
+            pause =
+                if began.elapsed() > PAUSES.1 * 2 { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
             self.rest(pause);
         }
     }
@@ -155,14 +171,22 @@ impl LinkThread {
     fn hold(&mut self) -> Result<(), String> {
         let key = match ClusterKey::load(&self.cluster.key_file) {
             Ok(Some(key)) => key,
-            Ok(None) => return Err(format!("waiting for the cluster key {}", self.cluster.key_file.display())),
+            Ok(None) => {
+                return Err(format!(
+                    "waiting for the cluster key {}",
+                    self.cluster.key_file.display()
+                ));
+            }
             Err(e) => return Err(e.to_string()),
         };
         let master = self.cluster.master.clone();
-        let mut connection = connect(&self.dialer, &master).map_err(|e| format!("waiting for the master at {master}: {e}"))?;
-        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.stream().clone());
+        let mut connection = connect(&self.dialer, &master)
+            .map_err(|e| format!("waiting for the master at {master}: {e}"))?;
+        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(connection.stream().clone());
         connection.set_silence(limits::BEAT_EVERY * limits::BEATS_MISSED);
-        self.register(&mut connection, &key).map_err(|e| format!("the master at {master} refuses this slave: {e}"))?;
+        self.register(&mut connection, &key)
+            .map_err(|e| format!("the master at {master} refuses this slave: {e}"))?;
         info!("registered at the master {master} as {}", self.slave);
         self.said.clear();
         self.talk(connection).map_err(|e| format!("the link to the master {master} failed: {e}"))
@@ -170,9 +194,13 @@ impl LinkThread {
 
     fn register(&mut self, connection: &mut Connection, key: &ClusterKey) -> Result<(), String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
-        let mut handshake = LinkHandshake::new(LinkRole::Slave, self.slave, key, connection.binding()).map_err(|e| text(&e))?;
+        let mut handshake =
+            LinkHandshake::new(LinkRole::Slave, self.slave, key, connection.binding())
+                .map_err(|e| text(&e))?;
         let (hello, open) = (handshake.hello(crate::agent()), handshake.open());
-        connection.prove(&hello, &open, |kind, payload| handshake.frame(kind, payload)).map_err(|e| text(&e))?;
+        connection
+            .prove(&hello, &open, |kind, payload| handshake.frame(kind, payload))
+            .map_err(|e| text(&e))?;
         connection.queue_link(&LinkMessage::Register(Registration {
             folder: self.folder,
             listen: vec![self.listen],
@@ -208,16 +236,27 @@ impl LinkThread {
         let stream = connection.stream().clone();
         let result = std::thread::scope(|scope| {
             let board = self.herald.board.clone();
-            let (herald, stop, stream, writing) = (&mut self.herald, &self.stop, &stream, connection.writer());
-            let sender = std::thread::Builder::new().name("beats".to_owned()).spawn_scoped(scope, move || {
-                let result = send(writing, &queue, herald, stop, certificate);
-                // The reader wakes up and ends.
-                let _ = stream.shutdown(Shutdown::Both);
-                result
-            });
+            let (herald, stop, stream, writing) =
+                (&mut self.herald, &self.stop, &stream, connection.writer());
+            let sender = std::thread::Builder::new().name("beats".to_owned()).spawn_scoped(
+                scope,
+                move || {
+                    let result = send(writing, &queue, herald, stop, certificate);
+                    // The reader wakes up and ends.
+                    let _ = stream.shutdown(Shutdown::Both);
+                    result
+                },
+            );
             let sender = sender.map_err(|e| e.to_string())?;
             let generation = &mut self.generation;
-            let mut ear = Ear { board, post: &self.post, peers: Vec::new(), scrubs: &mut self.scrubs, generation, certificate };
+            let mut ear = Ear {
+                board,
+                post: &self.post,
+                peers: Vec::new(),
+                scrubs: &mut self.scrubs,
+                generation,
+                certificate,
+            };
             let heard = ear.listen(&mut connection);
             // The sender sees that its queue is closed.
             self.outgoing.end();
@@ -349,22 +388,33 @@ impl Herald {
     }
 
     /// Asks the catalogue; none while it cannot be read.
-    fn ask<T>(&mut self, question: impl FnOnce(&mut Reader) -> Result<T, crate::catalogue::CatalogueError>) -> Option<T> {
+    fn ask<T>(
+        &mut self,
+        question: impl FnOnce(&mut Reader) -> Result<T, crate::catalogue::CatalogueError>,
+    ) -> Option<T> {
         if self.reader.is_none() {
-            self.reader = Reader::open(&self.root).map_err(|e| warn!("the catalogue cannot be read: {e}")).ok();
+            self.reader = Reader::open(&self.root)
+                .map_err(|e| warn!("the catalogue cannot be read: {e}"))
+                .ok();
         }
         question(self.reader.as_mut()?).map_err(|e| warn!("the catalogue cannot be read: {e}")).ok()
     }
 
     fn compose(&mut self) -> Beat {
         let fit = !self.board.is_busy() && self.ask(Reader::is_fit).unwrap_or(false);
-        let (counters, last_error) = self.ask(|reader| Ok((reader.counters()?, reader.last_error()?))).unwrap_or_default();
+        let (counters, last_error) =
+            self.ask(|reader| Ok((reader.counters()?, reader.last_error()?))).unwrap_or_default();
         let state = match fit {
             _ if self.board.is_draining() => SlaveState::Draining,
             true => SlaveState::InService,
             false => SlaveState::CatchingUp,
         };
-        Beat { state, mark: self.board.mark(), counters: with_pool(counters, &self.board), last_error }
+        Beat {
+            state,
+            mark: self.board.mark(),
+            counters: with_pool(counters, &self.board),
+            last_error,
+        }
     }
 }
 

@@ -21,7 +21,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use self::link::Link;
 use self::post::{Inbound, Office};
-use crate::catalogue::{CatalogueError, Following, Keeper, KeeperConfig, KeeperLock, Reader, give_up_ids};
+use crate::catalogue::{
+    CatalogueError, Following, Keeper, KeeperConfig, KeeperLock, Reader, give_up_ids,
+};
 use crate::certificate::Certificate;
 use crate::changes::channel::Desk;
 use crate::changes::door::Way;
@@ -84,7 +86,10 @@ fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
             break lock;
         }
         if !std::mem::replace(&mut said, true) {
-            info!("another slave keeps {}; this one reads its catalogue", birth.config.root.display());
+            info!(
+                "another slave keeps {}; this one reads its catalogue",
+                birth.config.root.display()
+            );
         }
         if link.has_ended() {
             return Err(io::Error::other("the thread of the link has failed"));
@@ -111,14 +116,15 @@ fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
         key_file: cluster.key_file.clone(),
         dialer,
     });
-    let keeper = Keeper::start(&birth.folder, &birth.config.root, &config, lock, following).map_err(|e| {
-        let kind = if matches!(e, CatalogueError::Damaged { .. } | CatalogueError::Journal(_)) {
-            io::ErrorKind::InvalidData
-        } else {
-            io::ErrorKind::Other
-        };
-        io::Error::new(kind, e)
-    })?;
+    let keeper = Keeper::start(&birth.folder, &birth.config.root, &config, lock, following)
+        .map_err(|e| {
+            let kind = if matches!(e, CatalogueError::Damaged { .. } | CatalogueError::Journal(_)) {
+                io::ErrorKind::InvalidData
+            } else {
+                io::ErrorKind::Other
+            };
+            io::Error::new(kind, e)
+        })?;
     while !told_to_end(&birth.control, Some(CHECK), None)? {
         birth.certificate.iter().for_each(|certificate| certificate.tick());
         begin_anew_where_cloned(birth)?;
@@ -135,7 +141,10 @@ fn begin_anew_where_cloned(birth: &Birth) -> io::Result<()> {
     if !birth.board.is_cloned() {
         return Ok(());
     }
-    warn!("another slave has the ids of this one: {} is a copy of its folder, and gets ids of its own", birth.config.root.display());
+    warn!(
+        "another slave has the ids of this one: {} is a copy of its folder, and gets ids of its own",
+        birth.config.root.display()
+    );
     give_up_ids(&birth.folder, birth.slave_id, birth.folder_id).map_err(io::Error::other)?;
     birth.board.set_cloned(false);
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "this slave begins anew with other ids"))
@@ -169,7 +178,10 @@ impl Second {
                 Inbound::Peers(peers) => self.peers = Some(peers),
                 Inbound::Marked(mark) => self.mark = Some(mark),
                 // The slave that keeps the folder is asked the same.
-                Inbound::Heard(_) | Inbound::AskTree { .. } | Inbound::Recovering(_) | Inbound::Scrub => {}
+                Inbound::Heard(_)
+                | Inbound::AskTree { .. }
+                | Inbound::Recovering(_)
+                | Inbound::Scrub => {}
             }
         }
     }
@@ -189,12 +201,20 @@ impl Second {
     /// What is to be known where this slave keeps the folder from now on.
     fn backlog(self) -> Vec<Inbound> {
         let linked = self.linked.map(Inbound::Linked);
-        linked.into_iter().chain(self.peers.map(Inbound::Peers)).chain(self.mark.map(Inbound::Marked)).collect()
+        linked
+            .into_iter()
+            .chain(self.peers.map(Inbound::Peers))
+            .chain(self.mark.map(Inbound::Marked))
+            .collect()
     }
 }
 
 /// Waits until the supervisor says something or is gone, at most `timeout`, or until there is something on the desk.
-fn told_to_end(control: &OwnedFd, timeout: Option<Duration>, desk: Option<&Desk>) -> io::Result<bool> {
+fn told_to_end(
+    control: &OwnedFd,
+    timeout: Option<Duration>,
+    desk: Option<&Desk>,
+) -> io::Result<bool> {
     let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
     let mut fds = vec![PollFd::new(control, PollFlags::IN)];
     fds.extend(desk.map(|desk| PollFd::from_borrowed_fd(desk.as_fd(), PollFlags::IN)));

@@ -89,7 +89,11 @@ impl Office {
         let (to, from) = channel();
         let bell = Arc::new(relais_net::wake_fd()?);
         let outgoing = Arc::new(Outgoing::default());
-        Ok((Post { to, bell: bell.clone() }, Self { from, bell, outgoing: outgoing.clone() }, outgoing))
+        Ok((
+            Post { to, bell: bell.clone() },
+            Self { from, bell, outgoing: outgoing.clone() },
+            outgoing,
+        ))
     }
 
     /// What has come since.

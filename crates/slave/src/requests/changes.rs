@@ -7,14 +7,25 @@ use super::{Context, Handled, Outcome, misrouted};
 use crate::changes::Proposal;
 
 fn propose(id: ChangeId, change: Change) -> Handled {
-    Ok(Outcome::Change(Box::new(Proposal { id, change, expect: Expect::Any, staged: None, synced: false, copies: 0 })))
+    Ok(Outcome::Change(Box::new(Proposal {
+        id,
+        change,
+        expect: Expect::Any,
+        staged: None,
+        synced: false,
+        copies: 0,
+    })))
 }
 
 pub(super) fn make_folder(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::MakeFolder { id, path } = request else { return Err(misrouted()) };
     // A user's own top is made by whoever gave it.
     let rooted = !context.session.root.is_root();
-    let path = if rooted { context.session.resolve_below(&path)? } else { context.session.resolve(&path)? };
+    let path = if rooted {
+        context.session.resolve_below(&path)?
+    } else {
+        context.session.resolve(&path)?
+    };
     let id = bound(context.session, id, "mkdir", &[&path], None);
     propose(id, Change::MakeFolder { path })
 }

@@ -4,7 +4,10 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use relais_proto::{Digest, Endpoint, ErrorCode, GetRequest, Header, Kind, Refusal, Reply, Request, TreePath, WaitReason, Wanted};
+use relais_proto::{
+    Digest, Endpoint, ErrorCode, GetRequest, Header, Kind, Refusal, Reply, Request, TreePath,
+    WaitReason, Wanted,
+};
 use relais_tree::{OpenFile, TreeError, hash_file};
 
 use super::{Content, Context, Handled, Outcome, Patience, digest_of, misrouted, refuse};
@@ -48,7 +51,9 @@ pub(super) fn open(context: &mut Context<'_>, path: &TreePath) -> Result<Opened,
     loop {
         let Some((row, holders)) = serving.with_catalogue(|reader| reader.at(path))? else {
             // The disk tells best why, but nothing that is no part of the tree is served.
-            return Err(opened().err().unwrap_or_else(|| Refusal::new(ErrorCode::NotFound, format!("{path}: not published yet"))));
+            return Err(opened().err().unwrap_or_else(|| {
+                Refusal::new(ErrorCode::NotFound, format!("{path}: not published yet"))
+            }));
         };
         if row.entry.kind == Kind::Folder {
             return Err(refuse(path, &TreeError::IsFolder));
@@ -69,12 +74,20 @@ pub(super) fn open(context: &mut Context<'_>, path: &TreePath) -> Result<Opened,
             return Ok(Opened::Elsewhere(serving.others()?));
         }
         std::thread::sleep(LOOK);
-        context.patience.still(WaitReason::Storing).map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
+        context
+            .patience
+            .still(WaitReason::Storing)
+            .map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
     }
 }
 
 /// Checks that the open file is what the client wants to go on with; what is known of it.
-pub(super) fn check_wanted(context: &mut Context<'_>, path: &TreePath, file: &OpenFile, wanted: Wanted) -> Result<Facts, Refusal> {
+pub(super) fn check_wanted(
+    context: &mut Context<'_>,
+    path: &TreePath,
+    file: &OpenFile,
+    wanted: Wanted,
+) -> Result<Facts, Refusal> {
     let serving = context.serving;
     let mut facts = serving.facts(path, &file.meta)?;
     let fits = match wanted {
@@ -93,10 +106,18 @@ pub(crate) fn changed(path: &TreePath) -> Refusal {
     Refusal::new(ErrorCode::Changed, format!("{path}: the content has been replaced"))
 }
 
-fn header(serving: &Serving, file: &OpenFile, get: &GetRequest, facts: Facts) -> Result<Header, Refusal> {
+fn header(
+    serving: &Serving,
+    file: &OpenFile,
+    get: &GetRequest,
+    facts: Facts,
+) -> Result<Header, Refusal> {
     let size = file.meta.size;
     let Some(rest) = size.checked_sub(get.offset) else {
-        return Err(Refusal::new(ErrorCode::BadOffset, format!("{}: offset {} is behind the end at {size}", get.path, get.offset)));
+        return Err(Refusal::new(
+            ErrorCode::BadOffset,
+            format!("{}: offset {} is behind the end at {size}", get.path, get.offset),
+        ));
     };
     Ok(Header {
         size,
@@ -112,15 +133,20 @@ fn header(serving: &Serving, file: &OpenFile, get: &GetRequest, facts: Facts) ->
 }
 
 /// Computes the digest of an open file, and its piece values.
-pub(crate) fn compute(path: &TreePath, file: &OpenFile, patience: &mut dyn Patience) -> Result<(Digest, Vec<Digest>), Refusal> {
+pub(crate) fn compute(
+    path: &TreePath,
+    file: &OpenFile,
+    patience: &mut dyn Patience,
+) -> Result<(Digest, Vec<Digest>), Refusal> {
     let mut gone = None;
-    let result = hash_file(&file.file, file.meta.size, &mut |_| match patience.still(WaitReason::Hashing) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(e) => {
-            gone = Some(e);
-            ControlFlow::Break(())
-        }
-    });
+    let result =
+        hash_file(&file.file, file.meta.size, &mut |_| match patience.still(WaitReason::Hashing) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(e) => {
+                gone = Some(e);
+                ControlFlow::Break(())
+            }
+        });
     match result {
         Ok(computed) if file.is_unchanged().map_err(|e| refuse(path, &e))? => Ok(computed),
         Ok(_) => Err(changed(path)),

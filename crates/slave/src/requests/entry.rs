@@ -14,7 +14,8 @@ pub(super) fn stat(context: &mut Context<'_>, request: Request) -> Handled {
         return Ok(seen_from(top, outcome));
     }
     let meta = context.serving.folder.stat(&path).map_err(|e| refuse(&path, &e))?;
-    let facts = if path.is_root() { Facts::default() } else { context.serving.facts(&path, &meta)? };
+    let facts =
+        if path.is_root() { Facts::default() } else { context.serving.facts(&path, &meta)? };
     let entry = entry_of(&path, &meta, &facts)?;
     let outcome = details(context.serving, entry, facts.digest);
     Ok(seen_from(top, outcome))
@@ -37,7 +38,9 @@ pub(super) fn hash(context: &mut Context<'_>, request: Request) -> Handled {
     }
     let file = match content::open(context, &path)? {
         content::Opened::Here(file) => file,
-        content::Opened::Elsewhere(holders) => return Ok(Outcome::Reply(Reply::Elsewhere { holders })),
+        content::Opened::Elsewhere(holders) => {
+            return Ok(Outcome::Reply(Reply::Elsewhere { holders }));
+        }
     };
     let facts = context.serving.facts(&path, &file.meta)?;
     let digest = digest_of(&facts, &path, &file, context.patience)?;
@@ -68,7 +71,12 @@ fn from_tree(serving: &Serving, path: &TreePath) -> Result<Option<Outcome>, Refu
             known.extend(serving.as_holder());
         }
     }
-    Ok(Some(Outcome::Reply(Reply::Details { entry: row.entry, digest: row.digest, holders: known, mark })))
+    Ok(Some(Outcome::Reply(Reply::Details {
+        entry: row.entry,
+        digest: row.digest,
+        holders: known,
+        mark,
+    })))
 }
 
 fn has_digest(outcome: &Outcome) -> bool {
@@ -76,5 +84,10 @@ fn has_digest(outcome: &Outcome) -> bool {
 }
 
 fn details(serving: &Serving, entry: Entry, digest: Option<Digest>) -> Outcome {
-    Outcome::Reply(Reply::Details { entry, digest, holders: serving.as_holder(), mark: serving.mark() })
+    Outcome::Reply(Reply::Details {
+        entry,
+        digest,
+        holders: serving.as_holder(),
+        mark: serving.mark(),
+    })
 }

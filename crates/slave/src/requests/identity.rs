@@ -11,10 +11,18 @@ use crate::serving::Session;
 const DOMAIN: &str = "relais 2026-11 id of a change 1";
 
 /// The id of a change that `session` calls `id`. `size` is that of an upload, where it is known.
-pub fn bound(session: &Session, id: ChangeId, kind: &str, paths: &[&TreePath], size: Option<u64>) -> ChangeId {
+pub fn bound(
+    session: &Session,
+    id: ChangeId,
+    kind: &str,
+    paths: &[&TreePath],
+    size: Option<u64>,
+) -> ChangeId {
     let mut hasher = blake3::Hasher::new_derive_key(DOMAIN);
     hasher.update(&id.0);
-    for text in [session.user.as_str(), kind].into_iter().chain(paths.iter().map(|path| path.as_str())) {
+    for text in
+        [session.user.as_str(), kind].into_iter().chain(paths.iter().map(|path| path.as_str()))
+    {
         hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
     }
     // No file is so large.

@@ -23,7 +23,8 @@ pub(super) fn list(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::List { path, after, most } = request else { return Err(misrouted()) };
     let path = context.session.resolve(&path)?;
     wait_for_scan(context)?;
-    let mut pages = Pages { path, after, left: (most > 0).then_some(most), first: None, done: false };
+    let mut pages =
+        Pages { path, after, left: (most > 0).then_some(most), first: None, done: false };
     // Read before anything is answered, so that a folder that is not there is a refusal.
     pages.first = pages.read(context.serving)?;
     Ok(Outcome::Listing(pages))
@@ -39,7 +40,10 @@ fn wait_for_scan(context: &mut Context<'_>) -> Result<(), Refusal> {
             return Err(Refusal::new(ErrorCode::Storage, "the slave cannot read its folder"));
         }
         std::thread::sleep(LOOK);
-        context.patience.still(WaitReason::Scanning).map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
+        context
+            .patience
+            .still(WaitReason::Scanning)
+            .map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
     }
     Ok(())
 }
@@ -59,7 +63,8 @@ impl Pages {
 
     fn read(&mut self, serving: &Serving) -> Result<Option<EntriesPage>, Refusal> {
         let mut page = PageBuilder::new();
-        let outcome = serving.with_catalogue(|reader| reader.list(&self.path, &self.after, self.left, &mut page))?;
+        let outcome = serving
+            .with_catalogue(|reader| reader.list(&self.path, &self.after, self.left, &mut page))?;
         match outcome {
             ListOutcome::Page { last, count, more } => {
                 self.left = self.left.map(|left| left.saturating_sub(count));

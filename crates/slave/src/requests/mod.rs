@@ -18,7 +18,9 @@ pub(crate) use self::content::changed;
 pub use self::uploads::{SMALL, Upload};
 
 use log::trace;
-use relais_proto::{Digest, Entry, ErrorCode, FrameType, Header, Refusal, Reply, Request, TreePath, WaitReason};
+use relais_proto::{
+    Digest, Entry, ErrorCode, FrameType, Header, Refusal, Reply, Request, TreePath, WaitReason,
+};
 use relais_tree::{Meta, OpenFile, TreeError};
 
 use crate::catalogue::Facts;
@@ -105,12 +107,22 @@ pub const TABLE: &[Row] = &[
 pub fn handle(context: &mut Context<'_>, request: Request) -> Handled {
     let kind = request.frame_type();
     let Some(row) = TABLE.iter().find(|row| row.kind == kind) else {
-        return Err(Refusal::new(ErrorCode::BadRequest, "this is not a request for an open session"));
+        return Err(Refusal::new(
+            ErrorCode::BadRequest,
+            "this is not a request for an open session",
+        ));
     };
     trace!("{}: {}", context.session.name(), row.name);
     if row.writes && !context.session.writable {
-        let why = context.serving.read_only.filter(|_| context.session.user.is_empty()).unwrap_or("this user may only read");
-        return Err(Refusal::new(ErrorCode::Denied, format!("changes are not allowed here: {why}")));
+        let why = context
+            .serving
+            .read_only
+            .filter(|_| context.session.user.is_empty())
+            .unwrap_or("this user may only read");
+        return Err(Refusal::new(
+            ErrorCode::Denied,
+            format!("changes are not allowed here: {why}"),
+        ));
     }
     (row.handler)(context, request)
 }
@@ -132,7 +144,10 @@ pub(crate) fn refuse(path: &TreePath, error: &TreeError) -> Refusal {
 /// The entry of a file or folder as it is on the disk.
 fn entry_of(path: &TreePath, meta: &Meta, facts: &Facts) -> Result<Entry, Refusal> {
     let Some(kind) = meta.served_kind() else {
-        return Err(Refusal::new(ErrorCode::NotServed, format!("{path}: neither a file nor a folder")));
+        return Err(Refusal::new(
+            ErrorCode::NotServed,
+            format!("{path}: neither a file nor a folder"),
+        ));
     };
     let file = kind == relais_proto::Kind::File;
     Ok(Entry {
@@ -149,7 +164,12 @@ fn entry_of(path: &TreePath, meta: &Meta, facts: &Facts) -> Result<Entry, Refusa
 ///
 /// # Errors
 /// [`ErrorCode::Changed`] where the file changes meanwhile, and those of reading it.
-pub fn digest_of(facts: &Facts, path: &TreePath, file: &OpenFile, patience: &mut dyn Patience) -> Result<Digest, Refusal> {
+pub fn digest_of(
+    facts: &Facts,
+    path: &TreePath,
+    file: &OpenFile,
+    patience: &mut dyn Patience,
+) -> Result<Digest, Refusal> {
     match facts.digest {
         Some(digest) => Ok(digest),
         None => content::compute(path, file, patience).map(|(digest, _)| digest),
@@ -162,8 +182,17 @@ mod tests {
 
     #[test]
     fn every_request_of_a_session_is_in_the_table_once() {
-        let no_requests = [FrameType::Hello, FrameType::Login, FrameType::Ticket, FrameType::Seen, FrameType::Data, FrameType::PutEnd];
-        let of_a_client = FrameType::ALL.iter().filter(|kind| kind.number() < 0x40 && !no_requests.contains(kind));
+        let no_requests = [
+            FrameType::Hello,
+            FrameType::Login,
+            FrameType::Ticket,
+            FrameType::Seen,
+            FrameType::Data,
+            FrameType::PutEnd,
+        ];
+        let of_a_client = FrameType::ALL
+            .iter()
+            .filter(|kind| kind.number() < 0x40 && !no_requests.contains(kind));
         for kind in of_a_client {
             assert_eq!(TABLE.iter().filter(|row| row.kind == *kind).count(), 1, "{kind:?}");
         }

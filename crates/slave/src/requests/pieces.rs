@@ -9,12 +9,18 @@ pub(super) fn pieces(context: &mut Context<'_>, request: Request) -> Handled {
     let path = context.session.resolve(&path)?;
     let file = match content::open(context, &path)? {
         content::Opened::Here(file) => file,
-        content::Opened::Elsewhere(holders) => return Ok(Outcome::Reply(Reply::Elsewhere { holders })),
+        content::Opened::Elsewhere(holders) => {
+            return Ok(Outcome::Reply(Reply::Elsewhere { holders }));
+        }
     };
     content::check_wanted(context, &path, &file, wanted)?;
-    let values = relais_tree::piece_values(&file.file, file.meta.size, first, count.min(limits::PIECES_PER_PAGE), &mut |_| {
-        context.patience.still(WaitReason::Hashing)
-    })
+    let values = relais_tree::piece_values(
+        &file.file,
+        file.meta.size,
+        first,
+        count.min(limits::PIECES_PER_PAGE),
+        &mut |_| context.patience.still(WaitReason::Hashing),
+    )
     .map_err(|e| content::unhashed(&path, e))?;
     if !file.is_unchanged().map_err(|e| super::refuse(&path, &e))? {
         return Err(content::changed(&path));

@@ -12,7 +12,12 @@ pub(super) fn status(context: &mut Context<'_>, request: Request) -> Handled {
         // It may name what this user does not see.
         last_error.clear();
     }
-    Ok(Outcome::Reply(Reply::StatusReport { slave: serving.slave_id, mark: serving.mark(), counters, last_error }))
+    Ok(Outcome::Reply(Reply::StatusReport {
+        slave: serving.slave_id,
+        mark: serving.mark(),
+        counters,
+        last_error,
+    }))
 }
 
 pub(super) fn ping(_: &mut Context<'_>, request: Request) -> Handled {

@@ -8,7 +8,8 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use relais_proto::{
-    Change, ChangeId, Digest, ErrorCode, Expect, Kind, PutRequest, Refusal, Reply, Request, TreePath, Version, WaitReason, limits,
+    Change, ChangeId, Digest, ErrorCode, Expect, Kind, PutRequest, Refusal, Reply, Request,
+    TreePath, Version, WaitReason, limits,
 };
 use relais_tree::{OpenFile, TreeError, set_executable, set_times};
 
@@ -50,7 +51,10 @@ pub struct Upload {
 pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Put(mut put) = request else { return Err(misrouted()) };
     if put.path.is_root() {
-        return Err(Refusal::new(ErrorCode::IsFolder, format!("{}: a folder has that name", put.path)));
+        return Err(Refusal::new(
+            ErrorCode::IsFolder,
+            format!("{}: a folder has that name", put.path),
+        ));
     }
     put.path = context.session.resolve(&put.path)?;
     if put.size.is_none_or(|size| size > SMALL) {
@@ -61,9 +65,19 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
     let mut hasher = blake3::Hasher::new();
     let at = put.offset;
     let file = match find(context, &put.path, &name, true)? {
-        Found::Whole => return Ok(Outcome::Upload(Box::new(Upload { put, name: name.sealed(), place: Place::Whole, hasher, at }))),
+        Found::Whole => {
+            return Ok(Outcome::Upload(Box::new(Upload {
+                put,
+                name: name.sealed(),
+                place: Place::Whole,
+                hasher,
+                at,
+            })));
+        }
         Found::Part(file) => file,
-        Found::Nothing { .. } => return Err(no_changes(&format!("an earlier upload of {} is just ending", put.path))),
+        Found::Nothing { .. } => {
+            return Err(no_changes(&format!("an earlier upload of {} is just ending", put.path)));
+        }
     };
     let there = file.metadata().map_err(|e| cannot_stage(&put.path, e))?.len();
     if there < at {
@@ -72,9 +86,18 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
         }
         // All of it was here a moment ago: its change is being made.
         if put.size == Some(at) {
-            return Ok(Outcome::Upload(Box::new(Upload { put, name: name.sealed(), place: Place::Whole, hasher, at })));
+            return Ok(Outcome::Upload(Box::new(Upload {
+                put,
+                name: name.sealed(),
+                place: Place::Whole,
+                hasher,
+                at,
+            })));
         }
-        return Err(Refusal::new(ErrorCode::BadOffset, format!("{}: only {there} bytes of the upload are here", put.path)));
+        return Err(Refusal::new(
+            ErrorCode::BadOffset,
+            format!("{}: only {there} bytes of the upload are here", put.path),
+        ));
     }
     if there > at {
         file.set_len(at).map_err(|e| cannot_stage(&put.path, e))?;
@@ -94,7 +117,9 @@ pub(super) fn resume(context: &mut Context<'_>, request: Request) -> Handled {
     let name = StagedName::new(id, &context.session.user, &path, Some(size));
     let offset = match find(context, &path, &name, false)? {
         Found::Whole => size,
-        Found::Part(file) => Some(file.metadata().map_err(|e| cannot_stage(&path, e))?.len()).filter(|there| *there <= size).unwrap_or(0),
+        Found::Part(file) => Some(file.metadata().map_err(|e| cannot_stage(&path, e))?.len())
+            .filter(|there| *there <= size)
+            .unwrap_or(0),
         Found::Nothing { ending: false } => 0,
         // It was whole a moment ago: its change is being made.
         Found::Nothing { ending: true } => match number_soon(context, id)? {
@@ -137,7 +162,10 @@ fn look_ahead(serving: &Serving, path: &TreePath) -> Result<(), Refusal> {
         Ok(meta) if meta.served_kind() == Some(Kind::Folder) => {
             Err(Refusal::new(ErrorCode::IsFolder, format!("{path}: a folder has that name")))
         }
-        Ok(_) => Err(Refusal::new(ErrorCode::NotServed, format!("{path}: something that is not served has that name"))),
+        Ok(_) => Err(Refusal::new(
+            ErrorCode::NotServed,
+            format!("{path}: something that is not served has that name"),
+        )),
         Err(TreeError::NotFound) => Ok(()),
         Err(e) => Err(refuse(path, &e)),
     }
@@ -145,7 +173,11 @@ fn look_ahead(serving: &Serving, path: &TreePath) -> Result<(), Refusal> {
 
 /// As [`look_ahead`], where the folder may lack what the tree has.
 fn look_ahead_in_tree(serving: &Serving, path: &TreePath) -> Result<(), Refusal> {
-    let kind = |path: &TreePath| serving.with_catalogue(|reader| reader.at(path)).map(|found| found.map(|(row, _)| row.entry.kind));
+    let kind = |path: &TreePath| {
+        serving
+            .with_catalogue(|reader| reader.at(path))
+            .map(|found| found.map(|(row, _)| row.entry.kind))
+    };
     let Some((parent, _)) = path.split_last() else {
         return Err(Refusal::new(ErrorCode::IsFolder, format!("{path}: a folder has that name")));
     };
@@ -153,11 +185,18 @@ fn look_ahead_in_tree(serving: &Serving, path: &TreePath) -> Result<(), Refusal>
         match kind(&parent)? {
             Some(Kind::Folder) => {}
             Some(Kind::File) => return Err(refuse(&parent, &TreeError::NotFolder)),
-            None => return Err(Refusal::new(ErrorCode::NotFound, format!("{parent}: no such folder; make it first"))),
+            None => {
+                return Err(Refusal::new(
+                    ErrorCode::NotFound,
+                    format!("{parent}: no such folder; make it first"),
+                ));
+            }
         }
     }
     match kind(path)? {
-        Some(Kind::Folder) => Err(Refusal::new(ErrorCode::IsFolder, format!("{path}: a folder has that name"))),
+        Some(Kind::Folder) => {
+            Err(Refusal::new(ErrorCode::IsFolder, format!("{path}: a folder has that name")))
+        }
         Some(Kind::File) | None => Ok(()),
     }
 }
@@ -174,7 +213,12 @@ enum Found {
 
 /// Looks for what is staged, and takes it; with `make` an empty file where there is nothing. A connection that still sends this upload
 /// is closed: its client has come back.
-fn find(context: &mut Context<'_>, path: &TreePath, name: &StagedName, make: bool) -> Result<Found, Refusal> {
+fn find(
+    context: &mut Context<'_>,
+    path: &TreePath,
+    name: &StagedName,
+    make: bool,
+) -> Result<Found, Refusal> {
     let (began, mut met) = (Instant::now(), false);
     let staging = &context.serving.staging;
     loop {
@@ -195,7 +239,10 @@ fn find(context: &mut Context<'_>, path: &TreePath, name: &StagedName, make: boo
                 context.serving.uploads.end_everywhere(name);
             }
             Err(TreeError::InUse) => {
-                return Err(Refusal::new(ErrorCode::Busy, format!("{path}: another connection is still sending this upload")));
+                return Err(Refusal::new(
+                    ErrorCode::Busy,
+                    format!("{path}: another connection is still sending this upload"),
+                ));
             }
             Err(e) => return Err(refuse(path, &e)),
         }
@@ -213,7 +260,13 @@ fn cannot_stage(path: &TreePath, error: io::Error) -> Refusal {
 }
 
 /// Hashes what an earlier connection has sent.
-fn hash_staged(file: &File, len: u64, hasher: &mut blake3::Hasher, path: &TreePath, patience: &mut dyn Patience) -> Result<(), Refusal> {
+fn hash_staged(
+    file: &File,
+    len: u64,
+    hasher: &mut blake3::Hasher,
+    path: &TreePath,
+    patience: &mut dyn Patience,
+) -> Result<(), Refusal> {
     let mut buffer = vec![0; usize::try_from(len.min(limits::PIECE)).unwrap_or(0)];
     let mut at = 0;
     while at < len {
@@ -241,7 +294,10 @@ impl Upload {
         let end = self.at + bytes.len() as u64;
         if end > self.put.size.unwrap_or(limits::FILE_SIZE) {
             self.discard(serving);
-            return Err(Refusal::new(ErrorCode::BadRequest, format!("{}: there are more bytes than announced", self.put.path)));
+            return Err(Refusal::new(
+                ErrorCode::BadRequest,
+                format!("{}: there are more bytes than announced", self.put.path),
+            ));
         }
         if let Place::Staged(file) = &self.place {
             if let Err(e) = file.write_all_at(bytes, self.at) {
@@ -258,15 +314,25 @@ impl Upload {
     ///
     /// # Errors
     /// Why it cannot be put.
-    pub fn finish(self, digest: Digest, serving: &Serving, patience: &mut dyn Patience) -> Result<Proposal, Refusal> {
+    pub fn finish(
+        self,
+        digest: Digest,
+        serving: &Serving,
+        patience: &mut dyn Patience,
+    ) -> Result<Proposal, Refusal> {
         if self.put.size.is_some_and(|size| size != self.at) {
             let message = format!("{}: the upload ended at byte {}", self.put.path, self.at);
             return Err(Refusal::new(ErrorCode::BadRequest, message));
         }
-        let Place::Staged(file) = &self.place else { return self.finish_whole(digest, serving, patience) };
+        let Place::Staged(file) = &self.place else {
+            return self.finish_whole(digest, serving, patience);
+        };
         if self.hasher.finalize().as_bytes() != &digest.0 {
             self.discard(serving);
-            return Err(Refusal::new(ErrorCode::Damaged, format!("{}: the bytes that came do not have the digest", self.put.path)));
+            return Err(Refusal::new(
+                ErrorCode::Damaged,
+                format!("{}: the bytes that came do not have the digest", self.put.path),
+            ));
         }
         // What could not be completed must not be taken for something that can be gone on with.
         let synced = self.complete(file, patience).inspect_err(|_| self.discard(serving))?;
@@ -275,7 +341,8 @@ impl Upload {
             // Another connection has sent the same upload and was faster.
             Err(TreeError::Taken) => {
                 self.discard(serving);
-                Self { name: self.name.sealed(), place: Place::Whole, ..self }.finish_whole(digest, serving, patience)
+                Self { name: self.name.sealed(), place: Place::Whole, ..self }
+                    .finish_whole(digest, serving, patience)
             }
             Err(e) => {
                 self.discard(serving);
@@ -300,16 +367,44 @@ impl Upload {
         Ok(true)
     }
 
-    fn propose(&self, digest: Digest, serving: &Serving, sealed: StagedName, synced: bool) -> Result<Proposal, Refusal> {
+    fn propose(
+        &self,
+        digest: Digest,
+        serving: &Serving,
+        sealed: StagedName,
+        synced: bool,
+    ) -> Result<Proposal, Refusal> {
         let path = self.put.path.clone();
-        let meta = serving.staging.staged.stat_part(sealed.as_str().as_bytes()).map_err(|e| refuse(&path, &e))?;
-        let change = Change::Put { path, size: meta.size, digest, mtime: meta.mtime, executable: meta.executable };
-        Ok(Proposal { id: self.put.id, change, expect: self.put.expect, staged: Some(sealed), synced, copies: self.put.copies })
+        let meta = serving
+            .staging
+            .staged
+            .stat_part(sealed.as_str().as_bytes())
+            .map_err(|e| refuse(&path, &e))?;
+        let change = Change::Put {
+            path,
+            size: meta.size,
+            digest,
+            mtime: meta.mtime,
+            executable: meta.executable,
+        };
+        Ok(Proposal {
+            id: self.put.id,
+            change,
+            expect: self.put.expect,
+            staged: Some(sealed),
+            synced,
+            copies: self.put.copies,
+        })
     }
 
     /// An earlier connection has sent everything. Its change may be under way: then the sealed file is about to get its name, and what
     /// has its staged name for a moment is what it replaces.
-    fn finish_whole(self, digest: Digest, serving: &Serving, patience: &mut dyn Patience) -> Result<Proposal, Refusal> {
+    fn finish_whole(
+        self,
+        digest: Digest,
+        serving: &Serving,
+        patience: &mut dyn Patience,
+    ) -> Result<Proposal, Refusal> {
         let (began, mut other) = (Instant::now(), None);
         while began.elapsed() < LET_GO {
             if serving.with_catalogue(|reader| reader.number_of(self.put.id))?.is_some() {
@@ -332,12 +427,19 @@ impl Upload {
             patience.still(WaitReason::Storing).map_err(|_| gone())?;
         }
         if !serving.staging.has(&self.name) {
-            return Err(Refusal::new(ErrorCode::BadOffset, format!("{}: nothing of the upload is here", self.put.path)));
+            return Err(Refusal::new(
+                ErrorCode::BadOffset,
+                format!("{}: nothing of the upload is here", self.put.path),
+            ));
         }
         Err(no_changes(&format!("an earlier upload of {} is still being stored", self.put.path)))
     }
 
-    fn hash_whole(&self, file: &OpenFile, patience: &mut dyn Patience) -> Result<blake3::Hash, Refusal> {
+    fn hash_whole(
+        &self,
+        file: &OpenFile,
+        patience: &mut dyn Patience,
+    ) -> Result<blake3::Hash, Refusal> {
         let mut hasher = blake3::Hasher::new();
         hash_staged(&file.file, file.meta.size, &mut hasher, &self.put.path, patience)?;
         Ok(hasher.finalize())
@@ -346,7 +448,13 @@ impl Upload {
     /// The change that was made already; its id brings its number.
     fn known(self, digest: Digest) -> Proposal {
         let PutRequest { id, path, size, mtime, executable, expect, copies, .. } = self.put;
-        let change = Change::Put { path, size: size.unwrap_or(self.at), digest, mtime: mtime.unwrap_or_default(), executable };
+        let change = Change::Put {
+            path,
+            size: size.unwrap_or(self.at),
+            digest,
+            mtime: mtime.unwrap_or_default(),
+            executable,
+        };
         Proposal { id, change, expect, staged: None, synced: false, copies }
     }
 
@@ -375,7 +483,9 @@ impl Upload {
 /// Puts a file on the disk; whoever waits is told meanwhile.
 fn sync(file: &File, patience: &mut dyn Patience) -> io::Result<()> {
     std::thread::scope(|scope| {
-        let syncing = std::thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, || file.sync_all())?;
+        let syncing = std::thread::Builder::new()
+            .name("sync".to_owned())
+            .spawn_scoped(scope, || file.sync_all())?;
         while !syncing.is_finished() {
             std::thread::sleep(Duration::from_millis(1));
             // Whether the client is still there is seen when it is answered.

@@ -10,7 +10,13 @@ use std::os::fd::RawFd;
 pub fn inherited() -> io::Result<Vec<RawFd>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
-        found.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()).filter(|fd: &RawFd| *fd > 2));
+        found.extend(
+            entry?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+                .filter(|fd: &RawFd| *fd > 2),
+        );
     }
     // What the folder was read through is closed again.
     found.retain(|fd| is_open(*fd));

@@ -28,7 +28,9 @@ pub fn spawn(body: impl FnOnce() -> i32) -> io::Result<Pid> {
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
-            let status = catch_unwind(AssertUnwindSafe(|| if bind_to(parent) { body() } else { 0 })).unwrap_or(PANICKED);
+            let status =
+                catch_unwind(AssertUnwindSafe(|| if bind_to(parent) { body() } else { 0 }))
+                    .unwrap_or(PANICKED);
             // SAFETY: `_exit` ends the process without running the parent's exit handlers or
             // destructors, which is what a forked child must do.
             unsafe { libc::_exit(status) }

@@ -26,9 +26,19 @@ impl SharedWords {
     /// # Errors
     /// Those of the mapping; [`io::ErrorKind::InvalidInput`] for none, or more than there can be.
     pub fn new(count: usize) -> io::Result<Self> {
-        let len = count.checked_mul(size_of::<AtomicU64>()).and_then(NonZeroUsize::new).ok_or(io::ErrorKind::InvalidInput)?;
+        let len = count
+            .checked_mul(size_of::<AtomicU64>())
+            .and_then(NonZeroUsize::new)
+            .ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: a fresh anonymous mapping touches no memory that exists.
-        let address = unsafe { mmap_anonymous(None, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED) }?;
+        let address = unsafe {
+            mmap_anonymous(
+                None,
+                len,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED,
+            )
+        }?;
         Ok(Self { words: NonNull::slice_from_raw_parts(address.cast(), count) })
     }
 }

@@ -115,7 +115,14 @@ impl TransferLog {
     }
 
     /// Notes what a request came to.
-    fn note(&self, begun: &Begun, session: &Session, address: SocketAddr, slave: SlaveId, result: Result<(), ErrorCode>) {
+    fn note(
+        &self,
+        begun: &Begun,
+        session: &Session,
+        address: SocketAddr,
+        slave: SlaveId,
+        result: Result<(), ErrorCode>,
+    ) {
         let line = Line {
             time: Timestamp::now().to_string(),
             user: &session.user,
@@ -162,7 +169,11 @@ impl Begun {
             _ => return None,
         };
         let whole = |path: &TreePath| session.resolve(path).unwrap_or_else(|_| path.clone());
-        Some(Self { path: Some(whole(path)), to: to.map(whole), ..Self::unread(request.frame_type())? })
+        Some(Self {
+            path: Some(whole(path)),
+            to: to.map(whole),
+            ..Self::unread(request.frame_type())?
+        })
     }
 
     /// The same of one whose path breaks the rules.
@@ -197,8 +208,19 @@ pub struct Notes<'a> {
 impl<'a> Notes<'a> {
     /// Nothing yet. What other slaves fetch is not noted.
     #[must_use]
-    pub fn new(log: Option<&'a TransferLog>, session: &'a Session, address: SocketAddr, slave: SlaveId) -> Self {
-        Self { log: log.filter(|_| !session.peer), session, address, slave, submitted: VecDeque::new() }
+    pub fn new(
+        log: Option<&'a TransferLog>,
+        session: &'a Session,
+        address: SocketAddr,
+        slave: SlaveId,
+    ) -> Self {
+        Self {
+            log: log.filter(|_| !session.peer),
+            session,
+            address,
+            slave,
+            submitted: VecDeque::new(),
+        }
     }
 
     /// Whose they are.
@@ -277,11 +299,20 @@ mod tests {
             recursive: false,
         };
         let begun = Begun::of(&request, &session).unwrap();
-        log.note(&begun, &session, "192.0.2.1:5".parse().unwrap(), SlaveId([2; 16]), Err(ErrorCode::NotFound));
+        log.note(
+            &begun,
+            &session,
+            "192.0.2.1:5".parse().unwrap(),
+            SlaveId([2; 16]),
+            Err(ErrorCode::NotFound),
+        );
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.ends_with('\n') && !text.trim_end().contains(is_harmful), "{text:?}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((&line["user"], &line["command"], &line["result"]), (&session.user.as_str().into(), &"rm".into(), &"not-found".into()));
+        assert_eq!(
+            (&line["user"], &line["command"], &line["result"]),
+            (&session.user.as_str().into(), &"rm".into(), &"not-found".into())
+        );
         assert!(line["path"].as_str().unwrap().starts_with("/home"), "{line}");
         // Moved away, and opened anew.
         std::fs::rename(&path, dir.path().join("old")).unwrap();

@@ -58,7 +58,10 @@ impl Sink {
     /// Those of looking what it is.
     pub fn new(file: File) -> io::Result<Self> {
         let waits = !file.metadata()?.is_file();
-        Ok(Self { shared: Arc::new(Shared { file, queue: Mutex::default(), news: Condvar::new() }), waits })
+        Ok(Self {
+            shared: Arc::new(Shared { file, queue: Mutex::default(), news: Condvar::new() }),
+            waits,
+        })
     }
 
     /// Appends to the file at this path, made with mode 0640.
@@ -67,12 +70,16 @@ impl Sink {
     /// Those of opening it; a pipe must have a reader.
     pub fn append(path: &Path) -> io::Result<Self> {
         let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let file = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path).map_err(|e| {
-            match e.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o640)
+            .custom_flags(flags)
+            .open(path)
+            .map_err(|e| match e.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
                 Some(rustix::io::Errno::NXIO) => io::Error::other("nobody reads from it"),
                 _ => e,
-            }
-        })?;
+            })?;
         fcntl_setfl(&file, OFlags::APPEND)?;
         Self::new(file)
     }
@@ -84,7 +91,11 @@ impl Sink {
 
     /// Writes a line, or has it written.
     pub fn write(&self, line: String) {
-        let written = if self.waits { self.hand_over(line) } else { (&self.shared.file).write_all(line.as_bytes()) };
+        let written = if self.waits {
+            self.hand_over(line)
+        } else {
+            (&self.shared.file).write_all(line.as_bytes())
+        };
         if let Err(e) = written {
             tell_loss(&e);
         }
@@ -95,7 +106,9 @@ impl Sink {
         let mut queue = self.shared.queue();
         if !queue.served {
             let shared = Arc::clone(&self.shared);
-            std::thread::Builder::new().name("transfer log".to_owned()).spawn(move || shared.serve())?;
+            std::thread::Builder::new()
+                .name("transfer log".to_owned())
+                .spawn(move || shared.serve())?;
             queue.served = true;
         }
         if queue.bytes > BEHIND {
@@ -111,7 +124,10 @@ impl Sink {
     /// Waits a moment until all lines are written.
     pub fn finish(&self) {
         let queue = self.shared.queue();
-        let waited = self.shared.news.wait_timeout_while(queue, PATIENCE, |queue| queue.served && queue.bytes > 0);
+        let waited = self
+            .shared
+            .news
+            .wait_timeout_while(queue, PATIENCE, |queue| queue.served && queue.bytes > 0);
         let (queue, result) = waited.unwrap_or_else(PoisonError::into_inner);
         let left = queue.lines.len();
         drop(queue);
@@ -204,7 +220,11 @@ mod tests {
         sink.finish();
         drop(sink);
         let text = reads.join().unwrap();
-        assert!(text.ends_with("x\nlast\n") && (8000..10_000).contains(&text.lines().count()), "{}", text.lines().count());
+        assert!(
+            text.ends_with("x\nlast\n") && (8000..10_000).contains(&text.lines().count()),
+            "{}",
+            text.lines().count()
+        );
         assert!(text.lines().all(|text| text.len() == 1023 || text == "last"));
     }
 
@@ -226,7 +246,9 @@ mod tests {
         let path = dir.path().join("pipe");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
         assert!(Sink::append(&path).unwrap_err().to_string().contains("nobody reads"));
-        let _reader = rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK, rustix::fs::Mode::empty()).unwrap();
+        let _reader =
+            rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK, rustix::fs::Mode::empty())
+                .unwrap();
         assert!(Sink::append(&path).unwrap().waits);
     }
 }

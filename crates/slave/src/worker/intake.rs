@@ -130,7 +130,11 @@ impl Intake {
             }
             dropped += u64::from(header.len);
             if dropped > limits::DISCARD {
-                return Err(WireError::OverCap { what: "rest of a refused upload", len: dropped, cap: limits::DISCARD });
+                return Err(WireError::OverCap {
+                    what: "rest of a refused upload",
+                    len: dropped,
+                    cap: limits::DISCARD,
+                });
             }
             self.skip(connection, header.len as usize)?;
         }

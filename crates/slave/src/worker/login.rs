@@ -11,10 +11,12 @@ use log::{debug, warn};
 use relais_net::tls::Binding;
 use relais_net::{Greeter, Step};
 use relais_proto::{
-    ClusterId, ErrorCode, FrameType, LinkMessage, Login, Mark, Refusal, Reply, Request, Role, ServerRole, TreePath, VERSIONS, WireError,
-    common_version, limits,
+    ClusterId, ErrorCode, FrameType, LinkMessage, Login, Mark, Refusal, Reply, Request, Role,
+    ServerRole, TreePath, VERSIONS, WireError, common_version, limits,
 };
-use relais_state::{ClusterKey, LinkChallenger, LinkError, LinkRole, Pending, Rights, Ticket, User, Verdict};
+use relais_state::{
+    ClusterKey, LinkChallenger, LinkError, LinkRole, Pending, Rights, Ticket, User, Verdict,
+};
 
 use crate::board::Board;
 use crate::config::master_for;
@@ -78,7 +80,11 @@ impl KeyFile {
 
     /// One that cannot be read leaves the former one as it was.
     fn look(&self, cached: &mut Cached) {
-        let stamp = self.path.metadata().ok().map(|meta| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()));
+        let stamp = self
+            .path
+            .metadata()
+            .ok()
+            .map(|meta| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()));
         if stamp.is_some() && stamp == cached.stamp {
             return;
         }
@@ -121,23 +127,39 @@ impl Policy {
     fn welcome(&self, version: u16) -> Reply {
         let (role, cluster) = match self {
             Self::Standalone { id, .. } => (ServerRole::Standalone, *id),
-            Self::Cluster { key, .. } => (ServerRole::Slave, key.ask(|key| Some(key.cluster_id())).unwrap_or(ClusterId([0; 16]))),
+            Self::Cluster { key, .. } => (
+                ServerRole::Slave,
+                key.ask(|key| Some(key.cluster_id())).unwrap_or(ClusterId([0; 16])),
+            ),
         };
         Reply::Welcome { version, role, cluster, agent: crate::agent() }
     }
 
     fn check_ticket(&self, ticket: &[u8], mark: Mark, board: &Board) -> Result<Session, Refusal> {
         let Self::Cluster { key, .. } = self else {
-            return Err(Refusal::new(ErrorCode::BadTicket, "this slave stands alone and takes no tickets"));
+            return Err(Refusal::new(
+                ErrorCode::BadTicket,
+                "this slave stands alone and takes no tickets",
+            ));
         };
         let mut why = "this slave does not have the cluster key yet".to_owned();
         let checked = key.ask(|key| {
-            Ticket::check(ticket, key, key.cluster_id(), board.master_ms(), board.generation()).map_err(|e| why = e.to_string()).ok()
+            Ticket::check(ticket, key, key.cluster_id(), board.master_ms(), board.generation())
+                .map_err(|e| why = e.to_string())
+                .ok()
         });
         match checked {
             Some(ticket) => {
                 let Ticket { user, rights, root, generation, ends_ms, .. } = ticket;
-                Ok(Session { user, root, writable: rights == Rights::Write, mark, peer: false, generation, ends_ms })
+                Ok(Session {
+                    user,
+                    root,
+                    writable: rights == Rights::Write,
+                    mark,
+                    peer: false,
+                    generation,
+                    ends_ms,
+                })
             }
             None => Err(Refusal::new(ErrorCode::BadTicket, why)),
         }
@@ -183,8 +205,25 @@ enum Peering {
 impl LoginGreeter {
     /// For a connection that has just come to `worker`.
     #[must_use]
-    pub fn new(policy: Arc<Policy>, board: Arc<Board>, worker: usize, peer: SocketAddr, local: SocketAddr) -> Self {
-        Self { policy, board, worker, addr: peer, local, greeted: false, peer: None, pending: None, failed: 0, binding: None }
+    pub fn new(
+        policy: Arc<Policy>,
+        board: Arc<Board>,
+        worker: usize,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Self {
+        Self {
+            policy,
+            board,
+            worker,
+            addr: peer,
+            local,
+            greeted: false,
+            peer: None,
+            pending: None,
+            failed: 0,
+            binding: None,
+        }
     }
 
     fn take(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Admission>, Refusal> {
@@ -193,29 +232,49 @@ impl LoginGreeter {
             return self.take_peer(&peering, &LinkMessage::decode(kind, payload).map_err(bad)?);
         }
         match (Request::decode(kind, payload).map_err(bad)?, self.greeted) {
-            (Request::Hello(hello), false) if hello.role == Role::Client || hello.role == Role::Peer && self.policy.has_key() => {
-                let version = common_version(VERSIONS, hello.versions).map_err(|e| Refusal::new(ErrorCode::BadVersion, e.to_string()))?;
+            (Request::Hello(hello), false)
+                if hello.role == Role::Client
+                    || hello.role == Role::Peer && self.policy.has_key() =>
+            {
+                let version = common_version(VERSIONS, hello.versions)
+                    .map_err(|e| Refusal::new(ErrorCode::BadVersion, e.to_string()))?;
                 self.greeted = true;
                 self.peer = (hello.role == Role::Peer).then_some(Peering::Greeted);
                 Ok(Step::Reply(encoded(&self.policy.welcome(version))))
             }
-            (Request::Hello(_), false) => Err(Refusal::new(ErrorCode::BadRequest, "this is a slave; only clients connect to it")),
-            (Request::Ticket { ticket, mark }, true) => self.admit(self.policy.check_ticket(&ticket, mark, &self.board)?),
+            (Request::Hello(_), false) => Err(Refusal::new(
+                ErrorCode::BadRequest,
+                "this is a slave; only clients connect to it",
+            )),
+            (Request::Ticket { ticket, mark }, true) => {
+                self.admit(self.policy.check_ticket(&ticket, mark, &self.board)?)
+            }
             (Request::Login(login), true) => self.login(&login),
-            _ => Err(Refusal::new(ErrorCode::LoginNeeded, "a session begins with Hello and a login")),
+            _ => {
+                Err(Refusal::new(ErrorCode::LoginNeeded, "a session begins with Hello and a login"))
+            }
         }
     }
 
     /// The proof of another slave.
-    fn take_peer(&mut self, peering: &Peering, message: &LinkMessage) -> Result<Step<Admission>, Refusal> {
+    fn take_peer(
+        &mut self,
+        peering: &Peering,
+        message: &LinkMessage,
+    ) -> Result<Step<Admission>, Refusal> {
         let Policy::Cluster { key, .. } = &*self.policy else {
             return Err(Refusal::new(ErrorCode::BadRequest, "this slave stands alone"));
         };
         let refused = |e: LinkError| e.refusal();
-        let no_key = || Refusal::new(ErrorCode::BadProof, "this slave does not have the cluster key yet");
+        let no_key =
+            || Refusal::new(ErrorCode::BadProof, "this slave does not have the cluster key yet");
         match peering {
             Peering::Greeted => {
-                let made = key.ask(|key| Some(LinkChallenger::new(LinkRole::Peer, message, key, self.binding))).ok_or_else(no_key)?;
+                let made = key
+                    .ask(|key| {
+                        Some(LinkChallenger::new(LinkRole::Peer, message, key, self.binding))
+                    })
+                    .ok_or_else(no_key)?;
                 let (challenger, challenge) = made.map_err(refused)?;
                 self.peer = Some(Peering::Challenged(challenger));
                 let mut bytes = Vec::new();
@@ -223,7 +282,8 @@ impl LoginGreeter {
                 Ok(Step::Reply(bytes))
             }
             Peering::Challenged(challenger) => {
-                key.ask(|key| challenger.check(message, key).ok()).ok_or_else(|| refused(LinkError::BadProof))?;
+                key.ask(|key| challenger.check(message, key).ok())
+                    .ok_or_else(|| refused(LinkError::BadProof))?;
                 debug!("{}: slave {} takes content", self.addr, challenger.id());
                 self.admit(Session::of_peer())
             }
@@ -233,20 +293,29 @@ impl LoginGreeter {
     fn login(&mut self, login: &Login) -> Result<Step<Admission>, Refusal> {
         let (writable, desk) = match &*self.policy {
             Policy::Cluster { master, .. } => {
-                return Ok(Step::Close(encoded(&Reply::AskMaster(master_for(master, self.addr, self.local)))));
+                return Ok(Step::Close(encoded(&Reply::AskMaster(master_for(
+                    master, self.addr, self.local,
+                )))));
             }
             Policy::Standalone { writable, desk, .. } => (*writable, desk.as_ref()),
         };
-        let needed = desk.map(|desk| desk.is_needed(&self.board).map(|needed| Some(desk).filter(|_| needed))).transpose()?.flatten();
+        let needed = desk
+            .map(|desk| desk.is_needed(&self.board).map(|needed| Some(desk).filter(|_| needed)))
+            .transpose()?
+            .flatten();
         match (needed, login.user.is_empty()) {
             (None, true) => self.admit(self.session(String::new(), TreePath::root(), writable, 0)),
             (None, false) => {
                 let message = "there are no accounts on this server; log in without a name";
                 Err(Refusal::new(ErrorCode::LoginRefused, message))
             }
-            (Some(_), true) => Err(Refusal::new(ErrorCode::LoginNeeded, "a user name and a password are needed here")),
+            (Some(_), true) => Err(Refusal::new(
+                ErrorCode::LoginNeeded,
+                "a user name and a password are needed here",
+            )),
             (Some(desk), false) => {
-                self.pending = Some(desk.desk.hand_in(self.addr.ip(), &login.user, &login.password)?);
+                self.pending =
+                    Some(desk.desk.hand_in(self.addr.ip(), &login.user, &login.password)?);
                 Ok(Step::Pending)
             }
         }
@@ -261,10 +330,13 @@ impl LoginGreeter {
     /// The password was looked at.
     fn judged(&mut self, verdict: Verdict) -> Result<Step<Admission>, Refusal> {
         match verdict {
-            Ok(User { name, rights, root, generation }) => self.admit(self.session(name, root, rights == Rights::Write, generation)),
+            Ok(User { name, rights, root, generation }) => {
+                self.admit(self.session(name, root, rights == Rights::Write, generation))
+            }
             Err(refusal) => {
                 self.failed += u32::from(refusal.code == ErrorCode::LoginRefused);
-                let again = refusal.code == ErrorCode::LoginRefused && self.failed < limits::LOGIN_TRIES;
+                let again =
+                    refusal.code == ErrorCode::LoginRefused && self.failed < limits::LOGIN_TRIES;
                 if again { Ok(Step::Reply(encoded(&Reply::Error(refusal)))) } else { Err(refusal) }
             }
         }
@@ -291,7 +363,11 @@ impl LoginGreeter {
                 NoClaim::Full => "all places are taken",
                 NoClaim::Address => "your address has as many sessions here as it may have",
             };
-            Refusal { code: ErrorCode::Busy, message: format!("{what}; try again in {RETRY_AFTER} s"), retry_after: RETRY_AFTER }
+            Refusal {
+                code: ErrorCode::Busy,
+                message: format!("{what}; try again in {RETRY_AFTER} s"),
+                retry_after: RETRY_AFTER,
+            }
         })?;
         Ok(Step::Done { value: Admission { session, claim }, send: Vec::new() })
     }

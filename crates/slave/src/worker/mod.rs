@@ -97,7 +97,9 @@ pub fn run(birth: Birth) -> io::Result<()> {
         next: AtomicU64::new(0),
     });
     let policy = Arc::new(policy);
-    let reserve = DESCRIPTORS + (board.places() + PEER_PLACES) * DESCRIPTORS_OF_A_SESSION + board.queue() * DESCRIPTORS_OF_A_WAITER;
+    let reserve = DESCRIPTORS
+        + (board.places() + PEER_PLACES) * DESCRIPTORS_OF_A_SESSION
+        + board.queue() * DESCRIPTORS_OF_A_WAITER;
     let mut room = WaitingRoom::new(listener, room_beside(reserve, WAITING_ROOM), Some(tls))?;
     let mut queue = Queue::default();
     pool.inherit();
@@ -107,9 +109,13 @@ pub fn run(birth: Birth) -> io::Result<()> {
         policy.note_generation(&board);
         // What comes behind this wakes the poll that follows.
         policy.drain();
-        let wake: Vec<BorrowedFd<'_>> = [control.as_fd(), pool.inboxes[index].as_fd()].into_iter().chain(policy.wake()).collect();
-        let arrivals =
-            room.poll(true, &wake, Some(ROUND), &mut |peer, local| LoginGreeter::new(policy.clone(), board.clone(), index, peer, local))?;
+        let wake: Vec<BorrowedFd<'_>> = [control.as_fd(), pool.inboxes[index].as_fd()]
+            .into_iter()
+            .chain(policy.wake())
+            .collect();
+        let arrivals = room.poll(true, &wake, Some(ROUND), &mut |peer, local| {
+            LoginGreeter::new(policy.clone(), board.clone(), index, peer, local)
+        })?;
         for arrival in arrivals {
             queue.join(arrival.stream, arrival.value);
         }
@@ -228,7 +234,10 @@ impl Pool {
 
     /// Gives a session that has a place in this worker its thread.
     fn start(self: &Arc<Self>, stream: Stream, session: Session) {
-        let (number, addr) = (self.next.fetch_add(1, Ordering::Relaxed), (!session.peer).then_some(stream.peer.ip()));
+        let (number, addr) = (
+            self.next.fetch_add(1, Ordering::Relaxed),
+            (!session.peer).then_some(stream.peer.ip()),
+        );
         let place = Place { pool: self.clone(), number, addr };
         let connection = match Connection::over(stream, READ_AHEAD) {
             Ok(connection) => connection,
@@ -241,7 +250,9 @@ impl Pool {
             let _place = place;
             session::serve(connection, &session, &pool.serving);
         };
-        if let Err(e) = std::thread::Builder::new().name("session".to_owned()).stack_size(STACK).spawn(run) {
+        if let Err(e) =
+            std::thread::Builder::new().name("session".to_owned()).stack_size(STACK).spawn(run)
+        {
             static NO_THREAD: Seldom = Seldom::new();
             if let Some(more) = NO_THREAD.turn(Instant::now()) {
                 warn!("no thread for a session: {e}{more}");
@@ -266,7 +277,8 @@ impl Pool {
         // The supervisor kills whoever takes longer than the grace.
         while !sessions.is_empty() {
             self.board.tick(self.index);
-            sessions = self.ended.wait_timeout(sessions, ROUND).unwrap_or_else(PoisonError::into_inner).0;
+            sessions =
+                self.ended.wait_timeout(sessions, ROUND).unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(sessions);
         // What they said last may be on its way through the encryption still.

@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use relais_net::Stream;
 use relais_proto::{Decode, Decoder, Encoder, Mark, WireError, limits};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
-    SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
 use crate::serving::Session;
@@ -52,7 +52,8 @@ impl Inbox {
     /// Those of the system call.
     pub fn new() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (send, receive) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let (send, receive) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         Ok(Self { send, receive })
     }
 
@@ -65,7 +66,8 @@ impl Inbox {
     /// Tells the owner that a place has become free. Lost where the inbox is full: then
     /// there is mail enough to wake it.
     pub fn nudge(&self) {
-        if let Err(e) = rustix::net::send(&self.send, &[0], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+        if let Err(e) =
+            rustix::net::send(&self.send, &[0], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
             && e != rustix::io::Errno::AGAIN
         {
             log::warn!("cannot wake a worker: {e}");
@@ -87,7 +89,12 @@ impl Inbox {
         if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
             return Err(io::Error::other("no room for the descriptor"));
         }
-        rustix::net::sendmsg(&self.send, &[IoSlice::new(message)], &mut control, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        rustix::net::sendmsg(
+            &self.send,
+            &[IoSlice::new(message)],
+            &mut control,
+            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+        )?;
         Ok(())
     }
 
@@ -95,7 +102,9 @@ impl Inbox {
     pub fn end_upload(&self, name: &StagedName) {
         let mut message = vec![2];
         message.extend_from_slice(name.as_str().as_bytes());
-        if let Err(e) = rustix::net::send(&self.send, &message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        if let Err(e) =
+            rustix::net::send(&self.send, &message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+        {
             log::debug!("a worker is not told of an upload: {e}");
         }
     }
@@ -127,7 +136,12 @@ impl Inbox {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let got = match rustix::net::recvmsg(&self.receive, &mut [IoSliceMut::new(&mut message)], &mut control, flags) {
+        let got = match rustix::net::recvmsg(
+            &self.receive,
+            &mut [IoSliceMut::new(&mut message)],
+            &mut control,
+            flags,
+        ) {
             Ok(got) => got.bytes,
             Err(rustix::io::Errno::AGAIN) => return Ok(None),
             Err(e) => return Err(e.into()),
@@ -143,7 +157,8 @@ impl Inbox {
                 name.map(|name| Some(Mail::EndUpload(name))).ok_or_else(senseless)
             }
             (Some((1, session)), Some(fd)) => {
-                let (peer, local, session) = decode(session).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+                let (peer, local, session) =
+                    decode(session).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
                 Ok(Some(Mail::Session(Stream { socket: fd.into(), peer, local }, session)))
             }
             (Some((3, [])), Some(fd)) => Ok(Some(Mail::Log(fd.into()))),
@@ -174,7 +189,9 @@ fn decode(message: &[u8]) -> Result<(SocketAddr, SocketAddr, Session), WireError
 }
 
 fn addr(from: &mut Decoder<'_>) -> Result<SocketAddr, WireError> {
-    from.short_text("address", ADDRESS)?.parse().map_err(|_| WireError::BadValue { what: "address", value: 0 })
+    from.short_text("address", ADDRESS)?
+        .parse()
+        .map_err(|_| WireError::BadValue { what: "address", value: 0 })
 }
 
 #[cfg(test)]
@@ -205,7 +222,9 @@ mod tests {
         inbox.pass(&server, &session).unwrap();
         drop(server);
         assert!(matches!(inbox.take().unwrap(), Some(Mail::PlaceFree)));
-        let Some(Mail::Session(mut stream, got)) = inbox.take().unwrap() else { panic!("no session") };
+        let Some(Mail::Session(mut stream, got)) = inbox.take().unwrap() else {
+            panic!("no session")
+        };
         assert_eq!(got, session);
         assert!(inbox.take().unwrap().is_none());
         assert_eq!((stream.peer, stream.local), ends);

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use log::warn;
 use relais_proto::{ErrorCode, Refusal};
-use relais_state::{Accounts, AccountsError, AccountsFile, Common, Guesses, LiveAccounts, LoginDesk};
+use relais_state::{
+    Accounts, AccountsError, AccountsFile, Common, Guesses, LiveAccounts, LoginDesk,
+};
 use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, memfd_create};
 
 use crate::board::Board;
@@ -48,16 +50,23 @@ impl Common for Shared {
 impl Turns {
     fn new() -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let files: io::Result<Vec<OwnedFd>> = (0..cores).map(|_| Ok(memfd_create("turn", MemfdFlags::CLOEXEC)?)).collect();
+        let files: io::Result<Vec<OwnedFd>> =
+            (0..cores).map(|_| Ok(memfd_create("turn", MemfdFlags::CLOEXEC)?)).collect();
         Ok(Self { files: files?, last: AtomicUsize::new(0) })
     }
 
     /// A core's file, locked: one that is free, or else the next one once it is.
     fn take(&self) -> Option<&OwnedFd> {
-        let free = self.files.iter().find(|file| fcntl_lock(file, FlockOperation::NonBlockingLockExclusive).is_ok());
+        let free = self
+            .files
+            .iter()
+            .find(|file| fcntl_lock(file, FlockOperation::NonBlockingLockExclusive).is_ok());
         free.or_else(|| {
             let next = &self.files[self.last.fetch_add(1, Ordering::Relaxed) % self.files.len()];
-            fcntl_lock(next, FlockOperation::LockExclusive).inspect_err(|e| warn!("no turn for a password: {e}")).is_ok().then_some(next)
+            fcntl_lock(next, FlockOperation::LockExclusive)
+                .inspect_err(|e| warn!("no turn for a password: {e}"))
+                .is_ok()
+                .then_some(next)
         })
     }
 }
@@ -99,7 +108,9 @@ impl Desk {
     /// # Errors
     /// Where this worker, which was started later, cannot read what others have read: then nobody gets in here.
     pub fn is_needed(&self, board: &Board) -> Result<bool, Refusal> {
-        let is_old = |accounts: &Option<Arc<Accounts>>| accounts.as_ref().map_or(0, |accounts| accounts.generation()) < board.generation();
+        let is_old = |accounts: &Option<Arc<Accounts>>| {
+            accounts.as_ref().map_or(0, |accounts| accounts.generation()) < board.generation()
+        };
         let mut accounts = self.accounts.now();
         if is_old(&accounts) {
             // Another worker may just have been faster.

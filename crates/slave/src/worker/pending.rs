@@ -50,7 +50,13 @@ impl<'a> Pending<'a> {
     /// None yet.
     #[must_use]
     pub fn new(serving: &'a Serving) -> Self {
-        Self { serving, channel: None, waiting: VecDeque::new(), failed: VecDeque::new(), since: Instant::now() }
+        Self {
+            serving,
+            channel: None,
+            waiting: VecDeque::new(),
+            failed: VecDeque::new(),
+            since: Instant::now(),
+        }
     }
 
     /// Whether every change was answered.
@@ -75,7 +81,11 @@ impl<'a> Pending<'a> {
     ///
     /// # Errors
     /// The refusal, where nobody makes changes.
-    pub fn submit(&mut self, proposal: &Proposal, patience: &mut dyn Patience) -> Result<bool, Refusal> {
+    pub fn submit(
+        &mut self,
+        proposal: &Proposal,
+        patience: &mut dyn Patience,
+    ) -> Result<bool, Refusal> {
         if self.is_full() {
             return Ok(false);
         }
@@ -107,13 +117,18 @@ impl<'a> Pending<'a> {
     }
 
     fn waits_for_copies(&self, proposal: &Proposal) -> bool {
-        let copies = if proposal.copies == 0 { self.serving.board.copies() } else { proposal.copies };
+        let copies =
+            if proposal.copies == 0 { self.serving.board.copies() } else { proposal.copies };
         matches!(proposal.change, Change::Put { .. }) && copies > 1
     }
 
     /// How long nothing may be answered now.
     fn longest_silence(&self) -> Duration {
-        if self.waiting.iter().any(|waiting| waiting.for_copies) { SILENT_FOR_COPIES } else { SILENT }
+        if self.waiting.iter().any(|waiting| waiting.for_copies) {
+            SILENT_FOR_COPIES
+        } else {
+            SILENT
+        }
     }
 
     fn give_up_last(&mut self) -> Refusal {
@@ -137,7 +152,9 @@ impl<'a> Pending<'a> {
                 };
             }
             match channel.as_ref().map(SessionEnd::hello).transpose().map_err(|e| broken(&e))? {
-                Some(Received::Message(())) => return channel.ok_or_else(|| no_changes("the replicator is gone")),
+                Some(Received::Message(())) => {
+                    return channel.ok_or_else(|| no_changes("the replicator is gone"));
+                }
                 Some(Received::Gone) => channel = None,
                 Some(Received::Nothing) | None => {}
             }
@@ -148,7 +165,9 @@ impl<'a> Pending<'a> {
                 until = Instant::now() + NOBODY;
             }
             let reason = if scanning { WaitReason::Scanning } else { WaitReason::Storing };
-            patience.still(reason).map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
+            patience
+                .still(reason)
+                .map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
         }
         Err(no_changes("no process of the slave makes changes at the moment"))
     }
@@ -164,8 +183,12 @@ impl<'a> Pending<'a> {
                 self.waiting.pop_front();
                 Some(answer)
             }
-            Ok(Received::Nothing) if !self.waiting.is_empty() && self.since.elapsed() >= self.longest_silence() => {
-                self.fail_all(&no_changes("whether the change was made is not known yet; ask again"));
+            Ok(Received::Nothing)
+                if !self.waiting.is_empty() && self.since.elapsed() >= self.longest_silence() =>
+            {
+                self.fail_all(&no_changes(
+                    "whether the change was made is not known yet; ask again",
+                ));
                 self.failed.pop_front()
             }
             Ok(Received::Nothing) => None,
@@ -189,7 +212,9 @@ impl<'a> Pending<'a> {
             return;
         }
         let handed = self.open(patience).and_then(|channel| {
-            self.waiting.iter().try_for_each(|waiting| hand_in(&channel, &waiting.bytes, patience))?;
+            self.waiting
+                .iter()
+                .try_for_each(|waiting| hand_in(&channel, &waiting.bytes, patience))?;
             Ok(channel)
         });
         match handed {
@@ -222,7 +247,9 @@ fn hand_in(channel: &SessionEnd, bytes: &[u8], patience: &mut dyn Patience) -> R
             return Err(no_changes("the replicator is gone"));
         }
         std::thread::sleep(Duration::from_millis(1));
-        patience.still(WaitReason::Storing).map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
+        patience
+            .still(WaitReason::Storing)
+            .map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
     }
     Ok(())
 }
@@ -234,7 +261,8 @@ fn broken(error: &io::Error) -> Refusal {
 
 fn wait(channel: Option<&SessionEnd>, time: Duration) {
     let timeout = Timespec::try_from(time).ok();
-    let mut fds: Vec<_> = channel.iter().map(|channel| PollFd::new(*channel, PollFlags::IN)).collect();
+    let mut fds: Vec<_> =
+        channel.iter().map(|channel| PollFd::new(*channel, PollFlags::IN)).collect();
     // Woken early or not: the caller looks again.
     let _ = poll(&mut fds, timeout.as_ref());
 }
@@ -277,7 +305,9 @@ mod tests {
         /// The ids of all proposals that have come.
         fn take(&self) -> Vec<u8> {
             let mut ids = Vec::new();
-            while let Received::Message(Ask::Change(proposal)) = self.ends.last().unwrap().ask().unwrap() {
+            while let Received::Message(Ask::Change(proposal)) =
+                self.ends.last().unwrap().ask().unwrap()
+            {
                 ids.push(proposal.id.0[0]);
             }
             ids
@@ -307,16 +337,29 @@ mod tests {
             worker: 0,
             transfers: None,
         };
-        (dir, Serving::new(parts).unwrap(), Replicator { desk, ends: Vec::new(), looks: 0, takes: true })
+        (
+            dir,
+            Serving::new(parts).unwrap(),
+            Replicator { desk, ends: Vec::new(), looks: 0, takes: true },
+        )
     }
 
     fn proposal(n: u8, name: &str) -> Proposal {
         let change = Change::MakeFolder { path: TreePath::new(name).unwrap() };
-        Proposal { id: ChangeId([n; 16]), change, expect: Expect::Any, staged: None, synced: false, copies: 0 }
+        Proposal {
+            id: ChangeId([n; 16]),
+            change,
+            expect: Expect::Any,
+            staged: None,
+            synced: false,
+            copies: 0,
+        }
     }
 
     fn numbers(pending: &mut Pending<'_>, replicator: &mut Replicator) -> Vec<u64> {
-        std::iter::from_fn(|| pending.answer(replicator)).map(|answer| answer.unwrap().version.number).collect()
+        std::iter::from_fn(|| pending.answer(replicator))
+            .map(|answer| answer.unwrap().version.number)
+            .collect()
     }
 
     #[test]
@@ -390,7 +433,8 @@ mod tests {
         let (dir, serving, mut replicator) = serving();
         replicator.takes = false;
         let began = Instant::now();
-        let refused = Pending::new(&serving).submit(&proposal(1, "d"), &mut replicator).unwrap_err();
+        let refused =
+            Pending::new(&serving).submit(&proposal(1, "d"), &mut replicator).unwrap_err();
         assert_eq!(refused.code, ErrorCode::NoChanges);
         assert!((NOBODY..2 * NOBODY).contains(&began.elapsed()));
         // While somebody reads the folder it waits on.
@@ -401,7 +445,10 @@ mod tests {
         assert_eq!(refused.code, ErrorCode::Cut);
         serving.wind_down();
         replicator.looks = 0;
-        assert_eq!(pending.submit(&proposal(1, "d"), &mut replicator).unwrap_err().code, ErrorCode::Draining);
+        assert_eq!(
+            pending.submit(&proposal(1, "d"), &mut replicator).unwrap_err().code,
+            ErrorCode::Draining
+        );
         assert!(pending.is_empty() && replicator.looks == 0);
     }
 }

@@ -66,7 +66,11 @@ impl Claim {
     /// That there is none.
     pub fn of_peer(board: Arc<Board>, own: usize) -> Result<Self, NoClaim> {
         let taken = board.take_peer(own);
-        if taken { Ok(Self { board, own, addr: None, place: Some(own), held: true }) } else { Err(NoClaim::Full) }
+        if taken {
+            Ok(Self { board, own, addr: None, place: Some(own), held: true })
+        } else {
+            Err(NoClaim::Full)
+        }
     }
 
     /// Where the place is, once there is one.
@@ -135,7 +139,8 @@ impl Queue {
     /// place is the caller's to give back.
     pub fn next_with_place(&mut self) -> Option<(usize, Stream, Session)> {
         self.waiters.front_mut()?.admission.claim.place()?;
-        let Waiter { stream, admission: Admission { session, claim }, .. } = self.waiters.pop_front()?;
+        let Waiter { stream, admission: Admission { session, claim }, .. } =
+            self.waiters.pop_front()?;
         Some((claim.hand_over()?, stream, session))
     }
 
@@ -177,7 +182,9 @@ pub fn turn_away(socket: &Socket) {
     // Where requests lie unread the end would overtake the refusal.
     let mut unread = [0; 4096];
     for _ in 0..UNREAD {
-        if !rustix::net::recv(socket, &mut unread[..], RecvFlags::DONTWAIT).is_ok_and(|(n, _)| n > 0) {
+        if !rustix::net::recv(socket, &mut unread[..], RecvFlags::DONTWAIT)
+            .is_ok_and(|(n, _)| n > 0)
+        {
             break;
         }
     }

@@ -37,7 +37,10 @@ pub fn send(
             // One at a time: so the number of those who have it doubles, and not all comes from the one that took the put.
             let large = session.peer && content.header.size >= relais_cluster::LARGE;
             if large && !serving.board.begin_large(serving.worker) {
-                connection.queue_reply(&Reply::Error(Refusal::new(ErrorCode::Busy, "this slave is sending large content already")));
+                connection.queue_reply(&Reply::Error(Refusal::new(
+                    ErrorCode::Busy,
+                    "this slave is sending large content already",
+                )));
                 return Ok(Err(ErrorCode::Busy));
             }
             let _place = large.then(|| Large(serving));
@@ -46,9 +49,10 @@ pub fn send(
                 Err(refusal) => Reply::Error(refusal),
             }
         }
-        Outcome::Upload(_) | Outcome::Change(_) => {
-            Reply::Error(Refusal::new(ErrorCode::Unsupported, "this server does not know the request"))
-        }
+        Outcome::Upload(_) | Outcome::Change(_) => Reply::Error(Refusal::new(
+            ErrorCode::Unsupported,
+            "this server does not know the request",
+        )),
     };
     Ok(match last {
         Reply::Error(refusal) => {
@@ -73,12 +77,18 @@ impl Drop for Large<'_> {
 }
 
 /// Sends header and blocks; what comes last is the caller's to send.
-fn send_content(connection: &mut Connection, serving: &Serving, content: &Content, moved: &mut u64) -> io::Result<Result<Digest, Refusal>> {
+fn send_content(
+    connection: &mut Connection,
+    serving: &Serving,
+    content: &Content,
+    moved: &mut u64,
+) -> io::Result<Result<Digest, Refusal>> {
     let Content { file, path, header } = content;
     connection.queue_reply(&Reply::Header(header.clone()));
     let span = Span { offset: header.offset, length: header.length, block_size: header.block_size };
     // A digest that is not known yet is computed on the way where all of the content goes by.
-    let mut hasher = (header.digest.is_none() && header.length == header.size).then(blake3::Hasher::new);
+    let mut hasher =
+        (header.digest.is_none() && header.length == header.size).then(blake3::Hasher::new);
     let sent = match hasher.as_mut() {
         Some(hasher) => send_blocks(
             connection,
@@ -112,7 +122,12 @@ fn send_content(connection: &mut Connection, serving: &Serving, content: &Conten
 }
 
 /// The digest of content whose beginning did not go by; it may have become known meanwhile.
-fn late_digest(connection: &mut Connection, serving: &Serving, path: &TreePath, file: &OpenFile) -> Result<Digest, Refusal> {
+fn late_digest(
+    connection: &mut Connection,
+    serving: &Serving,
+    path: &TreePath,
+    file: &OpenFile,
+) -> Result<Digest, Refusal> {
     let facts = serving.facts(path, &file.meta)?;
     requests::digest_of(&facts, path, file, &mut Ticker::new(connection))
 }

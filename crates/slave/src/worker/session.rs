@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info};
 use relais_net::{Connection, ReadLimits};
-use relais_proto::{Change, ErrorCode, Mark, Refusal, Reply, Request, Seldom, WaitReason, WireError, limits};
+use relais_proto::{
+    Change, ErrorCode, Mark, Refusal, Reply, Request, Seldom, WaitReason, WireError, limits,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::intake::{Intake, Taken};
@@ -36,7 +38,11 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
     connection.set_limits(ReadLimits::SESSION);
     let mark = serving.mark();
-    connection.queue_reply(&Reply::Opened { slave: serving.slave_id, mark, writable: session.writable });
+    connection.queue_reply(&Reply::Opened {
+        slave: serving.slave_id,
+        mark,
+        writable: session.writable,
+    });
     let peer = connection.peer();
     let notes = Notes::new(serving.transfers.as_deref(), session, peer, serving.slave_id);
     let mut door = Door {
@@ -68,7 +74,8 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
             if let Some(more) = BROKEN.turn(Instant::now()) {
                 info!("{peer}: {error}{more}");
             }
-            door.connection.queue_reply(&Reply::Error(Refusal::new(ErrorCode::BadRequest, error.to_string())));
+            door.connection
+                .queue_reply(&Reply::Error(Refusal::new(ErrorCode::BadRequest, error.to_string())));
             door.connection.close_gently(LAST_WORDS);
         }
     }
@@ -130,14 +137,18 @@ impl Door<'_> {
             if !self.connection.has_input() || self.connection.output().len() > HELD_BACK {
                 self.connection.flush()?;
             }
-            if !self.connection.has_input() && !self.pending.is_empty() && !self.wait_for_either()? {
+            if !self.connection.has_input()
+                && !self.pending.is_empty()
+                && !self.wait_for_either()?
+            {
                 continue;
             }
             if !self.connection.has_input() && self.pending.is_empty() {
                 self.intake.rest();
             }
             let Some(header) = self.connection.read_header()? else { return self.finish_pending() };
-            let request = match Request::decode(header.kind, self.connection.read_payload(header)?) {
+            let request = match Request::decode(header.kind, self.connection.read_payload(header)?)
+            {
                 Ok(request) => request,
                 // The frame was whole: what follows it can be answered.
                 Err(WireError::Name(e)) => {
@@ -163,7 +174,9 @@ impl Door<'_> {
             }
             match away {
                 Some(refusal) if refusal.code == ErrorCode::BadTicket => self.turn_away(refusal)?,
-                Some(refusal) if matches!(request, Request::Put(_)) => self.refuse_upload(refusal)?,
+                Some(refusal) if matches!(request, Request::Put(_)) => {
+                    self.refuse_upload(refusal)?
+                }
                 Some(refusal) => self.refuse(refusal)?,
                 None => self.answer(request, begun)?,
             }
@@ -179,7 +192,9 @@ impl Door<'_> {
         if let Some(alone) = alone
             && self.alone.is_none_or(|told| alone < told)
         {
-            self.connection.queue_reply(&Reply::Alone { ms: u64::try_from(alone.as_millis()).unwrap_or(u64::MAX) });
+            self.connection.queue_reply(&Reply::Alone {
+                ms: u64::try_from(alone.as_millis()).unwrap_or(u64::MAX),
+            });
         }
         self.alone = alone;
     }
@@ -194,14 +209,21 @@ impl Door<'_> {
             return Some(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
         }
         // Before the first change there is nothing to be seen.
-        if !self.serving.follows || self.seen <= board.mark() || self.seen == (Mark { epoch: 1, number: 0 }) {
+        if !self.serving.follows
+            || self.seen <= board.mark()
+            || self.seen == (Mark { epoch: 1, number: 0 })
+        {
             return None;
         }
         let began = Instant::now();
         let mut ticker = Ticker::new(&mut self.connection);
         while self.seen > board.mark() {
             if began.elapsed() >= BEHIND || self.serving.is_stopping() {
-                let message = format!("this slave has change {}, and change {} was seen elsewhere", board.mark(), self.seen);
+                let message = format!(
+                    "this slave has change {}, and change {} was seen elsewhere",
+                    board.mark(),
+                    self.seen
+                );
                 return Some(Refusal::new(ErrorCode::Behind, message));
             }
             std::thread::sleep(LOOK);
@@ -213,8 +235,16 @@ impl Door<'_> {
     }
 
     /// Refuses a request that could not be read. The data of an upload still follows it.
-    fn refuse_frame(&mut self, kind: relais_proto::FrameType, refusal: Refusal) -> Result<(), WireError> {
-        if kind == relais_proto::FrameType::Put { self.refuse_upload(refusal) } else { self.refuse(refusal) }
+    fn refuse_frame(
+        &mut self,
+        kind: relais_proto::FrameType,
+        refusal: Refusal,
+    ) -> Result<(), WireError> {
+        if kind == relais_proto::FrameType::Put {
+            self.refuse_upload(refusal)
+        } else {
+            self.refuse(refusal)
+        }
     }
 
     fn answer(&mut self, request: Request, mut begun: Option<Begun>) -> Result<(), WireError> {
@@ -223,14 +253,20 @@ impl Door<'_> {
             return Err(WireError::Unexpected(request.frame_type().number()));
         }
         let mut ticker = Ticker::new(&mut self.connection);
-        let mut context = Context { serving: self.serving, session: self.session, patience: &mut ticker };
+        let mut context =
+            Context { serving: self.serving, session: self.session, patience: &mut ticker };
         match requests::handle(&mut context, request) {
             Ok(Outcome::Change(proposal)) => self.submit(&proposal, begun),
             Ok(Outcome::Upload(upload)) => {
-                match self.take_in(*upload).inspect_err(|_| self.notes.end(begun.as_ref(), Err(ErrorCode::Cut)))? {
+                match self
+                    .take_in(*upload)
+                    .inspect_err(|_| self.notes.end(begun.as_ref(), Err(ErrorCode::Cut)))?
+                {
                     Taken::Whole(proposal) => match self.session.check(&self.serving.board) {
                         Ok(()) => {
-                            if let (Some(begun), Change::Put { size, .. }) = (&mut begun, &proposal.change) {
+                            if let (Some(begun), Change::Put { size, .. }) =
+                                (&mut begun, &proposal.change)
+                            {
                                 begun.set_bytes(*size);
                             }
                             self.submit(&proposal, begun)
@@ -252,7 +288,8 @@ impl Door<'_> {
             }
             Ok(outcome) => {
                 let mut moved = 0;
-                let sent = send(&mut self.connection, self.serving, self.session, outcome, &mut moved);
+                let sent =
+                    send(&mut self.connection, self.serving, self.session, outcome, &mut moved);
                 begun.iter_mut().for_each(|begun| begun.set_bytes(moved));
                 let result = sent.as_ref().map_or(Err(ErrorCode::Cut), |sent| *sent);
                 self.notes.end(begun.as_ref(), result);
@@ -315,13 +352,18 @@ impl Door<'_> {
                 take_answers(connection, pending, notes, serving);
                 let stream = connection.stream().clone();
                 let mut fds = vec![PollFd::new(&*stream, PollFlags::IN)];
-                fds.extend(pending.fd().map(|channel| PollFd::from_borrowed_fd(channel, PollFlags::IN)));
+                fds.extend(
+                    pending.fd().map(|channel| PollFd::from_borrowed_fd(channel, PollFlags::IN)),
+                );
                 let more_lies_ready = wait_at_most(&mut fds[..1], Duration::ZERO)?;
                 let silent = told.elapsed() >= limits::WAIT_EVERY;
                 if silent {
                     connection.queue_reply(&Reply::Wait(WaitReason::Storing));
                 }
-                if silent || !connection.output().is_empty() && (!more_lies_ready || told.elapsed() >= HELD_FOR) {
+                if silent
+                    || !connection.output().is_empty()
+                        && (!more_lies_ready || told.elapsed() >= HELD_FOR)
+                {
                     connection.flush()?;
                     told = Instant::now();
                 }
@@ -329,7 +371,11 @@ impl Door<'_> {
                     return Ok(());
                 }
                 if since.elapsed() >= limits::FRAME_TIME {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing more came of an upload").into());
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "nothing more came of an upload",
+                    )
+                    .into());
                 }
                 wait_at_most(&mut fds, limits::WAIT_EVERY)?;
             }
@@ -368,7 +414,10 @@ impl Door<'_> {
     fn wait_for_either(&mut self) -> Result<bool, WireError> {
         let Some(channel) = self.pending.fd() else { return Ok(false) };
         let stream = self.connection.stream().clone();
-        let mut fds = [PollFd::new(&*stream, PollFlags::IN), PollFd::from_borrowed_fd(channel, PollFlags::IN)];
+        let mut fds = [
+            PollFd::new(&*stream, PollFlags::IN),
+            PollFd::from_borrowed_fd(channel, PollFlags::IN),
+        ];
         let waited = wait(&mut fds)?;
         let request = !fds[0].revents().is_empty();
         self.tell_waiting(waited)?;
@@ -385,7 +434,12 @@ impl Door<'_> {
     }
 }
 
-fn take_answers(connection: &mut Connection, pending: &mut Pending<'_>, notes: &mut Notes<'_>, serving: &Serving) {
+fn take_answers(
+    connection: &mut Connection,
+    pending: &mut Pending<'_>,
+    notes: &mut Notes<'_>,
+    serving: &Serving,
+) {
     loop {
         let Some(answer) = pending.answer(&mut Ticker::new(connection)) else { return };
         notes.answered(answer.as_ref().map(|_| ()).map_err(|refusal| refusal.code));
@@ -409,7 +463,9 @@ fn wait_at_most(fds: &mut [PollFd<'_>], time: Duration) -> io::Result<bool> {
 
 fn reply_to(answer: Answer, serving: &Serving) -> Reply {
     match answer {
-        Ok(Done { version, copies }) => Reply::Committed { version, copies, mark: serving.mark().max(version) },
+        Ok(Done { version, copies }) => {
+            Reply::Committed { version, copies, mark: serving.mark().max(version) }
+        }
         Err(refusal) => Reply::Error(refusal),
     }
 }

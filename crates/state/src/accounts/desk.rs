@@ -167,12 +167,15 @@ impl Shared {
             if !wait.is_zero() {
                 return;
             }
-            welcome = self.checker.check(&accounts, &job.user, &job.password, scratch).map(|account| User {
-                name: job.user.clone(),
-                rights: account.rights,
-                root: account.root.clone(),
-                generation: accounts.generation(),
-            });
+            welcome =
+                self.checker.check(&accounts, &job.user, &job.password, scratch).map(|account| {
+                    User {
+                        name: job.user.clone(),
+                        rights: account.rights,
+                        root: account.root.clone(),
+                        generation: accounts.generation(),
+                    }
+                });
         });
         if !wait.is_zero() {
             return Err(later(wait));
@@ -204,14 +207,23 @@ impl LoginDesk {
     ///
     /// # Errors
     /// Those of the system.
-    pub fn open(accounts: Arc<LiveAccounts>, guesses: Guesses, common: Box<dyn Common>, threads: usize) -> io::Result<Self> {
+    pub fn open(
+        accounts: Arc<LiveAccounts>,
+        guesses: Guesses,
+        common: Box<dyn Common>,
+        threads: usize,
+    ) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let checker = Checker::new().map_err(io::Error::other)?;
         let (queue, news) = (Mutex::default(), Condvar::new());
-        let desk = Self { shared: Arc::new(Shared { accounts, checker, guesses, common, queue, news, wake }) };
+        let desk = Self {
+            shared: Arc::new(Shared { accounts, checker, guesses, common, queue, news, wake }),
+        };
         for _ in 0..threads.max(1) {
             let shared = Arc::clone(&desk.shared);
-            std::thread::Builder::new().name("passwords".to_owned()).spawn(move || shared.work())?;
+            std::thread::Builder::new()
+                .name("passwords".to_owned())
+                .spawn(move || shared.work())?;
         }
         Ok(desk)
     }
@@ -304,7 +316,11 @@ mod tests {
 
     fn desk(temp: &tempfile::TempDir, threads: usize) -> LoginDesk {
         let file = AccountsFile::new(temp.path().join("accounts"));
-        let account = Account { rights: Rights::Write, root: TreePath::new("home").unwrap(), hash: password::of_tests() };
+        let account = Account {
+            rights: Rights::Write,
+            root: TreePath::new("home").unwrap(),
+            hash: password::of_tests(),
+        };
         file.change(|accounts| accounts.add("ann", account)).unwrap();
         let accounts = Arc::new(LiveAccounts::open(file).unwrap());
         LoginDesk::open(accounts, Guesses::new().unwrap(), Box::new(Alone::new()), threads).unwrap()
@@ -329,8 +345,15 @@ mod tests {
     fn the_right_password_opens_and_a_wrong_one_costs_time() {
         let temp = tempfile::tempdir().unwrap();
         let desk = desk(&temp, 2);
-        let ask = |n, user: &str, password: &str| verdict(&desk.hand_in(addr(n), user, password.as_bytes()).unwrap());
-        let user = User { name: "ann".to_owned(), rights: Rights::Write, root: TreePath::new("home").unwrap(), generation: 1 };
+        let ask = |n, user: &str, password: &str| {
+            verdict(&desk.hand_in(addr(n), user, password.as_bytes()).unwrap())
+        };
+        let user = User {
+            name: "ann".to_owned(),
+            rights: Rights::Write,
+            root: TreePath::new("home").unwrap(),
+            generation: 1,
+        };
         assert_eq!(ask(1, "ann", "secret"), Ok(user.clone()));
         for (name, password) in [("ann", "wrong"), ("bob", "secret"), ("ann", ""), ("", "")] {
             assert_eq!(ask(1, name, password).unwrap_err().code, ErrorCode::LoginRefused, "{name}");
@@ -338,14 +361,24 @@ mod tests {
         let refusal = ask(1, "ann", "secret").unwrap_err();
         assert_eq!((refusal.code, refusal.retry_after), (ErrorCode::Busy, 1));
         assert_eq!(ask(2, "ann", "secret"), Ok(user), "another address is not slowed");
-        rustix::event::poll(&mut [rustix::event::PollFd::new(&desk.wake(), rustix::event::PollFlags::IN)], None).unwrap();
+        rustix::event::poll(
+            &mut [rustix::event::PollFd::new(&desk.wake(), rustix::event::PollFlags::IN)],
+            None,
+        )
+        .unwrap();
         desk.drain();
     }
 
     #[test]
     fn each_address_has_its_turn() {
-        let job =
-            |n| Job { network: addr(n), addr: addr(n), user: String::new(), password: Vec::new(), answer: channel().0, waits: Weak::new() };
+        let job = |n| Job {
+            network: addr(n),
+            addr: addr(n),
+            user: String::new(),
+            password: Vec::new(),
+            answer: channel().0,
+            waits: Weak::new(),
+        };
         let mut queue = Queue::default();
         for n in [1, 1, 1, 2, 3, 2] {
             assert!(queue.push(job(n)).is_ok());
@@ -355,10 +388,14 @@ mod tests {
         assert!(queue.jobs.is_empty() && queue.turns.is_empty() && queue.count == 0);
         let taken = (0..EACH + 9).filter(|_| queue.push(job(1)).is_ok()).count();
         assert_eq!(taken, EACH);
-        let taken: usize = (2..100).map(|n| (0..9).filter(|_| queue.push(job(n)).is_ok()).count()).sum();
+        let taken: usize =
+            (2..100).map(|n| (0..9).filter(|_| queue.push(job(n)).is_ok()).count()).sum();
         assert_eq!(taken, ALL - EACH);
         let known = queue.jobs.len();
-        assert!((100..200).all(|n| queue.push(job(n)).is_err()) && queue.jobs.len() == known, "who is refused leaves nothing");
+        assert!(
+            (100..200).all(|n| queue.push(job(n)).is_err()) && queue.jobs.len() == known,
+            "who is refused leaves nothing"
+        );
         while queue.pop().is_some() {}
         assert!(queue.jobs.is_empty() && queue.turns.is_empty() && queue.count == 0);
     }

@@ -108,7 +108,11 @@ impl AccountsFile {
 
     pub(super) fn load_stamped(&self) -> Result<Option<(Accounts, Stamp)>, AccountsError> {
         // Without NONBLOCK a pipe in this place would hold us for ever.
-        let file = match rustix::fs::open(&self.path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+        let file = match rustix::fs::open(
+            &self.path,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+            Mode::empty(),
+        ) {
             Ok(fd) => File::from(fd),
             Err(rustix::io::Errno::NOENT) => return Ok(None),
             Err(error) => return Err(self.io(error.into())),
@@ -120,8 +124,10 @@ impl AccountsFile {
         if bytes.len() as u64 > MOST {
             return Err(AccountsError::TooLarge(self.path.clone()));
         }
-        let text = String::from_utf8(bytes).map_err(|_| AccountsError::NotText(self.path.clone()))?;
-        let accounts = Accounts::parse(&text).map_err(|bad| AccountsError::BadLine { path: self.path.clone(), bad })?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| AccountsError::NotText(self.path.clone()))?;
+        let accounts = Accounts::parse(&text)
+            .map_err(|bad| AccountsError::BadLine { path: self.path.clone(), bad })?;
         Ok(Some((accounts, stamp(&meta))))
     }
 
@@ -144,7 +150,11 @@ impl AccountsFile {
 
     /// User and group of the folder that the file is in.
     fn folder_owner(&self) -> Result<(u32, u32), AccountsError> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = self
+            .path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let meta = folder.metadata().map_err(|e| self.io(e))?;
         Ok((meta.uid(), meta.gid()))
     }
@@ -163,7 +173,10 @@ impl AccountsFile {
     ///
     /// # Errors
     /// What is wrong with the file, or what `change` said; then nothing is changed.
-    pub fn change<T>(&self, change: impl FnOnce(&mut Accounts) -> Result<T, AccountError>) -> Result<T, AccountsError> {
+    pub fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Accounts) -> Result<T, AccountError>,
+    ) -> Result<T, AccountsError> {
         let owner = Some(self.folder_owner()?).filter(|_| rustix::process::geteuid().is_root());
         let _lock = self.lock(owner)?;
         let mut accounts = self.load()?.unwrap_or_default();
@@ -188,7 +201,10 @@ impl AccountsFile {
             return match self.former()? {
                 0 => Ok(None),
                 _ => match self.load_stamped()? {
-                    None => Err(AccountsError::Gone { path: self.path.clone(), former: self.former_path() }),
+                    None => Err(AccountsError::Gone {
+                        path: self.path.clone(),
+                        former: self.former_path(),
+                    }),
                     loaded => Ok(loaded),
                 },
             };
@@ -196,7 +212,10 @@ impl AccountsFile {
         if loaded.0.generation() >= self.former()? {
             return Ok(Some(loaded));
         }
-        warn!("the accounts file {} is older than what was in force before: all have to log in again", self.path.display());
+        warn!(
+            "the accounts file {} is older than what was in force before: all have to log in again",
+            self.path.display()
+        );
         self.change(|_| Ok(()))?;
         self.load_stamped()
     }
@@ -222,7 +241,13 @@ impl AccountsFile {
     fn lock(&self, owner: Option<(u32, u32)>) -> Result<File, AccountsError> {
         let mut path = self.path.clone().into_os_string();
         path.push(".lock");
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(|e| self.io(e))?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(|e| self.io(e))?;
         if let Some((user, group)) = owner {
             std::os::unix::fs::fchown(&lock, Some(user), Some(group)).map_err(|e| self.io(e))?;
         }
@@ -234,12 +259,17 @@ impl AccountsFile {
         let former = self.former()?;
         let note = || {
             let text = format!("{}\n", accounts.generation());
-            if former < accounts.generation() { replace_file_of(&self.former_path(), text.as_bytes(), owner) } else { Ok(()) }
+            if former < accounts.generation() {
+                replace_file_of(&self.former_path(), text.as_bytes(), owner)
+            } else {
+                Ok(())
+            }
         };
         let write = || replace_file_of(&self.path, accounts.to_text().as_bytes(), owner);
         // First what counts for good: a crash between the two only has all log in again. The first accounts come before what tells
         // that there were some.
-        let written = if former == 0 { write().and_then(|()| note()) } else { note().and_then(|()| write()) };
+        let written =
+            if former == 0 { write().and_then(|()| note()) } else { note().and_then(|()| write()) };
         written.map_err(|e| self.io(e))
     }
 }
@@ -266,7 +296,16 @@ mod tests {
     }
 
     fn add(file: &AccountsFile, name: &str) -> Result<(), AccountsError> {
-        file.change(|accounts| accounts.add(name, Account { rights: Rights::Read, root: TreePath::root(), hash: password::of_tests() }))
+        file.change(|accounts| {
+            accounts.add(
+                name,
+                Account {
+                    rights: Rights::Read,
+                    root: TreePath::root(),
+                    hash: password::of_tests(),
+                },
+            )
+        })
     }
 
     #[test]
@@ -286,7 +325,9 @@ mod tests {
         add(&file, "ann").unwrap();
         for mode in [0o644, 0o640, 0o604, 0o660, 0o601] {
             fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
-            assert!(matches!(file.load(), Err(AccountsError::Exposed { mode: found, .. }) if found == mode));
+            assert!(
+                matches!(file.load(), Err(AccountsError::Exposed { mode: found, .. }) if found == mode)
+            );
             assert!(matches!(add(&file, "bob"), Err(AccountsError::Exposed { .. })));
         }
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600)).unwrap();
@@ -297,7 +338,11 @@ mod tests {
             file.load().unwrap();
             add(&file, "bob").unwrap();
             let meta = fs::metadata(file.path()).unwrap();
-            assert_eq!((meta.uid(), meta.gid()), (4711, 4712), "root writes it for whoever runs the server");
+            assert_eq!(
+                (meta.uid(), meta.gid()),
+                (4711, 4712),
+                "root writes it for whoever runs the server"
+            );
         }
         fs::remove_file(file.path()).unwrap();
         fs::create_dir(file.path()).unwrap();
@@ -316,7 +361,11 @@ mod tests {
         replace_file_of(file.path(), &old, None).unwrap();
         let (served, _) = file.load_to_serve().unwrap().unwrap();
         assert!(served.generation() > generation && served.get("ann").is_some());
-        assert_eq!(file.load_to_serve().unwrap().unwrap().0.generation(), served.generation(), "once");
+        assert_eq!(
+            file.load_to_serve().unwrap().unwrap().0.generation(),
+            served.generation(),
+            "once"
+        );
         // Gone, and begun anew.
         fs::remove_file(file.path()).unwrap();
         assert!(matches!(file.load_to_serve(), Err(AccountsError::Gone { .. })));
@@ -345,7 +394,9 @@ mod tests {
         std::thread::scope(|scope| {
             for n in 0..8 {
                 let file = &file;
-                scope.spawn(move || (0..8).for_each(|m| add(file, &format!("user{n}-{m}")).unwrap()));
+                scope.spawn(move || {
+                    (0..8).for_each(|m| add(file, &format!("user{n}-{m}")).unwrap())
+                });
             }
         });
         assert_eq!(file.load().unwrap().unwrap().iter().count(), 64);

@@ -126,7 +126,8 @@ mod tests {
     fn an_address_is_the_same_however_it_is_written_and_a_network_is_one() {
         let (guesses, places) = table();
         let now = Duration::from_secs(5);
-        let fail = |addr: &str| (0..9).for_each(|_| guesses.failed(&places, addr.parse().unwrap(), now));
+        let fail =
+            |addr: &str| (0..9).for_each(|_| guesses.failed(&places, addr.parse().unwrap(), now));
         let waits = |addr: &str| !guesses.wait(&places, addr.parse().unwrap(), now).is_zero();
         fail("::ffff:192.0.2.1");
         assert!(waits("192.0.2.1"));

@@ -32,7 +32,9 @@ impl LiveAccounts {
     /// # Errors
     /// What is wrong with the file: a server does not start with accounts that it cannot read.
     pub fn open(file: AccountsFile) -> Result<Self, AccountsError> {
-        let (accounts, stamp) = file.load_to_serve()?.map_or((None, None), |(accounts, stamp)| (Some(Arc::new(accounts)), Some(stamp)));
+        let (accounts, stamp) = file
+            .load_to_serve()?
+            .map_or((None, None), |(accounts, stamp)| (Some(Arc::new(accounts)), Some(stamp)));
         Ok(Self { file, state: Mutex::new(State { accounts, stamp, looked: Instant::now() }) })
     }
 
@@ -67,7 +69,11 @@ impl LiveAccounts {
         let path = self.file.path().display();
         let stamp = match self.file.stamp() {
             Ok(stamp) => stamp,
-            Err(e) => return error!("the accounts file {path} cannot be looked at, the former accounts count: {e}"),
+            Err(e) => {
+                return error!(
+                    "the accounts file {path} cannot be looked at, the former accounts count: {e}"
+                );
+            }
         };
         if stamp == state.stamp {
             return;
@@ -79,12 +85,16 @@ impl LiveAccounts {
                 let former = state.accounts.as_ref().map_or(0, |accounts| accounts.generation());
                 if accounts.generation() < former {
                     // An old copy must not give back what was taken away; tickets of it would be refused by every slave.
-                    return error!("the accounts file {path} is older than the accounts that were read before, which count still");
+                    return error!(
+                        "the accounts file {path} is older than the accounts that were read before, which count still"
+                    );
                 }
                 info!("the accounts were read: {} users", accounts.iter().count());
                 state.accounts = Some(Arc::new(accounts));
             }
-            Ok(None) if state.accounts.is_some() => warn!("the accounts file {path} is gone: the former accounts count until the end"),
+            Ok(None) if state.accounts.is_some() => {
+                warn!("the accounts file {path} is gone: the former accounts count until the end")
+            }
             Ok(None) => {}
             Err(e) if state.accounts.is_none() => {
                 error!("{e}: nobody is let in");
@@ -119,13 +129,21 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let file = AccountsFile::new(temp.path().join("accounts"));
         let add = |name: &str| {
-            let account = Account { rights: Rights::Read, root: TreePath::root(), hash: password::of_tests() };
+            let account = Account {
+                rights: Rights::Read,
+                root: TreePath::root(),
+                hash: password::of_tests(),
+            };
             file.change(|accounts| accounts.add(name, account)).unwrap();
         };
         let live = LiveAccounts::open(file.clone()).unwrap();
         assert_eq!((users(&live), live.generation()), (None, 0));
         fs::write(file.path(), "nonsense").unwrap();
-        assert_eq!(users(&live), Some(0), "whoever made this wants accounts: nobody is let in until it can be read");
+        assert_eq!(
+            users(&live),
+            Some(0),
+            "whoever made this wants accounts: nobody is let in until it can be read"
+        );
         fs::remove_file(file.path()).unwrap();
         add("ann");
         assert_eq!((users(&live), live.generation()), (Some(1), 1));
@@ -141,6 +159,10 @@ mod tests {
         file.change(|accounts| accounts.remove("ann")).unwrap();
         assert_eq!((users(&live), live.generation()), (Some(1), 2));
         crate::replace_file(file.path(), &two).unwrap();
-        assert_eq!((users(&live), live.generation()), (Some(1), 2), "an old copy gives nobody back");
+        assert_eq!(
+            (users(&live), live.generation()),
+            (Some(1), 2),
+            "an old copy gives nobody back"
+        );
     }
 }

@@ -45,7 +45,10 @@ pub struct Account {
 
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Account").field("rights", &self.rights).field("root", &self.root).finish_non_exhaustive()
+        f.debug_struct("Account")
+            .field("rights", &self.rights)
+            .field("root", &self.root)
+            .finish_non_exhaustive()
     }
 }
 
@@ -124,7 +127,8 @@ impl Accounts {
     /// # Errors
     /// [`AccountError::Unknown`].
     pub fn set_password(&mut self, name: &str, hash: PasswordHash) -> Result<(), AccountError> {
-        let account = self.by_name.get_mut(name).ok_or_else(|| AccountError::Unknown(name.to_owned()))?;
+        let account =
+            self.by_name.get_mut(name).ok_or_else(|| AccountError::Unknown(name.to_owned()))?;
         account.hash = hash;
         self.raise();
         Ok(())
@@ -158,7 +162,9 @@ impl Accounts {
     pub fn parse(text: &str) -> Result<Self, BadLine> {
         let bad = |number: usize, why: String| BadLine { number: number + 1, why };
         let mut lines = text.lines().enumerate();
-        let generation = lines.next().and_then(|(_, head)| head.strip_prefix(LAYOUT)?.strip_prefix(' ')?.parse().ok());
+        let generation = lines
+            .next()
+            .and_then(|(_, head)| head.strip_prefix(LAYOUT)?.strip_prefix(' ')?.parse().ok());
         let generation: u64 = generation
             .filter(|number| (1..=HIGHEST).contains(number))
             .ok_or_else(|| bad(0, format!("{LAYOUT:?} and a number expected")))?;
@@ -180,7 +186,16 @@ impl Accounts {
     pub fn to_text(&self) -> String {
         let mut text = format!("{LAYOUT} {}\n", self.generation);
         for (name, Account { rights, root, hash }) in &self.by_name {
-            text.extend([name, "\t", rights.text(), "\t", &root.to_string(), "\t", hash.as_str(), "\n"]);
+            text.extend([
+                name,
+                "\t",
+                rights.text(),
+                "\t",
+                &root.to_string(),
+                "\t",
+                hash.as_str(),
+                "\n",
+            ]);
         }
         text
     }
@@ -195,7 +210,10 @@ impl Default for Accounts {
 fn parse_line(line: &str) -> Result<(String, Account), String> {
     let fields: Vec<&str> = line.split('\t').collect();
     let [name, rights, root, hash] = fields[..] else {
-        return Err("a name, read or write, a folder and a password's hash expected, with a tab between".to_owned());
+        return Err(
+            "a name, read or write, a folder and a password's hash expected, with a tab between"
+                .to_owned(),
+        );
     };
     check_name(name).map_err(|e| e.to_string())?;
     let rights = Rights::from_text(rights).ok_or("the second field is neither read nor write")?;
@@ -207,7 +225,8 @@ fn parse_line(line: &str) -> Result<(String, Account), String> {
 
 fn check_name(name: &str) -> Result<(), AccountError> {
     let fits = !name.is_empty() && name.len() <= limits::USER && !name.starts_with('-');
-    let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !is_harmful(c) && c != ':' && c != '/';
+    let is_plain =
+        |c: char| !c.is_whitespace() && !c.is_control() && !is_harmful(c) && c != ':' && c != '/';
     if fits && name.chars().all(is_plain) { Ok(()) } else { Err(AccountError::BadName) }
 }
 
@@ -235,7 +254,11 @@ mod tests {
         for name in ["ann", "b@x.org", "zoë"] {
             none.remove(name).unwrap();
         }
-        assert_eq!(Accounts::parse(&none.to_text()).unwrap().iter().count(), 0, "nobody, which is not the same as no file");
+        assert_eq!(
+            Accounts::parse(&none.to_text()).unwrap().iter().count(),
+            0,
+            "nobody, which is not the same as no file"
+        );
     }
 
     #[test]
@@ -250,8 +273,14 @@ mod tests {
         accounts.remove("ann").unwrap();
         assert_eq!(accounts.generation(), 3);
         assert_eq!(accounts.remove("ann"), Err(AccountError::Unknown("ann".to_owned())));
-        assert_eq!(accounts.set_password("ann", password::of_tests()), Err(AccountError::Unknown("ann".to_owned())));
-        assert_eq!(accounts.add("bob", account(Rights::Read, "")), Err(AccountError::Exists("bob".to_owned())));
+        assert_eq!(
+            accounts.set_password("ann", password::of_tests()),
+            Err(AccountError::Unknown("ann".to_owned()))
+        );
+        assert_eq!(
+            accounts.add("bob", account(Rights::Read, "")),
+            Err(AccountError::Exists("bob".to_owned()))
+        );
         accounts.remove("bob").unwrap();
         accounts.add("bob", account(Rights::Read, "")).unwrap();
         assert_eq!(accounts.generation(), 4);
@@ -260,8 +289,14 @@ mod tests {
     #[test]
     fn names_that_would_confuse_somebody_are_refused() {
         let long = "x".repeat(limits::USER + 1);
-        for bad in ["", "-x", "a b", "a\tb", "a\nb", "a\0b", "a:b", "a/b", "a\u{202e}b", "\u{a0}", &long] {
-            assert_eq!(Accounts::new().add(bad, account(Rights::Read, "")), Err(AccountError::BadName), "{bad:?}");
+        for bad in
+            ["", "-x", "a b", "a\tb", "a\nb", "a\0b", "a:b", "a/b", "a\u{202e}b", "\u{a0}", &long]
+        {
+            assert_eq!(
+                Accounts::new().add(bad, account(Rights::Read, "")),
+                Err(AccountError::BadName),
+                "{bad:?}"
+            );
         }
         Accounts::new().add(&long[1..], account(Rights::Read, "")).unwrap();
     }
@@ -290,17 +325,35 @@ mod tests {
             let text = format!("{}\n{}\n{bad}\n{}\n", lines[0], lines[1], lines[3]);
             assert_eq!(Accounts::parse(&text).unwrap_err().number, 3, "{bad:?}");
         }
-        for head in ["", "relais-accounts 2 1", "relais-accounts 1", "relais-accounts 1 x", "relais-accounts 1 0", "relais-accounts 1 -1"] {
-            assert_eq!(Accounts::parse(&good.replacen(lines[0], head, 1)).unwrap_err().number, 1, "{head:?}");
+        for head in [
+            "",
+            "relais-accounts 2 1",
+            "relais-accounts 1",
+            "relais-accounts 1 x",
+            "relais-accounts 1 0",
+            "relais-accounts 1 -1",
+        ] {
+            assert_eq!(
+                Accounts::parse(&good.replacen(lines[0], head, 1)).unwrap_err().number,
+                1,
+                "{head:?}"
+            );
         }
         assert_eq!(Accounts::parse("").unwrap_err().number, 1);
-        assert_eq!(Accounts::parse(good.trim_end()).unwrap_err().number, 4, "a line that is cut off");
+        assert_eq!(
+            Accounts::parse(good.trim_end()).unwrap_err().number,
+            4,
+            "a line that is cut off"
+        );
     }
 
     #[test]
     fn no_hash_is_shown() {
         let accounts = three();
         let shown = format!("{accounts:?}");
-        assert!(!shown.contains("argon2") && !shown.contains(password::of_tests().as_str()), "{shown}");
+        assert!(
+            !shown.contains("argon2") && !shown.contains(password::of_tests().as_str()),
+            "{shown}"
+        );
     }
 }

@@ -63,7 +63,8 @@ impl PasswordHash {
         if password.len() > limits::PASSWORD {
             return Err(HashError::TooLong);
         }
-        let params = Params::new(memory, passes, lanes, Some(LENGTH)).map_err(|_| HashError::Failed)?;
+        let params =
+            Params::new(memory, passes, lanes, Some(LENGTH)).map_err(|_| HashError::Failed)?;
         let salt: [u8; 16] = crate::random().map_err(|_| HashError::Failed)?;
         let mut output = [0; LENGTH];
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
@@ -84,8 +85,12 @@ impl PasswordHash {
     /// [`HashError::Bad`], [`HashError::Costly`].
     pub fn parse(text: &str) -> Result<Self, HashError> {
         let hash = phc::PasswordHash::new(text).map_err(|_| HashError::Bad)?;
-        let has_all = hash.salt.is_some() && hash.hash.is_some_and(|hash| hash.as_ref().len() >= 16);
-        if hash.algorithm != Algorithm::Argon2id.ident() || hash.version != Some(Version::V0x13.into()) || !has_all {
+        let has_all =
+            hash.salt.is_some() && hash.hash.is_some_and(|hash| hash.as_ref().len() >= 16);
+        if hash.algorithm != Algorithm::Argon2id.ident()
+            || hash.version != Some(Version::V0x13.into())
+            || !has_all
+        {
             return Err(HashError::Bad);
         }
         let params = Params::try_from(&hash).map_err(|_| HashError::Bad)?;
@@ -102,12 +107,21 @@ impl PasswordHash {
 
     fn is_of(&self, password: &[u8], scratch: &mut Scratch) -> bool {
         let Ok(hash) = phc::PasswordHash::new(&self.0) else { return false };
-        let (Ok(params), Some(salt), Some(expected)) = (Params::try_from(&hash), hash.salt, hash.hash) else { return false };
+        let (Ok(params), Some(salt), Some(expected)) =
+            (Params::try_from(&hash), hash.salt, hash.hash)
+        else {
+            return false;
+        };
         let blocks = params.block_count();
         scratch.0.resize(blocks.max(scratch.0.len()), Block::default());
         let mut output = vec![0; expected.as_ref().len()];
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        let computed = argon2.hash_password_into_with_memory(password, salt.as_ref(), &mut output, &mut scratch.0[..blocks]);
+        let computed = argon2.hash_password_into_with_memory(
+            password,
+            salt.as_ref(),
+            &mut output,
+            &mut scratch.0[..blocks],
+        );
         // Compared in constant time.
         computed.is_ok() && phc::Output::new(&output).is_ok_and(|output| output == expected)
     }
@@ -137,7 +151,13 @@ impl Checker {
 
     /// The account of a user with this password. Takes as long whether there is one or not; one that is too long is refused at once.
     #[must_use]
-    pub fn check<'a>(&self, accounts: &'a Accounts, user: &str, password: &[u8], scratch: &mut Scratch) -> Option<&'a Account> {
+    pub fn check<'a>(
+        &self,
+        accounts: &'a Accounts,
+        user: &str,
+        password: &[u8],
+        scratch: &mut Scratch,
+    ) -> Option<&'a Account> {
         if password.len() > limits::PASSWORD {
             return None;
         }
@@ -174,7 +194,10 @@ mod tests {
         assert!(hash.as_str().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.as_str());
         let read = PasswordHash::parse(hash.as_str()).unwrap();
         assert!(
-            ["correct horsf", "", "correct horse\0"].iter().all(|wrong| !is_of(&read, wrong.as_bytes())) && is_of(&read, b"correct horse")
+            ["correct horsf", "", "correct horse\0"]
+                .iter()
+                .all(|wrong| !is_of(&read, wrong.as_bytes()))
+                && is_of(&read, b"correct horse")
         );
         assert_ne!(hash, PasswordHash::of(b"correct horse").unwrap(), "each has its salt");
         for odd in [&b"\0"[..], b"\xff\xfe", "pässwörd".as_bytes(), &[b'x'; limits::PASSWORD]] {
@@ -205,15 +228,22 @@ mod tests {
         ] {
             assert_eq!(PasswordHash::parse(bad), Err(HashError::Bad), "{bad}");
         }
-        for costly in [("m=8", "m=2000000"), ("t=1", "t=1000"), ("m=8,t=1,p=1", "m=8000,t=1,p=100")] {
-            assert_eq!(PasswordHash::parse(&good.replace(costly.0, costly.1)), Err(HashError::Costly), "{costly:?}");
+        for costly in [("m=8", "m=2000000"), ("t=1", "t=1000"), ("m=8,t=1,p=1", "m=8000,t=1,p=100")]
+        {
+            assert_eq!(
+                PasswordHash::parse(&good.replace(costly.0, costly.1)),
+                Err(HashError::Costly),
+                "{costly:?}"
+            );
         }
     }
 
     #[test]
     fn only_the_right_password_of_an_existing_user_opens() {
         let mut accounts = Accounts::new();
-        accounts.add("ann", Account { rights: Rights::Read, root: TreePath::root(), hash: of_tests() }).unwrap();
+        accounts
+            .add("ann", Account { rights: Rights::Read, root: TreePath::root(), hash: of_tests() })
+            .unwrap();
         let (checker, mut scratch) = (Checker { nobody: of_tests() }, Scratch::default());
         assert!(checker.check(&accounts, "ann", b"secret", &mut scratch).is_some());
         assert!(
@@ -225,6 +255,8 @@ mod tests {
             checker.check(&accounts, "bob", b"secret", &mut scratch).is_none()
                 && checker.check(&accounts, "", b"secret", &mut scratch).is_none()
         );
-        assert!(checker.check(&accounts, "ann", &[b'x'; limits::PASSWORD + 1], &mut scratch).is_none());
+        assert!(
+            checker.check(&accounts, "ann", &[b'x'; limits::PASSWORD + 1], &mut scratch).is_none()
+        );
     }
 }

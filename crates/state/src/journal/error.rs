@@ -56,7 +56,9 @@ pub enum JournalError {
         found: Version,
     },
     /// A batch is over a cap. Nothing was written.
-    #[error("a batch of {changes} changes is over the cap of {BATCH_CHANGES} changes or {BATCH_BYTES} bytes")]
+    #[error(
+        "a batch of {changes} changes is over the cap of {BATCH_CHANGES} changes or {BATCH_BYTES} bytes"
+    )]
     TooLarge {
         /// Changes in it.
         changes: usize,

@@ -38,7 +38,9 @@ pub(super) fn open(path: &Path, id: [u8; 16]) -> Result<File, JournalError> {
 /// Makes a file with nothing but its header, locked, beside the one at `path`, whose lock the caller has.
 pub(super) fn fresh(path: &Path, id: [u8; 16]) -> Result<File, JournalError> {
     let place = Place::new(path)?;
-    let Some(file) = place.lock(&place.temp(), OFlags::CREATE)? else { return Err(JournalError::InUse(path.to_owned())) };
+    let Some(file) = place.lock(&place.temp(), OFlags::CREATE)? else {
+        return Err(JournalError::InUse(path.to_owned()));
+    };
     place.fill(&file, id).map_err(|error| place.io(error))?;
     Ok(file)
 }
@@ -46,7 +48,8 @@ pub(super) fn fresh(path: &Path, id: [u8; 16]) -> Result<File, JournalError> {
 /// Puts what [`fresh`] has made in place of the file at `path`.
 pub(super) fn put_in_place(path: &Path) -> Result<(), JournalError> {
     let place = Place::new(path)?;
-    rustix::fs::renameat(&place.folder, place.temp(), &place.folder, place.name).map_err(|error| place.io(error))?;
+    rustix::fs::renameat(&place.folder, place.temp(), &place.folder, place.name)
+        .map_err(|error| place.io(error))?;
     place.sync()
 }
 
@@ -63,8 +66,12 @@ impl<'a> Place<'a> {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let folder = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| JournalError::io(path, error))?;
+        let folder = rustix::fs::open(
+            folder,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|error| JournalError::io(path, error))?;
         Ok(Self { path, folder, name })
     }
 
@@ -75,11 +82,18 @@ impl<'a> Place<'a> {
     /// Opens and locks `name`; none where it is not there, or not the name of that file any more once it is locked.
     fn lock(&self, name: &OsStr, flags: OFlags) -> Result<Option<File>, JournalError> {
         // Without NONBLOCK a pipe in this place could hold us for ever.
-        let flags = flags | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let flags = flags
+            | OFlags::RDWR
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::NOCTTY
+            | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&self.folder, name, flags, Mode::RUSR | Mode::WUSR) {
             Ok(fd) => File::from(fd),
             Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Err(JournalError::NotRegular(self.path.to_owned())),
+            Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
+                return Err(JournalError::NotRegular(self.path.to_owned()));
+            }
             Err(error) => return Err(self.io(error)),
         };
         let meta = file.metadata().map_err(|error| self.io(error))?;
@@ -112,11 +126,16 @@ impl<'a> Place<'a> {
         // Whoever makes the journal holds this lock, so what is not there now does not come before the rename.
         match rustix::fs::statat(&self.folder, self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => {}
-            Ok(_) => return rustix::fs::unlinkat(&self.folder, &temp, AtFlags::empty()).map(|()| None).map_err(|error| self.io(error)),
+            Ok(_) => {
+                return rustix::fs::unlinkat(&self.folder, &temp, AtFlags::empty())
+                    .map(|()| None)
+                    .map_err(|error| self.io(error));
+            }
             Err(error) => return Err(self.io(error)),
         }
         self.fill(&file, id).map_err(|error| self.io(error))?;
-        rustix::fs::renameat(&self.folder, &temp, &self.folder, self.name).map_err(|error| self.io(error))?;
+        rustix::fs::renameat(&self.folder, &temp, &self.folder, self.name)
+            .map_err(|error| self.io(error))?;
         self.sync()?;
         Ok(Some(file))
     }

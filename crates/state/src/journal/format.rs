@@ -61,7 +61,11 @@ pub(super) struct FileHeader {
 impl FileHeader {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FILE_HEADER);
-        Encoder::new(&mut bytes).bytes(&FILE_MAGIC).u32(self.format).bytes(&self.id).bytes(&self.salt);
+        Encoder::new(&mut bytes)
+            .bytes(&FILE_MAGIC)
+            .u32(self.format)
+            .bytes(&self.id)
+            .bytes(&self.salt);
         let sum = sum(blake3::Hasher::new(), &[&bytes]);
         bytes.extend_from_slice(&sum);
         bytes
@@ -70,7 +74,8 @@ impl FileHeader {
     /// None where these are not the bytes that [`Self::encode`] made.
     pub fn parse(bytes: &[u8; FILE_HEADER]) -> Option<Self> {
         let mut from = Decoder::new(bytes.strip_prefix(&FILE_MAGIC)?);
-        let header = Self { format: from.u32().ok()?, id: from.array().ok()?, salt: from.array().ok()? };
+        let header =
+            Self { format: from.u32().ok()?, id: from.array().ok()?, salt: from.array().ok()? };
         (header.encode() == bytes).then_some(header)
     }
 
@@ -98,7 +103,12 @@ impl BatchKey {
     pub fn parse(&self, bytes: &[u8], position: u64) -> Option<BatchHeader> {
         let (summed, sum) = bytes.get(..BATCH_HEADER)?.split_at(BATCH_HEADER - SUM);
         let mut from = Decoder::new(summed.strip_prefix(&BATCH_MAGIC)?);
-        let fields = BatchHeader { len: from.u32().ok()?, count: from.u32().ok()?, position: from.u64().ok()?, body: from.array().ok()? };
+        let fields = BatchHeader {
+            len: from.u32().ok()?,
+            count: from.u32().ok()?,
+            position: from.u64().ok()?,
+            body: from.array().ok()?,
+        };
         let fits = fields.len as usize <= BATCH_BYTES && fields.position == position;
         (fits && self.sum(&[summed]) == sum).then_some(fields)
     }
@@ -109,7 +119,14 @@ impl BatchKey {
     }
 
     /// Turns a buffer with room for the header and a payload behind it into a whole batch, and says its chain.
-    pub fn seal(&self, buffer: &mut Vec<u8>, len: u32, count: u32, position: u64, before: &Chain) -> Chain {
+    pub fn seal(
+        &self,
+        buffer: &mut Vec<u8>,
+        len: u32,
+        count: u32,
+        position: u64,
+        before: &Chain,
+    ) -> Chain {
         let mut header = BatchHeader { len, count, position, body: [0; SUM] };
         let (head, payload) = buffer.split_at_mut(BATCH_HEADER);
         header.body = self.sum(&[&header.fields(), payload]);
@@ -147,7 +164,11 @@ impl BatchHeader {
     /// The chain behind this batch.
     pub fn chain(&self, before: &Chain, payload: &[u8]) -> Chain {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(before).update(&self.len.to_be_bytes()).update(&self.count.to_be_bytes()).update(payload);
+        hasher
+            .update(before)
+            .update(&self.len.to_be_bytes())
+            .update(&self.count.to_be_bytes())
+            .update(payload);
         *hasher.finalize().as_bytes()
     }
 

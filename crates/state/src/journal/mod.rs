@@ -58,7 +58,11 @@ impl Journal {
     /// # Errors
     /// Another process has it, it is bound to another id, it is damaged (with the place), it is no regular file, the system
     /// refused, or what `each` said. `each` may have been called before.
-    pub fn open(path: &Path, id: [u8; 16], each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>) -> Result<Self, JournalError> {
+    pub fn open(
+        path: &Path,
+        id: [u8; 16],
+        each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>,
+    ) -> Result<Self, JournalError> {
         let file = file::open(path, id)?;
         let found = recover::read(&file, path, id, each)?;
         recover::settle(&file, path, &found)?;
@@ -118,10 +122,17 @@ impl JournalReader {
     ///
     /// # Errors
     /// As [`Journal::open`].
-    pub fn read(&self, each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>) -> Result<(), JournalError> {
+    pub fn read(
+        &self,
+        each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
         let found = recover::read_up_to(&self.file, &self.path, self.id, self.end, each)?;
         // Up to here all of it was stored.
-        if found.end.at == self.end { Ok(()) } else { Err(JournalError::damaged(&self.path, found.end.at, "a stored batch is bad")) }
+        if found.end.at == self.end {
+            Ok(())
+        } else {
+            Err(JournalError::damaged(&self.path, found.end.at, "a stored batch is bad"))
+        }
     }
 }
 

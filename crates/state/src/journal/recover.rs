@@ -11,7 +11,10 @@ use std::path::Path;
 use relais_proto::{ClusterId, Decode, Decoder, Numbered, Version};
 
 use super::JournalError;
-use super::format::{BATCH_HEADER, BATCH_MAGIC, BatchHeader, BatchKey, CHAIN, Chain, FILE_HEADER, FORMAT, FileHeader, LONGEST};
+use super::format::{
+    BATCH_HEADER, BATCH_MAGIC, BatchHeader, BatchKey, CHAIN, Chain, FILE_HEADER, FORMAT,
+    FileHeader, LONGEST,
+};
 use super::tail::Storage;
 
 /// Bytes that are read at once where batches are small.
@@ -29,7 +32,12 @@ pub(super) struct End {
 impl End {
     /// That of a file without a batch.
     pub fn of_empty(header: &FileHeader) -> Self {
-        Self { key: header.key(), at: FILE_HEADER as u64, chain: header.chain(), last: Version::default() }
+        Self {
+            key: header.key(),
+            at: FILE_HEADER as u64,
+            chain: header.chain(),
+            last: Version::default(),
+        }
     }
 }
 
@@ -46,7 +54,11 @@ pub(super) struct Found {
 
 /// Whether a change may come right behind another: by one within an epoch, anywhere in a higher one, never with number 0.
 pub(super) fn follows(last: Version, next: Version) -> bool {
-    if next.epoch == last.epoch { last.number.checked_add(1) == Some(next.number) } else { next.epoch > last.epoch && next.number > 0 }
+    if next.epoch == last.epoch {
+        last.number.checked_add(1) == Some(next.number)
+    } else {
+        next.epoch > last.epoch && next.number > 0
+    }
 }
 
 /// Reads the whole file and gives each change out.
@@ -71,7 +83,11 @@ pub(super) fn read_up_to(
     let io_error = |error| JournalError::io(path, error);
     let header = read_header(file, path, size)?;
     if header.id != id {
-        return Err(JournalError::Foreign { path: path.to_owned(), found: ClusterId(header.id), wanted: ClusterId(id) });
+        return Err(JournalError::Foreign {
+            path: path.to_owned(),
+            found: ClusterId(header.id),
+            wanted: ClusterId(id),
+        });
     }
     let mut found = Found { end: End::of_empty(&header), newest: None, size };
     let mut input = BufReader::with_capacity(READ_AHEAD, file);
@@ -79,7 +95,9 @@ pub(super) fn read_up_to(
     let mut payload = Vec::new();
     while found.end.at < size {
         let end = &mut found.end;
-        let Some((header, chain)) = read_batch(&mut input, end, size, &mut payload).map_err(io_error)? else {
+        let Some((header, chain)) =
+            read_batch(&mut input, end, size, &mut payload).map_err(io_error)?
+        else {
             check_torn(file, path, end, size)?;
             break;
         };
@@ -94,10 +112,15 @@ pub(super) fn read_up_to(
 fn read_header(file: &File, path: &Path, size: u64) -> Result<FileHeader, JournalError> {
     let mut bytes = [0; FILE_HEADER];
     if size < bytes.len() as u64 {
-        return Err(JournalError::damaged(path, 0, format!("it has {size} bytes, fewer than its header")));
+        return Err(JournalError::damaged(
+            path,
+            0,
+            format!("it has {size} bytes, fewer than its header"),
+        ));
     }
     file.read(&mut bytes, 0).map_err(|error| JournalError::io(path, error))?;
-    let header = FileHeader::parse(&bytes).ok_or_else(|| JournalError::damaged(path, 0, "its header is not that of a journal"))?;
+    let header = FileHeader::parse(&bytes)
+        .ok_or_else(|| JournalError::damaged(path, 0, "its header is not that of a journal"))?;
     if header.format != FORMAT {
         return Err(JournalError::Format { path: path.to_owned(), found: header.format });
     }
@@ -105,14 +128,21 @@ fn read_header(file: &File, path: &Path, size: u64) -> Result<FileHeader, Journa
 }
 
 /// The header of the batch at the end of those before, and its chain; none where it is not whole and good.
-fn read_batch(input: &mut impl Read, end: &End, size: u64, payload: &mut Vec<u8>) -> io::Result<Option<(BatchHeader, Chain)>> {
+fn read_batch(
+    input: &mut impl Read,
+    end: &End,
+    size: u64,
+    payload: &mut Vec<u8>,
+) -> io::Result<Option<(BatchHeader, Chain)>> {
     let rest = size - end.at;
     if rest < BATCH_HEADER as u64 {
         return Ok(None);
     }
     let mut head = [0; BATCH_HEADER];
     input.read_exact(&mut head)?;
-    let Some(header) = end.key.parse(&head, end.at).filter(|header| header.total() <= rest) else { return Ok(None) };
+    let Some(header) = end.key.parse(&head, end.at).filter(|header| header.total() <= rest) else {
+        return Ok(None);
+    };
     payload.resize(header.len as usize, 0);
     input.read_exact(payload)?;
     let mut chain = [0; CHAIN];
@@ -131,10 +161,15 @@ fn give_out(
 ) -> Result<(), JournalError> {
     let mut from = Decoder::new(payload);
     for _ in 0..header.count {
-        let change = Numbered::decode(&mut from).map_err(|error| JournalError::damaged(path, end.at, error.to_string()))?;
+        let change = Numbered::decode(&mut from)
+            .map_err(|error| JournalError::damaged(path, end.at, error.to_string()))?;
         let (after, found) = (end.last, change.version);
         if !follows(after, found) {
-            return Err(JournalError::damaged(path, end.at, format!("change {found} does not follow change {after}")));
+            return Err(JournalError::damaged(
+                path,
+                end.at,
+                format!("change {found} does not follow change {after}"),
+            ));
         }
         each(change)?;
         end.last = found;

@@ -137,7 +137,11 @@ impl<S: Storage> Tail<S> {
 
     /// The error says that there is no room only where a later batch may be taken.
     fn refused(&self, cause: io::Error) -> JournalError {
-        if self.failed { JournalError::Io { path: self.path.clone(), cause } } else { JournalError::io(&self.path, cause) }
+        if self.failed {
+            JournalError::Io { path: self.path.clone(), cause }
+        } else {
+            JournalError::io(&self.path, cause)
+        }
     }
 }
 

@@ -22,7 +22,9 @@ mod tests {
 
     #[test]
     fn pieces_cover_the_content() {
-        for (size, count) in [(0, 1), (1, 1), (PIECE, 1), (PIECE + 1, 2), (i64::MAX as u64, 1 << 43)] {
+        for (size, count) in
+            [(0, 1), (1, 1), (PIECE, 1), (PIECE + 1, 2), (i64::MAX as u64, 1 << 43)]
+        {
             assert_eq!(piece_range(count - 1, size).end, size);
             assert!(piece_range(count, size).is_empty());
         }

@@ -53,7 +53,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<'a> Desk<'a> {
     /// Takes over what `resume` says, as far as the part file is long enough for it.
-    pub(super) fn new(part: &'a File, resume: Option<Resume>, progress: &'a mut dyn Progress) -> Result<Self, FetchError> {
+    pub(super) fn new(
+        part: &'a File,
+        resume: Option<Resume>,
+        progress: &'a mut dyn Progress,
+    ) -> Result<Self, FetchError> {
         let length = part.metadata().map_err(FetchError::local("looking at the part file"))?.len();
         let content = resume.map(|mut resume| {
             resume.good.clip(length.min(resume.size));
@@ -74,7 +78,8 @@ impl<'a> Desk<'a> {
 
     /// Replaces what is known of the content, and cuts off what the part file holds behind its end.
     pub(super) fn know(&self, content: Resume) -> Result<(), FetchError> {
-        let length = self.part.metadata().map_err(FetchError::local("looking at the part file"))?.len();
+        let length =
+            self.part.metadata().map_err(FetchError::local("looking at the part file"))?.len();
         if length > content.size {
             self.part.set_len(content.size).map_err(FetchError::local("cutting the part file"))?;
         }
@@ -152,7 +157,8 @@ impl<'a> Desk<'a> {
         let book = lock(&self.book);
         let generation = book.generation;
         let Some(content) = book.content.clone() else { return };
-        let is_news = book.saved.as_ref().is_none_or(|(of, good)| *of != generation || *good != content.good);
+        let is_news =
+            book.saved.as_ref().is_none_or(|(of, good)| *of != generation || *good != content.good);
         if !is_news || book.unsyncable {
             return;
         }

@@ -42,10 +42,18 @@ impl Detours {
     ///
     /// # Errors
     /// Code `no-content`, once that has gone on for the user's time, and for 5 s at least.
-    pub fn elsewhere(&mut self, sessions: &mut dyn Sessions, holders: &[Endpoint], interrupted: &dyn Fn() -> bool) -> Result<(), Refusal> {
+    pub fn elsewhere(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        holders: &[Endpoint],
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<(), Refusal> {
         self.in_a_row = self.in_a_row.saturating_add(1);
         if self.since.get_or_insert_with(Instant::now).elapsed() >= sessions.retry().max(LEAST) {
-            return Err(Refusal::new(ErrorCode::NoContent, "no server that can be reached has the content now"));
+            return Err(Refusal::new(
+                ErrorCode::NoContent,
+                "no server that can be reached has the content now",
+            ));
         }
         let moved = sessions.elsewhere(holders);
         if !moved || self.in_a_row > AT_ONCE {
@@ -56,9 +64,16 @@ impl Detours {
 
     /// The server in use lacks what was seen before, and says so. Another one is in use then; false once the
     /// user's time is over.
-    pub fn behind(&mut self, sessions: &mut dyn Sessions, why: &str, interrupted: &dyn Fn() -> bool) -> bool {
+    pub fn behind(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        why: &str,
+        interrupted: &dyn Fn() -> bool,
+    ) -> bool {
         self.in_a_row = self.in_a_row.saturating_add(1);
-        if self.since.get_or_insert_with(Instant::now).elapsed() >= sessions.retry() && self.in_a_row > 1 {
+        if self.since.get_or_insert_with(Instant::now).elapsed() >= sessions.retry()
+            && self.in_a_row > 1
+        {
             return false;
         }
         sessions.leave(why);

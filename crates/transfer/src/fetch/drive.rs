@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::thread::Scope;
 
 use log::debug;
-use relais_proto::{Digest, Endpoint, ErrorCode, GetRequest, Header, Refusal, TreePath, Wanted, limits};
+use relais_proto::{
+    Digest, Endpoint, ErrorCode, GetRequest, Header, Refusal, TreePath, Wanted, limits,
+};
 
 use super::desk::Desk;
 use super::detours::Detours;
@@ -80,7 +82,10 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
             announced: false,
             last: None,
             must_compare: false,
-            found: desk.content().filter(|content| content.good.prefix() < desk.found).map(|_| desk.found),
+            found: desk
+                .content()
+                .filter(|content| content.good.prefix() < desk.found)
+                .map(|_| desk.found),
             midway: false,
             accepted: false,
             asked: None,
@@ -90,7 +95,11 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
 
     pub(super) fn run(mut self) -> Result<Fetched, FetchError> {
         loop {
-            let result = if self.work.desk.interrupted() { Err(FetchError::Interrupted.into()) } else { self.advance() };
+            let result = if self.work.desk.interrupted() {
+                Err(FetchError::Interrupted.into())
+            } else {
+                self.advance()
+            };
             match result {
                 Ok(Some(fetched)) => return Ok(fetched),
                 Ok(None) => {}
@@ -119,7 +128,13 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
         work.accept(&header, server.peer())?;
         work.accepted = true;
         let before = work.tally.bytes_moved;
-        let result = intake::take_in(server, &header, work.desk, &mut work.hashing, &mut work.tally.bytes_moved);
+        let result = intake::take_in(
+            server,
+            &header,
+            work.desk,
+            &mut work.hashing,
+            &mut work.tally.bytes_moved,
+        );
         if work.tally.bytes_moved > before {
             self.detours.arrived();
             if !work.tally.servers.contains(&server.peer()) {
@@ -166,7 +181,9 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
                 self.sessions.abandon();
                 self.work.restart(&why)
             }
-            Stop::Fatal(FetchError::Unreachable(why)) if self.work.last.is_some() => Err(self.work.cut(why)),
+            Stop::Fatal(FetchError::Unreachable(why)) if self.work.last.is_some() => {
+                Err(self.work.cut(why))
+            }
             Stop::Fatal(error) => {
                 if midway {
                     self.sessions.abandon();
@@ -185,7 +202,11 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
             }
             // Something about the file changed while it was sent: perhaps no more than its rights or the number of
             // its names. Asked again by its digest, the server tells whether the content is the same.
-            ErrorCode::Changed if self.work.accepted && self.work.knows_digest() && self.work.tally.doubts < MOST_RESTARTS => {
+            ErrorCode::Changed
+                if self.work.accepted
+                    && self.work.knows_digest()
+                    && self.work.tally.doubts < MOST_RESTARTS =>
+            {
                 self.work.tally.doubts += 1;
                 Ok(())
             }
@@ -195,7 +216,9 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
             ErrorCode::Behind => self.behind(refusal),
             code if is_passing(code) => self.move_on(&refusal.message),
             // Another server was just sending it, so this one may be the one that is wrong.
-            _ if self.work.last.is_some_and(|(last, _)| Some(last) != self.work.asked) => self.move_on(&refusal.message),
+            _ if self.work.last.is_some_and(|(last, _)| Some(last) != self.work.asked) => {
+                self.move_on(&refusal.message)
+            }
             _ => Err(FetchError::Refused(refusal)),
         }
     }
@@ -204,7 +227,9 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
     fn elsewhere(&mut self, holders: &[Endpoint]) -> Result<(), FetchError> {
         debug!("{}: {} others have it", self.path, holders.len());
         let desk = self.work.desk;
-        self.detours.elsewhere(self.sessions, holders, &|| desk.interrupted()).map_err(FetchError::Refused)
+        self.detours
+            .elsewhere(self.sessions, holders, &|| desk.interrupted())
+            .map_err(FetchError::Refused)
     }
 
     /// The server lacks what was seen before.
@@ -213,7 +238,11 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
         if self.detours.behind(self.sessions, &refusal.message, &|| desk.interrupted()) {
             return Ok(());
         }
-        Err(if self.work.last.is_some() { self.work.cut(refusal.message) } else { FetchError::Refused(refusal) })
+        Err(if self.work.last.is_some() {
+            self.work.cut(refusal.message)
+        } else {
+            FetchError::Refused(refusal)
+        })
     }
 
     /// The server's content is not what its digest says.
@@ -285,7 +314,11 @@ impl Work<'_, '_> {
     /// Takes in the digest that ended the content.
     fn conclude(&self, digest: Digest) -> Result<Digest, Stop> {
         let known = self.desk.with(|content| *content.digest.get_or_insert(digest));
-        if known == Some(digest) { Ok(digest) } else { Err(Stop::bad_value("digest at the end", 0)) }
+        if known == Some(digest) {
+            Ok(digest)
+        } else {
+            Err(Stop::bad_value("digest at the end", 0))
+        }
     }
 
     fn knows_digest(&self) -> bool {
@@ -294,7 +327,8 @@ impl Work<'_, '_> {
 
     /// Whether a copy that another server calls different may still be the same.
     fn can_compare(&self) -> bool {
-        !self.must_compare && matches!(exchange::wanted(self.desk.content().as_ref()), Wanted::Identity(_))
+        !self.must_compare
+            && matches!(exchange::wanted(self.desk.content().as_ref()), Wanted::Identity(_))
     }
 
     fn adopt(&mut self, comparison: Comparison) -> Result<(), Stop> {
@@ -318,7 +352,8 @@ impl Work<'_, '_> {
     }
 
     fn cut(&self, why: String) -> FetchError {
-        let (good, size) = self.desk.with(|content| (content.good.total(), content.size)).unwrap_or_default();
+        let (good, size) =
+            self.desk.with(|content| (content.good.total(), content.size)).unwrap_or_default();
         FetchError::Cut { good, size, why }
     }
 
@@ -331,7 +366,11 @@ impl Work<'_, '_> {
             digest,
             bytes_moved: self.tally.bytes_moved,
             resumed_from: self.tally.resumed_from,
-            servers: if self.tally.servers.is_empty() { self.asked.into_iter().collect() } else { self.tally.servers.clone() },
+            servers: if self.tally.servers.is_empty() {
+                self.asked.into_iter().collect()
+            } else {
+                self.tally.servers.clone()
+            },
             restarted: self.tally.restarts > 0,
         })
     }

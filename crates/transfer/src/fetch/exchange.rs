@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use relais_net::Connection;
-use relais_proto::{Digest, GetRequest, Header, Identity, Reply, Request, TreePath, Wanted, limits};
+use relais_proto::{
+    Digest, GetRequest, Header, Identity, Reply, Request, TreePath, Wanted, limits,
+};
 
 use super::Resume;
 use super::error::Stop;
@@ -30,7 +32,9 @@ pub(super) fn answer(from: &mut Connection) -> Result<Reply, Stop> {
             None => return Err(Stop::Lost("the connection was closed".to_owned())),
             Some(Reply::Error(refusal)) => return Err(Stop::Refused(refusal)),
             Some(Reply::Wait(_) | Reply::Alone { .. }) if Instant::now() < until => {}
-            Some(Reply::Wait(_) | Reply::Alone { .. }) => return Err(Stop::Lost("no answer came in time".to_owned())),
+            Some(Reply::Wait(_) | Reply::Alone { .. }) => {
+                return Err(Stop::Lost("no answer came in time".to_owned()));
+            }
             Some(reply) => return Ok(reply),
         }
     }
@@ -65,7 +69,10 @@ fn check_header(get: &GetRequest, header: Header) -> Result<Header, Stop> {
 }
 
 /// The digest of the file as it is now; its size comes with it.
-pub(super) fn ask_for_digest(to: &mut Connection, path: &TreePath) -> Result<(u64, Option<Digest>), Stop> {
+pub(super) fn ask_for_digest(
+    to: &mut Connection,
+    path: &TreePath,
+) -> Result<(u64, Option<Digest>), Stop> {
     match ask(to, &Request::Hash(path.clone()))? {
         Reply::Details { entry, digest, .. } => Ok((entry.size, digest)),
         other => Err(unexpected(&other)),
@@ -74,15 +81,28 @@ pub(super) fn ask_for_digest(to: &mut Connection, path: &TreePath) -> Result<(u6
 
 /// The values of `count` pieces from number `begin` on. As many answers as needed; each is checked before the
 /// next is asked for, so nothing is kept that a server has not sent.
-pub(super) fn ask_for_pieces(to: &mut Connection, path: &TreePath, wanted: Wanted, begin: u64, count: u64) -> Result<Vec<Digest>, Stop> {
+pub(super) fn ask_for_pieces(
+    to: &mut Connection,
+    path: &TreePath,
+    wanted: Wanted,
+    begin: u64,
+    count: u64,
+) -> Result<Vec<Digest>, Stop> {
     let mut all: Vec<Digest> = Vec::new();
     while (all.len() as u64) < count {
         let first = begin + all.len() as u64;
-        let page = u32::try_from(count - all.len() as u64).map_or(limits::PIECES_PER_PAGE, |rest| rest.min(limits::PIECES_PER_PAGE));
+        let page = u32::try_from(count - all.len() as u64)
+            .map_or(limits::PIECES_PER_PAGE, |rest| rest.min(limits::PIECES_PER_PAGE));
         let request = Request::Pieces { path: path.clone(), wanted, first, count: page };
         match ask(to, &request)? {
-            Reply::PieceValues { first: from, values } if from == first && values.len() == page as usize => all.extend(values),
-            Reply::PieceValues { values, .. } => return Err(Stop::bad_value("number of piece values", values.len() as u64)),
+            Reply::PieceValues { first: from, values }
+                if from == first && values.len() == page as usize =>
+            {
+                all.extend(values)
+            }
+            Reply::PieceValues { values, .. } => {
+                return Err(Stop::bad_value("number of piece values", values.len() as u64));
+            }
             other => return Err(unexpected(&other)),
         }
     }
@@ -112,7 +132,10 @@ pub(super) fn learn(known: Option<Resume>, header: &Header) -> Result<Resume, St
         });
     };
     if known.size != header.size {
-        return Err(Stop::Replaced(format!("it has {} bytes and not {} any more", header.size, known.size)));
+        return Err(Stop::Replaced(format!(
+            "it has {} bytes and not {} any more",
+            header.size, known.size
+        )));
     }
     if let (Some(ours), Some(theirs)) = (known.digest, header.digest)
         && ours != theirs

@@ -103,8 +103,22 @@ struct Thread {
 }
 
 impl<'scope, 'env> Hashing<'scope, 'env> {
-    pub(super) fn new(scope: &'scope Scope<'scope, 'env>, desk: &'env Desk<'env>, table: &'env Table) -> Self {
-        Self { scope, desk, table, size: 0, begun: false, thread: None, saver: None, spare: Vec::new(), made: 0 }
+    pub(super) fn new(
+        scope: &'scope Scope<'scope, 'env>,
+        desk: &'env Desk<'env>,
+        table: &'env Table,
+    ) -> Self {
+        Self {
+            scope,
+            desk,
+            table,
+            size: 0,
+            begun: false,
+            thread: None,
+            saver: None,
+            spare: Vec::new(),
+            made: 0,
+        }
     }
 
     /// Begins with content of `size` bytes, and with the pieces of it that are here already. Does
@@ -121,9 +135,11 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
             // No byte will come that could bring its one empty piece along.
             return self.on_disk(0..1);
         }
-        let here: Vec<Range<u64>> = self.desk.with(|content| content.good.iter().collect()).unwrap_or_default();
+        let here: Vec<Range<u64>> =
+            self.desk.with(|content| content.good.iter().collect()).unwrap_or_default();
         for range in here {
-            let last = if range.end >= size { relais_tree::piece_count(size) } else { range.end / PIECE };
+            let last =
+                if range.end >= size { relais_tree::piece_count(size) } else { range.end / PIECE };
             self.on_disk(range.start.div_ceil(PIECE)..last)?;
         }
         Ok(())
@@ -133,7 +149,16 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         let (jobs, todo) = channel();
         let (give_back, used) = channel();
         let (desk, table) = (self.desk, self.table);
-        let worker = Worker { desk, table, todo, give_back, backlog: VecDeque::new(), waiting: None, failed: None, buffer: Vec::new() };
+        let worker = Worker {
+            desk,
+            table,
+            todo,
+            give_back,
+            backlog: VecDeque::new(),
+            waiting: None,
+            failed: None,
+            buffer: Vec::new(),
+        };
         self.spawn("hash", move || worker.run())?;
         self.thread = Some(Thread { jobs, used });
         Ok(())
@@ -152,7 +177,10 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
 
     fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'scope) -> Result<(), FetchError> {
         let builder = std::thread::Builder::new().name(name.to_owned());
-        builder.spawn_scoped(self.scope, work).map(|_| ()).map_err(FetchError::local("starting a thread"))
+        builder
+            .spawn_scoped(self.scope, work)
+            .map(|_| ())
+            .map_err(FetchError::local("starting a thread"))
     }
 
     /// A buffer of at least `length` bytes, at most a piece.
@@ -179,7 +207,12 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
     }
 
     /// The piece `index` is in the first `length` bytes of `buffer`, whole.
-    pub(super) fn in_memory(&mut self, index: u64, buffer: Vec<u8>, length: usize) -> Result<(), FetchError> {
+    pub(super) fn in_memory(
+        &mut self,
+        index: u64,
+        buffer: Vec<u8>,
+        length: usize,
+    ) -> Result<(), FetchError> {
         let place = Place { index, size: self.size };
         if let Some(thread) = &self.thread {
             return thread.jobs.send(Job::Bytes { place, buffer, length }).map_err(|_| gone());
@@ -199,7 +232,9 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         }
         let mut buffer = Vec::new();
         for index in pieces {
-            let value = Place { index, size: self.size }.read(self.desk.part, &mut buffer).map_err(reading())?;
+            let value = Place { index, size: self.size }
+                .read(self.desk.part, &mut buffer)
+                .map_err(reading())?;
             self.table.set(index, value);
         }
         Ok(())
@@ -214,7 +249,9 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
             match settled.recv_timeout(GLANCE) {
                 Ok(result) => return result.map_err(reading()),
                 Err(RecvTimeoutError::Disconnected) => return Err(gone()),
-                Err(RecvTimeoutError::Timeout) if self.desk.interrupted() => return Err(FetchError::Interrupted),
+                Err(RecvTimeoutError::Timeout) if self.desk.interrupted() => {
+                    return Err(FetchError::Interrupted);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
@@ -279,7 +316,11 @@ impl Worker<'_> {
                 // Nobody listens any more where the fetch has ended.
                 let _ = waiting.send(self.failed.take().map_or(Ok(()), Err));
             }
-            let job = if idle { self.todo.recv().map_err(|_| TryRecvError::Disconnected) } else { self.todo.try_recv() };
+            let job = if idle {
+                self.todo.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                self.todo.try_recv()
+            };
             match job {
                 Ok(job) => self.work(job),
                 Err(TryRecvError::Empty) => self.read_back(),

@@ -73,7 +73,11 @@ struct Intake<'a, 'scope, 'env> {
 }
 
 impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
-    fn new(header: &Header, desk: &'env Desk<'env>, hashing: &'a mut Hashing<'scope, 'env>) -> Self {
+    fn new(
+        header: &Header,
+        desk: &'env Desk<'env>,
+        hashing: &'a mut Hashing<'scope, 'env>,
+    ) -> Self {
         let now = Instant::now();
         let place = usize::try_from(header.offset % PIECE).unwrap_or(0);
         let mut intake = Self {
@@ -106,7 +110,12 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
     }
 
     /// Takes in all blocks.
-    fn blocks(&mut self, from: &mut Connection, header: &Header, moved: &mut u64) -> Result<(), Stop> {
+    fn blocks(
+        &mut self,
+        from: &mut Connection,
+        header: &Header,
+        moved: &mut u64,
+    ) -> Result<(), Stop> {
         let mut left = header.length;
         while left > 0 {
             let expected = block_length(header, left);
@@ -122,7 +131,11 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         loop {
             let header = from.read_header()?.ok_or(WireError::Truncated)?;
             if header.kind == FrameType::Block {
-                return if header.len == expected { Ok(()) } else { Err(Stop::bad_value("length of a block", header.len.into())) };
+                return if header.len == expected {
+                    Ok(())
+                } else {
+                    Err(Stop::bad_value("length of a block", header.len.into()))
+                };
             }
             match from.read_reply_of(header)? {
                 // A slow disk: the blocks go on.
@@ -134,7 +147,12 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
     }
 
     /// Reads the bytes of one block.
-    fn block(&mut self, from: &mut Connection, mut left: usize, moved: &mut u64) -> Result<(), Stop> {
+    fn block(
+        &mut self,
+        from: &mut Connection,
+        mut left: usize,
+        moved: &mut u64,
+    ) -> Result<(), Stop> {
         while left > 0 {
             if self.buffer.is_empty() {
                 self.buffer = self.hashing.buffer(self.length)?;
@@ -212,6 +230,10 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
 
     /// Has the current piece hashed from the part file, where all of it is there.
     fn hash_from_disk(&mut self) -> Result<(), FetchError> {
-        if self.desk.has(&piece_range(self.index, self.size)) { self.hashing.on_disk(self.index..self.index + 1) } else { Ok(()) }
+        if self.desk.has(&piece_range(self.index, self.size)) {
+            self.hashing.on_disk(self.index..self.index + 1)
+        } else {
+            Ok(())
+        }
     }
 }

@@ -40,13 +40,16 @@ pub(super) fn judge(
 ) -> Result<Verdict, Stop> {
     hashing.settle()?;
     let Some(size) = desk.with(|content| content.size) else { return Ok(Verdict::Incomplete) };
-    let count = usize::try_from(relais_tree::piece_count(size)).map_err(|_| Stop::bad_value("size", size))?;
+    let count = usize::try_from(relais_tree::piece_count(size))
+        .map_err(|_| Stop::bad_value("size", size))?;
     let ours = hashing.values(|values| join(values, size));
     if ours == Some(digest) {
         return Ok(Verdict::Whole);
     }
     if size == 0 {
-        return Err(Stop::Rotten("empty content came with the digest of something else".to_owned()));
+        return Err(Stop::Rotten(
+            "empty content came with the digest of something else".to_owned(),
+        ));
     }
     *rounds += 1;
     if ours.is_none() {
@@ -60,8 +63,13 @@ pub(super) fn judge(
         return Err(Stop::Rotten("pieces that were fetched again are still damaged".to_owned()));
     }
     let theirs = their_values(server, path, digest, size)?;
-    let bad: Vec<u64> =
-        hashing.values(|values| (0..).zip(values.iter().zip(&theirs)).filter(|(_, (a, b))| **a != Some(**b)).map(|(i, _)| i).collect());
+    let bad: Vec<u64> = hashing.values(|values| {
+        (0..)
+            .zip(values.iter().zip(&theirs))
+            .filter(|(_, (a, b))| **a != Some(**b))
+            .map(|(i, _)| i)
+            .collect()
+    });
     log::debug!("{path}: {} of {count} pieces are damaged and are fetched again", bad.len());
     forget(bad, size, desk, hashing);
     Ok(Verdict::Incomplete)
@@ -70,7 +78,11 @@ pub(super) fn judge(
 /// Pieces without a value could not be read back: somebody has cut the part file.
 fn forget_unhashed(size: u64, count: usize, desk: &Desk<'_>, hashing: &Hashing<'_, '_>) {
     let missing = hashing.values(|values| {
-        (0..count as u64).zip(values.iter().chain(std::iter::repeat(&None))).filter(|(_, v)| v.is_none()).map(|(i, _)| i).collect()
+        (0..count as u64)
+            .zip(values.iter().chain(std::iter::repeat(&None)))
+            .filter(|(_, v)| v.is_none())
+            .map(|(i, _)| i)
+            .collect()
     });
     forget(missing, size, desk, hashing);
 }
@@ -83,13 +95,20 @@ fn forget(pieces: Vec<u64>, size: u64, desk: &Desk<'_>, hashing: &Hashing<'_, '_
 }
 
 /// The server's piece values, checked against the digest.
-fn their_values(server: &mut Connection, path: &TreePath, digest: Digest, size: u64) -> Result<Vec<Digest>, Stop> {
-    let values = ask_for_pieces(server, path, Wanted::Digest(digest), 0, relais_tree::piece_count(size)).map_err(|stop| match stop {
-        Stop::Refused(refusal) if !super::drive::is_passing(refusal.code) => {
-            Stop::Rotten(format!("the content came damaged and cannot be repaired: {}", refusal.message))
-        }
-        other => other,
-    })?;
+fn their_values(
+    server: &mut Connection,
+    path: &TreePath,
+    digest: Digest,
+    size: u64,
+) -> Result<Vec<Digest>, Stop> {
+    let values =
+        ask_for_pieces(server, path, Wanted::Digest(digest), 0, relais_tree::piece_count(size))
+            .map_err(|stop| match stop {
+                Stop::Refused(refusal) if !super::drive::is_passing(refusal.code) => Stop::Rotten(
+                    format!("the content came damaged and cannot be repaired: {}", refusal.message),
+                ),
+                other => other,
+            })?;
     if relais_tree::join(&values, size) == Some(digest) {
         Ok(values)
     } else {
@@ -100,13 +119,21 @@ fn their_values(server: &mut Connection, path: &TreePath, digest: Digest, size: 
 /// Looks behind the bytes that were counted as good, up to `end`: whoever was killed had written more
 /// than it had noted. Pieces that equal the server's are kept and need not come again. A lie of
 /// the server shows in the digest at the end, as with every other byte.
-pub(super) fn salvage(server: &mut Connection, path: &TreePath, desk: &Desk<'_>, end: u64) -> Result<(), Stop> {
+pub(super) fn salvage(
+    server: &mut Connection,
+    path: &TreePath,
+    desk: &Desk<'_>,
+    end: u64,
+) -> Result<(), Stop> {
     let Some(known) = desk.content() else { return Ok(()) };
     let end = end.min(known.size);
     let first = known.good.prefix() / PIECE;
     // The last piece may be short; any other counts only whole.
     let behind = if end == known.size { relais_tree::piece_count(known.size) } else { end / PIECE };
-    let Some(count) = u32::try_from(behind.saturating_sub(first)).ok().filter(|count| *count > 0) else { return Ok(()) };
+    let Some(count) = u32::try_from(behind.saturating_sub(first)).ok().filter(|count| *count > 0)
+    else {
+        return Ok(());
+    };
     let read = relais_tree::piece_values(desk.part, known.size, first, count, &mut |_| Ok(()));
     let ours = read.map_err(FetchError::local("reading the part file"))?;
     let theirs = match ask_for_pieces(server, path, wanted(Some(&known)), first, count.into()) {
@@ -115,7 +142,9 @@ pub(super) fn salvage(server: &mut Connection, path: &TreePath, desk: &Desk<'_>,
         Err(Stop::Refused(_)) => return Ok(()),
         Err(stop) => return Err(stop),
     };
-    for (index, _) in (first..).zip(ours.iter().zip(&theirs)).filter(|(_, (ours, theirs))| ours == theirs) {
+    for (index, _) in
+        (first..).zip(ours.iter().zip(&theirs)).filter(|(_, (ours, theirs))| ours == theirs)
+    {
         desk.with(|content| content.good.insert(piece_range(index, known.size)));
     }
     Ok(())
@@ -142,7 +171,8 @@ pub(super) fn compare(
     hashing.settle()?;
     // Values may be there for pieces behind a gap as well; only those before it are kept.
     let whole = usize::try_from(known.good.prefix() / PIECE).unwrap_or(0);
-    let ours: Vec<Digest> = hashing.values(|values| values.iter().take(whole).map_while(|v| *v).collect());
+    let ours: Vec<Digest> =
+        hashing.values(|values| values.iter().take(whole).map_while(|v| *v).collect());
     if ours.is_empty() {
         return different("too little of it had come to compare it");
     }
@@ -155,7 +185,9 @@ pub(super) fn compare(
     match ask_for_pieces(server, path, Wanted::Digest(digest), 0, count) {
         Ok(theirs) if theirs == ours => {}
         Ok(_) => return different("it has other bytes now"),
-        Err(Stop::Refused(refusal)) if refusal.code == ErrorCode::Changed => return different("it is being changed"),
+        Err(Stop::Refused(refusal)) if refusal.code == ErrorCode::Changed => {
+            return different("it is being changed");
+        }
         Err(stop) => return Err(stop),
     }
     hashing.keep_first(ours.len(), size);
@@ -166,5 +198,8 @@ pub(super) fn compare(
 
 /// Why a part file that keeps losing its bytes cannot be finished.
 fn unstable() -> FetchError {
-    FetchError::Local { error: std::io::Error::other("somebody else changes it"), what: "using the part file" }
+    FetchError::Local {
+        error: std::io::Error::other("somebody else changes it"),
+        what: "using the part file",
+    }
 }

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use relais_net::Connection;
-use relais_proto::{Digest, Endpoint, EntriesPage, ErrorCode, Header, Kind, Refusal, Reply, Request, TreePath, WireError, limits};
+use relais_proto::{
+    Digest, Endpoint, EntriesPage, ErrorCode, Header, Kind, Refusal, Reply, Request, TreePath,
+    WireError, limits,
+};
 
 use super::content::{check_header, take_in, unexpected};
 use super::drive::{MOST_ASKS, Work};
@@ -37,12 +40,16 @@ impl Work<'_> {
             return self.still_coming();
         }
         let sent = self.outbox.sent();
-        let Some(first) = self.unanswered.front().filter(|first| first.begins < sent) else { return Err(unexpected(&reply)) };
+        let Some(first) = self.unanswered.front().filter(|first| first.begins < sent) else {
+            return Err(unexpected(&reply));
+        };
         match (&first.request, reply) {
             (_, Reply::Error(refusal)) => self.refused(refusal),
             (Request::List { .. }, Reply::Entries(page)) => self.entries(&page),
             (Request::List { .. }, Reply::Done { .. }) => self.finish(Answer::Listed),
-            (Request::Stat(path), Reply::Details { entry, digest, .. }) if entry.name == name_of(path) => {
+            (Request::Stat(path), Reply::Details { entry, digest, .. })
+                if entry.name == name_of(path) =>
+            {
                 self.finish(Answer::Details { entry, digest })
             }
             (Request::Hash(path), Reply::Details { entry, digest: Some(digest), .. })
@@ -51,12 +58,13 @@ impl Work<'_> {
                 self.finish(Answer::Details { entry, digest: Some(digest) })
             }
             (Request::Get(_), Reply::Header(header)) => self.content(from, &header),
-            (Request::Get(_) | Request::Hash(_), Reply::Elsewhere { holders }) => self.lacking(holders),
-            (Request::Put(_) | Request::MakeFolder { .. } | Request::Remove { .. }, Reply::Committed { version, copies, .. })
-                if first.ends <= sent =>
-            {
-                self.finish(Answer::Committed { version, copies })
+            (Request::Get(_) | Request::Hash(_), Reply::Elsewhere { holders }) => {
+                self.lacking(holders)
             }
+            (
+                Request::Put(_) | Request::MakeFolder { .. } | Request::Remove { .. },
+                Reply::Committed { version, copies, .. },
+            ) if first.ends <= sent => self.finish(Answer::Committed { version, copies }),
             (_, other) => Err(unexpected(&other)),
         }
     }
@@ -75,7 +83,11 @@ impl Work<'_> {
         self.still_coming()?;
         self.answers = self.answers.saturating_add(1);
         for entry in page.iter() {
-            let Some(Item { tag, request: Request::List { path, after, .. }, .. }) = self.unanswered.front_mut() else { break };
+            let Some(Item { tag, request: Request::List { path, after, .. }, .. }) =
+                self.unanswered.front_mut()
+            else {
+                break;
+            };
             // Strings compare by their bytes, and every name lies behind the empty one.
             if entry.name <= *after {
                 return Err(Stop::Violation("the names of a listing do not rise".to_owned()));
@@ -112,14 +124,24 @@ impl Work<'_> {
     fn whole(&mut self, header: &Header, digest: Digest) -> Result<(), Stop> {
         let length = usize::try_from(header.length).unwrap_or(usize::MAX).min(self.buffer.len());
         if *blake3::hash(&self.buffer[..length]).as_bytes() != digest.0 {
-            let path = self.unanswered.front().and_then(Item::path).map(TreePath::to_string).unwrap_or_default();
-            let refusal = Refusal::new(ErrorCode::Damaged, format!("{path}: the content does not have its digest"));
+            let path = self
+                .unanswered
+                .front()
+                .and_then(Item::path)
+                .map(TreePath::to_string)
+                .unwrap_or_default();
+            let refusal = Refusal::new(
+                ErrorCode::Damaged,
+                format!("{path}: the content does not have its digest"),
+            );
             return self.again(refusal, Again::Elsewhere);
         }
         let tag = self.settle()?.tag;
         self.detours.arrived();
         self.note_answer();
-        Ok(self.conversation.answer(tag, Answer::Content { header, bytes: &self.buffer[..length], digest })?)
+        Ok(self
+            .conversation
+            .answer(tag, Answer::Content { header, bytes: &self.buffer[..length], digest })?)
     }
 
     /// An error in place of an answer. Most are the answer.
@@ -136,7 +158,9 @@ impl Work<'_> {
             ErrorCode::Damaged if !reads => self.again(refusal, Again::Here),
             ErrorCode::NoContent if gets => self.lacking(Vec::new()),
             ErrorCode::Behind => Err(Stop::Behind(refusal)),
-            ErrorCode::Damaged | ErrorCode::Storage if reads => self.again(refusal, Again::Elsewhere),
+            ErrorCode::Damaged | ErrorCode::Storage if reads => {
+                self.again(refusal, Again::Elsewhere)
+            }
             // Perhaps only this server is cut off. What was asked behind it may need this change: all is asked again in order.
             ErrorCode::NoChanges if self.tally.no_changes < MOST_NO_CHANGES => {
                 self.tally.no_changes += 1;
@@ -183,7 +207,8 @@ impl Work<'_> {
 
     /// Nobody has the content of these asks: that is their answer.
     pub(super) fn give_up_lacking(&mut self, refusal: &Refusal) -> Result<(), PipelineError> {
-        let (lacking, todo) = std::mem::take(&mut self.todo).into_iter().partition(|item: &Item| item.lacking);
+        let (lacking, todo) =
+            std::mem::take(&mut self.todo).into_iter().partition(|item: &Item| item.lacking);
         self.todo = todo;
         let lacking: VecDeque<Item> = lacking;
         for item in lacking {
@@ -239,15 +264,16 @@ fn check_name(folder: &TreePath, name: &str) -> Result<(), Stop> {
 /// Errors that end the connection. They say nothing about the request that they came for.
 fn check_connection(refusal: &Refusal) -> Result<(), Stop> {
     use ErrorCode::{
-        BadProof, BadRequest, BadServer, BadTicket, BadVersion, Busy, Conflict, Cut, Draining, Interrupted, Local, LoginNeeded,
-        LoginRefused, NoSlave, TimedOut, Unreachable, Usage,
+        BadProof, BadRequest, BadServer, BadTicket, BadVersion, Busy, Conflict, Cut, Draining,
+        Interrupted, Local, LoginNeeded, LoginRefused, NoSlave, TimedOut, Unreachable, Usage,
     };
     match refusal.code {
-        Draining | TimedOut | Busy | NoSlave | LoginNeeded | LoginRefused | BadTicket | BadVersion | BadProof | Conflict => {
-            Err(Stop::Lost(refusal.message.clone()))
-        }
+        Draining | TimedOut | Busy | NoSlave | LoginNeeded | LoginRefused | BadTicket
+        | BadVersion | BadProof | Conflict => Err(Stop::Lost(refusal.message.clone())),
         // What is asked here is well-formed.
-        BadRequest => Err(Stop::Violation(format!("it takes a request for a bad one: {}", refusal.message))),
+        BadRequest => {
+            Err(Stop::Violation(format!("it takes a request for a bad one: {}", refusal.message)))
+        }
         Unreachable | Cut | Interrupted | Local | Usage | BadServer => {
             Err(Stop::Violation(format!("the error {} is not a server's to send", refusal.code)))
         }

@@ -27,14 +27,20 @@ pub(super) fn check_header(header: &Header) -> Result<(), Stop> {
 
 /// Takes in what follows `header`: its bytes lie at the begin of `buffer`, which only ever grows. `came` counts the
 /// bytes that came, also where it fails.
-pub(super) fn take_in(from: &mut Connection, header: &Header, buffer: &mut Vec<u8>, came: &mut u64) -> Result<Ended, Stop> {
+pub(super) fn take_in(
+    from: &mut Connection,
+    header: &Header,
+    buffer: &mut Vec<u8>,
+    came: &mut u64,
+) -> Result<Ended, Stop> {
     let now = Instant::now();
     let (mut pace, until) = (Pace::new(now), now + limits::IDLE_TIME);
     let mut left = header.length;
     let (mut filled, mut untold) = (0, 0);
     while left > 0 {
         // The rest is at most SMALL, and so a block's length is as well.
-        let expected = u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size));
+        let expected =
+            u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size));
         match next(from, until)? {
             Next::Block(len) if len == expected => {}
             Next::Block(len) => return Err(Stop::bad_value("block length", len.into())),
@@ -47,7 +53,8 @@ pub(super) fn take_in(from: &mut Connection, header: &Header, buffer: &mut Vec<u
         left -= u64::from(expected);
         untold += u64::from(expected);
         if !from.has_input() {
-            pace.moved(std::mem::take(&mut untold), Instant::now()).map_err(|e| Stop::Lost(e.to_string()))?;
+            pace.moved(std::mem::take(&mut untold), Instant::now())
+                .map_err(|e| Stop::Lost(e.to_string()))?;
         }
     }
     match next(from, until)? {
@@ -80,14 +87,22 @@ fn next(from: &mut Connection, until: Instant) -> Result<Next, Stop> {
         }
         match from.read_reply_of(header)? {
             Reply::Wait(_) | Reply::Alone { .. } if Instant::now() < until => {}
-            Reply::Wait(_) | Reply::Alone { .. } => return Err(Stop::Lost("no answer came in time".to_owned())),
+            Reply::Wait(_) | Reply::Alone { .. } => {
+                return Err(Stop::Lost("no answer came in time".to_owned()));
+            }
             reply => return Ok(Next::Reply(reply)),
         }
     }
 }
 
 /// Reads a block to its place from `at` to `end`. Room is made as it is needed, for at most twice what has come.
-fn read_block(from: &mut Connection, buffer: &mut Vec<u8>, mut at: usize, end: usize, came: &mut u64) -> Result<(), Stop> {
+fn read_block(
+    from: &mut Connection,
+    buffer: &mut Vec<u8>,
+    mut at: usize,
+    end: usize,
+    came: &mut u64,
+) -> Result<(), Stop> {
     while at < end {
         if at == buffer.len() {
             buffer.resize(at.saturating_mul(2).max(LEAST_ROOM), 0);

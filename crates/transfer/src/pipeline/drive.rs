@@ -69,7 +69,10 @@ pub(super) struct Work<'c> {
 }
 
 /// See [`super::run`].
-pub(super) fn run(sessions: &mut dyn Sessions, conversation: &mut dyn Conversation) -> Result<Ran, PipelineError> {
+pub(super) fn run(
+    sessions: &mut dyn Sessions,
+    conversation: &mut dyn Conversation,
+) -> Result<Ran, PipelineError> {
     let mut work = Work::new(conversation);
     while work.has_work()? {
         if let Err(stop) = work.round(sessions) {
@@ -134,7 +137,11 @@ impl<'c> Work<'c> {
         }
         // One that is asked again because its answer was bad has to go to another server in any case.
         let all_lack = self.later.iter().all(|item| item.lacking);
-        Err(if all_lack { self.lacks() } else { Stop::Elsewhere(std::mem::take(&mut self.later_why)) })
+        Err(if all_lack {
+            self.lacks()
+        } else {
+            Stop::Elsewhere(std::mem::take(&mut self.later_why))
+        })
     }
 
     fn talk(&mut self, connection: &mut Connection) -> Result<(), Stop> {
@@ -156,7 +163,8 @@ impl<'c> Work<'c> {
                 }
                 // The rest of a put that was refused before its end. The session can be used on once it is out.
                 outbox::wait(connection.stream(), false)?;
-            } else if !pending || connection.has_input() || outbox::wait(connection.stream(), true)? {
+            } else if !pending || connection.has_input() || outbox::wait(connection.stream(), true)?
+            {
                 self.step(connection)?;
             }
         }
@@ -165,8 +173,11 @@ impl<'c> Work<'c> {
     /// Whether more should be asked now. Half of the window is answered first, so that asks go out many at a time,
     /// and the other half keeps the server busy meanwhile.
     fn should_fill(&self, has_input: bool) -> bool {
-        let half_empty = self.load.frames <= limits::AHEAD / 2 && self.load.data <= MOST_DATA / 2 && self.unanswered.len() <= MOST_ASKS / 2;
-        let asks_together = !has_input || self.answers >= ANSWERS_TOGETHER || self.unanswered.is_empty();
+        let half_empty = self.load.frames <= limits::AHEAD / 2
+            && self.load.data <= MOST_DATA / 2
+            && self.unanswered.len() <= MOST_ASKS / 2;
+        let asks_together =
+            !has_input || self.answers >= ANSWERS_TOGETHER || self.unanswered.is_empty();
         self.filling || self.answers > 0 && half_empty && asks_together
     }
 
@@ -184,7 +195,9 @@ impl<'c> Work<'c> {
             };
             let Some(mut item) = next else { break };
             let data = item.upload.as_ref().map_or(0, |upload| upload.content.len());
-            if self.load.data + data > MOST_DATA || !self.outbox.append(&mut item, limits::AHEAD - self.load.frames) {
+            if self.load.data + data > MOST_DATA
+                || !self.outbox.append(&mut item, limits::AHEAD - self.load.frames)
+            {
                 self.todo.push_front(item);
                 break;
             }
@@ -198,7 +211,8 @@ impl<'c> Work<'c> {
     fn recover(&mut self, sessions: &mut dyn Sessions, stop: Stop) -> Result<(), PipelineError> {
         let outstanding = self.requeue();
         // A socket that was shut down to end it looks like a lost one.
-        let stop = if self.conversation.interrupted() { PipelineError::Interrupted.into() } else { stop };
+        let stop =
+            if self.conversation.interrupted() { PipelineError::Interrupted.into() } else { stop };
         let why = match stop {
             Stop::Fatal(error) => {
                 if outstanding {
@@ -218,7 +232,8 @@ impl<'c> Work<'c> {
             Stop::Behind(refusal) => {
                 self.leave_quietly();
                 let conversation = &*self.conversation;
-                let goes_on = self.detours.behind(sessions, &refusal.message, &|| conversation.interrupted());
+                let goes_on =
+                    self.detours.behind(sessions, &refusal.message, &|| conversation.interrupted());
                 return if goes_on { Ok(()) } else { Err(PipelineError::Refused(refusal)) };
             }
             Stop::Lacking(holders) => {
@@ -227,7 +242,10 @@ impl<'c> Work<'c> {
                 }
                 self.leave_quietly();
                 let conversation = &*self.conversation;
-                return match self.detours.elsewhere(sessions, &holders, &|| conversation.interrupted()) {
+                return match self
+                    .detours
+                    .elsewhere(sessions, &holders, &|| conversation.interrupted())
+                {
                     Ok(()) => Ok(()),
                     Err(refusal) => self.give_up_lacking(&refusal),
                 };
@@ -245,7 +263,11 @@ impl<'c> Work<'c> {
         debug!("a connection with requests under way failed: {why}");
         sessions.failed(&why);
         self.tally.fruitless = if self.silent.is_some() { self.tally.fruitless + 1 } else { 0 };
-        if self.tally.fruitless >= MOST_FRUITLESS { Err(PipelineError::Unreachable(why)) } else { Ok(()) }
+        if self.tally.fruitless >= MOST_FRUITLESS {
+            Err(PipelineError::Unreachable(why))
+        } else {
+            Ok(())
+        }
     }
 
     /// The next server that answers takes over from none that was lost.

@@ -17,7 +17,9 @@ mod tests;
 
 use std::net::SocketAddr;
 
-use relais_proto::{ChangeId, Digest, Entry, Header, PutRequest, Refusal, TreePath, Version, limits};
+use relais_proto::{
+    ChangeId, Digest, Entry, Header, PutRequest, Refusal, TreePath, Version, limits,
+};
 
 use crate::fetch::Sessions;
 pub use error::PipelineError;
@@ -145,6 +147,9 @@ pub struct Ran {
 ///
 /// # Errors
 /// See [`PipelineError`]. A refusal of one ask is an [`Answer`] and ends nothing.
-pub fn run(sessions: &mut dyn Sessions, conversation: &mut dyn Conversation) -> Result<Ran, PipelineError> {
+pub fn run(
+    sessions: &mut dyn Sessions,
+    conversation: &mut dyn Conversation,
+) -> Result<Ran, PipelineError> {
     drive::run(sessions, conversation)
 }

@@ -68,8 +68,12 @@ impl Outbox {
         let request = frames.len() - before;
         item.load = match &item.upload {
             None => Load { frames: request, data: 0 },
-            Some(upload) if upload.content.is_empty() => Load { frames: request + PUT_END, data: 0 },
-            Some(upload) => Load { frames: request + HEADER_LEN + PUT_END, data: upload.content.len() },
+            Some(upload) if upload.content.is_empty() => {
+                Load { frames: request + PUT_END, data: 0 }
+            }
+            Some(upload) => {
+                Load { frames: request + HEADER_LEN + PUT_END, data: upload.content.len() }
+            }
         };
         if item.load.frames > room {
             frames.truncate(before);
@@ -106,7 +110,10 @@ impl Outbox {
             return frames;
         }
         let len = u32::try_from(content.len()).unwrap_or(u32::MAX);
-        debug_assert!(len <= limits::BLOCK_MAX, "content over the cap was refused when it was asked");
+        debug_assert!(
+            len <= limits::BLOCK_MAX,
+            "content over the cap was refused when it was asked"
+        );
         frames.extend_from_slice(&FrameHeader { kind: FrameType::Data, len }.to_bytes());
         if content.len() <= COPIED {
             frames.extend_from_slice(content);
@@ -184,7 +191,10 @@ impl Outbox {
     /// The socket is full after `sent` bytes more.
     fn stalled(&mut self, sent: usize) -> Result<(), Stop> {
         let now = Instant::now();
-        self.pace.get_or_insert_with(|| Pace::new(now)).moved(sent as u64, now).map_err(|e| Stop::Lost(e.to_string()))
+        self.pace
+            .get_or_insert_with(|| Pace::new(now))
+            .moved(sent as u64, now)
+            .map_err(|e| Stop::Lost(e.to_string()))
     }
 }
 
@@ -196,7 +206,10 @@ pub(super) fn wait(stream: &Socket, reading: bool) -> Result<bool, Stop> {
     match poll(&mut fds, timeout.as_ref()) {
         Ok(0) => Err(Stop::Lost("nothing came in time, and nothing was taken".to_owned())),
         // A failed socket is found out by reading from it.
-        Ok(_) => Ok(reading && fds[0].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)),
+        Ok(_) => {
+            Ok(reading
+                && fds[0].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
+        }
         Err(Errno::INTR) => Ok(false),
         Err(e) => Err(Stop::Lost(std::io::Error::from(e).to_string())),
     }

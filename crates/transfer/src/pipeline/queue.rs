@@ -62,25 +62,45 @@ impl Item {
             Ask::Stat(path) => Request::Stat(path),
             Ask::Hash(path) => Request::Hash(path),
             // No more than what is small: of larger content the rest would be sent for nothing.
-            Ask::Get { path } => Request::Get(GetRequest { path, offset: 0, length: SMALL, wanted: Wanted::Any }),
+            Ask::Get { path } => {
+                Request::Get(GetRequest { path, offset: 0, length: SMALL, wanted: Wanted::Any })
+            }
             Ask::MakeFolder { id, path } => Request::MakeFolder { id, path },
             Ask::Remove { id, path, recursive } => Request::Remove { id, path, recursive },
             Ask::Put { request, content } => {
                 let size = content.len() as u64;
                 if size > SMALL {
-                    return Err(PipelineError::stopped(format!("{}: {size} bytes are too many to be put at once", request.path)));
+                    return Err(PipelineError::stopped(format!(
+                        "{}: {size} bytes are too many to be put at once",
+                        request.path
+                    )));
                 }
-                upload = Some(Upload { digest: Digest(blake3::hash(&content).into()), content: Rc::new(content) });
+                upload = Some(Upload {
+                    digest: Digest(blake3::hash(&content).into()),
+                    content: Rc::new(content),
+                });
                 Request::Put(PutRequest { size: Some(size), offset: 0, ..request })
             }
         };
-        Ok(Self { tag, request, upload, tries: 0, lacking: false, load: Load::default(), begins: 0, data_begins: 0, ends: 0 })
+        Ok(Self {
+            tag,
+            request,
+            upload,
+            tries: 0,
+            lacking: false,
+            load: Load::default(),
+            begins: 0,
+            data_begins: 0,
+            ends: 0,
+        })
     }
 
     /// The path that it is about.
     pub fn path(&self) -> Option<&TreePath> {
         match &self.request {
-            Request::List { path, .. } | Request::MakeFolder { path, .. } | Request::Remove { path, .. } => Some(path),
+            Request::List { path, .. }
+            | Request::MakeFolder { path, .. }
+            | Request::Remove { path, .. } => Some(path),
             Request::Stat(path) | Request::Hash(path) => Some(path),
             Request::Get(get) => Some(&get.path),
             Request::Put(put) => Some(&put.path),
@@ -90,7 +110,10 @@ impl Item {
 
     /// Whether it changes nothing, so that nothing asked later depends on it.
     pub fn only_reads(&self) -> bool {
-        matches!(self.request, Request::List { .. } | Request::Stat(_) | Request::Hash(_) | Request::Get(_))
+        matches!(
+            self.request,
+            Request::List { .. } | Request::Stat(_) | Request::Hash(_) | Request::Get(_)
+        )
     }
 
     /// Bytes of its content that are out once the connection has sent `sent` bytes.

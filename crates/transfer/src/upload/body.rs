@@ -58,11 +58,21 @@ impl<'a> Body<'a> {
             return Err(UploadError::SourceChanged);
         }
         let place = Place::File(source.file, snapshot);
-        Ok(Self { place, size: source.size, mtime: Some(source.mtime), executable: source.executable })
+        Ok(Self {
+            place,
+            size: source.size,
+            mtime: Some(source.mtime),
+            executable: source.executable,
+        })
     }
 
     pub(super) fn in_memory(bytes: &'a [u8]) -> Self {
-        Self { place: Place::Memory(bytes), size: bytes.len() as u64, mtime: None, executable: false }
+        Self {
+            place: Place::Memory(bytes),
+            size: bytes.len() as u64,
+            mtime: None,
+            executable: false,
+        }
     }
 
     pub(super) fn size(&self) -> u64 {

@@ -53,7 +53,11 @@ pub(super) struct Hashing<'scope, 'env> {
 }
 
 impl<'scope, 'env> Hashing<'scope, 'env> {
-    pub(super) fn new(scope: &'scope Scope<'scope, 'env>, body: &'env Body<'env>, reached: &'env Reached) -> Self {
+    pub(super) fn new(
+        scope: &'scope Scope<'scope, 'env>,
+        body: &'env Body<'env>,
+        reached: &'env Reached,
+    ) -> Self {
         Self { scope, body, reached, running: None, known: None }
     }
 
@@ -74,7 +78,11 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         *self.reached.lock() = State::default();
         let (size, reached) = (self.body.size(), self.reached);
         let thread = std::thread::Builder::new().name("digest".to_owned());
-        self.running = Some(thread.spawn_scoped(self.scope, move || hash(file, size, reached)).map_err(Stop::source)?);
+        self.running = Some(
+            thread
+                .spawn_scoped(self.scope, move || hash(file, size, reached))
+                .map_err(Stop::source)?,
+        );
         Ok(())
     }
 
@@ -155,7 +163,8 @@ mod tests {
     fn it_is_computed_beside_and_again_where_it_was_forgotten() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(SIZE).unwrap();
-        let source = Source { file: &file, size: SIZE, mtime: FileTime::default(), executable: false };
+        let source =
+            Source { file: &file, size: SIZE, mtime: FileTime::default(), executable: false };
         let (body, reached) = (Body::of_file(&source).unwrap(), Reached::default());
         std::thread::scope(|scope| {
             let mut hashing = Hashing::new(scope, &body, &reached);
@@ -163,14 +172,20 @@ mod tests {
                 assert_eq!(hashing.known(), None);
                 hashing.begin(&file).unwrap();
                 while !hashing.wait(u64::MAX, Duration::from_secs(5)).unwrap() {}
-                assert_eq!(hashing.known(), Some(Digest(blake3::hash(&vec![0; 5 * 1024 * 1024]).into())));
+                assert_eq!(
+                    hashing.known(),
+                    Some(Digest(blake3::hash(&vec![0; 5 * 1024 * 1024]).into()))
+                );
                 hashing.forget();
             }
             // A file that ends early has no digest.
             file.set_len(SIZE / 2).unwrap();
             hashing.begin(&file).unwrap();
             let waited = hashing.wait(SIZE, Duration::from_secs(5));
-            assert!(matches!(waited, Err(Stop::Fatal(super::super::UploadError::SourceChanged))), "{waited:?}");
+            assert!(
+                matches!(waited, Err(Stop::Fatal(super::super::UploadError::SourceChanged))),
+                "{waited:?}"
+            );
         });
     }
 }

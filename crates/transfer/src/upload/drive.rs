@@ -24,8 +24,15 @@ pub(super) fn run(
     let reached = Reached::default();
     std::thread::scope(|scope| {
         let sender = Sender::new(body, target, progress, Hashing::new(scope, body, &reached));
-        let work =
-            Work { sender, tally: Tally::default(), announced: false, opened: false, last: None, from_start: false, met: Vec::new() };
+        let work = Work {
+            sender,
+            tally: Tally::default(),
+            announced: false,
+            opened: false,
+            last: None,
+            from_start: false,
+            met: Vec::new(),
+        };
         Drive { sessions, work, midway: false, detours: Detours::new() }.run()
     })
 }
@@ -56,7 +63,11 @@ struct Work<'a, 'scope, 'env> {
 impl Drive<'_, '_, '_> {
     fn run(mut self) -> Result<Stored, UploadError> {
         loop {
-            let result = if self.interrupted() { Err(UploadError::Interrupted.into()) } else { self.advance() };
+            let result = if self.interrupted() {
+                Err(UploadError::Interrupted.into())
+            } else {
+                self.advance()
+            };
             match result {
                 Ok(stored) => return Ok(stored),
                 Err(stop) => self.recover(stop)?,
@@ -75,11 +86,18 @@ impl Drive<'_, '_, '_> {
         let server = self.sessions.connection()?;
         self.midway = true;
         let (target, size) = (work.sender.target, work.sender.body.size());
-        let (version, copies) = match exchange::ask(server, &Request::Resume { id: target.id, path: target.path.clone(), size })? {
+        let (version, copies) = match exchange::ask(
+            server,
+            &Request::Resume { id: target.id, path: target.path.clone(), size },
+        )? {
             Reply::Committed { version, copies, .. } => (version, copies),
-            Reply::Staged { offset, current } if offset <= size => work.go_on(server, offset, current)?,
+            Reply::Staged { offset, current } if offset <= size => {
+                work.go_on(server, offset, current)?
+            }
             Reply::Staged { offset, .. } => {
-                return Err(Stop::Violation(format!("a server says that it has {offset} bytes of {size}")));
+                return Err(Stop::Violation(format!(
+                    "a server says that it has {offset} bytes of {size}"
+                )));
             }
             other => return Err(Stop::unexpected(&other)),
         };
@@ -103,7 +121,9 @@ impl Drive<'_, '_, '_> {
                 self.sessions.failed(&why);
                 Err(UploadError::BadServer(why))
             }
-            Stop::Fatal(UploadError::Unreachable(why)) if self.work.last.is_some() => Err(self.work.cut(why)),
+            Stop::Fatal(UploadError::Unreachable(why)) if self.work.last.is_some() => {
+                Err(self.work.cut(why))
+            }
             Stop::Fatal(error) => {
                 self.leave(midway);
                 Err(error)
@@ -137,7 +157,11 @@ impl Drive<'_, '_, '_> {
         if self.detours.behind(self.sessions, &refusal.message, &|| progress.interrupted()) {
             return Ok(());
         }
-        Err(if self.work.last.is_some() { self.work.cut(refusal.message) } else { UploadError::Refused(refusal) })
+        Err(if self.work.last.is_some() {
+            self.work.cut(refusal.message)
+        } else {
+            UploadError::Refused(refusal)
+        })
     }
 
     /// What the server has is not the beginning of this content: perhaps because the file was another one in an earlier call.
@@ -169,7 +193,12 @@ impl Drive<'_, '_, '_> {
 
 impl Work<'_, '_, '_> {
     /// Sends what the server does not have.
-    fn go_on(&mut self, server: &mut Connection, offset: u64, current: Expect) -> Result<(Version, u16), Stop> {
+    fn go_on(
+        &mut self,
+        server: &mut Connection,
+        offset: u64,
+        current: Expect,
+    ) -> Result<(Version, u16), Stop> {
         let offset = if self.from_start { 0 } else { offset };
         self.tell(server.peer(), offset, current);
         let result = self.sender.send(server, offset);
@@ -224,6 +253,14 @@ impl Work<'_, '_, '_> {
         // A server that was never met got it from another, or in an earlier call.
         let met = self.met.iter().find(|(met, _)| *met == by).or(self.met.last());
         let resumed_from = met.map_or(size, |(_, offset)| *offset);
-        Ok(Stored { version, copies, digest, size, resumed_from, servers, bytes_moved: self.sender.bytes_moved })
+        Ok(Stored {
+            version,
+            copies,
+            digest,
+            size,
+            resumed_from,
+            servers,
+            bytes_moved: self.sender.bytes_moved,
+        })
     }
 }

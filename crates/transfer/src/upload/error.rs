@@ -65,7 +65,10 @@ impl UploadError {
         match self {
             Self::Interrupted | Self::Unreachable(_) | Self::BadServer(_) => true,
             Self::Cut { size, .. } => size.is_some(),
-            Self::Refused(refusal) => is_passing(refusal.code) || matches!(refusal.code, NoChanges | Behind | LoginNeeded | LoginRefused),
+            Self::Refused(refusal) => {
+                is_passing(refusal.code)
+                    || matches!(refusal.code, NoChanges | Behind | LoginNeeded | LoginRefused)
+            }
             Self::SourceChanged | Self::Source(_) => false,
         }
     }
@@ -123,7 +126,11 @@ impl Stop {
 
     /// Content could not be read.
     pub(super) fn source(error: io::Error) -> Self {
-        let error = if error.kind() == io::ErrorKind::UnexpectedEof { UploadError::SourceChanged } else { UploadError::Source(error) };
+        let error = if error.kind() == io::ErrorKind::UnexpectedEof {
+            UploadError::SourceChanged
+        } else {
+            UploadError::Source(error)
+        };
         Self::Fatal(error)
     }
 }

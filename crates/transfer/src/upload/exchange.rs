@@ -31,7 +31,9 @@ pub(super) fn answer(from: &mut Connection) -> Result<Reply, Stop> {
             None => return Err(Stop::Lost("the connection was closed".to_owned())),
             Some(Reply::Error(refusal)) => return Err(Stop::refused(refusal, true)),
             Some(Reply::Wait(_) | Reply::Alone { .. }) if Instant::now() < until => {}
-            Some(Reply::Wait(_) | Reply::Alone { .. }) => return Err(Stop::Lost("no answer came in time".to_owned())),
+            Some(Reply::Wait(_) | Reply::Alone { .. }) => {
+                return Err(Stop::Lost("no answer came in time".to_owned()));
+            }
             Some(reply) => return Ok(reply),
         }
     }

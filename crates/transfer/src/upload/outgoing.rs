@@ -84,7 +84,12 @@ fn send_queued(to: &mut Connection, taken: &mut Taken, flags: SendFlags) -> Resu
 }
 
 /// Sends `len` bytes of `file` from `at` on in one frame, behind what is queued.
-pub(super) fn send_from_file(to: &mut Connection, file: &File, at: u64, len: u32) -> Result<(), Stop> {
+pub(super) fn send_from_file(
+    to: &mut Connection,
+    file: &File,
+    at: u64,
+    len: u32,
+) -> Result<(), Stop> {
     let mut taken = Taken::new();
     to.output().extend_from_slice(&FrameHeader { kind: FrameType::Data, len }.to_bytes());
     send_queued(to, &mut taken, SendFlags::NOSIGNAL | SendFlags::MORE)?;

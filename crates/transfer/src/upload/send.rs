@@ -43,11 +43,24 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
         progress: &'a mut dyn Progress,
         hashing: Hashing<'scope, 'env>,
     ) -> Self {
-        Self { body, target, progress, hashing, sent: 0, bytes_moved: 0, servers: Vec::new(), asked: false }
+        Self {
+            body,
+            target,
+            progress,
+            hashing,
+            sent: 0,
+            bytes_moved: 0,
+            servers: Vec::new(),
+            asked: false,
+        }
     }
 
     /// Sends what lies behind `offset`; returns what the server stored it as.
-    pub(super) fn send(&mut self, server: &mut Connection, offset: u64) -> Result<(Version, u16), Stop> {
+    pub(super) fn send(
+        &mut self,
+        server: &mut Connection,
+        offset: u64,
+    ) -> Result<(Version, u16), Stop> {
         self.asked = false;
         prepare(server)?;
         match self.body.large_file() {
@@ -58,9 +71,10 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
             Ok(Reply::Committed { version, copies, .. }) => Ok((version, copies)),
             Ok(other) => Err(Stop::unexpected(&other)),
             // More than this it does not read and drop after a refusal: it closes.
-            Err(Stop::Refused { refusal, clean }) => {
-                Err(Stop::Refused { refusal, clean: clean && self.body.size() - offset <= limits::DISCARD })
-            }
+            Err(Stop::Refused { refusal, clean }) => Err(Stop::Refused {
+                refusal,
+                clean: clean && self.body.size() - offset <= limits::DISCARD,
+            }),
             Err(other) => Err(other),
         }
     }
@@ -81,7 +95,12 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
         Ok(())
     }
 
-    fn send_large(&mut self, server: &mut Connection, file: &'env File, offset: u64) -> Result<(), Stop> {
+    fn send_large(
+        &mut self,
+        server: &mut Connection,
+        file: &'env File,
+        offset: u64,
+    ) -> Result<(), Stop> {
         self.hashing.begin(file)?;
         self.keep_within_reach(server, offset)?;
         self.open(server, offset);
@@ -142,7 +161,9 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
                 return Ok(digest);
             }
             let Some(file) = self.body.large_file() else {
-                let Some(bytes) = self.body.small()? else { return Err(UploadError::SourceChanged.into()) };
+                let Some(bytes) = self.body.small()? else {
+                    return Err(UploadError::SourceChanged.into());
+                };
                 return Ok(self.hashing.take(&bytes));
             };
             self.hashing.begin(file)?;

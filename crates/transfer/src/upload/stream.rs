@@ -30,7 +30,16 @@ pub(super) fn run(
             got => filled += got,
         }
     }
-    let mut stream = Stream { from, target, progress, sent: 0, bytes_moved: 0, read_on: false, ended: false, midway: false };
+    let mut stream = Stream {
+        from,
+        target,
+        progress,
+        sent: 0,
+        bytes_moved: 0,
+        read_on: false,
+        ended: false,
+        midway: false,
+    };
     let mut tally = Tally::default();
     loop {
         match stream.try_once(sessions, &first) {
@@ -41,7 +50,11 @@ pub(super) fn run(
 }
 
 /// Reads what there is, at most one buffer; 0 at the end.
-fn read(from: &mut dyn Read, buffer: &mut [u8], progress: &dyn Progress) -> Result<usize, UploadError> {
+fn read(
+    from: &mut dyn Read,
+    buffer: &mut [u8],
+    progress: &dyn Progress,
+) -> Result<usize, UploadError> {
     loop {
         if progress.interrupted() {
             return Err(UploadError::Interrupted);
@@ -98,24 +111,44 @@ impl Stream<'_> {
         self.ended = true;
         let (size, bytes_moved, servers) = (self.sent, self.bytes_moved, vec![server.peer()]);
         match answer(server)? {
-            Reply::Committed { version, copies, .. } => Ok(Stored { version, copies, digest, size, resumed_from: 0, servers, bytes_moved }),
+            Reply::Committed { version, copies, .. } => {
+                Ok(Stored { version, copies, digest, size, resumed_from: 0, servers, bytes_moved })
+            }
             other => Err(Stop::unexpected(&other)),
         }
     }
 
     fn opening(&self) -> PutRequest {
         let Target { id, path, expect, copies } = *self.target;
-        PutRequest { id, path: path.clone(), size: None, offset: 0, mtime: None, executable: false, expect, copies }
+        PutRequest {
+            id,
+            path: path.clone(),
+            size: None,
+            offset: 0,
+            mtime: None,
+            executable: false,
+            expect,
+            copies,
+        }
     }
 
-    fn recover(&self, sessions: &mut dyn Sessions, stop: Stop, tally: &mut Tally) -> Result<(), UploadError> {
+    fn recover(
+        &self,
+        sessions: &mut dyn Sessions,
+        stop: Stop,
+        tally: &mut Tally,
+    ) -> Result<(), UploadError> {
         if self.progress.interrupted() {
             self.leave(sessions);
             return Err(UploadError::Interrupted);
         }
         let why = match stop {
             Stop::Lost(why) => why,
-            Stop::Refused { refusal, .. } if is_passing(refusal.code) || refusal.code == ErrorCode::Behind => refusal.message,
+            Stop::Refused { refusal, .. }
+                if is_passing(refusal.code) || refusal.code == ErrorCode::Behind =>
+            {
+                refusal.message
+            }
             Stop::Refused { refusal, clean } => {
                 if !clean || !self.ended || self.sent > limits::DISCARD {
                     sessions.abandon();

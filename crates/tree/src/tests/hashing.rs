@@ -18,7 +18,8 @@ fn file_of(content: &[u8]) -> File {
 #[test]
 fn a_file_has_the_digest_of_its_content() {
     for len in [0, 1, 1_048_575, 1_048_576, 1_048_577, 3 * 1_048_576 + 7] {
-        let content: Vec<u8> = (0..len).map(|i: usize| u8::try_from(i * 31 % 253).unwrap()).collect();
+        let content: Vec<u8> =
+            (0..len).map(|i: usize| u8::try_from(i * 31 % 253).unwrap()).collect();
         let mut told = 0;
         let file = file_of(&content);
         let (digest, values) = hash_file(&file, len as u64, &mut |done| {

@@ -43,10 +43,19 @@ fn what_is_no_file_of_ours_is_never_opened_for_writing() {
     fs::create_dir(dir.path().join("folder")).unwrap();
     mkfifoat(CWD, dir.path().join("fifo"), Mode::RUSR | Mode::WUSR).unwrap();
     assert!(matches!(folder.create_or_open_part("second"), Err(TreeError::Io(..))));
-    assert!(matches!(folder.create_or_open_part("link"), Err(TreeError::NotServed(Unserved::Link))));
-    assert!(matches!(folder.create_or_open_part("dangling"), Err(TreeError::NotServed(Unserved::Link))));
+    assert!(matches!(
+        folder.create_or_open_part("link"),
+        Err(TreeError::NotServed(Unserved::Link))
+    ));
+    assert!(matches!(
+        folder.create_or_open_part("dangling"),
+        Err(TreeError::NotServed(Unserved::Link))
+    ));
     assert!(matches!(folder.create_or_open_part("folder"), Err(TreeError::IsFolder)));
-    assert!(matches!(folder.create_or_open_part("fifo"), Err(TreeError::NotServed(Unserved::Special))));
+    assert!(matches!(
+        folder.create_or_open_part("fifo"),
+        Err(TreeError::NotServed(Unserved::Special))
+    ));
     for name in ["victim", "link", "dangling", "folder", "fifo"] {
         assert!(matches!(folder.create_new(name), Err(TreeError::Taken)), "{name}");
     }

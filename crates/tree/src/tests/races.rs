@@ -69,7 +69,10 @@ fn race(way: Way, swap: fn(&Path)) {
         }
         let begin = Instant::now();
         let mut swaps = 0;
-        while swaps < AT_LEAST || looks.load(Ordering::Relaxed) < AT_LEAST || begin.elapsed() < LONG_ENOUGH {
+        while swaps < AT_LEAST
+            || looks.load(Ordering::Relaxed) < AT_LEAST
+            || begin.elapsed() < LONG_ENOUGH
+        {
             swap(&root);
             swaps += 1;
         }

@@ -64,7 +64,10 @@ fn opens_what_is_there() {
         assert_eq!(folder.stat(&path("in/file")).unwrap().kind, MetaKind::File);
         assert_eq!(folder.stat(&path("")).unwrap().kind, MetaKind::Folder);
         assert_eq!(folder.stat(&path("")).unwrap(), folder.meta().unwrap());
-        assert_eq!(folder.open_folder(&path("")).unwrap().meta().unwrap().ino, folder.meta().unwrap().ino);
+        assert_eq!(
+            folder.open_folder(&path("")).unwrap().meta().unwrap().ino,
+            folder.meta().unwrap().ino
+        );
     }
 }
 
@@ -91,7 +94,10 @@ fn parts_never_lead_up_or_down() {
             assert!(folder.open_read(part).is_err(), "{part:?}");
             assert!(folder.create_new(part).is_err(), "{part:?}");
             assert!(folder.create_or_open_part(part).is_err(), "{part:?}");
-            assert!(folder.rename("in", part).is_err() && folder.rename(part, "x").is_err(), "{part:?}");
+            assert!(
+                folder.rename("in", part).is_err() && folder.rename(part, "x").is_err(),
+                "{part:?}"
+            );
             assert!(folder.unlink(part).is_err(), "{part:?}");
         }
         assert!(folder.stat_part(b"../root-secret").is_err());
@@ -110,7 +116,17 @@ fn follows_no_link() {
     symlink("loop", place.root().join("loop")).unwrap();
     symlink("/proc/self/root", place.root().join("magic")).unwrap();
     for folder in place.folders() {
-        for name in ["folder/file", "file", "inner/file", "up/file", "dangling", "loop", "loop/x", "magic", "magic/etc/passwd"] {
+        for name in [
+            "folder/file",
+            "file",
+            "inner/file",
+            "up/file",
+            "dangling",
+            "loop",
+            "loop/x",
+            "magic",
+            "magic/etc/passwd",
+        ] {
             let error = read(&folder, name).unwrap_err();
             assert!(matches!(error, TreeError::NotServed(Unserved::Link)), "{name}: {error:?}");
             assert_eq!(error.code(), ErrorCode::NotServed);
@@ -130,7 +146,13 @@ fn opens_no_special_file() {
     let place = Place::new();
     mkfifoat(CWD, place.root().join("fifo"), Mode::RUSR).unwrap();
     let _listener = UnixListener::bind(place.root().join("socket")).unwrap();
-    let device = mknodat(CWD, place.root().join("device"), FileType::CharacterDevice, Mode::RUSR, makedev(1, 5));
+    let device = mknodat(
+        CWD,
+        place.root().join("device"),
+        FileType::CharacterDevice,
+        Mode::RUSR,
+        makedev(1, 5),
+    );
     let mut names = vec!["fifo", "socket"];
     match device {
         Ok(()) => names.push("device"),
@@ -154,10 +176,22 @@ fn long_and_odd_names_work() {
     fs::write(place.root().join(OsStr::from_bytes(b"\xff\xfe")), "odd").unwrap();
     for folder in place.folders() {
         assert_eq!(read(&folder, &long).unwrap(), "long");
-        let mut names: Vec<_> = folder.list().unwrap().map(|l| l.unwrap()).map(|l| (l.name().to_vec(), l.kind())).collect();
+        let mut names: Vec<_> = folder
+            .list()
+            .unwrap()
+            .map(|l| l.unwrap())
+            .map(|l| (l.name().to_vec(), l.kind()))
+            .collect();
         names.sort_by(|a, b| a.0.cmp(&b.0));
         let (file, dir) = (Some(MetaKind::File), Some(MetaKind::Folder));
-        assert_eq!(names, [(b"in".to_vec(), dir), (long.clone().into_bytes(), file), (b"\xff\xfe".to_vec(), file)]);
+        assert_eq!(
+            names,
+            [
+                (b"in".to_vec(), dir),
+                (long.clone().into_bytes(), file),
+                (b"\xff\xfe".to_vec(), file)
+            ]
+        );
         assert_eq!(folder.stat_part(b"\xff\xfe").unwrap().size, 3);
     }
 }
@@ -187,7 +221,12 @@ fn a_change_is_noticed() {
         assert!(replaced.is_unchanged().unwrap(), "only a name is gone");
         let time = fs::metadata(place.root().join("in/file")).unwrap().modified().unwrap();
         fs::write(place.root().join("in/file"), "INSIDE").unwrap();
-        fs::File::options().write(true).open(place.root().join("in/file")).unwrap().set_modified(time).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(place.root().join("in/file"))
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
         assert!(!open.is_unchanged().unwrap(), "same size, same time, other content");
         let open = folder.open_file(&path("in/file")).unwrap();
         assert!(open.is_unchanged().unwrap());
@@ -204,8 +243,14 @@ fn mount_points_are_not_served() {
     if let Some(root) = std::env::var_os(INSIDE) {
         for way in WAYS {
             let folder = Folder::open_by(root.as_ref(), way).unwrap();
-            assert!(matches!(folder.open_folder(&path("tmpfs")), Err(TreeError::NotServed(Unserved::Mount))));
-            assert!(matches!(folder.stat(&path("tmpfs/x")), Err(TreeError::NotServed(Unserved::Mount))));
+            assert!(matches!(
+                folder.open_folder(&path("tmpfs")),
+                Err(TreeError::NotServed(Unserved::Mount))
+            ));
+            assert!(matches!(
+                folder.stat(&path("tmpfs/x")),
+                Err(TreeError::NotServed(Unserved::Mount))
+            ));
             assert!(matches!(read(&folder, "tmpfs/x"), Err(TreeError::NotServed(Unserved::Mount))));
             assert!(matches!(folder.sub("tmpfs"), Err(TreeError::NotServed(Unserved::Mount))));
         }
@@ -221,15 +266,29 @@ fn mount_points_are_not_served() {
     let outside = place.dir.path().join("root-secret");
     let output = std::process::Command::new("unshare")
         .args(["-m", "sh", "-c", script, "sh"])
-        .args([place.root().as_os_str(), outside.as_os_str(), std::env::current_exe().unwrap().as_os_str()])
+        .args([
+            place.root().as_os_str(),
+            outside.as_os_str(),
+            std::env::current_exe().unwrap().as_os_str(),
+        ])
         .env(INSIDE, place.root())
         .output();
     match output {
         Ok(output) if output.status.success() => {}
-        Ok(output) if output.status.code() == Some(77) || !output.stderr.is_empty() && output.stdout.is_empty() => {
-            eprintln!("SKIPPED: mounting needs root ({})", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(output)
+            if output.status.code() == Some(77)
+                || !output.stderr.is_empty() && output.stdout.is_empty() =>
+        {
+            eprintln!(
+                "SKIPPED: mounting needs root ({})",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
-        Ok(output) => panic!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+        Ok(output) => panic!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ),
         Err(e) => eprintln!("SKIPPED: no program `unshare` ({e})"),
     }
 }

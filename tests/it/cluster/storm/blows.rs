@@ -10,7 +10,8 @@ use super::Dice;
 use crate::harness::{Cluster, children, process_of};
 
 const DEAD: [Duration; 3] = [Duration::ZERO, Duration::from_millis(500), Duration::from_secs(2)];
-const STILL: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
+const STILL: [Duration; 3] =
+    [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
 
 /// Kills something, or lets it stand still for a while; what was done.
 pub fn strike(cluster: &mut Cluster, dice: &mut Dice) -> String {
@@ -44,8 +45,10 @@ pub fn strike(cluster: &mut Cluster, dice: &mut Dice) -> String {
         part => {
             let program = &cluster.slaves[n].program;
             let (replicator, alive) = (process_of(program, "Replicator"), children(program.pid()));
-            let one: Vec<Pid> = alive.into_iter().filter(|pid| (*pid == replicator) == (part == 2)).collect();
-            let name = format!("{} of slave {n}", if part == 2 { "the replicator" } else { "a worker" });
+            let one: Vec<Pid> =
+                alive.into_iter().filter(|pid| (*pid == replicator) == (part == 2)).collect();
+            let name =
+                format!("{} of slave {n}", if part == 2 { "the replicator" } else { "a worker" });
             if one.is_empty() {
                 return format!("{name} is not there");
             }

@@ -63,11 +63,14 @@ fn storm(length: Duration) {
     eprintln!("to repeat it: RELAIS_STORM_SEED={seed}");
     let mut cluster = Cluster::of(3).start();
     let common = Common::new();
-    eventually(SOON, "the common folder is made", || open(&cluster, 0).change(&make_folder(worker::COMMON)).ok());
+    eventually(SOON, "the common folder is made", || {
+        open(&cluster, 0).change(&make_folder(worker::COMMON)).ok()
+    });
     let over = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = (0..WORKERS)
         .map(|n| {
-            let mut worker = Worker::new(&cluster, n, Dice::new(seed, n as u64 + 1), Arc::clone(&common));
+            let mut worker =
+                Worker::new(&cluster, n, Dice::new(seed, n as u64 + 1), Arc::clone(&common));
             let over = Arc::clone(&over);
             std::thread::spawn(move || {
                 worker.begin();
@@ -87,7 +90,10 @@ fn storm(length: Duration) {
     }
     over.store(true, Ordering::SeqCst);
     let ended: Vec<_> = threads.into_iter().map(std::thread::JoinHandle::join).collect();
-    let workers: Vec<Worker> = ended.into_iter().map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect();
+    let workers: Vec<Worker> = ended
+        .into_iter()
+        .map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        .collect();
     eprintln!("{:?} commands", workers.iter().map(|worker| worker.steps).collect::<Vec<_>>());
     calm(&cluster, &workers, &common);
 }
@@ -111,16 +117,29 @@ fn calm(cluster: &Cluster, workers: &[Worker], common: &Common) {
         wanted.extend(worker.wanted());
     }
     let names: BTreeSet<_> = wanted.keys().chain(found.keys()).collect();
-    let wrong: Vec<_> = names.into_iter().filter(|name| wanted.get(*name) != found.get(*name)).collect();
     let wrong: Vec<_> =
-        wrong.iter().map(|name| format!("{name}: acknowledged {:?}, found {:?}", wanted.get(*name), found.get(*name))).collect();
+        names.into_iter().filter(|name| wanted.get(*name) != found.get(*name)).collect();
+    let wrong: Vec<_> = wrong
+        .iter()
+        .map(|name| {
+            format!("{name}: acknowledged {:?}, found {:?}", wanted.get(*name), found.get(*name))
+        })
+        .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     // Nobody has touched a folder by hand.
     for slave in &cluster.slaves {
         let aside = conflicts(&slave.root);
         let log = slave.program.stderr.text();
-        let said: Vec<_> = log.lines().filter(|line| line.contains("set aside") || line.contains(" ERROR ")).collect();
-        assert!(aside.is_empty(), "{} things are set aside in {}: {said:#?}", aside.len(), slave.root.display());
+        let said: Vec<_> = log
+            .lines()
+            .filter(|line| line.contains("set aside") || line.contains(" ERROR "))
+            .collect();
+        assert!(
+            aside.is_empty(),
+            "{} things are set aside in {}: {said:#?}",
+            aside.len(),
+            slave.root.display()
+        );
     }
     operate(cluster, &["diff"]).ok();
 }
@@ -138,7 +157,9 @@ fn a_storm_of_a_minute() {
 
 #[test]
 fn dice_fall_the_same_for_one_seed() {
-    let throw = |seed, who| (0..4).scan(Dice::new(seed, who), |dice, _| Some(dice.number())).collect::<Vec<_>>();
+    let throw = |seed, who| {
+        (0..4).scan(Dice::new(seed, who), |dice, _| Some(dice.number())).collect::<Vec<_>>()
+    };
     assert_eq!(throw(1, 2), throw(1, 2));
     assert_ne!(throw(1, 2), throw(1, 3));
     assert_ne!(throw(1, 2), throw(2, 2));

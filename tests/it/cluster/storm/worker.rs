@@ -54,7 +54,15 @@ pub struct Worker {
 impl Worker {
     pub fn new(cluster: &Cluster, n: usize, dice: Dice, common: Arc<Common>) -> Self {
         let client = cluster.client();
-        Self { client, dice, common, has: Tree::new(), seen: Vec::new(), top: format!("own{n}"), steps: 0 }
+        Self {
+            client,
+            dice,
+            common,
+            has: Tree::new(),
+            seen: Vec::new(),
+            top: format!("own{n}"),
+            steps: 0,
+        }
     }
 
     /// Makes its folder.
@@ -65,7 +73,8 @@ impl Worker {
     /// One command; what it says and does must be right.
     pub fn step(&mut self) {
         self.steps += 1;
-        let (file, folder) = (format!("f{}", self.dice.below(FILES)), format!("d{}", self.dice.below(FOLDERS)));
+        let (file, folder) =
+            (format!("f{}", self.dice.below(FILES)), format!("d{}", self.dice.below(FOLDERS)));
         match self.dice.below(100) {
             0..35 => self.put(&file),
             35..50 => self.get(&file),
@@ -83,7 +92,8 @@ impl Worker {
 
     /// What all folders must have of this client's when all is over.
     pub fn wanted(&self) -> Tree {
-        let own = self.has.iter().map(|(name, what)| (format!("{}/{name}", self.top), what.clone()));
+        let own =
+            self.has.iter().map(|(name, what)| (format!("{}/{name}", self.top), what.clone()));
         own.chain([(self.top.clone(), "folder".to_owned())]).collect()
     }
 
@@ -93,7 +103,11 @@ impl Worker {
         for seen in &self.seen {
             let version = versions[seen];
             let before = newest.insert(&seen.0, version);
-            assert!(before <= Some(version), "{} saw {seen:?}, which is {version:?}, after {before:?}", self.top);
+            assert!(
+                before <= Some(version),
+                "{} saw {seen:?}, which is {version:?}, after {before:?}",
+                self.top
+            );
         }
     }
 
@@ -134,24 +148,40 @@ impl Worker {
         let wanted = self.has.get(file);
         self.expect(&format!("get {}/{file} -o down", self.top), wanted.is_some(), "not-found");
         if let Some(wanted) = wanted {
-            assert_eq!(digest(&self.client.read("down")), *wanted, "{}/{file} at step {}", self.top, self.steps);
+            assert_eq!(
+                digest(&self.client.read("down")),
+                *wanted,
+                "{}/{file} at step {}",
+                self.top,
+                self.steps
+            );
         }
     }
 
     fn remove(&mut self, name: &str) {
-        self.expect(&format!("rm -r {}/{name}", self.top), self.has.contains_key(name), "not-found");
+        self.expect(
+            &format!("rm -r {}/{name}", self.top),
+            self.has.contains_key(name),
+            "not-found",
+        );
         self.take(name);
     }
 
     /// Removes a file or a folder from what must be there: the names below it, each with what follows `name`, and what was there.
     fn take(&mut self, name: &str) -> Vec<(String, String)> {
-        let within = |path: &str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let within = |path: &str| {
+            path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         let taken: Vec<_> = self.has.extract_if(.., |path, _| within(path)).collect();
         taken.into_iter().map(|(path, what)| (path[name.len()..].to_owned(), what)).collect()
     }
 
     fn move_to(&mut self, from: &str, to: &str) {
-        self.expect(&format!("mv {0}/{from} {0}/{to}", self.top), self.has.contains_key(from), "not-found");
+        self.expect(
+            &format!("mv {0}/{from} {0}/{to}", self.top),
+            self.has.contains_key(from),
+            "not-found",
+        );
         for (rest, what) in self.take(from) {
             self.has.insert(format!("{to}{rest}"), what);
         }
@@ -173,7 +203,11 @@ impl Worker {
     }
 
     fn make_folder(&mut self, folder: &str) {
-        self.expect(&format!("mkdir {}/{folder}", self.top), !self.has.contains_key(folder), "exists");
+        self.expect(
+            &format!("mkdir {}/{folder}", self.top),
+            !self.has.contains_key(folder),
+            "exists",
+        );
         self.has.entry(folder.to_owned()).or_insert_with(|| "folder".to_owned());
     }
 
@@ -196,7 +230,8 @@ impl Worker {
     fn list(&mut self) {
         let json = self.run(&format!("ls {}", self.top)).ok().json();
         let entries = json["entries"].as_array().unwrap();
-        let found: Vec<_> = entries.iter().map(|e| (e["name"].as_str().unwrap(), e["kind"] == "folder")).collect();
+        let found: Vec<_> =
+            entries.iter().map(|e| (e["name"].as_str().unwrap(), e["kind"] == "folder")).collect();
         let direct = self.has.iter().filter(|(name, _)| !name.contains('/'));
         let wanted: Vec<_> = direct.map(|(name, what)| (name.as_str(), what == "folder")).collect();
         assert_eq!(found, wanted, "{} at step {}", self.top, self.steps);

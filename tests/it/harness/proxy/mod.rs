@@ -216,7 +216,9 @@ impl Proxy {
         }
         self.release();
         let moving: Vec<_> = open.into_iter().map(|(_, moving)| Arc::downgrade(&moving)).collect();
-        eventually(SOON, "the cut connections have ended", || moving.iter().all(|m| m.strong_count() == 0).then_some(()));
+        eventually(SOON, "the cut connections have ended", || {
+            moving.iter().all(|m| m.strong_count() == 0).then_some(())
+        });
     }
 
     /// Bytes of content that have come to the line since they were last taken.
@@ -260,7 +262,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             let _ = stream.set_nodelay(true);
             shared.lock().open.push((stream.try_clone().unwrap(), Arc::clone(&moving)));
         }
-        let (c, s, of) = (client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(shared));
+        let (c, s, of) =
+            (client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(shared));
         let up = Arc::clone(&moving);
         std::thread::spawn(move || {
             let _moving = up;

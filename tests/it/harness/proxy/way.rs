@@ -103,7 +103,12 @@ impl Frames {
         self.head[4]
     }
 
-    fn payload(&mut self, shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Fault>) {
+    fn payload(
+        &mut self,
+        shared: &Shared,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> (usize, Option<Fault>) {
         let mut len = self.left.min(input.len());
         let mut fault = None;
         if self.inside {
@@ -131,7 +136,12 @@ impl Frames {
     }
 
     /// Passes frames on; the fault at a byte of content, if it strikes.
-    fn frames(&mut self, shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Fault>) {
+    fn frames(
+        &mut self,
+        shared: &Shared,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> (usize, Option<Fault>) {
         // How a TLS record begins, and no frame that is short enough.
         if *self.encrypted.get_or_insert(input.first() == Some(&0x16)) {
             (self.left, self.inside) = (input.len(), true);
@@ -158,12 +168,15 @@ impl Frames {
             let mut state = shared.lock();
             let lane = state.lane(self.direction);
             let here = self.inside || kind == self.direction.end().number();
-            if let Some((_, fault)) = lane.content_fault.filter(|(n, _)| here && *n == self.content) {
+            if let Some((_, fault)) = lane.content_fault.filter(|(n, _)| here && *n == self.content)
+            {
                 // Before the header, so that nothing of the frame passes. A bit is turned inside content.
                 lane.content_fault = None;
                 return (at, Some(fault));
             }
-            if let Some(fault) = lane.answer_fault.take_if(|_| kind == FrameType::Committed.number()) {
+            if let Some(fault) =
+                lane.answer_fault.take_if(|_| kind == FrameType::Committed.number())
+            {
                 return (at, Some(fault));
             }
             drop(state);
@@ -175,7 +188,8 @@ impl Frames {
 
 impl Way for Frames {
     fn pass(&mut self, shared: &Shared, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Fault>) {
-        let (mut taken, mut fault) = self.raw.until(&mut shared.lock().lane(self.direction).fault, input.len());
+        let (mut taken, mut fault) =
+            self.raw.until(&mut shared.lock().lane(self.direction).fault, input.len());
         self.from_raw = fault.is_some();
         if fault.is_none() || !input[..taken].is_empty() {
             let (by_frames, at_content) = self.frames(shared, &input[..taken], out);

@@ -23,11 +23,22 @@ fn path(text: &str) -> TreePath {
 
 fn header(executable: bool) -> Header {
     let (mtime, identity) = (FileTime { seconds: 5, nanos: 7 }, Identity([0; 16]));
-    Header { size: 1, offset: 0, length: 1, block_size: 1, mtime, executable, version: None, digest: None, identity }
+    Header {
+        size: 1,
+        offset: 0,
+        length: 1,
+        block_size: 1,
+        mtime,
+        executable,
+        version: None,
+        digest: None,
+        identity,
+    }
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> = dir.read_dir().unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> =
+        dir.read_dir().unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -62,7 +73,10 @@ fn no_link_is_followed() {
     assert!(place.store(&path("planted"), &header(false), b"x").is_err());
     assert!(place.open(&path("file")).is_err() && place.read(&path("folder/victim"), 100).is_err());
     for kind in [Kind::File, Kind::Folder] {
-        assert!(place.remove(&path("file"), kind).is_err() && place.remove(&path("folder"), kind).is_err());
+        assert!(
+            place.remove(&path("file"), kind).is_err()
+                && place.remove(&path("folder"), kind).is_err()
+        );
         assert!(place.remove(&path("folder/victim"), kind).is_err());
     }
     place.store(&path("file"), &header(false), b"x").unwrap();

@@ -28,7 +28,11 @@ impl<'a> Guard<'a> {
             }
         }
         Self {
-            at: target.kept.iter().filter_map(|kept| Some((kept.path.as_ref()?, kept.odd))).collect(),
+            at: target
+                .kept
+                .iter()
+                .filter_map(|kept| Some((kept.path.as_ref()?, kept.odd)))
+                .collect(),
             holding,
             skipped: source.kept.iter().filter_map(|kept| kept.path.as_ref()).collect(),
         }

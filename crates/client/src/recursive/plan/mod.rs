@@ -56,7 +56,9 @@ impl fmt::Display for InTheWay {
             Self::Other(Kind::File) => f.write_str("a file has that name"),
             Self::Other(Kind::Folder) => f.write_str("a folder has that name"),
             Self::Odd(odd) => write!(f, "{odd} has that name"),
-            Self::Holds(what) => write!(f, "a folder has that name and cannot be removed: it holds {what}"),
+            Self::Holds(what) => {
+                write!(f, "a folder has that name and cannot be removed: it holds {what}")
+            }
         }
     }
 }

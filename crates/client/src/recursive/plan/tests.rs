@@ -15,7 +15,8 @@ fn path(text: &str) -> TreePath {
 
 fn node(path: TreePath, content: Option<u64>) -> Node {
     let kind = if content.is_some() { Kind::File } else { Kind::Folder };
-    let mtime = FileTime { seconds: 100 + i64::try_from(content.unwrap_or(0) / 8).unwrap(), nanos: 5 };
+    let mtime =
+        FileTime { seconds: 100 + i64::try_from(content.unwrap_or(0) / 8).unwrap(), nanos: 5 };
     Node { path, kind, size: content.unwrap_or(0) % 8, mtime, executable: false, version: None }
 }
 
@@ -31,14 +32,21 @@ fn listing(names: &[&str]) -> Listing {
 }
 
 fn keeping(names: &[&str], kept: &[(&str, &str, Odd)]) -> Listing {
-    Listing { kept: kept.iter().map(|(folder, name, odd)| Kept::new(&path(folder), *name, *odd)).collect(), ..listing(names) }
+    Listing {
+        kept: kept
+            .iter()
+            .map(|(folder, name, odd)| Kept::new(&path(folder), *name, *odd))
+            .collect(),
+        ..listing(names)
+    }
 }
 
 const MIRROR: Wish<'static> = Wish { compare: Compare::Time, delete: true, over_links: false };
 
 /// The plan as lines: what is done, in which order.
 fn lines(source: &Listing, target: &Listing, wish: &Wish<'_>) -> Vec<String> {
-    let Plan { make, send, delete, late_make, late_send, blocked, spared, present: _ } = plan(source, target, wish);
+    let Plan { make, send, delete, late_make, late_send, blocked, spared, present: _ } =
+        plan(source, target, wish);
     let mut lines = Vec::new();
     for (what, picks, nodes) in [
         ("make", make, &source.nodes),
@@ -49,29 +57,53 @@ fn lines(source: &Listing, target: &Listing, wish: &Wish<'_>) -> Vec<String> {
     ] {
         lines.extend(picks.iter().map(|at| format!("{what} {}", nodes[*at].path.as_str())));
     }
-    lines.extend(blocked.iter().map(|Blocked { node, by, below }| format!("blocked {}: {by} +{below}", source.nodes[*node].path.as_str())));
-    lines.extend(spared.iter().map(|(at, what)| format!("spared {}: {what}", target.nodes[*at].path.as_str())));
+    lines.extend(blocked.iter().map(|Blocked { node, by, below }| {
+        format!("blocked {}: {by} +{below}", source.nodes[*node].path.as_str())
+    }));
+    lines.extend(
+        spared
+            .iter()
+            .map(|(at, what)| format!("spared {}: {what}", target.nodes[*at].path.as_str())),
+    );
     lines
 }
 
 #[test]
 fn what_is_new_or_other_is_transferred_and_what_is_too_much_is_removed() {
-    let (source, target) =
-        (listing(&["a=1", "b=2", "d/", "d/x=3", "e/", "e-x=1"]), listing(&["a=1", "b=3", "d/", "d/y=1", "old/", "old/z=1"]));
-    assert_eq!(lines(&source, &target, &MIRROR), ["make e", "send b", "send d/x", "send e-x", "delete old/z", "delete old", "delete d/y"]);
+    let (source, target) = (
+        listing(&["a=1", "b=2", "d/", "d/x=3", "e/", "e-x=1"]),
+        listing(&["a=1", "b=3", "d/", "d/y=1", "old/", "old/z=1"]),
+    );
+    assert_eq!(
+        lines(&source, &target, &MIRROR),
+        ["make e", "send b", "send d/x", "send e-x", "delete old/z", "delete old", "delete d/y"]
+    );
     let adding = Wish { delete: false, ..MIRROR };
     assert_eq!(lines(&source, &target, &adding), ["make e", "send b", "send d/x", "send e-x"]);
     let all = Wish { compare: Compare::Never, ..adding };
-    assert_eq!(lines(&source, &target, &all), ["make e", "send a", "send b", "send d/x", "send e-x"]);
+    assert_eq!(
+        lines(&source, &target, &all),
+        ["make e", "send a", "send b", "send d/x", "send e-x"]
+    );
     assert_eq!(lines(&source, &source, &MIRROR), [""; 0]);
 }
 
 #[test]
 fn another_kind_gives_way_last_or_is_told() {
-    let (source, target) = (listing(&["x/", "x/in=1", "y=1", "z=1"]), listing(&["x=1", "y/", "y/in/", "y/in/f=1"]));
+    let (source, target) =
+        (listing(&["x/", "x/in=1", "y=1", "z=1"]), listing(&["x=1", "y/", "y/in/", "y/in/f=1"]));
     assert_eq!(
         lines(&source, &target, &MIRROR),
-        ["send z", "delete y/in/f", "delete y/in", "delete y", "delete x", "late make x", "late send x/in", "late send y"]
+        [
+            "send z",
+            "delete y/in/f",
+            "delete y/in",
+            "delete y",
+            "delete x",
+            "late make x",
+            "late send x/in",
+            "late send y"
+        ]
     );
     assert_eq!(
         lines(&source, &target, &Wish { delete: false, ..MIRROR }),
@@ -82,7 +114,12 @@ fn another_kind_gives_way_last_or_is_told() {
 #[test]
 fn what_is_left_alone_is_never_touched_nor_its_folder() {
     let source = listing(&["link=1", "gone/", "gone/f=1"]);
-    let kept = [("", "link", Odd::Link), ("", ".log", Odd::Ours), ("old/deep", "fifo", Odd::Special), ("", "gone", Odd::Link)];
+    let kept = [
+        ("", "link", Odd::Link),
+        ("", ".log", Odd::Ours),
+        ("old/deep", "fifo", Odd::Special),
+        ("", "gone", Odd::Link),
+    ];
     let target = keeping(&["old/", "old/deep/", "old/f=1", "old/other/"], &kept);
     let held = "old/deep/fifo, a device, FIFO or socket";
     assert_eq!(
@@ -98,7 +135,10 @@ fn what_is_left_alone_is_never_touched_nor_its_folder() {
     );
     let over = Wish { over_links: true, ..MIRROR };
     assert!(lines(&source, &target, &over).contains(&"send link".to_owned()));
-    assert!(lines(&source, &target, &over).contains(&"blocked gone: a symbolic link has that name +1".to_owned()));
+    assert!(
+        lines(&source, &target, &over)
+            .contains(&"blocked gone: a symbolic link has that name +1".to_owned())
+    );
     let replaced = keeping(&["link/", "link/in/"], &[("link/in", "l", Odd::Link)]);
     assert_eq!(
         lines(&source, &replaced, &MIRROR)[2..],
@@ -126,13 +166,20 @@ fn nothing_is_removed_on_the_strength_of_a_listing_that_is_not_whole() {
 
 #[test]
 fn digests_decide_where_they_are_asked_for() {
-    let (source, mut target) = (listing(&["a=1", "b=1", "c=1", "d=1"]), listing(&["a=1", "b=1", "c=2", "d/"]));
+    let (source, mut target) =
+        (listing(&["a=1", "b=1", "c=1", "d=1"]), listing(&["a=1", "b=1", "c=2", "d/"]));
     target.nodes[0].mtime.seconds += 7;
-    let pairs: Vec<_> = pairs_of_equal_size(&source, &target).iter().map(|(i, _)| source.nodes[*i].path.as_str().to_owned()).collect();
+    let pairs: Vec<_> = pairs_of_equal_size(&source, &target)
+        .iter()
+        .map(|(i, _)| source.nodes[*i].path.as_str().to_owned())
+        .collect();
     assert_eq!(pairs, ["a", "b"]);
     let equal = HashSet::from([path("a"), path("c")]);
     let wish = Wish { compare: Compare::Digests(&equal), delete: false, over_links: false };
-    assert_eq!(lines(&source, &target, &wish), ["send b", "send c", "blocked d: a folder has that name +0"]);
+    assert_eq!(
+        lines(&source, &target, &wish),
+        ["send b", "send c", "blocked d: a folder has that name +0"]
+    );
 }
 
 #[test]
@@ -178,7 +225,10 @@ fn tree() -> impl Strategy<Value = Model> {
 }
 
 fn listed(model: &Model) -> Listing {
-    let mut listing = Listing { nodes: model.iter().map(|(path, content)| node(path.clone(), *content)).collect(), ..Listing::default() };
+    let mut listing = Listing {
+        nodes: model.iter().map(|(path, content)| node(path.clone(), *content)).collect(),
+        ..Listing::default()
+    };
     listing.sort();
     listing
 }
@@ -208,9 +258,12 @@ fn carry_out(plan: &Plan, source: &Model, listed: &Listing, target: &Listing, mo
 
 /// The model's names, some of which are looked at as links: those and what is below are no nodes.
 fn with_links(model: &Model, links: &[usize]) -> Listing {
-    let picked: Vec<&TreePath> = links.iter().filter_map(|at| model.keys().nth(at % model.len().max(1))).collect();
+    let picked: Vec<&TreePath> =
+        links.iter().filter_map(|at| model.keys().nth(at % model.len().max(1))).collect();
     let mut listing = listed(model);
-    listing.nodes.retain(|node| !picked.iter().any(|link| node.path == **link || node.path.is_below(link)));
+    listing
+        .nodes
+        .retain(|node| !picked.iter().any(|link| node.path == **link || node.path.is_below(link)));
     let under = |link: &TreePath| picked.iter().any(|other| link.is_below(other));
     let odd = picked.iter().filter(|link| !under(link)).filter_map(|link| link.split_last());
     listing.kept = odd.map(|(folder, name)| Kept::new(&folder, name, Odd::Link)).collect();

@@ -34,7 +34,10 @@ impl Run<'_> {
         let ran = converse(&mut self.shell.session, &self.shell.notices, &mut fetch);
         let large = fetch.large;
         match ran {
-            Ok(ran) => self.tally.several.served_by(&ran.servers.iter().map(ToString::to_string).collect::<Vec<_>>()),
+            Ok(ran) => self
+                .tally
+                .several
+                .served_by(&ran.servers.iter().map(ToString::to_string).collect::<Vec<_>>()),
             Err(failure) => return self.give_up(failure),
         }
         for at in large {
@@ -60,7 +63,8 @@ impl Run<'_> {
         let remote = under(self.base, &node.path)?;
         let shown = self.place.shown(&node.path);
         let (target, folder) = self.place.target(&node.path).map_err(|e| failure(&shown, &e))?;
-        let logged = if node.size > LOGGED { self.shell.local.logged(&target)? } else { String::new() };
+        let logged =
+            if node.size > LOGGED { self.shell.local.logged(&target)? } else { String::new() };
         let job = Job { remote, target, logged };
         let received = match self.shell.take_received(&job) {
             Some(received) => received,
@@ -112,13 +116,18 @@ impl Conversation for Fetch<'_> {
         let found = usize::try_from(tag).ok().and_then(|at| Some((at, nodes.get(at)?)));
         let Some((at, node)) = found else { return Err(wrong()) };
         match answer {
-            Answer::Content { header, bytes, .. } => match self.place.store(&node.path, header, bytes) {
+            Answer::Content { header, bytes, .. } => match self
+                .place
+                .store(&node.path, header, bytes)
+            {
                 Ok(()) => {
                     self.tally.count(header.size);
                     self.whole.done(&node.path, header.size);
                 }
                 // The next file would fail in the same way.
-                Err(error) if error.is_full() => return Err(stopped(failure(&self.place.shown(&node.path), &error))),
+                Err(error) if error.is_full() => {
+                    return Err(stopped(failure(&self.place.shown(&node.path), &error)));
+                }
                 Err(error) => self.fail(&node.path, failure(&self.place.shown(&node.path), &error)),
             },
             Answer::TooLarge { .. } => self.large.push(at),

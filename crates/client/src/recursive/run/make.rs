@@ -71,7 +71,10 @@ impl Run<'_> {
                 Ok((again, false)) => {
                     for at in again {
                         let name = self.remote_name(&nodes[at].path);
-                        self.fail(&nodes[at].path, Failure::new(ErrorCode::NoChanges, format!("{name}: {why}")));
+                        self.fail(
+                            &nodes[at].path,
+                            Failure::new(ErrorCode::NoChanges, format!("{name}: {why}")),
+                        );
                     }
                     return;
                 }

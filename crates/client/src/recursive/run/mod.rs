@@ -151,12 +151,17 @@ pub fn remote_name(base: &TreePath, path: &TreePath) -> String {
 
 /// A failure about a remote path, with the path in front where it does not say it.
 fn about(remote: &str, failure: Failure) -> Failure {
-    if failure.message.contains(remote) || failure.code == ErrorCode::Interrupted { failure } else { failure.of(remote) }
+    if failure.message.contains(remote) || failure.code == ErrorCode::Interrupted {
+        failure
+    } else {
+        failure.of(remote)
+    }
 }
 
 /// The files of each folder next to each other, so that it is opened once.
 fn by_folder(nodes: &[Node], picks: &[usize]) -> Vec<usize> {
-    let folder = |at: &usize| nodes[*at].path.as_str().rsplit_once('/').map_or("", |(folder, _)| folder);
+    let folder =
+        |at: &usize| nodes[*at].path.as_str().rsplit_once('/').map_or("", |(folder, _)| folder);
     let mut picks = picks.to_vec();
     picks.sort_by(|a, b| folder(a).cmp(folder(b)));
     picks
@@ -189,6 +194,12 @@ impl Run<'_> {
     /// Something of another kind keeps a name, and was not removed.
     pub fn in_the_way(&mut self, path: &TreePath) {
         let name = self.remote_name(path);
-        self.fail(path, Failure::new(ErrorCode::Local, format!("{name}: something of another kind has that name, and was not removed")));
+        self.fail(
+            path,
+            Failure::new(
+                ErrorCode::Local,
+                format!("{name}: something of another kind has that name, and was not removed"),
+            ),
+        );
     }
 }

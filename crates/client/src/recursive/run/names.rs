@@ -43,7 +43,9 @@ impl Wanted {
             (Self::Folder, ErrorCode::Exists) => Verdict::Done,
             (Self::Gone, ErrorCode::NotFound) => Verdict::NotNeeded,
             // Its parent is to be made first, or what it holds is to be removed first.
-            (Self::Folder, ErrorCode::NotFound) | (Self::Gone, ErrorCode::NotEmpty) if waiting => Verdict::Again,
+            (Self::Folder, ErrorCode::NotFound) | (Self::Gone, ErrorCode::NotEmpty) if waiting => {
+                Verdict::Again
+            }
             _ => Verdict::Refused,
         }
     }
@@ -61,10 +63,16 @@ pub(super) struct Round {
 
 impl Run<'_> {
     /// Asks for each pick once; what was answered stands also where the connection failed behind it.
-    pub(super) fn ask_names(&mut self, nodes: &[Node], picks: &[usize], wanted: Wanted) -> (Round, Result<(), Failure>) {
+    pub(super) fn ask_names(
+        &mut self,
+        nodes: &[Node],
+        picks: &[usize],
+        wanted: Wanted,
+    ) -> (Round, Result<(), Failure>) {
         let follow = Follow::new(self.shell);
         let (ids, picks) = (&mut self.ids, picks.iter());
-        let mut names = Names { nodes, base: self.base, picks, wanted, ids, round: Round::default(), follow };
+        let mut names =
+            Names { nodes, base: self.base, picks, wanted, ids, round: Round::default(), follow };
         let ran = converse(&mut self.shell.session, &self.shell.notices, &mut names);
         (names.round, ran.map(drop))
     }
@@ -86,7 +94,9 @@ impl Conversation for Names<'_> {
         loop {
             let at = *self.picks.next()?;
             match under(self.base, &self.nodes[at].path) {
-                Ok(path) => return Some((u64::try_from(at).ok()?, self.wanted.ask(self.ids.next(), path))),
+                Ok(path) => {
+                    return Some((u64::try_from(at).ok()?, self.wanted.ask(self.ids.next(), path)));
+                }
                 Err(failure) => self.round.refused.push((at, failure)),
             }
         }
@@ -97,12 +107,14 @@ impl Conversation for Names<'_> {
         let round = &mut self.round;
         match answer {
             Answer::Committed { .. } => round.done += 1,
-            Answer::Refused(refusal) => match self.wanted.refused(refusal.code, !round.again.is_empty()) {
-                Verdict::Done => round.done += 1,
-                Verdict::NotNeeded => {}
-                Verdict::Again => round.again.push(at),
-                Verdict::Refused => round.refused.push((at, refusal.into())),
-            },
+            Answer::Refused(refusal) => {
+                match self.wanted.refused(refusal.code, !round.again.is_empty()) {
+                    Verdict::Done => round.done += 1,
+                    Verdict::NotNeeded => {}
+                    Verdict::Again => round.again.push(at),
+                    Verdict::Refused => round.refused.push((at, refusal.into())),
+                }
+            }
             _ => return Err(wrong()),
         }
         Ok(())
@@ -140,7 +152,11 @@ mod tests {
             (Wanted::Gone, NoChanges, false, Verdict::Again),
             (Wanted::Gone, Denied, true, Verdict::Refused),
         ] {
-            assert_eq!(wanted.refused(code, waiting), verdict, "{wanted:?}, {code:?}, waiting: {waiting}");
+            assert_eq!(
+                wanted.refused(code, waiting),
+                verdict,
+                "{wanted:?}, {code:?}, waiting: {waiting}"
+            );
         }
     }
 }

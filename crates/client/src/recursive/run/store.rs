@@ -40,7 +40,9 @@ impl Run<'_> {
             };
             let ran = converse(&mut run.shell.session, &run.shell.notices, &mut store)?;
             let again = store.again;
-            run.tally.several.served_by(&ran.servers.iter().map(ToString::to_string).collect::<Vec<_>>());
+            run.tally
+                .several
+                .served_by(&ran.servers.iter().map(ToString::to_string).collect::<Vec<_>>());
             Ok(again)
         });
         for at in large {
@@ -67,9 +69,18 @@ impl Run<'_> {
         let shown = self.place.shown(&node.path);
         let file = self.place.open(&node.path).map_err(|e| failure(&shown, &e))?;
         let (target, _) = self.place.target(&node.path).map_err(|e| failure(&shown, &e))?;
-        let logged = if node.size > LOGGED { self.shell.local.logged(&target)? } else { String::new() };
-        let sent =
-            self.shell.send_open(&Job { local: target.folder.join(&target.name), shown, remote, logged, expect: Expect::Any }, &file)?;
+        let logged =
+            if node.size > LOGGED { self.shell.local.logged(&target)? } else { String::new() };
+        let sent = self.shell.send_open(
+            &Job {
+                local: target.folder.join(&target.name),
+                shown,
+                remote,
+                logged,
+                expect: Expect::Any,
+            },
+            &file,
+        )?;
         self.tally.several.add_sent(&sent);
         Ok(sent.bytes)
     }
@@ -156,7 +167,9 @@ impl Conversation for Store<'_> {
 
     fn answer(&mut self, tag: u64, answer: Answer<'_>) -> Result<(), PipelineError> {
         let nodes = self.nodes;
-        let found = usize::try_from(tag).ok().and_then(|at| Some((at, nodes.get(at)?, self.sizes.remove(&tag)?)));
+        let found = usize::try_from(tag)
+            .ok()
+            .and_then(|at| Some((at, nodes.get(at)?, self.sizes.remove(&tag)?)));
         let Some((at, node, size)) = found else { return Err(wrong()) };
         match answer {
             Answer::Committed { .. } => {
@@ -166,7 +179,11 @@ impl Conversation for Store<'_> {
             Answer::Refused(refusal) if refusal.code == ErrorCode::NoChanges => self.again.push(at),
             Answer::Refused(refusal) => {
                 let name = remote_name(self.base, &node.path);
-                let failure = if refusal.code == ErrorCode::TooFewCopies { too_few(&refusal.message) } else { refusal.into() };
+                let failure = if refusal.code == ErrorCode::TooFewCopies {
+                    too_few(&refusal.message)
+                } else {
+                    refusal.into()
+                };
                 self.fail(&node.path, about(&name, failure));
             }
             _ => return Err(wrong()),

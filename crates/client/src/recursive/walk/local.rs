@@ -50,7 +50,9 @@ fn enter(folder: &Folder, path: &TreePath, listing: &mut Listing) {
 }
 
 fn take(folder: &Folder, path: &TreePath, listed: &Listed, listing: &mut Listing) {
-    let found = std::str::from_utf8(listed.name()).ok().and_then(|name| Some((name, path.join(name).ok()?)));
+    let found = std::str::from_utf8(listed.name())
+        .ok()
+        .and_then(|name| Some((name, path.join(name).ok()?)));
     let Some((name, whole)) = found else {
         let shown = String::from_utf8_lossy(listed.name()).into_owned();
         listing.kept.push(Kept::new(path, shown, Odd::Name));
@@ -102,7 +104,12 @@ fn node(path: TreePath, meta: &Meta) -> Option<Node> {
 
 /// What else the folder holds is not known, so nobody may remove it.
 fn not_listed(path: &TreePath, error: &TreeError, listing: &mut Listing) {
-    listing.kept.push(Kept { folder: path.clone(), name: String::new(), path: None, odd: Odd::Unreadable });
+    listing.kept.push(Kept {
+        folder: path.clone(),
+        name: String::new(),
+        path: None,
+        odd: Odd::Unreadable,
+    });
     listing.failed.push((path.clone(), failure(error)));
 }
 
@@ -136,7 +143,11 @@ mod tests {
         symlink(dir.path(), top.join("link")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(top.join("socket")).unwrap();
         let listing = local(&Folder::open(&top).unwrap(), &Interrupt::new()).unwrap();
-        let nodes: Vec<_> = listing.nodes.iter().map(|n| (n.path.as_str(), n.is_folder(), n.size, n.executable)).collect();
+        let nodes: Vec<_> = listing
+            .nodes
+            .iter()
+            .map(|n| (n.path.as_str(), n.is_folder(), n.size, n.executable))
+            .collect();
         assert_eq!(
             nodes,
             [
@@ -171,6 +182,9 @@ mod tests {
         fs::create_dir(dir.path().join("a")).unwrap();
         let interrupt = Interrupt::new();
         assert!(!interrupt.raise());
-        assert_eq!(local(&Folder::open(dir.path()).unwrap(), &interrupt).unwrap_err().status(), 130);
+        assert_eq!(
+            local(&Folder::open(dir.path()).unwrap(), &interrupt).unwrap_err().status(),
+            130
+        );
     }
 }

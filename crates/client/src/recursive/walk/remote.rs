@@ -16,7 +16,8 @@ use crate::shell::Shell;
 /// That the folder itself cannot be listed, that no server answers, or that the user interrupted.
 pub fn remote(shell: &mut Shell, base: &TreePath) -> Result<Listing, Failure> {
     let follow = Follow::new(shell);
-    let mut walk = Walk { base, listing: Listing::default(), next: 0, room: Room::default(), follow };
+    let mut walk =
+        Walk { base, listing: Listing::default(), next: 0, room: Room::default(), follow };
     converse(&mut shell.session, &shell.notices, &mut walk)?;
     let mut listing = walk.listing;
     if let Some(at) = listing.failed.iter().position(|(path, _)| path.is_root()) {
@@ -38,14 +39,18 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn folder(&self, tag: u64) -> TreePath {
-        let node = usize::try_from(tag).ok().and_then(|tag| self.listing.nodes.get(tag.checked_sub(1)?));
+        let node =
+            usize::try_from(tag).ok().and_then(|tag| self.listing.nodes.get(tag.checked_sub(1)?));
         node.map_or_else(TreePath::root, |node| node.path.clone())
     }
 
     fn entry(&mut self, tag: u64, entry: &Entry) -> Result<(), PipelineError> {
         let folder = self.folder(tag);
         if !self.room.take::<Node>(folder.as_str().len() + entry.name.len()) {
-            return Err(stopped(Failure::bad_server(format!("{} holds more names than can be kept", self.base))));
+            return Err(stopped(Failure::bad_server(format!(
+                "{} holds more names than can be kept",
+                self.base
+            ))));
         }
         let odd = |odd| Kept::new(&folder, entry.name.clone(), odd);
         if is_ours(&entry.name) {
@@ -54,7 +59,9 @@ impl Walk<'_> {
         }
         match folder.join(&entry.name) {
             // The whole path, too, has to be one that can be asked for.
-            Ok(path) if under(self.base, &path).is_ok() => self.listing.nodes.push(Node::new(path, entry)),
+            Ok(path) if under(self.base, &path).is_ok() => {
+                self.listing.nodes.push(Node::new(path, entry))
+            }
             _ => self.listing.kept.push(odd(Odd::Name)),
         }
         Ok(())
@@ -86,10 +93,20 @@ impl Conversation for Walk<'_> {
             Answer::Refused(refusal) => {
                 let path = self.folder(tag);
                 // Nobody knows what else it holds.
-                self.listing.kept.push(Kept { folder: path.clone(), name: String::new(), path: None, odd: Odd::Unreadable });
+                self.listing.kept.push(Kept {
+                    folder: path.clone(),
+                    name: String::new(),
+                    path: None,
+                    odd: Odd::Unreadable,
+                });
                 self.listing.failed.push((path, refusal.into()));
             }
-            _ => return Err(stopped(Failure::new(ErrorCode::BadServer, "a listing was answered with something else"))),
+            _ => {
+                return Err(stopped(Failure::new(
+                    ErrorCode::BadServer,
+                    "a listing was answered with something else",
+                )));
+            }
         }
         Ok(())
     }
@@ -112,7 +129,14 @@ mod tests {
     use crate::notices::Notices;
 
     fn entry(name: &str, kind: Kind) -> Entry {
-        Entry { name: name.into(), kind, executable: false, size: 3, mtime: FileTime::default(), version: None }
+        Entry {
+            name: name.into(),
+            kind,
+            executable: false,
+            size: 3,
+            mtime: FileTime::default(),
+            version: None,
+        }
     }
 
     /// Answers each listing from a table of folder, names; a `/` behind a name makes it a folder, and none refuses.
@@ -138,12 +162,19 @@ mod tests {
 
     #[test]
     fn folders_are_asked_for_as_they_are_found() {
-        let table: &[(&str, &[&str])] =
-            &[("top", &["a", "d/", "e/", ".log"]), ("top/d", &["x/", "y", ".relais-1.part"]), ("top/d/x", &[]), ("top/e", &["z"])];
+        let table: &[(&str, &[&str])] = &[
+            ("top", &["a", "d/", "e/", ".log"]),
+            ("top/d", &["x/", "y", ".relais-1.part"]),
+            ("top/d/x", &[]),
+            ("top/e", &["z"]),
+        ];
         let listing = walk("top", table, Room::default()).unwrap();
         let paths: Vec<_> = listing.nodes.iter().map(|n| n.path.as_str()).collect();
         assert_eq!(paths, ["a", "d", "d/x", "d/y", "e", "e/z"]);
-        assert_eq!(listing.kept.iter().map(Kept::shown).collect::<Vec<_>>(), [".log", "d/.relais-1.part"]);
+        assert_eq!(
+            listing.kept.iter().map(Kept::shown).collect::<Vec<_>>(),
+            [".log", "d/.relais-1.part"]
+        );
         assert!(listing.is_whole());
     }
 
@@ -151,7 +182,10 @@ mod tests {
     fn a_folder_that_is_refused_is_known_as_not_listed() {
         let listing = walk("", &[("", &["d/", "f"])], Room::default()).unwrap();
         assert_eq!(listing.failed.len(), 1);
-        assert_eq!((listing.failed[0].0.as_str(), listing.failed[0].1.code), ("d", ErrorCode::NotFound));
+        assert_eq!(
+            (listing.failed[0].0.as_str(), listing.failed[0].1.code),
+            ("d", ErrorCode::NotFound)
+        );
         assert!(!listing.is_whole() && listing.nodes.len() == 2);
     }
 
@@ -164,6 +198,9 @@ mod tests {
         // The longer one makes a path that is too long to be asked for.
         assert_eq!(listing.nodes.iter().map(|n| n.path.as_str()).collect::<Vec<_>>(), ["ok"]);
         assert_eq!(listing.kept[0].odd, Odd::Name);
-        assert!(matches!(walk("", &[("", &["a", "b", "c"])], Room::of(2 * size_of::<Node>() + 2)), Err(PipelineError::Stopped(_))));
+        assert!(matches!(
+            walk("", &[("", &["a", "b", "c"])], Room::of(2 * size_of::<Node>() + 2)),
+            Err(PipelineError::Stopped(_))
+        ));
     }
 }

@@ -3,7 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use relais_net::Connection;
-use relais_proto::{ChangeId, Entry, ErrorCode, Expect, FrameType, Kind, PutRequest, Refusal, Reply, Request, TreePath, Version};
+use relais_proto::{
+    ChangeId, Entry, ErrorCode, Expect, FrameType, Kind, PutRequest, Refusal, Reply, Request,
+    TreePath, Version,
+};
 
 use super::super::fake::send;
 use super::{MTIME, State, Tree, digest};
@@ -15,7 +18,10 @@ impl Tree {
             return committed(*number);
         }
         let offset = state.staged.get(&(n, id)).map_or(0, |bytes| bytes.len() as u64);
-        Reply::Staged { offset, current: Expect::exactly(state.entry(path).map(|entry| entry.version)) }
+        Reply::Staged {
+            offset,
+            current: Expect::exactly(state.entry(path).map(|entry| entry.version)),
+        }
     }
 
     /// Takes the bytes of an upload and its end.
@@ -24,10 +30,14 @@ impl Tree {
         bytes.truncate(usize::try_from(put.offset).unwrap());
         assert_eq!(bytes.len() as u64, put.offset, "bytes that the slave does not have");
         let wanted = loop {
-            let Ok(Some(header)) = connection.read_header() else { return self.keep(put, n, bytes) };
+            let Ok(Some(header)) = connection.read_header() else {
+                return self.keep(put, n, bytes);
+            };
             if header.kind != FrameType::Data {
                 let payload = connection.read_payload(header).unwrap();
-                let Ok(Request::PutEnd { digest }) = Request::decode(header.kind, payload) else { panic!("{:?}", header.kind) };
+                let Ok(Request::PutEnd { digest }) = Request::decode(header.kind, payload) else {
+                    panic!("{:?}", header.kind)
+                };
                 break digest;
             }
             let left = self.take_until_cut.load(Ordering::SeqCst);
@@ -64,7 +74,8 @@ impl Tree {
             state.files.insert(put.path.as_str().to_owned(), bytes);
             Ok(())
         });
-        let too_few = self.too_few.load(Ordering::SeqCst) && matches!(reply, Reply::Committed { .. });
+        let too_few =
+            self.too_few.load(Ordering::SeqCst) && matches!(reply, Reply::Committed { .. });
         self.tell(connection, if too_few { refused(ErrorCode::TooFewCopies) } else { reply })
     }
 
@@ -74,7 +85,12 @@ impl Tree {
         false
     }
 
-    pub(super) fn change(&self, connection: &mut Connection, id: ChangeId, request: &Request) -> bool {
+    pub(super) fn change(
+        &self,
+        connection: &mut Connection,
+        id: ChangeId,
+        request: &Request,
+    ) -> bool {
         if self.may_not_change() {
             send(connection, &[refused(ErrorCode::NoChanges)]);
             return true;
@@ -112,7 +128,9 @@ impl Tree {
     }
 
     fn may_not_change(&self) -> bool {
-        self.no_changes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+        self.no_changes
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+            .is_ok()
     }
 
     fn tell(&self, connection: &mut Connection, reply: Reply) -> bool {
@@ -135,11 +153,26 @@ impl State {
         let changed = self.versions.get(key).copied();
         if let Some(bytes) = self.files.get(key) {
             let version = version(changed.unwrap_or(4));
-            return Some(Entry { name, kind: Kind::File, executable: true, size: bytes.len() as u64, mtime: MTIME, version });
+            return Some(Entry {
+                name,
+                kind: Kind::File,
+                executable: true,
+                size: bytes.len() as u64,
+                mtime: MTIME,
+                version,
+            });
         }
-        let is_folder =
-            path.is_root() || self.folders.contains(key) || self.files.keys().chain(&self.folders).any(|key| key.starts_with(&inside));
-        is_folder.then(|| Entry { name, kind: Kind::Folder, executable: false, size: 0, mtime: MTIME, version: changed.and_then(version) })
+        let is_folder = path.is_root()
+            || self.folders.contains(key)
+            || self.files.keys().chain(&self.folders).any(|key| key.starts_with(&inside));
+        is_folder.then(|| Entry {
+            name,
+            kind: Kind::Folder,
+            executable: false,
+            size: 0,
+            mtime: MTIME,
+            version: changed.and_then(version),
+        })
     }
 
     /// That a path lies in a folder.
@@ -153,7 +186,12 @@ impl State {
     }
 
     /// Makes a change once; asked again with its id it has the same number.
-    fn commit(&mut self, id: ChangeId, path: &TreePath, change: impl FnOnce(&mut Self) -> Result<(), ErrorCode>) -> Reply {
+    fn commit(
+        &mut self,
+        id: ChangeId,
+        path: &TreePath,
+        change: impl FnOnce(&mut Self) -> Result<(), ErrorCode>,
+    ) -> Reply {
         if let Some(number) = self.made.get(&id) {
             return committed(*number);
         }
@@ -171,8 +209,13 @@ impl State {
         self.entry(path).ok_or(ErrorCode::NotFound)?;
         let inside = format!("{}/", path.as_str());
         let is_there = |key: &String| key == path.as_str() || key.starts_with(&inside);
-        let mut below: Below = self.files.extract_if(.., |key, _| is_there(key)).map(|(key, bytes)| (key, Some(bytes))).collect();
-        let folders: Vec<String> = self.folders.iter().filter(|key| is_there(key)).cloned().collect();
+        let mut below: Below = self
+            .files
+            .extract_if(.., |key, _| is_there(key))
+            .map(|(key, bytes)| (key, Some(bytes)))
+            .collect();
+        let folders: Vec<String> =
+            self.folders.iter().filter(|key| is_there(key)).cloned().collect();
         self.folders.retain(|key| !is_there(key));
         below.extend(folders.into_iter().map(|key| (key, None)));
         Ok(below)

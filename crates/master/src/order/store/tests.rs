@@ -18,7 +18,12 @@ fn change(number: u64) -> Numbered {
     };
     let mut id = [0; 16];
     id[..8].copy_from_slice(&number.to_be_bytes());
-    Numbered { version: Version { epoch: 1, number }, id: ChangeId(id), time_ms: 100 * DAY + number, change }
+    Numbered {
+        version: Version { epoch: 1, number },
+        id: ChangeId(id),
+        time_ms: 100 * DAY + number,
+        change,
+    }
 }
 
 /// A store as it goes on while a master runs.
@@ -85,7 +90,9 @@ fn a_crash_at_any_step_of_shortening_leaves_the_same_ledger() {
         let folder = tempfile::tempdir().unwrap();
         copy(snapshot, &["snapshot"], folder.path());
         copy(journal, &["journal"], folder.path());
-        rubbish.iter().for_each(|name| std::fs::write(folder.path().join(name), "rubbish").unwrap());
+        rubbish
+            .iter()
+            .for_each(|name| std::fs::write(folder.path().join(name), "rubbish").unwrap());
         let mut running = Running::open(folder.path());
         assert_eq!(shown(&running.ledger), wanted, "step {place}");
         running.make(41..=45);
@@ -95,7 +102,11 @@ fn a_crash_at_any_step_of_shortening_leaves_the_same_ledger() {
         assert_eq!(shown(&running.ledger), wanted, "step {place}, and then more changes");
         running.shorten(103 * DAY);
         drop(running);
-        assert_eq!(shown(&Running::open(folder.path()).ledger), wanted, "step {place}, and then shortened again");
+        assert_eq!(
+            shown(&Running::open(folder.path()).ledger),
+            wanted,
+            "step {place}, and then shortened again"
+        );
     }
 }
 
@@ -142,7 +153,9 @@ fn a_journal_is_long_by_its_age_or_size() {
 fn ids_are_known_for_seven_days_at_least() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = Running::open(folder.path());
-    let known = |ledger: &Ledger| (1..=6).filter(|number| ledger.number_of(change(*number).id).is_some()).collect::<Vec<_>>();
+    let known = |ledger: &Ledger| {
+        (1..=6).filter(|number| ledger.number_of(change(*number).id).is_some()).collect::<Vec<_>>()
+    };
     running.make(1..=3);
     running.shorten(107 * DAY + 2);
     assert_eq!(known(&running.ledger), [2, 3], "the first is older than that");
@@ -151,7 +164,11 @@ fn ids_are_known_for_seven_days_at_least() {
     running.make(4..=6);
     running.ledger.shorten(Version { epoch: 1, number: 3 });
     running.shorten(107 * DAY + 3);
-    assert_eq!(known(&running.ledger), [2, 3, 4, 5, 6], "how old those in the snapshot are is not known");
+    assert_eq!(
+        known(&running.ledger),
+        [2, 3, 4, 5, 6],
+        "how old those in the snapshot are is not known"
+    );
     running.shorten(120 * DAY);
     assert_eq!(known(&running.ledger), [0u64; 0]);
 }

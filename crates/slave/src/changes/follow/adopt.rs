@@ -13,7 +13,8 @@ use crate::catalogue::{CatalogueError, Store, Stored};
 use crate::staging::StagedName;
 
 /// Why something was set aside.
-const STRAY: &str = "the cluster has something newer there, and does not know the change that made this";
+const STRAY: &str =
+    "the cluster has something newer there, and does not know the change that made this";
 const UNKNOWN: &str = "the folder that it was in was removed";
 
 impl Follower {
@@ -29,13 +30,14 @@ impl Follower {
         store.commit()?;
         store.begin()?;
         let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
-        let result = take_over(&mut steps, store, listing).and_then(|()| steps.sync()).and_then(|()| {
-            announce(&self.board, standing.applied);
-            store.replace_ids(&listing.ids)?;
-            store.set_ends(&listing.ends)?;
-            store.set_standing(standing)?;
-            Ok(store.commit()?)
-        });
+        let result =
+            take_over(&mut steps, store, listing).and_then(|()| steps.sync()).and_then(|()| {
+                announce(&self.board, standing.applied);
+                store.replace_ids(&listing.ids)?;
+                store.set_ends(&listing.ends)?;
+                store.set_standing(standing)?;
+                Ok(store.commit()?)
+            });
         if let Err(e) = result {
             rolled_back(store);
             steps.take_back();
@@ -53,10 +55,17 @@ impl Follower {
 
 fn take_over(steps: &mut Steps<'_>, store: &Store, listing: &Listing) -> Result<(), Failed> {
     let own: Vec<(TreePath, Stored)> = store.numbered()?;
-    let entries: Vec<(TreePath, Entry)> = own.iter().filter_map(|(path, row)| Some((path.clone(), row.tree_entry()?))).collect();
+    let entries: Vec<(TreePath, Entry)> =
+        own.iter().filter_map(|(path, row)| Some((path.clone(), row.tree_entry()?))).collect();
     let found = compare(entries.iter().map(|(path, entry)| (path, entry)), listing);
-    let wanted: HashSet<Version> = found.come.iter().filter_map(|(_, entry)| entry.content).map(|content| content.put).collect();
-    let coming: HashMap<&TreePath, &Entry> = found.come.iter().map(|(path, entry)| (path, entry)).collect();
+    let wanted: HashSet<Version> = found
+        .come
+        .iter()
+        .filter_map(|(_, entry)| entry.content)
+        .map(|content| content.put)
+        .collect();
+    let coming: HashMap<&TreePath, &Entry> =
+        found.come.iter().map(|(path, entry)| (path, entry)).collect();
     for stray in &found.strays {
         let row = store.row(&stray.path)?;
         let file = row.as_ref().is_some_and(|row| row.entry.kind == Kind::File);
@@ -93,7 +102,9 @@ fn take_over(steps: &mut Steps<'_>, store: &Store, listing: &Listing) -> Result<
             }
             None => {
                 let root = steps.root;
-                steps.aside.sift(path, UNKNOWN, &mut |below, meta| belongs(root, store, below, meta))?;
+                steps
+                    .aside
+                    .sift(path, UNKNOWN, &mut |below, meta| belongs(root, store, below, meta))?;
                 if steps.look(path)?.is_some() {
                     steps.remove(path, listing.mark)?;
                 }

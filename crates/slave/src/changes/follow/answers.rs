@@ -54,7 +54,13 @@ impl Answers {
 
     /// The channel is gone: these have no session any more.
     pub fn gone(&mut self, channel: u64) -> Vec<Session> {
-        let sessions: Vec<Session> = self.channels.remove(&channel).into_iter().flatten().map(|(session, _)| session).collect();
+        let sessions: Vec<Session> = self
+            .channels
+            .remove(&channel)
+            .into_iter()
+            .flatten()
+            .map(|(session, _)| session)
+            .collect();
         for session in &sessions {
             self.channel_of.remove(session);
         }

@@ -62,7 +62,13 @@ impl Aside {
     ///
     /// # Errors
     /// Those of the folder.
-    pub fn take_from(&mut self, parent: &Folder, name: &str, path: &str, why: &str) -> Result<bool, TreeError> {
+    pub fn take_from(
+        &mut self,
+        parent: &Folder,
+        name: &str,
+        path: &str,
+        why: &str,
+    ) -> Result<bool, TreeError> {
         if matches!(parent.stat_part(name.as_bytes()), Err(TreeError::NotFound)) {
             return Ok(false);
         }
@@ -98,8 +104,9 @@ impl Aside {
         if name == WHY {
             return;
         }
-        let written =
-            place.create_new(WHY).and_then(|mut file| writeln!(file, "{path}\n{why}").map_err(|e| TreeError::Io("write the note", e)));
+        let written = place.create_new(WHY).and_then(|mut file| {
+            writeln!(file, "{path}\n{why}").map_err(|e| TreeError::Io("write the note", e))
+        });
         if let Err(e) = written {
             warn!("no note was left beside {path}: {e}");
         }
@@ -122,7 +129,10 @@ impl Aside {
                 Err(TreeError::NotFound | TreeError::NotFolder) => continue,
                 Err(e) => return Err(e.into()),
             };
-            let names: Vec<Vec<u8>> = folder.list()?.map(|listed| listed.map(|listed| listed.name().to_vec())).collect::<Result<_, _>>()?;
+            let names: Vec<Vec<u8>> = folder
+                .list()?
+                .map(|listed| listed.map(|listed| listed.name().to_vec()))
+                .collect::<Result<_, _>>()?;
             for name in names {
                 let survey = match folder.survey(&name) {
                     Ok(survey) => survey,
@@ -135,7 +145,8 @@ impl Aside {
                     Some(below) if survey.meta.kind == MetaKind::Folder => open.push(below),
                     Some(below) if belongs(&below, &survey.meta)? => {}
                     _ => {
-                        let shown = format!("{path}/{}", String::from_utf8_lossy(&name).escape_debug());
+                        let shown =
+                            format!("{path}/{}", String::from_utf8_lossy(&name).escape_debug());
                         self.take_bytes(&folder, &name, &shown, why)?;
                     }
                 }
@@ -144,7 +155,13 @@ impl Aside {
         Ok(())
     }
 
-    fn take_bytes(&mut self, folder: &Folder, name: &[u8], shown: &str, why: &str) -> Result<(), TreeError> {
+    fn take_bytes(
+        &mut self,
+        folder: &Folder,
+        name: &[u8],
+        shown: &str,
+        why: &str,
+    ) -> Result<(), TreeError> {
         let os: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(name);
         let place = self.place()?;
         folder.move_new(os, &place, os)?;
@@ -171,7 +188,11 @@ mod tests {
     fn found(dir: &tempfile::TempDir) -> Vec<String> {
         let mut all = Vec::new();
         for place in std::fs::read_dir(dir.path().join(FOLDER).join(CONFLICTS)).unwrap() {
-            all.extend(std::fs::read_dir(place.unwrap().path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()));
+            all.extend(
+                std::fs::read_dir(place.unwrap().path())
+                    .unwrap()
+                    .map(|e| e.unwrap().file_name().into_string().unwrap()),
+            );
         }
         all.sort();
         all
@@ -185,7 +206,10 @@ mod tests {
         assert!(!aside.take(&TreePath::new("f").unwrap(), "because").unwrap(), "it is gone");
         std::fs::write(dir.path().join("f"), "two").unwrap();
         aside.take(&TreePath::new("f").unwrap(), "again").unwrap();
-        assert_eq!((found(&dir), aside.take_count()), (["f", "f", WHY, WHY].map(str::to_owned).to_vec(), 2));
+        assert_eq!(
+            (found(&dir), aside.take_count()),
+            (["f", "f", WHY, WHY].map(str::to_owned).to_vec(), 2)
+        );
     }
 
     #[test]
@@ -196,7 +220,9 @@ mod tests {
             std::fs::write(dir.path().join(name), name).unwrap();
         }
         std::os::unix::fs::symlink("x", dir.path().join("d/link")).unwrap();
-        let belongs = &mut |path: &TreePath, _: &relais_tree::Meta| Ok::<_, TreeError>(path.last() == Some("ours"));
+        let belongs = &mut |path: &TreePath, _: &relais_tree::Meta| {
+            Ok::<_, TreeError>(path.last() == Some("ours"))
+        };
         aside.sift(&TreePath::new("d").unwrap(), "left", belongs).unwrap();
         assert_eq!(found(&dir), ["link", "theirs", WHY, WHY]);
         assert!(dir.path().join("d/e/ours").exists() && dir.path().join("d/ours").exists());

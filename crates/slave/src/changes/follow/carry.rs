@@ -46,7 +46,10 @@ impl Follower {
         let staged = self.staged_for_all(changes);
         let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
         let mut batch = Batch { steps: &mut steps, store, out: Outcome::default() };
-        let mut result = changes.iter().zip(&staged).try_for_each(|(told, staged)| batch.one(told, staged.as_ref()));
+        let mut result = changes
+            .iter()
+            .zip(&staged)
+            .try_for_each(|(told, staged)| batch.one(told, staged.as_ref()));
         let out = batch.out;
         result = result.and_then(|()| steps.sync());
         result = result.and_then(|()| {
@@ -63,7 +66,9 @@ impl Follower {
             return Ok(());
         }
         // A crash may have left what one of these has removed.
-        let removes = |told: &Told| matches!(told.numbered.change, Change::Remove { .. } | Change::Move { .. });
+        let removes = |told: &Told| {
+            matches!(told.numbered.change, Change::Remove { .. } | Change::Move { .. })
+        };
         self.litter |= steps.settle() || changes.iter().any(removes);
         self.board.set_mark(standing.applied);
         for id in &out.used {
@@ -84,7 +89,10 @@ impl Follower {
         let made: HashSet<ChangeId> = changes.iter().map(|told| told.numbered.id).collect();
         let Ok(listing) = self.staging.staged.list() else { return };
         for listed in listing.flatten() {
-            let Some(name) = std::str::from_utf8(listed.name()).ok().and_then(StagedName::parse) else { continue };
+            let Some(name) = std::str::from_utf8(listed.name()).ok().and_then(StagedName::parse)
+            else {
+                continue;
+            };
             // What this process still has a use for frees itself; what a connection still writes is locked.
             let free = made.contains(&name.id()) && !self.staged.contains_key(&name.id());
             if free && (name.is_sealed() || self.staging.reopen(&name).is_ok()) {
@@ -106,9 +114,13 @@ impl Follower {
 /// The content that a put brings.
 pub(super) fn content_of(change: &Change, version: Version) -> Option<Content> {
     match change {
-        Change::Put { size, digest, mtime, executable, .. } => {
-            Some(Content { put: version, digest: *digest, size: *size, mtime: *mtime, executable: *executable })
-        }
+        Change::Put { size, digest, mtime, executable, .. } => Some(Content {
+            put: version,
+            digest: *digest,
+            size: *size,
+            mtime: *mtime,
+            executable: *executable,
+        }),
         _ => None,
     }
 }
@@ -122,7 +134,11 @@ struct Batch<'a, 'b> {
 impl Batch<'_, '_> {
     fn one(&mut self, told: &Told, staged: Option<&StagedName>) -> Result<(), Failed> {
         let (version, id) = (told.numbered.version, told.numbered.id);
-        debug!("change {version} is carried out: {:?}{}", told.numbered.change, if staged.is_some() { ", staged" } else { "" });
+        debug!(
+            "change {version} is carried out: {:?}{}",
+            told.numbered.change,
+            if staged.is_some() { ", staged" } else { "" }
+        );
         match &told.numbered.change {
             Change::Put { path, .. } => {
                 if let Some(content) = content_of(&told.numbered.change, version) {
@@ -143,7 +159,14 @@ impl Batch<'_, '_> {
         Ok(self.store.note_change(id, version)?)
     }
 
-    fn put(&mut self, path: &TreePath, content: Content, id: ChangeId, staged: Option<&StagedName>, told: &Told) -> Result<(), Failed> {
+    fn put(
+        &mut self,
+        path: &TreePath,
+        content: Content,
+        id: ChangeId,
+        staged: Option<&StagedName>,
+        told: &Told,
+    ) -> Result<(), Failed> {
         let entry = Entry { version: content.put, content: Some(content) };
         let (mut row, mut kept) = self.steps.rows(self.store, path)?;
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
@@ -153,7 +176,10 @@ impl Batch<'_, '_> {
             (row, kept) = (None, None);
         }
         // An earlier process may have been killed behind giving it its name, and the content may have been sent again since.
-        let unknown = self.steps.look(path)?.is_some_and(|meta| !Steps::is_ours(&meta, row.as_ref(), kept.as_ref()));
+        let unknown = self
+            .steps
+            .look(path)?
+            .is_some_and(|meta| !Steps::is_ours(&meta, row.as_ref(), kept.as_ref()));
         if (unknown || staged.is_none())
             && let Some(meta) = self.steps.adopt(path, &content, row.as_ref(), kept.as_ref())?
         {
@@ -201,7 +227,9 @@ impl Batch<'_, '_> {
         let (row, kept) = self.steps.rows(self.store, path)?;
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
             let (root, store) = (self.steps.root, self.store);
-            self.steps.aside.sift(path, UNKNOWN, &mut |below, meta| belongs(root, store, below, meta))?;
+            self.steps
+                .aside
+                .sift(path, UNKNOWN, &mut |below, meta| belongs(root, store, below, meta))?;
             if self.steps.look(path)?.is_some() {
                 self.steps.remove(path, version)?;
             }
@@ -219,10 +247,16 @@ impl Batch<'_, '_> {
         if let Some((parent, _)) = to.split_last() {
             self.steps.ensure_folder(&parent)?;
         }
-        let there = if folder { self.steps.look(from)?.is_some() } else { self.steps.clear(from, row.as_ref(), kept.as_ref())? };
+        let there = if folder {
+            self.steps.look(from)?.is_some()
+        } else {
+            self.steps.clear(from, row.as_ref(), kept.as_ref())?
+        };
         // A crash may have come between the folder and the catalogue: then it has its new name already, by its inode or its content.
         let same = |meta: &Meta| {
-            let is_row = row.as_ref().is_some_and(|row| row.is_former(meta) || folder && (row.dev, row.ino) == (meta.dev, meta.ino));
+            let is_row = row.as_ref().is_some_and(|row| {
+                row.is_former(meta) || folder && (row.dev, row.ino) == (meta.dev, meta.ino)
+            });
             is_row || kept.as_ref().is_some_and(|kept| kept.is(meta))
         };
         if let Some(meta) = self.steps.look(to)?.filter(|meta| same(meta)) {
@@ -234,7 +268,9 @@ impl Batch<'_, '_> {
             return Ok(());
         }
         let moved = match &content {
-            Some(content) if !there && row.as_ref().is_some_and(|row| row.here) => self.steps.adopt(to, content, None, None)?,
+            Some(content) if !there && row.as_ref().is_some_and(|row| row.here) => {
+                self.steps.adopt(to, content, None, None)?
+            }
             _ => None,
         };
         if moved.is_none() && self.steps.clear(to, target.as_ref(), target_kept.as_ref())? {
@@ -267,13 +303,20 @@ impl Batch<'_, '_> {
     }
 
     /// A withdrawal: what is at a path from now on.
-    fn restore(&mut self, path: &TreePath, entry: Option<&Entry>, version: Version) -> Result<(), Failed> {
+    fn restore(
+        &mut self,
+        path: &TreePath,
+        entry: Option<&Entry>,
+        version: Version,
+    ) -> Result<(), Failed> {
         let (row, kept) = self.steps.rows(self.store, path)?;
         let Some(entry) = entry else { return self.remove(path, version) };
         let Some(content) = entry.content else { return self.make_folder(path, entry.version) };
         let there = self.steps.clear(path, row.as_ref(), kept.as_ref())?;
         let has = |put: Option<Version>| there && put == Some(content.put);
-        if row.as_ref().is_some_and(|row| row.here && has(row.content)) || kept.as_ref().is_some_and(|kept| has(Some(kept.content.put))) {
+        if row.as_ref().is_some_and(|row| row.here && has(row.content))
+            || kept.as_ref().is_some_and(|kept| has(Some(kept.content.put)))
+        {
             let meta = self.steps.look(path)?;
             self.store.keep(path, None)?;
             return Ok(self.store.put_entry(path, entry, meta.as_ref(), &[])?);

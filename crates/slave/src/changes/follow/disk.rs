@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use log::{debug, error, warn};
 use relais_cluster::Content;
 use relais_proto::{Change, Digest, Kind, TreePath, Version};
-use relais_tree::{Folder, Meta, MetaKind, OpenFile, TreeError, hash_file, set_executable, set_times};
+use relais_tree::{
+    Folder, Meta, MetaKind, OpenFile, TreeError, hash_file, set_executable, set_times,
+};
 
 use super::aside::Aside;
 use super::{Failed, Follower};
@@ -30,13 +32,21 @@ pub(super) struct Steps<'a> {
 
 impl<'a> Steps<'a> {
     pub fn new(root: &'a Folder, staging: &'a Staging, aside: &'a mut Aside) -> Self {
-        Self { root, staging, aside, parents: Parents::new(root), done: Vec::new(), touched: BTreeSet::new() }
+        Self {
+            root,
+            staging,
+            aside,
+            parents: Parents::new(root),
+            done: Vec::new(),
+            touched: BTreeSet::new(),
+        }
     }
 
     /// What lies at a path; none where nothing does, or the way there is missing.
     pub fn look(&self, path: &TreePath) -> Result<Option<Meta>, Failed> {
         let Some((parent, name)) = path.split_last() else { return Ok(None) };
-        let looked = self.root.open_folder(&parent).and_then(|parent| parent.survey(name.as_bytes()));
+        let looked =
+            self.root.open_folder(&parent).and_then(|parent| parent.survey(name.as_bytes()));
         match looked {
             Ok(survey) => Ok(Some(survey.meta)),
             Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => Ok(None),
@@ -72,7 +82,12 @@ impl<'a> Steps<'a> {
     }
 
     /// Sets aside what lies at a path, unless the catalogue knows it. Whether something that it knows is there.
-    pub fn clear(&mut self, path: &TreePath, row: Option<&Stored>, kept: Option<&Kept>) -> Result<bool, Failed> {
+    pub fn clear(
+        &mut self,
+        path: &TreePath,
+        row: Option<&Stored>,
+        kept: Option<&Kept>,
+    ) -> Result<bool, Failed> {
         match self.look(path)? {
             None => Ok(false),
             Some(meta) if Self::is_ours(&meta, row, kept) => Ok(true),
@@ -85,7 +100,12 @@ impl<'a> Steps<'a> {
     }
 
     /// Carries out a step that can be taken back.
-    pub fn apply(&mut self, change: &Change, version: Version, staged: Option<&StagedName>) -> Result<Option<Meta>, TreeError> {
+    pub fn apply(
+        &mut self,
+        change: &Change,
+        version: Version,
+        staged: Option<&StagedName>,
+    ) -> Result<Option<Meta>, TreeError> {
         let applied = apply(change, version, staged, &mut self.parents, self.staging)?;
         let meta = applied.meta;
         self.done.push(applied);
@@ -103,12 +123,19 @@ impl<'a> Steps<'a> {
     }
 
     /// Gives staged content its name, over what is kept there.
-    pub fn put(&mut self, path: &TreePath, content: &Content, staged: &StagedName) -> Result<Meta, Failed> {
+    pub fn put(
+        &mut self,
+        path: &TreePath,
+        content: &Content,
+        staged: &StagedName,
+    ) -> Result<Meta, Failed> {
         if let Some((parent, _)) = path.split_last() {
             self.ensure_folder(&parent)?;
         }
         let change = put_of(path, content);
-        self.apply(&change, content.put, Some(staged)).map_err(Failed::at(path))?.ok_or(Failed::Tree(TreeError::NotFound))
+        self.apply(&change, content.put, Some(staged))
+            .map_err(Failed::at(path))?
+            .ok_or(Failed::Tree(TreeError::NotFound))
     }
 
     /// Gives staged content the time and the rights that it shall have: another slave's file with the same bytes may have had others.
@@ -130,9 +157,17 @@ impl<'a> Steps<'a> {
     }
 
     /// Content that lies at a path already, though nobody has noted it as this. What is there gets the times and rights that it shall have.
-    pub fn adopt(&mut self, path: &TreePath, content: &Content, row: Option<&Stored>, kept: Option<&Kept>) -> Result<Option<Meta>, Failed> {
+    pub fn adopt(
+        &mut self,
+        path: &TreePath,
+        content: &Content,
+        row: Option<&Stored>,
+        kept: Option<&Kept>,
+    ) -> Result<Option<Meta>, Failed> {
         let Some(there) = self.look(path)? else { return Ok(None) };
-        let known = row.filter(|row| row.entry.kind == Kind::File && row.is_former(&there)).and_then(|row| row.digest);
+        let known = row
+            .filter(|row| row.entry.kind == Kind::File && row.is_former(&there))
+            .and_then(|row| row.digest);
         let known = known.or(kept.filter(|kept| kept.is(&there)).map(|kept| kept.content.digest));
         let Some(file) = open_if(self.root, path, content, &there, known)? else { return Ok(None) };
         // Its owner may have made it read-only, which must not matter here.
@@ -151,9 +186,17 @@ impl<'a> Steps<'a> {
 
     /// What the catalogue has at a path. Content that got its name before a crash, which came before the note of it, is noted first:
     /// it must not be taken for something of somebody's.
-    pub fn rows(&mut self, store: &Store, path: &TreePath) -> Result<(Option<Stored>, Option<Kept>), Failed> {
+    pub fn rows(
+        &mut self,
+        store: &Store,
+        path: &TreePath,
+    ) -> Result<(Option<Stored>, Option<Kept>), Failed> {
         let (row, kept) = (store.row(path)?, store.kept(path)?);
-        let Some((entry, content)) = row.as_ref().filter(|row| !row.here).and_then(Stored::tree_entry).and_then(|e| Some((e, e.content?)))
+        let Some((entry, content)) = row
+            .as_ref()
+            .filter(|row| !row.here)
+            .and_then(Stored::tree_entry)
+            .and_then(|e| Some((e, e.content?)))
         else {
             return Ok((row, kept));
         };
@@ -168,7 +211,8 @@ impl<'a> Steps<'a> {
 
     /// Puts all names concerned on the disk.
     pub fn sync(&mut self) -> Result<(), Failed> {
-        let mut concerned: BTreeSet<TreePath> = self.done.iter().flat_map(|applied| applied.parents.iter().cloned()).collect();
+        let mut concerned: BTreeSet<TreePath> =
+            self.done.iter().flat_map(|applied| applied.parents.iter().cloned()).collect();
         concerned.append(&mut self.touched);
         let concerned: Vec<TreePath> = concerned.into_iter().collect();
         let results = together(&concerned, |path| match self.root.open_folder(path) {
@@ -176,7 +220,10 @@ impl<'a> Steps<'a> {
             Err(TreeError::NotFound | TreeError::NotFolder) => Ok(()),
             opened => opened.and_then(|folder| folder.sync()),
         });
-        concerned.iter().zip(results).try_for_each(|(path, result)| result.map_err(Failed::at(path)))
+        concerned
+            .iter()
+            .zip(results)
+            .try_for_each(|(path, result)| result.map_err(Failed::at(path)))
     }
 
     /// What was replaced or removed is of no more use; whether something is left for the sweeper.
@@ -202,7 +249,11 @@ pub(super) fn put_of(path: &TreePath, content: &Content) -> Change {
 
 impl Follower {
     /// The staged file that holds exactly what a put has to give its name.
-    pub(super) fn staged_for(&self, id: relais_proto::ChangeId, content: &Content) -> Option<StagedName> {
+    pub(super) fn staged_for(
+        &self,
+        id: relais_proto::ChangeId,
+        content: &Content,
+    ) -> Option<StagedName> {
         let name = self.staged.get(&id)?;
         if let Some(digest) = self.checked.get(&id) {
             return (*digest == content.digest).then(|| name.clone());
@@ -210,10 +261,13 @@ impl Follower {
         // It was staged before this process began.
         let open = || -> Result<bool, TreeError> {
             let file = self.staging.staged.open_read(name.as_str())?;
-            if (file.meta.size, file.meta.mtime, file.meta.executable) != (content.size, content.mtime, content.executable) {
+            if (file.meta.size, file.meta.mtime, file.meta.executable)
+                != (content.size, content.mtime, content.executable)
+            {
                 return Ok(false);
             }
-            let hashed = hash_file(&file.file, file.meta.size, &mut |_| std::ops::ControlFlow::Continue(()));
+            let hashed =
+                hash_file(&file.file, file.meta.size, &mut |_| std::ops::ControlFlow::Continue(()));
             let (digest, _) = hashed.map_err(|e| TreeError::Io("read the file", e))?;
             file.file.sync_all().map_err(|e| TreeError::Io("sync the file", e))?;
             Ok(digest == content.digest)
@@ -229,8 +283,17 @@ impl Follower {
 }
 
 /// Opens what lies at a path where it is this content; its digest is computed where it is not known.
-fn open_if(root: &Folder, path: &TreePath, content: &Content, there: &Meta, known: Option<Digest>) -> Result<Option<OpenFile>, Failed> {
-    if there.kind != MetaKind::File || there.size != content.size || known.is_some_and(|digest| digest != content.digest) {
+fn open_if(
+    root: &Folder,
+    path: &TreePath,
+    content: &Content,
+    there: &Meta,
+    known: Option<Digest>,
+) -> Result<Option<OpenFile>, Failed> {
+    if there.kind != MetaKind::File
+        || there.size != content.size
+        || known.is_some_and(|digest| digest != content.digest)
+    {
         return Ok(None);
     }
     let file = match root.open_file(path) {
@@ -241,8 +304,9 @@ fn open_if(root: &Folder, path: &TreePath, content: &Content, there: &Meta, know
         }
     };
     if known.is_none() {
-        let (digest, _) = hash_file(&file.file, file.meta.size, &mut |_| std::ops::ControlFlow::Continue(()))
-            .map_err(|e| Failed::at(path)(TreeError::Io("read the file", e)))?;
+        let (digest, _) =
+            hash_file(&file.file, file.meta.size, &mut |_| std::ops::ControlFlow::Continue(()))
+                .map_err(|e| Failed::at(path)(TreeError::Io("read the file", e)))?;
         if digest != content.digest || !file.is_unchanged().map_err(Failed::at(path))? {
             return Ok(None);
         }
@@ -251,13 +315,21 @@ fn open_if(root: &Folder, path: &TreePath, content: &Content, there: &Meta, know
 }
 
 /// Whether what lies below a folder that goes is part of what the tree has there.
-pub(super) fn belongs(root: &Folder, store: &Store, path: &TreePath, meta: &Meta) -> Result<bool, Failed> {
+pub(super) fn belongs(
+    root: &Folder,
+    store: &Store,
+    path: &TreePath,
+    meta: &Meta,
+) -> Result<bool, Failed> {
     let (row, kept) = (store.row(path)?, store.kept(path)?);
     if Steps::is_ours(meta, row.as_ref(), kept.as_ref()) {
         return Ok(true);
     }
     // It may have got its name just before a crash.
-    let content = row.filter(|row| !row.here).and_then(|row| row.tree_entry()).and_then(|entry| entry.content);
+    let content = row
+        .filter(|row| !row.here)
+        .and_then(|row| row.tree_entry())
+        .and_then(|entry| entry.content);
     Ok(match content {
         Some(content) => open_if(root, path, &content, meta, None)?.is_some(),
         None => false,

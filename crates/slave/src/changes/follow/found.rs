@@ -52,12 +52,20 @@ impl Find {
         let path = self.path.clone();
         let (change, expect) = match &self.what {
             What::File { meta, digest, executable, expect } => {
-                let change = Change::Put { path, size: meta.size, digest: *digest, mtime: meta.mtime, executable: *executable };
+                let change = Change::Put {
+                    path,
+                    size: meta.size,
+                    digest: *digest,
+                    mtime: meta.mtime,
+                    executable: *executable,
+                };
                 (change, *expect)
             }
             What::Folder => (Change::MakeFolder { path }, Expect::Any),
             // One by one, and what is below a folder before it: so nothing goes that has come meanwhile.
-            What::Removal { base } => (Change::Remove { path, recursive: false }, Expect::Version(*base)),
+            What::Removal { base } => {
+                (Change::Remove { path, recursive: false }, Expect::Version(*base))
+            }
         };
         Asked { id, change, expect }
     }
@@ -100,7 +108,11 @@ impl Finds {
     }
 
     fn add(&mut self, path: TreePath, what: What) -> Option<Event> {
-        let id = ChangeId(relais_state::random().map_err(|e| error!("the system has no random numbers: {e}")).ok()?);
+        let id = ChangeId(
+            relais_state::random()
+                .map_err(|e| error!("the system has no random numbers: {e}"))
+                .ok()?,
+        );
         let find = Find { path: path.clone(), what, offered: Instant::now() };
         let asked = find.asked(id);
         self.by_id.insert(id, find);
@@ -116,9 +128,13 @@ impl Finds {
 
     /// A change was made: edits that were based on what was there before are decided by it.
     pub fn made(&mut self, change: &Change) {
-        let mut drop = |path: &TreePath| self.edits.retain(|edited, _| edited != path && !edited.is_below(path));
+        let mut drop = |path: &TreePath| {
+            self.edits.retain(|edited, _| edited != path && !edited.is_below(path))
+        };
         match change {
-            Change::Put { path, .. } | Change::MakeFolder { path } | Change::Remove { path, .. } => drop(path),
+            Change::Put { path, .. }
+            | Change::MakeFolder { path }
+            | Change::Remove { path, .. } => drop(path),
             Change::Move { from, to } => {
                 drop(from);
                 drop(to);
@@ -144,19 +160,27 @@ impl Finds {
 
     /// Whether so many more removals by hand may become changes now.
     fn may_remove(&self, count: u64, files: u64) -> bool {
-        let done = self.removals.filter(|(since, _)| since.elapsed() < MINUTE).map_or(0, |(_, done)| done);
+        let done =
+            self.removals.filter(|(since, _)| since.elapsed() < MINUTE).map_or(0, |(_, done)| done);
         done + count <= REMOVALS.min((files / 100).max(1))
     }
 
     fn count_removals(&mut self, count: u64) {
-        let (since, done) = self.removals.filter(|(since, _)| since.elapsed() < MINUTE).unwrap_or((Instant::now(), 0));
+        let (since, done) = self
+            .removals
+            .filter(|(since, _)| since.elapsed() < MINUTE)
+            .unwrap_or((Instant::now(), 0));
         self.removals = Some((since, done + count));
     }
 
     /// The link is gone: what was to be removed is looked at anew, since it may be another by the time that there is a new one.
     pub fn unlinked(&mut self) {
-        let removals: Vec<ChangeId> =
-            self.by_id.iter().filter(|(_, find)| matches!(find.what, What::Removal { .. })).map(|(id, _)| *id).collect();
+        let removals: Vec<ChangeId> = self
+            .by_id
+            .iter()
+            .filter(|(_, find)| matches!(find.what, What::Removal { .. }))
+            .map(|(id, _)| *id)
+            .collect();
         for id in removals {
             if let Some(find) = self.remove(id) {
                 self.vanished.insert(find.path, false);
@@ -167,7 +191,11 @@ impl Finds {
 
 impl Follower {
     /// Takes what the scanner has noticed, and offers what was found.
-    pub(super) fn take_noticed(&mut self, scanner: &mut Scanner, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+    pub(super) fn take_noticed(
+        &mut self,
+        scanner: &mut Scanner,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogueError> {
         let noticed = scanner.take_noticed();
         self.finds.vanished.extend(noticed.vanished);
         self.finds.edited.extend(noticed.edited);
@@ -194,7 +222,11 @@ impl Follower {
             self.edited(path, &meta, store, events)?;
         }
         events.append(&mut self.late);
-        let doomed = self.finds.doomed.extract_if(.., |(since, ..)| since.elapsed() >= DOOMED).collect::<Vec<_>>();
+        let doomed = self
+            .finds
+            .doomed
+            .extract_if(.., |(since, ..)| since.elapsed() >= DOOMED)
+            .collect::<Vec<_>>();
         for (_, find, why) in doomed {
             store.begin()?;
             self.finds.by_path.remove(&find.path);
@@ -209,7 +241,11 @@ impl Follower {
     }
 
     /// Offers what has no number yet.
-    fn offer_new(&mut self, scanner: &Scanner, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+    fn offer_new(
+        &mut self,
+        scanner: &Scanner,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogueError> {
         let room = MOST.saturating_sub(self.finds.by_id.len());
         if room == 0 {
             return Ok(());
@@ -227,9 +263,12 @@ impl Follower {
                 }
                 let what = match (row.entry.kind, row.digest) {
                     (Kind::Folder, _) => What::Folder,
-                    (Kind::File, Some(digest)) => {
-                        What::File { meta: identity(&row), digest, executable: row.entry.executable, expect: Expect::Absent }
-                    }
+                    (Kind::File, Some(digest)) => What::File {
+                        meta: identity(&row),
+                        digest,
+                        executable: row.entry.executable,
+                        expect: Expect::Absent,
+                    },
                     (Kind::File, None) => continue,
                 };
                 events.extend(self.finds.add(path, what));
@@ -240,23 +279,39 @@ impl Follower {
     }
 
     fn may_be_offered(&self, path: &TreePath, scanner: &Scanner) -> Result<bool, CatalogueError> {
-        if self.finds.by_path.contains_key(path) || self.finds.refused.contains_key(path) || scanner.settle.has(path) {
+        if self.finds.by_path.contains_key(path)
+            || self.finds.refused.contains_key(path)
+            || scanner.settle.has(path)
+        {
             return Ok(false);
         }
-        let Some((parent, _)) = path.split_last().filter(|(parent, _)| !parent.is_root()) else { return Ok(true) };
+        let Some((parent, _)) = path.split_last().filter(|(parent, _)| !parent.is_root()) else {
+            return Ok(true);
+        };
         // The folder comes first: it has its number, or is offered before.
-        Ok(self.finds.by_path.contains_key(&parent) || scanner.store.row(&parent)?.is_some_and(|row| row.entry.version.is_some()))
+        Ok(self.finds.by_path.contains_key(&parent)
+            || scanner.store.row(&parent)?.is_some_and(|row| row.entry.version.is_some()))
     }
 
     /// A path of the tree has nothing on the disk any more, or something else.
-    fn vanished(&mut self, path: &TreePath, seen: bool, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
-        let Some(row) = store.row(path)?.filter(|row| row.entry.version.is_some()) else { return Ok(()) };
+    fn vanished(
+        &mut self,
+        path: &TreePath,
+        seen: bool,
+        store: &Store,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogueError> {
+        let Some(row) = store.row(path)?.filter(|row| row.entry.version.is_some()) else {
+            return Ok(());
+        };
         if self.is_there(path, &row, store)? {
             return Ok(());
         }
-        if seen && self.watch == WatchMode::All && self.told && self.replica.is_linked() && row.here {
+        if seen && self.watch == WatchMode::All && self.told && self.replica.is_linked() && row.here
+        {
             let files = store.files()?;
-            let mut gone = if self.finds.may_remove(1, files) { store.below(path)? } else { Vec::new() };
+            let mut gone =
+                if self.finds.may_remove(1, files) { store.below(path)? } else { Vec::new() };
             gone.push((path.clone(), row.clone()));
             if self.finds.may_remove(gone.len() as u64, files) {
                 self.finds.count_removals(gone.len() as u64);
@@ -268,14 +323,21 @@ impl Follower {
                 }
                 return Ok(());
             }
-            warn!("{path} was removed in the folder with too many others at once: that is held back, and it is fetched again");
+            warn!(
+                "{path} was removed in the folder with too many others at once: that is held back, and it is fetched again"
+            );
             store.count("held", 1)?;
         }
         self.missing(path, &row, store, events)
     }
 
     /// Whether what the catalogue has at a path lies there, or what it keeps there until the content comes.
-    fn is_there(&mut self, path: &TreePath, row: &Stored, store: &Store) -> Result<bool, CatalogueError> {
+    fn is_there(
+        &mut self,
+        path: &TreePath,
+        row: &Stored,
+        store: &Store,
+    ) -> Result<bool, CatalogueError> {
         let kept = store.kept(path)?;
         let steps = Steps::new(&self.root, &self.staging, &mut self.aside);
         let meta = steps.look(path).map_err(to_catalogue)?;
@@ -286,7 +348,13 @@ impl Follower {
     }
 
     /// What is gone is wanted again: folders at once, contents from others.
-    fn missing(&mut self, path: &TreePath, row: &Stored, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+    fn missing(
+        &mut self,
+        path: &TreePath,
+        row: &Stored,
+        store: &Store,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogueError> {
         if row.entry.kind == Kind::Folder {
             let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
             if let Err(e) = steps.ensure_folder(path).and_then(|()| steps.sync()) {
@@ -305,7 +373,13 @@ impl Follower {
         self.missing_one(path, row, store, events)
     }
 
-    fn missing_one(&mut self, path: &TreePath, row: &Stored, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+    fn missing_one(
+        &mut self,
+        path: &TreePath,
+        row: &Stored,
+        store: &Store,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogueError> {
         let Some(entry) = row.tree_entry() else { return Ok(()) };
         let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
         if entry.content.is_none() {
@@ -323,9 +397,17 @@ impl Follower {
     }
 
     /// A file of the tree is another one on the disk.
-    fn edited(&mut self, path: TreePath, meta: &Meta, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+    fn edited(
+        &mut self,
+        path: TreePath,
+        meta: &Meta,
+        store: &Store,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogueError> {
         let Some(row) = store.row(&path)? else { return Ok(()) };
-        let (Some(entry), Some(base)) = (row.tree_entry(), row.entry.version) else { return Ok(()) };
+        let (Some(entry), Some(base)) = (row.tree_entry(), row.entry.version) else {
+            return Ok(());
+        };
         let Some(content) = entry.content else { return Ok(()) };
         if !row.here {
             if store.kept(&path)?.is_some_and(|kept| kept.is(meta)) {
@@ -334,14 +416,22 @@ impl Follower {
             }
             // It is not based on what the tree has here, unless it is just that.
             let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
-            let adopted = steps.adopt(&path, &content, None, None).and_then(|adopted| steps.sync().map(|()| adopted));
+            let adopted = steps
+                .adopt(&path, &content, None, None)
+                .and_then(|adopted| steps.sync().map(|()| adopted));
             match adopted {
                 Ok(Some(meta)) => {
                     store.keep(&path, None)?;
                     store.put_entry(&path, &entry, Some(&meta), &[])?;
-                    events.push_back(Event::Fetched { put: content.put, from: self.folder, result: Ok(()) });
+                    events.push_back(Event::Fetched {
+                        put: content.put,
+                        from: self.folder,
+                        result: Ok(()),
+                    });
                 }
-                Ok(None) => drop(self.put_aside(&path, "it was edited while newer content was on its way")),
+                Ok(None) => {
+                    drop(self.put_aside(&path, "it was edited while newer content was on its way"))
+                }
                 Err(e) => warn!("{path}: {e}"),
             }
             return Ok(());
@@ -350,19 +440,30 @@ impl Follower {
         // Its content is hashed all the same: another program may have set the time back.
         let edit = Edit { meta: meta.into(), executable: meta.executable, base, ordered: false };
         if self.finds.edits.get(&path).is_none_or(|known| known.meta != edit.meta) {
-            log::debug!("{path} was changed in the folder{}", if same { ", perhaps only in name" } else { "" });
+            log::debug!(
+                "{path} was changed in the folder{}",
+                if same { ", perhaps only in name" } else { "" }
+            );
             self.finds.edits.insert(path, edit);
         }
         Ok(())
     }
 
     fn put_aside(&mut self, path: &TreePath, why: &str) -> bool {
-        self.aside.take(path, why).inspect_err(|e| error!("{path} cannot be set aside: {e}")).unwrap_or(false)
+        self.aside
+            .take(path, why)
+            .inspect_err(|e| error!("{path} cannot be set aside: {e}"))
+            .unwrap_or(false)
     }
 
     /// Files that are to be hashed.
     pub fn take_unhashed(&mut self, most: usize, may: impl Fn(&TreePath) -> bool) -> Vec<Unhashed> {
-        let edits = self.finds.edits.iter_mut().filter(|(path, edit)| !edit.ordered && may(path)).take(most);
+        let edits = self
+            .finds
+            .edits
+            .iter_mut()
+            .filter(|(path, edit)| !edit.ordered && may(path))
+            .take(most);
         let mut files: Vec<Unhashed> = edits
             .map(|(path, edit)| {
                 edit.ordered = true;
@@ -384,18 +485,35 @@ impl Follower {
     ///
     /// # Errors
     /// Those of the catalogue.
-    pub fn hashed(&mut self, of: &Unhashed, digest: Option<Digest>, store: &Store) -> Result<(), CatalogueError> {
+    pub fn hashed(
+        &mut self,
+        of: &Unhashed,
+        digest: Option<Digest>,
+        store: &Store,
+    ) -> Result<(), CatalogueError> {
         if self.finds.scrubbing.get(&of.path) == Some(&of.meta) {
             self.finds.scrubbing.remove(&of.path);
             return self.scrubbed(of, digest, store);
         }
-        let Some(edit) = self.finds.edits.get(&of.path).filter(|edit| edit.meta == of.meta).cloned() else { return Ok(()) };
+        let Some(edit) =
+            self.finds.edits.get(&of.path).filter(|edit| edit.meta == of.meta).cloned()
+        else {
+            return Ok(());
+        };
         self.finds.edits.remove(&of.path);
         let (Some(digest), Some(row)) = (digest, store.row(&of.path)?) else { return Ok(()) };
-        let same = row.digest == Some(digest) && row.entry.mtime == of.meta.mtime && row.entry.executable == edit.executable;
-        let there = Steps::new(&self.root, &self.staging, &mut self.aside).look(&of.path).map_err(to_catalogue)?;
+        let same = row.digest == Some(digest)
+            && row.entry.mtime == of.meta.mtime
+            && row.entry.executable == edit.executable;
+        let there = Steps::new(&self.root, &self.staging, &mut self.aside)
+            .look(&of.path)
+            .map_err(to_catalogue)?;
         // What is there now is looked at by an event of its own.
-        let Some(there) = there.filter(|there| Identifying::from(there) == of.meta && !row.is_of(there)) else { return Ok(()) };
+        let Some(there) =
+            there.filter(|there| Identifying::from(there) == of.meta && !row.is_of(there))
+        else {
+            return Ok(());
+        };
         if row.entry.version != Some(edit.base) {
             if self.put_aside(&of.path, "it was edited while others changed it") {
                 let mut events = VecDeque::new();
@@ -406,7 +524,12 @@ impl Follower {
             // It has another name beside its own, or had, or was moved there and back.
             store.touch(&of.path, &there)?;
         } else {
-            let what = What::File { meta: of.meta, digest, executable: edit.executable, expect: Expect::Version(edit.base) };
+            let what = What::File {
+                meta: of.meta,
+                digest,
+                executable: edit.executable,
+                expect: Expect::Version(edit.base),
+            };
             let event = self.finds.add(of.path.clone(), what);
             self.late.extend(event);
         }
@@ -426,17 +549,26 @@ impl Follower {
     pub fn gather_scrub(&mut self, store: &Store) -> Result<(), CatalogueError> {
         if std::mem::take(&mut self.scrub_wanted) {
             let rows = store.numbered()?;
-            let files = rows.into_iter().filter(|(_, row)| row.here && row.entry.kind == Kind::File);
+            let files =
+                rows.into_iter().filter(|(_, row)| row.here && row.entry.kind == Kind::File);
             self.finds.damaged = 0;
-            self.finds.scrub = Some(files.map(|(path, row)| Unhashed { meta: identity(&row), path }).collect());
+            self.finds.scrub =
+                Some(files.map(|(path, row)| Unhashed { meta: identity(&row), path }).collect());
         }
         Ok(())
     }
 
-    fn scrubbed(&mut self, of: &Unhashed, digest: Option<Digest>, store: &Store) -> Result<(), CatalogueError> {
+    fn scrubbed(
+        &mut self,
+        of: &Unhashed,
+        digest: Option<Digest>,
+        store: &Store,
+    ) -> Result<(), CatalogueError> {
         let row = store.row(&of.path)?.filter(|row| identity(row) == of.meta && row.here);
         let (Some(digest), Some(row)) = (digest, row) else { return Ok(()) };
-        let Some(entry) = row.tree_entry().filter(|_| row.digest != Some(digest)) else { return Ok(()) };
+        let Some(entry) = row.tree_entry().filter(|_| row.digest != Some(digest)) else {
+            return Ok(());
+        };
         error!("{} is damaged on the disk: it is fetched again", of.path);
         self.finds.damaged += 1;
         if self.put_aside(&of.path, "its content does not have its digest any more") {
@@ -447,7 +579,13 @@ impl Follower {
     }
 
     /// What was found does not become part of the tree.
-    pub(super) fn set_aside(&mut self, id: ChangeId, why: &str, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+    pub(super) fn set_aside(
+        &mut self,
+        id: ChangeId,
+        why: &str,
+        store: &Store,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogueError> {
         let Some(find) = self.finds.by_id.remove(&id) else { return Ok(()) };
         if matches!(find.what, What::File { .. }) {
             self.finds.doomed.push((Instant::now(), find, why.to_owned()));
@@ -457,7 +595,13 @@ impl Follower {
         self.finish_aside(find, why, store, events)
     }
 
-    fn finish_aside(&mut self, find: Find, why: &str, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+    fn finish_aside(
+        &mut self,
+        find: Find,
+        why: &str,
+        store: &Store,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogueError> {
         let path = find.path;
         let row = store.row(&path)?;
         let What::File { meta, .. } = find.what else {
@@ -467,11 +611,16 @@ impl Follower {
             }
             return Ok(());
         };
-        let there = Steps::new(&self.root, &self.staging, &mut self.aside).look(&path).map_err(to_catalogue)?;
-        let Some(there) = there.filter(|there| Identifying::from(there) == meta) else { return Ok(()) };
+        let there = Steps::new(&self.root, &self.staging, &mut self.aside)
+            .look(&path)
+            .map_err(to_catalogue)?;
+        let Some(there) = there.filter(|there| Identifying::from(there) == meta) else {
+            return Ok(());
+        };
         // What others' change replaces stays at its path until their content comes.
         let kept = store.kept(&path)?.is_some_and(|kept| kept.is(&there));
-        if kept || row.as_ref().is_some_and(|row| row.entry.version.is_some() && row.is_of(&there)) {
+        if kept || row.as_ref().is_some_and(|row| row.entry.version.is_some() && row.is_of(&there))
+        {
             return Ok(());
         }
         if !self.put_aside(&path, why) {
@@ -486,7 +635,12 @@ impl Follower {
     }
 
     /// Forgets what was found: where it is part of the tree now, or will be found again.
-    pub(super) fn forget_find(&mut self, id: ChangeId, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+    pub(super) fn forget_find(
+        &mut self,
+        id: ChangeId,
+        store: &Store,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogueError> {
         let Some(find) = self.finds.by_id.get(&id) else { return Ok(()) };
         if store.row(&find.path)?.is_none_or(|row| row.entry.version.is_none()) {
             self.finds.remove(id);
@@ -497,7 +651,13 @@ impl Follower {
 }
 
 fn identity(row: &Stored) -> Identifying {
-    Identifying { dev: row.dev, ino: row.ino, size: row.entry.size, mtime: row.entry.mtime, ctime: row.ctime }
+    Identifying {
+        dev: row.dev,
+        ino: row.ino,
+        size: row.entry.size,
+        mtime: row.entry.mtime,
+        ctime: row.ctime,
+    }
 }
 
 fn to_catalogue(error: Failed) -> CatalogueError {

@@ -21,7 +21,9 @@ use log::{error, info, warn};
 use relais_cluster::Room;
 use relais_cluster::record::ReplicaRecorder;
 use relais_cluster::replica::{self, Action, Event, Replica, in_service};
-use relais_proto::{ChangeId, ErrorCode, FolderId, Mark, Refusal, SlaveId, ToSlave, TreePart, TreePath, Version};
+use relais_proto::{
+    ChangeId, ErrorCode, FolderId, Mark, Refusal, SlaveId, ToSlave, TreePart, TreePath, Version,
+};
 use relais_state::Tape;
 use relais_tree::{Folder, TreeError};
 
@@ -116,11 +118,15 @@ impl Follower {
     /// # Errors
     /// Those of the folder and the catalogue.
     pub fn new(parts: Parts, store: &Store) -> Result<Self, CatalogueError> {
-        let Parts { root, slave, folder, board, desk, office, backlog, fetchers, watch, mark } = parts;
+        let Parts { root, slave, folder, board, desk, office, backlog, fetchers, watch, mark } =
+            parts;
         let (staging, door) = (Staging::open(&root)?, Door::open(&root)?);
         let mut staged = HashMap::new();
         for listed in staging.staged.list()? {
-            let Some(name) = std::str::from_utf8(listed?.name()).ok().and_then(StagedName::parse) else { continue };
+            let Some(name) = std::str::from_utf8(listed?.name()).ok().and_then(StagedName::parse)
+            else {
+                continue;
+            };
             // What was being fetched is fetched anew; what a session was sending may be gone on with.
             if name.is_taken() {
                 give_back(&root, &staging, store, &name)?;
@@ -132,7 +138,9 @@ impl Follower {
         board.announce(standing.applied);
         board.set_mark(standing.applied);
         let (lacks, ids) = (store.lacking()?, staged.keys().copied().collect());
-        let tape = Tape::start(&format!("slave-{slave}"), |to| ReplicaRecorder::begin(slave, folder, &standing, &lacks, &ids, to));
+        let tape = Tape::start(&format!("slave-{slave}"), |to| {
+            ReplicaRecorder::begin(slave, folder, &standing, &lacks, &ids, to)
+        });
         let replica = Replica::new(slave, folder, standing, lacks, ids);
         store.set_meta("fit", "")?;
         Ok(Self {
@@ -258,8 +266,12 @@ impl Follower {
             }
             Action::Raise(epoch) => store.raise_epoch(epoch)?,
             Action::Begin(chain) => store.set_meta("chain", chain.0)?,
-            Action::Carry { changes, standing } => self.carry(&changes, &standing, store, events)?,
-            Action::Adopt { listing, standing } => self.adopt(&listing, &standing, store, events)?,
+            Action::Carry { changes, standing } => {
+                self.carry(&changes, &standing, store, events)?
+            }
+            Action::Adopt { listing, standing } => {
+                self.adopt(&listing, &standing, store, events)?
+            }
             Action::Fetch { put, lack, from } => self.fetchers.order(put, lack, from),
             Action::Place { id, put } => {
                 let mut all = vec![(id, put)];
@@ -274,8 +286,12 @@ impl Follower {
             Action::SetAside { id, why } => self.set_aside(id, &why.message, store, events)?,
             Action::Answer { session, answer, .. } => {
                 let answer = match answer {
-                    replica::Answer::Done { version, copies } => Ok(Done { version, copies: copies.max(1) }),
-                    replica::Answer::TooFewCopies { version, copies } => Err(too_few(version, copies)),
+                    replica::Answer::Done { version, copies } => {
+                        Ok(Done { version, copies: copies.max(1) })
+                    }
+                    replica::Answer::TooFewCopies { version, copies } => {
+                        Err(too_few(version, copies))
+                    }
                     replica::Answer::Refused(refusal) => Err(self.say_why(refusal)),
                 };
                 self.answers.answer(session, answer, &self.counter);
@@ -286,7 +302,11 @@ impl Follower {
         Ok(())
     }
 
-    fn take_inbound(&mut self, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+    fn take_inbound(
+        &mut self,
+        store: &Store,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogueError> {
         let backlog = std::mem::take(&mut self.backlog);
         for inbound in backlog.into_iter().chain(self.office.take()) {
             match inbound {
@@ -319,7 +339,8 @@ impl Follower {
                 }
                 Inbound::AskTree { query, ids } => self.tell_tree(query, ids, store)?,
                 Inbound::Recovering(epoch) => {
-                    self.refused = Some(Refusal::new(ErrorCode::Conflict, "the cluster is being recovered"));
+                    self.refused =
+                        Some(Refusal::new(ErrorCode::Conflict, "the cluster is being recovered"));
                     events.push_back(Event::Recovering(epoch));
                 }
                 Inbound::Scrub => self.begin_scrub(),
@@ -339,7 +360,10 @@ impl Follower {
         let Some(link) = self.link else { return Ok(()) };
         let (standing, ends) = (self.replica.standing(), store.ends()?);
         let rows = store.numbered()?;
-        let mut entries = rows.into_iter().filter_map(|(path, row)| Some((path, row.tree_entry()?, row.here))).peekable();
+        let mut entries = rows
+            .into_iter()
+            .filter_map(|(path, row)| Some((path, row.tree_entry()?, row.here)))
+            .peekable();
         let mut ids = if ids { store.ids()? } else { Vec::new() };
         loop {
             let (mut room, mut part) = (Room::default(), Vec::new());
@@ -348,7 +372,10 @@ impl Follower {
             }
             let some = ids.split_off(ids.len().saturating_sub(relais_cluster::PAGE));
             let last = entries.peek().is_none() && ids.is_empty();
-            self.office.send_part(link, TreePart { query, entries: part, ids: some, standing, ends: ends.clone(), last });
+            self.office.send_part(
+                link,
+                TreePart { query, entries: part, ids: some, standing, ends: ends.clone(), last },
+            );
             if last {
                 return Ok(());
             }
@@ -363,7 +390,14 @@ impl Follower {
         }
         let fit = in_service(&fitness);
         if fit != self.fit {
-            info!("{}", if fit { "this slave can have sessions" } else { "this slave cannot have sessions now" });
+            info!(
+                "{}",
+                if fit {
+                    "this slave can have sessions"
+                } else {
+                    "this slave cannot have sessions now"
+                }
+            );
             store.set_meta("fit", if fit { self.mark.as_str() } else { "" })?;
             self.fit = fit;
         }
@@ -391,7 +425,12 @@ impl Follower {
     }
 
     /// Forgets what was staged for a change. What a user has put into the folder by hand is never destroyed.
-    fn discard(&mut self, id: ChangeId, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+    fn discard(
+        &mut self,
+        id: ChangeId,
+        store: &Store,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogueError> {
         self.checked.remove(&id);
         if let Some(name) = self.staged.remove(&id) {
             self.staging.discard(&name);
@@ -404,7 +443,12 @@ impl Follower {
 }
 
 /// What was being fetched is fetched anew. What was held for another path when everything stopped goes back to its own.
-fn give_back(root: &Folder, staging: &Staging, store: &Store, name: &StagedName) -> Result<(), CatalogueError> {
+fn give_back(
+    root: &Folder,
+    staging: &Staging,
+    store: &Store,
+    name: &StagedName,
+) -> Result<(), CatalogueError> {
     let row = name.put().map(|put| store.of_put(put)).transpose()?.flatten();
     if let Some((path, row)) = row
         && staging.staged.stat_part(name.as_str().as_bytes()).is_ok_and(|meta| row.is_former(&meta))
@@ -423,7 +467,9 @@ fn too_few(version: Version, copies: u16) -> Refusal {
     let disks = if copies == 1 { "disk has" } else { "disks have" };
     Refusal::new(
         relais_proto::ErrorCode::TooFewCopies,
-        format!("change {version} is made and stands, but only {copies} {disks} its content so far"),
+        format!(
+            "change {version} is made and stands, but only {copies} {disks} its content so far"
+        ),
     )
 }
 

@@ -27,7 +27,11 @@ enum Placed {
 
 impl Follower {
     /// Takes what was fetched.
-    pub(super) fn take_fetched(&mut self, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+    pub(super) fn take_fetched(
+        &mut self,
+        store: &Store,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogueError> {
         let done = self.fetchers.take();
         let mut whole = Vec::new();
         for fetched in done {
@@ -36,16 +40,24 @@ impl Follower {
                 Err(blame) => {
                     if blame == Blame::Here {
                         self.cannot_store = true;
-                        store.set_meta("last-error", "content of other slaves cannot be stored here; the log says why")?;
+                        store.set_meta(
+                            "last-error",
+                            "content of other slaves cannot be stored here; the log says why",
+                        )?;
                     }
-                    events.push_back(Event::Fetched { put: fetched.put, from: fetched.from, result: Err(blame) });
+                    events.push_back(Event::Fetched {
+                        put: fetched.put,
+                        from: fetched.from,
+                        result: Err(blame),
+                    });
                 }
             }
         }
         if whole.is_empty() {
             return Ok(());
         }
-        let wanted: Vec<(Version, StagedName)> = whole.iter().map(|(put, _, part)| (*put, part.name.clone())).collect();
+        let wanted: Vec<(Version, StagedName)> =
+            whole.iter().map(|(put, _, part)| (*put, part.name.clone())).collect();
         let placed = self.place(&wanted, store)?;
         if placed.contains(&Placed::Settled) && std::mem::take(&mut self.cannot_store) {
             store.set_meta("last-error", "")?;
@@ -69,7 +81,10 @@ impl Follower {
     ) -> Result<(), CatalogueError> {
         let mut wanted = Vec::new();
         for (id, put) in all {
-            let content = store.of_put(*put)?.and_then(|(_, row)| row.tree_entry()).and_then(|entry| entry.content);
+            let content = store
+                .of_put(*put)?
+                .and_then(|(_, row)| row.tree_entry())
+                .and_then(|entry| entry.content);
             match content.and_then(|content| self.staged_for(*id, &content)) {
                 Some(name) => wanted.push((*id, *put, name)),
                 None => {
@@ -78,7 +93,8 @@ impl Follower {
                 }
             }
         }
-        let names: Vec<(Version, StagedName)> = wanted.iter().map(|(_, put, name)| (*put, name.clone())).collect();
+        let names: Vec<(Version, StagedName)> =
+            wanted.iter().map(|(_, put, name)| (*put, name.clone())).collect();
         let placed = self.place(&names, store)?;
         for ((id, put, _), placed) in wanted.into_iter().zip(placed) {
             events.push_back(Event::Placed { id, put, ok: placed == Placed::Settled });
@@ -87,7 +103,11 @@ impl Follower {
     }
 
     /// Brings contents to their places, all of them with one wait for the disk.
-    fn place(&mut self, all: &[(Version, StagedName)], store: &Store) -> Result<Vec<Placed>, CatalogueError> {
+    fn place(
+        &mut self,
+        all: &[(Version, StagedName)],
+        store: &Store,
+    ) -> Result<Vec<Placed>, CatalogueError> {
         let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
         let (mut results, mut rows) = (Vec::new(), Vec::new());
         for (put, name) in all {
@@ -100,7 +120,8 @@ impl Follower {
                 _ if row.here => Placed::Settled,
                 _ if !self.replica.wants(*put) => Placed::Unwanted,
                 None => Placed::Failed,
-                Some((entry, content)) => match place_one(&mut steps, store, &path, &content, name) {
+                Some((entry, content)) => match place_one(&mut steps, store, &path, &content, name)
+                {
                     Ok(meta) => {
                         rows.push((path, entry, meta));
                         Placed::Settled
@@ -126,7 +147,13 @@ impl Follower {
     }
 }
 
-fn place_one(steps: &mut Steps<'_>, store: &Store, path: &TreePath, content: &Content, name: &StagedName) -> Result<Meta, Failed> {
+fn place_one(
+    steps: &mut Steps<'_>,
+    store: &Store,
+    path: &TreePath,
+    content: &Content,
+    name: &StagedName,
+) -> Result<Meta, Failed> {
     let (row, kept) = steps.rows(store, path)?;
     steps.conform(content, name)?;
     steps.clear(path, row.as_ref(), kept.as_ref())?;

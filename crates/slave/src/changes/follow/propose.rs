@@ -17,7 +17,11 @@ use crate::requests::refuse;
 
 impl Follower {
     /// Takes what has come over the channels.
-    pub(super) fn take_proposals(&mut self, store: &Store, events: &mut VecDeque<Event>) -> Result<(), CatalogueError> {
+    pub(super) fn take_proposals(
+        &mut self,
+        store: &Store,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogueError> {
         self.counter.accept();
         let gathered = self.counter.gather();
         // What lies in a channel whose session has left is to be read before it is closed: something may be staged for it.
@@ -35,14 +39,17 @@ impl Follower {
         let unsynced = self.sync_staged(&gathered.proposals);
         for ((channel, proposal), unsynced) in gathered.proposals.into_iter().zip(unsynced) {
             let session = self.answers.begin(channel);
-            let known = store.number_of(proposal.id)?.filter(|version| !self.replica.lacks().has(*version));
+            let known =
+                store.number_of(proposal.id)?.filter(|version| !self.replica.lacks().has(*version));
             let refusal = match known {
                 Some(version) => {
                     self.forget_staged(&proposal);
                     self.answers.answer(session, Ok(version.into()), &self.counter);
                     continue;
                 }
-                None if full && needs_room(&proposal.change) => Some(Refusal::new(ErrorCode::NoSpace, "the server's disk is full")),
+                None if full && needs_room(&proposal.change) => {
+                    Some(Refusal::new(ErrorCode::NoSpace, "the server's disk is full"))
+                }
                 None => unsynced.or_else(|| self.obstacle(&proposal.change)),
             };
             if let Some(refusal) = refusal {
@@ -63,7 +70,11 @@ impl Follower {
                     self.checked.insert(id, *digest);
                 }
             }
-            events.push_back(Event::Asked { session: Some(session), asked: Asked { id, change, expect }, copies });
+            events.push_back(Event::Asked {
+                session: Some(session),
+                asked: Asked { id, change, expect },
+                copies,
+            });
         }
         Ok(())
     }
@@ -88,7 +99,9 @@ impl Follower {
 
     /// What was staged for a change that needs it no more. A second connection may have sent it while the first one's is under way.
     fn forget_staged(&self, proposal: &Proposal) {
-        if let Some(staged) = proposal.staged.as_ref().filter(|_| !self.staged.contains_key(&proposal.id)) {
+        if let Some(staged) =
+            proposal.staged.as_ref().filter(|_| !self.staged.contains_key(&proposal.id))
+        {
             self.staging.discard(staged);
         }
     }
@@ -96,8 +109,13 @@ impl Follower {
     /// Puts staged content on the disk; for each proposal why that was not possible.
     fn sync_staged(&self, proposals: &[(u64, Proposal)]) -> Vec<Option<Refusal>> {
         let mut results = vec![None; proposals.len()];
-        let staged: Vec<_> =
-            proposals.iter().enumerate().filter_map(|(at, (_, proposal))| Some((at, proposal.staged.as_ref()?, proposal.synced))).collect();
+        let staged: Vec<_> = proposals
+            .iter()
+            .enumerate()
+            .filter_map(|(at, (_, proposal))| {
+                Some((at, proposal.staged.as_ref()?, proposal.synced))
+            })
+            .collect();
         if staged.is_empty() {
             return results;
         }
@@ -105,7 +123,9 @@ impl Follower {
             let path = path_of(&proposals[at].1.change);
             results[at] = Some(match e {
                 // It was freed after an earlier answer to the same change, while the session asked again.
-                TreeError::NotFound => no_changes(&format!("what had come of {path} is not here any more")),
+                TreeError::NotFound => {
+                    no_changes(&format!("what had come of {path} is not here any more"))
+                }
                 _ => {
                     error!("a staged file cannot be put on the disk: {e}");
                     refuse(&path, e)
@@ -128,9 +148,18 @@ impl Follower {
 
     /// What on this slave's disk keeps a change from being made: the other slaves do not know of it.
     fn obstacle(&self, change: &Change) -> Option<Refusal> {
-        let (Change::Put { path, .. } | Change::MakeFolder { path } | Change::Move { to: path, .. }) = change else { return None };
+        let (Change::Put { path, .. }
+        | Change::MakeFolder { path }
+        | Change::Move { to: path, .. }) = change
+        else {
+            return None;
+        };
         let (parent, name) = path.split_last()?;
-        let survey = self.root.open_folder(&parent).and_then(|parent| parent.survey(name.as_bytes())).ok()?;
+        let survey = self
+            .root
+            .open_folder(&parent)
+            .and_then(|parent| parent.survey(name.as_bytes()))
+            .ok()?;
         let what = match survey.meta.kind {
             _ if survey.mount_point => "a mount point",
             MetaKind::Link => "a symbolic link",
@@ -147,9 +176,10 @@ fn needs_room(change: &Change) -> bool {
 
 fn path_of(change: &Change) -> TreePath {
     match change {
-        Change::Put { path, .. } | Change::MakeFolder { path } | Change::Remove { path, .. } | Change::Move { to: path, .. } => {
-            path.clone()
-        }
+        Change::Put { path, .. }
+        | Change::MakeFolder { path }
+        | Change::Remove { path, .. }
+        | Change::Move { to: path, .. } => path.clone(),
         Change::Withdraw { .. } => TreePath::root(),
     }
 }

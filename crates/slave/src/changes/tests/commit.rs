@@ -7,7 +7,13 @@ use super::*;
 #[test]
 fn each_kind_of_change_is_on_the_disk_and_in_the_catalogue() {
     let mut rig = Rig::new();
-    let first = [mkdir(1, "d"), mkdir(2, "d/e"), rig.put(3, "d/e/f", "one"), rig.put(4, "d/g", "two"), rig.put(5, "h", "three")];
+    let first = [
+        mkdir(1, "d"),
+        mkdir(2, "d/e"),
+        rig.put(3, "d/e/f", "one"),
+        rig.put(4, "d/g", "two"),
+        rig.put(5, "h", "three"),
+    ];
     assert_eq!(rig.made(&first), [1, 2, 3, 4, 5]);
     rig.check_folder("d", 1);
     rig.check_folder("d/e", 2);
@@ -15,7 +21,13 @@ fn each_kind_of_change_is_on_the_disk_and_in_the_catalogue() {
     rig.check_file("d/g", "two", 4, 4);
     assert_eq!(rig.staged(), 0);
 
-    let second = [rig.put(6, "d/g", "new"), rig.put(7, "d/g", "newer"), rm(8, "h", false), mkdir(9, "h"), mv(10, "d", "h/d")];
+    let second = [
+        rig.put(6, "d/g", "new"),
+        rig.put(7, "d/g", "newer"),
+        rm(8, "h", false),
+        mkdir(9, "h"),
+        mv(10, "d", "h/d"),
+    ];
     assert_eq!(rig.made(&second), [6, 7, 8, 9, 10]);
     rig.check_gone("d");
     rig.check_folder("h", 9);
@@ -24,10 +36,19 @@ fn each_kind_of_change_is_on_the_disk_and_in_the_catalogue() {
     }
     rig.check_folder("h/d/e", 10);
 
-    let third = [rig.put(11, "i", "file"), mv(12, "i", "h/d/g"), mv(13, "h/d/g", "h/d/g"), rm(14, "h/d/e", true), rm(15, "h/d/g", false)];
+    let third = [
+        rig.put(11, "i", "file"),
+        mv(12, "i", "h/d/g"),
+        mv(13, "h/d/g", "h/d/g"),
+        rm(14, "h/d/e", true),
+        rm(15, "h/d/g", false),
+    ];
     assert_eq!(rig.made(&third[..3]), [11, 12, 13]);
     rig.check_file("h/d/g", "file", 13, 11);
-    assert_eq!(rig.made(&[third[3].clone(), third[4].clone(), rm(16, "h/d", false), rm(17, "h", true)]), [14, 15, 16, 17]);
+    assert_eq!(
+        rig.made(&[third[3].clone(), third[4].clone(), rm(16, "h/d", false), rm(17, "h", true)]),
+        [14, 15, 16, 17]
+    );
     rig.check_gone("h");
     assert_eq!(rig.staged(), 0);
     assert_eq!(rig.board.mark(), version(17));
@@ -72,7 +93,10 @@ fn what_does_not_fit_is_refused_without_a_number() {
         expecting(rig.put(20, "d/f", "y"), Expect::Version(version(2))),
     ];
     let answers = rig.ask(&asked);
-    let wanted = [NotFound, IsFolder, NotFolder, Exists, NotEmpty, NotFound, Exists, NotFound, Changed, Changed];
+    let wanted = [
+        NotFound, IsFolder, NotFolder, Exists, NotEmpty, NotFound, Exists, NotFound, Changed,
+        Changed,
+    ];
     assert_eq!(answers.iter().filter_map(code).collect::<Vec<_>>(), wanted);
     assert_eq!(answers.last().unwrap(), &Ok(version(4).into()), "refusals take no number");
     rig.check_file("d/f", "y", 4, 4);
@@ -83,19 +107,45 @@ fn what_does_not_fit_is_refused_without_a_number() {
 fn what_the_catalogue_does_not_have_is_never_replaced_or_removed() {
     use ErrorCode::{NoChanges, NotServed};
     let mut rig = Rig::new();
-    rig.made(&[mkdir(1, "d"), rig.put(2, "edited", "x"), rig.put(3, "gone", "x"), rig.put(4, "f", "x")]);
+    rig.made(&[
+        mkdir(1, "d"),
+        rig.put(2, "edited", "x"),
+        rig.put(3, "gone", "x"),
+        rig.put(4, "f", "x"),
+    ]);
     symlink("f", rig.host("link")).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, rig.host("fifo"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        rig.host("fifo"),
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
     fs::write(rig.host("new"), "theirs").unwrap();
     fs::write(rig.host("edited"), "edited by somebody").unwrap();
     fs::remove_file(rig.host("gone")).unwrap();
     fs::write(rig.host("d/new"), "theirs").unwrap();
     let before = rig.staged();
-    for (n, at, wanted) in [(10, "link", NotServed), (11, "fifo", NotServed), (12, "new", NoChanges), (13, "edited", NoChanges)] {
-        let answers = rig.ask(&[rig.put(n, at, "ours"), rm(n + 10, at, false), mv(n + 20, "f", at), mv(n + 30, at, "elsewhere")]);
+    for (n, at, wanted) in [
+        (10, "link", NotServed),
+        (11, "fifo", NotServed),
+        (12, "new", NoChanges),
+        (13, "edited", NoChanges),
+    ] {
+        let answers = rig.ask(&[
+            rig.put(n, at, "ours"),
+            rm(n + 10, at, false),
+            mv(n + 20, "f", at),
+            mv(n + 30, at, "elsewhere"),
+        ]);
         assert_eq!(answers.iter().map(code).collect::<Vec<_>>(), [Some(wanted); 4], "{at}");
     }
-    assert_eq!(code(&rig.ask(&[rm(60, "gone", false)])[0]), Some(NoChanges), "the keeper has still to see that it is gone");
+    assert_eq!(
+        code(&rig.ask(&[rm(60, "gone", false)])[0]),
+        Some(NoChanges),
+        "the keeper has still to see that it is gone"
+    );
     assert_eq!(code(&rig.ask(&[rm(61, "d", false)])[0]), Some(ErrorCode::NotEmpty));
     assert_eq!(rig.content("new").as_deref(), Some("theirs"));
     assert_eq!(rig.content("edited").as_deref(), Some("edited by somebody"));
@@ -141,13 +191,28 @@ fn what_fails_on_the_disk_is_withdrawn_and_the_others_are_made() {
     // The catalogue does not know yet that the folder is gone.
     fs::remove_dir(rig.host("d")).unwrap();
     let failing = rig.put(3, "d/x", "x");
-    let asked = [rig.put(4, "g", "g"), failing.clone(), failing, rig.put(5, "f", "new"), mkdir(6, "d/y")];
+    let asked =
+        [rig.put(4, "g", "g"), failing.clone(), failing, rig.put(5, "f", "new"), mkdir(6, "d/y")];
     let answers = rig.ask(&asked);
-    let wanted = [None, Some(ErrorCode::NotFound), Some(ErrorCode::NotFound), None, Some(ErrorCode::NotFound)];
-    assert_eq!(answers.iter().map(code).collect::<Vec<_>>(), wanted, "what was asked for twice has one fate");
+    let wanted = [
+        None,
+        Some(ErrorCode::NotFound),
+        Some(ErrorCode::NotFound),
+        None,
+        Some(ErrorCode::NotFound),
+    ];
+    assert_eq!(
+        answers.iter().map(code).collect::<Vec<_>>(),
+        wanted,
+        "what was asked for twice has one fate"
+    );
     rig.check_file("f", "new", 5, 5);
     assert_eq!(rig.staged(), 0);
-    assert_eq!(rig.board.mark(), version(8), "two of the four are withdrawn by numbers of their own");
+    assert_eq!(
+        rig.board.mark(),
+        version(8),
+        "two of the four are withdrawn by numbers of their own"
+    );
     assert_eq!(rig.store().number_of(id(3)).unwrap(), None);
     rig.start();
     fs::create_dir(rig.host("d")).unwrap();
@@ -161,7 +226,11 @@ fn a_change_that_cannot_be_noted_has_no_answer_until_the_journal_was_followed() 
     let mut rig = Rig::new();
     rig.made(&[rig.put(1, "f", "one")]);
     let other = rusqlite::Connection::open(rig.host(".relais/catalogue.db")).unwrap();
-    other.execute_batch("CREATE TRIGGER full BEFORE INSERT ON entry BEGIN SELECT RAISE(ABORT, 'no room'); END").unwrap();
+    other
+        .execute_batch(
+            "CREATE TRIGGER full BEFORE INSERT ON entry BEGIN SELECT RAISE(ABORT, 'no room'); END",
+        )
+        .unwrap();
     let asked = [mkdir(2, "d"), rig.put(3, "f", "two")];
     rig.connect();
     assert!(asked.iter().all(|proposal| rig.session.propose(&proposal.to_bytes()).unwrap()));
@@ -221,7 +290,9 @@ fn sessions_are_served_together_and_those_that_left_are_forgotten() {
         assert_eq!(session.hello().unwrap(), Received::Message(()));
         let mut last = 0;
         for _ in 0..60 {
-            let Received::Message(Ok(version)) = session.answer().unwrap() else { panic!("an answer is missing") };
+            let Received::Message(Ok(version)) = session.answer().unwrap() else {
+                panic!("an answer is missing")
+            };
             assert!(version.version.number > last, "answers come in the order of the changes");
             last = version.version.number;
         }

@@ -10,7 +10,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use relais_cluster::{Asked, Verdict};
-use relais_proto::{Change, ChangeId, Digest, ErrorCode, Expect, FileTime, FolderId, Kind, Numbered, TreePath, Version};
+use relais_proto::{
+    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, FolderId, Kind, Numbered, TreePath,
+    Version,
+};
 use relais_tree::{Folder, set_times};
 use tempfile::TempDir;
 
@@ -77,9 +80,11 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(FOLDER)).unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        let (desk, board) = (Arc::new(Desk::new().unwrap()), Arc::new(Board::new(1, 1, 1).unwrap()));
+        let (desk, board) =
+            (Arc::new(Desk::new().unwrap()), Arc::new(Board::new(1, 1, 1).unwrap()));
         let (staging, session) = (Staging::open(&root).unwrap(), desk.open().unwrap());
-        let mut rig = Self { dir, root, staging, board, desk, running: None, memory: Memory::new(), session };
+        let mut rig =
+            Self { dir, root, staging, board, desk, running: None, memory: Memory::new(), session };
         rig.start();
         rig
     }
@@ -92,7 +97,9 @@ impl Rig {
         self.board.set_mark(numbering.last());
         self.memory = memory;
         let root = self.root.try_clone().unwrap();
-        let committer = Committer::new(root, Box::new(numbering), self.board.clone(), self.desk.clone()).unwrap();
+        let committer =
+            Committer::new(root, Box::new(numbering), self.board.clone(), self.desk.clone())
+                .unwrap();
         self.running = Some((store, committer));
     }
 
@@ -117,7 +124,9 @@ impl Rig {
     /// Asks for all of them together.
     fn ask(&mut self, proposals: &[Proposal]) -> Vec<Answer> {
         self.connect();
-        assert!(proposals.iter().all(|proposal| self.session.propose(&proposal.to_bytes()).unwrap()));
+        assert!(
+            proposals.iter().all(|proposal| self.session.propose(&proposal.to_bytes()).unwrap())
+        );
         assert!(self.serve().unwrap());
         assert_eq!(self.session.hello().unwrap(), Received::Message(()));
         let mut answers = Vec::new();
@@ -145,7 +154,8 @@ impl Rig {
         let mtime = FileTime { seconds, nanos: 5 };
         set_times(&file, mtime).unwrap();
         let staged = Some(self.staging.seal(&name).unwrap());
-        let change = Change::Put { path: path(at), size, digest: digest(content), mtime, executable: false };
+        let change =
+            Change::Put { path: path(at), size, digest: digest(content), mtime, executable: false };
         Proposal { id: id(n), change, expect: Expect::Any, staged, synced: false, copies: 0 }
     }
 
@@ -162,21 +172,40 @@ impl Rig {
     }
 
     fn number(&self, at: &str) -> Option<u64> {
-        self.store().row(&path(at)).unwrap().and_then(|row| row.entry.version).map(|version| version.number)
+        self.store()
+            .row(&path(at))
+            .unwrap()
+            .and_then(|row| row.entry.version)
+            .map(|version| version.number)
     }
 
     /// The catalogue has exactly what is on the disk, as this change left it.
     fn check_file(&self, at: &str, content: &str, last: u64, put: u64) {
         assert_eq!(self.content(at).as_deref(), Some(content), "{at}");
         let row = self.store().row(&path(at)).unwrap().expect(at);
-        assert_eq!((row.entry.version, row.content), (Some(version(last)), Some(version(put))), "{at}");
-        assert_eq!((row.entry.kind, row.entry.size, row.digest), (Kind::File, content.len() as u64, Some(digest(content))), "{at}");
-        assert!(row.is_of(&self.root.stat(&path(at)).unwrap()), "{at}: the row is of what lies there");
+        assert_eq!(
+            (row.entry.version, row.content),
+            (Some(version(last)), Some(version(put))),
+            "{at}"
+        );
+        assert_eq!(
+            (row.entry.kind, row.entry.size, row.digest),
+            (Kind::File, content.len() as u64, Some(digest(content))),
+            "{at}"
+        );
+        assert!(
+            row.is_of(&self.root.stat(&path(at)).unwrap()),
+            "{at}: the row is of what lies there"
+        );
     }
 
     fn check_folder(&self, at: &str, last: u64) {
         let row = self.store().row(&path(at)).unwrap().expect(at);
-        assert_eq!((row.entry.kind, row.entry.version), (Kind::Folder, Some(version(last))), "{at}");
+        assert_eq!(
+            (row.entry.kind, row.entry.version),
+            (Kind::Folder, Some(version(last))),
+            "{at}"
+        );
         assert_eq!(row.ino, fs::metadata(self.host(at)).unwrap().ino(), "{at}");
     }
 
@@ -196,7 +225,10 @@ impl Rig {
         self.running = None;
         let store = Store::open(self.dir.path()).unwrap();
         let (mut numbering, _) = open_journal(self.dir.path(), &self.root, ID, &store).unwrap();
-        let asked: Vec<Asked> = proposals.iter().map(|p| Asked { id: p.id, change: p.change.clone(), expect: p.expect }).collect();
+        let asked: Vec<Asked> = proposals
+            .iter()
+            .map(|p| Asked { id: p.id, change: p.change.clone(), expect: p.expect })
+            .collect();
         let verdicts = numbering.number(&asked, &mut CatalogueView(&store)).unwrap();
         assert_eq!(verdicts.len(), asked.len());
         let numbered = |verdict| match verdict {
@@ -208,8 +240,12 @@ impl Rig {
 
     /// What a committer does with the disk for a put over a file, up to where it was killed.
     fn exchange(&self, proposal: &Proposal, at: &str) {
-        let (parent, name) = path(at).split_last().map(|(parent, name)| (parent, name.to_owned())).unwrap();
+        let (parent, name) =
+            path(at).split_last().map(|(parent, name)| (parent, name.to_owned())).unwrap();
         let folder = self.root.open_folder(&parent).unwrap();
-        self.staging.staged.exchange(proposal.staged.as_ref().unwrap().as_str(), &folder, name).unwrap();
+        self.staging
+            .staged
+            .exchange(proposal.staged.as_ref().unwrap().as_str(), &folder, name)
+            .unwrap();
     }
 }

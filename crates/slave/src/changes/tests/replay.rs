@@ -19,7 +19,13 @@ fn remove_catalogue(rig: &mut Rig) {
 #[test]
 fn what_the_journal_has_and_the_disk_lacks_is_made() {
     let mut rig = rig();
-    let asked = [rig.put(3, "f", "new"), rig.put(4, "d/new", "x"), mkdir(5, "e"), rig.put(6, "e/g", "y"), rm(7, "d/new", false)];
+    let asked = [
+        rig.put(3, "f", "new"),
+        rig.put(4, "d/new", "x"),
+        mkdir(5, "e"),
+        rig.put(6, "e/g", "y"),
+        rm(7, "d/new", false),
+    ];
     rig.number_only(&asked);
     assert_eq!(rig.content("f").as_deref(), Some("old"));
     rig.start();
@@ -41,10 +47,17 @@ fn what_the_journal_has_and_the_disk_lacks_is_made() {
 #[test]
 fn what_is_on_the_disk_already_is_only_noted() {
     let mut rig = rig();
-    let asked = [rig.put(3, "f", "new"), rig.put(4, "d/new", "x"), mkdir(5, "e"), rig.put(6, "gone", "z"), rm(7, "gone", false)];
+    let asked = [
+        rig.put(3, "f", "new"),
+        rig.put(4, "d/new", "x"),
+        mkdir(5, "e"),
+        rig.put(6, "gone", "z"),
+        rm(7, "gone", false),
+    ];
     rig.number_only(&asked);
     rig.exchange(&asked[0], "f");
-    let staged = |n: usize| rig.host(".relais/staging").join(asked[n].staged.as_ref().unwrap().as_str());
+    let staged =
+        |n: usize| rig.host(".relais/staging").join(asked[n].staged.as_ref().unwrap().as_str());
     fs::rename(staged(1), rig.host("d/new")).unwrap();
     fs::create_dir(rig.host("e")).unwrap();
     fs::rename(staged(3), rig.host(".relais/removed/1-7")).unwrap();
@@ -91,7 +104,12 @@ fn two_changes_of_one_path_in_one_batch_end_with_the_later() {
     // How many of them were on the disk when everything was killed.
     for made in 0..=3 {
         let mut rig = rig();
-        let asked = [rig.put(3, "f", "one"), rig.put(4, "f", "two"), rm(5, "f", false), rig.put(6, "f", "one")];
+        let asked = [
+            rig.put(3, "f", "one"),
+            rig.put(4, "f", "two"),
+            rm(5, "f", false),
+            rig.put(6, "f", "one"),
+        ];
         rig.number_only(&asked[..2]);
         if made >= 1 {
             rig.exchange(&asked[0], "f");
@@ -106,7 +124,11 @@ fn two_changes_of_one_path_in_one_batch_end_with_the_later() {
             fs::rename(rig.host("f"), rig.host(".relais/removed/1-5")).unwrap();
         }
         if made >= 2 {
-            fs::rename(rig.host(".relais/staging").join(asked[3].staged.as_ref().unwrap().as_str()), rig.host("f")).unwrap();
+            fs::rename(
+                rig.host(".relais/staging").join(asked[3].staged.as_ref().unwrap().as_str()),
+                rig.host("f"),
+            )
+            .unwrap();
         }
         rig.start();
         rig.check_file("f", "one", 6, 6);
@@ -163,7 +185,10 @@ fn what_cannot_be_made_any_more_is_withdrawn_and_keeps_its_content() {
     fs::remove_dir(rig.host("d")).unwrap();
     rig.start();
     assert_eq!(rig.board.mark(), version(7));
-    assert_eq!([3, 4, 5].map(|n| rig.store().number_of(id(n)).unwrap().is_some()), [false, false, true]);
+    assert_eq!(
+        [3, 4, 5].map(|n| rig.store().number_of(id(n)).unwrap().is_some()),
+        [false, false, true]
+    );
     assert_eq!(rig.staged(), 1);
     fs::create_dir(rig.host("d")).unwrap();
     rig.start();
@@ -187,26 +212,48 @@ fn what_is_not_sealed_is_never_given_a_name() {
 #[test]
 fn a_catalogue_that_was_deleted_is_told_by_the_journal() {
     let mut rig = rig();
-    rig.made(&[rig.put(3, "d/x", "x"), mkdir(4, "gone"), rig.put(5, "gone/y", "y"), mv(6, "d", "e"), rm(7, "gone", true)]);
+    rig.made(&[
+        rig.put(3, "d/x", "x"),
+        mkdir(4, "gone"),
+        rig.put(5, "gone/y", "y"),
+        mv(6, "d", "e"),
+        rm(7, "gone", true),
+    ]);
     let late = [rig.put(8, "f", "new"), rig.put(9, "e/late", "z")];
     rig.number_only(&late);
     for _ in 0..2 {
         // The second time as if it was killed before its scan was through.
         remove_catalogue(&mut rig);
         rig.start();
-        assert_eq!(rig.store().applied().unwrap(), None, "not before what the scan finds has its numbers");
-        let known: Vec<(&str, u64)> = rig.memory.iter().map(|(path, entry)| (path.as_str(), entry.version.number)).collect();
+        assert_eq!(
+            rig.store().applied().unwrap(),
+            None,
+            "not before what the scan finds has its numbers"
+        );
+        let known: Vec<(&str, u64)> =
+            rig.memory.iter().map(|(path, entry)| (path.as_str(), entry.version.number)).collect();
         assert_eq!(known, [("e", 6), ("e/late", 9), ("e/x", 6), ("f", 8)]);
     }
-    assert_eq!((rig.content("f").as_deref(), rig.content("e/late").as_deref()), (Some("new"), Some("z")));
+    assert_eq!(
+        (rig.content("f").as_deref(), rig.content("e/late").as_deref()),
+        (Some("new"), Some("z"))
+    );
     assert_eq!(rig.staged(), 0);
-    assert_eq!(rig.store().number_of(id(5)).unwrap(), Some(version(5)), "ids are known without the catalogue");
+    assert_eq!(
+        rig.store().number_of(id(5)).unwrap(),
+        Some(version(5)),
+        "ids are known without the catalogue"
+    );
     rig.publish("f", "edited");
     rig.store().put(&path("e/x"), Kind::File, &rig.root.stat(&path("e/x")).unwrap()).unwrap();
     for (path, remembered) in &rig.memory {
         rig.store().adopt(path, remembered).unwrap();
     }
-    assert_eq!((rig.number("e/x"), rig.number("f")), (Some(6), None), "what is other content now has no number");
+    assert_eq!(
+        (rig.number("e/x"), rig.number("f")),
+        (Some(6), None),
+        "what is other content now has no number"
+    );
     assert_eq!(rig.made(&[mkdir(20, "next")]), [10]);
 }
 
@@ -220,6 +267,9 @@ fn without_its_journal_no_number_is_given_twice() {
     let answer = rig.ask(&[mkdir(3, "e")]).remove(0).unwrap();
     assert_eq!(answer, Version { epoch: 2, number: 1 }.into());
     rig.start();
-    assert_eq!(rig.ask(&[mkdir(4, "g")]).remove(0).unwrap(), Version { epoch: 2, number: 2 }.into());
+    assert_eq!(
+        rig.ask(&[mkdir(4, "g")]).remove(0).unwrap(),
+        Version { epoch: 2, number: 2 }.into()
+    );
     assert_eq!(rig.number("f"), Some(1));
 }

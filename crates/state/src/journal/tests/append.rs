@@ -67,7 +67,15 @@ fn a_batch_is_one_write_and_then_one_sync() {
     tail.append(&changes(1, 2..=4000)).unwrap();
     tail.append(&changes(1, 4001..=4001)).unwrap();
     let calls = store.calls.borrow();
-    let [Call::Write(first), Call::Sync, Call::Write(second), Call::Sync, Call::Write(third), Call::Sync] = calls[..] else {
+    let [
+        Call::Write(first),
+        Call::Sync,
+        Call::Write(second),
+        Call::Sync,
+        Call::Write(third),
+        Call::Sync,
+    ] = calls[..]
+    else {
         panic!("{calls:?}");
     };
     assert!(first == 60 && first < second && second < third);
@@ -84,7 +92,9 @@ fn after_a_failed_sync_nothing_is_asked_of_the_disk_again() {
     store.sync_fails.set(false);
     let calls = store.calls.borrow().len();
     for batch in [changes(1, 2..=2), changes(1, 3..=3), Vec::new()] {
-        assert!(matches!(tail.append(&batch), Err(JournalError::Failed(path)) if path == Path::new("/j")));
+        assert!(
+            matches!(tail.append(&batch), Err(JournalError::Failed(path)) if path == Path::new("/j"))
+        );
     }
     assert_eq!(store.calls.borrow().len(), calls);
     assert_eq!((tail.last(), tail.chain()), (version(1, 1), chain));
@@ -152,13 +162,19 @@ fn numbers_rise_by_one_in_an_epoch_and_epochs_rise() {
         (vec![(4, 0)], false),
     ];
     for (numbers, good) in cases {
-        let numbered = |&(epoch, number): &(u32, u64)| Numbered { version: version(epoch, number), ..change(1, 1) };
+        let numbered = |&(epoch, number): &(u32, u64)| Numbered {
+            version: version(epoch, number),
+            ..change(1, 1)
+        };
         let batch: Vec<_> = numbers.iter().map(numbered).collect();
         let (before, calls) = (tail.last(), store.calls.borrow().len());
         match tail.append(&batch) {
             Ok(()) => assert!(good && tail.last() == batch[batch.len() - 1].version, "{numbers:?}"),
             Err(JournalError::Order { .. }) => {
-                assert!(!good && tail.last() == before && store.calls.borrow().len() == calls, "{numbers:?}");
+                assert!(
+                    !good && tail.last() == before && store.calls.borrow().len() == calls,
+                    "{numbers:?}"
+                );
             }
             Err(other) => panic!("{numbers:?}: {other}"),
         }
@@ -170,12 +186,18 @@ fn batches_over_a_cap_are_refused_and_those_at_it_are_not() {
     let (temp, _) = Temp::with(&[]);
     let mut journal = open(&temp.path()).unwrap().0;
     let most = u64::try_from(BATCH_CHANGES).unwrap();
-    assert!(matches!(journal.append(&changes(1, 1..=most + 1)), Err(JournalError::TooLarge { changes: 4097 })));
+    assert!(matches!(
+        journal.append(&changes(1, 1..=most + 1)),
+        Err(JournalError::TooLarge { changes: 4097 })
+    ));
     journal.append(&changes(1, 1..=most)).unwrap();
     // Each of these takes 8,229 bytes: 2,038 of them are the most that fit.
     let long = TreePath::new(["x".repeat(255).as_str(); 16].join("/")).unwrap();
     assert_eq!(long.as_str().len(), limits::PATH);
-    let moved = |number| Numbered { change: Change::Move { from: long.clone(), to: long.clone() }, ..change(1, number) };
+    let moved = |number| Numbered {
+        change: Change::Move { from: long.clone(), to: long.clone() },
+        ..change(1, number)
+    };
     let each = 12 + 16 + 8 + 1 + 2 * (2 + limits::PATH);
     let fit = u64::try_from(BATCH_BYTES / each).unwrap();
     let batch: Vec<_> = (most + 1..=most + fit + 1).map(moved).collect();
@@ -201,7 +223,9 @@ fn what_could_not_be_read_back_is_not_written() {
         [Numbered { change: put, ..change(1, 1) }]
     };
     for (size, nanos) in [(limits::FILE_SIZE + 1, 0), (0, 1_000_000_000)] {
-        assert!(matches!(tail.append(&put(size, nanos)), Err(JournalError::Unreadable(v)) if v == version(1, 1)));
+        assert!(
+            matches!(tail.append(&put(size, nanos)), Err(JournalError::Unreadable(v)) if v == version(1, 1))
+        );
     }
     assert!(store.calls.borrow().is_empty());
     tail.append(&put(limits::FILE_SIZE, 999_999_999)).unwrap();
@@ -216,7 +240,12 @@ fn what_was_found_is_written_again_and_synced_before_it_is_used() {
         (None, start, start, vec![]),
         (None, start, start + 1, vec![Call::Cut(start), Call::Sync]),
         (Some(start), end, end, vec![Call::Read(start), Call::Write(start), Call::Sync]),
-        (Some(start), end, end + 9, vec![Call::Cut(end), Call::Read(start), Call::Write(start), Call::Sync]),
+        (
+            Some(start),
+            end,
+            end + 9,
+            vec![Call::Cut(end), Call::Read(start), Call::Write(start), Call::Sync],
+        ),
     ] {
         let found = Found { end: End { at, ..empty.clone() }, newest, size };
         let store = Store::default();

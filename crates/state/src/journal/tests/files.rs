@@ -13,7 +13,8 @@ fn is_made_with_mode_0600_and_nothing_beside_it() {
     let temp = Temp::new();
     // Left by one who was stopped while it made the file.
     std::fs::write(temp.dir.path().join("journal.new"), [1; 500]).unwrap();
-    std::fs::set_permissions(temp.dir.path().join("journal.new"), PermissionsExt::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(temp.dir.path().join("journal.new"), PermissionsExt::from_mode(0o644))
+        .unwrap();
     let (journal, read) = open(&temp.path()).unwrap();
     assert_eq!((journal.last(), read.len()), (version(0, 0), 0));
     let meta = temp.path().metadata().unwrap();
@@ -93,10 +94,15 @@ fn those_who_come_and_go_take_turns() {
 fn that_of_another_id_is_refused_by_name() {
     let (temp, _) = Temp::with(&[changes(1, 1..=3)]);
     let before = temp.bytes();
-    let error = Journal::open(&temp.path(), [0xab; 16], &mut |_| panic!("nothing of it is given out")).unwrap_err();
+    let error =
+        Journal::open(&temp.path(), [0xab; 16], &mut |_| panic!("nothing of it is given out"))
+            .unwrap_err();
     assert!(matches!(error, JournalError::Foreign { .. }));
     let text = error.to_string();
-    assert!(text.contains("30313233343536373839616263646566") && text.contains(&"ab".repeat(16)), "{text}");
+    assert!(
+        text.contains("30313233343536373839616263646566") && text.contains(&"ab".repeat(16)),
+        "{text}"
+    );
     assert!(temp.bytes() == before);
 }
 

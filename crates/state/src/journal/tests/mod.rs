@@ -33,7 +33,12 @@ fn change(epoch: u32, number: u64) -> Numbered {
         3 => Change::Move { from: path("a".to_owned()), to: path(format!("b{number}")) },
         _ => Change::Withdraw { of: version(epoch, number - 1) },
     };
-    Numbered { version: version(epoch, number), id: ChangeId([3; 16]), time_ms: 1_700_000_000_000 + number, change }
+    Numbered {
+        version: version(epoch, number),
+        id: ChangeId([3; 16]),
+        time_ms: 1_700_000_000_000 + number,
+        change,
+    }
 }
 
 fn changes(epoch: u32, numbers: std::ops::RangeInclusive<u64>) -> Vec<Numbered> {

@@ -40,7 +40,11 @@ impl Model {
     }
 
     fn last(&self) -> Version {
-        self.batches.last().and_then(|(_, batch)| batch.last()).map(|change| change.version).unwrap_or_default()
+        self.batches
+            .last()
+            .and_then(|(_, batch)| batch.last())
+            .map(|change| change.version)
+            .unwrap_or_default()
     }
 }
 
@@ -91,8 +95,15 @@ fn run(steps: Vec<Step>) {
                 let mut bad = bytes.clone();
                 bad[at] ^= 0x55;
                 temp.set(&bad);
-                let wanted = model.batches.iter().map(|(start, _)| *start).rfind(|start| *start <= at).unwrap();
-                assert!(matches!(refused(&temp), JournalError::Damaged { offset, .. } if offset == wanted as u64));
+                let wanted = model
+                    .batches
+                    .iter()
+                    .map(|(start, _)| *start)
+                    .rfind(|start| *start <= at)
+                    .unwrap();
+                assert!(
+                    matches!(refused(&temp), JournalError::Damaged { offset, .. } if offset == wanted as u64)
+                );
                 temp.set(&bytes);
                 journal = check(&temp, &model);
             }

@@ -11,7 +11,9 @@ fn three() -> [Vec<Numbered>; 3] {
 
 fn damaged_at(temp: &Temp, wanted: usize, what: &dyn std::fmt::Display) {
     match refused(temp) {
-        JournalError::Damaged { offset, .. } => assert_eq!(usize::try_from(offset).unwrap(), wanted, "{what}"),
+        JournalError::Damaged { offset, .. } => {
+            assert_eq!(usize::try_from(offset).unwrap(), wanted, "{what}")
+        }
         other => panic!("{what}: {other}"),
     }
 }
@@ -54,11 +56,17 @@ fn a_batch_torn_at_any_byte_is_cut_off_and_no_other() {
         let earlier = [kept, &good[starts[0]..][..end - at]].concat();
         let mut holed = good.clone();
         holed[at] ^= 1;
-        for (name, torn) in
-            [("cut", kept), ("zeros", &zeros), ("garbage", &garbage), ("magic", &magic), ("earlier", &earlier), ("hole", &holed)]
-        {
+        for (name, torn) in [
+            ("cut", kept),
+            ("zeros", &zeros),
+            ("garbage", &garbage),
+            ("magic", &magic),
+            ("earlier", &earlier),
+            ("hole", &holed),
+        ] {
             temp.set(torn);
-            let (mut journal, read) = open(&temp.path()).unwrap_or_else(|error| panic!("{name} at {at}: {error}"));
+            let (mut journal, read) =
+                open(&temp.path()).unwrap_or_else(|error| panic!("{name} at {at}: {error}"));
             assert_eq!(read, three()[..2].concat(), "{name} at {at}");
             assert_eq!((journal.last(), journal.chain()), (version(1, 5), chain));
             assert!(temp.bytes() == good[..start], "{name} at {at}");
@@ -139,10 +147,11 @@ fn stretches_lost_before_the_last_batch_are_damage() {
 
 #[test]
 fn batches_that_change_places_or_come_from_another_file_are_not_taken() {
-    let same =
-        [changes(1, 1..=1), changes(1, 6..=6)].map(|batch| batch.into_iter().map(|c| Numbered { version: version(1, 1), ..c }).collect());
+    let same = [changes(1, 1..=1), changes(1, 6..=6)]
+        .map(|batch| batch.into_iter().map(|c| Numbered { version: version(1, 1), ..c }).collect());
     let [a, b]: [Vec<Numbered>; 2] = same;
-    let ((first, starts), (second, _)) = (Temp::with(&[a.clone(), changes(1, 2..=2)]), Temp::with(&[b]));
+    let ((first, starts), (second, _)) =
+        (Temp::with(&[a.clone(), changes(1, 2..=2)]), Temp::with(&[b]));
     let good = first.bytes();
     // The other file's batch has the same place, and a salt of its own.
     let foreign = [&good[..FILE_HEADER], &second.bytes()[FILE_HEADER..]].concat();
@@ -188,7 +197,13 @@ fn sealed_nonsense_is_damage_even_at_the_end() {
         (&skipped[..], 1),
     ] {
         let mut batch = [&[0; BATCH_HEADER][..], payload].concat();
-        header.key().seal(&mut batch, u32::try_from(payload.len()).unwrap(), count, 60, &header.chain());
+        header.key().seal(
+            &mut batch,
+            u32::try_from(payload.len()).unwrap(),
+            count,
+            60,
+            &header.chain(),
+        );
         temp.set(&[&good[..FILE_HEADER], &batch].concat());
         damaged_at(&temp, FILE_HEADER, &format!("{count} in {} bytes", payload.len()));
     }

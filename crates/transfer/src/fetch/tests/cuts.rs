@@ -13,8 +13,12 @@ fn elsewhere(model: &Model) -> Model {
 fn a_cut_after_every_byte() {
     for (size, block) in [(0, 9), (31, 9), (31, 1), (31, 64)] {
         for model in [Model::new(bytes(size), block), Model::new(bytes(size), block).unhashed()] {
-            let whole =
-                model.answer(&Request::Get(relais_proto::GetRequest { path: path(), offset: 0, length: u64::MAX, wanted: Wanted::Any }));
+            let whole = model.answer(&Request::Get(relais_proto::GetRequest {
+                path: path(),
+                offset: 0,
+                length: u64::MAX,
+                wanted: Wanted::Any,
+            }));
             for cut in 0..whole.len() {
                 let server = Server::cutting(&model, [cut]);
                 let mut run = Run::new(&[&server]);
@@ -74,7 +78,14 @@ fn without_a_digest_another_content_starts_again() {
     let (a, b) = (Server::cutting(&model, [2_500_000]), Server::honest(&changed));
     let mut run = Run::new(&[&a, &b]);
     assert!(run.expect(&changed).restarted);
-    assert_eq!(b.gets(), [(2_498_560 / 4096 * 4096, u64::MAX), (0, u64::MAX)].map(|(at, n)| if at == 0 { (at, n) } else { b.gets()[0] }));
+    assert_eq!(
+        b.gets(),
+        [(2_498_560 / 4096 * 4096, u64::MAX), (0, u64::MAX)].map(|(at, n)| if at == 0 {
+            (at, n)
+        } else {
+            b.gets()[0]
+        })
+    );
 }
 
 #[test]
@@ -106,7 +117,8 @@ fn encoded_header(model: &Model) -> usize {
 fn nobody_goes_on() {
     let model = Model::new(bytes(3 * MIB), 65536);
     // One server that breaks off, again and again, without a further byte.
-    let server = Server::cutting(&model, [2_000_000].into_iter().chain(std::iter::repeat_n(20, 50)));
+    let server =
+        Server::cutting(&model, [2_000_000].into_iter().chain(std::iter::repeat_n(20, 50)));
     let run = Run::new(&[&server]);
     let Err(FetchError::Cut { good, size, .. }) = run.result else { panic!("{:?}", run.result) };
     assert!(good > MIB && size == model.size());
@@ -129,7 +141,9 @@ fn silence_counts_as_a_cut() {
 
 #[test]
 fn the_file_is_gone() {
-    let gone = |code: ErrorCode| Server::saying(move |_| encode(&[Reply::Error(Refusal::new(code, "gone"))]));
+    let gone = |code: ErrorCode| {
+        Server::saying(move |_| encode(&[Reply::Error(Refusal::new(code, "gone"))]))
+    };
     for code in [ErrorCode::NotFound, ErrorCode::IsFolder, ErrorCode::Denied] {
         let run = Run::new(&[&gone(code)]);
         assert!(matches!(run.result, Err(FetchError::Refused(r)) if r.code == code));

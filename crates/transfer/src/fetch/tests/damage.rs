@@ -10,10 +10,17 @@ fn flipping(model: &Model, at: u64, mut times: u32) -> Server {
     Server::saying(move |request| {
         let mut out = model.answer(request);
         let Request::Get(get) = request else { return out };
-        if times > 0 && model.fits(get.wanted) && (get.offset..get.offset.saturating_add(get.length)).contains(&at) {
+        if times > 0
+            && model.fits(get.wanted)
+            && (get.offset..get.offset.saturating_add(get.length)).contains(&at)
+        {
             times -= 1;
             let block = u64::from(model.block);
-            let before = encode(&[Reply::Wait(relais_proto::WaitReason::Scanning), Reply::Header(model.header(0, 0))]).len();
+            let before = encode(&[
+                Reply::Wait(relais_proto::WaitReason::Scanning),
+                Reply::Header(model.header(0, 0)),
+            ])
+            .len();
             let into = at - get.offset;
             let place = before as u64 + into + (into / block + 1) * relais_proto::HEADER_LEN as u64;
             out[usize::try_from(place).unwrap()] ^= 4;
@@ -24,7 +31,9 @@ fn flipping(model: &Model, at: u64, mut times: u32) -> Server {
 
 #[test]
 fn a_flipped_bit_costs_one_piece() {
-    for model in [Model::new(bytes(5 * MIB + 77), 65536), Model::new(bytes(5 * MIB + 77), 65536).unhashed()] {
+    for model in
+        [Model::new(bytes(5 * MIB + 77), 65536), Model::new(bytes(5 * MIB + 77), 65536).unhashed()]
+    {
         for at in [0, 3 * MIB + 5, 5 * MIB + 76] {
             let server = flipping(&model, at, 1);
             let mut run = Run::new(&[&server]);
@@ -45,12 +54,15 @@ fn a_small_file_is_repaired_as_well() {
 
 #[test]
 fn a_flipped_bit_in_the_part_file_is_found() {
-    for model in [Model::new(bytes(4 * MIB + 9), 65536), Model::new(bytes(4 * MIB + 9), 65536).unhashed()] {
+    for model in
+        [Model::new(bytes(4 * MIB + 9), 65536), Model::new(bytes(4 * MIB + 9), 65536).unhashed()]
+    {
         for good in [3 * MIB + 1000, 4 * MIB + 9] {
             for at in [0, MIB, 3 * MIB + 999] {
                 let mut held = model.content.clone();
                 held[usize::try_from(at).unwrap()] ^= 1;
-                let (part, resume) = part_with(&model, &held[..usize::try_from(good).unwrap()], good);
+                let (part, resume) =
+                    part_with(&model, &held[..usize::try_from(good).unwrap()], good);
                 let server = Server::honest(&model);
                 let mut run = Run::resuming(&[&server], part, Some(resume));
                 let fetched = run.expect(&model);
@@ -77,7 +89,10 @@ fn a_rotten_copy_leads_to_another_server() {
     let rotten = Server::honest(&disk);
     let mut run = Run::new(&[&rotten, &sound]);
     assert_eq!(run.expect(&model).bytes_moved, 4 * MIB);
-    assert!(rotten.gets().len() == 1 && run.failures == ["the server's content does not have its digest"]);
+    assert!(
+        rotten.gets().len() == 1
+            && run.failures == ["the server's content does not have its digest"]
+    );
     let mut alone = Run::new(&[&rotten]);
     assert!(matches!(alone.result, Err(FetchError::Damaged(_))) && alone.told.saved.is_some());
     assert_eq!(alone.part_bytes(), disk.content);
@@ -179,8 +194,12 @@ fn a_file_that_changes_while_it_is_sent() {
 
 #[test]
 fn what_was_written_but_not_noted_is_kept_where_it_is_good() {
-    for model in [Model::new(bytes(6 * MIB + 77), 65536), Model::new(bytes(6 * MIB + 77), 65536).unhashed()] {
-        for (noted, held) in [(0, 3 * MIB + 500), (MIB + 9, 4 * MIB), (0, 6 * MIB + 77), (2 * MIB, 2 * MIB + 1)] {
+    for model in
+        [Model::new(bytes(6 * MIB + 77), 65536), Model::new(bytes(6 * MIB + 77), 65536).unhashed()]
+    {
+        for (noted, held) in
+            [(0, 3 * MIB + 500), (MIB + 9, 4 * MIB), (0, 6 * MIB + 77), (2 * MIB, 2 * MIB + 1)]
+        {
             let mut bytes = model.content[..usize::try_from(held).unwrap()].to_vec();
             // One piece behind the noted bytes is not what it should be, where there is room for one.
             let bad = noted / MIB + 1;

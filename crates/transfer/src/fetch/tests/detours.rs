@@ -10,7 +10,8 @@ use super::*;
 const MIB: u64 = 1024 * 1024;
 
 fn at(addrs: &[SocketAddr]) -> Vec<u8> {
-    let holders = addrs.iter().map(|addr| Endpoint { id: SlaveId([1; 16]), addrs: vec![*addr] }).collect();
+    let holders =
+        addrs.iter().map(|addr| Endpoint { id: SlaveId([1; 16]), addrs: vec![*addr] }).collect();
     encode(&[Reply::Elsewhere { holders }])
 }
 
@@ -42,8 +43,15 @@ fn a_digest_and_pieces_come_from_a_holder_as_well() {
     let holder = Server::honest(&model);
     let addr = holder.addr;
     // Sends damaged bytes, and cannot tell which.
-    let broken = Model { content: bytes(3 * MIB).iter().map(|b| b ^ 1).collect(), claimed: Some(model.digest()), ..model.clone() };
-    let lacking = Server::saying(move |request| if is_get(request) { broken.answer(request) } else { at(&[addr]) });
+    let broken = Model {
+        content: bytes(3 * MIB).iter().map(|b| b ^ 1).collect(),
+        claimed: Some(model.digest()),
+        ..model.clone()
+    };
+    let lacking =
+        Server::saying(
+            move |request| if is_get(request) { broken.answer(request) } else { at(&[addr]) },
+        );
     let mut run = Run::new(&[&lacking, &holder]);
     run.expect(&model);
     assert!(run.sessions.asked_for == 1 && run.failures.is_empty(), "{:?}", run.failures);
@@ -54,8 +62,13 @@ fn where_nobody_has_it_yet_it_is_asked_for_again() {
     let model = Model::new(bytes(100_000), 65536);
     for late in [at(&[]), refused(ErrorCode::NoContent)] {
         let (asked, honest) = (AtomicUsize::new(0), model.clone());
-        let server =
-            Server::saying(move |request| if asked.fetch_add(1, Ordering::SeqCst) < 2 { late.clone() } else { honest.answer(request) });
+        let server = Server::saying(move |request| {
+            if asked.fetch_add(1, Ordering::SeqCst) < 2 {
+                late.clone()
+            } else {
+                honest.answer(request)
+            }
+        });
         let begun = Instant::now();
         let mut run = Run::new(&[&server]);
         run.expect(&model);
@@ -101,8 +114,16 @@ fn an_interruption_ends_the_wait_for_content() {
     }
     let server = Server::saying(|_| at(&[]));
     let begun = Instant::now();
-    let result = fetch(&mut Servers::new(&[&server]), &path(), &tempfile::tempfile().unwrap(), None, &mut Impatient(begun));
-    assert!(matches!(result, Err(FetchError::Interrupted)) && begun.elapsed() < Duration::from_secs(2));
+    let result = fetch(
+        &mut Servers::new(&[&server]),
+        &path(),
+        &tempfile::tempfile().unwrap(),
+        None,
+        &mut Impatient(begun),
+    );
+    assert!(
+        matches!(result, Err(FetchError::Interrupted)) && begun.elapsed() < Duration::from_secs(2)
+    );
 }
 
 #[test]
@@ -112,7 +133,10 @@ fn a_server_that_is_behind_is_left_for_the_next() {
     let mut run = Run::new(&[&behind, &good]);
     run.expect(&model);
     assert!(run.failures.is_empty());
-    assert_eq!((run.sessions.left.as_slice(), run.told.events.len()), (&["behind".to_owned()][..], 1));
+    assert_eq!(
+        (run.sessions.left.as_slice(), run.told.events.len()),
+        (&["behind".to_owned()][..], 1)
+    );
 }
 
 #[test]
@@ -122,7 +146,14 @@ fn where_all_are_behind_it_ends_with_the_users_time() {
     for retry in [Duration::ZERO, Duration::from_millis(700)] {
         let mut sessions = Servers { retry, ..Servers::new(&[&a, &b]) };
         let begun = Instant::now();
-        let error = fetch(&mut sessions, &path(), &tempfile::tempfile().unwrap(), None, &mut Recorder::default()).unwrap_err();
+        let error = fetch(
+            &mut sessions,
+            &path(),
+            &tempfile::tempfile().unwrap(),
+            None,
+            &mut Recorder::default(),
+        )
+        .unwrap_err();
         assert_eq!(error.code(), ErrorCode::Behind);
         assert!(begun.elapsed() >= retry && begun.elapsed() < retry + Duration::from_secs(2));
         assert!(!sessions.left.is_empty());

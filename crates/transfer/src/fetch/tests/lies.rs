@@ -20,18 +20,30 @@ fn with_header(model: &Model, change: impl Fn(&mut Header) + Send + 'static) -> 
 fn an_announced_size_takes_no_room() {
     let model = Model::new(bytes(100), 100);
     for size in [1_u64 << 40, 1 << 60, i64::MAX as u64] {
-        let server = with_header(&model, move |header| (header.size, header.length, header.digest) = (size, size - header.offset, None));
+        let server = with_header(&model, move |header| {
+            (header.size, header.length, header.digest) = (size, size - header.offset, None)
+        });
         let run = Run::new(&[&server]);
-        assert!(matches!(run.result, Err(FetchError::Cut { .. } | FetchError::BadServer(_))), "{:?}", run.result);
+        assert!(
+            matches!(run.result, Err(FetchError::Cut { .. } | FetchError::BadServer(_))),
+            "{:?}",
+            run.result
+        );
         let meta = run.part.metadata().unwrap();
-        assert!(meta.len() <= 4000 && meta.blocks() <= 8, "{} bytes, {} blocks", meta.len(), meta.blocks());
+        assert!(
+            meta.len() <= 4000 && meta.blocks() <= 8,
+            "{} bytes, {} blocks",
+            meta.len(),
+            meta.blocks()
+        );
     }
 }
 
 #[test]
 fn headers_that_answer_another_question() {
     let model = Model::new(bytes(100), 100);
-    let changes: [fn(&mut Header); 3] = [|header| header.offset = 1, |header| header.length = 50, |header| header.block_size = 99];
+    let changes: [fn(&mut Header); 3] =
+        [|header| header.offset = 1, |header| header.length = 50, |header| header.block_size = 99];
     for change in changes {
         let run = Run::new(&[&with_header(&model, change)]);
         assert!(matches!(run.result, Err(FetchError::BadServer(_))), "{:?}", run.result);
@@ -69,7 +81,11 @@ fn blocks_of_other_lengths() {
         &[30, 30, 30, 10, 30],
     ] {
         let run = Run::new(&[&in_blocks(lengths)]);
-        assert!(matches!(run.result, Err(FetchError::BadServer(_))), "{lengths:?}: {:?}", run.result);
+        assert!(
+            matches!(run.result, Err(FetchError::BadServer(_))),
+            "{lengths:?}: {:?}",
+            run.result
+        );
         Run::new(&[&in_blocks(lengths), &Server::honest(&model)]).expect(&model);
     }
 }
@@ -77,7 +93,9 @@ fn blocks_of_other_lengths() {
 #[test]
 fn answers_to_other_requests() {
     let model = Model::new(bytes(100), 30);
-    for wrong in [Reply::Pong, Reply::End { digest: Digest([0; 32]) }, Reply::Done { mark: Mark::default() }] {
+    for wrong in
+        [Reply::Pong, Reply::End { digest: Digest([0; 32]) }, Reply::Done { mark: Mark::default() }]
+    {
         let text = encode(&[wrong]);
         let server = Server::saying(move |_| text.clone());
         assert!(matches!(Run::new(&[&server]).result, Err(FetchError::BadServer(_))));
@@ -112,7 +130,11 @@ fn piece_values_that_are_wrong() {
         let b = Server::honest(&model);
         Run::new(&[&a, &b]).expect(&model);
         let alone = Run::new(&[&a]);
-        assert!(matches!(alone.result, Err(FetchError::BadServer(_) | FetchError::Damaged(_))), "{:?}", alone.result);
+        assert!(
+            matches!(alone.result, Err(FetchError::BadServer(_) | FetchError::Damaged(_))),
+            "{:?}",
+            alone.result
+        );
     }
 }
 
@@ -120,7 +142,12 @@ fn piece_values_that_are_wrong() {
 fn any_cut_and_flip_of_an_answer_ends() {
     // Whatever single byte of an answer is wrong, the content is right or there is an error.
     let model = Model::new(bytes(40), 9);
-    let whole = model.answer(&Request::Get(relais_proto::GetRequest { path: path(), offset: 0, length: u64::MAX, wanted: Wanted::Any }));
+    let whole = model.answer(&Request::Get(relais_proto::GetRequest {
+        path: path(),
+        offset: 0,
+        length: u64::MAX,
+        wanted: Wanted::Any,
+    }));
     for at in 0..whole.len() {
         let lying = model.clone();
         let mut first = true;
@@ -134,7 +161,10 @@ fn any_cut_and_flip_of_an_answer_ends() {
         let mut run = Run::new(&[&server]);
         match &run.result {
             Ok(_) => assert_eq!(run.part_bytes(), model.content, "byte {at}"),
-            Err(e) => assert!(matches!(e, FetchError::Cut { .. } | FetchError::Refused(_)), "byte {at}: {e:?}"),
+            Err(e) => assert!(
+                matches!(e, FetchError::Cut { .. } | FetchError::Refused(_)),
+                "byte {at}: {e:?}"
+            ),
         }
     }
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use relais_net::Connection;
 use relais_proto::{
-    Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, Header, Identity, Kind, Mark, Refusal, Reply, Request, TreePath, Version,
-    Wanted, encode_frame,
+    Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, Header, Identity, Kind, Mark, Refusal,
+    Reply, Request, TreePath, Version, Wanted, encode_frame,
 };
 
 use super::{FetchError, Fetched, Progress, Resume, Sessions, fetch};
@@ -110,7 +110,10 @@ impl Model {
                 let header = self.header(get.offset, get.length);
                 let start = usize::try_from(header.offset).unwrap();
                 let end = usize::try_from(header.offset + header.length).unwrap();
-                let mut out = encode(&[Reply::Wait(relais_proto::WaitReason::Scanning), Reply::Header(header)]);
+                let mut out = encode(&[
+                    Reply::Wait(relais_proto::WaitReason::Scanning),
+                    Reply::Header(header),
+                ]);
                 for block in self.content[start..end].chunks(self.block as usize) {
                     encode_frame(&mut out, FrameType::Block, |to| to.extend_from_slice(block));
                 }
@@ -118,13 +121,29 @@ impl Model {
                 out
             }
             Request::Hash(_) => {
-                let entry =
-                    Entry { name: "x".to_owned(), kind: Kind::File, executable: false, size: self.size(), mtime: MTIME, version: None };
-                encode(&[Reply::Details { entry, digest: Some(self.digest()), holders: Vec::new(), mark: Mark::default() }])
+                let entry = Entry {
+                    name: "x".to_owned(),
+                    kind: Kind::File,
+                    executable: false,
+                    size: self.size(),
+                    mtime: MTIME,
+                    version: None,
+                };
+                encode(&[Reply::Details {
+                    entry,
+                    digest: Some(self.digest()),
+                    holders: Vec::new(),
+                    mark: Mark::default(),
+                }])
             }
             Request::Pieces { wanted, .. } if !self.fits(*wanted) => refused(ErrorCode::Changed),
             Request::Pieces { first, count, .. } => {
-                let values = self.values().into_iter().skip(usize::try_from(*first).unwrap()).take(*count as usize).collect();
+                let values = self
+                    .values()
+                    .into_iter()
+                    .skip(usize::try_from(*first).unwrap())
+                    .take(*count as usize)
+                    .collect();
                 encode(&[Reply::PieceValues { first: *first, values }])
             }
             _ => refused(ErrorCode::Unsupported),
@@ -157,7 +176,11 @@ impl Server {
     /// Answers honestly, and ends its first connections after so many bytes.
     pub fn cutting(model: &Model, cuts: impl IntoIterator<Item = usize>) -> Self {
         let model = model.clone();
-        Self::start(cuts.into_iter().collect(), false, Box::new(move |request| model.answer(request)))
+        Self::start(
+            cuts.into_iter().collect(),
+            false,
+            Box::new(move |request| model.answer(request)),
+        )
     }
 
     /// Answers what `answer` makes, and ends each connection after one answer.
@@ -194,7 +217,13 @@ impl Server {
 }
 
 /// Answers one connection; with a cut, ends it after so many bytes.
-fn serve(stream: TcpStream, cut: Option<usize>, once: bool, answer: &mut Answer, seen: &Mutex<Vec<Request>>) {
+fn serve(
+    stream: TcpStream,
+    cut: Option<usize>,
+    once: bool,
+    answer: &mut Answer,
+    seen: &Mutex<Vec<Request>>,
+) {
     let mut left = cut.unwrap_or(usize::MAX);
     let mut connection = Connection::new(stream.try_clone().unwrap()).unwrap();
     while let Ok(Some(request)) = connection.read_request() {
@@ -240,8 +269,9 @@ impl Servers {
 impl Sessions for Servers {
     fn connection(&mut self) -> Result<&mut Connection, FetchError> {
         if self.open.is_none() {
-            let mut connection = Connection::connect(self.addrs[self.current], Duration::from_secs(5))
-                .map_err(|e| FetchError::Unreachable(e.to_string()))?;
+            let mut connection =
+                Connection::connect(self.addrs[self.current], Duration::from_secs(5))
+                    .map_err(|e| FetchError::Unreachable(e.to_string()))?;
             connection.set_silence(Duration::from_secs(2));
             self.open = Some(connection);
         }
@@ -256,7 +286,10 @@ impl Sessions for Servers {
 
     fn elsewhere(&mut self, holders: &[Endpoint]) -> bool {
         self.asked_for += 1;
-        let found = holders.iter().flat_map(|holder| &holder.addrs).find_map(|addr| self.addrs.iter().position(|known| known == addr));
+        let found = holders
+            .iter()
+            .flat_map(|holder| &holder.addrs)
+            .find_map(|addr| self.addrs.iter().position(|known| known == addr));
         let Some(found) = found.filter(|found| *found != self.current) else { return false };
         (self.current, self.open) = (found, None);
         true
@@ -328,7 +361,12 @@ impl Run {
         Self::with(servers, part, resume, Recorder::default())
     }
 
-    pub fn with(servers: &[&Server], part: File, resume: Option<Resume>, mut told: Recorder) -> Self {
+    pub fn with(
+        servers: &[&Server],
+        part: File,
+        resume: Option<Resume>,
+        mut told: Recorder,
+    ) -> Self {
         let mut sessions = Servers::new(servers);
         let result = fetch(&mut sessions, &path(), &part, resume, &mut told);
         // A server here talks to one at a time.
@@ -351,7 +389,10 @@ impl Run {
             Err(e) => panic!("{e:?}, told {:?}, failures {:?}", self.told.events, self.failures),
         };
         assert!(self.part_bytes() == model.content, "the part file holds something else");
-        assert_eq!((fetched.size, fetched.digest, fetched.mtime), (model.size(), model.digest(), MTIME));
+        assert_eq!(
+            (fetched.size, fetched.digest, fetched.mtime),
+            (model.size(), model.digest(), MTIME)
+        );
         assert!(fetched.executable && fetched.version == Some(Version { epoch: 1, number: 42 }));
         fetched
     }

@@ -9,11 +9,15 @@ fn every_size_around_the_blocks() {
     for block in [1_u32, 9, 4096, 65536, 1 << 20] {
         let b = u64::from(block);
         for size in [0, 1, b - 1, b, b + 1, 10 * b + 7] {
-            for model in [Model::new(bytes(size), block), Model::new(bytes(size), block).unhashed()] {
+            for model in [Model::new(bytes(size), block), Model::new(bytes(size), block).unhashed()]
+            {
                 let server = Server::honest(&model);
                 let mut run = Run::new(&[&server]);
                 let fetched = run.expect(&model);
-                assert_eq!((fetched.bytes_moved, fetched.resumed_from, fetched.restarted), (size, 0, false));
+                assert_eq!(
+                    (fetched.bytes_moved, fetched.resumed_from, fetched.restarted),
+                    (size, 0, false)
+                );
                 assert_eq!(fetched.servers, [server.addr]);
                 assert_eq!(run.told.events, [format!("started {size} 0")]);
                 assert_eq!(server.gets(), [(0, u64::MAX)]);
@@ -24,7 +28,13 @@ fn every_size_around_the_blocks() {
 
 #[test]
 fn blocks_that_cross_pieces() {
-    for (size, block) in [(3 * MIB + 5, 4 << 20), (5 * MIB, (3 << 20) + 1), (2 * MIB, 700_001), (MIB + 1, 1 << 20), (600_000, 9)] {
+    for (size, block) in [
+        (3 * MIB + 5, 4 << 20),
+        (5 * MIB, (3 << 20) + 1),
+        (2 * MIB, 700_001),
+        (MIB + 1, 1 << 20),
+        (600_000, 9),
+    ] {
         let model = Model::new(bytes(size), block);
         Run::new(&[&Server::honest(&model)]).expect(&model);
     }
@@ -34,7 +44,8 @@ fn blocks_that_cross_pieces() {
 fn what_was_there_is_kept() {
     for size in [1, 1000, MIB, 3 * MIB + 17] {
         for good in [0, 1, size / 3, size / 2, size - 1, size] {
-            for model in [Model::new(bytes(size), 65536), Model::new(bytes(size), 65536).unhashed()] {
+            for model in [Model::new(bytes(size), 65536), Model::new(bytes(size), 65536).unhashed()]
+            {
                 let server = Server::honest(&model);
                 let held = &model.content[..usize::try_from(good).unwrap()];
                 let (part, resume) = part_with(&model, held, good);
@@ -156,15 +167,25 @@ fn a_slow_transfer_is_saved_on_the_way() {
         let sender = model.clone();
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let request = Connection::new(stream.try_clone().unwrap()).unwrap().read_request().unwrap().unwrap();
+            let request = Connection::new(stream.try_clone().unwrap())
+                .unwrap()
+                .read_request()
+                .unwrap()
+                .unwrap();
             let out = sender.answer(&request);
             let blocks = usize::try_from((size - held_back) / 4096).unwrap();
-            let start = encode(&[Reply::Wait(relais_proto::WaitReason::Scanning), Reply::Header(sender.header(0, size))]).len();
+            let start = encode(&[
+                Reply::Wait(relais_proto::WaitReason::Scanning),
+                Reply::Header(sender.header(0, size)),
+            ])
+            .len();
             let (now, later) = out.split_at(start + blocks * (4096 + relais_proto::HEADER_LEN));
             stream.write_all(now).unwrap();
             // No further block before all that went out is saved.
             while saves.recv_timeout(Duration::from_millis(100)) != Ok(blocks as u64 * 4096) {
-                stream.write_all(&encode(&[Reply::Wait(relais_proto::WaitReason::Scanning)])).unwrap();
+                stream
+                    .write_all(&encode(&[Reply::Wait(relais_proto::WaitReason::Scanning)]))
+                    .unwrap();
             }
             stream.write_all(later).unwrap();
             blocks as u64 * 4096
@@ -176,6 +197,13 @@ fn a_slow_transfer_is_saved_on_the_way() {
         let before = server.join().unwrap();
         let state = watcher.0.saved.unwrap();
         assert!(state.good.prefix() >= before && state.digest == Some(model.digest()));
-        Run { part, told: Recorder::default(), failures: sessions.failures.clone(), sessions, result }.expect(&model);
+        Run {
+            part,
+            told: Recorder::default(),
+            failures: sessions.failures.clone(),
+            sessions,
+            result,
+        }
+        .expect(&model);
     }
 }

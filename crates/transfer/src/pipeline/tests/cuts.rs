@@ -4,7 +4,13 @@ use super::server::{BLOCK, Manner, refused};
 use super::*;
 
 fn tree() -> Tree {
-    Tree::new([("a", bytes(10)), ("b", bytes(2500)), ("c", Vec::new()), ("d", bytes(1)), ("e", bytes(7))])
+    Tree::new([
+        ("a", bytes(10)),
+        ("b", bytes(2500)),
+        ("c", Vec::new()),
+        ("d", bytes(1)),
+        ("e", bytes(7)),
+    ])
 }
 
 fn asks() -> Vec<Ask> {
@@ -30,7 +36,11 @@ fn length_of_answers() -> usize {
 }
 
 fn tree_answer(tree: &Tree, request: &Request) -> usize {
-    let data = if let Request::Put(put) = request { bytes(usize::try_from(put.size.unwrap()).unwrap()) } else { Vec::new() };
+    let data = if let Request::Put(put) = request {
+        bytes(usize::try_from(put.size.unwrap()).unwrap())
+    } else {
+        Vec::new()
+    };
     tree.answer(request, &data).len()
 }
 
@@ -41,12 +51,18 @@ fn check(held: &Held, tree: &Tree, what: &str) {
     let told = &held.asker;
     let names = ["a", "b", "c", "d", "e"];
     let mut listed: Vec<Told> = names.iter().map(|name| Told::Entry((*name).to_owned())).collect();
-    let listing: Vec<Told> =
-        told.of(1).into_iter().filter(|told| !matches!(told, Told::Entry(name) if name == "p" || name == "r")).collect();
+    let listing: Vec<Told> = told
+        .of(1)
+        .into_iter()
+        .filter(|told| !matches!(told, Told::Entry(name) if name == "p" || name == "r"))
+        .collect();
     listed.push(Told::Listed);
     assert_eq!(listing, listed, "{what}");
-    let mut names: Vec<String> =
-        told.of(1).into_iter().filter_map(|told| if let Told::Entry(name) = told { Some(name) } else { None }).collect();
+    let mut names: Vec<String> = told
+        .of(1)
+        .into_iter()
+        .filter_map(|told| if let Told::Entry(name) = told { Some(name) } else { None })
+        .collect();
     let count = names.len();
     names.sort_unstable();
     names.dedup();
@@ -56,7 +72,11 @@ fn check(held: &Held, tree: &Tree, what: &str) {
     assert_eq!(told.of(3), [Told::Refused(ErrorCode::NotFound)], "{what}");
     assert_eq!(told.of(4), [Told::Content(bytes(2500))], "{what}");
     assert_eq!(told.of(5), [Told::Committed(2)], "{what}");
-    assert_eq!(told.of(6), [Told::Details("b".to_owned(), Some(digest_of(&bytes(2500))))], "{what}");
+    assert_eq!(
+        told.of(6),
+        [Told::Details("b".to_owned(), Some(digest_of(&bytes(2500))))],
+        "{what}"
+    );
     assert_eq!(told.of(7), [Told::Committed(3)], "{what}");
     assert_eq!(told.of(8), [Told::Content(Vec::new())], "{what}");
     assert_eq!(told.asked, 9);
@@ -72,7 +92,8 @@ fn a_cut_after_every_byte() {
         let held = Held::new(&[&a, &b], asks());
         check(&held, &tree, &format!("cut after {cut} bytes"));
         assert_eq!(held.sessions.failures.len(), 1);
-        let moved: &[_] = if held.ran().servers.contains(&a.addr) { &[(a.addr, b.addr)] } else { &[] };
+        let moved: &[_] =
+            if held.ran().servers.contains(&a.addr) { &[(a.addr, b.addr)] } else { &[] };
         assert_eq!(held.asker.moved, moved);
     }
 }
@@ -99,8 +120,11 @@ fn a_listing_goes_on_behind_the_last_name() {
     held.ran();
     let told: Vec<Told> = names.iter().cloned().map(Told::Entry).chain([Told::Listed]).collect();
     assert_eq!(held.asker.of(0), told);
-    let afters: Vec<String> =
-        server.requests().into_iter().filter_map(|r| if let Request::List { after, .. } = r { Some(after) } else { None }).collect();
+    let afters: Vec<String> = server
+        .requests()
+        .into_iter()
+        .filter_map(|r| if let Request::List { after, .. } = r { Some(after) } else { None })
+        .collect();
     assert!(afters.len() > 5 && afters.is_sorted(), "{afters:?}");
 }
 
@@ -170,7 +194,8 @@ fn a_refusal_that_closes_in_place_of_a_block() {
         });
         let held = Held::new(&[&a, &Server::honest(&tree)], [get(name), get("small")]);
         held.ran();
-        let first = if name == "big" { Told::TooLarge(2_000_000) } else { Told::Content(bytes(2500)) };
+        let first =
+            if name == "big" { Told::TooLarge(2_000_000) } else { Told::Content(bytes(2500)) };
         assert_eq!(held.asker.told, [(0, first), (1, Told::Content(bytes(2500)))]);
         assert_eq!(held.sessions.failures, ["draining"]);
     }
@@ -180,7 +205,10 @@ fn a_refusal_that_closes_in_place_of_a_block() {
 fn silence_counts_as_a_cut() {
     let tree = tree();
     // It never answers: its first answer waits until more has come than ever will.
-    let a = Server::mannered(&tree, Manner { quiet: Some(Duration::from_secs(3600)), ..Manner::default() });
+    let a = Server::mannered(
+        &tree,
+        Manner { quiet: Some(Duration::from_secs(3600)), ..Manner::default() },
+    );
     let b = Server::honest(&tree);
     let mut sessions = Servers::new(&[&a, &b]);
     sessions.silence = Duration::from_millis(700);

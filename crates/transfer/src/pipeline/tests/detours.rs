@@ -10,14 +10,17 @@ use super::server::refused;
 use super::*;
 
 fn elsewhere(addrs: &[SocketAddr]) -> Vec<u8> {
-    let holders = addrs.iter().map(|addr| Endpoint { id: SlaveId([1; 16]), addrs: vec![*addr] }).collect();
+    let holders =
+        addrs.iter().map(|addr| Endpoint { id: SlaveId([1; 16]), addrs: vec![*addr] }).collect();
     encode(&[Reply::Elsewhere { holders }])
 }
 
 /// A server that does not have some files yet: those that are named with who has them.
 fn lacking(tree: &Tree, files: &[(&str, Option<SocketAddr>)]) -> Server {
-    let files: HashMap<String, Vec<SocketAddr>> =
-        files.iter().map(|(name, addr)| ((*name).to_owned(), addr.iter().copied().collect())).collect();
+    let files: HashMap<String, Vec<SocketAddr>> = files
+        .iter()
+        .map(|(name, addr)| ((*name).to_owned(), addr.iter().copied().collect()))
+        .collect();
     let tree = tree.clone();
     Server::saying(move |request, data| {
         let name = match request {
@@ -39,11 +42,18 @@ fn what_is_not_there_yet_comes_from_a_holder_once_all_else_is_answered() {
     let a = lacking(&tree, &[("b", Some(b.addr))]);
     let held = Held::new(&[&a, &b], [get("a"), get("b"), get("c"), Ask::Hash(path("b"))]);
     assert_eq!(held.ran().servers, [a.addr, b.addr]);
-    assert_eq!((held.asker.of(0), held.asker.of(1)), (vec![Told::Content(bytes(10))], vec![Told::Content(bytes(1500))]));
+    assert_eq!(
+        (held.asker.of(0), held.asker.of(1)),
+        (vec![Told::Content(bytes(10))], vec![Told::Content(bytes(1500))])
+    );
     assert_eq!(held.asker.of(3), [Told::Details("b".into(), Some(digest_of(&bytes(1500))))]);
     assert_eq!((a.requests().len(), b.requests().len()), (4, 2));
     // Nothing has failed, and nobody is told that a server is gone.
-    assert!(held.sessions.failures.is_empty() && held.asker.moved.is_empty() && held.sessions.abandoned == 0);
+    assert!(
+        held.sessions.failures.is_empty()
+            && held.asker.moved.is_empty()
+            && held.sessions.abandoned == 0
+    );
 }
 
 #[test]
@@ -54,7 +64,10 @@ fn holders_are_followed_from_one_to_the_next() {
     let a = lacking(&tree, &[("b", Some(b.addr)), ("c", None)]);
     let held = Held::new(&[&a, &b, &c], [get("a"), get("b"), get("c")]);
     held.ran();
-    assert_eq!((held.asker.of(1), held.asker.of(2)), (vec![Told::Content(bytes(1500))], vec![Told::Content(bytes(20))]));
+    assert_eq!(
+        (held.asker.of(1), held.asker.of(2)),
+        (vec![Told::Content(bytes(1500))], vec![Told::Content(bytes(20))])
+    );
 }
 
 #[test]
@@ -64,7 +77,9 @@ fn what_nobody_has_is_refused_and_the_rest_is_there() {
     let server = |other: usize| {
         let (tree, circle) = (tree.clone(), Arc::clone(&circle));
         Server::saying(move |request, data| match request {
-            Request::Get(get) if get.path.as_str() == "b" => elsewhere(&[circle.lock().unwrap()[other]]),
+            Request::Get(get) if get.path.as_str() == "b" => {
+                elsewhere(&[circle.lock().unwrap()[other]])
+            }
             _ => tree.answer(request, data),
         })
     };
@@ -76,8 +91,13 @@ fn what_nobody_has_is_refused_and_the_rest_is_there() {
         let held = Held::new(servers, [get("a"), get("b"), get("c")]);
         held.ran();
         assert_eq!(held.asker.of(1), [Told::Refused(ErrorCode::NoContent)]);
-        assert_eq!((held.asker.of(0), held.asker.of(2)), (vec![Told::Content(bytes(10))], vec![Told::Content(bytes(20))]));
-        assert!(begun.elapsed() >= Duration::from_secs(5) && begun.elapsed() < Duration::from_secs(9));
+        assert_eq!(
+            (held.asker.of(0), held.asker.of(2)),
+            (vec![Told::Content(bytes(10))], vec![Told::Content(bytes(20))])
+        );
+        assert!(
+            begun.elapsed() >= Duration::from_secs(5) && begun.elapsed() < Duration::from_secs(9)
+        );
         assert!(held.sessions.failures.is_empty());
     }
     assert!(a.requests().len() + b.requests().len() < 40);
@@ -107,14 +127,21 @@ fn an_answer_elsewhere_to_anything_else_breaks_the_protocol() {
 fn a_server_that_is_behind_is_left_and_all_is_asked_again_in_order() {
     let tree = tree();
     let behind = Server::saying(|_, _| refused(ErrorCode::Behind));
-    let held = Held::new(&[&behind, &Server::honest(&tree)], [make_folder(1, "x"), get("a"), make_folder(2, "y")]);
+    let held = Held::new(
+        &[&behind, &Server::honest(&tree)],
+        [make_folder(1, "x"), get("a"), make_folder(2, "y")],
+    );
     held.ran();
     assert_eq!(tree.made(), ["mkdir x", "mkdir y"]);
     assert_eq!(held.sessions.left, ["behind"]);
     assert!(held.sessions.failures.is_empty() && held.asker.moved.is_empty());
 
     let held = Held::new(&[&behind], [get("a")]);
-    assert!(matches!(&held.result, Err(PipelineError::Refused(refusal)) if refusal.code == ErrorCode::Behind), "{:?}", held.result);
+    assert!(
+        matches!(&held.result, Err(PipelineError::Refused(refusal)) if refusal.code == ErrorCode::Behind),
+        "{:?}",
+        held.result
+    );
 }
 
 #[test]
@@ -143,8 +170,14 @@ fn a_server_that_is_alone_says_so_before_any_answer() {
         out.extend(answer);
         out
     });
-    let held = Held::new(&[&server], [list(""), get("b"), make_folder(1, "x"), put(2, "d", bytes(5)), Ask::Hash(path("a"))]);
+    let held = Held::new(
+        &[&server],
+        [list(""), get("b"), make_folder(1, "x"), put(2, "d", bytes(5)), Ask::Hash(path("a"))],
+    );
     held.ran();
-    assert_eq!((held.asker.of(1), held.asker.of(3)), (vec![Told::Content(bytes(1500))], vec![Told::Committed(2)]));
+    assert_eq!(
+        (held.asker.of(1), held.asker.of(3)),
+        (vec![Told::Content(bytes(1500))], vec![Told::Committed(2)])
+    );
     assert!(held.sessions.failures.is_empty());
 }

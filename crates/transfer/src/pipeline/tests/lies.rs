@@ -18,7 +18,11 @@ fn found(ask: &Ask, lie: &[u8], what: &str) {
     let held = Held::new(&[&server], [ask.clone()]);
     assert!(matches!(held.result, Err(PipelineError::BadServer(_))), "{what}: {:?}", held.result);
     assert_eq!(held.sessions.failures.len(), 3, "{what}");
-    assert!(held.asker.told.iter().all(|(_, told)| matches!(told, Told::Entry(_))), "{what}: {:?}", held.asker.told);
+    assert!(
+        held.asker.told.iter().all(|(_, told)| matches!(told, Told::Entry(_))),
+        "{what}: {:?}",
+        held.asker.told
+    );
     let held = Held::new(&[&server, &Server::honest(&tree)], [ask.clone(), get("b")]);
     held.ran();
     assert_eq!(held.asker.of(1), [Told::Content(bytes(1))], "{what}");
@@ -28,10 +32,18 @@ fn found(ask: &Ask, lie: &[u8], what: &str) {
 #[test]
 fn answers_of_another_kind() {
     let details = |name: &str, kind, digest| {
-        let entry = Entry { name: name.to_owned(), kind, executable: false, size: 0, mtime: MTIME, version: None };
+        let entry = Entry {
+            name: name.to_owned(),
+            kind,
+            executable: false,
+            size: 0,
+            mtime: MTIME,
+            version: None,
+        };
         Reply::Details { entry, digest, holders: Vec::new(), mark: Mark::default() }
     };
-    let committed = Reply::Committed { version: Version::default(), copies: 1, mark: Mark::default() };
+    let committed =
+        Reply::Committed { version: Version::default(), copies: 1, mark: Mark::default() };
     let header = Reply::Header(Tree::header(&[], 0));
     let done = Reply::Done { mark: Mark::default() };
     let page = Reply::Entries(PageBuilder::new().finish());
@@ -56,12 +68,22 @@ fn answers_of_another_kind() {
     }
     found(&Ask::Stat(path("a")), &encode(&[details("b", Kind::File, None)]), "another name");
     found(&Ask::Hash(path("a")), &encode(&[details("a", Kind::File, None)]), "no digest");
-    found(&Ask::Hash(path("a")), &encode(&[details("a", Kind::Folder, Some(Digest([0; 32])))]), "the digest of a folder");
+    found(
+        &Ask::Hash(path("a")),
+        &encode(&[details("a", Kind::Folder, Some(Digest([0; 32])))]),
+        "the digest of a folder",
+    );
 }
 
 #[test]
 fn errors_that_no_server_sends() {
-    for code in [ErrorCode::Interrupted, ErrorCode::Local, ErrorCode::Cut, ErrorCode::BadServer, ErrorCode::BadRequest] {
+    for code in [
+        ErrorCode::Interrupted,
+        ErrorCode::Local,
+        ErrorCode::Cut,
+        ErrorCode::BadServer,
+        ErrorCode::BadRequest,
+    ] {
         found(&get("a"), &server::refused(code), code.text());
     }
 }
@@ -69,7 +91,14 @@ fn errors_that_no_server_sends() {
 fn listing(names: &[&str]) -> Vec<u8> {
     let mut page = PageBuilder::new();
     for name in names {
-        let entry = Entry { name: (*name).to_owned(), kind: Kind::File, executable: false, size: 0, mtime: MTIME, version: None };
+        let entry = Entry {
+            name: (*name).to_owned(),
+            kind: Kind::File,
+            executable: false,
+            size: 0,
+            mtime: MTIME,
+            version: None,
+        };
         assert!(page.push(&entry));
     }
     encode(&[Reply::Entries(page.finish()), Reply::Done { mark: Mark::default() }])
@@ -77,7 +106,15 @@ fn listing(names: &[&str]) -> Vec<u8> {
 
 #[test]
 fn names_that_do_not_rise_or_are_none() {
-    for names in [["b", "a"], ["a", "a"], [".relais", "a"], ["..", "a"], ["a/b", "c"], ["a\u{1b}", "b"], ["", "a"]] {
+    for names in [
+        ["b", "a"],
+        ["a", "a"],
+        [".relais", "a"],
+        ["..", "a"],
+        ["a/b", "c"],
+        ["a\u{1b}", "b"],
+        ["", "a"],
+    ] {
         found(&list(""), &listing(&names), &format!("{names:?}"));
     }
     // Over frames, and over connections.
@@ -118,7 +155,11 @@ fn headers_that_answer_another_question() {
     }
     let mut header = Tree::header(&[], 0);
     header.digest = Some(Digest([9; 32]));
-    found(&get("a"), &encode(&[Reply::Header(header), Reply::End { digest: digest_of(&[]) }]), "another digest at the end");
+    found(
+        &get("a"),
+        &encode(&[Reply::Header(header), Reply::End { digest: digest_of(&[]) }]),
+        "another digest at the end",
+    );
 }
 
 #[test]
@@ -151,17 +192,25 @@ fn content_that_was_only_announced_takes_no_memory() {
     let mut header = Tree::header(&vec![0; usize::try_from(SMALL).unwrap()], u64::MAX);
     header.block_size = u32::try_from(SMALL).unwrap();
     let mut from = encode(&[Reply::Header(header.clone())]);
-    from.extend(relais_proto::FrameHeader { kind: FrameType::Block, len: header.block_size }.to_bytes());
+    from.extend(
+        relais_proto::FrameHeader { kind: FrameType::Block, len: header.block_size }.to_bytes(),
+    );
     from.extend(bytes(100_000));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    let sender = std::thread::spawn(move || std::io::Write::write_all(&mut listener.accept().unwrap().0, &from).unwrap());
+    let sender = std::thread::spawn(move || {
+        std::io::Write::write_all(&mut listener.accept().unwrap().0, &from).unwrap()
+    });
     let mut connection = Connection::connect(addr, Duration::from_secs(5)).unwrap();
     assert!(matches!(connection.read_reply(), Ok(Some(Reply::Header(_)))));
     let (mut buffer, mut came) = (Vec::new(), 0);
     let result = super::super::content::take_in(&mut connection, &header, &mut buffer, &mut came);
     assert!(result.is_err());
-    assert!(buffer.capacity() <= 256 * 1024 && came <= 100_000, "{} bytes of room", buffer.capacity());
+    assert!(
+        buffer.capacity() <= 256 * 1024 && came <= 100_000,
+        "{} bytes of room",
+        buffer.capacity()
+    );
     sender.join().unwrap();
 }
 
@@ -206,7 +255,8 @@ fn any_flip_of_an_answer_ends() {
             out
         };
         // It ends the connection behind its answers, so that nobody waits for more.
-        let a = Server::start(Manner { cuts: [length].into(), ..Manner::default() }, Box::new(flip));
+        let a =
+            Server::start(Manner { cuts: [length].into(), ..Manner::default() }, Box::new(flip));
         let held = Held::new(&[&a, &Server::honest(&tree)], asks());
         held.ran();
         for (tag, content) in [(0, 40), (2, 3)] {

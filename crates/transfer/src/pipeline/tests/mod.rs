@@ -14,7 +14,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use relais_net::Connection;
-use relais_proto::{ChangeId, Digest, Endpoint, ErrorCode, Expect, FileTime, PutRequest, Reply, Request, TreePath};
+use relais_proto::{
+    ChangeId, Digest, Endpoint, ErrorCode, Expect, FileTime, PutRequest, Reply, Request, TreePath,
+};
 
 use super::{Answer, Ask, Conversation, PipelineError, Ran, SMALL, run};
 use crate::fetch::{FetchError, Sessions};
@@ -173,11 +175,16 @@ impl Servers {
 impl Sessions for Servers {
     fn connection(&mut self) -> Result<&mut Connection, FetchError> {
         if self.open.is_none() {
-            let mut connection = Connection::connect(self.addrs[self.current], Duration::from_secs(5))
-                .map_err(|e| FetchError::Unreachable(e.to_string()))?;
+            let mut connection =
+                Connection::connect(self.addrs[self.current], Duration::from_secs(5))
+                    .map_err(|e| FetchError::Unreachable(e.to_string()))?;
             connection.set_silence(self.silence);
             if self.send_buffer > 0 {
-                rustix::net::sockopt::set_socket_send_buffer_size(connection.stream(), self.send_buffer).unwrap();
+                rustix::net::sockopt::set_socket_send_buffer_size(
+                    connection.stream(),
+                    self.send_buffer,
+                )
+                .unwrap();
             }
             self.open = Some(connection);
         }
@@ -196,7 +203,10 @@ impl Sessions for Servers {
     }
 
     fn elsewhere(&mut self, holders: &[Endpoint]) -> bool {
-        let found = holders.iter().flat_map(|holder| &holder.addrs).find_map(|addr| self.addrs.iter().position(|known| known == addr));
+        let found = holders
+            .iter()
+            .flat_map(|holder| &holder.addrs)
+            .find_map(|addr| self.addrs.iter().position(|known| known == addr));
         let Some(found) = found.filter(|found| *found != self.current) else { return false };
         (self.current, self.open) = (found, None);
         true

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use relais_proto::{
-    ChangeId, Entry, ErrorCode, FrameHeader, FrameType, HEADER_LEN, Header, Identity, Kind, Mark, PageBuilder, Refusal, Reply, Request,
-    TreePath, Version, encode_frame,
+    ChangeId, Entry, ErrorCode, FrameHeader, FrameType, HEADER_LEN, Header, Identity, Kind, Mark,
+    PageBuilder, Refusal, Reply, Request, TreePath, Version, encode_frame,
 };
 
 use super::{MTIME, digest_of};
@@ -39,7 +39,11 @@ pub const BLOCK: usize = 1000;
 impl Tree {
     pub fn new<'a>(files: impl IntoIterator<Item = (&'a str, Vec<u8>)>) -> Self {
         let tree = Self::default();
-        tree.state.lock().unwrap().files.extend(files.into_iter().map(|(name, content)| (name.to_owned(), content)));
+        tree.state
+            .lock()
+            .unwrap()
+            .files
+            .extend(files.into_iter().map(|(name, content)| (name.to_owned(), content)));
         tree
     }
 
@@ -66,7 +70,14 @@ impl Tree {
     }
 
     fn entry(name: &str, content: &[u8]) -> Entry {
-        Entry { name: name.to_owned(), kind: Kind::File, executable: false, size: content.len() as u64, mtime: MTIME, version: None }
+        Entry {
+            name: name.to_owned(),
+            kind: Kind::File,
+            executable: false,
+            size: content.len() as u64,
+            mtime: MTIME,
+            version: None,
+        }
     }
 
     pub fn header(content: &[u8], length: u64) -> Header {
@@ -86,8 +97,12 @@ impl Tree {
     fn list(&self, path: &TreePath, after: &str) -> Vec<u8> {
         let state = self.state.lock().unwrap();
         assert!(path.is_root(), "the tree is flat");
-        let entries: Vec<Entry> =
-            state.files.iter().filter(|(name, _)| name.as_str() > after).map(|(name, content)| Self::entry(name, content)).collect();
+        let entries: Vec<Entry> = state
+            .files
+            .iter()
+            .filter(|(name, _)| name.as_str() > after)
+            .map(|(name, content)| Self::entry(name, content))
+            .collect();
         let mut replies = vec![Reply::Wait(relais_proto::WaitReason::Scanning)];
         for three in entries.chunks(3) {
             let mut page = PageBuilder::new();
@@ -99,9 +114,16 @@ impl Tree {
     }
 
     fn details(&self, path: &TreePath, hashed: bool) -> Vec<u8> {
-        let Some(content) = self.content(path.as_str()) else { return refused(ErrorCode::NotFound) };
+        let Some(content) = self.content(path.as_str()) else {
+            return refused(ErrorCode::NotFound);
+        };
         let entry = Self::entry(path.last().unwrap(), &content);
-        encode(&[Reply::Details { entry, digest: hashed.then(|| digest_of(&content)), holders: Vec::new(), mark: Mark::default() }])
+        encode(&[Reply::Details {
+            entry,
+            digest: hashed.then(|| digest_of(&content)),
+            holders: Vec::new(),
+            mark: Mark::default(),
+        }])
     }
 
     /// The honest answer, whole.
@@ -111,7 +133,9 @@ impl Tree {
             Request::Stat(path) => self.details(path, false),
             Request::Hash(path) => self.details(path, true),
             Request::Get(get) => {
-                let Some(content) = self.content(get.path.as_str()) else { return refused(ErrorCode::NotFound) };
+                let Some(content) = self.content(get.path.as_str()) else {
+                    return refused(ErrorCode::NotFound);
+                };
                 let header = Self::header(&content, get.length);
                 let sent = &content[..usize::try_from(header.length).unwrap()];
                 let mut out = encode(&[Reply::Header(header)]);
@@ -128,10 +152,14 @@ impl Tree {
                     state.files.insert(name, data.to_vec());
                 })])
             }
-            Request::MakeFolder { id, path } => encode(&[self.commit(*id, format!("mkdir {}", path.as_str()), |_| {})]),
-            Request::Remove { id, path, .. } => encode(&[self.commit(*id, format!("rm {}", path.as_str()), |state| {
-                state.files.remove(path.as_str());
-            })]),
+            Request::MakeFolder { id, path } => {
+                encode(&[self.commit(*id, format!("mkdir {}", path.as_str()), |_| {})])
+            }
+            Request::Remove { id, path, .. } => {
+                encode(&[self.commit(*id, format!("rm {}", path.as_str()), |state| {
+                    state.files.remove(path.as_str());
+                })])
+            }
             _ => refused(ErrorCode::Unsupported),
         }
     }
@@ -242,7 +270,11 @@ impl Pending {
         let mut at = 0;
         while let Some(header) = self.input.get(at..at + HEADER_LEN) {
             let header = FrameHeader::parse(header.try_into().unwrap()).unwrap();
-            let Some(payload) = self.input.get(at + HEADER_LEN..at + HEADER_LEN + header.len as usize) else { break };
+            let Some(payload) =
+                self.input.get(at + HEADER_LEN..at + HEADER_LEN + header.len as usize)
+            else {
+                break;
+            };
             at += HEADER_LEN + payload.len();
             self.frames += HEADER_LEN;
             if header.kind == FrameType::Data {
@@ -300,7 +332,13 @@ fn serve(mut stream: &TcpStream, manner: &mut Manner, answer: &mut Answer, seen:
 }
 
 /// Answers what is whole; false where the connection ends.
-fn answer_all(mut stream: &TcpStream, pending: &mut Pending, left: &mut usize, answer: &mut Answer, seen: &Mutex<Seen>) -> bool {
+fn answer_all(
+    mut stream: &TcpStream,
+    pending: &mut Pending,
+    left: &mut usize,
+    answer: &mut Answer,
+    seen: &Mutex<Seen>,
+) -> bool {
     if pending.requests.is_empty() {
         return true;
     }

@@ -6,11 +6,17 @@ use super::server::refused;
 use super::*;
 
 /// A server whose first so many answers about the file `bad` are spoilt by `spoil`.
-fn spoiling(tree: &Tree, mut times: usize, spoil: impl Fn(&mut Vec<u8>) + Send + 'static) -> Server {
+fn spoiling(
+    tree: &Tree,
+    mut times: usize,
+    spoil: impl Fn(&mut Vec<u8>) + Send + 'static,
+) -> Server {
     let tree = tree.clone();
     Server::saying(move |request, data| {
         let mut out = tree.answer(request, data);
-        if matches!(request, Request::Get(GetRequest { path, .. }) if path.as_str() == "bad") && times > 0 {
+        if matches!(request, Request::Get(GetRequest { path, .. }) if path.as_str() == "bad")
+            && times > 0
+        {
             times -= 1;
             spoil(&mut out);
         }
@@ -115,11 +121,13 @@ fn a_file_that_one_server_cannot_read() {
 fn a_put_that_was_damaged_on_the_way_is_sent_again() {
     let tree = Tree::default();
     let (honest, mut first) = (tree.clone(), true);
-    let server = Server::saying(
-        move |request, data| {
-            if std::mem::take(&mut first) { refused(ErrorCode::Damaged) } else { honest.answer(request, data) }
-        },
-    );
+    let server = Server::saying(move |request, data| {
+        if std::mem::take(&mut first) {
+            refused(ErrorCode::Damaged)
+        } else {
+            honest.answer(request, data)
+        }
+    });
     let held = Held::new(&[&server], [put(1, "x", bytes(100_000)), make_folder(2, "y")]);
     held.ran();
     assert_eq!(held.asker.told, [(1, Told::Committed(1)), (0, Told::Committed(2))]);
@@ -129,7 +137,13 @@ fn a_put_that_was_damaged_on_the_way_is_sent_again() {
 
 #[test]
 fn a_change_that_does_not_fit_is_refused_at_once() {
-    for code in [ErrorCode::Changed, ErrorCode::Storage, ErrorCode::Exists, ErrorCode::Denied, ErrorCode::NoSpace] {
+    for code in [
+        ErrorCode::Changed,
+        ErrorCode::Storage,
+        ErrorCode::Exists,
+        ErrorCode::Denied,
+        ErrorCode::NoSpace,
+    ] {
         let server = Server::saying(move |_, _| refused(code));
         let held = Held::new(&[&server], [put(1, "x", bytes(10)), make_folder(2, "y")]);
         held.ran();
@@ -145,7 +159,10 @@ fn a_server_that_makes_no_changes_is_left() {
     let asks = || [make_folder(1, "x"), put(2, "y", bytes(10)), make_folder(3, "z")];
     let held = Held::new(&[&a, &b], asks());
     held.ran();
-    assert_eq!(held.asker.told, [(0, Told::Committed(1)), (1, Told::Committed(2)), (2, Told::Committed(3))]);
+    assert_eq!(
+        held.asker.told,
+        [(0, Told::Committed(1)), (1, Told::Committed(2)), (2, Told::Committed(3))]
+    );
     // In their order, because one may need the other.
     assert_eq!(tree.made(), ["mkdir x", "put y", "mkdir z"]);
     // Where none makes changes each one is refused, and no server is left for each anew.

@@ -4,7 +4,8 @@ use super::*;
 
 #[test]
 fn every_ask_gets_its_answer_in_order() {
-    let tree = Tree::new([("a", bytes(10)), ("b", bytes(5000)), ("c", Vec::new()), ("d", bytes(1))]);
+    let tree =
+        Tree::new([("a", bytes(10)), ("b", bytes(5000)), ("c", Vec::new()), ("d", bytes(1))]);
     let server = Server::honest(&tree);
     let held = Held::new(
         &[&server],
@@ -49,7 +50,11 @@ fn every_ask_gets_its_answer_in_order() {
     ];
     assert_eq!(held.asker.told, expected);
     assert_eq!(tree.made(), ["put e", "mkdir f", "put g", "rm d"]);
-    assert!(held.asker.moved.is_empty() && held.sessions.failures.is_empty() && held.sessions.abandoned == 0);
+    assert!(
+        held.asker.moved.is_empty()
+            && held.sessions.failures.is_empty()
+            && held.sessions.abandoned == 0
+    );
 }
 
 #[test]
@@ -77,7 +82,10 @@ fn a_session_is_used_again() {
     let mut sessions = Servers::new(&[&server]);
     for _ in 0..3 {
         let held = Held::over(sessions, Asker::new([get("a"), get("missing")]));
-        assert_eq!(held.asker.told, [(0, Told::Content(bytes(10))), (1, Told::Refused(ErrorCode::NotFound))]);
+        assert_eq!(
+            held.asker.told,
+            [(0, Told::Content(bytes(10))), (1, Told::Refused(ErrorCode::NotFound))]
+        );
         sessions = held.sessions;
     }
     assert_eq!(server.seen.lock().unwrap().connections, 1);
@@ -86,7 +94,14 @@ fn a_session_is_used_again() {
 #[test]
 fn a_refusal_leaves_the_others() {
     let tree = Tree::new([("a", bytes(10)), ("b", bytes(20))]);
-    for code in [ErrorCode::NotFound, ErrorCode::IsFolder, ErrorCode::Denied, ErrorCode::BadName, ErrorCode::Exists, ErrorCode::NoSpace] {
+    for code in [
+        ErrorCode::NotFound,
+        ErrorCode::IsFolder,
+        ErrorCode::Denied,
+        ErrorCode::BadName,
+        ErrorCode::Exists,
+        ErrorCode::NoSpace,
+    ] {
         let honest = tree.clone();
         let server = Server::saying(move |request, data| match request {
             Request::Get(get) if get.path.as_str() == "bad" => server::refused(code),
@@ -94,7 +109,14 @@ fn a_refusal_leaves_the_others() {
         });
         let held = Held::new(&[&server], [get("a"), get("bad"), get("b")]);
         held.ran();
-        assert_eq!(held.asker.told, [(0, Told::Content(bytes(10))), (1, Told::Refused(code)), (2, Told::Content(bytes(20)))]);
+        assert_eq!(
+            held.asker.told,
+            [
+                (0, Told::Content(bytes(10))),
+                (1, Told::Refused(code)),
+                (2, Told::Content(bytes(20)))
+            ]
+        );
         assert!(held.sessions.failures.is_empty());
     }
 }
@@ -106,7 +128,9 @@ fn a_listing_that_breaks_off_is_refused() {
     let server = Server::saying(move |request, data| {
         let mut out = honest.answer(request, data);
         if matches!(request, Request::List { .. }) {
-            out.truncate(out.len() - encode(&[Reply::Done { mark: relais_proto::Mark::default() }]).len());
+            out.truncate(
+                out.len() - encode(&[Reply::Done { mark: relais_proto::Mark::default() }]).len(),
+            );
             out.extend(server::refused(ErrorCode::NotFolder));
         }
         out
@@ -121,13 +145,23 @@ fn a_listing_that_breaks_off_is_refused() {
 #[test]
 fn large_content_is_told_and_not_taken() {
     let small = usize::try_from(SMALL).unwrap();
-    let tree = Tree::new([("just", bytes(small)), ("over", bytes(small + 1)), ("much", bytes(3 * small)), ("z", bytes(3))]);
+    let tree = Tree::new([
+        ("just", bytes(small)),
+        ("over", bytes(small + 1)),
+        ("much", bytes(3 * small)),
+        ("z", bytes(3)),
+    ]);
     let server = Server::honest(&tree);
     let held = Held::new(&[&server], [get("over"), get("just"), get("much"), get("z")]);
     held.ran();
     assert_eq!(
         held.asker.told,
-        [(0, Told::TooLarge(SMALL + 1)), (1, Told::Content(bytes(small))), (2, Told::TooLarge(3 * SMALL)), (3, Told::Content(bytes(3)))]
+        [
+            (0, Told::TooLarge(SMALL + 1)),
+            (1, Told::Content(bytes(small))),
+            (2, Told::TooLarge(3 * SMALL)),
+            (3, Told::Content(bytes(3)))
+        ]
     );
     assert_eq!(held.ran().bytes_in, 3 * SMALL + 3);
 }
@@ -144,12 +178,21 @@ fn content_that_is_too_large_to_put_ends_it() {
 fn the_caller_stops_it() {
     let tree = Tree::new([("a", bytes(10))]);
     let server = Server::honest(&tree);
-    let held = Held::with(&[&server], Asker { stop_at: Some(3), ..Asker::new(std::iter::repeat_with(|| get("a")).take(20)) });
+    let held = Held::with(
+        &[&server],
+        Asker { stop_at: Some(3), ..Asker::new(std::iter::repeat_with(|| get("a")).take(20)) },
+    );
     assert!(matches!(&held.result, Err(PipelineError::Stopped(e)) if e.to_string() == "enough"));
     // Answers are outstanding: nobody else can use this connection.
-    assert_eq!((held.asker.told.len(), held.sessions.abandoned, held.sessions.failures.len()), (3, 1, 0));
+    assert_eq!(
+        (held.asker.told.len(), held.sessions.abandoned, held.sessions.failures.len()),
+        (3, 1, 0)
+    );
     // With nothing outstanding it stays.
-    let held = Held::with(&[&server], Asker { stop_at: Some(3), ..Asker::new([get("a"), get("a"), get("a")]) });
+    let held = Held::with(
+        &[&server],
+        Asker { stop_at: Some(3), ..Asker::new([get("a"), get("a"), get("a")]) },
+    );
     assert!(held.result.is_err());
     assert_eq!((held.sessions.abandoned, held.sessions.failures.len()), (0, 0));
 }
@@ -157,7 +200,10 @@ fn the_caller_stops_it() {
 #[test]
 fn the_caller_stops_it_before_large_content_has_passed() {
     let tree = Tree::new([("big", bytes(2_000_000))]);
-    let held = Held::with(&[&Server::honest(&tree)], Asker { stop_at: Some(1), ..Asker::new([get("big")]) });
+    let held = Held::with(
+        &[&Server::honest(&tree)],
+        Asker { stop_at: Some(1), ..Asker::new([get("big")]) },
+    );
     assert!(matches!(held.result, Err(PipelineError::Stopped(_))));
     assert_eq!(held.sessions.abandoned, 1);
 }
@@ -166,9 +212,15 @@ fn the_caller_stops_it_before_large_content_has_passed() {
 fn the_user_interrupts() {
     let tree = Tree::new([("a", bytes(10))]);
     let server = Server::honest(&tree);
-    let held = Held::with(&[&server], Asker { interrupt_at: Some(3), ..Asker::new(std::iter::repeat_with(|| get("a")).take(20)) });
+    let held = Held::with(
+        &[&server],
+        Asker { interrupt_at: Some(3), ..Asker::new(std::iter::repeat_with(|| get("a")).take(20)) },
+    );
     assert!(matches!(held.result, Err(PipelineError::Interrupted)));
-    assert_eq!((held.asker.told.len(), held.sessions.abandoned, held.sessions.failures.len()), (3, 1, 0));
+    assert_eq!(
+        (held.asker.told.len(), held.sessions.abandoned, held.sessions.failures.len()),
+        (3, 1, 0)
+    );
     // Before the first: nothing is asked.
     let held = Held::with(&[&server], Asker { interrupt_at: Some(0), ..Asker::new([get("a")]) });
     assert!(matches!(held.result, Err(PipelineError::Interrupted)) && held.sessions.open.is_none());
@@ -193,7 +245,10 @@ impl Conversation for Waiting {
 
 #[test]
 fn the_user_interrupts_while_a_server_is_silent() {
-    let server = Server::mannered(&Tree::default(), server::Manner { quiet: Some(Duration::from_secs(3600)), ..Default::default() });
+    let server = Server::mannered(
+        &Tree::default(),
+        server::Manner { quiet: Some(Duration::from_secs(3600)), ..Default::default() },
+    );
     let mut sessions = Servers::new(&[&server]);
     let stream = std::sync::Arc::clone(sessions.connection().unwrap().stream());
     let interrupted = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));

@@ -32,7 +32,11 @@ fn the_window_is_filled_and_never_exceeded() {
     assert_eq!(held.ran().bytes_in, 10_000);
     let seen = server.seen.lock().unwrap();
     let frame = 5 + 2 + 255 + 8 + 8 + 1;
-    assert!(seen.most_frames <= limits::AHEAD && seen.most_frames > limits::AHEAD - 2 * frame, "{}", seen.most_frames);
+    assert!(
+        seen.most_frames <= limits::AHEAD && seen.most_frames > limits::AHEAD - 2 * frame,
+        "{}",
+        seen.most_frames
+    );
     assert!(seen.rounds <= 10, "{} round trips", seen.rounds);
 }
 
@@ -50,12 +54,18 @@ fn the_bytes_of_puts_are_bounded_apart() {
     let tree = Tree::default();
     let server = patient(&tree);
     // Sizes at the edges of what is copied and what is sent from where it lies.
-    let asks = (0..40).map(|n| put(n, &format!("f{n}"), bytes([1, 16 * 1024, 16 * 1024 + 1, 500_000][usize::from(n % 4)])));
+    let asks = (0..40).map(|n| {
+        put(n, &format!("f{n}"), bytes([1, 16 * 1024, 16 * 1024 + 1, 500_000][usize::from(n % 4)]))
+    });
     let held = Held::new(&[&server], asks);
     assert_eq!(held.ran().bytes_out, 10 * (1 + 16 * 1024 + 16 * 1024 + 1 + 500_000));
     assert!((0..40).all(|n| held.asker.of(n) == [Told::Committed(n + 1)]));
     let seen = server.seen.lock().unwrap();
-    assert!(seen.most_data <= 4 * 1024 * 1024 && seen.most_data > 3 * 1024 * 1024, "{}", seen.most_data);
+    assert!(
+        seen.most_data <= 4 * 1024 * 1024 && seen.most_data > 3 * 1024 * 1024,
+        "{}",
+        seen.most_data
+    );
     assert!(seen.most_frames <= limits::AHEAD);
 }
 
@@ -64,7 +74,8 @@ fn both_sides_send_much_and_nobody_waits_for_ever() {
     // The server answers each request before it reads the next one, and reads little at once.
     let tree = Tree::new([("big", bytes(1_000_000))]);
     let server = Server::mannered(&tree, Manner { reads: 30_000, ..Manner::default() });
-    let asks = (0..60).map(|n| if n % 2 == 0 { get("big") } else { put(n, &format!("f{n}"), bytes(1_000_000)) });
+    let asks = (0..60)
+        .map(|n| if n % 2 == 0 { get("big") } else { put(n, &format!("f{n}"), bytes(1_000_000)) });
     let held = Held::new(&[&server], asks);
     let ran = held.ran();
     assert_eq!((ran.bytes_in, ran.bytes_out), (30_000_000, 30_000_000));
@@ -129,11 +140,21 @@ fn a_put_that_is_refused_at_once_is_sent_to_its_end() {
 
 #[test]
 fn answers_that_come_before_what_they_answer_are_lies() {
-    let committed = Reply::Committed { version: relais_proto::Version::default(), copies: 1, mark: relais_proto::Mark::default() };
-    let too_early = [encode(&[committed]), [server::refused(ErrorCode::NoSpace), server::refused(ErrorCode::NoSpace)].concat()];
+    let committed = Reply::Committed {
+        version: relais_proto::Version::default(),
+        copies: 1,
+        mark: relais_proto::Mark::default(),
+    };
+    let too_early = [
+        encode(&[committed]),
+        [server::refused(ErrorCode::NoSpace), server::refused(ErrorCode::NoSpace)].concat(),
+    ];
     for (lie, most) in too_early.into_iter().zip([0, 1]) {
         let a = only_reading(lie);
-        let held = Held::over(narrow(&[&a]), Asker::new((0..6).map(|n| put(n, &format!("f{n}"), bytes(1_000_000)))));
+        let held = Held::over(
+            narrow(&[&a]),
+            Asker::new((0..6).map(|n| put(n, &format!("f{n}"), bytes(1_000_000)))),
+        );
         assert!(matches!(held.result, Err(PipelineError::BadServer(_))), "{:?}", held.result);
         assert_eq!(held.asker.told.len(), 3 * most);
     }

@@ -53,7 +53,8 @@ fn a_cut_after_every_byte() {
         }
         for cut in 0..back {
             let cluster = Cluster::default();
-            let server = Server::new(&cluster, Script { cut_out: [cut].into(), ..Script::default() });
+            let server =
+                Server::new(&cluster, Script { cut_out: [cut].into(), ..Script::default() });
             let mut run = Run::new(&[&server], &content);
             run.expect(&cluster, &content);
             assert_eq!(run.sessions.failures.len(), 1, "cut after {cut} bytes of answers");
@@ -93,7 +94,10 @@ fn another_server_begins_at_the_first_byte() {
     let stored = run.expect(&cluster, &content);
     assert_eq!(stored.servers, [a.addr, b.addr]);
     assert!(stored.bytes_moved >= content.len() as u64);
-    assert_eq!(run.told.events, ["opened Absent".to_owned(), format!("started {} 0", content.len()), "moved 0".to_owned()]);
+    assert_eq!(
+        run.told.events,
+        ["opened Absent".to_owned(), format!("started {} 0", content.len()), "moved 0".to_owned()]
+    );
     assert_eq!(b.puts(), [0]);
 }
 
@@ -105,7 +109,10 @@ fn an_answer_that_was_lost_is_asked_for_by_the_id() {
             // `Staged` goes out, and nothing behind it.
             let mut first = Vec::new();
             staged(0).encode(&mut first);
-            let a = Server::new(&cluster, Script { cut_out: [first.len()].into(), ..Script::default() });
+            let a = Server::new(
+                &cluster,
+                Script { cut_out: [first.len()].into(), ..Script::default() },
+            );
             let b = Server::honest(&cluster);
             let servers = if there_as_well { vec![&a, &b] } else { vec![&a] };
             let mut run = Run::new(&servers, &content);
@@ -121,7 +128,9 @@ fn an_answer_that_was_lost_is_asked_for_by_the_id() {
 #[test]
 fn silence_counts_as_a_cut() {
     let (cluster, content) = (Cluster::default(), bytes(100));
-    let a = Server::saying(&cluster, |request| matches!(request, Request::Resume { .. }).then(Vec::new));
+    let a = Server::saying(&cluster, |request| {
+        matches!(request, Request::Resume { .. }).then(Vec::new)
+    });
     let b = Server::honest(&cluster);
     let mut run = Run::new(&[&a, &b], &content);
     assert_eq!(run.expect(&cluster, &content).servers, [b.addr]);
@@ -132,7 +141,8 @@ fn silence_counts_as_a_cut() {
 fn a_server_that_forgets_all_does_not_keep_it_for_ever() {
     let cluster = Cluster::default();
     let cuts = || std::iter::repeat_n(900_000, 50).collect();
-    let server = Server::new(&cluster, Script { cut_in: cuts(), forgetful: true, ..Script::default() });
+    let server =
+        Server::new(&cluster, Script { cut_in: cuts(), forgetful: true, ..Script::default() });
     let run = Run::new(&[&server], &bytes(MIB));
     assert!(matches!(run.result, Err(UploadError::Cut { size: Some(_), .. })), "{:?}", run.result);
     assert_eq!(run.sessions.opened, 5);

@@ -17,7 +17,8 @@ fn as_many_copies_are_asked_for_as_the_caller_wants() {
 fn too_few_copies_are_the_answer() {
     let cluster = Cluster::default();
     let server = Server::saying(&cluster, |request| {
-        matches!(request, Request::PutEnd { .. }).then(|| vec![Reply::Wait(WaitReason::Storing), refusal(ErrorCode::TooFewCopies)])
+        matches!(request, Request::PutEnd { .. })
+            .then(|| vec![Reply::Wait(WaitReason::Storing), refusal(ErrorCode::TooFewCopies)])
     });
     let mut run = Run::new(&[&server], b"content");
     assert_eq!(run.refused(), ErrorCode::TooFewCopies);
@@ -32,7 +33,10 @@ fn a_server_that_is_behind_is_left_for_the_next() {
     let mut run = Run::new(&[&behind, &Server::honest(&cluster)], &content);
     run.expect(&cluster, &content);
     assert_eq!(run.sessions.left, ["behind"]);
-    assert!(run.sessions.failures.is_empty() && !run.told.events.iter().any(|event| event.starts_with("moved")));
+    assert!(
+        run.sessions.failures.is_empty()
+            && !run.told.events.iter().any(|event| event.starts_with("moved"))
+    );
     let run = Run::new(&[&behind], &content);
     assert_eq!(run.refused(), ErrorCode::Behind);
 }
@@ -41,7 +45,10 @@ fn a_server_that_is_behind_is_left_for_the_next() {
 fn a_server_that_is_alone_says_so_at_any_time() {
     let (cluster, content) = (Cluster::default(), bytes(3 * MIB));
     let alone = || Reply::Alone { ms: 4000 };
-    let chatty = Server::new(&cluster, Script { chatter: vec![alone(), Reply::Wait(WaitReason::Storing)], ..Script::default() });
+    let chatty = Server::new(
+        &cluster,
+        Script { chatter: vec![alone(), Reply::Wait(WaitReason::Storing)], ..Script::default() },
+    );
     let mut run = Run::new(&[&chatty], &content);
     run.expect(&cluster, &content);
     assert!(run.sessions.failures.is_empty());

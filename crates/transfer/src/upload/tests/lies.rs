@@ -7,7 +7,9 @@ use super::*;
 fn gives_up(what: relais_proto::FrameType, answer: Reply) {
     for size in [100, 2 * MIB] {
         let (cluster, answers) = (Cluster::default(), vec![answer.clone()]);
-        let server = Server::saying(&cluster, move |request| (request.frame_type() == what).then(|| answers.clone()));
+        let server = Server::saying(&cluster, move |request| {
+            (request.frame_type() == what).then(|| answers.clone())
+        });
         let run = Run::new(&[&server], &bytes(size));
         assert!(matches!(run.result, Err(UploadError::BadServer(_))), "{:?}", run.result);
         assert_eq!((run.sessions.opened, run.sessions.failures.len()), (3, 3));
@@ -47,7 +49,10 @@ fn a_liar_does_not_spoil_it_for_others() {
 #[test]
 fn signs_of_life_without_end_do_not_hold_it_up() {
     let (cluster, content) = (Cluster::default(), bytes(4 * MIB));
-    let server = Server::new(&cluster, Script { chatter: vec![Reply::Wait(WaitReason::Storing); 5000], ..Script::default() });
+    let server = Server::new(
+        &cluster,
+        Script { chatter: vec![Reply::Wait(WaitReason::Storing); 5000], ..Script::default() },
+    );
     Run::new(&[&server], &content).expect(&cluster, &content);
 }
 
@@ -62,5 +67,9 @@ fn bytes_that_are_no_frames() {
         }
     });
     let run = Run::new(&[&server], b"content");
-    assert!(matches!(run.result, Err(UploadError::BadServer(_) | UploadError::Cut { .. })), "{:?}", run.result);
+    assert!(
+        matches!(run.result, Err(UploadError::BadServer(_) | UploadError::Cut { .. })),
+        "{:?}",
+        run.result
+    );
 }

@@ -14,7 +14,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use relais_net::Connection;
-use relais_proto::{ChangeId, Digest, ErrorCode, Expect, FileTime, Refusal, Reply, Request, TreePath, Version, WaitReason};
+use relais_proto::{
+    ChangeId, Digest, ErrorCode, Expect, FileTime, Refusal, Reply, Request, TreePath, Version,
+    WaitReason,
+};
 
 use super::{Progress, Source, Stored, Target, UploadError, put, put_stream};
 use crate::fetch::{FetchError, Sessions};
@@ -68,7 +71,15 @@ struct Servers {
 impl Servers {
     fn new(servers: &[&Server]) -> Self {
         let addrs = servers.iter().map(|s| s.addr).collect();
-        Self { addrs, current: 0, open: None, failures: Vec::new(), left: Vec::new(), abandoned: 0, opened: 0 }
+        Self {
+            addrs,
+            current: 0,
+            open: None,
+            failures: Vec::new(),
+            left: Vec::new(),
+            abandoned: 0,
+            opened: 0,
+        }
     }
 
     /// Whether the connection can carry another request.
@@ -82,8 +93,9 @@ impl Servers {
 impl Sessions for Servers {
     fn connection(&mut self) -> Result<&mut Connection, FetchError> {
         if self.open.is_none() {
-            let mut connection = Connection::connect(self.addrs[self.current], Duration::from_secs(5))
-                .map_err(|e| FetchError::Unreachable(e.to_string()))?;
+            let mut connection =
+                Connection::connect(self.addrs[self.current], Duration::from_secs(5))
+                    .map_err(|e| FetchError::Unreachable(e.to_string()))?;
             connection.set_silence(Duration::from_secs(2));
             self.opened += 1;
             self.open = Some(connection);
@@ -162,7 +174,12 @@ impl Run {
     fn with(servers: &[&Server], file: &File, size: usize, mut told: Recorder) -> Self {
         let mut sessions = Servers::new(servers);
         let source = Source { file, size: size as u64, mtime: MTIME, executable: true };
-        let result = put(&mut sessions, &source, &Target { id: ID, path: &path(), expect: Expect::Absent, copies: 3 }, &mut told);
+        let result = put(
+            &mut sessions,
+            &source,
+            &Target { id: ID, path: &path(), expect: Expect::Absent, copies: 3 },
+            &mut told,
+        );
         Self { told, sessions, result }
     }
 
@@ -171,7 +188,9 @@ impl Run {
     fn expect(&mut self, cluster: &Cluster, content: &[u8]) -> Stored {
         let stored = match &self.result {
             Ok(stored) => stored.clone(),
-            Err(e) => panic!("{e:?}, told {:?}, failures {:?}", self.told.events, self.sessions.failures),
+            Err(e) => {
+                panic!("{e:?}, told {:?}, failures {:?}", self.told.events, self.sessions.failures)
+            }
         };
         let made = cluster.made();
         assert_eq!(made.len(), 1);

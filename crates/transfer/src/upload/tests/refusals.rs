@@ -11,14 +11,20 @@ fn refusing(cluster: &Cluster, at: u64, code: ErrorCode) -> Server {
 
 #[test]
 fn final_refusals_end_it() {
-    use ErrorCode::{Changed, Denied, Exists, IsFolder, NoChanges, NoSpace, NotFolder, NotFound, Unsupported};
+    use ErrorCode::{
+        Changed, Denied, Exists, IsFolder, NoChanges, NoSpace, NotFolder, NotFound, Unsupported,
+    };
     let large = bytes(20 * MIB);
-    for code in [NoSpace, Denied, Changed, IsFolder, NotFound, NotFolder, NoChanges, Exists, Unsupported] {
+    for code in
+        [NoSpace, Denied, Changed, IsFolder, NotFound, NotFolder, NoChanges, Exists, Unsupported]
+    {
         let cluster = Cluster::default();
         let other = Server::honest(&cluster);
         // To the first question, and behind the content: the connection goes on.
         for what in [relais_proto::FrameType::Resume, relais_proto::FrameType::PutEnd] {
-            let server = Server::saying(&cluster, move |request| (request.frame_type() == what).then(|| vec![refusal(code)]));
+            let server = Server::saying(&cluster, move |request| {
+                (request.frame_type() == what).then(|| vec![refusal(code)])
+            });
             let mut run = Run::new(&[&server, &other], b"content");
             assert_eq!(run.refused(), code);
             assert!(run.sessions.failures.is_empty() && run.sessions.is_usable(), "{code}");
@@ -55,14 +61,22 @@ fn a_refusal_is_heard_while_the_server_takes_nothing_more() {
 
 #[test]
 fn errors_in_passing_lead_to_another_server() {
-    for code in [ErrorCode::Draining, ErrorCode::TimedOut, ErrorCode::Storage, ErrorCode::Busy, ErrorCode::NoSlave] {
+    for code in [
+        ErrorCode::Draining,
+        ErrorCode::TimedOut,
+        ErrorCode::Storage,
+        ErrorCode::Busy,
+        ErrorCode::NoSlave,
+    ] {
         let (cluster, content) = (Cluster::default(), bytes(8 * MIB));
         let (a, b) = (refusing(&cluster, 1, code), Server::honest(&cluster));
         let mut run = Run::new(&[&a, &b], &content);
         assert_eq!(run.expect(&cluster, &content).servers, [a.addr, b.addr], "{code}");
         assert_eq!(run.sessions.failures, [code.text()]);
         // There it is asked first.
-        let server = Server::saying(&cluster, move |r| matches!(r, Request::Resume { .. }).then(|| vec![refusal(code)]));
+        let server = Server::saying(&cluster, move |r| {
+            matches!(r, Request::Resume { .. }).then(|| vec![refusal(code)])
+        });
         let run = Run::new(&[&server], &content);
         assert!(matches!(run.result, Err(UploadError::Cut { sent: 0, .. })), "{:?}", run.result);
         assert_eq!(run.sessions.opened, 5);
@@ -74,12 +88,18 @@ fn what_is_damaged_begins_again() {
     for size in [100, 2 * MIB] {
         let (cluster, content) = (Cluster::default(), bytes(size));
         // What was there is of another content.
-        let server = Server::new(&cluster, Script { staged: vec![0; size / 2], ..Script::default() });
+        let server =
+            Server::new(&cluster, Script { staged: vec![0; size / 2], ..Script::default() });
         let mut run = Run::new(&[&server], &content);
         let stored = run.expect(&cluster, &content);
         assert_eq!(stored.resumed_from, 0);
         assert_eq!(server.puts(), [size as u64 / 2, 0]);
-        let events = ["opened Absent".to_owned(), format!("started {size} {}", size / 2), "restarted".into(), format!("started {size} 0")];
+        let events = [
+            "opened Absent".to_owned(),
+            format!("started {size} {}", size / 2),
+            "restarted".into(),
+            format!("started {size} 0"),
+        ];
         assert_eq!(run.told.events, events);
         assert!(run.sessions.failures.is_empty());
     }
@@ -107,7 +127,8 @@ fn an_offset_that_does_not_fit_begins_again() {
         // It says that it has more than it has, once.
         let mut lies = 1;
         let server = Server::saying(&cluster, move |request| {
-            (matches!(request, Request::Resume { .. }) && std::mem::take(&mut lies) > 0).then(|| vec![staged(50)])
+            (matches!(request, Request::Resume { .. }) && std::mem::take(&mut lies) > 0)
+                .then(|| vec![staged(50)])
         });
         let mut run = Run::new(&[&server], &content);
         run.expect(&cluster, &content);

@@ -81,7 +81,10 @@ impl Server {
         Self::new(cluster, Script { cut_in: cuts.into_iter().collect(), ..Script::default() })
     }
 
-    pub fn saying(cluster: &Cluster, says: impl FnMut(&Request) -> Option<Vec<Reply>> + Send + 'static) -> Self {
+    pub fn saying(
+        cluster: &Cluster,
+        says: impl FnMut(&Request) -> Option<Vec<Reply>> + Send + 'static,
+    ) -> Self {
         Self::new(cluster, Script { says: Some(Box::new(says)), ..Script::default() })
     }
 
@@ -94,7 +97,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let server = Self::at(addr);
-        let (seen, ended, cluster) = (Arc::clone(&server.requests), Arc::clone(&server.ended), cluster.clone());
+        let (seen, ended, cluster) =
+            (Arc::clone(&server.requests), Arc::clone(&server.ended), cluster.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let stream = stream.unwrap();
@@ -103,7 +107,12 @@ impl Server {
                 }
                 let input = script.cut_in.pop_front().unwrap_or(u64::MAX);
                 let output = script.cut_out.pop_front().unwrap_or(usize::MAX);
-                let session = Session { input: (&stream).take(input), stream: &stream, output, script: &mut script };
+                let session = Session {
+                    input: (&stream).take(input),
+                    stream: &stream,
+                    output,
+                    script: &mut script,
+                };
                 // The end of a session is its matter; the client may have gone first as well.
                 let _ = session.serve(&cluster, &seen);
                 let _ = stream.shutdown(Shutdown::Both);
@@ -114,7 +123,12 @@ impl Server {
 
     /// Offsets of the uploads that were opened.
     pub fn puts(&self) -> Vec<u64> {
-        self.requests.lock().unwrap().iter().filter_map(|r| if let Request::Put(put) = r { Some(put.offset) } else { None }).collect()
+        self.requests
+            .lock()
+            .unwrap()
+            .iter()
+            .filter_map(|r| if let Request::Put(put) = r { Some(put.offset) } else { None })
+            .collect()
     }
 
     /// How many uploads were ended.
@@ -192,11 +206,18 @@ impl Session<'_> {
         self.say(&chatter)
     }
 
-    fn answer(&mut self, request: &Request, incoming: &mut Option<Incoming>, cluster: &Cluster) -> Vec<Reply> {
+    fn answer(
+        &mut self,
+        request: &Request,
+        incoming: &mut Option<Incoming>,
+        cluster: &Cluster,
+    ) -> Vec<Reply> {
         let staging = &mut self.script.staged;
         match request {
             Request::Ping => vec![Reply::Pong],
-            Request::Resume { id, .. } if cluster.knows(*id) => vec![Reply::Wait(WaitReason::Storing), committed()],
+            Request::Resume { id, .. } if cluster.knows(*id) => {
+                vec![Reply::Wait(WaitReason::Storing), committed()]
+            }
             Request::Resume { .. } => {
                 if self.script.forgetful {
                     staging.clear();
@@ -205,7 +226,8 @@ impl Session<'_> {
             }
             Request::Put(put) => {
                 let known = usize::try_from(put.offset).is_ok_and(|at| at <= staging.len());
-                *incoming = Some(Incoming { put: put.clone(), came: 0, dropped: (!known).then_some(0) });
+                *incoming =
+                    Some(Incoming { put: put.clone(), came: 0, dropped: (!known).then_some(0) });
                 if !known {
                     return vec![refusal(ErrorCode::BadOffset)];
                 }

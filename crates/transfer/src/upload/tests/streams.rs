@@ -25,12 +25,21 @@ impl Read for Slowly<'_> {
 
 fn run_stream(servers: &[&Server], from: &mut dyn Read, mut told: Recorder) -> Run {
     let mut sessions = Servers::new(servers);
-    let result = put_stream(&mut sessions, from, &Target { id: ID, path: &path(), expect: Expect::Any, copies: 0 }, &mut told);
+    let result = put_stream(
+        &mut sessions,
+        from,
+        &Target { id: ID, path: &path(), expect: Expect::Any, copies: 0 },
+        &mut told,
+    );
     Run { told, sessions, result }
 }
 
 fn stream(servers: &[&Server], content: &[u8]) -> Run {
-    run_stream(servers, &mut Slowly { rest: content, step: 70_000, fails: false }, Recorder::default())
+    run_stream(
+        servers,
+        &mut Slowly { rest: content, step: 70_000, fails: false },
+        Recorder::default(),
+    )
 }
 
 #[test]
@@ -68,13 +77,18 @@ fn a_lost_connection_cuts_it() {
     let cluster = Cluster::default();
     let (a, b) = (Server::cutting(&cluster, [3 * MIB as u64]), Server::honest(&cluster));
     let run = stream(&[&a, &b], &bytes(40 * MIB));
-    let Err(error @ UploadError::Cut { sent, size: None, .. }) = &run.result else { panic!("{:?}", run.result) };
+    let Err(error @ UploadError::Cut { sent, size: None, .. }) = &run.result else {
+        panic!("{:?}", run.result)
+    };
     assert!(*sent > MIB as u64 && !error.can_resume());
     assert!(b.requests.lock().unwrap().is_empty() && a.ends() == 0);
     // The same where a server goes.
     let refuse = [(3 * MIB as u64, refusal(ErrorCode::Draining))].into();
     let a = Server::new(&cluster, Script { refuse, ..Script::default() });
-    assert!(matches!(stream(&[&a, &b], &bytes(40 * MIB)).result, Err(UploadError::Cut { size: None, .. })));
+    assert!(matches!(
+        stream(&[&a, &b], &bytes(40 * MIB)).result,
+        Err(UploadError::Cut { size: None, .. })
+    ));
     assert!(cluster.made().is_empty());
 }
 
@@ -98,7 +112,11 @@ fn a_source_that_fails_is_never_stored() {
     for size in [10, 2 * MIB] {
         let (cluster, content) = (Cluster::default(), bytes(size));
         let server = Server::honest(&cluster);
-        let run = run_stream(&[&server], &mut Slowly { rest: &content, step: 70_000, fails: true }, Recorder::default());
+        let run = run_stream(
+            &[&server],
+            &mut Slowly { rest: &content, step: 70_000, fails: true },
+            Recorder::default(),
+        );
         assert!(matches!(run.result, Err(UploadError::Source(_))), "{:?}", run.result);
         assert!(cluster.made().is_empty() && server.ends() == 0);
         assert!(run.sessions.open.is_none());

@@ -10,7 +10,8 @@ const SMALL: usize = 256 * 1024;
 
 #[test]
 fn content_of_any_size() {
-    for size in [0, 1, 5, SMALL - 1, SMALL, SMALL + 1, MIB - 1, MIB, MIB + 1, 2 * MIB, 3 * MIB + 17] {
+    for size in [0, 1, 5, SMALL - 1, SMALL, SMALL + 1, MIB - 1, MIB, MIB + 1, 2 * MIB, 3 * MIB + 17]
+    {
         let (cluster, content) = (Cluster::default(), bytes(size));
         let server = Server::honest(&cluster);
         let mut run = Run::new(&[&server], &content);
@@ -33,7 +34,10 @@ fn it_goes_on_where_the_server_is() {
         let content = &content[..size];
         for at in [0, 1, 99, size / 2, size - 1, size] {
             let cluster = Cluster::default();
-            let server = Server::new(&cluster, Script { staged: content[..at].to_vec(), ..Script::default() });
+            let server = Server::new(
+                &cluster,
+                Script { staged: content[..at].to_vec(), ..Script::default() },
+            );
             let mut run = Run::new(&[&server], content);
             let stored = run.expect(&cluster, content);
             assert_eq!((stored.resumed_from, stored.bytes_moved), (at as u64, (size - at) as u64));
@@ -129,6 +133,8 @@ fn nobody_is_there() {
     let cluster = Cluster::default();
     let server = Server::cutting(&cluster, [2 * MIB as u64]);
     let run = Run::new(&[&server, &gone], &bytes(4 * MIB));
-    let Err(error @ UploadError::Cut { sent, size, .. }) = &run.result else { panic!("{:?}", run.result) };
+    let Err(error @ UploadError::Cut { sent, size, .. }) = &run.result else {
+        panic!("{:?}", run.result)
+    };
     assert!(*sent > 0 && *size == Some(4 * MIB as u64) && error.can_resume());
 }
