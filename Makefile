@@ -1,7 +1,8 @@
 # Relais: build, run, test. `make help` lists the targets.
 #
 # Only cargo, cc and make are needed; a missing one is named with how to get it.
-# Everything that make makes lies in target/, _FTPROOT/made and _FTPROOT/.relais.
+# Everything that make makes lies in target/, _FTPROOT/made and _FTPROOT/.relais. Of `make run` nothing is left in
+# _FTPROOT/.relais: a cluster that is started later finds no trace of it.
 
 CARGO ?= cargo
 PORT = 2122
@@ -79,6 +80,7 @@ master: build
 	@sh packaging/make/serve.sh $(RELAIS)/pids $(BIN)/ftpmaster --state $(RELAIS)/cluster
 
 slave: build
+	@sh packaging/make/tidy.sh $(RELAIS) _FTPROOT
 	@sh packaging/make/serve.sh $(RELAIS)/pids $(BIN)/ftpslave $(PORT) --cluster-key $(RELAIS)/cluster/cluster.key
 
 client: build

@@ -9,13 +9,19 @@
 #
 # Every server takes a free port, so nothing collides with servers that run
 # already, or with a second copy of this script.
+#
+# The cluster ends with the run: master's state, slaves' ids and change numbers
+# are removed at the end (tidy.sh). Files that were put into _FTPROOT stay. If
+# _FTPROOT belongs to another cluster already, the run serves a copy of it.
 
 set -u
 
 programs=$1
 relais=$2
+here=${0%/*}
 under=$relais/tools/under
 root=_FTPROOT
+mark=$relais/run.root
 received=_CLIENTROOT
 pids=
 child=
@@ -128,12 +134,15 @@ finish() {
     if ! stop_servers && [ "$status" -eq 0 ]; then
         status=1
     fi
+    if [ -z "$copied" ]; then
+        sh "$here/tidy.sh" "$relais" "$root" locked || status=1
+    fi
     if [ "$status" -ne 0 ] && [ "$status" -lt 128 ]; then
         for log in "$state"/*.log; do
             echo "--- the end of $log" >&2
             tail -n 20 "$log" >&2
         done
-    elif [ "$state" != "$relais/run" ]; then
+    else
         rm -rf "$state"
     fi
     exit "$status"
@@ -160,24 +169,37 @@ get() {
 
 mkdir -p "$relais" "$received" || exit 1
 # The usual state folder, or one of our own where another run has that.
+copied=
 exec 3<&0 8>>"$relais/run.lock"
 if flock -n 8; then
     state=$relais/run
+    sh "$here/tidy.sh" "$relais" "$root" locked || exit 1
+    [ ! -d "$root/.relais/slaves" ] || copied=yes
 else
     exec 8>&-
     state=$relais/run.$$
+    copied=yes
 fi
 # What other runs left that were killed.
 for old in "$relais"/run.[0-9]*; do
     [ -d "/proc/${old##*.}" ] || rm -rf "$old"
 done
+rm -rf "$state" || exit 1
 mkdir -p "$state" || exit 1
-rm -f "$state"/*.out "$state"/*.log
 
 trap finish EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
+
+if [ -z "$copied" ]; then
+    : >"$mark" || exit 1
+else
+    say "$root belongs to another cluster, so this run serves a copy of it: what you change is gone at the end."
+    mkdir "$state/root" || exit 1
+    find "$root" -mindepth 1 -maxdepth 1 ! -name .relais -exec cp -pR -- '{}' "$state/root" ';' || exit 1
+    root=$state/root
+fi
 
 start master "$programs/ftpmaster" --listen 127.0.0.1:0 --state "$state"
 ready master "$started"

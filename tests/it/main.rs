@@ -19,6 +19,7 @@ mod hostile;
 mod lifecycle;
 mod lines;
 mod listing;
+mod make;
 mod resume;
 mod skips;
 mod standalone;

@@ -34,7 +34,9 @@ pub fn operate(
                 LinkMessage::Line(line) => each(&line),
                 LinkMessage::LineEnd { ok } => return Ok(ok),
                 other => {
-                    return Err(LinkError::from(WireError::Unexpected(other.frame_type().number())));
+                    return Err(LinkError::from(WireError::Unexpected(
+                        other.frame_type().number(),
+                    )));
                 }
             }
         }

@@ -5,6 +5,7 @@ mod args;
 mod user;
 
 use std::io::{BufWriter, Write, stdout};
+use std::path::PathBuf;
 use std::process::{ExitCode, exit, id};
 
 use anyhow::{Context, anyhow};
@@ -77,18 +78,37 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The state folder of `make master`, below the folder with the links that make has made.
+const STATE_OF_MAKE: &str = "target/relais/cluster";
+
 /// The key that an operator's command proves.
 fn key(args: &Args) -> anyhow::Result<ClusterKey> {
     let path = args
         .cluster_key
         .clone()
         .map_or_else(|| StateDir::locate(args.state.clone()).map(|dir| dir.key_path()), Ok)?;
-    ClusterKey::load(&path)?.with_context(|| {
+    let key = match ClusterKey::load(&path)? {
+        None if args.state.is_none() && args.cluster_key.is_none() => key_of_make()?,
+        key => key,
+    };
+    key.with_context(|| {
         format!(
             "there is no cluster key at {}; name the master's with --state or --cluster-key",
             path.display()
         )
     })
+}
+
+/// The key of `make master`, where this program was started through the link that make has made.
+fn key_of_make() -> anyhow::Result<Option<ClusterKey>> {
+    let started = std::env::args_os().next().map(PathBuf::from);
+    let is_link = |path: &PathBuf| path.is_symlink();
+    let Some(folder) = started.filter(is_link).and_then(|link| Some(link.parent()?.to_owned()))
+    else {
+        return Ok(None);
+    };
+    let state = StateDir::locate(Some(folder.join(STATE_OF_MAKE)))?;
+    Ok(ClusterKey::load(&state.key_path())?)
 }
 
 fn show_status(args: &Args, json: bool) -> anyhow::Result<ExitCode> {

@@ -338,7 +338,10 @@ impl Decode for ToMaster {
             8 => Self::Want { put: Version::decode(from)? },
             9 => Self::Ready,
             other => {
-                return Err(WireError::BadValue { what: "message of a slave", value: other.into() });
+                return Err(WireError::BadValue {
+                    what: "message of a slave",
+                    value: other.into(),
+                });
             }
         })
     }

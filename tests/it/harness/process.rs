@@ -101,6 +101,16 @@ impl Setup {
         setup
     }
 
+    /// A script, or another program, with the same environment.
+    pub fn of<S: AsRef<OsStr>>(words: &[S], home: &Path) -> Self {
+        let (first, rest) = words.split_first().unwrap();
+        let name = first.as_ref().to_string_lossy().into_owned();
+        let mut setup = Self { command: Command::new(first), name, stdin: false };
+        setup.environment(home);
+        setup.command.args(rest).process_group(0);
+        setup
+    }
+
     /// The same program, as the leader of a session whose terminal is its standard input.
     pub fn in_session(self, stdin: Stdio) -> Self {
         let mut setup = self.behind(&["setsid", "--ctty"]);

@@ -118,7 +118,10 @@ impl Machine for Order {
             1 => Forgotten::Ids(Version::decode(from)?),
             2 => Forgotten::Changes(Version::decode(from)?),
             other => {
-                return Err(WireError::BadValue { what: "what was forgotten", value: other.into() });
+                return Err(WireError::BadValue {
+                    what: "what was forgotten",
+                    value: other.into(),
+                });
             }
         };
         forgotten.apply(self.ledger_mut());

@@ -227,7 +227,10 @@ fn decode_event(from: &mut Decoder<'_>) -> Result<Event, WireError> {
                 1 => Err(Blame::Holder),
                 2 => Err(Blame::Here),
                 other => {
-                    return Err(WireError::BadValue { what: "end of a fetch", value: other.into() });
+                    return Err(WireError::BadValue {
+                        what: "end of a fetch",
+                        value: other.into(),
+                    });
                 }
             };
             Event::Fetched { put: Version::decode(from)?, from: FolderId::decode(from)?, result }
