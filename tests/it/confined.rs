@@ -5,7 +5,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use nix::unistd::{Pid, User, geteuid};
 
-use crate::harness::{Client, Cluster, SOON, Setup, Standalone, TestDir, children, eventually};
+use crate::harness::{
+    Call, Client, Cluster, SOON, Setup, Standalone, Strace, TestDir, children, eventually,
+};
 
 /// A line of a process's status.
 fn status_of(pid: Pid, key: &str) -> String {
@@ -64,7 +66,9 @@ fn a_key_that_comes_late_or_behind_a_link_is_found() {
             .start();
         slave.ready();
         if !linked {
-            std::thread::sleep(std::time::Duration::from_secs(1));
+            slave.stderr.wait_for(SOON, "it waits for the key", |log| {
+                log.contains("waiting for the cluster key").then_some(())
+            });
             bring();
         }
         cluster.wait_in_service(1);
@@ -72,6 +76,124 @@ fn a_key_that_comes_late_or_behind_a_link_is_found() {
         let client = cluster.client();
         eventually(SOON, "it serves", || (client.run(&["-c", "get f"]).status == 0).then_some(()));
     }
+}
+
+/// What the log says of a slave's first workers.
+fn confined_by(program: &crate::harness::Program) -> String {
+    program.stderr.wait_for(SOON, "the log tells what confines the workers", |log| {
+        Some(log.split_once("workers are confined by: ")?.1.lines().next()?.to_owned())
+    })
+}
+
+#[test]
+fn workers_are_confined_before_the_key_is_there() {
+    let cluster = Cluster::of(1).start();
+    let dir = TestDir::new();
+    let mut early = Setup::new("ftpslave", dir.path())
+        .args(["0", "--master", &cluster.addr.to_string(), "--cluster-key"])
+        .args([&dir.path().join("none/cluster.key"), &"--root".into(), &dir.folder("served")])
+        .start();
+    early.ready();
+    assert_eq!(confined_by(&early), confined_by(&cluster.slaves[0].program));
+}
+
+/// The workers of a slave: they have no new privileges.
+fn workers(supervisor: Pid, n: usize) -> Vec<Pid> {
+    eventually(SOON, "the workers run", || {
+        let all = children(supervisor);
+        let workers: Vec<Pid> =
+            all.into_iter().filter(|pid| status_of(*pid, "NoNewPrivs") == "1").collect();
+        (workers.len() == n).then_some(workers)
+    })
+}
+
+const OPENS: &str = "trace=open,openat,openat2,stat,newfstatat,statx";
+
+#[test]
+fn workers_never_look_into_the_masters_state_folder() {
+    let cluster = Cluster::of(1).slave_args(&["--workers", "2"]).start();
+    let (slave, key) = (&cluster.slaves[0].program, cluster.key());
+    let strace = Strace::attach(&workers(slave.pid(), 2), &["-e", OPENS]);
+    // The key is replaced whole, and is the same: it has to be read again.
+    fs::copy(&key, key.with_extension("new")).unwrap();
+    fs::rename(key.with_extension("new"), &key).unwrap();
+    slave.stderr.wait_for(SOON, "the supervisor has read the key again", |log| {
+        (log.matches("the cluster key was read from").count() >= 2).then_some(())
+    });
+    let client = cluster.client();
+    fs::write(client.folder().join("x"), "content").unwrap();
+    for n in 0..4 {
+        client.run(&["-c", &format!("put x -o x{n}")]).ok();
+    }
+    let calls = strace.end();
+    nothing_below(&calls, key.parent().unwrap(), &cluster.slaves[0].root);
+}
+
+#[test]
+fn workers_hear_of_accounts_that_they_cannot_read() {
+    let slave = Standalone::start(&["--workers", "2"], &[("f", b"content")]);
+    let state = slave.dir.folder("state");
+    let strace = Strace::attach(&workers(slave.program.pid(), 2), &["-e", OPENS]);
+    let client = slave.client();
+    for name in ["ann", "bob"] {
+        crate::accounts::add(&slave.dir, &state, name, "read", "/");
+        let file = crate::accounts::password_file(&slave.dir, &crate::accounts::password(name));
+        eventually(SOON, "the account counts", || {
+            let words = ["-u", name, "--password-file", file.to_str()?, "-c", "get f"];
+            (client.run(&words).status == 0).then_some(())
+        });
+        assert_eq!(client.run(&["-c", "get f"]).status, 4, "without an account");
+    }
+    nothing_below(&strace.end(), &state, &slave.root);
+}
+
+/// No call was about the state folder, and there were some about the served one: so all was seen.
+#[track_caller]
+fn nothing_below(calls: &[Call], state: &std::path::Path, root: &std::path::Path) {
+    let hex = |path: &std::path::Path| -> String {
+        path.as_os_str().as_encoded_bytes().iter().map(|byte| format!("\\x{byte:02x}")).collect()
+    };
+    let about = |folder: &std::path::Path| -> Vec<&Call> {
+        calls
+            .iter()
+            .filter(|call| call.is_below(folder) || call.text.contains(&hex(folder)))
+            .collect()
+    };
+    assert!(!about(root).is_empty(), "no call was seen");
+    let looked = about(state);
+    assert!(looked.is_empty(), "{looked:#?}");
+}
+
+#[test]
+fn without_landlock_log_and_status_warn() {
+    let cluster = Cluster::of(1).slave_args(&["--workers", "2"]).start();
+    let slave = &cluster.slaves[0].program;
+    let old = workers(slave.pid(), 2);
+    // The workers that are started from here on find a kernel that does not know it.
+    let _strace = Strace::attach(
+        &[slave.pid()],
+        &[
+            "-e",
+            "trace=landlock_create_ruleset",
+            "-e",
+            "inject=landlock_create_ruleset:error=ENOSYS",
+        ],
+    );
+    for pid in old {
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+    slave.stderr.wait_for(SOON, "the log warns", |log| {
+        log.contains("Landlock is not in force").then_some(())
+    });
+    eventually(SOON, "the master's status warns", || {
+        cluster.status(&[]).stdout.contains("Landlock is not in force").then_some(())
+    });
+    let client = cluster.client();
+    let own = eventually(SOON, "it serves", || {
+        let own = client.run(&["-c", "status"]);
+        (own.status == 0).then_some(own)
+    });
+    assert!(own.stdout.contains("Landlock is not in force"), "{}", own.stdout);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 mod harness;
 
-mod accounts;
+pub mod accounts;
 mod addresses;
 mod changes;
 mod cluster;

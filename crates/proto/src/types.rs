@@ -281,12 +281,18 @@ impl Confinement {
         Self(self.0 | other.0)
     }
 
+    /// Whether this measure is in force.
+    #[must_use]
+    pub fn has(self, measure: Self) -> bool {
+        self.0 & measure.0 == measure.0
+    }
+
     /// The measures in force, by name.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {
         Self::NAMED
             .iter()
-            .filter(|(measure, _)| self.0 & measure.0 == measure.0)
+            .filter(|(measure, _)| self.has(*measure))
             .map(|(_, name)| *name)
             .collect()
     }

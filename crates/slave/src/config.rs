@@ -1,7 +1,7 @@
 //! What a slave is told at its start.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use relais_net::tls::TlsOptions;
@@ -61,28 +61,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// What workers read besides the folder: where the cluster key or the accounts are, which are replaced whole, and where links at their
-    /// places lead. None where one of these is not there yet: nobody knows then where it will be.
-    #[must_use]
-    pub fn worker_reads(&self) -> Option<Vec<PathBuf>> {
-        let mut folders = Vec::new();
-        for file in
-            self.cluster.as_ref().map(|cluster| &cluster.key_file).into_iter().chain(&self.accounts)
-        {
-            let parent = std::path::absolute(file).ok()?.parent().map(Path::to_owned)?;
-            // A file that is not there may come as a link to anywhere; accounts are made by us, in their place.
-            let real = match file.canonicalize() {
-                Ok(real) => real.parent().map(Path::to_owned)?,
-                Err(_) if Some(file) == self.accounts.as_ref() => {
-                    parent.canonicalize().unwrap_or_else(|_| parent.clone())
-                }
-                Err(_) => return None,
-            };
-            folders.extend([parent, real]);
-        }
-        Some(folders)
-    }
-
     /// Checks what the command line cannot.
     ///
     /// # Errors

@@ -3,7 +3,6 @@
 //! by which processes look into each other, end each other, or get at parts of the kernel that serving files does not need.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
@@ -80,11 +79,10 @@ const UNWANTED: &[libc::c_long] = &[
     libc::SYS_keyctl,
 ];
 
-/// Confines this thread and those that it will start: only what is below `folder` can be changed, and besides only what is below `read`, and
-/// what the system needs, can be read; with none, nobody knows what will have to be read, and there is no such fence. Must be called
-/// before there are other threads. Whatever the kernel does not have is logged, and missing in the answer.
+/// Confines this thread and those that it will start: only what is below `folder` can be changed, and besides only what the system
+/// needs can be read. Must be called before there are other threads. Whatever the kernel does not have is missing in the answer.
 #[must_use]
-pub fn confine(folder: &Folder, read: Option<&[PathBuf]>) -> Confinement {
+pub fn confine(folder: &Folder) -> Confinement {
     let steps = [
         (Confinement::UNPRIVILEGED, Ok(!rustix::process::geteuid().is_root())),
         (
@@ -95,10 +93,7 @@ pub fn confine(folder: &Folder, read: Option<&[PathBuf]>) -> Confinement {
             Confinement::NO_CORE_DUMPS,
             nix::sys::prctl::set_dumpable(false).map(|()| true).map_err(|e| e.to_string()),
         ),
-        (
-            Confinement::FOLDER,
-            read.map_or(Ok(false), |read| fence(folder, read)).map_err(|e| e.to_string()),
-        ),
+        (Confinement::FOLDER, fence(folder).map_err(|e| e.to_string())),
         // Last: it does not let the others through on every kernel.
         (Confinement::SYSTEM_CALLS, filter_calls().map_err(|e| e.to_string())),
     ];
@@ -114,16 +109,16 @@ pub fn confine(folder: &Folder, read: Option<&[PathBuf]>) -> Confinement {
 }
 
 /// Whether the kernel lets this thread see nothing else from here on.
-fn fence(folder: &Folder, read: &[PathBuf]) -> Result<bool, RulesetError> {
+fn fence(folder: &Folder) -> Result<bool, RulesetError> {
     let abi = ABI::V5;
     let mut rules = Ruleset::default().handle_access(AccessFs::from_all(abi))?.create()?;
     // Programs and devices have no business in a served folder.
     let unwanted: BitFlags<AccessFs> =
         AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
     rules = rules.add_rule(PathBeneath::new(folder, AccessFs::from_all(abi) & !unwanted))?;
-    for path in SYSTEM.iter().map(PathBuf::from).chain(read.iter().cloned()) {
+    for path in SYSTEM {
         // What is not there need not be seen.
-        if let Ok(opened) = PathFd::new(&path) {
+        if let Ok(opened) = PathFd::new(path) {
             rules =
                 rules.add_rule(PathBeneath::new(opened, AccessFs::ReadFile | AccessFs::ReadDir))?;
         }
@@ -168,14 +163,14 @@ mod tests {
     fn nothing_else_is_seen_or_changed() {
         let temp = tempfile::tempdir().unwrap();
         let at = |name: &str| temp.path().join(name);
-        for folder in ["served", "served/below", "read", "other"] {
+        for folder in ["served", "served/below", "other"] {
             fs::create_dir(at(folder)).unwrap();
             fs::write(at(folder).join("file"), folder).unwrap();
         }
         let folder = Folder::open(&at("served")).unwrap();
         let tried = std::thread::scope(|scope| {
             let confined = scope.spawn(|| {
-                let how = confine(&folder, Some(&[at("read")]));
+                let how = confine(&folder);
                 let denied = |result: std::io::Result<()>| {
                     result.is_err_and(|e| e.kind() == ErrorKind::PermissionDenied)
                 };
@@ -183,8 +178,7 @@ mod tests {
                     && fs::write(at("served/new"), "x").is_ok()
                     && fs::rename(at("served/new"), at("served/below/new")).is_ok()
                     && fs::remove_file(at("served/below/new")).is_ok();
-                let read =
-                    fs::read(at("read/file")).is_ok() && denied(fs::write(at("read/file"), "x"));
+                let read = fs::read("/etc/passwd").is_ok() && denied(fs::write("/etc/new", "x"));
                 let other = [
                     denied(fs::read(at("other/file")).map(drop)),
                     denied(fs::write(at("other/new"), "x")),

@@ -16,6 +16,7 @@ mod hints;
 pub mod privileges;
 mod replicator;
 mod requests;
+mod secrets;
 mod serving;
 mod staging;
 mod supervisor;
@@ -26,12 +27,12 @@ mod worker;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use log::{error, info};
+use log::{error, info, warn};
 use relais_net::tls::{Encrypt, Showcase, TlsServer};
-use relais_proto::{ClusterId, FolderId, SlaveId};
+use relais_proto::{ClusterId, Confinement, FolderId, SlaveId};
 use relais_state::{AccountsError, AccountsFile};
 use relais_tree::Folder;
 use thiserror::Error;
@@ -44,11 +45,12 @@ use crate::config::Config;
 use crate::confine::confine;
 use crate::generation::GenerationFile;
 use crate::hints::Hints;
+use crate::secrets::Secrets;
 use crate::serving::Serving;
 pub use crate::supervisor::Ended;
 use crate::supervisor::{Supervisor, Task};
 use crate::transfers::TransferLog;
-use crate::worker::login::{KeyFile, Policy};
+use crate::worker::login::Policy;
 use crate::worker::pass::Inbox;
 use crate::worker::passwords::Passwords;
 
@@ -109,6 +111,8 @@ pub struct Slave {
     desk: Arc<Desk>,
     /// Who may log in, where it stands alone and that is told somewhere.
     passwords: Option<Passwords>,
+    /// What the workers may not read themselves.
+    secrets: Secrets,
     /// Where transfers are noted.
     transfers: Option<Arc<TransferLog>>,
     /// Where connections are encrypted.
@@ -140,6 +144,11 @@ impl Slave {
             .clone()
             .map(|path| Passwords::open(AccountsFile::new(path)))
             .transpose()?;
+        let secrets = Secrets::new(
+            config.workers,
+            config.cluster.as_ref().map(|cluster| cluster.key_file.clone()),
+            passwords.as_ref().map(|passwords| Arc::clone(passwords.accounts())),
+        )?;
         if config.cluster.is_some() {
             // Before anybody is served: until the master is heard this is what is known of those who were removed.
             board.raise_generation(GenerationFile::open(&config.root)?.known());
@@ -165,6 +174,7 @@ impl Slave {
             hints,
             desk,
             passwords,
+            secrets,
             transfers,
             certificate,
         })
@@ -196,6 +206,8 @@ impl Slave {
             self.config.workers
         );
         let reopen = || self.reopen_log();
+        let tick = || self.secrets.tick(&self.board);
+        tick();
         let ended = Supervisor::new(
             listener,
             self.config.workers,
@@ -203,6 +215,7 @@ impl Slave {
             self.config.grace,
             &body,
             &reopen,
+            self.secrets.is_needed().then_some(&tick),
         )?
         .run()?;
         info!("stopped");
@@ -230,13 +243,9 @@ impl Slave {
         self.own.leave_to_parent();
         let result = match task {
             Task::Worker(index) => {
-                let confinement = confine(&self.folder, self.config.worker_reads().as_deref());
+                let confinement = confine(&self.folder);
                 if index == 0 {
-                    let names = confinement.names();
-                    info!(
-                        "workers are confined by: {}",
-                        if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
-                    );
+                    tell_confinement(confinement, &self.config.root);
                 }
                 self.board.confined(index, confinement);
                 self.work(index, listener, control)
@@ -285,7 +294,9 @@ impl Slave {
                 let desk = self
                     .passwords
                     .as_ref()
-                    .map(|passwords| passwords.desk(self.board.clone()))
+                    .map(|passwords| {
+                        passwords.desk(self.board.clone(), self.secrets.of_worker(index)?)
+                    })
                     .transpose()?;
                 Policy::Standalone {
                     id: ClusterId(self.folder_id().0),
@@ -295,7 +306,7 @@ impl Slave {
             }
             Some(cluster) => Policy::Cluster {
                 master: cluster.master.clone(),
-                key: KeyFile::new(cluster.key_file.clone()),
+                key: self.secrets.of_worker(index)?,
             },
         };
         let showcase = Arc::new(Showcase::of_files(vec![certificate::file_in(&self.config.root)]));
@@ -338,5 +349,20 @@ impl Slave {
             control,
             certificate: self.certificate.clone(),
         })
+    }
+}
+
+/// Says in the log what keeps workers that were taken over from doing harm, and warns where that is too little.
+fn tell_confinement(confinement: Confinement, root: &Path) {
+    let names = confinement.names();
+    info!(
+        "workers are confined by: {}",
+        if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    );
+    if !confinement.has(Confinement::FOLDER) {
+        warn!(
+            "this kernel does not confine workers to {} (Landlock is not in force): a worker that is taken over can use all files that the user of this slave can; use a kernel with Landlock, or --user with a user who owns nothing else",
+            root.display()
+        );
     }
 }

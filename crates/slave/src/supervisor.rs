@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::board::Board;
+use crate::secrets::LOOK;
 use crate::sys::fork;
 
 /// A child that lived shorter than this has failed at its start.
@@ -77,6 +78,8 @@ pub struct Supervisor<'a> {
     body: &'a Body<'a>,
     /// What is done when the log was moved away.
     reopen: &'a dyn Fn(),
+    /// What is done again and again, every [`LOOK`].
+    tick: Option<&'a dyn Fn()>,
     stopping: bool,
     /// When those that still live are killed.
     deadline: Option<Instant>,
@@ -123,6 +126,7 @@ impl<'a> Supervisor<'a> {
         grace: Duration,
         body: &'a Body<'a>,
         reopen: &'a dyn Fn(),
+        tick: Option<&'a dyn Fn()>,
     ) -> io::Result<Self> {
         let signals =
             SignalFd::with_flags(&signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
@@ -139,6 +143,7 @@ impl<'a> Supervisor<'a> {
             board,
             body,
             reopen,
+            tick,
             stopping: false,
             deadline: None,
             grace,
@@ -153,6 +158,7 @@ impl<'a> Supervisor<'a> {
     /// Those of the supervisor's own system calls; its children die with it.
     pub fn run(mut self) -> io::Result<Ended> {
         loop {
+            self.tick.iter().for_each(|tick| tick());
             self.start_due();
             self.wait()?;
             for _ in 0..self.read_signals()? {
@@ -242,7 +248,9 @@ impl<'a> Supervisor<'a> {
         });
         let timeout =
             due.chain(self.deadline).min().map(|at| at.saturating_duration_since(Instant::now()));
-        let timeout = timeout.and_then(|t| Timespec::try_from(t + Duration::from_millis(1)).ok());
+        let timeout = timeout.map(|t| t + Duration::from_millis(1));
+        let timeout = timeout.into_iter().chain(self.tick.map(|_| LOOK)).min();
+        let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
         match poll(&mut [PollFd::new(&self.signals, PollFlags::IN)], timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(e) => Err(e.into()),

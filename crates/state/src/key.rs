@@ -152,6 +152,18 @@ impl ClusterKey {
         Ok(Self(key))
     }
 
+    /// The key that another process of the same server has read from the file, and hands over in memory.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes of the key, for [`Self::from_bytes`] in another process of the same server.
+    #[must_use]
+    pub fn secret_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Names the cluster without giving the key away.
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {

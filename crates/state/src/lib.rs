@@ -4,8 +4,8 @@
 //! cluster key, the authority that certifies the cluster's servers, the proof that both ends of a cluster link have that key, and
 //! the tickets that a master gives to clients; and the files that programs record themselves in. Used by masters, by slaves and
 //! by operators' commands. It opens no socket, and reads no clock but to bring recordings to their files in time: callers move
-//! the bytes and say what time it is. The key itself never leaves this crate,
-//! not even in a debug print.
+//! the bytes and say what time it is. The key itself leaves this crate
+//! only for another process of the same server, and is in no debug print.
 
 mod accounts;
 mod authority;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use relais_proto::{Counters, FileTime, ServerRole};
+use relais_proto::{Confinement, Counters, FileTime, ServerRole};
 use unicode_width::UnicodeWidthStr;
 
 use crate::outcome::{Mirrored, Received, Sent, ServerState, Several, Shown, ShownKind};
@@ -210,6 +210,12 @@ pub fn status(state: &ServerState) -> String {
         "confined  {}",
         if confined.is_empty() { "not at all".to_owned() } else { confined.join(", ") }
     ));
+    if !counters.confinement.has(Confinement::FOLDER) {
+        lines.push(
+            "warning   workers are not confined to the folder (Landlock is not in force)"
+                .to_owned(),
+        );
+    }
     if !report.last_error.is_empty() {
         lines.push(format!("error     {}", clean(&report.last_error)));
     }

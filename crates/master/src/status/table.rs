@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use relais_proto::{Counters, Mark, SlaveReport, clean};
+use relais_proto::{Confinement, Counters, Mark, SlaveReport, clean};
 
 use super::Report;
 use super::ask::{lag, shown_addr};
@@ -132,6 +132,12 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
             "    workers are confined by: {}",
             if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
         );
+        if !slave.counters.confinement.has(Confinement::FOLDER) {
+            let _ = writeln!(
+                out,
+                "    WARNING: workers are not confined to the folder (Landlock is not in force on that host)"
+            );
+        }
     }
     if !slave.last_error.is_empty() {
         let _ = writeln!(out, "    last error: {}", clean(&slave.last_error));

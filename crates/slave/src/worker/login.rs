@@ -2,30 +2,23 @@
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use log::{debug, warn};
+use log::debug;
 use relais_net::tls::Binding;
 use relais_net::{Greeter, Step};
 use relais_proto::{
     ClusterId, ErrorCode, FrameType, LinkMessage, Login, Mark, Refusal, Reply, Request, Role,
     ServerRole, TreePath, VERSIONS, WireError, common_version, limits,
 };
-use relais_state::{
-    ClusterKey, LinkChallenger, LinkError, LinkRole, Pending, Rights, Ticket, User, Verdict,
-};
+use relais_state::{LinkChallenger, LinkError, LinkRole, Pending, Rights, Ticket, User, Verdict};
 
 use crate::board::Board;
 use crate::config::master_for;
+use crate::secrets::WorkerSecrets;
 use crate::serving::Session;
 use crate::worker::passwords::Desk;
 use crate::worker::queue::{Admission, Claim, NoClaim};
-
-/// Time between two looks at the key file.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What decides about a login.
 pub enum Policy {
@@ -43,79 +36,31 @@ pub enum Policy {
         /// The master, for clients that come without a ticket.
         master: String,
         /// The cluster key, once it is there.
-        key: KeyFile,
+        key: WorkerSecrets,
     },
 }
 
-/// The cluster key, read again where its file has changed.
-pub struct KeyFile {
-    path: PathBuf,
-    cached: Mutex<Cached>,
-}
-
-#[derive(Default)]
-struct Cached {
-    key: Option<ClusterKey>,
-    /// Of the file that was read last: device, inode, and when that changed.
-    stamp: Option<(u64, u64, i64, i64)>,
-    looked: Option<Instant>,
-}
-
-impl KeyFile {
-    /// Reads nothing yet.
-    #[must_use]
-    pub fn new(path: PathBuf) -> Self {
-        Self { path, cached: Mutex::default() }
-    }
-
-    /// Asks `question` of the key; none where there is no key yet.
-    fn ask<T>(&self, question: impl FnOnce(&ClusterKey) -> Option<T>) -> Option<T> {
-        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        if cached.key.is_none() || cached.looked.is_none_or(|at| at.elapsed() >= LOOK) {
-            cached.looked = Some(Instant::now());
-            self.look(&mut cached);
-        }
-        cached.key.as_ref().and_then(question)
-    }
-
-    /// One that cannot be read leaves the former one as it was.
-    fn look(&self, cached: &mut Cached) {
-        let stamp = self
-            .path
-            .metadata()
-            .ok()
-            .map(|meta| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()));
-        if stamp.is_some() && stamp == cached.stamp {
-            return;
-        }
-        match ClusterKey::load(&self.path) {
-            Ok(Some(key)) => (cached.key, cached.stamp) = (Some(key), stamp),
-            Ok(None) => debug!("there is no cluster key"),
-            Err(e) => warn!("the cluster key cannot be read: {e}"),
-        }
-    }
-}
-
 impl Policy {
-    /// Notes, for open sessions, whether something was taken from somebody.
-    pub fn note_generation(&self, board: &Board) {
-        if let Self::Standalone { desk: Some(desk), .. } = self {
-            desk.note_generation(board);
-        }
-    }
-
-    /// Can be read once a password was looked at.
-    pub fn wake(&self) -> Option<BorrowedFd<'_>> {
+    /// Can be read once a password was looked at, or the supervisor has handed something over.
+    pub fn wake(&self) -> Vec<BorrowedFd<'_>> {
         match self {
-            Self::Standalone { desk: Some(desk), .. } => Some(desk.desk.wake()),
-            _ => None,
+            Self::Standalone { desk: Some(desk), .. } => {
+                vec![desk.desk.wake(), desk.secrets.as_fd()]
+            }
+            Self::Standalone { desk: None, .. } => Vec::new(),
+            Self::Cluster { key, .. } => vec![key.as_fd()],
         }
     }
 
-    /// Has noticed that [`Self::wake`] could be read.
+    /// Has noticed that one of [`Self::wake`] could be read.
     pub fn drain(&self) {
-        if let Self::Standalone { desk: Some(desk), .. } = self {
-            desk.desk.drain();
+        match self {
+            Self::Standalone { desk: Some(desk), .. } => {
+                desk.desk.drain();
+                desk.secrets.take();
+            }
+            Self::Standalone { desk: None, .. } => {}
+            Self::Cluster { key, .. } => key.take(),
         }
     }
 
@@ -127,10 +72,9 @@ impl Policy {
     fn welcome(&self, version: u16) -> Reply {
         let (role, cluster) = match self {
             Self::Standalone { id, .. } => (ServerRole::Standalone, *id),
-            Self::Cluster { key, .. } => (
-                ServerRole::Slave,
-                key.ask(|key| Some(key.cluster_id())).unwrap_or(ClusterId([0; 16])),
-            ),
+            Self::Cluster { key, .. } => {
+                (ServerRole::Slave, key.cluster_id().unwrap_or(ClusterId([0; 16])))
+            }
         };
         Reply::Welcome { version, role, cluster, agent: crate::agent() }
     }

@@ -106,7 +106,6 @@ pub fn run(birth: Birth) -> io::Result<()> {
     let mut drained = Drained::No;
     loop {
         board.tick(index);
-        policy.note_generation(&board);
         // What comes behind this wakes the poll that follows.
         policy.drain();
         let wake: Vec<BorrowedFd<'_>> = [control.as_fd(), pool.inboxes[index].as_fd()]

@@ -79,23 +79,7 @@ impl Inbox {
     /// # Errors
     /// Those of the system call.
     pub fn pass_log(&self, file: BorrowedFd<'_>) -> io::Result<()> {
-        self.send_fd(&[3], file)
-    }
-
-    fn send_fd(&self, message: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds = [fd];
-        if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(io::Error::other("no room for the descriptor"));
-        }
-        rustix::net::sendmsg(
-            &self.send,
-            &[IoSlice::new(message)],
-            &mut control,
-            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-        )?;
-        Ok(())
+        send_with_fd(&self.send, &[3], file)
     }
 
     /// Tells the owner that an upload is gone on with on another connection. Lost where the inbox is full: it is told again.
@@ -124,7 +108,7 @@ impl Inbox {
             .bool(session.peer);
         to.u64(session.generation).u64(session.ends_ms);
         session.mark.encode(&mut Encoder::new(&mut message));
-        self.send_fd(&message, stream.socket.as_fd())
+        send_with_fd(&self.send, &message, stream.socket.as_fd())
     }
 
     /// Takes the next mail out; none where there is none.
@@ -133,23 +117,9 @@ impl Inbox {
     /// Those of the system call, or a message that no worker writes.
     pub fn take(&self) -> io::Result<Option<Mail>> {
         let mut message = [0; MESSAGE];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let got = match rustix::net::recvmsg(
-            &self.receive,
-            &mut [IoSliceMut::new(&mut message)],
-            &mut control,
-            flags,
-        ) {
-            Ok(got) => got.bytes,
-            Err(rustix::io::Errno::AGAIN) => return Ok(None),
-            Err(e) => return Err(e.into()),
+        let Some((got, fd)) = receive_with_fd(&self.receive, &mut message)? else {
+            return Ok(None);
         };
-        let fd = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        });
         match (message[..got].split_first(), fd) {
             (Some((0, _)), None) => Ok(Some(Mail::PlaceFree)),
             (Some((2, name)), None) => {
@@ -192,6 +162,50 @@ fn addr(from: &mut Decoder<'_>) -> Result<SocketAddr, WireError> {
     from.short_text("address", ADDRESS)?
         .parse()
         .map_err(|_| WireError::BadValue { what: "address", value: 0 })
+}
+
+/// Sends a message and a descriptor over a socket between two processes of this slave.
+///
+/// # Errors
+/// Those of the system call; [`io::ErrorKind::WouldBlock`] where the other side has to read first.
+pub fn send_with_fd(socket: &OwnedFd, message: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd];
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::Error::other("no room for the descriptor"));
+    }
+    rustix::net::sendmsg(
+        socket,
+        &[IoSlice::new(message)],
+        &mut control,
+        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+    )?;
+    Ok(())
+}
+
+/// Receives a message, and the descriptor that may come with it; none where there is none now.
+///
+/// # Errors
+/// Those of the system call.
+pub fn receive_with_fd(
+    socket: &OwnedFd,
+    message: &mut [u8],
+) -> io::Result<Option<(usize, Option<OwnedFd>)>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let mut into = [IoSliceMut::new(message)];
+    let received = match rustix::net::recvmsg(socket, &mut into, &mut control, flags) {
+        Ok(received) => received.bytes,
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok(Some((received, fd)))
 }
 
 #[cfg(test)]

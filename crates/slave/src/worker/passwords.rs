@@ -7,12 +7,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use log::warn;
 use relais_proto::{ErrorCode, Refusal};
-use relais_state::{
-    Accounts, AccountsError, AccountsFile, Common, Guesses, LiveAccounts, LoginDesk,
-};
+use relais_state::{AccountsError, AccountsFile, Common, Guesses, LiveAccounts, LoginDesk};
 use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, memfd_create};
 
 use crate::board::Board;
+use crate::secrets::WorkerSecrets;
 
 /// What all workers have of the accounts from before they were forked.
 pub struct Passwords {
@@ -88,16 +87,24 @@ impl Passwords {
     ///
     /// # Errors
     /// Those of starting the thread.
-    pub fn desk(&self, board: Arc<Board>) -> io::Result<Desk> {
+    pub fn desk(&self, board: Arc<Board>, secrets: WorkerSecrets) -> io::Result<Desk> {
         let common = Box::new(Shared { board, turns: Arc::clone(&self.turns) });
-        let desk = LoginDesk::open(Arc::clone(&self.accounts), self.guesses.clone(), common, 1)?;
-        Ok(Desk { accounts: Arc::clone(&self.accounts), desk })
+        let accounts = Arc::clone(secrets.accounts());
+        let desk = LoginDesk::open(accounts, self.guesses.clone(), common, 1)?;
+        Ok(Desk { secrets, desk })
+    }
+
+    /// The accounts, as the supervisor reads them.
+    #[must_use]
+    pub fn accounts(&self) -> &Arc<LiveAccounts> {
+        &self.accounts
     }
 }
 
 /// Where a worker looks at passwords.
 pub struct Desk {
-    accounts: Arc<LiveAccounts>,
+    /// Brings the accounts.
+    pub secrets: WorkerSecrets,
     /// The thread that hashes.
     pub desk: LoginDesk,
 }
@@ -106,24 +113,21 @@ impl Desk {
     /// Whether anybody needs an account.
     ///
     /// # Errors
-    /// Where this worker, which was started later, cannot read what others have read: then nobody gets in here.
+    /// Where this worker does not have the accounts that the supervisor has read: then nobody gets in here.
     pub fn is_needed(&self, board: &Board) -> Result<bool, Refusal> {
-        let is_old = |accounts: &Option<Arc<Accounts>>| {
-            accounts.as_ref().map_or(0, |accounts| accounts.generation()) < board.generation()
+        let accounts = || {
+            let accounts = self.secrets.accounts().now();
+            let generation = accounts.as_ref().map_or(0, |accounts| accounts.generation());
+            (generation >= board.generation()).then_some(accounts)
         };
-        let mut accounts = self.accounts.now();
-        if is_old(&accounts) {
-            // Another worker may just have been faster.
-            accounts = self.accounts.newest();
+        let newest = accounts().or_else(|| {
+            // They were handed over before their generation was on the board.
+            self.secrets.take();
+            accounts()
+        });
+        match newest {
+            Some(accounts) => Ok(accounts.is_some()),
+            None => Err(Refusal::new(ErrorCode::Storage, "the accounts cannot be read now")),
         }
-        if is_old(&accounts) {
-            return Err(Refusal::new(ErrorCode::Storage, "the accounts cannot be read now"));
-        }
-        Ok(accounts.is_some())
-    }
-
-    /// Notes, for open sessions and other workers, whether something was taken from somebody.
-    pub fn note_generation(&self, board: &Board) {
-        board.raise_generation(self.accounts.generation());
     }
 }

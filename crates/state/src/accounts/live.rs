@@ -14,7 +14,8 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Accounts that many threads ask for.
 #[derive(Debug)]
 pub struct LiveAccounts {
-    file: AccountsFile,
+    /// None where another process reads the file and hands the accounts over.
+    file: Option<AccountsFile>,
     state: Mutex<State>,
 }
 
@@ -35,7 +36,23 @@ impl LiveAccounts {
         let (accounts, stamp) = file
             .load_to_serve()?
             .map_or((None, None), |(accounts, stamp)| (Some(Arc::new(accounts)), Some(stamp)));
-        Ok(Self { file, state: Mutex::new(State { accounts, stamp, looked: Instant::now() }) })
+        let state = Mutex::new(State { accounts, stamp, looked: Instant::now() });
+        Ok(Self { file: Some(file), state })
+    }
+
+    /// Accounts that another process reads: they change by [`Self::replace`] alone.
+    #[must_use]
+    pub fn handed_over(accounts: Option<Arc<Accounts>>) -> Self {
+        let state = Mutex::new(State { accounts, stamp: None, looked: Instant::now() });
+        Self { file: None, state }
+    }
+
+    /// Takes accounts that another process has read. Older ones than these are dropped.
+    pub fn replace(&self, accounts: Accounts) {
+        let mut state = self.state();
+        if state.accounts.as_ref().is_none_or(|old| old.generation() <= accounts.generation()) {
+            state.accounts = Some(Arc::new(accounts));
+        }
     }
 
     /// The accounts; none where none was ever made. They are at most a quarter of a second old. A file that cannot be read, or is gone,
@@ -43,19 +60,12 @@ impl LiveAccounts {
     #[must_use]
     pub fn now(&self) -> Option<Arc<Accounts>> {
         let mut state = self.state();
-        if state.looked.elapsed() >= LOOK {
+        if let Some(file) = &self.file
+            && state.looked.elapsed() >= LOOK
+        {
             state.looked = Instant::now();
-            self.look(&mut state);
+            look(file, &mut state);
         }
-        state.accounts.clone()
-    }
-
-    /// As [`Self::now`], but not older than this call: for whoever knows that there is something newer.
-    #[must_use]
-    pub fn newest(&self) -> Option<Arc<Accounts>> {
-        let mut state = self.state();
-        state.looked = Instant::now();
-        self.look(&mut state);
         state.accounts.clone()
     }
 
@@ -65,47 +75,48 @@ impl LiveAccounts {
         self.now().map_or(0, |accounts| accounts.generation())
     }
 
-    fn look(&self, state: &mut State) {
-        let path = self.file.path().display();
-        let stamp = match self.file.stamp() {
-            Ok(stamp) => stamp,
-            Err(e) => {
-                return error!(
-                    "the accounts file {path} cannot be looked at, the former accounts count: {e}"
-                );
-            }
-        };
-        if stamp == state.stamp {
-            return;
-        }
-        state.stamp = stamp;
-        match self.file.load_stamped() {
-            Ok(Some((accounts, stamp))) => {
-                state.stamp = Some(stamp);
-                let former = state.accounts.as_ref().map_or(0, |accounts| accounts.generation());
-                if accounts.generation() < former {
-                    // An old copy must not give back what was taken away; tickets of it would be refused by every slave.
-                    return error!(
-                        "the accounts file {path} is older than the accounts that were read before, which count still"
-                    );
-                }
-                info!("the accounts were read: {} users", accounts.iter().count());
-                state.accounts = Some(Arc::new(accounts));
-            }
-            Ok(None) if state.accounts.is_some() => {
-                warn!("the accounts file {path} is gone: the former accounts count until the end")
-            }
-            Ok(None) => {}
-            Err(e) if state.accounts.is_none() => {
-                error!("{e}: nobody is let in");
-                state.accounts = Some(Arc::default());
-            }
-            Err(e) => error!("{e}: the former accounts count"),
-        }
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads the file again where it has changed.
+fn look(file: &AccountsFile, state: &mut State) {
+    let path = file.path().display();
+    let stamp = match file.stamp() {
+        Ok(stamp) => stamp,
+        Err(e) => {
+            return error!(
+                "the accounts file {path} cannot be looked at, the former accounts count: {e}"
+            );
+        }
+    };
+    if stamp == state.stamp {
+        return;
+    }
+    state.stamp = stamp;
+    match file.load_stamped() {
+        Ok(Some((accounts, stamp))) => {
+            state.stamp = Some(stamp);
+            let former = state.accounts.as_ref().map_or(0, |accounts| accounts.generation());
+            if accounts.generation() < former {
+                // An old copy must not give back what was taken away; tickets of it would be refused by every slave.
+                return error!(
+                    "the accounts file {path} is older than the accounts that were read before, which count still"
+                );
+            }
+            info!("the accounts were read: {} users", accounts.iter().count());
+            state.accounts = Some(Arc::new(accounts));
+        }
+        Ok(None) if state.accounts.is_some() => {
+            warn!("the accounts file {path} is gone: the former accounts count until the end")
+        }
+        Ok(None) => {}
+        Err(e) if state.accounts.is_none() => {
+            error!("{e}: nobody is let in");
+            state.accounts = Some(Arc::default());
+        }
+        Err(e) => error!("{e}: the former accounts count"),
     }
 }
 

@@ -1,0 +1,374 @@
+//! How workers learn the cluster key and the accounts: the supervisor reads the files and hands them over.
+//!
+//! Both lie in a state folder, where a master of the same host keeps secrets of its own. So workers have no right to read that folder.
+//! A worker inherits what the supervisor has read when it forks, and hears of later changes over a pair of sockets of its own.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use log::{debug, info, warn};
+use relais_proto::ClusterId;
+use relais_state::{Accounts, ClusterKey, LiveAccounts};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
+
+use crate::board::Board;
+use crate::worker::pass::{receive_with_fd, send_with_fd};
+
+/// Time between two looks of the supervisor at the files.
+pub const LOOK: Duration = Duration::from_millis(250);
+/// First byte of a message with the key, which follows.
+const KEY: u8 = 0;
+/// First byte of a message with the accounts, which are in the file that comes with it.
+const ACCOUNTS: u8 = 1;
+
+/// What tells two states of a file apart: device, inode, and when that changed.
+type Stamp = (u64, u64, i64, i64);
+
+/// The supervisor's side.
+pub struct Secrets {
+    key_file: Option<PathBuf>,
+    accounts: Option<Arc<LiveAccounts>>,
+    channels: Vec<Channel>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    key: Option<ClusterKey>,
+    stamp: Option<Stamp>,
+    /// What was wrong with the key when it was last looked at: said once.
+    trouble: String,
+    /// What the workers were handed last.
+    accounts: Option<Arc<Accounts>>,
+    /// What each worker still has to be sent.
+    owed: Vec<Owed>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Owed {
+    key: bool,
+    accounts: bool,
+}
+
+/// The way to one worker.
+struct Channel {
+    send: OwnedFd,
+    receive: OwnedFd,
+}
+
+impl Secrets {
+    /// Reads both for the first time, where there are such files.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn new(
+        workers: usize,
+        key_file: Option<PathBuf>,
+        accounts: Option<Arc<LiveAccounts>>,
+    ) -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let channels = (0..workers)
+            .map(|_| {
+                let kind = SocketType::SEQPACKET;
+                let (send, receive) =
+                    rustix::net::socketpair(AddressFamily::UNIX, kind, flags, None)?;
+                Ok(Channel { send, receive })
+            })
+            .collect::<io::Result<_>>()?;
+        let mut state = State {
+            accounts: accounts.as_ref().and_then(|accounts| accounts.now()),
+            owed: vec![Owed::default(); workers],
+            ..State::default()
+        };
+        if let Some(path) = &key_file {
+            state.look_at_key(path);
+        }
+        Ok(Self { key_file, accounts, channels, state: Mutex::new(state) })
+    }
+
+    /// Whether there is something to look at.
+    #[must_use]
+    pub fn is_needed(&self) -> bool {
+        self.key_file.is_some() || self.accounts.is_some()
+    }
+
+    /// Looks at the files, and hands the workers what has changed. Only then is the generation of the accounts on the board: a worker
+    /// that sees a higher one there finds the accounts in its channel.
+    pub fn tick(&self, board: &Board) {
+        let mut state = self.state();
+        if let Some(path) = &self.key_file
+            && state.look_at_key(path)
+        {
+            state.owed.iter_mut().for_each(|owed| owed.key = true);
+        }
+        if let Some(accounts) = &self.accounts {
+            let now = accounts.now();
+            let is_same = match (&now, &state.accounts) {
+                (Some(now), Some(old)) => Arc::ptr_eq(now, old),
+                (None, None) => true,
+                _ => false,
+            };
+            if !is_same {
+                state.accounts = now;
+                state.owed.iter_mut().for_each(|owed| owed.accounts = true);
+            }
+        }
+        if let Err(e) = self.hand_over(&mut state) {
+            warn!("the workers cannot be told of the changed accounts; tried again soon: {e}");
+            return;
+        }
+        if let Some(accounts) = &state.accounts {
+            board.raise_generation(accounts.generation());
+        }
+    }
+
+    /// Sends what is owed. What does not fit into a worker's channel is sent later: that worker reads nothing at the moment.
+    fn hand_over(&self, state: &mut State) -> io::Result<()> {
+        if state.owed.iter().any(|owed| owed.accounts)
+            && let Some(accounts) = &state.accounts
+        {
+            let file = file_of(accounts)?;
+            for (channel, owed) in self.channels.iter().zip(&mut state.owed) {
+                if owed.accounts {
+                    match send_with_fd(&channel.send, &[ACCOUNTS], file.as_fd()) {
+                        Ok(()) => owed.accounts = false,
+                        Err(e) => debug!("the accounts are handed to a worker later: {e}"),
+                    }
+                }
+            }
+        }
+        let Some(key) = &state.key else { return Ok(()) };
+        let mut message = vec![KEY];
+        message.extend_from_slice(key.secret_bytes());
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        for (channel, owed) in self.channels.iter().zip(&mut state.owed) {
+            if owed.key {
+                match rustix::net::send(&channel.send, &message, flags) {
+                    Ok(_) => owed.key = false,
+                    Err(e) => debug!("the cluster key is handed to a worker later: {e}"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the worker with this number knows at its start. To be called in the worker, after the fork.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn of_worker(&self, worker: usize) -> io::Result<WorkerSecrets> {
+        let state = self.state();
+        Ok(WorkerSecrets {
+            channel: self.channels[worker].receive.try_clone()?,
+            key: Mutex::new(state.key.clone()),
+            accounts: Arc::new(LiveAccounts::handed_over(state.accounts.clone())),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Reads the key where its file has changed; whether there is another one now. A file that cannot be read leaves the former key.
+    fn look_at_key(&mut self, path: &PathBuf) -> bool {
+        let stamp = path
+            .metadata()
+            .ok()
+            .map(|meta| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()));
+        if stamp.is_some() && stamp == self.stamp {
+            return false;
+        }
+        match ClusterKey::load(path) {
+            Ok(Some(key)) => {
+                info!("the cluster key was read from {}", path.display());
+                (self.key, self.stamp) = (Some(key), stamp);
+                self.trouble.clear();
+                true
+            }
+            // Whoever waits for it says so: the link.
+            Ok(None) => false,
+            Err(e) => {
+                let trouble = e.to_string();
+                if trouble != self.trouble {
+                    warn!("{trouble}");
+                    self.trouble = trouble;
+                }
+                false
+            }
+        }
+    }
+}
+
+/// The accounts in a file that has no name.
+fn file_of(accounts: &Accounts) -> io::Result<File> {
+    let mut file = File::from(memfd_create("accounts", MemfdFlags::CLOEXEC)?);
+    // Accounts that could not be read let nobody in, and have no text.
+    if accounts.generation() > 0 {
+        file.write_all(accounts.to_text().as_bytes())?;
+    }
+    Ok(file)
+}
+
+/// A worker's side.
+pub struct WorkerSecrets {
+    channel: OwnedFd,
+    key: Mutex<Option<ClusterKey>>,
+    accounts: Arc<LiveAccounts>,
+}
+
+impl WorkerSecrets {
+    /// Can be read when the supervisor has handed something over.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    /// The accounts as they are here: [`Self::take`] brings newer ones.
+    #[must_use]
+    pub fn accounts(&self) -> &Arc<LiveAccounts> {
+        &self.accounts
+    }
+
+    /// Asks `question` of the key; none where there is no key yet.
+    pub fn ask<T>(&self, question: impl FnOnce(&ClusterKey) -> Option<T>) -> Option<T> {
+        self.take();
+        self.key().as_ref().and_then(question)
+    }
+
+    /// The cluster that the key belongs to.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.ask(|key| Some(key.cluster_id()))
+    }
+
+    /// Takes what the supervisor has handed over.
+    pub fn take(&self) {
+        let mut message = [0; 64];
+        loop {
+            let (len, file) = match receive_with_fd(&self.channel, &mut message) {
+                Ok(Some(received)) => received,
+                Ok(None) => return,
+                Err(e) => return warn!("what the supervisor handed over is lost: {e}"),
+            };
+            match (message[..len].split_first(), file) {
+                (Some((&KEY, key)), None) if key.len() == 32 => {
+                    let mut bytes = [0; 32];
+                    bytes.copy_from_slice(key);
+                    *self.key() = Some(ClusterKey::from_bytes(bytes));
+                }
+                (Some((&ACCOUNTS, [])), Some(file)) => match read_accounts(&File::from(file)) {
+                    Ok(accounts) => self.accounts.replace(accounts),
+                    Err(e) => warn!("the changed accounts cannot be read: {e}"),
+                },
+                _ => warn!("a message that the supervisor does not write"),
+            }
+        }
+    }
+
+    fn key(&self) -> MutexGuard<'_, Option<ClusterKey>> {
+        self.key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads the accounts from the file that all workers were handed: so not from where another one has stopped reading.
+fn read_accounts(file: &File) -> io::Result<Accounts> {
+    let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, 0)?;
+    if bytes.is_empty() {
+        return Ok(Accounts::default());
+    }
+    let text = String::from_utf8(bytes).map_err(io::Error::other)?;
+    Accounts::parse(&text).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use relais_state::{AccountsFile, Rights};
+
+    use super::*;
+
+    fn write_key(path: &std::path::Path, digit: &str) {
+        // Replaced whole, as by the program that makes it.
+        let new = path.with_extension("new");
+        fs::write(&new, digit.repeat(64)).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::rename(&new, path).unwrap();
+    }
+
+    #[test]
+    fn a_worker_hears_of_a_key_that_comes_late_and_changes() {
+        let (temp, board) = (tempfile::tempdir().unwrap(), Board::new(2, 1, 1).unwrap());
+        let path = temp.path().join("cluster.key");
+        let secrets = Secrets::new(2, Some(path.clone()), None).unwrap();
+        let (early, other) = (secrets.of_worker(0).unwrap(), secrets.of_worker(1).unwrap());
+        secrets.tick(&board);
+        assert_eq!(early.cluster_id(), None);
+        let mut seen = Vec::new();
+        for digit in ["1", "2"] {
+            write_key(&path, digit);
+            secrets.tick(&board);
+            secrets.tick(&board);
+            let id = early.cluster_id();
+            assert!(id.is_some() && id == other.cluster_id());
+            assert_eq!(secrets.of_worker(0).unwrap().cluster_id(), id, "one that starts now");
+            seen.push(id);
+        }
+        assert_ne!(seen[0], seen[1]);
+        fs::write(&path, "damaged").unwrap();
+        secrets.tick(&board);
+        assert_eq!(early.cluster_id(), seen[1], "the former key counts");
+    }
+
+    #[test]
+    fn a_worker_that_reads_nothing_is_told_later() {
+        let (temp, board) = (tempfile::tempdir().unwrap(), Board::new(1, 1, 1).unwrap());
+        let path = temp.path().join("cluster.key");
+        let secrets = Secrets::new(1, Some(path.clone()), None).unwrap();
+        let worker = secrets.of_worker(0).unwrap();
+        // More than a channel holds.
+        for n in 0..2000 {
+            write_key(&path, &format!("{:x}", n % 10));
+            secrets.tick(&board);
+        }
+        write_key(&path, "f");
+        secrets.tick(&board);
+        worker.take();
+        secrets.tick(&board);
+        assert_eq!(worker.cluster_id(), secrets.of_worker(0).unwrap().cluster_id());
+    }
+
+    #[test]
+    fn a_worker_hears_of_accounts_before_their_generation_counts() {
+        let (temp, board) = (tempfile::tempdir().unwrap(), Board::new(1, 1, 1).unwrap());
+        let file = AccountsFile::new(temp.path().join("accounts"));
+        let live = Arc::new(LiveAccounts::open(file.clone()).unwrap());
+        let secrets = Secrets::new(1, None, Some(live)).unwrap();
+        let worker = secrets.of_worker(0).unwrap();
+        secrets.tick(&board);
+        assert!(worker.accounts().now().is_none() && board.generation() == 0);
+        let root = relais_proto::TreePath::root();
+        let hash = relais_state::PasswordHash::of(b"secret").unwrap();
+        let account = relais_state::Account { rights: Rights::Read, root, hash };
+        file.change(|accounts| accounts.add("ann", account)).unwrap();
+        let began = std::time::Instant::now();
+        while board.generation() == 0 {
+            assert!(began.elapsed() < Duration::from_secs(30));
+            std::thread::sleep(LOOK);
+            secrets.tick(&board);
+        }
+        worker.take();
+        assert!(worker.accounts().now().unwrap().get("ann").is_some());
+        assert_eq!(worker.accounts().generation(), 1);
+    }
+}
