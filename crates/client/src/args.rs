@@ -4,11 +4,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, StyledStr, TypedValueParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, ValueHint};
-use relais_client::{Config, Host, Security};
+use relais_client::{Config, Security, Target};
 use relais_net::tls::{Authorities, Encrypt};
 use relais_proto::limits;
+
+/// Headings of `--help`.
+const LOGIN: &str = "Login";
+const ENCRYPTION: &str = "Encryption";
+const TRANSFERS: &str = "Transfers";
+const COMMANDS: &str = "Commands";
 
 /// Fetches files from a Relais server and puts files onto it; goes on where it was after any interruption.
 ///
@@ -22,59 +29,70 @@ use relais_proto::limits;
                   5 a transfer was cut and can be resumed, 130 interrupted."
 )]
 pub struct Args {
-    /// The server; the port is 2121 where none is given, an IPv6 address with a port is put in brackets
+    /// Server; also USER@HOST or ftp://HOST. The default port is 2121. An IPv6 address with a port is put in brackets
     #[arg(value_name = "HOST[:PORT]", value_hint = ValueHint::Hostname)]
-    host: Host,
-    /// User to log in as
-    #[arg(short, long, default_value = "", hide_default_value = true, value_hint = ValueHint::Username)]
-    user: String,
+    host: Target,
+    /// User to log in as [default: asked for at the terminal if the server has accounts]
+    #[arg(short, long, help_heading = LOGIN, value_hint = ValueHint::Username)]
+    user: Option<String>,
     /// File with the password; one line end at its end is not part of it [default: ask at the terminal]
-    #[arg(long, value_name = "F", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = LOGIN, long, value_name = "F", value_hint = ValueHint::FilePath)]
     password_file: Option<PathBuf>,
     /// Send the password also over a line that is not encrypted
-    #[arg(long)]
+    #[arg(help_heading = ENCRYPTION, long)]
     insecure: bool,
     /// Which connections are encrypted (TLS): all, those with other machines, or none
-    #[arg(long, value_name = "WHICH", default_value = "remote", value_parser = PossibleValuesParser::new(Encrypt::NAMES).try_map(|text| text.parse::<Encrypt>()))]
+    #[arg(help_heading = ENCRYPTION, long, value_name = "WHICH", default_value = "remote", value_parser = PossibleValuesParser::new(Encrypt::NAMES).try_map(|text| text.parse::<Encrypt>()))]
     tls: Encrypt,
     /// Trust the servers that an authority in this file (PEM) has certified, and no others [default: the authority that was met first]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = ENCRYPTION, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Option<PathBuf>,
     /// Local folder of files and of the .log [default: _CLIENTROOT where there is one, else the current folder]
-    #[arg(short = 'd', long = "dir", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(help_heading = TRANSFERS, short = 'd', long = "dir", value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: Option<PathBuf>,
     /// Run this command; may be given several times
-    #[arg(short, long = "command", value_name = "COMMAND", allow_hyphen_values = true, value_hint = ValueHint::Other)]
+    #[arg(help_heading = COMMANDS, short, long = "command", value_name = "COMMAND", allow_hyphen_values = true, value_hint = ValueHint::Other)]
     command: Vec<String>,
     /// Print one JSON object per command on standard output
-    #[arg(long)]
+    #[arg(help_heading = COMMANDS, long)]
     json: bool,
     /// Go on after a command that failed; the status is the first failure's
-    #[arg(long)]
+    #[arg(help_heading = COMMANDS, long)]
     keep_going: bool,
     /// Begin transfers from the start, and forget what was there of them
-    #[arg(long)]
+    #[arg(help_heading = TRANSFERS, long)]
     no_resume: bool,
     /// How many slaves must hold a file that is put before the put is done: 1 to 64 [default: what the cluster asks for]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(help_heading = TRANSFERS, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     copies: Option<u16>,
     /// Seconds to go on trying where no server is reached
-    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    #[arg(help_heading = TRANSFERS, long, value_name = "S", default_value = "5", value_parser = seconds)]
     retry: Duration,
 }
 
 impl Args {
-    /// What the library runs on.
+    /// Reads the command line. Ends the program with a usage error if it is wrong.
+    pub fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|error| with_hint(error).exit())
+    }
+
+    /// Returns the library's settings.
     ///
     /// # Errors
     /// A password file or user name that cannot be used.
     pub fn into_config(self) -> Result<Config> {
-        if self.user.len() > limits::USER || self.user.contains(char::is_control) {
+        let user = match (self.user, self.host.user) {
+            (Some(option), Some(target)) if option != target => {
+                bail!("two users are given: {option} with -u and {target} before the @")
+            }
+            (option, target) => option.or(target).unwrap_or_default(),
+        };
+        if user.len() > limits::USER || user.contains(char::is_control) {
             bail!("the user name is too long or holds a control character");
         }
         Ok(Config {
-            host: self.host,
-            user: self.user,
+            host: self.host.host,
+            user,
             password: self.password_file.as_deref().map(relais_secret::from_file).transpose()?,
             security: Security {
                 encrypt: self.tls,
@@ -90,6 +108,18 @@ impl Args {
             retry: self.retry,
         })
     }
+}
+
+/// Adds to the error for a second argument that commands are given with `-c`.
+fn with_hint(mut error: clap::Error) -> clap::Error {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) =
+        (error.kind(), error.get(ContextKind::InvalidArg).cloned())
+        && !word.starts_with('-')
+    {
+        let hint = format!("commands are given with -c, as in: ftpclient HOST -c '{word}'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(hint)]));
+    }
+    error
 }
 
 fn authorities(file: &Path) -> Result<Authorities> {

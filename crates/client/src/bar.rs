@@ -9,12 +9,19 @@ use crate::notices::Notices;
 use crate::recursive::Part;
 use crate::sanitize::clean;
 
-/// How the bar looks: rate and time left behind it.
-const BAR: &str = "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+/// The line of a terminal that has room for a bar. What stands beside bar and label has at most
+/// [`WIDE_REST`] columns.
+const WIDE: &str = "{msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+/// Columns of [`WIDE`] without the label, with a bar of ten columns.
+const WIDE_REST: usize = 62;
+/// The line of a narrow terminal. What stands beside the label has at most 26 columns.
+const NARROW: &str = "{wide_msg} {percent:>3}% {bytes_per_sec} {eta}";
 /// A transfer that takes less time than this has no bar: it would only flicker.
 const BAR_AFTER: Duration = Duration::from_millis(300);
-/// Longest name before the bar, in characters.
-const NAME: usize = 30;
+/// Shortest and longest name before the bar, in characters.
+const NAME: (usize, usize) = (10, 30);
+/// Columns of a terminal that does not tell how wide it is.
+const DEFAULT_COLUMNS: usize = 80;
 
 /// Shows how far a transfer is. Gone when dropped.
 pub struct Bar {
@@ -68,21 +75,49 @@ impl Bar {
 
     fn make(&self) -> ProgressBar {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template(BAR) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        bar.set_message(self.label());
+        let line = Line::of_terminal(0);
+        bar.set_style(line.style());
+        bar.set_message(line.name(self.name.trim_start_matches('/')));
         bar
     }
+}
 
-    fn label(&self) -> String {
-        let name = clean(self.name.trim_start_matches('/'));
+/// What the line of a progress bar has room for.
+pub struct Line {
+    is_wide: bool,
+    /// Longest name, in characters.
+    name: usize,
+}
+
+impl Line {
+    /// The line of the terminal on standard error. The label has `extra` columns beside the name.
+    pub fn of_terminal(extra: usize) -> Self {
+        let columns = rustix::termios::tcgetwinsize(std::io::stderr())
+            .map_or(0, |size| usize::from(size.ws_col));
+        Self::new(if columns == 0 { DEFAULT_COLUMNS } else { columns }, extra)
+    }
+
+    fn new(columns: usize, extra: usize) -> Self {
+        let room = columns.saturating_sub(WIDE_REST + extra);
+        Self { is_wide: room >= NAME.0, name: room.clamp(NAME.0, NAME.1) }
+    }
+
+    /// How the line looks.
+    pub fn style(&self) -> ProgressStyle {
+        let template = if self.is_wide { WIDE } else { NARROW };
+        ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("=> ")
+    }
+
+    /// A name made safe for the terminal, without its beginning if it is too long.
+    pub fn name(&self, name: &str) -> String {
+        let name = clean(name);
         let length = name.chars().count();
-        if length <= NAME {
-            name.into_owned()
-        } else {
-            format!("...{}", name.chars().skip(length - NAME + 3).collect::<String>())
+        if length <= self.name {
+            return name.into_owned();
         }
+        format!("...{}", name.chars().skip(length - self.name + 3).collect::<String>())
     }
 }
 
@@ -94,5 +129,22 @@ impl Drop for Bar {
                 self.notices.set_bar(None);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shortened_to_what_the_line_has_room_for() {
+        let long = "x".repeat(40);
+        for (columns, extra, is_wide, name) in
+            [(200, 0, true, 30), (80, 0, true, 18), (80, 20, false, 10), (40, 0, false, 10)]
+        {
+            let line = Line::new(columns, extra);
+            assert_eq!((line.is_wide, line.name(&long).len()), (is_wide, name), "{columns}");
+        }
+        assert_eq!(Line::new(80, 0).name("a\u{202e}b"), "a\\u{202e}b");
     }
 }

@@ -34,4 +34,4 @@ pub use commands::{Command, TABLE as COMMANDS};
 pub use error::Failure;
 pub use interrupt::Interrupt;
 pub use run::{Config, run};
-pub use session::{Host, Security};
+pub use session::{Host, Security, Target};

@@ -4,7 +4,6 @@ mod args;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use log::LevelFilter;
 use relais_client::Interrupt;
 
@@ -12,12 +11,12 @@ use relais_client::Interrupt;
 const INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
-    let args = args::Args::parse();
-    env_logger::Builder::new().filter_level(LevelFilter::Warn).parse_default_env().init();
-    let config = match args.into_config() {
+    let args = args::Args::read();
+    let logging = relais_cli::init_logging(LevelFilter::Warn);
+    let config = match logging.map_err(anyhow::Error::msg).and_then(|()| args.into_config()) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("ftpclient: {error:#}");
+            eprintln!("ftpclient: {}", relais_cli::error_text(&error));
             return ExitCode::from(2);
         }
     };
@@ -28,7 +27,7 @@ fn main() -> ExitCode {
             std::process::exit(INTERRUPTED);
         }
     }) {
-        eprintln!("ftpclient: Ctrl-C cannot be handled: {error}");
+        eprintln!("ftpclient: cannot handle Ctrl-C: {error}");
         return ExitCode::from(1);
     }
     ExitCode::from(relais_client::run(config, interrupt))

@@ -135,6 +135,15 @@ pub struct Mirrored {
     pub planned: Option<Vec<Step>>,
 }
 
+impl Mirrored {
+    /// Whether both folders were equal, as far as they could be compared.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        let Several { files, folders, failed, .. } = &self.several;
+        (*files, *folders, self.deleted) == (0, 0, 0) && failed.is_empty()
+    }
+}
+
 /// One step that would be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {

@@ -10,18 +10,23 @@ use std::process::{ExitCode, exit, id};
 
 use anyhow::{Context, anyhow};
 use args::{Args, Command};
+use log::LevelFilter;
 use nix::sys::signal::{SigSet, Signal};
 use relais_master::{Certifier, Config, Operation, Stop, Store, run, status};
 use relais_proto::clean;
 use relais_state::{AccountsFile, Authority, ClusterKey, LiveAccounts, StateDir};
 
 const FAILED: u8 = 1;
+const USAGE: u8 = 2;
 const CANNOT_BIND: u8 = 3;
 
 fn main() -> ExitCode {
     let args = Args::read();
-    let level = if args.command.is_some() { "warn" } else { "info" };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    let level = if args.command.is_some() { LevelFilter::Warn } else { LevelFilter::Info };
+    if let Err(why) = relais_cli::init_logging(level) {
+        eprintln!("ftpmaster: {why}");
+        return ExitCode::from(USAGE);
+    }
     match &args.command {
         Some(Command::Status { json }) => show_status(&args, *json),
         Some(Command::User { what }) => user::run(&args, what),
@@ -29,7 +34,7 @@ fn main() -> ExitCode {
         None => serve(&args),
     }
     .unwrap_or_else(|error| {
-        eprintln!("ftpmaster: {error:#}");
+        eprintln!("ftpmaster: {}", relais_cli::error_text(&error));
         ExitCode::from(FAILED)
     })
 }
@@ -38,8 +43,11 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     // Blocked in every thread that starts later, and taken by one of them: a signal that comes early is kept.
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     signals.thread_block()?;
-    let bound = relais_net::listen(args.listen())
-        .inspect_err(|error| eprintln!("ftpmaster: cannot listen on {}: {error}", args.listen()));
+    let bound = relais_net::listen(args.listen()).inspect_err(|error| {
+        let why = error.to_string();
+        let why = relais_cli::without_os_numbers(&why);
+        eprintln!("ftpmaster: cannot listen on {}: {why}", args.listen());
+    });
     let Ok(listener) = bound else { return Ok(ExitCode::from(CANNOT_BIND)) };
     let state = StateDir::locate(args.state.clone())?.open_and_lock()?;
     let key = ClusterKey::load_or_create(

@@ -58,8 +58,8 @@ pub struct Args {
     /// Sessions that wait when all places are taken; further ones are told to try again
     #[arg(long, value_name = "N", default_value_t = config::QUEUE)]
     queue: u32,
-    /// Bytes in a block, 1 to 4194304
-    #[arg(long, value_name = "BYTES", default_value_t = config::BLOCK_SIZE)]
+    /// Size of a block, 1 to 4M
+    #[arg(long, value_name = "BYTES", default_value_t = config::BLOCK_SIZE, value_parser = block_size)]
     block_size: u32,
     /// Seconds that transfers have to end after a signal
     #[arg(long, value_name = "S", default_value_t = config::GRACE.as_secs())]
@@ -163,4 +163,10 @@ impl Args {
             advertise: self.advertise.clone().unwrap_or_default(),
         })
     }
+}
+
+/// Reads the size of a block; its range is checked with the other settings.
+fn block_size(text: &str) -> Result<u32, String> {
+    let bytes = relais_cli::parse_size(text)?;
+    u32::try_from(bytes).map_err(|_| format!("{text} is more than the largest block, 4M"))
 }

@@ -23,11 +23,14 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let inherited = Inherited::find();
     let args = args::Args::parse();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    if let Err(why) = relais_cli::init_logging(log::LevelFilter::Info) {
+        eprintln!("ftpslave: {why}");
+        return ExitCode::from(USAGE);
+    }
     match inherited.map_err(|e| (1, e.into())).and_then(|inherited| run(args, inherited)) {
         Ok(()) => ExitCode::SUCCESS,
         Err((status, error)) => {
-            log::error!("{error:#}");
+            log::error!("{}", relais_cli::error_text(&error));
             ExitCode::from(status)
         }
     }

@@ -35,8 +35,8 @@ pub const MV: Command = Command {
     aliases: &[],
     usage: "mv FROM... TO",
     summary: "rename or move remote files and folders",
-    help: "TO is the new name; a file that has it is replaced, a folder never. Where TO ends in / or there are several\n\
-           FROM, they go into the folder TO.\n\nExample: mv draft.txt final.txt",
+    help: "If TO is a folder, FROM moves into it. Otherwise TO is the new name, and a file of that name is replaced.\n\
+           With several FROM, or if TO ends in /, TO must be a folder.\n\nExample: mv draft.txt final.txt",
     options: &[],
     completes: Completes::Remote,
     run: mv,
@@ -100,12 +100,26 @@ fn mv(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
         let Some(last) = from.last() else {
             return Err(Failure::new(ErrorCode::Denied, "the top cannot be moved"));
         };
-        let to = if into { to.join(last)? } else { to.clone() };
+        let target = if into { to.join(last)? } else { to.clone() };
         // The second of two with the same name would replace the first one, which then is nowhere.
-        places.once(&to.to_string(), &from.to_string(), || {
-            shell.session.rename(&from, &to).map(Some).map_err(|failure| about(&from, failure))
+        places.once(&target.to_string(), &from.to_string(), || {
+            let moved = match shell.session.rename(&from, &target) {
+                Err(failure)
+                    if !into && failure.code == ErrorCode::Exists && is_folder(shell, &to)? =>
+                {
+                    shell.session.rename(&from, &to.join(last)?)
+                }
+                other => other,
+            };
+            moved.map(Some).map_err(|failure| about(&from, failure))
         })
     })
+}
+
+/// Whether a folder is at `path`. No entry may be replaced by a move if one is.
+fn is_folder(shell: &mut Shell, path: &TreePath) -> Result<bool, Failure> {
+    let details = shell.session.stat(path).map_err(|failure| about(path, failure))?;
+    Ok(details.entry.kind == Kind::Folder)
 }
 
 /// The names, at least one, and whether `option` stands among the words.

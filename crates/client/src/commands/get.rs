@@ -85,8 +85,19 @@ fn one(
     let path = shell.remote(name)?;
     let job = job(shell, name, path, into)?;
     places.once(&job.target.shown(), &job.remote.to_string(), || {
-        shell.receive_named(&job).map_err(|failure| shell.explain(&job.remote, failure))
+        let received = shell.receive_named(&job);
+        received.map_err(|failure| suggest(name, shell.explain(&job.remote, failure)))
     })
+}
+
+/// Adds the option or command that the name needs: a folder takes `-r`, a pattern `mget`.
+fn suggest(name: &str, failure: Failure) -> Failure {
+    let more = match failure.code {
+        ErrorCode::IsFolder => "get -r fetches folders",
+        ErrorCode::NotFound if name.contains(['*', '?', '[', '{']) => "mget takes patterns",
+        _ => return failure,
+    };
+    Failure { message: format!("{}; {more}", failure.message), ..failure }
 }
 
 fn job(shell: &Shell, name: &str, path: TreePath, into: Option<&str>) -> Result<Job, Failure> {

@@ -146,7 +146,18 @@ fn one(
     let logged = shell.local.logged_path(&local);
     let (place, shown) = (remote.to_string(), local.display().to_string());
     let job = Job { shown, local, remote, logged, expect };
-    places.once(&place, &job.shown, || shell.send_named(&job))
+    places.once(&place, &job.shown, || {
+        shell.send_named(&job).map_err(|failure| suggest_pattern(name, &job.local, failure))
+    })
+}
+
+/// Adds to the failure for a missing local file that `mput` takes patterns.
+fn suggest_pattern(name: &str, local: &Path, failure: Failure) -> Failure {
+    let is_pattern = name.contains(['*', '?', '[', '{']);
+    if failure.code != ErrorCode::Local || !is_pattern || local.symlink_metadata().is_ok() {
+        return failure;
+    }
+    Failure { message: format!("{}; mput takes patterns", failure.message), ..failure }
 }
 
 /// Which file it is here, and which it becomes there.

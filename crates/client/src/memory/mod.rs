@@ -54,6 +54,11 @@ impl Memory {
         }
     }
 
+    /// Changes the user, who was asked for after the start.
+    pub fn set_user(&mut self, user: &str) {
+        user.clone_into(&mut self.user);
+    }
+
     /// The slaves that the master named last, with a ticket that may still be good.
     pub fn route(&mut self) -> Option<Route> {
         let text = self.read(&self.name())?;

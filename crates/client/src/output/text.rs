@@ -85,24 +85,33 @@ pub fn several(several: &Several) -> String {
 #[must_use]
 pub fn mirrored(mirrored: &Mirrored) -> Vec<String> {
     match &mirrored.planned {
-        Some(steps) => {
+        Some(steps) if !steps.is_empty() => {
             steps.iter().map(|step| format!("{} {}", step.action, clean(&step.path))).collect()
         }
-        None => vec![with_deleted(&mirrored.several, mirrored.deleted)],
+        None if !mirrored.is_unchanged() => vec![with_deleted(&mirrored.several, mirrored.deleted)],
+        _ => {
+            let skipped = match mirrored.several.skipped.len() {
+                0 => String::new(),
+                n => format!(", {n} skipped"),
+            };
+            vec![format!("nothing to do{skipped}")]
+        }
     }
 }
 
 fn with_deleted(several: &Several, deleted: u64) -> String {
     let Several { files, folders, bytes, time, skipped, failed, .. } = several;
     let part = |n: u64, what: &str| if n > 0 { format!(", {n} {what}") } else { String::new() };
+    let plural = |n: u64| if n == 1 { "" } else { "s" };
+    let files = format!("{files} file{}", plural(*files));
     let (folders, deleted, skipped, failed) = (
-        part(*folders, "folders"),
+        part(*folders, &format!("folder{}", plural(*folders))),
         part(deleted, "deleted"),
         part(skipped.len() as u64, "skipped"),
         part(failed.len() as u64, "failed"),
     );
     format!(
-        "{files} files{folders}, {bytes} bytes in {:.2} s ({}){deleted}{skipped}{failed}",
+        "{files}{folders}, {bytes} bytes in {:.2} s ({}){deleted}{skipped}{failed}",
         time.as_secs_f64(),
         rate(*bytes, *time)
     )

@@ -11,11 +11,16 @@ mod wanted;
 use std::cell::RefCell;
 use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use relais_proto::ServerRole;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
-use rustyline::{CompletionType, Editor};
+use rustyline::{
+    Cmd, CompletionType, ConditionalEventHandler, Editor, Event, EventContext, EventHandler,
+    KeyEvent, RepeatCount,
+};
 
 use crate::Failure;
 use crate::interrupt::Doing;
@@ -50,6 +55,7 @@ pub fn run(shell: Shell) -> u8 {
         }
     };
     let history = HistoryFile::open(&mut editor);
+    let cleared = notice_cleared_line(&mut editor);
     greet(&mut shell.borrow_mut());
     let mut presses = 0;
     loop {
@@ -67,9 +73,10 @@ pub fn run(shell: Shell) -> u8 {
                     completer.forget();
                 }
             }
-            Read::CtrlC if presses == 0 => {
-                presses += 1;
-                shell.borrow().notices.say("once more Ctrl-C, Ctrl-D or bye to leave");
+            // The editor has dropped the line; one that held text does not lead out.
+            Read::CtrlC if presses == 0 || cleared.load(Relaxed) => {
+                presses = 1;
+                shell.borrow().notices.say("press Ctrl-C again, Ctrl-D or type bye to leave");
             }
             Read::CtrlC => return 130,
             Read::CtrlD => return 0,
@@ -84,6 +91,8 @@ pub fn run(shell: Shell) -> u8 {
 fn editor(shell: &Rc<RefCell<Shell>>) -> rustyline::Result<Editor<Completer, FileHistory>> {
     let config = rustyline::Config::builder()
         .completion_type(CompletionType::List)
+        // The editor would ask whether to show all names and count the line that tells of more.
+        .completion_prompt_limit(names::MOST + 1)
         .max_history_size(HISTORY)?
         .history_ignore_dups(true)?
         .history_ignore_space(true)
@@ -91,6 +100,24 @@ fn editor(shell: &Rc<RefCell<Shell>>) -> rustyline::Result<Editor<Completer, Fil
     let mut editor = Editor::with_config(config)?;
     editor.set_helper(Some(Completer::new(Rc::clone(shell))));
     Ok(editor)
+}
+
+/// Sets up that each Ctrl-C notes whether it has cleared a line with text.
+fn notice_cleared_line(editor: &mut Editor<Completer, FileHistory>) -> Arc<AtomicBool> {
+    let cleared = Arc::new(AtomicBool::new(false));
+    let handler = ClearedLine(Arc::clone(&cleared));
+    editor.bind_sequence(KeyEvent::ctrl('C'), EventHandler::Conditional(Box::new(handler)));
+    cleared
+}
+
+/// Handles Ctrl-C as the editor does, and notes whether the line held text.
+struct ClearedLine(Arc<AtomicBool>);
+
+impl ConditionalEventHandler for ClearedLine {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, line: &EventContext<'_>) -> Option<Cmd> {
+        self.0.store(!line.line().is_empty(), Relaxed);
+        Some(Cmd::Interrupt)
+    }
 }
 
 fn read(editor: &mut Editor<Completer, FileHistory>, shell: &Rc<RefCell<Shell>>) -> Read {

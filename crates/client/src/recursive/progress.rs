@@ -5,23 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use relais_proto::TreePath;
 
+use crate::bar::Line;
 use crate::notices::Notices;
-use crate::sanitize::clean;
 
-/// How the bar looks: rate and time left behind it.
-const BAR: &str = "{msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
 /// A command that takes less time than this has no bar: it would only flicker.
 const BAR_AFTER: Duration = Duration::from_millis(300);
-/// Longest name before the bar, in characters.
-const NAME: usize = 20;
+/// Columns of the label without the name, up to a million files.
+const COUNTS: usize = "999999/999999 files ".len();
 
 /// The bar of the whole, as one file of it sees it.
 #[derive(Clone)]
 pub struct Part {
     bar: ProgressBar,
+    line: Arc<Line>,
     begun: Instant,
     shown: Arc<AtomicBool>,
     /// Bytes of the files that are done.
@@ -29,6 +28,10 @@ pub struct Part {
 }
 
 impl Part {
+    fn label(&self, done: u64, files: u64, path: &TreePath) -> String {
+        format!("{done}/{files} files {}", self.line.name(path.as_str()))
+    }
+
     /// So many bytes of the file are there.
     pub fn advanced(&self, notices: &Notices, position: u64) {
         self.bar.set_position(self.base.saturating_add(position));
@@ -54,10 +57,15 @@ impl Whole {
     pub fn new(notices: &Notices, files: u64, bytes: u64) -> Self {
         let part = notices.on_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::hidden());
-            if let Ok(style) = ProgressStyle::with_template(BAR) {
-                bar.set_style(style.progress_chars("=> "));
+            let line = Line::of_terminal(COUNTS);
+            bar.set_style(line.style());
+            Part {
+                bar,
+                line: Arc::new(line),
+                begun: Instant::now(),
+                shown: Arc::default(),
+                base: 0,
             }
-            Part { bar, begun: Instant::now(), shown: Arc::default(), base: 0 }
         });
         Self { notices: notices.clone(), part, files, done: 0 }
     }
@@ -67,7 +75,7 @@ impl Whole {
         self.done += 1;
         if let Some(part) = &mut self.part {
             part.base = part.base.saturating_add(size);
-            part.bar.set_message(label(self.done, self.files, path));
+            part.bar.set_message(part.label(self.done, self.files, path));
             part.advanced(&self.notices, 0);
         }
     }
@@ -75,7 +83,7 @@ impl Whole {
     /// A large file begins, and tells its own progress.
     pub fn large(&mut self, path: &TreePath) {
         if let Some(part) = &self.part {
-            part.bar.set_message(label(self.done, self.files, path));
+            part.bar.set_message(part.label(self.done, self.files, path));
         }
         self.notices.set_whole(self.part.clone());
     }
@@ -91,32 +99,17 @@ impl Drop for Whole {
     }
 }
 
-fn label(done: u64, files: u64, path: &TreePath) -> String {
-    let name = clean(path.as_str());
-    let length = name.chars().count();
-    if length <= NAME {
-        return format!("{done}/{files} files {name}");
-    }
-    format!("{done}/{files} files ...{}", name.chars().skip(length - NAME + 3).collect::<String>())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn names_are_cleaned_and_short() {
-        let path = |text: &str| TreePath::new(text).unwrap();
-        assert_eq!(label(1, 20, &path("a/b")), "1/20 files a/b");
-        assert_eq!(label(0, 1, &path(&"x".repeat(40))), format!("0/1 files ...{}", "x".repeat(17)));
-        assert_eq!(label(0, 1, &path("a\u{202e}b")), "0/1 files a\\u{202e}b");
-    }
-
-    #[test]
     fn large_files_move_the_bar_of_the_whole() {
         let notices = Notices::collecting();
         let bar = ProgressBar::hidden();
-        let part = Part { bar: bar.clone(), begun: Instant::now(), shown: Arc::default(), base: 0 };
+        let line = Arc::new(Line::of_terminal(COUNTS));
+        let part =
+            Part { bar: bar.clone(), line, begun: Instant::now(), shown: Arc::default(), base: 0 };
         let mut whole = Whole { notices: notices.clone(), part: Some(part), files: 2, done: 0 };
         whole.done(&path("a"), 10);
         whole.large(&path("b"));

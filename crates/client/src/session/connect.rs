@@ -7,6 +7,7 @@ use log::debug;
 use relais_proto::{ErrorCode, Login, ServerRole, WaitReason, limits};
 use relais_secret::SecretError;
 
+use super::ask;
 use super::greet::{self, Answer, Patience, Trouble};
 use super::{Host, Open, Route, Session};
 use crate::Failure;
@@ -134,7 +135,19 @@ impl Session {
         let mut tries = 1;
         loop {
             self.ask_password()?;
-            let result = self.enter_once();
+            let mut result = self.enter_once();
+            if let Err(failure) = &result
+                && failure.code == ErrorCode::LoginNeeded
+                && self.settings.user.is_empty()
+            {
+                match ask::user(&self.settings.host, &self.notices)? {
+                    Some(user) => {
+                        self.set_user(user);
+                        continue;
+                    }
+                    None => result = Err(without_user(failure)),
+                }
+            }
             let Some(failure) = result
                 .as_ref()
                 .err()
@@ -149,6 +162,14 @@ impl Session {
             self.notices.say(&failure.to_string());
             tries += 1;
         }
+    }
+
+    /// Logs in as this user from now on.
+    fn set_user(&mut self, user: String) {
+        if let Some(memory) = &mut self.memory {
+            memory.set_user(&user);
+        }
+        self.settings.user = user;
     }
 
     /// Asks for the password of a user who has given none.
@@ -333,6 +354,11 @@ impl Session {
             }
         }
     }
+}
+
+/// The failure of a login without a user, with the option that names one.
+fn without_user(failure: &Failure) -> Failure {
+    Failure::new(failure.code, format!("{failure}; name a user with -u USER"))
 }
 
 /// Tells the user once where a server lets the session wait for its turn.

@@ -5,6 +5,7 @@
 //! servers. A session keeps nothing on the slave but who the user is, so any request can be
 //! repeated on another one.
 
+mod ask;
 mod changes;
 mod connect;
 mod follow;
@@ -31,7 +32,7 @@ use relais_proto::{ClusterId, ErrorCode, ServerRole, SlaveId};
 use rustix::net::RecvFlags;
 
 pub use changes::new_id;
-pub use host::Host;
+pub use host::{Host, Target};
 pub use requests::{Details, Report};
 use route::Avoid;
 pub use route::{Route, is_usable};

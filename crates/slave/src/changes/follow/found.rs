@@ -430,7 +430,7 @@ impl Follower {
                     });
                 }
                 Ok(None) => {
-                    drop(self.put_aside(&path, "it was edited while newer content was on its way"))
+                    let _ = self.put_aside(&path, "it was edited while newer content was on its way");
                 }
                 Err(e) => warn!("{path}: {e}"),
             }

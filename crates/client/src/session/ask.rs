@@ -1,0 +1,37 @@
+//! Asking for the user name at the terminal.
+
+use std::fs::File;
+
+use relais_proto::{ErrorCode, limits};
+use rustyline::error::ReadlineError;
+use rustyline::{Behavior, DefaultEditor};
+
+use super::Host;
+use crate::Failure;
+use crate::notices::Notices;
+
+/// Asks at the terminal of this process as which user to log in; none if there is no terminal.
+///
+/// # Errors
+/// That the user pressed Ctrl-C or Ctrl-D, or that the terminal cannot be used.
+pub fn user(host: &Host, notices: &Notices) -> Result<Option<String>, Failure> {
+    if File::open("/dev/tty").is_err() {
+        return Ok(None);
+    }
+    notices.say(&format!("{host} has accounts; log in as one of its users"));
+    let failed = |error: ReadlineError| match error {
+        ReadlineError::Interrupted | ReadlineError::Eof => Failure::interrupted(),
+        other => Failure::new(ErrorCode::LoginNeeded, format!("no user name was read: {other}")),
+    };
+    let config = rustyline::Config::builder().behavior(Behavior::PreferTerm).build();
+    let mut editor = DefaultEditor::with_config(config).map_err(failed)?;
+    loop {
+        let typed = editor.readline("User: ").map_err(failed)?;
+        let name = typed.trim();
+        if name.len() > limits::USER || name.contains(char::is_control) {
+            notices.say("that name is too long or holds a control character");
+        } else if !name.is_empty() {
+            return Ok(Some(name.to_owned()));
+        }
+    }
+}
