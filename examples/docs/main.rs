@@ -35,7 +35,8 @@ fn write(folder: &Path) -> anyhow::Result<()> {
     let manual = folder.join("man");
     fs::create_dir_all(&manual).with_context(|| manual.display().to_string())?;
     for command in pages::programs() {
-        let page = manual.join(format!("{}.1", command.get_name()));
+        let section = pages::section_of(command.get_name());
+        let page = manual.join(format!("{}.{section}", command.get_name()));
         fs::write(&page, pages::manual(&command)).with_context(|| page.display().to_string())?;
         for (shell, name) in SHELLS {
             let completions = folder.join("completions").join(name);

@@ -67,7 +67,49 @@ const CLIENT_ENVIRONMENT: &[Term] = &[
     LOG,
 ];
 
-const PROGRAMS: [&str; 3] = ["ftpmaster", "ftpslave", "ftpclient"];
+const MASTER_EXAMPLES: &[Term] = &[
+    ("ftpmaster", "Serve clients of this machine on 127.0.0.1:2121."),
+    (
+        "ftpmaster --listen 0.0.0.0:2121 --copies 2",
+        "Serve a network; a put is done once two slaves hold it.",
+    ),
+    (
+        "ftpmaster user add ann --rights write",
+        "Add a user. From the first user on, all others have to log in.",
+    ),
+    ("ftpmaster status", "Show the slaves, and how far they are behind."),
+    (
+        "ftpmaster drain 127.0.0.1:2122",
+        "Take a slave out of service before its machine is stopped.",
+    ),
+];
+const SLAVE_EXAMPLES: &[Term] = &[
+    (
+        "ftpslave 2122 --root /srv/files",
+        "Serve a folder to the clients of a master on this machine.",
+    ),
+    (
+        "ftpslave 2122 --root /srv/files --master files.example --cluster-key /etc/relais/cluster.key --user relais",
+        "Serve it on another machine than the master's, without the rights of root.",
+    ),
+    ("ftpslave 2122 --standalone", "Serve _FTPROOT without a master."),
+];
+const CLIENT_EXAMPLES: &[Term] = &[
+    ("ftpclient files.example", "Open the prompt."),
+    ("ftpclient ann@files.example -c 'get -r images' -d /tmp", "Fetch a folder as user ann."),
+    (
+        "ftpclient files.example --json -c 'put lab.iso'",
+        "Put a file, and print what came of it for a script.",
+    ),
+];
+
+/// The programs, and the sections of their manual pages: 8 is for servers.
+const PROGRAMS: [(&str, &str); 3] = [("ftpmaster", "8"), ("ftpslave", "8"), ("ftpclient", "1")];
+
+/// The section of a program's manual page.
+pub fn section_of(program: &str) -> &'static str {
+    PROGRAMS.iter().find(|(name, _)| *name == program).map_or("1", |(_, section)| section)
+}
 
 /// The definitions of the three programs' command lines.
 pub fn programs() -> [Command; 3] {
@@ -84,6 +126,7 @@ pub fn manual(command: &Command) -> Vec<u8> {
     let version = command.get_version().unwrap_or_default();
     let man = Man::new(command.clone())
         .title(name.to_uppercase())
+        .section(section_of(name))
         .source(format!("Relais {version}"))
         .manual("Relais");
     let mut page = Vec::new();
@@ -98,10 +141,10 @@ pub fn manual(command: &Command) -> Vec<u8> {
     if name == "ftpclient" {
         commands(&mut rest);
     }
-    let (files, environment): (_, &[Term]) = match name {
-        "ftpmaster" => (MASTER_FILES, &[LOG]),
-        "ftpslave" => (SLAVE_FILES, &[LOG]),
-        _ => (CLIENT_FILES, CLIENT_ENVIRONMENT),
+    let (examples, files, environment): (_, _, &[Term]) = match name {
+        "ftpmaster" => (MASTER_EXAMPLES, MASTER_FILES, &[LOG]),
+        "ftpslave" => (SLAVE_EXAMPLES, SLAVE_FILES, &[LOG]),
+        _ => (CLIENT_EXAMPLES, CLIENT_FILES, CLIENT_ENVIRONMENT),
     };
     terms(
         &mut rest,
@@ -110,11 +153,12 @@ pub fn manual(command: &Command) -> Vec<u8> {
     );
     terms(&mut rest, "FILES", files.iter().copied());
     terms(&mut rest, "ENVIRONMENT", environment.iter().copied());
+    terms(&mut rest, "EXAMPLES", examples.iter().copied());
     rest.control("SH", ["SEE ALSO"]);
     let others: Vec<_> = PROGRAMS
         .iter()
-        .filter(|other| **other != name)
-        .map(|other| format!("{other}(1)"))
+        .filter(|(other, _)| *other != name)
+        .map(|(other, section)| format!("{other}({section})"))
         .collect();
     rest.text([roman(others.join(", "))]);
     page.extend(rest.render().into_bytes());

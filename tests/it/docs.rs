@@ -152,6 +152,71 @@ fn options_are_told_alike() {
 }
 
 #[test]
+fn manual_pages_have_sections_and_examples() {
+    for command in pages::programs() {
+        let program = command.get_name();
+        let page = manual(&command);
+        let number = if program == "ftpclient" { 1 } else { 8 };
+        let title = format!(".TH {} {number}", program.to_uppercase());
+        assert!(page.contains(&title), "{program}: {page}");
+        let examples = section(&page, "EXAMPLES");
+        let calls: Vec<_> = examples.iter().filter(|line| line.starts_with(program)).collect();
+        assert!(calls.len() >= 2, "{program}: {examples:?}");
+        for call in calls {
+            // What an example calls can be called: clap takes all its words.
+            let words = shlex_words(call);
+            let parsed = pages::programs()
+                .into_iter()
+                .find(|other| other.get_name() == program)
+                .unwrap()
+                .try_get_matches_from(words);
+            parsed.unwrap_or_else(|error| panic!("{call}: {error}"));
+        }
+    }
+}
+
+/// The words of a call in which only single quotes are used.
+fn shlex_words(call: &str) -> Vec<String> {
+    let parts = call.split('\'').enumerate();
+    parts
+        .flat_map(|(at, part)| match at % 2 {
+            0 => part.split_whitespace().map(str::to_owned).collect(),
+            _ => vec![part.to_owned()],
+        })
+        .collect()
+}
+
+#[test]
+fn help_groups_the_options() {
+    for (program, headings) in [
+        ("ftpmaster", &["Cluster:", "Network and encryption:"][..]),
+        ("ftpslave", &["Folder:", "Cluster:", "Sessions:"]),
+        ("ftpclient", &["Login:", "Encryption:", "Transfers:"]),
+    ] {
+        let help = run(program, &["-h"]).ok().stdout;
+        for heading in headings {
+            assert!(help.lines().any(|line| line == *heading), "{program}: {heading} in {help}");
+        }
+    }
+}
+
+#[test]
+fn an_invalid_log_filter_is_a_usage_error() {
+    for (program, args) in [
+        ("ftpmaster", &["status"][..]),
+        ("ftpslave", &["0", "--standalone"]),
+        ("ftpclient", &["127.0.0.1:1", "-c", "pwd"]),
+    ] {
+        for filter in ["verbose", "relais_net=loud"] {
+            let dir = TestDir::new();
+            let setup = Setup::new(program, dir.path()).args(args).env("RUST_LOG", filter);
+            let output = Client::finish(&mut setup.start()).fails(2);
+            assert!(output.stderr.contains("RUST_LOG"), "{program}: {output:?}");
+        }
+    }
+}
+
+#[test]
 fn exit_statuses_are_told_alike() {
     let readme = readme().replace('\n', " ");
     for command in pages::programs() {

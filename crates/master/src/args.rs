@@ -18,6 +18,11 @@ const REMEMBER: u64 = 180;
 /// How long a certificate is good.
 const CERTIFICATE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
+/// Headings of `--help`.
+const NETWORK: &str = "Network and encryption";
+const CLUSTER: &str = "Cluster";
+const SYSTEM: &str = "System";
+
 /// Sends each client to the next slave in turn.
 #[derive(Debug, Parser)]
 #[command(
@@ -27,40 +32,40 @@ const CERTIFICATE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 )]
 pub struct Args {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:2121]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = host_and_port)]
+    #[arg(help_heading = NETWORK, long, value_name = "ADDR:PORT", value_parser = host_and_port)]
     listen: Option<String>,
     /// How long logins under way may take after a signal to stop [default: 5]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=86_400))]
+    #[arg(help_heading = SYSTEM, long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=86_400))]
     grace: Option<u64>,
     /// How clients are spread over the slaves [default: round-robin]
-    #[arg(long, value_enum)]
+    #[arg(help_heading = CLUSTER, long, value_enum)]
     balance: Option<Balance>,
     /// How many disks must hold a file before its put is answered, where the client says nothing else [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(help_heading = CLUSTER, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     copies: Option<u16>,
     /// How long removed and replaced files are remembered, so that old copies of them do not come back [default: 180]
-    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_500))]
+    #[arg(help_heading = CLUSTER, long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_500))]
     remember: Option<u64>,
     /// Show this certificate, of an authority of yours, instead of the cluster's: PEM, the authority's certificate last
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = NETWORK, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     tls_cert: Option<PathBuf>,
     /// The private key of that certificate, where it is not in the same file
-    #[arg(long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = NETWORK, long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
     tls_key: Option<PathBuf>,
     /// How long the certificates of the cluster's servers are good, which renew them in time [default: 90]
-    #[arg(long, value_name = "DAYS", value_parser = days)]
+    #[arg(help_heading = NETWORK, long, value_name = "DAYS", value_parser = days)]
     certificate_days: Option<Duration>,
     /// Which connections are encrypted (TLS): all, those with other machines, or none [default: remote]
-    #[arg(long, value_name = "WHICH", global = true, value_parser = PossibleValuesParser::new(Encrypt::NAMES).try_map(|text| text.parse::<Encrypt>()))]
+    #[arg(help_heading = NETWORK, long, value_name = "WHICH", global = true, value_parser = PossibleValuesParser::new(Encrypt::NAMES).try_map(|text| text.parse::<Encrypt>()))]
     tls: Option<Encrypt>,
     /// The state folder [default: $STATE_DIRECTORY, $XDG_STATE_HOME/relais or ~/.local/state/relais]
-    #[arg(long, value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
+    #[arg(help_heading = SYSTEM, long, value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
     pub state: Option<PathBuf>,
     /// The cluster key [default: cluster.key in the state folder]
-    #[arg(long, value_name = "FILE", global = true, value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = CLUSTER, long, value_name = "FILE", global = true, value_hint = ValueHint::FilePath)]
     pub cluster_key: Option<PathBuf>,
     /// Which master a command asks [default: 127.0.0.1:2121]
-    #[arg(long, value_name = "HOST:PORT", global = true, value_parser = host_and_port)]
+    #[arg(help_heading = CLUSTER, long, value_name = "HOST:PORT", global = true, value_parser = host_and_port)]
     master: Option<String>,
     /// What to do instead of serving.
     #[command(subcommand)]

@@ -12,6 +12,13 @@ use relais_slave::catalogue::WatchMode;
 use relais_slave::config::{self, Cluster, Config};
 use relais_state::{StateDir, StateError};
 
+/// Headings of `--help`.
+const FOLDER: &str = "Folder";
+const CLUSTER: &str = "Cluster";
+const NETWORK: &str = "Network and encryption";
+const SESSIONS: &str = "Sessions";
+const SYSTEM: &str = "System";
+
 /// Serves a folder to the clients that the master sends.
 #[derive(Debug, Parser)]
 #[command(
@@ -24,10 +31,10 @@ pub struct Args {
     /// Port to listen on; 0 takes any free one and prints it
     port: u16,
     /// Folder to serve
-    #[arg(long, value_name = "DIR", default_value = "_FTPROOT", value_hint = ValueHint::DirPath)]
+    #[arg(help_heading = FOLDER, long, value_name = "DIR", default_value = "_FTPROOT", value_hint = ValueHint::DirPath)]
     root: PathBuf,
     /// The cluster's master
-    #[arg(
+    #[arg(help_heading = CLUSTER,
         long,
         value_name = "HOST:PORT",
         default_value = "127.0.0.1:2121",
@@ -35,55 +42,55 @@ pub struct Args {
     )]
     master: String,
     /// Serve without a master
-    #[arg(long)]
+    #[arg(help_heading = CLUSTER, long)]
     standalone: bool,
     /// Address to listen on [default: loopback where the master is on loopback, else all interfaces]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(help_heading = NETWORK, long, value_name = "ADDR")]
     listen: Option<IpAddr>,
     /// Send clients here instead of to the address listened on
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "standalone")]
+    #[arg(help_heading = CLUSTER, long, value_name = "HOST:PORT", conflicts_with = "standalone")]
     advertise: Option<String>,
     /// Where root starts it: the user to serve as, who needs the folder, the state folder and the cluster key
-    #[arg(long, value_name = "USER", value_hint = ValueHint::Username)]
+    #[arg(help_heading = SYSTEM, long, value_name = "USER", value_hint = ValueHint::Username)]
     pub user: Option<String>,
     /// Worker processes [default: one for each processor, at least 2]
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = SESSIONS, long, value_name = "N")]
     workers: Option<usize>,
     /// Sessions that one worker serves at a time; 1 is the classical pool
-    #[arg(long, value_name = "M", default_value_t = config::SESSIONS_PER_WORKER)]
+    #[arg(help_heading = SESSIONS, long, value_name = "M", default_value_t = config::SESSIONS_PER_WORKER)]
     sessions_per_worker: u32,
     /// Sessions that one address may have, served or waiting; not for loopback [default: any number]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(help_heading = SESSIONS, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     sessions_per_address: Option<u32>,
     /// Sessions that wait when all places are taken; further ones are told to try again
-    #[arg(long, value_name = "N", default_value_t = config::QUEUE)]
+    #[arg(help_heading = SESSIONS, long, value_name = "N", default_value_t = config::QUEUE)]
     queue: u32,
     /// Size of a block, 1 to 4M
-    #[arg(long, value_name = "BYTES", default_value_t = config::BLOCK_SIZE, value_parser = block_size)]
+    #[arg(help_heading = SESSIONS, long, value_name = "BYTES", default_value_t = config::BLOCK_SIZE, value_parser = block_size)]
     block_size: u32,
     /// Seconds that transfers have to end after a signal
-    #[arg(long, value_name = "S", default_value_t = config::GRACE.as_secs())]
+    #[arg(help_heading = SESSIONS, long, value_name = "S", default_value_t = config::GRACE.as_secs())]
     grace: u64,
     /// Whether changes made in the folder by other programs are noticed
-    #[arg(long, value_name = "MODE", value_enum, default_value_t = Watch::Add)]
+    #[arg(help_heading = FOLDER, long, value_name = "MODE", value_enum, default_value_t = Watch::Add)]
     watch: Watch,
     /// Note each transfer and change as a line of JSON in this file, opened anew on SIGUSR1; - is standard output
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = SYSTEM, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     transfer_log: Option<PathBuf>,
     /// Which connections are encrypted (TLS): all, those with other machines, or none
-    #[arg(long, value_name = "WHICH", default_value = "remote", value_parser = PossibleValuesParser::new(Encrypt::NAMES).try_map(|text| text.parse::<Encrypt>()))]
+    #[arg(help_heading = NETWORK, long, value_name = "WHICH", default_value = "remote", value_parser = PossibleValuesParser::new(Encrypt::NAMES).try_map(|text| text.parse::<Encrypt>()))]
     tls: Encrypt,
     /// Show this certificate, of an authority of yours, instead of the cluster's: PEM, the authority's certificate last
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = NETWORK, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     tls_cert: Option<PathBuf>,
     /// The private key of that certificate, where it is not in the same file
-    #[arg(long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = NETWORK, long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
     tls_key: Option<PathBuf>,
     /// File with the cluster key [default: cluster.key in the state folder]
-    #[arg(long, value_name = "FILE", conflicts_with = "standalone", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = CLUSTER, long, value_name = "FILE", conflicts_with = "standalone", value_hint = ValueHint::FilePath)]
     cluster_key: Option<PathBuf>,
     /// State folder [default: $STATE_DIRECTORY, or $XDG_STATE_HOME/relais, or ~/.local/state/relais]
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(help_heading = SYSTEM, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     state: Option<PathBuf>,
 }
 

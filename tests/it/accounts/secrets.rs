@@ -152,3 +152,25 @@ fn ctrl_c_at_the_question_is_130_and_no_terminal_is_4() {
     let output = crate::harness::Client::finish(&mut program).fails(4);
     assert!(output.stderr.contains("--password-file"), "{}", output.stderr);
 }
+
+#[test]
+fn without_a_user_the_client_asks_for_name_and_password() {
+    for server in Server::both(&[("ann", "write", "/")]) {
+        let client = server.client();
+        let (mut pty, mut program) = Pty::start_whole(client.setup(&[]));
+        let asks = |pty: &Pty, what: &str| {
+            pty.screen.wait_for(SOON, what, |screen| screen.contains(what).then_some(()));
+        };
+        asks(&pty, "User: ");
+        pty.press("ann\r");
+        asks(&pty, "Password of ann");
+        pty.press(&format!("{}\r", super::password("ann")));
+        asks(&pty, "Connected to");
+        pty.press("bye\r");
+        assert_eq!(program.wait(SOON), 0);
+        // Without a terminal the error says how to name a user.
+        let mut program = client.setup(&["-c", "ls"]).under(&["setsid", "--wait"]).start();
+        let output = crate::harness::Client::finish(&mut program).fails(4);
+        assert!(output.stderr.contains("-u USER"), "{}", output.stderr);
+    }
+}

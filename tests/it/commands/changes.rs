@@ -76,9 +76,6 @@ fn mv_is_a_rename() {
     lab.says("mv d moved");
     assert_eq!(lab.served("moved/e/y"), b"4");
     for (command, code) in [
-        ("mv b full", "exists"),
-        ("mv b empty", "exists"),
-        ("mv moved empty", "exists"),
         ("mv moved b", "exists"),
         ("mv nothing x", "not-found"),
         ("mv b nowhere/x", "not-found"),
@@ -95,6 +92,16 @@ fn mv_is_a_rename() {
         assert!([1, 2].contains(&output.status), "{into_itself}: {output:?}");
         assert_eq!(output.json()["ok"], false);
     }
+    // An existing folder takes what is moved to it, unless it has that name already.
+    lab.says("mv b full");
+    lab.says("mv full/b empty/");
+    lab.says("mv empty full");
+    assert_eq!(lab.served("full/empty/b"), b"1");
+    lab.says("mv full/empty /");
+    lab.says("mv empty/b .");
+    lab.says("mkdir full/empty");
+    lab.fails("mv empty full", "exists");
+    lab.says("rm full/empty");
     lab.fails("mv b", "usage");
     lab.fails("mv b top nothing", "not-found");
     lab.fails("mv b top moved/e/y", "not-folder");

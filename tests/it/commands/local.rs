@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use relais_proto::{ErrorCode, Request};
 
 use super::Lab;
-use crate::harness::{Client, FakeServer, Fault, Proxy, content, polite, refused};
+use crate::harness::{Client, FakeServer, Fault, Proxy, Setup, content, polite, refused};
 
 #[test]
 fn local_folders() {
@@ -249,5 +249,61 @@ fn a_cut_that_can_be_resumed_is_status_5() {
         let name = command.rsplit(' ').next().unwrap();
         let name = if name == "t" { "t/big" } else { name };
         assert!(lab.served(name) == bytes && client.read(name) == bytes, "{command}");
+    }
+}
+
+#[test]
+fn hosts_may_have_a_scheme_and_a_user() {
+    let lab = Lab::new(&[("f", b"1")]);
+    let addr = lab.slave.addr;
+    let run = |words: &[&str]| {
+        Client::finish(&mut Setup::new("ftpclient", lab.client.home()).args(words).start())
+    };
+    for host in [format!("ftp://{addr}"), format!("ftp://{addr}/")] {
+        assert_eq!(run(&[&host, "-c", "cat f"]).ok().stdout, "1", "{host}");
+    }
+    for bad in [
+        format!("http://{addr}"),
+        format!("ftp://{addr}/f"),
+        format!("ann:secret@{addr}"),
+        format!("@{addr}"),
+    ] {
+        run(&[&bad, "-c", "cat f"]).fails(2);
+    }
+    run(&[&format!("ann@{addr}"), "-u", "bob", "-c", "cat f"]).fails(2);
+    let hint = run(&[&addr.to_string(), "ls"]).fails(2);
+    assert!(hint.stderr.contains("-c 'ls'"), "{hint:?}");
+}
+
+#[test]
+fn a_failure_names_the_command_that_fits() {
+    let lab = Lab::new(&[("d/f", b"1"), ("g.txt", b"2")]);
+    fs::create_dir(lab.client.folder().join("here")).unwrap();
+    for (command, hint) in
+        [("get d", "get -r"), ("get *.txt", "mget"), ("put here", "put -r"), ("put *.txt", "mput")]
+    {
+        let output = lab.run(&[command]).fails(1);
+        assert!(output.stderr.contains(hint), "{command}: {output:?}");
+    }
+}
+
+#[test]
+fn system_errors_have_no_numbers() {
+    let lab = Lab::new(&[]);
+    let home = lab.client.home();
+    let none = home.join("none").display().to_string();
+    let taken = lab.slave.addr.to_string();
+    let port = lab.slave.addr.port().to_string();
+    let calls: [(&str, &[&str]); 5] = [
+        ("ftpclient", &[&taken, "-d", &none, "-c", "put x"]),
+        ("ftpclient", &[&taken, "--password-file", &none, "-c", "ls"]),
+        ("ftpmaster", &["--listen", &taken, "--state", &none]),
+        ("ftpslave", &[&port, "--standalone", "--root", &none]),
+        ("ftpslave", &["0", "--standalone", "--root", &none]),
+    ];
+    for (program, args) in calls {
+        let output = Client::finish(&mut Setup::new(program, home).args(args).start());
+        assert_ne!(output.status, 0, "{program} {args:?}: {output:?}");
+        assert!(!output.stderr.contains("os error"), "{program} {args:?}: {output:?}");
     }
 }

@@ -315,3 +315,90 @@ fn ways_to_leave() {
         assert_eq!(seat.program.wait(SOON), status, "{keys:?}");
     }
 }
+
+#[test]
+fn ctrl_c_clears_the_line_and_only_a_second_one_leaves() {
+    let lab = Lab::new(&[]);
+    let mut seat = Seat::take(lab.client.setup(&[]));
+    // Each one clears a line with text, so none of them is the second on an empty line.
+    for n in 0..3 {
+        let from = seat.seen();
+        seat.press("mkdir dropped");
+        seat.shows(from, "dropped");
+        seat.press("\x03");
+        seat.shows(from, "Ctrl-C again");
+        seat.press(&format!("mkdir kept{n}\r"));
+        eventually(SOON, "the next line runs", || lab.serves(&format!("kept{n}")).then_some(()));
+        seat.press("half");
+        seat.shows(from, "half");
+        seat.press("\x03");
+    }
+    assert!(!lab.serves("dropped"));
+    seat.press("\x03");
+    assert_eq!(seat.program.wait(SOON), 130);
+}
+
+#[test]
+fn progress_fits_forty_columns() {
+    let bytes = content(1, 3 << 20);
+    let name = format!("{}.bin", "long".repeat(10));
+    let tree = format!("t/{name}");
+    let lab = Lab::new(&[(&name, &bytes), (&tree, &bytes)]);
+    let line = Proxy::to(lab.slave.addr);
+    line.throttle(Some(2 << 20));
+    let client = Client::new(line.addr());
+    for command in [format!("get {name} -o x"), "get -r t".to_owned()] {
+        let mut seat = Seat::take(client.setup(&[]));
+        seat.pty.resize(40);
+        let from = seat.seen();
+        seat.press(&format!("{command}\r"));
+        seat.pty.screen.wait_for(SOON, "a line with rate", |screen| {
+            screen.get(from..)?.contains("% ").then_some(())
+        });
+        seat.shows(from, "verified");
+        let screen = seat.leave();
+        let drawn = console_lines(screen.get(from..).unwrap());
+        let progress: Vec<_> = drawn.iter().filter(|line| line.contains("B/s ")).collect();
+        assert!(!progress.is_empty(), "{screen:?}");
+        assert!(progress.iter().all(|line| line.chars().count() <= 40), "{progress:?}");
+    }
+}
+
+/// What was drawn between two line ends or erasures, without the sequences that steer the terminal.
+fn console_lines(screen: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut chars = screen.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\x1b' => {
+                let end = chars.by_ref().skip_while(|c| *c == '[').find(char::is_ascii_alphabetic);
+                if end == Some('K') {
+                    lines.push(String::new());
+                }
+            }
+            '\r' | '\n' => lines.push(String::new()),
+            c => lines.last_mut().unwrap().push(c),
+        }
+    }
+    lines
+}
+
+#[test]
+fn completion_lists_a_large_folder_without_a_wrong_count() {
+    let mut tree = FakeTree::new().folder("many");
+    for n in 0..2000 {
+        tree = tree.raw("many", format!("file-{n:04}").as_bytes(), 0, 4);
+    }
+    let server = tree.lying(|_| None);
+    let client = Client::new(server.addr);
+    let mut seat = Seat::take(client.setup(&[]));
+    seat.press("cd many\r");
+    seat.shows(0, "/many");
+    let from = seat.seen();
+    seat.press("stat file\t\t");
+    seat.shows(from, "file-0000");
+    assert!(!seat.pty.screen.text()[from..].contains("possibilities"));
+    seat.press("q");
+    seat.press("\x15");
+    seat.leave();
+}

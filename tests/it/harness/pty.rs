@@ -43,6 +43,13 @@ impl Pty {
         ]))
     }
 
+    /// Gives the terminal this many columns.
+    pub fn resize(&self, columns: u16) {
+        let size =
+            rustix::termios::Winsize { ws_row: 40, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&self.keyboard, size).unwrap();
+    }
+
     /// Presses keys. Ctrl-C is `\x03`, Enter is `\r`.
     pub fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();

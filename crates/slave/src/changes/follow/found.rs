@@ -430,7 +430,8 @@ impl Follower {
                     });
                 }
                 Ok(None) => {
-                    let _ = self.put_aside(&path, "it was edited while newer content was on its way");
+                    let _ =
+                        self.put_aside(&path, "it was edited while newer content was on its way");
                 }
                 Err(e) => warn!("{path}: {e}"),
             }
