@@ -133,9 +133,8 @@ pub fn manual(command: &Command) -> Vec<u8> {
     // Writing to memory does not fail.
     let _ = man.render_title(&mut page).and_then(|()| man.render_name_section(&mut page));
     page.extend(synopsis(command).render().into_bytes());
-    let _ = man
-        .render_description_section(&mut page)
-        .and_then(|()| man.render_options_section(&mut page));
+    let _ = man.render_description_section(&mut page);
+    page.extend(options(command, &man));
     let mut rest = Roff::new();
     subcommands(&mut rest, command);
     if name == "ftpclient" {
@@ -163,6 +162,24 @@ pub fn manual(command: &Command) -> Vec<u8> {
     rest.text([roman(others.join(", "))]);
     page.extend(rest.render().into_bytes());
     page
+}
+
+/// The section of the options. Its groups, which clap_mangen makes sections, are subsections.
+fn options(command: &Command, man: &Man) -> Vec<u8> {
+    let mut section = Vec::new();
+    // Writing to memory does not fail.
+    let _ = man.render_options_section(&mut section);
+    let mut text = String::from_utf8_lossy(&section).into_owned();
+    for heading in command.get_arguments().filter_map(Arg::get_help_heading) {
+        let upper = heading.to_uppercase();
+        for (from, to) in [
+            (format!(".SH \"{upper}\"\n"), format!(".SS \"{heading}\"\n")),
+            (format!(".SH {upper}\n"), format!(".SS {heading}\n")),
+        ] {
+            text = text.replace(&from, &to);
+        }
+    }
+    text.into_bytes()
 }
 
 /// All that can be called, with the words that lead there: subcommands that have none of their own.

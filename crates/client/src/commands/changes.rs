@@ -82,7 +82,7 @@ fn mv(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
         .filter(|_| !names.is_empty())
         .ok_or_else(|| Failure::usage("it takes at least two names"))?;
     let to = shell.remote(&onto)?;
-    let into = onto.ends_with('/') || names.len() > 1;
+    let into = onto.ends_with('/') || names.len() > 1 || to.is_root();
     if names.len() > 1 {
         // Said once, before anything is moved, rather than for each name.
         let kind =
