@@ -38,22 +38,26 @@ const ROW: usize = 5;
 /// heard), the accounts' generation, the latest change that is applied, the latest that readers may have met, since when
 /// the master is not reached (0: it is), whether the slave is being drained, and which worker, counted from 1, sends large content to
 /// another slave, how many copies the cluster asks for, and whether
-/// somebody else has this slave's ids, and when the
-/// thread that makes changes last passed its loop (0: this slave's has none); and at the end the table of wrong passwords.
+/// somebody else has this slave's ids, when the
+/// thread that makes changes last passed its loop (0: this slave's has none), and whether the folder's path leads to another
+/// folder; and at the end the table of wrong passwords.
 const MASTER_OFFSET: usize = MAX_WORKERS * ROW;
 const GENERATION: usize = MASTER_OFFSET + 1;
-const EPOCH: usize = MASTER_OFFSET + 2;
-const NUMBER: usize = MASTER_OFFSET + 3;
-const MET_EPOCH: usize = MASTER_OFFSET + 4;
-const MET_NUMBER: usize = MASTER_OFFSET + 5;
-const ALONE: usize = MASTER_OFFSET + 6;
-const DRAINING: usize = MASTER_OFFSET + 7;
-const LARGE_SENT: usize = MASTER_OFFSET + 8;
-const COPIES: usize = MASTER_OFFSET + 9;
-const CLONED: usize = MASTER_OFFSET + 10;
-const KEEPER: usize = MASTER_OFFSET + 11;
-const GUESSES: usize = MASTER_OFFSET + 12;
+const APPLIED: usize = MASTER_OFFSET + 2;
+const MET: usize = APPLIED + MARK;
+const ALONE: usize = MET + MARK;
+const DRAINING: usize = ALONE + 1;
+const LARGE_SENT: usize = ALONE + 2;
+const COPIES: usize = ALONE + 3;
+const CLONED: usize = ALONE + 4;
+const KEEPER: usize = ALONE + 5;
+const DISPLACED: usize = ALONE + 6;
+const GUESSES: usize = ALONE + 7;
 const WORDS: usize = GUESSES + Guesses::PLACES;
+
+/// Words of a change's id: how often it was written, and two places of epoch and number, which are written in turn. The
+/// place that counts is never written, so a reader gets no mixture of two ids, and a writer that dies holds up nobody.
+const MARK: usize = 5;
 
 /// What the processes of one slave share.
 #[derive(Debug)]
@@ -259,21 +263,39 @@ impl Board {
 
     /// Notes up to which change all is about to be applied. From the moment that it is, readers may meet it, and say so.
     pub fn announce(&self, mark: Mark) {
-        self.words[MET_EPOCH].store(mark.epoch.into(), SeqCst);
-        self.words[MET_NUMBER].store(mark.number, SeqCst);
+        self.write_mark(MET, mark);
     }
 
     /// The latest change that a reader may have met in what it has read before it asks.
     #[must_use]
     pub fn met(&self) -> Mark {
-        self.version(MET_EPOCH).max(self.mark())
+        self.read_mark(MET).max(self.mark())
     }
 
-    fn version(&self, word: usize) -> Mark {
-        Mark {
-            epoch: u32::try_from(self.words[word].load(SeqCst)).unwrap_or(u32::MAX),
-            number: self.words[word + 1].load(SeqCst),
+    /// Writes an id. Only one thread of the slave does at a time.
+    fn write_mark(&self, at: usize, mark: Mark) {
+        let next = self.words[at].load(SeqCst).wrapping_add(1);
+        let place = Self::place_of(at, next);
+        self.words[place].store(mark.epoch.into(), SeqCst);
+        self.words[place + 1].store(mark.number, SeqCst);
+        self.words[at].store(next, SeqCst);
+    }
+
+    fn read_mark(&self, at: usize) -> Mark {
+        loop {
+            let count = self.words[at].load(SeqCst);
+            let place = Self::place_of(at, count);
+            let epoch = u32::try_from(self.words[place].load(SeqCst)).unwrap_or(u32::MAX);
+            let number = self.words[place + 1].load(SeqCst);
+            // This place is written again only after the count has gone on.
+            if self.words[at].load(SeqCst) == count {
+                return Mark { epoch, number };
+            }
         }
+    }
+
+    fn place_of(at: usize, count: u64) -> usize {
+        if count.is_multiple_of(2) { at + 1 } else { at + 3 }
     }
 
     /// Notes whether there is a link to the master.
@@ -323,6 +345,17 @@ impl Board {
         self.words[CLONED].load(SeqCst) != 0
     }
 
+    /// Notes whether the folder's path does not lead to the served folder any more.
+    pub fn set_displaced(&self, displaced: bool) {
+        self.words[DISPLACED].store(displaced.into(), SeqCst);
+    }
+
+    /// Whether the folder's path does not lead to the served folder any more.
+    #[must_use]
+    pub fn is_displaced(&self) -> bool {
+        self.words[DISPLACED].load(SeqCst) != 0
+    }
+
     /// Notes whether the slave is being drained.
     pub fn set_draining(&self, draining: bool) {
         self.words[DRAINING].store(draining.into(), SeqCst);
@@ -347,8 +380,7 @@ impl Board {
 
     /// Notes the latest change that is applied here.
     pub fn set_mark(&self, mark: Mark) {
-        self.words[EPOCH].store(mark.epoch.into(), SeqCst);
-        self.words[NUMBER].store(mark.number, SeqCst);
+        self.write_mark(APPLIED, mark);
     }
 
     /// The master's time in milliseconds since 1970, counted on by our monotonic clock; our own
@@ -370,7 +402,7 @@ impl Board {
     /// The latest change that this slave has.
     #[must_use]
     pub fn mark(&self) -> Mark {
-        self.version(EPOCH)
+        self.read_mark(APPLIED)
     }
 }
 
@@ -423,6 +455,32 @@ mod tests {
         assert_eq!(board.sessions(), 1);
         board.leave_peer(0);
         assert!(board.take_peer(0) && !board.take_peer(0));
+    }
+
+    #[test]
+    fn a_reader_never_sees_epoch_and_number_of_two_changes() {
+        let board = Board::new(1, 1, 1).unwrap();
+        let marks =
+            [Mark { epoch: 1, number: u64::MAX }, Mark { epoch: 2, number: 1 }, Mark::default()];
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut seen = 0_u64;
+                while !ended.load(SeqCst) {
+                    for mark in [board.mark(), board.met()] {
+                        assert!(marks.contains(&mark), "{mark:?}");
+                        seen += 1;
+                    }
+                }
+                seen
+            });
+            for n in 0..400_000 {
+                board.announce(marks[n % 2]);
+                board.set_mark(marks[n % 2]);
+            }
+            ended.store(true, SeqCst);
+            assert!(reader.join().unwrap() > 0);
+        });
     }
 
     #[test]

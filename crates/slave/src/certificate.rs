@@ -5,7 +5,7 @@
 //! again in time; one that stands alone has an authority of its own; and somebody may have brought one.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,9 +13,12 @@ use log::{info, warn};
 use relais_net::tls::{MASTER_NAME, Showcase, TlsOptions, read_pem};
 use relais_proto::LinkMessage;
 use relais_state::{Authority, Certified, ServerKey, Term};
+use relais_tree::MetaKind;
 
-use crate::catalogue::FOLDER;
+use crate::catalogue::OwnFolder;
 
+/// Its name in the slave's own folder.
+const FILE: &str = "certificate.pem";
 /// How long the certificate of a slave that stands alone is good.
 const LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Time between two looks at files that somebody has brought.
@@ -25,7 +28,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// A slave's certificate.
 pub struct Certificate {
-    file: PathBuf,
+    own: OwnFolder,
     source: Source,
     state: Mutex<State>,
 }
@@ -61,14 +64,14 @@ impl State {
 
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificate").field("file", &self.file).finish_non_exhaustive()
+        f.debug_struct("Certificate").field("own", &self.own).finish_non_exhaustive()
     }
 }
 
-/// Where workers find the certificate of the slave that serves `root`.
+/// Where workers find the certificate.
 #[must_use]
-pub fn file_in(root: &Path) -> PathBuf {
-    root.join(FOLDER).join("certificate.pem")
+pub fn file_in(own: &OwnFolder) -> PathBuf {
+    own.path(FILE)
 }
 
 impl Certificate {
@@ -76,15 +79,23 @@ impl Certificate {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn open(root: &Path, options: &TlsOptions, alone: bool) -> Result<Self, String> {
+    pub fn open(own: &OwnFolder, options: &TlsOptions, alone: bool) -> Result<Self, String> {
         let source = match (options.files.is_empty(), alone) {
             (false, _) => Source::Files(options.files.clone()),
             (true, true) => Source::Own(Box::new(
-                Authority::load_or_create(&root.join(FOLDER)).map_err(|e| e.to_string())?,
+                Authority::load_or_create(&own.path(".")).map_err(|e| e.to_string())?,
             )),
             (true, false) => Source::Master,
         };
-        let this = Self { file: file_in(root), source, state: Mutex::default() };
+        // Only this slave writes these files, and it makes no links.
+        for name in [FILE, "authority.key", "authority.pem"] {
+            if own.folder().stat_part(name.as_bytes()).is_ok_and(|meta| meta.kind == MetaKind::Link)
+            {
+                let shown = relais_state::shown_path(&own.path(name));
+                return Err(format!("{} is a link; remove it", shown.display()));
+            }
+        }
+        let this = Self { own: own.clone(), source, state: Mutex::default() };
         this.renew(&mut this.state())?;
         Ok(this)
     }
@@ -132,8 +143,10 @@ impl Certificate {
     }
 
     fn write(&self, pem: &[u8]) -> Result<(), String> {
-        relais_state::replace_file(&self.file, pem).map_err(|e| {
-            format!("the certificate cannot be written to {}: {e}", self.file.display())
+        let file = file_in(&self.own);
+        relais_state::replace_file(&file, pem).map_err(|e| {
+            let shown = relais_state::shown_path(&file);
+            format!("the certificate cannot be written to {}: {e}", shown.display())
         })
     }
 

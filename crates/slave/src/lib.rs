@@ -151,12 +151,12 @@ impl Slave {
         )?;
         if config.cluster.is_some() {
             // Before anybody is served: until the master is heard this is what is known of those who were removed.
-            board.raise_generation(GenerationFile::open(&config.root)?.known());
+            board.raise_generation(GenerationFile::open(&own.folder)?.known());
         }
         let certificate = match config.tls.encrypt {
             Encrypt::Never => None,
             _ => Some(Arc::new(
-                Certificate::open(&config.root, &config.tls, config.cluster.is_none())
+                Certificate::open(&own.folder, &config.tls, config.cluster.is_none())
                     .map_err(SlaveError::Certificate)?,
             )),
         };
@@ -271,10 +271,9 @@ impl Slave {
 
     fn work(&self, index: usize, listener: TcpListener, control: OwnedFd) -> io::Result<()> {
         let folder = self.folder.try_clone().map_err(io::Error::other)?;
-        let root = self.config.root.clone();
         let serving = Serving::new(serving::Parts {
             folder,
-            root,
+            own: self.own.folder.clone(),
             folder_id: self.folder_id(),
             slave_id: self.id(),
             block_size: self.config.block_size,
@@ -309,7 +308,7 @@ impl Slave {
                 key: self.secrets.of_worker(index)?,
             },
         };
-        let showcase = Arc::new(Showcase::of_files(vec![certificate::file_in(&self.config.root)]));
+        let showcase = Arc::new(Showcase::of_files(vec![certificate::file_in(&self.own.folder)]));
         let tls = TlsServer::new(self.config.tls.encrypt, showcase)?;
         let result = worker::run(worker::Birth {
             index,
@@ -340,6 +339,7 @@ impl Slave {
         replicator::run(replicator::Birth {
             config: self.config.clone(),
             folder: self.folder.try_clone().map_err(io::Error::other)?,
+            own: self.own.folder.clone(),
             folder_id: self.folder_id(),
             slave_id: self.id(),
             board: self.board.clone(),

@@ -1,7 +1,6 @@
 //! What the sessions of a worker share, and what they know of their user.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use relais_state::TicketError;
 use relais_tree::{Folder, Meta, TreeError};
 
 use crate::board::Board;
-use crate::catalogue::{CatalogueError, Facts, Reader};
+use crate::catalogue::{CatalogueError, Facts, OwnFolder, Reader};
 use crate::changes::channel::{Desk, Received, SessionEnd};
 use crate::hints::Hints;
 use crate::staging::Staging;
@@ -23,6 +22,9 @@ use crate::transfers::TransferLog;
 use crate::worker::pass::Inbox;
 use crate::worker::uploads::Uploads;
 
+/// What `status` says where the folder's path does not lead to the served folder any more. It names no path of the host.
+pub const DISPLACED: &str = "the served folder was renamed, removed or replaced; the slave still serves the folder that it opened at its \
+     start, until it is restarted";
 /// How long the master may take to say who holds content.
 const HOLDERS_KNOWN: Duration = Duration::from_secs(1);
 /// Catalogue connections kept for the next session that asks.
@@ -40,8 +42,8 @@ pub struct Serving {
     pub block_size: u32,
     /// What the processes share.
     pub board: Arc<Board>,
-    /// Where the folder lies, for the catalogue's file alone.
-    root: PathBuf,
+    /// Where the catalogue lies.
+    own: OwnFolder,
     hints: Arc<Hints>,
     /// Where sessions bring their changes.
     pub desk: Arc<Desk>,
@@ -67,8 +69,8 @@ pub struct Serving {
 pub struct Parts {
     /// The served folder.
     pub folder: Folder,
-    /// Where it lies.
-    pub root: PathBuf,
+    /// Where the catalogue lies.
+    pub own: OwnFolder,
     /// Which folder it is.
     pub folder_id: FolderId,
     /// Which slave this is.
@@ -101,7 +103,7 @@ impl Serving {
     pub fn new(parts: Parts) -> Result<Self, TreeError> {
         let Parts {
             folder,
-            root,
+            own,
             folder_id,
             slave_id,
             block_size,
@@ -121,7 +123,7 @@ impl Serving {
             slave_id,
             block_size,
             board,
-            root,
+            own,
             hints,
             desk,
             uploads: Uploads::new(inboxes),
@@ -163,7 +165,7 @@ impl Serving {
         };
         let mut reader = match spare {
             Some(reader) => reader,
-            None => Reader::open(&self.root).map_err(failed)?,
+            None => Reader::open(&self.own).map_err(failed)?,
         };
         let answer = ask(&mut reader).map_err(failed)?;
         let mut spare = self.readers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -30,7 +30,7 @@ const CLOCKS: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, Error)]
 pub enum AuthorityError {
     /// Group or others have rights to the file.
-    #[error("the authority's key {} has mode {mode:04o}: others than its owner can use it; change the mode to 0600", path.display())]
+    #[error("the authority's key {} has mode {mode:04o}: others than its owner can use it; change the mode to 0600", crate::shown_path(path).display())]
     Exposed {
         /// Which file.
         path: PathBuf,
@@ -38,7 +38,7 @@ pub enum AuthorityError {
         mode: u32,
     },
     /// The file holds something else.
-    #[error("the authority's key {} is damaged: {why}", path.display())]
+    #[error("the authority's key {} is damaged: {why}", crate::shown_path(path).display())]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -46,7 +46,7 @@ pub enum AuthorityError {
         why: String,
     },
     /// The system refused.
-    #[error("cannot use the authority's key {}: {cause}", path.display())]
+    #[error("cannot use the authority's key {}: {cause}", crate::shown_path(path).display())]
     Io {
         /// Which file.
         path: PathBuf,

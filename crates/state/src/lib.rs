@@ -31,7 +31,7 @@ pub use link::{LinkChallenger, LinkError, LinkHandshake, LinkRole, link_frame};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use tape::Tape;
 pub use ticket::{Rights, Ticket, TicketError};
-pub use whole::replace_file;
+pub use whole::{replace_file, shown_path};
 
 /// Fills an array with random bytes from the kernel.
 ///

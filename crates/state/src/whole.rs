@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Puts `bytes` in place of the file at `path`, with mode 0600: written beside it under a name of its own, synced, renamed, and
 /// the folder synced. Of several who do that at once one is the last. It is on disk once this returns.
@@ -51,6 +51,18 @@ pub(crate) fn write_new(temp: &Path, bytes: &[u8], owner: Option<(u32, u32)>) ->
         std::os::unix::fs::fchown(&file, Some(user), Some(group))?;
     }
     file.sync_all()
+}
+
+/// The path to show to people: a path by way of a descriptor, as `/proc/self/fd/7/journal`, is replaced by the one that
+/// the descriptor has now.
+#[must_use]
+pub fn shown_path(path: &Path) -> PathBuf {
+    match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) if folder.starts_with("/proc/self/fd") => {
+            std::fs::read_link(folder).map_or_else(|_| path.to_owned(), |folder| folder.join(name))
+        }
+        _ => path.to_owned(),
+    }
 }
 
 /// Waits until the names in the folder of `path` are on disk.

@@ -18,6 +18,7 @@ mod operators;
 mod places;
 mod recorded;
 mod recovery;
+mod renamed;
 pub mod replication;
 mod same;
 mod shared_folder;

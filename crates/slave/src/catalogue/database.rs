@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use relais_proto::{Digest, Entry, FileTime, Kind, Version};
-use relais_tree::Meta;
+use relais_tree::{Meta, MetaKind, TreeError};
 use rusqlite::{Connection, OpenFlags, Row};
 
-use super::{CatalogueError, FOLDER};
+use super::{CatalogueError, FOLDER, OwnFolder};
+use crate::sys::sqlite::keep_names;
 
 /// Name of the file in the slave's own folder.
 const FILE: &str = "catalogue.db";
@@ -80,9 +81,22 @@ const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped; D
 /// The columns that [`read_row`] reads, in its order.
 pub(super) const COLUMNS: &str = "name, kind, executable, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, digest, epoch, number, content_epoch, content_number, here";
 
-/// The database of the folder at `root`.
-pub(super) fn file(root: &Path) -> PathBuf {
-    root.join(FOLDER).join(FILE)
+/// The database's file, for people: where it lies now.
+pub(super) fn file(own: &OwnFolder) -> PathBuf {
+    let shown = relais_state::shown_path(&own.path(FILE));
+    if shown == own.path(FILE) { Path::new(FOLDER).join(FILE) } else { shown }
+}
+
+/// Opens the database below the descriptor of its folder.
+fn connect(own: &OwnFolder, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let misuse = |why: &str| {
+        rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_MISUSE),
+            Some(why.to_owned()),
+        )
+    };
+    keep_names().map_err(misuse)?;
+    Connection::open_with_flags(own.path(FILE), flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
 }
 
 /// Names the file in an error.
@@ -95,13 +109,11 @@ pub(super) fn failed(file: &Path) -> impl Fn(rusqlite::Error) -> CatalogueError 
 ///
 /// Its structure is checked first: that reads the whole file, about a second for a
 /// million entries, and a damaged catalogue would show wrong things for good.
-pub(super) fn open_writer(root: &Path) -> Result<Connection, CatalogueError> {
-    let file = file(root);
+pub(super) fn open_writer(own: &OwnFolder) -> Result<Connection, CatalogueError> {
+    let file = file(own);
     let open = || -> Result<Connection, rusqlite::Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let database = Connection::open_with_flags(&file, flags)?;
+        let database =
+            connect(own, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         database.busy_timeout(BUSY)?;
         database.pragma_update(None, "journal_mode", "WAL")?;
         // The journal is followed from where the catalogue ends. What is on the disk of the folder since long must not be
@@ -109,6 +121,11 @@ pub(super) fn open_writer(root: &Path) -> Result<Connection, CatalogueError> {
         database.pragma_update(None, "synchronous", "FULL")?;
         Ok(database)
     };
+    // SQLite refuses it too, with an error that tells nobody what to do.
+    if own.folder().stat_part(FILE.as_bytes()).is_ok_and(|meta| meta.kind == MetaKind::Link) {
+        let (file, what) = (file.display().to_string(), "it is a link".to_owned());
+        return Err(CatalogueError::Damaged { file, what });
+    }
     let check = |database: &Connection| {
         database.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
     };
@@ -138,8 +155,8 @@ pub(super) fn open_writer(root: &Path) -> Result<Connection, CatalogueError> {
 
 /// Gives the database's log its room while there is some: a change that has its number must not fail for want of
 /// a place to note it. What is written into it here is given up at once.
-pub(super) fn reserve_log(root: &Path, database: &Connection) -> rusqlite::Result<()> {
-    if rustix::fs::statvfs(root)
+pub(super) fn reserve_log(own: &OwnFolder, database: &Connection) -> rusqlite::Result<()> {
+    if rustix::fs::fstatvfs(own.folder())
         .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM)
     {
         return Ok(());
@@ -163,13 +180,14 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 /// Opens the database for reading; none where the keeper has not made it yet.
-pub(super) fn open_reader(root: &Path) -> Result<Option<Connection>, CatalogueError> {
-    let file = file(root);
-    if !file.try_exists()? {
-        return Ok(None);
+pub(super) fn open_reader(own: &OwnFolder) -> Result<Option<Connection>, CatalogueError> {
+    match own.folder().stat_part(FILE.as_bytes()) {
+        Ok(_) => {}
+        Err(TreeError::NotFound) => return Ok(None),
+        Err(e) => return Err(e.into()),
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let database = Connection::open_with_flags(&file, flags).map_err(failed(&file))?;
+    let file = file(own);
+    let database = connect(own, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed(&file))?;
     database.busy_timeout(BUSY).map_err(failed(&file))?;
     let version = database
         .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))

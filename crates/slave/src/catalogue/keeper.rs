@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -19,7 +19,7 @@ use super::scan::Scanner;
 use super::settle::QUIET;
 use super::store::Store;
 use super::watch::{Change, Watch};
-use super::{CatalogueError, KeeperLock};
+use super::{CatalogueError, KeeperLock, OwnFolder};
 use crate::board::Board;
 use crate::changes::channel::Desk;
 use crate::changes::follow::{Follower, Parts};
@@ -86,14 +86,14 @@ impl KeeperConfig {
     /// Who makes changes here, and what the journal says of the tree where the catalogue was built anew.
     fn maker(
         &self,
-        path: &Path,
+        own: &OwnFolder,
         root: &Folder,
         store: &Store,
         mark: &str,
         following: Option<Following>,
     ) -> Result<(Maker, Memory), CatalogueError> {
         let Some(Following { office, backlog, key_file, dialer }) = following else {
-            let (numbering, memory) = open_journal(path, root, self.folder, store)?;
+            let (numbering, memory) = open_journal(own, root, self.folder, store)?;
             self.board.set_mark(numbering.last());
             let committer = Committer::new(
                 root.try_clone()?,
@@ -134,14 +134,14 @@ impl Keeper {
     /// Those of the database, also that it is damaged, and of the system calls.
     pub fn start(
         root: &Folder,
-        path: &Path,
+        own: &OwnFolder,
         config: &KeeperConfig,
         lock: KeeperLock,
         following: Option<Following>,
     ) -> Result<Self, CatalogueError> {
         let stop = Arc::new(AtomicBool::new(false));
         let wake = Arc::new(relais_net::wake_fd()?);
-        let store = Store::open(path)?;
+        let store = Store::open(own)?;
         let watch = match config.watch {
             WatchMode::Off => None,
             WatchMode::Add | WatchMode::All => Some(Watch::new()?),
@@ -149,7 +149,7 @@ impl Keeper {
         let follows = following.is_some();
         let hasher = Hasher::start(root, follows, stop.clone())?;
         let mark = lock.mark()?;
-        let (maker, memory) = config.maker(path, root, &store, &mark, following)?;
+        let (maker, memory) = config.maker(own, root, &store, &mark, following)?;
         let sweeper = Sweeper::start(Staging::open(root)?, config.board.clone(), stop.clone())?;
         let scanner = Scanner::new(root.try_clone()?, store, watch, follows, stop.clone());
         let round = Round {

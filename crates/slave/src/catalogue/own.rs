@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use relais_proto::{FolderId, SlaveId};
 use relais_tree::{Folder, TreeError};
@@ -20,6 +21,34 @@ const LOCK: &str = "lock";
 /// Longest id file that is read, in bytes.
 const ID_FILE: u64 = 256;
 
+/// The slave's own folder, pinned below the served one. Each file in it is opened below this descriptor, whatever the
+/// path of the folder comes to mean.
+#[derive(Debug, Clone)]
+pub struct OwnFolder(Arc<Folder>);
+
+impl OwnFolder {
+    /// Pins it.
+    ///
+    /// # Errors
+    /// Those of the folder, also that it is missing.
+    pub fn open(root: &Folder) -> Result<Self, TreeError> {
+        Ok(Self(Arc::new(root.sub(FOLDER)?)))
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Folder {
+        &self.0
+    }
+
+    /// A path to a file in it by way of the descriptor. It is good for as long as this or a clone of it lives, in this
+    /// process and in those that are forked from it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.0.as_fd().as_raw_fd()))
+    }
+}
+
 /// A slave's identity in its folder, held by a lock until all its processes have ended.
 #[derive(Debug)]
 pub struct Own {
@@ -27,6 +56,8 @@ pub struct Own {
     pub folder_id: FolderId,
     /// This slave.
     pub slave_id: SlaveId,
+    /// Where it keeps what is its own.
+    pub folder: OwnFolder,
     /// The lock on this slave's id file, in the one process that holds it.
     lock: Mutex<Option<File>>,
 }
@@ -38,9 +69,10 @@ impl Own {
     /// Those of the folder, or [`CatalogueError::BadId`].
     pub fn take(root: &Folder) -> Result<Self, CatalogueError> {
         make_own_folder(root, FOLDER)?;
-        let own = root.sub(FOLDER)?;
-        let folder_id = folder_id(&own)?;
-        make_own_folder(&own, SLAVES)?;
+        let folder = OwnFolder::open(root)?;
+        let own = folder.folder();
+        let folder_id = folder_id(own)?;
+        make_own_folder(own, SLAVES)?;
         let slaves = own.sub(SLAVES)?;
         let (slave_id, lock) = loop {
             if let Some(found) = free_id(&slaves)? {
@@ -53,8 +85,8 @@ impl Own {
             }
         };
         // What an earlier keeper found may be wrong by now: nobody vouches for it until there is a new one.
-        drop(KeeperLock::try_take(root)?);
-        Ok(Self { folder_id, slave_id, lock: Mutex::new(Some(lock)) })
+        drop(KeeperLock::try_take(&folder)?);
+        Ok(Self { folder_id, slave_id, folder, lock: Mutex::new(Some(lock)) })
     }
 }
 
@@ -63,10 +95,14 @@ impl Own {
 ///
 /// # Errors
 /// Those of the folder.
-pub fn give_up_ids(root: &Folder, slave: SlaveId, folder: FolderId) -> Result<(), CatalogueError> {
-    let own = root.sub(FOLDER)?;
+pub fn give_up_ids(
+    own: &OwnFolder,
+    slave: SlaveId,
+    folder: FolderId,
+) -> Result<(), CatalogueError> {
+    let own = own.folder();
     // Another slave of this folder may have been faster.
-    if folder_id(&own)? == folder {
+    if folder_id(own)? == folder {
         let id = FolderId(relais_state::random()?);
         let aside = format!("{FOLDER_ID}.{}", std::process::id());
         let mut file = own.create_new(&aside)?;
@@ -159,8 +195,8 @@ impl KeeperLock {
     ///
     /// # Errors
     /// Those of the folder.
-    pub fn try_take(root: &Folder) -> Result<Option<Self>, CatalogueError> {
-        match root.sub(FOLDER)?.create_or_open_part(LOCK) {
+    pub fn try_take(own: &OwnFolder) -> Result<Option<Self>, CatalogueError> {
+        match own.folder().create_or_open_part(LOCK) {
             Ok(file) => {
                 file.set_len(0)?;
                 Ok(Some(Self { file }))
@@ -186,12 +222,15 @@ impl KeeperLock {
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn mark_of(root: &Path) -> Result<String, CatalogueError> {
-        match std::fs::read_to_string(root.join(FOLDER).join(LOCK)) {
-            Ok(mark) => Ok(mark),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-            Err(e) => Err(e.into()),
-        }
+    pub fn mark_of(own: &OwnFolder) -> Result<String, CatalogueError> {
+        let file = match own.folder().open_read(LOCK) {
+            Ok(opened) => opened.file,
+            Err(TreeError::NotFound) => return Ok(String::new()),
+            Err(e) => return Err(e.into()),
+        };
+        let mut mark = String::new();
+        file.take(ID_FILE).read_to_string(&mut mark)?;
+        Ok(mark)
     }
 }
 
@@ -241,11 +280,11 @@ mod tests {
         let root = Folder::open(dir.path()).unwrap();
         let first = Own::take(&root).unwrap();
         let (slave, folder) = (first.slave_id, first.folder_id);
-        give_up_ids(&root, slave, folder).unwrap();
+        give_up_ids(&first.folder, slave, folder).unwrap();
         // The lock on a file that is gone holds nobody up.
         let second = Own::take(&root).unwrap();
         assert!(second.slave_id != slave && second.folder_id != folder);
-        give_up_ids(&root, slave, folder).unwrap();
+        give_up_ids(&first.folder, slave, folder).unwrap();
         assert_eq!(Own::take(&root).unwrap().folder_id, second.folder_id, "once is enough");
     }
 
@@ -253,12 +292,12 @@ mod tests {
     fn one_keeper_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        let _own = Own::take(&root).unwrap();
-        let first = KeeperLock::try_take(&root).unwrap();
+        let own = Own::take(&root).unwrap().folder;
+        let first = KeeperLock::try_take(&own).unwrap();
         assert!(first.is_some());
-        assert!(KeeperLock::try_take(&root).unwrap().is_none());
+        assert!(KeeperLock::try_take(&own).unwrap().is_none());
         drop(first);
-        assert!(KeeperLock::try_take(&root).unwrap().is_some());
+        assert!(KeeperLock::try_take(&own).unwrap().is_some());
     }
 
     #[test]

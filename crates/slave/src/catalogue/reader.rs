@@ -3,8 +3,6 @@
 //! Every call is a transaction of its own that has ended when it returns. The database may not
 //! be there yet: then nothing is known.
 
-use std::path::{Path, PathBuf};
-
 use relais_proto::{
     ChangeId, Counters, Digest, FolderId, Kind, PageBuilder, SlaveId, TreePath, Version,
 };
@@ -12,7 +10,7 @@ use relais_tree::{Meta, MetaKind};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::database::{COLUMNS, Stored, failed, file, open_reader, read_row};
-use super::{CatalogueError, KeeperLock};
+use super::{CatalogueError, KeeperLock, OwnFolder};
 
 /// Most rows that one page reads.
 const PAGE: u32 = 1000;
@@ -48,17 +46,17 @@ pub struct Facts {
 
 /// A connection to the catalogue that only reads.
 pub struct Reader {
-    root: PathBuf,
     database: Option<Connection>,
+    own: OwnFolder,
 }
 
 impl Reader {
-    /// Opens the catalogue of the folder at `root`.
+    /// Opens the catalogue in a slave's own folder.
     ///
     /// # Errors
     /// Those of the database.
-    pub fn open(root: &Path) -> Result<Self, CatalogueError> {
-        Ok(Self { root: root.to_owned(), database: open_reader(root)? })
+    pub fn open(own: &OwnFolder) -> Result<Self, CatalogueError> {
+        Ok(Self { database: open_reader(own)?, own: own.clone() })
     }
 
     /// Asks the database, opened now if it has come meanwhile; the default while there is none.
@@ -67,10 +65,10 @@ impl Reader {
         question: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, CatalogueError> {
         if self.database.is_none() {
-            self.database = open_reader(&self.root)?;
+            self.database = open_reader(&self.own)?;
         }
         match &self.database {
-            Some(database) => question(database).map_err(failed(&file(&self.root))),
+            Some(database) => question(database).map_err(|e| failed(&file(&self.own))(e)),
             None => Ok(T::default()),
         }
     }
@@ -80,7 +78,7 @@ impl Reader {
     /// # Errors
     /// Those of the database.
     pub fn is_complete(&mut self) -> Result<bool, CatalogueError> {
-        let keeper = KeeperLock::mark_of(&self.root)?;
+        let keeper = KeeperLock::mark_of(&self.own)?;
         self.ask(|database| {
             Ok(meta(database, "complete")?
                 .is_some_and(|mark: String| !mark.is_empty() && mark == keeper))
@@ -92,7 +90,7 @@ impl Reader {
     /// # Errors
     /// Those of the database.
     pub fn is_fit(&mut self) -> Result<bool, CatalogueError> {
-        let keeper = KeeperLock::mark_of(&self.root)?;
+        let keeper = KeeperLock::mark_of(&self.own)?;
         self.ask(|database| {
             Ok(meta(database, "fit")?
                 .is_some_and(|mark: String| !mark.is_empty() && mark == keeper))
@@ -105,7 +103,7 @@ impl Reader {
     /// Those of the database.
     pub fn is_scanning(&mut self) -> Result<bool, CatalogueError> {
         // One that only begins, and may never come to it, has no mark yet.
-        Ok(!KeeperLock::mark_of(&self.root)?.is_empty() && !self.is_complete()?)
+        Ok(!KeeperLock::mark_of(&self.own)?.is_empty() && !self.is_complete()?)
     }
 
     /// Adds entries of the folder `path` behind the name `after` to `page`, until that is full or the folder ends, or there are

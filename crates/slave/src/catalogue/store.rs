@@ -1,14 +1,14 @@
 //! Writing the catalogue. The keeper alone does.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use relais_proto::{ChangeId, Digest, FileTime, Kind, TreePath, Version};
 use relais_tree::Meta;
 use rusqlite::{Connection, params};
 
-use super::CatalogueError;
 use super::database::{Stored, failed, file, open_writer, reserve_log};
 use super::reader::{applied, change_of, row_of};
+use super::{CatalogueError, OwnFolder};
 use crate::board::monotonic_ms;
 use crate::changes::Remembered;
 
@@ -74,17 +74,20 @@ pub struct Made<'a> {
 /// The one connection that writes.
 pub struct Store {
     pub(super) database: Connection,
+    /// For people.
     pub(super) file: PathBuf,
+    /// Its files are opened below this.
+    _own: OwnFolder,
 }
 
 impl Store {
-    /// Opens the catalogue of the folder at `root`, which counts as incomplete from here on.
+    /// Opens the catalogue in a slave's own folder, which counts as incomplete from here on.
     ///
     /// # Errors
     /// Those of the database, also that it is damaged.
-    pub fn open(root: &Path) -> Result<Self, CatalogueError> {
-        let store = Self { database: open_writer(root)?, file: file(root) };
-        if let Err(e) = reserve_log(root, &store.database) {
+    pub fn open(own: &OwnFolder) -> Result<Self, CatalogueError> {
+        let store = Self { database: open_writer(own)?, file: file(own), _own: own.clone() };
+        if let Err(e) = reserve_log(own, &store.database) {
             log::warn!("there is little room for notes of changes: {e}");
         }
         store.set_meta("complete", "")?;

@@ -12,7 +12,7 @@ use relais_tree::Folder;
 use tempfile::TempDir;
 
 use super::settle::QUIET;
-use super::{Keeper, KeeperConfig, KeeperLock, ListOutcome, Own, Reader, WatchMode};
+use super::{Keeper, KeeperConfig, KeeperLock, ListOutcome, Own, OwnFolder, Reader, WatchMode};
 use crate::board::Board;
 use crate::changes::channel::Desk;
 use crate::hints::Hints;
@@ -39,7 +39,7 @@ impl Kept {
         let dir = tempfile::tempdir().unwrap();
         prepare(dir.path());
         let own = Own::take(&Folder::open(dir.path()).unwrap()).unwrap();
-        let reader = Reader::open(dir.path()).unwrap();
+        let reader = Reader::open(&own.folder).unwrap();
         let mut kept =
             Self { dir, own, keeper: None, hints: Arc::new(Hints::new().unwrap()), reader };
         kept.start();
@@ -48,9 +48,9 @@ impl Kept {
 
     fn start(&mut self) {
         let root = Folder::open(self.dir.path()).unwrap();
-        let lock = KeeperLock::try_take(&root).unwrap().expect("nobody else keeps it");
-        self.keeper =
-            Some(Keeper::start(&root, self.dir.path(), &self.config(), lock, None).unwrap());
+        let own = &self.own.folder;
+        let lock = KeeperLock::try_take(own).unwrap().expect("nobody else keeps it");
+        self.keeper = Some(Keeper::start(&root, own, &self.config(), lock, None).unwrap());
         self.wait("a complete catalogue", |kept| kept.reader.is_complete().unwrap());
     }
 
@@ -260,7 +260,7 @@ fn readers_of_another_slave_see_who_keeps_and_who_takes_over() {
     let root = Folder::open(kept.dir.path()).unwrap();
     let second = Own::take(&root).unwrap();
     assert!(kept.reader.is_complete().unwrap(), "a second slave takes nothing from the first");
-    assert!(KeeperLock::try_take(&root).unwrap().is_none());
+    assert!(KeeperLock::try_take(&second.folder).unwrap().is_none());
     kept.stop();
     fs::write(kept.path("g"), "y").unwrap();
     drop(second);
@@ -274,15 +274,18 @@ fn readers_of_another_slave_see_who_keeps_and_who_takes_over() {
 fn a_damaged_catalogue_is_named() {
     let mut kept = Kept::new(|dir| fs::write(dir.join("f"), "x").unwrap());
     // The keeper's connection, if it is the last that ends, brings everything into the one file.
-    kept.reader = Reader::open(tempfile::tempdir().unwrap().path()).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = Own::take(&Folder::open(elsewhere.path()).unwrap()).unwrap();
+    kept.reader = Reader::open(&other.folder).unwrap();
     kept.stop();
     let file = kept.path(".relais/catalogue.db");
     let mut bytes = fs::read(&file).unwrap();
     bytes[..16].fill(7);
     fs::write(&file, bytes).unwrap();
     let root = Folder::open(kept.dir.path()).unwrap();
-    let lock = KeeperLock::try_take(&root).unwrap().unwrap();
-    let Err(error) = Keeper::start(&root, kept.dir.path(), &kept.config(), lock, None) else {
+    let own = &kept.own.folder;
+    let lock = KeeperLock::try_take(own).unwrap().unwrap();
+    let Err(error) = Keeper::start(&root, own, &kept.config(), lock, None) else {
         panic!("it starts")
     };
     assert!(error.to_string().contains("catalogue.db is damaged"), "{error}");
@@ -325,7 +328,7 @@ fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
     fs::create_dir_all(dir.path().join(".relais")).unwrap();
     fs::create_dir_all(dir.path().join("d/below")).unwrap();
     let root = Folder::open(dir.path()).unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    let store = Store::open(&OwnFolder::open(&root).unwrap()).unwrap();
     let mut scanner = Scanner::new(root.try_clone().unwrap(), store, None, false, Arc::default());
     scanner.begin_scan();
     assert!(!scanner.scan_on(Instant::now()).unwrap(), "one folder at a time");
@@ -343,12 +346,42 @@ fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
 }
 
 #[test]
+fn a_renamed_folder_is_written_and_read_under_its_new_name() {
+    use super::store::Store;
+    use relais_proto::Version;
+    let top = tempfile::tempdir().unwrap();
+    let (old, new) = (top.path().join("old"), top.path().join("new"));
+    fs::create_dir(&old).unwrap();
+    let own = Own::take(&Folder::open(&old).unwrap()).unwrap().folder;
+    let applied = |number| Version { epoch: 1, number };
+    let store = Store::open(&own).unwrap();
+    fs::rename(&old, &new).unwrap();
+    // What is at the old name now must not be touched, and a link is not followed to anything.
+    fs::create_dir_all(old.join(".relais")).unwrap();
+    store.set_applied(applied(7)).unwrap();
+    let mut reader = Reader::open(&own).unwrap();
+    assert_eq!(reader.applied().unwrap(), applied(7));
+    drop(store);
+    let store = Store::open(&own).unwrap();
+    store.set_applied(applied(8)).unwrap();
+    assert_eq!(reader.applied().unwrap(), applied(8));
+    assert_eq!(fs::read_dir(old.join(".relais")).unwrap().count(), 0);
+    drop((store, reader));
+    let file = new.join(".relais/catalogue.db");
+    fs::rename(&file, new.join("elsewhere.db")).unwrap();
+    std::os::unix::fs::symlink(new.join("elsewhere.db"), &file).unwrap();
+    let error = Store::open(&own).err().unwrap().to_string();
+    assert!(error.contains("new/.relais/catalogue.db"), "{error}");
+}
+
+#[test]
 fn the_log_has_its_room_before_it_is_needed() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join(".relais")).unwrap();
     let log = dir.path().join(".relais/catalogue.db-wal");
+    let own = OwnFolder::open(&Folder::open(dir.path()).unwrap()).unwrap();
     for _ in 0..2 {
-        let store = super::store::Store::open(dir.path()).unwrap();
+        let store = super::store::Store::open(&own).unwrap();
         let len = || fs::metadata(&log).unwrap().len();
         let before = len();
         assert!(before >= 4_000_000, "{before}");

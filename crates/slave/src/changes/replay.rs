@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::{Bound, ControlFlow};
-use std::path::Path;
 
 use log::{info, warn};
 use relais_proto::{Change, ChangeId, Digest, FolderId, Kind, Numbered, TreePath, Version};
@@ -18,7 +17,7 @@ use relais_tree::{Folder, TreeError, hash_file};
 use super::apply::{Applied, Parents, apply};
 use super::note::{note_change, paths};
 use super::numbering::{Numbering, Standalone};
-use crate::catalogue::{CatalogueError, FOLDER, Made, Store};
+use crate::catalogue::{CatalogueError, Made, OwnFolder, Store};
 use crate::staging::{StagedName, Staging};
 
 /// Name of the journal in the slave's own folder.
@@ -48,7 +47,7 @@ type StagedByChange = HashMap<ChangeId, Vec<StagedName>>;
 /// # Errors
 /// Those of the journal, the folder or the catalogue.
 pub fn open(
-    path: &Path,
+    own: &OwnFolder,
     root: &Folder,
     folder: FolderId,
     store: &Store,
@@ -58,7 +57,7 @@ pub fn open(
     let withdrawn = &mut HashMap::new();
     store.begin()?;
     let mut failed = None;
-    let journal = Journal::open(&path.join(FOLDER).join(JOURNAL), folder.0, &mut |numbered| {
+    let journal = Journal::open(&own.path(JOURNAL), folder.0, &mut |numbered| {
         if let Change::Withdraw { of } = numbered.change {
             withdrawn.insert(of, numbered.version);
         }

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,11 +23,11 @@ use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
 use super::Birth;
 use super::post::{Inbound, Outgoing, Post, Taken};
 use crate::board::Board;
-use crate::catalogue::Reader;
+use crate::catalogue::{OwnFolder, Reader};
 use crate::certificate::Certificate;
 use crate::config::Cluster;
 use crate::generation::GenerationFile;
-use crate::serving::with_pool;
+use crate::serving::{DISPLACED, with_pool};
 
 /// Shortest and longest pause between two tries to reach the master.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -64,11 +63,7 @@ impl Link {
             slave: birth.slave_id,
             folder: birth.folder_id,
             listen: birth.listen,
-            herald: Herald {
-                root: birth.config.root.clone(),
-                board: birth.board.clone(),
-                reader: None,
-            },
+            herald: Herald { own: birth.own.clone(), board: birth.board.clone(), reader: None },
             stop,
             socket: socket.clone(),
             post,
@@ -76,7 +71,7 @@ impl Link {
             number: 0,
             scrubs: None,
             taken: Taken::default(),
-            generation: GenerationFile::open(&birth.config.root)?,
+            generation: GenerationFile::open(&birth.own)?,
             said: String::new(),
             certificate: birth.certificate.clone(),
             dialer: Dialer::new(birth.config.tls.encrypt)?,
@@ -376,7 +371,7 @@ const AT_ONCE: usize = 256;
 
 /// Knows what a heartbeat says.
 struct Herald {
-    root: PathBuf,
+    own: OwnFolder,
     board: Arc<Board>,
     reader: Option<Reader>,
 }
@@ -393,7 +388,7 @@ impl Herald {
         question: impl FnOnce(&mut Reader) -> Result<T, crate::catalogue::CatalogueError>,
     ) -> Option<T> {
         if self.reader.is_none() {
-            self.reader = Reader::open(&self.root)
+            self.reader = Reader::open(&self.own)
                 .map_err(|e| warn!("the catalogue cannot be read: {e}"))
                 .ok();
         }
@@ -402,8 +397,11 @@ impl Herald {
 
     fn compose(&mut self) -> Beat {
         let fit = !self.board.is_busy() && self.ask(Reader::is_fit).unwrap_or(false);
-        let (counters, last_error) =
+        let (counters, mut last_error) =
             self.ask(|reader| Ok((reader.counters()?, reader.last_error()?))).unwrap_or_default();
+        if last_error.is_empty() && self.board.is_displaced() {
+            DISPLACED.clone_into(&mut last_error);
+        }
         let state = match fit {
             _ if self.board.is_draining() => SlaveState::Draining,
             true => SlaveState::InService,

@@ -9,6 +9,7 @@ pub mod post;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,12 +23,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub use self::link::Link;
 use self::post::{Inbound, Office};
 use crate::catalogue::{
-    CatalogueError, Following, Keeper, KeeperConfig, KeeperLock, Reader, give_up_ids,
+    CatalogueError, Following, Keeper, KeeperConfig, KeeperLock, OwnFolder, Reader, give_up_ids,
 };
 use crate::certificate::Certificate;
 use crate::changes::channel::Desk;
 use crate::changes::door::Way;
 use crate::config::Config;
+use crate::serving::DISPLACED;
 use crate::sys::fork::ignore_sigio;
 
 /// Time between two tries to become the keeper of a folder that another slave keeps.
@@ -42,6 +44,8 @@ pub struct Birth {
     pub config: Config,
     /// The served folder.
     pub folder: Folder,
+    /// The slave's own folder in it.
+    pub own: OwnFolder,
     /// Which folder it is.
     pub folder_id: relais_proto::FolderId,
     /// Which slave this is.
@@ -82,7 +86,7 @@ fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
     let mut said = false;
     let mut second = Second::default();
     let lock = loop {
-        if let Some(lock) = KeeperLock::try_take(&birth.folder).map_err(io::Error::other)? {
+        if let Some(lock) = KeeperLock::try_take(&birth.own).map_err(io::Error::other)? {
             break lock;
         }
         if !std::mem::replace(&mut said, true) {
@@ -95,6 +99,7 @@ fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
             return Err(io::Error::other("the thread of the link has failed"));
         }
         second.serve(birth, &office);
+        notice_displaced(birth);
         birth.certificate.iter().for_each(|certificate| certificate.tick());
         begin_anew_where_cloned(birth)?;
         if told_to_end(&birth.control, Some(TAKE_OVER), Some(&birth.desk))? {
@@ -116,8 +121,8 @@ fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
         key_file: cluster.key_file.clone(),
         dialer,
     });
-    let keeper = Keeper::start(&birth.folder, &birth.config.root, &config, lock, following)
-        .map_err(|e| {
+    let keeper =
+        Keeper::start(&birth.folder, &birth.own, &config, lock, following).map_err(|e| {
             let kind = if matches!(e, CatalogueError::Damaged { .. } | CatalogueError::Journal(_)) {
                 io::ErrorKind::InvalidData
             } else {
@@ -126,6 +131,7 @@ fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
             io::Error::new(kind, e)
         })?;
     while !told_to_end(&birth.control, Some(CHECK), None)? {
+        notice_displaced(birth);
         birth.certificate.iter().for_each(|certificate| certificate.tick());
         begin_anew_where_cloned(birth)?;
         if keeper.has_ended() || link.has_ended() {
@@ -134,6 +140,23 @@ fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
     }
     keeper.stop();
     Ok(())
+}
+
+/// Notes, and logs once, whether the folder's path leads to another folder than the one that is served, or to none.
+fn notice_displaced(birth: &Birth) {
+    let Ok(served) = birth.folder.meta() else { return };
+    let displaced = std::fs::metadata(&birth.config.root)
+        .map_or(true, |there| (there.dev(), there.ino()) != (served.dev, served.ino));
+    if displaced == birth.board.is_displaced() {
+        return;
+    }
+    birth.board.set_displaced(displaced);
+    let root = birth.config.root.display();
+    if displaced {
+        warn!("{root}: {DISPLACED}");
+    } else {
+        info!("{root} is the served folder again");
+    }
 }
 
 /// Where a slave elsewhere has our ids, this folder is a copy of its: it takes ids of its own.
@@ -145,7 +168,7 @@ fn begin_anew_where_cloned(birth: &Birth) -> io::Result<()> {
         "another slave has the ids of this one: {} is a copy of its folder, and gets ids of its own",
         birth.config.root.display()
     );
-    give_up_ids(&birth.folder, birth.slave_id, birth.folder_id).map_err(io::Error::other)?;
+    give_up_ids(&birth.own, birth.slave_id, birth.folder_id).map_err(io::Error::other)?;
     birth.board.set_cloned(false);
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "this slave begins anew with other ids"))
 }
@@ -188,7 +211,7 @@ impl Second {
 
     fn follow(&mut self, birth: &Birth) -> Result<(), CatalogueError> {
         if self.reader.is_none() {
-            self.reader = Some(Reader::open(&birth.config.root)?);
+            self.reader = Some(Reader::open(&birth.own)?);
         }
         if let Some(reader) = &mut self.reader {
             let applied = reader.applied()?;

@@ -1,5 +1,7 @@
 //! `list`: the names in a folder, from the catalogue, page by page.
 
+use std::time::{Duration, Instant};
+
 use relais_proto::{EntriesPage, ErrorCode, PageBuilder, Refusal, Request, TreePath, WaitReason};
 
 use super::{Context, Handled, Outcome, misrouted, refuse};
@@ -7,7 +9,9 @@ use crate::catalogue::ListOutcome;
 use crate::serving::Serving;
 
 /// Time between two looks whether the folder has been read.
-const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a request waits for the first scan of the folder.
+pub const SCAN_WAIT: Duration = Duration::from_secs(60);
 
 /// The pages of one listing. No transaction is open between two of them, and none is kept.
 pub struct Pages {
@@ -32,7 +36,14 @@ pub(super) fn list(context: &mut Context<'_>, request: Request) -> Handled {
 
 /// Until the folder was read once since the start, the catalogue may be wrong about it.
 fn wait_for_scan(context: &mut Context<'_>) -> Result<(), Refusal> {
+    let began = Instant::now();
     while !context.serving.is_complete()? {
+        if began.elapsed() >= SCAN_WAIT {
+            return Err(Refusal::new(
+                ErrorCode::TimedOut,
+                "the slave still reads its folder after its start; ask another server, or try again later",
+            ));
+        }
         if context.serving.is_stopping() {
             return Err(Refusal::new(ErrorCode::Draining, "this slave is stopping"));
         }

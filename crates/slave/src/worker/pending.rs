@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::changes::channel::{MOST_PENDING, Received, SessionEnd};
 use crate::changes::{Answer, Proposal, no_changes};
-use crate::requests::Patience;
+use crate::requests::{Patience, SCAN_WAIT};
 use crate::serving::Serving;
 
 /// How long a change waits for a replicator.
@@ -138,7 +138,8 @@ impl<'a> Pending<'a> {
 
     /// A channel on which a replicator has said hello.
     fn open(&self, patience: &mut dyn Patience) -> Result<SessionEnd, Refusal> {
-        let mut until = Instant::now() + NOBODY;
+        let began = Instant::now();
+        let mut until = began + NOBODY;
         let mut channel = None;
         while Instant::now() < until {
             if self.serving.is_stopping() {
@@ -160,7 +161,7 @@ impl<'a> Pending<'a> {
             }
             wait(channel.as_ref(), LOOK);
             let scanning = self.serving.is_scanning()?;
-            if scanning {
+            if scanning && began.elapsed() < SCAN_WAIT {
                 // Nothing is changed before the folder was read; that may take its time.
                 until = Instant::now() + NOBODY;
             }
@@ -273,7 +274,7 @@ mod tests {
 
     use super::*;
     use crate::board::Board;
-    use crate::catalogue::FOLDER;
+    use crate::catalogue::{FOLDER, OwnFolder};
     use crate::changes::Ask;
     use crate::changes::channel::{Desk, ReplicatorEnd};
     use crate::hints::Hints;
@@ -322,9 +323,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
         let desk = Arc::new(Desk::new().unwrap());
+        let folder = Folder::open(dir.path()).unwrap();
         let parts = Parts {
-            folder: Folder::open(dir.path()).unwrap(),
-            root: dir.path().to_owned(),
+            own: OwnFolder::open(&folder).unwrap(),
+            folder,
             folder_id: FolderId([1; 16]),
             slave_id: SlaveId([2; 16]),
             block_size: 1024,

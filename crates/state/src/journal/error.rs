@@ -9,18 +9,19 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use super::{BATCH_BYTES, BATCH_CHANGES};
+use crate::shown_path;
 
 /// Why a journal does not open, or does not take a batch.
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// Another process has it open.
-    #[error("the journal {} is in use by another process", .0.display())]
+    #[error("the journal {} is in use by another process", shown_path(.0).display())]
     InUse(PathBuf),
     /// It is a link, a folder, a pipe or the like.
-    #[error("the journal {} is not a regular file", .0.display())]
+    #[error("the journal {} is not a regular file", shown_path(.0).display())]
     NotRegular(PathBuf),
     /// It belongs to another cluster or folder.
-    #[error("the journal {} belongs to {found}, not to {wanted}", path.display())]
+    #[error("the journal {} belongs to {found}, not to {wanted}", shown_path(path).display())]
     Foreign {
         /// Which file.
         path: PathBuf,
@@ -30,7 +31,7 @@ pub enum JournalError {
         wanted: ClusterId,
     },
     /// It was written by a program that knows another format.
-    #[error("the journal {} has format {found}; this program knows format {}", path.display(), super::format::FORMAT)]
+    #[error("the journal {} has format {found}; this program knows format {}", shown_path(path).display(), super::format::FORMAT)]
     Format {
         /// Which file.
         path: PathBuf,
@@ -38,7 +39,7 @@ pub enum JournalError {
         found: u32,
     },
     /// What is in it is not what was written. It is never repaired by leaving something out.
-    #[error("the journal {} is damaged at byte {offset}: {why}", path.display())]
+    #[error("the journal {} is damaged at byte {offset}: {why}", shown_path(path).display())]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -67,7 +68,7 @@ pub enum JournalError {
     #[error("change {0} could not be read back from the journal")]
     Unreadable(Version),
     /// The disk or the quota is full. Nothing was stored; a later batch may be.
-    #[error("no space for the journal {}: {cause}", path.display())]
+    #[error("no space for the journal {}: {cause}", shown_path(path).display())]
     NoSpace {
         /// Which file.
         path: PathBuf,
@@ -75,7 +76,7 @@ pub enum JournalError {
         cause: io::Error,
     },
     /// The system refused.
-    #[error("cannot use the journal {}: {cause}", path.display())]
+    #[error("cannot use the journal {}: {cause}", shown_path(path).display())]
     Io {
         /// Which file.
         path: PathBuf,
@@ -83,7 +84,7 @@ pub enum JournalError {
         cause: io::Error,
     },
     /// An earlier write or sync failed, so what is on disk is not known.
-    #[error("the journal {} takes no change since a write failed, until it is opened anew", .0.display())]
+    #[error("the journal {} takes no change since a write failed, until it is opened anew", shown_path(.0).display())]
     Failed(PathBuf),
     /// Who was given the changes did not take one.
     #[error("the journal was read in part only: {0}")]

@@ -22,7 +22,7 @@ use super::numbering::Numbering;
 use super::view::CatalogueView;
 use super::{Answer, Committer, Memory, Proposal, open_journal};
 use crate::board::Board;
-use crate::catalogue::{CatalogueError, FOLDER, Store};
+use crate::catalogue::{CatalogueError, FOLDER, OwnFolder, Store};
 use crate::staging::{StagedName, Staging};
 
 const ID: FolderId = FolderId([9; 16]);
@@ -92,8 +92,9 @@ impl Rig {
     /// As a replicator does at its start.
     fn start(&mut self) {
         self.running = None;
-        let store = Store::open(self.dir.path()).unwrap();
-        let (numbering, memory) = open_journal(self.dir.path(), &self.root, ID, &store).unwrap();
+        let own = OwnFolder::open(&self.root).unwrap();
+        let store = Store::open(&own).unwrap();
+        let (numbering, memory) = open_journal(&own, &self.root, ID, &store).unwrap();
         self.board.set_mark(numbering.last());
         self.memory = memory;
         let root = self.root.try_clone().unwrap();
@@ -223,8 +224,9 @@ impl Rig {
     /// Numbers changes as for a committer that is killed right after its journal has them; then nothing runs.
     fn number_only(&mut self, proposals: &[Proposal]) -> Vec<Numbered> {
         self.running = None;
-        let store = Store::open(self.dir.path()).unwrap();
-        let (mut numbering, _) = open_journal(self.dir.path(), &self.root, ID, &store).unwrap();
+        let own = OwnFolder::open(&self.root).unwrap();
+        let store = Store::open(&own).unwrap();
+        let (mut numbering, _) = open_journal(&own, &self.root, ID, &store).unwrap();
         let asked: Vec<Asked> = proposals
             .iter()
             .map(|p| Asked { id: p.id, change: p.change.clone(), expect: p.expect })
