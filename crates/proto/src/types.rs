@@ -241,6 +241,8 @@ pub struct Counters {
     pub set_aside: u64,
     /// Removals by hand that are held back because there were too many at once.
     pub held: u64,
+    /// Files whose content was found damaged, and that are not repaired yet.
+    pub damaged: u64,
     /// Open sessions.
     pub sessions: u32,
     /// Sessions that wait for a place.
@@ -330,6 +332,7 @@ impl Counters {
             self.lacking_bytes,
             self.set_aside,
             self.held,
+            self.damaged,
         ] {
             to.u64(n);
         }
@@ -354,6 +357,7 @@ impl Decode for Counters {
             lacking_bytes: from.u64()?,
             set_aside: from.u64()?,
             held: from.u64()?,
+            damaged: from.u64()?,
             sessions: from.u32()?,
             waiting: from.u32()?,
             workers: from.u32()?,

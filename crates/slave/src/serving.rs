@@ -295,6 +295,13 @@ impl Serving {
             .collect())
     }
 
+    /// The content at `path` may be damaged: a client has compared it with its digest, and asks for its pieces.
+    pub fn suspect(&self, path: &TreePath) {
+        if self.follows {
+            self.hints.suspect(path);
+        }
+    }
+
     /// `path` is other on the disk than in the catalogue.
     pub fn hint(&self, path: &TreePath) {
         self.hints.tell(path);

@@ -46,6 +46,9 @@ pub enum TreeError {
     /// A new name was wanted, and it is taken.
     #[error("the name is taken")]
     Taken,
+    /// What was about to be replaced, moved or removed is not what it was: somebody has just put something else there.
+    #[error("it is just being changed on the server; try again in a second")]
+    Changing,
     /// A folder that shall go is not empty.
     #[error("the folder is not empty")]
     NotEmpty,
@@ -72,6 +75,7 @@ impl TreeError {
             Self::NotFolder => ErrorCode::NotFolder,
             Self::NotServed(_) => ErrorCode::NotServed,
             Self::Taken => ErrorCode::Exists,
+            Self::Changing => ErrorCode::NoChanges,
             Self::NotEmpty => ErrorCode::NotEmpty,
             Self::InUse => ErrorCode::Local,
             // What the server itself may not read is left out like a link.

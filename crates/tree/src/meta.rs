@@ -92,6 +92,15 @@ impl Meta {
             == (other.dev, other.ino, other.size, other.mtime, other.ctime)
     }
 
+    /// Whether it is the same file or folder, perhaps under another name: a rename changes the ctime on many file systems.
+    /// Of a file size and mtime are the same too.
+    #[must_use]
+    pub fn same_but_renamed(&self, other: &Self) -> bool {
+        (self.kind, self.dev, self.ino) == (other.kind, other.dev, other.ino)
+            && (self.kind == MetaKind::Folder
+                || (self.size, self.mtime) == (other.size, other.mtime))
+    }
+
     /// Names the content by where it lies on the disk of folder `folder`.
     #[must_use]
     pub fn identity(&self, folder: &FolderId) -> Identity {

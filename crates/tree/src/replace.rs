@@ -1,7 +1,7 @@
 //! Moving a name from one pinned folder to another: how staged content gets its place, and gives it back.
 //!
 //! Both folders must lie on one mount. Nothing is copied, no link is followed, and each move is one
-//! step for whoever looks at it.
+//! step where the file system can. No call here removes or replaces a file that it does not give back.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -46,7 +46,32 @@ impl Folder {
         }
     }
 
-    /// Puts the file `name` in the place of the file `to_name` of `to`, in one step. The former file is `name` afterwards.
+    /// Moves `name` to `to`, a folder in which only this program makes names. What is moved is what has the name at that
+    /// moment, whatever was there before.
+    ///
+    /// # Errors
+    /// [`TreeError::Taken`] where something has the name `to_name`; what the system says.
+    pub fn take_out(
+        &self,
+        name: impl AsRef<OsStr>,
+        to: &Folder,
+        to_name: impl AsRef<OsStr>,
+    ) -> Result<(), TreeError> {
+        let (name, to_name) = (part(name.as_ref())?, part(to_name.as_ref())?);
+        match renameat_with(self, name, to, to_name, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(()),
+            // Some file systems do not know the flag.
+            Err(Errno::INVAL | Errno::NOSYS) => match to.stat_part(to_name.as_bytes()) {
+                Ok(_) => Err(TreeError::Taken),
+                Err(TreeError::NotFound) => renameat(self, name, to, to_name).map_err(failed),
+                Err(e) => Err(e),
+            },
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    /// Puts the file `name` of this folder, in which only this program makes names, in the place of the file `to_name` of
+    /// `to`, in one step. What had the name at that moment is `name` afterwards.
     ///
     /// # Errors
     /// [`TreeError::NotFound`] where either is missing; what the system says. Nothing has changed then.
@@ -59,13 +84,14 @@ impl Folder {
         let (name, to_name) = (part(name.as_ref())?, part(to_name.as_ref())?);
         match renameat_with(self, name, to, to_name, RenameFlags::EXCHANGE) {
             Ok(()) => Ok(()),
-            Err(Errno::INVAL | Errno::NOSYS) => self.exchange_by_link(name, to, to_name),
+            Err(Errno::INVAL | Errno::NOSYS) => self.exchange_by_moves(name, to, to_name),
             Err(e) => Err(failed(e)),
         }
     }
 
-    /// As [`Self::exchange`] where the file system cannot: the former file gets a second name before it loses its first.
-    fn exchange_by_link(
+    /// As [`Self::exchange`] where the file system cannot. The former file is taken out first, so for a moment nothing has
+    /// the name; a rename over it could destroy a file that has come there meanwhile.
+    fn exchange_by_moves(
         &self,
         name: &OsStr,
         to: &Folder,
@@ -73,36 +99,19 @@ impl Folder {
     ) -> Result<(), TreeError> {
         let mut kept = name.to_owned();
         kept.push(FORMER);
-        // Left behind by somebody who was stopped here; what it held has been replaced, or still has its first name.
+        // Left behind by a process that was stopped here; what it held has been replaced.
         match self.unlink(&kept) {
             Ok(()) | Err(TreeError::NotFound) => {}
             Err(e) => return Err(e),
         }
-        linkat(to, to_name, self, &kept, AtFlags::empty()).map_err(failed)?;
-        if let Err(e) = renameat(self, name, to, to_name) {
-            self.unlink(&kept)?;
+        self.stat_part(name.as_bytes())?;
+        to.take_out(to_name, self, &kept)?;
+        if let Err(e) = linkat(self, name, to, to_name, AtFlags::empty()) {
+            self.move_new(&kept, to, to_name)?;
             return Err(failed(e));
         }
+        self.unlink(name)?;
         renameat(self, &kept, self, name).map_err(failed)
-    }
-
-    /// Moves the file `name` to `to`, over a file that has the name `to_name`, which gets the name `kept` in `keep`.
-    ///
-    /// # Errors
-    /// What the system says. Nothing has changed then.
-    pub fn move_over(
-        &self,
-        name: impl AsRef<OsStr>,
-        to: &Folder,
-        to_name: impl AsRef<OsStr>,
-        (keep, kept): (&Folder, &str),
-    ) -> Result<(), TreeError> {
-        let (name, to_name) = (part(name.as_ref())?, part(to_name.as_ref())?);
-        linkat(to, to_name, keep, kept, AtFlags::empty()).map_err(failed)?;
-        renameat(self, name, to, to_name).map_err(|e| match keep.unlink(kept) {
-            Ok(()) => failed(e),
-            Err(second) => second,
-        })
     }
 }
 
@@ -112,7 +121,7 @@ mod tests {
 
     #[test]
     fn an_exchange_is_the_same_with_and_without_the_systems_own() {
-        for by_link in [false, true] {
+        for by_moves in [false, true] {
             let dir = tempfile::tempdir().unwrap();
             for folder in ["a", "b"] {
                 std::fs::create_dir(dir.path().join(folder)).unwrap();
@@ -125,12 +134,12 @@ mod tests {
             std::fs::write(dir.path().join("a/new"), "new").unwrap();
             std::fs::write(dir.path().join("b/old"), "old").unwrap();
             // As left by one that was stopped between its steps.
-            std::fs::hard_link(dir.path().join("b/old"), dir.path().join("a/new.former")).unwrap();
-            if by_link {
-                a.exchange_by_link(OsStr::new("new"), &b, OsStr::new("old")).unwrap();
+            std::fs::write(dir.path().join("a/new.former"), "older").unwrap();
+            if by_moves {
+                a.exchange_by_moves(OsStr::new("new"), &b, OsStr::new("old")).unwrap();
                 assert!(!dir.path().join("a/new.former").exists());
-                assert!(a.exchange_by_link(OsStr::new("new"), &b, OsStr::new("none")).is_err());
-                assert!(a.exchange_by_link(OsStr::new("none"), &b, OsStr::new("old")).is_err());
+                assert!(a.exchange_by_moves(OsStr::new("new"), &b, OsStr::new("none")).is_err());
+                assert!(a.exchange_by_moves(OsStr::new("none"), &b, OsStr::new("old")).is_err());
             } else {
                 a.exchange("new", &b, "old").unwrap();
                 assert!(matches!(a.exchange("new", &b, "none"), Err(TreeError::NotFound)));
@@ -139,14 +148,14 @@ mod tests {
             assert_eq!(
                 (read("a/new"), read("b/old")),
                 ("old".to_owned(), "new".to_owned()),
-                "by link: {by_link}"
+                "by moves: {by_moves}"
             );
             assert!(!dir.path().join("a/none.former").exists());
         }
     }
 
     #[test]
-    fn what_is_moved_over_keeps_a_name_and_nothing_new_takes_one() {
+    fn nothing_that_is_moved_takes_a_name_that_is_taken() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
         let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
@@ -154,11 +163,10 @@ mod tests {
             std::fs::write(dir.path().join(name), name).unwrap();
         }
         assert!(matches!(folder.move_new("a", &folder, "b"), Err(TreeError::Taken)));
-        assert!(folder.move_over("none", &folder, "b", (&folder, "kept")).is_err());
-        assert!(!dir.path().join("kept").exists());
-        folder.move_over("a", &folder, "b", (&folder, "kept")).unwrap();
+        assert!(matches!(folder.take_out("a", &folder, "b"), Err(TreeError::Taken)));
+        folder.take_out("b", &folder, "kept").unwrap();
+        folder.move_new("a", &folder, "b").unwrap();
         assert_eq!((read("b"), read("kept")), ("a".to_owned(), "b".to_owned()));
-        folder.move_new("kept", &folder, "c").unwrap();
-        assert!(!dir.path().join("a").exists() && !dir.path().join("kept").exists());
+        assert!(!dir.path().join("a").exists());
     }
 }

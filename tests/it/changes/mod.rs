@@ -3,6 +3,7 @@
 //! acknowledged is there.
 
 mod batches;
+mod by_hand;
 mod died;
 mod done;
 mod full;

@@ -1,7 +1,8 @@
 //! What these tests do with a cluster: look into its folders, make changes through one of its slaves, and run the operators' commands.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -250,4 +251,39 @@ pub fn try_version(wire: &mut Wire, name: &str) -> Option<Version> {
         Reply::Details { entry, .. } => entry.version,
         _ => None,
     }
+}
+
+/// Turns a bit in the middle of a file, as a disk does: nothing else about it tells.
+#[track_caller]
+pub fn rot(cluster: &mut Cluster, n: usize, name: &str) -> Vec<u8> {
+    const SCRIPT: &str = r#"
+import os, sqlite3, sys
+root, name = sys.argv[1:]
+now = os.stat(os.path.join(root, name)).st_ctime_ns
+database = sqlite3.connect(os.path.join(root, ".relais/catalogue.db"))
+done = database.execute("UPDATE entry SET ctime_s = ?, ctime_ns = ? WHERE name = ?", (now // 10**9, now % 10**9, name))
+assert done.rowcount == 1
+database.commit()
+"#;
+    cluster.slaves[n].program.kill();
+    let root = cluster.slaves[n].root.clone();
+    let file = File::options().read(true).write(true).open(root.join(name)).unwrap();
+    let (modified, middle) =
+        (file.metadata().unwrap().modified().unwrap(), file.metadata().unwrap().len() / 2);
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, middle).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], middle).unwrap();
+    file.set_modified(modified).unwrap();
+    drop(file);
+    // The time of the last change of the inode cannot be set: the catalogue is made to know it.
+    let done = std::process::Command::new("python3")
+        .args(["-c", SCRIPT])
+        .arg(&root)
+        .arg(name)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let bad = fs::read(root.join(name)).unwrap();
+    cluster.restart_slave(n);
+    bad
 }

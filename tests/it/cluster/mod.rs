@@ -11,6 +11,7 @@ mod endurance;
 pub mod failover;
 mod freshness;
 mod halfway;
+mod in_place;
 mod killed;
 mod lab;
 mod load;

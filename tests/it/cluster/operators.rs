@@ -1,15 +1,14 @@
 //! What operators see and do: each command knows the master's address and the key, and nothing else.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use super::lab::{
     conflicts, exported, healthy, last_change, one_version, open, operate, operator, put, report,
-    tree, tree_of, wait_for, wait_settled,
+    rot, tree, tree_of, wait_for, wait_settled,
 };
 use crate::harness::{
     Client, Cluster, SOON, Setup, content, digest, eventually, make_folder, remove, rename,
@@ -199,41 +198,6 @@ fn diff_names_what_is_different() {
     cluster.restart_slave(0);
     wait_for(&cluster, &tree_of(&[("f", b"f"), ("g", b"g")]));
     operate(&cluster, &["diff"]).ok();
-}
-
-/// Turns a bit in the middle of a file, as a disk does: nothing else about it tells.
-#[track_caller]
-fn rot(cluster: &mut Cluster, n: usize, name: &str) -> Vec<u8> {
-    const SCRIPT: &str = r#"
-import os, sqlite3, sys
-root, name = sys.argv[1:]
-now = os.stat(os.path.join(root, name)).st_ctime_ns
-database = sqlite3.connect(os.path.join(root, ".relais/catalogue.db"))
-done = database.execute("UPDATE entry SET ctime_s = ?, ctime_ns = ? WHERE name = ?", (now // 10**9, now % 10**9, name))
-assert done.rowcount == 1
-database.commit()
-"#;
-    cluster.slaves[n].program.kill();
-    let root = cluster.slaves[n].root.clone();
-    let file = File::options().read(true).write(true).open(root.join(name)).unwrap();
-    let (modified, middle) =
-        (file.metadata().unwrap().modified().unwrap(), file.metadata().unwrap().len() / 2);
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, middle).unwrap();
-    file.write_all_at(&[byte[0] ^ 4], middle).unwrap();
-    file.set_modified(modified).unwrap();
-    drop(file);
-    // The time of the last change of the inode cannot be set: the catalogue is made to know it.
-    let done = std::process::Command::new("python3")
-        .args(["-c", SCRIPT])
-        .arg(&root)
-        .arg(name)
-        .output()
-        .unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let bad = fs::read(root.join(name)).unwrap();
-    cluster.restart_slave(n);
-    bad
 }
 
 #[test]

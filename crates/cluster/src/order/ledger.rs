@@ -271,7 +271,10 @@ impl Ledger {
         if applied > self.last() {
             return Reach::Ahead;
         }
-        if !self.reaches(applied) {
+        // A slave without a catalogue may still have files. Of the changes it would carry out old ones too, over files that
+        // the tree has now.
+        let knows_nothing = applied == Version::default() && self.last() > applied;
+        if knows_nothing || !self.reaches(applied) {
             return Reach::Compares;
         }
         let chain = match self.behind(applied).checked_sub(1) {

@@ -42,6 +42,8 @@ struct Slave {
     set_aside: u64,
     /// Removals by hand that it holds back.
     held: u64,
+    /// Files whose content was found damaged, and that are not repaired yet.
+    damaged: u64,
     skipped: Skipped,
     rescans: u64,
     folder: String,
@@ -96,6 +98,7 @@ fn entry(slave: &SlaveReport, latest: Mark) -> Slave {
         lacking_bytes: counters.lacking_bytes,
         set_aside: counters.set_aside,
         held: counters.held,
+        damaged: counters.damaged,
         skipped: Skipped {
             links: counters.skipped_links,
             special: counters.skipped_special,
@@ -158,7 +161,7 @@ mod tests {
         })
         .unwrap();
         assert!(
-            text.contains(r#""lacking":5,"lacking_bytes":6,"set_aside":7,"held":8,"#),
+            text.contains(r#""lacking":5,"lacking_bytes":6,"set_aside":7,"held":8,"damaged":0,"#),
             "{text}"
         );
         assert!(text.starts_with(&format!(

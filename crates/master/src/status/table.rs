@@ -92,12 +92,15 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
         skipped_unreadable,
         ..
     } = slave.counters;
-    let Counters { lacking, lacking_bytes, set_aside, held, .. } = slave.counters;
+    let Counters { lacking, lacking_bytes, set_aside, held, damaged, .. } = slave.counters;
     if lacking > 0 {
         let _ = writeln!(
             out,
             "    content that is not there yet: {lacking} files, {lacking_bytes} bytes"
         );
+    }
+    if damaged > 0 {
+        let _ = writeln!(out, "    damaged files that are not repaired yet: {damaged}");
     }
     if set_aside > 0 {
         let _ = writeln!(out, "    set aside in .relais/conflicts: {set_aside}");
@@ -164,6 +167,7 @@ mod tests {
                 waiting: 2,
                 lacking: 4,
                 held: 9,
+                damaged: 1,
                 skipped_links: 2,
                 skipped_names: 1,
                 ..Counters::default()
@@ -194,6 +198,7 @@ mod tests {
         }
         assert!(
             text.contains("not there yet: 4 files")
+                && text.contains("damaged files that are not repaired yet: 1\n")
                 && text.contains("held back, because they are many: 9\n")
         );
         assert!(text.contains("skipped: 2 links, 1 names that cannot be served\n"));

@@ -74,7 +74,7 @@ pub fn entry() -> impl Strategy<Value = Entry> {
 }
 
 pub fn counters() -> impl Strategy<Value = Counters> {
-    (any::<[u64; 14]>(), any::<[u32; 4]>()).prop_map(|(n, m)| Counters {
+    (any::<[u64; 15]>(), any::<[u32; 4]>()).prop_map(|(n, m)| Counters {
         confinement: relais_proto::Confinement(m[3]),
         files: n[0],
         folders: n[1],
@@ -90,6 +90,7 @@ pub fn counters() -> impl Strategy<Value = Counters> {
         lacking_bytes: n[11],
         set_aside: n[12],
         held: n[13],
+        damaged: n[14],
         sessions: m[0],
         waiting: m[1],
         workers: m[2],

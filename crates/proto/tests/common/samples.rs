@@ -94,6 +94,7 @@ pub fn full_counters() -> Counters {
         lacking_bytes: u64::MAX,
         set_aside: u64::MAX,
         held: u64::MAX,
+        damaged: u64::MAX,
         sessions: u32::MAX,
         waiting: u32::MAX,
         workers: u32::MAX,

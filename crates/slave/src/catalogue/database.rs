@@ -13,7 +13,7 @@ use crate::sys::sqlite::keep_names;
 /// Name of the file in the slave's own folder.
 const FILE: &str = "catalogue.db";
 /// Raised with every change of the schema.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 /// Bytes that the database's log gets at once: about what it has when SQLite begins it anew.
 const LOG: u32 = 4 * 1024 * 1024;
 /// Free bytes of the disk from which on it does. A smaller disk is left to the files.
@@ -26,7 +26,8 @@ const BUSY: Duration = Duration::from_secs(5);
 /// `kind` 0 is a file, 1 a folder; `found` is when the row's identity was first seen, by a monotonic clock in
 /// milliseconds. `epoch` and `number` are those of the last change to the path, `content_*` those of the put
 /// that made the content. `change` has the changes that were made, by their ids. `here` is 0 where the content is not here yet:
-/// then the row says what it shall be, and `holders` which folders have it, by 16 bytes each; `kept` is what lies at its path until
+/// then the row says what it shall be, and `holders` which folders have it, by 16 bytes each, and `damaged` is 1 where it was here
+/// and was found damaged; `kept` is what lies at its path until
 /// it comes. `peer` has the slaves of the cluster.
 const SCHEMA: &str = "
 CREATE TABLE entry (
@@ -34,7 +35,7 @@ CREATE TABLE entry (
     mtime_s INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_s INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
     dev INTEGER NOT NULL, ino INTEGER NOT NULL, found INTEGER NOT NULL, digest BLOB,
     epoch INTEGER, number INTEGER, content_epoch INTEGER, content_number INTEGER,
-    here INTEGER NOT NULL DEFAULT 1, holders BLOB,
+    here INTEGER NOT NULL DEFAULT 1, holders BLOB, damaged INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (folder, name)
 ) WITHOUT ROWID;
 CREATE INDEX unhashed ON entry (found, folder, name) WHERE kind = 0 AND digest IS NULL;
@@ -52,7 +53,7 @@ CREATE TABLE skipped (folder TEXT NOT NULL, name BLOB NOT NULL, why INTEGER NOT 
 CREATE TABLE total (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE meta (what TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE change (id BLOB PRIMARY KEY, epoch INTEGER NOT NULL, number INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO total VALUES ('files', 0), ('folders', 0), ('bytes', 0), ('unhashed', 0), ('rescans', 0), ('lacking', 0), ('lacking-bytes', 0), ('set-aside', 0), ('held', 0),
+INSERT INTO total VALUES ('files', 0), ('folders', 0), ('bytes', 0), ('unhashed', 0), ('rescans', 0), ('lacking', 0), ('lacking-bytes', 0), ('set-aside', 0), ('held', 0), ('damaged', 0),
     ('skipped-0', 0), ('skipped-1', 0), ('skipped-2', 0), ('skipped-3', 0), ('skipped-4', 0);
 CREATE TRIGGER file_in AFTER INSERT ON entry WHEN NEW.kind = 0 BEGIN
     UPDATE total SET n = n + CASE what WHEN 'files' THEN 1 WHEN 'bytes' THEN NEW.size ELSE NEW.digest IS NULL END WHERE what IN ('files', 'bytes', 'unhashed');
@@ -69,6 +70,8 @@ END;
 CREATE TRIGGER lacking_out AFTER DELETE ON entry WHEN OLD.here = 0 BEGIN
     UPDATE total SET n = n - CASE what WHEN 'lacking' THEN 1 ELSE OLD.size END WHERE what IN ('lacking', 'lacking-bytes');
 END;
+CREATE TRIGGER damaged_in AFTER UPDATE OF damaged ON entry WHEN OLD.damaged = 0 AND NEW.damaged = 1 BEGIN UPDATE total SET n = n + 1 WHERE what = 'damaged'; END;
+CREATE TRIGGER damaged_out AFTER DELETE ON entry WHEN OLD.damaged = 1 BEGIN UPDATE total SET n = n - 1 WHERE what = 'damaged'; END;
 CREATE TRIGGER folder_in AFTER INSERT ON entry WHEN NEW.kind = 1 BEGIN UPDATE total SET n = n + 1 WHERE what = 'folders'; END;
 CREATE TRIGGER folder_out AFTER DELETE ON entry WHEN OLD.kind = 1 BEGIN UPDATE total SET n = n - 1 WHERE what = 'folders'; END;
 CREATE TRIGGER skip_in AFTER INSERT ON skipped BEGIN UPDATE total SET n = n + 1 WHERE what = 'skipped-' || NEW.why; END;
@@ -221,7 +224,8 @@ impl Stored {
 }
 
 impl Stored {
-    /// Whether it is this content though its ctime is another, as after it was moved and moved back.
+    /// Whether it is this file though its ctime is another, as after it was moved and moved back. Its content may have been
+    /// edited, and its times set back: where that matters its digest is computed.
     pub fn is_former(&self, meta: &Meta) -> bool {
         self.here
             && (self.dev, self.ino) == (meta.dev, meta.ino)

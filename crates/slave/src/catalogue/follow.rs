@@ -26,7 +26,13 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Whether it is what `meta` was read from, also after it was moved.
+    /// Whether it is what `meta` was read from, unchanged.
+    #[must_use]
+    pub fn is_of(&self, meta: &Meta) -> bool {
+        self.is(meta) && self.ctime == meta.ctime
+    }
+
+    /// Whether it is the file that `meta` was read from, also after it was moved. Its content may be another one.
     #[must_use]
     pub fn is(&self, meta: &Meta) -> bool {
         (self.dev, self.ino) == (meta.dev, meta.ino)
@@ -205,6 +211,19 @@ impl Store {
         let unset = "epoch = NULL, number = NULL, content_epoch = NULL, content_number = NULL";
         self.run(
             &format!("UPDATE entry SET {unset} WHERE folder = ? AND name = ?"),
+            [folder.as_str(), name],
+        )
+        .map(drop)
+    }
+
+    /// Notes that the content of an entry, which is not here, was found damaged. It counts until there is another row.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn set_damaged(&self, path: &TreePath) -> Result<(), CatalogueError> {
+        let Some((folder, name)) = path.split_last() else { return Ok(()) };
+        self.run(
+            "UPDATE entry SET damaged = 1 WHERE folder = ? AND name = ? AND here = 0",
             [folder.as_str(), name],
         )
         .map(drop)

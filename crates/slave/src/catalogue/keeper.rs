@@ -24,7 +24,7 @@ use crate::board::Board;
 use crate::changes::channel::Desk;
 use crate::changes::follow::{Follower, Parts};
 use crate::changes::{Committer, Memory, open_journal};
-use crate::hints::Hints;
+use crate::hints::{Hint, Hints};
 use crate::replicator::fetch::Fetchers;
 use crate::replicator::post::{Inbound, Office};
 use crate::staging::{Staging, Sweeper};
@@ -289,8 +289,15 @@ impl Round {
             }
         }
         self.take_events()?;
-        while let Some(path) = self.hints.take()? {
-            self.scanner.settle.again(path, Instant::now());
+        while let Some(hint) = self.hints.take()? {
+            match hint {
+                Hint::Different(path) => self.scanner.settle.again(path, Instant::now()),
+                Hint::Suspect(path) => {
+                    if let Maker::Cluster(follower) = &mut self.maker {
+                        follower.suspect(&path, &self.scanner.store)?;
+                    }
+                }
+            }
         }
         if self.rescan_at.is_some_and(|at| at <= Instant::now()) {
             self.rescan_at = None;

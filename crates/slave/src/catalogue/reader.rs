@@ -221,6 +221,7 @@ impl Reader {
                     "lacking-bytes" => &mut counters.lacking_bytes,
                     "set-aside" => &mut counters.set_aside,
                     "held" => &mut counters.held,
+                    "damaged" => &mut counters.damaged,
                     "skipped-0" => &mut counters.skipped_links,
                     "skipped-1" => &mut counters.skipped_special,
                     "skipped-2" => &mut counters.skipped_mounts,

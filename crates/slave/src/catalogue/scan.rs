@@ -363,7 +363,7 @@ impl Scanner {
             }
             // What is to be replaced when the content comes.
             (Kind::File, Kind::File)
-                if self.store.kept(path)?.is_some_and(|kept| kept.is(meta)) =>
+                if self.store.kept(path)?.is_some_and(|kept| kept.is_of(meta)) =>
             {
                 Ok(())
             }

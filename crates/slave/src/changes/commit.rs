@@ -2,7 +2,7 @@
 //!
 //! The order of these steps is what the promise of `Committed` rests on. Run by the keeper thread alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -10,12 +10,13 @@ use std::sync::Arc;
 use log::error;
 use relais_cluster::{Asked, Verdict};
 use relais_proto::{Change, ErrorCode, Kind, Numbered, Refusal, TreePath, Version};
-use relais_tree::{Folder, TreeError};
+use relais_tree::{Folder, Meta, MetaKind, TreeError};
 
-use super::apply::{Applied, Parents, apply};
+use super::apply::{Applied, Applier, Left, OnForeign, Parents};
 use super::channel::Desk;
 use super::counter::{Counter, Gathered};
 use super::door::Door;
+use super::follow::aside::Aside;
 use super::note::{note, paths};
 use super::numbering::Numbering;
 use super::obstacles::Obstacles;
@@ -34,6 +35,7 @@ const KEPT_FREE: u64 = 256 * 1024;
 pub struct Committer {
     root: Folder,
     staging: Staging,
+    aside: Aside,
     numbering: Box<dyn Numbering>,
     board: Arc<Board>,
     counter: Counter,
@@ -65,7 +67,8 @@ impl Committer {
     ) -> Result<Self, CatalogueError> {
         let staging = Staging::open(&root)?;
         let counter = Counter::new(desk, Some(Door::open(&root)?));
-        Ok(Self { root, staging, numbering, board, counter, litter: true, behind: None })
+        let aside = Aside::open(&root)?;
+        Ok(Self { root, staging, aside, numbering, board, counter, litter: true, behind: None })
     }
 
     /// Can be read when there is something to do.
@@ -117,6 +120,10 @@ impl Committer {
             }
         }
         self.close(useless);
+        let set_aside = self.aside.take_count();
+        if set_aside > 0 {
+            store.count("set-aside", i64::try_from(set_aside).unwrap_or(i64::MAX))?;
+        }
         result.map(|()| true)
     }
 
@@ -290,12 +297,28 @@ impl Committer {
         answers: &mut [Option<Answer>],
     ) -> Result<(), CatalogueError> {
         let mut parents = Parents::new(&self.root);
+        // What the batch itself has put there, which the catalogue gets only at its end.
+        let mut placed: HashMap<TreePath, Meta> = HashMap::new();
         for job in &mut jobs {
             let Numbered { change, version, .. } = &job.numbered;
-            job.result =
-                apply(change, *version, job.proposal.staged.as_ref(), &mut parents, &self.staging);
+            let mut applier = Applier {
+                parents: &mut parents,
+                staging: &self.staging,
+                aside: &mut self.aside,
+                known: &mut |left: &Left<'_>| match placed.get(left.path) {
+                    Some(meta) => Ok(left.meta.same_but_renamed(meta)),
+                    None => has(store, left),
+                },
+                on_foreign: OnForeign::RollBack,
+            };
+            job.result = applier.apply(change, *version, job.proposal.staged.as_ref());
+            if let (Change::Put { path, .. }, Ok(Applied { meta: Some(meta), .. })) =
+                (change, &job.result)
+            {
+                placed.insert(path.clone(), *meta);
+            }
         }
-        sync_parents(&mut jobs, &mut parents, &self.staging);
+        sync_parents(&mut jobs, &mut parents, &self.staging, &mut self.aside);
         drop(parents);
         let failed: Vec<Version> =
             jobs.iter().filter(|job| job.result.is_err()).map(|job| job.numbered.version).collect();
@@ -322,7 +345,7 @@ impl Committer {
         for job in &jobs {
             answers[job.at] = Some(match &job.result {
                 Ok(applied) => {
-                    self.litter |= applied.settle(&self.staging);
+                    self.litter |= applied.settle(&self.staging, &mut self.aside);
                     Ok(job.numbered.version.into())
                 }
                 Err(e) => Err(failure(&job.numbered.change, e)),
@@ -339,6 +362,16 @@ impl Committer {
         self.behind = Some(why.clone());
         Err(CatalogueError::Behind(why))
     }
+}
+
+/// Whether something that has left its place is what the catalogue has there.
+pub(super) fn has(store: &Store, left: &Left<'_>) -> Result<bool, TreeError> {
+    let row = store.row(left.path).map_err(|e| TreeError::Io("look up", io::Error::other(e)))?;
+    Ok(row.is_some_and(|row| match (row.entry.kind, left.renamed) {
+        (Kind::Folder, _) => left.meta.kind == MetaKind::Folder,
+        (Kind::File, true) => row.is_former(left.meta),
+        (Kind::File, false) => row.is_of(left.meta),
+    }))
 }
 
 /// How many of the first proposals can be looked at together: those up to the first that concerns a whole subtree, or that one alone.
@@ -370,7 +403,12 @@ pub(super) fn sync_file(staged: &Folder, name: &StagedName) -> Result<(), TreeEr
 }
 
 /// Puts the names in all folders concerned on the disk. Where that fails, what was changed in the folder is taken back.
-fn sync_parents(jobs: &mut [Job<'_>], parents: &mut Parents<'_>, staging: &Staging) {
+fn sync_parents(
+    jobs: &mut [Job<'_>],
+    parents: &mut Parents<'_>,
+    staging: &Staging,
+    aside: &mut Aside,
+) {
     let concerned: BTreeSet<&TreePath> =
         jobs.iter().filter_map(|job| job.result.as_ref().ok()).flat_map(|a| &a.parents).collect();
     let concerned: Vec<TreePath> = concerned.into_iter().cloned().collect();
@@ -387,7 +425,7 @@ fn sync_parents(jobs: &mut [Job<'_>], parents: &mut Parents<'_>, staging: &Stagi
     for job in jobs.iter_mut().rev() {
         let Ok(applied) = &job.result else { continue };
         if let Some(error) = applied.parents.iter().find_map(broken) {
-            applied.take_back(parents, staging);
+            applied.take_back(parents, staging, aside);
             job.result = Err(TreeError::Io("sync the folder", io::Error::other(error)));
         }
     }

@@ -12,12 +12,14 @@ use std::ops::{Bound, ControlFlow};
 use log::{info, warn};
 use relais_proto::{Change, ChangeId, Digest, FolderId, Kind, Numbered, TreePath, Version};
 use relais_state::{ChangeLog, Journal};
-use relais_tree::{Folder, TreeError, hash_file};
+use relais_tree::{Folder, Meta, TreeError, hash_file};
 
-use super::apply::{Applied, Parents, apply};
+use super::apply::{Applied, Applier, Left, OnForeign, Parents};
+use super::commit::has;
+use super::follow::aside::Aside;
 use super::note::{note_change, paths};
 use super::numbering::{Numbering, Standalone};
-use crate::catalogue::{CatalogueError, Made, OwnFolder, Store};
+use crate::catalogue::{CatalogueError, Made, OwnFolder, Store, Stored};
 use crate::staging::{StagedName, Staging};
 
 /// Name of the journal in the slave's own folder.
@@ -258,7 +260,7 @@ impl Replay<'_> {
             }
             self.drop_second_name(place, version)?;
         }
-        Ok(self.make(change, version, staged))
+        Ok(self.make(change, version, staged, OnForeign::RollBack))
     }
 
     /// A move that was cut off may have kept the file that it was about to replace, under a second name.
@@ -277,13 +279,22 @@ impl Replay<'_> {
         change: &Change,
         version: Version,
         staged: Option<&StagedName>,
+        on_foreign: OnForeign,
     ) -> Result<Applied, TreeError> {
         let mut parents = Parents::new(self.root);
-        let applied = apply(change, version, staged, &mut parents, self.staging)?;
+        let mut aside = Aside::open(self.root)?;
+        let mut applier = Applier {
+            parents: &mut parents,
+            staging: self.staging,
+            aside: &mut aside,
+            known: &mut |left: &Left<'_>| has(self.store, left),
+            on_foreign,
+        };
+        let applied = applier.apply(change, version, staged)?;
         for parent in &applied.parents {
             parents.get(parent)?.sync()?;
         }
-        applied.settle(self.staging);
+        applied.settle(self.staging, &mut aside);
         Ok(applied)
     }
 
@@ -301,6 +312,9 @@ impl Replay<'_> {
             Change::Remove { path, .. } if !self.is_there(path)? => self.store.remove(path),
             Change::Move { from, to } => match (self.store.row(from)?, self.root.stat(to)) {
                 (Some(row), Ok(meta)) if (row.dev, row.ino) == (meta.dev, meta.ino) => {
+                    // Where it was edited since, the scan finds that by the ctime.
+                    let same = row.digest.is_none() || self.is_content_of(to, &row, &meta)?;
+                    let meta = if same { meta } else { Meta { ctime: row.ctime, ..meta } };
                     self.store.remove(to)?;
                     self.store.move_numbered(from, to, version, &meta)
                 }
@@ -367,8 +381,30 @@ impl Replay<'_> {
 
     /// Whether what lies at a path is still what the catalogue knows there.
     fn is_what_the_catalogue_has(&self, path: &TreePath) -> Result<bool, CatalogueError> {
-        let (row, meta) = (self.store.row(path)?, self.root.stat(path));
-        Ok(matches!((row, meta), (Some(row), Ok(meta)) if row.is_former(&meta)))
+        match (self.store.row(path)?, self.root.stat(path)) {
+            (Some(row), Ok(meta)) => self.is_content_of(path, &row, &meta),
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether what lies at a path is what a row says. Where nothing but the ctime differs the content is read: it may have
+    /// been edited, and its times set back.
+    fn is_content_of(
+        &self,
+        path: &TreePath,
+        row: &Stored,
+        meta: &Meta,
+    ) -> Result<bool, CatalogueError> {
+        if !row.is_former(meta) {
+            return Ok(false);
+        }
+        if row.entry.kind == Kind::Folder || row.is_of(meta) {
+            return Ok(true);
+        }
+        let Some(digest) = row.digest else { return Ok(false) };
+        let Ok(file) = self.root.open_file(path) else { return Ok(false) };
+        let (found, _) = hash_file(&file.file, file.meta.size, &mut |_| ControlFlow::Continue(()))?;
+        Ok(found == digest)
     }
 
     /// For a catalogue that knows of no change: gives staged content of the latest puts its name. What is in the folder
@@ -400,7 +436,9 @@ impl Replay<'_> {
                 executable,
             };
             if found == *digest
-                && let Err(e) = self.make(&change, entry.version, Some(name))
+                // The catalogue has nothing, so nothing that lies there is known.
+                && let Err(e) =
+                    self.make(&change, entry.version, Some(name), OnForeign::Quarantine)
             {
                 warn!("change {version} cannot be made: {e}");
             }

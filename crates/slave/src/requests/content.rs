@@ -45,7 +45,7 @@ pub(super) fn open(context: &mut Context<'_>, path: &TreePath) -> Result<Opened,
     let serving = context.serving;
     let opened = || serving.folder.open_file(path).map_err(|e| refuse(path, &e));
     if !serving.follows || path.is_root() {
-        return opened().map(Opened::Here);
+        return while_moving(serving, path, || serving.folder.open_file(path)).map(Opened::Here);
     }
     let began = Instant::now();
     loop {
@@ -78,6 +78,27 @@ pub(super) fn open(context: &mut Context<'_>, path: &TreePath) -> Result<Opened,
             .patience
             .still(WaitReason::Storing)
             .map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
+    }
+}
+
+/// Does something with what lies at a path. Where nothing lies there although the catalogue has something it is tried again
+/// for a moment: a change may be about to put its content there.
+pub(super) fn while_moving<T>(
+    serving: &Serving,
+    path: &TreePath,
+    look: impl Fn() -> Result<T, TreeError>,
+) -> Result<T, Refusal> {
+    let began = Instant::now();
+    loop {
+        match look() {
+            Err(TreeError::NotFound)
+                if began.elapsed() < AGREE
+                    && serving.with_catalogue(|reader| reader.version_at(path))?.is_some() =>
+            {
+                std::thread::sleep(LOOK);
+            }
+            other => return other.map_err(|e| refuse(path, &e)),
+        }
     }
 }
 

@@ -13,7 +13,8 @@ pub(super) fn stat(context: &mut Context<'_>, request: Request) -> Handled {
     if let Some(outcome) = from_tree(context.serving, &path)? {
         return Ok(seen_from(top, outcome));
     }
-    let meta = context.serving.folder.stat(&path).map_err(|e| refuse(&path, &e))?;
+    let serving = context.serving;
+    let meta = content::while_moving(serving, &path, || serving.folder.stat(&path))?;
     let facts =
         if path.is_root() { Facts::default() } else { context.serving.facts(&path, &meta)? };
     let entry = entry_of(&path, &meta, &facts)?;

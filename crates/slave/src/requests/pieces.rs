@@ -25,5 +25,7 @@ pub(super) fn pieces(context: &mut Context<'_>, request: Request) -> Handled {
     if !file.is_unchanged().map_err(|e| super::refuse(&path, &e))? {
         return Err(content::changed(&path));
     }
+    // Only a client that has got something else than the digest says asks for these.
+    context.serving.suspect(&path);
     Ok::<_, Refusal>(Outcome::Reply(Reply::PieceValues { first, values }))
 }

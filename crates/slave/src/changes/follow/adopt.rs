@@ -7,7 +7,7 @@ use relais_cluster::replica::{Event, Listing, compare};
 use relais_cluster::{Content, Entry, Standing};
 use relais_proto::{Expect, Kind, TreePath, Version};
 
-use super::disk::{Steps, belongs};
+use super::disk::Steps;
 use super::{Failed, Follower, announce, rolled_back};
 use crate::catalogue::{CatalogueError, Store, Stored};
 use crate::staging::StagedName;
@@ -15,7 +15,6 @@ use crate::staging::StagedName;
 /// Why something was set aside.
 const STRAY: &str =
     "the cluster has something newer there, and does not know the change that made this";
-const UNKNOWN: &str = "the folder that it was in was removed";
 
 impl Follower {
     /// Compares the catalogue with a tree that came whole and takes that over; tells the replica what came of it.
@@ -29,7 +28,7 @@ impl Follower {
         info!("the tree is compared with the master's, of {} entries", listing.entries.len());
         store.commit()?;
         store.begin()?;
-        let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
+        let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
         let result =
             take_over(&mut steps, store, listing).and_then(|()| steps.sync()).and_then(|()| {
                 announce(&self.board, standing.applied);
@@ -90,8 +89,9 @@ fn take_over(steps: &mut Steps<'_>, store: &Store, listing: &Listing) -> Result<
                 if steps.clear(path, row.as_ref(), kept.as_ref())? {
                     if wanted.contains(&content.put) && row.as_ref().is_some_and(|row| row.here) {
                         let name = StagedName::of_put(content.put);
-                        steps.hold(path, &name)?;
-                        held.insert(content.put, name);
+                        if steps.hold(path, &name)? {
+                            held.insert(content.put, name);
+                        }
                     } else if !stays {
                         steps.remove(path, listing.mark)?;
                     }
@@ -101,10 +101,6 @@ fn take_over(steps: &mut Steps<'_>, store: &Store, listing: &Listing) -> Result<
                 }
             }
             None => {
-                let root = steps.root;
-                steps
-                    .aside
-                    .sift(path, UNKNOWN, &mut |below, meta| belongs(root, store, below, meta))?;
                 if steps.look(path)?.is_some() {
                     steps.remove(path, listing.mark)?;
                 }

@@ -11,6 +11,7 @@ use relais_proto::TreePath;
 use relais_tree::{Folder, MetaKind, TreeError};
 
 use crate::catalogue::FOLDER;
+use crate::changes::apply::Left;
 
 /// Name of the folder in the slave's own.
 const CONFLICTS: &str = "conflicts";
@@ -73,13 +74,36 @@ impl Aside {
             return Ok(false);
         }
         let place = self.place()?;
-        parent.move_new(name, &place, name)?;
+        parent.take_out(name, &place, name)?;
         parent.sync()?;
         place.sync()?;
         self.taken += 1;
         warn!("{path} is set aside in {FOLDER}/{CONFLICTS}: {why}");
         self.explain(&place, name, path, why);
         Ok(true)
+    }
+
+    /// Sets aside what has left its path already, and lies as `name` in one of the slave's own folders.
+    ///
+    /// # Errors
+    /// Those of the folder. It stays where it is then.
+    pub fn keep(
+        &mut self,
+        from: &Folder,
+        name: &str,
+        path: &TreePath,
+        why: &str,
+    ) -> Result<(), TreeError> {
+        let own = path.last().unwrap_or(name);
+        let place = self.place()?;
+        from.take_out(name, &place, own)?;
+        if let Err(e) = place.sync().and_then(|()| from.sync()) {
+            warn!("what was set aside may be lost in a power cut: {e}");
+        }
+        self.taken += 1;
+        warn!("{path} is set aside in {FOLDER}/{CONFLICTS}: {why}");
+        self.explain(&place, own, path.as_str(), why);
+        Ok(())
     }
 
     /// A new folder of its own.
@@ -112,19 +136,22 @@ impl Aside {
         }
     }
 
-    /// Sets aside all below a folder that `belongs` does not know; folders themselves stay.
+    /// Sets aside all below `folder`, which had the path `top`, that `belongs` does not know; folders themselves stay.
+    /// Whether there was anything.
     ///
     /// # Errors
     /// Those of the folders, or of `belongs`.
     pub fn sift<E: From<TreeError>>(
         &mut self,
         top: &TreePath,
+        folder: &Folder,
         why: &str,
-        belongs: &mut dyn FnMut(&TreePath, &relais_tree::Meta) -> Result<bool, E>,
-    ) -> Result<(), E> {
-        let mut open = vec![top.clone()];
-        while let Some(path) = open.pop() {
-            let folder = match self.root.open_folder(&path) {
+        belongs: &mut (dyn FnMut(&Left<'_>) -> Result<bool, E> + '_),
+    ) -> Result<bool, E> {
+        let before = self.taken;
+        let mut open = vec![(top.clone(), TreePath::root())];
+        while let Some((path, at)) = open.pop() {
+            let folder = match folder.open_folder(&at) {
                 Ok(folder) => folder,
                 Err(TreeError::NotFound | TreeError::NotFolder) => continue,
                 Err(e) => return Err(e.into()),
@@ -139,11 +166,20 @@ impl Aside {
                     Err(TreeError::NotFound) => continue,
                     Err(e) => return Err(e.into()),
                 };
-                let valid = std::str::from_utf8(&name).ok().and_then(|name| path.join(name).ok());
+                let valid = std::str::from_utf8(&name)
+                    .ok()
+                    .and_then(|name| Some((path.join(name).ok()?, at.join(name).ok()?)));
+                let left = |path| Left {
+                    path,
+                    folder: &folder,
+                    name: &name,
+                    meta: &survey.meta,
+                    renamed: false,
+                };
                 match valid {
                     _ if survey.mount_point => {}
                     Some(below) if survey.meta.kind == MetaKind::Folder => open.push(below),
-                    Some(below) if belongs(&below, &survey.meta)? => {}
+                    Some((below, _)) if belongs(&left(&below))? => {}
                     _ => {
                         let shown =
                             format!("{path}/{}", String::from_utf8_lossy(&name).escape_debug());
@@ -152,7 +188,7 @@ impl Aside {
                 }
             }
         }
-        Ok(())
+        Ok(self.taken > before)
     }
 
     fn take_bytes(
@@ -164,7 +200,7 @@ impl Aside {
     ) -> Result<(), TreeError> {
         let os: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(name);
         let place = self.place()?;
-        folder.move_new(os, &place, os)?;
+        folder.take_out(os, &place, os)?;
         folder.sync()?;
         place.sync()?;
         self.taken += 1;
@@ -220,10 +256,12 @@ mod tests {
             std::fs::write(dir.path().join(name), name).unwrap();
         }
         std::os::unix::fs::symlink("x", dir.path().join("d/link")).unwrap();
-        let belongs = &mut |path: &TreePath, _: &relais_tree::Meta| {
-            Ok::<_, TreeError>(path.last() == Some("ours"))
+        let belongs = &mut |left: &Left<'_>| {
+            assert!(left.path.as_str().starts_with("d/"), "{}", left.path);
+            Ok::<_, TreeError>(left.name == b"ours")
         };
-        aside.sift(&TreePath::new("d").unwrap(), "left", belongs).unwrap();
+        let folder = Folder::open(&dir.path().join("d")).unwrap();
+        aside.sift(&TreePath::new("d").unwrap(), &folder, "left", belongs).unwrap();
         assert_eq!(found(&dir), ["link", "theirs", WHY, WHY]);
         assert!(dir.path().join("d/e/ours").exists() && dir.path().join("d/ours").exists());
     }

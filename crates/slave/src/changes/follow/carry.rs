@@ -10,13 +10,10 @@ use relais_cluster::{Content, Entry, Standing, Told};
 use relais_proto::{Change, ChangeId, Kind, TreePath, Version};
 use relais_tree::Meta;
 
-use super::disk::{Steps, belongs};
+use super::disk::Steps;
 use super::{Failed, Follower, announce, rolled_back};
 use crate::catalogue::{CatalogueError, Store, Stored};
 use crate::staging::StagedName;
-
-/// Why something was set aside.
-const UNKNOWN: &str = "the folder that it was in was removed";
 
 /// What a batch has come to.
 #[derive(Debug, Default)]
@@ -44,7 +41,7 @@ impl Follower {
         store.commit()?;
         store.begin()?;
         let staged = self.staged_for_all(changes);
-        let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
+        let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
         let mut batch = Batch { steps: &mut steps, store, out: Outcome::default() };
         let mut result = changes
             .iter()
@@ -176,10 +173,10 @@ impl Batch<'_, '_> {
             (row, kept) = (None, None);
         }
         // An earlier process may have been killed behind giving it its name, and the content may have been sent again since.
-        let unknown = self
-            .steps
-            .look(path)?
-            .is_some_and(|meta| !Steps::is_ours(&meta, row.as_ref(), kept.as_ref()));
+        let unknown = match self.steps.look(path)? {
+            Some(meta) => !self.steps.is_ours(path, &meta, row.as_ref(), kept.as_ref())?,
+            None => false,
+        };
         if (unknown || staged.is_none())
             && let Some(meta) = self.steps.adopt(path, &content, row.as_ref(), kept.as_ref())?
         {
@@ -226,10 +223,7 @@ impl Batch<'_, '_> {
     fn remove(&mut self, path: &TreePath, version: Version) -> Result<(), Failed> {
         let (row, kept) = self.steps.rows(self.store, path)?;
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
-            let (root, store) = (self.steps.root, self.store);
-            self.steps
-                .aside
-                .sift(path, UNKNOWN, &mut |below, meta| belongs(root, store, below, meta))?;
+            // What in it is not the tree's is quarantined once it has left its place: nothing comes to it any more.
             if self.steps.look(path)?.is_some() {
                 self.steps.remove(path, version)?;
             }
@@ -259,7 +253,18 @@ impl Batch<'_, '_> {
             });
             is_row || kept.as_ref().is_some_and(|kept| kept.is(meta))
         };
-        if let Some(meta) = self.steps.look(to)?.filter(|meta| same(meta)) {
+        // Its ctime is another one since it was moved, so its content is read.
+        let trusted = |batch: &mut Self| -> Result<bool, Failed> {
+            match &content {
+                Some(content) if row.as_ref().is_some_and(|row| row.here) => {
+                    Ok(batch.steps.adopt(to, content, None, None)?.is_some())
+                }
+                _ => Ok(true),
+            }
+        };
+        if let Some(meta) = self.steps.look(to)?.filter(|meta| same(meta))
+            && trusted(self)?
+        {
             self.store.remove(to)?;
             self.store.relocate(from, to, version)?;
             if row.is_some_and(|row| row.here) {
@@ -317,7 +322,13 @@ impl Batch<'_, '_> {
         if row.as_ref().is_some_and(|row| row.here && has(row.content))
             || kept.as_ref().is_some_and(|kept| has(Some(kept.content.put)))
         {
-            let meta = self.steps.look(path)?;
+            let meta = self
+                .steps
+                .look(path)?
+                .filter(|meta| Steps::is_same_file(meta, row.as_ref(), kept.as_ref()));
+            if meta.is_none() {
+                self.out.lacks.push(content.put);
+            }
             self.store.keep(path, None)?;
             return Ok(self.store.put_entry(path, entry, meta.as_ref(), &[])?);
         }

@@ -12,7 +12,7 @@ use relais_tree::{
 use super::aside::Aside;
 use super::{Failed, Follower};
 use crate::catalogue::{Kept, Store, Stored};
-use crate::changes::apply::{Applied, Parents, apply, hold};
+use crate::changes::apply::{Applied, Applier, Left, OnForeign, Parents};
 use crate::changes::together::together;
 use crate::staging::{StagedName, Staging};
 
@@ -22,6 +22,7 @@ const STRAY: &str = "something else has its place in the tree";
 /// Steps on the disk that belong together: safe once all folders concerned are synced, or taken back.
 pub(super) struct Steps<'a> {
     pub root: &'a Folder,
+    store: &'a Store,
     pub staging: &'a Staging,
     pub aside: &'a mut Aside,
     parents: Parents<'a>,
@@ -31,9 +32,15 @@ pub(super) struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    pub fn new(root: &'a Folder, staging: &'a Staging, aside: &'a mut Aside) -> Self {
+    pub fn new(
+        root: &'a Folder,
+        store: &'a Store,
+        staging: &'a Staging,
+        aside: &'a mut Aside,
+    ) -> Self {
         Self {
             root,
+            store,
             staging,
             aside,
             parents: Parents::new(root),
@@ -74,9 +81,22 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
-    /// Whether what lies at a path is what the catalogue knows there, its content or what is kept until that comes.
-    pub fn is_ours(meta: &Meta, row: Option<&Stored>, kept: Option<&Kept>) -> bool {
-        // What was never numbered is somebody's own.
+    /// Whether what lies at a path is what the catalogue knows there, its content or what is kept until that comes. Where
+    /// nothing but its ctime differs its content is read: it may have been edited, and its times set back.
+    pub fn is_ours(
+        &self,
+        path: &TreePath,
+        meta: &Meta,
+        row: Option<&Stored>,
+        kept: Option<&Kept>,
+    ) -> Result<bool, Failed> {
+        let Some((parent, name)) = path.split_last() else { return Ok(false) };
+        let open = || self.root.open_folder(&parent)?.open_read(name);
+        is_ours(meta, row, kept, open).map_err(Failed::at(path))
+    }
+
+    /// Whether what lies at a path is the same file or folder that the catalogue knows there, whatever its content is now.
+    pub fn is_same_file(meta: &Meta, row: Option<&Stored>, kept: Option<&Kept>) -> bool {
         let numbered = row.is_some_and(|row| row.entry.version.is_some() && row.is_former(meta));
         numbered || kept.is_some_and(|kept| kept.is(meta))
     }
@@ -90,7 +110,7 @@ impl<'a> Steps<'a> {
     ) -> Result<bool, Failed> {
         match self.look(path)? {
             None => Ok(false),
-            Some(meta) if Self::is_ours(&meta, row, kept) => Ok(true),
+            Some(meta) if self.is_ours(path, &meta, row, kept)? => Ok(true),
             Some(meta) => {
                 debug!("{path} is {meta:?}, where the catalogue has {row:?} and keeps {kept:?}");
                 self.aside.take(path, STRAY).map_err(Failed::at(path))?;
@@ -106,7 +126,7 @@ impl<'a> Steps<'a> {
         version: Version,
         staged: Option<&StagedName>,
     ) -> Result<Option<Meta>, TreeError> {
-        let applied = apply(change, version, staged, &mut self.parents, self.staging)?;
+        let applied = self.with_applier(|applier| applier.apply(change, version, staged))?;
         let meta = applied.meta;
         self.done.push(applied);
         if matches!(change, Change::Remove { .. } | Change::Move { .. }) {
@@ -115,11 +135,31 @@ impl<'a> Steps<'a> {
         Ok(meta)
     }
 
-    /// Takes a file out of its place, to be given another one.
-    pub fn hold(&mut self, path: &TreePath, name: &StagedName) -> Result<(), Failed> {
-        let held = hold(path, name, &mut self.parents, self.staging).map_err(Failed::at(path))?;
-        self.done.push(held);
-        Ok(())
+    /// What the catalogue does not have is quarantined: others have the change already.
+    fn with_applier<T>(
+        &mut self,
+        work: impl FnOnce(&mut Applier<'_, 'a>) -> Result<T, TreeError>,
+    ) -> Result<T, TreeError> {
+        let store = self.store;
+        let known = &mut |left: &Left<'_>| {
+            belongs(store, left).map_err(|e| TreeError::Io("look up", std::io::Error::other(e)))
+        };
+        work(&mut Applier {
+            parents: &mut self.parents,
+            staging: self.staging,
+            aside: self.aside,
+            known,
+            on_foreign: OnForeign::Quarantine,
+        })
+    }
+
+    /// Takes a file out of its place, to be given another one; false where a user had just put something else there.
+    pub fn hold(&mut self, path: &TreePath, name: &StagedName) -> Result<bool, Failed> {
+        let held =
+            self.with_applier(|applier| applier.hold(path, name)).map_err(Failed::at(path))?;
+        let is_held = held.is_some();
+        self.done.extend(held);
+        Ok(is_held)
     }
 
     /// Gives staged content its name, over what is kept there.
@@ -164,12 +204,25 @@ impl<'a> Steps<'a> {
         row: Option<&Stored>,
         kept: Option<&Kept>,
     ) -> Result<Option<Meta>, Failed> {
-        let Some(there) = self.look(path)? else { return Ok(None) };
+        if self.look(path)?.is_none_or(|there| !may_be(&there, content)) {
+            return Ok(None);
+        }
+        let Some((parent, name)) = path.split_last() else { return Ok(None) };
+        let file = match self.root.open_folder(&parent).and_then(|parent| parent.open_read(name)) {
+            Ok(file) => file,
+            Err(e) => {
+                warn!("{path} cannot be looked at: {e}");
+                return Ok(None);
+            }
+        };
         let known = row
-            .filter(|row| row.entry.kind == Kind::File && row.is_former(&there))
+            .filter(|row| row.entry.kind == Kind::File && row.is_of(&file.meta))
             .and_then(|row| row.digest);
-        let known = known.or(kept.filter(|kept| kept.is(&there)).map(|kept| kept.content.digest));
-        let Some(file) = open_if(self.root, path, content, &there, known)? else { return Ok(None) };
+        let known =
+            known.or(kept.filter(|kept| kept.is_of(&file.meta)).map(|kept| kept.content.digest));
+        if !has_content(&file, content, known).map_err(Failed::at(path))? {
+            return Ok(None);
+        }
         // Its owner may have made it read-only, which must not matter here.
         if file.meta.executable != content.executable {
             set_executable(&file.file, content.executable).map_err(Failed::at(path))?;
@@ -200,7 +253,11 @@ impl<'a> Steps<'a> {
         else {
             return Ok((row, kept));
         };
-        if self.look(path)?.is_none_or(|meta| Self::is_ours(&meta, row.as_ref(), kept.as_ref())) {
+        let ours = match self.look(path)? {
+            Some(meta) => self.is_ours(path, &meta, row.as_ref(), kept.as_ref())?,
+            None => true,
+        };
+        if ours {
             return Ok((row, kept));
         }
         let Some(meta) = self.adopt(path, &content, None, None)? else { return Ok((row, kept)) };
@@ -228,15 +285,15 @@ impl<'a> Steps<'a> {
 
     /// What was replaced or removed is of no more use; whether something is left for the sweeper.
     pub fn settle(self) -> bool {
-        let left = self.done.iter().filter(|applied| applied.settle(self.staging)).count();
-        left > 0
+        let Self { done, staging, aside, .. } = self;
+        done.iter().filter(|applied| applied.settle(staging, aside)).count() > 0
     }
 
     /// Makes the folder what it was before.
     pub fn take_back(mut self) {
         for applied in self.done.iter().rev() {
             self.parents.clear();
-            applied.take_back(&mut self.parents, self.staging);
+            applied.take_back(&mut self.parents, self.staging, self.aside);
         }
     }
 }
@@ -282,47 +339,79 @@ impl Follower {
     }
 }
 
-/// Opens what lies at a path where it is this content; its digest is computed where it is not known.
-fn open_if(
-    root: &Folder,
-    path: &TreePath,
-    content: &Content,
-    there: &Meta,
-    known: Option<Digest>,
-) -> Result<Option<OpenFile>, Failed> {
-    if there.kind != MetaKind::File
-        || there.size != content.size
-        || known.is_some_and(|digest| digest != content.digest)
-    {
-        return Ok(None);
-    }
-    let file = match root.open_file(path) {
-        Ok(file) => file,
-        Err(e) => {
-            warn!("{path} cannot be looked at: {e}");
-            return Ok(None);
-        }
-    };
-    if known.is_none() {
-        let (digest, _) =
-            hash_file(&file.file, file.meta.size, &mut |_| std::ops::ControlFlow::Continue(()))
-                .map_err(|e| Failed::at(path)(TreeError::Io("read the file", e)))?;
-        if digest != content.digest || !file.is_unchanged().map_err(Failed::at(path))? {
-            return Ok(None);
-        }
-    }
-    Ok(Some(file))
+/// Whether a file may be this content, by what a look tells.
+fn may_be(there: &Meta, content: &Content) -> bool {
+    there.kind == MetaKind::File && there.size == content.size
 }
 
-/// Whether what lies below a folder that goes is part of what the tree has there.
-pub(super) fn belongs(
-    root: &Folder,
-    store: &Store,
-    path: &TreePath,
+/// Whether a file holds this content; its digest is computed where it is not known.
+fn has_content(
+    file: &OpenFile,
+    content: &Content,
+    known: Option<Digest>,
+) -> Result<bool, TreeError> {
+    if !may_be(&file.meta, content) {
+        return Ok(false);
+    }
+    match known {
+        Some(digest) => Ok(digest == content.digest),
+        None => Ok(digest_of(file)? == Some(content.digest)),
+    }
+}
+
+/// The digest of a file; none where it changes meanwhile.
+fn digest_of(file: &OpenFile) -> Result<Option<Digest>, TreeError> {
+    let hashed =
+        hash_file(&file.file, file.meta.size, &mut |_| std::ops::ControlFlow::Continue(()));
+    match hashed {
+        Ok((digest, _)) => Ok(file.is_unchanged()?.then_some(digest)),
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(e) => Err(TreeError::Io("read the file", e)),
+    }
+}
+
+/// Whether a file or folder is what the catalogue has at a path, or keeps there. Where nothing but the ctime of a file
+/// differs its content is read.
+fn is_ours(
     meta: &Meta,
-) -> Result<bool, Failed> {
-    let (row, kept) = (store.row(path)?, store.kept(path)?);
-    if Steps::is_ours(meta, row.as_ref(), kept.as_ref()) {
+    row: Option<&Stored>,
+    kept: Option<&Kept>,
+    open: impl FnOnce() -> Result<OpenFile, TreeError>,
+) -> Result<bool, TreeError> {
+    if !Steps::is_same_file(meta, row, kept) {
+        return Ok(false);
+    }
+    // What was never numbered is somebody's own.
+    let row = row.filter(|row| row.entry.version.is_some() && row.is_former(meta));
+    let kept = kept.filter(|kept| kept.is(meta));
+    if meta.kind == MetaKind::Folder
+        || row.is_some_and(|row| row.is_of(meta))
+        || kept.is_some_and(|kept| kept.is_of(meta))
+    {
+        return Ok(true);
+    }
+    let file = match open() {
+        Ok(file) => file,
+        Err(TreeError::NotFound) => return Ok(false),
+        Err(e) => return Err(e),
+    };
+    let Some(digest) = digest_of(&file)? else { return Ok(false) };
+    let wanted = [row.and_then(|row| row.digest), kept.map(|kept| kept.content.digest)];
+    Ok(wanted.contains(&Some(digest)))
+}
+
+/// Whether something that has left its place is part of what the tree has there.
+fn belongs(store: &Store, left: &Left<'_>) -> Result<bool, Failed> {
+    let (row, kept) = (store.row(left.path)?, store.kept(left.path)?);
+    // It was looked at with its ctime right before it was renamed.
+    if left.renamed && Steps::is_same_file(left.meta, row.as_ref(), kept.as_ref()) {
+        return Ok(true);
+    }
+    let open = || match std::str::from_utf8(left.name) {
+        Ok(name) => left.folder.open_read(name),
+        Err(_) => Err(TreeError::NotFound),
+    };
+    if is_ours(left.meta, row.as_ref(), kept.as_ref(), open).map_err(Failed::at(left.path))? {
         return Ok(true);
     }
     // It may have got its name just before a crash.
@@ -330,8 +419,11 @@ pub(super) fn belongs(
         .filter(|row| !row.here)
         .and_then(|row| row.tree_entry())
         .and_then(|entry| entry.content);
-    Ok(match content {
-        Some(content) => open_if(root, path, &content, meta, None)?.is_some(),
-        None => false,
-    })
+    match content {
+        Some(content) if may_be(left.meta, &content) => {
+            let file = open().map_err(Failed::at(left.path))?;
+            has_content(&file, &content, None).map_err(Failed::at(left.path))
+        }
+        _ => Ok(false),
+    }
 }

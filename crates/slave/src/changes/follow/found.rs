@@ -14,7 +14,9 @@ use relais_tree::Meta;
 
 use super::disk::Steps;
 use super::{Failed, Follower};
-use crate::catalogue::{CatalogueError, Identifying, Scanner, Store, Stored, Unhashed, WatchMode};
+use crate::catalogue::{
+    CatalogueError, Identifying, Kept, Scanner, Store, Stored, Unhashed, WatchMode,
+};
 
 /// Time between two looks for what was found.
 const LOOK: Duration = Duration::from_millis(200);
@@ -27,6 +29,8 @@ const REFUSED: Duration = Duration::from_secs(30);
 const DOOMED: Duration = Duration::from_millis(1500);
 /// Most things that are offered at the same time.
 const MOST: usize = 256;
+/// A file that was read because a reader found it damaged, and that was not, is not read again for so long.
+const CLEARED: Duration = Duration::from_secs(10 * 60);
 /// Time in which only so many removals by hand become changes.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Most removals in that time.
@@ -100,6 +104,10 @@ pub(super) struct Finds {
     scrub: Option<VecDeque<Unhashed>>,
     scrubbing: HashMap<TreePath, Identifying>,
     damaged: u64,
+    /// Files that readers have found damaged, to be read soon.
+    suspects: VecDeque<Unhashed>,
+    /// Files that were read because of that lately, and were as they should be.
+    cleared: HashMap<TreePath, (Identifying, Instant)>,
 }
 
 impl Finds {
@@ -339,11 +347,13 @@ impl Follower {
         store: &Store,
     ) -> Result<bool, CatalogueError> {
         let kept = store.kept(path)?;
-        let steps = Steps::new(&self.root, &self.staging, &mut self.aside);
+        let steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
         let meta = steps.look(path).map_err(to_catalogue)?;
         Ok(match row.entry.kind {
             Kind::Folder => meta.is_some_and(|meta| meta.served_kind() == Some(Kind::Folder)),
-            Kind::File => meta.is_some_and(|meta| Steps::is_ours(&meta, Some(row), kept.as_ref())),
+            Kind::File => {
+                meta.is_some_and(|meta| Steps::is_same_file(&meta, Some(row), kept.as_ref()))
+            }
         })
     }
 
@@ -356,7 +366,7 @@ impl Follower {
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogueError> {
         if row.entry.kind == Kind::Folder {
-            let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
+            let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
             if let Err(e) = steps.ensure_folder(path).and_then(|()| steps.sync()) {
                 warn!("{path} cannot be made again: {e}");
             }
@@ -381,7 +391,7 @@ impl Follower {
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogueError> {
         let Some(entry) = row.tree_entry() else { return Ok(()) };
-        let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
+        let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
         if entry.content.is_none() {
             if let Err(e) = steps.ensure_folder(path).and_then(|()| steps.sync()) {
                 warn!("{path} cannot be made again: {e}");
@@ -410,12 +420,19 @@ impl Follower {
         };
         let Some(content) = entry.content else { return Ok(()) };
         if !row.here {
-            if store.kept(&path)?.is_some_and(|kept| kept.is(meta)) {
-                // Noticed before the change that has made it the former content.
-                return Ok(());
+            let kept = store.kept(&path)?;
+            if let Some(kept) = kept.filter(|kept| kept.is(meta)) {
+                // Noticed before the change that has made it the former content, or only its ctime is another one.
+                let steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
+                let ours = kept.is_of(meta)
+                    || steps.is_ours(&path, meta, None, Some(&kept)).map_err(to_catalogue)?;
+                if ours {
+                    let now = Kept { ctime: meta.ctime, ..kept };
+                    return store.keep(&path, Some(&now));
+                }
             }
             // It is not based on what the tree has here, unless it is just that.
-            let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
+            let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
             let adopted = steps
                 .adopt(&path, &content, None, None)
                 .and_then(|adopted| steps.sync().map(|()| adopted));
@@ -471,6 +488,11 @@ impl Follower {
                 Unhashed { path: path.clone(), meta: edit.meta }
             })
             .collect();
+        if files.is_empty() && !self.finds.suspects.is_empty() {
+            files = self.finds.suspects.drain(..).collect();
+            self.finds.scrubbing.extend(files.iter().map(|file| (file.path.clone(), file.meta)));
+            return files;
+        }
         if let Some(scrub) = self.finds.scrub.as_mut().filter(|_| files.is_empty()) {
             files = scrub.drain(..scrub.len().min(most)).collect();
             self.finds.scrubbing.extend(files.iter().map(|file| (file.path.clone(), file.meta)));
@@ -506,7 +528,7 @@ impl Follower {
         let same = row.digest == Some(digest)
             && row.entry.mtime == of.meta.mtime
             && row.entry.executable == edit.executable;
-        let there = Steps::new(&self.root, &self.staging, &mut self.aside)
+        let there = Steps::new(&self.root, store, &self.staging, &mut self.aside)
             .look(&of.path)
             .map_err(to_catalogue)?;
         // What is there now is looked at by an event of its own.
@@ -559,6 +581,26 @@ impl Follower {
         Ok(())
     }
 
+    /// A reader has not got what the digest of a file says: it is read again here, and repaired where that is true.
+    ///
+    /// # Errors
+    /// Those of the catalogue.
+    pub fn suspect(&mut self, path: &TreePath, store: &Store) -> Result<(), CatalogueError> {
+        let Some(row) = store.row(path)? else { return Ok(()) };
+        if !row.here || row.entry.kind != Kind::File || row.entry.version.is_none() {
+            return Ok(());
+        }
+        let meta = identity(&row);
+        self.finds.cleared.retain(|_, (_, at)| at.elapsed() < CLEARED);
+        let known = self.finds.cleared.get(path).is_some_and(|(known, _)| *known == meta)
+            || self.finds.scrubbing.contains_key(path)
+            || self.finds.suspects.iter().any(|file| file.path == *path);
+        if !known && self.finds.suspects.len() < MOST {
+            self.finds.suspects.push_back(Unhashed { path: path.clone(), meta });
+        }
+        Ok(())
+    }
+
     fn scrubbed(
         &mut self,
         of: &Unhashed,
@@ -568,14 +610,16 @@ impl Follower {
         let row = store.row(&of.path)?.filter(|row| identity(row) == of.meta && row.here);
         let (Some(digest), Some(row)) = (digest, row) else { return Ok(()) };
         let Some(entry) = row.tree_entry().filter(|_| row.digest != Some(digest)) else {
+            self.finds.cleared.insert(of.path.clone(), (of.meta, Instant::now()));
             return Ok(());
         };
         error!("{} is damaged on the disk: it is fetched again", of.path);
         self.finds.damaged += 1;
-        if self.put_aside(&of.path, "its content does not have its digest any more") {
-            store.put_entry(&of.path, &entry, None, &[])?;
-            self.late.extend(lack_of_entry(&of.path, &entry).map(Event::Missing));
-        }
+        self.put_aside(&of.path, "its content does not have its digest any more");
+        // It is not served from here, also where it cannot be moved; it counts as damaged until good content is here.
+        store.put_entry(&of.path, &entry, None, &[])?;
+        store.set_damaged(&of.path)?;
+        self.late.extend(lack_of_entry(&of.path, &entry).map(Event::Missing));
         Ok(())
     }
 
@@ -605,21 +649,22 @@ impl Follower {
     ) -> Result<(), CatalogueError> {
         let path = find.path;
         let row = store.row(&path)?;
-        let What::File { meta, .. } = find.what else {
+        let What::File { meta, digest, .. } = find.what else {
             self.finds.refused.insert(path.clone(), Instant::now());
             if let (What::Removal { .. }, Some(row)) = (find.what, row) {
                 self.missing(&path, &row, store, events)?;
             }
             return Ok(());
         };
-        let there = Steps::new(&self.root, &self.staging, &mut self.aside)
+        let there = Steps::new(&self.root, store, &self.staging, &mut self.aside)
             .look(&path)
             .map_err(to_catalogue)?;
         let Some(there) = there.filter(|there| Identifying::from(there) == meta) else {
             return Ok(());
         };
         // What others' change replaces stays at its path until their content comes.
-        let kept = store.kept(&path)?.is_some_and(|kept| kept.is(&there));
+        let kept =
+            store.kept(&path)?.is_some_and(|kept| kept.is(&there) && kept.content.digest == digest);
         if kept || row.as_ref().is_some_and(|row| row.entry.version.is_some() && row.is_of(&there))
         {
             return Ok(());

@@ -5,7 +5,7 @@
 
 mod adopt;
 mod answers;
-mod aside;
+pub(super) mod aside;
 mod carry;
 mod disk;
 mod found;

@@ -108,7 +108,7 @@ impl Follower {
         all: &[(Version, StagedName)],
         store: &Store,
     ) -> Result<Vec<Placed>, CatalogueError> {
-        let mut steps = Steps::new(&self.root, &self.staging, &mut self.aside);
+        let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
         let (mut results, mut rows) = (Vec::new(), Vec::new());
         for (put, name) in all {
             let Some((path, row)) = store.of_put(*put)? else {
