@@ -182,7 +182,7 @@ fn a_slave_that_was_away_is_told_what_it_missed() {
         .for_each(|number| recover(&mut ledger, number, put(u8::try_from(number).unwrap(), "a")));
     let mut order = Order::new(ledger, BTreeSet::new());
     assert_eq!(told(&join(&mut order, A, 3), A), [4, 5]);
-    assert_eq!(told(&join(&mut order, B, 0), B), [1, 2, 3, 4, 5]);
+    assert_eq!(told(&join(&mut order, B, 1), B), [2, 3, 4, 5]);
     assert_eq!(
         written(&propose(&mut order, A, put(9, "b"))),
         [6],
@@ -227,6 +227,17 @@ fn after_a_start_nothing_is_numbered_until_all_folders_had_their_chance() {
         let actions = if opened { order.on(Event::Opened, 0) } else { join(&mut order, B, 0) };
         assert_eq!(written(&actions), [1]);
     }
+}
+
+#[test]
+fn a_slave_that_knows_nothing_is_told_the_whole_tree() {
+    let mut order = master();
+    assert!(matches!(sent(&join(&mut order, A, 0), A)[..], [ToSlave::Follow { .. }]));
+    (1..=3).for_each(|n| drop(make(&mut order, A, put(n, "f"))));
+    let actions = join(&mut order, B, 0);
+    assert!(
+        matches!(sent(&actions, B)[..], [ToSlave::Compare { mark, .. }, ToSlave::Page { entries, .. }] if *mark == version(3) && entries.len() == 1)
+    );
 }
 
 #[test]
@@ -496,8 +507,8 @@ fn a_link_that_is_gone_is_told_nothing_and_what_it_waited_for_is_forgotten() {
     order.on(Event::Left { link: A }, 0);
     assert!(order.on(Event::Written, 0).is_empty());
     assert_eq!(order.last(), version(1), "what was being written counts");
-    assert_eq!(told(&join(&mut order, A, 0), A), [1]);
-    let actions = join(&mut order, LinkId(11), 0);
+    assert_eq!(told(&join(&mut order, A, 1), A), [0; 0]);
+    let actions = join(&mut order, LinkId(11), 1);
     assert_eq!(actions.first(), Some(&Action::Close { link: A }), "a slave has one link");
 }
 
