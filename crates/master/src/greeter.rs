@@ -199,6 +199,10 @@ impl Usher {
 impl Greeter for Usher {
     type Value = Visitor;
 
+    fn is_known(&self) -> bool {
+        self.core.desk.is_known(self.peer.ip())
+    }
+
     fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Visitor> {
         self.step(kind, payload).unwrap_or_else(|refusal| {
             debug!("{}: refused: {refusal}", self.peer);

@@ -6,31 +6,47 @@ use std::net::IpAddr;
 
 use relais_proto::network_of;
 
+/// Guests of a network that has logged in before, up to which they stay although others have to go.
+const KEPT: usize = 8;
+
 /// Guests by the network they come from. A higher number came later.
 #[derive(Debug, Default)]
 pub struct Crowd {
-    networks: HashMap<IpAddr, BTreeSet<u64>>,
-    /// For each network how many it has, and the number of its oldest guest: the one to go is at the end.
-    order: BTreeSet<(usize, Reverse<u64>, IpAddr)>,
+    networks: HashMap<IpAddr, Guests>,
+    /// For each network whether it has to go first, how many it has, and the number of its oldest guest: the one to go is at the end.
+    order: BTreeSet<(bool, usize, Reverse<u64>, IpAddr)>,
+}
+
+#[derive(Debug, Default)]
+struct Guests {
+    ids: BTreeSet<u64>,
+    /// Whether somebody has logged in from there before.
+    is_known: bool,
 }
 
 impl Crowd {
-    /// Somebody came.
-    pub fn enter(&mut self, addr: IpAddr, id: u64) {
-        self.change(addr, |guests| guests.insert(id));
+    /// Somebody came; whether from a network that has logged in before.
+    pub fn enter(&mut self, addr: IpAddr, id: u64, is_known: bool) {
+        self.change(addr, |guests| {
+            guests.is_known = is_known;
+            guests.ids.insert(id);
+        });
     }
 
     /// Somebody left.
     pub fn leave(&mut self, addr: IpAddr, id: u64) {
-        self.change(addr, |guests| guests.remove(&id));
+        self.change(addr, |guests| {
+            guests.ids.remove(&id);
+        });
     }
 
-    /// The oldest guest of the network that has most of them; among equals that of the oldest guest.
+    /// The oldest guest of the network that has most of them; among equals that of the oldest guest. A few guests of each network that
+    /// has logged in before go last.
     pub fn first_to_go(&self) -> Option<u64> {
-        self.order.last().map(|(_, Reverse(id), _)| *id)
+        self.order.last().map(|(.., Reverse(id), _)| *id)
     }
 
-    fn change(&mut self, addr: IpAddr, change: impl FnOnce(&mut BTreeSet<u64>) -> bool) {
+    fn change(&mut self, addr: IpAddr, change: impl FnOnce(&mut Guests)) {
         let network = network_of(addr);
         let guests = self.networks.entry(network).or_default();
         if let Some(place) = place(network, guests) {
@@ -44,8 +60,10 @@ impl Crowd {
     }
 }
 
-fn place(network: IpAddr, guests: &BTreeSet<u64>) -> Option<(usize, Reverse<u64>, IpAddr)> {
-    guests.first().map(|oldest| (guests.len(), Reverse(*oldest), network))
+fn place(network: IpAddr, guests: &Guests) -> Option<(bool, usize, Reverse<u64>, IpAddr)> {
+    let count = guests.ids.len();
+    let goes_first = !guests.is_known || count > KEPT;
+    guests.ids.first().map(|oldest| (goes_first, count, Reverse(*oldest), network))
 }
 
 #[cfg(test)]
@@ -63,7 +81,7 @@ mod tests {
         let from =
             ["10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2", "10.0.0.2", "2001:db8::3"];
         for (id, text) in (1..).zip(from) {
-            crowd.enter(addr(text), id);
+            crowd.enter(addr(text), id, false);
         }
         let mut order = Vec::new();
         while let Some(id) = crowd.first_to_go() {
@@ -78,11 +96,26 @@ mod tests {
     #[test]
     fn who_left_counts_no_more_and_is_not_missed_twice() {
         let mut crowd = Crowd::default();
-        (1..=3).for_each(|id| crowd.enter(addr("10.0.0.1"), id));
-        (4..=5).for_each(|id| crowd.enter(addr("10.0.0.2"), id));
+        (1..=3).for_each(|id| crowd.enter(addr("10.0.0.1"), id, false));
+        (4..=5).for_each(|id| crowd.enter(addr("10.0.0.2"), id, false));
         (1..=2).for_each(|id| crowd.leave(addr("10.0.0.1"), id));
         crowd.leave(addr("10.0.0.1"), 2);
         crowd.leave(addr("10.0.0.9"), 9);
         assert_eq!(crowd.first_to_go(), Some(4));
+    }
+
+    #[test]
+    fn a_few_guests_of_a_network_that_has_logged_in_go_last() {
+        let mut crowd = Crowd::default();
+        (1..=8).for_each(|id| crowd.enter(addr("10.0.0.1"), id, true));
+        (10..=12).for_each(|id| crowd.enter(addr(&format!("10.0.1.{id}")), id, false));
+        for expected in 10..=12 {
+            assert_eq!(crowd.first_to_go(), Some(expected));
+            crowd.leave(addr(&format!("10.0.1.{expected}")), expected);
+        }
+        assert_eq!(crowd.first_to_go(), Some(1));
+        crowd.enter(addr("10.0.0.1"), 20, true);
+        crowd.enter(addr("10.0.1.1"), 21, false);
+        assert_eq!(crowd.first_to_go(), Some(1), "who has more than a few goes as others do");
     }
 }

@@ -40,6 +40,10 @@ pub enum Step<T> {
 pub trait Greeter {
     /// What a finished login comes to.
     type Value;
+    /// Whether somebody has logged in before from the network that the peer is in. Asked when it comes.
+    fn is_known(&self) -> bool {
+        false
+    }
     /// Takes the next frame.
     fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Self::Value>;
     /// The connection is encrypted, and this ties proofs to it.

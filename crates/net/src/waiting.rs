@@ -2,7 +2,7 @@
 //!
 //! They cost a descriptor and a few hundred bytes each, some thousand in a TLS handshake, no thread and no place
 //! in the pool. Each has [`limits::LOGIN_TIME`] in all; when the room is full, the one that has waited longest
-//! goes of the address that has most: a flood from one address turns out its own.
+//! goes of the address that has most: a flood from one address turns out its own. Some of each network that has logged in before go last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -246,12 +246,14 @@ impl<G: Greeter> WaitingRoom<G> {
         }
         let id = self.next;
         self.next += 1;
+        let greeter = greet(peer, local);
+        let is_known = greeter.is_known();
         let guest = Guest::new(
             stream,
             (peer, local),
             Instant::now() + limits::LOGIN_TIME,
             self.tls.clone(),
-            greet(peer, local),
+            greeter,
         );
         epoll::add(
             &self.epoll,
@@ -259,7 +261,7 @@ impl<G: Greeter> WaitingRoom<G> {
             epoll::EventData::new_u64(id),
             epoll::EventFlags::IN,
         )?;
-        self.crowd.enter(peer.ip(), id);
+        self.crowd.enter(peer.ip(), id, is_known);
         self.guests.insert(id, guest);
         // Most peers have sent their login by now.
         self.advance(id, arrivals);

@@ -11,6 +11,7 @@
 mod change;
 mod codec;
 mod error;
+mod fair;
 mod frame;
 pub mod limits;
 mod link;
@@ -25,6 +26,7 @@ mod types;
 pub use change::{Change, Expect, Numbered};
 pub use codec::{Decode, Decoder, Encoder};
 pub use error::{ErrorCode, Refusal, WireError};
+pub use fair::FairQueue;
 pub use frame::{
     FrameHeader, FrameType, HEADER_LEN, encode_frame, read_frame, read_header, write_frame,
 };

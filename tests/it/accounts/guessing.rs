@@ -1,11 +1,15 @@
 //! Whoever guesses passwords: slowed down, told nothing, and in nobody's way.
 
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use relais_proto::{ErrorCode, Reply, limits};
 
 use super::{Server, login, password};
-use crate::harness::{SOON, Wire, eventually, hello};
+use crate::harness::{SOON, Wire, encoded, eventually, hello};
 
 #[test]
 fn three_tries_a_connection_and_then_a_growing_wait() {
@@ -166,4 +170,94 @@ fn logins_that_wait_hold_nobody_up() {
     }
     assert_eq!(opened, 60, "all of them were right");
     assert!(waited < Duration::from_secs(1), "{waited:?}");
+}
+
+/// Addresses that all guess at one account, each as fast as it is answered, until this is dropped.
+struct Guessers {
+    over: Arc<AtomicBool>,
+    /// Passwords that were looked at and were wrong.
+    wrong: Arc<AtomicUsize>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Guessers {
+    fn start(addr: SocketAddr, count: u16) -> Self {
+        let (over, wrong) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let guesser = |n: u16| {
+            let (over, wrong) = (Arc::clone(&over), Arc::clone(&wrong));
+            let [high, low] = (n + 256).to_be_bytes();
+            // A network of its own for each, as far as the server can tell.
+            let source = IpAddr::from([127, 1 + high, low, 9]);
+            let run = move || {
+                while !over.load(SeqCst) {
+                    if guess(source, addr) {
+                        wrong.fetch_add(1, SeqCst);
+                    } else {
+                        // As it is told to.
+                        std::thread::sleep(Duration::from_secs(1));
+                    }
+                }
+            };
+            std::thread::Builder::new().stack_size(128 * 1024).spawn(run).unwrap()
+        };
+        let threads = (0..count).map(guesser).collect();
+        Self { over, wrong, threads }
+    }
+
+    fn wrong(&self) -> usize {
+        self.wrong.load(SeqCst)
+    }
+}
+
+impl Drop for Guessers {
+    fn drop(&mut self) {
+        self.over.store(true, SeqCst);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// Whether a wrong password was looked at.
+fn guess(source: IpAddr, addr: SocketAddr) -> bool {
+    let Some(mut wire) = Wire::connect_from(source, addr) else { return false };
+    wire.0.set_read_timeout(Some(Duration::from_secs(12))).unwrap();
+    wire.raw(&encoded(&[hello(), login("ann", "wrong")]));
+    let Ok(Some(_)) = wire.frame() else { return false };
+    let Ok(Some((kind, payload))) = wire.frame() else { return false };
+    matches!(Reply::decode(kind, &payload), Ok(Reply::Error(refusal)) if refusal.code == ErrorCode::LoginRefused)
+}
+
+#[test]
+fn guessing_addresses_lock_out_nobody_and_are_slow_together() {
+    const ADDRESSES: u16 = 700;
+    let [server, _] = Server::both(&[("ann", "write", "/")]);
+    server.open("ann").unwrap().ping();
+    let guessers = Guessers::start(server.addr(), ADDRESSES);
+    eventually(SOON, "they guess", || (guessers.wrong() > 20).then_some(()));
+    for n in 0..8 {
+        let began = Instant::now();
+        if let Err(refusal) = server.open("ann") {
+            panic!("login {n} of 8: {refusal}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(5), "login {n}: {:?}", began.elapsed());
+    }
+    // Once each address has had its first guess, they share a rate.
+    eventually(3 * SOON, "nearly each has guessed once", || {
+        (guessers.wrong() >= usize::from(ADDRESSES) * 95 / 100).then_some(())
+    });
+    let (before, began) = (guessers.wrong(), Instant::now());
+    // Who has never been here gets in too: with the first password, since nothing is held against that address.
+    let newcomer = IpAddr::from([127, 200, 0, 1]);
+    eventually(SOON, "a newcomer gets in", || {
+        let mut wire = Wire::connect_from(newcomer, server.addr())?;
+        wire.send(&[hello(), login("ann", &password("ann"))]);
+        let welcome = wire.frame().ok()??;
+        assert_eq!(welcome.0, relais_proto::FrameType::Welcome);
+        let (kind, _) = wire.frame().ok()??;
+        (kind == relais_proto::FrameType::Redirect).then_some(())
+    });
+    eventually(SOON, "a while", || (began.elapsed() > Duration::from_secs(3)).then_some(()));
+    let (more, took) = (guessers.wrong() - before, began.elapsed().as_secs_f64());
+    let rest = f64::from(ADDRESSES) * 0.05;
+    // One a second, sixteen at once, and the few that had not had their first.
+    assert!((more as f64) < rest + 16.0 + took + 10.0, "{more} in {took} s");
 }

@@ -1,7 +1,7 @@
 //! Raw peers: a client that speaks frame by frame, and a server that lies.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +11,8 @@ use relais_proto::{
     Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, VERSIONS, Wanted, WireError,
     encode_frame, read_frame, read_header,
 };
+
+use socket2::{Domain, Socket, Type};
 
 use super::{SOON, encrypted, is_over_tls};
 
@@ -30,6 +32,18 @@ impl Wire {
         stream.set_write_timeout(Some(SOON)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self(stream)
+    }
+
+    /// Connects from one of this machine's own addresses; none where the server does not take the connection.
+    pub fn connect_from(source: IpAddr, addr: SocketAddr) -> Option<Self> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect_timeout(&addr.into(), SOON).ok()?;
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.set_write_timeout(Some(SOON)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Some(Self(stream))
     }
 
     /// Our own address on this connection.

@@ -1,6 +1,5 @@
 //! Where passwords are looked at: off the thread that serves all who log in, few at a time, each address in its turn.
 
-use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,17 +9,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use relais_proto::{ErrorCode, Refusal, Seldom, TreePath, network_of, quoted};
+use relais_proto::{ErrorCode, FairQueue, Refusal, Seldom, TreePath, network_of, quoted};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::password::Scratch;
-use super::{Checker, Guesses, LiveAccounts};
+use super::{Checker, Guesses, LiveAccounts, Reputation};
 use crate::Rights;
 
 /// Most logins of one address that wait.
 const EACH: usize = 64;
-/// Most logins that wait in all.
-const ALL: usize = 512;
+/// Most logins that wait in all: at most a kilobyte and a half each.
+const ALL: usize = 2048;
 
 /// Who has logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,46 +73,115 @@ struct Job {
     /// Whose turn it takes.
     network: IpAddr,
     addr: IpAddr,
+    reputation: Reputation,
     user: String,
     password: Vec<u8>,
     answer: Sender<Verdict>,
     waits: Weak<()>,
 }
 
-#[derive(Default)]
+/// Logins that wait, by what is remembered of their networks; in each the networks take turns.
 struct Queue {
-    /// Addresses that wait, each once, in the order of their turns.
-    turns: VecDeque<IpAddr>,
-    jobs: HashMap<IpAddr, VecDeque<Job>>,
-    count: usize,
+    known: FairQueue<IpAddr, u64, Job>,
+    new: FairQueue<IpAddr, u64, Job>,
+    wrong: FairQueue<IpAddr, u64, Job>,
+    /// Counts those that were taken out.
+    taken: u64,
+    /// The number of the next one.
+    next: u64,
     closed: bool,
 }
 
+impl Default for Queue {
+    fn default() -> Self {
+        let [known, new, wrong] = [(); 3].map(|()| FairQueue::new(ALL));
+        Self { known, new, wrong, taken: 0, next: 0, closed: false }
+    }
+}
+
 impl Queue {
-    fn push(&mut self, job: Job) -> Result<(), Job> {
-        if self.count >= ALL || self.jobs.get(&job.network).is_some_and(|jobs| jobs.len() >= EACH) {
-            return Err(job);
-        }
-        let of_addr = self.jobs.entry(job.network).or_default();
-        if of_addr.is_empty() {
-            self.turns.push_back(job.network);
-        }
-        of_addr.push_back(job);
-        self.count += 1;
-        Ok(())
+    fn len(&self) -> usize {
+        self.known.len() + self.new.len() + self.wrong.len()
     }
 
-    fn pop(&mut self) -> Option<Job> {
-        let addr = self.turns.pop_front()?;
-        let of_addr = self.jobs.get_mut(&addr)?;
-        let job = of_addr.pop_front();
-        if of_addr.is_empty() {
-            self.jobs.remove(&addr);
-        } else {
-            self.turns.push_back(addr);
+    fn of(&mut self, reputation: Reputation) -> &mut FairQueue<IpAddr, u64, Job> {
+        match reputation {
+            Reputation::Known => &mut self.known,
+            Reputation::New => &mut self.new,
+            Reputation::Wrong(_) => &mut self.wrong,
         }
-        self.count -= usize::from(job.is_some());
-        job
+    }
+
+    /// Puts a login in. Who has to go for it, where all is full: the one with the worst reputation, and among equals one of the network
+    /// that has most.
+    ///
+    /// # Errors
+    /// The login, where its network has too many, or none is worse.
+    fn push(&mut self, job: Job) -> Result<Option<Job>, Job> {
+        if self.of(job.reputation).len_of(&job.network) >= EACH {
+            return Err(job);
+        }
+        let evicted = if self.len() < ALL {
+            None
+        } else {
+            match self.evict_for(&job) {
+                Some(evicted) => Some(evicted),
+                None => return Err(job),
+            }
+        };
+        let (network, reputation, number) = (job.network, job.reputation, self.next);
+        self.next += 1;
+        self.of(reputation).push(network, number, job)?;
+        Ok(evicted)
+    }
+
+    fn evict_for(&mut self, job: &Job) -> Option<Job> {
+        let worst = self.wrong.iter().map(|(_, number, job)| (job.reputation, *number)).max();
+        if let Some((reputation, number)) = worst.filter(|(worst, _)| *worst > job.reputation) {
+            let mut evicted = None;
+            // A job cannot be moved out of a queue from within: what is left in its place goes with it.
+            self.wrong.retain(|_, other, job| {
+                if *other == number {
+                    evicted = Some(std::mem::replace(job, Job::gone(reputation)));
+                }
+                *other != number
+            });
+            return evicted;
+        }
+        if self.wrong.is_empty() && job.reputation == Reputation::Known && !self.new.is_empty() {
+            return self.new.take_from_largest();
+        }
+        // Among equals.
+        let network = job.network;
+        let queue = self.of(job.reputation);
+        let largest = queue.largest()?;
+        (largest > queue.len_of(&network) + 1).then(|| queue.take_from_largest()).flatten()
+    }
+
+    /// The next login. Most turns are those of networks that have logged in before; some are the others', so that nobody waits for ever.
+    fn pop(&mut self) -> Option<Job> {
+        self.taken += 1;
+        let order = match self.taken % 8 {
+            3 => [Reputation::New, Reputation::Known, Reputation::Wrong(0)],
+            7 => [Reputation::Wrong(0), Reputation::Known, Reputation::New],
+            _ => [Reputation::Known, Reputation::New, Reputation::Wrong(0)],
+        };
+        order.into_iter().find_map(|reputation| self.of(reputation).pop()).map(|(.., job)| job)
+    }
+}
+
+impl Job {
+    /// In the place of one that was taken out.
+    fn gone(reputation: Reputation) -> Self {
+        Self {
+            network: IpAddr::from([0, 0, 0, 0]),
+            addr: IpAddr::from([0, 0, 0, 0]),
+            reputation,
+            user: String::new(),
+            password: Vec::new(),
+            answer: channel().0,
+            waits: Weak::new(),
+        }
     }
 }
 
@@ -150,7 +218,7 @@ impl Shared {
     }
 
     fn judge(&self, job: &Job, scratch: &mut Scratch) -> Verdict {
-        let wait = self.guesses.wait(self.common.places(), job.addr, now());
+        let wait = self.guesses.wait(self.common.places(), job.addr, &job.user, now());
         if !wait.is_zero() {
             // Nothing was hashed for it, so there may be thousands a second.
             static PUT_OFF: Seldom = Seldom::new();
@@ -163,7 +231,7 @@ impl Shared {
         let (mut welcome, mut wait) = (None, wait);
         self.common.in_turn(&mut || {
             // Others of this address may have been wrong while this one waited for its turn.
-            wait = self.guesses.wait(self.common.places(), job.addr, now());
+            wait = self.guesses.wait(self.common.places(), job.addr, &job.user, now());
             if !wait.is_zero() {
                 return;
             }
@@ -180,8 +248,11 @@ impl Shared {
         if !wait.is_zero() {
             return Err(later(wait));
         }
+        if welcome.is_some() {
+            self.guesses.succeeded(self.common.places(), job.addr, &job.user, now());
+        }
         welcome.ok_or_else(|| {
-            self.guesses.failed(self.common.places(), job.addr, now());
+            self.guesses.failed(self.common.places(), job.addr, &job.user, now());
             warn!("login failed for {} from {}", quoted(&job.user), job.addr);
             Refusal::new(ErrorCode::LoginRefused, "user or password are wrong")
         })
@@ -238,14 +309,30 @@ impl LoginDesk {
         let job = Job {
             network: network_of(addr),
             addr: addr.to_canonical(),
+            reputation: self.reputation(addr),
             user: user.to_owned(),
             password: password.to_vec(),
             answer,
             waits: Arc::downgrade(&waits),
         };
-        self.shared.queue().push(job).map_err(|_| later(FULL))?;
+        let evicted = self.shared.queue().push(job).map_err(|_| later(FULL))?;
+        if let Some(evicted) = evicted {
+            // Whoever asked may have gone.
+            let _ = evicted.answer.send(Err(later(FULL)));
+            let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
+        }
         self.shared.news.notify_one();
         Ok(Pending { verdict, _waits: waits })
+    }
+
+    fn reputation(&self, addr: IpAddr) -> Reputation {
+        self.shared.guesses.reputation(self.shared.common.places(), addr, now())
+    }
+
+    /// Whether somebody has logged in from this network.
+    #[must_use]
+    pub fn is_known(&self, addr: IpAddr) -> bool {
+        self.reputation(addr) == Reputation::Known
     }
 
     /// Can be read once some login was looked at.
@@ -369,34 +456,70 @@ mod tests {
         desk.drain();
     }
 
+    fn job(n: u8, reputation: Reputation) -> Job {
+        Job { network: addr(n), addr: addr(n), ..Job::gone(reputation) }
+    }
+
+    fn drained(queue: &mut Queue) -> Vec<(IpAddr, Reputation)> {
+        let all =
+            std::iter::from_fn(|| queue.pop()).map(|job| (job.addr, job.reputation)).collect();
+        assert_eq!(queue.len(), 0);
+        all
+    }
+
     #[test]
     fn each_address_has_its_turn() {
-        let job = |n| Job {
-            network: addr(n),
-            addr: addr(n),
-            user: String::new(),
-            password: Vec::new(),
-            answer: channel().0,
-            waits: Weak::new(),
-        };
         let mut queue = Queue::default();
         for n in [1, 1, 1, 2, 3, 2] {
-            assert!(queue.push(job(n)).is_ok());
+            assert!(queue.push(job(n, Reputation::New)).is_ok());
         }
-        let order: Vec<IpAddr> = std::iter::from_fn(|| queue.pop()).map(|job| job.addr).collect();
+        let order: Vec<IpAddr> = drained(&mut queue).into_iter().map(|(addr, _)| addr).collect();
         assert_eq!(order, [1, 2, 3, 1, 2, 1].map(addr));
-        assert!(queue.jobs.is_empty() && queue.turns.is_empty() && queue.count == 0);
-        let taken = (0..EACH + 9).filter(|_| queue.push(job(1)).is_ok()).count();
+        let taken = (0..EACH + 9).filter(|_| queue.push(job(1, Reputation::New)).is_ok()).count();
         assert_eq!(taken, EACH);
-        let taken: usize =
-            (2..100).map(|n| (0..9).filter(|_| queue.push(job(n)).is_ok()).count()).sum();
-        assert_eq!(taken, ALL - EACH);
-        let known = queue.jobs.len();
-        assert!(
-            (100..200).all(|n| queue.push(job(n)).is_err()) && queue.jobs.len() == known,
-            "who is refused leaves nothing"
+    }
+
+    #[test]
+    fn networks_that_have_logged_in_come_first_and_keep_nobody_waiting_for_ever() {
+        let mut queue = Queue::default();
+        for n in 0..12 {
+            for reputation in [Reputation::Wrong(1), Reputation::New, Reputation::Known] {
+                assert!(queue.push(job(n, reputation)).is_ok());
+            }
+        }
+        let order: Vec<Reputation> = drained(&mut queue).into_iter().map(|(_, r)| r).collect();
+        let firsts = |of: Reputation| order.iter().take(16).filter(|r| **r == of).count();
+        assert_eq!(
+            [Reputation::Known, Reputation::New, Reputation::Wrong(1)].map(firsts),
+            [12, 2, 2]
         );
-        while queue.pop().is_some() {}
-        assert!(queue.jobs.is_empty() && queue.turns.is_empty() && queue.count == 0);
+    }
+
+    #[test]
+    fn a_full_queue_gives_up_the_worst_offender() {
+        let mut queue = Queue::default();
+        let fill = |queue: &mut Queue, reputation, from: u8| {
+            let mut n = from;
+            while queue.len() < ALL {
+                assert!(queue.push(job(n, reputation)).is_ok_and(|evicted| evicted.is_none()));
+                n = if n == u8::MAX { from } else { n + 1 };
+            }
+        };
+        assert!(queue.push(job(1, Reputation::Wrong(9))).is_ok());
+        assert!(queue.push(job(2, Reputation::Wrong(2))).is_ok());
+        fill(&mut queue, Reputation::New, 10);
+        let mut evicted = |reputation| match queue.push(job(3, reputation)) {
+            Ok(evicted) => Some(evicted.unwrap().reputation),
+            Err(_) => None,
+        };
+        assert_eq!(evicted(Reputation::Wrong(3)), Some(Reputation::Wrong(9)));
+        assert_eq!(evicted(Reputation::Wrong(7)), None, "itself the worst");
+        assert_eq!(evicted(Reputation::New), Some(Reputation::Wrong(3)));
+        assert_eq!(evicted(Reputation::Known), Some(Reputation::Wrong(2)));
+        assert_eq!(evicted(Reputation::Known), Some(Reputation::New));
+        assert_eq!(evicted(Reputation::New), Some(Reputation::New), "of those that have most");
+        let mut queue = Queue::default();
+        fill(&mut queue, Reputation::Known, 10);
+        assert!(queue.push(job(3, Reputation::New)).is_err(), "none is worse");
     }
 }

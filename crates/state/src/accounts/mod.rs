@@ -19,7 +19,7 @@ use crate::Rights;
 
 pub use desk::{Alone, Common, LoginDesk, Pending, User, Verdict};
 pub use file::{AccountsError, AccountsFile};
-pub use guesses::Guesses;
+pub use guesses::{Guesses, Reputation};
 pub use live::LiveAccounts;
 pub use password::{HashError, PasswordHash};
 

@@ -1,0 +1,284 @@
+//! A queue whose groups take turns, and in each group its members: round robin over two levels.
+//!
+//! Whoever hands in many items waits for them alone. All that is served in turns uses it: changes by user and session, logins by
+//! network and connection, hashing by user and session, and the master's waiting changes by link.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+
+/// Items of members of groups. Putting one in and taking one out costs the same however many there are.
+#[derive(Debug, Clone)]
+pub struct FairQueue<G, M, T> {
+    capacity: usize,
+    len: usize,
+    /// The groups that have an item, each once, in the order of their turns.
+    turns: VecDeque<G>,
+    groups: HashMap<G, Group<M, T>>,
+}
+
+#[derive(Debug, Clone)]
+struct Group<M, T> {
+    len: usize,
+    /// The members that have an item, each once, in the order of their turns.
+    turns: VecDeque<M>,
+    members: HashMap<M, VecDeque<T>>,
+}
+
+impl<G: Clone + Eq + Hash, M: Clone + Eq + Hash, T> FairQueue<G, M, T> {
+    /// An empty queue that takes at most `capacity` items.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, len: 0, turns: VecDeque::new(), groups: HashMap::new() }
+    }
+
+    /// Items in the queue.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Items of one group.
+    #[must_use]
+    pub fn len_of(&self, group: &G) -> usize {
+        self.groups.get(group).map_or(0, |group| group.len)
+    }
+
+    /// Puts an item behind those of its member.
+    ///
+    /// # Errors
+    /// The item, where the queue is full.
+    pub fn push(&mut self, group: G, member: M, item: T) -> Result<(), T> {
+        if self.len >= self.capacity {
+            return Err(item);
+        }
+        let queue = self.groups.entry(group.clone()).or_insert_with(|| {
+            self.turns.push_back(group);
+            Group { len: 0, turns: VecDeque::new(), members: HashMap::new() }
+        });
+        let items = queue.members.entry(member.clone()).or_insert_with(|| {
+            queue.turns.push_back(member);
+            VecDeque::new()
+        });
+        items.push_back(item);
+        queue.len += 1;
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Takes the oldest item of the member whose turn it is in the group whose turn it is.
+    pub fn pop(&mut self) -> Option<(G, M, T)> {
+        let group = self.turns.pop_front()?;
+        let queue = self.groups.get_mut(&group)?;
+        let member = queue.turns.pop_front()?;
+        let items = queue.members.get_mut(&member)?;
+        let item = items.pop_front()?;
+        queue.len -= 1;
+        self.len -= 1;
+        if items.is_empty() {
+            queue.members.remove(&member);
+        } else {
+            queue.turns.push_back(member.clone());
+        }
+        if queue.len == 0 {
+            self.groups.remove(&group);
+        } else {
+            self.turns.push_back(group.clone());
+        }
+        Some((group, member, item))
+    }
+
+    /// All items, by group and member in the order of their turns, and by age.
+    pub fn iter(&self) -> impl Iterator<Item = (&G, &M, &T)> {
+        self.turns.iter().filter_map(|group| Some((group, self.groups.get(group)?))).flat_map(
+            |(group, queue)| {
+                queue
+                    .turns
+                    .iter()
+                    .filter_map(|member| Some((member, queue.members.get(member)?)))
+                    .flat_map(move |(member, items)| {
+                        items.iter().map(move |item| (group, member, item))
+                    })
+            },
+        )
+    }
+
+    /// Drops the items that `keep` does not want, in the order of [`Self::iter`]. Turns stay as they are.
+    pub fn retain(&mut self, mut keep: impl FnMut(&G, &M, &mut T) -> bool) {
+        let Self { turns, groups, len, .. } = self;
+        turns.retain(|group| {
+            let Some(queue) = groups.get_mut(group) else { return false };
+            let Group { turns, members, len: of_group } = queue;
+            turns.retain(|member| {
+                let Some(items) = members.get_mut(member) else { return false };
+                let before = items.len();
+                items.retain_mut(|item| keep(group, member, item));
+                *of_group -= before - items.len();
+                *len -= before - items.len();
+                if items.is_empty() {
+                    members.remove(member);
+                }
+                !items_is_gone(members, member)
+            });
+            if *of_group == 0 {
+                groups.remove(group);
+                return false;
+            }
+            true
+        });
+    }
+
+    /// Items of the group that has most.
+    #[must_use]
+    pub fn largest(&self) -> Option<usize> {
+        self.groups.values().map(|group| group.len).max()
+    }
+
+    /// Takes the newest item of the member that has most, in the group that has most.
+    pub fn take_from_largest(&mut self) -> Option<T> {
+        let group =
+            self.turns.iter().max_by_key(|group| self.groups.get(group).map(|g| g.len))?.clone();
+        let queue = self.groups.get_mut(&group)?;
+        let member = queue
+            .turns
+            .iter()
+            .max_by_key(|member| queue.members.get(member).map(VecDeque::len))?
+            .clone();
+        let items = queue.members.get_mut(&member)?;
+        let item = items.pop_back()?;
+        queue.len -= 1;
+        self.len -= 1;
+        if items.is_empty() {
+            queue.members.remove(&member);
+            queue.turns.retain(|other| *other != member);
+        }
+        if queue.len == 0 {
+            self.groups.remove(&group);
+            self.turns.retain(|other| *other != group);
+        }
+        Some(item)
+    }
+}
+
+fn items_is_gone<M: Eq + Hash, T>(members: &HashMap<M, VecDeque<T>>, member: &M) -> bool {
+    !members.contains_key(member)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn queue(items: &[(char, u8, u8)]) -> FairQueue<char, u8, u8> {
+        let mut queue = FairQueue::new(1000);
+        for (group, member, item) in items {
+            queue.push(*group, *member, *item).unwrap();
+        }
+        queue
+    }
+
+    fn drained(mut queue: FairQueue<char, u8, u8>) -> Vec<(char, u8, u8)> {
+        let all = std::iter::from_fn(|| queue.pop()).collect();
+        assert!(queue.is_empty() && queue.groups.is_empty() && queue.turns.is_empty());
+        all
+    }
+
+    #[test]
+    fn groups_take_turns_and_in_each_its_members() {
+        let all = [
+            ('a', 1, 0),
+            ('a', 1, 1),
+            ('a', 1, 2),
+            ('a', 2, 0),
+            ('b', 1, 0),
+            ('b', 1, 1),
+            ('a', 3, 0),
+        ];
+        let order = drained(queue(&all));
+        assert_eq!(
+            order,
+            [
+                ('a', 1, 0),
+                ('b', 1, 0),
+                ('a', 2, 0),
+                ('b', 1, 1),
+                ('a', 3, 0),
+                ('a', 1, 1),
+                ('a', 1, 2)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_newcomer_waits_for_one_item_of_each_group() {
+        let mut queue = FairQueue::new(100_000);
+        for session in 0..100_u32 {
+            (0..100).for_each(|n| queue.push("flood", session, n).unwrap());
+        }
+        for _ in 0..5 {
+            queue.pop();
+        }
+        queue.push("other", 0, 0).unwrap();
+        let at = std::iter::from_fn(|| queue.pop()).position(|(group, ..)| group == "other");
+        assert_eq!(at, Some(1));
+    }
+
+    #[test]
+    fn a_full_queue_takes_nothing_more_and_gives_up_the_largest() {
+        let mut queue = FairQueue::new(4);
+        for (group, member) in [('a', 1), ('b', 1), ('b', 2), ('b', 2)] {
+            queue.push(group, member, (group, member)).unwrap();
+        }
+        assert_eq!(queue.push('c', 1, ('c', 1)), Err(('c', 1)));
+        assert_eq!(queue.take_from_largest(), Some(('b', 2)));
+        queue.push('c', 1, ('c', 1)).unwrap();
+        assert_eq!((queue.len(), queue.len_of(&'b'), queue.len_of(&'x')), (4, 2, 0));
+        while queue.take_from_largest().is_some() {}
+        assert!(queue.is_empty() && queue.groups.is_empty() && queue.turns.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_or_made_up_and_each_member_keeps_its_order(
+            items in prop::collection::vec((0..4_u8, 0..4_u8), 0..60),
+            dropped in 0..5_u8,
+        ) {
+            let mut queue = FairQueue::new(100);
+            for (n, (group, member)) in items.iter().enumerate() {
+                queue.push(*group, *member, n).unwrap();
+            }
+            queue.retain(|group, _, _| *group != dropped);
+            let kept = items.iter().filter(|(group, _)| *group != dropped).count();
+            prop_assert_eq!(queue.len(), kept);
+            prop_assert_eq!(queue.iter().count(), kept);
+            let all: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+            prop_assert_eq!(all.len(), kept);
+            prop_assert!(queue.groups.is_empty() && queue.turns.is_empty());
+            for group in 0..4 {
+                for member in 0..4 {
+                    let of: Vec<usize> = all
+                        .iter()
+                        .filter(|(g, m, _)| (*g, *m) == (group, member))
+                        .map(|(.., n)| *n)
+                        .collect();
+                    prop_assert!(of.is_sorted());
+                }
+            }
+            // While others wait no group is served twice in a row.
+            for two in all.windows(2) {
+                let others_wait = all.iter().any(|(group, ..)| *group != two[0].0);
+                let last_of_others = all.iter().rposition(|(g, ..)| *g != two[0].0);
+                let at = all.iter().position(|x| *x == two[0]).unwrap();
+                prop_assert!(
+                    two[0].0 != two[1].0 || !others_wait || last_of_others.unwrap() < at + 1
+                );
+            }
+        }
+    }
+}
