@@ -14,6 +14,7 @@ mod commands;
 mod confined;
 mod docs;
 mod failover;
+mod fairness;
 mod get;
 mod hostile;
 mod lifecycle;

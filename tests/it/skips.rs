@@ -10,6 +10,7 @@ const LONG: &[&str] = &[
     "a_folder_with_100_000_files_lists_at_once",
     "a_sparse_file_of_5_gib_resumes",
     "a_storm_of_a_minute",
+    "beside_500_flooding_sessions_no_put_fails",
     "files_by_hand_survive_thousands_of_changes",
     "half_an_hour_of_mixed_load_leaves_nothing_behind",
 ];

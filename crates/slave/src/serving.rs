@@ -16,7 +16,9 @@ use relais_tree::{Folder, Meta, TreeError};
 use crate::board::Board;
 use crate::catalogue::{CatalogueError, Facts, OwnFolder, Reader};
 use crate::changes::channel::{Desk, Received, SessionEnd};
+use crate::hash_turns::HashTurns;
 use crate::hints::Hints;
+use crate::owner::Owner;
 use crate::staging::Staging;
 use crate::transfers::TransferLog;
 use crate::worker::pass::Inbox;
@@ -49,6 +51,8 @@ pub struct Serving {
     pub desk: Arc<Desk>,
     /// Where the bytes of uploads lie.
     pub staging: Staging,
+    /// Turns of sessions that have something hashed.
+    pub hash_turns: HashTurns,
     /// The uploads under way in this worker.
     pub uploads: Uploads,
     /// Why nothing may be changed here by somebody without an account; none where it may.
@@ -126,6 +130,7 @@ impl Serving {
             own,
             hints,
             desk,
+            hash_turns: HashTurns::new(hashed_at_a_time(inboxes.len())),
             uploads: Uploads::new(inboxes),
             read_only,
             follows,
@@ -248,12 +253,12 @@ impl Serving {
 
     /// The folders that hold the content of a put, as the master knows them; none where that cannot be learnt soon.
     #[must_use]
-    pub fn holders(&self, put: Version) -> Vec<FolderId> {
+    pub fn holders(&self, put: Version, asker: &Owner) -> Vec<FolderId> {
         let (mut channel, until) = (None, Instant::now() + HOLDERS_KNOWN);
         let mut asked = false;
         while Instant::now() < until {
             if channel.is_none() {
-                channel = self.desk.open().ok();
+                channel = self.desk.open(asker).ok();
             }
             let Some(open) = &channel else { return Vec::new() };
             let came = if asked {
@@ -323,6 +328,11 @@ impl Serving {
     }
 }
 
+/// Pieces that each of so many workers hashes at a time: all cores are used, and no more.
+fn hashed_at_a_time(workers: usize) -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) / workers.max(1)
+}
+
 /// Waits for the replicator, at most until a time.
 fn wait_for(channel: &SessionEnd, until: Instant) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -349,6 +359,8 @@ pub fn with_pool(counters: Counters, board: &Board) -> Counters {
 pub struct Session {
     /// Empty: no account.
     pub user: String,
+    /// Whose turn its work takes.
+    pub owner: Owner,
     /// The folder that the user sees as the top.
     pub root: TreePath,
     /// Whether the user may change anything.
@@ -376,6 +388,7 @@ impl Session {
         let (user, root, mark) = (String::new(), TreePath::root(), Mark::default());
         Self {
             user,
+            owner: Owner::default(),
             root,
             writable: false,
             mark,

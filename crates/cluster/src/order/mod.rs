@@ -17,7 +17,9 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use relais_proto::{Change, ChangeId, ErrorCode, FolderId, Numbered, Refusal, Version, limits};
+use relais_proto::{
+    Change, ChangeId, ErrorCode, FairQueue, FolderId, Numbered, Refusal, Version, limits,
+};
 
 pub use self::holders::Holders;
 pub use self::ledger::{Ledger, Reach, TAIL};
@@ -157,6 +159,9 @@ pub struct Order {
     folders: BTreeSet<FolderId>,
     /// Those that did not join since the start. While there are any nothing is numbered.
     expected: BTreeSet<FolderId>,
+    /// What waits: links take turns, and on each what sessions ask for and what was found in the folder.
+    waiting: FairQueue<LinkId, bool, Waiting>,
+    /// What is numbered next.
     queue: VecDeque<Waiting>,
     /// Being written, with the folders that hold the puts among them.
     writing: Vec<(Numbered, Option<FolderId>)>,
@@ -184,6 +189,7 @@ impl Order {
             peers: BTreeMap::new(),
             expected: folders.clone(),
             folders,
+            waiting: FairQueue::new(usize::MAX),
             queue: VecDeque::new(),
             writing: Vec::new(),
             sought: Vec::new(),
@@ -299,6 +305,7 @@ impl Order {
         }
         // What is in the journal counts all the same; what only waits is asked for again by its id.
         self.queue.retain(|waiting| waiting.asker.is_none_or(|(asker, _)| asker != link));
+        self.waiting.retain(|asker, _, _| *asker != link);
         self.sought.retain(|(asker, _)| *asker != link);
         self.wanted.retain(|_, (asker, _)| *asker != link);
         self.awaited.values_mut().for_each(|links| {
@@ -313,6 +320,7 @@ impl Order {
         }
         self.halted = Some(halt);
         actions.push(Action::Halted(halt));
+        self.choose_next(usize::MAX);
         for waiting in std::mem::take(&mut self.queue) {
             answer(&waiting, Err(halt.refusal()), actions);
         }
@@ -335,7 +343,19 @@ impl Order {
         if copies > 1 {
             self.wanted.insert(waiting.asked.id, (link, copies));
         }
-        self.queue.push_back(waiting);
+        // There is no bound on it: links are read no faster than this.
+        if let Err(waiting) = self.waiting.push(link, found, waiting) {
+            self.queue.push_back(waiting);
+        }
+    }
+
+    /// Has at most so many of those that wait numbered next.
+    fn choose_next(&mut self, most: usize) {
+        while self.queue.len() < most
+            && let Some((.., waiting)) = self.waiting.pop()
+        {
+            self.queue.push_back(waiting);
+        }
     }
 
     /// Numbers what waits, while nothing is being written.
@@ -343,7 +363,11 @@ impl Order {
         if !self.expected.is_empty() || self.halted.is_some() {
             return;
         }
-        while self.writing.is_empty() && !self.queue.is_empty() {
+        while self.writing.is_empty() {
+            self.choose_next(BATCH);
+            if self.queue.is_empty() {
+                return;
+            }
             self.refuse_removed(actions);
             self.spare_found();
             let asked: Vec<Asked> = self
@@ -465,10 +489,12 @@ impl Order {
     /// Answers who asked about changes that are under way no more.
     fn answer_sought(&mut self, actions: &mut Vec<Action>) {
         let (ledger, queue, writing) = (&self.ledger, &self.queue, &self.writing);
+        let waiting = &self.waiting;
         self.sought.retain(|(link, id)| {
             let number = ledger.number_of(*id);
             if number.is_none()
                 && (queue.iter().any(|waiting| waiting.asked.id == *id)
+                    || waiting.iter().any(|(.., waiting)| waiting.asked.id == *id)
                     || writing.iter().any(|(numbered, _)| numbered.id == *id))
             {
                 return true;

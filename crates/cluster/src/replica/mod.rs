@@ -149,6 +149,12 @@ impl Replica {
             && self.standing.applied >= self.joined_at.unwrap_or_default()
     }
 
+    /// Changes that sessions have asked for and that are not applied yet.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.own.under_way(self.standing.applied)
+    }
+
     /// Contents that it lacks.
     #[must_use]
     pub fn lacks(&self) -> &Lacks {

@@ -110,6 +110,13 @@ impl Own {
         }
     }
 
+    /// Changes of sessions that have no number, or one that is not applied.
+    pub fn under_way(&self, applied: Version) -> usize {
+        let is_under_way =
+            |mine: &&Mine| !mine.found && mine.version.is_none_or(|version| version > applied);
+        self.mine.values().filter(is_under_way).count()
+    }
+
     pub fn gone(&mut self, session: Session) {
         for mine in self.mine.values_mut() {
             mine.sessions.retain(|other| *other != session);

@@ -2,8 +2,8 @@
 //!
 //! The desk is a pair of sockets made before the first fork: every worker can write to it, and each
 //! replicator in turn reads it. A session that wants to change something makes a channel, a pair of sockets of
-//! its own, and passes one end over the desk. The replicator says hello on it once it has it. Proposals go in,
-//! answers come out in the same order. Each side sees when the other is gone.
+//! its own, says on it whose work this is, and passes the other end over the desk. The replicator says hello on it once it has it.
+//! Proposals go in, answers come out in the same order. Each side sees when the other is gone.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -17,6 +17,7 @@ use rustix::net::{
 };
 
 use super::{Answer, Ask, answer_from_bytes, answer_to_bytes};
+use crate::owner::Owner;
 
 /// Longest message: two paths and a few fields.
 const MESSAGE: usize = 2 * limits::PATH + 1024;
@@ -88,12 +89,16 @@ impl Desk {
         Ok(Self { send, receive })
     }
 
-    /// A new channel, whose other end lies on the desk.
+    /// A new channel for this owner's work, whose other end lies on the desk.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] where the desk is full; those of the system calls.
-    pub fn open(&self) -> io::Result<SessionEnd> {
+    pub fn open(&self, owner: &Owner) -> io::Result<SessionEnd> {
         let (ours, theirs) = pair()?;
+        // It is there before the channel is: whoever takes that does not have to wait for it. An empty message would look like the end.
+        if !send(&ours, format!(" {}", owner.as_str()).as_bytes())? {
+            return Err(io::Error::other("a new channel takes no message"));
+        }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let fds = [theirs.as_fd()];
@@ -228,16 +233,29 @@ impl AsFd for SessionEnd {
 #[derive(Debug)]
 pub struct ReplicatorEnd {
     fd: OwnedFd,
+    owner: Owner,
 }
 
 impl ReplicatorEnd {
-    /// Says hello on a channel.
+    /// Learns whose channel this is, and says hello on it.
     ///
     /// # Errors
-    /// Those of the system call.
+    /// Those of the system calls, or that its owner is not said.
     pub fn greet(fd: OwnedFd) -> io::Result<Self> {
+        let mut buffer = [0; MESSAGE];
+        let Received::Message(bytes) = receive(&fd, &mut buffer)? else {
+            return Err(senseless("a channel of nobody"));
+        };
+        let text = std::str::from_utf8(bytes).map_err(senseless)?;
+        let owner = Owner::from_text(text.trim_start_matches(' '));
         send(&fd, &[0])?;
-        Ok(Self { fd })
+        Ok(Self { fd, owner })
+    }
+
+    /// Whose work comes over it.
+    #[must_use]
+    pub fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     /// The next question.
@@ -291,10 +309,11 @@ mod tests {
     fn proposals_and_answers_go_through_and_an_end_is_seen() {
         let desk = Desk::new().unwrap();
         assert!(desk.accept().unwrap().is_none());
-        let session = desk.open().unwrap();
+        let session = desk.open(&Owner::from_text("ann")).unwrap();
         assert_eq!(session.hello().unwrap(), Received::Nothing);
         let replicator = desk.accept().unwrap().unwrap();
         assert_eq!(session.hello().unwrap(), Received::Message(()));
+        assert_eq!(replicator.owner().as_str(), "ann");
         let path = TreePath::new("x".repeat(250) + "/" + &"y".repeat(250)).unwrap();
         let proposal = Proposal {
             id: ChangeId([1; 16]),
@@ -322,7 +341,7 @@ mod tests {
     #[test]
     fn as_many_as_may_be_pending_fit_in_either_direction() {
         let desk = Desk::new().unwrap();
-        let session = desk.open().unwrap();
+        let session = desk.open(&Owner::from_text("ann")).unwrap();
         let replicator = desk.accept().unwrap().unwrap();
         assert_eq!(session.hello().unwrap(), Received::Message(()));
         for n in 0..MOST_PENDING {

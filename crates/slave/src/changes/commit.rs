@@ -14,7 +14,7 @@ use relais_tree::{Folder, Meta, MetaKind, TreeError};
 
 use super::apply::{Applied, Applier, Left, OnForeign, Parents};
 use super::channel::Desk;
-use super::counter::{Counter, Gathered};
+use super::counter::{BATCH, Counter, Gathered};
 use super::door::Door;
 use super::follow::aside::Aside;
 use super::note::{note, paths};
@@ -73,7 +73,7 @@ impl Committer {
 
     /// Can be read when there is something to do.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.counter.fds()
+        self.counter.fds(true)
     }
 
     /// Whether there is something for the sweeper, since this was last asked.
@@ -94,7 +94,7 @@ impl Committer {
     /// committer can. Nobody has an answer then: sessions ask the next one by the ids of their changes.
     pub fn serve(&mut self, store: &Store) -> Result<bool, CatalogueError> {
         self.counter.accept();
-        let Gathered { proposals, holders, gone: mut useless } = self.counter.gather();
+        let Gathered { proposals, holders, gone: mut useless } = self.counter.gather(BATCH);
         // Only this folder has it.
         holders.iter().for_each(|(channel, _)| self.counter.tell_holders(*channel, &[]));
         let (from, proposals): (Vec<u64>, Vec<Proposal>) = proposals.into_iter().unzip();
@@ -129,7 +129,6 @@ impl Committer {
 
     fn close(&mut self, useless: BTreeSet<u64>) {
         useless.into_iter().for_each(|channel| self.counter.close(channel));
-        self.counter.sweep();
     }
 
     fn make_all(

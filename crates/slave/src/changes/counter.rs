@@ -5,14 +5,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use log::{debug, error, warn};
-use relais_proto::{FolderId, Version};
+use relais_proto::{Change, FairQueue, FolderId, Version};
 
 use super::channel::{Desk, Received, ReplicatorEnd};
 use super::door::Door;
 use super::{Answer, Ask, Proposal};
+use crate::owner::Owner;
 
-/// Most changes that are made together. More would keep the first ones waiting.
-const BATCH: usize = 256;
+/// Most work that is done together: more would keep the first ones waiting.
+pub const BATCH: usize = 256;
+/// What a change costs that is numbered, and so synced, on its own. Others cost 1.
+const ALONE: usize = 32;
 
 /// The channels of all sessions that change something, each with a number of its own.
 #[derive(Debug)]
@@ -20,10 +23,17 @@ pub struct Counter {
     desk: Arc<Desk>,
     /// Where other slaves of the folder bring their sessions' channels.
     door: Option<Door>,
-    channels: BTreeMap<u64, ReplicatorEnd>,
+    channels: BTreeMap<u64, Channel>,
     next: u64,
-    /// Whose turn it is to be read first.
-    turn: usize,
+    /// Channels with something to be read: their owners take turns, and the channels of each.
+    turns: FairQueue<Owner, u64, ()>,
+}
+
+#[derive(Debug)]
+struct Channel {
+    end: ReplicatorEnd,
+    /// Whether it has its place in the turns.
+    has_turn: bool,
 }
 
 /// What has come over the channels.
@@ -41,12 +51,14 @@ impl Counter {
     /// Has no channel yet.
     #[must_use]
     pub fn new(desk: Arc<Desk>, door: Option<Door>) -> Self {
-        Self { desk, door, channels: BTreeMap::new(), next: 0, turn: 0 }
+        let turns = FairQueue::new(usize::MAX);
+        Self { desk, door, channels: BTreeMap::new(), next: 0, turns }
     }
 
-    /// Can be read when there is something to do.
-    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let own = std::iter::once(self.desk.as_fd()).chain(self.channels.values().map(AsFd::as_fd));
+    /// Can be read when there is something to do; without `proposals` what sessions ask for has to wait.
+    pub fn fds(&self, proposals: bool) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let channels = self.channels.values().filter(move |_| proposals);
+        let own = std::iter::once(self.desk.as_fd()).chain(channels.map(|open| open.end.as_fd()));
         own.chain(self.door.iter().flat_map(Door::fds))
     }
 
@@ -59,10 +71,7 @@ impl Counter {
     pub fn accept(&mut self) {
         loop {
             match self.desk.accept() {
-                Ok(Some(channel)) => {
-                    self.next += 1;
-                    self.channels.insert(self.next, channel);
-                }
+                Ok(Some(channel)) => self.add(channel),
                 Ok(None) => break,
                 // Its session sees that it is closed, and brings another.
                 Err(e) => {
@@ -72,9 +81,13 @@ impl Counter {
             }
         }
         for channel in self.door.as_mut().map(Door::take).unwrap_or_default() {
-            self.next += 1;
-            self.channels.insert(self.next, channel);
+            self.add(channel);
         }
+    }
+
+    fn add(&mut self, end: ReplicatorEnd) {
+        self.next += 1;
+        self.channels.insert(self.next, Channel { end, has_turn: false });
     }
 
     /// Closes a channel that is of no more use. Its session hands in again what has no answer.
@@ -82,50 +95,68 @@ impl Counter {
         self.channels.remove(&channel);
     }
 
-    /// Closes the channels whose sessions have left; which they were.
-    pub fn sweep(&mut self) -> Vec<u64> {
-        self.channels
-            .extract_if(.., |_, channel| is_closed(channel))
-            .map(|(number, _)| number)
-            .collect()
-    }
-
-    /// Takes at most a batch of proposals from the channels, in turn.
-    pub fn gather(&mut self) -> Gathered {
+    /// Takes proposals from the channels, at most `most` and no more than a batch: by owner in turn, then by channel.
+    pub fn gather(&mut self, most: usize) -> Gathered {
         let mut gathered = Gathered::default();
-        self.turn = self.turn.wrapping_add(1);
-        let first = self.turn.checked_rem(self.channels.len()).unwrap_or(0);
-        for (number, channel) in
-            self.channels.iter().skip(first).chain(self.channels.iter().take(first))
-        {
-            while gathered.proposals.len() < BATCH {
-                match channel.ask() {
-                    Ok(Received::Message(Ask::Change(proposal))) => {
-                        gathered.proposals.push((*number, proposal))
-                    }
-                    Ok(Received::Message(Ask::Holders(put))) => {
-                        gathered.holders.push((*number, put))
-                    }
-                    Ok(Received::Nothing) => break,
-                    Ok(Received::Gone) => {
-                        gathered.gone.insert(*number);
-                        break;
-                    }
-                    Err(e) => {
-                        error!("a channel is of no more use: {e}");
-                        gathered.gone.insert(*number);
-                        break;
-                    }
+        self.look(&mut gathered);
+        let (mut cost, mut count) = (0, 0);
+        while cost < BATCH && count < most {
+            let Some((owner, number, ())) = self.turns.pop() else { break };
+            // One that was closed loses its turn.
+            let Some(channel) = self.channels.get_mut(&number) else { continue };
+            channel.has_turn = false;
+            match channel.end.ask() {
+                Ok(Received::Message(Ask::Change(proposal))) => {
+                    cost += cost_of(&proposal.change);
+                    count += 1;
+                    gathered.proposals.push((number, proposal));
+                }
+                Ok(Received::Message(Ask::Holders(put))) => gathered.holders.push((number, put)),
+                Ok(Received::Nothing) => continue,
+                Ok(Received::Gone) => {
+                    gathered.gone.insert(number);
+                    continue;
+                }
+                Err(e) => {
+                    error!("a channel is of no more use: {e}");
+                    gathered.gone.insert(number);
+                    continue;
                 }
             }
+            // There is room for each channel once.
+            channel.has_turn = self.turns.push(owner, number, ()).is_ok();
         }
         gathered
+    }
+
+    /// Looks which channels have something to be read, and whose sessions have left. What those have asked for is not made: nobody waits
+    /// for it. What is staged for it stays as that of an upload that was cut.
+    fn look(&mut self, gathered: &mut Gathered) {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut fds: Vec<PollFd<'_>> =
+            self.channels.values().map(|open| PollFd::new(&open.end, PollFlags::IN)).collect();
+        if let Err(e) = poll(&mut fds, Some(&now)) {
+            return warn!("the sessions' channels cannot be looked at: {e}");
+        }
+        let found: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+        for ((number, channel), found) in self.channels.iter_mut().zip(found) {
+            if found.intersects(PollFlags::HUP | PollFlags::ERR) {
+                gathered.gone.insert(*number);
+            } else if found.contains(PollFlags::IN) && !channel.has_turn {
+                let owner = channel.end.owner().clone();
+                channel.has_turn = self.turns.push(owner, *number, ()).is_ok();
+            }
+        }
+        for number in &gathered.gone {
+            self.channels.remove(number);
+        }
     }
 
     /// Tells who holds content. Where that is lost its session goes on without.
     pub fn tell_holders(&self, channel: u64, holders: &[FolderId]) {
         if let Some(Err(e)) =
-            self.channels.get(&channel).map(|channel| channel.tell_holders(holders))
+            self.channels.get(&channel).map(|channel| channel.end.tell_holders(holders))
         {
             debug!("an answer is lost: {e}");
         }
@@ -133,7 +164,7 @@ impl Counter {
 
     /// Answers a proposal; false where the answer is lost: the session has left, or reads none of its answers.
     pub fn answer(&self, channel: u64, answer: &Answer) -> bool {
-        match self.channels.get(&channel).map(|channel| channel.answer(answer)) {
+        match self.channels.get(&channel).map(|channel| channel.end.answer(answer)) {
             Some(Ok(sent)) => {
                 if !sent {
                     debug!("a session does not take its answer");
@@ -149,9 +180,9 @@ impl Counter {
     }
 }
 
-fn is_closed(channel: &ReplicatorEnd) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut fds = [PollFd::new(channel, PollFlags::empty())];
-    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok()
-        && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+fn cost_of(change: &Change) -> usize {
+    match change {
+        Change::Move { .. } | Change::Remove { recursive: true, .. } => ALONE,
+        _ => 1,
+    }
 }

@@ -163,17 +163,25 @@ mod tests {
         std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
         let root = Folder::open(dir.path()).unwrap();
         let (desk, mut way) = (Desk::new().unwrap(), Way::default());
-        let session = desk.open().unwrap();
+        let owner = crate::owner::Owner::from_text("ann");
+        let session = desk.open(&owner).unwrap();
         let channel = desk.take().unwrap().unwrap();
         assert!(way.pass(&root, &channel).is_err(), "there is no keeper");
+        drop(channel);
+        assert_eq!(session.hello().unwrap(), Received::Gone);
         for _ in 0..2 {
             // The second keeper takes over from the first.
             let mut door = Door::open(&root).unwrap();
+            let session = desk.open(&owner).unwrap();
+            let channel = desk.take().unwrap().unwrap();
             way.pass(&root, &channel).unwrap();
-            assert_eq!(door.take().len(), 1);
+            drop(channel);
+            let taken = door.take();
+            assert_eq!(taken.len(), 1);
+            assert_eq!(taken[0].owner(), &owner);
             assert_eq!(session.hello().unwrap(), Received::Message(()));
+            drop(taken);
+            assert_eq!(session.hello().unwrap(), Received::Gone);
         }
-        drop(channel);
-        assert_eq!(session.hello().unwrap(), Received::Gone);
     }
 }

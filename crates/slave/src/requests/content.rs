@@ -160,6 +160,7 @@ pub(crate) fn compute(
     patience: &mut dyn Patience,
 ) -> Result<(Digest, Vec<Digest>), Refusal> {
     let mut gone = None;
+    patience.still(WaitReason::Hashing).map_err(|e| unhashed(path, e))?;
     let result =
         hash_file(&file.file, file.meta.size, &mut |_| match patience.still(WaitReason::Hashing) {
             Ok(()) => ControlFlow::Continue(()),

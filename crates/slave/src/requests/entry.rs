@@ -10,7 +10,7 @@ pub(super) fn stat(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Stat(path) = request else { return Err(misrouted()) };
     let top = path.is_root();
     let path = context.session.resolve(&path)?;
-    if let Some(outcome) = from_tree(context.serving, &path)? {
+    if let Some(outcome) = from_tree(context, &path)? {
         return Ok(seen_from(top, outcome));
     }
     let serving = context.serving;
@@ -34,7 +34,7 @@ pub(super) fn hash(context: &mut Context<'_>, request: Request) -> Handled {
     let Request::Hash(path) = request else { return Err(misrouted()) };
     let top = path.is_root();
     let path: TreePath = context.session.resolve(&path)?;
-    if let Some(outcome) = from_tree(context.serving, &path)?.filter(has_digest) {
+    if let Some(outcome) = from_tree(context, &path)?.filter(has_digest) {
         return Ok(seen_from(top, outcome));
     }
     let file = match content::open(context, &path)? {
@@ -50,7 +50,8 @@ pub(super) fn hash(context: &mut Context<'_>, request: Request) -> Handled {
 }
 
 /// What the tree of a cluster has at a path; none where this slave stands alone, or nothing that was numbered is there.
-fn from_tree(serving: &Serving, path: &TreePath) -> Result<Option<Outcome>, Refusal> {
+fn from_tree(context: &Context<'_>, path: &TreePath) -> Result<Option<Outcome>, Refusal> {
+    let serving = context.serving;
     if !serving.follows || path.is_root() {
         return Ok(None);
     }
@@ -66,7 +67,7 @@ fn from_tree(serving: &Serving, path: &TreePath) -> Result<Option<Outcome>, Refu
     let mut known = Vec::new();
     if let Some(put) = row.content.filter(|_| row.entry.kind == Kind::File) {
         let mut folders = holders;
-        folders.extend(serving.holders(put));
+        folders.extend(serving.holders(put, &context.session.owner));
         known = serving.slaves_of(&folders)?;
         if row.here {
             known.extend(serving.as_holder());

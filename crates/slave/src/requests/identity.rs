@@ -40,6 +40,7 @@ mod tests {
     fn all_that_a_change_is_counts() {
         let session = |user: &str| Session {
             user: user.to_owned(),
+            owner: crate::owner::Owner::of("", std::net::IpAddr::from([192, 0, 2, 1])),
             root: TreePath::root(),
             writable: true,
             mark: relais_proto::Mark::default(),

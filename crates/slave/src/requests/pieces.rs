@@ -14,13 +14,11 @@ pub(super) fn pieces(context: &mut Context<'_>, request: Request) -> Handled {
         }
     };
     content::check_wanted(context, &path, &file, wanted)?;
-    let values = relais_tree::piece_values(
-        &file.file,
-        file.meta.size,
-        first,
-        count.min(limits::PIECES_PER_PAGE),
-        &mut |_| context.patience.still(WaitReason::Hashing),
-    )
+    let count = count.min(limits::PIECES_PER_PAGE);
+    context.patience.still(WaitReason::Hashing).map_err(|e| content::unhashed(&path, e))?;
+    let values = relais_tree::piece_values(&file.file, file.meta.size, first, count, &mut |_| {
+        context.patience.still(WaitReason::Hashing)
+    })
     .map_err(|e| content::unhashed(&path, e))?;
     if !file.is_unchanged().map_err(|e| super::refuse(&path, &e))? {
         return Err(content::changed(&path));

@@ -270,11 +270,11 @@ fn hash_staged(
     let mut buffer = vec![0; usize::try_from(len.min(limits::PIECE)).unwrap_or(0)];
     let mut at = 0;
     while at < len {
+        patience.still(WaitReason::Hashing).map_err(|_| gone())?;
         let want = usize::try_from((len - at).min(limits::PIECE)).unwrap_or(0);
         file.read_exact_at(&mut buffer[..want], at).map_err(|e| cannot_stage(path, e))?;
         hasher.update(&buffer[..want]);
         at += want as u64;
-        patience.still(WaitReason::Hashing).map_err(|_| gone())?;
     }
     Ok(())
 }

@@ -286,6 +286,7 @@ mod tests {
         let log = TransferLog::open(&path).unwrap();
         let session = Session {
             user: "a\u{202e}\u{9b}b\"".to_owned(),
+            owner: crate::owner::Owner::of("", std::net::IpAddr::from([192, 0, 2, 1])),
             root: TreePath::new("home").unwrap(),
             writable: true,
             mark: Mark::default(),

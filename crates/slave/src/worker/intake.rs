@@ -8,7 +8,7 @@ use relais_proto::{FrameHeader, FrameType, Refusal, Request, WireError, limits};
 use super::session::Ticker;
 use crate::changes::Proposal;
 use crate::requests::Upload;
-use crate::serving::Serving;
+use crate::serving::{Serving, Session};
 
 /// Bytes read at once.
 const BUFFER: usize = 256 * 1024;
@@ -53,7 +53,7 @@ impl Intake {
     pub fn take(
         &mut self,
         connection: &mut Connection,
-        serving: &Serving,
+        (serving, session): (&Serving, &Session),
         mut upload: Upload,
         meanwhile: Meanwhile<'_>,
     ) -> Result<Taken, WireError> {
@@ -75,7 +75,8 @@ impl Intake {
                 return Err(e);
             }
         };
-        Ok(match upload.finish(digest, serving, &mut Ticker::new(connection)) {
+        let mut ticker = Ticker::hashing(connection, serving, session);
+        Ok(match upload.finish(digest, serving, &mut ticker) {
             Ok(proposal) => Taken::Whole(Box::new(proposal)),
             Err(refusal) => Taken::Refused { refusal, ended: true },
         })

@@ -15,6 +15,7 @@ use relais_state::{LinkChallenger, LinkError, LinkRole, Pending, Rights, Ticket,
 
 use crate::board::Board;
 use crate::config::master_for;
+use crate::owner::Owner;
 use crate::secrets::WorkerSecrets;
 use crate::serving::Session;
 use crate::worker::passwords::Desk;
@@ -97,6 +98,7 @@ impl Policy {
                 let Ticket { user, rights, root, generation, ends_ms, .. } = ticket;
                 Ok(Session {
                     user,
+                    owner: Owner::default(),
                     root,
                     writable: rights == Rights::Write,
                     mark,
@@ -268,7 +270,8 @@ impl LoginGreeter {
     fn session(&self, user: String, root: TreePath, writable: bool, generation: u64) -> Session {
         let time = u64::try_from(limits::TICKET_TIME.as_millis()).unwrap_or(u64::MAX);
         let ends_ms = self.board.master_ms().saturating_add(time);
-        Session { user, root, writable, mark: Mark::default(), peer: false, generation, ends_ms }
+        let (owner, mark) = (Owner::default(), Mark::default());
+        Session { user, owner, root, writable, mark, peer: false, generation, ends_ms }
     }
 
     /// The password was looked at.
@@ -293,7 +296,8 @@ impl LoginGreeter {
         Step::Close(encoded(&Reply::Error(refusal.clone())))
     }
 
-    fn admit(&self, session: Session) -> Result<Step<Admission>, Refusal> {
+    fn admit(&self, mut session: Session) -> Result<Step<Admission>, Refusal> {
+        session.owner = Owner::of(&session.user, self.addr.ip());
         if self.board.is_draining() && !session.peer {
             return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
         }
@@ -325,6 +329,10 @@ fn encoded(reply: &Reply) -> Vec<u8> {
 
 impl Greeter for LoginGreeter {
     type Value = Admission;
+
+    fn is_known(&self) -> bool {
+        matches!(&*self.policy, Policy::Standalone { desk: Some(desk), .. } if desk.desk.is_known(self.addr.ip()))
+    }
 
     fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Admission> {
         self.take(kind, payload).unwrap_or_else(|refusal| self.turned_away(&refusal))

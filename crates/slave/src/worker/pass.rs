@@ -17,13 +17,14 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
+use crate::owner::{self, Owner};
 use crate::serving::Session;
 use crate::staging::StagedName;
 
 /// Longest address as text: an IPv6 one with a scope and a port.
 const ADDRESS: usize = 64;
-/// Longest message: both addresses, user, root and a few bytes.
-const MESSAGE: usize = 2 * ADDRESS + limits::USER + limits::PATH + 64;
+/// Longest message: both addresses, user, owner, root and a few bytes.
+const MESSAGE: usize = 2 * ADDRESS + limits::USER + owner::LONGEST + limits::PATH + 64;
 
 /// One worker's inbox.
 #[derive(Debug)]
@@ -103,6 +104,7 @@ impl Inbox {
         to.short_text(&stream.peer.to_string())
             .short_text(&stream.local.to_string())
             .short_text(&session.user)
+            .short_text(session.owner.as_str())
             .path(&session.root)
             .bool(session.writable)
             .bool(session.peer);
@@ -145,8 +147,10 @@ fn decode(message: &[u8]) -> Result<(SocketAddr, SocketAddr, Session), WireError
     let mut from = Decoder::new(message);
     let (peer, local) = (addr(&mut from)?, addr(&mut from)?);
     let user = from.short_text("user name", limits::USER)?.to_owned();
+    let owner = Owner::from_text(from.short_text("owner", owner::LONGEST)?);
     let session = Session {
         user,
+        owner,
         root: from.path()?,
         writable: from.bool()?,
         peer: from.bool()?,
@@ -222,6 +226,7 @@ mod tests {
         let (server, _) = listener.accept().unwrap();
         let session = Session {
             user: "ä".repeat(100),
+            owner: crate::owner::Owner::of("", std::net::IpAddr::from([192, 0, 2, 1])),
             root: TreePath::new("a/b").unwrap(),
             writable: true,
             peer: true,

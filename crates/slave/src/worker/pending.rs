@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::changes::channel::{MOST_PENDING, Received, SessionEnd};
 use crate::changes::{Answer, Proposal, no_changes};
+use crate::owner::Owner;
 use crate::requests::{Patience, SCAN_WAIT};
 use crate::serving::Serving;
 
@@ -30,6 +31,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The changes of one session that have no answer yet.
 pub struct Pending<'a> {
     serving: &'a Serving,
+    owner: &'a Owner,
     channel: Option<SessionEnd>,
     /// Oldest first, to be handed in again.
     waiting: VecDeque<Waiting>,
@@ -49,9 +51,10 @@ struct Waiting {
 impl<'a> Pending<'a> {
     /// None yet.
     #[must_use]
-    pub fn new(serving: &'a Serving) -> Self {
+    pub fn new(serving: &'a Serving, owner: &'a Owner) -> Self {
         Self {
             serving,
+            owner,
             channel: None,
             waiting: VecDeque::new(),
             failed: VecDeque::new(),
@@ -146,7 +149,7 @@ impl<'a> Pending<'a> {
                 return Err(Refusal::new(ErrorCode::Draining, "this slave is stopping"));
             }
             if channel.is_none() {
-                channel = match self.serving.desk.open() {
+                channel = match self.serving.desk.open(self.owner) {
                     Ok(channel) => Some(channel),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
                     Err(e) => return Err(broken(&e)),
@@ -366,8 +369,8 @@ mod tests {
 
     #[test]
     fn what_a_dead_replicator_has_not_answered_its_successor_gets_in_order() {
-        let (_dir, serving, mut replicator) = serving();
-        let mut pending = Pending::new(&serving);
+        let ((_dir, serving, mut replicator), owner) = (serving(), Owner::from_text("ann"));
+        let mut pending = Pending::new(&serving, &owner);
         assert!(pending.is_empty());
         for n in 1..=5 {
             assert!(pending.submit(&proposal(n, "d"), &mut replicator).unwrap());
@@ -391,8 +394,8 @@ mod tests {
 
     #[test]
     fn no_more_are_handed_in_than_there_is_room_for_answers_and_the_longest_are_handed_in_again() {
-        let (_dir, serving, mut replicator) = serving();
-        let mut pending = Pending::new(&serving);
+        let ((_dir, serving, mut replicator), owner) = (serving(), Owner::from_text("ann"));
+        let mut pending = Pending::new(&serving, &owner);
         let long = vec!["x".repeat(255); 15].join("/");
         let mut handed = 0_u8;
         while pending.submit(&proposal(handed, &long), &mut replicator).unwrap() {
@@ -432,17 +435,17 @@ mod tests {
 
     #[test]
     fn without_a_replicator_a_change_waits_and_ends_with_time_the_client_or_the_slave() {
-        let (dir, serving, mut replicator) = serving();
+        let ((dir, serving, mut replicator), owner) = (serving(), Owner::from_text("ann"));
         replicator.takes = false;
         let began = Instant::now();
         let refused =
-            Pending::new(&serving).submit(&proposal(1, "d"), &mut replicator).unwrap_err();
+            Pending::new(&serving, &owner).submit(&proposal(1, "d"), &mut replicator).unwrap_err();
         assert_eq!(refused.code, ErrorCode::NoChanges);
         assert!((NOBODY..2 * NOBODY).contains(&began.elapsed()));
         // While somebody reads the folder it waits on.
         std::fs::write(dir.path().join(FOLDER).join("lock"), "mark").unwrap();
         replicator.looks = 200;
-        let mut pending = Pending::new(&serving);
+        let mut pending = Pending::new(&serving, &owner);
         let refused = pending.submit(&proposal(1, "d"), &mut replicator).unwrap_err();
         assert_eq!(refused.code, ErrorCode::Cut);
         serving.wind_down();

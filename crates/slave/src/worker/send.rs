@@ -44,7 +44,7 @@ pub fn send(
                 return Ok(Err(ErrorCode::Busy));
             }
             let _place = large.then(|| Large(serving));
-            match send_content(connection, serving, &content, moved)? {
+            match send_content(connection, (serving, session), &content, moved)? {
                 Ok(digest) => Reply::End { digest },
                 Err(refusal) => Reply::Error(refusal),
             }
@@ -79,7 +79,7 @@ impl Drop for Large<'_> {
 /// Sends header and blocks; what comes last is the caller's to send.
 fn send_content(
     connection: &mut Connection,
-    serving: &Serving,
+    (serving, session): (&Serving, &Session),
     content: &Content,
     moved: &mut u64,
 ) -> io::Result<Result<Digest, Refusal>> {
@@ -109,7 +109,7 @@ fn send_content(
     let digest = match (header.digest, hasher) {
         (Some(digest), _) => digest,
         (None, Some(hasher)) => Digest(hasher.finalize().into()),
-        (None, None) => match late_digest(connection, serving, path, file) {
+        (None, None) => match late_digest(connection, (serving, session), path, file) {
             Ok(digest) => digest,
             Err(refusal) => return Ok(Err(refusal)),
         },
@@ -124,10 +124,10 @@ fn send_content(
 /// The digest of content whose beginning did not go by; it may have become known meanwhile.
 fn late_digest(
     connection: &mut Connection,
-    serving: &Serving,
+    (serving, session): (&Serving, &Session),
     path: &TreePath,
     file: &OpenFile,
 ) -> Result<Digest, Refusal> {
     let facts = serving.facts(path, &file.meta)?;
-    requests::digest_of(&facts, path, file, &mut Ticker::new(connection))
+    requests::digest_of(&facts, path, file, &mut Ticker::hashing(connection, serving, session))
 }

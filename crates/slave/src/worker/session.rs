@@ -17,6 +17,8 @@ use super::intake::{Intake, Taken};
 use super::pending::Pending;
 use super::send::send;
 use crate::changes::{Answer, Done, Proposal};
+use crate::hash_turns::{HashTurns, Turn};
+use crate::owner::Owner;
 use crate::requests::{self, Context, Outcome, Patience, SMALL, Upload};
 use crate::serving::{Serving, Session};
 use crate::transfers::{Begun, Notes};
@@ -49,7 +51,7 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
         connection,
         session,
         serving,
-        pending: Pending::new(serving),
+        pending: Pending::new(serving, &session.owner),
         intake: Intake::default(),
         seen: session.mark,
         alone: None,
@@ -97,28 +99,62 @@ struct Door<'a> {
     notes: Notes<'a>,
 }
 
-/// Sends `Wait` for each second that an answer takes.
+/// Sends `Wait` for each second that an answer takes, and waits for the session's turns to hash something.
 pub struct Ticker<'a> {
     connection: &'a mut Connection,
     since: Instant,
+    hashing: Option<(&'a HashTurns, &'a Owner)>,
+    /// The right to hash the next piece.
+    turn: Option<Turn>,
 }
 
 impl<'a> Ticker<'a> {
     /// The answer begins to take its time now.
     pub fn new(connection: &'a mut Connection) -> Self {
-        Self { connection, since: Instant::now() }
+        Self { connection, since: Instant::now(), hashing: None, turn: None }
+    }
+
+    /// The same, where something may have to be hashed for the answer: each [`Patience::still`] for that waits for a turn.
+    pub fn hashing(
+        connection: &'a mut Connection,
+        serving: &'a Serving,
+        session: &'a Session,
+    ) -> Self {
+        let hashing = Some((&serving.hash_turns, &session.owner));
+        Self { connection, since: Instant::now(), hashing, turn: None }
     }
 }
 
 impl Patience for Ticker<'_> {
     fn still(&mut self, reason: WaitReason) -> io::Result<()> {
-        if self.since.elapsed() >= limits::WAIT_EVERY {
-            self.connection.queue_reply(&Reply::Wait(reason));
-            self.connection.flush()?;
-            self.since = Instant::now();
+        // Others have their turn meanwhile, also while the client does not read.
+        self.turn = None;
+        let Self { connection, since, hashing, turn } = self;
+        let mut tell = || {
+            has_gone(connection)?;
+            if since.elapsed() >= limits::WAIT_EVERY {
+                connection.queue_reply(&Reply::Wait(reason));
+                connection.flush()?;
+                *since = Instant::now();
+            }
+            Ok(())
+        };
+        tell()?;
+        if let (WaitReason::Hashing, Some((turns, owner))) = (reason, hashing) {
+            *turn = Some(turns.take(owner, &mut tell)?);
         }
         Ok(())
     }
+}
+
+/// Fails where the client can neither send nor receive any more: nobody waits for the answer then.
+fn has_gone(connection: &Connection) -> io::Result<()> {
+    let mut fds = [PollFd::new(&**connection.stream(), PollFlags::empty())];
+    wait_at_most(&mut fds, Duration::ZERO)?;
+    if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+        return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the client has gone"));
+    }
+    Ok(())
 }
 
 /// Whether the answer to a request may come while further ones are read: a change that needs no look at the folder first.
@@ -252,10 +288,12 @@ impl Door<'_> {
         if matches!(request, Request::PutEnd { .. }) {
             return Err(WireError::Unexpected(request.frame_type().number()));
         }
-        let mut ticker = Ticker::new(&mut self.connection);
-        let mut context =
-            Context { serving: self.serving, session: self.session, patience: &mut ticker };
-        match requests::handle(&mut context, request) {
+        let handled = {
+            let mut ticker = Ticker::hashing(&mut self.connection, self.serving, self.session);
+            let (serving, session) = (self.serving, self.session);
+            requests::handle(&mut Context { serving, session, patience: &mut ticker }, request)
+        };
+        match handled {
             Ok(Outcome::Change(proposal)) => self.submit(&proposal, begun),
             Ok(Outcome::Upload(upload)) => {
                 match self
@@ -345,8 +383,9 @@ impl Door<'_> {
     /// answered goes out in between, and a sign of life each second.
     fn take_in(&mut self, upload: Upload) -> Result<Taken, WireError> {
         let (pending, notes, serving) = (&mut self.pending, &mut self.notes, self.serving);
+        let session = self.session;
         let mut told = Instant::now();
-        self.intake.take(&mut self.connection, serving, upload, &mut |connection| {
+        self.intake.take(&mut self.connection, (serving, session), upload, &mut |connection| {
             let since = Instant::now();
             loop {
                 take_answers(connection, pending, notes, serving);
@@ -406,7 +445,16 @@ impl Door<'_> {
 
     fn wait_for_answer(&mut self) -> Result<(), WireError> {
         let Some(channel) = self.pending.fd() else { return Ok(()) };
-        let waited = wait(&mut [PollFd::from_borrowed_fd(channel, PollFlags::IN)])?;
+        let stream = self.connection.stream().clone();
+        // Of the client only its end counts here: what it has asked for is cancelled then.
+        let mut fds = [
+            PollFd::from_borrowed_fd(channel, PollFlags::IN),
+            PollFd::new(&*stream, PollFlags::empty()),
+        ];
+        let waited = wait(&mut fds)?;
+        if fds[0].revents().is_empty() {
+            has_gone(&self.connection)?;
+        }
         self.tell_waiting(waited)
     }
 

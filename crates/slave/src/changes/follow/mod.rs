@@ -179,7 +179,7 @@ impl Follower {
 
     /// Can be read when there is something to do.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.counter.fds().chain([self.office.as_fd(), self.fetchers.as_fd()])
+        self.counter.fds(self.room() > 0).chain([self.office.as_fd(), self.fetchers.as_fd()])
     }
 
     /// When there is something to do though nothing can be read.

@@ -11,9 +11,13 @@ use relais_tree::{MetaKind, TreeError};
 use super::Follower;
 use crate::catalogue::{CatalogueError, Store};
 use crate::changes::commit::{is_full, sync_file};
+use crate::changes::counter::BATCH;
 use crate::changes::together::together;
 use crate::changes::{Proposal, no_changes};
 use crate::requests::refuse;
+
+/// Most changes of sessions that are on their way to the master or back, or being carried out: while one batch is, the next is numbered.
+const UNDER_WAY: usize = 2 * BATCH;
 
 impl Follower {
     /// Takes what has come over the channels.
@@ -23,8 +27,7 @@ impl Follower {
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogueError> {
         self.counter.accept();
-        let gathered = self.counter.gather();
-        // What lies in a channel whose session has left is to be read before it is closed: something may be staged for it.
+        let gathered = self.counter.gather(self.room());
         for channel in gathered.gone.into_iter().chain(self.answers.take_lost()) {
             self.counter.close(channel);
             events.extend(self.answers.gone(channel).into_iter().map(Event::Gone));
@@ -77,6 +80,12 @@ impl Follower {
             });
         }
         Ok(())
+    }
+
+    /// Changes that may be handed to the replica now. What is under way is made in the order in which it got there: what has to wait
+    /// waits in the channels, where sessions take turns.
+    pub(super) fn room(&self) -> usize {
+        UNDER_WAY.saturating_sub(self.replica.under_way())
     }
 
     /// Asks the master who holds content; nobody else knows all.

@@ -275,7 +275,8 @@ fn whoever_takes_no_answers_loses_the_channel_and_not_one_of_them() {
 #[test]
 fn sessions_are_served_together_and_those_that_left_are_forgotten() {
     let mut rig = Rig::new();
-    let sessions: Vec<SessionEnd> = (0..5).map(|_| rig.desk.open().unwrap()).collect();
+    let sessions: Vec<SessionEnd> =
+        (0..5).map(|_| rig.desk.open(&crate::owner::Owner::from_text("ann")).unwrap()).collect();
     for (n, session) in (0_u8..).zip(&sessions) {
         for k in 0..60 {
             let mut mkdir = mkdir(n, &format!("s{n}-{k}"));
@@ -283,7 +284,7 @@ fn sessions_are_served_together_and_those_that_left_are_forgotten() {
             assert!(session.propose(&mkdir.to_bytes()).unwrap());
         }
     }
-    let left = rig.desk.open().unwrap();
+    let left = rig.desk.open(&crate::owner::Owner::from_text("ann")).unwrap();
     drop(left);
     while rig.serve().unwrap() {}
     for session in &sessions {

@@ -82,7 +82,10 @@ impl Rig {
         let root = Folder::open(dir.path()).unwrap();
         let (desk, board) =
             (Arc::new(Desk::new().unwrap()), Arc::new(Board::new(1, 1, 1).unwrap()));
-        let (staging, session) = (Staging::open(&root).unwrap(), desk.open().unwrap());
+        let (staging, session) = (
+            Staging::open(&root).unwrap(),
+            desk.open(&crate::owner::Owner::from_text("ann")).unwrap(),
+        );
         let mut rig =
             Self { dir, root, staging, board, desk, running: None, memory: Memory::new(), session };
         rig.start();
@@ -114,7 +117,7 @@ impl Rig {
 
     /// A session with a new channel.
     fn connect(&mut self) {
-        self.session = self.desk.open().unwrap();
+        self.session = self.desk.open(&crate::owner::Owner::from_text("ann")).unwrap();
     }
 
     fn serve(&mut self) -> Result<bool, CatalogueError> {

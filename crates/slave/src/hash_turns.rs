@@ -1,0 +1,190 @@
+//! Hashing that sessions ask for: as many at a time as a worker has cores for, a piece at a time, in turns by user and session.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use relais_proto::FairQueue;
+
+use crate::owner::Owner;
+
+/// Time between two looks whether whoever waits for the result is still there.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What the sessions of a worker share.
+#[derive(Debug)]
+pub struct HashTurns(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Pieces that could be hashed now.
+    free: usize,
+    waiting: FairQueue<Owner, ThreadId, Arc<Waiter>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiter {
+    granted: Mutex<bool>,
+    came: Condvar,
+}
+
+/// The right to hash one piece, given back when dropped.
+#[derive(Debug)]
+pub struct Turn(Arc<Shared>);
+
+impl HashTurns {
+    /// Lets so many pieces be hashed at a time.
+    #[must_use]
+    pub fn new(at_a_time: usize) -> Self {
+        // Each session waits for one turn at most, and there is a bound on sessions.
+        let state = State { free: at_a_time.max(1), waiting: FairQueue::new(usize::MAX) };
+        Self(Arc::new(Shared { state: Mutex::new(state) }))
+    }
+
+    /// Waits for a turn of this session, whose thread calls. `still` is asked now and then whether its client is there.
+    ///
+    /// # Errors
+    /// Those of `still`.
+    pub fn take(
+        &self,
+        owner: &Owner,
+        still: &mut dyn FnMut() -> io::Result<()>,
+    ) -> io::Result<Turn> {
+        let waiter = Arc::new(Waiter::default());
+        {
+            let mut state = self.0.state();
+            if state.free > 0 && state.waiting.is_empty() {
+                state.free -= 1;
+                return Ok(Turn(self.0.clone()));
+            }
+            let own = std::thread::current().id();
+            if state.waiting.push(owner.clone(), own, waiter.clone()).is_err() {
+                return Err(io::Error::other("too much waits to be hashed"));
+            }
+            // One may have become free while others were put in.
+            state.grant();
+        }
+        loop {
+            if waiter.wait() {
+                return Ok(Turn(self.0.clone()));
+            }
+            if let Err(e) = still() {
+                let mut state = self.0.state();
+                state.waiting.retain(|_, _, other| !Arc::ptr_eq(other, &waiter));
+                if *waiter.granted() {
+                    state.free += 1;
+                    state.grant();
+                }
+                return Err(e);
+            }
+        }
+    }
+
+    /// Sessions that wait for a turn.
+    #[cfg(test)]
+    fn waiting(&self) -> usize {
+        self.0.state().waiting.len()
+    }
+}
+
+impl Waiter {
+    /// Waits a moment; whether the turn has come.
+    fn wait(&self) -> bool {
+        let granted = self.granted();
+        let waited = self.came.wait_timeout_while(granted, LOOK, |granted| !*granted);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn granted(&self) -> MutexGuard<'_, bool> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Gives what is free to those whose turn it is.
+    fn grant(&mut self) {
+        while self.free > 0
+            && let Some((.., waiter)) = self.waiting.pop()
+        {
+            self.free -= 1;
+            *waiter.granted() = true;
+            waiter.came.notify_one();
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.free += 1;
+        state.grant();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::time::Instant;
+
+    use super::*;
+
+    fn owner(name: &str) -> Owner {
+        Owner::of(name, IpAddr::from([192, 0, 2, 1]))
+    }
+
+    fn wait_until(what: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !what() {
+            assert!(began.elapsed() < Duration::from_secs(30));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn another_users_single_piece_comes_before_the_rest_of_a_flood() {
+        let (turns, order) = (HashTurns::new(1), Mutex::new(Vec::new()));
+        let held = turns.take(&owner("x"), &mut || Ok(())).unwrap();
+        std::thread::scope(|scope| {
+            let hash = |name: &'static str| {
+                let turn = turns.take(&owner(name), &mut || Ok(())).unwrap();
+                order.lock().unwrap().push(name);
+                drop(turn);
+            };
+            for n in 1..=50 {
+                scope.spawn(move || hash("flood"));
+                wait_until(|| turns.waiting() == n);
+            }
+            scope.spawn(move || hash("other"));
+            wait_until(|| turns.waiting() == 51);
+            drop(held);
+        });
+        let order = order.into_inner().unwrap();
+        assert_eq!(order.len(), 51);
+        assert!(order.iter().position(|name| *name == "other").unwrap() <= 1, "{order:?}");
+        assert_eq!((turns.waiting(), turns.0.state().free), (0, 1));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_is_not_hashed() {
+        let turns = HashTurns::new(1);
+        let held = turns.take(&owner("ann"), &mut || Ok(())).unwrap();
+        let gone = &mut || Err(io::ErrorKind::BrokenPipe.into());
+        assert!(turns.take(&owner("ann"), gone).is_err());
+        assert_eq!(turns.waiting(), 0);
+        drop(held);
+        drop(turns.take(&owner("ann"), &mut || Ok(())).unwrap());
+        assert_eq!(turns.0.state().free, 1);
+    }
+}

@@ -1,0 +1,241 @@
+//! A user's flood holds up that user alone: changes and hashing are done in turns, and not for those that have left.
+
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use relais_proto::{FrameType, Login, Reply, Request, Version, Wanted};
+
+use crate::accounts;
+use crate::harness::{
+    Cluster, SOON, Standalone, Wire, eventually, hello, path, process_of, put, session,
+    staged_files, stop, upload,
+};
+
+/// Changes that a flooding session has on their way, at the most.
+const AHEAD: usize = 96;
+
+/// Sessions that ask as fast as they are answered, until this is dropped.
+struct Flood {
+    over: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Flood {
+    /// Each session sends what `ask` makes of its number and the request's, `ahead` requests before their answers, which are of `kind`.
+    fn start(
+        sessions: Vec<Wire>,
+        (kind, ahead): (FrameType, usize),
+        ask: impl Fn(usize, usize) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        let (over, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let ask = Arc::new(ask);
+        let run = |(number, mut wire): (usize, Wire)| {
+            let (over, done, ask) = (Arc::clone(&over), Arc::clone(&done), Arc::clone(&ask));
+            let run = move || {
+                let (mut sent, mut answered) = (0, 0);
+                while !over.load(SeqCst) {
+                    if sent - answered <= ahead / 2 {
+                        let some: Vec<u8> =
+                            (0..ahead / 2).flat_map(|n| ask(number, sent + n)).collect();
+                        if !wire.raw(&some) {
+                            return;
+                        }
+                        sent += ahead / 2;
+                    }
+                    match wire.frame() {
+                        Ok(Some((FrameType::Wait | FrameType::Alone, _))) => {}
+                        Ok(Some((frame, _))) => {
+                            answered += 1;
+                            done.fetch_add(usize::from(frame == kind), SeqCst);
+                        }
+                        _ => return,
+                    }
+                }
+            };
+            std::thread::Builder::new().stack_size(256 * 1024).spawn(run).unwrap()
+        };
+        let threads = sessions.into_iter().enumerate().map(run).collect();
+        Self { over, done, threads }
+    }
+
+    /// The same with small puts.
+    fn of_puts(sessions: Vec<Wire>) -> Self {
+        Self::start(sessions, (FrameType::Committed, AHEAD), |session, n| {
+            upload(&put(&format!("flood{session}-{}", n % 10), 3), b"new", 3)
+        })
+    }
+
+    fn done(&self) -> usize {
+        self.done.load(SeqCst)
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.over.store(true, SeqCst);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// The latest change that the slave has.
+#[track_caller]
+fn latest(wire: &mut Wire) -> u64 {
+    match wire.ask(&Request::Stat(path(""))) {
+        Reply::Details { mark, .. } => mark.number,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// How many changes were made from the moment that a put was begun until it was made, and how long that took.
+#[track_caller]
+fn one_put(wire: &mut Wire, n: usize) -> (u64, Duration) {
+    let (before, began) = (latest(wire), Instant::now());
+    let Version { number, .. } = wire.put(&format!("single{n}"), b"content").unwrap();
+    (number - before, began.elapsed())
+}
+
+/// A session without an account, from one of the machine's own addresses.
+#[track_caller]
+fn session_from(source: [u8; 4], addr: SocketAddr) -> Wire {
+    let mut wire = Wire::connect_from(IpAddr::from(source), addr).unwrap();
+    wire.send(&[hello(), Request::Login(Login::default())]);
+    assert!(matches!(wire.reply(), Reply::Welcome { .. }));
+    let reply = wire.reply();
+    assert!(matches!(reply, Reply::Opened { .. }), "{reply:?}");
+    wire
+}
+
+/// A master and a slave that know these users, and a ticket for each.
+#[track_caller]
+fn with_users(names: &[&str]) -> (Cluster, Vec<Vec<u8>>) {
+    let cluster = Cluster::of(1).start();
+    let state = cluster.dir.folder("master");
+    names.iter().for_each(|name| accounts::add(&cluster.dir, &state, name, "write", "/"));
+    let ticket = |name: &&str| {
+        eventually(SOON, "the account counts", || {
+            let mut wire = Wire::connect(cluster.addr);
+            let password = accounts::password(name).into_bytes();
+            let login = Login { user: (*name).to_owned(), password, ..Login::default() };
+            wire.send(&[hello(), Request::Login(login)]);
+            assert!(matches!(wire.reply(), Reply::Welcome { .. }));
+            match wire.reply() {
+                Reply::Redirect { ticket, .. } => Some(ticket),
+                _ => None,
+            }
+        })
+    };
+    let tickets = names.iter().map(ticket).collect();
+    (cluster, tickets)
+}
+
+/// Makes single puts beside a flood; each is made after at most so many others.
+#[track_caller]
+fn put_beside(flood: &Flood, wire: &mut Wire, most: u64) {
+    eventually(SOON, "the flood flows", || (flood.done() > 1000).then_some(()));
+    for n in 0..5 {
+        let (others, took) = one_put(wire, n);
+        assert!(others <= most, "put {n} waited for {others} others and {took:?}");
+        assert!(took < Duration::from_secs(8), "put {n} took {took:?}");
+    }
+}
+
+#[test]
+fn a_put_is_made_soon_beside_another_users_flood() {
+    let (cluster, tickets) = with_users(&["flood", "ann"]);
+    let slave = cluster.slaves[0].addr;
+    let mut wire = session(slave, &tickets[1]);
+    let flood = Flood::of_puts((0..100).map(|_| session(slave, &tickets[0])).collect());
+    // Two batches are on their way, a third one is taken meanwhile, and some pass while the put comes in.
+    put_beside(&flood, &mut wire, 6 * 256);
+}
+
+#[test]
+fn a_put_is_made_soon_beside_another_addresss_flood() {
+    let slave = Standalone::start(&[], &[]);
+    let mut wire = session_from([127, 0, 0, 1], slave.addr);
+    let flood = (0..100).map(|_| session_from([127, 0, 0, 2], slave.addr)).collect();
+    put_beside(&Flood::of_puts(flood), &mut wire, 6 * 256);
+}
+
+#[test]
+#[ignore = "it keeps both cores busy for a minute"]
+fn beside_500_flooding_sessions_no_put_fails() {
+    let (cluster, tickets) = with_users(&["flood", "ann"]);
+    let slave = cluster.slaves[0].addr;
+    let mut wire = session(slave, &tickets[1]);
+    let flood = Flood::of_puts((0..500).map(|_| session(slave, &tickets[0])).collect());
+    eventually(SOON, "the flood flows", || (flood.done() > 1000).then_some(()));
+    for n in 0..200 {
+        wire.put(&format!("single{n}"), b"content").unwrap();
+    }
+}
+
+#[test]
+fn changes_of_a_session_that_has_left_are_not_made() {
+    const PUTS: usize = 50;
+    let slave = Standalone::start(&["--workers", "1"], &[]);
+    let (mut gone, mut stays) =
+        (session_from([127, 0, 0, 2], slave.addr), session_from([127, 0, 0, 1], slave.addr));
+    gone.put("before", b"content").unwrap();
+    let before = latest(&mut stays);
+    let replicator = process_of(&slave.program, "Replicator");
+    stop(replicator);
+    let requests: Vec<_> = (0..PUTS).map(|n| put(&format!("gone{n}"), 3)).collect();
+    let all: Vec<u8> = requests.iter().flat_map(|request| upload(request, b"new", 3)).collect();
+    gone.raw(&all);
+    eventually(SOON, "all of it is staged", || {
+        (staged_files(&slave.root)
+            .iter()
+            .filter(|f| f.to_string_lossy().ends_with(".whole"))
+            .count()
+            == PUTS)
+            .then_some(())
+    });
+    // Its connection is reset, as where its program has died with answers unread.
+    let socket = socket2::Socket::from(gone.0);
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(socket);
+    eventually(SOON, "its session has ended", || (stays.status().1.sessions == 1).then_some(()));
+    kill(replicator, Signal::SIGCONT).unwrap();
+    assert_eq!(stays.put("stays", b"content").unwrap().number, before + 1);
+    // What had come is kept: who comes again is done with it, once.
+    let mut again = session_from([127, 0, 0, 2], slave.addr);
+    assert_eq!(again.upload(&requests[7], b"new").unwrap().number, before + 2);
+    assert_eq!(again.upload(&requests[7], b"new").unwrap().number, before + 2);
+    assert_eq!(again.fetch("gone7").unwrap(), b"new");
+}
+
+#[test]
+fn piece_values_come_soon_beside_another_addresss_flood() {
+    const PIECES: u32 = 64;
+    let slave = Standalone::start(&["--workers", "1"], &[("f", b"")]);
+    // Nothing of it takes room on the disk.
+    let size = u64::from(PIECES) << 20;
+    File::options().write(true).open(slave.root.join("f")).unwrap().set_len(size).unwrap();
+    let ask =
+        |count: u32| Request::Pieces { path: path("f"), wanted: Wanted::Any, first: 0, count };
+    let mut wire = session_from([127, 0, 0, 1], slave.addr);
+    let flood = Flood::start(
+        (0..40).map(|_| session_from([127, 0, 0, 2], slave.addr)).collect(),
+        // Answers come singly: more would be kept back while further requests lie ready.
+        (FrameType::PieceValues, 2),
+        move |_, _| crate::harness::encoded(&[ask(1)]),
+    );
+    eventually(SOON, "the flood flows", || (flood.done() > 100).then_some(()));
+    let before = flood.done();
+    match wire.ask(&ask(PIECES)) {
+        Reply::PieceValues { values, .. } => assert_eq!(values.len(), PIECES as usize),
+        other => panic!("{other:?}"),
+    }
+    // A few for each, on as many cores as there are; without turns forty for one.
+    let others = flood.done() - before;
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let most = 4 * cores * PIECES as usize;
+    assert!(others <= most, "{others} others came before {PIECES} pieces");
+}
