@@ -140,7 +140,7 @@ class Fields:
         return slave, [self.address() for _ in range(self.count(8))]
 
     def entry(self):
-        entry = {"name": self.text(255), "kind": self.number("B"), "executable": self.flag(), "size": self.number("Q")}
+        entry = {"name": self.text(255), "kind": self.number("B"), "mode": self.number("H"), "size": self.number("Q")}
         entry["mtime"] = [self.number("q"), self.number("I")]
         entry["version"] = self.option(self.mark)
         if entry["kind"] > 1 or not is_part(entry["name"]):

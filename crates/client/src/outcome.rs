@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use relais_net::tls::Fingerprint;
-use relais_proto::{ClusterId, Digest, Entry, ErrorCode, FileTime, Kind, ServerRole, Version};
+use relais_proto::{
+    ClusterId, Digest, Entry, ErrorCode, FileTime, Kind, Mode, ServerRole, Version,
+};
 
 use crate::Failure;
 use crate::session::Report;
@@ -162,8 +164,8 @@ pub struct Shown {
     pub path: Option<String>,
     /// File, folder, or something else that is only found locally.
     pub kind: ShownKind,
-    /// Whether the owner may execute it.
-    pub executable: bool,
+    /// Permission bits.
+    pub mode: Mode,
     /// Bytes of content.
     pub size: u64,
     /// Last modification.
@@ -209,7 +211,7 @@ impl From<Entry> for Shown {
             name: if entry.name.is_empty() { "/".to_owned() } else { entry.name },
             path: None,
             kind: entry.kind.into(),
-            executable: entry.executable,
+            mode: entry.mode,
             size: entry.size,
             mtime: entry.mtime,
             version: entry.version,

@@ -16,7 +16,7 @@ pub fn next(chain: Chain, numbered: &Numbered) -> Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relais_proto::{Change, ChangeId, TreePath, Version};
+    use relais_proto::{Change, ChangeId, Mode, TreePath, Version};
 
     #[test]
     fn it_tells_what_was_changed_and_in_which_order() {
@@ -24,7 +24,10 @@ mod tests {
             version: Version { epoch: 1, number },
             id: ChangeId([id; 16]),
             time_ms: 0,
-            change: Change::MakeFolder { path: TreePath::new("a").unwrap() },
+            change: Change::MakeFolder {
+                path: TreePath::new("a").unwrap(),
+                mode: Mode::new(0o755),
+            },
         };
         let of =
             |ids: [u8; 2]| next(next(Chain::default(), &numbered(1, ids[0])), &numbered(2, ids[1]));

@@ -3,7 +3,9 @@
 //! It is asked in the step that numbers the change, with the tree as it is at that number. What
 //! does not fit gets an error and no number; what has a number applies everywhere.
 
-use relais_proto::{Change, ChangeId, ErrorCode, Expect, Kind, Refusal, TreePath, Version, limits};
+use relais_proto::{
+    Change, ChangeId, ErrorCode, Expect, Kind, Mode, Refusal, TreePath, Version, limits,
+};
 
 /// What a change has to know of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub struct Node {
     pub kind: Kind,
     /// The last change to its path; none where it was never numbered.
     pub version: Option<Version>,
+    /// Permission bits.
+    pub mode: Mode,
 }
 
 /// The tree as a change finds it.
@@ -56,9 +60,10 @@ pub fn check<V: View>(
 ) -> Result<Result<(), Refusal>, V::Error> {
     match change {
         Change::Put { path, .. } => check_put(path, expect, tree),
-        Change::MakeFolder { path } => check_make_folder(path, tree),
+        Change::MakeFolder { path, .. } => check_make_folder(path, tree),
         Change::Remove { path, recursive } => check_remove(path, *recursive, expect, tree),
         Change::Move { from, to } => check_move(from, to, tree),
+        Change::SetMode { path, .. } => check_set_mode(path, expect, tree),
         // Only who numbers makes this one, and it always fits.
         Change::Withdraw { .. } => Ok(Ok(())),
     }
@@ -156,6 +161,26 @@ fn check_remove<V: View>(
     }
 }
 
+fn check_set_mode<V: View>(
+    path: &TreePath,
+    expect: Expect,
+    tree: &mut V,
+) -> Result<Result<(), Refusal>, V::Error> {
+    if path.is_root() {
+        return refuse(
+            ErrorCode::Denied,
+            format!("{path}: the mode of the top is each server's own"),
+        );
+    }
+    match tree.node(path)? {
+        None => refuse(ErrorCode::NotFound, format!("{path}: no such file or folder")),
+        Some(node) if !expect.fits(Some(node.version)) => {
+            refuse(ErrorCode::Changed, format!("{path}: what is there was not expected"))
+        }
+        Some(_) => Ok(Ok(())),
+    }
+}
+
 fn check_move<V: View>(
     from: &TreePath,
     to: &TreePath,
@@ -225,10 +250,14 @@ mod tests {
     }
 
     fn tree() -> Tree {
-        let node = |kind, number| Node { kind, version: Some(Version { epoch: 1, number }) };
+        let node = |kind, number| Node {
+            kind,
+            version: Some(Version { epoch: 1, number }),
+            mode: Mode::new(0o644),
+        };
         Tree(BTreeMap::from([
             ("file", node(Kind::File, 1)),
-            ("old", Node { kind: Kind::File, version: None }),
+            ("old", Node { kind: Kind::File, version: None, mode: Mode::new(0o644) }),
             ("empty", node(Kind::Folder, 2)),
             ("full", node(Kind::Folder, 3)),
             ("full/inside", node(Kind::File, 4)),
@@ -250,7 +279,7 @@ mod tests {
             size: 0,
             digest: Digest([0; 32]),
             mtime: FileTime::default(),
-            executable: false,
+            mode: Mode::new(0o644),
         }
     }
 
@@ -270,7 +299,7 @@ mod tests {
         for (at, wanted) in table {
             let changes = [
                 put(at),
-                Change::MakeFolder { path: path(at) },
+                Change::MakeFolder { path: path(at), mode: Mode::new(0o755) },
                 remove(at, false),
                 remove(at, true),
             ];
@@ -312,15 +341,15 @@ mod tests {
         let short = deep(4095 - 300);
         let (fits, long) = ("y".repeat(200), deep(600));
         let mut tree = tree();
-        tree.0.insert("far", Node { kind: Kind::Folder, version: None });
+        tree.0.insert("far", Node { kind: Kind::Folder, version: None, mode: Mode::new(0o755) });
         let below: &'static str = Box::leak(format!("far/{short}").into_boxed_str());
-        tree.0.insert(below, Node { kind: Kind::File, version: None });
+        tree.0.insert(below, Node { kind: Kind::File, version: None, mode: Mode::new(0o644) });
         let mut parent = String::new();
         for part in long.split('/') {
             parent = if parent.is_empty() { part.to_owned() } else { format!("{parent}/{part}") };
             tree.0.insert(
                 Box::leak(parent.clone().into_boxed_str()),
-                Node { kind: Kind::Folder, version: None },
+                Node { kind: Kind::Folder, version: None, mode: Mode::new(0o755) },
             );
         }
         let mut ask = |to: &str| {

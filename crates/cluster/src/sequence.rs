@@ -79,13 +79,14 @@ impl Sequencer {
                 Err(refusal) => verdicts.push(Verdict::Refused(refusal)),
                 Ok(()) => {
                     next.number += 1;
-                    draft.accept(&ask.change, next);
+                    let change = draft.decided(ask)?;
+                    draft.accept(&change, next);
                     ids.insert(ask.id, next);
                     verdicts.push(Verdict::Numbered(Numbered {
                         version: next,
                         id: ask.id,
                         time_ms,
-                        change: ask.change.clone(),
+                        change,
                     }));
                 }
             }
@@ -132,7 +133,7 @@ impl<V: View> Draft<'_, V> {
     /// Whether a change concerns more paths than its own.
     fn must_be_alone(&mut self, change: &Change) -> Result<bool, V::Error> {
         match change {
-            Change::Put { .. } | Change::MakeFolder { .. } => Ok(false),
+            Change::Put { .. } | Change::MakeFolder { .. } | Change::SetMode { .. } => Ok(false),
             Change::Remove { path, .. } => {
                 Ok(self.node(path)?.is_some_and(|node| node.kind == Kind::Folder))
             }
@@ -140,14 +141,31 @@ impl<V: View> Draft<'_, V> {
         }
     }
 
+    /// The change as it is numbered: a put has the mode of the file that it replaces, unless it says that it brings another.
+    fn decided(&mut self, ask: &Asked) -> Result<Change, V::Error> {
+        let mut change = ask.change.clone();
+        if let Change::Put { path, mode, .. } = &mut change
+            && ask.keep_mode
+            && let Some(former) = self.node(path)?.filter(|node| node.kind == Kind::File)
+        {
+            *mode = former.mode;
+        }
+        Ok(change)
+    }
+
     fn accept(&mut self, change: &Change, version: Version) {
-        let node = |kind| Some(Node { kind, version: Some(version) });
-        match change {
-            Change::Put { path, .. } => self.nodes.insert(path.clone(), node(Kind::File)),
-            Change::MakeFolder { path } => self.nodes.insert(path.clone(), node(Kind::Folder)),
-            Change::Remove { path, .. } => self.nodes.insert(path.clone(), None),
-            Change::Move { .. } | Change::Withdraw { .. } => None,
+        let node = |kind, mode| Some(Node { kind, version: Some(version), mode });
+        let (path, node) = match change {
+            Change::Put { path, mode, .. } => (path, node(Kind::File, *mode)),
+            Change::MakeFolder { path, mode } => (path, node(Kind::Folder, *mode)),
+            Change::Remove { path, .. } => (path, None),
+            Change::SetMode { path, mode } => match self.node(path) {
+                Ok(Some(there)) => (path, node(there.kind, *mode)),
+                _ => return,
+            },
+            Change::Move { .. } | Change::Withdraw { .. } => return,
         };
+        self.nodes.insert(path.clone(), node);
     }
 }
 
@@ -157,7 +175,7 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
-    use relais_proto::{Digest, ErrorCode, Expect, FileTime};
+    use relais_proto::{Digest, ErrorCode, Expect, FileTime, Mode};
 
     #[derive(Default)]
     struct Tree {
@@ -187,7 +205,7 @@ mod tests {
     }
 
     fn asked(n: u8, change: Change) -> Asked {
-        Asked { id: ChangeId([n; 16]), change, expect: Expect::Any }
+        Asked { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
     }
 
     fn put(text: &str) -> Change {
@@ -196,12 +214,12 @@ mod tests {
             size: 1,
             digest: Digest([0; 32]),
             mtime: FileTime::default(),
-            executable: false,
+            mode: Mode::new(0o644),
         }
     }
 
     fn folder(text: &str) -> Change {
-        Change::MakeFolder { path: path(text) }
+        Change::MakeFolder { path: path(text), mode: Mode::new(0o755) }
     }
 
     fn remove(text: &str) -> Change {
@@ -248,7 +266,8 @@ mod tests {
     #[test]
     fn what_concerns_a_subtree_is_decided_alone() {
         let mut tree = Tree::default();
-        tree.nodes.insert("d".into(), Node { kind: Kind::Folder, version: None });
+        tree.nodes
+            .insert("d".into(), Node { kind: Kind::Folder, version: None, mode: Mode::new(0o755) });
         let several = [asked(1, put("x")), asked(2, remove("d")), asked(3, put("d/x"))];
         assert_eq!(run(&mut tree, &several), [Ok(11)]);
         assert_eq!(run(&mut tree, &several[1..]), [Ok(11)], "the next sees the tree without it");

@@ -128,17 +128,19 @@ impl Tree {
             oldest.remove();
         }
         let paths = match &numbered.change {
-            Change::Put { path, size, digest, mtime, executable } => {
-                let content = Content {
-                    put: version,
-                    digest: *digest,
-                    size: *size,
-                    mtime: *mtime,
-                    executable: *executable,
-                };
-                self.insert(path, Entry { version, content: Some(content) })
+            Change::Put { path, size, digest, mtime, mode } => {
+                let content = Content { put: version, digest: *digest, size: *size, mtime: *mtime };
+                self.insert(path, Entry { version, mode: *mode, content: Some(content) })
             }
-            Change::MakeFolder { path } => self.insert(path, Entry { version, content: None }),
+            Change::MakeFolder { path, mode } => {
+                self.insert(path, Entry { version, mode: *mode, content: None })
+            }
+            Change::SetMode { path, mode } => {
+                if let Some(entry) = self.entries.get_mut(path) {
+                    *entry = Entry { version, mode: *mode, ..*entry };
+                }
+                return Effects::default();
+            }
             Change::Remove { path, .. } => self.remove(path),
             Change::Move { from, to } => self.relocate(from, to, version),
             Change::Withdraw { of } => return self.withdraw(*of, version),
@@ -252,7 +254,8 @@ impl Tree {
             if !former.put && now.is_some_and(|now| now.version != of) {
                 continue;
             }
-            let restored = former_entry.map(|former| Entry { version, ..former });
+            let now_put = now.as_ref().filter(|_| former.put);
+            let restored = former_entry.map(|former| given_back(former, now_put, version));
             match restored {
                 Some(entry) => self.put_in(path.clone(), entry),
                 None => self.take_out(&path),
@@ -262,6 +265,13 @@ impl Tree {
         }
         effects
     }
+}
+
+/// What a withdrawn change has replaced, under a new number. The mode is the file's own, whatever its content: what has changed it
+/// since the put `now` holds for what comes back, too.
+pub(crate) fn given_back(former: Entry, now: Option<&Entry>, version: Version) -> Entry {
+    let kept = now.filter(|now| now.kind() == former.kind()).map(|now| now.mode);
+    Entry { version, mode: kept.unwrap_or(former.mode), ..former }
 }
 
 /// Whether a path may still be followed by one below `folder`, in the order of the paths.
@@ -290,10 +300,11 @@ impl View for Known {
     type Error = std::convert::Infallible;
 
     fn node(&mut self, path: &TreePath) -> Result<Option<Node>, Self::Error> {
-        Ok(self
-            .tree
-            .get(path)
-            .map(|entry| Node { kind: entry.kind(), version: Some(entry.version) }))
+        Ok(self.tree.get(path).map(|entry| Node {
+            kind: entry.kind(),
+            version: Some(entry.version),
+            mode: entry.mode,
+        }))
     }
 
     fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Self::Error> {
@@ -313,7 +324,7 @@ impl View for Known {
 mod tests {
     use super::*;
     use crate::sequence::{Asked, Sequencer, Verdict};
-    use relais_proto::{Digest, Expect, FileTime};
+    use relais_proto::{Digest, Expect, FileTime, Mode};
 
     fn path(text: &str) -> TreePath {
         TreePath::new(text).unwrap()
@@ -325,7 +336,7 @@ mod tests {
             size,
             digest: Digest([0; 32]),
             mtime: FileTime::default(),
-            executable: false,
+            mode: Mode::new(0o644),
         }
     }
 
@@ -334,7 +345,8 @@ mod tests {
         let (mut known, mut sequencer) = (Known::default(), Sequencer::new(Version::default()));
         for (n, change) in changes.iter().enumerate() {
             let id = ChangeId([u8::try_from(n).unwrap(); 16]);
-            let asked = [Asked { id, change: change.clone(), expect: Expect::Any }];
+            let asked =
+                [Asked { id, change: change.clone(), expect: Expect::Any, keep_mode: false }];
             let Ok(verdicts) = sequencer.sequence(&asked, &mut known, 0);
             match &verdicts[..] {
                 [Verdict::Numbered(numbered)] => drop(known.apply(numbered)),
@@ -349,7 +361,7 @@ mod tests {
     }
 
     fn folder(text: &str) -> Change {
-        Change::MakeFolder { path: path(text) }
+        Change::MakeFolder { path: path(text), mode: Mode::new(0o755) }
     }
 
     #[test]

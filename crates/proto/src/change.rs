@@ -1,7 +1,9 @@
 //! Changes to the tree: what clients ask for, what is numbered, and what journals keep.
 
 use crate::types::decode_size;
-use crate::{ChangeId, Decode, Decoder, Digest, Encoder, FileTime, TreePath, Version, WireError};
+use crate::{
+    ChangeId, Decode, Decoder, Digest, Encoder, FileTime, Mode, TreePath, Version, WireError,
+};
 
 /// What must be at a path for a put to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -73,13 +75,15 @@ pub enum Change {
         digest: Digest,
         /// Last modification.
         mtime: FileTime,
-        /// Whether the owner may execute it.
-        executable: bool,
+        /// Permission bits.
+        mode: Mode,
     },
     /// An empty folder where nothing is.
     MakeFolder {
         /// Which folder.
         path: TreePath,
+        /// Permission bits.
+        mode: Mode,
     },
     /// A file or an empty folder goes; or a folder with all that is below it at this number.
     Remove {
@@ -100,20 +104,27 @@ pub enum Change {
         /// The earlier change.
         of: Version,
     },
+    /// Other permission bits for a file or folder, which is the same otherwise.
+    SetMode {
+        /// Which file or folder.
+        path: TreePath,
+        /// Permission bits.
+        mode: Mode,
+    },
 }
 
 impl Change {
     /// Appends a tag and the fields.
     pub fn encode(&self, to: &mut Encoder<'_>) {
         match self {
-            Self::Put { path, size, digest, mtime, executable } => {
+            Self::Put { path, size, digest, mtime, mode } => {
                 to.u8(0).path(path).u64(*size);
                 digest.encode(to);
                 mtime.encode(to);
-                to.bool(*executable);
+                mode.encode(to);
             }
-            Self::MakeFolder { path } => {
-                to.u8(1).path(path);
+            Self::MakeFolder { path, mode } => {
+                mode.encode(to.u8(1).path(path));
             }
             Self::Remove { path, recursive } => {
                 to.u8(2).path(path).bool(*recursive);
@@ -122,6 +133,7 @@ impl Change {
                 to.u8(3).path(from).path(target);
             }
             Self::Withdraw { of } => of.encode(to.u8(4)),
+            Self::SetMode { path, mode } => mode.encode(to.u8(5).path(path)),
         }
     }
 }
@@ -134,12 +146,13 @@ impl Decode for Change {
                 size: decode_size(from)?,
                 digest: Digest::decode(from)?,
                 mtime: FileTime::decode(from)?,
-                executable: from.bool()?,
+                mode: Mode::decode(from)?,
             },
-            1 => Self::MakeFolder { path: from.path()? },
+            1 => Self::MakeFolder { path: from.path()?, mode: Mode::decode(from)? },
             2 => Self::Remove { path: from.path()?, recursive: from.bool()? },
             3 => Self::Move { from: from.path()?, to: from.path()? },
             4 => Self::Withdraw { of: Version::decode(from)? },
+            5 => Self::SetMode { path: from.path()?, mode: Mode::decode(from)? },
             other => {
                 return Err(WireError::BadValue { what: "kind of change", value: other.into() });
             }
@@ -210,9 +223,10 @@ mod tests {
                 size: 7,
                 digest: Digest([1; 32]),
                 mtime: FileTime { seconds: -1, nanos: 5 },
-                executable: true,
+                mode: Mode::new(0o750),
             },
-            Change::MakeFolder { path: path("a") },
+            Change::MakeFolder { path: path("a"), mode: Mode::new(0o770) },
+            Change::SetMode { path: path("a/b"), mode: Mode::new(0o600) },
             Change::Remove { path: path("a"), recursive: true },
             Change::Move { from: path("a"), to: path("b/c") },
             Change::Withdraw { of: Version { epoch: 1, number: 6 } },

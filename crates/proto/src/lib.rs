@@ -44,7 +44,7 @@ pub use seldom::{KeptBack, Seldom};
 pub use shown::{clean, is_harmful, quoted};
 pub use types::{
     ChangeId, ClusterId, Confinement, Counters, Digest, Entry, FileTime, FolderId, Identity, Kind,
-    Mark, SlaveId, Version,
+    Mark, Mode, SlaveId, Version,
 };
 
 /// The protocol versions that this crate speaks, lowest and highest.

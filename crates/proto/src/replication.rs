@@ -5,8 +5,8 @@
 use crate::message::{decode_refusal, encode_refusal};
 use crate::types::decode_size;
 use crate::{
-    Change, ChangeId, Decode, Decoder, Digest, Encoder, Expect, FileTime, FolderId, Mark, Numbered,
-    Refusal, SlaveId, TreePath, Version, WireError, limits,
+    Change, ChangeId, Decode, Decoder, Digest, Encoder, Expect, FileTime, FolderId, Mark, Mode,
+    Numbered, Refusal, SlaveId, TreePath, Version, WireError, limits,
 };
 
 /// A hash over all changes, in order: equal for two servers only where both have had the same changes.
@@ -37,8 +37,6 @@ pub struct Content {
     pub size: u64,
     /// Last modification.
     pub mtime: FileTime,
-    /// Whether the owner may execute it.
-    pub executable: bool,
 }
 
 impl Content {
@@ -47,7 +45,6 @@ impl Content {
         self.digest.encode(to);
         to.u64(self.size);
         self.mtime.encode(to);
-        to.bool(self.executable);
     }
 }
 
@@ -58,7 +55,6 @@ impl Decode for Content {
             digest: Digest::decode(from)?,
             size: decode_size(from)?,
             mtime: FileTime::decode(from)?,
-            executable: from.bool()?,
         })
     }
 }
@@ -68,6 +64,8 @@ impl Decode for Content {
 pub struct TreeEntry {
     /// The last change to the path.
     pub version: Version,
+    /// Permission bits.
+    pub mode: Mode,
     /// Its content; none for a folder.
     pub content: Option<Content>,
 }
@@ -79,16 +77,21 @@ impl TreeEntry {
         if self.content.is_some() { crate::Kind::File } else { crate::Kind::Folder }
     }
 
-    /// Appends number and content.
+    /// Appends number, mode and content.
     pub fn encode(&self, to: &mut Encoder<'_>) {
         self.version.encode(to);
+        self.mode.encode(to);
         to.option(self.content.as_ref(), Content::encode);
     }
 }
 
 impl Decode for TreeEntry {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        Ok(Self { version: Version::decode(from)?, content: from.option()? })
+        Ok(Self {
+            version: Version::decode(from)?,
+            mode: Mode::decode(from)?,
+            content: from.option()?,
+        })
     }
 }
 
@@ -133,8 +136,10 @@ pub struct Asked {
     pub id: ChangeId,
     /// The change.
     pub change: Change,
-    /// What must be there for a put.
+    /// What must be there for a put, a removal or another mode.
     pub expect: Expect,
+    /// Whether a put keeps the mode of the file that it replaces. What that is shows where the change is numbered.
+    pub keep_mode: bool,
 }
 
 /// Where a slave's folder stands.
@@ -290,7 +295,7 @@ impl ToMaster {
                 asked.id.encode(to.u8(2));
                 asked.change.encode(to);
                 asked.expect.encode(to);
-                to.bool(*found).u16(*copies);
+                to.bool(asked.keep_mode).bool(*found).u16(*copies);
             }
             Self::Seek { id } => id.encode(to.u8(3)),
             Self::Applied { upto } => upto.encode(to.u8(4)),
@@ -326,6 +331,7 @@ impl Decode for ToMaster {
                     id: ChangeId::decode(from)?,
                     change: Change::decode(from)?,
                     expect: Expect::decode(from)?,
+                    keep_mode: from.bool()?,
                 },
                 found: from.bool()?,
                 copies: from.u16()?,

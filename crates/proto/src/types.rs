@@ -127,6 +127,85 @@ impl Decode for FileTime {
     }
 }
 
+/// Permission bits of a file or folder: read, write and execute for owner, group and others.
+///
+/// setuid, setgid and sticky are no part of it: they are never sent, and never set from what was sent.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mode(u16);
+
+impl Mode {
+    /// All bits that there are.
+    const ALL: u32 = 0o777;
+    /// The slave that serves a file must be able to read it.
+    const SERVED_FILE: u32 = 0o400;
+    /// The slave that serves a folder must be able to change what is in it.
+    const SERVED_FOLDER: u32 = 0o700;
+
+    /// The permission bits among `bits`.
+    #[must_use]
+    pub const fn new(bits: u32) -> Self {
+        // Nine bits fit.
+        Self((bits & Self::ALL) as u16)
+    }
+
+    /// The mode that a served file or folder has where its owner's bits are added that the slave itself needs.
+    #[must_use]
+    pub const fn served(self, kind: Kind) -> Self {
+        Self::new(
+            self.bits()
+                | match kind {
+                    Kind::File => Self::SERVED_FILE,
+                    Kind::Folder => Self::SERVED_FOLDER,
+                },
+        )
+    }
+
+    /// The mode of what is new: without the bits of a umask.
+    #[must_use]
+    pub const fn masked(self, umask: Self) -> Self {
+        Self::new(self.bits() & !umask.bits())
+    }
+
+    /// As a number.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Whether the owner may execute it.
+    #[must_use]
+    pub const fn is_executable(self) -> bool {
+        self.bits() & 0o100 != 0
+    }
+
+    /// Appends two bytes.
+    pub fn encode(self, to: &mut Encoder<'_>) {
+        to.u16(self.0);
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+impl fmt::Debug for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mode({self})")
+    }
+}
+
+impl Decode for Mode {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        let bits = from.u16()?;
+        if u32::from(bits) > Self::ALL {
+            return Err(WireError::BadValue { what: "mode", value: bits.into() });
+        }
+        Ok(Self(bits))
+    }
+}
+
 /// What an entry is. Nothing else is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -163,8 +242,8 @@ pub struct Entry {
     pub name: String,
     /// File or folder.
     pub kind: Kind,
-    /// Whether the owner may execute it; false for folders.
-    pub executable: bool,
+    /// Permission bits.
+    pub mode: Mode,
     /// Bytes of content; 0 for folders.
     pub size: u64,
     /// Last modification.
@@ -178,7 +257,8 @@ impl Entry {
     pub fn encode(&self, to: &mut Encoder<'_>) {
         to.short_text(&self.name);
         self.kind.encode(to);
-        to.bool(self.executable).u64(self.size);
+        self.mode.encode(to);
+        to.u64(self.size);
         self.mtime.encode(to);
         to.option(self.version.as_ref(), |v, to| v.encode(to));
     }
@@ -193,7 +273,7 @@ impl Decode for Entry {
         Ok(Self {
             name: name.to_owned(),
             kind: Kind::decode(from)?,
-            executable: from.bool()?,
+            mode: Mode::decode(from)?,
             size: decode_size(from)?,
             mtime: FileTime::decode(from)?,
             version: from.option()?,

@@ -65,8 +65,8 @@ fn repeat(one: &[u8], count: usize, zeros: usize) -> Vec<u8> {
 const MARK: usize = 12;
 const COUNTERS: usize = 15 * 8 + 4 * 4;
 const V4: &[u8] = &[4, 127, 0, 0, 1, 8, 74];
-/// An entry behind its name: kind, executable, size, time, no version.
-const ENTRY_REST: usize = 1 + 1 + 8 + 12 + 1;
+/// An entry behind its name: kind, mode, size, time, no version.
+const ENTRY_REST: usize = 1 + 2 + 8 + 12 + 1;
 
 /// An endpoint with one address.
 fn endpoint() -> Vec<u8> {
@@ -140,14 +140,14 @@ fn fields_of_replies() -> Vec<Field> {
         |name, kind, width, range, before, after| Field { name, kind, width, range, before, after };
     let redirect_addrs = [[0; 2 + MARK].as_slice(), &[0, 1], &[7; 16]].concat();
     let entry = bytes(|to| {
-        to.short_text("a").u8(0).u8(0);
+        to.short_text("a").u8(0).u16(0);
     });
     let details = [&[0; 2 + ENTRY_REST], [0].as_slice()].concat();
     let holder = [details.as_slice(), &[0, 1], &[7; 16]].concat();
     let size = |n: u64| n.to_be_bytes().to_vec();
     let large = [size(limits::FILE_SIZE), size(0)].concat();
     let offset = size(limits::FILE_SIZE);
-    const AFTER_BLOCK_SIZE: usize = 12 + 1 + 1 + 1 + 16;
+    const AFTER_BLOCK_SIZE: usize = 12 + 2 + 1 + 1 + 16;
     vec![
         field("agent", Welcome, Two, (0, 1024), vec![0; 2 + 1 + 16], |n| text(n, 0)),
         field("ticket", Redirect, Two, (0, 5000), vec![], |n| {
@@ -188,7 +188,15 @@ fn fields_of_replies() -> Vec<Field> {
             Four,
             (0, 999_999_999),
             [&[0; 24], [0, 0, 0, 1].as_slice(), &[0; 8]].concat(),
-            |_| vec![0; 19],
+            |_| vec![0; 20],
+        ),
+        field(
+            "mode",
+            Header,
+            Two,
+            (0, 0o777),
+            [&[0; 24], [0, 0, 0, 1].as_slice(), &[0; 12]].concat(),
+            |_| vec![0; 18],
         ),
         field("first piece", PieceValues, Eight, (0, 1 << 43), vec![], |_| vec![0; 2]),
         field("piece values", PieceValues, Two, (0, 1024), vec![0; 8], |n| repeat(&[5; 32], n, 0)),
@@ -328,7 +336,7 @@ fn sums_in_a_header_do_not_wrap() {
         for offset in values {
             for length in values {
                 let payload = bytes(|to| {
-                    to.u64(size).u64(offset).u64(length).u32(1).bytes(&[0; 12 + 1 + 1 + 1 + 16]);
+                    to.u64(size).u64(offset).u64(length).u32(1).bytes(&[0; 12 + 2 + 1 + 1 + 16]);
                 });
                 let fits = size <= limits::FILE_SIZE
                     && u128::from(offset) + u128::from(length) <= u128::from(size);
@@ -375,8 +383,9 @@ fn sums_of_piece_numbers_do_not_wrap() {
 
 #[test]
 fn flags_and_small_numbers_have_no_undefined_values() {
+    // The higher byte of the mode.
     let header =
-        |flag: u8| [[0; 24].as_slice(), &[0, 0, 0, 1], &[0; 12], &[flag], &[0; 18]].concat();
+        |mode: u8| [[0; 24].as_slice(), &[0, 0, 0, 1], &[0; 12], &[mode, 0], &[0; 18]].concat();
     let wanted = |tag: u8| {
         [
             &[0, 1, b'a'],
@@ -423,17 +432,17 @@ fn tags_have_no_undefined_values() {
         empty("message of a slave", FrameType::ToMaster, &[value], 9);
         empty("message of a master", FrameType::ToSlave, &[value], 9);
         empty("operation", FrameType::Operate, &[value], 6);
-        empty("change", FrameType::ToMaster, &[[2].as_slice(), &[0; 16], &[value]].concat(), 4);
+        empty("change", FrameType::ToMaster, &[[2].as_slice(), &[0; 16], &[value]].concat(), 5);
         empty(
             "expectation",
             FrameType::ToMaster,
-            &[[2].as_slice(), &[0; 16], &[1, 0, 0], &[value]].concat(),
+            &[[2].as_slice(), &[0; 16], &[1, 0, 0, 0, 0], &[value]].concat(),
             3,
         );
         empty(
             "option of content",
             FrameType::ToSlave,
-            &[[2, 0, 1].as_slice(), &[0; 2 + MARK], &[value]].concat(),
+            &[[2, 0, 1].as_slice(), &[0; 2 + MARK + 2], &[value]].concat(),
             1,
         );
         empty(

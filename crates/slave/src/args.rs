@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum, ValueHint};
 use relais_net::tls::{Encrypt, TlsOptions};
+use relais_proto::Mode;
 use relais_slave::catalogue::WatchMode;
 use relais_slave::config::{self, Cluster, Config};
 use relais_state::{StateDir, StateError};
@@ -68,6 +69,9 @@ pub struct Args {
     /// Size of a block, 1 to 4M
     #[arg(help_heading = SESSIONS, long, value_name = "BYTES", default_value_t = config::BLOCK_SIZE, value_parser = block_size)]
     block_size: u32,
+    /// Permission bits that new files and folders do not have, in octal [default: the process's umask]
+    #[arg(long, value_name = "OCTAL", value_parser = umask)]
+    umask: Option<Mode>,
     /// Seconds that transfers have to end after a signal
     #[arg(help_heading = SESSIONS, long, value_name = "S", default_value_t = config::GRACE.as_secs())]
     grace: u64,
@@ -92,6 +96,13 @@ pub struct Args {
     /// State folder [default: $STATE_DIRECTORY, or $XDG_STATE_HOME/relais, or ~/.local/state/relais]
     #[arg(help_heading = SYSTEM, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     state: Option<PathBuf>,
+}
+
+fn umask(text: &str) -> Result<Mode, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(bits) if bits <= 0o777 && !text.starts_with('+') => Ok(Mode::new(bits)),
+        _ => Err("a umask is an octal number from 000 to 777, such as 022".to_owned()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -136,6 +147,7 @@ impl Args {
             sessions_per_address: self.sessions_per_address,
             queue: self.queue,
             block_size: self.block_size,
+            umask: self.umask.unwrap_or_else(config::umask),
             grace: Duration::from_secs(self.grace),
             watch: match self.watch {
                 Watch::Off => WatchMode::Off,

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use relais_net::tls::TlsOptions;
-use relais_proto::limits;
+use relais_proto::{Mode, limits};
 
 use crate::board::MAX_WORKERS;
 use crate::catalogue::WatchMode;
+
+pub use relais_tree::umask;
 
 /// Bytes in a block where nothing else is asked for: the fastest in the measurement that is
 /// written down in `benches/README.md`.
@@ -50,6 +52,8 @@ pub struct Config {
     pub queue: u32,
     /// Bytes in a block, 1 to [`limits::BLOCK_MAX`].
     pub block_size: u32,
+    /// Permission bits that new files and folders do not have.
+    pub umask: Mode,
     /// Time that transfers have at the end.
     pub grace: Duration,
     /// Whether and how the folder is watched.

@@ -279,6 +279,7 @@ impl Slave {
             folder_id: self.folder_id(),
             slave_id: self.id(),
             block_size: self.config.block_size,
+            umask: self.config.umask,
             board: self.board.clone(),
             hints: self.hints.clone(),
             desk: self.desk.clone(),

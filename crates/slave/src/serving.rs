@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
 use relais_proto::{
-    Counters, Endpoint, ErrorCode, FolderId, Mark, Refusal, Seldom, SlaveId, TreePath, Version,
-    limits,
+    Counters, Endpoint, ErrorCode, FolderId, Mark, Mode, Refusal, Seldom, SlaveId, TreePath,
+    Version, limits,
 };
 use relais_state::TicketError;
 use relais_tree::{Folder, Meta, TreeError};
@@ -42,6 +42,8 @@ pub struct Serving {
     pub slave_id: SlaveId,
     /// Bytes in a block.
     pub block_size: u32,
+    /// Permission bits that nothing new has.
+    pub umask: Mode,
     /// What the processes share.
     pub board: Arc<Board>,
     /// Where the catalogue lies.
@@ -81,6 +83,8 @@ pub struct Parts {
     pub slave_id: SlaveId,
     /// Bytes in a block.
     pub block_size: u32,
+    /// Permission bits that nothing new has.
+    pub umask: Mode,
     /// What the processes share.
     pub board: Arc<Board>,
     /// Where workers tell what they found different.
@@ -111,6 +115,7 @@ impl Serving {
             folder_id,
             slave_id,
             block_size,
+            umask,
             board,
             hints,
             desk,
@@ -126,6 +131,7 @@ impl Serving {
             folder_id,
             slave_id,
             block_size,
+            umask,
             board,
             own,
             hints,

@@ -23,7 +23,7 @@ pub use error::{TreeError, Unserved};
 pub use folder::{Folder, OpenFile, Survey};
 pub use hash::{hash_file, piece_values};
 pub use list::{Listed, Listing};
-pub use local::{set_executable, set_times};
+pub use local::{set_mode, set_times, umask};
 pub use meta::{Meta, MetaKind};
 pub use pieces::{PieceHasher, join, piece_count, piece_value};
 pub use replace::FORMER;

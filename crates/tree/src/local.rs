@@ -7,11 +7,13 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::OnceLock;
+use std::time::Instant;
 
-use relais_proto::FileTime;
+use relais_proto::{FileTime, Seldom};
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, fchmod, flock, fstat,
-    futimens, mkdirat, openat, renameat, renameat_with, unlinkat,
+    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps,
+    fchmod, fchown, flock, fstat, futimens, mkdirat, openat, renameat, renameat_with, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -24,8 +26,12 @@ const TRIES: usize = 16;
 /// Flags of every file opened here; see `resolve.rs` for the reasons.
 const ALWAYS: OFlags =
     OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
-/// Rights of a new file; the process's umask takes from it.
-const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
+/// Mode of a new file: for its owner alone, until it is complete and gets its own.
+const NEW_FILE: Mode = Mode::from_raw_mode(0o600);
+/// setuid, setgid and sticky.
+const SPECIAL: u32 = 0o7000;
+/// setgid.
+const SETGID: u32 = 0o2000;
 
 /// One part of a name, as the system takes it.
 pub(crate) fn part(name: &OsStr) -> Result<&OsStr, TreeError> {
@@ -193,6 +199,57 @@ impl Folder {
         mkdirat(self, part(name.as_ref())?, mode)
             .map_err(|e| TreeError::from_errno("make the folder", e))
     }
+
+    /// Makes a folder right in this one, with exactly these permission bits. Group and setgid are those that the system gives it.
+    ///
+    /// # Errors
+    /// [`TreeError::Taken`] where anything has the name.
+    pub fn make_folder_as(
+        &self,
+        name: impl AsRef<OsStr>,
+        mode: relais_proto::Mode,
+    ) -> Result<(), TreeError> {
+        let name = part(name.as_ref())?;
+        mkdirat(self, name, Mode::from_raw_mode(mode.bits()))
+            .map_err(|e| TreeError::from_errno("make the folder", e))?;
+        let set = self.sub_of_bytes(name.as_bytes()).and_then(|made| set_mode(&made, mode));
+        set.inspect_err(|_| {
+            if let Err(e) = self.remove_folder(name) {
+                log::warn!("a folder that did not get its mode is left behind: {e}");
+            }
+        })
+    }
+
+    /// Prepares a file for a name in this folder: it gets the permission bits, and in a setgid folder the folder's group, as a file
+    /// that is made there. Whether anything was changed.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn prepare(&self, file: &File, mode: relais_proto::Mode) -> Result<bool, TreeError> {
+        static OTHER_GROUP: Seldom = Seldom::new();
+        let failed = |e| TreeError::from_errno("set the group", e);
+        let (ours, found) = (fstat(self).map_err(failed)?, fstat(file).map_err(failed)?);
+        let mut changed = false;
+        if ours.st_mode & SETGID != 0 && ours.st_gid != found.st_gid {
+            match fchown(file, None, Some(Gid::from_raw(ours.st_gid))) {
+                Ok(()) => changed = true,
+                Err(Errno::PERM) => {
+                    if let Some(more) = OTHER_GROUP.turn(Instant::now()) {
+                        log::warn!(
+                            "files in a setgid folder do not get its group {}: this program's user is not in it{more}",
+                            ours.st_gid
+                        );
+                    }
+                }
+                Err(e) => return Err(failed(e)),
+            }
+        }
+        if found.st_mode & (SPECIAL | 0o777) != mode.bits() {
+            set_mode(file, mode)?;
+            changed = true;
+        }
+        Ok(changed)
+    }
 }
 
 fn lock(file: &File) -> Result<(), TreeError> {
@@ -216,17 +273,32 @@ pub fn set_times(file: &File, mtime: FileTime) -> Result<(), TreeError> {
         .map_err(|e| TreeError::from_errno("set the time", e))
 }
 
-/// Makes a file executable for those who may read it, which keeps to the umask that it was made
-/// with, or for nobody. No other right is ever added.
+/// Sets the permission bits. A file loses setuid, setgid and sticky; a folder keeps what it has of them, since the system gives
+/// a folder the setgid of the folder that it is made in.
 ///
 /// # Errors
 /// What the system says.
-pub fn set_executable(file: &File, executable: bool) -> Result<(), TreeError> {
-    let failed = |e| TreeError::from_errno("set the rights", e);
-    let mode = fstat(file).map_err(failed)?.st_mode & 0o777;
-    let wanted = if executable { mode | (mode & 0o444) >> 2 } else { mode & 0o666 };
-    if wanted == mode {
+pub fn set_mode(of: impl AsFd, mode: relais_proto::Mode) -> Result<(), TreeError> {
+    let failed = |e| TreeError::from_errno("set the mode", e);
+    let found = fstat(&of).map_err(failed)?.st_mode;
+    let special = match FileType::from_raw_mode(found) {
+        FileType::Directory => found & SPECIAL,
+        _ => 0,
+    };
+    let wanted = mode.bits() | special;
+    if wanted == found & (SPECIAL | 0o777) {
         return Ok(());
     }
-    fchmod(file, Mode::from_raw_mode(wanted)).map_err(failed)
+    fchmod(&of, Mode::from_raw_mode(wanted)).map_err(failed)
+}
+
+/// The process's umask. The system tells it only to who sets it, so the first call sets it for a moment to the strictest that is usual.
+#[must_use]
+pub fn umask() -> relais_proto::Mode {
+    static UMASK: OnceLock<relais_proto::Mode> = OnceLock::new();
+    *UMASK.get_or_init(|| {
+        let umask = rustix::process::umask(Mode::RWXG | Mode::RWXO);
+        rustix::process::umask(umask);
+        relais_proto::Mode::new(umask.as_raw_mode())
+    })
 }

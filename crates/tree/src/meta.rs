@@ -1,6 +1,6 @@
 //! What the file system says about one file or folder.
 
-use relais_proto::{FileTime, FolderId, Identity, Kind};
+use relais_proto::{FileTime, FolderId, Identity, Kind, Mode};
 use rustix::fs::{FileType, Stat, Statx, StatxTimestamp};
 
 /// Keeps this hash apart from every other one: it names content by where it lies.
@@ -30,8 +30,8 @@ pub struct Meta {
     pub size: u64,
     /// Last modification of the content.
     pub mtime: FileTime,
-    /// Whether its owner may execute it.
-    pub executable: bool,
+    /// Permission bits.
+    pub mode: Mode,
     /// The device it lies on.
     pub dev: u64,
     /// Its inode.
@@ -59,7 +59,7 @@ impl Meta {
             kind: kind_of(FileType::from_raw_mode(stat.st_mode)),
             size: u64::try_from(stat.st_size).unwrap_or(0),
             mtime: time(stat.st_mtime, stat.st_mtime_nsec),
-            executable: stat.st_mode & 0o100 != 0,
+            mode: Mode::new(stat.st_mode),
             dev: stat.st_dev,
             ino: stat.st_ino,
             ctime: time(stat.st_ctime, stat.st_ctime_nsec),
@@ -76,7 +76,7 @@ impl Meta {
             kind: kind_of(FileType::from_raw_mode(found.stx_mode.into())),
             size: found.stx_size,
             mtime: when(&found.stx_mtime),
-            executable: found.stx_mode & 0o100 != 0,
+            mode: Mode::new(found.stx_mode.into()),
             dev: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor),
             ino: found.stx_ino,
             ctime: when(&found.stx_ctime),
@@ -149,7 +149,7 @@ mod tests {
             kind: MetaKind::File,
             size: 1,
             mtime: t(2),
-            executable: false,
+            mode: Mode::new(0o644),
             dev: 3,
             ino: 4,
             ctime: t(5),
@@ -157,7 +157,7 @@ mod tests {
         };
         let folder = FolderId([7; 16]);
         let id = meta.identity(&folder);
-        assert_eq!(Meta { executable: true, nlink: 2, ..meta }.identity(&folder), id);
+        assert_eq!(Meta { mode: Mode::new(0o755), nlink: 2, ..meta }.identity(&folder), id);
         for other in [
             Meta { size: 2, ..meta },
             Meta { mtime: t(3), ..meta },

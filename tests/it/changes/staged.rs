@@ -148,12 +148,12 @@ fn mode_and_time_are_those_of_the_sender() {
     let slave = Standalone::start(&[], &[]);
     let mut wire = open(&slave);
     let mtime = Some(relais_proto::FileTime { seconds: 1_600_000_000, nanos: 123_456_789 });
-    for executable in [true, false] {
-        wire.upload(&PutRequest { mtime, executable, ..put("f", 2) }, b"ab").unwrap();
-        let meta = fs::metadata(slave.root.join("f")).unwrap();
+    for (name, sent, wanted) in [("a", 0o755, 0o755), ("b", 0o600, 0o600), ("c", 0o666, 0o644)] {
+        let mode = Some(relais_proto::Mode::new(sent));
+        wire.upload(&PutRequest { mtime, mode, ..put(name, 2) }, b"ab").unwrap();
+        let meta = fs::metadata(slave.root.join(name)).unwrap();
         assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_600_000_000, 123_456_789));
-        assert_eq!(meta.permissions().mode() & 0o100 != 0, executable);
-        assert_eq!(meta.permissions().mode() & 0o7022, 0, "{:o}", meta.permissions().mode());
+        assert_eq!(meta.permissions().mode() & 0o7777, wanted, "{name}");
     }
 }
 

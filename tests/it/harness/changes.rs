@@ -54,7 +54,7 @@ pub fn put(name: &str, size: usize) -> PutRequest {
         size: Some(size as u64),
         offset: 0,
         mtime: None,
-        executable: false,
+        mode: None,
         expect: Expect::Any,
         copies: 0,
     }

@@ -17,7 +17,7 @@ const PAGE: usize = 60_000;
 pub fn raw_entry(name: &[u8], kind: u8, size: u64) -> Vec<u8> {
     let mut bytes = u16::try_from(name.len()).unwrap().to_be_bytes().to_vec();
     bytes.extend_from_slice(name);
-    bytes.extend_from_slice(&[kind, 0]);
+    bytes.extend_from_slice(&[kind, 0, 0]);
     bytes.extend_from_slice(&size.to_be_bytes());
     // The start of 1970, and no version.
     bytes.extend_from_slice(&[0; 13]);
@@ -150,7 +150,7 @@ impl FakeTree {
         let entry = Entry {
             name: path.last().unwrap_or_default().to_owned(),
             kind: if file.is_some() { Kind::File } else { Kind::Folder },
-            executable: false,
+            mode: relais_proto::Mode::new(0o644),
             size: file.map_or(0, |bytes| bytes.len() as u64),
             mtime: FileTime::default(),
             version: None,

@@ -278,7 +278,7 @@ pub fn polite(request: &Request) -> Vec<u8> {
     let entry = relais_proto::Entry {
         name: "f".to_owned(),
         kind: relais_proto::Kind::File,
-        executable: false,
+        mode: relais_proto::Mode::new(0o644),
         size: 10,
         mtime: relais_proto::FileTime::default(),
         version: None,
@@ -337,7 +337,7 @@ pub fn header(size: u64, offset: u64, block: u32) -> Header {
         length: size - offset,
         block_size: block,
         mtime: relais_proto::FileTime::default(),
-        executable: false,
+        mode: relais_proto::Mode::new(0o644),
         version: None,
         digest: None,
         identity: Identity([9; 16]),

@@ -151,7 +151,7 @@ fn escapes_in_names_and_messages_do_not_reach_the_terminal() {
                 let mut entry = relais_proto::Entry {
                     name: "XXX".to_owned(),
                     kind: relais_proto::Kind::File,
-                    executable: false,
+                    mode: relais_proto::Mode::new(0o644),
                     size: 1,
                     mtime: relais_proto::FileTime::default(),
                     version: None,
@@ -197,7 +197,7 @@ fn names_that_lead_out_are_not_taken() {
                 let entry = relais_proto::Entry {
                     name: "WXYZ".to_owned(),
                     kind: relais_proto::Kind::File,
-                    executable: false,
+                    mode: relais_proto::Mode::new(0o644),
                     size: 1,
                     mtime: relais_proto::FileTime::default(),
                     version: None,

@@ -4,7 +4,7 @@ use std::fs::{DirEntry, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use relais_proto::{ErrorCode, FileTime};
+use relais_proto::{ErrorCode, FileTime, Mode};
 
 use super::{Command, Completes, Takes, options};
 use crate::Failure;
@@ -18,7 +18,7 @@ pub const LS: Command = Command {
     aliases: &["dir"],
     usage: "ls [-l] [PATH]",
     summary: "list a remote folder",
-    help: "Folders have a / behind their name. With -l each line has kind (d folder, x executable), bytes, time in UTC, name.\n\
+    help: "Folders have a / behind their name. With -l each line has kind (d folder) and permission bits, bytes, time in UTC, name.\n\
            A PATH that is a file lists that file.\n\nExample: ls -l music",
     options: &[("-l", Takes::Nothing)],
     completes: Completes::Remote,
@@ -109,7 +109,7 @@ fn local_entry(name: String, metadata: &Metadata) -> Shown {
         name,
         path: None,
         kind,
-        executable: kind == ShownKind::File && metadata.permissions().mode() & 0o100 != 0,
+        mode: Mode::new(metadata.permissions().mode()),
         size: if kind == ShownKind::Folder { 0 } else { metadata.len() },
         mtime: FileTime {
             seconds: metadata.mtime(),

@@ -137,7 +137,7 @@ impl Formatter for Harmless {
 mod tests {
     use super::*;
     use crate::outcome::{Changes, Failed, Received, Sent, Several, ShownKind};
-    use relais_proto::{Digest, ErrorCode, FileTime, Version};
+    use relais_proto::{Digest, ErrorCode, FileTime, Mode, Version};
     use std::time::Duration;
 
     fn text(fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
@@ -151,7 +151,7 @@ mod tests {
             name: name.into(),
             path: None,
             kind: ShownKind::File,
-            executable: false,
+            mode: Mode::new(0o644),
             size: 7,
             mtime: FileTime { seconds: 0, nanos: 500_000_000 },
             version: Some(Version { epoch: 1, number: 42 }),
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(value["entries"][0]["name"], "a\"\u{85}");
         assert_eq!(
             value["entries"][1],
-            serde_json::json!({"name": "b", "kind": "file", "size": 7, "mtime": "1970-01-01T00:00:00.5Z", "version": "1-42"})
+            serde_json::json!({"name": "b", "kind": "file", "mode": "0644", "size": 7, "mtime": "1970-01-01T00:00:00.5Z", "version": "1-42"})
         );
     }
 

@@ -114,6 +114,7 @@ pub(super) struct JsonEntry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<&'a str>,
     pub kind: &'static str,
+    pub mode: String,
     pub size: u64,
     pub mtime: Option<String>,
     pub version: Option<String>,
@@ -247,6 +248,7 @@ impl<'a> From<&'a Shown> for JsonEntry<'a> {
         Self {
             name: &shown.name,
             path: shown.path.as_deref(),
+            mode: shown.mode.to_string(),
             kind: match shown.kind {
                 ShownKind::File => "file",
                 ShownKind::Folder => "folder",

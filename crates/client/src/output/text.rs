@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use relais_proto::{Confinement, Counters, FileTime, ServerRole};
+use relais_proto::{Confinement, Counters, FileTime, Mode, ServerRole};
 use unicode_width::UnicodeWidthStr;
 
 use crate::outcome::{Mirrored, Received, Sent, ServerState, Several, Shown, ShownKind};
@@ -124,7 +124,7 @@ pub fn name(shown: &Shown) -> String {
     format!("{}{slash}", clean(&shown.name))
 }
 
-/// A line of `ls -l`: kind, size, time in UTC, name.
+/// A line of `ls -l`: kind, permission bits, size, time in UTC, name.
 #[must_use]
 pub fn long(shown: &Shown) -> String {
     let (kind, size) = match shown.kind {
@@ -132,22 +132,29 @@ pub fn long(shown: &Shown) -> String {
         ShownKind::File => ("-", shown.size.to_string()),
         ShownKind::Other => ("?", shown.size.to_string()),
     };
-    let x = if shown.executable { "x" } else { "-" };
-    format!("{kind}{x} {size:>14}  {}  {}", short_time(shown.mtime), name(shown))
+    let mode = letters(shown.mode);
+    format!("{kind}{mode} {size:>14}  {}  {}", short_time(shown.mtime), name(shown))
+}
+
+/// Permission bits as `ls -l` has them.
+fn letters(mode: Mode) -> String {
+    let letter =
+        |at: u32| if mode.bits() & (1 << at) == 0 { '-' } else { ['x', 'w', 'r'][at as usize % 3] };
+    (0..9).rev().map(letter).collect()
 }
 
 /// All that `stat` tells.
 #[must_use]
 pub fn details(shown: &Shown) -> String {
-    let kind = match (shown.kind, shown.executable) {
-        (ShownKind::File, true) => "file, executable",
-        (ShownKind::File, false) => "file",
-        (ShownKind::Folder, _) => "folder",
-        (ShownKind::Other, _) => "other",
+    let kind = match shown.kind {
+        ShownKind::File => "file",
+        ShownKind::Folder => "folder",
+        ShownKind::Other => "other",
     };
     let mut lines = vec![
         clean(shown.path.as_deref().unwrap_or(&shown.name)).into_owned(),
         format!("  kind     {kind}"),
+        format!("  mode     {}", shown.mode),
     ];
     if shown.kind == ShownKind::File {
         lines.push(format!("  size     {} ({})", shown.size, human_bytes(shown.size)));
@@ -274,7 +281,7 @@ mod tests {
             name: name.into(),
             path: None,
             kind,
-            executable: false,
+            mode: Mode::new(0o644),
             size: 1536,
             mtime: FileTime { seconds: 86_399, nanos: 0 },
             version: None,
@@ -355,11 +362,11 @@ mod tests {
     fn listings_show_kind_size_and_time() {
         assert_eq!(
             long(&shown("a", ShownKind::File)),
-            "--           1536  1970-01-01 23:59:59Z  a"
+            "-rw-r--r--           1536  1970-01-01 23:59:59Z  a"
         );
         assert_eq!(
             long(&shown("d", ShownKind::Folder)),
-            "d-              -  1970-01-01 23:59:59Z  d/"
+            "drw-r--r--              -  1970-01-01 23:59:59Z  d/"
         );
         assert_eq!(name(&shown("a\u{202e}b", ShownKind::File)), "a\\u{202e}b");
     }
@@ -373,7 +380,7 @@ mod tests {
         let file = Shown { path: Some("/x/a".into()), content, ..shown("a", ShownKind::File) };
         assert_eq!(digest(&file), format!("{}  /x/a", "01".repeat(32)));
         let text = details(&file);
-        assert!(text.starts_with("/x/a\n  kind     file\n  size     1536 (1.5 KiB)\n"), "{text}");
+        assert!(text.starts_with("/x/a\n  kind     file\n  mode     0644\n  size     1536 (1.5 KiB)\n"), "{text}");
         assert!(text.ends_with("\n  holders  127.0.0.1:1"), "{text}");
         assert!(!details(&shown("d", ShownKind::Folder)).contains("digest"));
     }

@@ -13,9 +13,9 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
-use relais_proto::{ClusterId, ErrorCode, TreePath};
+use relais_proto::{ClusterId, ErrorCode, Mode, TreePath};
 use relais_transfer::fetch::{FetchError, Fetched, Resume, fetch};
-use relais_tree::{Folder, MetaKind, TreeError, Unserved, set_executable, set_times};
+use relais_tree::{Folder, MetaKind, TreeError, Unserved, set_mode, set_times, umask};
 
 use crate::Failure;
 use crate::error::plain;
@@ -166,10 +166,10 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Gives the whole content its time, its rights and its name. It is not synced: like other
+    /// Gives the whole content its time, its mode and its name. It is not synced: like other
     /// download programs, the client leaves it to the system when it goes to the disk.
     fn name(&self, fetched: &Fetched, name: &str) -> Result<(), TreeError> {
-        set_executable(self.part, fetched.executable)?;
+        set_received_mode(self.part, self.folder, name, fetched.mode)?;
         set_times(self.part, fetched.mtime)?;
         self.folder.rename(self.part_name, name)
     }
@@ -201,6 +201,24 @@ fn given_up(error: &FetchError, shown: &str) -> Failure {
         }
         other => Failure::new(other.code(), other.to_string()),
     }
+}
+
+/// Gives what was fetched its mode, before its name: that of the file that it replaces, else the server's without the umask's bits.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn set_received_mode(
+    file: &File,
+    folder: &Folder,
+    name: &str,
+    mode: Mode,
+) -> Result<(), TreeError> {
+    let mode = match folder.stat_part(name.as_bytes()) {
+        Ok(there) if there.kind == MetaKind::File => there.mode,
+        Ok(_) | Err(TreeError::NotFound) => mode.masked(umask()),
+        Err(e) => return Err(e),
+    };
+    set_mode(file, mode)
 }
 
 /// Takes the part file, made where it is missing; [`TreeError::InUse`] where another client has it.

@@ -226,14 +226,7 @@ fn search(
             (Some(kind), Ok(own)) if is_last => {
                 let (meta, is_file) = (found.meta, kind == Kind::File);
                 let size = if is_file { meta.size } else { 0 };
-                let node = Node {
-                    path: own,
-                    kind,
-                    size,
-                    mtime: meta.mtime,
-                    executable: is_file && meta.executable,
-                    version: None,
-                };
+                let node = Node { path: own, kind, size, mtime: meta.mtime, version: None };
                 into.found.push((path.to_path_buf(), node));
             }
             (Some(Kind::Folder), _) if !is_last => next.push(path.join(name)),

@@ -21,8 +21,6 @@ pub struct Node {
     pub size: u64,
     /// Last modification.
     pub mtime: FileTime,
-    /// Whether the owner may execute it.
-    pub executable: bool,
     /// The last change to its path; none for what is local, or was never numbered.
     pub version: Option<Version>,
 }
@@ -36,7 +34,6 @@ impl Node {
             kind: entry.kind,
             size: entry.size,
             mtime: entry.mtime,
-            executable: entry.executable,
             version: entry.version,
         }
     }

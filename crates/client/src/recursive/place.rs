@@ -12,13 +12,14 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use relais_proto::{ErrorCode, Header, Kind, TreePath};
-use relais_tree::{Folder, MetaKind, OpenFile, TreeError, Unserved, set_executable, set_times};
+use relais_tree::{Folder, MetaKind, OpenFile, TreeError, Unserved, set_times};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::Failure;
 use crate::error::plain;
 use crate::local::Target;
 use crate::log::part_name;
+use crate::receive::set_received_mode;
 
 /// Reads of a small file that changes meanwhile before it is given up.
 const READS: usize = 3;
@@ -118,8 +119,8 @@ impl Place {
         let folder = self.folder(&parent)?;
         let temporary = temporary(name);
         let mut file = claim(folder, &temporary)?;
-        let result =
-            fill(&mut file, header, bytes).and_then(|()| folder.rename_file(&temporary, name));
+        let result = fill(&mut file, (folder, name), header, bytes)
+            .and_then(|()| folder.rename_file(&temporary, name));
         if result.is_err()
             && let Err(error) = folder.unlink(&temporary)
         {
@@ -214,11 +215,14 @@ fn claim(folder: &Folder, temporary: &str) -> Result<File, TreeError> {
     }
 }
 
-fn fill(file: &mut File, header: &Header, bytes: &[u8]) -> Result<(), TreeError> {
+fn fill(
+    file: &mut File,
+    (folder, name): (&Folder, &str),
+    header: &Header,
+    bytes: &[u8],
+) -> Result<(), TreeError> {
     file.write_all(bytes).map_err(|e| TreeError::Io("write", e))?;
-    if header.executable {
-        set_executable(file, true)?;
-    }
+    set_received_mode(file, folder, name, header.mode)?;
     set_times(file, header.mtime)
 }
 

@@ -112,7 +112,7 @@ impl Shell {
             file: &local.file,
             size: local.meta.size,
             mtime: local.meta.mtime,
-            executable: local.meta.executable,
+            mode: local.meta.mode,
         };
         let target =
             Target { id: upload.id, path: &job.remote, expect: upload.expect, copies: self.copies };

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use relais_net::Connection;
 use relais_proto::{
-    ClusterId, Endpoint, Entry, FileTime, Kind, Login, Mark, PageBuilder, Refusal, Reply, Request,
-    ServerRole, SlaveId, VERSIONS,
+    ClusterId, Endpoint, Entry, FileTime, Kind, Login, Mark, Mode, PageBuilder, Refusal, Reply,
+    Request, ServerRole, SlaveId, VERSIONS,
 };
 
 use rustix::net::{AddressFamily, SocketType};
@@ -86,7 +86,7 @@ pub fn file(name: &str) -> Entry {
     Entry {
         name: name.into(),
         kind: Kind::File,
-        executable: false,
+        mode: Mode::new(0o644),
         size: 1,
         mtime: FileTime::default(),
         version: None,

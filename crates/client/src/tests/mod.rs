@@ -176,7 +176,7 @@ fn listings_and_folders() {
     let (_, long, _) = run(false, &["ls -l"]);
     assert_eq!(
         long,
-        "-x              5  2023-11-14 22:13:20Z  a.txt\nd-              -  2023-11-14 22:13:20Z  docs/\n"
+        "-rwxr-xr-x              5  2023-11-14 22:13:20Z  a.txt\ndrwxr-xr-x              -  2023-11-14 22:13:20Z  docs/\n"
     );
 }
 
@@ -216,7 +216,7 @@ fn single_paths() {
     let lines: Vec<_> = printed.lines().collect();
     assert_eq!(lines[0], format!("{}  /a.txt", hash(b"hello")));
     assert_eq!(lines[1..3], ["/docs", "  kind     folder"]);
-    assert_eq!(lines[4..], [lines[0].to_owned(), format!("{}  /docs/two words", hash(&[2]))]);
+    assert_eq!(lines[5..], [lines[0].to_owned(), format!("{}  /docs/two words", hash(&[2]))]);
     assert_eq!(
         told,
         ["hash: /docs: it is a folder", "hash: /nothing is not there; in / there is: a.txt, docs/"]
@@ -259,7 +259,7 @@ fn every_command_prints_one_object() {
     }
     assert_eq!(
         objects[0]["entries"][1],
-        serde_json::json!({"name": "docs", "kind": "folder", "size": 0, "mtime": "2023-11-14T22:13:20.000000005Z", "version": null})
+        serde_json::json!({"name": "docs", "kind": "folder", "mode": "0755", "size": 0, "mtime": "2023-11-14T22:13:20.000000005Z", "version": null})
     );
     assert_eq!(
         (&objects[1]["entries"][0]["version"], &objects[1]["entries"][0]["holders"][0]),

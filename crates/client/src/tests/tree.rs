@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use relais_net::Connection;
 use relais_proto::{
     ChangeId, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header,
-    Identity, Kind, PageBuilder, Refusal, Reply, Request, ServerRole, TreePath, Wanted,
+    Identity, Kind, Mode, PageBuilder, Refusal, Reply, Request, ServerRole, TreePath, Wanted,
     encode_frame,
 };
 
@@ -253,7 +253,7 @@ impl Tree {
             length,
             block_size: BLOCK,
             mtime: MTIME,
-            executable: true,
+            mode: Mode::new(0o755),
             version: None,
             digest: (!self.unhashed.load(Ordering::SeqCst)).then_some(digest),
             identity,

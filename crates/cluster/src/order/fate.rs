@@ -261,6 +261,7 @@ impl Order {
                 id: withdrawal(put),
                 change: Change::Withdraw { of: put },
                 expect: Expect::Any,
+                keep_mode: false,
             };
             self.queue.push_back(Waiting { asker: None, asked, found: false });
         }

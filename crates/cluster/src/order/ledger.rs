@@ -8,7 +8,7 @@ use relais_proto::{Change, ChangeId, Digest, Numbered, TreePath, Version};
 use super::removed::Removed;
 use crate::chain::{self, Chain};
 use crate::message::Standing;
-use crate::tree::{Effects, Entry, Known, Tree};
+use crate::tree::{Effects, Entry, Known, Tree, given_back};
 
 /// Most changes kept for slaves that were away. One that is further behind compares trees.
 pub const TAIL: usize = 100_000;
@@ -133,10 +133,10 @@ impl Ledger {
         let mut effects = Effects::default();
         let path = self.tree().path_of(of).cloned();
         if let (Some(former), Some(path)) = (self.formers.remove(&of), path) {
-            effects.gone.extend(self.tree().get(&path).map(|now| (path.clone(), *now)));
-            effects
-                .restored
-                .push((path, former.map(|former| Entry { version: by.version, ..former })));
+            let now = self.tree().get(&path).copied();
+            let restored = former.map(|former| given_back(former, now.as_ref(), by.version));
+            effects.gone.extend(now.map(|now| (path.clone(), now)));
+            effects.restored.push((path, restored));
         }
         self.known.tree.restore(by.version, &effects.restored);
         effects

@@ -415,7 +415,10 @@ impl Order {
         let (mut goes, mut put) = (false, BTreeSet::new());
         let apart = |waiting: &Waiting| {
             let Change::Put { path, .. } = &waiting.asked.change else {
-                goes |= !matches!(waiting.asked.change, Change::MakeFolder { .. });
+                goes |= !matches!(
+                    waiting.asked.change,
+                    Change::MakeFolder { .. } | Change::SetMode { .. }
+                );
                 return false;
             };
             let again = !put.insert(path.clone());

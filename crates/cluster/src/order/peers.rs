@@ -221,9 +221,10 @@ fn told(kept: &Kept, holders: &Holders) -> Told {
 /// The paths of which a change tells.
 fn paths(told: &Told) -> impl Iterator<Item = &TreePath> {
     let (first, second) = match &told.numbered.change {
-        Change::Put { path, .. } | Change::MakeFolder { path } | Change::Remove { path, .. } => {
-            (Some(path), None)
-        }
+        Change::Put { path, .. }
+        | Change::MakeFolder { path, .. }
+        | Change::Remove { path, .. }
+        | Change::SetMode { path, .. } => (Some(path), None),
         Change::Move { from, to } => (Some(from), Some(to)),
         Change::Withdraw { .. } => (None, None),
     };

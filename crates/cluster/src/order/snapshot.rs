@@ -135,7 +135,7 @@ pub(crate) fn many<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relais_proto::{Change, Digest, FileTime, TreePath};
+    use relais_proto::{Change, Digest, FileTime, Mode, TreePath};
 
     fn path(name: &str) -> TreePath {
         TreePath::new(name).unwrap()
@@ -147,7 +147,7 @@ mod tests {
             size: 3,
             digest: Digest([n; 32]),
             mtime: FileTime::default(),
-            executable: true,
+            mode: Mode::new(0o755),
         }
     }
 
@@ -163,7 +163,7 @@ mod tests {
             put("a", 1),
             put("a", 2),
             withdraw,
-            Change::MakeFolder { path: path("d") },
+            Change::MakeFolder { path: path("d"), mode: Mode::new(0o755) },
             put("d/x", 3),
             put("d/x", 4),
         ];

@@ -2,7 +2,7 @@ use super::*;
 use crate::chain::Chain;
 use crate::message::{LARGE, Standing};
 use crate::tree::Known;
-use relais_proto::{Digest, Expect, FileTime, SlaveId, TreePath};
+use relais_proto::{Digest, Expect, FileTime, Mode, SlaveId, TreePath};
 
 const A: LinkId = LinkId(1);
 const B: LinkId = LinkId(2);
@@ -55,9 +55,9 @@ fn put_of(n: u8, name: &str, size: u64) -> Asked {
         size,
         digest: Digest([n; 32]),
         mtime: FileTime::default(),
-        executable: false,
+        mode: Mode::new(0o644),
     };
-    Asked { id: ChangeId([n; 16]), change, expect: Expect::Any }
+    Asked { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
 }
 
 fn put(n: u8, name: &str) -> Asked {
@@ -66,7 +66,7 @@ fn put(n: u8, name: &str) -> Asked {
 
 fn remove(n: u8, name: &str) -> Asked {
     let change = Change::Remove { path: TreePath::new(name).unwrap(), recursive: false };
-    Asked { id: ChangeId([n; 16]), change, expect: Expect::Any }
+    Asked { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
 }
 
 fn propose(order: &mut Order, link: LinkId, asked: Asked) -> Vec<Action> {

@@ -47,10 +47,11 @@ pub(super) fn decode_refusal(from: &mut Decoder<'_>) -> Result<Refusal, WireErro
 }
 
 pub(super) fn encode_asked(asked: &Asked, to: &mut Encoder<'_>) {
-    let Asked { id, change, expect } = asked;
+    let Asked { id, change, expect, keep_mode } = asked;
     id.encode(to);
     change.encode(to);
     expect.encode(to);
+    to.bool(*keep_mode);
 }
 
 pub(super) fn decode_asked(from: &mut Decoder<'_>) -> Result<Asked, WireError> {
@@ -58,6 +59,7 @@ pub(super) fn decode_asked(from: &mut Decoder<'_>) -> Result<Asked, WireError> {
         id: Decode::decode(from)?,
         change: Decode::decode(from)?,
         expect: Decode::decode(from)?,
+        keep_mode: from.bool()?,
     })
 }
 

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use relais_proto::{
-    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, FolderId, Numbered, Refusal, SlaveId,
-    ToMaster, ToSlave, TreeEntry, TreePath, Version,
+    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, FolderId, Mode, Numbered, Refusal,
+    SlaveId, ToMaster, ToSlave, TreeEntry, TreePath, Version,
 };
 
 use super::*;
@@ -27,12 +27,12 @@ fn change() -> Change {
         size: 7,
         digest: Digest([1; 32]),
         mtime: FileTime { seconds: -1, nanos: 2 },
-        executable: true,
+        mode: Mode::new(0o755),
     }
 }
 
 fn asked() -> Asked {
-    Asked { id: ID, change: change(), expect: Expect::Version(PUT) }
+    Asked { id: ID, change: change(), expect: Expect::Version(PUT), keep_mode: true }
 }
 
 fn lack() -> Lack {
@@ -72,7 +72,10 @@ fn of_slave() -> Vec<replica::Event> {
     let told = Told {
         numbered,
         holders: vec![FOLDER],
-        restored: vec![(path(), Some(TreeEntry { version: PUT, content: None }))],
+        restored: vec![(
+            path(),
+            Some(TreeEntry { version: PUT, mode: Mode::new(0o750), content: None }),
+        )],
     };
     let fetched = |result| Event::Fetched { put: PUT, from: FOLDER, result };
     vec![

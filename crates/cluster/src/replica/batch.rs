@@ -26,7 +26,7 @@ impl<'a> Touched<'a> {
     /// Whether nothing before it concerns what this change does; then it is taken in.
     fn take(&mut self, change: &'a Change) -> bool {
         match change {
-            Change::Put { path, .. } => {
+            Change::Put { path, .. } | Change::SetMode { path, .. } => {
                 let path = path.as_str();
                 let free = !self.placed.contains(path)
                     && !self.made.contains(path)
@@ -36,7 +36,7 @@ impl<'a> Touched<'a> {
                 }
                 free
             }
-            Change::MakeFolder { path } => {
+            Change::MakeFolder { path, .. } => {
                 let path = path.as_str();
                 let free = !self.placed.contains(path) && !self.is_in_cleared(path);
                 if free {
@@ -94,7 +94,7 @@ pub(super) fn length<'a>(changes: impl Iterator<Item = &'a Told>, most: usize) -
 
 #[cfg(test)]
 mod tests {
-    use relais_proto::{ChangeId, Digest, FileTime, Numbered, TreePath, Version};
+    use relais_proto::{ChangeId, Digest, FileTime, Mode, Numbered, TreePath, Version};
 
     use super::*;
 
@@ -110,9 +110,10 @@ mod tests {
                 size: 0,
                 digest: Digest([0; 32]),
                 mtime: FileTime::default(),
-                executable: false,
+                mode: Mode::new(0o644),
             },
-            ["mkdir", at] => Change::MakeFolder { path: path(at) },
+            ["mkdir", at] => Change::MakeFolder { path: path(at), mode: Mode::new(0o755) },
+            ["chmod", at] => Change::SetMode { path: path(at), mode: Mode::new(0o700) },
             ["rm", at] => Change::Remove { path: path(at), recursive: true },
             ["mv", from, to] => Change::Move { from: path(from), to: path(to) },
             ["withdraw"] => Change::Withdraw { of: Version::default() },
@@ -162,9 +163,17 @@ mod tests {
 
     #[test]
     fn no_path_is_changed_twice() {
-        for again in
-            ["put a/f", "mkdir a/f", "rm a/f", "rm a", "mv a/f b", "mv b a/f", "mv a b", "withdraw"]
-        {
+        for again in [
+            "put a/f",
+            "chmod a/f",
+            "mkdir a/f",
+            "rm a/f",
+            "rm a",
+            "mv a/f b",
+            "mv b a/f",
+            "mv a b",
+            "withdraw",
+        ] {
             assert_eq!(batches(&["put a/f", again]), [1, 1], "{again}");
         }
         for again in [

@@ -111,7 +111,10 @@ impl Replica {
                         });
                     }
                 }
-                Change::MakeFolder { .. } | Change::Remove { .. } | Change::Move { .. } => {}
+                Change::MakeFolder { .. }
+                | Change::Remove { .. }
+                | Change::Move { .. }
+                | Change::SetMode { .. } => {}
             }
             self.lacks.follow(told, lacking, now);
         }

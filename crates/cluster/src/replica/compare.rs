@@ -125,21 +125,18 @@ fn base(there: Option<&Entry>, listing: &Listing) -> Option<Expect> {
 mod tests {
     use super::*;
     use crate::tree::Content;
-    use relais_proto::{Digest, FileTime};
+    use relais_proto::{Digest, FileTime, Mode};
 
     fn version(epoch: u32, number: u64) -> Version {
         Version { epoch, number }
     }
 
     fn file(path: &str, put: Version) -> (TreePath, Entry) {
-        let content = Content {
-            put,
-            digest: Digest([0; 32]),
-            size: 1,
-            mtime: FileTime::default(),
-            executable: false,
-        };
-        (TreePath::new(path).unwrap(), Entry { version: put, content: Some(content) })
+        let content = Content { put, digest: Digest([0; 32]), size: 1, mtime: FileTime::default() };
+        (
+            TreePath::new(path).unwrap(),
+            Entry { version: put, mode: Mode::new(0o644), content: Some(content) },
+        )
     }
 
     fn names<'a>(entries: impl IntoIterator<Item = &'a TreePath>) -> Vec<&'a str> {

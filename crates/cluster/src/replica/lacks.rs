@@ -214,7 +214,7 @@ impl Lacks {
                     );
                 }
             }
-            Change::MakeFolder { .. } => {}
+            Change::MakeFolder { .. } | Change::SetMode { .. } => {}
             Change::Remove { path, .. } => self.drop_below(path),
             Change::Move { from, to } => {
                 if from != to {

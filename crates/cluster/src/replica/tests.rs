@@ -1,7 +1,7 @@
 use super::*;
 use crate::chain::Chain;
 use crate::message::ToSlave;
-use relais_proto::{Change, Expect, FileTime, Numbered};
+use relais_proto::{Change, Expect, FileTime, Mode, Numbered};
 
 const HERE: FolderId = FolderId([1; 16]);
 const OTHER: FolderId = FolderId([2; 16]);
@@ -25,7 +25,7 @@ fn put_change(n: u8, name: &str, size: u64) -> Change {
         size,
         digest: Digest([n; 32]),
         mtime: FileTime::default(),
-        executable: false,
+        mode: Mode::new(0o644),
     }
 }
 
@@ -102,6 +102,7 @@ fn ask(replica: &mut Replica, n: u8, copies: u16) -> Vec<Action> {
         id: ChangeId([n; 16]),
         change: put_change(n, &format!("f{n}"), 1),
         expect: Expect::Any,
+        keep_mode: true,
     };
     replica.on(Event::Asked { session: Some(Session(u64::from(n))), asked, copies }, Duration::ZERO)
 }
@@ -281,7 +282,7 @@ fn fetched_content_is_reported_and_what_went_meanwhile_is_not_fetched() {
 fn names_move_with_what_is_lacking() {
     let mut replica = following();
     let path = |text: &str| TreePath::new(text).unwrap();
-    let made = told(1, Change::MakeFolder { path: path("d") }, &[]);
+    let made = told(1, Change::MakeFolder { path: path("d"), mode: Mode::new(0o755) }, &[]);
     let moved = told(3, Change::Move { from: path("d"), to: path("e") }, &[]);
     tell(&mut replica, &[made, told(2, put_change(2, "d/x", 1), &[]), moved]);
     assert_eq!(carries(&carried(&mut replica, &[2])), [3], "what moves them is a batch of its own");
@@ -335,7 +336,10 @@ fn a_lower_epoch_is_refused_also_after_a_restart() {
 #[test]
 fn only_a_tree_that_arrived_whole_is_taken_over() {
     let page = || ToSlave::Page {
-        entries: vec![(TreePath::new("a").unwrap(), Entry { version: version(1), content: None })],
+        entries: vec![(
+            TreePath::new("a").unwrap(),
+            Entry { version: version(1), mode: Mode::new(0o755), content: None },
+        )],
         ids: Vec::new(),
     };
     let end = |entries| ToSlave::End {
@@ -492,8 +496,12 @@ fn whoever_asks_for_what_was_just_asked_about_is_not_told_that_nobody_knows_it()
 fn what_was_found_and_is_refused_is_set_aside_unless_it_can_be_tried_later() {
     for (code, aside) in [(ErrorCode::Changed, true), (ErrorCode::NoChanges, false)] {
         let mut replica = following();
-        let asked =
-            Asked { id: ChangeId([1; 16]), change: put_change(1, "f", 1), expect: Expect::Absent };
+        let asked = Asked {
+            id: ChangeId([1; 16]),
+            change: put_change(1, "f", 1),
+            expect: Expect::Absent,
+            keep_mode: false,
+        };
         let actions = replica.on(Event::Asked { session: None, asked, copies: 1 }, Duration::ZERO);
         assert!(matches!(actions[..], [Action::Send(ToMaster::Propose { found: true, .. })]));
         let answer = ToSlave::Answer { id: ChangeId([1; 16]), answer: Err(Refusal::new(code, "")) };

@@ -98,7 +98,7 @@ impl Checks {
                 }
                 self.removed.remove(path);
             }
-            Change::MakeFolder { path } => {
+            Change::MakeFolder { path, .. } => {
                 self.removed.remove(path);
             }
             Change::Withdraw { of } => {
@@ -106,7 +106,7 @@ impl Checks {
                     self.violate(ACKED_KEPT, format!("{of} was acknowledged, and is withdrawn"));
                 }
             }
-            Change::Remove { .. } | Change::Move { .. } => {}
+            Change::Remove { .. } | Change::Move { .. } | Change::SetMode { .. } => {}
         }
         let effects = self.tree.apply(numbered);
         for (path, entry) in effects.gone {

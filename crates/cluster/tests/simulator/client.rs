@@ -8,7 +8,7 @@ use crate::bugs::Bug;
 use crate::check::FRESH;
 use crate::disk::{Staged, Value};
 use crate::net::SLAVES;
-use crate::slave::put_of;
+use crate::slave::{mode_of, put_of};
 use crate::world::{Due, Reply, World};
 
 #[derive(Debug, Clone)]
@@ -79,7 +79,13 @@ impl World {
                 let value = self.rng.next();
                 (put_of(path.clone(), value), Some(value))
             }
-            50..70 => (Change::MakeFolder { path: path.clone() }, None),
+            50..66 => {
+                let mode = mode_of(self.rng.next());
+                (Change::MakeFolder { path: path.clone(), mode }, None)
+            }
+            66..70 => {
+                (Change::SetMode { path: path.clone(), mode: mode_of(self.rng.next()) }, None)
+            }
             70..86 => {
                 (Change::Remove { path: path.clone(), recursive: self.rng.chance(500) }, None)
             }
@@ -95,7 +101,7 @@ impl World {
             }
             _ => Expect::Any,
         };
-        Wish::Change { asked: Asked { id, change, expect }, value }
+        Wish::Change { asked: Asked { id, change, expect, keep_mode: self.rng.chance(500) }, value }
     }
 
     fn ask(&mut self, client: usize) {

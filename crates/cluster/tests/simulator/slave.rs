@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use relais_cluster::replica::{Action, Answer, Blame, Event, Listing, Replica, Session, compare};
 use relais_cluster::{Asked, Entry, Known, LARGE, LinkId, Standing, Told, Tree, next_chain};
-use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, FolderId, TreePath, Version};
+use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, FolderId, Mode, TreePath, Version};
 
 use crate::bugs::Bug;
 use crate::check::COVERED;
@@ -38,13 +38,17 @@ pub fn size_of(value: Value) -> u64 {
     if value.is_multiple_of(7) { LARGE } else { 1 + value % 5 }
 }
 
+pub fn mode_of(value: Value) -> Mode {
+    Mode::new(u32::try_from(value % 512).unwrap_or_default())
+}
+
 pub fn put_of(path: TreePath, value: Value) -> Change {
     Change::Put {
         path,
         size: size_of(value),
         digest: digest(value),
         mtime: FileTime::default(),
-        executable: false,
+        mode: mode_of(value),
     }
 }
 
@@ -478,6 +482,7 @@ impl World {
                     id: *id,
                     change: put_of(path.clone(), staged.value),
                     expect: *expect,
+                    keep_mode: false,
                 });
             }
         }

@@ -130,7 +130,7 @@ fn differences(wanted: &Wanted, tree: &SlaveTree) -> Vec<(String, Vec<&'static s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relais_proto::{Content, Digest, FileTime, Standing};
+    use relais_proto::{Content, Digest, FileTime, Mode, Standing};
 
     #[test]
     fn each_difference_is_named() {
@@ -141,11 +141,10 @@ mod tests {
                 digest: Digest([digest; 32]),
                 size: 1,
                 mtime: FileTime::default(),
-                executable: false,
             };
-            TreeEntry { version: version(number), content: Some(content) }
+            TreeEntry { version: version(number), mode: Mode::new(0o644), content: Some(content) }
         };
-        let folder = TreeEntry { version: version(3), content: None };
+        let folder = TreeEntry { version: version(3), mode: Mode::new(0o755), content: None };
         let path = |name: &str| TreePath::new(name).unwrap();
         let entries = [
             ("a", file(1, 1)),

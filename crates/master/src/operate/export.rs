@@ -30,7 +30,7 @@ struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     mtime: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    executable: Option<bool>,
+    mode: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     of: Option<String>,
 }
@@ -69,20 +69,27 @@ fn line(numbered: &Numbered) -> Result<String, serde_json::Error> {
         size: None,
         digest: None,
         mtime: None,
-        executable: None,
+        mode: None,
         of: None,
     };
     match &numbered.change {
-        Change::Put { path, size, digest, mtime, executable } => {
+        Change::Put { path, size, digest, mtime, mode } => {
             line.kind = "put";
             line.path = Some(path.to_string());
             line.size = Some(*size);
             line.digest = Some(digest.to_string());
             let nanos = i32::try_from(mtime.nanos).unwrap_or_default();
             line.mtime = Timestamp::new(mtime.seconds, nanos).ok().map(|time| time.to_string());
-            line.executable = Some(*executable);
+            line.mode = Some(mode.to_string());
         }
-        Change::MakeFolder { path } => (line.kind, line.path) = ("mkdir", Some(path.to_string())),
+        Change::MakeFolder { path, mode } => {
+            (line.kind, line.path, line.mode) =
+                ("mkdir", Some(path.to_string()), Some(mode.to_string()))
+        }
+        Change::SetMode { path, mode } => {
+            (line.kind, line.path, line.mode) =
+                ("chmod", Some(path.to_string()), Some(mode.to_string()))
+        }
         Change::Remove { path, recursive } => {
             (line.kind, line.path, line.recursive) =
                 ("rm", Some(path.to_string()), Some(*recursive))
@@ -114,7 +121,7 @@ fn harmless(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relais_proto::{ChangeId, Digest, FileTime, TreePath, Version};
+    use relais_proto::{ChangeId, Digest, FileTime, Mode, TreePath, Version};
 
     #[test]
     fn is_what_scripts_expect() {
@@ -130,19 +137,26 @@ mod tests {
             size: 3,
             digest: Digest([2; 32]),
             mtime,
-            executable: false,
+            mode: Mode::new(0o644),
         });
         let head = format!(
             r#"{{"number":"1-42","id":"{}","time":"2023-11-14T22:13:20.123Z","#,
             "01".repeat(16)
         );
         let rest = format!(
-            r#""digest":"{}","mtime":"1970-01-01T00:00:05Z","executable":false}}"#,
+            r#""digest":"{}","mtime":"1970-01-01T00:00:05Z","mode":"0644"}}"#,
             "02".repeat(32)
         );
         assert_eq!(put, format!(r#"{head}"kind":"put","path":"/a/b","size":3,{rest}"#));
         for (change, wanted) in [
-            (Change::MakeFolder { path: path("a") }, r#""kind":"mkdir","path":"/a"}"#),
+            (
+                Change::MakeFolder { path: path("a"), mode: Mode::new(0o755) },
+                r#""kind":"mkdir","path":"/a","mode":"0755"}"#,
+            ),
+            (
+                Change::SetMode { path: path("a"), mode: Mode::new(0o600) },
+                r#""kind":"chmod","path":"/a","mode":"0600"}"#,
+            ),
             (
                 Change::Remove { path: path("a"), recursive: true },
                 r#""kind":"rm","path":"/a","recursive":true}"#,

@@ -2,7 +2,7 @@
 
 use relais_net::tls::Encrypt;
 use relais_proto::{
-    Asked, Chain, Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Standing, ToMaster,
+    Asked, Chain, Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Mode, Standing, ToMaster,
     ToSlave, TreePath, Version,
 };
 use relais_state::chain_seed;
@@ -19,9 +19,9 @@ pub(super) fn put(n: u8, name: &str) -> Asked {
         size: 3,
         digest: Digest([n; 32]),
         mtime: FileTime { seconds: 5, nanos: 0 },
-        executable: false,
+        mode: Mode::new(0o644),
     };
-    Asked { id: ChangeId([n; 16]), change, expect: Expect::Any }
+    Asked { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
 }
 
 pub(super) fn say(connection: &mut Connection, message: ToMaster) {

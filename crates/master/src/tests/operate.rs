@@ -73,15 +73,14 @@ fn answering(mut connection: Connection, tree: TreePart) -> Receiver<LinkMessage
 /// The tree that the first puts make, all of it there.
 fn tree_of(chain: Chain, puts: &[(u8, &str)]) -> TreePart {
     let entry = |n: u8, name: &str| {
-        let relais_proto::Change::Put { size, digest, mtime, executable, .. } = put(n, name).change
+        let relais_proto::Change::Put { size, digest, mtime, mode, .. } = put(n, name).change
         else {
             panic!("no put")
         };
-        let content =
-            relais_proto::Content { put: version(n.into()), digest, size, mtime, executable };
+        let content = relais_proto::Content { put: version(n.into()), digest, size, mtime };
         (
             TreePath::new(name).unwrap(),
-            TreeEntry { version: version(n.into()), content: Some(content) },
+            TreeEntry { version: version(n.into()), mode, content: Some(content) },
             true,
         )
     };

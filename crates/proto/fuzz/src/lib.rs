@@ -190,9 +190,9 @@ fn change(change: &Change) {
             path(file.as_str().as_bytes());
             assert!(*size <= limits::FILE_SIZE && mtime.nanos < 1_000_000_000);
         }
-        Change::MakeFolder { path: file } | Change::Remove { path: file, .. } => {
-            path(file.as_str().as_bytes())
-        }
+        Change::MakeFolder { path: file, .. }
+        | Change::SetMode { path: file, .. }
+        | Change::Remove { path: file, .. } => path(file.as_str().as_bytes()),
         Change::Move { from, to } => {
             [from, to].iter().for_each(|end| path(end.as_str().as_bytes()))
         }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::types::decode_size;
 use crate::{
-    ChangeId, Decode, Decoder, Digest, Encoder, Expect, FileTime, Identity, Mark, SlaveId,
+    ChangeId, Decode, Decoder, Digest, Encoder, Expect, FileTime, Identity, Mark, Mode, SlaveId,
     TreePath, Version, WireError, limits,
 };
 
@@ -107,8 +107,8 @@ pub struct PutRequest {
     pub offset: u64,
     /// Last modification; none for the time of the upload.
     pub mtime: Option<FileTime>,
-    /// Whether the owner may execute it.
-    pub executable: bool,
+    /// Permission bits of a file that is new there; none for those of a new file. A file that is there keeps its own.
+    pub mode: Option<Mode>,
     /// What must be there when the put is made.
     pub expect: Expect,
     /// How many disks must hold the content before the put is answered; 0: as many as the cluster asks for.
@@ -143,8 +143,8 @@ pub struct Header {
     pub block_size: u32,
     /// Last modification.
     pub mtime: FileTime,
-    /// Whether the owner may execute it.
-    pub executable: bool,
+    /// Permission bits.
+    pub mode: Mode,
     /// The put that made the content; none where it was never numbered.
     pub version: Option<Version>,
     /// Digest of the whole content, where it is known already.
@@ -279,7 +279,7 @@ impl PutRequest {
         });
         to.u64(self.offset)
             .option(self.mtime.as_ref(), |mtime, to| mtime.encode(to))
-            .bool(self.executable);
+            .option(self.mode.as_ref(), |mode, to| mode.encode(to));
         self.expect.encode(to);
         to.u16(self.copies);
     }
@@ -293,7 +293,7 @@ impl Decode for PutRequest {
             size: if from.bool()? { Some(decode_size(from)?) } else { None },
             offset: from.u64()?,
             mtime: from.option()?,
-            executable: from.bool()?,
+            mode: from.option()?,
             expect: Expect::decode(from)?,
             copies: from.u16()?,
         };
@@ -310,8 +310,8 @@ impl Header {
     pub(super) fn encode(&self, to: &mut Encoder<'_>) {
         to.u64(self.size).u64(self.offset).u64(self.length).u32(self.block_size);
         self.mtime.encode(to);
-        to.bool(self.executable)
-            .option(self.version.as_ref(), |v, to| v.encode(to))
+        self.mode.encode(to);
+        to.option(self.version.as_ref(), |v, to| v.encode(to))
             .option(self.digest.as_ref(), |d, to| d.encode(to));
         self.identity.encode(to);
     }
@@ -325,7 +325,7 @@ impl Decode for Header {
             length: from.u64()?,
             block_size: from.u32()?,
             mtime: FileTime::decode(from)?,
-            executable: from.bool()?,
+            mode: Mode::decode(from)?,
             version: from.option()?,
             digest: from.option()?,
             identity: Identity::decode(from)?,

@@ -7,8 +7,9 @@ use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
     ChangeId, ClusterId, Counters, Digest, Endpoint, Entry, ErrorCode, Expect, FileTime,
-    GetRequest, Header, Hello, Identity, Kind, Login, PageBuilder, PutRequest, Refusal, Reply,
-    Request, Role, ServerRole, SlaveId, TreePath, Version, WaitReason, Wanted, check_part, limits,
+    GetRequest, Header, Hello, Identity, Kind, Login, Mode, PageBuilder, PutRequest, Refusal,
+    Reply, Request, Role, ServerRole, SlaveId, TreePath, Version, WaitReason, Wanted, check_part,
+    limits,
 };
 
 #[path = "any_link.rs"]
@@ -59,17 +60,14 @@ pub fn time() -> impl Strategy<Value = FileTime> {
     (any::<i64>(), 0..1_000_000_000_u32).prop_map(|(seconds, nanos)| FileTime { seconds, nanos })
 }
 
+pub fn mode() -> impl Strategy<Value = Mode> {
+    (0..=0o777_u32).prop_map(Mode::new)
+}
+
 pub fn entry() -> impl Strategy<Value = Entry> {
     let kind = prop_oneof![Just(Kind::File), Just(Kind::Folder)];
-    (part(), kind, any::<bool>(), 0..=limits::FILE_SIZE, time(), option::of(mark())).prop_map(
-        |(name, kind, executable, size, mtime, version)| Entry {
-            name,
-            kind,
-            executable,
-            size,
-            mtime,
-            version,
-        },
+    (part(), kind, mode(), 0..=limits::FILE_SIZE, time(), option::of(mark())).prop_map(
+        |(name, kind, mode, size, mtime, version)| Entry { name, kind, mode, size, mtime, version },
     )
 }
 
@@ -143,8 +141,8 @@ pub fn expect() -> impl Strategy<Value = Expect> {
 
 pub fn put() -> impl Strategy<Value = Request> {
     let span = option::of((0..=limits::FILE_SIZE).prop_flat_map(|size| (Just(size), 0..=size)));
-    (id16(), path(), span, option::of(time()), any::<bool>(), expect(), any::<u16>()).prop_map(
-        |(id, path, span, mtime, executable, expect, copies)| {
+    (id16(), path(), span, option::of(time()), option::of(mode()), expect(), any::<u16>()).prop_map(
+        |(id, path, span, mtime, mode, expect, copies)| {
             let (size, offset) = (span.map(|(size, _)| size), span.map_or(0, |(_, offset)| offset));
             Request::Put(PutRequest {
                 id: ChangeId(id),
@@ -152,7 +150,7 @@ pub fn put() -> impl Strategy<Value = Request> {
                 size,
                 offset,
                 mtime,
-                executable,
+                mode,
                 expect,
                 copies,
             })
@@ -205,30 +203,20 @@ pub fn header() -> impl Strategy<Value = Reply> {
     let span = (0..=limits::FILE_SIZE)
         .prop_flat_map(|size| (Just(size), 0..=size))
         .prop_flat_map(|(size, offset)| (Just(size), Just(offset), 0..=size - offset));
-    (
-        span,
-        1..=limits::BLOCK_MAX,
-        time(),
-        any::<bool>(),
-        option::of(mark()),
-        option::of(digest()),
-        id16(),
-    )
-        .prop_map(
-            |((size, offset, length), block_size, mtime, executable, version, digest, identity)| {
-                Reply::Header(Header {
-                    size,
-                    offset,
-                    length,
-                    block_size,
-                    mtime,
-                    executable,
-                    version,
-                    digest,
-                    identity: Identity(identity),
-                })
-            },
-        )
+    (span, 1..=limits::BLOCK_MAX, time(), mode(), option::of(mark()), option::of(digest()), id16())
+        .prop_map(|((size, offset, length), block_size, mtime, mode, version, digest, identity)| {
+            Reply::Header(Header {
+                size,
+                offset,
+                length,
+                block_size,
+                mtime,
+                mode,
+                version,
+                digest,
+                identity: Identity(identity),
+            })
+        })
 }
 
 pub fn refusal() -> impl Strategy<Value = Refusal> {

@@ -9,7 +9,7 @@ use relais_proto::{
     Told, TreeEntry, TreePart, Version, limits,
 };
 
-use super::{addr, counters, digest, expect, id16, mark, path, refusal, text, time};
+use super::{addr, counters, digest, expect, id16, mark, mode, path, refusal, text, time};
 
 /// Longest list in a message of which a frame holds any: entries have long paths.
 const FEW: usize = 12;
@@ -41,16 +41,11 @@ fn size() -> impl Strategy<Value = u64> {
 
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
-        (path(), size(), digest(), time(), any::<bool>()).prop_map(
-            |(path, size, digest, mtime, executable)| Change::Put {
-                path,
-                size,
-                digest,
-                mtime,
-                executable
-            }
-        ),
-        path().prop_map(|path| Change::MakeFolder { path }),
+        (path(), size(), digest(), time(), mode()).prop_map(|(path, size, digest, mtime, mode)| {
+            Change::Put { path, size, digest, mtime, mode }
+        }),
+        (path(), mode()).prop_map(|(path, mode)| Change::MakeFolder { path, mode }),
+        (path(), mode()).prop_map(|(path, mode)| Change::SetMode { path, mode }),
         (path(), any::<bool>()).prop_map(|(path, recursive)| Change::Remove { path, recursive }),
         (path(), path()).prop_map(|(from, to)| Change::Move { from, to }),
         mark().prop_map(|of| Change::Withdraw { of }),
@@ -66,10 +61,13 @@ fn standing() -> impl Strategy<Value = Standing> {
 }
 
 fn entry() -> impl Strategy<Value = TreeEntry> {
-    let content = (mark(), digest(), size(), time(), any::<bool>()).prop_map(
-        |(put, digest, size, mtime, executable)| Content { put, digest, size, mtime, executable },
-    );
-    (mark(), option::of(content)).prop_map(|(version, content)| TreeEntry { version, content })
+    let content = (mark(), digest(), size(), time())
+        .prop_map(|(put, digest, size, mtime)| Content { put, digest, size, mtime });
+    (mark(), mode(), option::of(content)).prop_map(|(version, mode, content)| TreeEntry {
+        version,
+        mode,
+        content,
+    })
 }
 
 fn ids() -> impl Strategy<Value = Vec<(ChangeId, Version)>> {
@@ -93,9 +91,9 @@ fn to_master() -> impl Strategy<Value = ToMaster> {
         }),
         (mark(), vec(mark(), 0..=limits::LINK_LIST), any::<bool>())
             .prop_map(|(upto, puts, last)| ToMaster::Lacks { upto, puts, last }),
-        (change_id(), change(), expect(), any::<bool>(), any::<u16>()).prop_map(
-            |(id, change, expect, found, copies)| ToMaster::Propose {
-                asked: Asked { id, change, expect },
+        (change_id(), change(), expect(), any::<(bool, bool)>(), any::<u16>()).prop_map(
+            |(id, change, expect, (keep_mode, found), copies)| ToMaster::Propose {
+                asked: Asked { id, change, expect, keep_mode },
                 found,
                 copies
             }

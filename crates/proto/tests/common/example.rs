@@ -2,8 +2,8 @@
 
 use relais_proto::{
     ClusterId, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header, Hello,
-    Identity, Kind, Login, Mark, PageBuilder, Refusal, Reply, Request, Role, ServerRole, SlaveId,
-    TreePath, VERSIONS, Wanted, write_frame,
+    Identity, Kind, Login, Mark, Mode, PageBuilder, Refusal, Reply, Request, Role, ServerRole,
+    SlaveId, TreePath, VERSIONS, Wanted, write_frame,
 };
 
 pub fn hex(bytes: &[u8]) -> String {
@@ -169,7 +169,7 @@ fn listing() -> Vec<Shown> {
     let file = Entry {
         name: "hello.txt".into(),
         kind: Kind::File,
-        executable: false,
+        mode: Mode::new(0o644),
         size: CONTENT.len() as u64,
         mtime: MTIME,
         version: None,
@@ -177,7 +177,7 @@ fn listing() -> Vec<Shown> {
     let folder = Entry {
         name: "pictures".into(),
         kind: Kind::Folder,
-        executable: false,
+        mode: Mode::new(0o755),
         size: 0,
         mtime: MTIME,
         version: Some(Mark { epoch: 1, number: 7 }),
@@ -201,7 +201,7 @@ fn listing() -> Vec<Shown> {
                 (2, "name: 9 bytes"),
                 (9, "\"hello.txt\""),
                 (1, "file"),
-                (1, "not executable"),
+                (2, "mode: 0644"),
                 (8, "size: 21"),
                 (8, "mtime: 1,795,000,000 s"),
                 (4, "mtime: 500,000,000 ns"),
@@ -209,7 +209,7 @@ fn listing() -> Vec<Shown> {
                 (2, "name: 8 bytes"),
                 (8, "\"pictures\""),
                 (1, "folder"),
-                (1, "not executable"),
+                (2, "mode: 0755"),
                 (8, "size: 0"),
                 (8, "mtime: 1,795,000,000 s"),
                 (4, "mtime: 500,000,000 ns"),
@@ -241,7 +241,7 @@ fn content() -> Vec<Shown> {
         length: rest.len() as u64,
         block_size: 4,
         mtime: MTIME,
-        executable: false,
+        mode: Mode::new(0o644),
         version: None,
         digest: Some(digest),
         identity: Identity([0x1d; 16]),
@@ -278,7 +278,7 @@ fn content() -> Vec<Shown> {
                 (4, "block size: 4"),
                 (8, "mtime: 1,795,000,000 s"),
                 (4, "mtime: 500,000,000 ns"),
-                (1, "not executable"),
+                (2, "mode: 0644"),
                 (1, "no number"),
                 (1, "a digest follows"),
                 (32, "digest"),

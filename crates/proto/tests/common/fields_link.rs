@@ -7,15 +7,17 @@ use super::{COUNTERS, Eight, Field, MARK, Two, V4, path, repeat, text};
 /// A standing: mark, hash and epoch.
 const STANDING: usize = MARK + 32 + 4;
 /// A change as a slave is told of it, up to its holders: number, id, time, and a folder at the top that is made.
-const TOLD: [u8; 39] = {
-    let mut told = [0; 39];
+const TOLD: [u8; 41] = {
+    let mut told = [0; 41];
     told[36] = 1;
     told
 };
-/// What follows the size of content: time and executable.
-const AFTER_SIZE: usize = 12 + 1;
-/// The shortest entry of a tree: path, number, no content.
-const PLACED: usize = 2 + MARK + 1;
+/// A mode.
+const MODE: usize = 2;
+/// What follows the digest of content in a put: time and mode.
+const AFTER_DIGEST: usize = 12 + MODE;
+/// The shortest entry of a tree: path, number, mode, no content.
+const PLACED: usize = 2 + MARK + MODE + 1;
 
 type After = fn(usize) -> Vec<u8>;
 
@@ -62,13 +64,14 @@ fn to_master() -> Vec<Field> {
     use FrameType::ToMaster;
     let change = |tag| tagged(2, 16, &[tag]);
     let put = tagged(2, 16, &[0, 0, 1, b'a']);
-    // What follows a change: what is expected, whether it was found, copies.
-    const REST: usize = 1 + 1 + 2;
+    // What follows a change: what is expected, whether the mode is kept, whether it was found, copies.
+    const REST: usize = 1 + 1 + 1 + 2;
     vec![
         field("lacking puts", ToMaster, 4096, tagged(1, MARK, &[]), |n| repeat(&[0; MARK], n, 1)),
-        field("path to put", ToMaster, 4095, change(0), |n| path(n, 8 + 32 + AFTER_SIZE + REST)),
-        size("size to put", ToMaster, put, |_| vec![0; 32 + AFTER_SIZE + REST]),
-        field("folder to make", ToMaster, 4095, change(1), |n| path(n, REST)),
+        field("path to put", ToMaster, 4095, change(0), |n| path(n, 8 + 32 + AFTER_DIGEST + REST)),
+        size("size to put", ToMaster, put, |_| vec![0; 32 + AFTER_DIGEST + REST]),
+        field("folder to make", ToMaster, 4095, change(1), |n| path(n, MODE + REST)),
+        field("path of another mode", ToMaster, 4095, change(5), |n| path(n, MODE + REST)),
         field("path to remove", ToMaster, 4095, change(2), |n| path(n, 1 + REST)),
         field("path to move", ToMaster, 4095, change(3), |n| path(n, 2 + REST)),
         field("path to move to", ToMaster, 4095, [change(3), vec![0; 2]].concat(), |n| {
@@ -81,7 +84,7 @@ fn to_slave() -> Vec<Field> {
     use FrameType::ToSlave;
     let told = [[4, 0, 1].as_slice(), &TOLD].concat();
     let restored = [told.as_slice(), &[0; 2]].concat();
-    let content = [&[2, 0, 1], [0; 2 + MARK].as_slice(), &[1], &[0; MARK + 32]].concat();
+    let content = [&[2, 0, 1], [0; 2 + MARK + MODE].as_slice(), &[1], &[0; MARK + 32]].concat();
     let code =
         |name, before| Field { range: (1, 37), ..field(name, ToSlave, 35, before, |_| vec![0; 4]) };
     vec![
@@ -92,8 +95,8 @@ fn to_slave() -> Vec<Field> {
             repeat(&[0; MARK], n, 0)
         }),
         field("entries", ToSlave, 4096, vec![2], |n| repeat(&[0; PLACED], n, 2)),
-        field("path of an entry", ToSlave, 4095, vec![2, 0, 1], |n| path(n, MARK + 1 + 2)),
-        size("size of content", ToSlave, content, |_| vec![0; AFTER_SIZE + 2]),
+        field("path of an entry", ToSlave, 4095, vec![2, 0, 1], |n| path(n, MARK + MODE + 1 + 2)),
+        size("size of content", ToSlave, content, |_| vec![0; 12 + 2]),
         field("ids", ToSlave, 4096, vec![2, 0, 0], |n| repeat(&[0; 16 + MARK], n, 0)),
         field("epochs", ToSlave, 4096, tagged(3, MARK + 32, &[]), |n| repeat(&[0; MARK], n, 8)),
         field("changes", ToSlave, 4096, vec![4], |n| {
@@ -123,7 +126,7 @@ fn trees() -> Vec<Field> {
             repeat(&[0; PLACED + 1], n, 2 + STANDING + 2 + 1)
         }),
         field("path of an entry", TreePart, 4095, [[0; 8].as_slice(), &[0, 1]].concat(), |n| {
-            path(n, MARK + 1 + 1 + 2 + STANDING + 2 + 1)
+            path(n, MARK + MODE + 1 + 1 + 2 + STANDING + 2 + 1)
         }),
         field("ids", TreePart, 4096, vec![0; 8 + 2], |n| {
             repeat(&[0; 16 + MARK], n, STANDING + 2 + 1)

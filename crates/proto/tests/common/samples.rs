@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use relais_proto::{
     ChangeId, ClusterId, Counters, Digest, Endpoint, EntriesPage, Entry, ErrorCode, Expect,
-    FileTime, FrameType, GetRequest, Header, Hello, Identity, Kind, LinkMessage, Login,
+    FileTime, FrameType, GetRequest, Header, Hello, Identity, Kind, LinkMessage, Login, Mode,
     PageBuilder, PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, Version,
     WaitReason, Wanted, limits, read_frame,
 };
@@ -48,7 +48,7 @@ pub fn entry(name: &str) -> Entry {
     Entry {
         name: name.into(),
         kind: Kind::File,
-        executable: false,
+        mode: Mode::new(0),
         size: 0,
         mtime: FileTime::default(),
         version: None,
@@ -59,7 +59,7 @@ pub fn full_entry() -> Entry {
     Entry {
         name: "é".repeat(127) + "x",
         kind: Kind::Folder,
-        executable: true,
+        mode: Mode::new(0o777),
         size: limits::FILE_SIZE,
         mtime: FileTime { seconds: i64::MIN, nanos: 999_999_999 },
         version: Some(HIGH),
@@ -117,7 +117,7 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         size: None,
         offset: 0,
         mtime: None,
-        executable: false,
+        mode: None,
         expect: Expect::Any,
         copies: 0,
     };
@@ -127,7 +127,7 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         size: Some(limits::FILE_SIZE),
         offset: limits::FILE_SIZE,
         mtime: Some(FileTime { seconds: i64::MIN, nanos: 999_999_999 }),
-        executable: true,
+        mode: Some(Mode::new(0o777)),
         expect: Expect::Version(HIGH),
         copies: u16::MAX,
     };
@@ -234,7 +234,7 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
         length: limits::FILE_SIZE - 1,
         block_size: limits::BLOCK_MAX,
         mtime: FileTime { seconds: i64::MAX, nanos: 999_999_999 },
-        executable: true,
+        mode: Mode::new(0o777),
         version: Some(HIGH),
         digest: Some(Digest([3; 32])),
         identity: Identity([4; 16]),
@@ -245,7 +245,7 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
         length: 0,
         block_size: 1,
         mtime: FileTime::default(),
-        executable: false,
+        mode: Mode::new(0),
         version: None,
         digest: None,
         identity: Identity([0; 16]),

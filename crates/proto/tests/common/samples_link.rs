@@ -2,9 +2,9 @@
 
 use relais_proto::{
     Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, Counters, Digest, ErrorCode, Expect,
-    FileTime, FolderId, LinkMessage, Numbered, Operation, Peer, Refusal, Registration, SlaveId,
-    SlaveReport, SlaveState, Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart, TreePath,
-    Version, limits,
+    FileTime, FolderId, LinkMessage, Mode, Numbered, Operation, Peer, Refusal, Registration,
+    SlaveId, SlaveReport, SlaveState, Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart,
+    TreePath, Version, limits,
 };
 
 use super::{HIGH, LOW, addrs, full_counters, path, path_of};
@@ -14,22 +14,16 @@ type Named = (&'static str, LinkMessage);
 const FULL_TIME: FileTime = FileTime { seconds: i64::MIN, nanos: 999_999_999 };
 const SMALL_ID: ChangeId = ChangeId([0; 16]);
 const FULL_ID: ChangeId = ChangeId([0xff; 16]);
-const FOLDER: TreeEntry = TreeEntry { version: LOW, content: None };
+const FOLDER: TreeEntry = TreeEntry { version: LOW, mode: Mode::new(0), content: None };
 const FULL_CHAIN: Chain = Chain([0xff; 32]);
 const FULL_STANDING: Standing = Standing { applied: HIGH, chain: FULL_CHAIN, epoch: u32::MAX };
 
 fn full_content() -> Content {
-    Content {
-        put: HIGH,
-        digest: Digest([9; 32]),
-        size: limits::FILE_SIZE,
-        mtime: FULL_TIME,
-        executable: true,
-    }
+    Content { put: HIGH, digest: Digest([9; 32]), size: limits::FILE_SIZE, mtime: FULL_TIME }
 }
 
 fn full_file() -> TreeEntry {
-    TreeEntry { version: HIGH, content: Some(full_content()) }
+    TreeEntry { version: HIGH, mode: Mode::new(0o777), content: Some(full_content()) }
 }
 
 fn full_refusal() -> Refusal {
@@ -47,7 +41,7 @@ fn full_put() -> Change {
         size: limits::FILE_SIZE,
         digest: Digest([9; 32]),
         mtime: FULL_TIME,
-        executable: true,
+        mode: Mode::new(0o777),
     }
 }
 
@@ -154,7 +148,7 @@ fn service() -> Vec<Named> {
 
 fn to_master() -> Vec<(&'static str, ToMaster)> {
     let propose = |id, change, expect, found, copies| ToMaster::Propose {
-        asked: Asked { id, change, expect },
+        asked: Asked { id, change, expect, keep_mode: found },
         found,
         copies,
     };
@@ -180,7 +174,23 @@ fn to_master() -> Vec<(&'static str, ToMaster)> {
         ("lacks-max", ToMaster::Lacks { upto: HIGH, puts: vec![LOW, HIGH, HIGH], last: false }),
         (
             "propose-min",
-            propose(SMALL_ID, Change::MakeFolder { path: path("a") }, Expect::Any, false, 0),
+            propose(
+                SMALL_ID,
+                Change::MakeFolder { path: path("a"), mode: Mode::new(0) },
+                Expect::Any,
+                false,
+                0,
+            ),
+        ),
+        (
+            "propose-mode",
+            propose(
+                FULL_ID,
+                Change::SetMode { path: path("a"), mode: Mode::new(0o750) },
+                Expect::Version(HIGH),
+                true,
+                0,
+            ),
         ),
         (
             "propose-remove",
@@ -226,7 +236,7 @@ fn to_slave() -> Vec<(&'static str, ToSlave)> {
         (path_of(limits::PATH), Some(full_file())),
     ];
     let withdrawn = Told { restored, ..told(HIGH, Change::Withdraw { of: LOW }) };
-    let made = told(LOW, Change::MakeFolder { path: path("a") });
+    let made = told(LOW, Change::MakeFolder { path: path("a"), mode: Mode::new(0o755) });
     vec![
         ("give-up", ToSlave::GiveUp { put: HIGH }),
         (
@@ -352,12 +362,13 @@ pub fn giants() -> Vec<Named> {
     };
     let held = Told {
         holders: vec![FolderId([7; 16]); limits::HOLDERS],
-        ..told(HIGH, Change::MakeFolder { path: path("a") })
+        ..told(HIGH, Change::MakeFolder { path: path("a"), mode: Mode::new(0o755) })
     };
-    let entries = vec![(top(), FOLDER); limits::LINK_LIST];
+    // As many as fit into a frame.
+    let entries = vec![(top(), FOLDER); 3800];
     let part = TreePart {
         query: 1,
-        entries: vec![(top(), FOLDER, true); 4000],
+        entries: vec![(top(), FOLDER, true); 3600],
         ids: Vec::new(),
         standing: FULL_STANDING,
         ends: Vec::new(),
@@ -392,7 +403,13 @@ pub fn giants() -> Vec<Named> {
         ),
         ("tell-withdrawn", tell(vec![withdrawn])),
         ("tell-held", tell(vec![held; 50])),
-        ("tell-short", tell(vec![told(LOW, Change::MakeFolder { path: path("a") }); 1400])),
+        (
+            "tell-short",
+            tell(vec![
+                told(LOW, Change::MakeFolder { path: path("a"), mode: Mode::new(0o755) });
+                1400
+            ]),
+        ),
         (
             "tree-end-most",
             LinkMessage::ToSlave(ToSlave::End {

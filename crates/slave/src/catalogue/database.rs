@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use relais_proto::{Digest, Entry, FileTime, Kind, Version};
+use relais_proto::{Digest, Entry, FileTime, Kind, Mode, Version};
 use relais_tree::{Meta, MetaKind, TreeError};
 use rusqlite::{Connection, OpenFlags, Row};
 
@@ -28,11 +28,13 @@ const BUSY: Duration = Duration::from_secs(5);
 /// that made the content. `change` has the changes that were made, by their ids. `here` is 0 where the content is not here yet:
 /// then the row says what it shall be, and `holders` which folders have it, by 16 bytes each, and `damaged` is 1 where it was here
 /// and was found damaged; `kept` is what lies at its path until
-/// it comes. `peer` has the slaves of the cluster.
+/// it comes. `peer` has the slaves of the cluster. `mode` and `mtime_*` are the tree's; `disk_*` what the disk has of them, which
+/// may be unable to hold them.
 const SCHEMA: &str = "
 CREATE TABLE entry (
-    folder TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, executable INTEGER NOT NULL, size INTEGER NOT NULL,
+    folder TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, mode INTEGER NOT NULL, size INTEGER NOT NULL,
     mtime_s INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_s INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    disk_mode INTEGER NOT NULL, disk_mtime_s INTEGER NOT NULL, disk_mtime_ns INTEGER NOT NULL,
     dev INTEGER NOT NULL, ino INTEGER NOT NULL, found INTEGER NOT NULL, digest BLOB,
     epoch INTEGER, number INTEGER, content_epoch INTEGER, content_number INTEGER,
     here INTEGER NOT NULL DEFAULT 1, holders BLOB, damaged INTEGER NOT NULL DEFAULT 0,
@@ -43,8 +45,9 @@ CREATE INDEX unnumbered ON entry (folder, name) WHERE epoch IS NULL;
 CREATE INDEX content ON entry (content_epoch, content_number) WHERE content_number IS NOT NULL;
 CREATE INDEX lacking ON entry (content_epoch, content_number) WHERE here = 0;
 CREATE TABLE kept (
-    folder TEXT NOT NULL, name TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL, digest BLOB NOT NULL, executable INTEGER NOT NULL,
+    folder TEXT NOT NULL, name TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL, digest BLOB NOT NULL,
     size INTEGER NOT NULL, mtime_s INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_s INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    disk_mtime_s INTEGER NOT NULL, disk_mtime_ns INTEGER NOT NULL,
     dev INTEGER NOT NULL, ino INTEGER NOT NULL,
     PRIMARY KEY (folder, name)
 ) WITHOUT ROWID;
@@ -82,7 +85,7 @@ CREATE TRIGGER skip_out AFTER DELETE ON skipped BEGIN UPDATE total SET n = n - 1
 const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped; DROP TABLE IF EXISTS total; DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS change; DROP TABLE IF EXISTS kept; DROP TABLE IF EXISTS peer;";
 
 /// The columns that [`read_row`] reads, in its order.
-pub(super) const COLUMNS: &str = "name, kind, executable, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, digest, epoch, number, content_epoch, content_number, here";
+pub(super) const COLUMNS: &str = "name, kind, mode, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, digest, epoch, number, content_epoch, content_number, here, disk_mode, disk_mtime_s, disk_mtime_ns";
 
 /// The database's file, for people: where it lies now.
 pub(super) fn file(own: &OwnFolder) -> PathBuf {
@@ -210,13 +213,22 @@ pub(crate) struct Stored {
     pub content: Option<Version>,
     /// Whether the content is here; else the row says what it shall be.
     pub here: bool,
+    /// What the disk has of mode and time. One that cannot hold those of the tree has others.
+    pub on_disk: OnDisk,
+}
+
+/// Mode and time of last modification, as the disk has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OnDisk {
+    pub mode: Mode,
+    pub mtime: FileTime,
 }
 
 impl Stored {
     /// Whether the digest belongs to what `meta` was read from.
     pub fn is_of(&self, meta: &Meta) -> bool {
         self.here
-            && (self.dev, self.ino, self.ctime, self.entry.mtime)
+            && (self.dev, self.ino, self.ctime, self.on_disk.mtime)
                 == (meta.dev, meta.ino, meta.ctime, meta.mtime)
             && meta.served_kind() == Some(self.entry.kind)
             && (self.entry.kind == Kind::Folder || self.entry.size == meta.size)
@@ -231,7 +243,7 @@ impl Stored {
             && (self.dev, self.ino) == (meta.dev, meta.ino)
             && meta.served_kind() == Some(self.entry.kind)
             && (self.entry.kind == Kind::Folder
-                || (self.entry.size, self.entry.mtime) == (meta.size, meta.mtime))
+                || (self.entry.size, self.on_disk.mtime) == (meta.size, meta.mtime))
     }
 }
 
@@ -241,6 +253,7 @@ pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
         Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? })
     };
     let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    let mode = |column| row.get::<_, u32>(column).map(Mode::new);
     let version = |epoch, number| -> rusqlite::Result<Option<Version>> {
         let (epoch, number): (Option<u32>, Option<i64>) = (row.get(epoch)?, row.get(number)?);
         Ok(epoch
@@ -251,7 +264,7 @@ pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
         entry: Entry {
             name: row.get(0)?,
             kind: if row.get::<_, i64>(1)? == 0 { Kind::File } else { Kind::Folder },
-            executable: row.get(2)?,
+            mode: mode(2)?,
             size: unsigned(3)?,
             mtime: time(4, 5)?,
             version: version(11, 12)?,
@@ -262,5 +275,6 @@ pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
         digest: row.get::<_, Option<[u8; 32]>>(10)?.map(Digest),
         content: version(13, 14)?,
         here: row.get(15)?,
+        on_disk: OnDisk { mode: mode(16)?, mtime: time(17, 18)? },
     })
 }

@@ -19,6 +19,8 @@ pub struct Kept {
     pub content: Content,
     /// When its inode last changed.
     pub ctime: FileTime,
+    /// The time of last modification that the disk has.
+    pub mtime: FileTime,
     /// Where it lies.
     pub dev: u64,
     /// Its inode.
@@ -37,7 +39,7 @@ impl Kept {
     pub fn is(&self, meta: &Meta) -> bool {
         (self.dev, self.ino) == (meta.dev, meta.ino)
             && meta.served_kind() == Some(Kind::File)
-            && (self.content.size, self.content.mtime) == (meta.size, meta.mtime)
+            && (self.content.size, self.mtime) == (meta.size, meta.mtime)
     }
 }
 
@@ -53,17 +55,22 @@ impl Stored {
                 digest: self.digest?,
                 size: self.entry.size,
                 mtime: self.entry.mtime,
-                executable: self.entry.executable,
             }),
         };
-        Some(Entry { version, content })
+        Some(Entry { version, mode: self.entry.mode, content })
     }
 
     /// Its content as something to keep, where it is here.
     #[must_use]
     pub fn to_keep(&self) -> Option<Kept> {
         let content = self.tree_entry()?.content.filter(|_| self.here)?;
-        Some(Kept { content, ctime: self.ctime, dev: self.dev, ino: self.ino })
+        Some(Kept {
+            content,
+            ctime: self.ctime,
+            mtime: self.on_disk.mtime,
+            dev: self.dev,
+            ino: self.ino,
+        })
     }
 }
 
@@ -73,7 +80,7 @@ fn path_of(folder: &str, name: &str) -> Option<TreePath> {
 
 /// Reads the folder's path behind [`COLUMNS`].
 fn read_placed(row: &Row<'_>) -> rusqlite::Result<Option<(TreePath, Stored)>> {
-    let (folder, stored): (String, _) = (row.get(16)?, read_row(row)?);
+    let (folder, stored): (String, _) = (row.get(19)?, read_row(row)?);
     Ok(path_of(&folder, &stored.entry.name).map(|path| (path, stored)))
 }
 
@@ -174,19 +181,22 @@ impl Store {
             .unwrap_or_default();
         let holders: Vec<u8> = holders.iter().flat_map(|folder| folder.0).collect();
         self.run(
-            "INSERT INTO entry (folder, name, kind, executable, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, found, digest,
-                 epoch, number, content_epoch, content_number, here, holders)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO entry (folder, name, kind, mode, size, mtime_s, mtime_ns, ctime_s, ctime_ns, disk_mode, disk_mtime_s, disk_mtime_ns,
+                 dev, ino, found, digest, epoch, number, content_epoch, content_number, here, holders)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 folder.as_str(),
                 name,
                 i64::from(content.is_none()),
-                content.is_some_and(|content| content.executable),
+                entry.mode.bits(),
                 content.map_or(0, |content| content.size.cast_signed()),
                 mtime.seconds,
                 mtime.nanos,
                 meta.map_or(0, |meta| meta.ctime.seconds),
                 meta.map_or(0, |meta| meta.ctime.nanos),
+                meta.map_or(0, |meta| meta.mode.bits()),
+                meta.map_or(0, |meta| meta.mtime.seconds),
+                meta.map_or(0, |meta| meta.mtime.nanos),
                 meta.map_or(0, |meta| meta.dev.cast_signed()),
                 meta.map_or(0, |meta| meta.ino.cast_signed()),
                 crate::board::monotonic_ms().cast_signed(),
@@ -283,7 +293,7 @@ impl Store {
     pub fn kept(&self, path: &TreePath) -> Result<Option<Kept>, CatalogueError> {
         let Some((folder, name)) = path.split_last() else { return Ok(None) };
         let ask = || {
-            let select = "SELECT epoch, number, digest, executable, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino
+            let select = "SELECT epoch, number, digest, size, mtime_s, mtime_ns, ctime_s, ctime_ns, disk_mtime_s, disk_mtime_ns, dev, ino
                  FROM kept WHERE folder = ? AND name = ?";
             self.database
                 .prepare_cached(select)?
@@ -299,25 +309,26 @@ impl Store {
     /// Those of the database.
     pub fn keep(&self, path: &TreePath, kept: Option<&Kept>) -> Result<(), CatalogueError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
-        let Some(Kept { content, ctime, dev, ino }) = kept else {
+        let Some(Kept { content, ctime, mtime, dev, ino }) = kept else {
             return self
                 .run("DELETE FROM kept WHERE folder = ? AND name = ?", [folder.as_str(), name])
                 .map(drop);
         };
         self.run(
-            "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 folder.as_str(),
                 name,
                 content.put.epoch,
                 content.put.number.cast_signed(),
                 content.digest.0,
-                content.executable,
                 content.size.cast_signed(),
                 content.mtime.seconds,
                 content.mtime.nanos,
                 ctime.seconds,
                 ctime.nanos,
+                mtime.seconds,
+                mtime.nanos,
                 dev.cast_signed(),
                 ino.cast_signed(),
             ],
@@ -488,9 +499,14 @@ fn read_kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
     let content = Content {
         put: Version { epoch: row.get(0)?, number: unsigned(1)? },
         digest: Digest(row.get(2)?),
-        size: unsigned(4)?,
-        mtime: time(5, 6)?,
-        executable: row.get(3)?,
+        size: unsigned(3)?,
+        mtime: time(4, 5)?,
     };
-    Ok(Kept { content, ctime: time(7, 8)?, dev: unsigned(9)?, ino: unsigned(10)? })
+    Ok(Kept {
+        content,
+        ctime: time(6, 7)?,
+        mtime: time(8, 9)?,
+        dev: unsigned(10)?,
+        ino: unsigned(11)?,
+    })
 }

@@ -4,7 +4,8 @@
 //! be there yet: then nothing is known.
 
 use relais_proto::{
-    ChangeId, Counters, Digest, FolderId, Kind, PageBuilder, SlaveId, TreePath, Version,
+    ChangeId, Counters, Digest, FileTime, FolderId, Kind, Mode, PageBuilder, SlaveId, TreePath,
+    Version,
 };
 use relais_tree::{Meta, MetaKind};
 use rusqlite::{Connection, OptionalExtension};
@@ -42,6 +43,8 @@ pub struct Facts {
     pub version: Option<Version>,
     /// The put that made the content.
     pub content: Option<Version>,
+    /// The mode in the tree, and of a file the time of last modification.
+    pub attributes: Option<(Mode, FileTime)>,
 }
 
 /// A connection to the catalogue that only reads.
@@ -141,6 +144,7 @@ impl Reader {
             digest: row.digest,
             version: row.entry.version,
             content: row.content,
+            attributes: Some((row.entry.mode, row.entry.mtime)),
         }))
     }
 

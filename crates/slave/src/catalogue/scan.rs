@@ -32,7 +32,7 @@ enum News {
 /// What was found different from what changes have made: for whoever follows a cluster's tree. The catalogue keeps what the tree has.
 #[derive(Debug, Default)]
 pub struct Noticed {
-    /// Files that are other than the tree's, or lie where its content is not here yet.
+    /// Files and folders that are other than the tree's, or lie where its content is not here yet.
     pub edited: Vec<(TreePath, Meta)>,
     /// What is gone, or has something else in its place; whether it was seen to go.
     pub vanished: Vec<(TreePath, bool)>,
@@ -287,7 +287,7 @@ impl Scanner {
             && self
                 .store
                 .row(&path)?
-                .is_some_and(|row| row.is_of(meta) && row.entry.executable == meta.executable)
+                .is_some_and(|row| row.is_of(meta) && row.on_disk.mode == meta.mode)
         {
             return Ok(());
         }
@@ -355,19 +355,17 @@ impl Scanner {
     fn notice(&mut self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogueError> {
         let Some(row) = self.store.row(path)? else { return Ok(()) };
         match (row.entry.kind, kind) {
-            (Kind::Folder, Kind::Folder) => self.store.touch(path, meta),
-            (Kind::File, Kind::File)
-                if row.is_of(meta) && row.entry.executable == meta.executable =>
-            {
-                Ok(())
+            (Kind::Folder, Kind::Folder) if row.on_disk.mode == meta.mode => {
+                self.store.touch(path, meta)
             }
+            (Kind::File, Kind::File) if row.is_of(meta) && row.on_disk.mode == meta.mode => Ok(()),
             // What is to be replaced when the content comes.
             (Kind::File, Kind::File)
                 if self.store.kept(path)?.is_some_and(|kept| kept.is_of(meta)) =>
             {
                 Ok(())
             }
-            (Kind::File, Kind::File) => {
+            (Kind::File, Kind::File) | (Kind::Folder, Kind::Folder) => {
                 self.noticed
                     .iter_mut()
                     .for_each(|noticed| noticed.edited.push((path.clone(), *meta)));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use relais_proto::{ChangeId, Digest, FileTime, Kind, TreePath, Version};
+use relais_proto::{ChangeId, Digest, FileTime, Kind, Mode, TreePath, Version};
 use relais_tree::Meta;
 use rusqlite::{Connection, params};
 
@@ -169,15 +169,13 @@ impl Store {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.unskip(folder.as_str(), name.as_bytes())?;
         match self.row(path)? {
-            Some(row)
-                if row.is_of(meta)
-                    && row.entry.executable == (kind == Kind::File && meta.executable) =>
-            {
+            Some(row) if row.is_of(meta) && row.on_disk.mode == meta.mode => {
                 return Ok(());
             }
             // It is the same folder whatever comes and goes in it.
             Some(row) if kind == Kind::Folder && row.entry.kind == kind => {
-                return self.touch(path, meta);
+                self.touch(path, meta)?;
+                return self.set_mode(path, meta.mode.served(kind));
             }
             // What was below a folder goes with it.
             Some(row) if row.entry.kind != kind => self.remove(path)?,
@@ -187,17 +185,20 @@ impl Store {
         self.insert(path, kind, meta)
     }
 
-    /// Writes new times and a new place on the disk into a row, whose content is the same.
+    /// Writes what the disk has of an entry into its row: a new place, and other times and mode. For the tree the entry is the same,
+    /// but for a folder's time, which is each disk's own.
     ///
     /// # Errors
     /// Those of the database.
     pub fn touch(&self, path: &TreePath, meta: &Meta) -> Result<(), CatalogueError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
-            "UPDATE entry SET mtime_s = ?, mtime_ns = ?, ctime_s = ?, ctime_ns = ?, dev = ?, ino = ? WHERE folder = ? AND name = ?",
+            "UPDATE entry SET disk_mtime_s = ?1, disk_mtime_ns = ?2, mtime_s = iif(kind = 1, ?1, mtime_s), mtime_ns = iif(kind = 1, ?2, mtime_ns),
+                 disk_mode = ?3, ctime_s = ?4, ctime_ns = ?5, dev = ?6, ino = ?7 WHERE folder = ?8 AND name = ?9",
             params![
                 meta.mtime.seconds,
                 meta.mtime.nanos,
+                meta.mode.bits(),
                 meta.ctime.seconds,
                 meta.ctime.nanos,
                 meta.dev.cast_signed(),
@@ -205,6 +206,19 @@ impl Store {
                 folder.as_str(),
                 name,
             ],
+        )
+        .map(drop)
+    }
+
+    /// Notes the mode of an entry in the tree.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn set_mode(&self, path: &TreePath, mode: Mode) -> Result<(), CatalogueError> {
+        let Some((folder, name)) = path.split_last() else { return Ok(()) };
+        self.run(
+            "UPDATE entry SET mode = ? WHERE folder = ? AND name = ?",
+            params![mode.bits(), folder.as_str(), name],
         )
         .map(drop)
     }
@@ -285,7 +299,7 @@ impl Store {
     /// Those of the database.
     pub fn adopt(&self, path: &TreePath, remembered: &Remembered) -> Result<(), CatalogueError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
-        let Remembered { kind, version, content } = remembered;
+        let Remembered { kind, version, content, .. } = remembered;
         let (made, size, mtime) = match content {
             Some((made, size, mtime, _)) => (Some(*made), size.cast_signed(), Some(*mtime)),
             None => (None, 0, None),
@@ -397,20 +411,20 @@ impl Store {
     pub fn insert(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogueError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let size = if kind == Kind::File { meta.size.cast_signed() } else { 0 };
-        let executable = kind == Kind::File && meta.executable;
         self.run(
-            "INSERT INTO entry (folder, name, kind, executable, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, found)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO entry (folder, name, kind, mode, size, mtime_s, mtime_ns, ctime_s, ctime_ns, disk_mode, disk_mtime_s, disk_mtime_ns, dev, ino, found)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?6, ?7, ?11, ?12, ?13)",
             params![
                 folder.as_str(),
                 name,
                 i64::from(kind == Kind::Folder),
-                executable,
+                meta.mode.served(kind).bits(),
                 size,
                 meta.mtime.seconds,
                 meta.mtime.nanos,
                 meta.ctime.seconds,
                 meta.ctime.nanos,
+                meta.mode.bits(),
                 meta.dev.cast_signed(),
                 meta.ino.cast_signed(),
                 monotonic_ms().cast_signed(),

@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use log::warn;
-use relais_proto::{Change, TreePath, Version};
-use relais_tree::{Folder, Meta, MetaKind, TreeError};
+use relais_proto::{Change, Kind, Mode, TreePath, Version};
+use relais_tree::{Folder, Meta, MetaKind, TreeError, set_mode};
 
 use super::follow::aside::Aside;
 use crate::staging::{StagedName, Staging};
@@ -83,6 +83,11 @@ enum Undo {
         parent: TreePath,
         name: String,
     },
+    /// It gets its former mode back.
+    SetMode {
+        path: TreePath,
+        former: Mode,
+    },
     /// What was kept aside goes back to its name.
     Remove {
         parent: TreePath,
@@ -93,6 +98,7 @@ enum Undo {
     RemoveFolder {
         parent: TreePath,
         name: String,
+        mode: Mode,
     },
     Move {
         from: (TreePath, String),
@@ -170,8 +176,11 @@ impl Applier<'_, '_> {
         staged: Option<&StagedName>,
     ) -> Result<Applied, TreeError> {
         match change {
-            Change::Put { path, .. } => self.put(path, staged.ok_or(TreeError::NotFound)?),
-            Change::MakeFolder { path } => make_folder(path, self.parents),
+            Change::Put { path, mode, .. } => {
+                self.put(path, *mode, staged.ok_or(TreeError::NotFound)?)
+            }
+            Change::MakeFolder { path, mode } => make_folder(path, *mode, self.parents),
+            Change::SetMode { path, mode } => set_mode_at(path, *mode, self.parents),
             Change::Remove { path, recursive } => self.remove(path, *recursive, version),
             Change::Move { from, to } => self.move_to(from, to, version),
             Change::Withdraw { .. } => Ok(nothing(Vec::new(), None)),
@@ -187,10 +196,21 @@ impl Applier<'_, '_> {
         self.aside.take_from(folder, name, path.as_str(), CAME_MEANWHILE).map(drop)
     }
 
-    fn put(&mut self, path: &TreePath, staged: &StagedName) -> Result<Applied, TreeError> {
+    fn put(
+        &mut self,
+        path: &TreePath,
+        mode: Mode,
+        staged: &StagedName,
+    ) -> Result<Applied, TreeError> {
         let (parent, name) = place(path)?;
         let folder = self.parents.get(&parent)?.try_clone()?;
         let own = &self.staging.staged;
+        // Under its name it must not be open to others for a moment.
+        let content = own.open_read(staged.as_str())?.file;
+        if folder.prepare(&content, mode.served(Kind::File))? {
+            content.sync_all().map_err(|e| TreeError::Io("sync the file", e))?;
+        }
+        drop(content);
         let ours = own.stat_part(staged.as_str().as_bytes())?;
         let mut out = None;
         let mut over = false;
@@ -314,8 +334,8 @@ impl Applier<'_, '_> {
     ) -> Result<Applied, TreeError> {
         let (parent, name) = place(path)?;
         let folder = self.parents.get(&parent)?.try_clone()?;
-        let is_folder = match folder.stat_part(name.as_bytes()) {
-            Ok(meta) => meta.kind == MetaKind::Folder,
+        let (is_folder, mode) = match folder.stat_part(name.as_bytes()) {
+            Ok(meta) => (meta.kind == MetaKind::Folder, meta.mode),
             // Somebody was faster on the server; it is gone, as was wanted.
             Err(TreeError::NotFound) => return Ok(nothing(vec![parent], None)),
             Err(e) => return Err(e),
@@ -323,7 +343,7 @@ impl Applier<'_, '_> {
         if is_folder && !recursive {
             // The system looks whether it is empty in the same step.
             folder.remove_folder(&name)?;
-            let undo = Undo::RemoveFolder { parent: parent.clone(), name };
+            let undo = Undo::RemoveFolder { parent: parent.clone(), name, mode };
             return Ok(Applied { parents: vec![parent], meta: None, out: None, undo });
         }
         let removed = &self.staging.removed;
@@ -496,10 +516,51 @@ fn free_name(
     }
 }
 
-fn make_folder(path: &TreePath, parents: &mut Parents<'_>) -> Result<Applied, TreeError> {
+/// Sets the mode of what lies at a path. Of a folder's owner bits, and whether a file's owner may read it, each slave's disk decides.
+///
+/// # Errors
+/// Those of the disk.
+pub fn set_mode_of(root: &Folder, path: &TreePath, mode: Mode) -> Result<Meta, TreeError> {
+    let there = root.stat(path)?;
+    let Some(kind) = there.served_kind() else { return Ok(there) };
+    let mode = mode.served(kind);
+    if there.mode.served(kind) == mode {
+        return Ok(there);
+    }
+    match kind {
+        Kind::Folder => {
+            let folder = root.open_folder(path)?;
+            set_mode(&folder, mode)?;
+            folder.sync()?;
+        }
+        Kind::File => {
+            let file = root.open_file(path)?.file;
+            set_mode(&file, mode)?;
+            file.sync_all().map_err(|e| TreeError::Io("sync the file", e))?;
+        }
+    }
+    root.stat(path)
+}
+
+fn set_mode_at(
+    path: &TreePath,
+    mode: Mode,
+    parents: &mut Parents<'_>,
+) -> Result<Applied, TreeError> {
+    let former = parents.root.stat(path)?.mode;
+    let meta = set_mode_of(parents.root, path, mode)?;
+    let undo = Undo::SetMode { path: path.clone(), former };
+    Ok(Applied { parents: Vec::new(), meta: Some(meta), out: None, undo })
+}
+
+fn make_folder(
+    path: &TreePath,
+    mode: Mode,
+    parents: &mut Parents<'_>,
+) -> Result<Applied, TreeError> {
     let (parent, name) = place(path)?;
     let folder = parents.get(&parent)?;
-    folder.make_folder(&name, false)?;
+    folder.make_folder_as(&name, mode.served(Kind::Folder))?;
     let meta = folder.stat_part(name.as_bytes())?;
     Ok(Applied {
         parents: vec![parent.clone()],
@@ -677,7 +738,10 @@ impl Undo {
                 let path = parent.join(name).map_err(|_| TreeError::NotFound)?;
                 give_back(&staging.removed, kept, (parents.get(parent)?, name), &path, aside)
             }
-            Self::RemoveFolder { parent, name } => parents.get(parent)?.make_folder(name, false),
+            Self::RemoveFolder { parent, name, mode } => {
+                parents.get(parent)?.make_folder_as(name, *mode)
+            }
+            Self::SetMode { path, former } => set_mode_of(parents.root, path, *former).map(drop),
             Self::Move { from, to, kept } => {
                 let source = parents.get(&from.0)?.try_clone()?;
                 let target = parents.get(&to.0)?;

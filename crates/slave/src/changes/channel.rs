@@ -320,6 +320,7 @@ mod tests {
             change: Change::Move { from: path.clone(), to: path.clone() },
             expect: Expect::Version(Version { epoch: 1, number: 2 }),
             staged: Some(StagedName::new(ChangeId([1; 16]), "ann", &path, None)),
+            keep_mode: true,
             synced: true,
             copies: 0,
         };

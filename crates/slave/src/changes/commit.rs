@@ -238,6 +238,7 @@ impl Committer {
                     id: proposals[*at].id,
                     change: proposals[*at].change.clone(),
                     expect: proposals[*at].expect,
+                    keep_mode: proposals[*at].keep_mode,
                 })
                 .collect();
             let verdicts = match self.numbering.number(&asked, &mut CatalogueView(store)) {
@@ -381,7 +382,7 @@ fn segment(store: &Store, proposals: &[Proposal]) -> Result<usize, CatalogueErro
             Change::Remove { path, recursive } => {
                 *recursive || store.row(path)?.is_some_and(|row| row.entry.kind == Kind::Folder)
             }
-            Change::Put { .. } | Change::MakeFolder { .. } => false,
+            Change::Put { .. } | Change::MakeFolder { .. } | Change::SetMode { .. } => false,
         };
         if alone {
             return Ok(at.max(1));

@@ -40,6 +40,8 @@ pub struct Proposal {
     pub change: Change,
     /// What must be there for a put.
     pub expect: Expect,
+    /// Whether a put keeps the mode of the file that it replaces.
+    pub keep_mode: bool,
     /// Where the content of a put lies.
     pub staged: Option<StagedName>,
     /// Whether the content is on the disk already.
@@ -81,6 +83,7 @@ impl Proposal {
         self.id.encode(to);
         self.change.encode(to);
         self.expect.encode(to);
+        to.bool(self.keep_mode);
         to.option(self.staged.as_ref(), |name, to| {
             to.short_text(name.as_str());
         })
@@ -100,6 +103,7 @@ impl Proposal {
             id: ChangeId::decode(&mut from)?,
             change: Change::decode(&mut from)?,
             expect: Expect::decode(&mut from)?,
+            keep_mode: from.bool()?,
             staged: match from.bool()? {
                 true => Some(
                     StagedName::parse(from.short_text("staged name", limits::NAME_PART)?)

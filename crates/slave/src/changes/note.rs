@@ -43,9 +43,10 @@ pub fn note(
 #[must_use]
 pub fn paths(change: &Change) -> Vec<&TreePath> {
     match change {
-        Change::Put { path, .. } | Change::MakeFolder { path } | Change::Remove { path, .. } => {
-            vec![path]
-        }
+        Change::Put { path, .. }
+        | Change::MakeFolder { path, .. }
+        | Change::Remove { path, .. }
+        | Change::SetMode { path, .. } => vec![path],
         Change::Move { from, to } => vec![from, to],
         Change::Withdraw { .. } => Vec::new(),
     }
@@ -75,10 +76,15 @@ pub fn note_change(
                 },
             )
         }
-        (Change::MakeFolder { path }, Some(meta)) => store.put_numbered(
+        (Change::MakeFolder { path, .. }, Some(meta)) => store.put_numbered(
             path,
             &Made { kind: Kind::Folder, meta, version, content: None, digest: None },
         ),
+        (Change::SetMode { path, mode }, Some(meta)) => {
+            store.renumber(path, version)?;
+            store.set_mode(path, *mode)?;
+            store.touch(path, meta)
+        }
         (Change::Remove { path, .. }, _) => store.remove(path),
         (Change::Move { from, to }, Some(_)) if from == to => store.renumber(to, version),
         (Change::Move { from, to }, Some(meta)) => {

@@ -48,7 +48,8 @@ impl<'a> Obstacles<'a> {
     /// That the catalogue cannot be read.
     pub fn of(&mut self, change: &Change) -> Result<Option<Refusal>, CatalogueError> {
         let looked = match change {
-            Change::Put { path, .. } | Change::MakeFolder { path } => self.place(path),
+            Change::Put { path, .. } | Change::MakeFolder { path, .. } => self.place(path),
+            Change::SetMode { path, .. } => Ok(self.source(path)?.map(drop)),
             Change::Remove { path, recursive } => self.removal(path, *recursive),
             Change::Move { from, to } => match self.source(from)? {
                 Ok(_) if from == to => Ok(Ok(())),

@@ -10,7 +10,7 @@ use std::io;
 use std::ops::{Bound, ControlFlow};
 
 use log::{info, warn};
-use relais_proto::{Change, ChangeId, Digest, FolderId, Kind, Numbered, TreePath, Version};
+use relais_proto::{Change, ChangeId, Digest, FolderId, Kind, Mode, Numbered, TreePath, Version};
 use relais_state::{ChangeLog, Journal};
 use relais_tree::{Folder, Meta, TreeError, hash_file};
 
@@ -32,6 +32,8 @@ pub struct Remembered {
     pub kind: Kind,
     /// The last change to the path.
     pub version: Version,
+    /// Permission bits.
+    pub mode: Mode,
     /// The put that made the content, its size, its time in whole, and its digest.
     pub content: Option<(Version, u64, relais_proto::FileTime, Digest)>,
 }
@@ -138,12 +140,19 @@ fn at_and_below(memory: &Memory, path: &TreePath) -> Vec<TreePath> {
 fn remember(memory: &mut Memory, numbered: &Numbered) {
     let version = numbered.version;
     match &numbered.change {
-        Change::Put { path, size, digest, mtime, .. } => {
+        Change::Put { path, size, digest, mtime, mode } => {
+            let mode = *mode;
             let content = Some((version, *size, *mtime, *digest));
-            memory.insert(path.clone(), Remembered { kind: Kind::File, version, content });
+            memory.insert(path.clone(), Remembered { kind: Kind::File, version, mode, content });
         }
-        Change::MakeFolder { path } => {
-            memory.insert(path.clone(), Remembered { kind: Kind::Folder, version, content: None });
+        Change::MakeFolder { path, mode } => {
+            let (kind, mode) = (Kind::Folder, *mode);
+            memory.insert(path.clone(), Remembered { kind, version, mode, content: None });
+        }
+        Change::SetMode { path, mode } => {
+            if let Some(entry) = memory.get_mut(path) {
+                (entry.version, entry.mode) = (version, *mode);
+            }
         }
         Change::Remove { path, .. } => {
             for gone in at_and_below(memory, path) {
@@ -219,7 +228,8 @@ impl Replay<'_> {
         let staged = self.staged_content(numbered)?;
         let must_be_made = match change {
             Change::Put { .. } => staged.is_some(),
-            Change::MakeFolder { path } => !self.is_there(path)?,
+            Change::MakeFolder { path, .. } => !self.is_there(path)?,
+            Change::SetMode { .. } => true,
             Change::Remove { path, .. } | Change::Move { from: path, .. } => {
                 self.is_what_the_catalogue_has(path)?
             }
@@ -302,7 +312,7 @@ impl Replay<'_> {
     fn note_as_made(&self, change: &Change, version: Version) -> Result<(), CatalogueError> {
         match change {
             Change::Put { path, digest, .. } => self.adopt_content(path, version, digest),
-            Change::MakeFolder { path } => match self.root.stat(path) {
+            Change::MakeFolder { path, .. } => match self.root.stat(path) {
                 Ok(meta) if meta.served_kind() == Some(Kind::Folder) => self.store.put_numbered(
                     path,
                     &Made { kind: Kind::Folder, meta: &meta, version, content: None, digest: None },
@@ -327,7 +337,7 @@ impl Replay<'_> {
     /// The staged file that holds exactly what a put has to give its name: it was not given it yet. Former content may
     /// have the same bytes, but other times.
     fn staged_content(&self, numbered: &Numbered) -> Result<Option<StagedName>, CatalogueError> {
-        let Change::Put { size, digest, mtime, executable, .. } = &numbered.change else {
+        let Change::Put { size, digest, mtime, .. } = &numbered.change else {
             return Ok(None);
         };
         // What is not sealed may still be written by somebody.
@@ -335,9 +345,7 @@ impl Replay<'_> {
             self.staged.get(&numbered.id).into_iter().flatten().filter(|name| name.is_sealed())
         {
             let file = self.staging.staged.open_read(name.as_str())?;
-            if (file.meta.size, file.meta.mtime, file.meta.executable)
-                != (*size, *mtime, *executable)
-            {
+            if (file.meta.size, file.meta.mtime) != (*size, *mtime) {
                 continue;
             }
             let (found, _) =
@@ -427,13 +435,12 @@ impl Replay<'_> {
             }
             let (found, _) =
                 hash_file(&file.file, file.meta.size, &mut |_| ControlFlow::Continue(()))?;
-            let executable = file.meta.executable;
             let change = Change::Put {
                 path: path.clone(),
                 size: *size,
                 digest: *digest,
                 mtime: *mtime,
-                executable,
+                mode: entry.mode,
             };
             if found == *digest
                 // The catalogue has nothing, so nothing that lies there is known.

@@ -12,7 +12,11 @@ impl View for CatalogueView<'_> {
     type Error = CatalogueError;
 
     fn node(&mut self, path: &TreePath) -> Result<Option<Node>, CatalogueError> {
-        Ok(self.0.row(path)?.map(|row| Node { kind: row.entry.kind, version: row.entry.version }))
+        Ok(self.0.row(path)?.map(|row| Node {
+            kind: row.entry.kind,
+            version: row.entry.version,
+            mode: row.entry.mode,
+        }))
     }
 
     fn is_empty(&mut self, folder: &TreePath) -> Result<bool, CatalogueError> {

@@ -21,7 +21,7 @@ use relais_proto::{FileTime, FolderId, Peer, Reply, Request, SlaveId, Version, l
 use relais_state::{ClusterKey, LinkHandshake, LinkRole};
 use relais_transfer::Ranges;
 use relais_transfer::fetch::{FetchError, Progress, Resume, Sessions, fetch};
-use relais_tree::{TreeError, set_executable, set_times};
+use relais_tree::{TreeError, set_mode, set_times};
 
 use crate::staging::{StagedName, Staging};
 
@@ -219,7 +219,7 @@ fn fetch_one(
         shared.staging.discard(&name);
         return Err(Blame::Holder);
     }
-    let completed = set_executable(&part, fetched.executable)
+    let completed = set_mode(&part, fetched.mode)
         .and_then(|()| set_times(&part, fetched.mtime))
         .and_then(|()| part.sync_all().map_err(|e| TreeError::Io("sync the file", e)));
     completed.map_err(|e| {

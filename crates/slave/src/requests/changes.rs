@@ -1,6 +1,6 @@
 //! `mkdir`, `rm` and `mv`: changes without content.
 
-use relais_proto::{Change, ChangeId, Expect, Request};
+use relais_proto::{Change, ChangeId, Expect, Kind, Mode, Request};
 
 use super::identity::bound;
 use super::{Context, Handled, Outcome, misrouted};
@@ -11,6 +11,7 @@ fn propose(id: ChangeId, change: Change) -> Handled {
         id,
         change,
         expect: Expect::Any,
+        keep_mode: false,
         staged: None,
         synced: false,
         copies: 0,
@@ -27,7 +28,8 @@ pub(super) fn make_folder(context: &mut Context<'_>, request: Request) -> Handle
         context.session.resolve(&path)?
     };
     let id = bound(context.session, id, "mkdir", &[&path], None);
-    propose(id, Change::MakeFolder { path })
+    let mode = Mode::new(0o777).masked(context.serving.umask).served(Kind::Folder);
+    propose(id, Change::MakeFolder { path, mode })
 }
 
 pub(super) fn remove(context: &mut Context<'_>, request: Request) -> Handled {

@@ -140,13 +140,15 @@ fn header(
             format!("{}: offset {} is behind the end at {size}", get.path, get.offset),
         ));
     };
+    let found = (file.meta.mode.served(Kind::File), file.meta.mtime);
+    let (mode, mtime) = facts.attributes.unwrap_or(found);
     Ok(Header {
         size,
         offset: get.offset,
         length: rest.min(get.length),
         block_size: serving.block_size,
-        mtime: file.meta.mtime,
-        executable: file.meta.executable,
+        mtime,
+        mode,
         version: facts.content,
         digest: facts.digest,
         identity: file.meta.identity(&serving.folder_id),

@@ -151,12 +151,13 @@ fn entry_of(path: &TreePath, meta: &Meta, facts: &Facts) -> Result<Entry, Refusa
         ));
     };
     let file = kind == relais_proto::Kind::File;
+    let (mode, mtime) = facts.attributes.unwrap_or((meta.mode.served(kind), meta.mtime));
     Ok(Entry {
         name: path.last().unwrap_or_default().to_owned(),
         kind,
-        executable: file && meta.executable,
+        mode,
         size: if file { meta.size } else { 0 },
-        mtime: meta.mtime,
+        mtime: if file { mtime } else { meta.mtime },
         version: facts.version,
     })
 }

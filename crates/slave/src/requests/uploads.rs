@@ -8,10 +8,10 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use relais_proto::{
-    Change, ChangeId, Digest, ErrorCode, Expect, Kind, PutRequest, Refusal, Reply, Request,
+    Change, ChangeId, Digest, ErrorCode, Expect, Kind, Mode, PutRequest, Refusal, Reply, Request,
     TreePath, Version, WaitReason, limits,
 };
-use relais_tree::{OpenFile, TreeError, set_executable, set_times};
+use relais_tree::{OpenFile, TreeError, set_mode, set_times};
 
 use super::identity::bound;
 use super::{Context, Handled, Outcome, Patience, misrouted, refuse};
@@ -46,6 +46,8 @@ pub struct Upload {
     place: Place,
     hasher: blake3::Hasher,
     at: u64,
+    /// The mode of the file where it is new.
+    mode: Mode,
 }
 
 pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
@@ -64,6 +66,8 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
     let name = StagedName::new(put.id, &context.session.user, &put.path, put.size);
     let mut hasher = blake3::Hasher::new();
     let at = put.offset;
+    let sent = put.mode.unwrap_or(Mode::new(0o666));
+    let mode = sent.masked(context.serving.umask).served(Kind::File);
     let file = match find(context, &put.path, &name, true)? {
         Found::Whole => {
             return Ok(Outcome::Upload(Box::new(Upload {
@@ -72,6 +76,7 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
                 place: Place::Whole,
                 hasher,
                 at,
+                mode,
             })));
         }
         Found::Part(file) => file,
@@ -92,6 +97,7 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
                 place: Place::Whole,
                 hasher,
                 at,
+                mode,
             })));
         }
         return Err(Refusal::new(
@@ -103,7 +109,14 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
         file.set_len(at).map_err(|e| cannot_stage(&put.path, e))?;
     }
     hash_staged(&file, at, &mut hasher, &put.path, context.patience)?;
-    Ok(Outcome::Upload(Box::new(Upload { put, name, place: Place::Staged(file), hasher, at })))
+    Ok(Outcome::Upload(Box::new(Upload {
+        put,
+        name,
+        place: Place::Staged(file),
+        hasher,
+        at,
+        mode,
+    })))
 }
 
 pub(super) fn resume(context: &mut Context<'_>, request: Request) -> Handled {
@@ -335,7 +348,8 @@ impl Upload {
             ));
         }
         // What could not be completed must not be taken for something that can be gone on with.
-        let synced = self.complete(file, patience).inspect_err(|_| self.discard(serving))?;
+        let synced =
+            self.complete(file, serving, patience).inspect_err(|_| self.discard(serving))?;
         match serving.staging.seal(&self.name) {
             Ok(sealed) => self.propose(digest, serving, sealed, synced),
             // Another connection has sent the same upload and was faster.
@@ -351,12 +365,19 @@ impl Upload {
         }
     }
 
-    /// Gives the file its rights and time, and puts it on the disk where it is large; whether it did.
-    fn complete(&self, file: &File, patience: &mut dyn Patience) -> Result<bool, Refusal> {
+    /// Gives the file its mode and time, and puts it on the disk where it is large; whether it did. The mode that counts is decided
+    /// with the number of the change: where that is another, the file gets it before its name.
+    fn complete(
+        &self,
+        file: &File,
+        serving: &Serving,
+        patience: &mut dyn Patience,
+    ) -> Result<bool, Refusal> {
         let failed = |e: TreeError| refuse(&self.put.path, &e);
-        if self.put.executable {
-            set_executable(file, true).map_err(failed)?;
-        }
+        let there = serving.with_catalogue(|reader| reader.at(&self.put.path))?;
+        let kept =
+            there.filter(|(row, _)| row.entry.kind == Kind::File).map(|(row, _)| row.entry.mode);
+        set_mode(file, kept.unwrap_or(self.mode)).map_err(failed)?;
         if let Some(mtime) = self.put.mtime {
             set_times(file, mtime).map_err(failed)?;
         }
@@ -380,17 +401,13 @@ impl Upload {
             .staged
             .stat_part(sealed.as_str().as_bytes())
             .map_err(|e| refuse(&path, &e))?;
-        let change = Change::Put {
-            path,
-            size: meta.size,
-            digest,
-            mtime: meta.mtime,
-            executable: meta.executable,
-        };
+        let change =
+            Change::Put { path, size: meta.size, digest, mtime: meta.mtime, mode: self.mode };
         Ok(Proposal {
             id: self.put.id,
             change,
             expect: self.put.expect,
+            keep_mode: true,
             staged: Some(sealed),
             synced,
             copies: self.put.copies,
@@ -447,15 +464,16 @@ impl Upload {
 
     /// The change that was made already; its id brings its number.
     fn known(self, digest: Digest) -> Proposal {
-        let PutRequest { id, path, size, mtime, executable, expect, copies, .. } = self.put;
+        let mode = self.mode;
+        let PutRequest { id, path, size, mtime, expect, copies, .. } = self.put;
         let change = Change::Put {
             path,
             size: size.unwrap_or(self.at),
             digest,
             mtime: mtime.unwrap_or_default(),
-            executable,
+            mode,
         };
-        Proposal { id, change, expect, staged: None, synced: false, copies }
+        Proposal { id, change, expect, keep_mode: true, staged: None, synced: false, copies }
     }
 
     /// The connection is lost. What came of the upload stays, so that it can be gone on with; but where another connection has completed

@@ -282,7 +282,7 @@ mod tests {
     use crate::changes::channel::{Desk, ReplicatorEnd};
     use crate::hints::Hints;
     use crate::serving::Parts;
-    use relais_proto::{ChangeId, Expect, FolderId, SlaveId, TreePath, Version};
+    use relais_proto::{ChangeId, Expect, FolderId, Mode, SlaveId, TreePath, Version};
     use relais_tree::Folder;
 
     /// Takes channels from the desk while a session waits for that, as many as it may.
@@ -333,6 +333,7 @@ mod tests {
             folder_id: FolderId([1; 16]),
             slave_id: SlaveId([2; 16]),
             block_size: 1024,
+            umask: Mode::new(0o022),
             board: Arc::new(Board::new(1, 1, 1).unwrap()),
             hints: Arc::new(Hints::new().unwrap()),
             desk: desk.clone(),
@@ -350,11 +351,13 @@ mod tests {
     }
 
     fn proposal(n: u8, name: &str) -> Proposal {
-        let change = Change::MakeFolder { path: TreePath::new(name).unwrap() };
+        let change =
+            Change::MakeFolder { path: TreePath::new(name).unwrap(), mode: Mode::new(0o755) };
         Proposal {
             id: ChangeId([n; 16]),
             change,
             expect: Expect::Any,
+            keep_mode: false,
             staged: None,
             synced: false,
             copies: 0,

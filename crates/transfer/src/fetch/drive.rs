@@ -7,7 +7,7 @@ use std::thread::Scope;
 
 use log::debug;
 use relais_proto::{
-    Digest, Endpoint, ErrorCode, GetRequest, Header, Refusal, TreePath, Wanted, limits,
+    Digest, Endpoint, ErrorCode, GetRequest, Header, Mode, Refusal, TreePath, Wanted, limits,
 };
 
 use super::desk::Desk;
@@ -49,7 +49,7 @@ struct Work<'scope, 'env> {
     desk: &'env Desk<'env>,
     hashing: Hashing<'scope, 'env>,
     tally: Tally,
-    executable: bool,
+    mode: Mode,
     /// Whether the caller was told that this content comes.
     announced: bool,
     /// The server that sent the last header, and whether the connection to it was lost since.
@@ -78,7 +78,8 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
             desk,
             hashing: Hashing::new(scope, desk, table),
             tally: Tally::default(),
-            executable: false,
+            // Until a header says it, nobody else may read it.
+            mode: Mode::new(0o600),
             announced: false,
             last: None,
             must_compare: false,
@@ -291,7 +292,7 @@ impl Work<'_, '_> {
         let content = exchange::learn(known, header)?;
         let good = content.good.total();
         self.desk.know(content)?;
-        self.executable = header.executable;
+        self.mode = header.mode;
         self.hashing.begin(header.size)?;
         if !std::mem::replace(&mut self.announced, true) {
             self.tally.resumed_from = good;
@@ -361,7 +362,7 @@ impl Work<'_, '_> {
         self.desk.content().map(|content| Fetched {
             size: content.size,
             mtime: content.mtime,
-            executable: self.executable,
+            mode: self.mode,
             version: content.version,
             digest,
             bytes_moved: self.tally.bytes_moved,

@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use relais_net::Connection;
-use relais_proto::{Digest, Endpoint, FileTime, Identity, TreePath, Version};
+use relais_proto::{Digest, Endpoint, FileTime, Identity, Mode, TreePath, Version};
 
 use crate::Ranges;
 use desk::Desk;
@@ -133,8 +133,8 @@ pub struct Fetched {
     pub size: u64,
     /// Its last modification.
     pub mtime: FileTime,
-    /// Whether the owner may execute it.
-    pub executable: bool,
+    /// Permission bits.
+    pub mode: Mode,
     /// The put that made it.
     pub version: Option<Version>,
     /// Its digest; the part file was checked against it.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 
-use relais_proto::{Expect, FileTime, PutRequest};
+use relais_proto::{Expect, FileTime, Mode, PutRequest};
 
 use super::error::Stop;
 use super::{Source, Target, UploadError};
@@ -47,7 +47,7 @@ pub(super) struct Body<'a> {
     place: Place<'a>,
     size: u64,
     mtime: Option<FileTime>,
-    executable: bool,
+    mode: Option<Mode>,
 }
 
 impl<'a> Body<'a> {
@@ -58,21 +58,11 @@ impl<'a> Body<'a> {
             return Err(UploadError::SourceChanged);
         }
         let place = Place::File(source.file, snapshot);
-        Ok(Self {
-            place,
-            size: source.size,
-            mtime: Some(source.mtime),
-            executable: source.executable,
-        })
+        Ok(Self { place, size: source.size, mtime: Some(source.mtime), mode: Some(source.mode) })
     }
 
     pub(super) fn in_memory(bytes: &'a [u8]) -> Self {
-        Self {
-            place: Place::Memory(bytes),
-            size: bytes.len() as u64,
-            mtime: None,
-            executable: false,
-        }
+        Self { place: Place::Memory(bytes), size: bytes.len() as u64, mtime: None, mode: None }
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -123,7 +113,7 @@ impl<'a> Body<'a> {
             size: Some(self.size),
             offset,
             mtime: self.mtime,
-            executable: self.executable,
+            mode: self.mode,
             expect,
             copies: target.copies,
         }

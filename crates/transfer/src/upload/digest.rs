@@ -155,7 +155,7 @@ fn hash(file: &File, size: u64, reached: &Reached) -> io::Result<Digest> {
 mod tests {
     use super::super::Source;
     use super::*;
-    use relais_proto::FileTime;
+    use relais_proto::{FileTime, Mode};
 
     const SIZE: u64 = 5 * 1024 * 1024;
 
@@ -164,7 +164,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.set_len(SIZE).unwrap();
         let source =
-            Source { file: &file, size: SIZE, mtime: FileTime::default(), executable: false };
+            Source { file: &file, size: SIZE, mtime: FileTime::default(), mode: Mode::new(0o644) };
         let (body, reached) = (Body::of_file(&source).unwrap(), Reached::default());
         std::thread::scope(|scope| {
             let mut hashing = Hashing::new(scope, &body, &reached);

@@ -24,7 +24,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 
-use relais_proto::{ChangeId, Digest, Expect, FileTime, TreePath, Version};
+use relais_proto::{ChangeId, Digest, Expect, FileTime, Mode, TreePath, Version};
 
 use crate::fetch::Sessions;
 use body::Body;
@@ -39,8 +39,8 @@ pub struct Source<'a> {
     pub size: u64,
     /// Last modification that the server is told.
     pub mtime: FileTime,
-    /// Whether the owner may execute it.
-    pub executable: bool,
+    /// Permission bits.
+    pub mode: Mode,
 }
 
 /// Where it goes.

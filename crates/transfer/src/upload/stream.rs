@@ -126,7 +126,7 @@ impl Stream<'_> {
             size: None,
             offset: 0,
             mtime: None,
-            executable: false,
+            mode: None,
             expect,
             copies,
         }

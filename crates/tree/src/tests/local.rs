@@ -8,7 +8,7 @@ use relais_proto::FileTime;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
 
-use crate::{Folder, TreeError, Unserved, set_executable, set_times};
+use crate::{Folder, TreeError, Unserved, set_mode, set_times};
 
 fn place() -> (TempDir, Folder) {
     let dir = TempDir::new().unwrap();
@@ -93,11 +93,31 @@ fn sets_time_and_rights() {
     set_times(&file, FileTime { seconds: -5, nanos: 7 }).unwrap();
     let now = || fs::metadata(dir.path().join("f")).unwrap();
     assert_eq!((now().mtime(), now().mtime_nsec()), (-5, 7));
-    for (before, after) in [(0o644, 0o755), (0o600, 0o700), (0o640, 0o750), (0o4644, 0o755)] {
+    assert_eq!(now().mode() & 0o7777, 0o600, "nobody else reads it before it is complete");
+    for (before, mode, after) in
+        [(0o644, 0o755, 0o755), (0o4755, 0o755, 0o755), (0o777, 0o1600, 0o600)]
+    {
         fs::set_permissions(dir.path().join("f"), fs::Permissions::from_mode(before)).unwrap();
-        set_executable(&file, true).unwrap();
+        set_mode(&file, relais_proto::Mode::new(mode)).unwrap();
         assert_eq!(now().mode() & 0o7777, after, "{before:o}");
     }
-    set_executable(&file, false).unwrap();
-    assert_eq!(now().mode() & 0o7777, 0o644);
+}
+
+#[test]
+fn keeps_group_and_setgid_of_the_parent() {
+    let (dir, folder) = place();
+    let group = 4711;
+    std::os::unix::fs::chown(dir.path(), None, Some(group)).unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o2770)).unwrap();
+    folder.make_folder_as("sub", relais_proto::Mode::new(0o775)).unwrap();
+    let sub = fs::metadata(dir.path().join("sub")).unwrap();
+    assert_eq!((sub.mode() & 0o7777, sub.gid()), (0o2775, group));
+    set_mode(folder.sub("sub").unwrap(), relais_proto::Mode::new(0o750)).unwrap();
+    assert_eq!(fs::metadata(dir.path().join("sub")).unwrap().mode() & 0o7777, 0o2750);
+    let elsewhere = tempfile::TempDir::new().unwrap();
+    let file = Folder::open(elsewhere.path()).unwrap().create_new("f").unwrap();
+    assert!(folder.prepare(&file, relais_proto::Mode::new(0o640)).unwrap());
+    let meta = file.metadata().unwrap();
+    assert_eq!((meta.mode() & 0o7777, meta.gid()), (0o640, group));
+    assert!(!folder.prepare(&file, relais_proto::Mode::new(0o640)).unwrap());
 }

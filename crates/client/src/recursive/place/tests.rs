@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use relais_proto::{FileTime, Identity};
+use relais_proto::{FileTime, Identity, Mode};
 use tempfile::TempDir;
 
 use super::*;
@@ -22,6 +22,7 @@ fn path(text: &str) -> TreePath {
 }
 
 fn header(executable: bool) -> Header {
+    let mode = Mode::new(if executable { 0o750 } else { 0o640 });
     let (mtime, identity) = (FileTime { seconds: 5, nanos: 7 }, Identity([0; 16]));
     Header {
         size: 1,
@@ -29,7 +30,7 @@ fn header(executable: bool) -> Header {
         length: 1,
         block_size: 1,
         mtime,
-        executable,
+        mode,
         version: None,
         digest: None,
         identity,
@@ -53,8 +54,10 @@ fn content_gets_its_name_time_and_rights() {
     place.store(&path("a/b/f"), &header(false), b"second").unwrap();
     place.store(&path("g"), &header(true), b"").unwrap();
     let meta = dir.path().join("top/a/b/f").metadata().unwrap();
-    assert_eq!((meta.mtime(), meta.mtime_nsec(), meta.permissions().mode() & 0o111), (5, 7, 0));
-    assert_ne!(dir.path().join("top/g").metadata().unwrap().permissions().mode() & 0o100, 0);
+    let mode = |meta: &fs::Metadata| meta.permissions().mode() & 0o7777;
+    assert_eq!((meta.mtime(), meta.mtime_nsec(), mode(&meta)), (5, 7, 0o750), "it keeps its mode");
+    place.store(&path("h"), &header(false), b"").unwrap();
+    assert_eq!(mode(&dir.path().join("top/h").metadata().unwrap()), 0o640);
     assert_eq!(fs::read(dir.path().join("top/a/b/f")).unwrap(), b"second");
     assert_eq!(names(&dir.path().join("top/a/b")), ["f"]);
     assert_eq!(place.shown(&path("a/b/f")), "top/a/b/f");

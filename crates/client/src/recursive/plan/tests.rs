@@ -17,7 +17,7 @@ fn node(path: TreePath, content: Option<u64>) -> Node {
     let kind = if content.is_some() { Kind::File } else { Kind::Folder };
     let mtime =
         FileTime { seconds: 100 + i64::try_from(content.unwrap_or(0) / 8).unwrap(), nanos: 5 };
-    Node { path, kind, size: content.unwrap_or(0) % 8, mtime, executable: false, version: None }
+    Node { path, kind, size: content.unwrap_or(0) % 8, mtime, version: None }
 }
 
 /// Names with a `/` behind are folders; the others are files `name=content`, where content decides size and time.

@@ -146,7 +146,7 @@ impl Store<'_> {
             size: Some(size),
             offset: 0,
             mtime: Some(file.meta.mtime),
-            executable: file.meta.executable,
+            mode: Some(file.meta.mode),
             expect: Expect::Any,
             copies: self.copies,
         };

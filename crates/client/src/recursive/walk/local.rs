@@ -97,7 +97,6 @@ fn node(path: TreePath, meta: &Meta) -> Option<Node> {
         kind,
         size: if is_file { meta.size } else { 0 },
         mtime: meta.mtime,
-        executable: is_file && meta.executable,
         version: None,
     })
 }
@@ -143,19 +142,16 @@ mod tests {
         symlink(dir.path(), top.join("link")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(top.join("socket")).unwrap();
         let listing = local(&Folder::open(&top).unwrap(), &Interrupt::new()).unwrap();
-        let nodes: Vec<_> = listing
-            .nodes
-            .iter()
-            .map(|n| (n.path.as_str(), n.is_folder(), n.size, n.executable))
-            .collect();
+        let nodes: Vec<_> =
+            listing.nodes.iter().map(|n| (n.path.as_str(), n.is_folder(), n.size)).collect();
         assert_eq!(
             nodes,
             [
-                ("a", true, 0, false),
-                ("a/b", true, 0, false),
-                ("a/b/empty", true, 0, false),
-                ("a/b/f", false, 4, true),
-                ("a-", false, 0, false)
+                ("a", true, 0),
+                ("a/b", true, 0),
+                ("a/b/empty", true, 0),
+                ("a/b/f", false, 4),
+                ("a-", false, 0)
             ]
         );
         let mut kept: Vec<_> = listing.kept.iter().map(|k| (k.shown(), k.odd)).collect();

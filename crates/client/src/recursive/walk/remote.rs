@@ -122,7 +122,7 @@ impl Conversation for Walk<'_> {
 
 #[cfg(test)]
 mod tests {
-    use relais_proto::{FileTime, Kind, Refusal};
+    use relais_proto::{FileTime, Kind, Mode, Refusal};
 
     use super::*;
     use crate::interrupt::Interrupt;
@@ -132,7 +132,7 @@ mod tests {
         Entry {
             name: name.into(),
             kind,
-            executable: false,
+            mode: Mode::new(0o644),
             size: 3,
             mtime: FileTime::default(),
             version: None,

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use relais_net::Connection;
 use relais_proto::{
-    ChangeId, Entry, ErrorCode, Expect, FrameType, Kind, PutRequest, Refusal, Reply, Request,
+    ChangeId, Entry, ErrorCode, Expect, FrameType, Kind, Mode, PutRequest, Refusal, Reply, Request,
     TreePath, Version,
 };
 
@@ -156,7 +156,7 @@ impl State {
             return Some(Entry {
                 name,
                 kind: Kind::File,
-                executable: true,
+                mode: Mode::new(0o755),
                 size: bytes.len() as u64,
                 mtime: MTIME,
                 version,
@@ -168,7 +168,7 @@ impl State {
         is_folder.then(|| Entry {
             name,
             kind: Kind::Folder,
-            executable: false,
+            mode: Mode::new(0o755),
             size: 0,
             mtime: MTIME,
             version: changed.and_then(version),

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use relais_proto::{Change, ChangeId, Digest, FileTime, TreePath};
+use relais_proto::{Change, ChangeId, Digest, FileTime, Mode, TreePath};
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn change(number: u64) -> Numbered {
         size: number,
         digest: Digest([u8::try_from(number % 5).unwrap(); 32]),
         mtime: FileTime::default(),
-        executable: false,
+        mode: Mode::new(0o644),
     };
     let mut id = [0; 16];
     id[..8].copy_from_slice(&number.to_be_bytes());

@@ -116,8 +116,8 @@ fn take_over(steps: &mut Steps<'_>, store: &Store, listing: &Listing) -> Result<
                     steps.clear(path, None, None)?;
                     store.remove(path)?;
                 }
-                steps.ensure_folder(path)?;
-                let meta = steps.look(path)?;
+                steps.ensure_folder_as(path, entry.mode)?;
+                let meta = steps.set_mode(path, entry.mode)?;
                 store.put_entry(path, entry, meta.as_ref(), &[])?;
             }
             Some(content) => bring(steps, store, path, entry, &content, held.get(&content.put))?,
@@ -143,11 +143,11 @@ fn bring(
     }
     if let Some(held) = held {
         steps.clear(path, row.as_ref(), kept.as_ref())?;
-        let meta = steps.put(path, content, held)?;
+        let meta = steps.put(path, content, entry.mode, held)?;
         store.keep(path, None)?;
         return Ok(store.put_entry(path, entry, Some(&meta), &[])?);
     }
-    if let Some(meta) = steps.adopt(path, content, row.as_ref(), kept.as_ref())? {
+    if let Some(meta) = steps.adopt(path, content, entry.mode, row.as_ref(), kept.as_ref())? {
         store.keep(path, None)?;
         return Ok(store.put_entry(path, entry, Some(&meta), &[])?);
     }

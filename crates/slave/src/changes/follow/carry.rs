@@ -7,12 +7,12 @@ use std::collections::{HashSet, VecDeque};
 use log::{debug, error, warn};
 use relais_cluster::replica::{Event, Lack};
 use relais_cluster::{Content, Entry, Standing, Told};
-use relais_proto::{Change, ChangeId, Kind, TreePath, Version};
+use relais_proto::{Change, ChangeId, Kind, Mode, TreePath, Version};
 use relais_tree::Meta;
 
 use super::disk::Steps;
 use super::{Failed, Follower, announce, rolled_back};
-use crate::catalogue::{CatalogueError, Store, Stored};
+use crate::catalogue::{CatalogueError, Kept, Store, Stored};
 use crate::staging::StagedName;
 
 /// What a batch has come to.
@@ -111,13 +111,9 @@ impl Follower {
 /// The content that a put brings.
 pub(super) fn content_of(change: &Change, version: Version) -> Option<Content> {
     match change {
-        Change::Put { size, digest, mtime, executable, .. } => Some(Content {
-            put: version,
-            digest: *digest,
-            size: *size,
-            mtime: *mtime,
-            executable: *executable,
-        }),
+        Change::Put { size, digest, mtime, .. } => {
+            Some(Content { put: version, digest: *digest, size: *size, mtime: *mtime })
+        }
         _ => None,
     }
 }
@@ -137,12 +133,14 @@ impl Batch<'_, '_> {
             if staged.is_some() { ", staged" } else { "" }
         );
         match &told.numbered.change {
-            Change::Put { path, .. } => {
+            Change::Put { path, mode, .. } => {
                 if let Some(content) = content_of(&told.numbered.change, version) {
-                    self.put(path, content, id, staged, told)?;
+                    let entry = Entry { version, mode: *mode, content: Some(content) };
+                    self.put(path, &entry, content, id, staged, told)?;
                 }
             }
-            Change::MakeFolder { path } => self.make_folder(path, version)?,
+            Change::MakeFolder { path, mode } => self.make_folder(path, version, *mode)?,
+            Change::SetMode { path, mode } => self.set_mode(path, version, *mode)?,
             Change::Remove { path, .. } => self.remove(path, version)?,
             Change::Move { from, to } if from == to => self.store.renumber(to, version)?,
             Change::Move { from, to } => self.relocate(from, to, version)?,
@@ -159,12 +157,12 @@ impl Batch<'_, '_> {
     fn put(
         &mut self,
         path: &TreePath,
+        entry: &Entry,
         content: Content,
         id: ChangeId,
         staged: Option<&StagedName>,
         told: &Told,
     ) -> Result<(), Failed> {
-        let entry = Entry { version: content.put, content: Some(content) };
         let (mut row, mut kept) = self.steps.rows(self.store, path)?;
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
             // One that somebody has made here by hand, and that nobody else has.
@@ -178,18 +176,19 @@ impl Batch<'_, '_> {
             None => false,
         };
         if (unknown || staged.is_none())
-            && let Some(meta) = self.steps.adopt(path, &content, row.as_ref(), kept.as_ref())?
+            && let Some(meta) =
+                self.steps.adopt(path, &content, entry.mode, row.as_ref(), kept.as_ref())?
         {
             self.out.used.push(id);
             self.store.keep(path, None)?;
-            return Ok(self.store.put_entry(path, &entry, Some(&meta), &[])?);
+            return Ok(self.store.put_entry(path, entry, Some(&meta), &[])?);
         }
         if let Some(staged) = staged {
             self.steps.clear(path, row.as_ref(), kept.as_ref())?;
-            match self.steps.put(path, &content, staged) {
+            match self.steps.put(path, &content, entry.mode, staged) {
                 Ok(meta) => {
                     self.store.keep(path, None)?;
-                    self.store.put_entry(path, &entry, Some(&meta), &[])?;
+                    self.store.put_entry(path, entry, Some(&meta), &[])?;
                     self.out.used.push(id);
                     return Ok(());
                 }
@@ -203,21 +202,45 @@ impl Batch<'_, '_> {
         // What is there stays until the content has come.
         let there = self.steps.clear(path, row.as_ref(), kept.as_ref())?;
         let former = row.as_ref().and_then(Stored::to_keep).or(kept).filter(|_| there);
-        self.store.put_entry(path, &entry, None, &told.holders)?;
+        self.store.put_entry(path, entry, None, &told.holders)?;
         self.store.keep(path, former.as_ref())?;
         self.out.lacks.push(content.put);
         Ok(())
     }
 
-    fn make_folder(&mut self, path: &TreePath, version: Version) -> Result<(), Failed> {
+    /// The mode of what is at a path, and of what is kept there until the content comes.
+    fn set_mode(&mut self, path: &TreePath, version: Version, mode: Mode) -> Result<(), Failed> {
+        let (row, kept) = self.steps.rows(self.store, path)?;
+        self.store.renumber(path, version)?;
+        self.store.set_mode(path, mode)?;
+        let (Some(row), Some(meta)) = (row, self.steps.look(path)?) else { return Ok(()) };
+        let ours = match row.entry.kind {
+            Kind::Folder => meta.served_kind() == Some(Kind::Folder),
+            Kind::File => self.steps.is_ours(path, &meta, Some(&row), kept.as_ref())?,
+        };
+        // What somebody has put there is not what this is about.
+        if !ours {
+            return Ok(());
+        }
+        let Some(meta) = self.steps.set_mode(path, mode)? else { return Ok(()) };
+        if row.here {
+            self.store.touch(path, &meta)?;
+        } else if let Some(kept) = kept {
+            self.store.keep(path, Some(&Kept { ctime: meta.ctime, ..kept }))?;
+        }
+        Ok(())
+    }
+
+    fn make_folder(&mut self, path: &TreePath, version: Version, mode: Mode) -> Result<(), Failed> {
         let row = self.store.row(path)?;
         if row.is_some_and(|row| row.entry.kind == Kind::File) {
             self.steps.clear(path, None, None)?;
             self.store.remove(path)?;
         }
-        self.steps.ensure_folder(path)?;
-        let meta = self.steps.look(path)?;
-        Ok(self.store.put_entry(path, &Entry { version, content: None }, meta.as_ref(), &[])?)
+        self.steps.ensure_folder_as(path, mode)?;
+        let meta = self.steps.set_mode(path, mode)?;
+        let entry = Entry { version, mode, content: None };
+        Ok(self.store.put_entry(path, &entry, meta.as_ref(), &[])?)
     }
 
     fn remove(&mut self, path: &TreePath, version: Version) -> Result<(), Failed> {
@@ -241,6 +264,7 @@ impl Batch<'_, '_> {
         if let Some((parent, _)) = to.split_last() {
             self.steps.ensure_folder(&parent)?;
         }
+        let mode = row.as_ref().map_or(Mode::new(0o700), |row| row.entry.mode);
         let there = if folder {
             self.steps.look(from)?.is_some()
         } else {
@@ -274,7 +298,7 @@ impl Batch<'_, '_> {
         }
         let moved = match &content {
             Some(content) if !there && row.as_ref().is_some_and(|row| row.here) => {
-                self.steps.adopt(to, content, None, None)?
+                self.steps.adopt(to, content, mode, None, None)?
             }
             _ => None,
         };
@@ -287,7 +311,7 @@ impl Batch<'_, '_> {
             let change = Change::Move { from: from.clone(), to: to.clone() };
             meta = self.steps.apply(&change, version, None).map_err(Failed::at(to))?;
         } else if folder {
-            self.steps.ensure_folder(to)?;
+            self.steps.ensure_folder_as(to, mode)?;
             meta = self.steps.look(to)?;
         }
         self.store.relocate(from, to, version)?;
@@ -297,7 +321,7 @@ impl Batch<'_, '_> {
             Some(_) => {}
             None if row.here && !folder => {
                 if let Some(content) = content {
-                    let entry = Entry { version, content: Some(content) };
+                    let entry = Entry { version, mode, content: Some(content) };
                     self.store.put_entry(to, &entry, None, &[])?;
                     self.out.missing.extend(relais_cluster::replica::lack_of_entry(to, &entry));
                 }
@@ -316,17 +340,21 @@ impl Batch<'_, '_> {
     ) -> Result<(), Failed> {
         let (row, kept) = self.steps.rows(self.store, path)?;
         let Some(entry) = entry else { return self.remove(path, version) };
-        let Some(content) = entry.content else { return self.make_folder(path, entry.version) };
+        let Some(content) = entry.content else {
+            return self.make_folder(path, entry.version, entry.mode);
+        };
         let there = self.steps.clear(path, row.as_ref(), kept.as_ref())?;
         let has = |put: Option<Version>| there && put == Some(content.put);
         if row.as_ref().is_some_and(|row| row.here && has(row.content))
             || kept.as_ref().is_some_and(|kept| has(Some(kept.content.put)))
         {
-            let meta = self
+            let mut meta = self
                 .steps
                 .look(path)?
                 .filter(|meta| Steps::is_same_file(meta, row.as_ref(), kept.as_ref()));
-            if meta.is_none() {
+            if meta.is_some() {
+                meta = self.steps.set_mode(path, entry.mode)?;
+            } else {
                 self.out.lacks.push(content.put);
             }
             self.store.keep(path, None)?;

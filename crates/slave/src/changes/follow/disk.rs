@@ -4,15 +4,13 @@ use std::collections::BTreeSet;
 
 use log::{debug, error, warn};
 use relais_cluster::Content;
-use relais_proto::{Change, Digest, Kind, TreePath, Version};
-use relais_tree::{
-    Folder, Meta, MetaKind, OpenFile, TreeError, hash_file, set_executable, set_times,
-};
+use relais_proto::{Change, Digest, Kind, Mode, TreePath, Version};
+use relais_tree::{Folder, Meta, MetaKind, OpenFile, TreeError, hash_file, set_mode, set_times};
 
 use super::aside::Aside;
 use super::{Failed, Follower};
 use crate::catalogue::{Kept, Store, Stored};
-use crate::changes::apply::{Applied, Applier, Left, OnForeign, Parents};
+use crate::changes::apply::{Applied, Applier, Left, OnForeign, Parents, set_mode_of};
 use crate::changes::together::together;
 use crate::staging::{StagedName, Staging};
 
@@ -61,19 +59,27 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// Makes sure that there is a folder at a path and above it.
+    /// Makes sure that there is a folder at a path and above it, each with the mode that it has in the tree.
     pub fn ensure_folder(&mut self, path: &TreePath) -> Result<(), Failed> {
+        let row = self.store.row(path)?.filter(|row| row.entry.kind == Kind::Folder);
+        // One that is not in the tree yet is nobody else's until it is.
+        let mode = row.map_or(Mode::new(0o700), |row| row.entry.mode);
+        self.ensure_folder_as(path, mode)
+    }
+
+    /// As [`Self::ensure_folder`]; the folder gets this mode where it is made.
+    pub fn ensure_folder_as(&mut self, path: &TreePath, mode: Mode) -> Result<(), Failed> {
         if path.is_root() || self.root.open_folder(path).is_ok() {
             return Ok(());
         }
         let Some((parent, name)) = path.split_last() else { return Ok(()) };
         self.ensure_folder(&parent)?;
         let folder = self.root.open_folder(&parent).map_err(Failed::at(&parent))?;
-        match folder.make_folder(name, false) {
+        match folder.make_folder_as(name, mode.served(Kind::Folder)) {
             Ok(()) => {}
             Err(TreeError::Taken) => {
                 self.aside.take(path, STRAY).map_err(Failed::at(path))?;
-                folder.make_folder(name, false).map_err(Failed::at(path))?;
+                folder.make_folder_as(name, mode.served(Kind::Folder)).map_err(Failed::at(path))?;
             }
             Err(e) => return Err(Failed::at(path)(e)),
         }
@@ -162,30 +168,49 @@ impl<'a> Steps<'a> {
         Ok(is_held)
     }
 
+    /// Sets the mode of what lies at a path; what it is then, where anything lies there. What the disk refuses stays as it is there:
+    /// the tree has the mode all the same.
+    pub fn set_mode(&self, path: &TreePath, mode: Mode) -> Result<Option<Meta>, Failed> {
+        match set_mode_of(self.root, path, mode) {
+            Ok(meta) => Ok(Some(meta)),
+            Err(TreeError::NotFound | TreeError::NotFolder) => Ok(None),
+            Err(e) => {
+                warn!("{path} cannot have mode {mode} on this disk: {e}");
+                self.look(path)
+            }
+        }
+    }
+
     /// Gives staged content its name, over what is kept there.
     pub fn put(
         &mut self,
         path: &TreePath,
         content: &Content,
+        mode: Mode,
         staged: &StagedName,
     ) -> Result<Meta, Failed> {
         if let Some((parent, _)) = path.split_last() {
             self.ensure_folder(&parent)?;
         }
-        let change = put_of(path, content);
+        let change = put_of(path, content, mode);
         self.apply(&change, content.put, Some(staged))
             .map_err(Failed::at(path))?
             .ok_or(Failed::Tree(TreeError::NotFound))
     }
 
-    /// Gives staged content the time and the rights that it shall have: another slave's file with the same bytes may have had others.
-    pub fn conform(&self, content: &Content, staged: &StagedName) -> Result<(), Failed> {
+    /// Gives staged content the time and the mode that it shall have: another slave's file with the same bytes may have had others.
+    pub fn conform(
+        &self,
+        content: &Content,
+        mode: Mode,
+        staged: &StagedName,
+    ) -> Result<(), Failed> {
         let meta = self.staging.staged.stat_part(staged.as_str().as_bytes())?;
-        if (meta.mtime, meta.executable) == (content.mtime, content.executable) {
+        if (meta.mtime, meta.mode) == (content.mtime, mode.served(Kind::File)) {
             return Ok(());
         }
         let file = self.staging.staged.open_read(staged.as_str())?.file;
-        set_executable(&file, content.executable)?;
+        set_mode(&file, mode.served(Kind::File))?;
         set_times(&file, content.mtime)?;
         Ok(file.sync_all().map_err(|e| TreeError::Io("sync the file", e))?)
     }
@@ -196,11 +221,12 @@ impl<'a> Steps<'a> {
         self.apply(&change, version, None).map_err(Failed::at(path)).map(drop)
     }
 
-    /// Content that lies at a path already, though nobody has noted it as this. What is there gets the times and rights that it shall have.
+    /// Content that lies at a path already, though nobody has noted it as this. What is there gets the times and the mode that it shall have.
     pub fn adopt(
         &mut self,
         path: &TreePath,
         content: &Content,
+        mode: Mode,
         row: Option<&Stored>,
         kept: Option<&Kept>,
     ) -> Result<Option<Meta>, Failed> {
@@ -223,10 +249,13 @@ impl<'a> Steps<'a> {
         if !has_content(&file, content, known).map_err(Failed::at(path))? {
             return Ok(None);
         }
-        // Its owner may have made it read-only, which must not matter here.
-        if file.meta.executable != content.executable {
-            set_executable(&file.file, content.executable).map_err(Failed::at(path))?;
+        let wanted = mode.served(Kind::File);
+        if file.meta.mode.served(Kind::File) != wanted
+            && let Err(e) = set_mode(&file.file, wanted)
+        {
+            warn!("{path} cannot have mode {mode} on this disk: {e}");
         }
+        // Its owner may have made it read-only, which must not matter here.
         if file.meta.mtime != content.mtime {
             set_times(&file.file, content.mtime).map_err(Failed::at(path))?;
         }
@@ -260,7 +289,9 @@ impl<'a> Steps<'a> {
         if ours {
             return Ok((row, kept));
         }
-        let Some(meta) = self.adopt(path, &content, None, None)? else { return Ok((row, kept)) };
+        let Some(meta) = self.adopt(path, &content, entry.mode, None, None)? else {
+            return Ok((row, kept));
+        };
         store.keep(path, None)?;
         store.put_entry(path, &entry, Some(&meta), &[])?;
         Ok((store.row(path)?, None))
@@ -299,9 +330,9 @@ impl<'a> Steps<'a> {
 }
 
 /// A put of this content.
-pub(super) fn put_of(path: &TreePath, content: &Content) -> Change {
-    let Content { size, digest, mtime, executable, .. } = *content;
-    Change::Put { path: path.clone(), size, digest, mtime, executable }
+pub(super) fn put_of(path: &TreePath, content: &Content, mode: Mode) -> Change {
+    let Content { size, digest, mtime, .. } = *content;
+    Change::Put { path: path.clone(), size, digest, mtime, mode }
 }
 
 impl Follower {
@@ -318,9 +349,7 @@ impl Follower {
         // It was staged before this process began.
         let open = || -> Result<bool, TreeError> {
             let file = self.staging.staged.open_read(name.as_str())?;
-            if (file.meta.size, file.meta.mtime, file.meta.executable)
-                != (content.size, content.mtime, content.executable)
-            {
+            if (file.meta.size, file.meta.mtime) != (content.size, content.mtime) {
                 return Ok(false);
             }
             let hashed =

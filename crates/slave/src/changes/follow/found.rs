@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 use relais_cluster::Asked;
 use relais_cluster::replica::{Event, lack_of_entry};
-use relais_proto::{Change, ChangeId, Digest, Expect, Kind, TreePath, Version};
+use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, Kind, Mode, TreePath, Version};
 use relais_tree::Meta;
 
 use super::disk::Steps;
@@ -39,9 +39,24 @@ const REMOVALS: u64 = 100;
 /// What was found.
 #[derive(Debug, Clone)]
 enum What {
-    File { meta: Identifying, digest: Digest, executable: bool, expect: Expect },
-    Folder,
-    Removal { base: Version },
+    File {
+        meta: Identifying,
+        mtime: FileTime,
+        digest: Digest,
+        mode: Mode,
+        expect: Expect,
+    },
+    Folder {
+        mode: Mode,
+    },
+    /// Only the mode is another.
+    Mode {
+        mode: Mode,
+        base: Version,
+    },
+    Removal {
+        base: Version,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -55,23 +70,26 @@ impl Find {
     fn asked(&self, id: ChangeId) -> Asked {
         let path = self.path.clone();
         let (change, expect) = match &self.what {
-            What::File { meta, digest, executable, expect } => {
+            What::File { meta, mtime, digest, mode, expect } => {
                 let change = Change::Put {
                     path,
                     size: meta.size,
                     digest: *digest,
-                    mtime: meta.mtime,
-                    executable: *executable,
+                    mtime: *mtime,
+                    mode: *mode,
                 };
                 (change, *expect)
             }
-            What::Folder => (Change::MakeFolder { path }, Expect::Any),
+            What::Folder { mode } => (Change::MakeFolder { path, mode: *mode }, Expect::Any),
+            What::Mode { mode, base } => {
+                (Change::SetMode { path, mode: *mode }, Expect::Version(*base))
+            }
             // One by one, and what is below a folder before it: so nothing goes that has come meanwhile.
             What::Removal { base } => {
                 (Change::Remove { path, recursive: false }, Expect::Version(*base))
             }
         };
-        Asked { id, change, expect }
+        Asked { id, change, expect, keep_mode: false }
     }
 }
 
@@ -79,7 +97,8 @@ impl Find {
 #[derive(Debug, Clone)]
 struct Edit {
     meta: Identifying,
-    executable: bool,
+    /// The mode on the disk.
+    mode: Mode,
     /// The last change to the path when that was noticed.
     base: Version,
     ordered: bool,
@@ -141,7 +160,8 @@ impl Finds {
         };
         match change {
             Change::Put { path, .. }
-            | Change::MakeFolder { path }
+            | Change::MakeFolder { path, .. }
+            | Change::SetMode { path, .. }
             | Change::Remove { path, .. } => drop(path),
             Change::Move { from, to } => {
                 drop(from);
@@ -270,11 +290,12 @@ impl Follower {
                     continue;
                 }
                 let what = match (row.entry.kind, row.digest) {
-                    (Kind::Folder, _) => What::Folder,
+                    (Kind::Folder, _) => What::Folder { mode: row.entry.mode },
                     (Kind::File, Some(digest)) => What::File {
                         meta: identity(&row),
+                        mtime: row.entry.mtime,
                         digest,
-                        executable: row.entry.executable,
+                        mode: row.entry.mode,
                         expect: Expect::Absent,
                     },
                     (Kind::File, None) => continue,
@@ -406,7 +427,7 @@ impl Follower {
         Ok(())
     }
 
-    /// A file of the tree is another one on the disk.
+    /// A file of the tree is another one on the disk, or a folder has another mode.
     fn edited(
         &mut self,
         path: TreePath,
@@ -418,7 +439,13 @@ impl Follower {
         let (Some(entry), Some(base)) = (row.tree_entry(), row.entry.version) else {
             return Ok(());
         };
-        let Some(content) = entry.content else { return Ok(()) };
+        let Some(content) = entry.content else {
+            let mode = meta.mode.served(Kind::Folder);
+            if meta.served_kind() == Some(Kind::Folder) {
+                self.mode_changed(path, mode, &row, base, meta, store, events)?;
+            }
+            return Ok(());
+        };
         if !row.here {
             let kept = store.kept(&path)?;
             if let Some(kept) = kept.filter(|kept| kept.is(meta)) {
@@ -434,7 +461,7 @@ impl Follower {
             // It is not based on what the tree has here, unless it is just that.
             let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
             let adopted = steps
-                .adopt(&path, &content, None, None)
+                .adopt(&path, &content, entry.mode, None, None)
                 .and_then(|adopted| steps.sync().map(|()| adopted));
             match adopted {
                 Ok(Some(meta)) => {
@@ -454,15 +481,37 @@ impl Follower {
             }
             return Ok(());
         }
-        let same = row.is_former(meta) && row.entry.executable == meta.executable;
+        let same = row.is_former(meta) && row.on_disk.mode == meta.mode;
         // Its content is hashed all the same: another program may have set the time back.
-        let edit = Edit { meta: meta.into(), executable: meta.executable, base, ordered: false };
+        let edit = Edit { meta: meta.into(), mode: meta.mode, base, ordered: false };
         if self.finds.edits.get(&path).is_none_or(|known| known.meta != edit.meta) {
             log::debug!(
                 "{path} was changed in the folder{}",
                 if same { ", perhaps only in name" } else { "" }
             );
             self.finds.edits.insert(path, edit);
+        }
+        Ok(())
+    }
+
+    /// What lies at a path is what the tree has there, and at most its mode is another on the disk. What that makes of the tree's is offered.
+    #[allow(clippy::too_many_arguments)]
+    fn mode_changed(
+        &mut self,
+        path: TreePath,
+        mode: Mode,
+        row: &Stored,
+        base: Version,
+        meta: &Meta,
+        store: &Store,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogueError> {
+        if mode == row.entry.mode {
+            return store.touch(&path, meta);
+        }
+        if !self.finds.refused.contains_key(&path) {
+            info!("the mode of {path} was changed in the folder to {mode}");
+            events.extend(self.finds.add(path, What::Mode { mode, base }));
         }
         Ok(())
     }
@@ -525,9 +574,7 @@ impl Follower {
         };
         self.finds.edits.remove(&of.path);
         let (Some(digest), Some(row)) = (digest, store.row(&of.path)?) else { return Ok(()) };
-        let same = row.digest == Some(digest)
-            && row.entry.mtime == of.meta.mtime
-            && row.entry.executable == edit.executable;
+        let same = row.digest == Some(digest) && row.on_disk.mtime == of.meta.mtime;
         let there = Steps::new(&self.root, store, &self.staging, &mut self.aside)
             .look(&of.path)
             .map_err(to_catalogue)?;
@@ -544,13 +591,21 @@ impl Follower {
                 self.late.append(&mut events);
             }
         } else if same {
-            // It has another name beside its own, or had, or was moved there and back.
-            store.touch(&of.path, &there)?;
+            // It may also have another name beside its own, or had, or was moved there and back.
+            let mode = wanted_mode(&row, edit.mode);
+            let mut events = VecDeque::new();
+            self.mode_changed(of.path.clone(), mode, &row, edit.base, &there, store, &mut events)?;
+            self.late.append(&mut events);
         } else {
+            let mtime = match of.meta.mtime == row.on_disk.mtime {
+                true => row.entry.mtime,
+                false => of.meta.mtime,
+            };
             let what = What::File {
                 meta: of.meta,
+                mtime,
                 digest,
-                executable: edit.executable,
+                mode: wanted_mode(&row, edit.mode),
                 expect: Expect::Version(edit.base),
             };
             let event = self.finds.add(of.path.clone(), what);
@@ -651,8 +706,14 @@ impl Follower {
         let row = store.row(&path)?;
         let What::File { meta, digest, .. } = find.what else {
             self.finds.refused.insert(path.clone(), Instant::now());
-            if let (What::Removal { .. }, Some(row)) = (find.what, row) {
-                self.missing(&path, &row, store, events)?;
+            match (find.what, row) {
+                (What::Removal { .. }, Some(row)) => self.missing(&path, &row, store, events)?,
+                // What was decided meanwhile holds here too.
+                (What::Mode { .. }, Some(row)) if row.here => {
+                    let steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
+                    steps.set_mode(&path, row.entry.mode).map_err(to_catalogue)?;
+                }
+                _ => {}
             }
             return Ok(());
         };
@@ -696,12 +757,17 @@ impl Follower {
     }
 }
 
+/// The mode that a file of the tree has after an edit: where the disk has the same as before, what the tree has.
+fn wanted_mode(row: &Stored, on_disk: Mode) -> Mode {
+    if row.on_disk.mode == on_disk { row.entry.mode } else { on_disk.served(Kind::File) }
+}
+
 fn identity(row: &Stored) -> Identifying {
     Identifying {
         dev: row.dev,
         ino: row.ino,
         size: row.entry.size,
-        mtime: row.entry.mtime,
+        mtime: row.on_disk.mtime,
         ctime: row.ctime,
     }
 }

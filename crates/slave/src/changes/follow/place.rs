@@ -120,19 +120,20 @@ impl Follower {
                 _ if row.here => Placed::Settled,
                 _ if !self.replica.wants(*put) => Placed::Unwanted,
                 None => Placed::Failed,
-                Some((entry, content)) => match place_one(&mut steps, store, &path, &content, name)
-                {
-                    Ok(meta) => {
-                        rows.push((path, entry, meta));
-                        Placed::Settled
+                Some((entry, content)) => {
+                    match place_one(&mut steps, store, &path, (&entry, &content), name) {
+                        Ok(meta) => {
+                            rows.push((path, entry, meta));
+                            Placed::Settled
+                        }
+                        Err(Failed::Catalogue(e)) => return Err(e),
+                        Err(e) => {
+                            warn!("content of {path} cannot be stored: {e}");
+                            store.set_meta("last-error", e.to_string())?;
+                            Placed::Failed
+                        }
                     }
-                    Err(Failed::Catalogue(e)) => return Err(e),
-                    Err(e) => {
-                        warn!("content of {path} cannot be stored: {e}");
-                        store.set_meta("last-error", e.to_string())?;
-                        Placed::Failed
-                    }
-                },
+                }
             });
         }
         let noted = steps.sync().and_then(|()| Ok(note(store, &rows)?));
@@ -151,13 +152,13 @@ fn place_one(
     steps: &mut Steps<'_>,
     store: &Store,
     path: &TreePath,
-    content: &Content,
+    (entry, content): (&Entry, &Content),
     name: &StagedName,
 ) -> Result<Meta, Failed> {
     let (row, kept) = steps.rows(store, path)?;
-    steps.conform(content, name)?;
+    steps.conform(content, entry.mode, name)?;
     steps.clear(path, row.as_ref(), kept.as_ref())?;
-    steps.put(path, content, name)
+    steps.put(path, content, entry.mode, name)
 }
 
 fn note(store: &Store, rows: &[(TreePath, Entry, Meta)]) -> Result<(), CatalogueError> {

@@ -60,7 +60,7 @@ impl Follower {
                 self.answers.answer(session, Err(refusal), &self.counter);
                 continue;
             }
-            let Proposal { id, change, expect, staged, copies, .. } = proposal;
+            let Proposal { id, change, expect, keep_mode, staged, copies, .. } = proposal;
             // What has no content is on as many disks as the journal.
             let copies = match change {
                 Change::Put { .. } if copies == 0 => self.board.copies(),
@@ -75,7 +75,7 @@ impl Follower {
             }
             events.push_back(Event::Asked {
                 session: Some(session),
-                asked: Asked { id, change, expect },
+                asked: Asked { id, change, expect, keep_mode },
                 copies,
             });
         }
@@ -158,7 +158,7 @@ impl Follower {
     /// What on this slave's disk keeps a change from being made: the other slaves do not know of it.
     fn obstacle(&self, change: &Change) -> Option<Refusal> {
         let (Change::Put { path, .. }
-        | Change::MakeFolder { path }
+        | Change::MakeFolder { path, .. }
         | Change::Move { to: path, .. }) = change
         else {
             return None;
@@ -186,7 +186,8 @@ fn needs_room(change: &Change) -> bool {
 fn path_of(change: &Change) -> TreePath {
     match change {
         Change::Put { path, .. }
-        | Change::MakeFolder { path }
+        | Change::MakeFolder { path, .. }
+        | Change::SetMode { path, .. }
         | Change::Remove { path, .. }
         | Change::Move { to: path, .. } => path.clone(),
         Change::Withdraw { .. } => TreePath::root(),

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use relais_cluster::{Asked, Verdict};
 use relais_proto::{
-    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, FolderId, Kind, Numbered, TreePath,
-    Version,
+    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, FolderId, Kind, Mode, Numbered,
+    TreePath, Version,
 };
 use relais_tree::{Folder, set_times};
 use tempfile::TempDir;
@@ -44,7 +44,7 @@ fn digest(content: &str) -> Digest {
 }
 
 fn mkdir(n: u8, at: &str) -> Proposal {
-    change(n, Change::MakeFolder { path: path(at) })
+    change(n, Change::MakeFolder { path: path(at), mode: Mode::new(0o755) })
 }
 
 fn rm(n: u8, at: &str, recursive: bool) -> Proposal {
@@ -56,7 +56,15 @@ fn mv(n: u8, from: &str, to: &str) -> Proposal {
 }
 
 fn change(n: u8, change: Change) -> Proposal {
-    Proposal { id: id(n), change, expect: Expect::Any, staged: None, synced: false, copies: 0 }
+    Proposal {
+        id: id(n),
+        change,
+        expect: Expect::Any,
+        keep_mode: false,
+        staged: None,
+        synced: false,
+        copies: 0,
+    }
 }
 
 fn code(answer: &Answer) -> Option<ErrorCode> {
@@ -158,9 +166,22 @@ impl Rig {
         let mtime = FileTime { seconds, nanos: 5 };
         set_times(&file, mtime).unwrap();
         let staged = Some(self.staging.seal(&name).unwrap());
-        let change =
-            Change::Put { path: path(at), size, digest: digest(content), mtime, executable: false };
-        Proposal { id: id(n), change, expect: Expect::Any, staged, synced: false, copies: 0 }
+        let change = Change::Put {
+            path: path(at),
+            size,
+            digest: digest(content),
+            mtime,
+            mode: Mode::new(0o644),
+        };
+        Proposal {
+            id: id(n),
+            change,
+            expect: Expect::Any,
+            keep_mode: false,
+            staged,
+            synced: false,
+            copies: 0,
+        }
     }
 
     fn host(&self, at: &str) -> PathBuf {
@@ -232,7 +253,12 @@ impl Rig {
         let (mut numbering, _) = open_journal(&own, &self.root, ID, &store).unwrap();
         let asked: Vec<Asked> = proposals
             .iter()
-            .map(|p| Asked { id: p.id, change: p.change.clone(), expect: p.expect })
+            .map(|p| Asked {
+                id: p.id,
+                change: p.change.clone(),
+                expect: p.expect,
+                keep_mode: p.keep_mode,
+            })
             .collect();
         let verdicts = numbering.number(&asked, &mut CatalogueView(&store)).unwrap();
         assert_eq!(verdicts.len(), asked.len());

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 
-use relais_proto::limits;
+use relais_proto::{Mode, limits};
 use rustix::io::Errno;
 
 use super::*;
@@ -218,7 +218,7 @@ fn what_could_not_be_read_back_is_not_written() {
             size,
             digest: Digest([0; 32]),
             mtime: FileTime { seconds: 0, nanos },
-            executable: false,
+            mode: Mode::new(0o644),
         };
         [Numbered { change: put, ..change(1, 1) }]
     };

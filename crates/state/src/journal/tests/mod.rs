@@ -8,7 +8,7 @@ mod recovery;
 
 use std::path::{Path, PathBuf};
 
-use relais_proto::{Change, ChangeId, Digest, FileTime, Numbered, TreePath, Version};
+use relais_proto::{Change, ChangeId, Digest, FileTime, Mode, Numbered, TreePath, Version};
 
 use super::{ChangeLog, Journal, JournalError};
 
@@ -26,9 +26,12 @@ fn change(epoch: u32, number: u64) -> Numbered {
             size: number,
             digest: Digest([7; 32]),
             mtime: FileTime { seconds: -5, nanos: 999_999_999 },
-            executable: true,
+            mode: Mode::new(0o755),
         },
-        1 => Change::MakeFolder { path: path(format!("folder{number}")) },
+        1 => Change::MakeFolder {
+            path: path(format!("folder{number}")),
+            mode: Mode::new(0o755),
+        },
         2 => Change::Remove { path: path("a/b".to_owned()), recursive: true },
         3 => Change::Move { from: path("a".to_owned()), to: path(format!("b{number}")) },
         _ => Change::Withdraw { of: version(epoch, number - 1) },

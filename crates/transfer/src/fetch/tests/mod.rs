@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use relais_net::Connection;
 use relais_proto::{
-    Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, Header, Identity, Kind, Mark, Refusal,
-    Reply, Request, TreePath, Version, Wanted, encode_frame,
+    Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, Header, Identity, Kind, Mark, Mode,
+    Refusal, Reply, Request, TreePath, Version, Wanted, encode_frame,
 };
 
 use super::{FetchError, Fetched, Progress, Resume, Sessions, fetch};
@@ -87,7 +87,7 @@ impl Model {
             length: length.min(self.size().saturating_sub(offset)),
             block_size: self.block,
             mtime: MTIME,
-            executable: true,
+            mode: Mode::new(0o755),
             version: Some(Version { epoch: 1, number: 42 }),
             digest: self.hashed.then(|| self.digest()),
             identity: self.identity,
@@ -124,7 +124,7 @@ impl Model {
                 let entry = Entry {
                     name: "x".to_owned(),
                     kind: Kind::File,
-                    executable: false,
+                    mode: Mode::new(0o644),
                     size: self.size(),
                     mtime: MTIME,
                     version: None,
@@ -393,7 +393,10 @@ impl Run {
             (fetched.size, fetched.digest, fetched.mtime),
             (model.size(), model.digest(), MTIME)
         );
-        assert!(fetched.executable && fetched.version == Some(Version { epoch: 1, number: 42 }));
+        assert!(
+            fetched.mode == Mode::new(0o755)
+                && fetched.version == Some(Version { epoch: 1, number: 42 })
+        );
         fetched
     }
 }

@@ -1,6 +1,8 @@
 //! Servers that break the protocol.
 
-use relais_proto::{Entry, FrameType, Header, Kind, Mark, PageBuilder, Version, encode_frame};
+use relais_proto::{
+    Entry, FrameType, Header, Kind, Mark, Mode, PageBuilder, Version, encode_frame,
+};
 
 use super::server::{BLOCK, Manner};
 use super::*;
@@ -35,7 +37,7 @@ fn answers_of_another_kind() {
         let entry = Entry {
             name: name.to_owned(),
             kind,
-            executable: false,
+            mode: Mode::new(0o644),
             size: 0,
             mtime: MTIME,
             version: None,
@@ -94,7 +96,7 @@ fn listing(names: &[&str]) -> Vec<u8> {
         let entry = Entry {
             name: (*name).to_owned(),
             kind: Kind::File,
-            executable: false,
+            mode: Mode::new(0o644),
             size: 0,
             mtime: MTIME,
             version: None,

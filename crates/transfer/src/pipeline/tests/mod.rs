@@ -56,7 +56,7 @@ fn put(number: u8, text: &str, content: Vec<u8>) -> Ask {
         size: Some(content.len() as u64),
         offset: 0,
         mtime: Some(MTIME),
-        executable: false,
+        mode: None,
         expect: Expect::Any,
         copies: 0,
     };

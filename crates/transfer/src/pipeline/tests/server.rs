@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use relais_proto::{
     ChangeId, Entry, ErrorCode, FrameHeader, FrameType, HEADER_LEN, Header, Identity, Kind, Mark,
-    PageBuilder, Refusal, Reply, Request, TreePath, Version, encode_frame,
+    Mode, PageBuilder, Refusal, Reply, Request, TreePath, Version, encode_frame,
 };
 
 use super::{MTIME, digest_of};
@@ -73,7 +73,7 @@ impl Tree {
         Entry {
             name: name.to_owned(),
             kind: Kind::File,
-            executable: false,
+            mode: Mode::new(0o644),
             size: content.len() as u64,
             mtime: MTIME,
             version: None,
@@ -87,7 +87,7 @@ impl Tree {
             length: length.min(content.len() as u64),
             block_size: u32::try_from(BLOCK).unwrap(),
             mtime: MTIME,
-            executable: false,
+            mode: Mode::new(0o644),
             version: None,
             digest: None,
             identity: Identity([1; 16]),

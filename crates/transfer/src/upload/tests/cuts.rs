@@ -15,7 +15,7 @@ fn lengths(content: &[u8]) -> (u64, usize) {
         size: Some(content.len() as u64),
         offset: 0,
         mtime: Some(MTIME),
-        executable: true,
+        mode: Some(MODE),
         expect: Expect::Absent,
         copies: 0,
     };

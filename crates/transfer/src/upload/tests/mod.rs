@@ -15,14 +15,15 @@ use std::time::Duration;
 
 use relais_net::Connection;
 use relais_proto::{
-    ChangeId, Digest, ErrorCode, Expect, FileTime, Refusal, Reply, Request, TreePath, Version,
-    WaitReason,
+    ChangeId, Digest, ErrorCode, Expect, FileTime, Mode, Refusal, Reply, Request, TreePath,
+    Version, WaitReason,
 };
 
 use super::{Progress, Source, Stored, Target, UploadError, put, put_stream};
 use crate::fetch::{FetchError, Sessions};
 use server::{Cluster, Script, Server};
 
+const MODE: Mode = Mode::new(0o750);
 const MTIME: FileTime = FileTime { seconds: 1_700_000_000, nanos: 5 };
 const ID: ChangeId = ChangeId([7; 16]);
 const MIB: usize = 1024 * 1024;
@@ -173,7 +174,7 @@ impl Run {
 
     fn with(servers: &[&Server], file: &File, size: usize, mut told: Recorder) -> Self {
         let mut sessions = Servers::new(servers);
-        let source = Source { file, size: size as u64, mtime: MTIME, executable: true };
+        let source = Source { file, size: size as u64, mtime: MTIME, mode: MODE };
         let result = put(
             &mut sessions,
             &source,

@@ -22,7 +22,7 @@ fn content_of_any_size() {
         assert_eq!((run.sessions.opened, run.sessions.failures.len()), (1, 0));
         assert_eq!(run.told.sent, size as u64);
         let made = &cluster.made()[0].put;
-        assert_eq!((made.mtime, made.executable, made.expect), (Some(MTIME), true, Expect::Absent));
+        assert_eq!((made.mtime, made.mode, made.expect), (Some(MTIME), Some(MODE), Expect::Absent));
         assert_eq!(made.path, path());
     }
 }
