@@ -380,7 +380,10 @@ mod tests {
         let file = Shown { path: Some("/x/a".into()), content, ..shown("a", ShownKind::File) };
         assert_eq!(digest(&file), format!("{}  /x/a", "01".repeat(32)));
         let text = details(&file);
-        assert!(text.starts_with("/x/a\n  kind     file\n  mode     0644\n  size     1536 (1.5 KiB)\n"), "{text}");
+        assert!(
+            text.starts_with("/x/a\n  kind     file\n  mode     0644\n  size     1536 (1.5 KiB)\n"),
+            "{text}"
+        );
         assert!(text.ends_with("\n  holders  127.0.0.1:1"), "{text}");
         assert!(!details(&shown("d", ShownKind::Folder)).contains("digest"));
     }

@@ -28,10 +28,7 @@ fn change(epoch: u32, number: u64) -> Numbered {
             mtime: FileTime { seconds: -5, nanos: 999_999_999 },
             mode: Mode::new(0o755),
         },
-        1 => Change::MakeFolder {
-            path: path(format!("folder{number}")),
-            mode: Mode::new(0o755),
-        },
+        1 => Change::MakeFolder { path: path(format!("folder{number}")), mode: Mode::new(0o755) },
         2 => Change::Remove { path: path("a/b".to_owned()), recursive: true },
         3 => Change::Move { from: path("a".to_owned()), to: path(format!("b{number}")) },
         _ => Change::Withdraw { of: version(epoch, number - 1) },
