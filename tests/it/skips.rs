@@ -8,6 +8,7 @@ use std::path::Path;
 /// The tests that `make test-long` runs.
 const LONG: &[&str] = &[
     "a_folder_with_100_000_files_lists_at_once",
+    "a_listing_waits_a_minute_for_a_scan_and_no_longer",
     "a_sparse_file_of_5_gib_resumes",
     "a_storm_of_a_minute",
     "beside_500_flooding_sessions_no_put_fails",

@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use relais_proto::{ErrorCode, Reply, Request, TreePath};
+
 use super::lab::{open, report, tree, tree_of, wait_for, wait_settled};
 use crate::harness::{Client, Cluster, SOON, Standalone, content, eventually, make_folder};
 
@@ -106,4 +108,30 @@ fn links_in_the_own_folder_are_not_followed() {
         }
         assert_eq!(fs::read_to_string(&outside).unwrap(), "not touched", "{name}");
     }
+}
+
+/// Slow: it waits for the whole time that a request may wait for the first scan.
+#[test]
+#[ignore = "a minute"]
+fn a_listing_waits_a_minute_for_a_scan_and_no_longer() {
+    let dir = crate::harness::TestDir::new();
+    let root = dir.folder("root");
+    fs::create_dir(root.join(".relais")).unwrap();
+    // Whoever has this lock keeps the catalogue, and here that is nobody.
+    let lock = fs::File::create(root.join(".relais/lock")).unwrap();
+    lock.lock().unwrap();
+    let slave = Standalone::start_in(dir, root, &[], &[]);
+    let began = Instant::now();
+    let mut wire = crate::harness::sessions(slave.addr, 1).remove(0);
+    let list = Request::List { path: TreePath::root(), after: String::new(), most: 0 };
+    match wire.ask(&list) {
+        Reply::Error(refusal) => assert_eq!(refusal.code, ErrorCode::TimedOut, "{refusal:?}"),
+        other => panic!("{other:?}"),
+    }
+    assert!((60..90).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    wire.closed_within(SOON);
+    // Once there is a keeper the next one is answered.
+    drop(lock);
+    let client = slave.client();
+    client.command("ls").ok();
 }

@@ -28,6 +28,8 @@ const SYNC_HERE: u64 = limits::PIECE;
 const LET_GO: Duration = Duration::from_secs(5);
 /// How long a connection that was lost waits for another one that may be completing its upload.
 const LEFT: Duration = Duration::from_secs(1);
+/// How long a disk may take to store the content of an upload.
+const SYNC_WAIT: Duration = Duration::from_secs(10 * 60);
 /// Time between two looks whether it has.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -500,15 +502,16 @@ impl Upload {
 
 /// Puts a file on the disk; whoever waits is told meanwhile.
 fn sync(file: &File, patience: &mut dyn Patience) -> io::Result<()> {
-    std::thread::scope(|scope| {
-        let syncing = std::thread::Builder::new()
-            .name("sync".to_owned())
-            .spawn_scoped(scope, || file.sync_all())?;
-        while !syncing.is_finished() {
-            std::thread::sleep(Duration::from_millis(1));
-            // Whether the client is still there is seen when it is answered.
-            let _ = patience.still(WaitReason::Storing);
+    let (began, file) = (Instant::now(), file.try_clone()?);
+    let syncing =
+        std::thread::Builder::new().name("sync".to_owned()).spawn(move || file.sync_all())?;
+    while !syncing.is_finished() {
+        if began.elapsed() >= SYNC_WAIT {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer"));
         }
-        syncing.join().map_err(|_| io::Error::other("the thread that syncs failed"))?
-    })
+        std::thread::sleep(Duration::from_millis(1));
+        // Whether the client is still there is seen when it is answered.
+        let _ = patience.still(WaitReason::Storing);
+    }
+    syncing.join().map_err(|_| io::Error::other("the thread that syncs failed"))?
 }

@@ -60,7 +60,7 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
     };
     match door.answer_all() {
         Ok(()) if door.over => {
-            info!("{peer}: the login of {} does not count any more", door.session.name());
+            info!("{peer}: the session of {} is ended by the slave", door.session.name());
             door.connection.close_gently(LAST_WORDS);
         }
         Ok(()) => debug!("{peer}: the client closed the session"),
@@ -93,7 +93,7 @@ struct Door<'a> {
     seen: Mark,
     /// For how long the master was not reached when the client was last told.
     alone: Option<Duration>,
-    /// Whether the client was told that it has to log in again.
+    /// Whether the client was told that it gets no more answers here.
     over: bool,
     /// What is noted in the transfer log.
     notes: Notes<'a>,
@@ -335,7 +335,12 @@ impl Door<'_> {
             }
             Err(refusal) => {
                 self.notes.end(begun.as_ref(), Err(refusal.code));
-                if is_upload { self.refuse_upload(refusal) } else { self.refuse(refusal) }
+                match refusal.code {
+                    _ if is_upload => self.refuse_upload(refusal),
+                    // The client goes on at another slave.
+                    ErrorCode::TimedOut => self.turn_away(refusal),
+                    _ => self.refuse(refusal),
+                }
             }
         }
     }

@@ -79,6 +79,8 @@ fn take_over(steps: &mut Steps<'_>, store: &Store, listing: &Listing) -> Result<
         }
     }
     let mut held = HashMap::new();
+    // What is removed may have to get its place back: the sweeper must not take it for something that is settled.
+    let unsettled = Version { number: listing.mark.number + 1, ..listing.mark };
     for (path, entry) in &found.gone {
         let stays = coming.get(path).is_some_and(|there| there.content.is_some());
         match entry.content {
@@ -93,7 +95,7 @@ fn take_over(steps: &mut Steps<'_>, store: &Store, listing: &Listing) -> Result<
                             held.insert(content.put, name);
                         }
                     } else if !stays {
-                        steps.remove(path, listing.mark)?;
+                        steps.remove(path, unsettled)?;
                     }
                 }
                 if !stays || held.contains_key(&content.put) {
@@ -102,7 +104,7 @@ fn take_over(steps: &mut Steps<'_>, store: &Store, listing: &Listing) -> Result<
             }
             None => {
                 if steps.look(path)?.is_some() {
-                    steps.remove(path, listing.mark)?;
+                    steps.remove(path, unsettled)?;
                 }
                 store.remove(path)?;
             }

@@ -121,6 +121,7 @@ impl Follower {
         let Parts { root, slave, folder, board, desk, office, backlog, fetchers, watch, mark } =
             parts;
         let (staging, door) = (Staging::open(&root)?, Door::open(&root)?);
+        let mut aside = Aside::open(&root)?;
         let mut staged = HashMap::new();
         for listed in staging.staged.list()? {
             let Some(name) = std::str::from_utf8(listed?.name()).ok().and_then(StagedName::parse)
@@ -129,7 +130,7 @@ impl Follower {
             };
             // What was being fetched is fetched anew; what a session was sending may be gone on with.
             if name.is_taken() {
-                give_back(&root, &staging, store, &name)?;
+                give_back(&root, &staging, &mut aside, store, &name)?;
             } else if name.is_sealed() {
                 staged.insert(name.id(), name);
             }
@@ -144,7 +145,7 @@ impl Follower {
         let replica = Replica::new(slave, folder, standing, lacks, ids);
         store.set_meta("fit", "")?;
         Ok(Self {
-            aside: Aside::open(&root)?,
+            aside,
             root,
             staging,
             board,
@@ -442,22 +443,30 @@ impl Follower {
     }
 }
 
-/// What was being fetched is fetched anew. What was held for another path when everything stopped goes back to its own.
+/// What was being fetched is fetched anew. What was held for another path when everything stopped goes back to its own, or
+/// is quarantined where that is taken: this may be the only copy.
 fn give_back(
     root: &Folder,
     staging: &Staging,
+    aside: &mut Aside,
     store: &Store,
     name: &StagedName,
 ) -> Result<(), CatalogueError> {
     let row = name.put().map(|put| store.of_put(put)).transpose()?.flatten();
     if let Some((path, row)) = row
         && staging.staged.stat_part(name.as_str().as_bytes()).is_ok_and(|meta| row.is_former(&meta))
-        && matches!(root.stat(&path), Err(TreeError::NotFound))
         && let Some((parent, own)) = path.split_last()
-        && let Ok(parent) = root.open_folder(&parent)
     {
-        staging.staged.move_new(name.as_str(), &parent, own)?;
-        return Ok(parent.sync()?);
+        let placed = root.open_folder(&parent).and_then(|parent| {
+            staging.staged.move_new(name.as_str(), &parent, own)?;
+            parent.sync()
+        });
+        return match placed {
+            Err(TreeError::Taken | TreeError::NotFound | TreeError::NotFolder) => {
+                Ok(aside.keep(&staging.staged, name.as_str(), &path, "its place was taken")?)
+            }
+            other => Ok(other?),
+        };
     }
     staging.discard(name);
     Ok(())
