@@ -14,6 +14,7 @@ const LONG: &[&str] = &[
     "beside_500_flooding_sessions_no_put_fails",
     "files_by_hand_survive_thousands_of_changes",
     "half_an_hour_of_mixed_load_leaves_nothing_behind",
+    "seven_hundred_guessing_addresses_lock_out_nobody",
 ];
 /// No tests at all: they write files of the repository anew when somebody asks for it.
 const WRITERS: &[&str] = &["write_corpus", "write_examples"];

@@ -25,7 +25,7 @@ const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 /// The same as [`FORGIVEN`] of an IPv6 network of 48 bits.
 const FORGIVEN_OF_48: Duration = Duration::from_secs(3);
 
-/// How often passwords may be wrong that come from networks that have not logged in before.
+/// How often passwords may be wrong.
 struct Allowance {
     /// In tenths of a second: after so long one more is allowed.
     each: u64,
@@ -35,12 +35,14 @@ struct Allowance {
     first: u64,
 }
 
-/// For one account: one a second.
+/// For one network that has logged in before, which has part in no other allowance: one a second.
+const OF_NETWORK: Allowance = Allowance { each: 10, again: 16, first: 1024 };
+/// For one account, from networks that have not logged in with it: one a second.
 const OF_ACCOUNT: Allowance = Allowance { each: 10, again: 16, first: 1024 };
-/// For all accounts together: ten a second.
+/// For all accounts together, from networks that have not logged in: ten a second.
 const OF_ALL: Allowance = Allowance { each: 1, again: 64, first: 2048 };
 
-/// Places in each of the tables: wrong passwords of addresses and networks, those of accounts, networks that have logged in.
+/// Places in each of the tables: wrong passwords of addresses and networks, allowances, networks that have logged in.
 const EACH: usize = 4096;
 /// A place of the first table holds a tag of the address in its upper 24 bits, then 8 bits of wrong passwords, then when the last one
 /// came, in tenths of a second. Others hold a tag, and a time in tenths of a second.
@@ -83,13 +85,14 @@ impl Guesses {
     pub fn wait(&self, places: &[AtomicU64], addr: IpAddr, user: &str, now: Duration) -> Duration {
         let own = self.wait_of(places, network_of(addr), (FREE, FORGIVEN), now);
         let known = self.has_logged_in(places, addr, None);
-        if known && self.has_logged_in(places, addr, Some(user)) {
-            return own;
-        }
         let is_new = self.is_new(places, addr, now);
-        let of_account = self.account(places, user);
-        let mut wait = own.max(OF_ACCOUNT.wait(of_account, is_new, now));
-        if !known {
+        let mut wait = own;
+        if !(known && self.has_logged_in(places, addr, Some(user))) {
+            wait = wait.max(OF_ACCOUNT.wait(self.account(places, user), is_new, now));
+        }
+        if known {
+            wait = wait.max(OF_NETWORK.wait(self.network(places, addr), is_new, now));
+        } else {
             wait = wait.max(OF_ALL.wait((&places[3 * EACH], 1), is_new, now));
             if let Some(network) = network_of_48(addr) {
                 wait = wait.max(self.wait_of(places, network, (FREE_OF_48, FORGIVEN_OF_48), now));
@@ -105,7 +108,9 @@ impl Guesses {
         if !(known && self.has_logged_in(places, addr, Some(user))) {
             OF_ACCOUNT.take(self.account(places, user), now);
         }
-        if !known {
+        if known {
+            OF_NETWORK.take(self.network(places, addr), now);
+        } else {
             OF_ALL.take((&places[3 * EACH], 1), now);
             if let Some(network) = network_of_48(addr) {
                 self.count(places, network, FORGIVEN_OF_48, now);
@@ -187,6 +192,13 @@ impl Guesses {
 
     fn account<'a>(&self, places: &'a [AtomicU64], user: &str) -> (&'a AtomicU64, u64) {
         self.place(&places[EACH..2 * EACH], user.as_bytes())
+    }
+
+    fn network<'a>(&self, places: &'a [AtomicU64], addr: IpAddr) -> (&'a AtomicU64, u64) {
+        // No name of a user begins with a 0.
+        let mut bytes = vec![0];
+        bytes.extend(octets(wider_network_of(addr)));
+        self.place(&places[EACH..2 * EACH], &bytes)
     }
 
     fn bucket<'a>(
@@ -414,6 +426,14 @@ mod tests {
         assert_eq!(guesses.reputation(&places, near, now), Reputation::Known);
         assert_eq!(guesses.reputation(&places, v4(8), now), Reputation::New);
         assert_eq!(guesses.reputation(&places, v4(4999), now), Reputation::Wrong(1));
+        // Its neighbours share a rate of their own, which does not hold up who was not wrong.
+        let neighbour = |n: u8| IpAddr::from([10, 0, 7, n]);
+        for n in 10..150 {
+            assert!(guesses.wait(&places, neighbour(n), "ann", now).is_zero());
+            guesses.failed(&places, neighbour(n), "ann", now);
+        }
+        assert!(!guesses.wait(&places, neighbour(20), "ann", now).is_zero());
+        assert!(guesses.wait(&places, own, "ann", now).is_zero());
         // Its own wrong passwords count all the same.
         (0..5).for_each(|_| guesses.failed(&places, own, "ann", now));
         assert!(!guesses.wait(&places, own, "ann", now).is_zero());
