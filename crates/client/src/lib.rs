@@ -8,13 +8,13 @@
 mod bar;
 mod commands;
 mod error;
-mod finished;
 mod interrupt;
 mod local;
 mod log;
 mod memory;
 mod nearest;
 mod notices;
+mod origin;
 mod outcome;
 mod output;
 mod prompt;

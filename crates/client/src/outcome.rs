@@ -60,6 +60,36 @@ pub struct Changes {
     pub failed: Vec<Failed>,
 }
 
+/// A transfer that is unfinished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    /// Whether it goes to the server.
+    pub is_put: bool,
+    /// Whether it is a folder with all that is in it.
+    pub is_tree: bool,
+    /// The remote path, with `/` in front.
+    pub remote: String,
+    /// The local name as the `.log` has it.
+    pub local: String,
+    /// The host as the user typed it.
+    pub host: String,
+    /// Bytes that were transferred, as far as that was noted; none for a folder.
+    pub bytes: Option<u64>,
+    /// Bytes of the whole; none where that is not known.
+    pub size: Option<u64>,
+    /// When it was begun, in seconds since 1970.
+    pub since: u64,
+}
+
+/// The transfers that are unfinished, or that were dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfers {
+    /// In the order of the `.log`.
+    pub transfers: Vec<Transfer>,
+    /// Whether they were dropped.
+    pub dropped: bool,
+}
+
 /// A name that failed among several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
@@ -260,6 +290,8 @@ pub enum Outcome {
     Changes(Changes),
     /// A local command ran and ended well.
     Ran,
+    /// What is unfinished.
+    Transfers(Transfers),
     /// A server's state.
     Status(Box<ServerState>),
     /// The user wants to leave.

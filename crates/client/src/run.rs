@@ -1,5 +1,5 @@
-//! One run of the client: connect, carry on what is unfinished, then the commands from `-c`,
-//! from standard input, or from the prompt. Its result is the program's exit status.
+//! One run of the client: connect, then the commands from `-c`, from standard input, or from the
+//! prompt, which resumes at its start what is unfinished. Its result is the program's exit status.
 
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
@@ -79,7 +79,6 @@ pub fn run(config: Config, interrupt: Interrupt) -> u8 {
         input_is_commands: config.commands.is_empty() && !std::io::stdin().is_terminal(),
         interrupt,
         notices,
-        finished: Vec::new(),
     };
     let mut lines = Lines { commands: config.commands, keep_going: config.keep_going };
     lines.run(shell)
@@ -109,7 +108,9 @@ struct Lines {
 impl Lines {
     fn run(&mut self, mut shell: Shell) -> u8 {
         let at_prompt = self.commands.is_empty() && std::io::stdin().is_terminal();
-        shell.prefer_holder();
+        if at_prompt {
+            shell.prefer_holder();
+        }
         if let Err(failure) = shell.session.connect() {
             // A script finds the object of its first command; people see who speaks.
             let first = self
@@ -119,17 +120,16 @@ impl Lines {
             shell.output.begin(if shell.output.is_json() { &first } else { "" });
             return shell.put_out(&Err(failure)).status;
         }
-        let carried = shell.carry_on();
-        shell.session.keep();
-        if carried == 130 && !at_prompt {
-            return carried;
+        // A script resumes what its commands name, and nothing else.
+        if at_prompt {
+            shell.resume_all();
         }
-        let status = match self.commands.as_slice() {
+        shell.session.keep();
+        match self.commands.as_slice() {
             [] if at_prompt => prompt::run(shell),
             [] => self.run_input(&mut shell),
             commands => self.run_options(&mut shell, commands),
-        };
-        if status == 0 { carried } else { status }
+        }
     }
 
     fn run_options(&self, shell: &mut Shell, commands: &[String]) -> u8 {

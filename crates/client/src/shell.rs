@@ -8,7 +8,6 @@ use relais_proto::{ErrorCode, TreePath};
 
 use crate::Failure;
 use crate::commands::Call;
-use crate::finished::Finished;
 use crate::interrupt::{Doing, Interrupt};
 use crate::local::Local;
 use crate::nearest::what_is_there;
@@ -38,8 +37,6 @@ pub struct Shell {
     pub interrupt: Interrupt,
     /// Standard error.
     pub notices: Notices,
-    /// Transfers that were carried on at the start, until a command names them.
-    pub finished: Vec<Finished>,
 }
 
 /// What follows from a command.

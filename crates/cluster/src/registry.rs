@@ -186,7 +186,8 @@ impl Registry {
 
     /// Where a client goes: first to the one whose turn it is, then to up to 16
     /// that follow. Slaves in `avoid` are left out while others are in service.
-    /// `prefer` comes first if it is in service, and that counts as nobody's turn.
+    /// `prefer` comes first if it is in service, and that counts as nobody's turn. For a client that `writes`, slaves
+    /// with hardly any room come last.
     ///
     /// # Errors
     /// Why there is none.
@@ -195,6 +196,7 @@ impl Registry {
         client: Viewpoint,
         avoid: &[SlaveId],
         prefer: Option<SlaveId>,
+        writes: bool,
         now: Duration,
     ) -> Result<Vec<Endpoint>, NoSlave> {
         let mut due = self.reachable(client, now)?;
@@ -208,6 +210,9 @@ impl Registry {
                 self.turn
                     .sort_by_load(&mut due, self.slaves.len(), |place| self.slaves[place].load())
             }
+        }
+        if writes {
+            due.sort_by_key(|place| self.slaves[*place].is_low_on_space());
         }
         match prefer.and_then(|id| due.iter().position(|place| self.slaves[*place].id == id)) {
             Some(preferred) => due[..=preferred].rotate_right(1),

@@ -53,6 +53,11 @@ impl Slave {
         self.state(now) == SlaveState::InService
     }
 
+    /// Whether its disk has hardly any room left for files.
+    pub fn is_low_on_space(&self) -> bool {
+        self.beat.as_ref().is_some_and(|beat| beat.disk.is_low())
+    }
+
     /// Sessions that it has, with those that it will hear of in a moment.
     pub fn load(&self) -> u64 {
         self.beat

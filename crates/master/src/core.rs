@@ -184,8 +184,9 @@ impl Core {
         ticket: Ticket,
     ) -> Reply {
         let client = Viewpoint::new(peer.ip(), local.ip());
+        let writes = ticket.rights == Rights::Write;
         let slaves: Result<Vec<Endpoint>, NoSlave> =
-            self.registry().redirect(client, &login.avoid, login.prefer, self.now());
+            self.registry().redirect(client, &login.avoid, login.prefer, writes, self.now());
         match slaves {
             Ok(slaves) => {
                 debug!(

@@ -30,7 +30,9 @@ pub use fair::FairQueue;
 pub use frame::{
     FrameHeader, FrameType, HEADER_LEN, encode_frame, read_frame, read_header, write_frame,
 };
-pub use link::{Beat, LinkMessage, Operation, Peer, Registration, SlaveReport, SlaveState};
+pub use link::{
+    Beat, DiskSpace, LinkMessage, Operation, Peer, Registration, SlaveReport, SlaveState,
+};
 pub use message::{
     Endpoint, EntriesPage, GetRequest, Header, Hello, Login, PageBuilder, PutRequest, Reply,
     Request, Role, ServerRole, WaitReason, Wanted,

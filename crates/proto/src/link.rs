@@ -83,6 +83,36 @@ pub struct Beat {
     pub counters: Counters,
     /// Its last error; empty where there was none.
     pub last_error: String,
+    /// The room in the folder's file system.
+    pub disk: DiskSpace,
+}
+
+/// The room in a file system, in bytes. Both are 0 where it does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DiskSpace {
+    /// What can still be written.
+    pub free: u64,
+    /// All of it.
+    pub size: u64,
+}
+
+impl DiskSpace {
+    /// Less than this is hardly any room for files, in bytes; on a small disk it is a fiftieth.
+    pub const FLOOR: u64 = 64 * 1024 * 1024;
+
+    /// Whether there is hardly any room left for files.
+    #[must_use]
+    pub fn is_low(self) -> bool {
+        self.free < Self::FLOOR.min(self.size / 50)
+    }
+
+    fn encode(self, to: &mut Encoder<'_>) {
+        to.u64(self.free).u64(self.size);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(Self { free: from.u64()?, size: from.u64()? })
+    }
 }
 
 /// One slave as the master sees it.
@@ -359,6 +389,7 @@ impl LinkMessage {
                     beat.mark.encode(to);
                     beat.counters.encode(to);
                     to.message(&beat.last_error);
+                    beat.disk.encode(to);
                 }
                 Self::BeatAck { mark, time_ms, generation, draining, scrubs, copies } => {
                     mark.encode(to);
@@ -439,6 +470,7 @@ impl LinkMessage {
                 mark: Mark::decode(from)?,
                 counters: Counters::decode(from)?,
                 last_error: from.short_text("last error", limits::TEXT)?.to_owned(),
+                disk: DiskSpace::decode(from)?,
             }),
             FrameType::BeatAck => Self::BeatAck {
                 mark: Mark::decode(from)?,

@@ -408,7 +408,7 @@ fn flags_and_small_numbers_have_no_undefined_values() {
         assert_eq!(decode(FrameType::Hello, &hello).is_ok(), value <= 3);
         let kind = [&[0, 1, b'a', value], [0; ENTRY_REST - 1].as_slice()].concat();
         assert_eq!(decode(FrameType::Entries, &kind).is_ok(), value <= 1);
-        let beat = [&[value], [0; MARK + COUNTERS + 2].as_slice()].concat();
+        let beat = [&[value], [0; MARK + COUNTERS + 2 + 16].as_slice()].concat();
         assert_eq!(decode(FrameType::Beat, &beat).is_ok(), value <= 3);
         let register = [
             [0; 16].as_slice(),

@@ -196,6 +196,14 @@ impl Serving {
         self.with_catalogue(Reader::applied).unwrap_or_default()
     }
 
+    /// Whether the last change to a path is this one.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Storage`].
+    pub fn is_current(&self, path: &TreePath, version: Version) -> Result<bool, Refusal> {
+        Ok(self.with_catalogue(|reader| reader.version_at(path))? == Some(Some(version)))
+    }
+
     /// Whether the folder was read whole since the keeper's start.
     ///
     /// # Errors

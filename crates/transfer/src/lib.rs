@@ -7,6 +7,7 @@
 pub mod fetch;
 pub mod pipeline;
 mod ranges;
+mod retry;
 mod send;
 pub mod upload;
 

@@ -109,6 +109,33 @@ fn a_lost_connection_leaves_nothing_of_what_was_put_meanwhile() {
 }
 
 #[test]
+fn a_used_id_with_other_content_is_refused() {
+    let slave = slave();
+    let mut wire = open(&slave);
+    for (name, size) in [("small", 3), ("large", 2 << 20)] {
+        let (one, two) = (content(6, size), content(7, size));
+        let request = put(name, size);
+        let number = wire.upload(&request, &one).unwrap();
+        assert_eq!(wire.upload(&request, &two).unwrap_err().code, ErrorCode::Conflict, "{name}");
+        wire.ping();
+        assert!(wire.fetch(name).unwrap() == one, "{name}");
+        let says = |reply: Reply| match reply {
+            Reply::Committed { version, digest, current, .. } => (version, digest, current),
+            other => panic!("{other:?}"),
+        };
+        let stored = relais_proto::Digest(blake3::hash(&one).into());
+        assert_eq!(says(wire.ask(&resume(&request))), (number, Some(stored), true));
+        wire.put(name, &two).unwrap();
+        assert_eq!(says(wire.ask(&resume(&request))), (number, Some(stored), false));
+        // The same content under the id is the change that was made, and it is said that it is not there any more.
+        wire.raw(&crate::harness::upload(&request, &one, 1 << 20));
+        assert_eq!(says(wire.reply()), (number, Some(stored), false));
+        assert!(wire.fetch(name).unwrap() == two, "{name}");
+    }
+    wait_unstaged(&slave.root);
+}
+
+#[test]
 fn numbers_rise_with_every_change() {
     let slave = slave();
     let mut wire = open(&slave);

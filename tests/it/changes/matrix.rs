@@ -245,7 +245,7 @@ fn cut_behind_each_byte_the_client_sends() {
 }
 
 #[test]
-fn another_client_carries_on_in_the_same_folder() {
+fn another_client_resumes_at_its_prompt_in_the_same_folder() {
     let lab = Lab::new();
     let bytes = content(7, LARGE);
     let client = Client::new(lab.line.addr());
@@ -255,9 +255,11 @@ fn another_client_carries_on_in_the_same_folder() {
     program.kill();
     lab.line.cut_all();
     lab.line.take_data_bytes();
-    // It asks for something else; what was begun is carried on all the same.
+    // A script that asks for something else leaves it alone.
     let output = client.run(&["--json", "-c", "pwd"]).ok();
-    assert_eq!(output.objects().len(), 1, "what is carried on prints no JSON: {output:?}");
+    assert!(output.stderr.is_empty() && lab.line.take_data_bytes() == 0, "{output:?}");
+    let said = client.resume_at_a_prompt();
+    assert!(said.contains("resumed from"), "{said}");
     is_whole(&lab, &client, "f", &bytes, &output);
     let sent = lab.line.take_data_bytes();
     assert!(sent < LARGE as u64, "{sent} bytes were sent of {LARGE}");

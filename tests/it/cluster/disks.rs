@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use relais_proto::ErrorCode;
 
 use super::lab::{healthy, last_change, open, report_at, tree, tree_of, wait_for, wait_settled};
-use crate::harness::{Cluster, SOON, Setup, Volume, content, eventually, leftovers, remove};
+use crate::harness::{
+    Cluster, Program, SOON, Setup, Volume, content, eventually, leftovers, remove, staged_bytes,
+};
 
 #[test]
 fn a_slave_whose_disk_is_full_is_behind_and_shows_it() {
@@ -107,4 +109,68 @@ fn with_a_full_journal_changes_are_refused_and_reads_go_on() {
     healthy(&cluster);
     // It must go before its disk does.
     cluster.master.kill();
+}
+
+/// A slave of the cluster whose folder has a file system of its own.
+fn slave_on(cluster: &Cluster, volume: &Volume) -> (Program, String) {
+    fs::create_dir(volume.path().join("root")).unwrap();
+    let mut slave = Setup::new("ftpslave", cluster.dir.path())
+        .args(["0", "--workers", "1", "--master", &cluster.addr.to_string()])
+        .args([
+            PathBuf::from("--root"),
+            volume.inside().join("root"),
+            PathBuf::from("--cluster-key"),
+            cluster.key(),
+        ])
+        .under(&volume.under())
+        .start();
+    let addr = slave.ready().to_string();
+    (slave, addr)
+}
+
+/// Fills a file system up to so many bytes.
+fn fill(volume: &Volume, leave: u64) {
+    let filler = volume.path().join("filler");
+    let _ = fs::remove_file(&filler);
+    fs::write(filler, vec![1; usize::try_from(volume.free() - leave).unwrap()]).unwrap();
+}
+
+#[test]
+fn a_put_moves_from_a_full_slave_to_one_with_room() {
+    let cluster = Cluster::of(0).start();
+    let (one, other) = (Volume::mount("size=48m"), Volume::mount("size=48m"));
+    let (_first, with_room) = slave_on(&cluster, &one);
+    let (_second, full) = slave_on(&cluster, &other);
+    cluster.wait_in_service(2);
+    let client = cluster.client();
+    let server = || client.command("status").ok().json()["server"].as_str().unwrap().to_owned();
+    let staged = || [&one, &other].map(|volume| staged_bytes(&volume.path().join("root")));
+    for (name, size) in [("big", 6 << 20), ("small", 700_000)] {
+        fs::write(client.folder().join(name), content(1, size)).unwrap();
+    }
+    // Who may write is sent elsewhere while there is hardly any room.
+    fill(&other, 300_000);
+    eventually(SOON, "it is left out", || (0..4).all(|_| server() == with_room).then_some(()));
+    // Where there is no room anywhere that is said at once, and nothing is left of it.
+    fill(&one, 3 << 20);
+    fill(&other, 3 << 20);
+    eventually(SOON, "it has its turn again", || (server() == full).then_some(()));
+    for command in ["put big", "mput b*"] {
+        let output = client.command(command).fails(1);
+        let json = output.json();
+        let error = if command == "put big" { &json["error"] } else { &json["failed"][0]["error"] };
+        assert_eq!(error["code"], "no-space", "{output:?}");
+        assert_eq!(leftovers(&client.folder(), &["big", "small"]), [] as [PathBuf; 0]);
+        eventually(SOON, "the room is given back", || (staged() == [0, 0]).then_some(()));
+    }
+    // A put that meets the full one goes on with the other.
+    fs::remove_file(one.path().join("filler")).unwrap();
+    fill(&other, 1_200_000);
+    eventually(SOON, "the full one is next", || (server() == with_room).then_some(()));
+    let output = client.command("put big").ok();
+    let json = output.json();
+    assert!(json["slaves"].as_array().unwrap().iter().any(|slave| *slave == with_room), "{json}");
+    assert!(output.stderr.contains(&full), "it was tried there first: {output:?}");
+    assert_eq!(leftovers(&client.folder(), &["big", "small"]), [] as [PathBuf; 0]);
+    client.get("big");
 }

@@ -295,6 +295,8 @@ pub fn a_change_asked_for_again_at_another_slave_is_the_same_change() {
     let first = one.upload(&request, b"12345").unwrap();
     one.put("f", b"newer").unwrap();
     assert_eq!(other.upload(&request, b"12345").unwrap(), first);
+    // Other content under the id is refused, also by a slave that did not take it.
+    assert_eq!(other.upload(&request, b"54321").unwrap_err().code, ErrorCode::Conflict);
     let folder = make_folder("d");
     assert_eq!(one.change(&folder).unwrap(), other.change(&folder).unwrap());
     let nodes = wait_equal(&cluster);

@@ -448,6 +448,8 @@ fn a_server_that_answers_with_something_else_at_each_step() {
             version: Mark::default(),
             copies: 1,
             mark: Mark::default(),
+            digest: None,
+            current: true,
         }]),
         FakeServer::encoded(&[Reply::End { digest: Digest([1; 32]) }]),
         vec![0xff; 64],

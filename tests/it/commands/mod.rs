@@ -13,10 +13,13 @@ mod local;
 mod long_line;
 mod mirror;
 mod names;
+mod origin;
 mod prompt;
 mod put;
+mod retyped;
 mod rough;
 mod shapes;
+mod transfers;
 mod tree;
 
 use std::collections::BTreeSet;

@@ -275,8 +275,8 @@ fn ctrl_c_ends_the_command_and_not_the_program() {
         assert!(!lab.serves("big") && !client.folder().join("after").exists());
         seat.leave();
         assert!(client.folder().join(".log").exists(), "{command}");
-        // The next run carries on.
-        client.run(&["-c", "pwd"]).ok();
+        // The next prompt resumes it.
+        client.resume_at_a_prompt();
         let name = if command == "put big" { "big" } else { "t/big" };
         assert!(lab.served(name) == bytes && client.read(name) == bytes, "{command}");
         assert!(!client.folder().join(".log").exists(), "{command}");

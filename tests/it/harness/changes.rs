@@ -105,7 +105,7 @@ impl Wire {
     #[track_caller]
     pub fn committed(&mut self) -> Result<Version, Refusal> {
         match self.reply() {
-            Reply::Committed { version, copies, mark } => {
+            Reply::Committed { version, copies, mark, .. } => {
                 assert!(copies >= 1, "made on {copies} disks");
                 assert!(mark >= version, "the latest change {mark} is before {version}");
                 Ok(version)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Program, Setup, TestDir};
+use super::{Program, Pty, Setup, TestDir};
 
 /// Longest that a client may run; far behind all its own deadlines.
 const LONGEST: Duration = Duration::from_secs(90);
@@ -109,6 +109,17 @@ impl Client {
             "the client's output was kept open"
         );
         Output { status, stdout: program.stdout.text(), stderr: program.stderr.text() }
+    }
+
+    /// Starts a prompt, which resumes what is unfinished, and leaves it; what it said of that.
+    #[track_caller]
+    pub fn resume_at_a_prompt(&self) -> String {
+        let (mut pty, mut program) = Pty::start(self.setup(&[]));
+        pty.screen.wait_for(LONGEST, "the prompt", |screen| screen.contains("> ").then_some(()));
+        pty.press("bye\r");
+        program.wait(LONGEST);
+        assert!(program.stderr.ends_within(LONGEST), "the client's output was kept open");
+        program.stderr.text()
     }
 
     /// Runs one command with `--json`.

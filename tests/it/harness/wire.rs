@@ -316,11 +316,12 @@ pub fn polite(request: &Request) -> Vec<u8> {
         Request::Resume { .. } => {
             vec![Reply::Staged { offset: 0, current: relais_proto::Expect::Absent }]
         }
-        Request::PutEnd { .. }
-        | Request::MakeFolder { .. }
-        | Request::Remove { .. }
-        | Request::Move { .. } => {
-            vec![Reply::Committed { version: mark, copies: 1, mark }]
+        Request::PutEnd { digest } => {
+            let digest = Some(*digest);
+            vec![Reply::Committed { version: mark, copies: 1, mark, digest, current: true }]
+        }
+        Request::MakeFolder { .. } | Request::Remove { .. } | Request::Move { .. } => {
+            vec![Reply::Committed { version: mark, copies: 1, mark, digest: None, current: true }]
         }
         Request::Get(_) | Request::Pieces { .. } | Request::Put(_) | Request::Seen { .. } => {
             Vec::new()

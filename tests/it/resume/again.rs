@@ -40,28 +40,39 @@ fn the_closing_object_tells_where_it_resumed() {
     lab.line.throttle(None);
     let again = client.run(GET).ok();
     assert!(client.read(NAME) == bytes);
-    assert!(!again.stderr.is_empty(), "carrying on is told on stderr");
+    assert!(again.json()["resumed_from"].as_u64().unwrap() > 0, "{again:?}");
     assert_eq!(leftovers(&client.folder(), &[NAME]), NOTHING);
 }
 
 #[test]
-pub fn what_was_begun_is_carried_on_at_the_start_without_any_command() {
+pub fn what_was_begun_is_resumed_at_the_start_of_a_prompt() {
     let bytes = content(6, 12 << 20);
     let lab = Lab::new(64 << 10, &bytes);
     let client = lab.killed(9 << 20);
-    let output = client.run(&["--json", "-c", "pwd"]).ok();
-    assert!(client.read(NAME) == bytes, "{output:?}");
-    assert_eq!(output.objects().len(), 1, "what is carried on prints no JSON: {output:?}");
+    let said = client.resume_at_a_prompt();
+    assert!(client.read(NAME) == bytes, "{said}");
+    assert!(said.contains("resumed from"), "{said}");
     assert_eq!(leftovers(&client.folder(), &[NAME]), NOTHING);
 }
 
 #[test]
-fn no_resume_leaves_the_log_alone() {
+fn a_script_leaves_unfinished_transfers_alone() {
     let bytes = content(7, 12 << 20);
     let lab = Lab::new(64 << 10, &bytes);
     let client = lab.killed(9 << 20);
-    client.run(&["--no-resume", "-c", "pwd"]).ok();
-    assert!(!client.folder().join(NAME).exists());
+    let log = || fs::read(client.folder().join(".log")).unwrap();
+    let before = log();
+    let asked = lab.line.content_bytes();
+    for args in [&["--json", "-c", "pwd"][..], &["--no-resume", "-c", "pwd"]] {
+        let output = client.run(args).ok();
+        assert!(output.stderr.is_empty(), "{output:?}");
+    }
+    let mut program = client.setup(&[]).with_stdin().start();
+    program.type_in("ls\n");
+    program.close_stdin();
+    Client::finish(&mut program).ok();
+    assert!(log() == before && !client.folder().join(NAME).exists());
+    assert_eq!(lab.line.content_bytes(), asked, "nothing is fetched");
     converge(&client, &bytes);
 }
 
@@ -79,11 +90,11 @@ pub fn a_client_that_runs_is_left_alone_by_another() {
             "-d",
             client.folder().to_str().unwrap(),
             "-c",
-            "pwd",
+            "get 'big file.bin'",
         ])
         .start();
     let mut second = second;
-    Client::finish(&mut second).ok();
+    Client::finish(&mut second).fails(1);
     lab.line.release();
     Client::finish(&mut program).ok();
     assert!(client.read(NAME) == bytes);

@@ -29,7 +29,7 @@ again!(
     resume_again,
     crate::resume::again,
     little_is_fetched_twice,
-    what_was_begun_is_carried_on_at_the_start_without_any_command,
+    what_was_begun_is_resumed_at_the_start_of_a_prompt,
     a_slave_that_comes_back_within_retry_is_enough,
     a_client_that_runs_is_left_alone_by_another
 );

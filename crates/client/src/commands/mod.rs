@@ -17,6 +17,7 @@ mod options;
 mod put;
 mod several;
 mod status;
+mod transfers;
 
 use crate::Failure;
 use crate::outcome::Outcome;
@@ -104,6 +105,7 @@ pub static TABLE: &[Command] = &[
     listing::LLS,
     escape::ESCAPE,
     status::STATUS,
+    transfers::TRANSFERS,
     help::HELP,
     help::BYE,
 ];

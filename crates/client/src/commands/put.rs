@@ -145,7 +145,7 @@ fn one(
     let (local, remote) = names(shell, name, onto)?;
     let logged = shell.local.logged_path(&local);
     let (place, shown) = (remote.to_string(), local.display().to_string());
-    let job = Job { shown, local, remote, logged, expect };
+    let job = Job { shown, local, remote, logged, expect, resumed: false };
     places.once(&place, &job.shown, || {
         shell.send_named(&job).map_err(|failure| suggest_pattern(name, &job.local, failure))
     })
@@ -206,8 +206,7 @@ fn trees(shell: &mut Shell, words: &Words) -> Result<Several, Failure> {
         names => several::each(shell, names, &mut send)?,
     };
     sent.failed.extend(failed);
-    // One that was carried on at the start took its time before.
-    Ok(Several { time: begun.elapsed().max(sent.time), ..sent })
+    Ok(Several { time: begun.elapsed(), ..sent })
 }
 
 /// Standard input, under the name that `-o` gives it.

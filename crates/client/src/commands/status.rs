@@ -30,7 +30,7 @@ fn status(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
         host: shell.session.host().to_string(),
         server: server.to_string(),
         role,
-        cluster: shell.session.cluster(),
+        cluster: shell.session.origin().map(|origin| origin.cluster),
         authority: shell.session.authority(),
         report,
     })))

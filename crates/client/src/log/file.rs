@@ -23,7 +23,7 @@ const LOCK_TIME: Duration = Duration::from_secs(2);
 /// Time between two tries for the lock.
 const LOCK_STEP: Duration = Duration::from_millis(5);
 /// First line of the file, for people.
-const HEADER: &str = "# Unfinished transfers of ftpclient, which carries them on here. Delete this file to forget them.\n";
+const HEADER: &str = "# Unfinished transfers of ftpclient, which resumes them here. The command transfers shows them, transfers --drop deletes them.\n";
 
 /// The `.log` of one folder.
 #[derive(Debug)]
@@ -84,9 +84,17 @@ impl Log {
     /// # Errors
     /// See [`LogError`].
     pub fn remove(&mut self, which: &Entry) -> Result<(), LogError> {
+        self.remove_all(std::slice::from_ref(which))
+    }
+
+    /// Takes several lines out.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub fn remove_all(&mut self, which: &[Entry]) -> Result<(), LogError> {
         self.change(false, |entries| {
             let before = entries.len();
-            entries.retain(|entry| !entry.is_same(which));
+            entries.retain(|entry| !which.iter().any(|gone| entry.is_same(gone)));
             entries.len() < before
         })
     }

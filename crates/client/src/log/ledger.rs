@@ -27,9 +27,13 @@ impl Ledger {
     ///
     /// # Errors
     /// That the `.log` cannot be read.
-    pub fn known(&self) -> Result<Option<Work>, Failure> {
+    pub fn known(&mut self) -> Result<Option<Work>, Failure> {
         let entries = self.log.entries().map_err(failure)?;
-        Ok(entries.into_iter().find(|entry| entry.is_same(&self.entry)).map(|entry| entry.work))
+        let Some(known) = entries.into_iter().find(|entry| entry.is_same(&self.entry)) else {
+            return Ok(None);
+        };
+        self.entry.since = known.since;
+        Ok(Some(known.work))
     }
 
     /// Writes the line.
@@ -56,6 +60,13 @@ impl Ledger {
 /// That it cannot be read.
 pub fn contents(home: &Path) -> Result<Contents, Failure> {
     open(home)?.read().map_err(failure)
+}
+
+/// Takes lines out of the `.log` of `home`.
+/// # Errors
+/// That it cannot be read or written.
+pub fn forget(home: &Path, entries: &[Entry]) -> Result<(), Failure> {
+    open(home)?.remove_all(entries).map_err(failure)
 }
 
 fn open(home: &Path) -> Result<Log, Failure> {

@@ -1,9 +1,9 @@
 //! One line of the `.log`.
 //!
-//! `1 COMMAND REMOTE LOCAL CLUSTER ... CHECK`, one space between fields. In place of the dots stand
+//! `1 COMMAND REMOTE LOCAL HOST AUTHORITY CLUSTER SINCE ... CHECK`, one space between fields. In place of the dots stand
 //!
 //! - for `get`: `VERSION SIZE DIGEST IDENTITY MTIME RANGES`, all about the remote file;
-//! - for `put`: `ID SLAVE SIZE IDENTITY EXPECT`, size and identity of the local file;
+//! - for `put`: `ID SLAVE SIZE IDENTITY EXPECT SENT`, size and identity of the local file;
 //! - for `get-r` and `put-r`: nothing.
 //!
 //! Bytes of names that are not printable ASCII, and space and `%`, are written `%XX`; the top of the
@@ -19,6 +19,8 @@ use thiserror::Error;
 
 use super::names::short_hash;
 use super::{Entry, Upload, Work};
+use crate::origin::{Origin, host_key};
+use crate::session::Host;
 
 /// Longest line, in bytes: two names of 4,095 bytes, each three times as long when escaped, and 256 ranges.
 pub(super) const LONGEST: usize = 40 * 1024;
@@ -79,17 +81,20 @@ pub(super) fn format(entry: &Entry) -> String {
     let remote =
         if entry.remote.is_root() { TOP.to_owned() } else { escape(entry.remote.as_str()) };
     let mut line = format!(
-        "{TAG} {} {remote} {} {} ",
+        "{TAG} {} {remote} {} {} {} {} {} ",
         entry.work.command(),
         escape(&entry.local),
-        entry.cluster
+        escape(&entry.origin.host),
+        or_none(entry.origin.authority),
+        entry.origin.cluster,
+        entry.since
     );
     match &entry.work {
         Work::Get(None) => line.push_str("- - - - - - "),
         Work::Get(Some(state)) => line.push_str(&format_get(state)),
-        Work::Put(Upload { id, slave, size, identity, expect }) => {
+        Work::Put(Upload { id, slave, size, identity, expect, sent }) => {
             line.push_str(&format!(
-                "{id} {} {size} {identity} {} ",
+                "{id} {} {size} {identity} {} {sent} ",
                 or_none(*slave),
                 format_expect(*expect)
             ));
@@ -138,11 +143,18 @@ pub(super) fn parse(line: &[u8]) -> Result<Entry, LineError> {
     if tag != TAG || !COMMANDS.contains(&command) {
         return Err(LineError::Unknown(line.to_owned()));
     }
-    let (&[remote, local, cluster], state) = rest.split_first_chunk().ok_or(LineError::Fields)?;
+    let (&[remote, local, host, authority, cluster, since], state) =
+        rest.split_first_chunk().ok_or(LineError::Fields)?;
     let entry = Entry {
         remote: parse_remote(remote)?,
         local: parse_local(local)?,
-        cluster: cluster.parse().map_err(|_| LineError::Field("cluster"))?,
+        origin: Origin {
+            host: parse_host(host).ok_or(LineError::Field("host"))?,
+            authority: optional(authority, |text| text.parse().ok())
+                .ok_or(LineError::Field("authority"))?,
+            cluster: cluster.parse().map_err(|_| LineError::Field("cluster"))?,
+        },
+        since: since.parse().map_err(|_| LineError::Field("time of its beginning"))?,
         work: parse_work(command, state)?,
     };
     if entry.remote.is_root() && !matches!(entry.work, Work::GetTree | Work::PutTree) {
@@ -157,8 +169,8 @@ fn parse_work(command: &str, state: &[&str]) -> Result<Work, LineError> {
         ("get", &[version, size, digest, identity, mtime, ranges]) => {
             parse_get([version, size, digest, identity, mtime, ranges]).map(Work::Get)
         }
-        ("put", &[id, slave, size, identity, expect]) => {
-            parse_put([id, slave, size, identity, expect]).map(Work::Put)
+        ("put", &[id, slave, size, identity, expect, sent]) => {
+            parse_put([id, slave, size, identity, expect, sent]).map(Work::Put)
         }
         ("get-r", []) => Ok(Work::GetTree),
         ("put-r", []) => Ok(Work::PutTree),
@@ -166,8 +178,8 @@ fn parse_work(command: &str, state: &[&str]) -> Result<Work, LineError> {
     }
 }
 
-fn parse_put([id, slave, size, identity, expect]: [&str; 5]) -> Result<Upload, LineError> {
-    Ok(Upload {
+fn parse_put([id, slave, size, identity, expect, sent]: [&str; 6]) -> Result<Upload, LineError> {
+    let upload = Upload {
         id: id.parse().map_err(|_| LineError::Field("id"))?,
         slave: optional(slave, |text| text.parse().ok()).ok_or(LineError::Field("slave"))?,
         size: size
@@ -177,7 +189,16 @@ fn parse_put([id, slave, size, identity, expect]: [&str; 5]) -> Result<Upload, L
             .ok_or(LineError::Field("size"))?,
         identity: identity.parse().map_err(|_| LineError::Field("identity"))?,
         expect: parse_expect(expect).ok_or(LineError::Field("expectation"))?,
-    })
+        sent: sent.parse().map_err(|_| LineError::Field("number of bytes"))?,
+    };
+    if upload.sent > upload.size { Err(LineError::BeyondSize) } else { Ok(upload) }
+}
+
+/// A host as it is written here, with its port.
+fn parse_host(field: &str) -> Option<String> {
+    let text = unescape(field)?;
+    let host: Host = text.parse().ok()?;
+    (host_key(&host) == text).then_some(text)
 }
 
 fn parse_expect(text: &str) -> Option<Expect> {

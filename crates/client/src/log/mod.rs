@@ -1,4 +1,4 @@
-//! The `.log`: what is unfinished in a local folder, so that a later run can carry it on.
+//! The `.log`: what is unfinished in a local folder, so that a later run can resume it.
 //!
 //! One text line for each unfinished command, or large file of one. The file is read as if an enemy
 //! had written it: what is not exactly a line of ours is reported and left out. What another version
@@ -13,15 +13,16 @@ mod names;
 #[cfg(test)]
 mod tests;
 
-use relais_proto::{ChangeId, ClusterId, Expect, Identity, SlaveId, TreePath};
+use relais_proto::{ChangeId, Expect, Identity, SlaveId, TreePath};
 use relais_transfer::fetch::Resume;
 use relais_tree::TreeError;
 use thiserror::Error;
 
+use crate::origin::Origin;
 pub use file::Log;
-pub use ledger::{Ledger, contents};
+pub use ledger::{Ledger, contents, forget};
 pub use line::LineError;
-pub use names::{is_ours, lock_name, part_name};
+pub use names::{is_ours, is_part, lock_name, part_name};
 
 /// A command that is not finished, or one large file of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,9 @@ pub struct Entry {
     /// The local name: relative to the folder that the `.log` lies in, or absolute.
     pub local: String,
     /// Whose tree it is.
-    pub cluster: ClusterId,
+    pub origin: Origin,
+    /// When it was begun, in seconds since 1970.
+    pub since: u64,
     /// What is to be done, and how far it is.
     pub work: Work,
 }
@@ -62,6 +65,8 @@ pub struct Upload {
     pub identity: Identity,
     /// What was at the path when it began.
     pub expect: Expect,
+    /// Bytes that went out, as far as that was noted; a server may have less.
+    pub sent: u64,
 }
 
 impl Work {
@@ -78,13 +83,13 @@ impl Work {
 }
 
 /// What no two lines have in common.
-type Key<'a> = (&'static str, &'a str, Option<(&'a TreePath, ClusterId)>);
+type Key<'a> = (&'static str, &'a str, Option<(&'a TreePath, &'a Origin)>);
 
 impl Entry {
     /// Whether both are lines of the same command with the same names.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        self.key() == other.key() && (&self.remote, self.cluster) == (&other.remote, other.cluster)
+        self.key() == other.key() && (&self.remote, &self.origin) == (&other.remote, &other.origin)
     }
 
     /// Of what is fetched there is one line for a local name: both would be about the same part
@@ -92,7 +97,7 @@ impl Entry {
     fn key(&self) -> Key<'_> {
         let place = match self.work {
             Work::Get(_) | Work::GetTree => None,
-            Work::Put(_) | Work::PutTree => Some((&self.remote, self.cluster)),
+            Work::Put(_) | Work::PutTree => Some((&self.remote, &self.origin)),
         };
         (self.work.command(), &self.local, place)
     }

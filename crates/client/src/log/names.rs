@@ -1,6 +1,8 @@
 //! The names that the client uses for itself in a local folder.
 
-use relais_proto::{ClusterId, TreePath};
+use relais_proto::TreePath;
+
+use crate::origin::Origin;
 
 /// The log's own name.
 pub(super) const LOG: &str = ".log";
@@ -20,9 +22,9 @@ pub fn part_name(local: &str) -> String {
 /// The name of the file whose lock is held while `local` is sent to `remote` of a cluster, in the
 /// folder of the `.log`. The file stays empty.
 #[must_use]
-pub fn lock_name(remote: &TreePath, local: &str, cluster: ClusterId) -> String {
+pub fn lock_name(remote: &TreePath, local: &str, origin: &Origin) -> String {
     // No name holds a NUL, so no two uploads have the same text.
-    let upload = format!("{cluster}\0{}\0{local}", remote.as_str());
+    let upload = format!("{}\0{}\0{local}", origin.hash(), remote.as_str());
     format!("{PART_START}{}{LOCK_END}", short_hash(upload.as_bytes()))
 }
 
@@ -31,6 +33,14 @@ pub(super) fn short_hash(bytes: &[u8]) -> String {
     let mut hex = blake3::hash(bytes).to_hex().to_string();
     hex.truncate(16);
     hex
+}
+
+/// Whether a name is that of a part file.
+#[must_use]
+pub fn is_part(name: &str) -> bool {
+    name.strip_prefix(PART_START)
+        .and_then(|rest| rest.strip_suffix(PART_END))
+        .is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Whether a name is one that the client uses itself, in any spelling that a case-folding

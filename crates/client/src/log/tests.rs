@@ -19,7 +19,12 @@ fn entry(local: &str) -> Entry {
     Entry {
         remote: TreePath::new("dir/näme with % and space").unwrap(),
         local: local.to_owned(),
-        cluster: ClusterId([0xab; 16]),
+        origin: Origin {
+            host: "box:2121".to_owned(),
+            authority: Some(format!("SHA256:{}", "0c".repeat(32)).parse().unwrap()),
+            cluster: ClusterId([0xab; 16]),
+        },
+        since: 1_795_000_000,
         work: Work::Get(Some(Resume {
             size: 5_000_000,
             mtime: FileTime { seconds: -1, nanos: 7 },
@@ -42,6 +47,7 @@ fn upload(local: &str) -> Entry {
         size: 7,
         identity: Identity([5; 16]),
         expect: Expect::Version(Version { epoch: 1, number: 42 }),
+        sent: 3,
     });
     Entry { work, ..entry(local) }
 }
@@ -77,19 +83,23 @@ fn names(folder: &Path) -> Vec<String> {
 #[test]
 fn a_line_is_what_the_format_says() {
     let text = format(&entry("a b"));
-    let front = "1 get dir/n%C3%A4me%20with%20%25%20and%20space a%20b abababababababababababababababab 1-42 5000000 \
-                 0101010101010101010101010101010101010101010101010101010101010101 02020202020202020202020202020202 \
-                 -1.000000007 0-1048576,2097152-2097153 ";
-    assert!(text.starts_with(front) && text.len() == front.len() + 16, "{text}");
+    let origin = format!("box:2121 SHA256:{} {}", "0c".repeat(32), "ab".repeat(16));
+    let front = format!(
+        "1 get dir/n%C3%A4me%20with%20%25%20and%20space a%20b {origin} 1795000000 1-42 5000000 {} {} \
+         -1.000000007 0-1048576,2097152-2097153 ",
+        "01".repeat(32),
+        "02".repeat(16)
+    );
+    assert!(text.starts_with(&front) && text.len() == front.len() + 16, "{text}");
     assert_eq!(parse(text.as_bytes()).unwrap(), entry("a b"));
     let text = format(&bare("x"));
     assert!(text.contains(" - - - - - - "));
     assert_eq!(parse(text.as_bytes()).unwrap(), bare("x"));
 
-    let names = "dir/n%C3%A4me%20with%20%25%20and%20space y abababababababababababababababab";
+    let names = format!("dir/n%C3%A4me%20with%20%25%20and%20space y {origin} 1795000000");
     let text = format(&upload("y"));
     let front = format!(
-        "1 put {names} {} {} 7 {} 1-42 ",
+        "1 put {names} {} {} 7 {} 1-42 3 ",
         "03".repeat(16),
         "04".repeat(16),
         "05".repeat(16)
@@ -102,12 +112,10 @@ fn a_line_is_what_the_format_says() {
         assert_eq!(parse(format(&entry).as_bytes()).unwrap(), entry);
     }
     assert!(
-        format(&tree(".", Work::GetTree))
-            .starts_with("1 get-r / . abababababababababababababababab ")
+        format(&tree(".", Work::GetTree)).starts_with(&format!("1 get-r / . {origin} 1795000000 "))
     );
     assert!(
-        format(&tree(".", Work::PutTree))
-            .starts_with("1 put-r / . abababababababababababababababab ")
+        format(&tree(".", Work::PutTree)).starts_with(&format!("1 put-r / . {origin} 1795000000 "))
     );
 }
 
@@ -157,7 +165,7 @@ fn checked(fields: &[&str]) -> Vec<u8> {
 #[test]
 fn every_field_is_checked_under_a_good_checksum() {
     let over = format!("/{}", "x".repeat(4095));
-    let names: [(usize, &[&str]); 3] = [
+    let names: [(usize, &[&str]); 6] = [
         (
             2,
             &[
@@ -178,7 +186,10 @@ fn every_field_is_checked_under_a_good_checksum() {
             ],
         ),
         (3, &["", "a%00", "%ff", &over]),
-        (4, &["", "-", "ab", "ABABABABABABABABABABABABABABABAB"]),
+        (6, &["", "-", "ab", "ABABABABABABABABABABABABABABABAB"]),
+        (4, &["", "-", "box", "BOX:2121", "box.:2121", "box:0", "a/b:1", "%62ox:2121"]),
+        (5, &["", "0", "SHA256:00", "SHA512:00"]),
+        (7, &["", "-", "x", "-1", "+1", "01", "18446744073709551616"]),
     ];
     every_value_is_refused(&entry("local"), &names);
     every_value_is_refused(&upload("local"), &names);
@@ -189,12 +200,12 @@ fn every_field_is_checked_under_a_good_checksum() {
     every_value_is_refused(
         &entry("local"),
         &[
-            (5, &["", "1", "1-", "01-2", "+1-2", "4294967296-1", "1-2-3"]),
-            (6, &["", "-", "x", "18446744073709551616", "+5000000", "05000000", "2097152", "0"]),
-            (7, &["", "0", "é"]),
-            (8, &["", "0"]),
+            (8, &["", "1", "1-", "01-2", "+1-2", "4294967296-1", "1-2-3"]),
+            (9, &["", "-", "x", "18446744073709551616", "+5000000", "05000000", "2097152", "0"]),
+            (10, &["", "0", "é"]),
+            (11, &["", "0"]),
             (
-                9,
+                12,
                 &[
                     "",
                     "-",
@@ -207,7 +218,7 @@ fn every_field_is_checked_under_a_good_checksum() {
                 ],
             ),
             (
-                10,
+                13,
                 &[
                     "",
                     "0-0",
@@ -225,7 +236,7 @@ fn every_field_is_checked_under_a_good_checksum() {
         &upload("local"),
         &[
             (
-                5,
+                8,
                 &[
                     "",
                     "-",
@@ -234,10 +245,11 @@ fn every_field_is_checked_under_a_good_checksum() {
                     "03030303030303030303030303030303 ",
                 ],
             ),
-            (6, &["", "0", "0404040404040404040404040404040404"]),
-            (7, &["", "-", "x", "+7", "07", "9223372036854775808", "18446744073709551616"]),
-            (8, &["", "-", "0", "ABABABABABABABABABABABABABABABAB"]),
-            (9, &["", "-", "ANY", "any ", "1", "01-42", "1-+42", "4294967296-1"]),
+            (9, &["", "0", "0404040404040404040404040404040404"]),
+            (10, &["", "-", "x", "+7", "07", "9223372036854775808", "18446744073709551616"]),
+            (11, &["", "-", "0", "ABABABABABABABABABABABABABABABAB"]),
+            (13, &["", "-", "x", "+3", "03", "8"]),
+            (12, &["", "-", "ANY", "any ", "1", "01-42", "1-+42", "4294967296-1"]),
         ],
     );
 }
@@ -343,8 +355,13 @@ fn lines_come_and_go_and_nothing_is_left() {
     log.put(entry("a")).unwrap();
     assert_eq!(names(folder.path()), [".log"]);
     assert_eq!(open(folder.path()).entries().unwrap(), [entry("a"), entry("b")]);
-    let other = ClusterId([1; 16]);
-    log.remove(&Entry { cluster: other, ..entry("a") }).unwrap();
+    for other in [
+        Origin { cluster: ClusterId([1; 16]), ..entry("a").origin },
+        Origin { host: "else:2121".to_owned(), ..entry("a").origin },
+        Origin { authority: None, ..entry("a").origin },
+    ] {
+        log.remove(&Entry { origin: other, ..entry("a") }).unwrap();
+    }
     log.remove(&upload("a")).unwrap();
     assert_eq!(log.entries().unwrap().len(), 2);
     log.remove(&bare("a")).unwrap();
@@ -426,9 +443,11 @@ fn what_is_no_file_is_left_alone() {
 fn part_names_are_short_and_our_own() {
     assert_eq!(part_name("x").len(), ".relais-0123456789abcdef.part".len());
     assert_ne!(part_name("x"), part_name("y"));
-    let lock = lock_name(&TreePath::new("a").unwrap(), "x", ClusterId([1; 16]));
-    assert_ne!(lock, lock_name(&TreePath::new("a").unwrap(), "x", ClusterId([2; 16])));
-    assert_ne!(lock, lock_name(&TreePath::new("ax").unwrap(), "", ClusterId([1; 16])));
+    let one = entry("x").origin;
+    let lock = lock_name(&TreePath::new("a").unwrap(), "x", &one);
+    let other = Origin { authority: None, ..one.clone() };
+    assert_ne!(lock, lock_name(&TreePath::new("a").unwrap(), "x", &other));
+    assert_ne!(lock, lock_name(&TreePath::new("ax").unwrap(), "", &one));
     for ours in
         [&lock, &part_name(&"x".repeat(255)), ".log", ".LOG", ".relais-log.new", ".Relais-x.part"]
     {

@@ -18,6 +18,8 @@ struct Kept {
     host: String,
     user: String,
     cluster: String,
+    /// Who certified the master that gave the ticket; none for a connection in the clear.
+    authority: Option<String>,
     /// Seconds since 1970.
     received: u64,
     /// Hexadecimal.
@@ -44,6 +46,7 @@ pub fn format(route: &Route, host: &str, user: &str, received: u64) -> String {
         host: host.to_owned(),
         user: user.to_owned(),
         cluster: route.cluster.to_string(),
+        authority: route.authority.map(|authority| authority.to_string()),
         received,
         ticket: route.ticket.iter().map(|byte| format!("{byte:02x}")).collect(),
         slaves,
@@ -62,6 +65,8 @@ pub fn parse(text: &str, host: &str, user: &str) -> Result<(Route, u64), String>
         return Err("it is about another host or user".to_owned());
     }
     let cluster: ClusterId = kept.cluster.parse().map_err(|_| "it names no cluster".to_owned())?;
+    let authority =
+        kept.authority.map(|text| text.parse().map_err(|_| "it names no authority")).transpose()?;
     let ticket = unhex(&kept.ticket)
         .filter(|ticket| ticket.len() <= limits::TICKET)
         .ok_or("it holds no ticket")?;
@@ -69,7 +74,7 @@ pub fn parse(text: &str, host: &str, user: &str) -> Result<(Route, u64), String>
         return Err(format!("it names {} slaves", kept.slaves.len()));
     }
     let slaves = kept.slaves.into_iter().map(slave).collect::<Result<_, String>>()?;
-    Ok((Route { cluster, ticket, slaves }, kept.received))
+    Ok((Route { cluster, authority, ticket, slaves }, kept.received))
 }
 
 fn slave(kept: KeptSlave) -> Result<Endpoint, String> {

@@ -15,9 +15,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::debug;
 use relais_net::tls::Fingerprint;
-use relais_proto::{ClusterId, Mark, limits};
+use relais_proto::{Mark, limits};
 
 use crate::notices::Notices;
+use crate::origin::{Origin, host_key};
 use crate::session::{Host, Route};
 pub use place::Place;
 
@@ -30,7 +31,7 @@ pub struct Memory {
     /// A master's answer that is not written yet.
     new: Option<String>,
     /// The mark that the file has.
-    kept: Option<(ClusterId, Mark)>,
+    kept: Option<(Origin, Mark)>,
     /// Whether the user was told that a file is no good.
     told: std::cell::Cell<bool>,
 }
@@ -40,12 +41,9 @@ impl Memory {
     #[must_use]
     pub fn new(place: Place, host: &Host, user: &str, notices: Notices) -> Self {
         let told = std::cell::Cell::new(false);
-        // A name is the same in any case, and with the dot of the root.
-        let host =
-            Host { name: host.name.trim_end_matches('.').to_ascii_lowercase(), port: host.port };
         Self {
             place,
-            host: host.to_string(),
+            host: host_key(host),
             user: user.to_owned(),
             notices,
             new: None,
@@ -78,10 +76,10 @@ impl Memory {
         }
     }
 
-    /// The highest change of this cluster that any run has seen.
+    /// The highest change that any run has seen of these servers.
     #[must_use]
-    pub fn mark(&self, cluster: ClusterId) -> Option<Mark> {
-        let name = mark_name(cluster);
+    pub fn mark(&self, origin: &Origin) -> Option<Mark> {
+        let name = mark_name(origin);
         let text = self.read(&name)?;
         let mark = file::parse_mark(&text);
         if mark.is_none() {
@@ -90,10 +88,10 @@ impl Memory {
         mark
     }
 
-    /// Where the highest change of this cluster is kept.
+    /// Where the highest change of these servers is kept.
     #[must_use]
-    pub fn mark_file(&self, cluster: ClusterId) -> String {
-        self.place.shown(&mark_name(cluster))
+    pub fn mark_file(&self, origin: &Origin) -> String {
+        self.place.shown(&mark_name(origin))
     }
 
     /// The authority of this host's servers, where that was met before.
@@ -138,29 +136,41 @@ impl Memory {
     }
 
     /// Writes what is new.
-    pub fn keep(&mut self, cluster: ClusterId, mark: Mark) {
-        let is_known = self.kept.is_some_and(|(of, kept)| of == cluster && kept >= mark);
+    pub fn keep(&mut self, origin: &Origin, mark: Mark) {
+        let is_known = self.kept.as_ref().is_some_and(|(of, kept)| of == origin && *kept >= mark);
         if self.new.is_none() && is_known {
             return;
         }
-        if let Err(why) = self.write(cluster, mark) {
+        if let Err(why) = self.write(origin, mark) {
             debug!("nothing is kept for later runs: {why}");
         }
     }
 
-    fn write(&mut self, cluster: ClusterId, mark: Mark) -> Result<(), String> {
+    /// What was kept of these servers is impossible: `mark` takes its place, though it is lower.
+    pub fn lower(&mut self, origin: &Origin, mark: Mark) {
+        self.kept = None;
+        let lowered = self
+            .place
+            .writer()
+            .and_then(|writer| writer.replace(&mark_name(origin), &file::format_mark(mark)));
+        if let Err(why) = lowered {
+            debug!("the impossible mark is still kept: {why}");
+        }
+    }
+
+    fn write(&mut self, origin: &Origin, mark: Mark) -> Result<(), String> {
         let writer = self.place.writer()?;
         if let Some(text) = &self.new {
             writer.replace(&self.name(), text)?;
             self.new = None;
         }
         // Another client may have seen more in the meantime; the lock keeps it from writing between the two steps.
-        let name = mark_name(cluster);
+        let name = mark_name(origin);
         let known = self.place.read(&name).ok().flatten().and_then(|text| file::parse_mark(&text));
         if known.is_none_or(|known| known < mark) {
             writer.replace(&name, &file::format_mark(mark))?;
         }
-        self.kept = Some((cluster, known.map_or(mark, |known| known.max(mark))));
+        self.kept = Some((origin.clone(), known.map_or(mark, |known| known.max(mark))));
         Ok(())
     }
 
@@ -186,11 +196,12 @@ impl Memory {
     }
 }
 
-fn mark_name(cluster: ClusterId) -> String {
-    format!("seen-{cluster}")
+fn mark_name(origin: &Origin) -> String {
+    format!("seen-{}", origin.hash())
 }
 
 /// Seconds since 1970. A clock before that is taken for one at it.
-fn now() -> u64 {
+#[must_use]
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

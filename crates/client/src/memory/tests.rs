@@ -9,12 +9,21 @@ use super::*;
 
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 
+fn origin() -> Origin {
+    Origin::new(&"box:2121".parse().unwrap(), None, CLUSTER)
+}
+
 fn route() -> Route {
     let slave = |n: u8| Endpoint {
         id: SlaveId([n; 16]),
         addrs: vec![([127, 0, 0, 1], u16::from(n)).into(), ([0, 0, 0, 0, 0, 0, 0, 1], 9).into()],
     };
-    Route { cluster: CLUSTER, ticket: (0..=255).collect(), slaves: (1..=17).map(slave).collect() }
+    Route {
+        cluster: CLUSTER,
+        authority: None,
+        ticket: (0..=255).collect(),
+        slaves: (1..=17).map(slave).collect(),
+    }
 }
 
 fn mark(number: u64) -> Mark {
@@ -34,15 +43,19 @@ fn what_is_kept_is_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("a/relais");
     let mut one = memory(&folder, "ann");
-    assert_eq!((one.route(), one.mark(CLUSTER)), (None, None));
+    assert_eq!((one.route(), one.mark(&origin())), (None, None));
     one.learn(&route());
-    one.keep(CLUSTER, mark(42));
+    one.keep(&origin(), mark(42));
     let mut other = memory(&folder, "ann");
-    assert_eq!((other.route(), other.mark(CLUSTER)), (Some(route()), Some(mark(42))));
+    assert_eq!((other.route(), other.mark(&origin())), (Some(route()), Some(mark(42))));
     // The ticket is this user's alone; what was seen of the cluster is not.
     let mut bob = memory(&folder, "bob");
     assert_eq!(
-        (bob.route(), bob.mark(CLUSTER), bob.mark(ClusterId([8; 16]))),
+        (
+            bob.route(),
+            bob.mark(&origin()),
+            bob.mark(&Origin { cluster: ClusterId([8; 16]), ..origin() })
+        ),
         (None, Some(mark(42)), None)
     );
     assert_eq!(mode(&folder), 0o700);
@@ -56,16 +69,16 @@ fn what_is_kept_is_read_again() {
 fn nobody_lowers_what_was_seen() {
     let dir = tempfile::tempdir().unwrap();
     let (mut one, mut other) = (memory(dir.path(), ""), memory(dir.path(), ""));
-    one.keep(CLUSTER, mark(10));
-    other.keep(CLUSTER, mark(12));
-    one.keep(CLUSTER, mark(11));
-    assert_eq!(one.mark(CLUSTER), Some(mark(12)));
-    one.keep(CLUSTER, Mark { epoch: 2, number: 1 });
-    assert_eq!(other.mark(CLUSTER), Some(Mark { epoch: 2, number: 1 }));
+    one.keep(&origin(), mark(10));
+    other.keep(&origin(), mark(12));
+    one.keep(&origin(), mark(11));
+    assert_eq!(one.mark(&origin()), Some(mark(12)));
+    one.keep(&origin(), Mark { epoch: 2, number: 1 });
+    assert_eq!(other.mark(&origin()), Some(Mark { epoch: 2, number: 1 }));
     // What is not new is not written.
-    std::fs::remove_file(dir.path().join(mark_name(CLUSTER))).unwrap();
-    one.keep(CLUSTER, mark(99));
-    assert_eq!(one.mark(CLUSTER), None);
+    std::fs::remove_file(dir.path().join(mark_name(&origin()))).unwrap();
+    one.keep(&origin(), mark(99));
+    assert_eq!(one.mark(&origin()), None);
 }
 
 #[test]
@@ -78,7 +91,7 @@ fn a_ticket_that_is_over_is_not_used() {
         (limits::TICKET_TIME.as_secs(), false),
     ] {
         memory.new = Some(file::format(&route(), "box:2121", "", now() - age));
-        memory.keep(CLUSTER, mark(1));
+        memory.keep(&origin(), mark(1));
         assert_eq!(memory.route().is_some(), used, "{age}");
     }
     assert!(memory.notices.collected().is_empty());
@@ -119,18 +132,18 @@ fn what_is_no_good_is_told_once_and_replaced() {
         let mut memory = memory(dir.path(), "");
         let path = dir.path().join(memory.name());
         std::fs::write(&path, &bytes).unwrap();
-        std::fs::write(dir.path().join(mark_name(CLUSTER)), b"1-99999999999999999999\n").unwrap();
+        std::fs::write(dir.path().join(mark_name(&origin())), b"1-99999999999999999999\n").unwrap();
         let start = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
         assert_eq!(
-            (memory.route(), memory.route(), memory.mark(CLUSTER)),
+            (memory.route(), memory.route(), memory.mark(&origin())),
             (None, None, None),
             "{start}"
         );
         let told = memory.notices.collected();
         assert!(told.len() == 1 && told[0].contains(": left out: "), "{start}: {told:?}");
         memory.learn(&route());
-        memory.keep(CLUSTER, mark(3));
-        assert_eq!((memory.route(), memory.mark(CLUSTER)), (Some(route()), Some(mark(3))));
+        memory.keep(&origin(), mark(3));
+        assert_eq!((memory.route(), memory.mark(&origin())), (Some(route()), Some(mark(3))));
     }
 }
 
@@ -168,7 +181,7 @@ fn links_and_folders_are_not_followed() {
     assert_eq!(memory.notices.collected().len(), 1);
     let before = std::fs::read(&target).unwrap();
     memory.learn(&Route { ticket: vec![1], ..route() });
-    memory.keep(CLUSTER, mark(1));
+    memory.keep(&origin(), mark(1));
     assert_eq!(memory.route().unwrap().ticket, [1]);
     assert!(std::fs::read(&target).unwrap() == before && !path.is_symlink());
 
@@ -176,7 +189,7 @@ fn links_and_folders_are_not_followed() {
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
     memory.learn(&route());
-    memory.keep(CLUSTER, mark(1));
+    memory.keep(&origin(), mark(1));
     assert_eq!(memory.route(), None);
 }
 
@@ -194,7 +207,7 @@ fn without_a_place_nothing_is_kept_and_nothing_is_said() {
     std::fs::write(dir.path().join("file"), "").unwrap();
     let mut memory = memory(&dir.path().join("file/relais"), "");
     memory.learn(&route());
-    memory.keep(CLUSTER, mark(1));
-    assert_eq!((memory.route(), memory.mark(CLUSTER)), (None, None));
+    memory.keep(&origin(), mark(1));
+    assert_eq!((memory.route(), memory.mark(&origin())), (None, None));
     assert!(memory.notices.collected().is_empty());
 }

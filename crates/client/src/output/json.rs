@@ -11,7 +11,7 @@ use serde_json::ser::{Formatter, Serializer};
 
 use super::shapes::{
     Empty, JsonChanges, JsonEntry, JsonError, JsonMirrored, JsonReceived, JsonSent, JsonSeveral,
-    JsonStatus, Object, Place, Text, failures,
+    JsonStatus, JsonTransfers, Object, Place, Text, failures,
 };
 use crate::Failure;
 use crate::outcome::{Outcome, Shown};
@@ -45,6 +45,7 @@ pub fn object(
         Outcome::Changes(changes) => put(out, command, error, JsonChanges::from(changes)),
         Outcome::Several(files) => put(out, command, error, JsonSeveral::from(files)),
         Outcome::Mirrored(mirrored) => put(out, command, error, JsonMirrored::from(mirrored)),
+        Outcome::Transfers(transfers) => put(out, command, error, JsonTransfers::from(transfers)),
         Outcome::Status(state) => put(out, command, error, JsonStatus::from(&**state)),
         Outcome::Leave | Outcome::Ran | Outcome::Entries(_) => put(out, command, error, Empty {}),
     }

@@ -248,6 +248,9 @@ impl Output {
             Ok(Outcome::Mirrored(mirrored)) => {
                 text::mirrored(mirrored).iter().try_for_each(|line| self.line(line))
             }
+            Ok(Outcome::Transfers(transfers)) => {
+                text::transfers(transfers).iter().try_for_each(|line| self.line(line))
+            }
             Ok(Outcome::Status(state)) => self.line(&clean_lines(&text::status(state))),
             Ok(
                 Outcome::Moved(_)

@@ -3,10 +3,11 @@
 use relais_proto::{ServerRole, Version};
 use serde::Serialize;
 
-use super::text::rfc3339;
+use super::text::{rfc3339, seconds};
 use crate::Failure;
 use crate::outcome::{
-    Changes, Failed, Mirrored, Received, Sent, ServerState, Several, Shown, ShownKind,
+    Changes, Failed, Mirrored, Received, Sent, ServerState, Several, Shown, ShownKind, Transfer,
+    Transfers,
 };
 
 #[derive(Serialize)]
@@ -106,6 +107,44 @@ pub(super) struct JsonMirrored<'a> {
 pub(super) struct JsonStep<'a> {
     pub action: &'static str,
     pub path: &'a str,
+}
+
+#[derive(Serialize)]
+pub(super) struct JsonTransfers<'a> {
+    pub transfers: Vec<JsonTransfer<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<usize>,
+}
+
+#[derive(Serialize)]
+pub(super) struct JsonTransfer<'a> {
+    pub direction: &'static str,
+    pub recursive: bool,
+    pub remote: &'a str,
+    pub local: &'a str,
+    pub bytes: Option<u64>,
+    pub size: Option<u64>,
+    pub since: Option<String>,
+    pub host: &'a str,
+}
+
+impl<'a> From<&'a Transfers> for JsonTransfers<'a> {
+    fn from(transfers: &'a Transfers) -> Self {
+        let transfer = |transfer: &'a Transfer| JsonTransfer {
+            direction: if transfer.is_put { "put" } else { "get" },
+            recursive: transfer.is_tree,
+            remote: &transfer.remote,
+            local: &transfer.local,
+            bytes: transfer.bytes,
+            size: transfer.size,
+            since: rfc3339(seconds(transfer.since)),
+            host: &transfer.host,
+        };
+        Self {
+            transfers: transfers.transfers.iter().map(transfer).collect(),
+            dropped: transfers.dropped.then_some(transfers.transfers.len()),
+        }
+    }
 }
 
 #[derive(Serialize)]

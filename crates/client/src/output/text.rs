@@ -5,7 +5,9 @@ use std::time::Duration;
 use relais_proto::{Confinement, Counters, FileTime, Mode, ServerRole};
 use unicode_width::UnicodeWidthStr;
 
-use crate::outcome::{Mirrored, Received, Sent, ServerState, Several, Shown, ShownKind};
+use crate::outcome::{
+    Mirrored, Received, Sent, ServerState, Several, Shown, ShownKind, Transfer, Transfers,
+};
 use crate::sanitize::clean;
 
 /// Space between two columns.
@@ -79,6 +81,39 @@ pub fn sent(file: &Sent) -> String {
 #[must_use]
 pub fn several(several: &Several) -> String {
     with_deleted(several, 0)
+}
+
+/// The unfinished transfers, a line each; or how many were dropped.
+#[must_use]
+pub fn transfers(transfers: &Transfers) -> Vec<String> {
+    let count = transfers.transfers.len();
+    if transfers.dropped {
+        return vec![format!("{count} unfinished transfers dropped")];
+    }
+    if count == 0 {
+        return vec!["no transfer is unfinished".to_owned()];
+    }
+    transfers.transfers.iter().map(transfer).collect()
+}
+
+fn transfer(transfer: &Transfer) -> String {
+    let Transfer { is_put, is_tree, remote, local, host, bytes, size, since } = transfer;
+    let direction = if *is_put { "put" } else { "get" };
+    let recursive = if *is_tree { " -r" } else { "" };
+    let (from, to) = if *is_put { (local, remote) } else { (remote, local) };
+    let done = match (bytes, size) {
+        (Some(bytes), Some(size)) => format!(", {bytes} of {size} bytes"),
+        (Some(bytes), None) => format!(", {bytes} bytes"),
+        (None, _) => String::new(),
+    };
+    let since = short_time(seconds(*since));
+    clean(&format!("{direction}{recursive} {from} -> {to}{done}, at {host}, since {since}"))
+        .into_owned()
+}
+
+/// A time in seconds since 1970.
+pub(super) fn seconds(seconds: u64) -> FileTime {
+    FileTime { seconds: i64::try_from(seconds).unwrap_or(i64::MAX), nanos: 0 }
 }
 
 /// The closing line of a folder that was made equal to another, or the steps that would be done: a line each.

@@ -1,4 +1,4 @@
-//! What an earlier run left unfinished is carried on at the start, as the `.log` tells.
+//! What an earlier run left unfinished is resumed at the start of a prompt, as the `.log` tells.
 //!
 //! The `.log` may have been changed by anybody: a line is followed only where its local name
 //! lies in the folder of `-d`, without a link on the way. Everything is told on standard error.
@@ -9,7 +9,6 @@ use relais_tree::{Folder, TreeError};
 
 use super::{Job, check_free, claim, is_gone, local_failure};
 use crate::Failure;
-use crate::finished::{Done, Finished};
 use crate::interrupt::Doing;
 use crate::local::{Target, parts_inside};
 use crate::log::{Work, contents, is_ours};
@@ -17,9 +16,9 @@ use crate::output::text;
 use crate::shell::Shell;
 
 impl Shell {
-    /// Carries on what belongs to the cluster that is connected. The result is 0, 5 where
+    /// Resumes all that belongs to the servers that are connected. The result is 0, 5 where
     /// something is left, or 130 where the user interrupted.
-    pub fn carry_on(&mut self) -> u8 {
+    pub fn resume_all(&mut self) -> u8 {
         if !self.resume {
             return 0;
         }
@@ -34,11 +33,11 @@ impl Shell {
         for bad in contents.bad {
             self.notices.say(&format!(".log, line {}: left out: {}", bad.number, bad.why));
         }
-        let cluster = self.session.cluster();
+        let origin = self.session.origin().cloned();
         let (trees, files): (Vec<_>, Vec<_>) = contents
             .entries
             .into_iter()
-            .filter(|entry| Some(entry.cluster) == cluster)
+            .filter(|entry| Some(&entry.origin) == origin.as_ref())
             .partition(|entry| matches!(entry.work, Work::GetTree | Work::PutTree));
         let mut status = 0;
         // The large files of a tree have lines of their own: the tree finds them finished then.
@@ -85,7 +84,6 @@ impl Shell {
         match received {
             Ok(received) => {
                 self.notices.say(&text::received(&received));
-                self.finished.push(Finished { remote, logged, done: Done::Received(received) });
                 0
             }
             Err(failure) => self.not_carried_on(&remote, &failure),

@@ -6,6 +6,7 @@
 //! against our own names before anything is made.
 
 mod carry_on;
+mod drop;
 mod progress;
 mod stream;
 
@@ -13,15 +14,16 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
 
-use relais_proto::{ClusterId, ErrorCode, Mode, TreePath};
+use relais_proto::{ErrorCode, Mode, TreePath};
 use relais_transfer::fetch::{FetchError, Fetched, Resume, fetch};
 use relais_tree::{Folder, MetaKind, TreeError, Unserved, set_mode, set_times, umask};
 
 use crate::Failure;
 use crate::error::plain;
-use crate::finished::Done;
 use crate::local::{Target, openable};
 use crate::log::{Entry, Ledger, Work, is_ours, part_name};
+use crate::memory::now;
+use crate::origin::Origin;
 use crate::outcome::Received;
 use crate::shell::Shell;
 use progress::Watch;
@@ -38,28 +40,15 @@ pub struct Job {
 }
 
 impl Shell {
-    /// Fetches what a command names; one that was carried on at the start and has just
-    /// finished is not fetched again.
+    /// Fetches what a command names; resumes what an earlier one has left of it.
     ///
     /// # Errors
     /// See [`Failure`]; code `cut` where it can be carried on.
     pub fn receive_named(&mut self, job: &Job) -> Result<Received, Failure> {
-        if let Some(received) = self.take_received(job) {
-            return Ok(received);
-        }
         let folder = openable(&job.target.folder);
         let folder =
             Folder::open(folder).map_err(|e| local_failure(&folder.display().to_string(), &e))?;
         self.receive(job, &folder)
-    }
-
-    /// What was carried on at the start and has just finished.
-    pub fn take_received(&mut self, job: &Job) -> Option<Received> {
-        let received = |done: &Done| {
-            if let Done::Received(received) = done { Some(received.clone()) } else { None }
-        };
-        let received = self.take_finished(&job.remote, &job.logged, received)?;
-        Some(Received { local: job.target.shown(), ..received })
     }
 
     /// Fetches a file into `folder`.
@@ -83,12 +72,12 @@ impl Shell {
         part: &File,
     ) -> Result<Received, Failure> {
         let (begun, shown) = (Instant::now(), job.target.shown());
-        let Some(cluster) = self.session.cluster() else {
+        let Some(origin) = self.session.origin().cloned() else {
             return Err(Failure::new(ErrorCode::Unreachable, "no server is connected"));
         };
         let part_name = part_name(&job.target.name);
         let place = Place { folder, part, part_name: &part_name };
-        let (mut ledger, resume) = self.enter_ledger(job, cluster);
+        let (mut ledger, resume) = self.enter_ledger(job, origin);
         let mut watch =
             Watch::new(&job.remote, self.notices.clone(), self.interrupt.clone(), ledger.as_mut());
         let result = fetch(&mut self.session, &job.remote, part, resume, &mut watch);
@@ -120,14 +109,15 @@ impl Shell {
 impl Shell {
     /// The transfer's line in the `.log`, and from where it goes on. Without a `.log` the
     /// transfer is still worth making.
-    fn enter_ledger(&self, job: &Job, cluster: ClusterId) -> (Option<Ledger>, Option<Resume>) {
+    fn enter_ledger(&self, job: &Job, origin: Origin) -> (Option<Ledger>, Option<Resume>) {
         if job.logged.is_empty() {
             return (None, None);
         }
         let entry = Entry {
             remote: job.remote.clone(),
             local: job.logged.clone(),
-            cluster,
+            origin,
+            since: now(),
             work: Work::Get(None),
         };
         let entered = Ledger::open(self.local.home(), entry).and_then(|mut ledger| {
@@ -190,7 +180,7 @@ fn given_up(error: &FetchError, shown: &str) -> Failure {
         FetchError::Refused(refusal) => refusal.clone().into(),
         FetchError::Interrupted => Failure::new(
             ErrorCode::Interrupted,
-            "interrupted; the same get, or the next start, carries it on",
+            "interrupted; the same get, or the next prompt, resumes it",
         ),
         FetchError::Local { what, error } => {
             Failure::new(ErrorCode::Local, format!("{shown}: {what}: {}", plain(error)))

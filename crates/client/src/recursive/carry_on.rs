@@ -1,4 +1,4 @@
-//! Whole folders that an earlier run left unfinished are gone on with at the start.
+//! Whole folders that an earlier run left unfinished are resumed at the start of a prompt.
 //!
 //! As for single files: only where the local name lies in the folder of `-d`, with no link on the
 //! way. What is equal by now is left; everything is told on standard error.
@@ -9,7 +9,6 @@ use relais_tree::{Folder, TreeError};
 use super::place::Place;
 use super::tally::is_left;
 use super::trees::Top;
-use crate::finished::{Done, Finished};
 use crate::log::{Entry, Ledger, Work};
 use crate::outcome::Several;
 use crate::output::text;
@@ -39,7 +38,7 @@ impl Shell {
             },
         };
         match result {
-            Ok(several) => self.carried_on(entry, several, is_sent),
+            Ok(several) => self.carried_on(&entry, &several),
             Err(failure) if !is_left(&failure) => self.drop_tree(entry, &failure),
             Err(failure) => {
                 self.notices.say(&format!("carrying on {}: {failure}", entry.remote));
@@ -48,12 +47,12 @@ impl Shell {
         }
     }
 
-    fn carried_on(&mut self, entry: Entry, several: Several, is_sent: bool) -> u8 {
+    fn carried_on(&mut self, entry: &Entry, several: &Several) -> u8 {
         // With `--json` failures are part of an object, of which there is none here.
         for failed in several.failed.iter().filter(|_| self.output.is_json()) {
             self.notices.say(&failed.failure.message);
         }
-        self.notices.say(&format!("{}: {}", entry.remote, text::several(&several)));
+        self.notices.say(&format!("{}: {}", entry.remote, text::several(several)));
         let mut left = several
             .failed
             .iter()
@@ -66,14 +65,6 @@ impl Shell {
             } else {
                 5
             };
-        }
-        drop(left);
-        if several.failed.is_empty() {
-            self.finished.push(Finished {
-                remote: entry.remote,
-                logged: entry.local,
-                done: Done::Tree(several, is_sent),
-            });
         }
         0
     }
@@ -102,6 +93,18 @@ impl Shell {
         let home = Folder::open(self.local.home())?;
         let pinned = if below.is_root() { home } else { home.open_folder(&below)? };
         Ok((pinned, Top { folder: self.local.home_shown().join(below.as_str()), name: None }))
+    }
+
+    /// The local folder of a line itself, reached from the folder of `-d` without following a link.
+    ///
+    /// # Errors
+    /// That it leads elsewhere, or is not there.
+    pub fn folder_of_line(&self, logged: &str) -> Result<Folder, TreeError> {
+        let (folder, top) = self.top_inside(logged)?;
+        match top.name {
+            Some(name) => folder.sub(&name),
+            None => Ok(folder),
+        }
     }
 
     /// The local folder that is sent; it has to be there.

@@ -1,8 +1,10 @@
 //! The `.log` line of a whole command.
 
-use relais_proto::{ClusterId, TreePath};
+use relais_proto::TreePath;
 
 use crate::log::{Entry, Ledger, Work};
+use crate::memory::now;
+use crate::origin::Origin;
 use crate::shell::Shell;
 
 /// A line that is there while its command is not finished; none where the `.log` cannot be used.
@@ -19,11 +21,16 @@ impl Line {
         shell: &Shell,
         remote: &TreePath,
         logged: &str,
-        cluster: ClusterId,
+        origin: Origin,
         work: Work,
     ) -> Self {
-        let entry =
-            Entry { remote: remote.clone(), local: logged.to_owned(), cluster, work: work.clone() };
+        let entry = Entry {
+            remote: remote.clone(),
+            local: logged.to_owned(),
+            origin,
+            since: now(),
+            work: work.clone(),
+        };
         let entered = Ledger::open(shell.local.home(), entry).and_then(|mut ledger| {
             let known = ledger.known()?.is_some();
             ledger.write(work)?;

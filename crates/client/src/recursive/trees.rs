@@ -1,10 +1,10 @@
 //! `get -r` and `put -r`: one folder becomes the copy of another, with what is there already left in place.
 //!
-//! The whole command has a line in the `.log`, and goes on at the next start with what is not equal yet.
+//! The whole command has a line in the `.log`, and is resumed with what is not equal yet.
 
 use std::path::{Path, PathBuf};
 
-use relais_proto::{ClusterId, ErrorCode, Kind, TreePath};
+use relais_proto::{ErrorCode, Kind, TreePath};
 use relais_tree::{Folder, TreeError};
 
 use super::line::Line;
@@ -15,7 +15,6 @@ use super::run::{Run, Way, amount, remote_name};
 use super::tally::{Tally, is_left};
 use super::walk;
 use crate::Failure;
-use crate::finished::{Done, Finished};
 use crate::local::{Target, openable};
 use crate::log::{Entry, Work, contents, is_ours};
 use crate::outcome::Several;
@@ -76,12 +75,6 @@ impl Shell {
         }
         let top = self.top_of(remote, into)?;
         let logged = top.logged(self)?;
-        let fetched = |done: &Done| {
-            if let Done::Tree(several, false) = done { Some(several.clone()) } else { None }
-        };
-        if let Some(several) = self.take_finished(remote, &logged, fetched) {
-            return Ok(several);
-        }
         let parent = Folder::open(openable(&top.folder))
             .map_err(|e| failure(&top.folder.display().to_string(), &e))?;
         self.fetch_tree(remote, parent, &top, &logged)
@@ -125,8 +118,8 @@ impl Shell {
         top: &Top,
         logged: &str,
     ) -> Result<Several, Failure> {
-        let cluster = self.connected_cluster()?;
-        let line = Line::enter(self, remote, logged, cluster, Work::GetTree);
+        let origin = self.connected()?;
+        let line = Line::enter(self, remote, logged, origin, Work::GetTree);
         let mut tally = Tally::new();
         let result = self.fetch_into(remote, parent, top, line.carries_on, &mut tally);
         self.end_tree(line, tally, result)
@@ -189,12 +182,6 @@ impl Shell {
             _ => top.logged(self)?,
         };
         let remote = self.remote_top(name, onto, Some(&logged))?;
-        let sent = |done: &Done| {
-            if let Done::Tree(several, true) = done { Some(several.clone()) } else { None }
-        };
-        if let Some(several) = self.take_finished(&remote, &logged, sent) {
-            return Ok(several);
-        }
         let folder =
             Folder::open(openable(path)).map_err(|e| failure(&path.display().to_string(), &e))?;
         self.send_tree(Place::new(folder, path), &remote, &logged)
@@ -209,29 +196,22 @@ impl Shell {
             remote,
             logged,
             expect: relais_proto::Expect::Any,
+            resumed: false,
         })?;
         let mut several = Several { time: sent.time, ..Several::default() };
         several.add_sent(&sent);
         Ok(several)
     }
 
-    /// Whether a folder was begun under exactly these names and has not been named by a command since it ended.
+    /// Whether a folder was begun under exactly these names and is unfinished.
     fn is_begun(&self, remote: &TreePath, logged: &str, work: &Work) -> bool {
-        let is_sent = *work == Work::PutTree;
-        let done = |done: &Finished| {
-            done.remote == *remote
-                && done.logged == logged
-                && matches!(done.done, Done::Tree(_, sent) if sent == is_sent)
-        };
-        let cluster = self.session.cluster();
+        let origin = self.session.origin();
         let is_same = |entry: &Entry| {
             (&entry.remote, entry.local.as_str(), &entry.work) == (remote, logged, work)
-                && Some(entry.cluster) == cluster
+                && Some(&entry.origin) == origin
         };
         // What is wrong with the `.log` is told when the line is written.
-        self.finished.iter().any(done)
-            || contents(self.local.home())
-                .is_ok_and(|contents| contents.entries.iter().any(is_same))
+        contents(self.local.home()).is_ok_and(|contents| contents.entries.iter().any(is_same))
     }
 
     /// What a local folder called `name` becomes there; one without a name goes into the folder that is meant.
@@ -268,8 +248,8 @@ impl Shell {
         remote: &TreePath,
         logged: &str,
     ) -> Result<Several, Failure> {
-        let cluster = self.connected_cluster()?;
-        let line = Line::enter(self, remote, logged, cluster, Work::PutTree);
+        let origin = self.connected()?;
+        let line = Line::enter(self, remote, logged, origin, Work::PutTree);
         let mut tally = Tally::new();
         let result = self.send_from(&mut place, remote, line.carries_on, &mut tally);
         self.end_tree(line, tally, result)
@@ -317,13 +297,6 @@ impl Shell {
             )),
             Err(failure) => Err(crate::shell::about(remote, failure)),
         }
-    }
-
-    pub(super) fn connected_cluster(&mut self) -> Result<ClusterId, Failure> {
-        self.session.connect()?;
-        self.session
-            .cluster()
-            .ok_or_else(|| Failure::new(ErrorCode::Unreachable, "no server is connected"))
     }
 
     /// The line goes where nothing is left that another run would find to do.

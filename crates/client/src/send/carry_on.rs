@@ -1,4 +1,4 @@
-//! Uploads that an earlier run left unfinished are carried on at the start, as the `.log` tells.
+//! Uploads that an earlier run left unfinished are resumed at the start of a prompt, as the `.log` tells.
 //!
 //! The `.log` may have been changed by anybody, and what is sent leaves this host: a line is
 //! followed only where its local name lies in the folder of `-d`, without a link on the way.
@@ -9,8 +9,8 @@ use relais_tree::{OpenFile, TreeError};
 
 use super::{Held, Job, open};
 use crate::Failure;
-use crate::finished::{Done, Finished};
 use crate::log::{Entry, Ledger, Upload, Work, contents};
+use crate::origin::host_key;
 use crate::output::text;
 use crate::shell::Shell;
 
@@ -25,7 +25,9 @@ impl Shell {
         let holder = |entry: &Entry| {
             if let Work::Put(Upload { slave, .. }) = entry.work { slave } else { None }
         };
-        self.session.prefer(contents.entries.iter().find_map(holder));
+        let host = host_key(self.session.host());
+        let mut here = contents.entries.iter().filter(|entry| entry.origin.host == host);
+        self.session.prefer(here.find_map(holder));
     }
 
     /// Carries on one upload of the cluster that is connected. The result is 0, 5 where
@@ -42,7 +44,7 @@ impl Shell {
                 return 0;
             }
         };
-        let held = match self.hold(&job, entry.cluster) {
+        let held = match self.hold(&job, &entry.origin) {
             Err(TreeError::InUse) => {
                 info!("{} is left to the client that is sending it", job.remote);
                 return 0;
@@ -64,19 +66,13 @@ impl Shell {
         held: Option<Held>,
     ) -> u8 {
         self.prefer_holder_of(&job);
-        let result = self.connected().and_then(|cluster| match cluster == entry.cluster {
-            true => self.send(&job, local, cluster, held),
+        let result = self.connected().and_then(|origin| match origin == entry.origin {
+            true => self.send(&job, local, &origin, held),
             false => Err(Failure::new(ErrorCode::Unreachable, "another cluster answers there now")),
         });
         match result {
             Ok(sent) => {
                 self.notices.say(&text::sent(&sent));
-                let Job { remote, logged, .. } = job;
-                self.finished.push(Finished {
-                    remote,
-                    logged,
-                    done: Done::Sent(sent, open::identity(local)),
-                });
                 0
             }
             Err(failure) => {
@@ -126,6 +122,7 @@ impl Shell {
             remote: entry.remote.clone(),
             logged: entry.local.clone(),
             expect,
+            resumed: true,
         };
         Ok((job, local))
     }

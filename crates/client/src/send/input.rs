@@ -66,7 +66,8 @@ impl Shell {
     ) -> Result<Sent, Failure> {
         let begun = Instant::now();
         self.session.connect()?;
-        let target = Target { id: new_id()?, path: remote, expect, copies: self.copies };
+        let target =
+            Target { id: new_id()?, is_old: false, path: remote, expect, copies: self.copies };
         let mut watch = Watch::without_log(remote, self);
         let mut input = Input { file, interrupt: self.interrupt.clone() };
         let result = put_stream(&mut self.session, &mut input, &target, &mut watch);

@@ -15,14 +15,15 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use log::debug;
-use relais_proto::{ClusterId, ErrorCode, Expect, Refusal, TreePath};
+use relais_proto::{ErrorCode, Expect, Refusal, TreePath};
 use relais_transfer::upload::{Source, Stored, Target, UploadError, put};
 use relais_tree::{Folder, OpenFile, TreeError};
 
 use crate::Failure;
 use crate::error::plain;
-use crate::finished::Done;
 use crate::log::{Entry, Ledger, Upload, Work, contents, lock_name};
+use crate::memory::now;
+use crate::origin::{Origin, host_key};
 use crate::outcome::Sent;
 use crate::session::new_id;
 use crate::shell::Shell;
@@ -39,8 +40,11 @@ pub struct Job {
     pub remote: TreePath,
     /// The local name as the `.log` has it; empty for a file that has no line of its own.
     pub logged: String,
-    /// What the user wants to be there now.
+    /// What the user wants to be there now; for one that is resumed by itself, what was there when it began.
     pub expect: Expect,
+    /// Whether it is resumed by itself. One that a command names stores the file as it is now, whatever came of an earlier
+    /// command.
+    pub resumed: bool,
 }
 
 /// Held while a file is sent; others leave that upload alone.
@@ -60,8 +64,7 @@ impl Drop for Held {
 }
 
 impl Shell {
-    /// Sends what a command names; one that was carried on at the start and has just finished is
-    /// not sent again, unless the local file was changed since.
+    /// Sends what a command names; resumes what an earlier one has left of it, unless the local file was changed since.
     ///
     /// # Errors
     /// See [`Failure`]; code `cut` where it can be carried on.
@@ -75,24 +78,17 @@ impl Shell {
     /// # Errors
     /// As [`Self::send_named`].
     pub fn send_open(&mut self, job: &Job, local: &OpenFile) -> Result<Sent, Failure> {
-        let same = open::identity(local);
-        let sent = |done: &Done| {
-            if let Done::Sent(sent, of) = done { (*of == same).then(|| sent.clone()) } else { None }
-        };
-        if let Some(sent) = self.take_finished(&job.remote, &job.logged, sent) {
-            return Ok(Sent { local: job.shown.clone(), ..sent });
-        }
         self.prefer_holder_of(job);
-        let cluster = self.connected()?;
-        match self.hold(job, cluster) {
-            Ok(held) => self.send(job, local, cluster, held),
+        let origin = self.connected()?;
+        match self.hold(job, &origin) {
+            Ok(held) => self.send(job, local, &origin, held),
             Err(TreeError::InUse) => Err(Failure::new(
                 ErrorCode::Local,
                 format!("{}: another ftpclient is sending it", job.shown),
             )),
             Err(e) => {
                 debug!("no lock for {}: {e}", job.shown);
-                self.send(job, local, cluster, None)
+                self.send(job, local, &origin, None)
             }
         }
     }
@@ -102,23 +98,40 @@ impl Shell {
         &mut self,
         job: &Job,
         local: &OpenFile,
-        cluster: ClusterId,
+        origin: &Origin,
         held: Option<Held>,
     ) -> Result<Sent, Failure> {
         let begun = Instant::now();
-        let (mut ledger, upload) = self.enter_upload(job, local, cluster)?;
-        let mut watch = Watch::new(&job.remote, self, ledger.as_mut(), upload);
+        let (mut ledger, mut upload, mut is_old) = self.enter_upload(job, local, origin)?;
         let source = Source {
             file: &local.file,
             size: local.meta.size,
             mtime: local.meta.mtime,
             mode: local.meta.mode,
         };
-        let target =
-            Target { id: upload.id, path: &job.remote, expect: upload.expect, copies: self.copies };
-        let result = self.put(&source, &target, &mut watch);
-        let resumed_from = watch.resumed_from();
-        drop(watch);
+        let (result, resumed_from) = loop {
+            let mut watch = Watch::new(&job.remote, self, ledger.as_mut(), upload);
+            let target = Target {
+                id: upload.id,
+                is_old,
+                path: &job.remote,
+                expect: upload.expect,
+                copies: self.copies,
+            };
+            let result = self.put(&source, &target, &mut watch);
+            let resumed_from = watch.resumed_from();
+            drop(watch);
+            if !matches!(result, Err(UploadError::Superseded)) || job.resumed || !is_old {
+                break (result, resumed_from);
+            }
+            // An earlier command has stored it, and it is not there any more: this command stores it anew.
+            debug!("{}: what was put before is not there any more", job.remote);
+            upload = Upload { id: new_id()?, slave: None, sent: 0, ..upload };
+            is_old = false;
+            if let Some(ledger) = &mut ledger {
+                ledger.write(Work::Put(upload))?;
+            }
+        };
         self.session.prefer(None);
         let is_over = result.as_ref().map_or_else(is_over, |_| true);
         if let Some(ledger) = ledger.as_mut().filter(|_| is_over)
@@ -127,8 +140,7 @@ impl Shell {
             self.notices.say(&format!("{} is done with, but {failure}", job.remote));
         }
         drop(held);
-        let stored =
-            result.map_err(|error| given_up(&error, job, upload.expect, ledger.is_some()))?;
+        let stored = result.map_err(|error| given_up(&error, job, ledger.is_some()))?;
         self.session.see(stored.version);
         Ok(sent(job.remote.to_string(), job.shown.clone(), begun, stored, resumed_from))
     }
@@ -158,21 +170,22 @@ impl Shell {
         }
     }
 
-    /// The cluster that is connected, connected now where it was not.
-    fn connected(&mut self) -> Result<ClusterId, Failure> {
+    /// Whose servers are connected, connected now where that was not so.
+    pub fn connected(&mut self) -> Result<Origin, Failure> {
         self.session.connect()?;
         self.session
-            .cluster()
+            .origin()
+            .cloned()
             .ok_or_else(|| Failure::new(ErrorCode::Unreachable, "no server is connected"))
     }
 
     /// Takes the lock of an upload; [`TreeError::InUse`] where another client has it.
-    fn hold(&self, job: &Job, cluster: ClusterId) -> Result<Option<Held>, TreeError> {
+    fn hold(&self, job: &Job, origin: &Origin) -> Result<Option<Held>, TreeError> {
         if job.logged.is_empty() {
             return Ok(None);
         }
         let folder = Folder::open(self.local.home())?;
-        let name = lock_name(&job.remote, &job.logged, cluster);
+        let name = lock_name(&job.remote, &job.logged, origin);
         let file = folder.create_or_open_part(&name)?;
         Ok(Some(Held { folder, name, _file: file }))
     }
@@ -182,9 +195,12 @@ impl Shell {
         if !self.resume || job.logged.is_empty() {
             return;
         }
+        let host = host_key(self.session.host());
         let holder = |entry: &Entry| match entry.work {
             Work::Put(Upload { slave, .. })
-                if entry.remote == job.remote && entry.local == job.logged =>
+                if entry.remote == job.remote
+                    && entry.local == job.logged
+                    && entry.origin.host == host =>
             {
                 slave
             }
@@ -199,23 +215,25 @@ impl Shell {
         }
     }
 
-    /// The upload's line in the `.log`, and what it says: a new id, or the one it goes on with.
+    /// The upload's line in the `.log`, what it says, and whether an earlier command has begun it: else the id is new.
     /// Without a `.log` the file is still worth sending.
     fn enter_upload(
         &self,
         job: &Job,
         local: &OpenFile,
-        cluster: ClusterId,
-    ) -> Result<(Option<Ledger>, Upload), Failure> {
+        origin: &Origin,
+    ) -> Result<(Option<Ledger>, Upload, bool), Failure> {
         let (size, identity) = (local.meta.size, open::identity(local));
-        let new = Upload { id: new_id()?, slave: None, size, identity, expect: job.expect };
+        let new =
+            Upload { id: new_id()?, slave: None, size, identity, expect: job.expect, sent: 0 };
         if job.logged.is_empty() {
-            return Ok((None, new));
+            return Ok((None, new, false));
         }
         let entry = Entry {
             remote: job.remote.clone(),
             local: job.logged.clone(),
-            cluster,
+            origin: origin.clone(),
+            since: now(),
             work: Work::Put(new),
         };
         let entered = Ledger::open(self.local.home(), entry).and_then(|mut ledger| {
@@ -224,11 +242,11 @@ impl Shell {
             Ok((ledger, upload))
         });
         Ok(match entered {
-            Ok((ledger, upload)) => (Some(ledger), upload),
+            Ok((ledger, upload)) => (Some(ledger), upload, upload.id != new.id),
             Err(failure) => {
                 self.notices
                     .say(&format!("{}: cut off it could not be carried on: {failure}", job.remote));
-                (None, new)
+                (None, new, false)
             }
         })
     }
@@ -244,10 +262,7 @@ impl Shell {
             return new;
         }
         // What the user says now counts.
-        Upload {
-            expect: if job.expect == Expect::Any { known.expect } else { job.expect },
-            ..known
-        }
+        Upload { expect: job.expect, ..known }
     }
 }
 
@@ -275,29 +290,7 @@ fn sent(
 /// Whether nothing is to be carried on after this: another try would end in the same way, or
 /// begin with other content.
 fn is_over(error: &UploadError) -> bool {
-    use ErrorCode::{
-        BadName, Changed, Denied, Exists, IsFolder, NotFolder, NotFound, NotServed, TooFewCopies,
-        Unsupported,
-    };
-    match error {
-        UploadError::Refused(refusal) => {
-            matches!(
-                refusal.code,
-                BadName
-                    | Changed
-                    | Denied
-                    | Exists
-                    | IsFolder
-                    | NotFolder
-                    | NotFound
-                    | NotServed
-                    | TooFewCopies
-                    | Unsupported
-            )
-        }
-        UploadError::SourceChanged => true,
-        _ => false,
-    }
+    !error.can_resume()
 }
 
 /// The file is stored, and on fewer disks than was asked for: an error that takes nothing back.
@@ -310,13 +303,10 @@ pub fn too_few(message: &str) -> Failure {
     Failure::new(ErrorCode::TooFewCopies, message)
 }
 
-/// What the user is told of an upload that failed. `expected` is what had to be there;
-/// `in_log` says whether the same command carries it on.
-fn given_up(error: &UploadError, job: &Job, expected: Expect, in_log: bool) -> Failure {
+/// What the user is told of an upload that failed. `in_log` says whether the same command carries it on.
+fn given_up(error: &UploadError, job: &Job, in_log: bool) -> Failure {
     let failure = match error {
-        UploadError::Refused(refusal)
-            if refusal.code == ErrorCode::Changed && expected != job.expect =>
-        {
+        UploadError::Refused(refusal) if refusal.code == ErrorCode::Changed && job.resumed => {
             let why = "something else is there since this put began; the same put typed again replaces it";
             Failure::new(ErrorCode::Changed, format!("{}: {why}", job.remote))
         }
@@ -326,7 +316,7 @@ fn given_up(error: &UploadError, job: &Job, expected: Expect, in_log: bool) -> F
         UploadError::Refused(refusal) => refusal.clone().into(),
         UploadError::Interrupted if in_log => Failure::new(
             ErrorCode::Interrupted,
-            "interrupted; the same put, or the next start, carries it on",
+            "interrupted; the same put, or the next prompt, resumes it",
         ),
         UploadError::Interrupted => Failure::interrupted(),
         UploadError::Source(e) => {
@@ -341,6 +331,10 @@ fn given_up(error: &UploadError, job: &Job, expected: Expect, in_log: bool) -> F
             let end = if in_log { "; the same put carries it on" } else { "" };
             Failure::new(ErrorCode::Cut, format!("{error}{end}"))
         }
+        UploadError::Superseded => Failure::new(
+            ErrorCode::Conflict,
+            "it was stored before and has been changed since; the same put typed again replaces it",
+        ),
         other => Failure::new(other.code(), other.to_string()),
     };
     crate::shell::about(&job.remote, failure)

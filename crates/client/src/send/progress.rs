@@ -1,7 +1,9 @@
 //! What an upload tells while it runs: the bar, the lines about servers, the line in the `.log`.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
+use log::debug;
 use relais_proto::{Expect, TreePath};
 use relais_transfer::upload::Progress;
 
@@ -12,6 +14,9 @@ use crate::notices::Notices;
 use crate::session::Here;
 use crate::shell::Shell;
 
+/// Time between two notes of how much went out.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+
 /// Follows one upload.
 pub struct Watch<'a> {
     name: String,
@@ -20,6 +25,8 @@ pub struct Watch<'a> {
     here: Here,
     /// None where the `.log` cannot be used, or nothing can be carried on; the user was told.
     line: Option<(&'a mut Ledger, Upload)>,
+    /// When it was noted last how much went out.
+    noted: Instant,
     /// From where the first try went on.
     resumed_from: Option<u64>,
     bar: Bar,
@@ -44,6 +51,7 @@ impl<'a> Watch<'a> {
             interrupt: shell.interrupt.clone(),
             here: shell.session.here(),
             line: None,
+            noted: Instant::now(),
             resumed_from: None,
             bar: Bar::new(remote, shell.notices.clone()),
         }
@@ -52,6 +60,15 @@ impl<'a> Watch<'a> {
     /// How many bytes a server had when the first one began to go out; none where none did.
     pub fn resumed_from(&self) -> Option<u64> {
         self.resumed_from
+    }
+
+    /// Writes into the line how much went out, for who looks at it.
+    fn note_sent(&mut self, sent: u64) {
+        let Some((ledger, upload)) = &mut self.line else { return };
+        upload.sent = sent.min(upload.size);
+        if let Err(failure) = ledger.write(Work::Put(*upload)) {
+            debug!("{}: what went out is not noted: {failure}", self.name);
+        }
     }
 
     /// Writes into the line who has the bytes now, and what was at the path when the upload began.
@@ -86,6 +103,10 @@ impl Progress for Watch<'_> {
 
     fn advanced(&mut self, sent: u64) {
         self.bar.advanced(sent);
+        if self.noted.elapsed() >= NOTE_EVERY {
+            self.noted = Instant::now();
+            self.note_sent(sent);
+        }
     }
 
     fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_proto::{ErrorCode, Login, ServerRole, WaitReason, limits};
+use relais_proto::{ErrorCode, Login, Mark, ServerRole, WaitReason, limits};
 use relais_secret::SecretError;
 
 use super::ask;
 use super::greet::{self, Answer, Patience, Trouble};
-use super::{Host, Open, Route, Session};
+use super::{Host, Open, Route, Session, authority_of};
 use crate::Failure;
 use crate::error::plain;
 use crate::memory::Memory;
@@ -104,9 +104,8 @@ impl Session {
             self.notices.say(&format!(
                 "the master at {master} cannot be reached; going on with the slaves it named before"
             ));
-            self.cluster = Some(route.cluster);
             self.told.begin();
-            self.recall(route.cluster);
+            self.enter_cluster(route.cluster, route.authority, Mark::default());
             self.route = Some(route);
         }
         self.route.clone()
@@ -333,13 +332,15 @@ impl Session {
         };
         let (welcome, answer) =
             greet::log_in(&mut connection, &login, &mut queue_notice(&self.notices))?;
+        let authority = authority_of(&connection);
         match (welcome.role, answer) {
             (ServerRole::Master, Answer::Redirect { ticket, mark, slaves }) => {
-                self.enter_cluster(welcome.cluster, mark);
-                Ok(Entered::Redirected(Route { cluster: welcome.cluster, ticket, slaves }))
+                self.enter_at_the_source(welcome.cluster, authority, mark);
+                let cluster = welcome.cluster;
+                Ok(Entered::Redirected(Route { cluster, authority, ticket, slaves }))
             }
             (ServerRole::Standalone, Answer::Opened { slave, mark }) => {
-                self.enter_cluster(welcome.cluster, mark);
+                self.enter_at_the_source(welcome.cluster, authority, mark);
                 // What an earlier run has seen is told with the first request: only now it is known whose server this is.
                 Ok(Entered::Session(Box::new(self.opened_at(
                     connection,

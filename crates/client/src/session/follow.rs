@@ -12,7 +12,7 @@ use relais_proto::{ErrorCode, Mark, ServerRole, SlaveId, limits};
 use super::connect::{BRIEF, FULL, queue_notice};
 use super::greet::{self, Answer, Patience, Trouble, Welcome};
 use super::told::Heard;
-use super::{Open, Route, Session};
+use super::{Open, Route, Session, authority_of};
 use crate::Failure;
 
 impl Session {
@@ -87,6 +87,12 @@ impl Session {
         patience: Patience,
     ) -> Result<Open, Trouble> {
         let mut connection = self.dial(addr, None, patience)?;
+        let authority = authority_of(&connection);
+        if route.authority.is_some() && authority != route.authority {
+            return Err(Trouble::Bad(
+                "it is not certified by the authority of the master that named it".to_owned(),
+            ));
+        }
         self.told.greet(&mut connection, &self.notices);
         let shown = self.told.mark();
         let (welcome, answer) = greet::show_ticket(
@@ -103,7 +109,7 @@ impl Session {
                 Err(Trouble::Bad("it is of another cluster".to_owned()))
             }
             (ServerRole::Slave, Answer::Opened { slave, mark }) => {
-                self.enter_cluster(welcome.cluster, mark);
+                self.enter_cluster(welcome.cluster, authority, mark);
                 Ok(self.opened_at(connection, slave, welcome, shown.max(mark)))
             }
             (role, Answer::Opened { .. }) => {

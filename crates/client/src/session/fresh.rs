@@ -1,11 +1,13 @@
 //! What was seen is never taken back: the highest change that was seen goes with the session from server to server, and by way of
 //! the memory from run to run.
 
+use relais_net::tls::Fingerprint;
 use relais_proto::{ClusterId, Mark, Request};
 
 use super::told::{highest, raise};
 use super::{Open, Session};
 use crate::memory::Memory;
+use crate::origin::Origin;
 
 impl Session {
     /// Uses what earlier runs have kept, and keeps things for later ones.
@@ -17,15 +19,15 @@ impl Session {
 
     /// Keeps for later runs what is new. To be called behind a command.
     pub fn keep(&mut self) {
-        if let (Some(memory), Some(cluster)) = (&mut self.memory, self.cluster) {
-            memory.keep(cluster, self.told.mark());
+        if let (Some(memory), Some(origin)) = (&mut self.memory, &self.origin) {
+            memory.keep(origin, self.told.mark());
         }
     }
 
     /// What to do where every server lacks what was seen before, and always will.
     #[must_use]
     pub fn about_behind(&self) -> Option<String> {
-        let file = self.memory.as_ref()?.mark_file(self.cluster?);
+        let file = self.memory.as_ref()?.mark_file(self.origin.as_ref()?);
         Some(format!(
             "seen was {}; where the servers were set back on purpose, remove {file}",
             self.told.mark()
@@ -33,18 +35,50 @@ impl Session {
     }
 
     /// A server of this cluster answered. What was seen of another one counts no more.
-    pub(super) fn enter_cluster(&mut self, cluster: ClusterId, mark: Mark) {
-        if self.cluster != Some(cluster) {
+    pub(super) fn enter_cluster(
+        &mut self,
+        cluster: ClusterId,
+        authority: Option<Fingerprint>,
+        mark: Mark,
+    ) {
+        let origin = Origin::new(&self.settings.host, authority, cluster);
+        if self.origin.as_ref().is_none_or(|before| before.cluster != cluster) {
             self.told.begin();
-            self.recall(cluster);
         }
-        self.cluster = Some(cluster);
+        if self.origin.as_ref() != Some(&origin) {
+            self.origin = Some(origin);
+            self.recall();
+        }
         self.see(mark);
     }
 
-    /// What earlier runs, or others that run now, have seen of this cluster counts as seen.
-    pub(super) fn recall(&self, cluster: ClusterId) {
-        if let Some(mark) = self.memory.as_ref().and_then(|memory| memory.mark(cluster)) {
+    /// As [`Self::enter_cluster`], for a server that gives the numbers itself, so that none is higher than its latest. What was
+    /// seen above that cannot be: a server has lied, or this one was set back. Nothing could be read until it is dropped.
+    pub(super) fn enter_at_the_source(
+        &mut self,
+        cluster: ClusterId,
+        authority: Option<Fingerprint>,
+        latest: Mark,
+    ) {
+        self.enter_cluster(cluster, authority, Mark::default());
+        let seen = self.told.mark();
+        if seen > latest {
+            self.notices.say(&format!(
+                "warning: change {seen} was seen of {}, whose latest is {latest}: a server has lied, or it was set back; {seen} is dropped",
+                self.settings.host
+            ));
+            self.told.lower(latest);
+            if let (Some(memory), Some(origin)) = (&mut self.memory, &self.origin) {
+                memory.lower(origin, latest);
+            }
+        }
+        self.see(latest);
+    }
+
+    /// What earlier runs, or others that run now, have seen of these servers counts as seen.
+    pub(super) fn recall(&self) {
+        let (Some(memory), Some(origin)) = (&self.memory, &self.origin) else { return };
+        if let Some(mark) = memory.mark(origin) {
             self.see(mark);
         }
     }

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use log::debug;
 use relais_net::Connection;
 use relais_net::tls::Fingerprint;
-use relais_proto::{ClusterId, ErrorCode, ServerRole, SlaveId};
+use relais_proto::{ErrorCode, ServerRole, SlaveId};
 use rustix::net::RecvFlags;
 
 pub use changes::new_id;
@@ -43,6 +43,7 @@ use crate::Failure;
 use crate::interrupt::Interrupt;
 use crate::memory::Memory;
 use crate::notices::Notices;
+use crate::origin::Origin;
 
 /// Whom to connect to, and as whom.
 #[derive(Clone)]
@@ -81,7 +82,8 @@ pub struct Session {
     master: Option<Host>,
     route: Option<Route>,
     avoid: Avoid,
-    cluster: Option<ClusterId>,
+    /// Whose servers were connected to last.
+    origin: Option<Origin>,
     /// What servers told besides their answers; the highest change that was seen is there.
     told: Told,
     /// What is kept for later runs; none where that is not possible.
@@ -124,7 +126,7 @@ impl Session {
             master: None,
             route: None,
             avoid: Avoid::default(),
-            cluster: None,
+            origin: None,
             told: Told::default(),
             memory: None,
             master_away: None,
@@ -161,15 +163,13 @@ impl Session {
             self.open = None;
         }
         // Another client of this user may have seen more.
-        if let Some(cluster) = self.cluster {
-            self.recall(cluster);
-        }
+        self.recall();
     }
 
-    /// The cluster that was connected to last.
+    /// Whose servers were connected to last.
     #[must_use]
-    pub fn cluster(&self) -> Option<ClusterId> {
-        self.cluster
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     /// The server in use, and whether it stands alone or is a cluster's slave.
@@ -181,7 +181,7 @@ impl Session {
     /// By which authority the server in use is certified; none where the line to it is in the clear.
     #[must_use]
     pub fn authority(&self) -> Option<Fingerprint> {
-        Some(self.open.as_ref()?.connection.secured()?.identity?.authority)
+        authority_of(&self.open.as_ref()?.connection)
     }
 
     /// Whether the session is open.
@@ -280,6 +280,11 @@ impl Session {
         *self.here.cell() = Some(open.slave);
         Ok(self.open.insert(open))
     }
+}
+
+/// By which authority the server at the other end is certified; none for a connection in the clear.
+fn authority_of(connection: &Connection) -> Option<Fingerprint> {
+    Some(connection.secured()?.identity?.authority)
 }
 
 /// Whether a connection on which nothing is asked is still good: open, and nothing has come.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use relais_net::tls::Fingerprint;
 use relais_proto::{ClusterId, Endpoint, SlaveId, limits};
 
 /// How long a slave that failed is left out while there are others.
@@ -16,6 +17,8 @@ const PASS_TIME: Duration = Duration::from_millis(1500);
 pub struct Route {
     /// Which cluster the slaves must belong to.
     pub cluster: ClusterId,
+    /// Who certified the master; none where it was reached in the clear. Only slaves of the same authority are shown the ticket.
+    pub authority: Option<Fingerprint>,
     /// What each of them is shown.
     pub ticket: Vec<u8>,
     /// The next in turn first.
@@ -89,7 +92,7 @@ mod tests {
     }
 
     fn route(slaves: Vec<Endpoint>) -> Route {
-        Route { cluster: ClusterId([0; 16]), ticket: vec![], slaves }
+        Route { cluster: ClusterId([0; 16]), authority: None, ticket: vec![], slaves }
     }
 
     #[test]

@@ -36,6 +36,14 @@ impl Sessions for Session {
         self.drop_connection();
     }
 
+    fn full(&mut self, why: &str) -> bool {
+        if !self.is_in_cluster() {
+            return false;
+        }
+        self.lose(why);
+        true
+    }
+
     fn retry(&self) -> Duration {
         self.settings.retry
     }

@@ -35,7 +35,7 @@ fn a_redirect_is_followed() {
     let mut session = session(master, NO_RETRY);
     assert_eq!(session.stat(&path("a/b")).unwrap().entry.name, "b");
     assert_eq!(
-        (session.cluster(), session.server()),
+        (session.origin().map(|origin| origin.cluster), session.server()),
         (Some(CLUSTER), Some((server, ServerRole::Slave)))
     );
     assert_eq!(session.stat(&path("c")).unwrap().entry.name, "c");

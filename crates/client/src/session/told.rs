@@ -54,6 +54,12 @@ impl Told {
         state.mark = state.mark.max(mark);
     }
 
+    /// Nothing above `mark` was seen after all.
+    pub fn lower(&self, mark: Mark) {
+        let mut state = self.state();
+        state.mark = state.mark.min(mark);
+    }
+
     /// Another cluster: what was seen counts no more.
     pub fn begin(&self) {
         *self.state() = State::default();

@@ -13,6 +13,7 @@ use relais_proto::{
 
 use rustix::net::{AddressFamily, SocketType};
 
+use super::tree::Tree;
 use crate::interrupt::Interrupt;
 use crate::notices::Notices;
 use crate::session::{Session, Settings};
@@ -71,11 +72,21 @@ pub fn endpoint(n: u8, addr: SocketAddr) -> Endpoint {
 }
 
 pub fn redirect(slaves: Vec<Endpoint>) -> Reply {
-    Reply::Redirect { ticket: b"ticket".to_vec(), mark: MARK, slaves }
+    redirect_at(MARK, slaves)
+}
+
+/// A redirect of a master whose latest change is `mark`.
+pub fn redirect_at(mark: Mark, slaves: Vec<Endpoint>) -> Reply {
+    Reply::Redirect { ticket: b"ticket".to_vec(), mark, slaves }
 }
 
 pub fn opened(n: u8) -> Reply {
-    Reply::Opened { slave: id(n), mark: MARK, writable: false }
+    opened_at(MARK, n)
+}
+
+/// An open session with a slave whose latest change is `mark`.
+pub fn opened_at(mark: Mark, n: u8) -> Reply {
+    Reply::Opened { slave: id(n), mark, writable: false }
 }
 
 pub fn refusal(code: relais_proto::ErrorCode) -> Reply {
@@ -99,14 +110,28 @@ pub fn page(names: &[&str]) -> Reply {
     Reply::Entries(page.finish())
 }
 
-/// A master that redirects to `slaves`, and the logins that it saw.
+/// A master that redirects to `slaves`, and the logins that it saw. It knows of no change.
 pub fn master(slaves: Vec<Endpoint>) -> (SocketAddr, Arc<Mutex<Vec<Login>>>) {
+    master_at(|| MARK, slaves)
+}
+
+/// As [`master`], for the changes of a tree.
+pub fn master_of(tree: &Tree, slaves: Vec<Endpoint>) -> (SocketAddr, Arc<Mutex<Vec<Login>>>) {
+    let tree = tree.clone();
+    master_at(move || tree.latest(), slaves)
+}
+
+fn master_at(
+    latest: impl Fn() -> Mark + Send + Sync + 'static,
+    slaves: Vec<Endpoint>,
+) -> (SocketAddr, Arc<Mutex<Vec<Login>>>) {
     let logins = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&logins);
     let addr = serve(move |connection, _| {
         let Some(Request::Login(login)) = opening(connection) else { panic!("no login") };
         seen.lock().unwrap().push(login);
-        send(connection, &[welcome(ServerRole::Master), redirect(slaves.clone())]);
+        let answer = redirect_at(latest(), slaves.clone());
+        send(connection, &[welcome(ServerRole::Master), answer]);
     });
     (addr, logins)
 }

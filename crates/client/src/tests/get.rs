@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use relais_proto::ServerRole;
 
-use super::fake::{endpoint, master, opening, redirect, send, serve, welcome};
+use super::fake::{endpoint, master_of, opening, redirect, send, serve, welcome};
 use super::tree::{BLOCK, MTIME, Tree};
 use super::{Bench, Printed, content, shell};
 use crate::log::{Entry, Ledger, Work};
@@ -161,7 +161,7 @@ pub fn once(addr: SocketAddr) -> SocketAddr {
 /// A shell on a whole server, in a folder with an unfinished transfer.
 fn later(dir: &tempfile::TempDir, tree: &Tree, json: bool) -> (Shell, Printed) {
     let (mut shell, printed) =
-        shell(master(vec![endpoint(1, tree.slave(1))]).0, dir.path().to_path_buf(), json);
+        shell(master_of(tree, vec![endpoint(1, tree.slave(1))]).0, dir.path().to_path_buf(), json);
     shell.session.connect().unwrap();
     (shell, printed)
 }
@@ -185,7 +185,7 @@ fn what_was_cut_is_carried_on_at_the_start_and_not_fetched_again() {
             && !entries(&dir).contains(&"big.bin".to_owned())
     );
     let (mut shell, printed) = later(&dir, &big(), true);
-    assert_eq!(shell.carry_on(), 0);
+    assert_eq!(shell.resume_all(), 0);
     assert_eq!(std::fs::read(dir.path().join("big.bin")).unwrap(), content(10_007));
     assert_eq!((entries(&dir), printed.take()), (vec!["big.bin".to_owned()], String::new()));
     let told = shell.notices.collected();
@@ -193,13 +193,12 @@ fn what_was_cut_is_carried_on_at_the_start_and_not_fetched_again() {
         told[0] == "carrying on /big.bin" && told[1].contains("resumed from 4000, verified"),
         "{told:?}"
     );
-    // The command that names it does nothing more, once.
+    // A command that names it fetches it as it is now.
     let modified = || dir.path().join("big.bin").metadata().unwrap().ino();
     let before = modified();
     assert_eq!(shell.execute("get big.bin").status, 0);
     let object: serde_json::Value = serde_json::from_str(&printed.take()).unwrap();
-    assert_eq!((&object["resumed_from"], modified()), (&4000.into(), before));
-    assert_eq!(shell.execute("get big.bin").status, 0);
+    assert_eq!(object["resumed_from"], 0);
     assert_ne!(modified(), before);
 }
 
@@ -217,7 +216,7 @@ fn without_resuming_it_begins_again() {
     let dir = cut_off("get big.bin");
     let (mut shell, printed) = later(&dir, &big(), false);
     shell.resume = false;
-    assert_eq!(shell.carry_on(), 0);
+    assert_eq!(shell.resume_all(), 0);
     assert_eq!(shell.execute("get big.bin").status, 0);
     assert!(!printed.take().contains("resumed"));
     assert_eq!(entries(&dir), ["big.bin"]);
@@ -227,7 +226,7 @@ fn without_resuming_it_begins_again() {
 fn what_is_gone_is_told_and_dropped() {
     let dir = cut_off("get big.bin");
     let (mut shell, _) = later(&dir, &Tree::new(&[("else", vec![])]), false);
-    assert_eq!(shell.carry_on(), 0);
+    assert_eq!(shell.resume_all(), 0);
     assert!(
         shell.notices.collected()[1].ends_with("it is dropped"),
         "{:?}",
@@ -256,7 +255,7 @@ fn a_line_that_leads_out_of_the_folder_is_carried_on_only_when_it_is_named() {
     let elsewhere = tempfile::tempdir().unwrap();
     let dir = cut_off(&format!("get big.bin -o {}/", elsewhere.path().display()));
     let (mut shell, _) = later(&dir, &big(), false);
-    assert_eq!(shell.carry_on(), 0);
+    assert_eq!(shell.resume_all(), 0);
     assert!(!entries(&elsewhere).contains(&"big.bin".to_owned()));
     assert!(
         shell.notices.collected()[0].contains("is not carried on by itself"),
@@ -275,16 +274,17 @@ fn a_folder_swapped_for_a_link_is_not_followed_at_the_start() {
     let unfinished = {
         let tree = big();
         let (shell, _) = later(&dir, &tree, false);
-        let (remote, cluster) =
-            (relais_proto::TreePath::new("big.bin").unwrap(), shell.session.cluster().unwrap());
-        let entry = Entry { remote, local: "sub/x".into(), cluster, work: Work::Get(None) };
+        let remote = relais_proto::TreePath::new("big.bin").unwrap();
+        let origin = shell.session.origin().cloned().unwrap();
+        let entry =
+            Entry { remote, local: "sub/x".into(), origin, since: 1, work: Work::Get(None) };
         Ledger::open(dir.path(), entry).unwrap().write(Work::Get(None)).unwrap();
         tree
     };
     std::fs::remove_dir(dir.path().join("sub")).unwrap();
     std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("sub")).unwrap();
     let (mut shell, _) = later(&dir, &unfinished, false);
-    assert_eq!(shell.carry_on(), 0);
+    assert_eq!(shell.resume_all(), 0);
     assert!(entries(&elsewhere).is_empty());
 }
 
@@ -294,7 +294,7 @@ fn a_file_that_another_client_is_fetching_is_left_alone() {
     let folder = relais_tree::Folder::open(dir.path()).unwrap();
     let held = folder.create_or_open_part(crate::log::part_name("big.bin")).unwrap();
     let (mut shell, _) = later(&dir, &big(), false);
-    assert_eq!(shell.carry_on(), 0);
+    assert_eq!(shell.resume_all(), 0);
     assert_eq!(shell.execute("get big.bin").status, 1);
     assert!(
         shell.notices.collected()[0].contains("another ftpclient"),

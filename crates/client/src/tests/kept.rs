@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use relais_proto::{Endpoint, ErrorCode, Mark, Request, ServerRole};
 
-use super::fake::{CLUSTER, endpoint, master, nobody, opening, redirect, send, serve, welcome};
+use super::fake::{
+    CLUSTER, endpoint, master, master_of, nobody, opening, redirect, send, serve, welcome,
+};
 use super::tree::Tree;
 use super::{Printed, content, shell};
 use crate::memory::{Memory, Place};
@@ -74,14 +76,57 @@ fn what_an_earlier_run_has_seen_is_told_only_where_it_is_news() {
     assert!(seen(&tree).is_empty(), "all that was seen came on this connection");
     let (mut second, _) = shell_with_memory(alone, dir.path(), &kept);
     assert_eq!((second.execute("ls").status, second.execute("ls").status), (0, 0));
-    assert_eq!(seen(&tree), [mark(5)]);
+    assert!(seen(&tree).is_empty(), "the server's latest is as high");
     // What another run has seen in the meantime is told to a session that is open.
     assert_eq!(
         (second.execute("mkdir n").status, first.execute("ls").status, first.execute("ls").status),
         (0, 0, 0)
     );
-    assert_eq!(seen(&tree), [mark(5), mark(6)]);
+    assert_eq!(seen(&tree), [mark(6)]);
     assert!(first.notices.collected().is_empty() && second.notices.collected().is_empty());
+}
+
+#[test]
+fn an_impossible_mark_is_dropped_with_a_warning() {
+    for alone in [true, false] {
+        let (dir, tree) = (tempfile::tempdir().unwrap(), tree());
+        let kept = dir.path().join("kept");
+        let slave = tree.slave(1);
+        let addr = if alone { slave } else { master_of(&tree, vec![endpoint(1, slave)]).0 };
+        let (mut first, _) = shell_with_memory(addr, dir.path(), &kept);
+        assert_eq!(first.execute("mkdir m").status, 0);
+        let origin = super::origin(&first);
+        let memory =
+            || Memory::new(Place::at(&kept), first.session.host(), "", Notices::collecting());
+        for forged in [Mark { epoch: u32::MAX, number: u64::MAX }, mark(6)] {
+            memory().keep(&origin, forged);
+            let (mut second, _) = shell_with_memory(addr, dir.path(), &kept);
+            assert_eq!((second.execute("ls").status, second.execute("ls").status), (0, 0));
+            let told = second.notices.collected();
+            assert!(
+                told.len() == 1
+                    && told[0].starts_with(&format!("warning: change {forged} was seen"))
+                    && told[0].contains("whose latest is 1-5"),
+                "{told:?}"
+            );
+            assert_eq!(memory().mark(&origin), Some(mark(5)));
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_of_one_host_is_not_used_for_another() {
+    let (dir, tree) = (tempfile::tempdir().unwrap(), tree());
+    let kept = dir.path().join("kept");
+    let (addr, _) = master_of(&tree, vec![endpoint(1, tree.slave(1))]);
+    let (mut first, _) = shell_with_memory(addr, dir.path(), &kept);
+    assert_eq!(first.execute("mkdir m").status, 0);
+    // Another server that claims the cluster's id.
+    let (other, logins) = master(vec![endpoint(1, tree.slave(1))]);
+    let (mut second, _) = shell_with_memory(other, dir.path(), &kept);
+    assert_eq!(second.execute("ls").status, 0);
+    assert!(second.notices.collected().is_empty(), "{:?}", second.notices.collected());
+    assert_eq!(logins.lock().unwrap()[0].mark, Mark::default());
 }
 
 #[test]
@@ -117,7 +162,7 @@ fn a_ticket_carries_what_an_earlier_run_has_seen() {
             send(connection, &[reply]);
         }
     });
-    let (addr, _) = master(vec![endpoint(1, slave)]);
+    let (addr, _) = master_of(&tree, vec![endpoint(1, slave)]);
     for line in ["mkdir m", "stat docs"] {
         let (mut shell, _) = shell_with_memory(addr, dir.path(), &kept);
         assert_eq!(shell.execute(line).status, 0, "{:?}", shell.notices.collected());
@@ -152,7 +197,7 @@ fn without_its_master_a_client_finds_the_slaves_that_an_earlier_run_knew() {
     let line =
         format!("the master at {addr} cannot be reached; going on with the slaves it named before");
     assert_eq!(later.notices.collected(), [line.as_str()]);
-    assert_eq!(later.session.cluster(), Some(CLUSTER));
+    assert_eq!(later.session.origin().map(|origin| origin.cluster), Some(CLUSTER));
     // Where those are gone as well, the master's absence is what is told.
     let gone = passing_master(vec![endpoint(1, nobody())], 1);
     let (mut shell, _) = shell_with_memory(gone, dir.path(), &kept);
@@ -169,7 +214,7 @@ fn a_file_of_an_earlier_run_that_is_no_good_is_told_of_and_replaced() {
     let (dir, tree) = (tempfile::tempdir().unwrap(), tree());
     let kept = dir.path().join("kept");
     let slaves = vec![endpoint(1, tree.slave(1))];
-    let (addr, _) = master(slaves.clone());
+    let (addr, _) = master_of(&tree, slaves.clone());
     let (mut first, _) = shell_with_memory(addr, dir.path(), &kept);
     assert_eq!(first.execute("mkdir m").status, 0);
     for entry in kept.read_dir().unwrap() {
@@ -180,5 +225,6 @@ fn a_file_of_an_earlier_run_that_is_no_good_is_told_of_and_replaced() {
     assert_eq!(second.notices.collected().len(), 1, "{:?}", second.notices.collected());
     let notices = Notices::collecting();
     let memory = Memory::new(Place::at(&kept), second.session.host(), "", notices.clone());
-    assert_eq!((memory.mark(CLUSTER), notices.collected()), (Some(mark(6)), vec![]));
+    let origin = super::origin(&second);
+    assert_eq!((memory.mark(&origin), notices.collected()), (Some(mark(6)), vec![]));
 }

@@ -54,8 +54,27 @@ impl Printed {
     }
 }
 
+/// Lets the unfinished transfers of a folder belong to the server at `addr`: in these tests each server of a cluster has another
+/// address.
+fn rehost(folder: &std::path::Path, addr: SocketAddr) {
+    let Ok(contents) = crate::log::contents(folder) else { return };
+    for entry in contents.entries {
+        crate::log::Ledger::open(folder, entry.clone()).unwrap().finish().unwrap();
+        let work = entry.work.clone();
+        let origin = crate::origin::Origin { host: addr.to_string(), ..entry.origin.clone() };
+        let entry = crate::log::Entry { origin, ..entry };
+        crate::log::Ledger::open(folder, entry).unwrap().write(work).unwrap();
+    }
+}
+
+/// Whose tree the servers of these tests have, for who talks to `addr`.
+pub fn origin(shell: &Shell) -> crate::origin::Origin {
+    crate::origin::Origin::new(shell.session.host(), None, fake::CLUSTER)
+}
+
 /// A shell whose local folder is `folder`, connected to `addr` when it first asks.
 pub fn shell(addr: SocketAddr, folder: PathBuf, json: bool) -> (Shell, Printed) {
+    rehost(&folder, addr);
     let (printed, notices, interrupt) =
         (Printed::default(), Notices::collecting(), Interrupt::new());
     let settings = Settings {
@@ -75,7 +94,6 @@ pub fn shell(addr: SocketAddr, folder: PathBuf, json: bool) -> (Shell, Printed) 
         input_is_commands: false,
         interrupt,
         notices,
-        finished: Vec::new(),
     };
     (shell, printed)
 }
@@ -99,7 +117,8 @@ impl Bench {
 
     fn in_folder(dir: tempfile::TempDir, trees: &[Tree], json: bool) -> Self {
         let slaves = (1..).zip(trees).map(|(n, tree)| fake::endpoint(n, tree.slave(n))).collect();
-        let (shell, printed) = shell(fake::master(slaves).0, dir.path().to_path_buf(), json);
+        let (shell, printed) =
+            shell(fake::master_of(&trees[0], slaves).0, dir.path().to_path_buf(), json);
         Self { dir, shell, printed }
     }
 
@@ -143,7 +162,7 @@ fn small_tree() -> SocketAddr {
         ("docs/one", vec![1]),
         ("docs/two words", vec![2]),
     ]);
-    fake::master(vec![fake::endpoint(1, tree.slave(1))]).0
+    fake::master_of(&tree, vec![fake::endpoint(1, tree.slave(1))]).0
 }
 
 /// Runs lines in one shell; the statuses, and what was printed.

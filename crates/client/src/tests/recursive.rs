@@ -289,7 +289,7 @@ fn what_was_cut_is_carried_on_at_the_start_without_what_is_there() {
     assert_eq!(gets(&tree), 4, "all were asked for ahead");
     let mut bench = Bench::in_folder(dir, std::slice::from_ref(&tree), false);
     bench.shell.session.connect().unwrap();
-    assert_eq!(bench.shell.carry_on(), 0, "{:?}", bench.told());
+    assert_eq!(bench.shell.resume_all(), 0, "{:?}", bench.told());
     assert_eq!(
         listed(bench.dir.path()),
         ["docs/".to_owned()]
@@ -299,9 +299,7 @@ fn what_was_cut_is_carried_on_at_the_start_without_what_is_there() {
     );
     let fetched = gets(&tree);
     assert!((1..4).contains(&fetched), "{fetched}");
-    // The command that names it does nothing more, once.
-    bench.run(0, &["get -r docs"]);
-    assert_eq!(gets(&tree), 0);
+    // A command that names it fetches all.
     bench.run(0, &["get -r docs"]);
     assert_eq!(gets(&tree), 4);
 }
@@ -322,7 +320,7 @@ fn what_is_gone_is_dropped() {
     let dir = cut_off(&tree(), 2);
     let mut bench = Bench::in_folder(dir, &[Tree::new(&[("else", vec![])])], false);
     bench.shell.session.connect().unwrap();
-    assert_eq!(bench.shell.carry_on(), 0);
+    assert_eq!(bench.shell.resume_all(), 0);
     assert!(bench.told().last().unwrap().ends_with("it is dropped"), "{:?}", bench.told());
     assert!(!bench.names().contains(&".log".to_owned()));
 }
@@ -335,7 +333,7 @@ fn a_line_whose_folder_became_a_link_is_not_carried_on() {
     symlink(elsewhere.path(), dir.path().join("docs")).unwrap();
     let mut bench = Bench::in_folder(dir, &[tree()], false);
     bench.shell.session.connect().unwrap();
-    assert_eq!(bench.shell.carry_on(), 0);
+    assert_eq!(bench.shell.resume_all(), 0);
     assert!(
         listed(elsewhere.path()).is_empty() && !bench.names().contains(&".log".to_owned()),
         "{:?}",
@@ -357,17 +355,16 @@ fn an_upload_is_carried_on_without_what_is_there() {
     let entry = crate::log::Entry {
         remote: relais_proto::TreePath::new("up").unwrap(),
         local: "up".into(),
-        cluster: super::fake::CLUSTER,
+        origin: super::origin(&bench.shell),
+        since: 1,
         work: crate::log::Work::PutTree,
     };
     crate::log::Ledger::open(bench.dir.path(), entry)
         .unwrap()
         .write(crate::log::Work::PutTree)
         .unwrap();
-    assert_eq!(bench.shell.carry_on(), 0, "{:?}", bench.told());
+    assert_eq!(bench.shell.resume_all(), 0, "{:?}", bench.told());
     assert_eq!((puts(&tree), bench.names()), (1, vec!["up".to_owned()]));
-    bench.run(0, &["put -r up"]);
-    assert_eq!(puts(&tree), 0, "it has just finished");
 }
 
 /// A line in the `.log`, as a run leaves it that is killed.
@@ -376,7 +373,8 @@ fn left(bench: &Bench, remote: &str, local: &str, work: crate::log::Work) {
     let entry = crate::log::Entry {
         remote,
         local: local.into(),
-        cluster: super::fake::CLUSTER,
+        origin: super::origin(&bench.shell),
+        since: 1,
         work: work.clone(),
     };
     crate::log::Ledger::open(bench.dir.path(), entry).unwrap().write(work).unwrap();
@@ -392,12 +390,9 @@ fn a_folder_that_the_same_command_began_is_gone_on_with_and_not_gone_into() {
     bench.write("up/a", b"a");
     tree.state().folders.insert("new".into());
     bench.shell.session.connect().unwrap();
-    for carried_on in [false, true] {
+    {
         left(&bench, "docs", "copy", Work::GetTree);
         left(&bench, "new", "up", Work::PutTree);
-        if carried_on {
-            assert_eq!(bench.shell.carry_on(), 0, "{:?}", bench.told());
-        }
         bench.run(0, &["get -r docs -o copy", "put -r up -o new"]);
         assert_eq!(listed(&bench.dir.path().join("copy")), DOCS);
         assert_eq!(
@@ -410,21 +405,6 @@ fn a_folder_that_the_same_command_began_is_gone_on_with_and_not_gone_into() {
     assert!(stored(&tree).contains(&"new/up/a=a".to_owned()));
     bench.run(0, &["get -r docs -o copy"]);
     assert!(listed(&bench.dir.path().join("copy")).contains(&"docs/one=1".to_owned()));
-}
-
-#[test]
-fn a_large_file_that_was_just_carried_on_is_not_fetched_again() {
-    let large = content(4 * 1024 * 1024 + 1);
-    let tree = Tree::new(&[("d/large", large.clone())]);
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
-    bench.shell.session.connect().unwrap();
-    left(&bench, "d/large", "large", crate::log::Work::Get(None));
-    assert_eq!(bench.shell.carry_on(), 0, "{:?}", bench.told());
-    assert_eq!(gets(&tree), 1);
-    bench.run(0, &["mget 'd/*'"]);
-    assert_eq!(gets(&tree), 0);
-    bench.run(0, &["mget 'd/*'"]);
-    assert!(gets(&tree) == 1 && bench.local("large") == large);
 }
 
 #[test]
@@ -506,7 +486,7 @@ fn what_no_server_takes_leaves_the_line() {
     );
     let mut bench = Bench::in_folder(dir, std::slice::from_ref(&tree), true);
     bench.shell.session.connect().unwrap();
-    assert_eq!(bench.shell.carry_on(), 0, "{:?}", bench.told());
+    assert_eq!(bench.shell.resume_all(), 0, "{:?}", bench.told());
     assert!(stored(&tree).contains(&"up/a=bytes".to_owned()));
     assert_eq!((bench.names(), bench.printed.take()), (vec!["up".to_owned()], String::new()));
 }

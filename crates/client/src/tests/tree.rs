@@ -11,14 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use relais_net::Connection;
 use relais_proto::{
     ChangeId, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header,
-    Identity, Kind, Mode, PageBuilder, Refusal, Reply, Request, ServerRole, TreePath, Wanted,
+    Identity, Kind, Mark, Mode, PageBuilder, Refusal, Reply, Request, ServerRole, TreePath, Wanted,
     encode_frame,
 };
 
-use super::fake::{MARK, endpoint, id, opened, opening, send, serve, welcome};
+use super::fake::{MARK, endpoint, id, opened_at, opening, send, serve, welcome};
 
 /// Bytes in a block.
 pub const BLOCK: u32 = 1000;
+/// The number that each tree begins with.
+const FIRST: u64 = 4;
 /// Last modification of every file.
 pub const MTIME: FileTime = FileTime { seconds: 1_700_000_000, nanos: 5 };
 
@@ -34,6 +36,8 @@ pub struct State {
     versions: HashMap<String, u64>,
     /// Changes that were made, by their id.
     made: HashMap<ChangeId, u64>,
+    /// What each put has stored.
+    digests: HashMap<ChangeId, relais_proto::Digest>,
     /// What was asked for, without bytes.
     pub asked: Vec<Request>,
     /// Bytes of uploads, each on one slave.
@@ -69,7 +73,7 @@ impl Tree {
     pub fn new(files: &[(&str, Vec<u8>)]) -> Self {
         let files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.clone())).collect();
         Self {
-            state: Arc::new(Mutex::new(State { files, last: 4, ..State::default() })),
+            state: Arc::new(Mutex::new(State { files, last: FIRST, ..State::default() })),
             until_cut: Arc::new(AtomicU64::new(u64::MAX)),
             take_until_cut: Arc::new(AtomicU64::new(u64::MAX)),
             lose_answer: Arc::default(),
@@ -103,6 +107,14 @@ impl Tree {
         self.state.lock().unwrap()
     }
 
+    /// The latest change; that of a cluster without any where nothing was changed in the test.
+    pub fn latest(&self) -> Mark {
+        match self.state().last {
+            FIRST => MARK,
+            number => Mark { epoch: 1, number },
+        }
+    }
+
     /// Serves as slave `n` of a cluster.
     pub fn slave(&self, n: u8) -> SocketAddr {
         let tree = self.clone();
@@ -112,7 +124,8 @@ impl Tree {
                 Some(Request::Login(_)) => ServerRole::Standalone,
                 _ => return,
             };
-            send(connection, &[welcome(role), opened(n)]);
+            let mark = if role == ServerRole::Slave { MARK } else { tree.latest() };
+            send(connection, &[welcome(role), opened_at(mark, n)]);
             while let Ok(Some(request)) = connection.read_request() {
                 if !tree.answer(connection, request, n) {
                     return;

@@ -40,6 +40,7 @@ fn beat_with(state: SlaveState, sessions: u32, workers: u32) -> Beat {
         mark: Mark::default(),
         counters: Counters { sessions, workers, ..Counters::default() },
         last_error: String::new(),
+        disk: relais_proto::DiskSpace::default(),
     }
 }
 
@@ -59,7 +60,10 @@ fn cluster(n: u8) -> Registry {
 
 fn first(registry: &mut Registry, avoid: &[u8], prefer: Option<u8>, now: Duration) -> Option<u8> {
     let avoid: Vec<SlaveId> = avoid.iter().map(|n| id(*n)).collect();
-    registry.redirect(CLIENT, &avoid, prefer.map(id), now).ok().map(|slaves| slaves[0].id.0[0])
+    registry
+        .redirect(CLIENT, &avoid, prefer.map(id), false, now)
+        .ok()
+        .map(|slaves| slaves[0].id.0[0])
 }
 
 fn firsts(registry: &mut Registry, count: usize, now: Duration) -> Vec<u8> {
@@ -72,13 +76,13 @@ fn clients_go_one_after_another() {
     assert_eq!(firsts(&mut cluster(3), 7, ms(1)), [1, 2, 3, 1, 2, 3, 1]);
     let mut registry = cluster(3);
     let all: Vec<_> =
-        registry.redirect(CLIENT, &[], None, ms(1)).unwrap().iter().map(|e| e.id).collect();
+        registry.redirect(CLIENT, &[], None, false, ms(1)).unwrap().iter().map(|e| e.id).collect();
     assert_eq!(all, [id(1), id(2), id(3)]);
     let all: Vec<_> =
-        registry.redirect(CLIENT, &[], None, ms(1)).unwrap().iter().map(|e| e.id).collect();
+        registry.redirect(CLIENT, &[], None, false, ms(1)).unwrap().iter().map(|e| e.id).collect();
     assert_eq!(all, [id(2), id(3), id(1)]);
     assert_eq!(
-        cluster(30).redirect(CLIENT, &[], None, ms(1)).unwrap().len(),
+        cluster(30).redirect(CLIENT, &[], None, false, ms(1)).unwrap().len(),
         limits::REDIRECT_SLAVES
     );
 }
@@ -137,7 +141,7 @@ fn who_failed_a_client_is_left_out_while_there_are_others() {
     assert_eq!(first(&mut registry, &[1], None, ms(1)), Some(2));
     assert_eq!(first(&mut registry, &[2], None, ms(1)), Some(1));
     assert_eq!(first(&mut registry, &[1, 2], None, ms(1)), Some(2), "better than none");
-    assert_eq!(registry.redirect(CLIENT, &[id(1)], None, ms(1)).unwrap().len(), 1);
+    assert_eq!(registry.redirect(CLIENT, &[id(1)], None, false, ms(1)).unwrap().len(), 1);
     assert_eq!(first(&mut registry, &[9], None, ms(1)), Some(1), "one that nobody knows");
 }
 
@@ -148,7 +152,7 @@ fn who_is_preferred_comes_first_and_takes_no_turn() {
     assert_eq!(first(&mut registry, &[], Some(1), ms(1)), Some(1));
     assert_eq!(firsts(&mut registry, 2, ms(1)), [1, 2]);
     let order: Vec<_> = registry
-        .redirect(CLIENT, &[], Some(id(2)), ms(1))
+        .redirect(CLIENT, &[], Some(id(2)), false, ms(1))
         .unwrap()
         .iter()
         .map(|e| e.id.0[0])
@@ -220,9 +224,9 @@ fn who_listens_nowhere_cannot_join() {
 fn clients_that_can_use_no_address_are_told_what_to_do() {
     let mut registry = cluster(2);
     let far = Viewpoint { peer: "192.0.2.7".parse().unwrap(), local: "192.0.2.1".parse().unwrap() };
-    let refused = registry.redirect(far, &[], None, ms(1)).unwrap_err();
+    let refused = registry.redirect(far, &[], None, false, ms(1)).unwrap_err();
     assert!(refused.to_string().contains("--listen"));
-    assert_eq!(registry.redirect(far, &[], None, ms(4_000)), Err(NoSlave::NoneInService));
+    assert_eq!(registry.redirect(far, &[], None, false, ms(4_000)), Err(NoSlave::NoneInService));
     assert_eq!(firsts(&mut registry, 1, ms(1)), [1], "a client that was refused takes no turn");
 }
 
@@ -345,7 +349,7 @@ fn ask(dice: &mut Dice, registry: &mut Registry, model: &Model, now: u64, seed: 
     let serving: Vec<u8> = (1..=6).filter(|n| model.in_service(*n, now)).collect();
     let avoid = [dice.slave(), dice.slave()];
     let given: Vec<u8> = registry
-        .redirect(CLIENT, &avoid.map(id), Some(id(dice.slave())), ms(now))
+        .redirect(CLIENT, &avoid.map(id), Some(id(dice.slave())), false, ms(now))
         .map(|slaves| slaves.iter().map(|e| e.id.0[0]).collect())
         .unwrap_or_default();
     let mut expected: Vec<u8> = serving.iter().copied().filter(|n| !avoid.contains(n)).collect();
@@ -366,5 +370,28 @@ fn ask(dice: &mut Dice, registry: &mut Registry, model: &Model, now: u64, seed: 
 fn whatever_happens_only_those_in_service_are_given_and_in_fair_turn() {
     for seed in 1..=500 {
         live(seed * 0x9e37_79b9);
+    }
+}
+
+#[test]
+fn writers_are_sent_to_slaves_with_room_first() {
+    use relais_proto::DiskSpace;
+    let mut registry = cluster(3);
+    let low = Beat { disk: DiskSpace { free: 1 << 20, size: 1 << 40 }, ..beat() };
+    assert!(registry.beat(LinkId(1), low, ms(1)));
+    let mut go = |writes| -> Vec<u8> {
+        let slaves = registry.redirect(CLIENT, &[], None, writes, ms(1)).unwrap();
+        slaves.iter().map(|slave| slave.id.0[0]).collect()
+    };
+    assert_eq!([go(true), go(true)], [[2, 3, 1], [3, 2, 1]]);
+    assert_eq!(go(false), [1, 2, 3], "readers take their turn there");
+    for (free, size, low) in [
+        (DiskSpace::FLOOR - 1, 1 << 40, true),
+        (DiskSpace::FLOOR, 1 << 40, false),
+        (1_999, 100_000, true),
+        (2_000, 100_000, false),
+        (0, 0, false),
+    ] {
+        assert_eq!(DiskSpace { free, size }.is_low(), low, "{free} of {size}");
     }
 }

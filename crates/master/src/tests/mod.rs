@@ -159,6 +159,7 @@ fn beat() -> LinkMessage {
         mark: Mark::default(),
         counters,
         last_error: String::new(),
+        disk: relais_proto::DiskSpace::default(),
     })
 }
 

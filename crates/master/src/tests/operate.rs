@@ -109,6 +109,7 @@ fn a_drained_slave_gets_no_clients_until_it_is_ready_also_when_it_comes_back() {
         mark: Mark::default(),
         counters: idle,
         last_error: String::new(),
+        disk: relais_proto::DiskSpace::default(),
     });
     let address = (master.addr.to_string(), master.key.clone());
     let drained = std::thread::spawn(move || {

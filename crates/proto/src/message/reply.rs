@@ -116,6 +116,11 @@ pub enum Reply {
         copies: u16,
         /// The latest change.
         mark: Mark,
+        /// Digest of the content that a put has stored under this id; none for other changes, and where it is not known any more.
+        digest: Option<Digest>,
+        /// Whether it was made just now, or its path has not been changed since. Where not, it was made before, and something
+        /// else, or nothing, is at its path by now.
+        current: bool,
     },
 }
 
@@ -202,10 +207,11 @@ impl Reply {
                     to.u64(*offset);
                     current.encode(to);
                 }
-                Self::Committed { version, copies, mark } => {
+                Self::Committed { version, copies, mark, digest, current } => {
                     version.encode(to);
                     to.u16(*copies);
                     mark.encode(to);
+                    to.option(digest.as_ref(), Digest::encode).bool(*current);
                 }
             }
         });
@@ -275,6 +281,8 @@ impl Reply {
                 version: Version::decode(from_)?,
                 copies: from_.u16()?,
                 mark: Mark::decode(from_)?,
+                digest: from_.option()?,
+                current: from_.bool()?,
             },
             other => return Err(WireError::Unexpected(other.number())),
         };

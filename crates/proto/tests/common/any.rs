@@ -280,6 +280,7 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         1 => vec(endpoint(0), 0..=limits::REDIRECT_SLAVES).prop_map(|holders| Reply::Elsewhere { holders }),
         1 => any::<u64>().prop_map(|ms| Reply::Alone { ms }),
         1 => (0..=limits::FILE_SIZE, expect()).prop_map(|(offset, current)| Reply::Staged { offset, current }),
-        1 => (mark(), any::<u16>(), mark()).prop_map(|(version, copies, mark)| Reply::Committed { version, copies, mark }),
+        1 => (mark(), any::<u16>(), mark(), option::of(digest()), any::<bool>())
+            .prop_map(|(version, copies, mark, digest, current)| Reply::Committed { version, copies, mark, digest, current }),
     ]
 }

@@ -4,9 +4,9 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
-    Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, FolderId, LinkMessage, Numbered,
-    Operation, Peer, Registration, SlaveId, SlaveReport, SlaveState, Standing, ToMaster, ToSlave,
-    Told, TreeEntry, TreePart, Version, limits,
+    Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, DiskSpace, FolderId, LinkMessage,
+    Numbered, Operation, Peer, Registration, SlaveId, SlaveReport, SlaveState, Standing, ToMaster,
+    ToSlave, Told, TreeEntry, TreePart, Version, limits,
 };
 
 use super::{addr, counters, digest, expect, id16, mark, mode, path, refusal, text, time};
@@ -189,12 +189,13 @@ fn service() -> impl Strategy<Value = LinkMessage> {
         addrs,
     });
     prop_oneof![
-        (state(), mark(), counters(), text(limits::TEXT)).prop_map(
-            |(state, mark, counters, last_error)| LinkMessage::Beat(Beat {
+        (state(), mark(), counters(), text(limits::TEXT), any::<(u64, u64)>()).prop_map(
+            |(state, mark, counters, last_error, (free, size))| LinkMessage::Beat(Beat {
                 state,
                 mark,
                 counters,
-                last_error
+                last_error,
+                disk: DiskSpace { free, size }
             })
         ),
         (mark(), any::<[u64; 3]>(), any::<(bool, u16)>()).prop_map(

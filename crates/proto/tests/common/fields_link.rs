@@ -43,7 +43,7 @@ fn service() -> Vec<Field> {
     vec![
         field("listen", Register, 8, vec![0; 16], |n| repeat(V4, n, 2 + MARK)),
         field("advertise", Register, 1024, vec![0; 16 + 2], |n| text(n, MARK)),
-        field("last error", Beat, 1024, vec![0; 1 + MARK + COUNTERS], |n| text(n, 0)),
+        field("last error", Beat, 1024, vec![0; 1 + MARK + COUNTERS], |n| text(n, 16)),
         field("addresses", SlaveReport, 8, vec![0; 32], |n| {
             repeat(V4, n, 1 + MARK + COUNTERS + 2 + 8)
         }),

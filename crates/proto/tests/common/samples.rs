@@ -345,8 +345,20 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
         ("alone-max", Reply::Alone { ms: u64::MAX }),
         ("staged-min", Reply::Staged { offset: 0, current: Expect::Absent }),
         ("staged-max", Reply::Staged { offset: limits::FILE_SIZE, current: Expect::Version(HIGH) }),
-        ("committed-min", Reply::Committed { version: LOW, copies: 0, mark: LOW }),
-        ("committed-max", Reply::Committed { version: HIGH, copies: u16::MAX, mark: HIGH }),
+        (
+            "committed-min",
+            Reply::Committed { version: LOW, copies: 0, mark: LOW, digest: None, current: false },
+        ),
+        (
+            "committed-max",
+            Reply::Committed {
+                version: HIGH,
+                copies: u16::MAX,
+                mark: HIGH,
+                digest: Some(Digest([0xff; 32])),
+                current: true,
+            },
+        ),
     ]
 }
 

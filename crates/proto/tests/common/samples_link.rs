@@ -1,10 +1,10 @@
 //! The messages of cluster links.
 
 use relais_proto::{
-    Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, Counters, Digest, ErrorCode, Expect,
-    FileTime, FolderId, LinkMessage, Mode, Numbered, Operation, Peer, Refusal, Registration,
-    SlaveId, SlaveReport, SlaveState, Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart,
-    TreePath, Version, limits,
+    Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, Counters, Digest, DiskSpace,
+    ErrorCode, Expect, FileTime, FolderId, LinkMessage, Mode, Numbered, Operation, Peer, Refusal,
+    Registration, SlaveId, SlaveReport, SlaveState, Standing, ToMaster, ToSlave, Told, TreeEntry,
+    TreePart, TreePath, Version, limits,
 };
 
 use super::{HIGH, LOW, addrs, full_counters, path, path_of};
@@ -114,8 +114,10 @@ fn service() -> Vec<Named> {
         last_error: text(),
         silent_ms: u64::MAX,
     };
-    let beat = |state, mark, counters, last_error| {
-        LinkMessage::Beat(Beat { state, mark, counters, last_error })
+    let beat = |state, mark, counters: Counters, last_error| {
+        let full = counters.files;
+        let disk = DiskSpace { free: full, size: full };
+        LinkMessage::Beat(Beat { state, mark, counters, last_error, disk })
     };
     let beat_ack = |mark, n, draining| LinkMessage::BeatAck {
         mark,

@@ -11,6 +11,7 @@ use super::CatalogueError;
 use super::database::{COLUMNS, Stored, failed, read_row};
 use super::reader::meta;
 use super::store::Store;
+use crate::changes::Commit;
 
 /// Former content that lies at a path until the new content has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -433,7 +434,10 @@ impl Store {
     /// Those of the database.
     pub fn replace_ids(&self, ids: &[(ChangeId, Version)]) -> Result<(), CatalogueError> {
         self.run("DELETE FROM change", [])?;
-        ids.iter().try_for_each(|(id, version)| self.note_change(*id, *version))
+        // The master does not tell what each put has stored; the entries of the tree do.
+        ids.iter().try_for_each(|(id, version)| {
+            self.note_change(*id, Commit { version: *version, digest: None })
+        })
     }
 
     /// Notes the slaves of the cluster.

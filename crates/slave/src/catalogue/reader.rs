@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::database::{COLUMNS, Stored, failed, file, open_reader, read_row};
 use super::{CatalogueError, KeeperLock, OwnFolder};
+use crate::changes::Commit;
 
 /// Most rows that one page reads.
 const PAGE: u32 = 1000;
@@ -196,11 +197,11 @@ impl Reader {
         Ok(self.ask(|database| row_of(database, path))?.map(|row| row.entry.version))
     }
 
-    /// The number of the change with this id, where it was made.
+    /// What the change with this id was made as; none where it was not made.
     ///
     /// # Errors
     /// Those of the database.
-    pub fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, CatalogueError> {
+    pub fn commit_of(&mut self, id: ChangeId) -> Result<Option<Commit>, CatalogueError> {
         self.ask(|database| change_of(database, id))
     }
 
@@ -273,12 +274,17 @@ pub(super) fn applied(database: &Connection) -> rusqlite::Result<Option<Version>
     Ok(epoch.zip(number).map(|(epoch, number)| Version { epoch, number: number.cast_unsigned() }))
 }
 
-/// The number of the change with this id.
-pub(super) fn change_of(database: &Connection, id: ChangeId) -> rusqlite::Result<Option<Version>> {
-    let mut statement = database.prepare_cached("SELECT epoch, number FROM change WHERE id = ?")?;
+/// What the change with this id was made as.
+pub(super) fn change_of(database: &Connection, id: ChangeId) -> rusqlite::Result<Option<Commit>> {
+    // Of a change that came with the master's whole tree only the tree knows what it has stored.
+    let mut statement = database.prepare_cached(
+        "SELECT epoch, number, coalesce(digest, (SELECT digest FROM entry WHERE content_epoch = change.epoch AND content_number = change.number LIMIT 1)) FROM change WHERE id = ?",
+    )?;
     statement
         .query_row([id.0], |row| {
-            Ok(Version { epoch: row.get(0)?, number: row.get::<_, i64>(1)?.cast_unsigned() })
+            let version =
+                Version { epoch: row.get(0)?, number: row.get::<_, i64>(1)?.cast_unsigned() };
+            Ok(Commit { version, digest: row.get::<_, Option<[u8; 32]>>(2)?.map(Digest) })
         })
         .optional()
 }

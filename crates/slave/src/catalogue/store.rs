@@ -10,7 +10,7 @@ use super::database::{Stored, failed, file, open_writer, reserve_log};
 use super::reader::{applied, change_of, row_of};
 use super::{CatalogueError, OwnFolder};
 use crate::board::monotonic_ms;
-use crate::changes::Remembered;
+use crate::changes::{Commit, Remembered};
 
 /// A digest counts only where computing it began so long after the file's last change, in milliseconds: within the
 /// grain of the clock a second change would leave no trace.
@@ -367,11 +367,11 @@ impl Store {
         ask().map(i64::cast_unsigned).map_err(failed(&self.file))
     }
 
-    /// The number of the change with this id, where it was made.
+    /// What the change with this id was made as; none where it was not made.
     ///
     /// # Errors
     /// Those of the database.
-    pub fn number_of(&self, id: ChangeId) -> Result<Option<Version>, CatalogueError> {
+    pub fn commit_of(&self, id: ChangeId) -> Result<Option<Commit>, CatalogueError> {
         change_of(&self.database, id).map_err(failed(&self.file))
     }
 
@@ -379,10 +379,16 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn note_change(&self, id: ChangeId, version: Version) -> Result<(), CatalogueError> {
+    pub fn note_change(&self, id: ChangeId, commit: Commit) -> Result<(), CatalogueError> {
+        let Commit { version, digest } = commit;
         self.run(
-            "INSERT OR REPLACE INTO change VALUES (?, ?, ?)",
-            params![id.0, version.epoch, version.number.cast_signed()],
+            "INSERT OR REPLACE INTO change VALUES (?, ?, ?, ?)",
+            params![
+                id.0,
+                version.epoch,
+                version.number.cast_signed(),
+                digest.map(|digest| digest.0)
+            ],
         )
         .map(drop)
     }

@@ -22,7 +22,7 @@ use super::numbering::Numbering;
 use super::obstacles::Obstacles;
 use super::together::together;
 use super::view::CatalogueView;
-use super::{Answer, Proposal, no_changes};
+use super::{Answer, Commit, Done, Proposal, digest_of, no_changes};
 use crate::board::Board;
 use crate::catalogue::{CatalogueError, Store};
 use crate::requests::refuse;
@@ -138,7 +138,8 @@ impl Committer {
         answers: &mut [Option<Answer>],
     ) -> Result<(), CatalogueError> {
         for (proposal, answer) in proposals.iter().zip(answers.iter_mut()) {
-            *answer = store.number_of(proposal.id)?.map(|version| Ok(version.into()));
+            *answer =
+                store.commit_of(proposal.id)?.map(|commit| commit.answer_to(&proposal.change));
         }
         self.refuse_without_room(proposals, answers);
         self.sync_staged(proposals, answers);
@@ -267,8 +268,16 @@ impl Committer {
                 let first = numbered
                     .iter()
                     .find(|(number, _)| *number == version)
-                    .and_then(|(_, first)| answers[*first].clone());
-                answers[at] = Some(first.unwrap_or(Ok(version.into())));
+                    .map(|(_, first)| (&proposals[*first].change, answers[*first].clone()));
+                answers[at] = Some(match first {
+                    Some((change, Some(Ok(done)))) => {
+                        Commit { version: done.version, digest: digest_of(change) }
+                            .answer_to(&proposals[at].change)
+                    }
+                    Some((_, Some(refused))) => refused,
+                    // Nothing numbers what the catalogue has already.
+                    _ => Err(no_changes("its number is not known here")),
+                });
             }
         }
     }
@@ -346,7 +355,8 @@ impl Committer {
             answers[job.at] = Some(match &job.result {
                 Ok(applied) => {
                     self.litter |= applied.settle(&self.staging, &mut self.aside);
-                    Ok(job.numbered.version.into())
+                    let Commit { version, digest } = Commit::from(&job.numbered);
+                    Ok(Done { version, copies: 1, digest, fresh: true })
                 }
                 Err(e) => Err(failure(&job.numbered.change, e)),
             });

@@ -25,8 +25,8 @@ pub use numbering::Numbering;
 pub use replay::{Memory, Remembered, open as open_journal};
 
 use relais_proto::{
-    Change, ChangeId, Decode, Decoder, Encoder, ErrorCode, Expect, Refusal, Version, WireError,
-    limits,
+    Change, ChangeId, Decode, Decoder, Digest, Encoder, ErrorCode, Expect, Numbered, Refusal,
+    Version, WireError, limits,
 };
 
 use crate::staging::StagedName;
@@ -57,12 +57,63 @@ pub struct Done {
     pub version: Version,
     /// How many disks have its content, at the least.
     pub copies: u16,
+    /// What a put has stored; none for other changes, and where it is not known any more.
+    pub digest: Option<Digest>,
+    /// Whether it was made just now. One that was made before may have been superseded at its path.
+    pub fresh: bool,
 }
 
+#[cfg(test)]
 impl From<Version> for Done {
     fn from(version: Version) -> Self {
-        Self { version, copies: 1 }
+        Self { version, copies: 1, digest: None, fresh: true }
     }
+}
+
+/// What a change was made as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commit {
+    /// Its number.
+    pub version: Version,
+    /// What a put has stored; none for other changes, and where it is not known any more.
+    pub digest: Option<Digest>,
+}
+
+impl From<&Numbered> for Commit {
+    fn from(numbered: &Numbered) -> Self {
+        Self { version: numbered.version, digest: digest_of(&numbered.change) }
+    }
+}
+
+impl Commit {
+    /// The answer to `change` under an id that was used before: an id stands for one content.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Conflict`] where other content was stored under the id.
+    pub fn answer_to(self, change: &Change) -> Answer {
+        match (self.digest, digest_of(change)) {
+            (Some(stored), Some(asked)) if stored != asked => Err(other_content(change)),
+            (digest, _) => Ok(Done { version: self.version, copies: 1, digest, fresh: false }),
+        }
+    }
+}
+
+/// The digest of the content of a put.
+fn digest_of(change: &Change) -> Option<Digest> {
+    match change {
+        Change::Put { digest, .. } => Some(*digest),
+        _ => None,
+    }
+}
+
+/// The refusal of content under an id that stands for other content.
+fn other_content(change: &Change) -> Refusal {
+    let path = match change {
+        Change::Put { path, .. } => path.to_string(),
+        _ => String::new(),
+    };
+    let why = "this upload id was used for other content; nothing was stored, use a new id";
+    Refusal::new(ErrorCode::Conflict, format!("{path}: {why}"))
 }
 
 /// What came of it.
@@ -168,9 +219,9 @@ pub fn answer_to_bytes(answer: &Answer) -> Vec<u8> {
     let mut bytes = Vec::new();
     let to = &mut Encoder::new(&mut bytes);
     match answer {
-        Ok(Done { version, copies }) => {
+        Ok(Done { version, copies, digest, fresh }) => {
             version.encode(to.bool(true));
-            to.u16(*copies);
+            to.u16(*copies).option(digest.as_ref(), Digest::encode).bool(*fresh);
         }
         Err(refusal) => {
             to.bool(false).u16(refusal.code.number()).message(&refusal.message);
@@ -186,7 +237,12 @@ pub fn answer_to_bytes(answer: &Answer) -> Vec<u8> {
 pub fn answer_from_bytes(bytes: &[u8]) -> Result<Answer, WireError> {
     let mut from = Decoder::new(bytes);
     let answer = if from.bool()? {
-        Ok(Done { version: Version::decode(&mut from)?, copies: from.u16()? })
+        Ok(Done {
+            version: Version::decode(&mut from)?,
+            copies: from.u16()?,
+            digest: from.option()?,
+            fresh: from.bool()?,
+        })
     } else {
         let number = from.u16()?;
         let code = ErrorCode::from_number(number)

@@ -2,6 +2,7 @@
 
 use relais_proto::{Change, Kind, Numbered, TreePath, Version};
 
+use super::Commit;
 use super::apply::Applied;
 use crate::catalogue::{CatalogueError, Made, Store};
 
@@ -20,7 +21,7 @@ pub fn note(
         let Numbered { id, version, change, .. } = numbered;
         if let Some(applied) = applied {
             note_change(store, change, *version, applied)?;
-            store.note_change(*id, *version)?;
+            store.note_change(*id, Commit::from(*numbered))?;
         }
     }
     for numbered in withdrawn {

@@ -14,6 +14,7 @@ use relais_proto::{Change, ChangeId, Digest, FolderId, Kind, Mode, Numbered, Tre
 use relais_state::{ChangeLog, Journal};
 use relais_tree::{Folder, Meta, TreeError, hash_file};
 
+use super::Commit;
 use super::apply::{Applied, Applier, Left, OnForeign, Parents};
 use super::commit::has;
 use super::follow::aside::Aside;
@@ -67,7 +68,7 @@ pub fn open(
         }
         match applied {
             None => {
-                if let Err(e) = store.note_change(numbered.id, numbered.version) {
+                if let Err(e) = store.note_change(numbered.id, Commit::from(&numbered)) {
                     failed.get_or_insert(e);
                 }
                 remember(&mut memory, &numbered);
@@ -246,7 +247,7 @@ impl Replay<'_> {
         } else {
             self.note_as_made(change, *version)?;
         }
-        self.store.note_change(*id, *version)?;
+        self.store.note_change(*id, Commit::from(numbered))?;
         Ok(true)
     }
 
@@ -420,9 +421,9 @@ impl Replay<'_> {
     fn complete(&self, memory: &Memory) -> Result<(), CatalogueError> {
         let mut staged: HashMap<Version, &StagedName> = HashMap::new();
         for (id, names) in self.staged {
-            if let Some(version) = self.store.number_of(*id)? {
+            if let Some(commit) = self.store.commit_of(*id)? {
                 staged.extend(
-                    names.iter().filter(|name| name.is_sealed()).map(|name| (version, name)),
+                    names.iter().filter(|name| name.is_sealed()).map(|name| (commit.version, name)),
                 );
             }
         }
@@ -456,7 +457,7 @@ impl Replay<'_> {
     /// What is staged for a change that was made is former content, or was sent twice.
     fn forget_staged(&self) -> Result<(), CatalogueError> {
         for (id, names) in self.staged {
-            if self.store.number_of(*id)?.is_some() {
+            if self.store.commit_of(*id)?.is_some() {
                 names.iter().for_each(|name| self.staging.discard(name));
             }
         }

@@ -28,6 +28,6 @@ impl View for CatalogueView<'_> {
     }
 
     fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, CatalogueError> {
-        self.0.number_of(id)
+        Ok(self.0.commit_of(id)?.map(|commit| commit.version))
     }
 }

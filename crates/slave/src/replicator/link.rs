@@ -15,8 +15,8 @@ use log::{debug, info, warn};
 use relais_net::tls::{Dialer, Trust};
 use relais_net::{Connection, Socket};
 use relais_proto::{
-    Beat, ErrorCode, FolderId, LinkMessage, Peer, Registration, SlaveId, SlaveState, WireError,
-    limits,
+    Beat, DiskSpace, ErrorCode, FolderId, LinkMessage, Peer, Registration, SlaveId, SlaveState,
+    WireError, limits,
 };
 use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
 
@@ -395,6 +395,17 @@ impl Herald {
         question(self.reader.as_mut()?).map_err(|e| warn!("the catalogue cannot be read: {e}")).ok()
     }
 
+    /// The room in the folder's file system; nothing where that cannot be told.
+    fn disk(&self) -> DiskSpace {
+        rustix::fs::fstatvfs(self.own.folder()).map_or_else(
+            |_| DiskSpace::default(),
+            |disk| DiskSpace {
+                free: disk.f_bavail.saturating_mul(disk.f_frsize),
+                size: disk.f_blocks.saturating_mul(disk.f_frsize),
+            },
+        )
+    }
+
     fn compose(&mut self) -> Beat {
         let fit = !self.board.is_busy() && self.ask(Reader::is_fit).unwrap_or(false);
         let (counters, mut last_error) =
@@ -412,6 +423,7 @@ impl Herald {
             mark: self.board.mark(),
             counters: with_pool(counters, &self.board),
             last_error,
+            disk: self.disk(),
         }
     }
 }

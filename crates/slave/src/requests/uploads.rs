@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use relais_proto::{
     Change, ChangeId, Digest, ErrorCode, Expect, Kind, Mode, PutRequest, Refusal, Reply, Request,
-    TreePath, Version, WaitReason, limits,
+    TreePath, WaitReason, limits,
 };
 use relais_tree::{OpenFile, TreeError, set_mode, set_times};
 
 use super::identity::bound;
 use super::{Context, Handled, Outcome, Patience, misrouted, refuse};
-use crate::changes::{Proposal, no_changes};
+use crate::changes::{Commit, Proposal, no_changes};
 use crate::serving::Serving;
 use crate::staging::StagedName;
 
@@ -126,8 +126,8 @@ pub(super) fn resume(context: &mut Context<'_>, request: Request) -> Handled {
     let path = context.session.resolve(&path)?;
     let serving = context.serving;
     let id = bound(context.session, id, "put", &[&path], Some(size));
-    if let Some(version) = serving.with_catalogue(|reader| reader.number_of(id))? {
-        return Ok(committed(serving, version));
+    if let Some(commit) = serving.with_catalogue(|reader| reader.commit_of(id))? {
+        return committed(serving, commit, &path);
     }
     let name = StagedName::new(id, &context.session.user, &path, Some(size));
     let offset = match find(context, &path, &name, false)? {
@@ -137,8 +137,8 @@ pub(super) fn resume(context: &mut Context<'_>, request: Request) -> Handled {
             .unwrap_or(0),
         Found::Nothing { ending: false } => 0,
         // It was whole a moment ago: its change is being made.
-        Found::Nothing { ending: true } => match number_soon(context, id)? {
-            Some(version) => return Ok(committed(serving, version)),
+        Found::Nothing { ending: true } => match commit_soon(context, id)? {
+            Some(commit) => return committed(serving, commit, &path),
             None => 0,
         },
     };
@@ -146,17 +146,25 @@ pub(super) fn resume(context: &mut Context<'_>, request: Request) -> Handled {
     Ok(Outcome::Reply(Reply::Staged { offset, current }))
 }
 
-fn committed(serving: &Serving, version: Version) -> Outcome {
-    Outcome::Reply(Reply::Committed { version, copies: 1, mark: serving.mark().max(version) })
+/// The answer to who asks for an upload that was put already.
+fn committed(serving: &Serving, commit: Commit, path: &TreePath) -> Handled {
+    let Commit { version, digest } = commit;
+    Ok(Outcome::Reply(Reply::Committed {
+        version,
+        copies: 1,
+        mark: serving.mark().max(version),
+        digest,
+        current: serving.is_current(path, version)?,
+    }))
 }
 
-/// The number of a change that is just being made; none where it is not made after all.
-fn number_soon(context: &mut Context<'_>, id: ChangeId) -> Result<Option<Version>, Refusal> {
+/// The change that is just being made; none where it is not made after all.
+fn commit_soon(context: &mut Context<'_>, id: ChangeId) -> Result<Option<Commit>, Refusal> {
     let began = Instant::now();
     loop {
-        let number = context.serving.with_catalogue(|reader| reader.number_of(id))?;
-        if number.is_some() || began.elapsed() >= LET_GO {
-            return Ok(number);
+        let commit = context.serving.with_catalogue(|reader| reader.commit_of(id))?;
+        if commit.is_some() || began.elapsed() >= LET_GO {
+            return Ok(commit);
         }
         std::thread::sleep(LOOK);
         context.patience.still(WaitReason::Storing).map_err(|_| gone())?;
@@ -426,7 +434,7 @@ impl Upload {
     ) -> Result<Proposal, Refusal> {
         let (began, mut other) = (Instant::now(), None);
         while began.elapsed() < LET_GO {
-            if serving.with_catalogue(|reader| reader.number_of(self.put.id))?.is_some() {
+            if serving.with_catalogue(|reader| reader.commit_of(self.put.id))?.is_some() {
                 return Ok(self.known(digest));
             }
             match serving.staging.staged.open_read(self.name.as_str()) {
@@ -484,7 +492,7 @@ impl Upload {
         let Self { name, put, place: Place::Staged(file), .. } = self else { return };
         drop(file);
         let left = Instant::now();
-        while let Ok(made) = serving.with_catalogue(|reader| reader.number_of(put.id)) {
+        while let Ok(made) = serving.with_catalogue(|reader| reader.commit_of(put.id)) {
             if made.is_some() && serving.staging.reopen(&name).is_ok() {
                 serving.staging.discard(&name);
             }

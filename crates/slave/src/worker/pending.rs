@@ -13,7 +13,7 @@ use relais_proto::{Change, ErrorCode, Refusal, WaitReason};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::changes::channel::{MOST_PENDING, Received, SessionEnd};
-use crate::changes::{Answer, Proposal, no_changes};
+use crate::changes::{Ask, Done, Proposal, no_changes};
 use crate::owner::Owner;
 use crate::requests::{Patience, SCAN_WAIT};
 use crate::serving::Serving;
@@ -36,9 +36,18 @@ pub struct Pending<'a> {
     /// Oldest first, to be handed in again.
     waiting: VecDeque<Waiting>,
     /// Answers that did not come over the channel.
-    failed: VecDeque<Answer>,
+    failed: VecDeque<Result<Answered, Refusal>>,
     /// When the replicator last answered, or was first handed something after that.
     since: Instant,
+}
+
+/// A change that is made, as its client is told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answered {
+    /// What was made.
+    pub done: Done,
+    /// Whether the path of a put still has what it has put there.
+    pub current: bool,
 }
 
 /// A change without an answer.
@@ -177,15 +186,15 @@ impl<'a> Pending<'a> {
     }
 
     /// The answer to the oldest change, if it has come.
-    pub fn answer(&mut self, patience: &mut dyn Patience) -> Option<Answer> {
+    pub fn answer(&mut self, patience: &mut dyn Patience) -> Option<Result<Answered, Refusal>> {
         if let Some(answer) = self.failed.pop_front() {
             return Some(answer);
         }
         match self.channel.as_ref()?.answer() {
             Ok(Received::Message(answer)) => {
                 self.since = Instant::now();
-                self.waiting.pop_front();
-                Some(answer)
+                let waiting = self.waiting.pop_front();
+                Some(answer.map(|done| self.answered(done, waiting.as_ref())))
             }
             Ok(Received::Nothing)
                 if !self.waiting.is_empty() && self.since.elapsed() >= self.longest_silence() =>
@@ -207,6 +216,20 @@ impl<'a> Pending<'a> {
                 self.failed.pop_front()
             }
         }
+    }
+
+    /// What the client is told of a change that is made.
+    fn answered(&self, done: Done, waiting: Option<&Waiting>) -> Answered {
+        let path = || match Ask::from_bytes(&waiting?.bytes) {
+            Ok(Ask::Change(Proposal { change: Change::Put { path, .. }, .. })) => Some(path),
+            _ => None,
+        };
+        let current = done.fresh
+            || path().is_none_or(|path| {
+                // Where that is not known the client looks for itself.
+                self.serving.is_current(&path, done.version).unwrap_or(false)
+            });
+        Answered { done, current }
     }
 
     /// Hands everything to the next replicator.
@@ -366,7 +389,7 @@ mod tests {
 
     fn numbers(pending: &mut Pending<'_>, replicator: &mut Replicator) -> Vec<u64> {
         std::iter::from_fn(|| pending.answer(replicator))
-            .map(|answer| answer.unwrap().version.number)
+            .map(|answer| answer.unwrap().done.version.number)
             .collect()
     }
 

@@ -14,9 +14,9 @@ use relais_proto::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::intake::{Intake, Taken};
-use super::pending::Pending;
+use super::pending::{Answered, Pending};
 use super::send::send;
-use crate::changes::{Answer, Done, Proposal};
+use crate::changes::{Done, Proposal};
 use crate::hash_turns::{HashTurns, Turn};
 use crate::owner::Owner;
 use crate::requests::{self, Context, Outcome, Patience, SMALL, Upload};
@@ -385,13 +385,16 @@ impl Door<'_> {
     }
 
     /// Takes an upload in. Its client may have sent everything long ago and be waiting, while a slow line still brings it: so what is
-    /// answered goes out in between, and a sign of life each second.
+    /// answered goes out in between, and a sign of life in each second in which some of it came: a client whose bytes do not
+    /// arrive any more is not kept waiting.
     fn take_in(&mut self, upload: Upload) -> Result<Taken, WireError> {
         let (pending, notes, serving) = (&mut self.pending, &mut self.notes, self.serving);
         let session = self.session;
         let mut told = Instant::now();
         self.intake.take(&mut self.connection, (serving, session), upload, &mut |connection| {
             let since = Instant::now();
+            // It is called each time that something has come.
+            let mut moved = true;
             loop {
                 take_answers(connection, pending, notes, serving);
                 let stream = connection.stream().clone();
@@ -401,7 +404,7 @@ impl Door<'_> {
                 );
                 let more_lies_ready = wait_at_most(&mut fds[..1], Duration::ZERO)?;
                 let silent = told.elapsed() >= limits::WAIT_EVERY;
-                if silent {
+                if silent && (std::mem::take(&mut moved) || !pending.is_empty()) {
                     connection.queue_reply(&Reply::Wait(WaitReason::Storing));
                 }
                 if silent
@@ -514,10 +517,11 @@ fn wait_at_most(fds: &mut [PollFd<'_>], time: Duration) -> io::Result<bool> {
     }
 }
 
-fn reply_to(answer: Answer, serving: &Serving) -> Reply {
+fn reply_to(answer: Result<Answered, Refusal>, serving: &Serving) -> Reply {
     match answer {
-        Ok(Done { version, copies }) => {
-            Reply::Committed { version, copies, mark: serving.mark().max(version) }
+        Ok(Answered { done: Done { version, copies, digest, .. }, current }) => {
+            let mark = serving.mark().max(version);
+            Reply::Committed { version, copies, mark, digest, current }
         }
         Err(refusal) => Reply::Error(refusal),
     }

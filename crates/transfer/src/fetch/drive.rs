@@ -17,15 +17,10 @@ use super::hashing::{Hashing, Table};
 use super::judge::{Comparison, Verdict, compare, judge, salvage};
 use super::tally::Tally;
 use super::{FetchError, Fetched, Sessions, exchange, intake};
+use crate::retry::{MOST_REPLACED, MOST_ROTTEN};
 
 /// How often bad pieces are asked for again from one server.
 pub(super) const ASK_AGAIN: u32 = 3;
-/// Times that a server's content did not match its digest before the content counts as damaged.
-const MOST_ROTTEN: u32 = 4;
-/// Times that servers broke the protocol before the fetch gives up.
-const MOST_VIOLATIONS: u32 = 3;
-/// Times that the content may be replaced during one fetch.
-const MOST_RESTARTS: u32 = 5;
 
 /// Content larger than this is noted as soon as it begins, in bytes; less is fetched again sooner than noted.
 const NOTED_FROM: u64 = 4 * limits::PIECE;
@@ -170,8 +165,7 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
             Stop::Refused(refusal) => self.refused(refusal),
             Stop::Elsewhere(holders) => self.elsewhere(&holders),
             Stop::Violation(error) => {
-                self.work.tally.violations += 1;
-                if self.work.tally.violations >= MOST_VIOLATIONS {
+                if !self.work.tally.attempts.violated() {
                     self.sessions.failed(&error.to_string());
                     return Err(FetchError::BadServer(error));
                 }
@@ -206,7 +200,7 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
             ErrorCode::Changed
                 if self.work.accepted
                     && self.work.knows_digest()
-                    && self.work.tally.doubts < MOST_RESTARTS =>
+                    && self.work.tally.doubts < MOST_REPLACED =>
             {
                 self.work.tally.doubts += 1;
                 Ok(())
@@ -260,11 +254,10 @@ impl<'a, 'scope, 'env> Drive<'a, 'scope, 'env> {
     fn move_on(&mut self, why: &str) -> Result<(), FetchError> {
         debug!("{}: {why}", self.path);
         self.sessions.failed(why);
-        self.work.tally.lost_connection();
         if let Some((_, lost)) = &mut self.work.last {
             *lost = true;
         }
-        if self.work.tally.is_hopeless() { Err(self.work.cut(why.to_owned())) } else { Ok(()) }
+        if self.work.tally.lost_connection() { Ok(()) } else { Err(self.work.cut(why.to_owned())) }
     }
 }
 
@@ -343,7 +336,7 @@ impl Work<'_, '_> {
 
     fn restart(&mut self, why: &str) -> Result<(), FetchError> {
         self.tally.restarts += 1;
-        if self.tally.restarts > MOST_RESTARTS {
+        if self.tally.restarts > MOST_REPLACED {
             return Err(FetchError::Changing(self.tally.restarts));
         }
         (self.tally.rounds, self.tally.resumed_from) = (0, 0);

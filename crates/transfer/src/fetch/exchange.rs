@@ -9,10 +9,7 @@ use relais_proto::{
 
 use super::Resume;
 use super::error::Stop;
-
-/// The longest that a server may put off an answer with `Wait`: it may be computing the digest of
-/// a very large file, but not for ever.
-const PATIENCE: std::time::Duration = limits::IDLE_TIME;
+use crate::retry::PATIENCE;
 
 /// Sends `request` and returns the first answer that is no sign of life.
 pub(super) fn ask(to: &mut Connection, request: &Request) -> Result<Reply, Stop> {

@@ -67,6 +67,13 @@ pub trait Sessions {
         self.failed(why);
     }
 
+    /// The current server has no room for what is to be put. Whether another one may have: then the next [`Self::connection`] is
+    /// with that, where it is in service. Where not, nothing has changed.
+    fn full(&mut self, why: &str) -> bool {
+        let _ = why;
+        false
+    }
+
     /// How long to go on trying where no server can do what is asked.
     fn retry(&self) -> Duration {
         Duration::ZERO

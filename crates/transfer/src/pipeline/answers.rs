@@ -14,11 +14,8 @@ use super::drive::{MOST_ASKS, Work};
 use super::error::Stop;
 use super::queue::Item;
 use super::{Answer, PipelineError, SMALL};
+use crate::retry::{MOST_NO_CHANGES, MOST_USELESS, PATIENCE};
 
-/// Answers of no use, to one ask, before the last one is handed out as a refusal.
-const MOST_TRIES: u32 = 4;
-/// Servers that are left because they can make no changes now, before their refusal is handed out.
-const MOST_NO_CHANGES: u32 = 2;
 /// Asks that wait for another server before the connection is given up for them.
 const MOST_LATER: usize = MOST_ASKS / 2;
 
@@ -63,8 +60,21 @@ impl Work<'_> {
             }
             (
                 Request::Put(_) | Request::MakeFolder { .. } | Request::Remove { .. },
-                Reply::Committed { version, copies, .. },
-            ) if first.ends <= sent => self.finish(Answer::Committed { version, copies }),
+                Reply::Committed { version, copies, digest, current, .. },
+            ) if first.ends <= sent => {
+                match first.upload.as_ref().map(|upload| (upload.digest, digest)) {
+                    Some((sent, Some(stored))) if sent != stored => {
+                        let why = format!(
+                            "the server has stored other content than was sent: digest {stored} in place of {sent}"
+                        );
+                        self.finish(Answer::Refused(Refusal::new(ErrorCode::Damaged, why)))
+                    }
+                    Some((_, None)) if current => {
+                        Err(Stop::Violation("an acknowledgement has no digest".to_owned()))
+                    }
+                    _ => self.finish(Answer::Committed { version, copies }),
+                }
+            }
             (_, other) => Err(unexpected(&other)),
         }
     }
@@ -72,7 +82,7 @@ impl Work<'_> {
     /// The server works on an answer. It may, but not for ever.
     fn still_coming(&mut self) -> Result<(), Stop> {
         let now = Instant::now();
-        if now.duration_since(*self.begun.get_or_insert(now)) > limits::IDLE_TIME {
+        if now.duration_since(*self.begun.get_or_insert(now)) > PATIENCE {
             return Err(Stop::Lost("no answer came in time".to_owned()));
         }
         Ok(())
@@ -166,6 +176,14 @@ impl Work<'_> {
                 self.tally.no_changes += 1;
                 Err(Stop::Aside(refusal.message))
             }
+            // Perhaps another one has room. Each is asked once.
+            ErrorCode::NoSpace
+                if !reads
+                    && self.server.is_some_and(|server| !self.tally.full.contains(&server)) =>
+            {
+                self.tally.full.extend(self.server);
+                Err(Stop::Full(refusal.message))
+            }
             _ => self.finish(Answer::Refused(refusal)),
         }
     }
@@ -174,7 +192,7 @@ impl Work<'_> {
     fn again(&mut self, refusal: Refusal, place: Again) -> Result<(), Stop> {
         let mut item = self.settle()?;
         item.tries += 1;
-        if item.tries >= MOST_TRIES {
+        if item.tries >= MOST_USELESS {
             self.note_answer();
             return Ok(self.conversation.answer(item.tag, Answer::Refused(refusal))?);
         }
@@ -264,12 +282,12 @@ fn check_name(folder: &TreePath, name: &str) -> Result<(), Stop> {
 /// Errors that end the connection. They say nothing about the request that they came for.
 fn check_connection(refusal: &Refusal) -> Result<(), Stop> {
     use ErrorCode::{
-        BadProof, BadRequest, BadServer, BadTicket, BadVersion, Busy, Conflict, Cut, Draining,
-        Interrupted, Local, LoginNeeded, LoginRefused, NoSlave, TimedOut, Unreachable, Usage,
+        BadProof, BadRequest, BadServer, BadTicket, BadVersion, Busy, Cut, Draining, Interrupted,
+        Local, LoginNeeded, LoginRefused, NoSlave, TimedOut, Unreachable, Usage,
     };
     match refusal.code {
         Draining | TimedOut | Busy | NoSlave | LoginNeeded | LoginRefused | BadTicket
-        | BadVersion | BadProof | Conflict => Err(Stop::Lost(refusal.message.clone())),
+        | BadVersion | BadProof => Err(Stop::Lost(refusal.message.clone())),
         // What is asked here is well-formed.
         BadRequest => {
             Err(Stop::Violation(format!("it takes a request for a bad one: {}", refusal.message)))

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use relais_net::{Connection, Pace};
-use relais_proto::{Digest, FrameType, Header, Refusal, Reply, WireError, limits};
+use relais_proto::{Digest, FrameType, Header, Refusal, Reply, WireError};
 
 use super::SMALL;
 use super::error::Stop;
@@ -34,7 +34,7 @@ pub(super) fn take_in(
     came: &mut u64,
 ) -> Result<Ended, Stop> {
     let now = Instant::now();
-    let (mut pace, until) = (Pace::new(now), now + limits::IDLE_TIME);
+    let (mut pace, until) = (Pace::new(now), now + crate::retry::PATIENCE);
     let mut left = header.length;
     let (mut filled, mut untold) = (0, 0);
     while left > 0 {

@@ -14,6 +14,7 @@ use super::outbox::{self, BATCH, Outbox};
 use super::queue::{Item, Load};
 use super::{Conversation, PipelineError, Ran};
 use crate::fetch::{Detours, Sessions};
+use crate::retry::Attempts;
 
 /// Most asks without an answer, and so most that are kept here.
 pub(super) const MOST_ASKS: usize = 1024;
@@ -21,16 +22,13 @@ pub(super) const MOST_ASKS: usize = 1024;
 pub(super) const MOST_DATA: usize = 4 * 1024 * 1024;
 /// Answers that are taken in before more is asked, while further ones lie ready: asks go out together.
 const ANSWERS_TOGETHER: u32 = 8;
-/// Times that servers broke the protocol before it gives up.
-const MOST_VIOLATIONS: u32 = 3;
-/// Lost connections in a row that brought no answer.
-const MOST_FRUITLESS: u32 = 5;
 
 /// What is counted against running for ever.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    violations: u32,
-    fruitless: u32,
+    attempts: Attempts,
+    /// Servers that have no room.
+    pub full: Vec<SocketAddr>,
     /// Servers left because they could make no changes.
     pub no_changes: u32,
 }
@@ -60,6 +58,8 @@ pub(super) struct Work<'c> {
     pub begun: Option<Instant>,
     /// Whether the rest of an answer is under way that nobody waits for.
     pub midway: bool,
+    /// The current server.
+    pub server: Option<SocketAddr>,
     /// The current server until it has answered.
     pub silent: Option<SocketAddr>,
     /// The current server once it has answered; else the one that answered last.
@@ -99,6 +99,7 @@ impl<'c> Work<'c> {
             answers: 0,
             begun: None,
             midway: false,
+            server: None,
             silent: None,
             answered_by: None,
             tally: Tally::default(),
@@ -125,7 +126,7 @@ impl<'c> Work<'c> {
             return Err(PipelineError::Interrupted.into());
         }
         let connection = sessions.connection().map_err(PipelineError::from)?;
-        self.silent = Some(connection.peer());
+        (self.server, self.silent) = (Some(connection.peer()), Some(connection.peer()));
         self.filling = true;
         self.talk(connection)?;
         if connection.has_input() {
@@ -229,6 +230,12 @@ impl<'c> Work<'c> {
                 sessions.leave(&why);
                 return Ok(());
             }
+            Stop::Full(why) => {
+                if !sessions.full(&why) && outstanding {
+                    sessions.abandon();
+                }
+                return Ok(());
+            }
             Stop::Behind(refusal) => {
                 self.leave_quietly();
                 let conversation = &*self.conversation;
@@ -251,8 +258,7 @@ impl<'c> Work<'c> {
                 };
             }
             Stop::Violation(why) => {
-                self.tally.violations += 1;
-                if self.tally.violations >= MOST_VIOLATIONS {
+                if !self.tally.attempts.violated() {
                     sessions.failed(&why);
                     return Err(PipelineError::BadServer(why));
                 }
@@ -262,12 +268,9 @@ impl<'c> Work<'c> {
         };
         debug!("a connection with requests under way failed: {why}");
         sessions.failed(&why);
-        self.tally.fruitless = if self.silent.is_some() { self.tally.fruitless + 1 } else { 0 };
-        if self.tally.fruitless >= MOST_FRUITLESS {
-            Err(PipelineError::Unreachable(why))
-        } else {
-            Ok(())
-        }
+        // Each answer is a step forward, however small.
+        let gained = if self.silent.is_some() { 0 } else { u64::MAX };
+        if self.tally.attempts.lost(gained) { Ok(()) } else { Err(PipelineError::Unreachable(why)) }
     }
 
     /// The next server that answers takes over from none that was lost.

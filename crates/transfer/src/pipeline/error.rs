@@ -72,6 +72,8 @@ pub(super) enum Stop {
     Elsewhere(String),
     /// It can make no changes now: another one is asked, and nothing is held against it.
     Aside(String),
+    /// It has no room for what is to be put: another one is asked.
+    Full(String),
     /// It lacks what was seen before, and says so.
     Behind(Refusal),
     /// It does not have some of the content yet, and these have it.

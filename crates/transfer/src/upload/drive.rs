@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 
 use log::debug;
 use relais_net::Connection;
-use relais_proto::{ErrorCode, Expect, Refusal, Reply, Request, Version};
+use relais_proto::{ErrorCode, Expect, Refusal, Reply, Request};
 
 use super::body::Body;
 use super::digest::{Hashing, Reached};
 use super::error::{Stop, is_passing};
-use super::send::Sender;
+use super::send::{Commit, Sender};
 use super::tally::Tally;
 use super::{Progress, Stored, Target, UploadError, exchange};
 use crate::fetch::{Detours, Sessions};
@@ -29,9 +29,12 @@ pub(super) fn run(
             tally: Tally::default(),
             announced: false,
             opened: false,
+            asked: None,
             last: None,
             from_start: false,
             met: Vec::new(),
+            full: Vec::new(),
+            no_space: None,
         };
         Drive { sessions, work, midway: false, detours: Detours::new() }.run()
     })
@@ -52,12 +55,17 @@ struct Work<'a, 'scope, 'env> {
     /// Whether the caller was told that this content goes out.
     announced: bool,
     opened: bool,
+    /// The server that was asked last.
+    asked: Option<SocketAddr>,
     /// The server that was opened last, and whether the connection to it was lost since.
     last: Option<(SocketAddr, bool)>,
     /// Whether what the servers have is worth nothing.
     from_start: bool,
     /// How much each server had when it was met first.
     met: Vec<(SocketAddr, u64)>,
+    /// Servers that have no room, and what the last of them said.
+    full: Vec<SocketAddr>,
+    no_space: Option<Refusal>,
 }
 
 impl Drive<'_, '_, '_> {
@@ -84,13 +92,21 @@ impl Drive<'_, '_, '_> {
         let work = &mut self.work;
         work.sender.body.check_unchanged()?;
         let server = self.sessions.connection()?;
+        if let Some(refusal) = work.no_space.clone().filter(|_| work.full.contains(&server.peer()))
+        {
+            // All that can be asked were asked.
+            return Err(UploadError::Refused(work.all_full(refusal)).into());
+        }
+        work.asked = Some(server.peer());
         self.midway = true;
         let (target, size) = (work.sender.target, work.sender.body.size());
-        let (version, copies) = match exchange::ask(
+        let commit = match exchange::ask(
             server,
             &Request::Resume { id: target.id, path: target.path.clone(), size },
         )? {
-            Reply::Committed { version, copies, .. } => (version, copies),
+            Reply::Committed { version, copies, digest, current, .. } => {
+                Commit { version, copies, digest, current }
+            }
             Reply::Staged { offset, current } if offset <= size => {
                 work.go_on(server, offset, current)?
             }
@@ -102,7 +118,7 @@ impl Drive<'_, '_, '_> {
             other => return Err(Stop::unexpected(&other)),
         };
         self.midway = false;
-        work.stored(server.peer(), version, copies)
+        work.stored(server.peer(), &commit)
     }
 
     /// What follows from a failure: an error where the upload ends.
@@ -141,6 +157,12 @@ impl Drive<'_, '_, '_> {
     fn refused(&mut self, refusal: Refusal, clean: bool) -> Result<(), UploadError> {
         match refusal.code {
             ErrorCode::Behind => self.behind(refusal),
+            ErrorCode::NoSpace => self.full(refusal, clean),
+            // Other content was put under the id by an earlier call.
+            ErrorCode::Conflict if self.work.sender.target.is_old => {
+                self.leave(!clean);
+                Err(UploadError::Superseded)
+            }
             ErrorCode::Damaged | ErrorCode::BadOffset => self.begin_again(refusal, clean),
             code if is_passing(code) => self.move_on(&refusal.message),
             code => {
@@ -149,6 +171,21 @@ impl Drive<'_, '_, '_> {
                 Err(UploadError::Refused(refusal))
             }
         }
+    }
+
+    /// The server has no room: it is left out as one that failed, and another one may take it. Each is asked once.
+    fn full(&mut self, refusal: Refusal, clean: bool) -> Result<(), UploadError> {
+        self.work.full.extend(self.work.asked);
+        if !self.sessions.full(&refusal.message) {
+            self.leave(!clean);
+            return Err(UploadError::Refused(refusal));
+        }
+        debug!("{}: {}", self.work.sender.target.path, refusal.message);
+        self.work.no_space = Some(refusal);
+        if let Some((_, lost)) = &mut self.work.last {
+            *lost = true;
+        }
+        Ok(())
     }
 
     /// The server lacks what was seen before: another one may take it.
@@ -198,7 +235,7 @@ impl Work<'_, '_, '_> {
         server: &mut Connection,
         offset: u64,
         current: Expect,
-    ) -> Result<(Version, u16), Stop> {
+    ) -> Result<Commit, Stop> {
         let offset = if self.from_start { 0 } else { offset };
         self.tell(server.peer(), offset, current);
         let result = self.sender.send(server, offset);
@@ -228,6 +265,12 @@ impl Work<'_, '_, '_> {
         self.last = Some((server, false));
     }
 
+    /// What the user is told where no server has room.
+    fn all_full(&self, refusal: Refusal) -> Refusal {
+        let message = format!("{}; no other slave in service has room", refusal.message);
+        Refusal { message, ..refusal }
+    }
+
     fn begin_again(&mut self, why: &str) {
         self.met.clear();
         (self.announced, self.from_start) = (false, true);
@@ -239,12 +282,17 @@ impl Work<'_, '_, '_> {
         UploadError::Cut { sent: self.sender.sent, size: Some(self.sender.body.size()), why }
     }
 
-    fn stored(&mut self, by: SocketAddr, version: Version, copies: u16) -> Result<Stored, Stop> {
+    fn stored(&mut self, by: SocketAddr, commit: &Commit) -> Result<Stored, Stop> {
+        let is_old = self.sender.target.is_old;
+        if is_old && !commit.current {
+            return Err(UploadError::Superseded.into());
+        }
         let late = self.sender.hashing.known().is_none();
         let digest = self.sender.digest()?;
         if late {
             self.sender.body.check_unchanged()?;
         }
+        commit.check(digest, is_old)?;
         let size = self.sender.body.size();
         let mut servers = std::mem::take(&mut self.sender.servers);
         if !servers.contains(&by) {
@@ -254,8 +302,8 @@ impl Work<'_, '_, '_> {
         let met = self.met.iter().find(|(met, _)| *met == by).or(self.met.last());
         let resumed_from = met.map_or(size, |(_, offset)| *offset);
         Ok(Stored {
-            version,
-            copies,
+            version: commit.version,
+            copies: commit.copies,
             digest,
             size,
             resumed_from,

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use relais_proto::{ErrorCode, Refusal, WireError};
+use relais_proto::{Digest, ErrorCode, Refusal, WireError};
 use thiserror::Error;
 
 use crate::fetch::FetchError;
@@ -41,6 +41,19 @@ pub enum UploadError {
     /// Servers broke the protocol, again and again.
     #[error("the server broke the protocol: {0}")]
     BadServer(String),
+    /// An earlier call has put something under this id, and that is not, or not any more, what is to be put. A new id is needed.
+    #[error("an earlier put under this id is not at its path any more")]
+    Superseded,
+    /// The server acknowledges other content than was sent.
+    #[error(
+        "the server has stored other content than was sent: digest {stored} in place of {sent}"
+    )]
+    OtherContent {
+        /// Digest of what the server says that it has stored.
+        stored: Digest,
+        /// Digest of what was sent.
+        sent: Digest,
+    },
 }
 
 impl UploadError {
@@ -54,6 +67,8 @@ impl UploadError {
             Self::Cut { .. } => ErrorCode::Cut,
             Self::SourceChanged | Self::Source(_) => ErrorCode::Local,
             Self::BadServer(_) => ErrorCode::BadServer,
+            Self::Superseded => ErrorCode::Conflict,
+            Self::OtherContent { .. } => ErrorCode::Damaged,
         }
     }
 
@@ -69,7 +84,10 @@ impl UploadError {
                 is_passing(refusal.code)
                     || matches!(refusal.code, NoChanges | Behind | LoginNeeded | LoginRefused)
             }
-            Self::SourceChanged | Self::Source(_) => false,
+            Self::SourceChanged
+            | Self::Source(_)
+            | Self::Superseded
+            | Self::OtherContent { .. } => false,
         }
     }
 }

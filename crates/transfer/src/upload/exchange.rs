@@ -1,16 +1,15 @@
 //! Requests and their single answers, and what a server says while content is under way.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use relais_net::Connection;
-use relais_proto::{Reply, Request, limits};
+use relais_proto::{Reply, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::error::Stop;
+use crate::retry::PATIENCE;
 
-/// The longest that a server may put off an answer with `Wait`.
-const PATIENCE: Duration = limits::IDLE_TIME;
 /// Signs of life that are read in one go: a server that sends nothing else must not hold up the sender.
 const MOST_SIGNS: u32 = 64;
 

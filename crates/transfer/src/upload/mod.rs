@@ -48,6 +48,8 @@ pub struct Source<'a> {
 pub struct Target<'a> {
     /// Chosen by the caller. Asked again with the same id, path and size it is the same upload.
     pub id: ChangeId,
+    /// Whether an earlier call may have used the id: then what it put counts only while it is still at the path.
+    pub is_old: bool,
     /// Which file it becomes.
     pub path: &'a TreePath,
     /// What must be there when the put is made.

@@ -22,6 +22,34 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// Time after which a session that waits for the digest shows that it is still wanted.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
+/// What a server has stored, as it says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Commit {
+    pub version: Version,
+    pub copies: u16,
+    pub digest: Option<Digest>,
+    pub current: bool,
+}
+
+impl Commit {
+    /// Compares what is stored with what was to be put. `is_old` says whether the id may be that of an earlier put.
+    pub(super) fn check(&self, sent: Digest, is_old: bool) -> Result<(), Stop> {
+        if is_old && (!self.current || self.digest != Some(sent)) {
+            return Err(UploadError::Superseded.into());
+        }
+        match self.digest {
+            Some(stored) if stored != sent => {
+                Err(UploadError::OtherContent { stored, sent }.into())
+            }
+            // What has gone from its path since may be forgotten; what was made just now is not.
+            None if self.current => {
+                Err(Stop::Violation("an acknowledgement has no digest".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 pub(super) struct Sender<'a, 'scope, 'env> {
     pub body: &'env Body<'env>,
     pub target: &'a Target<'a>,
@@ -56,11 +84,7 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
     }
 
     /// Sends what lies behind `offset`; returns what the server stored it as.
-    pub(super) fn send(
-        &mut self,
-        server: &mut Connection,
-        offset: u64,
-    ) -> Result<(Version, u16), Stop> {
+    pub(super) fn send(&mut self, server: &mut Connection, offset: u64) -> Result<Commit, Stop> {
         self.asked = false;
         prepare(server)?;
         match self.body.large_file() {
@@ -68,7 +92,9 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
             None => self.send_small(server, offset)?,
         }
         match answer(server) {
-            Ok(Reply::Committed { version, copies, .. }) => Ok((version, copies)),
+            Ok(Reply::Committed { version, copies, digest, current, .. }) => {
+                Ok(Commit { version, copies, digest, current })
+            }
             Ok(other) => Err(Stop::unexpected(&other)),
             // More than this it does not read and drop after a refusal: it closes.
             Err(Stop::Refused { refusal, clean }) => Err(Stop::Refused {

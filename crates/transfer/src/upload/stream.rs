@@ -9,6 +9,7 @@ use super::body::Body;
 use super::error::{Stop, is_passing};
 use super::exchange::{answer, listen};
 use super::outgoing::{flush, prepare, queue_bytes};
+use super::send::Commit;
 use super::tally::Tally;
 use super::{Progress, Stored, Target, UploadError, drive};
 use crate::fetch::Sessions;
@@ -111,7 +112,8 @@ impl Stream<'_> {
         self.ended = true;
         let (size, bytes_moved, servers) = (self.sent, self.bytes_moved, vec![server.peer()]);
         match answer(server)? {
-            Reply::Committed { version, copies, .. } => {
+            Reply::Committed { version, copies, digest: stored, current, .. } => {
+                Commit { version, copies, digest: stored, current }.check(digest, false)?;
                 Ok(Stored { version, copies, digest, size, resumed_from: 0, servers, bytes_moved })
             }
             other => Err(Stop::unexpected(&other)),
@@ -119,7 +121,7 @@ impl Stream<'_> {
     }
 
     fn opening(&self) -> PutRequest {
-        let Target { id, path, expect, copies } = *self.target;
+        let Target { id, path, expect, copies, .. } = *self.target;
         PutRequest {
             id,
             path: path.clone(),

@@ -66,10 +66,7 @@ impl Run<'_> {
         let logged =
             if node.size > LOGGED { self.shell.local.logged(&target)? } else { String::new() };
         let job = Job { remote, target, logged };
-        let received = match self.shell.take_received(&job) {
-            Some(received) => received,
-            None => self.shell.receive(&job, folder)?,
-        };
+        let received = self.shell.receive(&job, folder)?;
         self.tally.several.add(&received);
         Ok(received.bytes)
     }

@@ -78,6 +78,7 @@ impl Run<'_> {
                 remote,
                 logged,
                 expect: Expect::Any,
+                resumed: false,
             },
             &file,
         )?;

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use relais_net::Connection;
 use relais_proto::{
-    ChangeId, Entry, ErrorCode, Expect, FrameType, Kind, Mode, PutRequest, Refusal, Reply, Request,
-    TreePath, Version,
+    ChangeId, Digest, Entry, ErrorCode, Expect, FrameType, Kind, Mode, PutRequest, Refusal, Reply,
+    Request, TreePath, Version,
 };
 
 use super::super::fake::send;
@@ -15,7 +15,8 @@ impl Tree {
     pub(super) fn resume(&self, id: ChangeId, path: &TreePath, n: u8) -> Reply {
         let state = self.state();
         if let Some(number) = state.made.get(&id) {
-            return committed(*number);
+            let current = state.versions.get(path.as_str()) == Some(number);
+            return committed(*number, state.digests.get(&id).copied(), current);
         }
         let offset = state.staged.get(&(n, id)).map_or(0, |bytes| bytes.len() as u64);
         Reply::Staged {
@@ -57,6 +58,7 @@ impl Tree {
             }
         };
         assert!(put.size.is_none_or(|size| size == bytes.len() as u64) && wanted == digest(&bytes));
+        self.state().digests.entry(put.id).or_insert(wanted);
         if self.may_not_change() {
             self.keep(put, n, bytes);
             send(connection, &[refused(ErrorCode::NoChanges)]);
@@ -193,7 +195,8 @@ impl State {
         change: impl FnOnce(&mut Self) -> Result<(), ErrorCode>,
     ) -> Reply {
         if let Some(number) = self.made.get(&id) {
-            return committed(*number);
+            let current = self.versions.get(path.as_str()) == Some(number);
+            return committed(*number, self.digests.get(&id).copied(), current);
         }
         if let Err(code) = change(self) {
             return refused(code);
@@ -201,7 +204,7 @@ impl State {
         self.last += 1;
         self.made.insert(id, self.last);
         self.versions.insert(path.as_str().to_owned(), self.last);
-        committed(self.last)
+        committed(self.last, self.digests.get(&id).copied(), true)
     }
 
     /// Takes out a path and all below it.
@@ -233,9 +236,9 @@ impl State {
     }
 }
 
-fn committed(number: u64) -> Reply {
+fn committed(number: u64, digest: Option<Digest>, current: bool) -> Reply {
     let version = Version { epoch: 1, number };
-    Reply::Committed { version, copies: 1, mark: version }
+    Reply::Committed { version, copies: 1, mark: version, digest, current }
 }
 
 fn refused(code: ErrorCode) -> Reply {

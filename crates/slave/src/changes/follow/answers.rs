@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use relais_cluster::replica::Session;
+use relais_proto::Change;
 
 use crate::changes::Answer;
 use crate::changes::counter::Counter;
@@ -13,18 +14,26 @@ pub struct Answers {
     next: u64,
     channels: BTreeMap<u64, VecDeque<(Session, Option<Answer>)>>,
     channel_of: HashMap<Session, u64>,
+    /// What each session that waits has asked for.
+    changes: HashMap<Session, Change>,
     /// Channels on which an answer was lost: what was asked there is still to be read.
     lost: BTreeSet<u64>,
 }
 
 impl Answers {
     /// Something was asked on this channel.
-    pub fn begin(&mut self, channel: u64) -> Session {
+    pub fn begin(&mut self, channel: u64, change: &Change) -> Session {
         self.next += 1;
         let session = Session(self.next);
+        self.changes.insert(session, change.clone());
         self.channels.entry(channel).or_default().push_back((session, None));
         self.channel_of.insert(session, channel);
         session
+    }
+
+    /// What a session that waits has asked for.
+    pub fn change_of(&self, session: Session) -> Option<&Change> {
+        self.changes.get(&session)
     }
 
     /// The answer has come: it and those that waited for it go out.
@@ -36,6 +45,7 @@ impl Answers {
         }
         while let Some((session, Some(answer))) = waiting.front() {
             self.channel_of.remove(session);
+            self.changes.remove(session);
             // Behind an answer that is lost, the next would be taken for it.
             if !self.lost.contains(&channel) && !counter.answer(channel, answer) {
                 self.lost.insert(channel);
@@ -63,6 +73,7 @@ impl Answers {
             .collect();
         for session in &sessions {
             self.channel_of.remove(session);
+            self.changes.remove(session);
         }
         sessions
     }

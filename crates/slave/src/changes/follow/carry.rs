@@ -13,6 +13,7 @@ use relais_tree::Meta;
 use super::disk::Steps;
 use super::{Failed, Follower, announce, rolled_back};
 use crate::catalogue::{CatalogueError, Kept, Store, Stored};
+use crate::changes::Commit;
 use crate::staging::StagedName;
 
 /// What a batch has come to.
@@ -151,7 +152,7 @@ impl Batch<'_, '_> {
                 }
             }
         }
-        Ok(self.store.note_change(id, version)?)
+        Ok(self.store.note_change(id, Commit::from(&told.numbered))?)
     }
 
     fn put(

@@ -12,7 +12,7 @@ mod found;
 mod place;
 mod propose;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,10 +30,10 @@ use relais_tree::{Folder, TreeError};
 use self::answers::Answers;
 use self::aside::Aside;
 use self::found::Finds;
-use super::Done;
 use super::channel::Desk;
 use super::counter::Counter;
 use super::door::Door;
+use super::{Answer, Commit, Done};
 use crate::board::Board;
 use crate::catalogue::{CatalogueError, Scanner, Store, WatchMode};
 use crate::replicator::fetch::Fetchers;
@@ -92,6 +92,8 @@ pub struct Follower {
     /// What is staged for changes of sessions. The digest is that of the change where this process has seen it checked.
     staged: HashMap<ChangeId, StagedName>,
     checked: HashMap<ChangeId, relais_proto::Digest>,
+    /// Puts of sessions that the master had numbered before they were asked for on this link.
+    known: HashSet<ChangeId>,
     finds: Finds,
     /// Sessions that want to know who holds a content.
     wanted: HashMap<Version, Vec<u64>>,
@@ -163,6 +165,7 @@ impl Follower {
             refused: None,
             staged,
             checked: HashMap::new(),
+            known: HashSet::new(),
             finds: Finds::default(),
             wanted: HashMap::new(),
             late: VecDeque::new(),
@@ -285,10 +288,10 @@ impl Follower {
             }
             Action::Discard(id) => self.discard(id, store, events)?,
             Action::SetAside { id, why } => self.set_aside(id, &why.message, store, events)?,
-            Action::Answer { session, answer, .. } => {
+            Action::Answer { session, id, answer } => {
                 let answer = match answer {
                     replica::Answer::Done { version, copies } => {
-                        Ok(Done { version, copies: copies.max(1) })
+                        self.made(session, id, version, copies, store)?
                     }
                     replica::Answer::TooFewCopies { version, copies } => {
                         Err(too_few(version, copies))
@@ -301,6 +304,26 @@ impl Follower {
             Action::Serve(_) | Action::SendAway(_) => {}
         }
         Ok(())
+    }
+
+    /// The answer to a session whose change is made: it is told what is stored under the id, which may be older than what it asked for.
+    fn made(
+        &mut self,
+        session: replica::Session,
+        id: ChangeId,
+        version: Version,
+        copies: u16,
+        store: &Store,
+    ) -> Result<Answer, CatalogueError> {
+        let fresh = !self.known.remove(&id);
+        let digest = store.commit_of(id)?.and_then(|commit| commit.digest);
+        let done = Done { version, copies: copies.max(1), digest, fresh };
+        Ok(match self.answers.change_of(session) {
+            Some(change) => Commit { version, digest }
+                .answer_to(change)
+                .map(|stored| Done { digest: stored.digest, ..done }),
+            None => Ok(done),
+        })
     }
 
     fn take_inbound(
@@ -328,6 +351,11 @@ impl Follower {
                     if let ToSlave::Where { put, holders } = &message {
                         store.set_holders(*put, holders)?;
                         self.tell_holders(*put, holders);
+                    }
+                    if let ToSlave::Answer { id, answer: Ok(_) } = &message
+                        && self.staged.contains_key(id)
+                    {
+                        self.known.insert(*id);
                     }
                     events.push_back(Event::Heard(message));
                 }

@@ -41,13 +41,15 @@ impl Follower {
         let full = rustix::fs::fstatvfs(&self.root).is_ok_and(|disk| is_full(&disk));
         let unsynced = self.sync_staged(&gathered.proposals);
         for ((channel, proposal), unsynced) in gathered.proposals.into_iter().zip(unsynced) {
-            let session = self.answers.begin(channel);
-            let known =
-                store.number_of(proposal.id)?.filter(|version| !self.replica.lacks().has(*version));
+            let session = self.answers.begin(channel, &proposal.change);
+            let known = store
+                .commit_of(proposal.id)?
+                .filter(|commit| !self.replica.lacks().has(commit.version));
             let refusal = match known {
-                Some(version) => {
+                Some(commit) => {
                     self.forget_staged(&proposal);
-                    self.answers.answer(session, Ok(version.into()), &self.counter);
+                    let answer = commit.answer_to(&proposal.change);
+                    self.answers.answer(session, answer, &self.counter);
                     continue;
                 }
                 None if full && needs_room(&proposal.change) => {

@@ -149,7 +149,7 @@ fn somebody_elses_file_in_the_place_is_left_alone_and_the_change_withdrawn() {
     assert_eq!(rig.content("f").as_deref(), Some("edited by them"));
     rig.check_file("g", "ours", 6, 6);
     assert_eq!((rig.number("f"), rig.board.mark()), (Some(8), version(8)));
-    assert_eq!([4, 5].map(|n| rig.store().number_of(id(n)).unwrap()), [None, None]);
+    assert_eq!([4, 5].map(|n| rig.store().commit_of(id(n)).unwrap()), [None, None]);
     assert_eq!(rig.staged(), 2, "asked for again it is there");
     rig.publish("new", "theirs");
     assert_eq!(rig.made(&asked[..1]), [9]);
@@ -186,7 +186,7 @@ fn what_cannot_be_made_any_more_is_withdrawn_and_keeps_its_content() {
     rig.start();
     assert_eq!(rig.board.mark(), version(7));
     assert_eq!(
-        [3, 4, 5].map(|n| rig.store().number_of(id(n)).unwrap().is_some()),
+        [3, 4, 5].map(|n| rig.store().commit_of(id(n)).unwrap().is_some()),
         [false, false, true]
     );
     assert_eq!(rig.staged(), 1);
@@ -240,7 +240,7 @@ fn a_catalogue_that_was_deleted_is_told_by_the_journal() {
     );
     assert_eq!(rig.staged(), 0);
     assert_eq!(
-        rig.store().number_of(id(5)).unwrap(),
+        rig.store().commit_of(id(5)).unwrap().map(|commit| commit.version),
         Some(version(5)),
         "ids are known without the catalogue"
     );

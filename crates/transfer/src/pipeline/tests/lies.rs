@@ -44,8 +44,13 @@ fn answers_of_another_kind() {
         };
         Reply::Details { entry, digest, holders: Vec::new(), mark: Mark::default() }
     };
-    let committed =
-        Reply::Committed { version: Version::default(), copies: 1, mark: Mark::default() };
+    let committed = Reply::Committed {
+        version: Version::default(),
+        copies: 1,
+        mark: Mark::default(),
+        digest: None,
+        current: true,
+    };
     let header = Reply::Header(Tree::header(&[], 0));
     let done = Reply::Done { mark: Mark::default() };
     let page = Reply::Entries(PageBuilder::new().finish());

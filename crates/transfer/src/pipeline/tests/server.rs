@@ -31,6 +31,7 @@ pub struct Tree {
 struct State {
     files: BTreeMap<String, Vec<u8>>,
     changes: Vec<ChangeId>,
+    digests: std::collections::HashMap<ChangeId, relais_proto::Digest>,
     made: Vec<String>,
 }
 
@@ -66,7 +67,8 @@ impl Tree {
             state.changes.len() - 1
         });
         let version = Version { epoch: 1, number: number as u64 + 1 };
-        Reply::Committed { version, copies: 1, mark: version }
+        let digest = state.digests.get(&id).copied();
+        Reply::Committed { version, copies: 1, mark: version, digest, current: true }
     }
 
     fn entry(name: &str, content: &[u8]) -> Entry {
@@ -149,6 +151,7 @@ impl Tree {
                 assert_eq!((put.size, put.offset), (Some(data.len() as u64), 0));
                 let name = put.path.as_str().to_owned();
                 encode(&[self.commit(put.id, format!("put {name}"), |state| {
+                    state.digests.insert(put.id, digest_of(data));
                     state.files.insert(name, data.to_vec());
                 })])
             }

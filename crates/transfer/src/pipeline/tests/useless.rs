@@ -137,19 +137,24 @@ fn a_put_that_was_damaged_on_the_way_is_sent_again() {
 
 #[test]
 fn a_change_that_does_not_fit_is_refused_at_once() {
-    for code in [
-        ErrorCode::Changed,
-        ErrorCode::Storage,
-        ErrorCode::Exists,
-        ErrorCode::Denied,
-        ErrorCode::NoSpace,
-    ] {
+    for code in [ErrorCode::Changed, ErrorCode::Storage, ErrorCode::Exists, ErrorCode::Denied] {
         let server = Server::saying(move |_, _| refused(code));
         let held = Held::new(&[&server], [put(1, "x", bytes(10)), make_folder(2, "y")]);
         held.ran();
         assert_eq!(held.asker.told, [(0, Told::Refused(code)), (1, Told::Refused(code))]);
         assert_eq!(server.requests().len(), 2);
     }
+}
+
+#[test]
+fn a_full_server_is_asked_again_once_and_then_refuses() {
+    let server = Server::saying(move |_, _| refused(ErrorCode::NoSpace));
+    let held = Held::new(&[&server], [put(1, "x", bytes(10)), make_folder(2, "y")]);
+    held.ran();
+    // There is no other: each ask is answered, and asked at most twice.
+    let wanted = ErrorCode::NoSpace;
+    assert_eq!(held.asker.told, [(0, Told::Refused(wanted)), (1, Told::Refused(wanted))]);
+    assert!(server.requests().len() <= 4);
 }
 
 #[test]

@@ -124,10 +124,10 @@ fn a_server_that_is_silent_in_the_middle_of_a_put_gets_the_rest() {
 
 #[test]
 fn a_put_that_is_refused_at_once_is_sent_to_its_end() {
-    let a = only_reading(server::refused(ErrorCode::NoSpace));
+    let a = only_reading(server::refused(ErrorCode::Denied));
     let mut held = Held::over(narrow(&[&a]), Asker::new([put(1, "x", bytes(1_000_000))]));
     held.ran();
-    assert_eq!(held.asker.told, [(0, Told::Refused(ErrorCode::NoSpace))]);
+    assert_eq!(held.asker.told, [(0, Told::Refused(ErrorCode::Denied))]);
     // So the connection can be used on.
     assert!(held.sessions.failures.is_empty() && held.sessions.abandoned == 0);
     assert!(held.sessions.connection().is_ok());
@@ -144,6 +144,8 @@ fn answers_that_come_before_what_they_answer_are_lies() {
         version: relais_proto::Version::default(),
         copies: 1,
         mark: relais_proto::Mark::default(),
+        digest: None,
+        current: true,
     };
     let too_early = [
         encode(&[committed]),

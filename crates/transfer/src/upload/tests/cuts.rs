@@ -26,7 +26,7 @@ fn lengths(content: &[u8]) -> (u64, usize) {
     ];
     let data = if content.is_empty() { 0 } else { content.len() + relais_proto::HEADER_LEN };
     let mut answers = Vec::new();
-    for reply in [staged(0), Reply::Wait(WaitReason::Storing), committed()] {
+    for reply in [staged(0), Reply::Wait(WaitReason::Storing), committed(Digest([0; 32]))] {
         reply.encode(&mut answers);
     }
     ((requests.iter().map(frame).sum::<usize>() + data) as u64, answers.len())

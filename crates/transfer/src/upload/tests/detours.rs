@@ -57,7 +57,7 @@ fn a_server_that_is_alone_says_so_at_any_time() {
     let server = Server::saying(&cluster, move |request| {
         Some(match request {
             Request::Resume { .. } => vec![alone(), staged(0)],
-            Request::PutEnd { .. } => vec![alone(), alone(), committed()],
+            Request::PutEnd { digest } => vec![alone(), alone(), committed(*digest)],
             _ => return None,
         })
     });

@@ -31,7 +31,10 @@ fn answers_that_have_no_place() {
 #[test]
 fn stored_before_the_end_is_a_lie() {
     let cluster = Cluster::default();
-    let server = Server::new(&cluster, Script { chatter: vec![committed()], ..Script::default() });
+    let server = Server::new(
+        &cluster,
+        Script { chatter: vec![committed(Digest([0; 32]))], ..Script::default() },
+    );
     let run = Run::new(&[&server], &bytes(30 * MIB));
     assert!(matches!(run.result, Err(UploadError::BadServer(_))), "{:?}", run.result);
     assert!(cluster.made().is_empty());

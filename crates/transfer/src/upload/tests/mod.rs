@@ -178,7 +178,7 @@ impl Run {
         let result = put(
             &mut sessions,
             &source,
-            &Target { id: ID, path: &path(), expect: Expect::Absent, copies: 3 },
+            &Target { id: ID, is_old: false, path: &path(), expect: Expect::Absent, copies: 3 },
             &mut told,
         );
         Self { told, sessions, result }
@@ -220,7 +220,7 @@ fn staged(offset: u64) -> Reply {
     Reply::Staged { offset, current: Expect::Absent }
 }
 
-fn committed() -> Reply {
+fn committed(digest: Digest) -> Reply {
     let version = Version { epoch: 1, number: 1 };
-    Reply::Committed { version, copies: 2, mark: version }
+    Reply::Committed { version, copies: 2, mark: version, digest: Some(digest), current: true }
 }

@@ -27,6 +27,11 @@ impl Cluster {
         self.0.lock().unwrap().clone()
     }
 
+    fn digest(&self, id: ChangeId) -> Digest {
+        let made = self.0.lock().unwrap();
+        digest_of(&made.iter().find(|made| made.id == id).unwrap().content)
+    }
+
     fn knows(&self, id: ChangeId) -> bool {
         self.0.lock().unwrap().iter().any(|made| made.id == id)
     }
@@ -216,7 +221,7 @@ impl Session<'_> {
         match request {
             Request::Ping => vec![Reply::Pong],
             Request::Resume { id, .. } if cluster.knows(*id) => {
-                vec![Reply::Wait(WaitReason::Storing), committed()]
+                vec![Reply::Wait(WaitReason::Storing), committed(cluster.digest(*id))]
             }
             Request::Resume { .. } => {
                 if self.script.forgetful {
@@ -252,7 +257,7 @@ impl Session<'_> {
                 if made.iter().all(|made| made.id != upload.put.id) {
                     made.push(Made { id: upload.put.id, content, put: upload.put });
                 }
-                vec![Reply::Wait(WaitReason::Storing), committed()]
+                vec![Reply::Wait(WaitReason::Storing), committed(*digest)]
             }
             _ => vec![refusal(ErrorCode::Unsupported)],
         }

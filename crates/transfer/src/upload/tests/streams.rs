@@ -28,7 +28,7 @@ fn run_stream(servers: &[&Server], from: &mut dyn Read, mut told: Recorder) -> R
     let result = put_stream(
         &mut sessions,
         from,
-        &Target { id: ID, path: &path(), expect: Expect::Any, copies: 0 },
+        &Target { id: ID, is_old: false, path: &path(), expect: Expect::Any, copies: 0 },
         &mut told,
     );
     Run { told, sessions, result }

@@ -1,0 +1,142 @@
+//! Forgetting unfinished transfers: their lines in the `.log`, and what was fetched of them.
+//!
+//! Only part files go, under the names that this client gives them, and none that another client is using.
+
+use std::path::Path;
+
+use log::debug;
+use relais_proto::TreePath;
+use relais_tree::{Folder, MetaKind, TreeError};
+
+use super::local_failure;
+use crate::Failure;
+use crate::local::openable;
+use crate::log::{Entry, Work, forget, is_part, lock_name, part_name};
+use crate::shell::Shell;
+
+impl Shell {
+    /// Drops unfinished transfers; which were dropped. One that another client is working on is left, and told of.
+    ///
+    /// # Errors
+    /// That the `.log` cannot be written, or a part file stays. What was dropped by then is dropped.
+    pub fn drop_transfers(&mut self, entries: Vec<Entry>) -> Result<Vec<Entry>, Failure> {
+        let mut dropped = Vec::new();
+        for entry in entries {
+            match self.drop_parts(&entry) {
+                Ok(()) => dropped.push(entry),
+                Err(TreeError::InUse) => self.notices.say(&format!(
+                    "{}: another ftpclient is transferring it; it is left",
+                    entry.local
+                )),
+                Err(e) => {
+                    forget(self.local.home(), &dropped)?;
+                    return Err(local_failure(&entry.local, &e));
+                }
+            }
+        }
+        forget(self.local.home(), &dropped)?;
+        Ok(dropped)
+    }
+
+    /// Removes the part files of one transfer; [`TreeError::InUse`] where another client has them.
+    fn drop_parts(&self, entry: &Entry) -> Result<(), TreeError> {
+        let home = Folder::open(self.local.home())?;
+        match &entry.work {
+            Work::Put(_) => {
+                remove_part(&home, &lock_name(&entry.remote, &entry.local, &entry.origin))
+            }
+            Work::PutTree => Ok(()),
+            Work::Get(_) => {
+                let (folder, name) = split(&entry.local);
+                match Folder::open(openable(&self.local.home_shown().join(folder))) {
+                    Ok(folder) => remove_part(&folder, &part_name(name)),
+                    Err(TreeError::NotFound | TreeError::NotFolder) => Ok(()),
+                    Err(e) => Err(e),
+                }
+            }
+            // The line may have been changed by anybody: nothing is looked for outside the local folder.
+            Work::GetTree => match self.folder_of_line(&entry.local) {
+                Ok(top) => remove_parts_below(&top),
+                Err(TreeError::NotFound | TreeError::NotFolder) => Ok(()),
+                Err(why) => {
+                    self.notices.say(&format!("{}: part files in it may stay: {why}", entry.local));
+                    Ok(())
+                }
+            },
+        }
+    }
+}
+
+/// The folder of a logged name, and the name in it.
+fn split(logged: &str) -> (&Path, &str) {
+    logged.rsplit_once('/').map_or((Path::new(""), logged), |(folder, name)| {
+        (Path::new(if folder.is_empty() { "/" } else { folder }), name)
+    })
+}
+
+/// Removes a part file, or the file of an upload's lock, where it is there.
+fn remove_part(folder: &Folder, name: &str) -> Result<(), TreeError> {
+    match folder.open_part_locked(name) {
+        // The lock is held until the name is gone.
+        Ok(_held) => folder.unlink(name),
+        Err(TreeError::NotFound) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes all part files below a folder. No link is followed.
+fn remove_parts_below(top: &Folder) -> Result<(), TreeError> {
+    let mut left = vec![TreePath::root()];
+    while let Some(path) = left.pop() {
+        let opened = if path.is_root() { top.try_clone() } else { top.open_folder(&path) };
+        let folder = match opened {
+            Ok(folder) => folder,
+            // It went, or something else took its place.
+            Err(e) => {
+                debug!("{path} is left: {e}");
+                continue;
+            }
+        };
+        for listed in folder.list()? {
+            let listed = listed?;
+            let Ok(name) = std::str::from_utf8(listed.name()) else { continue };
+            let kind = folder.stat_part(listed.name()).map(|meta| meta.kind);
+            match kind {
+                Ok(MetaKind::File) if is_part(name) => remove_part(&folder, name)?,
+                Ok(MetaKind::Folder) => left.extend(path.join(name).ok()),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_part_files_that_nobody_uses_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("d/e")).unwrap();
+        let part = part_name("f");
+        for name in ["d/f", "d/e/x.part", "d/e/.relais-x.part"] {
+            std::fs::write(at(name), "x").unwrap();
+        }
+        std::fs::write(at("d/e").join(&part), "x").unwrap();
+        std::fs::create_dir(at("outside")).unwrap();
+        std::fs::write(at("outside").join(&part), "x").unwrap();
+        std::os::unix::fs::symlink("../outside", at("d/link")).unwrap();
+        let top = Folder::open(&at("d")).unwrap();
+        let held = Folder::open(&at("d/e")).unwrap().open_part_locked(&part).unwrap();
+        assert!(matches!(remove_parts_below(&top), Err(TreeError::InUse)));
+        drop(held);
+        remove_parts_below(&top).unwrap();
+        assert!(!at("d/e").join(&part).exists() && at("outside").join(&part).exists());
+        assert!(["d/f", "d/e/x.part", "d/e/.relais-x.part"].iter().all(|name| at(name).exists()));
+        assert_eq!(split("a"), (Path::new(""), "a"));
+        assert_eq!(split("/a"), (Path::new("/"), "a"));
+        assert_eq!(split("a/b/c"), (Path::new("a/b"), "c"));
+    }
+}
