@@ -180,7 +180,7 @@ impl Applier<'_, '_> {
                 self.put(path, *mode, staged.ok_or(TreeError::NotFound)?)
             }
             Change::MakeFolder { path, mode } => make_folder(path, *mode, self.parents),
-            Change::SetMode { path, mode } => set_mode_at(path, *mode, self.parents),
+            Change::SetMode { path, mode } => self.set_mode(path, *mode),
             Change::Remove { path, recursive } => self.remove(path, *recursive, version),
             Change::Move { from, to } => self.move_to(from, to, version),
             Change::Withdraw { .. } => Ok(nothing(Vec::new(), None)),
@@ -194,6 +194,24 @@ impl Applier<'_, '_> {
     /// Quarantines what has a name in a folder of the tree.
     fn clear(&mut self, folder: &Folder, name: &str, path: &TreePath) -> Result<(), TreeError> {
         self.aside.take_from(folder, name, path.as_str(), CAME_MEANWHILE).map(drop)
+    }
+
+    fn set_mode(&mut self, path: &TreePath, mode: Mode) -> Result<Applied, TreeError> {
+        let (parent, name) = place(path)?;
+        let former = self.parents.root.stat(path)?.mode;
+        let meta = set_mode_of(self.parents.root, path, mode)?;
+        let undo = Undo::SetMode { path: path.clone(), former };
+        // What is noted as the catalogue's must be the catalogue's.
+        let folder = self.parents.get(&parent)?.try_clone()?;
+        let name = name.as_bytes();
+        let left = Left { path, folder: &folder, name, meta: &meta, renamed: true };
+        match (self.known)(&left) {
+            Ok(true) => Ok(Applied { parents: Vec::new(), meta: Some(meta), out: None, undo }),
+            other => {
+                undo.run_or_warn(self.parents, self.staging, self.aside);
+                Err(other.err().unwrap_or(TreeError::Changing))
+            }
+        }
     }
 
     fn put(
@@ -540,17 +558,6 @@ pub fn set_mode_of(root: &Folder, path: &TreePath, mode: Mode) -> Result<Meta, T
         }
     }
     root.stat(path)
-}
-
-fn set_mode_at(
-    path: &TreePath,
-    mode: Mode,
-    parents: &mut Parents<'_>,
-) -> Result<Applied, TreeError> {
-    let former = parents.root.stat(path)?.mode;
-    let meta = set_mode_of(parents.root, path, mode)?;
-    let undo = Undo::SetMode { path: path.clone(), former };
-    Ok(Applied { parents: Vec::new(), meta: Some(meta), out: None, undo })
 }
 
 fn make_folder(

@@ -223,7 +223,9 @@ impl Batch<'_, '_> {
         if !ours {
             return Ok(());
         }
-        let Some(meta) = self.steps.set_mode(path, mode)? else { return Ok(()) };
+        let now = self.steps.set_mode(path, mode)?;
+        // A user may have put something in its place meanwhile.
+        let Some(meta) = now.filter(|now| now.same_but_renamed(&meta)) else { return Ok(()) };
         if row.here {
             self.store.touch(path, &meta)?;
         } else if let Some(kept) = kept {
@@ -354,8 +356,12 @@ impl Batch<'_, '_> {
                 .look(path)?
                 .filter(|meta| Steps::is_same_file(meta, row.as_ref(), kept.as_ref()));
             if meta.is_some() {
-                meta = self.steps.set_mode(path, entry.mode)?;
-            } else {
+                meta = self
+                    .steps
+                    .set_mode(path, entry.mode)?
+                    .filter(|meta| Steps::is_same_file(meta, row.as_ref(), kept.as_ref()));
+            }
+            if meta.is_none() {
                 self.out.lacks.push(content.put);
             }
             self.store.keep(path, None)?;
