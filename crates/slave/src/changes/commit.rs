@@ -321,8 +321,10 @@ impl Committer {
                 on_foreign: OnForeign::RollBack,
             };
             job.result = applier.apply(change, *version, job.proposal.staged.as_ref());
-            if let (Change::Put { path, .. }, Ok(Applied { meta: Some(meta), .. })) =
-                (change, &job.result)
+            if let (
+                Change::Put { path, .. } | Change::MakeFolder { path, .. },
+                Ok(Applied { meta: Some(meta), .. }),
+            ) = (change, &job.result)
             {
                 placed.insert(path.clone(), *meta);
             }
