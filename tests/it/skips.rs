@@ -13,8 +13,10 @@ const LONG: &[&str] = &[
     "a_storm_of_a_minute",
     "beside_500_flooding_sessions_no_put_fails",
     "files_by_hand_survive_thousands_of_changes",
+    "a_hundred_thousand_staged_files_do_not_slow_a_put",
     "half_an_hour_of_mixed_load_leaves_nothing_behind",
     "seven_hundred_guessing_addresses_lock_out_nobody",
+    "masses_of_overwrites_and_moves_cost_bounded_memory",
 ];
 /// No tests at all: they write files of the repository anew when somebody asks for it.
 const WRITERS: &[&str] = &["write_corpus", "write_examples"];

@@ -23,7 +23,10 @@ pub use address::{Place, Viewpoint, endpoints_for, same_host};
 pub use chain::{Chain, next as next_chain};
 pub use check::{Node, View, check};
 pub use message::{LARGE, PAGE, Room, Standing, ToMaster, ToSlave, Told};
-pub use order::{Action, Event, Halt, Holders, Ledger, Order, Reach, Removed, TAIL};
+pub use order::{
+    Action, Event, Halt, Holders, IDS, Ledger, Order, REMOVALS, REMOVALS_PER_ACCOUNT, Reach,
+    Removed, TAIL, TAIL_BYTES,
+};
 pub use registry::{Conflict, Joining, KNOWN_MAX, NoSlave, Notice, Registered, Registry};
 pub use sequence::{Asked, Sequencer, Verdict};
 pub use slave::LinkId;

@@ -11,16 +11,8 @@ pub use relais_proto::{Content, TreeEntry as Entry};
 
 use crate::check::{Node, View};
 
-/// Changes after which what one has replaced is forgotten, though the change was never known to be safe.
+/// Changes after which what a put has replaced is forgotten, though the put was never known to be safe.
 const MEMORY: u64 = 100_000;
-
-/// What a change has replaced, path by path, until the change is known to be safe. A withdrawal brings it back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Former {
-    /// Whether the change was a put: then what it brought is withdrawn wherever it is by now.
-    put: bool,
-    paths: Vec<(TreePath, Option<Entry>)>,
-}
 
 /// What a change has done that it does not say itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,8 +31,9 @@ pub struct Tree {
     last: Version,
     /// Where each content is, by its put.
     puts: BTreeMap<Version, TreePath>,
-    /// By the change that replaced it.
-    formers: BTreeMap<Version, Former>,
+    /// What each put has replaced, until it is known to be safe: a withdrawal brings it back. Nothing
+    /// else is withdrawn, so a removed or moved subtree is not kept.
+    formers: BTreeMap<Version, Option<Entry>>,
 }
 
 impl Tree {
@@ -145,12 +138,13 @@ impl Tree {
             Change::Move { from, to } => self.relocate(from, to, version),
             Change::Withdraw { of } => return self.withdraw(*of, version),
         };
+        if matches!(numbered.change, Change::Put { .. }) {
+            self.formers.insert(version, paths.first().and_then(|(_, former)| *former));
+        }
         let gone = paths
-            .iter()
-            .filter_map(|(path, former)| former.map(|former| (path.clone(), former)))
+            .into_iter()
+            .filter_map(|(path, former)| former.map(|former| (path, former)))
             .collect();
-        self.formers
-            .insert(version, Former { put: matches!(numbered.change, Change::Put { .. }), paths });
         Effects { gone, restored: Vec::new() }
     }
 
@@ -168,7 +162,7 @@ impl Tree {
         }
     }
 
-    /// The change is safe: what it replaced need not be remembered any more.
+    /// The put is safe: what it replaced need not be remembered any more.
     pub fn settle(&mut self, version: Version) {
         self.formers.remove(&version);
     }
@@ -182,9 +176,7 @@ impl Tree {
     /// Whether the put replaced other content, as far as that is known.
     #[must_use]
     pub fn replaced(&self, put: Version) -> bool {
-        self.formers
-            .get(&put)
-            .is_some_and(|former| former.paths.iter().any(|(_, entry)| entry.is_some()))
+        matches!(self.formers.get(&put), Some(Some(_)))
     }
 
     fn put_in(&mut self, path: TreePath, entry: Entry) -> Option<Entry> {
@@ -242,25 +234,18 @@ impl Tree {
         former
     }
 
-    /// What the change has made or taken away becomes what it was, under the new number. Content that a put has brought gives way wherever
-    /// it was moved since. Where another change has come in between, that one stays.
+    /// The content that a put has brought gives way, wherever it is now, to what it replaced, under the new number.
     fn withdraw(&mut self, of: Version, version: Version) -> Effects {
-        let Some(former) = self.formers.remove(&of) else { return Effects::default() };
         let mut effects = Effects::default();
-        for (path, former_entry) in former.paths {
-            let path = if former.put { self.puts.get(&of).cloned() } else { Some(path) };
-            let Some(path) = path else { continue };
+        let path = self.puts.get(&of).cloned();
+        if let (Some(former), Some(path)) = (self.formers.remove(&of), path) {
             let now = self.entries.get(&path).copied();
-            if !former.put && now.is_some_and(|now| now.version != of) {
-                continue;
-            }
-            let now_put = now.as_ref().filter(|_| former.put);
-            let restored = former_entry.map(|former| given_back(former, now_put, version));
+            let restored = former.map(|former| given_back(former, now.as_ref(), version));
+            effects.gone.extend(now.map(|now| (path.clone(), now)));
             match restored {
                 Some(entry) => self.put_in(path.clone(), entry),
                 None => self.take_out(&path),
             };
-            effects.gone.extend(now.map(|now| (path.clone(), now)));
             effects.restored.push((path, restored));
         }
         effects
@@ -404,22 +389,8 @@ mod tests {
             [("/f".to_owned(), 3, Some(3))],
             "a later put stays"
         );
-        let removed = Change::Remove { path: path("d"), recursive: true };
-        let back = [("/d".to_owned(), 4, None), ("/d/f".to_owned(), 4, Some(1))];
-        assert_eq!(made(&[folder("d"), put("d/f", 1), removed, of(3)]).1, back);
-        assert_eq!(
-            made(&[
-                folder("d"),
-                put("d/f", 1),
-                Change::Move { from: path("d"), to: path("e") },
-                of(3)
-            ])
-            .1,
-            back
-        );
-        let over = Change::Move { from: path("f"), to: path("g") };
-        let both = [("/f".to_owned(), 4, Some(1)), ("/g".to_owned(), 4, Some(2))];
-        assert_eq!(made(&[put("f", 1), put("g", 2), over, of(3)]).1, both);
+        let both = [("/d".to_owned(), 1, None), ("/d/f".to_owned(), 2, Some(1))];
+        assert_eq!(made(&[folder("d"), put("d/f", 1), of(1)]).1, both, "only a put is withdrawn");
         let moved =
             [put("f", 1), put("f", 2), Change::Move { from: path("f"), to: path("g") }, of(2)];
         assert_eq!(

@@ -25,9 +25,15 @@ pub(crate) fn serve(core: &Core, mut connection: Connection) {
             core.reports(asker)
                 .into_iter()
                 .for_each(|report| connection.queue_link(&LinkMessage::SlaveReport(report)));
-            let State { mark, halted, lost } = core.shown.get();
+            let State { mark, halted, lost, removals } = core.shown.get();
             let halted = halted.map_or_else(String::new, |halt| halt.why().to_owned());
-            connection.queue_link(&LinkMessage::ReportEnd { mark, halted, lost });
+            connection.queue_link(&LinkMessage::ReportEnd {
+                mark,
+                halted,
+                lost,
+                removals: removals.0,
+                removals_cap: removals.1,
+            });
         } else {
             connection.queue_reply(&Reply::Error(refusal(&WireError::Unexpected(
                 message.frame_type().number(),

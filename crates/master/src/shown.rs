@@ -14,6 +14,8 @@ pub(crate) struct State {
     pub halted: Option<Halt>,
     /// Contents that nobody is known to have.
     pub lost: u64,
+    /// How many removal records there are, and how many there may be.
+    pub removals: (u64, u64),
 }
 
 /// What is shown now.
@@ -37,11 +39,19 @@ impl Shown {
     }
 
     /// All of it.
-    pub fn set(&self, last: Version, halted: Option<Halt>, lost: usize) {
+    pub fn set(
+        &self,
+        last: Version,
+        halted: Option<Halt>,
+        lost: usize,
+        (removals, removals_cap): (usize, usize),
+    ) {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         *self.state() = State {
             mark: at_least_first(last),
             halted,
-            lost: u64::try_from(lost).unwrap_or(u64::MAX),
+            lost: count(lost),
+            removals: (count(removals), count(removals_cap)),
         };
     }
 

@@ -280,6 +280,10 @@ pub enum LinkMessage {
         halted: String,
         /// Contents that no slave is known to have.
         lost: u64,
+        /// Removal records: how many there are.
+        removals: u64,
+        /// How many removal records there may be.
+        removals_cap: u64,
     },
     /// What a slave says about changes.
     ToMaster(ToMaster),
@@ -405,9 +409,9 @@ impl LinkMessage {
                     r.counters.encode(to);
                     to.message(&r.last_error).u64(r.silent_ms);
                 }
-                Self::ReportEnd { mark, halted, lost } => {
+                Self::ReportEnd { mark, halted, lost, removals, removals_cap } => {
                     mark.encode(to);
-                    to.message(halted).u64(*lost);
+                    to.message(halted).u64(*lost).u64(*removals).u64(*removals_cap);
                 }
                 Self::ToMaster(message) => message.encode(to),
                 Self::ToSlave(message) => message.encode(to),
@@ -495,6 +499,8 @@ impl LinkMessage {
                 mark: Mark::decode(from)?,
                 halted: from.short_text("reason", limits::TEXT)?.to_owned(),
                 lost: from.u64()?,
+                removals: from.u64()?,
+                removals_cap: from.u64()?,
             },
             FrameType::ToMaster => Self::ToMaster(ToMaster::decode(from)?),
             FrameType::ToSlave => Self::ToSlave(ToSlave::decode(from)?),

@@ -62,12 +62,22 @@ id_type! {
     /// A served folder. Two slaves on one folder share it and count as one copy.
     FolderId[16];
     /// A change, chosen at random by whoever asks for it; asked again it is the same change.
+    /// A slave gives the changes of its sessions ids that begin with a tag of the account.
     ChangeId[16];
     /// BLAKE3 of whole content, as `b3sum` prints it.
     Digest[32];
     /// Names content by where it lies on one folder's disk, for the time in
     /// which its digest is not known. Opaque to a client.
     Identity[16];
+}
+
+impl ChangeId {
+    /// The tag of the account that made the change; 0 for what was found in a folder.
+    #[must_use]
+    pub fn account(&self) -> u32 {
+        let [a, b, c, d, ..] = self.0;
+        u32::from_be_bytes([a, b, c, d])
+    }
 }
 
 /// The number of a change: an epoch, and a count within it. Orders changes.
@@ -323,6 +333,10 @@ pub struct Counters {
     pub held: u64,
     /// Files whose content was found damaged, and that are not repaired yet.
     pub damaged: u64,
+    /// Unfinished uploads.
+    pub uploads: u64,
+    /// Bytes of those.
+    pub upload_bytes: u64,
     /// Open sessions.
     pub sessions: u32,
     /// Sessions that wait for a place.
@@ -413,6 +427,8 @@ impl Counters {
             self.set_aside,
             self.held,
             self.damaged,
+            self.uploads,
+            self.upload_bytes,
         ] {
             to.u64(n);
         }
@@ -438,6 +454,8 @@ impl Decode for Counters {
             set_aside: from.u64()?,
             held: from.u64()?,
             damaged: from.u64()?,
+            uploads: from.u64()?,
+            upload_bytes: from.u64()?,
             sessions: from.u32()?,
             waiting: from.u32()?,
             workers: from.u32()?,

@@ -11,6 +11,7 @@ use relais_net::tls::{Encrypt, TlsOptions};
 use relais_proto::Mode;
 use relais_slave::catalogue::WatchMode;
 use relais_slave::config::{self, Cluster, Config};
+use relais_slave::unfinished;
 use relais_state::{StateDir, StateError};
 
 /// Headings of `--help`.
@@ -66,6 +67,12 @@ pub struct Args {
     /// Sessions that wait when all places are taken; further ones are told to try again
     #[arg(help_heading = SESSIONS, long, value_name = "N", default_value_t = config::QUEUE)]
     queue: u32,
+    /// Unfinished uploads that are kept, for one user half of that; the oldest go first
+    #[arg(help_heading = SESSIONS, long, value_name = "N", default_value_t = unfinished::UPLOADS, value_parser = clap::value_parser!(u64).range(1..=unfinished::UPLOADS_MAX))]
+    uploads: u64,
+    /// Size of the unfinished uploads that are kept, for one user half of that [default: half of the disk]
+    #[arg(help_heading = SESSIONS, long, value_name = "BYTES", value_parser = relais_cli::parse_size)]
+    upload_bytes: Option<u64>,
     /// Size of a block, 1 to 4M
     #[arg(help_heading = SESSIONS, long, value_name = "BYTES", default_value_t = config::BLOCK_SIZE, value_parser = block_size)]
     block_size: u32,
@@ -146,6 +153,8 @@ impl Args {
             sessions_per_worker: self.sessions_per_worker,
             sessions_per_address: self.sessions_per_address,
             queue: self.queue,
+            uploads: self.uploads,
+            upload_bytes: self.upload_bytes,
             block_size: self.block_size,
             umask: self.umask.unwrap_or_else(config::umask),
             grace: Duration::from_secs(self.grace),

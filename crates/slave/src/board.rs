@@ -13,6 +13,7 @@ use relais_state::Guesses;
 
 use crate::addresses::Addresses;
 use crate::sys::memory::SharedWords;
+use crate::unfinished::{Unfinished, UploadLimits};
 
 /// Most worker processes.
 pub const MAX_WORKERS: usize = 256;
@@ -64,6 +65,7 @@ const MARK: usize = 5;
 pub struct Board {
     words: SharedWords,
     addresses: Option<Addresses>,
+    uploads: Unfinished,
     workers: usize,
     places: u64,
     queue: u64,
@@ -78,6 +80,7 @@ impl Board {
         Ok(Self {
             words: SharedWords::new(WORDS)?,
             addresses: None,
+            uploads: Unfinished::new(UploadLimits::default())?,
             workers: workers.min(MAX_WORKERS),
             places,
             queue,
@@ -97,6 +100,21 @@ impl Board {
             usize::try_from(most).unwrap_or(usize::MAX),
         )?);
         Ok(self)
+    }
+
+    /// Lets there be so many unfinished uploads and no more.
+    ///
+    /// # Errors
+    /// Those of the mapping.
+    pub fn limit_uploads(mut self, limits: UploadLimits) -> io::Result<Self> {
+        self.uploads = Unfinished::new(limits)?;
+        Ok(self)
+    }
+
+    /// The unfinished uploads.
+    #[must_use]
+    pub fn uploads(&self) -> &Unfinished {
+        &self.uploads
     }
 
     /// One more session of `addr` with `worker`, served or waiting; false where it has as many as it may.

@@ -50,6 +50,10 @@ pub struct Config {
     pub sessions_per_address: Option<u32>,
     /// Sessions that are told to wait when all places are taken.
     pub queue: u32,
+    /// Unfinished uploads, 1 to [`UPLOADS_MAX`](crate::unfinished::UPLOADS_MAX).
+    pub uploads: u64,
+    /// Bytes of unfinished uploads; none: half of the disk.
+    pub upload_bytes: Option<u64>,
     /// Bytes in a block, 1 to [`limits::BLOCK_MAX`].
     pub block_size: u32,
     /// Permission bits that new files and folders do not have.

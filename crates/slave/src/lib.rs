@@ -24,6 +24,7 @@ mod staging;
 mod supervisor;
 mod sys;
 mod transfers;
+pub mod unfinished;
 mod worker;
 
 use std::io;
@@ -52,6 +53,7 @@ use crate::serving::Serving;
 pub use crate::supervisor::Ended;
 use crate::supervisor::{Supervisor, Task};
 use crate::transfers::TransferLog;
+use crate::unfinished::UploadLimits;
 use crate::worker::login::Policy;
 use crate::worker::pass::Inbox;
 use crate::worker::passwords::Passwords;
@@ -135,6 +137,10 @@ impl Slave {
         let own = Own::take(&folder).map_err(|cause| SlaveError::State { folder: name, cause })?;
         let board =
             Board::new(config.workers, config.sessions_per_worker.into(), config.queue.into())?;
+        let board = board.limit_uploads(UploadLimits {
+            number: config.uploads,
+            bytes: config.upload_bytes.unwrap_or_else(|| default_upload_bytes(&folder)),
+        })?;
         let board = Arc::new(match config.sessions_per_address {
             Some(most) => board.limit_addresses(most)?,
             None => board,
@@ -368,4 +374,11 @@ fn tell_confinement(confinement: Confinement, root: &Path) {
             root.display()
         );
     }
+}
+
+/// Bytes of unfinished uploads where nothing else is asked for: any number where the disk does not tell its size.
+fn default_upload_bytes(folder: &Folder) -> u64 {
+    let bytes = rustix::fs::fstatvfs(folder)
+        .map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize) / unfinished::DISK_PART);
+    if bytes == 0 { u64::MAX } else { bytes }
 }

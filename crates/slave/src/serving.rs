@@ -19,8 +19,9 @@ use crate::changes::channel::{Desk, Received, SessionEnd};
 use crate::hash_turns::HashTurns;
 use crate::hints::Hints;
 use crate::owner::Owner;
-use crate::staging::Staging;
+use crate::staging::{StagedName, Staging};
 use crate::transfers::TransferLog;
+use crate::unfinished;
 use crate::worker::pass::Inbox;
 use crate::worker::uploads::Uploads;
 
@@ -334,6 +335,40 @@ impl Serving {
         }
     }
 
+    /// Whether the disk has room for so many more bytes of uploads, and what has to stay free beside them.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NoSpace`] where it has not.
+    pub fn check_room(&self, path: &TreePath, bytes: u64) -> Result<(), Refusal> {
+        // Where the system does not tell, the disk says so when it is full.
+        let Ok(disk) = rustix::fs::fstatvfs(&self.folder) else { return Ok(()) };
+        let (all, free) = (
+            disk.f_blocks.saturating_mul(disk.f_frsize),
+            disk.f_bavail.saturating_mul(disk.f_frsize),
+        );
+        let reserve = unfinished::RESERVE.min(all / unfinished::RESERVE_PART);
+        if all == 0 || bytes.saturating_add(reserve) <= free {
+            return Ok(());
+        }
+        let why = if bytes == 0 {
+            format!("{path}: the server's disk is full")
+        } else {
+            format!("{path}: the server's disk has no room for {bytes} more bytes")
+        };
+        Err(Refusal::new(ErrorCode::NoSpace, why))
+    }
+
+    /// An upload was answered: what was staged for it has its name, is discarded, or waits to be asked for again.
+    pub fn settle_upload(&self, staged: &StagedName) {
+        self.board.uploads().settle(staged, &self.staging);
+    }
+
+    /// Nothing comes of what was staged.
+    pub fn discard_upload(&self, staged: &StagedName) {
+        self.staging.discard(staged);
+        self.settle_upload(staged);
+    }
+
     /// The refusal for a failure of the disk, whose details go to the log.
     #[must_use]
     pub fn storage(path: &TreePath, error: &io::Error) -> Refusal {
@@ -359,7 +394,10 @@ fn wait_for(channel: &SessionEnd, until: Instant) {
 #[must_use]
 pub fn with_pool(counters: Counters, board: &Board) -> Counters {
     let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    let uploads = board.uploads().usage();
     Counters {
+        uploads: uploads.number,
+        upload_bytes: uploads.bytes,
         sessions: small(board.sessions()),
         waiting: small(board.waiting()),
         workers: board.alive(),

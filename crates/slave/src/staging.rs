@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, warn};
 use relais_proto::{ChangeId, TreePath, Version, limits};
@@ -19,6 +19,7 @@ use relais_tree::{Folder, MetaKind, TreeError};
 
 use crate::board::Board;
 use crate::catalogue::FOLDER;
+use crate::unfinished::Unfinished;
 
 /// Name of the folder of staged files.
 const STAGING: &str = "staging";
@@ -48,7 +49,20 @@ impl StagedName {
         hasher.update(&size.map_or([0xff; 8], u64::to_be_bytes));
         let mut binding = [0; 8];
         hasher.finalize_xof().fill(&mut binding);
-        Self(format!("{id}-{:016x}", u64::from_be_bytes(binding)))
+        Self::from_parts(id, u64::from_be_bytes(binding))
+    }
+
+    /// The name of these parts.
+    #[must_use]
+    pub fn from_parts(id: ChangeId, binding: u64) -> Self {
+        Self(format!("{id}-{binding:016x}"))
+    }
+
+    /// What the upload is bound to.
+    #[must_use]
+    pub fn binding(&self) -> u64 {
+        let binding = self.0.split_once('-').and_then(|(_, binding)| binding.get(..16));
+        binding.and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0)
     }
 
     /// The name for content of a put that comes from another slave.
@@ -81,6 +95,12 @@ impl StagedName {
     #[must_use]
     pub fn sealed(&self) -> Self {
         if self.is_sealed() { self.clone() } else { Self(format!("{}{SEALED}", self.0)) }
+    }
+
+    /// The name that the file has until it is whole.
+    #[must_use]
+    pub fn unsealed(&self) -> Self {
+        Self(self.0.strip_suffix(SEALED).unwrap_or(&self.0).to_owned())
     }
 
     /// Whether it is whole, and nobody writes it any more.
@@ -194,23 +214,32 @@ impl Staging {
         }
     }
 
-    /// Removes what was removed from the tree, and staged files that nobody has written for
-    /// [`limits::STAGED_TIME`]. Another process may be at work in both folders; what changes behind `settled` have
-    /// removed may still get its place back.
-    pub fn sweep(&self, settled: Version, stop: &dyn Fn() -> bool) {
+    /// Removes what was removed from the tree. Another process may be at work in that folder; what changes behind
+    /// `settled` have removed may still get its place back.
+    pub fn sweep_removed(&self, settled: Version, stop: &dyn Fn() -> bool) {
         empty(&self.removed, &|name| is_settled(name, settled), stop);
+    }
+
+    /// Removes staged files that nobody has written for [`limits::STAGED_TIME`]. Another process may be at work in that
+    /// folder. Unfinished uploads are counted anew, and the oldest evicted where there are too many.
+    pub fn sweep_staged(&self, uploads: &Unfinished) {
+        let mut unfinished = Vec::new();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let Ok(listing) = self.staged.list() else { return };
         for listed in listing.flatten() {
             let name = listed.name();
             // The ctime: the time of modification is what the client said.
-            let age = self.staged.stat_part(name).map(|meta| {
-                now.as_secs().saturating_sub(meta.ctime.seconds.max(0).cast_unsigned())
-            });
-            if age.is_ok_and(|age| age > limits::STAGED_TIME.as_secs()) {
+            let Ok(meta) = self.staged.stat_part(name) else { continue };
+            let age = now.as_secs().saturating_sub(meta.ctime.seconds.max(0).cast_unsigned());
+            if age > limits::STAGED_TIME.as_secs() {
                 self.discard_old(name);
+            } else if let Some(name) = std::str::from_utf8(name).ok().and_then(StagedName::parse)
+                && !name.is_taken()
+            {
+                unfinished.push((name, meta.size, age.saturating_mul(1000)));
             }
         }
+        uploads.reconcile(unfinished, self);
     }
 }
 
@@ -230,8 +259,13 @@ impl Sweeper {
         let (bell, rings) = sync_channel(1);
         let work = move || {
             let stopped = || stop.load(Ordering::Relaxed);
+            let mut listed: Option<Instant> = None;
             while !stopped() {
-                staging.sweep(board.mark(), &stopped);
+                staging.sweep_removed(board.mark(), &stopped);
+                if listed.is_none_or(|listed| listed.elapsed() >= SWEEP_EVERY) {
+                    staging.sweep_staged(board.uploads());
+                    listed = Some(Instant::now());
+                }
                 if matches!(rings.recv_timeout(SWEEP_EVERY), Err(RecvTimeoutError::Disconnected)) {
                     return;
                 }
@@ -339,9 +373,12 @@ mod tests {
         let name = StagedName::new(ChangeId([1; 16]), "", &TreePath::new("f").unwrap(), None);
         drop(staging.claim(&name).unwrap());
         std::fs::create_dir_all(removed.join("1-9")).unwrap();
-        staging.sweep(Version { epoch: 1, number: 8 }, &|| false);
+        let uploads = Unfinished::new(crate::unfinished::UploadLimits::default()).unwrap();
+        staging.sweep_removed(Version { epoch: 1, number: 8 }, &|| false);
         assert!(removed.join("1-9").exists(), "it may still be taken back");
-        staging.sweep(Version { epoch: 1, number: 9 }, &|| false);
+        staging.sweep_removed(Version { epoch: 1, number: 9 }, &|| false);
+        staging.sweep_staged(&uploads);
+        assert_eq!(uploads.usage().number, 1);
         assert!(std::fs::read_dir(&removed).unwrap().next().is_none());
         assert!(staging.has(&name));
         assert!(std::path::Path::new("/etc/passwd").exists());

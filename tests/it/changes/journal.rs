@@ -145,3 +145,53 @@ fn what_was_removed_leaves_the_disk() {
     eventually(SOON, "nothing of it is on the disk", || is_empty().then_some(()));
     assert_eq!(tree(&slave.root).len(), 1);
 }
+
+#[test]
+fn a_long_journal_is_shortened_and_nothing_is_forgotten() {
+    let mut slave = with_files(&[], &[("f", b"one")]);
+    let mut wire = open(&slave);
+    // Paths so long that some hundred changes make a long journal.
+    let mut folder = "d".repeat(250);
+    wire.change(&make_folder(&folder)).unwrap();
+    while folder.len() < 3500 {
+        folder = format!("{folder}/{}", "d".repeat(250));
+        wire.change(&make_folder(&folder)).unwrap();
+    }
+    let (a, b) = (format!("{folder}/a"), format!("{folder}/b"));
+    let kept = wire.put(&a, b"two").unwrap();
+    let again = put("g", 5);
+    let asked = wire.upload(&again, b"three").unwrap();
+    let size = |slave: &Standalone| fs::metadata(journal_of(slave)).unwrap().len();
+    let mut longest = 0;
+    for round in 0..700 {
+        let (from, to) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        wire.send(&[rename(from, to), rename(to, from), rename(from, to)]);
+        for _ in 0..3 {
+            wire.committed().unwrap();
+        }
+        longest = longest.max(size(&slave));
+        if size(&slave) < longest {
+            break;
+        }
+    }
+    assert!((8 << 20..10 << 20).contains(&longest), "{longest} bytes");
+    assert!(size(&slave) < 1 << 20, "it began anew");
+    let last = wire.put("h", b"four").unwrap();
+    let at = if slave.root.join(&a).exists() { &a } else { &b };
+    let moved = version_at(&mut wire, at);
+    assert!(moved > Some(kept));
+    // The catalogue may go: numbers and ids come from the snapshot and the journal.
+    slave.program.kill();
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(slave.root.join(format!(".relais/catalogue.db{end}")));
+    }
+    slave.restart();
+    let mut wire = open(&slave);
+    eventually(SOON, "the numbers are known", || {
+        (version_at(&mut wire, at) == moved).then_some(())
+    });
+    assert_eq!(version_at(&mut wire, "h"), Some(last));
+    assert_eq!(wire.upload(&again, b"three"), Ok(asked), "it was made already");
+    let next = wire.put("i", b"five").unwrap();
+    assert_eq!((next.epoch, next.number), (last.epoch, last.number + 1));
+}

@@ -18,6 +18,7 @@ mod rights;
 mod scarce;
 mod staged;
 mod targets;
+mod unfinished;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -15,6 +15,7 @@ mod in_place;
 mod killed;
 mod lab;
 mod load;
+mod memory;
 mod operators;
 mod places;
 mod recorded;

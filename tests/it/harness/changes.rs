@@ -38,6 +38,8 @@ pub fn bound(id: ChangeId, kind: &str, paths: &[&str], size: Option<u64>) -> Cha
     hasher.update(&size.unwrap_or(u64::MAX).to_be_bytes());
     let mut bound = [0; 16];
     hasher.finalize_xof().fill(&mut bound);
+    let mut account = blake3::Hasher::new_derive_key("relais 2026-11 tag of an account 1");
+    account.update(b"").finalize_xof().fill(&mut bound[..4]);
     ChangeId(bound)
 }
 

@@ -12,6 +12,10 @@ use crate::tree::{Effects, Entry, Known, Tree, given_back};
 
 /// Most changes kept for slaves that were away. One that is further behind compares trees.
 pub const TAIL: usize = 100_000;
+/// Most bytes of paths in the changes that are kept for slaves that were away.
+pub const TAIL_BYTES: usize = 32 * 1024 * 1024;
+/// Changes whose ids are known at most: one that is asked for again after so many others is made anew.
+pub const IDS: usize = 500_000;
 /// Changes after which what a put has replaced is forgotten, though the put was never known to be safe.
 const MEMORY: u64 = 100_000;
 
@@ -21,6 +25,35 @@ pub(super) struct Kept {
     pub numbered: Numbered,
     pub restored: Vec<(TreePath, Option<Entry>)>,
     pub chain: Chain,
+}
+
+/// How much is kept at most. Memory stays bounded whatever changes are made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caps {
+    pub tail: usize,
+    pub tail_bytes: usize,
+    pub ids: usize,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self { tail: TAIL, tail_bytes: TAIL_BYTES, ids: IDS }
+    }
+}
+
+impl Kept {
+    /// Bytes that differ between changes: those of the paths.
+    fn bytes(&self) -> usize {
+        let change = match &self.numbered.change {
+            Change::Put { path, .. }
+            | Change::MakeFolder { path, .. }
+            | Change::SetMode { path, .. }
+            | Change::Remove { path, .. } => path.as_str().len(),
+            Change::Move { from, to } => from.as_str().len() + to.as_str().len(),
+            Change::Withdraw { .. } => 0,
+        };
+        change + self.restored.iter().map(|(path, _)| path.as_str().len()).sum::<usize>()
+    }
 }
 
 /// How a slave stands to the changes that are known here.
@@ -44,6 +77,10 @@ pub struct Ledger {
     pub(super) known: Known,
     pub(super) removed: Removed,
     pub(super) tail: VecDeque<Kept>,
+    pub(super) tail_bytes: usize,
+    pub(super) caps: Caps,
+    /// The ids that are known, in the order of their changes.
+    pub(super) id_order: VecDeque<ChangeId>,
     /// The last change that is not kept any more, and the hash there.
     pub(super) base: Version,
     pub(super) base_chain: Chain,
@@ -67,6 +104,7 @@ impl Ledger {
     pub fn recovered(known: Known, ends: Vec<Version>, epoch: u32, seed: Chain) -> Self {
         let last = Version { epoch, number: 0 };
         let mut ends = ends;
+        let id_order = in_order(&known);
         ends.retain(|end| end.epoch != known.tree.last().epoch);
         ends.push(known.tree.last());
         let tree =
@@ -76,6 +114,7 @@ impl Ledger {
             base: last,
             base_chain: seed,
             ends,
+            id_order,
             ..Self::default()
         }
     }
@@ -108,22 +147,45 @@ impl Ledger {
         };
         let mut gone = Vec::new();
         for (path, entry) in &effects.gone {
-            let Some(content) = &entry.content else { continue };
+            // What was moved is in the tree still.
+            let Some(content) =
+                entry.content.filter(|content| self.known.tree.path_of(content.put).is_none())
+            else {
+                continue;
+            };
             let here = self.known.tree.get(path).and_then(|now| now.content);
             if here.is_none_or(|here| here.digest != content.digest)
                 && !matches!(numbered.change, Change::Withdraw { .. })
             {
-                self.removed.note(path, content.digest, version, numbered.time_ms);
+                let account = numbered.id.account();
+                self.removed.note(account, path, content.digest, version, numbered.time_ms);
             }
-            if self.known.tree.path_of(content.put).is_none() {
-                gone.push(content.put);
-            }
+            gone.push(content.put);
         }
-        self.tail.push_back(Kept { numbered, restored: effects.restored, chain });
-        if self.tail.len() > TAIL {
+        self.remember_id(numbered.id);
+        self.keep(Kept { numbered, restored: effects.restored, chain });
+        gone
+    }
+
+    /// Keeps a change for slaves that are away.
+    pub(super) fn keep(&mut self, kept: Kept) {
+        self.tail_bytes += kept.bytes();
+        self.tail.push_back(kept);
+        while self.tail.len() > self.caps.tail
+            || self.tail_bytes > self.caps.tail_bytes && self.tail.len() > 1
+        {
             self.drop_oldest();
         }
-        gone
+    }
+
+    /// The last change has this id, which is known already.
+    fn remember_id(&mut self, id: ChangeId) {
+        self.id_order.push_back(id);
+        while self.id_order.len() > self.caps.ids
+            && let Some(oldest) = self.id_order.pop_front()
+        {
+            self.known.ids.remove(&oldest);
+        }
     }
 
     /// The content that a put has brought gives way, wherever it is now, to what it replaced, under the new number.
@@ -167,6 +229,10 @@ impl Ledger {
 
     fn drop_oldest(&mut self) {
         if let Some(oldest) = self.tail.pop_front() {
+            self.tail_bytes -= oldest.bytes();
+            if let Change::Withdraw { of } = oldest.numbered.change {
+                self.withdrawn.remove(&of);
+            }
             (self.base, self.base_chain) = (oldest.numbered.version, oldest.chain);
         }
     }
@@ -196,6 +262,8 @@ impl Ledger {
     /// Forgets the ids of all changes up to `upto`: whoever asks for one of them again makes it anew.
     pub fn forget_ids(&mut self, upto: Version) {
         self.known.ids.retain(|_, version| *version > upto);
+        self.id_order.retain(|id| self.known.ids.contains_key(id));
+        self.id_order.shrink_to(self.id_order.len() * 2);
     }
 
     /// The tree.
@@ -219,6 +287,12 @@ impl Ledger {
     #[must_use]
     pub fn removed(&self, path: &TreePath, digest: Digest) -> Option<Version> {
         self.removed.find(path, digest)
+    }
+
+    /// How many removal records there are, and how many there may be.
+    #[must_use]
+    pub fn removal_records(&self) -> (usize, usize) {
+        (self.removed.len(), self.removed.cap())
     }
 
     /// The last change.
@@ -286,5 +360,107 @@ impl Ledger {
         } else {
             Reach::Differs
         }
+    }
+}
+
+/// The ids of changes in the order of their numbers.
+pub(super) fn in_order(known: &Known) -> VecDeque<ChangeId> {
+    let mut ids: Vec<(Version, ChangeId)> =
+        known.ids.iter().map(|(id, version)| (*version, *id)).collect();
+    ids.sort_unstable();
+    ids.into_iter().map(|(_, id)| id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relais_proto::{FileTime, Mode};
+
+    fn change(number: u64, change: Change) -> Numbered {
+        let mut id = [7; 16];
+        id[8..].copy_from_slice(&number.to_be_bytes());
+        let version = Version { epoch: 1, number };
+        Numbered { version, id: ChangeId(id), time_ms: number, change }
+    }
+
+    fn path(text: &str) -> TreePath {
+        TreePath::new(text).unwrap()
+    }
+
+    fn put(name: &str, n: u64) -> Change {
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&n.to_be_bytes());
+        let (size, mtime) = (n, FileTime::default());
+        Change::Put {
+            path: path(name),
+            size,
+            digest: Digest(digest),
+            mtime,
+            mode: Mode::new(0o644),
+        }
+    }
+
+    fn digest(n: u64) -> Digest {
+        let Change::Put { digest, .. } = put("x", n) else { panic!() };
+        digest
+    }
+
+    #[test]
+    fn a_moved_folder_leaves_no_removal_records() {
+        let mut ledger = Ledger::default();
+        let mut number = 0;
+        let mut apply = |ledger: &mut Ledger, what| {
+            number += 1;
+            ledger.apply(change(number, what));
+        };
+        apply(&mut ledger, Change::MakeFolder { path: path("a"), mode: Mode::new(0o644) });
+        for n in 0..100 {
+            apply(&mut ledger, put(&format!("a/{n}"), n));
+        }
+        for round in 0..10 {
+            let (from, to) = if round % 2 == 0 { ("a", "b") } else { ("b", "a") };
+            apply(&mut ledger, Change::Move { from: path(from), to: path(to) });
+        }
+        assert_eq!(ledger.removal_records().0, 0);
+        apply(&mut ledger, put("a/1", 1000));
+        assert!(ledger.removed(&path("a/1"), digest(1)).is_some(), "what was replaced has one");
+        apply(&mut ledger, put("f", 2000));
+        apply(&mut ledger, Change::Move { from: path("f"), to: path("a/2") });
+        assert!(ledger.removed(&path("a/2"), digest(2)).is_some(), "also by a move");
+        assert!(ledger.removed(&path("f"), digest(2000)).is_none());
+        apply(&mut ledger, Change::Remove { path: path("a"), recursive: true });
+        assert!(ledger.removed(&path("a/2"), digest(2000)).is_some());
+        assert_eq!(ledger.removal_records(), (102, crate::REMOVALS));
+        let back = Ledger::from_bytes(&ledger.to_bytes()).unwrap();
+        assert_eq!(back.removal_records(), ledger.removal_records());
+        assert_eq!(back.removed(&path("a/2"), digest(2)), ledger.removed(&path("a/2"), digest(2)));
+    }
+
+    #[test]
+    fn ids_and_changes_are_kept_up_to_their_caps() {
+        let mut ledger = Ledger::default();
+        ledger.caps = Caps { tail: 50, tail_bytes: 1000, ids: 20 };
+        for n in 1..=100 {
+            ledger.apply(change(n, put("f", n)));
+        }
+        let number = |n| ledger.number_of(change(n, put("f", n)).id).map(|version| version.number);
+        assert_eq!((number(80), number(81), number(100)), (None, Some(81), Some(100)));
+        assert_eq!((ledger.known.ids.len(), ledger.tail.len()), (20, 50));
+        let long = "x".repeat(200);
+        for n in 101..=120 {
+            ledger.apply(change(n, put(&long, n)));
+        }
+        assert_eq!(ledger.tail.len(), 5, "paths of 1000 bytes");
+        assert_eq!(ledger.base.number, 115);
+        // What a snapshot brings back goes on in the same way.
+        let mut back = Ledger::from_bytes(&ledger.to_bytes()).unwrap();
+        assert_eq!((back.tail_bytes, back.id_order.len()), (1000, 20));
+        back.caps = ledger.caps;
+        for ledger in [&mut ledger, &mut back] {
+            ledger.apply(change(121, put(&long, 121)));
+        }
+        assert!(back.id_order == ledger.id_order && back.kept().eq(ledger.kept()));
+        back.forget_ids(Version { epoch: 1, number: 120 });
+        assert_eq!((back.known.ids.len(), back.id_order.len()), (1, 1));
     }
 }

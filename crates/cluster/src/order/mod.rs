@@ -22,9 +22,9 @@ use relais_proto::{
 };
 
 pub use self::holders::Holders;
-pub use self::ledger::{Ledger, Reach, TAIL};
+pub use self::ledger::{IDS, Ledger, Reach, TAIL, TAIL_BYTES};
 use self::peers::Peer;
-pub use self::removed::Removed;
+pub use self::removed::{REMOVALS, REMOVALS_PER_ACCOUNT, Removed};
 pub(crate) use self::snapshot::{count, many};
 use crate::message::{ToMaster, ToSlave};
 use crate::sequence::{Asked, Sequencer, Verdict};

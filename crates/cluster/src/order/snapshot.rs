@@ -8,12 +8,12 @@ use relais_proto::{
     Change, ChangeId, Decode, Decoder, Encoder, Numbered, TreeEntry, Version, WireError,
 };
 
-use super::ledger::{Kept, Ledger};
-use super::removed::Removed;
+use super::ledger::{Kept, Ledger, in_order};
+use super::removed::{Removal, RemovalKey, Removed};
 use crate::chain::{self, Chain};
 use crate::tree::{Known, Tree};
 
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
 impl Ledger {
     /// All that is known, as bytes.
@@ -40,9 +40,9 @@ impl Ledger {
             version.encode(to);
         }
         count(self.removed.len(), to);
-        for (time_ms, path, digest, version) in self.removed.iter() {
-            digest.encode(to.u64(time_ms).path(path));
-            version.encode(to);
+        for (account, removal) in self.removed.iter() {
+            to.u32(account).bytes(&removal.key.0).u64(removal.time_ms);
+            removal.version.encode(to);
         }
         count(self.tail.len(), to);
         for kept in &self.tail {
@@ -81,8 +81,9 @@ impl Ledger {
                 .collect();
         let mut removed = Removed::default();
         for () in many(from, |from| {
-            let (time_ms, path) = (from.u64()?, from.path()?);
-            removed.note(&path, Decode::decode(from)?, Version::decode(from)?, time_ms);
+            let (account, key) = (from.u32()?, RemovalKey(from.array()?));
+            let time_ms = from.u64()?;
+            removed.add(account, Removal { key, version: Version::decode(from)?, time_ms });
             Ok(())
         })? {}
         let (mut at, mut chain) = (base, base_chain);
@@ -110,7 +111,20 @@ impl Ledger {
             if let Change::Withdraw { of } = kept.numbered.change { Some(of) } else { None }
         };
         let withdrawn = tail.iter().filter_map(of).collect();
-        Ok(Self { known, removed, tail: tail.into(), base, base_chain, ends, formers, withdrawn })
+        let id_order = in_order(&known);
+        let mut ledger = Self {
+            known,
+            removed,
+            base,
+            base_chain,
+            ends,
+            formers,
+            withdrawn,
+            id_order,
+            ..Self::default()
+        };
+        tail.into_iter().for_each(|kept| ledger.keep(kept));
+        Ok(ledger)
     }
 }
 

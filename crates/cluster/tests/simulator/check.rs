@@ -117,6 +117,8 @@ impl Checks {
             let withdrawn = matches!(numbered.change, Change::Withdraw { .. });
             if let Some(content) = entry.content
                 && !withdrawn
+                // What was moved is in the tree still.
+                && self.tree.path_of(content.put).is_none()
                 && now.and_then(|now| now.content).is_none_or(|now| now.digest != content.digest)
             {
                 self.gone.insert((path, content.digest));

@@ -309,7 +309,12 @@ impl Engine {
     }
 
     fn show(&self) {
-        self.core.shown.set(self.order.last(), self.order.halted(), self.order.lost().count());
+        self.core.shown.set(
+            self.order.last(),
+            self.order.halted(),
+            self.order.lost().count(),
+            self.order.ledger().removal_records(),
+        );
     }
 
     fn say_lost(&self, put: Version) {

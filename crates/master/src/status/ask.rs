@@ -23,6 +23,10 @@ pub struct Report {
     pub halted: String,
     /// Contents that no slave is known to have.
     pub lost: u64,
+    /// Removal records: how many there are.
+    pub removals: u64,
+    /// How many removal records there may be.
+    pub removals_cap: u64,
 }
 
 impl Report {
@@ -116,8 +120,8 @@ fn collect(connection: &mut Connection) -> Result<Report, LinkError> {
                 }
                 .into());
             }
-            LinkMessage::ReportEnd { mark, halted, lost } => {
-                return Ok(Report { mark, slaves, halted, lost });
+            LinkMessage::ReportEnd { mark, halted, lost, removals, removals_cap } => {
+                return Ok(Report { mark, slaves, halted, lost, removals, removals_cap });
             }
             other => return Err(WireError::Unexpected(other.frame_type().number()).into()),
         }

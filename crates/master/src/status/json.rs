@@ -15,6 +15,9 @@ struct Status {
     halted: Option<String>,
     /// Contents that no slave is known to have.
     lost: u64,
+    /// Removal records: how many there are, and how many there may be.
+    removals: u64,
+    removals_cap: u64,
 }
 
 #[derive(Serialize)]
@@ -44,6 +47,9 @@ struct Slave {
     held: u64,
     /// Files whose content was found damaged, and that are not repaired yet.
     damaged: u64,
+    /// Unfinished uploads, and their bytes.
+    uploads: u64,
+    upload_bytes: u64,
     skipped: Skipped,
     rescans: u64,
     folder: String,
@@ -75,6 +81,8 @@ pub fn json(report: &Report) -> Result<String, serde_json::Error> {
         slaves,
         halted,
         lost: report.lost,
+        removals: report.removals,
+        removals_cap: report.removals_cap,
     })
 }
 
@@ -99,6 +107,8 @@ fn entry(slave: &SlaveReport, latest: Mark) -> Slave {
         set_aside: counters.set_aside,
         held: counters.held,
         damaged: counters.damaged,
+        uploads: counters.uploads,
+        upload_bytes: counters.upload_bytes,
         skipped: Skipped {
             links: counters.skipped_links,
             special: counters.skipped_special,
@@ -135,6 +145,8 @@ mod tests {
                 lacking_bytes: 6,
                 set_aside: 7,
                 held: 8,
+                uploads: 9,
+                upload_bytes: 10,
                 ..Counters::default()
             },
             last_error: "bad\u{1b}[2J".to_owned(),
@@ -146,11 +158,14 @@ mod tests {
             slaves,
             halted: "no\u{1b}".to_owned(),
             lost: 3,
+            removals: 4,
+            removals_cap: 5,
         })
         .unwrap();
         assert!(
             other.contains(r#""number":1,"lag":null,"#)
-                && other.ends_with(r#""halted":"no\\u{1b}","lost":3}"#),
+                && other
+                    .ends_with(r#""halted":"no\\u{1b}","lost":3,"removals":4,"removals_cap":5}"#),
             "{other}"
         );
         let text = json(&Report {
@@ -158,10 +173,12 @@ mod tests {
             slaves: vec![slave],
             halted: String::new(),
             lost: 0,
+            removals: 0,
+            removals_cap: 0,
         })
         .unwrap();
         assert!(
-            text.contains(r#""lacking":5,"lacking_bytes":6,"set_aside":7,"held":8,"damaged":0,"#),
+            text.contains(r#""lacking":5,"lacking_bytes":6,"set_aside":7,"held":8,"damaged":0,"uploads":9,"upload_bytes":10,"#),
             "{text}"
         );
         assert!(text.starts_with(&format!(
@@ -179,10 +196,12 @@ mod tests {
                 mark: Version { epoch: 1, number: 0 },
                 slaves: vec![],
                 halted: String::new(),
-                lost: 0
+                lost: 0,
+                removals: 0,
+                removals_cap: 0,
             })
             .unwrap(),
-            r#"{"epoch":1,"number":0,"slaves":[],"halted":null,"lost":0}"#
+            r#"{"epoch":1,"number":0,"slaves":[],"halted":null,"lost":0,"removals":0,"removals_cap":0}"#
         );
     }
 }

@@ -26,6 +26,8 @@ pub fn table(report: &Report) -> String {
     if report.lost > 0 {
         let _ = writeln!(out, "lost: {} contents that no slave is known to have", report.lost);
     }
+    let _ =
+        writeln!(out, "removal records: {} of at most {}", report.removals, report.removals_cap);
     if !report.slaves.is_empty() {
         let rows: Vec<_> = report.slaves.iter().map(|slave| row(slave, report.mark)).collect();
         let widths: Vec<usize> = (0..HEADINGS.len())
@@ -92,7 +94,9 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
         skipped_unreadable,
         ..
     } = slave.counters;
-    let Counters { lacking, lacking_bytes, set_aside, held, damaged, .. } = slave.counters;
+    let Counters {
+        lacking, lacking_bytes, set_aside, held, damaged, uploads, upload_bytes, ..
+    } = slave.counters;
     if lacking > 0 {
         let _ = writeln!(
             out,
@@ -104,6 +108,9 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
     }
     if set_aside > 0 {
         let _ = writeln!(out, "    set aside in .relais/conflicts: {set_aside}");
+    }
+    if uploads > 0 {
+        let _ = writeln!(out, "    unfinished uploads: {uploads}, {upload_bytes} bytes");
     }
     if held > 0 {
         let _ = writeln!(out, "    removals by hand held back, because they are many: {held}");
@@ -168,6 +175,8 @@ mod tests {
                 lacking: 4,
                 held: 9,
                 damaged: 1,
+                uploads: 6,
+                upload_bytes: 7,
                 skipped_links: 2,
                 skipped_names: 1,
                 ..Counters::default()
@@ -180,6 +189,8 @@ mod tests {
             slaves: vec![slave.clone()],
             halted: "why".to_owned(),
             lost: 2,
+            removals: 5,
+            removals_cap: 8,
         };
         assert!(
             table(&halted)
@@ -190,12 +201,18 @@ mod tests {
             slaves: vec![slave],
             halted: String::new(),
             lost: 0,
+            removals: 5,
+            removals_cap: 8,
         });
-        for part in
-            ["latest change: 1-0", "abababababab  127.0.0.1:2122  in-service", "3+2", "1.2 s"]
-        {
+        for part in [
+            "latest change: 1-0\nremoval records: 5 of at most 8\n",
+            "abababababab  127.0.0.1:2122  in-service",
+            "3+2",
+            "1.2 s",
+        ] {
             assert!(text.contains(part), "{text}");
         }
+        assert!(text.contains("unfinished uploads: 6, 7 bytes\n"), "{text}");
         assert!(
             text.contains("not there yet: 4 files")
                 && text.contains("damaged files that are not repaired yet: 1\n")
@@ -208,7 +225,9 @@ mod tests {
                 mark: Version::default(),
                 slaves: vec![],
                 halted: String::new(),
-                lost: 0
+                lost: 0,
+                removals: 0,
+                removals_cap: 0,
             })
             .ends_with("no slave is in service\n")
         );

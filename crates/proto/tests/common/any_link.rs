@@ -207,8 +207,15 @@ fn service() -> impl Strategy<Value = LinkMessage> {
             .prop_map(|(peers, last)| LinkMessage::Peers { peers, last }),
         Just(LinkMessage::AskReport),
         report,
-        (mark(), text(limits::TEXT), any::<u64>())
-            .prop_map(|(mark, halted, lost)| LinkMessage::ReportEnd { mark, halted, lost }),
+        (mark(), text(limits::TEXT), any::<[u64; 3]>()).prop_map(
+            |(mark, halted, [lost, removals, removals_cap])| LinkMessage::ReportEnd {
+                mark,
+                halted,
+                lost,
+                removals,
+                removals_cap
+            }
+        ),
     ]
 }
 

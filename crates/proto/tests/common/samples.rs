@@ -95,6 +95,8 @@ pub fn full_counters() -> Counters {
         set_aside: u64::MAX,
         held: u64::MAX,
         damaged: u64::MAX,
+        uploads: u64::MAX,
+        upload_bytes: u64::MAX,
         sessions: u32::MAX,
         waiting: u32::MAX,
         workers: u32::MAX,

@@ -119,6 +119,13 @@ fn service() -> Vec<Named> {
         let disk = DiskSpace { free: full, size: full };
         LinkMessage::Beat(Beat { state, mark, counters, last_error, disk })
     };
+    let report_end = |mark, halted, n| LinkMessage::ReportEnd {
+        mark,
+        halted,
+        lost: n,
+        removals: n,
+        removals_cap: n,
+    };
     let beat_ack = |mark, n, draining| LinkMessage::BeatAck {
         mark,
         time_ms: n,
@@ -143,8 +150,8 @@ fn service() -> Vec<Named> {
         ("ask-report", LinkMessage::AskReport),
         ("slave-report-min", LinkMessage::SlaveReport(small_report)),
         ("slave-report-max", LinkMessage::SlaveReport(full_report)),
-        ("report-end-min", LinkMessage::ReportEnd { mark: LOW, halted: String::new(), lost: 0 }),
-        ("report-end-max", LinkMessage::ReportEnd { mark: HIGH, halted: text(), lost: u64::MAX }),
+        ("report-end-min", report_end(LOW, String::new(), 0)),
+        ("report-end-max", report_end(HIGH, text(), u64::MAX)),
     ]
 }
 

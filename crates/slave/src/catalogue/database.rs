@@ -56,6 +56,7 @@ CREATE TABLE skipped (folder TEXT NOT NULL, name BLOB NOT NULL, why INTEGER NOT 
 CREATE TABLE total (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE meta (what TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE change (id BLOB PRIMARY KEY, epoch INTEGER NOT NULL, number INTEGER NOT NULL, digest BLOB) WITHOUT ROWID;
+CREATE INDEX change_number ON change (epoch, number);
 INSERT INTO total VALUES ('files', 0), ('folders', 0), ('bytes', 0), ('unhashed', 0), ('rescans', 0), ('lacking', 0), ('lacking-bytes', 0), ('set-aside', 0), ('held', 0), ('damaged', 0),
     ('skipped-0', 0), ('skipped-1', 0), ('skipped-2', 0), ('skipped-3', 0), ('skipped-4', 0);
 CREATE TRIGGER file_in AFTER INSERT ON entry WHEN NEW.kind = 0 BEGIN

@@ -416,6 +416,25 @@ impl Store {
         read().map_err(failed(&self.file))
     }
 
+    /// All changes by their ids, with what their puts have stored.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn commits(&self) -> Result<Vec<(ChangeId, Commit)>, CatalogueError> {
+        let read = || {
+            let mut statement =
+                self.database.prepare_cached("SELECT id, epoch, number, digest FROM change")?;
+            let rows = statement.query_map([], |row| {
+                let number = row.get::<_, i64>(2)?.cast_unsigned();
+                let version = Version { epoch: row.get(1)?, number };
+                let digest = row.get::<_, Option<[u8; 32]>>(3)?.map(Digest);
+                Ok((ChangeId(row.get(0)?), Commit { version, digest }))
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(failed(&self.file))
+    }
+
     /// Forgets the id of a change that was withdrawn: whoever asks for it again asks for a new one.
     ///
     /// # Errors

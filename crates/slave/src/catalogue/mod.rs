@@ -59,6 +59,9 @@ pub enum CatalogueError {
     /// A file of the slave's own has no sense.
     #[error("{0} is damaged")]
     BadId(String),
+    /// The snapshot that stands for the journal's former changes.
+    #[error(transparent)]
+    Snapshot(Box<relais_state::SnapshotError>),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(Box<relais_state::JournalError>),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use relais_cluster::IDS;
 use relais_proto::{ChangeId, Digest, FileTime, Kind, Mode, TreePath, Version};
 use relais_tree::Meta;
 use rusqlite::{Connection, params};
@@ -15,6 +16,9 @@ use crate::changes::{Commit, Remembered};
 /// A digest counts only where computing it began so long after the file's last change, in milliseconds: within the
 /// grain of the clock a second change would leave no trace.
 pub const TRUSTED_AFTER_MS: i64 = 2000;
+
+/// Changes after which the ids of old changes are forgotten.
+const FORGET_EVERY: u64 = 64;
 
 /// Why a name is not served; the number is the one in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -389,8 +393,17 @@ impl Store {
                 version.number.cast_signed(),
                 digest.map(|digest| digest.0)
             ],
-        )
-        .map(drop)
+        )?;
+        match version.number.checked_sub(IDS as u64) {
+            // As the master, it knows the latest ids.
+            Some(oldest) if version.number.is_multiple_of(FORGET_EVERY) => self
+                .run(
+                    "DELETE FROM change WHERE (epoch, number) <= (?, ?)",
+                    params![version.epoch, oldest.cast_signed()],
+                )
+                .map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// Up to which change the folder has all; none where the catalogue is new.

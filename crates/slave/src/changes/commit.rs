@@ -124,7 +124,9 @@ impl Committer {
         if set_aside > 0 {
             store.count("set-aside", i64::try_from(set_aside).unwrap_or(i64::MAX))?;
         }
-        result.map(|()| true)
+        result?;
+        self.numbering.shorten(store)?;
+        Ok(true)
     }
 
     fn close(&mut self, useless: BTreeSet<u64>) {

@@ -15,6 +15,7 @@ mod note;
 mod numbering;
 mod obstacles;
 mod replay;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod together;

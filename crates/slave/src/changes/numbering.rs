@@ -8,10 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use log::error;
 use relais_cluster::{Asked, Sequencer, Verdict};
 use relais_proto::{Change, ChangeId, ErrorCode, Numbered, Refusal, Version};
-use relais_state::{ChangeLog, JournalError};
+use relais_state::{ChangeLog, Journal, JournalError};
 
 use super::no_changes;
+use super::snapshot::SnapshotFile;
 use super::view::CatalogueView;
+use crate::catalogue::{CatalogueError, Store};
 
 /// Gives changes their numbers.
 pub trait Numbering: Send {
@@ -30,19 +32,26 @@ pub trait Numbering: Send {
     /// # Errors
     /// Why that is not possible.
     fn withdraw(&mut self, changes: &[Version]) -> Result<Vec<Numbered>, Refusal>;
+
+    /// Shortens the journal where it has become long. The catalogue has all that is in it.
+    ///
+    /// # Errors
+    /// Those of the catalogue.
+    fn shorten(&mut self, store: &Store) -> Result<(), CatalogueError>;
 }
 
 /// A slave that stands alone, with a journal of its own.
-pub struct Standalone<L> {
+pub struct Standalone {
     sequencer: Sequencer,
-    journal: L,
+    journal: Journal,
+    pub(super) snapshot: SnapshotFile,
 }
 
-impl<L: ChangeLog> Standalone<L> {
+impl Standalone {
     /// Goes on behind `last`, which is the journal's last change or later.
     #[must_use]
-    pub fn new(journal: L, last: Version) -> Self {
-        Self { sequencer: Sequencer::new(journal.last().max(last)), journal }
+    pub(super) fn new(journal: Journal, snapshot: SnapshotFile, last: Version) -> Self {
+        Self { sequencer: Sequencer::new(journal.last().max(last)), journal, snapshot }
     }
 
     /// Behind which number it goes on.
@@ -73,7 +82,7 @@ fn now_ms() -> u64 {
         .map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX))
 }
 
-impl<L: ChangeLog + Send> Numbering for Standalone<L> {
+impl Numbering for Standalone {
     fn number(
         &mut self,
         asked: &[Asked],
@@ -109,5 +118,16 @@ impl<L: ChangeLog + Send> Numbering for Standalone<L> {
         }
         self.write(&batch, before)?;
         Ok(batch)
+    }
+
+    fn shorten(&mut self, store: &Store) -> Result<(), CatalogueError> {
+        if self.snapshot.is_due(self.journal.size())
+            && self.snapshot.save(store, self.last(), now_ms())?
+            && let Err(e) = self.journal.begin_anew()
+        {
+            // What is in it is left out at the next start.
+            error!("the journal does not begin anew: {e}");
+        }
+        Ok(())
     }
 }

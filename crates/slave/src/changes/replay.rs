@@ -20,6 +20,7 @@ use super::commit::has;
 use super::follow::aside::Aside;
 use super::note::{note_change, paths};
 use super::numbering::{Numbering, Standalone};
+use super::snapshot::SnapshotFile;
 use crate::catalogue::{CatalogueError, Made, OwnFolder, Store, Stored};
 use crate::staging::{StagedName, Staging};
 
@@ -56,17 +57,31 @@ pub fn open(
     root: &Folder,
     folder: FolderId,
     store: &Store,
-) -> Result<(Standalone<Journal>, Memory), CatalogueError> {
+) -> Result<(Standalone, Memory), CatalogueError> {
     let applied = store.applied()?;
+    let mut snapshot = SnapshotFile::new(own, folder);
+    let before = snapshot.load()?;
+    if let Some(applied) = applied.filter(|applied| *applied < before.last) {
+        warn!(
+            "the catalogue ends with change {applied}, before the snapshot, which ends with {}: what it lacks is taken from the folder",
+            before.last
+        );
+    }
     let (mut missing, mut memory) = (Vec::new(), Memory::new());
     let withdrawn = &mut HashMap::new();
     store.begin()?;
     let mut failed = None;
+    if applied.is_none() {
+        before.ids.iter().try_for_each(|(id, commit)| store.note_change(*id, *commit))?;
+        memory = before.memory();
+    }
     let journal = Journal::open(&own.path(JOURNAL), folder.0, &mut |numbered| {
         if let Change::Withdraw { of } = numbered.change {
             withdrawn.insert(of, numbered.version);
         }
         match applied {
+            // The snapshot has it.
+            _ if numbered.version <= before.last => {}
             None => {
                 if let Err(e) = store.note_change(numbered.id, Commit::from(&numbered)) {
                     failed.get_or_insert(e);
@@ -82,8 +97,8 @@ pub fn open(
     if let Some(e) = failed {
         return Err(e);
     }
-    let last = go_on_behind(applied, journal.last());
-    let mut numbering = Standalone::new(journal, last);
+    let last = go_on_behind(applied, journal.last().max(before.last));
+    let mut numbering = Standalone::new(journal, snapshot, last);
     let staging = Staging::open(root)?;
     let staged = staged_by_change(&staging)?;
     let replay = Replay { root, store, staging: &staging, staged: &staged, withdrawn };

@@ -123,7 +123,12 @@ fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
     });
     let keeper =
         Keeper::start(&birth.folder, &birth.own, &config, lock, following).map_err(|e| {
-            let kind = if matches!(e, CatalogueError::Damaged { .. } | CatalogueError::Journal(_)) {
+            let kind = if matches!(
+                e,
+                CatalogueError::Damaged { .. }
+                    | CatalogueError::Journal(_)
+                    | CatalogueError::Snapshot(_)
+            ) {
                 io::ErrorKind::InvalidData
             } else {
                 io::ErrorKind::Other

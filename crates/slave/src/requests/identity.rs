@@ -10,6 +10,9 @@ use crate::serving::Session;
 /// Keeps this hash apart from every other one.
 const DOMAIN: &str = "relais 2026-11 id of a change 1";
 
+/// As above, for the tag of an account.
+const ACCOUNT: &str = "relais 2026-11 tag of an account 1";
+
 /// The id of a change that `session` calls `id`. `size` is that of an upload, where it is known.
 pub fn bound(
     session: &Session,
@@ -29,7 +32,18 @@ pub fn bound(
     hasher.update(&size.unwrap_or(u64::MAX).to_be_bytes());
     let mut bound = [0; 16];
     hasher.finalize_xof().fill(&mut bound);
+    bound[..4].copy_from_slice(&account_tag(&session.user).to_be_bytes());
     ChangeId(bound)
+}
+
+/// The tag with which the ids of an account's changes begin: limits count by it. Two accounts may
+/// have the same tag, and share their limits then. Never 0, which is the tag of local changes.
+fn account_tag(user: &str) -> u32 {
+    let mut hasher = blake3::Hasher::new_derive_key(ACCOUNT);
+    hasher.update(user.as_bytes());
+    let mut tag = [0; 4];
+    hasher.finalize_xof().fill(&mut tag);
+    u32::from_be_bytes(tag).max(1)
 }
 
 #[cfg(test)]
@@ -66,5 +80,7 @@ mod tests {
         let different: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len());
         assert_eq!(of("put", &[&a], Some(5)), all[0]);
+        assert!(all[..7].iter().all(|id| id.account() == all[0].account()));
+        assert_ne!((all[0].account(), all[0].account()), (all[7].account(), 0));
     }
 }

@@ -24,6 +24,8 @@ use crate::staging::StagedName;
 pub const SMALL: u64 = 64 * 1024;
 /// Content from this size on is put on the disk by the worker, so that it does not hold up the changes of others.
 const SYNC_HERE: u64 = limits::PIECE;
+/// Bytes after which the limits and the disk's room are looked at again.
+const LOOK_AT_ROOM: u64 = 4 * limits::PIECE;
 /// How long the older connection of an upload may take to let go of it.
 const LET_GO: Duration = Duration::from_secs(5);
 /// How long a connection that was lost waits for another one that may be completing its upload.
@@ -50,6 +52,8 @@ pub struct Upload {
     at: u64,
     /// The mode of the file where it is new.
     mode: Mode,
+    /// Bytes of which the table of unfinished uploads knows.
+    noted: u64,
 }
 
 pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
@@ -68,6 +72,11 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
     let name = StagedName::new(put.id, &context.session.user, &put.path, put.size);
     let mut hasher = blake3::Hasher::new();
     let at = put.offset;
+    if put.size != Some(at) || at == 0 {
+        context
+            .serving
+            .check_room(&put.path, put.size.map_or(0, |size| size.saturating_sub(at)))?;
+    }
     let sent = put.mode.unwrap_or(Mode::new(0o666));
     let mode = sent.masked(context.serving.umask).served(Kind::File);
     let file = match find(context, &put.path, &name, true)? {
@@ -79,6 +88,7 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
                 hasher,
                 at,
                 mode,
+                noted: at,
             })));
         }
         Found::Part(file) => file,
@@ -100,12 +110,22 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
                 hasher,
                 at,
                 mode,
+                noted: at,
             })));
         }
         return Err(Refusal::new(
             ErrorCode::BadOffset,
             format!("{}: only {there} bytes of the upload are here", put.path),
         ));
+    }
+    let more = put.size.map_or(0, |size| size.saturating_sub(at));
+    if let Err(refusal) =
+        context.serving.board.uploads().begin(&name, at, more, &context.serving.staging)
+    {
+        if there == 0 {
+            context.serving.staging.discard(&name);
+        }
+        return Err(refusal);
     }
     if there > at {
         file.set_len(at).map_err(|e| cannot_stage(&put.path, e))?;
@@ -118,6 +138,7 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
         hasher,
         at,
         mode,
+        noted: at,
     })))
 }
 
@@ -330,7 +351,24 @@ impl Upload {
             self.hasher.update(bytes);
         }
         self.at = end;
+        if end - self.noted >= LOOK_AT_ROOM
+            && let Err(refusal) = self.look_at_room(serving)
+        {
+            self.discard(serving);
+            return Err(refusal);
+        }
         Ok(())
+    }
+
+    /// Notes how much has come, and makes room for what still comes.
+    fn look_at_room(&mut self, serving: &Serving) -> Result<(), Refusal> {
+        if matches!(self.place, Place::Whole) {
+            return Ok(());
+        }
+        self.noted = self.at;
+        let more = self.put.size.map_or(0, |size| size.saturating_sub(self.at));
+        serving.board.uploads().begin(&self.name, self.at, more, &serving.staging)?;
+        serving.check_room(&self.put.path, 0)
     }
 
     /// The content is whole, and `digest` is what the client says of it.
@@ -345,6 +383,9 @@ impl Upload {
     ) -> Result<Proposal, Refusal> {
         if self.put.size.is_some_and(|size| size != self.at) {
             let message = format!("{}: the upload ended at byte {}", self.put.path, self.at);
+            if matches!(self.place, Place::Staged(_)) {
+                self.discard(serving);
+            }
             return Err(Refusal::new(ErrorCode::BadRequest, message));
         }
         let Place::Staged(file) = &self.place else {
@@ -361,7 +402,9 @@ impl Upload {
         let synced =
             self.complete(file, serving, patience).inspect_err(|_| self.discard(serving))?;
         match serving.staging.seal(&self.name) {
-            Ok(sealed) => self.propose(digest, serving, sealed, synced),
+            Ok(sealed) => self
+                .propose(digest, serving, sealed.clone(), synced)
+                .inspect_err(|_| serving.discard_upload(&sealed)),
             // Another connection has sent the same upload and was faster.
             Err(TreeError::Taken) => {
                 self.discard(serving);
@@ -489,12 +532,16 @@ impl Upload {
     /// The connection is lost. What came of the upload stays, so that it can be gone on with; but where another connection has completed
     /// it meanwhile, nobody will. One that is doing so in this moment is waited for; whoever wants to go on can, since the file is free.
     pub fn leave(self, serving: &Serving) {
-        let Self { name, put, place: Place::Staged(file), .. } = self else { return };
+        let Self { name, put, place: Place::Staged(file), at, .. } = self else { return };
+        if at == 0 {
+            return serving.discard_upload(&name);
+        }
+        serving.board.uploads().wrote(&name, at);
         drop(file);
         let left = Instant::now();
         while let Ok(made) = serving.with_catalogue(|reader| reader.commit_of(put.id)) {
             if made.is_some() && serving.staging.reopen(&name).is_ok() {
-                serving.staging.discard(&name);
+                serving.discard_upload(&name);
             }
             if made.is_some() || !serving.staging.has(&name) || left.elapsed() >= LEFT {
                 return;
@@ -504,7 +551,7 @@ impl Upload {
     }
 
     fn discard(&self, serving: &Serving) {
-        serving.staging.discard(&self.name);
+        serving.discard_upload(&self.name);
     }
 }
 

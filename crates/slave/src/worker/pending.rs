@@ -17,6 +17,7 @@ use crate::changes::{Ask, Done, Proposal, no_changes};
 use crate::owner::Owner;
 use crate::requests::{Patience, SCAN_WAIT};
 use crate::serving::Serving;
+use crate::staging::StagedName;
 
 /// How long a change waits for a replicator.
 const NOBODY: Duration = Duration::from_secs(5);
@@ -53,6 +54,7 @@ pub struct Answered {
 /// A change without an answer.
 struct Waiting {
     bytes: Vec<u8>,
+    staged: Option<StagedName>,
     /// Whether its answer waits for other slaves' disks.
     for_copies: bool,
 }
@@ -103,13 +105,14 @@ impl<'a> Pending<'a> {
         }
         let bytes = proposal.to_bytes();
         let for_copies = self.waits_for_copies(proposal);
+        let staged = proposal.staged.clone();
         if self.channel.is_none() {
             self.channel = Some(self.open(patience)?);
         }
         match self.channel.as_ref().map(|channel| channel.propose(&bytes)) {
             Some(Ok(true)) => {
                 self.note_begun();
-                self.waiting.push_back(Waiting { bytes, for_copies });
+                self.waiting.push_back(Waiting { bytes, staged, for_copies });
                 Ok(true)
             }
             Some(Ok(false)) if !self.waiting.is_empty() => Ok(false),
@@ -120,7 +123,7 @@ impl<'a> Pending<'a> {
                 let handed = channel.propose(&bytes).map_err(|e| broken(&e))?;
                 self.channel = Some(channel);
                 self.note_begun();
-                self.waiting.push_back(Waiting { bytes, for_copies });
+                self.waiting.push_back(Waiting { bytes, staged, for_copies });
                 if handed { Ok(true) } else { Err(self.give_up_last()) }
             }
             Some(Err(e)) => Err(broken(&e)),
@@ -194,6 +197,9 @@ impl<'a> Pending<'a> {
             Ok(Received::Message(answer)) => {
                 self.since = Instant::now();
                 let waiting = self.waiting.pop_front();
+                if let Some(staged) = waiting.as_ref().and_then(|waiting| waiting.staged.as_ref()) {
+                    self.serving.settle_upload(staged);
+                }
                 Some(answer.map(|done| self.answered(done, waiting.as_ref())))
             }
             Ok(Received::Nothing)

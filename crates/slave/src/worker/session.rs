@@ -312,7 +312,7 @@ impl Door<'_> {
                         // It took its time, and the user is not who may do this any more.
                         Err(refusal) => {
                             if let Some(staged) = &proposal.staged {
-                                self.serving.staging.discard(staged);
+                                self.serving.discard_upload(staged);
                             }
                             self.notes.end(begun.as_ref(), Err(refusal.code));
                             self.turn_away(refusal)

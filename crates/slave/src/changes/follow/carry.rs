@@ -84,18 +84,19 @@ impl Follower {
 
     /// Frees what lies staged for changes that were made meanwhile through another slave, or on another connection.
     fn free_staged(&self, changes: &[Told]) {
-        let made: HashSet<ChangeId> = changes.iter().map(|told| told.numbered.id).collect();
-        let Ok(listing) = self.staging.staged.list() else { return };
-        for listed in listing.flatten() {
-            let Some(name) = std::str::from_utf8(listed.name()).ok().and_then(StagedName::parse)
-            else {
-                continue;
-            };
-            // What this process still has a use for frees itself; what a connection still writes is locked.
-            let free = made.contains(&name.id()) && !self.staged.contains_key(&name.id());
-            if free && (name.is_sealed() || self.staging.reopen(&name).is_ok()) {
+        // What this process still has a use for frees itself.
+        let made: HashSet<ChangeId> = changes
+            .iter()
+            .map(|told| told.numbered.id)
+            .filter(|id| !self.staged.contains_key(id))
+            .collect();
+        for name in self.board.uploads().of_ids(&made) {
+            self.staging.discard(&name.sealed());
+            // What a connection still writes is locked.
+            if self.staging.reopen(&name).is_ok() {
                 self.staging.discard(&name);
             }
+            self.board.uploads().settle(&name, &self.staging);
         }
     }
 

@@ -135,11 +135,12 @@ impl Finds {
     }
 
     fn add(&mut self, path: TreePath, what: What) -> Option<Event> {
-        let id = ChangeId(
-            relais_state::random()
-                .map_err(|e| error!("the system has no random numbers: {e}"))
-                .ok()?,
-        );
+        let mut id: [u8; 16] = relais_state::random()
+            .map_err(|e| error!("the system has no random numbers: {e}"))
+            .ok()?;
+        // No account has made it.
+        id[..4].copy_from_slice(&[0; 4]);
+        let id = ChangeId(id);
         let find = Find { path: path.clone(), what, offered: Instant::now() };
         let asked = find.asked(id);
         self.by_id.insert(id, find);
