@@ -395,3 +395,23 @@ fn the_log_has_its_room_before_it_is_needed() {
         assert!(size < 2 << 20, "what was written for it is not in the database: {size}");
     }
 }
+
+#[test]
+fn old_ids_of_changes_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let id = |number: u64| {
+        let mut id = [0; 16];
+        id[8..].copy_from_slice(&number.to_be_bytes());
+        relais_proto::ChangeId(id)
+    };
+    let version = |number| Version { epoch: 1, number };
+    let kept = relais_cluster::IDS as u64;
+    for number in [1, 63, 64, 65, kept, kept + 63, kept + 64] {
+        store.note_change(id(number), version(number)).unwrap();
+    }
+    let known = |number| store.number_of(id(number)).unwrap();
+    assert_eq!([1, 63, 64].map(known), [None; 3]);
+    assert_eq!([65, kept].map(known), [65, kept].map(|number| Some(version(number))));
+}

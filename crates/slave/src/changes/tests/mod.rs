@@ -81,6 +81,8 @@ struct Rig {
     running: Option<(Store, Committer)>,
     memory: Memory,
     session: SessionEnd,
+    /// Bytes from which the journal is shortened, where a test says so.
+    shorten_from: Option<u64>,
 }
 
 impl Rig {
@@ -94,8 +96,9 @@ impl Rig {
             Staging::open(&root).unwrap(),
             desk.open(&crate::owner::Owner::from_text("ann")).unwrap(),
         );
+        let (running, memory, shorten_from) = (None, Memory::new(), None);
         let mut rig =
-            Self { dir, root, staging, board, desk, running: None, memory: Memory::new(), session };
+            Self { dir, root, staging, board, desk, running, memory, session, shorten_from };
         rig.start();
         rig
     }
@@ -105,7 +108,10 @@ impl Rig {
         self.running = None;
         let own = OwnFolder::open(&self.root).unwrap();
         let store = Store::open(&own).unwrap();
-        let (numbering, memory) = open_journal(&own, &self.root, ID, &store).unwrap();
+        let (mut numbering, memory) = open_journal(&own, &self.root, ID, &store).unwrap();
+        if let Some(bytes) = self.shorten_from {
+            numbering.snapshot.shorten_from(bytes);
+        }
         self.board.set_mark(numbering.last());
         self.memory = memory;
         let root = self.root.try_clone().unwrap();

@@ -273,3 +273,47 @@ fn without_its_journal_no_number_is_given_twice() {
     );
     assert_eq!(rig.number("f"), Some(1));
 }
+
+#[test]
+fn a_crash_at_any_step_of_shortening_forgets_nothing() {
+    for (begun_anew, has_catalogue) in [(false, true), (true, true), (false, false), (true, false)]
+    {
+        let mut rig = rig();
+        assert_eq!(
+            rig.made(&[mkdir(3, "e"), rig.put(4, "e/g", "y"), rm(5, "d", false)]),
+            [3, 4, 5]
+        );
+        let journal = rig.host(".relais/journal");
+        let long = fs::read(&journal).unwrap();
+        rig.shorten_from = Some(1);
+        rig.start();
+        assert_eq!(rig.made(&[mkdir(3, "e")]), [3], "it was made already");
+        assert!(fs::read(&journal).unwrap().len() < long.len());
+        rig.shorten_from = None;
+        rig.stop();
+        if !begun_anew {
+            fs::write(&journal, &long).unwrap();
+        }
+        if !has_catalogue {
+            remove_catalogue(&mut rig);
+        }
+        rig.start();
+        if has_catalogue {
+            rig.check_file("f", "old", 1, 1);
+            rig.check_file("e/g", "y", 4, 4);
+            rig.check_gone("d");
+        } else {
+            let known: Vec<(&str, u64)> = rig
+                .memory
+                .iter()
+                .map(|(path, entry)| (path.as_str(), entry.version.number))
+                .collect();
+            assert_eq!(known, [("e", 3), ("e/g", 4), ("f", 1)]);
+        }
+        assert_eq!(rig.made(&[mkdir(3, "e"), rm(5, "d", false)]), [3, 5], "ids are known");
+        assert_eq!(rig.made(&[mkdir(6, "next")]), [6]);
+        rig.stop();
+        rig.start();
+        assert_eq!(rig.store().number_of(id(6)).unwrap(), Some(version(6)));
+    }
+}
