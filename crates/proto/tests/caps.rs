@@ -63,7 +63,7 @@ fn repeat(one: &[u8], count: usize, zeros: usize) -> Vec<u8> {
 }
 
 const MARK: usize = 12;
-const COUNTERS: usize = 15 * 8 + 4 * 4;
+const COUNTERS: usize = 17 * 8 + 4 * 4;
 const V4: &[u8] = &[4, 127, 0, 0, 1, 8, 74];
 /// An entry behind its name: kind, mode, size, time, no version.
 const ENTRY_REST: usize = 1 + 2 + 8 + 12 + 1;

@@ -191,6 +191,9 @@ pub(super) struct JsonStatus<'a> {
     pub unhashed: u64,
     pub skipped: JsonSkipped,
     pub rescans: u64,
+    /// Unfinished uploads, and their bytes.
+    pub uploads: u64,
+    pub upload_bytes: u64,
     pub sessions: u32,
     pub waiting: u32,
     pub workers: u32,
@@ -336,6 +339,8 @@ impl<'a> From<&'a ServerState> for JsonStatus<'a> {
                 unreadable: counters.skipped_unreadable,
             },
             rescans: counters.rescans,
+            uploads: counters.uploads,
+            upload_bytes: counters.upload_bytes,
             sessions: counters.sessions,
             waiting: counters.waiting,
             workers: counters.workers,

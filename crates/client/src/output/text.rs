@@ -252,6 +252,11 @@ pub fn status(state: &ServerState) -> String {
         format!("skipped   {}", skipped(counters)),
         format!("rescans   {}", counters.rescans),
         format!(
+            "uploads   {} unfinished, {}",
+            counters.uploads,
+            human_bytes(counters.upload_bytes)
+        ),
+        format!(
             "sessions  {} open, {} waiting, {} workers",
             counters.sessions, counters.waiting, counters.workers
         ),

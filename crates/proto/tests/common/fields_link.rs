@@ -50,7 +50,7 @@ fn service() -> Vec<Field> {
         field("last error", SlaveReport, 1024, vec![0; 32 + 2 + 1 + MARK + COUNTERS], |n| {
             text(n, 8)
         }),
-        field("halted", ReportEnd, 1024, vec![0; MARK], |n| text(n, 8)),
+        field("halted", ReportEnd, 1024, vec![0; MARK], |n| text(n, 24)),
         field("slaves", Peers, 64, vec![], |n| repeat(&[0; 16 + 16 + 2], n, 1)),
         field("addresses", Peers, 8, [[0, 1].as_slice(), &[0; 32]].concat(), |n| repeat(V4, n, 1)),
         field("slave to drain", Operate, 1024, vec![0], |n| text(n, 0)),

@@ -399,19 +399,20 @@ fn the_log_has_its_room_before_it_is_needed() {
 #[test]
 fn old_ids_of_changes_are_forgotten() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
-    let store = Store::open(dir.path()).unwrap();
+    std::fs::create_dir(dir.path().join(super::FOLDER)).unwrap();
+    let store = super::Store::open(dir.path()).unwrap();
     let id = |number: u64| {
         let mut id = [0; 16];
         id[8..].copy_from_slice(&number.to_be_bytes());
         relais_proto::ChangeId(id)
     };
-    let version = |number| Version { epoch: 1, number };
+    let version = |number| relais_proto::Version { epoch: 1, number };
     let kept = relais_cluster::IDS as u64;
-    for number in [1, 63, 64, 65, kept, kept + 63, kept + 64] {
+    assert_eq!((kept + 32) % 64, 0, "they are forgotten some at a time");
+    for number in [1, 31, 32, 33, kept, kept + 31, kept + 32] {
         store.note_change(id(number), version(number)).unwrap();
     }
     let known = |number| store.number_of(id(number)).unwrap();
-    assert_eq!([1, 63, 64].map(known), [None; 3]);
-    assert_eq!([65, kept].map(known), [65, kept].map(|number| Some(version(number))));
+    assert_eq!([1, 31, 32].map(known), [None; 3]);
+    assert_eq!([33, kept].map(known), [33, kept].map(|number| Some(version(number))));
 }
