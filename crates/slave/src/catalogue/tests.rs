@@ -400,7 +400,8 @@ fn the_log_has_its_room_before_it_is_needed() {
 fn old_ids_of_changes_are_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join(super::FOLDER)).unwrap();
-    let store = super::Store::open(dir.path()).unwrap();
+    let root = Folder::open(dir.path()).unwrap();
+    let store = super::Store::open(&OwnFolder::open(&root).unwrap()).unwrap();
     let id = |number: u64| {
         let mut id = [0; 16];
         id[8..].copy_from_slice(&number.to_be_bytes());
@@ -410,9 +411,10 @@ fn old_ids_of_changes_are_forgotten() {
     let kept = relais_cluster::IDS as u64;
     assert_eq!((kept + 32) % 64, 0, "they are forgotten some at a time");
     for number in [1, 31, 32, 33, kept, kept + 31, kept + 32] {
-        store.note_change(id(number), version(number)).unwrap();
+        let commit = crate::changes::Commit { version: version(number), digest: None };
+        store.note_change(id(number), commit).unwrap();
     }
-    let known = |number| store.number_of(id(number)).unwrap();
+    let known = |number| store.commit_of(id(number)).unwrap().map(|commit| commit.version);
     assert_eq!([1, 31, 32].map(known), [None; 3]);
     assert_eq!([33, kept].map(known), [33, kept].map(|number| Some(version(number))));
 }
