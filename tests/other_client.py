@@ -6,7 +6,9 @@ lists a folder, and gets a file with resume. It must never use anything of Relai
 
     other_client.py [--ca FILE] HOST:PORT ls [PATH]
     other_client.py [--ca FILE] HOST:PORT get PATH LOCAL [--stop-after BYTES]
+    other_client.py [--ca FILE] HOST:PORT probe
 
+probe sends what no client of version 1 sends, and checks that the server answers it as the document says.
 With --ca all connections are encrypted, and FILE is the certificate of the servers' authority. Each command prints one JSON object. `get` writes LOCAL.part and LOCAL.part.json first; --stop-after breaks off
 once that many bytes came in, with status 5, and the same command without it goes on from there. Where the module
 blake3 is installed the digest is checked before the file gets its name; else `verified` is false, and the caller
@@ -35,7 +37,8 @@ MASTER, SLAVE, STANDALONE = 0, 1, 2
 CONTROL_CAP, BLOCK_CAP = 65536, 4194304
 SILENCE, CONNECT_TIME, PATIENCE = 5, 3, 900
 ALL = 2**64 - 1
-CHANGED, BUSY, NO_SLAVE, DRAINING, TIMED_OUT = 6, 12, 13, 14, 18
+CHANGED, BUSY, NO_SLAVE, DRAINING, BAD_REQUEST, UNSUPPORTED, TIMED_OUT = 6, 12, 13, 14, 15, 17, 18
+PING, PONG, LATER = 0x16, 0x98, 0x3F
 
 
 class Refused(Exception):
@@ -330,7 +333,7 @@ class Server:
 
 def list_folder(server, path):
     connection = server.session()
-    connection.send((LIST, text(path) + text("")))
+    connection.send((LIST, text(path) + text("") + struct.pack(">I", 0)))
     entries, last = [], b""
     while True:
         kind, fields = connection.answer(ENTRIES, DONE)
@@ -352,7 +355,7 @@ def read_header(connection, wanted_offset):
     header["block_size"] = fields.number("I")
     fields.number("q")
     fields.number("I")
-    fields.flag()
+    fields.number("H")
     fields.option(fields.mark)
     header["digest"] = fields.option(lambda: fields.take(32).hex())
     header["identity"] = fields.take(16).hex()
@@ -480,10 +483,35 @@ def get(server, path, local, stop_after):
     return result | {"digest": digest, "verified": ours is not None, "slave": "%s:%d" % address}
 
 
+def expect_error(connection, code):
+    try:
+        connection.answer()
+    except Refused as error:
+        if error.code == code:
+            return
+        raise
+    raise Broken("an answer where an error has its place")
+
+
+def probe(server):
+    """A request of a later version is not supported, and no more; one out of its place ends the session."""
+    connection = server.session()
+    connection.send((LATER, b"what nobody knows yet"), (PING, b""))
+    expect_error(connection, UNSUPPORTED)
+    connection.answer(PONG)
+    connection.send(hello(), (PING, b""))
+    expect_error(connection, BAD_REQUEST)
+    if connection.stream.recv(1):
+        raise Broken("the session goes on behind a request out of its place")
+    return {"command": "probe", "ok": True, "slave": "%s:%d" % connection.address}
+
+
 def run(arguments):
     global TLS
     TLS = trust(arguments.ca) if arguments.ca else None
     server = Server(arguments.server)
+    if arguments.command == "probe":
+        return probe(server)
     path = arguments.path.strip("/")
     check_path(path)
     if arguments.command == "ls":
@@ -497,6 +525,7 @@ def main():
     parser.add_argument("server", metavar="HOST:PORT")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("ls").add_argument("path", nargs="?", default="")
+    commands.add_parser("probe")
     getting = commands.add_parser("get")
     getting.add_argument("path")
     getting.add_argument("local")

@@ -72,6 +72,8 @@ pub struct Connection {
     armed: Option<Duration>,
     /// Since when the current control frame has been coming in.
     begun: Option<Instant>,
+    /// The header that was read last and could not be understood.
+    unknown: [u8; HEADER_LEN],
     watched: Watched,
     secured: Option<Secured>,
 }
@@ -128,6 +130,7 @@ impl Connection {
             limits: ReadLimits::CLIENT,
             armed: None,
             begun: None,
+            unknown: [0; HEADER_LEN],
             watched: Watched::default(),
             secured: None,
         }
@@ -241,7 +244,30 @@ impl Connection {
         let mut bytes = [0; HEADER_LEN];
         bytes.copy_from_slice(&self.input[self.start..self.start + HEADER_LEN]);
         self.start += HEADER_LEN;
-        FrameHeader::parse(bytes).map(Some)
+        FrameHeader::parse(bytes).map(Some).inspect_err(|_| self.unknown = bytes)
+    }
+
+    /// Reads and drops the payload of a frame whose type is unknown; call it right after [`WireError::UnknownType`] for a type
+    /// of a client's.
+    ///
+    /// # Errors
+    /// [`WireError::FrameTooLong`], [`WireError::Truncated`], or the socket's.
+    pub fn skip_unknown(&mut self) -> Result<(), WireError> {
+        let [a, b, c, d, kind] = self.unknown;
+        let (len, cap) = (u32::from_be_bytes([a, b, c, d]), limits::REQUEST_FRAME);
+        if len > cap {
+            return Err(WireError::FrameTooLong { kind, len, cap });
+        }
+        let mut left = len as usize;
+        while left > 0 {
+            if self.start == self.end && self.fill(self.limits.silence)? == 0 {
+                return Err(WireError::Truncated);
+            }
+            let take = left.min(self.end - self.start);
+            self.start += take;
+            left -= take;
+        }
+        Ok(())
     }
 
     /// Reads the payload of a control frame; call it right after its header.

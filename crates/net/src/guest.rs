@@ -4,7 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use relais_proto::{ErrorCode, FrameHeader, FrameType, HEADER_LEN, Refusal, Reply, WireError};
+use relais_proto::{
+    ErrorCode, FrameHeader, FrameType, HEADER_LEN, Refusal, Reply, WireError, limits,
+};
 use rustix::net::RecvFlags;
 
 use crate::Stream;
@@ -171,6 +173,24 @@ impl<G: Greeter> Guest<G> {
             }
             Err(_) => Outcome::Leaves,
         }
+    }
+
+    /// Says that its time is over, as far as the socket takes that at once.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn expire(&mut self) -> io::Result<()> {
+        if self.hung_up || self.is_held() || self.is_sending() {
+            return Ok(());
+        }
+        let message = format!("the login took more than {} seconds", limits::LOGIN_TIME.as_secs());
+        Reply::Error(Refusal::new(ErrorCode::TimedOut, message)).encode(&mut self.output);
+        self.send()?;
+        if let Line::Encrypted(tls) = &mut self.line {
+            tls.close();
+            tls.flush(&mut self.stream)?;
+        }
+        self.stream.shutdown(Shutdown::Write)
     }
 
     fn is_sending(&self) -> bool {

@@ -371,7 +371,10 @@ impl<G: Greeter> WaitingRoom<G> {
 
     fn drop_late(&mut self, now: Instant) {
         if now.duration_since(self.swept) >= SWEEP_EVERY {
-            for (id, guest) in self.guests.extract_if(.., |_, guest| guest.deadline <= now) {
+            for (id, mut guest) in self.guests.extract_if(.., |_, guest| guest.deadline <= now) {
+                if let Err(e) = guest.expire() {
+                    debug!("{} is not told that its time is over: {e}", guest.peer);
+                }
                 self.crowd.leave(guest.peer.ip(), id);
             }
             self.swept = now;

@@ -185,6 +185,84 @@ error_codes! {
     NotTrusted = 37, "not-trusted";
 }
 
+/// What whoever got an error can do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// The same request fails again until something else is changed.
+    Never,
+    /// Ask again at once, from the state that is there now: with another offset, expectation or id, or from the beginning.
+    Restart,
+    /// Ask the same server again after a while.
+    Later,
+    /// Ask another server at once.
+    Elsewhere,
+    /// Log in first, or get a new ticket.
+    Login,
+    /// The change is made: do not ask again.
+    Done,
+}
+
+impl Retry {
+    /// All classes.
+    pub const ALL: &'static [Self] =
+        &[Self::Never, Self::Restart, Self::Later, Self::Elsewhere, Self::Login, Self::Done];
+
+    /// The class's name, as in `PROTOCOL.md`.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Restart => "restart",
+            Self::Later => "later",
+            Self::Elsewhere => "elsewhere",
+            Self::Login => "login",
+            Self::Done => "done",
+        }
+    }
+}
+
+impl ErrorCode {
+    /// What whoever got this error can do about it.
+    #[must_use]
+    pub const fn retry(self) -> Retry {
+        match self {
+            Self::NotFound
+            | Self::IsFolder
+            | Self::NotFolder
+            | Self::BadName
+            | Self::NotServed
+            | Self::Denied
+            | Self::LoginRefused
+            | Self::BadRequest
+            | Self::BadVersion
+            | Self::Unsupported
+            | Self::BadProof
+            | Self::Interrupted
+            | Self::Local
+            | Self::Usage
+            | Self::Exists
+            | Self::NotEmpty
+            | Self::TlsNeeded
+            | Self::NotTrusted => Retry::Never,
+            Self::Changed | Self::BadOffset | Self::Damaged | Self::Conflict => Retry::Restart,
+            Self::Busy
+            | Self::NoSlave
+            | Self::Unreachable
+            | Self::Cut
+            | Self::NoChanges
+            | Self::NoContent => Retry::Later,
+            Self::Draining
+            | Self::TimedOut
+            | Self::Storage
+            | Self::BadServer
+            | Self::NoSpace
+            | Self::Behind => Retry::Elsewhere,
+            Self::LoginNeeded | Self::BadTicket => Retry::Login,
+            Self::TooFewCopies => Retry::Done,
+        }
+    }
+}
+
 impl std::fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.text())

@@ -25,7 +25,7 @@ mod types;
 
 pub use change::{Change, Expect, Numbered};
 pub use codec::{Decode, Decoder, Encoder};
-pub use error::{ErrorCode, Refusal, WireError};
+pub use error::{ErrorCode, Refusal, Retry, WireError};
 pub use fair::FairQueue;
 pub use frame::{
     FrameHeader, FrameType, HEADER_LEN, encode_frame, read_frame, read_header, write_frame,

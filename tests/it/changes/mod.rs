@@ -11,6 +11,7 @@ mod ids;
 mod injected;
 mod journal;
 mod matrix;
+mod modes;
 mod obstacles;
 mod order;
 mod races;

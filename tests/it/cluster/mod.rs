@@ -16,6 +16,7 @@ mod killed;
 mod lab;
 mod load;
 mod memory;
+mod modes;
 mod operators;
 mod places;
 mod recorded;

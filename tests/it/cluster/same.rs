@@ -9,11 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 use super::lab::wait_settled;
 use crate::harness::{Cluster, SOON, digest, staged_files};
 
-/// What is at a path: a folder, or a file's digest, time and whether it may be executed.
+/// What is at a path: a folder, or a file's digest and time; and the permission bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
-    Folder,
-    File { digest: String, modified: SystemTime, executable: bool },
+    Folder { mode: u32 },
+    File { digest: String, modified: SystemTime, mode: u32 },
 }
 
 /// All that lies in a folder, by path.
@@ -30,16 +30,12 @@ fn look(root: &Path) -> std::io::Result<Nodes> {
                 continue;
             }
             let meta = fs::symlink_metadata(&path)?;
+            let mode = meta.permissions().mode() & 0o777;
             let node = if meta.is_dir() {
                 open.push(path);
-                Node::Folder
+                Node::Folder { mode }
             } else {
-                let executable = meta.permissions().mode() & 0o100 != 0;
-                Node::File {
-                    digest: digest(&fs::read(&path)?),
-                    modified: meta.modified()?,
-                    executable,
-                }
+                Node::File { digest: digest(&fs::read(&path)?), modified: meta.modified()?, mode }
             };
             found.insert(name, node);
         }

@@ -93,7 +93,10 @@ fn a_listing_without_an_end_has_one() {
         let output = Client::finish(&mut program).fails(1);
         harmless(&output);
         assert_eq!(output.json()["error"]["code"], "bad-server", "{output:?}");
-        assert!(server.sent.load(Ordering::SeqCst) > 100_000, "large folders have a place");
+        assert!(
+            server.sent.load(Ordering::SeqCst) > 100_000,
+            "large folders have a place: {output:?}"
+        );
     }
 }
 

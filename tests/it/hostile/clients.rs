@@ -10,7 +10,7 @@ use relais_proto::{ErrorCode, FrameType, Login, Mark, Reply, Request};
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::{
-    Cluster, SOON, Standalone, Wire, encoded, eventually, get, group_memory, hello, polite,
+    Cluster, SOON, Standalone, Wire, encoded, eventually, get, group_memory, hello, polite, put,
     session, sessions, ticket,
 };
 
@@ -169,6 +169,68 @@ fn bad_frames_inside_a_session_end_that_session_alone() {
         wire.0.shutdown(std::net::Shutdown::Write).unwrap();
         wire.closed_within(LOGIN);
         good.ping();
+    }
+}
+
+#[test]
+fn a_request_of_an_unknown_type_is_unsupported_and_no_more() {
+    let slave = Standalone::start(&[], &[("f", b"1")]);
+    let mut wire = sessions(slave.addr, 1).remove(0);
+    for payload in [0, 1, 8448] {
+        let unknown =
+            [&u32::to_be_bytes(payload)[..], &[0x3f], &vec![7; payload as usize]].concat();
+        wire.raw(&[&unknown[..], &encoded(&[Request::Ping])].concat());
+        assert!(matches!(wire.reply(), Reply::Error(r) if r.code == ErrorCode::Unsupported));
+        assert_eq!(wire.reply(), Reply::Pong);
+    }
+    // Longer than any request, or of a link's or a server's type: nothing more can be understood.
+    for (kind, payload) in [(0x3f, 8449_u32), (0x7f, 0), (0xff, 0)] {
+        let mut wire = sessions(slave.addr, 1).remove(0);
+        wire.raw(&[&payload.to_be_bytes()[..], &[kind]].concat());
+        assert!(matches!(wire.reply(), Reply::Error(r) if r.code == ErrorCode::BadRequest));
+        wire.closed_within(LOGIN);
+    }
+}
+
+#[test]
+fn a_request_out_of_its_place_ends_the_session() {
+    let slave = Standalone::start(&[], &[("f", b"1")]);
+    let ticket = Request::Ticket { ticket: Vec::new(), mark: Mark::default() };
+    let end = Request::PutEnd { digest: relais_proto::Digest([0; 32]) };
+    for request in [hello(), login(), ticket, end] {
+        let mut wire = sessions(slave.addr, 1).remove(0);
+        wire.send(&[request.clone(), Request::Ping]);
+        let reply = wire.reply();
+        assert!(
+            matches!(&reply, Reply::Error(r) if r.code == ErrorCode::BadRequest),
+            "{request:?}: {reply:?}"
+        );
+        wire.closed_within(LOGIN);
+    }
+}
+
+#[test]
+fn a_login_that_takes_too_long_is_told_so() {
+    let cluster = Cluster::of(1).file("f", b"1").start();
+    let mut wires = [cluster.addr, cluster.slaves[0].addr].map(Wire::connect);
+    // Neither says a word beyond its greeting.
+    wires.iter_mut().for_each(|wire| wire.send(&[hello()]));
+    for wire in &mut wires {
+        assert!(matches!(wire.reply(), Reply::Welcome { .. }));
+        assert!(matches!(wire.reply(), Reply::Error(r) if r.code == ErrorCode::TimedOut));
+        wire.closed_within(LOGIN);
+    }
+}
+
+#[test]
+fn an_offset_of_an_upload_that_is_not_there_is_refused_at_once() {
+    let slave = Standalone::start(&[], &[("f", b"1")]);
+    for offset in [1, 1 << 20] {
+        let mut wire = sessions(slave.addr, 1).remove(0);
+        let request = relais_proto::PutRequest { offset, ..put("new", 1 << 20) };
+        wire.send(&[Request::Put(request)]);
+        // Not a byte of the content was sent, and its end was not either.
+        assert!(matches!(wire.reply(), Reply::Error(r) if r.code == ErrorCode::BadOffset));
     }
 }
 

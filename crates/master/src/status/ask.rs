@@ -6,7 +6,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use relais_cluster::KNOWN_MAX;
 use relais_net::Connection;
 use relais_net::tls::{Dialer, Encrypt, Trust};
-use relais_proto::{LinkMessage, Mark, SlaveId, SlaveReport, SlaveState, WireError, limits};
+use relais_proto::{
+    ErrorCode, LinkMessage, Mark, SlaveId, SlaveReport, SlaveState, WireError, limits,
+};
 use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
 use thiserror::Error;
 
@@ -58,6 +60,12 @@ pub enum StatusError {
     },
 }
 
+impl StatusError {
+    fn needs_tls(&self) -> bool {
+        matches!(self, Self::Link { cause: LinkError::Refused(refusal), .. } if refusal.code == ErrorCode::TlsNeeded)
+    }
+}
+
 /// Asks the master at `master` (`HOST:PORT`).
 ///
 /// # Errors
@@ -77,10 +85,24 @@ pub(crate) fn talk<T>(
     encrypt: Encrypt,
     say: impl FnOnce(&mut Connection) -> Result<T, LinkError>,
 ) -> Result<T, StatusError> {
+    let mut connection = match open(master, key, encrypt) {
+        // The master takes encrypted connections only, also from its own machine.
+        Err(error) if error.needs_tls() && encrypt != Encrypt::Always => {
+            open(master, key, Encrypt::Always)?
+        }
+        opened => opened?,
+    };
+    say(&mut connection).map_err(|cause| StatusError::Link { master: master.to_owned(), cause })
+}
+
+/// Connects, and proves the key.
+fn open(master: &str, key: &ClusterKey, encrypt: Encrypt) -> Result<Connection, StatusError> {
     let mut connection = connect(master, encrypt)
         .map_err(|cause| StatusError::Unreachable { master: master.to_owned(), cause })?;
-    let said = prove(&mut connection, key).and_then(|()| say(&mut connection));
-    said.map_err(|cause| StatusError::Link { master: master.to_owned(), cause })
+    match prove(&mut connection, key) {
+        Ok(()) => Ok(connection),
+        Err(cause) => Err(StatusError::Link { master: master.to_owned(), cause }),
+    }
 }
 
 fn connect(master: &str, encrypt: Encrypt) -> io::Result<Connection> {

@@ -4,12 +4,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, Instant};
 
 use relais_proto::{
-    Change, ChangeId, Digest, ErrorCode, Expect, Kind, Mode, PutRequest, Refusal, Reply, Request,
-    TreePath, WaitReason, limits,
+    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Kind, Mode, PutRequest, Refusal, Reply,
+    Request, TreePath, WaitReason, limits,
 };
 use relais_tree::{OpenFile, TreeError, set_mode, set_times};
 
@@ -32,6 +32,8 @@ const LET_GO: Duration = Duration::from_secs(5);
 const LEFT: Duration = Duration::from_secs(1);
 /// How long a disk may take to store the content of an upload.
 const SYNC_WAIT: Duration = Duration::from_secs(10 * 60);
+/// Seconds that some disks round times by.
+const COARSEST: u64 = 2;
 /// Time between two looks whether it has.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -101,8 +103,8 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
         if there == 0 {
             context.serving.staging.discard(&name);
         }
-        // All of it was here a moment ago: its change is being made.
-        if put.size == Some(at) {
+        // All of it may have been here a moment ago, and its change is being made.
+        if put.size == Some(at) && is_ending(context, put.id, &name)? {
             return Ok(Outcome::Upload(Box::new(Upload {
                 put,
                 name: name.sealed(),
@@ -117,6 +119,11 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
             ErrorCode::BadOffset,
             format!("{}: only {there} bytes of the upload are here", put.path),
         ));
+    }
+    // Before the content is sent in vain.
+    if let Some(mtime) = put.mtime {
+        store_time(&file, mtime, &put.path)
+            .inspect_err(|_| context.serving.staging.discard(&name))?;
     }
     let more = put.size.map_or(0, |size| size.saturating_sub(at));
     if let Err(refusal) =
@@ -186,6 +193,23 @@ fn commit_soon(context: &mut Context<'_>, id: ChangeId) -> Result<Option<Commit>
         let commit = context.serving.with_catalogue(|reader| reader.commit_of(id))?;
         if commit.is_some() || began.elapsed() >= LET_GO {
             return Ok(commit);
+        }
+        std::thread::sleep(LOOK);
+        context.patience.still(WaitReason::Storing).map_err(|_| gone())?;
+    }
+}
+
+/// Whether an upload that is whole by its offset is known here: its change was made, or the file for it is there. One whose file has just got
+/// its name is in the catalogue soon.
+fn is_ending(context: &mut Context<'_>, id: ChangeId, name: &StagedName) -> Result<bool, Refusal> {
+    let began = Instant::now();
+    loop {
+        let known = context.serving.with_catalogue(|reader| reader.commit_of(id))?.is_some();
+        if known || context.serving.staging.has(&name.sealed()) {
+            return Ok(true);
+        }
+        if began.elapsed() >= LEFT {
+            return Ok(false);
         }
         std::thread::sleep(LOOK);
         context.patience.still(WaitReason::Storing).map_err(|_| gone())?;
@@ -301,6 +325,24 @@ fn gone() -> Refusal {
 
 fn cannot_stage(path: &TreePath, error: io::Error) -> Refusal {
     refuse(path, &TreeError::Io("write the staged file", error))
+}
+
+/// Sets the time of last modification. What is not stored to the second or two is refused: every replica has the time that the
+/// client has sent, or, where this disk's times are coarser, the one that is stored here.
+fn store_time(file: &File, mtime: FileTime, path: &TreePath) -> Result<(), Refusal> {
+    set_times(file, mtime).map_err(|e| refuse(path, &e))?;
+    let stored = file.metadata().map_err(|e| cannot_stage(path, e))?.mtime();
+    if stored.abs_diff(mtime.seconds) <= COARSEST {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        ErrorCode::BadRequest,
+        format!(
+            "{path}: the server's disk cannot store its time of last modification, {} s since 1970, and would make it {stored} s; \
+             give the file another time and put it again",
+            mtime.seconds
+        ),
+    ))
 }
 
 /// Hashes what an earlier connection has sent.
@@ -432,7 +474,7 @@ impl Upload {
             there.filter(|(row, _)| row.entry.kind == Kind::File).map(|(row, _)| row.entry.mode);
         set_mode(file, kept.unwrap_or(self.mode)).map_err(failed)?;
         if let Some(mtime) = self.put.mtime {
-            set_times(file, mtime).map_err(failed)?;
+            store_time(file, mtime, &self.put.path)?;
         }
         if self.at < SYNC_HERE {
             return Ok(false);

@@ -33,6 +33,8 @@ const BEHIND: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(2);
 /// A slave that has not reached its master for so long says so.
 const ALONE: Duration = Duration::from_secs(2);
+/// Types of frames from this one on are those of cluster links, or of servers.
+const FIRST_OF_LINKS: u8 = 0x40;
 /// How long a peer that was refused may take to read why.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -56,6 +58,7 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
         seen: session.mark,
         alone: None,
         over: false,
+        cut: false,
         notes,
     };
     match door.answer_all() {
@@ -65,9 +68,16 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
         }
         Ok(()) => debug!("{peer}: the client closed the session"),
         Err(WireError::Io(e)) if e.kind() == io::ErrorKind::TimedOut => {
+            let may_tell = !door.cut && door.connection.output().is_empty();
             static TIMED_OUT: Seldom = Seldom::new();
             if let Some(more) = TIMED_OUT.turn(Instant::now()) {
                 info!("{peer}: the session timed out: {e}{more}");
+            }
+            // Within an answer the client would take it for a part of that.
+            if may_tell {
+                let refusal = Refusal::new(ErrorCode::TimedOut, e.to_string());
+                door.connection.queue_reply(&Reply::Error(refusal));
+                door.connection.close_gently(LAST_WORDS);
             }
         }
         Err(WireError::Io(e)) => debug!("{peer}: the session was cut: {e}"),
@@ -95,6 +105,8 @@ struct Door<'a> {
     alone: Option<Duration>,
     /// Whether the client was told that it gets no more answers here.
     over: bool,
+    /// Whether an answer broke off within a frame, or may have.
+    cut: bool,
     /// What is noted in the transfer log.
     notes: Notes<'a>,
 }
@@ -182,7 +194,18 @@ impl Door<'_> {
             if !self.connection.has_input() && self.pending.is_empty() {
                 self.intake.rest();
             }
-            let Some(header) = self.connection.read_header()? else { return self.finish_pending() };
+            let header = match self.connection.read_header() {
+                Ok(Some(header)) => header,
+                Ok(None) => return self.finish_pending(),
+                // A request of a later version, of which the length alone is known.
+                Err(WireError::UnknownType(kind)) if kind < FIRST_OF_LINKS => {
+                    self.connection.skip_unknown()?;
+                    let message = format!("this server does not know requests of type {kind:#04x}");
+                    self.refuse(Refusal::new(ErrorCode::Unsupported, message))?;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
             let request = match Request::decode(header.kind, self.connection.read_payload(header)?)
             {
                 Ok(request) => request,
@@ -285,7 +308,11 @@ impl Door<'_> {
 
     fn answer(&mut self, request: Request, mut begun: Option<Begun>) -> Result<(), WireError> {
         let is_upload = matches!(request, Request::Put(_));
-        if matches!(request, Request::PutEnd { .. }) {
+        // Each has its place, which is not here.
+        if matches!(
+            request,
+            Request::Hello(_) | Request::Login(_) | Request::Ticket { .. } | Request::PutEnd { .. }
+        ) {
             return Err(WireError::Unexpected(request.frame_type().number()));
         }
         let handled = {
@@ -329,6 +356,7 @@ impl Door<'_> {
                 let sent =
                     send(&mut self.connection, self.serving, self.session, outcome, &mut moved);
                 begun.iter_mut().for_each(|begun| begun.set_bytes(moved));
+                self.cut = sent.is_err();
                 let result = sent.as_ref().map_or(Err(ErrorCode::Cut), |sent| *sent);
                 self.notes.end(begun.as_ref(), result);
                 sent.map(drop)

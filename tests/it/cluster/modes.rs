@@ -1,0 +1,95 @@
+//! Permission bits are the same on all slaves, and times that one disk cannot hold harm nobody.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use relais_proto::{Entry, Mode, PutRequest, Reply, Request};
+
+use super::lab::open;
+use crate::harness::{Cluster, SOON, Wire, eventually, path, put};
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).map_or(0, |meta| meta.mode() & 0o777)
+}
+
+/// What a slave shows at a path, as soon as that has a number.
+fn stat(wire: &mut Wire, name: &str) -> Option<Entry> {
+    match wire.ask(&Request::Stat(path(name))) {
+        Reply::Details { entry, .. } => Some(entry).filter(|entry| entry.version.is_some()),
+        _ => None,
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Waits until all slaves have these modes.
+#[track_caller]
+fn wait_modes(cluster: &Cluster, wanted: &[(&str, u32)]) {
+    for slave in &cluster.slaves {
+        for (name, wanted) in wanted {
+            eventually(SOON, &format!("{name} has {wanted:o} at {}", slave.addr), || {
+                (mode(&slave.root.join(name)) == *wanted).then_some(())
+            });
+        }
+    }
+}
+
+#[test]
+fn modes_are_the_same_on_all_slaves() {
+    let cluster = Cluster::of(2).start();
+    let [one, two] = [0, 1].map(|n| cluster.slaves[n].root.clone());
+    fs::create_dir(one.join("team")).unwrap();
+    set_mode(&one.join("team"), 0o2770);
+    fs::write(one.join("team/secret"), "secret").unwrap();
+    set_mode(&one.join("team/secret"), 0o600);
+    fs::write(one.join("tool"), "tool").unwrap();
+    set_mode(&one.join("tool"), 0o755);
+    wait_modes(&cluster, &[("team", 0o770), ("team/secret", 0o600), ("tool", 0o755)]);
+    // By hand on the other one: the content stays where it is.
+    let inode = fs::metadata(one.join("team/secret")).unwrap().ino();
+    set_mode(&two.join("team/secret"), 0o640);
+    set_mode(&two.join("team"), 0o750);
+    set_mode(&two.join("tool"), 0o700);
+    wait_modes(&cluster, &[("team", 0o750), ("team/secret", 0o640), ("tool", 0o700)]);
+    assert_eq!(fs::metadata(one.join("team/secret")).unwrap().ino(), inode);
+    assert_eq!(fs::metadata(one.join("team")).unwrap().mode() & 0o7777, 0o2750);
+    // A put brings content, and leaves the mode.
+    let request = PutRequest { mode: Some(Mode::new(0o666)), copies: 2, ..put("team/secret", 3) };
+    open(&cluster, 0).upload(&request, b"new").unwrap();
+    wait_modes(&cluster, &[("team/secret", 0o640)]);
+    let copies = |root: &Path| fs::read(root.join("team/secret")).unwrap();
+    assert_eq!((copies(&one), copies(&two)), (b"new".to_vec(), b"new".to_vec()));
+    // One that was away learns of the mode with the rest.
+    let request = PutRequest { mode: Some(Mode::new(0o600)), copies: 2, ..put("own", 2) };
+    open(&cluster, 1).upload(&request, b"ab").unwrap();
+    wait_modes(&cluster, &[("own", 0o600)]);
+}
+
+#[test]
+fn a_time_that_one_disk_cannot_hold_is_no_edit() {
+    let mut cluster = Cluster::of(1).start();
+    let other = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::os::unix::fs::symlink(other.path(), cluster.dir.path().join("root1")).unwrap();
+    cluster.add_slave();
+    cluster.wait_in_service(2);
+    let file = cluster.slaves[0].root.join("late");
+    fs::write(&file, "late").unwrap();
+    let late = std::time::UNIX_EPOCH + std::time::Duration::from_secs(253_402_300_800);
+    fs::File::open(&file).unwrap().set_modified(late).unwrap();
+    let mut wires = [0, 1].map(|n| open(&cluster, n));
+    let version = eventually(SOON, "both slaves have the file", || {
+        let shown = [stat(&mut wires[0], "late")?, stat(&mut wires[1], "late")?];
+        let there = fs::read(other.path().join("late")).is_ok_and(|bytes| bytes == b"late");
+        (there && shown[0] == shown[1]).then(|| shown[0].version).flatten()
+    });
+    // What is found behind it shows that the scan has come by, and has found nothing else.
+    fs::write(other.path().join("next"), "next").unwrap();
+    let next = eventually(SOON, "the next file has a number", || {
+        stat(&mut wires[1], "next").and_then(|entry| entry.version)
+    });
+    assert_eq!(next.number, version.number + 1);
+    assert_eq!(stat(&mut wires[0], "late"), stat(&mut wires[1], "late"));
+}
