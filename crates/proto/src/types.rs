@@ -182,12 +182,6 @@ impl Mode {
         self.0 as u32
     }
 
-    /// Whether the owner may execute it.
-    #[must_use]
-    pub const fn is_executable(self) -> bool {
-        self.bits() & 0o100 != 0
-    }
-
     /// Appends two bytes.
     pub fn encode(self, to: &mut Encoder<'_>) {
         to.u16(self.0);

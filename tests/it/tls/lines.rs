@@ -88,6 +88,16 @@ fn inside_a_machine_lines_are_clear_and_a_server_may_want_them_encrypted() {
     assert!(output.stderr.contains("first encrypted meeting"), "{output:?}");
 }
 
+#[test]
+fn operators_encrypt_where_the_master_wants_it() {
+    let always = ["--tls", "always"];
+    // Waiting for the slave asks for the status already, and says nothing of TLS.
+    let cluster = Cluster::of(1).master_args(&always).slave_args(&always).start();
+    assert_eq!(cluster.status(&["--json"]).ok().json()["slaves"][0]["state"], "in-service");
+    let refused = cluster.status(&["--tls", "never"]).fails(1);
+    assert!(refused.stderr.contains("encrypted"), "{refused:?}");
+}
+
 /// What passed a line between a client and a server, in both directions.
 #[derive(Clone, Default)]
 struct Tapped(Arc<Mutex<Vec<u8>>>);

@@ -87,7 +87,7 @@ pub(crate) fn talk<T>(
 ) -> Result<T, StatusError> {
     let mut connection = match open(master, key, encrypt) {
         // The master takes encrypted connections only, also from its own machine.
-        Err(error) if error.needs_tls() && encrypt != Encrypt::Always => {
+        Err(error) if error.needs_tls() && encrypt == Encrypt::Remote => {
             open(master, key, Encrypt::Always)?
         }
         opened => opened?,
