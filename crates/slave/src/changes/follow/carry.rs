@@ -285,7 +285,7 @@ impl Batch<'_, '_> {
         let trusted = |batch: &mut Self| -> Result<bool, Failed> {
             match &content {
                 Some(content) if row.as_ref().is_some_and(|row| row.here) => {
-                    Ok(batch.steps.adopt(to, content, None, None)?.is_some())
+                    Ok(batch.steps.adopt(to, content, mode, None, None)?.is_some())
                 }
                 _ => Ok(true),
             }
