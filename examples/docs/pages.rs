@@ -82,6 +82,8 @@ const MASTER_EXAMPLES: &[Term] = &[
         "ftpmaster drain 127.0.0.1:2122",
         "Take a slave out of service before its machine is stopped.",
     ),
+    ("ftpmaster scrub", "Have all slaves check their files, and wait for the result."),
+    ("ftpmaster skipped", "Name what the slaves leave out of the tree, with the reasons."),
 ];
 const SLAVE_EXAMPLES: &[Term] = &[
     (

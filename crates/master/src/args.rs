@@ -86,7 +86,7 @@ pub enum Command {
         /// Its id, four digits of its beginning at least, or its address
         slave: String,
     },
-    /// Give a drained slave sessions again
+    /// Give a drained slave sessions again, and have it try again what its disk has refused
     Ready {
         /// As for drain
         slave: String,
@@ -98,8 +98,14 @@ pub enum Command {
     },
     /// Name each path in which a slave's tree is not the master's; status 1 when there is one
     Diff,
-    /// Have every slave read and check all its contents
-    Scrub,
+    /// Have every slave read and check all its contents, and show how it goes; status 1 when damage is left
+    Scrub {
+        /// Return at once
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Name what the slaves leave out of the tree: links, devices, mount points, unreadable files and the like
+    Skipped,
     /// Show what each slave has when the master takes no changes, and go on from the latest
     Recover {
         /// Do it

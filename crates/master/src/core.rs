@@ -14,8 +14,9 @@ use relais_cluster::{
     same_host,
 };
 use relais_proto::{
-    Beat, ClusterId, Endpoint, ErrorCode, LinkMessage, Login, Refusal, Registration, Reply, Seldom,
-    SlaveId, SlaveReport, SlaveState, TreePath, clean, limits, quoted,
+    Beat, ClusterId, Endpoint, ErrorCode, LinkMessage, Login, PathPart, Refusal, Registration,
+    Reply, Scrub, Seldom, SlaveId, SlaveReport, SlaveState, TreePart, TreePath, clean, limits,
+    quoted,
 };
 use relais_state::{
     Alone, ClusterKey, Guesses, LiveAccounts, LoginDesk, Pending, Rights, Ticket, User,
@@ -52,7 +53,9 @@ pub(crate) struct Core {
     /// What everybody is told of the order.
     pub shown: Shown,
     /// Questions for slaves' trees.
-    pub queries: Queries,
+    pub queries: Queries<TreePart>,
+    /// Questions for lists of paths.
+    pub lists: Queries<PathPart>,
     /// How often all contents were to be read and checked.
     pub scrubs: AtomicU64,
     /// Who may log in.
@@ -80,6 +83,8 @@ struct Marked {
     draining: BTreeSet<SlaveId>,
     /// Those that will not come back.
     forgotten: BTreeSet<SlaveId>,
+    /// How often each was made ready.
+    readies: BTreeMap<SlaveId, u64>,
     /// The last heartbeat of each link, as it came.
     beats: BTreeMap<LinkId, (SlaveId, Beat)>,
 }
@@ -117,6 +122,7 @@ impl Core {
             orders,
             shown: Shown::default(),
             queries: Queries::default(),
+            lists: Queries::default(),
             scrubs: AtomicU64::new(0),
             told_generation: AtomicU64::new(accounts.generation()),
             accounts,
@@ -221,10 +227,20 @@ impl Core {
         if self.told_generation.swap(generation, Ordering::Relaxed) == generation {
             return;
         }
-        let draining = self.marked().draining.clone();
+        self.tell_orders();
+    }
+
+    /// Tells all slaves at once what they hear otherwise with their next heartbeat.
+    pub fn tell_orders(&self) {
         for linked in self.links.all() {
-            linked.outbox.send(&self.beat_ack(draining.contains(&linked.slave)));
+            let ack = self.beat_ack(linked.slave);
+            linked.outbox.send(&ack);
         }
+    }
+
+    /// How far a slave has come with reading all its contents, as it has said last.
+    pub fn scrub_of(&self, link: LinkId) -> Option<Scrub> {
+        self.marked().beats.get(&link).map(|(_, beat)| beat.scrub)
     }
 
     /// A slave offers its service on a link; where it is.
@@ -276,10 +292,15 @@ impl Core {
         };
         let counts = self.note(link, beat, draining);
         self.announce();
-        counts.then(|| self.beat_ack(draining))
+        counts.then(|| self.beat_ack(id))
     }
 
-    fn beat_ack(&self, draining: bool) -> LinkMessage {
+    fn beat_ack(&self, slave: SlaveId) -> LinkMessage {
+        let (draining, retries) = {
+            let marked = self.marked();
+            let retries = marked.readies.get(&slave).copied().unwrap_or_default();
+            (marked.draining.contains(&slave), retries)
+        };
         LinkMessage::BeatAck {
             mark: self.shown.mark(),
             time_ms: self.time_ms(),
@@ -287,6 +308,7 @@ impl Core {
             draining,
             scrubs: self.scrubs.load(Ordering::Relaxed),
             copies: self.copies,
+            retries,
         }
     }
 
@@ -302,6 +324,7 @@ impl Core {
         self.marked().beats.remove(&link);
         self.links.remove(link);
         self.queries.ended(link);
+        self.lists.ended(link);
         self.orders.tell(Job::Event(Event::Left { link }));
         self.announce();
     }
@@ -313,6 +336,7 @@ impl Core {
             if draining {
                 marked.draining.insert(slave)
             } else {
+                *marked.readies.entry(slave).or_default() += 1;
                 marked.draining.remove(&slave)
             };
             marked
@@ -325,6 +349,7 @@ impl Core {
         for (link, beat) in beats {
             self.note(link, beat, draining);
         }
+        self.tell_orders();
         self.announce();
     }
 

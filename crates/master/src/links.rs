@@ -47,6 +47,12 @@ impl Links {
         self.open().values().cloned().collect()
     }
 
+    /// Of each folder the one whose link is oldest.
+    pub fn one_of_each_folder(&self) -> Vec<Linked> {
+        let mut folders = std::collections::BTreeSet::new();
+        self.all().into_iter().filter(|linked| folders.insert(linked.folder)).collect()
+    }
+
     /// Whether this one is there.
     pub fn has(&self, link: LinkId) -> bool {
         self.open().contains_key(&link)

@@ -134,7 +134,8 @@ fn operate(args: &Args, command: &Command) -> anyhow::Result<ExitCode> {
         Command::Ready { slave } => Operation::Ready(slave.clone()),
         Command::Forget { slave } => Operation::Forget(slave.clone()),
         Command::Diff => Operation::Diff,
-        Command::Scrub => Operation::Scrub,
+        Command::Scrub { no_wait } => Operation::Scrub { wait: !no_wait },
+        Command::Skipped => Operation::Skipped,
         Command::Recover { yes } => Operation::Recover { go: *yes },
         Command::Export => Operation::Export,
     };

@@ -1,4 +1,4 @@
-//! Questions for the trees of slaves: the parts of an answer come in on the slave's link and go to whoever asked.
+//! Questions for slaves, of their trees and the like: the parts of an answer come in on the slave's link and go to whoever asked.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use relais_cluster::LinkId;
-use relais_proto::{LinkMessage, TreePart};
+use relais_proto::{LinkMessage, PathPart, TreePart};
 
 use crate::links::{Linked, Links};
 
@@ -16,20 +16,54 @@ const PART_TIME: Duration = Duration::from_secs(30);
 /// Why no more comes.
 const ENDED: &str = "its link ended";
 
-/// The questions that are open.
-#[derive(Debug, Default)]
-pub(crate) struct Queries {
-    open: Mutex<Open>,
+/// A part of an answer.
+pub(crate) trait Part {
+    /// The number of the question.
+    fn query(&self) -> u64;
+    /// Whether no more comes.
+    fn is_last(&self) -> bool;
 }
 
-#[derive(Debug, Default)]
-struct Open {
+impl Part for TreePart {
+    fn query(&self) -> u64 {
+        self.query
+    }
+
+    fn is_last(&self) -> bool {
+        self.last
+    }
+}
+
+impl Part for PathPart {
+    fn query(&self) -> u64 {
+        self.query
+    }
+
+    fn is_last(&self) -> bool {
+        self.last
+    }
+}
+
+/// The questions that are open, of one kind.
+#[derive(Debug)]
+pub(crate) struct Queries<T> {
+    open: Mutex<Open<T>>,
+}
+
+#[derive(Debug)]
+struct Open<T> {
     last: u64,
-    asked: HashMap<u64, (LinkId, Sender<TreePart>)>,
+    asked: HashMap<u64, (LinkId, Sender<T>)>,
 }
 
-impl Queries {
-    /// Asks a slave for its tree, with the ids of changes where `ids` says so, and gives each part to `each`, first to last.
+impl<T> Default for Queries<T> {
+    fn default() -> Self {
+        Self { open: Mutex::new(Open { last: 0, asked: HashMap::new() }) }
+    }
+}
+
+impl<T: Part> Queries<T> {
+    /// Asks a slave with the message that a number makes, and gives each part of the answer to `each`, first to last.
     ///
     /// # Errors
     /// Why it did not come whole, for people.
@@ -37,13 +71,13 @@ impl Queries {
         &self,
         links: &Links,
         of: &Linked,
-        ids: bool,
-        mut each: impl FnMut(TreePart),
+        question: impl FnOnce(u64) -> LinkMessage,
+        mut each: impl FnMut(T),
     ) -> Result<(), String> {
         let (query, parts) = self.begin(of.link);
         // Where the link has just ended nobody tells this question of it.
         let result = if links.has(of.link) {
-            of.outbox.send(&LinkMessage::AskTree { query, ids });
+            of.outbox.send(&question(query));
             collect(&parts, &mut each)
         } else {
             Err(ENDED.to_owned())
@@ -52,7 +86,7 @@ impl Queries {
         result
     }
 
-    fn begin(&self, link: LinkId) -> (u64, Receiver<TreePart>) {
+    fn begin(&self, link: LinkId) -> (u64, Receiver<T>) {
         let (to, parts) = channel();
         let mut open = self.open();
         open.last += 1;
@@ -62,8 +96,8 @@ impl Queries {
     }
 
     /// A part came on a link. One that nobody waits for any more is dropped.
-    pub fn came(&self, link: LinkId, part: TreePart) {
-        if let Some((asked, to)) = self.open().asked.get(&part.query)
+    pub fn came(&self, link: LinkId, part: T) {
+        if let Some((asked, to)) = self.open().asked.get(&part.query())
             && *asked == link
         {
             // Whoever asked may have given up this moment.
@@ -76,19 +110,19 @@ impl Queries {
         self.open().asked.retain(|_, (asked, _)| *asked != link);
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
+    fn open(&self) -> MutexGuard<'_, Open<T>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn collect(parts: &Receiver<TreePart>, each: &mut impl FnMut(TreePart)) -> Result<(), String> {
+fn collect<T: Part>(parts: &Receiver<T>, each: &mut impl FnMut(T)) -> Result<(), String> {
     use std::sync::mpsc::RecvTimeoutError::{Disconnected, Timeout};
     loop {
         let part = parts.recv_timeout(PART_TIME).map_err(|error| match error {
             Timeout => format!("it did not answer within {} s", PART_TIME.as_secs()),
             Disconnected => ENDED.to_owned(),
         })?;
-        let last = part.last;
+        let last = part.is_last();
         each(part);
         if last {
             return Ok(());
@@ -109,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_question_on_a_link_that_has_ended_does_not_wait() {
-        let (links, queries) = (Links::default(), Queries::default());
+        let (links, queries) = (Links::default(), Queries::<TreePart>::default());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let at = stream.local_addr().unwrap();
@@ -130,7 +164,8 @@ mod tests {
         links.remove(linked.link);
         queries.ended(linked.link);
         let began = Instant::now();
-        assert_eq!(queries.ask(&links, &linked, false, |_| ()).unwrap_err(), ENDED);
+        let question = |query| LinkMessage::AskTree { query, ids: false };
+        assert_eq!(queries.ask(&links, &linked, question, |_| ()).unwrap_err(), ENDED);
         assert!(began.elapsed() < PART_TIME / 3);
     }
 }

@@ -167,6 +167,7 @@ fn answer(
             core.certifier.for_slave(&point).iter().for_each(|answer| outbox.send(answer))
         }
         LinkMessage::TreePart(part) => core.queries.came(link, part),
+        LinkMessage::PathPart(part) => core.lists.came(link, part),
         other => return Err(unexpected(&other)),
     }
     Ok(())

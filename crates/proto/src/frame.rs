@@ -90,6 +90,8 @@ frame_types! {
     Operate = 0x47;
     /// A slave wants a certificate.
     AskCertificate = 0x48;
+    /// Some paths of a slave's list.
+    PathPart = 0x49;
     /// Answer to `Hello`.
     Welcome = 0x81;
     /// Which slaves to go to, and a ticket for them.
@@ -152,6 +154,8 @@ frame_types! {
     LineEnd = 0xcb;
     /// A slave's certificate.
     Certificate = 0xcc;
+    /// Asks for paths of a slave that need an operator's eye.
+    AskPaths = 0xcd;
 }
 
 impl FrameType {
@@ -162,7 +166,7 @@ impl FrameType {
             Self::Block | Self::Data => limits::BLOCK_MAX,
             Self::Hello | Self::Login | Self::LinkOpen | Self::LinkProof => limits::GREETING_FRAME,
             Self::Ticket => limits::TICKET_FRAME,
-            Self::ToMaster | Self::TreePart => limits::CONTROL_FRAME,
+            Self::ToMaster | Self::TreePart | Self::PathPart => limits::CONTROL_FRAME,
             _ if self.number() < 0x80 => limits::REQUEST_FRAME,
             _ => limits::CONTROL_FRAME,
         }

@@ -31,7 +31,8 @@ pub use frame::{
     FrameHeader, FrameType, HEADER_LEN, encode_frame, read_frame, read_header, write_frame,
 };
 pub use link::{
-    Beat, DiskSpace, LinkMessage, Operation, Peer, Registration, SlaveReport, SlaveState,
+    Beat, DiskSpace, LinkMessage, Operation, PathList, PathNote, PathPart, Peer, Registration,
+    Scrub, SlaveReport, SlaveState,
 };
 pub use message::{
     Endpoint, EntriesPage, GetRequest, Header, Hello, Login, PageBuilder, PutRequest, Reply,

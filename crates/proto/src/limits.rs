@@ -60,6 +60,10 @@ pub const HOLDERS: usize = 64;
 pub const GIVEN_UP: usize = 1024;
 /// Most slaves named in one `Peers`.
 pub const PEERS: usize = 64;
+/// Longest path in a list for an operator, in bytes: four for each of a path that cannot be shown.
+pub const SHOWN_PATH: usize = 4 * (PATH + 1);
+/// Most paths of each list that a slave names.
+pub const SHOWN_PATHS: usize = 10_000;
 /// Longest line of what an operator is told, in bytes.
 pub const LINE: usize = 60_000;
 /// Bytes of requests that a client may have unanswered; the bytes of uploads do not count.

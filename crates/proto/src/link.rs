@@ -85,6 +85,8 @@ pub struct Beat {
     pub last_error: String,
     /// The room in the folder's file system.
     pub disk: DiskSpace,
+    /// How far reading and checking of all contents has come.
+    pub scrub: Scrub,
 }
 
 /// The room in a file system, in bytes. Both are 0 where it does not tell.
@@ -113,6 +115,118 @@ impl DiskSpace {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         Ok(Self { free: from.u64()?, size: from.u64()? })
     }
+}
+
+/// How far a slave has come with reading and checking all its contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scrub {
+    /// The order that it follows, as in the answer to a heartbeat; 0 for none on this link.
+    pub order: u64,
+    /// Whether all was read.
+    pub done: bool,
+    /// Files that are to be read.
+    pub files: u64,
+    /// Files that were read.
+    pub read: u64,
+    /// Files whose content was not what it should be.
+    pub damaged: u64,
+    /// Those of them whose content came anew.
+    pub repaired: u64,
+    /// Files that could not be read.
+    pub unreadable: u64,
+}
+
+impl Scrub {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        to.u64(self.order).bool(self.done);
+        for n in [self.files, self.read, self.damaged, self.repaired, self.unreadable] {
+            to.u64(n);
+        }
+    }
+}
+
+impl Decode for Scrub {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            order: from.u64()?,
+            done: from.bool()?,
+            files: from.u64()?,
+            read: from.u64()?,
+            damaged: from.u64()?,
+            repaired: from.u64()?,
+            unreadable: from.u64()?,
+        })
+    }
+}
+
+/// A list of paths that a slave can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PathList {
+    /// Names in the folder that are not served.
+    Skipped,
+    /// Paths at which the disk is not as the tree says.
+    Unapplied,
+}
+
+impl PathList {
+    fn encode(self, to: &mut Encoder<'_>) {
+        to.u8(match self {
+            Self::Skipped => 0,
+            Self::Unapplied => 1,
+        });
+    }
+}
+
+impl Decode for PathList {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        match from.u8()? {
+            0 => Ok(Self::Skipped),
+            1 => Ok(Self::Unapplied),
+            other => Err(WireError::BadValue { what: "list of paths", value: other.into() }),
+        }
+    }
+}
+
+/// A path of such a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathNote {
+    /// The path, with all that cannot be shown escaped.
+    pub path: String,
+    /// Why it is in the list.
+    pub reason: String,
+    /// Since when, in milliseconds since 1970 UTC; 0 where that is not known.
+    pub since_ms: u64,
+}
+
+impl PathNote {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        to.short_text(&self.path[..self.path.floor_char_boundary(limits::SHOWN_PATH)])
+            .message(&self.reason)
+            .u64(self.since_ms);
+    }
+}
+
+impl Decode for PathNote {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            path: from.short_text("shown path", limits::SHOWN_PATH)?.to_owned(),
+            reason: from.short_text("reason", limits::TEXT)?.to_owned(),
+            since_ms: from.u64()?,
+        })
+    }
+}
+
+/// Some paths of a slave's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathPart {
+    /// The number of the question.
+    pub query: u64,
+    /// At most [`limits::LINK_LIST`], and [`limits::SHOWN_PATHS`] in all parts together.
+    pub paths: Vec<PathNote>,
+    /// How many there are, also those that are not named.
+    pub total: u64,
+    /// Whether this is the last part.
+    pub last: bool,
 }
 
 /// One slave as the master sees it.
@@ -177,7 +291,10 @@ pub enum Operation {
     /// What differs between the slaves' trees and the master's.
     Diff,
     /// Every slave reads all its contents and fetches anew what is damaged.
-    Scrub,
+    Scrub {
+        /// Whether the operator hears how it goes, until the end.
+        wait: bool,
+    },
     /// The tree is built anew from the slaves'.
     Recover {
         /// Whether it is done, not only shown.
@@ -185,6 +302,8 @@ pub enum Operation {
     },
     /// The journal.
     Export,
+    /// The names in the slaves' folders that are not served.
+    Skipped,
 }
 
 impl Operation {
@@ -194,9 +313,10 @@ impl Operation {
             Self::Ready(slave) => to.u8(1).message(slave),
             Self::Forget(slave) => to.u8(2).message(slave),
             Self::Diff => to.u8(3),
-            Self::Scrub => to.u8(4),
+            Self::Scrub { wait } => to.u8(4).bool(*wait),
             Self::Recover { go } => to.u8(5).bool(*go),
             Self::Export => to.u8(6),
+            Self::Skipped => to.u8(7),
         };
     }
 }
@@ -210,9 +330,10 @@ impl Decode for Operation {
             1 => Self::Ready(slave(from)?),
             2 => Self::Forget(slave(from)?),
             3 => Self::Diff,
-            4 => Self::Scrub,
+            4 => Self::Scrub { wait: from.bool()? },
             5 => Self::Recover { go: from.bool()? },
             6 => Self::Export,
+            7 => Self::Skipped,
             other => return Err(WireError::BadValue { what: "operation", value: other.into() }),
         })
     }
@@ -267,6 +388,8 @@ pub enum LinkMessage {
         scrubs: u64,
         /// How many disks must hold the content of a put whose client says nothing of it.
         copies: u16,
+        /// How often an operator has made this slave ready since the master was started: what its disk refused is tried again then.
+        retries: u64,
     },
     /// An operator asks for all slaves.
     AskReport,
@@ -305,6 +428,15 @@ pub enum LinkMessage {
     },
     /// A part of a slave's tree.
     TreePart(TreePart),
+    /// The master asks for paths of a slave that need an operator's eye.
+    AskPaths {
+        /// The number of the question.
+        query: u64,
+        /// Which ones.
+        list: PathList,
+    },
+    /// Some of them.
+    PathPart(PathPart),
     /// The cluster is recovered in this epoch: nothing of an earlier one is followed any more.
     Recovering {
         /// The epoch.
@@ -353,6 +485,8 @@ impl LinkMessage {
             Self::Peers { .. } => FrameType::Peers,
             Self::AskTree { .. } => FrameType::AskTree,
             Self::TreePart(_) => FrameType::TreePart,
+            Self::AskPaths { .. } => FrameType::AskPaths,
+            Self::PathPart(_) => FrameType::PathPart,
             Self::Recovering { .. } => FrameType::Recovering,
             Self::Operate(_) => FrameType::Operate,
             Self::Line(_) => FrameType::Line,
@@ -394,10 +528,12 @@ impl LinkMessage {
                     beat.counters.encode(to);
                     to.message(&beat.last_error);
                     beat.disk.encode(to);
+                    beat.scrub.encode(to);
                 }
-                Self::BeatAck { mark, time_ms, generation, draining, scrubs, copies } => {
+                Self::BeatAck { mark, time_ms, generation, draining, scrubs, copies, retries } => {
                     mark.encode(to);
                     to.u64(*time_ms).u64(*generation).bool(*draining).u64(*scrubs).u16(*copies);
+                    to.u64(*retries);
                 }
                 Self::AskReport => {}
                 Self::SlaveReport(r) => {
@@ -422,6 +558,11 @@ impl LinkMessage {
                     to.u64(*query).bool(*ids);
                 }
                 Self::TreePart(part) => part.encode(to),
+                Self::AskPaths { query, list } => list.encode(to.u64(*query)),
+                Self::PathPart(part) => {
+                    to.u64(part.query).list(&part.paths, PathNote::encode);
+                    to.u64(part.total).bool(part.last);
+                }
                 Self::Recovering { epoch } => {
                     to.u32(*epoch);
                 }
@@ -475,6 +616,7 @@ impl LinkMessage {
                 counters: Counters::decode(from)?,
                 last_error: from.short_text("last error", limits::TEXT)?.to_owned(),
                 disk: DiskSpace::decode(from)?,
+                scrub: Scrub::decode(from)?,
             }),
             FrameType::BeatAck => Self::BeatAck {
                 mark: Mark::decode(from)?,
@@ -483,6 +625,7 @@ impl LinkMessage {
                 draining: from.bool()?,
                 scrubs: from.u64()?,
                 copies: from.u16()?,
+                retries: from.u64()?,
             },
             FrameType::AskReport => Self::AskReport,
             FrameType::SlaveReport => Self::SlaveReport(SlaveReport {
@@ -509,6 +652,15 @@ impl LinkMessage {
             }
             FrameType::AskTree => Self::AskTree { query: from.u64()?, ids: from.bool()? },
             FrameType::TreePart => Self::TreePart(TreePart::decode(from)?),
+            FrameType::AskPaths => {
+                Self::AskPaths { query: from.u64()?, list: PathList::decode(from)? }
+            }
+            FrameType::PathPart => Self::PathPart(PathPart {
+                query: from.u64()?,
+                paths: from.list("paths", limits::LINK_LIST)?,
+                total: from.u64()?,
+                last: from.bool()?,
+            }),
             FrameType::Recovering => Self::Recovering { epoch: from.u32()? },
             FrameType::Operate => Self::Operate(Operation::decode(from)?),
             FrameType::Line => Self::Line(from.short_text("line", limits::LINE)?.to_owned()),

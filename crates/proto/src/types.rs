@@ -331,6 +331,8 @@ pub struct Counters {
     pub uploads: u64,
     /// Bytes of those.
     pub upload_bytes: u64,
+    /// Paths at which the disk is not as the tree says, because it refuses what a change has made there.
+    pub unapplied: u64,
     /// Open sessions.
     pub sessions: u32,
     /// Sessions that wait for a place.
@@ -423,6 +425,7 @@ impl Counters {
             self.damaged,
             self.uploads,
             self.upload_bytes,
+            self.unapplied,
         ] {
             to.u64(n);
         }
@@ -450,6 +453,7 @@ impl Decode for Counters {
             damaged: from.u64()?,
             uploads: from.u64()?,
             upload_bytes: from.u64()?,
+            unapplied: from.u64()?,
             sessions: from.u32()?,
             waiting: from.u32()?,
             workers: from.u32()?,

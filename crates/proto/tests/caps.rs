@@ -63,7 +63,9 @@ fn repeat(one: &[u8], count: usize, zeros: usize) -> Vec<u8> {
 }
 
 const MARK: usize = 12;
-const COUNTERS: usize = 17 * 8 + 4 * 4;
+/// How far a scrub has come.
+const SCRUB: usize = 8 + 1 + 5 * 8;
+const COUNTERS: usize = 18 * 8 + 4 * 4;
 const V4: &[u8] = &[4, 127, 0, 0, 1, 8, 74];
 /// An entry behind its name: kind, mode, size, time, no version.
 const ENTRY_REST: usize = 1 + 2 + 8 + 12 + 1;
@@ -408,7 +410,7 @@ fn flags_and_small_numbers_have_no_undefined_values() {
         assert_eq!(decode(FrameType::Hello, &hello).is_ok(), value <= 3);
         let kind = [&[0, 1, b'a', value], [0; ENTRY_REST - 1].as_slice()].concat();
         assert_eq!(decode(FrameType::Entries, &kind).is_ok(), value <= 1);
-        let beat = [&[value], [0; MARK + COUNTERS + 2 + 16].as_slice()].concat();
+        let beat = [&[value], [0; MARK + COUNTERS + 2 + 16 + SCRUB].as_slice()].concat();
         assert_eq!(decode(FrameType::Beat, &beat).is_ok(), value <= 3);
         let register = [
             [0; 16].as_slice(),
@@ -431,7 +433,8 @@ fn tags_have_no_undefined_values() {
     for value in 0..=u8::MAX {
         empty("message of a slave", FrameType::ToMaster, &[value], 9);
         empty("message of a master", FrameType::ToSlave, &[value], 9);
-        empty("operation", FrameType::Operate, &[value], 6);
+        empty("operation", FrameType::Operate, &[value], 7);
+        empty("list of paths", FrameType::AskPaths, &[[0; 8].as_slice(), &[value]].concat(), 1);
         empty("change", FrameType::ToMaster, &[[2].as_slice(), &[0; 16], &[value]].concat(), 5);
         empty(
             "expectation",

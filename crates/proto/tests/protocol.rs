@@ -160,7 +160,15 @@ fn the_table_of_limits_is_the_code_s() {
         limits::TEXT,
     ];
     let counts = [limits::REDIRECT_SLAVES, limits::ADDRESSES, limits::AVOID];
-    let links = [limits::LINK_LIST, limits::HOLDERS, limits::GIVEN_UP, limits::PEERS, limits::LINE];
+    let links = [
+        limits::LINK_LIST,
+        limits::HOLDERS,
+        limits::GIVEN_UP,
+        limits::PEERS,
+        limits::LINE,
+        limits::SHOWN_PATH,
+        limits::SHOWN_PATHS,
+    ];
     let mut ours = vec![
         limits::CONTROL_FRAME.into(),
         limits::REQUEST_FRAME.into(),

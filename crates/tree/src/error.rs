@@ -49,6 +49,9 @@ pub enum TreeError {
     /// What was about to be replaced, moved or removed is not what it was: somebody has just put something else there.
     #[error("it is just being changed on the server; try again in a second")]
     Changing,
+    /// The file system takes no name of that length.
+    #[error("the name is too long for this disk")]
+    TooLong,
     /// A folder that shall go is not empty.
     #[error("the folder is not empty")]
     NotEmpty,
@@ -77,6 +80,7 @@ impl TreeError {
             Self::Taken => ErrorCode::Exists,
             Self::Changing => ErrorCode::NoChanges,
             Self::NotEmpty => ErrorCode::NotEmpty,
+            Self::TooLong => ErrorCode::BadName,
             Self::InUse => ErrorCode::Local,
             // What the server itself may not read is left out like a link.
             Self::Io(_, e) if e.kind() == io::ErrorKind::PermissionDenied => ErrorCode::NotServed,
@@ -102,6 +106,43 @@ impl TreeError {
             Self::Io(..) => "the server cannot use it".to_owned(),
             other => other.to_string(),
         }
+    }
+
+    /// The reason for operators of this host: no path, no number of the system.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Io(op, e) => {
+                let text = e.to_string();
+                let plain = text.split(" (os error").next().unwrap_or_default().to_lowercase();
+                format!("cannot {op}: {plain}")
+            }
+            Self::NotServed(Unserved::Mount) => "a mount point is in the way".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    /// Whether the process was short of something for a moment: the same call may succeed at once.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        let Self::Io(_, e) = self else { return matches!(self, Self::InUse | Self::Changing) };
+        // Without a number of the system it is no matter of the path.
+        e.raw_os_error().map(Errno::from_raw_os_error).is_none_or(|number| {
+            matches!(
+                number,
+                Errno::MFILE
+                    | Errno::NFILE
+                    | Errno::NOMEM
+                    | Errno::INTR
+                    | Errno::AGAIN
+                    | Errno::STALE
+            )
+        })
+    }
+
+    /// The error for a failed call that makes a name.
+    pub(crate) fn from_naming(op: &'static str, e: Errno) -> Self {
+        if e == Errno::NAMETOOLONG { Self::TooLong } else { Self::from_errno(op, e) }
     }
 
     /// The error for a failed call, where nothing more is known than its number.

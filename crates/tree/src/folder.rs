@@ -6,7 +6,8 @@ use std::path::Path;
 
 use relais_proto::TreePath;
 use rustix::fs::{
-    AtFlags, Dir, Mode, OFlags, StatxAttributes, StatxFlags, fstat, open, openat, statat, statx,
+    Access, AtFlags, Dir, Mode, OFlags, StatxAttributes, StatxFlags, accessat, fstat, open, openat,
+    statat, statx,
 };
 
 use crate::error::{TreeError, Unserved};
@@ -211,6 +212,15 @@ impl Folder {
     /// Those of opening it once more, which gives the listing a position of its own.
     pub fn list(&self) -> Result<Listing, TreeError> {
         Dir::read_from(self).map(Listing::new).map_err(|e| TreeError::from_errno("list", e))
+    }
+
+    /// Asks whether names can be made and removed in this folder, by its rights and those of its mount.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_writable(&self) -> Result<(), TreeError> {
+        accessat(self, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+            .map_err(|e| TreeError::from_errno("change the folder", e))
     }
 
     /// Waits until the names in this folder are on the disk.

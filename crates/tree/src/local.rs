@@ -197,7 +197,7 @@ impl Folder {
     pub fn make_folder(&self, name: impl AsRef<OsStr>, private: bool) -> Result<(), TreeError> {
         let mode = Mode::from_raw_mode(if private { 0o700 } else { 0o777 });
         mkdirat(self, part(name.as_ref())?, mode)
-            .map_err(|e| TreeError::from_errno("make the folder", e))
+            .map_err(|e| TreeError::from_naming("make the folder", e))
     }
 
     /// Makes a folder right in this one, with exactly these permission bits. Group and setgid are those that the system gives it.

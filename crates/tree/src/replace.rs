@@ -18,7 +18,7 @@ use crate::meta::MetaKind;
 pub const FORMER: &str = ".former";
 
 fn failed(e: Errno) -> TreeError {
-    TreeError::from_errno("rename", e)
+    TreeError::from_naming("rename", e)
 }
 
 impl Folder {

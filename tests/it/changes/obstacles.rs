@@ -1,10 +1,11 @@
 //! What lies in the way of a put: folders, links, FIFOs, devices, mount points. A clear error, and it stays as it was.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown, symlink};
+use std::path::Path;
 
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{User, geteuid, mkfifo};
 use relais_proto::ErrorCode;
 
 use super::{open, tree, wait_published};
@@ -157,4 +158,48 @@ fn a_mount_point() {
     wire.put("f", b"1").unwrap();
     wait_unstaged(&root);
     drop((wire, slave, mounted));
+}
+
+/// Takes a folder from the user that the slave runs as, or gives it back.
+fn lock(folder: &Path, locked: bool) {
+    if geteuid().is_root() {
+        let nobody = User::from_name("nobody").unwrap().unwrap();
+        let owner = if locked { 0 } else { nobody.uid.as_raw() };
+        chown(folder, Some(owner), Some(owner)).unwrap();
+    }
+    let mode = if locked { 0o700 } else { 0o755 };
+    let mode = if geteuid().is_root() { mode } else { mode & 0o077 };
+    fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn an_unreadable_folder_is_named_for_good() {
+    let dir = TestDir::new();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let root = dir.folder("root");
+    fs::create_dir_all(root.join("d/secret")).unwrap();
+    fs::create_dir_all(root.join("e/later")).unwrap();
+    fs::write(root.join("d/secret/x"), "x").unwrap();
+    fs::write(root.join("d/f"), "f").unwrap();
+    for folder in ["", "d", "d/secret", "e", "e/later"] {
+        lock(&root.join(folder), false);
+    }
+    lock(&root.join("d/secret"), true);
+    let args: &[&str] = if geteuid().is_root() { &["--user", "nobody"] } else { &[] };
+    let slave = Standalone::start_in(dir, root, args, &[]);
+    wait_published(&slave, 1);
+    let client = slave.client();
+    // It was so when the folder was read, or came to be so later.
+    lock(&slave.root.join("e/later"), true);
+    for (top, below) in [("d", "/d/secret"), ("d/secret", "/d/secret"), ("e", "/e/later")] {
+        let json = client.command(&format!("rm -r {top}")).fails(1).json();
+        assert_eq!(json["error"]["code"], "not-served", "{json}");
+        let message = json["error"]["message"].as_str().unwrap();
+        assert!(message.contains(below) && message.contains("may not read"), "{message}");
+        assert!(!message.contains("again"), "{message}");
+    }
+    for folder in ["d/secret", "e/later"] {
+        lock(&slave.root.join(folder), false);
+        assert!(slave.root.join(folder).exists());
+    }
 }

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 
 use relais_proto::ErrorCode;
 
-use super::lab::{healthy, last_change, open, report_at, tree, tree_of, wait_for, wait_settled};
+use super::lab::{
+    healthy, last_change, open, operate, report_at, tree, tree_of, wait_for, wait_settled,
+};
 use crate::harness::{
     Cluster, Program, SOON, Setup, Volume, content, eventually, leftovers, remove, staged_bytes,
 };
 
 #[test]
-fn a_slave_whose_disk_is_full_is_behind_and_shows_it() {
+fn what_does_not_fit_on_a_slave_is_shown_and_read_elsewhere() {
     let cluster = Cluster::of(1).start();
     let volume = Volume::mount("size=12m");
     fs::create_dir(volume.path().join("root")).unwrap();
@@ -34,21 +36,25 @@ fn a_slave_whose_disk_is_full_is_behind_and_shows_it() {
     }
     eventually(SOON, "it shows what it lacks", || {
         let slave = report_at(&cluster, &addr);
-        (slave["lacking_bytes"].as_u64() >= Some(4 << 20) && slave["lag"] == 0).then_some(())
+        let lacks = slave["lacking_bytes"].as_u64() >= Some(4 << 20) && slave["lag"] == 0;
+        (lacks && slave["unapplied"] == slave["lacking"]).then_some(())
     });
-    eventually(SOON, "it is out of the turn", || {
-        (report_at(&cluster, &addr)["state"] != "in-service").then_some(())
-    });
-    // Nobody notices.
+    let said = operate(&cluster, &["diff"]).fails(1).stdout;
+    assert!(said.contains("not applied here") && said.contains("no space"), "{said}");
+    // It stays in service, and no client notices.
     let client = cluster.client();
     for n in 0..4 {
-        client.get(&format!("f{n}"));
+        for _ in 0..2 {
+            client.get(&format!("f{n}"));
+        }
     }
+    assert_eq!(report_at(&cluster, &addr)["state"], "in-service");
     // Once there is room it fetches what it lacks.
     for n in 0..3 {
         wire.change(&remove(&format!("f{n}"), false)).unwrap();
     }
     let wanted = tree(&cluster.slaves[0].root);
+    operate(&cluster, &["ready", &addr]).ok();
     eventually(SOON, "it has all again", || {
         (tree(&volume.path().join("root")) == wanted).then_some(())
     });

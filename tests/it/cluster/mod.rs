@@ -27,5 +27,6 @@ mod same;
 mod shared_folder;
 mod storm;
 mod table;
+mod unapplied;
 mod watch;
 pub mod without;

@@ -217,7 +217,9 @@ fn scrub_finds_rot_and_mends_it() {
         fs::read(cluster.slaves[1].root.join("f")).unwrap() == bad,
         "nothing tells before it is read"
     );
-    operate(&cluster, &["scrub"]).ok();
+    let said = operate(&cluster, &["scrub"]).ok().stdout;
+    assert!(said.contains("2 of 2 files read, 1 damaged, 1 repaired"), "{said}");
+    assert!(said.contains("2 of 2 files read, 0 damaged, 0 repaired"), "{said}");
     let root = cluster.slaves[1].root.clone();
     eventually(SOON, "it is mended", || (tree(&root) == wanted).then_some(()));
     assert_eq!(conflicts(&root), [("f".to_owned(), bad)]);
@@ -225,6 +227,44 @@ fn scrub_finds_rot_and_mends_it() {
     assert_eq!((last_change(&cluster), one_version(&cluster, "f")), before, "no change");
     assert_eq!(conflicts(&cluster.slaves[0].root), []);
     eventually(SOON, "status shows it", || (report(&cluster, 1)["set_aside"] == 1).then_some(()));
+}
+
+#[test]
+fn scrub_says_what_damage_is_left() {
+    let mut cluster = Cluster::of(1).start();
+    open(&cluster, 0).put("f", &content(1, 100_000)).unwrap();
+    wait_settled(&cluster);
+    let good = operate(&cluster, &["scrub"]).ok().stdout;
+    assert!(good.contains("1 of 1 files read, 0 damaged"), "{good}");
+    rot(&mut cluster, 0, "f");
+    wait_settled(&cluster);
+    let said = operate(&cluster, &["scrub"]).fails(1).stdout;
+    assert!(said.contains("1 of 1 files read, 1 damaged, 0 repaired"), "{said}");
+    let ordered = operate(&cluster, &["scrub", "--no-wait"]).ok().stdout;
+    assert!(!ordered.contains("files read"), "{ordered}");
+}
+
+#[test]
+fn skipped_names_are_listed_with_their_reasons() {
+    let cluster = Cluster::of(1).start();
+    let root = &cluster.slaves[0].root;
+    let bad: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"bad\xff\n");
+    fs::create_dir(root.join("d")).unwrap();
+    fs::write(root.join("d").join(bad), "x").unwrap();
+    std::os::unix::fs::symlink("/etc", root.join("link")).unwrap();
+    nix::unistd::mkfifo(&root.join("d/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let said = eventually(SOON, "all are listed", || {
+        let said = operate(&cluster, &["skipped"]).ok().stdout;
+        said.contains("3 names are skipped").then_some(said)
+    });
+    let id = report(&cluster, 0)["id"].as_str().unwrap().to_owned();
+    for line in [
+        format!("{id} /d/bad\\xff\\n: a name that cannot be served"),
+        format!("{id} /d/fifo: a device, FIFO or socket"),
+        format!("{id} /link: a symbolic link"),
+    ] {
+        assert!(said.lines().any(|said| said == line), "{line}: {said}");
+    }
 }
 
 #[test]

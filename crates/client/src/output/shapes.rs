@@ -194,6 +194,8 @@ pub(super) struct JsonStatus<'a> {
     /// Unfinished uploads, and their bytes.
     pub uploads: u64,
     pub upload_bytes: u64,
+    /// Paths at which the server's disk is not as the tree says.
+    pub unapplied: u64,
     pub sessions: u32,
     pub waiting: u32,
     pub workers: u32,
@@ -341,6 +343,7 @@ impl<'a> From<&'a ServerState> for JsonStatus<'a> {
             rescans: counters.rescans,
             uploads: counters.uploads,
             upload_bytes: counters.upload_bytes,
+            unapplied: counters.unapplied,
             sessions: counters.sessions,
             waiting: counters.waiting,
             workers: counters.workers,

@@ -251,6 +251,7 @@ pub fn status(state: &ServerState) -> String {
         format!("hashing   {} files to go", counters.unhashed),
         format!("skipped   {}", skipped(counters)),
         format!("rescans   {}", counters.rescans),
+        format!("unapplied {}", counters.unapplied),
         format!(
             "uploads   {} unfinished, {}",
             counters.uploads,

@@ -201,6 +201,7 @@ fn encode_event(event: &Event, to: &mut Encoder<'_>) {
         Event::Tick => {
             to.u8(15);
         }
+        Event::Refused { put, retry } => put.encode(to.u8(16).bool(*retry)),
     }
 }
 
@@ -242,6 +243,10 @@ fn decode_event(from: &mut Decoder<'_>) -> Result<Event, WireError> {
         13 => Event::Missing(decode_lack(from)?),
         14 => Event::Recovering(from.u32()?),
         15 => Event::Tick,
+        16 => {
+            let retry = from.bool()?;
+            Event::Refused { put: Version::decode(from)?, retry }
+        }
         other => return Err(WireError::BadValue { what: "event of a slave", value: other.into() }),
     })
 }

@@ -41,6 +41,7 @@ fn beat_with(state: SlaveState, sessions: u32, workers: u32) -> Beat {
         counters: Counters { sessions, workers, ..Counters::default() },
         last_error: String::new(),
         disk: relais_proto::DiskSpace::default(),
+        scrub: relais_proto::Scrub::default(),
     }
 }
 

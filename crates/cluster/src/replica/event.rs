@@ -76,6 +76,14 @@ pub enum Event {
     },
     /// Content that was here is not: it was edited, removed by hand, or is damaged.
     Missing(Lack),
+    /// The disk refuses a content at its path, for a reason that lies in the path. It is lacking, speaks against no session here, and is
+    /// fetched only for another try. Said before the content is known to be lacking, or while it is; until it comes or goes.
+    Refused {
+        /// The put.
+        put: Version,
+        /// Whether it is fetched now, for another try.
+        retry: bool,
+    },
     /// An operator recovers the cluster in this epoch, and asks for this slave's tree: from now on no change of an earlier one is called
     /// done unless the new master knows it. The link to the former master does not count any more.
     Recovering(u32),

@@ -66,7 +66,9 @@ pub struct Lacks {
     wanted: BTreeMap<Version, Wanted>,
     /// Given up; whether on this link.
     given_up: BTreeMap<Version, bool>,
-    // Each of the wanted is in exactly one of these: with many of them, not all can be looked at whenever something happens.
+    /// The disk refuses these at their paths; whether another try is under way.
+    refused: BTreeMap<Version, bool>,
+    // Each of the wanted is in one of these, or waits for another try: with many of them, not all can be looked at whenever something happens.
     /// What may be fetched now: small and large ones.
     ready: [BTreeSet<Version>; 2],
     /// What may be fetched later, by its time.
@@ -81,6 +83,7 @@ impl Lacks {
             here,
             wanted: BTreeMap::new(),
             given_up: BTreeMap::new(),
+            refused: BTreeMap::new(),
             ready: Default::default(),
             later: BTreeSet::new(),
             under_way: BTreeSet::new(),
@@ -91,7 +94,40 @@ impl Lacks {
 
     /// Others are lacking now; what was given up stays so.
     pub(super) fn instead(&self, lacks: Vec<Lack>) -> Self {
-        Self { given_up: self.given_up.clone(), ..Self::new(self.here, lacks) }
+        let mut all = Self { given_up: self.given_up.clone(), ..Self::new(self.here, Vec::new()) };
+        all.refused.clone_from(&self.refused);
+        lacks.into_iter().for_each(|lack| all.add(lack, Duration::ZERO));
+        all.refused.retain(|put, _| all.wanted.contains_key(put));
+        all
+    }
+
+    /// The disk refuses this content at its path; with `retry` it is fetched for another try.
+    pub(super) fn refuse(&mut self, put: Version, retry: bool, now: Duration) {
+        let Some(wanted) = self.wanted.get_mut(&put) else {
+            // There is nothing to be tried, or it will be lacking in a moment.
+            if retry {
+                self.refused.remove(&put)
+            } else {
+                self.refused.insert(put, false)
+            };
+            return;
+        };
+        self.refused.insert(put, retry);
+        // What is being fetched comes to its end.
+        if self.under_way.contains(&put) {
+            return;
+        }
+        self.ready[class_of(wanted)].remove(&put);
+        self.later.remove(&(wanted.not_before, put));
+        if retry {
+            wanted.not_before = now;
+            self.later.insert((now, put));
+        }
+    }
+
+    /// Whether it waits for another try, and nothing is done about it before.
+    fn waits(&self, put: Version) -> bool {
+        self.refused.get(&put) == Some(&false)
     }
 
     pub(super) fn give_up(&mut self, put: Version) {
@@ -121,9 +157,12 @@ impl Lacks {
         self.wanted.keys().copied()
     }
 
-    /// The oldest put whose content somebody may have.
+    /// The oldest put whose content somebody may have, and that the disk does not refuse.
     pub(super) fn oldest(&self) -> Option<Version> {
-        self.wanted.iter().find(|(_, wanted)| !wanted.homeless).map(|(put, _)| *put)
+        let counts = |(put, wanted): &(&Version, &Wanted)| {
+            !wanted.homeless && !self.refused.contains_key(*put)
+        };
+        self.wanted.iter().find(counts).map(|(put, _)| *put)
     }
 
     /// Whether the content of this put is lacking.
@@ -150,14 +189,15 @@ impl Lacks {
         self.wanted.is_empty()
     }
 
-    /// Bytes that are lacking for longer than `age` and that somebody may have.
+    /// Bytes that are lacking for longer than `age`, that somebody may have, and that the disk does not refuse.
     #[must_use]
     pub fn bytes_older(&self, now: Duration, age: Duration) -> u64 {
-        let old = self
-            .wanted
-            .values()
-            .filter(|wanted| !wanted.homeless && now.saturating_sub(wanted.since) >= age);
-        old.fold(0, |sum, wanted| sum.saturating_add(wanted.lack.size.max(1)))
+        let old = self.wanted.iter().filter(|(put, wanted)| {
+            !wanted.homeless
+                && !self.refused.contains_key(*put)
+                && now.saturating_sub(wanted.since) >= age
+        });
+        old.fold(0, |sum, (_, wanted)| sum.saturating_add(wanted.lack.size.max(1)))
     }
 
     pub(super) fn fits(&self, put: Version, digest: Option<Digest>) -> bool {
@@ -187,13 +227,17 @@ impl Lacks {
             lack,
         };
         let put = wanted.lack.put;
+        let waits = self.waits(put);
         if let Entry::Vacant(place) = self.wanted.entry(put) {
             place.insert(wanted);
-            self.later.insert((now, put));
+            if !waits {
+                self.later.insert((now, put));
+            }
         }
     }
 
     pub(super) fn remove(&mut self, put: Version) -> bool {
+        self.refused.remove(&put);
         let Some(wanted) = self.wanted.remove(&put) else { return false };
         self.ready[class_of(&wanted)].remove(&put);
         self.later.remove(&(wanted.not_before, put));
@@ -283,6 +327,7 @@ impl Lacks {
         result: Result<(), Blame>,
         now: Duration,
     ) -> bool {
+        let waits = self.waits(put);
         let Some(wanted) = self.wanted.get_mut(&put) else { return false };
         match result {
             Ok(()) => return self.remove(put),
@@ -292,7 +337,7 @@ impl Lacks {
             Err(Blame::Here) => wanted.not_before = now + AGAIN,
         }
         wanted.from = None;
-        if self.under_way.remove(&put) {
+        if self.under_way.remove(&put) && !waits {
             self.later.insert((wanted.not_before, put));
         }
         false

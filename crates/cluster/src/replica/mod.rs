@@ -210,6 +210,10 @@ impl Replica {
             }
             Event::Placed { id, put, ok } => self.placed(id, put, ok, &mut actions),
             Event::Missing(lack) => self.missing(lack, now, &mut actions),
+            Event::Refused { put, retry } => {
+                self.lacks.refuse(put, retry, now);
+                self.note_whole();
+            }
             Event::Recovering(epoch) => {
                 if self.meets_epoch(epoch, now, &mut actions) && self.is_linked() {
                     self.close("the cluster is being recovered", now, &mut actions);

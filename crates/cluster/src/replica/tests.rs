@@ -263,6 +263,31 @@ fn small_contents_do_not_wait_behind_large_ones_and_another_holder_is_asked() {
 }
 
 #[test]
+fn content_that_the_disk_refuses_waits_and_speaks_against_nothing() {
+    let mut replica = following();
+    let refused = |put, retry| Event::Refused { put: version(put), retry };
+    // Said before the batch that brings it is.
+    replica.on(refused(1, false), Duration::ZERO);
+    tell(&mut replica, &[put(1, &[OTHER]), put(2, &[OTHER])]);
+    assert_eq!(fetches(&carried(&mut replica, &[1, 2])), [(2, 2)]);
+    // Said while it is fetched.
+    replica.on(refused(2, false), Duration::ZERO);
+    let failed = Event::Fetched { put: version(2), from: OTHER, result: Err(Blame::Here) };
+    let later = Duration::from_secs(3600);
+    assert!(fetches(&replica.on(failed, Duration::ZERO)).is_empty());
+    assert!(fetches(&replica.on(Event::Tick, later)).is_empty());
+    let fitness = replica.fitness(later, 1000);
+    assert!(fitness.old_lacks == 0 && fitness.whole, "{fitness:?}");
+    // Another try.
+    assert_eq!(fetches(&replica.on(refused(1, true), later)), [(1, 2)]);
+    assert_eq!(replica.fitness(later * 2, 1000).old_lacks, 0, "the try counts no more");
+    let came = Event::Fetched { put: version(1), from: OTHER, result: Ok(()) };
+    let actions = replica.on(came, later);
+    assert_eq!(actions, [Action::Send(ToMaster::Holds { put: version(1), has: true })]);
+    assert!(!replica.lacks().has(version(1)) && replica.lacks().has(version(2)));
+}
+
+#[test]
 fn fetched_content_is_reported_and_what_went_meanwhile_is_not_fetched() {
     let mut replica = following();
     tell(&mut replica, &[put(1, &[OTHER]), put(2, &[OTHER])]);

@@ -105,6 +105,8 @@ names! { SLAVE_EVENTS, slave_event, Happened,
     Happened::Placed { ok: true, .. } => "slave: placed",
     Happened::Placed { ok: false, .. } => "slave: not placed",
     Happened::Missing(_) => "slave: missing",
+    Happened::Refused { retry: false, .. } => "slave: refused",
+    Happened::Refused { retry: true, .. } => "slave: refused, another try",
     Happened::Recovering(_) => "slave: recovering",
     Happened::Tick => "slave: tick",
 }

@@ -58,6 +58,10 @@ pub struct Disk {
     pub now: Image,
     pub synced: Image,
     pub full: bool,
+    /// Whether paths are refused that content is to come to.
+    pub refusing: bool,
+    /// The contents whose paths are.
+    pub refused: BTreeSet<Version>,
 }
 
 impl Disk {

@@ -1,6 +1,7 @@
 //! What goes wrong, and what people do to the machines.
 
 use relais_cluster::record::Forgotten;
+use relais_cluster::replica::Event as Happened;
 use relais_cluster::{Event, Halt, Ledger};
 use relais_proto::{FolderId, Version};
 
@@ -22,6 +23,8 @@ pub const FAULTS: &[&str] = &[
     "fault: client crash",
     "fault: disk full",
     "fault: disk free",
+    "fault: path refused",
+    "fault: path free",
     "fault: no room to stage",
     "fault: journal disk full",
     "fault: journal full",
@@ -89,6 +92,14 @@ impl World {
             138..141 => self.vanish(slave),
             141..147 => self.old_file(slave),
             147..151 => self.shorten(),
+            180..184 => {
+                self.counts.add("fault: path refused");
+                self.slaves[slave].disk.refusing = true;
+            }
+            184..191 => {
+                self.counts.add("fault: path free");
+                self.free_paths(slave);
+            }
             _ => {}
         }
         Ok(())
@@ -166,6 +177,14 @@ impl World {
         self.start_slave(slave);
     }
 
+    /// The paths take again what they have refused.
+    fn free_paths(&mut self, slave: usize) {
+        self.slaves[slave].disk.refusing = false;
+        for put in std::mem::take(&mut self.slaves[slave].disk.refused) {
+            self.slave_event(slave, Happened::Refused { put, retry: true });
+        }
+    }
+
     fn heal_all(&mut self) {
         for from in 0..NODES {
             for to in 0..NODES {
@@ -174,6 +193,7 @@ impl World {
         }
         for slave in 0..SLAVES {
             self.slaves[slave].disk.full = false;
+            self.free_paths(slave);
             self.start_slave(slave);
         }
     }

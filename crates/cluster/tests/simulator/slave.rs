@@ -225,6 +225,9 @@ impl World {
         );
         it.disk.sync();
         self.check_slave(slave);
+        for put in &lacks {
+            self.refuse_some(slave, *put);
+        }
         self.slave_event(slave, Event::Carried { lacks, failed });
     }
 
@@ -306,21 +309,33 @@ impl World {
             Some(value) if digest(value) != wanted && !self.has(Bug::FetchNotChecked) => None,
             sent => sent,
         };
-        let image = &self.slaves[slave].disk.now;
+        let known = self.slaves[slave].disk.now.known.tree.path_of(put).is_some();
         let wants = self.slaves[slave].replica.as_ref().is_some_and(|replica| replica.wants(put));
         let result = match sent {
             // It was given up meanwhile.
-            Some(_) if !wants && image.known.tree.path_of(put).is_some() => Err(Blame::Here),
+            Some(_) if !wants && known => Err(Blame::Here),
             None => Err(Blame::Holder),
-            Some(_) if self.slaves[slave].disk.full => Err(Blame::Here),
+            Some(_) if self.slaves[slave].disk.full || self.refuse_some(slave, put) => {
+                Err(Blame::Here)
+            }
             // It went meanwhile.
-            Some(_) if image.known.tree.path_of(put).is_none() => Ok(()),
+            Some(_) if !known => Ok(()),
             Some(value) => {
                 self.store(slave, put, value);
                 Ok(())
             }
         };
         self.slave_event(slave, Event::Fetched { put, from, result });
+    }
+
+    /// Whether the disk refuses this content at its path; sometimes it does so from now on.
+    fn refuse_some(&mut self, slave: usize, put: Version) -> bool {
+        let refusing = !self.quiet && self.slaves[slave].disk.refusing && self.rng.chance(500);
+        let disk = &mut self.slaves[slave].disk;
+        if refusing && disk.refused.insert(put) {
+            self.slave_event(slave, Event::Refused { put, retry: false });
+        }
+        self.slaves[slave].disk.refused.contains(&put)
     }
 
     fn store(&mut self, slave: usize, put: Version, value: Value) {

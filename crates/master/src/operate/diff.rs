@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
-use relais_proto::{Chain, TreeEntry, TreePath, Version};
+use relais_proto::{Chain, PathList, PathNote, TreeEntry, TreePath, Version};
 
 use super::trees::{SlaveTree, ask};
-use super::{Done, Outcome, Teller, ended};
+use super::{Done, Outcome, Teller, ended, paths};
 use crate::core::Core;
 use crate::links::Linked;
 
@@ -33,9 +33,25 @@ pub(super) fn diff(core: &Core, tell: &mut Teller<'_>) -> Done {
     for of in &linked {
         match compare(core, of)? {
             Ok((wanted, tree)) => {
-                let differences = differences(&wanted, &tree);
+                let mut differences = differences(&wanted, &tree);
+                let refused = match paths::ask(core, of, PathList::Unapplied) {
+                    Ok(refused) => refused,
+                    Err(why) => {
+                        differing += 1;
+                        tell.say(format!("slave {}: cannot be asked: {why}", of.slave));
+                        continue;
+                    }
+                };
+                add_refused(&mut differences, &refused.named);
                 for (path, how) in &differences {
                     tell.line(format!("{} {path}: {}", of.slave, how.join(", ")));
+                }
+                let unnamed = refused.total.saturating_sub(refused.named.len() as u64);
+                if unnamed > 0 {
+                    tell.line(format!(
+                        "{}: {unnamed} more changes are not applied there, and are not listed here",
+                        of.slave
+                    ));
                 }
                 let count = differences.len();
                 differing += usize::from(count > 0);
@@ -96,15 +112,36 @@ fn compare(core: &Core, of: &Linked) -> Result<Result<(Wanted, SlaveTree), Strin
     Ok(Err(why))
 }
 
+/// Paths, and how each differs.
+type Differences = Vec<(String, Vec<String>)>;
+
+/// Adds what the slave's disk refuses, with its reasons.
+fn add_refused(differences: &mut Differences, refused: &[PathNote]) {
+    let mut at: BTreeMap<String, usize> =
+        differences.iter().enumerate().map(|(n, (path, _))| (path.clone(), n)).collect();
+    for note in refused {
+        let place = *at.entry(note.path.clone()).or_insert_with(|| {
+            differences.push((note.path.clone(), Vec::new()));
+            differences.len() - 1
+        });
+        if let Some((_, how)) = differences.get_mut(place) {
+            how.push(note.reason.clone());
+        }
+    }
+}
+
 /// Each path that differs, and how.
-fn differences(wanted: &Wanted, tree: &SlaveTree) -> Vec<(String, Vec<&'static str>)> {
+fn differences(wanted: &Wanted, tree: &SlaveTree) -> Differences {
     let mut found = Vec::new();
     if tree.standing.chain != wanted.chain && wanted.last != Version::default() {
-        found.push(("all changes".to_owned(), vec!["other changes under the same numbers"]));
+        found.push((
+            "all changes".to_owned(),
+            vec!["other changes under the same numbers".to_owned()],
+        ));
     }
     for (path, entry) in &wanted.entries {
         let how = match tree.entries.get(path) {
-            None => vec!["missing"],
+            None => vec!["missing".to_owned()],
             Some((there, here)) => {
                 let content = entry.content != there.content;
                 let lacking = !content && !here && there.content.is_some();
@@ -114,7 +151,7 @@ fn differences(wanted: &Wanted, tree: &SlaveTree) -> Vec<(String, Vec<&'static s
                     (lacking, "content not there yet"),
                 ]
                 .into_iter()
-                .filter_map(|(is, how)| is.then_some(how))
+                .filter_map(|(is, how)| is.then(|| how.to_owned()))
                 .collect()
             }
         };
@@ -123,7 +160,7 @@ fn differences(wanted: &Wanted, tree: &SlaveTree) -> Vec<(String, Vec<&'static s
         }
     }
     let extra = tree.entries.keys().filter(|path| !wanted.entries.contains_key(*path));
-    found.extend(extra.map(|path| (path.to_string(), vec!["extra"])));
+    found.extend(extra.map(|path| (path.to_string(), vec!["extra".to_owned()])));
     found
 }
 
@@ -183,6 +220,16 @@ mod tests {
             "/g extra",
         ];
         assert_eq!(found, all);
+        let note = |path: &str| PathNote {
+            path: path.to_owned(),
+            reason: "not applied here: why".to_owned(),
+            since_ms: 1,
+        };
+        let mut both = differences(&wanted, &tree);
+        add_refused(&mut both, &[note("/e"), note("/left")]);
+        assert_eq!(both.len(), all.len() + 1);
+        assert_eq!(both[4].1, ["content not there yet", "not applied here: why"]);
+        assert_eq!(both[6], ("/left".to_owned(), vec!["not applied here: why".to_owned()]));
         tree.standing.chain = Chain([2; 32]);
         assert_eq!(differences(&wanted, &tree).len(), all.len() + 1);
     }

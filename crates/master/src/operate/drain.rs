@@ -1,4 +1,4 @@
-//! Taking a slave out of service and back in, and having all contents checked.
+//! Taking a slave out of service and back in.
 
 use std::sync::atomic::Ordering;
 use std::thread::sleep;
@@ -53,19 +53,13 @@ pub(super) fn drain(core: &Core, asker: Viewpoint, name: &str, tell: &mut Teller
     Ok(Outcome::failed(format!("it has {left} sessions still; it goes on to get no new ones")))
 }
 
-/// A drained slave gets sessions again.
+/// A drained slave gets sessions again, and tries again what its disk has refused.
 pub(super) fn ready(core: &Core, asker: Viewpoint, name: &str) -> Done {
     let slave = find::slave(core, asker, name)?;
     core.drain(slave.id, false);
     info!("slave {} is made ready", slave.id);
-    Ok(Outcome::done(format!("slave {} gets sessions again as soon as it is in service", slave.id)))
-}
-
-/// Every slave reads all its contents.
-pub(super) fn scrub(core: &Core) -> Outcome {
-    core.scrubs.fetch_add(1, Ordering::Relaxed);
-    info!("all slaves check their contents");
-    Outcome::done(
-        "every slave reads and checks all its contents, and fetches anew what is damaged; `ftpmaster status` shows what it lacks meanwhile",
-    )
+    Ok(Outcome::done(format!(
+        "slave {} gets sessions again as soon as it is in service, and tries again what its disk has refused",
+        slave.id
+    )))
 }

@@ -5,7 +5,9 @@ mod drain;
 mod export;
 mod find;
 mod forget;
+mod paths;
 mod recover;
+mod scrub;
 mod trees;
 
 use log::{debug, info};
@@ -75,7 +77,8 @@ pub(crate) fn run(
         Operation::Ready(slave) => drain::ready(core, asker, slave),
         Operation::Forget(slave) => forget::forget(core, asker, slave),
         Operation::Diff => diff::diff(core, &mut tell),
-        Operation::Scrub => Ok(drain::scrub(core)),
+        Operation::Scrub { wait } => scrub::scrub(core, *wait, &mut tell),
+        Operation::Skipped => paths::skipped(core, &mut tell),
         Operation::Recover { go } => recover::recover(core, *go, &mut tell),
         Operation::Export => export::export(core, &mut tell),
     };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use relais_proto::{ChangeId, Standing, TreeEntry, TreePath, Version};
+use relais_proto::{ChangeId, LinkMessage, Standing, TreeEntry, TreePath, Version};
 
 use crate::core::Core;
 use crate::links::Linked;
@@ -23,7 +23,8 @@ pub(super) struct SlaveTree {
 /// Why it did not come whole.
 pub(super) fn ask(core: &Core, of: &Linked, ids: bool) -> Result<SlaveTree, String> {
     let (mut tree, mut standing, mut moved) = (SlaveTree::default(), None, false);
-    core.queries.ask(&core.links, of, ids, |part| {
+    let question = |query| LinkMessage::AskTree { query, ids };
+    core.queries.ask(&core.links, of, question, |part| {
         moved |= *standing.get_or_insert(part.standing) != part.standing;
         tree.entries
             .extend(part.entries.into_iter().map(|(path, entry, here)| (path, (entry, here))));

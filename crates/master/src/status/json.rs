@@ -50,6 +50,8 @@ struct Slave {
     /// Unfinished uploads, and their bytes.
     uploads: u64,
     upload_bytes: u64,
+    /// Paths at which its disk is not as the tree says.
+    unapplied: u64,
     skipped: Skipped,
     rescans: u64,
     folder: String,
@@ -109,6 +111,7 @@ fn entry(slave: &SlaveReport, latest: Mark) -> Slave {
         damaged: counters.damaged,
         uploads: counters.uploads,
         upload_bytes: counters.upload_bytes,
+        unapplied: counters.unapplied,
         skipped: Skipped {
             links: counters.skipped_links,
             special: counters.skipped_special,
@@ -147,6 +150,7 @@ mod tests {
                 held: 8,
                 uploads: 9,
                 upload_bytes: 10,
+                unapplied: 11,
                 ..Counters::default()
             },
             last_error: "bad\u{1b}[2J".to_owned(),
@@ -178,7 +182,7 @@ mod tests {
         })
         .unwrap();
         assert!(
-            text.contains(r#""lacking":5,"lacking_bytes":6,"set_aside":7,"held":8,"damaged":0,"uploads":9,"upload_bytes":10,"#),
+            text.contains(r#""lacking":5,"lacking_bytes":6,"set_aside":7,"held":8,"damaged":0,"uploads":9,"upload_bytes":10,"unapplied":11,"#),
             "{text}"
         );
         assert!(text.starts_with(&format!(

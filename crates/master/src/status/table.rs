@@ -95,7 +95,15 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
         ..
     } = slave.counters;
     let Counters {
-        lacking, lacking_bytes, set_aside, held, damaged, uploads, upload_bytes, ..
+        lacking,
+        lacking_bytes,
+        set_aside,
+        held,
+        damaged,
+        uploads,
+        upload_bytes,
+        unapplied,
+        ..
     } = slave.counters;
     if lacking > 0 {
         let _ = writeln!(
@@ -105,6 +113,12 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
     }
     if damaged > 0 {
         let _ = writeln!(out, "    damaged files that are not repaired yet: {damaged}");
+    }
+    if unapplied > 0 {
+        let _ = writeln!(
+            out,
+            "    not applied here, because the disk refuses it: {unapplied} paths; `ftpmaster diff` names them"
+        );
     }
     if set_aside > 0 {
         let _ = writeln!(out, "    set aside in .relais/conflicts: {set_aside}");
@@ -177,6 +191,7 @@ mod tests {
                 damaged: 1,
                 uploads: 6,
                 upload_bytes: 7,
+                unapplied: 6,
                 skipped_links: 2,
                 skipped_names: 1,
                 ..Counters::default()
@@ -218,6 +233,7 @@ mod tests {
                 && text.contains("damaged files that are not repaired yet: 1\n")
                 && text.contains("held back, because they are many: 9\n")
         );
+        assert!(text.contains("because the disk refuses it: 6 paths"));
         assert!(text.contains("skipped: 2 links, 1 names that cannot be served\n"));
         assert!(text.contains("last error: disk\\u{a}full\n") && !text.contains("no slave"));
         assert!(

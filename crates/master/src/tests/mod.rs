@@ -160,6 +160,7 @@ fn beat() -> LinkMessage {
         counters,
         last_error: String::new(),
         disk: relais_proto::DiskSpace::default(),
+        scrub: relais_proto::Scrub::default(),
     })
 }
 

@@ -110,6 +110,7 @@ fn a_drained_slave_gets_no_clients_until_it_is_ready_also_when_it_comes_back() {
         counters: idle,
         last_error: String::new(),
         disk: relais_proto::DiskSpace::default(),
+        scrub: relais_proto::Scrub::default(),
     });
     let address = (master.addr.to_string(), master.key.clone());
     let drained = std::thread::spawn(move || {
@@ -256,7 +257,7 @@ fn the_journal_is_exported_in_order() {
 fn a_scrub_reaches_the_slaves_with_their_beats() {
     let master = Running::start();
     let mut one = slave(&master, 1);
-    assert!(done(&master, Operation::Scrub).0);
+    assert!(done(&master, Operation::Scrub { wait: false }).0);
     one.queue_link(&beat());
     one.flush().unwrap();
     assert!(matches!(

@@ -72,7 +72,7 @@ pub fn entry() -> impl Strategy<Value = Entry> {
 }
 
 pub fn counters() -> impl Strategy<Value = Counters> {
-    (any::<[u64; 17]>(), any::<[u32; 4]>()).prop_map(|(n, m)| Counters {
+    (any::<[u64; 18]>(), any::<[u32; 4]>()).prop_map(|(n, m)| Counters {
         confinement: relais_proto::Confinement(m[3]),
         files: n[0],
         folders: n[1],
@@ -91,6 +91,7 @@ pub fn counters() -> impl Strategy<Value = Counters> {
         damaged: n[14],
         uploads: n[15],
         upload_bytes: n[16],
+        unapplied: n[17],
         sessions: m[0],
         waiting: m[1],
         workers: m[2],

@@ -5,8 +5,9 @@ use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
     Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, DiskSpace, FolderId, LinkMessage,
-    Numbered, Operation, Peer, Registration, SlaveId, SlaveReport, SlaveState, Standing, ToMaster,
-    ToSlave, Told, TreeEntry, TreePart, Version, limits,
+    Numbered, Operation, PathList, PathNote, PathPart, Peer, Registration, Scrub, SlaveId,
+    SlaveReport, SlaveState, Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart, Version,
+    limits,
 };
 
 use super::{addr, counters, digest, expect, id16, mark, mode, path, refusal, text, time};
@@ -189,18 +190,25 @@ fn service() -> impl Strategy<Value = LinkMessage> {
         addrs,
     });
     prop_oneof![
-        (state(), mark(), counters(), text(limits::TEXT), any::<(u64, u64)>()).prop_map(
-            |(state, mark, counters, last_error, (free, size))| LinkMessage::Beat(Beat {
-                state,
-                mark,
-                counters,
-                last_error,
-                disk: DiskSpace { free, size }
-            })
+        (state(), mark(), counters(), text(limits::TEXT), any::<([u64; 8], bool)>()).prop_map(
+            |(state, mark, counters, last_error, (n, done))| {
+                let [order, files, read, damaged, repaired, unreadable, free, size] = n;
+                let scrub = Scrub { order, done, files, read, damaged, repaired, unreadable };
+                let disk = DiskSpace { free, size };
+                LinkMessage::Beat(Beat { state, mark, counters, last_error, disk, scrub })
+            }
         ),
-        (mark(), any::<[u64; 3]>(), any::<(bool, u16)>()).prop_map(
-            |(mark, [time_ms, generation, scrubs], (draining, copies))| {
-                LinkMessage::BeatAck { mark, time_ms, generation, draining, scrubs, copies }
+        (mark(), any::<[u64; 4]>(), any::<(bool, u16)>()).prop_map(
+            |(mark, [time_ms, generation, scrubs, retries], (draining, copies))| {
+                LinkMessage::BeatAck {
+                    mark,
+                    time_ms,
+                    generation,
+                    draining,
+                    scrubs,
+                    copies,
+                    retries,
+                }
             }
         ),
         (vec(peer, 0..=limits::PEERS), any::<bool>())
@@ -219,6 +227,20 @@ fn service() -> impl Strategy<Value = LinkMessage> {
     ]
 }
 
+fn path_list() -> impl Strategy<Value = PathList> {
+    proptest::sample::select(&[PathList::Skipped, PathList::Unapplied])
+}
+
+fn path_part() -> impl Strategy<Value = LinkMessage> {
+    let note = (text(4000), text(limits::TEXT), any::<u64>())
+        .prop_map(|(path, reason, since_ms)| PathNote { path, reason, since_ms });
+    (any::<[u64; 2]>(), vec(note, 0..=FEW), any::<bool>()).prop_map(
+        |([query, total], paths, last)| {
+            LinkMessage::PathPart(PathPart { query, paths, total, last })
+        },
+    )
+}
+
 fn operator() -> impl Strategy<Value = LinkMessage> {
     let slave = || text(limits::TEXT);
     let operation = prop_oneof![
@@ -226,7 +248,8 @@ fn operator() -> impl Strategy<Value = LinkMessage> {
         slave().prop_map(Operation::Ready),
         slave().prop_map(Operation::Forget),
         Just(Operation::Diff),
-        Just(Operation::Scrub),
+        any::<bool>().prop_map(|wait| Operation::Scrub { wait }),
+        Just(Operation::Skipped),
         any::<bool>().prop_map(|go| Operation::Recover { go }),
         Just(Operation::Export),
     ];
@@ -252,6 +275,8 @@ pub fn link() -> impl Strategy<Value = LinkMessage> {
         4 => to_slave().prop_map(LinkMessage::ToSlave),
         1 => (any::<u64>(), any::<bool>()).prop_map(|(query, ids)| LinkMessage::AskTree { query, ids }),
         1 => tree_part().prop_map(LinkMessage::TreePart),
+        1 => (any::<u64>(), path_list()).prop_map(|(query, list)| LinkMessage::AskPaths { query, list }),
+        1 => path_part(),
         1 => any::<u32>().prop_map(|epoch| LinkMessage::Recovering { epoch }),
         1 => operator(),
     ]

@@ -2,7 +2,7 @@
 
 use relais_proto::{FrameType, limits};
 
-use super::{COUNTERS, Eight, Field, MARK, Two, V4, path, repeat, text};
+use super::{COUNTERS, Eight, Field, MARK, SCRUB, Two, V4, path, repeat, text};
 
 /// A standing: mark, hash and epoch.
 const STANDING: usize = MARK + 32 + 4;
@@ -43,7 +43,7 @@ fn service() -> Vec<Field> {
     vec![
         field("listen", Register, 8, vec![0; 16], |n| repeat(V4, n, 2 + MARK)),
         field("advertise", Register, 1024, vec![0; 16 + 2], |n| text(n, MARK)),
-        field("last error", Beat, 1024, vec![0; 1 + MARK + COUNTERS], |n| text(n, 16)),
+        field("last error", Beat, 1024, vec![0; 1 + MARK + COUNTERS], |n| text(n, 16 + SCRUB)),
         field("addresses", SlaveReport, 8, vec![0; 32], |n| {
             repeat(V4, n, 1 + MARK + COUNTERS + 2 + 8)
         }),
@@ -120,8 +120,14 @@ fn to_slave() -> Vec<Field> {
 }
 
 fn trees() -> Vec<Field> {
-    use FrameType::TreePart;
+    use FrameType::{PathPart, TreePart};
+    let note = [[0; 8].as_slice(), &[0, 1]].concat();
     vec![
+        field("paths", PathPart, 4096, vec![0; 8], |n| repeat(&[0; 2 + 2 + 8], n, 8 + 1)),
+        field("shown path", PathPart, 16_384, note.clone(), |n| text(n, 2 + 8 + 8 + 1)),
+        field("reason", PathPart, 1024, [note.as_slice(), &[0; 2]].concat(), |n| {
+            text(n, 8 + 8 + 1)
+        }),
         field("entries", TreePart, 4096, vec![0; 8], |n| {
             repeat(&[0; PLACED + 1], n, 2 + STANDING + 2 + 1)
         }),

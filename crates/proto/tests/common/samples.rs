@@ -97,6 +97,7 @@ pub fn full_counters() -> Counters {
         damaged: u64::MAX,
         uploads: u64::MAX,
         upload_bytes: u64::MAX,
+        unapplied: u64::MAX,
         sessions: u32::MAX,
         waiting: u32::MAX,
         workers: u32::MAX,

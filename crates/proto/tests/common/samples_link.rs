@@ -2,9 +2,9 @@
 
 use relais_proto::{
     Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, Counters, Digest, DiskSpace,
-    ErrorCode, Expect, FileTime, FolderId, LinkMessage, Mode, Numbered, Operation, Peer, Refusal,
-    Registration, SlaveId, SlaveReport, SlaveState, Standing, ToMaster, ToSlave, Told, TreeEntry,
-    TreePart, TreePath, Version, limits,
+    ErrorCode, Expect, FileTime, FolderId, LinkMessage, Mode, Numbered, Operation, PathList,
+    PathNote, PathPart, Peer, Refusal, Registration, Scrub, SlaveId, SlaveReport, SlaveState,
+    Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart, TreePath, Version, limits,
 };
 
 use super::{HIGH, LOW, addrs, full_counters, path, path_of};
@@ -114,10 +114,19 @@ fn service() -> Vec<Named> {
         last_error: text(),
         silent_ms: u64::MAX,
     };
-    let beat = |state, mark, counters: Counters, last_error| {
+    let full_scrub = Scrub {
+        order: u64::MAX,
+        done: true,
+        files: u64::MAX,
+        read: u64::MAX,
+        damaged: u64::MAX,
+        repaired: u64::MAX,
+        unreadable: u64::MAX,
+    };
+    let beat = |state, mark, counters: Counters, last_error, scrub| {
         let full = counters.files;
         let disk = DiskSpace { free: full, size: full };
-        LinkMessage::Beat(Beat { state, mark, counters, last_error, disk })
+        LinkMessage::Beat(Beat { state, mark, counters, last_error, disk, scrub })
     };
     let report_end = |mark, halted, n| LinkMessage::ReportEnd {
         mark,
@@ -133,10 +142,14 @@ fn service() -> Vec<Named> {
         draining,
         scrubs: n,
         copies: u16::from(draining),
+        retries: n,
     };
     vec![
-        ("beat-min", beat(SlaveState::InService, LOW, Counters::default(), String::new())),
-        ("beat-max", beat(SlaveState::Draining, HIGH, full_counters(), text())),
+        (
+            "beat-min",
+            beat(SlaveState::InService, LOW, Counters::default(), String::new(), Scrub::default()),
+        ),
+        ("beat-max", beat(SlaveState::Draining, HIGH, full_counters(), text(), full_scrub)),
         ("beat-ack-min", beat_ack(LOW, 0, false)),
         ("beat-ack-max", beat_ack(HIGH, u64::MAX, true)),
         ("peers-min", LinkMessage::Peers { peers: Vec::new(), last: true }),
@@ -330,6 +343,28 @@ fn trees() -> Vec<Named> {
         ("ask-tree-max", LinkMessage::AskTree { query: u64::MAX, ids: true }),
         ("tree-part-min", LinkMessage::TreePart(small)),
         ("tree-part-max", LinkMessage::TreePart(full)),
+        ("ask-paths-min", LinkMessage::AskPaths { query: 0, list: PathList::Skipped }),
+        ("ask-paths-max", LinkMessage::AskPaths { query: u64::MAX, list: PathList::Unapplied }),
+        (
+            "path-part-min",
+            LinkMessage::PathPart(PathPart { query: 0, paths: Vec::new(), total: 0, last: true }),
+        ),
+        (
+            "path-part-max",
+            LinkMessage::PathPart(PathPart {
+                query: u64::MAX,
+                paths: vec![
+                    PathNote { path: "/a\\xff".into(), reason: String::new(), since_ms: 0 },
+                    PathNote {
+                        path: "p".repeat(limits::SHOWN_PATH),
+                        reason: "t".repeat(limits::TEXT),
+                        since_ms: u64::MAX,
+                    },
+                ],
+                total: u64::MAX,
+                last: false,
+            }),
+        ),
         ("recovering-min", LinkMessage::Recovering { epoch: 0 }),
         ("recovering-max", LinkMessage::Recovering { epoch: u32::MAX }),
     ]
@@ -339,7 +374,9 @@ fn operations() -> Vec<Named> {
     let operate = LinkMessage::Operate;
     vec![
         ("operate-diff", operate(Operation::Diff)),
-        ("operate-scrub", operate(Operation::Scrub)),
+        ("operate-scrub", operate(Operation::Scrub { wait: false })),
+        ("operate-scrub-wait", operate(Operation::Scrub { wait: true })),
+        ("operate-skipped", operate(Operation::Skipped)),
         ("operate-export", operate(Operation::Export)),
         ("operate-recover", operate(Operation::Recover { go: false })),
         ("operate-recover-go", operate(Operation::Recover { go: true })),

@@ -28,8 +28,10 @@ const BUSY: Duration = Duration::from_secs(5);
 /// that made the content. `change` has the changes that were made, by their ids. `here` is 0 where the content is not here yet:
 /// then the row says what it shall be, and `holders` which folders have it, by 16 bytes each, and `damaged` is 1 where it was here
 /// and was found damaged; `kept` is what lies at its path until
-/// it comes. `peer` has the slaves of the cluster. `mode` and `mtime_*` are the tree's; `disk_*` what the disk has of them, which
-/// may be unable to hold them.
+/// it comes. `unapplied` has the paths at which the disk is not as the tree says, with the reason; `due` is when such a path is tried again, by the
+/// monotonic clock in milliseconds, and none where it waits for the folder above it; `lies` is 1 where
+/// something is left that a change has removed. `peer` has the slaves of the cluster. `mode` and `mtime_*` are the tree's; `disk_*` what the disk
+/// has of them, which may be unable to hold them.
 const SCHEMA: &str = "
 CREATE TABLE entry (
     folder TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, mode INTEGER NOT NULL, size INTEGER NOT NULL,
@@ -51,13 +53,22 @@ CREATE TABLE kept (
     dev INTEGER NOT NULL, ino INTEGER NOT NULL,
     PRIMARY KEY (folder, name)
 ) WITHOUT ROWID;
+CREATE TABLE unapplied (
+    folder TEXT NOT NULL, name TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL, removal INTEGER NOT NULL, why TEXT NOT NULL,
+    since INTEGER NOT NULL, due INTEGER, pause INTEGER NOT NULL, source TEXT, lies INTEGER NOT NULL,
+    PRIMARY KEY (folder, name)
+) WITHOUT ROWID;
+CREATE INDEX due ON unapplied (due) WHERE due IS NOT NULL;
+CREATE INDEX source ON unapplied (source) WHERE source IS NOT NULL;
+CREATE TRIGGER unapplied_in AFTER INSERT ON unapplied BEGIN UPDATE total SET n = n + 1 WHERE what = 'unapplied'; END;
+CREATE TRIGGER unapplied_out AFTER DELETE ON unapplied BEGIN UPDATE total SET n = n - 1 WHERE what = 'unapplied'; END;
 CREATE TABLE peer (slave BLOB PRIMARY KEY, folder BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE skipped (folder TEXT NOT NULL, name BLOB NOT NULL, why INTEGER NOT NULL, PRIMARY KEY (folder, name)) WITHOUT ROWID;
 CREATE TABLE total (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE meta (what TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE change (id BLOB PRIMARY KEY, epoch INTEGER NOT NULL, number INTEGER NOT NULL, digest BLOB) WITHOUT ROWID;
 CREATE INDEX change_number ON change (epoch, number);
-INSERT INTO total VALUES ('files', 0), ('folders', 0), ('bytes', 0), ('unhashed', 0), ('rescans', 0), ('lacking', 0), ('lacking-bytes', 0), ('set-aside', 0), ('held', 0), ('damaged', 0),
+INSERT INTO total VALUES ('files', 0), ('folders', 0), ('bytes', 0), ('unhashed', 0), ('rescans', 0), ('lacking', 0), ('lacking-bytes', 0), ('set-aside', 0), ('held', 0), ('damaged', 0), ('unapplied', 0),
     ('skipped-0', 0), ('skipped-1', 0), ('skipped-2', 0), ('skipped-3', 0), ('skipped-4', 0);
 CREATE TRIGGER file_in AFTER INSERT ON entry WHEN NEW.kind = 0 BEGIN
     UPDATE total SET n = n + CASE what WHEN 'files' THEN 1 WHEN 'bytes' THEN NEW.size ELSE NEW.digest IS NULL END WHERE what IN ('files', 'bytes', 'unhashed');
@@ -83,7 +94,7 @@ CREATE TRIGGER skip_out AFTER DELETE ON skipped BEGIN UPDATE total SET n = n - 1
 ";
 
 /// Tables of an older schema.
-const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped; DROP TABLE IF EXISTS total; DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS change; DROP TABLE IF EXISTS kept; DROP TABLE IF EXISTS peer;";
+const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped; DROP TABLE IF EXISTS total; DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS change; DROP TABLE IF EXISTS kept; DROP TABLE IF EXISTS unapplied; DROP TABLE IF EXISTS peer;";
 
 /// The columns that [`read_row`] reads, in its order.
 pub(super) const COLUMNS: &str = "name, kind, mode, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, digest, epoch, number, content_epoch, content_number, here, disk_mode, disk_mtime_s, disk_mtime_ns";

@@ -3,13 +3,13 @@
 
 use relais_cluster::replica::Lack;
 use relais_cluster::{Chain, Content, Entry, Standing};
-use relais_proto::{ChangeId, Digest, FileTime, FolderId, Kind, Peer, TreePath, Version};
+use relais_proto::{ChangeId, Digest, FileTime, FolderId, Kind, Peer, Scrub, TreePath, Version};
 use relais_tree::Meta;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::CatalogueError;
 use super::database::{COLUMNS, Stored, failed, read_row};
-use super::reader::meta;
+use super::reader::{meta, scrub_text};
 use super::store::Store;
 use crate::changes::Commit;
 
@@ -260,6 +260,20 @@ impl Store {
         to: &TreePath,
         version: Version,
     ) -> Result<(), CatalogueError> {
+        self.relocate_entries(from, to, version)?;
+        self.relocate_notes(&["skipped", "kept"], from, to)
+    }
+
+    /// As [`Self::relocate`], without what lies on the disk beside the entries: that stays where it is.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn relocate_entries(
+        &self,
+        from: &TreePath,
+        to: &TreePath,
+        version: Version,
+    ) -> Result<(), CatalogueError> {
         let (Some((old_folder, old_name)), Some((folder, name))) =
             (from.split_last(), to.split_last())
         else {
@@ -279,12 +293,41 @@ impl Store {
             &format!("UPDATE entry SET {moved}, {numbered} {below}"),
             params![from.as_str(), to.as_str(), epoch, number],
         )?;
-        for table in ["skipped", "kept"] {
-            self.run(&format!("UPDATE {table} SET {moved} {below}"), [from.as_str(), to.as_str()])?;
+        self.relocate_notes(&["unapplied"], from, to)?;
+        // What was refused in one place may be taken in the other.
+        self.run(
+            "UPDATE unapplied SET due = 0 WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0') OR folder = ?2 AND name = ?3",
+            params![to.as_str(), folder.as_str(), name],
+        )
+        .map(drop)
+    }
+
+    fn relocate_notes(
+        &self,
+        tables: &[&str],
+        from: &TreePath,
+        to: &TreePath,
+    ) -> Result<(), CatalogueError> {
+        let (Some((old_folder, old_name)), Some((folder, name))) =
+            (from.split_last(), to.split_last())
+        else {
+            return Ok(());
+        };
+        for table in tables {
+            let below = format!(
+                "UPDATE {table} SET folder = ?2 || substr(folder, length(?1) + 1)
+                 WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')"
+            );
+            self.run(&below, [from.as_str(), to.as_str()])?;
+            let names = [folder.as_str(), name, old_folder.as_str(), old_name];
+            let at =
+                format!("UPDATE {table} SET folder = ?, name = ? WHERE folder = ? AND name = ?");
+            // Of a name that is skipped itself there is no entry to be moved.
+            if *table != "skipped" {
+                self.run(&at, names)?;
+            }
         }
-        let names = params![folder.as_str(), name, old_folder.as_str(), old_name];
-        self.run("UPDATE kept SET folder = ?, name = ? WHERE folder = ? AND name = ?", names)
-            .map(drop)
+        Ok(())
     }
 
     /// What is kept at a path until its content comes.
@@ -459,6 +502,14 @@ impl Store {
         })
     }
 
+    /// Notes how far reading and checking of all contents has come.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn set_scrub(&self, scrub: &Scrub) -> Result<(), CatalogueError> {
+        self.set_meta("scrub", scrub_text(scrub))
+    }
+
     /// Notes the slaves of the cluster.
     ///
     /// # Errors
@@ -514,7 +565,7 @@ pub fn lack(path: &TreePath, row: &Stored) -> Option<Lack> {
     row.tree_entry().and_then(|entry| relais_cluster::replica::lack_of_entry(path, &entry))
 }
 
-fn read_kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
+pub(super) fn read_kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
     let time = |s, ns| -> rusqlite::Result<FileTime> {
         Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? })
     };

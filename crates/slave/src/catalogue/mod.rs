@@ -7,6 +7,7 @@ mod database;
 mod follow;
 mod hasher;
 mod keeper;
+mod listed;
 mod own;
 mod reader;
 mod scan;
@@ -14,6 +15,7 @@ mod settle;
 mod store;
 #[cfg(test)]
 mod tests;
+mod unapplied;
 mod watch;
 
 pub(crate) use database::Stored;
@@ -22,7 +24,8 @@ pub use keeper::{Following, Keeper, KeeperConfig, WatchMode};
 pub use own::{KeeperLock, Own, OwnFolder, give_up_ids};
 pub use reader::{Facts, ListOutcome, Reader};
 pub(crate) use scan::Scanner;
-pub(crate) use store::{Identifying, Made, Store, Unhashed};
+pub(crate) use store::{Identifying, Made, Skip, Store, Unhashed};
+pub(crate) use unapplied::Unapplied;
 
 use std::io;
 

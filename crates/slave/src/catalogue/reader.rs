@@ -4,8 +4,8 @@
 //! be there yet: then nothing is known.
 
 use relais_proto::{
-    ChangeId, Counters, Digest, FileTime, FolderId, Kind, Mode, PageBuilder, SlaveId, TreePath,
-    Version,
+    ChangeId, Counters, Digest, FileTime, FolderId, Kind, Mode, PageBuilder, Scrub, SlaveId,
+    TreePath, Version,
 };
 use relais_tree::{Meta, MetaKind};
 use rusqlite::{Connection, OptionalExtension};
@@ -64,7 +64,7 @@ impl Reader {
     }
 
     /// Asks the database, opened now if it has come meanwhile; the default while there is none.
-    fn ask<T: Default>(
+    pub(super) fn ask<T: Default>(
         &mut self,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, CatalogueError> {
@@ -173,6 +173,18 @@ impl Reader {
         })
     }
 
+    /// Whether the disk refuses what the tree has at a path: it is not here, and will not come soon.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(crate) fn is_unapplied(&mut self, path: &TreePath) -> Result<bool, CatalogueError> {
+        let Some((folder, name)) = path.split_last() else { return Ok(false) };
+        self.ask(|database| {
+            let select = "SELECT EXISTS (SELECT 1 FROM unapplied WHERE folder = ? AND name = ?)";
+            database.prepare_cached(select)?.query_row([folder.as_str(), name], |row| row.get(0))
+        })
+    }
+
     /// The slaves of the cluster and their folders.
     ///
     /// # Errors
@@ -227,6 +239,7 @@ impl Reader {
                     "set-aside" => &mut counters.set_aside,
                     "held" => &mut counters.held,
                     "damaged" => &mut counters.damaged,
+                    "unapplied" => &mut counters.unapplied,
                     "skipped-0" => &mut counters.skipped_links,
                     "skipped-1" => &mut counters.skipped_special,
                     "skipped-2" => &mut counters.skipped_mounts,
@@ -248,6 +261,15 @@ impl Reader {
         self.ask(|database| Ok(applied(database)?.unwrap_or_default()))
     }
 
+    /// How far reading and checking of all contents has come.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn scrub(&mut self) -> Result<Scrub, CatalogueError> {
+        let text: Option<String> = self.ask(|database| meta(database, "scrub"))?;
+        Ok(text.and_then(|text| parse_scrub(&text)).unwrap_or_default())
+    }
+
     /// The keeper's last error; empty where there was none.
     ///
     /// # Errors
@@ -255,6 +277,20 @@ impl Reader {
     pub fn last_error(&mut self) -> Result<String, CatalogueError> {
         self.ask(|database| Ok(meta(database, "last-error")?.unwrap_or_default()))
     }
+}
+
+/// How the keeper notes it: whether it is done, and the numbers.
+pub(super) fn scrub_text(scrub: &Scrub) -> String {
+    let Scrub { order, done, files, read, damaged, repaired, unreadable } = scrub;
+    format!("{order} {} {files} {read} {damaged} {repaired} {unreadable}", u8::from(*done))
+}
+
+fn parse_scrub(text: &str) -> Option<Scrub> {
+    let numbers: Vec<u64> = text.split(' ').map_while(|word| word.parse().ok()).collect();
+    let [order, done, files, read, damaged, repaired, unreadable] = numbers[..] else {
+        return None;
+    };
+    Some(Scrub { order, done: done == 1, files, read, damaged, repaired, unreadable })
 }
 
 pub(super) fn meta<T: rusqlite::types::FromSql>(

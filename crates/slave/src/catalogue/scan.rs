@@ -89,6 +89,24 @@ impl Scanner {
             && self.store.row(path)?.is_some_and(|row| row.entry.version.is_some()))
     }
 
+    /// Names in a folder at which the disk is not as the tree says, as far as is known: nothing is concluded from what lies there.
+    fn left_alone_in(&self, folder: &TreePath) -> Result<HashSet<Vec<u8>>, CatalogueError> {
+        if self.noticed.is_none() {
+            return Ok(HashSet::new());
+        }
+        self.store.unapplied_in(folder)
+    }
+
+    fn is_left_alone(&self, folder: &TreePath, name: &[u8]) -> Result<bool, CatalogueError> {
+        if self.noticed.is_none() {
+            return Ok(false);
+        }
+        match std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()) {
+            Some(path) => self.store.is_left_alone(&path),
+            None => self.store.is_left_alone(folder),
+        }
+    }
+
     /// Begins to read the whole folder, and to forget what is not there any more.
     pub fn begin_scan(&mut self) {
         if let Some(watch) = &mut self.watch {
@@ -155,8 +173,9 @@ impl Scanner {
             (Some((parent, name)), TreeError::NotFound | TreeError::NotServed(_)) => {
                 self.gone(&parent, name.as_bytes())
             }
+            // What the tree has there stays known, and is read elsewhere.
             (Some((parent, name)), _) => {
-                self.store.skip(&parent, name.as_bytes(), Skip::Unreadable)
+                self.skip(&parent, name.as_bytes(), Skip::Unreadable).map(drop)
             }
             (None, _) => Ok(()),
         }
@@ -173,13 +192,14 @@ impl Scanner {
         if let Some(watch) = &mut self.watch {
             watch.add(&folder, path);
         }
+        let left_alone = self.left_alone_in(path)?;
         let known = self.store.names(path)?;
         // Of a folder that is new nothing has to be looked up: half the time of a first scan.
         let news = if known.is_empty() { News::All } else { News::Some };
         let mut seen = HashSet::new();
         for listed in folder.list()? {
             let name = listed?.name().to_vec();
-            if path.is_root() && name == FOLDER.as_bytes() {
+            if path.is_root() && name == FOLDER.as_bytes() || left_alone.contains(&name) {
                 continue;
             }
             if let Some(found) = self.look(&folder, path, &name, news)? {
@@ -192,7 +212,7 @@ impl Scanner {
         }
         // The listing arrived whole, so what it lacks is gone.
         for name in known {
-            if !seen.contains(&name) {
+            if !seen.contains(&name) && !left_alone.contains(&name) {
                 self.gone(path, &name)?;
             }
         }
@@ -235,7 +255,7 @@ impl Scanner {
         folder: &TreePath,
         name: &[u8],
     ) -> Result<(), CatalogueError> {
-        if folder.is_root() && name == FOLDER.as_bytes() {
+        if folder.is_root() && name == FOLDER.as_bytes() || self.is_left_alone(folder, name)? {
             return Ok(());
         }
         self.by_event = true;

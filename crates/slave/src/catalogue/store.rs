@@ -35,6 +35,26 @@ pub enum Skip {
     Unreadable = 4,
 }
 
+impl Skip {
+    /// By the number in the database.
+    pub fn from_number(number: i64) -> Option<Self> {
+        [Self::Link, Self::Special, Self::Mount, Self::Name, Self::Unreadable]
+            .into_iter()
+            .find(|skip| *skip as i64 == number)
+    }
+
+    /// What it is, for people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Link => "a symbolic link",
+            Self::Special => "a device, FIFO or socket",
+            Self::Mount => "a mount point",
+            Self::Name => "a name that cannot be served",
+            Self::Unreadable => "the server may not read it",
+        }
+    }
+}
+
 /// A file whose digest is wanted.
 #[derive(Debug, Clone)]
 pub struct Unhashed {
@@ -465,8 +485,11 @@ impl Store {
         self.unskip(folder.as_str(), name.as_bytes())?;
         self.remove_row(folder.as_str(), name)?;
         // Everything below has the folder `path` itself or one that begins with `path/`; `0` follows `/`.
-        self.run("DELETE FROM kept WHERE folder = ? AND name = ?", [folder.as_str(), name])?;
-        for table in ["entry", "skipped", "kept"] {
+        for table in ["kept", "unapplied"] {
+            let statement = format!("DELETE FROM {table} WHERE folder = ? AND name = ?");
+            self.run(&statement, [folder.as_str(), name])?;
+        }
+        for table in ["entry", "skipped", "kept", "unapplied"] {
             let statement = format!(
                 "DELETE FROM {table} WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')"
             );

@@ -8,13 +8,15 @@ use relais_tree::{Folder, MetaKind, Survey, TreeError};
 
 use super::apply::Parents;
 use super::no_changes;
-use crate::catalogue::{CatalogueError, Store, Stored};
+use crate::catalogue::{CatalogueError, Skip, Store, Stored};
 use crate::requests::refuse;
 
 /// What lies at a path on the disk, and what the catalogue has there.
 struct Found {
     survey: Option<Survey>,
     row: Option<Stored>,
+    /// Why it is not served, if the catalogue leaves it out.
+    skip: Option<Skip>,
 }
 
 /// Looks for obstacles.
@@ -29,6 +31,24 @@ type Looked<T> = Result<Result<T, Refusal>, CatalogueError>;
 
 fn being_changed(path: &TreePath) -> Refusal {
     no_changes(&format!("{path} is just being changed on the server; try again in a second"))
+}
+
+/// Something that the catalogue does not have: for good, or only for now.
+fn unknown(path: &TreePath, skip: Option<Skip>) -> Refusal {
+    match skip {
+        Some(skip) => Refusal::new(ErrorCode::NotServed, format!("{path}: {}", skip.text())),
+        None => being_changed(path),
+    }
+}
+
+/// A folder stays as long as it holds something that is not served.
+fn keeps_folder(top: &TreePath, below: &dyn std::fmt::Display, what: &str) -> Refusal {
+    Refusal::new(
+        ErrorCode::NotServed,
+        format!(
+            "{top} cannot be removed because of {below}: {what}; it has to go on the server first"
+        ),
+    )
 }
 
 fn not_served(path: &TreePath, what: &str) -> Refusal {
@@ -63,9 +83,9 @@ impl<'a> Obstacles<'a> {
 
     /// What is at `path`; nothing where the way there is missing, which the check of the change finds as well.
     fn look(&mut self, path: &TreePath) -> Looked<Found> {
-        let row = self.store.row(path)?;
+        let (row, skip) = (self.store.row(path)?, self.store.skipped_at(path)?);
         let Some((parent, name)) = path.split_last() else {
-            return Ok(Ok(Found { survey: None, row }));
+            return Ok(Ok(Found { survey: None, row, skip: None }));
         };
         let survey =
             match self.parents.get(&parent).and_then(|parent| parent.survey(name.as_bytes())) {
@@ -81,7 +101,7 @@ impl<'a> Obstacles<'a> {
             Some(survey) if survey.meta.kind == MetaKind::Special => {
                 Err(not_served(path, "a device, FIFO or socket"))
             }
-            _ => Ok(Found { survey, row }),
+            _ => Ok(Found { survey, row, skip }),
         })
     }
 
@@ -93,7 +113,7 @@ impl<'a> Obstacles<'a> {
             (Some(survey), None) if survey.meta.kind == MetaKind::Folder => {
                 Err(Refusal::new(ErrorCode::Exists, format!("{path}: a folder has that name")))
             }
-            (Some(_), None) => Err(being_changed(path)),
+            (Some(_), None) => Err(unknown(path, found.skip)),
         }))
     }
 
@@ -101,7 +121,7 @@ impl<'a> Obstacles<'a> {
     fn source(&mut self, path: &TreePath) -> Looked<Found> {
         Ok(self.look(path)?.and_then(|found| match (&found.survey, &found.row) {
             (Some(survey), Some(row)) => known(path, survey, row).map(|()| found),
-            (Some(_), None) => Err(being_changed(path)),
+            (Some(_), None) => Err(unknown(path, found.skip)),
             (None, Some(_)) => Err(being_changed(path)),
             (None, None) => Ok(found),
         }))
@@ -127,20 +147,32 @@ impl<'a> Obstacles<'a> {
             let found = match read() {
                 Ok(found) => found,
                 Err(TreeError::NotFound) => continue,
-                Err(e) => return Ok(Err(refuse(&path, &e))),
+                Err(e) if path == *top => return Ok(Err(refuse(&path, &e))),
+                Err(e) => {
+                    let refusal = refuse(&path, &e);
+                    return Ok(Err(if refusal.code == ErrorCode::NotServed {
+                        keeps_folder(top, &path, &e.public_text())
+                    } else {
+                        refusal
+                    }));
+                }
             };
             for (name, survey) in found {
                 let Some(below) =
                     std::str::from_utf8(&name).ok().and_then(|name| path.join(name).ok())
                 else {
-                    return Ok(Err(unknown_below(top)));
+                    let shown = format!("{path}/{}", String::from_utf8_lossy(&name).escape_debug());
+                    return Ok(Err(keeps_folder(top, &shown, Skip::Name.text())));
                 };
-                let Some(row) = self
-                    .store
-                    .row(&below)?
-                    .filter(|row| !survey.mount_point && known(&below, &survey, row).is_ok())
-                else {
-                    return Ok(Err(unknown_below(top)));
+                if survey.mount_point {
+                    return Ok(Err(keeps_folder(top, &below, Skip::Mount.text())));
+                }
+                let row = self.store.row(&below)?;
+                let Some(row) = row.filter(|row| known(&below, &survey, row).is_ok()) else {
+                    return Ok(Err(match self.store.skipped_at(&below)? {
+                        Some(skip) => keeps_folder(top, &below, skip.text()),
+                        None => unknown_below(&below),
+                    }));
                 };
                 if row.entry.kind == Kind::Folder {
                     open.push(below);
@@ -161,12 +193,13 @@ impl<'a> Obstacles<'a> {
         if recursive {
             return Ok(match self.store.skipped_below(path)? {
                 0 => self.subtree(path)?,
-                n => Err(Refusal::new(
-                    ErrorCode::NotServed,
-                    format!(
-                        "{path} holds {n} names that are not served, such as links; they have to be removed on the server first"
-                    ),
-                )),
+                n => {
+                    let first = self.store.first_skipped_below(path)?;
+                    let (shown, what) = first.unwrap_or_else(|| (path.to_string(), "a name"));
+                    let more =
+                        if n > 1 { format!("{what}, and {} more", n - 1) } else { what.to_owned() };
+                    Err(keeps_folder(path, &shown, &more))
+                }
             });
         }
         // The catalogue may not know yet what somebody has just put there.
@@ -184,8 +217,7 @@ impl<'a> Obstacles<'a> {
 /// What the catalogue does not have would go with the rest, and nobody would know that it was ever there.
 fn unknown_below(path: &TreePath) -> Refusal {
     no_changes(&format!(
-        "{path} holds something that was put there on the server and is not published yet, which takes a second, and with --watch off \
-         until the next start"
+        "{path} was put there on the server and is not published yet, which takes a second, and with --watch off until the next start"
     ))
 }
 

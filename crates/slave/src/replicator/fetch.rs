@@ -40,7 +40,22 @@ pub struct Fetched {
     /// Whom it was ordered from.
     pub from: FolderId,
     /// The staged file that holds the content, on the disk.
-    pub result: Result<Part, Blame>,
+    pub result: Result<Part, Failure>,
+}
+
+/// Why content did not come.
+#[derive(Debug)]
+pub struct Failure {
+    /// Which side it lies with.
+    pub blame: Blame,
+    /// The reason where it could not be stored here, and the same would be so at once again.
+    pub lasting: Option<String>,
+}
+
+impl From<Blame> for Failure {
+    fn from(blame: Blame) -> Self {
+        Self { blame, lasting: None }
+    }
 }
 
 /// Content that came whole. As long as its file is held nobody else writes it.
@@ -180,11 +195,11 @@ fn fetch_one(
     put: Version,
     lack: &Lack,
     from: FolderId,
-) -> Result<Part, Blame> {
+) -> Result<Part, Failure> {
     let name = StagedName::of_put(put);
-    let here = |what: &str, e: &dyn std::fmt::Display| {
+    let here = |what: &str, e: &TreeError| {
         warn!("{} cannot be stored: cannot {what}: {e}", lack.path);
-        Blame::Here
+        Failure { blame: Blame::Here, lasting: (!e.is_transient()).then(|| e.reason()) }
     };
     // From here on nobody else frees the part.
     let known = lock(&shared.parts).remove(&put);
@@ -203,7 +218,7 @@ fn fetch_one(
         Ok(fetched) => fetched,
         Err(FetchError::Local { error, what }) => {
             shared.staging.discard(&name);
-            return Err(here(what, &error));
+            return Err(here(what, &TreeError::Io(what, error)));
         }
         Err(e) => {
             debug!("{} cannot be fetched from folder {from}: {e}", lack.path);
@@ -211,13 +226,13 @@ fn fetch_one(
                 Some(resume) => remember(shared, put, resume),
                 None => shared.staging.discard(&name),
             }
-            return Err(Blame::Holder);
+            return Err(Blame::Holder.into());
         }
     };
     if fetched.digest != lack.digest {
         debug!("{}: folder {from} has other content there", lack.path);
         shared.staging.discard(&name);
-        return Err(Blame::Holder);
+        return Err(Blame::Holder.into());
     }
     let completed = set_mode(&part, fetched.mode)
         .and_then(|()| set_times(&part, fetched.mtime))

@@ -70,6 +70,7 @@ impl Link {
             outgoing,
             number: 0,
             scrubs: None,
+            retries: None,
             taken: Taken::default(),
             generation: GenerationFile::open(&birth.own)?,
             said: String::new(),
@@ -118,6 +119,8 @@ struct LinkThread {
     number: u64,
     /// What the master last said of it; none before it said anything.
     scrubs: Option<u64>,
+    /// How often the master has said that what was refused is to be tried again; none before it said anything.
+    retries: Option<u64>,
     /// Whether the master says that another slave has our id.
     taken: Taken,
     /// Where the accounts' generation is kept.
@@ -249,6 +252,7 @@ impl LinkThread {
                 post: &self.post,
                 peers: Vec::new(),
                 scrubs: &mut self.scrubs,
+                retries: &mut self.retries,
                 generation,
                 certificate,
             };
@@ -277,6 +281,7 @@ struct Ear<'a> {
     /// Pages of a list of slaves that is not whole yet.
     peers: Vec<Peer>,
     scrubs: &'a mut Option<u64>,
+    retries: &'a mut Option<u64>,
     generation: &'a mut GenerationFile,
     certificate: Option<&'a Certificate>,
 }
@@ -295,7 +300,15 @@ impl Ear<'_> {
 
     fn take(&mut self, message: LinkMessage) -> Result<(), LinkError> {
         match message {
-            LinkMessage::BeatAck { mark, time_ms, generation, draining, scrubs, copies } => {
+            LinkMessage::BeatAck {
+                mark,
+                time_ms,
+                generation,
+                draining,
+                scrubs,
+                copies,
+                retries,
+            } => {
                 self.board.heard_master(time_ms, generation);
                 self.generation.note(generation);
                 self.board.set_draining(draining);
@@ -303,7 +316,10 @@ impl Ear<'_> {
                 self.post.put(Inbound::Marked(mark));
                 // What was ordered before this slave came concerns it no more.
                 if self.scrubs.replace(scrubs).is_some_and(|before| scrubs > before) {
-                    self.post.put(Inbound::Scrub);
+                    self.post.put(Inbound::Scrub(scrubs));
+                }
+                if self.retries.replace(retries).is_some_and(|before| retries > before) {
+                    self.post.put(Inbound::Retry);
                 }
             }
             LinkMessage::Certificate { chain, renew_s } => {
@@ -317,6 +333,9 @@ impl Ear<'_> {
                 if last {
                     self.post.put(Inbound::Peers(std::mem::take(&mut self.peers)));
                 }
+            }
+            LinkMessage::AskPaths { query, list } => {
+                self.post.put(Inbound::AskPaths { query, list });
             }
             LinkMessage::AskTree { query, ids } => self.post.put(Inbound::AskTree { query, ids }),
             LinkMessage::Recovering { epoch } => self.post.put(Inbound::Recovering(epoch)),
@@ -408,8 +427,9 @@ impl Herald {
 
     fn compose(&mut self) -> Beat {
         let fit = !self.board.is_busy() && self.ask(Reader::is_fit).unwrap_or(false);
-        let (counters, mut last_error) =
-            self.ask(|reader| Ok((reader.counters()?, reader.last_error()?))).unwrap_or_default();
+        let (counters, mut last_error, scrub) = self
+            .ask(|reader| Ok((reader.counters()?, reader.last_error()?, reader.scrub()?)))
+            .unwrap_or_default();
         if last_error.is_empty() && self.board.is_displaced() {
             DISPLACED.clone_into(&mut last_error);
         }
@@ -424,6 +444,7 @@ impl Herald {
             counters: with_pool(counters, &self.board),
             last_error,
             disk: self.disk(),
+            scrub,
         }
     }
 }

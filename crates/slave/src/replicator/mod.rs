@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use relais_net::tls::Dialer;
-use relais_proto::{Mark, Peer, SlaveId};
+use relais_proto::{Mark, PathList, Peer, SlaveId};
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -205,12 +205,25 @@ impl Second {
                 Inbound::Unlinked => self.linked = None,
                 Inbound::Peers(peers) => self.peers = Some(peers),
                 Inbound::Marked(mark) => self.mark = Some(mark),
+                Inbound::AskPaths { query, list } => self.tell_paths(query, list, office),
                 // The slave that keeps the folder is asked the same.
                 Inbound::Heard(_)
                 | Inbound::AskTree { .. }
                 | Inbound::Recovering(_)
-                | Inbound::Scrub => {}
+                | Inbound::Scrub(_)
+                | Inbound::Retry => {}
             }
+        }
+    }
+
+    /// The catalogue has them, whoever keeps it.
+    fn tell_paths(&mut self, query: u64, list: PathList, office: &Office) {
+        let (Some(link), Some(reader)) = (self.linked, &mut self.reader) else { return };
+        match reader.listed(list) {
+            Ok(listed) => {
+                listed.into_parts(query).into_iter().for_each(|part| office.send_paths(link, part));
+            }
+            Err(e) => warn!("the catalogue cannot be read: {e}"),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_proto::{LinkMessage, Mark, Peer, ToMaster, ToSlave, TreePart};
+use relais_proto::{LinkMessage, Mark, PathList, PathPart, Peer, ToMaster, ToSlave, TreePart};
 
 use crate::board::Board;
 
@@ -49,8 +49,17 @@ pub enum Inbound {
     },
     /// The cluster is recovered in this epoch.
     Recovering(u32),
-    /// All contents are to be read and checked.
-    Scrub,
+    /// All contents are to be read and checked, by an order with this number.
+    Scrub(u64),
+    /// The master asks for paths that need an operator's eye.
+    AskPaths {
+        /// The number of its question.
+        query: u64,
+        /// Which ones.
+        list: PathList,
+    },
+    /// What the disk has refused is to be tried again now.
+    Retry,
 }
 
 /// Where the link's thread puts what has come. It wakes whoever takes it out.
@@ -118,6 +127,11 @@ impl Office {
     /// Sends a part of the tree.
     pub fn send_part(&self, link: u64, part: TreePart) {
         self.outgoing.send(link, LinkMessage::TreePart(part));
+    }
+
+    /// Sends some paths of a list.
+    pub fn send_paths(&self, link: u64, part: PathPart) {
+        self.outgoing.send(link, LinkMessage::PathPart(part));
     }
 
     /// Closes the link with this number.

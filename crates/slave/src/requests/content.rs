@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use relais_proto::{
-    Digest, Endpoint, ErrorCode, GetRequest, Header, Kind, Refusal, Reply, Request, TreePath,
-    WaitReason, Wanted,
+    Digest, Endpoint, ErrorCode, FolderId, GetRequest, Header, Kind, Refusal, Reply, Request,
+    TreePath, Version, WaitReason, Wanted,
 };
 use relais_tree::{OpenFile, TreeError, hash_file};
 
@@ -59,14 +59,23 @@ pub(super) fn open(context: &mut Context<'_>, path: &TreePath) -> Result<Opened,
             return Err(refuse(path, &TreeError::IsFolder));
         }
         if !row.here {
-            return Ok(Opened::Elsewhere(serving.slaves_of(&holders)?));
+            return elsewhere(serving, path, row.content, holders).map(Opened::Elsewhere);
         }
         match serving.folder.open_file(path) {
             Ok(file) if row.is_of(&file.meta) => return Ok(Opened::Here(file)),
             // What was found and has no number yet is served as it is.
             Ok(file) if row.entry.version.is_none() => return Ok(Opened::Here(file)),
             Ok(_) | Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => {}
-            Err(e) => return Err(refuse(path, &e)),
+            Err(e) => {
+                // Others have it where they may read it.
+                let others = serving.others()?;
+                let refusal = refuse(path, &e);
+                return if others.is_empty() {
+                    Err(refusal)
+                } else {
+                    Ok(Opened::Elsewhere(others))
+                };
+            }
         }
         if began.elapsed() >= AGREE {
             // Somebody has changed it by hand.
@@ -100,6 +109,23 @@ pub(super) fn while_moving<T>(
             other => return other.map_err(|e| refuse(path, &e)),
         }
     }
+}
+
+/// The slaves that have content which is not here. What the disk refuses stays so for long, and the master knows best who has it by now.
+fn elsewhere(
+    serving: &Serving,
+    path: &TreePath,
+    put: Option<Version>,
+    mut holders: Vec<FolderId>,
+) -> Result<Vec<Endpoint>, Refusal> {
+    if let Some(put) = put
+        && serving.with_catalogue(|reader| reader.is_unapplied(path))?
+    {
+        holders.extend(serving.holders(put));
+        holders.sort_unstable();
+        holders.dedup();
+    }
+    serving.slaves_of(&holders)
 }
 
 /// Checks that the open file is what the client wants to go on with; what is known of it.

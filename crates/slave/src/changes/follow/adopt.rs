@@ -2,13 +2,15 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use log::{error, info};
+use log::{error, info, warn};
 use relais_cluster::replica::{Event, Listing, compare};
 use relais_cluster::{Content, Entry, Standing};
 use relais_proto::{Expect, Kind, TreePath, Version};
 
+use super::carry::{check_free, take_away};
 use super::disk::Steps;
-use super::{Failed, Follower, announce, rolled_back};
+use super::unapplied::Refused;
+use super::{Failed, Follower, announce, rolled_back, unapplied};
 use crate::catalogue::{CatalogueError, Store, Stored};
 use crate::staging::StagedName;
 
@@ -29,8 +31,10 @@ impl Follower {
         store.commit()?;
         store.begin()?;
         let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
-        let result =
-            take_over(&mut steps, store, listing).and_then(|()| steps.sync()).and_then(|()| {
+        let mut refused = Refused::default();
+        let result = take_over(&mut steps, store, listing, &mut refused)
+            .and_then(|()| steps.sync())
+            .and_then(|()| {
                 announce(&self.board, standing.applied);
                 store.replace_ids(&listing.ids)?;
                 store.set_ends(&listing.ends)?;
@@ -47,12 +51,18 @@ impl Follower {
         }
         self.litter |= steps.settle();
         self.board.set_mark(standing.applied);
+        events.extend(refused.puts.iter().map(|put| Event::Refused { put: *put, retry: false }));
         events.push_back(Event::Adopted { lacks: store.lacking()? });
         Ok(())
     }
 }
 
-fn take_over(steps: &mut Steps<'_>, store: &Store, listing: &Listing) -> Result<(), Failed> {
+fn take_over(
+    steps: &mut Steps<'_>,
+    store: &Store,
+    listing: &Listing,
+    refused: &mut Refused,
+) -> Result<(), Failed> {
     let own: Vec<(TreePath, Stored)> = store.numbered()?;
     let entries: Vec<(TreePath, Entry)> =
         own.iter().filter_map(|(path, row)| Some((path.clone(), row.tree_entry()?))).collect();
@@ -72,8 +82,15 @@ fn take_over(steps: &mut Steps<'_>, store: &Store, listing: &Listing) -> Result<
             // It is offered as something that was found.
             Some(Expect::Absent) => forget_number(store, &stray.path, row.as_ref())?,
             _ if file => {
-                steps.aside.take(&stray.path, STRAY).map_err(Failed::at(&stray.path))?;
-                store.remove(&stray.path)?;
+                let path = &stray.path;
+                let taken = steps.attempt(store, path, |steps| {
+                    steps.aside.take(path, STRAY).map_err(Failed::at(path))
+                })?;
+                // It stays in the way of what comes there, which is recorded then.
+                if let Err(why) = taken {
+                    warn!("{path} cannot be set aside: {why}");
+                }
+                store.remove(path)?;
             }
             _ => {}
         }
@@ -83,49 +100,95 @@ fn take_over(steps: &mut Steps<'_>, store: &Store, listing: &Listing) -> Result<
     let unsettled = Version { number: listing.mark.number + 1, ..listing.mark };
     for (path, entry) in &found.gone {
         let stays = coming.get(path).is_some_and(|there| there.content.is_some());
-        match entry.content {
-            // What another path gets is held for that, whatever comes here.
-            Some(content) if stays && !wanted.contains(&content.put) => {}
-            Some(content) => {
-                let (row, kept) = steps.rows(store, path)?;
-                if steps.clear(path, row.as_ref(), kept.as_ref())? {
-                    if wanted.contains(&content.put) && row.as_ref().is_some_and(|row| row.here) {
-                        let name = StagedName::of_put(content.put);
-                        if steps.hold(path, &name)? {
-                            held.insert(content.put, name);
-                        }
-                    } else if !stays {
-                        steps.remove(path, unsettled)?;
-                    }
-                }
-                if !stays || held.contains_key(&content.put) {
-                    store.remove(path)?;
-                }
-            }
-            None => {
-                if steps.look(path)?.is_some() {
-                    steps.remove(path, unsettled)?;
-                }
-                store.remove(path)?;
+        let gone = steps.attempt(store, path, |steps| {
+            go(steps, store, path, entry.content.as_ref(), &wanted, stays, unsettled)
+        })?;
+        match gone {
+            Ok(name) => held.extend(entry.content.map(|content| content.put).zip(name)),
+            // What comes there is recorded then.
+            Err(_) if stays => {}
+            Err(why) => {
+                warn!("{path} cannot be removed here: {why}; it is tried again");
+                unapplied::removal(store, path, listing.mark, &why)?;
             }
         }
     }
     for (path, entry) in &found.come {
-        match entry.content {
-            None => {
-                let row = store.row(path)?;
-                if row.is_some_and(|row| row.entry.kind == Kind::File) {
-                    steps.clear(path, None, None)?;
-                    store.remove(path)?;
-                }
-                steps.ensure_folder_as(path, entry.mode)?;
-                let meta = steps.set_mode(path, entry.mode)?;
-                store.put_entry(path, entry, meta.as_ref(), &[])?;
+        let came = steps.attempt(store, path, |steps| {
+            check_free(store, path)?;
+            match entry.content {
+                None => come_folder(steps, store, path, entry, unsettled),
+                Some(content) => bring(steps, store, path, entry, &content, held.get(&content.put)),
             }
-            Some(content) => bring(steps, store, path, entry, &content, held.get(&content.put))?,
+        })?;
+        let Err(why) = came else { continue };
+        warn!("{path} cannot be taken over here: {why}; it is tried again");
+        match entry.content {
+            None => unapplied::folder(store, path, entry.version, entry.mode, &why)?,
+            Some(_) => unapplied::put(store, path, entry, &[], &why, refused)?,
         }
     }
     Ok(())
+}
+
+/// An entry that went; the name under which its content is held for another path, if it is.
+fn go(
+    steps: &mut Steps<'_>,
+    store: &Store,
+    path: &TreePath,
+    content: Option<&Content>,
+    wanted: &HashSet<Version>,
+    stays: bool,
+    mark: Version,
+) -> Result<Option<StagedName>, Failed> {
+    let Some(content) = content else {
+        check_free(store, path)?;
+        steps.remove_folder(path, mark)?;
+        store.remove(path)?;
+        return Ok(None);
+    };
+    // What another path gets is held for that, whatever comes here.
+    if stays && !wanted.contains(&content.put) {
+        return Ok(None);
+    }
+    check_free(store, path)?;
+    let mut held = None;
+    let (row, kept) = steps.rows(store, path)?;
+    if steps.clear(path, row.as_ref(), kept.as_ref())? {
+        if wanted.contains(&content.put) && row.as_ref().is_some_and(|row| row.here) {
+            let name = StagedName::of_put(content.put);
+            held = steps.hold(path, &name)?.then_some(name);
+        } else if !stays {
+            steps.remove(path, mark)?;
+        }
+    }
+    if !stays || held.is_some() {
+        store.remove(path)?;
+    }
+    Ok(held)
+}
+
+/// A folder that comes.
+fn come_folder(
+    steps: &mut Steps<'_>,
+    store: &Store,
+    path: &TreePath,
+    entry: &Entry,
+    mark: Version,
+) -> Result<(), Failed> {
+    let row = store.row(path)?;
+    if row.is_some_and(|row| row.entry.kind == Kind::File) {
+        steps.clear(path, None, None)?;
+        store.remove(path)?;
+    }
+    if store.unapplied(path)?.is_some_and(|found| found.removal) {
+        take_away(steps, store, path, mark)?;
+        store.remove(path)?;
+    }
+    steps.ensure_folder_as(path, entry.mode)?;
+    let meta = steps.set_mode(path, entry.mode)?;
+    store.note_in_place(path)?;
+    Ok(store.put_entry(path, entry, meta.as_ref(), &[])?)
 }
 
 /// A file that comes, or has other content or another number.
@@ -146,14 +209,22 @@ fn bring(
     if let Some(held) = held {
         steps.clear(path, row.as_ref(), kept.as_ref())?;
         let meta = steps.put(path, content, entry.mode, held)?;
+        store.note_in_place(path)?;
         store.keep(path, None)?;
         return Ok(store.put_entry(path, entry, Some(&meta), &[])?);
     }
     if let Some(meta) = steps.adopt(path, content, entry.mode, row.as_ref(), kept.as_ref())? {
+        store.note_in_place(path)?;
         store.keep(path, None)?;
         return Ok(store.put_entry(path, entry, Some(&meta), &[])?);
     }
+    if store.unapplied_above(path)?.is_some()
+        && let Some((parent, _)) = path.split_last()
+    {
+        steps.ensure_folder(&parent)?;
+    }
     let there = steps.clear(path, row.as_ref(), kept.as_ref())?;
+    store.note_in_place(path)?;
     let former = row.as_ref().and_then(Stored::to_keep).or(kept).filter(|_| there);
     store.put_entry(path, entry, None, &[])?;
     Ok(store.keep(path, former.as_ref())?)

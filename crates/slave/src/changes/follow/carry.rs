@@ -2,15 +2,16 @@
 //!
 //! Whatever was done of a batch before a crash is found and taken as done: the same batch can be carried out again.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use log::{debug, error, warn};
 use relais_cluster::replica::{Event, Lack};
 use relais_cluster::{Content, Entry, Standing, Told};
 use relais_proto::{Change, ChangeId, Kind, Mode, TreePath, Version};
-use relais_tree::Meta;
+use relais_tree::{Meta, MetaKind};
 
 use super::disk::Steps;
+use super::unapplied::{self, Refused};
 use super::{Failed, Follower, announce, rolled_back};
 use crate::catalogue::{CatalogueError, Kept, Store, Stored};
 use crate::changes::Commit;
@@ -27,10 +28,27 @@ struct Outcome {
     missing: Vec<Lack>,
     /// What has its name: nothing staged is needed for it any more.
     used: Vec<ChangeId>,
+    /// What the disk does not take.
+    refused: Refused,
 }
 
+impl Outcome {
+    fn join(&mut self, mut other: Self) {
+        self.lacks.append(&mut other.lacks);
+        self.failed.append(&mut other.failed);
+        self.missing.append(&mut other.missing);
+        self.used.append(&mut other.used);
+        self.refused.puts.append(&mut other.refused.puts);
+        self.refused.missing.append(&mut other.refused.missing);
+    }
+}
+
+/// Folders that could not be put on the disk, and why: what changes in them is not tried again in the same batch.
+type Unsynced = BTreeMap<TreePath, String>;
+
 impl Follower {
-    /// Carries out a batch, and tells the replica what came of it.
+    /// Carries out a batch, and tells the replica what came of it. What the disk does not take at its path is recorded, and counts as
+    /// carried out: the order goes on without it.
     pub(super) fn carry(
         &mut self,
         changes: &[Told],
@@ -38,36 +56,53 @@ impl Follower {
         store: &Store,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogueError> {
-        // What an earlier scan has begun.
-        store.commit()?;
-        store.begin()?;
         let staged = self.staged_for_all(changes);
-        let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
-        let mut batch = Batch { steps: &mut steps, store, out: Outcome::default() };
-        let mut result = changes
-            .iter()
-            .zip(&staged)
-            .try_for_each(|(told, staged)| batch.one(told, staged.as_ref()));
-        let out = batch.out;
-        result = result.and_then(|()| steps.sync());
-        result = result.and_then(|()| {
-            announce(&self.board, standing.applied);
-            store.set_standing(standing)?;
-            Ok(store.commit()?)
-        });
-        if let Err(e) = result {
-            rolled_back(store);
-            steps.take_back();
-            error!("changes up to {} cannot be carried out now: {e}", standing.applied);
-            store.set_meta("last-error", e.to_string())?;
-            events.push_back(Event::NotCarried);
-            return Ok(());
-        }
+        let mut unsynced = Unsynced::new();
+        let out = loop {
+            // What an earlier scan has begun.
+            store.commit()?;
+            store.begin()?;
+            let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
+            let mut out = Outcome::default();
+            let result = changes
+                .iter()
+                .zip(&staged)
+                .try_for_each(|(told, staged)| {
+                    one(&mut steps, store, told, staged.as_ref(), &unsynced, &mut out)
+                })
+                .and_then(|()| steps.sync())
+                .and_then(|()| {
+                    announce(&self.board, standing.applied);
+                    store.set_standing(standing)?;
+                    Ok(store.commit()?)
+                });
+            match result {
+                Ok(()) => {
+                    self.litter |= steps.settle();
+                    break out;
+                }
+                Err(e) => {
+                    rolled_back(store);
+                    steps.take_back();
+                    // The same folder again means that it is not only these changes.
+                    if let Failed::Disk(path, _) = &e
+                        && e.lies_in_path()
+                        && unsynced.insert(path.clone(), e.reason(path)).is_none()
+                    {
+                        continue;
+                    }
+                    error!("changes up to {} cannot be carried out now: {e}", standing.applied);
+                    store.set_meta("last-error", e.to_string())?;
+                    events.push_back(Event::NotCarried);
+                    return Ok(());
+                }
+            }
+        };
         // A crash may have left what one of these has removed.
         let removes = |told: &Told| {
             matches!(told.numbered.change, Change::Remove { .. } | Change::Move { .. })
         };
-        self.litter |= steps.settle() || changes.iter().any(removes);
+        self.litter |= changes.iter().any(removes);
         self.board.set_mark(standing.applied);
         for id in &out.used {
             self.staged.remove(id);
@@ -77,8 +112,11 @@ impl Follower {
             self.finds.made(&told.numbered.change);
         }
         self.free_staged(changes);
+        // Said first: what the disk refuses is not fetched.
+        events
+            .extend(out.refused.puts.iter().map(|put| Event::Refused { put: *put, retry: false }));
         events.push_back(Event::Carried { lacks: out.lacks, failed: out.failed });
-        events.extend(out.missing.into_iter().map(Event::Missing));
+        events.extend(out.missing.into_iter().chain(out.refused.missing).map(Event::Missing));
         Ok(())
     }
 
@@ -120,6 +158,132 @@ pub(super) fn content_of(change: &Change, version: Version) -> Option<Content> {
     }
 }
 
+/// Carries out one change, or records that the disk does not take it.
+fn one(
+    steps: &mut Steps<'_>,
+    store: &Store,
+    told: &Told,
+    staged: Option<&StagedName>,
+    unsynced: &Unsynced,
+    out: &mut Outcome,
+) -> Result<(), Failed> {
+    let (version, id, change) = (told.numbered.version, told.numbered.id, &told.numbered.change);
+    debug!(
+        "change {version} is carried out: {change:?}{}",
+        if staged.is_some() { ", staged" } else { "" }
+    );
+    if let Change::Withdraw { of } = change {
+        store.forget_change(*of)?;
+        for (path, entry) in &told.restored {
+            let work = |batch: &mut Batch<'_, '_>| batch.restore(path, entry.as_ref(), version);
+            if let Err(why) = attempt(steps, store, &[path], unsynced, out, work)? {
+                say(version, path, &why);
+                record_restored(store, path, entry.as_ref(), version, &why, out)?;
+            }
+        }
+        return Ok(store.note_change(id, Commit::from(&told.numbered))?);
+    }
+    let paths: Vec<&TreePath> = match change {
+        Change::Put { path, .. }
+        | Change::MakeFolder { path, .. }
+        | Change::SetMode { path, .. }
+        | Change::Remove { path, .. } => {
+            vec![path]
+        }
+        Change::Move { from, to } => vec![to, from],
+        Change::Withdraw { .. } => Vec::new(),
+    };
+    let work = |batch: &mut Batch<'_, '_>| batch.apply(told, staged);
+    if let Err(why) = attempt(steps, store, &paths, unsynced, out, work)? {
+        paths.first().iter().for_each(|path| say(version, path, &why));
+        record(store, told, staged.is_some(), &why, out)?;
+    }
+    Ok(store.note_change(id, Commit::from(&told.numbered))?)
+}
+
+fn say(version: Version, path: &TreePath, why: &str) {
+    warn!("change {version} is not applied here at {path}: {why}; it is tried again");
+}
+
+/// Tries something on paths, the first of which is where it happens; the inner result is why the disk refuses it.
+fn attempt(
+    steps: &mut Steps<'_>,
+    store: &Store,
+    paths: &[&TreePath],
+    unsynced: &Unsynced,
+    out: &mut Outcome,
+    work: impl FnOnce(&mut Batch<'_, '_>) -> Result<(), Failed>,
+) -> Result<Result<(), String>, Failed> {
+    let parents = paths.iter().filter_map(|path| path.split_last());
+    let failed = parents
+        .into_iter()
+        .find_map(|(parent, _)| unsynced.get(&parent).map(|why| format!("{parent}: {why}")));
+    if let Some(why) = failed {
+        return Ok(Err(why));
+    }
+    let Some(first) = paths.first() else { return Ok(Ok(())) };
+    let tried = steps.attempt(store, first, |steps| {
+        let mut batch = Batch { steps, store, out: Outcome::default() };
+        work(&mut batch)?;
+        Ok(batch.out)
+    })?;
+    Ok(tried.map(|one| out.join(one)))
+}
+
+/// Records a change that the disk does not take.
+fn record(
+    store: &Store,
+    told: &Told,
+    staged: bool,
+    why: &str,
+    out: &mut Outcome,
+) -> Result<(), Failed> {
+    let version = told.numbered.version;
+    match &told.numbered.change {
+        change @ Change::Put { path, mode, .. } => {
+            let entry = Entry { version, mode: *mode, content: content_of(change, version) };
+            unapplied::put(store, path, &entry, &told.holders, why, &mut out.refused)?;
+            out.lacks.push(version);
+            if staged {
+                out.failed.push(version);
+            }
+        }
+        Change::MakeFolder { path, mode } => unapplied::folder(store, path, version, *mode, why)?,
+        Change::SetMode { path, mode } => unapplied::mode(store, path, version, *mode, why)?,
+        Change::Remove { path, .. } => unapplied::removal(store, path, version, why)?,
+        Change::Move { from, to } => {
+            unapplied::move_to(store, from, to, version, why, &mut out.refused)?
+        }
+        Change::Withdraw { .. } => {}
+    }
+    Ok(())
+}
+
+fn record_restored(
+    store: &Store,
+    path: &TreePath,
+    entry: Option<&Entry>,
+    version: Version,
+    why: &str,
+    out: &mut Outcome,
+) -> Result<(), Failed> {
+    let Some(entry) = entry else { return Ok(unapplied::removal(store, path, version, why)?) };
+    let Some(content) = entry.content else {
+        return Ok(unapplied::folder(store, path, entry.version, entry.mode, why)?);
+    };
+    unapplied::put(store, path, entry, &[], why, &mut out.refused)?;
+    out.lacks.push(content.put);
+    Ok(())
+}
+
+/// Something is not touched as long as its content has still to go elsewhere.
+pub(super) fn check_free(store: &Store, path: &TreePath) -> Result<(), Failed> {
+    if store.is_source(path)? {
+        return Err(Failed::Refused(format!("{path}: what lies there has still to be moved")));
+    }
+    Ok(())
+}
+
 struct Batch<'a, 'b> {
     steps: &'a mut Steps<'b>,
     store: &'a Store,
@@ -127,13 +291,8 @@ struct Batch<'a, 'b> {
 }
 
 impl Batch<'_, '_> {
-    fn one(&mut self, told: &Told, staged: Option<&StagedName>) -> Result<(), Failed> {
+    fn apply(&mut self, told: &Told, staged: Option<&StagedName>) -> Result<(), Failed> {
         let (version, id) = (told.numbered.version, told.numbered.id);
-        debug!(
-            "change {version} is carried out: {:?}{}",
-            told.numbered.change,
-            if staged.is_some() { ", staged" } else { "" }
-        );
         match &told.numbered.change {
             Change::Put { path, mode, .. } => {
                 if let Some(content) = content_of(&told.numbered.change, version) {
@@ -146,14 +305,10 @@ impl Batch<'_, '_> {
             Change::Remove { path, .. } => self.remove(path, version)?,
             Change::Move { from, to } if from == to => self.store.renumber(to, version)?,
             Change::Move { from, to } => self.relocate(from, to, version)?,
-            Change::Withdraw { of } => {
-                self.store.forget_change(*of)?;
-                for (path, entry) in &told.restored {
-                    self.restore(path, entry.as_ref(), version)?;
-                }
-            }
+            // Path by path.
+            Change::Withdraw { .. } => {}
         }
-        Ok(self.store.note_change(id, Commit::from(&told.numbered))?)
+        Ok(())
     }
 
     fn put(
@@ -165,6 +320,13 @@ impl Batch<'_, '_> {
         staged: Option<&StagedName>,
         told: &Told,
     ) -> Result<(), Failed> {
+        check_free(self.store, path)?;
+        // Content is not fetched for a folder that cannot be made.
+        if self.store.unapplied_above(path)?.is_some()
+            && let Some((parent, _)) = path.split_last()
+        {
+            self.steps.ensure_folder(&parent)?;
+        }
         let (mut row, mut kept) = self.steps.rows(self.store, path)?;
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
             // One that somebody has made here by hand, and that nobody else has.
@@ -182,28 +344,23 @@ impl Batch<'_, '_> {
                 self.steps.adopt(path, &content, entry.mode, row.as_ref(), kept.as_ref())?
         {
             self.out.used.push(id);
+            self.store.note_in_place(path)?;
             self.store.keep(path, None)?;
             return Ok(self.store.put_entry(path, entry, Some(&meta), &[])?);
         }
         if let Some(staged) = staged {
             self.steps.clear(path, row.as_ref(), kept.as_ref())?;
-            match self.steps.put(path, &content, entry.mode, staged) {
-                Ok(meta) => {
-                    self.store.keep(path, None)?;
-                    self.store.put_entry(path, entry, Some(&meta), &[])?;
-                    self.out.used.push(id);
-                    return Ok(());
-                }
-                Err(e @ Failed::Catalogue(_)) => return Err(e),
-                Err(e) => {
-                    warn!("{path} cannot be stored: {e}");
-                    self.out.failed.push(content.put);
-                }
-            }
+            let meta = self.steps.put(path, &content, entry.mode, staged)?;
+            self.store.note_in_place(path)?;
+            self.store.keep(path, None)?;
+            self.store.put_entry(path, entry, Some(&meta), &[])?;
+            self.out.used.push(id);
+            return Ok(());
         }
         // What is there stays until the content has come.
         let there = self.steps.clear(path, row.as_ref(), kept.as_ref())?;
         let former = row.as_ref().and_then(Stored::to_keep).or(kept).filter(|_| there);
+        self.store.note_in_place(path)?;
         self.store.put_entry(path, entry, None, &told.holders)?;
         self.store.keep(path, former.as_ref())?;
         self.out.lacks.push(content.put);
@@ -236,24 +393,29 @@ impl Batch<'_, '_> {
     }
 
     fn make_folder(&mut self, path: &TreePath, version: Version, mode: Mode) -> Result<(), Failed> {
+        check_free(self.store, path)?;
         let row = self.store.row(path)?;
         if row.is_some_and(|row| row.entry.kind == Kind::File) {
             self.steps.clear(path, None, None)?;
             self.store.remove(path)?;
         }
+        // What was removed there before, and could not be taken away.
+        if self.store.unapplied(path)?.is_some_and(|found| found.removal) {
+            take_away(self.steps, self.store, path, version)?;
+            self.store.remove(path)?;
+        }
         self.steps.ensure_folder_as(path, mode)?;
         let meta = self.steps.set_mode(path, mode)?;
+        self.store.note_in_place(path)?;
         let entry = Entry { version, mode, content: None };
         Ok(self.store.put_entry(path, &entry, meta.as_ref(), &[])?)
     }
 
     fn remove(&mut self, path: &TreePath, version: Version) -> Result<(), Failed> {
+        check_free(self.store, path)?;
         let (row, kept) = self.steps.rows(self.store, path)?;
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
-            // What in it is not the tree's is quarantined once it has left its place: nothing comes to it any more.
-            if self.steps.look(path)?.is_some() {
-                self.steps.remove(path, version)?;
-            }
+            self.steps.remove_folder(path, version)?;
         } else if self.steps.clear(path, row.as_ref(), kept.as_ref())? {
             self.steps.remove(path, version)?;
         }
@@ -261,6 +423,8 @@ impl Batch<'_, '_> {
     }
 
     fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Version) -> Result<(), Failed> {
+        check_free(self.store, from)?;
+        check_free(self.store, to)?;
         let (row, kept) = self.steps.rows(self.store, from)?;
         let folder = row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder);
         let (target, target_kept) = self.steps.rows(self.store, to)?;
@@ -296,6 +460,7 @@ impl Batch<'_, '_> {
             self.store.remove(to)?;
             self.store.relocate(from, to, version)?;
             if row.is_some_and(|row| row.here) {
+                self.store.note_in_place(to)?;
                 self.store.touch(to, &meta)?;
             }
             return Ok(());
@@ -321,7 +486,10 @@ impl Batch<'_, '_> {
         self.store.relocate(from, to, version)?;
         let Some(row) = row else { return Ok(()) };
         match meta {
-            Some(meta) if row.here => self.store.touch(to, &meta)?,
+            Some(meta) if row.here => {
+                self.store.note_in_place(to)?;
+                self.store.touch(to, &meta)?;
+            }
             Some(_) => {}
             None if row.here && !folder => {
                 if let Some(content) = content {
@@ -342,11 +510,12 @@ impl Batch<'_, '_> {
         entry: Option<&Entry>,
         version: Version,
     ) -> Result<(), Failed> {
-        let (row, kept) = self.steps.rows(self.store, path)?;
         let Some(entry) = entry else { return self.remove(path, version) };
         let Some(content) = entry.content else {
             return self.make_folder(path, entry.version, entry.mode);
         };
+        check_free(self.store, path)?;
+        let (row, kept) = self.steps.rows(self.store, path)?;
         let there = self.steps.clear(path, row.as_ref(), kept.as_ref())?;
         let has = |put: Option<Version>| there && put == Some(content.put);
         if row.as_ref().is_some_and(|row| row.here && has(row.content))
@@ -365,6 +534,7 @@ impl Batch<'_, '_> {
             if meta.is_none() {
                 self.out.lacks.push(content.put);
             }
+            self.store.note_in_place(path)?;
             self.store.keep(path, None)?;
             return Ok(self.store.put_entry(path, entry, meta.as_ref(), &[])?);
         }
@@ -372,9 +542,28 @@ impl Batch<'_, '_> {
         if there {
             self.steps.remove(path, version)?;
         }
+        self.store.note_in_place(path)?;
         self.store.keep(path, None)?;
         self.store.put_entry(path, entry, None, &[])?;
         self.out.lacks.push(content.put);
         Ok(())
     }
+}
+
+/// Takes away what a path had before it was removed from the tree; what nobody knows is set aside.
+pub(super) fn take_away(
+    steps: &mut Steps<'_>,
+    store: &Store,
+    path: &TreePath,
+    version: Version,
+) -> Result<(), Failed> {
+    let Some(meta) = steps.look(path)? else { return Ok(()) };
+    if meta.kind == MetaKind::Folder {
+        return steps.remove_folder(path, version);
+    }
+    let kept = store.kept(path)?;
+    if steps.clear(path, None, kept.as_ref())? {
+        steps.remove(path, version)?;
+    }
+    Ok(())
 }

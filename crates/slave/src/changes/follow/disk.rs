@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use log::{debug, error, warn};
 use relais_cluster::Content;
 use relais_proto::{Change, Digest, Kind, Mode, TreePath, Version};
-use relais_tree::{Folder, Meta, MetaKind, OpenFile, TreeError, hash_file, set_mode, set_times};
+use relais_tree::{
+    Folder, Meta, MetaKind, OpenFile, TreeError, Unserved, hash_file, set_mode, set_times,
+};
 
 use super::aside::Aside;
 use super::{Failed, Follower};
@@ -16,6 +18,8 @@ use crate::staging::{StagedName, Staging};
 
 /// Something was taken out of the tree, and lay where nothing belongs any more.
 const STRAY: &str = "something else has its place in the tree";
+/// Something is mounted where the tree has something.
+const MOUNTED: TreeError = TreeError::NotServed(Unserved::Mount);
 
 /// Steps on the disk that belong together: safe once all folders concerned are synced, or taken back.
 pub(super) struct Steps<'a> {
@@ -53,6 +57,7 @@ impl<'a> Steps<'a> {
         let looked =
             self.root.open_folder(&parent).and_then(|parent| parent.survey(name.as_bytes()));
         match looked {
+            Ok(survey) if survey.mount_point => Err(Failed::at(path)(MOUNTED)),
             Ok(survey) => Ok(Some(survey.meta)),
             Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => Ok(None),
             Err(e) => Err(Failed::at(path)(e)),
@@ -78,6 +83,10 @@ impl<'a> Steps<'a> {
         match folder.make_folder_as(name, mode.served(Kind::Folder)) {
             Ok(()) => {}
             Err(TreeError::Taken) => {
+                // A folder that is there and cannot be used is left alone.
+                if self.look(path)?.is_some_and(|there| there.kind == MetaKind::Folder) {
+                    return self.root.open_folder(path).map(drop).map_err(Failed::at(path));
+                }
                 self.aside.take(path, STRAY).map_err(Failed::at(path))?;
                 folder.make_folder_as(name, mode.served(Kind::Folder)).map_err(Failed::at(path))?;
             }
@@ -221,6 +230,37 @@ impl<'a> Steps<'a> {
         self.apply(&change, version, None).map_err(Failed::at(path)).map(drop)
     }
 
+    /// Takes a folder away with all that the catalogue knows below it; what it does not know is quarantined. A folder that holds a mount
+    /// point, or one that cannot be read, stays: what lies there is no part of the tree, and would go with it.
+    pub fn remove_folder(&mut self, path: &TreePath, version: Version) -> Result<(), Failed> {
+        if self.look(path)?.is_none() {
+            return Ok(());
+        }
+        let mut open = vec![path.clone()];
+        while let Some(path) = open.pop() {
+            let folder = match self.root.open_folder(&path) {
+                Ok(folder) => folder,
+                Err(TreeError::NotFound | TreeError::NotFolder) => continue,
+                Err(e) => return Err(Failed::at(&path)(e)),
+            };
+            for listed in folder.list().map_err(Failed::at(&path))? {
+                let listed = listed.map_err(Failed::at(&path))?;
+                let survey = match folder.survey(listed.name()) {
+                    Ok(survey) => survey,
+                    Err(TreeError::NotFound) => continue,
+                    Err(e) => return Err(Failed::at(&path)(e)),
+                };
+                let below =
+                    std::str::from_utf8(listed.name()).ok().and_then(|name| path.join(name).ok());
+                if survey.mount_point {
+                    return Err(Failed::at(&below.unwrap_or(path))(MOUNTED));
+                }
+                open.extend(below.filter(|_| survey.meta.kind == MetaKind::Folder));
+            }
+        }
+        self.remove(path, version)
+    }
+
     /// Content that lies at a path already, though nobody has noted it as this. What is there gets the times and the mode that it shall have.
     pub fn adopt(
         &mut self,
@@ -255,9 +295,12 @@ impl<'a> Steps<'a> {
         {
             warn!("{path} cannot have mode {mode} on this disk: {e}");
         }
-        // Its owner may have made it read-only, which must not matter here.
-        if file.meta.mtime != content.mtime {
-            set_times(&file.file, content.mtime).map_err(Failed::at(path))?;
+        // Another user's file cannot get it; one of our own takes its place.
+        if file.meta.mtime != content.mtime
+            && let Err(e) = set_times(&file.file, content.mtime)
+        {
+            warn!("{path} cannot be taken over as it is: {}", e.reason());
+            return Ok(None);
         }
         file.file.sync_all().map_err(|e| Failed::at(path)(TreeError::Io("sync the file", e)))?;
         if let Some((parent, _)) = path.split_last() {
@@ -322,9 +365,41 @@ impl<'a> Steps<'a> {
 
     /// Makes the folder what it was before.
     pub fn take_back(mut self) {
-        for applied in self.done.iter().rev() {
+        self.take_back_to(0);
+    }
+
+    /// Makes the folder what it was after so many steps.
+    fn take_back_to(&mut self, steps: usize) {
+        while self.done.len() > steps
+            && let Some(applied) = self.done.pop()
+        {
             self.parents.clear();
             applied.take_back(&mut self.parents, self.staging, self.aside);
+        }
+        self.parents.clear();
+    }
+
+    /// Does something that the disk may refuse for a reason that lies in the path: then nothing of it is left, on the disk and in the
+    /// catalogue, and the inner result is the reason.
+    pub fn attempt<T>(
+        &mut self,
+        store: &Store,
+        path: &TreePath,
+        work: impl FnOnce(&mut Self) -> Result<T, Failed>,
+    ) -> Result<Result<T, String>, Failed> {
+        let before = self.done.len();
+        store.begin_step()?;
+        match work(self) {
+            Ok(done) => {
+                store.end_step(true)?;
+                Ok(Ok(done))
+            }
+            Err(e) if e.lies_in_path() => {
+                self.take_back_to(before);
+                store.end_step(false)?;
+                Ok(Err(e.reason(path)))
+            }
+            Err(e) => Err(e),
         }
     }
 }

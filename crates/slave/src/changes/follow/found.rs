@@ -3,13 +3,15 @@
 //! What came or was edited is offered to the cluster as a change that expects what it was based on. Where that is refused
 //! it is set aside. What is gone is fetched again, or, where the slave was told to watch removals, and saw it go, offered as a removal.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use relais_cluster::Asked;
 use relais_cluster::replica::{Event, lack_of_entry};
-use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, Kind, Mode, TreePath, Version};
+use relais_proto::{
+    Change, ChangeId, Digest, Expect, FileTime, Kind, Mode, Scrub, TreePath, Version,
+};
 use relais_tree::Meta;
 
 use super::disk::Steps;
@@ -33,6 +35,8 @@ const MOST: usize = 256;
 const CLEARED: Duration = Duration::from_secs(10 * 60);
 /// Time in which only so many removals by hand become changes.
 const MINUTE: Duration = Duration::from_secs(60);
+/// Time between two notes of how far reading of all contents has come.
+const SCRUB_NOTED: Duration = Duration::from_millis(500);
 /// Most removals in that time.
 const REMOVALS: u64 = 100;
 
@@ -122,9 +126,15 @@ pub(super) struct Finds {
     /// Where reading and checking of all contents has come to.
     scrub: Option<VecDeque<Unhashed>>,
     scrubbing: HashMap<TreePath, Identifying>,
-    damaged: u64,
+    progress: Scrub,
+    /// Contents that were damaged and are fetched again.
+    repairing: Vec<Version>,
+    /// What of the progress was noted last, and when.
+    noted: Option<(Instant, Scrub)>,
     /// Files that readers have found damaged, to be read soon.
     suspects: VecDeque<Unhashed>,
+    /// Those of them that are being read: they are no part of reading everything.
+    suspected: HashSet<TreePath>,
     /// Files that were read because of that lately, and were as they should be.
     cleared: HashMap<TreePath, (Identifying, Instant)>,
 }
@@ -337,6 +347,8 @@ impl Follower {
         if self.is_there(path, &row, store)? {
             return Ok(());
         }
+        // What something is mounted over was not removed.
+        let seen = seen && self.way_is_clear(path, store);
         if seen && self.watch == WatchMode::All && self.told && self.replica.is_linked() && row.here
         {
             let files = store.files()?;
@@ -361,6 +373,22 @@ impl Follower {
         self.missing(path, &row, store, events)
     }
 
+    /// What lies at a path; nothing where that cannot be known.
+    fn look(&mut self, path: &TreePath, store: &Store) -> Result<Option<Meta>, CatalogueError> {
+        match Steps::new(&self.root, store, &self.staging, &mut self.aside).look(path) {
+            Err(Failed::Catalogue(e)) => Err(e),
+            Err(e) => {
+                log::debug!("{path} cannot be looked at: {e}");
+                Ok(None)
+            }
+            looked => Ok(looked.unwrap_or_default()),
+        }
+    }
+
+    fn way_is_clear(&mut self, path: &TreePath, store: &Store) -> bool {
+        Steps::new(&self.root, store, &self.staging, &mut self.aside).look(path).is_ok()
+    }
+
     /// Whether what the catalogue has at a path lies there, or what it keeps there until the content comes.
     fn is_there(
         &mut self,
@@ -369,8 +397,7 @@ impl Follower {
         store: &Store,
     ) -> Result<bool, CatalogueError> {
         let kept = store.kept(path)?;
-        let steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
-        let meta = steps.look(path).map_err(to_catalogue)?;
+        let meta = self.look(path, store)?;
         Ok(match row.entry.kind {
             Kind::Folder => meta.is_some_and(|meta| meta.served_kind() == Some(Kind::Folder)),
             Kind::File => {
@@ -388,10 +415,7 @@ impl Follower {
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogueError> {
         if row.entry.kind == Kind::Folder {
-            let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
-            if let Err(e) = steps.ensure_folder(path).and_then(|()| steps.sync()) {
-                warn!("{path} cannot be made again: {e}");
-            }
+            self.make_again(path, row, store)?;
             for (below, row) in store.below(path)? {
                 if row.entry.version.is_none() {
                     store.remove(&below)?;
@@ -413,19 +437,45 @@ impl Follower {
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogueError> {
         let Some(entry) = row.tree_entry() else { return Ok(()) };
-        let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
         if entry.content.is_none() {
-            if let Err(e) = steps.ensure_folder(path).and_then(|()| steps.sync()) {
-                warn!("{path} cannot be made again: {e}");
-            }
-            return Ok(());
+            return self.make_again(path, row, store);
         }
-        store.keep(path, None)?;
+        let above = store.unapplied_above(path)?;
+        if let (Some(above), Some(content)) = (&above, entry.content) {
+            store.note_unapplied(path, entry.version, false, &above.why, None)?;
+            events.push_back(Event::Refused { put: content.put, retry: false });
+        }
+        // What lies behind the obstacle may still be there.
+        let kept = row.to_keep().filter(|_| above.is_some());
+        store.keep(path, kept.as_ref())?;
         if row.here {
             store.put_entry(path, &entry, None, &[])?;
             events.extend(lack_of_entry(path, &entry).map(Event::Missing));
         }
         Ok(())
+    }
+
+    /// A folder of the tree that is gone is made again.
+    fn make_again(
+        &mut self,
+        path: &TreePath,
+        row: &Stored,
+        store: &Store,
+    ) -> Result<(), CatalogueError> {
+        let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
+        match (steps.ensure_folder(path).and_then(|()| steps.sync()), row.entry.version) {
+            (Ok(()), _) => Ok(()),
+            (Err(Failed::Catalogue(e)), _) => Err(e),
+            (Err(e), Some(version)) if e.lies_in_path() => {
+                let why = e.reason(path);
+                warn!("{path} cannot be made again: {why}; it is tried again");
+                store.note_unapplied(path, version, false, &why, None)
+            }
+            (Err(e), _) => {
+                warn!("{path} cannot be made again: {e}");
+                Ok(())
+            }
+        }
     }
 
     /// A file of the tree is another one on the disk, or a folder has another mode.
@@ -453,7 +503,14 @@ impl Follower {
                 // Noticed before the change that has made it the former content, or only its ctime is another one.
                 let steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
                 let ours = kept.is_of(meta)
-                    || steps.is_ours(&path, meta, None, Some(&kept)).map_err(to_catalogue)?;
+                    || match steps.is_ours(&path, meta, None, Some(&kept)) {
+                        Ok(ours) => ours,
+                        Err(Failed::Catalogue(e)) => return Err(e),
+                        Err(e) => {
+                            warn!("{path} cannot be read: {e}");
+                            return Ok(());
+                        }
+                    };
                 if ours {
                     let now = Kept { ctime: meta.ctime, ..kept };
                     return store.keep(&path, Some(&now));
@@ -540,6 +597,7 @@ impl Follower {
             .collect();
         if files.is_empty() && !self.finds.suspects.is_empty() {
             files = self.finds.suspects.drain(..).collect();
+            self.finds.suspected.extend(files.iter().map(|file| file.path.clone()));
             self.finds.scrubbing.extend(files.iter().map(|file| (file.path.clone(), file.meta)));
             return files;
         }
@@ -547,8 +605,9 @@ impl Follower {
             files = scrub.drain(..scrub.len().min(most)).collect();
             self.finds.scrubbing.extend(files.iter().map(|file| (file.path.clone(), file.meta)));
             if files.is_empty() && self.finds.scrubbing.is_empty() {
-                info!("all contents were read; {} were damaged", self.finds.damaged);
+                info!("all contents were read; {} were damaged", self.finds.progress.damaged);
                 self.finds.scrub = None;
+                self.finds.progress.done = true;
             }
         }
         files
@@ -566,7 +625,9 @@ impl Follower {
     ) -> Result<(), CatalogueError> {
         if self.finds.scrubbing.get(&of.path) == Some(&of.meta) {
             self.finds.scrubbing.remove(&of.path);
-            return self.scrubbed(of, digest, store);
+            let suspected = self.finds.suspected.remove(&of.path);
+            self.finds.progress.read += u64::from(!suspected);
+            return self.scrubbed(of, digest, suspected, store);
         }
         let Some(edit) =
             self.finds.edits.get(&of.path).filter(|edit| edit.meta == of.meta).cloned()
@@ -576,9 +637,7 @@ impl Follower {
         self.finds.edits.remove(&of.path);
         let (Some(digest), Some(row)) = (digest, store.row(&of.path)?) else { return Ok(()) };
         let same = row.digest == Some(digest) && row.on_disk.mtime == of.meta.mtime;
-        let there = Steps::new(&self.root, store, &self.staging, &mut self.aside)
-            .look(&of.path)
-            .map_err(to_catalogue)?;
+        let there = self.look(&of.path, store)?;
         // What is there now is looked at by an event of its own.
         let Some(there) =
             there.filter(|there| Identifying::from(there) == of.meta && !row.is_of(there))
@@ -616,9 +675,42 @@ impl Follower {
     }
 
     /// Reads all contents and compares them with their digests, one after another.
-    pub(super) fn begin_scrub(&mut self) {
+    pub(super) fn begin_scrub(&mut self, order: u64) {
         info!("all contents are read and checked");
-        self.scrub_wanted = true;
+        self.scrub_wanted = Some(order);
+    }
+
+    /// There is a new link: what a former master ordered is not reported on it.
+    pub(super) fn forget_scrub_order(&mut self) {
+        self.finds.progress.order = 0;
+    }
+
+    /// Notes for the heartbeats how far it has come.
+    pub(super) fn note_scrub(&mut self, store: &Store) -> Result<(), CatalogueError> {
+        if self.finds.noted.is_some_and(|(at, _)| at.elapsed() < SCRUB_NOTED) {
+            return Ok(());
+        }
+        let mut repairing = std::mem::take(&mut self.finds.repairing);
+        let all = repairing.len();
+        let mut error = None;
+        repairing.retain(|put| match store.of_put(*put) {
+            Ok(row) => row.is_some_and(|(_, row)| !row.here),
+            Err(e) => {
+                error.get_or_insert(e);
+                true
+            }
+        });
+        self.finds.progress.repaired += (all - repairing.len()) as u64;
+        self.finds.repairing = repairing;
+        if let Some(e) = error {
+            return Err(e);
+        }
+        let progress = self.finds.progress;
+        if self.finds.noted.is_none_or(|(_, noted)| noted != progress) {
+            store.set_scrub(&progress)?;
+        }
+        self.finds.noted = Some((Instant::now(), progress));
+        Ok(())
     }
 
     /// Collects what is to be read.
@@ -626,13 +718,15 @@ impl Follower {
     /// # Errors
     /// Those of the catalogue.
     pub fn gather_scrub(&mut self, store: &Store) -> Result<(), CatalogueError> {
-        if std::mem::take(&mut self.scrub_wanted) {
+        if let Some(order) = self.scrub_wanted.take() {
             let rows = store.numbered()?;
             let files =
                 rows.into_iter().filter(|(_, row)| row.here && row.entry.kind == Kind::File);
-            self.finds.damaged = 0;
-            self.finds.scrub =
-                Some(files.map(|(path, row)| Unhashed { meta: identity(&row), path }).collect());
+            let files: VecDeque<Unhashed> =
+                files.map(|(path, row)| Unhashed { meta: identity(&row), path }).collect();
+            self.finds.repairing.clear();
+            self.finds.progress = Scrub { order, files: files.len() as u64, ..Scrub::default() };
+            self.finds.scrub = Some(files);
         }
         Ok(())
     }
@@ -661,16 +755,24 @@ impl Follower {
         &mut self,
         of: &Unhashed,
         digest: Option<Digest>,
+        suspected: bool,
         store: &Store,
     ) -> Result<(), CatalogueError> {
         let row = store.row(&of.path)?.filter(|row| identity(row) == of.meta && row.here);
+        // Unchanged since, and still it could not be read.
+        if digest.is_none() && row.is_some() && self.root.open_file(&of.path).is_err() {
+            self.finds.progress.unreadable += u64::from(!suspected);
+        }
         let (Some(digest), Some(row)) = (digest, row) else { return Ok(()) };
         let Some(entry) = row.tree_entry().filter(|_| row.digest != Some(digest)) else {
             self.finds.cleared.insert(of.path.clone(), (of.meta, Instant::now()));
             return Ok(());
         };
         error!("{} is damaged on the disk: it is fetched again", of.path);
-        self.finds.damaged += 1;
+        if !suspected {
+            self.finds.progress.damaged += 1;
+            self.finds.repairing.extend(row.content);
+        }
         self.put_aside(&of.path, "its content does not have its digest any more");
         // It is not served from here, also where it cannot be moved; it counts as damaged until good content is here.
         store.put_entry(&of.path, &entry, None, &[])?;
@@ -718,9 +820,7 @@ impl Follower {
             }
             return Ok(());
         };
-        let there = Steps::new(&self.root, store, &self.staging, &mut self.aside)
-            .look(&path)
-            .map_err(to_catalogue)?;
+        let there = self.look(&path, store)?;
         let Some(there) = there.filter(|there| Identifying::from(there) == meta) else {
             return Ok(());
         };
@@ -770,12 +870,5 @@ fn identity(row: &Stored) -> Identifying {
         size: row.entry.size,
         mtime: row.on_disk.mtime,
         ctime: row.ctime,
-    }
-}
-
-fn to_catalogue(error: Failed) -> CatalogueError {
-    match error {
-        Failed::Catalogue(e) => e,
-        Failed::Disk(_, e) | Failed::Tree(e) => e.into(),
     }
 }

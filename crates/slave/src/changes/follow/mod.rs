@@ -11,6 +11,8 @@ mod disk;
 mod found;
 mod place;
 mod propose;
+mod retry;
+mod unapplied;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::BorrowedFd;
@@ -30,6 +32,7 @@ use relais_tree::{Folder, TreeError};
 use self::answers::Answers;
 use self::aside::Aside;
 use self::found::Finds;
+use self::retry::Retries;
 use super::channel::Desk;
 use super::counter::Counter;
 use super::door::Door;
@@ -99,7 +102,11 @@ pub struct Follower {
     wanted: HashMap<Version, Vec<u64>>,
     /// What came up beside the events, for the next round.
     late: VecDeque<Event>,
-    scrub_wanted: bool,
+    /// What the replica is told before anything else.
+    first: Vec<Event>,
+    /// The order to read all contents that was not begun yet.
+    scrub_wanted: Option<u64>,
+    retries: Retries,
     /// Whether the master says that another slave has joined with our folder.
     taken: Taken,
     /// Whether content that was fetched could not be stored, and none since.
@@ -146,6 +153,8 @@ impl Follower {
         });
         let replica = Replica::new(slave, folder, standing, lacks, ids);
         store.set_meta("fit", "")?;
+        store.retry_all_unapplied()?;
+        let first = Self::refused_before(store)?;
         Ok(Self {
             aside,
             root,
@@ -169,7 +178,9 @@ impl Follower {
             finds: Finds::default(),
             wanted: HashMap::new(),
             late: VecDeque::new(),
-            scrub_wanted: false,
+            first,
+            scrub_wanted: None,
+            retries: Retries::default(),
             taken: Taken::default(),
             cannot_store: false,
             folder,
@@ -203,7 +214,7 @@ impl Follower {
     /// Those of the catalogue and the folder. What was begun is done again.
     pub fn serve(&mut self, scanner: &mut Scanner) -> Result<(), CatalogueError> {
         self.board.tick_keeper();
-        let mut events = VecDeque::new();
+        let mut events = VecDeque::from(std::mem::take(&mut self.first));
         self.take_inbound(&scanner.store, &mut events)?;
         // Before anything else is taken: what is freed because of this must not be what a session has just staged for the same change.
         let mut run = self.run(std::mem::take(&mut events), &scanner.store);
@@ -211,6 +222,7 @@ impl Follower {
             self.take_proposals(&scanner.store, &mut events)?;
             self.take_fetched(&scanner.store, &mut events)?;
             self.take_noticed(scanner, &mut events)?;
+            self.retry_unapplied(scanner, &mut events)?;
             if self.ticked.elapsed() >= TICK || !events.is_empty() {
                 self.ticked = Instant::now();
                 events.push_back(Event::Tick);
@@ -224,6 +236,7 @@ impl Follower {
         if set_aside > 0 {
             scanner.store.count("set-aside", i64::try_from(set_aside).unwrap_or(i64::MAX))?;
         }
+        self.note_scrub(&scanner.store)?;
         self.note_fitness(&scanner.store)
     }
 
@@ -334,7 +347,11 @@ impl Follower {
         let backlog = std::mem::take(&mut self.backlog);
         for inbound in backlog.into_iter().chain(self.office.take()) {
             match inbound {
-                Inbound::Linked(link) => self.link = Some(link),
+                Inbound::Linked(link) => {
+                    self.link = Some(link);
+                    // Its orders have numbers of their own.
+                    self.forget_scrub_order();
+                }
                 Inbound::Unlinked => {
                     self.link = None;
                     self.refused = None;
@@ -372,7 +389,14 @@ impl Follower {
                         Some(Refusal::new(ErrorCode::Conflict, "the cluster is being recovered"));
                     events.push_back(Event::Recovering(epoch));
                 }
-                Inbound::Scrub => self.begin_scrub(),
+                Inbound::Scrub(order) => self.begin_scrub(order),
+                Inbound::AskPaths { query, list } => {
+                    if let Some(link) = self.link {
+                        let parts = store.listed(list)?.into_parts(query);
+                        parts.into_iter().for_each(|part| self.office.send_paths(link, part));
+                    }
+                }
+                Inbound::Retry => store.retry_all_unapplied()?,
             }
         }
         if self.link.is_some() && !self.told {
@@ -519,9 +543,32 @@ enum Failed {
     Disk(TreePath, TreeError),
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// Something else that lies in the path.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl Failed {
+    /// Whether it belongs to the path alone: what has nothing to do with that path goes on.
+    fn lies_in_path(&self) -> bool {
+        match self {
+            Self::Catalogue(_) => false,
+            Self::Disk(_, e) | Self::Tree(e) => !e.is_transient(),
+            Self::Refused(..) => true,
+        }
+    }
+
+    /// The reason for operators, where it failed for the change of `path`.
+    fn reason(&self, path: &TreePath) -> String {
+        match self {
+            Self::Disk(at, e) if at == path => e.reason(),
+            Self::Disk(at, e) => format!("{at}: {}", e.reason()),
+            Self::Tree(e) => e.reason(),
+            Self::Refused(why) => why.clone(),
+            Self::Catalogue(e) => e.to_string(),
+        }
+    }
+
     fn at(path: &TreePath) -> impl FnOnce(TreeError) -> Self {
         let path = path.clone();
         move |e| Self::Disk(path, e)

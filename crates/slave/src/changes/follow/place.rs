@@ -8,6 +8,7 @@ use relais_cluster::{Content, Entry};
 use relais_proto::{ChangeId, TreePath, Version};
 use relais_tree::Meta;
 
+use super::carry::check_free;
 use super::disk::Steps;
 use super::{Failed, Follower, rolled_back};
 use crate::catalogue::{CatalogueError, Store};
@@ -23,6 +24,8 @@ enum Placed {
     Unwanted,
     /// It could not be stored.
     Failed,
+    /// The path refuses it.
+    Refused,
 }
 
 impl Follower {
@@ -37,8 +40,15 @@ impl Follower {
         for fetched in done {
             match fetched.result {
                 Ok(part) => whole.push((fetched.put, fetched.from, part)),
-                Err(blame) => {
-                    if blame == Blame::Here {
+                Err(failure) => {
+                    let blame = failure.blame;
+                    let path = store.of_put(fetched.put)?.map(|(path, _)| path);
+                    if let (Some(why), Some(path)) = (failure.lasting, path) {
+                        store.begin()?;
+                        store.note_unapplied(&path, fetched.put, false, &why, None)?;
+                        store.commit()?;
+                        events.push_back(Event::Refused { put: fetched.put, retry: false });
+                    } else if blame == Blame::Here {
                         self.cannot_store = true;
                         store.set_meta(
                             "last-error",
@@ -63,7 +73,12 @@ impl Follower {
             store.set_meta("last-error", "")?;
         }
         for ((put, from, Part { name, file }), placed) in whole.into_iter().zip(placed) {
-            self.staging.discard(&name);
+            if placed == Placed::Refused {
+                self.retries.park(put, name);
+                events.push_back(Event::Refused { put, retry: false });
+            } else {
+                self.staging.discard(&name);
+            }
             // Only now may somebody else begin such a file.
             drop(file);
             let result = if placed == Placed::Settled { Ok(()) } else { Err(Blame::Here) };
@@ -108,8 +123,10 @@ impl Follower {
         all: &[(Version, StagedName)],
         store: &Store,
     ) -> Result<Vec<Placed>, CatalogueError> {
+        store.commit()?;
+        store.begin()?;
         let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
-        let (mut results, mut rows) = (Vec::new(), Vec::new());
+        let (mut results, mut rows, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for (put, name) in all {
             let Some((path, row)) = store.of_put(*put)? else {
                 results.push(Placed::Settled);
@@ -121,10 +138,18 @@ impl Follower {
                 _ if !self.replica.wants(*put) => Placed::Unwanted,
                 None => Placed::Failed,
                 Some((entry, content)) => {
-                    match place_one(&mut steps, store, &path, (&entry, &content), name) {
-                        Ok(meta) => {
+                    let placed = steps.attempt(store, &path, |steps| {
+                        place_one(steps, store, &path, (&entry, &content), name)
+                    });
+                    match placed {
+                        Ok(Ok(meta)) => {
                             rows.push((path, entry, meta));
                             Placed::Settled
+                        }
+                        Ok(Err(why)) => {
+                            warn!("content of {path} cannot be stored: {why}; it is tried again");
+                            refused.push((path, *put, why));
+                            Placed::Refused
                         }
                         Err(Failed::Catalogue(e)) => return Err(e),
                         Err(e) => {
@@ -138,23 +163,45 @@ impl Follower {
         }
         let noted = steps.sync().and_then(|()| Ok(note(store, &rows)?));
         if let Err(e) = noted {
-            error!("contents cannot be stored: {e}");
             rolled_back(store);
             steps.take_back();
-            return Ok(vec![Placed::Failed; all.len()]);
+            // Which of them it is shows only on its own.
+            if let [one, rest @ ..] = all
+                && !rest.is_empty()
+            {
+                let mut placed = self.place(std::slice::from_ref(one), store)?;
+                placed.extend(self.place(rest, store)?);
+                return Ok(placed);
+            }
+            error!("contents cannot be stored: {e}");
+            let Some((path, put)) = rows.first().and_then(|(path, entry, _)| {
+                Some((path, entry.content?.put)).filter(|_| e.lies_in_path())
+            }) else {
+                return Ok(vec![Placed::Failed; all.len()]);
+            };
+            refused = vec![(path.clone(), put, e.reason(path))];
+            results = vec![Placed::Refused];
+            store.begin()?;
+        } else {
+            self.litter |= steps.settle();
         }
-        self.litter |= steps.settle();
+        for (path, put, why) in &refused {
+            store.note_unapplied(path, *put, false, why, None)?;
+        }
+        store.commit()?;
         Ok(results)
     }
 }
 
-fn place_one(
+/// Gives content its name; what lies there before is kept by the catalogue, or set aside.
+pub(super) fn place_one(
     steps: &mut Steps<'_>,
     store: &Store,
     path: &TreePath,
     (entry, content): (&Entry, &Content),
     name: &StagedName,
 ) -> Result<Meta, Failed> {
+    check_free(store, path)?;
     let (row, kept) = steps.rows(store, path)?;
     steps.conform(content, entry.mode, name)?;
     steps.clear(path, row.as_ref(), kept.as_ref())?;
@@ -165,11 +212,11 @@ fn note(store: &Store, rows: &[(TreePath, Entry, Meta)]) -> Result<(), Catalogue
     if rows.is_empty() {
         return Ok(());
     }
-    store.commit()?;
-    store.begin()?;
     for (path, entry, meta) in rows {
+        store.note_in_place(path)?;
         store.keep(path, None)?;
         store.put_entry(path, entry, Some(meta), &[])?;
     }
-    store.commit()
+    store.commit()?;
+    store.begin()
 }

@@ -166,11 +166,16 @@ impl Follower {
             return None;
         };
         let (parent, name) = path.split_last()?;
-        let survey = self
-            .root
-            .open_folder(&parent)
-            .and_then(|parent| parent.survey(name.as_bytes()))
-            .ok()?;
+        let folder = match self.root.open_folder(&parent) {
+            Ok(folder) => folder,
+            // Whether there is such a folder the master knows.
+            Err(TreeError::NotFound | TreeError::NotFolder) => return None,
+            Err(e) => return self.cannot_store(change, &parent, &e),
+        };
+        if let Err(e) = folder.check_writable() {
+            return self.cannot_store(change, &parent, &e);
+        }
+        let survey = folder.survey(name.as_bytes()).ok()?;
         let what = match survey.meta.kind {
             _ if survey.mount_point => "a mount point",
             MetaKind::Link => "a symbolic link",
@@ -178,6 +183,18 @@ impl Follower {
             MetaKind::File | MetaKind::Folder => return None,
         };
         Some(Refusal::new(ErrorCode::NotServed, format!("{path}: {what} has that name")))
+    }
+}
+
+impl Follower {
+    /// The content of a put has to be here before it is acknowledged; other changes are made by those who can.
+    fn cannot_store(&self, change: &Change, at: &TreePath, e: &TreeError) -> Option<Refusal> {
+        let Change::Put { path, .. } = change else { return None };
+        let reason = e.reason();
+        Some(Refusal::new(
+            ErrorCode::NotServed,
+            format!("{path} cannot be stored by this slave: {at}: {reason}"),
+        ))
     }
 }
 

@@ -1,0 +1,134 @@
+//! Lists of paths for operators: what is not served, and what the disk refuses.
+
+use relais_proto::{PathList, PathNote, PathPart, limits};
+use rusqlite::{Connection, params};
+
+use super::reader::Reader;
+use super::store::{Skip, Store};
+use super::{CatalogueError, database};
+
+/// Bytes of the paths and reasons in one part. A part has room for the longest path and reason behind that.
+const PART: usize = 40 * 1024;
+
+/// A list, as far as its paths are named, and how long it is.
+#[derive(Debug, Default)]
+pub struct Listed {
+    notes: Vec<PathNote>,
+    total: u64,
+}
+
+impl Listed {
+    /// As an answer to a question.
+    pub fn into_parts(self, query: u64) -> Vec<PathPart> {
+        let total = self.total;
+        let part = || PathPart { query, paths: Vec::new(), total, last: false };
+        let (mut parts, mut bytes) = (vec![part()], 0);
+        for note in self.notes {
+            let size = note.path.len() + note.reason.len() + 12;
+            if bytes > 0 && bytes + size > PART {
+                parts.push(part());
+                bytes = 0;
+            }
+            bytes += size;
+            parts.last_mut().into_iter().for_each(|part| part.paths.push(note.clone()));
+        }
+        parts.last_mut().into_iter().for_each(|part| part.last = true);
+        parts
+    }
+}
+
+impl Store {
+    /// A list for an operator.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn listed(&self, list: PathList) -> Result<Listed, CatalogueError> {
+        read(&self.database, list).map_err(database::failed(&self.file))
+    }
+}
+
+impl Reader {
+    /// A list for an operator.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn listed(&mut self, list: PathList) -> Result<Listed, CatalogueError> {
+        self.ask(|database| read(database, list))
+    }
+}
+
+fn read(database: &Connection, list: PathList) -> rusqlite::Result<Listed> {
+    let most = i64::try_from(limits::SHOWN_PATHS).unwrap_or(i64::MAX);
+    let (table, columns) = match list {
+        PathList::Skipped => ("skipped", "why, 0, 0, ''"),
+        PathList::Unapplied => ("unapplied", "0, removal, since, why"),
+    };
+    let total: i64 =
+        database.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+    let select = format!(
+        "SELECT folder, CAST(name AS BLOB), {columns} FROM {table} ORDER BY folder, name LIMIT ?"
+    );
+    let mut statement = database.prepare(&select)?;
+    let rows = statement.query_map(params![most], |row| {
+        let (folder, name): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        let (removal, since): (bool, i64) = (row.get(3)?, row.get(4)?);
+        let why: String = row.get(5)?;
+        let reason = match list {
+            PathList::Skipped => {
+                Skip::from_number(row.get(2)?).map_or("unknown", Skip::text).to_owned()
+            }
+            PathList::Unapplied if removal => format!("not removed here: {why}"),
+            PathList::Unapplied => format!("not applied here: {why}"),
+        };
+        Ok(PathNote { path: shown(&folder, &name), reason, since_ms: since.cast_unsigned() })
+    })?;
+    let notes = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(Listed { notes, total: total.cast_unsigned() })
+}
+
+/// A path with all that cannot be shown escaped.
+pub(super) fn shown(folder: &str, name: &[u8]) -> String {
+    let mut text = if folder.is_empty() { String::from("/") } else { format!("/{folder}/") };
+    for chunk in name.utf8_chunks() {
+        text.extend(chunk.valid().chars().flat_map(|c| {
+            let escapes = c.is_control() || c == '\\' || relais_proto::is_harmful(c);
+            let escaped: Vec<char> = if escapes { c.escape_default().collect() } else { vec![c] };
+            escaped
+        }));
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_shown_is_escaped() {
+        assert_eq!(shown("", "é b".as_bytes()), "/é b");
+        assert_eq!(shown("d/e", b"a\xff\n\\"), "/d/e/a\\xff\\n\\\\");
+    }
+
+    #[test]
+    fn long_lists_come_in_parts_that_fit() {
+        let note = |n: usize| PathNote {
+            path: "p".repeat(n),
+            reason: "r".repeat(limits::TEXT),
+            since_ms: 1,
+        };
+        let notes = (0..100).map(|n| note(n * 150)).collect();
+        let parts = Listed { notes, total: 7000 }.into_parts(3);
+        assert!(
+            parts.len() > 10 && parts.iter().map(|part| part.paths.len()).sum::<usize>() == 100
+        );
+        for part in &parts {
+            assert_eq!((part.query, part.total), (3, 7000));
+            let bytes: usize = part.paths.iter().map(|note| note.path.len() + 1100).sum();
+            assert!(bytes < limits::CONTROL_FRAME as usize);
+        }
+        let last: Vec<bool> = parts.iter().map(|part| part.last).collect();
+        assert!(last[..last.len() - 1].iter().all(|last| !last) && last[last.len() - 1]);
+        assert_eq!(Listed::default().into_parts(1).len(), 1);
+    }
+}

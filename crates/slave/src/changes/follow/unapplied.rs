@@ -1,0 +1,184 @@
+//! Changes that the disk does not take, for a reason that lies in the path. The catalogue gets what the tree has, and a record of each
+//! path at which the disk is not so. Nothing is done on the disk here.
+
+use relais_cluster::Entry;
+use relais_cluster::replica::{Lack, lack_of_entry};
+use relais_proto::{FolderId, Kind, Mode, TreePath, Version};
+
+use crate::catalogue::{CatalogueError, Kept, Store, Stored};
+
+/// What is to be told of contents that are not here.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    /// Contents that the disk refuses.
+    pub puts: Vec<Version>,
+    /// Those of them that were here, at another path.
+    pub missing: Vec<Lack>,
+}
+
+/// A file whose content cannot be placed. What lies there stays until it can.
+pub(super) fn put(
+    store: &Store,
+    path: &TreePath,
+    entry: &Entry,
+    holders: &[FolderId],
+    why: &str,
+    refused: &mut Refused,
+) -> Result<(), CatalogueError> {
+    let former = former(store, path)?;
+    if store.row(path)?.is_some_and(|row| row.entry.kind == Kind::Folder) {
+        store.remove(path)?;
+    }
+    store.put_entry(path, entry, None, holders)?;
+    store.keep(path, former.as_ref())?;
+    refused.puts.extend(entry.content.map(|content| content.put));
+    store.note_unapplied(path, entry.version, false, why, None)
+}
+
+/// A folder that cannot be made.
+pub(super) fn folder(
+    store: &Store,
+    path: &TreePath,
+    version: Version,
+    mode: Mode,
+    why: &str,
+) -> Result<(), CatalogueError> {
+    let former = former(store, path)?;
+    let entry = Entry { version, mode, content: None };
+    let left = store.unapplied(path)?.is_some_and(|found| found.removal);
+    match store.row(path)?.map(|row| row.entry) {
+        // What the catalogue knows of it on the disk stays known.
+        Some(there) if there.kind == Kind::Folder && there.version.is_some() => {
+            store.renumber(path, version)?;
+            store.set_mode(path, mode)?;
+        }
+        Some(there) if there.kind == Kind::File => {
+            store.remove(path)?;
+            store.put_entry(path, &entry, None, &[])?;
+        }
+        _ => store.put_entry(path, &entry, None, &[])?,
+    }
+    store.keep(path, former.as_ref())?;
+    if left {
+        left_below(store, path, version, why)?;
+    }
+    store.note_unapplied(path, version, false, why, None)
+}
+
+/// A mode that cannot be set for now.
+pub(super) fn mode(
+    store: &Store,
+    path: &TreePath,
+    version: Version,
+    mode: Mode,
+    why: &str,
+) -> Result<(), CatalogueError> {
+    store.renumber(path, version)?;
+    store.set_mode(path, mode)?;
+    store.note_unapplied(path, version, false, why, None)
+}
+
+/// What is left of a removed folder at a path where there is a folder again: each thing is removed on its own.
+pub(super) fn left_below(
+    store: &Store,
+    path: &TreePath,
+    version: Version,
+    why: &str,
+) -> Result<(), CatalogueError> {
+    for (mut at, _) in store.kept_below(path)? {
+        while at.is_below(path) && store.row(&at)?.is_none() {
+            store.note_unapplied(&at, version, true, why, None)?;
+            let Some((above, _)) = at.split_last() else { break };
+            at = above;
+        }
+    }
+    Ok(())
+}
+
+/// Something that cannot be removed: it is gone from the tree, and stays on the disk.
+pub(super) fn removal(
+    store: &Store,
+    path: &TreePath,
+    version: Version,
+    why: &str,
+) -> Result<(), CatalogueError> {
+    let (lies, left) = lies_at(store, path)?;
+    store.remove(path)?;
+    keep_all(store, &lies)?;
+    if left {
+        store.note_unapplied(path, version, true, why, None)?;
+    }
+    Ok(())
+}
+
+/// Something that cannot be moved: the tree has it at `to`, and what the disk has of it stays at `from`.
+pub(super) fn move_to(
+    store: &Store,
+    from: &TreePath,
+    to: &TreePath,
+    version: Version,
+    why: &str,
+    refused: &mut Refused,
+) -> Result<(), CatalogueError> {
+    let (lies, left) = lies_at(store, from)?;
+    let over = former(store, to)?;
+    let mut moved = store.below(from)?;
+    moved.extend(store.row(from)?.map(|row| (from.clone(), row)));
+    moved.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    store.remove(to)?;
+    store.relocate_entries(from, to, version)?;
+    for (old, row) in moved {
+        let rest = old.as_str().get(from.as_str().len()..).unwrap_or_default();
+        let Ok(path) = TreePath::new(format!("{}{rest}", to.as_str())) else { continue };
+        let Some(entry) = store.row(&path)?.as_ref().and_then(Stored::tree_entry) else {
+            // Found by hand and never numbered: it is found again where it lies.
+            store.remove(&path)?;
+            continue;
+        };
+        let source = (row.here && entry.content.is_some()).then_some(&old);
+        if source.is_some() {
+            store.put_entry(&path, &entry, None, &[])?;
+            refused.missing.extend(lack_of_entry(&path, &entry));
+        } else if entry.content.is_none() {
+            store.put_entry(&path, &entry, None, &[])?;
+        }
+        refused.puts.extend(entry.content.map(|content| content.put));
+        store.note_unapplied(&path, version, false, why, source)?;
+        store.forget_left(&path)?;
+    }
+    keep_all(store, &lies)?;
+    store.keep(to, over.as_ref())?;
+    if left {
+        store.note_unapplied(from, version, true, why, None)?;
+    }
+    Ok(())
+}
+
+/// The content of the tree, or a former one, that lies at a path.
+fn former(store: &Store, path: &TreePath) -> Result<Option<Kept>, CatalogueError> {
+    let here = store.row(path)?.as_ref().and_then(Stored::to_keep);
+    Ok(here.or(store.kept(path)?))
+}
+
+/// What lies at and below a path by the catalogue: the contents, and whether anything does.
+fn lies_at(
+    store: &Store,
+    path: &TreePath,
+) -> Result<(Vec<(TreePath, Kept)>, bool), CatalogueError> {
+    let mut lies = store.kept_below(path)?;
+    let mut left = store.unapplied_below(path)?.iter().any(|found| found.lies)
+        || store.unapplied(path)?.is_some_and(|found| found.lies);
+    let mut rows = store.below(path)?;
+    rows.extend(store.row(path)?.map(|row| (path.clone(), row)));
+    for (path, row) in rows {
+        // A folder that was never made here has no place on the disk.
+        left |= row.entry.kind == Kind::Folder && row.ino != 0;
+        lies.extend(row.to_keep().map(|kept| (path, kept)));
+    }
+    left |= !lies.is_empty();
+    Ok((lies, left))
+}
+
+fn keep_all(store: &Store, all: &[(TreePath, Kept)]) -> Result<(), CatalogueError> {
+    all.iter().try_for_each(|(path, kept)| store.keep(path, Some(kept)))
+}
