@@ -16,6 +16,7 @@ mod registry;
 pub mod replica;
 mod sequence;
 mod slave;
+pub mod timeline;
 mod tree;
 mod turn;
 

@@ -41,7 +41,7 @@ pub use message::{
 pub use name::{NameError, TreePath, check_part};
 pub use network::network_of;
 pub use replication::{
-    Asked, Chain, Content, Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart,
+    Asked, Chain, Content, Standing, Timeline, ToMaster, ToSlave, Told, TreeEntry, TreePart,
 };
 pub use seldom::{KeptBack, Seldom};
 pub use shown::{clean, is_harmful, quoted};

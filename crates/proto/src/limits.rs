@@ -58,6 +58,8 @@ pub const LINK_LIST: usize = 4096;
 pub const HOLDERS: usize = 64;
 /// Most puts that are given up at the same time.
 pub const GIVEN_UP: usize = 1024;
+/// Most timelines of a history that are remembered; older ones are dropped. They fit into one message together with `GIVEN_UP` puts.
+pub const TIMELINES: usize = 512;
 /// Most slaves named in one `Peers`.
 pub const PEERS: usize = 64;
 /// Longest path in a list for an operator, in bytes: four for each of a path that cannot be shown.

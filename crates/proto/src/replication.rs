@@ -26,6 +26,33 @@ impl Decode for Chain {
     }
 }
 
+/// A stretch of a history that one master has numbered without a break.
+///
+/// A master begins a new one at each start and after each recovery. Two histories with a timeline in common are the same
+/// up to the end of it in the shorter of the two; equal numbers alone say nothing, since a master with a restored disk
+/// gives them out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timeline {
+    /// The last change before it.
+    pub after: Version,
+    /// Random.
+    pub id: [u8; 16],
+}
+
+impl Timeline {
+    /// Appends both fields.
+    pub fn encode(&self, to: &mut Encoder<'_>) {
+        self.after.encode(to);
+        to.bytes(&self.id);
+    }
+}
+
+impl Decode for Timeline {
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        Ok(Self { after: Version::decode(from)?, id: from.array()? })
+    }
+}
+
 /// Content of a file: what a put has brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Content {
@@ -366,6 +393,8 @@ pub enum ToSlave {
         chain: Chain,
         /// As `GiveUp`, for all of these; at most [`limits::GIVEN_UP`].
         given_up: Vec<Version>,
+        /// The timelines of the master's history, oldest first.
+        timelines: Vec<Timeline>,
     },
     /// The changes do not reach back to its number, or are not its own: the whole tree comes in pages, and it compares.
     Compare {
@@ -389,8 +418,8 @@ pub enum ToSlave {
         mark: Mark,
         /// The hash there.
         chain: Chain,
-        /// The last change of each earlier epoch that went into this tree.
-        ends: Vec<Version>,
+        /// The timelines of the history that made this tree, oldest first.
+        timelines: Vec<Timeline>,
         /// How many entries there were.
         entries: u64,
     },
@@ -439,10 +468,10 @@ impl ToSlave {
     /// Appends a tag and the fields.
     pub fn encode(&self, to: &mut Encoder<'_>) {
         match self {
-            Self::Follow { epoch, mark, chain, given_up } => {
+            Self::Follow { epoch, mark, chain, given_up, timelines } => {
                 mark.encode(to.u8(0).u32(*epoch));
                 chain.encode(to);
-                to.list(given_up, Version::encode);
+                to.list(given_up, Version::encode).list(timelines, Timeline::encode);
             }
             Self::Compare { epoch, mark, given_up } => {
                 mark.encode(to.u8(1).u32(*epoch));
@@ -452,10 +481,10 @@ impl ToSlave {
                 to.u8(2).list(entries, encode_placed);
                 encode_ids(ids, to);
             }
-            Self::End { mark, chain, ends, entries } => {
+            Self::End { mark, chain, timelines, entries } => {
                 mark.encode(to.u8(3));
                 chain.encode(to);
-                to.list(ends, Version::encode).u64(*entries);
+                to.list(timelines, Timeline::encode).u64(*entries);
             }
             Self::Tell { changes } => {
                 to.u8(4).list(changes, Told::encode);
@@ -489,6 +518,7 @@ impl Decode for ToSlave {
                 mark: Mark::decode(from)?,
                 chain: Chain::decode(from)?,
                 given_up: from.list("puts that are given up", limits::GIVEN_UP)?,
+                timelines: from.list("timelines", limits::TIMELINES)?,
             },
             1 => Self::Compare {
                 epoch: from.u32()?,
@@ -505,7 +535,7 @@ impl Decode for ToSlave {
             3 => Self::End {
                 mark: Mark::decode(from)?,
                 chain: Chain::decode(from)?,
-                ends: from.list("epochs", limits::LINK_LIST)?,
+                timelines: from.list("timelines", limits::TIMELINES)?,
                 entries: from.u64()?,
             },
             4 => Self::Tell { changes: from.list("changes", limits::LINK_LIST)? },
@@ -545,8 +575,8 @@ pub struct TreePart {
     pub ids: Vec<(ChangeId, Version)>,
     /// Where the folder stands; the same in all parts.
     pub standing: Standing,
-    /// The last change of each earlier epoch that went into this tree.
-    pub ends: Vec<Version>,
+    /// The timelines of the history that made this tree, oldest first; in the first part only.
+    pub timelines: Vec<Timeline>,
     /// Whether this is the last part.
     pub last: bool,
 }
@@ -559,7 +589,7 @@ impl TreePart {
         });
         encode_ids(&self.ids, to);
         self.standing.encode(to);
-        to.list(&self.ends, Version::encode).bool(self.last);
+        to.list(&self.timelines, Timeline::encode).bool(self.last);
     }
 }
 
@@ -580,7 +610,7 @@ impl Decode for TreePart {
             entries: entries.into_iter().map(|Held(entry)| entry).collect(),
             ids: decode_ids(from)?,
             standing: Standing::decode(from)?,
-            ends: from.list("epochs", limits::LINK_LIST)?,
+            timelines: from.list("timelines", limits::TIMELINES)?,
             last: from.bool()?,
         })
     }

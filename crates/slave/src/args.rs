@@ -147,6 +147,7 @@ impl Args {
         Ok(Config {
             root: std::path::absolute(&self.root)
                 .with_context(|| format!("{} is no usable path", self.root.display()))?,
+            port: self.port,
             cluster,
             accounts,
             workers: self.workers.unwrap_or_else(config::default_workers),

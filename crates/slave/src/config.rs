@@ -38,6 +38,8 @@ pub struct Cluster {
 pub struct Config {
     /// The folder to serve.
     pub root: PathBuf,
+    /// The port that was asked for; 0 for any.
+    pub port: u16,
     /// The cluster it belongs to; none: it stands alone.
     pub cluster: Option<Cluster>,
     /// Who may log in where it stands alone; none: nobody has an account.

@@ -41,7 +41,7 @@ use relais_tree::Folder;
 use thiserror::Error;
 
 use crate::board::Board;
-use crate::catalogue::{CatalogueError, Own};
+use crate::catalogue::{CatalogueError, Own, StartedAs};
 use crate::certificate::Certificate;
 use crate::changes::channel::Desk;
 use crate::config::Config;
@@ -124,17 +124,20 @@ pub struct Slave {
 }
 
 impl Slave {
-    /// Opens the folder and takes an identity in it. Starts no thread and no process.
+    /// Opens the folder and takes an identity in it: the one that a slave of this kind had that was started for the same port,
+    /// and got `bound`. Starts no thread and no process.
     ///
     /// # Errors
     /// Why this folder cannot be served.
-    pub fn new(config: Config) -> Result<Self, SlaveError> {
+    pub fn new(config: Config, bound: u16) -> Result<Self, SlaveError> {
         config.check().map_err(SlaveError::Config)?;
         supervisor::block_signals()?;
         let name = config.root.display().to_string();
         let folder = Folder::open(&config.root)
             .map_err(|cause| SlaveError::Folder { folder: name.clone(), cause })?;
-        let own = Own::take(&folder).map_err(|cause| SlaveError::State { folder: name, cause })?;
+        let started = StartedAs { standalone: config.cluster.is_none(), asked: config.port, bound };
+        let own = Own::take(&folder, started)
+            .map_err(|cause| SlaveError::State { folder: name, cause })?;
         let board =
             Board::new(config.workers, config.sessions_per_worker.into(), config.queue.into())?;
         let board = board.limit_uploads(UploadLimits {

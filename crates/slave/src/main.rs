@@ -56,9 +56,9 @@ fn run(args: args::Args, inherited: Inherited) -> Result<(), (u8, anyhow::Error)
         }
         None => {}
     }
-    let slave = Slave::new(config).map_err(failed)?;
-    inherited.close();
     let bound = listener.local_addr().map_err(|e| (1, e.into()))?;
+    let slave = Slave::new(config, bound.port()).map_err(failed)?;
+    inherited.close();
     let mut out = std::io::stdout();
     writeln!(out, "ready role=slave addr={bound} pid={}", std::process::id())
         .and_then(|()| out.flush())

@@ -1,6 +1,7 @@
 //! One tree on every slave: what is put on one is on all of them, whatever dies, hangs or is cut off meanwhile, and nobody sees less
 //! than was acknowledged.
 
+mod branches;
 pub mod catching_up;
 mod cloned;
 mod copies;
@@ -11,10 +12,12 @@ mod endurance;
 pub mod failover;
 mod freshness;
 mod halfway;
+mod identity;
 mod in_place;
 mod killed;
 mod lab;
 mod load;
+mod lost_state;
 mod memory;
 mod modes;
 mod operators;

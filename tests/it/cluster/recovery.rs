@@ -16,17 +16,17 @@ use crate::harness::{
 };
 
 /// The master's state folder.
-fn state(cluster: &Cluster) -> PathBuf {
+pub fn state(cluster: &Cluster) -> PathBuf {
     cluster.dir.folder("master")
 }
 
 /// Why the master takes no changes, as `status` says it.
-fn halted(cluster: &Cluster) -> Option<String> {
+pub fn halted(cluster: &Cluster) -> Option<String> {
     cluster.status_json()?["halted"].as_str().map(str::to_owned)
 }
 
 #[track_caller]
-fn wait_halted(cluster: &Cluster) {
+pub fn wait_halted(cluster: &Cluster) {
     eventually(SOON, "the master takes no changes", || halted(cluster));
 }
 
@@ -69,7 +69,7 @@ fn names(cluster: &Cluster) -> Vec<PathBuf> {
 }
 
 /// What is in them.
-fn saved(cluster: &Cluster) -> Vec<(PathBuf, Vec<u8>)> {
+pub fn saved(cluster: &Cluster) -> Vec<(PathBuf, Vec<u8>)> {
     names(cluster)
         .into_iter()
         .map(|name| (name.clone(), fs::read(state(cluster).join(name)).unwrap()))
@@ -77,7 +77,7 @@ fn saved(cluster: &Cluster) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 /// Has these files, and no others, as the master's state.
-fn lay(cluster: &Cluster, files: &[(PathBuf, Vec<u8>)]) {
+pub fn lay(cluster: &Cluster, files: &[(PathBuf, Vec<u8>)]) {
     names(cluster).iter().for_each(|name| fs::remove_file(state(cluster).join(name)).unwrap());
     files.iter().for_each(|(name, bytes)| fs::write(state(cluster).join(name), bytes).unwrap());
 }

@@ -8,6 +8,7 @@ use relais_proto::{Change, ChangeId, Digest, Numbered, TreePath, Version};
 use super::removed::Removed;
 use crate::chain::{self, Chain};
 use crate::message::Standing;
+use crate::timeline::{self, Timeline};
 use crate::tree::{Effects, Entry, Known, Tree, given_back};
 
 /// Most changes kept for slaves that were away. One that is further behind compares trees.
@@ -84,8 +85,8 @@ pub struct Ledger {
     /// The last change that is not kept any more, and the hash there.
     pub(super) base: Version,
     pub(super) base_chain: Chain,
-    /// The last change of each earlier epoch that went into the tree.
-    pub(super) ends: Vec<Version>,
+    /// Which masters have numbered the changes, oldest first.
+    pub(super) timelines: Vec<Timeline>,
     /// What puts have replaced that are not known to be safe yet: a withdrawal brings it back.
     pub(super) formers: BTreeMap<Version, Option<Entry>>,
     /// Puts that were withdrawn, as far as the changes are kept: whoever asks for one again is not told that it is done.
@@ -99,21 +100,26 @@ impl Ledger {
         Self { base_chain: seed, ..Self::default() }
     }
 
-    /// Built anew from a slave's tree, in an epoch above all that were heard of. `seed` is random.
+    /// Built anew from a slave's tree and history, in an epoch above all that were heard of. `seed` is random, and so is the
+    /// `timeline` that begins.
     #[must_use]
-    pub fn recovered(known: Known, ends: Vec<Version>, epoch: u32, seed: Chain) -> Self {
+    pub fn recovered(
+        known: Known,
+        mut timelines: Vec<Timeline>,
+        epoch: u32,
+        seed: Chain,
+        timeline: [u8; 16],
+    ) -> Self {
         let last = Version { epoch, number: 0 };
-        let mut ends = ends;
         let id_order = in_order(&known);
-        ends.retain(|end| end.epoch != known.tree.last().epoch);
-        ends.push(known.tree.last());
+        timeline::begin(&mut timelines, timeline, known.tree.last());
         let tree =
             Tree::listed(known.tree.iter().map(|(path, entry)| (path.clone(), *entry)), last);
         Self {
             known: Known { tree, ids: known.ids },
             base: last,
             base_chain: seed,
-            ends,
+            timelines,
             id_order,
             ..Self::default()
         }
@@ -313,10 +319,27 @@ impl Ledger {
         self.tail.back().map_or(self.base_chain, |kept| kept.chain)
     }
 
-    /// The last change of each earlier epoch that went into the tree.
+    /// Which masters have numbered the changes, oldest first.
     #[must_use]
-    pub fn ends(&self) -> &[Version] {
-        &self.ends
+    pub fn timelines(&self) -> &[Timeline] {
+        &self.timelines
+    }
+
+    /// Adds the timelines of a journal whose changes were applied behind `snapshot`, the last change of the snapshot.
+    pub fn add_timelines(&mut self, found: &[Timeline], snapshot: Version) {
+        for (n, timeline) in found.iter().enumerate() {
+            let end = found.get(n + 1).map_or(self.last(), |next| next.after);
+            if end > snapshot {
+                let after = timeline.after.max(snapshot);
+                timeline::begin(&mut self.timelines, timeline.id, after);
+            }
+        }
+    }
+
+    /// Another master numbers from here on. To be called before it has numbered anything.
+    pub fn begin_timeline(&mut self, id: [u8; 16]) {
+        let last = self.last();
+        timeline::begin(&mut self.timelines, id, last);
     }
 
     /// The changes that are kept, oldest first.

@@ -85,7 +85,9 @@ impl Halt {
     #[must_use]
     pub fn why(self) -> &'static str {
         match self {
-            Self::Broken => "the master's journal cannot be written",
+            Self::Broken => {
+                "the master's journal cannot be written, or was removed; the master's log says more"
+            }
             Self::Behind => {
                 "the master's journal lacks changes that a slave has; run ftpmaster recover"
             }

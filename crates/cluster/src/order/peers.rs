@@ -11,6 +11,7 @@ use super::{Action, Halt, Holders, Order};
 use crate::chain::Chain;
 use crate::message::{PAGE, Room, Standing, ToSlave, Told};
 use crate::slave::LinkId;
+use crate::timeline::Timeline;
 use crate::tree::Entry;
 
 /// A slave that is there.
@@ -39,7 +40,7 @@ struct Listing {
     ids: VecDeque<(ChangeId, Version)>,
     mark: Version,
     chain: Chain,
-    ends: Vec<Version>,
+    timelines: Vec<Timeline>,
     count: u64,
 }
 
@@ -56,7 +57,7 @@ impl Listing {
             ids: ids.into(),
             mark: ledger.last(),
             chain: ledger.chain(),
-            ends: ledger.ends().to_vec(),
+            timelines: ledger.timelines().to_vec(),
             count,
         }
     }
@@ -126,7 +127,10 @@ impl Order {
         let mark = self.last();
         let given_up = self.to_give_up();
         let (message, listing) = match reach {
-            Reach::Follows(chain) => (ToSlave::Follow { epoch, mark, chain, given_up }, None),
+            Reach::Follows(chain) => {
+                let timelines = self.ledger.timelines().to_vec();
+                (ToSlave::Follow { epoch, mark, chain, given_up, timelines }, None)
+            }
             _ => (ToSlave::Compare { epoch, mark, given_up }, Some(Listing::of(&self.ledger))),
         };
         let applied = standing.applied;
@@ -172,10 +176,10 @@ impl Order {
                     Some(page) => page,
                     None => {
                         let (mark, chain, entries) = (listing.mark, listing.chain, listing.count);
-                        let ends = std::mem::take(&mut listing.ends);
+                        let timelines = std::mem::take(&mut listing.timelines);
                         peer.told = mark;
                         peer.listing = None;
-                        ToSlave::End { mark, chain, ends, entries }
+                        ToSlave::End { mark, chain, timelines, entries }
                     }
                 },
                 None if peer.told >= self.ledger.last() => continue,

@@ -11,6 +11,7 @@ use relais_proto::{
 use super::ledger::{Kept, Ledger, in_order};
 use super::removed::{Removal, RemovalKey, Removed};
 use crate::chain::{self, Chain};
+use crate::timeline::Timeline;
 use crate::tree::{Known, Tree};
 
 const LAYOUT: u8 = 2;
@@ -25,8 +26,8 @@ impl Ledger {
         self.chain().encode(to);
         self.base.encode(to);
         self.base_chain.encode(to);
-        count(self.ends.len(), to);
-        self.ends.iter().for_each(|end| end.encode(to));
+        count(self.timelines.len(), to);
+        self.timelines.iter().for_each(|timeline| timeline.encode(to));
         count(self.known.tree.len(), to);
         self.known.tree.iter().for_each(|(path, entry)| entry.encode(to.path(path)));
         count(self.formers.len(), to);
@@ -71,7 +72,7 @@ impl Ledger {
         }
         let (last, last_chain) = (Version::decode(from)?, Chain::decode(from)?);
         let (base, base_chain) = (Version::decode(from)?, Chain::decode(from)?);
-        let ends = many(from, Version::decode)?;
+        let timelines = many(from, Timeline::decode)?;
         let entries = many(from, |from| Ok((from.path()?, TreeEntry::decode(from)?)))?;
         let formers: BTreeMap<_, _> =
             many(from, |from| Ok((Version::decode(from)?, from.option()?)))?.into_iter().collect();
@@ -117,7 +118,7 @@ impl Ledger {
             removed,
             base,
             base_chain,
-            ends,
+            timelines,
             formers,
             withdrawn,
             id_order,
@@ -236,11 +237,11 @@ mod tests {
     fn a_recovered_ledger_comes_back() {
         let known =
             Known { tree: Tree::listed([], Version { epoch: 1, number: 4 }), ids: HashMap::new() };
-        let ledger = Ledger::recovered(known, vec![], 2, Chain([9; 32]));
+        let ledger = Ledger::recovered(known, vec![], 2, Chain([9; 32]), [5; 16]);
         let back = Ledger::from_bytes(&ledger.to_bytes()).unwrap();
         assert_eq!(
-            (back.last(), back.ends(), back.chain()),
-            (Version { epoch: 2, number: 0 }, ledger.ends(), Chain([9; 32]))
+            (back.last(), back.timelines(), back.chain()),
+            (Version { epoch: 2, number: 0 }, ledger.timelines(), Chain([9; 32]))
         );
         assert!(!back.reaches(Version { epoch: 1, number: 4 }));
     }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::chain::Chain;
 use crate::message::{LARGE, Standing};
+use crate::timeline::Timeline;
 use crate::tree::Known;
 use relais_proto::{Digest, Expect, FileTime, Mode, SlaveId, TreePath};
 
@@ -525,8 +526,9 @@ fn a_recovered_order_begins_in_a_higher_epoch_and_all_compare() {
         });
     }
     let mut order =
-        Order::new(Ledger::recovered(known, vec![], 2, Chain([9; 32])), BTreeSet::new());
-    assert_eq!((order.ledger().epoch(), order.ledger().ends()), (2, &[version(2)][..]));
+        Order::new(Ledger::recovered(known, vec![], 2, Chain([9; 32]), [5; 16]), BTreeSet::new());
+    let begun = Timeline { after: version(2), id: [5; 16] };
+    assert_eq!((order.ledger().epoch(), order.ledger().timelines()), (2, &[begun][..]));
     assert_eq!(names(&order), ["/a 1-1", "/b 1-2"]);
     let actions =
         join_as(&mut order, A, Standing { applied: version(2), chain: Chain([3; 32]), epoch: 1 });

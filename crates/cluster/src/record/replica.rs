@@ -18,6 +18,7 @@ use super::{EVENT, Machine, add_actions};
 use crate::message::Standing;
 use crate::order::many;
 use crate::replica::{Action, Answer, Blame, Event, Lack, Listing, Replica, Session};
+use crate::timeline::Timeline;
 
 /// Records what a [`Replica`] is given and does. After an error the recording is at its end.
 #[derive(Debug, Clone)]
@@ -128,19 +129,22 @@ impl Machine for Replica {
             Action::SendAway(session) => {
                 to.u8(12).u64(session.0);
             }
+            Action::Timelines(timelines) => {
+                encode_all(timelines.iter(), to.u8(13), Timeline::encode);
+            }
         }
     }
 }
 
 fn encode_listing(listing: &Listing, to: &mut Encoder<'_>) {
-    let Listing { entries, ids, mark, ends } = listing;
+    let Listing { entries, ids, mark, timelines } = listing;
     encode_all(entries.iter(), to, |(path, entry), to| TreeEntry::encode(entry, to.path(path)));
     encode_all(ids.iter(), to, |(id, version), to| {
         id.encode(to);
         version.encode(to);
     });
     mark.encode(to);
-    encode_all(ends.iter(), to, Version::encode);
+    encode_all(timelines.iter(), to, Timeline::encode);
 }
 
 fn encode_answer(answer: &Answer, to: &mut Encoder<'_>) {

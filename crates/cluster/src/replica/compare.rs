@@ -1,10 +1,14 @@
-//! Comparing a slave's tree with the master's, told whole: what goes, what comes, and what nobody else knows.
+//! Comparing a slave's tree with the master's, told whole: what goes, what comes, and what a branch has.
 //!
-//! Nothing goes unless a change that the master knows has taken it: what a slave has from changes that never came into the
-//! master's tree is handed back as a stray, to be offered again, and is not destroyed.
+//! Nothing goes unless a change that the master knows has taken it: what a slave has from changes that are not part of the
+//! master's history is handed back as a stray, to be offered again or quarantined, and is not destroyed. Which changes are
+//! part of it is decided by [`crate::timeline`], never by their numbers alone.
 
-use relais_proto::{ChangeId, Expect, TreePath, Version};
+use std::collections::{HashMap, HashSet};
 
+use relais_proto::{ChangeId, Digest, Expect, TreePath, Version};
+
+use crate::timeline::Timeline;
 use crate::tree::Entry;
 
 /// A tree that is told in pages. Nobody may act on it before it is whole.
@@ -16,8 +20,8 @@ pub struct Listing {
     pub ids: Vec<(ChangeId, Version)>,
     /// The tree is as after this change.
     pub mark: Version,
-    /// The last change of each earlier epoch that went into it.
-    pub ends: Vec<Version>,
+    /// Which masters have numbered the changes that made it, oldest first.
+    pub timelines: Vec<Timeline>,
 }
 
 impl Listing {
@@ -33,19 +37,32 @@ impl Listing {
         self.entries[before.min(self.entries.len())..].is_sorted_by(|a, b| a.0 < b.0)
     }
 
+    /// Whether there is a folder at a path below the top.
+    fn has_folder(&self, path: &TreePath) -> bool {
+        let found = self.entries.binary_search_by(|(other, _)| other.cmp(path)).ok();
+        found.and_then(|at| self.entries.get(at)).is_some_and(|(_, entry)| entry.content.is_none())
+    }
+
+    /// The digest of each content in it, by its put.
+    fn puts(&self) -> HashMap<Version, Digest> {
+        let contents = self.entries.iter().filter_map(|(_, entry)| entry.content);
+        contents.map(|content| (content.put, content.digest)).collect()
+    }
+
     pub(super) fn is_whole(&self, entries: u64) -> bool {
         u64::try_from(self.entries.len()) == Ok(entries)
     }
 }
 
-/// What a slave has and the master never knew of.
+/// What a slave has of a branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stray {
     /// Where it is.
     pub path: TreePath,
     /// What it is.
     pub entry: Entry,
-    /// What has to be at the path for it to be offered as a put; none where something newer is there: then it is set aside.
+    /// What has to be at the path for it to be offered as a new change; none where the tree has something newer there, or no
+    /// folder for it: then it is quarantined.
     pub expect: Option<Expect>,
 }
 
@@ -57,26 +74,22 @@ pub struct Differences {
     /// Entries that come, or have something new; folders first. Where a file takes the place of another, that one stays until the new
     /// content is there, as with every change: it may have to come back.
     pub come: Vec<(TreePath, Entry)>,
-    /// Entries that are kept aside, below a folder first.
+    /// Entries of the branch, below a folder first.
     pub strays: Vec<Stray>,
 }
 
-/// Whether a change went into the tree that `mark` and `ends` describe.
-#[must_use]
-pub fn covered(version: Version, mark: Version, ends: &[Version]) -> bool {
-    if version.epoch == mark.epoch {
-        return version <= mark;
-    }
-    ends.iter().any(|end| end.epoch == version.epoch && version <= *end)
-}
-
-/// Compares a slave's entries, in the order of the paths, with a listing.
+/// Compares a slave's entries, in the order of the paths, with a listing. Up to `fork` both have the same history; what the
+/// slave has from beyond it is a branch.
 pub fn compare<'a>(
     own: impl IntoIterator<Item = (&'a TreePath, &'a Entry)>,
+    fork: Version,
     listing: &Listing,
 ) -> Differences {
     let mut found = Differences::default();
     let mut theirs = listing.entries.iter().peekable();
+    // Folders of the branch that are offered, and so can hold what is offered below them.
+    let mut offered = HashSet::new();
+    let mut puts = None;
     for (path, entry) in own {
         while let Some(next) = theirs.next_if(|(other, _)| other < path) {
             found.come.push(next.clone());
@@ -86,39 +99,50 @@ pub fn compare<'a>(
             continue;
         }
         found.come.extend(there.map(|there| (path.clone(), *there)));
-        let same = there.is_some_and(|there| match (&there.content, &entry.content) {
-            (None, None) => true,
-            (Some(theirs), Some(ours)) => theirs.put == ours.put,
-            _ => false,
-        });
-        if same {
+        let digest = |entry: &Entry| entry.content.map(|content| content.digest);
+        if there.is_some_and(|there| digest(there) == digest(entry)) {
             continue;
         }
-        if covered(entry.version, listing.mark, &listing.ends) {
+        if entry.version <= fork {
             found.gone.push((path.clone(), *entry));
-        } else {
-            found.strays.push(Stray {
-                path: path.clone(),
-                entry: *entry,
-                expect: base(there, listing),
-            });
+            continue;
         }
+        let parent = path.split_last().map(|(parent, _)| parent).unwrap_or_default();
+        let has_parent =
+            parent.is_root() || offered.contains(&parent) || listing.has_folder(&parent);
+        let Some(content) = entry.content else {
+            if there.is_none() && has_parent {
+                offered.insert(path.clone());
+                let expect = Some(Expect::Absent);
+                found.strays.push(Stray { path: path.clone(), entry: *entry, expect });
+            } else {
+                // What is in it is dealt with by itself.
+                found.gone.push((path.clone(), *entry));
+            }
+            continue;
+        };
+        // The branch has only moved what the tree still has.
+        let moved = content.put <= fork
+            && puts.get_or_insert_with(|| listing.puts()).get(&content.put)
+                == Some(&content.digest);
+        if moved {
+            found.gone.push((path.clone(), *entry));
+            continue;
+        }
+        let expect = match there {
+            None => has_parent.then_some(Expect::Absent),
+            // It was made on what the tree still has there.
+            Some(there) if there.content.is_some() && there.version <= fork => {
+                Some(Expect::Version(there.version))
+            }
+            Some(_) => None,
+        };
+        found.strays.push(Stray { path: path.clone(), entry: *entry, expect });
     }
     found.come.extend(theirs.cloned());
     found.gone.reverse();
     found.strays.reverse();
     found
-}
-
-/// A stray was based on what the master's tree still has from before the present epoch, or on nothing.
-fn base(there: Option<&Entry>, listing: &Listing) -> Option<Expect> {
-    match there {
-        None => Some(Expect::Absent),
-        Some(there) if there.version.epoch < listing.mark.epoch && there.content.is_some() => {
-            Some(Expect::Version(there.version))
-        }
-        Some(_) => None,
-    }
 }
 
 #[cfg(test)]
@@ -132,7 +156,12 @@ mod tests {
     }
 
     fn file(path: &str, put: Version) -> (TreePath, Entry) {
-        let content = Content { put, digest: Digest([0; 32]), size: 1, mtime: FileTime::default() };
+        let content = Content {
+            put,
+            digest: Digest([u8::try_from(put.number).unwrap(); 32]),
+            size: 1,
+            mtime: FileTime::default(),
+        };
         (
             TreePath::new(path).unwrap(),
             Entry { version: put, mode: Mode::new(0o644), content: Some(content) },
@@ -141,6 +170,24 @@ mod tests {
 
     fn names<'a>(entries: impl IntoIterator<Item = &'a TreePath>) -> Vec<&'a str> {
         entries.into_iter().map(TreePath::as_str).collect()
+    }
+
+    fn folder(path: &str, version: Version) -> (TreePath, Entry) {
+        let entry = Entry { version, mode: Mode::new(0o755), content: None };
+        (TreePath::new(path).unwrap(), entry)
+    }
+
+    fn compared(
+        own: &[(TreePath, Entry)],
+        fork: Version,
+        theirs: Vec<(TreePath, Entry)>,
+    ) -> Differences {
+        let listing = Listing { entries: theirs, mark: version(2, 1), ..Listing::default() };
+        compare(own.iter().map(|(path, entry)| (path, entry)), fork, &listing)
+    }
+
+    fn strays(found: &Differences) -> Vec<(&str, Option<Expect>)> {
+        found.strays.iter().map(|stray| (stray.path.as_str(), stray.expect)).collect()
     }
 
     #[test]
@@ -152,39 +199,79 @@ mod tests {
             file("d", version(1, 8)),
             file("e", version(1, 7)),
         ];
-        let (mark, ends) = (version(2, 1), vec![version(1, 5)]);
         let entries = vec![
             file("a", version(1, 1)),
             file("d", version(1, 3)),
             file("e", version(2, 1)),
             file("f", version(1, 4)),
         ];
-        let listing = Listing { entries, mark, ends, ..Listing::default() };
-        let found = compare(own.iter().map(|(path, entry)| (path, entry)), &listing);
+        let found = compared(&own, version(1, 5), entries);
         assert_eq!(
             names(found.gone.iter().map(|(path, _)| path)),
             ["b"],
             "the master had its number, and has it no more"
         );
         assert_eq!(names(found.come.iter().map(|(path, _)| path)), ["d", "e", "f"]);
-        let strays: Vec<_> =
-            found.strays.iter().map(|stray| (stray.path.as_str(), stray.expect)).collect();
-        assert_eq!(
-            strays,
-            [("e", None), ("d", Some(Expect::Version(version(1, 3)))), ("c", Some(Expect::Absent))]
-        );
+        let base = Some(Expect::Version(version(1, 3)));
+        assert_eq!(strays(&found), [("e", None), ("d", base), ("c", Some(Expect::Absent))]);
+    }
+
+    #[test]
+    fn equal_numbers_of_two_histories_are_not_the_same_change() {
+        let mut other = file("a", version(1, 6));
+        other.1.content.as_mut().unwrap().digest = Digest([99; 32]);
+        let own = [file("a", version(1, 6)), file("b", version(1, 7))];
+        let found = compared(&own, version(1, 5), vec![other.clone()]);
+        assert_eq!(strays(&found), [("b", Some(Expect::Absent)), ("a", None)]);
+        assert_eq!((found.gone.len(), found.come), (0, vec![other]));
+        // What has the same content at the same path is no conflict, whatever its numbers are.
+        let mut same = file("a", version(2, 1));
+        same.1.content.as_mut().unwrap().digest = Digest([6; 32]);
+        let found = compared(&own[..1], version(1, 5), vec![same.clone()]);
+        assert_eq!((found.gone.len(), found.strays.len(), found.come), (0, 0, vec![same]));
     }
 
     #[test]
     fn moved_content_is_not_lost() {
-        let listing = Listing {
-            entries: vec![file("b", version(1, 1))],
-            mark: version(1, 5),
-            ..Listing::default()
-        };
         let own = [file("a", version(1, 1))];
-        let found = compare(own.iter().map(|(path, entry)| (path, entry)), &listing);
+        let found = compared(&own, version(1, 5), vec![file("b", version(1, 1))]);
         assert_eq!((found.gone.len(), found.come.len(), found.strays.len()), (1, 1, 0));
+        // The branch has moved it: the tree has it where it was.
+        let mut moved = file("c", version(1, 1));
+        moved.1.version = version(1, 8);
+        let found = compared(&[moved.clone()], version(1, 5), own.to_vec());
+        assert_eq!((found.gone.len(), found.come.len(), found.strays.len()), (1, 1, 0));
+        // The tree has it no more.
+        let found = compared(&[moved], version(1, 5), Vec::new());
+        assert_eq!((found.gone.len(), strays(&found)), (0, vec![("c", Some(Expect::Absent))]));
+    }
+
+    #[test]
+    fn what_lies_in_a_folder_that_the_tree_lacks_is_quarantined() {
+        let own = [
+            folder("gone", version(1, 1)),
+            file("gone/new", version(1, 7)),
+            folder("here", version(1, 8)),
+            file("here/new", version(1, 9)),
+            folder("taken", version(1, 10)),
+            folder("taken/sub", version(1, 11)),
+            file("taken/sub/new", version(1, 12)),
+        ];
+        let found = compared(&own, version(1, 5), vec![file("taken", version(2, 1))]);
+        assert_eq!(
+            strays(&found),
+            [
+                ("taken/sub/new", None),
+                ("here/new", Some(Expect::Absent)),
+                ("here", Some(Expect::Absent)),
+                ("gone/new", None)
+            ]
+        );
+        assert_eq!(
+            names(found.gone.iter().map(|(path, _)| path)),
+            ["taken/sub", "taken", "gone"],
+            "they are empty by then"
+        );
     }
 
     #[test]

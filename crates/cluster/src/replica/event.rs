@@ -6,6 +6,7 @@ use super::{Blame, Lack, Listing};
 use crate::chain::Chain;
 use crate::message::{Standing, ToMaster, ToSlave, Told};
 use crate::sequence::Asked;
+use crate::timeline::Timeline;
 
 /// A session that waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,6 +125,8 @@ pub enum Action {
     Raise(u32),
     /// Note, for good and before anything else is done: the folder has no change yet, and its hashes begin with this one.
     Begin(Chain),
+    /// Note, for good and before anything else is done, which masters have numbered the changes of the history that is followed.
+    Timelines(Vec<Timeline>),
     /// Carry these out, in order, what is staged for one of them included; the answer is `Carried` or `NotCarried`.
     /// There is never a second one before the answer.
     Carry {

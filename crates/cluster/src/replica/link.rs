@@ -80,13 +80,14 @@ impl Replica {
 
     pub(super) fn hear(&mut self, message: ToSlave, now: Duration, actions: &mut Vec<Action>) {
         match (&mut self.phase, message) {
-            (Phase::Joining, ToSlave::Follow { epoch, mark, chain, given_up }) => {
+            (Phase::Joining, ToSlave::Follow { epoch, mark, chain, given_up, timelines }) => {
                 if self.meets_epoch(epoch, now, actions) {
                     self.lacks.give_up_only(&given_up);
                     if self.standing.applied == Version::default() && self.standing.chain != chain {
                         self.standing.chain = chain;
                         actions.push(Action::Begin(chain));
                     }
+                    actions.push(Action::Timelines(timelines));
                     self.follow(mark, now, actions);
                 }
             }
@@ -110,12 +111,12 @@ impl Replica {
                     self.close("the tree was not told in order", now, actions);
                 }
             }
-            (Phase::Listing(listing), ToSlave::End { mark, chain, ends, entries }) => {
+            (Phase::Listing(listing), ToSlave::End { mark, chain, timelines, entries }) => {
                 if !listing.is_whole(entries) {
                     return self.close("the tree was not told whole", now, actions);
                 }
                 let mut listing = std::mem::take(listing);
-                (listing.mark, listing.ends) = (mark, ends);
+                (listing.mark, listing.timelines) = (mark, timelines);
                 let standing = Standing { applied: mark, chain, epoch: self.standing.epoch };
                 self.phase = Phase::Adopting { standing, link: Link::Same };
                 // What is being carried out comes first; the caller does one after the other.

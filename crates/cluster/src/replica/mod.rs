@@ -33,7 +33,7 @@ use crate::message::{Standing, ToMaster, Told};
 use crate::sequence::Asked;
 use crate::tree::Entry;
 
-pub use self::compare::{Differences, Listing, Stray, compare, covered};
+pub use self::compare::{Differences, Listing, Stray, compare};
 pub use self::event::{Action, Answer, Event, Session};
 pub use self::lacks::{Blame, Lack, Lacks};
 pub use self::service::{BEHIND, Fitness, YOUNG, in_service};

@@ -63,11 +63,12 @@ fn following() -> Replica {
             mark: Version::default(),
             chain: Chain::default(),
             given_up: Vec::new(),
+            timelines: Vec::new(),
         },
     );
     assert!(matches!(
         actions[..],
-        [Action::Raise(1), Action::Send(ToMaster::Lacks { last: true, .. })]
+        [Action::Raise(1), Action::Timelines(_), Action::Send(ToMaster::Lacks { last: true, .. })]
     ));
     replica
 }
@@ -163,10 +164,11 @@ fn a_session_is_answered_when_its_change_is_applied_and_asks_again_after_a_cut()
             mark: version(1),
             chain: Chain::default(),
             given_up: Vec::new(),
+            timelines: Vec::new(),
         },
     );
     assert!(
-        matches!(&actions[1], Action::Send(ToMaster::Propose { asked, .. }) if asked.id == ChangeId([1; 16])),
+        matches!(&actions[2], Action::Send(ToMaster::Propose { asked, .. }) if asked.id == ChangeId([1; 16])),
         "{actions:?}"
     );
     assert!(answers(&tell(&mut replica, &[put(1, &[HERE])])).is_empty(), "not on disk yet");
@@ -349,6 +351,7 @@ fn a_lower_epoch_is_refused_also_after_a_restart() {
             mark: version(1),
             chain: Chain::default(),
             given_up: Vec::new(),
+            timelines: Vec::new(),
         },
         ToSlave::Compare { epoch: 2, mark: version(1), given_up: Vec::new() },
         ToSlave::Refuse { epoch: 2, why: Refusal::new(ErrorCode::Conflict, "") },
@@ -370,7 +373,7 @@ fn only_a_tree_that_arrived_whole_is_taken_over() {
     let end = |entries| ToSlave::End {
         mark: version(4),
         chain: Chain([4; 32]),
-        ends: Vec::new(),
+        timelines: Vec::new(),
         entries,
     };
     for (cut, entries) in [(true, 1), (false, 2)] {
@@ -409,7 +412,12 @@ fn a_link_that_comes_while_a_tree_is_taken_over_begins_with_a_join() {
         hear(&mut replica, ToSlave::Compare { epoch: 1, mark: version(4), given_up: Vec::new() });
         hear(
             &mut replica,
-            ToSlave::End { mark: version(4), chain: Chain([4; 32]), ends: Vec::new(), entries: 0 },
+            ToSlave::End {
+                mark: version(4),
+                chain: Chain([4; 32]),
+                timelines: Vec::new(),
+                entries: 0,
+            },
         );
         replica.on(Event::Unlinked, Duration::ZERO);
         assert!(
@@ -463,6 +471,7 @@ fn what_is_staged_for_nobody_is_asked_about_once_the_slave_has_caught_up() {
             mark: version(1),
             chain: Chain::default(),
             given_up: Vec::new(),
+            timelines: Vec::new(),
         },
     );
     let sought = |actions: &[Action]| {
@@ -500,6 +509,7 @@ fn whoever_asks_for_what_was_just_asked_about_is_not_told_that_nobody_knows_it()
             mark: version(1),
             chain: Chain::default(),
             given_up: Vec::new(),
+            timelines: Vec::new(),
         },
     );
     tell(&mut replica, &[put(1, &[OTHER])]);
@@ -564,6 +574,7 @@ fn what_is_given_up_is_taken_from_nowhere_until_somebody_holds_it() {
             mark: version(3),
             chain: Chain::default(),
             given_up: vec![version(2)],
+            timelines: Vec::new(),
         },
     );
     assert_eq!(
@@ -584,6 +595,7 @@ fn what_is_given_up_is_taken_from_nowhere_until_somebody_holds_it() {
             mark: version(3),
             chain: Chain::default(),
             given_up: Vec::new(),
+            timelines: Vec::new(),
         },
     );
     assert!(!replica.wants(version(2)), "the withdrawal may be among what comes now");
@@ -617,6 +629,7 @@ fn nothing_of_a_former_epoch_is_called_done_unless_the_new_master_knows_it() {
             mark: version(1),
             chain: Chain::default(),
             given_up: Vec::new(),
+            timelines: Vec::new(),
         },
     );
     assert_eq!(replica.applied(), version(1));
@@ -657,6 +670,7 @@ fn a_slave_that_missed_nothing_is_in_service_as_soon_as_it_is_back() {
             mark: version(2),
             chain: Chain::default(),
             given_up: Vec::new(),
+            timelines: Vec::new(),
         },
     );
     assert!(

@@ -1,8 +1,8 @@
 //! Bugs that the world around the library can have. Each breaks one invariant, and is found.
 
 use crate::check::{
-    ACKED_KEPT, COVERED, EPOCH_REFUSED, FRESH, ID_ONCE, NEVER_BACK, NUMBERS_ONCE, REMOVED_STAYS,
-    TREES_EQUAL, WHOLE,
+    ACKED_KEPT, BRANCH_KEPT, COVERED, EPOCH_REFUSED, FRESH, ID_ONCE, NEVER_BACK, NUMBERS_ONCE,
+    REMOVED_STAYS, TREES_EQUAL, WHOLE,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +29,13 @@ pub enum Bug {
     ListingCut,
     /// A slave forgets at a restart that a higher epoch has begun.
     EpochForgotten,
+    /// A slave takes equal numbers for equal history.
+    NumbersTrusted,
 }
 
 impl Bug {
     /// Each with the invariant that it breaks.
-    pub const ALL: [(Self, &'static str); 11] = [
+    pub const ALL: [(Self, &'static str); 12] = [
         (Self::ContentNotSynced, ACKED_KEPT),
         (Self::ReplacedDropped, ACKED_KEPT),
         (Self::FetchNotChecked, WHOLE),
@@ -45,5 +47,6 @@ impl Bug {
         (Self::IdsForgotten, ID_ONCE),
         (Self::ListingCut, COVERED),
         (Self::EpochForgotten, EPOCH_REFUSED),
+        (Self::NumbersTrusted, BRANCH_KEPT),
     ];
 }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use relais_cluster::{Entry, Ledger, Tree};
+use relais_cluster::{Chain, Entry, Ledger, Standing, Tree, next_chain};
 use relais_proto::{Change, ChangeId, Digest, Numbered, TreePath, Version};
 
 use crate::disk::{Value, digest};
-use crate::net::SLAVES;
+use crate::master::SEED;
+use crate::net::{MASTERS, SLAVES};
 use crate::world::World;
 
 pub const ACKED_KEPT: &str =
@@ -21,6 +22,8 @@ pub const NUMBERS_ONCE: &str = "no number is given twice, none taken back";
 pub const ID_ONCE: &str = "a change id takes effect once";
 pub const COVERED: &str = "nothing is deleted that no change covers";
 pub const EPOCH_REFUSED: &str = "a lower epoch is always refused";
+pub const BRANCH_KEPT: &str =
+    "what was acknowledged on a branch is in the tree, quarantined, or replaced by its own history";
 pub const RESTS: &str = "after healing everything comes to rest";
 
 #[derive(Debug, Clone)]
@@ -31,6 +34,20 @@ pub struct Violation {
 
 type Listed = Rc<Vec<(TreePath, Entry)>>;
 
+/// A history, as the journal of one master makes it.
+#[derive(Default, Clone)]
+pub struct Line {
+    /// Which: another one begins where a disk was put back, was copied, or the cluster was recovered.
+    pub name: u32,
+    tree: Tree,
+    numbers: BTreeMap<Version, ChangeId>,
+    pub ids: BTreeMap<ChangeId, Version>,
+    /// Files that went, by path and digest.
+    pub gone: BTreeSet<(TreePath, Digest)>,
+    /// Paths whose last change was a removal.
+    removed: BTreeSet<TreePath>,
+}
+
 #[derive(Default)]
 pub struct Checks {
     pub violation: Option<Violation>,
@@ -38,22 +55,25 @@ pub struct Checks {
     pub links: u64,
     /// For a planted bug: entries that were cut off a listing.
     pub cut_entries: u64,
-    tree: Tree,
-    /// The fold of the journal after each change.
-    trees: BTreeMap<Version, Listed>,
-    numbers: BTreeMap<Version, ChangeId>,
-    ids: BTreeMap<ChangeId, Version>,
-    /// The bytes of each put, by the digest.
-    values: BTreeMap<Version, Digest>,
-    /// Files that went, by path and digest.
-    pub gone: BTreeSet<(TreePath, Digest)>,
-    /// Paths whose last change was a removal.
-    removed: BTreeSet<TreePath>,
+    pub lines: [Line; MASTERS],
+    names: u32,
+    /// The fold of the journal after each change, by the hash over all changes, and whose line it was.
+    trees: BTreeMap<[u8; 32], (u32, Listed)>,
+    /// The latest tree of each line that a slave had.
+    tips: BTreeMap<u32, (Version, Listed)>,
+    /// The bytes of each put, by the digest; where there are branches it may be several.
+    values: BTreeMap<Version, BTreeSet<Digest>>,
+    /// The digest that each put was asked for with.
+    puts: BTreeMap<ChangeId, Digest>,
     /// Changes that were found in a folder.
     pub found: BTreeSet<ChangeId>,
+    /// Contents that were found and got a number.
+    offered: BTreeSet<Digest>,
     pub acked: BTreeMap<ChangeId, Version>,
+    /// Contents that were acknowledged in a history that did not survive, and that this history still had.
+    owed: BTreeSet<Digest>,
     /// Contents of which a user has destroyed a copy by hand.
-    pub exempt: BTreeSet<Version>,
+    pub exempt: BTreeSet<Digest>,
 }
 
 impl Checks {
@@ -61,152 +81,213 @@ impl Checks {
         self.violation.get_or_insert(Violation { of, what });
     }
 
-    fn remember(&mut self) {
-        let all = self.tree.iter().map(|(path, entry)| (path.clone(), *entry)).collect();
-        self.trees.insert(self.tree.last(), Rc::new(all));
+    fn remember(&mut self, master: usize, chain: Chain) {
+        let line = &self.lines[master];
+        let all = line.tree.iter().map(|(path, entry)| (path.clone(), *entry)).collect();
+        self.trees.insert(chain.0, (line.name, Rc::new(all)));
+    }
+
+    fn next_name(&mut self) -> u32 {
+        self.names += 1;
+        self.names
+    }
+
+    /// A master goes on from an older state.
+    pub fn goes_on_from(&mut self, master: usize, line: Line) {
+        self.lines[master] = Line { name: self.next_name(), ..line };
     }
 
     /// A change is in a journal.
-    pub fn numbered(&mut self, numbered: &Numbered, real: bool) {
+    pub fn numbered(&mut self, numbered: &Numbered, master: usize, real: bool, chain: Chain) {
         let version = numbered.version;
         if !real {
             self.violate(EPOCH_REFUSED, format!("an old master has numbered {version}"));
         }
-        if self.numbers.insert(version, numbered.id).is_some() {
-            self.violate(NUMBERS_ONCE, format!("{version} was given twice"));
+        let line = &mut self.lines[master];
+        let mut wrong = Vec::new();
+        if line.numbers.insert(version, numbered.id).is_some() {
+            wrong.push((NUMBERS_ONCE, format!("{version} was given twice")));
         }
-        if version <= self.tree.last() {
-            self.violate(NUMBERS_ONCE, format!("{version} comes behind {}", self.tree.last()));
+        if version <= line.tree.last() {
+            let what = format!("{version} comes behind {}", line.tree.last());
+            wrong.push((NUMBERS_ONCE, what));
         }
-        if let Some(first) = self.ids.insert(numbered.id, version) {
-            self.violate(
-                ID_ONCE,
-                format!("{:?} has the numbers {first} and {version}", numbered.id),
-            );
+        if let Some(first) = line.ids.insert(numbered.id, version) {
+            let what = format!("{:?} has the numbers {first} and {version}", numbered.id);
+            wrong.push((ID_ONCE, what));
         }
         match &numbered.change {
             Change::Put { path, digest, .. } => {
-                self.values.insert(version, *digest);
-                if self.found.contains(&numbered.id) && self.gone.contains(&(path.clone(), *digest))
-                {
-                    self.violate(
-                        REMOVED_STAYS,
-                        format!(
+                self.values.entry(version).or_default().insert(*digest);
+                self.puts.insert(numbered.id, *digest);
+                if self.found.contains(&numbered.id) {
+                    self.offered.insert(*digest);
+                    if line.gone.contains(&(path.clone(), *digest)) {
+                        let what = format!(
                             "{path} was removed, was found again, and got the number {version}"
-                        ),
-                    );
+                        );
+                        wrong.push((REMOVED_STAYS, what));
+                    }
                 }
-                self.removed.remove(path);
+                line.removed.remove(path);
             }
             Change::MakeFolder { path, .. } => {
-                self.removed.remove(path);
+                line.removed.remove(path);
             }
             Change::Withdraw { of } => {
-                if self.acked.values().any(|acked| acked == of) && !self.exempt.contains(of) {
-                    self.violate(ACKED_KEPT, format!("{of} was acknowledged, and is withdrawn"));
+                let id = line.numbers.get(of);
+                let acked = id.is_some_and(|id| self.acked.get(id) == Some(of));
+                let exempt = id
+                    .and_then(|id| self.puts.get(id))
+                    .is_some_and(|digest| self.exempt.contains(digest));
+                if acked && !exempt {
+                    let what = format!("{of} was acknowledged, and is withdrawn");
+                    wrong.push((ACKED_KEPT, what));
                 }
             }
             Change::Remove { .. } | Change::Move { .. } | Change::SetMode { .. } => {}
         }
-        let effects = self.tree.apply(numbered);
+        let effects = line.tree.apply(numbered);
         for (path, entry) in effects.gone {
-            let now = self.tree.get(&path);
+            let now = line.tree.get(&path);
             if now.is_none() {
-                self.removed.insert(path.clone());
+                line.removed.insert(path.clone());
             }
             let withdrawn = matches!(numbered.change, Change::Withdraw { .. });
             if let Some(content) = entry.content
                 && !withdrawn
                 // What was moved is in the tree still.
-                && self.tree.path_of(content.put).is_none()
+                && line.tree.path_of(content.put).is_none()
                 && now.and_then(|now| now.content).is_none_or(|now| now.digest != content.digest)
             {
-                self.gone.insert((path, content.digest));
+                line.gone.insert((path, content.digest));
             }
         }
         if let Change::Move { to, .. } = &numbered.change {
-            let here: Vec<TreePath> = self
+            let here: Vec<TreePath> = line
                 .removed
                 .iter()
                 .filter(|path| *path == to || path.is_below(to))
                 .cloned()
                 .collect();
-            here.iter().filter(|path| self.tree.get(path).is_some()).for_each(|path| {
-                self.removed.remove(path);
+            here.iter().filter(|path| line.tree.get(path).is_some()).for_each(|path| {
+                line.removed.remove(path);
             });
         }
         for (path, entry) in &effects.restored {
             if entry.is_some() {
-                self.removed.remove(path);
+                line.removed.remove(path);
             }
             // Who destroys what has replaced something destroys that too.
             if let (Change::Withdraw { of }, Some(content)) =
                 (&numbered.change, entry.and_then(|entry| entry.content))
-                && self.exempt.contains(of)
+                && let Some(digest) = line.numbers.get(of).and_then(|id| self.puts.get(id))
+                && self.exempt.contains(digest)
             {
-                self.exempt.insert(content.put);
+                self.exempt.insert(content.digest);
             }
         }
-        self.remember();
+        wrong.into_iter().for_each(|(of, what)| self.violate(of, what));
+        self.remember(master, chain);
     }
 
     /// The journal is only this any more.
-    pub fn begin_again(&mut self, journal: &[Numbered]) {
-        self.tree = Tree::new();
-        (self.trees, self.numbers, self.ids) = Default::default();
-        (self.values, self.gone, self.removed) = Default::default();
-        journal.iter().for_each(|numbered| self.numbered(numbered, true));
+    pub fn begin_again(&mut self, journal: &[([u8; 16], Numbered)]) {
+        self.lines[0] = Line { name: self.next_name(), ..Line::default() };
+        (self.trees, self.values) = Default::default();
+        let mut chain = SEED;
+        for (_, numbered) in journal {
+            chain = next_chain(chain, numbered);
+            self.numbered(numbered, 0, true, chain);
+        }
     }
 
-    /// A cluster was recovered: what counts now is this tree.
-    pub fn recovered(&mut self, ledger: &Ledger) {
-        self.ids = ledger.ids().collect();
-        if let Some((id, version)) =
+    /// A cluster was recovered: what counts now is this tree, as it was after `last`.
+    pub fn recovered(&mut self, ledger: &Ledger, last: Version, branched: bool) {
+        self.lines[0].ids = ledger.ids().collect();
+        if branched {
+            self.owe(ledger);
+        } else if let Some((id, version)) =
             self.acked.iter().find(|(id, version)| ledger.number_of(**id) != Some(**version))
         {
             let what = format!(
                 "{id:?} was acknowledged as {version}, and the recovered tree is without it"
             );
             // Whether the ids are there is another matter.
-            if *version > ledger.ends().last().copied().unwrap_or_default() {
+            if *version > last {
                 self.violate(ACKED_KEPT, what);
             }
         }
         let entries: Vec<_> =
             ledger.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect();
-        self.tree = Tree::listed(entries, ledger.last());
-        self.removed.retain(|path| self.tree.get(path).is_none());
+        let name = self.next_name();
+        let line = &mut self.lines[0];
+        line.name = name;
+        line.tree = Tree::listed(entries, ledger.last());
+        line.removed.retain(|path| line.tree.get(path).is_none());
         // The new journal does not know what was removed before.
-        self.gone.clear();
-        self.remember();
+        line.gone.clear();
+        self.remember(0, ledger.chain());
+    }
+
+    /// What was acknowledged in histories that are no part of this one, and was not replaced there, is owed.
+    fn owe(&mut self, ledger: &Ledger) {
+        let lost: Vec<ChangeId> = self
+            .acked
+            .iter()
+            .filter(|(id, version)| ledger.number_of(**id) != Some(**version))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in lost {
+            self.acked.remove(&id);
+            // Asked for on both sides it is part of this history too.
+            if let Some(version) = ledger.number_of(id) {
+                self.acked.insert(id, version);
+                continue;
+            }
+            let Some(digest) = self.puts.get(&id) else { continue };
+            let has = |(_, tree): &(Version, Listed)| {
+                tree.iter().any(|(_, entry)| {
+                    entry.content.is_some_and(|content| content.digest == *digest)
+                })
+            };
+            if self.tips.values().any(has) {
+                self.owed.insert(*digest);
+            }
+        }
     }
 
     /// The ids that were given before a recovery are known still.
     pub fn knows(&mut self, id: ChangeId, version: Version) {
-        self.ids.entry(id).or_insert(version);
+        self.lines[0].ids.entry(id).or_insert(version);
     }
 
-    pub fn tree_at(&self, version: Version) -> Option<&Listed> {
-        self.trees.get(&version)
+    pub fn tree_at(&self, chain: Chain) -> Option<&Listed> {
+        self.trees.get(&chain.0).map(|(_, tree)| tree)
     }
 
     pub fn is_whole(&mut self, slave: usize, put: Version, value: Value) {
-        if self.values.get(&put).is_some_and(|wanted| *wanted != digest(value)) {
+        if self.values.get(&put).is_some_and(|wanted| !wanted.contains(&digest(value))) {
             self.violate(WHOLE, format!("slave {slave} shows content {value:x} as {put}"));
         }
     }
 
     /// A slave's tree has to be what the journal makes of it up to its number.
-    pub fn same_tree(&mut self, slave: usize, tree: &Tree, applied: Version) {
+    pub fn same_tree(&mut self, slave: usize, tree: &Tree, standing: &Standing) {
+        let applied = standing.applied;
         if applied == Version::default() {
             return;
         }
-        let Some(wanted) = self.trees.get(&applied) else {
+        let Some((line, wanted)) = self.trees.get(&standing.chain.0) else {
             return self.violate(
                 TREES_EQUAL,
                 format!("slave {slave} is at {applied}, which nobody has numbered"),
             );
         };
+        let tip = self.tips.entry(*line).or_insert_with(|| (applied, wanted.clone()));
+        if applied >= tip.0 {
+            *tip = (applied, wanted.clone());
+        }
         if !tree.iter().eq(wanted.iter().map(|(path, entry)| (path, entry))) {
             let of = |entries: Vec<(&TreePath, &Entry)>| {
                 entries
@@ -243,7 +324,8 @@ impl World {
             *seen = entry.version;
         }
         let image = &self.slaves[slave].disk.now;
-        self.checks.same_tree(slave, &image.known.tree, image.standing.applied);
+        let standing = image.standing;
+        self.checks.same_tree(slave, &image.known.tree, &standing);
         for (put, value) in &image.contents {
             self.checks.is_whole(slave, *put, *value);
         }
@@ -272,7 +354,8 @@ impl World {
             }
             // What may have to come back for a lost content is kept.
             let staged = image.staged.iter().any(|(id, staged)| {
-                lost.is_empty() || staged.found.is_some() && !self.checks.ids.contains_key(id)
+                lost.is_empty()
+                    || staged.found.is_some() && !self.checks.lines[0].ids.contains_key(id)
             });
             if staged || !image.edits.is_empty() || image.kept.keys().any(|put| !lost.contains(put))
             {
@@ -297,9 +380,33 @@ impl World {
                     .violate(TREES_EQUAL, format!("slave {slave} is at {applied} of {last}"));
             }
             let tree = &self.slaves[slave].disk.now.known.tree;
-            if let Some(path) = self.checks.removed.iter().find(|path| tree.get(path).is_some()) {
+            if let Some(path) =
+                self.checks.lines[0].removed.iter().find(|path| tree.get(path).is_some())
+            {
                 let what = format!("slave {slave} has {path}, which was removed");
                 self.checks.violate(REMOVED_STAYS, what);
+            }
+        }
+        if self.branched {
+            self.checks.owe(&ledger);
+        }
+        for digest in self.checks.owed.clone() {
+            let held = |put: &Version| {
+                self.slaves.iter().any(|slave| slave.disk.now.contents.contains_key(put))
+            };
+            let kept = ledger
+                .tree()
+                .iter()
+                .filter_map(|(_, entry)| entry.content)
+                .any(|content| content.digest == digest && held(&content.put));
+            let aside = self.slaves.iter().any(|slave| {
+                slave.disk.now.aside.iter().any(|(_, value)| crate::disk::digest(*value) == digest)
+            });
+            let checks = &self.checks;
+            let replaced = checks.offered.contains(&digest) || checks.exempt.contains(&digest);
+            if !kept && !aside && !replaced {
+                let what = format!("content {digest} of a branch is nowhere");
+                self.checks.violate(BRANCH_KEPT, what);
             }
         }
         for (id, version) in self.checks.acked.clone() {
@@ -312,8 +419,9 @@ impl World {
                     format!("{id:?} was acknowledged as {version} and is not in the journal"),
                 );
             }
-            let in_tree =
-                ledger.tree().path_of(version).is_some() && !self.checks.exempt.contains(&version);
+            let exempt =
+                self.checks.puts.get(&id).is_some_and(|put| self.checks.exempt.contains(put));
+            let in_tree = ledger.tree().path_of(version).is_some() && !exempt;
             if in_tree
                 && !self.slaves.iter().any(|slave| slave.disk.now.contents.contains_key(&version))
             {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use relais_cluster::replica::{Lack, lack_of_entry};
-use relais_cluster::{Known, Standing};
-use relais_proto::{ChangeId, Digest, Expect, TreePath, Version};
+use relais_cluster::{Known, Standing, Tree};
+use relais_proto::{ChangeId, Digest, Expect, Timeline, TreePath, Version};
 
 /// Content stands for its bytes: a number that no other content has.
 pub type Value = u64;
@@ -27,7 +27,7 @@ pub struct Staged {
 pub struct Image {
     pub standing: Standing,
     pub known: Known,
-    pub ends: Vec<Version>,
+    pub timelines: Vec<Timeline>,
     pub contents: BTreeMap<Version, Value>,
     /// For a put whose content is lacking: the put whose content is still there in its place.
     pub kept: BTreeMap<Version, Version>,
@@ -38,6 +38,26 @@ pub struct Image {
 }
 
 impl Image {
+    /// Has the contents of the tree that were there before it was taken over, by their digests; of others only what is
+    /// kept from the shared history. `own` is the tree before.
+    pub fn take_over_contents(&mut self, own: &Tree, fork: Version) {
+        let old = std::mem::take(&mut self.contents);
+        for (path, entry) in self.known.tree.iter() {
+            let Some(content) = entry.content else { continue };
+            let here = own.get(path).and_then(|entry| entry.content).map(|content| content.put);
+            let value = [Some(content.put), here]
+                .into_iter()
+                .flatten()
+                .filter_map(|put| old.get(&put))
+                .find(|value| digest(**value) == content.digest);
+            self.contents.extend(value.map(|value| (content.put, *value)));
+        }
+        let tree = &self.known.tree;
+        self.kept.retain(|_, kept| *kept <= fork && tree.path_of(*kept).is_none());
+        let kept = self.kept.values().filter_map(|kept| Some((*kept, *old.get(kept)?)));
+        self.contents.extend(kept);
+    }
+
     /// Contents of the tree that are not here.
     pub fn lacks(&self) -> Vec<Lack> {
         let all = self.known.tree.iter().filter_map(|(path, entry)| lack_of_entry(path, entry));

@@ -44,6 +44,9 @@ pub const FAULTS: &[&str] = &[
     "fault: file vanished",
     "fault: old file",
     "fault: shortened",
+    "fault: restored backup",
+    "fault: two masters",
+    "fault: branch",
 ];
 
 const GHOST: FolderId = FolderId([99; 16]);
@@ -100,6 +103,7 @@ impl World {
                 self.counts.add("fault: path free");
                 self.free_paths(slave);
             }
+            191..195 => return self.restored_backup(),
             _ => {}
         }
         Ok(())
@@ -220,17 +224,79 @@ impl World {
             .max()
             .unwrap_or_default();
         let master = &mut self.masters[0];
-        master.journal.retain(|numbered| numbered.version <= told);
+        master.journal.retain(|(_, numbered)| numbered.version <= told);
         self.checks.begin_again(&master.journal);
         let upto = self.rng.index(master.journal.len() + 1);
         master.ledger = Ledger::new(SEED);
-        for numbered in &master.journal[..upto] {
+        for (timeline, numbered) in &master.journal[..upto] {
+            master.ledger.begin_timeline(*timeline);
             master.ledger.apply(numbered.clone());
         }
         self.start_master(0);
         let held = self.hold_faults(4500);
         self.recover_if_halted();
         held
+    }
+
+    /// The master's disk is backed up; only some slaves get what comes then, and go away. The backup is put back, and clients
+    /// go on with the others; or two masters go on from it, each with some of them. Then all come together.
+    fn restored_backup(&mut self) -> Result<(), Violation> {
+        if !self.branching || self.branched || self.masters[1].order.is_some() {
+            return Ok(());
+        }
+        self.counts.add("fault: restored backup");
+        (self.branched, self.spare, self.master_first) = (true, 0, false);
+        self.heal_all();
+        self.masters[0].full = false;
+        self.mend_master();
+        let wait = self.rng.between(500, 7000);
+        self.run(wait)?;
+        // One goes away, perhaps two; the third is there for the other side.
+        let first = self.rng.index(SLAVES);
+        let second = (first + 1) % SLAVES;
+        let away = if self.rng.chance(300) { vec![first, second] } else { vec![first] };
+        for slave in (0..SLAVES).filter(|slave| !away.contains(slave)) {
+            self.crash_slave(slave);
+        }
+        let backup = self.masters[0].clone_disk();
+        let line = self.checks.lines[0].clone();
+        let alone = self.rng.between(2000, 9000);
+        self.run(alone)?;
+        self.say(|| format!("the master's disk is put back to {}", backup.0.last()));
+        self.crash_master(0);
+        for slave in &away {
+            self.crash_slave(*slave);
+        }
+        let two = self.rng.chance(500);
+        for master in 0..=usize::from(two) {
+            let it = &mut self.masters[master];
+            (it.ledger, it.folders, it.journal) = backup.clone();
+            it.full = false;
+            self.checks.goes_on_from(master, line.clone());
+            self.start_master(master);
+        }
+        if two {
+            self.counts.add("fault: two masters");
+            self.copies_run = true;
+            self.home = std::array::from_fn(|_| self.rng.index(2));
+        }
+        (0..SLAVES).filter(|slave| !away.contains(slave)).for_each(|slave| self.start_slave(slave));
+        // They wait for slaves that they know; then there are changes on each side.
+        let both = self.rng.between(9000, 17_000);
+        self.run(both)?;
+        self.crash_master(1);
+        (self.copies_run, self.home) = (false, [0; SLAVES]);
+        let late = self.rng.chance(300);
+        for slave in 0..SLAVES {
+            if slave != first || !late {
+                self.start_slave(slave);
+            }
+        }
+        for _ in 0..6 {
+            self.run(1000)?;
+            self.recover_if_halted();
+        }
+        Ok(())
     }
 
     fn hold_faults(&mut self, for_ms: u64) -> Result<(), Violation> {
@@ -318,12 +384,14 @@ impl World {
 
     /// Somebody copies a file that was removed or replaced back into the folder.
     fn old_file(&mut self, slave: usize) {
-        let all = self.checks.gone.len();
+        let all = self.checks.lines[0].gone.len();
         if all == 0 {
             return;
         }
         let at = self.rng.index(all);
-        let Some((path, digest)) = self.checks.gone.iter().nth(at).cloned() else { return };
+        let Some((path, digest)) = self.checks.lines[0].gone.iter().nth(at).cloned() else {
+            return;
+        };
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&digest.0[..8]);
         let tree = &self.slaves[slave].disk.now.known.tree;

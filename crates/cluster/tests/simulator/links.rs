@@ -133,10 +133,13 @@ impl World {
         {
             return;
         }
-        let master = usize::from(
+        let second = if self.copies_run {
+            self.home[slave] == 1
+        } else {
             self.masters[1].order.is_some()
-                && (self.masters[0].order.is_none() || self.rng.chance(500)),
-        );
+                && (self.masters[0].order.is_none() || self.rng.chance(500))
+        };
+        let master = usize::from(second);
         if self.masters[master].order.is_none()
             || self.is_cut(node(slave), master)
             || self.is_cut(master, node(slave))

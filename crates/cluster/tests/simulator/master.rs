@@ -26,8 +26,8 @@ pub struct Master {
     /// What was being written when it went down.
     writing: Vec<Numbered>,
     pub full: bool,
-    /// All that was ever in the journal, since the last recovery.
-    pub journal: Vec<Numbered>,
+    /// All that was ever in the journal, since the last recovery, with the timelines.
+    pub journal: Vec<([u8; 16], Numbered)>,
     /// For a planted bug: the disk before the last batch.
     before: Option<Ledger>,
 }
@@ -47,6 +47,11 @@ impl Master {
         }
     }
 
+    /// What is on its disk.
+    pub fn clone_disk(&self) -> (Ledger, BTreeSet<FolderId>, Vec<([u8; 16], Numbered)>) {
+        (self.ledger.clone(), self.folders.clone(), self.journal.clone())
+    }
+
     pub fn epoch(&self) -> u32 {
         self.ledger.epoch()
     }
@@ -59,6 +64,8 @@ impl World {
             return;
         }
         it.life += 1;
+        let timeline = self.rng.bytes();
+        it.ledger.begin_timeline(timeline);
         self.recordings.master_starts(master, &it.ledger, &it.folders);
         it.order = Some(Order::new(it.ledger.clone(), it.folders.clone()));
         let life = it.life;
@@ -91,9 +98,13 @@ impl World {
             self.masters[master].before = Some(self.masters[master].ledger.clone());
         }
         for numbered in batch {
-            self.checks.numbered(&numbered, master == 0);
-            self.masters[master].journal.push(numbered.clone());
-            self.masters[master].ledger.apply(numbered);
+            let real = master == 0 || self.copies_run;
+            let it = &mut self.masters[master];
+            let timeline = it.ledger.timelines().last().map_or([0; 16], |last| last.id);
+            it.journal.push((timeline, numbered.clone()));
+            it.ledger.apply(numbered.clone());
+            let chain = it.ledger.chain();
+            self.checks.numbered(&numbered, master, real, chain);
         }
     }
 
@@ -175,8 +186,11 @@ impl World {
                 self.slave_event(slave, relais_cluster::replica::Event::Recovering(epoch));
             }
         }
-        let Some(best) =
-            (0..SLAVES).max_by_key(|slave| self.slaves[*slave].disk.now.standing.applied)
+        // An operator sees the slaves that run. One that is away then has the latest changes in no other case.
+        let is_there = |slave: &usize| !self.branched || self.slaves[*slave].replica.is_some();
+        let Some(best) = (0..SLAVES)
+            .filter(is_there)
+            .max_by_key(|slave| self.slaves[*slave].disk.now.standing.applied)
         else {
             return;
         };
@@ -187,15 +201,13 @@ impl World {
             image.known.ids.clone()
         };
         let known = Known { tree: image.known.tree.clone(), ids };
-        let ledger = Ledger::recovered(
-            known,
-            image.ends.clone(),
-            epoch,
-            Chain([u8::try_from(epoch % 250).unwrap(); 32]),
-        );
+        let last = known.tree.last();
+        let seed = Chain([u8::try_from(epoch % 250).unwrap(); 32]);
+        let (timelines, timeline) = (image.timelines.clone(), self.rng.bytes());
+        let ledger = Ledger::recovered(known, timelines, epoch, seed, timeline);
         self.say(|| format!("recovered from slave {best}, epoch {epoch}"));
         self.counts.add("fault: recover");
-        self.checks.recovered(&ledger);
+        self.checks.recovered(&ledger, last, self.branched);
         for (id, version) in self.slaves[best].disk.now.known.ids.clone() {
             self.checks.knows(id, version);
         }

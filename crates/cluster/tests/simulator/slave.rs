@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use relais_cluster::replica::{Action, Answer, Blame, Event, Listing, Replica, Session, compare};
-use relais_cluster::{Asked, Entry, Known, LARGE, LinkId, Standing, Told, Tree, next_chain};
+use relais_cluster::{
+    Asked, Entry, Known, LARGE, LinkId, Standing, Told, Tree, next_chain, timeline,
+};
 use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, FolderId, Mode, TreePath, Version};
 
 use crate::bugs::Bug;
@@ -235,13 +237,24 @@ impl World {
         if !self.quiet && self.rng.chance(150) {
             return self.slave_event(slave, Event::NotAdopted);
         }
-        let differences = compare(self.slaves[slave].disk.now.known.tree.iter(), listing);
-        if let Some(wanted) = self.checks.tree_at(listing.mark).cloned() {
+        let own = self.slaves[slave].disk.now.known.tree.clone();
+        let (applied, timelines) = (own.last(), &self.slaves[slave].disk.now.timelines);
+        let mut fork = timeline::fork(timelines, applied, &listing.timelines, listing.mark);
+        if self.has(Bug::NumbersTrusted) {
+            fork = applied;
+        }
+        if fork < applied {
+            self.counts.add("fault: branch");
+            self.say(|| format!("slave {slave} has a branch behind {fork}, up to {applied}"));
+            // The numbers of another history are not those that count.
+            self.slaves[slave].seen.clear();
+        }
+        let differences = compare(own.iter(), fork, listing);
+        if let Some(wanted) = self.checks.tree_at(standing.chain).cloned() {
             for (path, entry) in &differences.gone {
-                let put = entry.content.map(|content| content.put);
-                if wanted.iter().any(|(other, there)| {
-                    other == path && there.content.map(|content| content.put) == put
-                }) {
+                let put =
+                    |entry: &Entry| entry.content.map(|content| (content.put, content.digest));
+                if wanted.iter().any(|(other, there)| other == path && put(there) == put(entry)) {
                     self.checks.violate(
                         COVERED,
                         format!("slave {slave} deletes {path}, which no change has removed"),
@@ -257,11 +270,12 @@ impl World {
         it.carrying = None;
         let image = &mut it.disk.now;
         for (stray, id) in differences.strays.iter().zip(ids) {
-            // The numbers of another history are not those that count.
-            it.seen.remove(&stray.path);
-            let Some(value) =
-                stray.entry.content.and_then(|content| image.contents.get(&content.put).copied())
-            else {
+            let Some(content) = stray.entry.content else { continue };
+            let Some(value) = image.contents.get(&content.put).copied() else {
+                // What it had replaced may be all that there is.
+                let kept = image.kept.get(&content.put).filter(|kept| **kept > fork);
+                let value = kept.and_then(|kept| image.contents.get(kept));
+                image.aside.extend(value.map(|value| (stray.path.clone(), *value)));
                 continue;
             };
             match stray.expect {
@@ -276,7 +290,6 @@ impl World {
         }
         if !differences.strays.is_empty() {
             self.counts.add("fault: strays");
-            it.seen.clear();
         }
         let content = |entry: &Entry| entry.content.map(|content| content.put);
         for (path, entry) in &differences.come {
@@ -287,7 +300,8 @@ impl World {
         }
         let tree = Tree::listed(listing.entries.iter().cloned(), listing.mark);
         image.known = Known { tree, ids: listing.ids.iter().copied().collect() };
-        image.ends.clone_from(&listing.ends);
+        image.timelines.clone_from(&listing.timelines);
+        image.take_over_contents(&own, fork);
         image.standing = Standing { epoch: image.standing.epoch.max(standing.epoch), ..standing };
         image.free();
         let lacks = image.lacks();
@@ -408,6 +422,11 @@ impl World {
             Action::Begin(chain) => {
                 let it = &mut self.slaves[slave];
                 it.disk.now.standing.chain = chain;
+                it.disk.sync();
+            }
+            Action::Timelines(timelines) => {
+                let it = &mut self.slaves[slave];
+                it.disk.now.timelines = timelines;
                 it.disk.sync();
             }
             Action::Carry { changes, standing } => {
@@ -542,7 +561,7 @@ impl World {
             return false;
         }
         self.slaves[slave].disk.sync();
-        self.checks.exempt.insert(lack.put);
+        self.checks.exempt.insert(lack.digest);
         self.slave_event(slave, Event::Missing(lack));
         true
     }

@@ -126,6 +126,14 @@ pub struct World {
     pub copies: u16,
     /// Disks that may still be lost.
     pub spare: u16,
+    /// A backup of the master's disk is put back in this run, with writes on both sides.
+    pub branching: bool,
+    /// That has happened.
+    pub branched: bool,
+    /// Both masters run, on copies of one state.
+    pub copies_run: bool,
+    /// Which of them each slave is linked with then.
+    pub home: [usize; SLAVES],
     /// The first disk that is lost is the master's.
     pub master_first: bool,
     pub paths: Vec<TreePath>,
@@ -146,7 +154,9 @@ pub fn slave_of(folder: FolderId) -> usize {
 impl World {
     pub fn new(seed: u64, bug: Option<Bug>, trace: bool, recordings: Recordings) -> Self {
         let mut rng = Rng::new(seed);
-        let copies = u16::try_from(rng.between(1, 3)).unwrap();
+        let branching = rng.chance(600);
+        // Where disks are lost by design, one copy is all that is promised.
+        let copies = if branching { 1 } else { u16::try_from(rng.between(1, 3)).unwrap() };
         let master_first = copies > 1 && rng.chance(500);
         let names = [
             "f0", "f1", "f2", "d0", "d1", "d0/f0", "d0/f1", "d0/e", "d0/e/f0", "d1/f0", "d1/d0",
@@ -171,6 +181,10 @@ impl World {
             quiet: false,
             copies,
             spare: copies - 1,
+            branching,
+            branched: false,
+            copies_run: false,
+            home: [0; SLAVES],
             master_first,
             paths: names.iter().map(|name| TreePath::new(*name).unwrap()).collect(),
             rng,

@@ -3,7 +3,8 @@
 //! The new epoch is heard by all slaves that can be reached before the tree is taken: nothing of an earlier one is followed then,
 //! so nothing is called done that the new tree lacks.
 
-use relais_cluster::{Chain, Halt, Known, Ledger, LinkId, Tree};
+use relais_cluster::replica::{Listing, Stray, compare};
+use relais_cluster::{Chain, Halt, Known, Ledger, LinkId, Tree, timeline};
 use relais_proto::{SlaveId, Standing, Version};
 
 use super::trees::ask;
@@ -93,9 +94,10 @@ pub(super) fn recover(core: &Core, go: bool, tell: &mut Teller<'_>) -> Done {
         "the tree of slave {slave}, at change {}, becomes everybody's, in epoch {epoch}",
         standing.applied
     );
+    list_branches(core, &survey, link, tell)?;
     if !go {
         tell.line(
-            "make sure that every slave that can come is in this list: changes that only others have are offered again when they come",
+            "make sure that every slave that can come is in this list: what only others have is proposed or quarantined when they come",
         );
         return Ok(Outcome::done(format!("with --yes {plan}")));
     }
@@ -129,5 +131,75 @@ fn rebuilt(core: &Core, link: LinkId, epoch: u32) -> Result<Ledger, String> {
     let entries = tree.entries.into_iter().map(|(path, (entry, _))| (path, entry));
     let known = Known { tree: Tree::listed(entries, tree.standing.applied), ids: tree.ids };
     let seed = relais_state::random().map_err(|error| error.to_string())?;
-    Ok(Ledger::recovered(known, tree.ends, epoch, Chain(seed)))
+    let timeline = core
+        .orders
+        .ask(|engine| engine.begin_timeline().map_err(|error| error.to_string()))
+        .ok_or_else(ended)??;
+    Ok(Ledger::recovered(known, tree.timelines, epoch, Chain(seed), timeline))
+}
+
+/// Most paths that are listed for one slave; of more it is said how many there are.
+const LISTED: usize = 100;
+
+/// Says what of each other slave's history is no part of the one that is gone on from, and what becomes of it. What the
+/// slaves do afterwards is decided by the same comparison.
+fn list_branches(
+    core: &Core,
+    survey: &Survey,
+    best: LinkId,
+    tell: &mut Teller<'_>,
+) -> Result<(), String> {
+    let linked = core.links.all();
+    let find = |link: LinkId| linked.iter().find(|linked| linked.link == link);
+    let survivor = ask(core, find(best).ok_or("its link ended")?, false)
+        .map_err(|why| format!("the tree to go on from cannot be had: {why}; try again"))?;
+    let last = survivor.standing.applied;
+    let listing = Listing {
+        entries: survivor.entries.into_iter().map(|(path, (entry, _))| (path, entry)).collect(),
+        mark: last,
+        timelines: survivor.timelines,
+        ..Listing::default()
+    };
+    for (link, slave, standing) in &survey.slaves {
+        if *link == best || standing.is_none() || tell.is_gone() {
+            continue;
+        }
+        let Some(of) = find(*link) else { continue };
+        let tree = match ask(core, of, false) {
+            Ok(tree) => tree,
+            Err(why) => {
+                tell.say(format!("slave {slave}: what it has cannot be listed: {why}"));
+                continue;
+            }
+        };
+        let applied = tree.standing.applied;
+        let fork = timeline::fork(&tree.timelines, applied, &listing.timelines, last);
+        if fork == applied {
+            continue;
+        }
+        tell.line(format!(
+            "slave {slave}: its changes behind {fork}, up to {applied}, are a branch"
+        ));
+        let own = tree.entries.iter().map(|(path, (entry, _))| (path, entry));
+        let found = compare(own, fork, &listing);
+        // What is not there is with another slave of the branch.
+        let here = |stray: &&Stray| tree.entries.get(&stray.path).is_some_and(|(_, here)| *here);
+        for (proposed, what) in [(true, "proposes"), (false, "quarantines")] {
+            let mut paths = found
+                .strays
+                .iter()
+                .rev()
+                .filter(here)
+                .filter(|stray| stray.expect.is_some() == proposed)
+                .map(|stray| &stray.path);
+            for path in paths.by_ref().take(LISTED) {
+                tell.line(format!("slave {slave}: {what} {path}"));
+            }
+            let more = paths.count();
+            if more > 0 {
+                tell.line(format!("slave {slave}: {what} {more} more"));
+            }
+        }
+    }
+    Ok(())
 }

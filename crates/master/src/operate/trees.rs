@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use relais_proto::{ChangeId, LinkMessage, Standing, TreeEntry, TreePath, Version};
+use relais_proto::{ChangeId, LinkMessage, Standing, Timeline, TreeEntry, TreePath, Version};
 
 use crate::core::Core;
 use crate::links::Linked;
@@ -14,7 +14,8 @@ pub(super) struct SlaveTree {
     pub entries: BTreeMap<TreePath, (TreeEntry, bool)>,
     pub ids: HashMap<ChangeId, Version>,
     pub standing: Standing,
-    pub ends: Vec<Version>,
+    /// Which masters have numbered the changes that made it.
+    pub timelines: Vec<Timeline>,
 }
 
 /// Asks a slave for its tree.
@@ -29,7 +30,7 @@ pub(super) fn ask(core: &Core, of: &Linked, ids: bool) -> Result<SlaveTree, Stri
         tree.entries
             .extend(part.entries.into_iter().map(|(path, entry, here)| (path, (entry, here))));
         tree.ids.extend(part.ids);
-        tree.ends = part.ends;
+        tree.timelines.extend(part.timelines);
     })?;
     if moved {
         return Err("its tree changed while it was told".to_owned());

@@ -293,10 +293,10 @@ impl Engine {
                     JournalError::NoSpace { .. } => (false, ErrorCode::NoSpace),
                     _ => (true, ErrorCode::NoChanges),
                 };
-                let why = if for_good {
-                    "the master's journal cannot be written"
-                } else {
-                    "the disk of the master's journal is full"
+                let why = match failed {
+                    JournalError::NoSpace { .. } => "the disk of the master's journal is full",
+                    JournalError::Gone(_) => "the master's journal was removed or replaced",
+                    _ => "the master's journal cannot be written",
                 };
                 Event::NotWritten {
                     for_good,

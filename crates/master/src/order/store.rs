@@ -91,6 +91,8 @@ impl Store {
             ledger.apply(numbered);
             Ok(())
         })?;
+        ledger.add_timelines(journal.found_timelines(), ends);
+        ledger.begin_timeline(journal.timeline());
         let known = folders::load(&folder.join("folders"), cluster)?;
         if known.is_none() && ledger.last() > Version::default() {
             warn!("no list of folders in {}: no slave is waited for", folder.display());
@@ -155,6 +157,11 @@ impl Store {
         Ok(())
     }
 
+    /// Begins another timeline: what is numbered next does not go on from what this journal held.
+    pub(super) fn begin_timeline(&mut self) -> Result<[u8; 16], JournalError> {
+        self.journal.begin_timeline()
+    }
+
     /// Reads the changes that are stored now.
     pub(super) fn reader(&self) -> Result<JournalReader, JournalError> {
         self.journal.reader()
@@ -195,6 +202,10 @@ impl Store {
     /// Adds changes to the journal: all of them or none.
     pub(super) fn append(&mut self, batch: &[Numbered]) -> Result<(), JournalError> {
         self.journal.append(batch)?;
+        // A master that starts again looks at the path.
+        if !self.journal.is_at_its_path()? {
+            return Err(JournalError::Gone(self.folder.join("journal")));
+        }
         if let Some(first) = batch.first() {
             self.oldest_ms.get_or_insert(first.time_ms);
         }

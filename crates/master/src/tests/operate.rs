@@ -4,7 +4,7 @@ use relais_net::tls::Encrypt;
 use std::sync::mpsc::{Receiver, channel};
 
 use relais_proto::{
-    Chain, ErrorCode, Standing, ToMaster, ToSlave, TreeEntry, TreePart, TreePath, Version,
+    Chain, ErrorCode, Standing, Timeline, ToMaster, ToSlave, TreeEntry, TreePart, TreePath, Version,
 };
 use relais_state::chain_seed;
 
@@ -93,7 +93,7 @@ fn tree_of(chain: Chain, puts: &[(u8, &str)]) -> TreePart {
             .map(|(n, _)| (relais_proto::ChangeId([*n; 16]), version((*n).into())))
             .collect(),
         standing: Standing { applied, chain, epoch: 1 },
-        ends: Vec::new(),
+        timelines: vec![Timeline { after: Version::default(), id: [7; 16] }],
         last: true,
     }
 }
@@ -276,6 +276,7 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
     let behind = Standing { applied: version(2), chain: Chain([4; 32]), epoch: 3 };
     assert!(matches!(join(&mut one, 1, ahead.standing), ToSlave::Refuse { .. }));
     assert!(matches!(join(&mut two, 2, behind), ToSlave::Refuse { .. }));
+    let (one, two) = (answering(one, ahead.clone()), answering(two, ahead.clone()));
     let (ok, lines) = done(&master, Operation::Recover { go: false });
     let all = lines.join("\n");
     assert!(ok && all.contains(&format!("slave {}: last change 1-3, epoch 1", id(1))), "{all}");
@@ -288,7 +289,6 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
         "{all}"
     );
 
-    let (one, two) = (answering(one, ahead.clone()), answering(two, ahead.clone()));
     let (ok, lines) = done(&master, Operation::Recover { go: true });
     assert!(ok, "{lines:?}");
     for heard in [one, two] {
@@ -317,7 +317,9 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
             matches!(hear(&mut one), ToSlave::Page { entries, ids } if entries.len() == 3 + usize::from(again) && ids.len() == entries.len())
         );
         say(&mut one, ToMaster::Ready);
-        assert!(matches!(hear(&mut one), ToSlave::End { ends, .. } if ends == [version(3)]));
+        let ToSlave::End { timelines, .. } = hear(&mut one) else { panic!("no end") };
+        assert_eq!(timelines[0].id, [7; 16], "it goes on from the slave's history");
+        assert_eq!(timelines[1].after, version(3));
         say(&mut one, ToMaster::Ready);
         propose(&mut one, put(2, "b"));
         assert!(

@@ -110,7 +110,7 @@ pub fn link(data: &[u8]) {
         LinkMessage::ToSlave(message) => to_slave(&message),
         LinkMessage::TreePart(part) => {
             assert!(
-                [part.entries.len(), part.ids.len(), part.ends.len()]
+                [part.entries.len(), part.ids.len(), part.timelines.len()]
                     .iter()
                     .all(|len| *len <= limits::LINK_LIST)
             );
@@ -150,7 +150,7 @@ fn to_slave(message: &ToSlave) {
             assert!(entries.len() <= limits::LINK_LIST && ids.len() <= limits::LINK_LIST);
             entries.iter().for_each(|(at, entry)| placed(at, entry));
         }
-        ToSlave::End { ends, .. } => assert!(ends.len() <= limits::LINK_LIST),
+        ToSlave::End { timelines, .. } => assert!(timelines.len() <= limits::TIMELINES),
         ToSlave::Tell { changes } => {
             assert!(changes.len() <= limits::LINK_LIST);
             for told in changes {

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use relais_proto::{
     Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, DiskSpace, FolderId, LinkMessage,
     Numbered, Operation, PathList, PathNote, PathPart, Peer, Registration, Scrub, SlaveId,
-    SlaveReport, SlaveState, Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart, Version,
-    limits,
+    SlaveReport, SlaveState, Standing, Timeline, ToMaster, ToSlave, Told, TreeEntry, TreePart,
+    Version, limits,
 };
 
 use super::{addr, counters, digest, expect, id16, mark, mode, path, refusal, text, time};
@@ -113,9 +113,15 @@ fn to_slave() -> impl Strategy<Value = ToSlave> {
     let given_up = || vec(mark(), 0..=limits::GIVEN_UP);
     let answer = prop_oneof![mark().prop_map(Ok), refusal().prop_map(Err)];
     prop_oneof![
-        (any::<u32>(), mark(), chain(), given_up()).prop_map(|(epoch, mark, chain, given_up)| {
-            ToSlave::Follow { epoch, mark, chain, given_up }
-        }),
+        (any::<u32>(), mark(), chain(), given_up(), timelines()).prop_map(
+            |(epoch, mark, chain, given_up, timelines)| ToSlave::Follow {
+                epoch,
+                mark,
+                chain,
+                given_up,
+                timelines,
+            }
+        ),
         (any::<u32>(), mark(), given_up()).prop_map(|(epoch, mark, given_up)| ToSlave::Compare {
             epoch,
             mark,
@@ -123,8 +129,9 @@ fn to_slave() -> impl Strategy<Value = ToSlave> {
         }),
         (vec((path(), entry()), 0..FEW), ids())
             .prop_map(|(entries, ids)| ToSlave::Page { entries, ids }),
-        (mark(), chain(), vec(mark(), 0..=limits::LINK_LIST), any::<u64>())
-            .prop_map(|(mark, chain, ends, entries)| ToSlave::End { mark, chain, ends, entries }),
+        (mark(), chain(), timelines(), any::<u64>()).prop_map(
+            |(mark, chain, timelines, entries)| ToSlave::End { mark, chain, timelines, entries }
+        ),
         vec(told(), 0..8).prop_map(|changes| ToSlave::Tell { changes }),
         (change_id(), answer).prop_map(|(id, answer)| ToSlave::Answer { id, answer }),
         (mark(), any::<u16>()).prop_map(|(put, copies)| ToSlave::Copies { put, copies }),
@@ -137,13 +144,13 @@ fn to_slave() -> impl Strategy<Value = ToSlave> {
 
 fn tree_part() -> impl Strategy<Value = TreePart> {
     let entries = || vec((path(), entry(), any::<bool>()), 0..FEW);
-    (any::<u64>(), entries(), ids(), standing(), vec(mark(), 0..500), any::<bool>()).prop_map(
-        |(query, entries, ids, standing, ends, last)| TreePart {
+    (any::<u64>(), entries(), ids(), standing(), timelines(), any::<bool>()).prop_map(
+        |(query, entries, ids, standing, timelines, last)| TreePart {
             query,
             entries,
             ids,
             standing,
-            ends,
+            timelines,
             last,
         },
     )
@@ -239,6 +246,11 @@ fn path_part() -> impl Strategy<Value = LinkMessage> {
             LinkMessage::PathPart(PathPart { query, paths, total, last })
         },
     )
+}
+
+fn timelines() -> impl Strategy<Value = Vec<Timeline>> {
+    let one = (mark(), any::<[u8; 16]>()).prop_map(|(after, id)| Timeline { after, id });
+    vec(one, 0..=limits::TIMELINES)
 }
 
 fn operator() -> impl Strategy<Value = LinkMessage> {

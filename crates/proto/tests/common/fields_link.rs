@@ -89,7 +89,10 @@ fn to_slave() -> Vec<Field> {
         |name, before| Field { range: (1, 37), ..field(name, ToSlave, 35, before, |_| vec![0; 4]) };
     vec![
         field("given up, to follow", ToSlave, 1024, tagged(0, 4 + MARK + 32, &[]), |n| {
-            repeat(&[0; MARK], n, 0)
+            repeat(&[0; MARK], n, 2)
+        }),
+        field("timelines to follow", ToSlave, 512, tagged(0, 4 + MARK + 32 + 2, &[]), |n| {
+            repeat(&[0; MARK + 16], n, 0)
         }),
         field("given up, to compare", ToSlave, 1024, tagged(1, 4 + MARK, &[]), |n| {
             repeat(&[0; MARK], n, 0)
@@ -98,7 +101,9 @@ fn to_slave() -> Vec<Field> {
         field("path of an entry", ToSlave, 4095, vec![2, 0, 1], |n| path(n, MARK + MODE + 1 + 2)),
         size("size of content", ToSlave, content, |_| vec![0; 12 + 2]),
         field("ids", ToSlave, 4096, vec![2, 0, 0], |n| repeat(&[0; 16 + MARK], n, 0)),
-        field("epochs", ToSlave, 4096, tagged(3, MARK + 32, &[]), |n| repeat(&[0; MARK], n, 8)),
+        field("timelines", ToSlave, 512, tagged(3, MARK + 32, &[]), |n| {
+            repeat(&[0; MARK + 16], n, 8)
+        }),
         field("changes", ToSlave, 4096, vec![4], |n| {
             repeat(&[TOLD.as_slice(), &[0; 4]].concat(), n, 0)
         }),
@@ -137,8 +142,8 @@ fn trees() -> Vec<Field> {
         field("ids", TreePart, 4096, vec![0; 8 + 2], |n| {
             repeat(&[0; 16 + MARK], n, STANDING + 2 + 1)
         }),
-        field("epochs", TreePart, 4096, vec![0; 8 + 2 + 2 + STANDING], |n| {
-            repeat(&[0; MARK], n, 1)
+        field("timelines", TreePart, 512, vec![0; 8 + 2 + 2 + STANDING], |n| {
+            repeat(&[0; MARK + 16], n, 1)
         }),
     ]
 }

@@ -4,7 +4,7 @@ use relais_proto::{
     Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, Counters, Digest, DiskSpace,
     ErrorCode, Expect, FileTime, FolderId, LinkMessage, Mode, Numbered, Operation, PathList,
     PathNote, PathPart, Peer, Refusal, Registration, Scrub, SlaveId, SlaveReport, SlaveState,
-    Standing, ToMaster, ToSlave, Told, TreeEntry, TreePart, TreePath, Version, limits,
+    Standing, Timeline, ToMaster, ToSlave, Told, TreeEntry, TreePart, TreePath, Version, limits,
 };
 
 use super::{HIGH, LOW, addrs, full_counters, path, path_of};
@@ -15,6 +15,7 @@ const FULL_TIME: FileTime = FileTime { seconds: i64::MIN, nanos: 999_999_999 };
 const SMALL_ID: ChangeId = ChangeId([0; 16]);
 const FULL_ID: ChangeId = ChangeId([0xff; 16]);
 const FOLDER: TreeEntry = TreeEntry { version: LOW, mode: Mode::new(0), content: None };
+const FULL_TIMELINE: Timeline = Timeline { after: HIGH, id: [0xff; 16] };
 const FULL_CHAIN: Chain = Chain([0xff; 32]);
 const FULL_STANDING: Standing = Standing { applied: HIGH, chain: FULL_CHAIN, epoch: u32::MAX };
 
@@ -263,7 +264,13 @@ fn to_slave() -> Vec<(&'static str, ToSlave)> {
         ("give-up", ToSlave::GiveUp { put: HIGH }),
         (
             "follow-min",
-            ToSlave::Follow { epoch: 0, mark: LOW, chain: Chain::default(), given_up: Vec::new() },
+            ToSlave::Follow {
+                epoch: 0,
+                mark: LOW,
+                chain: Chain::default(),
+                given_up: Vec::new(),
+                timelines: Vec::new(),
+            },
         ),
         (
             "follow-max",
@@ -272,6 +279,7 @@ fn to_slave() -> Vec<(&'static str, ToSlave)> {
                 mark: HIGH,
                 chain: FULL_CHAIN,
                 given_up: vec![LOW, HIGH],
+                timelines: vec![Timeline::default(), FULL_TIMELINE],
             },
         ),
         ("compare-min", ToSlave::Compare { epoch: 0, mark: LOW, given_up: Vec::new() }),
@@ -286,14 +294,14 @@ fn to_slave() -> Vec<(&'static str, ToSlave)> {
         ),
         (
             "tree-end-min",
-            ToSlave::End { mark: LOW, chain: Chain::default(), ends: Vec::new(), entries: 0 },
+            ToSlave::End { mark: LOW, chain: Chain::default(), timelines: Vec::new(), entries: 0 },
         ),
         (
             "tree-end-max",
             ToSlave::End {
                 mark: HIGH,
                 chain: FULL_CHAIN,
-                ends: vec![LOW, HIGH],
+                timelines: vec![Timeline::default(), FULL_TIMELINE],
                 entries: u64::MAX,
             },
         ),
@@ -323,7 +331,7 @@ fn trees() -> Vec<Named> {
         entries: Vec::new(),
         ids: Vec::new(),
         standing: Standing::default(),
-        ends: Vec::new(),
+        timelines: Vec::new(),
         last: true,
     };
     let full = TreePart {
@@ -335,7 +343,7 @@ fn trees() -> Vec<Named> {
             .collect(),
         ids: vec![(SMALL_ID, LOW), (FULL_ID, HIGH)],
         standing: FULL_STANDING,
-        ends: vec![LOW, HIGH],
+        timelines: vec![Timeline::default(), FULL_TIMELINE],
         last: false,
     };
     vec![
@@ -417,7 +425,7 @@ pub fn giants() -> Vec<Named> {
         entries: vec![(top(), FOLDER, true); 3600],
         ids: Vec::new(),
         standing: FULL_STANDING,
-        ends: Vec::new(),
+        timelines: Vec::new(),
         last: true,
     };
     let (epoch, mark, chain) = (1, HIGH, FULL_CHAIN);
@@ -437,6 +445,7 @@ pub fn giants() -> Vec<Named> {
                 mark,
                 chain,
                 given_up: vec![HIGH; limits::GIVEN_UP],
+                timelines: vec![FULL_TIMELINE; limits::TIMELINES],
             }),
         ),
         ("page-most", LinkMessage::ToSlave(ToSlave::Page { entries, ids: Vec::new() })),
@@ -461,7 +470,7 @@ pub fn giants() -> Vec<Named> {
             LinkMessage::ToSlave(ToSlave::End {
                 mark,
                 chain,
-                ends: vec![HIGH; limits::LINK_LIST],
+                timelines: vec![FULL_TIMELINE; limits::TIMELINES],
                 entries: 1,
             }),
         ),

@@ -3,7 +3,9 @@
 
 use relais_cluster::replica::Lack;
 use relais_cluster::{Chain, Content, Entry, Standing};
-use relais_proto::{ChangeId, Digest, FileTime, FolderId, Kind, Peer, Scrub, TreePath, Version};
+use relais_proto::{
+    ChangeId, Digest, FileTime, FolderId, Kind, Peer, Scrub, Timeline, TreePath, Version,
+};
 use relais_tree::Meta;
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -414,30 +416,36 @@ impl Store {
             .map(drop)
     }
 
-    /// The last change of each earlier epoch that went into this tree.
+    /// Which masters have numbered the changes of the folder's history, oldest first.
     ///
     /// # Errors
     /// Those of the database, or that it holds no such list.
-    pub fn ends(&self) -> Result<Vec<Version>, CatalogueError> {
-        let text: Option<String> = meta(&self.database, "ends").map_err(failed(&self.file))?;
-        let parse = |end: &str| {
-            let (epoch, number) = end.split_once('-')?;
-            Some(Version { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+    pub fn timelines(&self) -> Result<Vec<Timeline>, CatalogueError> {
+        let text: Option<String> = meta(&self.database, "timelines").map_err(failed(&self.file))?;
+        let parse = |timeline: &str| {
+            let (after, id) = timeline.split_once(':')?;
+            let (epoch, number) = after.split_once('-')?;
+            let after = Version { epoch: epoch.parse().ok()?, number: number.parse().ok()? };
+            let id = u128::from_str_radix(id, 16).ok()?.to_be_bytes();
+            Some(Timeline { after, id })
         };
-        let ends: Option<Vec<Version>> =
+        let timelines: Option<Vec<Timeline>> =
             text.unwrap_or_default().split_whitespace().map(parse).collect();
-        ends.ok_or_else(|| CatalogueError::Damaged {
+        timelines.ok_or_else(|| CatalogueError::Damaged {
             file: self.file.display().to_string(),
-            what: "the list of epochs".to_owned(),
+            what: "the list of timelines".to_owned(),
         })
     }
 
-    /// Notes the last change of each earlier epoch.
+    /// Notes which masters have numbered the changes.
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_ends(&self, ends: &[Version]) -> Result<(), CatalogueError> {
-        self.set_meta("ends", ends.iter().map(Version::to_string).collect::<Vec<_>>().join(" "))
+    pub fn set_timelines(&self, timelines: &[Timeline]) -> Result<(), CatalogueError> {
+        let one = |timeline: &Timeline| {
+            format!("{}:{:032x}", timeline.after, u128::from_be_bytes(timeline.id))
+        };
+        self.set_meta("timelines", timelines.iter().map(one).collect::<Vec<_>>().join(" "))
     }
 
     /// All changes by their ids.

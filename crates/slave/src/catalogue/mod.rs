@@ -21,7 +21,7 @@ mod watch;
 pub(crate) use database::Stored;
 pub(crate) use follow::Kept;
 pub use keeper::{Following, Keeper, KeeperConfig, WatchMode};
-pub use own::{KeeperLock, Own, OwnFolder, give_up_ids};
+pub use own::{KeeperLock, Own, OwnFolder, StartedAs, give_up_ids};
 pub use reader::{Facts, ListOutcome, Reader};
 pub(crate) use scan::Scanner;
 pub(crate) use store::{Identifying, Made, Skip, Store, Unhashed};

@@ -49,6 +49,50 @@ impl OwnFolder {
     }
 }
 
+/// How a slave is started: by this it finds the id again that it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartedAs {
+    /// Without a master.
+    pub standalone: bool,
+    /// The port that was asked for; 0 for any.
+    pub asked: u16,
+    /// The port that it got.
+    pub bound: u16,
+}
+
+impl StartedAs {
+    /// Reads what [`Self::to_line`] wrote; none where the file says nothing of that kind.
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let standalone = match words.next()? {
+            "standalone" => true,
+            "cluster" => false,
+            _ => return None,
+        };
+        let (asked, bound) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(Self { standalone, asked, bound })
+    }
+
+    fn to_line(self) -> String {
+        let kind = if self.standalone { "standalone" } else { "cluster" };
+        format!("{kind} {} {}\n", self.asked, self.bound)
+    }
+
+    /// How well an id fits that was last used as `last`; the lowest is taken, none never.
+    ///
+    /// Two ports that were both asked for are two slaves. A slave whose port does not matter takes an id of its kind.
+    fn rank(self, last: Option<Self>) -> Option<u8> {
+        let Some(last) = last else { return Some(2) };
+        match (self.asked, last.asked) {
+            _ if last.standalone != self.standalone => None,
+            (0, 0) => Some(0),
+            (asked, _) if asked != 0 && asked == last.bound => Some(0),
+            (0, _) | (_, 0) => Some(1),
+            _ => None,
+        }
+    }
+}
+
 /// A slave's identity in its folder, held by a lock until all its processes have ended.
 #[derive(Debug)]
 pub struct Own {
@@ -63,11 +107,12 @@ pub struct Own {
 }
 
 impl Own {
-    /// Makes the slave's own folder where it is missing, and takes an id that no other slave uses now.
+    /// Makes the slave's own folder where it is missing, and takes the id that a slave that was started in the same way had
+    /// last, or else a new one. No other slave uses it now.
     ///
     /// # Errors
     /// Those of the folder, or [`CatalogueError::BadId`].
-    pub fn take(root: &Folder) -> Result<Self, CatalogueError> {
+    pub fn take(root: &Folder, started: StartedAs) -> Result<Self, CatalogueError> {
         make_own_folder(root, FOLDER)?;
         let folder = OwnFolder::open(root)?;
         let own = folder.folder();
@@ -75,7 +120,7 @@ impl Own {
         make_own_folder(own, SLAVES)?;
         let slaves = own.sub(SLAVES)?;
         let (slave_id, lock) = loop {
-            if let Some(found) = free_id(&slaves)? {
+            if let Some(found) = free_id(&slaves, started)? {
                 break found;
             }
             match new_id(&slaves) {
@@ -84,6 +129,9 @@ impl Own {
                 other => break other?,
             }
         };
+        let line = started.to_line();
+        lock.set_len(line.len() as u64)?;
+        lock.write_all_at(line.as_bytes(), 0)?;
         // What an earlier keeper found may be wrong by now: nobody vouches for it until there is a new one.
         drop(KeeperLock::try_take(&folder)?);
         Ok(Self { folder_id, slave_id, folder, lock: Mutex::new(Some(lock)) })
@@ -160,8 +208,8 @@ fn read_id(file: File) -> Result<FolderId, CatalogueError> {
     text.trim_end().parse().map_err(|_| CatalogueError::BadId(format!("{FOLDER}/{FOLDER_ID}")))
 }
 
-/// The first id, in the order of the names, that nobody holds.
-fn free_id(slaves: &Folder) -> Result<Option<(SlaveId, File)>, CatalogueError> {
+/// The id that fits best of those that no slave holds; of equal ones the first in the order of the names.
+fn free_id(slaves: &Folder, started: StartedAs) -> Result<Option<(SlaveId, File)>, CatalogueError> {
     let mut ids = Vec::new();
     for listed in slaves.list()? {
         ids.extend(
@@ -169,14 +217,22 @@ fn free_id(slaves: &Folder) -> Result<Option<(SlaveId, File)>, CatalogueError> {
         );
     }
     ids.sort_unstable();
+    let mut best: Option<(u8, SlaveId, File)> = None;
     for id in ids {
-        match slaves.create_or_open_part(id.to_string()) {
-            Ok(lock) => return Ok(Some((id, lock))),
-            Err(TreeError::InUse) => {}
+        let mut lock = match slaves.create_or_open_part(id.to_string()) {
+            Ok(lock) => lock,
+            Err(TreeError::InUse) => continue,
             Err(e) => return Err(e.into()),
+        };
+        let mut text = Vec::new();
+        Read::by_ref(&mut lock).take(ID_FILE).read_to_end(&mut text)?;
+        let last = std::str::from_utf8(&text).ok().and_then(StartedAs::parse);
+        let Some(rank) = started.rank(last) else { continue };
+        if best.as_ref().is_none_or(|(known, ..)| rank < *known) {
+            best = Some((rank, id, lock));
         }
     }
-    Ok(None)
+    Ok(best.map(|(_, id, lock)| (id, lock)))
 }
 
 fn new_id(slaves: &Folder) -> Result<(SlaveId, File), CatalogueError> {
@@ -238,17 +294,53 @@ impl KeeperLock {
 mod tests {
     use super::*;
 
+    const ANY: StartedAs = StartedAs { standalone: false, asked: 0, bound: 40_000 };
+
+    fn on(port: u16) -> StartedAs {
+        StartedAs { standalone: false, asked: port, bound: port }
+    }
+
+    #[test]
+    fn a_slave_keeps_its_id_whatever_else_runs_on_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::open(dir.path()).unwrap();
+        let id = |started| Own::take(&root, started).unwrap().slave_id;
+        for _ in 0..20 {
+            let alone = StartedAs { standalone: true, ..on(2122) };
+            let all = [on(2122), on(2123), alone];
+            let ids = all.map(id);
+            assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
+            // In another order, and while others run.
+            let _other = Own::take(&root, on(2123)).unwrap();
+            assert_eq!([id(alone), id(on(2122))], [ids[2], ids[0]]);
+        }
+        assert_eq!(std::fs::read_dir(dir.path().join(".relais/slaves")).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_slave_on_any_port_finds_its_id_also_on_the_port_that_it_got() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Folder::open(dir.path()).unwrap();
+        let id = |started| Own::take(&root, started).unwrap().slave_id;
+        let first = id(ANY);
+        assert_eq!([id(ANY), id(on(40_000)), id(ANY), id(on(2122)), id(on(2122))], [first; 5]);
+        assert_ne!(id(on(2123)), first);
+        // What an id file says beside is of no matter.
+        std::fs::write(dir.path().join(".relais/slaves").join(first.to_string()), [0xff]).unwrap();
+        assert_eq!(id(on(2122)), first);
+    }
+
     #[test]
     fn two_slaves_of_one_folder_have_two_ids_and_keep_them() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        let first = Own::take(&root).unwrap();
-        let second = Own::take(&root).unwrap();
+        let first = Own::take(&root, ANY).unwrap();
+        let second = Own::take(&root, ANY).unwrap();
         assert_eq!(first.folder_id, second.folder_id);
         assert_ne!(first.slave_id, second.slave_id);
         let (mut ids, folder) = (vec![first.slave_id, second.slave_id], first.folder_id);
         drop((first, second));
-        let again = [Own::take(&root).unwrap(), Own::take(&root).unwrap()];
+        let again = [Own::take(&root, ANY).unwrap(), Own::take(&root, ANY).unwrap()];
         ids.sort_unstable();
         assert_eq!(again.each_ref().map(|own| own.slave_id).to_vec(), ids);
         assert_eq!(again[0].folder_id, folder);
@@ -259,10 +351,12 @@ mod tests {
         for _ in 0..50 {
             let dir = tempfile::tempdir().unwrap();
             let root = Folder::open(dir.path()).unwrap();
-            let first = Own::take(&root).unwrap();
+            let first = Own::take(&root, ANY).unwrap();
             let mut ids: Vec<SlaveId> = std::thread::scope(|scope| {
                 let all: Vec<_> = (0..8)
-                    .map(|_| scope.spawn(|| Own::take(&Folder::open(dir.path()).unwrap()).unwrap()))
+                    .map(|_| {
+                        scope.spawn(|| Own::take(&Folder::open(dir.path()).unwrap(), ANY).unwrap())
+                    })
                     .collect();
                 let all: Vec<Own> = all.into_iter().map(|thread| thread.join().unwrap()).collect();
                 all.iter().map(|own| own.slave_id).collect()
@@ -278,21 +372,21 @@ mod tests {
     fn a_copied_folder_gets_ids_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        let first = Own::take(&root).unwrap();
+        let first = Own::take(&root, ANY).unwrap();
         let (slave, folder) = (first.slave_id, first.folder_id);
         give_up_ids(&first.folder, slave, folder).unwrap();
         // The lock on a file that is gone holds nobody up.
-        let second = Own::take(&root).unwrap();
+        let second = Own::take(&root, ANY).unwrap();
         assert!(second.slave_id != slave && second.folder_id != folder);
         give_up_ids(&first.folder, slave, folder).unwrap();
-        assert_eq!(Own::take(&root).unwrap().folder_id, second.folder_id, "once is enough");
+        assert_eq!(Own::take(&root, ANY).unwrap().folder_id, second.folder_id, "once is enough");
     }
 
     #[test]
     fn one_keeper_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        let own = Own::take(&root).unwrap().folder;
+        let own = Own::take(&root, ANY).unwrap().folder;
         let first = KeeperLock::try_take(&own).unwrap();
         assert!(first.is_some());
         assert!(KeeperLock::try_take(&own).unwrap().is_none());
@@ -304,11 +398,11 @@ mod tests {
     fn a_damaged_folder_id_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        drop(Own::take(&root).unwrap());
+        drop(Own::take(&root, ANY).unwrap());
         std::fs::write(dir.path().join(".relais/folder.id"), "nonsense\n").unwrap();
-        assert!(Own::take(&root).unwrap_err().to_string().contains("folder.id"));
+        assert!(Own::take(&root, ANY).unwrap_err().to_string().contains("folder.id"));
         std::fs::remove_file(dir.path().join(".relais/folder.id")).unwrap();
         std::os::unix::fs::symlink("/etc/hostname", dir.path().join(".relais/folder.id")).unwrap();
-        assert!(Own::take(&root).is_err(), "a link is not followed");
+        assert!(Own::take(&root, ANY).is_err(), "a link is not followed");
     }
 }

@@ -12,11 +12,14 @@ use relais_tree::Folder;
 use tempfile::TempDir;
 
 use super::settle::QUIET;
-use super::{Keeper, KeeperConfig, KeeperLock, ListOutcome, Own, OwnFolder, Reader, WatchMode};
+use super::{
+    Keeper, KeeperConfig, KeeperLock, ListOutcome, Own, OwnFolder, Reader, StartedAs, WatchMode,
+};
 use crate::board::Board;
 use crate::changes::channel::Desk;
 use crate::hints::Hints;
 
+const ANY: StartedAs = StartedAs { standalone: false, asked: 0, bound: 40_000 };
 /// Far longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -38,7 +41,7 @@ impl Kept {
         crate::sys::fork::ignore_sigio().unwrap();
         let dir = tempfile::tempdir().unwrap();
         prepare(dir.path());
-        let own = Own::take(&Folder::open(dir.path()).unwrap()).unwrap();
+        let own = Own::take(&Folder::open(dir.path()).unwrap(), ANY).unwrap();
         let reader = Reader::open(&own.folder).unwrap();
         let mut kept =
             Self { dir, own, keeper: None, hints: Arc::new(Hints::new().unwrap()), reader };
@@ -258,13 +261,13 @@ fn readers_of_another_slave_see_who_keeps_and_who_takes_over() {
     let mut kept = Kept::new(|dir| fs::write(dir.join("f"), "x").unwrap());
     kept.wait_for_names("", &["f"]);
     let root = Folder::open(kept.dir.path()).unwrap();
-    let second = Own::take(&root).unwrap();
+    let second = Own::take(&root, ANY).unwrap();
     assert!(kept.reader.is_complete().unwrap(), "a second slave takes nothing from the first");
     assert!(KeeperLock::try_take(&second.folder).unwrap().is_none());
     kept.stop();
     fs::write(kept.path("g"), "y").unwrap();
     drop(second);
-    let _third = Own::take(&root).unwrap();
+    let _third = Own::take(&root, ANY).unwrap();
     assert!(!kept.reader.is_complete().unwrap(), "nobody vouches for what an earlier keeper found");
     kept.start();
     kept.wait_for_names("", &["f", "g"]);
@@ -275,7 +278,7 @@ fn a_damaged_catalogue_is_named() {
     let mut kept = Kept::new(|dir| fs::write(dir.join("f"), "x").unwrap());
     // The keeper's connection, if it is the last that ends, brings everything into the one file.
     let elsewhere = tempfile::tempdir().unwrap();
-    let other = Own::take(&Folder::open(elsewhere.path()).unwrap()).unwrap();
+    let other = Own::take(&Folder::open(elsewhere.path()).unwrap(), ANY).unwrap();
     kept.reader = Reader::open(&other.folder).unwrap();
     kept.stop();
     let file = kept.path(".relais/catalogue.db");
@@ -352,7 +355,7 @@ fn a_renamed_folder_is_written_and_read_under_its_new_name() {
     let top = tempfile::tempdir().unwrap();
     let (old, new) = (top.path().join("old"), top.path().join("new"));
     fs::create_dir(&old).unwrap();
-    let own = Own::take(&Folder::open(&old).unwrap()).unwrap().folder;
+    let own = Own::take(&Folder::open(&old).unwrap(), ANY).unwrap().folder;
     let applied = |number| Version { epoch: 1, number };
     let store = Store::open(&own).unwrap();
     fs::rename(&old, &new).unwrap();

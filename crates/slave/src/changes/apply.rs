@@ -193,7 +193,7 @@ impl Applier<'_, '_> {
 
     /// Quarantines what has a name in a folder of the tree.
     fn clear(&mut self, folder: &Folder, name: &str, path: &TreePath) -> Result<(), TreeError> {
-        self.aside.take_from(folder, name, path.as_str(), CAME_MEANWHILE).map(drop)
+        self.aside.take_from(folder, name, path.as_str(), CAME_MEANWHILE, "").map(drop)
     }
 
     fn set_mode(&mut self, path: &TreePath, mode: Mode) -> Result<Applied, TreeError> {

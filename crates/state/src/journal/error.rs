@@ -83,6 +83,9 @@ pub enum JournalError {
         /// What the system said.
         cause: io::Error,
     },
+    /// The file is not at its place any more, or another is. Nothing that is written to it would be found again.
+    #[error("the journal {} was removed or replaced while it was in use: put it back, or see to what took its place, and start again", .0.display())]
+    Gone(PathBuf),
     /// An earlier write or sync failed, so what is on disk is not known.
     #[error("the journal {} takes no change since a write failed, until it is opened anew", shown_path(.0).display())]
     Failed(PathBuf),

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::JournalError;
@@ -51,6 +51,46 @@ pub(super) fn put_in_place(path: &Path) -> Result<(), JournalError> {
     rustix::fs::renameat(&place.folder, place.temp(), &place.folder, place.name)
         .map_err(|error| place.io(error))?;
     place.sync()
+}
+
+/// Where a journal's file has its name.
+#[derive(Debug)]
+pub(super) struct Named {
+    folder: OwnedFd,
+    name: OsString,
+}
+
+impl Named {
+    /// The place of the file at `path`.
+    pub fn of(path: &Path) -> Result<Self, JournalError> {
+        let place = Place::new(path)?;
+        Ok(Self { name: place.name.to_owned(), folder: place.folder })
+    }
+
+    /// Whether `file` still has its name in the folder that it was opened in, wherever that folder is by now.
+    pub fn is(&self, file: &File) -> io::Result<bool> {
+        match rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) => is_same(&named, &rustix::fs::fstat(file)?),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the folder still is the one that holds `path`.
+    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let now = match Place::new(path) {
+            Ok(place) => place,
+            Err(JournalError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
+                return Ok(false);
+            }
+            Err(error) => return Err(io::Error::other(error)),
+        };
+        is_same(&rustix::fs::fstat(&now.folder)?, &rustix::fs::fstat(&self.folder)?)
+    }
+}
+
+fn is_same(one: &Stat, other: &Stat) -> io::Result<bool> {
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
 struct Place<'a> {

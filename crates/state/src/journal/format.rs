@@ -11,8 +11,9 @@
 //! | 4 | length of the payload |
 //! | 4 | changes in it |
 //! | 8 | where in the file this batch begins |
-//! | 16 | sum of the 24 bytes before and the payload |
-//! | 16 | sum of the 40 bytes before |
+//! | 16 | timeline: random, the same in all batches that one process has written |
+//! | 16 | sum of the 40 bytes before and the payload |
+//! | 16 | sum of the 56 bytes before |
 //! | length | payload: the changes as the protocol encodes them. Where that changes, the format does |
 //! | 32 | chain: BLAKE3 of the chain before, length, changes, payload |
 //!
@@ -30,7 +31,7 @@ pub const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 pub(super) const FORMAT: u32 = 1;
 pub(super) const FILE_HEADER: usize = 60;
-pub(super) const BATCH_HEADER: usize = 56;
+pub(super) const BATCH_HEADER: usize = 72;
 pub(super) const CHAIN: usize = 32;
 /// Bytes of the longest batch in the file.
 pub(super) const LONGEST: u64 = (BATCH_HEADER + BATCH_BYTES + CHAIN) as u64;
@@ -107,6 +108,7 @@ impl BatchKey {
             len: from.u32().ok()?,
             count: from.u32().ok()?,
             position: from.u64().ok()?,
+            timeline: from.array().ok()?,
             body: from.array().ok()?,
         };
         let fits = fields.len as usize <= BATCH_BYTES && fields.position == position;
@@ -125,9 +127,10 @@ impl BatchKey {
         len: u32,
         count: u32,
         position: u64,
+        timeline: [u8; 16],
         before: &Chain,
     ) -> Chain {
-        let mut header = BatchHeader { len, count, position, body: [0; SUM] };
+        let mut header = BatchHeader { len, count, position, timeline, body: [0; SUM] };
         let (head, payload) = buffer.split_at_mut(BATCH_HEADER);
         header.body = self.sum(&[&header.fields(), payload]);
         let chain = header.chain(before, payload);
@@ -147,6 +150,8 @@ pub(super) struct BatchHeader {
     pub len: u32,
     pub count: u32,
     position: u64,
+    /// Who has written it.
+    pub timeline: [u8; 16],
     body: [u8; SUM],
 }
 
@@ -157,7 +162,8 @@ impl BatchHeader {
         bytes[..8].copy_from_slice(&BATCH_MAGIC);
         bytes[8..12].copy_from_slice(&self.len.to_be_bytes());
         bytes[12..16].copy_from_slice(&self.count.to_be_bytes());
-        bytes[16..].copy_from_slice(&self.position.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.position.to_be_bytes());
+        bytes[24..].copy_from_slice(&self.timeline);
         bytes
     }
 

@@ -21,11 +21,12 @@ mod tests;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use relais_proto::{Numbered, Version};
+use relais_proto::{Numbered, Timeline, Version};
 
 pub use error::JournalError;
+use file::Named;
 pub use format::{BATCH_BYTES, BATCH_CHANGES};
-use tail::Tail;
+use tail::{InPlace, Tail};
 
 /// Where numbered changes are kept; a file now, behind a trait so that it can move.
 pub trait ChangeLog {
@@ -44,7 +45,7 @@ pub trait ChangeLog {
 /// in processes forked meanwhile, are closed.
 #[derive(Debug)]
 pub struct Journal {
-    tail: Tail<File>,
+    tail: Tail<InPlace>,
     id: [u8; 16],
 }
 
@@ -65,8 +66,10 @@ impl Journal {
     ) -> Result<Self, JournalError> {
         let file = file::open(path, id)?;
         let found = recover::read(&file, path, id, each)?;
+        let file = InPlace { file, named: Named::of(path)? };
         recover::settle(&file, path, &found)?;
-        Ok(Self { tail: Tail::new(file, path, found.end), id })
+        let timeline = crate::random().map_err(|error| JournalError::io(path, error))?;
+        Ok(Self { tail: Tail::new(file, path, found.end, timeline), id })
     }
 
     /// A hash over all batches, in order. Equal for two journals of one id only where they hold the same batches.
@@ -92,8 +95,47 @@ impl Journal {
         let file = file::fresh(&path, self.id)?;
         let found = recover::read(&file, &path, self.id, &mut |_| Ok(()))?;
         file::put_in_place(&path).inspect_err(|_| self.tail.fail())?;
-        self.tail = Tail::new(file, &path, found.end);
+        let file = InPlace { file, named: Named::of(&path)? };
+        self.tail = Tail::new(file, &path, found.end, self.tail.timeline());
         Ok(())
+    }
+
+    /// Whether the folder that the journal was opened in still is the one at its path. A journal whose own name is gone takes
+    /// nothing in any case; whether a folder may be moved is the caller's to say.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn is_at_its_path(&self) -> Result<bool, JournalError> {
+        let path = self.tail.path();
+        self.tail.storage().named.is_at(path).map_err(|error| JournalError::io(path, error))
+    }
+
+    /// The timeline of the batches that this process writes. It is random for each opening.
+    #[must_use]
+    pub fn timeline(&self) -> [u8; 16] {
+        self.tail.timeline()
+    }
+
+    #[cfg(test)]
+    fn set_timeline(&mut self, timeline: [u8; 16]) {
+        self.tail.set_timeline(timeline);
+    }
+
+    /// Begins another timeline: what comes next is no continuation of what this process has written.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn begin_timeline(&mut self) -> Result<[u8; 16], JournalError> {
+        let timeline =
+            crate::random().map_err(|error| JournalError::io(self.tail.path(), error))?;
+        self.tail.set_timeline(timeline);
+        Ok(timeline)
+    }
+
+    /// The timelines that were in the file when it was opened, each with the last change before its first one there.
+    #[must_use]
+    pub fn found_timelines(&self) -> &[Timeline] {
+        self.tail.found_timelines()
     }
 
     /// Reads the changes that are stored now, in another thread, while more come in.

@@ -6,9 +6,10 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use relais_proto::{ClusterId, Decode, Decoder, Numbered, Version};
+use relais_proto::{ClusterId, Decode, Decoder, Numbered, Timeline, Version};
 
 use super::JournalError;
 use super::format::{
@@ -27,6 +28,8 @@ pub(super) struct End {
     pub at: u64,
     pub chain: Chain,
     pub last: Version,
+    /// The timelines in the file, each with the last change before its first one here.
+    pub timelines: Vec<Timeline>,
 }
 
 impl End {
@@ -37,6 +40,7 @@ impl End {
             at: FILE_HEADER as u64,
             chain: header.chain(),
             last: Version::default(),
+            timelines: Vec::new(),
         }
     }
 }
@@ -118,7 +122,7 @@ fn read_header(file: &File, path: &Path, size: u64) -> Result<FileHeader, Journa
             format!("it has {size} bytes, fewer than its header"),
         ));
     }
-    file.read(&mut bytes, 0).map_err(|error| JournalError::io(path, error))?;
+    file.read_exact_at(&mut bytes, 0).map_err(|error| JournalError::io(path, error))?;
     let header = FileHeader::parse(&bytes)
         .ok_or_else(|| JournalError::damaged(path, 0, "its header is not that of a journal"))?;
     if header.format != FORMAT {
@@ -160,7 +164,8 @@ fn give_out(
     each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>,
 ) -> Result<(), JournalError> {
     let mut from = Decoder::new(payload);
-    for _ in 0..header.count {
+    let known = end.timelines.last().is_some_and(|known| known.id == header.timeline);
+    for n in 0..header.count {
         let change = Numbered::decode(&mut from)
             .map_err(|error| JournalError::damaged(path, end.at, error.to_string()))?;
         let (after, found) = (end.last, change.version);
@@ -170,6 +175,11 @@ fn give_out(
                 end.at,
                 format!("change {found} does not follow change {after}"),
             ));
+        }
+        if n == 0 && !known {
+            let before = Version { number: found.number.saturating_sub(1), ..found };
+            let after = if after == Version::default() { before } else { after };
+            end.timelines.push(Timeline { after, id: header.timeline });
         }
         each(change)?;
         end.last = found;
@@ -184,7 +194,8 @@ fn check_torn(file: &File, path: &Path, end: &End, size: u64) -> Result<(), Jour
     if rest > LONGEST {
         return damaged("a batch is bad and more follows than the longest batch has");
     }
-    let bytes = read_back(file, end.at, size).map_err(|error| JournalError::io(path, error))?;
+    let read = |bytes: &mut [u8], at| file.read_exact_at(bytes, at);
+    let bytes = read_back(read, end.at, size).map_err(|error| JournalError::io(path, error))?;
     if end.key.parse(&bytes, end.at).is_some_and(|header| header.total() < rest) {
         return damaged("a batch is bad and it is not the last");
     }
@@ -197,9 +208,13 @@ fn check_torn(file: &File, path: &Path, end: &End, size: u64) -> Result<(), Jour
 }
 
 /// At most the longest batch.
-fn read_back(file: &impl Storage, from: u64, to: u64) -> io::Result<Vec<u8>> {
+fn read_back(
+    read: impl Fn(&mut [u8], u64) -> io::Result<()>,
+    from: u64,
+    to: u64,
+) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(to - from).map_err(io::Error::other)?];
-    file.read(&mut bytes, from)?;
+    read(&mut bytes, from)?;
     Ok(bytes)
 }
 
@@ -220,7 +235,7 @@ pub(super) fn settle(file: &impl Storage, path: &Path, found: &Found) -> Result<
         file.cut(end).map_err(io_error)?;
     }
     if let Some(start) = found.newest {
-        let batch = read_back(file, start, end).map_err(io_error)?;
+        let batch = read_back(|bytes, at| file.read(bytes, at), start, end).map_err(io_error)?;
         file.write(&batch, start).map_err(io_error)?;
     }
     if end < found.size || found.newest.is_some() {

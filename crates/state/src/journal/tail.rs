@@ -7,10 +7,11 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use relais_proto::{Numbered, Version};
+use relais_proto::{Numbered, Timeline, Version};
 
 use super::JournalError;
 use super::error::is_full;
+use super::file::Named;
 use super::format::{BATCH_BYTES, BATCH_CHANGES, BATCH_HEADER, Chain, encode_change};
 use super::recover::{End, follows};
 
@@ -27,23 +28,36 @@ pub(super) trait Storage {
     fn sync(&self) -> io::Result<()>;
     /// Makes the file end here.
     fn cut(&self, at: u64) -> io::Result<()>;
+    /// Whether it would be found again at its place.
+    fn is_in_place(&self) -> io::Result<bool>;
 }
 
-impl Storage for File {
+/// A journal's file, and where it has its name.
+#[derive(Debug)]
+pub(super) struct InPlace {
+    pub file: File,
+    pub named: Named,
+}
+
+impl Storage for InPlace {
     fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
-        self.read_exact_at(bytes, at)
+        self.file.read_exact_at(bytes, at)
     }
 
     fn write(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.write_all_at(bytes, at)
+        self.file.write_all_at(bytes, at)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data()
     }
 
     fn cut(&self, at: u64) -> io::Result<()> {
-        self.set_len(at)
+        self.file.set_len(at)
+    }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        self.named.is(&self.file)
     }
 }
 
@@ -52,13 +66,14 @@ pub(super) struct Tail<S> {
     storage: S,
     path: PathBuf,
     end: End,
+    timeline: [u8; 16],
     failed: bool,
     buffer: Vec<u8>,
 }
 
 impl<S: Storage> Tail<S> {
-    pub fn new(storage: S, path: &Path, end: End) -> Self {
-        Self { storage, path: path.to_owned(), end, failed: false, buffer: Vec::new() }
+    pub fn new(storage: S, path: &Path, end: End, timeline: [u8; 16]) -> Self {
+        Self { storage, path: path.to_owned(), end, timeline, failed: false, buffer: Vec::new() }
     }
 
     pub fn chain(&self) -> Chain {
@@ -72,6 +87,25 @@ impl<S: Storage> Tail<S> {
     /// Where the next batch goes.
     pub fn at(&self) -> u64 {
         self.end.at
+    }
+
+    /// The timeline of the batches that are added.
+    pub fn timeline(&self) -> [u8; 16] {
+        self.timeline
+    }
+
+    /// Begins another timeline.
+    pub fn set_timeline(&mut self, timeline: [u8; 16]) {
+        self.timeline = timeline;
+    }
+
+    /// The timelines that were found in the file.
+    pub fn found_timelines(&self) -> &[Timeline] {
+        &self.end.timelines
+    }
+
+    pub fn storage(&self) -> &S {
+        &self.storage
     }
 
     pub fn path(&self) -> &Path {
@@ -117,7 +151,8 @@ impl<S: Storage> Tail<S> {
         }
         let len = u32::try_from(self.buffer.len() - BATCH_HEADER).map_err(|_| too_large())?;
         let count = u32::try_from(batch.len()).map_err(|_| too_large())?;
-        Ok(self.end.key.seal(&mut self.buffer, len, count, self.end.at, &self.end.chain))
+        let (at, timeline) = (self.end.at, self.timeline);
+        Ok(self.end.key.seal(&mut self.buffer, len, count, at, timeline, &self.end.chain))
     }
 
     /// Writes the buffer and waits until it is on disk.
@@ -131,6 +166,9 @@ impl<S: Storage> Tail<S> {
         }
         // After a failed sync the system may take the bytes for written; asked again it would say that all is well.
         self.storage.sync().map_err(|cause| self.refused(cause))?;
+        if !self.storage.is_in_place().map_err(|cause| self.refused(cause))? {
+            return Err(JournalError::Gone(self.path.clone()));
+        }
         self.failed = false;
         Ok(())
     }

@@ -3,6 +3,7 @@
 use log::warn;
 use relais_cluster::{Event, Ledger};
 use relais_proto::LinkMessage;
+use relais_state::JournalError;
 
 use super::Engine;
 use crate::order::StoreError;
@@ -19,6 +20,14 @@ impl Engine {
         warn!("the cluster is being recovered in epoch {epoch}");
         self.links.values().for_each(|open| open.outbox.send(&LinkMessage::Recovering { epoch }));
         true
+    }
+
+    /// The timeline of what is numbered after a recovery.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn begin_timeline(&mut self) -> Result<[u8; 16], JournalError> {
+        self.store.begin_timeline()
     }
 
     /// Ends a recovery that came to nothing. The slaves join again, and where they have heard of its epoch nothing is numbered.

@@ -3,20 +3,51 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use log::{error, info, warn};
-use relais_cluster::replica::{Event, Listing, compare};
-use relais_cluster::{Content, Entry, Standing};
-use relais_proto::{Expect, Kind, TreePath, Version};
+use relais_cluster::replica::{Event, Listing, Stray, compare};
+use relais_cluster::{Content, Entry, Standing, timeline};
+use relais_proto::{Digest, Expect, Kind, TreePath, Version};
 
 use super::carry::{check_free, take_away};
 use super::disk::Steps;
 use super::unapplied::Refused;
 use super::{Failed, Follower, announce, rolled_back, unapplied};
-use crate::catalogue::{CatalogueError, Store, Stored};
+use crate::catalogue::{CatalogueError, Kept, Store, Stored};
 use crate::staging::StagedName;
 
-/// Why something was set aside.
+/// Why something was quarantined.
 const STRAY: &str =
     "the cluster has something newer there, and does not know the change that made this";
+const FORMER: &str = "a change that the cluster does not know had replaced this, and the content of that change is not here";
+
+/// What a slave has from changes that are not part of the master's history.
+struct Branch<'a> {
+    /// The last change that is part of both histories.
+    fork: Version,
+    /// Where the slave's history ends.
+    end: &'a Standing,
+}
+
+impl Branch<'_> {
+    /// The lines of a note about content of the branch.
+    fn details(&self, content: &Content) -> String {
+        let Standing { applied, chain, .. } = self.end;
+        format!(
+            "\ndigest: {}\nchange: {}\nbranch: {applied} {}",
+            content.digest,
+            content.put,
+            Digest(chain.0)
+        )
+    }
+}
+
+/// A file of a branch that is offered as a new change.
+pub(super) struct Offered {
+    pub path: TreePath,
+    /// The file, and the change that it replaces, where it lies in the place of a file that the tree has.
+    pub edit: Option<(Stored, Version)>,
+    /// Further lines for the note, should it be refused.
+    pub details: String,
+}
 
 impl Follower {
     /// Compares the catalogue with a tree that came whole and takes that over; tells the replica what came of it.
@@ -30,27 +61,42 @@ impl Follower {
         info!("the tree is compared with the master's, of {} entries", listing.entries.len());
         store.commit()?;
         store.begin()?;
+        let end = self.replica.standing();
+        let fork =
+            timeline::fork(&store.timelines()?, end.applied, &listing.timelines, listing.mark);
+        if fork < end.applied {
+            warn!(
+                "changes from {fork} to {} are not part of the cluster's history: what they made is offered again, or set aside",
+                end.applied
+            );
+        }
+        let branch = Branch { fork, end: &end };
         let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
         let mut refused = Refused::default();
-        let result = take_over(&mut steps, store, listing, &mut refused)
-            .and_then(|()| steps.sync())
-            .and_then(|()| {
+        let result =
+            take_over(&mut steps, store, listing, &branch, &mut refused).and_then(|offered| {
+                steps.sync()?;
                 announce(&self.board, standing.applied);
                 store.replace_ids(&listing.ids)?;
-                store.set_ends(&listing.ends)?;
+                store.set_timelines(&listing.timelines)?;
                 store.set_standing(standing)?;
-                Ok(store.commit()?)
+                store.commit()?;
+                Ok(offered)
             });
-        if let Err(e) = result {
-            rolled_back(store);
-            steps.take_back();
-            error!("the master's tree cannot be taken over now: {e}");
-            store.set_meta("last-error", e.to_string())?;
-            events.push_back(Event::NotAdopted);
-            return Ok(());
-        }
+        let offered = match result {
+            Ok(offered) => offered,
+            Err(e) => {
+                rolled_back(store);
+                steps.take_back();
+                error!("the master's tree cannot be taken over now: {e}");
+                store.set_meta("last-error", e.to_string())?;
+                events.push_back(Event::NotAdopted);
+                return Ok(());
+            }
+        };
         self.litter |= steps.settle();
         self.board.set_mark(standing.applied);
+        self.finds.offer_branch(offered);
         events.extend(refused.puts.iter().map(|put| Event::Refused { put: *put, retry: false }));
         events.push_back(Event::Adopted { lacks: store.lacking()? });
         Ok(())
@@ -61,43 +107,45 @@ fn take_over(
     steps: &mut Steps<'_>,
     store: &Store,
     listing: &Listing,
+    branch: &Branch<'_>,
     refused: &mut Refused,
-) -> Result<(), Failed> {
+) -> Result<Vec<Offered>, Failed> {
     let own: Vec<(TreePath, Stored)> = store.numbered()?;
     let entries: Vec<(TreePath, Entry)> =
         own.iter().filter_map(|(path, row)| Some((path.clone(), row.tree_entry()?))).collect();
-    let found = compare(entries.iter().map(|(path, entry)| (path, entry)), listing);
-    let wanted: HashSet<Version> = found
+    let found = compare(entries.iter().map(|(path, entry)| (path, entry)), branch.fork, listing);
+    let wanted: HashMap<Version, Digest> = found
         .come
         .iter()
         .filter_map(|(_, entry)| entry.content)
-        .map(|content| content.put)
+        .map(|content| (content.put, content.digest))
         .collect();
     let coming: HashMap<&TreePath, &Entry> =
         found.come.iter().map(|(path, entry)| (path, entry)).collect();
-    for stray in &found.strays {
-        let row = store.row(&stray.path)?;
-        let file = row.as_ref().is_some_and(|row| row.entry.kind == Kind::File);
-        match stray.expect {
-            // It is offered as something that was found.
-            Some(Expect::Absent) => forget_number(store, &stray.path, row.as_ref())?,
-            _ if file => {
-                let path = &stray.path;
-                let taken = steps.attempt(store, path, |steps| {
-                    steps.aside.take(path, STRAY).map_err(Failed::at(path))
-                })?;
-                // It stays in the way of what comes there, which is recorded then.
-                if let Err(why) = taken {
-                    warn!("{path} cannot be set aside: {why}");
-                }
-                store.remove(path)?;
-            }
-            _ => {}
-        }
-    }
-    let mut held = HashMap::new();
     // What is removed may have to get its place back: the sweeper must not take it for something that is settled.
     let unsettled = Version { number: listing.mark.number + 1, ..listing.mark };
+    let mut offered = Vec::new();
+    for stray in &found.strays {
+        let there = coming.get(&stray.path).copied();
+        let path = &stray.path;
+        let taken = steps.attempt(store, path, |steps| {
+            take_stray(steps, store, stray, there, unsettled, branch)
+        })?;
+        match taken {
+            Ok(offer) => offered.extend(offer),
+            // It stays in the way of what comes there, which is recorded then.
+            Err(why) => {
+                warn!("{path} cannot be set aside: {why}");
+                store.remove(path)?;
+            }
+        }
+    }
+    let edited: HashSet<TreePath> = offered
+        .iter()
+        .filter(|offered| offered.edit.is_some())
+        .map(|offered| offered.path.clone())
+        .collect();
+    let mut held = HashMap::new();
     for (path, entry) in &found.gone {
         let stays = coming.get(path).is_some_and(|there| there.content.is_some());
         let gone = steps.attempt(store, path, |steps| {
@@ -118,6 +166,11 @@ fn take_over(
             check_free(store, path)?;
             match entry.content {
                 None => come_folder(steps, store, path, entry, unsettled),
+                // What the branch has there stays until it is decided whether it becomes the next content.
+                Some(_) if edited.contains(path) => {
+                    store.put_entry(path, entry, None, &[])?;
+                    Ok(store.keep(path, None)?)
+                }
                 Some(content) => bring(steps, store, path, entry, &content, held.get(&content.put)),
             }
         })?;
@@ -128,7 +181,68 @@ fn take_over(
             Some(_) => unapplied::put(store, path, entry, &[], &why, refused)?,
         }
     }
-    Ok(())
+    Ok(offered)
+}
+
+/// Something of a branch: it is offered as a new change, or quarantined.
+fn take_stray(
+    steps: &mut Steps<'_>,
+    store: &Store,
+    stray: &Stray,
+    there: Option<&Entry>,
+    mark: Version,
+    branch: &Branch<'_>,
+) -> Result<Option<Offered>, Failed> {
+    let path = &stray.path;
+    let (row, kept) = steps.rows(store, path)?;
+    let Some(content) = stray.entry.content else {
+        store.unnumber(path)?;
+        return Ok(None);
+    };
+    let details = branch.details(&content);
+    match (stray.expect, row.filter(|row| row.here)) {
+        (Some(Expect::Absent), Some(_)) => {
+            store.unnumber(path)?;
+            return Ok(Some(Offered { path: path.clone(), edit: None, details }));
+        }
+        (Some(Expect::Version(base)), Some(row)) => {
+            if steps.look(path)?.is_some_and(|meta| row.is_former(&meta)) {
+                let edit = Some((row, base));
+                return Ok(Some(Offered { path: path.clone(), edit, details }));
+            }
+        }
+        (_, Some(_)) => {
+            steps.aside.take_noted(path, STRAY, &details).map_err(Failed::at(path))?;
+            store.remove(path)?;
+            return Ok(None);
+        }
+        // Its content is with others of the branch, who offer it.
+        (_, None) => {}
+    }
+    let lies = |steps: &Steps<'_>, kept: &Kept| -> Result<bool, Failed> {
+        Ok(steps.look(path)?.is_some_and(|meta| kept.is(&meta)))
+    };
+    let same = |kept: &Kept| {
+        there
+            .and_then(|there| there.content)
+            .is_some_and(|content| content.digest == kept.content.digest)
+    };
+    let file_comes = there.is_some_and(|there| there.content.is_some());
+    if let Some(kept) = kept.filter(|kept| !same(kept))
+        && lies(steps, &kept)?
+    {
+        if kept.content.put > branch.fork {
+            let details = branch.details(&kept.content);
+            steps.aside.take_noted(path, FORMER, &details).map_err(Failed::at(path))?;
+            store.keep(path, None)?;
+        } else if !file_comes {
+            steps.remove(path, mark)?;
+        }
+    }
+    if !file_comes {
+        store.remove(path)?;
+    }
+    Ok(None)
 }
 
 /// An entry that went; the name under which its content is held for another path, if it is.
@@ -137,7 +251,7 @@ fn go(
     store: &Store,
     path: &TreePath,
     content: Option<&Content>,
-    wanted: &HashSet<Version>,
+    wanted: &HashMap<Version, Digest>,
     stays: bool,
     mark: Version,
 ) -> Result<Option<StagedName>, Failed> {
@@ -147,15 +261,16 @@ fn go(
         store.remove(path)?;
         return Ok(None);
     };
+    let is_wanted = wanted.get(&content.put) == Some(&content.digest);
     // What another path gets is held for that, whatever comes here.
-    if stays && !wanted.contains(&content.put) {
+    if stays && !is_wanted {
         return Ok(None);
     }
     check_free(store, path)?;
     let mut held = None;
     let (row, kept) = steps.rows(store, path)?;
     if steps.clear(path, row.as_ref(), kept.as_ref())? {
-        if wanted.contains(&content.put) && row.as_ref().is_some_and(|row| row.here) {
+        if is_wanted && row.as_ref().is_some_and(|row| row.here) {
             let name = StagedName::of_put(content.put);
             held = steps.hold(path, &name)?.then_some(name);
         } else if !stays {
@@ -228,12 +343,4 @@ fn bring(
     let former = row.as_ref().and_then(Stored::to_keep).or(kept).filter(|_| there);
     store.put_entry(path, entry, None, &[])?;
     Ok(store.keep(path, former.as_ref())?)
-}
-
-/// What nobody else knows is as if it had been found here.
-fn forget_number(store: &Store, path: &TreePath, row: Option<&Stored>) -> Result<(), Failed> {
-    match row {
-        Some(row) if row.here => Ok(store.unnumber(path)?),
-        _ => Ok(store.remove(path)?),
-    }
 }

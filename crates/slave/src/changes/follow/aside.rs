@@ -6,6 +6,7 @@
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
 use log::warn;
 use relais_proto::TreePath;
 use relais_tree::{Folder, MetaKind, TreeError};
@@ -50,13 +51,26 @@ impl Aside {
     /// # Errors
     /// Those of the folder; a mount point cannot be moved.
     pub fn take(&mut self, path: &TreePath, why: &str) -> Result<bool, TreeError> {
+        self.take_noted(path, why, "")
+    }
+
+    /// As [`Self::take`]; `details` are further lines of the note.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn take_noted(
+        &mut self,
+        path: &TreePath,
+        why: &str,
+        details: &str,
+    ) -> Result<bool, TreeError> {
         let Some((parent, name)) = path.split_last() else { return Ok(false) };
         let parent = match self.root.open_folder(&parent) {
             Ok(parent) => parent,
             Err(TreeError::NotFound | TreeError::NotFolder) => return Ok(false),
             Err(e) => return Err(e),
         };
-        self.take_from(&parent, name, path.as_str(), why)
+        self.take_from(&parent, name, path.as_str(), why, details)
     }
 
     /// As [`Self::take`], of a name in an open folder; `path` is for people.
@@ -69,6 +83,7 @@ impl Aside {
         name: &str,
         path: &str,
         why: &str,
+        details: &str,
     ) -> Result<bool, TreeError> {
         if matches!(parent.stat_part(name.as_bytes()), Err(TreeError::NotFound)) {
             return Ok(false);
@@ -79,7 +94,7 @@ impl Aside {
         place.sync()?;
         self.taken += 1;
         warn!("{path} is set aside in {FOLDER}/{CONFLICTS}: {why}");
-        self.explain(&place, name, path, why);
+        self.explain(&place, name, path, why, details);
         Ok(true)
     }
 
@@ -102,7 +117,7 @@ impl Aside {
         }
         self.taken += 1;
         warn!("{path} is set aside in {FOLDER}/{CONFLICTS}: {why}");
-        self.explain(&place, own, path.as_str(), why);
+        self.explain(&place, own, path.as_str(), why, "");
         Ok(())
     }
 
@@ -124,12 +139,13 @@ impl Aside {
     }
 
     /// Leaves a note. Without it the thing is still there.
-    fn explain(&self, place: &Folder, name: &str, path: &str, why: &str) {
+    fn explain(&self, place: &Folder, name: &str, path: &str, why: &str, details: &str) {
         if name == WHY {
             return;
         }
         let written = place.create_new(WHY).and_then(|mut file| {
-            writeln!(file, "{path}\n{why}").map_err(|e| TreeError::Io("write the note", e))
+            writeln!(file, "{path}\n{why}\ntime: {}{details}", Timestamp::now())
+                .map_err(|e| TreeError::Io("write the note", e))
         });
         if let Err(e) = written {
             warn!("no note was left beside {path}: {e}");
@@ -205,7 +221,7 @@ impl Aside {
         place.sync()?;
         self.taken += 1;
         warn!("{shown} is set aside in {FOLDER}/{CONFLICTS}: {why}");
-        self.explain(&place, &String::from_utf8_lossy(name), shown, why);
+        self.explain(&place, &String::from_utf8_lossy(name), shown, why, "");
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use relais_proto::{
 };
 use relais_tree::Meta;
 
+use super::adopt::Offered;
 use super::disk::Steps;
 use super::{Failed, Follower};
 use crate::catalogue::{
@@ -113,6 +114,10 @@ struct Edit {
 pub(super) struct Finds {
     by_id: HashMap<ChangeId, Find>,
     by_path: HashMap<TreePath, ChangeId>,
+    /// Files of a branch that are to be offered, each in the place of one that the tree has.
+    waiting: BTreeMap<TreePath, What>,
+    /// What the note is to say, should a file of a branch be refused.
+    branch: HashMap<TreePath, String>,
     /// What the scanner has noticed and nobody has judged yet: gone, and whether it was seen to go; changed.
     vanished: BTreeMap<TreePath, bool>,
     edited: BTreeMap<TreePath, Meta>,
@@ -158,9 +163,34 @@ impl Finds {
         Some(Event::Asked { session: None, asked, copies: 0 })
     }
 
+    /// Takes over what a branch has.
+    pub fn offer_branch(&mut self, offered: Vec<Offered>) {
+        for Offered { path, edit, details } in offered {
+            if let Some((row, base)) = edit
+                && let Some(digest) = row.digest
+            {
+                let what = What::File {
+                    meta: identity(&row),
+                    mtime: row.entry.mtime,
+                    digest,
+                    mode: row.entry.mode,
+                    expect: Expect::Version(base),
+                };
+                self.waiting.insert(path.clone(), what);
+            }
+            self.branch.insert(path, details);
+        }
+    }
+
+    /// Whether something that was found at a path is not decided yet: what lies there stays.
+    pub fn is_pending(&self, path: &TreePath) -> bool {
+        self.by_path.contains_key(path) || self.waiting.contains_key(path)
+    }
+
     fn remove(&mut self, id: ChangeId) -> Option<Find> {
         let find = self.by_id.remove(&id)?;
         self.by_path.remove(&find.path);
+        self.branch.remove(&find.path);
         Some(find)
     }
 
@@ -244,7 +274,7 @@ impl Follower {
         }
         let store = &scanner.store;
         for (path, seen) in std::mem::take(&mut self.finds.vanished) {
-            if self.finds.by_path.contains_key(&path) {
+            if self.finds.is_pending(&path) {
                 // What was found there before is decided first.
                 scanner.settle.again(path, Instant::now());
                 continue;
@@ -253,7 +283,7 @@ impl Follower {
             self.vanished(&path, seen, store, events)?;
         }
         for (path, meta) in std::mem::take(&mut self.finds.edited) {
-            if self.finds.by_path.contains_key(&path) {
+            if self.finds.is_pending(&path) {
                 scanner.settle.again(path, Instant::now());
                 continue;
             }
@@ -285,6 +315,11 @@ impl Follower {
         scanner: &Scanner,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogueError> {
+        let room = MOST.saturating_sub(self.finds.by_id.len());
+        for _ in 0..room {
+            let Some((path, what)) = self.finds.waiting.pop_first() else { break };
+            events.extend(self.finds.add(path, what));
+        }
         let room = MOST.saturating_sub(self.finds.by_id.len());
         if room == 0 {
             return Ok(());
@@ -806,6 +841,7 @@ impl Follower {
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogueError> {
         let path = find.path;
+        let branch = self.finds.branch.remove(&path);
         let row = store.row(&path)?;
         let What::File { meta, digest, .. } = find.what else {
             self.finds.refused.insert(path.clone(), Instant::now());
@@ -831,7 +867,12 @@ impl Follower {
         {
             return Ok(());
         }
-        if !self.put_aside(&path, why) {
+        let details = branch.unwrap_or_else(|| format!("\ndigest: {digest}"));
+        let taken = self
+            .aside
+            .take_noted(&path, why, &details)
+            .inspect_err(|e| error!("{path} cannot be set aside: {e}"));
+        if !taken.unwrap_or(false) {
             self.finds.refused.insert(path, Instant::now());
             return Ok(());
         }

@@ -283,6 +283,7 @@ impl Follower {
             }
             Action::Raise(epoch) => store.raise_epoch(epoch)?,
             Action::Begin(chain) => store.set_meta("chain", chain.0)?,
+            Action::Timelines(timelines) => store.set_timelines(&timelines)?,
             Action::Carry { changes, standing } => {
                 self.carry(&changes, &standing, store, events)?
             }
@@ -411,7 +412,16 @@ impl Follower {
     /// Sends the whole tree to the master.
     fn tell_tree(&mut self, query: u64, ids: bool, store: &Store) -> Result<(), CatalogueError> {
         let Some(link) = self.link else { return Ok(()) };
-        let (standing, ends) = (self.replica.standing(), store.ends()?);
+        let (standing, timelines) = (self.replica.standing(), store.timelines()?);
+        let first = TreePart {
+            query,
+            entries: Vec::new(),
+            ids: Vec::new(),
+            standing,
+            timelines,
+            last: false,
+        };
+        self.office.send_part(link, first);
         let rows = store.numbered()?;
         let mut entries = rows
             .into_iter()
@@ -427,7 +437,7 @@ impl Follower {
             let last = entries.peek().is_none() && ids.is_empty();
             self.office.send_part(
                 link,
-                TreePart { query, entries: part, ids: some, standing, ends: ends.clone(), last },
+                TreePart { query, entries: part, ids: some, standing, timelines: Vec::new(), last },
             );
             if last {
                 return Ok(());

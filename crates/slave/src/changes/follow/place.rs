@@ -39,6 +39,15 @@ impl Follower {
         let mut whole = Vec::new();
         for fetched in done {
             match fetched.result {
+                // What a branch has there is decided first.
+                Ok(part) if self.is_pending(fetched.put, store)? => {
+                    self.staging.discard(&part.name);
+                    events.push_back(Event::Fetched {
+                        put: fetched.put,
+                        from: fetched.from,
+                        result: Err(Blame::Here),
+                    });
+                }
                 Ok(part) => whole.push((fetched.put, fetched.from, part)),
                 Err(failure) => {
                     let blame = failure.blame;
@@ -85,6 +94,10 @@ impl Follower {
             events.push_back(Event::Fetched { put, from, result });
         }
         Ok(())
+    }
+
+    fn is_pending(&self, put: Version, store: &Store) -> Result<bool, CatalogueError> {
+        Ok(store.of_put(put)?.is_some_and(|(path, _)| self.finds.is_pending(&path)))
     }
 
     /// Gives what is staged for changes the place of the contents of their puts.

@@ -51,11 +51,15 @@ impl Storage for &Store {
         self.calls.borrow_mut().push(Call::Cut(at));
         if self.cut_fails.get() { Err(Errno::IO.into()) } else { Ok(()) }
     }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        Ok(true)
+    }
 }
 
 fn tail(store: &Store) -> Tail<&Store> {
     let header = FileHeader { format: FORMAT, id: ID, salt: [1; 16] };
-    Tail::new(store, Path::new("/j"), End::of_empty(&header))
+    Tail::new(store, Path::new("/j"), End::of_empty(&header), [9; 16])
 }
 
 #[test]

@@ -150,3 +150,75 @@ fn a_file_whose_header_is_not_whole_is_damaged() {
         assert!(matches!(refused(&temp), JournalError::Damaged { offset: 0, .. }), "bit {bit}");
     }
 }
+
+#[test]
+fn nothing_is_stored_in_a_file_that_lost_its_name() {
+    type Step = fn(&Path);
+    let steps: [Step; 3] = [
+        |path| std::fs::remove_file(path).unwrap(),
+        |path| std::fs::rename(path, path.with_extension("old")).unwrap(),
+        |path| {
+            let copy = path.with_extension("copy");
+            std::fs::copy(path, &copy).unwrap();
+            std::fs::rename(copy, path).unwrap();
+        },
+    ];
+    for step in steps {
+        let (temp, _) = Temp::with(&[changes(1, 1..=3)]);
+        let mut journal = open(&temp.path()).unwrap().0;
+        step(&temp.path());
+        let error = journal.append(&changes(1, 4..=4)).unwrap_err();
+        assert!(matches!(&error, JournalError::Gone(path) if *path == temp.path()), "{error}");
+        assert!(error.to_string().contains("removed or replaced"), "{error}");
+        assert!(matches!(journal.append(&changes(1, 4..=4)), Err(JournalError::Failed(_))));
+    }
+}
+
+#[test]
+fn a_folder_that_was_moved_is_noticed_and_takes_its_journal_along() {
+    let temp = Temp::new();
+    let (folder, moved) = (temp.dir.path().join("state"), temp.dir.path().join("moved"));
+    std::fs::create_dir(&folder).unwrap();
+    let mut journal = open(&folder.join("journal")).unwrap().0;
+    assert!(journal.is_at_its_path().unwrap());
+    std::fs::rename(&folder, &moved).unwrap();
+    journal.append(&changes(1, 1..=1)).unwrap();
+    assert!(!journal.is_at_its_path().unwrap());
+    std::fs::create_dir(&folder).unwrap();
+    assert!(!journal.is_at_its_path().unwrap(), "another folder has the path");
+    std::fs::remove_dir_all(&moved).unwrap();
+    assert!(matches!(journal.append(&changes(1, 2..=2)), Err(JournalError::Gone(_))));
+}
+
+#[test]
+fn each_opening_is_a_timeline_of_its_own() {
+    let temp = Temp::new();
+    let mut journal = open(&temp.path()).unwrap().0;
+    let first = journal.timeline();
+    assert_eq!(journal.found_timelines(), []);
+    journal.append(&changes(1, 1..=2)).unwrap();
+    journal.append(&changes(1, 3..=3)).unwrap();
+    drop(journal);
+    let second = open(&temp.path()).unwrap().0.timeline();
+    let mut journal = open(&temp.path()).unwrap().0;
+    let third = journal.timeline();
+    journal.append(&changes(1, 4..=4)).unwrap();
+    let fourth = journal.begin_timeline().unwrap();
+    journal.begin_anew().unwrap();
+    assert_eq!(journal.timeline(), fourth);
+    journal.append(&changes(2, 1..=1)).unwrap();
+    assert!(first != second && second != third && third != fourth);
+    drop(journal);
+    let after = |epoch, number, id| relais_proto::Timeline { after: version(epoch, number), id };
+    assert_eq!(open(&temp.path()).unwrap().0.found_timelines(), [after(2, 0, fourth)]);
+    let temp = Temp::new();
+    let ids = [1, 2].map(|n| {
+        let mut journal = open(&temp.path()).unwrap().0;
+        journal.append(&changes(1, 2 * n - 1..=2 * n)).unwrap();
+        journal.timeline()
+    });
+    assert_eq!(
+        open(&temp.path()).unwrap().0.found_timelines(),
+        [after(1, 0, ids[0]), after(1, 2, ids[1])]
+    );
+}

@@ -1,0 +1,99 @@
+//! Where two histories part: equal numbers are no proof, since a master with a restored disk gives them out again.
+//!
+//! As in Kafka's leader epochs and PostgreSQL's timelines, each stretch that one master has numbered without a break has a
+//! random id. One process writes one line of changes, so two histories that share a timeline are the same up to the end of it
+//! in the shorter of them. What lies beyond that point in the one that does not survive is a branch.
+
+use relais_proto::{Version, limits};
+
+pub use relais_proto::Timeline;
+
+/// The last change of the `n`th timeline in a history that ends with `last`.
+fn end(history: &[Timeline], n: usize, last: Version) -> Version {
+    history.get(n + 1).map_or(last, |next| next.after.min(last))
+}
+
+/// The last change up to which two histories are proven to be the same; the default version where nothing is.
+#[must_use]
+pub fn fork(
+    own: &[Timeline],
+    own_last: Version,
+    theirs: &[Timeline],
+    their_last: Version,
+) -> Version {
+    let common = own.iter().enumerate().rev().find_map(|(n, mine)| {
+        let m = theirs.iter().rposition(|other| other.id == mine.id)?;
+        Some(end(own, n, own_last).min(end(theirs, m, their_last)))
+    });
+    common.unwrap_or_default()
+}
+
+/// Begins a timeline behind `last`. One in which nothing was numbered is not remembered, and of very many the oldest are not.
+pub fn begin(history: &mut Vec<Timeline>, id: [u8; 16], last: Version) {
+    if history.last().is_some_and(|now| now.id == id) {
+        return;
+    }
+    history.retain(|known| known.after < last);
+    history.push(Timeline { after: last, id });
+    history.drain(..history.len().saturating_sub(limits::TIMELINES));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(epoch: u32, number: u64) -> Version {
+        Version { epoch, number }
+    }
+
+    fn history(all: &[(u32, u64, u8)]) -> Vec<Timeline> {
+        all.iter()
+            .map(|(epoch, number, id)| Timeline { after: at(*epoch, *number), id: [*id; 16] })
+            .collect()
+    }
+
+    #[test]
+    fn histories_are_the_same_up_to_the_end_of_the_last_shared_timeline() {
+        let old = history(&[(0, 0, 1), (1, 30, 2)]);
+        // A slave that is only behind, and the history that a recovery went on from.
+        let recovered = history(&[(0, 0, 1), (1, 30, 2), (1, 60, 3)]);
+        assert_eq!(fork(&old, at(1, 45), &recovered, at(2, 7)), at(1, 45));
+        assert_eq!(fork(&old, at(1, 70), &recovered, at(2, 7)), at(1, 60));
+        // A master whose disk was put back to change 25 has numbered anew.
+        let restored = history(&[(0, 0, 1), (1, 25, 4)]);
+        assert_eq!(fork(&restored, at(1, 70), &recovered, at(2, 7)), at(1, 25));
+        assert_eq!(fork(&recovered, at(1, 60), &restored, at(1, 90)), at(1, 25));
+        // Two processes with copies of one state folder.
+        let copy = history(&[(0, 0, 1), (1, 30, 5)]);
+        assert_eq!(fork(&copy, at(1, 50), &old, at(1, 50)), at(1, 30));
+        // A timeline that was told, and of which nothing was applied yet.
+        assert_eq!(fork(&recovered, at(1, 20), &restored, at(1, 90)), at(1, 20));
+    }
+
+    #[test]
+    fn nothing_is_proven_without_a_shared_timeline() {
+        let (one, other) = (history(&[(0, 0, 1)]), history(&[(0, 0, 2)]));
+        assert_eq!(fork(&one, at(1, 9), &other, at(1, 9)), Version::default());
+        assert_eq!(fork(&[], at(1, 9), &other, at(1, 9)), Version::default());
+        // The oldest may have been dropped on either side.
+        let (long, short) = (history(&[(0, 0, 1), (1, 5, 2), (1, 9, 3)]), history(&[(1, 5, 2)]));
+        assert_eq!(fork(&long, at(1, 20), &short, at(1, 12)), at(1, 9));
+    }
+
+    #[test]
+    fn a_history_of_many_starts_stays_short() {
+        let mut all = Vec::new();
+        for n in 0..2000_u64 {
+            begin(&mut all, u128::from(n).to_be_bytes(), at(1, n / 2));
+        }
+        assert_eq!(all.len(), limits::TIMELINES);
+        assert_eq!(
+            all.last().map(|last| (last.after, last.id)),
+            Some((at(1, 999), 1999_u128.to_be_bytes()))
+        );
+        assert!(all.is_sorted_by(|a, b| a.after < b.after));
+        let before = all.clone();
+        begin(&mut all, 1999_u128.to_be_bytes(), at(1, 5000));
+        assert_eq!(all, before, "it goes on");
+    }
+}
