@@ -240,6 +240,30 @@ mod tests {
     }
 
     #[test]
+    fn a_put_keeps_the_mode_of_what_it_replaces() {
+        let mut all = Vec::new();
+        for (n, bits, keep_mode) in
+            [(1, 0o600, true), (2, 0o644, true), (3, 0o640, false), (4, 0o666, true)]
+        {
+            let mut change = put("f");
+            if let Change::Put { mode, .. } = &mut change {
+                *mode = Mode::new(bits);
+            }
+            all.push(Asked { keep_mode, ..asked(n, change) });
+        }
+        let Ok(verdicts) =
+            Sequencer::new(Version::default()).sequence(&all, &mut Tree::default(), 0);
+        let modes: Vec<_> = verdicts
+            .iter()
+            .map(|verdict| match verdict {
+                Verdict::Numbered(Numbered { change: Change::Put { mode, .. }, .. }) => mode.bits(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(modes, [0o600, 0o600, 0o640, 0o640]);
+    }
+
+    #[test]
     fn each_sees_what_those_before_it_have_done() {
         let asked = [
             asked(1, put("a/b")),

@@ -350,6 +350,15 @@ mod tests {
     }
 
     #[test]
+    fn another_mode_stays_where_content_is_withdrawn() {
+        let private = Change::SetMode { path: path("f"), mode: Mode::new(0o600) };
+        let withdraw = Change::Withdraw { of: Version { epoch: 1, number: 2 } };
+        let (known, all) = made(&[put("f", 1), put("f", 2), private, withdraw]);
+        assert_eq!(all, [("/f".to_owned(), 4, Some(1))]);
+        assert_eq!(known.tree.get(&path("f")).map(|entry| entry.mode), Some(Mode::new(0o600)));
+    }
+
+    #[test]
     fn a_folder_takes_all_below_it_along_and_nothing_beside_it() {
         let mut changes = vec![
             folder("a"),
