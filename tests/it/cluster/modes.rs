@@ -56,6 +56,10 @@ fn modes_are_the_same_on_all_slaves() {
     wait_modes(&cluster, &[("team", 0o750), ("team/secret", 0o640), ("tool", 0o700)]);
     assert_eq!(fs::metadata(one.join("team/secret")).unwrap().ino(), inode);
     assert_eq!(fs::metadata(one.join("team")).unwrap().mode() & 0o7777, 0o2750);
+    // Once more, at once.
+    set_mode(&two.join("tool"), 0o711);
+    set_mode(&two.join("team"), 0o710);
+    wait_modes(&cluster, &[("team", 0o710), ("tool", 0o711)]);
     // A put brings content, and leaves the mode.
     let request = PutRequest { mode: Some(Mode::new(0o666)), copies: 2, ..put("team/secret", 3) };
     open(&cluster, 0).upload(&request, b"new").unwrap();

@@ -602,10 +602,8 @@ impl Follower {
         if mode == row.entry.mode {
             return store.touch(&path, meta);
         }
-        if !self.finds.refused.contains_key(&path) {
-            info!("the mode of {path} was changed in the folder to {mode}");
-            events.extend(self.finds.add(path, What::Mode { mode, base }));
-        }
+        info!("the mode of {path} was changed in the folder to {mode}");
+        events.extend(self.finds.add(path, What::Mode { mode, base }));
         Ok(())
     }
 
@@ -844,7 +842,10 @@ impl Follower {
         let branch = self.finds.branch.remove(&path);
         let row = store.row(&path)?;
         let What::File { meta, digest, .. } = find.what else {
-            self.finds.refused.insert(path.clone(), Instant::now());
+            // Another mode is offered whenever the folder has one.
+            if !matches!(find.what, What::Mode { .. }) {
+                self.finds.refused.insert(path.clone(), Instant::now());
+            }
             match (find.what, row) {
                 (What::Removal { .. }, Some(row)) => self.missing(&path, &row, store, events)?,
                 // What was decided meanwhile holds here too.
