@@ -28,7 +28,9 @@ pub use order::{
     Action, Event, Halt, Holders, IDS, Ledger, Order, REMOVALS, REMOVALS_PER_ACCOUNT, Reach,
     Removed, TAIL, TAIL_BYTES,
 };
-pub use registry::{Conflict, Joining, KNOWN_MAX, NoSlave, Notice, Registered, Registry};
+pub use registry::{
+    Conflict, Joining, KNOWN_MAX, KnownSlave, NoSlave, Notice, Registered, Registry,
+};
 pub use sequence::{Asked, Sequencer, Verdict};
 pub use slave::LinkId;
 pub use tree::{Content, Effects, Entry, Known, Tree};

@@ -29,6 +29,17 @@ pub struct Joining {
     pub mark: Mark,
 }
 
+/// What is remembered of a slave while no master runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownSlave {
+    /// Which slave.
+    pub id: SlaveId,
+    /// The folder that it served last.
+    pub folder: FolderId,
+    /// Where it was last.
+    pub place: Place,
+}
+
 /// What a registration led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Registered {
@@ -118,6 +129,23 @@ impl Registry {
         Self { balance, ..Self::default() }
     }
 
+    /// Slaves that a former master knew. They are down until they register.
+    #[must_use]
+    pub fn with_known(mut self, known: &[KnownSlave]) -> Self {
+        self.slaves.extend(known.iter().take(KNOWN_MAX).map(|slave| Slave {
+            id: slave.id,
+            folder: slave.folder,
+            place: slave.place.clone(),
+            mark: Mark::default(),
+            link: None,
+            heard: None,
+            beat: None,
+            sent: 0,
+            told: Some(SlaveState::Down),
+        }));
+        self
+    }
+
     /// A slave registers. It keeps its place in the order if it was known, and is
     /// in service from its first good heartbeat on.
     ///
@@ -128,8 +156,15 @@ impl Registry {
         let Joining { id, link, place, folder, mark } = joining;
         if let Some(slave) = self.slaves.iter_mut().find(|slave| slave.id == id) {
             let replaced = slave.link.replace(link).filter(|old| *old != link);
-            *slave =
-                Slave { folder, place, mark, heard: now, beat: None, sent: 0, ..slave.clone() };
+            *slave = Slave {
+                folder,
+                place,
+                mark,
+                heard: Some(now),
+                beat: None,
+                sent: 0,
+                ..slave.clone()
+            };
             return Ok(Registered { replaced });
         }
         self.make_room(now)?;
@@ -139,7 +174,7 @@ impl Registry {
             place,
             mark,
             link: Some(link),
-            heard: now,
+            heard: Some(now),
             beat: None,
             sent: 0,
             told: None,
@@ -154,7 +189,7 @@ impl Registry {
         };
         slave.mark = beat.mark;
         slave.beat = Some(beat);
-        slave.heard = now;
+        slave.heard = Some(now);
         slave.sent = 0;
         true
     }

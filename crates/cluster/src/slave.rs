@@ -24,8 +24,8 @@ pub(crate) struct Slave {
     pub mark: Mark,
     /// The connection it has, if any.
     pub link: Option<LinkId>,
-    /// When it was last heard of.
-    pub heard: Duration,
+    /// When it was last heard of; none: not since the start.
+    pub heard: Option<Duration>,
     /// Its last heartbeat on this link.
     pub beat: Option<Beat>,
     /// Clients sent to it since then.
@@ -37,7 +37,11 @@ pub(crate) struct Slave {
 impl Slave {
     /// Whether its link is there and was heard of lately.
     pub fn is_alive(&self, now: Duration) -> bool {
-        self.link.is_some() && now.saturating_sub(self.heard) < patience()
+        self.link.is_some() && self.silence(now).is_some_and(|silence| silence < patience())
+    }
+
+    fn silence(&self, now: Duration) -> Option<Duration> {
+        self.heard.map(|heard| now.saturating_sub(heard))
     }
 
     pub fn state(&self, now: Duration) -> SlaveState {
@@ -86,8 +90,10 @@ impl Slave {
             mark: self.mark,
             counters,
             last_error,
-            silent_ms: u64::try_from(now.saturating_sub(self.heard).as_millis())
-                .unwrap_or(u64::MAX),
+            silent_ms: self
+                .silence(now)
+                .and_then(|silence| u64::try_from(silence.as_millis()).ok())
+                .unwrap_or(SlaveReport::NOT_HEARD),
         }
     }
 

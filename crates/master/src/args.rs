@@ -28,7 +28,7 @@ const SYSTEM: &str = "System";
 #[command(
     name = "ftpmaster",
     version,
-    after_help = "Exit status: 0 after a clean stop, 1 failure, 2 wrong usage, 3 cannot listen."
+    after_help = "Exit status: 0 after a clean stop, 1 failure, 2 wrong usage, 3 cannot listen, 4 for status: a slave is down or catching up."
 )]
 pub struct Args {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:2121]
@@ -75,7 +75,7 @@ pub struct Args {
 /// What can be done with a running master.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show the slaves of the running master; status 1 when none is in service
+    /// Show the slaves of the running master; status 1 when none is in service, 4 when one is down or catching up
     Status {
         /// Print JSON
         #[arg(long)]
@@ -96,7 +96,7 @@ pub enum Command {
         /// As for drain, or the id of a folder
         slave: String,
     },
-    /// Name each path in which a slave's tree is not the master's; status 1 when there is one
+    /// Name each path in which a slave's tree is not the master's; status 1 when there is one, or a slave cannot be asked
     Diff,
     /// Have every slave read and check all its contents, and show how it goes; status 1 when damage is left
     Scrub {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, info, warn};
 use relais_cluster::{
-    Balance, Conflict, Event, Joining, LinkId, NoSlave, Notice, Place, Registry, Viewpoint,
-    same_host,
+    Balance, Conflict, Event, Joining, KnownSlave, LinkId, NoSlave, Notice, Place, Registry,
+    Viewpoint, same_host,
 };
 use relais_proto::{
     Beat, ClusterId, Endpoint, ErrorCode, LinkMessage, Login, PathPart, Refusal, Registration,
@@ -90,7 +90,7 @@ struct Marked {
 }
 
 impl Core {
-    /// `open`: the master listens on loopback alone.
+    /// `open`: the master listens on loopback alone. `known`: the slaves that the store remembers.
     ///
     /// # Errors
     /// Where there can be no threads for passwords.
@@ -102,6 +102,7 @@ impl Core {
         copies: u16,
         accounts: Arc<LiveAccounts>,
         certifier: Certifier,
+        known: &[KnownSlave],
     ) -> std::io::Result<Self> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Each keeps a core busy.
@@ -131,7 +132,7 @@ impl Core {
             copies,
             open,
             marked: Mutex::default(),
-            registry: Mutex::new(Registry::new(balance)),
+            registry: Mutex::new(Registry::new(balance).with_known(known)),
             started: Instant::now(),
             started_ms: milliseconds(since_1970),
         })

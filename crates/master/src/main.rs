@@ -19,6 +19,8 @@ use relais_state::{AccountsFile, Authority, ClusterKey, LiveAccounts, StateDir};
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const CANNOT_BIND: u8 = 3;
+/// Clients are served, and a known slave is down or catching up.
+const INCOMPLETE: u8 = 4;
 
 fn main() -> ExitCode {
     let args = Args::read();
@@ -123,7 +125,11 @@ fn show_status(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
     let report = status::ask(args.master(), &key(args)?, args.encrypt())?;
     let text = if json { status::json(&report)? + "\n" } else { status::table(&report) };
     stdout().write_all(text.as_bytes())?;
-    Ok(if report.has_service() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    Ok(match (report.has_service(), report.is_complete()) {
+        (false, _) => ExitCode::from(FAILED),
+        (true, false) => ExitCode::from(INCOMPLETE),
+        (true, true) => ExitCode::SUCCESS,
+    })
 }
 
 fn operate(args: &Args, command: &Command) -> anyhow::Result<ExitCode> {

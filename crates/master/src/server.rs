@@ -83,6 +83,7 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
         config.copies,
         Arc::new(config.accounts),
         config.certifier,
+        config.store.slaves(),
     )?);
     let engine = Engine::new(Arc::clone(&core), config.store, config.remember);
     let order = thread::Builder::new().name("order".to_owned()).spawn(move || engine.run(&jobs))?;

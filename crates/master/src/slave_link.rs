@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{info, warn};
-use relais_cluster::{Event, LinkId, Viewpoint};
+use relais_cluster::{Event, KnownSlave, LinkId, Viewpoint};
 use relais_net::Connection;
 use relais_proto::{
-    ErrorCode, FolderId, LinkMessage, Refusal, Reply, SlaveId, ToMaster, WireError, limits,
+    ErrorCode, LinkMessage, Refusal, Reply, SlaveId, SlaveState, ToMaster, WireError, limits,
 };
 use thiserror::Error;
 
@@ -98,12 +98,13 @@ fn listen(
     place: &Place,
     id: SlaveId,
 ) -> End {
-    let folder = match register(core, connection, outbox, place, id) {
-        Ok(folder) => folder,
+    let slave = match register(core, connection, outbox, place, id) {
+        Ok(slave) => slave,
         Err(end) => return end,
     };
+    let mut remembered = false;
     let end = loop {
-        if let Err(end) = answer(core, connection, outbox, place.link, id, folder) {
+        if let Err(end) = answer(core, connection, outbox, place.link, &slave, &mut remembered) {
             break end;
         }
     };
@@ -117,7 +118,7 @@ fn register(
     outbox: &Arc<Outbox>,
     place: &Place,
     id: SlaveId,
-) -> Result<FolderId, End> {
+) -> Result<KnownSlave, End> {
     let wish = match connection.read_link()?.ok_or(End::Closed)? {
         LinkMessage::Register(wish) => wish,
         other => return Err(unexpected(&other)),
@@ -135,11 +136,11 @@ fn register(
         link: place.link,
         slave: id,
         folder: wish.folder,
-        place: at,
+        place: at.clone(),
         seen_from: Viewpoint::new(peer, local),
         outbox: Arc::clone(outbox),
     });
-    Ok(wish.folder)
+    Ok(KnownSlave { id, folder: wish.folder, place: at })
 }
 
 fn answer(
@@ -147,11 +148,19 @@ fn answer(
     connection: &mut Connection,
     outbox: &Outbox,
     link: LinkId,
-    id: SlaveId,
-    folder: FolderId,
+    slave: &KnownSlave,
+    remembered: &mut bool,
 ) -> Result<(), End> {
+    let (id, folder) = (slave.id, slave.folder);
     match connection.read_link()?.ok_or(End::Closed)? {
-        LinkMessage::Beat(beat) => outbox.send(&core.beat(id, link, beat).ok_or(End::Replaced)?),
+        LinkMessage::Beat(beat) => {
+            let serves = beat.state == SlaveState::InService;
+            outbox.send(&core.beat(id, link, beat).ok_or(End::Replaced)?);
+            // Not before: a slave that never came so far, such as one with the ids of another, is no loss.
+            if serves && !std::mem::replace(remembered, true) {
+                core.orders.tell(Job::Known(slave.clone()));
+            }
+        }
         LinkMessage::ToMaster(message) => {
             if let ToMaster::Join { slave, folder: joins, .. } = &message
                 && (*slave, *joins) != (id, folder)

@@ -246,8 +246,19 @@ pub struct SlaveReport {
     pub counters: Counters,
     /// Its last error; empty where there was none.
     pub last_error: String,
-    /// Milliseconds since its last heartbeat.
+    /// Milliseconds since its last heartbeat, or [`Self::NOT_HEARD`].
     pub silent_ms: u64,
+}
+
+impl SlaveReport {
+    /// The silence of a slave that has not registered since the master started.
+    pub const NOT_HEARD: u64 = u64::MAX;
+
+    /// Milliseconds since its last heartbeat; none where it has not registered since the master started.
+    #[must_use]
+    pub fn silence_ms(&self) -> Option<u64> {
+        (self.silent_ms != Self::NOT_HEARD).then_some(self.silent_ms)
+    }
 }
 
 /// A slave as other slaves know it.

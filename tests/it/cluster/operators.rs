@@ -131,6 +131,46 @@ fn a_slave_that_will_not_come_back_is_forgotten() {
 }
 
 #[test]
+fn a_known_slave_that_is_down_stays_in_status_and_diff() {
+    let mut cluster = Cluster::of(2).start();
+    open(&cluster, 0).put("f", b"1").unwrap();
+    wait_settled(&cluster);
+    operate(&cluster, &["status"]).ok();
+    let id = report(&cluster, 1)["id"].as_str().unwrap().to_owned();
+    let addr = cluster.slaves[1].addr.to_string();
+    cluster.slaves[1].program.kill();
+    cluster.master.kill();
+    cluster.restart_master();
+    cluster.wait_in_service(1);
+    let said = cluster.status(&["--json"]).fails(4).json();
+    let down = said["slaves"].as_array().unwrap().iter().find(|slave| slave["id"] == *id).unwrap();
+    assert_eq!((&down["state"], &down["addr"]), (&"down".into(), &addr.clone().into()), "{said}");
+    assert!(down["silent_ms"].is_null() && down["lag"].is_null(), "{said}");
+    let table = operate(&cluster, &["status"]).fails(4).stdout;
+    assert!(table.contains(&addr) && table.contains("down"), "{table}");
+    let differs = operate(&cluster, &["diff"]).fails(1);
+    assert!(
+        differs.stdout.contains(&format!("slave {id} at {addr}: cannot be compared")),
+        "{differs:?}"
+    );
+    // One that is drained is out of service because an operator wants it.
+    cluster.restart_slave(1);
+    cluster.wait_in_service(2);
+    operate(&cluster, &["drain", &id]).ok();
+    operate(&cluster, &["status"]).ok();
+    // What is forgotten stays forgotten.
+    cluster.slaves[1].program.kill();
+    eventually(SOON, "it is forgotten", || {
+        (operate(&cluster, &["forget", &id]).status == 0).then_some(())
+    });
+    cluster.master.kill();
+    cluster.restart_master();
+    cluster.wait_in_service(1);
+    assert_eq!(cluster.status(&["--json"]).ok().json()["slaves"].as_array().unwrap().len(), 1);
+    operate(&cluster, &["diff"]).ok();
+}
+
+#[test]
 fn what_only_a_forgotten_slave_had_is_lost_and_said_so() {
     let mut cluster = Cluster::of(2).start();
     let mut wire = open(&cluster, 0);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
+use relais_cluster::Viewpoint;
 use relais_proto::{Chain, PathList, PathNote, TreeEntry, TreePath, Version};
 
 use super::trees::{SlaveTree, ask};
@@ -23,9 +24,15 @@ struct Wanted {
     entries: BTreeMap<TreePath, TreeEntry>,
 }
 
-/// Compares the tree of each slave that is linked with the master's.
-pub(super) fn diff(core: &Core, tell: &mut Teller<'_>) -> Done {
+/// Compares the tree of each slave that is linked with the master's, and names each known slave that is not.
+pub(super) fn diff(core: &Core, asker: Viewpoint, tell: &mut Teller<'_>) -> Done {
     let linked = core.links.all();
+    let mut absent = core.reports(asker);
+    absent.retain(|report| linked.iter().all(|linked| linked.slave != report.id));
+    for report in &absent {
+        let addr = report.addrs.first().map_or_else(String::new, |addr| format!(" at {addr}"));
+        tell.say(format!("slave {}{addr}: cannot be compared: it is not linked", report.id));
+    }
     if linked.is_empty() {
         return Err("no slave is linked".to_owned());
     }
@@ -73,9 +80,14 @@ pub(super) fn diff(core: &Core, tell: &mut Teller<'_>) -> Done {
             break;
         }
     }
-    Ok(match differing {
-        0 => Outcome::done(format!("the trees of {} slaves are the master's", linked.len())),
-        differing => Outcome::failed(format!("{differing} of {} slaves differ", linked.len())),
+    let (all, absent) = (linked.len() + absent.len(), absent.len());
+    Ok(match (differing, absent) {
+        (0, 0) => Outcome::done(format!("the trees of {all} slaves are the master's")),
+        (0, absent) => Outcome::failed(format!("{absent} of {all} slaves could not be compared")),
+        (differing, 0) => Outcome::failed(format!("{differing} of {all} slaves differ")),
+        (differing, absent) => Outcome::failed(format!(
+            "{differing} of {all} slaves differ, and {absent} could not be compared"
+        )),
     })
 }
 

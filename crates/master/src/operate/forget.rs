@@ -4,23 +4,27 @@ use std::collections::BTreeSet;
 
 use log::info;
 use relais_cluster::Viewpoint;
-use relais_proto::{FolderId, SlaveReport};
+use relais_proto::FolderId;
 
 use super::{Done, Outcome, ended, find};
 use crate::core::Core;
+use crate::links::Linked;
 
-/// Forgets a slave, or a folder whose slaves were not here since the master was started.
+/// Forgets a slave, or a folder whose slaves are not linked.
 pub(super) fn forget(core: &Core, asker: Viewpoint, name: &str) -> Done {
     let reports = core.reports(asker);
     let linked = core.links.all();
     let (slave, folder) = match find::slave(core, asker, name) {
         Ok(slave) => (Some(slave.id), slave.folder),
-        Err(no_slave) => (None, absent_folder(core, &reports, name, no_slave)?),
+        Err(no_slave) => (None, absent_folder(core, &linked, name, no_slave)?),
     };
     if let Some(slave) = slave {
         if linked.iter().any(|linked| linked.slave == slave) {
             return Err(format!("slave {slave} is linked; stop it first"));
         }
+        core.orders
+            .ask(move |engine| engine.forget_slave(slave).map_err(|error| error.to_string()))
+            .ok_or_else(ended)??;
         core.forget(slave);
         if let Some(other) =
             reports.iter().find(|report| report.folder == folder && report.id != slave)
@@ -37,6 +41,8 @@ pub(super) fn forget(core: &Core, asker: Viewpoint, name: &str) -> Done {
     core.orders
         .ask(move |engine| engine.forget(folder).map_err(|error| error.to_string()))
         .ok_or_else(ended)??;
+    let served = reports.iter().filter(|report| report.folder == folder);
+    served.for_each(|report| core.forget(report.id));
     info!("the folder {folder} is forgotten");
     let who = slave.map_or_else(String::new, |slave| format!("slave {slave} and "));
     Ok(Outcome::done(format!(
@@ -44,17 +50,17 @@ pub(super) fn forget(core: &Core, asker: Viewpoint, name: &str) -> Done {
     )))
 }
 
-/// A folder of the cluster that no slave serves, as far as this master knows.
+/// A folder of the cluster that no slave serves now.
 fn absent_folder(
     core: &Core,
-    reports: &[SlaveReport],
+    linked: &[Linked],
     name: &str,
     no_slave: String,
 ) -> Result<FolderId, String> {
     let folders = core.orders.ask(|engine| engine.folders().clone()).ok_or_else(ended)?;
     let absent: BTreeSet<FolderId> = folders
         .into_iter()
-        .filter(|folder| reports.iter().all(|report| report.folder != *folder))
+        .filter(|folder| linked.iter().all(|linked| linked.folder != *folder))
         .collect();
     let found = find::one(
         absent.iter().filter(|folder| find::begins(*folder, name)),
@@ -66,7 +72,10 @@ fn absent_folder(
         true => no_slave,
         false => {
             let absent: Vec<String> = absent.iter().map(ToString::to_string).collect();
-            format!("{no_slave}; folders whose slaves were not here since the start can be forgotten by their ids: {}", absent.join(", "))
+            format!(
+                "{no_slave}; folders whose slaves are down can be forgotten by their ids: {}",
+                absent.join(", ")
+            )
         }
     })
 }

@@ -76,7 +76,7 @@ pub(crate) fn run(
         Operation::Drain(slave) => drain::drain(core, asker, slave, &mut tell),
         Operation::Ready(slave) => drain::ready(core, asker, slave),
         Operation::Forget(slave) => forget::forget(core, asker, slave),
-        Operation::Diff => diff::diff(core, &mut tell),
+        Operation::Diff => diff::diff(core, asker, &mut tell),
         Operation::Scrub { wait } => scrub::scrub(core, *wait, &mut tell),
         Operation::Skipped => paths::skipped(core, &mut tell),
         Operation::Recover { go } => recover::recover(core, *go, &mut tell),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
 use relais_cluster::record::{Forgotten, OrderRecorder};
-use relais_cluster::{Action, Event, Halt, Ledger, LinkId, Order, Standing};
+use relais_cluster::{Action, Event, Halt, KnownSlave, Ledger, LinkId, Order, Standing};
 use relais_proto::{
     ErrorCode, FolderId, LinkMessage, Numbered, Refusal, SlaveId, ToMaster, ToSlave, Version,
 };
@@ -146,6 +146,23 @@ impl Engine {
         Ok(())
     }
 
+    /// A slave will not come back; its folder stays.
+    ///
+    /// # Errors
+    /// That it could not be written down; it is not forgotten then.
+    pub fn forget_slave(&mut self, slave: SlaveId) -> Result<(), FoldersError> {
+        self.store.forget_slave(slave)
+    }
+
+    /// Without its line a slave that is down is not shown after the next start, and that is all.
+    fn know_slave(&mut self, slave: KnownSlave) {
+        let id = slave.id;
+        let linked = self.links.values().map(|open| open.slave).collect();
+        if let Err(failed) = self.store.know_slave(slave, &linked) {
+            error!("slave {id} is not remembered: {failed}");
+        }
+    }
+
     fn begin(&mut self) {
         self.opening = self.order.is_opening().then(|| Instant::now() + OPENING);
         self.show();
@@ -197,6 +214,7 @@ impl Engine {
             Job::Linked { link, slave, folder, outbox } => {
                 self.links.insert(link, Link { slave, folder, outbox, standing: None });
             }
+            Job::Known(slave) => self.know_slave(slave),
             Job::Event(Event::Left { link }) => {
                 self.links.remove(&link);
                 self.event(Event::Left { link });

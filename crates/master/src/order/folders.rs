@@ -1,16 +1,46 @@
-//! The folders that belong to the cluster: a small text file, written whole each time one comes or is forgotten.
+//! The folders that belong to the cluster and the slaves that have been in service: a small text file, written whole each
+//! time that something in it changes.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use relais_proto::{ClusterId, FolderId};
+use relais_cluster::{KNOWN_MAX, KnownSlave, Place};
+use relais_proto::{ClusterId, FolderId, SlaveId};
 use relais_state::replace_file;
 use thiserror::Error;
 
-/// Bytes that are read: far more than all slaves that a master remembers need.
-const LONGEST: u64 = 1024 * 1024;
+/// Bytes that are read: more than [`KNOWN_MAX`] slaves need, each with all its addresses.
+const LONGEST: u64 = 4 * 1024 * 1024;
+
+/// What the list holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Members {
+    pub folders: BTreeSet<FolderId>,
+    /// In the order in which they were in service first.
+    pub slaves: Vec<KnownSlave>,
+}
+
+impl Members {
+    /// Adds a slave, or notes where it is now. Of too many the first goes that is none of `linked`.
+    pub fn know_slave(&mut self, slave: KnownSlave, linked: &BTreeSet<SlaveId>) {
+        match self.slaves.iter_mut().find(|known| known.id == slave.id) {
+            Some(known) => *known = slave,
+            None => self.slaves.push(slave),
+        }
+        if self.slaves.len() > KNOWN_MAX
+            && let Some(gone) = self.slaves.iter().position(|known| !linked.contains(&known.id))
+        {
+            self.slaves.remove(gone);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.folders.len() + self.slaves.len()
+    }
+}
 
 /// Why the folders are not known.
 #[derive(Debug, Error)]
@@ -36,10 +66,7 @@ pub enum FoldersError {
 }
 
 /// Reads the list; none where there is no file.
-pub(super) fn load(
-    path: &Path,
-    cluster: ClusterId,
-) -> Result<Option<BTreeSet<FolderId>>, FoldersError> {
+pub(super) fn load(path: &Path, cluster: ClusterId) -> Result<Option<Members>, FoldersError> {
     let io_error = |cause| FoldersError::Io { path: path.to_owned(), cause };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -56,12 +83,8 @@ pub(super) fn load(
 }
 
 /// Writes the list. It is on disk once this returns.
-pub(super) fn save(
-    path: &Path,
-    cluster: ClusterId,
-    folders: &BTreeSet<FolderId>,
-) -> Result<(), FoldersError> {
-    replace_file(path, text(cluster, folders).as_bytes())
+pub(super) fn save(path: &Path, cluster: ClusterId, members: &Members) -> Result<(), FoldersError> {
+    replace_file(path, text(cluster, members).as_bytes())
         .map_err(|cause| FoldersError::Io { path: path.to_owned(), cause })
 }
 
@@ -69,29 +92,71 @@ fn head(cluster: ClusterId) -> String {
     format!("relais folders 1 cluster {cluster}")
 }
 
-fn text(cluster: ClusterId, folders: &BTreeSet<FolderId>) -> String {
-    let lines: String = folders.iter().map(|folder| format!("{folder}\n")).collect();
-    format!("{}\n{lines}end {}\n", head(cluster), folders.len())
+fn text(cluster: ClusterId, members: &Members) -> String {
+    let folders: String = members.folders.iter().map(|folder| format!("{folder}\n")).collect();
+    let slaves: String = members.slaves.iter().map(slave_line).collect();
+    format!("{}\n{folders}{slaves}end {}\n", head(cluster), members.len())
 }
 
-fn parse(text: &str, cluster: ClusterId) -> Result<BTreeSet<FolderId>, (usize, String)> {
+/// `slave ID FOLDER PEER here|elsewhere LISTEN ADVERTISED`, the last two with commas between addresses; `-` is none.
+fn slave_line(slave: &KnownSlave) -> String {
+    let KnownSlave { id, folder, place } = slave;
+    let list = |addrs: &[SocketAddr]| match addrs {
+        [] => "-".to_owned(),
+        addrs => addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+    };
+    let host = if place.same_host { "here" } else { "elsewhere" };
+    let (listen, advertised) = (list(&place.listen), list(&place.advertised));
+    format!("slave {id} {folder} {} {host} {listen} {advertised}\n", place.peer)
+}
+
+fn slave(text: &str) -> Option<KnownSlave> {
+    let list = |text: &str| match text {
+        "-" => Some(Vec::new()),
+        text => text.split(',').map(|addr| addr.parse().ok()).collect(),
+    };
+    let words: Vec<&str> = text.split(' ').collect();
+    let [id, folder, peer, host, listen, advertised] = words[..] else { return None };
+    let same_host = match host {
+        "here" => true,
+        "elsewhere" => false,
+        _ => return None,
+    };
+    let place = Place {
+        listen: list(listen)?,
+        advertised: list(advertised)?,
+        peer: peer.parse().ok()?,
+        same_host,
+    };
+    Some(KnownSlave { id: id.parse().ok()?, folder: folder.parse().ok()?, place })
+}
+
+fn parse(text: &str, cluster: ClusterId) -> Result<Members, (usize, String)> {
     let mut lines = text.lines().enumerate().map(|(place, line)| (place + 1, line));
     match lines.next() {
         Some((_, line)) if line == head(cluster) => {}
         _ => return Err((1, format!("it is not {:?}", head(cluster)))),
     }
-    let mut folders = BTreeSet::new();
+    let mut members = Members::default();
     for (number, line) in lines.by_ref() {
         if let Some(count) = line.strip_prefix("end ") {
-            if count != folders.len().to_string() || !text.ends_with('\n') {
-                return Err((number, format!("{} folders are above it", folders.len())));
+            if count != members.len().to_string() || !text.ends_with('\n') {
+                return Err((number, format!("{} entries are above it", members.len())));
             }
-            return lines.next().map_or(Ok(folders), |(number, _)| {
+            return lines.next().map_or(Ok(members), |(number, _)| {
                 Err((number, "something follows the end".to_owned()))
             });
         }
+        if let Some(line) = line.strip_prefix("slave ") {
+            let slave = slave(line).ok_or((number, "it is no slave".to_owned()))?;
+            if members.slaves.iter().any(|known| known.id == slave.id) {
+                return Err((number, "the slave is named twice".to_owned()));
+            }
+            members.slaves.push(slave);
+            continue;
+        }
         let folder = line.parse().map_err(|_| (number, "it is no folder's id".to_owned()))?;
-        if !folders.insert(folder) {
+        if !members.folders.insert(folder) {
             return Err((number, "the folder is named twice".to_owned()));
         }
     }
@@ -104,6 +169,35 @@ mod tests {
 
     const CLUSTER: ClusterId = ClusterId([7; 16]);
 
+    fn known(n: u8, port: u16) -> KnownSlave {
+        let addr = |ip: &str| SocketAddr::new(ip.parse().unwrap(), port);
+        let place = Place {
+            listen: vec![addr("127.0.0.1"), addr("::1")],
+            advertised: if n == 1 { Vec::new() } else { vec![addr("10.0.0.1")] },
+            peer: addr("127.0.0.1").ip(),
+            same_host: true,
+        };
+        KnownSlave { id: SlaveId([n; 16]), folder: FolderId([n; 16]), place }
+    }
+
+    #[test]
+    fn a_slave_is_listed_once_and_the_list_is_bounded() {
+        let mut members = Members::default();
+        let linked: BTreeSet<SlaveId> = [SlaveId([1; 16])].into();
+        members.know_slave(known(1, 1), &linked);
+        members.know_slave(known(2, 1), &linked);
+        members.know_slave(known(1, 9), &linked);
+        assert_eq!(members.slaves, [known(1, 9), known(2, 1)]);
+        let more = |n: usize| {
+            let mut id = [7; 16];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            KnownSlave { id: SlaveId(id), ..known(3, 1) }
+        };
+        (0..KNOWN_MAX).for_each(|n| members.know_slave(more(n), &linked));
+        assert_eq!(members.slaves.len(), KNOWN_MAX);
+        assert_eq!(members.slaves[..2], [known(1, 9), more(1)]);
+    }
+
     #[test]
     fn what_was_saved_comes_back_and_nothing_else_is_taken() {
         let temp = tempfile::tempdir().unwrap();
@@ -111,8 +205,10 @@ mod tests {
         assert_eq!(load(&path, CLUSTER).unwrap(), None);
         for count in [0, 1, 3] {
             let folders: BTreeSet<FolderId> = (0..count).map(|n| FolderId([n; 16])).collect();
-            save(&path, CLUSTER, &folders).unwrap();
-            assert_eq!(load(&path, CLUSTER).unwrap(), Some(folders));
+            let slaves = (1..count).map(|n| known(n, u16::from(n))).collect();
+            let members = Members { folders, slaves };
+            save(&path, CLUSTER, &members).unwrap();
+            assert_eq!(load(&path, CLUSTER).unwrap(), Some(members));
         }
         let good = std::fs::read_to_string(&path).unwrap();
         assert!(load(&path, ClusterId([8; 16])).is_err(), "another cluster's");
@@ -122,8 +218,11 @@ mod tests {
         }
         for (bad, line) in [
             (good.replace("00000000000000000000000000000000", "0000"), 2),
-            (good.replace("01010101010101010101010101010101\n", ""), 4),
-            (format!("{good}more\n"), 6),
+            (good.replacen("01010101010101010101010101010101\n", "", 1), 6),
+            (format!("{good}more\n"), 8),
+            (good.replace(" here ", " there "), 5),
+            (good.replace("127.0.0.1:1,", "127.0.0.1,"), 5),
+            (good.replace("slave 02", "slave 01").replace(&"02".repeat(15), &"01".repeat(15)), 6),
             (
                 good.replace(
                     "01010101010101010101010101010101",

@@ -8,7 +8,7 @@ mod store;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use relais_cluster::{Event, LinkId};
+use relais_cluster::{Event, KnownSlave, LinkId};
 use relais_proto::{FolderId, SlaveId};
 
 pub(crate) use self::engine::Engine;
@@ -32,6 +32,8 @@ pub(crate) enum Job {
         /// What it is sent through.
         outbox: Arc<Outbox>,
     },
+    /// A slave is in service for the first time on its link.
+    Known(KnownSlave),
     /// Something has happened.
     Event(Event),
     /// Something wants to know, or do, what only this thread can.

@@ -1,4 +1,4 @@
-//! What the master has on its disk: a snapshot, the journal behind it, and the list of folders.
+//! What the master has on its disk: a snapshot, the journal behind it, and the list of folders and slaves.
 //!
 //! A journal is shortened by a snapshot of what its changes make, and begins anew behind that. The snapshot is on the disk before
 //! the former journal goes. Between the two that journal's changes are in the snapshot already, and are left out.
@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{error, info, warn};
-use relais_cluster::{Chain, Ledger};
-use relais_proto::{ClusterId, FolderId, Numbered, Version};
+use relais_cluster::{Chain, KnownSlave, Ledger};
+use relais_proto::{ClusterId, FolderId, Numbered, SlaveId, Version};
 use relais_state::{
     ChangeLog, Journal, JournalError, JournalReader, Snapshot, SnapshotError, chain_seed,
 };
 use thiserror::Error;
 
-use super::folders::{self, FoldersError};
+use super::folders::{self, FoldersError, Members};
 
 /// Bytes from which the journal is shortened: some 400,000 changes, which a master reads in a few seconds when it starts.
 const LONGEST: u64 = 64 * 1024 * 1024;
@@ -51,7 +51,7 @@ pub struct Store {
     folder: PathBuf,
     cluster: ClusterId,
     journal: Journal,
-    folders: BTreeSet<FolderId>,
+    members: Members,
     /// Taken by the order when it starts.
     ledger: Ledger,
     /// When the snapshot was made, in milliseconds since 1970, and the last change in it.
@@ -97,17 +97,18 @@ impl Store {
         if known.is_none() && ledger.last() > Version::default() {
             warn!("no list of folders in {}: no slave is waited for", folder.display());
         }
-        let folders = known.unwrap_or_default();
+        let members = known.unwrap_or_default();
         info!(
-            "the last change is {}; {} folders belong to the cluster",
+            "the last change is {}; {} folders belong to the cluster, {} slaves are known",
             ledger.last(),
-            folders.len()
+            members.folders.len(),
+            members.slaves.len()
         );
         Ok(Self {
             folder: folder.to_owned(),
             cluster,
             journal,
-            folders,
+            members,
             ledger,
             snapshot,
             oldest_ms,
@@ -174,27 +175,49 @@ impl Store {
 
     /// The folders that belong to the cluster.
     pub(super) fn folders(&self) -> &BTreeSet<FolderId> {
-        &self.folders
+        &self.members.folders
+    }
+
+    /// The slaves that have been in service.
+    pub(crate) fn slaves(&self) -> &[KnownSlave] {
+        &self.members.slaves
     }
 
     /// Remembers that a folder belongs to the cluster. It is on disk once this returns.
     pub(super) fn know(&mut self, folder: FolderId) -> Result<(), FoldersError> {
-        let mut folders = self.folders.clone();
-        folders.insert(folder);
-        self.save(folders)
+        self.change(|members| {
+            members.folders.insert(folder);
+        })
     }
 
-    /// Forgets a folder, for good.
+    /// Remembers a slave and where it is. It is on disk once this returns.
+    pub(super) fn know_slave(
+        &mut self,
+        slave: KnownSlave,
+        linked: &BTreeSet<SlaveId>,
+    ) -> Result<(), FoldersError> {
+        self.change(|members| members.know_slave(slave, linked))
+    }
+
+    /// Forgets a folder, for good, with the slaves that served it.
     pub(super) fn forget(&mut self, folder: FolderId) -> Result<(), FoldersError> {
-        let mut folders = self.folders.clone();
-        folders.remove(&folder);
-        self.save(folders)
+        self.change(|members| {
+            members.folders.remove(&folder);
+            members.slaves.retain(|slave| slave.folder != folder);
+        })
     }
 
-    fn save(&mut self, folders: BTreeSet<FolderId>) -> Result<(), FoldersError> {
-        if folders != self.folders {
-            folders::save(&self.folder.join("folders"), self.cluster, &folders)?;
-            self.folders = folders;
+    /// Forgets a slave, for good.
+    pub(super) fn forget_slave(&mut self, id: SlaveId) -> Result<(), FoldersError> {
+        self.change(|members| members.slaves.retain(|slave| slave.id != id))
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Members)) -> Result<(), FoldersError> {
+        let mut members = self.members.clone();
+        change(&mut members);
+        if members != self.members {
+            folders::save(&self.folder.join("folders"), self.cluster, &members)?;
+            self.members = members;
         }
         Ok(())
     }

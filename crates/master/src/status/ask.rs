@@ -37,6 +37,13 @@ impl Report {
     pub fn has_service(&self) -> bool {
         self.slaves.iter().any(|slave| slave.state == SlaveState::InService)
     }
+
+    /// Whether each slave that is known is in service, or was taken out of it by an operator.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let missing = [SlaveState::Down, SlaveState::CatchingUp];
+        self.slaves.iter().all(|slave| !missing.contains(&slave.state))
+    }
 }
 
 /// Why there is no answer.
@@ -155,9 +162,10 @@ pub(super) fn shown_addr(slave: &SlaveReport) -> Option<SocketAddr> {
     slave.addrs.first().copied()
 }
 
-/// Changes that the slave lacks; none where it is in another epoch, so that nothing can be said.
+/// Changes that the slave lacks; none where nothing can be said: it is in another epoch, or was not heard since the master's start.
 pub(super) fn lag(slave: &SlaveReport, latest: Mark) -> Option<u64> {
     let none_yet = slave.mark == Mark::default();
-    (none_yet || slave.mark.epoch == latest.epoch)
+    let is_known = slave.silence_ms().is_some();
+    (is_known && (none_yet || slave.mark.epoch == latest.epoch))
         .then(|| latest.number.saturating_sub(slave.mark.number))
 }

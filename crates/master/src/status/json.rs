@@ -58,7 +58,8 @@ struct Slave {
     epoch: u32,
     /// Null where there was none.
     last_error: Option<String>,
-    silent_ms: u64,
+    /// Null where it has not registered since the master started.
+    silent_ms: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -123,7 +124,7 @@ fn entry(slave: &SlaveReport, latest: Mark) -> Slave {
         folder: slave.folder.to_string(),
         epoch: slave.mark.epoch,
         last_error: (!slave.last_error.is_empty()).then(|| clean(&slave.last_error).into_owned()),
-        silent_ms: slave.silent_ms,
+        silent_ms: slave.silence_ms(),
     }
 }
 

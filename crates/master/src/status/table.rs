@@ -51,22 +51,24 @@ pub fn table(report: &Report) -> String {
 
 fn row(slave: &SlaveReport, latest: Mark) -> [String; HEADINGS.len()] {
     let counters = &slave.counters;
+    // What a slave that has not registered since the master's start has is not known.
+    let known = |text: String| slave.silence_ms().map_or_else(|| "-".to_owned(), |_| text);
     let mut id = slave.id.to_string();
     id.truncate(ID_DIGITS);
     [
         id,
         shown_addr(slave).map_or_else(|| "-".to_owned(), |addr| addr.to_string()),
         slave.state.text().to_owned(),
-        slave.mark.number.to_string(),
+        known(slave.mark.number.to_string()),
         lag(slave, latest).map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
         match counters.waiting {
             0 => counters.sessions.to_string(),
             waiting => format!("{}+{waiting}", counters.sessions),
         },
         counters.workers.to_string(),
-        counters.files.to_string(),
-        counters.bytes.to_string(),
-        format!("{}.{} s", slave.silent_ms / 1000, slave.silent_ms % 1000 / 100),
+        known(counters.files.to_string()),
+        known(counters.bytes.to_string()),
+        known(format!("{}.{} s", slave.silent_ms / 1000, slave.silent_ms % 1000 / 100)),
     ]
 }
 
