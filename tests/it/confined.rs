@@ -204,7 +204,7 @@ fn started_as_root_it_serves_as_another_user() {
         let setup = Setup::new("ftpslave", dir.path())
             .args(["0", "--standalone", "--user", user, "--root"])
             .args([&root]);
-        Client::finish(&mut setup.start()).fails(1).stderr
+        Client::finish(&mut setup.start()).fails(2).stderr
     };
     assert!(refused("nobody-of-that-name").contains("no user"));
     if !geteuid().is_root() {

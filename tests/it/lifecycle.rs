@@ -322,13 +322,54 @@ fn wrong_options_are_status_2() {
         ("ftpslave", &["99999999", "--standalone"][..]),
         ("ftpslave", &["0", "--workers", "0", "--standalone"]),
         ("ftpslave", &["0", "--standalone", "--master", "127.0.0.1:1"]),
+        ("ftpslave", &["0", "--master", "a:b"]),
+        ("ftpslave", &["0", "--master", "127.0.0.1:0"]),
+        ("ftpslave", &["0", "--advertise", "files.example"]),
+        ("ftpslave", &["0", "--sessions-per-worker", "0"]),
+        ("ftpslave", &["0", "--block-size", "4194305"]),
+        ("ftpslave", &["0", "--grace", "18446744073709551615"]),
+        ("ftpslave", &["0", "--user", "no-user-of-that-name"]),
+        ("ftpslave", &["0", "--cluster-key", "/dev/stdin"]),
         ("ftpmaster", &["--listen", "nowhere"]),
         ("ftpmaster", &["no-such-command"]),
+        ("ftpmaster", &["status", "--master", "127.0.0.1:99999"]),
+        ("ftpmaster", &["status", "--master", "a b"]),
         ("ftpclient", &["127.0.0.1:99999"]),
     ] {
         let mut running = Setup::new(program, dir.path()).args(args).start();
         assert_eq!(running.wait(SOON), 2, "{program} {args:?}");
+        assert_eq!(running.stdout.text(), "", "{program} {args:?} listened");
     }
+}
+
+#[test]
+fn a_master_without_a_port_is_at_2121() {
+    let dir = TestDir::new();
+    // On this address of this machine nothing listens, so that each program names it as unreachable.
+    let host = "127.99.99.99";
+    let key = ["--cluster-key", "target/relais/cluster/cluster.key"];
+    let mut master = Setup::new("ftpmaster", dir.path())
+        .args(["--listen", "127.0.0.1:0", "--state", "target/relais/cluster"])
+        .start();
+    master.ready();
+    let words = [&["status", "--master", host][..], &key].concat();
+    let status = Setup::new("ftpmaster", dir.path()).args(words).start();
+    let client =
+        Setup::new("ftpclient", dir.path()).args([host, "--retry", "0", "-c", "ls"]).start();
+    for mut program in [status, client] {
+        let output = Client::finish(&mut program);
+        assert!(output.stderr.contains("127.99.99.99:2121"), "{output:?}");
+    }
+    let root = dir.folder("root");
+    let mut slave = Setup::new("ftpslave", dir.path())
+        .args(["0", "--listen", "127.0.0.1", "--root"])
+        .args([root.to_str().unwrap(), "--master", host])
+        .args(key)
+        .start();
+    slave.ready();
+    slave.stderr.wait_for(SOON, "the slave names the address", |text| {
+        text.contains("127.99.99.99:2121").then_some(())
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use relais_net::Host;
 use relais_net::tls::{Encrypt, TlsOptions};
 use relais_proto::clean;
 
@@ -56,20 +57,45 @@ pub struct Args {
     #[arg(help_heading = NETWORK, long, value_name = "DAYS", value_parser = days)]
     certificate_days: Option<Duration>,
     /// Which connections are encrypted (TLS): all, those with other machines, or none [default: remote]
-    #[arg(help_heading = NETWORK, long, value_name = "WHICH", global = true, value_parser = PossibleValuesParser::new(Encrypt::NAMES).try_map(|text| text.parse::<Encrypt>()))]
+    #[arg(help_heading = NETWORK, long, value_name = "WHICH", value_parser = encrypt())]
     tls: Option<Encrypt>,
     /// The state folder [default: $STATE_DIRECTORY, $XDG_STATE_HOME/relais or ~/.local/state/relais]
     #[arg(help_heading = SYSTEM, long, value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
     pub state: Option<PathBuf>,
     /// The cluster key [default: cluster.key in the state folder]
-    #[arg(help_heading = CLUSTER, long, value_name = "FILE", global = true, value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = CLUSTER, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub cluster_key: Option<PathBuf>,
-    /// Which master a command asks [default: 127.0.0.1:2121]
-    #[arg(help_heading = CLUSTER, long, value_name = "HOST:PORT", global = true, value_parser = host_and_port)]
-    master: Option<String>,
     /// What to do instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// How a command reaches the master.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Reach {
+    /// Which master is asked [default: 127.0.0.1:2121]
+    #[arg(help_heading = CLUSTER, long, value_name = "HOST[:PORT]", value_hint = ValueHint::Hostname)]
+    master: Option<Host>,
+    /// The cluster key [default: cluster.key in the state folder]
+    #[arg(help_heading = CLUSTER, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    cluster_key: Option<PathBuf>,
+    /// Whether the connection is encrypted (TLS) [default: remote]
+    #[arg(help_heading = NETWORK, long, value_name = "WHICH", value_parser = encrypt())]
+    tls: Option<Encrypt>,
+}
+
+impl Reach {
+    pub fn master(&self) -> String {
+        self.master.as_ref().map_or_else(|| ADDRESS.to_owned(), ToString::to_string)
+    }
+
+    pub fn cluster_key(&self) -> Option<&PathBuf> {
+        self.cluster_key.as_ref()
+    }
+
+    pub fn encrypt(&self) -> Encrypt {
+        self.tls.unwrap_or_default()
+    }
 }
 
 /// What can be done with a running master.
@@ -80,40 +106,61 @@ pub enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        reach: Reach,
     },
     /// Give a slave no more sessions; those that it has move on
     Drain {
         /// Its id, four digits of its beginning at least, or its address
         slave: String,
+        #[command(flatten)]
+        reach: Reach,
     },
     /// Give a drained slave sessions again, and have it try again what its disk has refused
     Ready {
         /// As for drain
         slave: String,
+        #[command(flatten)]
+        reach: Reach,
     },
     /// Forget a slave that will not come back, and what it alone had
     Forget {
         /// As for drain, or the id of a folder
         slave: String,
+        #[command(flatten)]
+        reach: Reach,
     },
     /// Name each path in which a slave's tree is not the master's; status 1 when there is one, or a slave cannot be asked
-    Diff,
+    Diff {
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// Have every slave read and check all its contents, and show how it goes; status 1 when damage is left
     Scrub {
         /// Return at once
         #[arg(long)]
         no_wait: bool,
+        #[command(flatten)]
+        reach: Reach,
     },
     /// Name what the slaves leave out of the tree: links, devices, mount points, unreadable files and the like
-    Skipped,
+    Skipped {
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// Show what each slave has when the master takes no changes, and go on from the latest
     Recover {
         /// Do it
         #[arg(long)]
         yes: bool,
+        #[command(flatten)]
+        reach: Reach,
     },
     /// Print the changes in the journal as lines of JSON, oldest first
-    Export,
+    Export {
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// Say who may log in; running servers take it up within a second
     User {
         /// What to do.
@@ -122,7 +169,25 @@ pub enum Command {
     },
 }
 
-/// What can be done with accounts. They lie in the state folder, and no master need run.
+impl Command {
+    /// How the master is reached, where the command asks one.
+    fn reach(&self) -> Option<&Reach> {
+        match self {
+            Self::Status { reach, .. }
+            | Self::Drain { reach, .. }
+            | Self::Ready { reach, .. }
+            | Self::Forget { reach, .. }
+            | Self::Diff { reach }
+            | Self::Scrub { reach, .. }
+            | Self::Skipped { reach }
+            | Self::Recover { reach, .. }
+            | Self::Export { reach } => Some(reach),
+            Self::User { .. } => None,
+        }
+    }
+}
+
+/// What can be done with accounts. They are in the master's state folder (--state) on this machine, and no master need run.
 #[derive(Debug, Subcommand)]
 pub enum User {
     /// Add a user; once there is one nobody gets in without a name and a password
@@ -139,6 +204,17 @@ pub enum User {
         #[arg(long, value_name = "F", value_hint = ValueHint::FilePath)]
         password_file: Option<PathBuf>,
     },
+    /// Change what a user may do, or where; clients log in again by themselves
+    Set {
+        /// The name
+        name: String,
+        /// What the user may do
+        #[arg(long, value_enum, required_unless_present = "root")]
+        rights: Option<Rights>,
+        /// The folder that is the top of the tree for this user
+        #[arg(long, value_name = "DIR")]
+        root: Option<String>,
+    },
     /// Give a user another password, and end what the former one has opened
     Passwd {
         /// The name
@@ -153,7 +229,11 @@ pub enum User {
         name: String,
     },
     /// Show all users
-    List,
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What a user may do.
@@ -184,12 +264,13 @@ impl Args {
             || args.remember.is_some()
             || args.tls_cert.is_some()
             || args.certificate_days.is_some();
+        let reach = args.cluster_key.is_some() || args.tls.is_some();
         let wrong = match args.command {
             Some(_) if serving => {
                 "--listen, --grace, --balance, --copies, --remember, --tls-cert and --certificate-days are for the master itself, not for its commands"
             }
-            None if args.master.is_some() => {
-                "--master is for commands such as `status`; a master needs --listen"
+            Some(Command::User { .. }) if reach => {
+                "`user` changes the accounts in the state folder, and asks no master: --cluster-key and --tls do nothing for it"
             }
             _ => return args,
         };
@@ -200,8 +281,14 @@ impl Args {
         self.listen.as_deref().unwrap_or(ADDRESS)
     }
 
-    pub fn master(&self) -> &str {
-        self.master.as_deref().unwrap_or(ADDRESS)
+    /// How the command reaches its master; what stands before the command counts where nothing stands behind it.
+    pub fn reach(&self) -> Reach {
+        let reach = self.command.as_ref().and_then(Command::reach).cloned().unwrap_or_default();
+        Reach {
+            cluster_key: reach.cluster_key.or_else(|| self.cluster_key.clone()),
+            tls: reach.tls.or(self.tls),
+            ..reach
+        }
     }
 
     pub fn grace(&self) -> Duration {
@@ -216,13 +303,9 @@ impl Args {
         Duration::from_secs(self.remember.unwrap_or(REMEMBER) * 24 * 60 * 60)
     }
 
-    pub fn encrypt(&self) -> Encrypt {
-        self.tls.unwrap_or_default()
-    }
-
     pub fn tls(&self) -> TlsOptions {
         TlsOptions {
-            encrypt: self.encrypt(),
+            encrypt: self.tls.unwrap_or_default(),
             files: self.tls_key.iter().chain(&self.tls_cert).cloned().collect(),
         }
     }
@@ -252,11 +335,16 @@ fn days(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Where to listen: the port may be 0, and has to be named.
 fn host_and_port(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
             Ok(text.to_owned())
         }
-        _ => Err(format!("{} is not HOST:PORT", clean(text))),
+        _ => Err(format!("{} is not ADDR:PORT", clean(text))),
     }
+}
+
+fn encrypt() -> impl TypedValueParser<Value = Encrypt> {
+    PossibleValuesParser::new(Encrypt::NAMES).try_map(|text| text.parse::<Encrypt>())
 }

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         return ExitCode::from(USAGE);
     }
     match &args.command {
-        Some(Command::Status { json }) => show_status(&args, *json),
+        Some(Command::Status { json, .. }) => show_status(&args, *json),
         Some(Command::User { what }) => user::run(&args, what),
         Some(command) => operate(&args, command),
         None => serve(&args),
@@ -93,12 +93,13 @@ const STATE_OF_MAKE: &str = "target/relais/cluster";
 
 /// The key that an operator's command proves.
 fn key(args: &Args) -> anyhow::Result<ClusterKey> {
-    let path = args
-        .cluster_key
-        .clone()
-        .map_or_else(|| StateDir::locate(args.state.clone()).map(|dir| dir.key_path()), Ok)?;
+    let named = args.reach().cluster_key().cloned();
+    let path = match named.clone() {
+        Some(path) => path,
+        None => StateDir::locate(args.state.clone())?.key_path(),
+    };
     let key = match ClusterKey::load(&path)? {
-        None if args.state.is_none() && args.cluster_key.is_none() => key_of_make()?,
+        None if args.state.is_none() && named.is_none() => key_of_make()?,
         key => key,
     };
     key.with_context(|| {
@@ -122,7 +123,8 @@ fn key_of_make() -> anyhow::Result<Option<ClusterKey>> {
 }
 
 fn show_status(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
-    let report = status::ask(args.master(), &key(args)?, args.encrypt())?;
+    let reach = args.reach();
+    let report = status::ask(&reach.master(), &key(args)?, reach.encrypt())?;
     let text = if json { status::json(&report)? + "\n" } else { status::table(&report) };
     stdout().write_all(text.as_bytes())?;
     Ok(match (report.has_service(), report.is_complete()) {
@@ -134,22 +136,23 @@ fn show_status(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
 
 fn operate(args: &Args, command: &Command) -> anyhow::Result<ExitCode> {
     let operation = match command {
-        Command::Status { json } => return show_status(args, *json),
+        Command::Status { json, .. } => return show_status(args, *json),
         Command::User { what } => return user::run(args, what),
-        Command::Drain { slave } => Operation::Drain(slave.clone()),
-        Command::Ready { slave } => Operation::Ready(slave.clone()),
-        Command::Forget { slave } => Operation::Forget(slave.clone()),
-        Command::Diff => Operation::Diff,
-        Command::Scrub { no_wait } => Operation::Scrub { wait: !no_wait },
-        Command::Skipped => Operation::Skipped,
-        Command::Recover { yes } => Operation::Recover { go: *yes },
-        Command::Export => Operation::Export,
+        Command::Drain { slave, .. } => Operation::Drain(slave.clone()),
+        Command::Ready { slave, .. } => Operation::Ready(slave.clone()),
+        Command::Forget { slave, .. } => Operation::Forget(slave.clone()),
+        Command::Diff { .. } => Operation::Diff,
+        Command::Scrub { no_wait, .. } => Operation::Scrub { wait: !no_wait },
+        Command::Skipped { .. } => Operation::Skipped,
+        Command::Recover { yes, .. } => Operation::Recover { go: *yes },
+        Command::Export { .. } => Operation::Export,
     };
     let mut out = BufWriter::new(stdout().lock());
     let mut written = Ok(());
-    let prompt = !matches!(command, Command::Export);
+    let prompt = !matches!(command, Command::Export { .. });
+    let reach = args.reach();
     let done =
-        relais_master::operate(args.master(), &key(args)?, args.encrypt(), operation, |line| {
+        relais_master::operate(&reach.master(), &key(args)?, reach.encrypt(), operation, |line| {
             if written.is_ok() {
                 written = writeln!(out, "{}", clean(line))
                     .and_then(|()| if prompt { out.flush() } else { Ok(()) });

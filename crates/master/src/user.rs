@@ -1,4 +1,4 @@
-//! `ftpmaster user`: changes the accounts in the state folder.
+//! `ftpmaster user`: changes the accounts in the state folder, and says in which file.
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
@@ -6,39 +6,52 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use relais_proto::TreePath;
 use relais_state::{Account, Accounts, AccountsFile, PasswordHash, Rights, StateDir};
+use serde::Serialize;
 
 use crate::args::{self, Args, User};
+
+/// A user as `user list --json` prints it. The names are a contract.
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    rights: &'static str,
+    root: String,
+}
 
 pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
     let state = StateDir::locate(args.state.clone())?;
     let file = AccountsFile::new(state.accounts_path());
-    match what {
+    let said = match what {
         User::Add { name, rights, root, password_file } => {
-            if root.is_empty() {
-                bail!("an empty --root is no folder; / is the whole tree");
-            }
-            let root = TreePath::new(root.trim_matches('/'))
-                .with_context(|| format!("{root:?} cannot be a folder"))?;
-            let rights = match rights {
-                args::Rights::Read => Rights::Read,
-                args::Rights::Write => Rights::Write,
-            };
+            let (rights, root) = ((*rights).into(), folder(root)?);
             // Said before anybody types a password.
-            if file.load()?.is_some_and(|accounts| accounts.get(name).is_some()) {
+            let before = file.load()?;
+            if before.as_ref().is_some_and(|accounts| accounts.get(name).is_some()) {
                 bail!("there is a user {name} already");
             }
             let hash =
                 PasswordHash::of(&relais_secret::new_password(password_file.as_ref(), name)?)?;
             state.create()?;
             file.change(|accounts| accounts.add(name, Account { rights, root, hash }))?;
+            if before.is_none() {
+                eprintln!(
+                    "ftpmaster: {name} is the first user: anonymous access ends, and clients need a name and a password from now on"
+                );
+            }
+            format!("user {name} is added")
+        }
+        User::Set { name, rights, root } => {
+            let root = root.as_deref().map(folder).transpose()?;
+            existing(&file, name)?;
+            file.change(|accounts| accounts.set(name, rights.map(Into::into), root))?;
+            format!("user {name} is changed")
         }
         User::Passwd { name, password_file } => {
-            if file.load()?.is_none_or(|accounts| accounts.get(name).is_none()) {
-                bail!("there is no user {name}");
-            }
+            existing(&file, name)?;
             let hash =
                 PasswordHash::of(&relais_secret::new_password(password_file.as_ref(), name)?)?;
             file.change(|accounts| accounts.set_password(name, hash))?;
+            format!("user {name} has another password")
         }
         User::Remove { name } => {
             if file.load()?.is_none() {
@@ -52,10 +65,42 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
                     file.former_path().display()
                 );
             }
+            format!("user {name} is removed")
         }
-        User::List => stdout().write_all(table(&file.load()?.unwrap_or_default()).as_bytes())?,
-    }
+        User::List { json } => {
+            let accounts = file.load()?.unwrap_or_default();
+            let text = if *json { list(&accounts)? } else { table(&accounts) };
+            stdout().write_all(text.as_bytes())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    println!("{said}: {}", file.path().display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// A folder of the tree as `--root` names it.
+fn folder(root: &str) -> anyhow::Result<TreePath> {
+    if root.is_empty() {
+        bail!("an empty --root is no folder; / is the whole tree");
+    }
+    TreePath::new(root.trim_matches('/')).with_context(|| format!("{root:?} cannot be a folder"))
+}
+
+/// Says that there is no such user before anything is typed or changed.
+fn existing(file: &AccountsFile, name: &str) -> anyhow::Result<()> {
+    match file.load()?.is_some_and(|accounts| accounts.get(name).is_some()) {
+        true => Ok(()),
+        false => bail!("there is no user {name} in {}", file.path().display()),
+    }
+}
+
+impl From<args::Rights> for Rights {
+    fn from(rights: args::Rights) -> Self {
+        match rights {
+            args::Rights::Read => Self::Read,
+            args::Rights::Write => Self::Write,
+        }
+    }
 }
 
 /// A line for each user: name, rights, folder.
@@ -65,4 +110,17 @@ fn table(accounts: &Accounts) -> String {
         format!("{name:width$}  {:5}  {}\n", account.rights.text(), account.root)
     };
     accounts.iter().map(line).collect()
+}
+
+/// All users as one line of JSON.
+fn list(accounts: &Accounts) -> serde_json::Result<String> {
+    let all: Vec<Listed<'_>> = accounts
+        .iter()
+        .map(|(name, account)| Listed {
+            name,
+            rights: account.rights.text(),
+            root: account.root.to_string(),
+        })
+        .collect();
+    Ok(serde_json::to_string(&all)? + "\n")
 }

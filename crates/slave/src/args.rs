@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum, ValueHint};
+use relais_net::Host;
 use relais_net::tls::{Encrypt, TlsOptions};
-use relais_proto::Mode;
+use relais_proto::{Mode, clean, limits};
 use relais_slave::catalogue::WatchMode;
 use relais_slave::config::{self, Cluster, Config};
 use relais_slave::unfinished;
@@ -38,11 +39,11 @@ pub struct Args {
     /// The cluster's master
     #[arg(help_heading = CLUSTER,
         long,
-        value_name = "HOST:PORT",
+        value_name = "HOST[:PORT]",
         default_value = "127.0.0.1:2121",
         conflicts_with = "standalone"
     )]
-    master: String,
+    master: Host,
     /// Serve without a master
     #[arg(help_heading = CLUSTER, long)]
     standalone: bool,
@@ -50,22 +51,22 @@ pub struct Args {
     #[arg(help_heading = NETWORK, long, value_name = "ADDR")]
     listen: Option<IpAddr>,
     /// Send clients here instead of to the address listened on
-    #[arg(help_heading = CLUSTER, long, value_name = "HOST:PORT", conflicts_with = "standalone")]
+    #[arg(help_heading = CLUSTER, long, value_name = "HOST:PORT", conflicts_with = "standalone", value_parser = host_and_port)]
     advertise: Option<String>,
     /// Where root starts it: the user to serve as, who needs the folder, the state folder and the cluster key
     #[arg(help_heading = SYSTEM, long, value_name = "USER", value_hint = ValueHint::Username)]
     pub user: Option<String>,
     /// Worker processes [default: one for each processor, at least 2]
-    #[arg(help_heading = SESSIONS, long, value_name = "N")]
+    #[arg(help_heading = SESSIONS, long, value_name = "N", value_parser = workers)]
     workers: Option<usize>,
     /// Sessions that one worker serves at a time; 1 is the classical pool
-    #[arg(help_heading = SESSIONS, long, value_name = "M", default_value_t = config::SESSIONS_PER_WORKER)]
+    #[arg(help_heading = SESSIONS, long, value_name = "M", default_value_t = config::SESSIONS_PER_WORKER, value_parser = clap::value_parser!(u32).range(1..=i64::from(config::SESSIONS_MAX)))]
     sessions_per_worker: u32,
     /// Sessions that one address may have, served or waiting; not for loopback [default: any number]
     #[arg(help_heading = SESSIONS, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     sessions_per_address: Option<u32>,
     /// Sessions that wait when all places are taken; further ones are told to try again
-    #[arg(help_heading = SESSIONS, long, value_name = "N", default_value_t = config::QUEUE)]
+    #[arg(help_heading = SESSIONS, long, value_name = "N", default_value_t = config::QUEUE, value_parser = clap::value_parser!(u32).range(..=i64::from(config::QUEUE_MAX)))]
     queue: u32,
     /// Unfinished uploads that are kept, for one user half of that; the oldest go first
     #[arg(help_heading = SESSIONS, long, value_name = "N", default_value_t = unfinished::UPLOADS, value_parser = clap::value_parser!(u64).range(1..=unfinished::UPLOADS_MAX))]
@@ -80,7 +81,7 @@ pub struct Args {
     #[arg(long, value_name = "OCTAL", value_parser = umask)]
     umask: Option<Mode>,
     /// Seconds that transfers have to end after a signal
-    #[arg(help_heading = SESSIONS, long, value_name = "S", default_value_t = config::GRACE.as_secs())]
+    #[arg(help_heading = SESSIONS, long, value_name = "S", default_value_t = config::GRACE.as_secs(), value_parser = clap::value_parser!(u64).range(..=86_400))]
     grace: u64,
     /// Whether changes made in the folder by other programs are noticed
     #[arg(help_heading = FOLDER, long, value_name = "MODE", value_enum, default_value_t = Watch::Add)]
@@ -125,8 +126,9 @@ enum Watch {
 impl Args {
     /// Where to listen.
     pub fn address(&self) -> SocketAddr {
-        let master = (!self.standalone).then_some(self.master.as_str());
-        SocketAddr::new(self.listen.unwrap_or_else(|| config::default_listen(master)), self.port)
+        let master = (!self.standalone).then(|| self.master.to_string());
+        let listen = self.listen.unwrap_or_else(|| config::default_listen(master.as_deref()));
+        SocketAddr::new(listen, self.port)
     }
 
     /// The settings of the slave.
@@ -187,15 +189,31 @@ impl Args {
             None => StateDir::locate(self.state.clone())?.key_path(),
         };
         Ok(Cluster {
-            master: self.master.clone(),
+            master: self.master.to_string(),
             key_file,
             advertise: self.advertise.clone().unwrap_or_default(),
         })
     }
 }
 
-/// Reads the size of a block; its range is checked with the other settings.
+/// Reads the size of a block.
 fn block_size(text: &str) -> Result<u32, String> {
     let bytes = relais_cli::parse_size(text)?;
-    u32::try_from(bytes).map_err(|_| format!("{text} is more than the largest block, 4M"))
+    let bytes = u32::try_from(bytes).ok().filter(|bytes| (1..=limits::BLOCK_MAX).contains(bytes));
+    bytes.ok_or_else(|| format!("a block has 1 byte to 4M, not {text}"))
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    let most = config::WORKERS_MAX;
+    match text.parse() {
+        Ok(workers) if (1..=most).contains(&workers) => Ok(workers),
+        _ => Err(format!("{} is no number from 1 to {most}", clean(text))),
+    }
+}
+
+/// A client has to be told the port: it need not be the one listened on.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let host: Host = text.parse()?;
+    let bare = text.rsplit_once(':').is_none_or(|(_, port)| port.parse() != Ok(host.port));
+    if bare { Err(format!("{} names no port", clean(text))) } else { Ok(host.to_string()) }
 }

@@ -19,6 +19,12 @@ pub const BLOCK_SIZE: u32 = 1024 * 1024;
 pub const SESSIONS_PER_WORKER: u32 = 512;
 /// Sessions that may wait where nothing else is asked for.
 pub const QUEUE: u32 = 256;
+/// Most sessions of one worker: each has a thread.
+pub const SESSIONS_MAX: u32 = 65_536;
+/// Most sessions that may wait: each has a descriptor.
+pub const QUEUE_MAX: u32 = 1_048_576;
+/// Most workers.
+pub const WORKERS_MAX: usize = MAX_WORKERS;
 /// Time that transfers have at the end where nothing else is asked for.
 pub const GRACE: Duration = Duration::from_secs(5);
 

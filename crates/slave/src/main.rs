@@ -8,10 +8,11 @@ use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Parser;
-use relais_slave::privileges::{Inherited, become_user};
+use relais_slave::privileges::{Inherited, become_user, check_user};
 use relais_slave::{Ended, Slave, SlaveError};
+use relais_state::StateError;
 
 /// Exit status where the address cannot be listened on.
 const CANNOT_BIND: u8 = 3;
@@ -42,7 +43,16 @@ fn run(args: args::Args, inherited: Inherited) -> Result<(), (u8, anyhow::Error)
         _ => (1, e.into()),
     };
     let (address, user) = (args.address(), args.user.clone());
-    let config = args.config().map_err(|e| (1, e))?;
+    let config = args
+        .config()
+        .map_err(|e| (if e.is::<StateError>() { 1 } else { USAGE }, e))
+        .and_then(|config| match config.check() {
+            Ok(()) => Ok(config),
+            Err(why) => Err((USAGE, anyhow!(why))),
+        })?;
+    if let Some(user) = &user {
+        check_user(user).map_err(|e| (USAGE, e.into()))?;
+    }
     let listener = listen(address)
         .with_context(|| format!("cannot listen on {address}"))
         .map_err(|e| (CANNOT_BIND, e))?;

@@ -50,6 +50,21 @@ impl Inherited {
     }
 }
 
+/// Whether this process could become one of `user`: there is such a user, and it is not root.
+///
+/// # Errors
+/// Why not.
+pub fn check_user(user: &str) -> Result<(), DropError> {
+    find_user(user).map(|_| ())
+}
+
+fn find_user(user: &str) -> Result<User, DropError> {
+    let found = User::from_name(user)
+        .map_err(|e| DropError::Refused { user: user.to_owned(), cause: e.into() })?
+        .ok_or_else(|| DropError::Unknown(user.to_owned()))?;
+    if found.uid.is_root() { Err(DropError::Root(user.to_owned())) } else { Ok(found) }
+}
+
 /// Makes this process one of `user`, with the user's groups and no others, for good. For a user who runs it already nothing is to be done.
 /// The process must have one thread.
 ///
@@ -57,12 +72,7 @@ impl Inherited {
 /// Why it is not.
 pub fn become_user(user: &str) -> Result<(), DropError> {
     let refused = |cause: io::Error| DropError::Refused { user: user.to_owned(), cause };
-    let found = User::from_name(user)
-        .map_err(|e| refused(e.into()))?
-        .ok_or_else(|| DropError::Unknown(user.to_owned()))?;
-    if found.uid.is_root() {
-        return Err(DropError::Root(user.to_owned()));
-    }
+    let found = find_user(user)?;
     let own = nix::unistd::geteuid();
     if own == found.uid {
         return Ok(());

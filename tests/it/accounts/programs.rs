@@ -16,6 +16,12 @@ fn users_are_added_listed_changed_and_removed() {
     assert!(!state.exists(), "what only looks makes nothing");
     add(&dir, &state, "ann", "write", "/");
     add(&dir, &state, "bob", "read", "/home/bob");
+    let json = user(&dir, &state, &["list", "--json"]).ok().json();
+    let bob = &json.as_array().unwrap()[1];
+    assert_eq!(
+        (&bob["name"], &bob["rights"], &bob["root"]),
+        (&"bob".into(), &"read".into(), &"/home/bob".into())
+    );
     assert_eq!(user(&dir, &state, &["list"]).ok().stdout, "ann  write  /\nbob  read   /home/bob\n");
     let accounts = state.join("accounts");
     assert_eq!(fs::metadata(&accounts).unwrap().permissions().mode() & 0o7777, 0o600);
@@ -40,7 +46,22 @@ fn users_are_added_listed_changed_and_removed() {
         user(&dir, &state, &words).fails(1);
     }
     user(&dir, &state, &["add", "x", "--rights", "all"]).fails(2);
+    // What does nothing is refused, and what changes nothing as well.
+    for words in [
+        vec!["add", "x", "--master", "127.0.0.1:1"],
+        vec!["remove", "ann", "--cluster-key", "key"],
+        vec!["list", "--tls", "always"],
+        vec!["set", "ann"],
+    ] {
+        user(&dir, &state, &words).fails(2);
+    }
     assert_eq!(fs::read(&accounts).unwrap(), before);
+    user(&dir, &state, &["set", "nobody", "--rights", "read"]).fails(1);
+    let said = user(&dir, &state, &["set", "bob", "--rights", "write", "--root", "/"]).ok();
+    assert!(said.stdout.contains(accounts.to_str().unwrap()), "{said:?}");
+    user(&dir, &state, &["set", "ann", "--root", "/home"]).ok();
+    let listed = user(&dir, &state, &["list"]).ok().stdout;
+    assert_eq!(listed, "ann  write  /home\nbob  write  /\n");
     user(&dir, &state, &["remove", "ann"]).ok();
     let last = user(&dir, &state, &["remove", "bob"]).ok();
     assert!(last.stderr.contains("nobody can log in"), "{}", last.stderr);
@@ -54,6 +75,38 @@ fn users_are_added_listed_changed_and_removed() {
     program.close_stdin();
     Client::finish(&mut program).ok();
     assert_eq!(user(&dir, &state, &["list"]).ok().stdout, "eve  read   /\n");
+}
+
+#[test]
+fn the_first_user_says_that_anonymous_access_ends() {
+    let dir = TestDir::new();
+    let state = dir.folder("state");
+    let given = password_file(&dir, "secret");
+    let given = ["--password-file", given.to_str().unwrap()];
+    let first = user(&dir, &state, &[&["add", "ann"][..], &given].concat()).ok();
+    assert!(first.stderr.contains("anonymous access ends"), "{first:?}");
+    assert!(first.stdout.contains(state.join("accounts").to_str().unwrap()), "{first:?}");
+    let second = user(&dir, &state, &[&["add", "bob"][..], &given].concat()).ok();
+    assert!(!second.stderr.contains("anonymous"), "{second:?}");
+}
+
+#[test]
+fn changed_rights_and_folders_count_in_open_clusters() {
+    for server in Server::both(&[("ann", "read", "/")]) {
+        let login = password_file(server.dir(), &password("ann"));
+        let client = Client::new(server.addr());
+        let run = |command: &str| {
+            client.run(&["-u", "ann", "--password-file", login.to_str().unwrap(), "-c", command])
+        };
+        run("get f").ok();
+        assert_ne!(run("mkdir new").status, 0, "ann may only read");
+        let words = ["set", "ann", "--rights", "write", "--root", "/home"];
+        user(server.dir(), &server.state(), &words).ok();
+        eventually(SOON, "the new rights and the new top count", || {
+            (run("mkdir new").status == 0 && run("get x").status == 0).then_some(())
+        });
+        assert_ne!(run("get f").status, 0, "f is outside of ann's folder");
+    }
 }
 
 #[test]

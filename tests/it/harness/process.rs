@@ -80,6 +80,8 @@ pub struct Setup {
     command: Command,
     name: String,
     stdin: bool,
+    /// All connections are encrypted.
+    encrypted: bool,
 }
 
 impl Setup {
@@ -91,13 +93,14 @@ impl Setup {
             "ftpclient" => env!("CARGO_BIN_EXE_ftpclient"),
             other => panic!("no program {other}"),
         };
-        let mut setup =
-            Self { command: Command::new(path), name: program.to_owned(), stdin: false };
+        let mut setup = Self {
+            command: Command::new(path),
+            name: program.to_owned(),
+            stdin: false,
+            encrypted: is_over_tls(),
+        };
         setup.environment(home);
         setup.command.process_group(0);
-        if is_over_tls() {
-            setup.command.args(["--tls", "always"]);
-        }
         setup
     }
 
@@ -105,7 +108,7 @@ impl Setup {
     pub fn of<S: AsRef<OsStr>>(words: &[S], home: &Path) -> Self {
         let (first, rest) = words.split_first().unwrap();
         let name = first.as_ref().to_string_lossy().into_owned();
-        let mut setup = Self { command: Command::new(first), name, stdin: false };
+        let mut setup = Self { command: Command::new(first), name, stdin: false, encrypted: false };
         setup.environment(home);
         setup.command.args(rest).process_group(0);
         setup
@@ -142,7 +145,7 @@ impl Setup {
                 None => command.env_remove(key),
             };
         }
-        Self { command, name: self.name, stdin: self.stdin }
+        Self { command, name: self.name, stdin: self.stdin, encrypted: self.encrypted }
     }
 
     fn environment(&mut self, home: &Path) {
@@ -190,6 +193,12 @@ impl Setup {
     }
 
     pub fn start(mut self) -> Program {
+        // `ftpmaster user` asks no master.
+        let asks_none = self.name.starts_with("ftpmaster")
+            && self.command.get_args().any(|word| word == "user");
+        if self.encrypted && !asks_none {
+            self.command.args(["--tls", "always"]);
+        }
         let elsewhere = self.name.ends_with(')');
         if !elsewhere {
             self.command.stdout(Stdio::piped());

@@ -12,10 +12,10 @@ mod follow;
 mod fresh;
 mod greet;
 mod holders;
-mod host;
 mod requests;
 mod route;
 mod sessions;
+mod target;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -32,10 +32,11 @@ use relais_proto::{ErrorCode, ServerRole, SlaveId};
 use rustix::net::RecvFlags;
 
 pub use changes::new_id;
-pub use host::{Host, Target};
+pub use relais_net::Host;
 pub use requests::{Details, Report};
 use route::Avoid;
 pub use route::{Route, is_usable};
+pub use target::Target;
 use told::{Heard, Told};
 pub use trust::Security;
 

@@ -122,6 +122,27 @@ impl Accounts {
         Ok(())
     }
 
+    /// Gives a user other rights, another folder, or both.
+    ///
+    /// # Errors
+    /// [`AccountError::Unknown`].
+    pub fn set(
+        &mut self,
+        name: &str,
+        rights: Option<Rights>,
+        root: Option<TreePath>,
+    ) -> Result<(), AccountError> {
+        let account =
+            self.by_name.get_mut(name).ok_or_else(|| AccountError::Unknown(name.to_owned()))?;
+        account.rights = rights.unwrap_or(account.rights);
+        if let Some(root) = root {
+            account.root = root;
+        }
+        // Tickets name what they allow, so all of them are made anew.
+        self.raise();
+        Ok(())
+    }
+
     /// Gives a user another password.
     ///
     /// # Errors
