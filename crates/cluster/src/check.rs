@@ -69,8 +69,16 @@ pub fn check<V: View>(
     }
 }
 
-fn refuse<E>(code: ErrorCode, message: String) -> Result<Result<(), Refusal>, E> {
+fn refuse<E>(code: ErrorCode, message: &str) -> Result<Result<(), Refusal>, E> {
     Ok(Err(Refusal::new(code, message)))
+}
+
+fn refuse_at<E>(
+    path: &TreePath,
+    code: ErrorCode,
+    message: impl Into<String>,
+) -> Result<Result<(), Refusal>, E> {
+    Ok(Err(Refusal::at(path, code, message)))
 }
 
 /// The refusal where the folder that `path` lies in is no folder; none where it is one.
@@ -81,13 +89,8 @@ fn parent_is_missing<V: View>(path: &TreePath, tree: &mut V) -> Result<Option<Re
     }
     Ok(match tree.node(&parent)?.map(|node| node.kind) {
         Some(Kind::Folder) => None,
-        Some(Kind::File) => {
-            Some(Refusal::new(ErrorCode::NotFolder, format!("{parent}: not a folder")))
-        }
-        None => Some(Refusal::new(
-            ErrorCode::NotFound,
-            format!("{parent}: no such folder; make it first"),
-        )),
+        Some(Kind::File) => Some(Refusal::at(&parent, ErrorCode::NotFolder, "not a folder")),
+        None => Some(Refusal::at(&parent, ErrorCode::NotFound, "no such folder; make it first")),
     })
 }
 
@@ -97,14 +100,14 @@ fn check_put<V: View>(
     tree: &mut V,
 ) -> Result<Result<(), Refusal>, V::Error> {
     if path.is_root() {
-        return refuse(ErrorCode::IsFolder, format!("{path}: a folder has that name"));
+        return refuse_at(path, ErrorCode::IsFolder, "a folder has that name");
     }
     if let Some(refusal) = parent_is_missing(path, tree)? {
         return Ok(Err(refusal));
     }
     let node = tree.node(path)?;
     if node.is_some_and(|node| node.kind == Kind::Folder) {
-        return refuse(ErrorCode::IsFolder, format!("{path}: a folder has that name"));
+        return refuse_at(path, ErrorCode::IsFolder, "a folder has that name");
     }
     if !expect.fits(node.map(|node| node.version)) {
         let found = match node {
@@ -112,9 +115,10 @@ fn check_put<V: View>(
             Some(Node { version: None, .. }) => "something that was never numbered".to_owned(),
             Some(Node { version: Some(version), .. }) => format!("version {version}"),
         };
-        return refuse(
+        return refuse_at(
+            path,
             ErrorCode::Changed,
-            format!("{path}: {found} is there, which was not expected"),
+            format!("{found} is there, which was not expected"),
         );
     }
     Ok(Ok(()))
@@ -125,17 +129,15 @@ fn check_make_folder<V: View>(
     tree: &mut V,
 ) -> Result<Result<(), Refusal>, V::Error> {
     if path.is_root() {
-        return refuse(ErrorCode::Exists, format!("{path}: the folder is there already"));
+        return refuse_at(path, ErrorCode::Exists, "the folder is there already");
     }
     if let Some(refusal) = parent_is_missing(path, tree)? {
         return Ok(Err(refusal));
     }
     match tree.node(path)?.map(|node| node.kind) {
         None => Ok(Ok(())),
-        Some(Kind::Folder) => {
-            refuse(ErrorCode::Exists, format!("{path}: the folder is there already"))
-        }
-        Some(Kind::File) => refuse(ErrorCode::NotFolder, format!("{path}: a file has that name")),
+        Some(Kind::Folder) => refuse_at(path, ErrorCode::Exists, "the folder is there already"),
+        Some(Kind::File) => refuse_at(path, ErrorCode::NotFolder, "a file has that name"),
     }
 }
 
@@ -146,16 +148,16 @@ fn check_remove<V: View>(
     tree: &mut V,
 ) -> Result<Result<(), Refusal>, V::Error> {
     if path.is_root() {
-        return refuse(ErrorCode::Denied, format!("{path}: the top cannot be removed"));
+        return refuse_at(path, ErrorCode::Denied, "the top cannot be removed");
     }
     let node = tree.node(path)?;
     match node.map(|node| node.kind) {
-        None => refuse(ErrorCode::NotFound, format!("{path}: no such file or folder")),
+        None => refuse_at(path, ErrorCode::NotFound, "no such file or folder"),
         Some(_) if !expect.fits(node.map(|node| node.version)) => {
-            refuse(ErrorCode::Changed, format!("{path}: what is there was not expected"))
+            refuse_at(path, ErrorCode::Changed, "what is there was not expected")
         }
         Some(Kind::Folder) if !recursive && !tree.is_empty(path)? => {
-            refuse(ErrorCode::NotEmpty, format!("{path}: the folder is not empty"))
+            refuse_at(path, ErrorCode::NotEmpty, "the folder is not empty")
         }
         Some(_) => Ok(Ok(())),
     }
@@ -187,16 +189,16 @@ fn check_move<V: View>(
     tree: &mut V,
 ) -> Result<Result<(), Refusal>, V::Error> {
     if from.is_root() || to.is_root() {
-        return refuse(ErrorCode::Denied, "the top cannot be moved or replaced".to_owned());
+        return refuse(ErrorCode::Denied, "the top cannot be moved or replaced");
     }
     let Some(node) = tree.node(from)? else {
-        return refuse(ErrorCode::NotFound, format!("{from}: no such file or folder"));
+        return refuse_at(from, ErrorCode::NotFound, "no such file or folder");
     };
     if from == to {
         return Ok(Ok(()));
     }
     if to.is_below(from) {
-        return refuse(ErrorCode::Denied, format!("{from} cannot be moved into itself"));
+        return refuse_at(from, ErrorCode::Denied, "it cannot be moved into itself");
     }
     if let Some(refusal) = parent_is_missing(to, tree)? {
         return Ok(Err(refusal));
@@ -204,19 +206,21 @@ fn check_move<V: View>(
     let longer = to.as_str().len().saturating_sub(from.as_str().len());
     if node.kind == Kind::Folder && longer > 0 && tree.longest_below(from)? + longer > limits::PATH
     {
-        return refuse(
+        return refuse_at(
+            to,
             ErrorCode::BadName,
-            format!("{to}: paths below it would become longer than {} bytes", limits::PATH),
+            format!("paths below it would become longer than {} bytes", limits::PATH),
         );
     }
     match (tree.node(to)?.map(|node| node.kind), node.kind) {
         (None, _) | (Some(Kind::File), Kind::File) => Ok(Ok(())),
         (Some(Kind::File), Kind::Folder) => {
-            refuse(ErrorCode::NotFolder, format!("{to}: a file has that name"))
+            refuse_at(to, ErrorCode::NotFolder, "a file has that name")
         }
-        (Some(Kind::Folder), _) => refuse(
+        (Some(Kind::Folder), _) => refuse_at(
+            to,
             ErrorCode::Exists,
-            format!("{to}: a folder has that name; move into it by its whole new name"),
+            "a folder has that name; move into it by its whole new name",
         ),
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::NameError;
+use crate::{NameError, TreePath};
 
 /// Why bytes from a peer were not taken.
 #[derive(Debug, Error)]
@@ -271,20 +271,38 @@ impl std::fmt::Display for ErrorCode {
 
 /// An error that one side tells the other.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{message}")]
+#[error("{}{message}", .path.as_ref().map_or_else(String::new, |path| format!("{path}: ")))]
 pub struct Refusal {
     /// What kind of error it is; decides what the other side does.
     pub code: ErrorCode,
-    /// For people; at most [`crate::limits::TEXT`] bytes. Holds no path of the server's host.
+    /// For people; at most [`crate::limits::TEXT`] bytes. Holds no path of the server's host, and none of the tree.
     pub message: String,
     /// For [`ErrorCode::Busy`] and [`ErrorCode::NoSlave`]: try again after this many seconds; else 0.
     pub retry_after: u16,
+    /// What it is about, from the top of the tree. It is data, so that each user is shown it below the user's own top: a session puts it
+    /// into the message ([`Self::below`]), and clients are not sent it.
+    pub path: Option<TreePath>,
 }
 
 impl Refusal {
     /// A refusal that has no time to try again.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after: 0 }
+        Self { code, message: message.into(), retry_after: 0, path: None }
+    }
+
+    /// A refusal that is about a path; the message reads on behind it: "/a/b: no such file".
+    #[must_use]
+    pub fn at(path: &TreePath, code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { path: Some(path.clone()), ..Self::new(code, message) }
+    }
+
+    /// The refusal as a user reads it whose top is `root`. Of a path outside of that nothing is shown.
+    #[must_use]
+    pub fn below(mut self, root: &TreePath) -> Self {
+        if let Some(path) = self.path.take().and_then(|path| path.relative_to(root)) {
+            self.message = format!("{path}: {}", self.message);
+        }
+        self
     }
 }

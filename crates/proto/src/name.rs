@@ -127,6 +127,18 @@ impl TreePath {
         Ok(Self(format!("{}/{part}", self.0)))
     }
 
+    /// This path as it is seen from `top`; none where it is outside of that.
+    #[must_use]
+    pub fn relative_to(&self, top: &Self) -> Option<Self> {
+        if top.is_root() {
+            return Some(self.clone());
+        }
+        match self.0.strip_prefix(&top.0)? {
+            "" => Some(Self::root()),
+            rest => rest.strip_prefix('/').map(|rest| Self(rest.into())),
+        }
+    }
+
     /// Whether this is the top of the tree.
     #[must_use]
     pub fn is_root(&self) -> bool {

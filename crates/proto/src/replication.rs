@@ -493,7 +493,12 @@ impl ToSlave {
                 id.encode(to.u8(5));
                 match answer {
                     Ok(version) => version.encode(to.bool(true)),
-                    Err(refusal) => encode_refusal(refusal, to.bool(false)),
+                    Err(refusal) => {
+                        encode_refusal(refusal, to.bool(false));
+                        to.option(refusal.path.as_ref(), |path, to| {
+                            to.path(path);
+                        });
+                    }
                 }
             }
             Self::Copies { put, copies } => {
@@ -544,7 +549,9 @@ impl Decode for ToSlave {
                 answer: if from.bool()? {
                     Ok(Version::decode(from)?)
                 } else {
-                    Err(decode_refusal(from)?)
+                    let refusal = decode_refusal(from)?;
+                    let path = if from.bool()? { Some(from.path()?) } else { None };
+                    Err(Refusal { path, ..refusal })
                 },
             },
             6 => Self::Copies { put: Version::decode(from)?, copies: from.u16()? },

@@ -373,7 +373,7 @@ impl Serving {
     #[must_use]
     pub fn storage(path: &TreePath, error: &io::Error) -> Refusal {
         Self::tell(path, error);
-        Refusal::new(ErrorCode::Storage, format!("{path}: the slave cannot read it"))
+        Refusal::at(path, ErrorCode::Storage, "the slave cannot read it")
     }
 }
 
@@ -465,19 +465,10 @@ impl Session {
         Err(Refusal::new(ErrorCode::BadTicket, why.to_string()))
     }
 
-    /// A refusal with paths as this user knows them.
+    /// A refusal with its path as this user knows it.
     #[must_use]
-    pub fn in_own_words(&self, mut refusal: Refusal) -> Refusal {
-        if !self.root.is_root() {
-            let (root, below) = (self.root.to_string(), format!("{}/", self.root));
-            let words = refusal.message.split(' ').map(|word| match word.strip_prefix(&below) {
-                Some(rest) => format!("/{rest}"),
-                None if word.trim_end_matches(':') == root => word.replacen(&root, "/", 1),
-                None => word.to_owned(),
-            });
-            refusal.message = words.collect::<Vec<_>>().join(" ");
-        }
-        refusal
+    pub fn in_own_words(&self, refusal: Refusal) -> Refusal {
+        refusal.below(&self.root)
     }
 
     /// As [`Self::resolve`], for what shall be removed or moved: the user's top never is.

@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use relais_proto::{Reply, Request};
+
 use super::{Server, password_file, user};
-use crate::harness::{Pty, SOON, Setup, eventually};
+use crate::harness::{Pty, SOON, Setup, eventually, get, make_folder, path, remove, rename};
 
 /// Whether some file below a folder holds these bytes.
 fn is_in_files(folder: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
@@ -172,5 +174,41 @@ fn without_a_user_the_client_asks_for_name_and_password() {
         let mut program = client.setup(&["-c", "ls"]).under(&["setsid", "--wait"]).start();
         let output = crate::harness::Client::finish(&mut program).fails(4);
         assert!(output.stderr.contains("-u USER"), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn no_error_shows_what_lies_above_a_users_root() {
+    const ROOT: &str = "home and all/ann b";
+    let users = [("boss", "write", "/"), ("ann", "write", "/home and all/ann b")];
+    for server in Server::both(&users) {
+        let mut boss = server.open("boss").unwrap();
+        for folder in ["home and all", ROOT, "home and all/ann b/sub dir"] {
+            assert!(matches!(boss.ask(&make_folder(folder)), Reply::Committed { .. }), "{folder}");
+        }
+        let mut ann = server.open("ann").unwrap();
+        assert!(matches!(ann.ask(&make_folder("sub dir/deep")), Reply::Committed { .. }));
+        for (request, shown) in [
+            (Request::Stat(path("no such")), "/no such: "),
+            (get("no such"), "/no such: "),
+            (get("sub dir"), "/sub dir: "),
+            (Request::Hash(path("sub dir/none")), "/sub dir/none: "),
+            (make_folder("sub dir"), "/sub dir: "),
+            (make_folder("no such/x"), "/no such: "),
+            (remove("no such", true), "/no such: "),
+            (remove("sub dir", false), "/sub dir: "),
+            (rename("no such", "x"), "/no such: "),
+            (rename("sub dir", "sub dir/deep/in"), "/sub dir: "),
+            (rename("sub dir/deep", "no such/x"), "/no such: "),
+        ] {
+            match ann.ask(&request) {
+                Reply::Error(refusal) => {
+                    let text = &refusal.message;
+                    assert!(text.starts_with(shown), "{request:?}: {text}");
+                    assert!(!text.contains("home") && !text.contains("ann b"), "{text}");
+                }
+                other => panic!("{request:?}: {other:?}"),
+            }
+        }
     }
 }

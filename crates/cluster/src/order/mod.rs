@@ -440,9 +440,10 @@ impl Order {
             else {
                 return true;
             };
-            let refusal = Refusal::new(
+            let refusal = Refusal::at(
+                path,
                 ErrorCode::Changed,
-                format!("{path}: this content went from there with change {version}"),
+                format!("this content went from there with change {version}"),
             );
             answer(waiting, Err(refusal), actions);
             false

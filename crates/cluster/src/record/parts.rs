@@ -26,12 +26,15 @@ pub(super) fn decode_all<T: Decode>(from: &mut Decoder<'_>) -> Result<Vec<T>, Wi
 }
 
 pub(super) fn encode_refusal(refusal: &Refusal, to: &mut Encoder<'_>) {
-    let Refusal { code, message, retry_after } = refusal;
+    let Refusal { code, message, retry_after, path } = refusal;
     let text = &message[..message.floor_char_boundary(TEXT as usize)];
     to.u16(code.number())
         .u16(*retry_after)
         .u32(u32::try_from(text.len()).unwrap_or(TEXT))
-        .bytes(text.as_bytes());
+        .bytes(text.as_bytes())
+        .option(path.as_ref(), |path, to| {
+            to.path(path);
+        });
 }
 
 pub(super) fn decode_refusal(from: &mut Decoder<'_>) -> Result<Refusal, WireError> {
@@ -43,7 +46,8 @@ pub(super) fn decode_refusal(from: &mut Decoder<'_>) -> Result<Refusal, WireErro
     }
     let bytes = from.take(usize::try_from(len).map_err(|_| WireError::Short)?)?;
     let message = std::str::from_utf8(bytes).map_err(|_| WireError::NotUtf8("message"))?.to_owned();
-    Ok(Refusal { code, message, retry_after })
+    let path = if from.bool()? { Some(from.path()?) } else { None };
+    Ok(Refusal { code, message, retry_after, path })
 }
 
 pub(super) fn encode_asked(asked: &Asked, to: &mut Encoder<'_>) {

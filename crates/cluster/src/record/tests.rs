@@ -46,7 +46,8 @@ fn lack() -> Lack {
 }
 
 fn refusal() -> Refusal {
-    Refusal { code: ErrorCode::NoSpace, message: "é".repeat(2000), retry_after: 8 }
+    let path = Some(TreePath::new("a b/c").unwrap());
+    Refusal { code: ErrorCode::NoSpace, message: "é".repeat(2000), retry_after: 8, path }
 }
 
 fn of_master() -> Vec<order::Event> {

@@ -314,5 +314,6 @@ pub(crate) fn decode_refusal(from: &mut Decoder<'_>) -> Result<Refusal, WireErro
             .ok_or(WireError::BadValue { what: "error code", value: number.into() })?,
         message: from.short_text("message", limits::TEXT)?.to_owned(),
         retry_after: from.u16()?,
+        path: None,
     })
 }

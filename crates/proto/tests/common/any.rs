@@ -223,8 +223,9 @@ pub fn header() -> impl Strategy<Value = Reply> {
 }
 
 pub fn refusal() -> impl Strategy<Value = Refusal> {
-    (proptest::sample::select(ErrorCode::ALL), text(limits::TEXT), any::<u16>())
-        .prop_map(|(code, message, retry_after)| Refusal { code, message, retry_after })
+    (proptest::sample::select(ErrorCode::ALL), text(limits::TEXT), any::<u16>()).prop_map(
+        |(code, message, retry_after)| Refusal { retry_after, ..Refusal::new(code, message) },
+    )
 }
 
 pub fn opening() -> impl Strategy<Value = Reply> {

@@ -5,7 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
     Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, DiskSpace, FolderId, LinkMessage,
-    Numbered, Operation, PathList, PathNote, PathPart, Peer, Registration, Scrub, SlaveId,
+    Numbered, Operation, PathList, PathNote, PathPart, Peer, Refusal, Registration, Scrub, SlaveId,
     SlaveReport, SlaveState, Standing, Timeline, ToMaster, ToSlave, Told, TreeEntry, TreePart,
     Version, limits,
 };
@@ -111,7 +111,9 @@ fn to_master() -> impl Strategy<Value = ToMaster> {
 
 fn to_slave() -> impl Strategy<Value = ToSlave> {
     let given_up = || vec(mark(), 0..=limits::GIVEN_UP);
-    let answer = prop_oneof![mark().prop_map(Ok), refusal().prop_map(Err)];
+    let about = (refusal(), option::of(path()))
+        .prop_map(|(refusal, path)| Err(Refusal { path, ..refusal }));
+    let answer = prop_oneof![mark().prop_map(Ok), about];
     prop_oneof![
         (any::<u32>(), mark(), chain(), given_up(), timelines()).prop_map(
             |(epoch, mark, chain, given_up, timelines)| ToSlave::Follow {

@@ -295,6 +295,7 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
                 code: ErrorCode::BadServer,
                 message: text(),
                 retry_after: u16::MAX,
+                path: None,
             }),
         ),
         ("entries-none", Reply::Entries(PageBuilder::new().finish())),

@@ -28,7 +28,10 @@ fn full_file() -> TreeEntry {
 }
 
 fn full_refusal() -> Refusal {
-    Refusal { code: ErrorCode::NoContent, message: "m".repeat(limits::TEXT), retry_after: u16::MAX }
+    Refusal {
+        retry_after: u16::MAX,
+        ..Refusal::new(ErrorCode::NoContent, "m".repeat(limits::TEXT))
+    }
 }
 
 /// A file, whose name is as long as can be, and a folder.
@@ -312,7 +315,13 @@ fn to_slave() -> Vec<(&'static str, ToSlave)> {
             "answer-min",
             ToSlave::Answer { id: SMALL_ID, answer: Err(Refusal::new(ErrorCode::NotFound, "")) },
         ),
-        ("answer-max", ToSlave::Answer { id: FULL_ID, answer: Err(full_refusal()) }),
+        (
+            "answer-max",
+            ToSlave::Answer {
+                id: FULL_ID,
+                answer: Err(Refusal { path: Some(path_of(limits::PATH)), ..full_refusal() }),
+            },
+        ),
         ("copies-min", ToSlave::Copies { put: LOW, copies: 0 }),
         ("copies-max", ToSlave::Copies { put: HIGH, copies: u16::MAX }),
         ("where-min", ToSlave::Where { put: LOW, holders: Vec::new() }),

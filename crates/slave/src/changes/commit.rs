@@ -340,7 +340,7 @@ impl Committer {
         let last = jobs.last().map(|job| job.numbered.version);
         let withdrawn = match withdrawn {
             Ok(withdrawn) => withdrawn,
-            Err(refusal) => return self.fall_behind(store, refusal.message),
+            Err(refusal) => return self.fall_behind(store, refusal.to_string()),
         };
         let made: Vec<_> =
             jobs.iter().map(|job| (&job.numbered, job.result.as_ref().ok())).collect();

@@ -27,7 +27,7 @@ pub use replay::{Memory, Remembered, open as open_journal};
 
 use relais_proto::{
     Change, ChangeId, Decode, Decoder, Digest, Encoder, ErrorCode, Expect, Numbered, Refusal,
-    Version, WireError, limits,
+    TreePath, Version, WireError, limits,
 };
 
 use crate::staging::StagedName;
@@ -124,6 +124,12 @@ pub type Answer = Result<Done, Refusal>;
 #[must_use]
 pub fn no_changes(why: &str) -> Refusal {
     Refusal::new(ErrorCode::NoChanges, format!("changes are not possible now: {why}"))
+}
+
+/// As [`no_changes`], because of what is at this path.
+#[must_use]
+pub fn no_changes_at(path: &TreePath, why: &str) -> Refusal {
+    Refusal { path: Some(path.clone()), ..no_changes(why) }
 }
 
 impl Proposal {
@@ -226,6 +232,12 @@ pub fn answer_to_bytes(answer: &Answer) -> Vec<u8> {
         }
         Err(refusal) => {
             to.bool(false).u16(refusal.code.number()).message(&refusal.message);
+            // As many answers as may be pending have to fit into the socket; a client says itself what it asked for.
+            let room = limits::TEXT.saturating_sub(refusal.message.len());
+            let path = refusal.path.as_ref().filter(|path| path.as_str().len() <= room);
+            to.option(path, |path, to| {
+                to.path(path);
+            });
         }
     }
     bytes
@@ -248,7 +260,9 @@ pub fn answer_from_bytes(bytes: &[u8]) -> Result<Answer, WireError> {
         let number = from.u16()?;
         let code = ErrorCode::from_number(number)
             .ok_or(WireError::BadValue { what: "error code", value: number.into() })?;
-        Err(Refusal::new(code, from.short_text("message", limits::TEXT)?))
+        let message = from.short_text("message", limits::TEXT)?;
+        let path = if from.bool()? { Some(from.path()?) } else { None };
+        Err(Refusal { path, ..Refusal::new(code, message) })
     };
     from.finish()?;
     Ok(answer)

@@ -7,7 +7,7 @@ use relais_proto::{Change, ErrorCode, Kind, Refusal, TreePath};
 use relais_tree::{Folder, MetaKind, Survey, TreeError};
 
 use super::apply::Parents;
-use super::no_changes;
+use super::no_changes_at;
 use crate::catalogue::{CatalogueError, Skip, Store, Stored};
 use crate::requests::refuse;
 
@@ -30,29 +30,28 @@ pub struct Obstacles<'a> {
 type Looked<T> = Result<Result<T, Refusal>, CatalogueError>;
 
 fn being_changed(path: &TreePath) -> Refusal {
-    no_changes(&format!("{path} is just being changed on the server; try again in a second"))
+    no_changes_at(path, "it is just being changed on the server; try again in a second")
 }
 
 /// Something that the catalogue does not have: for good, or only for now.
 fn unknown(path: &TreePath, skip: Option<Skip>) -> Refusal {
     match skip {
-        Some(skip) => Refusal::new(ErrorCode::NotServed, format!("{path}: {}", skip.text())),
+        Some(skip) => Refusal::at(path, ErrorCode::NotServed, skip.text()),
         None => being_changed(path),
     }
 }
 
-/// A folder stays as long as it holds something that is not served.
-fn keeps_folder(top: &TreePath, below: &dyn std::fmt::Display, what: &str) -> Refusal {
-    Refusal::new(
+/// A folder stays as long as it holds something that is not served: what is at this path.
+fn keeps_folder(below: &TreePath, what: &str) -> Refusal {
+    Refusal::at(
+        below,
         ErrorCode::NotServed,
-        format!(
-            "{top} cannot be removed because of {below}: {what}; it has to go on the server first"
-        ),
+        format!("{what}; its folder cannot be removed before it has gone on the server"),
     )
 }
 
 fn not_served(path: &TreePath, what: &str) -> Refusal {
-    Refusal::new(ErrorCode::NotServed, format!("{path}: {what} has that name"))
+    Refusal::at(path, ErrorCode::NotServed, format!("{what} has that name"))
 }
 
 impl<'a> Obstacles<'a> {
@@ -111,7 +110,7 @@ impl<'a> Obstacles<'a> {
             (None, _) => Ok(()),
             (Some(survey), Some(row)) => known(path, survey, row),
             (Some(survey), None) if survey.meta.kind == MetaKind::Folder => {
-                Err(Refusal::new(ErrorCode::Exists, format!("{path}: a folder has that name")))
+                Err(Refusal::at(path, ErrorCode::Exists, "a folder has that name"))
             }
             (Some(_), None) => Err(unknown(path, found.skip)),
         }))
@@ -151,7 +150,7 @@ impl<'a> Obstacles<'a> {
                 Err(e) => {
                     let refusal = refuse(&path, &e);
                     return Ok(Err(if refusal.code == ErrorCode::NotServed {
-                        keeps_folder(top, &path, &e.public_text())
+                        keeps_folder(&path, &e.public_text())
                     } else {
                         refusal
                     }));
@@ -161,16 +160,17 @@ impl<'a> Obstacles<'a> {
                 let Some(below) =
                     std::str::from_utf8(&name).ok().and_then(|name| path.join(name).ok())
                 else {
-                    let shown = format!("{path}/{}", String::from_utf8_lossy(&name).escape_debug());
-                    return Ok(Err(keeps_folder(top, &shown, Skip::Name.text())));
+                    let name = String::from_utf8_lossy(&name);
+                    let what = format!("{}: {}", name.escape_debug(), Skip::Name.text());
+                    return Ok(Err(keeps_folder(&path, &what)));
                 };
                 if survey.mount_point {
-                    return Ok(Err(keeps_folder(top, &below, Skip::Mount.text())));
+                    return Ok(Err(keeps_folder(&below, Skip::Mount.text())));
                 }
                 let row = self.store.row(&below)?;
                 let Some(row) = row.filter(|row| known(&below, &survey, row).is_ok()) else {
                     return Ok(Err(match self.store.skipped_at(&below)? {
-                        Some(skip) => keeps_folder(top, &below, skip.text()),
+                        Some(skip) => keeps_folder(&below, skip.text()),
                         None => unknown_below(&below),
                     }));
                 };
@@ -198,7 +198,15 @@ impl<'a> Obstacles<'a> {
                     let (shown, what) = first.unwrap_or_else(|| (path.to_string(), "a name"));
                     let more =
                         if n > 1 { format!("{what}, and {} more", n - 1) } else { what.to_owned() };
-                    Err(keeps_folder(path, &shown, &more))
+                    // A name that is no text has no path; it is shown below the folder that shall go.
+                    match TreePath::new(shown.trim_start_matches('/')) {
+                        Ok(below) => Err(keeps_folder(&below, &more)),
+                        Err(_) => {
+                            let top = format!("{path}/");
+                            let below = shown.strip_prefix(&top).unwrap_or_default();
+                            Err(keeps_folder(path, &format!("{below}: {more}")))
+                        }
+                    }
                 }
             });
         }
@@ -206,9 +214,7 @@ impl<'a> Obstacles<'a> {
         let first = self.parents.get(path).and_then(|folder| folder.list()?.next().transpose());
         Ok(match first {
             Ok(None) => Ok(()),
-            Ok(Some(_)) => {
-                Err(Refusal::new(ErrorCode::NotEmpty, format!("{path}: the folder is not empty")))
-            }
+            Ok(Some(_)) => Err(Refusal::at(path, ErrorCode::NotEmpty, "the folder is not empty")),
             Err(e) => Err(refuse(path, &e)),
         })
     }
@@ -216,9 +222,10 @@ impl<'a> Obstacles<'a> {
 
 /// What the catalogue does not have would go with the rest, and nobody would know that it was ever there.
 fn unknown_below(path: &TreePath) -> Refusal {
-    no_changes(&format!(
-        "{path} was put there on the server and is not published yet, which takes a second, and with --watch off until the next start"
-    ))
+    no_changes_at(
+        path,
+        "it was put there on the server and is not published yet, which takes a second, and with --watch off until the next start",
+    )
 }
 
 /// Whether what is on the disk is what the catalogue has.

@@ -224,8 +224,9 @@ impl Replay<'_> {
             return Ok(());
         }
         let versions: Vec<Version> = undone.iter().map(|numbered| numbered.version).collect();
-        let withdrawn =
-            numbering.withdraw(&versions).map_err(|refusal| io::Error::other(refusal.message))?;
+        let withdrawn = numbering
+            .withdraw(&versions)
+            .map_err(|refusal| io::Error::other(refusal.to_string()))?;
         for (numbered, by) in undone.iter().zip(withdrawn) {
             paths(&numbered.change)
                 .into_iter()

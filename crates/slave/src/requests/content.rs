@@ -51,9 +51,9 @@ pub(super) fn open(context: &mut Context<'_>, path: &TreePath) -> Result<Opened,
     loop {
         let Some((row, holders)) = serving.with_catalogue(|reader| reader.at(path))? else {
             // The disk tells best why, but nothing that is no part of the tree is served.
-            return Err(opened().err().unwrap_or_else(|| {
-                Refusal::new(ErrorCode::NotFound, format!("{path}: not published yet"))
-            }));
+            return Err(opened()
+                .err()
+                .unwrap_or_else(|| Refusal::at(path, ErrorCode::NotFound, "not published yet")));
         };
         if row.entry.kind == Kind::Folder {
             return Err(refuse(path, &TreeError::IsFolder));
@@ -150,7 +150,7 @@ pub(super) fn check_wanted(
 }
 
 pub(crate) fn changed(path: &TreePath) -> Refusal {
-    Refusal::new(ErrorCode::Changed, format!("{path}: the content has been replaced"))
+    Refusal::at(path, ErrorCode::Changed, "the content has been replaced")
 }
 
 fn header(
@@ -161,9 +161,10 @@ fn header(
 ) -> Result<Header, Refusal> {
     let size = file.meta.size;
     let Some(rest) = size.checked_sub(get.offset) else {
-        return Err(Refusal::new(
+        return Err(Refusal::at(
+            &get.path,
             ErrorCode::BadOffset,
-            format!("{}: offset {} is behind the end at {size}", get.path, get.offset),
+            format!("offset {} is behind the end at {size}", get.offset),
         ));
     };
     let found = (file.meta.mode.served(Kind::File), file.meta.mtime);

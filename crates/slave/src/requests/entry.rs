@@ -58,7 +58,7 @@ fn from_tree(context: &Context<'_>, path: &TreePath) -> Result<Option<Outcome>, 
     let Some((row, holders)) = serving.with_catalogue(|reader| reader.at(path))? else {
         // What lies there and is no part of the tree is not shown; the disk tells best why there is nothing.
         serving.folder.stat(path).map_err(|e| refuse(path, &e))?;
-        return Err(Refusal::new(ErrorCode::NotFound, format!("{path}: not published yet")));
+        return Err(Refusal::at(path, ErrorCode::NotFound, "not published yet"));
     };
     if row.entry.version.is_none() {
         return Ok(None);

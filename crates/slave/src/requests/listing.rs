@@ -90,7 +90,7 @@ impl Pages {
     /// The catalogue does not have the folder; the disk tells best why.
     fn why_not(&self, serving: &Serving) -> Refusal {
         match serving.folder.open_folder(&self.path) {
-            Ok(_) => Refusal::new(ErrorCode::NotFound, format!("{}: not published yet", self.path)),
+            Ok(_) => Refusal::at(&self.path, ErrorCode::NotFound, "not published yet"),
             Err(error) => refuse(&self.path, &error),
         }
     }

@@ -139,16 +139,13 @@ pub(crate) fn refuse(path: &TreePath, error: &TreeError) -> Refusal {
     if matches!(code, ErrorCode::Storage | ErrorCode::NoSpace) {
         Serving::tell(path, error);
     }
-    Refusal::new(code, format!("{path}: {}", error.public_text()))
+    Refusal::at(path, code, format!("{}", error.public_text()))
 }
 
 /// The entry of a file or folder as it is on the disk.
 fn entry_of(path: &TreePath, meta: &Meta, facts: &Facts) -> Result<Entry, Refusal> {
     let Some(kind) = meta.served_kind() else {
-        return Err(Refusal::new(
-            ErrorCode::NotServed,
-            format!("{path}: neither a file nor a folder"),
-        ));
+        return Err(Refusal::at(path, ErrorCode::NotServed, "neither a file nor a folder"));
     };
     let file = kind == relais_proto::Kind::File;
     let (mode, mtime) = facts.attributes.unwrap_or((meta.mode.served(kind), meta.mtime));

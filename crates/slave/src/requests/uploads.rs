@@ -15,7 +15,7 @@ use relais_tree::{OpenFile, TreeError, set_mode, set_times};
 
 use super::identity::bound;
 use super::{Context, Handled, Outcome, Patience, misrouted, refuse};
-use crate::changes::{Commit, Proposal, no_changes};
+use crate::changes::{Commit, Proposal, no_changes_at};
 use crate::serving::Serving;
 use crate::staging::StagedName;
 
@@ -95,7 +95,7 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
         }
         Found::Part(file) => file,
         Found::Nothing { .. } => {
-            return Err(no_changes(&format!("an earlier upload of {} is just ending", put.path)));
+            return Err(no_changes_at(&put.path, "an earlier upload of it is just ending"));
         }
     };
     let there = file.metadata().map_err(|e| cannot_stage(&put.path, e))?.len();
@@ -115,9 +115,10 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
                 noted: at,
             })));
         }
-        return Err(Refusal::new(
+        return Err(Refusal::at(
+            &put.path,
             ErrorCode::BadOffset,
-            format!("{}: only {there} bytes of the upload are here", put.path),
+            format!("only {there} bytes of the upload are here"),
         ));
     }
     // Before the content is sent in vain.
@@ -222,17 +223,18 @@ fn look_ahead(serving: &Serving, path: &TreePath) -> Result<(), Refusal> {
         return look_ahead_in_tree(serving, path);
     }
     let Some((parent, _)) = path.split_last() else {
-        return Err(Refusal::new(ErrorCode::IsFolder, format!("{path}: a folder has that name")));
+        return Err(Refusal::at(path, ErrorCode::IsFolder, "a folder has that name"));
     };
     serving.folder.open_folder(&parent).map_err(|e| refuse(&parent, &e))?;
     match serving.folder.stat(path) {
         Ok(meta) if meta.served_kind() == Some(Kind::File) => Ok(()),
         Ok(meta) if meta.served_kind() == Some(Kind::Folder) => {
-            Err(Refusal::new(ErrorCode::IsFolder, format!("{path}: a folder has that name")))
+            Err(Refusal::at(path, ErrorCode::IsFolder, "a folder has that name"))
         }
-        Ok(_) => Err(Refusal::new(
+        Ok(_) => Err(Refusal::at(
+            path,
             ErrorCode::NotServed,
-            format!("{path}: something that is not served has that name"),
+            "something that is not served has that name",
         )),
         Err(TreeError::NotFound) => Ok(()),
         Err(e) => Err(refuse(path, &e)),
@@ -247,24 +249,23 @@ fn look_ahead_in_tree(serving: &Serving, path: &TreePath) -> Result<(), Refusal>
             .map(|found| found.map(|(row, _)| row.entry.kind))
     };
     let Some((parent, _)) = path.split_last() else {
-        return Err(Refusal::new(ErrorCode::IsFolder, format!("{path}: a folder has that name")));
+        return Err(Refusal::at(path, ErrorCode::IsFolder, "a folder has that name"));
     };
     if !parent.is_root() {
         match kind(&parent)? {
             Some(Kind::Folder) => {}
             Some(Kind::File) => return Err(refuse(&parent, &TreeError::NotFolder)),
             None => {
-                return Err(Refusal::new(
+                return Err(Refusal::at(
+                    &parent,
                     ErrorCode::NotFound,
-                    format!("{parent}: no such folder; make it first"),
+                    "no such folder; make it first",
                 ));
             }
         }
     }
     match kind(path)? {
-        Some(Kind::Folder) => {
-            Err(Refusal::new(ErrorCode::IsFolder, format!("{path}: a folder has that name")))
-        }
+        Some(Kind::Folder) => Err(Refusal::at(path, ErrorCode::IsFolder, "a folder has that name")),
         Some(Kind::File) | None => Ok(()),
     }
 }
@@ -307,9 +308,10 @@ fn find(
                 context.serving.uploads.end_everywhere(name);
             }
             Err(TreeError::InUse) => {
-                return Err(Refusal::new(
+                return Err(Refusal::at(
+                    path,
                     ErrorCode::Busy,
-                    format!("{path}: another connection is still sending this upload"),
+                    "another connection is still sending this upload",
                 ));
             }
             Err(e) => return Err(refuse(path, &e)),
@@ -380,9 +382,10 @@ impl Upload {
         let end = self.at + bytes.len() as u64;
         if end > self.put.size.unwrap_or(limits::FILE_SIZE) {
             self.discard(serving);
-            return Err(Refusal::new(
+            return Err(Refusal::at(
+                &self.put.path,
                 ErrorCode::BadRequest,
-                format!("{}: there are more bytes than announced", self.put.path),
+                "there are more bytes than announced",
             ));
         }
         if let Place::Staged(file) = &self.place {
@@ -424,20 +427,21 @@ impl Upload {
         patience: &mut dyn Patience,
     ) -> Result<Proposal, Refusal> {
         if self.put.size.is_some_and(|size| size != self.at) {
-            let message = format!("{}: the upload ended at byte {}", self.put.path, self.at);
+            let message = format!("the upload ended at byte {}", self.at);
             if matches!(self.place, Place::Staged(_)) {
                 self.discard(serving);
             }
-            return Err(Refusal::new(ErrorCode::BadRequest, message));
+            return Err(Refusal::at(&self.put.path, ErrorCode::BadRequest, message));
         }
         let Place::Staged(file) = &self.place else {
             return self.finish_whole(digest, serving, patience);
         };
         if self.hasher.finalize().as_bytes() != &digest.0 {
             self.discard(serving);
-            return Err(Refusal::new(
+            return Err(Refusal::at(
+                &self.put.path,
                 ErrorCode::Damaged,
-                format!("{}: the bytes that came do not have the digest", self.put.path),
+                "the bytes that came do not have the digest",
             ));
         }
         // What could not be completed must not be taken for something that can be gone on with.
@@ -539,12 +543,13 @@ impl Upload {
             patience.still(WaitReason::Storing).map_err(|_| gone())?;
         }
         if !serving.staging.has(&self.name) {
-            return Err(Refusal::new(
+            return Err(Refusal::at(
+                &self.put.path,
                 ErrorCode::BadOffset,
-                format!("{}: nothing of the upload is here", self.put.path),
+                "nothing of the upload is here",
             ));
         }
-        Err(no_changes(&format!("an earlier upload of {} is still being stored", self.put.path)))
+        Err(no_changes_at(&self.put.path, "an earlier upload of it is still being stored"))
     }
 
     fn hash_whole(

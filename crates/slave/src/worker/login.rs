@@ -311,11 +311,8 @@ impl LoginGreeter {
                 NoClaim::Full => "all places are taken",
                 NoClaim::Address => "your address has as many sessions here as it may have",
             };
-            Refusal {
-                code: ErrorCode::Busy,
-                message: format!("{what}; try again in {RETRY_AFTER} s"),
-                retry_after: RETRY_AFTER,
-            }
+            let message = format!("{what}; try again in {RETRY_AFTER} s");
+            Refusal { retry_after: RETRY_AFTER, ..Refusal::new(ErrorCode::Busy, message) }
         })?;
         Ok(Step::Done { value: Admission { session, claim }, send: Vec::new() })
     }

@@ -270,7 +270,7 @@ impl Follower {
                 }
             }
             Action::Close(why) => {
-                self.say(format!("the master is not followed: {}", why.message));
+                self.say(format!("the master is not followed: {why}"));
                 if why.code == ErrorCode::Exists {
                     self.taken.note(&self.board);
                 }
@@ -301,7 +301,7 @@ impl Follower {
                 self.place_staged(&all, store, events)?;
             }
             Action::Discard(id) => self.discard(id, store, events)?,
-            Action::SetAside { id, why } => self.set_aside(id, &why.message, store, events)?,
+            Action::SetAside { id, why } => self.set_aside(id, &why.to_string(), store, events)?,
             Action::Answer { session, id, answer } => {
                 let answer = match answer {
                     replica::Answer::Done { version, copies } => {

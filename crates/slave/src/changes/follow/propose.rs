@@ -13,7 +13,7 @@ use crate::catalogue::{CatalogueError, Store};
 use crate::changes::commit::{is_full, sync_file};
 use crate::changes::counter::BATCH;
 use crate::changes::together::together;
-use crate::changes::{Proposal, no_changes};
+use crate::changes::{Proposal, no_changes_at};
 use crate::requests::refuse;
 
 /// Most changes of sessions that are on their way to the master or back, or being carried out: while one batch is, the next is numbered.
@@ -135,7 +135,7 @@ impl Follower {
             results[at] = Some(match e {
                 // It was freed after an earlier answer to the same change, while the session asked again.
                 TreeError::NotFound => {
-                    no_changes(&format!("what had come of {path} is not here any more"))
+                    no_changes_at(&path, "what had come of it is not here any more")
                 }
                 _ => {
                     error!("a staged file cannot be put on the disk: {e}");
@@ -182,7 +182,7 @@ impl Follower {
             MetaKind::Special => "a device, FIFO or socket",
             MetaKind::File | MetaKind::Folder => return None,
         };
-        Some(Refusal::new(ErrorCode::NotServed, format!("{path}: {what} has that name")))
+        Some(Refusal::at(path, ErrorCode::NotServed, format!("{what} has that name")))
     }
 }
 
