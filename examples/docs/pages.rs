@@ -249,10 +249,15 @@ fn subcommands(roff: &mut Roff, command: &Command) {
         return;
     }
     roff.control("SH", ["COMMANDS"]);
+    // What the program takes as well is explained there.
+    let is_inherited = |arg: &Arg| {
+        arg.get_long().is_some()
+            && command.get_arguments().any(|top| top.get_long() == arg.get_long())
+    };
     for (words, sub) in leaves(command) {
         roff.control("SS", [format!("{} {}", command.get_name(), words.join(" ")).as_str()]);
         roff.text([roman(sub.get_about().map(ToString::to_string).unwrap_or_default())]);
-        for arg in sub.get_arguments().filter(|arg| is_own(arg) && !arg.is_global_set()) {
+        for arg in sub.get_arguments().filter(|arg| is_own(arg) && !is_inherited(arg)) {
             let mut head = vec![bold(if arg.is_positional() {
                 value(arg)
             } else {

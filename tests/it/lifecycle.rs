@@ -9,13 +9,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::{
-    Client, Cluster, Fault, Proxy, Pty, SOON, Setup, Standalone, TestDir, Wire, alive, children,
-    content, eventually, session, sessions, socket_owner, stop, ticket, write_old,
+    Client, Cluster, Fault, Program, Proxy, Pty, SOON, Setup, Standalone, TestDir, Wire, alive,
+    children, content, eventually, session, sessions, socket_owner, stop, ticket, write_old,
 };
 
 #[test]
 fn each_stopping_signal_ends_a_slave_with_status_0() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut slave = Standalone::start(&[], &[("f", b"1")]);
         slave.client().get("f");
         assert_eq!(slave.program.stop(signal), 0, "{signal}");
@@ -26,12 +26,80 @@ fn each_stopping_signal_ends_a_slave_with_status_0() {
 
 #[test]
 fn each_stopping_signal_ends_a_master_and_a_slave_of_a_cluster_with_status_0() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut cluster = Cluster::of(1).file("f", b"1").start();
         cluster.client().get("f");
         assert_eq!(cluster.slaves[0].program.stop(signal), 0, "{signal}");
         assert_eq!(cluster.master.stop(signal), 0, "{signal}");
     }
+}
+
+#[test]
+fn a_hangup_of_the_terminal_stops_a_server() {
+    for (mut server, _pty, _dir) in servers(|setup| {
+        let (pty, program) = Pty::start(setup);
+        (program, Some(pty))
+    }) {
+        server.signal(Signal::SIGHUP);
+        assert_eq!(server.wait(SOON), 0);
+    }
+}
+
+#[test]
+fn without_a_terminal_a_hangup_reloads() {
+    for (mut server, _, _dir) in servers(|setup| (setup.without_terminal().start(), None)) {
+        for _ in 0..2 {
+            let before = server.stderr.text().matches("SIGHUP").count();
+            server.signal(Signal::SIGHUP);
+            server.stderr.wait_for(SOON, "it says what is read again", |text| {
+                (text.matches("SIGHUP").count() > before).then_some(())
+            });
+        }
+        assert_eq!(server.stop(Signal::SIGTERM), 0);
+    }
+    // The transfer log that was moved away is opened anew.
+    let dir = TestDir::new();
+    let (log, moved) = (dir.path().join("log"), dir.path().join("moved"));
+    let mut slave = slave_setup(&dir)
+        .args(["--transfer-log", log.to_str().unwrap()])
+        .without_terminal()
+        .start();
+    let client = Client::new(slave.ready());
+    client.run(&["-c", "mkdir a"]).ok();
+    std::fs::rename(&log, &moved).unwrap();
+    slave.signal(Signal::SIGHUP);
+    eventually(SOON, "there is a new log", || log.exists().then_some(()));
+    eventually(SOON, "it is written to", || {
+        client.run(&["-c", "ls"]).ok();
+        client.run(&["-c", "mkdir -p b/c"]).ok();
+        client.run(&["-c", "rm -r b"]).ok();
+        (std::fs::metadata(&log).unwrap().len() > 0).then_some(())
+    });
+}
+
+fn slave_setup(dir: &TestDir) -> Setup {
+    Setup::new("ftpslave", dir.path()).args(["0", "--standalone", "--root"]).args([
+        dir.folder("root"),
+        "--state".into(),
+        dir.folder("state"),
+    ])
+}
+
+/// A master and a slave, started so and serving.
+fn servers(
+    start: impl Fn(Setup) -> (Program, Option<Pty>),
+) -> [(Program, Option<Pty>, TestDir); 2] {
+    let (master, slave) = (TestDir::new(), TestDir::new());
+    let setup = Setup::new("ftpmaster", master.path())
+        .args(["--listen", "127.0.0.1:0", "--state"])
+        .args([master.folder("state")]);
+    [(setup, master), (slave_setup(&slave), slave)].map(|(setup, dir)| {
+        let (program, pty) = start(setup);
+        program.stderr.wait_for(SOON, "it serves", |text| {
+            (text.contains(" serves ") || text.contains("] cluster ")).then_some(())
+        });
+        (program, pty, dir)
+    })
 }
 
 #[test]

@@ -6,7 +6,9 @@
 mod errors;
 mod logging;
 mod size;
+mod terminal;
 
 pub use errors::{error_text, without_os_numbers};
 pub use logging::init as init_logging;
 pub use size::parse as parse_size;
+pub use terminal::has_terminal;

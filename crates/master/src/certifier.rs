@@ -61,6 +61,11 @@ impl Certifier {
         TlsServer::new(self.encrypt, self.showcase.clone())
     }
 
+    /// Reads certificates again at once that somebody has brought.
+    pub fn look(&self) {
+        self.showcase.look_again();
+    }
+
     /// Does what is due. To be called each second.
     pub fn tick(&self) {
         if self.brought || !self.term().is_over(Instant::now(), SystemTime::now()) {

@@ -222,6 +222,12 @@ impl Core {
         self.ticket(String::new(), rights, TreePath::root(), 0)
     }
 
+    /// Reads accounts and certificates again at once.
+    pub fn reload(&self) {
+        self.accounts.look();
+        self.certifier.look();
+    }
+
     /// Tells the slaves at once where something was taken from somebody who may be logged in.
     pub fn tell_generation(&self) {
         let generation = self.accounts.generation();

@@ -196,6 +196,23 @@ impl Usher {
     }
 }
 
+impl Drop for Usher {
+    /// The master proves the cluster key first, so a slave with another key ends the connection instead of giving its own proof.
+    fn drop(&mut self) {
+        static UNPROVED: Seldom = Seldom::new();
+        if let Stage::Proof(who, challenger) = &self.stage
+            && !self.core.stopping.load(Ordering::Relaxed)
+            && let Some(more) = UNPROVED.turn(Instant::now())
+        {
+            warn!(
+                "{}: a {who:?} that claims the id {} left without proving the cluster key; its key file is probably that of another cluster{more}",
+                self.peer,
+                challenger.id()
+            );
+        }
+    }
+}
+
 impl Greeter for Usher {
     type Value = Visitor;
 

@@ -23,6 +23,7 @@ mod shown;
 mod slave_link;
 pub mod status;
 mod stop;
+mod users;
 
 pub use certifier::Certifier;
 pub use command::{Operation, operate};
@@ -30,6 +31,7 @@ pub use order::{FoldersError, Store, StoreError};
 pub use relais_cluster::Balance;
 pub use server::{Config, MasterError, run};
 pub use stop::Stop;
+pub use users::users_json;
 
 /// Program and version, as peers hear it.
 const AGENT: &str = concat!("ftpmaster ", env!("CARGO_PKG_VERSION"));

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(args: &Args) -> anyhow::Result<ExitCode> {
+    let has_terminal = relais_cli::has_terminal();
     // Blocked in every thread that starts later, and taken by one of them: a signal that comes early is kept.
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     signals.thread_block()?;
@@ -63,9 +64,15 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let stop = Stop::new()?;
     let asked = stop.clone();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let asked = StopAtEnd(asked);
         while let Ok(signal) = signals.wait() {
+            if signal == Signal::SIGHUP && !has_terminal {
+                log::info!("{signal}: accounts and certificates are read again");
+                asked.0.reload();
+                continue;
+            }
             log::info!("{signal}");
-            if asked.ask() {
+            if asked.0.ask() {
                 exit(FAILED.into())
             }
         }
@@ -86,6 +93,16 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     };
     run(listener, config, &stop)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Stops the master where the thread that takes its signals ends: nobody could stop it any more.
+struct StopAtEnd(Stop);
+
+impl Drop for StopAtEnd {
+    fn drop(&mut self) {
+        log::error!("the thread that takes signals has ended: the master stops");
+        self.0.ask();
+    }
 }
 
 /// The state folder of `make master`, below the folder with the links that make has made.

@@ -4,12 +4,13 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{error, info, warn};
 use relais_cluster::Balance;
 use relais_net::tls::all_delivered;
 use relais_net::{Arrival, Connection, WaitingRoom, room_beside};
@@ -100,6 +101,9 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
         )? {
             receive(&core, arrival);
         }
+        if stop.takes_reload() {
+            core.reload();
+        }
         core.tell_generation();
         core.announce();
         core.certifier.tick();
@@ -120,9 +124,17 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
 fn receive(core: &Arc<Core>, arrival: Arrival<Visitor>) {
     let (peer, core) = (arrival.stream.peer, Arc::clone(core));
     let spawned =
-        thread::Builder::new().name("link".to_owned()).spawn(move || serve(&core, arrival));
+        thread::Builder::new().name("link".to_owned()).spawn(move || attend(&core, arrival));
     if let Err(error) = spawned {
         warn!("cannot start a thread for the link of {peer}: {error}");
+    }
+}
+
+/// Serves a link to its end. Where its thread panics the link has ended, as for its peer, and the log says so.
+fn attend(core: &Core, arrival: Arrival<Visitor>) {
+    let peer = arrival.stream.peer;
+    if catch_unwind(AssertUnwindSafe(|| serve(core, arrival))).is_err() {
+        error!("the thread of the link of {peer} failed: the link is closed");
     }
 }
 

@@ -52,7 +52,8 @@ pub(crate) fn serve(core: &Core, mut connection: Connection, place: &Place, id: 
     connection.set_silence(silence());
     let outbox = Outbox::new(Arc::clone(connection.stream()));
     let writing = connection.writer();
-    let end = talk(core, &mut connection, &Arc::new(outbox), writing, place, id);
+    let outbox = Arc::new(outbox);
+    let end = beside_writer(&outbox, writing, || listen(core, &mut connection, &outbox, place, id));
     match end {
         End::Refused(refusal) => {
             warn!("slave {id} at {peer} refused: {refusal}");
@@ -62,21 +63,28 @@ pub(crate) fn serve(core: &Core, mut connection: Connection, place: &Place, id: 
     }
 }
 
+/// Cuts the link where its thread panics: without that the other thread of the link would wait for ever.
+struct CutOnPanic<'a>(&'a Outbox);
+
+impl Drop for CutOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.cut();
+        }
+    }
+}
+
 /// Reads in this thread and writes in another, until the link ends; how it did.
-fn talk(
-    core: &Core,
-    connection: &mut Connection,
-    outbox: &Arc<Outbox>,
-    writing: Connection,
-    place: &Place,
-    id: SlaveId,
-) -> End {
+fn beside_writer(outbox: &Outbox, writing: Connection, read: impl FnOnce() -> End) -> End {
     std::thread::scope(|scope| {
-        let written = std::thread::Builder::new()
-            .name("link writer".to_owned())
-            .spawn_scoped(scope, || outbox.write(writing));
+        let _cut = CutOnPanic(outbox);
+        let written =
+            std::thread::Builder::new().name("link writer".to_owned()).spawn_scoped(scope, || {
+                let _cut = CutOnPanic(outbox);
+                outbox.write(writing);
+            });
         let end = match written {
-            Ok(_) => listen(core, connection, outbox, place, id),
+            Ok(_) => read(),
             Err(error) => error.into(),
         };
         // Whoever is refused shall hear why; nobody else is waited for.
@@ -88,6 +96,18 @@ fn talk(
         }
         end
     })
+}
+
+/// Says that the link has ended, however it does.
+struct Registered<'a> {
+    core: &'a Core,
+    link: LinkId,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.core.closed(self.link);
+    }
 }
 
 /// Registers the slave and deals with what it says until the link ends; how it did.
@@ -102,14 +122,13 @@ fn listen(
         Ok(slave) => slave,
         Err(end) => return end,
     };
+    let _registered = Registered { core, link: place.link };
     let mut remembered = false;
-    let end = loop {
+    loop {
         if let Err(end) = answer(core, connection, outbox, place.link, &slave, &mut remembered) {
-            break end;
+            return end;
         }
-    };
-    core.closed(place.link);
-    end
+    }
 }
 
 fn register(
@@ -184,4 +203,29 @@ fn answer(
 
 fn unexpected(message: &LinkMessage) -> End {
     End::Refused(refusal(&WireError::Unexpected(message.frame_type().number())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_in_a_links_thread_closes_the_link() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut slave = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let connection = Connection::new(listener.accept().unwrap().0).unwrap();
+        let outbox = Outbox::new(Arc::clone(connection.stream()));
+        let writing = connection.writer();
+        // Without the cut this would wait for the writer for ever.
+        let failed = catch_unwind(AssertUnwindSafe(|| {
+            beside_writer(&outbox, writing, || panic!("a test wants it"))
+        }));
+        assert!(failed.is_err());
+        let mut rest = Vec::new();
+        assert_eq!(slave.read_to_end(&mut rest).unwrap(), 0, "the slave hears of it");
+    }
 }

@@ -4,19 +4,11 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use relais_master::users_json;
 use relais_proto::TreePath;
 use relais_state::{Account, Accounts, AccountsFile, PasswordHash, Rights, StateDir};
-use serde::Serialize;
 
 use crate::args::{self, Args, User};
-
-/// A user as `user list --json` prints it. The names are a contract.
-#[derive(Serialize)]
-struct Listed<'a> {
-    name: &'a str,
-    rights: &'static str,
-    root: String,
-}
 
 pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
     let state = StateDir::locate(args.state.clone())?;
@@ -69,7 +61,7 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
         }
         User::List { json } => {
             let accounts = file.load()?.unwrap_or_default();
-            let text = if *json { list(&accounts)? } else { table(&accounts) };
+            let text = if *json { users_json(&accounts)? } else { table(&accounts) };
             stdout().write_all(text.as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -110,17 +102,4 @@ fn table(accounts: &Accounts) -> String {
         format!("{name:width$}  {:5}  {}\n", account.rights.text(), account.root)
     };
     accounts.iter().map(line).collect()
-}
-
-/// All users as one line of JSON.
-fn list(accounts: &Accounts) -> serde_json::Result<String> {
-    let all: Vec<Listed<'_>> = accounts
-        .iter()
-        .map(|(name, account)| Listed {
-            name,
-            rights: account.rights.text(),
-            root: account.root.to_string(),
-        })
-        .collect();
-    Ok(serde_json::to_string(&all)? + "\n")
 }

@@ -4,12 +4,14 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use log::info;
 use relais_proto::{
-    ErrorCode, FrameHeader, FrameType, HEADER_LEN, Refusal, Reply, WireError, limits,
+    ErrorCode, FrameHeader, FrameType, HEADER_LEN, Refusal, Reply, Seldom, WireError, limits,
 };
 use rustix::net::RecvFlags;
 
 use crate::Stream;
+use crate::foreign::{Foreign, no_login};
 use crate::tls::{Binding, Encrypted, TlsServer};
 
 /// How long a refused peer may take to read the refusal.
@@ -113,6 +115,8 @@ pub(crate) struct Guest<G: Greeter> {
     sent: usize,
     then: Then<G::Value>,
     hung_up: bool,
+    /// Whether a frame of this peer was taken.
+    has_spoken: bool,
 }
 
 impl<G: Greeter> Guest<G> {
@@ -142,6 +146,7 @@ impl<G: Greeter> Guest<G> {
             sent: 0,
             then: Then::Read,
             hung_up: false,
+            has_spoken: false,
         }
     }
 
@@ -183,8 +188,13 @@ impl<G: Greeter> Guest<G> {
         if self.hung_up || self.is_held() || self.is_sending() {
             return Ok(());
         }
-        let message = format!("the login took more than {} seconds", limits::LOGIN_TIME.as_secs());
-        Reply::Error(Refusal::new(ErrorCode::TimedOut, message)).encode(&mut self.output);
+        if self.is_silent() {
+            self.output.extend_from_slice(no_login());
+        } else {
+            let seconds = limits::LOGIN_TIME.as_secs();
+            let message = format!("the login took more than {seconds} seconds");
+            Reply::Error(Refusal::new(ErrorCode::TimedOut, message)).encode(&mut self.output);
+        }
         self.send()?;
         if let Line::Encrypted(tls) = &mut self.line {
             tls.close();
@@ -214,14 +224,43 @@ impl<G: Greeter> Guest<G> {
             }
             let step = match self.receive()? {
                 None => return Ok(Outcome::Leaves),
-                Some(Ok(kind)) => self.greeter.frame(kind, &self.payload),
-                Some(Err(error)) => Step::Close(self.greeter.refuse(&error)),
+                Some(Ok(kind)) => {
+                    self.has_spoken = true;
+                    self.greeter.frame(kind, &self.payload)
+                }
+                Some(Err(error)) => Step::Close(self.refuse(&error)),
             };
             if matches!(step, Step::Pending) {
                 return Ok(Outcome::Pending);
             }
             self.take(step);
         }
+    }
+
+    /// The last words for a peer whose bytes are no frame: in its own protocol, where that is known.
+    fn refuse(&mut self, error: &WireError) -> Vec<u8> {
+        match Foreign::of(&self.header) {
+            Some(foreign) => {
+                self.note_foreign(foreign);
+                foreign.refusal()
+            }
+            None => self.greeter.refuse(error),
+        }
+    }
+
+    fn note_foreign(&self, foreign: Foreign) {
+        static NOTED: Seldom = Seldom::new();
+        if let Some(more) = NOTED.turn(Instant::now()) {
+            info!("{} speaks {} and is sent away{more}", self.peer, foreign.name());
+        }
+    }
+
+    /// Whether it has said nothing at all: it may wait for the server to speak.
+    fn is_silent(&self) -> bool {
+        matches!(self.line, Line::Silent | Line::Clear)
+            && self.filled == 0
+            && self.frame.is_none()
+            && !self.has_spoken
     }
 
     fn take(&mut self, step: Step<G::Value>) {
@@ -235,7 +274,7 @@ impl<G: Greeter> Guest<G> {
 
     /// Looks at the first byte; false where the peer has closed, or has to wait.
     fn find_line(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<bool> {
-        let mut first = [0];
+        let mut first = [0; HEADER_LEN];
         let (_, got) = rustix::net::recv(&self.stream, &mut first, RecvFlags::PEEK)?;
         let Some(tls) = self.tls.as_ref().filter(|_| got > 0) else { return Ok(false) };
         if first[0] != HANDSHAKE {
@@ -244,8 +283,17 @@ impl<G: Greeter> Guest<G> {
                     ErrorCode::TlsNeeded,
                     "this server takes connections from there encrypted (TLS) only",
                 );
-                let mut bytes = Vec::new();
-                Reply::Error(refusal).encode(&mut bytes);
+                let bytes = match Foreign::of(&first) {
+                    Some(foreign) => {
+                        self.note_foreign(foreign);
+                        foreign.refusal()
+                    }
+                    None => {
+                        let mut bytes = Vec::new();
+                        Reply::Error(refusal).encode(&mut bytes);
+                        bytes
+                    }
+                };
                 self.take(Step::Close(bytes));
             }
             self.line = Line::Clear;

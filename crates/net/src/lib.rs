@@ -8,6 +8,7 @@
 mod connection;
 mod crowd;
 mod descriptors;
+mod foreign;
 mod guest;
 mod host;
 mod pace;

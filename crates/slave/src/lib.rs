@@ -203,11 +203,12 @@ impl Slave {
         self.own.folder_id
     }
 
-    /// Serves until a signal ends the slave, or it has to begin anew. The process must have one thread.
+    /// Serves until a signal ends the slave, or it has to begin anew. The process must have one thread. Without a terminal SIGHUP does
+    /// not end it: accounts, key, certificate and transfer log are opened anew.
     ///
     /// # Errors
     /// Those of the supervisor.
-    pub fn run(self, listener: TcpListener) -> Result<Ended, SlaveError> {
+    pub fn run(self, listener: TcpListener, has_terminal: bool) -> Result<Ended, SlaveError> {
         let listen = listener.local_addr()?;
         let body = |task, listener, control| self.child(task, listener, control, listen);
         info!(
@@ -219,6 +220,12 @@ impl Slave {
         let reopen = || self.reopen_log();
         let tick = || self.secrets.tick(&self.board);
         tick();
+        let reload = || {
+            info!("SIGHUP: accounts, key, certificate and transfer log are opened anew");
+            self.reopen_log();
+            self.passwords.iter().for_each(|passwords| passwords.accounts().look());
+            tick();
+        };
         let ended = Supervisor::new(
             listener,
             self.config.workers,
@@ -228,6 +235,7 @@ impl Slave {
             &reopen,
             self.secrets.is_needed().then_some(&tick),
         )?
+        .on_hangup((!has_terminal).then_some(&reload))
         .run()?;
         info!("stopped");
         Ok(ended)

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: args::Args, inherited: Inherited) -> Result<(), (u8, anyhow::Error)> {
+    let has_terminal = relais_cli::has_terminal();
     let failed = |e: SlaveError| match e {
         SlaveError::Config(_) => (USAGE, e.into()),
         _ => (1, e.into()),
@@ -73,7 +74,7 @@ fn run(args: args::Args, inherited: Inherited) -> Result<(), (u8, anyhow::Error)
     writeln!(out, "ready role=slave addr={bound} pid={}", std::process::id())
         .and_then(|()| out.flush())
         .map_err(|e| (1, e.into()))?;
-    match slave.run(listener).map_err(failed)? {
+    match slave.run(listener, has_terminal).map_err(failed)? {
         Ended::Stopped => Ok(()),
         Ended::Renamed => Err((1, begin_anew().into())),
     }

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -247,6 +247,7 @@ impl Staging {
 #[derive(Debug)]
 pub struct Sweeper {
     bell: Option<SyncSender<()>>,
+    stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -257,8 +258,9 @@ impl Sweeper {
     /// Those of starting a thread.
     pub fn start(staging: Staging, board: Arc<Board>, stop: Arc<AtomicBool>) -> io::Result<Self> {
         let (bell, rings) = sync_channel(1);
+        let flag = stop.clone();
         let work = move || {
-            let stopped = || stop.load(Ordering::Relaxed);
+            let stopped = || flag.load(Ordering::Relaxed);
             let mut listed: Option<Instant> = None;
             while !stopped() {
                 staging.sweep_removed(board.mark(), &stopped);
@@ -273,14 +275,19 @@ impl Sweeper {
         };
         Ok(Self {
             bell: Some(bell),
+            stop,
             thread: Some(std::thread::Builder::new().name("sweeper".to_owned()).spawn(work)?),
         })
     }
 
     /// There is something to sweep. Where it was told so already, that is enough.
+    ///
+    /// # Panics
+    /// Where its thread has panicked: the keeper ends as well, and its successor starts another one.
     pub fn wake(&self) {
         if let Some(bell) = &self.bell {
-            let _ = bell.try_send(());
+            let gone = matches!(bell.try_send(()), Err(TrySendError::Disconnected(())));
+            assert!(!gone || self.stop.load(Ordering::Relaxed), "the sweeping thread has ended");
         }
     }
 }

@@ -80,6 +80,8 @@ pub struct Supervisor<'a> {
     reopen: &'a dyn Fn(),
     /// What is done again and again, every [`LOOK`].
     tick: Option<&'a dyn Fn()>,
+    /// What SIGHUP does where it does not stop the slave.
+    reload: Option<&'a dyn Fn()>,
     stopping: bool,
     /// When those that still live are killed.
     deadline: Option<Instant>,
@@ -144,12 +146,20 @@ impl<'a> Supervisor<'a> {
             body,
             reopen,
             tick,
+            reload: None,
             stopping: false,
             deadline: None,
             grace,
             hopeless: false,
             renamed: false,
         })
+    }
+
+    /// Has SIGHUP do this instead of stopping the slave.
+    #[must_use]
+    pub fn on_hangup(mut self, reload: Option<&'a dyn Fn()>) -> Self {
+        self.reload = reload;
+        self
     }
 
     /// Runs until all children have ended.
@@ -264,6 +274,10 @@ impl<'a> Supervisor<'a> {
             match info.ssi_signo.cast_signed() {
                 signal if signal == Signal::SIGCHLD as i32 => {}
                 signal if signal == Signal::SIGUSR1 as i32 => (self.reopen)(),
+                signal if signal == Signal::SIGHUP as i32 => match self.reload {
+                    Some(reload) => reload(),
+                    None => ends += 1,
+                },
                 _ => ends += 1,
             }
         }

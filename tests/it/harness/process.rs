@@ -121,6 +121,11 @@ impl Setup {
         setup
     }
 
+    /// The same program, in a session that has no terminal.
+    pub fn without_terminal(self) -> Self {
+        self.behind(&["setsid"])
+    }
+
     /// The same program, started by another one that becomes it; by none where there are no words.
     pub fn under<S: AsRef<OsStr>>(self, words: &[S]) -> Self {
         let mut setup = self.behind(words);

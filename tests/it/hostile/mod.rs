@@ -3,5 +3,6 @@
 //! outlives its deadline.
 
 mod clients;
+mod foreign;
 pub mod limits;
 mod servers;

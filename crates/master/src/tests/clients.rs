@@ -120,7 +120,7 @@ fn what_is_no_greeting_is_answered_with_an_error_and_closed() {
     let mut frame = Vec::new();
     Request::encode(&Request::Login(Login::default()), &mut frame);
     for (bytes, code) in [
-        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), ErrorCode::BadRequest),
+        (b"nonsense of a peer\r\n".to_vec(), ErrorCode::BadRequest),
         (vec![0, 0, 0, 0, 0xee], ErrorCode::BadRequest),
         (vec![0xff; 64], ErrorCode::BadRequest),
         (frame, ErrorCode::BadRequest),

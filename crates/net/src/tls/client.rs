@@ -9,7 +9,9 @@ use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use rustls::{
+    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme,
+};
 use thiserror::Error;
 
 use super::trust::{self, Identity, Trust, TrustError};
@@ -160,8 +162,11 @@ fn shake_hands(
         }
         match tls.process_new_packets() {
             Ok(_) => {}
-            // What is no handshake at all is an answer in the clear.
-            Err(rustls::Error::InvalidMessage(_)) if tls.negotiated_cipher_suite().is_none() => {
+            // A server that encrypts nothing knows no version of TLS; what is no handshake at all is an answer in the clear.
+            Err(
+                rustls::Error::InvalidMessage(_)
+                | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion),
+            ) if tls.negotiated_cipher_suite().is_none() => {
                 return Err(DialError::Clear);
             }
             Err(e) => {

@@ -69,6 +69,13 @@ impl Showcase {
         Ok(())
     }
 
+    /// Reads its files again at once where they have changed.
+    pub fn look_again(&self) {
+        if !self.files.is_empty() {
+            self.look(&mut self.lock());
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }

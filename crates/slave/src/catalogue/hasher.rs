@@ -30,6 +30,24 @@ pub struct Hasher {
     ready: Arc<OwnedFd>,
     pending: usize,
     thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+/// Wakes the keeper, however the thread ends.
+struct Ring(Arc<OwnedFd>);
+
+impl Ring {
+    fn ring(&self) {
+        if let Err(e) = rustix::io::write(&*self.0, &1_u64.to_ne_bytes()) {
+            debug!("the keeper has been woken already: {e}");
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.ring();
+    }
 }
 
 impl Hasher {
@@ -46,22 +64,21 @@ impl Hasher {
         let (orders, to_do) = channel::<Vec<Unhashed>>();
         let (done, results) = channel();
         let ready = Arc::new(relais_net::wake_fd()?);
-        let bell = ready.clone();
+        let (bell, stopped) = (Ring(ready.clone()), stop.clone());
         let work = move || {
+            let bell = bell;
             for order in to_do.iter().flatten() {
-                if stop.load(Ordering::Relaxed) {
+                if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                if done.send(hash(&root, order, syncs, &stop)).is_err() {
+                if done.send(hash(&root, order, syncs, &stopped)).is_err() {
                     return;
                 }
-                if let Err(e) = rustix::io::write(&*bell, &1_u64.to_ne_bytes()) {
-                    debug!("the keeper has been woken already: {e}");
-                }
+                bell.ring();
             }
         };
         let thread = std::thread::Builder::new().name("hasher".to_owned()).spawn(work)?;
-        Ok(Self { orders: Some(orders), results, ready, pending: 0, thread: Some(thread) })
+        Ok(Self { orders: Some(orders), results, ready, pending: 0, thread: Some(thread), stop })
     }
 
     /// Whether it has nothing to do.
@@ -80,11 +97,16 @@ impl Hasher {
     }
 
     /// What is done so far.
+    ///
+    /// # Panics
+    /// As [`Self::order`].
     pub fn results(&mut self) -> Vec<Hashed> {
         // The counter starts anew; what comes meanwhile is taken as well.
         let _ = rustix::io::read(&*self.ready, &mut [0_u8; 8]);
         let results: Vec<_> = self.results.try_iter().collect();
         self.pending -= results.len().min(self.pending);
+        let failed = self.thread.as_ref().is_some_and(JoinHandle::is_finished);
+        assert!(!failed || self.stop.load(Ordering::Relaxed), "the hashing thread has ended");
         results
     }
 

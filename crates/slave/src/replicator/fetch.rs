@@ -8,12 +8,13 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use log::{debug, warn};
+use log::{debug, error, warn};
 use relais_cluster::replica::{Blame, Lack};
 use relais_net::Connection;
 use relais_net::tls::{Dialer, Trust};
@@ -166,11 +167,22 @@ impl Fetchers {
     }
 }
 
+/// What `fetch` comes to; none where it panics. Others wait for each result, so that there has to be one.
+fn attempt<T>(fetch: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(fetch)).ok()
+}
+
 fn work(shared: &Shared, tell: &Sender<Fetched>) {
     let mut line = None;
     loop {
         let Ok(Job { put, lack, from }) = lock(&shared.jobs).recv() else { return };
-        let result = fetch_one(shared, &mut line, put, &lack, from);
+        let result = attempt(|| fetch_one(shared, &mut line, put, &lack, from));
+        if result.is_none() {
+            // Whatever it was in the middle of is of no use any more.
+            line = None;
+            error!("the thread that fetches {} failed; it is tried again", lack.path);
+        }
+        let result = result.unwrap_or(Err(Blame::Holder));
         if tell.send(Fetched { put, from, result }).is_err() {
             return;
         }
@@ -367,4 +379,15 @@ fn is_quiet(connection: &Connection) -> bool {
     let peek =
         rustix::net::recv(connection.stream(), &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
     !connection.has_input() && matches!(peek, Err(rustix::io::Errno::WOULDBLOCK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_in_a_fetch_has_a_result() {
+        assert_eq!(attempt(|| 1), Some(1));
+        assert_eq!(attempt(|| -> u8 { panic!("a test wants it") }), None);
+    }
 }

@@ -233,15 +233,16 @@ impl LinkThread {
         certificate.iter().for_each(|certificate| certificate.linked());
         let stream = connection.stream().clone();
         let result = std::thread::scope(|scope| {
+            // A thread that panics ends the other one, so that the link's end is noticed.
+            let _end = Ending { outgoing: &self.outgoing, stream: &stream };
             let board = self.herald.board.clone();
             let (herald, stop, stream, writing) =
                 (&mut self.herald, &self.stop, &stream, connection.writer());
             let sender = std::thread::Builder::new().name("beats".to_owned()).spawn_scoped(
                 scope,
                 move || {
+                    let _shut = Shut(stream);
                     let result = send(writing, &queue, herald, stop, certificate);
-                    // The reader wakes up and ends.
-                    let _ = stream.shutdown(Shutdown::Both);
                     result
                 },
             );
@@ -271,6 +272,29 @@ impl LinkThread {
         self.herald.board.set_linked(false);
         self.post.put(Inbound::Unlinked);
         result
+    }
+}
+
+/// Wakes the reader, which ends then, however the sender's thread ends.
+struct Shut<'a>(&'a Socket);
+
+impl Drop for Shut<'_> {
+    fn drop(&mut self) {
+        // It fails only where the other side was first.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+/// Ends the sender, however the reader's thread ends.
+struct Ending<'a> {
+    outgoing: &'a Outgoing,
+    stream: &'a Socket,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.outgoing.end();
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 

@@ -106,9 +106,10 @@ impl Sink {
         let mut queue = self.shared.queue();
         if !queue.served {
             let shared = Arc::clone(&self.shared);
-            std::thread::Builder::new()
-                .name("transfer log".to_owned())
-                .spawn(move || shared.serve())?;
+            std::thread::Builder::new().name("transfer log".to_owned()).spawn(move || {
+                let _served = Served(&shared);
+                shared.serve();
+            })?;
             queue.served = true;
         }
         if queue.bytes > BEHIND {
@@ -171,6 +172,19 @@ impl Shared {
             queue = self.queue();
             queue.bytes -= line.len();
             self.news.notify_all();
+        }
+    }
+}
+
+/// Has the next line start another thread where this one ended by a panic.
+struct Served<'a>(&'a Shared);
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut queue = self.0.queue();
+            queue.served = false;
+            queue.bytes = queue.lines.iter().map(String::len).sum();
         }
     }
 }

@@ -3,12 +3,13 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{error, info, warn};
 use relais_proto::{ErrorCode, FairQueue, Refusal, Seldom, TreePath, network_of, quoted};
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -258,6 +259,14 @@ impl Shared {
         })
     }
 
+    /// Works to the end. A panic ends one login, which is refused, and no more than that.
+    fn attend(&self) {
+        while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
+            error!("the thread that looks at passwords failed at one of them, and goes on");
+            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        }
+    }
+
     fn work(&self) {
         let mut scratch = Scratch::default();
         while let Some(job) = self.next() {
@@ -294,7 +303,7 @@ impl LoginDesk {
             let shared = Arc::clone(&desk.shared);
             std::thread::Builder::new()
                 .name("passwords".to_owned())
-                .spawn(move || shared.work())?;
+                .spawn(move || shared.attend())?;
         }
         Ok(desk)
     }

@@ -69,6 +69,15 @@ impl LiveAccounts {
         state.accounts.clone()
     }
 
+    /// Reads the file again at once where it has changed.
+    pub fn look(&self) {
+        let mut state = self.state();
+        if let Some(file) = &self.file {
+            state.looked = Instant::now();
+            look(file, &mut state);
+        }
+    }
+
     /// The generation that tickets must have; 0 where there are no accounts.
     #[must_use]
     pub fn generation(&self) -> u64 {

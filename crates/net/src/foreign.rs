@@ -1,0 +1,142 @@
+//! Peers that speak another protocol to a port of ours get one readable line in their own.
+
+use relais_proto::HEADER_LEN;
+
+/// What is said to each of them.
+const TEXT: &str = "This port speaks the Relais protocol; use ftpclient";
+/// What a peer that has said nothing until its login time was over gets: an FTP client waits for the server to speak first.
+const NO_LOGIN: &[u8] =
+    b"421 No login came in time. This port speaks the Relais protocol; use ftpclient\r\n";
+
+/// A protocol that is not spoken here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    Http,
+    Ftp,
+    Ssh,
+    Tls,
+}
+
+impl Foreign {
+    /// Recognizes a protocol by its first bytes, none of which begin a frame: as a length they are far too long.
+    pub fn of(first: &[u8; HEADER_LEN]) -> Option<Self> {
+        const HTTP: [&[u8]; 10] = [
+            b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELET", b"OPTIO", b"CONNE", b"TRACE", b"PATCH",
+            b"PRI ",
+        ];
+        const FTP: [&[u8]; 9] =
+            [b"USER ", b"AUTH ", b"FEAT", b"SYST", b"HOST ", b"PASS ", b"QUIT", b"HELP", b"NOOP"];
+        let begins = |words: &[&[u8]]| words.iter().any(|word| first.starts_with(word));
+        match first {
+            _ if begins(&HTTP) => Some(Self::Http),
+            _ if first.starts_with(b"SSH-") => Some(Self::Ssh),
+            // A handshake's record: its kind, and the major version of all versions since SSL 3.
+            [0x16, 3, ..] => Some(Self::Tls),
+            _ => {
+                let upper = first.map(|byte| byte.to_ascii_uppercase());
+                FTP.iter().any(|word| upper.starts_with(word)).then_some(Self::Ftp)
+            }
+        }
+    }
+
+    /// The protocol's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "HTTP",
+            Self::Ftp => "FTP",
+            Self::Ssh => "SSH",
+            Self::Tls => "TLS",
+        }
+    }
+
+    /// The last words for such a peer.
+    pub fn refusal(self) -> Vec<u8> {
+        match self {
+            Self::Http => {
+                let body = format!("{TEXT}\n");
+                format!(
+                    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    body.len()
+                )
+                .into_bytes()
+            }
+            Self::Ftp => format!("421 {TEXT}\r\n").into_bytes(),
+            Self::Ssh => ssh_disconnect(),
+            // An alert: fatal, protocol_version (RFC 8446, section 6). No version is spoken here.
+            Self::Tls => vec![0x15, 3, 3, 0, 2, 2, 70],
+        }
+    }
+}
+
+/// The last words for a peer that was silent until its time was over.
+pub(crate) fn no_login() -> &'static [u8] {
+    NO_LOGIN
+}
+
+/// Our identification with the text as its comment (RFC 4253, section 4.2), and a message that ends the connection (11.1).
+fn ssh_disconnect() -> Vec<u8> {
+    /// The cipher before the keys are exchanged has blocks of this size, and a packet at least 4 bytes of padding.
+    const BLOCK: usize = 8;
+    const PROTOCOL_ERROR: u8 = 2;
+    let mut payload = vec![1, 0, 0, 0, PROTOCOL_ERROR];
+    for text in [TEXT, "en"] {
+        // Both texts are short constants.
+        payload.extend([0, 0, 0, u8::try_from(text.len()).unwrap_or(0)]);
+        payload.extend(text.as_bytes());
+    }
+    let padding = BLOCK - (payload.len() + 5) % BLOCK;
+    let padding = if padding < 4 { padding + BLOCK } else { padding };
+    let len = u32::try_from(payload.len() + padding + 1).unwrap_or(0);
+    let mut bytes = format!("SSH-2.0-Relais {TEXT}\r\n").into_bytes();
+    bytes.extend(len.to_be_bytes());
+    bytes.push(u8::try_from(padding).unwrap_or(0));
+    bytes.extend(payload);
+    bytes.resize(bytes.len() + padding, 0);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &[u8]) -> Option<Foreign> {
+        Foreign::of(text[..HEADER_LEN].try_into().unwrap())
+    }
+
+    #[test]
+    fn foreign_protocols_are_recognized_and_frames_are_not() {
+        for (bytes, foreign) in [
+            (&b"GET / HTTP/1.1\r\n"[..], Some(Foreign::Http)),
+            (b"OPTIONS * HTTP/1.1\r\n", Some(Foreign::Http)),
+            (b"PRI * HTTP/2.0\r\n", Some(Foreign::Http)),
+            (b"USER anonymous\r\n", Some(Foreign::Ftp)),
+            (b"feat\r\n", Some(Foreign::Ftp)),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", Some(Foreign::Ssh)),
+            (&[0x16, 3, 1, 2, 0, 1, 0], Some(Foreign::Tls)),
+            (&[0, 0, 0, 20, 1, 0, 0], None),
+            (b"garbage", None),
+        ] {
+            assert_eq!(of(bytes), foreign, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn each_is_answered_in_its_own_protocol() {
+        let text = |foreign: Foreign| String::from_utf8(foreign.refusal()).unwrap();
+        let http = text(Foreign::Http);
+        let (head, body) = http.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 400 ") && body.lines().count() == 1, "{http}");
+        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{http}");
+        assert!(text(Foreign::Ftp).starts_with("421 ") && text(Foreign::Ftp).ends_with("\r\n"));
+        let ssh = Foreign::Ssh.refusal();
+        let end = ssh.windows(2).position(|two| two == b"\r\n").unwrap() + 2;
+        assert!(ssh.starts_with(b"SSH-2.0-") && end <= 255);
+        let packet = &ssh[end..];
+        assert_eq!(packet.len() % 8, 0);
+        assert_eq!(
+            usize::try_from(u32::from_be_bytes(packet[..4].try_into().unwrap())).unwrap() + 4,
+            packet.len()
+        );
+        assert!((4..=255).contains(&packet[4]) && packet[5] == 1);
+    }
+}
