@@ -169,15 +169,12 @@ fn check_set_mode<V: View>(
     tree: &mut V,
 ) -> Result<Result<(), Refusal>, V::Error> {
     if path.is_root() {
-        return refuse(
-            ErrorCode::Denied,
-            format!("{path}: the mode of the top is each server's own"),
-        );
+        return refuse_at(path, ErrorCode::Denied, "the mode of the top is each server's own");
     }
     match tree.node(path)? {
-        None => refuse(ErrorCode::NotFound, format!("{path}: no such file or folder")),
+        None => refuse_at(path, ErrorCode::NotFound, "no such file or folder"),
         Some(node) if !expect.fits(Some(node.version)) => {
-            refuse(ErrorCode::Changed, format!("{path}: what is there was not expected"))
+            refuse_at(path, ErrorCode::Changed, "what is there was not expected")
         }
         Some(_) => Ok(Ok(())),
     }

@@ -351,11 +351,11 @@ impl Serving {
             return Ok(());
         }
         let why = if bytes == 0 {
-            format!("{path}: the server's disk is full")
+            "the server's disk is full".to_owned()
         } else {
-            format!("{path}: the server's disk has no room for {bytes} more bytes")
+            format!("the server's disk has no room for {bytes} more bytes")
         };
-        Err(Refusal::new(ErrorCode::NoSpace, why))
+        Err(Refusal::at(path, ErrorCode::NoSpace, why))
     }
 
     /// An upload was answered: what was staged for it has its name, is discarded, or waits to be asked for again.

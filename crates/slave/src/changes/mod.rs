@@ -109,12 +109,11 @@ fn digest_of(change: &Change) -> Option<Digest> {
 
 /// The refusal of content under an id that stands for other content.
 fn other_content(change: &Change) -> Refusal {
-    let path = match change {
-        Change::Put { path, .. } => path.to_string(),
-        _ => String::new(),
-    };
     let why = "this upload id was used for other content; nothing was stored, use a new id";
-    Refusal::new(ErrorCode::Conflict, format!("{path}: {why}"))
+    match change {
+        Change::Put { path, .. } => Refusal::at(path, ErrorCode::Conflict, why),
+        _ => Refusal::new(ErrorCode::Conflict, why),
+    }
 }
 
 /// What came of it.
