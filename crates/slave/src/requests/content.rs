@@ -59,7 +59,7 @@ pub(super) fn open(context: &mut Context<'_>, path: &TreePath) -> Result<Opened,
             return Err(refuse(path, &TreeError::IsFolder));
         }
         if !row.here {
-            return elsewhere(serving, path, row.content, holders).map(Opened::Elsewhere);
+            return elsewhere(context, path, row.content, holders).map(Opened::Elsewhere);
         }
         match serving.folder.open_file(path) {
             Ok(file) if row.is_of(&file.meta) => return Ok(Opened::Here(file)),
@@ -113,15 +113,16 @@ pub(super) fn while_moving<T>(
 
 /// The slaves that have content which is not here. What the disk refuses stays so for long, and the master knows best who has it by now.
 fn elsewhere(
-    serving: &Serving,
+    context: &Context<'_>,
     path: &TreePath,
     put: Option<Version>,
     mut holders: Vec<FolderId>,
 ) -> Result<Vec<Endpoint>, Refusal> {
+    let serving = context.serving;
     if let Some(put) = put
         && serving.with_catalogue(|reader| reader.is_unapplied(path))?
     {
-        holders.extend(serving.holders(put));
+        holders.extend(serving.holders(put, &context.session.owner));
         holders.sort_unstable();
         holders.dedup();
     }
