@@ -851,7 +851,11 @@ impl Follower {
                 // What was decided meanwhile holds here too.
                 (What::Mode { .. }, Some(row)) if row.here => {
                     let steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
-                    steps.set_mode(&path, row.entry.mode).map_err(to_catalogue)?;
+                    match steps.set_mode(&path, row.entry.mode) {
+                        Err(Failed::Catalogue(e)) => return Err(e),
+                        Err(e) => warn!("{path} keeps another mode than the tree's: {e}"),
+                        Ok(_) => {}
+                    }
                 }
                 _ => {}
             }
