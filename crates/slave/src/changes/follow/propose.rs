@@ -190,11 +190,9 @@ impl Follower {
     /// The content of a put has to be here before it is acknowledged; other changes are made by those who can.
     fn cannot_store(&self, change: &Change, at: &TreePath, e: &TreeError) -> Option<Refusal> {
         let Change::Put { path, .. } = change else { return None };
-        let reason = e.reason();
-        Some(Refusal::new(
-            ErrorCode::NotServed,
-            format!("{path} cannot be stored by this slave: {at}: {reason}"),
-        ))
+        let whose = if at == path { "" } else { "its folder: " };
+        let why = format!("it cannot be stored by this slave: {whose}{}", e.reason());
+        Some(Refusal::at(path, ErrorCode::NotServed, why))
     }
 }
 
