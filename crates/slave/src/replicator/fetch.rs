@@ -182,7 +182,7 @@ fn work(shared: &Shared, tell: &Sender<Fetched>) {
             line = None;
             error!("the thread that fetches {} failed; it is tried again", lack.path);
         }
-        let result = result.unwrap_or(Err(Blame::Holder));
+        let result = result.unwrap_or_else(|| Err(Blame::Holder.into()));
         if tell.send(Fetched { put, from, result }).is_err() {
             return;
         }
