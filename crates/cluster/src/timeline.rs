@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn histories_are_the_same_up_to_the_end_of_the_last_shared_timeline() {
+    fn histories_fork_at_the_end_of_their_last_shared_timeline() {
         let old = history(&[(0, 0, 1), (1, 30, 2)]);
         // A slave that is only behind, and the history that a recovery went on from.
         let recovered = history(&[(0, 0, 1), (1, 30, 2), (1, 60, 3)]);

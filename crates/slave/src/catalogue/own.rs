@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slave_on_any_port_finds_its_id_also_on_the_port_that_it_got() {
+    fn a_slave_on_any_port_keeps_its_id_on_the_port_that_it_got() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
         let id = |started| Own::take(&root, started).unwrap().slave_id;

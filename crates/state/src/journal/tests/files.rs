@@ -175,7 +175,7 @@ fn nothing_is_stored_in_a_file_that_lost_its_name() {
 }
 
 #[test]
-fn a_folder_that_was_moved_is_noticed_and_takes_its_journal_along() {
+fn a_moved_folder_is_noticed_and_takes_its_journal_along() {
     let temp = Temp::new();
     let (folder, moved) = (temp.dir.path().join("state"), temp.dir.path().join("moved"));
     std::fs::create_dir(&folder).unwrap();
