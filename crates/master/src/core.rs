@@ -10,8 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, info, warn};
 use relais_cluster::{
-    Balance, Conflict, Event, Joining, KnownSlave, LinkId, NoSlave, Notice, Place, Registry,
-    Viewpoint, same_host,
+    Conflict, Event, Joining, LinkId, NoSlave, Notice, Place, Registry, Viewpoint, same_host,
 };
 use relais_proto::{
     Beat, ClusterId, Endpoint, ErrorCode, LinkMessage, Login, PathPart, Refusal, Registration,
@@ -90,19 +89,18 @@ struct Marked {
 }
 
 impl Core {
-    /// `open`: the master listens on loopback alone. `known`: the slaves that the store remembers.
+    /// `open`: the master listens on loopback alone.
     ///
     /// # Errors
     /// Where there can be no threads for passwords.
     pub fn new(
         key: ClusterKey,
-        balance: Balance,
+        registry: Registry,
         orders: Orders,
         open: bool,
         copies: u16,
         accounts: Arc<LiveAccounts>,
         certifier: Certifier,
-        known: &[KnownSlave],
     ) -> std::io::Result<Self> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Each keeps a core busy.
@@ -132,7 +130,7 @@ impl Core {
             copies,
             open,
             marked: Mutex::default(),
-            registry: Mutex::new(Registry::new(balance).with_known(known)),
+            registry: Mutex::new(registry),
             started: Instant::now(),
             started_ms: milliseconds(since_1970),
         })

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
-use relais_cluster::Balance;
+use relais_cluster::{Balance, Registry};
 use relais_net::tls::all_delivered;
 use relais_net::{Arrival, Connection, WaitingRoom, room_beside};
 use relais_state::{ClusterKey, LiveAccounts};
@@ -78,13 +78,12 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
     let tls = config.certifier.server()?;
     let core = Arc::new(Core::new(
         config.key,
-        config.balance,
+        Registry::new(config.balance).with_known(config.store.slaves()),
         orders,
         open,
         config.copies,
         Arc::new(config.accounts),
         config.certifier,
-        config.store.slaves(),
     )?);
     let engine = Engine::new(Arc::clone(&core), config.store, config.remember);
     let order = thread::Builder::new().name("order".to_owned()).spawn(move || engine.run(&jobs))?;
