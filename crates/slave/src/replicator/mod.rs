@@ -70,6 +70,9 @@ pub struct Birth {
 /// Those that keep it from its work; [`io::ErrorKind::InvalidData`] where trying again is of no use.
 pub fn run(birth: Birth) -> io::Result<()> {
     ignore_sigio()?;
+    // A change says which mode its file or folder has. Where a chmod were needed behind the mkdir the system would take the setgid
+    // from a folder whose group this user is not in. What this process makes in `.relais` says its mode, too.
+    rustix::process::umask(rustix::fs::Mode::empty());
     // It has a channel of each session that changes something, and opens every folder that a batch concerns.
     let _ = relais_net::room_beside(0, 0);
     let stop = Arc::new(AtomicBool::new(false));
