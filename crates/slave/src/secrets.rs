@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -178,7 +178,7 @@ impl Secrets {
 
 impl State {
     /// Reads the key where its file has changed; whether there is another one now. A file that cannot be read leaves the former key.
-    fn look_at_key(&mut self, path: &PathBuf) -> bool {
+    fn look_at_key(&mut self, path: &Path) -> bool {
         let stamp = path
             .metadata()
             .ok()

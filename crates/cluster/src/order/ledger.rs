@@ -461,8 +461,8 @@ mod tests {
 
     #[test]
     fn ids_and_changes_are_kept_up_to_their_caps() {
-        let mut ledger = Ledger::default();
-        ledger.caps = Caps { tail: 50, tail_bytes: 1000, ids: 20 };
+        let caps = Caps { tail: 50, tail_bytes: 1000, ids: 20 };
+        let mut ledger = Ledger { caps, ..Ledger::default() };
         for n in 1..=100 {
             ledger.apply(change(n, put("f", n)));
         }

@@ -16,6 +16,9 @@ pub const SEED: Chain = Chain([7; 32]);
 /// How long a master that starts waits for the slaves that it knows.
 const OPENING: u64 = 5000;
 
+/// A copy of a master's disk: ledger, folders and journal.
+pub type Disk = (Ledger, BTreeSet<FolderId>, Vec<([u8; 16], Numbered)>);
+
 #[derive(Debug)]
 pub struct Master {
     pub order: Option<Order>,
@@ -48,7 +51,7 @@ impl Master {
     }
 
     /// What is on its disk.
-    pub fn clone_disk(&self) -> (Ledger, BTreeSet<FolderId>, Vec<([u8; 16], Numbered)>) {
+    pub fn clone_disk(&self) -> Disk {
         (self.ledger.clone(), self.folders.clone(), self.journal.clone())
     }
 

@@ -163,7 +163,8 @@ fn differences(wanted: &Wanted, tree: &SlaveTree) -> Differences {
                     (lacking, "content not there yet"),
                 ]
                 .into_iter()
-                .filter_map(|(is, how)| is.then(|| how.to_owned()))
+                .filter(|(is, _)| *is)
+                .map(|(_, how)| how.to_owned())
                 .collect()
             }
         };

@@ -115,12 +115,11 @@ fn look(core: &Core, order: u64, link: LinkId, progress: &mut Progress, begun: I
         _ if !core.links.has(link) => {
             progress.failed = Some("its link ended before it was done".to_owned());
         }
-        Some(scrub) if scrub.order >= order => {
-            if scrub != progress.now {
-                progress.changed = Instant::now();
-                progress.now = scrub;
-            }
+        Some(scrub) if scrub.order >= order && scrub != progress.now => {
+            progress.changed = Instant::now();
+            progress.now = scrub;
         }
+        Some(scrub) if scrub.order >= order => {}
         _ if begun.elapsed() >= BEGIN => {
             progress.failed = Some("it did not begin".to_owned());
         }

@@ -101,7 +101,7 @@ impl KeeperConfig {
                 self.board.clone(),
                 self.desk.clone(),
             )?;
-            return Ok((Maker::Alone(committer), memory));
+            return Ok((Maker::Alone(Box::new(committer)), memory));
         };
         let fetchers = Fetchers::start(self.slave, key_file, dialer, Staging::open(root)?)?;
         let parts = Parts {
@@ -201,7 +201,7 @@ impl Drop for Keeper {
 /// Who makes changes.
 enum Maker {
     /// This slave alone.
-    Alone(Committer),
+    Alone(Box<Committer>),
     /// Its master, and it follows.
     Cluster(Box<Follower>),
 }

@@ -242,8 +242,7 @@ impl LinkThread {
                 scope,
                 move || {
                     let _shut = Shut(stream);
-                    let result = send(writing, &queue, herald, stop, certificate);
-                    result
+                    send(writing, &queue, herald, stop, certificate)
                 },
             );
             let sender = sender.map_err(|e| e.to_string())?;

@@ -139,7 +139,7 @@ pub(crate) fn refuse(path: &TreePath, error: &TreeError) -> Refusal {
     if matches!(code, ErrorCode::Storage | ErrorCode::NoSpace) {
         Serving::tell(path, error);
     }
-    Refusal::at(path, code, format!("{}", error.public_text()))
+    Refusal::at(path, code, error.public_text().to_string())
 }
 
 /// The entry of a file or folder as it is on the disk.

@@ -44,8 +44,10 @@ pub(super) fn take_in(
         match next(from, until)? {
             Next::Block(len) if len == expected => {}
             Next::Block(len) => return Err(Stop::bad_value("block length", len.into())),
-            Next::Reply(Reply::Error(refusal)) => return Ok(Err(refusal)),
-            Next::Reply(other) => return Err(unexpected(&other)),
+            Next::Reply(reply) => match *reply {
+                Reply::Error(refusal) => return Ok(Err(refusal)),
+                other => return Err(unexpected(&other)),
+            },
         }
         let end = filled + expected as usize;
         read_block(from, buffer, filled, end, came)?;
@@ -58,12 +60,14 @@ pub(super) fn take_in(
         }
     }
     match next(from, until)? {
-        Next::Reply(Reply::End { digest }) => match header.digest {
-            Some(announced) if announced != digest => Err(Stop::bad_value("digest at the end", 0)),
-            _ => Ok(Ok(digest)),
+        Next::Reply(reply) => match *reply {
+            Reply::End { digest } if header.digest.is_some_and(|announced| announced != digest) => {
+                Err(Stop::bad_value("digest at the end", 0))
+            }
+            Reply::End { digest } => Ok(Ok(digest)),
+            Reply::Error(refusal) => Ok(Err(refusal)),
+            other => Err(unexpected(&other)),
         },
-        Next::Reply(Reply::Error(refusal)) => Ok(Err(refusal)),
-        Next::Reply(other) => Err(unexpected(&other)),
         Next::Block(_) => Err(WireError::Unexpected(FrameType::Block.number()).into()),
     }
 }
@@ -75,7 +79,7 @@ pub(super) fn unexpected(reply: &Reply) -> Stop {
 
 enum Next {
     Block(u32),
-    Reply(Reply),
+    Reply(Box<Reply>),
 }
 
 /// The next frame that is no sign of life. Of a block only the header is read.
@@ -90,7 +94,7 @@ fn next(from: &mut Connection, until: Instant) -> Result<Next, Stop> {
             Reply::Wait(_) | Reply::Alone { .. } => {
                 return Err(Stop::Lost("no answer came in time".to_owned()));
             }
-            reply => return Ok(Next::Reply(reply)),
+            reply => return Ok(Next::Reply(Box::new(reply))),
         }
     }
 }
