@@ -269,7 +269,9 @@ fn bring(
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     if free < content.size {
         let size = content.size;
-        return Err(Failed::Refused(format!("{size} bytes are needed, and {free} are free")));
+        return Err(Failed::Refused(format!(
+            "no space left: {size} bytes are needed, and {free} are free"
+        )));
     }
     Ok(Tried::Fetch(content.put))
 }
