@@ -74,6 +74,8 @@ pub struct Checks {
     owed: BTreeSet<Digest>,
     /// Contents of which a user has destroyed a copy by hand.
     pub exempt: BTreeSet<Digest>,
+    /// There have been several histories.
+    pub branched: bool,
 }
 
 impl Checks {
@@ -85,6 +87,17 @@ impl Checks {
         let line = &self.lines[master];
         let all = line.tree.iter().map(|(path, entry)| (path.clone(), *entry)).collect();
         self.trees.insert(chain.0, (line.name, Rc::new(all)));
+    }
+
+    /// Whether a put that all histories had was replaced or removed in one of them: who had its content may have dropped it.
+    fn is_replaced_on_a_branch(&self, put: Version, digest: &Digest) -> bool {
+        let lacks = |(last, tree): &(Version, Listed)| {
+            *last > put
+                && !tree.iter().any(|(_, entry)| {
+                    entry.content.is_some_and(|content| content.digest == *digest)
+                })
+        };
+        self.branched && self.tips.values().any(lacks)
     }
 
     fn next_name(&mut self) -> u32 {
@@ -103,6 +116,14 @@ impl Checks {
         if !real {
             self.violate(EPOCH_REFUSED, format!("an old master has numbered {version}"));
         }
+        let replaced = match &numbered.change {
+            Change::Withdraw { of } => {
+                let id = self.lines[master].numbers.get(of);
+                let digest = id.and_then(|id| self.puts.get(id));
+                digest.is_some_and(|digest| self.is_replaced_on_a_branch(*of, digest))
+            }
+            _ => false,
+        };
         let line = &mut self.lines[master];
         let mut wrong = Vec::new();
         if line.numbers.insert(version, numbered.id).is_some() {
@@ -139,7 +160,7 @@ impl Checks {
                 let acked = id.is_some_and(|id| self.acked.get(id) == Some(of));
                 let exempt = id
                     .and_then(|id| self.puts.get(id))
-                    .is_some_and(|digest| self.exempt.contains(digest));
+                    .is_some_and(|digest| replaced || self.exempt.contains(digest));
                 if acked && !exempt {
                     let what = format!("{of} was acknowledged, and is withdrawn");
                     wrong.push((ACKED_KEPT, what));
@@ -419,8 +440,10 @@ impl World {
                     format!("{id:?} was acknowledged as {version} and is not in the journal"),
                 );
             }
-            let exempt =
-                self.checks.puts.get(&id).is_some_and(|put| self.checks.exempt.contains(put));
+            let exempt = self.checks.puts.get(&id).is_some_and(|put| {
+                self.checks.exempt.contains(put)
+                    || self.checks.is_replaced_on_a_branch(version, put)
+            });
             let in_tree = ledger.tree().path_of(version).is_some() && !exempt;
             if in_tree
                 && !self.slaves.iter().any(|slave| slave.disk.now.contents.contains_key(&version))

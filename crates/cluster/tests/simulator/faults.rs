@@ -246,6 +246,7 @@ impl World {
         }
         self.counts.add("fault: restored backup");
         (self.branched, self.spare, self.master_first) = (true, 0, false);
+        self.checks.branched = true;
         self.heal_all();
         self.masters[0].full = false;
         self.mend_master();

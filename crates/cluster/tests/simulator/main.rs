@@ -32,7 +32,7 @@ const SEEDS: u64 = 10_000;
 /// Steps of a seed in which something may go wrong.
 const EVENTS: u64 = 400;
 /// How often each kind of fault and each transition must come up in a whole run.
-const OFTEN: u64 = 1000;
+const OFTEN: u64 = 500;
 
 fn run(seed: u64, bug: Option<Bug>, trace: bool) -> (Result<(), Violation>, Counts) {
     let mut world = World::new(seed, bug, trace, Recordings::default());

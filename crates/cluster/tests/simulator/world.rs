@@ -154,7 +154,7 @@ pub fn slave_of(folder: FolderId) -> usize {
 impl World {
     pub fn new(seed: u64, bug: Option<Bug>, trace: bool, recordings: Recordings) -> Self {
         let mut rng = Rng::new(seed);
-        let branching = rng.chance(600);
+        let branching = rng.chance(500);
         // Where disks are lost by design, one copy is all that is promised.
         let copies = if branching { 1 } else { u16::try_from(rng.between(1, 3)).unwrap() };
         let master_first = copies > 1 && rng.chance(500);
