@@ -294,7 +294,7 @@ fn every_frame_length_is_held_to_its_cap() {
                 2560
             }
             FrameType::Ticket => 5120,
-            FrameType::ToMaster | FrameType::TreePart => 64 << 10,
+            FrameType::ToMaster | FrameType::TreePart | FrameType::PathPart => 64 << 10,
             kind if kind.number() < 0x80 => (8 << 10) + 256,
             _ => 64 << 10,
         };

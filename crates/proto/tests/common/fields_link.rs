@@ -85,8 +85,10 @@ fn to_slave() -> Vec<Field> {
     let told = [[4, 0, 1].as_slice(), &TOLD].concat();
     let restored = [told.as_slice(), &[0; 2]].concat();
     let content = [&[2, 0, 1], [0; 2 + MARK + MODE].as_slice(), &[1], &[0; MARK + 32]].concat();
-    let code =
-        |name, before| Field { range: (1, 37), ..field(name, ToSlave, 35, before, |_| vec![0; 4]) };
+    let code = |name, before, rest: fn(usize) -> Vec<u8>| Field {
+        range: (1, 37),
+        ..field(name, ToSlave, 35, before, rest)
+    };
     vec![
         field("given up, to follow", ToSlave, 1024, tagged(0, 4 + MARK + 32, &[]), |n| {
             repeat(&[0; MARK], n, 2)
@@ -116,10 +118,10 @@ fn to_slave() -> Vec<Field> {
             [restored.as_slice(), &[0, 1]].concat(),
             |n| path(n, 1),
         ),
-        code("code of an answer", tagged(5, 16, &[0])),
-        field("message of an answer", ToSlave, 1024, tagged(5, 16, &[0, 0, 1]), |n| text(n, 2)),
+        code("code of an answer", tagged(5, 16, &[0]), |_| vec![0; 5]),
+        field("message of an answer", ToSlave, 1024, tagged(5, 16, &[0, 0, 1]), |n| text(n, 3)),
         field("holders", ToSlave, 64, tagged(8, MARK, &[]), |n| repeat(&[7; 16], n, 0)),
-        code("code of a refusal", tagged(9, 4, &[])),
+        code("code of a refusal", tagged(9, 4, &[]), |_| vec![0; 4]),
         field("message of a refusal", ToSlave, 1024, tagged(9, 4, &[0, 1]), |n| text(n, 2)),
     ]
 }
