@@ -83,6 +83,7 @@ struct Job {
 
 /// Logins that wait, by what is remembered of their networks; in each the networks take turns.
 struct Queue {
+    address: FairQueue<IpAddr, u64, Job>,
     known: FairQueue<IpAddr, u64, Job>,
     new: FairQueue<IpAddr, u64, Job>,
     wrong: FairQueue<IpAddr, u64, Job>,
@@ -95,18 +96,19 @@ struct Queue {
 
 impl Default for Queue {
     fn default() -> Self {
-        let [known, new, wrong] = [(); 3].map(|()| FairQueue::new(ALL));
-        Self { known, new, wrong, taken: 0, next: 0, closed: false }
+        let [address, known, new, wrong] = [(); 4].map(|()| FairQueue::new(ALL));
+        Self { address, known, new, wrong, taken: 0, next: 0, closed: false }
     }
 }
 
 impl Queue {
     fn len(&self) -> usize {
-        self.known.len() + self.new.len() + self.wrong.len()
+        self.address.len() + self.known.len() + self.new.len() + self.wrong.len()
     }
 
     fn of(&mut self, reputation: Reputation) -> &mut FairQueue<IpAddr, u64, Job> {
         match reputation {
+            Reputation::Address => &mut self.address,
             Reputation::Known => &mut self.known,
             Reputation::New => &mut self.new,
             Reputation::Wrong(_) => &mut self.wrong,
@@ -149,7 +151,7 @@ impl Queue {
             });
             return evicted;
         }
-        if self.wrong.is_empty() && job.reputation == Reputation::Known && !self.new.is_empty() {
+        if self.wrong.is_empty() && job.reputation <= Reputation::Known && !self.new.is_empty() {
             return self.new.take_from_largest();
         }
         // Among equals.
@@ -159,15 +161,20 @@ impl Queue {
         (largest > queue.len_of(&network) + 1).then(|| queue.take_from_largest()).flatten()
     }
 
-    /// The next login. Most turns are those of networks that have logged in before; some are the others', so that nobody waits for ever.
+    /// The next login. Most turns are those of addresses, then of networks that have logged in before; some are the others', so that
+    /// nobody waits for ever.
     fn pop(&mut self) -> Option<Job> {
         self.taken += 1;
-        let order = match self.taken % 8 {
-            3 => [Reputation::New, Reputation::Known, Reputation::Wrong(0)],
-            7 => [Reputation::Wrong(0), Reputation::Known, Reputation::New],
-            _ => [Reputation::Known, Reputation::New, Reputation::Wrong(0)],
+        let first = match self.taken % 8 {
+            3 => Reputation::New,
+            5 => Reputation::Known,
+            7 => Reputation::Wrong(0),
+            _ => Reputation::Address,
         };
-        order.into_iter().find_map(|reputation| self.of(reputation).pop()).map(|(.., job)| job)
+        let others =
+            [Reputation::Address, Reputation::Known, Reputation::New, Reputation::Wrong(0)];
+        let mut order = std::iter::once(first).chain(others);
+        order.find_map(|reputation| self.of(reputation).pop()).map(|(.., job)| job)
     }
 }
 
@@ -341,7 +348,7 @@ impl LoginDesk {
     /// Whether somebody has logged in from this network.
     #[must_use]
     pub fn is_known(&self, addr: IpAddr) -> bool {
-        self.reputation(addr) == Reputation::Known
+        self.reputation(addr) <= Reputation::Known
     }
 
     /// Can be read once some login was looked at.

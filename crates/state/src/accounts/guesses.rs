@@ -61,6 +61,8 @@ pub struct Guesses {
 /// What is remembered of whoever logs in. The lower, the earlier it is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reputation {
+    /// This very address has logged in before.
+    Address,
     /// Its network has logged in before.
     Known,
     /// Nothing.
@@ -120,8 +122,8 @@ impl Guesses {
 
     /// The right password for this account came from this address.
     pub fn succeeded(&self, places: &[AtomicU64], addr: IpAddr, user: &str, now: Duration) {
-        for user in [None, Some(user)] {
-            let (bucket, tag) = self.bucket(places, addr, user);
+        for of in [of_network(addr, None), of_network(addr, Some(user)), of_address(addr)] {
+            let (bucket, tag) = self.bucket(places, &of);
             let word = tag << TAG_SHIFT | tenths(now) & TIME;
             let own = bucket.iter().find(|place| place.load(SeqCst) >> TAG_SHIFT == tag);
             let place = own.or_else(|| bucket.iter().min_by_key(|place| place.load(SeqCst) & TIME));
@@ -133,6 +135,9 @@ impl Guesses {
 
     /// What is remembered of this address.
     pub fn reputation(&self, places: &[AtomicU64], addr: IpAddr, now: Duration) -> Reputation {
+        if self.is_remembered(places, &of_address(addr)) {
+            return Reputation::Address;
+        }
         if self.has_logged_in(places, addr, None) {
             return Reputation::Known;
         }
@@ -152,7 +157,11 @@ impl Guesses {
 
     /// Whether somebody has logged in from this network; with a name, as this user.
     fn has_logged_in(&self, places: &[AtomicU64], addr: IpAddr, user: Option<&str>) -> bool {
-        let (bucket, tag) = self.bucket(places, addr, user);
+        self.is_remembered(places, &of_network(addr, user))
+    }
+
+    fn is_remembered(&self, places: &[AtomicU64], of: &[u8]) -> bool {
+        let (bucket, tag) = self.bucket(places, of);
         bucket.iter().any(|place| place.load(SeqCst) >> TAG_SHIFT == tag)
     }
 
@@ -201,15 +210,8 @@ impl Guesses {
         self.place(&places[EACH..2 * EACH], &bytes)
     }
 
-    fn bucket<'a>(
-        &self,
-        places: &'a [AtomicU64],
-        addr: IpAddr,
-        user: Option<&str>,
-    ) -> (&'a [AtomicU64], u64) {
-        let mut bytes = octets(wider_network_of(addr)).to_vec();
-        bytes.extend(user.map(str::as_bytes).unwrap_or_default());
-        let number = self.hash(&bytes);
+    fn bucket<'a>(&self, places: &'a [AtomicU64], of: &[u8]) -> (&'a [AtomicU64], u64) {
+        let number = self.hash(of);
         let table = &places[2 * EACH..3 * EACH];
         let buckets = table.len() / WAYS;
         let first = usize::try_from(number % buckets as u64).unwrap_or(0) * WAYS;
@@ -252,6 +254,20 @@ impl Allowance {
             Some(tag << TAG_SHIFT | (full + self.each).min(most) & TIME)
         });
     }
+}
+
+/// What is remembered of a network that has logged in; with a name, as this user.
+fn of_network(addr: IpAddr, user: Option<&str>) -> Vec<u8> {
+    let mut bytes = octets(wider_network_of(addr)).to_vec();
+    bytes.extend(user.map(str::as_bytes).unwrap_or_default());
+    bytes
+}
+
+/// What is remembered of an address that has logged in. No name of a user begins with a 0.
+fn of_address(addr: IpAddr) -> Vec<u8> {
+    let mut bytes = octets(network_of(addr)).to_vec();
+    bytes.push(0);
+    bytes
 }
 
 fn tenths(time: Duration) -> u64 {
@@ -423,6 +439,7 @@ mod tests {
         assert!(guesses.wait(&places, own, "ann", now).is_zero());
         assert!(guesses.wait(&places, near, "ann", now).is_zero(), "of the same network");
         assert!(!guesses.wait(&places, v4(8), "ann", now).is_zero(), "never seen");
+        assert_eq!(guesses.reputation(&places, own, now), Reputation::Address);
         assert_eq!(guesses.reputation(&places, near, now), Reputation::Known);
         assert_eq!(guesses.reputation(&places, v4(8), now), Reputation::New);
         assert_eq!(guesses.reputation(&places, v4(4999), now), Reputation::Wrong(1));
