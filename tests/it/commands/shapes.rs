@@ -70,14 +70,15 @@ fn entries_and_errors() {
     let listed = lab.says("ls d");
     assert_eq!(
         keys(&listed["entries"][0]),
-        ["kind", "mtime", "name", "size", "version"],
+        ["kind", "mode", "mtime", "name", "size", "version"],
         "{listed}"
     );
     assert!(listed["entries"][0]["version"].is_null());
     assert_eq!(listed["entries"][1]["version"], version);
     let stat = lab.says("stat d/f d");
     assert!(
-        keys(&stat["entries"][0]).starts_with(&["digest", "holders", "kind", "mtime", "name"]),
+        keys(&stat["entries"][0])
+            .starts_with(&["digest", "holders", "kind", "mode", "mtime", "name"]),
         "{stat}"
     );
     assert_eq!(stat["entries"][0]["holders"][0], lab.slave.addr.to_string(), "{stat}");

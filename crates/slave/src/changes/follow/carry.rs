@@ -28,6 +28,8 @@ struct Outcome {
     missing: Vec<Lack>,
     /// What has its name: nothing staged is needed for it any more.
     used: Vec<ChangeId>,
+    /// What has a mode that was set by hand and is not decided yet.
+    chmods: Vec<(TreePath, Meta)>,
     /// What the disk does not take.
     refused: Refused,
 }
@@ -38,6 +40,7 @@ impl Outcome {
         self.failed.append(&mut other.failed);
         self.missing.append(&mut other.missing);
         self.used.append(&mut other.used);
+        self.chmods.append(&mut other.chmods);
         self.refused.puts.append(&mut other.refused.puts);
         self.refused.missing.append(&mut other.refused.missing);
     }
@@ -111,6 +114,7 @@ impl Follower {
         for told in changes {
             self.finds.made(&told.numbered.change);
         }
+        self.finds.look_again(out.chmods);
         self.free_staged(changes);
         // Said first: what the disk refuses is not fetched.
         events
@@ -379,6 +383,13 @@ impl Batch<'_, '_> {
         };
         // What somebody has put there is not what this is about.
         if !ours {
+            return Ok(());
+        }
+        // A newer chmod of a user is not decided by this: it is offered on what the tree has from now on.
+        let kind = row.entry.kind;
+        if row.here && meta.mode.served(kind) != mode.served(kind) && meta.mode != row.on_disk.mode
+        {
+            self.out.chmods.push((path.clone(), meta));
             return Ok(());
         }
         let now = self.steps.set_mode(path, mode)?;

@@ -213,6 +213,11 @@ impl Finds {
         }
     }
 
+    /// What was found other than the tree's while a change was carried out.
+    pub fn look_again(&mut self, edited: Vec<(TreePath, Meta)>) {
+        self.edited.extend(edited);
+    }
+
     /// Offers everything again: there is a new link.
     pub fn offer_all(&mut self) -> Vec<Event> {
         self.offer(Duration::ZERO)
@@ -677,7 +682,9 @@ impl Follower {
         else {
             return Ok(());
         };
-        if row.entry.version != Some(edit.base) {
+        // Where others have changed only the mode meanwhile, the latest one counts.
+        let base = row.entry.version.filter(|_| same && row.here).unwrap_or(edit.base);
+        if row.entry.version != Some(base) {
             if self.put_aside(&of.path, "it was edited while others changed it") {
                 let mut events = VecDeque::new();
                 self.missing_one(&of.path, &row, store, &mut events)?;
@@ -687,7 +694,7 @@ impl Follower {
             // It may also have another name beside its own, or had, or was moved there and back.
             let mode = wanted_mode(&row, edit.mode);
             let mut events = VecDeque::new();
-            self.mode_changed(of.path.clone(), mode, &row, edit.base, &there, store, &mut events)?;
+            self.mode_changed(of.path.clone(), mode, &row, base, &there, store, &mut events)?;
             self.late.append(&mut events);
         } else {
             let mtime = match of.meta.mtime == row.on_disk.mtime {
