@@ -103,6 +103,7 @@ fn masses_of_overwrites_and_moves_cost_bounded_memory() {
     cluster.restart_master();
     assert!(group_memory(cluster.master.pid()) < before + (200 << 20));
     assert_eq!(removals(&cluster).0, 200_000);
+    cluster.wait_in_service(1);
     wire = self::wire(&cluster);
     assert!(matches!(wire.ask(&Request::Ping), relais_proto::Reply::Pong));
 }
