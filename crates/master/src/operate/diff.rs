@@ -241,7 +241,7 @@ mod tests {
         let mut both = differences(&wanted, &tree);
         add_refused(&mut both, &[note("/e"), note("/left")]);
         assert_eq!(both.len(), all.len() + 1);
-        assert_eq!(both[4].1, ["content not there yet", "not applied here: why"]);
+        assert_eq!(both[3].1, ["content not there yet", "not applied here: why"]);
         assert_eq!(both[6], ("/left".to_owned(), vec!["not applied here: why".to_owned()]));
         tree.standing.chain = Chain([2; 32]);
         assert_eq!(differences(&wanted, &tree).len(), all.len() + 1);
