@@ -496,7 +496,7 @@ impl Follower {
     ) -> Result<(), CatalogueError> {
         self.checked.remove(&id);
         if let Some(name) = self.staged.remove(&id) {
-            self.staging.discard(&name);
+            self.discard_upload(&name);
         }
         if self.finds.has(id) {
             self.forget_find(id, store, events)?;

@@ -15,6 +15,7 @@ use crate::changes::counter::BATCH;
 use crate::changes::together::together;
 use crate::changes::{Proposal, no_changes_at};
 use crate::requests::refuse;
+use crate::staging::StagedName;
 
 /// Most changes of sessions that are on their way to the master or back, or being carried out: while one batch is, the next is numbered.
 const UNDER_WAY: usize = 2 * BATCH;
@@ -113,8 +114,14 @@ impl Follower {
         if let Some(staged) =
             proposal.staged.as_ref().filter(|_| !self.staged.contains_key(&proposal.id))
         {
-            self.staging.discard(staged);
+            self.discard_upload(staged);
         }
+    }
+
+    /// Frees a staged upload, and its row in the table: the session that was answered before may have found the file still there.
+    pub(super) fn discard_upload(&self, staged: &StagedName) {
+        self.staging.discard(staged);
+        self.board.uploads().settle(staged, &self.staging);
     }
 
     /// Puts staged content on the disk; for each proposal why that was not possible.
