@@ -5,11 +5,16 @@
 //! nor a look-up by id needs the folder listed. The folder is the truth: a process that dies leaves a
 //! row without a file or a file without a row, and the sweeper puts that right.
 //!
+//! The rows are a hash table: an upload lies in one of the [`WINDOW`] rows from the one that its id
+//! hashes to. Counters for all uploads, and for groups of accounts, say at once that a limit holds;
+//! only where they do not are the rows read.
+//!
 //! Where an upload would exceed a limit the oldest unfinished uploads go first: those of its account
 //! where the account has too many, else those of the account with most. An upload that is being sent
-//! is never evicted.
+//! is never evicted. A complete upload that waits for its change keeps no other upload out.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -33,17 +38,26 @@ pub const DISK_PART: u64 = 2;
 pub const RESERVE: u64 = 16 * 1024 * 1024;
 /// The part of a small disk that they leave.
 pub const RESERVE_PART: u64 = 64;
-/// Rows beyond the limit: uploads that begin at the same time do not know of each other.
-const SPARE: usize = 1024;
+/// Rows for each upload within the limit. With a quarter of them in use nearly no window is full.
+const ROWS_PER_UPLOAD: usize = 4;
+/// Rows beyond those: uploads that begin at the same time do not know of each other.
+const SPARE: usize = 4096;
+/// Rows in which an upload can lie.
+const WINDOW: usize = 32;
+/// Counters of groups of accounts.
+const GROUPS: usize = 4096;
+/// How much more than one upload needs is evicted at once, as a part of the limit, so that the rows are not read for each.
+const EVICTED_PART: u64 = 32;
+/// Time in milliseconds for which nothing is looked for again where nothing could be evicted.
+const FUTILE_MS: u64 = 100;
 /// Age in milliseconds from which a row without a file, and a complete upload without an answer, can go.
 const SETTLED_MS: u64 = 10 * 60 * 1000;
 /// The key of a row that is just being written.
 const CLAIMED: u64 = u64::MAX;
 /// Words of a row behind its key: the id in two halves, the binding, bytes, and when it was last written.
 const ROW: usize = 5;
-/// Words before the rows: behind which row none was ever used.
-const TOP: usize = 0;
-const KEYS: usize = 1;
+/// Words of a counter: uploads, their bytes, when nothing could be evicted, and what came of it.
+const COUNTER: usize = 4;
 
 /// How many unfinished uploads there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +100,12 @@ impl Usage {
         self.plus(Self { number: 1, bytes: row.bytes })
     }
 
+    /// A counter may be below 0 for a moment, and by what a process that died did not count.
+    fn counted(number: u64, bytes: u64) -> Self {
+        let positive = |word: u64| word.cast_signed().max(0).cast_unsigned();
+        Self { number: positive(number), bytes: positive(bytes) }
+    }
+
     fn plus(self, other: Self) -> Self {
         Self {
             number: self.number.saturating_add(other.number),
@@ -118,8 +138,7 @@ impl Row {
     }
 
     fn account(&self) -> u32 {
-        // The first four bytes of the id.
-        u32::try_from(self.id[0] >> 32).unwrap_or(0)
+        account_of(self.id)
     }
 }
 
@@ -129,6 +148,47 @@ pub struct Unfinished {
     words: SharedWords,
     rows: usize,
     limits: UploadLimits,
+    /// The same in every process, since it is made before they are. Clients choose ids, but not where their rows lie.
+    hasher: RandomState,
+}
+
+/// What the uploads of a group of accounts, or all, come to.
+struct Counter<'a>(&'a [AtomicU64]);
+
+impl Counter<'_> {
+    fn usage(&self) -> Usage {
+        Usage::counted(self.0[0].load(SeqCst), self.0[1].load(SeqCst))
+    }
+
+    /// Both are differences, modulo 2^64.
+    fn add(&self, number: u64, bytes: u64) {
+        self.0[0].fetch_add(number, SeqCst);
+        self.0[1].fetch_add(bytes, SeqCst);
+    }
+
+    /// What came of looking for uploads to evict a moment ago, where there were none.
+    fn futile(&self) -> Option<Futile> {
+        let recent = monotonic_ms().saturating_sub(self.0[2].load(SeqCst)) < FUTILE_MS;
+        match self.0[3].load(SeqCst) {
+            1 if recent => Some(Futile::Admit),
+            2 if recent => Some(Futile::Refuse),
+            _ => None,
+        }
+    }
+
+    fn note_futile(&self, result: Futile) {
+        self.0[3].store(result as u64, SeqCst);
+        self.0[2].store(monotonic_ms(), SeqCst);
+    }
+}
+
+/// What becomes of an upload for which nothing can be evicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Futile {
+    /// Complete uploads that wait for their changes have the room, or bytes alone are too many.
+    Admit = 1,
+    /// Too many uploads are being sent.
+    Refuse = 2,
 }
 
 impl Unfinished {
@@ -138,27 +198,48 @@ impl Unfinished {
     /// Those of the mapping.
     pub fn new(limits: UploadLimits) -> io::Result<Self> {
         let limits = UploadLimits { number: limits.number.clamp(1, UPLOADS_MAX), ..limits };
-        let rows = usize::try_from(limits.number).unwrap_or(SPARE) + SPARE;
-        Ok(Self { words: SharedWords::new(KEYS + rows * (1 + ROW))?, rows, limits })
+        let rows = usize::try_from(limits.number).unwrap_or(SPARE) * ROWS_PER_UPLOAD + SPARE;
+        let words = SharedWords::new((GROUPS + 1) * COUNTER + rows * (1 + ROW))?;
+        Ok(Self { words, rows, limits, hasher: RandomState::new() })
+    }
+
+    fn counter(&self, index: usize) -> Counter<'_> {
+        Counter(&self.words[index * COUNTER..(index + 1) * COUNTER])
+    }
+
+    fn total(&self) -> Counter<'_> {
+        self.counter(GROUPS)
+    }
+
+    fn group(&self, account: u32) -> usize {
+        reduce(self.hasher.hash_one(account), GROUPS)
+    }
+
+    /// Counts for a row of this account; both are differences, modulo 2^64.
+    fn count(&self, account: u32, number: u64, bytes: u64) {
+        self.total().add(number, bytes);
+        self.counter(self.group(account)).add(number, bytes);
     }
 
     fn key(&self, row: usize) -> &AtomicU64 {
-        &self.words[KEYS + row]
+        &self.words[(GROUPS + 1) * COUNTER + row]
     }
 
     fn word(&self, row: usize, word: usize) -> &AtomicU64 {
-        &self.words[KEYS + self.rows + row * ROW + word]
+        &self.words[(GROUPS + 1) * COUNTER + self.rows + row * ROW + word]
     }
 
-    /// Rows that may be used.
-    fn top(&self) -> usize {
-        usize::try_from(self.words[TOP].load(SeqCst)).unwrap_or(self.rows).min(self.rows)
+    /// The key of an id, which is neither 0 nor [`CLAIMED`], and the rows in which it can lie.
+    fn place(&self, id: [u64; 2]) -> (u64, impl Iterator<Item = usize> + use<>) {
+        let (hash, rows) = (self.hasher.hash_one(id), self.rows);
+        let first = reduce(hash, rows);
+        (hash.clamp(1, CLAIMED - 1), (0..WINDOW).map(move |n| (first + n) % rows))
     }
 
     fn find(&self, name: &StagedName) -> Option<usize> {
         let (id, binding) = halves(name);
-        let key = key_of(id, binding);
-        (0..self.top()).find(|row| {
+        let (key, mut rows) = self.place(id);
+        rows.find(|row| {
             self.key(*row).load(SeqCst) == key
                 && [self.word(*row, 0), self.word(*row, 1), self.word(*row, 2)]
                     .map(|word| word.load(SeqCst))
@@ -166,61 +247,83 @@ impl Unfinished {
         })
     }
 
-    /// Makes a row for an upload, where it has none; its place. None where there is no room.
+    /// Makes a row for an upload that has none; its place. None where there is no room.
     fn insert(&self, name: &StagedName, bytes: u64, touched_ms: u64) -> Option<usize> {
-        if let Some(row) = self.find(name) {
-            return Some(row);
-        }
         let (id, binding) = halves(name);
-        let row = (0..self.rows).find(|row| {
+        let (key, mut rows) = self.place(id);
+        let row = rows.find(|row| {
             self.key(*row).load(SeqCst) == 0
                 && self.key(*row).compare_exchange(0, CLAIMED, SeqCst, SeqCst).is_ok()
         })?;
-        self.words[TOP].fetch_max(row as u64 + 1, SeqCst);
         for (word, value) in [id[0], id[1], binding, bytes, touched_ms].into_iter().enumerate() {
             self.word(row, word).store(value, SeqCst);
         }
-        self.key(row).store(key_of(id, binding), SeqCst);
+        self.key(row).store(key, SeqCst);
+        self.count(account_of(id), 1, bytes);
         Some(row)
     }
 
+    /// Frees a row, once, whoever else does so too.
     fn free(&self, row: usize) {
-        self.key(row).store(0, SeqCst);
+        let key = self.key(row).load(SeqCst);
+        let mine = !matches!(key, 0 | CLAIMED)
+            && self.key(row).compare_exchange(key, CLAIMED, SeqCst, SeqCst).is_ok();
+        if mine {
+            let id = [self.word(row, 0), self.word(row, 1)].map(|word| word.load(SeqCst));
+            let bytes = self.word(row, 3).load(SeqCst);
+            self.count(account_of(id), 1_u64.wrapping_neg(), bytes.wrapping_neg());
+            self.key(row).store(0, SeqCst);
+        }
+    }
+
+    fn row(&self, at: usize) -> Option<Row> {
+        if matches!(self.key(at).load(SeqCst), 0 | CLAIMED) {
+            return None;
+        }
+        let [high, low, binding, bytes, touched_ms] =
+            [0, 1, 2, 3, 4].map(|word| self.word(at, word).load(SeqCst));
+        Some(Row { at, id: [high, low], binding, bytes, touched_ms })
     }
 
     /// The rows that are in use.
     fn all(&self) -> impl Iterator<Item = Row> + '_ {
-        (0..self.top()).filter(|row| !matches!(self.key(*row).load(SeqCst), 0 | CLAIMED)).map(
-            |at| {
-                let [high, low, binding, bytes, touched_ms] =
-                    [0, 1, 2, 3, 4].map(|word| self.word(at, word).load(SeqCst));
-                Row { at, id: [high, low], binding, bytes, touched_ms }
-            },
-        )
+        (0..self.rows).filter_map(|at| self.row(at))
     }
 
     /// How many there are now.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.all().fold(Usage::default(), Usage::with)
-    }
-
-    fn usage_of(&self, account: u32) -> Usage {
-        self.all().filter(|row| row.account() == account).fold(Usage::default(), Usage::with)
+        self.total().usage()
     }
 
     /// The staged files of these changes.
     #[must_use]
     pub fn of_ids(&self, ids: &HashSet<ChangeId>) -> Vec<StagedName> {
-        let ids: HashSet<[u64; 2]> = ids.iter().map(id_halves).collect();
-        self.all().filter(|row| ids.contains(&row.id)).map(|row| row.name()).collect()
+        let of_id = |id: &ChangeId| {
+            let id = id_halves(id);
+            let (_, rows) = self.place(id);
+            rows.filter_map(move |at| self.row(at).filter(|row| row.id == id))
+        };
+        ids.iter().flat_map(of_id).map(|row| row.name()).collect()
+    }
+
+    /// Whether one more upload of this account would exceed a limit. A session hands in one upload at a time then.
+    #[must_use]
+    pub fn is_crowded(&self, account: u32) -> bool {
+        !self.hold(account, Usage { number: 1, bytes: 0 })
+    }
+
+    /// Whether the counters say that the limits hold with this much more.
+    fn hold(&self, account: u32, more: Usage) -> bool {
+        let group = self.counter(self.group(account)).usage();
+        self.limits.of_account().hold(group.plus(more)) && self.limits.hold(self.usage().plus(more))
     }
 
     /// An upload begins, or goes on: `more` bytes are announced beyond the `there` that are here. Older
     /// uploads are evicted where it needs their room.
     ///
     /// # Errors
-    /// [`ErrorCode::Busy`] where there is no room for one more, and none can be evicted.
+    /// [`ErrorCode::Busy`] where too many are being sent, or there is no row for one more.
     pub fn begin(
         &self,
         name: &StagedName,
@@ -229,20 +332,26 @@ impl Unfinished {
         staging: &Staging,
     ) -> Result<(), Refusal> {
         self.make_room(name, more, staging)?;
-        self.wrote(name, there);
-        Ok(())
+        if self.note(name, there) { Ok(()) } else { Err(too_many()) }
     }
 
     /// So many bytes of an upload are here now.
     pub fn wrote(&self, name: &StagedName, bytes: u64) {
-        let now = monotonic_ms();
-        match self.insert(name, bytes, now) {
-            Some(row) => {
-                self.word(row, 3).store(bytes, SeqCst);
-                self.word(row, 4).store(now, SeqCst);
-            }
-            None => debug!("an upload is not counted: the table is full"),
+        if !self.note(name, bytes) {
+            debug!("an upload is not counted: the table is full");
         }
+    }
+
+    /// Whether there is a row for it.
+    fn note(&self, name: &StagedName, bytes: u64) -> bool {
+        let now = monotonic_ms();
+        let Some(row) = self.find(name) else {
+            return self.insert(name, bytes, now).is_some();
+        };
+        let before = self.word(row, 3).swap(bytes, SeqCst);
+        self.word(row, 4).store(now, SeqCst);
+        self.count(name.id().account(), 0, bytes.wrapping_sub(before));
+        true
     }
 
     /// An upload is finished: it was made, refused or discarded.
@@ -263,12 +372,34 @@ impl Unfinished {
     fn make_room(&self, name: &StagedName, more: u64, staging: &Staging) -> Result<(), Refusal> {
         let (account, own) = (name.id().account(), self.find(&name.unsealed()));
         let extra = Usage { number: u64::from(own.is_none()), bytes: more };
-        let of_account = self.limits.of_account();
-        if of_account.hold(self.usage_of(account).plus(extra))
-            && self.limits.hold(self.usage().plus(extra))
-        {
+        if self.hold(account, extra) {
             return Ok(());
         }
+        let counter = self.counter(self.group(account));
+        let futile = match counter.futile() {
+            Some(futile) => Some(futile),
+            None => {
+                let futile = self.evict_for(account, own, extra, staging);
+                if let Some(futile) = futile {
+                    counter.note_futile(futile);
+                }
+                futile
+            }
+        };
+        match futile {
+            Some(Futile::Refuse) if own.is_none() => Err(too_many()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Evicts the oldest until there is room; else what becomes of the upload.
+    fn evict_for(
+        &self,
+        account: u32,
+        own: Option<usize>,
+        extra: Usage,
+        staging: &Staging,
+    ) -> Option<Futile> {
         let mut rows: Vec<Row> = self.all().collect();
         rows.sort_by_key(|row| row.touched_ms);
         let mut accounts = BTreeMap::from([(account, extra)]);
@@ -278,15 +409,30 @@ impl Unfinished {
             let used = accounts.entry(row.account()).or_default();
             *used = used.with(*row);
         }
+        let of_account = self.limits.of_account();
+        let holds = |accounts: &BTreeMap<u32, Usage>, total| {
+            let used = accounts.get(&account).copied().unwrap_or_default();
+            (of_account.hold(used), self.limits.hold(total))
+        };
+        if holds(&accounts, total) == (true, true) {
+            // The counter is of other accounts too.
+            return None;
+        }
+        // Of an account with too many, some more are evicted than this one needs.
+        let used = accounts.get(&account).map_or(0, |used| used.number);
+        let part = if used > of_account.number { of_account.number / EVICTED_PART } else { 0 };
+        let most = of_account.number - part;
         let mut kept: HashSet<usize> = own.into_iter().collect();
+        let mut waiting = 0;
         loop {
             let used = accounts.get(&account).copied().unwrap_or_default();
-            let from = if !of_account.hold(used) {
-                account
-            } else if !self.limits.hold(total) {
-                largest(&accounts, total.number > self.limits.number).unwrap_or(account)
-            } else {
-                return Ok(());
+            let from = match holds(&accounts, total) {
+                (false, _) => account,
+                (true, false) => {
+                    largest(&accounts, total.number > self.limits.number).unwrap_or(account)
+                }
+                (true, true) if part > 0 && waiting == 0 && used.number > most => account,
+                (true, true) => return None,
             };
             let oldest =
                 rows.iter().find(|row| row.account() == from && !kept.contains(&row.at)).copied();
@@ -296,58 +442,60 @@ impl Unfinished {
                     accounts.remove(&from);
                     continue;
                 }
-                if used.number > of_account.number || total.number > self.limits.number {
-                    return Err(Refusal::new(
-                        ErrorCode::Busy,
-                        "too many uploads are under way; try again when one of them has ended",
-                    ));
-                }
+                let (used, total) =
+                    (used.number.saturating_sub(waiting), total.number.saturating_sub(waiting));
+                let many = used > of_account.number || total > self.limits.number;
                 // The bytes of what is being sent are limited by the disk alone.
-                return Ok(());
+                return Some(if many { Futile::Refuse } else { Futile::Admit });
             };
             kept.insert(row.at);
-            if self.evict(row, staging) {
-                total = total.without(row);
-                accounts.entry(from).and_modify(|used| *used = used.without(row));
+            match self.evict(row, staging) {
+                Evicted::Gone => {
+                    total = total.without(row);
+                    accounts.entry(from).and_modify(|used| *used = used.without(row));
+                }
+                Evicted::Waits => waiting += 1,
+                Evicted::IsSent => {}
             }
         }
     }
 
-    /// Removes an upload that is not being sent; false where it is, or where its change may be under way.
-    fn evict(&self, row: Row, staging: &Staging) -> bool {
+    /// Removes an upload that is not being sent and whose change is not under way.
+    fn evict(&self, row: Row, staging: &Staging) -> Evicted {
         let name = row.name();
         if staging.has(&name.sealed()) {
             if monotonic_ms().saturating_sub(row.touched_ms) < SETTLED_MS {
-                return false;
+                return Evicted::Waits;
             }
             staging.discard(&name.sealed());
         } else {
             match staging.reopen(&name) {
                 Ok(_locked) => staging.discard(&name),
                 Err(TreeError::NotFound) => {}
-                Err(_) => return false,
+                Err(_) => return Evicted::IsSent,
             }
         }
         debug!("an unfinished upload of {} bytes is evicted: there are too many", row.bytes);
         self.free(row.at);
-        true
+        Evicted::Gone
     }
 
     /// Brings the table in order with the folder: `files` are all staged files, with their bytes and
     /// their ages in milliseconds. What exceeds the limits is evicted.
     pub fn reconcile(&self, mut files: Vec<(StagedName, u64, u64)>, staging: &Staging) {
         let now = monotonic_ms();
-        for row in 0..self.top() {
-            let old = now.saturating_sub(self.word(row, 4).load(SeqCst)) >= SETTLED_MS;
-            if old && self.key(row).load(SeqCst) == CLAIMED {
-                self.free(row);
-            }
-        }
+        let claimed = |row: &usize| self.key(*row).load(SeqCst) == CLAIMED;
+        let being_written: Vec<usize> = (0..self.rows).filter(claimed).collect();
         for row in self.all() {
             if now.saturating_sub(row.touched_ms) >= SETTLED_MS {
                 self.settle(&row.name(), staging);
             }
         }
+        // A process that writes a row is done at once; this one has died.
+        being_written.iter().filter(|row| claimed(row)).for_each(|row| {
+            self.key(*row).store(0, SeqCst);
+        });
+        self.recount();
         // The newest come first, so it is the oldest that find no room.
         files.sort_by_key(|(_, _, age_ms)| *age_ms);
         let mut total = self.usage();
@@ -383,6 +531,52 @@ impl Unfinished {
     }
 }
 
+impl Unfinished {
+    /// Sets the counters right: a process that died may not have counted what it did. What others count meanwhile may be counted
+    /// twice until the next time.
+    fn recount(&self) {
+        let counted: Vec<Usage> = (0..=GROUPS).map(|index| self.counter(index).usage()).collect();
+        let mut there = vec![Usage::default(); GROUPS + 1];
+        for row in self.all() {
+            for index in [self.group(row.account()), GROUPS] {
+                there[index] = there[index].with(row);
+            }
+        }
+        for (index, (counted, there)) in counted.into_iter().zip(there).enumerate() {
+            self.counter(index).add(
+                there.number.wrapping_sub(counted.number),
+                there.bytes.wrapping_sub(counted.bytes),
+            );
+        }
+    }
+}
+
+/// What became of an upload that was to be evicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Evicted {
+    Gone,
+    /// It is complete and waits for its change.
+    Waits,
+    IsSent,
+}
+
+fn too_many() -> Refusal {
+    Refusal::new(
+        ErrorCode::Busy,
+        "too many uploads are under way; try again when one of them has ended",
+    )
+}
+
+/// The first four bytes of an id.
+fn account_of(id: [u64; 2]) -> u32 {
+    u32::try_from(id[0] >> 32).unwrap_or(0)
+}
+
+/// A number below `many` from a hash, without a division.
+fn reduce(hash: u64, many: usize) -> usize {
+    usize::try_from((u128::from(hash) * many as u128) >> 64).unwrap_or(0)
+}
+
 fn halves(name: &StagedName) -> ([u64; 2], u64) {
     (id_halves(&name.id()), name.binding())
 }
@@ -391,11 +585,6 @@ fn id_halves(id: &ChangeId) -> [u64; 2] {
     let half = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
     let (high, low) = id.0.split_at(8);
     [half(high), half(low)]
-}
-
-/// Never 0 and never [`CLAIMED`].
-fn key_of(id: [u64; 2], binding: u64) -> u64 {
-    (id[0].rotate_left(17) ^ id[1] ^ binding.rotate_left(31)).clamp(1, CLAIMED - 1)
 }
 
 /// The account that has most.
@@ -501,8 +690,48 @@ mod tests {
         lab.table.wrote(&name(1, 1), 1000);
         lab.table.begin(&name(1, 2), 0, 1000, &lab.staging).unwrap();
         drop((sent, other));
+        // For a moment nothing is looked for again.
+        assert!(lab.table.begin(&name(1, 3), 0, 0, &lab.staging).is_err());
+        std::thread::sleep(std::time::Duration::from_millis(2 * FUTILE_MS));
         lab.table.begin(&name(1, 3), 0, 0, &lab.staging).unwrap();
         assert!(!lab.staging.has(&name(1, 1)));
+    }
+
+    #[test]
+    fn complete_uploads_that_wait_keep_no_other_out() {
+        let lab = lab(4, u64::MAX);
+        for n in 1..=3 {
+            assert_eq!(lab.table.is_crowded(name(1, n).id().account()), n == 3);
+            lab.table.begin(&name(1, n), 0, 0, &lab.staging).unwrap();
+            lab.staging.claim(&name(1, n)).unwrap();
+            lab.staging.seal(&name(1, n)).unwrap();
+        }
+        assert_eq!(lab.table.usage().number, 3);
+        assert!((1..=3).all(|n| lab.staging.has(&name(1, n).sealed())), "none is evicted");
+    }
+
+    #[test]
+    fn many_rows_are_found_and_counted() {
+        const MANY: u32 = 20_000;
+        let lab = lab(u64::from(MANY), u64::MAX);
+        let name = |n: u32| {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&(n % 3).to_be_bytes());
+            id[12..].copy_from_slice(&n.to_be_bytes());
+            StagedName::new(ChangeId(id), "", &TreePath::new("f").unwrap(), None)
+        };
+        (0..MANY).for_each(|n| lab.table.wrote(&name(n), 1));
+        assert_eq!(lab.table.usage(), Usage { number: u64::from(MANY), bytes: u64::from(MANY) });
+        lab.table.wrote(&name(7), 11);
+        assert_eq!(lab.table.usage().bytes, u64::from(MANY) + 10);
+        lab.table.recount();
+        assert_eq!(lab.table.usage().bytes, u64::from(MANY) + 10);
+        (0..MANY).for_each(|n| {
+            assert_eq!(lab.table.of_ids(&HashSet::from([name(n).id()])), [name(n)]);
+            lab.table.end(&name(n));
+        });
+        assert_eq!(lab.table.usage(), Usage::default());
+        assert!(!lab.table.is_crowded(1));
     }
 
     #[test]

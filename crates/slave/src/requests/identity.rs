@@ -38,7 +38,8 @@ pub fn bound(
 
 /// The tag with which the ids of an account's changes begin: limits count by it. Two accounts may
 /// have the same tag, and share their limits then. Never 0, which is the tag of local changes.
-fn account_tag(user: &str) -> u32 {
+#[must_use]
+pub fn account_tag(user: &str) -> u32 {
     let mut hasher = blake3::Hasher::new_derive_key(ACCOUNT);
     hasher.update(user.as_bytes());
     let mut tag = [0; 4];

@@ -15,6 +15,7 @@ mod uploads;
 use std::io;
 
 pub(crate) use self::content::changed;
+pub use self::identity::account_tag;
 pub use self::listing::SCAN_WAIT;
 pub use self::uploads::{SMALL, Upload};
 

@@ -19,7 +19,7 @@ use super::send::send;
 use crate::changes::{Done, Proposal};
 use crate::hash_turns::{HashTurns, Turn};
 use crate::owner::Owner;
-use crate::requests::{self, Context, Outcome, Patience, SMALL, Upload};
+use crate::requests::{self, Context, Outcome, Patience, SMALL, Upload, account_tag};
 use crate::serving::{Serving, Session};
 use crate::transfers::{Begun, Notes};
 
@@ -314,6 +314,12 @@ impl Door<'_> {
             Request::Hello(_) | Request::Login(_) | Request::Ticket { .. } | Request::PutEnd { .. }
         ) {
             return Err(WireError::Unexpected(request.frame_type().number()));
+        }
+        if is_upload
+            && !self.pending.is_empty()
+            && self.serving.board.uploads().is_crowded(account_tag(&self.session.user))
+        {
+            self.settle()?;
         }
         let handled = {
             let mut ticker = Ticker::hashing(&mut self.connection, self.serving, self.session);

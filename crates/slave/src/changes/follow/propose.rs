@@ -43,9 +43,10 @@ impl Follower {
         let unsynced = self.sync_staged(&gathered.proposals);
         for ((channel, proposal), unsynced) in gathered.proposals.into_iter().zip(unsynced) {
             let session = self.answers.begin(channel, &proposal.change);
-            let known = store
-                .commit_of(proposal.id)?
-                .filter(|commit| !self.replica.lacks().has(commit.version));
+            // Content that this slave lacks is taken from the upload, where that is here still.
+            let known = store.commit_of(proposal.id)?.filter(|commit| {
+                unsynced.is_some() || !self.replica.lacks().has(commit.version)
+            });
             let refusal = match known {
                 Some(commit) => {
                     self.forget_staged(&proposal);
