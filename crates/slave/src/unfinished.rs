@@ -422,7 +422,8 @@ impl Unfinished {
         let used = accounts.get(&account).map_or(0, |used| used.number);
         let part = if used > of_account.number { of_account.number / EVICTED_PART } else { 0 };
         let most = of_account.number - part;
-        let mut kept: HashSet<usize> = own.into_iter().collect();
+        // For each account the oldest row that was not looked at.
+        let mut next = BTreeMap::<u32, usize>::new();
         let mut waiting = 0;
         loop {
             let used = accounts.get(&account).copied().unwrap_or_default();
@@ -434,8 +435,12 @@ impl Unfinished {
                 (true, true) if part > 0 && waiting == 0 && used.number > most => account,
                 (true, true) => return None,
             };
-            let oldest =
-                rows.iter().find(|row| row.account() == from && !kept.contains(&row.at)).copied();
+            let next = next.entry(from).or_default();
+            let candidates = rows.get(*next..).unwrap_or_default().iter();
+            let oldest = candidates
+                .inspect(|_| *next += 1)
+                .find(|row| row.account() == from && Some(row.at) != own)
+                .copied();
             let Some(row) = oldest else {
                 if from != account {
                     // All of its uploads are being sent. Those of others may make room.
@@ -448,7 +453,6 @@ impl Unfinished {
                 // The bytes of what is being sent are limited by the disk alone.
                 return Some(if many { Futile::Refuse } else { Futile::Admit });
             };
-            kept.insert(row.at);
             match self.evict(row, staging) {
                 Evicted::Gone => {
                     total = total.without(row);

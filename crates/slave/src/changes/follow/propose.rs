@@ -44,9 +44,9 @@ impl Follower {
         for ((channel, proposal), unsynced) in gathered.proposals.into_iter().zip(unsynced) {
             let session = self.answers.begin(channel, &proposal.change);
             // Content that this slave lacks is taken from the upload, where that is here still.
-            let known = store.commit_of(proposal.id)?.filter(|commit| {
-                unsynced.is_some() || !self.replica.lacks().has(commit.version)
-            });
+            let known = store
+                .commit_of(proposal.id)?
+                .filter(|commit| unsynced.is_some() || !self.replica.lacks().has(commit.version));
             let refusal = match known {
                 Some(commit) => {
                     self.forget_staged(&proposal);
