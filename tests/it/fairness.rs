@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use relais_proto::{FrameType, Login, Reply, Request, Version, Wanted};
+use relais_proto::{FrameType, Login, Lsn, Reply, Request, Wanted};
 
 use crate::accounts;
 use crate::harness::{
@@ -96,7 +96,7 @@ fn latest(wire: &mut Wire) -> u64 {
 #[track_caller]
 fn one_put(wire: &mut Wire, n: usize) -> (u64, Duration) {
     let (before, began) = (latest(wire), Instant::now());
-    let Version { number, .. } = wire.put(&format!("single{n}"), b"content").unwrap();
+    let Lsn { number, .. } = wire.put(&format!("single{n}"), b"content").unwrap();
     (number - before, began.elapsed())
 }
 

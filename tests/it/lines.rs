@@ -7,7 +7,8 @@ use crate::harness::{FakeServer, Fault, Proxy, Wire, block, get, header};
 fn server() -> FakeServer {
     FakeServer::standalone(|_| {
         let digest = relais_proto::Digest([5; 32]);
-        let mut bytes = FakeServer::encoded(&[relais_proto::Reply::Header(header(10, 0, 4))]);
+        let mut bytes =
+            FakeServer::encoded(&[relais_proto::Reply::ContentHeader(header(10, 0, 4))]);
         [&b"0123"[..], b"4567", b"89"].iter().for_each(|b| bytes.extend(block(b)));
         bytes.extend(FakeServer::encoded(&[relais_proto::Reply::End { digest }]));
         bytes

@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, StyledStr, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, ValueHint};
 use relais_client::{Config, Security, Target};
-use relais_net::tls::{Authorities, Encrypt};
+use relais_net::tls::{Encrypt, TrustedAuthorities};
 use relais_proto::limits;
 
 /// Headings of `--help`.
@@ -122,8 +122,8 @@ fn with_hint(mut error: clap::Error) -> clap::Error {
     error
 }
 
-fn authorities(file: &Path) -> Result<Authorities> {
-    Authorities::from_file(file).map_err(|e| anyhow!("{}: {e}", file.display()))
+fn authorities(file: &Path) -> Result<TrustedAuthorities> {
+    TrustedAuthorities::from_file(file).map_err(|e| anyhow!("{}: {e}", file.display()))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use relais_net::tls::Fingerprint;
-use relais_proto::{
-    ClusterId, Digest, Entry, ErrorCode, FileTime, Kind, Mode, ServerRole, Version,
-};
+use relais_proto::{ClusterId, Digest, Entry, ErrorCode, FileTime, Kind, Lsn, Mode, ServerRole};
 
 use crate::Failure;
 use crate::session::Report;
@@ -44,7 +42,7 @@ pub struct Sent {
     /// How many of the bytes a server had before.
     pub resumed_from: u64,
     /// The number of the change.
-    pub version: Version,
+    pub version: Lsn,
     /// How many slaves' disks hold it.
     pub copies: u16,
 }
@@ -53,7 +51,7 @@ pub struct Sent {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
     /// The number of the last one; none where nothing had to be changed.
-    pub version: Option<Version>,
+    pub version: Option<Lsn>,
     /// Whether there were several names; then what failed is told in a list.
     pub several: bool,
     /// The names that failed.
@@ -201,7 +199,7 @@ pub struct Shown {
     /// Last modification.
     pub mtime: FileTime,
     /// The last change to its path.
-    pub version: Option<Version>,
+    pub version: Option<Lsn>,
     /// Digest and holders, where the command asks for them.
     pub content: Option<Content>,
 }

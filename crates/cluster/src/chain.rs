@@ -1,12 +1,12 @@
 //! A hash over all changes, in order: equal for two servers only where both have had the same changes.
 
-use relais_proto::{Encoder, Numbered};
+use relais_proto::{Encoder, LogEntry};
 
 pub use relais_proto::Chain;
 
 /// The hash behind the next change. It holds the hash before it, so it stands for all changes up to there.
 #[must_use]
-pub fn next(chain: Chain, numbered: &Numbered) -> Chain {
+pub fn next(chain: Chain, numbered: &LogEntry) -> Chain {
     let mut bytes = Vec::with_capacity(192);
     bytes.extend_from_slice(&chain.0);
     numbered.encode(&mut Encoder::new(&mut bytes));
@@ -16,12 +16,12 @@ pub fn next(chain: Chain, numbered: &Numbered) -> Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relais_proto::{Change, ChangeId, Mode, TreePath, Version};
+    use relais_proto::{Change, ChangeId, Lsn, Mode, TreePath};
 
     #[test]
     fn it_tells_what_was_changed_and_in_which_order() {
-        let numbered = |number, id| Numbered {
-            version: Version { epoch: 1, number },
+        let numbered = |number, id| LogEntry {
+            version: Lsn { epoch: 1, number },
             id: ChangeId([id; 16]),
             time_ms: 0,
             change: Change::MakeFolder {

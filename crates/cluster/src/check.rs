@@ -4,7 +4,7 @@
 //! does not fit gets an error and no number; what has a number applies everywhere.
 
 use relais_proto::{
-    Change, ChangeId, ErrorCode, Expect, Kind, Mode, Refusal, TreePath, Version, limits,
+    Change, ChangeId, ErrorCode, Expect, Kind, Lsn, Mode, Refusal, TreePath, limits,
 };
 
 /// What a change has to know of an entry.
@@ -13,7 +13,7 @@ pub struct Node {
     /// File or folder.
     pub kind: Kind,
     /// The last change to its path; none where it was never numbered.
-    pub version: Option<Version>,
+    pub version: Option<Lsn>,
     /// Permission bits.
     pub mode: Mode,
 }
@@ -45,7 +45,7 @@ pub trait View {
     ///
     /// # Errors
     /// That the tree cannot be read.
-    fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, Self::Error>;
+    fn number_of(&mut self, id: ChangeId) -> Result<Option<Lsn>, Self::Error>;
 }
 
 /// Checks a change against the tree: the parent is a folder, the kind fits, a removed folder is empty,
@@ -245,7 +245,7 @@ mod tests {
                 self.0.keys().filter(|path| TreePath::new(**path).unwrap().is_below(folder));
             Ok(below.map(|path| path.len()).max().unwrap_or(0))
         }
-        fn number_of(&mut self, _: ChangeId) -> Result<Option<Version>, Infallible> {
+        fn number_of(&mut self, _: ChangeId) -> Result<Option<Lsn>, Infallible> {
             Ok(None)
         }
     }
@@ -253,7 +253,7 @@ mod tests {
     fn tree() -> Tree {
         let node = |kind, number| Node {
             kind,
-            version: Some(Version { epoch: 1, number }),
+            version: Some(Lsn { epoch: 1, number }),
             mode: Mode::new(0o644),
         };
         Tree(BTreeMap::from([
@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_put_finds_what_it_expects_or_is_refused() {
-        let version = |number| Expect::Version(Version { epoch: 1, number });
+        let version = |number| Expect::Lsn(Lsn { epoch: 1, number });
         for (at, expect, fits) in [
             ("file", version(1), true),
             ("file", version(2), false),

@@ -14,24 +14,24 @@ mod order;
 pub mod record;
 mod registry;
 pub mod replica;
+mod round_robin;
 mod sequence;
 mod slave;
 pub mod timeline;
 mod tree;
-mod turn;
 
 pub use address::{Place, Viewpoint, endpoints_for, same_host};
 pub use chain::{Chain, next as next_chain};
 pub use check::{Node, View, check};
-pub use message::{LARGE, PAGE, Room, Standing, ToMaster, ToSlave, Told};
+pub use message::{CommittedEntry, LARGE, PAGE, ReplicaPosition, Room, ToMaster, ToSlave};
 pub use order::{
-    Action, Event, Halt, Holders, IDS, Ledger, Order, REMOVALS, REMOVALS_PER_ACCOUNT, Reach,
+    Action, Event, Halt, Holders, IDS, MasterState, Order, REMOVALS, REMOVALS_PER_ACCOUNT, Reach,
     Removed, TAIL, TAIL_BYTES,
 };
 pub use registry::{
-    Conflict, Joining, KNOWN_MAX, KnownSlave, NoSlave, Notice, Registered, Registry,
+    Conflict, JoinRequest, KNOWN_MAX, KnownSlave, NoSlave, Registered, Registry, SlaveStateChange,
 };
-pub use sequence::{Asked, Sequencer, Verdict};
+pub use round_robin::Balance;
+pub use sequence::{ChangeRequest, Sequencer, Verdict};
 pub use slave::LinkId;
 pub use tree::{Content, Effects, Entry, Known, Tree};
-pub use turn::Balance;

@@ -1,6 +1,6 @@
 //! How much of what a slave and its master say to each other goes into one message; the messages are `relais-proto`'s.
 
-pub use relais_proto::{Standing, ToMaster, ToSlave, Told};
+pub use relais_proto::{CommittedEntry, ReplicaPosition, ToMaster, ToSlave};
 use relais_proto::{TreePath, limits};
 
 /// Content from this size on is fetched few at a time, and its fetchers are told of new holders.

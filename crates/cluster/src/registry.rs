@@ -4,19 +4,19 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use relais_proto::{Beat, Endpoint, FolderId, Mark, SlaveId, SlaveReport, SlaveState, limits};
+use relais_proto::{Endpoint, FolderId, Heartbeat, Lsn, SlaveId, SlaveReport, SlaveState, limits};
 use thiserror::Error;
 
 use crate::address::{Place, Viewpoint, claims, collide, endpoints_for};
+use crate::round_robin::{Balance, RoundRobin};
 use crate::slave::{LinkId, Slave};
-use crate::turn::{Balance, Turn};
 
 /// Most slaves that are remembered. Above it the one that is gone longest is forgotten.
 pub const KNOWN_MAX: usize = 1024;
 
 /// A slave that wants to join.
 #[derive(Debug, Clone)]
-pub struct Joining {
+pub struct JoinRequest {
     /// Which slave.
     pub id: SlaveId,
     /// The link it asks on; proof of the key has been given there.
@@ -26,7 +26,7 @@ pub struct Joining {
     /// The folder that it serves.
     pub folder: FolderId,
     /// The latest change that it has.
-    pub mark: Mark,
+    pub mark: Lsn,
 }
 
 /// What is remembered of a slave while no master runs.
@@ -101,7 +101,7 @@ pub enum NoSlave {
 
 /// A slave's state has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Notice {
+pub struct SlaveStateChange {
     /// Which slave.
     pub id: SlaveId,
     /// An address of it, for people.
@@ -119,7 +119,7 @@ pub struct Notice {
 pub struct Registry {
     balance: Balance,
     slaves: Vec<Slave>,
-    turn: Turn,
+    turn: RoundRobin,
 }
 
 impl Registry {
@@ -136,7 +136,7 @@ impl Registry {
             id: slave.id,
             folder: slave.folder,
             place: slave.place.clone(),
-            mark: Mark::default(),
+            mark: Lsn::default(),
             link: None,
             heard: None,
             beat: None,
@@ -151,9 +151,13 @@ impl Registry {
     ///
     /// # Errors
     /// Who is in the way; nothing has changed then.
-    pub fn register(&mut self, joining: Joining, now: Duration) -> Result<Registered, Conflict> {
+    pub fn register(
+        &mut self,
+        joining: JoinRequest,
+        now: Duration,
+    ) -> Result<Registered, Conflict> {
         self.check(&joining, now)?;
-        let Joining { id, link, place, folder, mark } = joining;
+        let JoinRequest { id, link, place, folder, mark } = joining;
         if let Some(slave) = self.slaves.iter_mut().find(|slave| slave.id == id) {
             let replaced = slave.link.replace(link).filter(|old| *old != link);
             *slave = Slave {
@@ -183,7 +187,7 @@ impl Registry {
     }
 
     /// A heartbeat came on `link`. False where that link counts no longer, and is to be closed.
-    pub fn beat(&mut self, link: LinkId, beat: Beat, now: Duration) -> bool {
+    pub fn beat(&mut self, link: LinkId, beat: Heartbeat, now: Duration) -> bool {
         let Some(slave) = self.slaves.iter_mut().find(|slave| slave.link == Some(link)) else {
             return false;
         };
@@ -202,13 +206,13 @@ impl Registry {
     }
 
     /// What has changed since the last call, by events or by time alone.
-    pub fn notices(&mut self, now: Duration) -> Vec<Notice> {
+    pub fn notices(&mut self, now: Duration) -> Vec<SlaveStateChange> {
         let mut notices = Vec::new();
         for slave in &mut self.slaves {
             let to = slave.state(now);
             let from = slave.told.replace(to);
             if from != Some(to) {
-                notices.push(Notice {
+                notices.push(SlaveStateChange {
                     id: slave.id,
                     addr: claims(&slave.place).first().copied(),
                     from,
@@ -285,7 +289,7 @@ impl Registry {
         Endpoint { id: slave.id, addrs: endpoints_for(&slave.place, client) }
     }
 
-    fn check(&self, joining: &Joining, now: Duration) -> Result<(), Conflict> {
+    fn check(&self, joining: &JoinRequest, now: Duration) -> Result<(), Conflict> {
         let place = &joining.place;
         if !place.advertised.iter().chain(&place.listen).any(|addr| addr.port() != 0) {
             return Err(Conflict::Nowhere);

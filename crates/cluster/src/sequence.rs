@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 
-pub use relais_proto::Asked;
-use relais_proto::{Change, ChangeId, Kind, Numbered, Refusal, TreePath, Version};
+pub use relais_proto::ChangeRequest;
+use relais_proto::{Change, ChangeId, Kind, LogEntry, Lsn, Refusal, TreePath};
 
 use crate::check::{Node, View, check};
 
@@ -16,9 +16,9 @@ use crate::check::{Node, View, check};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// It has a number now.
-    Numbered(Numbered),
+    LogEntry(LogEntry),
     /// It was made before, under this number; or it is among those numbered just now.
-    Known(Version),
+    Known(Lsn),
     /// It does not fit, and nothing happens.
     Refused(Refusal),
 }
@@ -26,30 +26,30 @@ pub enum Verdict {
 /// Gives numbers.
 #[derive(Debug, Clone)]
 pub struct Sequencer {
-    last: Version,
+    last: Lsn,
 }
 
 impl Sequencer {
     /// Goes on behind `last`. A tree without any change begins with epoch 1, number 0.
     #[must_use]
-    pub fn new(last: Version) -> Self {
-        Self { last: last.max(Version { epoch: 1, number: 0 }) }
+    pub fn new(last: Lsn) -> Self {
+        Self { last: last.max(Lsn { epoch: 1, number: 0 }) }
     }
 
     /// The last number that was given.
     #[must_use]
-    pub fn last(&self) -> Version {
+    pub fn last(&self) -> Lsn {
         self.last
     }
 
     /// Takes the number for a change that always fits.
-    pub fn number(&mut self, id: ChangeId, change: Change, time_ms: u64) -> Numbered {
+    pub fn number(&mut self, id: ChangeId, change: Change, time_ms: u64) -> LogEntry {
         self.last.number += 1;
-        Numbered { version: self.last, id, time_ms, change }
+        LogEntry { version: self.last, id, time_ms, change }
     }
 
     /// Goes back behind `last`: what was numbered since was not written down.
-    pub fn forget_after(&mut self, last: Version) {
+    pub fn forget_after(&mut self, last: Lsn) {
         self.last = self.last.min(last);
     }
 
@@ -59,7 +59,7 @@ impl Sequencer {
     /// That the tree cannot be read; no number is given then.
     pub fn sequence<V: View>(
         &mut self,
-        asked: &[Asked],
+        asked: &[ChangeRequest],
         tree: &mut V,
         time_ms: u64,
     ) -> Result<Vec<Verdict>, V::Error> {
@@ -82,7 +82,7 @@ impl Sequencer {
                     let change = draft.decided(ask)?;
                     draft.accept(&change, next);
                     ids.insert(ask.id, next);
-                    verdicts.push(Verdict::Numbered(Numbered {
+                    verdicts.push(Verdict::LogEntry(LogEntry {
                         version: next,
                         id: ask.id,
                         time_ms,
@@ -119,7 +119,7 @@ impl<V: View> View for Draft<'_, V> {
         self.base.longest_below(folder)
     }
 
-    fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, V::Error> {
+    fn number_of(&mut self, id: ChangeId) -> Result<Option<Lsn>, V::Error> {
         self.base.number_of(id)
     }
 
@@ -142,7 +142,7 @@ impl<V: View> Draft<'_, V> {
     }
 
     /// The change as it is numbered: a put has the mode of the file that it replaces, unless it says that it brings another.
-    fn decided(&mut self, ask: &Asked) -> Result<Change, V::Error> {
+    fn decided(&mut self, ask: &ChangeRequest) -> Result<Change, V::Error> {
         let mut change = ask.change.clone();
         if let Change::Put { path, mode, .. } = &mut change
             && ask.keep_mode
@@ -153,7 +153,7 @@ impl<V: View> Draft<'_, V> {
         Ok(change)
     }
 
-    fn accept(&mut self, change: &Change, version: Version) {
+    fn accept(&mut self, change: &Change, version: Lsn) {
         let node = |kind, mode| Some(Node { kind, version: Some(version), mode });
         let (path, node) = match change {
             Change::Put { path, mode, .. } => (path, node(Kind::File, *mode)),
@@ -180,7 +180,7 @@ mod tests {
     #[derive(Default)]
     struct Tree {
         nodes: BTreeMap<String, Node>,
-        made: HashMap<ChangeId, Version>,
+        made: HashMap<ChangeId, Lsn>,
     }
 
     impl View for Tree {
@@ -195,7 +195,7 @@ mod tests {
         fn longest_below(&mut self, _: &TreePath) -> Result<usize, Infallible> {
             Ok(0)
         }
-        fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, Infallible> {
+        fn number_of(&mut self, id: ChangeId) -> Result<Option<Lsn>, Infallible> {
             Ok(self.made.get(&id).copied())
         }
     }
@@ -204,8 +204,8 @@ mod tests {
         TreePath::new(text).unwrap()
     }
 
-    fn asked(n: u8, change: Change) -> Asked {
-        Asked { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
+    fn asked(n: u8, change: Change) -> ChangeRequest {
+        ChangeRequest { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
     }
 
     fn put(text: &str) -> Change {
@@ -226,13 +226,12 @@ mod tests {
         Change::Remove { path: path(text), recursive: false }
     }
 
-    fn run(tree: &mut Tree, asked: &[Asked]) -> Vec<Result<u64, Option<ErrorCode>>> {
-        let Ok(verdicts) =
-            Sequencer::new(Version { epoch: 1, number: 10 }).sequence(asked, tree, 0);
+    fn run(tree: &mut Tree, asked: &[ChangeRequest]) -> Vec<Result<u64, Option<ErrorCode>>> {
+        let Ok(verdicts) = Sequencer::new(Lsn { epoch: 1, number: 10 }).sequence(asked, tree, 0);
         verdicts
             .into_iter()
             .map(|verdict| match verdict {
-                Verdict::Numbered(numbered) => Ok(numbered.version.number),
+                Verdict::LogEntry(numbered) => Ok(numbered.version.number),
                 Verdict::Known(_) => Err(None),
                 Verdict::Refused(refusal) => Err(Some(refusal.code)),
             })
@@ -249,14 +248,13 @@ mod tests {
             if let Change::Put { mode, .. } = &mut change {
                 *mode = Mode::new(bits);
             }
-            all.push(Asked { keep_mode, ..asked(n, change) });
+            all.push(ChangeRequest { keep_mode, ..asked(n, change) });
         }
-        let Ok(verdicts) =
-            Sequencer::new(Version::default()).sequence(&all, &mut Tree::default(), 0);
+        let Ok(verdicts) = Sequencer::new(Lsn::default()).sequence(&all, &mut Tree::default(), 0);
         let modes: Vec<_> = verdicts
             .iter()
             .map(|verdict| match verdict {
-                Verdict::Numbered(Numbered { change: Change::Put { mode, .. }, .. }) => mode.bits(),
+                Verdict::LogEntry(LogEntry { change: Change::Put { mode, .. }, .. }) => mode.bits(),
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -302,7 +300,7 @@ mod tests {
     #[test]
     fn a_change_is_made_once() {
         let mut tree = Tree::default();
-        tree.made.insert(ChangeId([9; 16]), Version { epoch: 1, number: 3 });
+        tree.made.insert(ChangeId([9; 16]), Lsn { epoch: 1, number: 3 });
         assert_eq!(
             run(&mut tree, &[asked(9, put("a")), asked(1, put("b")), asked(1, put("b"))]),
             [Err(None), Ok(11), Err(None)]
@@ -311,12 +309,12 @@ mod tests {
 
     #[test]
     fn numbers_are_taken_back_only_where_nobody_saw_them() {
-        let mut sequencer = Sequencer::new(Version::default());
-        assert_eq!(sequencer.last(), Version { epoch: 1, number: 0 });
+        let mut sequencer = Sequencer::new(Lsn::default());
+        assert_eq!(sequencer.last(), Lsn { epoch: 1, number: 0 });
         let Ok(_) = sequencer.sequence(&[asked(1, put("a"))], &mut Tree::default(), 0);
         let before = sequencer.last();
         sequencer.number(ChangeId([2; 16]), Change::Withdraw { of: before }, 0);
         sequencer.forget_after(before);
-        assert_eq!(sequencer.last(), Version { epoch: 1, number: 1 });
+        assert_eq!(sequencer.last(), Lsn { epoch: 1, number: 1 });
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use relais_proto::{Beat, Counters, FolderId, Mark, SlaveId, SlaveReport, SlaveState, limits};
+use relais_proto::{Counters, FolderId, Heartbeat, Lsn, SlaveId, SlaveReport, SlaveState, limits};
 
 use crate::address::{Place, Viewpoint, endpoints_for};
 
@@ -21,13 +21,13 @@ pub(crate) struct Slave {
     pub id: SlaveId,
     pub folder: FolderId,
     pub place: Place,
-    pub mark: Mark,
+    pub mark: Lsn,
     /// The connection it has, if any.
     pub link: Option<LinkId>,
     /// When it was last heard of; none: not since the start.
     pub heard: Option<Duration>,
     /// Its last heartbeat on this link.
-    pub beat: Option<Beat>,
+    pub beat: Option<Heartbeat>,
     /// Clients sent to it since then.
     pub sent: u64,
     /// The state that was last told to the caller.

@@ -4,23 +4,18 @@
 //! random id. One process writes one line of changes, so two histories that share a timeline are the same up to the end of it
 //! in the shorter of them. What lies beyond that point in the one that does not survive is a branch.
 
-use relais_proto::{Version, limits};
+use relais_proto::{Lsn, limits};
 
 pub use relais_proto::Timeline;
 
 /// The last change of the `n`th timeline in a history that ends with `last`.
-fn end(history: &[Timeline], n: usize, last: Version) -> Version {
+fn end(history: &[Timeline], n: usize, last: Lsn) -> Lsn {
     history.get(n + 1).map_or(last, |next| next.after.min(last))
 }
 
 /// The last change up to which two histories are proven to be the same; the default version where nothing is.
 #[must_use]
-pub fn fork(
-    own: &[Timeline],
-    own_last: Version,
-    theirs: &[Timeline],
-    their_last: Version,
-) -> Version {
+pub fn fork(own: &[Timeline], own_last: Lsn, theirs: &[Timeline], their_last: Lsn) -> Lsn {
     let common = own.iter().enumerate().rev().find_map(|(n, mine)| {
         let m = theirs.iter().rposition(|other| other.id == mine.id)?;
         Some(end(own, n, own_last).min(end(theirs, m, their_last)))
@@ -29,7 +24,7 @@ pub fn fork(
 }
 
 /// Begins a timeline behind `last`. One in which nothing was numbered is not remembered, and of very many the oldest are not.
-pub fn begin(history: &mut Vec<Timeline>, id: [u8; 16], last: Version) {
+pub fn begin(history: &mut Vec<Timeline>, id: [u8; 16], last: Lsn) {
     if history.last().is_some_and(|now| now.id == id) {
         return;
     }
@@ -42,8 +37,8 @@ pub fn begin(history: &mut Vec<Timeline>, id: [u8; 16], last: Version) {
 mod tests {
     use super::*;
 
-    fn at(epoch: u32, number: u64) -> Version {
-        Version { epoch, number }
+    fn at(epoch: u32, number: u64) -> Lsn {
+        Lsn { epoch, number }
     }
 
     fn history(all: &[(u32, u64, u8)]) -> Vec<Timeline> {
@@ -73,8 +68,8 @@ mod tests {
     #[test]
     fn nothing_is_proven_without_a_shared_timeline() {
         let (one, other) = (history(&[(0, 0, 1)]), history(&[(0, 0, 2)]));
-        assert_eq!(fork(&one, at(1, 9), &other, at(1, 9)), Version::default());
-        assert_eq!(fork(&[], at(1, 9), &other, at(1, 9)), Version::default());
+        assert_eq!(fork(&one, at(1, 9), &other, at(1, 9)), Lsn::default());
+        assert_eq!(fork(&[], at(1, 9), &other, at(1, 9)), Lsn::default());
         // The oldest may have been dropped on either side.
         let (long, short) = (history(&[(0, 0, 1), (1, 5, 2), (1, 9, 3)]), history(&[(1, 5, 2)]));
         assert_eq!(fork(&long, at(1, 20), &short, at(1, 12)), at(1, 9));

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-use relais_proto::{Change, ChangeId, Numbered, TreePath, Version};
+use relais_proto::{Change, ChangeId, LogEntry, Lsn, TreePath};
 pub use relais_proto::{Content, TreeEntry as Entry};
 
 use crate::check::{Node, View};
@@ -28,12 +28,12 @@ pub struct Effects {
 pub struct Tree {
     /// Ordered by the bytes of the path, so that what is below a folder lies together.
     entries: BTreeMap<TreePath, Entry>,
-    last: Version,
+    last: Lsn,
     /// Where each content is, by its put.
-    puts: BTreeMap<Version, TreePath>,
+    puts: BTreeMap<Lsn, TreePath>,
     /// What each put has replaced, until it is known to be safe: a withdrawal brings it back. Nothing
     /// else is withdrawn, so a removed or moved subtree is not kept.
-    formers: BTreeMap<Version, Option<Entry>>,
+    formers: BTreeMap<Lsn, Option<Entry>>,
 }
 
 impl Tree {
@@ -45,7 +45,7 @@ impl Tree {
 
     /// The last change that was applied.
     #[must_use]
-    pub fn last(&self) -> Version {
+    pub fn last(&self) -> Lsn {
         self.last
     }
 
@@ -86,18 +86,18 @@ impl Tree {
 
     /// Where the content of a put is, as long as it is somewhere.
     #[must_use]
-    pub fn path_of(&self, put: Version) -> Option<&TreePath> {
+    pub fn path_of(&self, put: Lsn) -> Option<&TreePath> {
         self.puts.get(&put)
     }
 
     /// The puts whose content is somewhere in the tree, oldest first.
-    pub fn puts(&self) -> impl Iterator<Item = (Version, &TreePath)> {
+    pub fn puts(&self) -> impl Iterator<Item = (Lsn, &TreePath)> {
         self.puts.iter().map(|(put, path)| (*put, path))
     }
 
     /// A tree that was told entry by entry, as it is after `last`. What its changes replaced is not known: none can be withdrawn.
     #[must_use]
-    pub fn listed(entries: impl IntoIterator<Item = (TreePath, Entry)>, last: Version) -> Self {
+    pub fn listed(entries: impl IntoIterator<Item = (TreePath, Entry)>, last: Lsn) -> Self {
         let mut tree = Self { last, ..Self::default() };
         for (path, entry) in entries {
             tree.put_in(path, entry);
@@ -106,7 +106,7 @@ impl Tree {
     }
 
     /// Applies the next change. One that is not behind the last is left out: it was applied before.
-    pub fn apply(&mut self, numbered: &Numbered) -> Effects {
+    pub fn apply(&mut self, numbered: &LogEntry) -> Effects {
         let version = numbered.version;
         if version <= self.last {
             return Effects::default();
@@ -149,7 +149,7 @@ impl Tree {
     }
 
     /// Follows a withdrawal that another tree has worked out: what is at each path now.
-    pub fn restore(&mut self, version: Version, restored: &[(TreePath, Option<Entry>)]) {
+    pub fn restore(&mut self, version: Lsn, restored: &[(TreePath, Option<Entry>)]) {
         if version <= self.last {
             return;
         }
@@ -163,19 +163,19 @@ impl Tree {
     }
 
     /// The put is safe: what it replaced need not be remembered any more.
-    pub fn settle(&mut self, version: Version) {
+    pub fn settle(&mut self, version: Lsn) {
         self.formers.remove(&version);
     }
 
     /// Whether the content of a put can give way to what it replaced.
     #[must_use]
-    pub fn can_withdraw(&self, put: Version) -> bool {
+    pub fn can_withdraw(&self, put: Lsn) -> bool {
         self.puts.contains_key(&put) && self.formers.contains_key(&put)
     }
 
     /// Whether the put replaced other content, as far as that is known.
     #[must_use]
-    pub fn replaced(&self, put: Version) -> bool {
+    pub fn replaced(&self, put: Lsn) -> bool {
         matches!(self.formers.get(&put), Some(Some(_)))
     }
 
@@ -216,7 +216,7 @@ impl Tree {
         &mut self,
         from: &TreePath,
         to: &TreePath,
-        version: Version,
+        version: Lsn,
     ) -> Vec<(TreePath, Option<Entry>)> {
         let mut former = Vec::new();
         for old in self.subtree(from) {
@@ -235,7 +235,7 @@ impl Tree {
     }
 
     /// The content that a put has brought gives way, wherever it is now, to what it replaced, under the new number.
-    fn withdraw(&mut self, of: Version, version: Version) -> Effects {
+    fn withdraw(&mut self, of: Lsn, version: Lsn) -> Effects {
         let mut effects = Effects::default();
         let path = self.puts.get(&of).cloned();
         if let (Some(former), Some(path)) = (self.formers.remove(&of), path) {
@@ -254,7 +254,7 @@ impl Tree {
 
 /// What a withdrawn change has replaced, under a new number. The mode is the file's own, whatever its content: what has changed it
 /// since the put `now` holds for what comes back, too.
-pub(crate) fn given_back(former: Entry, now: Option<&Entry>, version: Version) -> Entry {
+pub(crate) fn given_back(former: Entry, now: Option<&Entry>, version: Lsn) -> Entry {
     let kept = now.filter(|now| now.kind() == former.kind()).map(|now| now.mode);
     Entry { version, mode: kept.unwrap_or(former.mode), ..former }
 }
@@ -270,12 +270,12 @@ pub struct Known {
     /// The tree.
     pub tree: Tree,
     /// Numbers of changes.
-    pub ids: HashMap<ChangeId, Version>,
+    pub ids: HashMap<ChangeId, Lsn>,
 }
 
 impl Known {
     /// Applies the next change and remembers its id.
-    pub fn apply(&mut self, numbered: &Numbered) -> Effects {
+    pub fn apply(&mut self, numbered: &LogEntry) -> Effects {
         self.ids.insert(numbered.id, numbered.version);
         self.tree.apply(numbered)
     }
@@ -300,7 +300,7 @@ impl View for Known {
         Ok(self.tree.below(folder).map(|(path, _)| path.as_str().len()).max().unwrap_or(0))
     }
 
-    fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, Self::Error> {
+    fn number_of(&mut self, id: ChangeId) -> Result<Option<Lsn>, Self::Error> {
         Ok(self.ids.get(&id).copied())
     }
 }
@@ -308,7 +308,7 @@ impl View for Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequence::{Asked, Sequencer, Verdict};
+    use crate::sequence::{ChangeRequest, Sequencer, Verdict};
     use relais_proto::{Digest, Expect, FileTime, Mode};
 
     fn path(text: &str) -> TreePath {
@@ -327,14 +327,18 @@ mod tests {
 
     /// Applies changes that fit, as a master does; the paths that are there afterwards with number and size.
     fn made(changes: &[Change]) -> (Known, Vec<(String, u64, Option<u64>)>) {
-        let (mut known, mut sequencer) = (Known::default(), Sequencer::new(Version::default()));
+        let (mut known, mut sequencer) = (Known::default(), Sequencer::new(Lsn::default()));
         for (n, change) in changes.iter().enumerate() {
             let id = ChangeId([u8::try_from(n).unwrap(); 16]);
-            let asked =
-                [Asked { id, change: change.clone(), expect: Expect::Any, keep_mode: false }];
+            let asked = [ChangeRequest {
+                id,
+                change: change.clone(),
+                expect: Expect::Any,
+                keep_mode: false,
+            }];
             let Ok(verdicts) = sequencer.sequence(&asked, &mut known, 0);
             match &verdicts[..] {
-                [Verdict::Numbered(numbered)] => drop(known.apply(numbered)),
+                [Verdict::LogEntry(numbered)] => drop(known.apply(numbered)),
                 other => panic!("{change:?}: {other:?}"),
             }
         }
@@ -352,7 +356,7 @@ mod tests {
     #[test]
     fn another_mode_stays_where_content_is_withdrawn() {
         let private = Change::SetMode { path: path("f"), mode: Mode::new(0o600) };
-        let withdraw = Change::Withdraw { of: Version { epoch: 1, number: 2 } };
+        let withdraw = Change::Withdraw { of: Lsn { epoch: 1, number: 2 } };
         let (known, all) = made(&[put("f", 1), put("f", 2), private, withdraw]);
         assert_eq!(all, [("/f".to_owned(), 4, Some(1))]);
         assert_eq!(known.tree.get(&path("f")).map(|entry| entry.mode), Some(Mode::new(0o600)));
@@ -390,7 +394,7 @@ mod tests {
 
     #[test]
     fn what_a_withdrawn_change_has_replaced_comes_back_under_a_new_number() {
-        let of = |number| Change::Withdraw { of: Version { epoch: 1, number } };
+        let of = |number| Change::Withdraw { of: Lsn { epoch: 1, number } };
         assert_eq!(made(&[put("f", 1), put("f", 2), of(2)]).1, [("/f".to_owned(), 3, Some(1))]);
         assert_eq!(made(&[put("f", 1), of(1)]).1, []);
         assert_eq!(
@@ -408,9 +412,9 @@ mod tests {
             "the content gives way where it is now"
         );
         let (mut known, _) = made(&[put("f", 1), put("f", 2)]);
-        known.tree.settle(Version { epoch: 1, number: 2 });
-        known.apply(&Numbered {
-            version: Version { epoch: 1, number: 3 },
+        known.tree.settle(Lsn { epoch: 1, number: 2 });
+        known.apply(&LogEntry {
+            version: Lsn { epoch: 1, number: 3 },
             id: ChangeId([9; 16]),
             time_ms: 0,
             change: of(2),
@@ -429,13 +433,13 @@ mod tests {
             known.tree.iter().map(|(path, entry)| (path.clone(), *entry)),
             known.tree.last(),
         );
-        let version = Version { epoch: 1, number: 3 };
-        let change = Change::Withdraw { of: Version { epoch: 1, number: 2 } };
+        let version = Lsn { epoch: 1, number: 3 };
+        let change = Change::Withdraw { of: Lsn { epoch: 1, number: 2 } };
         assert!(
-            known.tree.can_withdraw(Version { epoch: 1, number: 2 })
-                && !told.can_withdraw(Version { epoch: 1, number: 2 })
+            known.tree.can_withdraw(Lsn { epoch: 1, number: 2 })
+                && !told.can_withdraw(Lsn { epoch: 1, number: 2 })
         );
-        let effects = known.apply(&Numbered { version, id: ChangeId([9; 16]), time_ms: 0, change });
+        let effects = known.apply(&LogEntry { version, id: ChangeId([9; 16]), time_ms: 0, change });
         told.restore(version, &effects.restored);
         assert!(
             known.tree.iter().eq(told.iter())
@@ -449,8 +453,8 @@ mod tests {
     fn what_was_applied_is_not_applied_again() {
         let (known, all) = made(&[put("f", 1), put("f", 2)]);
         let mut again = known.clone();
-        again.apply(&Numbered {
-            version: Version { epoch: 1, number: 1 },
+        again.apply(&LogEntry {
+            version: Lsn { epoch: 1, number: 1 },
             id: ChangeId([0; 16]),
             time_ms: 0,
             change: put("f", 1),

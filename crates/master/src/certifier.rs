@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
 use relais_net::tls::{
-    Encrypt, Fingerprint, MASTER_NAME, SLAVE_NAME, Showcase, TlsOptions, TlsServer,
+    Encrypt, Fingerprint, MASTER_NAME, SLAVE_NAME, ServerCertificate, TlsOptions, TlsServer,
 };
 use relais_proto::{LinkMessage, limits};
-use relais_state::{Authority, Certified, ServerKey, Term};
+use relais_state::{Authority, Certified, ServerKey, Validity};
 
 /// Pause before a renewal that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -18,13 +18,13 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub struct Certifier {
     authority: Authority,
     encrypt: Encrypt,
-    showcase: Arc<Showcase>,
+    showcase: Arc<ServerCertificate>,
     /// Whether somebody has brought the master's certificate.
     brought: bool,
     /// How long a certificate is good.
     life: Duration,
     /// Until when the master's own needs no look.
-    term: Mutex<Term>,
+    term: Mutex<Validity>,
 }
 
 impl Certifier {
@@ -35,8 +35,8 @@ impl Certifier {
     pub fn new(authority: Authority, options: &TlsOptions, life: Duration) -> Result<Self, String> {
         let brought = !options.files.is_empty();
         let showcase =
-            if brought { open_brought(options.files.clone())? } else { Showcase::empty() };
-        let term = Mutex::new(Term::new(Instant::now(), SystemTime::now(), Duration::ZERO));
+            if brought { open_brought(options.files.clone())? } else { ServerCertificate::empty() };
+        let term = Mutex::new(Validity::new(Instant::now(), SystemTime::now(), Duration::ZERO));
         let this = Self {
             authority,
             encrypt: options.encrypt,
@@ -77,12 +77,12 @@ impl Certifier {
         }
     }
 
-    fn term(&self) -> std::sync::MutexGuard<'_, Term> {
+    fn term(&self) -> std::sync::MutexGuard<'_, Validity> {
         self.term.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin(&self, time: Duration) {
-        *self.term() = Term::new(Instant::now(), SystemTime::now(), time);
+        *self.term() = Validity::new(Instant::now(), SystemTime::now(), time);
     }
 
     fn renew(&self) -> Result<(), String> {
@@ -113,8 +113,8 @@ impl Certifier {
     }
 }
 
-fn open_brought(files: Vec<PathBuf>) -> Result<Showcase, String> {
+fn open_brought(files: Vec<PathBuf>) -> Result<ServerCertificate, String> {
     // Whoever starts a master with a bad certificate learns it at once.
-    Showcase::empty().show(&relais_net::tls::read_pem(&files)?)?;
-    Ok(Showcase::of_files(files))
+    ServerCertificate::empty().show(&relais_net::tls::read_pem(&files)?)?;
+    Ok(ServerCertificate::of_files(files))
 }

@@ -10,15 +10,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, info, warn};
 use relais_cluster::{
-    Conflict, Event, Joining, LinkId, NoSlave, Notice, Place, Registry, Viewpoint, same_host,
+    Conflict, Event, JoinRequest, LinkId, NoSlave, Place, Registry, SlaveStateChange, Viewpoint,
+    same_host,
 };
 use relais_proto::{
-    Beat, ClusterId, Endpoint, ErrorCode, LinkMessage, Login, PathPart, Refusal, Registration,
-    Reply, Scrub, Seldom, SlaveId, SlaveReport, SlaveState, TreePart, TreePath, clean, limits,
-    quoted,
+    ClusterId, Endpoint, ErrorCode, Heartbeat, LinkMessage, LogRateLimiter, Login, PathPart,
+    Refusal, Registration, Reply, Scrub, SlaveId, SlaveReport, SlaveState, TreePart, TreePath,
+    clean, limits, quoted,
 };
 use relais_state::{
-    Alone, ClusterKey, Guesses, LiveAccounts, LoginDesk, Pending, Rights, Ticket, User,
+    Alone, ClusterKey, FailedLogins, LiveAccounts, PasswordVerifier, Pending, Rights, Ticket, User,
 };
 
 use crate::certifier::Certifier;
@@ -60,7 +61,7 @@ pub(crate) struct Core {
     /// Who may log in.
     accounts: Arc<LiveAccounts>,
     /// Where their passwords are looked at.
-    pub desk: LoginDesk,
+    pub desk: PasswordVerifier,
     /// Who certifies.
     pub certifier: Certifier,
     /// The generation of the accounts that the slaves were told last.
@@ -85,7 +86,7 @@ struct Marked {
     /// How often each was made ready.
     readies: BTreeMap<SlaveId, u64>,
     /// The last heartbeat of each link, as it came.
-    beats: BTreeMap<LinkId, (SlaveId, Beat)>,
+    beats: BTreeMap<LinkId, (SlaveId, Heartbeat)>,
 }
 
 impl Core {
@@ -105,9 +106,9 @@ impl Core {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Each keeps a core busy.
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let desk = LoginDesk::open(
+        let desk = PasswordVerifier::open(
             Arc::clone(&accounts),
-            Guesses::new()?,
+            FailedLogins::new()?,
             Box::new(Alone::new()),
             threads,
         )?;
@@ -153,7 +154,7 @@ impl Core {
                 self.ticket_without_account(peer.ip()),
             )),
             (None, false) => {
-                static REFUSED: Seldom = Seldom::new();
+                static REFUSED: LogRateLimiter = LogRateLimiter::new();
                 if let Some(more) = REFUSED.turn(Instant::now()) {
                     info!(
                         "{peer}: login as {} refused: there are no accounts{more}",
@@ -267,7 +268,7 @@ impl Core {
             same_host: same_host(peer, local),
         };
         let joining =
-            Joining { id, link, place: place.clone(), folder: wish.folder, mark: wish.mark };
+            JoinRequest { id, link, place: place.clone(), folder: wish.folder, mark: wish.mark };
         loop {
             let result = self.registry().register(joining.clone(), self.now());
             match result {
@@ -289,7 +290,7 @@ impl Core {
     }
 
     /// A heartbeat came; the answer to it, or none where the link counts no longer.
-    pub fn beat(&self, id: SlaveId, link: LinkId, beat: Beat) -> Option<LinkMessage> {
+    pub fn beat(&self, id: SlaveId, link: LinkId, beat: Heartbeat) -> Option<LinkMessage> {
         let draining = {
             let mut marked = self.marked();
             marked.beats.insert(link, (id, beat.clone()));
@@ -306,7 +307,7 @@ impl Core {
             let retries = marked.readies.get(&slave).copied().unwrap_or_default();
             (marked.draining.contains(&slave), retries)
         };
-        LinkMessage::BeatAck {
+        LinkMessage::HeartbeatAck {
             mark: self.shown.mark(),
             time_ms: self.time_ms(),
             generation: self.accounts.generation(),
@@ -318,9 +319,9 @@ impl Core {
     }
 
     /// A slave that is being drained is shown so, and gets no clients, whatever it thinks of itself.
-    fn note(&self, link: LinkId, beat: Beat, draining: bool) -> bool {
+    fn note(&self, link: LinkId, beat: Heartbeat, draining: bool) -> bool {
         let state = if draining { SlaveState::Draining } else { beat.state };
-        self.registry().beat(link, Beat { state, ..beat }, self.now())
+        self.registry().beat(link, Heartbeat { state, ..beat }, self.now())
     }
 
     /// A slave's link has ended.
@@ -336,7 +337,7 @@ impl Core {
 
     /// No more clients for a slave, at once, also when it comes back; or clients again.
     pub fn drain(&self, slave: SlaveId, draining: bool) {
-        let beats: Vec<(LinkId, Beat)> = {
+        let beats: Vec<(LinkId, Heartbeat)> = {
             let mut marked = self.marked();
             if draining {
                 marked.draining.insert(slave)
@@ -429,7 +430,7 @@ fn resolve(advertise: &str) -> Result<Vec<SocketAddr>, Refusal> {
     }
 }
 
-fn log_notice(notice: &Notice) {
+fn log_notice(notice: &SlaveStateChange) {
     let who = match notice.addr {
         Some(addr) => format!("slave {} at {addr}", notice.id),
         None => format!("slave {}", notice.id),

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use log::{debug, warn};
-use relais_net::tls::Binding;
-use relais_net::{Greeter, Step};
+use relais_net::tls::ChannelBinding;
+use relais_net::{LoginHandler, Step};
 use relais_proto::{
-    ErrorCode, FrameType, Hello, LinkMessage, Login, Refusal, Reply, Request, Role, Seldom,
+    ErrorCode, FrameType, Hello, LinkMessage, LogRateLimiter, Login, Refusal, Reply, Request, Role,
     ServerRole, SlaveId, VERSIONS, WireError, clean, common_version, limits,
 };
 use relais_state::{LinkChallenger, LinkError, Pending, Verdict};
@@ -40,7 +40,7 @@ enum Stage {
     Over,
 }
 
-pub(crate) struct Usher {
+pub(crate) struct MasterLogin {
     core: Arc<Core>,
     peer: SocketAddr,
     local: SocketAddr,
@@ -50,7 +50,7 @@ pub(crate) struct Usher {
     /// Counts this login while it is under way.
     under_way: Option<Counted>,
     /// What ties proofs to the line, where that is encrypted.
-    binding: Option<Binding>,
+    binding: Option<ChannelBinding>,
 }
 
 /// Counts as long as it lives.
@@ -69,7 +69,7 @@ impl Drop for Counted {
     }
 }
 
-impl Usher {
+impl MasterLogin {
     pub fn new(core: Arc<Core>, peer: SocketAddr, local: SocketAddr) -> Self {
         Self { core, peer, local, stage: Stage::Hello, failed: 0, under_way: None, binding: None }
     }
@@ -176,7 +176,7 @@ impl Usher {
     ) -> Result<Step<Visitor>, Refusal> {
         let message = LinkMessage::decode(kind, payload).map_err(|error| refusal(&error))?;
         challenger.check(&message, &self.core.key).map_err(|error| {
-            static BAD_PROOF: Seldom = Seldom::new();
+            static BAD_PROOF: LogRateLimiter = LogRateLimiter::new();
             if matches!(error, LinkError::BadProof)
                 && let Some(more) = BAD_PROOF.turn(Instant::now())
             {
@@ -196,10 +196,10 @@ impl Usher {
     }
 }
 
-impl Drop for Usher {
+impl Drop for MasterLogin {
     /// The master proves the cluster key first, so a slave with another key ends the connection instead of giving its own proof.
     fn drop(&mut self) {
-        static UNPROVED: Seldom = Seldom::new();
+        static UNPROVED: LogRateLimiter = LogRateLimiter::new();
         if let Stage::Proof(who, challenger) = &self.stage
             && !self.core.stopping.load(Ordering::Relaxed)
             && let Some(more) = UNPROVED.turn(Instant::now())
@@ -213,7 +213,7 @@ impl Drop for Usher {
     }
 }
 
-impl Greeter for Usher {
+impl LoginHandler for MasterLogin {
     type Value = Visitor;
 
     fn is_known(&self) -> bool {
@@ -228,7 +228,7 @@ impl Greeter for Usher {
         })
     }
 
-    fn secured(&mut self, binding: Binding) {
+    fn secured(&mut self, binding: ChannelBinding) {
         self.binding = Some(binding);
     }
 

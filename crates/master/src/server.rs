@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 use relais_cluster::{Balance, Registry};
 use relais_net::tls::all_delivered;
-use relais_net::{Arrival, Connection, WaitingRoom, room_beside};
+use relais_net::{AuthenticatedConnection, Connection, PreAuthPool, room_beside};
 use relais_state::{ClusterKey, LiveAccounts};
 use thiserror::Error;
 
 use crate::certifier::Certifier;
 use crate::core::Core;
-use crate::greeter::{Usher, Visitor};
+use crate::greeter::{MasterLogin, Visitor};
 use crate::lines::Kind;
 use crate::order::{Engine, Job, Orders, Store};
 use crate::stop::Stop;
@@ -87,7 +87,7 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
     )?);
     let engine = Engine::new(Arc::clone(&core), config.store, config.remember);
     let order = thread::Builder::new().name("order".to_owned()).spawn(move || engine.run(&jobs))?;
-    let mut room = WaitingRoom::new(listener, room_beside(RESERVE, WAITING), Some(tls))?;
+    let mut room = PreAuthPool::new(listener, room_beside(RESERVE, WAITING), Some(tls))?;
     info!("cluster {}", core.cluster);
     while !stop.is_asked() {
         // What comes behind this wakes the poll that follows.
@@ -96,7 +96,7 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
             true,
             &[stop.as_fd(), core.desk.wake()],
             Some(LOOK_EVERY),
-            &mut |peer, local| Usher::new(core.clone(), peer, local),
+            &mut |peer, local| MasterLogin::new(core.clone(), peer, local),
         )? {
             receive(&core, arrival);
         }
@@ -120,7 +120,7 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
 }
 
 /// Gives a link its thread.
-fn receive(core: &Arc<Core>, arrival: Arrival<Visitor>) {
+fn receive(core: &Arc<Core>, arrival: AuthenticatedConnection<Visitor>) {
     let (peer, core) = (arrival.stream.peer, Arc::clone(core));
     let spawned =
         thread::Builder::new().name("link".to_owned()).spawn(move || attend(&core, arrival));
@@ -130,14 +130,14 @@ fn receive(core: &Arc<Core>, arrival: Arrival<Visitor>) {
 }
 
 /// Serves a link to its end. Where its thread panics the link has ended, as for its peer, and the log says so.
-fn attend(core: &Core, arrival: Arrival<Visitor>) {
+fn attend(core: &Core, arrival: AuthenticatedConnection<Visitor>) {
     let peer = arrival.stream.peer;
     if catch_unwind(AssertUnwindSafe(|| serve(core, arrival))).is_err() {
         error!("the thread of the link of {peer} failed: the link is closed");
     }
 }
 
-fn serve(core: &Core, arrival: Arrival<Visitor>) {
+fn serve(core: &Core, arrival: AuthenticatedConnection<Visitor>) {
     let Visitor { id, place } = arrival.value;
     let peer = arrival.stream.peer;
     let connection = match Connection::over(arrival.stream, READ_AHEAD) {
@@ -157,7 +157,7 @@ fn serve(core: &Core, arrival: Arrival<Visitor>) {
 /// Slaves' links end at once: a slave comes back by itself.
 fn finish(
     core: &Arc<Core>,
-    mut room: WaitingRoom<Usher>,
+    mut room: PreAuthPool<MasterLogin>,
     until: Instant,
 ) -> Result<(), MasterError> {
     info!("stopping");
@@ -167,7 +167,7 @@ fn finish(
         let wait = STOP_LOOK_EVERY.min(until.saturating_duration_since(Instant::now()));
         core.desk.drain();
         for arrival in room.poll(false, &[core.desk.wake()], Some(wait), &mut |peer, local| {
-            Usher::new(core.clone(), peer, local)
+            MasterLogin::new(core.clone(), peer, local)
         })? {
             receive(core, arrival);
         }

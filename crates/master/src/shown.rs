@@ -3,13 +3,13 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use relais_cluster::Halt;
-use relais_proto::{Mark, Version};
+use relais_proto::Lsn;
 
 /// The state of the order, set by its thread.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct State {
     /// The last change that is in the journal.
-    pub mark: Mark,
+    pub mark: Lsn,
     /// Why nothing is numbered, where that is so.
     pub halted: Option<Halt>,
     /// Contents that nobody is known to have.
@@ -29,19 +29,19 @@ impl Shown {
     }
 
     /// The last change that is in the journal.
-    pub fn mark(&self) -> Mark {
+    pub fn mark(&self) -> Lsn {
         self.state().mark
     }
 
     /// A change is in the journal now.
-    pub fn set_mark(&self, last: Version) {
+    pub fn set_mark(&self, last: Lsn) {
         self.state().mark = at_least_first(last);
     }
 
     /// All of it.
     pub fn set(
         &self,
-        last: Version,
+        last: Lsn,
         halted: Option<Halt>,
         lost: usize,
         (removals, removals_cap): (usize, usize),
@@ -61,6 +61,6 @@ impl Shown {
 }
 
 /// Before the first change a cluster is in epoch 1.
-fn at_least_first(last: Version) -> Mark {
-    last.max(Version { epoch: 1, number: 0 })
+fn at_least_first(last: Lsn) -> Lsn {
+    last.max(Lsn { epoch: 1, number: 0 })
 }

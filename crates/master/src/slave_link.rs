@@ -172,7 +172,7 @@ fn answer(
 ) -> Result<(), End> {
     let (id, folder) = (slave.id, slave.folder);
     match connection.read_link()?.ok_or(End::Closed)? {
-        LinkMessage::Beat(beat) => {
+        LinkMessage::Heartbeat(beat) => {
             let serves = beat.state == SlaveState::InService;
             outbox.send(&core.beat(id, link, beat).ok_or(End::Replaced)?);
             // Not before: a slave that never came so far, such as one with the ids of another, is no loss.

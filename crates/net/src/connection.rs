@@ -12,8 +12,8 @@ use relais_proto::{
 
 use socket2::Socket;
 
-use crate::tls::{Binding, Secured};
-use crate::{Pace, Stream};
+use crate::tls::{ChannelBinding, TlsInfo};
+use crate::{MinimumThroughput, Stream};
 
 /// Bytes read ahead by whoever receives content: a control frame fits, and a few small blocks.
 pub(crate) const READ_AHEAD: usize = 64 * 1024;
@@ -41,11 +41,11 @@ impl ReadLimits {
 }
 
 /// Is shown the replies that a connection reads, before whoever reads them.
-pub type ReplyWatcher = Box<dyn FnMut(&Reply) + Send + Sync>;
+pub type ReplyObserver = Box<dyn FnMut(&Reply) + Send + Sync>;
 
 /// The watcher of one connection, if it has one.
 #[derive(Default)]
-struct Watched(Option<ReplyWatcher>);
+struct Watched(Option<ReplyObserver>);
 
 impl fmt::Debug for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,7 +75,7 @@ pub struct Connection {
     /// The header that was read last and could not be understood.
     unknown: [u8; HEADER_LEN],
     watched: Watched,
-    secured: Option<Secured>,
+    secured: Option<TlsInfo>,
 }
 
 impl Connection {
@@ -172,17 +172,17 @@ impl Connection {
 
     /// What is known of the line where this side has encrypted it; none in the clear.
     #[must_use]
-    pub fn secured(&self) -> Option<Secured> {
+    pub fn secured(&self) -> Option<TlsInfo> {
         self.secured
     }
 
     /// What ties proofs to the line; none in the clear.
     #[must_use]
-    pub fn binding(&self) -> Option<Binding> {
+    pub fn binding(&self) -> Option<ChannelBinding> {
         self.secured.map(|secured| secured.binding)
     }
 
-    pub(crate) fn secure(&mut self, secured: Secured) {
+    pub(crate) fn secure(&mut self, secured: TlsInfo) {
         self.secured = Some(secured);
     }
 
@@ -217,7 +217,7 @@ impl Connection {
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] where the peer takes too little, or the socket's.
     pub fn flush(&mut self) -> io::Result<()> {
-        let mut pace = Pace::new(Instant::now());
+        let mut pace = MinimumThroughput::new(Instant::now());
         let result = send_all(&self.stream, &self.output, &mut pace);
         self.output.clear();
         result
@@ -308,7 +308,7 @@ impl Connection {
         if rest.is_empty() {
             return Ok(());
         }
-        let mut pace = Pace::new(Instant::now());
+        let mut pace = MinimumThroughput::new(Instant::now());
         // Small blocks come through the read-ahead, large ones without a copy.
         while !rest.is_empty() {
             let got = if rest.len() < self.input.len() / 4 {
@@ -379,7 +379,7 @@ impl Connection {
 
     /// Shows each reply that is read from here on to `watcher`, in place of an earlier one: what servers tell besides their
     /// answers is then looked after in one place, whoever reads the answers.
-    pub fn watch_replies(&mut self, watcher: ReplyWatcher) {
+    pub fn watch_replies(&mut self, watcher: ReplyObserver) {
         self.watched = Watched(Some(watcher));
     }
 
@@ -501,7 +501,7 @@ fn read_some(mut stream: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Sends all of `bytes`, as long as the peer keeps the pace.
-fn send_all(mut stream: &Socket, mut bytes: &[u8], pace: &mut Pace) -> io::Result<()> {
+fn send_all(mut stream: &Socket, mut bytes: &[u8], pace: &mut MinimumThroughput) -> io::Result<()> {
     while !bytes.is_empty() {
         let sent = match stream.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -6,25 +6,25 @@
 //! for, and never binds or chooses an address: callers do.
 
 mod connection;
-mod crowd;
 mod descriptors;
-mod foreign;
-mod guest;
+mod evictor;
+mod foreign_protocol;
+mod handshake_limiter;
 mod host;
-mod pace;
+mod minimum_throughput;
+mod pre_auth;
+mod pre_auth_pool;
 mod stream;
 pub mod tls;
-mod tolls;
-mod waiting;
 
-pub use connection::{Connection, ReadLimits, ReplyWatcher};
+pub use connection::{Connection, ReadLimits, ReplyObserver};
 pub use descriptors::room_beside;
-pub use guest::{Greeter, Step};
 pub use host::{DEFAULT_PORT, Host};
-pub use pace::Pace;
+pub use minimum_throughput::MinimumThroughput;
+pub use pre_auth::{LoginHandler, Step};
+pub use pre_auth_pool::{AuthenticatedConnection, PreAuthPool, wake_fd};
 pub use socket2::Socket;
 pub use stream::Stream;
-pub use waiting::{Arrival, WaitingRoom, wake_fd};
 
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};

@@ -9,10 +9,10 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use relais_net::tls::{
-    Authorities, Binding, DialError, Dialer, Encrypt, Fingerprint, MASTER_NAME, SLAVE_NAME,
-    Showcase, TlsServer, Trust, TrustError,
+    ChannelBinding, DialError, Dialer, Encrypt, Fingerprint, MASTER_NAME, SLAVE_NAME,
+    ServerCertificate, TlsServer, Trust, TrustError, TrustedAuthorities,
 };
-use relais_net::{Arrival, Connection, Greeter, Step, WaitingRoom};
+use relais_net::{AuthenticatedConnection, Connection, LoginHandler, PreAuthPool, Step};
 use relais_proto::{ErrorCode, FrameType, Refusal, Reply, Request, WireError};
 
 /// Held by whoever counts what the process has.
@@ -53,15 +53,15 @@ impl Authority {
 }
 
 fn tls(encrypt: Encrypt, pem: &str) -> TlsServer {
-    let showcase = Showcase::empty();
+    let showcase = ServerCertificate::empty();
     showcase.show(pem.as_bytes()).unwrap();
     TlsServer::new(encrypt, Arc::new(showcase)).unwrap()
 }
 
 /// Lets in whoever sends `Ping`.
-struct Doorman(Sender<Binding>);
+struct Doorman(Sender<ChannelBinding>);
 
-impl Greeter for Doorman {
+impl LoginHandler for Doorman {
     type Value = ();
     fn frame(&mut self, kind: FrameType, _: &[u8]) -> Step<()> {
         match kind {
@@ -71,7 +71,7 @@ impl Greeter for Doorman {
             }
         }
     }
-    fn secured(&mut self, binding: Binding) {
+    fn secured(&mut self, binding: ChannelBinding) {
         self.0.send(binding).unwrap();
     }
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {
@@ -89,15 +89,15 @@ fn encoded(reply: &Reply) -> Vec<u8> {
 fn room(
     tls: TlsServer,
     serve: impl Fn(Connection) + Send + Sync + 'static,
-) -> (SocketAddr, std::sync::mpsc::Receiver<Binding>) {
+) -> (SocketAddr, std::sync::mpsc::Receiver<ChannelBinding>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let (sender, bindings) = channel();
     let serve = Arc::new(serve);
     std::thread::spawn(move || {
-        let mut room = WaitingRoom::new(listener, 64, Some(tls)).unwrap();
+        let mut room = PreAuthPool::new(listener, 64, Some(tls)).unwrap();
         loop {
-            for Arrival { stream, .. } in
+            for AuthenticatedConnection { stream, .. } in
                 room.poll(true, &[], Some(SOON), &mut |_, _| Doorman(sender.clone())).unwrap()
             {
                 let serve = serve.clone();
@@ -172,7 +172,7 @@ fn whoever_must_encrypt_and_does_not_is_told_so_and_the_other_way_round() {
         Some(Reply::Pong)
     );
     // A server that has no certificate yet takes nobody.
-    let empty = TlsServer::new(Encrypt::Always, Arc::new(Showcase::empty())).unwrap();
+    let empty = TlsServer::new(Encrypt::Always, Arc::new(ServerCertificate::empty())).unwrap();
     let (addr, _bindings) = room(empty, echo);
     assert!(matches!(dial(Encrypt::Always, addr, &Trust::Anyone), Err(DialError::Io(_))));
 }
@@ -182,7 +182,8 @@ fn only_who_belongs_to_the_authority_is_trusted() {
     let _held = ALONE.read();
     let (ours, theirs) = (Authority::new(), Authority::new());
     let known = Trust::Known(ours.fingerprint());
-    let chosen = Trust::Chosen(Authorities::from_pem(ours.certificate.pem().as_bytes()).unwrap());
+    let chosen =
+        Trust::Chosen(TrustedAuthorities::from_pem(ours.certificate.pem().as_bytes()).unwrap());
     let try_it = |pem: &str, trust: &Trust| {
         let (addr, _bindings) = room(tls(Encrypt::Always, pem), echo);
         match dial(Encrypt::Always, addr, trust) {
@@ -227,7 +228,7 @@ fn only_who_belongs_to_the_authority_is_trusted() {
     let other = ours.server(MASTER_NAME);
     let mixed = ours.server(MASTER_NAME).split("-----BEGIN CERT").next().unwrap().to_owned()
         + &other[other.find("-----BEGIN CERT").unwrap()..];
-    assert!(Showcase::empty().show(mixed.as_bytes()).is_err());
+    assert!(ServerCertificate::empty().show(mixed.as_bytes()).is_err());
 }
 
 /// Carries bytes between a client and `server`, and cuts both after `limit` bytes from the server, without a word of TLS.

@@ -6,13 +6,13 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use relais_net::{Arrival, Connection, Greeter, Step, WaitingRoom};
+use relais_net::{AuthenticatedConnection, Connection, LoginHandler, PreAuthPool, Step};
 use relais_proto::{ErrorCode, FrameType, Refusal, Reply, Request, WireError};
 
 /// Lets in whoever sends `Ping`, and answers first where `reply` is set.
 struct Doorman;
 
-impl Greeter for Doorman {
+impl LoginHandler for Doorman {
     type Value = &'static str;
     fn frame(&mut self, kind: FrameType, _: &[u8]) -> Step<Self::Value> {
         match kind {
@@ -36,14 +36,17 @@ fn refusal(text: &str) -> Vec<u8> {
     encoded(&Reply::Error(Refusal::new(ErrorCode::BadRequest, text)))
 }
 
-fn room(capacity: usize) -> (WaitingRoom<Doorman>, SocketAddr) {
+fn room(capacity: usize) -> (PreAuthPool<Doorman>, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    (WaitingRoom::new(listener, capacity, None).unwrap(), addr)
+    (PreAuthPool::new(listener, capacity, None).unwrap(), addr)
 }
 
 /// Polls until somebody is through or the time is over.
-fn poll_for(room: &mut WaitingRoom<Doorman>, time: Duration) -> Vec<Arrival<&'static str>> {
+fn poll_for(
+    room: &mut PreAuthPool<Doorman>,
+    time: Duration,
+) -> Vec<AuthenticatedConnection<&'static str>> {
     let until = Instant::now() + time;
     loop {
         let arrivals =
@@ -189,7 +192,7 @@ struct Slow {
     open: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
-impl Greeter for Slow {
+impl LoginHandler for Slow {
     type Value = ();
     fn frame(&mut self, _: FrameType, _: &[u8]) -> Step<()> {
         Step::Pending
@@ -208,9 +211,9 @@ impl Greeter for Slow {
 fn who_is_pending_is_not_read_from_and_leaves_when_the_peer_does() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    let mut room = WaitingRoom::new(listener, 8, None).unwrap();
+    let mut room = PreAuthPool::new(listener, 8, None).unwrap();
     let open = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let poll = |room: &mut WaitingRoom<Slow>| {
+    let poll = |room: &mut PreAuthPool<Slow>| {
         let open = open.clone();
         room.poll(true, &[], Some(Duration::from_millis(20)), &mut |_, _| Slow {
             open: open.clone(),

@@ -1,9 +1,7 @@
 //! Changes to the tree: what clients ask for, what is numbered, and what journals keep.
 
 use crate::types::decode_size;
-use crate::{
-    ChangeId, Decode, Decoder, Digest, Encoder, FileTime, Mode, TreePath, Version, WireError,
-};
+use crate::{ChangeId, Decode, Decoder, Digest, Encoder, FileTime, Lsn, Mode, TreePath, WireError};
 
 /// What must be at a path for a put to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -16,7 +14,7 @@ pub enum Expect {
     /// Something that was never numbered.
     Unnumbered,
     /// Something whose last change had this number.
-    Version(Version),
+    Lsn(Lsn),
 }
 
 impl Expect {
@@ -26,7 +24,7 @@ impl Expect {
             Self::Any => to.u8(0),
             Self::Absent => to.u8(1),
             Self::Unnumbered => to.u8(2),
-            Self::Version(version) => {
+            Self::Lsn(version) => {
                 version.encode(to.u8(3));
                 to
             }
@@ -35,17 +33,17 @@ impl Expect {
 
     /// What expects exactly what is there: nothing, or an entry with this number.
     #[must_use]
-    pub fn exactly(entry: Option<Option<Version>>) -> Self {
+    pub fn exactly(entry: Option<Option<Lsn>>) -> Self {
         match entry {
             None => Self::Absent,
             Some(None) => Self::Unnumbered,
-            Some(Some(version)) => Self::Version(version),
+            Some(Some(version)) => Self::Lsn(version),
         }
     }
 
     /// Whether what is there is what was expected.
     #[must_use]
-    pub fn fits(self, entry: Option<Option<Version>>) -> bool {
+    pub fn fits(self, entry: Option<Option<Lsn>>) -> bool {
         self == Self::Any || self == Self::exactly(entry)
     }
 }
@@ -56,7 +54,7 @@ impl Decode for Expect {
             0 => Ok(Self::Any),
             1 => Ok(Self::Absent),
             2 => Ok(Self::Unnumbered),
-            3 => Version::decode(from).map(Self::Version),
+            3 => Lsn::decode(from).map(Self::Lsn),
             other => Err(WireError::BadValue { what: "expectation", value: other.into() }),
         }
     }
@@ -102,7 +100,7 @@ pub enum Change {
     /// An earlier change could not be carried out: what it concerned has its former state, under this number.
     Withdraw {
         /// The earlier change.
-        of: Version,
+        of: Lsn,
     },
     /// Other permission bits for a file or folder, which is the same otherwise.
     SetMode {
@@ -151,7 +149,7 @@ impl Decode for Change {
             1 => Self::MakeFolder { path: from.path()?, mode: Mode::decode(from)? },
             2 => Self::Remove { path: from.path()?, recursive: from.bool()? },
             3 => Self::Move { from: from.path()?, to: from.path()? },
-            4 => Self::Withdraw { of: Version::decode(from)? },
+            4 => Self::Withdraw { of: Lsn::decode(from)? },
             5 => Self::SetMode { path: from.path()?, mode: Mode::decode(from)? },
             other => {
                 return Err(WireError::BadValue { what: "kind of change", value: other.into() });
@@ -162,9 +160,9 @@ impl Decode for Change {
 
 /// A change that has its place in the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Numbered {
+pub struct LogEntry {
     /// Its number.
-    pub version: Version,
+    pub version: Lsn,
     /// Chosen by whoever asked for it: asked again, it is not made again.
     pub id: ChangeId,
     /// When it was numbered, in milliseconds since 1970 UTC. For people and for forgetting; orders nothing.
@@ -173,7 +171,7 @@ pub struct Numbered {
     pub change: Change,
 }
 
-impl Numbered {
+impl LogEntry {
     /// Appends all fields.
     pub fn encode(&self, to: &mut Encoder<'_>) {
         self.version.encode(to);
@@ -183,10 +181,10 @@ impl Numbered {
     }
 }
 
-impl Decode for Numbered {
+impl Decode for LogEntry {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         Ok(Self {
-            version: Version::decode(from)?,
+            version: Lsn::decode(from)?,
             id: ChangeId::decode(from)?,
             time_ms: from.u64()?,
             change: Change::decode(from)?,
@@ -200,15 +198,14 @@ mod tests {
 
     #[test]
     fn expectations_are_about_the_last_change() {
-        let version = |number| Version { epoch: 1, number };
+        let version = |number| Lsn { epoch: 1, number };
         for (entry, fits) in [
             (None, [true, true, false, false]),
             (Some(None), [true, false, true, false]),
             (Some(Some(version(7))), [true, false, false, true]),
             (Some(Some(version(8))), [true, false, false, false]),
         ] {
-            let all =
-                [Expect::Any, Expect::Absent, Expect::Unnumbered, Expect::Version(version(7))];
+            let all = [Expect::Any, Expect::Absent, Expect::Unnumbered, Expect::Lsn(version(7))];
             assert_eq!(all.map(|expect| expect.fits(entry)), fits, "{entry:?}");
             assert!(Expect::exactly(entry).fits(entry));
         }
@@ -229,10 +226,10 @@ mod tests {
             Change::SetMode { path: path("a/b"), mode: Mode::new(0o600) },
             Change::Remove { path: path("a"), recursive: true },
             Change::Move { from: path("a"), to: path("b/c") },
-            Change::Withdraw { of: Version { epoch: 1, number: 6 } },
+            Change::Withdraw { of: Lsn { epoch: 1, number: 6 } },
         ] {
-            let numbered = Numbered {
-                version: Version { epoch: 1, number: 7 },
+            let numbered = LogEntry {
+                version: Lsn { epoch: 1, number: 7 },
                 id: ChangeId([9; 16]),
                 time_ms: 5,
                 change,
@@ -240,11 +237,11 @@ mod tests {
             let mut bytes = Vec::new();
             numbered.encode(&mut Encoder::new(&mut bytes));
             let mut from = Decoder::new(&bytes);
-            assert_eq!(Numbered::decode(&mut from).unwrap(), numbered);
+            assert_eq!(LogEntry::decode(&mut from).unwrap(), numbered);
             from.finish().unwrap();
             for cut in 0..bytes.len() {
                 assert!(
-                    Numbered::decode(&mut Decoder::new(&bytes[..cut])).is_err(),
+                    LogEntry::decode(&mut Decoder::new(&bytes[..cut])).is_err(),
                     "cut at {cut}"
                 );
             }

@@ -187,7 +187,7 @@ error_codes! {
 
 /// What whoever got an error can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Retry {
+pub enum RetryClass {
     /// The same request fails again until something else is changed.
     Never,
     /// Ask again at once, from the state that is there now: with another offset, expectation or id, or from the beginning.
@@ -202,7 +202,7 @@ pub enum Retry {
     Done,
 }
 
-impl Retry {
+impl RetryClass {
     /// All classes.
     pub const ALL: &'static [Self] =
         &[Self::Never, Self::Restart, Self::Later, Self::Elsewhere, Self::Login, Self::Done];
@@ -224,7 +224,7 @@ impl Retry {
 impl ErrorCode {
     /// What whoever got this error can do about it.
     #[must_use]
-    pub const fn retry(self) -> Retry {
+    pub const fn retry(self) -> RetryClass {
         match self {
             Self::NotFound
             | Self::IsFolder
@@ -243,22 +243,22 @@ impl ErrorCode {
             | Self::Exists
             | Self::NotEmpty
             | Self::TlsNeeded
-            | Self::NotTrusted => Retry::Never,
-            Self::Changed | Self::BadOffset | Self::Damaged | Self::Conflict => Retry::Restart,
+            | Self::NotTrusted => RetryClass::Never,
+            Self::Changed | Self::BadOffset | Self::Damaged | Self::Conflict => RetryClass::Restart,
             Self::Busy
             | Self::NoSlave
             | Self::Unreachable
             | Self::Cut
             | Self::NoChanges
-            | Self::NoContent => Retry::Later,
+            | Self::NoContent => RetryClass::Later,
             Self::Draining
             | Self::TimedOut
             | Self::Storage
             | Self::BadServer
             | Self::NoSpace
-            | Self::Behind => Retry::Elsewhere,
-            Self::LoginNeeded | Self::BadTicket => Retry::Login,
-            Self::TooFewCopies => Retry::Done,
+            | Self::Behind => RetryClass::Elsewhere,
+            Self::LoginNeeded | Self::BadTicket => RetryClass::Login,
+            Self::TooFewCopies => RetryClass::Done,
         }
     }
 }

@@ -79,7 +79,7 @@ frame_types! {
     /// A slave offers its service.
     Register = 0x42;
     /// A slave's heartbeat.
-    Beat = 0x43;
+    Heartbeat = 0x43;
     /// An operator asks for the slaves' states.
     AskReport = 0x44;
     /// What a slave says about changes.
@@ -111,7 +111,7 @@ frame_types! {
     /// One entry, with what `stat` and `hash` add.
     Details = 0x92;
     /// What follows is content.
-    Header = 0x93;
+    ContentHeader = 0x93;
     /// A block of content.
     Block = 0x94;
     /// End of content.
@@ -135,7 +135,7 @@ frame_types! {
     /// The slave is registered.
     Registered = 0xc2;
     /// Answer to a heartbeat.
-    BeatAck = 0xc3;
+    HeartbeatAck = 0xc3;
     /// One slave's state.
     SlaveReport = 0xc4;
     /// End of the slaves' states.

@@ -15,39 +15,40 @@ mod fair;
 mod frame;
 pub mod limits;
 mod link;
+mod log_rate_limiter;
 mod message;
 mod name;
 mod network;
 mod replication;
-mod seldom;
 mod shown;
 mod types;
 
-pub use change::{Change, Expect, Numbered};
+pub use change::{Change, Expect, LogEntry};
 pub use codec::{Decode, Decoder, Encoder};
-pub use error::{ErrorCode, Refusal, Retry, WireError};
+pub use error::{ErrorCode, Refusal, RetryClass, WireError};
 pub use fair::FairQueue;
 pub use frame::{
     FrameHeader, FrameType, HEADER_LEN, encode_frame, read_frame, read_header, write_frame,
 };
 pub use link::{
-    Beat, DiskSpace, LinkMessage, Operation, PathList, PathNote, PathPart, Peer, Registration,
+    DiskSpace, Heartbeat, LinkMessage, Operation, PathList, PathNote, PathPart, Peer, Registration,
     Scrub, SlaveReport, SlaveState,
 };
+pub use log_rate_limiter::{LogRateLimiter, SuppressedLines};
 pub use message::{
-    Endpoint, EntriesPage, GetRequest, Header, Hello, Login, PageBuilder, PutRequest, Reply,
+    ContentHeader, Endpoint, EntriesPage, GetRequest, Hello, Login, PageBuilder, PutRequest, Reply,
     Request, Role, ServerRole, WaitReason, Wanted,
 };
 pub use name::{NameError, TreePath, check_part};
 pub use network::network_of;
 pub use replication::{
-    Asked, Chain, Content, Standing, Timeline, ToMaster, ToSlave, Told, TreeEntry, TreePart,
+    Chain, ChangeRequest, CommittedEntry, Content, ReplicaPosition, Timeline, ToMaster, ToSlave,
+    TreeEntry, TreePart,
 };
-pub use seldom::{KeptBack, Seldom};
 pub use shown::{clean, is_harmful, quoted};
 pub use types::{
     ChangeId, ClusterId, Confinement, Counters, Digest, Entry, FileTime, FolderId, Identity, Kind,
-    Mark, Mode, SlaveId, Version,
+    Lsn, Mode, SlaveId,
 };
 
 /// The protocol versions that this crate speaks, lowest and highest.

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use crate::message::{decode_addrs, encode_addrs};
 use crate::{
-    ClusterId, Counters, Decode, Decoder, Encoder, FolderId, FrameType, Mark, SlaveId, ToMaster,
+    ClusterId, Counters, Decode, Decoder, Encoder, FolderId, FrameType, Lsn, SlaveId, ToMaster,
     ToSlave, TreePart, WireError, encode_frame, limits,
 };
 
@@ -69,16 +69,16 @@ pub struct Registration {
     /// Where clients shall be sent instead, `HOST:PORT`; empty: nowhere else.
     pub advertise: String,
     /// The latest change that it has.
-    pub mark: Mark,
+    pub mark: Lsn,
 }
 
 /// A slave's heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Beat {
+pub struct Heartbeat {
     /// What the slave thinks of itself; never `Down`.
     pub state: SlaveState,
     /// The latest change that it has.
-    pub mark: Mark,
+    pub mark: Lsn,
     /// Pool and folder.
     pub counters: Counters,
     /// Its last error; empty where there was none.
@@ -241,7 +241,7 @@ pub struct SlaveReport {
     /// Its state.
     pub state: SlaveState,
     /// The latest change that it has.
-    pub mark: Mark,
+    pub mark: Lsn,
     /// Its counters.
     pub counters: Counters,
     /// Its last error; empty where there was none.
@@ -379,16 +379,16 @@ pub enum LinkMessage {
     /// It is known from now on.
     Registered {
         /// The latest change.
-        mark: Mark,
+        mark: Lsn,
         /// The master's time: milliseconds since 1970 UTC.
         time_ms: u64,
     },
     /// A slave's heartbeat.
-    Beat(Beat),
+    Heartbeat(Heartbeat),
     /// Answer to a heartbeat.
-    BeatAck {
+    HeartbeatAck {
         /// The latest change.
-        mark: Mark,
+        mark: Lsn,
         /// The master's time: milliseconds since 1970 UTC.
         time_ms: u64,
         /// Generation of the accounts; tickets of older ones are refused.
@@ -409,7 +409,7 @@ pub enum LinkMessage {
     /// All slaves were named.
     ReportEnd {
         /// The latest change.
-        mark: Mark,
+        mark: Lsn,
         /// Why no changes are taken; empty where they are.
         halted: String,
         /// Contents that no slave is known to have.
@@ -486,8 +486,8 @@ impl LinkMessage {
             Self::LinkProof { .. } => FrameType::LinkProof,
             Self::Register(_) => FrameType::Register,
             Self::Registered { .. } => FrameType::Registered,
-            Self::Beat(_) => FrameType::Beat,
-            Self::BeatAck { .. } => FrameType::BeatAck,
+            Self::Heartbeat(_) => FrameType::Heartbeat,
+            Self::HeartbeatAck { .. } => FrameType::HeartbeatAck,
             Self::AskReport => FrameType::AskReport,
             Self::SlaveReport(_) => FrameType::SlaveReport,
             Self::ReportEnd { .. } => FrameType::ReportEnd,
@@ -533,7 +533,7 @@ impl LinkMessage {
                     mark.encode(to);
                     to.u64(*time_ms);
                 }
-                Self::Beat(beat) => {
+                Self::Heartbeat(beat) => {
                     beat.state.encode(to);
                     beat.mark.encode(to);
                     beat.counters.encode(to);
@@ -541,7 +541,15 @@ impl LinkMessage {
                     beat.disk.encode(to);
                     beat.scrub.encode(to);
                 }
-                Self::BeatAck { mark, time_ms, generation, draining, scrubs, copies, retries } => {
+                Self::HeartbeatAck {
+                    mark,
+                    time_ms,
+                    generation,
+                    draining,
+                    scrubs,
+                    copies,
+                    retries,
+                } => {
                     mark.encode(to);
                     to.u64(*time_ms).u64(*generation).bool(*draining).u64(*scrubs).u16(*copies);
                     to.u64(*retries);
@@ -616,21 +624,21 @@ impl LinkMessage {
                 folder: FolderId::decode(from)?,
                 listen: decode_addrs(from)?,
                 advertise: from.short_text("advertised address", limits::TEXT)?.to_owned(),
-                mark: Mark::decode(from)?,
+                mark: Lsn::decode(from)?,
             }),
             FrameType::Registered => {
-                Self::Registered { mark: Mark::decode(from)?, time_ms: from.u64()? }
+                Self::Registered { mark: Lsn::decode(from)?, time_ms: from.u64()? }
             }
-            FrameType::Beat => Self::Beat(Beat {
+            FrameType::Heartbeat => Self::Heartbeat(Heartbeat {
                 state: SlaveState::decode(from)?,
-                mark: Mark::decode(from)?,
+                mark: Lsn::decode(from)?,
                 counters: Counters::decode(from)?,
                 last_error: from.short_text("last error", limits::TEXT)?.to_owned(),
                 disk: DiskSpace::decode(from)?,
                 scrub: Scrub::decode(from)?,
             }),
-            FrameType::BeatAck => Self::BeatAck {
-                mark: Mark::decode(from)?,
+            FrameType::HeartbeatAck => Self::HeartbeatAck {
+                mark: Lsn::decode(from)?,
                 time_ms: from.u64()?,
                 generation: from.u64()?,
                 draining: from.bool()?,
@@ -644,13 +652,13 @@ impl LinkMessage {
                 folder: FolderId::decode(from)?,
                 addrs: decode_addrs(from)?,
                 state: SlaveState::decode(from)?,
-                mark: Mark::decode(from)?,
+                mark: Lsn::decode(from)?,
                 counters: Counters::decode(from)?,
                 last_error: from.short_text("last error", limits::TEXT)?.to_owned(),
                 silent_ms: from.u64()?,
             }),
             FrameType::ReportEnd => Self::ReportEnd {
-                mark: Mark::decode(from)?,
+                mark: Lsn::decode(from)?,
                 halted: from.short_text("reason", limits::TEXT)?.to_owned(),
                 lost: from.u64()?,
                 removals: from.u64()?,

@@ -5,8 +5,8 @@
 use crate::message::{decode_refusal, encode_refusal};
 use crate::types::decode_size;
 use crate::{
-    Change, ChangeId, Decode, Decoder, Digest, Encoder, Expect, FileTime, FolderId, Mark, Mode,
-    Numbered, Refusal, SlaveId, TreePath, Version, WireError, limits,
+    Change, ChangeId, Decode, Decoder, Digest, Encoder, Expect, FileTime, FolderId, LogEntry, Lsn,
+    Mode, Refusal, SlaveId, TreePath, WireError, limits,
 };
 
 /// A hash over all changes, in order: equal for two servers only where both have had the same changes.
@@ -34,7 +34,7 @@ impl Decode for Chain {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timeline {
     /// The last change before it.
-    pub after: Version,
+    pub after: Lsn,
     /// Random.
     pub id: [u8; 16],
 }
@@ -49,7 +49,7 @@ impl Timeline {
 
 impl Decode for Timeline {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        Ok(Self { after: Version::decode(from)?, id: from.array()? })
+        Ok(Self { after: Lsn::decode(from)?, id: from.array()? })
     }
 }
 
@@ -57,7 +57,7 @@ impl Decode for Timeline {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Content {
     /// The put.
-    pub put: Version,
+    pub put: Lsn,
     /// BLAKE3 of the whole.
     pub digest: Digest,
     /// Bytes.
@@ -78,7 +78,7 @@ impl Content {
 impl Decode for Content {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         Ok(Self {
-            put: Version::decode(from)?,
+            put: Lsn::decode(from)?,
             digest: Digest::decode(from)?,
             size: decode_size(from)?,
             mtime: FileTime::decode(from)?,
@@ -90,7 +90,7 @@ impl Decode for Content {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TreeEntry {
     /// The last change to the path.
-    pub version: Version,
+    pub version: Lsn,
     /// Permission bits.
     pub mode: Mode,
     /// Its content; none for a folder.
@@ -114,11 +114,7 @@ impl TreeEntry {
 
 impl Decode for TreeEntry {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        Ok(Self {
-            version: Version::decode(from)?,
-            mode: Mode::decode(from)?,
-            content: from.option()?,
-        })
+        Ok(Self { version: Lsn::decode(from)?, mode: Mode::decode(from)?, content: from.option()? })
     }
 }
 
@@ -136,29 +132,29 @@ fn encode_placed((path, entry): &(TreePath, TreeEntry), to: &mut Encoder<'_>) {
 }
 
 /// A change by its id.
-struct ById((ChangeId, Version));
+struct ById((ChangeId, Lsn));
 
 impl Decode for ById {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        Ok(Self((ChangeId::decode(from)?, Version::decode(from)?)))
+        Ok(Self((ChangeId::decode(from)?, Lsn::decode(from)?)))
     }
 }
 
-pub(crate) fn encode_ids(ids: &[(ChangeId, Version)], to: &mut Encoder<'_>) {
+pub(crate) fn encode_ids(ids: &[(ChangeId, Lsn)], to: &mut Encoder<'_>) {
     to.list(ids, |(id, version), to| {
         id.encode(to);
         version.encode(to);
     });
 }
 
-pub(crate) fn decode_ids(from: &mut Decoder<'_>) -> Result<Vec<(ChangeId, Version)>, WireError> {
+pub(crate) fn decode_ids(from: &mut Decoder<'_>) -> Result<Vec<(ChangeId, Lsn)>, WireError> {
     let ids: Vec<ById> = from.list("ids", limits::LINK_LIST)?;
     Ok(ids.into_iter().map(|ById(id)| id).collect())
 }
 
 /// A change that somebody asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct ChangeRequest {
     /// Asked again it is the same change.
     pub id: ChangeId,
     /// The change.
@@ -171,16 +167,16 @@ pub struct Asked {
 
 /// Where a slave's folder stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Standing {
+pub struct ReplicaPosition {
     /// The last change that it has applied, for good.
-    pub applied: Version,
+    pub applied: Lsn,
     /// The hash over all changes up to there.
     pub chain: Chain,
     /// The highest epoch that it has heard of. No master with a lower one is followed.
     pub epoch: u32,
 }
 
-impl Standing {
+impl ReplicaPosition {
     /// Appends all fields.
     pub fn encode(&self, to: &mut Encoder<'_>) {
         self.applied.encode(to);
@@ -189,28 +185,24 @@ impl Standing {
     }
 }
 
-impl Decode for Standing {
+impl Decode for ReplicaPosition {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        Ok(Self {
-            applied: Version::decode(from)?,
-            chain: Chain::decode(from)?,
-            epoch: from.u32()?,
-        })
+        Ok(Self { applied: Lsn::decode(from)?, chain: Chain::decode(from)?, epoch: from.u32()? })
     }
 }
 
 /// A change as a slave is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct CommittedEntry {
     /// The change.
-    pub numbered: Numbered,
+    pub numbered: LogEntry,
     /// For a put: the folders that hold its content.
     pub holders: Vec<FolderId>,
     /// For a withdrawal: each path concerned, and what is there now.
     pub restored: Vec<(TreePath, Option<TreeEntry>)>,
 }
 
-impl Told {
+impl CommittedEntry {
     fn encode(&self, to: &mut Encoder<'_>) {
         self.numbered.encode(to);
         to.list(&self.holders, FolderId::encode).list(&self.restored, |(path, entry), to| {
@@ -219,9 +211,9 @@ impl Told {
     }
 }
 
-impl Decode for Told {
+impl Decode for CommittedEntry {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        let (numbered, holders) = (Numbered::decode(from)?, from.list("holders", limits::HOLDERS)?);
+        let (numbered, holders) = (LogEntry::decode(from)?, from.list("holders", limits::HOLDERS)?);
         let restored: Vec<Restored> = from.list("paths of a withdrawal", limits::LINK_LIST)?;
         Ok(Self {
             numbered,
@@ -249,21 +241,21 @@ pub enum ToMaster {
         /// The folder that it serves.
         folder: FolderId,
         /// Where that stands.
-        standing: Standing,
+        standing: ReplicaPosition,
     },
     /// Of all content that is in the tree after `upto` it lacks only these. It comes in pages, and counts once the last has come.
-    Lacks {
+    MissingContents {
         /// The change that this is about.
-        upto: Version,
+        upto: Lsn,
         /// Puts whose content is not there.
-        puts: Vec<Version>,
+        puts: Vec<Lsn>,
         /// Whether this is the last page.
         last: bool,
     },
     /// It asks for a change. The content of a put is on its disk.
     Propose {
         /// The change.
-        asked: Asked,
+        asked: ChangeRequest,
         /// Whether it is something that was found in the folder, not asked for by a session.
         found: bool,
         /// How many copies the asker wants to hear of; 0 and 1 are there once it is done.
@@ -277,29 +269,29 @@ pub enum ToMaster {
     /// It has applied all changes up to this one, for good.
     Applied {
         /// The last of them.
-        upto: Version,
+        upto: Lsn,
     },
     /// It has the content of a put under its name, for good; or has it no more.
     Holds {
         /// The put.
-        put: Version,
+        put: Lsn,
         /// Whether it has it.
         has: bool,
     },
     /// It could not place the content of a put that it asked for itself.
     Failed {
         /// The put.
-        of: Version,
+        of: Lsn,
     },
     /// It lacks the content of a put and will not take it from anywhere any more, until it is told that somebody holds it.
     GivenUp {
         /// The put.
-        put: Version,
+        put: Lsn,
     },
     /// Who holds the content of this put?
     Want {
         /// The put.
-        put: Version,
+        put: Lsn,
     },
     /// It has taken what it was last told and can take more.
     Ready,
@@ -314,9 +306,9 @@ impl ToMaster {
                 folder.encode(to);
                 standing.encode(to);
             }
-            Self::Lacks { upto, puts, last } => {
+            Self::MissingContents { upto, puts, last } => {
                 upto.encode(to.u8(1));
-                to.list(puts, Version::encode).bool(*last);
+                to.list(puts, Lsn::encode).bool(*last);
             }
             Self::Propose { asked, found, copies } => {
                 asked.id.encode(to.u8(2));
@@ -346,15 +338,15 @@ impl Decode for ToMaster {
             0 => Self::Join {
                 slave: SlaveId::decode(from)?,
                 folder: FolderId::decode(from)?,
-                standing: Standing::decode(from)?,
+                standing: ReplicaPosition::decode(from)?,
             },
-            1 => Self::Lacks {
-                upto: Version::decode(from)?,
+            1 => Self::MissingContents {
+                upto: Lsn::decode(from)?,
                 puts: from.list("lacking puts", limits::LINK_LIST)?,
                 last: from.bool()?,
             },
             2 => Self::Propose {
-                asked: Asked {
+                asked: ChangeRequest {
                     id: ChangeId::decode(from)?,
                     change: Change::decode(from)?,
                     expect: Expect::decode(from)?,
@@ -364,11 +356,11 @@ impl Decode for ToMaster {
                 copies: from.u16()?,
             },
             3 => Self::Seek { id: ChangeId::decode(from)? },
-            4 => Self::Applied { upto: Version::decode(from)? },
-            5 => Self::Holds { put: Version::decode(from)?, has: from.bool()? },
-            6 => Self::Failed { of: Version::decode(from)? },
-            7 => Self::GivenUp { put: Version::decode(from)? },
-            8 => Self::Want { put: Version::decode(from)? },
+            4 => Self::Applied { upto: Lsn::decode(from)? },
+            5 => Self::Holds { put: Lsn::decode(from)?, has: from.bool()? },
+            6 => Self::Failed { of: Lsn::decode(from)? },
+            7 => Self::GivenUp { put: Lsn::decode(from)? },
+            8 => Self::Want { put: Lsn::decode(from)? },
             9 => Self::Ready,
             other => {
                 return Err(WireError::BadValue {
@@ -388,11 +380,11 @@ pub enum ToSlave {
         /// The master's epoch.
         epoch: u32,
         /// The last change.
-        mark: Mark,
+        mark: Lsn,
         /// The hash at the slave's number. A slave without any change takes it over.
         chain: Chain,
         /// As `GiveUp`, for all of these; at most [`limits::GIVEN_UP`].
-        given_up: Vec<Version>,
+        given_up: Vec<Lsn>,
         /// The timelines of the master's history, oldest first.
         timelines: Vec<Timeline>,
     },
@@ -401,21 +393,21 @@ pub enum ToSlave {
         /// The master's epoch.
         epoch: u32,
         /// The last change.
-        mark: Mark,
+        mark: Lsn,
         /// As `GiveUp`, for all of these; at most [`limits::GIVEN_UP`].
-        given_up: Vec<Version>,
+        given_up: Vec<Lsn>,
     },
     /// A part of the tree, in the order of the paths. The slave says `Ready` for the next.
     Page {
         /// Entries.
         entries: Vec<(TreePath, TreeEntry)>,
         /// Changes by their ids.
-        ids: Vec<(ChangeId, Version)>,
+        ids: Vec<(ChangeId, Lsn)>,
     },
     /// The tree was told whole.
     End {
         /// The tree is as after this change.
-        mark: Mark,
+        mark: Lsn,
         /// The hash there.
         chain: Chain,
         /// The timelines of the history that made this tree, oldest first.
@@ -426,19 +418,19 @@ pub enum ToSlave {
     /// The next changes, in order.
     Tell {
         /// Changes.
-        changes: Vec<Told>,
+        changes: Vec<CommittedEntry>,
     },
     /// What became of a change that it asked for, or asked about, where that is not told as a change.
     Answer {
         /// The change.
         id: ChangeId,
         /// The number that it has already, or why it has none.
-        answer: Result<Version, Refusal>,
+        answer: Result<Lsn, Refusal>,
     },
     /// As many disks as were wanted have the content now.
     Copies {
         /// The put.
-        put: Version,
+        put: Lsn,
         /// How many.
         copies: u16,
     },
@@ -446,12 +438,12 @@ pub enum ToSlave {
     /// any more and says `GivenUp`. So nobody can come by it, drop what it replaced and call it done while the withdrawal is under way.
     GiveUp {
         /// The put.
-        put: Version,
+        put: Lsn,
     },
     /// Who holds content.
     Where {
         /// The put.
-        put: Version,
+        put: Lsn,
         /// The folders that hold it; at most [`limits::HOLDERS`] are named.
         holders: Vec<FolderId>,
     },
@@ -471,11 +463,11 @@ impl ToSlave {
             Self::Follow { epoch, mark, chain, given_up, timelines } => {
                 mark.encode(to.u8(0).u32(*epoch));
                 chain.encode(to);
-                to.list(given_up, Version::encode).list(timelines, Timeline::encode);
+                to.list(given_up, Lsn::encode).list(timelines, Timeline::encode);
             }
             Self::Compare { epoch, mark, given_up } => {
                 mark.encode(to.u8(1).u32(*epoch));
-                to.list(given_up, Version::encode);
+                to.list(given_up, Lsn::encode);
             }
             Self::Page { entries, ids } => {
                 to.u8(2).list(entries, encode_placed);
@@ -487,7 +479,7 @@ impl ToSlave {
                 to.list(timelines, Timeline::encode).u64(*entries);
             }
             Self::Tell { changes } => {
-                to.u8(4).list(changes, Told::encode);
+                to.u8(4).list(changes, CommittedEntry::encode);
             }
             Self::Answer { id, answer } => {
                 id.encode(to.u8(5));
@@ -520,14 +512,14 @@ impl Decode for ToSlave {
         Ok(match from.u8()? {
             0 => Self::Follow {
                 epoch: from.u32()?,
-                mark: Mark::decode(from)?,
+                mark: Lsn::decode(from)?,
                 chain: Chain::decode(from)?,
                 given_up: from.list("puts that are given up", limits::GIVEN_UP)?,
                 timelines: from.list("timelines", limits::TIMELINES)?,
             },
             1 => Self::Compare {
                 epoch: from.u32()?,
-                mark: Mark::decode(from)?,
+                mark: Lsn::decode(from)?,
                 given_up: from.list("puts that are given up", limits::GIVEN_UP)?,
             },
             2 => {
@@ -538,7 +530,7 @@ impl Decode for ToSlave {
                 }
             }
             3 => Self::End {
-                mark: Mark::decode(from)?,
+                mark: Lsn::decode(from)?,
                 chain: Chain::decode(from)?,
                 timelines: from.list("timelines", limits::TIMELINES)?,
                 entries: from.u64()?,
@@ -547,17 +539,17 @@ impl Decode for ToSlave {
             5 => Self::Answer {
                 id: ChangeId::decode(from)?,
                 answer: if from.bool()? {
-                    Ok(Version::decode(from)?)
+                    Ok(Lsn::decode(from)?)
                 } else {
                     let refusal = decode_refusal(from)?;
                     let path = if from.bool()? { Some(from.path()?) } else { None };
                     Err(Refusal { path, ..refusal })
                 },
             },
-            6 => Self::Copies { put: Version::decode(from)?, copies: from.u16()? },
-            7 => Self::GiveUp { put: Version::decode(from)? },
+            6 => Self::Copies { put: Lsn::decode(from)?, copies: from.u16()? },
+            7 => Self::GiveUp { put: Lsn::decode(from)? },
             8 => Self::Where {
-                put: Version::decode(from)?,
+                put: Lsn::decode(from)?,
                 holders: from.list("holders", limits::HOLDERS)?,
             },
             9 => Self::Refuse { epoch: from.u32()?, why: decode_refusal(from)? },
@@ -579,9 +571,9 @@ pub struct TreePart {
     /// Entries in the order of the paths, and whether the content is there.
     pub entries: Vec<(TreePath, TreeEntry, bool)>,
     /// Changes by their ids; only where they were asked for.
-    pub ids: Vec<(ChangeId, Version)>,
+    pub ids: Vec<(ChangeId, Lsn)>,
     /// Where the folder stands; the same in all parts.
-    pub standing: Standing,
+    pub standing: ReplicaPosition,
     /// The timelines of the history that made this tree, oldest first; in the first part only.
     pub timelines: Vec<Timeline>,
     /// Whether this is the last part.
@@ -616,7 +608,7 @@ impl Decode for TreePart {
             query,
             entries: entries.into_iter().map(|Held(entry)| entry).collect(),
             ids: decode_ids(from)?,
-            standing: Standing::decode(from)?,
+            standing: ReplicaPosition::decode(from)?,
             timelines: from.list("timelines", limits::TIMELINES)?,
             last: from.bool()?,
         })

@@ -82,30 +82,27 @@ impl ChangeId {
 
 /// The number of a change: an epoch, and a count within it. Orders changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Version {
+pub struct Lsn {
     /// Raised by a recovery of the master's state.
     pub epoch: u32,
     /// Counts changes; 0 before the first.
     pub number: u64,
 }
 
-/// The highest change that somebody has seen; freshness goes by it.
-pub type Mark = Version;
-
-impl fmt::Display for Version {
+impl fmt::Display for Lsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.epoch, self.number)
     }
 }
 
-impl Version {
+impl Lsn {
     /// Appends epoch and number.
     pub fn encode(&self, to: &mut Encoder<'_>) {
         to.u32(self.epoch).u64(self.number);
     }
 }
 
-impl Decode for Version {
+impl Decode for Lsn {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         Ok(Self { epoch: from.u32()?, number: from.u64()? })
     }
@@ -253,7 +250,7 @@ pub struct Entry {
     /// Last modification.
     pub mtime: FileTime,
     /// The last change to its path; none where the entry was never numbered.
-    pub version: Option<Version>,
+    pub version: Option<Lsn>,
 }
 
 impl Entry {

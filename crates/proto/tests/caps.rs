@@ -135,8 +135,8 @@ fn fields_of_requests() -> Vec<Field> {
 
 fn fields_of_replies() -> Vec<Field> {
     use FrameType::{
-        AskMaster, Details, Elsewhere, Entries, Error, Header, PieceValues, Redirect, Staged,
-        StatusReport, Welcome,
+        AskMaster, ContentHeader, Details, Elsewhere, Entries, Error, PieceValues, Redirect,
+        Staged, StatusReport, Welcome,
     };
     let field =
         |name, kind, width, range, before, after| Field { name, kind, width, range, before, after };
@@ -174,19 +174,21 @@ fn fields_of_replies() -> Vec<Field> {
             [[0, 1].as_slice(), &[7; 16]].concat(),
             |n| repeat(V4, n, 0),
         ),
-        field("size", Header, Eight, (0, limits::FILE_SIZE), vec![], |_| {
+        field("size", ContentHeader, Eight, (0, limits::FILE_SIZE), vec![], |_| {
             [&[0; 16], [0, 0, 0, 1].as_slice(), &[0; AFTER_BLOCK_SIZE]].concat()
         }),
-        field("offset", Header, Eight, (0, limits::FILE_SIZE), offset, |_| {
+        field("offset", ContentHeader, Eight, (0, limits::FILE_SIZE), offset, |_| {
             [&[0; 8], [0, 0, 0, 1].as_slice(), &[0; AFTER_BLOCK_SIZE]].concat()
         }),
-        field("length", Header, Eight, (0, limits::FILE_SIZE), large, |_| {
+        field("length", ContentHeader, Eight, (0, limits::FILE_SIZE), large, |_| {
             [[0, 0, 0, 1].as_slice(), &[0; AFTER_BLOCK_SIZE]].concat()
         }),
-        field("block size", Header, Four, (1, 4 << 20), vec![0; 24], |_| vec![0; AFTER_BLOCK_SIZE]),
+        field("block size", ContentHeader, Four, (1, 4 << 20), vec![0; 24], |_| {
+            vec![0; AFTER_BLOCK_SIZE]
+        }),
         field(
             "nanoseconds",
-            Header,
+            ContentHeader,
             Four,
             (0, 999_999_999),
             [&[0; 24], [0, 0, 0, 1].as_slice(), &[0; 8]].concat(),
@@ -194,7 +196,7 @@ fn fields_of_replies() -> Vec<Field> {
         ),
         field(
             "mode",
-            Header,
+            ContentHeader,
             Two,
             (0, 0o777),
             [&[0; 24], [0, 0, 0, 1].as_slice(), &[0; 12]].concat(),
@@ -342,7 +344,7 @@ fn sums_in_a_header_do_not_wrap() {
                 });
                 let fits = size <= limits::FILE_SIZE
                     && u128::from(offset) + u128::from(length) <= u128::from(size);
-                let result = Reply::decode(FrameType::Header, &payload);
+                let result = Reply::decode(FrameType::ContentHeader, &payload);
                 assert_eq!(result.is_ok(), fits, "{size} {offset} {length}: {result:?}");
                 assert!(
                     fits || matches!(result, Err(WireError::OverCap { .. })),
@@ -398,7 +400,7 @@ fn flags_and_small_numbers_have_no_undefined_values() {
         .concat()
     };
     for value in 0..=u8::MAX {
-        assert_eq!(decode(FrameType::Header, &header(value)).is_ok(), value <= 1);
+        assert_eq!(decode(FrameType::ContentHeader, &header(value)).is_ok(), value <= 1);
         assert_eq!(decode(FrameType::Wait, &[value]).is_ok(), value <= 4);
         assert_eq!(decode(FrameType::Get, &wanted(value)).is_ok(), value <= 2);
         let staged =
@@ -411,7 +413,7 @@ fn flags_and_small_numbers_have_no_undefined_values() {
         let kind = [&[0, 1, b'a', value], [0; ENTRY_REST - 1].as_slice()].concat();
         assert_eq!(decode(FrameType::Entries, &kind).is_ok(), value <= 1);
         let beat = [&[value], [0; MARK + COUNTERS + 2 + 16 + SCRUB].as_slice()].concat();
-        assert_eq!(decode(FrameType::Beat, &beat).is_ok(), value <= 3);
+        assert_eq!(decode(FrameType::Heartbeat, &beat).is_ok(), value <= 3);
         let register = [
             [0; 16].as_slice(),
             &[0, 1, value],
@@ -458,7 +460,7 @@ fn tags_have_no_undefined_values() {
             (FrameType::LineEnd, 0),
             (FrameType::Peers, 2),
             (FrameType::AskTree, 8),
-            (FrameType::BeatAck, MARK + 16),
+            (FrameType::HeartbeatAck, MARK + 16),
         ] {
             empty("flag", kind, &[vec![0; before], vec![value]].concat(), 1);
         }

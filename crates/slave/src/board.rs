@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use relais_proto::{Confinement, Mark};
-use relais_state::Guesses;
+use relais_proto::{Confinement, Lsn};
+use relais_state::FailedLogins;
 
 use crate::addresses::Addresses;
 use crate::sys::memory::SharedWords;
@@ -54,7 +54,7 @@ const CLONED: usize = ALONE + 4;
 const KEEPER: usize = ALONE + 5;
 const DISPLACED: usize = ALONE + 6;
 const GUESSES: usize = ALONE + 7;
-const WORDS: usize = GUESSES + Guesses::PLACES;
+const WORDS: usize = GUESSES + FailedLogins::PLACES;
 
 /// Words of a change's id: how often it was written, and two places of epoch and number, which are written in turn. The
 /// place that counts is never written, so a reader gets no mixture of two ids, and a writer that dies holds up nobody.
@@ -280,18 +280,18 @@ impl Board {
     }
 
     /// Notes up to which change all is about to be applied. From the moment that it is, readers may meet it, and say so.
-    pub fn announce(&self, mark: Mark) {
+    pub fn announce(&self, mark: Lsn) {
         self.write_mark(MET, mark);
     }
 
     /// The latest change that a reader may have met in what it has read before it asks.
     #[must_use]
-    pub fn met(&self) -> Mark {
+    pub fn met(&self) -> Lsn {
         self.read_mark(MET).max(self.mark())
     }
 
     /// Writes an id. Only one thread of the slave does at a time.
-    fn write_mark(&self, at: usize, mark: Mark) {
+    fn write_mark(&self, at: usize, mark: Lsn) {
         let next = self.words[at].load(SeqCst).wrapping_add(1);
         let place = Self::place_of(at, next);
         self.words[place].store(mark.epoch.into(), SeqCst);
@@ -299,7 +299,7 @@ impl Board {
         self.words[at].store(next, SeqCst);
     }
 
-    fn read_mark(&self, at: usize) -> Mark {
+    fn read_mark(&self, at: usize) -> Lsn {
         loop {
             let count = self.words[at].load(SeqCst);
             let place = Self::place_of(at, count);
@@ -307,7 +307,7 @@ impl Board {
             let number = self.words[place + 1].load(SeqCst);
             // This place is written again only after the count has gone on.
             if self.words[at].load(SeqCst) == count {
-                return Mark { epoch, number };
+                return Lsn { epoch, number };
             }
         }
     }
@@ -397,7 +397,7 @@ impl Board {
     }
 
     /// Notes the latest change that is applied here.
-    pub fn set_mark(&self, mark: Mark) {
+    pub fn set_mark(&self, mark: Lsn) {
         self.write_mark(APPLIED, mark);
     }
 
@@ -419,7 +419,7 @@ impl Board {
 
     /// The latest change that this slave has.
     #[must_use]
-    pub fn mark(&self) -> Mark {
+    pub fn mark(&self) -> Lsn {
         self.read_mark(APPLIED)
     }
 }
@@ -479,7 +479,7 @@ mod tests {
     fn a_reader_never_sees_epoch_and_number_of_two_changes() {
         let board = Board::new(1, 1, 1).unwrap();
         let marks =
-            [Mark { epoch: 1, number: u64::MAX }, Mark { epoch: 2, number: 1 }, Mark::default()];
+            [Lsn { epoch: 1, number: u64::MAX }, Lsn { epoch: 2, number: 1 }, Lsn::default()];
         let ended = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
@@ -506,7 +506,7 @@ mod tests {
         let board = Board::new(1, 1, 1).unwrap();
         assert!(board.master_ms().abs_diff(wall_ms()) < 1000);
         board.heard_master(5_000_000, 3);
-        board.set_mark(Mark { epoch: 1, number: 7 });
+        board.set_mark(Lsn { epoch: 1, number: 7 });
         assert!(board.master_ms().abs_diff(5_000_000) < 1000);
         assert_eq!((board.mark().number, board.generation()), (7, 3));
     }

@@ -10,9 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
-use relais_net::tls::{MASTER_NAME, Showcase, TlsOptions, read_pem};
+use relais_net::tls::{MASTER_NAME, ServerCertificate, TlsOptions, read_pem};
 use relais_proto::LinkMessage;
-use relais_state::{Authority, Certified, ServerKey, Term};
+use relais_state::{Authority, Certified, ServerKey, Validity};
 use relais_tree::MetaKind;
 
 use crate::catalogue::OwnFolder;
@@ -45,7 +45,7 @@ enum Source {
 #[derive(Default)]
 struct State {
     /// Until when there is nothing to be done; none: nothing was done yet.
-    term: Option<Term>,
+    term: Option<Validity>,
     /// The key that the master was asked to certify.
     asked: Option<ServerKey>,
     /// What was written last, where somebody has brought it.
@@ -58,7 +58,7 @@ impl State {
     }
 
     fn settle(&mut self, time: Duration) {
-        self.term = Some(Term::new(Instant::now(), SystemTime::now(), time));
+        self.term = Some(Validity::new(Instant::now(), SystemTime::now(), time));
     }
 }
 
@@ -131,7 +131,7 @@ impl Certificate {
                 state.settle(LOOK);
                 let pem = read_pem(files)?;
                 if pem != state.brought {
-                    Showcase::empty().show(&pem).map_err(|e| {
+                    ServerCertificate::empty().show(&pem).map_err(|e| {
                         format!("the certificate that was brought cannot be used: {e}")
                     })?;
                     self.write(&pem)?;
@@ -183,7 +183,7 @@ impl Certificate {
             return warn!("the master sent a certificate that it was not asked for");
         };
         let pem = key.pem() + chain;
-        let taken = Showcase::empty()
+        let taken = ServerCertificate::empty()
             .show(pem.as_bytes())
             .map_err(|e| format!("the master's certificate cannot be used: {e}"));
         match taken.and_then(|()| self.write(pem.as_bytes())) {

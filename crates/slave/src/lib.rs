@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::{error, info, warn};
-use relais_net::tls::{Encrypt, Showcase, TlsServer};
+use relais_net::tls::{Encrypt, ServerCertificate, TlsServer};
 use relais_proto::{ClusterId, Confinement, FolderId, SlaveId};
 use relais_state::{AccountsError, AccountsFile};
 use relais_tree::Folder;
@@ -328,7 +328,8 @@ impl Slave {
                 key: self.secrets.of_worker(index)?,
             },
         };
-        let showcase = Arc::new(Showcase::of_files(vec![certificate::file_in(&self.own.folder)]));
+        let showcase =
+            Arc::new(ServerCertificate::of_files(vec![certificate::file_in(&self.own.folder)]));
         let tls = TlsServer::new(self.config.tls.encrypt, showcase)?;
         let result = worker::run(worker::Birth {
             index,

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
 use relais_proto::{
-    Counters, Endpoint, ErrorCode, FolderId, Mark, Mode, Refusal, Seldom, SlaveId, TreePath,
-    Version, limits,
+    Counters, Endpoint, ErrorCode, FolderId, LogRateLimiter, Lsn, Mode, Refusal, SlaveId, TreePath,
+    limits,
 };
 use relais_state::TicketError;
 use relais_tree::{Folder, Meta, TreeError};
@@ -169,7 +169,7 @@ impl Serving {
     ) -> Result<T, Refusal> {
         let spare = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let failed = |e: CatalogueError| {
-            static UNREADABLE: Seldom = Seldom::new();
+            static UNREADABLE: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = UNREADABLE.turn(Instant::now()) {
                 error!("the catalogue cannot be read: {e}{more}");
             }
@@ -189,9 +189,9 @@ impl Serving {
 
     /// The latest change that may be in what was read here before this was asked. Until the keeper has told it after a start, what the catalogue has.
     #[must_use]
-    pub fn mark(&self) -> Mark {
+    pub fn mark(&self) -> Lsn {
         let mark = self.board.met();
-        if mark != Mark::default() {
+        if mark != Lsn::default() {
             return mark;
         }
         self.with_catalogue(Reader::applied).unwrap_or_default()
@@ -201,7 +201,7 @@ impl Serving {
     ///
     /// # Errors
     /// [`ErrorCode::Storage`].
-    pub fn is_current(&self, path: &TreePath, version: Version) -> Result<bool, Refusal> {
+    pub fn is_current(&self, path: &TreePath, version: Lsn) -> Result<bool, Refusal> {
         Ok(self.with_catalogue(|reader| reader.version_at(path))? == Some(Some(version)))
     }
 
@@ -268,7 +268,7 @@ impl Serving {
 
     /// The folders that hold the content of a put, as the master knows them; none where that cannot be learnt soon.
     #[must_use]
-    pub fn holders(&self, put: Version, asker: &Owner) -> Vec<FolderId> {
+    pub fn holders(&self, put: Lsn, asker: &Owner) -> Vec<FolderId> {
         let (mut channel, until) = (None, Instant::now() + HOLDERS_KNOWN);
         let mut asked = false;
         while Instant::now() < until {
@@ -329,7 +329,7 @@ impl Serving {
 
     /// What went wrong on the disk goes to the log, as often as anybody can look at it.
     pub fn tell(path: &TreePath, error: &dyn std::fmt::Display) {
-        static FAILED: Seldom = Seldom::new();
+        static FAILED: LogRateLimiter = LogRateLimiter::new();
         if let Some(more) = FAILED.turn(Instant::now()) {
             warn!("{path}: {error}{more}");
         }
@@ -418,7 +418,7 @@ pub struct Session {
     /// Whether the user may change anything.
     pub writable: bool,
     /// The highest change that the user has seen.
-    pub mark: Mark,
+    pub mark: Lsn,
     /// Whether it is another slave, which takes content.
     pub peer: bool,
     /// Generation of the accounts when the user logged in.
@@ -437,7 +437,7 @@ impl Session {
     /// Another slave's, which has proved that it belongs here.
     #[must_use]
     pub fn of_peer() -> Self {
-        let (user, root, mark) = (String::new(), TreePath::root(), Mark::default());
+        let (user, root, mark) = (String::new(), TreePath::root(), Lsn::default());
         Self {
             user,
             owner: Owner::default(),

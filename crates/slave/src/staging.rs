@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, warn};
-use relais_proto::{ChangeId, TreePath, Version, limits};
+use relais_proto::{ChangeId, Lsn, TreePath, limits};
 use relais_tree::{Folder, MetaKind, TreeError};
 
 use crate::board::Board;
@@ -67,7 +67,7 @@ impl StagedName {
 
     /// The name for content of a put that comes from another slave.
     #[must_use]
-    pub fn of_put(put: Version) -> Self {
+    pub fn of_put(put: Lsn) -> Self {
         let mut id = *b"put.............";
         id[4..8].copy_from_slice(&put.epoch.to_be_bytes());
         id[8..16].copy_from_slice(&put.number.to_be_bytes());
@@ -76,13 +76,11 @@ impl StagedName {
 
     /// The put that it is content of, where it comes from another slave or is held for another path.
     #[must_use]
-    pub fn put(&self) -> Option<Version> {
+    pub fn put(&self) -> Option<Lsn> {
         let id = self.id().0;
         let (epoch, number) = (id[4..8].try_into().ok()?, id[8..16].try_into().ok()?);
-        self.is_taken().then(|| Version {
-            epoch: u32::from_be_bytes(epoch),
-            number: u64::from_be_bytes(number),
-        })
+        self.is_taken()
+            .then(|| Lsn { epoch: u32::from_be_bytes(epoch), number: u64::from_be_bytes(number) })
     }
 
     /// Whether it is content that comes from another slave.
@@ -216,7 +214,7 @@ impl Staging {
 
     /// Removes what was removed from the tree. Another process may be at work in that folder; what changes behind
     /// `settled` have removed may still get its place back.
-    pub fn sweep_removed(&self, settled: Version, stop: &dyn Fn() -> bool) {
+    pub fn sweep_removed(&self, settled: Lsn, stop: &dyn Fn() -> bool) {
         empty(&self.removed, &|name| is_settled(name, settled), stop);
     }
 
@@ -304,11 +302,11 @@ impl Drop for Sweeper {
 }
 
 /// Whether what has this name in the folder of removed things was removed by a change up to `settled`, which can not be taken back any more.
-fn is_settled(name: &[u8], settled: Version) -> bool {
+fn is_settled(name: &[u8], settled: Lsn) -> bool {
     let version = std::str::from_utf8(name).ok().and_then(|name| {
         // One change may have taken several things away.
         let (epoch, number) = name.split('.').next()?.split_once('-')?;
-        Some(Version { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+        Some(Lsn { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
     });
     version.is_none_or(|version| version <= settled)
 }
@@ -381,9 +379,9 @@ mod tests {
         drop(staging.claim(&name).unwrap());
         std::fs::create_dir_all(removed.join("1-9")).unwrap();
         let uploads = Unfinished::new(crate::unfinished::UploadLimits::default()).unwrap();
-        staging.sweep_removed(Version { epoch: 1, number: 8 }, &|| false);
+        staging.sweep_removed(Lsn { epoch: 1, number: 8 }, &|| false);
         assert!(removed.join("1-9").exists(), "it may still be taken back");
-        staging.sweep_removed(Version { epoch: 1, number: 9 }, &|| false);
+        staging.sweep_removed(Lsn { epoch: 1, number: 9 }, &|| false);
         staging.sweep_staged(&uploads);
         assert_eq!(uploads.usage().number, 1);
         assert!(std::fs::read_dir(&removed).unwrap().next().is_none());

@@ -15,7 +15,7 @@ use rcgen::{
 use relais_proto::limits::POINT;
 use thiserror::Error;
 
-use crate::private::{self, PrivateError};
+use crate::secret_file::{self, SecretFileError};
 
 /// The name in the authority's own certificate, and as issuer in all others.
 const NAME: &str = "Relais authority";
@@ -60,13 +60,13 @@ pub enum AuthorityError {
 
 /// When a certificate is to be renewed: when its time has gone by on any clock, or the clock that it was made by was set.
 #[derive(Debug, Clone, Copy)]
-pub struct Term {
+pub struct Validity {
     due: Instant,
     begun: SystemTime,
     ends: SystemTime,
 }
 
-impl Term {
+impl Validity {
     /// Begins now, by both clocks, and lasts for `time`.
     #[must_use]
     pub fn new(now: Instant, wall: SystemTime, time: Duration) -> Self {
@@ -152,7 +152,7 @@ impl Authority {
         let text = match read(&path)? {
             Some(text) => text,
             None => {
-                private::create(&path, make()?.as_bytes()).map_err(io_error)?;
+                secret_file::create(&path, make()?.as_bytes()).map_err(io_error)?;
                 // Read back what is there now: another process may have been first.
                 read(&path)?.ok_or_else(|| io_error(io::ErrorKind::NotFound.into()))?
             }
@@ -208,17 +208,17 @@ const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 fn read(path: &Path) -> Result<Option<String>, AuthorityError> {
     let damaged =
         |why: &str| AuthorityError::Damaged { path: path.to_owned(), why: why.to_owned() };
-    match private::read(path, FILE) {
+    match secret_file::read(path, FILE) {
         Ok(Some(bytes)) => String::from_utf8(bytes).map(Some).map_err(|_| damaged("it is no text")),
         Ok(None) => Ok(None),
-        Err(PrivateError::NotRegular) => Err(damaged("it is not a regular file")),
-        Err(PrivateError::Stranger(owner)) => Err(damaged(&format!(
+        Err(SecretFileError::NotRegular) => Err(damaged("it is not a regular file")),
+        Err(SecretFileError::Stranger(owner)) => Err(damaged(&format!(
             "it belongs to user id {owner}, who is neither the owner of its folder nor the one who runs this"
         ))),
-        Err(PrivateError::Exposed(mode)) => {
+        Err(SecretFileError::Exposed(mode)) => {
             Err(AuthorityError::Exposed { path: path.to_owned(), mode })
         }
-        Err(PrivateError::Io(cause)) => Err(AuthorityError::Io { path: path.to_owned(), cause }),
+        Err(SecretFileError::Io(cause)) => Err(AuthorityError::Io { path: path.to_owned(), cause }),
     }
 }
 
@@ -306,13 +306,13 @@ mod tests {
     fn a_term_ends_with_its_time_by_any_clock() {
         let (now, wall, time) = (Instant::now(), SystemTime::now(), Duration::from_secs(100));
         let second = Duration::from_secs;
-        let term = Term::new(now, wall, time);
+        let term = Validity::new(now, wall, time);
         assert!(!term.is_over(now, wall) && !term.is_over(now + second(99), wall + second(99)));
         assert!(term.is_over(now + time, wall) && term.is_over(now, wall + time));
         assert!(
             !term.is_over(now, wall - second(60)) && term.is_over(now, wall - second(2 * 60 * 60))
         );
-        assert!(!Term::new(now, wall, Duration::MAX).is_over(now + time, wall + time));
+        assert!(!Validity::new(now, wall, Duration::MAX).is_over(now + time, wall + time));
     }
 
     #[test]

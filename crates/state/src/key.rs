@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use relais_proto::{ClusterId, SlaveId};
 use thiserror::Error;
 
-use crate::private::{self, PrivateError};
+use crate::secret_file::{self, SecretFileError};
 
 /// Why there is no key to be had from a file.
 #[derive(Debug, Error)]
@@ -99,17 +99,17 @@ impl ClusterKey {
     /// # Errors
     /// What is wrong with the file.
     pub fn load(path: &Path) -> Result<Option<Self>, KeyError> {
-        let text = match private::read(path, 128) {
+        let text = match secret_file::read(path, 128) {
             Ok(Some(text)) => text,
             Ok(None) => return Ok(None),
-            Err(PrivateError::NotRegular) => return Err(KeyError::NotRegular(path.to_owned())),
-            Err(PrivateError::Stranger(owner)) => {
+            Err(SecretFileError::NotRegular) => return Err(KeyError::NotRegular(path.to_owned())),
+            Err(SecretFileError::Stranger(owner)) => {
                 return Err(KeyError::Stranger { path: path.to_owned(), owner });
             }
-            Err(PrivateError::Exposed(mode)) => {
+            Err(SecretFileError::Exposed(mode)) => {
                 return Err(KeyError::Exposed { path: path.to_owned(), mode });
             }
-            Err(PrivateError::Io(cause)) => {
+            Err(SecretFileError::Io(cause)) => {
                 return Err(KeyError::Io { path: path.to_owned(), cause });
             }
         };
@@ -221,7 +221,7 @@ fn create(path: &Path) -> io::Result<()> {
         text.push_str(&format!("{byte:02x}"));
     }
     text.push('\n');
-    private::create(path, text.as_bytes())
+    secret_file::create(path, text.as_bytes())
 }
 
 #[cfg(test)]

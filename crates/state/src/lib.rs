@@ -8,30 +8,30 @@
 //! only for another process of the same server, and is in no debug print.
 
 mod accounts;
+mod atomic_file;
 mod authority;
 mod dir;
 mod journal;
 mod key;
 mod link;
-mod private;
+mod recording;
+mod secret_file;
 mod snapshot;
-mod tape;
 mod ticket;
-mod whole;
 
 pub use accounts::{
-    Account, AccountError, Accounts, AccountsError, AccountsFile, Alone, BadLine, Common, Guesses,
-    HashError, LiveAccounts, LoginDesk, PasswordHash, Pending, User, Verdict,
+    Account, AccountError, Accounts, AccountsError, AccountsFile, Alone, BadLine, Common,
+    FailedLogins, HashError, LiveAccounts, PasswordHash, PasswordVerifier, Pending, User, Verdict,
 };
-pub use authority::{Authority, AuthorityError, Certified, ServerKey, Term};
+pub use atomic_file::{replace_file, shown_path};
+pub use authority::{Authority, AuthorityError, Certified, ServerKey, Validity};
 pub use dir::{LockedState, StateDir, StateError};
 pub use journal::{BATCH_BYTES, BATCH_CHANGES, ChangeLog, Journal, JournalError, JournalReader};
 pub use key::{ClusterKey, KeyError};
 pub use link::{LinkChallenger, LinkError, LinkHandshake, LinkRole, link_frame};
+pub use recording::Recording;
 pub use snapshot::{Snapshot, SnapshotError};
-pub use tape::Tape;
 pub use ticket::{Rights, Ticket, TicketError};
-pub use whole::{replace_file, shown_path};
 
 /// Fills an array with random bytes from the kernel.
 ///

@@ -1,6 +1,6 @@
 //! Sending content: one function that chooses between sendfile and a copying loop.
 //!
-//! The caller has sent or queued the `Header`, and sends what ends the content. Nothing here
+//! The caller has sent or queued the `ContentHeader`, and sends what ends the content. Nothing here
 //! opens files or decides what may be sent.
 
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use relais_net::{Connection, Pace};
+use relais_net::{Connection, MinimumThroughput};
 use relais_proto::{FrameHeader, FrameType};
 use rustix::net::SendFlags;
 
@@ -78,7 +78,7 @@ fn send_directly(
     span: Span,
     moved: &mut u64,
 ) -> io::Result<Sent> {
-    let mut pace = Pace::new(Instant::now());
+    let mut pace = MinimumThroughput::new(Instant::now());
     let mut done = 0;
     while done < span.length {
         let len = block_len(span, done);
@@ -122,7 +122,7 @@ pub(crate) fn is_of_the_file(e: rustix::io::Errno) -> bool {
 }
 
 /// Sends what is queued and keeps the packet open for the bytes that follow.
-fn send_more(to: &mut Connection, pace: &mut Pace) -> io::Result<()> {
+fn send_more(to: &mut Connection, pace: &mut MinimumThroughput) -> io::Result<()> {
     let stream = to.stream().clone();
     let mut rest = to.output().as_slice();
     while !rest.is_empty() {

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use relais_proto::{FileTime, Seldom};
+use relais_proto::{FileTime, LogRateLimiter};
 use rustix::fs::{
     AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps,
     fchmod, fchown, flock, fstat, futimens, mkdirat, openat, renameat, renameat_with, unlinkat,
@@ -226,7 +226,7 @@ impl Folder {
     /// # Errors
     /// What the system says.
     pub fn prepare(&self, file: &File, mode: relais_proto::Mode) -> Result<bool, TreeError> {
-        static OTHER_GROUP: Seldom = Seldom::new();
+        static OTHER_GROUP: LogRateLimiter = LogRateLimiter::new();
         let failed = |e| TreeError::from_errno("set the group", e);
         let (ours, found) = (fstat(self).map_err(failed)?, fstat(file).map_err(failed)?);
         let mut changed = false;

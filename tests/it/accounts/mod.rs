@@ -11,7 +11,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use relais_proto::{Login, Mark, Refusal, Reply, Request};
+use relais_proto::{Login, Lsn, Refusal, Reply, Request};
 
 use crate::harness::{
     Client, Cluster, Output, SOON, Setup, Standalone, TestDir, Wire, eventually, hello, path,
@@ -205,7 +205,7 @@ fn login(name: &str, password: &str) -> Request {
 
 fn try_session(slave: SocketAddr, ticket: &[u8]) -> Result<Wire, Refusal> {
     let mut wire = Wire::connect(slave);
-    wire.send(&[hello(), Request::Ticket { ticket: ticket.to_vec(), mark: Mark::default() }]);
+    wire.send(&[hello(), Request::Ticket { ticket: ticket.to_vec(), mark: Lsn::default() }]);
     assert!(matches!(wire.reply(), Reply::Welcome { .. }));
     match wire.reply() {
         Reply::Opened { .. } => Ok(wire),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use relais_proto::{ErrorCode, Mark, Reply, Request};
+use relais_proto::{ErrorCode, Lsn, Reply, Request};
 
 use super::{Server, add, login, password, password_file, try_session, user};
 use crate::harness::{Cluster, SOON, Setup, Wire, children, eventually, hello};
@@ -125,10 +125,7 @@ fn no_slave_forgets_who_was_removed_also_two_of_one_folder_and_from_the_first_mo
         let addr = cluster.slaves[n].addr;
         for _ in 0..20 {
             let mut wire = Wire::connect(addr);
-            wire.send(&[
-                hello(),
-                Request::Ticket { ticket: ticket.clone(), mark: Mark::default() },
-            ]);
+            wire.send(&[hello(), Request::Ticket { ticket: ticket.clone(), mark: Lsn::default() }]);
             let answers = [wire.frame(), wire.frame()].map(|frame| frame.ok().flatten());
             let opened = answers.iter().flatten().any(|(kind, payload)| {
                 matches!(Reply::decode(*kind, payload), Ok(Reply::Opened { .. }))

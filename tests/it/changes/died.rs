@@ -1,6 +1,6 @@
 //! The replicator dies inside each system call of a change: asked again by its id the change is made, once.
 
-use relais_proto::{ErrorCode, Refusal, Request, Version};
+use relais_proto::{ErrorCode, Lsn, Refusal, Request};
 
 use super::injected::{slave, works};
 use super::{open, tree};
@@ -47,7 +47,7 @@ fn replicator_dies(request: &Request, at: &str) {
 
 const BYTES: &[u8] = b"the new content";
 
-fn ask(wire: &mut Wire, request: &Request) -> Result<Version, Refusal> {
+fn ask(wire: &mut Wire, request: &Request) -> Result<Lsn, Refusal> {
     match request {
         Request::Put(put) => wire.upload(put, BYTES),
         other => wire.change(other),

@@ -3,7 +3,7 @@
 use std::fs;
 
 use nix::sys::signal::{Signal, killpg};
-use relais_proto::{ErrorCode, Request, Version};
+use relais_proto::{ErrorCode, Lsn, Request};
 
 use super::open;
 use crate::harness::{
@@ -19,7 +19,7 @@ fn killed_at_the_answer(
     is_there: impl Fn(usize, &Standalone, &mut Wire),
 ) {
     let mut slave = Standalone::start(&["--workers", "1"], &[]);
-    let mut last = Version::default();
+    let mut last = Lsn::default();
     let mut wire = open(&slave);
     for round in 0..TIMES {
         let (frames, again) = ask(round, &slave);

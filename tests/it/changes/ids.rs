@@ -139,7 +139,7 @@ fn a_used_id_with_other_content_is_refused() {
 fn numbers_rise_with_every_change() {
     let slave = slave();
     let mut wire = open(&slave);
-    let mut last = relais_proto::Version::default();
+    let mut last = relais_proto::Lsn::default();
     for n in 0..20 {
         let number = if n % 2 == 0 {
             wire.put("f", format!("{n}").as_bytes())

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 
-use relais_proto::{Reply, Request, Version};
+use relais_proto::{Lsn, Reply, Request};
 
 use super::{journal_of, open, tree, with_files};
 use crate::harness::{
@@ -14,7 +14,7 @@ use crate::harness::{
 };
 
 #[track_caller]
-fn version_at(wire: &mut Wire, name: &str) -> Option<Version> {
+fn version_at(wire: &mut Wire, name: &str) -> Option<Lsn> {
     match wire.ask(&Request::Stat(path(name))) {
         Reply::Details { entry, .. } => entry.version,
         other => panic!("{other:?}"),
@@ -22,7 +22,7 @@ fn version_at(wire: &mut Wire, name: &str) -> Option<Version> {
 }
 
 /// A slave with some changes behind it, killed; and what was made last.
-fn killed() -> (Standalone, Vec<(String, Vec<u8>)>, Version) {
+fn killed() -> (Standalone, Vec<(String, Vec<u8>)>, Lsn) {
     let mut slave = with_files(&[], &[("f", b"one"), ("folder/x", b"two")]);
     let last = open(&slave).put("g", b"three").unwrap();
     let before = tree(&slave.root);
@@ -94,10 +94,9 @@ fn the_catalogue_is_made_again_from_folder_and_journal() {
         rename("tree", "wood"),
     ];
     wire.upload(&request, &bytes).unwrap();
-    let numbers: Vec<Version> = changes.iter().map(|change| wire.change(change).unwrap()).collect();
+    let numbers: Vec<Lsn> = changes.iter().map(|change| wire.change(change).unwrap()).collect();
     let names = ["f", "folder", "folder/x", "folder/moved", "made", "wood", "wood/sub/y"];
-    let before: Vec<Option<Version>> =
-        names.iter().map(|name| version_at(&mut wire, name)).collect();
+    let before: Vec<Option<Lsn>> = names.iter().map(|name| version_at(&mut wire, name)).collect();
     assert!(before[0].is_some() && before[4] == Some(numbers[0]), "{before:?}");
     slave.program.kill();
     for file in fs::read_dir(slave.root.join(".relais")).unwrap().map(|entry| entry.unwrap()) {

@@ -206,9 +206,9 @@ fn an_expectation_that_came_too_late_is_refused() {
     let first = wire.upload(&absent, one).unwrap();
     let again = PutRequest { expect: Expect::Absent, ..put("f", 3) };
     assert_eq!(wire.upload(&again, two).unwrap_err().code, ErrorCode::Changed);
-    let based = PutRequest { expect: Expect::Version(first), ..put("f", 3) };
+    let based = PutRequest { expect: Expect::Lsn(first), ..put("f", 3) };
     wire.upload(&based, two).unwrap();
-    let stale = PutRequest { expect: Expect::Version(first), ..put("f", 3) };
+    let stale = PutRequest { expect: Expect::Lsn(first), ..put("f", 3) };
     assert_eq!(wire.upload(&stale, one).unwrap_err().code, ErrorCode::Changed);
     assert_eq!(wire.fetch("f").unwrap(), two);
     // What was refused is not kept aside for good.

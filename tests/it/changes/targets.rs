@@ -91,7 +91,7 @@ fn answer(wire: &mut Wire, row: &str) -> Result<(), ErrorCode> {
         };
         match kind {
             kind if kind == last => return Ok(()),
-            FrameType::Entries | FrameType::Header | FrameType::Block | FrameType::Wait => {}
+            FrameType::Entries | FrameType::ContentHeader | FrameType::Block | FrameType::Wait => {}
             _ => match Reply::decode(kind, &payload).unwrap() {
                 Reply::Error(refusal) => return Err(refusal.code),
                 other => panic!("{row}: {other:?}"),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use relais_proto::{Digest, ErrorCode, Expect, Login, PutRequest, Reply, Request, Version};
+use relais_proto::{Digest, ErrorCode, Expect, Login, Lsn, PutRequest, Reply, Request};
 
 use super::open;
 use crate::accounts::{add, password};
@@ -133,7 +133,7 @@ fn a_refused_put_frees_its_bytes() {
         assert_eq!(wire.committed().unwrap_err().code, ErrorCode::BadRequest);
         wait_unstaged(root);
         // Another version is there, or a folder is in its way, or its folder is not there.
-        let expect = Expect::Version(Version { epoch: 1, number: 77 });
+        let expect = Expect::Lsn(Lsn { epoch: 1, number: 77 });
         let request = PutRequest { expect, ..put("f", bytes.len()) };
         assert_eq!(wire.upload(&request, &bytes).unwrap_err().code, ErrorCode::Changed);
         wait_unstaged(root);

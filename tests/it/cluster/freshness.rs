@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use relais_proto::{ErrorCode, Mark, Reply, Request, Version};
+use relais_proto::{ErrorCode, Lsn, Reply, Request};
 
 use super::lab::open;
 use super::same::wait_equal;
@@ -156,11 +156,11 @@ fn what_one_session_reads_never_goes_back_while_slaves_die_under_it() {
 fn asked_having_seen(
     addr: SocketAddr,
     ticket: &[u8],
-    mark: Mark,
+    mark: Lsn,
     in_ticket: bool,
     name: &str,
-) -> Option<Version> {
-    let mut wire: Wire = session_with(addr, ticket, if in_ticket { mark } else { Mark::default() });
+) -> Option<Lsn> {
+    let mut wire: Wire = session_with(addr, ticket, if in_ticket { mark } else { Lsn::default() });
     if !in_ticket {
         wire.send(&[Request::Seen { mark }]);
     }
@@ -211,7 +211,7 @@ fn a_slave_answers_with_what_was_seen_elsewhere_or_says_that_it_is_behind() {
         assert_eq!(asked_having_seen(addr, &ticket, version, in_ticket, "f"), None);
         assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     }
-    let before = Mark { number: version.number - 1, ..version };
+    let before = Lsn { number: version.number - 1, ..version };
     assert_eq!(asked_having_seen(addr, &ticket, before, true, "f"), Some(before));
     kill(held, Signal::SIGCONT).unwrap();
     assert_eq!(asked_having_seen(addr, &ticket, version, true, "f"), Some(version));

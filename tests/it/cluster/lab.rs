@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use relais_proto::{Reply, Request, Version};
+use relais_proto::{Lsn, Reply, Request};
 use serde_json::Value;
 
 use crate::harness::{
@@ -187,7 +187,7 @@ pub fn open(cluster: &Cluster, n: usize) -> Wire {
 
 /// The change that made what a slave has at a path.
 #[track_caller]
-pub fn version_at(cluster: &Cluster, n: usize, name: &str) -> Option<Version> {
+pub fn version_at(cluster: &Cluster, n: usize, name: &str) -> Option<Lsn> {
     match open(cluster, n).ask(&Request::Stat(path(name))) {
         Reply::Details { entry, .. } => entry.version,
         other => panic!("{name}: {other:?}"),
@@ -196,7 +196,7 @@ pub fn version_at(cluster: &Cluster, n: usize, name: &str) -> Option<Version> {
 
 /// The one change that all slaves say made what is at a path.
 #[track_caller]
-pub fn one_version(cluster: &Cluster, name: &str) -> Version {
+pub fn one_version(cluster: &Cluster, name: &str) -> Lsn {
     let all: Vec<_> = (0..cluster.slaves.len()).map(|n| version_at(cluster, n, name)).collect();
     assert!(all.iter().all(|version| version.is_some() && *version == all[0]), "{name}: {all:?}");
     all[0].unwrap()
@@ -246,7 +246,7 @@ pub fn healthy(cluster: &Cluster) {
 }
 
 /// The change that made what is at a path; none where nothing is there, or nothing that has a number.
-pub fn try_version(wire: &mut Wire, name: &str) -> Option<Version> {
+pub fn try_version(wire: &mut Wire, name: &str) -> Option<Lsn> {
     match wire.ask(&Request::Stat(path(name))) {
         Reply::Details { entry, .. } => entry.version,
         _ => None,

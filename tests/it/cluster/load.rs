@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use relais_proto::{Reply, Request, Version};
+use relais_proto::{Lsn, Reply, Request};
 use serde_json::Value;
 
 use super::lab::open;
@@ -107,7 +107,7 @@ impl Acknowledged {
 
 /// The change that made what is at a path; none where nothing is there.
 #[track_caller]
-pub fn stat(wire: &mut crate::harness::Wire, name: &str) -> Option<Version> {
+pub fn stat(wire: &mut crate::harness::Wire, name: &str) -> Option<Lsn> {
     match wire.ask(&Request::Stat(path(name))) {
         Reply::Details { entry, .. } => entry.version,
         Reply::Error(refusal) if refusal.code == relais_proto::ErrorCode::NotFound => None,

@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use relais_proto::{ErrorCode, Refusal, Reply, Request, Version};
+use relais_proto::{ErrorCode, Lsn, Refusal, Reply, Request};
 
 use super::lab::{one_version, open};
 use super::load::stat;
@@ -65,7 +65,7 @@ pub fn every_kind_of_change_is_seen_at_every_other_slave_within_a_second() {
 fn seen(
     wires: &mut [Wire],
     at: usize,
-    change: impl FnOnce(&mut Wire) -> Result<Version, Refusal>,
+    change: impl FnOnce(&mut Wire) -> Result<Lsn, Refusal>,
     shown: &[(&String, bool)],
 ) -> Duration {
     change(&mut wires[at]).unwrap();
@@ -178,9 +178,9 @@ const TIMES: usize = 30;
 /// Makes two changes at the same moment at two slaves, again and again; what each was told.
 fn at_once(
     cluster: &Cluster,
-    one: impl Fn(&mut Wire, usize) -> Result<Version, Refusal> + Sync,
-    other: impl Fn(&mut Wire, usize) -> Result<Version, Refusal> + Sync,
-) -> Vec<(Result<Version, Refusal>, Result<Version, Refusal>)> {
+    one: impl Fn(&mut Wire, usize) -> Result<Lsn, Refusal> + Sync,
+    other: impl Fn(&mut Wire, usize) -> Result<Lsn, Refusal> + Sync,
+) -> Vec<(Result<Lsn, Refusal>, Result<Lsn, Refusal>)> {
     let (mut first, mut second) = (open(cluster, 0), open(cluster, 1));
     let barrier = Barrier::new(2);
     std::thread::scope(|scope| {
@@ -277,7 +277,7 @@ fn a_put_into_a_folder_that_is_removed_at_once_leaves_no_orphan() {
 
 /// Asks again where the other change stands in the way for a moment.
 #[track_caller]
-fn again(mut change: impl FnMut() -> Result<Version, Refusal>) -> Result<Version, Refusal> {
+fn again(mut change: impl FnMut() -> Result<Lsn, Refusal>) -> Result<Lsn, Refusal> {
     let began = Instant::now();
     loop {
         match change() {

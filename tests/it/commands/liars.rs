@@ -5,7 +5,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use relais_proto::{Digest, ErrorCode, Mark, Refusal, Reply, Request};
+use relais_proto::{Digest, ErrorCode, Lsn, Refusal, Reply, Request};
 
 use super::{harmless, tree};
 use crate::harness::{
@@ -197,7 +197,7 @@ fn sizes_that_nobody_has() {
                         (whole(get, b"good"), false)
                     }
                     Request::Get(get) if get.path.as_str() == "t/m" => {
-                        let mut answer = FakeServer::encoded(&[Reply::Header(header(
+                        let mut answer = FakeServer::encoded(&[Reply::ContentHeader(header(
                             sent,
                             get.offset.min(sent),
                             4096,
@@ -437,17 +437,17 @@ fn a_server_that_closes_at_each_step_is_followed_by_one_that_does_not() {
 fn a_server_that_answers_with_something_else_at_each_step() {
     let replies = [
         FakeServer::encoded(&[Reply::Pong]),
-        FakeServer::encoded(&[Reply::Done { mark: Mark::default() }]),
+        FakeServer::encoded(&[Reply::Done { mark: Lsn::default() }]),
         FakeServer::encoded(&[Reply::Redirect {
             ticket: vec![1; 40],
-            mark: Mark::default(),
+            mark: Lsn::default(),
             slaves: Vec::new(),
         }]),
         FakeServer::encoded(&[Reply::AskMaster("127.0.0.1:1".to_owned())]),
         FakeServer::encoded(&[Reply::Committed {
-            version: Mark::default(),
+            version: Lsn::default(),
             copies: 1,
-            mark: Mark::default(),
+            mark: Lsn::default(),
             digest: None,
             current: true,
         }]),

@@ -3,14 +3,14 @@
 use std::fs;
 use std::sync::{Arc, Mutex};
 
-use relais_proto::{ClusterId, Mark, Reply, Request, ServerRole, SlaveId, VERSIONS};
+use relais_proto::{ClusterId, Lsn, Reply, Request, ServerRole, SlaveId, VERSIONS};
 
 use super::{Lab, write};
 use crate::harness::{
     Client, FakeServer, Fault, Program, Proxy, Pty, SOON, Setup, content, polite,
 };
 
-const FORGED: Mark = Mark { epoch: u32::MAX, number: 7 };
+const FORGED: Lsn = Lsn { epoch: u32::MAX, number: 7 };
 
 /// A server that claims this id, has seen the highest change of all, and writes down what it is asked.
 fn claiming(cluster: ClusterId) -> (FakeServer, Arc<Mutex<Vec<Request>>>) {
@@ -78,7 +78,7 @@ fn a_server_that_claims_the_id_gets_no_upload_and_locks_nobody_out() {
             "{request:?}"
         );
         if let Request::Login(login) = request {
-            assert_eq!((login.mark, login.prefer), (Mark::default(), None));
+            assert_eq!((login.mark, login.prefer), (Lsn::default(), None));
         }
     }
     assert!(fs::read(client.folder().join(".log")).unwrap() == log);

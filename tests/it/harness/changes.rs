@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use relais_proto::{
-    ChangeId, Digest, Expect, FrameType, Login, Mark, PutRequest, Refusal, Reply, Request,
-    TreePath, Version, encode_frame,
+    ChangeId, Digest, Expect, FrameType, Login, Lsn, PutRequest, Refusal, Reply, Request, TreePath,
+    encode_frame,
 };
 
 use super::wire::{get, hello};
@@ -105,7 +105,7 @@ impl Wire {
 
     /// The answer to a change: its number, or the refusal.
     #[track_caller]
-    pub fn committed(&mut self) -> Result<Version, Refusal> {
+    pub fn committed(&mut self) -> Result<Lsn, Refusal> {
         match self.reply() {
             Reply::Committed { version, copies, mark, .. } => {
                 assert!(copies >= 1, "made on {copies} disks");
@@ -119,14 +119,14 @@ impl Wire {
 
     /// Makes a change that is no upload.
     #[track_caller]
-    pub fn change(&mut self, request: &Request) -> Result<Version, Refusal> {
+    pub fn change(&mut self, request: &Request) -> Result<Lsn, Refusal> {
         self.send(std::slice::from_ref(request));
         self.committed()
     }
 
     /// Sends all frames of an upload and reads the answer.
     #[track_caller]
-    pub fn upload(&mut self, request: &PutRequest, bytes: &[u8]) -> Result<Version, Refusal> {
+    pub fn upload(&mut self, request: &PutRequest, bytes: &[u8]) -> Result<Lsn, Refusal> {
         // A server may answer, and close, before it has read all.
         self.raw(&upload(request, bytes, 256 << 10));
         self.committed()
@@ -134,7 +134,7 @@ impl Wire {
 
     /// Puts a file, whatever is there.
     #[track_caller]
-    pub fn put(&mut self, name: &str, bytes: &[u8]) -> Result<Version, Refusal> {
+    pub fn put(&mut self, name: &str, bytes: &[u8]) -> Result<Lsn, Refusal> {
         self.upload(&put(name, bytes.len()), bytes)
     }
 
@@ -278,7 +278,7 @@ fn try_open(addr: SocketAddr) -> Option<Wire> {
     let stream = std::net::TcpStream::connect(addr).ok()?;
     stream.set_read_timeout(Some(SOON)).ok()?;
     let mut wire = Wire(stream);
-    let login = Request::Login(Login { mark: Mark::default(), ..Login::default() });
+    let login = Request::Login(Login { mark: Lsn::default(), ..Login::default() });
     wire.raw(&encoded(&[hello(), login])).then_some(())?;
     loop {
         match wire.frame().ok()??.0 {

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use relais_proto::{
-    Digest, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header, Kind, Mark, Refusal, Reply,
-    Request, TreePath, encode_frame,
+    ContentHeader, Digest, Entry, ErrorCode, FileTime, FrameType, GetRequest, Kind, Lsn, Refusal,
+    Reply, Request, TreePath, encode_frame,
 };
 
 use super::wire::{FakeServer, block, header, polite};
@@ -27,7 +27,7 @@ pub fn raw_entry(name: &[u8], kind: u8, size: u64) -> Vec<u8> {
 /// An answer to a listing: these entries in this order, and its end.
 pub fn listing(entries: &[Vec<u8>]) -> Vec<u8> {
     let mut frames = pages(entries);
-    frames.extend(FakeServer::encoded(&[Reply::Done { mark: Mark::default() }]));
+    frames.extend(FakeServer::encoded(&[Reply::Done { mark: Lsn::default() }]));
     frames
 }
 
@@ -56,8 +56,9 @@ pub fn whole(get: &GetRequest, bytes: &[u8]) -> Vec<u8> {
 /// An answer to a get whose end says this digest.
 pub fn content(get: &GetRequest, bytes: &[u8], digest: Digest) -> Vec<u8> {
     const BLOCK: u32 = 1 << 16;
-    let header = Header { digest: Some(digest), ..header(bytes.len() as u64, get.offset, BLOCK) };
-    let mut frames = FakeServer::encoded(&[Reply::Header(header)]);
+    let header =
+        ContentHeader { digest: Some(digest), ..header(bytes.len() as u64, get.offset, BLOCK) };
+    let mut frames = FakeServer::encoded(&[Reply::ContentHeader(header)]);
     let from = usize::try_from(get.offset).unwrap().min(bytes.len());
     bytes[from..].chunks(BLOCK as usize).for_each(|chunk| frames.extend(block(chunk)));
     frames.extend(FakeServer::encoded(&[Reply::End { digest }]));
@@ -160,7 +161,7 @@ impl FakeTree {
             entry,
             digest,
             holders: Vec::new(),
-            mark: Mark::default(),
+            mark: Lsn::default(),
         }])
     }
 

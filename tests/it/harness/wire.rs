@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use relais_proto::{
-    ClusterId, Counters, Endpoint, FrameType, GetRequest, Header, Hello, Identity, Login, Mark,
-    Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, VERSIONS, Wanted, WireError,
+    ClusterId, ContentHeader, Counters, Endpoint, FrameType, GetRequest, Hello, Identity, Login,
+    Lsn, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, VERSIONS, Wanted, WireError,
     encode_frame, read_frame, read_header,
 };
 
@@ -82,9 +82,9 @@ impl Wire {
 
     /// Reads a whole answer to `Get`: content, or the refusal.
     #[track_caller]
-    pub fn content(&mut self) -> Result<(Header, Vec<u8>), Refusal> {
+    pub fn content(&mut self) -> Result<(ContentHeader, Vec<u8>), Refusal> {
         let header = match self.reply() {
-            Reply::Header(header) => header,
+            Reply::ContentHeader(header) => header,
             Reply::Error(refusal) => return Err(refusal),
             other => panic!("{other:?}"),
         };
@@ -188,12 +188,12 @@ pub fn ticket(master: SocketAddr) -> (Vec<u8>, Vec<Endpoint>) {
 /// Opens a session on a slave of a cluster.
 #[track_caller]
 pub fn session(slave: SocketAddr, ticket: &[u8]) -> Wire {
-    session_with(slave, ticket, Mark::default())
+    session_with(slave, ticket, Lsn::default())
 }
 
 /// The same for a client that has seen a change.
 #[track_caller]
-pub fn session_with(slave: SocketAddr, ticket: &[u8], mark: Mark) -> Wire {
+pub fn session_with(slave: SocketAddr, ticket: &[u8], mark: Lsn) -> Wire {
     open(slave, Request::Ticket { ticket: ticket.to_vec(), mark })
 }
 
@@ -274,7 +274,7 @@ impl Drop for FakeServer {
 
 /// What a decent slave with one file `f` of 10 bytes answers; nothing to a `Get`.
 pub fn polite(request: &Request) -> Vec<u8> {
-    let mark = Mark::default();
+    let mark = Lsn::default();
     let entry = relais_proto::Entry {
         name: "f".to_owned(),
         kind: relais_proto::Kind::File,
@@ -331,8 +331,8 @@ pub fn polite(request: &Request) -> Vec<u8> {
 }
 
 /// The header of an answer with `length` of `size` bytes in blocks of `block`.
-pub fn header(size: u64, offset: u64, block: u32) -> Header {
-    Header {
+pub fn header(size: u64, offset: u64, block: u32) -> ContentHeader {
+    ContentHeader {
         size,
         offset,
         length: size - offset,

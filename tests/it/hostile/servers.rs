@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use relais_proto::{
-    Endpoint, ErrorCode, FrameType, Mark, PageBuilder, Refusal, Reply, Request, ServerRole, SlaveId,
+    Endpoint, ErrorCode, FrameType, Lsn, PageBuilder, Refusal, Reply, Request, ServerRole, SlaveId,
 };
 
 use crate::harness::{Client, FakeServer, Output, Setup, block, header, leftovers, polite};
@@ -35,7 +35,7 @@ fn harmless(output: &Output) {
 fn a_server_that_announces_too_much() {
     for size in [1_u64 << 40, 1 << 60, i64::MAX as u64] {
         let server = FakeServer::standalone(move |_| {
-            let mut answer = FakeServer::encoded(&[Reply::Header(header(size, 0, 4096))]);
+            let mut answer = FakeServer::encoded(&[Reply::ContentHeader(header(size, 0, 4096))]);
             answer.extend(block(&[7; 4096]));
             answer
         });
@@ -43,7 +43,7 @@ fn a_server_that_announces_too_much() {
         lied_to(&server, &[1, 3, 5]);
     }
     let server = FakeServer::standalone(|_| {
-        let mut frame = FakeServer::encoded(&[Reply::Header(header(10, 0, 10))]);
+        let mut frame = FakeServer::encoded(&[Reply::ContentHeader(header(10, 0, 10))]);
         frame[5..13].copy_from_slice(&u64::MAX.to_be_bytes());
         frame
     });
@@ -57,30 +57,35 @@ fn a_server_that_sends_wrong_frames() {
     let answers: Vec<Vec<u8>> = vec![
         // More, fewer, wrong pieces, no end, a wrong digest, an offset nobody asked for.
         [
-            FakeServer::encoded(&[Reply::Header(ten.clone())]),
+            FakeServer::encoded(&[Reply::ContentHeader(ten.clone())]),
             block(&[1; 4]),
             block(&[1; 4]),
             block(&[1; 4]),
             end(),
         ]
         .concat(),
-        [FakeServer::encoded(&[Reply::Header(ten.clone())]), block(&[1; 4]), end()].concat(),
-        [FakeServer::encoded(&[Reply::Header(ten.clone())]), block(&[1; 9]), block(&[1; 1]), end()]
-            .concat(),
-        [FakeServer::encoded(&[Reply::Header(ten.clone())]), block(&[]), end()].concat(),
+        [FakeServer::encoded(&[Reply::ContentHeader(ten.clone())]), block(&[1; 4]), end()].concat(),
         [
-            FakeServer::encoded(&[Reply::Header(ten.clone())]),
+            FakeServer::encoded(&[Reply::ContentHeader(ten.clone())]),
+            block(&[1; 9]),
+            block(&[1; 1]),
+            end(),
+        ]
+        .concat(),
+        [FakeServer::encoded(&[Reply::ContentHeader(ten.clone())]), block(&[]), end()].concat(),
+        [
+            FakeServer::encoded(&[Reply::ContentHeader(ten.clone())]),
             block(&[1; 4]),
             block(&[1; 4]),
             block(&[1; 2]),
             end(),
         ]
         .concat(),
-        FakeServer::encoded(&[Reply::Header(header(10, 5, 4))]),
+        FakeServer::encoded(&[Reply::ContentHeader(header(10, 5, 4))]),
         FakeServer::encoded(&[Reply::Pong]),
         FakeServer::encoded(&[Reply::Opened {
             slave: SlaveId([1; 16]),
-            mark: Mark::default(),
+            mark: Lsn::default(),
             writable: true,
         }]),
         end(),
@@ -161,7 +166,7 @@ fn escapes_in_names_and_messages_do_not_reach_the_terminal() {
                 page.push(&entry);
                 let mut bytes = FakeServer::encoded(&[
                     Reply::Entries(page.finish()),
-                    Reply::Done { mark: Mark::default() },
+                    Reply::Done { mark: Lsn::default() },
                 ]);
                 let at = bytes.windows(3).position(|w| w == b"XXX").unwrap();
                 bytes[at] = 0x1b;
@@ -205,7 +210,7 @@ fn names_that_lead_out_are_not_taken() {
                 page.push(&entry);
                 let mut bytes = FakeServer::encoded(&[
                     Reply::Entries(page.finish()),
-                    Reply::Done { mark: Mark::default() },
+                    Reply::Done { mark: Lsn::default() },
                 ]);
                 let at = bytes.windows(4).position(|w| w == b"WXYZ").unwrap();
                 bytes[at..at + 4].copy_from_slice(evil.as_bytes());
@@ -238,7 +243,7 @@ fn redirecting(to: impl Fn() -> Vec<SocketAddr> + Send + Sync + 'static) -> Fake
             (
                 FakeServer::encoded(&[Reply::Redirect {
                     ticket: vec![1; 40],
-                    mark: Mark::default(),
+                    mark: Lsn::default(),
                     slaves,
                 }]),
                 false,
@@ -265,7 +270,7 @@ fn redirects_to_nowhere_in_circles_and_to_itself() {
             (
                 FakeServer::encoded(&[Reply::Redirect {
                     ticket: vec![1; 40],
-                    mark: Mark::default(),
+                    mark: Lsn::default(),
                     slaves,
                 }]),
                 false,
@@ -343,7 +348,7 @@ fn a_fake_master_does_not_get_a_slave() {
 #[test]
 fn nothing_is_left_behind_after_a_lie() {
     let server = FakeServer::standalone(|_| {
-        let mut answer = FakeServer::encoded(&[Reply::Header(header(10, 0, 10))]);
+        let mut answer = FakeServer::encoded(&[Reply::ContentHeader(header(10, 0, 10))]);
         answer.extend(block(&[1; 10]));
         answer.extend(FakeServer::encoded(&[Reply::End { digest: relais_proto::Digest([1; 32]) }]));
         answer

@@ -6,8 +6,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use relais_net::tls::{Dialer, Encrypt, Showcase, TlsServer, Trust};
-use relais_net::{Greeter, Step, WaitingRoom};
+use relais_net::tls::{Dialer, Encrypt, ServerCertificate, TlsServer, Trust};
+use relais_net::{LoginHandler, PreAuthPool, Step};
 use relais_proto::{ErrorCode, FrameType, Reply, WireError};
 
 use crate::accounts::{add, password, password_file};
@@ -176,7 +176,7 @@ fn who_listens_in_reads_neither_passwords_nor_names_nor_contents() {
 /// Lets everybody through with the first frame that comes.
 struct Between;
 
-impl Greeter for Between {
+impl LoginHandler for Between {
     type Value = (FrameType, Vec<u8>);
     fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Self::Value> {
         Step::Done { value: (kind, payload.to_vec()), send: Vec::new() }
@@ -189,13 +189,13 @@ impl Greeter for Between {
 /// Somebody between a client of any kind and `server`, who encrypts to both with keys of his own.
 fn in_between(server: SocketAddr) -> SocketAddr {
     let key = rcgen::generate_simple_self_signed(["master.relais.internal".to_owned()]).unwrap();
-    let showcase = Showcase::empty();
+    let showcase = ServerCertificate::empty();
     showcase.show((key.signing_key.serialize_pem() + &key.cert.pem()).as_bytes()).unwrap();
     let tls = TlsServer::new(Encrypt::Always, Arc::new(showcase)).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     std::thread::spawn(move || {
-        let mut room = WaitingRoom::new(listener, 8, Some(tls)).unwrap();
+        let mut room = PreAuthPool::new(listener, 8, Some(tls)).unwrap();
         loop {
             for arrival in room.poll(true, &[], None, &mut |_, _| Between).unwrap() {
                 let far = Dialer::new(Encrypt::Always)

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use relais_net::tls::{Encrypt, Fingerprint, Showcase, TlsServer};
-use relais_net::{Greeter, Step, WaitingRoom};
+use relais_net::tls::{Encrypt, Fingerprint, ServerCertificate, TlsServer};
+use relais_net::{LoginHandler, PreAuthPool, Step};
 use relais_proto::{ClusterId, FrameType, Reply, Request, ServerRole, WireError};
 
 use crate::accounts::{add, password, password_file};
@@ -209,7 +209,7 @@ fn a_chosen_authority_is_the_only_one() {
 #[derive(Clone, Default)]
 struct Pretender(Arc<Mutex<Vec<FrameType>>>);
 
-impl Greeter for Pretender {
+impl LoginHandler for Pretender {
     type Value = ();
     fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<()> {
         self.0.lock().unwrap().push(kind);
@@ -239,7 +239,7 @@ fn whoever_has_taken_over_a_slave_is_told_no_passwords() {
     over_tls(|| {
         let (cluster, authority) = cluster();
         let stolen = fs::read(cluster.slaves[0].root.join(".relais/certificate.pem")).unwrap();
-        let showcase = Showcase::empty();
+        let showcase = ServerCertificate::empty();
         showcase.show(&stolen).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -247,7 +247,7 @@ fn whoever_has_taken_over_a_slave_is_told_no_passwords() {
         let (told, tls) =
             (pretender.0.clone(), TlsServer::new(Encrypt::Always, Arc::new(showcase)).unwrap());
         std::thread::spawn(move || {
-            let mut room = WaitingRoom::new(listener, 8, Some(tls)).unwrap();
+            let mut room = PreAuthPool::new(listener, 8, Some(tls)).unwrap();
             loop {
                 room.poll(true, &[], None, &mut |_, _| pretender.clone()).unwrap();
             }

@@ -1,6 +1,6 @@
 //! Changes to the tree: `mkdir`, `rm`, `mv`.
 
-use relais_proto::{ErrorCode, Kind, TreePath, Version};
+use relais_proto::{ErrorCode, Kind, Lsn, TreePath};
 
 use super::several::{self, Places};
 use super::{Command, Completes, Takes, options};
@@ -133,7 +133,7 @@ fn read(words: Vec<String>, option: &str) -> Result<(Vec<String>, bool), Failure
 }
 
 /// Makes a folder, and those above it that are missing. None where it is there already.
-fn with_parents(shell: &mut Shell, path: &TreePath) -> Result<Option<Version>, Failure> {
+fn with_parents(shell: &mut Shell, path: &TreePath) -> Result<Option<Lsn>, Failure> {
     let mut missing = vec![path.clone()];
     let mut made = None;
     // Most often only the last one is missing, so the way goes up first; a path has an end.
@@ -157,7 +157,7 @@ fn with_parents(shell: &mut Shell, path: &TreePath) -> Result<Option<Version>, F
 }
 
 /// Changes one name; none where nothing had to be changed.
-type Change<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Option<Version>, Failure>;
+type Change<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Option<Lsn>, Failure>;
 
 /// Changes each name; one that fails does not keep the others from being changed.
 fn each(shell: &mut Shell, names: &[String], change: Change<'_>) -> Result<Outcome, Failure> {

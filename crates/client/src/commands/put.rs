@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use lexopt::ValueExt;
-use relais_proto::{ErrorCode, Expect, Kind, TreePath, Version};
+use relais_proto::{ErrorCode, Expect, Kind, Lsn, TreePath};
 
 use super::several::{self, Places};
 use super::{Command, Completes, Takes, options};
@@ -87,7 +87,7 @@ fn read(words: Vec<String>) -> Result<Words, Failure> {
         Ok(true)
     })?;
     if let Some(version) = &version {
-        read.expect = Expect::Version(read_version(version)?);
+        read.expect = Expect::Lsn(read_version(version)?);
     }
     if read.names.is_empty() {
         return Err(Failure::usage("a name is missing"));
@@ -105,11 +105,11 @@ fn read(words: Vec<String>) -> Result<Words, Failure> {
 }
 
 /// A version as `ls --json` and `stat` show it, such as `1-42`.
-fn read_version(text: &str) -> Result<Version, Failure> {
+fn read_version(text: &str) -> Result<Lsn, Failure> {
     let number =
         |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
     let version = text.split_once('-').and_then(|(epoch, count)| {
-        Some(Version { epoch: u32::try_from(number(epoch)?).ok()?, number: number(count)? })
+        Some(Lsn { epoch: u32::try_from(number(epoch)?).ok()?, number: number(count)? })
     });
     version.ok_or_else(|| {
         Failure::usage(format!("{text:?} is no version; stat shows one, such as 1-42"))
@@ -245,7 +245,7 @@ mod tests {
         );
         assert_eq!(
             words(&["a", "--if-version=1-42"]).unwrap().expect,
-            Expect::Version(Version { epoch: 1, number: 42 })
+            Expect::Lsn(Lsn { epoch: 1, number: 42 })
         );
         assert_eq!(words(&["-", "-o", "x"]).unwrap().names, ["-"]);
         assert_eq!(

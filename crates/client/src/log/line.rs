@@ -12,7 +12,7 @@
 //! Every later format ends its lines with that check too, and has another number or command in
 //! front: so its lines are known for whole, and are kept.
 
-use relais_proto::{Expect, FileTime, NameError, TreePath, Version, limits};
+use relais_proto::{Expect, FileTime, Lsn, NameError, TreePath, limits};
 use relais_transfer::fetch::Resume;
 use relais_transfer::{MOST_RANGES, Ranges, RangesError};
 use thiserror::Error;
@@ -120,7 +120,7 @@ fn format_expect(expect: Expect) -> String {
         Expect::Any => ANY.to_owned(),
         Expect::Absent => ABSENT.to_owned(),
         Expect::Unnumbered => UNNUMBERED.to_owned(),
-        Expect::Version(version) => version.to_string(),
+        Expect::Lsn(version) => version.to_string(),
     }
 }
 
@@ -206,7 +206,7 @@ fn parse_expect(text: &str) -> Option<Expect> {
         ANY => Expect::Any,
         ABSENT => Expect::Absent,
         UNNUMBERED => Expect::Unnumbered,
-        version => Expect::Version(parse_version(version)?),
+        version => Expect::Lsn(parse_version(version)?),
     })
 }
 
@@ -247,9 +247,9 @@ fn optional<T>(field: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<Opti
     if field == NONE { Some(None) } else { read(field).map(Some) }
 }
 
-fn parse_version(text: &str) -> Option<Version> {
+fn parse_version(text: &str) -> Option<Lsn> {
     let (epoch, number) = text.split_once('-')?;
-    Some(Version { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+    Some(Lsn { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
 }
 
 fn parse_mtime(text: &str) -> Option<FileTime> {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use relais_proto::{
-    ChangeId, ClusterId, Digest, Expect, FileTime, Identity, SlaveId, TreePath, Version,
+    ChangeId, ClusterId, Digest, Expect, FileTime, Identity, Lsn, SlaveId, TreePath,
 };
 use relais_transfer::Ranges;
 use relais_transfer::fetch::Resume;
@@ -30,7 +30,7 @@ fn entry(local: &str) -> Entry {
             mtime: FileTime { seconds: -1, nanos: 7 },
             digest: Some(Digest([1; 32])),
             identity: Some(Identity([2; 16])),
-            version: Some(Version { epoch: 1, number: 42 }),
+            version: Some(Lsn { epoch: 1, number: 42 }),
             good: "0-1048576,2097152-2097153".parse().unwrap(),
         })),
     }
@@ -46,7 +46,7 @@ fn upload(local: &str) -> Entry {
         slave: Some(SlaveId([4; 16])),
         size: 7,
         identity: Identity([5; 16]),
-        expect: Expect::Version(Version { epoch: 1, number: 42 }),
+        expect: Expect::Lsn(Lsn { epoch: 1, number: 42 }),
         sent: 3,
     });
     Entry { work, ..entry(local) }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use relais_proto::{ClusterId, Endpoint, Mark, SlaveId, limits};
+use relais_proto::{ClusterId, Endpoint, Lsn, SlaveId, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::session::{Route, is_usable};
@@ -99,14 +99,14 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The text for the highest change seen.
-pub fn format_mark(mark: Mark) -> String {
+pub fn format_mark(mark: Lsn) -> String {
     format!("{mark}\n")
 }
 
 /// The highest change that a text names; none where it is not one that [`format_mark`] has made.
-pub fn parse_mark(text: &str) -> Option<Mark> {
+pub fn parse_mark(text: &str) -> Option<Lsn> {
     let (epoch, number) = text.strip_suffix('\n')?.split_once('-')?;
-    let mark = Mark { epoch: epoch.parse().ok()?, number: number.parse().ok()? };
+    let mark = Lsn { epoch: epoch.parse().ok()?, number: number.parse().ok()? };
     // Only as it is written here: no sign, no zero in front.
     (format_mark(mark) == text).then_some(mark)
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::debug;
 use relais_net::tls::Fingerprint;
-use relais_proto::{Mark, limits};
+use relais_proto::{Lsn, limits};
 
 use crate::notices::Notices;
 use crate::origin::{Origin, host_key};
@@ -31,7 +31,7 @@ pub struct Memory {
     /// A master's answer that is not written yet.
     new: Option<String>,
     /// The mark that the file has.
-    kept: Option<(Origin, Mark)>,
+    kept: Option<(Origin, Lsn)>,
     /// Whether the user was told that a file is no good.
     told: std::cell::Cell<bool>,
 }
@@ -78,7 +78,7 @@ impl Memory {
 
     /// The highest change that any run has seen of these servers.
     #[must_use]
-    pub fn mark(&self, origin: &Origin) -> Option<Mark> {
+    pub fn mark(&self, origin: &Origin) -> Option<Lsn> {
         let name = mark_name(origin);
         let text = self.read(&name)?;
         let mark = file::parse_mark(&text);
@@ -136,7 +136,7 @@ impl Memory {
     }
 
     /// Writes what is new.
-    pub fn keep(&mut self, origin: &Origin, mark: Mark) {
+    pub fn keep(&mut self, origin: &Origin, mark: Lsn) {
         let is_known = self.kept.as_ref().is_some_and(|(of, kept)| of == origin && *kept >= mark);
         if self.new.is_none() && is_known {
             return;
@@ -147,7 +147,7 @@ impl Memory {
     }
 
     /// What was kept of these servers is impossible: `mark` takes its place, though it is lower.
-    pub fn lower(&mut self, origin: &Origin, mark: Mark) {
+    pub fn lower(&mut self, origin: &Origin, mark: Lsn) {
         self.kept = None;
         let lowered = self
             .place
@@ -158,7 +158,7 @@ impl Memory {
         }
     }
 
-    fn write(&mut self, origin: &Origin, mark: Mark) -> Result<(), String> {
+    fn write(&mut self, origin: &Origin, mark: Lsn) -> Result<(), String> {
         let writer = self.place.writer()?;
         if let Some(text) = &self.new {
             writer.replace(&self.name(), text)?;

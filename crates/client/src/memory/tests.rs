@@ -3,7 +3,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use relais_proto::{ClusterId, Endpoint, Mark, SlaveId, limits};
+use relais_proto::{ClusterId, Endpoint, Lsn, SlaveId, limits};
 
 use super::*;
 
@@ -26,8 +26,8 @@ fn route() -> Route {
     }
 }
 
-fn mark(number: u64) -> Mark {
-    Mark { epoch: 1, number }
+fn mark(number: u64) -> Lsn {
+    Lsn { epoch: 1, number }
 }
 
 fn memory(folder: &Path, user: &str) -> Memory {
@@ -73,8 +73,8 @@ fn nobody_lowers_what_was_seen() {
     other.keep(&origin(), mark(12));
     one.keep(&origin(), mark(11));
     assert_eq!(one.mark(&origin()), Some(mark(12)));
-    one.keep(&origin(), Mark { epoch: 2, number: 1 });
-    assert_eq!(other.mark(&origin()), Some(Mark { epoch: 2, number: 1 }));
+    one.keep(&origin(), Lsn { epoch: 2, number: 1 });
+    assert_eq!(other.mark(&origin()), Some(Lsn { epoch: 2, number: 1 }));
     // What is not new is not written.
     std::fs::remove_file(dir.path().join(mark_name(&origin()))).unwrap();
     one.keep(&origin(), mark(99));

@@ -138,7 +138,7 @@ impl Formatter for Harmless {
 mod tests {
     use super::*;
     use crate::outcome::{Changes, Failed, Received, Sent, Several, ShownKind};
-    use relais_proto::{Digest, ErrorCode, FileTime, Mode, Version};
+    use relais_proto::{Digest, ErrorCode, FileTime, Lsn, Mode};
     use std::time::Duration;
 
     fn text(fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
@@ -155,7 +155,7 @@ mod tests {
             mode: Mode::new(0o644),
             size: 7,
             mtime: FileTime { seconds: 0, nanos: 500_000_000 },
-            version: Some(Version { epoch: 1, number: 42 }),
+            version: Some(Lsn { epoch: 1, number: 42 }),
             content: None,
         }
     }
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_stored_file_and_a_change_are_told_as_agreed() {
-        let version = Version { epoch: 1, number: 42 };
+        let version = Lsn { epoch: 1, number: 42 };
         let file = Sent {
             remote: "/x".into(),
             local: "x".into(),

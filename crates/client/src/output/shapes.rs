@@ -1,6 +1,6 @@
 //! The objects of `--json`, field by field: a contract with scripts. Nothing is written here.
 
-use relais_proto::{ServerRole, Version};
+use relais_proto::{Lsn, ServerRole};
 use serde::Serialize;
 
 use super::text::{rfc3339, seconds};
@@ -300,7 +300,7 @@ impl<'a> From<&'a Shown> for JsonEntry<'a> {
             },
             size: shown.size,
             mtime: rfc3339(shown.mtime),
-            version: shown.version.as_ref().map(Version::to_string),
+            version: shown.version.as_ref().map(Lsn::to_string),
             digest: content.map(|c| c.digest.map(|d| d.to_string())),
             holders: content.and_then(|c| c.holders.as_deref()),
         }

@@ -382,7 +382,7 @@ mod tests {
             time: Duration::from_secs(1),
             slaves: vec!["127.0.0.1:2122".into()],
             resumed_from: 1024,
-            version: relais_proto::Version { epoch: 1, number: 42 },
+            version: relais_proto::Lsn { epoch: 1, number: 42 },
             copies: 2,
         };
         assert_eq!(

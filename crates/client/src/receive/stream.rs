@@ -12,8 +12,8 @@ use std::time::Instant;
 use log::debug;
 use relais_net::Connection;
 use relais_proto::{
-    Digest, Endpoint, ErrorCode, FrameType, GetRequest, Header, Refusal, Reply, Request, TreePath,
-    Wanted, WireError, limits,
+    ContentHeader, Digest, Endpoint, ErrorCode, FrameType, GetRequest, Refusal, Reply, Request,
+    TreePath, Wanted, WireError, limits,
 };
 use relais_transfer::fetch::{Detours, FetchError, Sessions};
 
@@ -184,7 +184,7 @@ impl Stream {
         }));
         from.flush()?;
         let header = match answer(from)? {
-            Reply::Header(header) => self.check(header)?,
+            Reply::ContentHeader(header) => self.check(header)?,
             Reply::Elsewhere { holders } => return Err(Stop::Holders(holders)),
             Reply::Error(refusal) => return Err(self.refused(refusal)),
             other => return Err(unexpected(&other)),
@@ -207,7 +207,7 @@ impl Stream {
     }
 
     /// Checks what precedes the blocks, and that it is about the content that went out in part.
-    fn check(&mut self, header: Header) -> Result<Header, Stop> {
+    fn check(&mut self, header: ContentHeader) -> Result<ContentHeader, Stop> {
         if header.offset != self.out || header.length != header.size.saturating_sub(self.out) {
             return Err(Stop::Bad("it sends another part than was asked for".to_owned()));
         }

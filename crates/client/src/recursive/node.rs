@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::Hash;
 
-use relais_proto::{Entry, FileTime, Kind, TreePath, Version};
+use relais_proto::{Entry, FileTime, Kind, Lsn, TreePath};
 
 use crate::Failure;
 
@@ -22,7 +22,7 @@ pub struct Node {
     /// Last modification.
     pub mtime: FileTime,
     /// The last change to its path; none for what is local, or was never numbered.
-    pub version: Option<Version>,
+    pub version: Option<Lsn>,
 }
 
 impl Node {

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use relais_proto::{ErrorCode, Header, Kind, TreePath};
+use relais_proto::{ContentHeader, ErrorCode, Kind, TreePath};
 use relais_tree::{Folder, MetaKind, OpenFile, TreeError, Unserved, set_times};
 use rustix::fs::{FlockOperation, flock};
 
@@ -112,7 +112,7 @@ impl Place {
     pub fn store(
         &mut self,
         path: &TreePath,
-        header: &Header,
+        header: &ContentHeader,
         bytes: &[u8],
     ) -> Result<(), TreeError> {
         let (parent, name) = split(path)?;
@@ -218,7 +218,7 @@ fn claim(folder: &Folder, temporary: &str) -> Result<File, TreeError> {
 fn fill(
     file: &mut File,
     (folder, name): (&Folder, &str),
-    header: &Header,
+    header: &ContentHeader,
     bytes: &[u8],
 ) -> Result<(), TreeError> {
     file.write_all(bytes).map_err(|e| TreeError::Io("write", e))?;

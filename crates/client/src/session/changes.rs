@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use relais_proto::{ChangeId, ErrorCode, Reply, Request, TreePath, Version};
+use relais_proto::{ChangeId, ErrorCode, Lsn, Reply, Request, TreePath};
 use relais_transfer::fetch::Sessions;
 
 use super::Session;
@@ -30,7 +30,7 @@ impl Session {
     ///
     /// # Errors
     /// The server's refusal, or that none answers.
-    pub fn make_folder(&mut self, path: &TreePath) -> Result<Version, Failure> {
+    pub fn make_folder(&mut self, path: &TreePath) -> Result<Lsn, Failure> {
         self.change(&Request::MakeFolder { id: new_id()?, path: path.clone() })
     }
 
@@ -38,7 +38,7 @@ impl Session {
     ///
     /// # Errors
     /// The server's refusal, or that none answers.
-    pub fn remove(&mut self, path: &TreePath, recursive: bool) -> Result<Version, Failure> {
+    pub fn remove(&mut self, path: &TreePath, recursive: bool) -> Result<Lsn, Failure> {
         self.change(&Request::Remove { id: new_id()?, path: path.clone(), recursive })
     }
 
@@ -46,7 +46,7 @@ impl Session {
     ///
     /// # Errors
     /// The server's refusal, or that none answers.
-    pub fn rename(&mut self, from: &TreePath, to: &TreePath) -> Result<Version, Failure> {
+    pub fn rename(&mut self, from: &TreePath, to: &TreePath) -> Result<Lsn, Failure> {
         self.change(&Request::Move { id: new_id()?, from: from.clone(), to: to.clone() })
     }
 
@@ -78,7 +78,7 @@ impl Session {
     }
 
     /// Asks for a change until there is an answer; the request is the same each time, so is its id.
-    fn change(&mut self, request: &Request) -> Result<Version, Failure> {
+    fn change(&mut self, request: &Request) -> Result<Lsn, Failure> {
         self.connect()?;
         let until = Instant::now() + self.settings.retry;
         loop {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_proto::{ErrorCode, Login, Mark, ServerRole, WaitReason, limits};
+use relais_proto::{ErrorCode, Login, Lsn, ServerRole, WaitReason, limits};
 use relais_secret::SecretError;
 
 use super::ask;
@@ -105,7 +105,7 @@ impl Session {
                 "the master at {master} cannot be reached; going on with the slaves it named before"
             ));
             self.told.begin();
-            self.enter_cluster(route.cluster, route.authority, Mark::default());
+            self.enter_cluster(route.cluster, route.authority, Lsn::default());
             self.route = Some(route);
         }
         self.route.clone()

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use log::debug;
 use relais_net::Connection;
-use relais_proto::{ErrorCode, Mark, ServerRole, SlaveId, limits};
+use relais_proto::{ErrorCode, Lsn, ServerRole, SlaveId, limits};
 
 use super::connect::{BRIEF, FULL, queue_notice};
 use super::greet::{self, Answer, Patience, Trouble, Welcome};
@@ -124,7 +124,7 @@ impl Session {
         mut connection: Connection,
         slave: SlaveId,
         welcome: Welcome,
-        heard: Mark,
+        heard: Lsn,
     ) -> Open {
         connection.set_silence(limits::SILENCE);
         let heard = Heard::new(Mutex::new(heard));

@@ -2,7 +2,7 @@
 //! the memory from run to run.
 
 use relais_net::tls::Fingerprint;
-use relais_proto::{ClusterId, Mark, Request};
+use relais_proto::{ClusterId, Lsn, Request};
 
 use super::told::{highest, raise};
 use super::{Open, Session};
@@ -39,7 +39,7 @@ impl Session {
         &mut self,
         cluster: ClusterId,
         authority: Option<Fingerprint>,
-        mark: Mark,
+        mark: Lsn,
     ) {
         let origin = Origin::new(&self.settings.host, authority, cluster);
         if self.origin.as_ref().is_none_or(|before| before.cluster != cluster) {
@@ -58,9 +58,9 @@ impl Session {
         &mut self,
         cluster: ClusterId,
         authority: Option<Fingerprint>,
-        latest: Mark,
+        latest: Lsn,
     ) {
-        self.enter_cluster(cluster, authority, Mark::default());
+        self.enter_cluster(cluster, authority, Lsn::default());
         let seen = self.told.mark();
         if seen > latest {
             self.notices.say(&format!(
@@ -102,7 +102,7 @@ impl Session {
     }
 
     /// A change with this number was seen: no server may answer with less from here on.
-    pub fn see(&self, mark: Mark) {
+    pub fn see(&self, mark: Lsn) {
         self.told.see(mark);
     }
 }

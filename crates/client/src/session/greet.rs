@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use log::debug;
 use relais_net::Connection;
 use relais_proto::{
-    ClusterId, Endpoint, ErrorCode, Hello, Login, Mark, Refusal, Reply, Request, Role, ServerRole,
+    ClusterId, Endpoint, ErrorCode, Hello, Login, Lsn, Refusal, Reply, Request, Role, ServerRole,
     SlaveId, VERSIONS, WaitReason, WireError, limits,
 };
 
@@ -79,7 +79,7 @@ pub enum Answer {
         /// For the slaves.
         ticket: Vec<u8>,
         /// The latest change.
-        mark: Mark,
+        mark: Lsn,
         /// At least one.
         slaves: Vec<Endpoint>,
     },
@@ -88,7 +88,7 @@ pub enum Answer {
         /// Which slave it is.
         slave: SlaveId,
         /// The latest change that it has.
-        mark: Mark,
+        mark: Lsn,
     },
     /// A slave's of a cluster that was shown no ticket.
     AskMaster(String),
@@ -138,7 +138,7 @@ pub fn log_in(
 pub fn show_ticket(
     connection: &mut Connection,
     ticket: &[u8],
-    mark: Mark,
+    mark: Lsn,
     wait: &mut dyn FnMut(WaitReason),
 ) -> Result<(Welcome, Answer), Trouble> {
     connection.queue(&hello());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use relais_net::Connection;
 use relais_proto::{
-    Counters, Digest, Endpoint, Entry, ErrorCode, Kind, Mark, Refusal, Reply, Request, SlaveId,
+    Counters, Digest, Endpoint, Entry, ErrorCode, Kind, Lsn, Refusal, Reply, Request, SlaveId,
     TreePath,
 };
 use relais_transfer::fetch::Detours;
@@ -56,7 +56,7 @@ pub struct Report {
     /// Which slave.
     pub slave: SlaveId,
     /// The latest change that it has.
-    pub mark: Mark,
+    pub mark: Lsn,
     /// Its counters.
     pub counters: Counters,
     /// Its last error; empty where there was none.
@@ -304,7 +304,7 @@ fn read_listing(
     after: &mut String,
     left: &mut Option<u32>,
     each: &mut dyn FnMut(Entry) -> Result<(), Failure>,
-) -> Result<Mark, Trouble> {
+) -> Result<Lsn, Trouble> {
     loop {
         let page = match next_reply(connection, &mut |_| {})? {
             Reply::Entries(page) => page,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use relais_net::Connection;
-use relais_proto::{Mark, Reply};
+use relais_proto::{Lsn, Reply};
 
 use crate::notices::Notices;
 
@@ -21,7 +21,7 @@ const APART: Duration = Duration::from_secs(2);
 const RECENT: Duration = Duration::from_secs(10);
 
 /// The highest change that one side of something has told of.
-pub type Heard = Arc<Mutex<Mark>>;
+pub type Heard = Arc<Mutex<Lsn>>;
 
 /// A server that does not reach its master.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,7 @@ struct Alone {
 
 #[derive(Debug, Default)]
 struct State {
-    mark: Mark,
+    mark: Lsn,
     alone: Vec<Alone>,
 }
 
@@ -44,18 +44,18 @@ pub struct Told(Arc<Mutex<State>>);
 
 impl Told {
     /// The highest change that was seen.
-    pub fn mark(&self) -> Mark {
+    pub fn mark(&self) -> Lsn {
         self.state().mark
     }
 
     /// A change with this number was seen.
-    pub fn see(&self, mark: Mark) {
+    pub fn see(&self, mark: Lsn) {
         let mut state = self.state();
         state.mark = state.mark.max(mark);
     }
 
     /// Nothing above `mark` was seen after all.
-    pub fn lower(&self, mark: Mark) {
+    pub fn lower(&self, mark: Lsn) {
         let mut state = self.state();
         state.mark = state.mark.min(mark);
     }
@@ -126,24 +126,24 @@ impl State {
 }
 
 /// Raises what was heard.
-pub fn raise(heard: &Heard, mark: Mark) {
+pub fn raise(heard: &Heard, mark: Lsn) {
     let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
     *heard = (*heard).max(mark);
 }
 
 /// What was heard.
-pub fn highest(heard: &Heard) -> Mark {
+pub fn highest(heard: &Heard) -> Lsn {
     *heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The change that an answer goes up to.
-fn mark_of(reply: &Reply) -> Option<Mark> {
+fn mark_of(reply: &Reply) -> Option<Lsn> {
     match reply {
         Reply::Done { mark } | Reply::Details { mark, .. } | Reply::StatusReport { mark, .. } => {
             Some(*mark)
         }
         Reply::Committed { version, mark, .. } => Some((*version).max(*mark)),
-        Reply::Header(header) => header.version,
+        Reply::ContentHeader(header) => header.version,
         _ => None,
     }
 }

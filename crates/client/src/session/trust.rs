@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 
 use log::debug;
 use relais_net::Connection;
-use relais_net::tls::{Authorities, DialError, Dialer, Encrypt, Fingerprint, Trust, TrustError};
+use relais_net::tls::{
+    DialError, Dialer, Encrypt, Fingerprint, Trust, TrustError, TrustedAuthorities,
+};
 use relais_proto::ErrorCode;
 
 use super::Session;
@@ -20,7 +22,7 @@ pub struct Security {
     /// Which are encrypted.
     pub encrypt: Encrypt,
     /// Whose servers are trusted; none: those of the authority that was met first.
-    pub chosen: Option<Authorities>,
+    pub chosen: Option<TrustedAuthorities>,
     /// Whether a password may go over a line that is not encrypted.
     pub insecure: bool,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use relais_net::Connection;
 use relais_proto::{
-    ClusterId, Endpoint, Entry, FileTime, Kind, Login, Mark, Mode, PageBuilder, Refusal, Reply,
+    ClusterId, Endpoint, Entry, FileTime, Kind, Login, Lsn, Mode, PageBuilder, Refusal, Reply,
     Request, ServerRole, SlaveId, VERSIONS,
 };
 
@@ -19,7 +19,7 @@ use crate::notices::Notices;
 use crate::session::{Session, Settings};
 
 pub const CLUSTER: ClusterId = ClusterId([7; 16]);
-pub const MARK: Mark = Mark { epoch: 1, number: 0 };
+pub const MARK: Lsn = Lsn { epoch: 1, number: 0 };
 
 /// Serves each connection in a thread; the second argument counts connections from 0.
 pub fn serve(handle: impl Fn(&mut Connection, usize) + Send + Sync + 'static) -> SocketAddr {
@@ -76,7 +76,7 @@ pub fn redirect(slaves: Vec<Endpoint>) -> Reply {
 }
 
 /// A redirect of a master whose latest change is `mark`.
-pub fn redirect_at(mark: Mark, slaves: Vec<Endpoint>) -> Reply {
+pub fn redirect_at(mark: Lsn, slaves: Vec<Endpoint>) -> Reply {
     Reply::Redirect { ticket: b"ticket".to_vec(), mark, slaves }
 }
 
@@ -85,7 +85,7 @@ pub fn opened(n: u8) -> Reply {
 }
 
 /// An open session with a slave whose latest change is `mark`.
-pub fn opened_at(mark: Mark, n: u8) -> Reply {
+pub fn opened_at(mark: Lsn, n: u8) -> Reply {
     Reply::Opened { slave: id(n), mark, writable: false }
 }
 
@@ -122,7 +122,7 @@ pub fn master_of(tree: &Tree, slaves: Vec<Endpoint>) -> (SocketAddr, Arc<Mutex<V
 }
 
 fn master_at(
-    latest: impl Fn() -> Mark + Send + Sync + 'static,
+    latest: impl Fn() -> Lsn + Send + Sync + 'static,
     slaves: Vec<Endpoint>,
 ) -> (SocketAddr, Arc<Mutex<Vec<Login>>>) {
     let logins = Arc::new(Mutex::new(Vec::new()));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use relais_proto::{Endpoint, ErrorCode, Mark, Request, ServerRole};
+use relais_proto::{Endpoint, ErrorCode, Lsn, Request, ServerRole};
 
 use super::fake::{
     CLUSTER, endpoint, master, master_of, nobody, opening, redirect, send, serve, welcome,
@@ -29,7 +29,7 @@ fn shell_with_memory(addr: SocketAddr, folder: &Path, kept: &Path) -> (Shell, Pr
     (shell, printed)
 }
 
-fn seen(tree: &Tree) -> Vec<Mark> {
+fn seen(tree: &Tree) -> Vec<Lsn> {
     tree.state()
         .asked
         .iter()
@@ -37,8 +37,8 @@ fn seen(tree: &Tree) -> Vec<Mark> {
         .collect()
 }
 
-fn mark(number: u64) -> Mark {
-    Mark { epoch: 1, number }
+fn mark(number: u64) -> Lsn {
+    Lsn { epoch: 1, number }
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn an_impossible_mark_is_dropped_with_a_warning() {
         let origin = super::origin(&first);
         let memory =
             || Memory::new(Place::at(&kept), first.session.host(), "", Notices::collecting());
-        for forged in [Mark { epoch: u32::MAX, number: u64::MAX }, mark(6)] {
+        for forged in [Lsn { epoch: u32::MAX, number: u64::MAX }, mark(6)] {
             memory().keep(&origin, forged);
             let (mut second, _) = shell_with_memory(addr, dir.path(), &kept);
             assert_eq!((second.execute("ls").status, second.execute("ls").status), (0, 0));
@@ -126,14 +126,14 @@ fn what_is_kept_of_one_host_is_not_used_for_another() {
     let (mut second, _) = shell_with_memory(other, dir.path(), &kept);
     assert_eq!(second.execute("ls").status, 0);
     assert!(second.notices.collected().is_empty(), "{:?}", second.notices.collected());
-    assert_eq!(logins.lock().unwrap()[0].mark, Mark::default());
+    assert_eq!(logins.lock().unwrap()[0].mark, Lsn::default());
 }
 
 #[test]
 fn a_ticket_carries_what_an_earlier_run_has_seen() {
     let (dir, tree) = (tempfile::tempdir().unwrap(), tree());
     let kept = dir.path().join("kept");
-    let tickets: Arc<Mutex<Vec<Mark>>> = Arc::default();
+    let tickets: Arc<Mutex<Vec<Lsn>>> = Arc::default();
     let (shown, inner) = (tickets.clone(), tree.slave(1));
     let slave = serve(move |connection, _| {
         let Some(Request::Ticket { mark, .. }) = opening(connection) else { return };

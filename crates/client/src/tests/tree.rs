@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use relais_net::Connection;
 use relais_proto::{
-    ChangeId, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header,
-    Identity, Kind, Mark, Mode, PageBuilder, Refusal, Reply, Request, ServerRole, TreePath, Wanted,
+    ChangeId, ContentHeader, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest,
+    Identity, Kind, Lsn, Mode, PageBuilder, Refusal, Reply, Request, ServerRole, TreePath, Wanted,
     encode_frame,
 };
 
@@ -108,10 +108,10 @@ impl Tree {
     }
 
     /// The latest change; that of a cluster without any where nothing was changed in the test.
-    pub fn latest(&self) -> Mark {
+    pub fn latest(&self) -> Lsn {
         match self.state().last {
             FIRST => MARK,
-            number => Mark { epoch: 1, number },
+            number => Lsn { epoch: 1, number },
         }
     }
 
@@ -260,7 +260,7 @@ impl Tree {
         }
         let size = bytes.len() as u64;
         let length = get.length.min(size - get.offset);
-        let header = Header {
+        let header = ContentHeader {
             size,
             offset: get.offset,
             length,
@@ -271,7 +271,7 @@ impl Tree {
             digest: (!self.unhashed.load(Ordering::SeqCst)).then_some(digest),
             identity,
         };
-        connection.queue_reply(&Reply::Header(header));
+        connection.queue_reply(&Reply::ContentHeader(header));
         let start = usize::try_from(get.offset).unwrap();
         for block in bytes[start..][..usize::try_from(length).unwrap()].chunks(BLOCK as usize) {
             if self.until_cut.load(Ordering::SeqCst) == 0 {

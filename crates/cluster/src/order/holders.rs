@@ -2,22 +2,22 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use relais_proto::{FolderId, Version};
+use relais_proto::{FolderId, Lsn};
 
 /// Who holds what, by the put that brought it.
 #[derive(Debug, Clone, Default)]
 pub struct Holders {
-    by_put: HashMap<Version, BTreeSet<FolderId>>,
+    by_put: HashMap<Lsn, BTreeSet<FolderId>>,
 }
 
 impl Holders {
     /// A folder holds the content of a put.
-    pub fn add(&mut self, put: Version, folder: FolderId) {
+    pub fn add(&mut self, put: Lsn, folder: FolderId) {
         self.by_put.entry(put).or_default().insert(folder);
     }
 
     /// A folder does not hold it any more.
-    pub fn remove(&mut self, put: Version, folder: FolderId) {
+    pub fn remove(&mut self, put: Lsn, folder: FolderId) {
         if let Some(folders) = self.by_put.get_mut(&put) {
             folders.remove(&folder);
         }
@@ -31,18 +31,18 @@ impl Holders {
     }
 
     /// Nothing in the tree has this content any more.
-    pub fn drop_content(&mut self, put: Version) {
+    pub fn drop_content(&mut self, put: Lsn) {
         self.by_put.remove(&put);
     }
 
     /// The folders that hold it.
-    pub fn of(&self, put: Version) -> impl Iterator<Item = FolderId> + '_ {
+    pub fn of(&self, put: Lsn) -> impl Iterator<Item = FolderId> + '_ {
         self.by_put.get(&put).into_iter().flatten().copied()
     }
 
     /// How many copies there are.
     #[must_use]
-    pub fn copies(&self, put: Version) -> usize {
+    pub fn copies(&self, put: Lsn) -> usize {
         self.by_put.get(&put).map_or(0, BTreeSet::len)
     }
 }
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_folder_counts_once_and_goes_with_all_it_held() {
-        let (put, other) = (Version { epoch: 1, number: 1 }, Version { epoch: 1, number: 2 });
+        let (put, other) = (Lsn { epoch: 1, number: 1 }, Lsn { epoch: 1, number: 2 });
         let (a, b) = (FolderId([1; 16]), FolderId([2; 16]));
         let mut holders = Holders::default();
         holders.add(put, a);

@@ -6,9 +6,9 @@
 //! A master that has just started numbers nothing until every folder that it knows has joined, or the caller says that they had
 //! time enough: one of them may have changes that this journal lacks. Where one has, nothing is numbered until a recovery.
 
-mod fate;
+mod copies;
 mod holders;
-mod ledger;
+mod master_state;
 mod peers;
 mod removed;
 mod snapshot;
@@ -18,16 +18,16 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use relais_proto::{
-    Change, ChangeId, ErrorCode, FairQueue, FolderId, Numbered, Refusal, Version, limits,
+    Change, ChangeId, ErrorCode, FairQueue, FolderId, LogEntry, Lsn, Refusal, limits,
 };
 
 pub use self::holders::Holders;
-pub use self::ledger::{IDS, Ledger, Reach, TAIL, TAIL_BYTES};
+pub use self::master_state::{IDS, MasterState, Reach, TAIL, TAIL_BYTES};
 use self::peers::Peer;
 pub use self::removed::{REMOVALS, REMOVALS_PER_ACCOUNT, Removed};
 pub(crate) use self::snapshot::{count, many};
 use crate::message::{ToMaster, ToSlave};
-use crate::sequence::{Asked, Sequencer, Verdict};
+use crate::sequence::{ChangeRequest, Sequencer, Verdict};
 use crate::slave::LinkId;
 use crate::tree::Tree;
 
@@ -105,7 +105,7 @@ impl Halt {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Write this to the journal; the answer is `Written` or `NotWritten`. There is never a second one before the answer.
-    Write(Vec<Numbered>),
+    Write(Vec<LogEntry>),
     /// Tell a slave something.
     Send {
         /// Its link.
@@ -128,7 +128,7 @@ pub enum Action {
     /// No folder that is known has this content, and it cannot be withdrawn. Say so.
     Lost {
         /// The put that brought it.
-        put: Version,
+        put: Lsn,
     },
 }
 
@@ -137,25 +137,25 @@ pub enum Action {
 struct Waiting {
     /// Where it came from; none for a withdrawal.
     asker: Option<(LinkId, FolderId)>,
-    asked: Asked,
+    asked: ChangeRequest,
     found: bool,
 }
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Order {
-    ledger: Ledger,
+    ledger: MasterState,
     sequencer: Sequencer,
     holders: Holders,
     /// Contents of the tree that no folder is known to hold.
-    homeless: BTreeSet<Version>,
-    lost: BTreeSet<Version>,
+    homeless: BTreeSet<Lsn>,
+    lost: BTreeSet<Lsn>,
     /// Puts that their own slave could not place: nobody was told that they are done.
-    failed: BTreeSet<Version>,
+    failed: BTreeSet<Lsn>,
     /// Puts that are to be withdrawn once these have given them up.
-    asking: BTreeMap<Version, BTreeSet<LinkId>>,
+    asking: BTreeMap<Lsn, BTreeSet<LinkId>>,
     /// Puts whose withdrawal waits or is being written: what they replaced stays known.
-    withdrawing: BTreeSet<Version>,
+    withdrawing: BTreeSet<Lsn>,
     peers: BTreeMap<LinkId, Peer>,
     /// All folders of the cluster, there or not.
     folders: BTreeSet<FolderId>,
@@ -166,12 +166,12 @@ pub struct Order {
     /// What is numbered next.
     queue: VecDeque<Waiting>,
     /// Being written, with the folders that hold the puts among them.
-    writing: Vec<(Numbered, Option<FolderId>)>,
+    writing: Vec<(LogEntry, Option<FolderId>)>,
     /// Changes that a slave asked about while they were under way.
     sought: Vec<(LinkId, ChangeId)>,
     /// Who wants to hear when how many disks have the content of a put; first by ids, until they have numbers.
     wanted: BTreeMap<ChangeId, (LinkId, u16)>,
-    awaited: BTreeMap<Version, BTreeMap<LinkId, u16>>,
+    awaited: BTreeMap<Lsn, BTreeMap<LinkId, u16>>,
     halted: Option<Halt>,
     now_ms: u64,
 }
@@ -179,7 +179,7 @@ pub struct Order {
 impl Order {
     /// Goes on from a journal. `folders` are all that belong to the cluster.
     #[must_use]
-    pub fn new(ledger: Ledger, folders: BTreeSet<FolderId>) -> Self {
+    pub fn new(ledger: MasterState, folders: BTreeSet<FolderId>) -> Self {
         Self {
             sequencer: Sequencer::new(ledger.last()),
             holders: Holders::default(),
@@ -205,12 +205,12 @@ impl Order {
 
     /// What is in the journal.
     #[must_use]
-    pub fn ledger(&self) -> &Ledger {
+    pub fn ledger(&self) -> &MasterState {
         &self.ledger
     }
 
     /// To shorten it, or to forget what was removed long ago.
-    pub fn ledger_mut(&mut self) -> &mut Ledger {
+    pub fn ledger_mut(&mut self) -> &mut MasterState {
         &mut self.ledger
     }
 
@@ -228,7 +228,7 @@ impl Order {
 
     /// The last change in the journal.
     #[must_use]
-    pub fn last(&self) -> Version {
+    pub fn last(&self) -> Lsn {
         self.ledger.last()
     }
 
@@ -245,7 +245,7 @@ impl Order {
     }
 
     /// Puts whose content no known folder has.
-    pub fn lost(&self) -> impl Iterator<Item = Version> + '_ {
+    pub fn lost(&self) -> impl Iterator<Item = Lsn> + '_ {
         self.lost.iter().copied()
     }
 
@@ -282,7 +282,9 @@ impl Order {
             ToMaster::Join { .. } => {}
             ToMaster::Ready => peer.ready = true,
             ToMaster::Applied { upto } => peer.applied = peer.applied.max(upto),
-            ToMaster::Lacks { upto, puts, last } => self.lacks(link, upto, puts, last, actions),
+            ToMaster::MissingContents { upto, puts, last } => {
+                self.lacks(link, upto, puts, last, actions)
+            }
             ToMaster::Propose { asked, found, copies } => {
                 self.proposed(link, asked, found, copies, actions)
             }
@@ -331,7 +333,7 @@ impl Order {
     fn proposed(
         &mut self,
         link: LinkId,
-        asked: Asked,
+        asked: ChangeRequest,
         found: bool,
         copies: u16,
         actions: &mut Vec<Action>,
@@ -372,7 +374,7 @@ impl Order {
             }
             self.refuse_removed(actions);
             self.spare_found();
-            let asked: Vec<Asked> = self
+            let asked: Vec<ChangeRequest> = self
                 .queue
                 .iter()
                 .take(self.together())
@@ -382,7 +384,7 @@ impl Order {
             for verdict in verdicts {
                 let Some(waiting) = self.queue.pop_front() else { break };
                 match verdict {
-                    Verdict::Numbered(numbered) => {
+                    Verdict::LogEntry(numbered) => {
                         self.writing.push((numbered, waiting.asker.map(|(_, folder)| folder)))
                     }
                     // One that is being written is answered when it is told.
@@ -514,7 +516,7 @@ impl Order {
     }
 }
 
-fn answer(waiting: &Waiting, answer: Result<Version, Refusal>, actions: &mut Vec<Action>) {
+fn answer(waiting: &Waiting, answer: Result<Lsn, Refusal>, actions: &mut Vec<Action>) {
     if let Some((link, _)) = waiting.asker {
         actions
             .push(Action::Send { link, message: ToSlave::Answer { id: waiting.asked.id, answer } });

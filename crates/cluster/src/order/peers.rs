@@ -3,13 +3,13 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use relais_proto::{
-    Change, ChangeId, ErrorCode, FolderId, Refusal, SlaveId, TreePath, Version, limits,
+    Change, ChangeId, ErrorCode, FolderId, Lsn, Refusal, SlaveId, TreePath, limits,
 };
 
-use super::ledger::{Kept, Ledger, Reach};
+use super::master_state::{Kept, MasterState, Reach};
 use super::{Action, Halt, Holders, Order};
 use crate::chain::Chain;
-use crate::message::{PAGE, Room, Standing, ToSlave, Told};
+use crate::message::{CommittedEntry, PAGE, ReplicaPosition, Room, ToSlave};
 use crate::slave::LinkId;
 use crate::timeline::Timeline;
 use crate::tree::Entry;
@@ -20,15 +20,15 @@ pub(super) struct Peer {
     slave: SlaveId,
     pub folder: FolderId,
     /// The last change that it was told of.
-    pub told: Version,
+    pub told: Lsn,
     /// The last change that it has applied.
-    pub applied: Version,
+    pub applied: Lsn,
     /// Whether it can be sent more.
     pub ready: bool,
     /// Whether it has said which contents it lacks, since it joined.
     pub stated: bool,
     /// What it has said of that so far.
-    pub lacking: BTreeSet<Version>,
+    pub lacking: BTreeSet<Lsn>,
     /// What is left of the tree that it is being told.
     listing: Option<Listing>,
 }
@@ -37,15 +37,15 @@ pub(super) struct Peer {
 #[derive(Debug, Clone)]
 struct Listing {
     entries: VecDeque<(TreePath, Entry)>,
-    ids: VecDeque<(ChangeId, Version)>,
-    mark: Version,
+    ids: VecDeque<(ChangeId, Lsn)>,
+    mark: Lsn,
     chain: Chain,
     timelines: Vec<Timeline>,
     count: u64,
 }
 
 impl Listing {
-    fn of(ledger: &Ledger) -> Self {
+    fn of(ledger: &MasterState) -> Self {
         let entries: VecDeque<_> =
             ledger.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect();
         let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
@@ -80,7 +80,7 @@ impl Order {
         link: LinkId,
         slave: SlaveId,
         folder: FolderId,
-        standing: &Standing,
+        standing: &ReplicaPosition,
         actions: &mut Vec<Action>,
     ) {
         let older: Vec<LinkId> = self
@@ -150,13 +150,13 @@ impl Order {
 
     /// The last change that the slave on this link has applied.
     #[must_use]
-    pub fn applied(&self, link: LinkId) -> Option<Version> {
+    pub fn applied(&self, link: LinkId) -> Option<Lsn> {
         self.peers.get(&link).map(|peer| peer.applied)
     }
 
     /// The last change that every folder of the cluster has applied, as far as they are there: changes up to it need not be kept.
     #[must_use]
-    pub fn applied_by_all(&self) -> Option<Version> {
+    pub fn applied_by_all(&self) -> Option<Lsn> {
         let all = self
             .folders
             .iter()
@@ -192,7 +192,7 @@ impl Order {
                     let mut room = Room::default();
                     let changes =
                         self.ledger.tail.range(from..).map(|kept| told(kept, &self.holders));
-                    let changes: Vec<Told> = changes
+                    let changes: Vec<CommittedEntry> = changes
                         .take_while(|told| room.take(paths(told), told.holders.len() * 16))
                         .collect();
                     let Some(last) = changes.last().map(|told| told.numbered.version) else {
@@ -213,9 +213,9 @@ impl Order {
     }
 }
 
-fn told(kept: &Kept, holders: &Holders) -> Told {
+fn told(kept: &Kept, holders: &Holders) -> CommittedEntry {
     let numbered = kept.numbered.clone();
-    Told {
+    CommittedEntry {
         holders: holders.of(numbered.version).take(limits::HOLDERS).collect(),
         numbered,
         restored: kept.restored.clone(),
@@ -223,7 +223,7 @@ fn told(kept: &Kept, holders: &Holders) -> Told {
 }
 
 /// The paths of which a change tells.
-fn paths(told: &Told) -> impl Iterator<Item = &TreePath> {
+fn paths(told: &CommittedEntry) -> impl Iterator<Item = &TreePath> {
     let (first, second) = match &told.numbered.change {
         Change::Put { path, .. }
         | Change::MakeFolder { path, .. }

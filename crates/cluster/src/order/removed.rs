@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use relais_proto::{Digest, TreePath, Version};
+use relais_proto::{Digest, Lsn, TreePath};
 
 /// Most removal records.
 pub const REMOVALS: usize = 400_000;
@@ -36,7 +36,7 @@ impl RemovalKey {
 pub(super) struct Removal {
     pub key: RemovalKey,
     /// The change with which the content went.
-    pub version: Version,
+    pub version: Lsn,
     /// In milliseconds since 1970.
     pub time_ms: u64,
 }
@@ -44,7 +44,7 @@ pub(super) struct Removal {
 /// The removal records.
 #[derive(Debug, Clone)]
 pub struct Removed {
-    by_key: HashMap<RemovalKey, Version>,
+    by_key: HashMap<RemovalKey, Lsn>,
     /// Oldest first, by account. A record that a later one with the same key has replaced stays until
     /// its turn comes.
     by_account: BTreeMap<u32, VecDeque<Removal>>,
@@ -78,7 +78,7 @@ impl Removed {
         account: u32,
         path: &TreePath,
         digest: Digest,
-        version: Version,
+        version: Lsn,
         time_ms: u64,
     ) {
         self.add(account, Removal { key: RemovalKey::new(path, digest), version, time_ms });
@@ -123,7 +123,7 @@ impl Removed {
 
     /// The change with which this content went from this path.
     #[must_use]
-    pub fn find(&self, path: &TreePath, digest: Digest) -> Option<Version> {
+    pub fn find(&self, path: &TreePath, digest: Digest) -> Option<Lsn> {
         self.by_key.get(&RemovalKey::new(path, digest)).copied()
     }
 
@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn note(removed: &mut Removed, account: u32, n: u64) {
-        let version = Version { epoch: 1, number: n };
+        let version = Lsn { epoch: 1, number: n };
         removed.note(account, &path(n), Digest([1; 32]), version, n);
     }
 
@@ -203,13 +203,13 @@ mod tests {
     fn what_goes_again_is_kept_until_its_last_record_goes() {
         let mut removed = Removed::with_caps(3, 3);
         let again = |removed: &mut Removed, n| {
-            removed.note(1, &path(0), Digest([1; 32]), Version { epoch: 1, number: n }, n);
+            removed.note(1, &path(0), Digest([1; 32]), Lsn { epoch: 1, number: n }, n);
         };
         again(&mut removed, 1);
         again(&mut removed, 2);
         removed.forget(2);
         let found = removed.find(&path(0), Digest([1; 32]));
-        assert_eq!(found, Some(Version { epoch: 1, number: 2 }));
+        assert_eq!(found, Some(Lsn { epoch: 1, number: 2 }));
         (1..=100).for_each(|n| again(&mut removed, n));
         assert_eq!((removed.len(), removed.by_key.len()), (3, 1));
     }

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use relais_proto::{
-    Change, ChangeId, Decode, Decoder, Encoder, Numbered, TreeEntry, Version, WireError,
+    Change, ChangeId, Decode, Decoder, Encoder, LogEntry, Lsn, TreeEntry, WireError,
 };
 
-use super::ledger::{Kept, Ledger, in_order};
+use super::master_state::{Kept, MasterState, in_order};
 use super::removed::{Removal, RemovalKey, Removed};
 use crate::chain::{self, Chain};
 use crate::timeline::Timeline;
@@ -16,7 +16,7 @@ use crate::tree::{Known, Tree};
 
 const LAYOUT: u8 = 2;
 
-impl Ledger {
+impl MasterState {
     /// All that is known, as bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -70,26 +70,26 @@ impl Ledger {
                 value: layout.into(),
             });
         }
-        let (last, last_chain) = (Version::decode(from)?, Chain::decode(from)?);
-        let (base, base_chain) = (Version::decode(from)?, Chain::decode(from)?);
+        let (last, last_chain) = (Lsn::decode(from)?, Chain::decode(from)?);
+        let (base, base_chain) = (Lsn::decode(from)?, Chain::decode(from)?);
         let timelines = many(from, Timeline::decode)?;
         let entries = many(from, |from| Ok((from.path()?, TreeEntry::decode(from)?)))?;
         let formers: BTreeMap<_, _> =
-            many(from, |from| Ok((Version::decode(from)?, from.option()?)))?.into_iter().collect();
+            many(from, |from| Ok((Lsn::decode(from)?, from.option()?)))?.into_iter().collect();
         let ids: HashMap<_, _> =
-            many(from, |from| Ok((ChangeId::decode(from)?, Version::decode(from)?)))?
+            many(from, |from| Ok((ChangeId::decode(from)?, Lsn::decode(from)?)))?
                 .into_iter()
                 .collect();
         let mut removed = Removed::default();
         for () in many(from, |from| {
             let (account, key) = (from.u32()?, RemovalKey(from.array()?));
             let time_ms = from.u64()?;
-            removed.add(account, Removal { key, version: Version::decode(from)?, time_ms });
+            removed.add(account, Removal { key, version: Lsn::decode(from)?, time_ms });
             Ok(())
         })? {}
         let (mut at, mut chain) = (base, base_chain);
         let tail = many(from, |from| {
-            let numbered = Numbered::decode(from)?;
+            let numbered = LogEntry::decode(from)?;
             if numbered.version <= at {
                 return Err(WireError::BadValue {
                     what: "number of a kept change",
@@ -166,14 +166,14 @@ mod tests {
         }
     }
 
-    fn numbered(number: u64, change: Change) -> Numbered {
+    fn numbered(number: u64, change: Change) -> LogEntry {
         let id = ChangeId([u8::try_from(number).unwrap(); 16]);
-        Numbered { version: Version { epoch: 1, number }, id, time_ms: number * 10, change }
+        LogEntry { version: Lsn { epoch: 1, number }, id, time_ms: number * 10, change }
     }
 
-    fn full() -> Ledger {
-        let mut ledger = Ledger::new(Chain([7; 32]));
-        let withdraw = Change::Withdraw { of: Version { epoch: 1, number: 2 } };
+    fn full() -> MasterState {
+        let mut ledger = MasterState::new(Chain([7; 32]));
+        let withdraw = Change::Withdraw { of: Lsn { epoch: 1, number: 2 } };
         let changes = [
             put("a", 1),
             put("a", 2),
@@ -194,9 +194,9 @@ mod tests {
     fn what_comes_back_goes_on_as_the_ledger_that_it_was_made_of() {
         for shortened in [0, 3, 8] {
             let mut ledger = full();
-            ledger.shorten(Version { epoch: 1, number: shortened });
+            ledger.shorten(Lsn { epoch: 1, number: shortened });
             let bytes = ledger.to_bytes();
-            let mut back = Ledger::from_bytes(&bytes).unwrap();
+            let mut back = MasterState::from_bytes(&bytes).unwrap();
             assert!(
                 back.tree().iter().eq(ledger.tree().iter())
                     && back.tree().puts().eq(ledger.tree().puts())
@@ -206,17 +206,16 @@ mod tests {
                 (ledger.last(), ledger.chain(), 1)
             );
             assert!(
-                back.kept().eq(ledger.kept())
-                    && back.reaches(Version { epoch: 1, number: shortened })
+                back.kept().eq(ledger.kept()) && back.reaches(Lsn { epoch: 1, number: shortened })
             );
-            assert_eq!(back.reaches(Version::default()), shortened == 0);
-            assert_eq!(back.number_of(ChangeId([5; 16])), Some(Version { epoch: 1, number: 5 }));
+            assert_eq!(back.reaches(Lsn::default()), shortened == 0);
+            assert_eq!(back.number_of(ChangeId([5; 16])), Some(Lsn { epoch: 1, number: 5 }));
             assert_eq!(
                 back.removed(&path("a"), Digest([1; 32])),
-                Some(Version { epoch: 1, number: 8 })
+                Some(Lsn { epoch: 1, number: 8 })
             );
             // What an unsettled put has replaced comes back where its content is now.
-            let six = Version { epoch: 1, number: 6 };
+            let six = Lsn { epoch: 1, number: 6 };
             assert!(back.can_withdraw(six) && back.replaced(six));
             for ledger in [&mut ledger, &mut back] {
                 ledger.apply(numbered(9, Change::Withdraw { of: six }));
@@ -236,32 +235,32 @@ mod tests {
     #[test]
     fn a_recovered_ledger_comes_back() {
         let known =
-            Known { tree: Tree::listed([], Version { epoch: 1, number: 4 }), ids: HashMap::new() };
-        let ledger = Ledger::recovered(known, vec![], 2, Chain([9; 32]), [5; 16]);
-        let back = Ledger::from_bytes(&ledger.to_bytes()).unwrap();
+            Known { tree: Tree::listed([], Lsn { epoch: 1, number: 4 }), ids: HashMap::new() };
+        let ledger = MasterState::recovered(known, vec![], 2, Chain([9; 32]), [5; 16]);
+        let back = MasterState::from_bytes(&ledger.to_bytes()).unwrap();
         assert_eq!(
             (back.last(), back.timelines(), back.chain()),
-            (Version { epoch: 2, number: 0 }, ledger.timelines(), Chain([9; 32]))
+            (Lsn { epoch: 2, number: 0 }, ledger.timelines(), Chain([9; 32]))
         );
-        assert!(!back.reaches(Version { epoch: 1, number: 4 }));
+        assert!(!back.reaches(Lsn { epoch: 1, number: 4 }));
     }
 
     #[test]
     fn bytes_that_are_cut_or_longer_are_refused() {
         let bytes = full().to_bytes();
         for cut in 0..bytes.len() {
-            assert!(Ledger::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
+            assert!(MasterState::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
         }
-        assert!(Ledger::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
-        assert!(Ledger::from_bytes(&[9]).is_err());
+        assert!(MasterState::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
+        assert!(MasterState::from_bytes(&[9]).is_err());
     }
 
     #[test]
     fn ids_up_to_a_change_are_forgotten() {
         let mut ledger = full();
-        assert_eq!(ledger.newest_before(31), Some(Version { epoch: 1, number: 3 }));
+        assert_eq!(ledger.newest_before(31), Some(Lsn { epoch: 1, number: 3 }));
         assert_eq!(ledger.newest_before(10), None);
-        ledger.forget_ids(Version { epoch: 1, number: 3 });
+        ledger.forget_ids(Lsn { epoch: 1, number: 3 });
         assert_eq!(
             (
                 ledger.number_of(ChangeId([3; 16])),

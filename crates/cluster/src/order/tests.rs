@@ -1,6 +1,6 @@
 use super::*;
 use crate::chain::Chain;
-use crate::message::{LARGE, Standing};
+use crate::message::{LARGE, ReplicaPosition};
 use crate::timeline::Timeline;
 use crate::tree::Known;
 use relais_proto::{Digest, Expect, FileTime, Mode, SlaveId, TreePath};
@@ -13,7 +13,7 @@ fn folder(link: LinkId) -> FolderId {
 }
 
 fn master() -> Order {
-    Order::new(Ledger::new(Chain([7; 32])), BTreeSet::new())
+    Order::new(MasterState::new(Chain([7; 32])), BTreeSet::new())
 }
 
 fn hear(order: &mut Order, link: LinkId, message: ToMaster) -> Vec<Action> {
@@ -22,34 +22,38 @@ fn hear(order: &mut Order, link: LinkId, message: ToMaster) -> Vec<Action> {
 
 /// Joins with the first changes of the order's own.
 fn join(order: &mut Order, link: LinkId, number: u64) -> Vec<Action> {
-    let applied = if number == 0 { Version::default() } else { version(number) };
+    let applied = if number == 0 { Lsn::default() } else { version(number) };
     let chain = order
         .ledger()
         .kept()
         .take_while(|kept| kept.version <= applied)
         .fold(Chain([7; 32]), crate::chain::next);
-    join_as(order, link, Standing { applied, chain, epoch: 1 })
+    join_as(order, link, ReplicaPosition { applied, chain, epoch: 1 })
 }
 
-fn join_as(order: &mut Order, link: LinkId, standing: Standing) -> Vec<Action> {
+fn join_as(order: &mut Order, link: LinkId, standing: ReplicaPosition) -> Vec<Action> {
     let folder = folder(link);
     hear(order, link, ToMaster::Join { slave: SlaveId(folder.0), folder, standing })
 }
 
 fn lacks(order: &mut Order, link: LinkId, upto: u64, puts: &[u64]) -> Vec<Action> {
-    let upto = if upto == 0 { Version::default() } else { version(upto) };
+    let upto = if upto == 0 { Lsn::default() } else { version(upto) };
     hear(
         order,
         link,
-        ToMaster::Lacks { upto, puts: puts.iter().copied().map(version).collect(), last: true },
+        ToMaster::MissingContents {
+            upto,
+            puts: puts.iter().copied().map(version).collect(),
+            last: true,
+        },
     )
 }
 
-fn version(number: u64) -> Version {
-    Version { epoch: 1, number }
+fn version(number: u64) -> Lsn {
+    Lsn { epoch: 1, number }
 }
 
-fn put_of(n: u8, name: &str, size: u64) -> Asked {
+fn put_of(n: u8, name: &str, size: u64) -> ChangeRequest {
     let path = TreePath::new(name).unwrap();
     let change = Change::Put {
         path,
@@ -58,30 +62,30 @@ fn put_of(n: u8, name: &str, size: u64) -> Asked {
         mtime: FileTime::default(),
         mode: Mode::new(0o644),
     };
-    Asked { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
+    ChangeRequest { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
 }
 
-fn put(n: u8, name: &str) -> Asked {
+fn put(n: u8, name: &str) -> ChangeRequest {
     put_of(n, name, 1)
 }
 
-fn remove(n: u8, name: &str) -> Asked {
+fn remove(n: u8, name: &str) -> ChangeRequest {
     let change = Change::Remove { path: TreePath::new(name).unwrap(), recursive: false };
-    Asked { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
+    ChangeRequest { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
 }
 
-fn propose(order: &mut Order, link: LinkId, asked: Asked) -> Vec<Action> {
+fn propose(order: &mut Order, link: LinkId, asked: ChangeRequest) -> Vec<Action> {
     hear(order, link, ToMaster::Propose { asked, found: false, copies: 1 })
 }
 
 /// A change is asked for and written; what came of the writing.
-fn make(order: &mut Order, link: LinkId, asked: Asked) -> Vec<Action> {
+fn make(order: &mut Order, link: LinkId, asked: ChangeRequest) -> Vec<Action> {
     assert_eq!(written(&propose(order, link, asked)).len(), 1);
     order.on(Event::Written, 0)
 }
 
-fn recover(ledger: &mut Ledger, number: u64, asked: Asked) {
-    ledger.apply(Numbered {
+fn recover(ledger: &mut MasterState, number: u64, asked: ChangeRequest) {
+    ledger.apply(LogEntry {
         version: version(number),
         id: asked.id,
         time_ms: 0,
@@ -178,7 +182,7 @@ fn what_is_asked_again_has_its_number_and_what_does_not_fit_has_none() {
 
 #[test]
 fn a_slave_that_was_away_is_told_what_it_missed() {
-    let mut ledger = Ledger::new(Chain([7; 32]));
+    let mut ledger = MasterState::new(Chain([7; 32]));
     (1..=5)
         .for_each(|number| recover(&mut ledger, number, put(u8::try_from(number).unwrap(), "a")));
     let mut order = Order::new(ledger, BTreeSet::new());
@@ -193,12 +197,15 @@ fn a_slave_that_was_away_is_told_what_it_missed() {
 
 #[test]
 fn who_knows_more_or_other_changes_stops_all_numbering() {
-    let odd = Standing { applied: version(1), chain: Chain([1; 32]), epoch: 1 };
+    let odd = ReplicaPosition { applied: version(1), chain: Chain([1; 32]), epoch: 1 };
     for (standing, halt) in [
-        (Standing { applied: version(9), ..odd }, Halt::Behind),
+        (ReplicaPosition { applied: version(9), ..odd }, Halt::Behind),
         (odd, Halt::Differs),
-        (Standing { applied: Version { epoch: 2, number: 3 }, epoch: 2, ..odd }, Halt::Superseded),
-        (Standing { epoch: 2, ..odd }, Halt::Superseded),
+        (
+            ReplicaPosition { applied: Lsn { epoch: 2, number: 3 }, epoch: 2, ..odd },
+            Halt::Superseded,
+        ),
+        (ReplicaPosition { epoch: 2, ..odd }, Halt::Superseded),
     ] {
         let mut order = master();
         join(&mut order, A, 0);
@@ -222,7 +229,7 @@ fn who_knows_more_or_other_changes_stops_all_numbering() {
 fn after_a_start_nothing_is_numbered_until_all_folders_had_their_chance() {
     let known = BTreeSet::from([folder(A), folder(B)]);
     for opened in [false, true] {
-        let mut order = Order::new(Ledger::new(Chain([7; 32])), known.clone());
+        let mut order = Order::new(MasterState::new(Chain([7; 32])), known.clone());
         join(&mut order, A, 0);
         assert!(order.is_opening() && propose(&mut order, A, put(1, "a")).is_empty());
         let actions = if opened { order.on(Event::Opened, 0) } else { join(&mut order, B, 0) };
@@ -283,7 +290,7 @@ fn a_journal_that_cannot_be_written_takes_no_number() {
     let version = actions.iter().find_map(|action| {
         if let Action::Write(batch) = action { Some(batch[0].version) } else { None }
     });
-    assert_eq!(version, Some(Version { epoch: 1, number: 1 }));
+    assert_eq!(version, Some(Lsn { epoch: 1, number: 1 }));
     let actions = order.on(Event::NotWritten { for_good: true, refusal }, 0);
     assert_eq!(answers(&actions, A), [(2, Some(ErrorCode::NoSpace))]);
     assert_eq!(answers(&propose(&mut order, A, put(3, "c")), A), [(3, Some(ErrorCode::NoChanges))]);
@@ -339,7 +346,7 @@ fn content_is_given_up_only_when_all_folders_have_said_that_they_lack_it() {
     assert_eq!(names(&order), ["/a 1-3"]);
     // Who asks for a withdrawn put again is not told that it is done, also by a master that begins with a snapshot.
     let again =
-        Order::new(Ledger::from_bytes(&order.ledger().to_bytes()).unwrap(), BTreeSet::new());
+        Order::new(MasterState::from_bytes(&order.ledger().to_bytes()).unwrap(), BTreeSet::new());
     for mut order in [order, again] {
         join(&mut order, LinkId(13), 5);
         assert_eq!(
@@ -436,19 +443,19 @@ fn removed_files_that_turn_up_again_are_refused() {
     make(&mut order, A, put(2, "a"));
     make(&mut order, A, remove(3, "a"));
     for n in [1, 2] {
-        let asked = Asked { id: ChangeId([n + 10; 16]), ..put(n, "a") };
+        let asked = ChangeRequest { id: ChangeId([n + 10; 16]), ..put(n, "a") };
         let actions =
             hear(&mut order, A, ToMaster::Propose { asked: asked.clone(), found: true, copies: 1 });
         assert_eq!(answers(&actions, A), [(n + 10, Some(ErrorCode::Changed))]);
     }
     assert_eq!(
-        written(&propose(&mut order, A, Asked { id: ChangeId([5; 16]), ..put(1, "a") })),
+        written(&propose(&mut order, A, ChangeRequest { id: ChangeId([5; 16]), ..put(1, "a") })),
         [4],
         "a session may put it again"
     );
     order.on(Event::Written, 0);
     order.ledger_mut().forget_removed(1);
-    let asked = Asked { id: ChangeId([6; 16]), ..put(2, "a") };
+    let asked = ChangeRequest { id: ChangeId([6; 16]), ..put(2, "a") };
     assert_eq!(
         written(&hear(&mut order, A, ToMaster::Propose { asked, found: true, copies: 1 })),
         [5]
@@ -461,7 +468,7 @@ fn what_was_found_is_decided_behind_what_takes_content_away() {
     join(&mut order, A, 0);
     make(&mut order, A, put(1, "a"));
     let found = |order: &mut Order, n, of: u8| {
-        let asked = Asked { id: ChangeId([n; 16]), ..put(of, "a") };
+        let asked = ChangeRequest { id: ChangeId([n; 16]), ..put(of, "a") };
         hear(order, A, ToMaster::Propose { asked, found: true, copies: 1 })
     };
     assert_eq!(written(&propose(&mut order, A, put(2, "b"))), [2]);
@@ -518,20 +525,25 @@ fn a_recovered_order_begins_in_a_higher_epoch_and_all_compare() {
     let mut known = Known::default();
     for (number, name) in [(1, "a"), (2, "b")] {
         let asked = put(u8::try_from(number).unwrap(), name);
-        known.apply(&Numbered {
+        known.apply(&LogEntry {
             version: version(number),
             id: asked.id,
             time_ms: 0,
             change: asked.change,
         });
     }
-    let mut order =
-        Order::new(Ledger::recovered(known, vec![], 2, Chain([9; 32]), [5; 16]), BTreeSet::new());
+    let mut order = Order::new(
+        MasterState::recovered(known, vec![], 2, Chain([9; 32]), [5; 16]),
+        BTreeSet::new(),
+    );
     let begun = Timeline { after: version(2), id: [5; 16] };
     assert_eq!((order.ledger().epoch(), order.ledger().timelines()), (2, &[begun][..]));
     assert_eq!(names(&order), ["/a 1-1", "/b 1-2"]);
-    let actions =
-        join_as(&mut order, A, Standing { applied: version(2), chain: Chain([3; 32]), epoch: 1 });
+    let actions = join_as(
+        &mut order,
+        A,
+        ReplicaPosition { applied: version(2), chain: Chain([3; 32]), epoch: 1 },
+    );
     assert!(matches!(
         sent(&actions, A)[..],
         [ToSlave::Compare { epoch: 2, .. }, ToSlave::Page { .. }]
@@ -542,7 +554,7 @@ fn a_recovered_order_begins_in_a_higher_epoch_and_all_compare() {
     let first = actions.iter().find_map(|action| {
         if let Action::Write(batch) = action { Some(batch[0].version) } else { None }
     });
-    assert_eq!(first, Some(Version { epoch: 2, number: 1 }));
+    assert_eq!(first, Some(Lsn { epoch: 2, number: 1 }));
 }
 
 #[test]
@@ -551,7 +563,7 @@ fn a_master_that_was_shortened_withdraws_as_before() {
     join(&mut order, A, 0);
     make(&mut order, A, put(1, "a"));
     make(&mut order, A, put(2, "a"));
-    let ledger = Ledger::from_bytes(&order.ledger().to_bytes()).unwrap();
+    let ledger = MasterState::from_bytes(&order.ledger().to_bytes()).unwrap();
     let mut order = Order::new(ledger, BTreeSet::from([folder(A)]));
     join(&mut order, A, 2);
     assert!(

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use relais_proto::{Decode, Decoder, Encoder, FolderId, Numbered, ToMaster, Version, WireError};
+use relais_proto::{Decode, Decoder, Encoder, FolderId, LogEntry, Lsn, ToMaster, WireError};
 
 use super::frame::Frames;
 use super::parts::{decode_all, decode_refusal, encode_all, encode_refusal};
 use super::{EVENT, Machine, add_actions};
-use crate::order::{Action, Event, Halt, Ledger, Order};
+use crate::order::{Action, Event, Halt, MasterState, Order};
 use crate::slave::LinkId;
 
 /// Something of the ledger was forgotten.
@@ -17,17 +17,17 @@ const FORGOTTEN: u8 = 2;
 /// What was forgotten by hand, with [`Order::ledger_mut`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forgotten {
-    /// [`Ledger::forget_removed`] before this time.
+    /// [`MasterState::forget_removed`] before this time.
     Removed(u64),
-    /// [`Ledger::forget_ids`] up to this change.
-    Ids(Version),
-    /// [`Ledger::shorten`] up to this change.
-    Changes(Version),
+    /// [`MasterState::forget_ids`] up to this change.
+    Ids(Lsn),
+    /// [`MasterState::shorten`] up to this change.
+    Changes(Lsn),
 }
 
 impl Forgotten {
     /// Forgets it.
-    pub fn apply(self, ledger: &mut Ledger) {
+    pub fn apply(self, ledger: &mut MasterState) {
         match self {
             Self::Removed(before_ms) => ledger.forget_removed(before_ms),
             Self::Ids(upto) => ledger.forget_ids(upto),
@@ -46,7 +46,7 @@ impl OrderRecorder {
     /// # Errors
     /// What was said to the bytes.
     pub fn begin(
-        ledger: &Ledger,
+        ledger: &MasterState,
         folders: &BTreeSet<FolderId>,
         to: &mut dyn Write,
     ) -> io::Result<Self> {
@@ -100,7 +100,7 @@ impl Machine for Order {
 
     fn start(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         let folders: Vec<FolderId> = decode_all(from)?;
-        Ok(Self::new(Ledger::from_bytes(from.rest())?, folders.into_iter().collect()))
+        Ok(Self::new(MasterState::from_bytes(from.rest())?, folders.into_iter().collect()))
     }
 
     fn event(&mut self, from: &mut Decoder<'_>) -> Result<(Event, Vec<Action>), WireError> {
@@ -115,8 +115,8 @@ impl Machine for Order {
         }
         let forgotten = match from.u8()? {
             0 => Forgotten::Removed(from.u64()?),
-            1 => Forgotten::Ids(Version::decode(from)?),
-            2 => Forgotten::Changes(Version::decode(from)?),
+            1 => Forgotten::Ids(Lsn::decode(from)?),
+            2 => Forgotten::Changes(Lsn::decode(from)?),
             other => {
                 return Err(WireError::BadValue {
                     what: "what was forgotten",
@@ -130,7 +130,7 @@ impl Machine for Order {
 
     fn encode_action(action: &Action, to: &mut Encoder<'_>) {
         match action {
-            Action::Write(batch) => encode_all(batch.iter(), to.u8(0), Numbered::encode),
+            Action::Write(batch) => encode_all(batch.iter(), to.u8(0), LogEntry::encode),
             Action::Send { link, message } => message.encode(to.u8(1).u64(link.0)),
             Action::Close { link } => {
                 to.u8(2).u64(link.0);

@@ -1,13 +1,13 @@
 //! What several records have in common. Counts have eight bytes; all else is as in the protocol, but texts are never cut.
 
 use relais_proto::{
-    Decode, Decoder, Digest, Encoder, ErrorCode, FolderId, Refusal, TreeEntry, Version, WireError,
+    Decode, Decoder, Digest, Encoder, ErrorCode, FolderId, Lsn, Refusal, TreeEntry, WireError,
 };
 
-use crate::message::Told;
+use crate::message::CommittedEntry;
 use crate::order::{count, many};
-use crate::replica::Lack;
-use crate::sequence::Asked;
+use crate::replica::MissingContent;
+use crate::sequence::ChangeRequest;
 
 /// Longest text.
 const TEXT: u32 = 1024 * 1024;
@@ -50,16 +50,16 @@ pub(super) fn decode_refusal(from: &mut Decoder<'_>) -> Result<Refusal, WireErro
     Ok(Refusal { code, message, retry_after, path })
 }
 
-pub(super) fn encode_asked(asked: &Asked, to: &mut Encoder<'_>) {
-    let Asked { id, change, expect, keep_mode } = asked;
+pub(super) fn encode_asked(asked: &ChangeRequest, to: &mut Encoder<'_>) {
+    let ChangeRequest { id, change, expect, keep_mode } = asked;
     id.encode(to);
     change.encode(to);
     expect.encode(to);
     to.bool(*keep_mode);
 }
 
-pub(super) fn decode_asked(from: &mut Decoder<'_>) -> Result<Asked, WireError> {
-    Ok(Asked {
+pub(super) fn decode_asked(from: &mut Decoder<'_>) -> Result<ChangeRequest, WireError> {
+    Ok(ChangeRequest {
         id: Decode::decode(from)?,
         change: Decode::decode(from)?,
         expect: Decode::decode(from)?,
@@ -67,20 +67,26 @@ pub(super) fn decode_asked(from: &mut Decoder<'_>) -> Result<Asked, WireError> {
     })
 }
 
-pub(super) fn encode_lack(lack: &Lack, to: &mut Encoder<'_>) {
-    let Lack { put, path, size, digest, holders } = lack;
+pub(super) fn encode_lack(lack: &MissingContent, to: &mut Encoder<'_>) {
+    let MissingContent { put, path, size, digest, holders } = lack;
     put.encode(to);
     digest.encode(to.path(path).u64(*size));
     encode_all(holders.iter(), to, FolderId::encode);
 }
 
-pub(super) fn decode_lack(from: &mut Decoder<'_>) -> Result<Lack, WireError> {
-    let (put, path, size) = (Version::decode(from)?, from.path()?, from.u64()?);
-    Ok(Lack { put, path, size, digest: Digest::decode(from)?, holders: decode_all(from)? })
+pub(super) fn decode_lack(from: &mut Decoder<'_>) -> Result<MissingContent, WireError> {
+    let (put, path, size) = (Lsn::decode(from)?, from.path()?, from.u64()?);
+    Ok(MissingContent {
+        put,
+        path,
+        size,
+        digest: Digest::decode(from)?,
+        holders: decode_all(from)?,
+    })
 }
 
-pub(super) fn encode_told(told: &Told, to: &mut Encoder<'_>) {
-    let Told { numbered, holders, restored } = told;
+pub(super) fn encode_told(told: &CommittedEntry, to: &mut Encoder<'_>) {
+    let CommittedEntry { numbered, holders, restored } = told;
     numbered.encode(to);
     encode_all(holders.iter(), to, FolderId::encode);
     encode_all(restored.iter(), to, |(path, entry), to| {

@@ -5,8 +5,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use relais_proto::{
-    ChangeId, Decode, Decoder, Encoder, FolderId, Mark, SlaveId, ToSlave, TreeEntry, Version,
-    WireError,
+    ChangeId, Decode, Decoder, Encoder, FolderId, Lsn, SlaveId, ToSlave, TreeEntry, WireError,
 };
 
 use super::frame::Frames;
@@ -15,9 +14,9 @@ use super::parts::{
     encode_told,
 };
 use super::{EVENT, Machine, add_actions};
-use crate::message::Standing;
+use crate::message::ReplicaPosition;
 use crate::order::many;
-use crate::replica::{Action, Answer, Blame, Event, Lack, Listing, Replica, Session};
+use crate::replica::{Action, Answer, Blame, Event, Listing, MissingContent, Replica, Session};
 use crate::timeline::Timeline;
 
 /// Records what a [`Replica`] is given and does. After an error the recording is at its end.
@@ -32,8 +31,8 @@ impl ReplicaRecorder {
     pub fn begin(
         slave: SlaveId,
         folder: FolderId,
-        standing: &Standing,
-        lacks: &[Lack],
+        standing: &ReplicaPosition,
+        lacks: &[MissingContent],
         staged: &BTreeSet<ChangeId>,
         to: &mut dyn Write,
     ) -> io::Result<Self> {
@@ -74,7 +73,7 @@ impl Machine for Replica {
 
     fn start(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         let (slave, folder, standing) =
-            (SlaveId::decode(from)?, FolderId::decode(from)?, Standing::decode(from)?);
+            (SlaveId::decode(from)?, FolderId::decode(from)?, ReplicaPosition::decode(from)?);
         let (lacks, staged) = (many(from, decode_lack)?, decode_all(from)?);
         Ok(Self::new(slave, folder, standing, lacks, staged.into_iter().collect()))
     }
@@ -165,7 +164,7 @@ fn encode_event(event: &Event, to: &mut Encoder<'_>) {
         }
         Event::Heard(message) => message.encode(to.u8(2)),
         Event::Marked(mark) => mark.encode(to.u8(3)),
-        Event::Asked { session, asked, copies } => {
+        Event::ChangeRequest { session, asked, copies } => {
             to.u8(4).u16(*copies).option(*session, |session, to| {
                 to.u64(session.0);
             });
@@ -176,8 +175,8 @@ fn encode_event(event: &Event, to: &mut Encoder<'_>) {
             to.u8(6).u64(session.0);
         }
         Event::Carried { lacks, failed } => {
-            encode_all(lacks.iter(), to.u8(7), Version::encode);
-            encode_all(failed.iter(), to, Version::encode);
+            encode_all(lacks.iter(), to.u8(7), Lsn::encode);
+            encode_all(failed.iter(), to, Lsn::encode);
         }
         Event::NotCarried => {
             to.u8(8);
@@ -214,13 +213,13 @@ fn decode_event(from: &mut Decoder<'_>) -> Result<Event, WireError> {
         0 => Event::Linked,
         1 => Event::Unlinked,
         2 => Event::Heard(ToSlave::decode(from)?),
-        3 => Event::Marked(Mark::decode(from)?),
+        3 => Event::Marked(Lsn::decode(from)?),
         4 => {
             let copies = from.u16()?;
             let session = if from.bool()? { Some(Session(from.u64()?)) } else { None };
-            Event::Asked { session, asked: decode_asked(from)?, copies }
+            Event::ChangeRequest { session, asked: decode_asked(from)?, copies }
         }
-        5 => Event::Read { session: Session(from.u64()?), mark: Mark::decode(from)? },
+        5 => Event::Read { session: Session(from.u64()?), mark: Lsn::decode(from)? },
         6 => Event::Gone(Session(from.u64()?)),
         7 => Event::Carried { lacks: decode_all(from)?, failed: decode_all(from)? },
         8 => Event::NotCarried,
@@ -238,18 +237,18 @@ fn decode_event(from: &mut Decoder<'_>) -> Result<Event, WireError> {
                     });
                 }
             };
-            Event::Fetched { put: Version::decode(from)?, from: FolderId::decode(from)?, result }
+            Event::Fetched { put: Lsn::decode(from)?, from: FolderId::decode(from)?, result }
         }
         12 => {
             let ok = from.bool()?;
-            Event::Placed { id: ChangeId::decode(from)?, put: Version::decode(from)?, ok }
+            Event::Placed { id: ChangeId::decode(from)?, put: Lsn::decode(from)?, ok }
         }
         13 => Event::Missing(decode_lack(from)?),
         14 => Event::Recovering(from.u32()?),
         15 => Event::Tick,
         16 => {
             let retry = from.bool()?;
-            Event::Refused { put: Version::decode(from)?, retry }
+            Event::Refused { put: Lsn::decode(from)?, retry }
         }
         other => return Err(WireError::BadValue { what: "event of a slave", value: other.into() }),
     })

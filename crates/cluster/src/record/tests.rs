@@ -2,18 +2,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use relais_proto::{
-    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, FolderId, Mode, Numbered, Refusal,
-    SlaveId, ToMaster, ToSlave, TreeEntry, TreePath, Version,
+    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, FolderId, LogEntry, Lsn, Mode, Refusal,
+    SlaveId, ToMaster, ToSlave, TreeEntry, TreePath,
 };
 
 use super::*;
-use crate::message::{Standing, Told};
-use crate::order::{self, Ledger};
-use crate::replica::{self, Blame, Lack, Session};
-use crate::sequence::Asked;
+use crate::message::{CommittedEntry, ReplicaPosition};
+use crate::order::{self, MasterState};
+use crate::replica::{self, Blame, MissingContent, Session};
+use crate::sequence::ChangeRequest;
 use crate::slave::LinkId;
 
-const PUT: Version = Version { epoch: 1, number: 3 };
+const PUT: Lsn = Lsn { epoch: 1, number: 3 };
 const FOLDER: FolderId = FolderId([4; 16]);
 const ID: ChangeId = ChangeId([5; 16]);
 
@@ -31,12 +31,12 @@ fn change() -> Change {
     }
 }
 
-fn asked() -> Asked {
-    Asked { id: ID, change: change(), expect: Expect::Version(PUT), keep_mode: true }
+fn asked() -> ChangeRequest {
+    ChangeRequest { id: ID, change: change(), expect: Expect::Lsn(PUT), keep_mode: true }
 }
 
-fn lack() -> Lack {
-    Lack {
+fn lack() -> MissingContent {
+    MissingContent {
         put: PUT,
         path: path(),
         size: u64::MAX,
@@ -69,8 +69,8 @@ fn of_master() -> Vec<order::Event> {
 fn of_slave() -> Vec<replica::Event> {
     use replica::Event;
     let (session, numbered) =
-        (Session(6), Numbered { version: PUT, id: ID, time_ms: 1, change: change() });
-    let told = Told {
+        (Session(6), LogEntry { version: PUT, id: ID, time_ms: 1, change: change() });
+    let told = CommittedEntry {
         numbered,
         holders: vec![FOLDER],
         restored: vec![(
@@ -84,8 +84,8 @@ fn of_slave() -> Vec<replica::Event> {
         Event::Unlinked,
         Event::Heard(ToSlave::Tell { changes: vec![told] }),
         Event::Marked(PUT),
-        Event::Asked { session: Some(session), asked: asked(), copies: 2 },
-        Event::Asked { session: None, asked: asked(), copies: 1 },
+        Event::ChangeRequest { session: Some(session), asked: asked(), copies: 2 },
+        Event::ChangeRequest { session: None, asked: asked(), copies: 1 },
         Event::Read { session, mark: PUT },
         Event::Gone(session),
         Event::Carried { lacks: vec![PUT; 3], failed: vec![PUT] },
@@ -106,8 +106,10 @@ fn of_slave() -> Vec<replica::Event> {
 
 /// A recording of these events, as a slave that has just started deals with them.
 fn recorded(events: &[replica::Event]) -> Vec<u8> {
-    let (slave, standing) =
-        (SlaveId([3; 16]), Standing { applied: PUT, epoch: 2, ..Standing::default() });
+    let (slave, standing) = (
+        SlaveId([3; 16]),
+        ReplicaPosition { applied: PUT, epoch: 2, ..ReplicaPosition::default() },
+    );
     let (lacks, staged) = (vec![lack()], BTreeSet::from([ID]));
     let mut bytes = Vec::new();
     let mut recorder =
@@ -138,8 +140,8 @@ fn all_events_come_back() {
     assert_eq!(replica, events);
 
     let (mut bytes, folders) = (Vec::new(), BTreeSet::from([FOLDER]));
-    let mut recorder = OrderRecorder::begin(&Ledger::default(), &folders, &mut bytes).unwrap();
-    let mut order = Order::new(Ledger::default(), folders);
+    let mut recorder = OrderRecorder::begin(&MasterState::default(), &folders, &mut bytes).unwrap();
+    let mut order = Order::new(MasterState::default(), folders);
     for event in of_master() {
         recorder.event(&event, 77, &mut bytes).unwrap();
         recorder.actions(&order.on(event, 77), &mut bytes).unwrap();
@@ -237,7 +239,7 @@ fn nonsense_is_refused() {
 
 #[test]
 fn what_follows_otherwise_is_told() {
-    let (slave, standing) = (SlaveId([3; 16]), Standing::default());
+    let (slave, standing) = (SlaveId([3; 16]), ReplicaPosition::default());
     let mut bytes = Vec::new();
     let mut recorder =
         ReplicaRecorder::begin(slave, FOLDER, &standing, &[], &BTreeSet::new(), &mut bytes)

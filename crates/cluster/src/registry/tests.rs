@@ -18,26 +18,26 @@ fn id(n: u8) -> SlaveId {
     SlaveId([n; 16])
 }
 
-fn joining(n: u8, link: u64) -> Joining {
+fn joining(n: u8, link: u64) -> JoinRequest {
     let place = Place {
         listen: vec![SocketAddr::new(HOME, 2000 + u16::from(n))],
         advertised: Vec::new(),
         peer: HOME,
         same_host: true,
     };
-    Joining {
+    JoinRequest {
         id: id(n),
         link: LinkId(link),
         place,
         folder: FolderId([n; 16]),
-        mark: Mark::default(),
+        mark: Lsn::default(),
     }
 }
 
-fn beat_with(state: SlaveState, sessions: u32, workers: u32) -> Beat {
-    Beat {
+fn beat_with(state: SlaveState, sessions: u32, workers: u32) -> Heartbeat {
+    Heartbeat {
         state,
-        mark: Mark::default(),
+        mark: Lsn::default(),
         counters: Counters { sessions, workers, ..Counters::default() },
         last_error: String::new(),
         disk: relais_proto::DiskSpace::default(),
@@ -45,7 +45,7 @@ fn beat_with(state: SlaveState, sessions: u32, workers: u32) -> Beat {
     }
 }
 
-fn beat() -> Beat {
+fn beat() -> Heartbeat {
     beat_with(SlaveState::InService, 0, 1)
 }
 
@@ -202,7 +202,7 @@ fn after_a_restart_it_is_back_at_once() {
 #[test]
 fn an_address_is_held_by_a_living_slave() {
     let mut registry = cluster(1);
-    let thief = Joining { place: joining(1, 1).place, ..joining(2, 2) };
+    let thief = JoinRequest { place: joining(1, 1).place, ..joining(2, 2) };
     let refused = registry.register(thief.clone(), ms(1)).unwrap_err();
     assert_eq!(refused, Conflict::SameAddress { other: id(1), holder: LinkId(1) });
     registry.closed(LinkId(1));
@@ -215,7 +215,7 @@ fn who_listens_nowhere_cannot_join() {
     for listen in [vec![], vec!["127.0.0.1:0".parse().unwrap()]] {
         let place = Place { listen, ..joining(1, 1).place };
         assert_eq!(
-            cluster(0).register(Joining { place, ..joining(1, 1) }, ms(0)),
+            cluster(0).register(JoinRequest { place, ..joining(1, 1) }, ms(0)),
             Err(Conflict::Nowhere)
         );
     }
@@ -254,7 +254,7 @@ fn memory_is_bounded() {
         let mut bytes = [0; 16];
         bytes[..2].copy_from_slice(&low.to_be_bytes());
         let listen = vec![SocketAddr::new(HOME, 1 + low)];
-        Joining {
+        JoinRequest {
             id: SlaveId(bytes),
             place: Place { listen, ..joining(0, 0).place },
             ..joining(0, n as u64)
@@ -378,7 +378,7 @@ fn whatever_happens_only_those_in_service_are_given_and_in_fair_turn() {
 fn writers_are_sent_to_slaves_with_room_first() {
     use relais_proto::DiskSpace;
     let mut registry = cluster(3);
-    let low = Beat { disk: DiskSpace { free: 1 << 20, size: 1 << 40 }, ..beat() };
+    let low = Heartbeat { disk: DiskSpace { free: 1 << 20, size: 1 << 40 }, ..beat() };
     assert!(registry.beat(LinkId(1), low, ms(1)));
     let mut go = |writes| -> Vec<u8> {
         let slaves = registry.redirect(CLIENT, &[], None, writes, ms(1)).unwrap();

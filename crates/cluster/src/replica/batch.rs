@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use relais_proto::Change;
 
-use crate::message::Told;
+use crate::message::CommittedEntry;
 
 /// Paths that changes of a batch concern.
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ fn folders_above(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// How many of these, at most `most`, can be carried out in one batch; at least one where there is one.
-pub(super) fn length<'a>(changes: impl Iterator<Item = &'a Told>, most: usize) -> usize {
+pub(super) fn length<'a>(changes: impl Iterator<Item = &'a CommittedEntry>, most: usize) -> usize {
     let mut touched = Touched::default();
     let fitting = changes.take(most).take_while(|told| touched.take(&told.numbered.change)).count();
     fitting.max(1)
@@ -94,7 +94,7 @@ pub(super) fn length<'a>(changes: impl Iterator<Item = &'a Told>, most: usize) -
 
 #[cfg(test)]
 mod tests {
-    use relais_proto::{ChangeId, Digest, FileTime, Mode, Numbered, TreePath, Version};
+    use relais_proto::{ChangeId, Digest, FileTime, LogEntry, Lsn, Mode, TreePath};
 
     use super::*;
 
@@ -116,15 +116,15 @@ mod tests {
             ["chmod", at] => Change::SetMode { path: path(at), mode: Mode::new(0o700) },
             ["rm", at] => Change::Remove { path: path(at), recursive: true },
             ["mv", from, to] => Change::Move { from: path(from), to: path(to) },
-            ["withdraw"] => Change::Withdraw { of: Version::default() },
+            ["withdraw"] => Change::Withdraw { of: Lsn::default() },
             _ => panic!("{line}"),
         }
     }
 
     fn batches(lines: &[&str]) -> Vec<usize> {
-        let told = |line: &&str| Told {
-            numbered: Numbered {
-                version: Version::default(),
+        let told = |line: &&str| CommittedEntry {
+            numbered: LogEntry {
+                version: Lsn::default(),
                 id: ChangeId([1; 16]),
                 time_ms: 0,
                 change: change(line),
@@ -132,7 +132,7 @@ mod tests {
             holders: Vec::new(),
             restored: Vec::new(),
         };
-        let all: Vec<Told> = lines.iter().map(told).collect();
+        let all: Vec<CommittedEntry> = lines.iter().map(told).collect();
         let (mut rest, mut lengths) = (&all[..], Vec::new());
         while !rest.is_empty() {
             let length = length(rest.iter(), 100);

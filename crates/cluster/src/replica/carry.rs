@@ -2,27 +2,32 @@
 
 use std::time::Duration;
 
-use relais_proto::{Change, Version};
+use relais_proto::{Change, Lsn};
 
-use super::{Action, BATCH, Phase, QUEUE, Replica, batch, lacks};
+use super::{Action, BATCH, Phase, QUEUE, Replica, batch, missing_contents};
 use crate::chain;
-use crate::message::{ToMaster, Told};
+use crate::message::{CommittedEntry, ToMaster};
 
 impl Replica {
     /// The last change that it has been told of and will apply.
-    fn last_told(&self) -> Version {
+    fn last_told(&self) -> Lsn {
         let carried =
             self.carrying.as_ref().map_or(self.standing.applied, |(_, standing)| standing.applied);
         self.queue.back().map_or(carried, |told| told.numbered.version)
     }
 
-    pub(super) fn told(&mut self, changes: Vec<Told>, now: Duration, actions: &mut Vec<Action>) {
+    pub(super) fn told(
+        &mut self,
+        changes: Vec<CommittedEntry>,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
         for told in changes {
             let (last, next) = (self.last_told(), told.numbered.version);
             if next <= last {
                 continue;
             }
-            let in_order = if last == Version::default() {
+            let in_order = if last == Lsn::default() {
                 next.number == 1
             } else {
                 next.epoch == last.epoch && next.number == last.number + 1
@@ -55,7 +60,7 @@ impl Replica {
             return;
         }
         let length = batch::length(self.queue.iter(), BATCH);
-        let changes: Vec<Told> = self.queue.drain(..length).collect();
+        let changes: Vec<CommittedEntry> = self.queue.drain(..length).collect();
         let mut standing = self.standing;
         for told in &changes {
             standing.chain = chain::next(standing.chain, &told.numbered);
@@ -71,8 +76,8 @@ impl Replica {
 
     pub(super) fn carried(
         &mut self,
-        lacking: &[Version],
-        failed: &[Version],
+        lacking: &[Lsn],
+        failed: &[Lsn],
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
@@ -129,7 +134,7 @@ impl Replica {
 
     pub(super) fn not_carried(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Following) {
-            self.retry_carry = Some(now + lacks::AGAIN);
+            self.retry_carry = Some(now + missing_contents::AGAIN);
             return;
         }
         self.carrying = None;

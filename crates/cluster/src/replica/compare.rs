@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use relais_proto::{ChangeId, Digest, Expect, TreePath, Version};
+use relais_proto::{ChangeId, Digest, Expect, Lsn, TreePath};
 
 use crate::timeline::Timeline;
 use crate::tree::Entry;
@@ -17,9 +17,9 @@ pub struct Listing {
     /// In the order of the paths.
     pub entries: Vec<(TreePath, Entry)>,
     /// Changes by their ids.
-    pub ids: Vec<(ChangeId, Version)>,
+    pub ids: Vec<(ChangeId, Lsn)>,
     /// The tree is as after this change.
-    pub mark: Version,
+    pub mark: Lsn,
     /// Which masters have numbered the changes that made it, oldest first.
     pub timelines: Vec<Timeline>,
 }
@@ -29,7 +29,7 @@ impl Listing {
     pub(super) fn add(
         &mut self,
         entries: Vec<(TreePath, Entry)>,
-        ids: Vec<(ChangeId, Version)>,
+        ids: Vec<(ChangeId, Lsn)>,
     ) -> bool {
         let before = self.entries.len().saturating_sub(1);
         self.entries.extend(entries);
@@ -44,7 +44,7 @@ impl Listing {
     }
 
     /// The digest of each content in it, by its put.
-    fn puts(&self) -> HashMap<Version, Digest> {
+    fn puts(&self) -> HashMap<Lsn, Digest> {
         let contents = self.entries.iter().filter_map(|(_, entry)| entry.content);
         contents.map(|content| (content.put, content.digest)).collect()
     }
@@ -56,7 +56,7 @@ impl Listing {
 
 /// What a slave has of a branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stray {
+pub struct DivergentEntry {
     /// Where it is.
     pub path: TreePath,
     /// What it is.
@@ -75,14 +75,14 @@ pub struct Differences {
     /// content is there, as with every change: it may have to come back.
     pub come: Vec<(TreePath, Entry)>,
     /// Entries of the branch, below a folder first.
-    pub strays: Vec<Stray>,
+    pub strays: Vec<DivergentEntry>,
 }
 
 /// Compares a slave's entries, in the order of the paths, with a listing. Up to `fork` both have the same history; what the
 /// slave has from beyond it is a branch.
 pub fn compare<'a>(
     own: impl IntoIterator<Item = (&'a TreePath, &'a Entry)>,
-    fork: Version,
+    fork: Lsn,
     listing: &Listing,
 ) -> Differences {
     let mut found = Differences::default();
@@ -114,7 +114,7 @@ pub fn compare<'a>(
             if there.is_none() && has_parent {
                 offered.insert(path.clone());
                 let expect = Some(Expect::Absent);
-                found.strays.push(Stray { path: path.clone(), entry: *entry, expect });
+                found.strays.push(DivergentEntry { path: path.clone(), entry: *entry, expect });
             } else {
                 // What is in it is dealt with by itself.
                 found.gone.push((path.clone(), *entry));
@@ -133,11 +133,11 @@ pub fn compare<'a>(
             None => has_parent.then_some(Expect::Absent),
             // It was made on what the tree still has there.
             Some(there) if there.content.is_some() && there.version <= fork => {
-                Some(Expect::Version(there.version))
+                Some(Expect::Lsn(there.version))
             }
             Some(_) => None,
         };
-        found.strays.push(Stray { path: path.clone(), entry: *entry, expect });
+        found.strays.push(DivergentEntry { path: path.clone(), entry: *entry, expect });
     }
     found.come.extend(theirs.cloned());
     found.gone.reverse();
@@ -151,11 +151,11 @@ mod tests {
     use crate::tree::Content;
     use relais_proto::{Digest, FileTime, Mode};
 
-    fn version(epoch: u32, number: u64) -> Version {
-        Version { epoch, number }
+    fn version(epoch: u32, number: u64) -> Lsn {
+        Lsn { epoch, number }
     }
 
-    fn file(path: &str, put: Version) -> (TreePath, Entry) {
+    fn file(path: &str, put: Lsn) -> (TreePath, Entry) {
         let content = Content {
             put,
             digest: Digest([u8::try_from(put.number).unwrap(); 32]),
@@ -172,14 +172,14 @@ mod tests {
         entries.into_iter().map(TreePath::as_str).collect()
     }
 
-    fn folder(path: &str, version: Version) -> (TreePath, Entry) {
+    fn folder(path: &str, version: Lsn) -> (TreePath, Entry) {
         let entry = Entry { version, mode: Mode::new(0o755), content: None };
         (TreePath::new(path).unwrap(), entry)
     }
 
     fn compared(
         own: &[(TreePath, Entry)],
-        fork: Version,
+        fork: Lsn,
         theirs: Vec<(TreePath, Entry)>,
     ) -> Differences {
         let listing = Listing { entries: theirs, mark: version(2, 1), ..Listing::default() };
@@ -212,7 +212,7 @@ mod tests {
             "the master had its number, and has it no more"
         );
         assert_eq!(names(found.come.iter().map(|(path, _)| path)), ["d", "e", "f"]);
-        let base = Some(Expect::Version(version(1, 3)));
+        let base = Some(Expect::Lsn(version(1, 3)));
         assert_eq!(strays(&found), [("e", None), ("d", base), ("c", Some(Expect::Absent))]);
     }
 

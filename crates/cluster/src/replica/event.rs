@@ -1,11 +1,11 @@
 //! What happens to a slave's part in changes, and what it wants done.
 
-use relais_proto::{ChangeId, FolderId, Mark, Refusal, Version};
+use relais_proto::{ChangeId, FolderId, Lsn, Refusal};
 
-use super::{Blame, Lack, Listing};
+use super::{Blame, Listing, MissingContent};
 use crate::chain::Chain;
-use crate::message::{Standing, ToMaster, ToSlave, Told};
-use crate::sequence::Asked;
+use crate::message::{CommittedEntry, ReplicaPosition, ToMaster, ToSlave};
+use crate::sequence::ChangeRequest;
 use crate::timeline::Timeline;
 
 /// A session that waits for an answer.
@@ -22,13 +22,13 @@ pub enum Event {
     /// The master has said something on it.
     Heard(ToSlave),
     /// The master's last number, from its answer to a heartbeat.
-    Marked(Mark),
+    Marked(Lsn),
     /// A change is asked for; the content of a put is staged under its id, for good.
-    Asked {
+    ChangeRequest {
         /// Who asks; none for what was found in the folder.
         session: Option<Session>,
         /// The change.
-        asked: Asked,
+        asked: ChangeRequest,
         /// How many copies are wanted.
         copies: u16,
     },
@@ -37,30 +37,30 @@ pub enum Event {
         /// Which session.
         session: Session,
         /// The highest number that it has seen.
-        mark: Mark,
+        mark: Lsn,
     },
     /// A session is gone.
     Gone(Session),
     /// What was to be carried out is done, for good.
     Carried {
         /// Contents that these changes brought, or brought back, and that are not here.
-        lacks: Vec<Version>,
+        lacks: Vec<Lsn>,
         /// Those of them that were staged here and could not be placed.
-        failed: Vec<Version>,
+        failed: Vec<Lsn>,
     },
     /// It could not be carried out; nothing of it counts. It is tried again.
     NotCarried,
     /// The tree was compared and taken over, for good. These contents are not here.
     Adopted {
         /// What is lacking.
-        lacks: Vec<Lack>,
+        lacks: Vec<MissingContent>,
     },
     /// It could not be taken over; nothing of it counts.
     NotAdopted,
     /// Content was fetched, checked, and is under its name for good; or not.
     Fetched {
         /// The put.
-        put: Version,
+        put: Lsn,
         /// Where it came from.
         from: FolderId,
         /// Why it is not here.
@@ -71,17 +71,17 @@ pub enum Event {
         /// The change.
         id: ChangeId,
         /// The put.
-        put: Version,
+        put: Lsn,
         /// Whether it could.
         ok: bool,
     },
     /// Content that was here is not: it was edited, removed by hand, or is damaged.
-    Missing(Lack),
+    Missing(MissingContent),
     /// The disk refuses a content at its path, for a reason that lies in the path. It is lacking, speaks against no session here, and is
     /// fetched only for another try. Said before the content is known to be lacking, or while it is; until it comes or goes.
     Refused {
         /// The put.
-        put: Version,
+        put: Lsn,
         /// Whether it is fetched now, for another try.
         retry: bool,
     },
@@ -98,14 +98,14 @@ pub enum Answer {
     /// It is made, and stored.
     Done {
         /// Its number.
-        version: Version,
+        version: Lsn,
         /// How many disks have its content, at the least.
         copies: u16,
     },
     /// It is made and stored, but fewer disks have it than were wanted.
     TooFewCopies {
         /// Its number.
-        version: Version,
+        version: Lsn,
         /// How many have it, at the least.
         copies: u16,
     },
@@ -131,9 +131,9 @@ pub enum Action {
     /// There is never a second one before the answer.
     Carry {
         /// The changes.
-        changes: Vec<Told>,
+        changes: Vec<CommittedEntry>,
         /// Where the folder stands then.
-        standing: Standing,
+        standing: ReplicaPosition,
     },
     /// Compare the catalogue with this tree and take it over; the answer is `Adopted` or `NotAdopted`. It takes the place of all that was
     /// to be carried out before and was not.
@@ -141,14 +141,14 @@ pub enum Action {
         /// The tree.
         listing: Listing,
         /// Where the folder stands then.
-        standing: Standing,
+        standing: ReplicaPosition,
     },
     /// Fetch content; the answer is `Fetched`.
     Fetch {
         /// The put.
-        put: Version,
+        put: Lsn,
         /// Where it belongs by now, by the number of bytes and the digest that it must have.
-        lack: Lack,
+        lack: MissingContent,
         /// A folder that holds it.
         from: FolderId,
     },
@@ -157,7 +157,7 @@ pub enum Action {
         /// The change.
         id: ChangeId,
         /// The put.
-        put: Version,
+        put: Lsn,
     },
     /// Free what is staged for a change.
     Discard(ChangeId),

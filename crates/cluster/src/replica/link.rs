@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use relais_proto::{ErrorCode, Mark, Refusal, Version};
+use relais_proto::{ErrorCode, Lsn, Refusal};
 
-use super::{Action, Lack, Link, Listing, PAGE, Phase, Replica};
-use crate::message::{Standing, ToMaster, ToSlave};
+use super::{Action, Link, Listing, MissingContent, PAGE, Phase, Replica};
+use crate::message::{ReplicaPosition, ToMaster, ToSlave};
 
 impl Replica {
     pub(super) fn linked(&mut self, actions: &mut Vec<Action>) {
@@ -27,7 +27,7 @@ impl Replica {
     }
 
     pub(super) fn join(&mut self, actions: &mut Vec<Action>) {
-        self.phase = Phase::Joining;
+        self.phase = Phase::JoinRequest;
         self.whole = false;
         let (slave, folder, standing) = (self.slave, self.folder, self.standing);
         actions.push(Action::Send(ToMaster::Join { slave, folder, standing }));
@@ -80,10 +80,10 @@ impl Replica {
 
     pub(super) fn hear(&mut self, message: ToSlave, now: Duration, actions: &mut Vec<Action>) {
         match (&mut self.phase, message) {
-            (Phase::Joining, ToSlave::Follow { epoch, mark, chain, given_up, timelines }) => {
+            (Phase::JoinRequest, ToSlave::Follow { epoch, mark, chain, given_up, timelines }) => {
                 if self.meets_epoch(epoch, now, actions) {
                     self.lacks.give_up_only(&given_up);
-                    if self.standing.applied == Version::default() && self.standing.chain != chain {
+                    if self.standing.applied == Lsn::default() && self.standing.chain != chain {
                         self.standing.chain = chain;
                         actions.push(Action::Begin(chain));
                     }
@@ -91,14 +91,14 @@ impl Replica {
                     self.follow(mark, now, actions);
                 }
             }
-            (Phase::Joining, ToSlave::Compare { epoch, mark, given_up }) => {
+            (Phase::JoinRequest, ToSlave::Compare { epoch, mark, given_up }) => {
                 if self.meets_epoch(epoch, now, actions) {
                     self.lacks.give_up_only(&given_up);
                     self.phase = Phase::Listing(Listing::default());
                     self.note_mark(mark, now);
                 }
             }
-            (Phase::Joining, ToSlave::Refuse { epoch, why }) => {
+            (Phase::JoinRequest, ToSlave::Refuse { epoch, why }) => {
                 if self.meets_epoch(epoch, now, actions) {
                     self.unlinked(now);
                     actions.push(Action::Close(why));
@@ -117,7 +117,7 @@ impl Replica {
                 }
                 let mut listing = std::mem::take(listing);
                 (listing.mark, listing.timelines) = (mark, timelines);
-                let standing = Standing { applied: mark, chain, epoch: self.standing.epoch };
+                let standing = ReplicaPosition { applied: mark, chain, epoch: self.standing.epoch };
                 self.phase = Phase::Adopting { standing, link: Link::Same };
                 // What is being carried out comes first; the caller does one after the other.
                 actions.push(Action::Adopt { listing, standing });
@@ -142,7 +142,7 @@ impl Replica {
         }
     }
 
-    pub(super) fn follow(&mut self, mark: Mark, now: Duration, actions: &mut Vec<Action>) {
+    pub(super) fn follow(&mut self, mark: Lsn, now: Duration, actions: &mut Vec<Action>) {
         self.phase = Phase::Following;
         self.note_mark(mark, now);
         self.joined_at = Some(mark);
@@ -154,18 +154,25 @@ impl Replica {
 
     pub(super) fn state_lacks(&self, actions: &mut Vec<Action>) {
         let upto = self.standing.applied;
-        let puts: Vec<Version> = self.lacks.puts().collect();
-        let mut pages: Vec<Vec<Version>> = puts.chunks(PAGE).map(<[Version]>::to_vec).collect();
+        let puts: Vec<Lsn> = self.lacks.puts().collect();
+        let mut pages: Vec<Vec<Lsn>> = puts.chunks(PAGE).map(<[Lsn]>::to_vec).collect();
         let end = pages.pop().unwrap_or_default();
         actions.extend(
-            pages.into_iter().map(|puts| Action::Send(ToMaster::Lacks { upto, puts, last: false })),
+            pages
+                .into_iter()
+                .map(|puts| Action::Send(ToMaster::MissingContents { upto, puts, last: false })),
         );
-        actions.push(Action::Send(ToMaster::Lacks { upto, puts: end, last: true }));
+        actions.push(Action::Send(ToMaster::MissingContents { upto, puts: end, last: true }));
     }
 
-    pub(super) fn adopted(&mut self, lacks: Vec<Lack>, now: Duration, actions: &mut Vec<Action>) {
+    pub(super) fn adopted(
+        &mut self,
+        lacks: Vec<MissingContent>,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
         let Phase::Adopting { standing, link } = self.phase else { return };
-        self.standing = Standing { epoch: self.standing.epoch, ..standing };
+        self.standing = ReplicaPosition { epoch: self.standing.epoch, ..standing };
         (self.carrying, self.retry_carry) = (None, None);
         self.lacks = self.lacks.instead(lacks);
         self.note_applied();

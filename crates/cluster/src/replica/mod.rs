@@ -4,7 +4,7 @@
 //! order. It knows neither the tree nor the folder; those are the caller's, in a catalogue. Names come at once and in
 //! order, contents after.
 //!
-//! What has to be on disk for good, and is the caller's to keep: the [`Standing`] (number, hash, epoch), written in one step with
+//! What has to be on disk for good, and is the caller's to keep: the [`ReplicaPosition`] (number, hash, epoch), written in one step with
 //! what the changes up to it have made of the catalogue; which contents are there; what is staged, by the id of its change.
 //! All else may be lost at any time: changes are told again, sessions ask again, and what is staged is asked about.
 
@@ -12,8 +12,8 @@ mod batch;
 mod carry;
 mod compare;
 mod event;
-mod lacks;
 mod link;
+mod missing_contents;
 mod own;
 mod readers;
 mod service;
@@ -23,20 +23,18 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use relais_proto::{
-    ChangeId, Digest, ErrorCode, FolderId, Mark, Refusal, SlaveId, TreePath, Version,
-};
+use relais_proto::{ChangeId, Digest, ErrorCode, FolderId, Lsn, Refusal, SlaveId, TreePath};
 
 use self::own::Own;
-use self::readers::Readers;
-use crate::message::{Standing, ToMaster, Told};
-use crate::sequence::Asked;
+use self::readers::WaitingReaders;
+use crate::message::{CommittedEntry, ReplicaPosition, ToMaster};
+use crate::sequence::ChangeRequest;
 use crate::tree::Entry;
 
-pub use self::compare::{Differences, Listing, Stray, compare};
+pub use self::compare::{Differences, DivergentEntry, Listing, compare};
 pub use self::event::{Action, Answer, Event, Session};
-pub use self::lacks::{Blame, Lack, Lacks};
-pub use self::service::{BEHIND, Fitness, YOUNG, in_service};
+pub use self::missing_contents::{Blame, MissingContent, MissingContents};
+pub use self::service::{BEHIND, ServiceReadiness, YOUNG, in_service};
 
 /// Most changes that are applied together.
 const BATCH: usize = 256;
@@ -62,13 +60,13 @@ enum Phase {
     /// No link.
     Away,
     /// A link, and the join is said.
-    Joining,
+    JoinRequest,
     /// A link; the join is said once what is being carried out is settled.
     Waiting,
     /// The tree comes in pages.
     Listing(Listing),
     /// It came whole and is being taken over.
-    Adopting { standing: Standing, link: Link },
+    Adopting { standing: ReplicaPosition, link: Link },
     /// Changes are told.
     Following,
 }
@@ -78,21 +76,21 @@ enum Phase {
 pub struct Replica {
     slave: SlaveId,
     folder: FolderId,
-    standing: Standing,
+    standing: ReplicaPosition,
     phase: Phase,
     /// Told, and not handed out yet.
-    queue: VecDeque<Told>,
+    queue: VecDeque<CommittedEntry>,
     /// Handed out to be carried out, and where the folder stands then.
-    carrying: Option<(Vec<Told>, Standing)>,
+    carrying: Option<(Vec<CommittedEntry>, ReplicaPosition)>,
     retry_carry: Option<Duration>,
     owes_ready: bool,
-    lacks: Lacks,
+    lacks: MissingContents,
     own: Own,
-    readers: Readers,
+    readers: WaitingReaders,
     /// Numbers that were heard of, with the time, and are not applied yet.
-    heard: VecDeque<(Mark, Duration)>,
+    heard: VecDeque<(Lsn, Duration)>,
     /// The master's number when it joined; until all content up to there is here it is not whole.
-    joined_at: Option<Mark>,
+    joined_at: Option<Lsn>,
     whole: bool,
 }
 
@@ -102,8 +100,8 @@ impl Replica {
     pub fn new(
         slave: SlaveId,
         folder: FolderId,
-        standing: Standing,
-        lacks: Vec<Lack>,
+        standing: ReplicaPosition,
+        lacks: Vec<MissingContent>,
         staged: BTreeSet<ChangeId>,
     ) -> Self {
         Self {
@@ -115,9 +113,9 @@ impl Replica {
             carrying: None,
             retry_carry: None,
             owes_ready: false,
-            lacks: Lacks::new(folder, lacks),
+            lacks: MissingContents::new(folder, lacks),
             own: Own::new(staged),
-            readers: Readers::default(),
+            readers: WaitingReaders::default(),
             heard: VecDeque::new(),
             joined_at: None,
             whole: false,
@@ -126,13 +124,13 @@ impl Replica {
 
     /// The last change that it has applied, for good.
     #[must_use]
-    pub fn applied(&self) -> Version {
+    pub fn applied(&self) -> Lsn {
         self.standing.applied
     }
 
     /// Where it stands.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> ReplicaPosition {
         self.standing
     }
 
@@ -157,24 +155,24 @@ impl Replica {
 
     /// Contents that it lacks.
     #[must_use]
-    pub fn lacks(&self) -> &Lacks {
+    pub fn lacks(&self) -> &MissingContents {
         &self.lacks
     }
 
     /// Whether content that was fetched, or is to be placed, may still come under its name: it is lacking, and was not given up. Whoever carries
     /// out `Fetch` and `Place` asks this in the step before; where it says no the answer is that it is not here.
     #[must_use]
-    pub fn wants(&self, put: Version) -> bool {
+    pub fn wants(&self, put: Lsn) -> bool {
         self.lacks.wants(put)
     }
 
     /// What speaks for and against sessions here. `bytes` are those of all contents in the tree.
     #[must_use]
-    pub fn fitness(&self, now: Duration, bytes: u64) -> Fitness {
+    pub fn fitness(&self, now: Duration, bytes: u64) -> ServiceReadiness {
         let behind =
             self.heard.front().map_or(Duration::ZERO, |(_, since)| now.saturating_sub(*since));
         let following = matches!(self.phase, Phase::Following);
-        Fitness {
+        ServiceReadiness {
             following,
             behind,
             whole: self.whole,
@@ -191,7 +189,7 @@ impl Replica {
             Event::Unlinked => self.unlinked(now),
             Event::Heard(message) => self.hear(message, now, &mut actions),
             Event::Marked(mark) => self.note_mark(mark, now),
-            Event::Asked { session, asked, copies } => {
+            Event::ChangeRequest { session, asked, copies } => {
                 self.asked(session, asked, copies, now, &mut actions)
             }
             Event::Read { session, mark } => self.readers.add(session, mark, now),
@@ -232,7 +230,7 @@ impl Replica {
         actions
     }
 
-    fn note_mark(&mut self, mark: Mark, now: Duration) {
+    fn note_mark(&mut self, mark: Lsn, now: Duration) {
         // An epoch in which nothing was numbered yet has nothing to be waited for.
         if mark.number > 0
             && mark > self.heard.back().map_or(self.standing.applied, |(mark, _)| *mark)
@@ -260,14 +258,14 @@ impl Replica {
         }
     }
 
-    fn has(&mut self, put: Version, actions: &mut Vec<Action>) {
+    fn has(&mut self, put: Lsn, actions: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Following) {
             actions.push(Action::Send(ToMaster::Holds { put, has: true }));
         }
         self.note_whole();
     }
 
-    fn placed(&mut self, id: ChangeId, put: Version, ok: bool, actions: &mut Vec<Action>) {
+    fn placed(&mut self, id: ChangeId, put: Lsn, ok: bool, actions: &mut Vec<Action>) {
         self.own.placed(id, ok, actions);
         if !ok && self.lacks.has(put) && matches!(self.phase, Phase::Following) {
             actions.push(Action::Send(ToMaster::Failed { of: put }));
@@ -277,7 +275,7 @@ impl Replica {
         }
     }
 
-    fn give_up(&mut self, put: Version, actions: &mut Vec<Action>) {
+    fn give_up(&mut self, put: Lsn, actions: &mut Vec<Action>) {
         if self.lacks.has(put) {
             self.lacks.give_up(put);
             actions.push(Action::Send(ToMaster::GivenUp { put }));
@@ -286,7 +284,7 @@ impl Replica {
         }
     }
 
-    fn missing(&mut self, lack: Lack, now: Duration, actions: &mut Vec<Action>) {
+    fn missing(&mut self, lack: MissingContent, now: Duration, actions: &mut Vec<Action>) {
         let put = lack.put;
         self.lacks.add(lack, now);
         if matches!(self.phase, Phase::Following) {
@@ -297,7 +295,7 @@ impl Replica {
     fn asked(
         &mut self,
         session: Option<Session>,
-        asked: Asked,
+        asked: ChangeRequest,
         copies: u16,
         now: Duration,
         actions: &mut Vec<Action>,
@@ -324,17 +322,17 @@ impl Replica {
 /// What is known of content by its change alone.
 pub(crate) fn lack_of(
     path: &TreePath,
-    put: Version,
+    put: Lsn,
     size: u64,
     digest: Digest,
     holders: Vec<FolderId>,
-) -> Lack {
-    Lack { put, path: path.clone(), size, digest, holders }
+) -> MissingContent {
+    MissingContent { put, path: path.clone(), size, digest, holders }
 }
 
 /// An entry's content as something that is lacking.
 #[must_use]
-pub fn lack_of_entry(path: &TreePath, entry: &Entry) -> Option<Lack> {
+pub fn lack_of_entry(path: &TreePath, entry: &Entry) -> Option<MissingContent> {
     entry
         .content
         .map(|content| lack_of(path, content.put, content.size, content.digest, Vec::new()))

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use relais_proto::{Change, ChangeId, ErrorCode, Refusal, Version};
+use relais_proto::{Change, ChangeId, ErrorCode, Lsn, Refusal};
 
-use super::{Action, Answer, Lacks, Session};
+use super::{Action, Answer, MissingContents, Session};
 use crate::message::ToMaster;
-use crate::sequence::Asked;
+use crate::sequence::ChangeRequest;
 
 /// How long a session waits for its change and for its copies.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -16,13 +16,13 @@ const ALONE: Duration = Duration::from_secs(5);
 
 /// A change that was asked for.
 #[derive(Debug, Clone)]
-struct Mine {
-    asked: Asked,
+struct PendingProposal {
+    asked: ChangeRequest,
     sessions: Vec<Session>,
     found: bool,
     wanted: u16,
     copies: u16,
-    version: Option<Version>,
+    version: Option<Lsn>,
     /// What is staged is on its way to its place.
     placing: bool,
     /// It could not be placed: nobody tries that again with the same bytes.
@@ -34,34 +34,34 @@ struct Mine {
 
 /// Something is staged and nobody waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Orphan {
+enum OrphanedUpload {
     /// The master was not asked about it on this link.
     Unasked,
-    Asked,
+    ChangeRequest,
     /// It has a number.
-    Numbered(Version),
+    LogEntry(Lsn),
     Placing,
 }
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Own {
-    mine: BTreeMap<ChangeId, Mine>,
-    orphans: BTreeMap<ChangeId, Orphan>,
+    mine: BTreeMap<ChangeId, PendingProposal>,
+    orphans: BTreeMap<ChangeId, OrphanedUpload>,
 }
 
 impl Own {
     pub fn new(staged: BTreeSet<ChangeId>) -> Self {
         Self {
             mine: BTreeMap::new(),
-            orphans: staged.into_iter().map(|id| (id, Orphan::Unasked)).collect(),
+            orphans: staged.into_iter().map(|id| (id, OrphanedUpload::Unasked)).collect(),
         }
     }
 
     pub fn add(
         &mut self,
         session: Option<Session>,
-        asked: Asked,
+        asked: ChangeRequest,
         copies: u16,
         now: Duration,
         speaks: bool,
@@ -71,16 +71,16 @@ impl Own {
         // It may be on the way to its place already; then it is found there.
         let orphan = self.orphans.remove(&id);
         let known = self.mine.remove(&id);
-        let mut mine = known.unwrap_or_else(|| Mine {
+        let mut mine = known.unwrap_or_else(|| PendingProposal {
             asked,
             sessions: Vec::new(),
             found: session.is_none(),
             wanted: 0,
             copies: 0,
             version: None,
-            placing: orphan == Some(Orphan::Placing),
+            placing: orphan == Some(OrphanedUpload::Placing),
             unplaceable: false,
-            sought: orphan == Some(Orphan::Asked),
+            sought: orphan == Some(OrphanedUpload::ChangeRequest),
             until: now,
         });
         // Who asks again has staged it again.
@@ -95,9 +95,9 @@ impl Own {
     }
 
     /// The change is refused for now; what is staged for it is asked about later.
-    pub fn left_staged(&mut self, asked: &Asked) {
+    pub fn left_staged(&mut self, asked: &ChangeRequest) {
         if matches!(asked.change, Change::Put { .. }) && !self.mine.contains_key(&asked.id) {
-            self.orphans.entry(asked.id).or_insert(Orphan::Unasked);
+            self.orphans.entry(asked.id).or_insert(OrphanedUpload::Unasked);
         }
     }
 
@@ -111,9 +111,10 @@ impl Own {
     }
 
     /// Changes of sessions that have no number, or one that is not applied.
-    pub fn under_way(&self, applied: Version) -> usize {
-        let is_under_way =
-            |mine: &&Mine| !mine.found && mine.version.is_none_or(|version| version > applied);
+    pub fn under_way(&self, applied: Lsn) -> usize {
+        let is_under_way = |mine: &&PendingProposal| {
+            !mine.found && mine.version.is_none_or(|version| version > applied)
+        };
         self.mine.values().filter(is_under_way).count()
     }
 
@@ -128,8 +129,10 @@ impl Own {
             mine.until = mine.until.min(now + ALONE);
             mine.sought = false;
         }
-        for orphan in self.orphans.values_mut().filter(|orphan| **orphan == Orphan::Asked) {
-            *orphan = Orphan::Unasked;
+        for orphan in
+            self.orphans.values_mut().filter(|orphan| **orphan == OrphanedUpload::ChangeRequest)
+        {
+            *orphan = OrphanedUpload::Unasked;
         }
     }
 
@@ -139,9 +142,9 @@ impl Own {
             return;
         }
         for (id, orphan) in
-            self.orphans.iter_mut().filter(|(_, orphan)| **orphan == Orphan::Unasked)
+            self.orphans.iter_mut().filter(|(_, orphan)| **orphan == OrphanedUpload::Unasked)
         {
-            *orphan = Orphan::Asked;
+            *orphan = OrphanedUpload::ChangeRequest;
             actions.push(Action::Send(ToMaster::Seek { id: *id }));
         }
     }
@@ -149,33 +152,35 @@ impl Own {
     /// Another master counts: numbers that the former one gave are to be confirmed.
     pub fn epoch_began(&mut self) {
         self.mine.values_mut().for_each(|mine| mine.version = None);
-        for orphan in self.orphans.values_mut().filter(|orphan| **orphan != Orphan::Placing) {
-            *orphan = Orphan::Unasked;
+        for orphan in self.orphans.values_mut().filter(|orphan| **orphan != OrphanedUpload::Placing)
+        {
+            *orphan = OrphanedUpload::Unasked;
         }
     }
 
     /// A change with this id was told.
-    pub fn numbered(&mut self, id: ChangeId, version: Version) {
+    pub fn numbered(&mut self, id: ChangeId, version: Lsn) {
         if let Some(mine) = self.mine.get_mut(&id) {
             mine.version = Some(version);
         }
-        if let Some(orphan) = self.orphans.get_mut(&id).filter(|orphan| **orphan != Orphan::Placing)
+        if let Some(orphan) =
+            self.orphans.get_mut(&id).filter(|orphan| **orphan != OrphanedUpload::Placing)
         {
-            *orphan = Orphan::Numbered(version);
+            *orphan = OrphanedUpload::LogEntry(version);
         }
     }
 
     pub fn answered(
         &mut self,
         id: ChangeId,
-        answer: Result<Version, Refusal>,
+        answer: Result<Lsn, Refusal>,
         actions: &mut Vec<Action>,
     ) {
         let refusal = match answer {
             Ok(version) => return self.numbered(id, version),
             Err(refusal) => refusal,
         };
-        if self.orphans.get(&id) == Some(&Orphan::Asked) {
+        if self.orphans.get(&id) == Some(&OrphanedUpload::ChangeRequest) {
             self.orphans.remove(&id);
             actions.push(Action::Discard(id));
             return;
@@ -200,14 +205,14 @@ impl Own {
         }
     }
 
-    pub fn copies(&mut self, put: Version, copies: u16) {
+    pub fn copies(&mut self, put: Lsn, copies: u16) {
         for mine in self.mine.values_mut().filter(|mine| mine.version == Some(put)) {
             mine.copies = mine.copies.max(copies);
         }
     }
 
     /// A put was withdrawn.
-    pub fn withdrawn(&mut self, of: Version, actions: &mut Vec<Action>) {
+    pub fn withdrawn(&mut self, of: Lsn, actions: &mut Vec<Action>) {
         let ids: Vec<ChangeId> = self
             .mine
             .iter()
@@ -235,7 +240,7 @@ impl Own {
             mine.placing = false;
             mine.unplaceable = !ok;
         }
-        if self.orphans.get(&id).is_some_and(|orphan| *orphan == Orphan::Placing || !ok) {
+        if self.orphans.get(&id).is_some_and(|orphan| *orphan == OrphanedUpload::Placing || !ok) {
             self.orphans.remove(&id);
             actions.push(Action::Discard(id));
         }
@@ -244,8 +249,8 @@ impl Own {
     /// Answers whose change is applied and stored, or who have waited too long.
     pub fn finish(
         &mut self,
-        applied: Version,
-        lacks: &Lacks,
+        applied: Lsn,
+        lacks: &MissingContents,
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
@@ -288,9 +293,9 @@ impl Own {
                 left.push((
                     *id,
                     if mine.placing {
-                        Orphan::Placing
+                        OrphanedUpload::Placing
                     } else {
-                        version.map_or(Orphan::Unasked, Orphan::Numbered)
+                        version.map_or(OrphanedUpload::Unasked, OrphanedUpload::LogEntry)
                     },
                 ));
             }
@@ -301,7 +306,7 @@ impl Own {
         });
         self.orphans.extend(left);
         self.orphans.retain(|id, orphan| {
-            let Orphan::Numbered(version) = *orphan else { return true };
+            let OrphanedUpload::LogEntry(version) = *orphan else { return true };
             if version > applied {
                 return true;
             }
@@ -311,7 +316,7 @@ impl Own {
                 return true;
             }
             if lacks.has(version) {
-                *orphan = Orphan::Placing;
+                *orphan = OrphanedUpload::Placing;
                 actions.push(Action::Place { id: *id, put: version });
                 return true;
             }
@@ -321,7 +326,7 @@ impl Own {
     }
 }
 
-fn propose(mine: &Mine) -> Action {
+fn propose(mine: &PendingProposal) -> Action {
     Action::Send(ToMaster::Propose {
         asked: mine.asked.clone(),
         found: mine.found,

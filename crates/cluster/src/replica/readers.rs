@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use relais_proto::{Mark, Version};
+use relais_proto::Lsn;
 
 use super::{Action, Session};
 
@@ -12,12 +12,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who waits for which change, and until when.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Readers {
-    waiting: BTreeMap<Session, (Mark, Duration)>,
+pub(super) struct WaitingReaders {
+    waiting: BTreeMap<Session, (Lsn, Duration)>,
 }
 
-impl Readers {
-    pub fn add(&mut self, session: Session, mark: Mark, now: Duration) {
+impl WaitingReaders {
+    pub fn add(&mut self, session: Session, mark: Lsn, now: Duration) {
         self.waiting.insert(session, (mark, now + PATIENCE));
     }
 
@@ -25,7 +25,7 @@ impl Readers {
         self.waiting.remove(&session);
     }
 
-    pub fn answer(&mut self, applied: Version, now: Duration, actions: &mut Vec<Action>) {
+    pub fn answer(&mut self, applied: Lsn, now: Duration, actions: &mut Vec<Action>) {
         self.waiting.retain(|session, (mark, until)| {
             if *mark <= applied {
                 actions.push(Action::Serve(*session));

@@ -9,7 +9,7 @@ pub const BEHIND: Duration = Duration::from_secs(2);
 
 /// What speaks for and against sessions on a slave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fitness {
+pub struct ServiceReadiness {
     /// Whether it is linked and is told changes.
     pub following: bool,
     /// How long ago it heard of the oldest change that it has not applied.
@@ -24,7 +24,7 @@ pub struct Fitness {
 
 /// Whether a slave may have sessions. That it answers heartbeats, and is not being drained, is for its master to see.
 #[must_use]
-pub fn in_service(fitness: &Fitness) -> bool {
+pub fn in_service(fitness: &ServiceReadiness) -> bool {
     fitness.following
         && fitness.whole
         && fitness.behind < BEHIND
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn each_condition_counts() {
-        let fit = Fitness {
+        let fit = ServiceReadiness {
             following: true,
             behind: Duration::ZERO,
             whole: true,
@@ -46,13 +46,13 @@ mod tests {
         };
         assert!(in_service(&fit));
         for unfit in [
-            Fitness { following: false, ..fit },
-            Fitness { behind: BEHIND, ..fit },
-            Fitness { whole: false, ..fit },
-            Fitness { old_lacks: 11, ..fit },
+            ServiceReadiness { following: false, ..fit },
+            ServiceReadiness { behind: BEHIND, ..fit },
+            ServiceReadiness { whole: false, ..fit },
+            ServiceReadiness { old_lacks: 11, ..fit },
         ] {
             assert!(!in_service(&unfit), "{unfit:?}");
         }
-        assert!(in_service(&Fitness { old_lacks: 0, bytes: 0, ..fit }), "an empty tree");
+        assert!(in_service(&ServiceReadiness { old_lacks: 0, bytes: 0, ..fit }), "an empty tree");
     }
 }

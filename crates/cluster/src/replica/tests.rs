@@ -1,18 +1,18 @@
 use super::*;
 use crate::chain::Chain;
 use crate::message::ToSlave;
-use relais_proto::{Change, Expect, FileTime, Mode, Numbered};
+use relais_proto::{Change, Expect, FileTime, LogEntry, Mode};
 
 const HERE: FolderId = FolderId([1; 16]);
 const OTHER: FolderId = FolderId([2; 16]);
 const THIRD: FolderId = FolderId([3; 16]);
 
 fn replica() -> Replica {
-    Replica::new(SlaveId([1; 16]), HERE, Standing::default(), Vec::new(), BTreeSet::new())
+    Replica::new(SlaveId([1; 16]), HERE, ReplicaPosition::default(), Vec::new(), BTreeSet::new())
 }
 
-fn version(number: u64) -> Version {
-    Version { epoch: 1, number }
+fn version(number: u64) -> Lsn {
+    Lsn { epoch: 1, number }
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -29,16 +29,16 @@ fn put_change(n: u8, name: &str, size: u64) -> Change {
     }
 }
 
-fn told(number: u64, change: Change, holders: &[FolderId]) -> Told {
+fn told(number: u64, change: Change, holders: &[FolderId]) -> CommittedEntry {
     let id = ChangeId([u8::try_from(number).unwrap(); 16]);
-    Told {
-        numbered: Numbered { version: version(number), id, time_ms: 0, change },
+    CommittedEntry {
+        numbered: LogEntry { version: version(number), id, time_ms: 0, change },
         holders: holders.to_vec(),
         restored: Vec::new(),
     }
 }
 
-fn put(number: u64, holders: &[FolderId]) -> Told {
+fn put(number: u64, holders: &[FolderId]) -> CommittedEntry {
     told(number, put_change(u8::try_from(number).unwrap(), &format!("f{number}"), 1), holders)
 }
 
@@ -46,7 +46,7 @@ fn hear(replica: &mut Replica, message: ToSlave) -> Vec<Action> {
     replica.on(Event::Heard(message), Duration::ZERO)
 }
 
-fn tell(replica: &mut Replica, changes: &[Told]) -> Vec<Action> {
+fn tell(replica: &mut Replica, changes: &[CommittedEntry]) -> Vec<Action> {
     hear(replica, ToSlave::Tell { changes: changes.to_vec() })
 }
 
@@ -60,7 +60,7 @@ fn following() -> Replica {
         &mut replica,
         ToSlave::Follow {
             epoch: 1,
-            mark: Version::default(),
+            mark: Lsn::default(),
             chain: Chain::default(),
             given_up: Vec::new(),
             timelines: Vec::new(),
@@ -68,7 +68,11 @@ fn following() -> Replica {
     );
     assert!(matches!(
         actions[..],
-        [Action::Raise(1), Action::Timelines(_), Action::Send(ToMaster::Lacks { last: true, .. })]
+        [
+            Action::Raise(1),
+            Action::Timelines(_),
+            Action::Send(ToMaster::MissingContents { last: true, .. })
+        ]
     ));
     replica
 }
@@ -99,13 +103,16 @@ fn fetches(actions: &[Action]) -> Vec<(u64, u8)> {
 }
 
 fn ask(replica: &mut Replica, n: u8, copies: u16) -> Vec<Action> {
-    let asked = Asked {
+    let asked = ChangeRequest {
         id: ChangeId([n; 16]),
         change: put_change(n, &format!("f{n}"), 1),
         expect: Expect::Any,
         keep_mode: true,
     };
-    replica.on(Event::Asked { session: Some(Session(u64::from(n))), asked, copies }, Duration::ZERO)
+    replica.on(
+        Event::ChangeRequest { session: Some(Session(u64::from(n))), asked, copies },
+        Duration::ZERO,
+    )
 }
 
 fn answers(actions: &[Action]) -> Vec<(u64, &Answer)> {
@@ -240,7 +247,7 @@ fn small_contents_do_not_wait_behind_large_ones_and_another_holder_is_asked() {
     let mut replica = following();
     let large = (1..=4).map(|n| told(n, put_change(1, &format!("l{n}"), crate::LARGE), &[OTHER]));
     let small = (5..=14).map(|n| put(n, &[OTHER, THIRD]));
-    let changes: Vec<Told> = large.chain(small).collect();
+    let changes: Vec<CommittedEntry> = large.chain(small).collect();
     tell(&mut replica, &changes);
     let actions = carried(&mut replica, &(1..=14).collect::<Vec<_>>());
     let begun = fetches(&actions);
@@ -343,7 +350,7 @@ fn a_lower_epoch_is_refused_also_after_a_restart() {
     );
     replica.on(Event::Unlinked, Duration::ZERO);
     let standing = replica.standing();
-    assert_eq!((standing.epoch, standing.applied), (3, Version::default()));
+    assert_eq!((standing.epoch, standing.applied), (3, Lsn::default()));
     let mut again = Replica::new(SlaveId([1; 16]), HERE, standing, Vec::new(), BTreeSet::new());
     for message in [
         ToSlave::Follow {
@@ -395,7 +402,7 @@ fn only_a_tree_that_arrived_whole_is_taken_over() {
     assert!(matches!(hear(&mut replica, end(1))[..], [Action::Adopt { .. }]));
     let lack = lack_of(&TreePath::new("f").unwrap(), version(2), 1, Digest([2; 32]), vec![OTHER]);
     let actions = replica.on(Event::Adopted { lacks: vec![lack] }, Duration::ZERO);
-    let lacks = ToMaster::Lacks { upto: version(4), puts: vec![version(2)], last: true };
+    let lacks = ToMaster::MissingContents { upto: version(4), puts: vec![version(2)], last: true };
     let wanted = [ToMaster::Applied { upto: version(4) }, lacks, ToMaster::Ready].map(Action::Send);
     assert_eq!((&actions[..3], fetches(&actions)), (&wanted[..], vec![(2, 2)]));
     assert_eq!((replica.applied(), replica.standing().chain), (version(4), Chain([4; 32])));
@@ -426,7 +433,7 @@ fn a_link_that_comes_while_a_tree_is_taken_over_begins_with_a_join() {
         );
         let event = if ok { Event::Adopted { lacks: Vec::new() } } else { Event::NotAdopted };
         let actions = replica.on(event, Duration::ZERO);
-        let applied = if ok { version(4) } else { Version::default() };
+        let applied = if ok { version(4) } else { Lsn::default() };
         assert!(
             matches!(actions[..], [Action::Send(ToMaster::Join { standing, .. })] if standing.applied == applied),
             "{actions:?}"
@@ -447,7 +454,7 @@ fn the_join_waits_for_what_is_being_carried_out() {
             Event::NotCarried
         };
         let actions = replica.on(event, Duration::ZERO);
-        let applied = if done { version(1) } else { Version::default() };
+        let applied = if done { version(1) } else { Lsn::default() };
         assert!(
             matches!(actions[..], [Action::Send(ToMaster::Join { standing, .. })] if standing.applied == applied),
             "{actions:?}"
@@ -462,7 +469,8 @@ fn the_join_waits_for_what_is_being_carried_out() {
 #[test]
 fn what_is_staged_for_nobody_is_asked_about_once_the_slave_has_caught_up() {
     let staged = BTreeSet::from([ChangeId([1; 16]), ChangeId([2; 16]), ChangeId([3; 16])]);
-    let mut replica = Replica::new(SlaveId([1; 16]), HERE, Standing::default(), Vec::new(), staged);
+    let mut replica =
+        Replica::new(SlaveId([1; 16]), HERE, ReplicaPosition::default(), Vec::new(), staged);
     replica.on(Event::Linked, Duration::ZERO);
     let actions = hear(
         &mut replica,
@@ -500,7 +508,8 @@ fn what_is_staged_for_nobody_is_asked_about_once_the_slave_has_caught_up() {
 #[test]
 fn whoever_asks_for_what_was_just_asked_about_is_not_told_that_nobody_knows_it() {
     let staged = BTreeSet::from([ChangeId([2; 16])]);
-    let mut replica = Replica::new(SlaveId([1; 16]), HERE, Standing::default(), Vec::new(), staged);
+    let mut replica =
+        Replica::new(SlaveId([1; 16]), HERE, ReplicaPosition::default(), Vec::new(), staged);
     replica.on(Event::Linked, Duration::ZERO);
     hear(
         &mut replica,
@@ -531,13 +540,14 @@ fn whoever_asks_for_what_was_just_asked_about_is_not_told_that_nobody_knows_it()
 fn what_was_found_and_is_refused_is_set_aside_unless_it_can_be_tried_later() {
     for (code, aside) in [(ErrorCode::Changed, true), (ErrorCode::NoChanges, false)] {
         let mut replica = following();
-        let asked = Asked {
+        let asked = ChangeRequest {
             id: ChangeId([1; 16]),
             change: put_change(1, "f", 1),
             expect: Expect::Absent,
             keep_mode: false,
         };
-        let actions = replica.on(Event::Asked { session: None, asked, copies: 1 }, Duration::ZERO);
+        let actions =
+            replica.on(Event::ChangeRequest { session: None, asked, copies: 1 }, Duration::ZERO);
         assert!(matches!(actions[..], [Action::Send(ToMaster::Propose { found: true, .. })]));
         let answer = ToSlave::Answer { id: ChangeId([1; 16]), answer: Err(Refusal::new(code, "")) };
         assert_eq!(matches!(hear(&mut replica, answer)[..], [Action::SetAside { .. }]), aside);

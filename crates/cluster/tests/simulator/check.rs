@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use relais_cluster::{Chain, Entry, Ledger, Standing, Tree, next_chain};
-use relais_proto::{Change, ChangeId, Digest, Numbered, TreePath, Version};
+use relais_cluster::{Chain, Entry, MasterState, ReplicaPosition, Tree, next_chain};
+use relais_proto::{Change, ChangeId, Digest, LogEntry, Lsn, TreePath};
 
 use crate::disk::{Value, digest};
 use crate::master::SEED;
@@ -40,8 +40,8 @@ pub struct Line {
     /// Which: another one begins where a disk was put back, was copied, or the cluster was recovered.
     pub name: u32,
     tree: Tree,
-    numbers: BTreeMap<Version, ChangeId>,
-    pub ids: BTreeMap<ChangeId, Version>,
+    numbers: BTreeMap<Lsn, ChangeId>,
+    pub ids: BTreeMap<ChangeId, Lsn>,
     /// Files that went, by path and digest.
     pub gone: BTreeSet<(TreePath, Digest)>,
     /// Paths whose last change was a removal.
@@ -60,16 +60,16 @@ pub struct Checks {
     /// The fold of the journal after each change, by the hash over all changes, and whose line it was.
     trees: BTreeMap<[u8; 32], (u32, Listed)>,
     /// The latest tree of each line that a slave had.
-    tips: BTreeMap<u32, (Version, Listed)>,
+    tips: BTreeMap<u32, (Lsn, Listed)>,
     /// The bytes of each put, by the digest; where there are branches it may be several.
-    values: BTreeMap<Version, BTreeSet<Digest>>,
+    values: BTreeMap<Lsn, BTreeSet<Digest>>,
     /// The digest that each put was asked for with.
     puts: BTreeMap<ChangeId, Digest>,
     /// Changes that were found in a folder.
     pub found: BTreeSet<ChangeId>,
     /// Contents that were found and got a number.
     offered: BTreeSet<Digest>,
-    pub acked: BTreeMap<ChangeId, Version>,
+    pub acked: BTreeMap<ChangeId, Lsn>,
     /// Contents that were acknowledged in a history that did not survive, and that this history still had.
     owed: BTreeSet<Digest>,
     /// Contents of which a user has destroyed a copy by hand.
@@ -90,8 +90,8 @@ impl Checks {
     }
 
     /// Whether a put that all histories had was replaced or removed in one of them: who had its content may have dropped it.
-    fn is_replaced_on_a_branch(&self, put: Version, digest: &Digest) -> bool {
-        let lacks = |(last, tree): &(Version, Listed)| {
+    fn is_replaced_on_a_branch(&self, put: Lsn, digest: &Digest) -> bool {
+        let lacks = |(last, tree): &(Lsn, Listed)| {
             *last > put
                 && !tree.iter().any(|(_, entry)| {
                     entry.content.is_some_and(|content| content.digest == *digest)
@@ -111,7 +111,7 @@ impl Checks {
     }
 
     /// A change is in a journal.
-    pub fn numbered(&mut self, numbered: &Numbered, master: usize, real: bool, chain: Chain) {
+    pub fn numbered(&mut self, numbered: &LogEntry, master: usize, real: bool, chain: Chain) {
         let version = numbered.version;
         if !real {
             self.violate(EPOCH_REFUSED, format!("an old master has numbered {version}"));
@@ -213,7 +213,7 @@ impl Checks {
     }
 
     /// The journal is only this any more.
-    pub fn begin_again(&mut self, journal: &[([u8; 16], Numbered)]) {
+    pub fn begin_again(&mut self, journal: &[([u8; 16], LogEntry)]) {
         self.lines[0] = Line { name: self.next_name(), ..Line::default() };
         (self.trees, self.values) = Default::default();
         let mut chain = SEED;
@@ -224,7 +224,7 @@ impl Checks {
     }
 
     /// A cluster was recovered: what counts now is this tree, as it was after `last`.
-    pub fn recovered(&mut self, ledger: &Ledger, last: Version, branched: bool) {
+    pub fn recovered(&mut self, ledger: &MasterState, last: Lsn, branched: bool) {
         self.lines[0].ids = ledger.ids().collect();
         if branched {
             self.owe(ledger);
@@ -252,7 +252,7 @@ impl Checks {
     }
 
     /// What was acknowledged in histories that are no part of this one, and was not replaced there, is owed.
-    fn owe(&mut self, ledger: &Ledger) {
+    fn owe(&mut self, ledger: &MasterState) {
         let lost: Vec<ChangeId> = self
             .acked
             .iter()
@@ -267,7 +267,7 @@ impl Checks {
                 continue;
             }
             let Some(digest) = self.puts.get(&id) else { continue };
-            let has = |(_, tree): &(Version, Listed)| {
+            let has = |(_, tree): &(Lsn, Listed)| {
                 tree.iter().any(|(_, entry)| {
                     entry.content.is_some_and(|content| content.digest == *digest)
                 })
@@ -279,7 +279,7 @@ impl Checks {
     }
 
     /// The ids that were given before a recovery are known still.
-    pub fn knows(&mut self, id: ChangeId, version: Version) {
+    pub fn knows(&mut self, id: ChangeId, version: Lsn) {
         self.lines[0].ids.entry(id).or_insert(version);
     }
 
@@ -287,16 +287,16 @@ impl Checks {
         self.trees.get(&chain.0).map(|(_, tree)| tree)
     }
 
-    pub fn is_whole(&mut self, slave: usize, put: Version, value: Value) {
+    pub fn is_whole(&mut self, slave: usize, put: Lsn, value: Value) {
         if self.values.get(&put).is_some_and(|wanted| !wanted.contains(&digest(value))) {
             self.violate(WHOLE, format!("slave {slave} shows content {value:x} as {put}"));
         }
     }
 
     /// A slave's tree has to be what the journal makes of it up to its number.
-    pub fn same_tree(&mut self, slave: usize, tree: &Tree, standing: &Standing) {
+    pub fn same_tree(&mut self, slave: usize, tree: &Tree, standing: &ReplicaPosition) {
         let applied = standing.applied;
-        if applied == Version::default() {
+        if applied == Lsn::default() {
             return;
         }
         let Some((line, wanted)) = self.trees.get(&standing.chain.0) else {
@@ -357,7 +357,7 @@ impl World {
         let Some(order) = &self.masters[0].order else {
             return Some("the master is down".to_owned());
         };
-        let lost: BTreeSet<Version> = order.lost().collect();
+        let lost: BTreeSet<Lsn> = order.lost().collect();
         if let Some(client) = self.clients.iter().find(|client| client.is_busy()) {
             return Some(format!("{client:?}"));
         }
@@ -412,7 +412,7 @@ impl World {
             self.checks.owe(&ledger);
         }
         for digest in self.checks.owed.clone() {
-            let held = |put: &Version| {
+            let held = |put: &Lsn| {
                 self.slaves.iter().any(|slave| slave.disk.now.contents.contains_key(put))
             };
             let kept = ledger

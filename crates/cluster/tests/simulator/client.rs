@@ -1,8 +1,8 @@
 //! Clients: they ask for changes, again under the same id where the answer was lost, and read.
 
-use relais_cluster::Asked;
+use relais_cluster::ChangeRequest;
 use relais_cluster::replica::{Answer, Event, Session};
-use relais_proto::{Change, ChangeId, ErrorCode, Expect, Mark};
+use relais_proto::{Change, ChangeId, ErrorCode, Expect, Lsn};
 
 use crate::bugs::Bug;
 use crate::check::FRESH;
@@ -13,13 +13,13 @@ use crate::world::{Due, Reply, World};
 
 #[derive(Debug, Clone)]
 enum Wish {
-    Change { asked: Asked, value: Option<Value> },
+    Change { asked: ChangeRequest, value: Option<Value> },
     Read { path: usize },
 }
 
 #[derive(Debug)]
 pub struct Client {
-    pub mark: Mark,
+    pub mark: Lsn,
     slave: usize,
     /// The life of the slave that was asked: a new one knows nothing of it.
     life: u64,
@@ -32,7 +32,7 @@ pub struct Client {
 impl Client {
     pub fn new(at: usize) -> Self {
         Self {
-            mark: Mark::default(),
+            mark: Lsn::default(),
             slave: at % SLAVES,
             life: 0,
             wish: None,
@@ -101,7 +101,10 @@ impl World {
             }
             _ => Expect::Any,
         };
-        Wish::Change { asked: Asked { id, change, expect, keep_mode: self.rng.chance(500) }, value }
+        Wish::Change {
+            asked: ChangeRequest { id, change, expect, keep_mode: self.rng.chance(500) },
+            value,
+        }
     }
 
     fn ask(&mut self, client: usize) {
@@ -147,7 +150,10 @@ impl World {
                 }
                 self.say(|| format!("client {client} asks slave {slave}: {asked:?}"));
                 let copies = self.copies;
-                self.slave_event(slave, Event::Asked { session: Some(session), asked, copies });
+                self.slave_event(
+                    slave,
+                    Event::ChangeRequest { session: Some(session), asked, copies },
+                );
             }
         }
     }

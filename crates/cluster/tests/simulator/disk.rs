@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use relais_cluster::replica::{Lack, lack_of_entry};
-use relais_cluster::{Known, Standing, Tree};
-use relais_proto::{ChangeId, Digest, Expect, Timeline, TreePath, Version};
+use relais_cluster::replica::{MissingContent, lack_of_entry};
+use relais_cluster::{Known, ReplicaPosition, Tree};
+use relais_proto::{ChangeId, Digest, Expect, Lsn, Timeline, TreePath};
 
 /// Content stands for its bytes: a number that no other content has.
 pub type Value = u64;
@@ -25,12 +25,12 @@ pub struct Staged {
 
 #[derive(Debug, Clone, Default)]
 pub struct Image {
-    pub standing: Standing,
+    pub standing: ReplicaPosition,
     pub known: Known,
     pub timelines: Vec<Timeline>,
-    pub contents: BTreeMap<Version, Value>,
+    pub contents: BTreeMap<Lsn, Value>,
     /// For a put whose content is lacking: the put whose content is still there in its place.
-    pub kept: BTreeMap<Version, Version>,
+    pub kept: BTreeMap<Lsn, Lsn>,
     pub staged: BTreeMap<ChangeId, Staged>,
     /// What users have put into the folder by hand.
     pub edits: BTreeMap<TreePath, Value>,
@@ -40,7 +40,7 @@ pub struct Image {
 impl Image {
     /// Has the contents of the tree that were there before it was taken over, by their digests; of others only what is
     /// kept from the shared history. `own` is the tree before.
-    pub fn take_over_contents(&mut self, own: &Tree, fork: Version) {
+    pub fn take_over_contents(&mut self, own: &Tree, fork: Lsn) {
         let old = std::mem::take(&mut self.contents);
         for (path, entry) in self.known.tree.iter() {
             let Some(content) = entry.content else { continue };
@@ -59,7 +59,7 @@ impl Image {
     }
 
     /// Contents of the tree that are not here.
-    pub fn lacks(&self) -> Vec<Lack> {
+    pub fn lacks(&self) -> Vec<MissingContent> {
         let all = self.known.tree.iter().filter_map(|(path, entry)| lack_of_entry(path, entry));
         all.filter(|lack| !self.contents.contains_key(&lack.put)).collect()
     }
@@ -68,7 +68,7 @@ impl Image {
     pub fn free(&mut self) {
         let (tree, contents) = (&self.known.tree, &mut self.contents);
         self.kept.retain(|new, _| tree.path_of(*new).is_some() && !contents.contains_key(new));
-        let kept: BTreeSet<Version> = self.kept.values().copied().collect();
+        let kept: BTreeSet<Lsn> = self.kept.values().copied().collect();
         contents.retain(|put, _| tree.path_of(*put).is_some() || kept.contains(put));
     }
 }
@@ -81,7 +81,7 @@ pub struct Disk {
     /// Whether paths are refused that content is to come to.
     pub refusing: bool,
     /// The contents whose paths are.
-    pub refused: BTreeSet<Version>,
+    pub refused: BTreeSet<Lsn>,
 }
 
 impl Disk {

@@ -2,8 +2,8 @@
 
 use relais_cluster::record::Forgotten;
 use relais_cluster::replica::Event as Happened;
-use relais_cluster::{Event, Halt, Ledger};
-use relais_proto::{FolderId, Version};
+use relais_cluster::{Event, Halt, MasterState};
+use relais_proto::{FolderId, Lsn};
 
 use crate::check::{RESTS, Violation};
 use crate::master::SEED;
@@ -227,7 +227,7 @@ impl World {
         master.journal.retain(|(_, numbered)| numbered.version <= told);
         self.checks.begin_again(&master.journal);
         let upto = self.rng.index(master.journal.len() + 1);
-        master.ledger = Ledger::new(SEED);
+        master.ledger = MasterState::new(SEED);
         for (timeline, numbered) in &master.journal[..upto] {
             master.ledger.begin_timeline(*timeline);
             master.ledger.apply(numbered.clone());
@@ -408,7 +408,7 @@ impl World {
 
     fn shorten(&mut self) {
         let Some(order) = &mut self.masters[0].order else { return };
-        let kept: Vec<Version> = order.ledger().kept().map(|kept| kept.version).collect();
+        let kept: Vec<Lsn> = order.ledger().kept().map(|kept| kept.version).collect();
         if kept.is_empty() {
             return;
         }

@@ -59,7 +59,7 @@ impl World {
         }
         conn.master_heard = now;
         match message {
-            Up::Beat => {
+            Up::Heartbeat => {
                 let mark = self.masters[master].order.as_ref().map(relais_cluster::Order::last);
                 if let Some(mark) = mark {
                     self.send_down(link, Down::Ack(mark));
@@ -188,7 +188,7 @@ impl World {
             self.close_at_slave(link);
             self.unlinked(slave, link);
         } else if conn.slave_open {
-            self.send_up(link, Up::Beat);
+            self.send_up(link, Up::Heartbeat);
         }
         let Some(conn) = self.conns.get(&link) else { return };
         if conn.master_open && now - conn.master_heard > SILENCE {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use relais_cluster::{Action, Chain, Event, Known, Ledger, Order};
-use relais_proto::{ErrorCode, FolderId, Numbered, Refusal};
+use relais_cluster::{Action, Chain, Event, Known, MasterState, Order};
+use relais_proto::{ErrorCode, FolderId, LogEntry, Refusal};
 
 use crate::bugs::Bug;
 use crate::counts::{master_action, master_event};
@@ -17,27 +17,27 @@ pub const SEED: Chain = Chain([7; 32]);
 const OPENING: u64 = 5000;
 
 /// A copy of a master's disk: ledger, folders and journal.
-pub type Disk = (Ledger, BTreeSet<FolderId>, Vec<([u8; 16], Numbered)>);
+pub type Disk = (MasterState, BTreeSet<FolderId>, Vec<([u8; 16], LogEntry)>);
 
 #[derive(Debug)]
 pub struct Master {
     pub order: Option<Order>,
     pub life: u64,
     /// What is on its disk.
-    pub ledger: Ledger,
+    pub ledger: MasterState,
     pub folders: BTreeSet<FolderId>,
     /// What was being written when it went down.
-    writing: Vec<Numbered>,
+    writing: Vec<LogEntry>,
     pub full: bool,
     /// All that was ever in the journal, since the last recovery, with the timelines.
-    pub journal: Vec<([u8; 16], Numbered)>,
+    pub journal: Vec<([u8; 16], LogEntry)>,
     /// For a planted bug: the disk before the last batch.
-    before: Option<Ledger>,
+    before: Option<MasterState>,
 }
 
 impl Master {
     pub fn new(seeded: bool) -> Self {
-        let ledger = if seeded { Ledger::new(SEED) } else { Ledger::default() };
+        let ledger = if seeded { MasterState::new(SEED) } else { MasterState::default() };
         Self {
             order: None,
             life: 0,
@@ -96,7 +96,7 @@ impl World {
     }
 
     /// The batch is in the journal.
-    fn keep(&mut self, master: usize, batch: Vec<Numbered>) {
+    fn keep(&mut self, master: usize, batch: Vec<LogEntry>) {
         if self.has(Bug::JournalNotSynced) {
             self.masters[master].before = Some(self.masters[master].ledger.clone());
         }
@@ -111,7 +111,7 @@ impl World {
         }
     }
 
-    pub fn journaled(&mut self, master: usize, life: u64, batch: Vec<Numbered>) {
+    pub fn journaled(&mut self, master: usize, life: u64, batch: Vec<LogEntry>) {
         if self.masters[master].life != life {
             return;
         }
@@ -207,7 +207,7 @@ impl World {
         let last = known.tree.last();
         let seed = Chain([u8::try_from(epoch % 250).unwrap(); 32]);
         let (timelines, timeline) = (image.timelines.clone(), self.rng.bytes());
-        let ledger = Ledger::recovered(known, timelines, epoch, seed, timeline);
+        let ledger = MasterState::recovered(known, timelines, epoch, seed, timeline);
         self.say(|| format!("recovered from slave {best}, epoch {epoch}"));
         self.counts.add("fault: recover");
         self.checks.recovered(&ledger, last, self.branched);

@@ -3,19 +3,19 @@
 use std::collections::VecDeque;
 
 use relais_cluster::{LinkId, ToMaster, ToSlave};
-use relais_proto::Mark;
+use relais_proto::Lsn;
 
 #[derive(Debug, Clone)]
 pub enum Up {
     Message(ToMaster),
-    Beat,
+    Heartbeat,
     Closed,
 }
 
 #[derive(Debug, Clone)]
 pub enum Down {
     Message(ToSlave),
-    Ack(Mark),
+    Ack(Lsn),
     Closed,
 }
 

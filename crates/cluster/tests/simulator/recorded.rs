@@ -9,8 +9,8 @@ use relais_cluster::record::{
     Difference, Forgotten, OrderRecorder, RecordError, Replayed, ReplicaRecorder, replay,
     replay_order, replay_replica,
 };
-use relais_cluster::replica::{self, Lack};
-use relais_cluster::{Action, Event, Ledger, Standing, ToMaster};
+use relais_cluster::replica::{self, MissingContent};
+use relais_cluster::{Action, Event, MasterState, ReplicaPosition, ToMaster};
 use relais_proto::{ChangeId, FolderId};
 
 use crate::net::{MASTERS, SLAVES};
@@ -43,7 +43,12 @@ pub struct Recordings {
 }
 
 impl Recordings {
-    pub fn master_starts(&mut self, master: usize, ledger: &Ledger, folders: &BTreeSet<FolderId>) {
+    pub fn master_starts(
+        &mut self,
+        master: usize,
+        ledger: &MasterState,
+        folders: &BTreeSet<FolderId>,
+    ) {
         if self.on {
             let begin = |to: &mut Vec<u8>| OrderRecorder::begin(ledger, folders, to).unwrap();
             self.masters[master].push(Recording::begin(begin));
@@ -74,8 +79,8 @@ impl Recordings {
     pub fn slave_starts(
         &mut self,
         slave: usize,
-        standing: &Standing,
-        lacks: &[Lack],
+        standing: &ReplicaPosition,
+        lacks: &[MissingContent],
         staged: &BTreeSet<ChangeId>,
     ) {
         if self.on {

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use relais_cluster::replica::{Action, Answer, Blame, Event, Listing, Replica, Session, compare};
 use relais_cluster::{
-    Asked, Entry, Known, LARGE, LinkId, Standing, Told, Tree, next_chain, timeline,
+    ChangeRequest, CommittedEntry, Entry, Known, LARGE, LinkId, ReplicaPosition, Tree, next_chain,
+    timeline,
 };
-use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, FolderId, Mode, TreePath, Version};
+use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, FolderId, Lsn, Mode, TreePath};
 
 use crate::bugs::Bug;
 use crate::check::COVERED;
@@ -26,13 +27,13 @@ pub struct Slave {
     /// The highest epoch that it has heard of, by our own record.
     pub heard: u32,
     /// The highest number that each path has shown.
-    pub seen: BTreeMap<TreePath, Version>,
+    pub seen: BTreeMap<TreePath, Lsn>,
     /// When what was found was last proposed.
     proposed: BTreeMap<ChangeId, u64>,
     /// What is being carried out.
-    carrying: Option<Vec<Told>>,
+    carrying: Option<Vec<CommittedEntry>>,
     /// Contents that came lately.
-    fresh: Vec<(u64, Version)>,
+    fresh: Vec<(u64, Lsn)>,
     older: Option<Tree>,
 }
 
@@ -106,7 +107,7 @@ impl World {
         it.link = None;
         it.disk.crash(written);
         if bug == Some(Bug::ContentNotSynced) {
-            let fresh: BTreeSet<Version> =
+            let fresh: BTreeSet<Lsn> =
                 it.fresh.iter().filter(|(at, _)| at + 4000 > now).map(|(_, put)| *put).collect();
             it.disk.now.contents.retain(|put, _| !fresh.contains(put));
             it.disk.sync();
@@ -128,9 +129,9 @@ impl World {
     fn carry_out(
         &mut self,
         slave: usize,
-        changes: &[Told],
+        changes: &[CommittedEntry],
         fails: bool,
-    ) -> (Vec<Version>, Vec<Version>) {
+    ) -> (Vec<Lsn>, Vec<Lsn>) {
         let (now, bug) = (self.now, self.bug);
         let it = &mut self.slaves[slave];
         it.older = Some(it.disk.now.known.tree.clone());
@@ -138,7 +139,7 @@ impl World {
         let mut failed = Vec::new();
         for told in changes {
             let (numbered, version) = (&told.numbered, told.numbered.version);
-            image.standing = Standing {
+            image.standing = ReplicaPosition {
                 applied: version,
                 chain: next_chain(image.standing.chain, numbered),
                 epoch: image.standing.epoch.max(version.epoch),
@@ -208,7 +209,7 @@ impl World {
         }
     }
 
-    fn carried(&mut self, slave: usize, changes: &[Told], standing: Standing) {
+    fn carried(&mut self, slave: usize, changes: &[CommittedEntry], standing: ReplicaPosition) {
         self.slaves[slave].carrying = None;
         if !self.quiet
             && (self.rng.chance(10) || self.slaves[slave].disk.full && self.rng.chance(300))
@@ -233,7 +234,7 @@ impl World {
         self.slave_event(slave, Event::Carried { lacks, failed });
     }
 
-    fn adopted(&mut self, slave: usize, listing: &Listing, standing: Standing) {
+    fn adopted(&mut self, slave: usize, listing: &Listing, standing: ReplicaPosition) {
         if !self.quiet && self.rng.chance(150) {
             return self.slave_event(slave, Event::NotAdopted);
         }
@@ -302,7 +303,8 @@ impl World {
         image.known = Known { tree, ids: listing.ids.iter().copied().collect() };
         image.timelines.clone_from(&listing.timelines);
         image.take_over_contents(&own, fork);
-        image.standing = Standing { epoch: image.standing.epoch.max(standing.epoch), ..standing };
+        image.standing =
+            ReplicaPosition { epoch: image.standing.epoch.max(standing.epoch), ..standing };
         image.free();
         let lacks = image.lacks();
         it.disk.sync();
@@ -310,7 +312,7 @@ impl World {
         self.slave_event(slave, Event::Adopted { lacks });
     }
 
-    fn fetched(&mut self, slave: usize, put: Version, wanted: Digest, from: FolderId) {
+    fn fetched(&mut self, slave: usize, put: Lsn, wanted: Digest, from: FolderId) {
         let source = slave_of(from);
         let reached =
             !self.is_cut(node(slave), node(source)) && !self.is_cut(node(source), node(slave));
@@ -343,7 +345,7 @@ impl World {
     }
 
     /// Whether the disk refuses this content at its path; sometimes it does so from now on.
-    fn refuse_some(&mut self, slave: usize, put: Version) -> bool {
+    fn refuse_some(&mut self, slave: usize, put: Lsn) -> bool {
         let refusing = !self.quiet && self.slaves[slave].disk.refusing && self.rng.chance(500);
         let disk = &mut self.slaves[slave].disk;
         if refusing && disk.refused.insert(put) {
@@ -352,7 +354,7 @@ impl World {
         self.slaves[slave].disk.refused.contains(&put)
     }
 
-    fn store(&mut self, slave: usize, put: Version, value: Value) {
+    fn store(&mut self, slave: usize, put: Lsn, value: Value) {
         let now = self.now;
         let it = &mut self.slaves[slave];
         it.disk.now.contents.insert(put, value);
@@ -362,7 +364,7 @@ impl World {
         self.check_slave(slave);
     }
 
-    fn placed(&mut self, slave: usize, id: ChangeId, put: Version) {
+    fn placed(&mut self, slave: usize, id: ChangeId, put: Lsn) {
         let wants = self.slaves[slave].replica.as_ref().is_some_and(|replica| replica.wants(put));
         let ok = wants && (self.quiet || !self.rng.chance(200));
         let image = &mut self.slaves[slave].disk.now;
@@ -512,7 +514,7 @@ impl World {
             if let Some((path, expect)) = &staged.found
                 && last.is_none_or(|last| last + 4000 < now)
             {
-                again.push(Asked {
+                again.push(ChangeRequest {
                     id: *id,
                     change: put_of(path.clone(), staged.value),
                     expect: *expect,
@@ -522,7 +524,7 @@ impl World {
         }
         for asked in again {
             self.slaves[slave].proposed.insert(asked.id, now);
-            self.slave_event(slave, Event::Asked { session: None, asked, copies: 1 });
+            self.slave_event(slave, Event::ChangeRequest { session: None, asked, copies: 1 });
         }
     }
 
@@ -568,7 +570,7 @@ impl World {
 }
 
 /// A slave keeps what was there until the new content has come.
-fn keep_replaced(image: &mut Image, new: Version, old: Option<Version>, bug: Option<Bug>) {
+fn keep_replaced(image: &mut Image, new: Lsn, old: Option<Lsn>, bug: Option<Bug>) {
     let Some(old) = old.filter(|_| bug != Some(Bug::ReplacedDropped)) else { return };
     if image.contents.contains_key(&new) {
         return;
@@ -581,7 +583,7 @@ fn keep_replaced(image: &mut Image, new: Version, old: Option<Version>, bug: Opt
 }
 
 /// The puts whose contents some changes bring, or bring back.
-fn brought(changes: &[Told]) -> impl Iterator<Item = Version> + '_ {
+fn brought(changes: &[CommittedEntry]) -> impl Iterator<Item = Lsn> + '_ {
     changes.iter().flat_map(|told| {
         let put =
             matches!(told.numbered.change, Change::Put { .. }).then_some(told.numbered.version);

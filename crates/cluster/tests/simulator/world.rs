@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use relais_cluster::replica::{Answer, Lack, Listing, Session};
-use relais_cluster::{LinkId, Standing, Told};
-use relais_proto::{ChangeId, FolderId, Mark, Numbered, SlaveId, TreePath, Version};
+use relais_cluster::replica::{Answer, Listing, MissingContent, Session};
+use relais_cluster::{CommittedEntry, LinkId, ReplicaPosition};
+use relais_proto::{ChangeId, FolderId, LogEntry, Lsn, SlaveId, TreePath};
 
 use crate::bugs::Bug;
 use crate::check::{Checks, Violation};
@@ -20,17 +20,17 @@ use crate::slave::Slave;
 /// What a slave's shell does, and when it is done.
 #[derive(Debug, Clone)]
 pub enum Work {
-    Carry { changes: Vec<Told>, standing: Standing },
-    Adopt { listing: Listing, standing: Standing },
-    Fetch { put: Version, lack: Lack, from: FolderId },
-    Place { id: ChangeId, put: Version },
+    Carry { changes: Vec<CommittedEntry>, standing: ReplicaPosition },
+    Adopt { listing: Listing, standing: ReplicaPosition },
+    Fetch { put: Lsn, lack: MissingContent, from: FolderId },
+    Place { id: ChangeId, put: Lsn },
 }
 
 /// What a client hears.
 #[derive(Debug, Clone)]
 pub enum Reply {
     Change(Answer),
-    Read { mark: Mark },
+    Read { mark: Lsn },
     Moved,
     Elsewhere,
 }
@@ -46,7 +46,7 @@ pub enum Due {
     Journal {
         master: usize,
         life: u64,
-        batch: Vec<Numbered>,
+        batch: Vec<LogEntry>,
     },
     Work {
         slave: usize,

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use relais_cluster::Viewpoint;
-use relais_proto::{Chain, PathList, PathNote, TreeEntry, TreePath, Version};
+use relais_proto::{Chain, Lsn, PathList, PathNote, TreeEntry, TreePath};
 
 use super::trees::{SlaveTree, ask};
 use super::{Done, Outcome, Teller, ended, paths};
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// The master's tree at one number.
 struct Wanted {
-    last: Version,
+    last: Lsn,
     chain: Chain,
     entries: BTreeMap<TreePath, TreeEntry>,
 }
@@ -145,7 +145,7 @@ fn add_refused(differences: &mut Differences, refused: &[PathNote]) {
 /// Each path that differs, and how.
 fn differences(wanted: &Wanted, tree: &SlaveTree) -> Differences {
     let mut found = Vec::new();
-    if tree.standing.chain != wanted.chain && wanted.last != Version::default() {
+    if tree.standing.chain != wanted.chain && wanted.last != Lsn::default() {
         found.push((
             "all changes".to_owned(),
             vec!["other changes under the same numbers".to_owned()],
@@ -180,11 +180,11 @@ fn differences(wanted: &Wanted, tree: &SlaveTree) -> Differences {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relais_proto::{Content, Digest, FileTime, Mode, Standing};
+    use relais_proto::{Content, Digest, FileTime, Mode, ReplicaPosition};
 
     #[test]
     fn each_difference_is_named() {
-        let version = |number| Version { epoch: 1, number };
+        let version = |number| Lsn { epoch: 1, number };
         let file = |number, digest| {
             let content = Content {
                 put: version(1),
@@ -218,7 +218,7 @@ mod tests {
             .chain(more)
             .map(|(name, entry, here)| (path(name), (entry, here)))
             .collect();
-        let standing = Standing { applied: version(9), chain: Chain([1; 32]), epoch: 1 };
+        let standing = ReplicaPosition { applied: version(9), chain: Chain([1; 32]), epoch: 1 };
         let mut tree = SlaveTree { entries: there, standing, ..SlaveTree::default() };
         let found: Vec<String> = differences(&wanted, &tree)
             .iter()

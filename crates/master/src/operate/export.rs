@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use jiff::Timestamp;
-use relais_proto::{Change, Numbered, is_harmful};
+use relais_proto::{Change, LogEntry, is_harmful};
 use relais_state::JournalError;
 use serde::Serialize;
 
@@ -54,7 +54,7 @@ pub(super) fn export(core: &Core, tell: &mut Teller<'_>) -> Done {
 }
 
 /// One change.
-fn line(numbered: &Numbered) -> Result<String, serde_json::Error> {
+fn line(numbered: &LogEntry) -> Result<String, serde_json::Error> {
     let time = i64::try_from(numbered.time_ms)
         .ok()
         .and_then(|time| Timestamp::from_millisecond(time).ok());
@@ -121,14 +121,14 @@ fn harmless(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relais_proto::{ChangeId, Digest, FileTime, Mode, TreePath, Version};
+    use relais_proto::{ChangeId, Digest, FileTime, Lsn, Mode, TreePath};
 
     #[test]
     fn is_what_scripts_expect() {
         let path = |name: &str| TreePath::new(name).unwrap();
         let text = |change| {
-            let version = Version { epoch: 1, number: 42 };
-            line(&Numbered { version, id: ChangeId([1; 16]), time_ms: 1_700_000_000_123, change })
+            let version = Lsn { epoch: 1, number: 42 };
+            line(&LogEntry { version, id: ChangeId([1; 16]), time_ms: 1_700_000_000_123, change })
                 .unwrap()
         };
         let mtime = FileTime { seconds: 5, nanos: 0 };
@@ -166,7 +166,7 @@ mod tests {
                 r#""kind":"mv","path":"/a","to":"/b\u202e"}"#,
             ),
             (
-                Change::Withdraw { of: Version { epoch: 1, number: 7 } },
+                Change::Withdraw { of: Lsn { epoch: 1, number: 7 } },
                 r#""kind":"withdraw","of":"1-7"}"#,
             ),
         ] {

@@ -3,9 +3,9 @@
 //! The new epoch is heard by all slaves that can be reached before the tree is taken: nothing of an earlier one is followed then,
 //! so nothing is called done that the new tree lacks.
 
-use relais_cluster::replica::{Listing, Stray, compare};
-use relais_cluster::{Chain, Halt, Known, Ledger, LinkId, Tree, timeline};
-use relais_proto::{SlaveId, Standing, Version};
+use relais_cluster::replica::{DivergentEntry, Listing, compare};
+use relais_cluster::{Chain, Halt, Known, LinkId, MasterState, Tree, timeline};
+use relais_proto::{Lsn, ReplicaPosition, SlaveId};
 
 use super::trees::ask;
 use super::{Done, Outcome, Teller, ended};
@@ -14,20 +14,20 @@ use crate::order::Engine;
 
 /// What there is to go on from.
 struct Survey {
-    last: Version,
+    last: Lsn,
     epoch: u32,
     halted: Option<Halt>,
     /// Slaves that have said where they stand, and those that have not.
-    slaves: Vec<(LinkId, SlaveId, Option<Standing>)>,
+    slaves: Vec<(LinkId, SlaveId, Option<ReplicaPosition>)>,
 }
 
 impl Survey {
     fn of(engine: &mut Engine) -> Self {
         let order = engine.order();
         // A slave that has joined has gone on since.
-        let now = |link: LinkId, said: Standing| match order.applied(link) {
+        let now = |link: LinkId, said: ReplicaPosition| match order.applied(link) {
             Some(applied) => {
-                Standing { applied, epoch: said.epoch.max(order.ledger().epoch()), ..said }
+                ReplicaPosition { applied, epoch: said.epoch.max(order.ledger().epoch()), ..said }
             }
             None => said,
         };
@@ -40,7 +40,7 @@ impl Survey {
     }
 
     /// The slave with the latest change.
-    fn best(&self) -> Option<(LinkId, SlaveId, Standing)> {
+    fn best(&self) -> Option<(LinkId, SlaveId, ReplicaPosition)> {
         self.slaves
             .iter()
             .filter_map(|(link, slave, standing)| Some((*link, *slave, (*standing)?)))
@@ -69,7 +69,7 @@ pub(super) fn recover(core: &Core, go: bool, tell: &mut Teller<'_>) -> Done {
     ));
     for (_, slave, standing) in &survey.slaves {
         tell.line(match standing {
-            Some(Standing { applied, epoch, .. }) => {
+            Some(ReplicaPosition { applied, epoch, .. }) => {
                 format!("slave {slave}: last change {applied}, epoch {epoch}")
             }
             None => format!("slave {slave}: it has not said where it stands"),
@@ -124,7 +124,7 @@ pub(super) fn recover(core: &Core, go: bool, tell: &mut Teller<'_>) -> Done {
 }
 
 /// The ledger that a slave's tree makes.
-fn rebuilt(core: &Core, link: LinkId, epoch: u32) -> Result<Ledger, String> {
+fn rebuilt(core: &Core, link: LinkId, epoch: u32) -> Result<MasterState, String> {
     let linked = core.links.all();
     let of = linked.iter().find(|linked| linked.link == link).ok_or("its link ended")?;
     let tree = ask(core, of, true)?;
@@ -135,7 +135,7 @@ fn rebuilt(core: &Core, link: LinkId, epoch: u32) -> Result<Ledger, String> {
         .orders
         .ask(|engine| engine.begin_timeline().map_err(|error| error.to_string()))
         .ok_or_else(ended)??;
-    Ok(Ledger::recovered(known, tree.timelines, epoch, Chain(seed), timeline))
+    Ok(MasterState::recovered(known, tree.timelines, epoch, Chain(seed), timeline))
 }
 
 /// Most paths that are listed for one slave; of more it is said how many there are.
@@ -183,7 +183,8 @@ fn list_branches(
         let own = tree.entries.iter().map(|(path, (entry, _))| (path, entry));
         let found = compare(own, fork, &listing);
         // What is not there is with another slave of the branch.
-        let here = |stray: &&Stray| tree.entries.get(&stray.path).is_some_and(|(_, here)| *here);
+        let here =
+            |stray: &&DivergentEntry| tree.entries.get(&stray.path).is_some_and(|(_, here)| *here);
         for (proposed, what) in [(true, "proposes"), (false, "quarantines")] {
             let mut paths = found
                 .strays

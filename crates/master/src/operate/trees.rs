@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use relais_proto::{ChangeId, LinkMessage, Standing, Timeline, TreeEntry, TreePath, Version};
+use relais_proto::{ChangeId, LinkMessage, Lsn, ReplicaPosition, Timeline, TreeEntry, TreePath};
 
 use crate::core::Core;
 use crate::links::Linked;
@@ -12,8 +12,8 @@ use crate::links::Linked;
 pub(super) struct SlaveTree {
     /// Entries, and whether the content is there.
     pub entries: BTreeMap<TreePath, (TreeEntry, bool)>,
-    pub ids: HashMap<ChangeId, Version>,
-    pub standing: Standing,
+    pub ids: HashMap<ChangeId, Lsn>,
+    pub standing: ReplicaPosition,
     /// Which masters have numbered the changes that made it.
     pub timelines: Vec<Timeline>,
 }

@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
 use relais_cluster::record::{Forgotten, OrderRecorder};
-use relais_cluster::{Action, Event, Halt, KnownSlave, Ledger, LinkId, Order, Standing};
-use relais_proto::{
-    ErrorCode, FolderId, LinkMessage, Numbered, Refusal, SlaveId, ToMaster, ToSlave, Version,
+use relais_cluster::{
+    Action, Event, Halt, KnownSlave, LinkId, MasterState, Order, ReplicaPosition,
 };
-use relais_state::{JournalError, JournalReader, Tape};
+use relais_proto::{
+    ErrorCode, FolderId, LinkMessage, LogEntry, Lsn, Refusal, SlaveId, ToMaster, ToSlave,
+};
+use relais_state::{JournalError, JournalReader, Recording};
 
 use super::{FoldersError, Job, Store};
 use crate::core::Core;
@@ -37,7 +39,7 @@ pub(crate) struct Link {
     pub folder: FolderId,
     pub outbox: Arc<Outbox>,
     /// Where it said that it stands, once it wanted to join.
-    pub standing: Option<Standing>,
+    pub standing: Option<ReplicaPosition>,
 }
 
 /// The order, its journal, and the links that it speaks through.
@@ -45,11 +47,11 @@ pub(crate) struct Engine {
     core: Arc<Core>,
     order: Order,
     /// All that the order is given and does, where somebody wants that.
-    tape: Tape<OrderRecorder>,
+    tape: Recording<OrderRecorder>,
     store: Store,
     links: BTreeMap<LinkId, Link>,
     /// What is to be written next.
-    pending: Option<Vec<Numbered>>,
+    pending: Option<Vec<LogEntry>>,
     opening: Option<Instant>,
     /// When to look next for what can be forgotten.
     look: Instant,
@@ -335,7 +337,7 @@ impl Engine {
         );
     }
 
-    fn say_lost(&self, put: Version) {
+    fn say_lost(&self, put: Lsn) {
         match self
             .order
             .tree()
@@ -354,8 +356,8 @@ impl Engine {
 }
 
 /// An order that goes on from a ledger, and its recording, where somebody wants one.
-fn begin(ledger: Ledger, folders: &BTreeSet<FolderId>) -> (Order, Tape<OrderRecorder>) {
-    let tape = Tape::start("master", |to| OrderRecorder::begin(&ledger, folders, to));
+fn begin(ledger: MasterState, folders: &BTreeSet<FolderId>) -> (Order, Recording<OrderRecorder>) {
+    let tape = Recording::start("master", |to| OrderRecorder::begin(&ledger, folders, to));
     (Order::new(ledger, folders.clone()), tape)
 }
 

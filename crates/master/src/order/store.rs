@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{error, info, warn};
-use relais_cluster::{Chain, KnownSlave, Ledger};
-use relais_proto::{ClusterId, FolderId, Numbered, SlaveId, Version};
+use relais_cluster::{Chain, KnownSlave, MasterState};
+use relais_proto::{ClusterId, FolderId, LogEntry, Lsn, SlaveId};
 use relais_state::{
     ChangeLog, Journal, JournalError, JournalReader, Snapshot, SnapshotError, chain_seed,
 };
@@ -41,8 +41,8 @@ pub enum StoreError {
 #[error("change {found} does not follow change {after}, with which the snapshot in {} ends", folder.display())]
 struct Gap {
     folder: PathBuf,
-    after: Version,
-    found: Version,
+    after: Lsn,
+    found: Lsn,
 }
 
 /// The master's files, open for this process alone, and what they hold.
@@ -53,9 +53,9 @@ pub struct Store {
     journal: Journal,
     members: Members,
     /// Taken by the order when it starts.
-    ledger: Ledger,
+    ledger: MasterState,
     /// When the snapshot was made, in milliseconds since 1970, and the last change in it.
-    snapshot: Option<(u64, Version)>,
+    snapshot: Option<(u64, Lsn)>,
     /// When the first change in the journal was numbered.
     oldest_ms: Option<u64>,
 }
@@ -71,13 +71,12 @@ impl Store {
                 let last = ledger.last();
                 (ledger, Some((made_ms, last)))
             }
-            None => (Ledger::new(Chain(chain_seed(cluster))), None),
+            None => (MasterState::new(Chain(chain_seed(cluster))), None),
         };
         let (mut oldest_ms, ends) = (None, ledger.last());
         let journal = Journal::open(&folder.join("journal"), cluster.0, &mut |numbered| {
             oldest_ms.get_or_insert(numbered.time_ms);
-            let (after, found) =
-                (ledger.last().max(Version { epoch: 1, number: 0 }), numbered.version);
+            let (after, found) = (ledger.last().max(Lsn { epoch: 1, number: 0 }), numbered.version);
             if found <= ends {
                 return Ok(());
             }
@@ -94,7 +93,7 @@ impl Store {
         ledger.add_timelines(journal.found_timelines(), ends);
         ledger.begin_timeline(journal.timeline());
         let known = folders::load(&folder.join("folders"), cluster)?;
-        if known.is_none() && ledger.last() > Version::default() {
+        if known.is_none() && ledger.last() > Lsn::default() {
             warn!("no list of folders in {}: no slave is waited for", folder.display());
         }
         let members = known.unwrap_or_default();
@@ -127,7 +126,11 @@ impl Store {
     ///
     /// # Errors
     /// That there is no snapshot; nothing has changed then.
-    pub(super) fn shorten(&mut self, ledger: &mut Ledger, now_ms: u64) -> Result<(), StoreError> {
+    pub(super) fn shorten(
+        &mut self,
+        ledger: &mut MasterState,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
         if let Some(upto) = self.forgettable(ledger, now_ms) {
             ledger.forget_ids(upto);
         }
@@ -135,7 +138,7 @@ impl Store {
     }
 
     /// The last change whose id is forgotten where the journal is shortened now.
-    pub(super) fn forgettable(&self, ledger: &Ledger, now_ms: u64) -> Option<Version> {
+    pub(super) fn forgettable(&self, ledger: &MasterState, now_ms: u64) -> Option<Lsn> {
         let before = now_ms.saturating_sub(milliseconds(OLDEST));
         let in_snapshot =
             self.snapshot.filter(|(made_ms, _)| *made_ms < before).map(|(_, last)| last);
@@ -146,7 +149,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::shorten`].
-    pub(super) fn keep(&mut self, ledger: &Ledger, now_ms: u64) -> Result<(), StoreError> {
+    pub(super) fn keep(&mut self, ledger: &MasterState, now_ms: u64) -> Result<(), StoreError> {
         Snapshot::save(&self.folder.join("snapshot"), self.cluster, now_ms, &ledger.to_bytes())?;
         self.snapshot = Some((now_ms, ledger.last()));
         info!("change {} is the last in the snapshot", ledger.last());
@@ -169,7 +172,7 @@ impl Store {
     }
 
     /// What the journal makes. It is given out once.
-    pub(super) fn take_ledger(&mut self) -> Ledger {
+    pub(super) fn take_ledger(&mut self) -> MasterState {
         std::mem::take(&mut self.ledger)
     }
 
@@ -223,7 +226,7 @@ impl Store {
     }
 
     /// Adds changes to the journal: all of them or none.
-    pub(super) fn append(&mut self, batch: &[Numbered]) -> Result<(), JournalError> {
+    pub(super) fn append(&mut self, batch: &[LogEntry]) -> Result<(), JournalError> {
         self.journal.append(batch)?;
         // A master that starts again looks at the path.
         if !self.journal.is_at_its_path()? {
@@ -240,7 +243,7 @@ impl Store {
 fn load_snapshot(
     folder: &Path,
     cluster: ClusterId,
-) -> Result<Option<(Ledger, u64)>, SnapshotError> {
+) -> Result<Option<(MasterState, u64)>, SnapshotError> {
     let path = folder.join("snapshot");
     let Some(Snapshot { made_ms, payload }) = Snapshot::load(&path, cluster)? else {
         return Ok(None);
@@ -250,7 +253,7 @@ fn load_snapshot(
         offset: 0,
         why: error.to_string(),
     };
-    Ok(Some((Ledger::from_bytes(&payload).map_err(damaged)?, made_ms)))
+    Ok(Some((MasterState::from_bytes(&payload).map_err(damaged)?, made_ms)))
 }
 
 fn milliseconds(time: Duration) -> u64 {

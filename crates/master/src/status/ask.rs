@@ -7,7 +7,7 @@ use relais_cluster::KNOWN_MAX;
 use relais_net::Connection;
 use relais_net::tls::{Dialer, Encrypt, Trust};
 use relais_proto::{
-    ErrorCode, LinkMessage, Mark, SlaveId, SlaveReport, SlaveState, WireError, limits,
+    ErrorCode, LinkMessage, Lsn, SlaveId, SlaveReport, SlaveState, WireError, limits,
 };
 use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
 use thiserror::Error;
@@ -18,7 +18,7 @@ use crate::AGENT;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The latest change.
-    pub mark: Mark,
+    pub mark: Lsn,
     /// All slaves that the master knows, in the order of their turn.
     pub slaves: Vec<SlaveReport>,
     /// Why no changes are taken; empty where they are.
@@ -163,8 +163,8 @@ pub(super) fn shown_addr(slave: &SlaveReport) -> Option<SocketAddr> {
 }
 
 /// Changes that the slave lacks; none where nothing can be said: it is in another epoch, or was not heard since the master's start.
-pub(super) fn lag(slave: &SlaveReport, latest: Mark) -> Option<u64> {
-    let none_yet = slave.mark == Mark::default();
+pub(super) fn lag(slave: &SlaveReport, latest: Lsn) -> Option<u64> {
+    let none_yet = slave.mark == Lsn::default();
     let is_known = slave.silence_ms().is_some();
     (is_known && (none_yet || slave.mark.epoch == latest.epoch))
         .then(|| latest.number.saturating_sub(slave.mark.number))

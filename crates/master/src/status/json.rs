@@ -1,6 +1,6 @@
 //! The report as `status --json` prints it. The names are a contract.
 
-use relais_proto::{Mark, SlaveReport, clean};
+use relais_proto::{Lsn, SlaveReport, clean};
 use serde::Serialize;
 
 use super::Report;
@@ -89,7 +89,7 @@ pub fn json(report: &Report) -> Result<String, serde_json::Error> {
     })
 }
 
-fn entry(slave: &SlaveReport, latest: Mark) -> Slave {
+fn entry(slave: &SlaveReport, latest: Lsn) -> Slave {
     let counters = &slave.counters;
     Slave {
         id: slave.id.to_string(),
@@ -130,7 +130,7 @@ fn entry(slave: &SlaveReport, latest: Mark) -> Slave {
 
 #[cfg(test)]
 mod tests {
-    use relais_proto::{Counters, FolderId, SlaveId, SlaveState, Version};
+    use relais_proto::{Counters, FolderId, Lsn, SlaveId, SlaveState};
 
     use super::*;
 
@@ -141,7 +141,7 @@ mod tests {
             folder: FolderId([1; 16]),
             addrs: vec!["127.0.0.1:2122".parse().unwrap()],
             state: SlaveState::InService,
-            mark: Version { epoch: 1, number: 40 },
+            mark: Lsn { epoch: 1, number: 40 },
             counters: Counters {
                 sessions: 3,
                 skipped_links: 2,
@@ -157,9 +157,9 @@ mod tests {
             last_error: "bad\u{1b}[2J".to_owned(),
             silent_ms: 12,
         };
-        let slaves = vec![SlaveReport { mark: Version { epoch: 2, number: 1 }, ..slave.clone() }];
+        let slaves = vec![SlaveReport { mark: Lsn { epoch: 2, number: 1 }, ..slave.clone() }];
         let other = json(&Report {
-            mark: Version { epoch: 1, number: 42 },
+            mark: Lsn { epoch: 1, number: 42 },
             slaves,
             halted: "no\u{1b}".to_owned(),
             lost: 3,
@@ -174,7 +174,7 @@ mod tests {
             "{other}"
         );
         let text = json(&Report {
-            mark: Version { epoch: 1, number: 42 },
+            mark: Lsn { epoch: 1, number: 42 },
             slaves: vec![slave],
             halted: String::new(),
             lost: 0,
@@ -198,7 +198,7 @@ mod tests {
         assert!(!text.chars().any(char::is_control) && !text.contains("u001b"));
         assert_eq!(
             json(&Report {
-                mark: Version { epoch: 1, number: 0 },
+                mark: Lsn { epoch: 1, number: 0 },
                 slaves: vec![],
                 halted: String::new(),
                 lost: 0,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use relais_proto::{Confinement, Counters, Mark, SlaveReport, clean};
+use relais_proto::{Confinement, Counters, Lsn, SlaveReport, clean};
 
 use super::Report;
 use super::ask::{lag, shown_addr};
@@ -49,7 +49,7 @@ pub fn table(report: &Report) -> String {
     out
 }
 
-fn row(slave: &SlaveReport, latest: Mark) -> [String; HEADINGS.len()] {
+fn row(slave: &SlaveReport, latest: Lsn) -> [String; HEADINGS.len()] {
     let counters = &slave.counters;
     // What a slave that has not registered since the master's start has is not known.
     let known = |text: String| slave.silence_ms().map_or_else(|| "-".to_owned(), |_| text);
@@ -172,7 +172,7 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
 
 #[cfg(test)]
 mod tests {
-    use relais_proto::{FolderId, SlaveId, SlaveState, Version};
+    use relais_proto::{FolderId, Lsn, SlaveId, SlaveState};
 
     use super::*;
 
@@ -183,7 +183,7 @@ mod tests {
             folder: FolderId([1; 16]),
             addrs: vec!["127.0.0.1:2122".parse().unwrap()],
             state: SlaveState::InService,
-            mark: Version { epoch: 1, number: 0 },
+            mark: Lsn { epoch: 1, number: 0 },
             counters: Counters {
                 files: 7,
                 sessions: 3,
@@ -202,7 +202,7 @@ mod tests {
             silent_ms: 1_290,
         };
         let halted = Report {
-            mark: Version { epoch: 1, number: 0 },
+            mark: Lsn { epoch: 1, number: 0 },
             slaves: vec![slave.clone()],
             halted: "why".to_owned(),
             lost: 2,
@@ -214,7 +214,7 @@ mod tests {
                 .starts_with("latest change: 1-0\nNO CHANGES ARE TAKEN: why\nlost: 2 contents")
         );
         let text = table(&Report {
-            mark: Version { epoch: 1, number: 0 },
+            mark: Lsn { epoch: 1, number: 0 },
             slaves: vec![slave],
             halted: String::new(),
             lost: 0,
@@ -240,7 +240,7 @@ mod tests {
         assert!(text.contains("last error: disk\\u{a}full\n") && !text.contains("no slave"));
         assert!(
             table(&Report {
-                mark: Version::default(),
+                mark: Lsn::default(),
                 slaves: vec![],
                 halted: String::new(),
                 lost: 0,

@@ -2,18 +2,18 @@
 
 use relais_net::tls::Encrypt;
 use relais_proto::{
-    Asked, Chain, Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Mode, Standing, ToMaster,
-    ToSlave, TreePath, Version,
+    Chain, Change, ChangeId, ChangeRequest, Digest, ErrorCode, Expect, FileTime, Lsn, Mode,
+    ReplicaPosition, ToMaster, ToSlave, TreePath,
 };
 use relais_state::chain_seed;
 
 use super::*;
 
-pub(super) fn version(number: u64) -> Version {
-    Version { epoch: 1, number }
+pub(super) fn version(number: u64) -> Lsn {
+    Lsn { epoch: 1, number }
 }
 
-pub(super) fn put(n: u8, name: &str) -> Asked {
+pub(super) fn put(n: u8, name: &str) -> ChangeRequest {
     let change = Change::Put {
         path: TreePath::new(name).unwrap(),
         size: 3,
@@ -21,7 +21,7 @@ pub(super) fn put(n: u8, name: &str) -> Asked {
         mtime: FileTime { seconds: 5, nanos: 0 },
         mode: Mode::new(0o644),
     };
-    Asked { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
+    ChangeRequest { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
 }
 
 pub(super) fn say(connection: &mut Connection, message: ToMaster) {
@@ -34,13 +34,13 @@ pub(super) fn hear(connection: &mut Connection) -> ToSlave {
     loop {
         match next(connection).unwrap() {
             LinkMessage::ToSlave(message) => return message,
-            LinkMessage::BeatAck { .. } => {}
+            LinkMessage::HeartbeatAck { .. } => {}
             other => panic!("{other:?}"),
         }
     }
 }
 
-pub(super) fn join(connection: &mut Connection, n: u8, standing: Standing) -> ToSlave {
+pub(super) fn join(connection: &mut Connection, n: u8, standing: ReplicaPosition) -> ToSlave {
     say(
         connection,
         ToMaster::Join { slave: SlaveId([n; 16]), folder: FolderId([n; 16]), standing },
@@ -64,17 +64,17 @@ fn take_tree(connection: &mut Connection) {
 /// A slave without any change that has joined and lacks nothing.
 pub(super) fn joined(master: &Running, n: u8) -> Connection {
     let mut connection = slave(master, n);
-    if matches!(join(&mut connection, n, Standing::default()), ToSlave::Compare { .. }) {
+    if matches!(join(&mut connection, n, ReplicaPosition::default()), ToSlave::Compare { .. }) {
         take_tree(&mut connection);
     }
     say(
         &mut connection,
-        ToMaster::Lacks { upto: Version::default(), puts: Vec::new(), last: true },
+        ToMaster::MissingContents { upto: Lsn::default(), puts: Vec::new(), last: true },
     );
     connection
 }
 
-pub(super) fn propose(connection: &mut Connection, asked: Asked) {
+pub(super) fn propose(connection: &mut Connection, asked: ChangeRequest) {
     say(connection, ToMaster::Propose { asked, found: false, copies: 1 });
 }
 
@@ -136,7 +136,7 @@ fn a_restarted_master_knows_its_changes_by_their_ids() {
     let master = master.again();
     let mut one = slave(&master, 1);
     assert!(
-        matches!(join(&mut one, 1, Standing::default()), ToSlave::Compare { mark, .. } if mark == version(2))
+        matches!(join(&mut one, 1, ReplicaPosition::default()), ToSlave::Compare { mark, .. } if mark == version(2))
     );
     take_tree(&mut one);
     propose(&mut one, put(2, "b"));
@@ -163,7 +163,7 @@ fn after_a_start_folders_that_are_known_are_waited_for() {
     master.end();
     let master = master.again();
     let mut one = slave(&master, 1);
-    join(&mut one, 1, Standing::default());
+    join(&mut one, 1, ReplicaPosition::default());
     take_tree(&mut one);
     let begun = Instant::now();
     propose(&mut one, put(2, "a"));
@@ -199,7 +199,7 @@ fn a_torn_batch_is_cut_off_and_a_damaged_journal_is_refused_with_its_place() {
     let mut master = master.again();
     let mut one = slave(&master, 1);
     assert!(
-        matches!(join(&mut one, 1, Standing::default()), ToSlave::Compare { mark, .. } if mark == version(2))
+        matches!(join(&mut one, 1, ReplicaPosition::default()), ToSlave::Compare { mark, .. } if mark == version(2))
     );
     drop(one);
     master.end();
@@ -219,7 +219,7 @@ fn a_slave_that_is_ahead_halts_the_order_and_stays_linked() {
     let master = Running::start();
     let mut one = joined(&master, 1);
     let mut two = slave(&master, 2);
-    let ahead = Standing { applied: version(9), chain: Chain([1; 32]), epoch: 1 };
+    let ahead = ReplicaPosition { applied: version(9), chain: Chain([1; 32]), epoch: 1 };
     assert!(matches!(join(&mut two, 2, ahead), ToSlave::Refuse { .. }));
     beaten(&mut two);
     propose(&mut one, put(1, "a"));
@@ -242,7 +242,7 @@ fn who_joins_as_somebody_else_is_refused() {
             ToMaster::Join {
                 slave: SlaveId([id; 16]),
                 folder: FolderId([folder; 16]),
-                standing: Standing::default(),
+                standing: ReplicaPosition::default(),
             },
         );
         assert!(
@@ -252,7 +252,7 @@ fn who_joins_as_somebody_else_is_refused() {
     let seed = Chain(chain_seed(master.key.cluster_id()));
     let mut one = slave(&master, 1);
     assert!(
-        matches!(join(&mut one, 1, Standing::default()), ToSlave::Follow { chain, .. } if chain == seed)
+        matches!(join(&mut one, 1, ReplicaPosition::default()), ToSlave::Follow { chain, .. } if chain == seed)
     );
 }
 

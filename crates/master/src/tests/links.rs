@@ -85,7 +85,7 @@ fn recorded_frames_are_worth_nothing_later() {
     connection.output().extend_from_slice(&recorded[opened..]);
     connection.flush().unwrap();
     assert!(matches!(next(&mut connection).unwrap(), LinkMessage::Registered { .. }));
-    assert!(matches!(next(&mut connection).unwrap(), LinkMessage::BeatAck { .. }));
+    assert!(matches!(next(&mut connection).unwrap(), LinkMessage::HeartbeatAck { .. }));
     drop(connection);
     master.wait_for_slaves(0);
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use relais_cluster::Balance;
 use relais_net::Connection;
 use relais_proto::{
-    Beat, Counters, FolderId, Hello, LinkMessage, Login, Mark, Refusal, Registration, Reply,
+    Counters, FolderId, Heartbeat, Hello, LinkMessage, Login, Lsn, Refusal, Registration, Reply,
     Request, Role, SlaveId, SlaveState, VERSIONS, limits,
 };
 use relais_state::{
@@ -148,15 +148,15 @@ fn registration(n: u8) -> Registration {
         folder: FolderId([n; 16]),
         listen,
         advertise: String::new(),
-        mark: Mark::default(),
+        mark: Lsn::default(),
     }
 }
 
 fn beat() -> LinkMessage {
     let counters = Counters { workers: 1, sessions: 3, ..Counters::default() };
-    LinkMessage::Beat(Beat {
+    LinkMessage::Heartbeat(Heartbeat {
         state: SlaveState::InService,
-        mark: Mark::default(),
+        mark: Lsn::default(),
         counters,
         last_error: String::new(),
         disk: relais_proto::DiskSpace::default(),
@@ -223,5 +223,5 @@ fn try_slave(master: &Running, n: u8, registration: Registration) -> Result<Conn
 fn beaten(connection: &mut Connection) {
     connection.queue_link(&beat());
     connection.flush().unwrap();
-    assert!(matches!(next(connection).unwrap(), LinkMessage::BeatAck { .. }));
+    assert!(matches!(next(connection).unwrap(), LinkMessage::HeartbeatAck { .. }));
 }

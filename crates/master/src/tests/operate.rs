@@ -4,8 +4,8 @@ use relais_net::tls::Encrypt;
 use std::sync::mpsc::{Receiver, channel};
 
 use relais_proto::{
-    Chain, ErrorCode, PathPart, Standing, Timeline, ToMaster, ToSlave, TreeEntry, TreePart,
-    TreePath, Version,
+    Chain, ErrorCode, Lsn, PathPart, ReplicaPosition, Timeline, ToMaster, ToSlave, TreeEntry,
+    TreePart, TreePath,
 };
 use relais_state::chain_seed;
 
@@ -95,7 +95,7 @@ fn tree_of(chain: Chain, puts: &[(u8, &str)]) -> TreePart {
             true,
         )
     };
-    let applied = puts.last().map_or(Version::default(), |(n, _)| version((*n).into()));
+    let applied = puts.last().map_or(Lsn::default(), |(n, _)| version((*n).into()));
     TreePart {
         query: 0,
         entries: puts.iter().map(|(n, name)| entry(*n, name)).collect(),
@@ -103,8 +103,8 @@ fn tree_of(chain: Chain, puts: &[(u8, &str)]) -> TreePart {
             .iter()
             .map(|(n, _)| (relais_proto::ChangeId([*n; 16]), version((*n).into())))
             .collect(),
-        standing: Standing { applied, chain, epoch: 1 },
-        timelines: vec![Timeline { after: Version::default(), id: [7; 16] }],
+        standing: ReplicaPosition { applied, chain, epoch: 1 },
+        timelines: vec![Timeline { after: Lsn::default(), id: [7; 16] }],
         last: true,
     }
 }
@@ -115,9 +115,9 @@ fn a_drained_slave_gets_no_clients_until_it_is_ready_also_when_it_comes_back() {
     let (mut one, _two) = (slave(&master, 1), slave(&master, 2));
     assert_eq!(master.redirect().unwrap().len(), 2);
     let idle = Counters { workers: 1, ..Counters::default() };
-    let idle = LinkMessage::Beat(Beat {
+    let idle = LinkMessage::Heartbeat(Heartbeat {
         state: SlaveState::InService,
-        mark: Mark::default(),
+        mark: Lsn::default(),
         counters: idle,
         last_error: String::new(),
         disk: relais_proto::DiskSpace::default(),
@@ -137,7 +137,7 @@ fn a_drained_slave_gets_no_clients_until_it_is_ready_also_when_it_comes_back() {
     });
     // It hears of it with its next beat, and has sent its sessions away by the one after.
     let draining = |connection: &mut Connection| match next(connection).unwrap() {
-        LinkMessage::BeatAck { draining, .. } => draining,
+        LinkMessage::HeartbeatAck { draining, .. } => draining,
         other => panic!("{other:?}"),
     };
     let begun = Instant::now();
@@ -273,7 +273,7 @@ fn a_scrub_reaches_the_slaves_with_their_beats() {
     one.flush().unwrap();
     assert!(matches!(
         next(&mut one).unwrap(),
-        LinkMessage::BeatAck { scrubs: 1, draining: false, .. }
+        LinkMessage::HeartbeatAck { scrubs: 1, draining: false, .. }
     ));
 }
 
@@ -284,7 +284,7 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
     assert!(!ok && lines.last().unwrap().contains("nothing to recover"), "{lines:?}");
     let (mut one, mut two) = (slave(&master, 1), slave(&master, 2));
     let ahead = tree_of(Chain([5; 32]), &[(1, "a"), (2, "b"), (3, "c")]);
-    let behind = Standing { applied: version(2), chain: Chain([4; 32]), epoch: 3 };
+    let behind = ReplicaPosition { applied: version(2), chain: Chain([4; 32]), epoch: 3 };
     assert!(matches!(join(&mut one, 1, ahead.standing), ToSlave::Refuse { .. }));
     assert!(matches!(join(&mut two, 2, behind), ToSlave::Refuse { .. }));
     let (one, two) = (answering(one, ahead.clone()), answering(two, ahead.clone()));
@@ -305,7 +305,7 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
     for heard in [one, two] {
         let heard: Vec<LinkMessage> = heard
             .iter()
-            .filter(|message| !matches!(message, LinkMessage::BeatAck { .. }))
+            .filter(|message| !matches!(message, LinkMessage::HeartbeatAck { .. }))
             .collect();
         let fenced =
             heard.iter().position(|message| *message == LinkMessage::Recovering { epoch: 4 });
@@ -331,7 +331,7 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
         let report = status::ask(&master.addr.to_string(), &master.key, Encrypt::Remote).unwrap();
         assert_eq!((report.halted.as_str(), report.mark.epoch), ("", 4));
         let mut one = slave(&master, 1);
-        let standing = Standing { epoch: 4, ..ahead.standing };
+        let standing = ReplicaPosition { epoch: 4, ..ahead.standing };
         assert!(matches!(join(&mut one, 1, standing), ToSlave::Compare { epoch: 4, .. }));
         assert!(
             matches!(hear(&mut one), ToSlave::Page { entries, ids } if entries.len() == 3 + usize::from(again) && ids.len() == entries.len())
@@ -348,7 +348,7 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
         if !again {
             propose(&mut one, put(9, "d"));
             assert!(
-                matches!(hear(&mut one), ToSlave::Tell { changes } if changes[0].numbered.version == Version { epoch: 4, number: 1 })
+                matches!(hear(&mut one), ToSlave::Tell { changes } if changes[0].numbered.version == Lsn { epoch: 4, number: 1 })
             );
         }
     }
@@ -388,7 +388,7 @@ fn a_recovery_that_fails_can_be_tried_again() {
     drop(one);
     assert!(!first.join().unwrap());
     let mut one = slave(&master, 1);
-    let standing = Standing { epoch: 2, ..ahead.standing };
+    let standing = ReplicaPosition { epoch: 2, ..ahead.standing };
     assert!(
         matches!(join(&mut one, 1, standing), ToSlave::Refuse { why, .. } if why.code == ErrorCode::Conflict)
     );

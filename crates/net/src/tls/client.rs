@@ -15,7 +15,7 @@ use rustls::{
 use thiserror::Error;
 
 use super::trust::{self, Identity, Trust, TrustError};
-use super::{Binding, Encrypt, pump};
+use super::{ChannelBinding, Encrypt, pump};
 use crate::stream::prepare;
 use crate::{Connection, Stream};
 
@@ -44,9 +44,9 @@ impl From<DialError> for io::Error {
 
 /// What is known of an encrypted line.
 #[derive(Debug, Clone, Copy)]
-pub struct Secured {
+pub struct TlsInfo {
     /// What ties proofs to it.
-    pub binding: Binding,
+    pub binding: ChannelBinding,
     /// Who is at the other end; none where anybody will do.
     pub identity: Option<Identity>,
 }
@@ -129,7 +129,7 @@ impl Dialer {
         let socket = pump::start(tls.into(), stream, Vec::new)?;
         let mut connection =
             Connection::over(Stream { socket, peer: addr, local }, crate::connection::READ_AHEAD)?;
-        connection.secure(Secured { binding, identity });
+        connection.secure(TlsInfo { binding, identity });
         Ok(connection)
     }
 }

@@ -16,11 +16,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-pub use client::{DialError, Dialer, Secured};
+pub use client::{DialError, Dialer, TlsInfo};
 pub use pump::all_delivered;
 pub(crate) use server::Encrypted;
-pub use server::{Showcase, TlsServer, read_pem};
-pub use trust::{Authorities, Fingerprint, MASTER_NAME, SLAVE_NAME, Trust, TrustError};
+pub use server::{ServerCertificate, TlsServer, read_pem};
+pub use trust::{Fingerprint, MASTER_NAME, SLAVE_NAME, Trust, TrustError, TrustedAuthorities};
 
 use relais_proto::{clean, quoted};
 use rustls::crypto::CryptoProvider;
@@ -29,10 +29,10 @@ use rustls::pki_types::pem;
 /// The name of what is spoken inside.
 const PROTOCOL: &[u8] = b"relais";
 /// What two ends of one encrypted line have in common and nobody else has: RFC 9266, `tls-exporter`.
-const BINDING: &[u8] = b"EXPORTER-Channel-Binding";
+const BINDING: &[u8] = b"EXPORTER-Channel-ChannelBinding";
 
 /// What ties a proof to the encrypted line on which it is given.
-pub type Binding = [u8; 32];
+pub type ChannelBinding = [u8; 32];
 
 /// Which connections are encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -121,7 +121,11 @@ fn shown(error: &pem::Error) -> String {
 
 /// What the ends of this connection have in common.
 fn binding(
-    export: impl FnOnce(Binding, &'static [u8], Option<&'static [u8]>) -> Result<Binding, rustls::Error>,
-) -> Result<Binding, rustls::Error> {
+    export: impl FnOnce(
+        ChannelBinding,
+        &'static [u8],
+        Option<&'static [u8]>,
+    ) -> Result<ChannelBinding, rustls::Error>,
+) -> Result<ChannelBinding, rustls::Error> {
     export([0; 32], BINDING, Some(&[]))
 }

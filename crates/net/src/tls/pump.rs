@@ -10,11 +10,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, trace, warn};
-use relais_proto::{Seldom, limits};
+use relais_proto::{LogRateLimiter, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 
-use crate::Pace;
+use crate::MinimumThroughput;
 
 /// Bytes carried in one step: few where a connection has few, since many are idle; as many as ever go where one step was full.
 const FIRST: usize = 4 * 1024;
@@ -138,7 +138,7 @@ struct Pump {
     up: Up,
     down: Down,
     /// Once nobody has the near end any more: the pace at which the peer takes the rest.
-    gone: Option<Pace>,
+    gone: Option<MinimumThroughput>,
     /// For what comes from the near end.
     buffer: Vec<u8>,
     /// What came from the peer and was not decrypted yet lies in `ready` of it.
@@ -347,7 +347,7 @@ impl Pump {
         drop(fds);
         if closed {
             // What it said before is still there to be read.
-            self.gone = Some(Pace::new(Instant::now()));
+            self.gone = Some(MinimumThroughput::new(Instant::now()));
             if self.down == Down::Open {
                 self.down = Down::Dropped;
             }
@@ -371,7 +371,7 @@ impl Pump {
     fn keep_pace(&mut self, bytes: usize) -> io::Result<()> {
         match &mut self.gone {
             Some(pace) if self.up != Up::Over => {
-                static LATE: Seldom = Seldom::new();
+                static LATE: LogRateLimiter = LogRateLimiter::new();
                 pace.moved(bytes as u64, Instant::now()).inspect_err(|_| {
                     if let Some(more) = LATE.turn(Instant::now()) {
                         warn!("what was said last cannot be delivered{more}");

@@ -19,14 +19,14 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
 use socket2::Socket;
 
-use super::{Binding, Encrypt, pump};
+use super::{ChannelBinding, Encrypt, pump};
 
 /// Time between two looks at a file.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The certificate that a server shows. It can be another one tomorrow.
 #[derive(Debug)]
-pub struct Showcase {
+pub struct ServerCertificate {
     files: Vec<PathBuf>,
     shown: Mutex<Shown>,
 }
@@ -45,7 +45,7 @@ impl fmt::Debug for Shown {
     }
 }
 
-impl Showcase {
+impl ServerCertificate {
     /// Shows nothing yet.
     #[must_use]
     pub fn empty() -> Self {
@@ -89,7 +89,7 @@ impl Showcase {
     }
 }
 
-impl Showcase {
+impl ServerCertificate {
     /// Takes up what the files have now. Files that are no good leave what is shown as it was.
     fn look(&self, shown: &mut Shown) {
         let stamp = |file: &PathBuf| {
@@ -142,7 +142,7 @@ pub fn read_pem(files: &[PathBuf]) -> Result<Vec<u8>, String> {
     Ok(all)
 }
 
-impl ResolvesServerCert for Showcase {
+impl ResolvesServerCert for ServerCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let key = self.current();
         if key.is_none() {
@@ -183,7 +183,7 @@ impl TlsServer {
     ///
     /// # Errors
     /// Where the cryptography cannot be set up.
-    pub fn new(encrypt: Encrypt, showcase: Arc<Showcase>) -> io::Result<Self> {
+    pub fn new(encrypt: Encrypt, showcase: Arc<ServerCertificate>) -> io::Result<Self> {
         let mut config = ServerConfig::builder_with_provider(super::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(super::other)?
@@ -279,7 +279,7 @@ impl Encrypted {
     }
 
     /// What the ends of the line have in common, once, right after the handshake.
-    pub fn newly_bound(&mut self) -> io::Result<Option<Binding>> {
+    pub fn newly_bound(&mut self) -> io::Result<Option<ChannelBinding>> {
         if self.bound || self.tls.is_handshaking() {
             return Ok(None);
         }

@@ -70,11 +70,11 @@ impl FromStr for Fingerprint {
     }
 }
 
-/// Authorities that somebody has chosen.
+/// TrustedAuthorities that somebody has chosen.
 #[derive(Debug, Clone)]
-pub struct Authorities(RootCertStore);
+pub struct TrustedAuthorities(RootCertStore);
 
-impl Authorities {
+impl TrustedAuthorities {
     /// From a file of certificates in PEM, at most 4 MiB.
     ///
     /// # Errors
@@ -110,7 +110,7 @@ pub enum Trust {
     /// Whoever this authority, which was met before, has certified.
     Known(Fingerprint),
     /// Whoever one of these has certified.
-    Chosen(Authorities),
+    Chosen(TrustedAuthorities),
 }
 
 /// Why a server is not trusted.
@@ -162,7 +162,7 @@ pub fn check(
             roots.add(last.clone()).map_err(|e| bad(&e))?;
             roots
         }
-        Trust::Chosen(Authorities(roots)) => roots.clone(),
+        Trust::Chosen(TrustedAuthorities(roots)) => roots.clone(),
     };
     let parsed = ParsedCertificate::try_from(own).map_err(|e| bad(&e))?;
     // One that certifies itself is remembered itself.

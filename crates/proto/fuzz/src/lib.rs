@@ -66,7 +66,7 @@ pub fn reply(data: &[u8]) {
     let Ok(reply) = canonical(kind, payload, Reply::decode, Reply::encode) else { return };
     assert_eq!(reply.frame_type(), kind);
     match reply {
-        Reply::Header(header) => {
+        Reply::ContentHeader(header) => {
             assert!(header.size <= limits::FILE_SIZE);
             assert!(header.offset.checked_add(header.length).is_some_and(|end| end <= header.size));
             assert!((1..=limits::BLOCK_MAX).contains(&header.block_size));
@@ -135,7 +135,7 @@ pub fn link(data: &[u8]) {
 
 fn to_master(message: &ToMaster) {
     match message {
-        ToMaster::Lacks { puts, .. } => assert!(puts.len() <= limits::LINK_LIST),
+        ToMaster::MissingContents { puts, .. } => assert!(puts.len() <= limits::LINK_LIST),
         ToMaster::Propose { asked, .. } => change(&asked.change),
         _ => {}
     }

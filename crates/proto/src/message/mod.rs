@@ -7,7 +7,8 @@ mod request;
 
 pub use page::{EntriesPage, PageBuilder};
 pub use parts::{
-    Endpoint, GetRequest, Header, Hello, Login, PutRequest, Role, ServerRole, WaitReason, Wanted,
+    ContentHeader, Endpoint, GetRequest, Hello, Login, PutRequest, Role, ServerRole, WaitReason,
+    Wanted,
 };
 pub(crate) use parts::{decode_addrs, encode_addrs};
 pub use reply::Reply;

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::types::decode_size;
 use crate::{
-    ChangeId, Decode, Decoder, Digest, Encoder, Expect, FileTime, Identity, Mark, Mode, SlaveId,
-    TreePath, Version, WireError, limits,
+    ChangeId, Decode, Decoder, Digest, Encoder, Expect, FileTime, Identity, Lsn, Mode, SlaveId,
+    TreePath, WireError, limits,
 };
 
 /// First bytes of every `Hello`, so that another protocol is told apart at once.
@@ -54,7 +54,7 @@ pub struct Login {
     /// At most [`limits::PASSWORD`] bytes.
     pub password: Vec<u8>,
     /// The highest change that the client has seen.
-    pub mark: Mark,
+    pub mark: Lsn,
     /// Slaves that have just failed the client; the master leaves them out while others are in service.
     pub avoid: Vec<SlaveId>,
     /// The slave that has what this client wants to carry on.
@@ -132,7 +132,7 @@ pub enum WaitReason {
 
 /// What precedes content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
+pub struct ContentHeader {
     /// Bytes of the whole content.
     pub size: u64,
     /// Where the blocks that follow begin.
@@ -146,7 +146,7 @@ pub struct Header {
     /// Permission bits.
     pub mode: Mode,
     /// The put that made the content; none where it was never numbered.
-    pub version: Option<Version>,
+    pub version: Option<Lsn>,
     /// Digest of the whole content, where it is known already.
     pub digest: Option<Digest>,
     /// Names the content while it lies on this folder's disk.
@@ -306,7 +306,7 @@ impl Decode for PutRequest {
     }
 }
 
-impl Header {
+impl ContentHeader {
     pub(super) fn encode(&self, to: &mut Encoder<'_>) {
         to.u64(self.size).u64(self.offset).u64(self.length).u32(self.block_size);
         self.mtime.encode(to);
@@ -317,7 +317,7 @@ impl Header {
     }
 }
 
-impl Decode for Header {
+impl Decode for ContentHeader {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         let header = Self {
             size: decode_size(from)?,

@@ -1,11 +1,11 @@
 //! What a server answers.
 
-use super::parts::{Endpoint, Header, ServerRole, WaitReason};
+use super::parts::{ContentHeader, Endpoint, ServerRole, WaitReason};
 use super::{EntriesPage, check_pieces};
 use crate::types::decode_size;
 use crate::{
     ClusterId, Counters, Decode, Decoder, Digest, Encoder, Entry, ErrorCode, Expect, FrameType,
-    Mark, Refusal, SlaveId, Version, WireError, encode_frame, limits,
+    Lsn, Refusal, SlaveId, WireError, encode_frame, limits,
 };
 
 /// What a server answers.
@@ -27,7 +27,7 @@ pub enum Reply {
         /// To be shown to the slave.
         ticket: Vec<u8>,
         /// The latest change.
-        mark: Mark,
+        mark: Lsn,
         /// 1 to [`limits::REDIRECT_SLAVES`].
         slaves: Vec<Endpoint>,
     },
@@ -36,7 +36,7 @@ pub enum Reply {
         /// Which slave this is.
         slave: SlaveId,
         /// The latest change that the slave has.
-        mark: Mark,
+        mark: Lsn,
         /// Whether the user may change anything here.
         writable: bool,
     },
@@ -51,7 +51,7 @@ pub enum Reply {
     /// End of a listing.
     Done {
         /// The change at which the listing was computed.
-        mark: Mark,
+        mark: Lsn,
     },
     /// One entry.
     Details {
@@ -62,10 +62,10 @@ pub enum Reply {
         /// Who has the content.
         holders: Vec<Endpoint>,
         /// The change at which this was computed.
-        mark: Mark,
+        mark: Lsn,
     },
     /// Content follows.
-    Header(Header),
+    ContentHeader(ContentHeader),
     /// End of content that was sent whole.
     End {
         /// Digest of the whole content, also of what was not sent.
@@ -83,7 +83,7 @@ pub enum Reply {
         /// Which slave.
         slave: SlaveId,
         /// The latest change that it has.
-        mark: Mark,
+        mark: Lsn,
         /// Its counters.
         counters: Counters,
         /// Its last error; empty where there was none.
@@ -111,11 +111,11 @@ pub enum Reply {
     /// A change is made for good.
     Committed {
         /// Its number.
-        version: Version,
+        version: Lsn,
         /// How many slaves' disks hold it.
         copies: u16,
         /// The latest change.
-        mark: Mark,
+        mark: Lsn,
         /// Digest of the content that a put has stored under this id; none for other changes, and where it is not known any more.
         digest: Option<Digest>,
         /// Whether it was made just now, or its path has not been changed since. Where not, it was made before, and something
@@ -138,7 +138,7 @@ impl Reply {
             Self::Entries(_) => FrameType::Entries,
             Self::Done { .. } => FrameType::Done,
             Self::Details { .. } => FrameType::Details,
-            Self::Header(_) => FrameType::Header,
+            Self::ContentHeader(_) => FrameType::ContentHeader,
             Self::End { .. } => FrameType::End,
             Self::PieceValues { .. } => FrameType::PieceValues,
             Self::StatusReport { .. } => FrameType::StatusReport,
@@ -185,7 +185,7 @@ impl Reply {
                     to.option(digest.as_ref(), Digest::encode).list(holders, Endpoint::encode);
                     mark.encode(to);
                 }
-                Self::Header(header) => header.encode(to),
+                Self::ContentHeader(header) => header.encode(to),
                 Self::End { digest } => digest.encode(to),
                 Self::PieceValues { first, values } => {
                     to.u64(*first).list(values, Digest::encode);
@@ -234,12 +234,12 @@ impl Reply {
             },
             FrameType::Redirect => Self::Redirect {
                 ticket: from_.short_bytes("ticket", limits::TICKET)?.to_vec(),
-                mark: Mark::decode(from_)?,
+                mark: Lsn::decode(from_)?,
                 slaves: decode_slaves(from_)?,
             },
             FrameType::Opened => Self::Opened {
                 slave: SlaveId::decode(from_)?,
-                mark: Mark::decode(from_)?,
+                mark: Lsn::decode(from_)?,
                 writable: from_.bool()?,
             },
             FrameType::Wait => Self::Wait(WaitReason::decode(from_)?),
@@ -248,14 +248,14 @@ impl Reply {
             }
             FrameType::Error => Self::Error(decode_refusal(from_)?),
             FrameType::Entries => Self::Entries(EntriesPage::decode_all(from_)?),
-            FrameType::Done => Self::Done { mark: Mark::decode(from_)? },
+            FrameType::Done => Self::Done { mark: Lsn::decode(from_)? },
             FrameType::Details => Self::Details {
                 entry: Entry::decode(from_)?,
                 digest: from_.option()?,
                 holders: from_.list("holders", limits::REDIRECT_SLAVES)?,
-                mark: Mark::decode(from_)?,
+                mark: Lsn::decode(from_)?,
             },
-            FrameType::Header => Self::Header(Header::decode(from_)?),
+            FrameType::ContentHeader => Self::ContentHeader(ContentHeader::decode(from_)?),
             FrameType::End => Self::End { digest: Digest::decode(from_)? },
             FrameType::PieceValues => {
                 let (first, values) =
@@ -265,7 +265,7 @@ impl Reply {
             }
             FrameType::StatusReport => Self::StatusReport {
                 slave: SlaveId::decode(from_)?,
-                mark: Mark::decode(from_)?,
+                mark: Lsn::decode(from_)?,
                 counters: Counters::decode(from_)?,
                 last_error: from_.short_text("last error", limits::TEXT)?.to_owned(),
             },
@@ -278,9 +278,9 @@ impl Reply {
                 Self::Staged { offset: decode_size(from_)?, current: Expect::decode(from_)? }
             }
             FrameType::Committed => Self::Committed {
-                version: Version::decode(from_)?,
+                version: Lsn::decode(from_)?,
                 copies: from_.u16()?,
-                mark: Mark::decode(from_)?,
+                mark: Lsn::decode(from_)?,
                 digest: from_.option()?,
                 current: from_.bool()?,
             },

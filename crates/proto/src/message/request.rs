@@ -3,7 +3,7 @@
 use super::{PutRequest, check_pieces};
 use crate::types::decode_size;
 use crate::{
-    ChangeId, Decode, Decoder, Digest, Encoder, FrameType, GetRequest, Hello, Login, Mark, SlaveId,
+    ChangeId, Decode, Decoder, Digest, Encoder, FrameType, GetRequest, Hello, Login, Lsn, SlaveId,
     TreePath, Wanted, WireError, encode_frame, limits,
 };
 
@@ -19,7 +19,7 @@ pub enum Request {
         /// As the master gave it; at most [`limits::TICKET`] bytes.
         ticket: Vec<u8>,
         /// The highest change that the client has seen.
-        mark: Mark,
+        mark: Lsn,
     },
     /// Lists a folder in byte order of the names.
     List {
@@ -54,7 +54,7 @@ pub enum Request {
     /// Whatever follows on this connection is to be answered with what this change and those before it have made. It has no answer itself.
     Seen {
         /// The highest change that the client has seen.
-        mark: Mark,
+        mark: Lsn,
     },
     /// Opens an upload. `Data` frames follow, and `PutEnd`.
     Put(PutRequest),
@@ -190,13 +190,13 @@ impl Request {
             FrameType::Login => Self::Login(Login {
                 user: from.short_text("user name", limits::USER)?.to_owned(),
                 password: from.short_bytes("password", limits::PASSWORD)?.to_vec(),
-                mark: Mark::decode(&mut from)?,
+                mark: Lsn::decode(&mut from)?,
                 avoid: from.list("slaves to avoid", limits::AVOID)?,
                 prefer: from.option()?,
             }),
             FrameType::Ticket => Self::Ticket {
                 ticket: from.short_bytes("ticket", limits::TICKET)?.to_vec(),
-                mark: Mark::decode(&mut from)?,
+                mark: Lsn::decode(&mut from)?,
             },
             FrameType::List => Self::List {
                 path: from.path()?,
@@ -226,7 +226,7 @@ impl Request {
             }
             FrameType::Status => Self::Status,
             FrameType::Ping => Self::Ping,
-            FrameType::Seen => Self::Seen { mark: Mark::decode(&mut from)? },
+            FrameType::Seen => Self::Seen { mark: Lsn::decode(&mut from)? },
             FrameType::Put => Self::Put(PutRequest::decode(&mut from)?),
             FrameType::PutEnd => Self::PutEnd { digest: Digest::decode(&mut from)? },
             FrameType::Resume => Self::Resume {

@@ -6,9 +6,9 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
-    ChangeId, ClusterId, Counters, Digest, Endpoint, Entry, ErrorCode, Expect, FileTime,
-    GetRequest, Header, Hello, Identity, Kind, Login, Mode, PageBuilder, PutRequest, Refusal,
-    Reply, Request, Role, ServerRole, SlaveId, TreePath, Version, WaitReason, Wanted, check_part,
+    ChangeId, ClusterId, ContentHeader, Counters, Digest, Endpoint, Entry, ErrorCode, Expect,
+    FileTime, GetRequest, Hello, Identity, Kind, Login, Lsn, Mode, PageBuilder, PutRequest,
+    Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, WaitReason, Wanted, check_part,
     limits,
 };
 
@@ -23,8 +23,8 @@ pub fn digest() -> impl Strategy<Value = Digest> {
     any::<[u8; 32]>().prop_map(Digest)
 }
 
-pub fn mark() -> impl Strategy<Value = Version> {
-    any::<(u32, u64)>().prop_map(|(epoch, number)| Version { epoch, number })
+pub fn mark() -> impl Strategy<Value = Lsn> {
+    any::<(u32, u64)>().prop_map(|(epoch, number)| Lsn { epoch, number })
 }
 
 /// Any text of at most `cap` bytes, often a long one.
@@ -138,7 +138,7 @@ pub fn expect() -> impl Strategy<Value = Expect> {
         Just(Expect::Any),
         Just(Expect::Absent),
         Just(Expect::Unnumbered),
-        mark().prop_map(Expect::Version)
+        mark().prop_map(Expect::Lsn)
     ]
 }
 
@@ -208,7 +208,7 @@ pub fn header() -> impl Strategy<Value = Reply> {
         .prop_flat_map(|(size, offset)| (Just(size), Just(offset), 0..=size - offset));
     (span, 1..=limits::BLOCK_MAX, time(), mode(), option::of(mark()), option::of(digest()), id16())
         .prop_map(|((size, offset, length), block_size, mtime, mode, version, digest, identity)| {
-            Reply::Header(Header {
+            Reply::ContentHeader(ContentHeader {
                 size,
                 offset,
                 length,

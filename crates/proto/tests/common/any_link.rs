@@ -4,10 +4,10 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
-    Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, DiskSpace, FolderId, LinkMessage,
-    Numbered, Operation, PathList, PathNote, PathPart, Peer, Refusal, Registration, Scrub, SlaveId,
-    SlaveReport, SlaveState, Standing, Timeline, ToMaster, ToSlave, Told, TreeEntry, TreePart,
-    Version, limits,
+    Chain, Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, Content, DiskSpace,
+    FolderId, Heartbeat, LinkMessage, LogEntry, Lsn, Operation, PathList, PathNote, PathPart, Peer,
+    Refusal, Registration, ReplicaPosition, Scrub, SlaveId, SlaveReport, SlaveState, Timeline,
+    ToMaster, ToSlave, TreeEntry, TreePart, limits,
 };
 
 use super::{addr, counters, digest, expect, id16, mark, mode, path, refusal, text, time};
@@ -53,8 +53,8 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-fn standing() -> impl Strategy<Value = Standing> {
-    (mark(), chain(), any::<u32>()).prop_map(|(applied, chain, epoch)| Standing {
+fn standing() -> impl Strategy<Value = ReplicaPosition> {
+    (mark(), chain(), any::<u32>()).prop_map(|(applied, chain, epoch)| ReplicaPosition {
         applied,
         chain,
         epoch,
@@ -71,16 +71,16 @@ fn entry() -> impl Strategy<Value = TreeEntry> {
     })
 }
 
-fn ids() -> impl Strategy<Value = Vec<(ChangeId, Version)>> {
+fn ids() -> impl Strategy<Value = Vec<(ChangeId, Lsn)>> {
     vec((change_id(), mark()), 0..200)
 }
 
-fn told() -> impl Strategy<Value = Told> {
+fn told() -> impl Strategy<Value = CommittedEntry> {
     let numbered = (mark(), change_id(), any::<u64>(), change())
-        .prop_map(|(version, id, time_ms, change)| Numbered { version, id, time_ms, change });
+        .prop_map(|(version, id, time_ms, change)| LogEntry { version, id, time_ms, change });
     let restored = vec((path(), option::of(entry())), 0..3);
     (numbered, vec(folder(), 0..=limits::HOLDERS), restored)
-        .prop_map(|(numbered, holders, restored)| Told { numbered, holders, restored })
+        .prop_map(|(numbered, holders, restored)| CommittedEntry { numbered, holders, restored })
 }
 
 fn to_master() -> impl Strategy<Value = ToMaster> {
@@ -91,10 +91,10 @@ fn to_master() -> impl Strategy<Value = ToMaster> {
             standing
         }),
         (mark(), vec(mark(), 0..=limits::LINK_LIST), any::<bool>())
-            .prop_map(|(upto, puts, last)| ToMaster::Lacks { upto, puts, last }),
+            .prop_map(|(upto, puts, last)| ToMaster::MissingContents { upto, puts, last }),
         (change_id(), change(), expect(), any::<(bool, bool)>(), any::<u16>()).prop_map(
             |(id, change, expect, (keep_mode, found), copies)| ToMaster::Propose {
-                asked: Asked { id, change, expect, keep_mode },
+                asked: ChangeRequest { id, change, expect, keep_mode },
                 found,
                 copies
             }
@@ -204,12 +204,12 @@ fn service() -> impl Strategy<Value = LinkMessage> {
                 let [order, files, read, damaged, repaired, unreadable, free, size] = n;
                 let scrub = Scrub { order, done, files, read, damaged, repaired, unreadable };
                 let disk = DiskSpace { free, size };
-                LinkMessage::Beat(Beat { state, mark, counters, last_error, disk, scrub })
+                LinkMessage::Heartbeat(Heartbeat { state, mark, counters, last_error, disk, scrub })
             }
         ),
         (mark(), any::<[u64; 4]>(), any::<(bool, u16)>()).prop_map(
             |(mark, [time_ms, generation, scrubs, retries], (draining, copies))| {
-                LinkMessage::BeatAck {
+                LinkMessage::HeartbeatAck {
                     mark,
                     time_ms,
                     generation,

@@ -1,9 +1,9 @@
 //! The session that PROTOCOL.md shows byte by byte: its frames, cut into their fields.
 
 use relais_proto::{
-    ClusterId, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest, Header, Hello,
-    Identity, Kind, Login, Mark, Mode, PageBuilder, Refusal, Reply, Request, Role, ServerRole,
-    SlaveId, TreePath, VERSIONS, Wanted, write_frame,
+    ClusterId, ContentHeader, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest,
+    Hello, Identity, Kind, Login, Lsn, Mode, PageBuilder, Refusal, Reply, Request, Role,
+    ServerRole, SlaveId, TreePath, VERSIONS, Wanted, write_frame,
 };
 
 pub fn hex(bytes: &[u8]) -> String {
@@ -67,7 +67,7 @@ fn path(text: &str) -> TreePath {
 const CONTENT: &[u8] = b"Relais passes it on.\n";
 const HERE: usize = 6;
 const TICKET: &[u8] = b"\xde\xad\xbe\xef";
-const MARK: Mark = Mark { epoch: 1, number: 0 };
+const MARK: Lsn = Lsn { epoch: 1, number: 0 };
 const SLAVE: SlaveId = SlaveId([0x51; 16]);
 const CLUSTER: ClusterId = ClusterId([0xc1; 16]);
 const MTIME: FileTime = FileTime { seconds: 1_795_000_000, nanos: 500_000_000 };
@@ -180,7 +180,7 @@ fn listing() -> Vec<Shown> {
         mode: Mode::new(0o755),
         size: 0,
         mtime: MTIME,
-        version: Some(Mark { epoch: 1, number: 7 }),
+        version: Some(Lsn { epoch: 1, number: 7 }),
     };
     assert!(page.push(&file) && page.push(&folder));
     let list = request(&Request::List { path: TreePath::root(), after: String::new(), most: 0 });
@@ -235,7 +235,7 @@ fn content() -> Vec<Shown> {
         wanted: Wanted::Digest(digest),
     };
     let rest = &CONTENT[HERE..];
-    let header = Header {
+    let header = ContentHeader {
         size: CONTENT.len() as u64,
         offset: HERE as u64,
         length: rest.len() as u64,
@@ -270,7 +270,7 @@ fn content() -> Vec<Shown> {
         ),
         shown(
             "S → C",
-            reply(&Reply::Header(header)),
+            reply(&Reply::ContentHeader(header)),
             [
                 (8, "size: 21"),
                 (8, "offset: 6"),

@@ -39,11 +39,11 @@ pub fn fields() -> Vec<Field> {
 }
 
 fn service() -> Vec<Field> {
-    use FrameType::{Beat, Line, Operate, Peers, Register, ReportEnd, SlaveReport};
+    use FrameType::{Heartbeat, Line, Operate, Peers, Register, ReportEnd, SlaveReport};
     vec![
         field("listen", Register, 8, vec![0; 16], |n| repeat(V4, n, 2 + MARK)),
         field("advertise", Register, 1024, vec![0; 16 + 2], |n| text(n, MARK)),
-        field("last error", Beat, 1024, vec![0; 1 + MARK + COUNTERS], |n| text(n, 16 + SCRUB)),
+        field("last error", Heartbeat, 1024, vec![0; 1 + MARK + COUNTERS], |n| text(n, 16 + SCRUB)),
         field("addresses", SlaveReport, 8, vec![0; 32], |n| {
             repeat(V4, n, 1 + MARK + COUNTERS + 2 + 8)
         }),

@@ -4,9 +4,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use relais_proto::{
-    ChangeId, ClusterId, Counters, Digest, Endpoint, EntriesPage, Entry, ErrorCode, Expect,
-    FileTime, FrameType, GetRequest, Header, Hello, Identity, Kind, LinkMessage, Login, Mode,
-    PageBuilder, PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, Version,
+    ChangeId, ClusterId, ContentHeader, Counters, Digest, Endpoint, EntriesPage, Entry, ErrorCode,
+    Expect, FileTime, FrameType, GetRequest, Hello, Identity, Kind, LinkMessage, Login, Lsn, Mode,
+    PageBuilder, PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath,
     WaitReason, Wanted, limits, read_frame,
 };
 
@@ -16,8 +16,8 @@ mod link;
 /// A name for a sample, and its whole frame.
 pub type Sample = (String, Vec<u8>);
 
-pub const LOW: Version = Version { epoch: 0, number: 0 };
-pub const HIGH: Version = Version { epoch: u32::MAX, number: u64::MAX };
+pub const LOW: Lsn = Lsn { epoch: 0, number: 0 };
+pub const HIGH: Lsn = Lsn { epoch: u32::MAX, number: u64::MAX };
 
 /// A valid path of `len` bytes.
 pub fn path_of(len: usize) -> TreePath {
@@ -131,7 +131,7 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         offset: limits::FILE_SIZE,
         mtime: Some(FileTime { seconds: i64::MIN, nanos: 999_999_999 }),
         mode: Some(Mode::new(0o777)),
-        expect: Expect::Version(HIGH),
+        expect: Expect::Lsn(HIGH),
         copies: u16::MAX,
     };
     vec![
@@ -231,7 +231,7 @@ pub fn requests() -> Vec<(&'static str, Request)> {
 
 pub fn replies() -> Vec<(&'static str, Reply)> {
     let text = || "m".repeat(limits::TEXT);
-    let full_header = Header {
+    let full_header = ContentHeader {
         size: limits::FILE_SIZE,
         offset: 1,
         length: limits::FILE_SIZE - 1,
@@ -242,7 +242,7 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
         digest: Some(Digest([3; 32])),
         identity: Identity([4; 16]),
     };
-    let small_header = Header {
+    let small_header = ContentHeader {
         size: 0,
         offset: 0,
         length: 0,
@@ -316,8 +316,8 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
                 mark: HIGH,
             },
         ),
-        ("header-min", Reply::Header(small_header)),
-        ("header-max", Reply::Header(full_header)),
+        ("header-min", Reply::ContentHeader(small_header)),
+        ("header-max", Reply::ContentHeader(full_header)),
         ("end", Reply::End { digest: Digest([6; 32]) }),
         ("piece-values-min", Reply::PieceValues { first: 0, values: Vec::new() }),
         (
@@ -348,7 +348,7 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
         ("alone-min", Reply::Alone { ms: 0 }),
         ("alone-max", Reply::Alone { ms: u64::MAX }),
         ("staged-min", Reply::Staged { offset: 0, current: Expect::Absent }),
-        ("staged-max", Reply::Staged { offset: limits::FILE_SIZE, current: Expect::Version(HIGH) }),
+        ("staged-max", Reply::Staged { offset: limits::FILE_SIZE, current: Expect::Lsn(HIGH) }),
         (
             "committed-min",
             Reply::Committed { version: LOW, copies: 0, mark: LOW, digest: None, current: false },

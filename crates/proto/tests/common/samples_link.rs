@@ -1,10 +1,11 @@
 //! The messages of cluster links.
 
 use relais_proto::{
-    Asked, Beat, Chain, Change, ChangeId, ClusterId, Content, Counters, Digest, DiskSpace,
-    ErrorCode, Expect, FileTime, FolderId, LinkMessage, Mode, Numbered, Operation, PathList,
-    PathNote, PathPart, Peer, Refusal, Registration, Scrub, SlaveId, SlaveReport, SlaveState,
-    Standing, Timeline, ToMaster, ToSlave, Told, TreeEntry, TreePart, TreePath, Version, limits,
+    Chain, Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, Content, Counters, Digest,
+    DiskSpace, ErrorCode, Expect, FileTime, FolderId, Heartbeat, LinkMessage, LogEntry, Lsn, Mode,
+    Operation, PathList, PathNote, PathPart, Peer, Refusal, Registration, ReplicaPosition, Scrub,
+    SlaveId, SlaveReport, SlaveState, Timeline, ToMaster, ToSlave, TreeEntry, TreePart, TreePath,
+    limits,
 };
 
 use super::{HIGH, LOW, addrs, full_counters, path, path_of};
@@ -17,7 +18,8 @@ const FULL_ID: ChangeId = ChangeId([0xff; 16]);
 const FOLDER: TreeEntry = TreeEntry { version: LOW, mode: Mode::new(0), content: None };
 const FULL_TIMELINE: Timeline = Timeline { after: HIGH, id: [0xff; 16] };
 const FULL_CHAIN: Chain = Chain([0xff; 32]);
-const FULL_STANDING: Standing = Standing { applied: HIGH, chain: FULL_CHAIN, epoch: u32::MAX };
+const FULL_STANDING: ReplicaPosition =
+    ReplicaPosition { applied: HIGH, chain: FULL_CHAIN, epoch: u32::MAX };
 
 fn full_content() -> Content {
     Content { put: HIGH, digest: Digest([9; 32]), size: limits::FILE_SIZE, mtime: FULL_TIME }
@@ -49,9 +51,9 @@ fn full_put() -> Change {
     }
 }
 
-fn told(version: Version, change: Change) -> Told {
-    let numbered = Numbered { version, id: FULL_ID, time_ms: u64::MAX, change };
-    Told { numbered, holders: Vec::new(), restored: Vec::new() }
+fn told(version: Lsn, change: Change) -> CommittedEntry {
+    let numbered = LogEntry { version, id: FULL_ID, time_ms: u64::MAX, change };
+    CommittedEntry { numbered, holders: Vec::new(), restored: Vec::new() }
 }
 
 fn peer(n: u8, addresses: usize) -> Peer {
@@ -130,7 +132,7 @@ fn service() -> Vec<Named> {
     let beat = |state, mark, counters: Counters, last_error, scrub| {
         let full = counters.files;
         let disk = DiskSpace { free: full, size: full };
-        LinkMessage::Beat(Beat { state, mark, counters, last_error, disk, scrub })
+        LinkMessage::Heartbeat(Heartbeat { state, mark, counters, last_error, disk, scrub })
     };
     let report_end = |mark, halted, n| LinkMessage::ReportEnd {
         mark,
@@ -139,7 +141,7 @@ fn service() -> Vec<Named> {
         removals: n,
         removals_cap: n,
     };
-    let beat_ack = |mark, n, draining| LinkMessage::BeatAck {
+    let beat_ack = |mark, n, draining| LinkMessage::HeartbeatAck {
         mark,
         time_ms: n,
         generation: n,
@@ -174,7 +176,7 @@ fn service() -> Vec<Named> {
 
 fn to_master() -> Vec<(&'static str, ToMaster)> {
     let propose = |id, change, expect, found, copies| ToMaster::Propose {
-        asked: Asked { id, change, expect, keep_mode: found },
+        asked: ChangeRequest { id, change, expect, keep_mode: found },
         found,
         copies,
     };
@@ -185,7 +187,7 @@ fn to_master() -> Vec<(&'static str, ToMaster)> {
             ToMaster::Join {
                 slave: SlaveId([0; 16]),
                 folder: FolderId([0; 16]),
-                standing: Standing::default(),
+                standing: ReplicaPosition::default(),
             },
         ),
         (
@@ -196,8 +198,11 @@ fn to_master() -> Vec<(&'static str, ToMaster)> {
                 standing: FULL_STANDING,
             },
         ),
-        ("lacks-min", ToMaster::Lacks { upto: LOW, puts: Vec::new(), last: true }),
-        ("lacks-max", ToMaster::Lacks { upto: HIGH, puts: vec![LOW, HIGH, HIGH], last: false }),
+        ("lacks-min", ToMaster::MissingContents { upto: LOW, puts: Vec::new(), last: true }),
+        (
+            "lacks-max",
+            ToMaster::MissingContents { upto: HIGH, puts: vec![LOW, HIGH, HIGH], last: false },
+        ),
         (
             "propose-min",
             propose(
@@ -213,7 +218,7 @@ fn to_master() -> Vec<(&'static str, ToMaster)> {
             propose(
                 FULL_ID,
                 Change::SetMode { path: path("a"), mode: Mode::new(0o750) },
-                Expect::Version(HIGH),
+                Expect::Lsn(HIGH),
                 true,
                 0,
             ),
@@ -242,7 +247,7 @@ fn to_master() -> Vec<(&'static str, ToMaster)> {
             "propose-withdraw",
             propose(FULL_ID, Change::Withdraw { of: HIGH }, Expect::Any, false, 0),
         ),
-        ("propose-max", propose(FULL_ID, full_put(), Expect::Version(HIGH), true, u16::MAX)),
+        ("propose-max", propose(FULL_ID, full_put(), Expect::Lsn(HIGH), true, u16::MAX)),
         ("seek", ToMaster::Seek { id: FULL_ID }),
         ("applied-min", ToMaster::Applied { upto: LOW }),
         ("applied-max", ToMaster::Applied { upto: HIGH }),
@@ -255,13 +260,14 @@ fn to_master() -> Vec<(&'static str, ToMaster)> {
 }
 
 fn to_slave() -> Vec<(&'static str, ToSlave)> {
-    let full_told = Told { holders: vec![FolderId([0xff; 16]); 3], ..told(HIGH, full_put()) };
+    let full_told =
+        CommittedEntry { holders: vec![FolderId([0xff; 16]); 3], ..told(HIGH, full_put()) };
     let restored = vec![
         (path("a"), None),
         (path("b"), Some(FOLDER)),
         (path_of(limits::PATH), Some(full_file())),
     ];
-    let withdrawn = Told { restored, ..told(HIGH, Change::Withdraw { of: LOW }) };
+    let withdrawn = CommittedEntry { restored, ..told(HIGH, Change::Withdraw { of: LOW }) };
     let made = told(LOW, Change::MakeFolder { path: path("a"), mode: Mode::new(0o755) });
     vec![
         ("give-up", ToSlave::GiveUp { put: HIGH }),
@@ -339,7 +345,7 @@ fn trees() -> Vec<Named> {
         query: 0,
         entries: Vec::new(),
         ids: Vec::new(),
-        standing: Standing::default(),
+        standing: ReplicaPosition::default(),
         timelines: Vec::new(),
         last: true,
     };
@@ -419,11 +425,11 @@ fn operations() -> Vec<Named> {
 pub fn giants() -> Vec<Named> {
     let top = TreePath::root;
     let tell = |changes| LinkMessage::ToSlave(ToSlave::Tell { changes });
-    let withdrawn = Told {
+    let withdrawn = CommittedEntry {
         restored: vec![(top(), None); limits::LINK_LIST],
         ..told(HIGH, Change::Withdraw { of: LOW })
     };
-    let held = Told {
+    let held = CommittedEntry {
         holders: vec![FolderId([7; 16]); limits::HOLDERS],
         ..told(HIGH, Change::MakeFolder { path: path("a"), mode: Mode::new(0o755) })
     };
@@ -441,7 +447,7 @@ pub fn giants() -> Vec<Named> {
     vec![
         (
             "lacks-most",
-            LinkMessage::ToMaster(ToMaster::Lacks {
+            LinkMessage::ToMaster(ToMaster::MissingContents {
                 upto: HIGH,
                 puts: vec![HIGH; limits::LINK_LIST],
                 last: true,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use relais_proto::{Digest, Entry, FileTime, Kind, Mode, Version};
+use relais_proto::{Digest, Entry, FileTime, Kind, Lsn, Mode};
 use relais_tree::{Meta, MetaKind, TreeError};
 use rusqlite::{Connection, OpenFlags, Row};
 
@@ -222,7 +222,7 @@ pub(crate) struct Stored {
     pub ino: u64,
     pub digest: Option<Digest>,
     /// The put that made the content.
-    pub content: Option<Version>,
+    pub content: Option<Lsn>,
     /// Whether the content is here; else the row says what it shall be.
     pub here: bool,
     /// What the disk has of mode and time. One that cannot hold those of the tree has others.
@@ -266,11 +266,9 @@ pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
     };
     let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let mode = |column| row.get::<_, u32>(column).map(Mode::new);
-    let version = |epoch, number| -> rusqlite::Result<Option<Version>> {
+    let version = |epoch, number| -> rusqlite::Result<Option<Lsn>> {
         let (epoch, number): (Option<u32>, Option<i64>) = (row.get(epoch)?, row.get(number)?);
-        Ok(epoch
-            .zip(number)
-            .map(|(epoch, number)| Version { epoch, number: number.cast_unsigned() }))
+        Ok(epoch.zip(number).map(|(epoch, number)| Lsn { epoch, number: number.cast_unsigned() }))
     };
     Ok(Stored {
         entry: Entry {

@@ -1,10 +1,10 @@
 //! What a slave of a cluster notes beside what it finds: entries by their changes, with or without their content, what
 //! is kept until new content comes, and where the folder stands.
 
-use relais_cluster::replica::Lack;
-use relais_cluster::{Chain, Content, Entry, Standing};
+use relais_cluster::replica::MissingContent;
+use relais_cluster::{Chain, Content, Entry, ReplicaPosition};
 use relais_proto::{
-    ChangeId, Digest, FileTime, FolderId, Kind, Peer, Scrub, Timeline, TreePath, Version,
+    ChangeId, Digest, FileTime, FolderId, Kind, Lsn, Peer, Scrub, Timeline, TreePath,
 };
 use relais_tree::Meta;
 use rusqlite::{OptionalExtension, Row, params};
@@ -127,7 +127,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn of_put(&self, put: Version) -> Result<Option<(TreePath, Stored)>, CatalogueError> {
+    pub fn of_put(&self, put: Lsn) -> Result<Option<(TreePath, Stored)>, CatalogueError> {
         let rows = self.rows(
             "content_epoch = ? AND content_number = ? LIMIT 1",
             params![put.epoch, put.number.cast_signed()],
@@ -157,7 +157,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn lacking(&self) -> Result<Vec<Lack>, CatalogueError> {
+    pub fn lacking(&self) -> Result<Vec<MissingContent>, CatalogueError> {
         let rows = self.rows("here = 0", [])?;
         Ok(rows.iter().filter_map(|(path, row)| lack(path, row)).collect())
     }
@@ -246,7 +246,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_holders(&self, put: Version, holders: &[FolderId]) -> Result<(), CatalogueError> {
+    pub fn set_holders(&self, put: Lsn, holders: &[FolderId]) -> Result<(), CatalogueError> {
         let holders: Vec<u8> = holders.iter().flat_map(|folder| folder.0).collect();
         let values = params![holders, put.epoch, put.number.cast_signed()];
         self.run("UPDATE entry SET holders = ? WHERE content_epoch = ? AND content_number = ? AND here = 0", values).map(drop)
@@ -260,7 +260,7 @@ impl Store {
         &self,
         from: &TreePath,
         to: &TreePath,
-        version: Version,
+        version: Lsn,
     ) -> Result<(), CatalogueError> {
         self.relocate_entries(from, to, version)?;
         self.relocate_notes(&["skipped", "kept"], from, to)
@@ -274,7 +274,7 @@ impl Store {
         &self,
         from: &TreePath,
         to: &TreePath,
-        version: Version,
+        version: Lsn,
     ) -> Result<(), CatalogueError> {
         let (Some((old_folder, old_name)), Some((folder, name))) =
             (from.split_last(), to.split_last())
@@ -386,11 +386,11 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn standing(&self) -> Result<Standing, CatalogueError> {
+    pub fn standing(&self) -> Result<ReplicaPosition, CatalogueError> {
         let applied = self.applied()?.unwrap_or_default();
         let chain = meta::<[u8; 32]>(&self.database, "chain").map_err(failed(&self.file))?;
         let epoch = meta::<u32>(&self.database, "epoch").map_err(failed(&self.file))?;
-        Ok(Standing {
+        Ok(ReplicaPosition {
             applied,
             chain: Chain(chain.unwrap_or_default()),
             epoch: epoch.unwrap_or_default().max(applied.epoch),
@@ -401,7 +401,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_standing(&self, standing: &Standing) -> Result<(), CatalogueError> {
+    pub fn set_standing(&self, standing: &ReplicaPosition) -> Result<(), CatalogueError> {
         self.set_applied(standing.applied)?;
         self.set_meta("chain", standing.chain.0)?;
         self.raise_epoch(standing.epoch)
@@ -425,7 +425,7 @@ impl Store {
         let parse = |timeline: &str| {
             let (after, id) = timeline.split_once(':')?;
             let (epoch, number) = after.split_once('-')?;
-            let after = Version { epoch: epoch.parse().ok()?, number: number.parse().ok()? };
+            let after = Lsn { epoch: epoch.parse().ok()?, number: number.parse().ok()? };
             let id = u128::from_str_radix(id, 16).ok()?.to_be_bytes();
             Some(Timeline { after, id })
         };
@@ -452,14 +452,14 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn ids(&self) -> Result<Vec<(ChangeId, Version)>, CatalogueError> {
+    pub fn ids(&self) -> Result<Vec<(ChangeId, Lsn)>, CatalogueError> {
         let read = || {
             let mut statement =
                 self.database.prepare_cached("SELECT id, epoch, number FROM change")?;
             let rows = statement.query_map([], |row| {
                 Ok((
                     ChangeId(row.get(0)?),
-                    Version { epoch: row.get(1)?, number: row.get::<_, i64>(2)?.cast_unsigned() },
+                    Lsn { epoch: row.get(1)?, number: row.get::<_, i64>(2)?.cast_unsigned() },
                 ))
             })?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
@@ -477,7 +477,7 @@ impl Store {
                 self.database.prepare_cached("SELECT id, epoch, number, digest FROM change")?;
             let rows = statement.query_map([], |row| {
                 let number = row.get::<_, i64>(2)?.cast_unsigned();
-                let version = Version { epoch: row.get(1)?, number };
+                let version = Lsn { epoch: row.get(1)?, number };
                 let digest = row.get::<_, Option<[u8; 32]>>(3)?.map(Digest);
                 Ok((ChangeId(row.get(0)?), Commit { version, digest }))
             })?;
@@ -490,7 +490,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn forget_change(&self, version: Version) -> Result<(), CatalogueError> {
+    pub fn forget_change(&self, version: Lsn) -> Result<(), CatalogueError> {
         self.run(
             "DELETE FROM change WHERE epoch = ? AND number = ?",
             params![version.epoch, version.number.cast_signed()],
@@ -502,7 +502,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn replace_ids(&self, ids: &[(ChangeId, Version)]) -> Result<(), CatalogueError> {
+    pub fn replace_ids(&self, ids: &[(ChangeId, Lsn)]) -> Result<(), CatalogueError> {
         self.run("DELETE FROM change", [])?;
         // The master does not tell what each put has stored; the entries of the tree do.
         ids.iter().try_for_each(|(id, version)| {
@@ -569,7 +569,7 @@ impl Store {
 
 /// A row whose content is not here, as something that is lacking.
 #[must_use]
-pub fn lack(path: &TreePath, row: &Stored) -> Option<Lack> {
+pub fn lack(path: &TreePath, row: &Stored) -> Option<MissingContent> {
     row.tree_entry().and_then(|entry| relais_cluster::replica::lack_of_entry(path, &entry))
 }
 
@@ -579,7 +579,7 @@ pub(super) fn read_kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
     };
     let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let content = Content {
-        put: Version { epoch: row.get(0)?, number: unsigned(1)? },
+        put: Lsn { epoch: row.get(0)?, number: unsigned(1)? },
         digest: Digest(row.get(2)?),
         size: unsigned(3)?,
         mtime: time(4, 5)?,

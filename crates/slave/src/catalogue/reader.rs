@@ -4,8 +4,8 @@
 //! be there yet: then nothing is known.
 
 use relais_proto::{
-    ChangeId, Counters, Digest, FileTime, FolderId, Kind, Mode, PageBuilder, Scrub, SlaveId,
-    TreePath, Version,
+    ChangeId, Counters, Digest, FileTime, FolderId, Kind, Lsn, Mode, PageBuilder, Scrub, SlaveId,
+    TreePath,
 };
 use relais_tree::{Meta, MetaKind};
 use rusqlite::{Connection, OptionalExtension};
@@ -41,9 +41,9 @@ pub struct Facts {
     /// The content's digest; none for a folder, and where it will be computed.
     pub digest: Option<Digest>,
     /// The last change to the path.
-    pub version: Option<Version>,
+    pub version: Option<Lsn>,
     /// The put that made the content.
-    pub content: Option<Version>,
+    pub content: Option<Lsn>,
     /// The mode in the tree, and of a file the time of last modification.
     pub attributes: Option<(Mode, FileTime)>,
 }
@@ -202,10 +202,7 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn version_at(
-        &mut self,
-        path: &TreePath,
-    ) -> Result<Option<Option<Version>>, CatalogueError> {
+    pub fn version_at(&mut self, path: &TreePath) -> Result<Option<Option<Lsn>>, CatalogueError> {
         Ok(self.ask(|database| row_of(database, path))?.map(|row| row.entry.version))
     }
 
@@ -257,7 +254,7 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn applied(&mut self) -> Result<Version, CatalogueError> {
+    pub fn applied(&mut self) -> Result<Lsn, CatalogueError> {
         self.ask(|database| Ok(applied(database)?.unwrap_or_default()))
     }
 
@@ -304,10 +301,10 @@ pub(super) fn meta<T: rusqlite::types::FromSql>(
 }
 
 /// Up to which change the folder has all; none where the catalogue knows of none.
-pub(super) fn applied(database: &Connection) -> rusqlite::Result<Option<Version>> {
+pub(super) fn applied(database: &Connection) -> rusqlite::Result<Option<Lsn>> {
     let (epoch, number) =
         (meta::<u32>(database, "applied-epoch")?, meta::<i64>(database, "applied-number")?);
-    Ok(epoch.zip(number).map(|(epoch, number)| Version { epoch, number: number.cast_unsigned() }))
+    Ok(epoch.zip(number).map(|(epoch, number)| Lsn { epoch, number: number.cast_unsigned() }))
 }
 
 /// What the change with this id was made as.
@@ -318,8 +315,7 @@ pub(super) fn change_of(database: &Connection, id: ChangeId) -> rusqlite::Result
     )?;
     statement
         .query_row([id.0], |row| {
-            let version =
-                Version { epoch: row.get(0)?, number: row.get::<_, i64>(1)?.cast_unsigned() };
+            let version = Lsn { epoch: row.get(0)?, number: row.get::<_, i64>(1)?.cast_unsigned() };
             Ok(Commit { version, digest: row.get::<_, Option<[u8; 32]>>(2)?.map(Digest) })
         })
         .optional()

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use relais_cluster::IDS;
-use relais_proto::{ChangeId, Digest, FileTime, Kind, Mode, TreePath, Version};
+use relais_proto::{ChangeId, Digest, FileTime, Kind, Lsn, Mode, TreePath};
 use relais_tree::Meta;
 use rusqlite::{Connection, params};
 
@@ -88,9 +88,9 @@ pub struct Made<'a> {
     /// What is on the disk.
     pub meta: &'a Meta,
     /// The change.
-    pub version: Version,
+    pub version: Lsn,
     /// The put that made the content.
-    pub content: Option<Version>,
+    pub content: Option<Lsn>,
     /// The content's digest.
     pub digest: Option<Digest>,
 }
@@ -275,7 +275,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn renumber(&self, path: &TreePath, version: Version) -> Result<(), CatalogueError> {
+    pub fn renumber(&self, path: &TreePath, version: Lsn) -> Result<(), CatalogueError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let values = params![version.epoch, version.number.cast_signed(), folder.as_str(), name];
         self.run("UPDATE entry SET epoch = ?, number = ? WHERE folder = ? AND name = ?", values)
@@ -290,7 +290,7 @@ impl Store {
         &self,
         from: &TreePath,
         to: &TreePath,
-        version: Version,
+        version: Lsn,
         meta: &Meta,
     ) -> Result<(), CatalogueError> {
         let (Some((old_folder, old_name)), Some((folder, name))) =
@@ -430,7 +430,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn applied(&self) -> Result<Option<Version>, CatalogueError> {
+    pub fn applied(&self) -> Result<Option<Lsn>, CatalogueError> {
         applied(&self.database).map_err(failed(&self.file))
     }
 
@@ -438,7 +438,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_applied(&self, version: Version) -> Result<(), CatalogueError> {
+    pub fn set_applied(&self, version: Lsn) -> Result<(), CatalogueError> {
         self.set_meta("applied-epoch", version.epoch)?;
         self.set_meta("applied-number", version.number.cast_signed())
     }

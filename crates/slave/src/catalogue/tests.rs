@@ -326,7 +326,7 @@ fn what_happens_through_another_name_is_noticed_when_somebody_asks() {
 fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
     use super::scan::Scanner;
     use super::store::{Made, Store};
-    use relais_proto::{Kind, Version};
+    use relais_proto::{Kind, Lsn};
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join(".relais")).unwrap();
     fs::create_dir_all(dir.path().join("d/below")).unwrap();
@@ -336,7 +336,7 @@ fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
     scanner.begin_scan();
     assert!(!scanner.scan_on(Instant::now()).unwrap(), "one folder at a time");
     // `rm -r d` and `put d`, between two steps.
-    let (path, version) = (TreePath::new("d").unwrap(), Version { epoch: 1, number: 2 });
+    let (path, version) = (TreePath::new("d").unwrap(), Lsn { epoch: 1, number: 2 });
     fs::remove_dir_all(dir.path().join("d")).unwrap();
     fs::write(dir.path().join("d"), "a file").unwrap();
     scanner.store.remove(&path).unwrap();
@@ -351,12 +351,12 @@ fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
 #[test]
 fn a_renamed_folder_is_written_and_read_under_its_new_name() {
     use super::store::Store;
-    use relais_proto::Version;
+    use relais_proto::Lsn;
     let top = tempfile::tempdir().unwrap();
     let (old, new) = (top.path().join("old"), top.path().join("new"));
     fs::create_dir(&old).unwrap();
     let own = Own::take(&Folder::open(&old).unwrap(), ANY).unwrap().folder;
-    let applied = |number| Version { epoch: 1, number };
+    let applied = |number| Lsn { epoch: 1, number };
     let store = Store::open(&own).unwrap();
     fs::rename(&old, &new).unwrap();
     // What is at the old name now must not be touched, and a link is not followed to anything.
@@ -410,7 +410,7 @@ fn old_ids_of_changes_are_forgotten() {
         id[8..].copy_from_slice(&number.to_be_bytes());
         relais_proto::ChangeId(id)
     };
-    let version = |number| relais_proto::Version { epoch: 1, number };
+    let version = |number| relais_proto::Lsn { epoch: 1, number };
     let kept = relais_cluster::IDS as u64;
     assert_eq!((kept + 32) % 64, 0, "they are forgotten some at a time");
     for number in [1, 31, 32, 33, kept, kept + 31, kept + 32] {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use relais_proto::{TreePath, Version};
+use relais_proto::{Lsn, TreePath};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::CatalogueError;
@@ -23,7 +23,7 @@ pub struct Unapplied {
     /// The path.
     pub path: TreePath,
     /// The change that could not be made.
-    pub version: Version,
+    pub version: Lsn,
     /// Whether something is still there that was removed from the tree; else what the tree has is not there.
     pub removal: bool,
     /// The reason, for operators.
@@ -43,7 +43,7 @@ const BELOW: &str = "(folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')
 fn read(row: &Row<'_>) -> rusqlite::Result<Option<Unapplied>> {
     let (folder, name): (String, String) = (row.get(0)?, row.get(1)?);
     let path = TreePath::new(if folder.is_empty() { name } else { format!("{folder}/{name}") });
-    let version = Version { epoch: row.get(2)?, number: row.get::<_, i64>(3)?.cast_unsigned() };
+    let version = Lsn { epoch: row.get(2)?, number: row.get::<_, i64>(3)?.cast_unsigned() };
     let source: Option<String> = row.get(7)?;
     Ok(path.ok().map(|path| Unapplied {
         path,
@@ -90,7 +90,7 @@ impl Store {
     pub fn note_unapplied(
         &self,
         path: &TreePath,
-        version: Version,
+        version: Lsn,
         removal: bool,
         why: &str,
         source: Option<&TreePath>,

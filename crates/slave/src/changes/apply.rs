@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use log::warn;
-use relais_proto::{Change, Kind, Mode, TreePath, Version};
+use relais_proto::{Change, Kind, Lsn, Mode, TreePath};
 use relais_tree::{Folder, Meta, MetaKind, TreeError, set_mode};
 
 use super::follow::aside::Aside;
@@ -172,7 +172,7 @@ impl Applier<'_, '_> {
     pub fn apply(
         &mut self,
         change: &Change,
-        version: Version,
+        version: Lsn,
         staged: Option<&StagedName>,
     ) -> Result<Applied, TreeError> {
         match change {
@@ -348,7 +348,7 @@ impl Applier<'_, '_> {
         &mut self,
         path: &TreePath,
         recursive: bool,
-        version: Version,
+        version: Lsn,
     ) -> Result<Applied, TreeError> {
         let (parent, name) = place(path)?;
         let folder = self.parents.get(&parent)?.try_clone()?;
@@ -426,7 +426,7 @@ impl Applier<'_, '_> {
         &mut self,
         from: &TreePath,
         to: &TreePath,
-        version: Version,
+        version: Lsn,
     ) -> Result<Applied, TreeError> {
         let (from_place, to_place) = (place(from)?, place(to)?);
         let source = self.parents.get(&from_place.0)?.try_clone()?;
@@ -521,7 +521,7 @@ fn nothing(parents: Vec<TreePath>, meta: Option<Meta>) -> Applied {
 /// Moves something to the first name that is free among those of a change: `V`, `V.1`, `V.2`… A change that is carried out
 /// again, or takes several things away, finds its first name taken.
 fn free_name(
-    version: Version,
+    version: Lsn,
     mut move_to: impl FnMut(&str) -> Result<(), TreeError>,
 ) -> Result<String, TreeError> {
     let mut n = 0_u64;

@@ -9,7 +9,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use relais_proto::{FolderId, Version, limits};
+use relais_proto::{FolderId, Lsn, limits};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -186,7 +186,7 @@ impl SessionEnd {
     ///
     /// # Errors
     /// Those of the system call.
-    pub fn ask_holders(&self, put: Version) -> io::Result<bool> {
+    pub fn ask_holders(&self, put: Lsn) -> io::Result<bool> {
         send(&self.fd, &Ask::holders(put))
     }
 
@@ -303,7 +303,7 @@ mod tests {
     use super::*;
     use crate::changes::Proposal;
     use crate::staging::StagedName;
-    use relais_proto::{Change, ChangeId, ErrorCode, Expect, Refusal, TreePath, Version};
+    use relais_proto::{Change, ChangeId, ErrorCode, Expect, Lsn, Refusal, TreePath};
 
     #[test]
     fn proposals_and_answers_go_through_and_an_end_is_seen() {
@@ -318,7 +318,7 @@ mod tests {
         let proposal = Proposal {
             id: ChangeId([1; 16]),
             change: Change::Move { from: path.clone(), to: path.clone() },
-            expect: Expect::Version(Version { epoch: 1, number: 2 }),
+            expect: Expect::Lsn(Lsn { epoch: 1, number: 2 }),
             staged: Some(StagedName::new(ChangeId([1; 16]), "ann", &path, None)),
             keep_mode: true,
             synced: true,
@@ -327,10 +327,9 @@ mod tests {
         assert!(session.propose(&proposal.to_bytes()).unwrap());
         assert_eq!(replicator.ask().unwrap(), Received::Message(Ask::Change(proposal)));
         assert_eq!(replicator.ask().unwrap(), Received::Nothing);
-        for answer in [
-            Ok(Version { epoch: 1, number: 7 }.into()),
-            Err(Refusal::new(ErrorCode::NotFound, "no")),
-        ] {
+        for answer in
+            [Ok(Lsn { epoch: 1, number: 7 }.into()), Err(Refusal::new(ErrorCode::NotFound, "no"))]
+        {
             assert!(replicator.answer(&answer).unwrap());
             assert_eq!(session.answer().unwrap(), Received::Message(answer));
         }

@@ -8,8 +8,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use log::error;
-use relais_cluster::{Asked, Verdict};
-use relais_proto::{Change, ErrorCode, Kind, Numbered, Refusal, TreePath, Version};
+use relais_cluster::{ChangeRequest, Verdict};
+use relais_proto::{Change, ErrorCode, Kind, LogEntry, Lsn, Refusal, TreePath};
 use relais_tree::{Folder, Meta, MetaKind, TreeError};
 
 use super::apply::{Applied, Applier, Left, OnForeign, Parents};
@@ -47,7 +47,7 @@ pub struct Committer {
 
 /// A change that has its number, on its way to the disk.
 struct Job<'a> {
-    numbered: Numbered,
+    numbered: LogEntry,
     proposal: &'a Proposal,
     /// Its place in the batch.
     at: usize,
@@ -83,7 +83,7 @@ impl Committer {
 
     /// The latest change that was made.
     #[must_use]
-    pub fn mark(&self) -> Version {
+    pub fn mark(&self) -> Lsn {
         self.board.mark()
     }
 
@@ -235,9 +235,9 @@ impl Committer {
             if open.is_empty() {
                 return Ok(());
             }
-            let asked: Vec<Asked> = open
+            let asked: Vec<ChangeRequest> = open
                 .iter()
-                .map(|at| Asked {
+                .map(|at| ChangeRequest {
                     id: proposals[*at].id,
                     change: proposals[*at].change.clone(),
                     expect: proposals[*at].expect,
@@ -254,7 +254,7 @@ impl Committer {
             let (mut jobs, mut known) = (Vec::new(), Vec::new());
             for (at, verdict) in open.into_iter().zip(verdicts) {
                 match verdict {
-                    Verdict::Numbered(numbered) => {
+                    Verdict::LogEntry(numbered) => {
                         let result = Err(TreeError::NotFound);
                         jobs.push(Job { numbered, proposal: &proposals[at], at, result });
                     }
@@ -262,7 +262,7 @@ impl Committer {
                     Verdict::Refused(refusal) => answers[at] = Some(Err(refusal)),
                 }
             }
-            let numbered: Vec<(Version, usize)> =
+            let numbered: Vec<(Lsn, usize)> =
                 jobs.iter().map(|job| (job.numbered.version, job.at)).collect();
             self.carry_out(store, jobs, answers)?;
             // What was asked for twice together has one fate.
@@ -311,7 +311,7 @@ impl Committer {
         // What the batch itself has put there, which the catalogue gets only at its end.
         let mut placed: HashMap<TreePath, Meta> = HashMap::new();
         for job in &mut jobs {
-            let Numbered { change, version, .. } = &job.numbered;
+            let LogEntry { change, version, .. } = &job.numbered;
             let mut applier = Applier {
                 parents: &mut parents,
                 staging: &self.staging,
@@ -333,7 +333,7 @@ impl Committer {
         }
         sync_parents(&mut jobs, &mut parents, &self.staging, &mut self.aside);
         drop(parents);
-        let failed: Vec<Version> =
+        let failed: Vec<Lsn> =
             jobs.iter().filter(|job| job.result.is_err()).map(|job| job.numbered.version).collect();
         let withdrawn =
             if failed.is_empty() { Ok(Vec::new()) } else { self.numbering.withdraw(&failed) };

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use log::{debug, error, warn};
-use relais_proto::{Change, FairQueue, FolderId, Version};
+use relais_proto::{Change, FairQueue, FolderId, Lsn};
 
 use super::channel::{Desk, Received, ReplicatorEnd};
 use super::door::Door;
@@ -42,7 +42,7 @@ pub struct Gathered {
     /// Proposals, and the channel that each came on.
     pub proposals: Vec<(u64, Proposal)>,
     /// Puts whose holders somebody wants to know.
-    pub holders: Vec<(u64, Version)>,
+    pub holders: Vec<(u64, Lsn)>,
     /// Channels that nothing more comes from.
     pub gone: BTreeSet<u64>,
 }

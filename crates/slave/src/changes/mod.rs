@@ -26,8 +26,8 @@ pub use numbering::Numbering;
 pub use replay::{Memory, Remembered, open as open_journal};
 
 use relais_proto::{
-    Change, ChangeId, Decode, Decoder, Digest, Encoder, ErrorCode, Expect, Numbered, Refusal,
-    TreePath, Version, WireError, limits,
+    Change, ChangeId, Decode, Decoder, Digest, Encoder, ErrorCode, Expect, LogEntry, Lsn, Refusal,
+    TreePath, WireError, limits,
 };
 
 use crate::staging::StagedName;
@@ -55,7 +55,7 @@ pub struct Proposal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done {
     /// Its number.
-    pub version: Version,
+    pub version: Lsn,
     /// How many disks have its content, at the least.
     pub copies: u16,
     /// What a put has stored; none for other changes, and where it is not known any more.
@@ -65,8 +65,8 @@ pub struct Done {
 }
 
 #[cfg(test)]
-impl From<Version> for Done {
-    fn from(version: Version) -> Self {
+impl From<Lsn> for Done {
+    fn from(version: Lsn) -> Self {
         Self { version, copies: 1, digest: None, fresh: true }
     }
 }
@@ -75,13 +75,13 @@ impl From<Version> for Done {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Commit {
     /// Its number.
-    pub version: Version,
+    pub version: Lsn,
     /// What a put has stored; none for other changes, and where it is not known any more.
     pub digest: Option<Digest>,
 }
 
-impl From<&Numbered> for Commit {
-    fn from(numbered: &Numbered) -> Self {
+impl From<&LogEntry> for Commit {
+    fn from(numbered: &LogEntry) -> Self {
         Self { version: numbered.version, digest: digest_of(&numbered.change) }
     }
 }
@@ -182,13 +182,13 @@ pub enum Ask {
     /// To make a change. The answer is an [`Answer`].
     Change(Proposal),
     /// Which folders hold the content of a put. The answer is their ids.
-    Holders(Version),
+    Holders(Lsn),
 }
 
 impl Ask {
     /// The question for holders as bytes for the channel.
     #[must_use]
-    pub fn holders(put: Version) -> Vec<u8> {
+    pub fn holders(put: Lsn) -> Vec<u8> {
         let mut bytes = vec![HOLDERS];
         put.encode(&mut Encoder::new(&mut bytes));
         bytes
@@ -203,7 +203,7 @@ impl Ask {
             Some((&CHANGE, proposal)) => Proposal::from_bytes(proposal).map(Self::Change),
             Some((&HOLDERS, put)) => {
                 let mut from = Decoder::new(put);
-                let put = Version::decode(&mut from)?;
+                let put = Lsn::decode(&mut from)?;
                 from.finish()?;
                 Ok(Self::Holders(put))
             }
@@ -250,7 +250,7 @@ pub fn answer_from_bytes(bytes: &[u8]) -> Result<Answer, WireError> {
     let mut from = Decoder::new(bytes);
     let answer = if from.bool()? {
         Ok(Done {
-            version: Version::decode(&mut from)?,
+            version: Lsn::decode(&mut from)?,
             copies: from.u16()?,
             digest: from.option()?,
             fresh: from.bool()?,

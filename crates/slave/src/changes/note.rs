@@ -1,6 +1,6 @@
 //! Noting in the catalogue what was done to the folder.
 
-use relais_proto::{Change, Kind, Numbered, TreePath, Version};
+use relais_proto::{Change, Kind, LogEntry, Lsn, TreePath};
 
 use super::Commit;
 use super::apply::Applied;
@@ -12,13 +12,13 @@ use crate::catalogue::{CatalogueError, Made, Store};
 /// Those of the database; what was begun is not taken back.
 pub fn note(
     store: &Store,
-    made: &[(&Numbered, Option<&Applied>)],
-    withdrawn: &[Numbered],
-    last: Option<Version>,
+    made: &[(&LogEntry, Option<&Applied>)],
+    withdrawn: &[LogEntry],
+    last: Option<Lsn>,
 ) -> Result<(), CatalogueError> {
     store.begin()?;
     for (numbered, applied) in made {
-        let Numbered { id, version, change, .. } = numbered;
+        let LogEntry { id, version, change, .. } = numbered;
         if let Some(applied) = applied {
             note_change(store, change, *version, applied)?;
             store.note_change(*id, Commit::from(*numbered))?;
@@ -60,7 +60,7 @@ pub fn paths(change: &Change) -> Vec<&TreePath> {
 pub fn note_change(
     store: &Store,
     change: &Change,
-    version: Version,
+    version: Lsn,
     applied: &Applied,
 ) -> Result<(), CatalogueError> {
     match (change, &applied.meta) {

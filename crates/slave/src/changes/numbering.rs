@@ -6,8 +6,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::error;
-use relais_cluster::{Asked, Sequencer, Verdict};
-use relais_proto::{Change, ChangeId, ErrorCode, Numbered, Refusal, Version};
+use relais_cluster::{ChangeRequest, Sequencer, Verdict};
+use relais_proto::{Change, ChangeId, ErrorCode, LogEntry, Lsn, Refusal};
 use relais_state::{ChangeLog, Journal, JournalError};
 
 use super::no_changes;
@@ -23,7 +23,7 @@ pub trait Numbering: Send {
     /// Why nobody can decide; nothing has a number then.
     fn number(
         &mut self,
-        asked: &[Asked],
+        asked: &[ChangeRequest],
         tree: &mut CatalogueView<'_>,
     ) -> Result<Vec<Verdict>, Refusal>;
 
@@ -31,7 +31,7 @@ pub trait Numbering: Send {
     ///
     /// # Errors
     /// Why that is not possible.
-    fn withdraw(&mut self, changes: &[Version]) -> Result<Vec<Numbered>, Refusal>;
+    fn withdraw(&mut self, changes: &[Lsn]) -> Result<Vec<LogEntry>, Refusal>;
 
     /// Shortens the journal where it has become long. The catalogue has all that is in it.
     ///
@@ -50,17 +50,17 @@ pub struct Standalone {
 impl Standalone {
     /// Goes on behind `last`, which is the journal's last change or later.
     #[must_use]
-    pub(super) fn new(journal: Journal, snapshot: SnapshotFile, last: Version) -> Self {
+    pub(super) fn new(journal: Journal, snapshot: SnapshotFile, last: Lsn) -> Self {
         Self { sequencer: Sequencer::new(journal.last().max(last)), journal, snapshot }
     }
 
     /// Behind which number it goes on.
     #[must_use]
-    pub fn last(&self) -> Version {
+    pub fn last(&self) -> Lsn {
         self.sequencer.last()
     }
 
-    fn write(&mut self, batch: &[Numbered], before: Version) -> Result<(), Refusal> {
+    fn write(&mut self, batch: &[LogEntry], before: Lsn) -> Result<(), Refusal> {
         let Err(e) = self.journal.append(batch) else { return Ok(()) };
         error!("the journal cannot be written: {e}");
         // Nobody has seen the numbers.
@@ -85,7 +85,7 @@ fn now_ms() -> u64 {
 impl Numbering for Standalone {
     fn number(
         &mut self,
-        asked: &[Asked],
+        asked: &[ChangeRequest],
         tree: &mut CatalogueView<'_>,
     ) -> Result<Vec<Verdict>, Refusal> {
         let before = self.sequencer.last();
@@ -93,10 +93,10 @@ impl Numbering for Standalone {
             error!("the catalogue cannot be read: {e}");
             Refusal::new(ErrorCode::Storage, "the slave cannot read its catalogue")
         })?;
-        let batch: Vec<Numbered> = verdicts
+        let batch: Vec<LogEntry> = verdicts
             .iter()
             .filter_map(|verdict| match verdict {
-                Verdict::Numbered(numbered) => Some(numbered.clone()),
+                Verdict::LogEntry(numbered) => Some(numbered.clone()),
                 Verdict::Known(_) | Verdict::Refused(_) => None,
             })
             .collect();
@@ -106,7 +106,7 @@ impl Numbering for Standalone {
         Ok(verdicts)
     }
 
-    fn withdraw(&mut self, changes: &[Version]) -> Result<Vec<Numbered>, Refusal> {
+    fn withdraw(&mut self, changes: &[Lsn]) -> Result<Vec<LogEntry>, Refusal> {
         let before = self.sequencer.last();
         let mut batch = Vec::new();
         for of in changes {

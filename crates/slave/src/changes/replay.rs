@@ -10,7 +10,7 @@ use std::io;
 use std::ops::{Bound, ControlFlow};
 
 use log::{info, warn};
-use relais_proto::{Change, ChangeId, Digest, FolderId, Kind, Mode, Numbered, TreePath, Version};
+use relais_proto::{Change, ChangeId, Digest, FolderId, Kind, LogEntry, Lsn, Mode, TreePath};
 use relais_state::{ChangeLog, Journal};
 use relais_tree::{Folder, Meta, TreeError, hash_file};
 
@@ -33,11 +33,11 @@ pub struct Remembered {
     /// File or folder.
     pub kind: Kind,
     /// The last change to the path.
-    pub version: Version,
+    pub version: Lsn,
     /// Permission bits.
     pub mode: Mode,
     /// The put that made the content, its size, its time in whole, and its digest.
-    pub content: Option<(Version, u64, relais_proto::FileTime, Digest)>,
+    pub content: Option<(Lsn, u64, relais_proto::FileTime, Digest)>,
 }
 
 /// The tree by the journal alone.
@@ -118,13 +118,13 @@ pub fn open(
 }
 
 /// Behind which number the next change comes. No number is ever given twice, also where the journal was lost.
-fn go_on_behind(applied: Option<Version>, journal: Version) -> Version {
+fn go_on_behind(applied: Option<Lsn>, journal: Lsn) -> Lsn {
     match applied {
         Some(applied) if applied > journal && applied.number > 0 => {
             warn!(
                 "the folder has change {applied}, and the journal ends with {journal}: numbers go on in a new epoch"
             );
-            Version { epoch: applied.epoch.saturating_add(1), number: 0 }
+            Lsn { epoch: applied.epoch.saturating_add(1), number: 0 }
         }
         // Nothing was changed since the new epoch began.
         Some(applied) => applied.max(journal),
@@ -153,7 +153,7 @@ fn at_and_below(memory: &Memory, path: &TreePath) -> Vec<TreePath> {
 }
 
 /// Follows one change in the memory of the tree.
-fn remember(memory: &mut Memory, numbered: &Numbered) {
+fn remember(memory: &mut Memory, numbered: &LogEntry) {
     let version = numbered.version;
     match &numbered.change {
         Change::Put { path, size, digest, mtime, mode } => {
@@ -204,14 +204,14 @@ struct Replay<'a> {
     staging: &'a Staging,
     staged: &'a StagedByChange,
     /// Changes that were taken back, and the number of that.
-    withdrawn: &'a HashMap<Version, Version>,
+    withdrawn: &'a HashMap<Lsn, Lsn>,
 }
 
 impl Replay<'_> {
     /// Makes what was not made, in order, and withdraws what cannot be made any more.
     fn redo_all(
         &self,
-        missing: &[Numbered],
+        missing: &[LogEntry],
         numbering: &mut dyn Numbering,
     ) -> Result<(), CatalogueError> {
         let mut undone = Vec::new();
@@ -223,7 +223,7 @@ impl Replay<'_> {
         if undone.is_empty() {
             return Ok(());
         }
-        let versions: Vec<Version> = undone.iter().map(|numbered| numbered.version).collect();
+        let versions: Vec<Lsn> = undone.iter().map(|numbered| numbered.version).collect();
         let withdrawn = numbering
             .withdraw(&versions)
             .map_err(|refusal| io::Error::other(refusal.to_string()))?;
@@ -236,8 +236,8 @@ impl Replay<'_> {
     }
 
     /// Makes one change where it was not made; false where it cannot be made any more.
-    fn redo(&self, numbered: &Numbered) -> Result<bool, CatalogueError> {
-        let Numbered { version, id, change, .. } = numbered;
+    fn redo(&self, numbered: &LogEntry) -> Result<bool, CatalogueError> {
+        let LogEntry { version, id, change, .. } = numbered;
         if let Some(by) = self.withdrawn.get(version) {
             paths(change).into_iter().try_for_each(|path| self.store.renumber(path, *by))?;
             return Ok(true);
@@ -271,7 +271,7 @@ impl Replay<'_> {
     fn make_in_its_place(
         &self,
         change: &Change,
-        version: Version,
+        version: Lsn,
         staged: Option<&StagedName>,
     ) -> Result<Result<Applied, TreeError>, CatalogueError> {
         let place = match change {
@@ -291,7 +291,7 @@ impl Replay<'_> {
     }
 
     /// A move that was cut off may have kept the file that it was about to replace, under a second name.
-    fn drop_second_name(&self, place: &TreePath, version: Version) -> Result<(), TreeError> {
+    fn drop_second_name(&self, place: &TreePath, version: Lsn) -> Result<(), TreeError> {
         let kept = version.to_string();
         match (self.staging.removed.stat_part(kept.as_bytes()), self.root.stat(place)) {
             (Ok(second), Ok(first)) if (second.dev, second.ino) == (first.dev, first.ino) => {
@@ -304,7 +304,7 @@ impl Replay<'_> {
     fn make(
         &self,
         change: &Change,
-        version: Version,
+        version: Lsn,
         staged: Option<&StagedName>,
         on_foreign: OnForeign,
     ) -> Result<Applied, TreeError> {
@@ -326,7 +326,7 @@ impl Replay<'_> {
     }
 
     /// What needs no work on the disk any more may still be missing in the catalogue.
-    fn note_as_made(&self, change: &Change, version: Version) -> Result<(), CatalogueError> {
+    fn note_as_made(&self, change: &Change, version: Lsn) -> Result<(), CatalogueError> {
         match change {
             Change::Put { path, digest, .. } => self.adopt_content(path, version, digest),
             Change::MakeFolder { path, .. } => match self.root.stat(path) {
@@ -353,7 +353,7 @@ impl Replay<'_> {
 
     /// The staged file that holds exactly what a put has to give its name: it was not given it yet. Former content may
     /// have the same bytes, but other times.
-    fn staged_content(&self, numbered: &Numbered) -> Result<Option<StagedName>, CatalogueError> {
+    fn staged_content(&self, numbered: &LogEntry) -> Result<Option<StagedName>, CatalogueError> {
         let Change::Put { size, digest, mtime, .. } = &numbered.change else {
             return Ok(None);
         };
@@ -378,7 +378,7 @@ impl Replay<'_> {
     fn adopt_content(
         &self,
         path: &TreePath,
-        version: Version,
+        version: Lsn,
         digest: &Digest,
     ) -> Result<(), CatalogueError> {
         let Ok(file) = self.root.open_file(path) else { return Ok(()) };
@@ -435,7 +435,7 @@ impl Replay<'_> {
     /// For a catalogue that knows of no change: gives staged content of the latest puts its name. What is in the folder
     /// already is found by the scan.
     fn complete(&self, memory: &Memory) -> Result<(), CatalogueError> {
-        let mut staged: HashMap<Version, &StagedName> = HashMap::new();
+        let mut staged: HashMap<Lsn, &StagedName> = HashMap::new();
         for (id, names) in self.staged {
             if let Some(commit) = self.store.commit_of(*id)? {
                 staged.extend(

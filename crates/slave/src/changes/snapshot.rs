@@ -9,8 +9,7 @@ use std::path::PathBuf;
 use log::{error, info};
 use relais_cluster::Entry;
 use relais_proto::{
-    ChangeId, ClusterId, Decode, Decoder, Digest, Encoder, FolderId, Kind, TreePath, Version,
-    WireError,
+    ChangeId, ClusterId, Decode, Decoder, Digest, Encoder, FolderId, Kind, Lsn, TreePath, WireError,
 };
 use relais_state::{Snapshot, SnapshotError};
 
@@ -28,14 +27,14 @@ const LAYOUT: u8 = 1;
 /// What the changes up to `last` have made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct TreeSnapshot {
-    pub last: Version,
+    pub last: Lsn,
     pub entries: Vec<(TreePath, Entry)>,
     pub ids: Vec<(ChangeId, Commit)>,
 }
 
 impl TreeSnapshot {
     /// What the catalogue has.
-    fn of(store: &Store, last: Version) -> Result<Self, CatalogueError> {
+    fn of(store: &Store, last: Lsn) -> Result<Self, CatalogueError> {
         let entries = store
             .numbered()?
             .into_iter()
@@ -67,13 +66,13 @@ impl TreeSnapshot {
             let (what, value) = ("layout of the snapshot", layout.into());
             return Err(WireError::BadValue { what, value });
         }
-        let mut snapshot = Self { last: Version::decode(from)?, ..Self::default() };
+        let mut snapshot = Self { last: Lsn::decode(from)?, ..Self::default() };
         // Memory is taken as they come, not as they are announced.
         for _ in 0..from.u64()? {
             snapshot.entries.push((from.path()?, Entry::decode(from)?));
         }
         for _ in 0..from.u64()? {
-            let (id, version) = (ChangeId::decode(from)?, Version::decode(from)?);
+            let (id, version) = (ChangeId::decode(from)?, Lsn::decode(from)?);
             snapshot.ids.push((id, Commit { version, digest: from.option()? }));
         }
         decoder.finish()?;
@@ -143,12 +142,7 @@ impl SnapshotFile {
     }
 
     /// Takes over what the catalogue has, which ends with `last`. It is on the disk once this returns true.
-    pub fn save(
-        &mut self,
-        store: &Store,
-        last: Version,
-        now_ms: u64,
-    ) -> Result<bool, CatalogueError> {
+    pub fn save(&mut self, store: &Store, last: Lsn, now_ms: u64) -> Result<bool, CatalogueError> {
         store.commit()?;
         if store.applied()? != Some(last) {
             return Ok(false);
@@ -178,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_comes_back_and_a_cut_one_does_not() {
-        let version = |number| Version { epoch: 1, number };
+        let version = |number| Lsn { epoch: 1, number };
         let content = Content {
             put: version(2),
             digest: Digest([3; 32]),

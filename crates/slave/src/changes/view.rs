@@ -1,7 +1,7 @@
 //! The tree as the catalogue has it, for the check of changes.
 
 use relais_cluster::{Node, View};
-use relais_proto::{ChangeId, TreePath, Version};
+use relais_proto::{ChangeId, Lsn, TreePath};
 
 use crate::catalogue::{CatalogueError, Store};
 
@@ -27,7 +27,7 @@ impl View for CatalogueView<'_> {
         self.0.longest_below(folder)
     }
 
-    fn number_of(&mut self, id: ChangeId) -> Result<Option<Version>, CatalogueError> {
+    fn number_of(&mut self, id: ChangeId) -> Result<Option<Lsn>, CatalogueError> {
         Ok(self.0.commit_of(id)?.map(|commit| commit.version))
     }
 }

@@ -15,10 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::{debug, error, warn};
-use relais_cluster::replica::{Blame, Lack};
+use relais_cluster::replica::{Blame, MissingContent};
 use relais_net::Connection;
 use relais_net::tls::{Dialer, Trust};
-use relais_proto::{FileTime, FolderId, Peer, Reply, Request, SlaveId, Version, limits};
+use relais_proto::{FileTime, FolderId, Lsn, Peer, Reply, Request, SlaveId, limits};
 use relais_state::{ClusterKey, LinkHandshake, LinkRole};
 use relais_transfer::Ranges;
 use relais_transfer::fetch::{FetchError, Progress, Resume, Sessions, fetch};
@@ -37,7 +37,7 @@ const PARTS: usize = 256;
 #[derive(Debug)]
 pub struct Fetched {
     /// The put.
-    pub put: Version,
+    pub put: Lsn,
     /// Whom it was ordered from.
     pub from: FolderId,
     /// The staged file that holds the content, on the disk.
@@ -69,8 +69,8 @@ pub struct Part {
 }
 
 struct Job {
-    put: Version,
-    lack: Lack,
+    put: Lsn,
+    lack: MissingContent,
     from: FolderId,
 }
 
@@ -82,7 +82,7 @@ struct Shared {
     staging: Staging,
     peers: Mutex<Vec<Peer>>,
     /// What is known of parts that were cut off.
-    parts: Mutex<HashMap<Version, Resume>>,
+    parts: Mutex<HashMap<Lsn, Resume>>,
     jobs: Mutex<Receiver<Job>>,
     bell: OwnedFd,
 }
@@ -135,14 +135,14 @@ impl Fetchers {
     }
 
     /// Has content fetched from one folder's slaves.
-    pub fn order(&self, put: Version, lack: Lack, from: FolderId) {
+    pub fn order(&self, put: Lsn, lack: MissingContent, from: FolderId) {
         if self.orders.send(Job { put, lack, from }).is_err() {
             warn!("nobody fetches content any more");
         }
     }
 
     /// Frees the parts of contents that nobody wants any more.
-    pub fn keep_parts(&self, wanted: impl Fn(Version) -> bool) {
+    pub fn keep_parts(&self, wanted: impl Fn(Lsn) -> bool) {
         lock(&self.shared.parts).retain(|put, _| {
             let keep = wanted(*put);
             if !keep {
@@ -198,14 +198,14 @@ struct Line {
     addr: SocketAddr,
     connection: Connection,
     /// The latest change that the other slave was told of.
-    seen: Version,
+    seen: Lsn,
 }
 
 fn fetch_one(
     shared: &Shared,
     line: &mut Option<Line>,
-    put: Version,
-    lack: &Lack,
+    put: Lsn,
+    lack: &MissingContent,
     from: FolderId,
 ) -> Result<Part, Failure> {
     let name = StagedName::of_put(put);
@@ -256,7 +256,7 @@ fn fetch_one(
     Ok(Part { name, file: part })
 }
 
-fn remember(shared: &Shared, put: Version, resume: Resume) {
+fn remember(shared: &Shared, put: Lsn, resume: Resume) {
     let mut parts = lock(&shared.parts);
     if parts.len() >= PARTS
         && let Some(oldest) = parts.keys().min().copied()
@@ -280,7 +280,7 @@ impl Progress for Saved {
 struct Source<'a> {
     shared: &'a Shared,
     line: &'a mut Option<Line>,
-    put: Version,
+    put: Lsn,
     from: FolderId,
     failed: bool,
 }
@@ -333,7 +333,7 @@ impl Source<'_> {
                         folder: self.from,
                         addr: *addr,
                         connection,
-                        seen: Version::default(),
+                        seen: Lsn::default(),
                     });
                 }
                 Err(e) => why = format!("{addr}: {e}"),

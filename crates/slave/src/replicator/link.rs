@@ -15,8 +15,8 @@ use log::{debug, info, warn};
 use relais_net::tls::{Dialer, Trust};
 use relais_net::{Connection, Socket};
 use relais_proto::{
-    Beat, DiskSpace, ErrorCode, FolderId, LinkMessage, Peer, Registration, SlaveId, SlaveState,
-    WireError, limits,
+    DiskSpace, ErrorCode, FolderId, Heartbeat, LinkMessage, Peer, Registration, SlaveId,
+    SlaveState, WireError, limits,
 };
 use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
 
@@ -323,7 +323,7 @@ impl Ear<'_> {
 
     fn take(&mut self, message: LinkMessage) -> Result<(), LinkError> {
         match message {
-            LinkMessage::BeatAck {
+            LinkMessage::HeartbeatAck {
                 mark,
                 time_ms,
                 generation,
@@ -382,7 +382,7 @@ fn send(
         if now >= next || !ready && herald.is_ready() {
             let beat = herald.compose();
             ready = beat.state == SlaveState::InService && beat.counters.workers > 0;
-            connection.queue_link(&LinkMessage::Beat(beat));
+            connection.queue_link(&LinkMessage::Heartbeat(beat));
             next = now + limits::BEAT_EVERY;
         }
         if let Some(question) = certificate.and_then(Certificate::ask) {
@@ -448,7 +448,7 @@ impl Herald {
         )
     }
 
-    fn compose(&mut self) -> Beat {
+    fn compose(&mut self) -> Heartbeat {
         let fit = !self.board.is_busy() && self.ask(Reader::is_fit).unwrap_or(false);
         let (counters, mut last_error, scrub) = self
             .ask(|reader| Ok((reader.counters()?, reader.last_error()?, reader.scrub()?)))
@@ -461,7 +461,7 @@ impl Herald {
             true => SlaveState::InService,
             false => SlaveState::CatchingUp,
         };
-        Beat {
+        Heartbeat {
             state,
             mark: self.board.mark(),
             counters: with_pool(counters, &self.board),

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use relais_net::tls::Dialer;
-use relais_proto::{Mark, PathList, Peer, SlaveId};
+use relais_proto::{Lsn, PathList, Peer, SlaveId};
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -188,7 +188,7 @@ struct Second {
     way: Way,
     linked: Option<u64>,
     peers: Option<Vec<Peer>>,
-    mark: Option<Mark>,
+    mark: Option<Lsn>,
 }
 
 impl Second {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_proto::{LinkMessage, Mark, PathList, PathPart, Peer, ToMaster, ToSlave, TreePart};
+use relais_proto::{LinkMessage, Lsn, PathList, PathPart, Peer, ToMaster, ToSlave, TreePart};
 
 use crate::board::Board;
 
@@ -37,7 +37,7 @@ pub enum Inbound {
     /// The master has said something about changes.
     Heard(ToSlave),
     /// The master's last number.
-    Marked(Mark),
+    Marked(Lsn),
     /// The slaves of the cluster, this one among them.
     Peers(Vec<Peer>),
     /// The master wants to know the tree here.

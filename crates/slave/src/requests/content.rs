@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use relais_proto::{
-    Digest, Endpoint, ErrorCode, FolderId, GetRequest, Header, Kind, Refusal, Reply, Request,
-    TreePath, Version, WaitReason, Wanted,
+    ContentHeader, Digest, Endpoint, ErrorCode, FolderId, GetRequest, Kind, Lsn, Refusal, Reply,
+    Request, TreePath, WaitReason, Wanted,
 };
 use relais_tree::{OpenFile, TreeError, hash_file};
 
@@ -115,7 +115,7 @@ pub(super) fn while_moving<T>(
 fn elsewhere(
     context: &Context<'_>,
     path: &TreePath,
-    put: Option<Version>,
+    put: Option<Lsn>,
     mut holders: Vec<FolderId>,
 ) -> Result<Vec<Endpoint>, Refusal> {
     let serving = context.serving;
@@ -159,7 +159,7 @@ fn header(
     file: &OpenFile,
     get: &GetRequest,
     facts: Facts,
-) -> Result<Header, Refusal> {
+) -> Result<ContentHeader, Refusal> {
     let size = file.meta.size;
     let Some(rest) = size.checked_sub(get.offset) else {
         return Err(Refusal::at(
@@ -170,7 +170,7 @@ fn header(
     };
     let found = (file.meta.mode.served(Kind::File), file.meta.mtime);
     let (mode, mtime) = facts.attributes.unwrap_or(found);
-    Ok(Header {
+    Ok(ContentHeader {
         size,
         offset: get.offset,
         length: rest.min(get.length),

@@ -58,7 +58,7 @@ mod tests {
             owner: crate::owner::Owner::of("", std::net::IpAddr::from([192, 0, 2, 1])),
             root: TreePath::root(),
             writable: true,
-            mark: relais_proto::Mark::default(),
+            mark: relais_proto::Lsn::default(),
             peer: false,
             generation: 0,
             ends_ms: u64::MAX,

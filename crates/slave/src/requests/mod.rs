@@ -21,7 +21,8 @@ pub use self::uploads::{SMALL, Upload};
 
 use log::trace;
 use relais_proto::{
-    Digest, Entry, ErrorCode, FrameType, Header, Refusal, Reply, Request, TreePath, WaitReason,
+    ContentHeader, Digest, Entry, ErrorCode, FrameType, Refusal, Reply, Request, TreePath,
+    WaitReason,
 };
 use relais_tree::{Meta, OpenFile, TreeError};
 
@@ -50,7 +51,7 @@ pub struct Content {
     /// Which file, for the catalogue and the log.
     pub path: TreePath,
     /// What precedes the blocks.
-    pub header: Header,
+    pub header: ContentHeader,
 }
 
 /// Told by work that takes its time.

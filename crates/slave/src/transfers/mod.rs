@@ -275,7 +275,7 @@ impl Drop for Notes<'_> {
 
 #[cfg(test)]
 mod tests {
-    use relais_proto::Mark;
+    use relais_proto::Lsn;
 
     use super::*;
 
@@ -289,7 +289,7 @@ mod tests {
             owner: crate::owner::Owner::of("", std::net::IpAddr::from([192, 0, 2, 1])),
             root: TreePath::new("home").unwrap(),
             writable: true,
-            mark: Mark::default(),
+            mark: Lsn::default(),
             peer: false,
             generation: 0,
             ends_ms: 0,

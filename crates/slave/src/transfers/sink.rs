@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::warn;
-use relais_proto::Seldom;
+use relais_proto::LogRateLimiter;
 use rustix::fs::{OFlags, fcntl_setfl};
 
 /// Most bytes of lines that wait for a reader.
@@ -190,7 +190,7 @@ impl Drop for Served<'_> {
 }
 
 fn tell_loss(why: &io::Error) {
-    static LOST: Seldom = Seldom::new();
+    static LOST: LogRateLimiter = LogRateLimiter::new();
     if let Some(more) = LOST.turn(Instant::now()) {
         warn!("a line of the transfer log is lost: {why}{more}");
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use relais_net::{Connection, Pace, ReadLimits};
+use relais_net::{Connection, MinimumThroughput, ReadLimits};
 use relais_proto::{FrameHeader, FrameType, Refusal, Request, WireError, limits};
 
 use super::session::Ticker;
@@ -90,7 +90,7 @@ impl Intake {
         upload: &mut Upload,
         meanwhile: Meanwhile<'_>,
     ) -> Result<Result<relais_proto::Digest, Refusal>, WireError> {
-        let mut pace = Pace::new(Instant::now());
+        let mut pace = MinimumThroughput::new(Instant::now());
         loop {
             if !connection.has_input() {
                 meanwhile(connection)?;

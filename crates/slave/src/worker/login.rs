@@ -5,10 +5,10 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use log::debug;
-use relais_net::tls::Binding;
-use relais_net::{Greeter, Step};
+use relais_net::tls::ChannelBinding;
+use relais_net::{LoginHandler, Step};
 use relais_proto::{
-    ClusterId, ErrorCode, FrameType, LinkMessage, Login, Mark, Refusal, Reply, Request, Role,
+    ClusterId, ErrorCode, FrameType, LinkMessage, Login, Lsn, Refusal, Reply, Request, Role,
     ServerRole, TreePath, VERSIONS, WireError, common_version, limits,
 };
 use relais_state::{LinkChallenger, LinkError, LinkRole, Pending, Rights, Ticket, User, Verdict};
@@ -80,7 +80,7 @@ impl Policy {
         Reply::Welcome { version, role, cluster, agent: crate::agent() }
     }
 
-    fn check_ticket(&self, ticket: &[u8], mark: Mark, board: &Board) -> Result<Session, Refusal> {
+    fn check_ticket(&self, ticket: &[u8], mark: Lsn, board: &Board) -> Result<Session, Refusal> {
         let Self::Cluster { key, .. } = self else {
             return Err(Refusal::new(
                 ErrorCode::BadTicket,
@@ -122,7 +122,7 @@ pub fn no_thread() -> Refusal {
 }
 
 /// Leads one connection to a session.
-pub struct LoginGreeter {
+pub struct SlaveLogin {
     policy: Arc<Policy>,
     board: Arc<Board>,
     worker: usize,
@@ -136,7 +136,7 @@ pub struct LoginGreeter {
     /// Passwords on this connection that were wrong.
     failed: u32,
     /// What ties proofs to the line, where that is encrypted.
-    binding: Option<Binding>,
+    binding: Option<ChannelBinding>,
 }
 
 /// Another slave, on its way to prove the cluster key.
@@ -148,7 +148,7 @@ enum Peering {
     Challenged(LinkChallenger),
 }
 
-impl LoginGreeter {
+impl SlaveLogin {
     /// For a connection that has just come to `worker`.
     #[must_use]
     pub fn new(
@@ -270,7 +270,7 @@ impl LoginGreeter {
     fn session(&self, user: String, root: TreePath, writable: bool, generation: u64) -> Session {
         let time = u64::try_from(limits::TICKET_TIME.as_millis()).unwrap_or(u64::MAX);
         let ends_ms = self.board.master_ms().saturating_add(time);
-        let (owner, mark) = (Owner::default(), Mark::default());
+        let (owner, mark) = (Owner::default(), Lsn::default());
         Session { user, owner, root, writable, mark, peer: false, generation, ends_ms }
     }
 
@@ -290,7 +290,7 @@ impl LoginGreeter {
     }
 }
 
-impl LoginGreeter {
+impl SlaveLogin {
     fn turned_away(&self, refusal: &Refusal) -> Step<Admission> {
         debug!("{}: {refusal}", self.addr);
         Step::Close(encoded(&Reply::Error(refusal.clone())))
@@ -324,7 +324,7 @@ fn encoded(reply: &Reply) -> Vec<u8> {
     bytes
 }
 
-impl Greeter for LoginGreeter {
+impl LoginHandler for SlaveLogin {
     type Value = Admission;
 
     fn is_known(&self) -> bool {
@@ -335,7 +335,7 @@ impl Greeter for LoginGreeter {
         self.take(kind, payload).unwrap_or_else(|refusal| self.turned_away(&refusal))
     }
 
-    fn secured(&mut self, binding: Binding) {
+    fn secured(&mut self, binding: ChannelBinding) {
         self.binding = Some(binding);
     }
 

@@ -25,10 +25,10 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
 use relais_net::tls::{TlsServer, all_delivered};
-use relais_net::{Connection, Socket, Stream, WaitingRoom, room_beside};
-use relais_proto::Seldom;
+use relais_net::{Connection, PreAuthPool, Socket, Stream, room_beside};
+use relais_proto::LogRateLimiter;
 
-use self::login::{LoginGreeter, Policy};
+use self::login::{Policy, SlaveLogin};
 use self::pass::{Inbox, Mail};
 use self::queue::Queue;
 use crate::board::{Board, PEER_PLACES};
@@ -100,7 +100,7 @@ pub fn run(birth: Birth) -> io::Result<()> {
     let reserve = DESCRIPTORS
         + (board.places() + PEER_PLACES) * DESCRIPTORS_OF_A_SESSION
         + board.queue() * DESCRIPTORS_OF_A_WAITER;
-    let mut room = WaitingRoom::new(listener, room_beside(reserve, WAITING_ROOM), Some(tls))?;
+    let mut room = PreAuthPool::new(listener, room_beside(reserve, WAITING_ROOM), Some(tls))?;
     let mut queue = Queue::default();
     pool.inherit();
     let mut drained = Drained::No;
@@ -113,7 +113,7 @@ pub fn run(birth: Birth) -> io::Result<()> {
             .chain(policy.wake())
             .collect();
         let arrivals = room.poll(true, &wake, Some(ROUND), &mut |peer, local| {
-            LoginGreeter::new(policy.clone(), board.clone(), index, peer, local)
+            SlaveLogin::new(policy.clone(), board.clone(), index, peer, local)
         })?;
         for arrival in arrivals {
             queue.join(arrival.stream, arrival.value);
@@ -150,7 +150,7 @@ fn is_readable(fd: &OwnedFd) -> io::Result<bool> {
 enum Drained {
     No,
     /// They read no further request, since then.
-    Asked(Instant),
+    ChangeRequest(Instant),
     Cut,
 }
 
@@ -164,9 +164,9 @@ impl Pool {
             (_, false) => Drained::No,
             (Drained::No, true) => {
                 self.shut_all(Shutdown::Read);
-                Drained::Asked(Instant::now())
+                Drained::ChangeRequest(Instant::now())
             }
-            (Drained::Asked(since), true) if since.elapsed() >= LAST_ANSWER => {
+            (Drained::ChangeRequest(since), true) if since.elapsed() >= LAST_ANSWER => {
                 self.shut_all(Shutdown::Both);
                 Drained::Cut
             }
@@ -252,7 +252,7 @@ impl Pool {
         if let Err(e) =
             std::thread::Builder::new().name("session".to_owned()).stack_size(STACK).spawn(run)
         {
-            static NO_THREAD: Seldom = Seldom::new();
+            static NO_THREAD: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = NO_THREAD.turn(Instant::now()) {
                 warn!("no thread for a session: {e}{more}");
             }

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use relais_net::Stream;
-use relais_proto::{Decode, Decoder, Encoder, Mark, WireError, limits};
+use relais_proto::{Decode, Decoder, Encoder, Lsn, WireError, limits};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -156,7 +156,7 @@ fn decode(message: &[u8]) -> Result<(SocketAddr, SocketAddr, Session), WireError
         peer: from.bool()?,
         generation: from.u64()?,
         ends_ms: from.u64()?,
-        mark: Mark::decode(&mut from)?,
+        mark: Lsn::decode(&mut from)?,
     };
     from.finish()?;
     Ok((peer, local, session))
@@ -232,7 +232,7 @@ mod tests {
             peer: true,
             generation: 3,
             ends_ms: u64::MAX,
-            mark: Mark { epoch: 1, number: 7 },
+            mark: Lsn { epoch: 1, number: 7 },
         };
         let inbox = Inbox::new().unwrap();
         inbox.nudge();

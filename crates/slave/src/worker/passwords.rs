@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use log::warn;
 use relais_proto::{ErrorCode, Refusal};
-use relais_state::{AccountsError, AccountsFile, Common, Guesses, LiveAccounts, LoginDesk};
+use relais_state::{
+    AccountsError, AccountsFile, Common, FailedLogins, LiveAccounts, PasswordVerifier,
+};
 use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, memfd_create};
 
 use crate::board::Board;
@@ -16,7 +18,7 @@ use crate::secrets::WorkerSecrets;
 /// What all workers have of the accounts from before they were forked.
 pub struct Passwords {
     accounts: Arc<LiveAccounts>,
-    guesses: Guesses,
+    guesses: FailedLogins,
     turns: Arc<Turns>,
 }
 
@@ -79,7 +81,7 @@ impl Passwords {
         let path = file.path().to_owned();
         let io_error = |cause| AccountsError::Io { path: path.clone(), cause };
         let accounts = Arc::new(LiveAccounts::open(file)?);
-        let guesses = Guesses::new().map_err(io_error)?;
+        let guesses = FailedLogins::new().map_err(io_error)?;
         Ok(Self { accounts, guesses, turns: Arc::new(Turns::new().map_err(io_error)?) })
     }
 
@@ -90,7 +92,7 @@ impl Passwords {
     pub fn desk(&self, board: Arc<Board>, secrets: WorkerSecrets) -> io::Result<Desk> {
         let common = Box::new(Shared { board, turns: Arc::clone(&self.turns) });
         let accounts = Arc::clone(secrets.accounts());
-        let desk = LoginDesk::open(accounts, self.guesses.clone(), common, 1)?;
+        let desk = PasswordVerifier::open(accounts, self.guesses.clone(), common, 1)?;
         Ok(Desk { secrets, desk })
     }
 
@@ -106,7 +108,7 @@ pub struct Desk {
     /// Brings the accounts.
     pub secrets: WorkerSecrets,
     /// The thread that hashes.
-    pub desk: LoginDesk,
+    pub desk: PasswordVerifier,
 }
 
 impl Desk {

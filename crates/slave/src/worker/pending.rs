@@ -311,7 +311,7 @@ mod tests {
     use crate::changes::channel::{Desk, ReplicatorEnd};
     use crate::hints::Hints;
     use crate::serving::Parts;
-    use relais_proto::{ChangeId, Expect, FolderId, Mode, SlaveId, TreePath, Version};
+    use relais_proto::{ChangeId, Expect, FolderId, Lsn, Mode, SlaveId, TreePath};
     use relais_tree::Folder;
 
     /// Takes channels from the desk while a session waits for that, as many as it may.
@@ -347,7 +347,7 @@ mod tests {
         }
 
         fn answer(&self, number: u64) -> bool {
-            self.ends.last().unwrap().answer(&Ok(Version { epoch: 1, number }.into())).unwrap()
+            self.ends.last().unwrap().answer(&Ok(Lsn { epoch: 1, number }.into())).unwrap()
         }
     }
 

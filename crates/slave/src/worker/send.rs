@@ -84,7 +84,7 @@ fn send_content(
     moved: &mut u64,
 ) -> io::Result<Result<Digest, Refusal>> {
     let Content { file, path, header } = content;
-    connection.queue_reply(&Reply::Header(header.clone()));
+    connection.queue_reply(&Reply::ContentHeader(header.clone()));
     let span = Span { offset: header.offset, length: header.length, block_size: header.block_size };
     // A digest that is not known yet is computed on the way where all of the content goes by.
     let mut hasher =

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use log::{debug, info};
 use relais_net::{Connection, ReadLimits};
 use relais_proto::{
-    Change, ErrorCode, Mark, Refusal, Reply, Request, Seldom, WaitReason, WireError, limits,
+    Change, ErrorCode, LogRateLimiter, Lsn, Refusal, Reply, Request, WaitReason, WireError, limits,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -69,7 +69,7 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
         Ok(()) => debug!("{peer}: the client closed the session"),
         Err(WireError::Io(e)) if e.kind() == io::ErrorKind::TimedOut => {
             let may_tell = !door.cut && door.connection.output().is_empty();
-            static TIMED_OUT: Seldom = Seldom::new();
+            static TIMED_OUT: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = TIMED_OUT.turn(Instant::now()) {
                 info!("{peer}: the session timed out: {e}{more}");
             }
@@ -82,7 +82,7 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
         }
         Err(WireError::Io(e)) => debug!("{peer}: the session was cut: {e}"),
         Err(error) => {
-            static BROKEN: Seldom = Seldom::new();
+            static BROKEN: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = BROKEN.turn(Instant::now()) {
                 info!("{peer}: {error}{more}");
             }
@@ -100,7 +100,7 @@ struct Door<'a> {
     pending: Pending<'a>,
     intake: Intake,
     /// The highest change that the client has seen: every answer has it in it.
-    seen: Mark,
+    seen: Lsn,
     /// For how long the master was not reached when the client was last told.
     alone: Option<Duration>,
     /// Whether the client was told that it gets no more answers here.
@@ -270,7 +270,7 @@ impl Door<'_> {
         // Before the first change there is nothing to be seen.
         if !self.serving.follows
             || self.seen <= board.mark()
-            || self.seen == (Mark { epoch: 1, number: 0 })
+            || self.seen == (Lsn { epoch: 1, number: 0 })
         {
             return None;
         }

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
 use super::{AccountError, Accounts, BadLine};
-use crate::whole::replace_file_of;
+use crate::atomic_file::replace_file_of;
 
 /// Most bytes that the file may have: some hundred thousand users.
 const MOST: u64 = 64 << 20;

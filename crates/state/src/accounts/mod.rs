@@ -3,11 +3,11 @@
 //! They lie in one file of text in the state folder, a line each, which operators change with a command and servers read
 //! again whenever it has changed. Passwords are kept as Argon2id hashes alone.
 
-mod desk;
+mod failed_logins;
 mod file;
-mod guesses;
 mod live;
 mod password;
+mod password_verifier;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,11 +17,11 @@ use thiserror::Error;
 
 use crate::Rights;
 
-pub use desk::{Alone, Common, LoginDesk, Pending, User, Verdict};
+pub use failed_logins::{FailedLogins, Reputation};
 pub use file::{AccountsError, AccountsFile};
-pub use guesses::{Guesses, Reputation};
 pub use live::LiveAccounts;
 pub use password::{HashError, PasswordHash};
+pub use password_verifier::{Alone, Common, PasswordVerifier, Pending, User, Verdict};
 
 use password::Checker;
 

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use relais_proto::{ClusterId, Version};
+use relais_proto::{ClusterId, Lsn};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -52,9 +52,9 @@ pub enum JournalError {
     #[error("change {found} does not follow change {after}")]
     Order {
         /// The number before.
-        after: Version,
+        after: Lsn,
         /// The number that does not follow it.
-        found: Version,
+        found: Lsn,
     },
     /// A batch is over a cap. Nothing was written.
     #[error(
@@ -66,7 +66,7 @@ pub enum JournalError {
     },
     /// A change has a value out of its range, such as a size above that of any file. Nothing was written.
     #[error("change {0} could not be read back from the journal")]
-    Unreadable(Version),
+    Unreadable(Lsn),
     /// The disk or the quota is full. Nothing was stored; a later batch may be.
     #[error("no space for the journal {}: {cause}", shown_path(path).display())]
     NoSpace {

@@ -22,7 +22,7 @@
 //! without those before it. The chain ties it to all before. It begins with the id, not the salt, so that the same batches
 //! have the same chain in every file.
 
-use relais_proto::{Decode, Decoder, Encoder, Numbered};
+use relais_proto::{Decode, Decoder, Encoder, LogEntry};
 
 /// Most changes in one batch.
 pub const BATCH_CHANGES: usize = 4096;
@@ -185,9 +185,9 @@ impl BatchHeader {
 }
 
 /// Appends one change. False where it would not come back as it is, which would make the whole journal unreadable.
-pub(super) fn encode_change(change: &Numbered, to: &mut Vec<u8>) -> bool {
+pub(super) fn encode_change(change: &LogEntry, to: &mut Vec<u8>) -> bool {
     let start = to.len();
     change.encode(&mut Encoder::new(to));
     let mut from = Decoder::new(&to[start..]);
-    Numbered::decode(&mut from).is_ok_and(|read| read == *change) && from.is_empty()
+    LogEntry::decode(&mut from).is_ok_and(|read| read == *change) && from.is_empty()
 }

@@ -21,7 +21,7 @@ mod tests;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use relais_proto::{Numbered, Timeline, Version};
+use relais_proto::{LogEntry, Lsn, Timeline};
 
 pub use error::JournalError;
 use file::Named;
@@ -35,10 +35,10 @@ pub trait ChangeLog {
     /// # Errors
     /// Why it was not stored. Where the caller broke the rules (numbers, size) and for [`JournalError::NoSpace`], later
     /// batches may well be taken; after any other error none is until the log is opened anew, and that may find the batch.
-    fn append(&mut self, batch: &[Numbered]) -> Result<(), JournalError>;
+    fn append(&mut self, batch: &[LogEntry]) -> Result<(), JournalError>;
 
     /// The number of the last change that is stored; the default version where there is none.
-    fn last(&self) -> Version;
+    fn last(&self) -> Lsn;
 }
 
 /// A journal file that this process alone has open. It stays locked until this and every copy of its descriptor, also
@@ -62,7 +62,7 @@ impl Journal {
     pub fn open(
         path: &Path,
         id: [u8; 16],
-        each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>,
+        each: &mut dyn FnMut(LogEntry) -> Result<(), JournalError>,
     ) -> Result<Self, JournalError> {
         let file = file::open(path, id)?;
         let found = recover::read(&file, path, id, each)?;
@@ -166,7 +166,7 @@ impl JournalReader {
     /// As [`Journal::open`].
     pub fn read(
         &self,
-        each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>,
+        each: &mut dyn FnMut(LogEntry) -> Result<(), JournalError>,
     ) -> Result<(), JournalError> {
         let found = recover::read_up_to(&self.file, &self.path, self.id, self.end, each)?;
         // Up to here all of it was stored.
@@ -179,11 +179,11 @@ impl JournalReader {
 }
 
 impl ChangeLog for Journal {
-    fn append(&mut self, batch: &[Numbered]) -> Result<(), JournalError> {
+    fn append(&mut self, batch: &[LogEntry]) -> Result<(), JournalError> {
         self.tail.append(batch)
     }
 
-    fn last(&self) -> Version {
+    fn last(&self) -> Lsn {
         self.tail.last()
     }
 }

@@ -9,7 +9,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use relais_proto::{ClusterId, Decode, Decoder, Numbered, Timeline, Version};
+use relais_proto::{ClusterId, Decode, Decoder, LogEntry, Lsn, Timeline};
 
 use super::JournalError;
 use super::format::{
@@ -27,7 +27,7 @@ pub(super) struct End {
     pub key: BatchKey,
     pub at: u64,
     pub chain: Chain,
-    pub last: Version,
+    pub last: Lsn,
     /// The timelines in the file, each with the last change before its first one here.
     pub timelines: Vec<Timeline>,
 }
@@ -39,7 +39,7 @@ impl End {
             key: header.key(),
             at: FILE_HEADER as u64,
             chain: header.chain(),
-            last: Version::default(),
+            last: Lsn::default(),
             timelines: Vec::new(),
         }
     }
@@ -57,7 +57,7 @@ pub(super) struct Found {
 }
 
 /// Whether a change may come right behind another: by one within an epoch, anywhere in a higher one, never with number 0.
-pub(super) fn follows(last: Version, next: Version) -> bool {
+pub(super) fn follows(last: Lsn, next: Lsn) -> bool {
     if next.epoch == last.epoch {
         last.number.checked_add(1) == Some(next.number)
     } else {
@@ -70,7 +70,7 @@ pub(super) fn read(
     file: &File,
     path: &Path,
     id: [u8; 16],
-    each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>,
+    each: &mut dyn FnMut(LogEntry) -> Result<(), JournalError>,
 ) -> Result<Found, JournalError> {
     let size = file.metadata().map_err(|error| JournalError::io(path, error))?.len();
     read_up_to(file, path, id, size, each)
@@ -82,7 +82,7 @@ pub(super) fn read_up_to(
     path: &Path,
     id: [u8; 16],
     size: u64,
-    each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>,
+    each: &mut dyn FnMut(LogEntry) -> Result<(), JournalError>,
 ) -> Result<Found, JournalError> {
     let io_error = |error| JournalError::io(path, error);
     let header = read_header(file, path, size)?;
@@ -161,12 +161,12 @@ fn give_out(
     payload: &[u8],
     path: &Path,
     end: &mut End,
-    each: &mut dyn FnMut(Numbered) -> Result<(), JournalError>,
+    each: &mut dyn FnMut(LogEntry) -> Result<(), JournalError>,
 ) -> Result<(), JournalError> {
     let mut from = Decoder::new(payload);
     let known = end.timelines.last().is_some_and(|known| known.id == header.timeline);
     for n in 0..header.count {
-        let change = Numbered::decode(&mut from)
+        let change = LogEntry::decode(&mut from)
             .map_err(|error| JournalError::damaged(path, end.at, error.to_string()))?;
         let (after, found) = (end.last, change.version);
         if !follows(after, found) {
@@ -177,8 +177,8 @@ fn give_out(
             ));
         }
         if n == 0 && !known {
-            let before = Version { number: found.number.saturating_sub(1), ..found };
-            let after = if after == Version::default() { before } else { after };
+            let before = Lsn { number: found.number.saturating_sub(1), ..found };
+            let after = if after == Lsn::default() { before } else { after };
             end.timelines.push(Timeline { after, id: header.timeline });
         }
         each(change)?;

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use relais_proto::{Numbered, Timeline, Version};
+use relais_proto::{LogEntry, Lsn, Timeline};
 
 use super::JournalError;
 use super::error::is_full;
@@ -80,7 +80,7 @@ impl<S: Storage> Tail<S> {
         self.end.chain
     }
 
-    pub fn last(&self) -> Version {
+    pub fn last(&self) -> Lsn {
         self.end.last
     }
 
@@ -117,7 +117,7 @@ impl<S: Storage> Tail<S> {
         self.failed = true;
     }
 
-    pub fn append(&mut self, batch: &[Numbered]) -> Result<(), JournalError> {
+    pub fn append(&mut self, batch: &[LogEntry]) -> Result<(), JournalError> {
         if self.failed {
             return Err(JournalError::Failed(self.path.clone()));
         }
@@ -134,7 +134,7 @@ impl<S: Storage> Tail<S> {
     }
 
     /// Puts the whole batch, as it will be in the file, into the buffer.
-    fn encode(&mut self, batch: &[Numbered]) -> Result<Chain, JournalError> {
+    fn encode(&mut self, batch: &[LogEntry]) -> Result<Chain, JournalError> {
         let too_large = || JournalError::TooLarge { changes: batch.len() };
         if batch.len() > BATCH_CHANGES {
             return Err(too_large());
@@ -183,7 +183,7 @@ impl<S: Storage> Tail<S> {
     }
 }
 
-fn check_order(mut after: Version, batch: &[Numbered]) -> Result<(), JournalError> {
+fn check_order(mut after: Lsn, batch: &[LogEntry]) -> Result<(), JournalError> {
     for change in batch {
         let found = change.version;
         if !follows(after, found) {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use relais_proto::Header;
+use relais_proto::ContentHeader;
 use relais_proto::limits::PIECE;
 
 /// Where piece `index` of content of `size` bytes lies; empty behind the end.
@@ -12,7 +12,7 @@ pub(super) fn piece_range(index: u64, size: u64) -> Range<u64> {
 }
 
 /// How long the next block has to be, where `left` bytes of the answer have not come.
-pub(super) fn block_length(header: &Header, left: u64) -> u32 {
+pub(super) fn block_length(header: &ContentHeader, left: u64) -> u32 {
     u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size))
 }
 

@@ -7,7 +7,7 @@ use std::thread::Scope;
 
 use log::debug;
 use relais_proto::{
-    Digest, Endpoint, ErrorCode, GetRequest, Header, Mode, Refusal, TreePath, Wanted, limits,
+    ContentHeader, Digest, Endpoint, ErrorCode, GetRequest, Mode, Refusal, TreePath, Wanted, limits,
 };
 
 use super::desk::Desk;
@@ -279,7 +279,7 @@ impl Work<'_, '_> {
     }
 
     /// Takes in what a header says, and tells the caller what is news.
-    fn accept(&mut self, header: &Header, from: SocketAddr) -> Result<(), Stop> {
+    fn accept(&mut self, header: &ContentHeader, from: SocketAddr) -> Result<(), Stop> {
         let known = self.desk.content();
         let is_new = known.is_none();
         let content = exchange::learn(known, header)?;

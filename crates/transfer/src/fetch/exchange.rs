@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use relais_net::Connection;
 use relais_proto::{
-    Digest, GetRequest, Header, Identity, Reply, Request, TreePath, Wanted, limits,
+    ContentHeader, Digest, GetRequest, Identity, Reply, Request, TreePath, Wanted, limits,
 };
 
 use super::Resume;
@@ -43,15 +43,18 @@ pub(super) fn unexpected(reply: &Reply) -> Stop {
 }
 
 /// Asks for content and returns what precedes it. Blocks follow.
-pub(super) fn ask_for_content(to: &mut Connection, get: &GetRequest) -> Result<Header, Stop> {
+pub(super) fn ask_for_content(
+    to: &mut Connection,
+    get: &GetRequest,
+) -> Result<ContentHeader, Stop> {
     match ask(to, &Request::Get(get.clone()))? {
-        Reply::Header(header) => check_header(get, header),
+        Reply::ContentHeader(header) => check_header(get, header),
         other => Err(unexpected(&other)),
     }
 }
 
 /// Checks that the server sends what was asked for.
-fn check_header(get: &GetRequest, header: Header) -> Result<Header, Stop> {
+fn check_header(get: &GetRequest, header: ContentHeader) -> Result<ContentHeader, Stop> {
     let rest = header.size.saturating_sub(get.offset);
     if header.offset != get.offset {
         return Err(Stop::bad_value("offset", header.offset));
@@ -116,7 +119,7 @@ pub(super) fn wanted(content: Option<&Resume>) -> Wanted {
 }
 
 /// What is known of the content once a server has accepted the request for it.
-pub(super) fn learn(known: Option<Resume>, header: &Header) -> Result<Resume, Stop> {
+pub(super) fn learn(known: Option<Resume>, header: &ContentHeader) -> Result<Resume, Stop> {
     let identity: Option<Identity> = Some(header.identity);
     let Some(known) = known else {
         return Ok(Resume {

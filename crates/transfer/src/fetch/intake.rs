@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use relais_net::{Connection, Pace};
+use relais_net::{Connection, MinimumThroughput};
 use relais_proto::limits::PIECE;
-use relais_proto::{Digest, FrameType, Header, Reply, WireError};
+use relais_proto::{ContentHeader, Digest, FrameType, Reply, WireError};
 
 use super::FetchError;
 use super::blocks::{block_length, piece_range};
@@ -33,7 +33,7 @@ const SLOW: Duration = Duration::from_millis(200);
 /// the bytes that came, also where it fails.
 pub(super) fn take_in<'env>(
     from: &mut Connection,
-    header: &Header,
+    header: &ContentHeader,
     desk: &'env Desk<'env>,
     hashing: &mut Hashing<'_, 'env>,
     moved: &mut u64,
@@ -65,7 +65,7 @@ struct Intake<'a, 'scope, 'env> {
     filled: usize,
     /// Bytes to ask for at once.
     step: usize,
-    pace: Pace,
+    pace: MinimumThroughput,
     /// Bytes that the pace has not been told of.
     untold: u64,
     last_look: Instant,
@@ -74,7 +74,7 @@ struct Intake<'a, 'scope, 'env> {
 
 impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
     fn new(
-        header: &Header,
+        header: &ContentHeader,
         desk: &'env Desk<'env>,
         hashing: &'a mut Hashing<'scope, 'env>,
     ) -> Self {
@@ -92,7 +92,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
             unwritten: 0,
             filled: 0,
             step: READ_LEAST,
-            pace: Pace::new(now),
+            pace: MinimumThroughput::new(now),
             untold: 0,
             last_look: now,
             last_write: now,
@@ -113,7 +113,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
     fn blocks(
         &mut self,
         from: &mut Connection,
-        header: &Header,
+        header: &ContentHeader,
         moved: &mut u64,
     ) -> Result<(), Stop> {
         let mut left = header.length;

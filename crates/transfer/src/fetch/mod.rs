@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use relais_net::Connection;
-use relais_proto::{Digest, Endpoint, FileTime, Identity, Mode, TreePath, Version};
+use relais_proto::{Digest, Endpoint, FileTime, Identity, Lsn, Mode, TreePath};
 
 use crate::Ranges;
 use desk::Desk;
@@ -128,7 +128,7 @@ pub struct Resume {
     /// Names the content on one server's disk while its digest is not known.
     pub identity: Option<Identity>,
     /// The put that made the content.
-    pub version: Option<Version>,
+    pub version: Option<Lsn>,
     /// The bytes that are in the part file.
     pub good: Ranges,
 }
@@ -143,7 +143,7 @@ pub struct Fetched {
     /// Permission bits.
     pub mode: Mode,
     /// The put that made it.
-    pub version: Option<Version>,
+    pub version: Option<Lsn>,
     /// Its digest; the part file was checked against it.
     pub digest: Digest,
     /// Bytes of content that came in during this fetch.

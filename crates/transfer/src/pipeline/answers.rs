@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use relais_net::Connection;
 use relais_proto::{
-    Digest, Endpoint, EntriesPage, ErrorCode, Header, Kind, Refusal, Reply, Request, TreePath,
-    WireError, limits,
+    ContentHeader, Digest, Endpoint, EntriesPage, ErrorCode, Kind, Refusal, Reply, Request,
+    TreePath, WireError, limits,
 };
 
 use super::content::{check_header, take_in, unexpected};
@@ -54,7 +54,7 @@ impl Work<'_> {
             {
                 self.finish(Answer::Details { entry, digest: Some(digest) })
             }
-            (Request::Get(_), Reply::Header(header)) => self.content(from, &header),
+            (Request::Get(_), Reply::ContentHeader(header)) => self.content(from, &header),
             (Request::Get(_) | Request::Hash(_), Reply::Elsewhere { holders }) => {
                 self.lacking(holders)
             }
@@ -111,7 +111,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn content(&mut self, from: &mut Connection, header: &Header) -> Result<(), Stop> {
+    fn content(&mut self, from: &mut Connection, header: &ContentHeader) -> Result<(), Stop> {
         check_header(header)?;
         let too_large = header.size > SMALL;
         if too_large {
@@ -131,7 +131,7 @@ impl Work<'_> {
     }
 
     /// All of the content lies in the buffer.
-    fn whole(&mut self, header: &Header, digest: Digest) -> Result<(), Stop> {
+    fn whole(&mut self, header: &ContentHeader, digest: Digest) -> Result<(), Stop> {
         let length = usize::try_from(header.length).unwrap_or(usize::MAX).min(self.buffer.len());
         if *blake3::hash(&self.buffer[..length]).as_bytes() != digest.0 {
             let path = self

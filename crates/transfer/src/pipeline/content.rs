@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use relais_net::{Connection, Pace};
-use relais_proto::{Digest, FrameType, Header, Refusal, Reply, WireError};
+use relais_net::{Connection, MinimumThroughput};
+use relais_proto::{ContentHeader, Digest, FrameType, Refusal, Reply, WireError};
 
 use super::SMALL;
 use super::error::Stop;
@@ -15,7 +15,7 @@ const LEAST_ROOM: usize = 64 * 1024;
 pub(super) type Ended = Result<Digest, Refusal>;
 
 /// Checks that the server sends what was asked for: the begin of the content, as much of it as is small.
-pub(super) fn check_header(header: &Header) -> Result<(), Stop> {
+pub(super) fn check_header(header: &ContentHeader) -> Result<(), Stop> {
     if header.offset != 0 {
         return Err(Stop::bad_value("offset", header.offset));
     }
@@ -29,12 +29,12 @@ pub(super) fn check_header(header: &Header) -> Result<(), Stop> {
 /// bytes that came, also where it fails.
 pub(super) fn take_in(
     from: &mut Connection,
-    header: &Header,
+    header: &ContentHeader,
     buffer: &mut Vec<u8>,
     came: &mut u64,
 ) -> Result<Ended, Stop> {
     let now = Instant::now();
-    let (mut pace, until) = (Pace::new(now), now + crate::retry::PATIENCE);
+    let (mut pace, until) = (MinimumThroughput::new(now), now + crate::retry::PATIENCE);
     let mut left = header.length;
     let (mut filled, mut untold) = (0, 0);
     while left > 0 {

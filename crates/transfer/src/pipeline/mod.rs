@@ -18,7 +18,7 @@ mod tests;
 use std::net::SocketAddr;
 
 use relais_proto::{
-    ChangeId, Digest, Entry, Header, PutRequest, Refusal, TreePath, Version, limits,
+    ChangeId, ContentHeader, Digest, Entry, Lsn, PutRequest, Refusal, TreePath, limits,
 };
 
 use crate::fetch::Sessions;
@@ -86,7 +86,7 @@ pub enum Answer<'a> {
     /// The whole content of a file.
     Content {
         /// What the server said of it.
-        header: &'a Header,
+        header: &'a ContentHeader,
         /// The content.
         bytes: &'a [u8],
         /// Its digest.
@@ -95,12 +95,12 @@ pub enum Answer<'a> {
     /// The file has more than [`SMALL`] bytes: fetch it on its own.
     TooLarge {
         /// What the server said of it.
-        header: &'a Header,
+        header: &'a ContentHeader,
     },
     /// The change is made.
     Committed {
         /// Its number.
-        version: Version,
+        version: Lsn,
         /// How many slaves' disks hold it.
         copies: u16,
     },

@@ -10,7 +10,7 @@ use std::io::IoSlice;
 use std::rc::Rc;
 use std::time::Instant;
 
-use relais_net::{Pace, Socket};
+use relais_net::{MinimumThroughput, Socket};
 use relais_proto::{FrameHeader, FrameType, HEADER_LEN, Request, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -55,7 +55,7 @@ pub(super) struct Outbox {
     queued: u64,
     sent: u64,
     /// Runs while the socket takes no more and nothing comes in.
-    pace: Option<Pace>,
+    pace: Option<MinimumThroughput>,
 }
 
 impl Outbox {
@@ -192,7 +192,7 @@ impl Outbox {
     fn stalled(&mut self, sent: usize) -> Result<(), Stop> {
         let now = Instant::now();
         self.pace
-            .get_or_insert_with(|| Pace::new(now))
+            .get_or_insert_with(|| MinimumThroughput::new(now))
             .moved(sent as u64, now)
             .map_err(|e| Stop::Lost(e.to_string()))
     }

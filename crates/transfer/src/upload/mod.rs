@@ -24,7 +24,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 
-use relais_proto::{ChangeId, Digest, Expect, FileTime, Mode, TreePath, Version};
+use relais_proto::{ChangeId, Digest, Expect, FileTime, Lsn, Mode, TreePath};
 
 use crate::fetch::Sessions;
 use body::Body;
@@ -62,7 +62,7 @@ pub struct Target<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// Number of the change.
-    pub version: Version,
+    pub version: Lsn,
     /// How many slaves' disks hold it.
     pub copies: u16,
     /// Digest of the content.

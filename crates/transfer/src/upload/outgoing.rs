@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
-use relais_net::{Connection, Pace};
+use relais_net::{Connection, MinimumThroughput};
 use relais_proto::{FrameHeader, FrameType, encode_frame, limits};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -22,14 +22,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Watches that a server takes bytes, or says that it lives: one that does neither for [`limits::SILENCE`] is left, as one is
 /// from which nothing comes.
 struct Taken {
-    pace: Pace,
+    pace: MinimumThroughput,
     last: Instant,
 }
 
 impl Taken {
     fn new() -> Self {
         let now = Instant::now();
-        Self { pace: Pace::new(now), last: now }
+        Self { pace: MinimumThroughput::new(now), last: now }
     }
 
     /// So many bytes were taken just now; for none of them the server is listened to.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use relais_net::Connection;
-use relais_proto::{Digest, Reply, Request, Version, limits};
+use relais_proto::{Digest, Lsn, Reply, Request, limits};
 
 use super::body::Body;
 use super::digest::Hashing;
@@ -25,7 +25,7 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 /// What a server has stored, as it says.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Commit {
-    pub version: Version,
+    pub version: Lsn,
     pub copies: u16,
     pub digest: Option<Digest>,
     pub current: bool,

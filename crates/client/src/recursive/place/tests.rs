@@ -21,10 +21,10 @@ fn path(text: &str) -> TreePath {
     TreePath::new(text).unwrap()
 }
 
-fn header(executable: bool) -> Header {
+fn header(executable: bool) -> ContentHeader {
     let mode = Mode::new(if executable { 0o750 } else { 0o640 });
     let (mtime, identity) = (FileTime { seconds: 5, nanos: 7 }, Identity([0; 16]));
-    Header {
+    ContentHeader {
         size: 1,
         offset: 0,
         length: 1,

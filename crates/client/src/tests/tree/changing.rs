@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use relais_net::Connection;
 use relais_proto::{
-    ChangeId, Digest, Entry, ErrorCode, Expect, FrameType, Kind, Mode, PutRequest, Refusal, Reply,
-    Request, TreePath, Version,
+    ChangeId, Digest, Entry, ErrorCode, Expect, FrameType, Kind, Lsn, Mode, PutRequest, Refusal,
+    Reply, Request, TreePath,
 };
 
 use super::super::fake::send;
@@ -150,7 +150,7 @@ type Below = Vec<(String, Option<Vec<u8>>)>;
 impl State {
     pub(super) fn entry(&self, path: &TreePath) -> Option<Entry> {
         let (key, name) = (path.as_str(), path.last().unwrap_or_default().to_owned());
-        let version = |number: u64| Some(Version { epoch: 1, number });
+        let version = |number: u64| Some(Lsn { epoch: 1, number });
         let inside = format!("{key}/");
         let changed = self.versions.get(key).copied();
         if let Some(bytes) = self.files.get(key) {
@@ -237,7 +237,7 @@ impl State {
 }
 
 fn committed(number: u64, digest: Option<Digest>, current: bool) -> Reply {
-    let version = Version { epoch: 1, number };
+    let version = Lsn { epoch: 1, number };
     Reply::Committed { version, copies: 1, mark: version, digest, current }
 }
 

@@ -1,7 +1,7 @@
 //! The order's part in a recovery: slaves are fenced off first, then it goes on from another ledger.
 
 use log::warn;
-use relais_cluster::{Event, Ledger};
+use relais_cluster::{Event, MasterState};
 use relais_proto::LinkMessage;
 use relais_state::JournalError;
 
@@ -40,7 +40,7 @@ impl Engine {
     ///
     /// # Errors
     /// That the ledger could not be written down; the recovery is given up then.
-    pub fn recovered(&mut self, ledger: Ledger) -> Result<(), StoreError> {
+    pub fn recovered(&mut self, ledger: MasterState) -> Result<(), StoreError> {
         let kept = self.store.keep(&ledger, self.core.time_ms());
         if kept.is_ok() {
             (self.order, self.tape) = super::begin(ledger, self.store.folders());

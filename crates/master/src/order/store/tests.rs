@@ -7,7 +7,7 @@ use super::*;
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
-fn change(number: u64) -> Numbered {
+fn change(number: u64) -> LogEntry {
     let name = format!("f{}", number % 7);
     let change = Change::Put {
         path: TreePath::new(name).unwrap(),
@@ -18,8 +18,8 @@ fn change(number: u64) -> Numbered {
     };
     let mut id = [0; 16];
     id[..8].copy_from_slice(&number.to_be_bytes());
-    Numbered {
-        version: Version { epoch: 1, number },
+    LogEntry {
+        version: Lsn { epoch: 1, number },
         id: ChangeId(id),
         time_ms: 100 * DAY + number,
         change,
@@ -29,7 +29,7 @@ fn change(number: u64) -> Numbered {
 /// A store as it goes on while a master runs.
 struct Running {
     store: Store,
-    ledger: Ledger,
+    ledger: MasterState,
 }
 
 impl Running {
@@ -40,7 +40,7 @@ impl Running {
     }
 
     fn make(&mut self, numbers: std::ops::RangeInclusive<u64>) {
-        let batch: Vec<Numbered> = numbers.map(change).collect();
+        let batch: Vec<LogEntry> = numbers.map(change).collect();
         self.store.append(&batch).unwrap();
         batch.into_iter().for_each(|numbered| drop(self.ledger.apply(numbered)));
     }
@@ -51,7 +51,7 @@ impl Running {
 }
 
 /// All that shows of a ledger, the order of its maps aside.
-fn shown(ledger: &Ledger) -> String {
+fn shown(ledger: &MasterState) -> String {
     let mut ids: Vec<_> = ledger.ids().collect();
     ids.sort_unstable();
     let entries: Vec<_> = ledger.tree().iter().collect();
@@ -153,7 +153,7 @@ fn a_journal_is_long_by_its_age_or_size() {
 fn ids_are_known_for_seven_days_at_least() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = Running::open(folder.path());
-    let known = |ledger: &Ledger| {
+    let known = |ledger: &MasterState| {
         (1..=6).filter(|number| ledger.number_of(change(*number).id).is_some()).collect::<Vec<_>>()
     };
     running.make(1..=3);
@@ -162,7 +162,7 @@ fn ids_are_known_for_seven_days_at_least() {
     drop(running);
     let mut running = Running::open(folder.path());
     running.make(4..=6);
-    running.ledger.shorten(Version { epoch: 1, number: 3 });
+    running.ledger.shorten(Lsn { epoch: 1, number: 3 });
     running.shorten(107 * DAY + 3);
     assert_eq!(
         known(&running.ledger),

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use log::{error, info, warn};
-use relais_cluster::replica::{Event, Listing, Stray, compare};
-use relais_cluster::{Content, Entry, Standing, timeline};
-use relais_proto::{Digest, Expect, Kind, TreePath, Version};
+use relais_cluster::replica::{DivergentEntry, Event, Listing, compare};
+use relais_cluster::{Content, Entry, ReplicaPosition, timeline};
+use relais_proto::{Digest, Expect, Kind, Lsn, TreePath};
 
 use super::carry::{check_free, take_away};
 use super::disk::Steps;
@@ -22,15 +22,15 @@ const FORMER: &str = "a change that the cluster does not know had replaced this,
 /// What a slave has from changes that are not part of the master's history.
 struct Branch<'a> {
     /// The last change that is part of both histories.
-    fork: Version,
+    fork: Lsn,
     /// Where the slave's history ends.
-    end: &'a Standing,
+    end: &'a ReplicaPosition,
 }
 
 impl Branch<'_> {
     /// The lines of a note about content of the branch.
     fn details(&self, content: &Content) -> String {
-        let Standing { applied, chain, .. } = self.end;
+        let ReplicaPosition { applied, chain, .. } = self.end;
         format!(
             "\ndigest: {}\nchange: {}\nbranch: {applied} {}",
             content.digest,
@@ -44,7 +44,7 @@ impl Branch<'_> {
 pub(super) struct Offered {
     pub path: TreePath,
     /// The file, and the change that it replaces, where it lies in the place of a file that the tree has.
-    pub edit: Option<(Stored, Version)>,
+    pub edit: Option<(Stored, Lsn)>,
     /// Further lines for the note, should it be refused.
     pub details: String,
 }
@@ -54,7 +54,7 @@ impl Follower {
     pub(super) fn adopt(
         &mut self,
         listing: &Listing,
-        standing: &Standing,
+        standing: &ReplicaPosition,
         store: &Store,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogueError> {
@@ -114,7 +114,7 @@ fn take_over(
     let entries: Vec<(TreePath, Entry)> =
         own.iter().filter_map(|(path, row)| Some((path.clone(), row.tree_entry()?))).collect();
     let found = compare(entries.iter().map(|(path, entry)| (path, entry)), branch.fork, listing);
-    let wanted: HashMap<Version, Digest> = found
+    let wanted: HashMap<Lsn, Digest> = found
         .come
         .iter()
         .filter_map(|(_, entry)| entry.content)
@@ -123,7 +123,7 @@ fn take_over(
     let coming: HashMap<&TreePath, &Entry> =
         found.come.iter().map(|(path, entry)| (path, entry)).collect();
     // What is removed may have to get its place back: the sweeper must not take it for something that is settled.
-    let unsettled = Version { number: listing.mark.number + 1, ..listing.mark };
+    let unsettled = Lsn { number: listing.mark.number + 1, ..listing.mark };
     let mut offered = Vec::new();
     for stray in &found.strays {
         let there = coming.get(&stray.path).copied();
@@ -188,9 +188,9 @@ fn take_over(
 fn take_stray(
     steps: &mut Steps<'_>,
     store: &Store,
-    stray: &Stray,
+    stray: &DivergentEntry,
     there: Option<&Entry>,
-    mark: Version,
+    mark: Lsn,
     branch: &Branch<'_>,
 ) -> Result<Option<Offered>, Failed> {
     let path = &stray.path;
@@ -205,7 +205,7 @@ fn take_stray(
             store.unnumber(path)?;
             return Ok(Some(Offered { path: path.clone(), edit: None, details }));
         }
-        (Some(Expect::Version(base)), Some(row)) => {
+        (Some(Expect::Lsn(base)), Some(row)) => {
             if steps.look(path)?.is_some_and(|meta| row.is_former(&meta)) {
                 let edit = Some((row, base));
                 return Ok(Some(Offered { path: path.clone(), edit, details }));
@@ -251,9 +251,9 @@ fn go(
     store: &Store,
     path: &TreePath,
     content: Option<&Content>,
-    wanted: &HashMap<Version, Digest>,
+    wanted: &HashMap<Lsn, Digest>,
     stays: bool,
-    mark: Version,
+    mark: Lsn,
 ) -> Result<Option<StagedName>, Failed> {
     let Some(content) = content else {
         check_free(store, path)?;
@@ -289,7 +289,7 @@ fn come_folder(
     store: &Store,
     path: &TreePath,
     entry: &Entry,
-    mark: Version,
+    mark: Lsn,
 ) -> Result<(), Failed> {
     let row = store.row(path)?;
     if row.is_some_and(|row| row.entry.kind == Kind::File) {

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use log::{debug, error, warn};
-use relais_cluster::replica::{Event, Lack};
-use relais_cluster::{Content, Entry, Standing, Told};
-use relais_proto::{Change, ChangeId, Kind, Mode, TreePath, Version};
+use relais_cluster::replica::{Event, MissingContent};
+use relais_cluster::{CommittedEntry, Content, Entry, ReplicaPosition};
+use relais_proto::{Change, ChangeId, Kind, Lsn, Mode, TreePath};
 use relais_tree::{Meta, MetaKind};
 
 use super::disk::Steps;
@@ -21,11 +21,11 @@ use crate::staging::StagedName;
 #[derive(Debug, Default)]
 struct Outcome {
     /// Contents that are not here.
-    lacks: Vec<Version>,
+    lacks: Vec<Lsn>,
     /// Contents that were staged here and could not be placed.
-    failed: Vec<Version>,
+    failed: Vec<Lsn>,
     /// Contents that should have been here and were lost.
-    missing: Vec<Lack>,
+    missing: Vec<MissingContent>,
     /// What has its name: nothing staged is needed for it any more.
     used: Vec<ChangeId>,
     /// What has a mode that was set by hand and is not decided yet.
@@ -54,8 +54,8 @@ impl Follower {
     /// carried out: the order goes on without it.
     pub(super) fn carry(
         &mut self,
-        changes: &[Told],
-        standing: &Standing,
+        changes: &[CommittedEntry],
+        standing: &ReplicaPosition,
         store: &Store,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogueError> {
@@ -102,7 +102,7 @@ impl Follower {
             }
         };
         // A crash may have left what one of these has removed.
-        let removes = |told: &Told| {
+        let removes = |told: &CommittedEntry| {
             matches!(told.numbered.change, Change::Remove { .. } | Change::Move { .. })
         };
         self.litter |= changes.iter().any(removes);
@@ -125,7 +125,7 @@ impl Follower {
     }
 
     /// Frees what lies staged for changes that were made meanwhile through another slave, or on another connection.
-    fn free_staged(&self, changes: &[Told]) {
+    fn free_staged(&self, changes: &[CommittedEntry]) {
         // What this process still has a use for frees itself.
         let made: HashSet<ChangeId> = changes
             .iter()
@@ -143,8 +143,8 @@ impl Follower {
     }
 
     /// For each change the file that is staged for it here.
-    fn staged_for_all(&self, changes: &[Told]) -> Vec<Option<StagedName>> {
-        let of = |told: &Told| {
+    fn staged_for_all(&self, changes: &[CommittedEntry]) -> Vec<Option<StagedName>> {
+        let of = |told: &CommittedEntry| {
             let content = content_of(&told.numbered.change, told.numbered.version)?;
             self.staged_for(told.numbered.id, &content)
         };
@@ -153,7 +153,7 @@ impl Follower {
 }
 
 /// The content that a put brings.
-pub(super) fn content_of(change: &Change, version: Version) -> Option<Content> {
+pub(super) fn content_of(change: &Change, version: Lsn) -> Option<Content> {
     match change {
         Change::Put { size, digest, mtime, .. } => {
             Some(Content { put: version, digest: *digest, size: *size, mtime: *mtime })
@@ -166,7 +166,7 @@ pub(super) fn content_of(change: &Change, version: Version) -> Option<Content> {
 fn one(
     steps: &mut Steps<'_>,
     store: &Store,
-    told: &Told,
+    told: &CommittedEntry,
     staged: Option<&StagedName>,
     unsynced: &Unsynced,
     out: &mut Outcome,
@@ -205,7 +205,7 @@ fn one(
     Ok(store.note_change(id, Commit::from(&told.numbered))?)
 }
 
-fn say(version: Version, path: &TreePath, why: &str) {
+fn say(version: Lsn, path: &TreePath, why: &str) {
     warn!("change {version} is not applied here at {path}: {why}; it is tried again");
 }
 
@@ -237,7 +237,7 @@ fn attempt(
 /// Records a change that the disk does not take.
 fn record(
     store: &Store,
-    told: &Told,
+    told: &CommittedEntry,
     staged: bool,
     why: &str,
     out: &mut Outcome,
@@ -267,7 +267,7 @@ fn record_restored(
     store: &Store,
     path: &TreePath,
     entry: Option<&Entry>,
-    version: Version,
+    version: Lsn,
     why: &str,
     out: &mut Outcome,
 ) -> Result<(), Failed> {
@@ -295,7 +295,7 @@ struct Batch<'a, 'b> {
 }
 
 impl Batch<'_, '_> {
-    fn apply(&mut self, told: &Told, staged: Option<&StagedName>) -> Result<(), Failed> {
+    fn apply(&mut self, told: &CommittedEntry, staged: Option<&StagedName>) -> Result<(), Failed> {
         let (version, id) = (told.numbered.version, told.numbered.id);
         match &told.numbered.change {
             Change::Put { path, mode, .. } => {
@@ -322,7 +322,7 @@ impl Batch<'_, '_> {
         content: Content,
         id: ChangeId,
         staged: Option<&StagedName>,
-        told: &Told,
+        told: &CommittedEntry,
     ) -> Result<(), Failed> {
         check_free(self.store, path)?;
         // Content is not fetched for a folder that cannot be made.
@@ -372,7 +372,7 @@ impl Batch<'_, '_> {
     }
 
     /// The mode of what is at a path, and of what is kept there until the content comes.
-    fn set_mode(&mut self, path: &TreePath, version: Version, mode: Mode) -> Result<(), Failed> {
+    fn set_mode(&mut self, path: &TreePath, version: Lsn, mode: Mode) -> Result<(), Failed> {
         let (row, kept) = self.steps.rows(self.store, path)?;
         self.store.renumber(path, version)?;
         self.store.set_mode(path, mode)?;
@@ -403,7 +403,7 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
-    fn make_folder(&mut self, path: &TreePath, version: Version, mode: Mode) -> Result<(), Failed> {
+    fn make_folder(&mut self, path: &TreePath, version: Lsn, mode: Mode) -> Result<(), Failed> {
         check_free(self.store, path)?;
         let row = self.store.row(path)?;
         if row.is_some_and(|row| row.entry.kind == Kind::File) {
@@ -422,7 +422,7 @@ impl Batch<'_, '_> {
         Ok(self.store.put_entry(path, &entry, meta.as_ref(), &[])?)
     }
 
-    fn remove(&mut self, path: &TreePath, version: Version) -> Result<(), Failed> {
+    fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<(), Failed> {
         check_free(self.store, path)?;
         let (row, kept) = self.steps.rows(self.store, path)?;
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
@@ -433,7 +433,7 @@ impl Batch<'_, '_> {
         Ok(self.store.remove(path)?)
     }
 
-    fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Version) -> Result<(), Failed> {
+    fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Lsn) -> Result<(), Failed> {
         check_free(self.store, from)?;
         check_free(self.store, to)?;
         let (row, kept) = self.steps.rows(self.store, from)?;
@@ -519,7 +519,7 @@ impl Batch<'_, '_> {
         &mut self,
         path: &TreePath,
         entry: Option<&Entry>,
-        version: Version,
+        version: Lsn,
     ) -> Result<(), Failed> {
         let Some(entry) = entry else { return self.remove(path, version) };
         let Some(content) = entry.content else {
@@ -528,7 +528,7 @@ impl Batch<'_, '_> {
         check_free(self.store, path)?;
         let (row, kept) = self.steps.rows(self.store, path)?;
         let there = self.steps.clear(path, row.as_ref(), kept.as_ref())?;
-        let has = |put: Option<Version>| there && put == Some(content.put);
+        let has = |put: Option<Lsn>| there && put == Some(content.put);
         if row.as_ref().is_some_and(|row| row.here && has(row.content))
             || kept.as_ref().is_some_and(|kept| has(Some(kept.content.put)))
         {
@@ -566,7 +566,7 @@ pub(super) fn take_away(
     steps: &mut Steps<'_>,
     store: &Store,
     path: &TreePath,
-    version: Version,
+    version: Lsn,
 ) -> Result<(), Failed> {
     let Some(meta) = steps.look(path)? else { return Ok(()) };
     if meta.kind == MetaKind::Folder {

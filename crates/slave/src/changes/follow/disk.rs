@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use log::{debug, error, warn};
 use relais_cluster::Content;
-use relais_proto::{Change, Digest, Kind, Mode, TreePath, Version};
+use relais_proto::{Change, Digest, Kind, Lsn, Mode, TreePath};
 use relais_tree::{
     Folder, Meta, MetaKind, OpenFile, TreeError, Unserved, hash_file, set_mode, set_times,
 };
@@ -138,7 +138,7 @@ impl<'a> Steps<'a> {
     pub fn apply(
         &mut self,
         change: &Change,
-        version: Version,
+        version: Lsn,
         staged: Option<&StagedName>,
     ) -> Result<Option<Meta>, TreeError> {
         let applied = self.with_applier(|applier| applier.apply(change, version, staged))?;
@@ -225,14 +225,14 @@ impl<'a> Steps<'a> {
     }
 
     /// Takes a file away that the catalogue knows, in a way that can be taken back.
-    pub fn remove(&mut self, path: &TreePath, version: Version) -> Result<(), Failed> {
+    pub fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<(), Failed> {
         let change = Change::Remove { path: path.clone(), recursive: true };
         self.apply(&change, version, None).map_err(Failed::at(path)).map(drop)
     }
 
     /// Takes a folder away with all that the catalogue knows below it; what it does not know is quarantined. A folder that holds a mount
     /// point, or one that cannot be read, stays: what lies there is no part of the tree, and would go with it.
-    pub fn remove_folder(&mut self, path: &TreePath, version: Version) -> Result<(), Failed> {
+    pub fn remove_folder(&mut self, path: &TreePath, version: Lsn) -> Result<(), Failed> {
         if self.look(path)?.is_none() {
             return Ok(());
         }

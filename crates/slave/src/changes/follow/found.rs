@@ -7,11 +7,9 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
-use relais_cluster::Asked;
+use relais_cluster::ChangeRequest;
 use relais_cluster::replica::{Event, lack_of_entry};
-use relais_proto::{
-    Change, ChangeId, Digest, Expect, FileTime, Kind, Mode, Scrub, TreePath, Version,
-};
+use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, Kind, Lsn, Mode, Scrub, TreePath};
 use relais_tree::Meta;
 
 use super::adopt::Offered;
@@ -57,10 +55,10 @@ enum What {
     /// Only the mode is another.
     Mode {
         mode: Mode,
-        base: Version,
+        base: Lsn,
     },
     Removal {
-        base: Version,
+        base: Lsn,
     },
 }
 
@@ -72,7 +70,7 @@ struct Find {
 }
 
 impl Find {
-    fn asked(&self, id: ChangeId) -> Asked {
+    fn asked(&self, id: ChangeId) -> ChangeRequest {
         let path = self.path.clone();
         let (change, expect) = match &self.what {
             What::File { meta, mtime, digest, mode, expect } => {
@@ -87,14 +85,14 @@ impl Find {
             }
             What::Folder { mode } => (Change::MakeFolder { path, mode: *mode }, Expect::Any),
             What::Mode { mode, base } => {
-                (Change::SetMode { path, mode: *mode }, Expect::Version(*base))
+                (Change::SetMode { path, mode: *mode }, Expect::Lsn(*base))
             }
             // One by one, and what is below a folder before it: so nothing goes that has come meanwhile.
             What::Removal { base } => {
-                (Change::Remove { path, recursive: false }, Expect::Version(*base))
+                (Change::Remove { path, recursive: false }, Expect::Lsn(*base))
             }
         };
-        Asked { id, change, expect, keep_mode: false }
+        ChangeRequest { id, change, expect, keep_mode: false }
     }
 }
 
@@ -105,7 +103,7 @@ struct Edit {
     /// The mode on the disk.
     mode: Mode,
     /// The last change to the path when that was noticed.
-    base: Version,
+    base: Lsn,
     ordered: bool,
 }
 
@@ -133,7 +131,7 @@ pub(super) struct Finds {
     scrubbing: HashMap<TreePath, Identifying>,
     progress: Scrub,
     /// Contents that were damaged and are fetched again.
-    repairing: Vec<Version>,
+    repairing: Vec<Lsn>,
     /// What of the progress was noted last, and when.
     noted: Option<(Instant, Scrub)>,
     /// Files that readers have found damaged, to be read soon.
@@ -160,7 +158,7 @@ impl Finds {
         let asked = find.asked(id);
         self.by_id.insert(id, find);
         self.by_path.insert(path, id);
-        Some(Event::Asked { session: None, asked, copies: 0 })
+        Some(Event::ChangeRequest { session: None, asked, copies: 0 })
     }
 
     /// Takes over what a branch has.
@@ -174,7 +172,7 @@ impl Finds {
                     mtime: row.entry.mtime,
                     digest,
                     mode: row.entry.mode,
-                    expect: Expect::Version(base),
+                    expect: Expect::Lsn(base),
                 };
                 self.waiting.insert(path.clone(), what);
             }
@@ -227,7 +225,7 @@ impl Finds {
         let due = self.by_id.iter_mut().filter(|(_, find)| find.offered.elapsed() >= after);
         let again = due.map(|(id, find)| {
             find.offered = Instant::now();
-            Event::Asked { session: None, asked: find.asked(*id), copies: 0 }
+            Event::ChangeRequest { session: None, asked: find.asked(*id), copies: 0 }
         });
         again.collect()
     }
@@ -599,7 +597,7 @@ impl Follower {
         path: TreePath,
         mode: Mode,
         row: &Stored,
-        base: Version,
+        base: Lsn,
         meta: &Meta,
         store: &Store,
         events: &mut VecDeque<Event>,
@@ -706,7 +704,7 @@ impl Follower {
                 mtime,
                 digest,
                 mode: wanted_mode(&row, edit.mode),
-                expect: Expect::Version(edit.base),
+                expect: Expect::Lsn(edit.base),
             };
             let event = self.finds.add(of.path.clone(), what);
             self.late.extend(event);

@@ -24,9 +24,9 @@ use relais_cluster::Room;
 use relais_cluster::record::ReplicaRecorder;
 use relais_cluster::replica::{self, Action, Event, Replica, in_service};
 use relais_proto::{
-    ChangeId, ErrorCode, FolderId, Mark, Refusal, SlaveId, ToSlave, TreePart, TreePath, Version,
+    ChangeId, ErrorCode, FolderId, Lsn, Refusal, SlaveId, ToSlave, TreePart, TreePath,
 };
-use relais_state::Tape;
+use relais_state::Recording;
 use relais_tree::{Folder, TreeError};
 
 use self::answers::Answers;
@@ -80,7 +80,7 @@ pub struct Follower {
     answers: Answers,
     replica: Replica,
     /// All that the replica is given and does, where somebody wants that.
-    tape: Tape<ReplicaRecorder>,
+    tape: Recording<ReplicaRecorder>,
     office: Office,
     backlog: Vec<Inbound>,
     fetchers: Fetchers,
@@ -99,7 +99,7 @@ pub struct Follower {
     known: HashSet<ChangeId>,
     finds: Finds,
     /// Sessions that want to know who holds a content.
-    wanted: HashMap<Version, Vec<u64>>,
+    wanted: HashMap<Lsn, Vec<u64>>,
     /// What came up beside the events, for the next round.
     late: VecDeque<Event>,
     /// What the replica is told before anything else.
@@ -148,7 +148,7 @@ impl Follower {
         board.announce(standing.applied);
         board.set_mark(standing.applied);
         let (lacks, ids) = (store.lacking()?, staged.keys().copied().collect());
-        let tape = Tape::start(&format!("slave-{slave}"), |to| {
+        let tape = Recording::start(&format!("slave-{slave}"), |to| {
             ReplicaRecorder::begin(slave, folder, &standing, &lacks, &ids, to)
         });
         let replica = Replica::new(slave, folder, standing, lacks, ids);
@@ -325,7 +325,7 @@ impl Follower {
         &mut self,
         session: replica::Session,
         id: ChangeId,
-        version: Version,
+        version: Lsn,
         copies: u16,
         store: &Store,
     ) -> Result<Answer, CatalogueError> {
@@ -534,7 +534,7 @@ fn give_back(
     Ok(())
 }
 
-fn too_few(version: Version, copies: u16) -> Refusal {
+fn too_few(version: Lsn, copies: u16) -> Refusal {
     let disks = if copies == 1 { "disk has" } else { "disks have" };
     Refusal::new(
         relais_proto::ErrorCode::TooFewCopies,
@@ -586,7 +586,7 @@ impl Failed {
 }
 
 /// A mark for readers who meet what is about to be noted.
-fn announce(board: &Board, mark: Mark) {
+fn announce(board: &Board, mark: Lsn) {
     board.announce(mark.max(board.mark()));
 }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use log::{error, warn};
 use relais_cluster::replica::{Blame, Event};
 use relais_cluster::{Content, Entry};
-use relais_proto::{ChangeId, TreePath, Version};
+use relais_proto::{ChangeId, Lsn, TreePath};
 use relais_tree::Meta;
 
 use super::carry::check_free;
@@ -75,7 +75,7 @@ impl Follower {
         if whole.is_empty() {
             return Ok(());
         }
-        let wanted: Vec<(Version, StagedName)> =
+        let wanted: Vec<(Lsn, StagedName)> =
             whole.iter().map(|(put, _, part)| (*put, part.name.clone())).collect();
         let placed = self.place(&wanted, store)?;
         if placed.contains(&Placed::Settled) && std::mem::take(&mut self.cannot_store) {
@@ -96,14 +96,14 @@ impl Follower {
         Ok(())
     }
 
-    fn is_pending(&self, put: Version, store: &Store) -> Result<bool, CatalogueError> {
+    fn is_pending(&self, put: Lsn, store: &Store) -> Result<bool, CatalogueError> {
         Ok(store.of_put(put)?.is_some_and(|(path, _)| self.finds.is_pending(&path)))
     }
 
     /// Gives what is staged for changes the place of the contents of their puts.
     pub(super) fn place_staged(
         &mut self,
-        all: &[(ChangeId, Version)],
+        all: &[(ChangeId, Lsn)],
         store: &Store,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogueError> {
@@ -121,7 +121,7 @@ impl Follower {
                 }
             }
         }
-        let names: Vec<(Version, StagedName)> =
+        let names: Vec<(Lsn, StagedName)> =
             wanted.iter().map(|(_, put, name)| (*put, name.clone())).collect();
         let placed = self.place(&names, store)?;
         for ((id, put, _), placed) in wanted.into_iter().zip(placed) {
@@ -133,7 +133,7 @@ impl Follower {
     /// Brings contents to their places, all of them with one wait for the disk.
     fn place(
         &mut self,
-        all: &[(Version, StagedName)],
+        all: &[(Lsn, StagedName)],
         store: &Store,
     ) -> Result<Vec<Placed>, CatalogueError> {
         store.commit()?;

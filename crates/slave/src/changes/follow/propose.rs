@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use log::error;
-use relais_cluster::Asked;
+use relais_cluster::ChangeRequest;
 use relais_cluster::replica::Event;
-use relais_proto::{Change, ErrorCode, FolderId, Refusal, ToMaster, TreePath, Version};
+use relais_proto::{Change, ErrorCode, FolderId, Lsn, Refusal, ToMaster, TreePath};
 use relais_tree::{MetaKind, TreeError};
 
 use super::Follower;
@@ -77,9 +77,9 @@ impl Follower {
                     self.checked.insert(id, *digest);
                 }
             }
-            events.push_back(Event::Asked {
+            events.push_back(Event::ChangeRequest {
                 session: Some(session),
-                asked: Asked { id, change, expect, keep_mode },
+                asked: ChangeRequest { id, change, expect, keep_mode },
                 copies,
             });
         }
@@ -93,7 +93,7 @@ impl Follower {
     }
 
     /// Asks the master who holds content; nobody else knows all.
-    fn ask_holders(&mut self, channel: u64, put: Version) {
+    fn ask_holders(&mut self, channel: u64, put: Lsn) {
         match self.link.filter(|_| self.told) {
             Some(link) => {
                 self.office.send(link, ToMaster::Want { put });
@@ -104,7 +104,7 @@ impl Follower {
     }
 
     /// The master has said who holds content.
-    pub(super) fn tell_holders(&mut self, put: Version, holders: &[FolderId]) {
+    pub(super) fn tell_holders(&mut self, put: Lsn, holders: &[FolderId]) {
         for channel in self.wanted.remove(&put).unwrap_or_default() {
             self.counter.tell_holders(channel, holders);
         }

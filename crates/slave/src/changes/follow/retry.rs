@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use log::{info, warn};
 use relais_cluster::replica::Event;
 use relais_cluster::{Content, Entry};
-use relais_proto::{Change, TreePath, Version};
+use relais_proto::{Change, Lsn, TreePath};
 use relais_tree::Folder;
 
 use super::carry::{check_free, take_away};
@@ -21,17 +21,17 @@ const MOST: u32 = 64;
 /// Contents that came whole and whose path refused them: they wait in staging and are not fetched a second time.
 #[derive(Debug, Default)]
 pub(super) struct Retries {
-    parked: HashMap<Version, StagedName>,
+    parked: HashMap<Lsn, StagedName>,
 }
 
 impl Retries {
     /// Keeps content that has come, for the next try.
-    pub fn park(&mut self, put: Version, name: StagedName) {
+    pub fn park(&mut self, put: Lsn, name: StagedName) {
         self.parked.insert(put, name);
     }
 
     /// The contents that are kept and that nothing needs any more.
-    pub fn take_useless(&mut self, wanted: impl Fn(Version) -> bool) -> Vec<StagedName> {
+    pub fn take_useless(&mut self, wanted: impl Fn(Lsn) -> bool) -> Vec<StagedName> {
         self.parked.extract_if(|put, _| !wanted(*put)).map(|(_, name)| name).collect()
     }
 }
@@ -39,9 +39,9 @@ impl Retries {
 /// What came of a try.
 enum Tried {
     /// The disk is as the tree says; the content that is here from now on.
-    InPlace(Option<Version>),
+    InPlace(Option<Lsn>),
     /// The path takes content, which has to be fetched.
-    Fetch(Version),
+    Fetch(Lsn),
 }
 
 impl Follower {
@@ -81,7 +81,7 @@ impl Follower {
         let mut result = Ok(());
         // What is removed may have to get its place back: the sweeper must not take it for something that is settled.
         let applied = self.replica.applied();
-        let unsettled = Version { number: applied.number + 1, ..applied };
+        let unsettled = Lsn { number: applied.number + 1, ..applied };
         for record in &due {
             match again(&mut steps, store, &self.root, &self.retries.parked, record, unsettled) {
                 Ok(Some(tried)) => done.push((record, tried)),
@@ -126,9 +126,9 @@ fn again(
     steps: &mut Steps<'_>,
     store: &Store,
     root: &Folder,
-    parked: &HashMap<Version, StagedName>,
+    parked: &HashMap<Lsn, StagedName>,
     record: &Unapplied,
-    unsettled: Version,
+    unsettled: Lsn,
 ) -> Result<Option<Tried>, Failed> {
     let (path, version) = (&record.path, record.version);
     // An earlier one of this round may have settled it.
@@ -198,7 +198,7 @@ fn make_folder(
     store: &Store,
     path: &TreePath,
     entry: &Entry,
-    unsettled: Version,
+    unsettled: Lsn,
 ) -> Result<(), Failed> {
     check_free(store, path)?;
     // A former file that has still to make room for the folder.

@@ -2,8 +2,8 @@
 //! path at which the disk is not so. Nothing is done on the disk here.
 
 use relais_cluster::Entry;
-use relais_cluster::replica::{Lack, lack_of_entry};
-use relais_proto::{FolderId, Kind, Mode, TreePath, Version};
+use relais_cluster::replica::{MissingContent, lack_of_entry};
+use relais_proto::{FolderId, Kind, Lsn, Mode, TreePath};
 
 use crate::catalogue::{CatalogueError, Kept, Store, Stored};
 
@@ -11,9 +11,9 @@ use crate::catalogue::{CatalogueError, Kept, Store, Stored};
 #[derive(Debug, Default)]
 pub(super) struct Refused {
     /// Contents that the disk refuses.
-    pub puts: Vec<Version>,
+    pub puts: Vec<Lsn>,
     /// Those of them that were here, at another path.
-    pub missing: Vec<Lack>,
+    pub missing: Vec<MissingContent>,
 }
 
 /// A file whose content cannot be placed. What lies there stays until it can.
@@ -39,7 +39,7 @@ pub(super) fn put(
 pub(super) fn folder(
     store: &Store,
     path: &TreePath,
-    version: Version,
+    version: Lsn,
     mode: Mode,
     why: &str,
 ) -> Result<(), CatalogueError> {
@@ -69,7 +69,7 @@ pub(super) fn folder(
 pub(super) fn mode(
     store: &Store,
     path: &TreePath,
-    version: Version,
+    version: Lsn,
     mode: Mode,
     why: &str,
 ) -> Result<(), CatalogueError> {
@@ -82,7 +82,7 @@ pub(super) fn mode(
 pub(super) fn left_below(
     store: &Store,
     path: &TreePath,
-    version: Version,
+    version: Lsn,
     why: &str,
 ) -> Result<(), CatalogueError> {
     for (mut at, _) in store.kept_below(path)? {
@@ -99,7 +99,7 @@ pub(super) fn left_below(
 pub(super) fn removal(
     store: &Store,
     path: &TreePath,
-    version: Version,
+    version: Lsn,
     why: &str,
 ) -> Result<(), CatalogueError> {
     let (lies, left) = lies_at(store, path)?;
@@ -116,7 +116,7 @@ pub(super) fn move_to(
     store: &Store,
     from: &TreePath,
     to: &TreePath,
-    version: Version,
+    version: Lsn,
     why: &str,
     refused: &mut Refused,
 ) -> Result<(), CatalogueError> {

@@ -89,8 +89,8 @@ fn what_does_not_fit_is_refused_without_a_number() {
         mv(16, "d/f", "empty"),
         mv(17, "none", "new"),
         expecting(rig.put(18, "d/f", "y"), Expect::Absent),
-        expecting(rig.put(19, "d/f", "y"), Expect::Version(version(1))),
-        expecting(rig.put(20, "d/f", "y"), Expect::Version(version(2))),
+        expecting(rig.put(19, "d/f", "y"), Expect::Lsn(version(1))),
+        expecting(rig.put(20, "d/f", "y"), Expect::Lsn(version(2))),
     ];
     let answers = rig.ask(&asked);
     let wanted = [

@@ -9,10 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use relais_cluster::{Asked, Verdict};
+use relais_cluster::{ChangeRequest, Verdict};
 use relais_proto::{
-    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, FolderId, Kind, Mode, Numbered,
-    TreePath, Version,
+    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, FolderId, Kind, LogEntry, Lsn, Mode,
+    TreePath,
 };
 use relais_tree::{Folder, set_times};
 use tempfile::TempDir;
@@ -35,8 +35,8 @@ fn id(n: u8) -> ChangeId {
     ChangeId([n; 16])
 }
 
-fn version(number: u64) -> Version {
-    Version { epoch: 1, number }
+fn version(number: u64) -> Lsn {
+    Lsn { epoch: 1, number }
 }
 
 fn digest(content: &str) -> Digest {
@@ -252,14 +252,14 @@ impl Rig {
     }
 
     /// Numbers changes as for a committer that is killed right after its journal has them; then nothing runs.
-    fn number_only(&mut self, proposals: &[Proposal]) -> Vec<Numbered> {
+    fn number_only(&mut self, proposals: &[Proposal]) -> Vec<LogEntry> {
         self.running = None;
         let own = OwnFolder::open(&self.root).unwrap();
         let store = Store::open(&own).unwrap();
         let (mut numbering, _) = open_journal(&own, &self.root, ID, &store).unwrap();
-        let asked: Vec<Asked> = proposals
+        let asked: Vec<ChangeRequest> = proposals
             .iter()
-            .map(|p| Asked {
+            .map(|p| ChangeRequest {
                 id: p.id,
                 change: p.change.clone(),
                 expect: p.expect,
@@ -269,7 +269,7 @@ impl Rig {
         let verdicts = numbering.number(&asked, &mut CatalogueView(&store)).unwrap();
         assert_eq!(verdicts.len(), asked.len());
         let numbered = |verdict| match verdict {
-            Verdict::Numbered(numbered) => numbered,
+            Verdict::LogEntry(numbered) => numbered,
             other => panic!("{other:?}"),
         };
         verdicts.into_iter().map(numbered).collect()

@@ -265,12 +265,9 @@ fn without_its_journal_no_number_is_given_twice() {
     rig.start();
     rig.start();
     let answer = rig.ask(&[mkdir(3, "e")]).remove(0).unwrap();
-    assert_eq!(answer, Version { epoch: 2, number: 1 }.into());
+    assert_eq!(answer, Lsn { epoch: 2, number: 1 }.into());
     rig.start();
-    assert_eq!(
-        rig.ask(&[mkdir(4, "g")]).remove(0).unwrap(),
-        Version { epoch: 2, number: 2 }.into()
-    );
+    assert_eq!(rig.ask(&[mkdir(4, "g")]).remove(0).unwrap(), Lsn { epoch: 2, number: 2 }.into());
     assert_eq!(rig.number("f"), Some(1));
 }
 

@@ -8,7 +8,7 @@ fn a_journal_that_begins_anew_takes_any_number_and_keeps_its_lock() {
     // What a crash has left under the name of a new file is no obstacle.
     std::fs::write(temp.dir.path().join("journal.new"), "rubbish").unwrap();
     journal.begin_anew().unwrap();
-    assert!(journal.size() < before && journal.last() == Version::default());
+    assert!(journal.size() < before && journal.last() == Lsn::default());
     assert!(matches!(open(&temp.path()), Err(JournalError::InUse(_))));
     journal.append(&changes(1, 4..=6)).unwrap();
     drop(journal);

@@ -166,7 +166,7 @@ fn numbers_rise_by_one_in_an_epoch_and_epochs_rise() {
         (vec![(4, 0)], false),
     ];
     for (numbers, good) in cases {
-        let numbered = |&(epoch, number): &(u32, u64)| Numbered {
+        let numbered = |&(epoch, number): &(u32, u64)| LogEntry {
             version: version(epoch, number),
             ..change(1, 1)
         };
@@ -198,7 +198,7 @@ fn batches_over_a_cap_are_refused_and_those_at_it_are_not() {
     // Each of these takes 8,229 bytes: 2,038 of them are the most that fit.
     let long = TreePath::new(["x".repeat(255).as_str(); 16].join("/")).unwrap();
     assert_eq!(long.as_str().len(), limits::PATH);
-    let moved = |number| Numbered {
+    let moved = |number| LogEntry {
         change: Change::Move { from: long.clone(), to: long.clone() },
         ..change(1, number)
     };
@@ -224,7 +224,7 @@ fn what_could_not_be_read_back_is_not_written() {
             mtime: FileTime { seconds: 0, nanos },
             mode: Mode::new(0o644),
         };
-        [Numbered { change: put, ..change(1, 1) }]
+        [LogEntry { change: put, ..change(1, 1) }]
     };
     for (size, nanos) in [(limits::FILE_SIZE + 1, 0), (0, 1_000_000_000)] {
         assert!(

@@ -8,17 +8,17 @@ mod recovery;
 
 use std::path::{Path, PathBuf};
 
-use relais_proto::{Change, ChangeId, Digest, FileTime, Mode, Numbered, TreePath, Version};
+use relais_proto::{Change, ChangeId, Digest, FileTime, LogEntry, Lsn, Mode, TreePath};
 
 use super::{ChangeLog, Journal, JournalError};
 
 const ID: [u8; 16] = *b"0123456789abcdef";
 
-fn version(epoch: u32, number: u64) -> Version {
-    Version { epoch, number }
+fn version(epoch: u32, number: u64) -> Lsn {
+    Lsn { epoch, number }
 }
 
-fn change(epoch: u32, number: u64) -> Numbered {
+fn change(epoch: u32, number: u64) -> LogEntry {
     let path = |text: String| TreePath::new(&text).unwrap();
     let change = match number % 5 {
         0 => Change::Put {
@@ -33,7 +33,7 @@ fn change(epoch: u32, number: u64) -> Numbered {
         3 => Change::Move { from: path("a".to_owned()), to: path(format!("b{number}")) },
         _ => Change::Withdraw { of: version(epoch, number - 1) },
     };
-    Numbered {
+    LogEntry {
         version: version(epoch, number),
         id: ChangeId([3; 16]),
         time_ms: 1_700_000_000_000 + number,
@@ -41,7 +41,7 @@ fn change(epoch: u32, number: u64) -> Numbered {
     }
 }
 
-fn changes(epoch: u32, numbers: std::ops::RangeInclusive<u64>) -> Vec<Numbered> {
+fn changes(epoch: u32, numbers: std::ops::RangeInclusive<u64>) -> Vec<LogEntry> {
     numbers.map(|number| change(epoch, number)).collect()
 }
 
@@ -63,7 +63,7 @@ impl Temp {
     }
 
     /// A journal with these batches; also says where each begins, and where the last ends.
-    fn with(batches: &[Vec<Numbered>]) -> (Self, Vec<usize>) {
+    fn with(batches: &[Vec<LogEntry>]) -> (Self, Vec<usize>) {
         let temp = Self::new();
         let mut journal = open(&temp.path()).unwrap().0;
         let mut starts = vec![temp.bytes().len()];
@@ -83,7 +83,7 @@ impl Temp {
     }
 }
 
-fn open(path: &Path) -> Result<(Journal, Vec<Numbered>), JournalError> {
+fn open(path: &Path) -> Result<(Journal, Vec<LogEntry>), JournalError> {
     let mut read = Vec::new();
     let journal = Journal::open(path, ID, &mut |change| {
         read.push(change);

@@ -31,15 +31,15 @@ fn step() -> impl Strategy<Value = Step> {
 /// What must be in the file: the batches and where each begins.
 #[derive(Default)]
 struct Model {
-    batches: Vec<(usize, Vec<Numbered>)>,
+    batches: Vec<(usize, Vec<LogEntry>)>,
 }
 
 impl Model {
-    fn all(&self) -> Vec<Numbered> {
+    fn all(&self) -> Vec<LogEntry> {
         self.batches.iter().flat_map(|(_, batch)| batch.clone()).collect()
     }
 
-    fn last(&self) -> Version {
+    fn last(&self) -> Lsn {
         self.batches
             .last()
             .and_then(|(_, batch)| batch.last())

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::journal::format::{BATCH_BYTES, BATCH_HEADER, FILE_HEADER, FileHeader, LONGEST};
 
-fn three() -> [Vec<Numbered>; 3] {
+fn three() -> [Vec<LogEntry>; 3] {
     [changes(1, 1..=3), changes(1, 4..=5), changes(1, 6..=9)]
 }
 
@@ -151,8 +151,8 @@ fn stretches_lost_before_the_last_batch_are_damage() {
 #[test]
 fn batches_that_change_places_or_come_from_another_file_are_not_taken() {
     let same = [changes(1, 1..=1), changes(1, 6..=6)]
-        .map(|batch| batch.into_iter().map(|c| Numbered { version: version(1, 1), ..c }).collect());
-    let [a, b]: [Vec<Numbered>; 2] = same;
+        .map(|batch| batch.into_iter().map(|c| LogEntry { version: version(1, 1), ..c }).collect());
+    let [a, b]: [Vec<LogEntry>; 2] = same;
     let ((first, starts), (second, _)) =
         (Temp::with(&[a.clone(), changes(1, 2..=2)]), Temp::with(&[b]));
     let good = first.bytes();

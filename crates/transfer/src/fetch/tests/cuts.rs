@@ -110,7 +110,7 @@ fn errors_in_passing_lead_to_another_server() {
 }
 
 fn encoded_header(model: &Model) -> usize {
-    encode(&[Reply::Header(model.header(0, u64::MAX))]).len() - relais_proto::HEADER_LEN
+    encode(&[Reply::ContentHeader(model.header(0, u64::MAX))]).len() - relais_proto::HEADER_LEN
 }
 
 #[test]

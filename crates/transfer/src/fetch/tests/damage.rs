@@ -18,7 +18,7 @@ fn flipping(model: &Model, at: u64, mut times: u32) -> Server {
             let block = u64::from(model.block);
             let before = encode(&[
                 Reply::Wait(relais_proto::WaitReason::Scanning),
-                Reply::Header(model.header(0, 0)),
+                Reply::ContentHeader(model.header(0, 0)),
             ])
             .len();
             let into = at - get.offset;

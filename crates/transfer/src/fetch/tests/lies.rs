@@ -4,13 +4,13 @@ use std::os::unix::fs::MetadataExt;
 
 use super::*;
 
-fn with_header(model: &Model, change: impl Fn(&mut Header) + Send + 'static) -> Server {
+fn with_header(model: &Model, change: impl Fn(&mut ContentHeader) + Send + 'static) -> Server {
     let model = model.clone();
     Server::saying_once(move |request| {
         let Request::Get(get) = request else { return model.answer(request) };
         let mut header = model.header(get.offset, get.length);
         change(&mut header);
-        let mut out = encode(&[Reply::Header(header)]);
+        let mut out = encode(&[Reply::ContentHeader(header)]);
         encode_frame(&mut out, FrameType::Block, |to| to.extend_from_slice(&model.content[..100]));
         out
     })
@@ -42,7 +42,7 @@ fn an_announced_size_takes_no_room() {
 #[test]
 fn headers_that_answer_another_question() {
     let model = Model::new(bytes(100), 100);
-    let changes: [fn(&mut Header); 3] =
+    let changes: [fn(&mut ContentHeader); 3] =
         [|header| header.offset = 1, |header| header.length = 50, |header| header.block_size = 99];
     for change in changes {
         let run = Run::new(&[&with_header(&model, change)]);
@@ -56,7 +56,7 @@ fn in_blocks(lengths: &'static [usize]) -> Server {
     let model = Model::new(bytes(100), 30);
     Server::saying(move |request| {
         let Request::Get(get) = request else { return model.answer(request) };
-        let mut out = encode(&[Reply::Header(model.header(get.offset, get.length))]);
+        let mut out = encode(&[Reply::ContentHeader(model.header(get.offset, get.length))]);
         for length in lengths {
             encode_frame(&mut out, FrameType::Block, |to| to.resize(to.len() + length, 7));
         }
@@ -94,7 +94,7 @@ fn blocks_of_other_lengths() {
 fn answers_to_other_requests() {
     let model = Model::new(bytes(100), 30);
     for wrong in
-        [Reply::Pong, Reply::End { digest: Digest([0; 32]) }, Reply::Done { mark: Mark::default() }]
+        [Reply::Pong, Reply::End { digest: Digest([0; 32]) }, Reply::Done { mark: Lsn::default() }]
     {
         let text = encode(&[wrong]);
         let server = Server::saying(move |_| text.clone());

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use relais_net::Connection;
 use relais_proto::{
-    Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, Header, Identity, Kind, Mark, Mode,
-    Refusal, Reply, Request, TreePath, Version, Wanted, encode_frame,
+    ContentHeader, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, Identity, Kind, Lsn,
+    Mode, Refusal, Reply, Request, TreePath, Wanted, encode_frame,
 };
 
 use super::{FetchError, Fetched, Progress, Resume, Sessions, fetch};
@@ -80,15 +80,15 @@ impl Model {
         }
     }
 
-    pub fn header(&self, offset: u64, length: u64) -> Header {
-        Header {
+    pub fn header(&self, offset: u64, length: u64) -> ContentHeader {
+        ContentHeader {
             size: self.size(),
             offset,
             length: length.min(self.size().saturating_sub(offset)),
             block_size: self.block,
             mtime: MTIME,
             mode: Mode::new(0o755),
-            version: Some(Version { epoch: 1, number: 42 }),
+            version: Some(Lsn { epoch: 1, number: 42 }),
             digest: self.hashed.then(|| self.digest()),
             identity: self.identity,
         }
@@ -112,7 +112,7 @@ impl Model {
                 let end = usize::try_from(header.offset + header.length).unwrap();
                 let mut out = encode(&[
                     Reply::Wait(relais_proto::WaitReason::Scanning),
-                    Reply::Header(header),
+                    Reply::ContentHeader(header),
                 ]);
                 for block in self.content[start..end].chunks(self.block as usize) {
                     encode_frame(&mut out, FrameType::Block, |to| to.extend_from_slice(block));
@@ -133,7 +133,7 @@ impl Model {
                     entry,
                     digest: Some(self.digest()),
                     holders: Vec::new(),
-                    mark: Mark::default(),
+                    mark: Lsn::default(),
                 }])
             }
             Request::Pieces { wanted, .. } if !self.fits(*wanted) => refused(ErrorCode::Changed),
@@ -395,7 +395,7 @@ impl Run {
         );
         assert!(
             fetched.mode == Mode::new(0o755)
-                && fetched.version == Some(Version { epoch: 1, number: 42 })
+                && fetched.version == Some(Lsn { epoch: 1, number: 42 })
         );
         fetched
     }

@@ -176,7 +176,7 @@ fn a_slow_transfer_is_saved_on_the_way() {
             let blocks = usize::try_from((size - held_back) / 4096).unwrap();
             let start = encode(&[
                 Reply::Wait(relais_proto::WaitReason::Scanning),
-                Reply::Header(sender.header(0, size)),
+                Reply::ContentHeader(sender.header(0, size)),
             ])
             .len();
             let (now, later) = out.split_at(start + blocks * (4096 + relais_proto::HEADER_LEN));

@@ -187,7 +187,7 @@ fn a_refusal_that_closes_in_place_of_a_block() {
         let a = Server::saying(move |request, data| {
             let mut out = honest.answer(request, data);
             // One block, and then the error.
-            let header = encode(&[Reply::Header(Tree::header(&[], 0))]).len();
+            let header = encode(&[Reply::ContentHeader(Tree::header(&[], 0))]).len();
             out.truncate(header + relais_proto::HEADER_LEN + BLOCK);
             out.extend(refused(ErrorCode::Draining));
             out

@@ -1,8 +1,6 @@
 //! Servers that break the protocol.
 
-use relais_proto::{
-    Entry, FrameType, Header, Kind, Mark, Mode, PageBuilder, Version, encode_frame,
-};
+use relais_proto::{ContentHeader, Entry, FrameType, Kind, Lsn, Mode, PageBuilder, encode_frame};
 
 use super::server::{BLOCK, Manner};
 use super::*;
@@ -42,17 +40,17 @@ fn answers_of_another_kind() {
             mtime: MTIME,
             version: None,
         };
-        Reply::Details { entry, digest, holders: Vec::new(), mark: Mark::default() }
+        Reply::Details { entry, digest, holders: Vec::new(), mark: Lsn::default() }
     };
     let committed = Reply::Committed {
-        version: Version::default(),
+        version: Lsn::default(),
         copies: 1,
-        mark: Mark::default(),
+        mark: Lsn::default(),
         digest: None,
         current: true,
     };
-    let header = Reply::Header(Tree::header(&[], 0));
-    let done = Reply::Done { mark: Mark::default() };
+    let header = Reply::ContentHeader(Tree::header(&[], 0));
+    let done = Reply::Done { mark: Lsn::default() };
     let page = Reply::Entries(PageBuilder::new().finish());
     let end = Reply::End { digest: Digest([0; 32]) };
     let right = details("a", Kind::File, Some(Digest([0; 32])));
@@ -108,7 +106,7 @@ fn listing(names: &[&str]) -> Vec<u8> {
         };
         assert!(page.push(&entry));
     }
-    encode(&[Reply::Entries(page.finish()), Reply::Done { mark: Mark::default() }])
+    encode(&[Reply::Entries(page.finish()), Reply::Done { mark: Lsn::default() }])
 }
 
 #[test]
@@ -126,7 +124,7 @@ fn names_that_do_not_rise_or_are_none() {
     }
     // Over frames, and over connections.
     let mut two = listing(&["a", "b"]);
-    two.truncate(two.len() - encode(&[Reply::Done { mark: Mark::default() }]).len());
+    two.truncate(two.len() - encode(&[Reply::Done { mark: Lsn::default() }]).len());
     two.extend(listing(&["b"]));
     let held = Held::new(&[&liar(two)], [list("")]);
     assert!(matches!(held.result, Err(PipelineError::BadServer(_))));
@@ -146,7 +144,7 @@ fn names_that_make_the_path_too_long() {
 #[test]
 fn headers_that_answer_another_question() {
     let content = bytes(2500);
-    let changes: [fn(&mut Header); 5] = [
+    let changes: [fn(&mut ContentHeader); 5] = [
         |header| header.length = 2499,
         |header| (header.offset, header.length) = (1, 2499),
         |header| header.size = 2501,
@@ -156,7 +154,7 @@ fn headers_that_answer_another_question() {
     for (number, change) in changes.into_iter().enumerate() {
         let mut header = Tree::header(&content, u64::MAX);
         change(&mut header);
-        let mut lie = encode(&[Reply::Header(header)]);
+        let mut lie = encode(&[Reply::ContentHeader(header)]);
         encode_frame(&mut lie, FrameType::Block, |to| to.extend_from_slice(&content[..BLOCK]));
         found(&get("a"), &lie, &format!("header {number}"));
     }
@@ -164,7 +162,7 @@ fn headers_that_answer_another_question() {
     header.digest = Some(Digest([9; 32]));
     found(
         &get("a"),
-        &encode(&[Reply::Header(header), Reply::End { digest: digest_of(&[]) }]),
+        &encode(&[Reply::ContentHeader(header), Reply::End { digest: digest_of(&[]) }]),
         "another digest at the end",
     );
 }
@@ -184,7 +182,7 @@ fn blocks_of_other_lengths() {
         &[1000, 1000, 500, 0],
         &[1000, 1000, 500, 1000],
     ] {
-        let mut lie = encode(&[Reply::Header(Tree::header(&content, u64::MAX))]);
+        let mut lie = encode(&[Reply::ContentHeader(Tree::header(&content, u64::MAX))]);
         for length in lengths {
             encode_frame(&mut lie, FrameType::Block, |to| to.resize(to.len() + length, 7));
         }
@@ -198,7 +196,7 @@ fn content_that_was_only_announced_takes_no_memory() {
     // One block of 1 MiB is announced, and then the connection ends.
     let mut header = Tree::header(&vec![0; usize::try_from(SMALL).unwrap()], u64::MAX);
     header.block_size = u32::try_from(SMALL).unwrap();
-    let mut from = encode(&[Reply::Header(header.clone())]);
+    let mut from = encode(&[Reply::ContentHeader(header.clone())]);
     from.extend(
         relais_proto::FrameHeader { kind: FrameType::Block, len: header.block_size }.to_bytes(),
     );
@@ -209,7 +207,7 @@ fn content_that_was_only_announced_takes_no_memory() {
         std::io::Write::write_all(&mut listener.accept().unwrap().0, &from).unwrap()
     });
     let mut connection = Connection::connect(addr, Duration::from_secs(5)).unwrap();
-    assert!(matches!(connection.read_reply(), Ok(Some(Reply::Header(_)))));
+    assert!(matches!(connection.read_reply(), Ok(Some(Reply::ContentHeader(_)))));
     let (mut buffer, mut came) = (Vec::new(), 0);
     let result = super::super::content::take_in(&mut connection, &header, &mut buffer, &mut came);
     assert!(result.is_err());

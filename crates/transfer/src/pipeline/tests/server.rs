@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use relais_proto::{
-    ChangeId, Entry, ErrorCode, FrameHeader, FrameType, HEADER_LEN, Header, Identity, Kind, Mark,
-    Mode, PageBuilder, Refusal, Reply, Request, TreePath, Version, encode_frame,
+    ChangeId, ContentHeader, Entry, ErrorCode, FrameHeader, FrameType, HEADER_LEN, Identity, Kind,
+    Lsn, Mode, PageBuilder, Refusal, Reply, Request, TreePath, encode_frame,
 };
 
 use super::{MTIME, digest_of};
@@ -66,7 +66,7 @@ impl Tree {
             state.made.push(what);
             state.changes.len() - 1
         });
-        let version = Version { epoch: 1, number: number as u64 + 1 };
+        let version = Lsn { epoch: 1, number: number as u64 + 1 };
         let digest = state.digests.get(&id).copied();
         Reply::Committed { version, copies: 1, mark: version, digest, current: true }
     }
@@ -82,8 +82,8 @@ impl Tree {
         }
     }
 
-    pub fn header(content: &[u8], length: u64) -> Header {
-        Header {
+    pub fn header(content: &[u8], length: u64) -> ContentHeader {
+        ContentHeader {
             size: content.len() as u64,
             offset: 0,
             length: length.min(content.len() as u64),
@@ -111,7 +111,7 @@ impl Tree {
             assert!(three.iter().all(|entry| page.push(entry)));
             replies.push(Reply::Entries(page.finish()));
         }
-        replies.push(Reply::Done { mark: Mark::default() });
+        replies.push(Reply::Done { mark: Lsn::default() });
         encode(&replies)
     }
 
@@ -124,7 +124,7 @@ impl Tree {
             entry,
             digest: hashed.then(|| digest_of(&content)),
             holders: Vec::new(),
-            mark: Mark::default(),
+            mark: Lsn::default(),
         }])
     }
 
@@ -140,7 +140,7 @@ impl Tree {
                 };
                 let header = Self::header(&content, get.length);
                 let sent = &content[..usize::try_from(header.length).unwrap()];
-                let mut out = encode(&[Reply::Header(header)]);
+                let mut out = encode(&[Reply::ContentHeader(header)]);
                 for block in sent.chunks(BLOCK) {
                     encode_frame(&mut out, FrameType::Block, |to| to.extend_from_slice(block));
                 }

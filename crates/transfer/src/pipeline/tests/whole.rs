@@ -129,7 +129,7 @@ fn a_listing_that_breaks_off_is_refused() {
         let mut out = honest.answer(request, data);
         if matches!(request, Request::List { .. }) {
             out.truncate(
-                out.len() - encode(&[Reply::Done { mark: relais_proto::Mark::default() }]).len(),
+                out.len() - encode(&[Reply::Done { mark: relais_proto::Lsn::default() }]).len(),
             );
             out.extend(server::refused(ErrorCode::NotFolder));
         }

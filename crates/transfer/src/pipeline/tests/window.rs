@@ -141,9 +141,9 @@ fn a_put_that_is_refused_at_once_is_sent_to_its_end() {
 #[test]
 fn answers_that_come_before_what_they_answer_are_lies() {
     let committed = Reply::Committed {
-        version: relais_proto::Version::default(),
+        version: relais_proto::Lsn::default(),
         copies: 1,
-        mark: relais_proto::Mark::default(),
+        mark: relais_proto::Lsn::default(),
         digest: None,
         current: true,
     };

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use relais_net::Connection;
 use relais_proto::{
-    ChangeId, Digest, ErrorCode, Expect, FileTime, Mode, Refusal, Reply, Request, TreePath,
-    Version, WaitReason,
+    ChangeId, Digest, ErrorCode, Expect, FileTime, Lsn, Mode, Refusal, Reply, Request, TreePath,
+    WaitReason,
 };
 
 use super::{Progress, Source, Stored, Target, UploadError, put, put_stream};
@@ -198,7 +198,7 @@ impl Run {
         assert!(made[0].content == content, "something else was stored");
         assert_eq!(made[0].id, ID);
         assert_eq!((stored.size, stored.digest), (content.len() as u64, digest_of(content)));
-        assert_eq!((stored.version, stored.copies), (Version { epoch: 1, number: 1 }, 2));
+        assert_eq!((stored.version, stored.copies), (Lsn { epoch: 1, number: 1 }, 2));
         assert!(self.sessions.is_usable(), "the connection is not in order");
         stored
     }
@@ -221,6 +221,6 @@ fn staged(offset: u64) -> Reply {
 }
 
 fn committed(digest: Digest) -> Reply {
-    let version = Version { epoch: 1, number: 1 };
+    let version = Lsn { epoch: 1, number: 1 };
     Reply::Committed { version, copies: 2, mark: version, digest: Some(digest), current: true }
 }

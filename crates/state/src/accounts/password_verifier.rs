@@ -10,11 +10,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
-use relais_proto::{ErrorCode, FairQueue, Refusal, Seldom, TreePath, network_of, quoted};
+use relais_proto::{ErrorCode, FairQueue, LogRateLimiter, Refusal, TreePath, network_of, quoted};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::password::Scratch;
-use super::{Checker, Guesses, LiveAccounts, Reputation};
+use super::{Checker, FailedLogins, LiveAccounts, Reputation};
 use crate::Rights;
 
 /// Most logins of one address that wait.
@@ -64,7 +64,7 @@ impl Pending {
 
 /// What the processes of one server share, so that all of them together slow whoever guesses, and hash few at a time.
 pub trait Common: Send + Sync {
-    /// The table of wrong passwords, [`Guesses::PLACES`] long.
+    /// The table of wrong passwords, [`FailedLogins::PLACES`] long.
     fn places(&self) -> &[AtomicU64];
     /// Waits until a core is free for a hash, and keeps it while `hash` runs.
     fn in_turn(&self, hash: &mut dyn FnMut());
@@ -196,7 +196,7 @@ impl Job {
 struct Shared {
     accounts: Arc<LiveAccounts>,
     checker: Checker,
-    guesses: Guesses,
+    guesses: FailedLogins,
     common: Box<dyn Common>,
     queue: Mutex<Queue>,
     news: Condvar,
@@ -229,7 +229,7 @@ impl Shared {
         let wait = self.guesses.wait(self.common.places(), job.addr, &job.user, now());
         if !wait.is_zero() {
             // Nothing was hashed for it, so there may be thousands a second.
-            static PUT_OFF: Seldom = Seldom::new();
+            static PUT_OFF: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = PUT_OFF.turn(Instant::now()) {
                 info!("login put off for {} from {}{more}", quoted(&job.user), job.addr);
             }
@@ -285,18 +285,18 @@ impl Shared {
 }
 
 /// See the module.
-pub struct LoginDesk {
+pub struct PasswordVerifier {
     shared: Arc<Shared>,
 }
 
-impl LoginDesk {
+impl PasswordVerifier {
     /// Begins to look at passwords in `threads` threads.
     ///
     /// # Errors
     /// Those of the system.
     pub fn open(
         accounts: Arc<LiveAccounts>,
-        guesses: Guesses,
+        guesses: FailedLogins,
         common: Box<dyn Common>,
         threads: usize,
     ) -> io::Result<Self> {
@@ -363,7 +363,7 @@ impl LoginDesk {
     }
 }
 
-impl Drop for LoginDesk {
+impl Drop for PasswordVerifier {
     fn drop(&mut self) {
         self.shared.queue().closed = true;
         self.shared.news.notify_all();
@@ -392,7 +392,7 @@ impl Alone {
     /// Nobody has guessed wrong.
     #[must_use]
     pub fn new() -> Self {
-        Self { places: (0..Guesses::PLACES).map(|_| AtomicU64::new(0)).collect() }
+        Self { places: (0..FailedLogins::PLACES).map(|_| AtomicU64::new(0)).collect() }
     }
 }
 
@@ -417,7 +417,7 @@ mod tests {
     use super::super::{Account, AccountsFile, password};
     use super::*;
 
-    fn desk(temp: &tempfile::TempDir, threads: usize) -> LoginDesk {
+    fn desk(temp: &tempfile::TempDir, threads: usize) -> PasswordVerifier {
         let file = AccountsFile::new(temp.path().join("accounts"));
         let account = Account {
             rights: Rights::Write,
@@ -426,7 +426,13 @@ mod tests {
         };
         file.change(|accounts| accounts.add("ann", account)).unwrap();
         let accounts = Arc::new(LiveAccounts::open(file).unwrap());
-        LoginDesk::open(accounts, Guesses::new().unwrap(), Box::new(Alone::new()), threads).unwrap()
+        PasswordVerifier::open(
+            accounts,
+            FailedLogins::new().unwrap(),
+            Box::new(Alone::new()),
+            threads,
+        )
+        .unwrap()
     }
 
     fn verdict(pending: &Pending) -> Verdict {

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use log::info;
 use relais_proto::{
-    ErrorCode, FrameHeader, FrameType, HEADER_LEN, Refusal, Reply, Seldom, WireError, limits,
+    ErrorCode, FrameHeader, FrameType, HEADER_LEN, LogRateLimiter, Refusal, Reply, WireError,
+    limits,
 };
 use rustix::net::RecvFlags;
 
 use crate::Stream;
-use crate::foreign::{Foreign, no_login};
-use crate::tls::{Binding, Encrypted, TlsServer};
+use crate::foreign_protocol::{ForeignProtocol, no_login};
+use crate::tls::{ChannelBinding, Encrypted, TlsServer};
 
 /// How long a refused peer may take to read the refusal.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -27,7 +28,7 @@ pub enum Step<T> {
     More,
     /// Send this, then read on.
     Reply(Vec<u8>),
-    /// Read nothing more until [`Greeter::ready`] has the next step.
+    /// Read nothing more until [`LoginHandler::ready`] has the next step.
     Pending,
     /// Send this, then end the connection so that it arrives.
     Close(Vec<u8>),
@@ -41,7 +42,7 @@ pub enum Step<T> {
 }
 
 /// Leads one peer through its login, frame by frame.
-pub trait Greeter {
+pub trait LoginHandler {
     /// What a finished login comes to.
     type Value;
     /// Whether somebody has logged in before from the network that the peer is in. Asked when it comes.
@@ -51,7 +52,7 @@ pub trait Greeter {
     /// Takes the next frame.
     fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Self::Value>;
     /// The connection is encrypted, and this ties proofs to it.
-    fn secured(&mut self, binding: Binding) {
+    fn secured(&mut self, binding: ChannelBinding) {
         let _ = binding;
     }
     /// The step that follows [`Step::Pending`], once it is known.
@@ -97,7 +98,7 @@ enum Line {
 /// The first byte of each TLS connection. No frame that anybody takes begins with it: it would be far too long.
 const HANDSHAKE: u8 = 0x16;
 
-pub(crate) struct Guest<G: Greeter> {
+pub(crate) struct PreAuthConnection<G: LoginHandler> {
     pub stream: TcpStream,
     line: Line,
     tls: Option<TlsServer>,
@@ -119,7 +120,7 @@ pub(crate) struct Guest<G: Greeter> {
     has_spoken: bool,
 }
 
-impl<G: Greeter> Guest<G> {
+impl<G: LoginHandler> PreAuthConnection<G> {
     pub fn new(
         stream: TcpStream,
         ends: (SocketAddr, SocketAddr),
@@ -239,7 +240,7 @@ impl<G: Greeter> Guest<G> {
 
     /// The last words for a peer whose bytes are no frame: in its own protocol, where that is known.
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {
-        match Foreign::of(&self.header) {
+        match ForeignProtocol::of(&self.header) {
             Some(foreign) => {
                 self.note_foreign(foreign);
                 foreign.refusal()
@@ -248,8 +249,8 @@ impl<G: Greeter> Guest<G> {
         }
     }
 
-    fn note_foreign(&self, foreign: Foreign) {
-        static NOTED: Seldom = Seldom::new();
+    fn note_foreign(&self, foreign: ForeignProtocol) {
+        static NOTED: LogRateLimiter = LogRateLimiter::new();
         if let Some(more) = NOTED.turn(Instant::now()) {
             info!("{} speaks {} and is sent away{more}", self.peer, foreign.name());
         }
@@ -283,7 +284,7 @@ impl<G: Greeter> Guest<G> {
                     ErrorCode::TlsNeeded,
                     "this server takes connections from there encrypted (TLS) only",
                 );
-                let bytes = match Foreign::of(&first) {
+                let bytes = match ForeignProtocol::of(&first) {
                     Some(foreign) => {
                         self.note_foreign(foreign);
                         foreign.refusal()

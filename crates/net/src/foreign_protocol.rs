@@ -10,14 +10,14 @@ const NO_LOGIN: &[u8] =
 
 /// A protocol that is not spoken here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Foreign {
+pub(crate) enum ForeignProtocol {
     Http,
     Ftp,
     Ssh,
     Tls,
 }
 
-impl Foreign {
+impl ForeignProtocol {
     /// Recognizes a protocol by its first bytes, none of which begin a frame: as a length they are far too long.
     pub fn of(first: &[u8; HEADER_LEN]) -> Option<Self> {
         const HTTP: [&[u8]; 10] = [
@@ -99,20 +99,20 @@ fn ssh_disconnect() -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn of(text: &[u8]) -> Option<Foreign> {
-        Foreign::of(text[..HEADER_LEN].try_into().unwrap())
+    fn of(text: &[u8]) -> Option<ForeignProtocol> {
+        ForeignProtocol::of(text[..HEADER_LEN].try_into().unwrap())
     }
 
     #[test]
     fn foreign_protocols_are_recognized_and_frames_are_not() {
         for (bytes, foreign) in [
-            (&b"GET / HTTP/1.1\r\n"[..], Some(Foreign::Http)),
-            (b"OPTIONS * HTTP/1.1\r\n", Some(Foreign::Http)),
-            (b"PRI * HTTP/2.0\r\n", Some(Foreign::Http)),
-            (b"USER anonymous\r\n", Some(Foreign::Ftp)),
-            (b"feat\r\n", Some(Foreign::Ftp)),
-            (b"SSH-2.0-OpenSSH_9.2\r\n", Some(Foreign::Ssh)),
-            (&[0x16, 3, 1, 2, 0, 1, 0], Some(Foreign::Tls)),
+            (&b"GET / HTTP/1.1\r\n"[..], Some(ForeignProtocol::Http)),
+            (b"OPTIONS * HTTP/1.1\r\n", Some(ForeignProtocol::Http)),
+            (b"PRI * HTTP/2.0\r\n", Some(ForeignProtocol::Http)),
+            (b"USER anonymous\r\n", Some(ForeignProtocol::Ftp)),
+            (b"feat\r\n", Some(ForeignProtocol::Ftp)),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", Some(ForeignProtocol::Ssh)),
+            (&[0x16, 3, 1, 2, 0, 1, 0], Some(ForeignProtocol::Tls)),
             (&[0, 0, 0, 20, 1, 0, 0], None),
             (b"garbage", None),
         ] {
@@ -122,13 +122,16 @@ mod tests {
 
     #[test]
     fn each_is_answered_in_its_own_protocol() {
-        let text = |foreign: Foreign| String::from_utf8(foreign.refusal()).unwrap();
-        let http = text(Foreign::Http);
+        let text = |foreign: ForeignProtocol| String::from_utf8(foreign.refusal()).unwrap();
+        let http = text(ForeignProtocol::Http);
         let (head, body) = http.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 400 ") && body.lines().count() == 1, "{http}");
         assert!(head.contains(&format!("Content-Length: {}", body.len())), "{http}");
-        assert!(text(Foreign::Ftp).starts_with("421 ") && text(Foreign::Ftp).ends_with("\r\n"));
-        let ssh = Foreign::Ssh.refusal();
+        assert!(
+            text(ForeignProtocol::Ftp).starts_with("421 ")
+                && text(ForeignProtocol::Ftp).ends_with("\r\n")
+        );
+        let ssh = ForeignProtocol::Ssh.refusal();
         let end = ssh.windows(2).position(|two| two == b"\r\n").unwrap() + 2;
         assert!(ssh.starts_with(b"SSH-2.0-") && end <= 255);
         let packet = &ssh[end..];

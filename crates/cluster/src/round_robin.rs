@@ -12,12 +12,12 @@ pub enum Balance {
 
 /// Where the turn stands in the order of first registration.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Turn {
+pub(crate) struct RoundRobin {
     /// The place that is asked first for the next client.
     next: usize,
 }
 
-impl Turn {
+impl RoundRobin {
     /// Sorts places into the order in which they are due from now on, given the length of the whole order.
     pub fn sort(&self, places: &mut [usize], len: usize) {
         places.sort_by_key(|place| self.distance(*place, len));

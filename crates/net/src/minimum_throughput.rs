@@ -9,14 +9,14 @@ use relais_proto::limits;
 /// [`limits::RATE_WINDOW`], so that a peer that takes or gives a byte a second
 /// does not hold a session for ever.
 #[derive(Debug)]
-pub struct Pace {
+pub struct MinimumThroughput {
     window: Duration,
     floor: u64,
     since: Instant,
     moved: u64,
 }
 
-impl Pace {
+impl MinimumThroughput {
     /// Begins to watch at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
@@ -47,14 +47,14 @@ mod tests {
     fn a_trickle_is_ended_and_a_slow_line_is_not() {
         let start = Instant::now();
         let second = |n| start + Duration::from_secs(n);
-        let mut trickle = Pace::new(start);
+        let mut trickle = MinimumThroughput::new(start);
         assert!((1..30).all(|n| trickle.moved(1, second(n)).is_ok()));
         assert_eq!(trickle.moved(1, second(30)).unwrap_err().kind(), io::ErrorKind::TimedOut);
 
-        let mut slow = Pace::new(start);
+        let mut slow = MinimumThroughput::new(start);
         assert!((1..600).all(|n| slow.moved(1100, second(n)).is_ok()));
 
-        let mut stalled = Pace::new(start);
+        let mut stalled = MinimumThroughput::new(start);
         stalled.moved(1 << 30, second(1)).unwrap();
         assert!((2..31).all(|n| stalled.moved(0, second(n)).is_ok()));
         assert!(stalled.moved(0, second(31)).is_err());

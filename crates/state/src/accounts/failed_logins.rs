@@ -54,7 +54,7 @@ const WAYS: usize = 4;
 
 /// The tables.
 #[derive(Debug, Clone)]
-pub struct Guesses {
+pub struct FailedLogins {
     key: [u8; 32],
 }
 
@@ -71,7 +71,7 @@ pub enum Reputation {
     Wrong(u32),
 }
 
-impl Guesses {
+impl FailedLogins {
     /// Places in the tables.
     pub const PLACES: usize = 3 * EACH + 1;
 
@@ -316,8 +316,11 @@ fn read(word: u64, tag: u64, forgiven: Duration, now: Duration) -> (u32, Duratio
 mod tests {
     use super::*;
 
-    fn table() -> (Guesses, Vec<AtomicU64>) {
-        (Guesses::new().unwrap(), (0..Guesses::PLACES).map(|_| AtomicU64::new(0)).collect())
+    fn table() -> (FailedLogins, Vec<AtomicU64>) {
+        (
+            FailedLogins::new().unwrap(),
+            (0..FailedLogins::PLACES).map(|_| AtomicU64::new(0)).collect(),
+        )
     }
 
     fn v4(n: u32) -> IpAddr {

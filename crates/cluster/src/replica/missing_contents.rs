@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::Duration;
 
-use relais_proto::{Change, Digest, FolderId, TreePath, Version};
+use relais_proto::{Change, Digest, FolderId, Lsn, TreePath};
 
 use super::Action;
-use crate::message::{LARGE, ToMaster, Told};
+use crate::message::{CommittedEntry, LARGE, ToMaster};
 
 /// Most contents below [`LARGE`] that are fetched at once.
 const SMALL_PLACES: usize = 6;
@@ -25,9 +25,9 @@ const DOUBLINGS: u32 = 5;
 
 /// Content that is lacking.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lack {
+pub struct MissingContent {
     /// The put that brought it.
-    pub put: Version,
+    pub put: Lsn,
     /// Where it belongs.
     pub path: TreePath,
     /// Bytes.
@@ -49,7 +49,7 @@ pub enum Blame {
 
 #[derive(Debug, Clone)]
 struct Wanted {
-    lack: Lack,
+    lack: MissingContent,
     from: Option<FolderId>,
     failed: BTreeSet<FolderId>,
     not_before: Duration,
@@ -61,24 +61,24 @@ struct Wanted {
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub struct Lacks {
+pub struct MissingContents {
     here: FolderId,
-    wanted: BTreeMap<Version, Wanted>,
+    wanted: BTreeMap<Lsn, Wanted>,
     /// Given up; whether on this link.
-    given_up: BTreeMap<Version, bool>,
+    given_up: BTreeMap<Lsn, bool>,
     /// The disk refuses these at their paths; whether another try is under way.
-    refused: BTreeMap<Version, bool>,
+    refused: BTreeMap<Lsn, bool>,
     // Each of the wanted is in one of these, or waits for another try: with many of them, not all can be looked at whenever something happens.
     /// What may be fetched now: small and large ones.
-    ready: [BTreeSet<Version>; 2],
+    ready: [BTreeSet<Lsn>; 2],
     /// What may be fetched later, by its time.
-    later: BTreeSet<(Duration, Version)>,
+    later: BTreeSet<(Duration, Lsn)>,
     /// What is being fetched.
-    under_way: BTreeSet<Version>,
+    under_way: BTreeSet<Lsn>,
 }
 
-impl Lacks {
-    pub(super) fn new(here: FolderId, lacks: Vec<Lack>) -> Self {
+impl MissingContents {
+    pub(super) fn new(here: FolderId, lacks: Vec<MissingContent>) -> Self {
         let mut all = Self {
             here,
             wanted: BTreeMap::new(),
@@ -93,7 +93,7 @@ impl Lacks {
     }
 
     /// Others are lacking now; what was given up stays so.
-    pub(super) fn instead(&self, lacks: Vec<Lack>) -> Self {
+    pub(super) fn instead(&self, lacks: Vec<MissingContent>) -> Self {
         let mut all = Self { given_up: self.given_up.clone(), ..Self::new(self.here, Vec::new()) };
         all.refused.clone_from(&self.refused);
         lacks.into_iter().for_each(|lack| all.add(lack, Duration::ZERO));
@@ -102,7 +102,7 @@ impl Lacks {
     }
 
     /// The disk refuses this content at its path; with `retry` it is fetched for another try.
-    pub(super) fn refuse(&mut self, put: Version, retry: bool, now: Duration) {
+    pub(super) fn refuse(&mut self, put: Lsn, retry: bool, now: Duration) {
         let Some(wanted) = self.wanted.get_mut(&put) else {
             // There is nothing to be tried, or it will be lacking in a moment.
             if retry {
@@ -126,11 +126,11 @@ impl Lacks {
     }
 
     /// Whether it waits for another try, and nothing is done about it before.
-    fn waits(&self, put: Version) -> bool {
+    fn waits(&self, put: Lsn) -> bool {
         self.refused.get(&put) == Some(&false)
     }
 
-    pub(super) fn give_up(&mut self, put: Version) {
+    pub(super) fn give_up(&mut self, put: Lsn) {
         self.given_up.insert(put, true);
         if let Some(wanted) = self.wanted.get_mut(&put) {
             wanted.lack.holders.clear();
@@ -139,7 +139,7 @@ impl Lacks {
 
     /// At a join: what is given up now. What was given up before stays so until all changes are here that there were at the join,
     /// the withdrawal perhaps among them.
-    pub(super) fn give_up_only(&mut self, puts: &[Version]) {
+    pub(super) fn give_up_only(&mut self, puts: &[Lsn]) {
         self.given_up.values_mut().for_each(|fresh| *fresh = false);
         puts.iter().for_each(|put| self.give_up(*put));
     }
@@ -148,32 +148,31 @@ impl Lacks {
         self.given_up.retain(|_, fresh| *fresh);
     }
 
-    pub(super) fn wants(&self, put: Version) -> bool {
+    pub(super) fn wants(&self, put: Lsn) -> bool {
         self.wanted.contains_key(&put) && !self.given_up.contains_key(&put)
     }
 
     /// The puts, oldest first.
-    pub fn puts(&self) -> impl Iterator<Item = Version> + '_ {
+    pub fn puts(&self) -> impl Iterator<Item = Lsn> + '_ {
         self.wanted.keys().copied()
     }
 
     /// The oldest put whose content somebody may have, and that the disk does not refuse.
-    pub(super) fn oldest(&self) -> Option<Version> {
-        let counts = |(put, wanted): &(&Version, &Wanted)| {
-            !wanted.homeless && !self.refused.contains_key(*put)
-        };
+    pub(super) fn oldest(&self) -> Option<Lsn> {
+        let counts =
+            |(put, wanted): &(&Lsn, &Wanted)| !wanted.homeless && !self.refused.contains_key(*put);
         self.wanted.iter().find(counts).map(|(put, _)| *put)
     }
 
     /// Whether the content of this put is lacking.
     #[must_use]
-    pub fn has(&self, put: Version) -> bool {
+    pub fn has(&self, put: Lsn) -> bool {
         self.wanted.contains_key(&put)
     }
 
     /// Who is known to hold what is lacking: where a reader is sent.
     #[must_use]
-    pub fn holders(&self, put: Version) -> &[FolderId] {
+    pub fn holders(&self, put: Lsn) -> &[FolderId] {
         self.wanted.get(&put).map_or(&[], |wanted| &wanted.lack.holders)
     }
 
@@ -200,23 +199,23 @@ impl Lacks {
         old.fold(0, |sum, (_, wanted)| sum.saturating_add(wanted.lack.size.max(1)))
     }
 
-    pub(super) fn fits(&self, put: Version, digest: Option<Digest>) -> bool {
+    pub(super) fn fits(&self, put: Lsn, digest: Option<Digest>) -> bool {
         self.wants(put)
             && self.wanted.get(&put).is_some_and(|wanted| Some(wanted.lack.digest) == digest)
     }
 
     /// Whether the content of a later put is lacking at the path of this one.
-    pub(super) fn behind(&self, put: Version, change: &Change) -> bool {
+    pub(super) fn behind(&self, put: Lsn, change: &Change) -> bool {
         let Change::Put { path, .. } = change else { return false };
         self.wanted.values().any(|wanted| wanted.lack.put > put && wanted.lack.path == *path)
     }
 
     /// Whether the content of any later put is lacking.
-    pub(super) fn any_behind(&self, put: Version) -> bool {
+    pub(super) fn any_behind(&self, put: Lsn) -> bool {
         self.wanted.keys().next_back().is_some_and(|last| *last > put)
     }
 
-    pub(super) fn add(&mut self, lack: Lack, now: Duration) {
+    pub(super) fn add(&mut self, lack: MissingContent, now: Duration) {
         let wanted = Wanted {
             from: None,
             failed: BTreeSet::new(),
@@ -236,7 +235,7 @@ impl Lacks {
         }
     }
 
-    pub(super) fn remove(&mut self, put: Version) -> bool {
+    pub(super) fn remove(&mut self, put: Lsn) -> bool {
         self.refused.remove(&put);
         let Some(wanted) = self.wanted.remove(&put) else { return false };
         self.ready[class_of(&wanted)].remove(&put);
@@ -246,7 +245,7 @@ impl Lacks {
     }
 
     /// Follows a change in what is lacking; `lacking` are those that came to be so with it.
-    pub(super) fn follow(&mut self, told: &Told, lacking: &[Version], now: Duration) {
+    pub(super) fn follow(&mut self, told: &CommittedEntry, lacking: &[Lsn], now: Duration) {
         let version = told.numbered.version;
         match &told.numbered.change {
             Change::Put { path, size, digest, .. } => {
@@ -282,7 +281,7 @@ impl Lacks {
 
     fn drop_below(&mut self, path: &TreePath) {
         let gone = |wanted: &Wanted| wanted.lack.path == *path || wanted.lack.path.is_below(path);
-        let gone: Vec<Version> =
+        let gone: Vec<Lsn> =
             self.wanted.iter().filter(|(_, wanted)| gone(wanted)).map(|(put, _)| *put).collect();
         for put in gone {
             self.remove(put);
@@ -302,7 +301,7 @@ impl Lacks {
     }
 
     /// The master names who holds a content.
-    pub(super) fn held_by(&mut self, put: Version, holders: &[FolderId], now: Duration) {
+    pub(super) fn held_by(&mut self, put: Lsn, holders: &[FolderId], now: Duration) {
         if !holders.is_empty() {
             self.given_up.remove(&put);
         }
@@ -322,7 +321,7 @@ impl Lacks {
     /// Whether the content of the put is here now and was lacking.
     pub(super) fn fetched(
         &mut self,
-        put: Version,
+        put: Lsn,
         from: FolderId,
         result: Result<(), Blame>,
         now: Duration,
@@ -360,13 +359,13 @@ impl Lacks {
             let free = &mut places[class_of(wanted)];
             *free = free.saturating_sub(1);
         }
-        let after = |ready: &BTreeSet<Version>, put: Version| {
+        let after = |ready: &BTreeSet<Lsn>, put: Lsn| {
             ready
                 .range((Bound::Excluded(put), Bound::Unbounded))
                 .find(|put| !self.given_up.contains_key(put))
                 .copied()
         };
-        let mut next = [0, 1].map(|class| after(&self.ready[class], Version::default()));
+        let mut next = [0, 1].map(|class| after(&self.ready[class], Lsn::default()));
         // The oldest first, of those for which there is a place.
         while let Some((put, class)) = (0..2)
             .filter(|class| places[*class] > 0)

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use relais_proto::{Change, ChangeId, Digest, Numbered, TreePath, Version};
+use relais_proto::{Change, ChangeId, Digest, LogEntry, Lsn, TreePath};
 
 use super::removed::Removed;
 use crate::chain::{self, Chain};
-use crate::message::Standing;
+use crate::message::ReplicaPosition;
 use crate::timeline::{self, Timeline};
 use crate::tree::{Effects, Entry, Known, Tree, given_back};
 
@@ -23,7 +23,7 @@ const MEMORY: u64 = 100_000;
 /// A change that slaves may still have to be told.
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
-    pub numbered: Numbered,
+    pub numbered: LogEntry,
     pub restored: Vec<(TreePath, Option<Entry>)>,
     pub chain: Chain,
 }
@@ -74,7 +74,7 @@ pub enum Reach {
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
-pub struct Ledger {
+pub struct MasterState {
     pub(super) known: Known,
     pub(super) removed: Removed,
     pub(super) tail: VecDeque<Kept>,
@@ -83,17 +83,17 @@ pub struct Ledger {
     /// The ids that are known, in the order of their changes.
     pub(super) id_order: VecDeque<ChangeId>,
     /// The last change that is not kept any more, and the hash there.
-    pub(super) base: Version,
+    pub(super) base: Lsn,
     pub(super) base_chain: Chain,
     /// Which masters have numbered the changes, oldest first.
     pub(super) timelines: Vec<Timeline>,
     /// What puts have replaced that are not known to be safe yet: a withdrawal brings it back.
-    pub(super) formers: BTreeMap<Version, Option<Entry>>,
+    pub(super) formers: BTreeMap<Lsn, Option<Entry>>,
     /// Puts that were withdrawn, as far as the changes are kept: whoever asks for one again is not told that it is done.
-    pub(super) withdrawn: BTreeSet<Version>,
+    pub(super) withdrawn: BTreeSet<Lsn>,
 }
 
-impl Ledger {
+impl MasterState {
     /// Without any change. `seed` is where the hashes begin: no two clusters have the same.
     #[must_use]
     pub fn new(seed: Chain) -> Self {
@@ -110,7 +110,7 @@ impl Ledger {
         seed: Chain,
         timeline: [u8; 16],
     ) -> Self {
-        let last = Version { epoch, number: 0 };
+        let last = Lsn { epoch, number: 0 };
         let id_order = in_order(&known);
         timeline::begin(&mut timelines, timeline, known.tree.last());
         let tree =
@@ -126,7 +126,7 @@ impl Ledger {
     }
 
     /// Takes the next change: from the journal at the start, or because it is in the journal now. Returns contents that are in the tree no more.
-    pub fn apply(&mut self, numbered: Numbered) -> Vec<Version> {
+    pub fn apply(&mut self, numbered: LogEntry) -> Vec<Lsn> {
         let version = numbered.version;
         if version <= self.last() {
             return Vec::new();
@@ -195,7 +195,7 @@ impl Ledger {
     }
 
     /// The content that a put has brought gives way, wherever it is now, to what it replaced, under the new number.
-    fn withdraw(&mut self, of: Version, by: &Numbered) -> Effects {
+    fn withdraw(&mut self, of: Lsn, by: &LogEntry) -> Effects {
         self.known.ids.insert(by.id, by.version);
         self.withdrawn.insert(of);
         let mut effects = Effects::default();
@@ -211,25 +211,25 @@ impl Ledger {
     }
 
     /// A put is safe: what it replaced need not be remembered any more.
-    pub(super) fn settle(&mut self, put: Version) {
+    pub(super) fn settle(&mut self, put: Lsn) {
         self.formers.remove(&put);
     }
 
     /// Whether a put was withdrawn.
     #[must_use]
-    pub fn is_withdrawn(&self, put: Version) -> bool {
+    pub fn is_withdrawn(&self, put: Lsn) -> bool {
         self.withdrawn.contains(&put)
     }
 
     /// Whether the content of a put can give way to what it replaced.
     #[must_use]
-    pub fn can_withdraw(&self, put: Version) -> bool {
+    pub fn can_withdraw(&self, put: Lsn) -> bool {
         self.tree().path_of(put).is_some() && self.formers.contains_key(&put)
     }
 
     /// Whether the put replaced something, as far as that is known.
     #[must_use]
-    pub fn replaced(&self, put: Version) -> bool {
+    pub fn replaced(&self, put: Lsn) -> bool {
         matches!(self.formers.get(&put), Some(Some(_)))
     }
 
@@ -244,7 +244,7 @@ impl Ledger {
     }
 
     /// Keeps no change up to `upto`: a slave that has not had them compares trees from now on.
-    pub fn shorten(&mut self, upto: Version) {
+    pub fn shorten(&mut self, upto: Lsn) {
         while self.tail.front().is_some_and(|kept| kept.numbered.version <= upto) {
             self.drop_oldest();
         }
@@ -257,7 +257,7 @@ impl Ledger {
 
     /// The newest change that is kept and was numbered before a time, in milliseconds since 1970.
     #[must_use]
-    pub fn newest_before(&self, before_ms: u64) -> Option<Version> {
+    pub fn newest_before(&self, before_ms: u64) -> Option<Lsn> {
         self.tail
             .iter()
             .rev()
@@ -266,7 +266,7 @@ impl Ledger {
     }
 
     /// Forgets the ids of all changes up to `upto`: whoever asks for one of them again makes it anew.
-    pub fn forget_ids(&mut self, upto: Version) {
+    pub fn forget_ids(&mut self, upto: Lsn) {
         self.known.ids.retain(|_, version| *version > upto);
         self.id_order.retain(|id| self.known.ids.contains_key(id));
         self.id_order.shrink_to(self.id_order.len() * 2);
@@ -280,18 +280,18 @@ impl Ledger {
 
     /// The number that a change with this id has.
     #[must_use]
-    pub fn number_of(&self, id: ChangeId) -> Option<Version> {
+    pub fn number_of(&self, id: ChangeId) -> Option<Lsn> {
         self.known.ids.get(&id).copied()
     }
 
     /// Changes by their ids.
-    pub fn ids(&self) -> impl Iterator<Item = (ChangeId, Version)> + '_ {
+    pub fn ids(&self) -> impl Iterator<Item = (ChangeId, Lsn)> + '_ {
         self.known.ids.iter().map(|(id, version)| (*id, *version))
     }
 
     /// The change with which this content went from this path, where that is remembered.
     #[must_use]
-    pub fn removed(&self, path: &TreePath, digest: Digest) -> Option<Version> {
+    pub fn removed(&self, path: &TreePath, digest: Digest) -> Option<Lsn> {
         self.removed.find(path, digest)
     }
 
@@ -303,7 +303,7 @@ impl Ledger {
 
     /// The last change.
     #[must_use]
-    pub fn last(&self) -> Version {
+    pub fn last(&self) -> Lsn {
         self.known.tree.last()
     }
 
@@ -326,7 +326,7 @@ impl Ledger {
     }
 
     /// Adds the timelines of a journal whose changes were applied behind `snapshot`, the last change of the snapshot.
-    pub fn add_timelines(&mut self, found: &[Timeline], snapshot: Version) {
+    pub fn add_timelines(&mut self, found: &[Timeline], snapshot: Lsn) {
         for (n, timeline) in found.iter().enumerate() {
             let end = found.get(n + 1).map_or(self.last(), |next| next.after);
             if end > snapshot {
@@ -343,24 +343,24 @@ impl Ledger {
     }
 
     /// The changes that are kept, oldest first.
-    pub fn kept(&self) -> impl Iterator<Item = &Numbered> {
+    pub fn kept(&self) -> impl Iterator<Item = &LogEntry> {
         self.tail.iter().map(|kept| &kept.numbered)
     }
 
     /// Where in the tail the changes behind `version` begin.
-    pub(super) fn behind(&self, version: Version) -> usize {
+    pub(super) fn behind(&self, version: Lsn) -> usize {
         self.tail.partition_point(|kept| kept.numbered.version <= version)
     }
 
     /// Whether all changes behind `version` are kept.
     #[must_use]
-    pub fn reaches(&self, version: Version) -> bool {
+    pub fn reaches(&self, version: Lsn) -> bool {
         version >= self.base
     }
 
     /// How a slave stands to this.
     #[must_use]
-    pub fn reach(&self, standing: &Standing) -> Reach {
+    pub fn reach(&self, standing: &ReplicaPosition) -> Reach {
         let applied = standing.applied;
         if standing.epoch > self.epoch() {
             return Reach::Later;
@@ -370,7 +370,7 @@ impl Ledger {
         }
         // A slave without a catalogue may still have files. Of the changes it would carry out old ones too, over files that
         // the tree has now.
-        let knows_nothing = applied == Version::default() && self.last() > applied;
+        let knows_nothing = applied == Lsn::default() && self.last() > applied;
         if knows_nothing || !self.reaches(applied) {
             return Reach::Compares;
         }
@@ -378,7 +378,7 @@ impl Ledger {
             None => self.base_chain,
             Some(place) => self.tail.get(place).map_or(self.base_chain, |kept| kept.chain),
         };
-        if applied == Version::default() || chain == standing.chain {
+        if applied == Lsn::default() || chain == standing.chain {
             Reach::Follows(chain)
         } else {
             Reach::Differs
@@ -388,7 +388,7 @@ impl Ledger {
 
 /// The ids of changes in the order of their numbers.
 pub(super) fn in_order(known: &Known) -> VecDeque<ChangeId> {
-    let mut ids: Vec<(Version, ChangeId)> =
+    let mut ids: Vec<(Lsn, ChangeId)> =
         known.ids.iter().map(|(id, version)| (*version, *id)).collect();
     ids.sort_unstable();
     ids.into_iter().map(|(_, id)| id).collect()
@@ -399,11 +399,11 @@ mod tests {
     use super::*;
     use relais_proto::{FileTime, Mode};
 
-    fn change(number: u64, change: Change) -> Numbered {
+    fn change(number: u64, change: Change) -> LogEntry {
         let mut id = [7; 16];
         id[8..].copy_from_slice(&number.to_be_bytes());
-        let version = Version { epoch: 1, number };
-        Numbered { version, id: ChangeId(id), time_ms: number, change }
+        let version = Lsn { epoch: 1, number };
+        LogEntry { version, id: ChangeId(id), time_ms: number, change }
     }
 
     fn path(text: &str) -> TreePath {
@@ -430,9 +430,9 @@ mod tests {
 
     #[test]
     fn a_moved_folder_leaves_no_removal_records() {
-        let mut ledger = Ledger::default();
+        let mut ledger = MasterState::default();
         let mut number = 0;
-        let mut apply = |ledger: &mut Ledger, what| {
+        let mut apply = |ledger: &mut MasterState, what| {
             number += 1;
             ledger.apply(change(number, what));
         };
@@ -454,7 +454,7 @@ mod tests {
         apply(&mut ledger, Change::Remove { path: path("a"), recursive: true });
         assert!(ledger.removed(&path("a/2"), digest(2000)).is_some());
         assert_eq!(ledger.removal_records(), (102, crate::REMOVALS));
-        let back = Ledger::from_bytes(&ledger.to_bytes()).unwrap();
+        let back = MasterState::from_bytes(&ledger.to_bytes()).unwrap();
         assert_eq!(back.removal_records(), ledger.removal_records());
         assert_eq!(back.removed(&path("a/2"), digest(2)), ledger.removed(&path("a/2"), digest(2)));
     }
@@ -462,7 +462,7 @@ mod tests {
     #[test]
     fn ids_and_changes_are_kept_up_to_their_caps() {
         let caps = Caps { tail: 50, tail_bytes: 1000, ids: 20 };
-        let mut ledger = Ledger { caps, ..Ledger::default() };
+        let mut ledger = MasterState { caps, ..MasterState::default() };
         for n in 1..=100 {
             ledger.apply(change(n, put("f", n)));
         }
@@ -476,14 +476,14 @@ mod tests {
         assert_eq!(ledger.tail.len(), 5, "paths of 1000 bytes");
         assert_eq!(ledger.base.number, 115);
         // What a snapshot brings back goes on in the same way.
-        let mut back = Ledger::from_bytes(&ledger.to_bytes()).unwrap();
+        let mut back = MasterState::from_bytes(&ledger.to_bytes()).unwrap();
         assert_eq!((back.tail_bytes, back.id_order.len()), (1000, 20));
         back.caps = ledger.caps;
         for ledger in [&mut ledger, &mut back] {
             ledger.apply(change(121, put(&long, 121)));
         }
         assert!(back.id_order == ledger.id_order && back.kept().eq(ledger.kept()));
-        back.forget_ids(Version { epoch: 1, number: 120 });
+        back.forget_ids(Lsn { epoch: 1, number: 120 });
         assert_eq!((back.known.ids.len(), back.id_order.len()), (1, 1));
     }
 }

@@ -11,15 +11,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
-use relais_proto::{Seldom, limits};
+use relais_proto::{LogRateLimiter, limits};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, poll};
 
 use crate::Stream;
-use crate::crowd::Crowd;
-use crate::guest::{Greeter, Guest, HELD_FOR, Outcome};
+use crate::evictor::ConnectionEvictor;
+use crate::handshake_limiter::HandshakeLimiter;
+use crate::pre_auth::{HELD_FOR, LoginHandler, Outcome, PreAuthConnection};
 use crate::stream::prepare;
 use crate::tls::TlsServer;
-use crate::tolls::Tolls;
 
 /// Most connections accepted in a row, so that guests who are already here get their turn.
 const ACCEPT_BURST: usize = 64;
@@ -32,7 +32,7 @@ const LISTENER: u64 = 0;
 
 /// A connection whose login is done.
 #[derive(Debug)]
-pub struct Arrival<T> {
+pub struct AuthenticatedConnection<T> {
     /// Nothing behind the login was read from it.
     pub stream: Stream,
     /// What the login came to.
@@ -40,14 +40,14 @@ pub struct Arrival<T> {
 }
 
 /// Accepts connections and leads them through their login.
-pub struct WaitingRoom<G: Greeter> {
+pub struct PreAuthPool<G: LoginHandler> {
     listener: TcpListener,
     epoll: OwnedFd,
     capacity: usize,
     /// By number, and so in the order of arrival.
-    guests: BTreeMap<u64, Guest<G>>,
+    guests: BTreeMap<u64, PreAuthConnection<G>>,
     /// The same, by address.
-    crowd: Crowd,
+    crowd: ConnectionEvictor,
     /// Those of them whose greeters are not ready; of these only the end is waited for.
     pending: BTreeSet<u64>,
     next: u64,
@@ -57,10 +57,10 @@ pub struct WaitingRoom<G: Greeter> {
     swept: Instant,
     /// How connections are encrypted, where they can be.
     tls: Option<TlsServer>,
-    tolls: Tolls,
+    tolls: HandshakeLimiter,
 }
 
-impl<G: Greeter> WaitingRoom<G> {
+impl<G: LoginHandler> PreAuthPool<G> {
     /// A room for `capacity` connections of `listener`, which becomes non-blocking. Without `tls` all connections are in the clear.
     ///
     /// # Errors
@@ -73,14 +73,14 @@ impl<G: Greeter> WaitingRoom<G> {
             epoll,
             capacity: capacity.max(1),
             guests: BTreeMap::new(),
-            crowd: Crowd::default(),
+            crowd: ConnectionEvictor::default(),
             pending: BTreeSet::new(),
             next: LISTENER + 1,
             accepting: false,
             paused_until: None,
             swept: Instant::now(),
             tls,
-            tolls: Tolls::default(),
+            tolls: HandshakeLimiter::default(),
         })
     }
 
@@ -117,7 +117,7 @@ impl<G: Greeter> WaitingRoom<G> {
         wake: &[BorrowedFd<'_>],
         timeout: Option<Duration>,
         greet: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
-    ) -> io::Result<Vec<Arrival<G::Value>>> {
+    ) -> io::Result<Vec<AuthenticatedConnection<G::Value>>> {
         let now = Instant::now();
         self.paused_until = self.paused_until.filter(|until| *until > now);
         self.set_accepting(accept && self.paused_until.is_none())?;
@@ -174,7 +174,7 @@ impl<G: Greeter> WaitingRoom<G> {
         let held = self
             .pending
             .iter()
-            .any(|id| self.guests.get(id).is_some_and(Guest::is_held))
+            .any(|id| self.guests.get(id).is_some_and(PreAuthConnection::is_held))
             .then_some(HELD_FOR);
         let pause = self.paused_until.map(|until| until.saturating_duration_since(now));
         [timeout, sweep, pause, held].into_iter().flatten().min()
@@ -198,7 +198,7 @@ impl<G: Greeter> WaitingRoom<G> {
     fn accept(
         &mut self,
         greet: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
-        arrivals: &mut Vec<Arrival<G::Value>>,
+        arrivals: &mut Vec<AuthenticatedConnection<G::Value>>,
     ) -> io::Result<()> {
         for _ in 0..ACCEPT_BURST {
             let (stream, peer) = match self.listener.accept() {
@@ -213,7 +213,7 @@ impl<G: Greeter> WaitingRoom<G> {
                     continue;
                 }
                 Err(e) => {
-                    static REFUSED: Seldom = Seldom::new();
+                    static REFUSED: LogRateLimiter = LogRateLimiter::new();
                     if let Some(more) = REFUSED.turn(Instant::now()) {
                         warn!("cannot accept a connection: {e}{more}");
                     }
@@ -234,7 +234,7 @@ impl<G: Greeter> WaitingRoom<G> {
         stream: TcpStream,
         peer: SocketAddr,
         greet: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
-        arrivals: &mut Vec<Arrival<G::Value>>,
+        arrivals: &mut Vec<AuthenticatedConnection<G::Value>>,
     ) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         prepare(&stream)?;
@@ -248,7 +248,7 @@ impl<G: Greeter> WaitingRoom<G> {
         self.next += 1;
         let greeter = greet(peer, local);
         let is_known = greeter.is_known();
-        let guest = Guest::new(
+        let guest = PreAuthConnection::new(
             stream,
             (peer, local),
             Instant::now() + limits::LOGIN_TIME,
@@ -268,13 +268,13 @@ impl<G: Greeter> WaitingRoom<G> {
         Ok(())
     }
 
-    fn advance(&mut self, id: u64, arrivals: &mut Vec<Arrival<G::Value>>) {
+    fn advance(&mut self, id: u64, arrivals: &mut Vec<AuthenticatedConnection<G::Value>>) {
         let Some(guest) = self.guests.get_mut(&id) else { return };
         let outcome = guest.advance(&mut admission(&mut self.tolls, guest.peer));
         self.settle(id, outcome, arrivals);
     }
 
-    fn resume(&mut self, id: u64, arrivals: &mut Vec<Arrival<G::Value>>) {
+    fn resume(&mut self, id: u64, arrivals: &mut Vec<AuthenticatedConnection<G::Value>>) {
         let Some(guest) = self.guests.get_mut(&id) else {
             self.pending.remove(&id);
             return;
@@ -302,7 +302,7 @@ impl<G: Greeter> WaitingRoom<G> {
         &mut self,
         id: u64,
         outcome: Outcome<G::Value>,
-        arrivals: &mut Vec<Arrival<G::Value>>,
+        arrivals: &mut Vec<AuthenticatedConnection<G::Value>>,
     ) {
         let Some(guest) = self.guests.get_mut(&id) else { return };
         match outcome {
@@ -339,9 +339,9 @@ impl<G: Greeter> WaitingRoom<G> {
                 if let Some(guest) = self.remove(id) {
                     let peer = guest.peer;
                     match self.release(guest) {
-                        Ok(stream) => arrivals.push(Arrival { stream, value }),
+                        Ok(stream) => arrivals.push(AuthenticatedConnection { stream, value }),
                         Err(e) => {
-                            static KEPT: Seldom = Seldom::new();
+                            static KEPT: LogRateLimiter = LogRateLimiter::new();
                             if let Some(more) = KEPT.turn(Instant::now()) {
                                 warn!("cannot hand over {peer}: {e}{more}");
                             }
@@ -352,12 +352,12 @@ impl<G: Greeter> WaitingRoom<G> {
         }
     }
 
-    fn release(&self, guest: Guest<G>) -> io::Result<Stream> {
+    fn release(&self, guest: PreAuthConnection<G>) -> io::Result<Stream> {
         epoll::delete(&self.epoll, &guest.stream)?;
         guest.into_stream()
     }
 
-    fn remove(&mut self, id: u64) -> Option<Guest<G>> {
+    fn remove(&mut self, id: u64) -> Option<PreAuthConnection<G>> {
         let guest = self.guests.remove(&id)?;
         self.crowd.leave(guest.peer.ip(), id);
         Some(guest)
@@ -383,11 +383,11 @@ impl<G: Greeter> WaitingRoom<G> {
 }
 
 /// Asks whether a peer may have a handshake now.
-fn admission(tolls: &mut Tolls, peer: SocketAddr) -> impl FnMut() -> bool {
+fn admission(tolls: &mut HandshakeLimiter, peer: SocketAddr) -> impl FnMut() -> bool {
     move || tolls.admit(peer.ip(), Instant::now())
 }
 
-/// A descriptor that wakes [`WaitingRoom::poll`] from another thread or a signal handler.
+/// A descriptor that wakes [`PreAuthPool::poll`] from another thread or a signal handler.
 ///
 /// # Errors
 /// Those of the system call.

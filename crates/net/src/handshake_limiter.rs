@@ -11,12 +11,12 @@ const ADDRESSES: usize = 4096;
 
 /// The addresses that had handshakes lately.
 #[derive(Debug, Default)]
-pub struct Tolls {
+pub struct HandshakeLimiter {
     /// When each of them will have its full allowance again.
     full: HashMap<IpAddr, Instant>,
 }
 
-impl Tolls {
+impl HandshakeLimiter {
     /// Whether this address may have one more handshake now. From inside the machine all may.
     pub fn admit(&mut self, addr: IpAddr, now: Instant) -> bool {
         let network = network_of(addr);
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn an_address_has_its_allowance_and_then_its_rate_and_others_have_theirs() {
-        let (mut tolls, now) = (Tolls::default(), Instant::now());
+        let (mut tolls, now) = (HandshakeLimiter::default(), Instant::now());
         let at = |text: &str| text.parse::<IpAddr>().unwrap();
         let mut admitted = |addr: &str, later: u64| {
             (0..1000).filter(|_| tolls.admit(at(addr), now + Duration::from_millis(later))).count()
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn many_addresses_do_not_fill_the_memory() {
-        let (mut tolls, now) = (Tolls::default(), Instant::now());
+        let (mut tolls, now) = (HandshakeLimiter::default(), Instant::now());
         for n in 0..20_000_u32 {
             assert!(tolls.admit(IpAddr::V4((0x0a00_0000 + n).into()), now));
         }

@@ -9,7 +9,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// One kind of line in the log of one process, which cannot be filled with it.
 #[derive(Debug, Default)]
-pub struct Seldom(Mutex<State>);
+pub struct LogRateLimiter(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -19,9 +19,9 @@ struct State {
 
 /// How many lines of the same kind were not written since the last one; shown behind a line, and as nothing where there were none.
 #[derive(Debug, PartialEq, Eq)]
-pub struct KeptBack(u64);
+pub struct SuppressedLines(u64);
 
-impl Seldom {
+impl LogRateLimiter {
     /// Nothing was told.
     #[must_use]
     pub const fn new() -> Self {
@@ -29,18 +29,18 @@ impl Seldom {
     }
 
     /// Whether a line is to be written now, and what is to stand behind it; otherwise it is counted.
-    pub fn turn(&self, now: Instant) -> Option<KeptBack> {
+    pub fn turn(&self, now: Instant) -> Option<SuppressedLines> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.told.is_some_and(|told| now.saturating_duration_since(told) < PAUSE) {
             state.kept_back += 1;
             return None;
         }
         state.told = Some(now);
-        Some(KeptBack(std::mem::take(&mut state.kept_back)))
+        Some(SuppressedLines(std::mem::take(&mut state.kept_back)))
     }
 }
 
-impl fmt::Display for KeptBack {
+impl fmt::Display for SuppressedLines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 => Ok(()),
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_a_line_a_second_and_a_count() {
-        let (seldom, began) = (Seldom::new(), Instant::now());
+        let (seldom, began) = (LogRateLimiter::new(), Instant::now());
         let at = |ms| seldom.turn(began + Duration::from_millis(ms)).map(|kept| kept.to_string());
         assert_eq!(at(0).as_deref(), Some(""));
         assert!((1..1000).all(|ms| at(ms).is_none()));

@@ -6,25 +6,25 @@ use std::net::IpAddr;
 
 use relais_proto::network_of;
 
-/// Guests of a network that has logged in before, up to which they stay although others have to go.
+/// Connections of a network that has logged in before, up to which they stay although others have to go.
 const KEPT: usize = 8;
 
-/// Guests by the network they come from. A higher number came later.
+/// Connections by the network they come from. A higher number came later.
 #[derive(Debug, Default)]
-pub struct Crowd {
-    networks: HashMap<IpAddr, Guests>,
+pub struct ConnectionEvictor {
+    networks: HashMap<IpAddr, PreAuthConnections>,
     /// For each network whether it has to go first, how many it has, and the number of its oldest guest: the one to go is at the end.
     order: BTreeSet<(bool, usize, Reverse<u64>, IpAddr)>,
 }
 
 #[derive(Debug, Default)]
-struct Guests {
+struct PreAuthConnections {
     ids: BTreeSet<u64>,
     /// Whether somebody has logged in from there before.
     is_known: bool,
 }
 
-impl Crowd {
+impl ConnectionEvictor {
     /// Somebody came; whether from a network that has logged in before.
     pub fn enter(&mut self, addr: IpAddr, id: u64, is_known: bool) {
         self.change(addr, |guests| {
@@ -46,7 +46,7 @@ impl Crowd {
         self.order.last().map(|(.., Reverse(id), _)| *id)
     }
 
-    fn change(&mut self, addr: IpAddr, change: impl FnOnce(&mut Guests)) {
+    fn change(&mut self, addr: IpAddr, change: impl FnOnce(&mut PreAuthConnections)) {
         let network = network_of(addr);
         let guests = self.networks.entry(network).or_default();
         if let Some(place) = place(network, guests) {
@@ -60,7 +60,10 @@ impl Crowd {
     }
 }
 
-fn place(network: IpAddr, guests: &Guests) -> Option<(bool, usize, Reverse<u64>, IpAddr)> {
+fn place(
+    network: IpAddr,
+    guests: &PreAuthConnections,
+) -> Option<(bool, usize, Reverse<u64>, IpAddr)> {
     let count = guests.ids.len();
     let goes_first = !guests.is_known || count > KEPT;
     guests.ids.first().map(|oldest| (goes_first, count, Reverse(*oldest), network))
@@ -76,7 +79,7 @@ mod tests {
 
     #[test]
     fn who_takes_most_of_the_room_makes_place() {
-        let mut crowd = Crowd::default();
+        let mut crowd = ConnectionEvictor::default();
         assert_eq!(crowd.first_to_go(), None);
         let from =
             ["10.0.0.1", "10.0.0.2", "2001:db8::1", "2001:db8::2", "10.0.0.2", "2001:db8::3"];
@@ -95,7 +98,7 @@ mod tests {
 
     #[test]
     fn who_left_counts_no_more_and_is_not_missed_twice() {
-        let mut crowd = Crowd::default();
+        let mut crowd = ConnectionEvictor::default();
         (1..=3).for_each(|id| crowd.enter(addr("10.0.0.1"), id, false));
         (4..=5).for_each(|id| crowd.enter(addr("10.0.0.2"), id, false));
         (1..=2).for_each(|id| crowd.leave(addr("10.0.0.1"), id));
@@ -106,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_few_guests_of_a_network_that_has_logged_in_go_last() {
-        let mut crowd = Crowd::default();
+        let mut crowd = ConnectionEvictor::default();
         (1..=8).for_each(|id| crowd.enter(addr("10.0.0.1"), id, true));
         (10..=12).for_each(|id| crowd.enter(addr(&format!("10.0.1.{id}")), id, false));
         for expected in 10..=12 {

@@ -5,20 +5,20 @@
 
 use std::collections::BTreeSet;
 
-use relais_proto::{Change, ChangeId, Expect, FolderId, Numbered, Version, limits};
+use relais_proto::{Change, ChangeId, Expect, FolderId, LogEntry, Lsn, limits};
 
 use super::{Action, Order, Waiting};
 use crate::message::{LARGE, ToSlave};
-use crate::sequence::Asked;
+use crate::sequence::ChangeRequest;
 use crate::slave::LinkId;
 
 impl Order {
-    /// A slave's list of what it lacks; it counts once it has come whole.
+    /// A slave's list of what it missing_contents; it counts once it has come whole.
     pub(super) fn lacks(
         &mut self,
         link: LinkId,
-        upto: Version,
-        puts: Vec<Version>,
+        upto: Lsn,
+        puts: Vec<Lsn>,
         last: bool,
         actions: &mut Vec<Action>,
     ) {
@@ -30,7 +30,7 @@ impl Order {
         let (lacking, folder) = (std::mem::take(&mut peer.lacking), peer.folder);
         peer.stated = true;
         peer.applied = peer.applied.max(upto);
-        let all: Vec<(Version, Version)> = self
+        let all: Vec<(Lsn, Lsn)> = self
             .tree()
             .puts()
             .take_while(|(put, _)| *put <= upto)
@@ -46,20 +46,14 @@ impl Order {
     }
 
     /// Whether the content came back by a withdrawal that the folder had not applied yet: it may have dropped it before.
-    fn restored_since(&self, put: Version, upto: Version) -> bool {
+    fn restored_since(&self, put: Lsn, upto: Lsn) -> bool {
         let from = self.ledger.behind(upto);
         self.ledger.tail.range(from..).flat_map(|kept| &kept.restored).any(|(_, entry)| {
             entry.and_then(|entry| entry.content).is_some_and(|content| content.put == put)
         })
     }
 
-    pub(super) fn holds(
-        &mut self,
-        link: LinkId,
-        put: Version,
-        has: bool,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn holds(&mut self, link: LinkId, put: Lsn, has: bool, actions: &mut Vec<Action>) {
         let Some(folder) = self.peers.get(&link).map(|peer| peer.folder) else { return };
         if self.tree().path_of(put).is_none() {
             return;
@@ -67,7 +61,7 @@ impl Order {
         if has { self.gains(put, folder, actions) } else { self.loses(put, folder) }
     }
 
-    fn gains(&mut self, put: Version, folder: FolderId, actions: &mut Vec<Action>) {
+    fn gains(&mut self, put: Lsn, folder: FolderId, actions: &mut Vec<Action>) {
         let before = self.holders.copies(put);
         self.holders.add(put, folder);
         self.homeless.remove(&put);
@@ -94,7 +88,7 @@ impl Order {
         }
     }
 
-    fn loses(&mut self, put: Version, folder: FolderId) {
+    fn loses(&mut self, put: Lsn, folder: FolderId) {
         self.holders.remove(put, folder);
         if self.holders.copies(put) == 0 {
             self.homeless.insert(put);
@@ -105,7 +99,7 @@ impl Order {
         self.folders.remove(&folder);
         self.expected.remove(&folder);
         self.holders.forget(folder);
-        let homeless: Vec<Version> = self
+        let homeless: Vec<Lsn> = self
             .tree()
             .puts()
             .map(|(put, _)| put)
@@ -122,7 +116,7 @@ impl Order {
     }
 
     /// Applies what was written, and forgets who held contents that it took out of the tree.
-    pub(super) fn drop_contents(&mut self, numbered: Numbered) {
+    pub(super) fn drop_contents(&mut self, numbered: LogEntry) {
         for put in self.ledger.apply(numbered) {
             self.holders.drop_content(put);
             self.homeless.remove(&put);
@@ -148,7 +142,7 @@ impl Order {
     }
 
     /// After a withdrawal: contents that are back in the tree. Each slave says whether it kept them.
-    pub(super) fn find_homeless(&mut self, version: Version) {
+    pub(super) fn find_homeless(&mut self, version: Lsn) {
         let Some(kept) = self.ledger.tail.back().filter(|kept| kept.numbered.version == version)
         else {
             return;
@@ -162,19 +156,14 @@ impl Order {
     }
 
     /// The change has its number: from now on copies of its content are counted for whoever wants to hear of them.
-    pub(super) fn await_copies(
-        &mut self,
-        id: ChangeId,
-        version: Version,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn await_copies(&mut self, id: ChangeId, version: Lsn, actions: &mut Vec<Action>) {
         if let Some((link, copies)) = self.wanted.remove(&id) {
             self.awaited.entry(version).or_default().insert(link, copies);
             self.tell_copies(version, actions);
         }
     }
 
-    fn tell_copies(&mut self, put: Version, actions: &mut Vec<Action>) {
+    fn tell_copies(&mut self, put: Lsn, actions: &mut Vec<Action>) {
         let copies = u16::try_from(self.holders.copies(put)).unwrap_or(u16::MAX);
         let Some(links) = self.awaited.get_mut(&put) else { return };
         links.retain(|link, wanted| {
@@ -191,7 +180,7 @@ impl Order {
     }
 
     /// Tells those who still fetch a large content that they can have it from somebody else too.
-    fn tell_holders(&self, put: Version, actions: &mut Vec<Action>) {
+    fn tell_holders(&self, put: Lsn, actions: &mut Vec<Action>) {
         let holders: BTreeSet<FolderId> = self.holders.of(put).collect();
         for (link, peer) in &self.peers {
             if peer.stated && peer.told >= put && !holders.contains(&peer.folder) {
@@ -219,7 +208,7 @@ impl Order {
         else {
             return;
         };
-        let gone: Vec<Version> = self
+        let gone: Vec<Lsn> = self
             .homeless
             .iter()
             .copied()
@@ -250,14 +239,14 @@ impl Order {
     }
 
     /// A slave has given up a content. Once all have, it is withdrawn.
-    pub(super) fn given_up(&mut self, link: LinkId, put: Version) {
+    pub(super) fn given_up(&mut self, link: LinkId, put: Lsn) {
         let Some(links) = self.asking.get_mut(&put) else { return };
         links.remove(&link);
         if links.is_empty() {
             self.asking.remove(&put);
             self.homeless.remove(&put);
             self.withdrawing.insert(put);
-            let asked = Asked {
+            let asked = ChangeRequest {
                 id: withdrawal(put),
                 change: Change::Withdraw { of: put },
                 expect: Expect::Any,
@@ -268,13 +257,13 @@ impl Order {
     }
 
     /// Puts that whoever joins now has to give up.
-    pub(super) fn to_give_up(&self) -> Vec<Version> {
+    pub(super) fn to_give_up(&self) -> Vec<Lsn> {
         self.withdrawing.iter().copied().collect()
     }
 }
 
 /// The id of the change that withdraws a put: always the same, so that it is withdrawn once.
-fn withdrawal(of: Version) -> ChangeId {
+fn withdrawal(of: Lsn) -> ChangeId {
     let mut bytes = b"relais withdraw ".to_vec();
     bytes.extend_from_slice(&of.epoch.to_be_bytes());
     bytes.extend_from_slice(&of.number.to_be_bytes());

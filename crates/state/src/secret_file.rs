@@ -7,11 +7,11 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::whole::{sync_folder_of, write_new};
+use crate::atomic_file::{sync_folder_of, write_new};
 
 /// Why a secret is not taken from a file.
 #[derive(Debug)]
-pub(crate) enum PrivateError {
+pub(crate) enum SecretFileError {
     /// Group or others have rights to it.
     Exposed(u32),
     /// It belongs to this user, who is neither the one who runs this nor the owner of its folder.
@@ -23,7 +23,7 @@ pub(crate) enum PrivateError {
 }
 
 /// Reads at most `cap` bytes; none where there is no file.
-pub(crate) fn read(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, PrivateError> {
+pub(crate) fn read(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, SecretFileError> {
     // Without NONBLOCK a pipe in this place would hold us for ever.
     let file = match rustix::fs::open(
         path,
@@ -32,15 +32,15 @@ pub(crate) fn read(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, PrivateErro
     ) {
         Ok(fd) => File::from(fd),
         Err(rustix::io::Errno::NOENT) => return Ok(None),
-        Err(error) => return Err(PrivateError::Io(error.into())),
+        Err(error) => return Err(SecretFileError::Io(error.into())),
     };
-    let meta = file.metadata().map_err(PrivateError::Io)?;
+    let meta = file.metadata().map_err(SecretFileError::Io)?;
     if !meta.is_file() {
-        return Err(PrivateError::NotRegular);
+        return Err(SecretFileError::NotRegular);
     }
     let mode = meta.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(PrivateError::Exposed(mode));
+        return Err(SecretFileError::Exposed(mode));
     }
     // Whoever owns it can read it, and put another one there.
     let folder =
@@ -48,13 +48,13 @@ pub(crate) fn read(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, PrivateErro
     let may = [
         0,
         rustix::process::geteuid().as_raw(),
-        fs::metadata(folder).map_err(PrivateError::Io)?.uid(),
+        fs::metadata(folder).map_err(SecretFileError::Io)?.uid(),
     ];
     if !may.contains(&meta.uid()) {
-        return Err(PrivateError::Stranger(meta.uid()));
+        return Err(SecretFileError::Stranger(meta.uid()));
     }
     let mut bytes = Vec::new();
-    file.take(cap).read_to_end(&mut bytes).map_err(PrivateError::Io)?;
+    file.take(cap).read_to_end(&mut bytes).map_err(SecretFileError::Io)?;
     Ok(Some(bytes))
 }
 

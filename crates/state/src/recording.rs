@@ -19,7 +19,7 @@ const FLUSH_EVERY: Duration = Duration::from_secs(1);
 const MOST: u32 = 1000;
 
 /// A recording, or none. `R` is what knows how to write down what is recorded.
-pub struct Tape<R>(Option<Running<R>>);
+pub struct Recording<R>(Option<Running<R>>);
 
 struct Running<R> {
     recorder: R,
@@ -28,7 +28,7 @@ struct Running<R> {
     flushed: Instant,
 }
 
-impl<R> Tape<R> {
+impl<R> Recording<R> {
     /// Begins a recording of a part called `part`, where recordings are wanted. `begin` writes its first bytes.
     pub fn start(part: &str, begin: impl FnOnce(&mut dyn Write) -> io::Result<R>) -> Self {
         match std::env::var_os(FOLDER) {
@@ -89,7 +89,7 @@ impl<R> Running<R> {
     }
 }
 
-impl<R> Drop for Tape<R> {
+impl<R> Drop for Recording<R> {
     fn drop(&mut self) {
         self.flush();
     }
@@ -125,7 +125,7 @@ mod tests {
             .unwrap()
         };
         let start = |first: &'static str| {
-            Tape::start_in(temp.path(), "part", |to| to.write_all(first.as_bytes()))
+            Recording::start_in(temp.path(), "part", |to| to.write_all(first.as_bytes()))
         };
         let (mut one, mut two) = (start("1 "), start("2 "));
         one.note(line("note"));
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn it_is_in_the_file_within_a_second() {
         let temp = tempfile::tempdir().unwrap();
-        let mut tape = Tape::start_in(temp.path(), "part", |_| Ok(()));
+        let mut tape = Recording::start_in(temp.path(), "part", |_| Ok(()));
         tape.note(line("early "));
         if let Some(running) = &mut tape.0 {
             running.flushed = Instant::now().checked_sub(FLUSH_EVERY).unwrap();
@@ -152,13 +152,17 @@ mod tests {
     #[test]
     fn what_cannot_be_written_ends_it() {
         let temp = tempfile::tempdir().unwrap();
-        assert!(Tape::start_in(&temp.path().join("no folder"), "part", |_| Ok(())).0.is_none());
         assert!(
-            Tape::<()>::start_in(temp.path(), "part", |_| Err(io::Error::other("no"))).0.is_none()
+            Recording::start_in(&temp.path().join("no folder"), "part", |_| Ok(())).0.is_none()
+        );
+        assert!(
+            Recording::<()>::start_in(temp.path(), "part", |_| Err(io::Error::other("no")))
+                .0
+                .is_none()
         );
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let (path, file, flushed) = ("/dev/full".into(), BufWriter::new(full), Instant::now());
-        let mut tape = Tape(Some(Running { recorder: (), path, file, flushed }));
+        let mut tape = Recording(Some(Running { recorder: (), path, file, flushed }));
         tape.note(line("something"));
         assert!(tape.0.is_some());
         tape.flush();
