@@ -20,20 +20,20 @@ use crate::catalogue::OwnFolder;
 /// Its name in the slave's own folder.
 const FILE: &str = "certificate.pem";
 /// How long the certificate of a slave that stands alone is good.
-const LIFE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+const LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Time between two looks at files that somebody has brought.
-const LOOK: Duration = Duration::from_secs(1);
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause before something that failed is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// A slave's certificate.
 pub struct Certificate {
     own: OwnFolder,
-    source: Source,
-    state: Mutex<State>,
+    source: CertificateSource,
+    state: Mutex<RenewalState>,
 }
 
-enum Source {
+enum CertificateSource {
     /// The master's authority.
     Master,
     /// This slave's own.
@@ -43,22 +43,22 @@ enum Source {
 }
 
 #[derive(Default)]
-struct State {
+struct RenewalState {
     /// Until when there is nothing to be done; none: nothing was done yet.
-    term: Option<Validity>,
+    validity: Option<Validity>,
     /// The key that the master was asked to certify.
-    asked: Option<ServerKey>,
+    requested_key: Option<ServerKey>,
     /// What was written last, where somebody has brought it.
-    brought: Vec<u8>,
+    file_pem: Vec<u8>,
 }
 
-impl State {
-    fn is_settled(&self) -> bool {
-        self.term.is_some_and(|term| !term.is_over(Instant::now(), SystemTime::now()))
+impl RenewalState {
+    fn is_current(&self) -> bool {
+        self.validity.is_some_and(|validity| !validity.is_over(Instant::now(), SystemTime::now()))
     }
 
-    fn settle(&mut self, time: Duration) {
-        self.term = Some(Validity::new(Instant::now(), SystemTime::now(), time));
+    fn set_next_check(&mut self, time: Duration) {
+        self.validity = Some(Validity::new(Instant::now(), SystemTime::now(), time));
     }
 }
 
@@ -81,11 +81,11 @@ impl Certificate {
     /// Why there is none.
     pub fn open(own: &OwnFolder, options: &TlsOptions, alone: bool) -> Result<Self, String> {
         let source = match (options.files.is_empty(), alone) {
-            (false, _) => Source::Files(options.files.clone()),
-            (true, true) => Source::Own(Box::new(
+            (false, _) => CertificateSource::Files(options.files.clone()),
+            (true, true) => CertificateSource::Own(Box::new(
                 Authority::load_or_create(&own.path(".")).map_err(|e| e.to_string())?,
             )),
-            (true, false) => Source::Master,
+            (true, false) => CertificateSource::Master,
         };
         // Only this slave writes these files, and it makes no links.
         for name in [FILE, "authority.key", "authority.pem"] {
@@ -100,42 +100,42 @@ impl Certificate {
         Ok(this)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RenewalState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does what is due. To be called each second.
     pub fn tick(&self) {
         let mut state = self.state();
-        if state.is_settled() {
+        if state.is_current() {
             return;
         }
         if let Err(e) = self.renew(&mut state) {
             warn!("{e}; the former certificate counts");
-            state.settle(AGAIN);
+            state.set_next_check(RETRY_PAUSE);
         }
     }
 
-    fn renew(&self, state: &mut State) -> Result<(), String> {
+    fn renew(&self, state: &mut RenewalState) -> Result<(), String> {
         match &self.source {
-            Source::Master => {}
-            Source::Own(authority) => {
+            CertificateSource::Master => {}
+            CertificateSource::Own(authority) => {
                 let key = ServerKey::generate().map_err(|e| e.to_string())?;
                 let chain = authority
-                    .certify(Certified(MASTER_NAME), &key.point(), SystemTime::now(), LIFE)
+                    .certify(Certified(MASTER_NAME), &key.point(), SystemTime::now(), LIFETIME)
                     .map_err(|e| e.to_string())?;
                 self.write((key.pem() + &chain).as_bytes())?;
-                state.settle(LIFE * 2 / 3);
+                state.set_next_check(LIFETIME * 2 / 3);
             }
-            Source::Files(files) => {
-                state.settle(LOOK);
+            CertificateSource::Files(files) => {
+                state.set_next_check(FILE_CHECK_INTERVAL);
                 let pem = read_pem(files)?;
-                if pem != state.brought {
+                if pem != state.file_pem {
                     ServerCertificate::empty().show(&pem).map_err(|e| {
                         format!("the certificate that was brought cannot be used: {e}")
                     })?;
                     self.write(&pem)?;
-                    state.brought = pem;
+                    state.file_pem = pem;
                 }
             }
         }
@@ -151,22 +151,22 @@ impl Certificate {
     }
 
     /// There is a new link: the master is asked whatever was before.
-    pub fn linked(&self) {
-        self.state().term = None;
+    pub fn request_on_new_link(&self) {
+        self.state().validity = None;
     }
 
     /// What to ask the master now, where it is to be asked.
-    pub fn ask(&self) -> Option<LinkMessage> {
-        let Source::Master = self.source else { return None };
+    pub fn next_request(&self) -> Option<LinkMessage> {
+        let CertificateSource::Master = self.source else { return None };
         let mut state = self.state();
-        if state.is_settled() {
+        if state.is_current() {
             return None;
         }
-        state.settle(AGAIN);
+        state.set_next_check(RETRY_PAUSE);
         match ServerKey::generate() {
             Ok(key) => {
                 let point = key.point();
-                state.asked = Some(key);
+                state.requested_key = Some(key);
                 Some(LinkMessage::AskCertificate { point })
             }
             Err(e) => {
@@ -177,9 +177,9 @@ impl Certificate {
     }
 
     /// The master has certified the key.
-    pub fn take(&self, chain: &str, renew_s: u64) {
+    pub fn install(&self, chain: &str, renew_s: u64) {
         let mut state = self.state();
-        let Some(key) = state.asked.take() else {
+        let Some(key) = state.requested_key.take() else {
             return warn!("the master sent a certificate that it was not asked for");
         };
         let pem = key.pem() + chain;
@@ -189,7 +189,7 @@ impl Certificate {
         match taken.and_then(|()| self.write(pem.as_bytes())) {
             Ok(()) => {
                 info!("the master has certified this slave");
-                state.settle(Duration::from_secs(renew_s));
+                state.set_next_check(Duration::from_secs(renew_s));
             }
             Err(e) => warn!("{e}"),
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use relais_net::tls::TlsOptions;
 use relais_proto::{Mode, limits};
 
-use crate::board::MAX_WORKERS;
 use crate::catalogue::WatchMode;
+use crate::scoreboard::MAX_WORKERS;
 
 pub use relais_tree::umask;
 

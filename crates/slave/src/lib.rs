@@ -4,8 +4,7 @@
 //! process do the work: one supervisor, some workers, one replicator; `ARCHITECTURE.md` tells
 //! who may do what. Only the supervisor forks, only `sys` is unsafe.
 
-mod addresses;
-mod board;
+mod address_sessions;
 pub mod catalogue;
 mod certificate;
 mod changes;
@@ -18,6 +17,7 @@ mod owner;
 pub mod privileges;
 mod replicator;
 mod requests;
+mod scoreboard;
 mod secrets;
 mod serving;
 mod staging;
@@ -40,7 +40,6 @@ use relais_state::{AccountsError, AccountsFile};
 use relais_tree::Folder;
 use thiserror::Error;
 
-use crate::board::Board;
 use crate::catalogue::{CatalogueError, Own, StartedAs};
 use crate::certificate::Certificate;
 use crate::changes::channel::Desk;
@@ -48,15 +47,16 @@ use crate::config::Config;
 use crate::confine::confine;
 use crate::generation::GenerationFile;
 use crate::hints::Hints;
+use crate::scoreboard::Scoreboard;
 use crate::secrets::Secrets;
-use crate::serving::Serving;
-pub use crate::supervisor::Ended;
+use crate::serving::ServingContext;
+pub use crate::supervisor::ExitReason;
 use crate::supervisor::{Supervisor, Task};
 use crate::transfers::TransferLog;
 use crate::unfinished::UploadLimits;
-use crate::worker::login::Policy;
-use crate::worker::pass::Inbox;
-use crate::worker::passwords::Passwords;
+use crate::worker::login::LoginPolicy;
+use crate::worker::mailbox::WorkerMailbox;
+use crate::worker::passwords::SharedPasswords;
 
 /// Why a slave cannot start, or had to end.
 #[derive(Debug, Error)]
@@ -109,12 +109,12 @@ pub struct Slave {
     config: Config,
     folder: Folder,
     own: Own,
-    board: Arc<Board>,
-    inboxes: Arc<Vec<Inbox>>,
+    scoreboard: Arc<Scoreboard>,
+    mailboxes: Arc<Vec<WorkerMailbox>>,
     hints: Arc<Hints>,
     desk: Arc<Desk>,
     /// Who may log in, where it stands alone and that is told somewhere.
-    passwords: Option<Passwords>,
+    passwords: Option<SharedPasswords>,
     /// What the workers may not read themselves.
     secrets: Secrets,
     /// Where transfers are noted.
@@ -138,22 +138,26 @@ impl Slave {
         let started = StartedAs { standalone: config.cluster.is_none(), asked: config.port, bound };
         let own = Own::take(&folder, started)
             .map_err(|cause| SlaveError::State { folder: name, cause })?;
-        let board =
-            Board::new(config.workers, config.sessions_per_worker.into(), config.queue.into())?;
-        let board = board.limit_uploads(UploadLimits {
+        let scoreboard = Scoreboard::new(
+            config.workers,
+            config.sessions_per_worker.into(),
+            config.queue.into(),
+        )?;
+        let scoreboard = scoreboard.limit_uploads(UploadLimits {
             number: config.uploads,
             bytes: config.upload_bytes.unwrap_or_else(|| default_upload_bytes(&folder)),
         })?;
-        let board = Arc::new(match config.sessions_per_address {
-            Some(most) => board.limit_addresses(most)?,
-            None => board,
+        let scoreboard = Arc::new(match config.sessions_per_address {
+            Some(most) => scoreboard.limit_addresses(most)?,
+            None => scoreboard,
         });
-        let inboxes = (0..config.workers).map(|_| Inbox::new()).collect::<io::Result<Vec<_>>>()?;
+        let mailboxes =
+            (0..config.workers).map(|_| WorkerMailbox::new()).collect::<io::Result<Vec<_>>>()?;
         let (hints, desk) = (Arc::new(Hints::new()?), Arc::new(Desk::new()?));
         let passwords = config
             .accounts
             .clone()
-            .map(|path| Passwords::open(AccountsFile::new(path)))
+            .map(|path| SharedPasswords::open(AccountsFile::new(path)))
             .transpose()?;
         let secrets = Secrets::new(
             config.workers,
@@ -162,7 +166,7 @@ impl Slave {
         )?;
         if config.cluster.is_some() {
             // Before anybody is served: until the master is heard this is what is known of those who were removed.
-            board.raise_generation(GenerationFile::open(&own.folder)?.known());
+            scoreboard.raise_generation(GenerationFile::open(&own.folder)?.known());
         }
         let certificate = match config.tls.encrypt {
             Encrypt::Never => None,
@@ -180,8 +184,8 @@ impl Slave {
             config,
             folder,
             own,
-            board,
-            inboxes: Arc::new(inboxes),
+            scoreboard,
+            mailboxes: Arc::new(mailboxes),
             hints,
             desk,
             passwords,
@@ -208,7 +212,7 @@ impl Slave {
     ///
     /// # Errors
     /// Those of the supervisor.
-    pub fn run(self, listener: TcpListener, has_terminal: bool) -> Result<Ended, SlaveError> {
+    pub fn run(self, listener: TcpListener, has_terminal: bool) -> Result<ExitReason, SlaveError> {
         let listen = listener.local_addr()?;
         let body = |task, listener, control| self.child(task, listener, control, listen);
         info!(
@@ -218,7 +222,7 @@ impl Slave {
             self.config.workers
         );
         let reopen = || self.reopen_log();
-        let tick = || self.secrets.tick(&self.board);
+        let tick = || self.secrets.tick(&self.scoreboard);
         tick();
         let reload = || {
             info!("SIGHUP: accounts, key, certificate and transfer log are opened anew");
@@ -229,7 +233,7 @@ impl Slave {
         let ended = Supervisor::new(
             listener,
             self.config.workers,
-            self.board.clone(),
+            self.scoreboard.clone(),
             self.config.grace,
             &body,
             &reopen,
@@ -244,8 +248,8 @@ impl Slave {
     /// Opens the transfer log anew, which was moved away, and hands it to the workers; those that are started later have it from here.
     fn reopen_log(&self) {
         let Some(log) = self.transfers.as_ref().and_then(|log| log.reopen()) else { return };
-        for inbox in self.inboxes.iter() {
-            if let Err(e) = inbox.pass_log(log.file()) {
+        for mailbox in self.mailboxes.iter() {
+            if let Err(e) = mailbox.send_log(log.file()) {
                 error!("a worker still writes to the former transfer log: {e}");
             }
         }
@@ -266,7 +270,7 @@ impl Slave {
                 if index == 0 {
                     tell_confinement(confinement, &self.config.root);
                 }
-                self.board.confined(index, confinement);
+                self.scoreboard.set_confinement(index, confinement);
                 self.work(index, listener, control)
             }
             Task::Replicator => {
@@ -280,8 +284,8 @@ impl Slave {
             Err(e) => {
                 error!("{e}");
                 match e.kind() {
-                    io::ErrorKind::InvalidData => supervisor::HOPELESS,
-                    io::ErrorKind::AlreadyExists => supervisor::RENAMED,
+                    io::ErrorKind::InvalidData => supervisor::EXIT_FATAL,
+                    io::ErrorKind::AlreadyExists => supervisor::EXIT_IDS_REPLACED,
                     _ => 1,
                 }
             }
@@ -290,17 +294,17 @@ impl Slave {
 
     fn work(&self, index: usize, listener: TcpListener, control: OwnedFd) -> io::Result<()> {
         let folder = self.folder.try_clone().map_err(io::Error::other)?;
-        let serving = Serving::new(serving::Parts {
+        let serving = ServingContext::new(serving::ServingParts {
             folder,
             own: self.own.folder.clone(),
             folder_id: self.folder_id(),
             slave_id: self.id(),
             block_size: self.config.block_size,
             umask: self.config.umask,
-            board: self.board.clone(),
+            scoreboard: self.scoreboard.clone(),
             hints: self.hints.clone(),
             desk: self.desk.clone(),
-            inboxes: self.inboxes.clone(),
+            mailboxes: self.mailboxes.clone(),
             read_only: self.read_only(listener.local_addr()?),
             follows: self.config.cluster.is_some(),
             worker: index,
@@ -314,16 +318,16 @@ impl Slave {
                     .passwords
                     .as_ref()
                     .map(|passwords| {
-                        passwords.desk(self.board.clone(), self.secrets.of_worker(index)?)
+                        passwords.desk(self.scoreboard.clone(), self.secrets.of_worker(index)?)
                     })
                     .transpose()?;
-                Policy::Standalone {
+                LoginPolicy::Standalone {
                     id: ClusterId(self.folder_id().0),
                     writable: serving.read_only.is_none(),
                     desk,
                 }
             }
-            Some(cluster) => Policy::Cluster {
+            Some(cluster) => LoginPolicy::Cluster {
                 master: cluster.master.clone(),
                 key: self.secrets.of_worker(index)?,
             },
@@ -331,13 +335,13 @@ impl Slave {
         let showcase =
             Arc::new(ServerCertificate::of_files(vec![certificate::file_in(&self.own.folder)]));
         let tls = TlsServer::new(self.config.tls.encrypt, showcase)?;
-        let result = worker::run(worker::Birth {
+        let result = worker::run(worker::WorkerSetup {
             index,
             listener,
             control,
             serving,
             policy,
-            inboxes: self.inboxes.clone(),
+            mailboxes: self.mailboxes.clone(),
             tls,
         });
         self.transfers.iter().for_each(|log| log.finish());
@@ -357,13 +361,13 @@ impl Slave {
     }
 
     fn replicate(&self, control: OwnedFd, listen: SocketAddr) -> io::Result<()> {
-        replicator::run(replicator::Birth {
+        replicator::run(replicator::ReplicatorSetup {
             config: self.config.clone(),
             folder: self.folder.try_clone().map_err(io::Error::other)?,
             own: self.own.folder.clone(),
             folder_id: self.folder_id(),
             slave_id: self.id(),
-            board: self.board.clone(),
+            scoreboard: self.scoreboard.clone(),
             hints: self.hints.clone(),
             desk: self.desk.clone(),
             listen,

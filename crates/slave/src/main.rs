@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use relais_slave::privileges::{Inherited, become_user, check_user};
-use relais_slave::{Ended, Slave, SlaveError};
+use relais_slave::{ExitReason, Slave, SlaveError};
 use relais_state::StateError;
 
 /// Exit status where the address cannot be listened on.
@@ -75,8 +75,8 @@ fn run(args: args::Args, inherited: Inherited) -> Result<(), (u8, anyhow::Error)
         .and_then(|()| out.flush())
         .map_err(|e| (1, e.into()))?;
     match slave.run(listener, has_terminal).map_err(failed)? {
-        Ended::Stopped => Ok(()),
-        Ended::Renamed => Err((1, begin_anew().into())),
+        ExitReason::Stopped => Ok(()),
+        ExitReason::IdsReplaced => Err((1, begin_anew().into())),
     }
 }
 

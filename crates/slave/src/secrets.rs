@@ -17,47 +17,47 @@ use relais_state::{Accounts, ClusterKey, LiveAccounts};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
-use crate::board::Board;
-use crate::worker::pass::{receive_with_fd, send_with_fd};
+use crate::scoreboard::Scoreboard;
+use crate::worker::mailbox::{receive_with_fd, send_with_fd};
 
 /// Time between two looks of the supervisor at the files.
-pub const LOOK: Duration = Duration::from_millis(250);
+pub const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// First byte of a message with the key, which follows.
 const KEY: u8 = 0;
 /// First byte of a message with the accounts, which are in the file that comes with it.
 const ACCOUNTS: u8 = 1;
 
 /// What tells two states of a file apart: device, inode, and when that changed.
-type Stamp = (u64, u64, i64, i64);
+type FileStamp = (u64, u64, i64, i64);
 
 /// The supervisor's side.
 pub struct Secrets {
     key_file: Option<PathBuf>,
     accounts: Option<Arc<LiveAccounts>>,
-    channels: Vec<Channel>,
-    state: Mutex<State>,
+    channels: Vec<SecretsChannel>,
+    state: Mutex<SecretsState>,
 }
 
 #[derive(Default)]
-struct State {
+struct SecretsState {
     key: Option<ClusterKey>,
-    stamp: Option<Stamp>,
+    stamp: Option<FileStamp>,
     /// What was wrong with the key when it was last looked at: said once.
     trouble: String,
     /// What the workers were handed last.
     accounts: Option<Arc<Accounts>>,
     /// What each worker still has to be sent.
-    owed: Vec<Owed>,
+    unsent: Vec<UnsentSecrets>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Owed {
+struct UnsentSecrets {
     key: bool,
     accounts: bool,
 }
 
 /// The way to one worker.
-struct Channel {
+struct SecretsChannel {
     send: OwnedFd,
     receive: OwnedFd,
 }
@@ -78,16 +78,16 @@ impl Secrets {
                 let kind = SocketType::SEQPACKET;
                 let (send, receive) =
                     rustix::net::socketpair(AddressFamily::UNIX, kind, flags, None)?;
-                Ok(Channel { send, receive })
+                Ok(SecretsChannel { send, receive })
             })
             .collect::<io::Result<_>>()?;
-        let mut state = State {
+        let mut state = SecretsState {
             accounts: accounts.as_ref().and_then(|accounts| accounts.now()),
-            owed: vec![Owed::default(); workers],
-            ..State::default()
+            unsent: vec![UnsentSecrets::default(); workers],
+            ..SecretsState::default()
         };
         if let Some(path) = &key_file {
-            state.look_at_key(path);
+            state.reload_key(path);
         }
         Ok(Self { key_file, accounts, channels, state: Mutex::new(state) })
     }
@@ -98,14 +98,14 @@ impl Secrets {
         self.key_file.is_some() || self.accounts.is_some()
     }
 
-    /// Looks at the files, and hands the workers what has changed. Only then is the generation of the accounts on the board: a worker
+    /// Looks at the files, and hands the workers what has changed. Only then is the generation of the accounts on the scoreboard: a worker
     /// that sees a higher one there finds the accounts in its channel.
-    pub fn tick(&self, board: &Board) {
+    pub fn tick(&self, scoreboard: &Scoreboard) {
         let mut state = self.state();
         if let Some(path) = &self.key_file
-            && state.look_at_key(path)
+            && state.reload_key(path)
         {
-            state.owed.iter_mut().for_each(|owed| owed.key = true);
+            state.unsent.iter_mut().for_each(|unsent| unsent.key = true);
         }
         if let Some(accounts) = &self.accounts {
             let now = accounts.now();
@@ -116,7 +116,7 @@ impl Secrets {
             };
             if !is_same {
                 state.accounts = now;
-                state.owed.iter_mut().for_each(|owed| owed.accounts = true);
+                state.unsent.iter_mut().for_each(|unsent| unsent.accounts = true);
             }
         }
         if let Err(e) = self.hand_over(&mut state) {
@@ -124,20 +124,20 @@ impl Secrets {
             return;
         }
         if let Some(accounts) = &state.accounts {
-            board.raise_generation(accounts.generation());
+            scoreboard.raise_generation(accounts.generation());
         }
     }
 
-    /// Sends what is owed. What does not fit into a worker's channel is sent later: that worker reads nothing at the moment.
-    fn hand_over(&self, state: &mut State) -> io::Result<()> {
-        if state.owed.iter().any(|owed| owed.accounts)
+    /// Sends what is unsent. What does not fit into a worker's channel is sent later: that worker reads nothing at the moment.
+    fn hand_over(&self, state: &mut SecretsState) -> io::Result<()> {
+        if state.unsent.iter().any(|unsent| unsent.accounts)
             && let Some(accounts) = &state.accounts
         {
             let file = file_of(accounts)?;
-            for (channel, owed) in self.channels.iter().zip(&mut state.owed) {
-                if owed.accounts {
+            for (channel, unsent) in self.channels.iter().zip(&mut state.unsent) {
+                if unsent.accounts {
                     match send_with_fd(&channel.send, &[ACCOUNTS], file.as_fd()) {
-                        Ok(()) => owed.accounts = false,
+                        Ok(()) => unsent.accounts = false,
                         Err(e) => debug!("the accounts are handed to a worker later: {e}"),
                     }
                 }
@@ -147,10 +147,10 @@ impl Secrets {
         let mut message = vec![KEY];
         message.extend_from_slice(key.secret_bytes());
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        for (channel, owed) in self.channels.iter().zip(&mut state.owed) {
-            if owed.key {
+        for (channel, unsent) in self.channels.iter().zip(&mut state.unsent) {
+            if unsent.key {
                 match rustix::net::send(&channel.send, &message, flags) {
-                    Ok(_) => owed.key = false,
+                    Ok(_) => unsent.key = false,
                     Err(e) => debug!("the cluster key is handed to a worker later: {e}"),
                 }
             }
@@ -171,14 +171,14 @@ impl Secrets {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SecretsState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl SecretsState {
     /// Reads the key where its file has changed; whether there is another one now. A file that cannot be read leaves the former key.
-    fn look_at_key(&mut self, path: &Path) -> bool {
+    fn reload_key(&mut self, path: &Path) -> bool {
         let stamp = path
             .metadata()
             .ok()
@@ -238,14 +238,14 @@ impl WorkerSecrets {
     }
 
     /// Asks `question` of the key; none where there is no key yet.
-    pub fn ask<T>(&self, question: impl FnOnce(&ClusterKey) -> Option<T>) -> Option<T> {
+    pub fn with_key<T>(&self, question: impl FnOnce(&ClusterKey) -> Option<T>) -> Option<T> {
         self.take();
         self.key().as_ref().and_then(question)
     }
 
     /// The cluster that the key belongs to.
     pub fn cluster_id(&self) -> Option<ClusterId> {
-        self.ask(|key| Some(key.cluster_id()))
+        self.with_key(|key| Some(key.cluster_id()))
     }
 
     /// Takes what the supervisor has handed over.
@@ -308,17 +308,17 @@ mod tests {
 
     #[test]
     fn a_worker_hears_of_a_key_that_comes_late_and_changes() {
-        let (temp, board) = (tempfile::tempdir().unwrap(), Board::new(2, 1, 1).unwrap());
+        let (temp, scoreboard) = (tempfile::tempdir().unwrap(), Scoreboard::new(2, 1, 1).unwrap());
         let path = temp.path().join("cluster.key");
         let secrets = Secrets::new(2, Some(path.clone()), None).unwrap();
         let (early, other) = (secrets.of_worker(0).unwrap(), secrets.of_worker(1).unwrap());
-        secrets.tick(&board);
+        secrets.tick(&scoreboard);
         assert_eq!(early.cluster_id(), None);
         let mut seen = Vec::new();
         for digit in ["1", "2"] {
             write_key(&path, digit);
-            secrets.tick(&board);
-            secrets.tick(&board);
+            secrets.tick(&scoreboard);
+            secrets.tick(&scoreboard);
             let id = early.cluster_id();
             assert!(id.is_some() && id == other.cluster_id());
             assert_eq!(secrets.of_worker(0).unwrap().cluster_id(), id, "one that starts now");
@@ -326,46 +326,46 @@ mod tests {
         }
         assert_ne!(seen[0], seen[1]);
         fs::write(&path, "damaged").unwrap();
-        secrets.tick(&board);
+        secrets.tick(&scoreboard);
         assert_eq!(early.cluster_id(), seen[1], "the former key counts");
     }
 
     #[test]
     fn a_worker_that_reads_nothing_is_told_later() {
-        let (temp, board) = (tempfile::tempdir().unwrap(), Board::new(1, 1, 1).unwrap());
+        let (temp, scoreboard) = (tempfile::tempdir().unwrap(), Scoreboard::new(1, 1, 1).unwrap());
         let path = temp.path().join("cluster.key");
         let secrets = Secrets::new(1, Some(path.clone()), None).unwrap();
         let worker = secrets.of_worker(0).unwrap();
         // More than a channel holds.
         for n in 0..2000 {
             write_key(&path, &format!("{:x}", n % 10));
-            secrets.tick(&board);
+            secrets.tick(&scoreboard);
         }
         write_key(&path, "f");
-        secrets.tick(&board);
+        secrets.tick(&scoreboard);
         worker.take();
-        secrets.tick(&board);
+        secrets.tick(&scoreboard);
         assert_eq!(worker.cluster_id(), secrets.of_worker(0).unwrap().cluster_id());
     }
 
     #[test]
     fn a_worker_hears_of_accounts_before_their_generation_counts() {
-        let (temp, board) = (tempfile::tempdir().unwrap(), Board::new(1, 1, 1).unwrap());
+        let (temp, scoreboard) = (tempfile::tempdir().unwrap(), Scoreboard::new(1, 1, 1).unwrap());
         let file = AccountsFile::new(temp.path().join("accounts"));
         let live = Arc::new(LiveAccounts::open(file.clone()).unwrap());
         let secrets = Secrets::new(1, None, Some(live)).unwrap();
         let worker = secrets.of_worker(0).unwrap();
-        secrets.tick(&board);
-        assert!(worker.accounts().now().is_none() && board.generation() == 0);
+        secrets.tick(&scoreboard);
+        assert!(worker.accounts().now().is_none() && scoreboard.generation() == 0);
         let root = relais_proto::TreePath::root();
         let hash = relais_state::PasswordHash::of(b"secret").unwrap();
         let account = relais_state::Account { rights: Rights::Read, root, hash };
         file.change(|accounts| accounts.add("ann", account)).unwrap();
         let began = std::time::Instant::now();
-        while board.generation() == 0 {
+        while scoreboard.generation() == 0 {
             assert!(began.elapsed() < Duration::from_secs(30));
-            std::thread::sleep(LOOK);
-            secrets.tick(&board);
+            std::thread::sleep(CHECK_INTERVAL);
+            secrets.tick(&scoreboard);
         }
         worker.take();
         assert!(worker.accounts().now().unwrap().get("ann").is_some());

@@ -13,17 +13,17 @@ use relais_proto::{
 use relais_state::TicketError;
 use relais_tree::{Folder, Meta, TreeError};
 
-use crate::board::Board;
 use crate::catalogue::{CatalogueError, Facts, OwnFolder, Reader};
 use crate::changes::channel::{Desk, Received, SessionEnd};
 use crate::hash_turns::HashTurns;
 use crate::hints::Hints;
 use crate::owner::Owner;
+use crate::scoreboard::Scoreboard;
 use crate::staging::{StagedName, Staging};
 use crate::transfers::TransferLog;
 use crate::unfinished;
-use crate::worker::pass::Inbox;
-use crate::worker::uploads::Uploads;
+use crate::worker::active_uploads::ActiveUploads;
+use crate::worker::mailbox::WorkerMailbox;
 
 /// What `status` says where the folder's path does not lead to the served folder any more. It names no path of the host.
 pub const DISPLACED: &str = "the served folder was renamed, removed or replaced; the slave still serves the folder that it opened at its \
@@ -34,7 +34,7 @@ const HOLDERS_KNOWN: Duration = Duration::from_secs(1);
 const SPARE_READERS: usize = 4;
 
 /// The folder, its catalogue and the settings that sessions need.
-pub struct Serving {
+pub struct ServingContext {
     /// The served folder.
     pub folder: Folder,
     /// Which folder it is.
@@ -46,7 +46,7 @@ pub struct Serving {
     /// Permission bits that nothing new has.
     pub umask: Mode,
     /// What the processes share.
-    pub board: Arc<Board>,
+    pub scoreboard: Arc<Scoreboard>,
     /// Where the catalogue lies.
     own: OwnFolder,
     hints: Arc<Hints>,
@@ -57,7 +57,7 @@ pub struct Serving {
     /// Turns of sessions that have something hashed.
     pub hash_turns: HashTurns,
     /// The uploads under way in this worker.
-    pub uploads: Uploads,
+    pub uploads: ActiveUploads,
     /// Why nothing may be changed here by somebody without an account; none where it may.
     pub read_only: Option<&'static str>,
     /// Whether this slave follows a master: then the tree is what changes have made, wherever their contents are.
@@ -72,8 +72,8 @@ pub struct Serving {
     readers: Mutex<Vec<Reader>>,
 }
 
-/// What a worker's [`Serving`] is made of.
-pub struct Parts {
+/// What a worker's [`ServingContext`] is made of.
+pub struct ServingParts {
     /// The served folder.
     pub folder: Folder,
     /// Where the catalogue lies.
@@ -87,40 +87,40 @@ pub struct Parts {
     /// Permission bits that nothing new has.
     pub umask: Mode,
     /// What the processes share.
-    pub board: Arc<Board>,
+    pub scoreboard: Arc<Scoreboard>,
     /// Where workers tell what they found different.
     pub hints: Arc<Hints>,
     /// Where sessions bring their changes.
     pub desk: Arc<Desk>,
-    /// Every worker's inbox.
-    pub inboxes: Arc<Vec<Inbox>>,
-    /// See [`Serving::read_only`].
+    /// Every worker's mailbox.
+    pub mailboxes: Arc<Vec<WorkerMailbox>>,
+    /// See [`ServingContext::read_only`].
     pub read_only: Option<&'static str>,
-    /// See [`Serving::follows`].
+    /// See [`ServingContext::follows`].
     pub follows: bool,
-    /// See [`Serving::worker`].
+    /// See [`ServingContext::worker`].
     pub worker: usize,
     /// Where transfers are noted.
     pub transfers: Option<Arc<TransferLog>>,
 }
 
-impl Serving {
+impl ServingContext {
     /// Opens the staging folders, and nothing else yet.
     ///
     /// # Errors
     /// Those of opening them.
-    pub fn new(parts: Parts) -> Result<Self, TreeError> {
-        let Parts {
+    pub fn new(parts: ServingParts) -> Result<Self, TreeError> {
+        let ServingParts {
             folder,
             own,
             folder_id,
             slave_id,
             block_size,
             umask,
-            board,
+            scoreboard,
             hints,
             desk,
-            inboxes,
+            mailboxes,
             read_only,
             follows,
             worker,
@@ -133,12 +133,12 @@ impl Serving {
             slave_id,
             block_size,
             umask,
-            board,
+            scoreboard,
             own,
             hints,
             desk,
-            hash_turns: HashTurns::new(hashed_at_a_time(inboxes.len())),
-            uploads: Uploads::new(inboxes),
+            hash_turns: HashTurns::new(hashed_at_a_time(mailboxes.len())),
+            uploads: ActiveUploads::new(mailboxes),
             read_only,
             follows,
             worker,
@@ -190,7 +190,7 @@ impl Serving {
     /// The latest change that may be in what was read here before this was asked. Until the keeper has told it after a start, what the catalogue has.
     #[must_use]
     pub fn mark(&self) -> Lsn {
-        let mark = self.board.met();
+        let mark = self.scoreboard.visible_lsn();
         if mark != Lsn::default() {
             return mark;
         }
@@ -242,7 +242,7 @@ impl Serving {
     pub fn counters(&self) -> Result<(Counters, String), Refusal> {
         let (counters, last_error) =
             self.with_catalogue(|reader| Ok((reader.counters()?, reader.last_error()?)))?;
-        Ok((with_pool(counters, &self.board), last_error))
+        Ok((with_pool(counters, &self.scoreboard), last_error))
     }
 
     /// This slave as a holder of content. Where it is, the client knows.
@@ -360,7 +360,7 @@ impl Serving {
 
     /// An upload was answered: what was staged for it has its name, is discarded, or waits to be asked for again.
     pub fn settle_upload(&self, staged: &StagedName) {
-        self.board.uploads().settle(staged, &self.staging);
+        self.scoreboard.uploads().settle(staged, &self.staging);
     }
 
     /// Nothing comes of what was staged.
@@ -390,18 +390,18 @@ fn wait_for(channel: &SessionEnd, until: Instant) {
     let _ = poll(&mut [PollFd::new(channel, PollFlags::IN)], timeout.as_ref());
 }
 
-/// Adds what the board knows of the pool.
+/// Adds what the scoreboard knows of the pool.
 #[must_use]
-pub fn with_pool(counters: Counters, board: &Board) -> Counters {
+pub fn with_pool(counters: Counters, scoreboard: &Scoreboard) -> Counters {
     let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    let uploads = board.uploads().usage();
+    let uploads = scoreboard.uploads().usage();
     Counters {
         uploads: uploads.number,
         upload_bytes: uploads.bytes,
-        sessions: small(board.sessions()),
-        waiting: small(board.waiting()),
-        workers: board.alive(),
-        confinement: board.confinement(),
+        sessions: small(scoreboard.sessions()),
+        waiting: small(scoreboard.waiting()),
+        workers: scoreboard.alive_workers(),
+        confinement: scoreboard.confinement(),
         ..counters
     }
 }
@@ -454,10 +454,10 @@ impl Session {
     ///
     /// # Errors
     /// [`ErrorCode::BadTicket`].
-    pub fn check(&self, board: &Board) -> Result<(), Refusal> {
-        let why = if self.generation < board.generation() {
+    pub fn check(&self, scoreboard: &Scoreboard) -> Result<(), Refusal> {
+        let why = if self.generation < scoreboard.generation() {
             TicketError::OldGeneration
-        } else if self.ends_ms <= board.master_ms() {
+        } else if self.ends_ms <= scoreboard.master_ms() {
             TicketError::Ended
         } else {
             return Ok(());
@@ -467,7 +467,7 @@ impl Session {
 
     /// A refusal with its path as this user knows it.
     #[must_use]
-    pub fn in_own_words(&self, refusal: Refusal) -> Refusal {
+    pub fn as_user_sees(&self, refusal: Refusal) -> Refusal {
         refusal.below(&self.root)
     }
 

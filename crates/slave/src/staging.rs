@@ -17,8 +17,8 @@ use log::{debug, warn};
 use relais_proto::{ChangeId, Lsn, TreePath, limits};
 use relais_tree::{Folder, MetaKind, TreeError};
 
-use crate::board::Board;
 use crate::catalogue::FOLDER;
+use crate::scoreboard::Scoreboard;
 use crate::unfinished::Unfinished;
 
 /// Name of the folder of staged files.
@@ -254,16 +254,20 @@ impl Sweeper {
     ///
     /// # Errors
     /// Those of starting a thread.
-    pub fn start(staging: Staging, board: Arc<Board>, stop: Arc<AtomicBool>) -> io::Result<Self> {
+    pub fn start(
+        staging: Staging,
+        scoreboard: Arc<Scoreboard>,
+        stop: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
         let (bell, rings) = sync_channel(1);
         let flag = stop.clone();
         let work = move || {
             let stopped = || flag.load(Ordering::Relaxed);
             let mut listed: Option<Instant> = None;
             while !stopped() {
-                staging.sweep_removed(board.mark(), &stopped);
+                staging.sweep_removed(scoreboard.applied_lsn(), &stopped);
                 if listed.is_none_or(|listed| listed.elapsed() >= SWEEP_EVERY) {
-                    staging.sweep_staged(board.uploads());
+                    staging.sweep_staged(scoreboard.uploads());
                     listed = Some(Instant::now());
                 }
                 if matches!(rings.recv_timeout(SWEEP_EVERY), Err(RecvTimeoutError::Disconnected)) {

@@ -19,21 +19,21 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use crate::board::Board;
-use crate::secrets::LOOK;
+use crate::scoreboard::Scoreboard;
+use crate::secrets::CHECK_INTERVAL;
 use crate::sys::fork;
 
 /// A child that lived shorter than this has failed at its start.
-const SHORT_LIFE: Duration = Duration::from_secs(5);
+const SHORT_LIFETIME: Duration = Duration::from_secs(5);
 /// Pause before a child that keeps dying is started again; doubled each time.
-const PAUSE: Duration = Duration::from_millis(100);
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// Longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_RESTART_PAUSE: Duration = Duration::from_secs(30);
 
 /// Exit status of a child that must not be started again: the whole slave ends.
-pub const HOPELESS: i32 = 70;
+pub const EXIT_FATAL: i32 = 70;
 /// Exit status of a child that has given up this slave's ids: the whole slave begins anew.
-pub const RENAMED: i32 = 71;
+pub const EXIT_IDS_REPLACED: i32 = 71;
 
 /// What a child is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +48,13 @@ pub enum Task {
 #[derive(Debug)]
 struct Child {
     task: Task,
-    life: Life,
+    state: ChildState,
     /// Deaths at the start in a row.
     failures: u32,
 }
 
 #[derive(Debug)]
-enum Life {
+enum ChildState {
     Alive {
         pid: Pid,
         since: Instant,
@@ -62,23 +62,23 @@ enum Life {
     },
     Due(Instant),
     /// Ended on purpose.
-    Over,
+    Ended,
 }
 
 /// What the supervisor runs in a forked child; it is given the task, the shared listener,
 /// and the control socket.
-pub type Body<'a> = dyn Fn(Task, TcpListener, OwnedFd) -> i32 + 'a;
+pub type ChildMain<'a> = dyn Fn(Task, TcpListener, OwnedFd) -> i32 + 'a;
 
 /// Runs the pool until a signal ends it.
 pub struct Supervisor<'a> {
     listener: Option<TcpListener>,
     children: Vec<Child>,
     signals: SignalFd,
-    board: Arc<Board>,
-    body: &'a Body<'a>,
+    scoreboard: Arc<Scoreboard>,
+    child_main: &'a ChildMain<'a>,
     /// What is done when the log was moved away.
     reopen: &'a dyn Fn(),
-    /// What is done again and again, every [`LOOK`].
+    /// What is done again and again, every [`CHECK_INTERVAL`].
     tick: Option<&'a dyn Fn()>,
     /// What SIGHUP does where it does not stop the slave.
     reload: Option<&'a dyn Fn()>,
@@ -87,17 +87,17 @@ pub struct Supervisor<'a> {
     deadline: Option<Instant>,
     grace: Duration,
     /// A child cannot do its work, and no new one could.
-    hopeless: bool,
-    renamed: bool,
+    is_fatal: bool,
+    ids_replaced: bool,
 }
 
 /// How a slave has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum ExitReason {
     /// It was asked to.
     Stopped,
     /// It has to begin anew, with other ids: its folder turned out to be a copy of another one.
-    Renamed,
+    IdsReplaced,
 }
 
 /// The signals that the supervisor reads from a descriptor.
@@ -124,16 +124,16 @@ impl<'a> Supervisor<'a> {
     pub fn new(
         listener: TcpListener,
         workers: usize,
-        board: Arc<Board>,
+        scoreboard: Arc<Scoreboard>,
         grace: Duration,
-        body: &'a Body<'a>,
+        child_main: &'a ChildMain<'a>,
         reopen: &'a dyn Fn(),
         tick: Option<&'a dyn Fn()>,
     ) -> io::Result<Self> {
         let signals =
             SignalFd::with_flags(&signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let now = Instant::now();
-        let child = |task| Child { task, life: Life::Due(now), failures: 0 };
+        let child = |task| Child { task, state: ChildState::Due(now), failures: 0 };
         let children = std::iter::once(Task::Replicator)
             .chain((0..workers).map(Task::Worker))
             .map(child)
@@ -142,16 +142,16 @@ impl<'a> Supervisor<'a> {
             listener: Some(listener),
             children,
             signals,
-            board,
-            body,
+            scoreboard,
+            child_main,
             reopen,
             tick,
             reload: None,
             stopping: false,
             deadline: None,
             grace,
-            hopeless: false,
-            renamed: false,
+            is_fatal: false,
+            ids_replaced: false,
         })
     }
 
@@ -166,7 +166,7 @@ impl<'a> Supervisor<'a> {
     ///
     /// # Errors
     /// Those of the supervisor's own system calls; its children die with it.
-    pub fn run(mut self) -> io::Result<Ended> {
+    pub fn run(mut self) -> io::Result<ExitReason> {
         loop {
             self.tick.iter().for_each(|tick| tick());
             self.start_due();
@@ -176,18 +176,20 @@ impl<'a> Supervisor<'a> {
                     self.kill_all();
                 } else {
                     info!("stopping; transfers may end for {} s", self.grace.as_secs());
-                    self.renamed = false;
+                    self.ids_replaced = false;
                     self.stop();
                 }
             }
             self.reap()?;
-            if self.stopping && self.children.iter().all(|child| matches!(child.life, Life::Over)) {
-                return match (self.hopeless, self.renamed) {
+            if self.stopping
+                && self.children.iter().all(|child| matches!(child.state, ChildState::Ended))
+            {
+                return match (self.is_fatal, self.ids_replaced) {
                     (true, _) => {
                         Err(io::Error::other("the slave cannot do its work; the log says why"))
                     }
-                    (false, true) => Ok(Ended::Renamed),
-                    (false, false) => Ok(Ended::Stopped),
+                    (false, true) => Ok(ExitReason::IdsReplaced),
+                    (false, false) => Ok(ExitReason::Stopped),
                 };
             }
             if self.deadline.is_some_and(|at| at <= Instant::now()) {
@@ -199,7 +201,7 @@ impl<'a> Supervisor<'a> {
 
     fn start_due(&mut self) {
         for index in 0..self.children.len() {
-            if matches!(self.children[index].life, Life::Due(at) if at <= Instant::now()) {
+            if matches!(self.children[index].state, ChildState::Due(at) if at <= Instant::now()) {
                 self.start(index);
             }
         }
@@ -217,49 +219,50 @@ impl<'a> Supervisor<'a> {
         let (listener, (ours, theirs)) = match sockets {
             Ok(sockets) => sockets,
             // What is short now may be there later; the other children go on meanwhile.
-            Err(e) => return self.put_off(index, &e),
+            Err(e) => return self.restart_later(index, &e),
         };
         if let Task::Worker(worker) = task {
-            self.board.wipe(worker);
+            self.scoreboard.clear(worker);
         }
-        let body = self.body;
+        let child_main = self.child_main;
         let mut parents = Some((ours, std::mem::take(&mut self.children), self.listener.take()));
         let spawned = fork::spawn(|| {
             // What belongs to the supervisor or to a sister goes: only so does a control
             // socket tell when the supervisor is gone.
             drop(parents.take());
-            body(task, listener, theirs)
+            child_main(task, listener, theirs)
         });
         let Some((ours, children, shared)) = parents else { return };
         (self.children, self.listener) = (children, shared);
         match spawned {
             Ok(pid) => {
                 debug!("{task:?} runs as process {pid}");
-                self.children[index].life =
-                    Life::Alive { pid, since: Instant::now(), control: ours };
+                self.children[index].state =
+                    ChildState::Alive { pid, since: Instant::now(), control: ours };
             }
-            Err(e) => self.put_off(index, &e),
+            Err(e) => self.restart_later(index, &e),
         }
     }
 
-    fn put_off(&mut self, index: usize, why: &dyn std::fmt::Display) {
+    fn restart_later(&mut self, index: usize, why: &dyn std::fmt::Display) {
         error!("{:?} is not started now: {why}", self.children[index].task);
         let child = &mut self.children[index];
         child.failures += 1;
-        let pause = PAUSE.saturating_mul(1 << child.failures.min(16)).min(LONGEST_PAUSE);
-        child.life = Life::Due(Instant::now() + pause);
+        let pause =
+            RESTART_PAUSE.saturating_mul(1 << child.failures.min(16)).min(MAX_RESTART_PAUSE);
+        child.state = ChildState::Due(Instant::now() + pause);
     }
 
     /// Waits for a signal or the next thing to do.
     fn wait(&self) -> io::Result<()> {
-        let due = self.children.iter().filter_map(|child| match child.life {
-            Life::Due(at) => Some(at),
+        let due = self.children.iter().filter_map(|child| match child.state {
+            ChildState::Due(at) => Some(at),
             _ => None,
         });
         let timeout =
             due.chain(self.deadline).min().map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = timeout.map(|t| t + Duration::from_millis(1));
-        let timeout = timeout.into_iter().chain(self.tick.map(|_| LOOK)).min();
+        let timeout = timeout.into_iter().chain(self.tick.map(|_| CHECK_INTERVAL)).min();
         let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
         match poll(&mut [PollFd::new(&self.signals, PollFlags::IN)], timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -290,23 +293,23 @@ impl<'a> Supervisor<'a> {
         self.deadline = Some(Instant::now() + self.grace);
         self.listener = None;
         for child in &mut self.children {
-            match &child.life {
-                Life::Alive { control, .. } => {
+            match &child.state {
+                ChildState::Alive { control, .. } => {
                     if let Err(e) =
                         rustix::net::send(control, b"e", rustix::net::SendFlags::NOSIGNAL)
                     {
                         debug!("{:?} cannot be told to end: {e}", child.task);
                     }
                 }
-                Life::Due(_) => child.life = Life::Over,
-                Life::Over => {}
+                ChildState::Due(_) => child.state = ChildState::Ended,
+                ChildState::Ended => {}
             }
         }
     }
 
     fn kill_all(&self) {
         for child in &self.children {
-            if let Life::Alive { pid, .. } = child.life {
+            if let ChildState::Alive { pid, .. } = child.state {
                 warn!("{:?} did not end in time and is killed", child.task);
                 if let Err(e) = kill(pid, Signal::SIGKILL) {
                     error!("{:?} cannot be killed: {e}", child.task);
@@ -325,10 +328,9 @@ impl<'a> Supervisor<'a> {
                 Err(e) => return Err(e.into()),
             };
             let Some(pid) = status.pid() else { continue };
-            let found = self
-                .children
-                .iter()
-                .position(|child| matches!(child.life, Life::Alive { pid: p, .. } if p == pid));
+            let found = self.children.iter().position(
+                |child| matches!(child.state, ChildState::Alive { pid: p, .. } if p == pid),
+            );
             match found {
                 Some(index) => self.ended(index, status),
                 None => debug!("process {pid} ended and is none of ours"),
@@ -339,34 +341,34 @@ impl<'a> Supervisor<'a> {
     fn ended(&mut self, index: usize, status: WaitStatus) {
         let child = &mut self.children[index];
         if let Task::Worker(worker) = child.task {
-            self.board.wipe(worker);
+            self.scoreboard.clear(worker);
         }
         if self.stopping {
-            child.life = Life::Over;
+            child.state = ChildState::Ended;
             return;
         }
-        if matches!(status, WaitStatus::Exited(_, HOPELESS)) {
-            child.life = Life::Over;
-            self.hopeless = true;
+        if matches!(status, WaitStatus::Exited(_, EXIT_FATAL)) {
+            child.state = ChildState::Ended;
+            self.is_fatal = true;
             return self.stop();
         }
-        if matches!(status, WaitStatus::Exited(_, RENAMED)) {
-            child.life = Life::Over;
-            self.renamed = true;
+        if matches!(status, WaitStatus::Exited(_, EXIT_IDS_REPLACED)) {
+            child.state = ChildState::Ended;
+            self.ids_replaced = true;
             return self.stop();
         }
         error!("{:?} ended ({status:?}) and is replaced", child.task);
-        let lived = if let Life::Alive { since, .. } = child.life {
+        let lived = if let ChildState::Alive { since, .. } = child.state {
             since.elapsed()
         } else {
             Duration::ZERO
         };
-        if lived < SHORT_LIFE && child.failures > 0 {
-            self.put_off(index, &"it keeps ending");
+        if lived < SHORT_LIFETIME && child.failures > 0 {
+            self.restart_later(index, &"it keeps ending");
         } else {
             // The first death may be an accident: it is replaced at once.
-            child.failures = u32::from(lived < SHORT_LIFE);
-            child.life = Life::Due(Instant::now());
+            child.failures = u32::from(lived < SHORT_LIFETIME);
+            child.state = ChildState::Due(Instant::now());
         }
     }
 }

@@ -22,7 +22,7 @@ use log::{debug, info};
 use relais_proto::{ChangeId, ErrorCode, Refusal};
 use relais_tree::TreeError;
 
-use crate::board::monotonic_ms;
+use crate::scoreboard::monotonic_ms;
 use crate::staging::{StagedName, Staging};
 use crate::sys::memory::SharedWords;
 

@@ -202,7 +202,7 @@ impl Store {
                 meta.map_or(0, |meta| meta.mtime.nanos),
                 meta.map_or(0, |meta| meta.dev.cast_signed()),
                 meta.map_or(0, |meta| meta.ino.cast_signed()),
-                crate::board::monotonic_ms().cast_signed(),
+                crate::scoreboard::monotonic_ms().cast_signed(),
                 content.map(|content| content.digest.0),
                 entry.version.epoch,
                 entry.version.number.cast_signed(),

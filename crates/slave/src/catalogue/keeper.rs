@@ -20,13 +20,13 @@ use super::settle::QUIET;
 use super::store::Store;
 use super::watch::{Change, Watch};
 use super::{CatalogueError, KeeperLock, OwnFolder};
-use crate::board::Board;
 use crate::changes::channel::Desk;
 use crate::changes::follow::{Follower, Parts};
 use crate::changes::{Committer, Memory, open_journal};
 use crate::hints::{Hint, Hints};
-use crate::replicator::fetch::Fetchers;
-use crate::replicator::post::{Inbound, Office};
+use crate::replicator::fetch::FetchPool;
+use crate::replicator::mailbox::{LinkEvent, LinkMailbox};
+use crate::scoreboard::Scoreboard;
 use crate::staging::{Staging, Sweeper};
 
 /// Files given to the hashing thread at once.
@@ -63,7 +63,7 @@ pub struct KeeperConfig {
     /// Which slave it is.
     pub slave: SlaveId,
     /// What the processes share.
-    pub board: Arc<Board>,
+    pub scoreboard: Arc<Scoreboard>,
     /// What workers found different from the catalogue.
     pub hints: Arc<Hints>,
     /// Where sessions bring their changes.
@@ -73,9 +73,9 @@ pub struct KeeperConfig {
 /// What a keeper needs that follows a master.
 pub struct Following {
     /// The way to the master.
-    pub office: Office,
+    pub mailbox: LinkMailbox,
     /// What came over it while another slave kept the folder.
-    pub backlog: Vec<Inbound>,
+    pub backlog: Vec<LinkEvent>,
     /// The cluster key's file, for other slaves.
     pub key_file: PathBuf,
     /// How other slaves are reached.
@@ -92,27 +92,27 @@ impl KeeperConfig {
         mark: &str,
         following: Option<Following>,
     ) -> Result<(Maker, Memory), CatalogueError> {
-        let Some(Following { office, backlog, key_file, dialer }) = following else {
+        let Some(Following { mailbox, backlog, key_file, dialer }) = following else {
             let (numbering, memory) = open_journal(own, root, self.folder, store)?;
-            self.board.set_mark(numbering.last());
+            self.scoreboard.set_applied_lsn(numbering.last());
             let committer = Committer::new(
                 root.try_clone()?,
                 Box::new(numbering),
-                self.board.clone(),
+                self.scoreboard.clone(),
                 self.desk.clone(),
             )?;
             return Ok((Maker::Alone(Box::new(committer)), memory));
         };
-        let fetchers = Fetchers::start(self.slave, key_file, dialer, Staging::open(root)?)?;
+        let fetch_pool = FetchPool::start(self.slave, key_file, dialer, Staging::open(root)?)?;
         let parts = Parts {
             root: root.try_clone()?,
             slave: self.slave,
             folder: self.folder,
-            board: self.board.clone(),
+            scoreboard: self.scoreboard.clone(),
             desk: self.desk.clone(),
-            office,
+            mailbox,
             backlog,
-            fetchers,
+            fetch_pool,
             watch: self.watch,
             mark: mark.to_owned(),
         };
@@ -150,7 +150,8 @@ impl Keeper {
         let hasher = Hasher::start(root, follows, stop.clone())?;
         let mark = lock.mark()?;
         let (maker, memory) = config.maker(own, root, &store, &mark, following)?;
-        let sweeper = Sweeper::start(Staging::open(root)?, config.board.clone(), stop.clone())?;
+        let sweeper =
+            Sweeper::start(Staging::open(root)?, config.scoreboard.clone(), stop.clone())?;
         let scanner = Scanner::new(root.try_clone()?, store, watch, follows, stop.clone());
         let round = Round {
             scanner,

@@ -10,8 +10,8 @@ use rusqlite::{Connection, params};
 use super::database::{Stored, failed, file, open_writer, reserve_log};
 use super::reader::{applied, change_of, row_of};
 use super::{CatalogueError, OwnFolder};
-use crate::board::monotonic_ms;
 use crate::changes::{Commit, Remembered};
+use crate::scoreboard::monotonic_ms;
 
 /// A digest counts only where computing it began so long after the file's last change, in milliseconds: within the
 /// grain of the clock a second change would leave no trace.

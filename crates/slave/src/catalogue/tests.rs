@@ -15,9 +15,9 @@ use super::settle::QUIET;
 use super::{
     Keeper, KeeperConfig, KeeperLock, ListOutcome, Own, OwnFolder, Reader, StartedAs, WatchMode,
 };
-use crate::board::Board;
 use crate::changes::channel::Desk;
 use crate::hints::Hints;
+use crate::scoreboard::Scoreboard;
 
 const ANY: StartedAs = StartedAs { standalone: false, asked: 0, bound: 40_000 };
 /// Far longer than anything here takes.
@@ -62,7 +62,7 @@ impl Kept {
             watch: WatchMode::Add,
             folder: self.own.folder_id,
             slave: relais_proto::SlaveId([2; 16]),
-            board: Arc::new(Board::new(1, 1, 1).unwrap()),
+            scoreboard: Arc::new(Scoreboard::new(1, 1, 1).unwrap()),
             hints: self.hints.clone(),
             desk: Arc::new(Desk::new().unwrap()),
         }

@@ -10,7 +10,7 @@ use super::CatalogueError;
 use super::database::failed;
 use super::follow::{Kept, read_kept};
 use super::store::Store;
-use crate::board::monotonic_ms;
+use crate::scoreboard::monotonic_ms;
 
 /// Pause before the first retry. It doubles with each failure.
 const FIRST: Duration = Duration::from_secs(1);

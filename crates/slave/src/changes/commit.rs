@@ -23,9 +23,9 @@ use super::obstacles::Obstacles;
 use super::together::together;
 use super::view::CatalogueView;
 use super::{Answer, Commit, Done, Proposal, digest_of, no_changes};
-use crate::board::Board;
 use crate::catalogue::{CatalogueError, Store};
 use crate::requests::refuse;
+use crate::scoreboard::Scoreboard;
 use crate::staging::{StagedName, Staging};
 
 /// Bytes of the disk that are kept free of new files and folders; less of a small disk.
@@ -37,7 +37,7 @@ pub struct Committer {
     staging: Staging,
     aside: Aside,
     numbering: Box<dyn Numbering>,
-    board: Arc<Board>,
+    scoreboard: Arc<Scoreboard>,
     counter: Counter,
     /// Whether something lies in the folder of removed things.
     litter: bool,
@@ -62,13 +62,22 @@ impl Committer {
     pub fn new(
         root: Folder,
         numbering: Box<dyn Numbering>,
-        board: Arc<Board>,
+        scoreboard: Arc<Scoreboard>,
         desk: Arc<Desk>,
     ) -> Result<Self, CatalogueError> {
         let staging = Staging::open(&root)?;
         let counter = Counter::new(desk, Some(Door::open(&root)?));
         let aside = Aside::open(&root)?;
-        Ok(Self { root, staging, aside, numbering, board, counter, litter: true, behind: None })
+        Ok(Self {
+            root,
+            staging,
+            aside,
+            numbering,
+            scoreboard,
+            counter,
+            litter: true,
+            behind: None,
+        })
     }
 
     /// Can be read when there is something to do.
@@ -84,7 +93,7 @@ impl Committer {
     /// The latest change that was made.
     #[must_use]
     pub fn mark(&self) -> Lsn {
-        self.board.mark()
+        self.scoreboard.applied_lsn()
     }
 
     /// Makes what has come, once; whether there was anything.
@@ -102,7 +111,7 @@ impl Committer {
             self.close(useless);
             return Ok(false);
         }
-        let before = self.board.mark();
+        let before = self.scoreboard.applied_lsn();
         let mut answers: Vec<Option<Answer>> = vec![None; proposals.len()];
         let result = self.make_all(store, &proposals, &mut answers);
         if let Some(why) = &self.behind {
@@ -345,7 +354,7 @@ impl Committer {
         let made: Vec<_> =
             jobs.iter().map(|job| (&job.numbered, job.result.as_ref().ok())).collect();
         if let Some(last) = withdrawn.last().map(|numbered| numbered.version).or(last) {
-            self.board.announce(last);
+            self.scoreboard.set_visible_lsn(last);
         }
         let noted =
             note(store, &made, &withdrawn, last).and_then(|()| self.look_again(store, &jobs));
@@ -353,7 +362,7 @@ impl Committer {
             return self.fall_behind(store, e.to_string());
         }
         if let Some(last) = withdrawn.last().map(|numbered| numbered.version).or(last) {
-            self.board.set_mark(last);
+            self.scoreboard.set_applied_lsn(last);
         }
         for job in &jobs {
             answers[job.at] = Some(match &job.result {

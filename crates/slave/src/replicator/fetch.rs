@@ -29,31 +29,31 @@ use crate::staging::{StagedName, Staging};
 /// How many are fetched at the same time.
 const THREADS: usize = 8;
 /// Time to connect to another slave.
-const CONNECT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Parts that are remembered, so that they can be gone on with.
-const PARTS: usize = 256;
+const MAX_PARTS: usize = 256;
 
 /// What came of an order.
 #[derive(Debug)]
-pub struct Fetched {
+pub struct FetchResult {
     /// The put.
     pub put: Lsn,
     /// Whom it was ordered from.
     pub from: FolderId,
     /// The staged file that holds the content, on the disk.
-    pub result: Result<Part, Failure>,
+    pub result: Result<FetchedFile, FetchFailure>,
 }
 
 /// Why content did not come.
 #[derive(Debug)]
-pub struct Failure {
+pub struct FetchFailure {
     /// Which side it lies with.
     pub blame: Blame,
     /// The reason where it could not be stored here, and the same would be so at once again.
     pub lasting: Option<String>,
 }
 
-impl From<Blame> for Failure {
+impl From<Blame> for FetchFailure {
     fn from(blame: Blame) -> Self {
         Self { blame, lasting: None }
     }
@@ -61,21 +61,21 @@ impl From<Blame> for Failure {
 
 /// Content that came whole. As long as its file is held nobody else writes it.
 #[derive(Debug)]
-pub struct Part {
+pub struct FetchedFile {
     /// Its staged name.
     pub name: StagedName,
     /// Its file, locked.
     pub file: File,
 }
 
-struct Job {
+struct FetchJob {
     put: Lsn,
-    lack: MissingContent,
+    missing: MissingContent,
     from: FolderId,
 }
 
 /// What all threads share.
-struct Shared {
+struct FetchContext {
     slave: SlaveId,
     key_file: PathBuf,
     dialer: Dialer,
@@ -83,8 +83,8 @@ struct Shared {
     peers: Mutex<Vec<Peer>>,
     /// What is known of parts that were cut off.
     parts: Mutex<HashMap<Lsn, Resume>>,
-    jobs: Mutex<Receiver<Job>>,
-    bell: OwnedFd,
+    jobs: Mutex<Receiver<FetchJob>>,
+    wake: OwnedFd,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -92,13 +92,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Takes orders and gives contents back.
-pub struct Fetchers {
-    orders: Sender<Job>,
-    done: Receiver<Fetched>,
-    shared: Arc<Shared>,
+pub struct FetchPool {
+    orders: Sender<FetchJob>,
+    done: Receiver<FetchResult>,
+    context: Arc<FetchContext>,
 }
 
-impl Fetchers {
+impl FetchPool {
     /// Starts the threads. They end when this is dropped, each after what it is doing.
     ///
     /// # Errors
@@ -110,7 +110,7 @@ impl Fetchers {
         staging: Staging,
     ) -> io::Result<Self> {
         let ((orders, jobs), (tell, done)) = (channel(), channel());
-        let shared = Arc::new(Shared {
+        let context = Arc::new(FetchContext {
             slave,
             key_file,
             dialer,
@@ -118,35 +118,35 @@ impl Fetchers {
             peers: Mutex::default(),
             parts: Mutex::default(),
             jobs: Mutex::new(jobs),
-            bell: relais_net::wake_fd()?,
+            wake: relais_net::wake_fd()?,
         });
         for _ in 0..THREADS {
-            let (shared, tell) = (shared.clone(), tell.clone());
+            let (context, tell) = (context.clone(), tell.clone());
             std::thread::Builder::new()
                 .name("fetch".to_owned())
-                .spawn(move || work(&shared, &tell))?;
+                .spawn(move || run_worker(&context, &tell))?;
         }
-        Ok(Self { orders, done, shared })
+        Ok(Self { orders, done, context })
     }
 
     /// Who the other slaves are.
     pub fn set_peers(&self, peers: Vec<Peer>) {
-        *lock(&self.shared.peers) = peers;
+        *lock(&self.context.peers) = peers;
     }
 
     /// Has content fetched from one folder's slaves.
-    pub fn order(&self, put: Lsn, lack: MissingContent, from: FolderId) {
-        if self.orders.send(Job { put, lack, from }).is_err() {
+    pub fn order(&self, put: Lsn, missing: MissingContent, from: FolderId) {
+        if self.orders.send(FetchJob { put, missing, from }).is_err() {
             warn!("nobody fetches content any more");
         }
     }
 
     /// Frees the parts of contents that nobody wants any more.
     pub fn keep_parts(&self, wanted: impl Fn(Lsn) -> bool) {
-        lock(&self.shared.parts).retain(|put, _| {
+        lock(&self.context.parts).retain(|put, _| {
             let keep = wanted(*put);
             if !keep {
-                self.shared.staging.discard(&StagedName::of_put(*put));
+                self.context.staging.discard(&StagedName::of_put(*put));
             }
             keep
         });
@@ -154,46 +154,46 @@ impl Fetchers {
 
     /// What was done since.
     #[must_use]
-    pub fn take(&self) -> Vec<Fetched> {
+    pub fn take(&self) -> Vec<FetchResult> {
         // The counter starts anew; what comes meanwhile is taken as well.
-        let _ = rustix::io::read(&self.shared.bell, &mut [0_u8; 8]);
+        let _ = rustix::io::read(&self.context.wake, &mut [0_u8; 8]);
         self.done.try_iter().collect()
     }
 
     /// Can be read when something was done.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.bell.as_fd()
+        self.context.wake.as_fd()
     }
 }
 
 /// What `fetch` comes to; none where it panics. Others wait for each result, so that there has to be one.
-fn attempt<T>(fetch: impl FnOnce() -> T) -> Option<T> {
+fn catch_panic<T>(fetch: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(fetch)).ok()
 }
 
-fn work(shared: &Shared, tell: &Sender<Fetched>) {
-    let mut line = None;
+fn run_worker(context: &FetchContext, tell: &Sender<FetchResult>) {
+    let mut peer = None;
     loop {
-        let Ok(Job { put, lack, from }) = lock(&shared.jobs).recv() else { return };
-        let result = attempt(|| fetch_one(shared, &mut line, put, &lack, from));
+        let Ok(FetchJob { put, missing, from }) = lock(&context.jobs).recv() else { return };
+        let result = catch_panic(|| fetch_one(context, &mut peer, put, &missing, from));
         if result.is_none() {
             // Whatever it was in the middle of is of no use any more.
-            line = None;
-            error!("the thread that fetches {} failed; it is tried again", lack.path);
+            peer = None;
+            error!("the thread that fetches {} failed; it is tried again", missing.path);
         }
         let result = result.unwrap_or_else(|| Err(Blame::Holder.into()));
-        if tell.send(Fetched { put, from, result }).is_err() {
+        if tell.send(FetchResult { put, from, result }).is_err() {
             return;
         }
-        if let Err(e) = rustix::io::write(&shared.bell, &1_u64.to_ne_bytes()) {
+        if let Err(e) = rustix::io::write(&context.wake, &1_u64.to_ne_bytes()) {
             debug!("the keeper has been woken already: {e}");
         }
     }
 }
 
 /// An open connection to a slave.
-struct Line {
+struct PeerConnection {
     folder: FolderId,
     addr: SocketAddr,
     connection: Connection,
@@ -202,125 +202,125 @@ struct Line {
 }
 
 fn fetch_one(
-    shared: &Shared,
-    line: &mut Option<Line>,
+    context: &FetchContext,
+    peer: &mut Option<PeerConnection>,
     put: Lsn,
-    lack: &MissingContent,
+    missing: &MissingContent,
     from: FolderId,
-) -> Result<Part, Failure> {
+) -> Result<FetchedFile, FetchFailure> {
     let name = StagedName::of_put(put);
     let here = |what: &str, e: &TreeError| {
-        warn!("{} cannot be stored: cannot {what}: {e}", lack.path);
-        Failure { blame: Blame::Here, lasting: (!e.is_transient()).then(|| e.reason()) }
+        warn!("{} cannot be stored: cannot {what}: {e}", missing.path);
+        FetchFailure { blame: Blame::Here, lasting: (!e.is_transient()).then(|| e.reason()) }
     };
     // From here on nobody else frees the part.
-    let known = lock(&shared.parts).remove(&put);
-    let part = shared.staging.claim(&name).map_err(|e| here("make its file", &e))?;
+    let known = lock(&context.parts).remove(&put);
+    let part = context.staging.claim(&name).map_err(|e| here("make its file", &e))?;
     let resume = known.unwrap_or_else(|| Resume {
-        size: lack.size,
+        size: missing.size,
         mtime: FileTime::default(),
-        digest: Some(lack.digest),
+        digest: Some(missing.digest),
         identity: None,
         version: Some(put),
         good: Ranges::new(),
     });
-    let mut source = Source { shared, line, put, from, failed: false };
-    let mut saved = Saved(None);
-    let fetched = match fetch(&mut source, &lack.path, &part, Some(resume), &mut saved) {
+    let mut sessions = FolderSessions { context, peer, put, from, failed: false };
+    let mut checkpoint = LastCheckpoint(None);
+    let fetched = match fetch(&mut sessions, &missing.path, &part, Some(resume), &mut checkpoint) {
         Ok(fetched) => fetched,
         Err(FetchError::Local { error, what }) => {
-            shared.staging.discard(&name);
+            context.staging.discard(&name);
             return Err(here(what, &TreeError::Io(what, error)));
         }
         Err(e) => {
-            debug!("{} cannot be fetched from folder {from}: {e}", lack.path);
-            match saved.0.filter(|_| e.can_resume()) {
-                Some(resume) => remember(shared, put, resume),
-                None => shared.staging.discard(&name),
+            debug!("{} cannot be fetched from folder {from}: {e}", missing.path);
+            match checkpoint.0.filter(|_| e.can_resume()) {
+                Some(resume) => remember(context, put, resume),
+                None => context.staging.discard(&name),
             }
             return Err(Blame::Holder.into());
         }
     };
-    if fetched.digest != lack.digest {
-        debug!("{}: folder {from} has other content there", lack.path);
-        shared.staging.discard(&name);
+    if fetched.digest != missing.digest {
+        debug!("{}: folder {from} has other content there", missing.path);
+        context.staging.discard(&name);
         return Err(Blame::Holder.into());
     }
     let completed = set_mode(&part, fetched.mode)
         .and_then(|()| set_times(&part, fetched.mtime))
         .and_then(|()| part.sync_all().map_err(|e| TreeError::Io("sync the file", e)));
     completed.map_err(|e| {
-        shared.staging.discard(&name);
+        context.staging.discard(&name);
         here("complete it", &e)
     })?;
-    Ok(Part { name, file: part })
+    Ok(FetchedFile { name, file: part })
 }
 
-fn remember(shared: &Shared, put: Lsn, resume: Resume) {
-    let mut parts = lock(&shared.parts);
-    if parts.len() >= PARTS
+fn remember(context: &FetchContext, put: Lsn, resume: Resume) {
+    let mut parts = lock(&context.parts);
+    if parts.len() >= MAX_PARTS
         && let Some(oldest) = parts.keys().min().copied()
     {
         parts.remove(&oldest);
-        shared.staging.discard(&StagedName::of_put(oldest));
+        context.staging.discard(&StagedName::of_put(oldest));
     }
     parts.insert(put, resume);
 }
 
 /// Keeps what a later fetch needs to go on.
-struct Saved(Option<Resume>);
+struct LastCheckpoint(Option<Resume>);
 
-impl Progress for Saved {
+impl Progress for LastCheckpoint {
     fn checkpoint(&mut self, state: &Resume) {
         self.0 = Some(state.clone());
     }
 }
 
 /// The slaves of one folder, as where content comes from. One that fails is not tried again for the same content.
-struct Source<'a> {
-    shared: &'a Shared,
-    line: &'a mut Option<Line>,
+struct FolderSessions<'a> {
+    context: &'a FetchContext,
+    peer: &'a mut Option<PeerConnection>,
     put: Lsn,
     from: FolderId,
     failed: bool,
 }
 
-impl Sessions for Source<'_> {
+impl Sessions for FolderSessions<'_> {
     fn connection(&mut self) -> Result<&mut Connection, FetchError> {
         if self.failed {
             return Err(FetchError::Unreachable("the other slave failed".to_owned()));
         }
         if self
-            .line
+            .peer
             .as_ref()
-            .is_none_or(|line| line.folder != self.from || !is_quiet(&line.connection))
+            .is_none_or(|peer| peer.folder != self.from || !is_idle(&peer.connection))
         {
-            *self.line = Some(self.dial()?);
+            *self.peer = Some(self.dial()?);
         }
-        match self.line.as_mut() {
-            Some(line) => {
+        match self.peer.as_mut() {
+            Some(peer) => {
                 // Whoever took the put may not have made it yet: then it waits until it has.
-                if line.seen < self.put {
-                    line.seen = self.put;
-                    line.connection.queue(&Request::Seen { mark: self.put });
+                if peer.seen < self.put {
+                    peer.seen = self.put;
+                    peer.connection.queue(&Request::Seen { mark: self.put });
                 }
-                Ok(&mut line.connection)
+                Ok(&mut peer.connection)
             }
             None => Err(FetchError::Unreachable("there is no connection".to_owned())),
         }
     }
 
     fn failed(&mut self, why: &str) {
-        if let Some(line) = self.line.take() {
-            debug!("{} failed: {why}", line.addr);
+        if let Some(peer) = self.peer.take() {
+            debug!("{} failed: {why}", peer.addr);
         }
         self.failed = true;
     }
 }
 
-impl Source<'_> {
-    fn dial(&self) -> Result<Line, FetchError> {
-        let peers: Vec<Peer> = lock(&self.shared.peers)
+impl FolderSessions<'_> {
+    fn dial(&self) -> Result<PeerConnection, FetchError> {
+        let peers: Vec<Peer> = lock(&self.context.peers)
             .iter()
             .filter(|peer| peer.folder == self.from)
             .cloned()
@@ -329,7 +329,7 @@ impl Source<'_> {
         for addr in peers.iter().flat_map(|peer| &peer.addrs) {
             match self.open(*addr) {
                 Ok(connection) => {
-                    return Ok(Line {
+                    return Ok(PeerConnection {
                         folder: self.from,
                         addr: *addr,
                         connection,
@@ -344,14 +344,17 @@ impl Source<'_> {
 
     fn open(&self, addr: SocketAddr) -> Result<Connection, String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
-        let key = ClusterKey::load(&self.shared.key_file)
+        let key = ClusterKey::load(&self.context.key_file)
             .map_err(|e| text(&e))?
             .ok_or("there is no cluster key")?;
-        let mut connection =
-            self.shared.dialer.connect(addr, CONNECT, &Trust::Anyone, "").map_err(|e| text(&e))?;
+        let mut connection = self
+            .context
+            .dialer
+            .connect(addr, CONNECT_TIMEOUT, &Trust::Anyone, "")
+            .map_err(|e| text(&e))?;
         connection.set_silence(limits::SILENCE);
         let mut handshake =
-            LinkHandshake::new(LinkRole::Peer, self.shared.slave, &key, connection.binding())
+            LinkHandshake::new(LinkRole::Peer, self.context.slave, &key, connection.binding())
                 .map_err(|e| text(&e))?;
         let (hello, open) = (handshake.hello(crate::agent()), handshake.open());
         connection
@@ -374,7 +377,7 @@ impl Source<'_> {
 }
 
 /// Whether a connection on which nothing is asked is still good: open, and nothing has come.
-fn is_quiet(connection: &Connection) -> bool {
+fn is_idle(connection: &Connection) -> bool {
     use rustix::net::RecvFlags;
     let peek =
         rustix::net::recv(connection.stream(), &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
@@ -387,7 +390,7 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_fetch_has_a_result() {
-        assert_eq!(attempt(|| 1), Some(1));
-        assert_eq!(attempt(|| -> u8 { panic!("a test wants it") }), None);
+        assert_eq!(catch_panic(|| 1), Some(1));
+        assert_eq!(catch_panic(|| -> u8 { panic!("a test wants it") }), None);
     }
 }

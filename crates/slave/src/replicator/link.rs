@@ -20,13 +20,13 @@ use relais_proto::{
 };
 use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
 
-use super::Birth;
-use super::post::{Inbound, Outgoing, Post, Taken};
-use crate::board::Board;
+use super::ReplicatorSetup;
+use super::mailbox::{IdConflict, LinkEvent, LinkEventSender, OutgoingMessages};
 use crate::catalogue::{OwnFolder, Reader};
 use crate::certificate::Certificate;
 use crate::config::Cluster;
 use crate::generation::GenerationFile;
+use crate::scoreboard::Scoreboard;
 use crate::serving::{DISPLACED, with_pool};
 
 /// Shortest and longest pause between two tries to reach the master.
@@ -37,11 +37,11 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The threads that keep the link.
 pub struct Link {
     thread: Option<JoinHandle<()>>,
-    socket: Shared,
+    socket: LinkSocket,
 }
 
 /// The socket of the link that is there, for whoever ends it.
-type Shared = Arc<Mutex<Option<Arc<Socket>>>>;
+type LinkSocket = Arc<Mutex<Option<Arc<Socket>>>>;
 
 impl Link {
     /// Starts the thread, where the slave belongs to a cluster.
@@ -49,33 +49,37 @@ impl Link {
     /// # Errors
     /// Those of starting a thread.
     pub fn start(
-        birth: &Birth,
+        setup: &ReplicatorSetup,
         stop: Arc<AtomicBool>,
-        post: Post,
-        outgoing: Arc<Outgoing>,
+        events: LinkEventSender,
+        outgoing: Arc<OutgoingMessages>,
     ) -> io::Result<Self> {
-        let socket = Shared::default();
-        let Some(cluster) = birth.config.cluster.clone() else {
+        let socket = LinkSocket::default();
+        let Some(cluster) = setup.config.cluster.clone() else {
             return Ok(Self { thread: None, socket });
         };
         let keeper = LinkThread {
             cluster,
-            slave: birth.slave_id,
-            folder: birth.folder_id,
-            listen: birth.listen,
-            herald: Herald { own: birth.own.clone(), board: birth.board.clone(), reader: None },
+            slave: setup.slave_id,
+            folder: setup.folder_id,
+            listen: setup.listen,
+            heartbeats: HeartbeatSender {
+                own: setup.own.clone(),
+                scoreboard: setup.scoreboard.clone(),
+                reader: None,
+            },
             stop,
             socket: socket.clone(),
-            post,
+            events,
             outgoing,
             number: 0,
             scrubs: None,
             retries: None,
-            taken: Taken::default(),
-            generation: GenerationFile::open(&birth.own)?,
+            id_conflict: IdConflict::default(),
+            generation: GenerationFile::open(&setup.own)?,
             said: String::new(),
-            certificate: birth.certificate.clone(),
-            dialer: Dialer::new(birth.config.tls.encrypt)?,
+            certificate: setup.certificate.clone(),
+            dialer: Dialer::new(setup.config.tls.encrypt)?,
         };
         let thread =
             std::thread::Builder::new().name("link".to_owned()).spawn(move || keeper.run())?;
@@ -98,7 +102,7 @@ impl Link {
     }
 }
 
-fn shut(socket: &Shared) {
+fn shut(socket: &LinkSocket) {
     if let Some(socket) = socket.lock().unwrap_or_else(PoisonError::into_inner).take() {
         // It may have been closed by the master already.
         let _ = socket.shutdown(Shutdown::Both);
@@ -110,11 +114,11 @@ struct LinkThread {
     slave: SlaveId,
     folder: FolderId,
     listen: SocketAddr,
-    herald: Herald,
+    heartbeats: HeartbeatSender,
     stop: Arc<AtomicBool>,
-    socket: Shared,
-    post: Post,
-    outgoing: Arc<Outgoing>,
+    socket: LinkSocket,
+    events: LinkEventSender,
+    outgoing: Arc<OutgoingMessages>,
     /// Counts links.
     number: u64,
     /// What the master last said of it; none before it said anything.
@@ -122,7 +126,7 @@ struct LinkThread {
     /// How often the master has said that what was refused is to be tried again; none before it said anything.
     retries: Option<u64>,
     /// Whether the master says that another slave has our id.
-    taken: Taken,
+    id_conflict: IdConflict,
     /// Where the accounts' generation is kept.
     generation: GenerationFile,
     /// The last complaint, so that it is not said again and again.
@@ -203,20 +207,22 @@ impl LinkThread {
             folder: self.folder,
             listen: vec![self.listen],
             advertise: self.cluster.advertise.clone(),
-            mark: self.herald.board.mark(),
+            mark: self.heartbeats.scoreboard.applied_lsn(),
         }));
         connection.flush().map_err(|e| text(&e))?;
         let answer = read(connection);
         if let Err(LinkError::Refused(refusal)) = &answer
             && refusal.code == ErrorCode::Exists
         {
-            self.taken.note(&self.herald.board);
+            self.id_conflict.note(&self.heartbeats.scoreboard);
         }
         match answer.map_err(|e| text(&e))? {
             LinkMessage::Registered { mark, time_ms } => {
-                self.taken = Taken::default();
-                self.herald.board.heard_master(time_ms, self.herald.board.generation());
-                self.post.put(Inbound::Marked(mark));
+                self.id_conflict = IdConflict::default();
+                self.heartbeats
+                    .scoreboard
+                    .record_master(time_ms, self.heartbeats.scoreboard.generation());
+                self.events.put(LinkEvent::MasterLsn(mark));
                 Ok(())
             }
             other => Err(format!("an unexpected answer: {:?}", other.frame_type())),
@@ -227,36 +233,36 @@ impl LinkThread {
     fn talk(&mut self, mut connection: Connection) -> Result<(), String> {
         self.number += 1;
         let queue = self.outgoing.begin(self.number);
-        self.post.put(Inbound::Linked(self.number));
-        self.herald.board.set_linked(true);
+        self.events.put(LinkEvent::Linked(self.number));
+        self.heartbeats.scoreboard.set_master_connected(true);
         let certificate = self.certificate.as_deref();
-        certificate.iter().for_each(|certificate| certificate.linked());
+        certificate.iter().for_each(|certificate| certificate.request_on_new_link());
         let stream = connection.stream().clone();
         let result = std::thread::scope(|scope| {
             // A thread that panics ends the other one, so that the link's end is noticed.
-            let _end = Ending { outgoing: &self.outgoing, stream: &stream };
-            let board = self.herald.board.clone();
-            let (herald, stop, stream, writing) =
-                (&mut self.herald, &self.stop, &stream, connection.writer());
+            let _end = LinkShutdown { outgoing: &self.outgoing, stream: &stream };
+            let scoreboard = self.heartbeats.scoreboard.clone();
+            let (heartbeats, stop, stream, writing) =
+                (&mut self.heartbeats, &self.stop, &stream, connection.writer());
             let sender = std::thread::Builder::new().name("beats".to_owned()).spawn_scoped(
                 scope,
                 move || {
-                    let _shut = Shut(stream);
-                    send(writing, &queue, herald, stop, certificate)
+                    let _shutdown = SocketShutdown(stream);
+                    send(writing, &queue, heartbeats, stop, certificate)
                 },
             );
             let sender = sender.map_err(|e| e.to_string())?;
             let generation = &mut self.generation;
-            let mut ear = Ear {
-                board,
-                post: &self.post,
+            let mut reader = LinkReader {
+                scoreboard,
+                events: &self.events,
                 peers: Vec::new(),
                 scrubs: &mut self.scrubs,
                 retries: &mut self.retries,
                 generation,
                 certificate,
             };
-            let heard = ear.listen(&mut connection);
+            let heard = reader.listen(&mut connection);
             // The sender sees that its queue is closed.
             self.outgoing.end();
             let _ = stream.shutdown(Shutdown::Both);
@@ -268,16 +274,16 @@ impl LinkThread {
             }
         });
         self.outgoing.end();
-        self.herald.board.set_linked(false);
-        self.post.put(Inbound::Unlinked);
+        self.heartbeats.scoreboard.set_master_connected(false);
+        self.events.put(LinkEvent::Unlinked);
         result
     }
 }
 
 /// Wakes the reader, which ends then, however the sender's thread ends.
-struct Shut<'a>(&'a Socket);
+struct SocketShutdown<'a>(&'a Socket);
 
-impl Drop for Shut<'_> {
+impl Drop for SocketShutdown<'_> {
     fn drop(&mut self) {
         // It fails only where the other side was first.
         let _ = self.0.shutdown(Shutdown::Both);
@@ -285,12 +291,12 @@ impl Drop for Shut<'_> {
 }
 
 /// Ends the sender, however the reader's thread ends.
-struct Ending<'a> {
-    outgoing: &'a Outgoing,
+struct LinkShutdown<'a> {
+    outgoing: &'a OutgoingMessages,
     stream: &'a Socket,
 }
 
-impl Drop for Ending<'_> {
+impl Drop for LinkShutdown<'_> {
     fn drop(&mut self) {
         self.outgoing.end();
         let _ = self.stream.shutdown(Shutdown::Both);
@@ -298,9 +304,9 @@ impl Drop for Ending<'_> {
 }
 
 /// Takes what the master says.
-struct Ear<'a> {
-    board: Arc<Board>,
-    post: &'a Post,
+struct LinkReader<'a> {
+    scoreboard: Arc<Scoreboard>,
+    events: &'a LinkEventSender,
     /// Pages of a list of slaves that is not whole yet.
     peers: Vec<Peer>,
     scrubs: &'a mut Option<u64>,
@@ -309,7 +315,7 @@ struct Ear<'a> {
     certificate: Option<&'a Certificate>,
 }
 
-impl Ear<'_> {
+impl LinkReader<'_> {
     /// Until the link ends.
     fn listen(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
         loop {
@@ -332,36 +338,38 @@ impl Ear<'_> {
                 copies,
                 retries,
             } => {
-                self.board.heard_master(time_ms, generation);
+                self.scoreboard.record_master(time_ms, generation);
                 self.generation.note(generation);
-                self.board.set_draining(draining);
-                self.board.set_copies(copies);
-                self.post.put(Inbound::Marked(mark));
+                self.scoreboard.set_draining(draining);
+                self.scoreboard.set_copies(copies);
+                self.events.put(LinkEvent::MasterLsn(mark));
                 // What was ordered before this slave came concerns it no more.
                 if self.scrubs.replace(scrubs).is_some_and(|before| scrubs > before) {
-                    self.post.put(Inbound::Scrub(scrubs));
+                    self.events.put(LinkEvent::Scrub(scrubs));
                 }
                 if self.retries.replace(retries).is_some_and(|before| retries > before) {
-                    self.post.put(Inbound::Retry);
+                    self.events.put(LinkEvent::Retry);
                 }
             }
             LinkMessage::Certificate { chain, renew_s } => {
                 if let Some(certificate) = self.certificate {
-                    certificate.take(&chain, renew_s);
+                    certificate.install(&chain, renew_s);
                 }
             }
-            LinkMessage::ToSlave(message) => self.post.put(Inbound::Heard(message)),
+            LinkMessage::ToSlave(message) => self.events.put(LinkEvent::Message(message)),
             LinkMessage::Peers { peers, last } => {
                 self.peers.extend(peers);
                 if last {
-                    self.post.put(Inbound::Peers(std::mem::take(&mut self.peers)));
+                    self.events.put(LinkEvent::Peers(std::mem::take(&mut self.peers)));
                 }
             }
             LinkMessage::AskPaths { query, list } => {
-                self.post.put(Inbound::AskPaths { query, list });
+                self.events.put(LinkEvent::PathQuery { query, list });
             }
-            LinkMessage::AskTree { query, ids } => self.post.put(Inbound::AskTree { query, ids }),
-            LinkMessage::Recovering { epoch } => self.post.put(Inbound::Recovering(epoch)),
+            LinkMessage::AskTree { query, ids } => {
+                self.events.put(LinkEvent::TreeQuery { query, ids })
+            }
+            LinkMessage::Recovering { epoch } => self.events.put(LinkEvent::Recovering(epoch)),
             other => return Err(WireError::Unexpected(other.frame_type().number()).into()),
         }
         Ok(())
@@ -372,20 +380,20 @@ impl Ear<'_> {
 fn send(
     mut connection: Connection,
     queue: &Receiver<LinkMessage>,
-    herald: &mut Herald,
+    heartbeats: &mut HeartbeatSender,
     stop: &AtomicBool,
     certificate: Option<&Certificate>,
 ) -> io::Result<()> {
     let (mut next, mut ready) = (Instant::now(), false);
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
-        if now >= next || !ready && herald.is_ready() {
-            let beat = herald.compose();
+        if now >= next || !ready && heartbeats.is_ready() {
+            let beat = heartbeats.compose();
             ready = beat.state == SlaveState::InService && beat.counters.workers > 0;
             connection.queue_link(&LinkMessage::Heartbeat(beat));
             next = now + limits::BEAT_EVERY;
         }
-        if let Some(question) = certificate.and_then(Certificate::ask) {
+        if let Some(question) = certificate.and_then(Certificate::next_request) {
             connection.queue_link(&question);
         }
         connection.flush()?;
@@ -412,16 +420,18 @@ fn send(
 const AT_ONCE: usize = 256;
 
 /// Knows what a heartbeat says.
-struct Herald {
+struct HeartbeatSender {
     own: OwnFolder,
-    board: Arc<Board>,
+    scoreboard: Arc<Scoreboard>,
     reader: Option<Reader>,
 }
 
-impl Herald {
+impl HeartbeatSender {
     /// Whether sessions can be served.
     fn is_ready(&mut self) -> bool {
-        self.board.alive() > 0 && !self.board.is_busy() && self.ask(Reader::is_fit).unwrap_or(false)
+        self.scoreboard.alive_workers() > 0
+            && !self.scoreboard.is_catalog_writer_stalled()
+            && self.ask(Reader::is_fit).unwrap_or(false)
     }
 
     /// Asks the catalogue; none while it cannot be read.
@@ -449,22 +459,23 @@ impl Herald {
     }
 
     fn compose(&mut self) -> Heartbeat {
-        let fit = !self.board.is_busy() && self.ask(Reader::is_fit).unwrap_or(false);
+        let fit = !self.scoreboard.is_catalog_writer_stalled()
+            && self.ask(Reader::is_fit).unwrap_or(false);
         let (counters, mut last_error, scrub) = self
             .ask(|reader| Ok((reader.counters()?, reader.last_error()?, reader.scrub()?)))
             .unwrap_or_default();
-        if last_error.is_empty() && self.board.is_displaced() {
+        if last_error.is_empty() && self.scoreboard.is_displaced() {
             DISPLACED.clone_into(&mut last_error);
         }
         let state = match fit {
-            _ if self.board.is_draining() => SlaveState::Draining,
+            _ if self.scoreboard.is_draining() => SlaveState::Draining,
             true => SlaveState::InService,
             false => SlaveState::CatchingUp,
         };
         Heartbeat {
             state,
-            mark: self.board.mark(),
-            counters: with_pool(counters, &self.board),
+            mark: self.scoreboard.applied_lsn(),
+            counters: with_pool(counters, &self.scoreboard),
             last_error,
             disk: self.disk(),
             scrub,

@@ -5,7 +5,7 @@
 
 pub mod fetch;
 mod link;
-pub mod post;
+pub mod mailbox;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,7 +21,7 @@ use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use self::link::Link;
-use self::post::{Inbound, Office};
+use self::mailbox::{LinkEvent, LinkMailbox};
 use crate::catalogue::{
     CatalogueError, Following, Keeper, KeeperConfig, KeeperLock, OwnFolder, Reader, give_up_ids,
 };
@@ -33,13 +33,13 @@ use crate::serving::DISPLACED;
 use crate::sys::fork::ignore_sigio;
 
 /// Time between two tries to become the keeper of a folder that another slave keeps.
-const TAKE_OVER: Duration = Duration::from_millis(20);
+const TAKEOVER_RETRY: Duration = Duration::from_millis(20);
 
 /// Time between two looks whether the threads still live.
-const CHECK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the replicator is given at its birth.
-pub struct Birth {
+/// What the replicator is given at its setup.
+pub struct ReplicatorSetup {
     /// The slave's settings.
     pub config: Config,
     /// The served folder.
@@ -51,7 +51,7 @@ pub struct Birth {
     /// Which slave this is.
     pub slave_id: SlaveId,
     /// What the processes share.
-    pub board: Arc<crate::board::Board>,
+    pub scoreboard: Arc<crate::scoreboard::Scoreboard>,
     /// What workers found different from the catalogue.
     pub hints: Arc<crate::hints::Hints>,
     /// Where sessions bring their changes.
@@ -68,7 +68,7 @@ pub struct Birth {
 ///
 /// # Errors
 /// Those that keep it from its work; [`io::ErrorKind::InvalidData`] where trying again is of no use.
-pub fn run(birth: Birth) -> io::Result<()> {
+pub fn run(setup: ReplicatorSetup) -> io::Result<()> {
     ignore_sigio()?;
     // A change says which mode its file or folder has. Where a chmod were needed behind the mkdir the system would take the setgid
     // from a folder whose group this user is not in. What this process makes in `.relais` says its mode, too.
@@ -76,56 +76,56 @@ pub fn run(birth: Birth) -> io::Result<()> {
     // It has a channel of each session that changes something, and opens every folder that a batch concerns.
     let _ = relais_net::room_beside(0, 0);
     let stop = Arc::new(AtomicBool::new(false));
-    let (post, office, outgoing) = Office::new()?;
-    let link = Link::start(&birth, stop.clone(), post, outgoing)?;
-    let result = keep(&birth, &link, office);
+    let (events, mailbox, outgoing) = LinkMailbox::new()?;
+    let link = Link::start(&setup, stop.clone(), events, outgoing)?;
+    let result = keep(&setup, &link, mailbox);
     stop.store(true, Ordering::Relaxed);
     link.end();
     result
 }
 
 /// Keeps the folder from the moment that nobody else does until the end.
-fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
-    let mut said = false;
-    let mut second = Second::default();
+fn keep(setup: &ReplicatorSetup, link: &Link, mailbox: LinkMailbox) -> io::Result<()> {
+    let mut is_logged = false;
+    let mut standby = StandbyReplicator::default();
     let lock = loop {
-        if let Some(lock) = KeeperLock::try_take(&birth.own).map_err(io::Error::other)? {
+        if let Some(lock) = KeeperLock::try_take(&setup.own).map_err(io::Error::other)? {
             break lock;
         }
-        if !std::mem::replace(&mut said, true) {
+        if !std::mem::replace(&mut is_logged, true) {
             info!(
                 "another slave keeps {}; this one reads its catalogue",
-                birth.config.root.display()
+                setup.config.root.display()
             );
         }
         if link.has_ended() {
             return Err(io::Error::other("the thread of the link has failed"));
         }
-        second.serve(birth, &office);
-        notice_displaced(birth);
-        birth.certificate.iter().for_each(|certificate| certificate.tick());
-        begin_anew_where_cloned(birth)?;
-        if told_to_end(&birth.control, Some(TAKE_OVER), Some(&birth.desk))? {
+        standby.serve(setup, &mailbox);
+        check_displaced(setup);
+        setup.certificate.iter().for_each(|certificate| certificate.tick());
+        replace_cloned_ids(setup)?;
+        if wait_for_stop(&setup.control, Some(TAKEOVER_RETRY), Some(&setup.desk))? {
             return Ok(());
         }
     };
     let config = KeeperConfig {
-        watch: birth.config.watch,
-        folder: birth.folder_id,
-        slave: birth.slave_id,
-        board: birth.board.clone(),
-        hints: birth.hints.clone(),
-        desk: birth.desk.clone(),
+        watch: setup.config.watch,
+        folder: setup.folder_id,
+        slave: setup.slave_id,
+        scoreboard: setup.scoreboard.clone(),
+        hints: setup.hints.clone(),
+        desk: setup.desk.clone(),
     };
-    let dialer = Dialer::new(birth.config.tls.encrypt)?;
-    let following = birth.config.cluster.as_ref().map(|cluster| Following {
-        office,
-        backlog: second.backlog(),
+    let dialer = Dialer::new(setup.config.tls.encrypt)?;
+    let following = setup.config.cluster.as_ref().map(|cluster| Following {
+        mailbox,
+        backlog: standby.backlog(),
         key_file: cluster.key_file.clone(),
         dialer,
     });
     let keeper =
-        Keeper::start(&birth.folder, &birth.own, &config, lock, following).map_err(|e| {
+        Keeper::start(&setup.folder, &setup.own, &config, lock, following).map_err(|e| {
             let kind = if matches!(
                 e,
                 CatalogueError::Damaged { .. }
@@ -138,10 +138,10 @@ fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
             };
             io::Error::new(kind, e)
         })?;
-    while !told_to_end(&birth.control, Some(CHECK), None)? {
-        notice_displaced(birth);
-        birth.certificate.iter().for_each(|certificate| certificate.tick());
-        begin_anew_where_cloned(birth)?;
+    while !wait_for_stop(&setup.control, Some(CHECK_INTERVAL), None)? {
+        check_displaced(setup);
+        setup.certificate.iter().for_each(|certificate| certificate.tick());
+        replace_cloned_ids(setup)?;
         if keeper.has_ended() || link.has_ended() {
             return Err(io::Error::other("a thread of the replicator has failed"));
         }
@@ -151,15 +151,15 @@ fn keep(birth: &Birth, link: &Link, office: Office) -> io::Result<()> {
 }
 
 /// Notes, and logs once, whether the folder's path leads to another folder than the one that is served, or to none.
-fn notice_displaced(birth: &Birth) {
-    let Ok(served) = birth.folder.meta() else { return };
-    let displaced = std::fs::metadata(&birth.config.root)
+fn check_displaced(setup: &ReplicatorSetup) {
+    let Ok(served) = setup.folder.meta() else { return };
+    let displaced = std::fs::metadata(&setup.config.root)
         .map_or(true, |there| (there.dev(), there.ino()) != (served.dev, served.ino));
-    if displaced == birth.board.is_displaced() {
+    if displaced == setup.scoreboard.is_displaced() {
         return;
     }
-    birth.board.set_displaced(displaced);
-    let root = birth.config.root.display();
+    setup.scoreboard.set_displaced(displaced);
+    let root = setup.config.root.display();
     if displaced {
         warn!("{root}: {DISPLACED}");
     } else {
@@ -168,22 +168,22 @@ fn notice_displaced(birth: &Birth) {
 }
 
 /// Where a slave elsewhere has our ids, this folder is a copy of its: it takes ids of its own.
-fn begin_anew_where_cloned(birth: &Birth) -> io::Result<()> {
-    if !birth.board.is_cloned() {
+fn replace_cloned_ids(setup: &ReplicatorSetup) -> io::Result<()> {
+    if !setup.scoreboard.is_cloned() {
         return Ok(());
     }
     warn!(
         "another slave has the ids of this one: {} is a copy of its folder, and gets ids of its own",
-        birth.config.root.display()
+        setup.config.root.display()
     );
-    give_up_ids(&birth.own, birth.slave_id, birth.folder_id).map_err(io::Error::other)?;
-    birth.board.set_cloned(false);
+    give_up_ids(&setup.own, setup.slave_id, setup.folder_id).map_err(io::Error::other)?;
+    setup.scoreboard.set_cloned(false);
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "this slave begins anew with other ids"))
 }
 
 /// What a slave does whose folder another one keeps: its sessions' changes go to that one, and what that one has applied is here too.
 #[derive(Default)]
-struct Second {
+struct StandbyReplicator {
     reader: Option<Reader>,
     way: Way,
     linked: Option<u64>,
@@ -191,70 +191,73 @@ struct Second {
     mark: Option<Lsn>,
 }
 
-impl Second {
-    fn serve(&mut self, birth: &Birth, office: &Office) {
-        if let Err(e) = self.follow(birth) {
+impl StandbyReplicator {
+    fn serve(&mut self, setup: &ReplicatorSetup, mailbox: &LinkMailbox) {
+        if let Err(e) = self.follow(setup) {
             debug!("the catalogue cannot be read: {e}");
         }
-        while let Ok(Some(channel)) = birth.desk.take() {
+        while let Ok(Some(channel)) = setup.desk.take() {
             // Where there is no keeper the channel closes, and its session tries again.
-            if let Err(e) = self.way.pass(&birth.folder, &channel) {
+            if let Err(e) = self.way.pass(&setup.folder, &channel) {
                 debug!("a session's changes cannot be handed on: {e}");
             }
         }
-        for inbound in office.take() {
-            match inbound {
-                Inbound::Linked(link) => self.linked = Some(link),
-                Inbound::Unlinked => self.linked = None,
-                Inbound::Peers(peers) => self.peers = Some(peers),
-                Inbound::Marked(mark) => self.mark = Some(mark),
-                Inbound::AskPaths { query, list } => self.tell_paths(query, list, office),
+        for event in mailbox.take() {
+            match event {
+                LinkEvent::Linked(link) => self.linked = Some(link),
+                LinkEvent::Unlinked => self.linked = None,
+                LinkEvent::Peers(peers) => self.peers = Some(peers),
+                LinkEvent::MasterLsn(mark) => self.mark = Some(mark),
+                LinkEvent::PathQuery { query, list } => self.send_paths(query, list, mailbox),
                 // The slave that keeps the folder is asked the same.
-                Inbound::Heard(_)
-                | Inbound::AskTree { .. }
-                | Inbound::Recovering(_)
-                | Inbound::Scrub(_)
-                | Inbound::Retry => {}
+                LinkEvent::Message(_)
+                | LinkEvent::TreeQuery { .. }
+                | LinkEvent::Recovering(_)
+                | LinkEvent::Scrub(_)
+                | LinkEvent::Retry => {}
             }
         }
     }
 
     /// The catalogue has them, whoever keeps it.
-    fn tell_paths(&mut self, query: u64, list: PathList, office: &Office) {
+    fn send_paths(&mut self, query: u64, list: PathList, mailbox: &LinkMailbox) {
         let (Some(link), Some(reader)) = (self.linked, &mut self.reader) else { return };
         match reader.listed(list) {
             Ok(listed) => {
-                listed.into_parts(query).into_iter().for_each(|part| office.send_paths(link, part));
+                listed
+                    .into_parts(query)
+                    .into_iter()
+                    .for_each(|part| mailbox.send_paths(link, part));
             }
             Err(e) => warn!("the catalogue cannot be read: {e}"),
         }
     }
 
-    fn follow(&mut self, birth: &Birth) -> Result<(), CatalogueError> {
+    fn follow(&mut self, setup: &ReplicatorSetup) -> Result<(), CatalogueError> {
         if self.reader.is_none() {
-            self.reader = Some(Reader::open(&birth.own)?);
+            self.reader = Some(Reader::open(&setup.own)?);
         }
         if let Some(reader) = &mut self.reader {
             let applied = reader.applied()?;
-            birth.board.announce(applied);
-            birth.board.set_mark(applied);
+            setup.scoreboard.set_visible_lsn(applied);
+            setup.scoreboard.set_applied_lsn(applied);
         }
         Ok(())
     }
 
     /// What is to be known where this slave keeps the folder from now on.
-    fn backlog(self) -> Vec<Inbound> {
-        let linked = self.linked.map(Inbound::Linked);
+    fn backlog(self) -> Vec<LinkEvent> {
+        let linked = self.linked.map(LinkEvent::Linked);
         linked
             .into_iter()
-            .chain(self.peers.map(Inbound::Peers))
-            .chain(self.mark.map(Inbound::Marked))
+            .chain(self.peers.map(LinkEvent::Peers))
+            .chain(self.mark.map(LinkEvent::MasterLsn))
             .collect()
     }
 }
 
 /// Waits until the supervisor says something or is gone, at most `timeout`, or until there is something on the desk.
-fn told_to_end(
+fn wait_for_stop(
     control: &OwnedFd,
     timeout: Option<Duration>,
     desk: Option<&Desk>,

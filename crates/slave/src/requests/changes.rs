@@ -2,12 +2,12 @@
 
 use relais_proto::{Change, ChangeId, Expect, Kind, Mode, Request};
 
-use super::identity::bound;
-use super::{Context, Handled, Outcome, misrouted};
+use super::change_ids::bound;
+use super::{HandlerResult, RequestContext, RequestOutcome, misrouted};
 use crate::changes::Proposal;
 
-fn propose(id: ChangeId, change: Change) -> Handled {
-    Ok(Outcome::Change(Box::new(Proposal {
+fn propose(id: ChangeId, change: Change) -> HandlerResult {
+    Ok(RequestOutcome::Change(Box::new(Proposal {
         id,
         change,
         expect: Expect::Any,
@@ -18,7 +18,7 @@ fn propose(id: ChangeId, change: Change) -> Handled {
     })))
 }
 
-pub(super) fn make_folder(context: &mut Context<'_>, request: Request) -> Handled {
+pub(super) fn make_folder(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::MakeFolder { id, path } = request else { return Err(misrouted()) };
     // A user's own top is made by whoever gave it.
     let rooted = !context.session.root.is_root();
@@ -32,14 +32,14 @@ pub(super) fn make_folder(context: &mut Context<'_>, request: Request) -> Handle
     propose(id, Change::MakeFolder { path, mode })
 }
 
-pub(super) fn remove(context: &mut Context<'_>, request: Request) -> Handled {
+pub(super) fn remove(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Remove { id, path, recursive } = request else { return Err(misrouted()) };
     let path = context.session.resolve_below(&path)?;
     let id = bound(context.session, id, if recursive { "rm -r" } else { "rm" }, &[&path], None);
     propose(id, Change::Remove { path, recursive })
 }
 
-pub(super) fn move_to(context: &mut Context<'_>, request: Request) -> Handled {
+pub(super) fn move_to(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Move { id, from, to } = request else { return Err(misrouted()) };
     let (from, to) = (context.session.resolve_below(&from)?, context.session.resolve_below(&to)?);
     let id = bound(context.session, id, "mv", &[&from, &to], None);

@@ -10,29 +10,34 @@ use relais_proto::{
 };
 use relais_tree::{OpenFile, TreeError, hash_file};
 
-use super::{Content, Context, Handled, Outcome, Patience, digest_of, misrouted, refuse};
+use super::{
+    FileContent, HandlerResult, KeepAlive, RequestContext, RequestOutcome, digest_of, misrouted,
+    refuse,
+};
 use crate::catalogue::Facts;
-use crate::serving::Serving;
+use crate::serving::ServingContext;
 
 /// How long the folder may be ahead of the catalogue.
 const AGREE: Duration = Duration::from_millis(200);
 /// Time between two looks whether they agree.
 const LOOK: Duration = Duration::from_millis(5);
 
-pub(super) fn get(context: &mut Context<'_>, request: Request) -> Handled {
+pub(super) fn get(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Get(get) = request else { return Err(misrouted()) };
     let path = context.session.resolve(&get.path)?;
     let file = match open(context, &path)? {
-        Opened::Here(file) => file,
-        Opened::Elsewhere(holders) => return Ok(Outcome::Reply(Reply::Elsewhere { holders })),
+        FileLocation::Here(file) => file,
+        FileLocation::Elsewhere(holders) => {
+            return Ok(RequestOutcome::Reply(Reply::Elsewhere { holders }));
+        }
     };
     let facts = check_wanted(context, &path, &file, get.wanted)?;
     let header = header(context.serving, &file, &get, facts)?;
-    Ok(Outcome::Content(Box::new(Content { file, path, header })))
+    Ok(RequestOutcome::Content(Box::new(FileContent { file, path, header })))
 }
 
 /// A file that was asked for.
-pub(super) enum Opened {
+pub(super) enum FileLocation {
     /// It is here.
     Here(OpenFile),
     /// Its content is not here yet. These slaves are known to have it.
@@ -41,11 +46,15 @@ pub(super) enum Opened {
 
 /// Opens a file. In a cluster it is what the tree has there, or nothing: for what is just being changed on the disk the
 /// catalogue gets a moment to follow.
-pub(super) fn open(context: &mut Context<'_>, path: &TreePath) -> Result<Opened, Refusal> {
+pub(super) fn open(
+    context: &mut RequestContext<'_>,
+    path: &TreePath,
+) -> Result<FileLocation, Refusal> {
     let serving = context.serving;
     let opened = || serving.folder.open_file(path).map_err(|e| refuse(path, &e));
     if !serving.follows || path.is_root() {
-        return while_moving(serving, path, || serving.folder.open_file(path)).map(Opened::Here);
+        return while_moving(serving, path, || serving.folder.open_file(path))
+            .map(FileLocation::Here);
     }
     let began = Instant::now();
     loop {
@@ -59,12 +68,12 @@ pub(super) fn open(context: &mut Context<'_>, path: &TreePath) -> Result<Opened,
             return Err(refuse(path, &TreeError::IsFolder));
         }
         if !row.here {
-            return elsewhere(context, path, row.content, holders).map(Opened::Elsewhere);
+            return elsewhere(context, path, row.content, holders).map(FileLocation::Elsewhere);
         }
         match serving.folder.open_file(path) {
-            Ok(file) if row.is_of(&file.meta) => return Ok(Opened::Here(file)),
+            Ok(file) if row.is_of(&file.meta) => return Ok(FileLocation::Here(file)),
             // What was found and has no number yet is served as it is.
-            Ok(file) if row.entry.version.is_none() => return Ok(Opened::Here(file)),
+            Ok(file) if row.entry.version.is_none() => return Ok(FileLocation::Here(file)),
             Ok(_) | Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => {}
             Err(e) => {
                 // Others have it where they may read it.
@@ -73,19 +82,19 @@ pub(super) fn open(context: &mut Context<'_>, path: &TreePath) -> Result<Opened,
                 return if others.is_empty() {
                     Err(refusal)
                 } else {
-                    Ok(Opened::Elsewhere(others))
+                    Ok(FileLocation::Elsewhere(others))
                 };
             }
         }
         if began.elapsed() >= AGREE {
             // Somebody has changed it by hand.
             serving.hint(path);
-            return Ok(Opened::Elsewhere(serving.others()?));
+            return Ok(FileLocation::Elsewhere(serving.others()?));
         }
         std::thread::sleep(LOOK);
         context
-            .patience
-            .still(WaitReason::Storing)
+            .keepalive
+            .send_keepalive(WaitReason::Storing)
             .map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
     }
 }
@@ -93,7 +102,7 @@ pub(super) fn open(context: &mut Context<'_>, path: &TreePath) -> Result<Opened,
 /// Does something with what lies at a path. Where nothing lies there although the catalogue has something it is tried again
 /// for a moment: a change may be about to put its content there.
 pub(super) fn while_moving<T>(
-    serving: &Serving,
+    serving: &ServingContext,
     path: &TreePath,
     look: impl Fn() -> Result<T, TreeError>,
 ) -> Result<T, Refusal> {
@@ -113,7 +122,7 @@ pub(super) fn while_moving<T>(
 
 /// The slaves that have content which is not here. What the disk refuses stays so for long, and the master knows best who has it by now.
 fn elsewhere(
-    context: &Context<'_>,
+    context: &RequestContext<'_>,
     path: &TreePath,
     put: Option<Lsn>,
     mut holders: Vec<FolderId>,
@@ -131,7 +140,7 @@ fn elsewhere(
 
 /// Checks that the open file is what the client wants to go on with; what is known of it.
 pub(super) fn check_wanted(
-    context: &mut Context<'_>,
+    context: &mut RequestContext<'_>,
     path: &TreePath,
     file: &OpenFile,
     wanted: Wanted,
@@ -142,7 +151,7 @@ pub(super) fn check_wanted(
         Wanted::Any => true,
         Wanted::Identity(identity) => file.meta.identity(&serving.folder_id) == identity,
         Wanted::Digest(digest) => {
-            let ours = digest_of(&facts, path, file, context.patience)?;
+            let ours = digest_of(&facts, path, file, context.keepalive)?;
             facts.digest = Some(ours);
             ours == digest
         }
@@ -155,7 +164,7 @@ pub(crate) fn changed(path: &TreePath) -> Refusal {
 }
 
 fn header(
-    serving: &Serving,
+    serving: &ServingContext,
     file: &OpenFile,
     get: &GetRequest,
     facts: Facts,
@@ -187,18 +196,19 @@ fn header(
 pub(crate) fn compute(
     path: &TreePath,
     file: &OpenFile,
-    patience: &mut dyn Patience,
+    keepalive: &mut dyn KeepAlive,
 ) -> Result<(Digest, Vec<Digest>), Refusal> {
     let mut gone = None;
-    patience.still(WaitReason::Hashing).map_err(|e| unhashed(path, e))?;
-    let result =
-        hash_file(&file.file, file.meta.size, &mut |_| match patience.still(WaitReason::Hashing) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(e) => {
-                gone = Some(e);
-                ControlFlow::Break(())
-            }
-        });
+    keepalive.send_keepalive(WaitReason::Hashing).map_err(|e| unhashed(path, e))?;
+    let result = hash_file(&file.file, file.meta.size, &mut |_| match keepalive
+        .send_keepalive(WaitReason::Hashing)
+    {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(e) => {
+            gone = Some(e);
+            ControlFlow::Break(())
+        }
+    });
     match result {
         Ok(computed) if file.is_unchanged().map_err(|e| refuse(path, &e))? => Ok(computed),
         Ok(_) => Err(changed(path)),
@@ -213,6 +223,6 @@ pub(super) fn unhashed(path: &TreePath, error: io::Error) -> Refusal {
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut => {
             Refusal::new(ErrorCode::Cut, "the client has gone")
         }
-        _ => Serving::storage(path, &error),
+        _ => ServingContext::storage(path, &error),
     }
 }

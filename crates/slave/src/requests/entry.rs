@@ -2,11 +2,13 @@
 
 use relais_proto::{Digest, Entry, ErrorCode, Kind, Refusal, Reply, Request, TreePath};
 
-use super::{Context, Handled, Outcome, content, digest_of, entry_of, misrouted, refuse};
+use super::{
+    HandlerResult, RequestContext, RequestOutcome, content, digest_of, entry_of, misrouted, refuse,
+};
 use crate::catalogue::Facts;
-use crate::serving::Serving;
+use crate::serving::ServingContext;
 
-pub(super) fn stat(context: &mut Context<'_>, request: Request) -> Handled {
+pub(super) fn stat(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Stat(path) = request else { return Err(misrouted()) };
     let top = path.is_root();
     let path = context.session.resolve(&path)?;
@@ -23,14 +25,14 @@ pub(super) fn stat(context: &mut Context<'_>, request: Request) -> Handled {
 }
 
 /// The top has no name: what a user's own is called elsewhere is nothing to that user.
-fn seen_from(top: bool, mut outcome: Outcome) -> Outcome {
-    if let (true, Outcome::Reply(Reply::Details { entry, .. })) = (top, &mut outcome) {
+fn seen_from(top: bool, mut outcome: RequestOutcome) -> RequestOutcome {
+    if let (true, RequestOutcome::Reply(Reply::Details { entry, .. })) = (top, &mut outcome) {
         entry.name.clear();
     }
     outcome
 }
 
-pub(super) fn hash(context: &mut Context<'_>, request: Request) -> Handled {
+pub(super) fn hash(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Hash(path) = request else { return Err(misrouted()) };
     let top = path.is_root();
     let path: TreePath = context.session.resolve(&path)?;
@@ -38,19 +40,22 @@ pub(super) fn hash(context: &mut Context<'_>, request: Request) -> Handled {
         return Ok(seen_from(top, outcome));
     }
     let file = match content::open(context, &path)? {
-        content::Opened::Here(file) => file,
-        content::Opened::Elsewhere(holders) => {
-            return Ok(Outcome::Reply(Reply::Elsewhere { holders }));
+        content::FileLocation::Here(file) => file,
+        content::FileLocation::Elsewhere(holders) => {
+            return Ok(RequestOutcome::Reply(Reply::Elsewhere { holders }));
         }
     };
     let facts = context.serving.facts(&path, &file.meta)?;
-    let digest = digest_of(&facts, &path, &file, context.patience)?;
+    let digest = digest_of(&facts, &path, &file, context.keepalive)?;
     let outcome = details(context.serving, entry_of(&path, &file.meta, &facts)?, Some(digest));
     Ok(seen_from(top, outcome))
 }
 
 /// What the tree of a cluster has at a path; none where this slave stands alone, or nothing that was numbered is there.
-fn from_tree(context: &Context<'_>, path: &TreePath) -> Result<Option<Outcome>, Refusal> {
+fn from_tree(
+    context: &RequestContext<'_>,
+    path: &TreePath,
+) -> Result<Option<RequestOutcome>, Refusal> {
     let serving = context.serving;
     if !serving.follows || path.is_root() {
         return Ok(None);
@@ -73,7 +78,7 @@ fn from_tree(context: &Context<'_>, path: &TreePath) -> Result<Option<Outcome>, 
             known.extend(serving.as_holder());
         }
     }
-    Ok(Some(Outcome::Reply(Reply::Details {
+    Ok(Some(RequestOutcome::Reply(Reply::Details {
         entry: row.entry,
         digest: row.digest,
         holders: known,
@@ -81,12 +86,12 @@ fn from_tree(context: &Context<'_>, path: &TreePath) -> Result<Option<Outcome>, 
     })))
 }
 
-fn has_digest(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Reply(Reply::Details { digest: Some(_), .. }))
+fn has_digest(outcome: &RequestOutcome) -> bool {
+    matches!(outcome, RequestOutcome::Reply(Reply::Details { digest: Some(_), .. }))
 }
 
-fn details(serving: &Serving, entry: Entry, digest: Option<Digest>) -> Outcome {
-    Outcome::Reply(Reply::Details {
+fn details(serving: &ServingContext, entry: Entry, digest: Option<Digest>) -> RequestOutcome {
+    RequestOutcome::Reply(Reply::Details {
         entry,
         digest,
         holders: serving.as_holder(),

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use relais_proto::{EntriesPage, ErrorCode, PageBuilder, Refusal, Request, TreePath, WaitReason};
 
-use super::{Context, Handled, Outcome, misrouted, refuse};
+use super::{HandlerResult, RequestContext, RequestOutcome, misrouted, refuse};
 use crate::catalogue::ListOutcome;
-use crate::serving::Serving;
+use crate::serving::ServingContext;
 
 /// Time between two looks whether the folder has been read.
 const LOOK: Duration = Duration::from_millis(50);
@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub const SCAN_WAIT: Duration = Duration::from_secs(60);
 
 /// The pages of one listing. No transaction is open between two of them, and none is kept.
-pub struct Pages {
+pub struct ListingPages {
     path: TreePath,
     after: String,
     /// How many names are still wanted; none for all.
@@ -23,19 +23,19 @@ pub struct Pages {
     done: bool,
 }
 
-pub(super) fn list(context: &mut Context<'_>, request: Request) -> Handled {
+pub(super) fn list(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::List { path, after, most } = request else { return Err(misrouted()) };
     let path = context.session.resolve(&path)?;
     wait_for_scan(context)?;
     let mut pages =
-        Pages { path, after, left: (most > 0).then_some(most), first: None, done: false };
+        ListingPages { path, after, left: (most > 0).then_some(most), first: None, done: false };
     // Read before anything is answered, so that a folder that is not there is a refusal.
     pages.first = pages.read(context.serving)?;
-    Ok(Outcome::Listing(pages))
+    Ok(RequestOutcome::Listing(pages))
 }
 
 /// Until the folder was read once since the start, the catalogue may be wrong about it.
-fn wait_for_scan(context: &mut Context<'_>) -> Result<(), Refusal> {
+fn wait_for_scan(context: &mut RequestContext<'_>) -> Result<(), Refusal> {
     let began = Instant::now();
     while !context.serving.is_complete()? {
         if began.elapsed() >= SCAN_WAIT {
@@ -52,19 +52,19 @@ fn wait_for_scan(context: &mut Context<'_>) -> Result<(), Refusal> {
         }
         std::thread::sleep(LOOK);
         context
-            .patience
-            .still(WaitReason::Scanning)
+            .keepalive
+            .send_keepalive(WaitReason::Scanning)
             .map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
     }
     Ok(())
 }
 
-impl Pages {
+impl ListingPages {
     /// The next page; none behind the last.
     ///
     /// # Errors
     /// A refusal, also where the folder was removed meanwhile.
-    pub fn next(&mut self, serving: &Serving) -> Result<Option<EntriesPage>, Refusal> {
+    pub fn next(&mut self, serving: &ServingContext) -> Result<Option<EntriesPage>, Refusal> {
         match self.first.take() {
             Some(page) => Ok(Some(page)),
             None if self.done => Ok(None),
@@ -72,7 +72,7 @@ impl Pages {
         }
     }
 
-    fn read(&mut self, serving: &Serving) -> Result<Option<EntriesPage>, Refusal> {
+    fn read(&mut self, serving: &ServingContext) -> Result<Option<EntriesPage>, Refusal> {
         let mut page = PageBuilder::new();
         let outcome = serving
             .with_catalogue(|reader| reader.list(&self.path, &self.after, self.left, &mut page))?;
@@ -88,7 +88,7 @@ impl Pages {
     }
 
     /// The catalogue does not have the folder; the disk tells best why.
-    fn why_not(&self, serving: &Serving) -> Refusal {
+    fn why_not(&self, serving: &ServingContext) -> Refusal {
         match serving.folder.open_folder(&self.path) {
             Ok(_) => Refusal::at(&self.path, ErrorCode::NotFound, "not published yet"),
             Err(error) => refuse(&self.path, &error),

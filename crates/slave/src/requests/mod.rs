@@ -1,12 +1,12 @@
 //! The table of requests: for each its code, its name, its handler, and what it needs.
 //!
-//! A handler turns a request into an [`Outcome`] or a refusal. It never sends anything: only a
+//! A handler turns a request into an [`RequestOutcome`] or a refusal. It never sends anything: only a
 //! front door does, and a second front door can use the same table.
 
+mod change_ids;
 mod changes;
 mod content;
 mod entry;
-mod identity;
 mod listing;
 mod pieces;
 mod status;
@@ -14,8 +14,8 @@ mod uploads;
 
 use std::io;
 
+pub use self::change_ids::account_tag;
 pub(crate) use self::content::changed;
-pub use self::identity::account_tag;
 pub use self::listing::SCAN_WAIT;
 pub use self::uploads::{SMALL, Upload};
 
@@ -28,16 +28,16 @@ use relais_tree::{Meta, OpenFile, TreeError};
 
 use crate::catalogue::Facts;
 use crate::changes::Proposal;
-use crate::serving::{Serving, Session};
+use crate::serving::{ServingContext, Session};
 
 /// What a handler answers.
-pub enum Outcome {
+pub enum RequestOutcome {
     /// One message.
     Reply(Reply),
     /// The names in a folder, page by page.
-    Listing(listing::Pages),
+    Listing(listing::ListingPages),
     /// Content of a file.
-    Content(Box<Content>),
+    Content(Box<FileContent>),
     /// Content comes in.
     Upload(Box<Upload>),
     /// A change, for whoever makes changes.
@@ -45,7 +45,7 @@ pub enum Outcome {
 }
 
 /// Content that is about to go out.
-pub struct Content {
+pub struct FileContent {
     /// The file, opened before anything was decided about it.
     pub file: OpenFile,
     /// Which file, for the catalogue and the log.
@@ -55,68 +55,73 @@ pub struct Content {
 }
 
 /// Told by work that takes its time.
-pub trait Patience {
+pub trait KeepAlive {
     /// The work goes on; tells whoever waits from time to time.
     ///
     /// # Errors
     /// The connection's: nobody waits any more, and the work can end.
-    fn still(&mut self, reason: WaitReason) -> io::Result<()>;
+    fn send_keepalive(&mut self, reason: WaitReason) -> io::Result<()>;
 }
 
 /// What a handler is given.
-pub struct Context<'a> {
+pub struct RequestContext<'a> {
     /// The folder, its catalogue and the settings.
-    pub serving: &'a Serving,
+    pub serving: &'a ServingContext,
     /// Whose request it is.
     pub session: &'a Session,
     /// Who waits for the answer.
-    pub patience: &'a mut dyn Patience,
+    pub keepalive: &'a mut dyn KeepAlive,
 }
 
 /// A handler's result.
-pub type Handled = Result<Outcome, Refusal>;
+pub type HandlerResult = Result<RequestOutcome, Refusal>;
 
 /// A row of the table.
-pub struct Row {
+pub struct RequestSpec {
     /// The request's code on the wire.
     pub kind: FrameType,
     /// Its name, for logs and for a second front door.
     pub name: &'static str,
     /// Whether it changes anything.
     pub writes: bool,
-    handler: fn(&mut Context<'_>, Request) -> Handled,
+    handler: fn(&mut RequestContext<'_>, Request) -> HandlerResult,
 }
 
 /// Every request that a session can make.
-pub const TABLE: &[Row] = &[
-    Row { kind: FrameType::List, name: "list", writes: false, handler: listing::list },
-    Row { kind: FrameType::Stat, name: "stat", writes: false, handler: entry::stat },
-    Row { kind: FrameType::Hash, name: "hash", writes: false, handler: entry::hash },
-    Row { kind: FrameType::Get, name: "get", writes: false, handler: content::get },
-    Row { kind: FrameType::Pieces, name: "pieces", writes: false, handler: pieces::pieces },
-    Row { kind: FrameType::Status, name: "status", writes: false, handler: status::status },
-    Row { kind: FrameType::Ping, name: "ping", writes: false, handler: status::ping },
-    Row { kind: FrameType::Put, name: "put", writes: true, handler: uploads::put },
-    Row { kind: FrameType::Resume, name: "resume", writes: true, handler: uploads::resume },
-    Row { kind: FrameType::MakeFolder, name: "mkdir", writes: true, handler: changes::make_folder },
-    Row { kind: FrameType::Remove, name: "rm", writes: true, handler: changes::remove },
-    Row { kind: FrameType::Move, name: "mv", writes: true, handler: changes::move_to },
+pub const TABLE: &[RequestSpec] = &[
+    RequestSpec { kind: FrameType::List, name: "list", writes: false, handler: listing::list },
+    RequestSpec { kind: FrameType::Stat, name: "stat", writes: false, handler: entry::stat },
+    RequestSpec { kind: FrameType::Hash, name: "hash", writes: false, handler: entry::hash },
+    RequestSpec { kind: FrameType::Get, name: "get", writes: false, handler: content::get },
+    RequestSpec { kind: FrameType::Pieces, name: "pieces", writes: false, handler: pieces::pieces },
+    RequestSpec { kind: FrameType::Status, name: "status", writes: false, handler: status::status },
+    RequestSpec { kind: FrameType::Ping, name: "ping", writes: false, handler: status::ping },
+    RequestSpec { kind: FrameType::Put, name: "put", writes: true, handler: uploads::put },
+    RequestSpec { kind: FrameType::Resume, name: "resume", writes: true, handler: uploads::resume },
+    RequestSpec {
+        kind: FrameType::MakeFolder,
+        name: "mkdir",
+        writes: true,
+        handler: changes::make_folder,
+    },
+    RequestSpec { kind: FrameType::Remove, name: "rm", writes: true, handler: changes::remove },
+    RequestSpec { kind: FrameType::Move, name: "mv", writes: true, handler: changes::move_to },
 ];
 
 /// Answers one request.
 ///
 /// # Errors
 /// A refusal for the client.
-pub fn handle(context: &mut Context<'_>, request: Request) -> Handled {
+pub fn handle(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let kind = request.frame_type();
-    let Some(row) = TABLE.iter().find(|row| row.kind == kind) else {
+    let Some(spec) = TABLE.iter().find(|spec| spec.kind == kind) else {
         return Err(Refusal::new(
             ErrorCode::BadRequest,
             "this is not a request for an open session",
         ));
     };
-    trace!("{}: {}", context.session.name(), row.name);
-    if row.writes && !context.session.writable {
+    trace!("{}: {}", context.session.name(), spec.name);
+    if spec.writes && !context.session.writable {
         let why = context
             .serving
             .read_only
@@ -127,7 +132,7 @@ pub fn handle(context: &mut Context<'_>, request: Request) -> Handled {
             format!("changes are not allowed here: {why}"),
         ));
     }
-    (row.handler)(context, request)
+    (spec.handler)(context, request)
 }
 
 /// A request that the table sent to the wrong handler; the table's test keeps it from happening.
@@ -139,7 +144,7 @@ fn misrouted() -> Refusal {
 pub(crate) fn refuse(path: &TreePath, error: &TreeError) -> Refusal {
     let code = error.code();
     if matches!(code, ErrorCode::Storage | ErrorCode::NoSpace) {
-        Serving::tell(path, error);
+        ServingContext::tell(path, error);
     }
     Refusal::at(path, code, error.public_text().to_string())
 }
@@ -169,11 +174,11 @@ pub fn digest_of(
     facts: &Facts,
     path: &TreePath,
     file: &OpenFile,
-    patience: &mut dyn Patience,
+    keepalive: &mut dyn KeepAlive,
 ) -> Result<Digest, Refusal> {
     match facts.digest {
         Some(digest) => Ok(digest),
-        None => content::compute(path, file, patience).map(|(digest, _)| digest),
+        None => content::compute(path, file, keepalive).map(|(digest, _)| digest),
     }
 }
 
@@ -195,7 +200,7 @@ mod tests {
             .iter()
             .filter(|kind| kind.number() < 0x40 && !no_requests.contains(kind));
         for kind in of_a_client {
-            assert_eq!(TABLE.iter().filter(|row| row.kind == *kind).count(), 1, "{kind:?}");
+            assert_eq!(TABLE.iter().filter(|spec| spec.kind == *kind).count(), 1, "{kind:?}");
         }
     }
 }

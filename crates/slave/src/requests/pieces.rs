@@ -2,22 +2,25 @@
 
 use relais_proto::{Refusal, Reply, Request, WaitReason, limits};
 
-use super::{Context, Handled, Outcome, content, misrouted};
+use super::{HandlerResult, RequestContext, RequestOutcome, content, misrouted};
 
-pub(super) fn pieces(context: &mut Context<'_>, request: Request) -> Handled {
+pub(super) fn pieces(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Pieces { path, wanted, first, count } = request else { return Err(misrouted()) };
     let path = context.session.resolve(&path)?;
     let file = match content::open(context, &path)? {
-        content::Opened::Here(file) => file,
-        content::Opened::Elsewhere(holders) => {
-            return Ok(Outcome::Reply(Reply::Elsewhere { holders }));
+        content::FileLocation::Here(file) => file,
+        content::FileLocation::Elsewhere(holders) => {
+            return Ok(RequestOutcome::Reply(Reply::Elsewhere { holders }));
         }
     };
     content::check_wanted(context, &path, &file, wanted)?;
     let count = count.min(limits::PIECES_PER_PAGE);
-    context.patience.still(WaitReason::Hashing).map_err(|e| content::unhashed(&path, e))?;
+    context
+        .keepalive
+        .send_keepalive(WaitReason::Hashing)
+        .map_err(|e| content::unhashed(&path, e))?;
     let values = relais_tree::piece_values(&file.file, file.meta.size, first, count, &mut |_| {
-        context.patience.still(WaitReason::Hashing)
+        context.keepalive.send_keepalive(WaitReason::Hashing)
     })
     .map_err(|e| content::unhashed(&path, e))?;
     if !file.is_unchanged().map_err(|e| super::refuse(&path, &e))? {
@@ -25,5 +28,5 @@ pub(super) fn pieces(context: &mut Context<'_>, request: Request) -> Handled {
     }
     // Only a client that has got something else than the digest says asks for these.
     context.serving.suspect(&path);
-    Ok::<_, Refusal>(Outcome::Reply(Reply::PieceValues { first, values }))
+    Ok::<_, Refusal>(RequestOutcome::Reply(Reply::PieceValues { first, values }))
 }

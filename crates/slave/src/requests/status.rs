@@ -2,21 +2,21 @@
 
 use relais_proto::{Reply, Request};
 
-use super::{Context, Handled, Outcome, misrouted};
+use super::{HandlerResult, RequestContext, RequestOutcome, misrouted};
 use crate::serving::DISPLACED;
 
-pub(super) fn status(context: &mut Context<'_>, request: Request) -> Handled {
+pub(super) fn status(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Status = request else { return Err(misrouted()) };
     let serving = context.serving;
     let (counters, mut last_error) = serving.counters()?;
-    if last_error.is_empty() && serving.board.is_displaced() {
+    if last_error.is_empty() && serving.scoreboard.is_displaced() {
         DISPLACED.clone_into(&mut last_error);
     }
     if !context.session.root.is_root() {
         // It may name what this user does not see.
         last_error.clear();
     }
-    Ok(Outcome::Reply(Reply::StatusReport {
+    Ok(RequestOutcome::Reply(Reply::StatusReport {
         slave: serving.slave_id,
         mark: serving.mark(),
         counters,
@@ -24,7 +24,7 @@ pub(super) fn status(context: &mut Context<'_>, request: Request) -> Handled {
     }))
 }
 
-pub(super) fn ping(_: &mut Context<'_>, request: Request) -> Handled {
+pub(super) fn ping(_: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Ping = request else { return Err(misrouted()) };
-    Ok(Outcome::Reply(Reply::Pong))
+    Ok(RequestOutcome::Reply(Reply::Pong))
 }

@@ -13,32 +13,32 @@ use relais_proto::{
 };
 use relais_tree::{OpenFile, TreeError, set_mode, set_times};
 
-use super::identity::bound;
-use super::{Context, Handled, Outcome, Patience, misrouted, refuse};
+use super::change_ids::bound;
+use super::{HandlerResult, KeepAlive, RequestContext, RequestOutcome, misrouted, refuse};
 use crate::changes::{Commit, Proposal, no_changes_at};
-use crate::serving::Serving;
+use crate::serving::ServingContext;
 use crate::staging::StagedName;
 
-/// Content up to this size is looked at only when it is whole; for more the place is looked at first, so that
+/// Content up to this size is looked at only when it is whole; for more the target is looked at first, so that
 /// nobody sends a lot in vain.
 pub const SMALL: u64 = 64 * 1024;
 /// Content from this size on is put on the disk by the worker, so that it does not hold up the changes of others.
-const SYNC_HERE: u64 = limits::PIECE;
+const WORKER_SYNC_SIZE: u64 = limits::PIECE;
 /// Bytes after which the limits and the disk's room are looked at again.
-const LOOK_AT_ROOM: u64 = 4 * limits::PIECE;
+const SPACE_CHECK_BYTES: u64 = 4 * limits::PIECE;
 /// How long the older connection of an upload may take to let go of it.
-const LET_GO: Duration = Duration::from_secs(5);
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection that was lost waits for another one that may be completing its upload.
-const LEFT: Duration = Duration::from_secs(1);
+const COMPLETION_WAIT: Duration = Duration::from_secs(1);
 /// How long a disk may take to store the content of an upload.
-const SYNC_WAIT: Duration = Duration::from_secs(10 * 60);
+const SYNC_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Seconds that some disks round times by.
-const COARSEST: u64 = 2;
+const COARSEST_MTIME_S: u64 = 2;
 /// Time between two looks whether it has.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Where the bytes go.
-enum Place {
+enum UploadTarget {
     /// Into the staged file.
     Staged(File),
     /// They are there already: an earlier connection sent all of them.
@@ -49,16 +49,16 @@ enum Place {
 pub struct Upload {
     put: PutRequest,
     name: StagedName,
-    place: Place,
+    target: UploadTarget,
     hasher: blake3::Hasher,
     at: u64,
     /// The mode of the file where it is new.
     mode: Mode,
     /// Bytes of which the table of unfinished uploads knows.
-    noted: u64,
+    reported: u64,
 }
 
-pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
+pub(super) fn put(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Put(mut put) = request else { return Err(misrouted()) };
     if put.path.is_root() {
         return Err(Refusal::new(
@@ -68,7 +68,7 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
     }
     put.path = context.session.resolve(&put.path)?;
     if put.size.is_none_or(|size| size > SMALL) {
-        look_ahead(context.serving, &put.path)?;
+        check_target(context.serving, &put.path)?;
     }
     put.id = bound(context.session, put.id, "put", &[&put.path], put.size);
     let name = StagedName::new(put.id, &context.session.user, &put.path, put.size);
@@ -81,20 +81,20 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
     }
     let sent = put.mode.unwrap_or(Mode::new(0o666));
     let mode = sent.masked(context.serving.umask).served(Kind::File);
-    let file = match find(context, &put.path, &name, true)? {
-        Found::Whole => {
-            return Ok(Outcome::Upload(Box::new(Upload {
+    let file = match find_staged(context, &put.path, &name, true)? {
+        StagedState::Whole => {
+            return Ok(RequestOutcome::Upload(Box::new(Upload {
                 put,
                 name: name.sealed(),
-                place: Place::Whole,
+                target: UploadTarget::Whole,
                 hasher,
                 at,
                 mode,
-                noted: at,
+                reported: at,
             })));
         }
-        Found::Part(file) => file,
-        Found::Nothing { .. } => {
+        StagedState::Part(file) => file,
+        StagedState::Nothing { .. } => {
             return Err(no_changes_at(&put.path, "an earlier upload of it is just ending"));
         }
     };
@@ -105,14 +105,14 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
         }
         // All of it may have been here a moment ago, and its change is being made.
         if put.size == Some(at) && is_ending(context, put.id, &name)? {
-            return Ok(Outcome::Upload(Box::new(Upload {
+            return Ok(RequestOutcome::Upload(Box::new(Upload {
                 put,
                 name: name.sealed(),
-                place: Place::Whole,
+                target: UploadTarget::Whole,
                 hasher,
                 at,
                 mode,
-                noted: at,
+                reported: at,
             })));
         }
         return Err(Refusal::at(
@@ -128,7 +128,7 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
     }
     let more = put.size.map_or(0, |size| size.saturating_sub(at));
     if let Err(refusal) =
-        context.serving.board.uploads().begin(&name, at, more, &context.serving.staging)
+        context.serving.scoreboard.uploads().begin(&name, at, more, &context.serving.staging)
     {
         if there == 0 {
             context.serving.staging.discard(&name);
@@ -138,19 +138,19 @@ pub(super) fn put(context: &mut Context<'_>, request: Request) -> Handled {
     if there > at {
         file.set_len(at).map_err(|e| cannot_stage(&put.path, e))?;
     }
-    hash_staged(&file, at, &mut hasher, &put.path, context.patience)?;
-    Ok(Outcome::Upload(Box::new(Upload {
+    hash_staged(&file, at, &mut hasher, &put.path, context.keepalive)?;
+    Ok(RequestOutcome::Upload(Box::new(Upload {
         put,
         name,
-        place: Place::Staged(file),
+        target: UploadTarget::Staged(file),
         hasher,
         at,
         mode,
-        noted: at,
+        reported: at,
     })))
 }
 
-pub(super) fn resume(context: &mut Context<'_>, request: Request) -> Handled {
+pub(super) fn resume(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Resume { id, path, size } = request else { return Err(misrouted()) };
     let path = context.session.resolve(&path)?;
     let serving = context.serving;
@@ -159,26 +159,26 @@ pub(super) fn resume(context: &mut Context<'_>, request: Request) -> Handled {
         return committed(serving, commit, &path);
     }
     let name = StagedName::new(id, &context.session.user, &path, Some(size));
-    let offset = match find(context, &path, &name, false)? {
-        Found::Whole => size,
-        Found::Part(file) => Some(file.metadata().map_err(|e| cannot_stage(&path, e))?.len())
+    let offset = match find_staged(context, &path, &name, false)? {
+        StagedState::Whole => size,
+        StagedState::Part(file) => Some(file.metadata().map_err(|e| cannot_stage(&path, e))?.len())
             .filter(|there| *there <= size)
             .unwrap_or(0),
-        Found::Nothing { ending: false } => 0,
+        StagedState::Nothing { ending: false } => 0,
         // It was whole a moment ago: its change is being made.
-        Found::Nothing { ending: true } => match commit_soon(context, id)? {
+        StagedState::Nothing { ending: true } => match wait_for_commit(context, id)? {
             Some(commit) => return committed(serving, commit, &path),
             None => 0,
         },
     };
     let current = Expect::exactly(serving.with_catalogue(|reader| reader.version_at(&path))?);
-    Ok(Outcome::Reply(Reply::Staged { offset, current }))
+    Ok(RequestOutcome::Reply(Reply::Staged { offset, current }))
 }
 
 /// The answer to who asks for an upload that was put already.
-fn committed(serving: &Serving, commit: Commit, path: &TreePath) -> Handled {
+fn committed(serving: &ServingContext, commit: Commit, path: &TreePath) -> HandlerResult {
     let Commit { version, digest } = commit;
-    Ok(Outcome::Reply(Reply::Committed {
+    Ok(RequestOutcome::Reply(Reply::Committed {
         version,
         copies: 1,
         mark: serving.mark().max(version),
@@ -188,39 +188,46 @@ fn committed(serving: &Serving, commit: Commit, path: &TreePath) -> Handled {
 }
 
 /// The change that is just being made; none where it is not made after all.
-fn commit_soon(context: &mut Context<'_>, id: ChangeId) -> Result<Option<Commit>, Refusal> {
+fn wait_for_commit(
+    context: &mut RequestContext<'_>,
+    id: ChangeId,
+) -> Result<Option<Commit>, Refusal> {
     let began = Instant::now();
     loop {
         let commit = context.serving.with_catalogue(|reader| reader.commit_of(id))?;
-        if commit.is_some() || began.elapsed() >= LET_GO {
+        if commit.is_some() || began.elapsed() >= HANDOVER_TIMEOUT {
             return Ok(commit);
         }
-        std::thread::sleep(LOOK);
-        context.patience.still(WaitReason::Storing).map_err(|_| gone())?;
+        std::thread::sleep(POLL_INTERVAL);
+        context.keepalive.send_keepalive(WaitReason::Storing).map_err(|_| client_gone())?;
     }
 }
 
 /// Whether an upload that is whole by its offset is known here: its change was made, or the file for it is there. One whose file has just got
 /// its name is in the catalogue soon.
-fn is_ending(context: &mut Context<'_>, id: ChangeId, name: &StagedName) -> Result<bool, Refusal> {
+fn is_ending(
+    context: &mut RequestContext<'_>,
+    id: ChangeId,
+    name: &StagedName,
+) -> Result<bool, Refusal> {
     let began = Instant::now();
     loop {
         let known = context.serving.with_catalogue(|reader| reader.commit_of(id))?.is_some();
         if known || context.serving.staging.has(&name.sealed()) {
             return Ok(true);
         }
-        if began.elapsed() >= LEFT {
+        if began.elapsed() >= COMPLETION_WAIT {
             return Ok(false);
         }
-        std::thread::sleep(LOOK);
-        context.patience.still(WaitReason::Storing).map_err(|_| gone())?;
+        std::thread::sleep(POLL_INTERVAL);
+        context.keepalive.send_keepalive(WaitReason::Storing).map_err(|_| client_gone())?;
     }
 }
 
 /// What can be told before any byte is sent. What counts is what is there when the put is made.
-fn look_ahead(serving: &Serving, path: &TreePath) -> Result<(), Refusal> {
+fn check_target(serving: &ServingContext, path: &TreePath) -> Result<(), Refusal> {
     if serving.follows {
-        return look_ahead_in_tree(serving, path);
+        return check_target_in_tree(serving, path);
     }
     let Some((parent, _)) = path.split_last() else {
         return Err(Refusal::at(path, ErrorCode::IsFolder, "a folder has that name"));
@@ -241,8 +248,8 @@ fn look_ahead(serving: &Serving, path: &TreePath) -> Result<(), Refusal> {
     }
 }
 
-/// As [`look_ahead`], where the folder may lack what the tree has.
-fn look_ahead_in_tree(serving: &Serving, path: &TreePath) -> Result<(), Refusal> {
+/// As [`check_target`], where the folder may lack what the tree has.
+fn check_target_in_tree(serving: &ServingContext, path: &TreePath) -> Result<(), Refusal> {
     let kind = |path: &TreePath| {
         serving
             .with_catalogue(|reader| reader.at(path))
@@ -271,7 +278,7 @@ fn look_ahead_in_tree(serving: &Serving, path: &TreePath) -> Result<(), Refusal>
 }
 
 /// What an earlier connection has left of an upload.
-enum Found {
+enum StagedState {
     /// All of it: the file is sealed, and its change may be under way.
     Whole,
     /// Some of it; the file is ours as long as it is open.
@@ -282,28 +289,30 @@ enum Found {
 
 /// Looks for what is staged, and takes it; with `make` an empty file where there is nothing. A connection that still sends this upload
 /// is closed: its client has come back.
-fn find(
-    context: &mut Context<'_>,
+fn find_staged(
+    context: &mut RequestContext<'_>,
     path: &TreePath,
     name: &StagedName,
     make: bool,
-) -> Result<Found, Refusal> {
+) -> Result<StagedState, Refusal> {
     let (began, mut met) = (Instant::now(), false);
     let staging = &context.serving.staging;
     loop {
         if staging.has(&name.sealed()) {
-            return Ok(Found::Whole);
+            return Ok(StagedState::Whole);
         }
         match if make { staging.claim(name) } else { staging.reopen(name) } {
             // Sealed between the two looks: what was made just now is of no use.
             Ok(_) if staging.has(&name.sealed()) => {
                 staging.discard(name);
-                return Ok(Found::Whole);
+                return Ok(StagedState::Whole);
             }
-            Ok(file) => return Ok(Found::Part(file)),
-            Err(TreeError::NotFound) if staging.has(&name.sealed()) => return Ok(Found::Whole),
-            Err(TreeError::NotFound) => return Ok(Found::Nothing { ending: met }),
-            Err(TreeError::InUse) if began.elapsed() < LET_GO => {
+            Ok(file) => return Ok(StagedState::Part(file)),
+            Err(TreeError::NotFound) if staging.has(&name.sealed()) => {
+                return Ok(StagedState::Whole);
+            }
+            Err(TreeError::NotFound) => return Ok(StagedState::Nothing { ending: met }),
+            Err(TreeError::InUse) if began.elapsed() < HANDOVER_TIMEOUT => {
                 met = true;
                 context.serving.uploads.end_everywhere(name);
             }
@@ -316,12 +325,12 @@ fn find(
             }
             Err(e) => return Err(refuse(path, &e)),
         }
-        std::thread::sleep(LOOK);
-        context.patience.still(WaitReason::Storing).map_err(|_| gone())?;
+        std::thread::sleep(POLL_INTERVAL);
+        context.keepalive.send_keepalive(WaitReason::Storing).map_err(|_| client_gone())?;
     }
 }
 
-fn gone() -> Refusal {
+fn client_gone() -> Refusal {
     Refusal::new(ErrorCode::Cut, "the client has gone")
 }
 
@@ -334,7 +343,7 @@ fn cannot_stage(path: &TreePath, error: io::Error) -> Refusal {
 fn store_time(file: &File, mtime: FileTime, path: &TreePath) -> Result<(), Refusal> {
     set_times(file, mtime).map_err(|e| refuse(path, &e))?;
     let stored = file.metadata().map_err(|e| cannot_stage(path, e))?.mtime();
-    if stored.abs_diff(mtime.seconds) <= COARSEST {
+    if stored.abs_diff(mtime.seconds) <= COARSEST_MTIME_S {
         return Ok(());
     }
     Err(Refusal::new(
@@ -353,12 +362,12 @@ fn hash_staged(
     len: u64,
     hasher: &mut blake3::Hasher,
     path: &TreePath,
-    patience: &mut dyn Patience,
+    keepalive: &mut dyn KeepAlive,
 ) -> Result<(), Refusal> {
     let mut buffer = vec![0; usize::try_from(len.min(limits::PIECE)).unwrap_or(0)];
     let mut at = 0;
     while at < len {
-        patience.still(WaitReason::Hashing).map_err(|_| gone())?;
+        keepalive.send_keepalive(WaitReason::Hashing).map_err(|_| client_gone())?;
         let want = usize::try_from((len - at).min(limits::PIECE)).unwrap_or(0);
         file.read_exact_at(&mut buffer[..want], at).map_err(|e| cannot_stage(path, e))?;
         hasher.update(&buffer[..want]);
@@ -378,7 +387,7 @@ impl Upload {
     ///
     /// # Errors
     /// Why the upload has failed; what was staged is gone then.
-    pub fn write(&mut self, bytes: &[u8], serving: &Serving) -> Result<(), Refusal> {
+    pub fn write(&mut self, bytes: &[u8], serving: &ServingContext) -> Result<(), Refusal> {
         let end = self.at + bytes.len() as u64;
         if end > self.put.size.unwrap_or(limits::FILE_SIZE) {
             self.discard(serving);
@@ -388,7 +397,7 @@ impl Upload {
                 "there are more bytes than announced",
             ));
         }
-        if let Place::Staged(file) = &self.place {
+        if let UploadTarget::Staged(file) = &self.target {
             if let Err(e) = file.write_all_at(bytes, self.at) {
                 self.discard(serving);
                 return Err(cannot_stage(&self.put.path, e));
@@ -396,8 +405,8 @@ impl Upload {
             self.hasher.update(bytes);
         }
         self.at = end;
-        if end - self.noted >= LOOK_AT_ROOM
-            && let Err(refusal) = self.look_at_room(serving)
+        if end - self.reported >= SPACE_CHECK_BYTES
+            && let Err(refusal) = self.check_space(serving)
         {
             self.discard(serving);
             return Err(refusal);
@@ -406,13 +415,13 @@ impl Upload {
     }
 
     /// Notes how much has come, and makes room for what still comes.
-    fn look_at_room(&mut self, serving: &Serving) -> Result<(), Refusal> {
-        if matches!(self.place, Place::Whole) {
+    fn check_space(&mut self, serving: &ServingContext) -> Result<(), Refusal> {
+        if matches!(self.target, UploadTarget::Whole) {
             return Ok(());
         }
-        self.noted = self.at;
+        self.reported = self.at;
         let more = self.put.size.map_or(0, |size| size.saturating_sub(self.at));
-        serving.board.uploads().begin(&self.name, self.at, more, &serving.staging)?;
+        serving.scoreboard.uploads().begin(&self.name, self.at, more, &serving.staging)?;
         serving.check_room(&self.put.path, 0)
     }
 
@@ -423,18 +432,18 @@ impl Upload {
     pub fn finish(
         self,
         digest: Digest,
-        serving: &Serving,
-        patience: &mut dyn Patience,
+        serving: &ServingContext,
+        keepalive: &mut dyn KeepAlive,
     ) -> Result<Proposal, Refusal> {
         if self.put.size.is_some_and(|size| size != self.at) {
             let message = format!("the upload ended at byte {}", self.at);
-            if matches!(self.place, Place::Staged(_)) {
+            if matches!(self.target, UploadTarget::Staged(_)) {
                 self.discard(serving);
             }
             return Err(Refusal::at(&self.put.path, ErrorCode::BadRequest, message));
         }
-        let Place::Staged(file) = &self.place else {
-            return self.finish_whole(digest, serving, patience);
+        let UploadTarget::Staged(file) = &self.target else {
+            return self.finish_whole(digest, serving, keepalive);
         };
         if self.hasher.finalize().as_bytes() != &digest.0 {
             self.discard(serving);
@@ -446,7 +455,7 @@ impl Upload {
         }
         // What could not be completed must not be taken for something that can be gone on with.
         let synced =
-            self.complete(file, serving, patience).inspect_err(|_| self.discard(serving))?;
+            self.complete(file, serving, keepalive).inspect_err(|_| self.discard(serving))?;
         match serving.staging.seal(&self.name) {
             Ok(sealed) => self
                 .propose(digest, serving, sealed.clone(), synced)
@@ -454,8 +463,8 @@ impl Upload {
             // Another connection has sent the same upload and was faster.
             Err(TreeError::Taken) => {
                 self.discard(serving);
-                Self { name: self.name.sealed(), place: Place::Whole, ..self }
-                    .finish_whole(digest, serving, patience)
+                Self { name: self.name.sealed(), target: UploadTarget::Whole, ..self }
+                    .finish_whole(digest, serving, keepalive)
             }
             Err(e) => {
                 self.discard(serving);
@@ -469,8 +478,8 @@ impl Upload {
     fn complete(
         &self,
         file: &File,
-        serving: &Serving,
-        patience: &mut dyn Patience,
+        serving: &ServingContext,
+        keepalive: &mut dyn KeepAlive,
     ) -> Result<bool, Refusal> {
         let failed = |e: TreeError| refuse(&self.put.path, &e);
         let there = serving.with_catalogue(|reader| reader.at(&self.put.path))?;
@@ -480,17 +489,17 @@ impl Upload {
         if let Some(mtime) = self.put.mtime {
             store_time(file, mtime, &self.put.path)?;
         }
-        if self.at < SYNC_HERE {
+        if self.at < WORKER_SYNC_SIZE {
             return Ok(false);
         }
-        sync(file, patience).map_err(|e| cannot_stage(&self.put.path, e))?;
+        sync(file, keepalive).map_err(|e| cannot_stage(&self.put.path, e))?;
         Ok(true)
     }
 
     fn propose(
         &self,
         digest: Digest,
-        serving: &Serving,
+        serving: &ServingContext,
         sealed: StagedName,
         synced: bool,
     ) -> Result<Proposal, Refusal> {
@@ -518,17 +527,17 @@ impl Upload {
     fn finish_whole(
         self,
         digest: Digest,
-        serving: &Serving,
-        patience: &mut dyn Patience,
+        serving: &ServingContext,
+        keepalive: &mut dyn KeepAlive,
     ) -> Result<Proposal, Refusal> {
         let (began, mut other) = (Instant::now(), None);
-        while began.elapsed() < LET_GO {
+        while began.elapsed() < HANDOVER_TIMEOUT {
             if serving.with_catalogue(|reader| reader.commit_of(self.put.id))?.is_some() {
                 return Ok(self.known(digest));
             }
             match serving.staging.staged.open_read(self.name.as_str()) {
                 Ok(file) if other == Some(file.meta.ino) => {}
-                Ok(file) if self.hash_whole(&file, patience)?.as_bytes() == &digest.0 => {
+                Ok(file) if self.hash_whole(&file, keepalive)?.as_bytes() == &digest.0 => {
                     match self.propose(digest, serving, self.name.clone(), false) {
                         // It has just got its name.
                         Err(refusal) if refusal.code == ErrorCode::NotFound => {}
@@ -539,8 +548,8 @@ impl Upload {
                 Err(TreeError::NotFound) => {}
                 Err(e) => return Err(refuse(&self.put.path, &e)),
             }
-            std::thread::sleep(LOOK);
-            patience.still(WaitReason::Storing).map_err(|_| gone())?;
+            std::thread::sleep(POLL_INTERVAL);
+            keepalive.send_keepalive(WaitReason::Storing).map_err(|_| client_gone())?;
         }
         if !serving.staging.has(&self.name) {
             return Err(Refusal::at(
@@ -555,10 +564,10 @@ impl Upload {
     fn hash_whole(
         &self,
         file: &OpenFile,
-        patience: &mut dyn Patience,
+        keepalive: &mut dyn KeepAlive,
     ) -> Result<blake3::Hash, Refusal> {
         let mut hasher = blake3::Hasher::new();
-        hash_staged(&file.file, file.meta.size, &mut hasher, &self.put.path, patience)?;
+        hash_staged(&file.file, file.meta.size, &mut hasher, &self.put.path, keepalive)?;
         Ok(hasher.finalize())
     }
 
@@ -578,42 +587,42 @@ impl Upload {
 
     /// The connection is lost. What came of the upload stays, so that it can be gone on with; but where another connection has completed
     /// it meanwhile, nobody will. One that is doing so in this moment is waited for; whoever wants to go on can, since the file is free.
-    pub fn leave(self, serving: &Serving) {
-        let Self { name, put, place: Place::Staged(file), at, .. } = self else { return };
+    pub fn suspend(self, serving: &ServingContext) {
+        let Self { name, put, target: UploadTarget::Staged(file), at, .. } = self else { return };
         if at == 0 {
             return serving.discard_upload(&name);
         }
-        serving.board.uploads().wrote(&name, at);
+        serving.scoreboard.uploads().wrote(&name, at);
         drop(file);
         let left = Instant::now();
         while let Ok(made) = serving.with_catalogue(|reader| reader.commit_of(put.id)) {
             if made.is_some() && serving.staging.reopen(&name).is_ok() {
                 serving.discard_upload(&name);
             }
-            if made.is_some() || !serving.staging.has(&name) || left.elapsed() >= LEFT {
+            if made.is_some() || !serving.staging.has(&name) || left.elapsed() >= COMPLETION_WAIT {
                 return;
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
-    fn discard(&self, serving: &Serving) {
+    fn discard(&self, serving: &ServingContext) {
         serving.discard_upload(&self.name);
     }
 }
 
 /// Puts a file on the disk; whoever waits is told meanwhile.
-fn sync(file: &File, patience: &mut dyn Patience) -> io::Result<()> {
+fn sync(file: &File, keepalive: &mut dyn KeepAlive) -> io::Result<()> {
     let (began, file) = (Instant::now(), file.try_clone()?);
     let syncing =
         std::thread::Builder::new().name("sync".to_owned()).spawn(move || file.sync_all())?;
     while !syncing.is_finished() {
-        if began.elapsed() >= SYNC_WAIT {
+        if began.elapsed() >= SYNC_TIMEOUT {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer"));
         }
         std::thread::sleep(Duration::from_millis(1));
         // Whether the client is still there is seen when it is answered.
-        let _ = patience.still(WaitReason::Storing);
+        let _ = keepalive.send_keepalive(WaitReason::Storing);
     }
     syncing.join().map_err(|_| io::Error::other("the thread that syncs failed"))?
 }

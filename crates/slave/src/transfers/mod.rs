@@ -31,7 +31,7 @@ pub struct TransferLog {
 
 /// A request whose end will be noted.
 #[derive(Debug)]
-pub struct Begun {
+pub struct TransferRecord {
     command: &'static str,
     /// None where what was sent is no path.
     path: Option<TreePath>,
@@ -41,7 +41,7 @@ pub struct Begun {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct LogLine<'a> {
     time: String,
     user: &'a str,
     address: String,
@@ -117,22 +117,22 @@ impl TransferLog {
     /// Notes what a request came to.
     fn note(
         &self,
-        begun: &Begun,
+        record: &TransferRecord,
         session: &Session,
         address: SocketAddr,
         slave: SlaveId,
         result: Result<(), ErrorCode>,
     ) {
-        let line = Line {
+        let line = LogLine {
             time: Timestamp::now().to_string(),
             user: &session.user,
             address: address.to_string(),
-            command: begun.command,
-            path: begun.path.as_ref().map(ToString::to_string),
-            to: begun.to.as_ref().map(ToString::to_string),
+            command: record.command,
+            path: record.path.as_ref().map(ToString::to_string),
+            to: record.to.as_ref().map(ToString::to_string),
             // Of a put that was refused nothing stays.
-            bytes: if result.is_ok() || begun.command == "get" { begun.bytes } else { 0 },
-            milliseconds: u64::try_from(begun.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            bytes: if result.is_ok() || record.command == "get" { record.bytes } else { 0 },
+            milliseconds: u64::try_from(record.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             result: result.map_or_else(ErrorCode::text, |()| "ok"),
             slave: slave.to_string(),
         };
@@ -158,7 +158,7 @@ fn plain(json: &str) -> String {
     text
 }
 
-impl Begun {
+impl TransferRecord {
     /// A request that has just come, if its end is to be noted; its paths as they are in the tree.
     fn of(request: &Request, session: &Session) -> Option<Self> {
         let (path, to) = match request {
@@ -172,12 +172,12 @@ impl Begun {
         Some(Self {
             path: Some(whole(path)),
             to: to.map(whole),
-            ..Self::unread(request.frame_type())?
+            ..Self::unreadable(request.frame_type())?
         })
     }
 
     /// The same of one whose path breaks the rules.
-    fn unread(kind: FrameType) -> Option<Self> {
+    fn unreadable(kind: FrameType) -> Option<Self> {
         let command = match kind {
             FrameType::Get => "get",
             FrameType::Put => "put",
@@ -196,16 +196,16 @@ impl Begun {
 }
 
 /// What one session has under way, as far as it is noted.
-pub struct Notes<'a> {
+pub struct TransferRecorder<'a> {
     log: Option<&'a TransferLog>,
     session: &'a Session,
     address: SocketAddr,
     slave: SlaveId,
     /// Changes that were handed in and are not answered, in order.
-    submitted: VecDeque<Option<Begun>>,
+    pending: VecDeque<Option<TransferRecord>>,
 }
 
-impl<'a> Notes<'a> {
+impl<'a> TransferRecorder<'a> {
     /// Nothing yet. What other slaves fetch is not noted.
     #[must_use]
     pub fn new(
@@ -219,7 +219,7 @@ impl<'a> Notes<'a> {
             session,
             address,
             slave,
-            submitted: VecDeque::new(),
+            pending: VecDeque::new(),
         }
     }
 
@@ -231,44 +231,44 @@ impl<'a> Notes<'a> {
 
     /// A request has come.
     #[must_use]
-    pub fn begin(&self, request: &Request) -> Option<Begun> {
-        self.log.and_then(|_| Begun::of(request, self.session))
+    pub fn begin(&self, request: &Request) -> Option<TransferRecord> {
+        self.log.and_then(|_| TransferRecord::of(request, self.session))
     }
 
     /// A request of this kind had a name that breaks the rules.
-    pub fn unread(&self, kind: FrameType, code: ErrorCode) {
+    pub fn unreadable(&self, kind: FrameType, code: ErrorCode) {
         if self.log.is_some() {
-            self.end(Begun::unread(kind).as_ref(), Err(code));
+            self.end(TransferRecord::unreadable(kind).as_ref(), Err(code));
         }
     }
 
     /// It has ended.
-    pub fn end(&self, begun: Option<&Begun>, result: Result<(), ErrorCode>) {
-        if let (Some(log), Some(begun)) = (self.log, begun) {
-            log.note(begun, self.session, self.address, self.slave, result);
+    pub fn end(&self, record: Option<&TransferRecord>, result: Result<(), ErrorCode>) {
+        if let (Some(log), Some(record)) = (self.log, record) {
+            log.note(record, self.session, self.address, self.slave, result);
         }
     }
 
     /// A change was handed in: it ends when it is answered.
-    pub fn submitted(&mut self, begun: Option<Begun>) {
+    pub fn submitted(&mut self, record: Option<TransferRecord>) {
         if self.log.is_some() {
-            self.submitted.push_back(begun);
+            self.pending.push_back(record);
         }
     }
 
     /// The oldest change was answered.
     pub fn answered(&mut self, result: Result<(), ErrorCode>) {
-        if let Some(begun) = self.submitted.pop_front() {
-            self.end(begun.as_ref(), result);
+        if let Some(record) = self.pending.pop_front() {
+            self.end(record.as_ref(), result);
         }
     }
 }
 
-impl Drop for Notes<'_> {
+impl Drop for TransferRecorder<'_> {
     /// The client left before it was answered: what it asked for may be made all the same.
     fn drop(&mut self) {
-        while let Some(begun) = self.submitted.pop_front() {
-            self.end(begun.as_ref(), Err(ErrorCode::Cut));
+        while let Some(record) = self.pending.pop_front() {
+            self.end(record.as_ref(), Err(ErrorCode::Cut));
         }
     }
 }
@@ -299,9 +299,9 @@ mod tests {
             path: TreePath::new("x \u{e0001} y").unwrap_or_default(),
             recursive: false,
         };
-        let begun = Begun::of(&request, &session).unwrap();
+        let record = TransferRecord::of(&request, &session).unwrap();
         log.note(
-            &begun,
+            &record,
             &session,
             "192.0.2.1:5".parse().unwrap(),
             SlaveId([2; 16]),
@@ -318,7 +318,7 @@ mod tests {
         // Moved away, and opened anew.
         std::fs::rename(&path, dir.path().join("old")).unwrap();
         log.reopen().unwrap();
-        log.note(&begun, &session, "192.0.2.1:5".parse().unwrap(), SlaveId([2; 16]), Ok(()));
+        log.note(&record, &session, "192.0.2.1:5".parse().unwrap(), SlaveId([2; 16]), Ok(()));
         assert!(std::fs::read_to_string(&path).unwrap().contains("\"result\":\"ok\""));
     }
 }

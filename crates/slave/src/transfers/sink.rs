@@ -17,36 +17,36 @@ use relais_proto::LogRateLimiter;
 use rustix::fs::{OFlags, fcntl_setfl};
 
 /// Most bytes of lines that wait for a reader.
-const BEHIND: usize = 8 << 20;
-/// How long the end of a process waits for them.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_QUEUED_BYTES: usize = 8 << 20;
+/// How long the end of a process may_block for them.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An open log.
 #[derive(Debug)]
 pub struct Sink {
-    shared: Arc<Shared>,
+    state: Arc<SinkState>,
     /// Whether a write may wait for a reader.
-    waits: bool,
+    may_block: bool,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SinkState {
     file: File,
-    queue: Mutex<Queue>,
+    queue: Mutex<LineQueue>,
     /// A line came, or one was written, or no more will come.
-    news: Condvar,
+    changed: Condvar,
 }
 
 /// Lines for a file whose writes may wait.
 #[derive(Debug, Default)]
-struct Queue {
+struct LineQueue {
     lines: VecDeque<String>,
     /// In all lines that are not written.
     bytes: usize,
     /// Lines for which there was no room since that was last told.
     lost: u64,
     /// Whether there is a thread that writes them.
-    served: bool,
+    has_writer: bool,
     /// Whether nobody has this sink any more.
     closed: bool,
 }
@@ -57,10 +57,10 @@ impl Sink {
     /// # Errors
     /// Those of looking what it is.
     pub fn new(file: File) -> io::Result<Self> {
-        let waits = !file.metadata()?.is_file();
+        let may_block = !file.metadata()?.is_file();
         Ok(Self {
-            shared: Arc::new(Shared { file, queue: Mutex::default(), news: Condvar::new() }),
-            waits,
+            state: Arc::new(SinkState { file, queue: Mutex::default(), changed: Condvar::new() }),
+            may_block,
         })
     }
 
@@ -86,49 +86,49 @@ impl Sink {
 
     /// The file, to be handed to other processes.
     pub fn file(&self) -> BorrowedFd<'_> {
-        self.shared.file.as_fd()
+        self.state.file.as_fd()
     }
 
     /// Writes a line, or has it written.
     pub fn write(&self, line: String) {
-        let written = if self.waits {
+        let written = if self.may_block {
             self.hand_over(line)
         } else {
-            (&self.shared.file).write_all(line.as_bytes())
+            (&self.state.file).write_all(line.as_bytes())
         };
         if let Err(e) = written {
-            tell_loss(&e);
+            log_loss(&e);
         }
     }
 
     /// What has no room is counted: only the thread may wait while it tells so, for the log may go to the same reader.
     fn hand_over(&self, line: String) -> io::Result<()> {
-        let mut queue = self.shared.queue();
-        if !queue.served {
-            let shared = Arc::clone(&self.shared);
+        let mut queue = self.state.queue();
+        if !queue.has_writer {
+            let state = Arc::clone(&self.state);
             std::thread::Builder::new().name("transfer log".to_owned()).spawn(move || {
-                let _served = Served(&shared);
-                shared.serve();
+                let _served = WriterGuard(&state);
+                state.write_lines();
             })?;
-            queue.served = true;
+            queue.has_writer = true;
         }
-        if queue.bytes > BEHIND {
+        if queue.bytes > MAX_QUEUED_BYTES {
             queue.lost += 1;
             return Ok(());
         }
         queue.bytes += line.len();
         queue.lines.push_back(line);
-        self.shared.news.notify_all();
+        self.state.changed.notify_all();
         Ok(())
     }
 
     /// Waits a moment until all lines are written.
     pub fn finish(&self) {
-        let queue = self.shared.queue();
+        let queue = self.state.queue();
         let waited = self
-            .shared
-            .news
-            .wait_timeout_while(queue, PATIENCE, |queue| queue.served && queue.bytes > 0);
+            .state
+            .changed
+            .wait_timeout_while(queue, FINISH_TIMEOUT, |queue| queue.has_writer && queue.bytes > 0);
         let (queue, result) = waited.unwrap_or_else(PoisonError::into_inner);
         let left = queue.lines.len();
         drop(queue);
@@ -141,24 +141,24 @@ impl Sink {
 impl Drop for Sink {
     /// The thread goes on until all is written.
     fn drop(&mut self) {
-        self.shared.queue().closed = true;
-        self.shared.news.notify_all();
+        self.state.queue().closed = true;
+        self.state.changed.notify_all();
     }
 }
 
-impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+impl SinkState {
+    fn queue(&self) -> MutexGuard<'_, LineQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve(&self) {
+    fn write_lines(&self) {
         let mut queue = self.queue();
         loop {
             let Some(line) = queue.lines.pop_front() else {
                 if queue.closed {
                     return;
                 }
-                queue = self.news.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             let lost = std::mem::take(&mut queue.lost);
@@ -167,29 +167,29 @@ impl Shared {
                 warn!("{lost} lines of the transfer log are lost: whoever reads it is too slow");
             }
             if let Err(e) = (&self.file).write_all(line.as_bytes()) {
-                tell_loss(&e);
+                log_loss(&e);
             }
             queue = self.queue();
             queue.bytes -= line.len();
-            self.news.notify_all();
+            self.changed.notify_all();
         }
     }
 }
 
 /// Has the next line start another thread where this one ended by a panic.
-struct Served<'a>(&'a Shared);
+struct WriterGuard<'a>(&'a SinkState);
 
-impl Drop for Served<'_> {
+impl Drop for WriterGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let mut queue = self.0.queue();
-            queue.served = false;
+            queue.has_writer = false;
             queue.bytes = queue.lines.iter().map(String::len).sum();
         }
     }
 }
 
-fn tell_loss(why: &io::Error) {
+fn log_loss(why: &io::Error) {
     static LOST: LogRateLimiter = LogRateLimiter::new();
     if let Some(more) = LOST.turn(Instant::now()) {
         warn!("a line of the transfer log is lost: {why}{more}");
@@ -222,14 +222,14 @@ mod tests {
         let (line, began) = (format!("{:>1023}\n", "x"), Instant::now());
         (0..20_000).for_each(|_| sink.write(line.clone()));
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-        assert!(sink.shared.queue().lost > 10_000);
+        assert!(sink.state.queue().lost > 10_000);
         sink.finish();
         // Once it goes on so do the lines.
         let reads = read_all(reader);
-        while sink.shared.queue().bytes > 0 {
+        while sink.state.queue().bytes > 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert_eq!(sink.shared.queue().lost, 0, "it was told");
+        assert_eq!(sink.state.queue().lost, 0, "it was told");
         sink.write("last\n".to_owned());
         sink.finish();
         drop(sink);
@@ -263,6 +263,6 @@ mod tests {
         let _reader =
             rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK, rustix::fs::Mode::empty())
                 .unwrap();
-        assert!(Sink::append(&path).unwrap().waits);
+        assert!(Sink::append(&path).unwrap().may_block);
     }
 }

@@ -13,16 +13,16 @@ use relais_proto::{
 };
 use relais_state::{LinkChallenger, LinkError, LinkRole, Pending, Rights, Ticket, User, Verdict};
 
-use crate::board::Board;
 use crate::config::master_for;
 use crate::owner::Owner;
+use crate::scoreboard::Scoreboard;
 use crate::secrets::WorkerSecrets;
 use crate::serving::Session;
-use crate::worker::passwords::Desk;
-use crate::worker::queue::{Admission, Claim, NoClaim};
+use crate::worker::passwords::WorkerPasswords;
+use crate::worker::wait_queue::{Admission, ClaimError, SlotClaim};
 
 /// What decides about a login.
-pub enum Policy {
+pub enum LoginPolicy {
     /// Stands alone: where there are no accounts anybody may read.
     Standalone {
         /// The id that its clients know it by.
@@ -30,7 +30,7 @@ pub enum Policy {
         /// Whether somebody may change anything where there are no accounts.
         writable: bool,
         /// Where passwords are looked at.
-        desk: Option<Desk>,
+        desk: Option<WorkerPasswords>,
     },
     /// Belongs to a cluster: the master decides, and its ticket tells.
     Cluster {
@@ -41,7 +41,7 @@ pub enum Policy {
     },
 }
 
-impl Policy {
+impl LoginPolicy {
     /// Can be read once a password was looked at, or the supervisor has handed something over.
     pub fn wake(&self) -> Vec<BorrowedFd<'_>> {
         match self {
@@ -80,7 +80,12 @@ impl Policy {
         Reply::Welcome { version, role, cluster, agent: crate::agent() }
     }
 
-    fn check_ticket(&self, ticket: &[u8], mark: Lsn, board: &Board) -> Result<Session, Refusal> {
+    fn check_ticket(
+        &self,
+        ticket: &[u8],
+        mark: Lsn,
+        scoreboard: &Scoreboard,
+    ) -> Result<Session, Refusal> {
         let Self::Cluster { key, .. } = self else {
             return Err(Refusal::new(
                 ErrorCode::BadTicket,
@@ -88,10 +93,16 @@ impl Policy {
             ));
         };
         let mut why = "this slave does not have the cluster key yet".to_owned();
-        let checked = key.ask(|key| {
-            Ticket::check(ticket, key, key.cluster_id(), board.master_ms(), board.generation())
-                .map_err(|e| why = e.to_string())
-                .ok()
+        let checked = key.with_key(|key| {
+            Ticket::check(
+                ticket,
+                key,
+                key.cluster_id(),
+                scoreboard.master_ms(),
+                scoreboard.generation(),
+            )
+            .map_err(|e| why = e.to_string())
+            .ok()
         });
         match checked {
             Some(ticket) => {
@@ -123,14 +134,14 @@ pub fn no_thread() -> Refusal {
 
 /// Leads one connection to a session.
 pub struct SlaveLogin {
-    policy: Arc<Policy>,
-    board: Arc<Board>,
+    policy: Arc<LoginPolicy>,
+    scoreboard: Arc<Scoreboard>,
     worker: usize,
     addr: SocketAddr,
     local: SocketAddr,
     greeted: bool,
     /// Where another slave stands with its proof.
-    peer: Option<Peering>,
+    peer: Option<PeerProof>,
     /// A password that is being looked at.
     pending: Option<Pending>,
     /// Passwords on this connection that were wrong.
@@ -141,7 +152,7 @@ pub struct SlaveLogin {
 
 /// Another slave, on its way to prove the cluster key.
 #[derive(Debug)]
-enum Peering {
+enum PeerProof {
     /// It has said what it is.
     Greeted,
     /// It was challenged.
@@ -152,15 +163,15 @@ impl SlaveLogin {
     /// For a connection that has just come to `worker`.
     #[must_use]
     pub fn new(
-        policy: Arc<Policy>,
-        board: Arc<Board>,
+        policy: Arc<LoginPolicy>,
+        scoreboard: Arc<Scoreboard>,
         worker: usize,
         peer: SocketAddr,
         local: SocketAddr,
     ) -> Self {
         Self {
             policy,
-            board,
+            scoreboard,
             worker,
             addr: peer,
             local,
@@ -185,7 +196,7 @@ impl SlaveLogin {
                 let version = common_version(VERSIONS, hello.versions)
                     .map_err(|e| Refusal::new(ErrorCode::BadVersion, e.to_string()))?;
                 self.greeted = true;
-                self.peer = (hello.role == Role::Peer).then_some(Peering::Greeted);
+                self.peer = (hello.role == Role::Peer).then_some(PeerProof::Greeted);
                 Ok(Step::Reply(encoded(&self.policy.welcome(version))))
             }
             (Request::Hello(_), false) => Err(Refusal::new(
@@ -193,7 +204,7 @@ impl SlaveLogin {
                 "this is a slave; only clients connect to it",
             )),
             (Request::Ticket { ticket, mark }, true) => {
-                self.admit(self.policy.check_ticket(&ticket, mark, &self.board)?)
+                self.admit(self.policy.check_ticket(&ticket, mark, &self.scoreboard)?)
             }
             (Request::Login(login), true) => self.login(&login),
             _ => {
@@ -205,30 +216,30 @@ impl SlaveLogin {
     /// The proof of another slave.
     fn take_peer(
         &mut self,
-        peering: &Peering,
+        peering: &PeerProof,
         message: &LinkMessage,
     ) -> Result<Step<Admission>, Refusal> {
-        let Policy::Cluster { key, .. } = &*self.policy else {
+        let LoginPolicy::Cluster { key, .. } = &*self.policy else {
             return Err(Refusal::new(ErrorCode::BadRequest, "this slave stands alone"));
         };
         let refused = |e: LinkError| e.refusal();
         let no_key =
             || Refusal::new(ErrorCode::BadProof, "this slave does not have the cluster key yet");
         match peering {
-            Peering::Greeted => {
+            PeerProof::Greeted => {
                 let made = key
-                    .ask(|key| {
+                    .with_key(|key| {
                         Some(LinkChallenger::new(LinkRole::Peer, message, key, self.binding))
                     })
                     .ok_or_else(no_key)?;
                 let (challenger, challenge) = made.map_err(refused)?;
-                self.peer = Some(Peering::Challenged(challenger));
+                self.peer = Some(PeerProof::Challenged(challenger));
                 let mut bytes = Vec::new();
                 challenge.encode(&mut bytes);
                 Ok(Step::Reply(bytes))
             }
-            Peering::Challenged(challenger) => {
-                key.ask(|key| challenger.check(message, key).ok())
+            PeerProof::Challenged(challenger) => {
+                key.with_key(|key| challenger.check(message, key).ok())
                     .ok_or_else(|| refused(LinkError::BadProof))?;
                 debug!("{}: slave {} takes content", self.addr, challenger.id());
                 self.admit(Session::of_peer())
@@ -238,15 +249,17 @@ impl SlaveLogin {
 
     fn login(&mut self, login: &Login) -> Result<Step<Admission>, Refusal> {
         let (writable, desk) = match &*self.policy {
-            Policy::Cluster { master, .. } => {
+            LoginPolicy::Cluster { master, .. } => {
                 return Ok(Step::Close(encoded(&Reply::AskMaster(master_for(
                     master, self.addr, self.local,
                 )))));
             }
-            Policy::Standalone { writable, desk, .. } => (*writable, desk.as_ref()),
+            LoginPolicy::Standalone { writable, desk, .. } => (*writable, desk.as_ref()),
         };
         let needed = desk
-            .map(|desk| desk.is_needed(&self.board).map(|needed| Some(desk).filter(|_| needed)))
+            .map(|desk| {
+                desk.is_needed(&self.scoreboard).map(|needed| Some(desk).filter(|_| needed))
+            })
             .transpose()?
             .flatten();
         match (needed, login.user.is_empty()) {
@@ -269,7 +282,7 @@ impl SlaveLogin {
 
     fn session(&self, user: String, root: TreePath, writable: bool, generation: u64) -> Session {
         let time = u64::try_from(limits::TICKET_TIME.as_millis()).unwrap_or(u64::MAX);
-        let ends_ms = self.board.master_ms().saturating_add(time);
+        let ends_ms = self.scoreboard.master_ms().saturating_add(time);
         let (owner, mark) = (Owner::default(), Lsn::default());
         Session { user, owner, root, writable, mark, peer: false, generation, ends_ms }
     }
@@ -298,18 +311,18 @@ impl SlaveLogin {
 
     fn admit(&self, mut session: Session) -> Result<Step<Admission>, Refusal> {
         session.owner = Owner::of(&session.user, self.addr.ip());
-        if self.board.is_draining() && !session.peer {
+        if self.scoreboard.is_draining() && !session.peer {
             return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
         }
         let claim = if session.peer {
-            Claim::of_peer(self.board.clone(), self.worker)
+            SlotClaim::of_peer(self.scoreboard.clone(), self.worker)
         } else {
-            Claim::of_client(self.board.clone(), self.worker, self.addr.ip())
+            SlotClaim::of_client(self.scoreboard.clone(), self.worker, self.addr.ip())
         };
         let claim = claim.map_err(|why| {
             let what = match why {
-                NoClaim::Full => "all places are taken",
-                NoClaim::Address => "your address has as many sessions here as it may have",
+                ClaimError::Full => "all places are taken",
+                ClaimError::Address => "your address has as many sessions here as it may have",
             };
             let message = format!("{what}; try again in {RETRY_AFTER} s");
             Refusal { retry_after: RETRY_AFTER, ..Refusal::new(ErrorCode::Busy, message) }
@@ -328,7 +341,7 @@ impl LoginHandler for SlaveLogin {
     type Value = Admission;
 
     fn is_known(&self) -> bool {
-        matches!(&*self.policy, Policy::Standalone { desk: Some(desk), .. } if desk.desk.is_known(self.addr.ip()))
+        matches!(&*self.policy, LoginPolicy::Standalone { desk: Some(desk), .. } if desk.desk.is_known(self.addr.ip()))
     }
 
     fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Admission> {

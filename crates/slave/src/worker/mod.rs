@@ -1,18 +1,18 @@
 //! A worker process: accepts connections, gives each session a thread, and keeps the queue.
 //!
 //! It opens the served folder and the catalogue for reading, and never changes either. What it
-//! shares with other processes is the board and the inboxes. It ends when the supervisor
+//! shares with other processes is the scoreboard and the mailboxes. It ends when the supervisor
 //! says so through the control socket, or is gone.
 
-mod intake;
+pub mod active_uploads;
 pub mod login;
-pub mod pass;
+pub mod mailbox;
 pub mod passwords;
-mod pending;
-mod queue;
+mod pending_changes;
 mod send;
 mod session;
-pub mod uploads;
+mod upload_receiver;
+mod wait_queue;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -28,53 +28,53 @@ use relais_net::tls::{TlsServer, all_delivered};
 use relais_net::{Connection, PreAuthPool, Socket, Stream, room_beside};
 use relais_proto::LogRateLimiter;
 
-use self::login::{Policy, SlaveLogin};
-use self::pass::{Inbox, Mail};
-use self::queue::Queue;
-use crate::board::{Board, PEER_PLACES};
-use crate::serving::{Serving, Session};
+use self::login::{LoginPolicy, SlaveLogin};
+use self::mailbox::{WorkerMailbox, WorkerMessage};
+use self::wait_queue::WaitQueue;
+use crate::scoreboard::{PEER_SLOTS, Scoreboard};
+use crate::serving::{ServingContext, Session};
 
 /// Connections without a login that one worker keeps. A login takes microseconds once its bytes are there, and each
 /// stranger may make the worker hold a ticket's worth of bytes.
-const WAITING_ROOM: usize = 512;
+const PRE_AUTH_CONNECTIONS: usize = 512;
 /// Descriptors that a session may have open: its socket, three where that is encrypted, the way to the replicator, a file, a folder or
 /// a second file, and one more on the way from one to the other.
-const DESCRIPTORS_OF_A_SESSION: u64 = 7;
+const DESCRIPTORS_PER_SESSION: u64 = 7;
 /// Those of a session that waits: one, and two more where it is encrypted.
-const DESCRIPTORS_OF_A_WAITER: u64 = 3;
+const DESCRIPTORS_PER_QUEUED_SESSION: u64 = 3;
 /// Descriptors that a worker keeps for everything else: catalogue connections above all.
-const DESCRIPTORS: u64 = 128;
+const RESERVED_DESCRIPTORS: u64 = 128;
 /// Longest time between two rounds of the worker's loop.
-const ROUND: Duration = Duration::from_millis(500);
+const LOOP_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes of requests that a session reads ahead; more wait in the socket.
 const READ_AHEAD: usize = 8 * 1024;
 /// Stack of a session's thread: SQLite and our frames need far less.
 const STACK: usize = 512 * 1024;
 
-/// What a worker is given at its birth.
-pub struct Birth {
-    /// Its row on the board and its inbox.
+/// What a worker is given at its setup.
+pub struct WorkerSetup {
+    /// Its row on the scoreboard and its mailbox.
     pub index: usize,
     /// The shared listening socket.
     pub listener: TcpListener,
     /// Can be read when the worker shall end.
     pub control: OwnedFd,
     /// The folder and what goes with it.
-    pub serving: Serving,
+    pub serving: ServingContext,
     /// Who may open a session.
-    pub policy: Policy,
-    /// Every worker's inbox.
-    pub inboxes: Arc<Vec<Inbox>>,
+    pub policy: LoginPolicy,
+    /// Every worker's mailbox.
+    pub mailboxes: Arc<Vec<WorkerMailbox>>,
     /// How connections are encrypted.
     pub tls: TlsServer,
 }
 
 /// What the threads of a worker share.
-struct Pool {
+struct SessionPool {
     index: usize,
-    serving: Serving,
-    board: Arc<Board>,
-    inboxes: Arc<Vec<Inbox>>,
+    serving: ServingContext,
+    scoreboard: Arc<Scoreboard>,
+    mailboxes: Arc<Vec<WorkerMailbox>>,
     sessions: Mutex<HashMap<u64, Arc<Socket>>>,
     ended: Condvar,
     next: AtomicU64,
@@ -84,51 +84,52 @@ struct Pool {
 ///
 /// # Errors
 /// Those that make the worker useless; single connections never do.
-pub fn run(birth: Birth) -> io::Result<()> {
-    let Birth { index, listener, control, serving, policy, inboxes, tls } = birth;
-    let board = serving.board.clone();
-    let pool = Arc::new(Pool {
+pub fn run(setup: WorkerSetup) -> io::Result<()> {
+    let WorkerSetup { index, listener, control, serving, policy, mailboxes, tls } = setup;
+    let scoreboard = serving.scoreboard.clone();
+    let pool = Arc::new(SessionPool {
         index,
-        board: board.clone(),
+        scoreboard: scoreboard.clone(),
         serving,
-        inboxes,
+        mailboxes,
         sessions: Mutex::default(),
         ended: Condvar::new(),
         next: AtomicU64::new(0),
     });
     let policy = Arc::new(policy);
-    let reserve = DESCRIPTORS
-        + (board.places() + PEER_PLACES) * DESCRIPTORS_OF_A_SESSION
-        + board.queue() * DESCRIPTORS_OF_A_WAITER;
-    let mut room = PreAuthPool::new(listener, room_beside(reserve, WAITING_ROOM), Some(tls))?;
-    let mut queue = Queue::default();
-    pool.inherit();
-    let mut drained = Drained::No;
+    let reserve = RESERVED_DESCRIPTORS
+        + (scoreboard.slots() + PEER_SLOTS) * DESCRIPTORS_PER_SESSION
+        + scoreboard.queue() * DESCRIPTORS_PER_QUEUED_SESSION;
+    let mut pre_auth =
+        PreAuthPool::new(listener, room_beside(reserve, PRE_AUTH_CONNECTIONS), Some(tls))?;
+    let mut queue = WaitQueue::default();
+    pool.start_inherited();
+    let mut drained = DrainState::No;
     loop {
-        board.tick(index);
+        scoreboard.tick(index);
         // What comes behind this wakes the poll that follows.
         policy.drain();
-        let wake: Vec<BorrowedFd<'_>> = [control.as_fd(), pool.inboxes[index].as_fd()]
+        let wake: Vec<BorrowedFd<'_>> = [control.as_fd(), pool.mailboxes[index].as_fd()]
             .into_iter()
             .chain(policy.wake())
             .collect();
-        let arrivals = room.poll(true, &wake, Some(ROUND), &mut |peer, local| {
-            SlaveLogin::new(policy.clone(), board.clone(), index, peer, local)
+        let arrivals = pre_auth.poll(true, &wake, Some(LOOP_INTERVAL), &mut |peer, local| {
+            SlaveLogin::new(policy.clone(), scoreboard.clone(), index, peer, local)
         })?;
         for arrival in arrivals {
             queue.join(arrival.stream, arrival.value);
         }
-        pool.read_mail();
+        pool.read_mailbox();
         while let Some((worker, stream, session)) = queue.next_with_place() {
             pool.place(worker, stream, session);
         }
-        queue.comfort();
+        queue.send_keepalives();
         pool.drain(&mut drained);
         if is_readable(&control)? {
             break;
         }
     }
-    drop(room);
+    drop(pre_auth);
     drop(queue);
     pool.wind_down();
     Ok(())
@@ -147,28 +148,28 @@ fn is_readable(fd: &OwnedFd) -> io::Result<bool> {
 
 /// How far sessions were told to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Drained {
+enum DrainState {
     No,
     /// They read no further request, since then.
-    ChangeRequest(Instant),
+    ReadsEnded(Instant),
     Cut,
 }
 
 /// How long a session that is to go may end its answer.
-const LAST_ANSWER: Duration = Duration::from_secs(2);
+const LAST_ANSWER_TIME: Duration = Duration::from_secs(2);
 
-impl Pool {
+impl SessionPool {
     /// Where the slave is being drained, has its sessions move on: soon they are cut, and go on elsewhere at the next byte.
-    fn drain(&self, drained: &mut Drained) {
-        *drained = match (*drained, self.board.is_draining()) {
-            (_, false) => Drained::No,
-            (Drained::No, true) => {
+    fn drain(&self, drained: &mut DrainState) {
+        *drained = match (*drained, self.scoreboard.is_draining()) {
+            (_, false) => DrainState::No,
+            (DrainState::No, true) => {
                 self.shut_all(Shutdown::Read);
-                Drained::ChangeRequest(Instant::now())
+                DrainState::ReadsEnded(Instant::now())
             }
-            (Drained::ChangeRequest(since), true) if since.elapsed() >= LAST_ANSWER => {
+            (DrainState::ReadsEnded(since), true) if since.elapsed() >= LAST_ANSWER_TIME => {
                 self.shut_all(Shutdown::Both);
-                Drained::Cut
+                DrainState::Cut
             }
             (other, true) => other,
         }
@@ -184,26 +185,28 @@ impl Pool {
 
     /// Starts the sessions that were on their way to a worker that died. Their places went with its row,
     /// and nobody sends more before this worker has ticked.
-    fn inherit(self: &Arc<Self>) {
-        while let Ok(Some(mail)) = self.inboxes[self.index].take() {
+    fn start_inherited(self: &Arc<Self>) {
+        while let Ok(Some(mail)) = self.mailboxes[self.index].receive() {
             match mail {
-                Mail::Session(stream, session) if self.board.take_place(self.index) => {
-                    self.board.keep_address(self.index, stream.peer.ip());
+                WorkerMessage::Session(stream, session)
+                    if self.scoreboard.take_slot(self.index) =>
+                {
+                    self.scoreboard.move_address_session(self.index, stream.peer.ip());
                     self.start(stream, session);
                 }
-                Mail::Log(file) => self.take_log(file),
+                WorkerMessage::TransferLog(file) => self.take_log(file),
                 _ => {}
             }
         }
     }
 
-    fn read_mail(self: &Arc<Self>) {
+    fn read_mailbox(self: &Arc<Self>) {
         loop {
-            match self.inboxes[self.index].take() {
-                Ok(Some(Mail::Session(stream, session))) => self.start(stream, session),
-                Ok(Some(Mail::PlaceFree)) => {}
-                Ok(Some(Mail::Log(file))) => self.take_log(file),
-                Ok(Some(Mail::EndUpload(name))) => self.serving.uploads.end_here(&name),
+            match self.mailboxes[self.index].receive() {
+                Ok(Some(WorkerMessage::Session(stream, session))) => self.start(stream, session),
+                Ok(Some(WorkerMessage::SlotFree)) => {}
+                Ok(Some(WorkerMessage::TransferLog(file))) => self.take_log(file),
+                Ok(Some(WorkerMessage::EndUpload(name))) => self.serving.uploads.end_here(&name),
                 Ok(None) => return,
                 Err(e) => {
                     error!("a message to this worker was lost: {e}");
@@ -224,10 +227,10 @@ impl Pool {
         if worker == self.index {
             return self.start(stream, session);
         }
-        if let Err(e) = self.inboxes[worker].pass(&stream, &session) {
+        if let Err(e) = self.mailboxes[worker].send_session(&stream, &session) {
             warn!("a session could not be handed to worker {worker}: {e}");
-            self.board.leave_address(worker, stream.peer.ip());
-            self.board.leave_place(worker);
+            self.scoreboard.remove_address_session(worker, stream.peer.ip());
+            self.scoreboard.free_slot(worker);
         }
     }
 
@@ -237,16 +240,16 @@ impl Pool {
             self.next.fetch_add(1, Ordering::Relaxed),
             (!session.peer).then_some(stream.peer.ip()),
         );
-        let place = Place { pool: self.clone(), number, addr };
+        let slot = SessionSlot { pool: self.clone(), number, addr };
         let connection = match Connection::over(stream, READ_AHEAD) {
             Ok(connection) => connection,
             Err(e) => return debug!("a client left before its session began: {e}"),
         };
-        self.lock().insert(place.number, connection.stream().clone());
+        self.lock().insert(slot.number, connection.stream().clone());
         let (pool, socket) = (self.clone(), connection.stream().clone());
         let run = move || {
             // Ends with the thread, however that ends.
-            let _place = place;
+            let _slot = slot;
             session::serve(connection, &session, &pool.serving);
         };
         if let Err(e) =
@@ -256,7 +259,7 @@ impl Pool {
             if let Some(more) = NO_THREAD.turn(Instant::now()) {
                 warn!("no thread for a session: {e}{more}");
             }
-            queue::turn_away(&socket);
+            wait_queue::refuse_session(&socket);
         }
     }
 
@@ -275,35 +278,40 @@ impl Pool {
         }
         // The supervisor kills whoever takes longer than the grace.
         while !sessions.is_empty() {
-            self.board.tick(self.index);
-            sessions =
-                self.ended.wait_timeout(sessions, ROUND).unwrap_or_else(PoisonError::into_inner).0;
+            self.scoreboard.tick(self.index);
+            sessions = self
+                .ended
+                .wait_timeout(sessions, LOOP_INTERVAL)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         drop(sessions);
         // What they said last may be on its way through the encryption still.
-        while !all_delivered(ROUND) {
-            self.board.tick(self.index);
+        while !all_delivered(LOOP_INTERVAL) {
+            self.scoreboard.tick(self.index);
         }
     }
 }
 
 /// A place in the pool, given back when the session ends.
-struct Place {
-    pool: Arc<Pool>,
+struct SessionSlot {
+    pool: Arc<SessionPool>,
     number: u64,
     /// Which client's it is; none for another slave.
     addr: Option<IpAddr>,
 }
 
-impl Drop for Place {
+impl Drop for SessionSlot {
     fn drop(&mut self) {
         self.pool.lock().remove(&self.number);
         self.pool.ended.notify_all();
-        let Some(addr) = self.addr else { return self.pool.board.leave_peer(self.pool.index) };
-        self.pool.board.leave_address(self.pool.index, addr);
-        self.pool.board.leave_place(self.pool.index);
-        for worker in self.pool.board.with_waiters() {
-            self.pool.inboxes[worker].nudge();
+        let Some(addr) = self.addr else {
+            return self.pool.scoreboard.free_peer_slot(self.pool.index);
+        };
+        self.pool.scoreboard.remove_address_session(self.pool.index, addr);
+        self.pool.scoreboard.free_slot(self.pool.index);
+        for worker in self.pool.scoreboard.workers_with_queue() {
+            self.pool.mailboxes[worker].notify_slot_free();
         }
     }
 }

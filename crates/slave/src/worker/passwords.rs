@@ -1,4 +1,4 @@
-//! Accounts of a slave that stands alone: all its workers slow whoever guesses together, and hash few passwords at a time.
+//! Accounts of a slave that stands alone: all its workers slow whoever failed_logins together, and hash few passwords at a time.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,35 +12,35 @@ use relais_state::{
 };
 use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, memfd_create};
 
-use crate::board::Board;
+use crate::scoreboard::Scoreboard;
 use crate::secrets::WorkerSecrets;
 
 /// What all workers have of the accounts from before they were forked.
-pub struct Passwords {
+pub struct SharedPasswords {
     accounts: Arc<LiveAccounts>,
-    guesses: FailedLogins,
-    turns: Arc<Turns>,
+    failed_logins: FailedLogins,
+    slots: Arc<HashSlots>,
 }
 
 /// A file for each core, locked by the process that hashes on it. The lock of a process that dies is free.
-struct Turns {
+struct HashSlots {
     files: Vec<OwnedFd>,
     last: AtomicUsize,
 }
 
 /// What the workers share.
-struct Shared {
-    board: Arc<Board>,
-    turns: Arc<Turns>,
+struct WorkerLoginState {
+    scoreboard: Arc<Scoreboard>,
+    slots: Arc<HashSlots>,
 }
 
-impl Common for Shared {
+impl Common for WorkerLoginState {
     fn places(&self) -> &[AtomicU64] {
-        self.board.guesses()
+        self.scoreboard.failed_logins()
     }
 
     fn in_turn(&self, hash: &mut dyn FnMut()) {
-        let Some(file) = self.turns.take() else { return hash() };
+        let Some(file) = self.slots.take() else { return hash() };
         hash();
         if let Err(e) = fcntl_lock(file, FlockOperation::Unlock) {
             warn!("a turn for a password is not given back: {e}");
@@ -48,7 +48,7 @@ impl Common for Shared {
     }
 }
 
-impl Turns {
+impl HashSlots {
     fn new() -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let files: io::Result<Vec<OwnedFd>> =
@@ -72,7 +72,7 @@ impl Turns {
     }
 }
 
-impl Passwords {
+impl SharedPasswords {
     /// Reads the accounts.
     ///
     /// # Errors
@@ -81,19 +81,23 @@ impl Passwords {
         let path = file.path().to_owned();
         let io_error = |cause| AccountsError::Io { path: path.clone(), cause };
         let accounts = Arc::new(LiveAccounts::open(file)?);
-        let guesses = FailedLogins::new().map_err(io_error)?;
-        Ok(Self { accounts, guesses, turns: Arc::new(Turns::new().map_err(io_error)?) })
+        let failed_logins = FailedLogins::new().map_err(io_error)?;
+        Ok(Self { accounts, failed_logins, slots: Arc::new(HashSlots::new().map_err(io_error)?) })
     }
 
     /// The desk of one worker, after it was forked: one thread in each is enough for all cores.
     ///
     /// # Errors
     /// Those of starting the thread.
-    pub fn desk(&self, board: Arc<Board>, secrets: WorkerSecrets) -> io::Result<Desk> {
-        let common = Box::new(Shared { board, turns: Arc::clone(&self.turns) });
+    pub fn desk(
+        &self,
+        scoreboard: Arc<Scoreboard>,
+        secrets: WorkerSecrets,
+    ) -> io::Result<WorkerPasswords> {
+        let common = Box::new(WorkerLoginState { scoreboard, slots: Arc::clone(&self.slots) });
         let accounts = Arc::clone(secrets.accounts());
-        let desk = PasswordVerifier::open(accounts, self.guesses.clone(), common, 1)?;
-        Ok(Desk { secrets, desk })
+        let desk = PasswordVerifier::open(accounts, self.failed_logins.clone(), common, 1)?;
+        Ok(WorkerPasswords { secrets, desk })
     }
 
     /// The accounts, as the supervisor reads them.
@@ -104,26 +108,26 @@ impl Passwords {
 }
 
 /// Where a worker looks at passwords.
-pub struct Desk {
+pub struct WorkerPasswords {
     /// Brings the accounts.
     pub secrets: WorkerSecrets,
     /// The thread that hashes.
     pub desk: PasswordVerifier,
 }
 
-impl Desk {
+impl WorkerPasswords {
     /// Whether anybody needs an account.
     ///
     /// # Errors
     /// Where this worker does not have the accounts that the supervisor has read: then nobody gets in here.
-    pub fn is_needed(&self, board: &Board) -> Result<bool, Refusal> {
+    pub fn is_needed(&self, scoreboard: &Scoreboard) -> Result<bool, Refusal> {
         let accounts = || {
             let accounts = self.secrets.accounts().now();
             let generation = accounts.as_ref().map_or(0, |accounts| accounts.generation());
-            (generation >= board.generation()).then_some(accounts)
+            (generation >= scoreboard.generation()).then_some(accounts)
         };
         let newest = accounts().or_else(|| {
-            // They were handed over before their generation was on the board.
+            // They were handed over before their generation was on the scoreboard.
             self.secrets.take();
             accounts()
         });

@@ -7,9 +7,9 @@ use relais_proto::{Digest, ErrorCode, Refusal, Reply, TreePath, WireError};
 use relais_transfer::{Sent, Span, send_blocks};
 use relais_tree::OpenFile;
 
-use super::session::Ticker;
-use crate::requests::{self, Content, Outcome};
-use crate::serving::{Serving, Session};
+use super::session::SessionKeepAlive;
+use crate::requests::{self, FileContent, RequestOutcome};
+use crate::serving::{ServingContext, Session};
 
 /// Sends an outcome that is no change, to a client or to another slave; with which error it ended, if with any. `moved` is raised by the
 /// bytes of content that went.
@@ -18,14 +18,14 @@ use crate::serving::{Serving, Session};
 /// The connection's.
 pub fn send(
     connection: &mut Connection,
-    serving: &Serving,
+    serving: &ServingContext,
     session: &Session,
-    outcome: Outcome,
+    outcome: RequestOutcome,
     moved: &mut u64,
 ) -> Result<Result<(), ErrorCode>, WireError> {
     let last = match outcome {
-        Outcome::Reply(reply) => reply,
-        Outcome::Listing(mut pages) => loop {
+        RequestOutcome::Reply(reply) => reply,
+        RequestOutcome::Listing(mut pages) => loop {
             match pages.next(serving) {
                 Ok(Some(page)) => connection.queue_reply(&Reply::Entries(page)),
                 Ok(None) => break Reply::Done { mark: serving.mark() },
@@ -33,23 +33,23 @@ pub fn send(
             }
             connection.flush()?;
         },
-        Outcome::Content(content) => {
+        RequestOutcome::Content(content) => {
             // One at a time: so the number of those who have it doubles, and not all comes from the one that took the put.
             let large = session.peer && content.header.size >= relais_cluster::LARGE;
-            if large && !serving.board.begin_large(serving.worker) {
+            if large && !serving.scoreboard.begin_large_transfer(serving.worker) {
                 connection.queue_reply(&Reply::Error(Refusal::new(
                     ErrorCode::Busy,
                     "this slave is sending large content already",
                 )));
                 return Ok(Err(ErrorCode::Busy));
             }
-            let _place = large.then(|| Large(serving));
+            let _slot = large.then(|| LargeTransferSlot(serving));
             match send_content(connection, (serving, session), &content, moved)? {
                 Ok(digest) => Reply::End { digest },
                 Err(refusal) => Reply::Error(refusal),
             }
         }
-        Outcome::Upload(_) | Outcome::Change(_) => Reply::Error(Refusal::new(
+        RequestOutcome::Upload(_) | RequestOutcome::Change(_) => Reply::Error(Refusal::new(
             ErrorCode::Unsupported,
             "this server does not know the request",
         )),
@@ -57,7 +57,7 @@ pub fn send(
     Ok(match last {
         Reply::Error(refusal) => {
             let code = refusal.code;
-            connection.queue_reply(&Reply::Error(session.in_own_words(refusal)));
+            connection.queue_reply(&Reply::Error(session.as_user_sees(refusal)));
             Err(code)
         }
         last => {
@@ -68,22 +68,22 @@ pub fn send(
 }
 
 /// The place for sending large content, until it is sent.
-struct Large<'a>(&'a Serving);
+struct LargeTransferSlot<'a>(&'a ServingContext);
 
-impl Drop for Large<'_> {
+impl Drop for LargeTransferSlot<'_> {
     fn drop(&mut self) {
-        self.0.board.end_large(self.0.worker);
+        self.0.scoreboard.end_large_transfer(self.0.worker);
     }
 }
 
 /// Sends header and blocks; what comes last is the caller's to send.
 fn send_content(
     connection: &mut Connection,
-    (serving, session): (&Serving, &Session),
-    content: &Content,
+    (serving, session): (&ServingContext, &Session),
+    content: &FileContent,
     moved: &mut u64,
 ) -> io::Result<Result<Digest, Refusal>> {
-    let Content { file, path, header } = content;
+    let FileContent { file, path, header } = content;
     connection.queue_reply(&Reply::ContentHeader(header.clone()));
     let span = Span { offset: header.offset, length: header.length, block_size: header.block_size };
     // A digest that is not known yet is computed on the way where all of the content goes by.
@@ -104,7 +104,7 @@ fn send_content(
     match sent {
         Sent::Whole => {}
         Sent::Short => return Ok(Err(requests::changed(path))),
-        Sent::Unreadable(e) => return Ok(Err(Serving::storage(path, &e))),
+        Sent::Unreadable(e) => return Ok(Err(ServingContext::storage(path, &e))),
     }
     let digest = match (header.digest, hasher) {
         (Some(digest), _) => digest,
@@ -124,10 +124,15 @@ fn send_content(
 /// The digest of content whose beginning did not go by; it may have become known meanwhile.
 fn late_digest(
     connection: &mut Connection,
-    (serving, session): (&Serving, &Session),
+    (serving, session): (&ServingContext, &Session),
     path: &TreePath,
     file: &OpenFile,
 ) -> Result<Digest, Refusal> {
     let facts = serving.facts(path, &file.meta)?;
-    requests::digest_of(&facts, path, file, &mut Ticker::hashing(connection, serving, session))
+    requests::digest_of(
+        &facts,
+        path,
+        file,
+        &mut SessionKeepAlive::hashing(connection, serving, session),
+    )
 }

@@ -1,4 +1,4 @@
-//! The front door of a session: reads requests one after another, and turns outcomes into frames.
+//! The front handler of a session: reads requests one after another, and turns outcomes into frames.
 //!
 //! Answers go out in the order of the requests. A change may be on its way to the disk while the next request is
 //! read; whatever is no change waits until all changes before it are answered.
@@ -13,33 +13,35 @@ use relais_proto::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::intake::{Intake, Taken};
-use super::pending::{Answered, Pending};
+use super::pending_changes::{CommittedChange, PendingChanges};
 use super::send::send;
+use super::upload_receiver::{ReceivedUpload, UploadReceiver};
 use crate::changes::{Done, Proposal};
 use crate::hash_turns::{HashTurns, Turn};
 use crate::owner::Owner;
-use crate::requests::{self, Context, Outcome, Patience, SMALL, Upload, account_tag};
-use crate::serving::{Serving, Session};
-use crate::transfers::{Begun, Notes};
+use crate::requests::{
+    self, KeepAlive, RequestContext, RequestOutcome, SMALL, Upload, account_tag,
+};
+use crate::serving::{ServingContext, Session};
+use crate::transfers::{TransferRecord, TransferRecorder};
 
 /// Answers kept back while more requests lie ready, in bytes.
-const HELD_BACK: usize = 64 * 1024;
+const MAX_HELD_BYTES: usize = 64 * 1024;
 /// Answers are kept back for at most this long while an upload comes in.
-const HELD_FOR: Duration = Duration::from_millis(100);
+const MAX_HELD_TIME: Duration = Duration::from_millis(100);
 /// How long a session waits for what its client has seen.
-const BEHIND: Duration = Duration::from_secs(5);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between two looks whether it has come.
-const LOOK: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// A slave that has not reached its master for so long says so.
-const ALONE: Duration = Duration::from_secs(2);
+const REPORT_DISCONNECTED_AFTER: Duration = Duration::from_secs(2);
 /// Types of frames from this one on are those of cluster links, or of servers.
 const FIRST_OF_LINKS: u8 = 0x40;
 /// How long a peer that was refused may take to read why.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves one session until either side ends it.
-pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
+pub fn serve(mut connection: Connection, session: &Session, serving: &ServingContext) {
     connection.set_limits(ReadLimits::SESSION);
     let mark = serving.mark();
     connection.queue_reply(&Reply::Opened {
@@ -48,27 +50,28 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
         writable: session.writable,
     });
     let peer = connection.peer();
-    let notes = Notes::new(serving.transfers.as_deref(), session, peer, serving.slave_id);
-    let mut door = Door {
+    let recorder =
+        TransferRecorder::new(serving.transfers.as_deref(), session, peer, serving.slave_id);
+    let mut handler = SessionHandler {
         connection,
         session,
         serving,
-        pending: Pending::new(serving, &session.owner),
-        intake: Intake::default(),
+        pending: PendingChanges::new(serving, &session.owner),
+        receiver: UploadReceiver::default(),
         seen: session.mark,
         alone: None,
         over: false,
         cut: false,
-        notes,
+        recorder,
     };
-    match door.answer_all() {
-        Ok(()) if door.over => {
-            info!("{peer}: the session of {} is ended by the slave", door.session.name());
-            door.connection.close_gently(LAST_WORDS);
+    match handler.answer_all() {
+        Ok(()) if handler.over => {
+            info!("{peer}: the session of {} is ended by the slave", handler.session.name());
+            handler.connection.close_gently(CLOSE_TIMEOUT);
         }
         Ok(()) => debug!("{peer}: the client closed the session"),
         Err(WireError::Io(e)) if e.kind() == io::ErrorKind::TimedOut => {
-            let may_tell = !door.cut && door.connection.output().is_empty();
+            let may_tell = !handler.cut && handler.connection.output().is_empty();
             static TIMED_OUT: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = TIMED_OUT.turn(Instant::now()) {
                 info!("{peer}: the session timed out: {e}{more}");
@@ -76,8 +79,8 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
             // Within an answer the client would take it for a part of that.
             if may_tell {
                 let refusal = Refusal::new(ErrorCode::TimedOut, e.to_string());
-                door.connection.queue_reply(&Reply::Error(refusal));
-                door.connection.close_gently(LAST_WORDS);
+                handler.connection.queue_reply(&Reply::Error(refusal));
+                handler.connection.close_gently(CLOSE_TIMEOUT);
             }
         }
         Err(WireError::Io(e)) => debug!("{peer}: the session was cut: {e}"),
@@ -86,19 +89,20 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &Serving) {
             if let Some(more) = BROKEN.turn(Instant::now()) {
                 info!("{peer}: {error}{more}");
             }
-            door.connection
+            handler
+                .connection
                 .queue_reply(&Reply::Error(Refusal::new(ErrorCode::BadRequest, error.to_string())));
-            door.connection.close_gently(LAST_WORDS);
+            handler.connection.close_gently(CLOSE_TIMEOUT);
         }
     }
 }
 
-struct Door<'a> {
+struct SessionHandler<'a> {
     connection: Connection,
     session: &'a Session,
-    serving: &'a Serving,
-    pending: Pending<'a>,
-    intake: Intake,
+    serving: &'a ServingContext,
+    pending: PendingChanges<'a>,
+    receiver: UploadReceiver,
     /// The highest change that the client has seen: every answer has it in it.
     seen: Lsn,
     /// For how long the master was not reached when the client was last told.
@@ -108,11 +112,11 @@ struct Door<'a> {
     /// Whether an answer broke off within a frame, or may have.
     cut: bool,
     /// What is noted in the transfer log.
-    notes: Notes<'a>,
+    recorder: TransferRecorder<'a>,
 }
 
 /// Sends `Wait` for each second that an answer takes, and waits for the session's turns to hash something.
-pub struct Ticker<'a> {
+pub struct SessionKeepAlive<'a> {
     connection: &'a mut Connection,
     since: Instant,
     hashing: Option<(&'a HashTurns, &'a Owner)>,
@@ -120,16 +124,16 @@ pub struct Ticker<'a> {
     turn: Option<Turn>,
 }
 
-impl<'a> Ticker<'a> {
+impl<'a> SessionKeepAlive<'a> {
     /// The answer begins to take its time now.
     pub fn new(connection: &'a mut Connection) -> Self {
         Self { connection, since: Instant::now(), hashing: None, turn: None }
     }
 
-    /// The same, where something may have to be hashed for the answer: each [`Patience::still`] for that waits for a turn.
+    /// The same, where something may have to be hashed for the answer: each [`KeepAlive::send_keepalive`] for that waits for a turn.
     pub fn hashing(
         connection: &'a mut Connection,
-        serving: &'a Serving,
+        serving: &'a ServingContext,
         session: &'a Session,
     ) -> Self {
         let hashing = Some((&serving.hash_turns, &session.owner));
@@ -137,8 +141,8 @@ impl<'a> Ticker<'a> {
     }
 }
 
-impl Patience for Ticker<'_> {
-    fn still(&mut self, reason: WaitReason) -> io::Result<()> {
+impl KeepAlive for SessionKeepAlive<'_> {
+    fn send_keepalive(&mut self, reason: WaitReason) -> io::Result<()> {
         // Others have their turn meanwhile, also while the client does not read.
         self.turn = None;
         let Self { connection, since, hashing, turn } = self;
@@ -170,7 +174,7 @@ fn has_gone(connection: &Connection) -> io::Result<()> {
 }
 
 /// Whether the answer to a request may come while further ones are read: a change that needs no look at the folder first.
-fn goes_ahead(request: &Request) -> bool {
+fn is_pipelined(request: &Request) -> bool {
     match request {
         Request::MakeFolder { .. } | Request::Remove { .. } | Request::Move { .. } => true,
         Request::Put(put) => put.size.is_some_and(|size| size <= SMALL),
@@ -178,11 +182,11 @@ fn goes_ahead(request: &Request) -> bool {
     }
 }
 
-impl Door<'_> {
+impl SessionHandler<'_> {
     fn answer_all(&mut self) -> Result<(), WireError> {
         loop {
             self.take_answers();
-            if !self.connection.has_input() || self.connection.output().len() > HELD_BACK {
+            if !self.connection.has_input() || self.connection.output().len() > MAX_HELD_BYTES {
                 self.connection.flush()?;
             }
             if !self.connection.has_input()
@@ -192,7 +196,7 @@ impl Door<'_> {
                 continue;
             }
             if !self.connection.has_input() && self.pending.is_empty() {
-                self.intake.rest();
+                self.receiver.free_buffer();
             }
             let header = match self.connection.read_header() {
                 Ok(Some(header)) => header,
@@ -212,7 +216,7 @@ impl Door<'_> {
                 // The frame was whole: what follows it can be answered.
                 Err(WireError::Name(e)) => {
                     let refusal = Refusal::new(ErrorCode::BadName, e.to_string());
-                    self.notes.unread(header.kind, refusal.code);
+                    self.recorder.unreadable(header.kind, refusal.code);
                     self.refuse_frame(header.kind, refusal)?;
                     continue;
                 }
@@ -222,22 +226,24 @@ impl Door<'_> {
                 self.seen = self.seen.max(mark);
                 continue;
             }
-            if !goes_ahead(&request) {
-                self.settle()?;
+            if !is_pipelined(&request) {
+                self.drain_pending()?;
             }
-            self.tell_alone();
-            let begun = self.notes.begin(&request);
-            let away = self.keep_away();
-            if let Some(refusal) = &away {
-                self.notes.end(begun.as_ref(), Err(refusal.code));
+            self.report_disconnected();
+            let record = self.recorder.begin(&request);
+            let refused = self.check_admission();
+            if let Some(refusal) = &refused {
+                self.recorder.end(record.as_ref(), Err(refusal.code));
             }
-            match away {
-                Some(refusal) if refusal.code == ErrorCode::BadTicket => self.turn_away(refusal)?,
+            match refused {
+                Some(refusal) if refusal.code == ErrorCode::BadTicket => {
+                    self.refuse_and_close(refusal)?
+                }
                 Some(refusal) if matches!(request, Request::Put(_)) => {
                     self.refuse_upload(refusal)?
                 }
                 Some(refusal) => self.refuse(refusal)?,
-                None => self.answer(request, begun)?,
+                None => self.answer(request, record)?,
             }
             if self.over {
                 return Ok(());
@@ -246,8 +252,12 @@ impl Door<'_> {
     }
 
     /// Tells the client, once, that the master is not reached.
-    fn tell_alone(&mut self) {
-        let alone = self.serving.board.alone().filter(|alone| *alone >= ALONE);
+    fn report_disconnected(&mut self) {
+        let alone = self
+            .serving
+            .scoreboard
+            .disconnected_for()
+            .filter(|alone| *alone >= REPORT_DISCONNECTED_AFTER);
         if let Some(alone) = alone
             && self.alone.is_none_or(|told| alone < told)
         {
@@ -259,34 +269,34 @@ impl Door<'_> {
     }
 
     /// Waits until this slave has what the client has seen. Why the request is refused where it has not, or gets no requests any more.
-    fn keep_away(&mut self) -> Option<Refusal> {
-        let board = &self.serving.board;
-        if let Err(refusal) = self.session.check(board) {
+    fn check_admission(&mut self) -> Option<Refusal> {
+        let scoreboard = &self.serving.scoreboard;
+        if let Err(refusal) = self.session.check(scoreboard) {
             return Some(refusal);
         }
-        if board.is_draining() && !self.session.peer {
+        if scoreboard.is_draining() && !self.session.peer {
             return Some(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
         }
         // Before the first change there is nothing to be seen.
         if !self.serving.follows
-            || self.seen <= board.mark()
+            || self.seen <= scoreboard.applied_lsn()
             || self.seen == (Lsn { epoch: 1, number: 0 })
         {
             return None;
         }
         let began = Instant::now();
-        let mut ticker = Ticker::new(&mut self.connection);
-        while self.seen > board.mark() {
-            if began.elapsed() >= BEHIND || self.serving.is_stopping() {
+        let mut keepalive = SessionKeepAlive::new(&mut self.connection);
+        while self.seen > scoreboard.applied_lsn() {
+            if began.elapsed() >= CATCH_UP_TIMEOUT || self.serving.is_stopping() {
                 let message = format!(
                     "this slave has change {}, and change {} was seen elsewhere",
-                    board.mark(),
+                    scoreboard.applied_lsn(),
                     self.seen
                 );
                 return Some(Refusal::new(ErrorCode::Behind, message));
             }
-            std::thread::sleep(LOOK);
-            if ticker.still(WaitReason::CatchingUp).is_err() {
+            std::thread::sleep(POLL_INTERVAL);
+            if keepalive.send_keepalive(WaitReason::CatchingUp).is_err() {
                 return Some(Refusal::new(ErrorCode::Cut, "the client has gone"));
             }
         }
@@ -306,7 +316,11 @@ impl Door<'_> {
         }
     }
 
-    fn answer(&mut self, request: Request, mut begun: Option<Begun>) -> Result<(), WireError> {
+    fn answer(
+        &mut self,
+        request: Request,
+        mut record: Option<TransferRecord>,
+    ) -> Result<(), WireError> {
         let is_upload = matches!(request, Request::Put(_));
         // Each has its place, which is not here.
         if matches!(
@@ -317,42 +331,48 @@ impl Door<'_> {
         }
         if is_upload
             && !self.pending.is_empty()
-            && self.serving.board.uploads().is_crowded(account_tag(&self.session.user))
+            && self.serving.scoreboard.uploads().is_crowded(account_tag(&self.session.user))
         {
-            self.settle()?;
+            self.drain_pending()?;
         }
         let handled = {
-            let mut ticker = Ticker::hashing(&mut self.connection, self.serving, self.session);
+            let mut keepalive =
+                SessionKeepAlive::hashing(&mut self.connection, self.serving, self.session);
             let (serving, session) = (self.serving, self.session);
-            requests::handle(&mut Context { serving, session, patience: &mut ticker }, request)
+            requests::handle(
+                &mut RequestContext { serving, session, keepalive: &mut keepalive },
+                request,
+            )
         };
         match handled {
-            Ok(Outcome::Change(proposal)) => self.submit(&proposal, begun),
-            Ok(Outcome::Upload(upload)) => {
+            Ok(RequestOutcome::Change(proposal)) => self.submit(&proposal, record),
+            Ok(RequestOutcome::Upload(upload)) => {
                 match self
-                    .take_in(*upload)
-                    .inspect_err(|_| self.notes.end(begun.as_ref(), Err(ErrorCode::Cut)))?
+                    .receive_upload(*upload)
+                    .inspect_err(|_| self.recorder.end(record.as_ref(), Err(ErrorCode::Cut)))?
                 {
-                    Taken::Whole(proposal) => match self.session.check(&self.serving.board) {
-                        Ok(()) => {
-                            if let (Some(begun), Change::Put { size, .. }) =
-                                (&mut begun, &proposal.change)
-                            {
-                                begun.set_bytes(*size);
+                    ReceivedUpload::Whole(proposal) => {
+                        match self.session.check(&self.serving.scoreboard) {
+                            Ok(()) => {
+                                if let (Some(record), Change::Put { size, .. }) =
+                                    (&mut record, &proposal.change)
+                                {
+                                    record.set_bytes(*size);
+                                }
+                                self.submit(&proposal, record)
                             }
-                            self.submit(&proposal, begun)
-                        }
-                        // It took its time, and the user is not who may do this any more.
-                        Err(refusal) => {
-                            if let Some(staged) = &proposal.staged {
-                                self.serving.discard_upload(staged);
+                            // It took its time, and the user is not who may do this any more.
+                            Err(refusal) => {
+                                if let Some(staged) = &proposal.staged {
+                                    self.serving.discard_upload(staged);
+                                }
+                                self.recorder.end(record.as_ref(), Err(refusal.code));
+                                self.refuse_and_close(refusal)
                             }
-                            self.notes.end(begun.as_ref(), Err(refusal.code));
-                            self.turn_away(refusal)
                         }
-                    },
-                    Taken::Refused { refusal, ended } => {
-                        self.notes.end(begun.as_ref(), Err(refusal.code));
+                    }
+                    ReceivedUpload::Refused { refusal, ended } => {
+                        self.recorder.end(record.as_ref(), Err(refusal.code));
                         if ended { self.refuse(refusal) } else { self.refuse_upload(refusal) }
                     }
                 }
@@ -361,18 +381,18 @@ impl Door<'_> {
                 let mut moved = 0;
                 let sent =
                     send(&mut self.connection, self.serving, self.session, outcome, &mut moved);
-                begun.iter_mut().for_each(|begun| begun.set_bytes(moved));
+                record.iter_mut().for_each(|record| record.set_bytes(moved));
                 self.cut = sent.is_err();
                 let result = sent.as_ref().map_or(Err(ErrorCode::Cut), |sent| *sent);
-                self.notes.end(begun.as_ref(), result);
+                self.recorder.end(record.as_ref(), result);
                 sent.map(drop)
             }
             Err(refusal) => {
-                self.notes.end(begun.as_ref(), Err(refusal.code));
+                self.recorder.end(record.as_ref(), Err(refusal.code));
                 match refusal.code {
                     _ if is_upload => self.refuse_upload(refusal),
                     // The client goes on at another slave.
-                    ErrorCode::TimedOut => self.turn_away(refusal),
+                    ErrorCode::TimedOut => self.refuse_and_close(refusal),
                     _ => self.refuse(refusal),
                 }
             }
@@ -380,7 +400,7 @@ impl Door<'_> {
     }
 
     /// Refuses a request and all that may follow.
-    fn turn_away(&mut self, refusal: Refusal) -> Result<(), WireError> {
+    fn refuse_and_close(&mut self, refusal: Refusal) -> Result<(), WireError> {
         self.over = true;
         self.refuse(refusal)?;
         Ok(self.connection.flush()?)
@@ -388,8 +408,8 @@ impl Door<'_> {
 
     /// Refuses a request, behind the answers that come before.
     fn refuse(&mut self, refusal: Refusal) -> Result<(), WireError> {
-        self.settle()?;
-        self.connection.queue_reply(&Reply::Error(self.session.in_own_words(refusal)));
+        self.drain_pending()?;
+        self.connection.queue_reply(&Reply::Error(self.session.as_user_sees(refusal)));
         Ok(())
     }
 
@@ -397,20 +417,24 @@ impl Door<'_> {
     fn refuse_upload(&mut self, refusal: Refusal) -> Result<(), WireError> {
         self.refuse(refusal)?;
         self.connection.flush()?;
-        self.intake.drop_rest(&mut self.connection)
+        self.receiver.discard_rest(&mut self.connection)
     }
 
-    fn submit(&mut self, proposal: &Proposal, begun: Option<Begun>) -> Result<(), WireError> {
+    fn submit(
+        &mut self,
+        proposal: &Proposal,
+        record: Option<TransferRecord>,
+    ) -> Result<(), WireError> {
         loop {
-            let mut ticker = Ticker::new(&mut self.connection);
-            match self.pending.submit(proposal, &mut ticker) {
+            let mut keepalive = SessionKeepAlive::new(&mut self.connection);
+            match self.pending.submit(proposal, &mut keepalive) {
                 Ok(true) => {
-                    self.notes.submitted(begun);
+                    self.recorder.submitted(record);
                     return Ok(());
                 }
                 Ok(false) => self.wait_for_answer()?,
                 Err(refusal) => {
-                    self.notes.end(begun.as_ref(), Err(refusal.code));
+                    self.recorder.end(record.as_ref(), Err(refusal.code));
                     return self.refuse(refusal);
                 }
             }
@@ -421,16 +445,16 @@ impl Door<'_> {
     /// Takes an upload in. Its client may have sent everything long ago and be waiting, while a slow line still brings it: so what is
     /// answered goes out in between, and a sign of life in each second in which some of it came: a client whose bytes do not
     /// arrive any more is not kept waiting.
-    fn take_in(&mut self, upload: Upload) -> Result<Taken, WireError> {
-        let (pending, notes, serving) = (&mut self.pending, &mut self.notes, self.serving);
+    fn receive_upload(&mut self, upload: Upload) -> Result<ReceivedUpload, WireError> {
+        let (pending, recorder, serving) = (&mut self.pending, &mut self.recorder, self.serving);
         let session = self.session;
         let mut told = Instant::now();
-        self.intake.take(&mut self.connection, (serving, session), upload, &mut |connection| {
+        self.receiver.receive(&mut self.connection, (serving, session), upload, &mut |connection| {
             let since = Instant::now();
             // It is called each time that something has come.
             let mut moved = true;
             loop {
-                take_answers(connection, pending, notes, serving);
+                take_answers(connection, pending, recorder, serving);
                 let stream = connection.stream().clone();
                 let mut fds = vec![PollFd::new(&*stream, PollFlags::IN)];
                 fds.extend(
@@ -443,7 +467,7 @@ impl Door<'_> {
                 }
                 if silent
                     || !connection.output().is_empty()
-                        && (!more_lies_ready || told.elapsed() >= HELD_FOR)
+                        && (!more_lies_ready || told.elapsed() >= MAX_HELD_TIME)
                 {
                     connection.flush()?;
                     told = Instant::now();
@@ -465,11 +489,11 @@ impl Door<'_> {
 
     /// Queues the answers that have come.
     fn take_answers(&mut self) {
-        take_answers(&mut self.connection, &mut self.pending, &mut self.notes, self.serving);
+        take_answers(&mut self.connection, &mut self.pending, &mut self.recorder, self.serving);
     }
 
     /// Waits until every change is answered.
-    fn settle(&mut self) -> Result<(), WireError> {
+    fn drain_pending(&mut self) -> Result<(), WireError> {
         self.take_answers();
         while !self.pending.is_empty() {
             self.connection.flush()?;
@@ -481,7 +505,7 @@ impl Door<'_> {
 
     /// The client sends nothing more: what it has asked for is still made, and answered if it reads on.
     fn finish_pending(&mut self) -> Result<(), WireError> {
-        self.settle()?;
+        self.drain_pending()?;
         Ok(self.connection.flush()?)
     }
 
@@ -497,7 +521,7 @@ impl Door<'_> {
         if fds[0].revents().is_empty() {
             has_gone(&self.connection)?;
         }
-        self.tell_waiting(waited)
+        self.send_wait_after_timeout(waited)
     }
 
     /// Waits for an answer or a request; whether it is a request that came first.
@@ -510,12 +534,12 @@ impl Door<'_> {
         ];
         let waited = wait(&mut fds)?;
         let request = !fds[0].revents().is_empty();
-        self.tell_waiting(waited)?;
+        self.send_wait_after_timeout(waited)?;
         Ok(request)
     }
 
     /// A second has gone by without an answer.
-    fn tell_waiting(&mut self, came: bool) -> Result<(), WireError> {
+    fn send_wait_after_timeout(&mut self, came: bool) -> Result<(), WireError> {
         if !came {
             self.connection.queue_reply(&Reply::Wait(WaitReason::Storing));
             self.connection.flush()?;
@@ -526,14 +550,14 @@ impl Door<'_> {
 
 fn take_answers(
     connection: &mut Connection,
-    pending: &mut Pending<'_>,
-    notes: &mut Notes<'_>,
-    serving: &Serving,
+    pending: &mut PendingChanges<'_>,
+    recorder: &mut TransferRecorder<'_>,
+    serving: &ServingContext,
 ) {
     loop {
-        let Some(answer) = pending.answer(&mut Ticker::new(connection)) else { return };
-        notes.answered(answer.as_ref().map(|_| ()).map_err(|refusal| refusal.code));
-        let answer = answer.map_err(|refusal| notes.session().in_own_words(refusal));
+        let Some(answer) = pending.answer(&mut SessionKeepAlive::new(connection)) else { return };
+        recorder.answered(answer.as_ref().map(|_| ()).map_err(|refusal| refusal.code));
+        let answer = answer.map_err(|refusal| recorder.session().as_user_sees(refusal));
         connection.queue_reply(&reply_to(answer, serving));
     }
 }
@@ -551,9 +575,9 @@ fn wait_at_most(fds: &mut [PollFd<'_>], time: Duration) -> io::Result<bool> {
     }
 }
 
-fn reply_to(answer: Result<Answered, Refusal>, serving: &Serving) -> Reply {
+fn reply_to(answer: Result<CommittedChange, Refusal>, serving: &ServingContext) -> Reply {
     match answer {
-        Ok(Answered { done: Done { version, copies, digest, .. }, current }) => {
+        Ok(CommittedChange { done: Done { version, copies, digest, .. }, current }) => {
             let mark = serving.mark().max(version);
             Reply::Committed { version, copies, mark, digest, current }
         }

@@ -76,7 +76,7 @@ impl Follower {
         let result =
             take_over(&mut steps, store, listing, &branch, &mut refused).and_then(|offered| {
                 steps.sync()?;
-                announce(&self.board, standing.applied);
+                announce(&self.scoreboard, standing.applied);
                 store.replace_ids(&listing.ids)?;
                 store.set_timelines(&listing.timelines)?;
                 store.set_standing(standing)?;
@@ -95,7 +95,7 @@ impl Follower {
             }
         };
         self.litter |= steps.settle();
-        self.board.set_mark(standing.applied);
+        self.scoreboard.set_applied_lsn(standing.applied);
         self.finds.offer_branch(offered);
         events.extend(refused.puts.iter().map(|put| Event::Refused { put: *put, retry: false }));
         events.push_back(Event::Adopted { lacks: store.lacking()? });

@@ -75,7 +75,7 @@ impl Follower {
                 })
                 .and_then(|()| steps.sync())
                 .and_then(|()| {
-                    announce(&self.board, standing.applied);
+                    announce(&self.scoreboard, standing.applied);
                     store.set_standing(standing)?;
                     Ok(store.commit()?)
                 });
@@ -106,7 +106,7 @@ impl Follower {
             matches!(told.numbered.change, Change::Remove { .. } | Change::Move { .. })
         };
         self.litter |= changes.iter().any(removes);
-        self.board.set_mark(standing.applied);
+        self.scoreboard.set_applied_lsn(standing.applied);
         for id in &out.used {
             self.staged.remove(id);
             self.checked.remove(id);
@@ -132,13 +132,13 @@ impl Follower {
             .map(|told| told.numbered.id)
             .filter(|id| !self.staged.contains_key(id))
             .collect();
-        for name in self.board.uploads().of_ids(&made) {
+        for name in self.scoreboard.uploads().of_ids(&made) {
             self.staging.discard(&name.sealed());
             // What a connection still writes is locked.
             if self.staging.reopen(&name).is_ok() {
                 self.staging.discard(&name);
             }
-            self.board.uploads().settle(&name, &self.staging);
+            self.scoreboard.uploads().settle(&name, &self.staging);
         }
     }
 

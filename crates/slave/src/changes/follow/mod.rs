@@ -37,10 +37,10 @@ use super::channel::Desk;
 use super::counter::Counter;
 use super::door::Door;
 use super::{Answer, Commit, Done};
-use crate::board::Board;
 use crate::catalogue::{CatalogueError, Scanner, Store, WatchMode};
-use crate::replicator::fetch::Fetchers;
-use crate::replicator::post::{Inbound, Office, Taken};
+use crate::replicator::fetch::FetchPool;
+use crate::replicator::mailbox::{IdConflict, LinkEvent, LinkMailbox};
+use crate::scoreboard::Scoreboard;
 use crate::staging::{StagedName, Staging};
 
 /// Time between two looks at what may have become due.
@@ -55,15 +55,15 @@ pub struct Parts {
     /// Which folder.
     pub folder: FolderId,
     /// What the processes share.
-    pub board: Arc<Board>,
+    pub scoreboard: Arc<Scoreboard>,
     /// Where sessions bring their changes.
     pub desk: Arc<Desk>,
     /// The way to the master.
-    pub office: Office,
+    pub mailbox: LinkMailbox,
     /// What came over it before.
-    pub backlog: Vec<Inbound>,
+    pub backlog: Vec<LinkEvent>,
     /// Those who fetch content.
-    pub fetchers: Fetchers,
+    pub fetch_pool: FetchPool,
     /// Whether removals by hand become changes.
     pub watch: WatchMode,
     /// What the keeper's lock says, for whoever asks whether this keeper vouches for something.
@@ -75,15 +75,15 @@ pub struct Follower {
     root: Folder,
     staging: Staging,
     aside: Aside,
-    board: Arc<Board>,
+    scoreboard: Arc<Scoreboard>,
     counter: Counter,
     answers: Answers,
     replica: Replica,
     /// All that the replica is given and does, where somebody wants that.
     tape: Recording<ReplicaRecorder>,
-    office: Office,
-    backlog: Vec<Inbound>,
-    fetchers: Fetchers,
+    mailbox: LinkMailbox,
+    backlog: Vec<LinkEvent>,
+    fetch_pool: FetchPool,
     started: Instant,
     ticked: Instant,
     /// The link that is there, by its number.
@@ -108,7 +108,7 @@ pub struct Follower {
     scrub_wanted: Option<u64>,
     retries: Retries,
     /// Whether the master says that another slave has joined with our folder.
-    taken: Taken,
+    id_conflict: IdConflict,
     /// Whether content that was fetched could not be stored, and none since.
     cannot_store: bool,
     folder: FolderId,
@@ -127,8 +127,18 @@ impl Follower {
     /// # Errors
     /// Those of the folder and the catalogue.
     pub fn new(parts: Parts, store: &Store) -> Result<Self, CatalogueError> {
-        let Parts { root, slave, folder, board, desk, office, backlog, fetchers, watch, mark } =
-            parts;
+        let Parts {
+            root,
+            slave,
+            folder,
+            scoreboard,
+            desk,
+            mailbox,
+            backlog,
+            fetch_pool,
+            watch,
+            mark,
+        } = parts;
         let (staging, door) = (Staging::open(&root)?, Door::open(&root)?);
         let mut aside = Aside::open(&root)?;
         let mut staged = HashMap::new();
@@ -145,8 +155,8 @@ impl Follower {
             }
         }
         let standing = store.standing()?;
-        board.announce(standing.applied);
-        board.set_mark(standing.applied);
+        scoreboard.set_visible_lsn(standing.applied);
+        scoreboard.set_applied_lsn(standing.applied);
         let (lacks, ids) = (store.lacking()?, staged.keys().copied().collect());
         let tape = Recording::start(&format!("slave-{slave}"), |to| {
             ReplicaRecorder::begin(slave, folder, &standing, &lacks, &ids, to)
@@ -159,14 +169,14 @@ impl Follower {
             aside,
             root,
             staging,
-            board,
+            scoreboard,
             counter: Counter::new(desk, Some(door)),
             answers: Answers::default(),
             replica,
             tape,
-            office,
+            mailbox,
             backlog,
-            fetchers,
+            fetch_pool,
             started: Instant::now(),
             ticked: Instant::now(),
             link: None,
@@ -181,7 +191,7 @@ impl Follower {
             first,
             scrub_wanted: None,
             retries: Retries::default(),
-            taken: Taken::default(),
+            id_conflict: IdConflict::default(),
             cannot_store: false,
             folder,
             watch,
@@ -194,7 +204,7 @@ impl Follower {
 
     /// Can be read when there is something to do.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.counter.fds(self.room() > 0).chain([self.office.as_fd(), self.fetchers.as_fd()])
+        self.counter.fds(self.room() > 0).chain([self.mailbox.as_fd(), self.fetch_pool.as_fd()])
     }
 
     /// When there is something to do though nothing can be read.
@@ -213,9 +223,9 @@ impl Follower {
     /// # Errors
     /// Those of the catalogue and the folder. What was begun is done again.
     pub fn serve(&mut self, scanner: &mut Scanner) -> Result<(), CatalogueError> {
-        self.board.tick_keeper();
+        self.scoreboard.tick_catalog_writer();
         let mut events = VecDeque::from(std::mem::take(&mut self.first));
-        self.take_inbound(&scanner.store, &mut events)?;
+        self.take_link_events(&scanner.store, &mut events)?;
         // Before anything else is taken: what is freed because of this must not be what a session has just staged for the same change.
         let mut run = self.run(std::mem::take(&mut events), &scanner.store);
         if run.is_ok() {
@@ -231,7 +241,7 @@ impl Follower {
         }
         self.tape.flush();
         run?;
-        self.fetchers.keep_parts(|put| self.replica.wants(put));
+        self.fetch_pool.keep_parts(|put| self.replica.wants(put));
         let set_aside = self.aside.take_count();
         if set_aside > 0 {
             scanner.store.count("set-aside", i64::try_from(set_aside).unwrap_or(i64::MAX))?;
@@ -266,19 +276,19 @@ impl Follower {
         match action {
             Action::Send(message) => {
                 if let Some(link) = self.link {
-                    self.office.send(link, message);
+                    self.mailbox.send(link, message);
                 }
             }
             Action::Close(why) => {
                 self.say(format!("the master is not followed: {why}"));
                 if why.code == ErrorCode::Exists {
-                    self.taken.note(&self.board);
+                    self.id_conflict.note(&self.scoreboard);
                 }
                 if self.refused.is_some() || why.code == ErrorCode::Conflict {
                     self.refused.get_or_insert(why);
                 } else if let Some(link) = self.link.take() {
                     self.told = false;
-                    self.office.close(link);
+                    self.mailbox.close(link);
                 }
             }
             Action::Raise(epoch) => store.raise_epoch(epoch)?,
@@ -290,7 +300,7 @@ impl Follower {
             Action::Adopt { listing, standing } => {
                 self.adopt(&listing, &standing, store, events)?
             }
-            Action::Fetch { put, lack, from } => self.fetchers.order(put, lack, from),
+            Action::Fetch { put, lack, from } => self.fetch_pool.order(put, lack, from),
             Action::Place { id, put } => {
                 let mut all = vec![(id, put)];
                 // Many at once share the wait for the disk.
@@ -340,20 +350,20 @@ impl Follower {
         })
     }
 
-    fn take_inbound(
+    fn take_link_events(
         &mut self,
         store: &Store,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogueError> {
         let backlog = std::mem::take(&mut self.backlog);
-        for inbound in backlog.into_iter().chain(self.office.take()) {
-            match inbound {
-                Inbound::Linked(link) => {
+        for event in backlog.into_iter().chain(self.mailbox.take()) {
+            match event {
+                LinkEvent::Linked(link) => {
                     self.link = Some(link);
                     // Its orders have numbers of their own.
                     self.forget_scrub_order();
                 }
-                Inbound::Unlinked => {
+                LinkEvent::Unlinked => {
                     self.link = None;
                     self.refused = None;
                     self.wanted.clear();
@@ -362,9 +372,9 @@ impl Follower {
                         events.push_back(Event::Unlinked);
                     }
                 }
-                Inbound::Heard(message) if self.told => {
+                LinkEvent::Message(message) if self.told => {
                     if matches!(message, ToSlave::Follow { .. } | ToSlave::Compare { .. }) {
-                        self.taken = Taken::default();
+                        self.id_conflict = IdConflict::default();
                     }
                     if let ToSlave::Where { put, holders } = &message {
                         store.set_holders(*put, holders)?;
@@ -378,26 +388,26 @@ impl Follower {
                     events.push_back(Event::Heard(message));
                 }
                 // Of a link that was closed from here.
-                Inbound::Heard(_) => {}
-                Inbound::Marked(mark) => events.push_back(Event::Marked(mark)),
-                Inbound::Peers(peers) => {
+                LinkEvent::Message(_) => {}
+                LinkEvent::MasterLsn(mark) => events.push_back(Event::Marked(mark)),
+                LinkEvent::Peers(peers) => {
                     store.set_peers(&peers)?;
-                    self.fetchers.set_peers(peers);
+                    self.fetch_pool.set_peers(peers);
                 }
-                Inbound::AskTree { query, ids } => self.tell_tree(query, ids, store)?,
-                Inbound::Recovering(epoch) => {
+                LinkEvent::TreeQuery { query, ids } => self.tell_tree(query, ids, store)?,
+                LinkEvent::Recovering(epoch) => {
                     self.refused =
                         Some(Refusal::new(ErrorCode::Conflict, "the cluster is being recovered"));
                     events.push_back(Event::Recovering(epoch));
                 }
-                Inbound::Scrub(order) => self.begin_scrub(order),
-                Inbound::AskPaths { query, list } => {
+                LinkEvent::Scrub(order) => self.begin_scrub(order),
+                LinkEvent::PathQuery { query, list } => {
                     if let Some(link) = self.link {
                         let parts = store.listed(list)?.into_parts(query);
-                        parts.into_iter().for_each(|part| self.office.send_paths(link, part));
+                        parts.into_iter().for_each(|part| self.mailbox.send_paths(link, part));
                     }
                 }
-                Inbound::Retry => store.retry_all_unapplied()?,
+                LinkEvent::Retry => store.retry_all_unapplied()?,
             }
         }
         if self.link.is_some() && !self.told {
@@ -421,7 +431,7 @@ impl Follower {
             timelines,
             last: false,
         };
-        self.office.send_part(link, first);
+        self.mailbox.send_part(link, first);
         let rows = store.numbered()?;
         let mut entries = rows
             .into_iter()
@@ -435,7 +445,7 @@ impl Follower {
             }
             let some = ids.split_off(ids.len().saturating_sub(relais_cluster::PAGE));
             let last = entries.peek().is_none() && ids.is_empty();
-            self.office.send_part(
+            self.mailbox.send_part(
                 link,
                 TreePart { query, entries: part, ids: some, standing, timelines: Vec::new(), last },
             );
@@ -586,8 +596,8 @@ impl Failed {
 }
 
 /// A mark for readers who meet what is about to be noted.
-fn announce(board: &Board, mark: Lsn) {
-    board.announce(mark.max(board.mark()));
+fn announce(scoreboard: &Scoreboard, mark: Lsn) {
+    scoreboard.set_visible_lsn(mark.max(scoreboard.applied_lsn()));
 }
 
 fn rolled_back(store: &Store) {

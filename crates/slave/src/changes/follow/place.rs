@@ -12,7 +12,7 @@ use super::carry::check_free;
 use super::disk::Steps;
 use super::{Failed, Follower, rolled_back};
 use crate::catalogue::{CatalogueError, Store};
-use crate::replicator::fetch::Part;
+use crate::replicator::fetch::FetchedFile;
 use crate::staging::StagedName;
 
 /// What became of content that was to get its name.
@@ -35,7 +35,7 @@ impl Follower {
         store: &Store,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogueError> {
-        let done = self.fetchers.take();
+        let done = self.fetch_pool.take();
         let mut whole = Vec::new();
         for fetched in done {
             match fetched.result {
@@ -81,7 +81,7 @@ impl Follower {
         if placed.contains(&Placed::Settled) && std::mem::take(&mut self.cannot_store) {
             store.set_meta("last-error", "")?;
         }
-        for ((put, from, Part { name, file }), placed) in whole.into_iter().zip(placed) {
+        for ((put, from, FetchedFile { name, file }), placed) in whole.into_iter().zip(placed) {
             if placed == Placed::Refused {
                 self.retries.park(put, name);
                 events.push_back(Event::Refused { put, retry: false });

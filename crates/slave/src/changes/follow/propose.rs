@@ -67,7 +67,7 @@ impl Follower {
             let Proposal { id, change, expect, keep_mode, staged, copies, .. } = proposal;
             // What has no content is on as many disks as the journal.
             let copies = match change {
-                Change::Put { .. } if copies == 0 => self.board.copies(),
+                Change::Put { .. } if copies == 0 => self.scoreboard.copies(),
                 Change::Put { .. } => copies,
                 _ => 0,
             };
@@ -96,7 +96,7 @@ impl Follower {
     fn ask_holders(&mut self, channel: u64, put: Lsn) {
         match self.link.filter(|_| self.told) {
             Some(link) => {
-                self.office.send(link, ToMaster::Want { put });
+                self.mailbox.send(link, ToMaster::Want { put });
                 self.wanted.entry(put).or_default().push(channel);
             }
             None => self.counter.tell_holders(channel, &[]),
@@ -122,7 +122,7 @@ impl Follower {
     /// Frees a staged upload, and its row in the table: the session that was answered before may have found the file still there.
     pub(super) fn discard_upload(&self, staged: &StagedName) {
         self.staging.discard(staged);
-        self.board.uploads().settle(staged, &self.staging);
+        self.scoreboard.uploads().settle(staged, &self.staging);
     }
 
     /// Puts staged content on the disk; for each proposal why that was not possible.

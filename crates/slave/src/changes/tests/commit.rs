@@ -51,7 +51,7 @@ fn each_kind_of_change_is_on_the_disk_and_in_the_catalogue() {
     );
     rig.check_gone("h");
     assert_eq!(rig.staged(), 0);
-    assert_eq!(rig.board.mark(), version(17));
+    assert_eq!(rig.scoreboard.applied_lsn(), version(17));
     assert_eq!(rig.store().applied().unwrap(), Some(version(17)));
 }
 
@@ -214,7 +214,7 @@ fn what_fails_on_the_disk_is_withdrawn_and_the_others_are_made() {
     rig.check_file("f", "new", 5, 5);
     assert_eq!(rig.staged(), 0);
     assert_eq!(
-        rig.board.mark(),
+        rig.scoreboard.applied_lsn(),
         version(8),
         "two of the four are withdrawn by numbers of their own"
     );
@@ -304,7 +304,7 @@ fn sessions_are_served_together_and_those_that_left_are_forgotten() {
         }
         assert_eq!(session.answer().unwrap(), Received::Nothing);
     }
-    assert_eq!(rig.board.mark(), version(300));
+    assert_eq!(rig.scoreboard.applied_lsn(), version(300));
     let before = rig.running.as_ref().unwrap().1.fds().count();
     drop(sessions);
     assert!(!rig.serve().unwrap());

@@ -21,8 +21,8 @@ use super::channel::{Desk, Received, SessionEnd};
 use super::numbering::Numbering;
 use super::view::CatalogueView;
 use super::{Answer, Committer, Memory, Proposal, open_journal};
-use crate::board::Board;
 use crate::catalogue::{CatalogueError, FOLDER, OwnFolder, Store};
+use crate::scoreboard::Scoreboard;
 use crate::staging::{StagedName, Staging};
 
 const ID: FolderId = FolderId([9; 16]);
@@ -76,7 +76,7 @@ struct Rig {
     dir: TempDir,
     root: Folder,
     staging: Staging,
-    board: Arc<Board>,
+    scoreboard: Arc<Scoreboard>,
     desk: Arc<Desk>,
     running: Option<(Store, Committer)>,
     memory: Memory,
@@ -90,15 +90,15 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(FOLDER)).unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        let (desk, board) =
-            (Arc::new(Desk::new().unwrap()), Arc::new(Board::new(1, 1, 1).unwrap()));
+        let (desk, scoreboard) =
+            (Arc::new(Desk::new().unwrap()), Arc::new(Scoreboard::new(1, 1, 1).unwrap()));
         let (staging, session) = (
             Staging::open(&root).unwrap(),
             desk.open(&crate::owner::Owner::from_text("ann")).unwrap(),
         );
         let (running, memory, shorten_from) = (None, Memory::new(), None);
         let mut rig =
-            Self { dir, root, staging, board, desk, running, memory, session, shorten_from };
+            Self { dir, root, staging, scoreboard, desk, running, memory, session, shorten_from };
         rig.start();
         rig
     }
@@ -112,11 +112,11 @@ impl Rig {
         if let Some(bytes) = self.shorten_from {
             numbering.snapshot.shorten_from(bytes);
         }
-        self.board.set_mark(numbering.last());
+        self.scoreboard.set_applied_lsn(numbering.last());
         self.memory = memory;
         let root = self.root.try_clone().unwrap();
         let committer =
-            Committer::new(root, Box::new(numbering), self.board.clone(), self.desk.clone())
+            Committer::new(root, Box::new(numbering), self.scoreboard.clone(), self.desk.clone())
                 .unwrap();
         self.running = Some((store, committer));
     }

@@ -148,7 +148,7 @@ fn somebody_elses_file_in_the_place_is_left_alone_and_the_change_withdrawn() {
     assert_eq!(rig.content("new").as_deref(), Some("theirs"));
     assert_eq!(rig.content("f").as_deref(), Some("edited by them"));
     rig.check_file("g", "ours", 6, 6);
-    assert_eq!((rig.number("f"), rig.board.mark()), (Some(8), version(8)));
+    assert_eq!((rig.number("f"), rig.scoreboard.applied_lsn()), (Some(8), version(8)));
     assert_eq!([4, 5].map(|n| rig.store().commit_of(id(n)).unwrap()), [None, None]);
     assert_eq!(rig.staged(), 2, "asked for again it is there");
     rig.publish("new", "theirs");
@@ -184,7 +184,7 @@ fn what_cannot_be_made_any_more_is_withdrawn_and_keeps_its_content() {
     rig.number_only(&asked);
     fs::remove_dir(rig.host("d")).unwrap();
     rig.start();
-    assert_eq!(rig.board.mark(), version(7));
+    assert_eq!(rig.scoreboard.applied_lsn(), version(7));
     assert_eq!(
         [3, 4, 5].map(|n| rig.store().commit_of(id(n)).unwrap().is_some()),
         [false, false, true]

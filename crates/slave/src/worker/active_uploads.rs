@@ -6,20 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use relais_net::Socket;
 
-use super::pass::Inbox;
+use super::mailbox::WorkerMailbox;
 use crate::staging::StagedName;
 
 /// The uploads of one worker, and the way to the other workers.
-pub struct Uploads {
+pub struct ActiveUploads {
     here: Mutex<HashMap<StagedName, Arc<Socket>>>,
-    inboxes: Arc<Vec<Inbox>>,
+    mailboxes: Arc<Vec<WorkerMailbox>>,
 }
 
-impl Uploads {
+impl ActiveUploads {
     /// None is under way.
     #[must_use]
-    pub fn new(inboxes: Arc<Vec<Inbox>>) -> Self {
-        Self { here: Mutex::default(), inboxes }
+    pub fn new(mailboxes: Arc<Vec<WorkerMailbox>>) -> Self {
+        Self { here: Mutex::default(), mailboxes }
     }
 
     /// An upload is under way on this connection.
@@ -46,7 +46,7 @@ impl Uploads {
     /// Closes the connection of an upload, whichever worker has it.
     pub fn end_everywhere(&self, name: &StagedName) {
         self.end_here(name);
-        self.inboxes.iter().for_each(|inbox| inbox.end_upload(name));
+        self.mailboxes.iter().for_each(|mailbox| mailbox.send_end_upload(name));
     }
 
     fn here(&self) -> MutexGuard<'_, HashMap<StagedName, Arc<Socket>>> {
@@ -72,7 +72,7 @@ mod tests {
         };
         let ((mut first, older), (mut second, newer)) = (pair(), pair());
         let name = StagedName::new(ChangeId([1; 16]), "", &TreePath::new("f").unwrap(), None);
-        let uploads = Uploads::new(Arc::new(vec![Inbox::new().unwrap()]));
+        let uploads = ActiveUploads::new(Arc::new(vec![WorkerMailbox::new().unwrap()]));
         uploads.begin(&name, &older);
         uploads.end_everywhere(&name);
         assert_eq!(first.read(&mut [0]).unwrap(), 0, "its client has come back");

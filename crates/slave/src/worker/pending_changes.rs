@@ -15,36 +15,36 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::changes::channel::{MOST_PENDING, Received, SessionEnd};
 use crate::changes::{Ask, Done, Proposal, no_changes};
 use crate::owner::Owner;
-use crate::requests::{Patience, SCAN_WAIT};
-use crate::serving::Serving;
+use crate::requests::{KeepAlive, SCAN_WAIT};
+use crate::serving::ServingContext;
 use crate::staging::StagedName;
 
 /// How long a change waits for a replicator.
-const NOBODY: Duration = Duration::from_secs(5);
+const REPLICATOR_WAIT: Duration = Duration::from_secs(5);
 /// How long nothing at all may be answered: a replicator that is alive and does nothing, as one that was stopped or whose disk hangs. The
 /// change may be made all the same; whoever asks again by its id learns it.
-const SILENT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same where a put waits for its copies on other disks: the replicator itself gives those up after 30 s, and that is to be heard first.
-const SILENT_FOR_COPIES: Duration = Duration::from_secs(32);
+const ANSWER_TIMEOUT_WITH_COPIES: Duration = Duration::from_secs(32);
 /// Time between two looks while there is no replicator.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The changes of one session that have no answer yet.
-pub struct Pending<'a> {
-    serving: &'a Serving,
+pub struct PendingChanges<'a> {
+    serving: &'a ServingContext,
     owner: &'a Owner,
     channel: Option<SessionEnd>,
     /// Oldest first, to be handed in again.
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<PendingChange>,
     /// Answers that did not come over the channel.
-    failed: VecDeque<Result<Answered, Refusal>>,
+    failed: VecDeque<Result<CommittedChange, Refusal>>,
     /// When the replicator last answered, or was first handed something after that.
     since: Instant,
 }
 
 /// A change that is made, as its client is told of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answered {
+pub struct CommittedChange {
     /// What was made.
     pub done: Done,
     /// Whether the path of a put still has what it has put there.
@@ -52,17 +52,17 @@ pub struct Answered {
 }
 
 /// A change without an answer.
-struct Waiting {
+struct PendingChange {
     bytes: Vec<u8>,
     staged: Option<StagedName>,
     /// Whether its answer waits for other slaves' disks.
     for_copies: bool,
 }
 
-impl<'a> Pending<'a> {
+impl<'a> PendingChanges<'a> {
     /// None yet.
     #[must_use]
-    pub fn new(serving: &'a Serving, owner: &'a Owner) -> Self {
+    pub fn new(serving: &'a ServingContext, owner: &'a Owner) -> Self {
         Self {
             serving,
             owner,
@@ -98,7 +98,7 @@ impl<'a> Pending<'a> {
     pub fn submit(
         &mut self,
         proposal: &Proposal,
-        patience: &mut dyn Patience,
+        keepalive: &mut dyn KeepAlive,
     ) -> Result<bool, Refusal> {
         if self.is_full() {
             return Ok(false);
@@ -107,54 +107,54 @@ impl<'a> Pending<'a> {
         let for_copies = self.waits_for_copies(proposal);
         let staged = proposal.staged.clone();
         if self.channel.is_none() {
-            self.channel = Some(self.open(patience)?);
+            self.channel = Some(self.open(keepalive)?);
         }
         match self.channel.as_ref().map(|channel| channel.propose(&bytes)) {
             Some(Ok(true)) => {
-                self.note_begun();
-                self.waiting.push_back(Waiting { bytes, staged, for_copies });
+                self.start_answer_timer();
+                self.waiting.push_back(PendingChange { bytes, staged, for_copies });
                 Ok(true)
             }
             Some(Ok(false)) if !self.waiting.is_empty() => Ok(false),
             // The replicator has gone while nothing was under way: there may be a new one already.
             Some(Ok(false)) => {
                 self.channel = None;
-                let channel = self.open(patience)?;
-                let handed = channel.propose(&bytes).map_err(|e| broken(&e))?;
+                let channel = self.open(keepalive)?;
+                let handed = channel.propose(&bytes).map_err(|e| channel_failed(&e))?;
                 self.channel = Some(channel);
-                self.note_begun();
-                self.waiting.push_back(Waiting { bytes, staged, for_copies });
-                if handed { Ok(true) } else { Err(self.give_up_last()) }
+                self.start_answer_timer();
+                self.waiting.push_back(PendingChange { bytes, staged, for_copies });
+                if handed { Ok(true) } else { Err(self.drop_last()) }
             }
-            Some(Err(e)) => Err(broken(&e)),
+            Some(Err(e)) => Err(channel_failed(&e)),
             None => Err(no_changes("the replicator is gone")),
         }
     }
 
     fn waits_for_copies(&self, proposal: &Proposal) -> bool {
         let copies =
-            if proposal.copies == 0 { self.serving.board.copies() } else { proposal.copies };
+            if proposal.copies == 0 { self.serving.scoreboard.copies() } else { proposal.copies };
         matches!(proposal.change, Change::Put { .. }) && copies > 1
     }
 
     /// How long nothing may be answered now.
-    fn longest_silence(&self) -> Duration {
+    fn answer_timeout(&self) -> Duration {
         if self.waiting.iter().any(|waiting| waiting.for_copies) {
-            SILENT_FOR_COPIES
+            ANSWER_TIMEOUT_WITH_COPIES
         } else {
-            SILENT
+            ANSWER_TIMEOUT
         }
     }
 
-    fn give_up_last(&mut self) -> Refusal {
+    fn drop_last(&mut self) -> Refusal {
         self.waiting.pop_back();
         no_changes("the replicator is gone")
     }
 
     /// A channel on which a replicator has said hello.
-    fn open(&self, patience: &mut dyn Patience) -> Result<SessionEnd, Refusal> {
+    fn open(&self, keepalive: &mut dyn KeepAlive) -> Result<SessionEnd, Refusal> {
         let began = Instant::now();
-        let mut until = began + NOBODY;
+        let mut until = began + REPLICATOR_WAIT;
         let mut channel = None;
         while Instant::now() < until {
             if self.serving.is_stopping() {
@@ -164,32 +164,40 @@ impl<'a> Pending<'a> {
                 channel = match self.serving.desk.open(self.owner) {
                     Ok(channel) => Some(channel),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
-                    Err(e) => return Err(broken(&e)),
+                    Err(e) => return Err(channel_failed(&e)),
                 };
             }
-            match channel.as_ref().map(SessionEnd::hello).transpose().map_err(|e| broken(&e))? {
+            match channel
+                .as_ref()
+                .map(SessionEnd::hello)
+                .transpose()
+                .map_err(|e| channel_failed(&e))?
+            {
                 Some(Received::Message(())) => {
                     return channel.ok_or_else(|| no_changes("the replicator is gone"));
                 }
                 Some(Received::Gone) => channel = None,
                 Some(Received::Nothing) | None => {}
             }
-            wait(channel.as_ref(), LOOK);
+            wait(channel.as_ref(), POLL_INTERVAL);
             let scanning = self.serving.is_scanning()?;
             if scanning && began.elapsed() < SCAN_WAIT {
                 // Nothing is changed before the folder was read; that may take its time.
-                until = Instant::now() + NOBODY;
+                until = Instant::now() + REPLICATOR_WAIT;
             }
             let reason = if scanning { WaitReason::Scanning } else { WaitReason::Storing };
-            patience
-                .still(reason)
+            keepalive
+                .send_keepalive(reason)
                 .map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
         }
         Err(no_changes("no process of the slave makes changes at the moment"))
     }
 
     /// The answer to the oldest change, if it has come.
-    pub fn answer(&mut self, patience: &mut dyn Patience) -> Option<Result<Answered, Refusal>> {
+    pub fn answer(
+        &mut self,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Option<Result<CommittedChange, Refusal>> {
         if let Some(answer) = self.failed.pop_front() {
             return Some(answer);
         }
@@ -200,10 +208,10 @@ impl<'a> Pending<'a> {
                 if let Some(staged) = waiting.as_ref().and_then(|waiting| waiting.staged.as_ref()) {
                     self.serving.settle_upload(staged);
                 }
-                Some(answer.map(|done| self.answered(done, waiting.as_ref())))
+                Some(answer.map(|done| self.to_committed(done, waiting.as_ref())))
             }
             Ok(Received::Nothing)
-                if !self.waiting.is_empty() && self.since.elapsed() >= self.longest_silence() =>
+                if !self.waiting.is_empty() && self.since.elapsed() >= self.answer_timeout() =>
             {
                 self.fail_all(&no_changes(
                     "whether the change was made is not known yet; ask again",
@@ -213,19 +221,19 @@ impl<'a> Pending<'a> {
             Ok(Received::Nothing) => None,
             Ok(Received::Gone) => {
                 debug!("the replicator has gone");
-                self.hand_in_again(patience);
+                self.resubmit_all(keepalive);
                 self.failed.pop_front()
             }
             Err(e) => {
                 error!("an answer of the replicator is lost: {e}");
-                self.fail_all(&broken(&e));
+                self.fail_all(&channel_failed(&e));
                 self.failed.pop_front()
             }
         }
     }
 
     /// What the client is told of a change that is made.
-    fn answered(&self, done: Done, waiting: Option<&Waiting>) -> Answered {
+    fn to_committed(&self, done: Done, waiting: Option<&PendingChange>) -> CommittedChange {
         let path = || match Ask::from_bytes(&waiting?.bytes) {
             Ok(Ask::Change(Proposal { change: Change::Put { path, .. }, .. })) => Some(path),
             _ => None,
@@ -235,19 +243,19 @@ impl<'a> Pending<'a> {
                 // Where that is not known the client looks for itself.
                 self.serving.is_current(&path, done.version).unwrap_or(false)
             });
-        Answered { done, current }
+        CommittedChange { done, current }
     }
 
     /// Hands everything to the next replicator.
-    fn hand_in_again(&mut self, patience: &mut dyn Patience) {
+    fn resubmit_all(&mut self, keepalive: &mut dyn KeepAlive) {
         self.channel = None;
         if self.waiting.is_empty() {
             return;
         }
-        let handed = self.open(patience).and_then(|channel| {
+        let handed = self.open(keepalive).and_then(|channel| {
             self.waiting
                 .iter()
-                .try_for_each(|waiting| hand_in(&channel, &waiting.bytes, patience))?;
+                .try_for_each(|waiting| submit_one(&channel, &waiting.bytes, keepalive))?;
             Ok(channel)
         });
         match handed {
@@ -260,7 +268,7 @@ impl<'a> Pending<'a> {
     }
 
     /// Something is handed in: where nothing was under way, the silence begins now.
-    fn note_begun(&mut self) {
+    fn start_answer_timer(&mut self) {
         if self.waiting.is_empty() {
             self.since = Instant::now();
         }
@@ -273,21 +281,25 @@ impl<'a> Pending<'a> {
 }
 
 /// Hands one of many proposals in, as soon as there is room for it.
-fn hand_in(channel: &SessionEnd, bytes: &[u8], patience: &mut dyn Patience) -> Result<(), Refusal> {
-    let until = Instant::now() + NOBODY;
-    while !channel.propose(bytes).map_err(|e| broken(&e))? {
+fn submit_one(
+    channel: &SessionEnd,
+    bytes: &[u8],
+    keepalive: &mut dyn KeepAlive,
+) -> Result<(), Refusal> {
+    let until = Instant::now() + REPLICATOR_WAIT;
+    while !channel.propose(bytes).map_err(|e| channel_failed(&e))? {
         if Instant::now() >= until {
             return Err(no_changes("the replicator is gone"));
         }
         std::thread::sleep(Duration::from_millis(1));
-        patience
-            .still(WaitReason::Storing)
+        keepalive
+            .send_keepalive(WaitReason::Storing)
             .map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
     }
     Ok(())
 }
 
-fn broken(error: &io::Error) -> Refusal {
+fn channel_failed(error: &io::Error) -> Refusal {
     error!("the way to the replicator is broken: {error}");
     no_changes("the slave's processes cannot talk to each other")
 }
@@ -305,12 +317,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::board::Board;
     use crate::catalogue::{FOLDER, OwnFolder};
     use crate::changes::Ask;
     use crate::changes::channel::{Desk, ReplicatorEnd};
     use crate::hints::Hints;
-    use crate::serving::Parts;
+    use crate::scoreboard::Scoreboard;
+    use crate::serving::ServingParts;
     use relais_proto::{ChangeId, Expect, FolderId, Lsn, Mode, SlaveId, TreePath};
     use relais_tree::Folder;
 
@@ -322,8 +334,8 @@ mod tests {
         takes: bool,
     }
 
-    impl Patience for Replicator {
-        fn still(&mut self, _: WaitReason) -> io::Result<()> {
+    impl KeepAlive for Replicator {
+        fn send_keepalive(&mut self, _: WaitReason) -> io::Result<()> {
             self.looks += 1;
             if self.takes {
                 while let Some(end) = self.desk.accept()? {
@@ -351,22 +363,22 @@ mod tests {
         }
     }
 
-    fn serving() -> (tempfile::TempDir, Serving, Replicator) {
+    fn serving() -> (tempfile::TempDir, ServingContext, Replicator) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
         let desk = Arc::new(Desk::new().unwrap());
         let folder = Folder::open(dir.path()).unwrap();
-        let parts = Parts {
+        let parts = ServingParts {
             own: OwnFolder::open(&folder).unwrap(),
             folder,
             folder_id: FolderId([1; 16]),
             slave_id: SlaveId([2; 16]),
             block_size: 1024,
             umask: Mode::new(0o022),
-            board: Arc::new(Board::new(1, 1, 1).unwrap()),
+            scoreboard: Arc::new(Scoreboard::new(1, 1, 1).unwrap()),
             hints: Arc::new(Hints::new().unwrap()),
             desk: desk.clone(),
-            inboxes: Arc::default(),
+            mailboxes: Arc::default(),
             read_only: None,
             follows: false,
             worker: 0,
@@ -374,7 +386,7 @@ mod tests {
         };
         (
             dir,
-            Serving::new(parts).unwrap(),
+            ServingContext::new(parts).unwrap(),
             Replicator { desk, ends: Vec::new(), looks: 0, takes: true },
         )
     }
@@ -393,7 +405,7 @@ mod tests {
         }
     }
 
-    fn numbers(pending: &mut Pending<'_>, replicator: &mut Replicator) -> Vec<u64> {
+    fn numbers(pending: &mut PendingChanges<'_>, replicator: &mut Replicator) -> Vec<u64> {
         std::iter::from_fn(|| pending.answer(replicator))
             .map(|answer| answer.unwrap().done.version.number)
             .collect()
@@ -402,7 +414,7 @@ mod tests {
     #[test]
     fn what_a_dead_replicator_has_not_answered_its_successor_gets_in_order() {
         let ((_dir, serving, mut replicator), owner) = (serving(), Owner::from_text("ann"));
-        let mut pending = Pending::new(&serving, &owner);
+        let mut pending = PendingChanges::new(&serving, &owner);
         assert!(pending.is_empty());
         for n in 1..=5 {
             assert!(pending.submit(&proposal(n, "d"), &mut replicator).unwrap());
@@ -427,7 +439,7 @@ mod tests {
     #[test]
     fn no_more_are_handed_in_than_there_is_room_for_answers_and_the_longest_are_handed_in_again() {
         let ((_dir, serving, mut replicator), owner) = (serving(), Owner::from_text("ann"));
-        let mut pending = Pending::new(&serving, &owner);
+        let mut pending = PendingChanges::new(&serving, &owner);
         let long = vec!["x".repeat(255); 15].join("/");
         let mut handed = 0_u8;
         while pending.submit(&proposal(handed, &long), &mut replicator).unwrap() {
@@ -470,14 +482,15 @@ mod tests {
         let ((dir, serving, mut replicator), owner) = (serving(), Owner::from_text("ann"));
         replicator.takes = false;
         let began = Instant::now();
-        let refused =
-            Pending::new(&serving, &owner).submit(&proposal(1, "d"), &mut replicator).unwrap_err();
+        let refused = PendingChanges::new(&serving, &owner)
+            .submit(&proposal(1, "d"), &mut replicator)
+            .unwrap_err();
         assert_eq!(refused.code, ErrorCode::NoChanges);
-        assert!((NOBODY..2 * NOBODY).contains(&began.elapsed()));
+        assert!((REPLICATOR_WAIT..2 * REPLICATOR_WAIT).contains(&began.elapsed()));
         // While somebody reads the folder it waits on.
         std::fs::write(dir.path().join(FOLDER).join("lock"), "mark").unwrap();
         replicator.looks = 200;
-        let mut pending = Pending::new(&serving, &owner);
+        let mut pending = PendingChanges::new(&serving, &owner);
         let refused = pending.submit(&proposal(1, "d"), &mut replicator).unwrap_err();
         assert_eq!(refused.code, ErrorCode::Cut);
         serving.wind_down();

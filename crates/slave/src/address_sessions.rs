@@ -16,13 +16,13 @@ const SPARE: usize = 64;
 
 /// The sessions of all addresses.
 #[derive(Debug)]
-pub struct Addresses {
+pub struct AddressSessions {
     words: SharedWords,
     row: usize,
     most: usize,
 }
 
-impl Addresses {
+impl AddressSessions {
     /// For `workers` that serve, and let wait, `sessions` each, and `most` sessions of one address.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Addresses {
     }
 
     /// Forgets the sessions of a dead worker.
-    pub fn wipe(&self, worker: usize) {
+    pub fn clear(&self, worker: usize) {
         self.row(worker).iter().for_each(|word| word.store(0, SeqCst));
     }
 }
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_sessions_wherever_they_are_served() {
-        let addresses = Addresses::new(2, 4, 3).unwrap();
+        let addresses = AddressSessions::new(2, 4, 3).unwrap();
         let (one, other) = (addr("10.0.0.1"), addr("10.0.0.2"));
         assert_eq!(
             [0, 1, 1, 0].map(|worker| addresses.take(worker, one)),
@@ -119,7 +119,7 @@ mod tests {
         addresses.keep(1, one);
         addresses.leave(0, one);
         assert!(!addresses.take(1, one));
-        addresses.wipe(0);
+        addresses.clear(0);
         assert!(addresses.take(0, one) && !addresses.take(0, one));
         addresses.leave(0, other);
         assert!(addresses.take(0, other));
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn networks_are_one_address_and_the_machine_itself_is_none() {
-        let addresses = Addresses::new(1, 4, 1).unwrap();
+        let addresses = AddressSessions::new(1, 4, 1).unwrap();
         assert!(
             addresses.take(0, addr("2001:db8::1")) && !addresses.take(0, addr("2001:db8::ffff"))
         );
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn many_at_once_never_have_more_and_leave_nothing() {
-        let addresses = Addresses::new(4, 64, 5).unwrap();
+        let addresses = AddressSessions::new(4, 64, 5).unwrap();
         std::thread::scope(|scope| {
             for worker in 0..4 {
                 let addresses = &addresses;

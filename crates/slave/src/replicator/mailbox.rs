@@ -9,39 +9,39 @@ use std::time::{Duration, Instant};
 use log::debug;
 use relais_proto::{LinkMessage, Lsn, PathList, PathPart, Peer, ToMaster, ToSlave, TreePart};
 
-use crate::board::Board;
+use crate::scoreboard::Scoreboard;
 
 /// Time after which a link that has our ids is not an older one of ours whose end nobody has seen.
-const TAKEN_FOR: Duration = Duration::from_secs(10);
+const CONFLICT_CONFIRMED: Duration = Duration::from_secs(10);
 
 /// Since when the master has said that another slave has ids of this one.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Taken(Option<Instant>);
+pub struct IdConflict(Option<Instant>);
 
-impl Taken {
+impl IdConflict {
     /// It says so.
-    pub fn note(&mut self, board: &Board) {
-        if self.0.get_or_insert_with(Instant::now).elapsed() >= TAKEN_FOR {
-            board.set_cloned(true);
+    pub fn note(&mut self, scoreboard: &Scoreboard) {
+        if self.0.get_or_insert_with(Instant::now).elapsed() >= CONFLICT_CONFIRMED {
+            scoreboard.set_cloned(true);
         }
     }
 }
 
 /// What comes from the master, and of the link itself.
 #[derive(Debug)]
-pub enum Inbound {
+pub enum LinkEvent {
     /// There is a link with this number; both sides have proved the key.
     Linked(u64),
     /// It is gone.
     Unlinked,
     /// The master has said something about changes.
-    Heard(ToSlave),
+    Message(ToSlave),
     /// The master's last number.
-    Marked(Lsn),
+    MasterLsn(Lsn),
     /// The slaves of the cluster, this one among them.
     Peers(Vec<Peer>),
     /// The master wants to know the tree here.
-    AskTree {
+    TreeQuery {
         /// The number of its question.
         query: u64,
         /// Whether it wants the ids of changes too.
@@ -52,7 +52,7 @@ pub enum Inbound {
     /// All contents are to be read and checked, by an order with this number.
     Scrub(u64),
     /// The master asks for paths that need an operator's eye.
-    AskPaths {
+    PathQuery {
         /// The number of its question.
         query: u64,
         /// Which ones.
@@ -64,18 +64,18 @@ pub enum Inbound {
 
 /// Where the link's thread puts what has come. It wakes whoever takes it out.
 #[derive(Debug, Clone)]
-pub struct Post {
-    to: Sender<Inbound>,
-    bell: Arc<OwnedFd>,
+pub struct LinkEventSender {
+    to: Sender<LinkEvent>,
+    wake: Arc<OwnedFd>,
 }
 
-impl Post {
+impl LinkEventSender {
     /// Puts something in; lost where nobody takes anything out any more.
-    pub fn put(&self, what: Inbound) {
+    pub fn put(&self, what: LinkEvent) {
         if self.to.send(what).is_err() {
             return;
         }
-        if let Err(e) = rustix::io::write(&*self.bell, &1_u64.to_ne_bytes()) {
+        if let Err(e) = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes()) {
             debug!("the keeper has been woken already: {e}");
         }
     }
@@ -83,40 +83,40 @@ impl Post {
 
 /// The other end: what has come, and the way to the master.
 #[derive(Debug)]
-pub struct Office {
-    from: Receiver<Inbound>,
-    bell: Arc<OwnedFd>,
-    outgoing: Arc<Outgoing>,
+pub struct LinkMailbox {
+    from: Receiver<LinkEvent>,
+    wake: Arc<OwnedFd>,
+    outgoing: Arc<OutgoingMessages>,
 }
 
-impl Office {
+impl LinkMailbox {
     /// Both ends, and where the link's thread finds what is to be sent.
     ///
     /// # Errors
     /// Those of the system call.
-    pub fn new() -> io::Result<(Post, Self, Arc<Outgoing>)> {
+    pub fn new() -> io::Result<(LinkEventSender, Self, Arc<OutgoingMessages>)> {
         let (to, from) = channel();
-        let bell = Arc::new(relais_net::wake_fd()?);
-        let outgoing = Arc::new(Outgoing::default());
+        let wake = Arc::new(relais_net::wake_fd()?);
+        let outgoing = Arc::new(OutgoingMessages::default());
         Ok((
-            Post { to, bell: bell.clone() },
-            Self { from, bell, outgoing: outgoing.clone() },
+            LinkEventSender { to, wake: wake.clone() },
+            Self { from, wake, outgoing: outgoing.clone() },
             outgoing,
         ))
     }
 
     /// What has come since.
     #[must_use]
-    pub fn take(&self) -> Vec<Inbound> {
+    pub fn take(&self) -> Vec<LinkEvent> {
         // The counter starts anew; what comes meanwhile is taken as well.
-        let _ = rustix::io::read(&*self.bell, &mut [0_u8; 8]);
+        let _ = rustix::io::read(&*self.wake, &mut [0_u8; 8]);
         self.from.try_iter().collect()
     }
 
     /// Can be read when something has come.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.wake.as_fd()
     }
 
     /// Sends on the link with this number; nothing where that one is gone.
@@ -142,11 +142,11 @@ impl Office {
 
 /// What is to be sent on the link that is there.
 #[derive(Debug, Default)]
-pub struct Outgoing {
+pub struct OutgoingMessages {
     open: Mutex<Option<(u64, Sender<LinkMessage>)>>,
 }
 
-impl Outgoing {
+impl OutgoingMessages {
     fn open(&self) -> MutexGuard<'_, Option<(u64, Sender<LinkMessage>)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

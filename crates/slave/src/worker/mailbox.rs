@@ -1,7 +1,7 @@
 //! Handing an open connection to another worker, and waking others up.
 //!
-//! Every worker has an inbox: a pair of sockets that the supervisor made before the first
-//! fork, so that each process can write to each inbox. A worker that takes over from a dead
+//! Every worker has an mailbox: a pair of sockets that the supervisor made before the first
+//! fork, so that each process can write to each mailbox. A worker that takes over from a dead
 //! one finds what was on its way to that.
 
 use std::fs::File;
@@ -22,32 +22,33 @@ use crate::serving::Session;
 use crate::staging::StagedName;
 
 /// Longest address as text: an IPv6 one with a scope and a port.
-const ADDRESS: usize = 64;
+const MAX_ADDRESS_LEN: usize = 64;
 /// Longest message: both addresses, user, owner, root and a few bytes.
-const MESSAGE: usize = 2 * ADDRESS + limits::USER + owner::LONGEST + limits::PATH + 64;
+const MAX_MESSAGE_LEN: usize =
+    2 * MAX_ADDRESS_LEN + limits::USER + owner::LONGEST + limits::PATH + 64;
 
-/// One worker's inbox.
+/// One worker's mailbox.
 #[derive(Debug)]
-pub struct Inbox {
+pub struct WorkerMailbox {
     send: OwnedFd,
     receive: OwnedFd,
 }
 
-/// What lies in an inbox.
+/// What lies in an mailbox.
 #[derive(Debug)]
-pub enum Mail {
+pub enum WorkerMessage {
     /// Somewhere a place has become free.
-    PlaceFree,
+    SlotFree,
     /// A session that has a place here already.
     Session(Stream, Session),
     /// An upload is gone on with on another connection.
     EndUpload(StagedName),
     /// The transfer log goes on here.
-    Log(File),
+    TransferLog(File),
 }
 
-impl Inbox {
-    /// An empty inbox.
+impl WorkerMailbox {
+    /// An empty mailbox.
     ///
     /// # Errors
     /// Those of the system call.
@@ -64,9 +65,9 @@ impl Inbox {
         self.receive.as_fd()
     }
 
-    /// Tells the owner that a place has become free. Lost where the inbox is full: then
+    /// Tells the owner that a place has become free. Lost where the mailbox is full: then
     /// there is mail enough to wake it.
-    pub fn nudge(&self) {
+    pub fn notify_slot_free(&self) {
         if let Err(e) =
             rustix::net::send(&self.send, &[0], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
             && e != rustix::io::Errno::AGAIN
@@ -79,12 +80,12 @@ impl Inbox {
     ///
     /// # Errors
     /// Those of the system call.
-    pub fn pass_log(&self, file: BorrowedFd<'_>) -> io::Result<()> {
+    pub fn send_log(&self, file: BorrowedFd<'_>) -> io::Result<()> {
         send_with_fd(&self.send, &[3], file)
     }
 
-    /// Tells the owner that an upload is gone on with on another connection. Lost where the inbox is full: it is told again.
-    pub fn end_upload(&self, name: &StagedName) {
+    /// Tells the owner that an upload is gone on with on another connection. Lost where the mailbox is full: it is told again.
+    pub fn send_end_upload(&self, name: &StagedName) {
         let mut message = vec![2];
         message.extend_from_slice(name.as_str().as_bytes());
         if let Err(e) =
@@ -98,7 +99,7 @@ impl Inbox {
     ///
     /// # Errors
     /// Those of the system call; the session stays with the caller.
-    pub fn pass(&self, stream: &Stream, session: &Session) -> io::Result<()> {
+    pub fn send_session(&self, stream: &Stream, session: &Session) -> io::Result<()> {
         let mut message = vec![1];
         let to = &mut Encoder::new(&mut message);
         to.short_text(&stream.peer.to_string())
@@ -117,29 +118,29 @@ impl Inbox {
     ///
     /// # Errors
     /// Those of the system call, or a message that no worker writes.
-    pub fn take(&self) -> io::Result<Option<Mail>> {
-        let mut message = [0; MESSAGE];
+    pub fn receive(&self) -> io::Result<Option<WorkerMessage>> {
+        let mut message = [0; MAX_MESSAGE_LEN];
         let Some((got, fd)) = receive_with_fd(&self.receive, &mut message)? else {
             return Ok(None);
         };
         match (message[..got].split_first(), fd) {
-            (Some((0, _)), None) => Ok(Some(Mail::PlaceFree)),
+            (Some((0, _)), None) => Ok(Some(WorkerMessage::SlotFree)),
             (Some((2, name)), None) => {
                 let name = std::str::from_utf8(name).ok().and_then(StagedName::parse);
-                name.map(|name| Some(Mail::EndUpload(name))).ok_or_else(senseless)
+                name.map(|name| Some(WorkerMessage::EndUpload(name))).ok_or_else(unknown_message)
             }
             (Some((1, session)), Some(fd)) => {
                 let (peer, local, session) =
                     decode(session).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-                Ok(Some(Mail::Session(Stream { socket: fd.into(), peer, local }, session)))
+                Ok(Some(WorkerMessage::Session(Stream { socket: fd.into(), peer, local }, session)))
             }
-            (Some((3, [])), Some(fd)) => Ok(Some(Mail::Log(fd.into()))),
-            _ => Err(senseless()),
+            (Some((3, [])), Some(fd)) => Ok(Some(WorkerMessage::TransferLog(fd.into()))),
+            _ => Err(unknown_message()),
         }
     }
 }
 
-fn senseless() -> io::Error {
+fn unknown_message() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a message that no worker writes")
 }
 
@@ -163,7 +164,7 @@ fn decode(message: &[u8]) -> Result<(SocketAddr, SocketAddr, Session), WireError
 }
 
 fn addr(from: &mut Decoder<'_>) -> Result<SocketAddr, WireError> {
-    from.short_text("address", ADDRESS)?
+    from.short_text("address", MAX_ADDRESS_LEN)?
         .parse()
         .map_err(|_| WireError::BadValue { what: "address", value: 0 })
 }
@@ -234,18 +235,18 @@ mod tests {
             ends_ms: u64::MAX,
             mark: Lsn { epoch: 1, number: 7 },
         };
-        let inbox = Inbox::new().unwrap();
-        inbox.nudge();
+        let mailbox = WorkerMailbox::new().unwrap();
+        mailbox.notify_slot_free();
         let server = Stream::tcp(server).unwrap();
         let ends = (server.peer, server.local);
-        inbox.pass(&server, &session).unwrap();
+        mailbox.send_session(&server, &session).unwrap();
         drop(server);
-        assert!(matches!(inbox.take().unwrap(), Some(Mail::PlaceFree)));
-        let Some(Mail::Session(mut stream, got)) = inbox.take().unwrap() else {
+        assert!(matches!(mailbox.receive().unwrap(), Some(WorkerMessage::SlotFree)));
+        let Some(WorkerMessage::Session(mut stream, got)) = mailbox.receive().unwrap() else {
             panic!("no session")
         };
         assert_eq!(got, session);
-        assert!(inbox.take().unwrap().is_none());
+        assert!(mailbox.receive().unwrap().is_none());
         assert_eq!((stream.peer, stream.local), ends);
         stream.socket.write_all(b"hello").unwrap();
         drop(stream);

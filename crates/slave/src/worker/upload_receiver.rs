@@ -5,10 +5,10 @@ use std::time::Instant;
 use relais_net::{Connection, MinimumThroughput, ReadLimits};
 use relais_proto::{FrameHeader, FrameType, Refusal, Request, WireError, limits};
 
-use super::session::Ticker;
+use super::session::SessionKeepAlive;
 use crate::changes::Proposal;
 use crate::requests::Upload;
-use crate::serving::{Serving, Session};
+use crate::serving::{ServingContext, Session};
 
 /// Bytes read at once.
 const BUFFER: usize = 256 * 1024;
@@ -16,19 +16,19 @@ const BUFFER: usize = 256 * 1024;
 const READ_AHEAD: usize = 64 * 1024;
 
 /// Between the frames of an upload nobody may think for as long as between two requests.
-const UNDER_WAY: ReadLimits = ReadLimits { idle: limits::FRAME_TIME, ..ReadLimits::SESSION };
+const UPLOAD_LIMITS: ReadLimits = ReadLimits { idle: limits::FRAME_TIME, ..ReadLimits::SESSION };
 
 /// Called before more bytes of an upload are waited for: answers to earlier requests, and signs of life, go out then.
-pub type Meanwhile<'a> = &'a mut dyn FnMut(&mut Connection) -> Result<(), WireError>;
+pub type BeforeWait<'a> = &'a mut dyn FnMut(&mut Connection) -> Result<(), WireError>;
 
 /// Takes uploads in, one after another, through one buffer.
 #[derive(Default)]
-pub struct Intake {
+pub struct UploadReceiver {
     buffer: Vec<u8>,
 }
 
 /// What came of an upload.
-pub enum Taken {
+pub enum ReceivedUpload {
     /// All of it is staged.
     Whole(Box<Proposal>),
     /// It has failed.
@@ -40,60 +40,60 @@ pub enum Taken {
     },
 }
 
-impl Intake {
+impl UploadReceiver {
     /// Nothing is coming now: no memory is kept for it.
-    pub fn rest(&mut self) {
+    pub fn free_buffer(&mut self) {
         self.buffer = Vec::new();
     }
 
-    /// Reads the data of an upload up to its end, or until it has failed. `meanwhile` is called before each wait.
+    /// Reads the data of an upload up to its end, or until it has failed. `before_wait` is called before each wait.
     ///
     /// # Errors
     /// The connection's. What came of it stays staged, as long as somebody may go on with it.
-    pub fn take(
+    pub fn receive(
         &mut self,
         connection: &mut Connection,
-        (serving, session): (&Serving, &Session),
+        (serving, session): (&ServingContext, &Session),
         mut upload: Upload,
-        meanwhile: Meanwhile<'_>,
-    ) -> Result<Taken, WireError> {
+        before_wait: BeforeWait<'_>,
+    ) -> Result<ReceivedUpload, WireError> {
         if self.buffer.is_empty() {
             self.buffer = vec![0; BUFFER];
             connection.read_further_ahead(READ_AHEAD);
         }
         let (name, stream) = (upload.name().clone(), connection.stream().clone());
         serving.uploads.begin(&name, &stream);
-        connection.set_limits(UNDER_WAY);
-        let result = self.take_frames(connection, serving, &mut upload, meanwhile);
+        connection.set_limits(UPLOAD_LIMITS);
+        let result = self.receive_frames(connection, serving, &mut upload, before_wait);
         serving.uploads.end(&name, &stream);
         connection.set_limits(ReadLimits::SESSION);
         let digest = match result {
             Ok(Ok(digest)) => digest,
-            Ok(Err(refusal)) => return Ok(Taken::Refused { refusal, ended: false }),
+            Ok(Err(refusal)) => return Ok(ReceivedUpload::Refused { refusal, ended: false }),
             Err(e) => {
-                upload.leave(serving);
+                upload.suspend(serving);
                 return Err(e);
             }
         };
-        let mut ticker = Ticker::hashing(connection, serving, session);
-        Ok(match upload.finish(digest, serving, &mut ticker) {
-            Ok(proposal) => Taken::Whole(Box::new(proposal)),
-            Err(refusal) => Taken::Refused { refusal, ended: true },
+        let mut keepalive = SessionKeepAlive::hashing(connection, serving, session);
+        Ok(match upload.finish(digest, serving, &mut keepalive) {
+            Ok(proposal) => ReceivedUpload::Whole(Box::new(proposal)),
+            Err(refusal) => ReceivedUpload::Refused { refusal, ended: true },
         })
     }
 
     /// The digest at the end.
-    fn take_frames(
+    fn receive_frames(
         &mut self,
         connection: &mut Connection,
-        serving: &Serving,
+        serving: &ServingContext,
         upload: &mut Upload,
-        meanwhile: Meanwhile<'_>,
+        before_wait: BeforeWait<'_>,
     ) -> Result<Result<relais_proto::Digest, Refusal>, WireError> {
-        let mut pace = MinimumThroughput::new(Instant::now());
+        let mut throughput = MinimumThroughput::new(Instant::now());
         loop {
             if !connection.has_input() {
-                meanwhile(connection)?;
+                before_wait(connection)?;
             }
             let header = next_frame(connection)?;
             if header.kind == FrameType::PutEnd {
@@ -105,11 +105,11 @@ impl Intake {
             let mut left = header.len as usize;
             while left > 0 {
                 if !connection.has_input() {
-                    meanwhile(connection)?;
+                    before_wait(connection)?;
                 }
                 let some = connection.read_some_into(&mut self.buffer[..left.min(BUFFER)])?;
                 left -= some;
-                pace.moved(some as u64, Instant::now())?;
+                throughput.moved(some as u64, Instant::now())?;
                 if let Err(refusal) = upload.write(&self.buffer[..some], serving) {
                     self.skip(connection, left)?;
                     return Ok(Err(refusal));
@@ -122,7 +122,7 @@ impl Intake {
     ///
     /// # Errors
     /// The connection's; [`WireError::OverCap`] where too much is still coming.
-    pub fn drop_rest(&mut self, connection: &mut Connection) -> Result<(), WireError> {
+    pub fn discard_rest(&mut self, connection: &mut Connection) -> Result<(), WireError> {
         let mut dropped = 0;
         loop {
             let header = next_frame(connection)?;

@@ -12,15 +12,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::login::no_thread;
-use crate::board::Board;
+use crate::scoreboard::Scoreboard;
 use crate::serving::Session;
 
 /// Most reads of what somebody who is refused has sent already: an honest client sends no more ahead.
-const UNREAD: usize = 64;
+const MAX_UNREAD_READS: usize = 64;
 
 /// A claim on a place in some worker, or on one in the queue. Given back when dropped.
-pub struct Claim {
-    board: Arc<Board>,
+pub struct SlotClaim {
+    scoreboard: Arc<Scoreboard>,
     own: usize,
     /// Which client's; none for another slave, which has a place of another kind in worker `own`.
     addr: Option<IpAddr>,
@@ -32,55 +32,59 @@ pub struct Claim {
 
 /// Why somebody has no claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoClaim {
+pub enum ClaimError {
     /// All places and the queue are taken.
     Full,
     /// This address has as many as it may.
     Address,
 }
 
-impl Claim {
+impl SlotClaim {
     /// Takes a free place for a client at `addr`, or else one in the queue of worker `own`.
     ///
     /// # Errors
     /// Why there is none.
-    pub fn of_client(board: Arc<Board>, own: usize, addr: IpAddr) -> Result<Self, NoClaim> {
+    pub fn of_client(
+        scoreboard: Arc<Scoreboard>,
+        own: usize,
+        addr: IpAddr,
+    ) -> Result<Self, ClaimError> {
         // Nobody overtakes those who wait.
-        let place = if board.waiting() == 0 { board.take_any_place(own) } else { None };
-        if place.is_none() && !board.join_queue(own) {
-            return Err(NoClaim::Full);
+        let place = if scoreboard.waiting() == 0 { scoreboard.take_any_slot(own) } else { None };
+        if place.is_none() && !scoreboard.join_queue(own) {
+            return Err(ClaimError::Full);
         }
-        if !board.take_address(place.unwrap_or(own), addr) {
+        if !scoreboard.add_address_session(place.unwrap_or(own), addr) {
             match place {
-                Some(worker) => board.leave_place(worker),
-                None => board.leave_queue(own),
+                Some(worker) => scoreboard.free_slot(worker),
+                None => scoreboard.leave_queue(own),
             }
-            return Err(NoClaim::Address);
+            return Err(ClaimError::Address);
         }
-        Ok(Self { board, own, addr: Some(addr), place, held: true })
+        Ok(Self { scoreboard, own, addr: Some(addr), place, held: true })
     }
 
     /// Takes a place for another slave in worker `own`.
     ///
     /// # Errors
     /// That there is none.
-    pub fn of_peer(board: Arc<Board>, own: usize) -> Result<Self, NoClaim> {
-        let taken = board.take_peer(own);
+    pub fn of_peer(scoreboard: Arc<Scoreboard>, own: usize) -> Result<Self, ClaimError> {
+        let taken = scoreboard.take_peer_slot(own);
         if taken {
-            Ok(Self { board, own, addr: None, place: Some(own), held: true })
+            Ok(Self { scoreboard, own, addr: None, place: Some(own), held: true })
         } else {
-            Err(NoClaim::Full)
+            Err(ClaimError::Full)
         }
     }
 
     /// Where the place is, once there is one.
     fn place(&mut self) -> Option<usize> {
         if self.place.is_none() {
-            self.place = self.board.take_any_place(self.own);
+            self.place = self.scoreboard.take_any_slot(self.own);
             if let (Some(worker), Some(addr)) = (self.place, self.addr) {
-                self.board.keep_address(worker, addr);
-                self.board.leave_address(self.own, addr);
-                self.board.leave_queue(self.own);
+                self.scoreboard.move_address_session(worker, addr);
+                self.scoreboard.remove_address_session(self.own, addr);
+                self.scoreboard.leave_queue(self.own);
             }
         }
         self.place
@@ -94,16 +98,16 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for SlotClaim {
     fn drop(&mut self) {
         if !self.held {
             return;
         }
-        let Some(addr) = self.addr else { return self.board.leave_peer(self.own) };
-        self.board.leave_address(self.place.unwrap_or(self.own), addr);
+        let Some(addr) = self.addr else { return self.scoreboard.free_peer_slot(self.own) };
+        self.scoreboard.remove_address_session(self.place.unwrap_or(self.own), addr);
         match self.place {
-            Some(worker) => self.board.leave_place(worker),
-            None => self.board.leave_queue(self.own),
+            Some(worker) => self.scoreboard.free_slot(worker),
+            None => self.scoreboard.leave_queue(self.own),
         }
     }
 }
@@ -113,46 +117,46 @@ pub struct Admission {
     /// Whose session it is.
     pub session: Session,
     /// Its place, or its turn.
-    pub claim: Claim,
+    pub claim: SlotClaim,
 }
 
-struct Waiter {
+struct QueuedSession {
     stream: Stream,
     admission: Admission,
     /// When it was last told that it waits.
     told: Option<Instant>,
 }
 
-/// The queue of one worker. All workers together let no more wait than the board allows.
+/// The queue of one worker. All workers together let no more wait than the scoreboard allows.
 #[derive(Default)]
-pub struct Queue {
-    waiters: VecDeque<Waiter>,
+pub struct WaitQueue {
+    sessions: VecDeque<QueuedSession>,
 }
 
-impl Queue {
+impl WaitQueue {
     /// Lets a session have its turn.
     pub fn join(&mut self, stream: Stream, admission: Admission) {
-        self.waiters.push_back(Waiter { stream, admission, told: None });
+        self.sessions.push_back(QueuedSession { stream, admission, told: None });
     }
 
     /// The longest waiting session, once there is a place for it, and where that is. The
     /// place is the caller's to give back.
     pub fn next_with_place(&mut self) -> Option<(usize, Stream, Session)> {
-        self.waiters.front_mut()?.admission.claim.place()?;
-        let Waiter { stream, admission: Admission { session, claim }, .. } =
-            self.waiters.pop_front()?;
+        self.sessions.front_mut()?.admission.claim.place()?;
+        let QueuedSession { stream, admission: Admission { session, claim }, .. } =
+            self.sessions.pop_front()?;
         Some((claim.hand_over()?, stream, session))
     }
 
     /// Tells those who wait that they do, each second, and forgets those who have gone.
-    pub fn comfort(&mut self) {
-        self.waiters.retain_mut(Waiter::comfort);
+    pub fn send_keepalives(&mut self) {
+        self.sessions.retain_mut(QueuedSession::send_keepalive);
     }
 }
 
-impl Waiter {
+impl QueuedSession {
     /// False where the client has gone.
-    fn comfort(&mut self) -> bool {
+    fn send_keepalive(&mut self) -> bool {
         if has_gone(&self.stream.socket) {
             return false;
         }
@@ -172,7 +176,7 @@ fn send_now(stream: &Socket, bytes: &[u8]) -> std::io::Result<usize> {
 }
 
 /// Refuses a session for which there is no thread, as one for which there is no place. Whoever does not read it now does not hear it.
-pub fn turn_away(socket: &Socket) {
+pub fn refuse_session(socket: &Socket) {
     let mut frame = Vec::new();
     Reply::Error(no_thread()).encode(&mut frame);
     let told = send_now(socket, &frame).and_then(|_| socket.shutdown(Shutdown::Write));
@@ -181,7 +185,7 @@ pub fn turn_away(socket: &Socket) {
     }
     // Where requests lie unread the end would overtake the refusal.
     let mut unread = [0; 4096];
-    for _ in 0..UNREAD {
+    for _ in 0..MAX_UNREAD_READS {
         if !rustix::net::recv(socket, &mut unread[..], RecvFlags::DONTWAIT)
             .is_ok_and(|(n, _)| n > 0)
         {

@@ -1,0 +1,544 @@
+//! The scoreboard: counters and flags that the processes of one slave share in memory.
+//!
+//! Each worker has one row; a few more words belong to all processes. Every word is an atomic of
+//! its own, so nothing here blocks. The supervisor clears the row of a worker that died.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use relais_proto::{Confinement, Lsn};
+use relais_state::FailedLogins;
+
+use crate::address_sessions::AddressSessions;
+use crate::sys::memory::SharedWords;
+use crate::unfinished::{Unfinished, UploadLimits};
+
+/// Most worker processes.
+pub const MAX_WORKERS: usize = 256;
+/// A worker that did not tick for this long does not count as alive.
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A slave is not in service once its catalogue writer works on one thing for this long.
+const WRITER_STALL: Duration = Duration::from_secs(3);
+
+/// Sessions of other slaves that one worker serves at a time.
+///
+/// They have slots of their own. Clients that fill all client slots must not keep slaves from
+/// each other's contents, and slaves, which keep their sessions open, must not keep clients out.
+pub const PEER_SLOTS: u64 = 64;
+
+// Words of one worker's row.
+/// Slots taken by sessions of clients, and by connections on their way to a session.
+const TAKEN: usize = 0;
+/// Sessions that wait in this worker for a slot in any worker.
+const WAITING: usize = 1;
+/// When the worker last passed its loop, by [`monotonic_ms`]; 0: not yet.
+const TICKED: usize = 2;
+/// What confines the worker.
+const CONFINED: usize = 3;
+/// Sessions of other slaves, which take no client slot.
+const PEERS: usize = 4;
+/// Words in a row.
+const ROW: usize = 5;
+
+// Words for all processes, behind the rows.
+/// The master's time less [`monotonic_ms`], in two's complement; 0: the master was never heard.
+const MASTER_OFFSET: usize = MAX_WORKERS * ROW;
+/// Generation of the accounts.
+const GENERATION: usize = MASTER_OFFSET + 1;
+/// The latest change that is applied.
+const APPLIED: usize = MASTER_OFFSET + 2;
+/// The latest change that readers may have seen.
+const VISIBLE: usize = APPLIED + LSN_WORDS;
+/// Since when the slave has no link to its master; 0: it has one, or never had one.
+const DISCONNECTED: usize = VISIBLE + LSN_WORDS;
+/// Whether the slave is being drained.
+const DRAINING: usize = DISCONNECTED + 1;
+/// The worker, counted from 1, that sends large content to another slave; 0: none.
+const LARGE_SENDER: usize = DISCONNECTED + 2;
+/// Copies of new content that the cluster asks for.
+const COPIES: usize = DISCONNECTED + 3;
+/// Whether another slave has the ids of this one.
+const CLONED: usize = DISCONNECTED + 4;
+/// When the catalogue writer last passed its loop; 0: this slave has none.
+const WRITER_TICKED: usize = DISCONNECTED + 5;
+/// Whether the folder's path leads to another folder.
+const DISPLACED: usize = DISCONNECTED + 6;
+/// The table of failed logins, which is the last part.
+const FAILED_LOGINS: usize = DISCONNECTED + 7;
+const WORDS: usize = FAILED_LOGINS + FailedLogins::PLACES;
+
+/// Words of one [`Lsn`]: a write counter, and two copies of epoch and number.
+///
+/// The copies are written in turn. The current copy is never written, so a reader never gets a
+/// mixture of two LSNs, and a writer that dies blocks no reader.
+const LSN_WORDS: usize = 5;
+
+/// What the processes of one slave share in memory.
+#[derive(Debug)]
+pub struct Scoreboard {
+    words: SharedWords,
+    addresses: Option<AddressSessions>,
+    uploads: Unfinished,
+    workers: usize,
+    /// Client slots of each worker.
+    slots: u64,
+    /// Sessions that may wait, in all workers together.
+    queue: u64,
+}
+
+impl Scoreboard {
+    /// Maps a scoreboard for `workers` processes of `slots` sessions, and `queue` waiting sessions.
+    ///
+    /// # Errors
+    /// Those of the mapping.
+    pub fn new(workers: usize, slots: u64, queue: u64) -> io::Result<Self> {
+        Ok(Self {
+            words: SharedWords::new(WORDS)?,
+            addresses: None,
+            uploads: Unfinished::new(UploadLimits::default())?,
+            workers: workers.min(MAX_WORKERS),
+            slots,
+            queue,
+        })
+    }
+
+    /// Limits each address to `most` sessions.
+    ///
+    /// # Errors
+    /// Those of the mapping.
+    pub fn limit_addresses(mut self, most: u32) -> io::Result<Self> {
+        let sessions = usize::try_from(self.slots.saturating_add(self.queue)).unwrap_or(usize::MAX);
+        self.addresses = Some(AddressSessions::new(
+            self.workers,
+            sessions,
+            usize::try_from(most).unwrap_or(usize::MAX),
+        )?);
+        Ok(self)
+    }
+
+    /// Limits the unfinished uploads.
+    ///
+    /// # Errors
+    /// Those of the mapping.
+    pub fn limit_uploads(mut self, limits: UploadLimits) -> io::Result<Self> {
+        self.uploads = Unfinished::new(limits)?;
+        Ok(self)
+    }
+
+    /// Returns the table of unfinished uploads.
+    #[must_use]
+    pub fn uploads(&self) -> &Unfinished {
+        &self.uploads
+    }
+
+    /// Adds a session of `addr` in `worker`, served or waiting; false if `addr` is at its limit.
+    pub fn add_address_session(&self, worker: usize, addr: IpAddr) -> bool {
+        self.addresses.as_ref().is_none_or(|addresses| addresses.take(worker, addr))
+    }
+
+    /// Adds a session of `addr` in `worker` that counts already, in this or another worker's row.
+    pub fn move_address_session(&self, worker: usize, addr: IpAddr) {
+        self.addresses.iter().for_each(|addresses| addresses.keep(worker, addr));
+    }
+
+    /// Removes a session of `addr` from `worker`: it ended, or it moved to another worker.
+    pub fn remove_address_session(&self, worker: usize, addr: IpAddr) {
+        self.addresses.iter().for_each(|addresses| addresses.leave(worker, addr));
+    }
+
+    /// Returns the client slots of each worker.
+    #[must_use]
+    pub fn slots(&self) -> u64 {
+        self.slots
+    }
+
+    /// Returns how many sessions may wait, in all workers together.
+    #[must_use]
+    pub fn queue(&self) -> u64 {
+        self.queue
+    }
+
+    fn word(&self, worker: usize, word: usize) -> &AtomicU64 {
+        &self.words[worker * ROW + word]
+    }
+
+    fn sum(&self, word: usize) -> u64 {
+        (0..self.workers).map(|worker| self.word(worker, word).load(SeqCst)).sum()
+    }
+
+    /// Takes a client slot in `worker`; false if all are taken.
+    pub fn take_slot(&self, worker: usize) -> bool {
+        self.word(worker, TAKEN)
+            .fetch_update(SeqCst, SeqCst, |n| (n < self.slots).then_some(n + 1))
+            .is_ok()
+    }
+
+    /// Takes a client slot in `own`, else in any worker that is alive; returns the worker.
+    pub fn take_any_slot(&self, own: usize) -> Option<usize> {
+        let others =
+            (1..self.workers).map(|step| (own + step) % self.workers).filter(|w| self.is_alive(*w));
+        std::iter::once(own).chain(others).find(|worker| self.take_slot(*worker))
+    }
+
+    /// Frees a client slot of `worker`.
+    pub fn free_slot(&self, worker: usize) {
+        // A cleared row counts fewer slots than were taken.
+        let _ = self.word(worker, TAKEN).fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+    }
+
+    /// Takes a slot for another slave in `worker`; false if all are taken.
+    pub fn take_peer_slot(&self, worker: usize) -> bool {
+        self.word(worker, PEERS)
+            .fetch_update(SeqCst, SeqCst, |n| (n < PEER_SLOTS).then_some(n + 1))
+            .is_ok()
+    }
+
+    /// Frees a slot for another slave in `worker`.
+    pub fn free_peer_slot(&self, worker: usize) {
+        let _ = self.word(worker, PEERS).fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+    }
+
+    /// Adds a waiting session to the queue of `worker`; false if the slave's queue is full.
+    pub fn join_queue(&self, worker: usize) -> bool {
+        self.word(worker, WAITING).fetch_add(1, SeqCst);
+        let fits = self.waiting() <= self.queue;
+        if !fits {
+            self.leave_queue(worker);
+        }
+        fits
+    }
+
+    /// Removes a waiting session from the queue of `worker`.
+    pub fn leave_queue(&self, worker: usize) {
+        let _ = self.word(worker, WAITING).fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+    }
+
+    /// Returns the workers in which sessions wait.
+    pub fn workers_with_queue(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.workers).filter(|worker| self.word(*worker, WAITING).load(SeqCst) > 0)
+    }
+
+    /// Returns the number of waiting sessions.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.sum(WAITING)
+    }
+
+    /// Returns the number of client slots that are taken.
+    #[must_use]
+    pub fn sessions(&self) -> u64 {
+        self.sum(TAKEN)
+    }
+
+    /// Records that `worker` is alive.
+    pub fn tick(&self, worker: usize) {
+        self.word(worker, TICKED).store(monotonic_ms(), SeqCst);
+    }
+
+    fn is_alive(&self, worker: usize) -> bool {
+        let ticked = self.word(worker, TICKED).load(SeqCst);
+        ticked != 0 && u128::from(monotonic_ms().saturating_sub(ticked)) < ALIVE_TIMEOUT.as_millis()
+    }
+
+    /// Records what confines `worker`.
+    pub fn set_confinement(&self, worker: usize, confinement: Confinement) {
+        self.word(worker, CONFINED).store(confinement.0.into(), SeqCst);
+    }
+
+    /// Returns what confines every worker that is alive.
+    #[must_use]
+    pub fn confinement(&self) -> Confinement {
+        let each = (0..self.workers)
+            .filter(|worker| self.is_alive(*worker))
+            .map(|worker| self.word(worker, CONFINED).load(SeqCst));
+        Confinement(
+            each.reduce(|all, one| all & one)
+                .and_then(|bits| u32::try_from(bits).ok())
+                .unwrap_or(0),
+        )
+    }
+
+    /// Returns the number of workers that are alive.
+    #[must_use]
+    pub fn alive_workers(&self) -> u32 {
+        (0..self.workers).map(|worker| u32::from(self.is_alive(worker))).sum()
+    }
+
+    /// Clears what a dead worker held.
+    pub fn clear(&self, worker: usize) {
+        self.end_large_transfer(worker);
+        self.addresses.iter().for_each(|addresses| addresses.clear(worker));
+        for word in 0..ROW {
+            self.word(worker, word).store(0, SeqCst);
+        }
+    }
+
+    /// Records the master's time and the generation of its accounts.
+    pub fn record_master(&self, time_ms: u64, generation: u64) {
+        let offset = i64::try_from(time_ms)
+            .unwrap_or(i64::MAX)
+            .saturating_sub(i64::try_from(monotonic_ms()).unwrap_or(i64::MAX));
+        self.words[MASTER_OFFSET].store(offset.cast_unsigned(), SeqCst);
+        self.words[GENERATION].store(generation, SeqCst);
+    }
+
+    /// Raises the generation of the accounts; a lower value has no effect.
+    pub fn raise_generation(&self, generation: u64) {
+        self.words[GENERATION].fetch_max(generation, SeqCst);
+    }
+
+    /// Returns the table of failed logins.
+    #[must_use]
+    pub fn failed_logins(&self) -> &[AtomicU64] {
+        &self.words[FAILED_LOGINS..]
+    }
+
+    /// Records the change up to which everything is about to be applied.
+    ///
+    /// Call it before the changes are applied: readers see each of them from that moment on.
+    pub fn set_visible_lsn(&self, lsn: Lsn) {
+        self.write_lsn(VISIBLE, lsn);
+    }
+
+    /// Returns the latest change that may be part of what a reader has read before this call.
+    #[must_use]
+    pub fn visible_lsn(&self) -> Lsn {
+        self.read_lsn(VISIBLE).max(self.applied_lsn())
+    }
+
+    /// Records the latest change that is applied here.
+    pub fn set_applied_lsn(&self, lsn: Lsn) {
+        self.write_lsn(APPLIED, lsn);
+    }
+
+    /// Returns the latest change that is applied here.
+    #[must_use]
+    pub fn applied_lsn(&self) -> Lsn {
+        self.read_lsn(APPLIED)
+    }
+
+    /// Writes an LSN. Only one thread of the slave may write at a time.
+    fn write_lsn(&self, at: usize, lsn: Lsn) {
+        let next = self.words[at].load(SeqCst).wrapping_add(1);
+        let copy = Self::lsn_copy(at, next);
+        self.words[copy].store(lsn.epoch.into(), SeqCst);
+        self.words[copy + 1].store(lsn.number, SeqCst);
+        self.words[at].store(next, SeqCst);
+    }
+
+    fn read_lsn(&self, at: usize) -> Lsn {
+        loop {
+            let count = self.words[at].load(SeqCst);
+            let copy = Self::lsn_copy(at, count);
+            let epoch = u32::try_from(self.words[copy].load(SeqCst)).unwrap_or(u32::MAX);
+            let number = self.words[copy + 1].load(SeqCst);
+            // The writer overwrites this copy only after it has raised the counter.
+            if self.words[at].load(SeqCst) == count {
+                return Lsn { epoch, number };
+            }
+        }
+    }
+
+    /// Returns the first word of the copy that is current at this count of writes.
+    fn lsn_copy(at: usize, count: u64) -> usize {
+        if count.is_multiple_of(2) { at + 1 } else { at + 3 }
+    }
+
+    /// Records whether there is a link to the master.
+    pub fn set_master_connected(&self, is_connected: bool) {
+        let since = if is_connected { 0 } else { monotonic_ms().max(1) };
+        self.words[DISCONNECTED].store(since, SeqCst);
+    }
+
+    /// Returns how long the link to the master has been down; none if it is up or never was.
+    #[must_use]
+    pub fn disconnected_for(&self) -> Option<Duration> {
+        let since = self.words[DISCONNECTED].load(SeqCst);
+        (since != 0).then(|| Duration::from_millis(monotonic_ms().saturating_sub(since)))
+    }
+
+    /// Sets how many disks must hold the content of a put that names no number itself.
+    pub fn set_copies(&self, copies: u16) {
+        self.words[COPIES].store(copies.into(), SeqCst);
+    }
+
+    /// Returns how many disks must hold the content of a put that names no number itself.
+    #[must_use]
+    pub fn copies(&self) -> u16 {
+        u16::try_from(self.words[COPIES].load(SeqCst)).unwrap_or(u16::MAX)
+    }
+
+    /// Records that the catalogue writer is alive.
+    pub fn tick_catalog_writer(&self) {
+        self.words[WRITER_TICKED].store(monotonic_ms().max(1), SeqCst);
+    }
+
+    /// Whether the catalogue writer has been at work on one thing for too long.
+    ///
+    /// Until it is done the slave applies no further change.
+    #[must_use]
+    pub fn is_catalog_writer_stalled(&self) -> bool {
+        let ticked = self.words[WRITER_TICKED].load(SeqCst);
+        ticked != 0 && u128::from(monotonic_ms().saturating_sub(ticked)) > WRITER_STALL.as_millis()
+    }
+
+    /// Records whether another slave has the ids of this one.
+    pub fn set_cloned(&self, cloned: bool) {
+        self.words[CLONED].store(cloned.into(), SeqCst);
+    }
+
+    /// Whether another slave has the ids of this one.
+    #[must_use]
+    pub fn is_cloned(&self) -> bool {
+        self.words[CLONED].load(SeqCst) != 0
+    }
+
+    /// Records whether the folder's path no longer leads to the served folder.
+    pub fn set_displaced(&self, displaced: bool) {
+        self.words[DISPLACED].store(displaced.into(), SeqCst);
+    }
+
+    /// Whether the folder's path no longer leads to the served folder.
+    #[must_use]
+    pub fn is_displaced(&self) -> bool {
+        self.words[DISPLACED].load(SeqCst) != 0
+    }
+
+    /// Records whether the slave is being drained.
+    pub fn set_draining(&self, draining: bool) {
+        self.words[DRAINING].store(draining.into(), SeqCst);
+    }
+
+    /// Whether the slave is being drained.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.words[DRAINING].load(SeqCst) != 0
+    }
+
+    /// Takes the slave's only slot for sending large content to a slave; false if it is taken.
+    pub fn begin_large_transfer(&self, worker: usize) -> bool {
+        self.words[LARGE_SENDER].compare_exchange(0, worker as u64 + 1, SeqCst, SeqCst).is_ok()
+    }
+
+    /// Frees the slot for sending large content, if `worker` has it.
+    pub fn end_large_transfer(&self, worker: usize) {
+        // Another worker may have it by now.
+        let _ = self.words[LARGE_SENDER].compare_exchange(worker as u64 + 1, 0, SeqCst, SeqCst);
+    }
+
+    /// Returns the master's time in milliseconds since 1970.
+    ///
+    /// The monotonic clock counts on from the master's last message. Before the first message
+    /// this is the time of this host's clock.
+    #[must_use]
+    pub fn master_ms(&self) -> u64 {
+        match self.words[MASTER_OFFSET].load(SeqCst).cast_signed() {
+            0 => wall_ms(),
+            offset => monotonic_ms().saturating_add_signed(offset),
+        }
+    }
+
+    /// Returns the generation of the accounts.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.words[GENERATION].load(SeqCst)
+    }
+}
+
+/// Returns milliseconds of the monotonic clock, which all processes of the host share.
+#[must_use]
+pub fn monotonic_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, nanos) =
+        (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
+    seconds * 1000 + nanos / 1_000_000
+}
+
+fn wall_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_and_queue_are_never_overdrawn() {
+        let scoreboard = Scoreboard::new(2, 2, 1).unwrap();
+        scoreboard.tick(1);
+        assert_eq!(
+            [(); 5].map(|()| scoreboard.take_any_slot(0)),
+            [Some(0), Some(0), Some(1), Some(1), None]
+        );
+        assert!(scoreboard.join_queue(0));
+        assert!(!scoreboard.join_queue(1));
+        assert_eq!(
+            (
+                scoreboard.sessions(),
+                scoreboard.waiting(),
+                scoreboard.workers_with_queue().collect::<Vec<_>>()
+            ),
+            (4, 1, vec![0])
+        );
+        scoreboard.free_slot(1);
+        assert_eq!(scoreboard.take_any_slot(0), Some(1));
+        scoreboard.clear(1);
+        assert_eq!(
+            scoreboard.take_any_slot(0),
+            None,
+            "a worker that does not tick gets no session"
+        );
+        scoreboard.free_slot(1);
+        assert_eq!(scoreboard.sessions(), 2);
+    }
+
+    #[test]
+    fn peers_and_clients_have_separate_slots() {
+        let scoreboard = Scoreboard::new(1, 1, 0).unwrap();
+        assert_eq!((0..100).filter(|_| scoreboard.take_peer_slot(0)).count() as u64, PEER_SLOTS);
+        assert!(scoreboard.take_any_slot(0) == Some(0) && scoreboard.take_any_slot(0).is_none());
+        assert_eq!(scoreboard.sessions(), 1);
+        scoreboard.free_peer_slot(0);
+        assert!(scoreboard.take_peer_slot(0) && !scoreboard.take_peer_slot(0));
+    }
+
+    #[test]
+    fn lsn_reads_never_mix_two_lsns() {
+        let scoreboard = Scoreboard::new(1, 1, 1).unwrap();
+        let lsns =
+            [Lsn { epoch: 1, number: u64::MAX }, Lsn { epoch: 2, number: 1 }, Lsn::default()];
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut seen = 0_u64;
+                while !ended.load(SeqCst) {
+                    for lsn in [scoreboard.applied_lsn(), scoreboard.visible_lsn()] {
+                        assert!(lsns.contains(&lsn), "{lsn:?}");
+                        seen += 1;
+                    }
+                }
+                seen
+            });
+            for n in 0..400_000 {
+                scoreboard.set_visible_lsn(lsns[n % 2]);
+                scoreboard.set_applied_lsn(lsns[n % 2]);
+            }
+            ended.store(true, SeqCst);
+            assert!(reader.join().unwrap() > 0);
+        });
+    }
+
+    #[test]
+    fn master_time_continues_without_master() {
+        let scoreboard = Scoreboard::new(1, 1, 1).unwrap();
+        assert!(scoreboard.master_ms().abs_diff(wall_ms()) < 1000);
+        scoreboard.record_master(5_000_000, 3);
+        scoreboard.set_applied_lsn(Lsn { epoch: 1, number: 7 });
+        assert!(scoreboard.master_ms().abs_diff(5_000_000) < 1000);
+        assert_eq!((scoreboard.applied_lsn().number, scoreboard.generation()), (7, 3));
+    }
+}
