@@ -12,7 +12,7 @@ use relais_net::tls::{Encrypt, TlsOptions};
 use relais_proto::{Mode, clean, limits};
 use relais_slave::catalogue::WatchMode;
 use relais_slave::config::{self, Cluster, Config};
-use relais_slave::unfinished;
+use relais_slave::upload_table;
 use relais_state::{StateDir, StateError};
 
 /// Headings of `--help`.
@@ -69,7 +69,7 @@ pub struct Args {
     #[arg(help_heading = SESSIONS, long, value_name = "N", default_value_t = config::QUEUE, value_parser = clap::value_parser!(u32).range(..=i64::from(config::QUEUE_MAX)))]
     queue: u32,
     /// Unfinished uploads that are kept, for one user half of that; the oldest go first
-    #[arg(help_heading = SESSIONS, long, value_name = "N", default_value_t = unfinished::UPLOADS, value_parser = clap::value_parser!(u64).range(1..=unfinished::UPLOADS_MAX))]
+    #[arg(help_heading = SESSIONS, long, value_name = "N", default_value_t = upload_table::UPLOADS, value_parser = clap::value_parser!(u64).range(1..=upload_table::UPLOADS_MAX))]
     uploads: u64,
     /// Size of the unfinished uploads that are kept, for one user half of that [default: half of the disk]
     #[arg(help_heading = SESSIONS, long, value_name = "BYTES", value_parser = relais_cli::parse_size)]

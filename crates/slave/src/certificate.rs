@@ -15,7 +15,7 @@ use relais_proto::LinkMessage;
 use relais_state::{Authority, Certified, ServerKey, Validity};
 use relais_tree::MetaKind;
 
-use crate::catalogue::OwnFolder;
+use crate::catalogue::MetadataFolder;
 
 /// Its name in the slave's own folder.
 const FILE: &str = "certificate.pem";
@@ -28,7 +28,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// A slave's certificate.
 pub struct Certificate {
-    own: OwnFolder,
+    own: MetadataFolder,
     source: CertificateSource,
     state: Mutex<RenewalState>,
 }
@@ -70,7 +70,7 @@ impl fmt::Debug for Certificate {
 
 /// Where workers find the certificate.
 #[must_use]
-pub fn file_in(own: &OwnFolder) -> PathBuf {
+pub fn file_in(own: &MetadataFolder) -> PathBuf {
     own.path(FILE)
 }
 
@@ -79,7 +79,7 @@ impl Certificate {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn open(own: &OwnFolder, options: &TlsOptions, alone: bool) -> Result<Self, String> {
+    pub fn open(own: &MetadataFolder, options: &TlsOptions, alone: bool) -> Result<Self, String> {
         let source = match (options.files.is_empty(), alone) {
             (false, _) => CertificateSource::Files(options.files.clone()),
             (true, true) => CertificateSource::Own(Box::new(

@@ -58,7 +58,7 @@ pub struct Config {
     pub sessions_per_address: Option<u32>,
     /// Sessions that are told to wait when all places are taken.
     pub queue: u32,
-    /// Unfinished uploads, 1 to [`UPLOADS_MAX`](crate::unfinished::UPLOADS_MAX).
+    /// Unfinished uploads, 1 to [`UPLOADS_MAX`](crate::upload_table::UPLOADS_MAX).
     pub uploads: u64,
     /// Bytes of unfinished uploads; none: half of the disk.
     pub upload_bytes: Option<u64>,

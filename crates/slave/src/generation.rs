@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use log::warn;
 use relais_tree::TreeError;
 
-use crate::catalogue::OwnFolder;
+use crate::catalogue::MetadataFolder;
 
 /// Its name in the slave's own folder.
 const FILE: &str = "generation";
@@ -15,7 +15,7 @@ const LONGEST: u64 = 64;
 /// Where it lies. Several slaves of one folder write what the same master has told them.
 #[derive(Debug, Clone)]
 pub struct GenerationFile {
-    own: OwnFolder,
+    own: MetadataFolder,
     /// What was read or written last.
     known: u64,
 }
@@ -25,7 +25,7 @@ impl GenerationFile {
     ///
     /// # Errors
     /// Those of reading, and where it is no number: then nobody knows who was removed.
-    pub fn open(own: &OwnFolder) -> io::Result<Self> {
+    pub fn open(own: &MetadataFolder) -> io::Result<Self> {
         let known = match own.folder().open_read(FILE) {
             Ok(opened) => {
                 let mut text = String::new();
@@ -75,7 +75,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let at = temp.path().join(FOLDER).join(FILE);
         std::fs::create_dir(temp.path().join(FOLDER)).unwrap();
-        let own = OwnFolder::open(&Folder::open(temp.path()).unwrap()).unwrap();
+        let own = MetadataFolder::open(&Folder::open(temp.path()).unwrap()).unwrap();
         let mut file = GenerationFile::open(&own).unwrap();
         assert_eq!(file.known(), 0);
         for generation in [7, u64::MAX, 3] {

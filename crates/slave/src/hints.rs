@@ -42,12 +42,12 @@ impl Hints {
     }
 
     /// `path` is worth a look. Lost where too many hints lie unread: the next one who asks for the file gives it again.
-    pub fn tell(&self, path: &TreePath) {
+    pub fn report_different(&self, path: &TreePath) {
         self.send(DIFFERENT, path);
     }
 
-    /// The content at `path` may be damaged. Lost as in [`Self::tell`].
-    pub fn suspect(&self, path: &TreePath) {
+    /// The content at `path` may be damaged. Lost as in [`Self::report_different`].
+    pub fn report_damaged(&self, path: &TreePath) {
         self.send(SUSPECT, path);
     }
 
@@ -98,8 +98,8 @@ mod tests {
     fn hints_say_what_they_are_about() {
         let hints = Hints::new().unwrap();
         let path = TreePath::new("d/f").unwrap();
-        hints.tell(&path);
-        hints.suspect(&path);
+        hints.report_different(&path);
+        hints.report_damaged(&path);
         assert_eq!(hints.take().unwrap(), Some(Hint::Different(path.clone())));
         assert_eq!(hints.take().unwrap(), Some(Hint::Suspect(path)));
         assert_eq!(hints.take().unwrap(), None);

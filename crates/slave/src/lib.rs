@@ -11,7 +11,7 @@ mod changes;
 pub mod config;
 mod confine;
 mod generation;
-mod hash_turns;
+mod hash_semaphore;
 mod hints;
 mod owner;
 pub mod privileges;
@@ -24,7 +24,7 @@ mod staging;
 mod supervisor;
 mod sys;
 mod transfers;
-pub mod unfinished;
+pub mod upload_table;
 mod worker;
 
 use std::io;
@@ -40,9 +40,9 @@ use relais_state::{AccountsError, AccountsFile};
 use relais_tree::Folder;
 use thiserror::Error;
 
-use crate::catalogue::{CatalogueError, Own, StartedAs};
+use crate::catalogue::{CatalogError, SlaveIdentity, StartParameters};
 use crate::certificate::Certificate;
-use crate::changes::channel::Desk;
+use crate::changes::channel::ProposalSocket;
 use crate::config::Config;
 use crate::confine::confine;
 use crate::generation::GenerationFile;
@@ -53,7 +53,7 @@ use crate::serving::ServingContext;
 pub use crate::supervisor::ExitReason;
 use crate::supervisor::{Supervisor, Task};
 use crate::transfers::TransferLog;
-use crate::unfinished::UploadLimits;
+use crate::upload_table::UploadLimits;
 use crate::worker::login::LoginPolicy;
 use crate::worker::mailbox::WorkerMailbox;
 use crate::worker::passwords::SharedPasswords;
@@ -78,7 +78,7 @@ pub enum SlaveError {
         /// Which folder.
         folder: String,
         /// Why not.
-        cause: CatalogueError,
+        cause: CatalogError,
     },
     /// The accounts cannot be used.
     #[error(transparent)]
@@ -108,11 +108,11 @@ fn agent() -> String {
 pub struct Slave {
     config: Config,
     folder: Folder,
-    own: Own,
+    own: SlaveIdentity,
     scoreboard: Arc<Scoreboard>,
     mailboxes: Arc<Vec<WorkerMailbox>>,
     hints: Arc<Hints>,
-    desk: Arc<Desk>,
+    proposal_socket: Arc<ProposalSocket>,
     /// Who may log in, where it stands alone and that is told somewhere.
     passwords: Option<SharedPasswords>,
     /// What the workers may not read themselves.
@@ -135,8 +135,12 @@ impl Slave {
         let name = config.root.display().to_string();
         let folder = Folder::open(&config.root)
             .map_err(|cause| SlaveError::Folder { folder: name.clone(), cause })?;
-        let started = StartedAs { standalone: config.cluster.is_none(), asked: config.port, bound };
-        let own = Own::take(&folder, started)
+        let started = StartParameters {
+            standalone: config.cluster.is_none(),
+            requested_port: config.port,
+            bound_port: bound,
+        };
+        let own = SlaveIdentity::acquire(&folder, started)
             .map_err(|cause| SlaveError::State { folder: name, cause })?;
         let scoreboard = Scoreboard::new(
             config.workers,
@@ -153,7 +157,7 @@ impl Slave {
         });
         let mailboxes =
             (0..config.workers).map(|_| WorkerMailbox::new()).collect::<io::Result<Vec<_>>>()?;
-        let (hints, desk) = (Arc::new(Hints::new()?), Arc::new(Desk::new()?));
+        let (hints, proposal_socket) = (Arc::new(Hints::new()?), Arc::new(ProposalSocket::new()?));
         let passwords = config
             .accounts
             .clone()
@@ -187,7 +191,7 @@ impl Slave {
             scoreboard,
             mailboxes: Arc::new(mailboxes),
             hints,
-            desk,
+            proposal_socket,
             passwords,
             secrets,
             transfers,
@@ -263,7 +267,7 @@ impl Slave {
         control: OwnedFd,
         listen: SocketAddr,
     ) -> i32 {
-        self.own.leave_to_parent();
+        self.own.close_in_child();
         let result = match task {
             Task::Worker(index) => {
                 let confinement = confine(&self.folder);
@@ -303,7 +307,7 @@ impl Slave {
             umask: self.config.umask,
             scoreboard: self.scoreboard.clone(),
             hints: self.hints.clone(),
-            desk: self.desk.clone(),
+            proposal_socket: self.proposal_socket.clone(),
             mailboxes: self.mailboxes.clone(),
             read_only: self.read_only(listener.local_addr()?),
             follows: self.config.cluster.is_some(),
@@ -369,7 +373,7 @@ impl Slave {
             slave_id: self.id(),
             scoreboard: self.scoreboard.clone(),
             hints: self.hints.clone(),
-            desk: self.desk.clone(),
+            proposal_socket: self.proposal_socket.clone(),
             listen,
             control,
             certificate: self.certificate.clone(),
@@ -395,6 +399,6 @@ fn tell_confinement(confinement: Confinement, root: &Path) {
 /// Bytes of unfinished uploads where nothing else is asked for: any number where the disk does not tell its size.
 fn default_upload_bytes(folder: &Folder) -> u64 {
     let bytes = rustix::fs::fstatvfs(folder)
-        .map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize) / unfinished::DISK_PART);
+        .map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize) / upload_table::DISK_PART);
     if bytes == 0 { u64::MAX } else { bytes }
 }

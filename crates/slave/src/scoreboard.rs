@@ -13,7 +13,7 @@ use relais_state::FailedLogins;
 
 use crate::address_sessions::AddressSessions;
 use crate::sys::memory::SharedWords;
-use crate::unfinished::{Unfinished, UploadLimits};
+use crate::upload_table::{UploadLimits, UploadTable};
 
 /// Most worker processes.
 pub const MAX_WORKERS: usize = 256;
@@ -80,7 +80,7 @@ const LSN_WORDS: usize = 5;
 pub struct Scoreboard {
     words: SharedWords,
     addresses: Option<AddressSessions>,
-    uploads: Unfinished,
+    uploads: UploadTable,
     workers: usize,
     /// Client slots of each worker.
     slots: u64,
@@ -97,7 +97,7 @@ impl Scoreboard {
         Ok(Self {
             words: SharedWords::new(WORDS)?,
             addresses: None,
-            uploads: Unfinished::new(UploadLimits::default())?,
+            uploads: UploadTable::new(UploadLimits::default())?,
             workers: workers.min(MAX_WORKERS),
             slots,
             queue,
@@ -123,13 +123,13 @@ impl Scoreboard {
     /// # Errors
     /// Those of the mapping.
     pub fn limit_uploads(mut self, limits: UploadLimits) -> io::Result<Self> {
-        self.uploads = Unfinished::new(limits)?;
+        self.uploads = UploadTable::new(limits)?;
         Ok(self)
     }
 
     /// Returns the table of unfinished uploads.
     #[must_use]
-    pub fn uploads(&self) -> &Unfinished {
+    pub fn uploads(&self) -> &UploadTable {
         &self.uploads
     }
 

@@ -13,15 +13,15 @@ use relais_proto::{
 use relais_state::TicketError;
 use relais_tree::{Folder, Meta, TreeError};
 
-use crate::catalogue::{CatalogueError, Facts, OwnFolder, Reader};
-use crate::changes::channel::{Desk, Received, SessionEnd};
-use crate::hash_turns::HashTurns;
+use crate::catalogue::{CatalogError, CatalogReader, EntryFacts, MetadataFolder};
+use crate::changes::channel::{ProposalSocket, Received, SessionEnd};
+use crate::hash_semaphore::HashSemaphore;
 use crate::hints::Hints;
 use crate::owner::Owner;
 use crate::scoreboard::Scoreboard;
 use crate::staging::{StagedName, Staging};
 use crate::transfers::TransferLog;
-use crate::unfinished;
+use crate::upload_table;
 use crate::worker::active_uploads::ActiveUploads;
 use crate::worker::mailbox::WorkerMailbox;
 
@@ -48,14 +48,14 @@ pub struct ServingContext {
     /// What the processes share.
     pub scoreboard: Arc<Scoreboard>,
     /// Where the catalogue lies.
-    own: OwnFolder,
+    own: MetadataFolder,
     hints: Arc<Hints>,
     /// Where sessions bring their changes.
-    pub desk: Arc<Desk>,
+    pub proposal_socket: Arc<ProposalSocket>,
     /// Where the bytes of uploads lie.
     pub staging: Staging,
     /// Turns of sessions that have something hashed.
-    pub hash_turns: HashTurns,
+    pub hash_semaphore: HashSemaphore,
     /// The uploads under way in this worker.
     pub uploads: ActiveUploads,
     /// Why nothing may be changed here by somebody without an account; none where it may.
@@ -69,7 +69,7 @@ pub struct ServingContext {
     /// Set when the worker winds down.
     stopping: AtomicBool,
     /// Catalogue connections that no session uses now. Opened after the fork, when first needed.
-    readers: Mutex<Vec<Reader>>,
+    readers: Mutex<Vec<CatalogReader>>,
 }
 
 /// What a worker's [`ServingContext`] is made of.
@@ -77,7 +77,7 @@ pub struct ServingParts {
     /// The served folder.
     pub folder: Folder,
     /// Where the catalogue lies.
-    pub own: OwnFolder,
+    pub own: MetadataFolder,
     /// Which folder it is.
     pub folder_id: FolderId,
     /// Which slave this is.
@@ -91,7 +91,7 @@ pub struct ServingParts {
     /// Where workers tell what they found different.
     pub hints: Arc<Hints>,
     /// Where sessions bring their changes.
-    pub desk: Arc<Desk>,
+    pub proposal_socket: Arc<ProposalSocket>,
     /// Every worker's mailbox.
     pub mailboxes: Arc<Vec<WorkerMailbox>>,
     /// See [`ServingContext::read_only`].
@@ -119,7 +119,7 @@ impl ServingContext {
             umask,
             scoreboard,
             hints,
-            desk,
+            proposal_socket,
             mailboxes,
             read_only,
             follows,
@@ -136,8 +136,8 @@ impl ServingContext {
             scoreboard,
             own,
             hints,
-            desk,
-            hash_turns: HashTurns::new(hashed_at_a_time(mailboxes.len())),
+            proposal_socket,
+            hash_semaphore: HashSemaphore::new(hashed_at_a_time(mailboxes.len())),
             uploads: ActiveUploads::new(mailboxes),
             read_only,
             follows,
@@ -165,10 +165,10 @@ impl ServingContext {
     /// [`ErrorCode::Storage`] where the catalogue cannot be read.
     pub fn with_catalogue<T>(
         &self,
-        ask: impl FnOnce(&mut Reader) -> Result<T, CatalogueError>,
+        ask: impl FnOnce(&mut CatalogReader) -> Result<T, CatalogError>,
     ) -> Result<T, Refusal> {
         let spare = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let failed = |e: CatalogueError| {
+        let failed = |e: CatalogError| {
             static UNREADABLE: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = UNREADABLE.turn(Instant::now()) {
                 error!("the catalogue cannot be read: {e}{more}");
@@ -177,7 +177,7 @@ impl ServingContext {
         };
         let mut reader = match spare {
             Some(reader) => reader,
-            None => Reader::open(&self.own).map_err(failed)?,
+            None => CatalogReader::open(&self.own).map_err(failed)?,
         };
         let answer = ask(&mut reader).map_err(failed)?;
         let mut spare = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -194,7 +194,7 @@ impl ServingContext {
         if mark != Lsn::default() {
             return mark;
         }
-        self.with_catalogue(Reader::applied).unwrap_or_default()
+        self.with_catalogue(CatalogReader::applied).unwrap_or_default()
     }
 
     /// Whether the last change to a path is this one.
@@ -210,7 +210,7 @@ impl ServingContext {
     /// # Errors
     /// [`ErrorCode::Storage`].
     pub fn is_complete(&self) -> Result<bool, Refusal> {
-        self.with_catalogue(Reader::is_complete)
+        self.with_catalogue(CatalogReader::is_complete)
     }
 
     /// Whether a keeper is still reading the folder for the first time.
@@ -218,19 +218,19 @@ impl ServingContext {
     /// # Errors
     /// [`ErrorCode::Storage`].
     pub fn is_scanning(&self) -> Result<bool, Refusal> {
-        self.with_catalogue(Reader::is_scanning)
+        self.with_catalogue(CatalogReader::is_scanning)
     }
 
     /// What the catalogue knows of what `meta` was read from.
     ///
     /// # Errors
     /// [`ErrorCode::Storage`].
-    pub fn facts(&self, path: &TreePath, meta: &Meta) -> Result<Facts, Refusal> {
+    pub fn facts(&self, path: &TreePath, meta: &Meta) -> Result<EntryFacts, Refusal> {
         match self.with_catalogue(|reader| reader.facts_of(path, meta))? {
             Some(facts) => Ok(facts),
             None => {
-                self.hints.tell(path);
-                Ok(Facts::default())
+                self.hints.report_different(path);
+                Ok(EntryFacts::default())
             }
         }
     }
@@ -256,7 +256,7 @@ impl ServingContext {
     /// # Errors
     /// [`ErrorCode::Storage`].
     pub fn slaves_of(&self, folders: &[FolderId]) -> Result<Vec<Endpoint>, Refusal> {
-        let peers = self.with_catalogue(Reader::peers)?;
+        let peers = self.with_catalogue(CatalogReader::peers)?;
         let holders = peers
             .into_iter()
             .filter(|(slave, folder)| *slave != self.slave_id && folders.contains(folder));
@@ -273,7 +273,7 @@ impl ServingContext {
         let mut asked = false;
         while Instant::now() < until {
             if channel.is_none() {
-                channel = self.desk.open(asker).ok();
+                channel = self.proposal_socket.open(asker).ok();
             }
             let Some(open) = &channel else { return Vec::new() };
             let came = if asked {
@@ -305,7 +305,7 @@ impl ServingContext {
     /// # Errors
     /// [`ErrorCode::Storage`].
     pub fn others(&self) -> Result<Vec<Endpoint>, Refusal> {
-        let peers = self.with_catalogue(Reader::peers)?;
+        let peers = self.with_catalogue(CatalogReader::peers)?;
         let others = peers
             .into_iter()
             .filter(|(slave, folder)| *slave != self.slave_id && *folder != self.folder_id);
@@ -318,13 +318,13 @@ impl ServingContext {
     /// The content at `path` may be damaged: a client has compared it with its digest, and asks for its pieces.
     pub fn suspect(&self, path: &TreePath) {
         if self.follows {
-            self.hints.suspect(path);
+            self.hints.report_damaged(path);
         }
     }
 
     /// `path` is other on the disk than in the catalogue.
     pub fn hint(&self, path: &TreePath) {
-        self.hints.tell(path);
+        self.hints.report_different(path);
     }
 
     /// What went wrong on the disk goes to the log, as often as anybody can look at it.
@@ -346,7 +346,7 @@ impl ServingContext {
             disk.f_blocks.saturating_mul(disk.f_frsize),
             disk.f_bavail.saturating_mul(disk.f_frsize),
         );
-        let reserve = unfinished::RESERVE.min(all / unfinished::RESERVE_PART);
+        let reserve = upload_table::RESERVE.min(all / upload_table::RESERVE_PART);
         if all == 0 || bytes.saturating_add(reserve) <= free {
             return Ok(());
         }
@@ -360,7 +360,7 @@ impl ServingContext {
 
     /// An upload was answered: what was staged for it has its name, is discarded, or waits to be asked for again.
     pub fn settle_upload(&self, staged: &StagedName) {
-        self.scoreboard.uploads().settle(staged, &self.staging);
+        self.scoreboard.uploads().release(staged, &self.staging);
     }
 
     /// Nothing comes of what was staged.

@@ -19,7 +19,7 @@ use relais_tree::{Folder, MetaKind, TreeError};
 
 use crate::catalogue::FOLDER;
 use crate::scoreboard::Scoreboard;
-use crate::unfinished::Unfinished;
+use crate::upload_table::UploadTable;
 
 /// Name of the folder of staged files.
 const STAGING: &str = "staging";
@@ -28,7 +28,7 @@ const SEALED: &str = ".whole";
 /// Behind the name of former content, where the file system cannot exchange two names in one step.
 const FORMER: &str = relais_tree::FORMER;
 /// Behind the name of content that comes from another slave: in the place of what an upload is bound to.
-const TAKEN: &str = "-0000000000000000";
+const FETCHED: &str = "-0000000000000000";
 /// Name of the folder of what was removed.
 const REMOVED: &str = "removed";
 /// Time between two looks for what is too old.
@@ -71,7 +71,7 @@ impl StagedName {
         let mut id = *b"put.............";
         id[4..8].copy_from_slice(&put.epoch.to_be_bytes());
         id[8..16].copy_from_slice(&put.number.to_be_bytes());
-        Self(format!("{}{TAKEN}", ChangeId(id)))
+        Self(format!("{}{FETCHED}", ChangeId(id)))
     }
 
     /// The put that it is content of, where it comes from another slave or is held for another path.
@@ -79,14 +79,14 @@ impl StagedName {
     pub fn put(&self) -> Option<Lsn> {
         let id = self.id().0;
         let (epoch, number) = (id[4..8].try_into().ok()?, id[8..16].try_into().ok()?);
-        self.is_taken()
+        self.is_fetched()
             .then(|| Lsn { epoch: u32::from_be_bytes(epoch), number: u64::from_be_bytes(number) })
     }
 
     /// Whether it is content that comes from another slave.
     #[must_use]
-    pub fn is_taken(&self) -> bool {
-        self.0.ends_with(TAKEN)
+    pub fn is_fetched(&self) -> bool {
+        self.0.ends_with(FETCHED)
     }
 
     /// The name that the file gets once it is whole. From then on nobody writes it.
@@ -220,7 +220,7 @@ impl Staging {
 
     /// Removes staged files that nobody has written for [`limits::STAGED_TIME`]. Another process may be at work in that
     /// folder. Unfinished uploads are counted anew, and the oldest evicted where there are too many.
-    pub fn sweep_staged(&self, uploads: &Unfinished) {
+    pub fn sweep_staged(&self, uploads: &UploadTable) {
         let mut unfinished = Vec::new();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let Ok(listing) = self.staged.list() else { return };
@@ -232,7 +232,7 @@ impl Staging {
             if age > limits::STAGED_TIME.as_secs() {
                 self.discard_old(name);
             } else if let Some(name) = std::str::from_utf8(name).ok().and_then(StagedName::parse)
-                && !name.is_taken()
+                && !name.is_fetched()
             {
                 unfinished.push((name, meta.size, age.saturating_mul(1000)));
             }
@@ -382,7 +382,7 @@ mod tests {
         let name = StagedName::new(ChangeId([1; 16]), "", &TreePath::new("f").unwrap(), None);
         drop(staging.claim(&name).unwrap());
         std::fs::create_dir_all(removed.join("1-9")).unwrap();
-        let uploads = Unfinished::new(crate::unfinished::UploadLimits::default()).unwrap();
+        let uploads = UploadTable::new(crate::upload_table::UploadLimits::default()).unwrap();
         staging.sweep_removed(Lsn { epoch: 1, number: 8 }, &|| false);
         assert!(removed.join("1-9").exists(), "it may still be taken back");
         staging.sweep_removed(Lsn { epoch: 1, number: 9 }, &|| false);

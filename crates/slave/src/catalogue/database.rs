@@ -7,7 +7,7 @@ use relais_proto::{Digest, Entry, FileTime, Kind, Lsn, Mode};
 use relais_tree::{Meta, MetaKind, TreeError};
 use rusqlite::{Connection, OpenFlags, Row};
 
-use super::{CatalogueError, FOLDER, OwnFolder};
+use super::{CatalogError, FOLDER, MetadataFolder};
 use crate::sys::sqlite::keep_names;
 
 /// Name of the file in the slave's own folder.
@@ -100,13 +100,13 @@ const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped; D
 pub(super) const COLUMNS: &str = "name, kind, mode, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, digest, epoch, number, content_epoch, content_number, here, disk_mode, disk_mtime_s, disk_mtime_ns";
 
 /// The database's file, for people: where it lies now.
-pub(super) fn file(own: &OwnFolder) -> PathBuf {
+pub(super) fn file(own: &MetadataFolder) -> PathBuf {
     let shown = relais_state::shown_path(&own.path(FILE));
     if shown == own.path(FILE) { Path::new(FOLDER).join(FILE) } else { shown }
 }
 
 /// Opens the database below the descriptor of its folder.
-fn connect(own: &OwnFolder, flags: OpenFlags) -> rusqlite::Result<Connection> {
+fn connect(own: &MetadataFolder, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let misuse = |why: &str| {
         rusqlite::Error::SqliteFailure(
             rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_MISUSE),
@@ -118,16 +118,16 @@ fn connect(own: &OwnFolder, flags: OpenFlags) -> rusqlite::Result<Connection> {
 }
 
 /// Names the file in an error.
-pub(super) fn failed(file: &Path) -> impl Fn(rusqlite::Error) -> CatalogueError {
+pub(super) fn failed(file: &Path) -> impl Fn(rusqlite::Error) -> CatalogError {
     let file = file.display().to_string();
-    move |source| CatalogueError::Database { file: file.clone(), source }
+    move |source| CatalogError::Database { file: file.clone(), source }
 }
 
 /// Opens the database for its one writer, and makes it where it is missing.
 ///
 /// Its structure is checked first: that reads the whole file, about a second for a
 /// million entries, and a damaged catalogue would show wrong things for good.
-pub(super) fn open_writer(own: &OwnFolder) -> Result<Connection, CatalogueError> {
+pub(super) fn open_writer(own: &MetadataFolder) -> Result<Connection, CatalogError> {
     let file = file(own);
     let open = || -> Result<Connection, rusqlite::Error> {
         let database =
@@ -142,13 +142,13 @@ pub(super) fn open_writer(own: &OwnFolder) -> Result<Connection, CatalogueError>
     // SQLite refuses it too, with an error that tells nobody what to do.
     if own.folder().stat_part(FILE.as_bytes()).is_ok_and(|meta| meta.kind == MetaKind::Link) {
         let (file, what) = (file.display().to_string(), "it is a link".to_owned());
-        return Err(CatalogueError::Damaged { file, what });
+        return Err(CatalogError::Damaged { file, what });
     }
     let check = |database: &Connection| {
         database.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
     };
     let opened = open().and_then(|database| check(&database).map(|verdict| (database, verdict)));
-    let damaged = |what: String| CatalogueError::Damaged { file: file.display().to_string(), what };
+    let damaged = |what: String| CatalogError::Damaged { file: file.display().to_string(), what };
     let database = match opened {
         Ok((database, verdict)) if verdict == "ok" => database,
         Ok((_, verdict)) => return Err(damaged(verdict)),
@@ -173,7 +173,7 @@ pub(super) fn open_writer(own: &OwnFolder) -> Result<Connection, CatalogueError>
 
 /// Gives the database's log its room while there is some: a change that has its number must not fail for want of
 /// a place to note it. What is written into it here is given up at once.
-pub(super) fn reserve_log(own: &OwnFolder, database: &Connection) -> rusqlite::Result<()> {
+pub(super) fn reserve_log(own: &MetadataFolder, database: &Connection) -> rusqlite::Result<()> {
     if rustix::fs::fstatvfs(own.folder())
         .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM)
     {
@@ -198,7 +198,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 /// Opens the database for reading; none where the keeper has not made it yet.
-pub(super) fn open_reader(own: &OwnFolder) -> Result<Option<Connection>, CatalogueError> {
+pub(super) fn open_reader(own: &MetadataFolder) -> Result<Option<Connection>, CatalogError> {
     match own.folder().stat_part(FILE.as_bytes()) {
         Ok(_) => {}
         Err(TreeError::NotFound) => return Ok(None),
@@ -215,7 +215,7 @@ pub(super) fn open_reader(own: &OwnFolder) -> Result<Option<Connection>, Catalog
 
 /// One entry, with what ties its digest to the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stored {
+pub(crate) struct CatalogRow {
     pub entry: Entry,
     pub ctime: FileTime,
     pub dev: u64,
@@ -236,7 +236,7 @@ pub(crate) struct OnDisk {
     pub mtime: FileTime,
 }
 
-impl Stored {
+impl CatalogRow {
     /// Whether the digest belongs to what `meta` was read from.
     pub fn is_of(&self, meta: &Meta) -> bool {
         self.here
@@ -247,7 +247,7 @@ impl Stored {
     }
 }
 
-impl Stored {
+impl CatalogRow {
     /// Whether it is this file though its ctime is another, as after it was moved and moved back. Its content may have been
     /// edited, and its times set back: where that matters its digest is computed.
     pub fn is_former(&self, meta: &Meta) -> bool {
@@ -260,7 +260,7 @@ impl Stored {
 }
 
 /// Reads [`COLUMNS`].
-pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
+pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<CatalogRow> {
     let time = |s, ns| -> rusqlite::Result<FileTime> {
         Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? })
     };
@@ -270,7 +270,7 @@ pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<Stored> {
         let (epoch, number): (Option<u32>, Option<i64>) = (row.get(epoch)?, row.get(number)?);
         Ok(epoch.zip(number).map(|(epoch, number)| Lsn { epoch, number: number.cast_unsigned() }))
     };
-    Ok(Stored {
+    Ok(CatalogRow {
         entry: Entry {
             name: row.get(0)?,
             kind: if row.get::<_, i64>(1)? == 0 { Kind::File } else { Kind::Folder },

@@ -11,20 +11,20 @@ use log::{debug, warn};
 use relais_proto::Digest;
 use relais_tree::{Folder, hash_file};
 
-use super::CatalogueError;
-use super::store::{Identifying, Unhashed};
+use super::CatalogError;
+use super::store::{FileIdentity, UnhashedFile};
 
 /// What came of hashing one file.
 pub enum Hashed {
     /// Its digest.
-    Digest(Unhashed, Digest),
+    Digest(UnhashedFile, Digest),
     /// It is not what the row says, or cannot be read: to be looked at again.
-    Changed(Unhashed),
+    Changed(UnhashedFile),
 }
 
 /// Takes files and gives digests back, in order.
 pub struct Hasher {
-    orders: Option<Sender<Vec<Unhashed>>>,
+    orders: Option<Sender<Vec<UnhashedFile>>>,
     results: Receiver<Hashed>,
     /// Can be read when results lie ready.
     ready: Arc<OwnedFd>,
@@ -55,13 +55,9 @@ impl Hasher {
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn start(
-        root: &Folder,
-        syncs: bool,
-        stop: Arc<AtomicBool>,
-    ) -> Result<Self, CatalogueError> {
+    pub fn start(root: &Folder, syncs: bool, stop: Arc<AtomicBool>) -> Result<Self, CatalogError> {
         let root = root.try_clone()?;
-        let (orders, to_do) = channel::<Vec<Unhashed>>();
+        let (orders, to_do) = channel::<Vec<UnhashedFile>>();
         let (done, results) = channel();
         let ready = Arc::new(relais_net::wake_fd()?);
         let (bell, stopped) = (Ring(ready.clone()), stop.clone());
@@ -90,7 +86,7 @@ impl Hasher {
     ///
     /// # Panics
     /// Where its thread has panicked: the keeper is of no use without it, and ends as well.
-    pub fn order(&mut self, files: Vec<Unhashed>) {
+    pub fn order(&mut self, files: Vec<UnhashedFile>) {
         self.pending += files.len();
         let taken = self.orders.as_ref().is_some_and(|orders| orders.send(files).is_ok());
         assert!(taken, "the hashing thread has ended");
@@ -127,9 +123,9 @@ impl Drop for Hasher {
     }
 }
 
-fn hash(root: &Folder, order: Unhashed, syncs: bool, stop: &AtomicBool) -> Hashed {
+fn hash(root: &Folder, order: UnhashedFile, syncs: bool, stop: &AtomicBool) -> Hashed {
     let file = match root.open_file(&order.path) {
-        Ok(file) if Identifying::from(&file.meta) == order.meta => file,
+        Ok(file) if FileIdentity::from(&file.meta) == order.meta => file,
         _ => return Hashed::Changed(order),
     };
     let go_on = &mut |_| {
@@ -141,7 +137,7 @@ fn hash(root: &Folder, order: Unhashed, syncs: bool, stop: &AtomicBool) -> Hashe
     };
     match hash_file(&file.file, file.meta.size, go_on) {
         Ok((digest, _))
-            if file.meta_now().is_ok_and(|now| Identifying::from(&now) == order.meta) =>
+            if file.meta_now().is_ok_and(|now| FileIdentity::from(&now) == order.meta) =>
         {
             // Others are told that it is here: it has to be on the disk before.
             if syncs && let Err(e) = file.file.sync_all() {

@@ -4,28 +4,28 @@
 //! inotify. Workers read. It can always be rebuilt from the folder.
 
 mod database;
-mod follow;
+mod debounce;
 mod hasher;
-mod keeper;
-mod listed;
-mod own;
+mod identity;
+mod path_listing;
 mod reader;
+mod replica_store;
 mod scan;
-mod settle;
 mod store;
 #[cfg(test)]
 mod tests;
 mod unapplied;
-mod watch;
+mod watcher;
+mod writer;
 
-pub(crate) use database::Stored;
-pub(crate) use follow::Kept;
-pub use keeper::{Following, Keeper, KeeperConfig, WatchMode};
-pub use own::{KeeperLock, Own, OwnFolder, StartedAs, give_up_ids};
-pub use reader::{Facts, ListOutcome, Reader};
+pub(crate) use database::CatalogRow;
+pub use identity::{MetadataFolder, SlaveIdentity, StartParameters, WriterLock, discard_ids};
+pub use reader::{CatalogReader, EntryFacts, ListOutcome};
+pub(crate) use replica_store::RetainedContent;
 pub(crate) use scan::Scanner;
-pub(crate) use store::{Identifying, Made, Skip, Store, Unhashed};
-pub(crate) use unapplied::Unapplied;
+pub(crate) use store::{AppliedEntry, CatalogStore, FileIdentity, SkipReason, UnhashedFile};
+pub(crate) use unapplied::UnappliedPath;
+pub use writer::{CatalogWriter, CatalogWriterConfig, ReplicationConfig, WatchMode};
 
 use std::io;
 
@@ -37,7 +37,7 @@ pub const FOLDER: &str = ".relais";
 
 /// Why the catalogue cannot be used.
 #[derive(Debug, Error)]
-pub enum CatalogueError {
+pub enum CatalogError {
     /// The database reports an error.
     #[error("{file}: {source}")]
     Database {

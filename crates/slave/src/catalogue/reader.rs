@@ -10,8 +10,8 @@ use relais_proto::{
 use relais_tree::{Meta, MetaKind};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::database::{COLUMNS, Stored, failed, file, open_reader, read_row};
-use super::{CatalogueError, KeeperLock, OwnFolder};
+use super::database::{COLUMNS, CatalogRow, failed, file, open_reader, read_row};
+use super::{CatalogError, MetadataFolder, WriterLock};
 use crate::changes::Commit;
 
 /// Most rows that one page reads.
@@ -37,7 +37,7 @@ pub enum ListOutcome {
 
 /// What the catalogue knows of what lies at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Facts {
+pub struct EntryFacts {
     /// The content's digest; none for a folder, and where it will be computed.
     pub digest: Option<Digest>,
     /// The last change to the path.
@@ -49,17 +49,17 @@ pub struct Facts {
 }
 
 /// A connection to the catalogue that only reads.
-pub struct Reader {
+pub struct CatalogReader {
     database: Option<Connection>,
-    own: OwnFolder,
+    own: MetadataFolder,
 }
 
-impl Reader {
+impl CatalogReader {
     /// Opens the catalogue in a slave's own folder.
     ///
     /// # Errors
     /// Those of the database.
-    pub fn open(own: &OwnFolder) -> Result<Self, CatalogueError> {
+    pub fn open(own: &MetadataFolder) -> Result<Self, CatalogError> {
         Ok(Self { database: open_reader(own)?, own: own.clone() })
     }
 
@@ -67,7 +67,7 @@ impl Reader {
     pub(super) fn ask<T: Default>(
         &mut self,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, CatalogueError> {
+    ) -> Result<T, CatalogError> {
         if self.database.is_none() {
             self.database = open_reader(&self.own)?;
         }
@@ -81,8 +81,8 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn is_complete(&mut self) -> Result<bool, CatalogueError> {
-        let keeper = KeeperLock::mark_of(&self.own)?;
+    pub fn is_complete(&mut self) -> Result<bool, CatalogError> {
+        let keeper = WriterLock::mark_of(&self.own)?;
         self.ask(|database| {
             Ok(meta(database, "complete")?
                 .is_some_and(|mark: String| !mark.is_empty() && mark == keeper))
@@ -93,8 +93,8 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn is_fit(&mut self) -> Result<bool, CatalogueError> {
-        let keeper = KeeperLock::mark_of(&self.own)?;
+    pub fn is_fit(&mut self) -> Result<bool, CatalogError> {
+        let keeper = WriterLock::mark_of(&self.own)?;
         self.ask(|database| {
             Ok(meta(database, "fit")?
                 .is_some_and(|mark: String| !mark.is_empty() && mark == keeper))
@@ -105,9 +105,9 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn is_scanning(&mut self) -> Result<bool, CatalogueError> {
+    pub fn is_scanning(&mut self) -> Result<bool, CatalogError> {
         // One that only begins, and may never come to it, has no mark yet.
-        Ok(!KeeperLock::mark_of(&self.own)?.is_empty() && !self.is_complete()?)
+        Ok(!WriterLock::mark_of(&self.own)?.is_empty() && !self.is_complete()?)
     }
 
     /// Adds entries of the folder `path` behind the name `after` to `page`, until that is full or the folder ends, or there are
@@ -121,7 +121,7 @@ impl Reader {
         after: &str,
         most: Option<u32>,
         page: &mut PageBuilder,
-    ) -> Result<ListOutcome, CatalogueError> {
+    ) -> Result<ListOutcome, CatalogError> {
         let found = self.ask(|database| {
             Ok(Some(list(database, path, after, most.map_or(PAGE, |most| most.min(PAGE)), page)?))
         })?;
@@ -136,12 +136,12 @@ impl Reader {
         &mut self,
         path: &TreePath,
         meta: &Meta,
-    ) -> Result<Option<Facts>, CatalogueError> {
+    ) -> Result<Option<EntryFacts>, CatalogError> {
         let row = self.ask(|database| row_of(database, path))?;
         // A folder stays the same whatever comes and goes in it.
         let is_folder =
-            |row: &Stored| row.entry.kind == Kind::Folder && meta.kind == MetaKind::Folder;
-        Ok(row.filter(|row| row.is_of(meta) || is_folder(row)).map(|row| Facts {
+            |row: &CatalogRow| row.entry.kind == Kind::Folder && meta.kind == MetaKind::Folder;
+        Ok(row.filter(|row| row.is_of(meta) || is_folder(row)).map(|row| EntryFacts {
             digest: row.digest,
             version: row.entry.version,
             content: row.content,
@@ -156,7 +156,7 @@ impl Reader {
     pub(crate) fn at(
         &mut self,
         path: &TreePath,
-    ) -> Result<Option<(Stored, Vec<FolderId>)>, CatalogueError> {
+    ) -> Result<Option<(CatalogRow, Vec<FolderId>)>, CatalogError> {
         self.ask(|database| {
             let Some(row) = row_of(database, path)? else { return Ok(None) };
             if row.here {
@@ -177,7 +177,7 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub(crate) fn is_unapplied(&mut self, path: &TreePath) -> Result<bool, CatalogueError> {
+    pub(crate) fn is_unapplied(&mut self, path: &TreePath) -> Result<bool, CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(false) };
         self.ask(|database| {
             let select = "SELECT EXISTS (SELECT 1 FROM unapplied WHERE folder = ? AND name = ?)";
@@ -189,7 +189,7 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn peers(&mut self) -> Result<Vec<(SlaveId, FolderId)>, CatalogueError> {
+    pub fn peers(&mut self) -> Result<Vec<(SlaveId, FolderId)>, CatalogError> {
         self.ask(|database| {
             let mut statement = database.prepare_cached("SELECT slave, folder FROM peer")?;
             let rows =
@@ -202,7 +202,7 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn version_at(&mut self, path: &TreePath) -> Result<Option<Option<Lsn>>, CatalogueError> {
+    pub fn version_at(&mut self, path: &TreePath) -> Result<Option<Option<Lsn>>, CatalogError> {
         Ok(self.ask(|database| row_of(database, path))?.map(|row| row.entry.version))
     }
 
@@ -210,7 +210,7 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn commit_of(&mut self, id: ChangeId) -> Result<Option<Commit>, CatalogueError> {
+    pub fn commit_of(&mut self, id: ChangeId) -> Result<Option<Commit>, CatalogError> {
         self.ask(|database| change_of(database, id))
     }
 
@@ -218,7 +218,7 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn counters(&mut self) -> Result<Counters, CatalogueError> {
+    pub fn counters(&mut self) -> Result<Counters, CatalogError> {
         self.ask(|database| {
             let mut counters = Counters::default();
             let mut statement = database.prepare_cached("SELECT what, n FROM total")?;
@@ -254,7 +254,7 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn applied(&mut self) -> Result<Lsn, CatalogueError> {
+    pub fn applied(&mut self) -> Result<Lsn, CatalogError> {
         self.ask(|database| Ok(applied(database)?.unwrap_or_default()))
     }
 
@@ -262,7 +262,7 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn scrub(&mut self) -> Result<Scrub, CatalogueError> {
+    pub fn scrub(&mut self) -> Result<Scrub, CatalogError> {
         let text: Option<String> = self.ask(|database| meta(database, "scrub"))?;
         Ok(text.and_then(|text| parse_scrub(&text)).unwrap_or_default())
     }
@@ -271,7 +271,7 @@ impl Reader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn last_error(&mut self) -> Result<String, CatalogueError> {
+    pub fn last_error(&mut self) -> Result<String, CatalogError> {
         self.ask(|database| Ok(meta(database, "last-error")?.unwrap_or_default()))
     }
 }
@@ -322,7 +322,10 @@ pub(super) fn change_of(database: &Connection, id: ChangeId) -> rusqlite::Result
 }
 
 /// The row of a path; none for the top.
-pub(super) fn row_of(database: &Connection, path: &TreePath) -> rusqlite::Result<Option<Stored>> {
+pub(super) fn row_of(
+    database: &Connection,
+    path: &TreePath,
+) -> rusqlite::Result<Option<CatalogRow>> {
     let Some((folder, name)) = path.split_last() else { return Ok(None) };
     let mut statement = database
         .prepare_cached(&format!("SELECT {COLUMNS} FROM entry WHERE folder = ? AND name = ?"))?;

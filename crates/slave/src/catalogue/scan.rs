@@ -11,10 +11,10 @@ use log::{debug, warn};
 use relais_proto::{FileTime, Kind, TreePath, check_part};
 use relais_tree::{Folder, Meta, MetaKind, TreeError};
 
-use super::settle::{QUIET, Settle};
-use super::store::{Skip, Store};
-use super::watch::Watch;
-use super::{CatalogueError, FOLDER};
+use super::debounce::{Debounce, QUIET};
+use super::store::{CatalogStore, SkipReason};
+use super::watcher::FolderWatcher;
+use super::{CatalogError, FOLDER};
 use crate::sys::lease::{Writers, writers};
 
 /// Rows written in one transaction.
@@ -22,7 +22,7 @@ const BATCH: usize = 1000;
 
 /// What of a folder's names may be new to the catalogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum News {
+enum RowLookup {
     /// All of them.
     All,
     /// Some.
@@ -31,7 +31,7 @@ enum News {
 
 /// What was found different from what changes have made: for whoever follows a cluster's tree. The catalogue keeps what the tree has.
 #[derive(Debug, Default)]
-pub struct Noticed {
+pub struct DetectedChanges {
     /// Files and folders that are other than the tree's, or lie where its content is not here yet.
     pub edited: Vec<(TreePath, Meta)>,
     /// What is gone, or has something else in its place; whether it was seen to go.
@@ -41,16 +41,16 @@ pub struct Noticed {
 /// What looking needs: the folder, the database, the watches, and the names to look at again.
 pub struct Scanner {
     pub root: Folder,
-    pub store: Store,
-    pub watch: Option<Watch>,
-    pub settle: Settle,
+    pub store: CatalogStore,
+    pub watch: Option<FolderWatcher>,
+    pub debounce: Debounce,
     /// Set when the keeper shall end.
     pub stop: std::sync::Arc<AtomicBool>,
     written: usize,
     /// Folders that the scan of everything has still to read; none where no such scan is under way.
     open: Option<Vec<TreePath>>,
     /// Where what is numbered must not be written over; none where this slave stands alone.
-    noticed: Option<Noticed>,
+    noticed: Option<DetectedChanges>,
     /// Whether an event has led here, not a scan.
     by_event: bool,
 }
@@ -59,17 +59,17 @@ impl Scanner {
     /// Looks at nothing yet.
     pub fn new(
         root: Folder,
-        store: Store,
-        watch: Option<Watch>,
+        store: CatalogStore,
+        watch: Option<FolderWatcher>,
         follows: bool,
         stop: std::sync::Arc<AtomicBool>,
     ) -> Self {
-        let noticed = follows.then(Noticed::default);
+        let noticed = follows.then(DetectedChanges::default);
         Self {
             root,
             store,
             watch,
-            settle: Settle::default(),
+            debounce: Debounce::default(),
             stop,
             written: 0,
             open: None,
@@ -79,25 +79,25 @@ impl Scanner {
     }
 
     /// What was found different since the last time this was asked.
-    pub fn take_noticed(&mut self) -> Noticed {
+    pub fn take_noticed(&mut self) -> DetectedChanges {
         self.noticed.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Whether changes have made what the catalogue has at a path, and others follow them too.
-    fn is_tree(&self, path: &TreePath) -> Result<bool, CatalogueError> {
+    fn is_tree(&self, path: &TreePath) -> Result<bool, CatalogError> {
         Ok(self.noticed.is_some()
             && self.store.row(path)?.is_some_and(|row| row.entry.version.is_some()))
     }
 
     /// Names in a folder at which the disk is not as the tree says, as far as is known: nothing is concluded from what lies there.
-    fn left_alone_in(&self, folder: &TreePath) -> Result<HashSet<Vec<u8>>, CatalogueError> {
+    fn left_alone_in(&self, folder: &TreePath) -> Result<HashSet<Vec<u8>>, CatalogError> {
         if self.noticed.is_none() {
             return Ok(HashSet::new());
         }
         self.store.unapplied_in(folder)
     }
 
-    fn is_left_alone(&self, folder: &TreePath, name: &[u8]) -> Result<bool, CatalogueError> {
+    fn is_left_alone(&self, folder: &TreePath, name: &[u8]) -> Result<bool, CatalogError> {
         if self.noticed.is_none() {
             return Ok(false);
         }
@@ -112,7 +112,7 @@ impl Scanner {
         if let Some(watch) = &mut self.watch {
             watch.clear();
         }
-        self.settle.clear();
+        self.debounce.clear();
         self.open = Some(vec![TreePath::root()]);
     }
 
@@ -125,7 +125,7 @@ impl Scanner {
     ///
     /// # Errors
     /// Those of the database, or of the top. The scan has to begin again then.
-    pub fn scan_on(&mut self, until: Instant) -> Result<bool, CatalogueError> {
+    pub fn scan_on(&mut self, until: Instant) -> Result<bool, CatalogError> {
         let Some(mut open) = self.open.take() else { return Ok(false) };
         self.by_event = false;
         while let Some(path) = open.pop() {
@@ -142,19 +142,15 @@ impl Scanner {
         Ok(false)
     }
 
-    fn scan_one(
-        &mut self,
-        path: &TreePath,
-        below: &mut Vec<TreePath>,
-    ) -> Result<(), CatalogueError> {
+    fn scan_one(&mut self, path: &TreePath, below: &mut Vec<TreePath>) -> Result<(), CatalogError> {
         match self.scan_folder(path, below) {
-            Err(CatalogueError::Tree(e)) if !path.is_root() => self.folder_failed(path, &e),
+            Err(CatalogError::Tree(e)) if !path.is_root() => self.folder_failed(path, &e),
             other => other,
         }
     }
 
     /// Reads a folder that has come, and everything below it.
-    fn scan_below(&mut self, top: TreePath) -> Result<(), CatalogueError> {
+    fn scan_below(&mut self, top: TreePath) -> Result<(), CatalogError> {
         let mut open = vec![top];
         while let Some(path) = open.pop().filter(|_| !self.stop.load(Ordering::Relaxed)) {
             self.scan_one(&path, &mut open)?;
@@ -162,12 +158,14 @@ impl Scanner {
         self.store.commit()
     }
 
-    fn folder_failed(&mut self, path: &TreePath, error: &TreeError) -> Result<(), CatalogueError> {
+    fn folder_failed(&mut self, path: &TreePath, error: &TreeError) -> Result<(), CatalogError> {
         debug!("{path} cannot be read: {error}");
         match (path.split_last(), error) {
             // A file may have come in its place, which the catalogue has already.
             (Some((parent, name)), TreeError::NotFolder) => match self.open_for_refresh(&parent)? {
-                Some(opened) => self.look(&opened, &parent, name.as_bytes(), News::Some).map(drop),
+                Some(opened) => {
+                    self.look(&opened, &parent, name.as_bytes(), RowLookup::Some).map(drop)
+                }
                 None => Ok(()),
             },
             (Some((parent, name)), TreeError::NotFound | TreeError::NotServed(_)) => {
@@ -175,7 +173,7 @@ impl Scanner {
             }
             // What the tree has there stays known, and is read elsewhere.
             (Some((parent, name)), _) => {
-                self.skip(&parent, name.as_bytes(), Skip::Unreadable).map(drop)
+                self.skip(&parent, name.as_bytes(), SkipReason::Unreadable).map(drop)
             }
             (None, _) => Ok(()),
         }
@@ -186,7 +184,7 @@ impl Scanner {
         &mut self,
         path: &TreePath,
         below: &mut Vec<TreePath>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let folder = self.root.open_folder(path)?;
         // Watched first: whatever comes while the names are read leaves an event.
         if let Some(watch) = &mut self.watch {
@@ -195,7 +193,7 @@ impl Scanner {
         let left_alone = self.left_alone_in(path)?;
         let known = self.store.names(path)?;
         // Of a folder that is new nothing has to be looked up: half the time of a first scan.
-        let news = if known.is_empty() { News::All } else { News::Some };
+        let news = if known.is_empty() { RowLookup::All } else { RowLookup::Some };
         let mut seen = HashSet::new();
         for listed in folder.list()? {
             let name = listed?.name().to_vec();
@@ -223,7 +221,7 @@ impl Scanner {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn refresh(&mut self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogueError> {
+    pub fn refresh(&mut self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogError> {
         match self.open_for_refresh(folder)? {
             Some(opened) => self.refresh_in(&opened, folder, name),
             None => Ok(()),
@@ -234,7 +232,7 @@ impl Scanner {
     ///
     /// # Errors
     /// Those of opening it.
-    pub fn open_for_refresh(&self, folder: &TreePath) -> Result<Option<Folder>, CatalogueError> {
+    pub fn open_for_refresh(&self, folder: &TreePath) -> Result<Option<Folder>, CatalogError> {
         match self.root.open_folder(folder) {
             Ok(opened) => Ok(Some(opened)),
             Err(e @ (TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_))) => {
@@ -254,12 +252,12 @@ impl Scanner {
         opened: &Folder,
         folder: &TreePath,
         name: &[u8],
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         if folder.is_root() && name == FOLDER.as_bytes() || self.is_left_alone(folder, name)? {
             return Ok(());
         }
         self.by_event = true;
-        match self.look(opened, folder, name, News::Some) {
+        match self.look(opened, folder, name, RowLookup::Some) {
             Ok(Some(below)) => self.scan_below(below),
             other => other.map(drop),
         }
@@ -271,24 +269,24 @@ impl Scanner {
         folder: &Folder,
         path: &TreePath,
         name: &[u8],
-        news: News,
-    ) -> Result<Option<TreePath>, CatalogueError> {
+        news: RowLookup,
+    ) -> Result<Option<TreePath>, CatalogError> {
         let meta = match folder.survey(name) {
-            Ok(survey) if survey.mount_point => return self.skip(path, name, Skip::Mount),
+            Ok(survey) if survey.mount_point => return self.skip(path, name, SkipReason::Mount),
             Ok(survey) => survey.meta,
             Err(TreeError::NotFound) => return self.gone(path, name).map(|()| None),
             Err(e) => {
                 debug!("a name in {path} cannot be looked at: {e}");
-                return self.skip(path, name, Skip::Unreadable);
+                return self.skip(path, name, SkipReason::Unreadable);
             }
         };
         let valid = std::str::from_utf8(name).ok().filter(|name| check_part(name).is_ok());
         let Some(full) = valid.and_then(|name| path.join(name).ok()) else {
-            return self.skip(path, name, Skip::Name);
+            return self.skip(path, name, SkipReason::Name);
         };
         match meta.kind {
-            MetaKind::Link => self.skip(path, name, Skip::Link),
-            MetaKind::Special => self.skip(path, name, Skip::Special),
+            MetaKind::Link => self.skip(path, name, SkipReason::Link),
+            MetaKind::Special => self.skip(path, name, SkipReason::Special),
             MetaKind::Folder => {
                 self.write(&full, Kind::Folder, &meta, news)?;
                 Ok(Some(full))
@@ -301,9 +299,9 @@ impl Scanner {
         &mut self,
         path: TreePath,
         meta: &Meta,
-        news: News,
-    ) -> Result<(), CatalogueError> {
-        if news == News::Some
+        news: RowLookup,
+    ) -> Result<(), CatalogError> {
+        if news == RowLookup::Some
             && self
                 .store
                 .row(&path)?
@@ -317,12 +315,12 @@ impl Scanner {
             Err(e) => {
                 warn!("{path} cannot be read: {e}");
                 let Some((folder, name)) = path.split_last() else { return Ok(()) };
-                return self.skip(&folder, name.as_bytes(), Skip::Unreadable).map(drop);
+                return self.skip(&folder, name.as_bytes(), SkipReason::Unreadable).map(drop);
             }
         };
         let quiet = is_quiet(file.meta.ctime, SystemTime::now());
         if !quiet || writers(&file.file) == Writers::Some {
-            self.settle.changed(path, Instant::now());
+            self.debounce.changed(path, Instant::now());
             return Ok(());
         }
         self.write(&path, Kind::File, &file.meta, news)
@@ -332,8 +330,8 @@ impl Scanner {
         &mut self,
         folder: &TreePath,
         name: &[u8],
-        why: Skip,
-    ) -> Result<Option<TreePath>, CatalogueError> {
+        why: SkipReason,
+    ) -> Result<Option<TreePath>, CatalogError> {
         self.batch()?;
         self.unwatch(folder, name);
         if let Some(path) = std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok())
@@ -349,19 +347,19 @@ impl Scanner {
         path: &TreePath,
         kind: Kind,
         meta: &Meta,
-        news: News,
-    ) -> Result<(), CatalogueError> {
+        news: RowLookup,
+    ) -> Result<(), CatalogError> {
         self.batch()?;
-        if news == News::Some && self.is_tree(path)? {
+        if news == RowLookup::Some && self.is_tree(path)? {
             return self.notice(path, kind, meta);
         }
         match news {
-            News::All => self.store.insert(path, kind, meta),
-            News::Some => self.store.put(path, kind, meta),
+            RowLookup::All => self.store.insert(path, kind, meta),
+            RowLookup::Some => self.store.put(path, kind, meta),
         }
     }
 
-    fn gone(&mut self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogueError> {
+    fn gone(&mut self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogError> {
         self.batch()?;
         self.unwatch(folder, name);
         match std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()) {
@@ -372,7 +370,7 @@ impl Scanner {
     }
 
     /// Something lies where the tree has an entry.
-    fn notice(&mut self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogueError> {
+    fn notice(&mut self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogError> {
         let Some(row) = self.store.row(path)? else { return Ok(()) };
         match (row.entry.kind, kind) {
             (Kind::Folder, Kind::Folder) if row.on_disk.mode == meta.mode => {
@@ -395,7 +393,7 @@ impl Scanner {
         }
     }
 
-    fn notice_gone(&mut self, path: TreePath) -> Result<(), CatalogueError> {
+    fn notice_gone(&mut self, path: TreePath) -> Result<(), CatalogError> {
         let seen = self.by_event;
         self.noticed.iter_mut().for_each(|noticed| noticed.vanished.push((path.clone(), seen)));
         Ok(())
@@ -411,7 +409,7 @@ impl Scanner {
     }
 
     /// Many rows share a transaction; not too many, so that it does not get in readers' way.
-    fn batch(&mut self) -> Result<(), CatalogueError> {
+    fn batch(&mut self) -> Result<(), CatalogError> {
         self.written += 1;
         if self.written.is_multiple_of(BATCH) {
             self.store.commit()?;

@@ -7,9 +7,9 @@ use relais_proto::{ChangeId, Digest, FileTime, Kind, Lsn, Mode, TreePath};
 use relais_tree::Meta;
 use rusqlite::{Connection, params};
 
-use super::database::{Stored, failed, file, open_writer, reserve_log};
+use super::database::{CatalogRow, failed, file, open_writer, reserve_log};
 use super::reader::{applied, change_of, row_of};
-use super::{CatalogueError, OwnFolder};
+use super::{CatalogError, MetadataFolder};
 use crate::changes::{Commit, Remembered};
 use crate::scoreboard::monotonic_ms;
 
@@ -22,7 +22,7 @@ const FORGET_EVERY: u64 = 64;
 
 /// Why a name is not served; the number is the one in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Skip {
+pub enum SkipReason {
     /// A symbolic link.
     Link = 0,
     /// A device, a FIFO or a socket.
@@ -35,7 +35,7 @@ pub enum Skip {
     Unreadable = 4,
 }
 
-impl Skip {
+impl SkipReason {
     /// By the number in the database.
     pub fn from_number(number: i64) -> Option<Self> {
         [Self::Link, Self::Special, Self::Mount, Self::Name, Self::Unreadable]
@@ -57,16 +57,16 @@ impl Skip {
 
 /// A file whose digest is wanted.
 #[derive(Debug, Clone)]
-pub struct Unhashed {
+pub struct UnhashedFile {
     /// Which file.
     pub path: TreePath,
     /// Which content of it.
-    pub meta: Identifying,
+    pub meta: FileIdentity,
 }
 
 /// What ties a row to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identifying {
+pub struct FileIdentity {
     pub dev: u64,
     pub ino: u64,
     pub size: u64,
@@ -74,7 +74,7 @@ pub struct Identifying {
     pub ctime: FileTime,
 }
 
-impl From<&Meta> for Identifying {
+impl From<&Meta> for FileIdentity {
     fn from(meta: &Meta) -> Self {
         Self { dev: meta.dev, ino: meta.ino, size: meta.size, mtime: meta.mtime, ctime: meta.ctime }
     }
@@ -82,7 +82,7 @@ impl From<&Meta> for Identifying {
 
 /// What a change has put at a path.
 #[derive(Debug, Clone, Copy)]
-pub struct Made<'a> {
+pub struct AppliedEntry<'a> {
     /// File or folder.
     pub kind: Kind,
     /// What is on the disk.
@@ -96,20 +96,20 @@ pub struct Made<'a> {
 }
 
 /// The one connection that writes.
-pub struct Store {
+pub struct CatalogStore {
     pub(super) database: Connection,
     /// For people.
     pub(super) file: PathBuf,
     /// Its files are opened below this.
-    _own: OwnFolder,
+    _own: MetadataFolder,
 }
 
-impl Store {
+impl CatalogStore {
     /// Opens the catalogue in a slave's own folder, which counts as incomplete from here on.
     ///
     /// # Errors
     /// Those of the database, also that it is damaged.
-    pub fn open(own: &OwnFolder) -> Result<Self, CatalogueError> {
+    pub fn open(own: &MetadataFolder) -> Result<Self, CatalogError> {
         let store = Self { database: open_writer(own)?, file: file(own), _own: own.clone() };
         if let Err(e) = reserve_log(own, &store.database) {
             log::warn!("there is little room for notes of changes: {e}");
@@ -123,7 +123,7 @@ impl Store {
         &self,
         statement: &str,
         values: impl rusqlite::Params,
-    ) -> Result<usize, CatalogueError> {
+    ) -> Result<usize, CatalogError> {
         let run = || self.database.prepare_cached(statement)?.execute(values);
         run().map_err(failed(&self.file))
     }
@@ -132,7 +132,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn begin(&self) -> Result<(), CatalogueError> {
+    pub fn begin(&self) -> Result<(), CatalogError> {
         if self.database.is_autocommit() {
             self.run("BEGIN IMMEDIATE", [])?;
         }
@@ -143,7 +143,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn commit(&self) -> Result<(), CatalogueError> {
+    pub fn commit(&self) -> Result<(), CatalogError> {
         if !self.database.is_autocommit() {
             self.run("COMMIT", [])?;
         }
@@ -154,7 +154,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn rollback(&self) -> Result<(), CatalogueError> {
+    pub fn rollback(&self) -> Result<(), CatalogError> {
         if !self.database.is_autocommit() {
             self.run("ROLLBACK", [])?;
         }
@@ -165,7 +165,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_meta(&self, what: &str, value: impl rusqlite::ToSql) -> Result<(), CatalogueError> {
+    pub fn set_meta(&self, what: &str, value: impl rusqlite::ToSql) -> Result<(), CatalogError> {
         self.run("INSERT INTO meta VALUES (?, ?) ON CONFLICT (what) DO UPDATE SET value = excluded.value", params![what, value]).map(drop)
     }
 
@@ -173,7 +173,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn count_rescan(&self) -> Result<(), CatalogueError> {
+    pub fn count_rescan(&self) -> Result<(), CatalogError> {
         self.run("UPDATE total SET n = n + 1 WHERE what = 'rescans'", []).map(drop)
     }
 
@@ -181,7 +181,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn row(&self, path: &TreePath) -> Result<Option<Stored>, CatalogueError> {
+    pub fn row(&self, path: &TreePath) -> Result<Option<CatalogRow>, CatalogError> {
         row_of(&self.database, path).map_err(failed(&self.file))
     }
 
@@ -189,7 +189,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn put(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogueError> {
+    pub fn put(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.unskip(folder.as_str(), name.as_bytes())?;
         match self.row(path)? {
@@ -214,7 +214,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn touch(&self, path: &TreePath, meta: &Meta) -> Result<(), CatalogueError> {
+    pub fn touch(&self, path: &TreePath, meta: &Meta) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
             "UPDATE entry SET disk_mtime_s = ?1, disk_mtime_ns = ?2, mtime_s = iif(kind = 1, ?1, mtime_s), mtime_ns = iif(kind = 1, ?2, mtime_ns),
@@ -238,7 +238,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_mode(&self, path: &TreePath, mode: Mode) -> Result<(), CatalogueError> {
+    pub fn set_mode(&self, path: &TreePath, mode: Mode) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
             "UPDATE entry SET mode = ? WHERE folder = ? AND name = ?",
@@ -251,7 +251,11 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn put_numbered(&self, path: &TreePath, made: &Made<'_>) -> Result<(), CatalogueError> {
+    pub fn put_numbered(
+        &self,
+        path: &TreePath,
+        made: &AppliedEntry<'_>,
+    ) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.unskip(folder.as_str(), name.as_bytes())?;
         self.remove_row(folder.as_str(), name)?;
@@ -275,7 +279,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn renumber(&self, path: &TreePath, version: Lsn) -> Result<(), CatalogueError> {
+    pub fn renumber(&self, path: &TreePath, version: Lsn) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let values = params![version.epoch, version.number.cast_signed(), folder.as_str(), name];
         self.run("UPDATE entry SET epoch = ?, number = ? WHERE folder = ? AND name = ?", values)
@@ -292,7 +296,7 @@ impl Store {
         to: &TreePath,
         version: Lsn,
         meta: &Meta,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let (Some((old_folder, old_name)), Some((folder, name))) =
             (from.split_last(), to.split_last())
         else {
@@ -321,7 +325,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn adopt(&self, path: &TreePath, remembered: &Remembered) -> Result<(), CatalogueError> {
+    pub fn adopt(&self, path: &TreePath, remembered: &Remembered) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let Remembered { kind, version, content, .. } = remembered;
         let (made, size, mtime) = match content {
@@ -351,7 +355,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn is_empty(&self, folder: &TreePath) -> Result<bool, CatalogueError> {
+    pub fn is_empty(&self, folder: &TreePath) -> Result<bool, CatalogError> {
         let ask = || {
             let select = "SELECT EXISTS (SELECT 1 FROM entry WHERE folder = ?1) OR EXISTS (SELECT 1 FROM skipped WHERE folder = ?1)";
             self.database
@@ -365,7 +369,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn longest_below(&self, folder: &TreePath) -> Result<usize, CatalogueError> {
+    pub fn longest_below(&self, folder: &TreePath) -> Result<usize, CatalogError> {
         let ask = || {
             let select = "SELECT max(octet_length(folder) + 1 + octet_length(name)) FROM entry
                  WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')";
@@ -381,7 +385,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn skipped_below(&self, path: &TreePath) -> Result<u64, CatalogueError> {
+    pub fn skipped_below(&self, path: &TreePath) -> Result<u64, CatalogError> {
         let ask = || {
             let select = "SELECT count(*) FROM skipped WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')";
             self.database
@@ -395,7 +399,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn commit_of(&self, id: ChangeId) -> Result<Option<Commit>, CatalogueError> {
+    pub fn commit_of(&self, id: ChangeId) -> Result<Option<Commit>, CatalogError> {
         change_of(&self.database, id).map_err(failed(&self.file))
     }
 
@@ -403,7 +407,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn note_change(&self, id: ChangeId, commit: Commit) -> Result<(), CatalogueError> {
+    pub fn note_change(&self, id: ChangeId, commit: Commit) -> Result<(), CatalogError> {
         let Commit { version, digest } = commit;
         self.run(
             "INSERT OR REPLACE INTO change VALUES (?, ?, ?, ?)",
@@ -430,7 +434,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn applied(&self) -> Result<Option<Lsn>, CatalogueError> {
+    pub fn applied(&self) -> Result<Option<Lsn>, CatalogError> {
         applied(&self.database).map_err(failed(&self.file))
     }
 
@@ -438,7 +442,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_applied(&self, version: Lsn) -> Result<(), CatalogueError> {
+    pub fn set_applied(&self, version: Lsn) -> Result<(), CatalogError> {
         self.set_meta("applied-epoch", version.epoch)?;
         self.set_meta("applied-number", version.number.cast_signed())
     }
@@ -447,7 +451,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database, also where it has something.
-    pub fn insert(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogueError> {
+    pub fn insert(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let size = if kind == Kind::File { meta.size.cast_signed() } else { 0 };
         self.run(
@@ -472,7 +476,7 @@ impl Store {
         .map(drop)
     }
 
-    pub(super) fn remove_row(&self, folder: &str, name: &str) -> Result<(), CatalogueError> {
+    pub(super) fn remove_row(&self, folder: &str, name: &str) -> Result<(), CatalogError> {
         self.run("DELETE FROM entry WHERE folder = ? AND name = ?", [folder, name]).map(drop)
     }
 
@@ -480,7 +484,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn remove(&self, path: &TreePath) -> Result<(), CatalogueError> {
+    pub fn remove(&self, path: &TreePath) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.unskip(folder.as_str(), name.as_bytes())?;
         self.remove_row(folder.as_str(), name)?;
@@ -502,7 +506,12 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn skip(&self, folder: &TreePath, name: &[u8], why: Skip) -> Result<(), CatalogueError> {
+    pub fn skip(
+        &self,
+        folder: &TreePath,
+        name: &[u8],
+        why: SkipReason,
+    ) -> Result<(), CatalogError> {
         if let Some(path) = std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()) {
             self.remove(&path)?;
         }
@@ -511,7 +520,7 @@ impl Store {
             .map(drop)
     }
 
-    pub(super) fn unskip(&self, folder: &str, name: &[u8]) -> Result<(), CatalogueError> {
+    pub(super) fn unskip(&self, folder: &str, name: &[u8]) -> Result<(), CatalogError> {
         self.run("DELETE FROM skipped WHERE folder = ? AND name = ?", params![folder, name])
             .map(drop)
     }
@@ -520,7 +529,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn forget_skipped(&self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogueError> {
+    pub fn forget_skipped(&self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogError> {
         self.unskip(folder.as_str(), name)
     }
 
@@ -528,7 +537,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn names(&self, folder: &TreePath) -> Result<Vec<Vec<u8>>, CatalogueError> {
+    pub fn names(&self, folder: &TreePath) -> Result<Vec<Vec<u8>>, CatalogError> {
         let read = || {
             let select = "SELECT CAST(name AS BLOB) FROM entry WHERE folder = ?1 UNION ALL SELECT name FROM skipped WHERE folder = ?1";
             self.database
@@ -543,7 +552,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn unhashed(&self, now_s: i64, most: u32) -> Result<Vec<Unhashed>, CatalogueError> {
+    pub fn unhashed(&self, now_s: i64, most: u32) -> Result<Vec<UnhashedFile>, CatalogError> {
         let read = || {
             let select = "SELECT folder, name, dev, ino, size, mtime_s, mtime_ns, ctime_s, ctime_ns FROM entry
                  WHERE kind = 0 AND digest IS NULL AND (ctime_s < ?1 OR found <= ?2 OR found > ?3) ORDER BY found, folder, name LIMIT ?4";
@@ -561,7 +570,7 @@ impl Store {
                     let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
                     Ok((
                         path,
-                        Identifying {
+                        FileIdentity {
                             dev: unsigned(2)?,
                             ino: unsigned(3)?,
                             size: unsigned(4)?,
@@ -575,7 +584,9 @@ impl Store {
         let rows = read().map_err(failed(&self.file))?;
         Ok(rows
             .into_iter()
-            .filter_map(|(path, meta)| TreePath::new(path).ok().map(|path| Unhashed { path, meta }))
+            .filter_map(|(path, meta)| {
+                TreePath::new(path).ok().map(|path| UnhashedFile { path, meta })
+            })
             .collect())
     }
 
@@ -583,7 +594,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_digest(&self, of: &Unhashed, digest: Digest) -> Result<(), CatalogueError> {
+    pub fn set_digest(&self, of: &UnhashedFile, digest: Digest) -> Result<(), CatalogError> {
         let Some((folder, name)) = of.path.split_last() else { return Ok(()) };
         let meta = &of.meta;
         self.run(

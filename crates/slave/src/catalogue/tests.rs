@@ -11,15 +11,17 @@ use relais_proto::{Digest, PageBuilder, TreePath};
 use relais_tree::Folder;
 use tempfile::TempDir;
 
-use super::settle::QUIET;
+use super::debounce::QUIET;
 use super::{
-    Keeper, KeeperConfig, KeeperLock, ListOutcome, Own, OwnFolder, Reader, StartedAs, WatchMode,
+    CatalogReader, CatalogWriter, CatalogWriterConfig, ListOutcome, MetadataFolder, SlaveIdentity,
+    StartParameters, WatchMode, WriterLock,
 };
-use crate::changes::channel::Desk;
+use crate::changes::channel::ProposalSocket;
 use crate::hints::Hints;
 use crate::scoreboard::Scoreboard;
 
-const ANY: StartedAs = StartedAs { standalone: false, asked: 0, bound: 40_000 };
+const ANY: StartParameters =
+    StartParameters { standalone: false, requested_port: 0, bound_port: 40_000 };
 /// Far longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -27,22 +29,22 @@ fn bad_name() -> std::ffi::OsString {
     std::os::unix::ffi::OsStringExt::from_vec(b"bad\xff".to_vec())
 }
 
-struct Kept {
+struct Fixture {
     dir: TempDir,
-    own: Own,
-    keeper: Option<Keeper>,
+    own: SlaveIdentity,
+    keeper: Option<CatalogWriter>,
     hints: Arc<Hints>,
-    reader: Reader,
+    reader: CatalogReader,
 }
 
-impl Kept {
+impl Fixture {
     /// A folder that `prepare` fills before anybody keeps it.
     fn new(prepare: impl FnOnce(&Path)) -> Self {
         crate::sys::fork::ignore_sigio().unwrap();
         let dir = tempfile::tempdir().unwrap();
         prepare(dir.path());
-        let own = Own::take(&Folder::open(dir.path()).unwrap(), ANY).unwrap();
-        let reader = Reader::open(&own.folder).unwrap();
+        let own = SlaveIdentity::acquire(&Folder::open(dir.path()).unwrap(), ANY).unwrap();
+        let reader = CatalogReader::open(&own.folder).unwrap();
         let mut kept =
             Self { dir, own, keeper: None, hints: Arc::new(Hints::new().unwrap()), reader };
         kept.start();
@@ -52,19 +54,19 @@ impl Kept {
     fn start(&mut self) {
         let root = Folder::open(self.dir.path()).unwrap();
         let own = &self.own.folder;
-        let lock = KeeperLock::try_take(own).unwrap().expect("nobody else keeps it");
-        self.keeper = Some(Keeper::start(&root, own, &self.config(), lock, None).unwrap());
+        let lock = WriterLock::try_acquire(own).unwrap().expect("nobody else keeps it");
+        self.keeper = Some(CatalogWriter::start(&root, own, &self.config(), lock, None).unwrap());
         self.wait("a complete catalogue", |kept| kept.reader.is_complete().unwrap());
     }
 
-    fn config(&self) -> KeeperConfig {
-        KeeperConfig {
+    fn config(&self) -> CatalogWriterConfig {
+        CatalogWriterConfig {
             watch: WatchMode::Add,
             folder: self.own.folder_id,
             slave: relais_proto::SlaveId([2; 16]),
             scoreboard: Arc::new(Scoreboard::new(1, 1, 1).unwrap()),
             hints: self.hints.clone(),
-            desk: Arc::new(Desk::new().unwrap()),
+            proposal_socket: Arc::new(ProposalSocket::new().unwrap()),
         }
     }
 
@@ -105,7 +107,7 @@ impl Kept {
         let meta = Folder::open(self.dir.path()).unwrap().stat(&path).unwrap();
         let facts = self.reader.facts_of(&path, &meta).unwrap();
         if facts.is_none() {
-            self.hints.tell(&path);
+            self.hints.report_different(&path);
         }
         facts.and_then(|facts| facts.digest)
     }
@@ -130,7 +132,7 @@ impl Kept {
 
 #[test]
 fn a_scan_finds_everything_that_is_served_and_counts_the_rest() {
-    let mut kept = Kept::new(|dir| {
+    let mut kept = Fixture::new(|dir| {
         fs::create_dir_all(dir.join("sub/deep")).unwrap();
         fs::write(dir.join("b"), "bb").unwrap();
         fs::write(dir.join("a"), "a").unwrap();
@@ -160,7 +162,7 @@ fn a_scan_finds_everything_that_is_served_and_counts_the_rest() {
 
 #[test]
 fn changes_made_while_nobody_kept_the_folder_are_found() {
-    let mut kept = Kept::new(|dir| {
+    let mut kept = Fixture::new(|dir| {
         fs::create_dir(dir.join("gone")).unwrap();
         fs::write(dir.join("gone/x"), "x").unwrap();
         fs::write(dir.join("edited"), "old").unwrap();
@@ -182,7 +184,7 @@ fn changes_made_while_nobody_kept_the_folder_are_found() {
 
 #[test]
 fn changes_show_up_and_vanish() {
-    let mut kept = Kept::new(|_| {});
+    let mut kept = Fixture::new(|_| {});
     fs::create_dir_all(kept.path("a/b/c")).unwrap();
     fs::write(kept.path("a/b/c/deep"), "1").unwrap();
     kept.wait_for_names("a/b/c", &["deep"]);
@@ -205,7 +207,7 @@ fn changes_show_up_and_vanish() {
 
 #[test]
 fn a_file_that_is_being_written_does_not_show() {
-    let mut kept = Kept::new(|_| {});
+    let mut kept = Fixture::new(|_| {});
     let mut file = File::create(kept.path("growing")).unwrap();
     let began = Instant::now();
     while began.elapsed() < QUIET * 3 {
@@ -222,7 +224,7 @@ fn a_file_that_is_being_written_does_not_show() {
 
 #[test]
 fn another_content_of_the_same_size_and_time_never_has_the_old_digest() {
-    let mut kept = Kept::new(|dir| fs::write(dir.join("f"), "one").unwrap());
+    let mut kept = Fixture::new(|dir| fs::write(dir.join("f"), "one").unwrap());
     kept.wait_for_digest("f", b"one");
     let time = fs::metadata(kept.path("f")).unwrap().modified().unwrap();
     let write = |name: &Path, content: &[u8]| {
@@ -243,7 +245,7 @@ fn another_content_of_the_same_size_and_time_never_has_the_old_digest() {
 
 #[test]
 fn a_big_folder_is_listed_page_by_page() {
-    let mut kept = Kept::new(|dir| {
+    let mut kept = Fixture::new(|dir| {
         for n in 0..5000 {
             File::create(dir.join(format!("file-{n:05}"))).unwrap();
         }
@@ -258,16 +260,16 @@ fn a_big_folder_is_listed_page_by_page() {
 
 #[test]
 fn readers_of_another_slave_see_who_keeps_and_who_takes_over() {
-    let mut kept = Kept::new(|dir| fs::write(dir.join("f"), "x").unwrap());
+    let mut kept = Fixture::new(|dir| fs::write(dir.join("f"), "x").unwrap());
     kept.wait_for_names("", &["f"]);
     let root = Folder::open(kept.dir.path()).unwrap();
-    let second = Own::take(&root, ANY).unwrap();
+    let second = SlaveIdentity::acquire(&root, ANY).unwrap();
     assert!(kept.reader.is_complete().unwrap(), "a second slave takes nothing from the first");
-    assert!(KeeperLock::try_take(&second.folder).unwrap().is_none());
+    assert!(WriterLock::try_acquire(&second.folder).unwrap().is_none());
     kept.stop();
     fs::write(kept.path("g"), "y").unwrap();
     drop(second);
-    let _third = Own::take(&root, ANY).unwrap();
+    let _third = SlaveIdentity::acquire(&root, ANY).unwrap();
     assert!(!kept.reader.is_complete().unwrap(), "nobody vouches for what an earlier keeper found");
     kept.start();
     kept.wait_for_names("", &["f", "g"]);
@@ -275,11 +277,11 @@ fn readers_of_another_slave_see_who_keeps_and_who_takes_over() {
 
 #[test]
 fn a_damaged_catalogue_is_named() {
-    let mut kept = Kept::new(|dir| fs::write(dir.join("f"), "x").unwrap());
+    let mut kept = Fixture::new(|dir| fs::write(dir.join("f"), "x").unwrap());
     // The keeper's connection, if it is the last that ends, brings everything into the one file.
     let elsewhere = tempfile::tempdir().unwrap();
-    let other = Own::take(&Folder::open(elsewhere.path()).unwrap(), ANY).unwrap();
-    kept.reader = Reader::open(&other.folder).unwrap();
+    let other = SlaveIdentity::acquire(&Folder::open(elsewhere.path()).unwrap(), ANY).unwrap();
+    kept.reader = CatalogReader::open(&other.folder).unwrap();
     kept.stop();
     let file = kept.path(".relais/catalogue.db");
     let mut bytes = fs::read(&file).unwrap();
@@ -287,8 +289,8 @@ fn a_damaged_catalogue_is_named() {
     fs::write(&file, bytes).unwrap();
     let root = Folder::open(kept.dir.path()).unwrap();
     let own = &kept.own.folder;
-    let lock = KeeperLock::try_take(own).unwrap().unwrap();
-    let Err(error) = Keeper::start(&root, own, &kept.config(), lock, None) else {
+    let lock = WriterLock::try_acquire(own).unwrap().unwrap();
+    let Err(error) = CatalogWriter::start(&root, own, &kept.config(), lock, None) else {
         panic!("it starts")
     };
     assert!(error.to_string().contains("catalogue.db is damaged"), "{error}");
@@ -296,7 +298,7 @@ fn a_damaged_catalogue_is_named() {
 
 #[test]
 fn a_file_that_changes_again_before_it_was_hashed_is_caught_up_with() {
-    let mut kept = Kept::new(|_| {});
+    let mut kept = Fixture::new(|_| {});
     for content in ["first", "second, longer", "third"] {
         fs::write(kept.path("f"), content).unwrap();
         // About when its digest would be computed.
@@ -311,7 +313,7 @@ fn a_file_that_changes_again_before_it_was_hashed_is_caught_up_with() {
 
 #[test]
 fn what_happens_through_another_name_is_noticed_when_somebody_asks() {
-    let mut kept = Kept::new(|dir| fs::write(dir.join("f"), "content").unwrap());
+    let mut kept = Fixture::new(|dir| fs::write(dir.join("f"), "content").unwrap());
     kept.wait_for_digest("f", b"content");
     let elsewhere = tempfile::tempdir_in(kept.dir.path().parent().unwrap()).unwrap();
     // A second name changes the ctime, and writing through it the content, with no event in the folder.
@@ -325,13 +327,13 @@ fn what_happens_through_another_name_is_noticed_when_somebody_asks() {
 #[test]
 fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
     use super::scan::Scanner;
-    use super::store::{Made, Store};
+    use super::store::{AppliedEntry, CatalogStore};
     use relais_proto::{Kind, Lsn};
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join(".relais")).unwrap();
     fs::create_dir_all(dir.path().join("d/below")).unwrap();
     let root = Folder::open(dir.path()).unwrap();
-    let store = Store::open(&OwnFolder::open(&root).unwrap()).unwrap();
+    let store = CatalogStore::open(&MetadataFolder::open(&root).unwrap()).unwrap();
     let mut scanner = Scanner::new(root.try_clone().unwrap(), store, None, false, Arc::default());
     scanner.begin_scan();
     assert!(!scanner.scan_on(Instant::now()).unwrap(), "one folder at a time");
@@ -341,8 +343,13 @@ fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
     fs::write(dir.path().join("d"), "a file").unwrap();
     scanner.store.remove(&path).unwrap();
     let meta = root.stat(&path).unwrap();
-    let made =
-        Made { kind: Kind::File, meta: &meta, version, content: Some(version), digest: None };
+    let made = AppliedEntry {
+        kind: Kind::File,
+        meta: &meta,
+        version,
+        content: Some(version),
+        digest: None,
+    };
     scanner.store.put_numbered(&path, &made).unwrap();
     while !scanner.scan_on(Instant::now()).unwrap() {}
     assert_eq!(scanner.store.row(&path).unwrap().and_then(|row| row.entry.version), Some(version));
@@ -350,22 +357,22 @@ fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
 
 #[test]
 fn a_renamed_folder_is_written_and_read_under_its_new_name() {
-    use super::store::Store;
+    use super::store::CatalogStore;
     use relais_proto::Lsn;
     let top = tempfile::tempdir().unwrap();
     let (old, new) = (top.path().join("old"), top.path().join("new"));
     fs::create_dir(&old).unwrap();
-    let own = Own::take(&Folder::open(&old).unwrap(), ANY).unwrap().folder;
+    let own = SlaveIdentity::acquire(&Folder::open(&old).unwrap(), ANY).unwrap().folder;
     let applied = |number| Lsn { epoch: 1, number };
-    let store = Store::open(&own).unwrap();
+    let store = CatalogStore::open(&own).unwrap();
     fs::rename(&old, &new).unwrap();
     // What is at the old name now must not be touched, and a link is not followed to anything.
     fs::create_dir_all(old.join(".relais")).unwrap();
     store.set_applied(applied(7)).unwrap();
-    let mut reader = Reader::open(&own).unwrap();
+    let mut reader = CatalogReader::open(&own).unwrap();
     assert_eq!(reader.applied().unwrap(), applied(7));
     drop(store);
-    let store = Store::open(&own).unwrap();
+    let store = CatalogStore::open(&own).unwrap();
     store.set_applied(applied(8)).unwrap();
     assert_eq!(reader.applied().unwrap(), applied(8));
     assert_eq!(fs::read_dir(old.join(".relais")).unwrap().count(), 0);
@@ -373,7 +380,7 @@ fn a_renamed_folder_is_written_and_read_under_its_new_name() {
     let file = new.join(".relais/catalogue.db");
     fs::rename(&file, new.join("elsewhere.db")).unwrap();
     std::os::unix::fs::symlink(new.join("elsewhere.db"), &file).unwrap();
-    let error = Store::open(&own).err().unwrap().to_string();
+    let error = CatalogStore::open(&own).err().unwrap().to_string();
     assert!(error.contains("new/.relais/catalogue.db"), "{error}");
 }
 
@@ -382,9 +389,9 @@ fn the_log_has_its_room_before_it_is_needed() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join(".relais")).unwrap();
     let log = dir.path().join(".relais/catalogue.db-wal");
-    let own = OwnFolder::open(&Folder::open(dir.path()).unwrap()).unwrap();
+    let own = MetadataFolder::open(&Folder::open(dir.path()).unwrap()).unwrap();
     for _ in 0..2 {
-        let store = super::store::Store::open(&own).unwrap();
+        let store = super::store::CatalogStore::open(&own).unwrap();
         let len = || fs::metadata(&log).unwrap().len();
         let before = len();
         assert!(before >= 4_000_000, "{before}");
@@ -404,7 +411,7 @@ fn old_ids_of_changes_are_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join(super::FOLDER)).unwrap();
     let root = Folder::open(dir.path()).unwrap();
-    let store = super::Store::open(&OwnFolder::open(&root).unwrap()).unwrap();
+    let store = super::CatalogStore::open(&MetadataFolder::open(&root).unwrap()).unwrap();
     let id = |number: u64| {
         let mut id = [0; 16];
         id[8..].copy_from_slice(&number.to_be_bytes());

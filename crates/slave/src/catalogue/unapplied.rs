@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use relais_proto::{Lsn, TreePath};
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::CatalogueError;
+use super::CatalogError;
 use super::database::failed;
-use super::follow::{Kept, read_kept};
-use super::store::Store;
+use super::replica_store::{RetainedContent, read_kept};
+use super::store::CatalogStore;
 use crate::scoreboard::monotonic_ms;
 
 /// Pause before the first retry. It doubles with each failure.
@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// A path at which the disk is not as the tree says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unapplied {
+pub struct UnappliedPath {
     /// The path.
     pub path: TreePath,
     /// The change that could not be made.
@@ -40,12 +40,12 @@ const COLUMNS: &str = "folder, name, epoch, number, removal, why, since, source,
 /// At and below the path that is the first parameter.
 const BELOW: &str = "(folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0'))";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Option<Unapplied>> {
+fn read(row: &Row<'_>) -> rusqlite::Result<Option<UnappliedPath>> {
     let (folder, name): (String, String) = (row.get(0)?, row.get(1)?);
     let path = TreePath::new(if folder.is_empty() { name } else { format!("{folder}/{name}") });
     let version = Lsn { epoch: row.get(2)?, number: row.get::<_, i64>(3)?.cast_unsigned() };
     let source: Option<String> = row.get(7)?;
-    Ok(path.ok().map(|path| Unapplied {
+    Ok(path.ok().map(|path| UnappliedPath {
         path,
         version,
         removal: row.get(4).unwrap_or_default(),
@@ -56,12 +56,12 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Option<Unapplied>> {
     }))
 }
 
-impl Store {
+impl CatalogStore {
     fn unapplied_where(
         &self,
         condition: &str,
         values: impl rusqlite::Params,
-    ) -> Result<Vec<Unapplied>, CatalogueError> {
+    ) -> Result<Vec<UnappliedPath>, CatalogError> {
         let ask = || {
             let select = format!("SELECT {COLUMNS} FROM unapplied WHERE {condition}");
             let mut statement = self.database.prepare_cached(&select)?;
@@ -70,11 +70,7 @@ impl Store {
         Ok(ask().map_err(failed(&self.file))?.into_iter().flatten().collect())
     }
 
-    fn exists(
-        &self,
-        condition: &str,
-        values: impl rusqlite::Params,
-    ) -> Result<bool, CatalogueError> {
+    fn exists(&self, condition: &str, values: impl rusqlite::Params) -> Result<bool, CatalogError> {
         let ask = || {
             let select = format!("SELECT EXISTS (SELECT 1 FROM unapplied WHERE {condition})");
             self.database.prepare_cached(&select)?.query_row(values, |row| row.get(0))
@@ -94,7 +90,7 @@ impl Store {
         removal: bool,
         why: &str,
         source: Option<&TreePath>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let waits = self.unapplied_above(path)?.is_some();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
@@ -125,7 +121,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn unapplied(&self, path: &TreePath) -> Result<Option<Unapplied>, CatalogueError> {
+    pub fn unapplied(&self, path: &TreePath) -> Result<Option<UnappliedPath>, CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(None) };
         let found = self.unapplied_where("folder = ? AND name = ?", [folder.as_str(), name])?;
         Ok(found.into_iter().next())
@@ -135,7 +131,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn unapplied_above(&self, path: &TreePath) -> Result<Option<Unapplied>, CatalogueError> {
+    pub fn unapplied_above(&self, path: &TreePath) -> Result<Option<UnappliedPath>, CatalogError> {
         if !self.has_unapplied()? {
             return Ok(None);
         }
@@ -153,7 +149,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn is_left_alone(&self, path: &TreePath) -> Result<bool, CatalogueError> {
+    pub fn is_left_alone(&self, path: &TreePath) -> Result<bool, CatalogError> {
         if !self.has_unapplied()? {
             return Ok(false);
         }
@@ -171,7 +167,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn unapplied_in(&self, folder: &TreePath) -> Result<HashSet<Vec<u8>>, CatalogueError> {
+    pub fn unapplied_in(&self, folder: &TreePath) -> Result<HashSet<Vec<u8>>, CatalogError> {
         let ask = || {
             let select = "SELECT CAST(name AS BLOB) FROM unapplied WHERE folder = ?";
             let mut statement = self.database.prepare_cached(select)?;
@@ -182,7 +178,7 @@ impl Store {
         ask().map_err(failed(&self.file))
     }
 
-    fn has_unapplied(&self) -> Result<bool, CatalogueError> {
+    fn has_unapplied(&self) -> Result<bool, CatalogError> {
         self.exists("1", [])
     }
 
@@ -190,7 +186,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn forget_left(&self, path: &TreePath) -> Result<(), CatalogueError> {
+    pub fn forget_left(&self, path: &TreePath) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
             "UPDATE unapplied SET lies = 0 WHERE folder = ? AND name = ?",
@@ -203,7 +199,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn is_source(&self, path: &TreePath) -> Result<bool, CatalogueError> {
+    pub fn is_source(&self, path: &TreePath) -> Result<bool, CatalogError> {
         self.exists(
             "source IS NOT NULL AND (source = ?1 OR (source > ?1 || '/' AND source < ?1 || '0'))",
             [path.as_str()],
@@ -214,7 +210,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn unapplied_below(&self, path: &TreePath) -> Result<Vec<Unapplied>, CatalogueError> {
+    pub fn unapplied_below(&self, path: &TreePath) -> Result<Vec<UnappliedPath>, CatalogError> {
         self.unapplied_where(&format!("{BELOW} ORDER BY folder, name"), [path.as_str()])
     }
 
@@ -222,7 +218,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn note_in_place(&self, path: &TreePath) -> Result<(), CatalogueError> {
+    pub fn note_in_place(&self, path: &TreePath) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let gone = self
             .run("DELETE FROM unapplied WHERE folder = ? AND name = ?", [folder.as_str(), name])?;
@@ -239,7 +235,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn retry_all_unapplied(&self) -> Result<(), CatalogueError> {
+    pub fn retry_all_unapplied(&self) -> Result<(), CatalogError> {
         self.run("UPDATE unapplied SET due = 0, pause = ?", [milliseconds(FIRST)]).map(drop)
     }
 
@@ -247,7 +243,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn due_unapplied(&self, most: u32) -> Result<Vec<Unapplied>, CatalogueError> {
+    pub fn due_unapplied(&self, most: u32) -> Result<Vec<UnappliedPath>, CatalogError> {
         self.unapplied_where(
             "due <= ? ORDER BY removal, folder, name LIMIT ?",
             params![monotonic_ms().cast_signed(), most],
@@ -258,11 +254,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn postpone_unapplied(
-        &self,
-        path: &TreePath,
-        when_told: bool,
-    ) -> Result<(), CatalogueError> {
+    pub fn postpone_unapplied(&self, path: &TreePath, when_told: bool) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
             "UPDATE unapplied SET due = iif(?1, NULL, ?2 + pause) WHERE folder = ?3 AND name = ?4",
@@ -275,8 +267,11 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn kept_below(&self, path: &TreePath) -> Result<Vec<(TreePath, Kept)>, CatalogueError> {
-        let mut found: Vec<(TreePath, Kept)> =
+    pub fn kept_below(
+        &self,
+        path: &TreePath,
+    ) -> Result<Vec<(TreePath, RetainedContent)>, CatalogError> {
+        let mut found: Vec<(TreePath, RetainedContent)> =
             self.kept(path)?.map(|kept| (path.clone(), kept)).into_iter().collect();
         let ask = || {
             let select = format!(
@@ -299,7 +294,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn begin_step(&self) -> Result<(), CatalogueError> {
+    pub fn begin_step(&self) -> Result<(), CatalogError> {
         self.run("SAVEPOINT step", []).map(drop)
     }
 
@@ -307,7 +302,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn end_step(&self, counts: bool) -> Result<(), CatalogueError> {
+    pub fn end_step(&self, counts: bool) -> Result<(), CatalogError> {
         if !counts {
             self.run("ROLLBACK TO step", [])?;
         }
@@ -321,7 +316,7 @@ impl Store {
     pub fn first_skipped_below(
         &self,
         path: &TreePath,
-    ) -> Result<Option<(String, &'static str)>, CatalogueError> {
+    ) -> Result<Option<(String, &'static str)>, CatalogError> {
         let ask = || {
             let select = format!(
                 "SELECT folder, name, why FROM skipped WHERE {BELOW} ORDER BY folder, name LIMIT 1"
@@ -330,13 +325,16 @@ impl Store {
                 .prepare_cached(&select)?
                 .query_row([path.as_str()], |row| {
                     let (folder, name): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
-                    Ok((super::listed::shown(&folder, &name), row.get::<_, i64>(2)?))
+                    Ok((super::path_listing::shown(&folder, &name), row.get::<_, i64>(2)?))
                 })
                 .optional()
         };
         let found = ask().map_err(failed(&self.file))?;
         Ok(found.map(|(shown, why)| {
-            (shown, super::store::Skip::from_number(why).map_or("not served", |skip| skip.text()))
+            (
+                shown,
+                super::store::SkipReason::from_number(why).map_or("not served", |skip| skip.text()),
+            )
         }))
     }
 
@@ -347,7 +345,7 @@ impl Store {
     pub fn skipped_at(
         &self,
         path: &TreePath,
-    ) -> Result<Option<super::store::Skip>, CatalogueError> {
+    ) -> Result<Option<super::store::SkipReason>, CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(None) };
         let ask = || {
             let select = "SELECT why FROM skipped WHERE folder = ? AND name = ?";
@@ -356,7 +354,7 @@ impl Store {
                 .query_row(params![folder.as_str(), name.as_bytes()], |row| row.get::<_, i64>(0))
                 .optional()
         };
-        Ok(ask().map_err(failed(&self.file))?.and_then(super::store::Skip::from_number))
+        Ok(ask().map_err(failed(&self.file))?.and_then(super::store::SkipReason::from_number))
     }
 }
 

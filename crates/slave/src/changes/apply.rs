@@ -14,7 +14,7 @@ use log::warn;
 use relais_proto::{Change, Kind, Lsn, Mode, TreePath};
 use relais_tree::{Folder, Meta, MetaKind, TreeError, set_mode};
 
-use super::follow::aside::Aside;
+use super::replication::quarantine::Quarantine;
 use crate::staging::{StagedName, Staging};
 
 /// Why a file was quarantined.
@@ -31,20 +31,20 @@ pub struct Applied {
     /// What is at the path now; none where it was removed, or where what was to be moved was gone.
     pub meta: Option<Meta>,
     /// What has left its place and is to be dropped.
-    out: Option<Out>,
+    out: Option<ToDrop>,
     undo: Undo,
 }
 
 /// What is to be dropped, as it was when it was found to be what the catalogue has.
 #[derive(Debug, Clone, Copy)]
-enum Out {
+enum ToDrop {
     File(Meta),
     /// The fingerprint of all that is in it.
     Folder(u64),
 }
 
 /// Something that has left its place.
-pub struct Left<'a> {
+pub struct Displaced<'a> {
     /// Where it was.
     pub path: &'a TreePath,
     /// Where it lies now.
@@ -58,7 +58,7 @@ pub struct Left<'a> {
 }
 
 /// Tells whether something that has left its place is what the catalogue has there.
-pub type Known<'a> = dyn FnMut(&Left<'_>) -> Result<bool, TreeError> + 'a;
+pub type IsKnown<'a> = dyn FnMut(&Displaced<'_>) -> Result<bool, TreeError> + 'a;
 
 /// What follows where it is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,12 +115,12 @@ enum Undo {
 }
 
 /// The folders that a batch concerns, each opened once.
-pub struct Parents<'a> {
+pub struct FolderCache<'a> {
     root: &'a Folder,
     open: HashMap<TreePath, Folder>,
 }
 
-impl<'a> Parents<'a> {
+impl<'a> FolderCache<'a> {
     /// None is open yet.
     #[must_use]
     pub fn new(root: &'a Folder) -> Self {
@@ -153,13 +153,13 @@ fn place(path: &TreePath) -> Result<(TreePath, String), TreeError> {
 /// What carrying out changes needs.
 pub struct Applier<'a, 'r> {
     /// The folders concerned.
-    pub parents: &'a mut Parents<'r>,
+    pub parents: &'a mut FolderCache<'r>,
     /// Where content of puts lies, and where what leaves its place goes.
     pub staging: &'a Staging,
     /// The quarantine.
-    pub aside: &'a mut Aside,
+    pub aside: &'a mut Quarantine,
     /// What the catalogue has.
-    pub known: &'a mut Known<'a>,
+    pub known: &'a mut IsKnown<'a>,
     /// What to do with anything else.
     pub on_foreign: OnForeign,
 }
@@ -204,7 +204,7 @@ impl Applier<'_, '_> {
         // What is noted as the catalogue's must be the catalogue's.
         let folder = self.parents.get(&parent)?.try_clone()?;
         let name = name.as_bytes();
-        let left = Left { path, folder: &folder, name, meta: &meta, renamed: true };
+        let left = Displaced { path, folder: &folder, name, meta: &meta, renamed: true };
         match (self.known)(&left) {
             Ok(true) => Ok(Applied { parents: Vec::new(), meta: Some(meta), out: None, undo }),
             other => {
@@ -262,12 +262,12 @@ impl Applier<'_, '_> {
         if over {
             let looked = own.stat_part(staged.as_str().as_bytes()).and_then(|meta| {
                 let name = staged.as_str().as_bytes();
-                let left = Left { path, folder: own, name, meta: &meta, renamed: true };
+                let left = Displaced { path, folder: own, name, meta: &meta, renamed: true };
                 Ok(((self.known)(&left)?, meta))
             });
             let failed = match looked {
                 Ok((true, meta)) => {
-                    out = Some(Out::File(meta));
+                    out = Some(ToDrop::File(meta));
                     None
                 }
                 Ok((false, _)) if self.quarantines() => {
@@ -324,7 +324,7 @@ impl Applier<'_, '_> {
         let undo = Undo::Hold { parent: parent.clone(), name, staged: staged.clone() };
         let bytes = staged.as_str().as_bytes();
         let looked = own.stat_part(bytes).and_then(|meta| {
-            let left = Left { path, folder: own, name: bytes, meta: &meta, renamed: true };
+            let left = Displaced { path, folder: own, name: bytes, meta: &meta, renamed: true };
             (self.known)(&left)
         });
         let failed = match looked {
@@ -396,16 +396,21 @@ impl Applier<'_, '_> {
         path: &TreePath,
         kept: &str,
         folder: bool,
-    ) -> Result<Option<Out>, TreeError> {
+    ) -> Result<Option<ToDrop>, TreeError> {
         let removed = &self.staging.removed;
         let meta = removed.stat_part(kept.as_bytes())?;
         if folder != (meta.kind == MetaKind::Folder) {
             return Ok(None);
         }
         if !folder {
-            let left =
-                Left { path, folder: removed, name: kept.as_bytes(), meta: &meta, renamed: true };
-            return Ok((self.known)(&left)?.then_some(Out::File(meta)));
+            let left = Displaced {
+                path,
+                folder: removed,
+                name: kept.as_bytes(),
+                meta: &meta,
+                renamed: true,
+            };
+            return Ok((self.known)(&left)?.then_some(ToDrop::File(meta)));
         }
         let below = removed.sub(kept)?;
         loop {
@@ -414,10 +419,10 @@ impl Applier<'_, '_> {
             let fingerprint = fingerprint(&below)?;
             if !self.quarantines() {
                 let all = all_known(path, &below, self.known)?;
-                return Ok(all.then_some(Out::Folder(fingerprint)));
+                return Ok(all.then_some(ToDrop::Folder(fingerprint)));
             }
             if !self.aside.sift(path, &below, CAME_MEANWHILE, self.known)? {
-                return Ok(Some(Out::Folder(fingerprint)));
+                return Ok(Some(ToDrop::Folder(fingerprint)));
             }
         }
     }
@@ -491,7 +496,7 @@ impl Applier<'_, '_> {
         // What has moved is what was meant?
         let looked = target.stat_part(to_place.1.as_bytes()).and_then(|meta| {
             let name = to_place.1.as_bytes();
-            let left = Left { path: from, folder: &target, name, meta: &meta, renamed: true };
+            let left = Displaced { path: from, folder: &target, name, meta: &meta, renamed: true };
             Ok(((self.known)(&left)?, meta))
         });
         let undo = Undo::Move { from: from_place, to: to_place.clone(), kept };
@@ -563,7 +568,7 @@ pub fn set_mode_of(root: &Folder, path: &TreePath, mode: Mode) -> Result<Meta, T
 fn make_folder(
     path: &TreePath,
     mode: Mode,
-    parents: &mut Parents<'_>,
+    parents: &mut FolderCache<'_>,
 ) -> Result<Applied, TreeError> {
     let (parent, name) = place(path)?;
     let folder = parents.get(&parent)?;
@@ -578,7 +583,7 @@ fn make_folder(
 }
 
 /// Whether the catalogue has all that lies below a folder that was taken out of the tree.
-fn all_known(top: &TreePath, folder: &Folder, known: &mut Known<'_>) -> Result<bool, TreeError> {
+fn all_known(top: &TreePath, folder: &Folder, known: &mut IsKnown<'_>) -> Result<bool, TreeError> {
     let mut open = vec![(top.clone(), TreePath::root())];
     while let Some((path, at)) = open.pop() {
         let folder = folder.open_folder(&at)?;
@@ -591,7 +596,7 @@ fn all_known(top: &TreePath, folder: &Folder, known: &mut Known<'_>) -> Result<b
             else {
                 return Ok(false);
             };
-            let left = Left {
+            let left = Displaced {
                 path: &below,
                 folder: &folder,
                 name: listed.name(),
@@ -645,7 +650,7 @@ fn give_back(
     name: &str,
     (to, to_name): (&Folder, &str),
     path: &TreePath,
-    aside: &mut Aside,
+    aside: &mut Quarantine,
 ) -> Result<(), TreeError> {
     match from.move_new(name, to, to_name) {
         Ok(()) => Ok(()),
@@ -655,13 +660,18 @@ fn give_back(
 
 impl Applied {
     /// Makes the folder what it was before. What cannot be taken back is found by the keeper's next look.
-    pub fn take_back(&self, parents: &mut Parents<'_>, staging: &Staging, aside: &mut Aside) {
+    pub fn take_back(
+        &self,
+        parents: &mut FolderCache<'_>,
+        staging: &Staging,
+        aside: &mut Quarantine,
+    ) {
         self.undo.run_or_warn(parents, staging, aside);
     }
 
     /// What was kept aside is of no more use; whether something is left for the sweeper. What was written to meanwhile, by a
     /// program that still had it open, is quarantined.
-    pub fn settle(&self, staging: &Staging, aside: &mut Aside) -> bool {
+    pub fn settle(&self, staging: &Staging, aside: &mut Quarantine) -> bool {
         let (folder, name, place) = match &self.undo {
             Undo::Put { staged, over: true, parent, name, .. } => {
                 (&staging.staged, staged.as_str(), (parent, name))
@@ -675,17 +685,17 @@ impl Applied {
             _ => return false,
         };
         let untouched = match self.out {
-            Some(Out::File(out)) => {
+            Some(ToDrop::File(out)) => {
                 folder.stat_part(name.as_bytes()).map(|now| now.same_content(&out))
             }
-            Some(Out::Folder(out)) => {
+            Some(ToDrop::Folder(out)) => {
                 folder.sub(name).and_then(|below| fingerprint(&below)).map(|now| now == out)
             }
             None => Ok(true),
         };
         let dropped = match (untouched, self.out) {
             // It may take long: the sweeper does it.
-            (Ok(true), Some(Out::Folder(_))) => return true,
+            (Ok(true), Some(ToDrop::Folder(_))) => return true,
             (Ok(true), _) => folder.unlink(name),
             (Ok(false), _) => match place.0.join(place.1) {
                 Ok(path) => aside.keep(folder, name, &path, CAME_MEANWHILE),
@@ -704,7 +714,12 @@ impl Applied {
 }
 
 impl Undo {
-    fn run_or_warn(&self, parents: &mut Parents<'_>, staging: &Staging, aside: &mut Aside) {
+    fn run_or_warn(
+        &self,
+        parents: &mut FolderCache<'_>,
+        staging: &Staging,
+        aside: &mut Quarantine,
+    ) {
         if let Err(e) = self.run(parents, staging, aside) {
             warn!("a change could not be taken back: {e}");
         }
@@ -712,9 +727,9 @@ impl Undo {
 
     fn run(
         &self,
-        parents: &mut Parents<'_>,
+        parents: &mut FolderCache<'_>,
         staging: &Staging,
-        aside: &mut Aside,
+        aside: &mut Quarantine,
     ) -> Result<(), TreeError> {
         match self {
             Self::Put { parent, name, staged, over, ours } => {

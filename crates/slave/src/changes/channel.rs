@@ -1,8 +1,8 @@
 //! The way from a session in a worker to the replicator, and back.
 //!
-//! The desk is a pair of sockets made before the first fork: every worker can write to it, and each
+//! The proposal_socket is a pair of sockets made before the first fork: every worker can write to it, and each
 //! replicator in turn reads it. A session that wants to change something makes a channel, a pair of sockets of
-//! its own, says on it whose work this is, and passes the other end over the desk. The replicator says hello on it once it has it.
+//! its own, says on it whose work this is, and passes the other end over the proposal_socket. The replicator says hello on it once it has it.
 //! Proposals go in, answers come out in the same order. Each side sees when the other is gone.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -16,7 +16,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
-use super::{Answer, Ask, answer_from_bytes, answer_to_bytes};
+use super::{ChannelRequest, ProposalResult, answer_from_bytes, answer_to_bytes};
 use crate::owner::Owner;
 
 /// Longest message: two paths and a few fields.
@@ -74,13 +74,13 @@ fn senseless(e: impl std::fmt::Display) -> io::Error {
 
 /// Where sessions bring their channels.
 #[derive(Debug)]
-pub struct Desk {
+pub struct ProposalSocket {
     send: OwnedFd,
     receive: OwnedFd,
 }
 
-impl Desk {
-    /// An empty desk.
+impl ProposalSocket {
+    /// An empty proposal_socket.
     ///
     /// # Errors
     /// Those of the system call.
@@ -89,10 +89,10 @@ impl Desk {
         Ok(Self { send, receive })
     }
 
-    /// A new channel for this owner's work, whose other end lies on the desk.
+    /// A new channel for this owner's work, whose other end lies on the proposal_socket.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] where the desk is full; those of the system calls.
+    /// [`io::ErrorKind::WouldBlock`] where the proposal_socket is full; those of the system calls.
     pub fn open(&self, owner: &Owner) -> io::Result<SessionEnd> {
         let (ours, theirs) = pair()?;
         // It is there before the channel is: whoever takes that does not have to wait for it. An empty message would look like the end.
@@ -120,19 +120,19 @@ impl Desk {
         self.receive.as_fd()
     }
 
-    /// Takes a channel from the desk and says hello on it; none where there is none.
+    /// Takes a channel from the proposal_socket and says hello on it; none where there is none.
     ///
     /// # Errors
     /// Those of the system calls.
     pub fn accept(&self) -> io::Result<Option<ReplicatorEnd>> {
-        self.take()?.map(ReplicatorEnd::greet).transpose()
+        self.receive()?.map(ReplicatorEnd::greet).transpose()
     }
 
-    /// Takes a channel from the desk, for somebody else.
+    /// Takes a channel from the proposal_socket, for somebody else.
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn take(&self) -> io::Result<Option<OwnedFd>> {
+    pub fn receive(&self) -> io::Result<Option<OwnedFd>> {
         let mut byte = [0];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -187,7 +187,7 @@ impl SessionEnd {
     /// # Errors
     /// Those of the system call.
     pub fn ask_holders(&self, put: Lsn) -> io::Result<bool> {
-        send(&self.fd, &Ask::holders(put))
+        send(&self.fd, &ChannelRequest::holders(put))
     }
 
     /// The answer to that.
@@ -212,7 +212,7 @@ impl SessionEnd {
     ///
     /// # Errors
     /// Those of the system call, or bytes without a sense.
-    pub fn answer(&self) -> io::Result<Received<Answer>> {
+    pub fn answer(&self) -> io::Result<Received<ProposalResult>> {
         Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
             Received::Message(bytes) => {
                 Received::Message(answer_from_bytes(bytes).map_err(senseless)?)
@@ -262,10 +262,10 @@ impl ReplicatorEnd {
     ///
     /// # Errors
     /// Those of the system call, or bytes without a sense.
-    pub fn ask(&self) -> io::Result<Received<Ask>> {
+    pub fn ask(&self) -> io::Result<Received<ChannelRequest>> {
         Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
             Received::Message(bytes) => {
-                Received::Message(Ask::from_bytes(bytes).map_err(senseless)?)
+                Received::Message(ChannelRequest::from_bytes(bytes).map_err(senseless)?)
             }
             Received::Nothing => Received::Nothing,
             Received::Gone => Received::Gone,
@@ -276,7 +276,7 @@ impl ReplicatorEnd {
     ///
     /// # Errors
     /// Those of the system call.
-    pub fn answer(&self, answer: &Answer) -> io::Result<bool> {
+    pub fn answer(&self, answer: &ProposalResult) -> io::Result<bool> {
         send(&self.fd, &answer_to_bytes(answer))
     }
 
@@ -307,11 +307,11 @@ mod tests {
 
     #[test]
     fn proposals_and_answers_go_through_and_an_end_is_seen() {
-        let desk = Desk::new().unwrap();
-        assert!(desk.accept().unwrap().is_none());
-        let session = desk.open(&Owner::from_text("ann")).unwrap();
+        let proposal_socket = ProposalSocket::new().unwrap();
+        assert!(proposal_socket.accept().unwrap().is_none());
+        let session = proposal_socket.open(&Owner::from_text("ann")).unwrap();
         assert_eq!(session.hello().unwrap(), Received::Nothing);
-        let replicator = desk.accept().unwrap().unwrap();
+        let replicator = proposal_socket.accept().unwrap().unwrap();
         assert_eq!(session.hello().unwrap(), Received::Message(()));
         assert_eq!(replicator.owner().as_str(), "ann");
         let path = TreePath::new("x".repeat(250) + "/" + &"y".repeat(250)).unwrap();
@@ -325,7 +325,7 @@ mod tests {
             copies: 0,
         };
         assert!(session.propose(&proposal.to_bytes()).unwrap());
-        assert_eq!(replicator.ask().unwrap(), Received::Message(Ask::Change(proposal)));
+        assert_eq!(replicator.ask().unwrap(), Received::Message(ChannelRequest::Change(proposal)));
         assert_eq!(replicator.ask().unwrap(), Received::Nothing);
         for answer in
             [Ok(Lsn { epoch: 1, number: 7 }.into()), Err(Refusal::new(ErrorCode::NotFound, "no"))]
@@ -340,9 +340,9 @@ mod tests {
 
     #[test]
     fn as_many_as_may_be_pending_fit_in_either_direction() {
-        let desk = Desk::new().unwrap();
-        let session = desk.open(&Owner::from_text("ann")).unwrap();
-        let replicator = desk.accept().unwrap().unwrap();
+        let proposal_socket = ProposalSocket::new().unwrap();
+        let session = proposal_socket.open(&Owner::from_text("ann")).unwrap();
+        let replicator = proposal_socket.accept().unwrap().unwrap();
         assert_eq!(session.hello().unwrap(), Received::Message(()));
         for n in 0..MOST_PENDING {
             assert!(session.propose(&[0; 400]).unwrap(), "proposal {n}");

@@ -12,18 +12,18 @@ use relais_cluster::{ChangeRequest, Verdict};
 use relais_proto::{Change, ErrorCode, Kind, LogEntry, Lsn, Refusal, TreePath};
 use relais_tree::{Folder, Meta, MetaKind, TreeError};
 
-use super::apply::{Applied, Applier, Left, OnForeign, Parents};
-use super::channel::Desk;
-use super::counter::{BATCH, Counter, Gathered};
-use super::door::Door;
-use super::follow::aside::Aside;
+use super::apply::{Applied, Applier, Displaced, FolderCache, OnForeign};
+use super::channel::ProposalSocket;
+use super::handoff::HandoffListener;
 use super::note::{note, paths};
 use super::numbering::Numbering;
 use super::obstacles::Obstacles;
-use super::together::together;
+use super::parallel::parallel_map;
+use super::proposal_receiver::{BATCH, ProposalReceiver, ReceivedMessages};
+use super::replication::quarantine::Quarantine;
 use super::view::CatalogueView;
-use super::{Answer, Commit, Done, Proposal, digest_of, no_changes};
-use crate::catalogue::{CatalogueError, Store};
+use super::{Commit, CommitReceipt, Proposal, ProposalResult, changes_unavailable, digest_of};
+use crate::catalogue::{CatalogError, CatalogStore};
 use crate::requests::refuse;
 use crate::scoreboard::Scoreboard;
 use crate::staging::{StagedName, Staging};
@@ -35,10 +35,10 @@ const KEPT_FREE: u64 = 256 * 1024;
 pub struct Committer {
     root: Folder,
     staging: Staging,
-    aside: Aside,
+    aside: Quarantine,
     numbering: Box<dyn Numbering>,
     scoreboard: Arc<Scoreboard>,
-    counter: Counter,
+    counter: ProposalReceiver,
     /// Whether something lies in the folder of removed things.
     litter: bool,
     /// What keeps changes that have their numbers from being noted or withdrawn. Only following the journal anew helps.
@@ -63,11 +63,11 @@ impl Committer {
         root: Folder,
         numbering: Box<dyn Numbering>,
         scoreboard: Arc<Scoreboard>,
-        desk: Arc<Desk>,
-    ) -> Result<Self, CatalogueError> {
+        proposal_socket: Arc<ProposalSocket>,
+    ) -> Result<Self, CatalogError> {
         let staging = Staging::open(&root)?;
-        let counter = Counter::new(desk, Some(Door::open(&root)?));
-        let aside = Aside::open(&root)?;
+        let counter = ProposalReceiver::new(proposal_socket, Some(HandoffListener::bind(&root)?));
+        let aside = Quarantine::open(&root)?;
         Ok(Self {
             root,
             staging,
@@ -99,11 +99,11 @@ impl Committer {
     /// Makes what has come, once; whether there was anything.
     ///
     /// # Errors
-    /// Those of the catalogue, which has to be brought in order then; [`CatalogueError::Behind`] where only a new
+    /// Those of the catalogue, which has to be brought in order then; [`CatalogError::Behind`] where only a new
     /// committer can. Nobody has an answer then: sessions ask the next one by the ids of their changes.
-    pub fn serve(&mut self, store: &Store) -> Result<bool, CatalogueError> {
+    pub fn serve(&mut self, store: &CatalogStore) -> Result<bool, CatalogError> {
         self.counter.accept();
-        let Gathered { proposals, holders, gone: mut useless } = self.counter.gather(BATCH);
+        let ReceivedMessages { proposals, holders, gone: mut useless } = self.counter.gather(BATCH);
         // Only this folder has it.
         holders.iter().for_each(|(channel, _)| self.counter.tell_holders(*channel, &[]));
         let (from, proposals): (Vec<u64>, Vec<Proposal>) = proposals.into_iter().unzip();
@@ -112,15 +112,15 @@ impl Committer {
             return Ok(false);
         }
         let before = self.scoreboard.applied_lsn();
-        let mut answers: Vec<Option<Answer>> = vec![None; proposals.len()];
+        let mut answers: Vec<Option<ProposalResult>> = vec![None; proposals.len()];
         let result = self.make_all(store, &proposals, &mut answers);
         if let Some(why) = &self.behind {
             self.counter.close_all();
-            return Err(CatalogueError::Behind(why.clone()));
+            return Err(CatalogError::Behind(why.clone()));
         }
         for ((channel, proposal), answer) in from.iter().zip(&proposals).zip(answers) {
-            let answer =
-                answer.unwrap_or_else(|| Err(no_changes("the slave cannot use its catalogue")));
+            let answer = answer
+                .unwrap_or_else(|| Err(changes_unavailable("the slave cannot use its catalogue")));
             let made = answer.as_ref().is_ok_and(|done| done.version > before);
             self.forget_staged(proposal, &answer, made);
             // After an answer that is lost, the next would be taken for it.
@@ -144,10 +144,10 @@ impl Committer {
 
     fn make_all(
         &mut self,
-        store: &Store,
+        store: &CatalogStore,
         proposals: &[Proposal],
-        answers: &mut [Option<Answer>],
-    ) -> Result<(), CatalogueError> {
+        answers: &mut [Option<ProposalResult>],
+    ) -> Result<(), CatalogError> {
         for (proposal, answer) in proposals.iter().zip(answers.iter_mut()) {
             *answer =
                 store.commit_of(proposal.id)?.map(|commit| commit.answer_to(&proposal.change));
@@ -174,7 +174,7 @@ impl Committer {
 
     /// Refuses what needs room where there is hardly any. What is left is for the journal and the catalogue, and so for
     /// those who remove something: what has its number must not fail for want of room.
-    fn refuse_without_room(&self, proposals: &[Proposal], answers: &mut [Option<Answer>]) {
+    fn refuse_without_room(&self, proposals: &[Proposal], answers: &mut [Option<ProposalResult>]) {
         let needs_room =
             |change: &Change| matches!(change, Change::Put { .. } | Change::MakeFolder { .. });
         let open = || {
@@ -196,7 +196,7 @@ impl Committer {
     }
 
     /// What is staged for a change that was refused, or made before, is of no more use; what can be asked for again stays.
-    fn forget_staged(&self, proposal: &Proposal, answer: &Answer, made: bool) {
+    fn forget_staged(&self, proposal: &Proposal, answer: &ProposalResult, made: bool) {
         let keep = made || matches!(answer, Err(refusal) if refusal.code == ErrorCode::NoChanges);
         if let Some(staged) = proposal.staged.as_ref().filter(|_| !keep) {
             self.staging.discard(staged);
@@ -204,7 +204,7 @@ impl Committer {
     }
 
     /// Puts staged content on the disk. What cannot be is refused.
-    fn sync_staged(&self, proposals: &[Proposal], answers: &mut [Option<Answer>]) {
+    fn sync_staged(&self, proposals: &[Proposal], answers: &mut [Option<ProposalResult>]) {
         let mut wanted = Vec::new();
         for (at, proposal) in proposals.iter().enumerate() {
             if let Some(staged) = proposal.staged.as_ref().filter(|_| answers[at].is_none()) {
@@ -220,7 +220,7 @@ impl Committer {
         };
         let unsynced: Vec<_> = wanted.iter().filter(|(_, _, synced)| !synced).collect();
         let folder = &self.staging.staged;
-        let results = together(&unsynced, |(_, staged, _)| sync_file(folder, staged));
+        let results = parallel_map(&unsynced, |(_, staged, _)| sync_file(folder, staged));
         for ((at, ..), result) in unsynced.iter().zip(results) {
             if let Err(e) = result {
                 failed(*at, &e);
@@ -234,11 +234,11 @@ impl Committer {
     /// Numbers and makes the proposals from `from` to `to` that have no answer yet.
     fn make_some(
         &mut self,
-        store: &Store,
+        store: &CatalogStore,
         proposals: &[Proposal],
         (from, to): (usize, usize),
-        answers: &mut [Option<Answer>],
-    ) -> Result<(), CatalogueError> {
+        answers: &mut [Option<ProposalResult>],
+    ) -> Result<(), CatalogError> {
         loop {
             let open: Vec<usize> = (from..to).filter(|at| answers[*at].is_none()).collect();
             if open.is_empty() {
@@ -287,14 +287,14 @@ impl Committer {
                     }
                     Some((_, Some(refused))) => refused,
                     // Nothing numbers what the catalogue has already.
-                    _ => Err(no_changes("its number is not known here")),
+                    _ => Err(changes_unavailable("its number is not known here")),
                 });
             }
         }
     }
 
     /// What was taken back has its former content, but another ctime.
-    fn look_again(&self, store: &Store, jobs: &[Job<'_>]) -> Result<(), CatalogueError> {
+    fn look_again(&self, store: &CatalogStore, jobs: &[Job<'_>]) -> Result<(), CatalogError> {
         for path in jobs
             .iter()
             .filter(|job| job.result.is_err())
@@ -312,11 +312,11 @@ impl Committer {
     /// Brings numbered changes to the disk and into the catalogue.
     fn carry_out(
         &mut self,
-        store: &Store,
+        store: &CatalogStore,
         mut jobs: Vec<Job<'_>>,
-        answers: &mut [Option<Answer>],
-    ) -> Result<(), CatalogueError> {
-        let mut parents = Parents::new(&self.root);
+        answers: &mut [Option<ProposalResult>],
+    ) -> Result<(), CatalogError> {
+        let mut parents = FolderCache::new(&self.root);
         // What the batch itself has put there, which the catalogue gets only at its end.
         let mut placed: HashMap<TreePath, Meta> = HashMap::new();
         for job in &mut jobs {
@@ -325,7 +325,7 @@ impl Committer {
                 parents: &mut parents,
                 staging: &self.staging,
                 aside: &mut self.aside,
-                known: &mut |left: &Left<'_>| match placed.get(left.path) {
+                known: &mut |left: &Displaced<'_>| match placed.get(left.path) {
                     Some(meta) => Ok(left.meta.same_but_renamed(meta)),
                     None => has(store, left),
                 },
@@ -369,7 +369,7 @@ impl Committer {
                 Ok(applied) => {
                     self.litter |= applied.settle(&self.staging, &mut self.aside);
                     let Commit { version, digest } = Commit::from(&job.numbered);
-                    Ok(Done { version, copies: 1, digest, fresh: true })
+                    Ok(CommitReceipt { version, copies: 1, digest, fresh: true })
                 }
                 Err(e) => Err(failure(&job.numbered.change, e)),
             });
@@ -378,17 +378,17 @@ impl Committer {
     }
 
     /// From here on the catalogue lacks what the journal has.
-    fn fall_behind(&mut self, store: &Store, why: String) -> Result<(), CatalogueError> {
+    fn fall_behind(&mut self, store: &CatalogStore, why: String) -> Result<(), CatalogError> {
         if let Err(e) = store.rollback() {
             error!("the catalogue's last changes cannot be dropped: {e}");
         }
         self.behind = Some(why.clone());
-        Err(CatalogueError::Behind(why))
+        Err(CatalogError::Behind(why))
     }
 }
 
 /// Whether something that has left its place is what the catalogue has there.
-pub(super) fn has(store: &Store, left: &Left<'_>) -> Result<bool, TreeError> {
+pub(super) fn has(store: &CatalogStore, left: &Displaced<'_>) -> Result<bool, TreeError> {
     let row = store.row(left.path).map_err(|e| TreeError::Io("look up", io::Error::other(e)))?;
     Ok(row.is_some_and(|row| match (row.entry.kind, left.renamed) {
         (Kind::Folder, _) => left.meta.kind == MetaKind::Folder,
@@ -398,7 +398,7 @@ pub(super) fn has(store: &Store, left: &Left<'_>) -> Result<bool, TreeError> {
 }
 
 /// How many of the first proposals can be looked at together: those up to the first that concerns a whole subtree, or that one alone.
-fn segment(store: &Store, proposals: &[Proposal]) -> Result<usize, CatalogueError> {
+fn segment(store: &CatalogStore, proposals: &[Proposal]) -> Result<usize, CatalogError> {
     for (at, proposal) in proposals.iter().enumerate() {
         let alone = match &proposal.change {
             Change::Move { .. } | Change::Withdraw { .. } => true,
@@ -428,16 +428,16 @@ pub(super) fn sync_file(staged: &Folder, name: &StagedName) -> Result<(), TreeEr
 /// Puts the names in all folders concerned on the disk. Where that fails, what was changed in the folder is taken back.
 fn sync_parents(
     jobs: &mut [Job<'_>],
-    parents: &mut Parents<'_>,
+    parents: &mut FolderCache<'_>,
     staging: &Staging,
-    aside: &mut Aside,
+    aside: &mut Quarantine,
 ) {
     let concerned: BTreeSet<&TreePath> =
         jobs.iter().filter_map(|job| job.result.as_ref().ok()).flat_map(|a| &a.parents).collect();
     let concerned: Vec<TreePath> = concerned.into_iter().cloned().collect();
     let folders: Vec<_> =
         concerned.iter().map(|path| parents.get(path).and_then(Folder::try_clone)).collect();
-    let results = together(&folders, |folder| match folder {
+    let results = parallel_map(&folders, |folder| match folder {
         Ok(folder) => folder.sync().map_err(|e| e.to_string()),
         Err(e) => Err(e.to_string()),
     });

@@ -8,17 +8,17 @@
 mod apply;
 pub mod channel;
 mod commit;
-mod counter;
-pub mod door;
-pub mod follow;
+pub mod handoff;
 mod note;
 mod numbering;
 mod obstacles;
+mod parallel;
+mod proposal_receiver;
 mod replay;
+pub mod replication;
 mod snapshot;
 #[cfg(test)]
 mod tests;
-mod together;
 mod view;
 
 pub use commit::Committer;
@@ -53,7 +53,7 @@ pub struct Proposal {
 
 /// A change that is made and stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Done {
+pub struct CommitReceipt {
     /// Its number.
     pub version: Lsn,
     /// How many disks have its content, at the least.
@@ -65,7 +65,7 @@ pub struct Done {
 }
 
 #[cfg(test)]
-impl From<Lsn> for Done {
+impl From<Lsn> for CommitReceipt {
     fn from(version: Lsn) -> Self {
         Self { version, copies: 1, digest: None, fresh: true }
     }
@@ -91,10 +91,12 @@ impl Commit {
     ///
     /// # Errors
     /// [`ErrorCode::Conflict`] where other content was stored under the id.
-    pub fn answer_to(self, change: &Change) -> Answer {
+    pub fn answer_to(self, change: &Change) -> ProposalResult {
         match (self.digest, digest_of(change)) {
             (Some(stored), Some(asked)) if stored != asked => Err(other_content(change)),
-            (digest, _) => Ok(Done { version: self.version, copies: 1, digest, fresh: false }),
+            (digest, _) => {
+                Ok(CommitReceipt { version: self.version, copies: 1, digest, fresh: false })
+            }
         }
     }
 }
@@ -117,18 +119,18 @@ fn other_content(change: &Change) -> Refusal {
 }
 
 /// What came of it.
-pub type Answer = Result<Done, Refusal>;
+pub type ProposalResult = Result<CommitReceipt, Refusal>;
 
 /// The refusal where nobody can make changes.
 #[must_use]
-pub fn no_changes(why: &str) -> Refusal {
+pub fn changes_unavailable(why: &str) -> Refusal {
     Refusal::new(ErrorCode::NoChanges, format!("changes are not possible now: {why}"))
 }
 
-/// As [`no_changes`], because of what is at this path.
+/// As [`changes_unavailable`], because of what is at this path.
 #[must_use]
-pub fn no_changes_at(path: &TreePath, why: &str) -> Refusal {
-    Refusal { path: Some(path.clone()), ..no_changes(why) }
+pub fn changes_unavailable_at(path: &TreePath, why: &str) -> Refusal {
+    Refusal { path: Some(path.clone()), ..changes_unavailable(why) }
 }
 
 impl Proposal {
@@ -178,14 +180,14 @@ impl Proposal {
 
 /// What a session asks of the replicator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
-    /// To make a change. The answer is an [`Answer`].
+pub enum ChannelRequest {
+    /// To make a change. The answer is an [`ProposalResult`].
     Change(Proposal),
     /// Which folders hold the content of a put. The answer is their ids.
     Holders(Lsn),
 }
 
-impl Ask {
+impl ChannelRequest {
     /// The question for holders as bytes for the channel.
     #[must_use]
     pub fn holders(put: Lsn) -> Vec<u8> {
@@ -221,11 +223,11 @@ const HOLDERS: u8 = 1;
 
 /// An answer as bytes for the channel.
 #[must_use]
-pub fn answer_to_bytes(answer: &Answer) -> Vec<u8> {
+pub fn answer_to_bytes(answer: &ProposalResult) -> Vec<u8> {
     let mut bytes = Vec::new();
     let to = &mut Encoder::new(&mut bytes);
     match answer {
-        Ok(Done { version, copies, digest, fresh }) => {
+        Ok(CommitReceipt { version, copies, digest, fresh }) => {
             version.encode(to.bool(true));
             to.u16(*copies).option(digest.as_ref(), Digest::encode).bool(*fresh);
         }
@@ -246,10 +248,10 @@ pub fn answer_to_bytes(answer: &Answer) -> Vec<u8> {
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn answer_from_bytes(bytes: &[u8]) -> Result<Answer, WireError> {
+pub fn answer_from_bytes(bytes: &[u8]) -> Result<ProposalResult, WireError> {
     let mut from = Decoder::new(bytes);
     let answer = if from.bool()? {
-        Ok(Done {
+        Ok(CommitReceipt {
             version: Lsn::decode(&mut from)?,
             copies: from.u16()?,
             digest: from.option()?,

@@ -4,18 +4,18 @@ use relais_proto::{Change, Kind, LogEntry, Lsn, TreePath};
 
 use super::Commit;
 use super::apply::Applied;
-use crate::catalogue::{CatalogueError, Made, Store};
+use crate::catalogue::{AppliedEntry, CatalogError, CatalogStore};
 
 /// Writes what was made into the catalogue, and up to which change the folder has all. What was not made has a withdrawal instead.
 ///
 /// # Errors
 /// Those of the database; what was begun is not taken back.
 pub fn note(
-    store: &Store,
+    store: &CatalogStore,
     made: &[(&LogEntry, Option<&Applied>)],
     withdrawn: &[LogEntry],
     last: Option<Lsn>,
-) -> Result<(), CatalogueError> {
+) -> Result<(), CatalogError> {
     store.begin()?;
     for (numbered, applied) in made {
         let LogEntry { id, version, change, .. } = numbered;
@@ -58,17 +58,17 @@ pub fn paths(change: &Change) -> Vec<&TreePath> {
 /// # Errors
 /// Those of the database.
 pub fn note_change(
-    store: &Store,
+    store: &CatalogStore,
     change: &Change,
     version: Lsn,
     applied: &Applied,
-) -> Result<(), CatalogueError> {
+) -> Result<(), CatalogError> {
     match (change, &applied.meta) {
         (Change::Put { path, digest, .. }, Some(meta)) => {
             // Nobody but us has written it: the digest was computed on the way in, and its time is the client's.
             store.put_numbered(
                 path,
-                &Made {
+                &AppliedEntry {
                     kind: Kind::File,
                     meta,
                     version,
@@ -79,7 +79,7 @@ pub fn note_change(
         }
         (Change::MakeFolder { path, .. }, Some(meta)) => store.put_numbered(
             path,
-            &Made { kind: Kind::Folder, meta, version, content: None, digest: None },
+            &AppliedEntry { kind: Kind::Folder, meta, version, content: None, digest: None },
         ),
         (Change::SetMode { path, mode }, Some(meta)) => {
             store.renumber(path, version)?;

@@ -10,10 +10,10 @@ use relais_cluster::{ChangeRequest, Sequencer, Verdict};
 use relais_proto::{Change, ChangeId, ErrorCode, LogEntry, Lsn, Refusal};
 use relais_state::{ChangeLog, Journal, JournalError};
 
-use super::no_changes;
+use super::changes_unavailable;
 use super::snapshot::SnapshotFile;
 use super::view::CatalogueView;
-use crate::catalogue::{CatalogueError, Store};
+use crate::catalogue::{CatalogError, CatalogStore};
 
 /// Gives changes their numbers.
 pub trait Numbering: Send {
@@ -37,7 +37,7 @@ pub trait Numbering: Send {
     ///
     /// # Errors
     /// Those of the catalogue.
-    fn shorten(&mut self, store: &Store) -> Result<(), CatalogueError>;
+    fn shorten(&mut self, store: &CatalogStore) -> Result<(), CatalogError>;
 }
 
 /// A slave that stands alone, with a journal of its own.
@@ -73,7 +73,7 @@ fn refusal(error: &JournalError) -> Refusal {
     if matches!(error, JournalError::NoSpace { .. }) {
         return Refusal::new(ErrorCode::NoSpace, "the server's disk is full");
     }
-    no_changes("the journal cannot be written")
+    changes_unavailable("the journal cannot be written")
 }
 
 fn now_ms() -> u64 {
@@ -112,7 +112,7 @@ impl Numbering for Standalone {
         for of in changes {
             let id = ChangeId(
                 relais_state::random()
-                    .map_err(|_| no_changes("the system has no random numbers"))?,
+                    .map_err(|_| changes_unavailable("the system has no random numbers"))?,
             );
             batch.push(self.sequencer.number(id, Change::Withdraw { of: *of }, now_ms()));
         }
@@ -120,7 +120,7 @@ impl Numbering for Standalone {
         Ok(batch)
     }
 
-    fn shorten(&mut self, store: &Store) -> Result<(), CatalogueError> {
+    fn shorten(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
         if self.snapshot.is_due(self.journal.size())
             && self.snapshot.save(store, self.last(), now_ms())?
             && let Err(e) = self.journal.begin_anew()

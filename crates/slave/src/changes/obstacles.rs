@@ -6,35 +6,35 @@
 use relais_proto::{Change, ErrorCode, Kind, Refusal, TreePath};
 use relais_tree::{Folder, MetaKind, Survey, TreeError};
 
-use super::apply::Parents;
-use super::no_changes_at;
-use crate::catalogue::{CatalogueError, Skip, Store, Stored};
+use super::apply::FolderCache;
+use super::changes_unavailable_at;
+use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, SkipReason};
 use crate::requests::refuse;
 
 /// What lies at a path on the disk, and what the catalogue has there.
 struct Found {
     survey: Option<Survey>,
-    row: Option<Stored>,
+    row: Option<CatalogRow>,
     /// Why it is not served, if the catalogue leaves it out.
-    skip: Option<Skip>,
+    skip: Option<SkipReason>,
 }
 
 /// Looks for obstacles.
 pub struct Obstacles<'a> {
     root: &'a Folder,
-    store: &'a Store,
-    parents: Parents<'a>,
+    store: &'a CatalogStore,
+    parents: FolderCache<'a>,
 }
 
 /// The inner result is the refusal.
-type Looked<T> = Result<Result<T, Refusal>, CatalogueError>;
+type Looked<T> = Result<Result<T, Refusal>, CatalogError>;
 
 fn being_changed(path: &TreePath) -> Refusal {
-    no_changes_at(path, "it is just being changed on the server; try again in a second")
+    changes_unavailable_at(path, "it is just being changed on the server; try again in a second")
 }
 
 /// Something that the catalogue does not have: for good, or only for now.
-fn unknown(path: &TreePath, skip: Option<Skip>) -> Refusal {
+fn unknown(path: &TreePath, skip: Option<SkipReason>) -> Refusal {
     match skip {
         Some(skip) => Refusal::at(path, ErrorCode::NotServed, skip.text()),
         None => being_changed(path),
@@ -57,15 +57,15 @@ fn not_served(path: &TreePath, what: &str) -> Refusal {
 impl<'a> Obstacles<'a> {
     /// For changes that are made together: none of them moves a folder.
     #[must_use]
-    pub fn new(root: &'a Folder, store: &'a Store) -> Self {
-        Self { root, store, parents: Parents::new(root) }
+    pub fn new(root: &'a Folder, store: &'a CatalogStore) -> Self {
+        Self { root, store, parents: FolderCache::new(root) }
     }
 
     /// What is in the way of a change; none where nothing is.
     ///
     /// # Errors
     /// That the catalogue cannot be read.
-    pub fn of(&mut self, change: &Change) -> Result<Option<Refusal>, CatalogueError> {
+    pub fn of(&mut self, change: &Change) -> Result<Option<Refusal>, CatalogError> {
         let looked = match change {
             Change::Put { path, .. } | Change::MakeFolder { path, .. } => self.place(path),
             Change::SetMode { path, .. } => Ok(self.source(path)?.map(drop)),
@@ -161,11 +161,11 @@ impl<'a> Obstacles<'a> {
                     std::str::from_utf8(&name).ok().and_then(|name| path.join(name).ok())
                 else {
                     let name = String::from_utf8_lossy(&name);
-                    let what = format!("{}: {}", name.escape_debug(), Skip::Name.text());
+                    let what = format!("{}: {}", name.escape_debug(), SkipReason::Name.text());
                     return Ok(Err(keeps_folder(&path, &what)));
                 };
                 if survey.mount_point {
-                    return Ok(Err(keeps_folder(&below, Skip::Mount.text())));
+                    return Ok(Err(keeps_folder(&below, SkipReason::Mount.text())));
                 }
                 let row = self.store.row(&below)?;
                 let Some(row) = row.filter(|row| known(&below, &survey, row).is_ok()) else {
@@ -222,14 +222,14 @@ impl<'a> Obstacles<'a> {
 
 /// What the catalogue does not have would go with the rest, and nobody would know that it was ever there.
 fn unknown_below(path: &TreePath) -> Refusal {
-    no_changes_at(
+    changes_unavailable_at(
         path,
         "it was put there on the server and is not published yet, which takes a second, and with --watch off until the next start",
     )
 }
 
 /// Whether what is on the disk is what the catalogue has.
-fn known(path: &TreePath, survey: &Survey, row: &Stored) -> Result<(), Refusal> {
+fn known(path: &TreePath, survey: &Survey, row: &CatalogRow) -> Result<(), Refusal> {
     let same = match row.entry.kind {
         Kind::File => row.is_of(&survey.meta),
         Kind::Folder => survey.meta.kind == MetaKind::Folder,

@@ -15,13 +15,13 @@ use relais_state::{ChangeLog, Journal};
 use relais_tree::{Folder, Meta, TreeError, hash_file};
 
 use super::Commit;
-use super::apply::{Applied, Applier, Left, OnForeign, Parents};
+use super::apply::{Applied, Applier, Displaced, FolderCache, OnForeign};
 use super::commit::has;
-use super::follow::aside::Aside;
 use super::note::{note_change, paths};
 use super::numbering::{Numbering, Standalone};
+use super::replication::quarantine::Quarantine;
 use super::snapshot::SnapshotFile;
-use crate::catalogue::{CatalogueError, Made, OwnFolder, Store, Stored};
+use crate::catalogue::{AppliedEntry, CatalogError, CatalogRow, CatalogStore, MetadataFolder};
 use crate::staging::{StagedName, Staging};
 
 /// Name of the journal in the slave's own folder.
@@ -53,11 +53,11 @@ type StagedByChange = HashMap<ChangeId, Vec<StagedName>>;
 /// # Errors
 /// Those of the journal, the folder or the catalogue.
 pub fn open(
-    own: &OwnFolder,
+    own: &MetadataFolder,
     root: &Folder,
     folder: FolderId,
-    store: &Store,
-) -> Result<(Standalone, Memory), CatalogueError> {
+    store: &CatalogStore,
+) -> Result<(Standalone, Memory), CatalogError> {
     let applied = store.applied()?;
     let mut snapshot = SnapshotFile::new(own, folder);
     let before = snapshot.load()?;
@@ -93,7 +93,7 @@ pub fn open(
         }
         Ok(())
     })
-    .map_err(|e| CatalogueError::Journal(Box::new(e)))?;
+    .map_err(|e| CatalogError::Journal(Box::new(e)))?;
     if let Some(e) = failed {
         return Err(e);
     }
@@ -200,7 +200,7 @@ fn remember(memory: &mut Memory, numbered: &LogEntry) {
 
 struct Replay<'a> {
     root: &'a Folder,
-    store: &'a Store,
+    store: &'a CatalogStore,
     staging: &'a Staging,
     staged: &'a StagedByChange,
     /// Changes that were taken back, and the number of that.
@@ -213,7 +213,7 @@ impl Replay<'_> {
         &self,
         missing: &[LogEntry],
         numbering: &mut dyn Numbering,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let mut undone = Vec::new();
         for numbered in missing {
             if !self.redo(numbered)? {
@@ -236,7 +236,7 @@ impl Replay<'_> {
     }
 
     /// Makes one change where it was not made; false where it cannot be made any more.
-    fn redo(&self, numbered: &LogEntry) -> Result<bool, CatalogueError> {
+    fn redo(&self, numbered: &LogEntry) -> Result<bool, CatalogError> {
         let LogEntry { version, id, change, .. } = numbered;
         if let Some(by) = self.withdrawn.get(version) {
             paths(change).into_iter().try_for_each(|path| self.store.renumber(path, *by))?;
@@ -273,7 +273,7 @@ impl Replay<'_> {
         change: &Change,
         version: Lsn,
         staged: Option<&StagedName>,
-    ) -> Result<Result<Applied, TreeError>, CatalogueError> {
+    ) -> Result<Result<Applied, TreeError>, CatalogError> {
         let place = match change {
             Change::Put { path, .. } => Some(path),
             Change::Move { from, to } if from != to => Some(to),
@@ -308,13 +308,13 @@ impl Replay<'_> {
         staged: Option<&StagedName>,
         on_foreign: OnForeign,
     ) -> Result<Applied, TreeError> {
-        let mut parents = Parents::new(self.root);
-        let mut aside = Aside::open(self.root)?;
+        let mut parents = FolderCache::new(self.root);
+        let mut aside = Quarantine::open(self.root)?;
         let mut applier = Applier {
             parents: &mut parents,
             staging: self.staging,
             aside: &mut aside,
-            known: &mut |left: &Left<'_>| has(self.store, left),
+            known: &mut |left: &Displaced<'_>| has(self.store, left),
             on_foreign,
         };
         let applied = applier.apply(change, version, staged)?;
@@ -326,13 +326,19 @@ impl Replay<'_> {
     }
 
     /// What needs no work on the disk any more may still be missing in the catalogue.
-    fn note_as_made(&self, change: &Change, version: Lsn) -> Result<(), CatalogueError> {
+    fn note_as_made(&self, change: &Change, version: Lsn) -> Result<(), CatalogError> {
         match change {
             Change::Put { path, digest, .. } => self.adopt_content(path, version, digest),
             Change::MakeFolder { path, .. } => match self.root.stat(path) {
                 Ok(meta) if meta.served_kind() == Some(Kind::Folder) => self.store.put_numbered(
                     path,
-                    &Made { kind: Kind::Folder, meta: &meta, version, content: None, digest: None },
+                    &AppliedEntry {
+                        kind: Kind::Folder,
+                        meta: &meta,
+                        version,
+                        content: None,
+                        digest: None,
+                    },
                 ),
                 _ => Ok(()),
             },
@@ -353,7 +359,7 @@ impl Replay<'_> {
 
     /// The staged file that holds exactly what a put has to give its name: it was not given it yet. Former content may
     /// have the same bytes, but other times.
-    fn staged_content(&self, numbered: &LogEntry) -> Result<Option<StagedName>, CatalogueError> {
+    fn staged_content(&self, numbered: &LogEntry) -> Result<Option<StagedName>, CatalogError> {
         let Change::Put { size, digest, mtime, .. } = &numbered.change else {
             return Ok(None);
         };
@@ -380,13 +386,13 @@ impl Replay<'_> {
         path: &TreePath,
         version: Lsn,
         digest: &Digest,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let Ok(file) = self.root.open_file(path) else { return Ok(()) };
         let (found, _) = hash_file(&file.file, file.meta.size, &mut |_| ControlFlow::Continue(()))?;
         if found != *digest {
             return Ok(());
         }
-        let made = Made {
+        let made = AppliedEntry {
             kind: Kind::File,
             meta: &file.meta,
             version,
@@ -396,7 +402,7 @@ impl Replay<'_> {
         self.store.put_numbered(path, &made)
     }
 
-    fn is_there(&self, path: &TreePath) -> Result<bool, CatalogueError> {
+    fn is_there(&self, path: &TreePath) -> Result<bool, CatalogError> {
         match self.root.stat(path) {
             Ok(_) => Ok(true),
             Err(TreeError::NotFound | TreeError::NotFolder) => Ok(false),
@@ -405,7 +411,7 @@ impl Replay<'_> {
     }
 
     /// Whether what lies at a path is still what the catalogue knows there.
-    fn is_what_the_catalogue_has(&self, path: &TreePath) -> Result<bool, CatalogueError> {
+    fn is_what_the_catalogue_has(&self, path: &TreePath) -> Result<bool, CatalogError> {
         match (self.store.row(path)?, self.root.stat(path)) {
             (Some(row), Ok(meta)) => self.is_content_of(path, &row, &meta),
             _ => Ok(false),
@@ -417,9 +423,9 @@ impl Replay<'_> {
     fn is_content_of(
         &self,
         path: &TreePath,
-        row: &Stored,
+        row: &CatalogRow,
         meta: &Meta,
-    ) -> Result<bool, CatalogueError> {
+    ) -> Result<bool, CatalogError> {
         if !row.is_former(meta) {
             return Ok(false);
         }
@@ -434,7 +440,7 @@ impl Replay<'_> {
 
     /// For a catalogue that knows of no change: gives staged content of the latest puts its name. What is in the folder
     /// already is found by the scan.
-    fn complete(&self, memory: &Memory) -> Result<(), CatalogueError> {
+    fn complete(&self, memory: &Memory) -> Result<(), CatalogError> {
         let mut staged: HashMap<Lsn, &StagedName> = HashMap::new();
         for (id, names) in self.staged {
             if let Some(commit) = self.store.commit_of(*id)? {
@@ -471,7 +477,7 @@ impl Replay<'_> {
     }
 
     /// What is staged for a change that was made is former content, or was sent twice.
-    fn forget_staged(&self) -> Result<(), CatalogueError> {
+    fn forget_staged(&self) -> Result<(), CatalogError> {
         for (id, names) in self.staged {
             if self.store.commit_of(*id)?.is_some() {
                 names.iter().for_each(|name| self.staging.discard(name));

@@ -15,7 +15,7 @@ use relais_state::{Snapshot, SnapshotError};
 
 use super::Commit;
 use super::replay::{Memory, Remembered};
-use crate::catalogue::{CatalogueError, OwnFolder, Store};
+use crate::catalogue::{CatalogError, CatalogStore, MetadataFolder};
 
 /// Name of the snapshot in the slave's own folder.
 const SNAPSHOT: &str = "snapshot";
@@ -34,7 +34,7 @@ pub(super) struct TreeSnapshot {
 
 impl TreeSnapshot {
     /// What the catalogue has.
-    fn of(store: &Store, last: Lsn) -> Result<Self, CatalogueError> {
+    fn of(store: &CatalogStore, last: Lsn) -> Result<Self, CatalogError> {
         let entries = store
             .numbered()?
             .into_iter()
@@ -97,7 +97,7 @@ impl TreeSnapshot {
 #[derive(Debug)]
 pub(super) struct SnapshotFile {
     /// Keeps the paths to the snapshot and the journal good.
-    _own: OwnFolder,
+    _own: MetadataFolder,
     path: PathBuf,
     folder: FolderId,
     /// Bytes of the journal from which it is shortened next.
@@ -107,7 +107,7 @@ pub(super) struct SnapshotFile {
 
 impl SnapshotFile {
     /// In the slave's own folder, for the served `folder`.
-    pub fn new(own: &OwnFolder, folder: FolderId) -> Self {
+    pub fn new(own: &MetadataFolder, folder: FolderId) -> Self {
         let (own, path) = (own.clone(), own.path(SNAPSHOT));
         Self { _own: own, path, folder, shorten_at: JOURNAL_BYTES, least: JOURNAL_BYTES }
     }
@@ -119,8 +119,8 @@ impl SnapshotFile {
     }
 
     /// What is in it; that nothing was changed where there is none.
-    pub fn load(&mut self) -> Result<TreeSnapshot, CatalogueError> {
-        let failed = |e: SnapshotError| CatalogueError::Snapshot(Box::new(e));
+    pub fn load(&mut self) -> Result<TreeSnapshot, CatalogError> {
+        let failed = |e: SnapshotError| CatalogError::Snapshot(Box::new(e));
         let Some(Snapshot { payload, .. }) =
             Snapshot::load(&self.path, ClusterId(self.folder.0)).map_err(failed)?
         else {
@@ -142,7 +142,12 @@ impl SnapshotFile {
     }
 
     /// Takes over what the catalogue has, which ends with `last`. It is on the disk once this returns true.
-    pub fn save(&mut self, store: &Store, last: Lsn, now_ms: u64) -> Result<bool, CatalogueError> {
+    pub fn save(
+        &mut self,
+        store: &CatalogStore,
+        last: Lsn,
+        now_ms: u64,
+    ) -> Result<bool, CatalogError> {
         store.commit()?;
         if store.applied()? != Some(last) {
             return Ok(false);

@@ -3,15 +3,15 @@
 use relais_cluster::{Node, View};
 use relais_proto::{ChangeId, Lsn, TreePath};
 
-use crate::catalogue::{CatalogueError, Store};
+use crate::catalogue::{CatalogError, CatalogStore};
 
 /// Reads through the one connection that writes.
-pub struct CatalogueView<'a>(pub &'a Store);
+pub struct CatalogueView<'a>(pub &'a CatalogStore);
 
 impl View for CatalogueView<'_> {
-    type Error = CatalogueError;
+    type Error = CatalogError;
 
-    fn node(&mut self, path: &TreePath) -> Result<Option<Node>, CatalogueError> {
+    fn node(&mut self, path: &TreePath) -> Result<Option<Node>, CatalogError> {
         Ok(self.0.row(path)?.map(|row| Node {
             kind: row.entry.kind,
             version: row.entry.version,
@@ -19,15 +19,15 @@ impl View for CatalogueView<'_> {
         }))
     }
 
-    fn is_empty(&mut self, folder: &TreePath) -> Result<bool, CatalogueError> {
+    fn is_empty(&mut self, folder: &TreePath) -> Result<bool, CatalogError> {
         self.0.is_empty(folder)
     }
 
-    fn longest_below(&mut self, folder: &TreePath) -> Result<usize, CatalogueError> {
+    fn longest_below(&mut self, folder: &TreePath) -> Result<usize, CatalogError> {
         self.0.longest_below(folder)
     }
 
-    fn number_of(&mut self, id: ChangeId) -> Result<Option<Lsn>, CatalogueError> {
+    fn number_of(&mut self, id: ChangeId) -> Result<Option<Lsn>, CatalogError> {
         Ok(self.0.commit_of(id)?.map(|commit| commit.version))
     }
 }

@@ -22,7 +22,7 @@ use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
 
 use super::ReplicatorSetup;
 use super::mailbox::{IdConflict, LinkEvent, LinkEventSender, OutgoingMessages};
-use crate::catalogue::{OwnFolder, Reader};
+use crate::catalogue::{CatalogReader, MetadataFolder};
 use crate::certificate::Certificate;
 use crate::config::Cluster;
 use crate::generation::GenerationFile;
@@ -421,9 +421,9 @@ const AT_ONCE: usize = 256;
 
 /// Knows what a heartbeat says.
 struct HeartbeatSender {
-    own: OwnFolder,
+    own: MetadataFolder,
     scoreboard: Arc<Scoreboard>,
-    reader: Option<Reader>,
+    reader: Option<CatalogReader>,
 }
 
 impl HeartbeatSender {
@@ -431,16 +431,16 @@ impl HeartbeatSender {
     fn is_ready(&mut self) -> bool {
         self.scoreboard.alive_workers() > 0
             && !self.scoreboard.is_catalog_writer_stalled()
-            && self.ask(Reader::is_fit).unwrap_or(false)
+            && self.ask(CatalogReader::is_fit).unwrap_or(false)
     }
 
     /// Asks the catalogue; none while it cannot be read.
     fn ask<T>(
         &mut self,
-        question: impl FnOnce(&mut Reader) -> Result<T, crate::catalogue::CatalogueError>,
+        question: impl FnOnce(&mut CatalogReader) -> Result<T, crate::catalogue::CatalogError>,
     ) -> Option<T> {
         if self.reader.is_none() {
-            self.reader = Reader::open(&self.own)
+            self.reader = CatalogReader::open(&self.own)
                 .map_err(|e| warn!("the catalogue cannot be read: {e}"))
                 .ok();
         }
@@ -460,7 +460,7 @@ impl HeartbeatSender {
 
     fn compose(&mut self) -> Heartbeat {
         let fit = !self.scoreboard.is_catalog_writer_stalled()
-            && self.ask(Reader::is_fit).unwrap_or(false);
+            && self.ask(CatalogReader::is_fit).unwrap_or(false);
         let (counters, mut last_error, scrub) = self
             .ask(|reader| Ok((reader.counters()?, reader.last_error()?, reader.scrub()?)))
             .unwrap_or_default();

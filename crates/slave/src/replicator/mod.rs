@@ -23,11 +23,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub use self::link::Link;
 use self::mailbox::{LinkEvent, LinkMailbox};
 use crate::catalogue::{
-    CatalogueError, Following, Keeper, KeeperConfig, KeeperLock, OwnFolder, Reader, give_up_ids,
+    CatalogError, CatalogReader, CatalogWriter, CatalogWriterConfig, MetadataFolder,
+    ReplicationConfig, WriterLock, discard_ids,
 };
 use crate::certificate::Certificate;
-use crate::changes::channel::Desk;
-use crate::changes::door::Way;
+use crate::changes::channel::ProposalSocket;
+use crate::changes::handoff::HandoffClient;
 use crate::config::Config;
 use crate::serving::DISPLACED;
 use crate::sys::fork::ignore_sigio;
@@ -45,7 +46,7 @@ pub struct ReplicatorSetup {
     /// The served folder.
     pub folder: Folder,
     /// The slave's own folder in it.
-    pub own: OwnFolder,
+    pub own: MetadataFolder,
     /// Which folder it is.
     pub folder_id: relais_proto::FolderId,
     /// Which slave this is.
@@ -55,7 +56,7 @@ pub struct ReplicatorSetup {
     /// What workers found different from the catalogue.
     pub hints: Arc<crate::hints::Hints>,
     /// Where sessions bring their changes.
-    pub desk: Arc<crate::changes::channel::Desk>,
+    pub proposal_socket: Arc<crate::changes::channel::ProposalSocket>,
     /// Where the slave listens.
     pub listen: std::net::SocketAddr,
     /// Can be read when the replicator shall end.
@@ -89,7 +90,7 @@ fn keep(setup: &ReplicatorSetup, link: &Link, mailbox: LinkMailbox) -> io::Resul
     let mut is_logged = false;
     let mut standby = StandbyReplicator::default();
     let lock = loop {
-        if let Some(lock) = KeeperLock::try_take(&setup.own).map_err(io::Error::other)? {
+        if let Some(lock) = WriterLock::try_acquire(&setup.own).map_err(io::Error::other)? {
             break lock;
         }
         if !std::mem::replace(&mut is_logged, true) {
@@ -105,32 +106,30 @@ fn keep(setup: &ReplicatorSetup, link: &Link, mailbox: LinkMailbox) -> io::Resul
         check_displaced(setup);
         setup.certificate.iter().for_each(|certificate| certificate.tick());
         replace_cloned_ids(setup)?;
-        if wait_for_stop(&setup.control, Some(TAKEOVER_RETRY), Some(&setup.desk))? {
+        if wait_for_stop(&setup.control, Some(TAKEOVER_RETRY), Some(&setup.proposal_socket))? {
             return Ok(());
         }
     };
-    let config = KeeperConfig {
+    let config = CatalogWriterConfig {
         watch: setup.config.watch,
         folder: setup.folder_id,
         slave: setup.slave_id,
         scoreboard: setup.scoreboard.clone(),
         hints: setup.hints.clone(),
-        desk: setup.desk.clone(),
+        proposal_socket: setup.proposal_socket.clone(),
     };
     let dialer = Dialer::new(setup.config.tls.encrypt)?;
-    let following = setup.config.cluster.as_ref().map(|cluster| Following {
+    let following = setup.config.cluster.as_ref().map(|cluster| ReplicationConfig {
         mailbox,
         backlog: standby.backlog(),
         key_file: cluster.key_file.clone(),
         dialer,
     });
-    let keeper =
-        Keeper::start(&setup.folder, &setup.own, &config, lock, following).map_err(|e| {
+    let keeper = CatalogWriter::start(&setup.folder, &setup.own, &config, lock, following)
+        .map_err(|e| {
             let kind = if matches!(
                 e,
-                CatalogueError::Damaged { .. }
-                    | CatalogueError::Journal(_)
-                    | CatalogueError::Snapshot(_)
+                CatalogError::Damaged { .. } | CatalogError::Journal(_) | CatalogError::Snapshot(_)
             ) {
                 io::ErrorKind::InvalidData
             } else {
@@ -176,7 +175,7 @@ fn replace_cloned_ids(setup: &ReplicatorSetup) -> io::Result<()> {
         "another slave has the ids of this one: {} is a copy of its folder, and gets ids of its own",
         setup.config.root.display()
     );
-    give_up_ids(&setup.own, setup.slave_id, setup.folder_id).map_err(io::Error::other)?;
+    discard_ids(&setup.own, setup.slave_id, setup.folder_id).map_err(io::Error::other)?;
     setup.scoreboard.set_cloned(false);
     Err(io::Error::new(io::ErrorKind::AlreadyExists, "this slave begins anew with other ids"))
 }
@@ -184,8 +183,8 @@ fn replace_cloned_ids(setup: &ReplicatorSetup) -> io::Result<()> {
 /// What a slave does whose folder another one keeps: its sessions' changes go to that one, and what that one has applied is here too.
 #[derive(Default)]
 struct StandbyReplicator {
-    reader: Option<Reader>,
-    way: Way,
+    reader: Option<CatalogReader>,
+    handoff: HandoffClient,
     linked: Option<u64>,
     peers: Option<Vec<Peer>>,
     mark: Option<Lsn>,
@@ -196,9 +195,9 @@ impl StandbyReplicator {
         if let Err(e) = self.follow(setup) {
             debug!("the catalogue cannot be read: {e}");
         }
-        while let Ok(Some(channel)) = setup.desk.take() {
+        while let Ok(Some(channel)) = setup.proposal_socket.receive() {
             // Where there is no keeper the channel closes, and its session tries again.
-            if let Err(e) = self.way.pass(&setup.folder, &channel) {
+            if let Err(e) = self.handoff.hand_off(&setup.folder, &channel) {
                 debug!("a session's changes cannot be handed on: {e}");
             }
         }
@@ -233,9 +232,9 @@ impl StandbyReplicator {
         }
     }
 
-    fn follow(&mut self, setup: &ReplicatorSetup) -> Result<(), CatalogueError> {
+    fn follow(&mut self, setup: &ReplicatorSetup) -> Result<(), CatalogError> {
         if self.reader.is_none() {
-            self.reader = Some(Reader::open(&setup.own)?);
+            self.reader = Some(CatalogReader::open(&setup.own)?);
         }
         if let Some(reader) = &mut self.reader {
             let applied = reader.applied()?;
@@ -256,15 +255,19 @@ impl StandbyReplicator {
     }
 }
 
-/// Waits until the supervisor says something or is gone, at most `timeout`, or until there is something on the desk.
+/// Waits until the supervisor says something or is gone, at most `timeout`, or until there is something on the proposal_socket.
 fn wait_for_stop(
     control: &OwnedFd,
     timeout: Option<Duration>,
-    desk: Option<&Desk>,
+    proposal_socket: Option<&ProposalSocket>,
 ) -> io::Result<bool> {
     let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
     let mut fds = vec![PollFd::new(control, PollFlags::IN)];
-    fds.extend(desk.map(|desk| PollFd::from_borrowed_fd(desk.as_fd(), PollFlags::IN)));
+    fds.extend(
+        proposal_socket.map(|proposal_socket| {
+            PollFd::from_borrowed_fd(proposal_socket.as_fd(), PollFlags::IN)
+        }),
+    );
     match poll(&mut fds, timeout.as_ref()) {
         Ok(_) => Ok(!fds[0].revents().is_empty()),
         Err(rustix::io::Errno::INTR) => Ok(false),

@@ -14,7 +14,7 @@ use super::{
     FileContent, HandlerResult, KeepAlive, RequestContext, RequestOutcome, digest_of, misrouted,
     refuse,
 };
-use crate::catalogue::Facts;
+use crate::catalogue::EntryFacts;
 use crate::serving::ServingContext;
 
 /// How long the folder may be ahead of the catalogue.
@@ -144,7 +144,7 @@ pub(super) fn check_wanted(
     path: &TreePath,
     file: &OpenFile,
     wanted: Wanted,
-) -> Result<Facts, Refusal> {
+) -> Result<EntryFacts, Refusal> {
     let serving = context.serving;
     let mut facts = serving.facts(path, &file.meta)?;
     let fits = match wanted {
@@ -167,7 +167,7 @@ fn header(
     serving: &ServingContext,
     file: &OpenFile,
     get: &GetRequest,
-    facts: Facts,
+    facts: EntryFacts,
 ) -> Result<ContentHeader, Refusal> {
     let size = file.meta.size;
     let Some(rest) = size.checked_sub(get.offset) else {

@@ -5,7 +5,7 @@ use relais_proto::{Digest, Entry, ErrorCode, Kind, Refusal, Reply, Request, Tree
 use super::{
     HandlerResult, RequestContext, RequestOutcome, content, digest_of, entry_of, misrouted, refuse,
 };
-use crate::catalogue::Facts;
+use crate::catalogue::EntryFacts;
 use crate::serving::ServingContext;
 
 pub(super) fn stat(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
@@ -18,7 +18,7 @@ pub(super) fn stat(context: &mut RequestContext<'_>, request: Request) -> Handle
     let serving = context.serving;
     let meta = content::while_moving(serving, &path, || serving.folder.stat(&path))?;
     let facts =
-        if path.is_root() { Facts::default() } else { context.serving.facts(&path, &meta)? };
+        if path.is_root() { EntryFacts::default() } else { context.serving.facts(&path, &meta)? };
     let entry = entry_of(&path, &meta, &facts)?;
     let outcome = details(context.serving, entry, facts.digest);
     Ok(seen_from(top, outcome))

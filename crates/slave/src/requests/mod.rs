@@ -26,7 +26,7 @@ use relais_proto::{
 };
 use relais_tree::{Meta, OpenFile, TreeError};
 
-use crate::catalogue::Facts;
+use crate::catalogue::EntryFacts;
 use crate::changes::Proposal;
 use crate::serving::{ServingContext, Session};
 
@@ -150,7 +150,7 @@ pub(crate) fn refuse(path: &TreePath, error: &TreeError) -> Refusal {
 }
 
 /// The entry of a file or folder as it is on the disk.
-fn entry_of(path: &TreePath, meta: &Meta, facts: &Facts) -> Result<Entry, Refusal> {
+fn entry_of(path: &TreePath, meta: &Meta, facts: &EntryFacts) -> Result<Entry, Refusal> {
     let Some(kind) = meta.served_kind() else {
         return Err(Refusal::at(path, ErrorCode::NotServed, "neither a file nor a folder"));
     };
@@ -171,7 +171,7 @@ fn entry_of(path: &TreePath, meta: &Meta, facts: &Facts) -> Result<Entry, Refusa
 /// # Errors
 /// [`ErrorCode::Changed`] where the file changes meanwhile, and those of reading it.
 pub fn digest_of(
-    facts: &Facts,
+    facts: &EntryFacts,
     path: &TreePath,
     file: &OpenFile,
     keepalive: &mut dyn KeepAlive,

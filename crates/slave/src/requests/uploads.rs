@@ -15,7 +15,7 @@ use relais_tree::{OpenFile, TreeError, set_mode, set_times};
 
 use super::change_ids::bound;
 use super::{HandlerResult, KeepAlive, RequestContext, RequestOutcome, misrouted, refuse};
-use crate::changes::{Commit, Proposal, no_changes_at};
+use crate::changes::{Commit, Proposal, changes_unavailable_at};
 use crate::serving::ServingContext;
 use crate::staging::StagedName;
 
@@ -95,7 +95,10 @@ pub(super) fn put(context: &mut RequestContext<'_>, request: Request) -> Handler
         }
         StagedState::Part(file) => file,
         StagedState::Nothing { .. } => {
-            return Err(no_changes_at(&put.path, "an earlier upload of it is just ending"));
+            return Err(changes_unavailable_at(
+                &put.path,
+                "an earlier upload of it is just ending",
+            ));
         }
     };
     let there = file.metadata().map_err(|e| cannot_stage(&put.path, e))?.len();
@@ -558,7 +561,7 @@ impl Upload {
                 "nothing of the upload is here",
             ));
         }
-        Err(no_changes_at(&self.put.path, "an earlier upload of it is still being stored"))
+        Err(changes_unavailable_at(&self.put.path, "an earlier upload of it is still being stored"))
     }
 
     fn hash_whole(
@@ -592,7 +595,7 @@ impl Upload {
         if at == 0 {
             return serving.discard_upload(&name);
         }
-        serving.scoreboard.uploads().wrote(&name, at);
+        serving.scoreboard.uploads().record_bytes(&name, at);
         drop(file);
         let left = Instant::now();
         while let Ok(made) = serving.with_catalogue(|reader| reader.commit_of(put.id)) {

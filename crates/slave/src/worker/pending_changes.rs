@@ -13,7 +13,7 @@ use relais_proto::{Change, ErrorCode, Refusal, WaitReason};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::changes::channel::{MOST_PENDING, Received, SessionEnd};
-use crate::changes::{Ask, Done, Proposal, no_changes};
+use crate::changes::{ChannelRequest, CommitReceipt, Proposal, changes_unavailable};
 use crate::owner::Owner;
 use crate::requests::{KeepAlive, SCAN_WAIT};
 use crate::serving::ServingContext;
@@ -46,7 +46,7 @@ pub struct PendingChanges<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommittedChange {
     /// What was made.
-    pub done: Done,
+    pub done: CommitReceipt,
     /// Whether the path of a put still has what it has put there.
     pub current: bool,
 }
@@ -127,7 +127,7 @@ impl<'a> PendingChanges<'a> {
                 if handed { Ok(true) } else { Err(self.drop_last()) }
             }
             Some(Err(e)) => Err(channel_failed(&e)),
-            None => Err(no_changes("the replicator is gone")),
+            None => Err(changes_unavailable("the replicator is gone")),
         }
     }
 
@@ -148,7 +148,7 @@ impl<'a> PendingChanges<'a> {
 
     fn drop_last(&mut self) -> Refusal {
         self.waiting.pop_back();
-        no_changes("the replicator is gone")
+        changes_unavailable("the replicator is gone")
     }
 
     /// A channel on which a replicator has said hello.
@@ -161,7 +161,7 @@ impl<'a> PendingChanges<'a> {
                 return Err(Refusal::new(ErrorCode::Draining, "this slave is stopping"));
             }
             if channel.is_none() {
-                channel = match self.serving.desk.open(self.owner) {
+                channel = match self.serving.proposal_socket.open(self.owner) {
                     Ok(channel) => Some(channel),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
                     Err(e) => return Err(channel_failed(&e)),
@@ -174,7 +174,7 @@ impl<'a> PendingChanges<'a> {
                 .map_err(|e| channel_failed(&e))?
             {
                 Some(Received::Message(())) => {
-                    return channel.ok_or_else(|| no_changes("the replicator is gone"));
+                    return channel.ok_or_else(|| changes_unavailable("the replicator is gone"));
                 }
                 Some(Received::Gone) => channel = None,
                 Some(Received::Nothing) | None => {}
@@ -190,7 +190,7 @@ impl<'a> PendingChanges<'a> {
                 .send_keepalive(reason)
                 .map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
         }
-        Err(no_changes("no process of the slave makes changes at the moment"))
+        Err(changes_unavailable("no process of the slave makes changes at the moment"))
     }
 
     /// The answer to the oldest change, if it has come.
@@ -213,7 +213,7 @@ impl<'a> PendingChanges<'a> {
             Ok(Received::Nothing)
                 if !self.waiting.is_empty() && self.since.elapsed() >= self.answer_timeout() =>
             {
-                self.fail_all(&no_changes(
+                self.fail_all(&changes_unavailable(
                     "whether the change was made is not known yet; ask again",
                 ));
                 self.failed.pop_front()
@@ -233,9 +233,15 @@ impl<'a> PendingChanges<'a> {
     }
 
     /// What the client is told of a change that is made.
-    fn to_committed(&self, done: Done, waiting: Option<&PendingChange>) -> CommittedChange {
-        let path = || match Ask::from_bytes(&waiting?.bytes) {
-            Ok(Ask::Change(Proposal { change: Change::Put { path, .. }, .. })) => Some(path),
+    fn to_committed(
+        &self,
+        done: CommitReceipt,
+        waiting: Option<&PendingChange>,
+    ) -> CommittedChange {
+        let path = || match ChannelRequest::from_bytes(&waiting?.bytes) {
+            Ok(ChannelRequest::Change(Proposal { change: Change::Put { path, .. }, .. })) => {
+                Some(path)
+            }
             _ => None,
         };
         let current = done.fresh
@@ -289,7 +295,7 @@ fn submit_one(
     let until = Instant::now() + REPLICATOR_WAIT;
     while !channel.propose(bytes).map_err(|e| channel_failed(&e))? {
         if Instant::now() >= until {
-            return Err(no_changes("the replicator is gone"));
+            return Err(changes_unavailable("the replicator is gone"));
         }
         std::thread::sleep(Duration::from_millis(1));
         keepalive
@@ -301,7 +307,7 @@ fn submit_one(
 
 fn channel_failed(error: &io::Error) -> Refusal {
     error!("the way to the replicator is broken: {error}");
-    no_changes("the slave's processes cannot talk to each other")
+    changes_unavailable("the slave's processes cannot talk to each other")
 }
 
 fn wait(channel: Option<&SessionEnd>, time: Duration) {
@@ -317,18 +323,18 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::catalogue::{FOLDER, OwnFolder};
-    use crate::changes::Ask;
-    use crate::changes::channel::{Desk, ReplicatorEnd};
+    use crate::catalogue::{FOLDER, MetadataFolder};
+    use crate::changes::ChannelRequest;
+    use crate::changes::channel::{ProposalSocket, ReplicatorEnd};
     use crate::hints::Hints;
     use crate::scoreboard::Scoreboard;
     use crate::serving::ServingParts;
     use relais_proto::{ChangeId, Expect, FolderId, Lsn, Mode, SlaveId, TreePath};
     use relais_tree::Folder;
 
-    /// Takes channels from the desk while a session waits for that, as many as it may.
+    /// Takes channels from the proposal_socket while a session waits for that, as many as it may.
     struct Replicator {
-        desk: Arc<Desk>,
+        proposal_socket: Arc<ProposalSocket>,
         ends: Vec<ReplicatorEnd>,
         looks: usize,
         takes: bool,
@@ -338,7 +344,7 @@ mod tests {
         fn send_keepalive(&mut self, _: WaitReason) -> io::Result<()> {
             self.looks += 1;
             if self.takes {
-                while let Some(end) = self.desk.accept()? {
+                while let Some(end) = self.proposal_socket.accept()? {
                     self.ends.push(end);
                 }
             }
@@ -350,7 +356,7 @@ mod tests {
         /// The ids of all proposals that have come.
         fn take(&self) -> Vec<u8> {
             let mut ids = Vec::new();
-            while let Received::Message(Ask::Change(proposal)) =
+            while let Received::Message(ChannelRequest::Change(proposal)) =
                 self.ends.last().unwrap().ask().unwrap()
             {
                 ids.push(proposal.id.0[0]);
@@ -366,10 +372,10 @@ mod tests {
     fn serving() -> (tempfile::TempDir, ServingContext, Replicator) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
-        let desk = Arc::new(Desk::new().unwrap());
+        let proposal_socket = Arc::new(ProposalSocket::new().unwrap());
         let folder = Folder::open(dir.path()).unwrap();
         let parts = ServingParts {
-            own: OwnFolder::open(&folder).unwrap(),
+            own: MetadataFolder::open(&folder).unwrap(),
             folder,
             folder_id: FolderId([1; 16]),
             slave_id: SlaveId([2; 16]),
@@ -377,7 +383,7 @@ mod tests {
             umask: Mode::new(0o022),
             scoreboard: Arc::new(Scoreboard::new(1, 1, 1).unwrap()),
             hints: Arc::new(Hints::new().unwrap()),
-            desk: desk.clone(),
+            proposal_socket: proposal_socket.clone(),
             mailboxes: Arc::default(),
             read_only: None,
             follows: false,
@@ -387,7 +393,7 @@ mod tests {
         (
             dir,
             ServingContext::new(parts).unwrap(),
-            Replicator { desk, ends: Vec::new(), looks: 0, takes: true },
+            Replicator { proposal_socket, ends: Vec::new(), looks: 0, takes: true },
         )
     }
 
@@ -454,15 +460,17 @@ mod tests {
         // The successor reads them one by one, since they do not fit into its channel at once.
         replicator.ends.clear();
         let reader = std::thread::scope(|scope| {
-            let desk = replicator.desk.clone();
+            let proposal_socket = replicator.proposal_socket.clone();
             let reader = scope.spawn(move || {
                 let (mut end, mut ids) = (None, Vec::new());
                 while ids.len() < handed.into() {
                     match &end {
-                        None => end = desk.accept().unwrap(),
+                        None => end = proposal_socket.accept().unwrap(),
                         Some(end) => match ReplicatorEnd::ask(end).unwrap() {
-                            Received::Message(Ask::Holders(_)) => {}
-                            Received::Message(Ask::Change(proposal)) => ids.push(proposal.id.0[0]),
+                            Received::Message(ChannelRequest::Holders(_)) => {}
+                            Received::Message(ChannelRequest::Change(proposal)) => {
+                                ids.push(proposal.id.0[0])
+                            }
                             Received::Nothing => std::thread::sleep(Duration::from_millis(1)),
                             Received::Gone => panic!("the session gave up after {}", ids.len()),
                         },

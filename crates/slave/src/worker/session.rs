@@ -16,8 +16,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::pending_changes::{CommittedChange, PendingChanges};
 use super::send::send;
 use super::upload_receiver::{ReceivedUpload, UploadReceiver};
-use crate::changes::{Done, Proposal};
-use crate::hash_turns::{HashTurns, Turn};
+use crate::changes::{CommitReceipt, Proposal};
+use crate::hash_semaphore::{HashPermit, HashSemaphore};
 use crate::owner::Owner;
 use crate::requests::{
     self, KeepAlive, RequestContext, RequestOutcome, SMALL, Upload, account_tag,
@@ -119,9 +119,9 @@ struct SessionHandler<'a> {
 pub struct SessionKeepAlive<'a> {
     connection: &'a mut Connection,
     since: Instant,
-    hashing: Option<(&'a HashTurns, &'a Owner)>,
+    hashing: Option<(&'a HashSemaphore, &'a Owner)>,
     /// The right to hash the next piece.
-    turn: Option<Turn>,
+    turn: Option<HashPermit>,
 }
 
 impl<'a> SessionKeepAlive<'a> {
@@ -136,7 +136,7 @@ impl<'a> SessionKeepAlive<'a> {
         serving: &'a ServingContext,
         session: &'a Session,
     ) -> Self {
-        let hashing = Some((&serving.hash_turns, &session.owner));
+        let hashing = Some((&serving.hash_semaphore, &session.owner));
         Self { connection, since: Instant::now(), hashing, turn: None }
     }
 }
@@ -577,7 +577,7 @@ fn wait_at_most(fds: &mut [PollFd<'_>], time: Duration) -> io::Result<bool> {
 
 fn reply_to(answer: Result<CommittedChange, Refusal>, serving: &ServingContext) -> Reply {
     match answer {
-        Ok(CommittedChange { done: Done { version, copies, digest, .. }, current }) => {
+        Ok(CommittedChange { done: CommitReceipt { version, copies, digest, .. }, current }) => {
             let mark = serving.mark().max(version);
             Reply::Committed { version, copies, mark, digest, current }
         }

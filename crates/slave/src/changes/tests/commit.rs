@@ -166,8 +166,8 @@ fn a_folder_with_something_unknown_in_it_is_not_removed() {
     let mut rig = Rig::new();
     rig.made(&[mkdir(1, "d"), mkdir(2, "d/e"), rig.put(3, "d/e/f", "x"), rig.put(4, "d/e/g", "x")]);
     fs::remove_file(rig.host("d/e/g")).unwrap();
-    type Way<'a> = (&'a str, &'a dyn Fn(&Rig));
-    let ways: [Way<'_>; 5] = [
+    type HandoffClient<'a> = (&'a str, &'a dyn Fn(&Rig));
+    let ways: [HandoffClient<'_>; 5] = [
         ("a new file", &|rig| fs::write(rig.host("d/e/new"), "theirs").unwrap()),
         ("a new folder", &|rig| fs::create_dir(rig.host("d/e/new")).unwrap()),
         ("a link", &|rig| symlink("f", rig.host("d/e/new")).unwrap()),
@@ -239,7 +239,7 @@ fn a_change_that_cannot_be_noted_has_no_answer_until_the_journal_was_followed() 
     let asked = [mkdir(2, "d"), rig.put(3, "f", "two")];
     rig.connect();
     assert!(asked.iter().all(|proposal| rig.session.propose(&proposal.to_bytes()).unwrap()));
-    assert!(matches!(rig.serve(), Err(CatalogueError::Behind(_))));
+    assert!(matches!(rig.serve(), Err(CatalogError::Behind(_))));
     assert_eq!(rig.session.hello().unwrap(), Received::Message(()));
     assert_eq!(rig.session.answer().unwrap(), Received::Gone);
     assert_eq!(rig.store().applied().unwrap(), Some(version(1)));
@@ -280,8 +280,9 @@ fn whoever_takes_no_answers_loses_the_channel_and_not_one_of_them() {
 #[test]
 fn sessions_are_served_together_and_those_that_left_are_forgotten() {
     let mut rig = Rig::new();
-    let sessions: Vec<SessionEnd> =
-        (0..5).map(|_| rig.desk.open(&crate::owner::Owner::from_text("ann")).unwrap()).collect();
+    let sessions: Vec<SessionEnd> = (0..5)
+        .map(|_| rig.proposal_socket.open(&crate::owner::Owner::from_text("ann")).unwrap())
+        .collect();
     for (n, session) in (0_u8..).zip(&sessions) {
         for k in 0..60 {
             let mut mkdir = mkdir(n, &format!("s{n}-{k}"));
@@ -289,7 +290,7 @@ fn sessions_are_served_together_and_those_that_left_are_forgotten() {
             assert!(session.propose(&mkdir.to_bytes()).unwrap());
         }
     }
-    let left = rig.desk.open(&crate::owner::Owner::from_text("ann")).unwrap();
+    let left = rig.proposal_socket.open(&crate::owner::Owner::from_text("ann")).unwrap();
     drop(left);
     while rig.serve().unwrap() {}
     for session in &sessions {

@@ -17,11 +17,11 @@ use relais_proto::{
 use relais_tree::{Folder, set_times};
 use tempfile::TempDir;
 
-use super::channel::{Desk, Received, SessionEnd};
+use super::channel::{ProposalSocket, Received, SessionEnd};
 use super::numbering::Numbering;
 use super::view::CatalogueView;
-use super::{Answer, Committer, Memory, Proposal, open_journal};
-use crate::catalogue::{CatalogueError, FOLDER, OwnFolder, Store};
+use super::{Committer, Memory, Proposal, ProposalResult, open_journal};
+use crate::catalogue::{CatalogError, CatalogStore, FOLDER, MetadataFolder};
 use crate::scoreboard::Scoreboard;
 use crate::staging::{StagedName, Staging};
 
@@ -67,7 +67,7 @@ fn change(n: u8, change: Change) -> Proposal {
     }
 }
 
-fn code(answer: &Answer) -> Option<ErrorCode> {
+fn code(answer: &ProposalResult) -> Option<ErrorCode> {
     answer.as_ref().err().map(|refusal| refusal.code)
 }
 
@@ -77,8 +77,8 @@ struct Rig {
     root: Folder,
     staging: Staging,
     scoreboard: Arc<Scoreboard>,
-    desk: Arc<Desk>,
-    running: Option<(Store, Committer)>,
+    proposal_socket: Arc<ProposalSocket>,
+    running: Option<(CatalogStore, Committer)>,
     memory: Memory,
     session: SessionEnd,
     /// Bytes from which the journal is shortened, where a test says so.
@@ -90,15 +90,24 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join(FOLDER)).unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        let (desk, scoreboard) =
-            (Arc::new(Desk::new().unwrap()), Arc::new(Scoreboard::new(1, 1, 1).unwrap()));
+        let (proposal_socket, scoreboard) =
+            (Arc::new(ProposalSocket::new().unwrap()), Arc::new(Scoreboard::new(1, 1, 1).unwrap()));
         let (staging, session) = (
             Staging::open(&root).unwrap(),
-            desk.open(&crate::owner::Owner::from_text("ann")).unwrap(),
+            proposal_socket.open(&crate::owner::Owner::from_text("ann")).unwrap(),
         );
         let (running, memory, shorten_from) = (None, Memory::new(), None);
-        let mut rig =
-            Self { dir, root, staging, scoreboard, desk, running, memory, session, shorten_from };
+        let mut rig = Self {
+            dir,
+            root,
+            staging,
+            scoreboard,
+            proposal_socket,
+            running,
+            memory,
+            session,
+            shorten_from,
+        };
         rig.start();
         rig
     }
@@ -106,8 +115,8 @@ impl Rig {
     /// As a replicator does at its start.
     fn start(&mut self) {
         self.running = None;
-        let own = OwnFolder::open(&self.root).unwrap();
-        let store = Store::open(&own).unwrap();
+        let own = MetadataFolder::open(&self.root).unwrap();
+        let store = CatalogStore::open(&own).unwrap();
         let (mut numbering, memory) = open_journal(&own, &self.root, ID, &store).unwrap();
         if let Some(bytes) = self.shorten_from {
             numbering.snapshot.shorten_from(bytes);
@@ -115,9 +124,13 @@ impl Rig {
         self.scoreboard.set_applied_lsn(numbering.last());
         self.memory = memory;
         let root = self.root.try_clone().unwrap();
-        let committer =
-            Committer::new(root, Box::new(numbering), self.scoreboard.clone(), self.desk.clone())
-                .unwrap();
+        let committer = Committer::new(
+            root,
+            Box::new(numbering),
+            self.scoreboard.clone(),
+            self.proposal_socket.clone(),
+        )
+        .unwrap();
         self.running = Some((store, committer));
     }
 
@@ -125,22 +138,22 @@ impl Rig {
         self.running = None;
     }
 
-    fn store(&self) -> &Store {
+    fn store(&self) -> &CatalogStore {
         &self.running.as_ref().unwrap().0
     }
 
     /// A session with a new channel.
     fn connect(&mut self) {
-        self.session = self.desk.open(&crate::owner::Owner::from_text("ann")).unwrap();
+        self.session = self.proposal_socket.open(&crate::owner::Owner::from_text("ann")).unwrap();
     }
 
-    fn serve(&mut self) -> Result<bool, CatalogueError> {
+    fn serve(&mut self) -> Result<bool, CatalogError> {
         let (store, committer) = self.running.as_mut().unwrap();
         committer.serve(store)
     }
 
     /// Asks for all of them together.
-    fn ask(&mut self, proposals: &[Proposal]) -> Vec<Answer> {
+    fn ask(&mut self, proposals: &[Proposal]) -> Vec<ProposalResult> {
         self.connect();
         assert!(
             proposals.iter().all(|proposal| self.session.propose(&proposal.to_bytes()).unwrap())
@@ -254,8 +267,8 @@ impl Rig {
     /// Numbers changes as for a committer that is killed right after its journal has them; then nothing runs.
     fn number_only(&mut self, proposals: &[Proposal]) -> Vec<LogEntry> {
         self.running = None;
-        let own = OwnFolder::open(&self.root).unwrap();
-        let store = Store::open(&own).unwrap();
+        let own = MetadataFolder::open(&self.root).unwrap();
+        let store = CatalogStore::open(&own).unwrap();
         let (mut numbering, _) = open_journal(&own, &self.root, ID, &store).unwrap();
         let asked: Vec<ChangeRequest> = proposals
             .iter()

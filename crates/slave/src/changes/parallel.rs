@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 const THREADS: usize = 16;
 
 /// Runs `work` on each of `items`, several at a time; the results in the order of the items.
-pub fn together<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub fn parallel_map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     if items.len() <= 1 {
         return items.iter().map(work).collect();
     }
@@ -47,7 +47,7 @@ mod tests {
         for len in [0, 1, 2, 100] {
             let items: Vec<usize> = (0..len).collect();
             assert_eq!(
-                together(&items, |n| n * 2),
+                parallel_map(&items, |n| n * 2),
                 items.iter().map(|n| n * 2).collect::<Vec<_>>()
             );
         }
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn several_wait_at_the_same_time_and_not_more_than_allowed() {
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        together(&[(); 100], |()| {
+        parallel_map(&[(); 100], |()| {
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             std::thread::sleep(std::time::Duration::from_millis(2));
             now.fetch_sub(1, Ordering::SeqCst);

@@ -14,7 +14,7 @@ const BUFFER: usize = 64 * 1024;
 
 /// What happened.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum FolderEvent {
     /// A name in a folder was made, written, or given other attributes.
     Touched(TreePath, Vec<u8>),
     /// A name in a folder has come or gone.
@@ -24,7 +24,7 @@ pub enum Change {
 }
 
 /// The watched folders.
-pub struct Watch {
+pub struct FolderWatcher {
     inotify: Inotify,
     watches: Watches,
     folders: HashMap<WatchDescriptor, TreePath>,
@@ -34,7 +34,7 @@ pub struct Watch {
     partial: bool,
 }
 
-impl Watch {
+impl FolderWatcher {
     /// Watches nothing yet.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl Watch {
     ///
     /// # Errors
     /// Those of the system call.
-    pub fn changes(&mut self) -> io::Result<Vec<Change>> {
+    pub fn changes(&mut self) -> io::Result<Vec<FolderEvent>> {
         let events = match self.inotify.read_events(&mut self.buffer) {
             Ok(events) => events,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Vec::new()),
@@ -127,7 +127,7 @@ impl Watch {
         let mut changes = Vec::new();
         for event in events {
             if event.mask.contains(EventMask::Q_OVERFLOW) {
-                changes.push(Change::Lost);
+                changes.push(FolderEvent::Lost);
                 continue;
             }
             let Some(folder) = self.folders.get(&event.wd) else { continue };
@@ -141,7 +141,7 @@ impl Watch {
                 if folder.is_root()
                     && event.mask.intersects(EventMask::DELETE_SELF | EventMask::UNMOUNT)
                 {
-                    changes.push(Change::Lost);
+                    changes.push(FolderEvent::Lost);
                 }
                 continue;
             };
@@ -149,9 +149,9 @@ impl Watch {
             let moved = EventMask::MOVED_FROM | EventMask::MOVED_TO | EventMask::DELETE;
             changes.push(
                 if event.mask.intersects(moved) || event.mask.contains(EventMask::ISDIR) {
-                    Change::Moved(folder.clone(), name)
+                    FolderEvent::Moved(folder.clone(), name)
                 } else {
-                    Change::Touched(folder.clone(), name)
+                    FolderEvent::Touched(folder.clone(), name)
                 },
             );
         }

@@ -10,16 +10,16 @@ use relais_cluster::{CommittedEntry, Content, Entry, ReplicaPosition};
 use relais_proto::{Change, ChangeId, Kind, Lsn, Mode, TreePath};
 use relais_tree::{Meta, MetaKind};
 
-use super::disk::Steps;
-use super::unapplied::{self, Refused};
-use super::{Failed, Follower, announce, rolled_back};
-use crate::catalogue::{CatalogueError, Kept, Store, Stored};
+use super::disk_transaction::DiskTransaction;
+use super::unapplied::{self, RefusedContents};
+use super::{ApplyError, ReplicaDriver, announce, rolled_back};
+use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 use crate::changes::Commit;
 use crate::staging::StagedName;
 
 /// What a batch has come to.
 #[derive(Debug, Default)]
-struct Outcome {
+struct BatchResult {
     /// Contents that are not here.
     lacks: Vec<Lsn>,
     /// Contents that were staged here and could not be placed.
@@ -31,10 +31,10 @@ struct Outcome {
     /// What has a mode that was set by hand and is not decided yet.
     chmods: Vec<(TreePath, Meta)>,
     /// What the disk does not take.
-    refused: Refused,
+    refused: RefusedContents,
 }
 
-impl Outcome {
+impl BatchResult {
     fn join(&mut self, mut other: Self) {
         self.lacks.append(&mut other.lacks);
         self.failed.append(&mut other.failed);
@@ -49,24 +49,24 @@ impl Outcome {
 /// Folders that could not be put on the disk, and why: what changes in them is not tried again in the same batch.
 type Unsynced = BTreeMap<TreePath, String>;
 
-impl Follower {
+impl ReplicaDriver {
     /// Carries out a batch, and tells the replica what came of it. What the disk does not take at its path is recorded, and counts as
     /// carried out: the order goes on without it.
     pub(super) fn carry(
         &mut self,
         changes: &[CommittedEntry],
         standing: &ReplicaPosition,
-        store: &Store,
+        store: &CatalogStore,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let staged = self.staged_for_all(changes);
         let mut unsynced = Unsynced::new();
         let out = loop {
             // What an earlier scan has begun.
             store.commit()?;
             store.begin()?;
-            let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
-            let mut out = Outcome::default();
+            let mut steps = DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside);
+            let mut out = BatchResult::default();
             let result = changes
                 .iter()
                 .zip(&staged)
@@ -88,7 +88,7 @@ impl Follower {
                     rolled_back(store);
                     steps.take_back();
                     // The same folder again means that it is not only these changes.
-                    if let Failed::Disk(path, _) = &e
+                    if let ApplyError::Disk(path, _) = &e
                         && e.lies_in_path()
                         && unsynced.insert(path.clone(), e.reason(path)).is_none()
                     {
@@ -132,13 +132,13 @@ impl Follower {
             .map(|told| told.numbered.id)
             .filter(|id| !self.staged.contains_key(id))
             .collect();
-        for name in self.scoreboard.uploads().of_ids(&made) {
+        for name in self.scoreboard.uploads().names_of(&made) {
             self.staging.discard(&name.sealed());
             // What a connection still writes is locked.
             if self.staging.reopen(&name).is_ok() {
                 self.staging.discard(&name);
             }
-            self.scoreboard.uploads().settle(&name, &self.staging);
+            self.scoreboard.uploads().release(&name, &self.staging);
         }
     }
 
@@ -164,13 +164,13 @@ pub(super) fn content_of(change: &Change, version: Lsn) -> Option<Content> {
 
 /// Carries out one change, or records that the disk does not take it.
 fn one(
-    steps: &mut Steps<'_>,
-    store: &Store,
+    steps: &mut DiskTransaction<'_>,
+    store: &CatalogStore,
     told: &CommittedEntry,
     staged: Option<&StagedName>,
     unsynced: &Unsynced,
-    out: &mut Outcome,
-) -> Result<(), Failed> {
+    out: &mut BatchResult,
+) -> Result<(), ApplyError> {
     let (version, id, change) = (told.numbered.version, told.numbered.id, &told.numbered.change);
     debug!(
         "change {version} is carried out: {change:?}{}",
@@ -211,13 +211,13 @@ fn say(version: Lsn, path: &TreePath, why: &str) {
 
 /// Tries something on paths, the first of which is where it happens; the inner result is why the disk refuses it.
 fn attempt(
-    steps: &mut Steps<'_>,
-    store: &Store,
+    steps: &mut DiskTransaction<'_>,
+    store: &CatalogStore,
     paths: &[&TreePath],
     unsynced: &Unsynced,
-    out: &mut Outcome,
-    work: impl FnOnce(&mut Batch<'_, '_>) -> Result<(), Failed>,
-) -> Result<Result<(), String>, Failed> {
+    out: &mut BatchResult,
+    work: impl FnOnce(&mut Batch<'_, '_>) -> Result<(), ApplyError>,
+) -> Result<Result<(), String>, ApplyError> {
     let parents = paths.iter().filter_map(|path| path.split_last());
     let failed = parents
         .into_iter()
@@ -227,7 +227,7 @@ fn attempt(
     }
     let Some(first) = paths.first() else { return Ok(Ok(())) };
     let tried = steps.attempt(store, first, |steps| {
-        let mut batch = Batch { steps, store, out: Outcome::default() };
+        let mut batch = Batch { steps, store, out: BatchResult::default() };
         work(&mut batch)?;
         Ok(batch.out)
     })?;
@@ -236,12 +236,12 @@ fn attempt(
 
 /// Records a change that the disk does not take.
 fn record(
-    store: &Store,
+    store: &CatalogStore,
     told: &CommittedEntry,
     staged: bool,
     why: &str,
-    out: &mut Outcome,
-) -> Result<(), Failed> {
+    out: &mut BatchResult,
+) -> Result<(), ApplyError> {
     let version = told.numbered.version;
     match &told.numbered.change {
         change @ Change::Put { path, mode, .. } => {
@@ -264,13 +264,13 @@ fn record(
 }
 
 fn record_restored(
-    store: &Store,
+    store: &CatalogStore,
     path: &TreePath,
     entry: Option<&Entry>,
     version: Lsn,
     why: &str,
-    out: &mut Outcome,
-) -> Result<(), Failed> {
+    out: &mut BatchResult,
+) -> Result<(), ApplyError> {
     let Some(entry) = entry else { return Ok(unapplied::removal(store, path, version, why)?) };
     let Some(content) = entry.content else {
         return Ok(unapplied::folder(store, path, entry.version, entry.mode, why)?);
@@ -281,21 +281,25 @@ fn record_restored(
 }
 
 /// Something is not touched as long as its content has still to go elsewhere.
-pub(super) fn check_free(store: &Store, path: &TreePath) -> Result<(), Failed> {
+pub(super) fn check_free(store: &CatalogStore, path: &TreePath) -> Result<(), ApplyError> {
     if store.is_source(path)? {
-        return Err(Failed::Refused(format!("{path}: what lies there has still to be moved")));
+        return Err(ApplyError::Refused(format!("{path}: what lies there has still to be moved")));
     }
     Ok(())
 }
 
 struct Batch<'a, 'b> {
-    steps: &'a mut Steps<'b>,
-    store: &'a Store,
-    out: Outcome,
+    steps: &'a mut DiskTransaction<'b>,
+    store: &'a CatalogStore,
+    out: BatchResult,
 }
 
 impl Batch<'_, '_> {
-    fn apply(&mut self, told: &CommittedEntry, staged: Option<&StagedName>) -> Result<(), Failed> {
+    fn apply(
+        &mut self,
+        told: &CommittedEntry,
+        staged: Option<&StagedName>,
+    ) -> Result<(), ApplyError> {
         let (version, id) = (told.numbered.version, told.numbered.id);
         match &told.numbered.change {
             Change::Put { path, mode, .. } => {
@@ -323,7 +327,7 @@ impl Batch<'_, '_> {
         id: ChangeId,
         staged: Option<&StagedName>,
         told: &CommittedEntry,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), ApplyError> {
         check_free(self.store, path)?;
         // Content is not fetched for a folder that cannot be made.
         if self.store.unapplied_above(path)?.is_some()
@@ -363,7 +367,7 @@ impl Batch<'_, '_> {
         }
         // What is there stays until the content has come.
         let there = self.steps.clear(path, row.as_ref(), kept.as_ref())?;
-        let former = row.as_ref().and_then(Stored::to_keep).or(kept).filter(|_| there);
+        let former = row.as_ref().and_then(CatalogRow::to_keep).or(kept).filter(|_| there);
         self.store.note_in_place(path)?;
         self.store.put_entry(path, entry, None, &told.holders)?;
         self.store.keep(path, former.as_ref())?;
@@ -372,7 +376,7 @@ impl Batch<'_, '_> {
     }
 
     /// The mode of what is at a path, and of what is kept there until the content comes.
-    fn set_mode(&mut self, path: &TreePath, version: Lsn, mode: Mode) -> Result<(), Failed> {
+    fn set_mode(&mut self, path: &TreePath, version: Lsn, mode: Mode) -> Result<(), ApplyError> {
         let (row, kept) = self.steps.rows(self.store, path)?;
         self.store.renumber(path, version)?;
         self.store.set_mode(path, mode)?;
@@ -398,12 +402,12 @@ impl Batch<'_, '_> {
         if row.here {
             self.store.touch(path, &meta)?;
         } else if let Some(kept) = kept {
-            self.store.keep(path, Some(&Kept { ctime: meta.ctime, ..kept }))?;
+            self.store.keep(path, Some(&RetainedContent { ctime: meta.ctime, ..kept }))?;
         }
         Ok(())
     }
 
-    fn make_folder(&mut self, path: &TreePath, version: Lsn, mode: Mode) -> Result<(), Failed> {
+    fn make_folder(&mut self, path: &TreePath, version: Lsn, mode: Mode) -> Result<(), ApplyError> {
         check_free(self.store, path)?;
         let row = self.store.row(path)?;
         if row.is_some_and(|row| row.entry.kind == Kind::File) {
@@ -422,7 +426,7 @@ impl Batch<'_, '_> {
         Ok(self.store.put_entry(path, &entry, meta.as_ref(), &[])?)
     }
 
-    fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<(), Failed> {
+    fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<(), ApplyError> {
         check_free(self.store, path)?;
         let (row, kept) = self.steps.rows(self.store, path)?;
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
@@ -433,13 +437,13 @@ impl Batch<'_, '_> {
         Ok(self.store.remove(path)?)
     }
 
-    fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Lsn) -> Result<(), Failed> {
+    fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Lsn) -> Result<(), ApplyError> {
         check_free(self.store, from)?;
         check_free(self.store, to)?;
         let (row, kept) = self.steps.rows(self.store, from)?;
         let folder = row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder);
         let (target, target_kept) = self.steps.rows(self.store, to)?;
-        let content = row.as_ref().and_then(Stored::tree_entry).and_then(|entry| entry.content);
+        let content = row.as_ref().and_then(CatalogRow::tree_entry).and_then(|entry| entry.content);
         if let Some((parent, _)) = to.split_last() {
             self.steps.ensure_folder(&parent)?;
         }
@@ -457,7 +461,7 @@ impl Batch<'_, '_> {
             is_row || kept.as_ref().is_some_and(|kept| kept.is(meta))
         };
         // Its ctime is another one since it was moved, so its content is read.
-        let trusted = |batch: &mut Self| -> Result<bool, Failed> {
+        let trusted = |batch: &mut Self| -> Result<bool, ApplyError> {
             match &content {
                 Some(content) if row.as_ref().is_some_and(|row| row.here) => {
                     Ok(batch.steps.adopt(to, content, mode, None, None)?.is_some())
@@ -489,7 +493,7 @@ impl Batch<'_, '_> {
         let mut meta = moved;
         if there {
             let change = Change::Move { from: from.clone(), to: to.clone() };
-            meta = self.steps.apply(&change, version, None).map_err(Failed::at(to))?;
+            meta = self.steps.apply(&change, version, None).map_err(ApplyError::at(to))?;
         } else if folder {
             self.steps.ensure_folder_as(to, mode)?;
             meta = self.steps.look(to)?;
@@ -520,7 +524,7 @@ impl Batch<'_, '_> {
         path: &TreePath,
         entry: Option<&Entry>,
         version: Lsn,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), ApplyError> {
         let Some(entry) = entry else { return self.remove(path, version) };
         let Some(content) = entry.content else {
             return self.make_folder(path, entry.version, entry.mode);
@@ -535,12 +539,11 @@ impl Batch<'_, '_> {
             let mut meta = self
                 .steps
                 .look(path)?
-                .filter(|meta| Steps::is_same_file(meta, row.as_ref(), kept.as_ref()));
+                .filter(|meta| DiskTransaction::is_same_file(meta, row.as_ref(), kept.as_ref()));
             if meta.is_some() {
-                meta = self
-                    .steps
-                    .set_mode(path, entry.mode)?
-                    .filter(|meta| Steps::is_same_file(meta, row.as_ref(), kept.as_ref()));
+                meta = self.steps.set_mode(path, entry.mode)?.filter(|meta| {
+                    DiskTransaction::is_same_file(meta, row.as_ref(), kept.as_ref())
+                });
             }
             if meta.is_none() {
                 self.out.lacks.push(content.put);
@@ -563,11 +566,11 @@ impl Batch<'_, '_> {
 
 /// Takes away what a path had before it was removed from the tree; what nobody knows is set aside.
 pub(super) fn take_away(
-    steps: &mut Steps<'_>,
-    store: &Store,
+    steps: &mut DiskTransaction<'_>,
+    store: &CatalogStore,
     path: &TreePath,
     version: Lsn,
-) -> Result<(), Failed> {
+) -> Result<(), ApplyError> {
     let Some(meta) = steps.look(path)? else { return Ok(()) };
     if meta.kind == MetaKind::Folder {
         return steps.remove_folder(path, version);

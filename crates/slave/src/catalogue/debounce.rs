@@ -12,12 +12,12 @@ const MOST: usize = 100_000;
 
 /// Names and when they changed last.
 #[derive(Debug, Default)]
-pub struct Settle {
+pub struct Debounce {
     changed: HashMap<TreePath, Instant>,
     overflow: bool,
 }
 
-impl Settle {
+impl Debounce {
     /// `path` has changed: its quiet time begins again.
     pub fn changed(&mut self, path: TreePath, now: Instant) {
         if self.changed.len() < MOST || self.changed.contains_key(&path) {
@@ -75,26 +75,26 @@ mod tests {
     fn a_name_is_due_once_it_was_quiet_for_a_second() {
         let (start, ms) = (Instant::now(), Duration::from_millis);
         let path = |name: &str| TreePath::new(name).unwrap();
-        let mut settle = Settle::default();
-        settle.changed(path("a"), start);
-        settle.changed(path("b"), start + ms(500));
-        settle.changed(path("a"), start + ms(900));
-        assert_eq!(settle.next(), Some(start + ms(1500)));
-        assert!(settle.due(start + ms(1400)).is_empty());
-        assert_eq!(settle.due(start + ms(1500)), [path("b")]);
-        assert_eq!(settle.due(start + ms(1900)), [path("a")]);
-        assert_eq!(settle.next(), None);
+        let mut debounce = Debounce::default();
+        debounce.changed(path("a"), start);
+        debounce.changed(path("b"), start + ms(500));
+        debounce.changed(path("a"), start + ms(900));
+        assert_eq!(debounce.next(), Some(start + ms(1500)));
+        assert!(debounce.due(start + ms(1400)).is_empty());
+        assert_eq!(debounce.due(start + ms(1500)), [path("b")]);
+        assert_eq!(debounce.due(start + ms(1900)), [path("a")]);
+        assert_eq!(debounce.next(), None);
     }
 
     #[test]
     fn too_many_names_are_said_and_not_kept() {
         let now = Instant::now();
-        let mut settle = Settle::default();
+        let mut debounce = Debounce::default();
         for n in 0..=MOST {
-            settle.changed(TreePath::new(format!("{n}")).unwrap(), now);
+            debounce.changed(TreePath::new(format!("{n}")).unwrap(), now);
         }
-        assert!(settle.take_overflow());
-        assert!(!settle.take_overflow());
-        assert_eq!(settle.due(now + QUIET).len(), MOST);
+        assert!(debounce.take_overflow());
+        assert!(!debounce.take_overflow());
+        assert_eq!(debounce.due(now + QUIET).len(), MOST);
     }
 }

@@ -9,11 +9,11 @@ use relais_tree::{
     Folder, Meta, MetaKind, OpenFile, TreeError, Unserved, hash_file, set_mode, set_times,
 };
 
-use super::aside::Aside;
-use super::{Failed, Follower};
-use crate::catalogue::{Kept, Store, Stored};
-use crate::changes::apply::{Applied, Applier, Left, OnForeign, Parents, set_mode_of};
-use crate::changes::together::together;
+use super::quarantine::Quarantine;
+use super::{ApplyError, ReplicaDriver};
+use crate::catalogue::{CatalogRow, CatalogStore, RetainedContent};
+use crate::changes::apply::{Applied, Applier, Displaced, FolderCache, OnForeign, set_mode_of};
+use crate::changes::parallel::parallel_map;
 use crate::staging::{StagedName, Staging};
 
 /// Something was taken out of the tree, and lay where nothing belongs any more.
@@ -22,50 +22,50 @@ const STRAY: &str = "something else has its place in the tree";
 const MOUNTED: TreeError = TreeError::NotServed(Unserved::Mount);
 
 /// Steps on the disk that belong together: safe once all folders concerned are synced, or taken back.
-pub(super) struct Steps<'a> {
+pub(super) struct DiskTransaction<'a> {
     pub root: &'a Folder,
-    store: &'a Store,
+    store: &'a CatalogStore,
     pub staging: &'a Staging,
-    pub aside: &'a mut Aside,
-    parents: Parents<'a>,
+    pub aside: &'a mut Quarantine,
+    parents: FolderCache<'a>,
     done: Vec<Applied>,
     /// Folders that were made or changed beside those of [`Self::done`].
     touched: BTreeSet<TreePath>,
 }
 
-impl<'a> Steps<'a> {
+impl<'a> DiskTransaction<'a> {
     pub fn new(
         root: &'a Folder,
-        store: &'a Store,
+        store: &'a CatalogStore,
         staging: &'a Staging,
-        aside: &'a mut Aside,
+        aside: &'a mut Quarantine,
     ) -> Self {
         Self {
             root,
             store,
             staging,
             aside,
-            parents: Parents::new(root),
+            parents: FolderCache::new(root),
             done: Vec::new(),
             touched: BTreeSet::new(),
         }
     }
 
     /// What lies at a path; none where nothing does, or the way there is missing.
-    pub fn look(&self, path: &TreePath) -> Result<Option<Meta>, Failed> {
+    pub fn look(&self, path: &TreePath) -> Result<Option<Meta>, ApplyError> {
         let Some((parent, name)) = path.split_last() else { return Ok(None) };
         let looked =
             self.root.open_folder(&parent).and_then(|parent| parent.survey(name.as_bytes()));
         match looked {
-            Ok(survey) if survey.mount_point => Err(Failed::at(path)(MOUNTED)),
+            Ok(survey) if survey.mount_point => Err(ApplyError::at(path)(MOUNTED)),
             Ok(survey) => Ok(Some(survey.meta)),
             Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => Ok(None),
-            Err(e) => Err(Failed::at(path)(e)),
+            Err(e) => Err(ApplyError::at(path)(e)),
         }
     }
 
     /// Makes sure that there is a folder at a path and above it, each with the mode that it has in the tree.
-    pub fn ensure_folder(&mut self, path: &TreePath) -> Result<(), Failed> {
+    pub fn ensure_folder(&mut self, path: &TreePath) -> Result<(), ApplyError> {
         let row = self.store.row(path)?.filter(|row| row.entry.kind == Kind::Folder);
         // One that is not in the tree yet is nobody else's until it is.
         let mode = row.map_or(Mode::new(0o700), |row| row.entry.mode);
@@ -73,24 +73,26 @@ impl<'a> Steps<'a> {
     }
 
     /// As [`Self::ensure_folder`]; the folder gets this mode where it is made.
-    pub fn ensure_folder_as(&mut self, path: &TreePath, mode: Mode) -> Result<(), Failed> {
+    pub fn ensure_folder_as(&mut self, path: &TreePath, mode: Mode) -> Result<(), ApplyError> {
         if path.is_root() || self.root.open_folder(path).is_ok() {
             return Ok(());
         }
         let Some((parent, name)) = path.split_last() else { return Ok(()) };
         self.ensure_folder(&parent)?;
-        let folder = self.root.open_folder(&parent).map_err(Failed::at(&parent))?;
+        let folder = self.root.open_folder(&parent).map_err(ApplyError::at(&parent))?;
         match folder.make_folder_as(name, mode.served(Kind::Folder)) {
             Ok(()) => {}
             Err(TreeError::Taken) => {
                 // A folder that is there and cannot be used is left alone.
                 if self.look(path)?.is_some_and(|there| there.kind == MetaKind::Folder) {
-                    return self.root.open_folder(path).map(drop).map_err(Failed::at(path));
+                    return self.root.open_folder(path).map(drop).map_err(ApplyError::at(path));
                 }
-                self.aside.take(path, STRAY).map_err(Failed::at(path))?;
-                folder.make_folder_as(name, mode.served(Kind::Folder)).map_err(Failed::at(path))?;
+                self.aside.take(path, STRAY).map_err(ApplyError::at(path))?;
+                folder
+                    .make_folder_as(name, mode.served(Kind::Folder))
+                    .map_err(ApplyError::at(path))?;
             }
-            Err(e) => return Err(Failed::at(path)(e)),
+            Err(e) => return Err(ApplyError::at(path)(e)),
         }
         self.touched.insert(parent);
         Ok(())
@@ -102,16 +104,20 @@ impl<'a> Steps<'a> {
         &self,
         path: &TreePath,
         meta: &Meta,
-        row: Option<&Stored>,
-        kept: Option<&Kept>,
-    ) -> Result<bool, Failed> {
+        row: Option<&CatalogRow>,
+        kept: Option<&RetainedContent>,
+    ) -> Result<bool, ApplyError> {
         let Some((parent, name)) = path.split_last() else { return Ok(false) };
         let open = || self.root.open_folder(&parent)?.open_read(name);
-        is_ours(meta, row, kept, open).map_err(Failed::at(path))
+        is_ours(meta, row, kept, open).map_err(ApplyError::at(path))
     }
 
     /// Whether what lies at a path is the same file or folder that the catalogue knows there, whatever its content is now.
-    pub fn is_same_file(meta: &Meta, row: Option<&Stored>, kept: Option<&Kept>) -> bool {
+    pub fn is_same_file(
+        meta: &Meta,
+        row: Option<&CatalogRow>,
+        kept: Option<&RetainedContent>,
+    ) -> bool {
         let numbered = row.is_some_and(|row| row.entry.version.is_some() && row.is_former(meta));
         numbered || kept.is_some_and(|kept| kept.is(meta))
     }
@@ -120,15 +126,15 @@ impl<'a> Steps<'a> {
     pub fn clear(
         &mut self,
         path: &TreePath,
-        row: Option<&Stored>,
-        kept: Option<&Kept>,
-    ) -> Result<bool, Failed> {
+        row: Option<&CatalogRow>,
+        kept: Option<&RetainedContent>,
+    ) -> Result<bool, ApplyError> {
         match self.look(path)? {
             None => Ok(false),
             Some(meta) if self.is_ours(path, &meta, row, kept)? => Ok(true),
             Some(meta) => {
                 debug!("{path} is {meta:?}, where the catalogue has {row:?} and keeps {kept:?}");
-                self.aside.take(path, STRAY).map_err(Failed::at(path))?;
+                self.aside.take(path, STRAY).map_err(ApplyError::at(path))?;
                 Ok(false)
             }
         }
@@ -156,7 +162,7 @@ impl<'a> Steps<'a> {
         work: impl FnOnce(&mut Applier<'_, 'a>) -> Result<T, TreeError>,
     ) -> Result<T, TreeError> {
         let store = self.store;
-        let known = &mut |left: &Left<'_>| {
+        let known = &mut |left: &Displaced<'_>| {
             belongs(store, left).map_err(|e| TreeError::Io("look up", std::io::Error::other(e)))
         };
         work(&mut Applier {
@@ -169,9 +175,9 @@ impl<'a> Steps<'a> {
     }
 
     /// Takes a file out of its place, to be given another one; false where a user had just put something else there.
-    pub fn hold(&mut self, path: &TreePath, name: &StagedName) -> Result<bool, Failed> {
+    pub fn hold(&mut self, path: &TreePath, name: &StagedName) -> Result<bool, ApplyError> {
         let held =
-            self.with_applier(|applier| applier.hold(path, name)).map_err(Failed::at(path))?;
+            self.with_applier(|applier| applier.hold(path, name)).map_err(ApplyError::at(path))?;
         let is_held = held.is_some();
         self.done.extend(held);
         Ok(is_held)
@@ -179,7 +185,7 @@ impl<'a> Steps<'a> {
 
     /// Sets the mode of what lies at a path; what it is then, where anything lies there. What the disk refuses stays as it is there:
     /// the tree has the mode all the same.
-    pub fn set_mode(&self, path: &TreePath, mode: Mode) -> Result<Option<Meta>, Failed> {
+    pub fn set_mode(&self, path: &TreePath, mode: Mode) -> Result<Option<Meta>, ApplyError> {
         match set_mode_of(self.root, path, mode) {
             Ok(meta) => Ok(Some(meta)),
             Err(TreeError::NotFound | TreeError::NotFolder) => Ok(None),
@@ -197,14 +203,14 @@ impl<'a> Steps<'a> {
         content: &Content,
         mode: Mode,
         staged: &StagedName,
-    ) -> Result<Meta, Failed> {
+    ) -> Result<Meta, ApplyError> {
         if let Some((parent, _)) = path.split_last() {
             self.ensure_folder(&parent)?;
         }
         let change = put_of(path, content, mode);
         self.apply(&change, content.put, Some(staged))
-            .map_err(Failed::at(path))?
-            .ok_or(Failed::Tree(TreeError::NotFound))
+            .map_err(ApplyError::at(path))?
+            .ok_or(ApplyError::Tree(TreeError::NotFound))
     }
 
     /// Gives staged content the time and the mode that it shall have: another slave's file with the same bytes may have had others.
@@ -213,7 +219,7 @@ impl<'a> Steps<'a> {
         content: &Content,
         mode: Mode,
         staged: &StagedName,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), ApplyError> {
         let meta = self.staging.staged.stat_part(staged.as_str().as_bytes())?;
         if (meta.mtime, meta.mode) == (content.mtime, mode.served(Kind::File)) {
             return Ok(());
@@ -225,14 +231,14 @@ impl<'a> Steps<'a> {
     }
 
     /// Takes a file away that the catalogue knows, in a way that can be taken back.
-    pub fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<(), Failed> {
+    pub fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<(), ApplyError> {
         let change = Change::Remove { path: path.clone(), recursive: true };
-        self.apply(&change, version, None).map_err(Failed::at(path)).map(drop)
+        self.apply(&change, version, None).map_err(ApplyError::at(path)).map(drop)
     }
 
     /// Takes a folder away with all that the catalogue knows below it; what it does not know is quarantined. A folder that holds a mount
     /// point, or one that cannot be read, stays: what lies there is no part of the tree, and would go with it.
-    pub fn remove_folder(&mut self, path: &TreePath, version: Lsn) -> Result<(), Failed> {
+    pub fn remove_folder(&mut self, path: &TreePath, version: Lsn) -> Result<(), ApplyError> {
         if self.look(path)?.is_none() {
             return Ok(());
         }
@@ -241,19 +247,19 @@ impl<'a> Steps<'a> {
             let folder = match self.root.open_folder(&path) {
                 Ok(folder) => folder,
                 Err(TreeError::NotFound | TreeError::NotFolder) => continue,
-                Err(e) => return Err(Failed::at(&path)(e)),
+                Err(e) => return Err(ApplyError::at(&path)(e)),
             };
-            for listed in folder.list().map_err(Failed::at(&path))? {
-                let listed = listed.map_err(Failed::at(&path))?;
+            for listed in folder.list().map_err(ApplyError::at(&path))? {
+                let listed = listed.map_err(ApplyError::at(&path))?;
                 let survey = match folder.survey(listed.name()) {
                     Ok(survey) => survey,
                     Err(TreeError::NotFound) => continue,
-                    Err(e) => return Err(Failed::at(&path)(e)),
+                    Err(e) => return Err(ApplyError::at(&path)(e)),
                 };
                 let below =
                     std::str::from_utf8(listed.name()).ok().and_then(|name| path.join(name).ok());
                 if survey.mount_point {
-                    return Err(Failed::at(&below.unwrap_or(path))(MOUNTED));
+                    return Err(ApplyError::at(&below.unwrap_or(path))(MOUNTED));
                 }
                 open.extend(below.filter(|_| survey.meta.kind == MetaKind::Folder));
             }
@@ -267,9 +273,9 @@ impl<'a> Steps<'a> {
         path: &TreePath,
         content: &Content,
         mode: Mode,
-        row: Option<&Stored>,
-        kept: Option<&Kept>,
-    ) -> Result<Option<Meta>, Failed> {
+        row: Option<&CatalogRow>,
+        kept: Option<&RetainedContent>,
+    ) -> Result<Option<Meta>, ApplyError> {
         if self.look(path)?.is_none_or(|there| !may_be(&there, content)) {
             return Ok(None);
         }
@@ -286,7 +292,7 @@ impl<'a> Steps<'a> {
             .and_then(|row| row.digest);
         let known =
             known.or(kept.filter(|kept| kept.is_of(&file.meta)).map(|kept| kept.content.digest));
-        if !has_content(&file, content, known).map_err(Failed::at(path))? {
+        if !has_content(&file, content, known).map_err(ApplyError::at(path))? {
             return Ok(None);
         }
         let wanted = mode.served(Kind::File);
@@ -302,25 +308,27 @@ impl<'a> Steps<'a> {
             warn!("{path} cannot be taken over as it is: {}", e.reason());
             return Ok(None);
         }
-        file.file.sync_all().map_err(|e| Failed::at(path)(TreeError::Io("sync the file", e)))?;
+        file.file
+            .sync_all()
+            .map_err(|e| ApplyError::at(path)(TreeError::Io("sync the file", e)))?;
         if let Some((parent, _)) = path.split_last() {
             self.touched.insert(parent);
         }
-        file.meta_now().map(Some).map_err(Failed::at(path))
+        file.meta_now().map(Some).map_err(ApplyError::at(path))
     }
 
     /// What the catalogue has at a path. Content that got its name before a crash, which came before the note of it, is noted first:
     /// it must not be taken for something of somebody's.
     pub fn rows(
         &mut self,
-        store: &Store,
+        store: &CatalogStore,
         path: &TreePath,
-    ) -> Result<(Option<Stored>, Option<Kept>), Failed> {
+    ) -> Result<(Option<CatalogRow>, Option<RetainedContent>), ApplyError> {
         let (row, kept) = (store.row(path)?, store.kept(path)?);
         let Some((entry, content)) = row
             .as_ref()
             .filter(|row| !row.here)
-            .and_then(Stored::tree_entry)
+            .and_then(CatalogRow::tree_entry)
             .and_then(|e| Some((e, e.content?)))
         else {
             return Ok((row, kept));
@@ -341,12 +349,12 @@ impl<'a> Steps<'a> {
     }
 
     /// Puts all names concerned on the disk.
-    pub fn sync(&mut self) -> Result<(), Failed> {
+    pub fn sync(&mut self) -> Result<(), ApplyError> {
         let mut concerned: BTreeSet<TreePath> =
             self.done.iter().flat_map(|applied| applied.parents.iter().cloned()).collect();
         concerned.append(&mut self.touched);
         let concerned: Vec<TreePath> = concerned.into_iter().collect();
-        let results = together(&concerned, |path| match self.root.open_folder(path) {
+        let results = parallel_map(&concerned, |path| match self.root.open_folder(path) {
             // It was taken away since, and that is in the folder above it.
             Err(TreeError::NotFound | TreeError::NotFolder) => Ok(()),
             opened => opened.and_then(|folder| folder.sync()),
@@ -354,7 +362,7 @@ impl<'a> Steps<'a> {
         concerned
             .iter()
             .zip(results)
-            .try_for_each(|(path, result)| result.map_err(Failed::at(path)))
+            .try_for_each(|(path, result)| result.map_err(ApplyError::at(path)))
     }
 
     /// What was replaced or removed is of no more use; whether something is left for the sweeper.
@@ -383,10 +391,10 @@ impl<'a> Steps<'a> {
     /// catalogue, and the inner result is the reason.
     pub fn attempt<T>(
         &mut self,
-        store: &Store,
+        store: &CatalogStore,
         path: &TreePath,
-        work: impl FnOnce(&mut Self) -> Result<T, Failed>,
-    ) -> Result<Result<T, String>, Failed> {
+        work: impl FnOnce(&mut Self) -> Result<T, ApplyError>,
+    ) -> Result<Result<T, String>, ApplyError> {
         let before = self.done.len();
         store.begin_step()?;
         match work(self) {
@@ -410,7 +418,7 @@ pub(super) fn put_of(path: &TreePath, content: &Content, mode: Mode) -> Change {
     Change::Put { path: path.clone(), size, digest, mtime, mode }
 }
 
-impl Follower {
+impl ReplicaDriver {
     /// The staged file that holds exactly what a put has to give its name.
     pub(super) fn staged_for(
         &self,
@@ -478,11 +486,11 @@ fn digest_of(file: &OpenFile) -> Result<Option<Digest>, TreeError> {
 /// differs its content is read.
 fn is_ours(
     meta: &Meta,
-    row: Option<&Stored>,
-    kept: Option<&Kept>,
+    row: Option<&CatalogRow>,
+    kept: Option<&RetainedContent>,
     open: impl FnOnce() -> Result<OpenFile, TreeError>,
 ) -> Result<bool, TreeError> {
-    if !Steps::is_same_file(meta, row, kept) {
+    if !DiskTransaction::is_same_file(meta, row, kept) {
         return Ok(false);
     }
     // What was never numbered is somebody's own.
@@ -505,17 +513,17 @@ fn is_ours(
 }
 
 /// Whether something that has left its place is part of what the tree has there.
-fn belongs(store: &Store, left: &Left<'_>) -> Result<bool, Failed> {
+fn belongs(store: &CatalogStore, left: &Displaced<'_>) -> Result<bool, ApplyError> {
     let (row, kept) = (store.row(left.path)?, store.kept(left.path)?);
     // It was looked at with its ctime right before it was renamed.
-    if left.renamed && Steps::is_same_file(left.meta, row.as_ref(), kept.as_ref()) {
+    if left.renamed && DiskTransaction::is_same_file(left.meta, row.as_ref(), kept.as_ref()) {
         return Ok(true);
     }
     let open = || match std::str::from_utf8(left.name) {
         Ok(name) => left.folder.open_read(name),
         Err(_) => Err(TreeError::NotFound),
     };
-    if is_ours(left.meta, row.as_ref(), kept.as_ref(), open).map_err(Failed::at(left.path))? {
+    if is_ours(left.meta, row.as_ref(), kept.as_ref(), open).map_err(ApplyError::at(left.path))? {
         return Ok(true);
     }
     // It may have got its name just before a crash.
@@ -525,8 +533,8 @@ fn belongs(store: &Store, left: &Left<'_>) -> Result<bool, Failed> {
         .and_then(|entry| entry.content);
     match content {
         Some(content) if may_be(left.meta, &content) => {
-            let file = open().map_err(Failed::at(left.path))?;
-            has_content(&file, &content, None).map_err(Failed::at(left.path))
+            let file = open().map_err(ApplyError::at(left.path))?;
+            has_content(&file, &content, None).map_err(ApplyError::at(left.path))
         }
         _ => Ok(false),
     }

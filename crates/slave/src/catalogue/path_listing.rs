@@ -3,21 +3,21 @@
 use relais_proto::{PathList, PathNote, PathPart, limits};
 use rusqlite::{Connection, params};
 
-use super::reader::Reader;
-use super::store::{Skip, Store};
-use super::{CatalogueError, database};
+use super::reader::CatalogReader;
+use super::store::{CatalogStore, SkipReason};
+use super::{CatalogError, database};
 
 /// Bytes of the paths and reasons in one part. A part has room for the longest path and reason behind that.
 const PART: usize = 40 * 1024;
 
 /// A list, as far as its paths are named, and how long it is.
 #[derive(Debug, Default)]
-pub struct Listed {
+pub struct PathListing {
     notes: Vec<PathNote>,
     total: u64,
 }
 
-impl Listed {
+impl PathListing {
     /// As an answer to a question.
     pub fn into_parts(self, query: u64) -> Vec<PathPart> {
         let total = self.total;
@@ -37,27 +37,27 @@ impl Listed {
     }
 }
 
-impl Store {
+impl CatalogStore {
     /// A list for an operator.
     ///
     /// # Errors
     /// Those of the database.
-    pub fn listed(&self, list: PathList) -> Result<Listed, CatalogueError> {
+    pub fn listed(&self, list: PathList) -> Result<PathListing, CatalogError> {
         read(&self.database, list).map_err(database::failed(&self.file))
     }
 }
 
-impl Reader {
+impl CatalogReader {
     /// A list for an operator.
     ///
     /// # Errors
     /// Those of the database.
-    pub fn listed(&mut self, list: PathList) -> Result<Listed, CatalogueError> {
+    pub fn listed(&mut self, list: PathList) -> Result<PathListing, CatalogError> {
         self.ask(|database| read(database, list))
     }
 }
 
-fn read(database: &Connection, list: PathList) -> rusqlite::Result<Listed> {
+fn read(database: &Connection, list: PathList) -> rusqlite::Result<PathListing> {
     let most = i64::try_from(limits::SHOWN_PATHS).unwrap_or(i64::MAX);
     let (table, columns) = match list {
         PathList::Skipped => ("skipped", "why, 0, 0, ''"),
@@ -75,7 +75,7 @@ fn read(database: &Connection, list: PathList) -> rusqlite::Result<Listed> {
         let why: String = row.get(5)?;
         let reason = match list {
             PathList::Skipped => {
-                Skip::from_number(row.get(2)?).map_or("unknown", Skip::text).to_owned()
+                SkipReason::from_number(row.get(2)?).map_or("unknown", SkipReason::text).to_owned()
             }
             PathList::Unapplied if removal => format!("not removed here: {why}"),
             PathList::Unapplied => format!("not applied here: {why}"),
@@ -83,7 +83,7 @@ fn read(database: &Connection, list: PathList) -> rusqlite::Result<Listed> {
         Ok(PathNote { path: shown(&folder, &name), reason, since_ms: since.cast_unsigned() })
     })?;
     let notes = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok(Listed { notes, total: total.cast_unsigned() })
+    Ok(PathListing { notes, total: total.cast_unsigned() })
 }
 
 /// A path with all that cannot be shown escaped.
@@ -118,7 +118,7 @@ mod tests {
             since_ms: 1,
         };
         let notes = (0..100).map(|n| note(n * 150)).collect();
-        let parts = Listed { notes, total: 7000 }.into_parts(3);
+        let parts = PathListing { notes, total: 7000 }.into_parts(3);
         assert!(
             parts.len() > 10 && parts.iter().map(|part| part.paths.len()).sum::<usize>() == 100
         );
@@ -129,6 +129,6 @@ mod tests {
         }
         let last: Vec<bool> = parts.iter().map(|part| part.last).collect();
         assert!(last[..last.len() - 1].iter().all(|last| !last) && last[last.len() - 1]);
-        assert_eq!(Listed::default().into_parts(1).len(), 1);
+        assert_eq!(PathListing::default().into_parts(1).len(), 1);
     }
 }

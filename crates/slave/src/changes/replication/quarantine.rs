@@ -12,7 +12,7 @@ use relais_proto::TreePath;
 use relais_tree::{Folder, MetaKind, TreeError};
 
 use crate::catalogue::FOLDER;
-use crate::changes::apply::Left;
+use crate::changes::apply::Displaced;
 
 /// Name of the folder in the slave's own.
 const CONFLICTS: &str = "conflicts";
@@ -21,13 +21,13 @@ const WHY: &str = "why.txt";
 
 /// The folder of what was set aside.
 #[derive(Debug)]
-pub struct Aside {
+pub struct Quarantine {
     root: Folder,
     folder: Folder,
     taken: u64,
 }
 
-impl Aside {
+impl Quarantine {
     /// Opens it, made where it is missing.
     ///
     /// # Errors
@@ -162,7 +162,7 @@ impl Aside {
         top: &TreePath,
         folder: &Folder,
         why: &str,
-        belongs: &mut (dyn FnMut(&Left<'_>) -> Result<bool, E> + '_),
+        belongs: &mut (dyn FnMut(&Displaced<'_>) -> Result<bool, E> + '_),
     ) -> Result<bool, E> {
         let before = self.taken;
         let mut open = vec![(top.clone(), TreePath::root())];
@@ -185,7 +185,7 @@ impl Aside {
                 let valid = std::str::from_utf8(&name)
                     .ok()
                     .and_then(|name| Some((path.join(name).ok()?, at.join(name).ok()?)));
-                let left = |path| Left {
+                let left = |path| Displaced {
                     path,
                     folder: &folder,
                     name: &name,
@@ -230,10 +230,10 @@ impl Aside {
 mod tests {
     use super::*;
 
-    fn aside() -> (tempfile::TempDir, Aside) {
+    fn aside() -> (tempfile::TempDir, Quarantine) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
-        let aside = Aside::open(&Folder::open(dir.path()).unwrap()).unwrap();
+        let aside = Quarantine::open(&Folder::open(dir.path()).unwrap()).unwrap();
         (dir, aside)
     }
 
@@ -272,7 +272,7 @@ mod tests {
             std::fs::write(dir.path().join(name), name).unwrap();
         }
         std::os::unix::fs::symlink("x", dir.path().join("d/link")).unwrap();
-        let belongs = &mut |left: &Left<'_>| {
+        let belongs = &mut |left: &Displaced<'_>| {
             assert!(left.path.as_str().starts_with("d/"), "{}", left.path);
             Ok::<_, TreeError>(left.name == b"ours")
         };

@@ -12,11 +12,12 @@ use relais_cluster::replica::{Event, lack_of_entry};
 use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, Kind, Lsn, Mode, Scrub, TreePath};
 use relais_tree::Meta;
 
-use super::adopt::Offered;
-use super::disk::Steps;
-use super::{Failed, Follower};
+use super::disk_transaction::DiskTransaction;
+use super::resync::DivergentOffer;
+use super::{ApplyError, ReplicaDriver};
 use crate::catalogue::{
-    CatalogueError, Identifying, Kept, Scanner, Store, Stored, Unhashed, WatchMode,
+    CatalogError, CatalogRow, CatalogStore, FileIdentity, RetainedContent, Scanner, UnhashedFile,
+    WatchMode,
 };
 
 /// Time between two looks for what was found.
@@ -41,9 +42,9 @@ const REMOVALS: u64 = 100;
 
 /// What was found.
 #[derive(Debug, Clone)]
-enum What {
+enum LocalChangeKind {
     File {
-        meta: Identifying,
+        meta: FileIdentity,
         mtime: FileTime,
         digest: Digest,
         mode: Mode,
@@ -63,17 +64,17 @@ enum What {
 }
 
 #[derive(Debug, Clone)]
-struct Find {
+struct LocalChange {
     path: TreePath,
-    what: What,
+    what: LocalChangeKind,
     offered: Instant,
 }
 
-impl Find {
+impl LocalChange {
     fn asked(&self, id: ChangeId) -> ChangeRequest {
         let path = self.path.clone();
         let (change, expect) = match &self.what {
-            What::File { meta, mtime, digest, mode, expect } => {
+            LocalChangeKind::File { meta, mtime, digest, mode, expect } => {
                 let change = Change::Put {
                     path,
                     size: meta.size,
@@ -83,12 +84,14 @@ impl Find {
                 };
                 (change, *expect)
             }
-            What::Folder { mode } => (Change::MakeFolder { path, mode: *mode }, Expect::Any),
-            What::Mode { mode, base } => {
+            LocalChangeKind::Folder { mode } => {
+                (Change::MakeFolder { path, mode: *mode }, Expect::Any)
+            }
+            LocalChangeKind::Mode { mode, base } => {
                 (Change::SetMode { path, mode: *mode }, Expect::Lsn(*base))
             }
             // One by one, and what is below a folder before it: so nothing goes that has come meanwhile.
-            What::Removal { base } => {
+            LocalChangeKind::Removal { base } => {
                 (Change::Remove { path, recursive: false }, Expect::Lsn(*base))
             }
         };
@@ -98,8 +101,8 @@ impl Find {
 
 /// A file of the tree that was edited.
 #[derive(Debug, Clone)]
-struct Edit {
-    meta: Identifying,
+struct PendingEdit {
+    meta: FileIdentity,
     /// The mode on the disk.
     mode: Mode,
     /// The last change to the path when that was noticed.
@@ -109,52 +112,52 @@ struct Edit {
 
 /// What was found and is not decided yet.
 #[derive(Debug, Default)]
-pub(super) struct Finds {
-    by_id: HashMap<ChangeId, Find>,
+pub(super) struct LocalChanges {
+    by_id: HashMap<ChangeId, LocalChange>,
     by_path: HashMap<TreePath, ChangeId>,
     /// Files of a branch that are to be offered, each in the place of one that the tree has.
-    waiting: BTreeMap<TreePath, What>,
+    waiting: BTreeMap<TreePath, LocalChangeKind>,
     /// What the note is to say, should a file of a branch be refused.
     branch: HashMap<TreePath, String>,
     /// What the scanner has noticed and nobody has judged yet: gone, and whether it was seen to go; changed.
     vanished: BTreeMap<TreePath, bool>,
     edited: BTreeMap<TreePath, Meta>,
-    edits: BTreeMap<TreePath, Edit>,
+    edits: BTreeMap<TreePath, PendingEdit>,
     refused: HashMap<TreePath, Instant>,
     /// What is to be set aside, since when, and why.
-    doomed: Vec<(Instant, Find, String)>,
+    doomed: Vec<(Instant, LocalChange, String)>,
     looked: Option<Instant>,
     /// Removals that were offered lately: since when, and how many.
     removals: Option<(Instant, u64)>,
     /// Where reading and checking of all contents has come to.
-    scrub: Option<VecDeque<Unhashed>>,
-    scrubbing: HashMap<TreePath, Identifying>,
+    scrub: Option<VecDeque<UnhashedFile>>,
+    scrubbing: HashMap<TreePath, FileIdentity>,
     progress: Scrub,
     /// Contents that were damaged and are fetched again.
     repairing: Vec<Lsn>,
     /// What of the progress was noted last, and when.
     noted: Option<(Instant, Scrub)>,
     /// Files that readers have found damaged, to be read soon.
-    suspects: VecDeque<Unhashed>,
+    suspects: VecDeque<UnhashedFile>,
     /// Those of them that are being read: they are no part of reading everything.
     suspected: HashSet<TreePath>,
     /// Files that were read because of that lately, and were as they should be.
-    cleared: HashMap<TreePath, (Identifying, Instant)>,
+    cleared: HashMap<TreePath, (FileIdentity, Instant)>,
 }
 
-impl Finds {
+impl LocalChanges {
     pub fn has(&self, id: ChangeId) -> bool {
         self.by_id.contains_key(&id)
     }
 
-    fn add(&mut self, path: TreePath, what: What) -> Option<Event> {
+    fn add(&mut self, path: TreePath, what: LocalChangeKind) -> Option<Event> {
         let mut id: [u8; 16] = relais_state::random()
             .map_err(|e| error!("the system has no random numbers: {e}"))
             .ok()?;
         // No account has made it.
         id[..4].copy_from_slice(&[0; 4]);
         let id = ChangeId(id);
-        let find = Find { path: path.clone(), what, offered: Instant::now() };
+        let find = LocalChange { path: path.clone(), what, offered: Instant::now() };
         let asked = find.asked(id);
         self.by_id.insert(id, find);
         self.by_path.insert(path, id);
@@ -162,12 +165,12 @@ impl Finds {
     }
 
     /// Takes over what a branch has.
-    pub fn offer_branch(&mut self, offered: Vec<Offered>) {
-        for Offered { path, edit, details } in offered {
+    pub fn offer_branch(&mut self, offered: Vec<DivergentOffer>) {
+        for DivergentOffer { path, edit, details } in offered {
             if let Some((row, base)) = edit
                 && let Some(digest) = row.digest
             {
-                let what = What::File {
+                let what = LocalChangeKind::File {
                     meta: identity(&row),
                     mtime: row.entry.mtime,
                     digest,
@@ -185,7 +188,7 @@ impl Finds {
         self.by_path.contains_key(path) || self.waiting.contains_key(path)
     }
 
-    fn remove(&mut self, id: ChangeId) -> Option<Find> {
+    fn remove(&mut self, id: ChangeId) -> Option<LocalChange> {
         let find = self.by_id.remove(&id)?;
         self.by_path.remove(&find.path);
         self.branch.remove(&find.path);
@@ -250,7 +253,7 @@ impl Finds {
         let removals: Vec<ChangeId> = self
             .by_id
             .iter()
-            .filter(|(_, find)| matches!(find.what, What::Removal { .. }))
+            .filter(|(_, find)| matches!(find.what, LocalChangeKind::Removal { .. }))
             .map(|(id, _)| *id)
             .collect();
         for id in removals {
@@ -261,13 +264,13 @@ impl Finds {
     }
 }
 
-impl Follower {
+impl ReplicaDriver {
     /// Takes what the scanner has noticed, and offers what was found.
     pub(super) fn take_noticed(
         &mut self,
         scanner: &mut Scanner,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let noticed = scanner.take_noticed();
         self.finds.vanished.extend(noticed.vanished);
         self.finds.edited.extend(noticed.edited);
@@ -279,7 +282,7 @@ impl Follower {
         for (path, seen) in std::mem::take(&mut self.finds.vanished) {
             if self.finds.is_pending(&path) {
                 // What was found there before is decided first.
-                scanner.settle.again(path, Instant::now());
+                scanner.debounce.again(path, Instant::now());
                 continue;
             }
             store.begin()?;
@@ -287,7 +290,7 @@ impl Follower {
         }
         for (path, meta) in std::mem::take(&mut self.finds.edited) {
             if self.finds.is_pending(&path) {
-                scanner.settle.again(path, Instant::now());
+                scanner.debounce.again(path, Instant::now());
                 continue;
             }
             store.begin()?;
@@ -317,7 +320,7 @@ impl Follower {
         &mut self,
         scanner: &Scanner,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let room = MOST.saturating_sub(self.finds.by_id.len());
         for _ in 0..room {
             let Some((path, what)) = self.finds.waiting.pop_first() else { break };
@@ -339,8 +342,8 @@ impl Follower {
                     continue;
                 }
                 let what = match (row.entry.kind, row.digest) {
-                    (Kind::Folder, _) => What::Folder { mode: row.entry.mode },
-                    (Kind::File, Some(digest)) => What::File {
+                    (Kind::Folder, _) => LocalChangeKind::Folder { mode: row.entry.mode },
+                    (Kind::File, Some(digest)) => LocalChangeKind::File {
                         meta: identity(&row),
                         mtime: row.entry.mtime,
                         digest,
@@ -356,10 +359,10 @@ impl Follower {
         Ok(())
     }
 
-    fn may_be_offered(&self, path: &TreePath, scanner: &Scanner) -> Result<bool, CatalogueError> {
+    fn may_be_offered(&self, path: &TreePath, scanner: &Scanner) -> Result<bool, CatalogError> {
         if self.finds.by_path.contains_key(path)
             || self.finds.refused.contains_key(path)
-            || scanner.settle.has(path)
+            || scanner.debounce.has(path)
         {
             return Ok(false);
         }
@@ -376,9 +379,9 @@ impl Follower {
         &mut self,
         path: &TreePath,
         seen: bool,
-        store: &Store,
+        store: &CatalogStore,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let Some(row) = store.row(path)?.filter(|row| row.entry.version.is_some()) else {
             return Ok(());
         };
@@ -398,7 +401,7 @@ impl Follower {
                 info!("{path} was removed in the folder, and goes from the tree");
                 gone.sort_unstable_by(|a, b| b.0.cmp(&a.0));
                 for (path, row) in gone {
-                    let removal = row.entry.version.map(|base| What::Removal { base });
+                    let removal = row.entry.version.map(|base| LocalChangeKind::Removal { base });
                     events.extend(removal.and_then(|removal| self.finds.add(path, removal)));
                 }
                 return Ok(());
@@ -412,9 +415,13 @@ impl Follower {
     }
 
     /// What lies at a path; nothing where that cannot be known.
-    fn look(&mut self, path: &TreePath, store: &Store) -> Result<Option<Meta>, CatalogueError> {
-        match Steps::new(&self.root, store, &self.staging, &mut self.aside).look(path) {
-            Err(Failed::Catalogue(e)) => Err(e),
+    fn look(
+        &mut self,
+        path: &TreePath,
+        store: &CatalogStore,
+    ) -> Result<Option<Meta>, CatalogError> {
+        match DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside).look(path) {
+            Err(ApplyError::Catalogue(e)) => Err(e),
             Err(e) => {
                 log::debug!("{path} cannot be looked at: {e}");
                 Ok(None)
@@ -423,24 +430,23 @@ impl Follower {
         }
     }
 
-    fn way_is_clear(&mut self, path: &TreePath, store: &Store) -> bool {
-        Steps::new(&self.root, store, &self.staging, &mut self.aside).look(path).is_ok()
+    fn way_is_clear(&mut self, path: &TreePath, store: &CatalogStore) -> bool {
+        DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside).look(path).is_ok()
     }
 
     /// Whether what the catalogue has at a path lies there, or what it keeps there until the content comes.
     fn is_there(
         &mut self,
         path: &TreePath,
-        row: &Stored,
-        store: &Store,
-    ) -> Result<bool, CatalogueError> {
+        row: &CatalogRow,
+        store: &CatalogStore,
+    ) -> Result<bool, CatalogError> {
         let kept = store.kept(path)?;
         let meta = self.look(path, store)?;
         Ok(match row.entry.kind {
             Kind::Folder => meta.is_some_and(|meta| meta.served_kind() == Some(Kind::Folder)),
-            Kind::File => {
-                meta.is_some_and(|meta| Steps::is_same_file(&meta, Some(row), kept.as_ref()))
-            }
+            Kind::File => meta
+                .is_some_and(|meta| DiskTransaction::is_same_file(&meta, Some(row), kept.as_ref())),
         })
     }
 
@@ -448,10 +454,10 @@ impl Follower {
     fn missing(
         &mut self,
         path: &TreePath,
-        row: &Stored,
-        store: &Store,
+        row: &CatalogRow,
+        store: &CatalogStore,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         if row.entry.kind == Kind::Folder {
             self.make_again(path, row, store)?;
             for (below, row) in store.below(path)? {
@@ -470,10 +476,10 @@ impl Follower {
     fn missing_one(
         &mut self,
         path: &TreePath,
-        row: &Stored,
-        store: &Store,
+        row: &CatalogRow,
+        store: &CatalogStore,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let Some(entry) = row.tree_entry() else { return Ok(()) };
         if entry.content.is_none() {
             return self.make_again(path, row, store);
@@ -497,13 +503,13 @@ impl Follower {
     fn make_again(
         &mut self,
         path: &TreePath,
-        row: &Stored,
-        store: &Store,
-    ) -> Result<(), CatalogueError> {
-        let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
+        row: &CatalogRow,
+        store: &CatalogStore,
+    ) -> Result<(), CatalogError> {
+        let mut steps = DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside);
         match (steps.ensure_folder(path).and_then(|()| steps.sync()), row.entry.version) {
             (Ok(()), _) => Ok(()),
-            (Err(Failed::Catalogue(e)), _) => Err(e),
+            (Err(ApplyError::Catalogue(e)), _) => Err(e),
             (Err(e), Some(version)) if e.lies_in_path() => {
                 let why = e.reason(path);
                 warn!("{path} cannot be made again: {why}; it is tried again");
@@ -521,9 +527,9 @@ impl Follower {
         &mut self,
         path: TreePath,
         meta: &Meta,
-        store: &Store,
+        store: &CatalogStore,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let Some(row) = store.row(&path)? else { return Ok(()) };
         let (Some(entry), Some(base)) = (row.tree_entry(), row.entry.version) else {
             return Ok(());
@@ -538,24 +544,24 @@ impl Follower {
         if !row.here {
             let kept = store.kept(&path)?;
             if let Some(kept) = kept.filter(|kept| kept.is(meta)) {
-                // Noticed before the change that has made it the former content, or only its ctime is another one.
-                let steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
+                // DetectedChanges before the change that has made it the former content, or only its ctime is another one.
+                let steps = DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside);
                 let ours = kept.is_of(meta)
                     || match steps.is_ours(&path, meta, None, Some(&kept)) {
                         Ok(ours) => ours,
-                        Err(Failed::Catalogue(e)) => return Err(e),
+                        Err(ApplyError::Catalogue(e)) => return Err(e),
                         Err(e) => {
                             warn!("{path} cannot be read: {e}");
                             return Ok(());
                         }
                     };
                 if ours {
-                    let now = Kept { ctime: meta.ctime, ..kept };
+                    let now = RetainedContent { ctime: meta.ctime, ..kept };
                     return store.keep(&path, Some(&now));
                 }
             }
             // It is not based on what the tree has here, unless it is just that.
-            let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
+            let mut steps = DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside);
             let adopted = steps
                 .adopt(&path, &content, entry.mode, None, None)
                 .and_then(|adopted| steps.sync().map(|()| adopted));
@@ -579,7 +585,7 @@ impl Follower {
         }
         let same = row.is_former(meta) && row.on_disk.mode == meta.mode;
         // Its content is hashed all the same: another program may have set the time back.
-        let edit = Edit { meta: meta.into(), mode: meta.mode, base, ordered: false };
+        let edit = PendingEdit { meta: meta.into(), mode: meta.mode, base, ordered: false };
         if self.finds.edits.get(&path).is_none_or(|known| known.meta != edit.meta) {
             log::debug!(
                 "{path} was changed in the folder{}",
@@ -596,17 +602,17 @@ impl Follower {
         &mut self,
         path: TreePath,
         mode: Mode,
-        row: &Stored,
+        row: &CatalogRow,
         base: Lsn,
         meta: &Meta,
-        store: &Store,
+        store: &CatalogStore,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         if mode == row.entry.mode {
             return store.touch(&path, meta);
         }
         info!("the mode of {path} was changed in the folder to {mode}");
-        events.extend(self.finds.add(path, What::Mode { mode, base }));
+        events.extend(self.finds.add(path, LocalChangeKind::Mode { mode, base }));
         Ok(())
     }
 
@@ -618,17 +624,21 @@ impl Follower {
     }
 
     /// Files that are to be hashed.
-    pub fn take_unhashed(&mut self, most: usize, may: impl Fn(&TreePath) -> bool) -> Vec<Unhashed> {
+    pub fn take_unhashed(
+        &mut self,
+        most: usize,
+        may: impl Fn(&TreePath) -> bool,
+    ) -> Vec<UnhashedFile> {
         let edits = self
             .finds
             .edits
             .iter_mut()
             .filter(|(path, edit)| !edit.ordered && may(path))
             .take(most);
-        let mut files: Vec<Unhashed> = edits
+        let mut files: Vec<UnhashedFile> = edits
             .map(|(path, edit)| {
                 edit.ordered = true;
-                Unhashed { path: path.clone(), meta: edit.meta }
+                UnhashedFile { path: path.clone(), meta: edit.meta }
             })
             .collect();
         if files.is_empty() && !self.finds.suspects.is_empty() {
@@ -655,10 +665,10 @@ impl Follower {
     /// Those of the catalogue.
     pub fn hashed(
         &mut self,
-        of: &Unhashed,
+        of: &UnhashedFile,
         digest: Option<Digest>,
-        store: &Store,
-    ) -> Result<(), CatalogueError> {
+        store: &CatalogStore,
+    ) -> Result<(), CatalogError> {
         if self.finds.scrubbing.get(&of.path) == Some(&of.meta) {
             self.finds.scrubbing.remove(&of.path);
             let suspected = self.finds.suspected.remove(&of.path);
@@ -676,7 +686,7 @@ impl Follower {
         let there = self.look(&of.path, store)?;
         // What is there now is looked at by an event of its own.
         let Some(there) =
-            there.filter(|there| Identifying::from(there) == of.meta && !row.is_of(there))
+            there.filter(|there| FileIdentity::from(there) == of.meta && !row.is_of(there))
         else {
             return Ok(());
         };
@@ -699,7 +709,7 @@ impl Follower {
                 true => row.entry.mtime,
                 false => of.meta.mtime,
             };
-            let what = What::File {
+            let what = LocalChangeKind::File {
                 meta: of.meta,
                 mtime,
                 digest,
@@ -724,7 +734,7 @@ impl Follower {
     }
 
     /// Notes for the heartbeats how far it has come.
-    pub(super) fn note_scrub(&mut self, store: &Store) -> Result<(), CatalogueError> {
+    pub(super) fn note_scrub(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
         if self.finds.noted.is_some_and(|(at, _)| at.elapsed() < SCRUB_NOTED) {
             return Ok(());
         }
@@ -755,13 +765,13 @@ impl Follower {
     ///
     /// # Errors
     /// Those of the catalogue.
-    pub fn gather_scrub(&mut self, store: &Store) -> Result<(), CatalogueError> {
+    pub fn gather_scrub(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
         if let Some(order) = self.scrub_wanted.take() {
             let rows = store.numbered()?;
             let files =
                 rows.into_iter().filter(|(_, row)| row.here && row.entry.kind == Kind::File);
-            let files: VecDeque<Unhashed> =
-                files.map(|(path, row)| Unhashed { meta: identity(&row), path }).collect();
+            let files: VecDeque<UnhashedFile> =
+                files.map(|(path, row)| UnhashedFile { meta: identity(&row), path }).collect();
             self.finds.repairing.clear();
             self.finds.progress = Scrub { order, files: files.len() as u64, ..Scrub::default() };
             self.finds.scrub = Some(files);
@@ -773,7 +783,7 @@ impl Follower {
     ///
     /// # Errors
     /// Those of the catalogue.
-    pub fn suspect(&mut self, path: &TreePath, store: &Store) -> Result<(), CatalogueError> {
+    pub fn suspect(&mut self, path: &TreePath, store: &CatalogStore) -> Result<(), CatalogError> {
         let Some(row) = store.row(path)? else { return Ok(()) };
         if !row.here || row.entry.kind != Kind::File || row.entry.version.is_none() {
             return Ok(());
@@ -784,18 +794,18 @@ impl Follower {
             || self.finds.scrubbing.contains_key(path)
             || self.finds.suspects.iter().any(|file| file.path == *path);
         if !known && self.finds.suspects.len() < MOST {
-            self.finds.suspects.push_back(Unhashed { path: path.clone(), meta });
+            self.finds.suspects.push_back(UnhashedFile { path: path.clone(), meta });
         }
         Ok(())
     }
 
     fn scrubbed(
         &mut self,
-        of: &Unhashed,
+        of: &UnhashedFile,
         digest: Option<Digest>,
         suspected: bool,
-        store: &Store,
-    ) -> Result<(), CatalogueError> {
+        store: &CatalogStore,
+    ) -> Result<(), CatalogError> {
         let row = store.row(&of.path)?.filter(|row| identity(row) == of.meta && row.here);
         // Unchanged since, and still it could not be read.
         if digest.is_none() && row.is_some() && self.root.open_file(&of.path).is_err() {
@@ -824,11 +834,11 @@ impl Follower {
         &mut self,
         id: ChangeId,
         why: &str,
-        store: &Store,
+        store: &CatalogStore,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let Some(find) = self.finds.by_id.remove(&id) else { return Ok(()) };
-        if matches!(find.what, What::File { .. }) {
+        if matches!(find.what, LocalChangeKind::File { .. }) {
             self.finds.doomed.push((Instant::now(), find, why.to_owned()));
             return Ok(());
         }
@@ -838,26 +848,29 @@ impl Follower {
 
     fn finish_aside(
         &mut self,
-        find: Find,
+        find: LocalChange,
         why: &str,
-        store: &Store,
+        store: &CatalogStore,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let path = find.path;
         let branch = self.finds.branch.remove(&path);
         let row = store.row(&path)?;
-        let What::File { meta, digest, .. } = find.what else {
+        let LocalChangeKind::File { meta, digest, .. } = find.what else {
             // Another mode is offered whenever the folder has one.
-            if !matches!(find.what, What::Mode { .. }) {
+            if !matches!(find.what, LocalChangeKind::Mode { .. }) {
                 self.finds.refused.insert(path.clone(), Instant::now());
             }
             match (find.what, row) {
-                (What::Removal { .. }, Some(row)) => self.missing(&path, &row, store, events)?,
+                (LocalChangeKind::Removal { .. }, Some(row)) => {
+                    self.missing(&path, &row, store, events)?
+                }
                 // What was decided meanwhile holds here too.
-                (What::Mode { .. }, Some(row)) if row.here => {
-                    let steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
+                (LocalChangeKind::Mode { .. }, Some(row)) if row.here => {
+                    let steps =
+                        DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside);
                     match steps.set_mode(&path, row.entry.mode) {
-                        Err(Failed::Catalogue(e)) => return Err(e),
+                        Err(ApplyError::Catalogue(e)) => return Err(e),
                         Err(e) => warn!("{path} keeps another mode than the tree's: {e}"),
                         Ok(_) => {}
                     }
@@ -867,7 +880,7 @@ impl Follower {
             return Ok(());
         };
         let there = self.look(&path, store)?;
-        let Some(there) = there.filter(|there| Identifying::from(there) == meta) else {
+        let Some(there) = there.filter(|there| FileIdentity::from(there) == meta) else {
             return Ok(());
         };
         // What others' change replaces stays at its path until their content comes.
@@ -897,9 +910,9 @@ impl Follower {
     pub(super) fn forget_find(
         &mut self,
         id: ChangeId,
-        store: &Store,
+        store: &CatalogStore,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let Some(find) = self.finds.by_id.get(&id) else { return Ok(()) };
         if store.row(&find.path)?.is_none_or(|row| row.entry.version.is_none()) {
             self.finds.remove(id);
@@ -910,12 +923,12 @@ impl Follower {
 }
 
 /// The mode that a file of the tree has after an edit: where the disk has the same as before, what the tree has.
-fn wanted_mode(row: &Stored, on_disk: Mode) -> Mode {
+fn wanted_mode(row: &CatalogRow, on_disk: Mode) -> Mode {
     if row.on_disk.mode == on_disk { row.entry.mode } else { on_disk.served(Kind::File) }
 }
 
-fn identity(row: &Stored) -> Identifying {
-    Identifying {
+fn identity(row: &CatalogRow) -> FileIdentity {
+    FileIdentity {
         dev: row.dev,
         ino: row.ino,
         size: row.entry.size,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use log::{debug, error, warn};
 use relais_proto::{Change, FairQueue, FolderId, Lsn};
 
-use super::channel::{Desk, Received, ReplicatorEnd};
-use super::door::Door;
-use super::{Answer, Ask, Proposal};
+use super::channel::{ProposalSocket, Received, ReplicatorEnd};
+use super::handoff::HandoffListener;
+use super::{ChannelRequest, Proposal, ProposalResult};
 use crate::owner::Owner;
 
 /// Most work that is done together: more would keep the first ones waiting.
@@ -19,10 +19,10 @@ const ALONE: usize = 32;
 
 /// The channels of all sessions that change something, each with a number of its own.
 #[derive(Debug)]
-pub struct Counter {
-    desk: Arc<Desk>,
+pub struct ProposalReceiver {
+    proposal_socket: Arc<ProposalSocket>,
     /// Where other slaves of the folder bring their sessions' channels.
-    door: Option<Door>,
+    handoff: Option<HandoffListener>,
     channels: BTreeMap<u64, Channel>,
     next: u64,
     /// Channels with something to be read: their owners take turns, and the channels of each.
@@ -38,7 +38,7 @@ struct Channel {
 
 /// What has come over the channels.
 #[derive(Debug, Default)]
-pub struct Gathered {
+pub struct ReceivedMessages {
     /// Proposals, and the channel that each came on.
     pub proposals: Vec<(u64, Proposal)>,
     /// Puts whose holders somebody wants to know.
@@ -47,19 +47,20 @@ pub struct Gathered {
     pub gone: BTreeSet<u64>,
 }
 
-impl Counter {
+impl ProposalReceiver {
     /// Has no channel yet.
     #[must_use]
-    pub fn new(desk: Arc<Desk>, door: Option<Door>) -> Self {
+    pub fn new(proposal_socket: Arc<ProposalSocket>, handoff: Option<HandoffListener>) -> Self {
         let turns = FairQueue::new(usize::MAX);
-        Self { desk, door, channels: BTreeMap::new(), next: 0, turns }
+        Self { proposal_socket, handoff, channels: BTreeMap::new(), next: 0, turns }
     }
 
     /// Can be read when there is something to do; without `proposals` what sessions ask for has to wait.
     pub fn fds(&self, proposals: bool) -> impl Iterator<Item = BorrowedFd<'_>> {
         let channels = self.channels.values().filter(move |_| proposals);
-        let own = std::iter::once(self.desk.as_fd()).chain(channels.map(|open| open.end.as_fd()));
-        own.chain(self.door.iter().flat_map(Door::fds))
+        let own = std::iter::once(self.proposal_socket.as_fd())
+            .chain(channels.map(|open| open.end.as_fd()));
+        own.chain(self.handoff.iter().flat_map(HandoffListener::fds))
     }
 
     /// Closes all channels: their sessions hand in again what has no answer.
@@ -70,7 +71,7 @@ impl Counter {
     /// Takes the channels that sessions have brought.
     pub fn accept(&mut self) {
         loop {
-            match self.desk.accept() {
+            match self.proposal_socket.accept() {
                 Ok(Some(channel)) => self.add(channel),
                 Ok(None) => break,
                 // Its session sees that it is closed, and brings another.
@@ -80,7 +81,9 @@ impl Counter {
                 }
             }
         }
-        for channel in self.door.as_mut().map(Door::take).unwrap_or_default() {
+        for channel in
+            self.handoff.as_mut().map(HandoffListener::receive_channels).unwrap_or_default()
+        {
             self.add(channel);
         }
     }
@@ -96,8 +99,8 @@ impl Counter {
     }
 
     /// Takes proposals from the channels, at most `most` and no more than a batch: by owner in turn, then by channel.
-    pub fn gather(&mut self, most: usize) -> Gathered {
-        let mut gathered = Gathered::default();
+    pub fn gather(&mut self, most: usize) -> ReceivedMessages {
+        let mut gathered = ReceivedMessages::default();
         self.look(&mut gathered);
         let (mut cost, mut count) = (0, 0);
         while cost < BATCH && count < most {
@@ -106,12 +109,14 @@ impl Counter {
             let Some(channel) = self.channels.get_mut(&number) else { continue };
             channel.has_turn = false;
             match channel.end.ask() {
-                Ok(Received::Message(Ask::Change(proposal))) => {
+                Ok(Received::Message(ChannelRequest::Change(proposal))) => {
                     cost += cost_of(&proposal.change);
                     count += 1;
                     gathered.proposals.push((number, proposal));
                 }
-                Ok(Received::Message(Ask::Holders(put))) => gathered.holders.push((number, put)),
+                Ok(Received::Message(ChannelRequest::Holders(put))) => {
+                    gathered.holders.push((number, put))
+                }
                 Ok(Received::Nothing) => continue,
                 Ok(Received::Gone) => {
                     gathered.gone.insert(number);
@@ -131,7 +136,7 @@ impl Counter {
 
     /// Looks which channels have something to be read, and whose sessions have left. What those have asked for is not made: nobody waits
     /// for it. What is staged for it stays as that of an upload that was cut.
-    fn look(&mut self, gathered: &mut Gathered) {
+    fn look(&mut self, gathered: &mut ReceivedMessages) {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut fds: Vec<PollFd<'_>> =
@@ -163,7 +168,7 @@ impl Counter {
     }
 
     /// Answers a proposal; false where the answer is lost: the session has left, or reads none of its answers.
-    pub fn answer(&self, channel: u64, answer: &Answer) -> bool {
+    pub fn answer(&self, channel: u64, answer: &ProposalResult) -> bool {
         match self.channels.get(&channel).map(|channel| channel.end.answer(answer)) {
             Some(Ok(sent)) => {
                 if !sent {

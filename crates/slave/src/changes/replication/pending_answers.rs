@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use relais_cluster::replica::Session;
 use relais_proto::Change;
 
-use crate::changes::Answer;
-use crate::changes::counter::Counter;
+use crate::changes::ProposalResult;
+use crate::changes::proposal_receiver::ProposalReceiver;
 
 /// Who waits on which channel.
 #[derive(Debug, Default)]
-pub struct Answers {
+pub struct PendingAnswers {
     next: u64,
-    channels: BTreeMap<u64, VecDeque<(Session, Option<Answer>)>>,
+    channels: BTreeMap<u64, VecDeque<(Session, Option<ProposalResult>)>>,
     channel_of: HashMap<Session, u64>,
     /// What each session that waits has asked for.
     changes: HashMap<Session, Change>,
@@ -20,7 +20,7 @@ pub struct Answers {
     lost: BTreeSet<u64>,
 }
 
-impl Answers {
+impl PendingAnswers {
     /// Something was asked on this channel.
     pub fn begin(&mut self, channel: u64, change: &Change) -> Session {
         self.next += 1;
@@ -37,7 +37,7 @@ impl Answers {
     }
 
     /// The answer has come: it and those that waited for it go out.
-    pub fn answer(&mut self, session: Session, answer: Answer, counter: &Counter) {
+    pub fn answer(&mut self, session: Session, answer: ProposalResult, counter: &ProposalReceiver) {
         let Some(channel) = self.channel_of.get(&session).copied() else { return };
         let Some(waiting) = self.channels.get_mut(&channel) else { return };
         if let Some((_, place)) = waiting.iter_mut().find(|(other, _)| *other == session) {

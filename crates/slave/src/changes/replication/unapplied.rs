@@ -5,11 +5,11 @@ use relais_cluster::Entry;
 use relais_cluster::replica::{MissingContent, lack_of_entry};
 use relais_proto::{FolderId, Kind, Lsn, Mode, TreePath};
 
-use crate::catalogue::{CatalogueError, Kept, Store, Stored};
+use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 
 /// What is to be told of contents that are not here.
 #[derive(Debug, Default)]
-pub(super) struct Refused {
+pub(super) struct RefusedContents {
     /// Contents that the disk refuses.
     pub puts: Vec<Lsn>,
     /// Those of them that were here, at another path.
@@ -18,13 +18,13 @@ pub(super) struct Refused {
 
 /// A file whose content cannot be placed. What lies there stays until it can.
 pub(super) fn put(
-    store: &Store,
+    store: &CatalogStore,
     path: &TreePath,
     entry: &Entry,
     holders: &[FolderId],
     why: &str,
-    refused: &mut Refused,
-) -> Result<(), CatalogueError> {
+    refused: &mut RefusedContents,
+) -> Result<(), CatalogError> {
     let former = former(store, path)?;
     if store.row(path)?.is_some_and(|row| row.entry.kind == Kind::Folder) {
         store.remove(path)?;
@@ -37,12 +37,12 @@ pub(super) fn put(
 
 /// A folder that cannot be made.
 pub(super) fn folder(
-    store: &Store,
+    store: &CatalogStore,
     path: &TreePath,
     version: Lsn,
     mode: Mode,
     why: &str,
-) -> Result<(), CatalogueError> {
+) -> Result<(), CatalogError> {
     let former = former(store, path)?;
     let entry = Entry { version, mode, content: None };
     let left = store.unapplied(path)?.is_some_and(|found| found.removal);
@@ -67,12 +67,12 @@ pub(super) fn folder(
 
 /// A mode that cannot be set for now.
 pub(super) fn mode(
-    store: &Store,
+    store: &CatalogStore,
     path: &TreePath,
     version: Lsn,
     mode: Mode,
     why: &str,
-) -> Result<(), CatalogueError> {
+) -> Result<(), CatalogError> {
     store.renumber(path, version)?;
     store.set_mode(path, mode)?;
     store.note_unapplied(path, version, false, why, None)
@@ -80,11 +80,11 @@ pub(super) fn mode(
 
 /// What is left of a removed folder at a path where there is a folder again: each thing is removed on its own.
 pub(super) fn left_below(
-    store: &Store,
+    store: &CatalogStore,
     path: &TreePath,
     version: Lsn,
     why: &str,
-) -> Result<(), CatalogueError> {
+) -> Result<(), CatalogError> {
     for (mut at, _) in store.kept_below(path)? {
         while at.is_below(path) && store.row(&at)?.is_none() {
             store.note_unapplied(&at, version, true, why, None)?;
@@ -97,11 +97,11 @@ pub(super) fn left_below(
 
 /// Something that cannot be removed: it is gone from the tree, and stays on the disk.
 pub(super) fn removal(
-    store: &Store,
+    store: &CatalogStore,
     path: &TreePath,
     version: Lsn,
     why: &str,
-) -> Result<(), CatalogueError> {
+) -> Result<(), CatalogError> {
     let (lies, left) = lies_at(store, path)?;
     store.remove(path)?;
     keep_all(store, &lies)?;
@@ -113,13 +113,13 @@ pub(super) fn removal(
 
 /// Something that cannot be moved: the tree has it at `to`, and what the disk has of it stays at `from`.
 pub(super) fn move_to(
-    store: &Store,
+    store: &CatalogStore,
     from: &TreePath,
     to: &TreePath,
     version: Lsn,
     why: &str,
-    refused: &mut Refused,
-) -> Result<(), CatalogueError> {
+    refused: &mut RefusedContents,
+) -> Result<(), CatalogError> {
     let (lies, left) = lies_at(store, from)?;
     let over = former(store, to)?;
     let mut moved = store.below(from)?;
@@ -130,7 +130,7 @@ pub(super) fn move_to(
     for (old, row) in moved {
         let rest = old.as_str().get(from.as_str().len()..).unwrap_or_default();
         let Ok(path) = TreePath::new(format!("{}{rest}", to.as_str())) else { continue };
-        let Some(entry) = store.row(&path)?.as_ref().and_then(Stored::tree_entry) else {
+        let Some(entry) = store.row(&path)?.as_ref().and_then(CatalogRow::tree_entry) else {
             // Found by hand and never numbered: it is found again where it lies.
             store.remove(&path)?;
             continue;
@@ -155,16 +155,16 @@ pub(super) fn move_to(
 }
 
 /// The content of the tree, or a former one, that lies at a path.
-fn former(store: &Store, path: &TreePath) -> Result<Option<Kept>, CatalogueError> {
-    let here = store.row(path)?.as_ref().and_then(Stored::to_keep);
+fn former(store: &CatalogStore, path: &TreePath) -> Result<Option<RetainedContent>, CatalogError> {
+    let here = store.row(path)?.as_ref().and_then(CatalogRow::to_keep);
     Ok(here.or(store.kept(path)?))
 }
 
 /// What lies at and below a path by the catalogue: the contents, and whether anything does.
 fn lies_at(
-    store: &Store,
+    store: &CatalogStore,
     path: &TreePath,
-) -> Result<(Vec<(TreePath, Kept)>, bool), CatalogueError> {
+) -> Result<(Vec<(TreePath, RetainedContent)>, bool), CatalogError> {
     let mut lies = store.kept_below(path)?;
     let mut left = store.unapplied_below(path)?.iter().any(|found| found.lies)
         || store.unapplied(path)?.is_some_and(|found| found.lies);
@@ -179,6 +179,6 @@ fn lies_at(
     Ok((lies, left))
 }
 
-fn keep_all(store: &Store, all: &[(TreePath, Kept)]) -> Result<(), CatalogueError> {
+fn keep_all(store: &CatalogStore, all: &[(TreePath, RetainedContent)]) -> Result<(), CatalogError> {
     all.iter().try_for_each(|(path, kept)| store.keep(path, Some(kept)))
 }

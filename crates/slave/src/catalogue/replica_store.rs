@@ -9,15 +9,15 @@ use relais_proto::{
 use relais_tree::Meta;
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::CatalogueError;
-use super::database::{COLUMNS, Stored, failed, read_row};
+use super::CatalogError;
+use super::database::{COLUMNS, CatalogRow, failed, read_row};
 use super::reader::{meta, scrub_text};
-use super::store::Store;
+use super::store::CatalogStore;
 use crate::changes::Commit;
 
 /// Former content that lies at a path until the new content has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
+pub struct RetainedContent {
     /// The content.
     pub content: Content,
     /// When its inode last changed.
@@ -30,7 +30,7 @@ pub struct Kept {
     pub ino: u64,
 }
 
-impl Kept {
+impl RetainedContent {
     /// Whether it is what `meta` was read from, unchanged.
     #[must_use]
     pub fn is_of(&self, meta: &Meta) -> bool {
@@ -46,7 +46,7 @@ impl Kept {
     }
 }
 
-impl Stored {
+impl CatalogRow {
     /// The row as an entry of the tree; none where it was never numbered.
     #[must_use]
     pub fn tree_entry(&self) -> Option<Entry> {
@@ -65,9 +65,9 @@ impl Stored {
 
     /// Its content as something to keep, where it is here.
     #[must_use]
-    pub fn to_keep(&self) -> Option<Kept> {
+    pub fn to_keep(&self) -> Option<RetainedContent> {
         let content = self.tree_entry()?.content.filter(|_| self.here)?;
-        Some(Kept {
+        Some(RetainedContent {
             content,
             ctime: self.ctime,
             mtime: self.on_disk.mtime,
@@ -82,17 +82,17 @@ fn path_of(folder: &str, name: &str) -> Option<TreePath> {
 }
 
 /// Reads the folder's path behind [`COLUMNS`].
-fn read_placed(row: &Row<'_>) -> rusqlite::Result<Option<(TreePath, Stored)>> {
+fn read_placed(row: &Row<'_>) -> rusqlite::Result<Option<(TreePath, CatalogRow)>> {
     let (folder, stored): (String, _) = (row.get(19)?, read_row(row)?);
     Ok(path_of(&folder, &stored.entry.name).map(|path| (path, stored)))
 }
 
-impl Store {
+impl CatalogStore {
     fn rows(
         &self,
         condition: &str,
         values: impl rusqlite::Params,
-    ) -> Result<Vec<(TreePath, Stored)>, CatalogueError> {
+    ) -> Result<Vec<(TreePath, CatalogRow)>, CatalogError> {
         let read = || {
             let mut statement = self.database.prepare_cached(&format!(
                 "SELECT {COLUMNS}, folder FROM entry WHERE {condition}"
@@ -106,7 +106,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn numbered(&self) -> Result<Vec<(TreePath, Stored)>, CatalogueError> {
+    pub fn numbered(&self) -> Result<Vec<(TreePath, CatalogRow)>, CatalogError> {
         let mut rows = self.rows("epoch IS NOT NULL", [])?;
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(rows)
@@ -116,7 +116,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn below(&self, path: &TreePath) -> Result<Vec<(TreePath, Stored)>, CatalogueError> {
+    pub fn below(&self, path: &TreePath) -> Result<Vec<(TreePath, CatalogRow)>, CatalogError> {
         let mut rows = self
             .rows("folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')", [path.as_str()])?;
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
@@ -127,7 +127,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn of_put(&self, put: Lsn) -> Result<Option<(TreePath, Stored)>, CatalogueError> {
+    pub fn of_put(&self, put: Lsn) -> Result<Option<(TreePath, CatalogRow)>, CatalogError> {
         let rows = self.rows(
             "content_epoch = ? AND content_number = ? LIMIT 1",
             params![put.epoch, put.number.cast_signed()],
@@ -143,7 +143,7 @@ impl Store {
         &self,
         after: &TreePath,
         most: u32,
-    ) -> Result<Vec<(TreePath, Stored)>, CatalogueError> {
+    ) -> Result<Vec<(TreePath, CatalogRow)>, CatalogError> {
         let (folder, name) = after
             .split_last()
             .map_or((String::new(), ""), |(folder, name)| (folder.as_str().to_owned(), name));
@@ -157,7 +157,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn lacking(&self) -> Result<Vec<MissingContent>, CatalogueError> {
+    pub fn lacking(&self) -> Result<Vec<MissingContent>, CatalogError> {
         let rows = self.rows("here = 0", [])?;
         Ok(rows.iter().filter_map(|(path, row)| lack(path, row)).collect())
     }
@@ -172,7 +172,7 @@ impl Store {
         entry: &Entry,
         meta: Option<&Meta>,
         holders: &[FolderId],
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.unskip(folder.as_str(), name.as_bytes())?;
         self.remove_row(folder.as_str(), name)?;
@@ -219,7 +219,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn unnumber(&self, path: &TreePath) -> Result<(), CatalogueError> {
+    pub fn unnumber(&self, path: &TreePath) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let unset = "epoch = NULL, number = NULL, content_epoch = NULL, content_number = NULL";
         self.run(
@@ -233,7 +233,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_damaged(&self, path: &TreePath) -> Result<(), CatalogueError> {
+    pub fn set_damaged(&self, path: &TreePath) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
             "UPDATE entry SET damaged = 1 WHERE folder = ? AND name = ? AND here = 0",
@@ -246,7 +246,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_holders(&self, put: Lsn, holders: &[FolderId]) -> Result<(), CatalogueError> {
+    pub fn set_holders(&self, put: Lsn, holders: &[FolderId]) -> Result<(), CatalogError> {
         let holders: Vec<u8> = holders.iter().flat_map(|folder| folder.0).collect();
         let values = params![holders, put.epoch, put.number.cast_signed()];
         self.run("UPDATE entry SET holders = ? WHERE content_epoch = ? AND content_number = ? AND here = 0", values).map(drop)
@@ -261,7 +261,7 @@ impl Store {
         from: &TreePath,
         to: &TreePath,
         version: Lsn,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         self.relocate_entries(from, to, version)?;
         self.relocate_notes(&["skipped", "kept"], from, to)
     }
@@ -275,7 +275,7 @@ impl Store {
         from: &TreePath,
         to: &TreePath,
         version: Lsn,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let (Some((old_folder, old_name)), Some((folder, name))) =
             (from.split_last(), to.split_last())
         else {
@@ -309,7 +309,7 @@ impl Store {
         tables: &[&str],
         from: &TreePath,
         to: &TreePath,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let (Some((old_folder, old_name)), Some((folder, name))) =
             (from.split_last(), to.split_last())
         else {
@@ -336,7 +336,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn kept(&self, path: &TreePath) -> Result<Option<Kept>, CatalogueError> {
+    pub fn kept(&self, path: &TreePath) -> Result<Option<RetainedContent>, CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(None) };
         let ask = || {
             let select = "SELECT epoch, number, digest, size, mtime_s, mtime_ns, ctime_s, ctime_ns, disk_mtime_s, disk_mtime_ns, dev, ino
@@ -353,9 +353,13 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn keep(&self, path: &TreePath, kept: Option<&Kept>) -> Result<(), CatalogueError> {
+    pub fn keep(
+        &self,
+        path: &TreePath,
+        kept: Option<&RetainedContent>,
+    ) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
-        let Some(Kept { content, ctime, mtime, dev, ino }) = kept else {
+        let Some(RetainedContent { content, ctime, mtime, dev, ino }) = kept else {
             return self
                 .run("DELETE FROM kept WHERE folder = ? AND name = ?", [folder.as_str(), name])
                 .map(drop);
@@ -386,7 +390,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn standing(&self) -> Result<ReplicaPosition, CatalogueError> {
+    pub fn standing(&self) -> Result<ReplicaPosition, CatalogError> {
         let applied = self.applied()?.unwrap_or_default();
         let chain = meta::<[u8; 32]>(&self.database, "chain").map_err(failed(&self.file))?;
         let epoch = meta::<u32>(&self.database, "epoch").map_err(failed(&self.file))?;
@@ -401,7 +405,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_standing(&self, standing: &ReplicaPosition) -> Result<(), CatalogueError> {
+    pub fn set_standing(&self, standing: &ReplicaPosition) -> Result<(), CatalogError> {
         self.set_applied(standing.applied)?;
         self.set_meta("chain", standing.chain.0)?;
         self.raise_epoch(standing.epoch)
@@ -411,7 +415,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn raise_epoch(&self, epoch: u32) -> Result<(), CatalogueError> {
+    pub fn raise_epoch(&self, epoch: u32) -> Result<(), CatalogError> {
         self.run("INSERT INTO meta VALUES ('epoch', ?) ON CONFLICT (what) DO UPDATE SET value = max(value, excluded.value)", [epoch])
             .map(drop)
     }
@@ -420,7 +424,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database, or that it holds no such list.
-    pub fn timelines(&self) -> Result<Vec<Timeline>, CatalogueError> {
+    pub fn timelines(&self) -> Result<Vec<Timeline>, CatalogError> {
         let text: Option<String> = meta(&self.database, "timelines").map_err(failed(&self.file))?;
         let parse = |timeline: &str| {
             let (after, id) = timeline.split_once(':')?;
@@ -431,7 +435,7 @@ impl Store {
         };
         let timelines: Option<Vec<Timeline>> =
             text.unwrap_or_default().split_whitespace().map(parse).collect();
-        timelines.ok_or_else(|| CatalogueError::Damaged {
+        timelines.ok_or_else(|| CatalogError::Damaged {
             file: self.file.display().to_string(),
             what: "the list of timelines".to_owned(),
         })
@@ -441,7 +445,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_timelines(&self, timelines: &[Timeline]) -> Result<(), CatalogueError> {
+    pub fn set_timelines(&self, timelines: &[Timeline]) -> Result<(), CatalogError> {
         let one = |timeline: &Timeline| {
             format!("{}:{:032x}", timeline.after, u128::from_be_bytes(timeline.id))
         };
@@ -452,7 +456,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn ids(&self) -> Result<Vec<(ChangeId, Lsn)>, CatalogueError> {
+    pub fn ids(&self) -> Result<Vec<(ChangeId, Lsn)>, CatalogError> {
         let read = || {
             let mut statement =
                 self.database.prepare_cached("SELECT id, epoch, number FROM change")?;
@@ -471,7 +475,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn commits(&self) -> Result<Vec<(ChangeId, Commit)>, CatalogueError> {
+    pub fn commits(&self) -> Result<Vec<(ChangeId, Commit)>, CatalogError> {
         let read = || {
             let mut statement =
                 self.database.prepare_cached("SELECT id, epoch, number, digest FROM change")?;
@@ -490,7 +494,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn forget_change(&self, version: Lsn) -> Result<(), CatalogueError> {
+    pub fn forget_change(&self, version: Lsn) -> Result<(), CatalogError> {
         self.run(
             "DELETE FROM change WHERE epoch = ? AND number = ?",
             params![version.epoch, version.number.cast_signed()],
@@ -502,7 +506,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn replace_ids(&self, ids: &[(ChangeId, Lsn)]) -> Result<(), CatalogueError> {
+    pub fn replace_ids(&self, ids: &[(ChangeId, Lsn)]) -> Result<(), CatalogError> {
         self.run("DELETE FROM change", [])?;
         // The master does not tell what each put has stored; the entries of the tree do.
         ids.iter().try_for_each(|(id, version)| {
@@ -514,7 +518,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_scrub(&self, scrub: &Scrub) -> Result<(), CatalogueError> {
+    pub fn set_scrub(&self, scrub: &Scrub) -> Result<(), CatalogError> {
         self.set_meta("scrub", scrub_text(scrub))
     }
 
@@ -522,7 +526,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_peers(&self, peers: &[Peer]) -> Result<(), CatalogueError> {
+    pub fn set_peers(&self, peers: &[Peer]) -> Result<(), CatalogError> {
         self.run("DELETE FROM peer", [])?;
         for peer in peers {
             self.run(
@@ -537,7 +541,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn bytes(&self) -> Result<u64, CatalogueError> {
+    pub fn bytes(&self) -> Result<u64, CatalogError> {
         self.total("bytes")
     }
 
@@ -545,11 +549,11 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn files(&self) -> Result<u64, CatalogueError> {
+    pub fn files(&self) -> Result<u64, CatalogError> {
         self.total("files")
     }
 
-    fn total(&self, what: &str) -> Result<u64, CatalogueError> {
+    fn total(&self, what: &str) -> Result<u64, CatalogError> {
         let ask = || {
             self.database
                 .prepare_cached("SELECT n FROM total WHERE what = ?")?
@@ -562,18 +566,18 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn count(&self, what: &str, n: i64) -> Result<(), CatalogueError> {
+    pub fn count(&self, what: &str, n: i64) -> Result<(), CatalogError> {
         self.run("UPDATE total SET n = n + ? WHERE what = ?", params![n, what]).map(drop)
     }
 }
 
 /// A row whose content is not here, as something that is lacking.
 #[must_use]
-pub fn lack(path: &TreePath, row: &Stored) -> Option<MissingContent> {
+pub fn lack(path: &TreePath, row: &CatalogRow) -> Option<MissingContent> {
     row.tree_entry().and_then(|entry| relais_cluster::replica::lack_of_entry(path, &entry))
 }
 
-pub(super) fn read_kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
+pub(super) fn read_kept(row: &Row<'_>) -> rusqlite::Result<RetainedContent> {
     let time = |s, ns| -> rusqlite::Result<FileTime> {
         Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? })
     };
@@ -584,7 +588,7 @@ pub(super) fn read_kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
         size: unsigned(3)?,
         mtime: time(4, 5)?,
     };
-    Ok(Kept {
+    Ok(RetainedContent {
         content,
         ctime: time(6, 7)?,
         mtime: time(8, 9)?,

@@ -3,14 +3,14 @@
 //! The shell around [`Replica`], which decides everything: this does the disk, the catalogue, the link and the other
 //! slaves for it. Run by the keeper's thread alone.
 
-mod adopt;
-mod answers;
-pub(super) mod aside;
-mod carry;
-mod disk;
-mod found;
-mod place;
-mod propose;
+mod apply_batch;
+mod disk_transaction;
+mod local_changes;
+mod pending_answers;
+mod proposals;
+mod publish;
+pub(super) mod quarantine;
+mod resync;
 mod retry;
 mod unapplied;
 
@@ -29,15 +29,15 @@ use relais_proto::{
 use relais_state::Recording;
 use relais_tree::{Folder, TreeError};
 
-use self::answers::Answers;
-use self::aside::Aside;
-use self::found::Finds;
-use self::retry::Retries;
-use super::channel::Desk;
-use super::counter::Counter;
-use super::door::Door;
-use super::{Answer, Commit, Done};
-use crate::catalogue::{CatalogueError, Scanner, Store, WatchMode};
+use self::local_changes::LocalChanges;
+use self::pending_answers::PendingAnswers;
+use self::quarantine::Quarantine;
+use self::retry::ParkedContents;
+use super::channel::ProposalSocket;
+use super::handoff::HandoffListener;
+use super::proposal_receiver::ProposalReceiver;
+use super::{Commit, CommitReceipt, ProposalResult};
+use crate::catalogue::{CatalogError, CatalogStore, Scanner, WatchMode};
 use crate::replicator::fetch::FetchPool;
 use crate::replicator::mailbox::{IdConflict, LinkEvent, LinkMailbox};
 use crate::scoreboard::Scoreboard;
@@ -47,7 +47,7 @@ use crate::staging::{StagedName, Staging};
 const TICK: Duration = Duration::from_millis(100);
 
 /// What a follower is made of.
-pub struct Parts {
+pub struct ReplicaDriverConfig {
     /// The folder.
     pub root: Folder,
     /// Which slave.
@@ -57,7 +57,7 @@ pub struct Parts {
     /// What the processes share.
     pub scoreboard: Arc<Scoreboard>,
     /// Where sessions bring their changes.
-    pub desk: Arc<Desk>,
+    pub proposal_socket: Arc<ProposalSocket>,
     /// The way to the master.
     pub mailbox: LinkMailbox,
     /// What came over it before.
@@ -71,13 +71,13 @@ pub struct Parts {
 }
 
 /// See the module.
-pub struct Follower {
+pub struct ReplicaDriver {
     root: Folder,
     staging: Staging,
-    aside: Aside,
+    aside: Quarantine,
     scoreboard: Arc<Scoreboard>,
-    counter: Counter,
-    answers: Answers,
+    counter: ProposalReceiver,
+    answers: PendingAnswers,
     replica: Replica,
     /// All that the replica is given and does, where somebody wants that.
     tape: Recording<ReplicaRecorder>,
@@ -97,7 +97,7 @@ pub struct Follower {
     checked: HashMap<ChangeId, relais_proto::Digest>,
     /// Puts of sessions that the master had numbered before they were asked for on this link.
     known: HashSet<ChangeId>,
-    finds: Finds,
+    finds: LocalChanges,
     /// Sessions that want to know who holds a content.
     wanted: HashMap<Lsn, Vec<u64>>,
     /// What came up beside the events, for the next round.
@@ -106,7 +106,7 @@ pub struct Follower {
     first: Vec<Event>,
     /// The order to read all contents that was not begun yet.
     scrub_wanted: Option<u64>,
-    retries: Retries,
+    retries: ParkedContents,
     /// Whether the master says that another slave has joined with our folder.
     id_conflict: IdConflict,
     /// Whether content that was fetched could not be stored, and none since.
@@ -121,26 +121,26 @@ pub struct Follower {
     trouble: String,
 }
 
-impl Follower {
+impl ReplicaDriver {
     /// Goes on from where the catalogue stands.
     ///
     /// # Errors
     /// Those of the folder and the catalogue.
-    pub fn new(parts: Parts, store: &Store) -> Result<Self, CatalogueError> {
-        let Parts {
+    pub fn new(parts: ReplicaDriverConfig, store: &CatalogStore) -> Result<Self, CatalogError> {
+        let ReplicaDriverConfig {
             root,
             slave,
             folder,
             scoreboard,
-            desk,
+            proposal_socket,
             mailbox,
             backlog,
             fetch_pool,
             watch,
             mark,
         } = parts;
-        let (staging, door) = (Staging::open(&root)?, Door::open(&root)?);
-        let mut aside = Aside::open(&root)?;
+        let (staging, handoff) = (Staging::open(&root)?, HandoffListener::bind(&root)?);
+        let mut aside = Quarantine::open(&root)?;
         let mut staged = HashMap::new();
         for listed in staging.staged.list()? {
             let Some(name) = std::str::from_utf8(listed?.name()).ok().and_then(StagedName::parse)
@@ -148,7 +148,7 @@ impl Follower {
                 continue;
             };
             // What was being fetched is fetched anew; what a session was sending may be gone on with.
-            if name.is_taken() {
+            if name.is_fetched() {
                 give_back(&root, &staging, &mut aside, store, &name)?;
             } else if name.is_sealed() {
                 staged.insert(name.id(), name);
@@ -170,8 +170,8 @@ impl Follower {
             root,
             staging,
             scoreboard,
-            counter: Counter::new(desk, Some(door)),
-            answers: Answers::default(),
+            counter: ProposalReceiver::new(proposal_socket, Some(handoff)),
+            answers: PendingAnswers::default(),
             replica,
             tape,
             mailbox,
@@ -185,12 +185,12 @@ impl Follower {
             staged,
             checked: HashMap::new(),
             known: HashSet::new(),
-            finds: Finds::default(),
+            finds: LocalChanges::default(),
             wanted: HashMap::new(),
             late: VecDeque::new(),
             first,
             scrub_wanted: None,
-            retries: Retries::default(),
+            retries: ParkedContents::default(),
             id_conflict: IdConflict::default(),
             cannot_store: false,
             folder,
@@ -222,7 +222,7 @@ impl Follower {
     ///
     /// # Errors
     /// Those of the catalogue and the folder. What was begun is done again.
-    pub fn serve(&mut self, scanner: &mut Scanner) -> Result<(), CatalogueError> {
+    pub fn serve(&mut self, scanner: &mut Scanner) -> Result<(), CatalogError> {
         self.scoreboard.tick_catalog_writer();
         let mut events = VecDeque::from(std::mem::take(&mut self.first));
         self.take_link_events(&scanner.store, &mut events)?;
@@ -251,7 +251,11 @@ impl Follower {
     }
 
     /// Gives the replica what has happened, and does what it wants done, until there is nothing more.
-    fn run(&mut self, mut events: VecDeque<Event>, store: &Store) -> Result<(), CatalogueError> {
+    fn run(
+        &mut self,
+        mut events: VecDeque<Event>,
+        store: &CatalogStore,
+    ) -> Result<(), CatalogError> {
         let mut actions = VecDeque::new();
         loop {
             while let Some(event) = events.pop_front() {
@@ -271,8 +275,8 @@ impl Follower {
         action: Action,
         next: &mut VecDeque<Action>,
         events: &mut VecDeque<Event>,
-        store: &Store,
-    ) -> Result<(), CatalogueError> {
+        store: &CatalogStore,
+    ) -> Result<(), CatalogError> {
         match action {
             Action::Send(message) => {
                 if let Some(link) = self.link {
@@ -337,24 +341,24 @@ impl Follower {
         id: ChangeId,
         version: Lsn,
         copies: u16,
-        store: &Store,
-    ) -> Result<Answer, CatalogueError> {
+        store: &CatalogStore,
+    ) -> Result<ProposalResult, CatalogError> {
         let fresh = !self.known.remove(&id);
         let digest = store.commit_of(id)?.and_then(|commit| commit.digest);
-        let done = Done { version, copies: copies.max(1), digest, fresh };
+        let done = CommitReceipt { version, copies: copies.max(1), digest, fresh };
         Ok(match self.answers.change_of(session) {
             Some(change) => Commit { version, digest }
                 .answer_to(change)
-                .map(|stored| Done { digest: stored.digest, ..done }),
+                .map(|stored| CommitReceipt { digest: stored.digest, ..done }),
             None => Ok(done),
         })
     }
 
     fn take_link_events(
         &mut self,
-        store: &Store,
+        store: &CatalogStore,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let backlog = std::mem::take(&mut self.backlog);
         for event in backlog.into_iter().chain(self.mailbox.take()) {
             match event {
@@ -420,7 +424,12 @@ impl Follower {
     }
 
     /// Sends the whole tree to the master.
-    fn tell_tree(&mut self, query: u64, ids: bool, store: &Store) -> Result<(), CatalogueError> {
+    fn tell_tree(
+        &mut self,
+        query: u64,
+        ids: bool,
+        store: &CatalogStore,
+    ) -> Result<(), CatalogError> {
         let Some(link) = self.link else { return Ok(()) };
         let (standing, timelines) = (self.replica.standing(), store.timelines()?);
         let first = TreePart {
@@ -455,7 +464,7 @@ impl Follower {
         }
     }
 
-    fn note_fitness(&mut self, store: &Store) -> Result<(), CatalogueError> {
+    fn note_fitness(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
         let mut fitness = self.replica.fitness(self.started.elapsed(), store.bytes()?);
         if self.refused.is_some() {
             // There is nothing to catch up with.
@@ -501,9 +510,9 @@ impl Follower {
     fn discard(
         &mut self,
         id: ChangeId,
-        store: &Store,
+        store: &CatalogStore,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         self.checked.remove(&id);
         if let Some(name) = self.staged.remove(&id) {
             self.discard_upload(&name);
@@ -520,10 +529,10 @@ impl Follower {
 fn give_back(
     root: &Folder,
     staging: &Staging,
-    aside: &mut Aside,
-    store: &Store,
+    aside: &mut Quarantine,
+    store: &CatalogStore,
     name: &StagedName,
-) -> Result<(), CatalogueError> {
+) -> Result<(), CatalogError> {
     let row = name.put().map(|put| store.of_put(put)).transpose()?.flatten();
     if let Some((path, row)) = row
         && staging.staged.stat_part(name.as_str().as_bytes()).is_ok_and(|meta| row.is_former(&meta))
@@ -556,9 +565,9 @@ fn too_few(version: Lsn, copies: u16) -> Refusal {
 
 /// What goes wrong while something is brought to the disk; whoever asked for it tries again.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum ApplyError {
     #[error(transparent)]
-    Catalogue(#[from] CatalogueError),
+    Catalogue(#[from] CatalogError),
     #[error("{0}: {1}")]
     Disk(TreePath, TreeError),
     #[error(transparent)]
@@ -568,7 +577,7 @@ enum Failed {
     Refused(String),
 }
 
-impl Failed {
+impl ApplyError {
     /// Whether it belongs to the path alone: what has nothing to do with that path goes on.
     fn lies_in_path(&self) -> bool {
         match self {
@@ -600,7 +609,7 @@ fn announce(scoreboard: &Scoreboard, mark: Lsn) {
     scoreboard.set_visible_lsn(mark.max(scoreboard.applied_lsn()));
 }
 
-fn rolled_back(store: &Store) {
+fn rolled_back(store: &CatalogStore) {
     if let Err(e) = store.rollback() {
         error!("the catalogue's last changes cannot be dropped: {e}");
     }

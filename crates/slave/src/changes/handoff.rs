@@ -35,17 +35,17 @@ fn address(own: &Folder) -> Result<SocketAddrUnix, Errno> {
 
 /// The keeper's side.
 #[derive(Debug)]
-pub struct Door {
+pub struct HandoffListener {
     listener: OwnedFd,
     guests: Vec<OwnedFd>,
 }
 
-impl Door {
+impl HandoffListener {
     /// Opens the door. Whoever had it before is gone: the caller holds the keeper's lock.
     ///
     /// # Errors
     /// Those of the folder and the system calls.
-    pub fn open(root: &Folder) -> io::Result<Self> {
+    pub fn bind(root: &Folder) -> io::Result<Self> {
         let own = root.sub(FOLDER).map_err(io::Error::other)?;
         match own.unlink(SOCKET) {
             Ok(()) | Err(TreeError::NotFound) => {}
@@ -63,7 +63,7 @@ impl Door {
     }
 
     /// The channels that were handed on.
-    pub fn take(&mut self) -> Vec<ReplicatorEnd> {
+    pub fn receive_channels(&mut self) -> Vec<ReplicatorEnd> {
         while let Ok(guest) = accept_with(&self.listener, flags()) {
             self.guests.push(guest);
         }
@@ -112,16 +112,16 @@ fn receive(guest: &OwnedFd) -> io::Result<Option<OwnedFd>> {
 
 /// The side of a slave that does not keep the folder.
 #[derive(Debug, Default)]
-pub struct Way {
+pub struct HandoffClient {
     socket: Option<OwnedFd>,
 }
 
-impl Way {
+impl HandoffClient {
     /// Hands a channel on to the keeper.
     ///
     /// # Errors
     /// That there is no keeper now; the channel is closed then, and its session brings another one.
-    pub fn pass(&mut self, root: &Folder, channel: &OwnedFd) -> io::Result<()> {
+    pub fn hand_off(&mut self, root: &Folder, channel: &OwnedFd) -> io::Result<()> {
         if let Some(socket) = &self.socket
             && send(socket, channel).is_ok()
         {
@@ -155,28 +155,29 @@ fn send(socket: &OwnedFd, channel: &OwnedFd) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::changes::channel::{Desk, Received};
+    use crate::changes::channel::{ProposalSocket, Received};
 
     #[test]
     fn a_channel_is_handed_on_and_works() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        let (desk, mut way) = (Desk::new().unwrap(), Way::default());
+        let (proposal_socket, mut client) =
+            (ProposalSocket::new().unwrap(), HandoffClient::default());
         let owner = crate::owner::Owner::from_text("ann");
-        let session = desk.open(&owner).unwrap();
-        let channel = desk.take().unwrap().unwrap();
-        assert!(way.pass(&root, &channel).is_err(), "there is no keeper");
+        let session = proposal_socket.open(&owner).unwrap();
+        let channel = proposal_socket.receive().unwrap().unwrap();
+        assert!(client.hand_off(&root, &channel).is_err(), "there is no keeper");
         drop(channel);
         assert_eq!(session.hello().unwrap(), Received::Gone);
         for _ in 0..2 {
             // The second keeper takes over from the first.
-            let mut door = Door::open(&root).unwrap();
-            let session = desk.open(&owner).unwrap();
-            let channel = desk.take().unwrap().unwrap();
-            way.pass(&root, &channel).unwrap();
+            let mut listener = HandoffListener::bind(&root).unwrap();
+            let session = proposal_socket.open(&owner).unwrap();
+            let channel = proposal_socket.receive().unwrap().unwrap();
+            client.hand_off(&root, &channel).unwrap();
             drop(channel);
-            let taken = door.take();
+            let taken = listener.receive_channels();
             assert_eq!(taken.len(), 1);
             assert_eq!(taken[0].owner(), &owner);
             assert_eq!(session.hello().unwrap(), Received::Message(()));

@@ -96,7 +96,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    fn with(self, row: Row) -> Self {
+    fn with(self, row: UploadRow) -> Self {
         self.plus(Self { number: 1, bytes: row.bytes })
     }
 
@@ -113,14 +113,14 @@ impl Usage {
         }
     }
 
-    fn without(self, row: Row) -> Self {
+    fn without(self, row: UploadRow) -> Self {
         Self { number: self.number.saturating_sub(1), bytes: self.bytes.saturating_sub(row.bytes) }
     }
 }
 
 /// One unfinished upload.
 #[derive(Debug, Clone, Copy)]
-struct Row {
+struct UploadRow {
     at: usize,
     id: [u64; 2],
     binding: u64,
@@ -128,7 +128,7 @@ struct Row {
     touched_ms: u64,
 }
 
-impl Row {
+impl UploadRow {
     fn name(&self) -> StagedName {
         let [high, low] = self.id.map(u64::to_be_bytes);
         let mut id = [0; 16];
@@ -144,7 +144,7 @@ impl Row {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Unfinished {
+pub struct UploadTable {
     words: SharedWords,
     rows: usize,
     limits: UploadLimits,
@@ -153,9 +153,9 @@ pub struct Unfinished {
 }
 
 /// What the uploads of a group of accounts, or all, come to.
-struct Counter<'a>(&'a [AtomicU64]);
+struct UsageCounter<'a>(&'a [AtomicU64]);
 
-impl Counter<'_> {
+impl UsageCounter<'_> {
     fn usage(&self) -> Usage {
         Usage::counted(self.0[0].load(SeqCst), self.0[1].load(SeqCst))
     }
@@ -167,16 +167,16 @@ impl Counter<'_> {
     }
 
     /// What came of looking for uploads to evict a moment ago, where there were none.
-    fn futile(&self) -> Option<Futile> {
+    fn futile(&self) -> Option<NoEviction> {
         let recent = monotonic_ms().saturating_sub(self.0[2].load(SeqCst)) < FUTILE_MS;
         match self.0[3].load(SeqCst) {
-            1 if recent => Some(Futile::Admit),
-            2 if recent => Some(Futile::Refuse),
+            1 if recent => Some(NoEviction::Admit),
+            2 if recent => Some(NoEviction::Refuse),
             _ => None,
         }
     }
 
-    fn note_futile(&self, result: Futile) {
+    fn note_futile(&self, result: NoEviction) {
         self.0[3].store(result as u64, SeqCst);
         self.0[2].store(monotonic_ms(), SeqCst);
     }
@@ -184,14 +184,14 @@ impl Counter<'_> {
 
 /// What becomes of an upload for which nothing can be evicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Futile {
+enum NoEviction {
     /// Complete uploads that wait for their changes have the room, or bytes alone are too many.
     Admit = 1,
     /// Too many uploads are being sent.
     Refuse = 2,
 }
 
-impl Unfinished {
+impl UploadTable {
     /// An empty table.
     ///
     /// # Errors
@@ -203,11 +203,11 @@ impl Unfinished {
         Ok(Self { words, rows, limits, hasher: RandomState::new() })
     }
 
-    fn counter(&self, index: usize) -> Counter<'_> {
-        Counter(&self.words[index * COUNTER..(index + 1) * COUNTER])
+    fn counter(&self, index: usize) -> UsageCounter<'_> {
+        UsageCounter(&self.words[index * COUNTER..(index + 1) * COUNTER])
     }
 
-    fn total(&self) -> Counter<'_> {
+    fn total(&self) -> UsageCounter<'_> {
         self.counter(GROUPS)
     }
 
@@ -276,17 +276,17 @@ impl Unfinished {
         }
     }
 
-    fn row(&self, at: usize) -> Option<Row> {
+    fn row(&self, at: usize) -> Option<UploadRow> {
         if matches!(self.key(at).load(SeqCst), 0 | CLAIMED) {
             return None;
         }
         let [high, low, binding, bytes, touched_ms] =
             [0, 1, 2, 3, 4].map(|word| self.word(at, word).load(SeqCst));
-        Some(Row { at, id: [high, low], binding, bytes, touched_ms })
+        Some(UploadRow { at, id: [high, low], binding, bytes, touched_ms })
     }
 
     /// The rows that are in use.
-    fn all(&self) -> impl Iterator<Item = Row> + '_ {
+    fn all(&self) -> impl Iterator<Item = UploadRow> + '_ {
         (0..self.rows).filter_map(|at| self.row(at))
     }
 
@@ -298,7 +298,7 @@ impl Unfinished {
 
     /// The staged files of these changes.
     #[must_use]
-    pub fn of_ids(&self, ids: &HashSet<ChangeId>) -> Vec<StagedName> {
+    pub fn names_of(&self, ids: &HashSet<ChangeId>) -> Vec<StagedName> {
         let of_id = |id: &ChangeId| {
             let id = id_halves(id);
             let (_, rows) = self.place(id);
@@ -336,7 +336,7 @@ impl Unfinished {
     }
 
     /// So many bytes of an upload are here now.
-    pub fn wrote(&self, name: &StagedName, bytes: u64) {
+    pub fn record_bytes(&self, name: &StagedName, bytes: u64) {
         if !self.note(name, bytes) {
             debug!("an upload is not counted: the table is full");
         }
@@ -362,7 +362,7 @@ impl Unfinished {
     }
 
     /// An upload was answered. Its row goes, unless what was staged is here still.
-    pub fn settle(&self, name: &StagedName, staging: &Staging) {
+    pub fn release(&self, name: &StagedName, staging: &Staging) {
         if !staging.has(&name.sealed()) && !staging.has(&name.unsealed()) {
             self.end(name);
         }
@@ -387,7 +387,7 @@ impl Unfinished {
             }
         };
         match futile {
-            Some(Futile::Refuse) if own.is_none() => Err(too_many()),
+            Some(NoEviction::Refuse) if own.is_none() => Err(too_many()),
             _ => Ok(()),
         }
     }
@@ -399,8 +399,8 @@ impl Unfinished {
         own: Option<usize>,
         extra: Usage,
         staging: &Staging,
-    ) -> Option<Futile> {
-        let mut rows: Vec<Row> = self.all().collect();
+    ) -> Option<NoEviction> {
+        let mut rows: Vec<UploadRow> = self.all().collect();
         rows.sort_by_key(|row| row.touched_ms);
         let mut accounts = BTreeMap::from([(account, extra)]);
         let mut total = extra;
@@ -451,37 +451,37 @@ impl Unfinished {
                     (used.number.saturating_sub(waiting), total.number.saturating_sub(waiting));
                 let many = used > of_account.number || total > self.limits.number;
                 // The bytes of what is being sent are limited by the disk alone.
-                return Some(if many { Futile::Refuse } else { Futile::Admit });
+                return Some(if many { NoEviction::Refuse } else { NoEviction::Admit });
             };
             match self.evict(row, staging) {
-                Evicted::Gone => {
+                EvictionResult::Gone => {
                     total = total.without(row);
                     accounts.entry(from).and_modify(|used| *used = used.without(row));
                 }
-                Evicted::Waits => waiting += 1,
-                Evicted::IsSent => {}
+                EvictionResult::Waits => waiting += 1,
+                EvictionResult::IsSent => {}
             }
         }
     }
 
     /// Removes an upload that is not being sent and whose change is not under way.
-    fn evict(&self, row: Row, staging: &Staging) -> Evicted {
+    fn evict(&self, row: UploadRow, staging: &Staging) -> EvictionResult {
         let name = row.name();
         if staging.has(&name.sealed()) {
             if monotonic_ms().saturating_sub(row.touched_ms) < SETTLED_MS {
-                return Evicted::Waits;
+                return EvictionResult::Waits;
             }
             staging.discard(&name.sealed());
         } else {
             match staging.reopen(&name) {
                 Ok(_locked) => staging.discard(&name),
                 Err(TreeError::NotFound) => {}
-                Err(_) => return Evicted::IsSent,
+                Err(_) => return EvictionResult::IsSent,
             }
         }
         debug!("an unfinished upload of {} bytes is evicted: there are too many", row.bytes);
         self.free(row.at);
-        Evicted::Gone
+        EvictionResult::Gone
     }
 
     /// Brings the table in order with the folder: `files` are all staged files, with their bytes and
@@ -492,7 +492,7 @@ impl Unfinished {
         let being_written: Vec<usize> = (0..self.rows).filter(claimed).collect();
         for row in self.all() {
             if now.saturating_sub(row.touched_ms) >= SETTLED_MS {
-                self.settle(&row.name(), staging);
+                self.release(&row.name(), staging);
             }
         }
         // A process that writes a row is done at once; this one has died.
@@ -535,7 +535,7 @@ impl Unfinished {
     }
 }
 
-impl Unfinished {
+impl UploadTable {
     /// Sets the counters right: a process that died may not have counted what it did. What others count meanwhile may be counted
     /// twice until the next time.
     fn recount(&self) {
@@ -557,7 +557,7 @@ impl Unfinished {
 
 /// What became of an upload that was to be evicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Evicted {
+enum EvictionResult {
     Gone,
     /// It is complete and waits for its change.
     Waits,
@@ -609,14 +609,14 @@ mod tests {
     struct Lab {
         _dir: tempfile::TempDir,
         staging: Staging,
-        table: Unfinished,
+        table: UploadTable,
     }
 
     fn lab(number: u64, bytes: u64) -> Lab {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(crate::catalogue::FOLDER)).unwrap();
         let staging = Staging::open(&Folder::open(dir.path()).unwrap()).unwrap();
-        let table = Unfinished::new(UploadLimits { number, bytes }).unwrap();
+        let table = UploadTable::new(UploadLimits { number, bytes }).unwrap();
         Lab { _dir: dir, staging, table }
     }
 
@@ -633,7 +633,7 @@ mod tests {
             self.table.begin(&name, 0, 0, &self.staging)?;
             self.staging.claim(&name).unwrap().set_len(bytes).unwrap();
             let row = self.table.find(&name).unwrap();
-            self.table.wrote(&name, bytes);
+            self.table.record_bytes(&name, bytes);
             // The order counts, whatever the clock's grain.
             self.table.word(row, 4).store(u64::from(n), SeqCst);
             Ok(())
@@ -691,7 +691,7 @@ mod tests {
         let refusal = lab.table.begin(&name(1, 3), 0, 0, &lab.staging).unwrap_err();
         assert_eq!(refusal.code, ErrorCode::Busy);
         // Bytes alone do not keep an upload out.
-        lab.table.wrote(&name(1, 1), 1000);
+        lab.table.record_bytes(&name(1, 1), 1000);
         lab.table.begin(&name(1, 2), 0, 1000, &lab.staging).unwrap();
         drop((sent, other));
         // For a moment nothing is looked for again.
@@ -724,14 +724,14 @@ mod tests {
             id[12..].copy_from_slice(&n.to_be_bytes());
             StagedName::new(ChangeId(id), "", &TreePath::new("f").unwrap(), None)
         };
-        (0..MANY).for_each(|n| lab.table.wrote(&name(n), 1));
+        (0..MANY).for_each(|n| lab.table.record_bytes(&name(n), 1));
         assert_eq!(lab.table.usage(), Usage { number: u64::from(MANY), bytes: u64::from(MANY) });
-        lab.table.wrote(&name(7), 11);
+        lab.table.record_bytes(&name(7), 11);
         assert_eq!(lab.table.usage().bytes, u64::from(MANY) + 10);
         lab.table.recount();
         assert_eq!(lab.table.usage().bytes, u64::from(MANY) + 10);
         (0..MANY).for_each(|n| {
-            assert_eq!(lab.table.of_ids(&HashSet::from([name(n).id()])), [name(n)]);
+            assert_eq!(lab.table.names_of(&HashSet::from([name(n).id()])), [name(n)]);
             lab.table.end(&name(n));
         });
         assert_eq!(lab.table.usage(), Usage::default());
@@ -749,11 +749,11 @@ mod tests {
         assert_eq!(lab.left(1), [7, 8, 9], "the newest stay");
         assert_eq!(lab.table.usage(), Usage { number: 3, bytes: 21 });
         let ids = HashSet::from([name(1, 8).id(), name(1, 1).id()]);
-        assert_eq!(lab.table.of_ids(&ids), [name(1, 8)]);
+        assert_eq!(lab.table.names_of(&ids), [name(1, 8)]);
         // A row whose file is gone is settled.
         lab.staging.discard(&name(1, 8));
-        lab.table.settle(&name(1, 8), &lab.staging);
-        lab.table.settle(&name(1, 9), &lab.staging);
+        lab.table.release(&name(1, 8), &lab.staging);
+        lab.table.release(&name(1, 9), &lab.staging);
         assert_eq!(lab.table.usage().number, 2);
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use relais_proto::{FolderId, SlaveId};
 use relais_tree::{Folder, TreeError};
 
-use super::{CatalogueError, FOLDER};
+use super::{CatalogError, FOLDER};
 
 /// Name of the folder id's file.
 const FOLDER_ID: &str = "folder.id";
@@ -24,9 +24,9 @@ const ID_FILE: u64 = 256;
 /// The slave's own folder, pinned below the served one. Each file in it is opened below this descriptor, whatever the
 /// path of the folder comes to mean.
 #[derive(Debug, Clone)]
-pub struct OwnFolder(Arc<Folder>);
+pub struct MetadataFolder(Arc<Folder>);
 
-impl OwnFolder {
+impl MetadataFolder {
     /// Pins it.
     ///
     /// # Errors
@@ -51,16 +51,16 @@ impl OwnFolder {
 
 /// How a slave is started: by this it finds the id again that it had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StartedAs {
+pub struct StartParameters {
     /// Without a master.
     pub standalone: bool,
-    /// The port that was asked for; 0 for any.
-    pub asked: u16,
+    /// The port that was requested_port for; 0 for any.
+    pub requested_port: u16,
     /// The port that it got.
-    pub bound: u16,
+    pub bound_port: u16,
 }
 
-impl StartedAs {
+impl StartParameters {
     /// Reads what [`Self::to_line`] wrote; none where the file says nothing of that kind.
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
@@ -69,24 +69,27 @@ impl StartedAs {
             "cluster" => false,
             _ => return None,
         };
-        let (asked, bound) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        Some(Self { standalone, asked, bound })
+        let (requested_port, bound_port) =
+            (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(Self { standalone, requested_port, bound_port })
     }
 
     fn to_line(self) -> String {
         let kind = if self.standalone { "standalone" } else { "cluster" };
-        format!("{kind} {} {}\n", self.asked, self.bound)
+        format!("{kind} {} {}\n", self.requested_port, self.bound_port)
     }
 
     /// How well an id fits that was last used as `last`; the lowest is taken, none never.
     ///
-    /// Two ports that were both asked for are two slaves. A slave whose port does not matter takes an id of its kind.
+    /// Two ports that were both requested_port for are two slaves. A slave whose port does not matter takes an id of its kind.
     fn rank(self, last: Option<Self>) -> Option<u8> {
         let Some(last) = last else { return Some(2) };
-        match (self.asked, last.asked) {
+        match (self.requested_port, last.requested_port) {
             _ if last.standalone != self.standalone => None,
             (0, 0) => Some(0),
-            (asked, _) if asked != 0 && asked == last.bound => Some(0),
+            (requested_port, _) if requested_port != 0 && requested_port == last.bound_port => {
+                Some(0)
+            }
             (0, _) | (_, 0) => Some(1),
             _ => None,
         }
@@ -95,26 +98,26 @@ impl StartedAs {
 
 /// A slave's identity in its folder, held by a lock until all its processes have ended.
 #[derive(Debug)]
-pub struct Own {
+pub struct SlaveIdentity {
     /// The folder, whoever serves it.
     pub folder_id: FolderId,
     /// This slave.
     pub slave_id: SlaveId,
     /// Where it keeps what is its own.
-    pub folder: OwnFolder,
+    pub folder: MetadataFolder,
     /// The lock on this slave's id file, in the one process that holds it.
     lock: Mutex<Option<File>>,
 }
 
-impl Own {
+impl SlaveIdentity {
     /// Makes the slave's own folder where it is missing, and takes the id that a slave that was started in the same way had
     /// last, or else a new one. No other slave uses it now.
     ///
     /// # Errors
-    /// Those of the folder, or [`CatalogueError::BadId`].
-    pub fn take(root: &Folder, started: StartedAs) -> Result<Self, CatalogueError> {
+    /// Those of the folder, or [`CatalogError::BadId`].
+    pub fn acquire(root: &Folder, started: StartParameters) -> Result<Self, CatalogError> {
         make_own_folder(root, FOLDER)?;
-        let folder = OwnFolder::open(root)?;
+        let folder = MetadataFolder::open(root)?;
         let own = folder.folder();
         let folder_id = folder_id(own)?;
         make_own_folder(own, SLAVES)?;
@@ -125,7 +128,7 @@ impl Own {
             }
             match new_id(&slaves) {
                 // Another slave that starts now has found it between its making and its lock.
-                Err(CatalogueError::Tree(TreeError::InUse)) => {}
+                Err(CatalogError::Tree(TreeError::InUse)) => {}
                 other => break other?,
             }
         };
@@ -133,7 +136,7 @@ impl Own {
         lock.set_len(line.len() as u64)?;
         lock.write_all_at(line.as_bytes(), 0)?;
         // What an earlier keeper found may be wrong by now: nobody vouches for it until there is a new one.
-        drop(KeeperLock::try_take(&folder)?);
+        drop(WriterLock::try_acquire(&folder)?);
         Ok(Self { folder_id, slave_id, folder, lock: Mutex::new(Some(lock)) })
     }
 }
@@ -143,11 +146,11 @@ impl Own {
 ///
 /// # Errors
 /// Those of the folder.
-pub fn give_up_ids(
-    own: &OwnFolder,
+pub fn discard_ids(
+    own: &MetadataFolder,
     slave: SlaveId,
     folder: FolderId,
-) -> Result<(), CatalogueError> {
+) -> Result<(), CatalogError> {
     let own = own.folder();
     // Another slave of this folder may have been faster.
     if folder_id(own)? == folder {
@@ -165,10 +168,10 @@ pub fn give_up_ids(
     }
 }
 
-impl Own {
+impl SlaveIdentity {
     /// Closes a forked child's copy of the lock. The supervisor alone holds it then, so that it is free the
     /// moment that one is gone, and a slave started anew finds its id.
-    pub fn leave_to_parent(&self) {
+    pub fn close_in_child(&self) {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
@@ -181,7 +184,7 @@ fn make_own_folder(within: &Folder, name: &str) -> Result<(), TreeError> {
     }
 }
 
-fn folder_id(own: &Folder) -> Result<FolderId, CatalogueError> {
+fn folder_id(own: &Folder) -> Result<FolderId, CatalogError> {
     match own.open_read(FOLDER_ID) {
         Err(TreeError::NotFound) => {}
         other => return read_id(other?.file),
@@ -202,14 +205,17 @@ fn folder_id(own: &Folder) -> Result<FolderId, CatalogueError> {
     }
 }
 
-fn read_id(file: File) -> Result<FolderId, CatalogueError> {
+fn read_id(file: File) -> Result<FolderId, CatalogError> {
     let mut text = String::new();
     file.take(ID_FILE).read_to_string(&mut text)?;
-    text.trim_end().parse().map_err(|_| CatalogueError::BadId(format!("{FOLDER}/{FOLDER_ID}")))
+    text.trim_end().parse().map_err(|_| CatalogError::BadId(format!("{FOLDER}/{FOLDER_ID}")))
 }
 
 /// The id that fits best of those that no slave holds; of equal ones the first in the order of the names.
-fn free_id(slaves: &Folder, started: StartedAs) -> Result<Option<(SlaveId, File)>, CatalogueError> {
+fn free_id(
+    slaves: &Folder,
+    started: StartParameters,
+) -> Result<Option<(SlaveId, File)>, CatalogError> {
     let mut ids = Vec::new();
     for listed in slaves.list()? {
         ids.extend(
@@ -226,7 +232,7 @@ fn free_id(slaves: &Folder, started: StartedAs) -> Result<Option<(SlaveId, File)
         };
         let mut text = Vec::new();
         Read::by_ref(&mut lock).take(ID_FILE).read_to_end(&mut text)?;
-        let last = std::str::from_utf8(&text).ok().and_then(StartedAs::parse);
+        let last = std::str::from_utf8(&text).ok().and_then(StartParameters::parse);
         let Some(rank) = started.rank(last) else { continue };
         if best.as_ref().is_none_or(|(known, ..)| rank < *known) {
             best = Some((rank, id, lock));
@@ -235,23 +241,23 @@ fn free_id(slaves: &Folder, started: StartedAs) -> Result<Option<(SlaveId, File)
     Ok(best.map(|(_, id, lock)| (id, lock)))
 }
 
-fn new_id(slaves: &Folder) -> Result<(SlaveId, File), CatalogueError> {
+fn new_id(slaves: &Folder) -> Result<(SlaveId, File), CatalogError> {
     let id = SlaveId(relais_state::random()?);
     Ok((id, slaves.create_or_open_part(id.to_string())?))
 }
 
 /// Held by the one process that writes a folder's catalogue.
 #[derive(Debug)]
-pub struct KeeperLock {
+pub struct WriterLock {
     file: File,
 }
 
-impl KeeperLock {
+impl WriterLock {
     /// Takes the lock; none where another slave of this host has it.
     ///
     /// # Errors
     /// Those of the folder.
-    pub fn try_take(own: &OwnFolder) -> Result<Option<Self>, CatalogueError> {
+    pub fn try_acquire(own: &MetadataFolder) -> Result<Option<Self>, CatalogError> {
         match own.folder().create_or_open_part(LOCK) {
             Ok(file) => {
                 file.set_len(0)?;
@@ -267,7 +273,7 @@ impl KeeperLock {
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn mark(&self) -> Result<String, CatalogueError> {
+    pub fn mark(&self) -> Result<String, CatalogError> {
         let mark = SlaveId(relais_state::random()?).to_string();
         self.file.set_len(0)?;
         self.file.write_all_at(mark.as_bytes(), 0)?;
@@ -278,7 +284,7 @@ impl KeeperLock {
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn mark_of(own: &OwnFolder) -> Result<String, CatalogueError> {
+    pub fn mark_of(own: &MetadataFolder) -> Result<String, CatalogError> {
         let file = match own.folder().open_read(LOCK) {
             Ok(opened) => opened.file,
             Err(TreeError::NotFound) => return Ok(String::new()),
@@ -294,24 +300,25 @@ impl KeeperLock {
 mod tests {
     use super::*;
 
-    const ANY: StartedAs = StartedAs { standalone: false, asked: 0, bound: 40_000 };
+    const ANY: StartParameters =
+        StartParameters { standalone: false, requested_port: 0, bound_port: 40_000 };
 
-    fn on(port: u16) -> StartedAs {
-        StartedAs { standalone: false, asked: port, bound: port }
+    fn on(port: u16) -> StartParameters {
+        StartParameters { standalone: false, requested_port: port, bound_port: port }
     }
 
     #[test]
     fn a_slave_keeps_its_id_whatever_else_runs_on_its_folder() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        let id = |started| Own::take(&root, started).unwrap().slave_id;
+        let id = |started| SlaveIdentity::acquire(&root, started).unwrap().slave_id;
         for _ in 0..20 {
-            let alone = StartedAs { standalone: true, ..on(2122) };
+            let alone = StartParameters { standalone: true, ..on(2122) };
             let all = [on(2122), on(2123), alone];
             let ids = all.map(id);
             assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
             // In another order, and while others run.
-            let _other = Own::take(&root, on(2123)).unwrap();
+            let _other = SlaveIdentity::acquire(&root, on(2123)).unwrap();
             assert_eq!([id(alone), id(on(2122))], [ids[2], ids[0]]);
         }
         assert_eq!(std::fs::read_dir(dir.path().join(".relais/slaves")).unwrap().count(), 3);
@@ -321,7 +328,7 @@ mod tests {
     fn a_slave_on_any_port_keeps_its_id_on_the_port_that_it_got() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        let id = |started| Own::take(&root, started).unwrap().slave_id;
+        let id = |started| SlaveIdentity::acquire(&root, started).unwrap().slave_id;
         let first = id(ANY);
         assert_eq!([id(ANY), id(on(40_000)), id(ANY), id(on(2122)), id(on(2122))], [first; 5]);
         assert_ne!(id(on(2123)), first);
@@ -334,13 +341,16 @@ mod tests {
     fn two_slaves_of_one_folder_have_two_ids_and_keep_them() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        let first = Own::take(&root, ANY).unwrap();
-        let second = Own::take(&root, ANY).unwrap();
+        let first = SlaveIdentity::acquire(&root, ANY).unwrap();
+        let second = SlaveIdentity::acquire(&root, ANY).unwrap();
         assert_eq!(first.folder_id, second.folder_id);
         assert_ne!(first.slave_id, second.slave_id);
         let (mut ids, folder) = (vec![first.slave_id, second.slave_id], first.folder_id);
         drop((first, second));
-        let again = [Own::take(&root, ANY).unwrap(), Own::take(&root, ANY).unwrap()];
+        let again = [
+            SlaveIdentity::acquire(&root, ANY).unwrap(),
+            SlaveIdentity::acquire(&root, ANY).unwrap(),
+        ];
         ids.sort_unstable();
         assert_eq!(again.each_ref().map(|own| own.slave_id).to_vec(), ids);
         assert_eq!(again[0].folder_id, folder);
@@ -351,14 +361,17 @@ mod tests {
         for _ in 0..50 {
             let dir = tempfile::tempdir().unwrap();
             let root = Folder::open(dir.path()).unwrap();
-            let first = Own::take(&root, ANY).unwrap();
+            let first = SlaveIdentity::acquire(&root, ANY).unwrap();
             let mut ids: Vec<SlaveId> = std::thread::scope(|scope| {
                 let all: Vec<_> = (0..8)
                     .map(|_| {
-                        scope.spawn(|| Own::take(&Folder::open(dir.path()).unwrap(), ANY).unwrap())
+                        scope.spawn(|| {
+                            SlaveIdentity::acquire(&Folder::open(dir.path()).unwrap(), ANY).unwrap()
+                        })
                     })
                     .collect();
-                let all: Vec<Own> = all.into_iter().map(|thread| thread.join().unwrap()).collect();
+                let all: Vec<SlaveIdentity> =
+                    all.into_iter().map(|thread| thread.join().unwrap()).collect();
                 all.iter().map(|own| own.slave_id).collect()
             });
             ids.push(first.slave_id);
@@ -372,37 +385,41 @@ mod tests {
     fn a_copied_folder_gets_ids_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        let first = Own::take(&root, ANY).unwrap();
+        let first = SlaveIdentity::acquire(&root, ANY).unwrap();
         let (slave, folder) = (first.slave_id, first.folder_id);
-        give_up_ids(&first.folder, slave, folder).unwrap();
+        discard_ids(&first.folder, slave, folder).unwrap();
         // The lock on a file that is gone holds nobody up.
-        let second = Own::take(&root, ANY).unwrap();
+        let second = SlaveIdentity::acquire(&root, ANY).unwrap();
         assert!(second.slave_id != slave && second.folder_id != folder);
-        give_up_ids(&first.folder, slave, folder).unwrap();
-        assert_eq!(Own::take(&root, ANY).unwrap().folder_id, second.folder_id, "once is enough");
+        discard_ids(&first.folder, slave, folder).unwrap();
+        assert_eq!(
+            SlaveIdentity::acquire(&root, ANY).unwrap().folder_id,
+            second.folder_id,
+            "once is enough"
+        );
     }
 
     #[test]
     fn one_keeper_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        let own = Own::take(&root, ANY).unwrap().folder;
-        let first = KeeperLock::try_take(&own).unwrap();
+        let own = SlaveIdentity::acquire(&root, ANY).unwrap().folder;
+        let first = WriterLock::try_acquire(&own).unwrap();
         assert!(first.is_some());
-        assert!(KeeperLock::try_take(&own).unwrap().is_none());
+        assert!(WriterLock::try_acquire(&own).unwrap().is_none());
         drop(first);
-        assert!(KeeperLock::try_take(&own).unwrap().is_some());
+        assert!(WriterLock::try_acquire(&own).unwrap().is_some());
     }
 
     #[test]
     fn a_damaged_folder_id_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
-        drop(Own::take(&root, ANY).unwrap());
+        drop(SlaveIdentity::acquire(&root, ANY).unwrap());
         std::fs::write(dir.path().join(".relais/folder.id"), "nonsense\n").unwrap();
-        assert!(Own::take(&root, ANY).unwrap_err().to_string().contains("folder.id"));
+        assert!(SlaveIdentity::acquire(&root, ANY).unwrap_err().to_string().contains("folder.id"));
         std::fs::remove_file(dir.path().join(".relais/folder.id")).unwrap();
         std::os::unix::fs::symlink("/etc/hostname", dir.path().join(".relais/folder.id")).unwrap();
-        assert!(Own::take(&root, ANY).is_err(), "a link is not followed");
+        assert!(SlaveIdentity::acquire(&root, ANY).is_err(), "a link is not followed");
     }
 }

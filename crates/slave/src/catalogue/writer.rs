@@ -14,14 +14,14 @@ use relais_proto::{FolderId, SlaveId, TreePath};
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::debounce::QUIET;
 use super::hasher::{Hashed, Hasher};
 use super::scan::Scanner;
-use super::settle::QUIET;
-use super::store::Store;
-use super::watch::{Change, Watch};
-use super::{CatalogueError, KeeperLock, OwnFolder};
-use crate::changes::channel::Desk;
-use crate::changes::follow::{Follower, Parts};
+use super::store::CatalogStore;
+use super::watcher::{FolderEvent, FolderWatcher};
+use super::{CatalogError, MetadataFolder, WriterLock};
+use crate::changes::channel::ProposalSocket;
+use crate::changes::replication::{ReplicaDriver, ReplicaDriverConfig};
 use crate::changes::{Committer, Memory, open_journal};
 use crate::hints::{Hint, Hints};
 use crate::replicator::fetch::FetchPool;
@@ -55,7 +55,7 @@ pub enum WatchMode {
 
 /// A keeper's settings, and what it shares with the rest of the slave.
 #[derive(Debug, Clone)]
-pub struct KeeperConfig {
+pub struct CatalogWriterConfig {
     /// Whether and how the folder is watched.
     pub watch: WatchMode,
     /// Which folder it is.
@@ -67,11 +67,11 @@ pub struct KeeperConfig {
     /// What workers found different from the catalogue.
     pub hints: Arc<Hints>,
     /// Where sessions bring their changes.
-    pub desk: Arc<Desk>,
+    pub proposal_socket: Arc<ProposalSocket>,
 }
 
 /// What a keeper needs that follows a master.
-pub struct Following {
+pub struct ReplicationConfig {
     /// The way to the master.
     pub mailbox: LinkMailbox,
     /// What came over it while another slave kept the folder.
@@ -82,69 +82,69 @@ pub struct Following {
     pub dialer: Dialer,
 }
 
-impl KeeperConfig {
+impl CatalogWriterConfig {
     /// Who makes changes here, and what the journal says of the tree where the catalogue was built anew.
     fn maker(
         &self,
-        own: &OwnFolder,
+        own: &MetadataFolder,
         root: &Folder,
-        store: &Store,
+        store: &CatalogStore,
         mark: &str,
-        following: Option<Following>,
-    ) -> Result<(Maker, Memory), CatalogueError> {
-        let Some(Following { mailbox, backlog, key_file, dialer }) = following else {
+        following: Option<ReplicationConfig>,
+    ) -> Result<(ChangeDriver, Memory), CatalogError> {
+        let Some(ReplicationConfig { mailbox, backlog, key_file, dialer }) = following else {
             let (numbering, memory) = open_journal(own, root, self.folder, store)?;
             self.scoreboard.set_applied_lsn(numbering.last());
             let committer = Committer::new(
                 root.try_clone()?,
                 Box::new(numbering),
                 self.scoreboard.clone(),
-                self.desk.clone(),
+                self.proposal_socket.clone(),
             )?;
-            return Ok((Maker::Alone(Box::new(committer)), memory));
+            return Ok((ChangeDriver::Alone(Box::new(committer)), memory));
         };
         let fetch_pool = FetchPool::start(self.slave, key_file, dialer, Staging::open(root)?)?;
-        let parts = Parts {
+        let parts = ReplicaDriverConfig {
             root: root.try_clone()?,
             slave: self.slave,
             folder: self.folder,
             scoreboard: self.scoreboard.clone(),
-            desk: self.desk.clone(),
+            proposal_socket: self.proposal_socket.clone(),
             mailbox,
             backlog,
             fetch_pool,
             watch: self.watch,
             mark: mark.to_owned(),
         };
-        Ok((Maker::Cluster(Box::new(Follower::new(parts, store)?)), Memory::new()))
+        Ok((ChangeDriver::Cluster(Box::new(ReplicaDriver::new(parts, store)?)), Memory::new()))
     }
 }
 
 /// A running keeper.
-pub struct Keeper {
+pub struct CatalogWriter {
     stop: Arc<AtomicBool>,
     wake: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Keeper {
+impl CatalogWriter {
     /// Opens the catalogue and starts the thread, which holds the lock until it ends.
     ///
     /// # Errors
     /// Those of the database, also that it is damaged, and of the system calls.
     pub fn start(
         root: &Folder,
-        own: &OwnFolder,
-        config: &KeeperConfig,
-        lock: KeeperLock,
-        following: Option<Following>,
-    ) -> Result<Self, CatalogueError> {
+        own: &MetadataFolder,
+        config: &CatalogWriterConfig,
+        lock: WriterLock,
+        following: Option<ReplicationConfig>,
+    ) -> Result<Self, CatalogError> {
         let stop = Arc::new(AtomicBool::new(false));
         let wake = Arc::new(relais_net::wake_fd()?);
-        let store = Store::open(own)?;
+        let store = CatalogStore::open(own)?;
         let watch = match config.watch {
             WatchMode::Off => None,
-            WatchMode::Add | WatchMode::All => Some(Watch::new()?),
+            WatchMode::Add | WatchMode::All => Some(FolderWatcher::new()?),
         };
         let follows = following.is_some();
         let hasher = Hasher::start(root, follows, stop.clone())?;
@@ -153,7 +153,7 @@ impl Keeper {
         let sweeper =
             Sweeper::start(Staging::open(root)?, config.scoreboard.clone(), stop.clone())?;
         let scanner = Scanner::new(root.try_clone()?, store, watch, follows, stop.clone());
-        let round = Round {
+        let round = WriterLoop {
             scanner,
             hasher,
             maker,
@@ -185,7 +185,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for CatalogWriter {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Err(e) = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes()) {
@@ -200,18 +200,18 @@ impl Drop for Keeper {
 }
 
 /// Who makes changes.
-enum Maker {
+enum ChangeDriver {
     /// This slave alone.
     Alone(Box<Committer>),
     /// Its master, and it follows.
-    Cluster(Box<Follower>),
+    Cluster(Box<ReplicaDriver>),
 }
 
 /// The keeper's state from round to round.
-struct Round {
+struct WriterLoop {
     scanner: Scanner,
     hasher: Hasher,
-    maker: Maker,
+    maker: ChangeDriver,
     sweeper: Sweeper,
     /// The tree by the journal, where the catalogue was built anew and the first scan is not through.
     memory: Memory,
@@ -229,7 +229,7 @@ struct Round {
     looked: Option<Instant>,
 }
 
-impl Round {
+impl WriterLoop {
     fn run(mut self, stop: &AtomicBool, bell: &OwnedFd) {
         let began = Instant::now();
         self.rescan_at = Some(began);
@@ -237,7 +237,7 @@ impl Round {
             match self.work() {
                 Ok(true) => info!("the folder was read in {:.1} s", began.elapsed().as_secs_f64()),
                 Ok(false) => {}
-                Err(CatalogueError::Behind(e)) => {
+                Err(CatalogError::Behind(e)) => {
                     error!(
                         "a change could not be noted, and a new keeper has to follow the journal: {e}"
                     );
@@ -256,7 +256,7 @@ impl Round {
     }
 
     /// Whatever failed, reading the folder again brings everything in order.
-    fn failed(&mut self, error: &CatalogueError) {
+    fn failed(&mut self, error: &CatalogError) {
         error!("the catalogue falls behind: {error}");
         self.rescan_at = Some(Instant::now() + RECOVER);
         if let Err(e) = self
@@ -270,18 +270,18 @@ impl Round {
     }
 
     /// One round; whether the first scan of everything has ended in it.
-    fn work(&mut self) -> Result<bool, CatalogueError> {
+    fn work(&mut self) -> Result<bool, CatalogError> {
         if self.complete {
             let litter = match &mut self.maker {
-                Maker::Alone(committer) => {
+                ChangeDriver::Alone(committer) => {
                     committer.serve(&self.scanner.store)?;
                     committer.take_litter()
                 }
-                Maker::Cluster(follower) => {
+                ChangeDriver::Cluster(follower) => {
                     // What it has begun for the replica is not known any more then: a new one begins with what is on the disk.
                     follower
                         .serve(&mut self.scanner)
-                        .map_err(|e| CatalogueError::Behind(e.to_string()))?;
+                        .map_err(|e| CatalogError::Behind(e.to_string()))?;
                     follower.take_litter()
                 }
             };
@@ -292,9 +292,9 @@ impl Round {
         self.take_events()?;
         while let Some(hint) = self.hints.take()? {
             match hint {
-                Hint::Different(path) => self.scanner.settle.again(path, Instant::now()),
+                Hint::Different(path) => self.scanner.debounce.again(path, Instant::now()),
                 Hint::Suspect(path) => {
-                    if let Maker::Cluster(follower) = &mut self.maker {
+                    if let ChangeDriver::Cluster(follower) = &mut self.maker {
                         follower.suspect(&path, &self.scanner.store)?;
                     }
                 }
@@ -307,7 +307,7 @@ impl Round {
         if self.scanner.is_scanning() && self.scanner.scan_on(Instant::now() + SCAN)? {
             self.scanned = Some(Instant::now());
         }
-        for path in self.scanner.settle.due(Instant::now()) {
+        for path in self.scanner.debounce.due(Instant::now()) {
             if let Some((folder, name)) = path.split_last() {
                 self.scanner.refresh(&folder, name.as_bytes())?;
             }
@@ -315,7 +315,7 @@ impl Round {
         if self.complete && !self.memory.is_empty() {
             self.adopt()?;
         }
-        if self.scanner.settle.take_overflow() {
+        if self.scanner.debounce.take_overflow() {
             self.rescan("too many names changed at once")?;
         }
         let first = self.finish_scan()?;
@@ -327,9 +327,9 @@ impl Round {
 
     /// Draws the conclusions of a scan of everything that has ended. After the first one, files that were too fresh to be taken in get the time to
     /// settle: whoever lists a folder right after the start must not miss what was put there right before. True where it was the first.
-    fn finish_scan(&mut self) -> Result<bool, CatalogueError> {
+    fn finish_scan(&mut self) -> Result<bool, CatalogError> {
         let Some(ended) = self.scanned else { return Ok(false) };
-        if !self.complete && self.scanner.settle.next().is_some() && ended.elapsed() < SETTLED {
+        if !self.complete && self.scanner.debounce.next().is_some() && ended.elapsed() < SETTLED {
             return Ok(false);
         }
         self.scanned = None;
@@ -339,7 +339,7 @@ impl Round {
         let first = !std::mem::replace(&mut self.complete, true);
         self.scanner.store.set_meta("complete", &self.mark)?;
         self.scanner.store.set_meta("last-error", "")?;
-        if self.scanner.watch.as_ref().is_some_and(Watch::is_partial) {
+        if self.scanner.watch.as_ref().is_some_and(FolderWatcher::is_partial) {
             self.rescan_at = Some(Instant::now() + RESCAN);
             self.scanner.store.count_rescan()?;
         }
@@ -348,18 +348,18 @@ impl Round {
 
     /// Gives what the scan has found the numbers that the journal has for it. What has just changed is not written down
     /// before it is quiet.
-    fn adopt(&mut self) -> Result<(), CatalogueError> {
+    fn adopt(&mut self) -> Result<(), CatalogError> {
         let store = &self.scanner.store;
         store.begin()?;
         for (path, remembered) in
-            self.memory.iter().filter(|(path, _)| !self.scanner.settle.has(path))
+            self.memory.iter().filter(|(path, _)| !self.scanner.debounce.has(path))
         {
             store.adopt(path, remembered)?;
         }
-        self.memory.retain(|path, _| self.scanner.settle.has(path));
+        self.memory.retain(|path, _| self.scanner.debounce.has(path));
         if self.memory.is_empty() {
             // Only now: a keeper that ends before begins anew with the whole journal.
-            if let Maker::Alone(committer) = &self.maker {
+            if let ChangeDriver::Alone(committer) = &self.maker {
                 store.set_applied(committer.mark())?;
             }
         }
@@ -367,7 +367,7 @@ impl Round {
     }
 
     /// Has everything read again soon: what comes at once is brought in order by one scan.
-    fn rescan(&mut self, why: &str) -> Result<(), CatalogueError> {
+    fn rescan(&mut self, why: &str) -> Result<(), CatalogError> {
         if self.rescan_at.is_some_and(|at| at <= Instant::now() + QUIET) {
             return Ok(());
         }
@@ -376,20 +376,20 @@ impl Round {
         self.scanner.store.count_rescan()
     }
 
-    fn take_events(&mut self) -> Result<(), CatalogueError> {
+    fn take_events(&mut self) -> Result<(), CatalogError> {
         let Some(watch) = &mut self.scanner.watch else { return Ok(()) };
         // Most events of one read are about one folder: the changes that were just made in it.
         let mut last: Option<(TreePath, Option<Folder>)> = None;
         for change in watch.changes()? {
             match change {
-                Change::Touched(folder, name) => {
+                FolderEvent::Touched(folder, name) => {
                     match std::str::from_utf8(&name).ok().and_then(|name| folder.join(name).ok()) {
-                        Some(path) => self.scanner.settle.changed(path, Instant::now()),
+                        Some(path) => self.scanner.debounce.changed(path, Instant::now()),
                         // It can only be skipped, and need not be waited for.
                         None => self.scanner.refresh(&folder, &name)?,
                     }
                 }
-                Change::Moved(folder, name) => {
+                FolderEvent::Moved(folder, name) => {
                     if last.as_ref().is_none_or(|(path, _)| *path != folder) {
                         last = Some((folder.clone(), self.scanner.open_for_refresh(&folder)?));
                     }
@@ -397,7 +397,7 @@ impl Round {
                         self.scanner.refresh_in(opened, &folder, &name)?;
                     }
                 }
-                Change::Lost => {
+                FolderEvent::Lost => {
                     self.rescan("changes in the folder came faster than they could be read")?
                 }
             }
@@ -405,22 +405,22 @@ impl Round {
         Ok(())
     }
 
-    fn take_digests(&mut self) -> Result<(), CatalogueError> {
+    fn take_digests(&mut self) -> Result<(), CatalogError> {
         for result in self.hasher.results() {
             self.scanner.store.begin()?;
             match result {
                 Hashed::Digest(of, digest) => {
                     self.scanner.store.set_digest(&of, digest)?;
-                    if let Maker::Cluster(follower) = &mut self.maker {
+                    if let ChangeDriver::Cluster(follower) = &mut self.maker {
                         follower.hashed(&of, Some(digest), &self.scanner.store)?;
                     }
                 }
                 Hashed::Changed(of) => {
-                    if let Maker::Cluster(follower) = &mut self.maker {
+                    if let ChangeDriver::Cluster(follower) = &mut self.maker {
                         follower.hashed(&of, None, &self.scanner.store)?;
                     }
                     // The row is of other content. It is left alone for a while, so that the look comes before the next order.
-                    self.scanner.settle.again(of.path, Instant::now());
+                    self.scanner.debounce.again(of.path, Instant::now());
                     self.looked = Some(Instant::now());
                 }
             }
@@ -428,15 +428,15 @@ impl Round {
         Ok(())
     }
 
-    fn order_digests(&mut self) -> Result<(), CatalogueError> {
+    fn order_digests(&mut self) -> Result<(), CatalogError> {
         let now = Instant::now();
         if !self.hasher.is_idle() {
             return Ok(());
         }
-        if let Maker::Cluster(follower) = &mut self.maker {
+        if let ChangeDriver::Cluster(follower) = &mut self.maker {
             follower.gather_scrub(&self.scanner.store)?;
             let files =
-                follower.take_unhashed(ORDER as usize, |path| !self.scanner.settle.has(path));
+                follower.take_unhashed(ORDER as usize, |path| !self.scanner.debounce.has(path));
             if !files.is_empty() {
                 self.hasher.order(files);
                 return Ok(());
@@ -449,7 +449,7 @@ impl Round {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |t| i64::try_from(t.as_secs()).unwrap_or(i64::MAX));
         let mut files = self.scanner.store.unhashed(wall, ORDER)?;
-        files.retain(|file| !self.scanner.settle.has(&file.path));
+        files.retain(|file| !self.scanner.debounce.has(&file.path));
         // After a full order the next look comes as soon as it is done.
         self.looked = files.is_empty().then_some(now);
         if !files.is_empty() {
@@ -463,11 +463,11 @@ impl Round {
         let now = Instant::now();
         let look = self.hasher.is_idle().then(|| self.looked.map_or(now, |at| at + LOOK));
         let due = match &self.maker {
-            Maker::Cluster(follower) if self.complete => Some(follower.due()),
+            ChangeDriver::Cluster(follower) if self.complete => Some(follower.due()),
             _ => None,
         };
         let next =
-            [self.rescan_at, self.scanner.settle.next(), look, due].into_iter().flatten().min();
+            [self.rescan_at, self.scanner.debounce.next(), look, due].into_iter().flatten().min();
         let next = if self.scanner.is_scanning() { Some(now) } else { next };
         let timeout = next
             .map(|at| at.saturating_duration_since(now))
@@ -483,8 +483,8 @@ impl Round {
         }
         if self.complete {
             match &self.maker {
-                Maker::Alone(committer) => fds.extend(committer.fds().map(readable)),
-                Maker::Cluster(follower) => fds.extend(follower.fds().map(readable)),
+                ChangeDriver::Alone(committer) => fds.extend(committer.fds().map(readable)),
+                ChangeDriver::Cluster(follower) => fds.extend(follower.fds().map(readable)),
             }
         }
         match poll(&mut fds, timeout.as_ref()) {

@@ -8,11 +8,11 @@ use relais_cluster::{Content, Entry};
 use relais_proto::{Change, Lsn, TreePath};
 use relais_tree::Folder;
 
-use super::carry::{check_free, take_away};
-use super::disk::Steps;
-use super::place::place_one;
-use super::{Failed, Follower, rolled_back, unapplied};
-use crate::catalogue::{CatalogueError, Scanner, Store, Unapplied};
+use super::apply_batch::{check_free, take_away};
+use super::disk_transaction::DiskTransaction;
+use super::publish::place_one;
+use super::{ApplyError, ReplicaDriver, rolled_back, unapplied};
+use crate::catalogue::{CatalogError, CatalogStore, Scanner, UnappliedPath};
 use crate::staging::StagedName;
 
 /// Most paths that are tried in one round.
@@ -20,11 +20,11 @@ const MOST: u32 = 64;
 
 /// Contents that came whole and whose path refused them: they wait in staging and are not fetched a second time.
 #[derive(Debug, Default)]
-pub(super) struct Retries {
+pub(super) struct ParkedContents {
     parked: HashMap<Lsn, StagedName>,
 }
 
-impl Retries {
+impl ParkedContents {
     /// Keeps content that has come, for the next try.
     pub fn park(&mut self, put: Lsn, name: StagedName) {
         self.parked.insert(put, name);
@@ -37,16 +37,16 @@ impl Retries {
 }
 
 /// What came of a try.
-enum Tried {
+enum RetryResult {
     /// The disk is as the tree says; the content that is here from now on.
     InPlace(Option<Lsn>),
     /// The path takes content, which has to be fetched.
     Fetch(Lsn),
 }
 
-impl Follower {
+impl ReplicaDriver {
     /// What is said of contents that the disk refused before this process began, or before the tree was taken over.
-    pub(super) fn refused_before(store: &Store) -> Result<Vec<Event>, CatalogueError> {
+    pub(super) fn refused_before(store: &CatalogStore) -> Result<Vec<Event>, CatalogError> {
         let mut events = Vec::new();
         for lack in store.lacking()? {
             if store.unapplied(&lack.path)?.is_some() {
@@ -61,7 +61,7 @@ impl Follower {
         &mut self,
         scanner: &mut Scanner,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         for name in self.retries.take_useless(|put| self.replica.wants(put)) {
             self.staging.discard(&name);
         }
@@ -76,7 +76,7 @@ impl Follower {
         }
         store.commit()?;
         store.begin()?;
-        let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
+        let mut steps = DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside);
         let mut done = Vec::new();
         let mut result = Ok(());
         // What is removed may have to get its place back: the sweeper must not take it for something that is settled.
@@ -104,17 +104,17 @@ impl Follower {
         self.litter |= steps.settle();
         for (record, tried) in done {
             match tried {
-                Tried::InPlace(put) => {
+                RetryResult::InPlace(put) => {
                     info!("{} is as the tree says again", record.path);
                     // What has come there by hand meanwhile was left alone.
-                    scanner.settle.again(record.path.clone(), std::time::Instant::now());
+                    scanner.debounce.again(record.path.clone(), std::time::Instant::now());
                     if let Some(put) = put {
                         self.retries.parked.remove(&put);
                         let from = self.folder;
                         events.push_back(Event::Fetched { put, from, result: Ok(()) });
                     }
                 }
-                Tried::Fetch(put) => events.push_back(Event::Refused { put, retry: true }),
+                RetryResult::Fetch(put) => events.push_back(Event::Refused { put, retry: true }),
             }
         }
         Ok(())
@@ -123,13 +123,13 @@ impl Follower {
 
 /// Tries one path; none where nothing came of it.
 fn again(
-    steps: &mut Steps<'_>,
-    store: &Store,
+    steps: &mut DiskTransaction<'_>,
+    store: &CatalogStore,
     root: &Folder,
     parked: &HashMap<Lsn, StagedName>,
-    record: &Unapplied,
+    record: &UnappliedPath,
     unsettled: Lsn,
-) -> Result<Option<Tried>, Failed> {
+) -> Result<Option<RetryResult>, ApplyError> {
     let (path, version) = (&record.path, record.version);
     // An earlier one of this round may have settled it.
     if store.unapplied(path)?.is_none() {
@@ -141,7 +141,7 @@ fn again(
             return Ok(None);
         }
         let tried = steps.attempt(store, path, |steps| take_away(steps, store, path, unsettled))?;
-        tried.map(|()| Tried::InPlace(None))
+        tried.map(|()| RetryResult::InPlace(None))
     } else {
         // Its turn comes with the folder.
         if store.unapplied_above(path)?.is_some() {
@@ -150,10 +150,10 @@ fn again(
         }
         let entry = store.row(path)?.and_then(|row| Some((row.tree_entry()?, row.here)));
         match entry {
-            None => Ok(Tried::InPlace(None)),
+            None => Ok(RetryResult::InPlace(None)),
             Some((entry @ Entry { content: None, .. }, _)) => steps
                 .attempt(store, path, |steps| make_folder(steps, store, path, &entry, unsettled))?
-                .map(|()| Tried::InPlace(None)),
+                .map(|()| RetryResult::InPlace(None)),
             // Only its mode was refused.
             Some((entry, true)) => steps
                 .attempt(store, path, |steps| {
@@ -168,7 +168,7 @@ fn again(
                     }
                     Ok(())
                 })?
-                .map(|()| Tried::InPlace(None)),
+                .map(|()| RetryResult::InPlace(None)),
             Some((entry @ Entry { content: Some(content), .. }, false)) => {
                 let staged = parked.get(&content.put);
                 steps.attempt(store, path, |steps| {
@@ -180,9 +180,9 @@ fn again(
     match tried {
         Ok(tried) => {
             match tried {
-                Tried::InPlace(_) if record.removal => store.remove(path)?,
-                Tried::InPlace(_) => store.note_in_place(path)?,
-                Tried::Fetch(_) => store.postpone_unapplied(path, true)?,
+                RetryResult::InPlace(_) if record.removal => store.remove(path)?,
+                RetryResult::InPlace(_) => store.note_in_place(path)?,
+                RetryResult::Fetch(_) => store.postpone_unapplied(path, true)?,
             }
             Ok(Some(tried))
         }
@@ -194,12 +194,12 @@ fn again(
 }
 
 fn make_folder(
-    steps: &mut Steps<'_>,
-    store: &Store,
+    steps: &mut DiskTransaction<'_>,
+    store: &CatalogStore,
     path: &TreePath,
     entry: &Entry,
     unsettled: Lsn,
-) -> Result<(), Failed> {
+) -> Result<(), ApplyError> {
     check_free(store, path)?;
     // A former file that has still to make room for the folder.
     if let Some(kept) = store.kept(path)? {
@@ -217,14 +217,14 @@ fn make_folder(
 
 /// Brings content to its place that lies there, elsewhere in the folder, or in staging.
 fn bring(
-    steps: &mut Steps<'_>,
-    store: &Store,
+    steps: &mut DiskTransaction<'_>,
+    store: &CatalogStore,
     root: &Folder,
     entry: &Entry,
     content: &Content,
-    record: &Unapplied,
+    record: &UnappliedPath,
     staged: Option<&StagedName>,
-) -> Result<Tried, Failed> {
+) -> Result<RetryResult, ApplyError> {
     let path = &record.path;
     let parent = path.split_last().map(|(parent, _)| parent).unwrap_or_else(TreePath::root);
     steps.ensure_folder(&parent)?;
@@ -243,35 +243,35 @@ fn bring(
     {
         steps.clear(path, row.as_ref(), kept.as_ref())?;
         let change = Change::Move { from: source.clone(), to: path.clone() };
-        let moved = steps.apply(&change, record.version, None).map_err(Failed::at(path))?;
+        let moved = steps.apply(&change, record.version, None).map_err(ApplyError::at(path))?;
         store.keep(source, None)?;
         store.keep(path, None)?;
         store.put_entry(path, entry, moved.as_ref(), &[])?;
-        return Ok(Tried::InPlace(Some(content.put)));
+        return Ok(RetryResult::InPlace(Some(content.put)));
     }
     if let Some(meta) = steps.adopt(path, content, entry.mode, row.as_ref(), kept.as_ref())? {
         store.keep(path, None)?;
         store.put_entry(path, entry, Some(&meta), &[])?;
-        return Ok(Tried::InPlace(Some(content.put)));
+        return Ok(RetryResult::InPlace(Some(content.put)));
     }
     if let Some(staged) = staged.filter(|name| steps.staging.has(name)) {
         let meta = place_one(steps, store, path, (entry, content), staged)?;
         store.keep(path, None)?;
         store.put_entry(path, entry, Some(&meta), &[])?;
-        return Ok(Tried::InPlace(Some(content.put)));
+        return Ok(RetryResult::InPlace(Some(content.put)));
     }
     // Nothing is fetched for a place that will not take it.
     steps.look(path)?;
-    let folder = root.open_folder(&parent).map_err(Failed::at(&parent))?;
-    folder.check_writable().map_err(Failed::at(&parent))?;
+    let folder = root.open_folder(&parent).map_err(ApplyError::at(&parent))?;
+    folder.check_writable().map_err(ApplyError::at(&parent))?;
     let disk = rustix::fs::fstatvfs(root).map_err(std::io::Error::from);
-    let disk = disk.map_err(|e| Failed::Refused(format!("the disk cannot be asked: {e}")))?;
+    let disk = disk.map_err(|e| ApplyError::Refused(format!("the disk cannot be asked: {e}")))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     if free < content.size {
         let size = content.size;
-        return Err(Failed::Refused(format!(
+        return Err(ApplyError::Refused(format!(
             "no space left: {size} bytes are needed, and {free} are free"
         )));
     }
-    Ok(Tried::Fetch(content.put))
+    Ok(RetryResult::Fetch(content.put))
 }

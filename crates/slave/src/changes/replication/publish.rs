@@ -8,16 +8,16 @@ use relais_cluster::{Content, Entry};
 use relais_proto::{ChangeId, Lsn, TreePath};
 use relais_tree::Meta;
 
-use super::carry::check_free;
-use super::disk::Steps;
-use super::{Failed, Follower, rolled_back};
-use crate::catalogue::{CatalogueError, Store};
+use super::apply_batch::check_free;
+use super::disk_transaction::DiskTransaction;
+use super::{ApplyError, ReplicaDriver, rolled_back};
+use crate::catalogue::{CatalogError, CatalogStore};
 use crate::replicator::fetch::FetchedFile;
 use crate::staging::StagedName;
 
 /// What became of content that was to get its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Placed {
+enum PublishResult {
     /// It has it, or its place is another's by now.
     Settled,
     /// It was given up meanwhile.
@@ -28,13 +28,13 @@ enum Placed {
     Refused,
 }
 
-impl Follower {
+impl ReplicaDriver {
     /// Takes what was fetched.
     pub(super) fn take_fetched(
         &mut self,
-        store: &Store,
+        store: &CatalogStore,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let done = self.fetch_pool.take();
         let mut whole = Vec::new();
         for fetched in done {
@@ -78,11 +78,11 @@ impl Follower {
         let wanted: Vec<(Lsn, StagedName)> =
             whole.iter().map(|(put, _, part)| (*put, part.name.clone())).collect();
         let placed = self.place(&wanted, store)?;
-        if placed.contains(&Placed::Settled) && std::mem::take(&mut self.cannot_store) {
+        if placed.contains(&PublishResult::Settled) && std::mem::take(&mut self.cannot_store) {
             store.set_meta("last-error", "")?;
         }
         for ((put, from, FetchedFile { name, file }), placed) in whole.into_iter().zip(placed) {
-            if placed == Placed::Refused {
+            if placed == PublishResult::Refused {
                 self.retries.park(put, name);
                 events.push_back(Event::Refused { put, retry: false });
             } else {
@@ -90,13 +90,13 @@ impl Follower {
             }
             // Only now may somebody else begin such a file.
             drop(file);
-            let result = if placed == Placed::Settled { Ok(()) } else { Err(Blame::Here) };
+            let result = if placed == PublishResult::Settled { Ok(()) } else { Err(Blame::Here) };
             events.push_back(Event::Fetched { put, from, result });
         }
         Ok(())
     }
 
-    fn is_pending(&self, put: Lsn, store: &Store) -> Result<bool, CatalogueError> {
+    fn is_pending(&self, put: Lsn, store: &CatalogStore) -> Result<bool, CatalogError> {
         Ok(store.of_put(put)?.is_some_and(|(path, _)| self.finds.is_pending(&path)))
     }
 
@@ -104,9 +104,9 @@ impl Follower {
     pub(super) fn place_staged(
         &mut self,
         all: &[(ChangeId, Lsn)],
-        store: &Store,
+        store: &CatalogStore,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         let mut wanted = Vec::new();
         for (id, put) in all {
             let content = store
@@ -125,7 +125,7 @@ impl Follower {
             wanted.iter().map(|(_, put, name)| (*put, name.clone())).collect();
         let placed = self.place(&names, store)?;
         for ((id, put, _), placed) in wanted.into_iter().zip(placed) {
-            events.push_back(Event::Placed { id, put, ok: placed == Placed::Settled });
+            events.push_back(Event::Placed { id, put, ok: placed == PublishResult::Settled });
         }
         Ok(())
     }
@@ -134,22 +134,22 @@ impl Follower {
     fn place(
         &mut self,
         all: &[(Lsn, StagedName)],
-        store: &Store,
-    ) -> Result<Vec<Placed>, CatalogueError> {
+        store: &CatalogStore,
+    ) -> Result<Vec<PublishResult>, CatalogError> {
         store.commit()?;
         store.begin()?;
-        let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
+        let mut steps = DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside);
         let (mut results, mut rows, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for (put, name) in all {
             let Some((path, row)) = store.of_put(*put)? else {
-                results.push(Placed::Settled);
+                results.push(PublishResult::Settled);
                 continue;
             };
             let entry = row.tree_entry().and_then(|entry| Some((entry, entry.content?)));
             results.push(match entry {
-                _ if row.here => Placed::Settled,
-                _ if !self.replica.wants(*put) => Placed::Unwanted,
-                None => Placed::Failed,
+                _ if row.here => PublishResult::Settled,
+                _ if !self.replica.wants(*put) => PublishResult::Unwanted,
+                None => PublishResult::Failed,
                 Some((entry, content)) => {
                     let placed = steps.attempt(store, &path, |steps| {
                         place_one(steps, store, &path, (&entry, &content), name)
@@ -157,18 +157,18 @@ impl Follower {
                     match placed {
                         Ok(Ok(meta)) => {
                             rows.push((path, entry, meta));
-                            Placed::Settled
+                            PublishResult::Settled
                         }
                         Ok(Err(why)) => {
                             warn!("content of {path} cannot be stored: {why}; it is tried again");
                             refused.push((path, *put, why));
-                            Placed::Refused
+                            PublishResult::Refused
                         }
-                        Err(Failed::Catalogue(e)) => return Err(e),
+                        Err(ApplyError::Catalogue(e)) => return Err(e),
                         Err(e) => {
                             warn!("content of {path} cannot be stored: {e}");
                             store.set_meta("last-error", e.to_string())?;
-                            Placed::Failed
+                            PublishResult::Failed
                         }
                     }
                 }
@@ -190,10 +190,10 @@ impl Follower {
             let Some((path, put)) = rows.first().and_then(|(path, entry, _)| {
                 Some((path, entry.content?.put)).filter(|_| e.lies_in_path())
             }) else {
-                return Ok(vec![Placed::Failed; all.len()]);
+                return Ok(vec![PublishResult::Failed; all.len()]);
             };
             refused = vec![(path.clone(), put, e.reason(path))];
-            results = vec![Placed::Refused];
+            results = vec![PublishResult::Refused];
             store.begin()?;
         } else {
             self.litter |= steps.settle();
@@ -208,12 +208,12 @@ impl Follower {
 
 /// Gives content its name; what lies there before is kept by the catalogue, or set aside.
 pub(super) fn place_one(
-    steps: &mut Steps<'_>,
-    store: &Store,
+    steps: &mut DiskTransaction<'_>,
+    store: &CatalogStore,
     path: &TreePath,
     (entry, content): (&Entry, &Content),
     name: &StagedName,
-) -> Result<Meta, Failed> {
+) -> Result<Meta, ApplyError> {
     check_free(store, path)?;
     let (row, kept) = steps.rows(store, path)?;
     steps.conform(content, entry.mode, name)?;
@@ -221,7 +221,7 @@ pub(super) fn place_one(
     steps.put(path, content, entry.mode, name)
 }
 
-fn note(store: &Store, rows: &[(TreePath, Entry, Meta)]) -> Result<(), CatalogueError> {
+fn note(store: &CatalogStore, rows: &[(TreePath, Entry, Meta)]) -> Result<(), CatalogError> {
     if rows.is_empty() {
         return Ok(());
     }

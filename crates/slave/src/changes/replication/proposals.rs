@@ -8,25 +8,25 @@ use relais_cluster::replica::Event;
 use relais_proto::{Change, ErrorCode, FolderId, Lsn, Refusal, ToMaster, TreePath};
 use relais_tree::{MetaKind, TreeError};
 
-use super::Follower;
-use crate::catalogue::{CatalogueError, Store};
+use super::ReplicaDriver;
+use crate::catalogue::{CatalogError, CatalogStore};
 use crate::changes::commit::{is_full, sync_file};
-use crate::changes::counter::BATCH;
-use crate::changes::together::together;
-use crate::changes::{Proposal, no_changes_at};
+use crate::changes::parallel::parallel_map;
+use crate::changes::proposal_receiver::BATCH;
+use crate::changes::{Proposal, changes_unavailable_at};
 use crate::requests::refuse;
 use crate::staging::StagedName;
 
 /// Most changes of sessions that are on their way to the master or back, or being carried out: while one batch is, the next is numbered.
 const UNDER_WAY: usize = 2 * BATCH;
 
-impl Follower {
+impl ReplicaDriver {
     /// Takes what has come over the channels.
     pub(super) fn take_proposals(
         &mut self,
-        store: &Store,
+        store: &CatalogStore,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         self.counter.accept();
         let gathered = self.counter.gather(self.room());
         for channel in gathered.gone.into_iter().chain(self.answers.take_lost()) {
@@ -122,7 +122,7 @@ impl Follower {
     /// Frees a staged upload, and its row in the table: the session that was answered before may have found the file still there.
     pub(super) fn discard_upload(&self, staged: &StagedName) {
         self.staging.discard(staged);
-        self.scoreboard.uploads().settle(staged, &self.staging);
+        self.scoreboard.uploads().release(staged, &self.staging);
     }
 
     /// Puts staged content on the disk; for each proposal why that was not possible.
@@ -143,7 +143,7 @@ impl Follower {
             results[at] = Some(match e {
                 // It was freed after an earlier answer to the same change, while the session asked again.
                 TreeError::NotFound => {
-                    no_changes_at(&path, "what had come of it is not here any more")
+                    changes_unavailable_at(&path, "what had come of it is not here any more")
                 }
                 _ => {
                     error!("a staged file cannot be put on the disk: {e}");
@@ -153,7 +153,7 @@ impl Follower {
         };
         let unsynced: Vec<_> = staged.iter().filter(|(_, _, synced)| !synced).collect();
         let folder = &self.staging.staged;
-        let synced = together(&unsynced, |(_, name, _)| sync_file(folder, name));
+        let synced = parallel_map(&unsynced, |(_, name, _)| sync_file(folder, name));
         for ((at, ..), result) in unsynced.into_iter().zip(synced) {
             if let Err(e) = result {
                 failed(*at, &e);
@@ -194,7 +194,7 @@ impl Follower {
     }
 }
 
-impl Follower {
+impl ReplicaDriver {
     /// The content of a put has to be here before it is acknowledged; other changes are made by those who can.
     fn cannot_store(&self, change: &Change, at: &TreePath, e: &TreeError) -> Option<Refusal> {
         let Change::Put { path, .. } = change else { return None };

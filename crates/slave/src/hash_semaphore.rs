@@ -14,15 +14,15 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// What the sessions of a worker share.
 #[derive(Debug)]
-pub struct HashTurns(Arc<Shared>);
+pub struct HashSemaphore(Arc<SemaphoreInner>);
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct SemaphoreInner {
+    state: Mutex<SemaphoreState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct SemaphoreState {
     /// Pieces that could be hashed now.
     free: usize,
     waiting: FairQueue<Owner, ThreadId, Arc<Waiter>>,
@@ -36,15 +36,15 @@ struct Waiter {
 
 /// The right to hash one piece, given back when dropped.
 #[derive(Debug)]
-pub struct Turn(Arc<Shared>);
+pub struct HashPermit(Arc<SemaphoreInner>);
 
-impl HashTurns {
+impl HashSemaphore {
     /// Lets so many pieces be hashed at a time.
     #[must_use]
     pub fn new(at_a_time: usize) -> Self {
         // Each session waits for one turn at most, and there is a bound on sessions.
-        let state = State { free: at_a_time.max(1), waiting: FairQueue::new(usize::MAX) };
-        Self(Arc::new(Shared { state: Mutex::new(state) }))
+        let state = SemaphoreState { free: at_a_time.max(1), waiting: FairQueue::new(usize::MAX) };
+        Self(Arc::new(SemaphoreInner { state: Mutex::new(state) }))
     }
 
     /// Waits for a turn of this session, whose thread calls. `still` is asked now and then whether its client is there.
@@ -55,13 +55,13 @@ impl HashTurns {
         &self,
         owner: &Owner,
         still: &mut dyn FnMut() -> io::Result<()>,
-    ) -> io::Result<Turn> {
+    ) -> io::Result<HashPermit> {
         let waiter = Arc::new(Waiter::default());
         {
             let mut state = self.0.state();
             if state.free > 0 && state.waiting.is_empty() {
                 state.free -= 1;
-                return Ok(Turn(self.0.clone()));
+                return Ok(HashPermit(self.0.clone()));
             }
             let own = std::thread::current().id();
             if state.waiting.push(owner.clone(), own, waiter.clone()).is_err() {
@@ -72,7 +72,7 @@ impl HashTurns {
         }
         loop {
             if waiter.wait() {
-                return Ok(Turn(self.0.clone()));
+                return Ok(HashPermit(self.0.clone()));
             }
             if let Err(e) = still() {
                 let mut state = self.0.state();
@@ -106,13 +106,13 @@ impl Waiter {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl SemaphoreInner {
+    fn state(&self) -> MutexGuard<'_, SemaphoreState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl SemaphoreState {
     /// Gives what is free to those whose turn it is.
     fn grant(&mut self) {
         while self.free > 0
@@ -125,7 +125,7 @@ impl State {
     }
 }
 
-impl Drop for Turn {
+impl Drop for HashPermit {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.free += 1;
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn another_users_single_piece_comes_before_the_rest_of_a_flood() {
-        let (turns, order) = (HashTurns::new(1), Mutex::new(Vec::new()));
+        let (turns, order) = (HashSemaphore::new(1), Mutex::new(Vec::new()));
         let held = turns.take(&owner("x"), &mut || Ok(())).unwrap();
         std::thread::scope(|scope| {
             let hash = |name: &'static str| {
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_nobody_waits_for_any_more_is_not_hashed() {
-        let turns = HashTurns::new(1);
+        let turns = HashSemaphore::new(1);
         let held = turns.take(&owner("ann"), &mut || Ok(())).unwrap();
         let gone = &mut || Err(io::ErrorKind::BrokenPipe.into());
         assert!(turns.take(&owner("ann"), gone).is_err());

@@ -7,11 +7,11 @@ use relais_cluster::replica::{DivergentEntry, Event, Listing, compare};
 use relais_cluster::{Content, Entry, ReplicaPosition, timeline};
 use relais_proto::{Digest, Expect, Kind, Lsn, TreePath};
 
-use super::carry::{check_free, take_away};
-use super::disk::Steps;
-use super::unapplied::Refused;
-use super::{Failed, Follower, announce, rolled_back, unapplied};
-use crate::catalogue::{CatalogueError, Kept, Store, Stored};
+use super::apply_batch::{check_free, take_away};
+use super::disk_transaction::DiskTransaction;
+use super::unapplied::RefusedContents;
+use super::{ApplyError, ReplicaDriver, announce, rolled_back, unapplied};
+use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 use crate::staging::StagedName;
 
 /// Why something was quarantined.
@@ -41,23 +41,23 @@ impl Branch<'_> {
 }
 
 /// A file of a branch that is offered as a new change.
-pub(super) struct Offered {
+pub(super) struct DivergentOffer {
     pub path: TreePath,
     /// The file, and the change that it replaces, where it lies in the place of a file that the tree has.
-    pub edit: Option<(Stored, Lsn)>,
+    pub edit: Option<(CatalogRow, Lsn)>,
     /// Further lines for the note, should it be refused.
     pub details: String,
 }
 
-impl Follower {
+impl ReplicaDriver {
     /// Compares the catalogue with a tree that came whole and takes that over; tells the replica what came of it.
     pub(super) fn adopt(
         &mut self,
         listing: &Listing,
         standing: &ReplicaPosition,
-        store: &Store,
+        store: &CatalogStore,
         events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogueError> {
+    ) -> Result<(), CatalogError> {
         info!("the tree is compared with the master's, of {} entries", listing.entries.len());
         store.commit()?;
         store.begin()?;
@@ -71,8 +71,8 @@ impl Follower {
             );
         }
         let branch = Branch { fork, end: &end };
-        let mut steps = Steps::new(&self.root, store, &self.staging, &mut self.aside);
-        let mut refused = Refused::default();
+        let mut steps = DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside);
+        let mut refused = RefusedContents::default();
         let result =
             take_over(&mut steps, store, listing, &branch, &mut refused).and_then(|offered| {
                 steps.sync()?;
@@ -104,13 +104,13 @@ impl Follower {
 }
 
 fn take_over(
-    steps: &mut Steps<'_>,
-    store: &Store,
+    steps: &mut DiskTransaction<'_>,
+    store: &CatalogStore,
     listing: &Listing,
     branch: &Branch<'_>,
-    refused: &mut Refused,
-) -> Result<Vec<Offered>, Failed> {
-    let own: Vec<(TreePath, Stored)> = store.numbered()?;
+    refused: &mut RefusedContents,
+) -> Result<Vec<DivergentOffer>, ApplyError> {
+    let own: Vec<(TreePath, CatalogRow)> = store.numbered()?;
     let entries: Vec<(TreePath, Entry)> =
         own.iter().filter_map(|(path, row)| Some((path.clone(), row.tree_entry()?))).collect();
     let found = compare(entries.iter().map(|(path, entry)| (path, entry)), branch.fork, listing);
@@ -186,13 +186,13 @@ fn take_over(
 
 /// Something of a branch: it is offered as a new change, or quarantined.
 fn take_stray(
-    steps: &mut Steps<'_>,
-    store: &Store,
+    steps: &mut DiskTransaction<'_>,
+    store: &CatalogStore,
     stray: &DivergentEntry,
     there: Option<&Entry>,
     mark: Lsn,
     branch: &Branch<'_>,
-) -> Result<Option<Offered>, Failed> {
+) -> Result<Option<DivergentOffer>, ApplyError> {
     let path = &stray.path;
     let (row, kept) = steps.rows(store, path)?;
     let Some(content) = stray.entry.content else {
@@ -203,26 +203,26 @@ fn take_stray(
     match (stray.expect, row.filter(|row| row.here)) {
         (Some(Expect::Absent), Some(_)) => {
             store.unnumber(path)?;
-            return Ok(Some(Offered { path: path.clone(), edit: None, details }));
+            return Ok(Some(DivergentOffer { path: path.clone(), edit: None, details }));
         }
         (Some(Expect::Lsn(base)), Some(row)) => {
             if steps.look(path)?.is_some_and(|meta| row.is_former(&meta)) {
                 let edit = Some((row, base));
-                return Ok(Some(Offered { path: path.clone(), edit, details }));
+                return Ok(Some(DivergentOffer { path: path.clone(), edit, details }));
             }
         }
         (_, Some(_)) => {
-            steps.aside.take_noted(path, STRAY, &details).map_err(Failed::at(path))?;
+            steps.aside.take_noted(path, STRAY, &details).map_err(ApplyError::at(path))?;
             store.remove(path)?;
             return Ok(None);
         }
         // Its content is with others of the branch, who offer it.
         (_, None) => {}
     }
-    let lies = |steps: &Steps<'_>, kept: &Kept| -> Result<bool, Failed> {
+    let lies = |steps: &DiskTransaction<'_>, kept: &RetainedContent| -> Result<bool, ApplyError> {
         Ok(steps.look(path)?.is_some_and(|meta| kept.is(&meta)))
     };
-    let same = |kept: &Kept| {
+    let same = |kept: &RetainedContent| {
         there
             .and_then(|there| there.content)
             .is_some_and(|content| content.digest == kept.content.digest)
@@ -233,7 +233,7 @@ fn take_stray(
     {
         if kept.content.put > branch.fork {
             let details = branch.details(&kept.content);
-            steps.aside.take_noted(path, FORMER, &details).map_err(Failed::at(path))?;
+            steps.aside.take_noted(path, FORMER, &details).map_err(ApplyError::at(path))?;
             store.keep(path, None)?;
         } else if !file_comes {
             steps.remove(path, mark)?;
@@ -247,14 +247,14 @@ fn take_stray(
 
 /// An entry that went; the name under which its content is held for another path, if it is.
 fn go(
-    steps: &mut Steps<'_>,
-    store: &Store,
+    steps: &mut DiskTransaction<'_>,
+    store: &CatalogStore,
     path: &TreePath,
     content: Option<&Content>,
     wanted: &HashMap<Lsn, Digest>,
     stays: bool,
     mark: Lsn,
-) -> Result<Option<StagedName>, Failed> {
+) -> Result<Option<StagedName>, ApplyError> {
     let Some(content) = content else {
         check_free(store, path)?;
         steps.remove_folder(path, mark)?;
@@ -285,12 +285,12 @@ fn go(
 
 /// A folder that comes.
 fn come_folder(
-    steps: &mut Steps<'_>,
-    store: &Store,
+    steps: &mut DiskTransaction<'_>,
+    store: &CatalogStore,
     path: &TreePath,
     entry: &Entry,
     mark: Lsn,
-) -> Result<(), Failed> {
+) -> Result<(), ApplyError> {
     let row = store.row(path)?;
     if row.is_some_and(|row| row.entry.kind == Kind::File) {
         steps.clear(path, None, None)?;
@@ -308,13 +308,13 @@ fn come_folder(
 
 /// A file that comes, or has other content or another number.
 fn bring(
-    steps: &mut Steps<'_>,
-    store: &Store,
+    steps: &mut DiskTransaction<'_>,
+    store: &CatalogStore,
     path: &TreePath,
     entry: &Entry,
     content: &Content,
     held: Option<&StagedName>,
-) -> Result<(), Failed> {
+) -> Result<(), ApplyError> {
     let (mut row, mut kept) = steps.rows(store, path)?;
     if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
         steps.clear(path, None, None)?;
@@ -340,7 +340,7 @@ fn bring(
     }
     let there = steps.clear(path, row.as_ref(), kept.as_ref())?;
     store.note_in_place(path)?;
-    let former = row.as_ref().and_then(Stored::to_keep).or(kept).filter(|_| there);
+    let former = row.as_ref().and_then(CatalogRow::to_keep).or(kept).filter(|_| there);
     store.put_entry(path, entry, None, &[])?;
     Ok(store.keep(path, former.as_ref())?)
 }
