@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::builder::{PossibleValuesParser, StyledStr, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, ValueHint};
-use relais_client::{Config, Security, Target};
+use relais_client::{Config, Destination, Security};
 use relais_net::tls::{Encrypt, TrustedAuthorities};
 use relais_proto::limits;
 
@@ -31,7 +31,7 @@ const COMMANDS: &str = "Commands";
 pub struct Args {
     /// Server; also USER@HOST or ftp://HOST. The default port is 2121. An IPv6 address with a port is put in brackets
     #[arg(value_name = "HOST[:PORT]", value_hint = ValueHint::Hostname)]
-    host: Target,
+    host: Destination,
     /// User to log in as [default: asked for at the terminal if the server has accounts]
     #[arg(short, long, help_heading = LOGIN, value_hint = ValueHint::Username)]
     user: Option<String>,

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use relais_net::Socket;
 
 /// Presses in one command after which the program no longer waits for it to end well.
-const PATIENCE: u32 = 3;
+const MAX_PRESSES: u32 = 3;
 
 /// What the main thread is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Doing {
+pub enum Activity {
     /// It runs a command.
     #[default]
     Command,
@@ -28,15 +28,15 @@ pub enum Doing {
 }
 
 #[derive(Debug, Default)]
-struct State {
-    doing: Doing,
+struct InterruptState {
+    activity: Activity,
     presses: u32,
     socket: Option<Arc<Socket>>,
 }
 
 /// Shared between the main thread and the handler of Ctrl-C.
 #[derive(Debug, Clone, Default)]
-pub struct Interrupt(Arc<(Mutex<State>, Condvar)>);
+pub struct Interrupt(Arc<(Mutex<InterruptState>, Condvar)>);
 
 impl Interrupt {
     /// Nothing is interrupted yet.
@@ -56,17 +56,17 @@ impl Interrupt {
             let _ = socket.shutdown(Shutdown::Both);
         }
         self.0.1.notify_all();
-        match state.doing {
-            Doing::Command => state.presses >= PATIENCE,
-            Doing::Prompt | Doing::Child => false,
-            Doing::Input => true,
+        match state.activity {
+            Activity::Command => state.presses >= MAX_PRESSES,
+            Activity::Prompt | Activity::Child => false,
+            Activity::Input => true,
         }
     }
 
     /// What the main thread does from here on; a new command begins with no press counted.
-    pub fn enter(&self, doing: Doing) {
+    pub fn enter(&self, activity: Activity) {
         let mut state = self.state();
-        state.doing = doing;
+        state.activity = activity;
         state.presses = 0;
     }
 
@@ -107,7 +107,7 @@ impl Interrupt {
     }
 
     /// A panic elsewhere leaves these few fields whole, so the lock is usable after it.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, InterruptState> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -125,7 +125,7 @@ mod tests {
             std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap(),
         ));
         let interrupt = Interrupt::new();
-        interrupt.enter(Doing::Command);
+        interrupt.enter(Activity::Command);
         interrupt.watch(&stream);
         assert!(!interrupt.pause(Duration::from_millis(1)));
         let handler = interrupt.clone();
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!((&*stream).read(&mut [0; 1]).unwrap(), 0);
         assert!(!thread.join().unwrap());
         assert!(interrupt.pause(Duration::from_secs(60)) && interrupt.is_raised());
-        interrupt.enter(Doing::Command);
+        interrupt.enter(Activity::Command);
         assert!(!interrupt.is_raised());
     }
 
@@ -152,13 +152,13 @@ mod tests {
     #[test]
     fn it_ends_the_process_only_where_nothing_else_can() {
         let interrupt = Interrupt::new();
-        interrupt.enter(Doing::Prompt);
+        interrupt.enter(Activity::Prompt);
         assert!(!interrupt.raise());
-        interrupt.enter(Doing::Child);
+        interrupt.enter(Activity::Child);
         assert!(!interrupt.raise() && !interrupt.raise() && !interrupt.raise());
-        interrupt.enter(Doing::Input);
+        interrupt.enter(Activity::Input);
         assert!(interrupt.raise());
-        interrupt.enter(Doing::Command);
+        interrupt.enter(Activity::Command);
         assert!(!interrupt.raise() && !interrupt.raise() && interrupt.raise());
     }
 }

@@ -5,33 +5,33 @@
 //! brings them out, through `relais-transfer` and `relais-tree`; `log` remembers what is unfinished;
 //! `recursive` does so for whole folders.
 
-mod bar;
 mod commands;
 mod error;
 mod interrupt;
 mod local;
-mod log;
-mod memory;
 mod nearest;
 mod notices;
 mod origin;
 mod outcome;
 mod output;
+mod progress_bar;
 mod prompt;
 mod receive;
 mod recursive;
 mod remote;
 mod run;
 mod sanitize;
+mod saved_state;
 mod send;
 mod session;
 mod shell;
+mod shell_words;
 #[cfg(test)]
 mod tests;
-mod words;
+mod transfer_log;
 
 pub use commands::{Command, TABLE as COMMANDS};
 pub use error::Failure;
 pub use interrupt::Interrupt;
 pub use run::{Config, run};
-pub use session::{Host, Security, Target};
+pub use session::{Destination, Host, Security};

@@ -14,23 +14,23 @@ pub const DEFAULT_FOLDER: &str = "_CLIENTROOT";
 
 /// The local folders of a session.
 #[derive(Debug, Clone)]
-pub struct Local {
+pub struct LocalFolders {
     /// The folder of `-d`, as the user named it; empty for the current folder.
     home: PathBuf,
     /// Where relative names begin now.
-    now: PathBuf,
+    current: PathBuf,
 }
 
 /// Where a fetched file goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct LocalTarget {
     /// The folder; empty for the current one.
     pub folder: PathBuf,
     /// The name in it.
     pub name: String,
 }
 
-impl Target {
+impl LocalTarget {
     /// The local name as the user knows it.
     #[must_use]
     pub fn shown(&self) -> String {
@@ -38,7 +38,7 @@ impl Target {
     }
 }
 
-impl Local {
+impl LocalFolders {
     /// Begins in `folder`, or where none is named in [`DEFAULT_FOLDER`] or the current folder.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Local {
             None => PathBuf::new(),
         };
         match std::fs::metadata(openable(&home)) {
-            Ok(found) if found.is_dir() => Ok(Self { now: home.clone(), home }),
+            Ok(found) if found.is_dir() => Ok(Self { current: home.clone(), home }),
             Ok(_) => Err(Failure::usage(format!("{} is no folder", home.display()))),
             Err(e) => Err(Failure { code: ErrorCode::Usage, ..Failure::local(&home, &e) }),
         }
@@ -64,22 +64,22 @@ impl Local {
 
     /// The folder of `-d`, as it is put before names.
     #[must_use]
-    pub fn home_shown(&self) -> &Path {
+    pub fn home_display(&self) -> &Path {
         &self.home
     }
 
     /// What a name means now.
     #[must_use]
     pub fn resolve(&self, name: &str) -> PathBuf {
-        self.now.join(name)
+        self.current.join(name)
     }
 
     /// The folder where relative names begin now, in full.
     ///
     /// # Errors
     /// That it has gone.
-    pub fn place(&self) -> Result<PathBuf, Failure> {
-        openable(&self.now).canonicalize().map_err(|e| Failure::local(&self.now, &e))
+    pub fn current_dir(&self) -> Result<PathBuf, Failure> {
+        openable(&self.current).canonicalize().map_err(|e| Failure::local(&self.current, &e))
     }
 
     /// Goes to another folder; without a name back to that of `-d`.
@@ -97,7 +97,7 @@ impl Local {
         }
         // At home names are shown as at the start.
         let at_home = self.home().canonicalize().is_ok_and(|home| home == place);
-        self.now = if at_home { self.home.clone() } else { place.clone() };
+        self.current = if at_home { self.home.clone() } else { place.clone() };
         Ok(place)
     }
 
@@ -111,9 +111,9 @@ impl Local {
         remote_name: &str,
         into: Option<&str>,
         several: bool,
-    ) -> Result<Target, Failure> {
+    ) -> Result<LocalTarget, Failure> {
         let Some(into) = into else {
-            return Ok(Target { folder: self.now.clone(), name: remote_name.to_owned() });
+            return Ok(LocalTarget { folder: self.current.clone(), name: remote_name.to_owned() });
         };
         if into.is_empty() {
             return Err(Failure::usage("the local name is empty"));
@@ -122,7 +122,7 @@ impl Local {
         if into.ends_with('/') || openable(&path).is_dir() {
             let missing = || Failure::new(ErrorCode::Local, format!("{into}: no such folder"));
             return if path.is_dir() {
-                Ok(Target { folder: path, name: remote_name.to_owned() })
+                Ok(LocalTarget { folder: path, name: remote_name.to_owned() })
             } else {
                 Err(missing())
             };
@@ -138,16 +138,16 @@ impl Local {
         else {
             return Err(Failure::usage(format!("{into} is no name for a file")));
         };
-        Ok(Target { folder: folder.to_path_buf(), name: name.to_string_lossy().into_owned() })
+        Ok(LocalTarget { folder: folder.to_path_buf(), name: name.to_string_lossy().into_owned() })
     }
 
     /// The place with exactly this name, also where it is that of a folder; none where only a folder can be meant.
     #[must_use]
-    pub fn exactly(&self, name: &str) -> Option<Target> {
+    pub fn exact_target(&self, name: &str) -> Option<LocalTarget> {
         let path = self.resolve(name);
         match (path.components().next_back(), path.parent()) {
             (Some(Component::Normal(last)), Some(folder)) if !name.ends_with('/') => {
-                Some(Target { folder: folder.to_path_buf(), name: last.to_str()?.to_owned() })
+                Some(LocalTarget { folder: folder.to_path_buf(), name: last.to_str()?.to_owned() })
             }
             _ => None,
         }
@@ -157,7 +157,7 @@ impl Local {
     ///
     /// # Errors
     /// That the folder has gone.
-    pub fn logged(&self, target: &Target) -> Result<String, Failure> {
+    pub fn log_name(&self, target: &LocalTarget) -> Result<String, Failure> {
         let full =
             |path: &Path| openable(path).canonicalize().map_err(|e| Failure::local(path, &e));
         let (home, folder) = (full(&self.home)?, full(&target.folder)?);
@@ -166,24 +166,26 @@ impl Local {
     }
 }
 
-impl Local {
-    /// As [`Self::logged`], for a file that is sent. Where its folder has gone the name is as it was given.
+impl LocalFolders {
+    /// As [`Self::log_name`], for a file that is sent. Where its folder has gone the name is as it was given.
     #[must_use]
-    pub fn logged_path(&self, path: &Path) -> String {
-        let logged = path.file_name().and_then(|name| {
-            let target =
-                Target { folder: path.parent()?.to_path_buf(), name: name.to_str()?.to_owned() };
-            self.logged(&target).ok()
+    pub fn log_name_of(&self, path: &Path) -> String {
+        let log_name = path.file_name().and_then(|name| {
+            let target = LocalTarget {
+                folder: path.parent()?.to_path_buf(),
+                name: name.to_str()?.to_owned(),
+            };
+            self.log_name(&target).ok()
         });
-        logged.unwrap_or_else(|| path.display().to_string())
+        log_name.unwrap_or_else(|| path.display().to_string())
     }
 }
 
 /// The parts of a logged name that lies in the folder of `-d`, folders first; none for one
 /// that leads out of it.
 #[must_use]
-pub fn parts_inside(logged: &str) -> Option<Vec<&str>> {
-    let parts: Vec<&str> = logged.split('/').collect();
+pub fn parts_inside(log_name: &str) -> Option<Vec<&str>> {
+    let parts: Vec<&str> = log_name.split('/').collect();
     parts.iter().all(|part| relais_proto::check_part(part).is_ok()).then_some(parts)
 }
 
@@ -197,11 +199,11 @@ pub fn openable(path: &Path) -> &Path {
 mod tests {
     use super::*;
 
-    fn local() -> (tempfile::TempDir, Local) {
+    fn local() -> (tempfile::TempDir, LocalFolders) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("sub")).unwrap();
         std::fs::write(dir.path().join("file"), "x").unwrap();
-        let local = Local::new(Some(dir.path().to_path_buf())).unwrap();
+        let local = LocalFolders::new(Some(dir.path().to_path_buf())).unwrap();
         (dir, local)
     }
 
@@ -209,7 +211,7 @@ mod tests {
     fn a_missing_folder_is_a_mistake_on_the_command_line() {
         let (dir, _) = local();
         for bad in ["none", "file"] {
-            assert_eq!(Local::new(Some(dir.path().join(bad))).unwrap_err().status(), 2);
+            assert_eq!(LocalFolders::new(Some(dir.path().join(bad))).unwrap_err().status(), 2);
         }
     }
 
@@ -238,7 +240,7 @@ mod tests {
         assert_eq!(local.change(Some("sub")).unwrap(), home.join("sub"));
         assert_eq!(local.resolve("a"), home.join("sub/a"));
         assert!(local.change(Some("none")).is_err() && local.change(Some("../file")).is_err());
-        assert_eq!(local.place().unwrap(), home.join("sub"));
+        assert_eq!(local.current_dir().unwrap(), home.join("sub"));
         assert_eq!(local.change(None).unwrap(), home);
         assert_eq!(local.resolve("a"), dir.path().join("a"));
     }
@@ -246,21 +248,21 @@ mod tests {
     #[test]
     fn logged_names_are_relative_where_they_can_be() {
         let (dir, local) = local();
-        let logged = |folder: &Path| {
-            local.logged(&Target { folder: folder.to_path_buf(), name: "n".into() }).unwrap()
+        let log_name = |folder: &Path| {
+            local.log_name(&LocalTarget { folder: folder.to_path_buf(), name: "n".into() }).unwrap()
         };
-        assert_eq!(logged(dir.path()), "n");
-        assert_eq!(logged(&dir.path().join("sub/../sub")), "sub/n");
-        assert!(logged(Path::new("/")).starts_with('/'));
+        assert_eq!(log_name(dir.path()), "n");
+        assert_eq!(log_name(&dir.path().join("sub/../sub")), "sub/n");
+        assert!(log_name(Path::new("/")).starts_with('/'));
     }
 
     #[test]
     fn a_file_that_is_sent_is_logged_under_the_name_that_the_user_gave_it() {
         let (dir, local) = local();
         std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
-        assert_eq!(local.logged_path(&dir.path().join("sub/../link")), "link");
-        assert_eq!(local.logged_path(Path::new("/etc/hosts")), "/etc/hosts");
-        assert_eq!(local.logged_path(Path::new("/none/such/x")), "/none/such/x");
+        assert_eq!(local.log_name_of(&dir.path().join("sub/../link")), "link");
+        assert_eq!(local.log_name_of(Path::new("/etc/hosts")), "/etc/hosts");
+        assert_eq!(local.log_name_of(Path::new("/none/such/x")), "/none/such/x");
     }
 
     #[test]

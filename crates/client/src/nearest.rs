@@ -57,7 +57,7 @@ impl Nearest {
         (1..=1000).rev().find(|step| f64::from(*step) <= alike * 1000.0).unwrap_or(0)
     }
 
-    fn tell(self, folder: &TreePath) -> String {
+    fn describe(self, folder: &TreePath) -> String {
         if self.all.is_empty() {
             return format!("{folder} is empty");
         }
@@ -78,7 +78,7 @@ impl Nearest {
 ///
 /// # Errors
 /// That the user interrupted, or the folder cannot be listed.
-pub fn what_is_there(session: &mut Session, path: &TreePath) -> Result<String, Failure> {
+pub fn suggest_names(session: &mut Session, path: &TreePath) -> Result<String, Failure> {
     let Some((folder, wanted)) = path.split_last() else {
         return Err(Failure::bad_server("the server has no top folder"));
     };
@@ -88,7 +88,7 @@ pub fn what_is_there(session: &mut Session, path: &TreePath) -> Result<String, F
         nearest.offer(entry.name + slash);
         Ok(())
     })?;
-    Ok(nearest.tell(&folder))
+    Ok(nearest.describe(&folder))
 }
 
 #[cfg(test)]
@@ -99,7 +99,7 @@ mod tests {
         let mut nearest = Nearest::new(wanted);
         names.into_iter().for_each(|name| nearest.offer(name));
         assert!(nearest.all.len() <= FEW + 1 && nearest.best.len() <= BEST);
-        nearest.tell(&TreePath::root())
+        nearest.describe(&TreePath::root())
     }
 
     #[test]

@@ -7,7 +7,7 @@ use relais_net::tls::Fingerprint;
 use relais_proto::{ClusterId, Digest, Entry, ErrorCode, FileTime, Kind, Lsn, Mode, ServerRole};
 
 use crate::Failure;
-use crate::session::Report;
+use crate::session::StatusReport;
 
 /// A file that was fetched whole.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,12 +55,12 @@ pub struct Changes {
     /// Whether there were several names; then what failed is told in a list.
     pub several: bool,
     /// The names that failed.
-    pub failed: Vec<Failed>,
+    pub failed: Vec<FailedName>,
 }
 
 /// A transfer that is unfinished.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transfer {
+pub struct UnfinishedTransfer {
     /// Whether it goes to the server.
     pub is_put: bool,
     /// Whether it is a folder with all that is in it.
@@ -81,16 +81,16 @@ pub struct Transfer {
 
 /// The transfers that are unfinished, or that were dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transfers {
+pub struct UnfinishedTransfers {
     /// In the order of the `.log`.
-    pub transfers: Vec<Transfer>,
+    pub transfers: Vec<UnfinishedTransfer>,
     /// Whether they were dropped.
     pub dropped: bool,
 }
 
 /// A name that failed among several.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
+pub struct FailedName {
     /// The remote path, or what the user gave where that is none.
     pub remote: String,
     /// Why.
@@ -99,7 +99,7 @@ pub struct Failed {
 
 /// Several files fetched or sent by one command.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Several {
+pub struct BatchSummary {
     /// How many are there whole.
     pub files: u64,
     /// How many folders were made or found.
@@ -113,10 +113,10 @@ pub struct Several {
     /// What is neither file nor folder, or has no name that can be used.
     pub skipped: Vec<String>,
     /// The others.
-    pub failed: Vec<Failed>,
+    pub failed: Vec<FailedName>,
 }
 
-impl Several {
+impl BatchSummary {
     /// One more was fetched.
     pub fn add(&mut self, file: &Received) {
         self.count(file.bytes, &file.slaves);
@@ -156,27 +156,27 @@ impl Several {
 
 /// A folder that was made equal to another, or what would be done for it.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Mirrored {
+pub struct MirrorResult {
     /// What was transferred, or would be.
-    pub several: Several,
+    pub summary: BatchSummary,
     /// How many names were removed, or would be.
     pub deleted: u64,
     /// What would be done, in order; none where it was done.
-    pub planned: Option<Vec<Step>>,
+    pub planned: Option<Vec<MirrorStep>>,
 }
 
-impl Mirrored {
+impl MirrorResult {
     /// Whether both folders were equal, as far as they could be compared.
     #[must_use]
     pub fn is_unchanged(&self) -> bool {
-        let Several { files, folders, failed, .. } = &self.several;
+        let BatchSummary { files, folders, failed, .. } = &self.summary;
         (*files, *folders, self.deleted) == (0, 0, 0) && failed.is_empty()
     }
 }
 
 /// One step that would be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct MirrorStep {
     /// `make`, `get`, `put` or `delete`.
     pub action: &'static str,
     /// Below the folder that is mirrored; in full for that folder itself.
@@ -185,13 +185,13 @@ pub struct Step {
 
 /// One name for `ls`, `lls`, `stat` and `hash`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
+pub struct ListedEntry {
     /// The last part of the path; `/` for the top.
     pub name: String,
     /// The whole path, where several folders are looked into.
     pub path: Option<String>,
     /// File, folder, or something else that is only found locally.
-    pub kind: ShownKind,
+    pub kind: ListedKind,
     /// Permission bits.
     pub mode: Mode,
     /// Bytes of content.
@@ -201,12 +201,12 @@ pub struct Shown {
     /// The last change to its path.
     pub version: Option<Lsn>,
     /// Digest and holders, where the command asks for them.
-    pub content: Option<Content>,
+    pub content: Option<EntryContent>,
 }
 
 /// What `stat` and `hash` add to an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Content {
+pub struct EntryContent {
     /// Where it is a file and the digest is known.
     pub digest: Option<Digest>,
     /// Who has it; `stat` alone.
@@ -215,7 +215,7 @@ pub struct Content {
 
 /// What a name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShownKind {
+pub enum ListedKind {
     /// A regular file.
     File,
     /// A folder.
@@ -224,7 +224,7 @@ pub enum ShownKind {
     Other,
 }
 
-impl From<Kind> for ShownKind {
+impl From<Kind> for ListedKind {
     fn from(kind: Kind) -> Self {
         match kind {
             Kind::File => Self::File,
@@ -233,7 +233,7 @@ impl From<Kind> for ShownKind {
     }
 }
 
-impl From<Entry> for Shown {
+impl From<Entry> for ListedEntry {
     fn from(entry: Entry) -> Self {
         Self {
             name: if entry.name.is_empty() { "/".to_owned() } else { entry.name },
@@ -250,7 +250,7 @@ impl From<Entry> for Shown {
 
 /// The server in use and what it says of itself.
 #[derive(Debug, Clone)]
-pub struct ServerState {
+pub struct ServerStatus {
     /// What the user connected to.
     pub host: String,
     /// The server in use.
@@ -262,67 +262,67 @@ pub struct ServerState {
     /// By which authority the server is certified; none where the line is in the clear.
     pub authority: Option<Fingerprint>,
     /// What it answered.
-    pub report: Report,
+    pub report: StatusReport,
 }
 
 /// What a command comes to when it does not fail as a whole.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum CommandOutcome {
     /// Where the user is.
-    Place(String),
+    Folder(String),
     /// Where the user is from now on; people see it in the prompt.
-    Moved(String),
+    FolderChanged(String),
     /// Text for the user.
     Text(String),
     /// Entries, put out one by one already; some names may have failed.
-    Entries(Vec<Failed>),
+    Entries(Vec<FailedName>),
     /// One file.
     Received(Received),
     /// One file that is stored.
     Sent(Sent),
     /// Several files.
-    Several(Several),
+    Batch(BatchSummary),
     /// A folder was made equal to another.
-    Mirrored(Mirrored),
+    Mirrored(MirrorResult),
     /// The tree was changed.
     Changes(Changes),
     /// A local command ran and ended well.
     Ran,
     /// What is unfinished.
-    Transfers(Transfers),
+    Transfers(UnfinishedTransfers),
     /// A server's state.
-    Status(Box<ServerState>),
+    Status(Box<ServerStatus>),
     /// The user wants to leave.
     Leave,
 }
 
-impl Outcome {
+impl CommandOutcome {
     /// The failure that stands for all of those inside; none where all went well.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         match self {
             Self::Entries(failed) | Self::Changes(Changes { failed, .. }) => summary(failed),
-            Self::Several(several) => transfers(&several.failed),
-            Self::Mirrored(mirrored) => transfers(&mirrored.several.failed),
+            Self::Batch(several) => transfers(&several.failed),
+            Self::Mirrored(mirrored) => transfers(&mirrored.summary.failed),
             _ => None,
         }
     }
 }
 
 /// An interruption stands for all, then what can be carried on, then that no server was reached, then whatever came first.
-fn summary(failed: &[Failed]) -> Option<Failure> {
+fn summary(failed: &[FailedName]) -> Option<Failure> {
     let has = |status| failed.iter().find(|f| f.failure.status() == status);
     let code =
         has(130).or_else(|| has(5)).or_else(|| has(3)).or_else(|| failed.first())?.failure.code;
     let message = match failed {
-        [Failed { failure, .. }] => failure.message.clone(),
+        [FailedName { failure, .. }] => failure.message.clone(),
         several => format!("{} names failed", several.len()),
     };
     Some(Failure { code, message })
 }
 
 /// As [`summary`], of transfers: of those that no server was reached for, the rest can be carried on.
-fn transfers(failed: &[Failed]) -> Option<Failure> {
+fn transfers(failed: &[FailedName]) -> Option<Failure> {
     let failure = summary(failed)?;
     Some(if failure.code == ErrorCode::Unreachable {
         Failure { code: ErrorCode::Cut, ..failure }
@@ -337,7 +337,10 @@ mod tests {
 
     #[test]
     fn times_add_up() {
-        let one = |millis| Several { time: Duration::from_millis(millis), ..Several::default() };
+        let one = |millis| BatchSummary {
+            time: Duration::from_millis(millis),
+            ..BatchSummary::default()
+        };
         let mut all = one(200);
         all.merge(one(300));
         assert_eq!(all.time, Duration::from_millis(500));
@@ -348,9 +351,9 @@ mod tests {
         let failed = |codes: &[ErrorCode]| {
             let failed = codes
                 .iter()
-                .map(|code| Failed { remote: "x".into(), failure: Failure::new(*code, "why") })
+                .map(|code| FailedName { remote: "x".into(), failure: Failure::new(*code, "why") })
                 .collect();
-            Outcome::Entries(failed).failure().map(|f| f.status())
+            CommandOutcome::Entries(failed).failure().map(|f| f.status())
         };
         assert_eq!(failed(&[]), None);
         assert_eq!(failed(&[ErrorCode::NotFound]), Some(1));
@@ -361,8 +364,10 @@ mod tests {
         );
         assert_eq!(failed(&[ErrorCode::NotFound, ErrorCode::Unreachable]), Some(3));
         let failure = Failure::new(ErrorCode::Unreachable, "why");
-        let several =
-            Several { failed: vec![Failed { remote: "x".into(), failure }], ..Several::default() };
-        assert_eq!(Outcome::Several(several).failure().map(|f| f.status()), Some(5));
+        let several = BatchSummary {
+            failed: vec![FailedName { remote: "x".into(), failure }],
+            ..BatchSummary::default()
+        };
+        assert_eq!(CommandOutcome::Batch(several).failure().map(|f| f.status()), Some(5));
     }
 }

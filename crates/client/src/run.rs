@@ -8,15 +8,15 @@ use std::time::Duration;
 use relais_proto::TreePath;
 
 use crate::Failure;
-use crate::commands::Call;
-use crate::interrupt::{Doing, Interrupt};
-use crate::local::Local;
-use crate::memory::{Memory, Place};
+use crate::commands::ParsedCommand;
+use crate::interrupt::{Activity, Interrupt};
+use crate::local::LocalFolders;
 use crate::notices::Notices;
 use crate::output::{Output, Screen};
+use crate::saved_state::{SavedState, StateFolder};
 use crate::session::{Host, Security, Session, Settings};
-use crate::shell::{Ended, Shell};
-use crate::{prompt, words};
+use crate::shell::{CommandStatus, Shell};
+use crate::{prompt, shell_words};
 
 /// What the command line asks for.
 pub struct Config {
@@ -48,15 +48,15 @@ pub struct Config {
 #[must_use]
 pub fn run(config: Config, interrupt: Interrupt) -> u8 {
     let notices = Notices::new();
-    let local = match Local::new(config.folder) {
+    let local = match LocalFolders::new(config.folder) {
         Ok(local) => local,
         Err(failure) => {
             notices.say(&format!("ftpclient: {failure}"));
             return failure.status();
         }
     };
-    let memory = Place::of_user()
-        .map(|place| Memory::new(place, &config.host, &config.user, notices.clone()));
+    let saved = StateFolder::for_user()
+        .map(|folder| SavedState::new(folder, &config.host, &config.user, notices.clone()));
     let settings = Settings {
         host: config.host,
         user: config.user,
@@ -65,7 +65,7 @@ pub fn run(config: Config, interrupt: Interrupt) -> u8 {
         retry: config.retry,
     };
     let shell = Shell {
-        session: Session::new(settings, interrupt.clone(), notices.clone()).remembering(memory),
+        session: Session::new(settings, interrupt.clone(), notices.clone()).with_saved_state(saved),
         output: Output::new(
             Box::new(std::io::BufWriter::new(std::io::stdout())),
             notices.clone(),
@@ -73,15 +73,15 @@ pub fn run(config: Config, interrupt: Interrupt) -> u8 {
             screen(),
         ),
         local,
-        place: TreePath::root(),
+        cwd: TreePath::root(),
         resume: config.resume,
         copies: config.copies,
         input_is_commands: config.commands.is_empty() && !std::io::stdin().is_terminal(),
         interrupt,
         notices,
     };
-    let mut lines = Lines { commands: config.commands, keep_going: config.keep_going };
-    lines.run(shell)
+    let mut source = CommandSource { commands: config.commands, keep_going: config.keep_going };
+    source.run(shell)
 }
 
 /// Standard output as it is now.
@@ -100,12 +100,12 @@ fn screen() -> Screen {
 }
 
 /// Where commands come from, and whether they go on after a failure.
-struct Lines {
+struct CommandSource {
     commands: Vec<String>,
     keep_going: bool,
 }
 
-impl Lines {
+impl CommandSource {
     fn run(&mut self, mut shell: Shell) -> u8 {
         let at_prompt = self.commands.is_empty() && std::io::stdin().is_terminal();
         if at_prompt {
@@ -116,15 +116,15 @@ impl Lines {
             let first = self
                 .commands
                 .first()
-                .map_or_else(|| "connect".to_owned(), |line| Call::parse(line).name);
+                .map_or_else(|| "connect".to_owned(), |line| ParsedCommand::parse(line).name);
             shell.output.begin(if shell.output.is_json() { &first } else { "" });
-            return shell.put_out(&Err(failure)).status;
+            return shell.report_outcome(&Err(failure)).status;
         }
         // A script resumes what its commands name, and nothing else.
         if at_prompt {
             shell.resume_all();
         }
-        shell.session.keep();
+        shell.session.save();
         match self.commands.as_slice() {
             [] if at_prompt => prompt::run(shell),
             [] => self.run_input(&mut shell),
@@ -134,9 +134,9 @@ impl Lines {
 
     fn run_options(&self, shell: &mut Shell, commands: &[String]) -> u8 {
         let mut first = 0;
-        for line in commands.iter().filter(|line| !words::is_blank(line)) {
+        for line in commands.iter().filter(|line| !shell_words::is_blank(line)) {
             let ended = shell.execute(line);
-            if self.ends(&mut first, ended) {
+            if self.stops_after(&mut first, ended) {
                 break;
             }
         }
@@ -147,11 +147,11 @@ impl Lines {
         let (mut first, mut input, mut line) = (0, std::io::stdin().lock(), Vec::new());
         loop {
             line.clear();
-            shell.interrupt.enter(Doing::Input);
+            shell.interrupt.enter(Activity::Input);
             let read = input.read_until(b'\n', &mut line);
             let ended = match (read, std::str::from_utf8(&line)) {
                 (Ok(0), _) => return first,
-                (Ok(_), Ok(text)) if words::is_blank(text) => continue,
+                (Ok(_), Ok(text)) if shell_words::is_blank(text) => continue,
                 (Ok(_), Ok(text)) => shell.execute(text.trim_end_matches(['\n', '\r'])),
                 (Ok(_), Err(_)) => {
                     not_read(shell, &Failure::usage("a line of standard input is not UTF-8"))
@@ -161,14 +161,14 @@ impl Lines {
                     return if first == 0 { not_read(shell, &failure).status } else { first };
                 }
             };
-            if self.ends(&mut first, ended) {
+            if self.stops_after(&mut first, ended) {
                 return first;
             }
         }
     }
 
     /// Notes the first failure; true where no further command is run.
-    fn ends(&self, first: &mut u8, ended: Ended) -> bool {
+    fn stops_after(&self, first: &mut u8, ended: CommandStatus) -> bool {
         if *first == 0 {
             *first = ended.status;
         }
@@ -180,9 +180,9 @@ impl Lines {
 }
 
 /// A line that could not be read.
-fn not_read(shell: &mut Shell, failure: &Failure) -> Ended {
+fn not_read(shell: &mut Shell, failure: &Failure) -> CommandStatus {
     shell.output.begin("");
-    shell.put_out(&Err(failure.clone()))
+    shell.report_outcome(&Err(failure.clone()))
 }
 
 #[cfg(test)]
@@ -190,11 +190,11 @@ mod tests {
     use super::*;
 
     fn run(keep_going: bool, statuses: &[u8]) -> (u8, usize) {
-        let lines = Lines { commands: vec![], keep_going };
+        let source = CommandSource { commands: vec![], keep_going };
         let (mut first, mut ran) = (0, 0);
         for status in statuses {
             ran += 1;
-            if lines.ends(&mut first, Ended { status: *status, leave: false }) {
+            if source.stops_after(&mut first, CommandStatus { status: *status, leave: false }) {
                 break;
             }
         }

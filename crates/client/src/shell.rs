@@ -7,12 +7,12 @@ use log::debug;
 use relais_proto::{ErrorCode, TreePath};
 
 use crate::Failure;
-use crate::commands::Call;
-use crate::interrupt::{Doing, Interrupt};
-use crate::local::Local;
-use crate::nearest::what_is_there;
+use crate::commands::ParsedCommand;
+use crate::interrupt::{Activity, Interrupt};
+use crate::local::LocalFolders;
+use crate::nearest::suggest_names;
 use crate::notices::Notices;
-use crate::outcome::Outcome;
+use crate::outcome::CommandOutcome;
 use crate::output::Output;
 use crate::remote;
 use crate::session::Session;
@@ -24,9 +24,9 @@ pub struct Shell {
     /// Standard output.
     pub output: Output,
     /// The local folders.
-    pub local: Local,
+    pub local: LocalFolders,
     /// The remote folder.
-    pub place: TreePath,
+    pub cwd: TreePath,
     /// Whether unfinished transfers are gone on with.
     pub resume: bool,
     /// How many disks must hold what is put; 0: as many as the cluster asks for.
@@ -41,7 +41,7 @@ pub struct Shell {
 
 /// What follows from a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct CommandStatus {
     /// 0, or what the program would end with.
     pub status: u8,
     /// Whether no further command is to be run, whatever was asked.
@@ -53,18 +53,18 @@ impl Shell {
     ///
     /// # Errors
     /// A name that breaks the rules or lies above the top.
-    pub fn remote(&self, name: &str) -> Result<TreePath, Failure> {
-        remote::resolve(&self.place, name)
+    pub fn resolve_remote(&self, name: &str) -> Result<TreePath, Failure> {
+        remote::resolve(&self.cwd, name)
     }
 
     /// A server's failure about `path`, with the path in front, and with what is there where
     /// nothing has that name.
     pub fn explain(&mut self, path: &TreePath, failure: Failure) -> Failure {
         if failure.code != ErrorCode::NotFound || path.is_root() {
-            return about(path, failure);
+            return with_path(path, failure);
         }
         let missing = format!("{path} is not there");
-        match what_is_there(&mut self.session, path) {
+        match suggest_names(&mut self.session, path) {
             Ok(told) => Failure { message: format!("{missing}; {told}"), ..failure },
             Err(other) if other.code == ErrorCode::Interrupted => other,
             Err(other) => {
@@ -75,11 +75,11 @@ impl Shell {
     }
 
     /// Runs one line and puts its outcome out.
-    pub fn execute(&mut self, line: &str) -> Ended {
-        self.interrupt.enter(Doing::Command);
+    pub fn execute(&mut self, line: &str) -> CommandStatus {
+        self.interrupt.enter(Activity::Command);
         let _ = self.notices.take_lost();
         self.session.refresh();
-        let call = Call::parse(line);
+        let call = ParsedCommand::parse(line);
         self.output.begin(&call.name);
         let mut result = call.run(self);
         if self.interrupt.is_raised()
@@ -90,20 +90,20 @@ impl Shell {
         }
         if let Err(failure) = &mut result
             && failure.code == ErrorCode::Behind
-            && let Some(more) = self.session.about_behind()
+            && let Some(more) = self.session.behind_hint()
         {
             failure.message = format!("{}; {more}", failure.message);
         }
-        let ended = self.put_out(&result);
-        self.session.keep();
+        let ended = self.report_outcome(&result);
+        self.session.save();
         ended
     }
 
     /// Puts an outcome out, and tells what follows from it.
-    pub fn put_out(&mut self, result: &Result<Outcome, Failure>) -> Ended {
+    pub fn report_outcome(&mut self, result: &Result<CommandOutcome, Failure>) -> CommandStatus {
         let written = self.output.finish(result);
         if self.output.is_broken() {
-            return Ended { status: 1, leave: true };
+            return CommandStatus { status: 1, leave: true };
         }
         let failure = match (result, written) {
             (Err(failure), _) => Some(failure.clone()),
@@ -114,13 +114,13 @@ impl Shell {
             (Ok(outcome), Ok(())) => outcome.failure(),
         };
         let status = failure.map_or(0, |failure| failure.status());
-        Ended { status, leave: matches!(result, Ok(Outcome::Leave)) }
+        CommandStatus { status, leave: matches!(result, Ok(CommandOutcome::Leave)) }
     }
 }
 
 /// A server's failure about `path`, with the path in front where the message does not have it.
 #[must_use]
-pub fn about(path: &TreePath, failure: Failure) -> Failure {
+pub fn with_path(path: &TreePath, failure: Failure) -> Failure {
     let about_path =
         !matches!(failure.code, ErrorCode::Interrupted | ErrorCode::Unreachable | ErrorCode::Local);
     if about_path && !failure.message.contains(&path.to_string()) {

@@ -2,11 +2,11 @@
 
 use relais_proto::{ErrorCode, Kind, Lsn, TreePath};
 
-use super::several::{self, Places};
-use super::{Command, Completes, Takes, options};
+use super::each_name::{self, UsedTargets};
+use super::{Command, CompletionKind, OptionValue, options};
 use crate::Failure;
-use crate::outcome::{Changes, Outcome};
-use crate::shell::{Shell, about};
+use crate::outcome::{Changes, CommandOutcome};
+use crate::shell::{Shell, with_path};
 
 pub const MKDIR: Command = Command {
     name: "mkdir",
@@ -14,8 +14,8 @@ pub const MKDIR: Command = Command {
     usage: "mkdir [-p] PATH...",
     summary: "make remote folders",
     help: "With -p folders above it are made too, and one that is there already is no error.\n\nExample: mkdir -p music/live/1999",
-    options: &[("-p", Takes::Nothing)],
-    completes: Completes::RemoteFolders,
+    options: &[("-p", OptionValue::Nothing)],
+    completes: CompletionKind::RemoteFolders,
     run: mkdir,
 };
 
@@ -25,8 +25,8 @@ pub const RM: Command = Command {
     usage: "rm [-r] PATH...",
     summary: "remove remote files and folders",
     help: "A folder has to be empty; with -r it goes with all that is in it, in one step.\n\nExample: rm -r music/old",
-    options: &[("-r", Takes::Nothing)],
-    completes: Completes::Remote,
+    options: &[("-r", OptionValue::Nothing)],
+    completes: CompletionKind::Remote,
     run: rm,
 };
 
@@ -38,32 +38,32 @@ pub const MV: Command = Command {
     help: "If TO is a folder, FROM moves into it. Otherwise TO is the new name, and a file of that name is replaced.\n\
            With several FROM, or if TO ends in /, TO must be a folder.\n\nExample: mv draft.txt final.txt",
     options: &[],
-    completes: Completes::Remote,
+    completes: CompletionKind::Remote,
     run: mv,
 };
 
-fn mkdir(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    let (names, parents) = read(words, "-p")?;
+fn mkdir(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    let (names, parents) = read(args, "-p")?;
     each(shell, &names, &mut |shell, name| {
-        let path = shell.remote(name)?;
+        let path = shell.resolve_remote(name)?;
         let made = if parents {
             with_parents(shell, &path)
         } else {
             shell.session.make_folder(&path).map(Some)
         };
-        made.map_err(|failure| about(&path, failure))
+        made.map_err(|failure| with_path(&path, failure))
     })
 }
 
-fn rm(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    let (names, recursive) = read(words, "-r")?;
+fn rm(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    let (names, recursive) = read(args, "-r")?;
     each(shell, &names, &mut |shell, name| {
-        let path = shell.remote(name)?;
+        let path = shell.resolve_remote(name)?;
         if path.is_root() {
             return Err(Failure::new(ErrorCode::Denied, "the top cannot be removed"));
         }
         shell.session.remove(&path, recursive).map(Some).map_err(|failure| match failure.code {
-            ErrorCode::NotEmpty => about(
+            ErrorCode::NotEmpty => with_path(
                 &path,
                 Failure {
                     message: format!("{failure}; rm -r removes it with all in it"),
@@ -75,13 +75,13 @@ fn rm(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
     })
 }
 
-fn mv(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    let mut names = options::names(words, &mut options::none)?;
+fn mv(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    let mut names = options::names(args, &mut options::none)?;
     let onto = names
         .pop()
         .filter(|_| !names.is_empty())
         .ok_or_else(|| Failure::usage("it takes at least two names"))?;
-    let to = shell.remote(&onto)?;
+    let to = shell.resolve_remote(&onto)?;
     let into = onto.ends_with('/') || names.len() > 1 || to.is_root();
     if names.len() > 1 {
         // Said once, before anything is moved, rather than for each name.
@@ -94,15 +94,15 @@ fn mv(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
             ));
         }
     }
-    let mut places = Places::default();
+    let mut used = UsedTargets::default();
     each(shell, &names, &mut |shell, name| {
-        let from = shell.remote(name)?;
+        let from = shell.resolve_remote(name)?;
         let Some(last) = from.last() else {
             return Err(Failure::new(ErrorCode::Denied, "the top cannot be moved"));
         };
         let target = if into { to.join(last)? } else { to.clone() };
         // The second of two with the same name would replace the first one, which then is nowhere.
-        places.once(&target.to_string(), &from.to_string(), || {
+        used.once(&target.to_string(), &from.to_string(), || {
             let moved = match shell.session.rename(&from, &target) {
                 Err(failure)
                     if !into && failure.code == ErrorCode::Exists && is_folder(shell, &to)? =>
@@ -111,21 +111,21 @@ fn mv(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
                 }
                 other => other,
             };
-            moved.map(Some).map_err(|failure| about(&from, failure))
+            moved.map(Some).map_err(|failure| with_path(&from, failure))
         })
     })
 }
 
 /// Whether a folder is at `path`. No entry may be replaced by a move if one is.
 fn is_folder(shell: &mut Shell, path: &TreePath) -> Result<bool, Failure> {
-    let details = shell.session.stat(path).map_err(|failure| about(path, failure))?;
+    let details = shell.session.stat(path).map_err(|failure| with_path(path, failure))?;
     Ok(details.entry.kind == Kind::Folder)
 }
 
 /// The names, at least one, and whether `option` stands among the words.
-fn read(words: Vec<String>, option: &str) -> Result<(Vec<String>, bool), Failure> {
+fn read(args: Vec<String>, option: &str) -> Result<(Vec<String>, bool), Failure> {
     let mut found = false;
-    let names = options::names(words, &mut |word, _| {
+    let names = options::names(args, &mut |word, _| {
         found |= word == option;
         Ok(word == option)
     })?;
@@ -157,23 +157,27 @@ fn with_parents(shell: &mut Shell, path: &TreePath) -> Result<Option<Lsn>, Failu
 }
 
 /// Changes one name; none where nothing had to be changed.
-type Change<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Option<Lsn>, Failure>;
+type ChangeOne<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Option<Lsn>, Failure>;
 
 /// Changes each name; one that fails does not keep the others from being changed.
-fn each(shell: &mut Shell, names: &[String], change: Change<'_>) -> Result<Outcome, Failure> {
+fn each(
+    shell: &mut Shell,
+    names: &[String],
+    change: ChangeOne<'_>,
+) -> Result<CommandOutcome, Failure> {
     if let [name] = names {
         return change(shell, name)
-            .map(|version| Outcome::Changes(Changes { version, ..Changes::default() }));
+            .map(|version| CommandOutcome::Changes(Changes { version, ..Changes::default() }));
     }
     let mut last = None;
-    let failed = several::each(shell, names, &mut |shell, name| {
+    let failed = each_name::each(shell, names, &mut |shell, name| {
         last = change(shell, name)?.or(last);
         Ok(())
     })?;
-    Ok(Outcome::Changes(Changes {
+    Ok(CommandOutcome::Changes(Changes {
         version: last,
         several: true,
-        failed: several::with_paths(shell, failed),
+        failed: each_name::with_paths(shell, failed),
     }))
 }
 
@@ -183,7 +187,7 @@ mod tests {
 
     #[test]
     fn words_are_read() {
-        let read = |words: &[&str]| read(words.iter().map(|w| w.to_string()).collect(), "-r");
+        let read = |args: &[&str]| read(args.iter().map(|w| w.to_string()).collect(), "-r");
         assert_eq!(read(&["a", "-r", "b"]).unwrap(), (vec!["a".into(), "b".into()], true));
         assert_eq!(read(&["--", "-r"]).unwrap(), (vec!["-r".into()], false));
         for bad in [&[][..], &["-r"], &["-x", "a"]] {

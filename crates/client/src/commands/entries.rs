@@ -2,9 +2,9 @@
 
 use relais_proto::{Endpoint, TreePath};
 
-use super::{Command, Completes, options};
+use super::{Command, CompletionKind, options};
 use crate::Failure;
-use crate::outcome::{Content, Failed, Outcome, Shown};
+use crate::outcome::{CommandOutcome, EntryContent, FailedName, ListedEntry};
 use crate::output::Style;
 use crate::session::Details;
 use crate::shell::Shell;
@@ -16,7 +16,7 @@ pub const STAT: Command = Command {
     summary: "show all that is known of files and folders",
     help: "Kind, size, time, version, digest where it is known already, and who has the content.\n\nExample: stat big.bin",
     options: &[],
-    completes: Completes::Remote,
+    completes: CompletionKind::Remote,
     run: stat,
 };
 
@@ -27,23 +27,26 @@ pub const HASH: Command = Command {
     summary: "show the BLAKE3 digests of files",
     help: "The server computes what it does not know yet. The lines are those of b3sum.\n\nExample: hash big.bin",
     options: &[],
-    completes: Completes::Remote,
+    completes: CompletionKind::Remote,
     run: hash,
 };
 
-fn stat(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    each(shell, words, Style::Details, |shell, path| {
+fn stat(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    each(shell, args, Style::Details, |shell, path| {
         let Details { entry, digest, holders } = shell.session.stat(path)?;
         let holders = holders.iter().map(|endpoint| holder(shell, endpoint)).collect();
-        Ok(Shown { content: Some(Content { digest, holders: Some(holders) }), ..entry.into() })
+        Ok(ListedEntry {
+            content: Some(EntryContent { digest, holders: Some(holders) }),
+            ..entry.into()
+        })
     })
 }
 
-fn hash(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    each(shell, words, Style::Digests, |shell, path| {
+fn hash(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    each(shell, args, Style::Digests, |shell, path| {
         let (details, digest) = shell.session.hash(path)?;
-        Ok(Shown {
-            content: Some(Content { digest: Some(digest), holders: None }),
+        Ok(ListedEntry {
+            content: Some(EntryContent { digest: Some(digest), holders: None }),
             ..details.entry.into()
         })
     })
@@ -52,16 +55,16 @@ fn hash(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
 /// Asks for each name; one that fails does not keep the others from being shown.
 fn each(
     shell: &mut Shell,
-    words: Vec<String>,
+    args: Vec<String>,
     style: Style,
-    ask: fn(&mut Shell, &TreePath) -> Result<Shown, Failure>,
-) -> Result<Outcome, Failure> {
-    let names = options::at_least_one(options::names(words, &mut options::none)?)?;
+    ask: fn(&mut Shell, &TreePath) -> Result<ListedEntry, Failure>,
+) -> Result<CommandOutcome, Failure> {
+    let names = options::at_least_one(options::names(args, &mut options::none)?)?;
     let single = names.len() == 1;
     let mut failed = Vec::new();
     for (at, name) in names.into_iter().enumerate() {
-        let result = shell.remote(&name).and_then(|path| match ask(shell, &path) {
-            Ok(shown) => Ok(Shown { path: Some(path.to_string()), ..shown }),
+        let result = shell.resolve_remote(&name).and_then(|path| match ask(shell, &path) {
+            Ok(shown) => Ok(ListedEntry { path: Some(path.to_string()), ..shown }),
             Err(failure) => Err(shell.explain(&path, failure)),
         });
         if single {
@@ -78,11 +81,11 @@ fn each(
             Err(failure) if failure.status() == 130 => return Err(failure),
             Err(failure) => {
                 shell.output.failed(&failure);
-                failed.push(Failed { remote: name, failure });
+                failed.push(FailedName { remote: name, failure });
             }
         }
     }
-    Ok(Outcome::Entries(failed))
+    Ok(CommandOutcome::Entries(failed))
 }
 
 /// A holder by its first address. A slave does not know under which one the client reached

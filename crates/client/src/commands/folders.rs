@@ -2,9 +2,9 @@
 
 use relais_proto::{ErrorCode, Kind, TreePath};
 
-use super::{Command, Completes, options};
+use super::{Command, CompletionKind, options};
 use crate::Failure;
-use crate::outcome::Outcome;
+use crate::outcome::CommandOutcome;
 use crate::shell::Shell;
 
 pub const CD: Command = Command {
@@ -14,7 +14,7 @@ pub const CD: Command = Command {
     summary: "go to another remote folder",
     help: "Without FOLDER it goes to the top. `..` is the folder above; above the top is an error.\n\nExample: cd music/live",
     options: &[],
-    completes: Completes::RemoteFolders,
+    completes: CompletionKind::RemoteFolders,
     run: cd,
 };
 
@@ -25,7 +25,7 @@ pub const PWD: Command = Command {
     summary: "show the remote folder",
     help: "Example: pwd",
     options: &[],
-    completes: Completes::Nothing,
+    completes: CompletionKind::Nothing,
     run: pwd,
 };
 
@@ -36,7 +36,7 @@ pub const LCD: Command = Command {
     summary: "go to another local folder",
     help: "Files are fetched into it. Without FOLDER it goes back to the folder of -d; the .log stays there.\n\nExample: lcd /tmp",
     options: &[],
-    completes: Completes::LocalFolders,
+    completes: CompletionKind::LocalFolders,
     run: lcd,
 };
 
@@ -47,40 +47,40 @@ pub const LPWD: Command = Command {
     summary: "show the local folder",
     help: "Example: lpwd",
     options: &[],
-    completes: Completes::Nothing,
+    completes: CompletionKind::Nothing,
     run: lpwd,
 };
 
-fn cd(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    let path = match options::at_most_one(options::names(words, &mut options::none)?)? {
-        Some(name) => shell.remote(&name)?,
+fn cd(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    let path = match options::at_most_one(options::names(args, &mut options::none)?)? {
+        Some(name) => shell.resolve_remote(&name)?,
         None => TreePath::root(),
     };
     let details = shell.session.stat(&path).map_err(|failure| shell.explain(&path, failure))?;
     if details.entry.kind != Kind::Folder {
         return Err(Failure::new(ErrorCode::NotFolder, format!("{path} is no folder")));
     }
-    shell.place = path;
-    Ok(Outcome::Moved(shell.place.to_string()))
+    shell.cwd = path;
+    Ok(CommandOutcome::FolderChanged(shell.cwd.to_string()))
 }
 
-fn pwd(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    no_names(words)?;
-    Ok(Outcome::Place(shell.place.to_string()))
+fn pwd(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    no_names(args)?;
+    Ok(CommandOutcome::Folder(shell.cwd.to_string()))
 }
 
-fn lcd(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    let name = options::at_most_one(options::names(words, &mut options::none)?)?;
+fn lcd(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    let name = options::at_most_one(options::names(args, &mut options::none)?)?;
     let place = shell.local.change(name.as_deref())?;
-    Ok(Outcome::Moved(place.display().to_string()))
+    Ok(CommandOutcome::FolderChanged(place.display().to_string()))
 }
 
-fn lpwd(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    no_names(words)?;
-    Ok(Outcome::Place(shell.local.place()?.display().to_string()))
+fn lpwd(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    no_names(args)?;
+    Ok(CommandOutcome::Folder(shell.local.current_dir()?.display().to_string()))
 }
 
-fn no_names(words: Vec<String>) -> Result<(), Failure> {
-    let names = options::names(words, &mut options::none)?;
+fn no_names(args: Vec<String>) -> Result<(), Failure> {
+    let names = options::names(args, &mut options::none)?;
     if names.is_empty() { Ok(()) } else { Err(Failure::usage("it takes no names")) }
 }

@@ -5,12 +5,12 @@ use std::time::Instant;
 use lexopt::ValueExt;
 use relais_proto::{ErrorCode, TreePath};
 
-use super::several::{self, Places};
-use super::{Command, Completes, Takes, cat, options};
+use super::each_name::{self, UsedTargets};
+use super::{Command, CompletionKind, OptionValue, cat, options};
 use crate::Failure;
-use crate::outcome::{Outcome, Received, Several};
-use crate::output::Content;
-use crate::receive::Job;
+use crate::outcome::{BatchSummary, CommandOutcome, Received};
+use crate::output::ContentMode;
+use crate::receive::DownloadJob;
 use crate::shell::Shell;
 
 pub const GET: Command = Command {
@@ -23,24 +23,24 @@ pub const GET: Command = Command {
            -o names the local file, or the folder it goes into; - is standard output. An existing file is replaced.\n\
            -r fetches folders with all that is in them.\n\n\
            Example: get big.bin 'two words.txt' -o /tmp/",
-    options: &[("-r", Takes::Nothing), ("-o", Takes::Local)],
-    completes: Completes::Remote,
+    options: &[("-r", OptionValue::Nothing), ("-o", OptionValue::Local)],
+    completes: CompletionKind::Remote,
     run: get,
 };
 
 /// What was typed behind `get`.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Words {
+struct GetArgs {
     names: Vec<String>,
     into: Option<String>,
     recursive: bool,
 }
 
-fn get(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    let Words { names, into, recursive } = read(words)?;
+fn get(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    let GetArgs { names, into, recursive } = read(args)?;
     let into = into.as_deref();
     if into == Some("-") {
-        shell.output.begin_content(Content::Told);
+        shell.output.begin_content(ContentMode::Reported);
         return cat::show(shell, &names);
     }
     if names.len() > 1 && into.is_some() {
@@ -48,19 +48,19 @@ fn get(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
         shell.local.target("x", into, true)?;
     }
     match names.as_slice() {
-        names if recursive => trees(shell, names, into).map(Outcome::Several),
-        [name] => one(shell, name, into, &mut Places::default()).map(Outcome::Received),
+        names if recursive => trees(shell, names, into).map(CommandOutcome::Batch),
+        [name] => one(shell, name, into, &mut UsedTargets::default()).map(CommandOutcome::Received),
         names => {
-            let mut places = Places::default();
-            all(shell, names, &mut |shell, name| one(shell, name, into, &mut places))
-                .map(Outcome::Several)
+            let mut used = UsedTargets::default();
+            all(shell, names, &mut |shell, name| one(shell, name, into, &mut used))
+                .map(CommandOutcome::Batch)
         }
     }
 }
 
-fn read(words: Vec<String>) -> Result<Words, Failure> {
-    let mut read = Words::default();
-    read.names = options::at_least_one(options::names(words, &mut |option, parser| {
+fn read(args: Vec<String>) -> Result<GetArgs, Failure> {
+    let mut read = GetArgs::default();
+    read.names = options::at_least_one(options::names(args, &mut |option, parser| {
         match option {
             "-o" => read.into = Some(parser.value()?.string()?),
             "-r" => read.recursive = true,
@@ -80,11 +80,11 @@ fn one(
     shell: &mut Shell,
     name: &str,
     into: Option<&str>,
-    places: &mut Places,
+    used: &mut UsedTargets,
 ) -> Result<Received, Failure> {
-    let path = shell.remote(name)?;
+    let path = shell.resolve_remote(name)?;
     let job = job(shell, name, path, into)?;
-    places.once(&job.target.shown(), &job.remote.to_string(), || {
+    used.once(&job.target.shown(), &job.remote.to_string(), || {
         let received = shell.receive_named(&job);
         received.map_err(|failure| suggest(name, shell.explain(&job.remote, failure)))
     })
@@ -100,7 +100,12 @@ fn suggest(name: &str, failure: Failure) -> Failure {
     Failure { message: format!("{}; {more}", failure.message), ..failure }
 }
 
-fn job(shell: &Shell, name: &str, path: TreePath, into: Option<&str>) -> Result<Job, Failure> {
+fn job(
+    shell: &Shell,
+    name: &str,
+    path: TreePath,
+    into: Option<&str>,
+) -> Result<DownloadJob, Failure> {
     let Some(last) = path.last().filter(|_| !name.ends_with('/')) else {
         return Err(Failure::new(
             ErrorCode::IsFolder,
@@ -108,32 +113,40 @@ fn job(shell: &Shell, name: &str, path: TreePath, into: Option<&str>) -> Result<
         ));
     };
     let target = shell.local.target(last, into, false)?;
-    let logged = shell.local.logged(&target)?;
-    Ok(Job { remote: path, target, logged })
+    let log_name = shell.local.log_name(&target)?;
+    Ok(DownloadJob { remote: path, target, log_name })
 }
 
 /// Fetches one name.
-pub type One<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Received, Failure>;
+pub type FetchOne<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Received, Failure>;
 
 /// Each name is tried; what fails is told and does not keep the others from being fetched.
-pub fn all(shell: &mut Shell, names: &[String], one: One<'_>) -> Result<Several, Failure> {
-    let (begun, mut fetched) = (Instant::now(), Several::default());
-    let failed = several::each(shell, names, &mut |shell, name| {
+pub fn all(
+    shell: &mut Shell,
+    names: &[String],
+    one: FetchOne<'_>,
+) -> Result<BatchSummary, Failure> {
+    let (begun, mut fetched) = (Instant::now(), BatchSummary::default());
+    let failed = each_name::each(shell, names, &mut |shell, name| {
         let file = one(shell, name)?;
         fetched.add(&file);
         shell.output.received(&file)
     })?;
     // As with a file that came: the whole path, or what was typed where that is none.
-    Ok(Several { time: begun.elapsed(), failed: several::with_paths(shell, failed), ..fetched })
+    Ok(BatchSummary {
+        time: begun.elapsed(),
+        failed: each_name::with_paths(shell, failed),
+        ..fetched
+    })
 }
 
 /// Folders with all that is in them.
-fn trees(shell: &mut Shell, names: &[String], into: Option<&str>) -> Result<Several, Failure> {
-    let (begun, mut fetched) = (Instant::now(), Several::default());
-    let mut places = Places::default();
+fn trees(shell: &mut Shell, names: &[String], into: Option<&str>) -> Result<BatchSummary, Failure> {
+    let (begun, mut fetched) = (Instant::now(), BatchSummary::default());
+    let mut used = UsedTargets::default();
     let mut fetch = |shell: &mut Shell, name: &str| {
-        let path = shell.remote(name)?;
-        places.once(path.last().unwrap_or("/"), &path.to_string(), || {
+        let path = shell.resolve_remote(name)?;
+        used.once(path.last().unwrap_or("/"), &path.to_string(), || {
             fetched.merge(
                 shell.get_tree(&path, into).map_err(|failure| shell.explain(&path, failure))?,
             );
@@ -142,10 +155,10 @@ fn trees(shell: &mut Shell, names: &[String], into: Option<&str>) -> Result<Seve
     };
     let failed = match names {
         [name] => fetch(shell, name).map(|()| Vec::new())?,
-        names => several::each(shell, names, &mut fetch)?,
+        names => each_name::each(shell, names, &mut fetch)?,
     };
-    fetched.failed.extend(several::with_paths(shell, failed));
-    Ok(Several { time: begun.elapsed(), ..fetched })
+    fetched.failed.extend(each_name::with_paths(shell, failed));
+    Ok(BatchSummary { time: begun.elapsed(), ..fetched })
 }
 
 #[cfg(test)]
@@ -154,9 +167,8 @@ mod tests {
 
     #[test]
     fn words_are_read() {
-        let words = |words: &[&str]| read(words.iter().map(|w| w.to_string()).collect());
-        let read =
-            |names: &[&str]| words(names).map(|words| (words.names, words.into, words.recursive));
+        let args = |args: &[&str]| read(args.iter().map(|w| w.to_string()).collect());
+        let read = |names: &[&str]| args(names).map(|args| (args.names, args.into, args.recursive));
         assert_eq!(
             read(&["a", "-o", "x", "b"]).unwrap(),
             (vec!["a".into(), "b".into()], Some("x".into()), false)

@@ -2,9 +2,9 @@
 
 use lexopt::ValueExt;
 
-use super::{Command, Completes, Takes, options};
+use super::{Command, CompletionKind, OptionValue, options};
 use crate::Failure;
-use crate::outcome::Outcome;
+use crate::outcome::CommandOutcome;
 use crate::recursive::Pattern;
 use crate::shell::Shell;
 
@@ -17,8 +17,8 @@ pub const MGET: Command = Command {
            none of them takes a dot at the beginning. A backslash takes its meaning away, for which it has to be quoted.\n\
            -o names the folder that the files go into. Folders are left out; -r takes them with all that is in them.\n\n\
            Example: mget '*.txt' 'photos/2026-0[1-3]-*' -o /tmp",
-    options: &[("-r", Takes::Nothing), ("-o", Takes::Local)],
-    completes: Completes::RemotePatterns,
+    options: &[("-r", OptionValue::Nothing), ("-o", OptionValue::Local)],
+    completes: CompletionKind::RemotePatterns,
     run: mget,
 };
 
@@ -30,32 +30,32 @@ pub const MPUT: Command = Command {
     help: "Patterns are as for mget, of local names. -o names the remote folder that the files go into.\n\
            Folders are left out; -r takes them with all that is in them. Links are not followed.\n\n\
            Example: mput '*.{jpg,png}' -o /photos",
-    options: &[("-r", Takes::Nothing), ("-o", Takes::Remote)],
-    completes: Completes::LocalPatterns,
+    options: &[("-r", OptionValue::Nothing), ("-o", OptionValue::Remote)],
+    completes: CompletionKind::LocalPatterns,
     run: mput,
 };
 
 /// What was typed.
 #[derive(Debug)]
-struct Words {
+struct GlobArgs {
     patterns: Vec<Pattern>,
     folder: Option<String>,
     recursive: bool,
 }
 
-fn mget(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    let Words { patterns, folder, recursive } = read(words)?;
-    shell.get_matching(&patterns, folder.as_deref(), recursive).map(Outcome::Several)
+fn mget(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    let GlobArgs { patterns, folder, recursive } = read(args)?;
+    shell.get_matching(&patterns, folder.as_deref(), recursive).map(CommandOutcome::Batch)
 }
 
-fn mput(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    let Words { patterns, folder, recursive } = read(words)?;
-    shell.put_matching(&patterns, folder.as_deref(), recursive).map(Outcome::Several)
+fn mput(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    let GlobArgs { patterns, folder, recursive } = read(args)?;
+    shell.put_matching(&patterns, folder.as_deref(), recursive).map(CommandOutcome::Batch)
 }
 
-fn read(words: Vec<String>) -> Result<Words, Failure> {
+fn read(args: Vec<String>) -> Result<GlobArgs, Failure> {
     let (mut folder, mut recursive) = (None, false);
-    let names = options::names(words, &mut |option, parser| {
+    let names = options::names(args, &mut |option, parser| {
         match option {
             "-o" => folder = Some(parser.value()?.string()?),
             "-r" => recursive = true,
@@ -72,7 +72,7 @@ fn read(words: Vec<String>) -> Result<Words, Failure> {
         .iter()
         .map(|name| Pattern::new(name))
         .collect::<Result<_, _>>()?;
-    Ok(Words { patterns, folder, recursive })
+    Ok(GlobArgs { patterns, folder, recursive })
 }
 
 #[cfg(test)]
@@ -81,10 +81,10 @@ mod tests {
 
     #[test]
     fn words_are_read() {
-        let read = |words: &[&str]| read(words.iter().map(|w| w.to_string()).collect());
-        let words = read(&["*.a", "-o", "x", "-r", "b?"]).unwrap();
+        let read = |args: &[&str]| read(args.iter().map(|w| w.to_string()).collect());
+        let args = read(&["*.a", "-o", "x", "-r", "b?"]).unwrap();
         assert_eq!(
-            (words.patterns.len(), words.folder.as_deref(), words.recursive),
+            (args.patterns.len(), args.folder.as_deref(), args.recursive),
             (2, Some("x"), true)
         );
         for bad in [&[][..], &["*", "-o"], &["*", "-o", "-"], &["-x", "*"], &["[a"], &["{a"], &[""]]

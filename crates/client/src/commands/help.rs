@@ -1,8 +1,8 @@
 //! `help`, which reads the table, and `bye`.
 
-use super::{Command, Completes, TABLE, find, options, unknown};
+use super::{Command, CompletionKind, TABLE, find, options, unknown};
 use crate::Failure;
-use crate::outcome::Outcome;
+use crate::outcome::CommandOutcome;
 use crate::shell::Shell;
 
 pub const HELP: Command = Command {
@@ -12,7 +12,7 @@ pub const HELP: Command = Command {
     summary: "show what there is, or explain one command",
     help: "Example: help get",
     options: &[],
-    completes: Completes::Commands,
+    completes: CompletionKind::Commands,
     run: help,
 };
 
@@ -23,20 +23,24 @@ pub const BYE: Command = Command {
     summary: "leave; so does Ctrl-D",
     help: "Example: bye",
     options: &[],
-    completes: Completes::Nothing,
+    completes: CompletionKind::Nothing,
     run: bye,
 };
 
-fn help(_: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    let Some(name) = options::at_most_one(options::names(words, &mut options::none)?)? else {
-        return Ok(Outcome::Text(overview()));
+fn help(_: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    let Some(name) = options::at_most_one(options::names(args, &mut options::none)?)? else {
+        return Ok(CommandOutcome::Text(overview()));
     };
-    find(&name).map(|command| Outcome::Text(about(command))).ok_or_else(|| unknown(&name))
+    find(&name).map(|command| CommandOutcome::Text(about(command))).ok_or_else(|| unknown(&name))
 }
 
-fn bye(_: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    let names = options::names(words, &mut options::none)?;
-    if names.is_empty() { Ok(Outcome::Leave) } else { Err(Failure::usage("it takes no names")) }
+fn bye(_: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    let names = options::names(args, &mut options::none)?;
+    if names.is_empty() {
+        Ok(CommandOutcome::Leave)
+    } else {
+        Err(Failure::usage("it takes no names"))
+    }
 }
 
 /// All commands, a line each.

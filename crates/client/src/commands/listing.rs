@@ -6,10 +6,10 @@ use std::path::Path;
 
 use relais_proto::{ErrorCode, FileTime, Mode};
 
-use super::{Command, Completes, Takes, options};
+use super::{Command, CompletionKind, OptionValue, options};
 use crate::Failure;
 use crate::local::openable;
-use crate::outcome::{Outcome, Shown, ShownKind};
+use crate::outcome::{CommandOutcome, ListedEntry, ListedKind};
 use crate::output::Style;
 use crate::shell::Shell;
 
@@ -20,8 +20,8 @@ pub const LS: Command = Command {
     summary: "list a remote folder",
     help: "Folders have a / behind their name. With -l each line has kind (d folder) and permission bits, bytes, time in UTC, name.\n\
            A PATH that is a file lists that file.\n\nExample: ls -l music",
-    options: &[("-l", Takes::Nothing)],
-    completes: Completes::Remote,
+    options: &[("-l", OptionValue::Nothing)],
+    completes: CompletionKind::Remote,
     run: ls,
 };
 
@@ -31,16 +31,16 @@ pub const LLS: Command = Command {
     usage: "lls [-l] [PATH]",
     summary: "list a local folder",
     help: "As ls, on this side.\n\nExample: lls -l",
-    options: &[("-l", Takes::Nothing)],
-    completes: Completes::Local,
+    options: &[("-l", OptionValue::Nothing)],
+    completes: CompletionKind::Local,
     run: lls,
 };
 
-fn ls(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    let (name, style) = read(words)?;
+fn ls(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    let (name, style) = read(args)?;
     let path = match name {
-        Some(name) => shell.remote(&name)?,
-        None => shell.place.clone(),
+        Some(name) => shell.resolve_remote(&name)?,
+        None => shell.cwd.clone(),
     };
     let mut begun = false;
     let output = &mut shell.output;
@@ -60,21 +60,21 @@ fn ls(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
         }
         Err(failure) => return Err(shell.explain(&path, failure)),
     }
-    Ok(Outcome::Entries(Vec::new()))
+    Ok(CommandOutcome::Entries(Vec::new()))
 }
 
-fn lls(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    let (name, style) = read(words)?;
+fn lls(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    let (name, style) = read(args)?;
     let path = shell.local.resolve(name.as_deref().unwrap_or_default());
     let entries = read_local(openable(&path)).map_err(|e| Failure::local(openable(&path), &e))?;
     shell.output.begin_entries(style)?;
     entries.into_iter().try_for_each(|shown| shell.output.entry(shown))?;
-    Ok(Outcome::Entries(Vec::new()))
+    Ok(CommandOutcome::Entries(Vec::new()))
 }
 
-fn read(words: Vec<String>) -> Result<(Option<String>, Style), Failure> {
+fn read(args: Vec<String>) -> Result<(Option<String>, Style), Failure> {
     let mut style = Style::Names;
-    let names = options::names(words, &mut |option, _| {
+    let names = options::names(args, &mut |option, _| {
         style = Style::Long;
         Ok(option == "-l")
     })?;
@@ -82,7 +82,7 @@ fn read(words: Vec<String>) -> Result<(Option<String>, Style), Failure> {
 }
 
 /// A local folder's entries in the order of their names, or the one file that `path` is.
-fn read_local(path: &Path) -> std::io::Result<Vec<Shown>> {
+fn read_local(path: &Path) -> std::io::Result<Vec<ListedEntry>> {
     let metadata = path.metadata()?;
     if !metadata.is_dir() {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
@@ -99,18 +99,18 @@ fn read_local(path: &Path) -> std::io::Result<Vec<Shown>> {
         .collect())
 }
 
-fn local_entry(name: String, metadata: &Metadata) -> Shown {
+fn local_entry(name: String, metadata: &Metadata) -> ListedEntry {
     let kind = match metadata.file_type() {
-        t if t.is_dir() => ShownKind::Folder,
-        t if t.is_file() => ShownKind::File,
-        _ => ShownKind::Other,
+        t if t.is_dir() => ListedKind::Folder,
+        t if t.is_file() => ListedKind::File,
+        _ => ListedKind::Other,
     };
-    Shown {
+    ListedEntry {
         name,
         path: None,
         kind,
         mode: Mode::new(metadata.permissions().mode()),
-        size: if kind == ShownKind::Folder { 0 } else { metadata.len() },
+        size: if kind == ListedKind::Folder { 0 } else { metadata.len() },
         mtime: FileTime {
             seconds: metadata.mtime(),
             nanos: u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
@@ -132,9 +132,9 @@ mod tests {
         std::os::unix::fs::symlink("b", dir.path().join("c")).unwrap();
         let found: Vec<_> =
             read_local(dir.path()).unwrap().into_iter().map(|s| (s.name, s.kind, s.size)).collect();
-        assert_eq!(found[0], ("a".into(), ShownKind::Folder, 0));
-        assert_eq!(found[1], ("b".into(), ShownKind::File, 3));
-        assert_eq!(found[2].1, ShownKind::Other);
+        assert_eq!(found[0], ("a".into(), ListedKind::Folder, 0));
+        assert_eq!(found[1], ("b".into(), ListedKind::File, 3));
+        assert_eq!(found[2].1, ListedKind::Other);
         assert_eq!(read_local(&dir.path().join("b")).unwrap()[0].name, "b");
         assert!(read_local(&dir.path().join("none")).is_err());
     }

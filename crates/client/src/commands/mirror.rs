@@ -1,9 +1,9 @@
 //! Making one folder equal to another: `mirror`.
 
-use super::{Command, Completes, Takes, options};
+use super::{Command, CompletionKind, OptionValue, options};
 use crate::Failure;
-use crate::outcome::Outcome;
-use crate::recursive::Mirror;
+use crate::outcome::CommandOutcome;
+use crate::recursive::MirrorOptions;
 use crate::shell::Shell;
 
 pub const MIRROR: Command = Command {
@@ -17,24 +17,24 @@ pub const MIRROR: Command = Command {
            empty removes everything only with --force. --dry-run tells what would be done. DST is made where it is missing.\n\n\
            Example: mirror --delete photos backup/photos",
     options: &[
-        ("-R", Takes::Nothing),
-        ("--delete", Takes::Nothing),
-        ("--dry-run", Takes::Nothing),
-        ("--checksum", Takes::Nothing),
-        ("--force", Takes::Nothing),
+        ("-R", OptionValue::Nothing),
+        ("--delete", OptionValue::Nothing),
+        ("--dry-run", OptionValue::Nothing),
+        ("--checksum", OptionValue::Nothing),
+        ("--force", OptionValue::Nothing),
     ],
-    completes: Completes::Mirror,
+    completes: CompletionKind::Mirror,
     run: mirror,
 };
 
-fn mirror(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    let mirror = read(words)?;
-    shell.mirror(&mirror).map(Outcome::Mirrored)
+fn mirror(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    let mirror = read(args)?;
+    shell.mirror(&mirror).map(CommandOutcome::Mirrored)
 }
 
-fn read(words: Vec<String>) -> Result<Mirror, Failure> {
-    let mut mirror = Mirror::default();
-    let names = options::names(words, &mut |option, _| {
+fn read(args: Vec<String>) -> Result<MirrorOptions, Failure> {
+    let mut mirror = MirrorOptions::default();
+    let names = options::names(args, &mut |option, _| {
         let switch = match option {
             "-R" | "--reverse" => &mut mirror.up,
             "--delete" => &mut mirror.delete,
@@ -51,7 +51,7 @@ fn read(words: Vec<String>) -> Result<Mirror, Failure> {
     if source.is_empty() || target.is_empty() {
         return Err(Failure::usage("a name is empty"));
     }
-    Ok(Mirror { source, target, ..mirror })
+    Ok(MirrorOptions { source, target, ..mirror })
 }
 
 #[cfg(test)]
@@ -60,9 +60,9 @@ mod tests {
 
     #[test]
     fn words_are_read() {
-        let read = |words: &[&str]| read(words.iter().map(|w| w.to_string()).collect());
+        let read = |args: &[&str]| read(args.iter().map(|w| w.to_string()).collect());
         let mirror = read(&["-R", "a", "--delete", "b", "--dry-run", "--checksum"]).unwrap();
-        let wanted = Mirror {
+        let wanted = MirrorOptions {
             source: "a".into(),
             target: "b".into(),
             up: true,

@@ -5,28 +5,28 @@
 
 mod cat;
 mod changes;
+mod each_name;
 mod entries;
-mod escape;
 mod folders;
 mod get;
 mod globs;
 mod help;
 mod listing;
+mod local_command;
 mod mirror;
 mod options;
 mod put;
-mod several;
 mod status;
 mod transfers;
 
 use crate::Failure;
-use crate::outcome::Outcome;
+use crate::outcome::CommandOutcome;
 use crate::shell::Shell;
-use crate::words;
+use crate::shell_words;
 
 /// What the names that follow a command are, for completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Completes {
+pub enum CompletionKind {
     /// Nothing that is known.
     Nothing,
     /// Commands.
@@ -49,7 +49,7 @@ pub enum Completes {
 
 /// What stands behind an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takes {
+pub enum OptionValue {
     /// Nothing: it is a switch.
     Nothing,
     /// Something that is no name.
@@ -61,7 +61,7 @@ pub enum Takes {
 }
 
 /// Runs a command on the words behind its name.
-type Handler = fn(&mut Shell, Vec<String>) -> Result<Outcome, Failure>;
+type Handler = fn(&mut Shell, Vec<String>) -> Result<CommandOutcome, Failure>;
 
 /// One command.
 #[derive(Debug)]
@@ -77,9 +77,9 @@ pub struct Command {
     /// The rest of its help, with an example.
     pub help: &'static str,
     /// Its options and what each takes.
-    pub options: &'static [(&'static str, Takes)],
+    pub options: &'static [(&'static str, OptionValue)],
     /// What its names are.
-    pub completes: Completes,
+    pub completes: CompletionKind,
     /// What runs it.
     run: Handler,
 }
@@ -103,7 +103,7 @@ pub static TABLE: &[Command] = &[
     folders::LCD,
     folders::LPWD,
     listing::LLS,
-    escape::ESCAPE,
+    local_command::ESCAPE,
     status::STATUS,
     transfers::TRANSFERS,
     help::HELP,
@@ -117,45 +117,45 @@ pub fn find(name: &str) -> Option<&'static Command> {
 }
 
 /// A line, understood.
-pub struct Call {
+pub struct ParsedCommand {
     command: Option<&'static Command>,
-    words: Result<Vec<String>, Failure>,
+    args: Result<Vec<String>, Failure>,
     /// What the outcome is called.
     pub name: String,
 }
 
-impl Call {
+impl ParsedCommand {
     /// Reads a line; what is wrong with it comes out when it runs.
     #[must_use]
     pub fn parse(line: &str) -> Self {
-        if let Some(typed) = words::local_command(line) {
-            let command = &escape::ESCAPE;
+        if let Some(typed) = shell_words::local_command(line) {
+            let command = &local_command::ESCAPE;
             return Self {
                 command: Some(command),
-                words: Ok(vec![typed.to_owned()]),
+                args: Ok(vec![typed.to_owned()]),
                 name: command.name.to_owned(),
             };
         }
-        let mut words = match words::split(line) {
-            Ok(words) => words,
+        let mut args = match shell_words::split(line) {
+            Ok(args) => args,
             Err(failure) => {
                 let name = line.split_whitespace().next().unwrap_or_default().to_owned();
-                return Self { command: None, words: Err(failure), name };
+                return Self { command: None, args: Err(failure), name };
             }
         };
-        if words.is_empty() {
+        if args.is_empty() {
             return Self {
                 command: None,
-                words: Err(Failure::usage("there is no command")),
+                args: Err(Failure::usage("there is no command")),
                 name: String::new(),
             };
         }
-        let typed = words.remove(0);
+        let typed = args.remove(0);
         match find(&typed) {
             Some(command) => {
-                Self { command: Some(command), words: Ok(words), name: command.name.to_owned() }
+                Self { command: Some(command), args: Ok(args), name: command.name.to_owned() }
             }
-            None => Self { command: None, words: Err(unknown(&typed)), name: typed },
+            None => Self { command: None, args: Err(unknown(&typed)), name: typed },
         }
     }
 
@@ -163,13 +163,13 @@ impl Call {
     ///
     /// # Errors
     /// That it is no command, or the command's.
-    pub fn run(self, shell: &mut Shell) -> Result<Outcome, Failure> {
-        let words = self.words?;
+    pub fn run(self, shell: &mut Shell) -> Result<CommandOutcome, Failure> {
+        let args = self.args?;
         let Some(command) = self.command else { return Err(unknown(&self.name)) };
-        if words.iter().take_while(|word| *word != "--").any(|word| word == "--help") {
-            return Ok(Outcome::Text(help::about(command)));
+        if args.iter().take_while(|word| *word != "--").any(|word| word == "--help") {
+            return Ok(CommandOutcome::Text(help::about(command)));
         }
-        (command.run)(shell, words).map_err(|failure| match failure.code {
+        (command.run)(shell, args).map_err(|failure| match failure.code {
             relais_proto::ErrorCode::Usage => {
                 Failure::usage(format!("{failure}\nusage: {}", command.usage))
             }
@@ -223,9 +223,9 @@ mod tests {
 
     #[test]
     fn aliases_have_the_commands_name() {
-        assert_eq!(Call::parse("quit").name, "bye");
-        assert_eq!(Call::parse("get 'a").name, "get");
-        assert_eq!(Call::parse("  !get 'a").name, "!");
-        assert_eq!(Call::parse("nothing such").name, "nothing");
+        assert_eq!(ParsedCommand::parse("quit").name, "bye");
+        assert_eq!(ParsedCommand::parse("get 'a").name, "get");
+        assert_eq!(ParsedCommand::parse("  !get 'a").name, "!");
+        assert_eq!(ParsedCommand::parse("nothing such").name, "nothing");
     }
 }

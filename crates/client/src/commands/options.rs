@@ -10,10 +10,10 @@ use crate::Failure;
 /// # Errors
 /// An unknown option, or one without the value it needs.
 pub fn names(
-    words: Vec<String>,
+    args: Vec<String>,
     take: &mut dyn FnMut(&str, &mut Parser) -> Result<bool, lexopt::Error>,
 ) -> Result<Vec<String>, Failure> {
-    let mut parser = Parser::from_args(words);
+    let mut parser = Parser::from_args(args);
     let mut names = Vec::new();
     loop {
         let option = match parser.next().map_err(wrong)? {
@@ -64,10 +64,10 @@ fn wrong(error: lexopt::Error) -> Failure {
 mod tests {
     use super::*;
 
-    fn read(words: &[&str]) -> Result<(Vec<String>, bool, Option<String>), Failure> {
+    fn read(args: &[&str]) -> Result<(Vec<String>, bool, Option<String>), Failure> {
         let (mut long, mut local) = (false, None);
-        let words = words.iter().map(|w| w.to_string()).collect();
-        let names = names(words, &mut |option, parser| {
+        let args = args.iter().map(|w| w.to_string()).collect();
+        let names = names(args, &mut |option, parser| {
             match option {
                 "-l" => long = true,
                 "-o" => local = Some(parser.value()?.string()?),

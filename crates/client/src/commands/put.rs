@@ -6,11 +6,11 @@ use std::time::Instant;
 use lexopt::ValueExt;
 use relais_proto::{ErrorCode, Expect, Kind, Lsn, TreePath};
 
-use super::several::{self, Places};
-use super::{Command, Completes, Takes, options};
+use super::each_name::{self, UsedTargets};
+use super::{Command, CompletionKind, OptionValue, options};
 use crate::Failure;
-use crate::outcome::{Outcome, Sent, Several};
-use crate::send::Job;
+use crate::outcome::{BatchSummary, CommandOutcome, Sent};
+use crate::send::UploadJob;
 use crate::shell::Shell;
 
 pub const PUT: Command = Command {
@@ -24,14 +24,18 @@ pub const PUT: Command = Command {
            does so only where it still has that version. -r sends folders with all that is in them.\n\
            - sends standard input, which -o has to give a name; cut off it cannot be resumed.\n\n\
            Example: put big.bin 'two words.txt' -o /incoming/",
-    options: &[("-r", Takes::Nothing), ("-o", Takes::Remote), ("--if-version", Takes::Value)],
-    completes: Completes::Local,
+    options: &[
+        ("-r", OptionValue::Nothing),
+        ("-o", OptionValue::Remote),
+        ("--if-version", OptionValue::Value),
+    ],
+    completes: CompletionKind::Local,
     run: put,
 };
 
 /// What was typed behind `put`.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Words {
+struct PutArgs {
     names: Vec<String>,
     onto: Option<String>,
     expect: Expect,
@@ -40,29 +44,30 @@ struct Words {
 
 /// Where files go.
 #[derive(Debug, Clone)]
-enum Onto {
+enum PutTarget {
     /// Into this folder, under their own names.
     Folder(TreePath),
     /// A single one, under this name.
     Name(TreePath),
 }
 
-fn put(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    let words = read(words)?;
-    if words.names == ["-"] {
-        return input(shell, &words).map(Outcome::Sent);
+fn put(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    let args = read(args)?;
+    if args.names == ["-"] {
+        return input(shell, &args).map(CommandOutcome::Sent);
     }
-    if words.recursive {
-        return trees(shell, &words).map(Outcome::Several);
+    if args.recursive {
+        return trees(shell, &args).map(CommandOutcome::Batch);
     }
-    let onto = place(shell, words.onto.as_deref(), words.names.len() > 1)?;
-    if let [name] = words.names.as_slice() {
-        return one(shell, name, &onto, words.expect, &mut Places::default()).map(Outcome::Sent);
+    let onto = place(shell, args.onto.as_deref(), args.names.len() > 1)?;
+    if let [name] = args.names.as_slice() {
+        return one(shell, name, &onto, args.expect, &mut UsedTargets::default())
+            .map(CommandOutcome::Sent);
     }
-    let mut places = Places::default();
-    let (begun, mut sent) = (Instant::now(), Several::default());
-    let mut failed = several::each(shell, &words.names, &mut |shell, name| {
-        let file = one(shell, name, &onto, Expect::Any, &mut places)?;
+    let mut used = UsedTargets::default();
+    let (begun, mut sent) = (Instant::now(), BatchSummary::default());
+    let mut failed = each_name::each(shell, &args.names, &mut |shell, name| {
+        let file = one(shell, name, &onto, Expect::Any, &mut used)?;
         sent.add_sent(&file);
         shell.output.sent(&file)
     })?;
@@ -72,12 +77,12 @@ fn put(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
             one.remote = remote.to_string();
         }
     }
-    Ok(Outcome::Several(Several { time: begun.elapsed(), failed, ..sent }))
+    Ok(CommandOutcome::Batch(BatchSummary { time: begun.elapsed(), failed, ..sent }))
 }
 
-fn read(words: Vec<String>) -> Result<Words, Failure> {
-    let (mut read, mut version) = (Words::default(), None);
-    read.names = options::names(words, &mut |option, parser| {
+fn read(args: Vec<String>) -> Result<PutArgs, Failure> {
+    let (mut read, mut version) = (PutArgs::default(), None);
+    read.names = options::names(args, &mut |option, parser| {
         match option {
             "-o" => read.onto = Some(parser.value()?.string()?),
             "-r" => read.recursive = true,
@@ -117,16 +122,18 @@ fn read_version(text: &str) -> Result<Lsn, Failure> {
 }
 
 /// Where files go. A server is asked only where a name may be that of a folder.
-fn place(shell: &mut Shell, onto: Option<&str>, several: bool) -> Result<Onto, Failure> {
-    let Some(name) = onto else { return Ok(Onto::Folder(shell.place.clone())) };
-    let path = shell.remote(name)?;
+fn place(shell: &mut Shell, onto: Option<&str>, several: bool) -> Result<PutTarget, Failure> {
+    let Some(name) = onto else { return Ok(PutTarget::Folder(shell.cwd.clone())) };
+    let path = shell.resolve_remote(name)?;
     if path.is_root() || name.ends_with('/') && !several {
-        return Ok(Onto::Folder(path));
+        return Ok(PutTarget::Folder(path));
     }
     match shell.session.stat(&path).map(|details| details.entry.kind) {
-        Ok(Kind::Folder) => Ok(Onto::Folder(path)),
-        Err(failure) if failure.code == ErrorCode::NotFound && !several => Ok(Onto::Name(path)),
-        Ok(Kind::File) if !several => Ok(Onto::Name(path)),
+        Ok(Kind::Folder) => Ok(PutTarget::Folder(path)),
+        Err(failure) if failure.code == ErrorCode::NotFound && !several => {
+            Ok(PutTarget::Name(path))
+        }
+        Ok(Kind::File) if !several => Ok(PutTarget::Name(path)),
         Ok(Kind::File) => Err(Failure::new(
             ErrorCode::NotFolder,
             format!("{path} is no folder, and several files cannot have one name"),
@@ -138,15 +145,15 @@ fn place(shell: &mut Shell, onto: Option<&str>, several: bool) -> Result<Onto, F
 fn one(
     shell: &mut Shell,
     name: &str,
-    onto: &Onto,
+    onto: &PutTarget,
     expect: Expect,
-    places: &mut Places,
+    used: &mut UsedTargets,
 ) -> Result<Sent, Failure> {
     let (local, remote) = names(shell, name, onto)?;
-    let logged = shell.local.logged_path(&local);
+    let log_name = shell.local.log_name_of(&local);
     let (place, shown) = (remote.to_string(), local.display().to_string());
-    let job = Job { shown, local, remote, logged, expect, resumed: false };
-    places.once(&place, &job.shown, || {
+    let job = UploadJob { shown, local, remote, log_name, expect, resumed: false };
+    used.once(&place, &job.shown, || {
         shell.send_named(&job).map_err(|failure| suggest_pattern(name, &job.local, failure))
     })
 }
@@ -161,14 +168,14 @@ fn suggest_pattern(name: &str, local: &Path, failure: Failure) -> Failure {
 }
 
 /// Which file it is here, and which it becomes there.
-fn names(shell: &Shell, name: &str, onto: &Onto) -> Result<(PathBuf, TreePath), Failure> {
+fn names(shell: &Shell, name: &str, onto: &PutTarget) -> Result<(PathBuf, TreePath), Failure> {
     if name.is_empty() {
         return Err(Failure::usage("a local name is empty"));
     }
     let local = shell.local.resolve(name);
     let remote = match onto {
-        Onto::Name(path) => path.clone(),
-        Onto::Folder(folder) => {
+        PutTarget::Name(path) => path.clone(),
+        PutTarget::Folder(folder) => {
             let is_folder = || {
                 Failure::new(
                     ErrorCode::IsFolder,
@@ -183,45 +190,45 @@ fn names(shell: &Shell, name: &str, onto: &Onto) -> Result<(PathBuf, TreePath), 
 }
 
 /// Folders with all that is in them; a file among the names is sent as it is.
-fn trees(shell: &mut Shell, words: &Words) -> Result<Several, Failure> {
-    let is_many = words.names.len() > 1;
-    let onto = words.onto.as_deref().map(|onto| {
+fn trees(shell: &mut Shell, args: &PutArgs) -> Result<BatchSummary, Failure> {
+    let is_many = args.names.len() > 1;
+    let onto = args.onto.as_deref().map(|onto| {
         if is_many && !onto.ends_with('/') { format!("{onto}/") } else { onto.to_owned() }
     });
     if is_many {
         // Said once, before anything is sent, rather than for each name.
         place(shell, onto.as_deref(), true)?;
     }
-    let (begun, mut sent) = (Instant::now(), Several::default());
-    let mut places = Places::default();
+    let (begun, mut sent) = (Instant::now(), BatchSummary::default());
+    let mut used = UsedTargets::default();
     let mut send = |shell: &mut Shell, name: &str| {
         let last = Path::new(name).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        places.once(&last, name, || {
+        used.once(&last, name, || {
             sent.merge(shell.put_tree(name, onto.as_deref())?);
             Ok(())
         })
     };
-    let failed = match words.names.as_slice() {
+    let failed = match args.names.as_slice() {
         [name] => send(shell, name).map(|()| Vec::new())?,
-        names => several::each(shell, names, &mut send)?,
+        names => each_name::each(shell, names, &mut send)?,
     };
     sent.failed.extend(failed);
-    Ok(Several { time: begun.elapsed(), ..sent })
+    Ok(BatchSummary { time: begun.elapsed(), ..sent })
 }
 
 /// Standard input, under the name that `-o` gives it.
-fn input(shell: &mut Shell, words: &Words) -> Result<Sent, Failure> {
+fn input(shell: &mut Shell, args: &PutArgs) -> Result<Sent, Failure> {
     if shell.input_is_commands {
         return Err(Failure::usage(
             "put - cannot be used here: the commands themselves come from standard input",
         ));
     }
-    let Some(onto) = &words.onto else {
+    let Some(onto) = &args.onto else {
         return Err(Failure::usage("put - needs -o, to give it a name"));
     };
     match place(shell, Some(onto), false)? {
-        Onto::Name(path) => shell.send_input(&path, words.expect),
-        Onto::Folder(path) => Err(Failure::new(
+        PutTarget::Name(path) => shell.send_input(&path, args.expect),
+        PutTarget::Folder(path) => Err(Failure::new(
             ErrorCode::IsFolder,
             format!("{path} is a folder; -o has to name the file"),
         )),
@@ -232,25 +239,25 @@ fn input(shell: &mut Shell, words: &Words) -> Result<Sent, Failure> {
 mod tests {
     use super::*;
 
-    fn words(words: &[&str]) -> Result<Words, Failure> {
-        read(words.iter().map(|w| w.to_string()).collect())
+    fn args(args: &[&str]) -> Result<PutArgs, Failure> {
+        read(args.iter().map(|w| w.to_string()).collect())
     }
 
     #[test]
     fn words_are_read() {
-        let read = words(&["a", "-o", "x/", "-r", "b"]).unwrap();
+        let read = args(&["a", "-o", "x/", "-r", "b"]).unwrap();
         assert_eq!(
             (read.names, read.onto, read.recursive),
             (vec!["a".into(), "b".into()], Some("x/".into()), true)
         );
         assert_eq!(
-            words(&["a", "--if-version=1-42"]).unwrap().expect,
+            args(&["a", "--if-version=1-42"]).unwrap().expect,
             Expect::Lsn(Lsn { epoch: 1, number: 42 })
         );
-        assert_eq!(words(&["-", "-o", "x"]).unwrap().names, ["-"]);
+        assert_eq!(args(&["-", "-o", "x"]).unwrap().names, ["-"]);
         assert_eq!(
-            words(&["--", "-r"]).unwrap(),
-            Words { names: vec!["-r".into()], ..Words::default() }
+            args(&["--", "-r"]).unwrap(),
+            PutArgs { names: vec!["-r".into()], ..PutArgs::default() }
         );
     }
 
@@ -270,7 +277,7 @@ mod tests {
             &["a", "--if-version", "-"],
             &["a", "--version"],
         ] {
-            assert_eq!(words(bad).unwrap_err().status(), 2, "{bad:?}");
+            assert_eq!(args(bad).unwrap_err().status(), 2, "{bad:?}");
         }
     }
 }

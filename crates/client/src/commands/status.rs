@@ -2,9 +2,9 @@
 
 use relais_proto::ErrorCode;
 
-use super::{Command, Completes, options};
+use super::{Command, CompletionKind, options};
 use crate::Failure;
-use crate::outcome::{Outcome, ServerState};
+use crate::outcome::{CommandOutcome, ServerStatus};
 use crate::shell::Shell;
 
 pub const STATUS: Command = Command {
@@ -14,19 +14,19 @@ pub const STATUS: Command = Command {
     summary: "show the server in use",
     help: "Its address, its cluster, whether the line to it is encrypted, what its folder holds, what in it is not served, and its sessions.\n\nExample: status",
     options: &[],
-    completes: Completes::Nothing,
+    completes: CompletionKind::Nothing,
     run: status,
 };
 
-fn status(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
-    if !options::names(words, &mut options::none)?.is_empty() {
+fn status(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    if !options::names(args, &mut options::none)?.is_empty() {
         return Err(Failure::usage("it takes no names"));
     }
     let report = shell.session.status()?;
     let Some((server, role)) = shell.session.server() else {
         return Err(Failure::new(ErrorCode::Unreachable, "the server went away"));
     };
-    Ok(Outcome::Status(Box::new(ServerState {
+    Ok(CommandOutcome::Status(Box::new(ServerStatus {
         host: shell.session.host().to_string(),
         server: server.to_string(),
         role,

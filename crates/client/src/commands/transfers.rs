@@ -1,10 +1,10 @@
 //! What is unfinished in the local folder: `transfers`.
 
-use super::{Command, Completes, Takes, options};
+use super::{Command, CompletionKind, OptionValue, options};
 use crate::Failure;
-use crate::log::{Entry, Upload, Work, contents};
-use crate::outcome::{Outcome, Transfer, Transfers};
+use crate::outcome::{CommandOutcome, UnfinishedTransfer, UnfinishedTransfers};
 use crate::shell::Shell;
+use crate::transfer_log::{TransferEntry, TransferTask, UploadRecord, read_log};
 
 pub const TRANSFERS: Command = Command {
     name: "transfers",
@@ -14,38 +14,42 @@ pub const TRANSFERS: Command = Command {
     help: "The transfers that the .log in the local folder names: each goes on when its command is typed again, or at the start of a prompt.\n\
            --drop deletes them, with what was fetched of them.\n\n\
            Example: transfers",
-    options: &[("--drop", Takes::Nothing)],
-    completes: Completes::Nothing,
+    options: &[("--drop", OptionValue::Nothing)],
+    completes: CompletionKind::Nothing,
     run: transfers,
 };
 
-fn transfers(shell: &mut Shell, words: Vec<String>) -> Result<Outcome, Failure> {
+fn transfers(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
     let mut drop = false;
-    let names = options::names(words, &mut |option, _| {
+    let names = options::names(args, &mut |option, _| {
         drop |= option == "--drop";
         Ok(option == "--drop")
     })?;
     if !names.is_empty() {
         return Err(Failure::usage("it takes no names"));
     }
-    let contents = contents(shell.local.home())?;
+    let contents = read_log(shell.local.home())?;
     for bad in &contents.bad {
         shell.notices.say(&format!(".log, line {}: left out: {}", bad.number, bad.why));
     }
     let entries = if drop { shell.drop_transfers(contents.entries)? } else { contents.entries };
     let transfers = entries.iter().map(transfer).collect();
-    Ok(Outcome::Transfers(Transfers { transfers, dropped: drop }))
+    Ok(CommandOutcome::Transfers(UnfinishedTransfers { transfers, dropped: drop }))
 }
 
-fn transfer(entry: &Entry) -> Transfer {
-    let (is_put, is_tree, bytes, size) = match &entry.work {
-        Work::Get(Some(state)) => (false, false, Some(state.good.total()), Some(state.size)),
-        Work::Get(None) => (false, false, Some(0), None),
-        Work::Put(Upload { sent, size, .. }) => (true, false, Some(*sent), Some(*size)),
-        Work::GetTree => (false, true, None, None),
-        Work::PutTree => (true, true, None, None),
+fn transfer(entry: &TransferEntry) -> UnfinishedTransfer {
+    let (is_put, is_tree, bytes, size) = match &entry.task {
+        TransferTask::Get(Some(state)) => {
+            (false, false, Some(state.good.total()), Some(state.size))
+        }
+        TransferTask::Get(None) => (false, false, Some(0), None),
+        TransferTask::Put(UploadRecord { sent, size, .. }) => {
+            (true, false, Some(*sent), Some(*size))
+        }
+        TransferTask::GetTree => (false, true, None, None),
+        TransferTask::PutTree => (true, true, None, None),
     };
-    Transfer {
+    UnfinishedTransfer {
         is_put,
         is_tree,
         remote: entry.remote.to_string(),

@@ -10,11 +10,11 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::shapes::{
-    Empty, JsonChanges, JsonEntry, JsonError, JsonMirrored, JsonReceived, JsonSent, JsonSeveral,
-    JsonStatus, JsonTransfers, Object, Place, Text, failures,
+    JsonChanges, JsonEmpty, JsonEntry, JsonError, JsonMirrored, JsonObject, JsonPath, JsonReceived,
+    JsonSent, JsonSeveral, JsonStatus, JsonText, JsonTransfers, failures,
 };
 use crate::Failure;
-use crate::outcome::{Outcome, Shown};
+use crate::outcome::{CommandOutcome, ListedEntry};
 use crate::sanitize::is_harmful;
 
 /// Writes the object of a command that did not list entries, and a line end.
@@ -24,30 +24,38 @@ use crate::sanitize::is_harmful;
 pub fn object(
     out: &mut dyn Write,
     command: &str,
-    result: &Result<Outcome, Failure>,
+    result: &Result<CommandOutcome, Failure>,
 ) -> io::Result<()> {
     let outcome = match result {
         Ok(outcome) => outcome,
         Err(failure) => {
             return write_line(
                 out,
-                &Object { command, ok: false, rest: Empty {}, error: Some(failure.into()) },
+                &JsonObject { command, ok: false, rest: JsonEmpty {}, error: Some(failure.into()) },
             );
         }
     };
     let failure = outcome.failure();
     let error = failure.as_ref().map(JsonError::from);
     match outcome {
-        Outcome::Place(path) | Outcome::Moved(path) => put(out, command, error, Place { path }),
-        Outcome::Text(text) => put(out, command, error, Text { text }),
-        Outcome::Received(file) => put(out, command, error, JsonReceived::from(file)),
-        Outcome::Sent(file) => put(out, command, error, JsonSent::from(file)),
-        Outcome::Changes(changes) => put(out, command, error, JsonChanges::from(changes)),
-        Outcome::Several(files) => put(out, command, error, JsonSeveral::from(files)),
-        Outcome::Mirrored(mirrored) => put(out, command, error, JsonMirrored::from(mirrored)),
-        Outcome::Transfers(transfers) => put(out, command, error, JsonTransfers::from(transfers)),
-        Outcome::Status(state) => put(out, command, error, JsonStatus::from(&**state)),
-        Outcome::Leave | Outcome::Ran | Outcome::Entries(_) => put(out, command, error, Empty {}),
+        CommandOutcome::Folder(path) | CommandOutcome::FolderChanged(path) => {
+            put(out, command, error, JsonPath { path })
+        }
+        CommandOutcome::Text(text) => put(out, command, error, JsonText { text }),
+        CommandOutcome::Received(file) => put(out, command, error, JsonReceived::from(file)),
+        CommandOutcome::Sent(file) => put(out, command, error, JsonSent::from(file)),
+        CommandOutcome::Changes(changes) => put(out, command, error, JsonChanges::from(changes)),
+        CommandOutcome::Batch(files) => put(out, command, error, JsonSeveral::from(files)),
+        CommandOutcome::Mirrored(mirrored) => {
+            put(out, command, error, JsonMirrored::from(mirrored))
+        }
+        CommandOutcome::Transfers(transfers) => {
+            put(out, command, error, JsonTransfers::from(transfers))
+        }
+        CommandOutcome::Status(state) => put(out, command, error, JsonStatus::from(&**state)),
+        CommandOutcome::Leave | CommandOutcome::Ran | CommandOutcome::Entries(_) => {
+            put(out, command, error, JsonEmpty {})
+        }
     }
 }
 
@@ -65,7 +73,7 @@ pub fn begin_entries(out: &mut dyn Write, command: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn entry(out: &mut dyn Write, shown: &Shown, first: bool) -> io::Result<()> {
+pub fn entry(out: &mut dyn Write, shown: &ListedEntry, first: bool) -> io::Result<()> {
     if !first {
         out.write_all(b",")?;
     }
@@ -76,15 +84,19 @@ pub fn entry(out: &mut dyn Write, shown: &Shown, first: bool) -> io::Result<()> 
 ///
 /// # Errors
 /// Those of `out`.
-pub fn end_entries(out: &mut dyn Write, result: &Result<Outcome, Failure>) -> io::Result<()> {
+pub fn end_entries(
+    out: &mut dyn Write,
+    result: &Result<CommandOutcome, Failure>,
+) -> io::Result<()> {
     out.write_all(b"]")?;
-    if let Ok(Outcome::Entries(failed)) = result
+    if let Ok(CommandOutcome::Entries(failed)) = result
         && !failed.is_empty()
     {
         out.write_all(b",\"failed\":")?;
         write(out, &failures(failed))?;
     }
-    let failure = result.as_ref().map_or_else(|failure| Some(failure.clone()), Outcome::failure);
+    let failure =
+        result.as_ref().map_or_else(|failure| Some(failure.clone()), CommandOutcome::failure);
     match &failure {
         None => out.write_all(b",\"ok\":true}\n"),
         Some(failure) => {
@@ -101,7 +113,7 @@ fn put<T: Serialize>(
     error: Option<JsonError<'_>>,
     rest: T,
 ) -> io::Result<()> {
-    write_line(out, &Object { command, ok: error.is_none(), rest, error })
+    write_line(out, &JsonObject { command, ok: error.is_none(), rest, error })
 }
 
 fn write_line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
@@ -110,13 +122,15 @@ fn write_line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
 }
 
 fn write(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
-    value.serialize(&mut Serializer::with_formatter(out, Harmless)).map_err(io::Error::from)
+    value
+        .serialize(&mut Serializer::with_formatter(out, EscapingFormatter))
+        .map_err(io::Error::from)
 }
 
 /// Compact JSON that also escapes what JSON itself lets pass.
-struct Harmless;
+struct EscapingFormatter;
 
-impl Formatter for Harmless {
+impl Formatter for EscapingFormatter {
     fn write_string_fragment<W: ?Sized + Write>(
         &mut self,
         writer: &mut W,
@@ -137,7 +151,7 @@ impl Formatter for Harmless {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Changes, Failed, Received, Sent, Several, ShownKind};
+    use crate::outcome::{BatchSummary, Changes, FailedName, ListedKind, Received, Sent};
     use relais_proto::{Digest, ErrorCode, FileTime, Lsn, Mode};
     use std::time::Duration;
 
@@ -147,11 +161,11 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    fn shown(name: &str) -> Shown {
-        Shown {
+    fn shown(name: &str) -> ListedEntry {
+        ListedEntry {
             name: name.into(),
             path: None,
-            kind: ShownKind::File,
+            kind: ListedKind::File,
             mode: Mode::new(0o644),
             size: 7,
             mtime: FileTime { seconds: 0, nanos: 500_000_000 },
@@ -171,7 +185,7 @@ mod tests {
             resumed_from: 4,
         };
         assert_eq!(
-            text(|out| object(out, "get", &Ok(Outcome::Received(file)))),
+            text(|out| object(out, "get", &Ok(CommandOutcome::Received(file)))),
             "{\"command\":\"get\",\"ok\":true,\"remote\":\"/big.bin\",\"local\":\"_CLIENTROOT/big.bin\",\"bytes\":10,\"seconds\":1.5,\
              \"slaves\":[\"127.0.0.1:2122\"],\"resumed_from\":4,\"verified\":true}\n"
         );
@@ -191,12 +205,13 @@ mod tests {
             copies: 1,
         };
         assert_eq!(
-            text(|out| object(out, "put", &Ok(Outcome::Sent(file)))),
+            text(|out| object(out, "put", &Ok(CommandOutcome::Sent(file)))),
             "{\"command\":\"put\",\"ok\":true,\"remote\":\"/x\",\"local\":\"x\",\"bytes\":10,\"seconds\":1.5,\
              \"slaves\":[\"127.0.0.1:2122\"],\"resumed_from\":0,\"verified\":true,\"version\":\"1-42\",\"copies\":1}\n"
         );
-        let changes =
-            |several| Outcome::Changes(Changes { version: Some(version), several, failed: vec![] });
+        let changes = |several| {
+            CommandOutcome::Changes(Changes { version: Some(version), several, failed: vec![] })
+        };
         let line = |outcome| text(|out| object(out, "rm", &Ok(outcome)));
         assert_eq!(line(changes(false)), "{\"command\":\"rm\",\"ok\":true,\"version\":\"1-42\"}\n");
         assert_eq!(
@@ -214,13 +229,13 @@ mod tests {
             "{\"command\":\"get\",\"ok\":false,\"error\":{\"code\":\"not-found\",\
              \"message\":\"no \\u001b[31m such\\u202e\\u007f\\u009b\\udb40\\udc41\"}}\n"
         );
-        let several = Several {
+        let several = BatchSummary {
             files: 1,
             bytes: 5,
-            failed: vec![Failed { remote: "x".into(), failure }],
-            ..Several::default()
+            failed: vec![FailedName { remote: "x".into(), failure }],
+            ..BatchSummary::default()
         };
-        let line = text(|out| object(out, "get", &Ok(Outcome::Several(several))));
+        let line = text(|out| object(out, "get", &Ok(CommandOutcome::Batch(several))));
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(
             (value["ok"].as_bool(), value["files"].as_u64(), value["bytes"].as_u64()),
@@ -239,7 +254,7 @@ mod tests {
             begin_entries(out, "ls")?;
             entry(out, &shown("a\"\u{85}"), true)?;
             entry(out, &shown("b"), false)?;
-            end_entries(out, &Ok(Outcome::Entries(vec![])))
+            end_entries(out, &Ok(CommandOutcome::Entries(vec![])))
         });
         assert!(!line.contains('\u{85}'));
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -264,13 +279,13 @@ mod tests {
 
     #[test]
     fn digests_are_null_where_they_are_not_known() {
-        use crate::outcome::Content;
-        let line = |content| text(|out| entry(out, &Shown { content, ..shown("a") }, true));
+        use crate::outcome::EntryContent;
+        let line = |content| text(|out| entry(out, &ListedEntry { content, ..shown("a") }, true));
         assert!(!line(None).contains("digest"));
         let unknown =
-            line(Some(Content { digest: None, holders: Some(vec!["127.0.0.1:1".into()]) }));
+            line(Some(EntryContent { digest: None, holders: Some(vec!["127.0.0.1:1".into()]) }));
         assert!(unknown.contains("\"digest\":null,\"holders\":[\"127.0.0.1:1\"]"), "{unknown}");
-        let known = line(Some(Content { digest: Some(Digest([0xab; 32])), holders: None }));
+        let known = line(Some(EntryContent { digest: Some(Digest([0xab; 32])), holders: None }));
         assert!(known.ends_with(&format!("\"digest\":\"{}\"}}", "ab".repeat(32))), "{known}");
     }
 }

@@ -13,7 +13,7 @@ use relais_proto::ErrorCode;
 
 use crate::Failure;
 use crate::notices::Notices;
-use crate::outcome::{Outcome, Received, Sent, Shown, ShownKind};
+use crate::outcome::{CommandOutcome, ListedEntry, ListedKind, Received, Sent};
 use crate::sanitize::{clean, clean_lines};
 
 /// Most names that are held to be shown in columns; a larger folder is shown line by line.
@@ -42,10 +42,10 @@ pub struct Screen {
 }
 
 /// A listing that is being put out.
-struct Listing {
+struct OpenListing {
     style: Style,
     /// Names that may still go into columns; none once they are too many.
-    held: Option<Vec<Shown>>,
+    held: Option<Vec<ListedEntry>>,
     entries: u64,
 }
 
@@ -56,20 +56,20 @@ pub struct Output {
     json: bool,
     screen: Screen,
     command: String,
-    listing: Option<Listing>,
-    content: Content,
+    listing: Option<OpenListing>,
+    content: ContentMode,
     broken: bool,
 }
 
 /// Whether standard output takes the content of files in this command, and nothing else then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
+pub enum ContentMode {
     /// It does not.
-    None,
+    Off,
     /// It does, and nothing is told of a file that came whole.
     Quiet,
     /// It does, and each file is told of on standard error.
-    Told,
+    Reported,
 }
 
 impl Output {
@@ -83,7 +83,7 @@ impl Output {
             screen,
             command: String::new(),
             listing: None,
-            content: Content::None,
+            content: ContentMode::Off,
             broken: false,
         }
     }
@@ -119,11 +119,11 @@ impl Output {
     pub fn begin(&mut self, name: &str) {
         name.clone_into(&mut self.command);
         self.listing = None;
-        self.content = Content::None;
+        self.content = ContentMode::Off;
     }
 
     /// Content goes to standard output from here on; the outcome does not.
-    pub fn begin_content(&mut self, content: Content) {
+    pub fn begin_content(&mut self, content: ContentMode) {
         self.content = content;
     }
 
@@ -142,7 +142,7 @@ impl Output {
     /// That standard output cannot be written.
     pub fn begin_entries(&mut self, style: Style) -> Result<(), Failure> {
         let held = (style == Style::Names && self.screen.width.is_some()).then(Vec::new);
-        self.listing = Some(Listing { style, held, entries: 0 });
+        self.listing = Some(OpenListing { style, held, entries: 0 });
         if self.json {
             let result = json::begin_entries(&mut self.out, &self.command);
             return self.check(result);
@@ -154,7 +154,7 @@ impl Output {
     ///
     /// # Errors
     /// That standard output cannot be written.
-    pub fn entry(&mut self, shown: Shown) -> Result<(), Failure> {
+    pub fn entry(&mut self, shown: ListedEntry) -> Result<(), Failure> {
         let Some(listing) = &mut self.listing else { return Ok(()) };
         listing.entries += 1;
         if self.json {
@@ -207,7 +207,7 @@ impl Output {
     ///
     /// # Errors
     /// That standard output cannot be written.
-    pub fn names(&mut self, names: &[Shown]) -> Result<(), Failure> {
+    pub fn names(&mut self, names: &[ListedEntry]) -> Result<(), Failure> {
         if self.json { Ok(()) } else { self.columns(names) }
     }
 
@@ -215,12 +215,12 @@ impl Output {
     ///
     /// # Errors
     /// That standard output cannot be written.
-    pub fn finish(&mut self, result: &Result<Outcome, Failure>) -> Result<(), Failure> {
+    pub fn finish(&mut self, result: &Result<CommandOutcome, Failure>) -> Result<(), Failure> {
         let listing = self.listing.take();
         if self.json {
             let written = match listing {
                 Some(_) => json::end_entries(&mut self.out, result),
-                None if self.content != Content::None => self.object_aside(result),
+                None if self.content != ContentMode::Off => self.object_aside(result),
                 None => json::object(&mut self.out, &self.command, result),
             };
             self.check(written)?;
@@ -234,35 +234,35 @@ impl Output {
     }
 
     /// The outcome for people.
-    fn tell(&mut self, result: &Result<Outcome, Failure>) -> Result<(), Failure> {
+    fn tell(&mut self, result: &Result<CommandOutcome, Failure>) -> Result<(), Failure> {
         match result {
             Err(failure) => {
                 self.failed(failure);
                 Ok(())
             }
-            Ok(Outcome::Place(path)) => self.line(&clean(path)),
-            Ok(Outcome::Text(text)) => self.line(&clean_lines(text)),
-            Ok(Outcome::Received(file)) => self.received(file),
-            Ok(Outcome::Sent(file)) => self.sent(file),
-            Ok(Outcome::Several(files)) => self.line(&text::several(files)),
-            Ok(Outcome::Mirrored(mirrored)) => {
+            Ok(CommandOutcome::Folder(path)) => self.line(&clean(path)),
+            Ok(CommandOutcome::Text(text)) => self.line(&clean_lines(text)),
+            Ok(CommandOutcome::Received(file)) => self.received(file),
+            Ok(CommandOutcome::Sent(file)) => self.sent(file),
+            Ok(CommandOutcome::Batch(files)) => self.line(&text::several(files)),
+            Ok(CommandOutcome::Mirrored(mirrored)) => {
                 text::mirrored(mirrored).iter().try_for_each(|line| self.line(line))
             }
-            Ok(Outcome::Transfers(transfers)) => {
+            Ok(CommandOutcome::Transfers(transfers)) => {
                 text::transfers(transfers).iter().try_for_each(|line| self.line(line))
             }
-            Ok(Outcome::Status(state)) => self.line(&clean_lines(&text::status(state))),
+            Ok(CommandOutcome::Status(state)) => self.line(&clean_lines(&text::status(state))),
             Ok(
-                Outcome::Moved(_)
-                | Outcome::Leave
-                | Outcome::Entries(_)
-                | Outcome::Changes(_)
-                | Outcome::Ran,
+                CommandOutcome::FolderChanged(_)
+                | CommandOutcome::Leave
+                | CommandOutcome::Entries(_)
+                | CommandOutcome::Changes(_)
+                | CommandOutcome::Ran,
             ) => Ok(()),
         }
     }
 
-    fn entry_line(&mut self, shown: &Shown) -> Result<(), Failure> {
+    fn entry_line(&mut self, shown: &ListedEntry) -> Result<(), Failure> {
         let style = self.listing.as_ref().map_or(Style::Names, |l| l.style);
         let line = match style {
             Style::Names => self.coloured(shown, text::name(shown)),
@@ -273,15 +273,15 @@ impl Output {
         self.line(&line)
     }
 
-    fn columns(&mut self, names: &[Shown]) -> Result<(), Failure> {
+    fn columns(&mut self, names: &[ListedEntry]) -> Result<(), Failure> {
         let plain: Vec<String> = names.iter().map(text::name).collect();
         text::columns(&plain, self.screen.width.unwrap_or(80))
             .iter()
             .try_for_each(|line| self.line(line))
     }
 
-    fn coloured(&self, shown: &Shown, name: String) -> String {
-        if self.screen.colours && shown.kind == ShownKind::Folder {
+    fn coloured(&self, shown: &ListedEntry, name: String) -> String {
+        if self.screen.colours && shown.kind == ListedKind::Folder {
             format!("\u{1b}[1;34m{name}\u{1b}[0m")
         } else {
             name
@@ -289,7 +289,7 @@ impl Output {
     }
 
     /// The object goes to standard error.
-    fn object_aside(&self, result: &Result<Outcome, Failure>) -> io::Result<()> {
+    fn object_aside(&self, result: &Result<CommandOutcome, Failure>) -> io::Result<()> {
         let mut object = Vec::new();
         json::object(&mut object, &self.command, result)?;
         self.notices.say(String::from_utf8_lossy(&object).trim_end());
@@ -298,8 +298,8 @@ impl Output {
 
     /// Writes a line that is fit to be shown.
     fn line(&mut self, line: &str) -> Result<(), Failure> {
-        if self.content != Content::None {
-            if self.content == Content::Told {
+        if self.content != ContentMode::Off {
+            if self.content == ContentMode::Reported {
                 self.notices.say(line);
             }
             return Ok(());

@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::text::{rfc3339, seconds};
 use crate::Failure;
 use crate::outcome::{
-    Changes, Failed, Mirrored, Received, Sent, ServerState, Several, Shown, ShownKind, Transfer,
-    Transfers,
+    BatchSummary, Changes, FailedName, ListedEntry, ListedKind, MirrorResult, Received, Sent,
+    ServerStatus, UnfinishedTransfer, UnfinishedTransfers,
 };
 
 #[derive(Serialize)]
@@ -29,7 +29,7 @@ pub(super) struct JsonFailed<'a> {
 }
 
 #[derive(Serialize)]
-pub(super) struct Object<'a, T: Serialize> {
+pub(super) struct JsonObject<'a, T: Serialize> {
     pub command: &'a str,
     pub ok: bool,
     #[serde(flatten)]
@@ -39,15 +39,15 @@ pub(super) struct Object<'a, T: Serialize> {
 }
 
 #[derive(Serialize)]
-pub(super) struct Empty {}
+pub(super) struct JsonEmpty {}
 
 #[derive(Serialize)]
-pub(super) struct Place<'a> {
+pub(super) struct JsonPath<'a> {
     pub path: &'a str,
 }
 
 #[derive(Serialize)]
-pub(super) struct Text<'a> {
+pub(super) struct JsonText<'a> {
     pub text: &'a str,
 }
 
@@ -128,9 +128,9 @@ pub(super) struct JsonTransfer<'a> {
     pub host: &'a str,
 }
 
-impl<'a> From<&'a Transfers> for JsonTransfers<'a> {
-    fn from(transfers: &'a Transfers) -> Self {
-        let transfer = |transfer: &'a Transfer| JsonTransfer {
+impl<'a> From<&'a UnfinishedTransfers> for JsonTransfers<'a> {
+    fn from(transfers: &'a UnfinishedTransfers) -> Self {
+        let transfer = |transfer: &'a UnfinishedTransfer| JsonTransfer {
             direction: if transfer.is_put { "put" } else { "get" },
             recursive: transfer.is_tree,
             remote: &transfer.remote,
@@ -245,9 +245,9 @@ impl<'a> From<&'a Changes> for JsonChanges<'a> {
     }
 }
 
-impl<'a> From<&'a Several> for JsonSeveral<'a> {
-    fn from(several: &'a Several) -> Self {
-        let Several { files, folders, bytes, time, slaves, skipped, failed } = several;
+impl<'a> From<&'a BatchSummary> for JsonSeveral<'a> {
+    fn from(several: &'a BatchSummary) -> Self {
+        let BatchSummary { files, folders, bytes, time, slaves, skipped, failed } = several;
         Self {
             files: *files,
             folders: *folders,
@@ -260,10 +260,10 @@ impl<'a> From<&'a Several> for JsonSeveral<'a> {
     }
 }
 
-impl<'a> From<&'a Mirrored> for JsonMirrored<'a> {
-    fn from(mirrored: &'a Mirrored) -> Self {
-        let Mirrored {
-            several: Several { files, folders, bytes, time, slaves, skipped, failed },
+impl<'a> From<&'a MirrorResult> for JsonMirrored<'a> {
+    fn from(mirrored: &'a MirrorResult) -> Self {
+        let MirrorResult {
+            summary: BatchSummary { files, folders, bytes, time, slaves, skipped, failed },
             deleted,
             planned,
         } = mirrored;
@@ -286,17 +286,17 @@ impl<'a> From<&'a Mirrored> for JsonMirrored<'a> {
     }
 }
 
-impl<'a> From<&'a Shown> for JsonEntry<'a> {
-    fn from(shown: &'a Shown) -> Self {
+impl<'a> From<&'a ListedEntry> for JsonEntry<'a> {
+    fn from(shown: &'a ListedEntry) -> Self {
         let content = shown.content.as_ref();
         Self {
             name: &shown.name,
             path: shown.path.as_deref(),
             mode: shown.mode.to_string(),
             kind: match shown.kind {
-                ShownKind::File => "file",
-                ShownKind::Folder => "folder",
-                ShownKind::Other => "other",
+                ListedKind::File => "file",
+                ListedKind::Folder => "folder",
+                ListedKind::Other => "other",
             },
             size: shown.size,
             mtime: rfc3339(shown.mtime),
@@ -308,12 +308,12 @@ impl<'a> From<&'a Shown> for JsonEntry<'a> {
 }
 
 /// Names that failed.
-pub(super) fn failures(failed: &[Failed]) -> Vec<JsonFailed<'_>> {
+pub(super) fn failures(failed: &[FailedName]) -> Vec<JsonFailed<'_>> {
     failed.iter().map(|f| JsonFailed { remote: &f.remote, error: (&f.failure).into() }).collect()
 }
 
-impl<'a> From<&'a ServerState> for JsonStatus<'a> {
-    fn from(state: &'a ServerState) -> Self {
+impl<'a> From<&'a ServerStatus> for JsonStatus<'a> {
+    fn from(state: &'a ServerStatus) -> Self {
         let (report, counters) = (&state.report, &state.report.counters);
         Self {
             host: &state.host,

@@ -6,7 +6,8 @@ use relais_proto::{Confinement, Counters, FileTime, Mode, ServerRole};
 use unicode_width::UnicodeWidthStr;
 
 use crate::outcome::{
-    Mirrored, Received, Sent, ServerState, Several, Shown, ShownKind, Transfer, Transfers,
+    BatchSummary, ListedEntry, ListedKind, MirrorResult, Received, Sent, ServerStatus,
+    UnfinishedTransfer, UnfinishedTransfers,
 };
 use crate::sanitize::clean;
 
@@ -79,13 +80,13 @@ pub fn sent(file: &Sent) -> String {
 
 /// The closing line of several files.
 #[must_use]
-pub fn several(several: &Several) -> String {
+pub fn several(several: &BatchSummary) -> String {
     with_deleted(several, 0)
 }
 
 /// The unfinished transfers, a line each; or how many were dropped.
 #[must_use]
-pub fn transfers(transfers: &Transfers) -> Vec<String> {
+pub fn transfers(transfers: &UnfinishedTransfers) -> Vec<String> {
     let count = transfers.transfers.len();
     if transfers.dropped {
         return vec![format!("{count} unfinished transfers dropped")];
@@ -96,8 +97,8 @@ pub fn transfers(transfers: &Transfers) -> Vec<String> {
     transfers.transfers.iter().map(transfer).collect()
 }
 
-fn transfer(transfer: &Transfer) -> String {
-    let Transfer { is_put, is_tree, remote, local, host, bytes, size, since } = transfer;
+fn transfer(transfer: &UnfinishedTransfer) -> String {
+    let UnfinishedTransfer { is_put, is_tree, remote, local, host, bytes, size, since } = transfer;
     let direction = if *is_put { "put" } else { "get" };
     let recursive = if *is_tree { " -r" } else { "" };
     let (from, to) = if *is_put { (local, remote) } else { (remote, local) };
@@ -118,14 +119,14 @@ pub(super) fn seconds(seconds: u64) -> FileTime {
 
 /// The closing line of a folder that was made equal to another, or the steps that would be done: a line each.
 #[must_use]
-pub fn mirrored(mirrored: &Mirrored) -> Vec<String> {
+pub fn mirrored(mirrored: &MirrorResult) -> Vec<String> {
     match &mirrored.planned {
         Some(steps) if !steps.is_empty() => {
             steps.iter().map(|step| format!("{} {}", step.action, clean(&step.path))).collect()
         }
-        None if !mirrored.is_unchanged() => vec![with_deleted(&mirrored.several, mirrored.deleted)],
+        None if !mirrored.is_unchanged() => vec![with_deleted(&mirrored.summary, mirrored.deleted)],
         _ => {
-            let skipped = match mirrored.several.skipped.len() {
+            let skipped = match mirrored.summary.skipped.len() {
                 0 => String::new(),
                 n => format!(", {n} skipped"),
             };
@@ -134,8 +135,8 @@ pub fn mirrored(mirrored: &Mirrored) -> Vec<String> {
     }
 }
 
-fn with_deleted(several: &Several, deleted: u64) -> String {
-    let Several { files, folders, bytes, time, skipped, failed, .. } = several;
+fn with_deleted(several: &BatchSummary, deleted: u64) -> String {
+    let BatchSummary { files, folders, bytes, time, skipped, failed, .. } = several;
     let part = |n: u64, what: &str| if n > 0 { format!(", {n} {what}") } else { String::new() };
     let plural = |n: u64| if n == 1 { "" } else { "s" };
     let files = format!("{files} file{}", plural(*files));
@@ -154,18 +155,18 @@ fn with_deleted(several: &Several, deleted: u64) -> String {
 
 /// A name as `ls` shows it: folders with `/` behind.
 #[must_use]
-pub fn name(shown: &Shown) -> String {
-    let slash = if shown.kind == ShownKind::Folder && shown.name != "/" { "/" } else { "" };
+pub fn name(shown: &ListedEntry) -> String {
+    let slash = if shown.kind == ListedKind::Folder && shown.name != "/" { "/" } else { "" };
     format!("{}{slash}", clean(&shown.name))
 }
 
 /// A line of `ls -l`: kind, permission bits, size, time in UTC, name.
 #[must_use]
-pub fn long(shown: &Shown) -> String {
+pub fn long(shown: &ListedEntry) -> String {
     let (kind, size) = match shown.kind {
-        ShownKind::Folder => ("d", "-".to_owned()),
-        ShownKind::File => ("-", shown.size.to_string()),
-        ShownKind::Other => ("?", shown.size.to_string()),
+        ListedKind::Folder => ("d", "-".to_owned()),
+        ListedKind::File => ("-", shown.size.to_string()),
+        ListedKind::Other => ("?", shown.size.to_string()),
     };
     let mode = letters(shown.mode);
     format!("{kind}{mode} {size:>14}  {}  {}", short_time(shown.mtime), name(shown))
@@ -180,25 +181,25 @@ fn letters(mode: Mode) -> String {
 
 /// All that `stat` tells.
 #[must_use]
-pub fn details(shown: &Shown) -> String {
+pub fn details(shown: &ListedEntry) -> String {
     let kind = match shown.kind {
-        ShownKind::File => "file",
-        ShownKind::Folder => "folder",
-        ShownKind::Other => "other",
+        ListedKind::File => "file",
+        ListedKind::Folder => "folder",
+        ListedKind::Other => "other",
     };
     let mut lines = vec![
         clean(shown.path.as_deref().unwrap_or(&shown.name)).into_owned(),
         format!("  kind     {kind}"),
         format!("  mode     {}", shown.mode),
     ];
-    if shown.kind == ShownKind::File {
+    if shown.kind == ListedKind::File {
         lines.push(format!("  size     {} ({})", shown.size, human_bytes(shown.size)));
     }
     lines.push(format!("  changed  {}", rfc3339(shown.mtime).unwrap_or_else(|| "?".to_owned())));
     if let Some(version) = shown.version {
         lines.push(format!("  version  {version}"));
     }
-    if let Some(content) = shown.content.as_ref().filter(|_| shown.kind == ShownKind::File) {
+    if let Some(content) = shown.content.as_ref().filter(|_| shown.kind == ListedKind::File) {
         lines.push(format!(
             "  digest   {}",
             content.digest.map_or_else(|| "not known yet".to_owned(), |d| d.to_string())
@@ -212,7 +213,7 @@ pub fn details(shown: &Shown) -> String {
 
 /// A line as `b3sum` prints it.
 #[must_use]
-pub fn digest(shown: &Shown) -> String {
+pub fn digest(shown: &ListedEntry) -> String {
     let digest = shown
         .content
         .as_ref()
@@ -223,7 +224,7 @@ pub fn digest(shown: &Shown) -> String {
 
 /// The server in use, as lines.
 #[must_use]
-pub fn status(state: &ServerState) -> String {
+pub fn status(state: &ServerStatus) -> String {
     let (report, counters) = (&state.report, &state.report.counters);
     let role = match state.role {
         ServerRole::Standalone => "stands alone",
@@ -314,11 +315,11 @@ pub fn columns(names: &[String], width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Content;
+    use crate::outcome::EntryContent;
     use relais_proto::Digest;
 
-    fn shown(name: &str, kind: ShownKind) -> Shown {
-        Shown {
+    fn shown(name: &str, kind: ListedKind) -> ListedEntry {
+        ListedEntry {
             name: name.into(),
             path: None,
             kind,
@@ -389,8 +390,12 @@ mod tests {
             sent(&file),
             "big.bin -> /x: 2048 bytes in 1.00 s (1.0 KiB/s) to 127.0.0.1:2122, resumed from 1024, verified, version 1-42, 2 copies"
         );
-        let mut many =
-            Several { files: 2, bytes: 2048, time: Duration::from_secs(2), ..Several::default() };
+        let mut many = BatchSummary {
+            files: 2,
+            bytes: 2048,
+            time: Duration::from_secs(2),
+            ..BatchSummary::default()
+        };
         assert_eq!(several(&many), "2 files, 2048 bytes in 2.00 s (1.0 KiB/s)");
         (many.folders, many.skipped) = (3, vec!["link".into()]);
         assert_eq!(
@@ -402,23 +407,24 @@ mod tests {
     #[test]
     fn listings_show_kind_size_and_time() {
         assert_eq!(
-            long(&shown("a", ShownKind::File)),
+            long(&shown("a", ListedKind::File)),
             "-rw-r--r--           1536  1970-01-01 23:59:59Z  a"
         );
         assert_eq!(
-            long(&shown("d", ShownKind::Folder)),
+            long(&shown("d", ListedKind::Folder)),
             "drw-r--r--              -  1970-01-01 23:59:59Z  d/"
         );
-        assert_eq!(name(&shown("a\u{202e}b", ShownKind::File)), "a\\u{202e}b");
+        assert_eq!(name(&shown("a\u{202e}b", ListedKind::File)), "a\\u{202e}b");
     }
 
     #[test]
     fn details_and_digests() {
-        let content = Some(Content {
+        let content = Some(EntryContent {
             digest: Some(Digest([1; 32])),
             holders: Some(vec!["127.0.0.1:1".into()]),
         });
-        let file = Shown { path: Some("/x/a".into()), content, ..shown("a", ShownKind::File) };
+        let file =
+            ListedEntry { path: Some("/x/a".into()), content, ..shown("a", ListedKind::File) };
         assert_eq!(digest(&file), format!("{}  /x/a", "01".repeat(32)));
         let text = details(&file);
         assert!(
@@ -426,7 +432,7 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("\n  holders  127.0.0.1:1"), "{text}");
-        assert!(!details(&shown("d", ShownKind::Folder)).contains("digest"));
+        assert!(!details(&shown("d", ListedKind::Folder)).contains("digest"));
     }
 
     #[test]

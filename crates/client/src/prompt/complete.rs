@@ -11,29 +11,29 @@ use relais_proto::TreePath;
 use rustyline::completion::Pair;
 use rustyline::{Helper, Highlighter, Hinter, Validator};
 
-use super::names::{self, Found, Name, Search};
-use super::wanted::{Fits, Wanted, is_behind_dashes, wanted};
+use super::names::{self, CandidateName, NameMatches, NameSearch};
+use super::word_kind::{NameFilter, WordKind, is_behind_dashes, word_kind};
 use crate::local::openable;
 use crate::shell::Shell;
-use crate::words::{Partial, partial, quote};
+use crate::shell_words::{PartialLine, partial, quote};
 
 /// How long what was found is taken for current.
 const FRESH: Duration = Duration::from_secs(5);
 /// Most searches kept.
 const MOST_KEPT: usize = 16;
 
-struct Kept {
+struct CachedSearch {
     since: Instant,
     folder: TreePath,
-    search: Search,
-    found: Found,
+    search: NameSearch,
+    found: NameMatches,
 }
 
 /// Completes the word before the cursor.
 #[derive(Helper, Highlighter, Hinter, Validator)]
 pub struct Completer {
     shell: Rc<RefCell<Shell>>,
-    kept: RefCell<Vec<Kept>>,
+    kept: RefCell<Vec<CachedSearch>>,
 }
 
 impl rustyline::completion::Completer for Completer {
@@ -47,12 +47,12 @@ impl rustyline::completion::Completer for Completer {
     ) -> rustyline::Result<(usize, Vec<Pair>)> {
         let Some((line, rest)) = line.split_at_checked(pos) else { return Ok((pos, Vec::new())) };
         let typed = partial(line);
-        let mut pairs = match wanted(&typed) {
-            Wanted::Fixed(words) => words.into_iter().map(fixed).collect(),
-            Wanted::Local(fits) => {
+        let mut pairs = match word_kind(&typed) {
+            WordKind::Fixed(words) => words.into_iter().map(fixed).collect(),
+            WordKind::Local(fits) => {
                 named(line, &typed, fits, |folder, search| self.local(folder, search))
             }
-            Wanted::Remote(fits) => {
+            WordKind::Remote(fits) => {
                 named(line, &typed, fits, |folder, search| self.remote(folder, search))
             }
         };
@@ -75,15 +75,15 @@ impl Completer {
         self.kept.borrow_mut().clear();
     }
 
-    fn local(&self, folder: &str, search: Search) -> Found {
-        let Ok(shell) = self.shell.try_borrow() else { return Found::default() };
+    fn local(&self, folder: &str, search: NameSearch) -> NameMatches {
+        let Ok(shell) = self.shell.try_borrow() else { return NameMatches::default() };
         names::local(openable(&shell.local.resolve(folder)), &search)
     }
 
-    fn remote(&self, folder: &str, search: Search) -> Found {
-        let Ok(mut shell) = self.shell.try_borrow_mut() else { return Found::default() };
-        let Ok(folder) = shell.remote(if folder.is_empty() { "." } else { folder }) else {
-            return Found::default();
+    fn remote(&self, folder: &str, search: NameSearch) -> NameMatches {
+        let Ok(mut shell) = self.shell.try_borrow_mut() else { return NameMatches::default() };
+        let Ok(folder) = shell.resolve_remote(if folder.is_empty() { "." } else { folder }) else {
+            return NameMatches::default();
         };
         let mut kept = self.kept.borrow_mut();
         kept.retain(|kept| kept.since.elapsed() < FRESH);
@@ -93,19 +93,19 @@ impl Completer {
         // Kept where it failed as well: what does not answer is not asked again at each key.
         let found = names::remote(&mut shell.session, &folder, &search).unwrap_or_else(|failure| {
             debug!("nothing to complete in {folder}: {failure}");
-            Found::default()
+            NameMatches::default()
         });
         if kept.len() == MOST_KEPT {
             kept.remove(0);
         }
-        kept.push(Kept { since: Instant::now(), folder, search, found: found.clone() });
+        kept.push(CachedSearch { since: Instant::now(), folder, search, found: found.clone() });
         found
     }
 }
 
-impl Kept {
+impl CachedSearch {
     /// Whether all that a search would find is here.
-    fn answers(&self, folder: &TreePath, search: &Search) -> bool {
+    fn answers(&self, folder: &TreePath, search: &NameSearch) -> bool {
         let wider = (search.folders || !self.search.folders)
             && search.prefix.starts_with(&self.search.prefix);
         self.folder == *folder && (self.search == *search || wider && !self.found.more)
@@ -115,16 +115,17 @@ impl Kept {
 /// The names that fit the word: its part up to the last slash is the folder.
 fn named(
     line: &str,
-    typed: &Partial,
-    fits: Fits,
-    find: impl FnOnce(&str, Search) -> Found,
+    typed: &PartialLine,
+    fits: NameFilter,
+    find: impl FnOnce(&str, NameSearch) -> NameMatches,
 ) -> Vec<Pair> {
-    let pattern = fits == Fits::Pattern;
+    let pattern = fits == NameFilter::Pattern;
     let word = if pattern { unescaped(&typed.word) } else { Some(typed.word.clone()) };
     // What holds a wildcard stands for names already.
     let Some(word) = word else { return Vec::new() };
     let (head, prefix) = word.split_at(word.rfind('/').map_or(0, |slash| slash + 1));
-    let found = find(head, Search { prefix: prefix.to_owned(), folders: fits == Fits::Folders });
+    let found =
+        find(head, NameSearch { prefix: prefix.to_owned(), folders: fits == NameFilter::Folders });
     let guarded = !is_behind_dashes(&typed.before);
     let mut pairs: Vec<Pair> =
         found.names.iter().map(|name| pair(&whole(head, name, guarded), name, pattern)).collect();
@@ -139,14 +140,14 @@ fn named(
 }
 
 /// The name with its folder. A `guarded` one is not taken for an option.
-fn whole(head: &str, name: &Name, guarded: bool) -> String {
+fn whole(head: &str, name: &CandidateName, guarded: bool) -> String {
     let guard = if guarded && head.is_empty() && name.text.starts_with('-') { "./" } else { "" };
     format!("{guard}{head}{}", name.text)
 }
 
 /// What is shown and what is inserted: a folder can be gone into at once, behind anything else
 /// the next word begins.
-fn pair(word: &str, name: &Name, pattern: bool) -> Pair {
+fn pair(word: &str, name: &CandidateName, pattern: bool) -> Pair {
     let (slash, space) = if name.folder { ("/", "") } else { ("", " ") };
     let word = if pattern { escaped(word) } else { word.to_owned() } + slash;
     Pair {
@@ -186,9 +187,9 @@ mod tests {
     use rustyline::history::MemHistory;
 
     use super::*;
+    use crate::shell_words::split;
     use crate::tests::tree::Tree;
     use crate::tests::{fake, shell};
-    use crate::words::split;
 
     const NAMES: &[&str] = &[
         "-z",
@@ -293,7 +294,7 @@ mod tests {
         assert_eq!(lines(&completer, "get two").len(), 2);
         let folder = TreePath::root();
         let answers = |prefix: &str, folders| {
-            let search = Search { prefix: prefix.into(), folders };
+            let search = NameSearch { prefix: prefix.into(), folders };
             completer.kept.borrow().iter().any(|kept| kept.answers(&folder, &search))
         };
         assert!(answers("two", false) && answers("two wor", true) && !answers("tw", false));

@@ -6,7 +6,7 @@
 mod complete;
 mod history;
 mod names;
-mod wanted;
+mod word_kind;
 
 use std::cell::RefCell;
 use std::num::NonZeroU32;
@@ -23,20 +23,20 @@ use rustyline::{
 };
 
 use crate::Failure;
-use crate::interrupt::Doing;
-use crate::outcome::Shown;
+use crate::interrupt::Activity;
+use crate::outcome::ListedEntry;
 use crate::sanitize::clean;
 use crate::shell::Shell;
 use complete::Completer;
 use history::HistoryFile;
 
 /// Names shown on connecting.
-const GREETED: NonZeroU32 = NonZeroU32::new(20).unwrap();
+const SHOWN_NAMES: NonZeroU32 = NonZeroU32::new(20).unwrap();
 /// Lines that are remembered.
 const HISTORY: usize = 1000;
 
 /// What was read at the prompt.
-enum Read {
+enum PromptInput {
     Line(String),
     CtrlC,
     CtrlD,
@@ -60,9 +60,9 @@ pub fn run(shell: Shell) -> u8 {
     let mut presses = 0;
     loop {
         match read(&mut editor, &shell) {
-            Read::Line(line) => {
+            PromptInput::Line(line) => {
                 presses = 0;
-                if crate::words::is_blank(&line) {
+                if crate::shell_words::is_blank(&line) {
                     continue;
                 }
                 history.add(&mut editor, &line);
@@ -74,13 +74,13 @@ pub fn run(shell: Shell) -> u8 {
                 }
             }
             // The editor has dropped the line; one that held text does not lead out.
-            Read::CtrlC if presses == 0 || cleared.load(Relaxed) => {
+            PromptInput::CtrlC if presses == 0 || cleared.load(Relaxed) => {
                 presses = 1;
                 shell.borrow().notices.say("press Ctrl-C again, Ctrl-D or type bye to leave");
             }
-            Read::CtrlC => return 130,
-            Read::CtrlD => return 0,
-            Read::Failed(why) => {
+            PromptInput::CtrlC => return 130,
+            PromptInput::CtrlD => return 0,
+            PromptInput::Failed(why) => {
                 shell.borrow().notices.say(&format!("ftpclient: {why}"));
                 return 1;
             }
@@ -120,23 +120,23 @@ impl ConditionalEventHandler for ClearedLine {
     }
 }
 
-fn read(editor: &mut Editor<Completer, FileHistory>, shell: &Rc<RefCell<Shell>>) -> Read {
+fn read(editor: &mut Editor<Completer, FileHistory>, shell: &Rc<RefCell<Shell>>) -> PromptInput {
     let (plain, coloured) = {
         let shell = shell.borrow();
-        shell.interrupt.enter(Doing::Prompt);
+        shell.interrupt.enter(Activity::Prompt);
         prompts(&shell)
     };
     match editor.readline(&(plain, coloured)) {
-        Ok(line) => Read::Line(line),
-        Err(ReadlineError::Interrupted) => Read::CtrlC,
-        Err(ReadlineError::Eof) => Read::CtrlD,
-        Err(e) => Read::Failed(e.to_string()),
+        Ok(line) => PromptInput::Line(line),
+        Err(ReadlineError::Interrupted) => PromptInput::CtrlC,
+        Err(ReadlineError::Eof) => PromptInput::CtrlD,
+        Err(e) => PromptInput::Failed(e.to_string()),
     }
 }
 
 /// The prompt without and with colours.
 fn prompts(shell: &Shell) -> (String, String) {
-    let (host, place) = (shell.session.host().to_string(), shell.place.to_string());
+    let (host, place) = (shell.session.host().to_string(), shell.cwd.to_string());
     let (host, place) = (clean(&host), clean(&place));
     let plain = format!("{host}:{place}> ");
     let coloured = if shell.output.has_colours() {
@@ -149,7 +149,7 @@ fn prompts(shell: &Shell) -> (String, String) {
 
 /// Shows the server and what is in the folder. A failure here is told, and the prompt comes all the same.
 fn greet(shell: &mut Shell) {
-    shell.interrupt.enter(Doing::Command);
+    shell.interrupt.enter(Activity::Command);
     if let Err(failure) = show_server(shell).and_then(|()| show_folder(shell)) {
         shell.notices.say(&format!("ftpclient: {failure}"));
     }
@@ -165,13 +165,14 @@ fn show_server(shell: &mut Shell) -> Result<(), Failure> {
 }
 
 fn show_folder(shell: &mut Shell) -> Result<(), Failure> {
-    let mut names = Vec::<Shown>::new();
+    let mut names = Vec::<ListedEntry>::new();
     // One more than is shown tells whether there are more; a large folder is not read for that.
-    shell.session.list_some(&shell.place, "", GREETED.saturating_add(1), &mut |entry| {
+    shell.session.list_some(&shell.cwd, "", SHOWN_NAMES.saturating_add(1), &mut |entry| {
         names.push(entry.into());
         Ok(())
     })?;
-    let shown = usize::try_from(GREETED.get()).map_or(names.len(), |most| most.min(names.len()));
+    let shown =
+        usize::try_from(SHOWN_NAMES.get()).map_or(names.len(), |most| most.min(names.len()));
     shell.output.names(&names[..shown])?;
     if names.len() > shown {
         shell.output.remark("... and more; ls lists them all")?;

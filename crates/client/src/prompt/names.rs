@@ -26,14 +26,14 @@ const LOOKED: u32 = 5000;
 
 /// A name that fits, and whether it is a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
+pub struct CandidateName {
     pub text: String,
     pub folder: bool,
 }
 
 /// What is looked for in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Search {
+pub struct NameSearch {
     /// What the names begin with.
     pub prefix: String,
     /// Whether only folders fit.
@@ -42,14 +42,14 @@ pub struct Search {
 
 /// What was found, in the order of the names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Found {
-    pub names: Vec<Name>,
+pub struct NameMatches {
+    pub names: Vec<CandidateName>,
     /// Whether there may be more.
     pub more: bool,
 }
 
-impl Found {
-    fn add(&mut self, name: Name, search: &Search) {
+impl NameMatches {
+    fn add(&mut self, name: CandidateName, search: &NameSearch) {
         if !search.fits(&name) {
             return;
         }
@@ -61,7 +61,7 @@ impl Found {
     }
 
     /// What of it fits a narrower search.
-    pub fn narrowed(&self, search: &Search) -> Self {
+    pub fn narrowed(&self, search: &NameSearch) -> Self {
         Self {
             names: self.names.iter().filter(|name| search.fits(name)).cloned().collect(),
             more: self.more,
@@ -69,8 +69,8 @@ impl Found {
     }
 }
 
-impl Search {
-    fn fits(&self, name: &Name) -> bool {
+impl NameSearch {
+    fn fits(&self, name: &CandidateName) -> bool {
         (name.folder || !self.folders)
             && name.text.starts_with(&self.prefix)
             && !name.text.contains(is_harmful)
@@ -78,8 +78,8 @@ impl Search {
 }
 
 /// The names in a local folder; none where it cannot be read.
-pub fn local(folder: &Path, search: &Search) -> Found {
-    let Ok(entries) = folder.read_dir() else { return Found::default() };
+pub fn local(folder: &Path, search: &NameSearch) -> NameMatches {
+    let Ok(entries) = folder.read_dir() else { return NameMatches::default() };
     // Only the first names are kept, and only these are looked at more closely.
     let (mut first, mut more) = (BTreeMap::new(), false);
     for entry in entries.flatten() {
@@ -92,9 +92,9 @@ pub fn local(folder: &Path, search: &Search) -> Found {
             more = true;
         }
     }
-    let mut found = Found { names: Vec::new(), more };
+    let mut found = NameMatches { names: Vec::new(), more };
     for (text, entry) in first {
-        found.add(Name { folder: is_folder(&entry), text }, search);
+        found.add(CandidateName { folder: is_folder(&entry), text }, search);
     }
     found
 }
@@ -111,8 +111,12 @@ fn is_folder(entry: &DirEntry) -> bool {
 ///
 /// # Errors
 /// The server's refusal, or that none answers.
-pub fn remote(session: &mut Session, folder: &TreePath, search: &Search) -> Result<Found, Failure> {
-    let mut found = Found::default();
+pub fn remote(
+    session: &mut Session,
+    folder: &TreePath,
+    search: &NameSearch,
+) -> Result<NameMatches, Failure> {
+    let mut found = NameMatches::default();
     let Some(mut after) = below(&search.prefix) else { return Ok(found) };
     session.refresh();
     session.connect_once()?;
@@ -127,7 +131,10 @@ pub fn remote(session: &mut Session, folder: &TreePath, search: &Search) -> Resu
                 came += 1;
                 passed |= entry.name > search.prefix && !entry.name.starts_with(&search.prefix);
                 after.clone_from(&entry.name);
-                found.add(Name { folder: entry.kind == Kind::Folder, text: entry.name }, search);
+                found.add(
+                    CandidateName { folder: entry.kind == Kind::Folder, text: entry.name },
+                    search,
+                );
                 Ok(())
             },
         )?;
@@ -136,7 +143,7 @@ pub fn remote(session: &mut Session, folder: &TreePath, search: &Search) -> Resu
             return Ok(found);
         }
         if looked >= LOOKED {
-            return Ok(Found { more: true, ..found });
+            return Ok(NameMatches { more: true, ..found });
         }
         most = most.saturating_mul(GROWTH).min(LOOKED);
     }
@@ -172,11 +179,11 @@ mod tests {
     use super::*;
     use crate::tests::fake;
 
-    fn search(prefix: &str, folders: bool) -> Search {
-        Search { prefix: prefix.into(), folders }
+    fn search(prefix: &str, folders: bool) -> NameSearch {
+        NameSearch { prefix: prefix.into(), folders }
     }
 
-    fn texts(found: &Found) -> Vec<&str> {
+    fn texts(found: &NameMatches) -> Vec<&str> {
         found.names.iter().map(|name| name.text.as_str()).collect()
     }
 

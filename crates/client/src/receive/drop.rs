@@ -11,15 +11,20 @@ use relais_tree::{Folder, MetaKind, TreeError};
 use super::local_failure;
 use crate::Failure;
 use crate::local::openable;
-use crate::log::{Entry, Work, forget, is_part, lock_name, part_name};
 use crate::shell::Shell;
+use crate::transfer_log::{
+    TransferEntry, TransferTask, forget_entries, is_part, lock_name, part_name,
+};
 
 impl Shell {
     /// Drops unfinished transfers; which were dropped. One that another client is working on is left, and told of.
     ///
     /// # Errors
     /// That the `.log` cannot be written, or a part file stays. What was dropped by then is dropped.
-    pub fn drop_transfers(&mut self, entries: Vec<Entry>) -> Result<Vec<Entry>, Failure> {
+    pub fn drop_transfers(
+        &mut self,
+        entries: Vec<TransferEntry>,
+    ) -> Result<Vec<TransferEntry>, Failure> {
         let mut dropped = Vec::new();
         for entry in entries {
             match self.drop_parts(&entry) {
@@ -29,33 +34,33 @@ impl Shell {
                     entry.local
                 )),
                 Err(e) => {
-                    forget(self.local.home(), &dropped)?;
+                    forget_entries(self.local.home(), &dropped)?;
                     return Err(local_failure(&entry.local, &e));
                 }
             }
         }
-        forget(self.local.home(), &dropped)?;
+        forget_entries(self.local.home(), &dropped)?;
         Ok(dropped)
     }
 
     /// Removes the part files of one transfer; [`TreeError::InUse`] where another client has them.
-    fn drop_parts(&self, entry: &Entry) -> Result<(), TreeError> {
+    fn drop_parts(&self, entry: &TransferEntry) -> Result<(), TreeError> {
         let home = Folder::open(self.local.home())?;
-        match &entry.work {
-            Work::Put(_) => {
+        match &entry.task {
+            TransferTask::Put(_) => {
                 remove_part(&home, &lock_name(&entry.remote, &entry.local, &entry.origin))
             }
-            Work::PutTree => Ok(()),
-            Work::Get(_) => {
+            TransferTask::PutTree => Ok(()),
+            TransferTask::Get(_) => {
                 let (folder, name) = split(&entry.local);
-                match Folder::open(openable(&self.local.home_shown().join(folder))) {
+                match Folder::open(openable(&self.local.home_display().join(folder))) {
                     Ok(folder) => remove_part(&folder, &part_name(name)),
                     Err(TreeError::NotFound | TreeError::NotFolder) => Ok(()),
                     Err(e) => Err(e),
                 }
             }
             // The line may have been changed by anybody: nothing is looked for outside the local folder.
-            Work::GetTree => match self.folder_of_line(&entry.local) {
+            TransferTask::GetTree => match self.folder_of_line(&entry.local) {
                 Ok(top) => remove_parts_below(&top),
                 Err(TreeError::NotFound | TreeError::NotFolder) => Ok(()),
                 Err(why) => {
@@ -68,8 +73,8 @@ impl Shell {
 }
 
 /// The folder of a logged name, and the name in it.
-fn split(logged: &str) -> (&Path, &str) {
-    logged.rsplit_once('/').map_or((Path::new(""), logged), |(folder, name)| {
+fn split(log_name: &str) -> (&Path, &str) {
+    log_name.rsplit_once('/').map_or((Path::new(""), log_name), |(folder, name)| {
         (Path::new(if folder.is_empty() { "/" } else { folder }), name)
     })
 }

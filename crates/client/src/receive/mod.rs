@@ -5,9 +5,9 @@
 //! is held throughout, so two clients never write one file. What a server names is checked
 //! against our own names before anything is made.
 
-mod carry_on;
 mod drop;
 mod progress;
+mod resume;
 mod stream;
 
 use std::fs::File;
@@ -20,23 +20,23 @@ use relais_tree::{Folder, MetaKind, TreeError, Unserved, set_mode, set_times, um
 
 use crate::Failure;
 use crate::error::plain;
-use crate::local::{Target, openable};
-use crate::log::{Entry, Ledger, Work, is_ours, part_name};
-use crate::memory::now;
+use crate::local::{LocalTarget, openable};
 use crate::origin::Origin;
 use crate::outcome::Received;
+use crate::saved_state::now;
 use crate::shell::Shell;
-use progress::Watch;
+use crate::transfer_log::{LogHandle, TransferEntry, TransferTask, is_reserved, part_name};
+use progress::DownloadProgress;
 
 /// One file to be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
+pub struct DownloadJob {
     /// Which file.
     pub remote: TreePath,
     /// Where it goes.
-    pub target: Target,
+    pub target: LocalTarget,
     /// The local name as the `.log` has it; empty for a file that has no line of its own.
-    pub logged: String,
+    pub log_name: String,
 }
 
 impl Shell {
@@ -44,7 +44,7 @@ impl Shell {
     ///
     /// # Errors
     /// See [`Failure`]; code `cut` where it can be carried on.
-    pub fn receive_named(&mut self, job: &Job) -> Result<Received, Failure> {
+    pub fn receive_named(&mut self, job: &DownloadJob) -> Result<Received, Failure> {
         let folder = openable(&job.target.folder);
         let folder =
             Folder::open(folder).map_err(|e| local_failure(&folder.display().to_string(), &e))?;
@@ -55,7 +55,7 @@ impl Shell {
     ///
     /// # Errors
     /// As [`Self::receive_named`].
-    pub fn receive(&mut self, job: &Job, folder: &Folder) -> Result<Received, Failure> {
+    pub fn receive(&mut self, job: &DownloadJob, folder: &Folder) -> Result<Received, Failure> {
         let shown = job.target.shown();
         check_name(&job.target.name).map_err(|failure| failure.of(&shown))?;
         check_free(folder, &job.target.name).map_err(|e| local_failure(&shown, &e))?;
@@ -67,7 +67,7 @@ impl Shell {
     /// Fetches a file into its part file, which is locked.
     fn receive_into(
         &mut self,
-        job: &Job,
+        job: &DownloadJob,
         folder: &Folder,
         part: &File,
     ) -> Result<Received, Failure> {
@@ -76,23 +76,27 @@ impl Shell {
             return Err(Failure::new(ErrorCode::Unreachable, "no server is connected"));
         };
         let part_name = part_name(&job.target.name);
-        let place = Place { folder, part, part_name: &part_name };
-        let (mut ledger, resume) = self.enter_ledger(job, origin);
-        let mut watch =
-            Watch::new(&job.remote, self.notices.clone(), self.interrupt.clone(), ledger.as_mut());
-        let result = fetch(&mut self.session, &job.remote, part, resume, &mut watch);
-        drop(watch);
+        let part_file = PartFile { folder, part, part_name: &part_name };
+        let (mut handle, resume) = self.enter_log(job, origin);
+        let mut progress = DownloadProgress::new(
+            &job.remote,
+            self.notices.clone(),
+            self.interrupt.clone(),
+            handle.as_mut(),
+        );
+        let result = fetch(&mut self.session, &job.remote, part, resume, &mut progress);
+        drop(progress);
         let fetched = match result {
             Ok(fetched) => fetched,
             Err(error) => {
                 if is_gone(error.code()) {
-                    self.drop_part(&place, ledger.as_mut());
+                    self.drop_part(&part_file, handle.as_mut());
                 }
                 return Err(given_up(&error, &shown));
             }
         };
-        place.name(&fetched, &job.target.name).map_err(|e| local_failure(&shown, &e))?;
-        if let Some(Err(failure)) = ledger.as_mut().map(Ledger::finish) {
+        part_file.name(&fetched, &job.target.name).map_err(|e| local_failure(&shown, &e))?;
+        if let Some(Err(failure)) = handle.as_mut().map(LogHandle::finish) {
             self.notices.say(&format!("{shown} is there, but {failure}"));
         }
         Ok(Received {
@@ -109,27 +113,27 @@ impl Shell {
 impl Shell {
     /// The transfer's line in the `.log`, and from where it goes on. Without a `.log` the
     /// transfer is still worth making.
-    fn enter_ledger(&self, job: &Job, origin: Origin) -> (Option<Ledger>, Option<Resume>) {
-        if job.logged.is_empty() {
+    fn enter_log(&self, job: &DownloadJob, origin: Origin) -> (Option<LogHandle>, Option<Resume>) {
+        if job.log_name.is_empty() {
             return (None, None);
         }
-        let entry = Entry {
+        let entry = TransferEntry {
             remote: job.remote.clone(),
-            local: job.logged.clone(),
+            local: job.log_name.clone(),
             origin,
             since: now(),
-            work: Work::Get(None),
+            task: TransferTask::Get(None),
         };
-        let entered = Ledger::open(self.local.home(), entry).and_then(|mut ledger| {
-            let resume = match ledger.known()? {
-                Some(Work::Get(state)) if self.resume => state,
+        let entered = LogHandle::open(self.local.home(), entry).and_then(|mut handle| {
+            let resume = match handle.read()? {
+                Some(TransferTask::Get(state)) if self.resume => state,
                 _ => None,
             };
-            ledger.write(Work::Get(resume.clone()))?;
-            Ok((ledger, resume))
+            handle.write(TransferTask::Get(resume.clone()))?;
+            Ok((handle, resume))
         });
         match entered {
-            Ok((ledger, resume)) => (Some(ledger), resume),
+            Ok((handle, resume)) => (Some(handle), resume),
             Err(failure) => {
                 self.notices
                     .say(&format!("{}: cut off it could not be carried on: {failure}", job.remote));
@@ -139,9 +143,9 @@ impl Shell {
     }
 
     /// Removes what was fetched of a file that cannot be had any more.
-    fn drop_part(&self, place: &Place<'_>, ledger: Option<&mut Ledger>) {
-        let removed = place.discard().map_err(|e| local_failure(place.part_name, &e));
-        let result = removed.and_then(|()| ledger.map_or(Ok(()), Ledger::finish));
+    fn drop_part(&self, part_file: &PartFile<'_>, handle: Option<&mut LogHandle>) {
+        let removed = part_file.discard().map_err(|e| local_failure(part_file.part_name, &e));
+        let result = removed.and_then(|()| handle.map_or(Ok(()), LogHandle::finish));
         if let Err(failure) = result {
             self.notices.say(&format!("what was fetched before is still there: {failure}"));
         }
@@ -149,13 +153,13 @@ impl Shell {
 }
 
 /// Where the bytes are until they have their name.
-struct Place<'a> {
+struct PartFile<'a> {
     folder: &'a Folder,
     part: &'a File,
     part_name: &'a str,
 }
 
-impl Place<'_> {
+impl PartFile<'_> {
     /// Gives the whole content its time, its mode and its name. It is not synced: like other
     /// download programs, the client leaves it to the system when it goes to the disk.
     fn name(&self, fetched: &Fetched, name: &str) -> Result<(), TreeError> {
@@ -212,7 +216,7 @@ pub(crate) fn set_received_mode(
 }
 
 /// Takes the part file, made where it is missing; [`TreeError::InUse`] where another client has it.
-fn claim(folder: &Folder, job: &Job) -> Result<File, TreeError> {
+fn claim(folder: &Folder, job: &DownloadJob) -> Result<File, TreeError> {
     folder.create_or_open_part(part_name(&job.target.name))
 }
 
@@ -225,7 +229,7 @@ fn is_gone(code: ErrorCode) -> bool {
 
 /// Refuses the names that the client uses for itself.
 fn check_name(name: &str) -> Result<(), Failure> {
-    if is_ours(name) {
+    if is_reserved(name) {
         return Err(Failure::new(
             ErrorCode::Local,
             "ftpclient uses that name itself; choose another with -o",

@@ -5,37 +5,37 @@ use std::net::SocketAddr;
 use relais_proto::TreePath;
 use relais_transfer::fetch::{Progress, Resume};
 
-use crate::bar::Bar;
 use crate::interrupt::Interrupt;
-use crate::log::{Ledger, Work};
 use crate::notices::Notices;
+use crate::progress_bar::TransferBar;
+use crate::transfer_log::{LogHandle, TransferTask};
 
 /// Follows one transfer.
-pub struct Watch<'a> {
+pub struct DownloadProgress<'a> {
     name: String,
     notices: Notices,
     interrupt: Interrupt,
     /// None where the `.log` cannot be used; the user was told.
-    ledger: Option<&'a mut Ledger>,
+    handle: Option<&'a mut LogHandle>,
     /// Whether the user was told that save points are lost.
     told: bool,
-    bar: Bar,
+    bar: TransferBar,
 }
 
-impl<'a> Watch<'a> {
-    /// Follows the transfer of `remote`; save points go to `ledger`.
+impl<'a> DownloadProgress<'a> {
+    /// Follows the transfer of `remote`; save points go to `handle`.
     pub fn new(
         remote: &TreePath,
         notices: Notices,
         interrupt: Interrupt,
-        ledger: Option<&'a mut Ledger>,
+        handle: Option<&'a mut LogHandle>,
     ) -> Self {
-        let bar = Bar::new(remote, notices.clone());
-        Self { name: remote.to_string(), notices, interrupt, ledger, told: false, bar }
+        let bar = TransferBar::new(remote, notices.clone());
+        Self { name: remote.to_string(), notices, interrupt, handle, told: false, bar }
     }
 }
 
-impl Progress for Watch<'_> {
+impl Progress for DownloadProgress<'_> {
     fn started(&mut self, size: u64, resumed_from: u64) {
         self.bar.started(size, resumed_from);
     }
@@ -45,7 +45,7 @@ impl Progress for Watch<'_> {
     }
 
     fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {
-        let why = self.notices.why_lost();
+        let why = self.notices.take_lost_reason();
         self.notices.say(&format!("{from} is gone ({why}); going on at byte {at} from {to}"));
     }
 
@@ -54,8 +54,8 @@ impl Progress for Watch<'_> {
     }
 
     fn checkpoint(&mut self, state: &Resume) {
-        let Some(ledger) = &mut self.ledger else { return };
-        if let Err(failure) = ledger.write(Work::Get(Some(state.clone())))
+        let Some(handle) = &mut self.handle else { return };
+        if let Err(failure) = handle.write(TransferTask::Get(Some(state.clone())))
             && !std::mem::replace(&mut self.told, true)
         {
             self.notices.say(&format!(

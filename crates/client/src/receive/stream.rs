@@ -24,53 +24,53 @@ use crate::output::Output;
 use crate::shell::Shell;
 
 /// Servers that fail in a row without a byte of content.
-const TRIES: u32 = 16;
+const MAX_FAILURES: u32 = 16;
 /// Bytes that are read at once; a server's block size is only a claim.
-const STEP: usize = 256 * 1024;
+const READ_SIZE: usize = 256 * 1024;
 
 /// What went out so far, and of which content it is.
-struct Stream {
+struct OutputStream {
     out: u64,
     hasher: blake3::Hasher,
-    content: Option<Content>,
+    content: Option<StreamedContent>,
     servers: Vec<SocketAddr>,
     buffer: Vec<u8>,
 }
 
 /// The content that the first header announced.
 #[derive(Clone, Copy)]
-struct Content {
+struct StreamedContent {
     size: u64,
     digest: Option<Digest>,
     wanted: Wanted,
 }
 
 /// Why one server did not bring it to its end.
-enum Stop {
+enum StreamError {
     /// Another one may.
-    Elsewhere(String),
+    ServerLost(String),
     /// The content that went out in part is not known by its name here.
     Changed(Refusal),
     /// It does not have the content yet, and these have it.
-    Holders(Vec<Endpoint>),
+    Elsewhere(Vec<Endpoint>),
     /// It lacks what was seen before.
     Behind(Refusal),
     /// It broke the protocol.
-    Bad(String),
+    Protocol(String),
     /// Nobody can.
     Failed(Failure),
 }
 
-impl From<WireError> for Stop {
+impl From<WireError> for StreamError {
     fn from(error: WireError) -> Self {
         match &error {
-            WireError::Io(_) | WireError::Truncated => Self::Elsewhere(why_gone(&error)),
-            other => Self::Bad(other.to_string()),
+            WireError::Io(_) | WireError::Truncated => Self::ServerLost(why_gone(&error)),
+            other => Self::Protocol(other.to_string()),
         }
     }
 }
 
-impl From<std::io::Error> for Stop {
+impl From<std::io::Error> for StreamError {
     fn from(error: std::io::Error) -> Self {
         WireError::Io(error).into()
     }
@@ -83,7 +83,7 @@ impl Shell {
     /// See [`Failure`]; part of the content may have gone out.
     pub fn show(&mut self, path: &TreePath) -> Result<Received, Failure> {
         let begun = Instant::now();
-        let mut stream = Stream {
+        let mut stream = OutputStream {
             out: 0,
             hasher: blake3::Hasher::new(),
             content: None,
@@ -102,11 +102,11 @@ impl Shell {
         })
     }
 
-    fn stream(&mut self, path: &TreePath, stream: &mut Stream) -> Result<(), Failure> {
+    fn stream(&mut self, path: &TreePath, stream: &mut OutputStream) -> Result<(), Failure> {
         self.session.connect()?;
-        let (mut tries, mut why, mut detours) = (0, String::new(), Detours::new());
+        let (mut failures, mut why, mut redirects) = (0, String::new(), Detours::new());
         let interrupt = self.interrupt.clone();
-        while tries < TRIES {
+        while failures < MAX_FAILURES {
             let connection =
                 self.session.connection().map_err(|error| unreachable(error, stream.out))?;
             if let Some(gone) = self.notices.take_lost() {
@@ -117,60 +117,60 @@ impl Shell {
                 ));
             }
             let before = stream.out;
-            let stop = match stream.receive(connection, path, &mut self.output) {
+            let error = match stream.receive(connection, path, &mut self.output) {
                 Ok(()) => return Ok(()),
-                Err(stop) => stop,
+                Err(error) => error,
             };
             if self.interrupt.is_raised() {
                 self.session.drop_connection();
                 return Err(Failure::interrupted());
             }
-            let stop = match stop {
-                Stop::Changed(refusal) => stream.find_again(connection, path, refusal),
+            let error = match error {
+                StreamError::Changed(refusal) => stream.find_by_digest(connection, path, refusal),
                 other => Err(other),
             };
             if stream.out > before {
-                detours.arrived();
+                redirects.arrived();
             }
-            match stop {
+            match error {
                 Ok(()) => {}
-                Err(Stop::Holders(holders)) => {
-                    detours.elsewhere(&mut self.session, &holders, &|| interrupt.is_raised())?;
+                Err(StreamError::Elsewhere(holders)) => {
+                    redirects.elsewhere(&mut self.session, &holders, &|| interrupt.is_raised())?;
                     continue;
                 }
-                Err(Stop::Behind(refusal)) => {
-                    if !detours
+                Err(StreamError::Behind(refusal)) => {
+                    if !redirects
                         .behind(&mut self.session, &refusal.message, &|| interrupt.is_raised())
                     {
                         return Err(refusal.into());
                     }
                     continue;
                 }
-                Err(Stop::Failed(failure)) => {
+                Err(StreamError::Failed(failure)) => {
                     // Blocks may still be under way on it.
                     self.session.abandon();
                     return Err(failure);
                 }
-                Err(Stop::Elsewhere(reason) | Stop::Bad(reason)) => {
+                Err(StreamError::ServerLost(reason) | StreamError::Protocol(reason)) => {
                     self.session.failed(&reason);
                     why = reason;
                 }
-                Err(Stop::Changed(refusal)) => return Err(refusal.into()),
+                Err(StreamError::Changed(refusal)) => return Err(refusal.into()),
             }
-            tries = if stream.out > before { 0 } else { tries + 1 };
+            failures = if stream.out > before { 0 } else { failures + 1 };
         }
         Err(Failure::new(ErrorCode::Cut, format!("cut at byte {}: {why}", stream.out)))
     }
 }
 
-impl Stream {
+impl OutputStream {
     /// Receives the rest of the content from one server.
     fn receive(
         &mut self,
         from: &mut Connection,
         path: &TreePath,
         output: &mut Output,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), StreamError> {
         if self.out == 0 {
             // Nothing of it was seen: whatever is there now will do.
             self.content = None;
@@ -185,7 +185,7 @@ impl Stream {
         from.flush()?;
         let header = match answer(from)? {
             Reply::ContentHeader(header) => self.check(header)?,
-            Reply::Elsewhere { holders } => return Err(Stop::Holders(holders)),
+            Reply::Elsewhere { holders } => return Err(StreamError::Elsewhere(holders)),
             Reply::Error(refusal) => return Err(self.refused(refusal)),
             other => return Err(unexpected(&other)),
         };
@@ -200,21 +200,26 @@ impl Stream {
             left -= u64::from(length);
         }
         match answer(from)? {
-            Reply::End { digest } => self.judge(digest),
+            Reply::End { digest } => self.verify_digest(digest),
             Reply::Error(refusal) => Err(self.refused(refusal)),
             other => Err(unexpected(&other)),
         }
     }
 
     /// Checks what precedes the blocks, and that it is about the content that went out in part.
-    fn check(&mut self, header: ContentHeader) -> Result<ContentHeader, Stop> {
+    fn check(&mut self, header: ContentHeader) -> Result<ContentHeader, StreamError> {
         if header.offset != self.out || header.length != header.size.saturating_sub(self.out) {
-            return Err(Stop::Bad("it sends another part than was asked for".to_owned()));
+            return Err(StreamError::Protocol(
+                "it sends another part than was asked for".to_owned(),
+            ));
         }
         if header.block_size == 0 || header.block_size > limits::BLOCK_MAX {
-            return Err(Stop::Bad(format!("its blocks have {} bytes", header.block_size)));
+            return Err(StreamError::Protocol(format!(
+                "its blocks have {} bytes",
+                header.block_size
+            )));
         }
-        let known = self.content.unwrap_or(Content {
+        let known = self.content.unwrap_or(StreamedContent {
             size: header.size,
             digest: header.digest,
             wanted: Wanted::Any,
@@ -222,11 +227,13 @@ impl Stream {
         if known.size != header.size
             || matches!((known.digest, header.digest), (Some(a), Some(b)) if a != b)
         {
-            return Err(Stop::Bad("it sends other content than was asked for".to_owned()));
+            return Err(StreamError::Protocol(
+                "it sends other content than was asked for".to_owned(),
+            ));
         }
         let digest = known.digest.or(header.digest);
         let wanted = digest.map_or(Wanted::Identity(header.identity), Wanted::Digest);
-        self.content = Some(Content { size: header.size, digest, wanted });
+        self.content = Some(StreamedContent { size: header.size, digest, wanted });
         Ok(header)
     }
 
@@ -236,14 +243,14 @@ impl Stream {
         from: &mut Connection,
         length: u32,
         output: &mut Output,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), StreamError> {
         loop {
             let header = from.read_header()?.ok_or_else(closed)?;
             if header.kind == FrameType::Block && header.len == length {
                 break;
             }
             if header.kind == FrameType::Block {
-                return Err(Stop::Bad("a block has not its length".to_owned()));
+                return Err(StreamError::Protocol("a block has not its length".to_owned()));
             }
             match from.read_reply_of(header)? {
                 Reply::Wait(_) | Reply::Alone { .. } => {}
@@ -252,12 +259,12 @@ impl Stream {
             }
         }
         let mut left = length as usize;
-        self.buffer.resize(STEP.min(left.max(self.buffer.len())), 0);
+        self.buffer.resize(READ_SIZE.min(left.max(self.buffer.len())), 0);
         while left > 0 {
             let step = left.min(self.buffer.len());
             let bytes = &mut self.buffer[..step];
             from.read_exact_into(bytes)?;
-            output.content(bytes).map_err(Stop::Failed)?;
+            output.content(bytes).map_err(StreamError::Failed)?;
             self.hasher.update(bytes);
             self.out += step as u64;
             left -= step;
@@ -266,42 +273,44 @@ impl Stream {
     }
 
     /// Whether all that went out is the content.
-    fn judge(&self, digest: Digest) -> Result<(), Stop> {
+    fn verify_digest(&self, digest: Digest) -> Result<(), StreamError> {
         if self.content.and_then(|content| content.digest).is_some_and(|known| known != digest) {
-            return Err(Stop::Bad("it tells two digests".to_owned()));
+            return Err(StreamError::Protocol("it tells two digests".to_owned()));
         }
         if *self.hasher.finalize().as_bytes() == digest.0 {
             return Ok(());
         }
-        Err(Stop::Failed(Failure::new(
+        Err(StreamError::Failed(Failure::new(
             ErrorCode::Damaged,
             "what went out does not have the digest of the content: it is damaged",
         )))
     }
 
     /// What a refusal means for the rest.
-    fn refused(&self, refusal: Refusal) -> Stop {
+    fn refused(&self, refusal: Refusal) -> StreamError {
         use ErrorCode::{BadTicket, Behind, Busy, Changed, Draining, NoContent, Storage, TimedOut};
         match refusal.code {
-            Behind => Stop::Behind(refusal),
-            NoContent => Stop::Holders(Vec::new()),
-            BadTicket | Busy | Draining | Storage | TimedOut => Stop::Elsewhere(refusal.message),
-            Changed if self.out > 0 => Stop::Changed(refusal),
-            _ => Stop::Failed(refusal.into()),
+            Behind => StreamError::Behind(refusal),
+            NoContent => StreamError::Elsewhere(Vec::new()),
+            BadTicket | Busy | Draining | Storage | TimedOut => {
+                StreamError::ServerLost(refusal.message)
+            }
+            Changed if self.out > 0 => StreamError::Changed(refusal),
+            _ => StreamError::Failed(refusal.into()),
         }
     }
 
     /// A server does not know the content by the name it had elsewhere. Where no digest was known it may
     /// have it all the same: the digest of all that goes out tells in the end.
-    fn find_again(
+    fn find_by_digest(
         &mut self,
         from: &mut Connection,
         path: &TreePath,
         refusal: Refusal,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), StreamError> {
         let replaced = || {
             debug!("{path}: {refusal}");
-            Stop::Failed(Failure::new(
+            StreamError::Failed(Failure::new(
                 ErrorCode::Changed,
                 "it was replaced while it went out; what went out is not whole",
             ))
@@ -317,7 +326,7 @@ impl Stream {
                 Ok(())
             }
             Reply::Details { .. } => Err(replaced()),
-            Reply::Elsewhere { holders } => Err(Stop::Holders(holders)),
+            Reply::Elsewhere { holders } => Err(StreamError::Elsewhere(holders)),
             Reply::Error(refusal) if refusal.code == ErrorCode::Changed => Err(replaced()),
             Reply::Error(refusal) => Err(self.refused(refusal)),
             other => Err(unexpected(&other)),
@@ -326,25 +335,25 @@ impl Stream {
 }
 
 /// The next reply that is no sign of life; it may be an error. How long those may go on is bounded.
-fn answer(from: &mut Connection) -> Result<Reply, Stop> {
+fn answer(from: &mut Connection) -> Result<Reply, StreamError> {
     let until = Instant::now() + limits::IDLE_TIME;
     loop {
         match from.read_reply()?.ok_or_else(closed)? {
             Reply::Wait(_) | Reply::Alone { .. } if Instant::now() < until => {}
             Reply::Wait(_) | Reply::Alone { .. } => {
-                return Err(Stop::Elsewhere("no answer came in time".to_owned()));
+                return Err(StreamError::ServerLost("no answer came in time".to_owned()));
             }
             reply => return Ok(reply),
         }
     }
 }
 
-fn closed() -> Stop {
-    Stop::Elsewhere("connection closed".to_owned())
+fn closed() -> StreamError {
+    StreamError::ServerLost("connection closed".to_owned())
 }
 
-fn unexpected(reply: &Reply) -> Stop {
-    Stop::Bad(WireError::Unexpected(reply.frame_type().number()).to_string())
+fn unexpected(reply: &Reply) -> StreamError {
+    StreamError::Protocol(WireError::Unexpected(reply.frame_type().number()).to_string())
 }
 
 fn unreachable(error: FetchError, out: u64) -> Failure {

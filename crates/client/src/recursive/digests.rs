@@ -9,10 +9,10 @@ use relais_proto::{Digest, TreePath};
 use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError};
 use relais_tree::hash_file;
 
-use super::node::{Listing, Node};
-use super::place::Place;
+use super::conversation::{ConversationContext, run_conversation, stopped, under};
+use super::local_tree::LocalTree;
+use super::node::{Node, TreeListing};
 use super::plan::pairs_of_equal_size;
-use super::talk::{Follow, converse, stopped, under};
 use crate::Failure;
 use crate::interrupt::Interrupt;
 use crate::shell::Shell;
@@ -24,30 +24,30 @@ use crate::shell::Shell;
 /// That no server answers, or that the user interrupted.
 pub fn equal(
     shell: &mut Shell,
-    place: &mut Place,
+    tree: &mut LocalTree,
     base: &TreePath,
-    there: &Listing,
-    here: &Listing,
+    there: &TreeListing,
+    here: &TreeListing,
 ) -> Result<HashSet<TreePath>, Failure> {
     // Empty files need no digest.
     let (empty, files): (Vec<&Node>, Vec<&Node>) = pairs_of_equal_size(there, here)
         .iter()
         .map(|(at, _)| &there.nodes[*at])
         .partition(|node| node.size == 0);
-    let mut ask = AskAll {
+    let mut ask = DigestQuery {
         base,
         files: &files,
         next: 0,
         digests: vec![None; files.len()],
-        follow: Follow::new(shell),
+        context: ConversationContext::new(shell),
     };
-    converse(&mut shell.session, &shell.notices, &mut ask)?;
+    run_conversation(&mut shell.session, &shell.notices, &mut ask)?;
     let mut equal: HashSet<TreePath> = empty.iter().map(|node| node.path.clone()).collect();
     for (node, digest) in files.iter().zip(ask.digests) {
         if shell.interrupt.is_raised() {
             return Err(Failure::interrupted());
         }
-        if digest.is_some() && digest == local(place, node, &shell.interrupt) {
+        if digest.is_some() && digest == local(tree, node, &shell.interrupt) {
             equal.insert(node.path.clone());
         }
     }
@@ -55,8 +55,8 @@ pub fn equal(
 }
 
 /// The digest of a local file that has still the size it was listed with.
-fn local(place: &mut Place, node: &Node, interrupt: &Interrupt) -> Option<Digest> {
-    let file = place.open(&node.path).ok().filter(|file| file.meta.size == node.size)?;
+fn local(tree: &mut LocalTree, node: &Node, interrupt: &Interrupt) -> Option<Digest> {
+    let file = tree.open(&node.path).ok().filter(|file| file.meta.size == node.size)?;
     let mut go_on =
         |_| if interrupt.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
     match hash_file(&file.file, file.meta.size, &mut go_on) {
@@ -69,15 +69,15 @@ fn local(place: &mut Place, node: &Node, interrupt: &Interrupt) -> Option<Digest
 }
 
 /// Asks for digests; the tag is the place in the list.
-struct AskAll<'a> {
+struct DigestQuery<'a> {
     base: &'a TreePath,
     files: &'a [&'a Node],
     next: usize,
     digests: Vec<Option<Digest>>,
-    follow: Follow,
+    context: ConversationContext,
 }
 
-impl Conversation for AskAll<'_> {
+impl Conversation for DigestQuery<'_> {
     fn next(&mut self) -> Option<(u64, Ask)> {
         loop {
             let at = self.next;
@@ -90,9 +90,9 @@ impl Conversation for AskAll<'_> {
     }
 
     fn answer(&mut self, tag: u64, answer: Answer<'_>) -> Result<(), PipelineError> {
-        let place = usize::try_from(tag).ok().and_then(|at| self.digests.get_mut(at));
-        match (place, answer) {
-            (Some(place), Answer::Details { digest, .. }) => *place = digest,
+        let tree = usize::try_from(tag).ok().and_then(|at| self.digests.get_mut(at));
+        match (tree, answer) {
+            (Some(tree), Answer::Details { digest, .. }) => *tree = digest,
             (Some(_), Answer::Refused(refusal)) => debug!("no digest: {refusal}"),
             _ => {
                 return Err(stopped(Failure::bad_server(
@@ -104,10 +104,10 @@ impl Conversation for AskAll<'_> {
     }
 
     fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
-        self.follow.moved(from, to);
+        self.context.moved(from, to);
     }
 
     fn interrupted(&self) -> bool {
-        self.follow.interrupted()
+        self.context.interrupted()
     }
 }

@@ -7,36 +7,36 @@ use relais_proto::{Entry, ErrorCode, Kind, TreePath};
 use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError};
 use relais_tree::{Folder, MetaKind, TreeError};
 
-use super::node::{Node, Odd};
-use super::pattern::{Part, Pattern};
-use super::place::failure;
-use super::room::Room;
-use super::talk::{Follow, converse, stopped};
+use super::conversation::{ConversationContext, run_conversation, stopped};
+use super::listing_budget::ListingBudget;
+use super::local_tree::failure;
+use super::node::{Node, SkipReason};
+use super::pattern::{Pattern, PatternPart};
 use crate::Failure;
 use crate::local::openable;
 use crate::shell::Shell;
 
 /// What a pattern stands for. The path of a node is its own name, in the folder that goes with it.
 #[derive(Debug)]
-pub struct Expanded<F> {
+pub struct PatternMatches<F> {
     /// Files and folders, in order.
     pub found: Vec<(F, Node)>,
     /// Names that match and are neither.
-    pub odd: Vec<String>,
+    pub skipped: Vec<String>,
 }
 
 /// Looks on the server, from the folder the user is in.
 ///
 /// # Errors
 /// That nothing matches, or what keeps it from being looked for.
-pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<Expanded<TreePath>, Failure> {
-    let mut folders = vec![if pattern.absolute { TreePath::root() } else { shell.place.clone() }];
+pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<PatternMatches<TreePath>, Failure> {
+    let mut folders = vec![if pattern.absolute { TreePath::root() } else { shell.cwd.clone() }];
     let mut found = Vec::new();
     for (at, part) in pattern.parts.iter().enumerate() {
         let is_last = at + 1 == pattern.parts.len();
         let mut next = Vec::new();
         match part {
-            Part::Up => {
+            PatternPart::Up => {
                 for folder in &folders {
                     let above = || {
                         Failure::new(
@@ -47,12 +47,12 @@ pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<Expanded<TreePath>
                     next.push(folder.split_last().ok_or_else(above)?.0);
                 }
             }
-            Part::Name(name) if !is_last => {
+            PatternPart::Name(name) if !is_last => {
                 // Nothing can lie where no name can be.
                 next.extend(folders.iter().filter_map(|folder| folder.join(name).ok()));
             }
             part => {
-                for (folder, entry) in look(shell, &folders, part)? {
+                for (folder, entry) in query_folders(shell, &folders, part)? {
                     let Ok(path) = folder.join(&entry.name) else { continue };
                     match (is_last, TreePath::new(entry.name.as_str())) {
                         (true, Ok(name)) => found.push((folder, Node::new(name, &entry))),
@@ -70,44 +70,44 @@ pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<Expanded<TreePath>
             format!("nothing matches {}", pattern.quoted()),
         ));
     }
-    Ok(Expanded { found, odd: Vec::new() })
+    Ok(PatternMatches { found, skipped: Vec::new() })
 }
 
 /// The entries right in `folders` that match. Folders that are not there hold nothing.
-fn look(
+fn query_folders(
     shell: &mut Shell,
     folders: &[TreePath],
-    part: &Part,
+    part: &PatternPart,
 ) -> Result<Vec<(TreePath, Entry)>, Failure> {
-    let mut look = Look {
+    let mut query = PatternQuery {
         folders,
         part,
         next: 0,
         found: Vec::new(),
-        room: Room::default(),
-        follow: Follow::new(shell),
+        budget: ListingBudget::default(),
+        context: ConversationContext::new(shell),
     };
-    converse(&mut shell.session, &shell.notices, &mut look)?;
-    Ok(look.found.into_iter().map(|(at, entry)| (folders[at].clone(), entry)).collect())
+    run_conversation(&mut shell.session, &shell.notices, &mut query)?;
+    Ok(query.found.into_iter().map(|(at, entry)| (folders[at].clone(), entry)).collect())
 }
 
 /// Asks for folders, or for one name in each; the tag is the place of the folder.
-struct Look<'a> {
+struct PatternQuery<'a> {
     folders: &'a [TreePath],
-    part: &'a Part,
+    part: &'a PatternPart,
     next: usize,
     found: Vec<(usize, Entry)>,
-    room: Room,
-    follow: Follow,
+    budget: ListingBudget,
+    context: ConversationContext,
 }
 
-impl Conversation for Look<'_> {
+impl Conversation for PatternQuery<'_> {
     fn next(&mut self) -> Option<(u64, Ask)> {
         loop {
             let (at, folder) = (self.next, self.folders.get(self.next)?);
             self.next += 1;
             let ask = match self.part {
-                Part::Name(name) => match folder.join(name) {
+                PatternPart::Name(name) => match folder.join(name) {
                     Ok(path) => Ask::Stat(path),
                     Err(_) => continue,
                 },
@@ -137,8 +137,8 @@ impl Conversation for Look<'_> {
             }
         };
         if self.part.is_match(&entry.name) {
-            if !self.room.take::<Node>(entry.name.len()) {
-                return Err(stopped(Failure::bad_server("more names match than can be kept")));
+            if !self.budget.take::<Node>(entry.name.len()) {
+                return Err(stopped(Failure::bad_server("more names match than the client keeps")));
             }
             self.found.push((at, entry));
         }
@@ -146,11 +146,11 @@ impl Conversation for Look<'_> {
     }
 
     fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
-        self.follow.moved(from, to);
+        self.context.moved(from, to);
     }
 
     fn interrupted(&self) -> bool {
-        self.follow.interrupted()
+        self.context.interrupted()
     }
 }
 
@@ -158,10 +158,10 @@ impl Conversation for Look<'_> {
 ///
 /// # Errors
 /// That nothing matches, or what keeps it from being looked for.
-pub fn local(shell: &Shell, pattern: &Pattern) -> Result<Expanded<PathBuf>, Failure> {
+pub fn local(shell: &Shell, pattern: &Pattern) -> Result<PatternMatches<PathBuf>, Failure> {
     let mut folders =
         vec![if pattern.absolute { PathBuf::from("/") } else { shell.local.resolve("") }];
-    let mut expanded = Expanded { found: Vec::new(), odd: Vec::new() };
+    let mut expanded = PatternMatches { found: Vec::new(), skipped: Vec::new() };
     for (at, part) in pattern.parts.iter().enumerate() {
         let is_last = at + 1 == pattern.parts.len();
         let mut next = Vec::new();
@@ -170,14 +170,14 @@ pub fn local(shell: &Shell, pattern: &Pattern) -> Result<Expanded<PathBuf>, Fail
                 return Err(Failure::interrupted());
             }
             match part {
-                Part::Up => next.push(folder.join("..")),
-                Part::Name(name) if !is_last => next.push(folder.join(name)),
+                PatternPart::Up => next.push(folder.join("..")),
+                PatternPart::Name(name) if !is_last => next.push(folder.join(name)),
                 part => search(&folder, part, is_last, &mut next, &mut expanded)?,
             }
         }
         folders = next;
     }
-    if expanded.found.is_empty() && expanded.odd.is_empty() {
+    if expanded.found.is_empty() && expanded.skipped.is_empty() {
         return Err(Failure::new(
             ErrorCode::Local,
             format!("nothing matches {}", pattern.quoted()),
@@ -189,10 +189,10 @@ pub fn local(shell: &Shell, pattern: &Pattern) -> Result<Expanded<PathBuf>, Fail
 /// Takes in what matches right in one local folder; one that is not there holds nothing.
 fn search(
     path: &Path,
-    part: &Part,
+    part: &PatternPart,
     is_last: bool,
     next: &mut Vec<PathBuf>,
-    into: &mut Expanded<PathBuf>,
+    into: &mut PatternMatches<PathBuf>,
 ) -> Result<(), Failure> {
     let failed = |e: &TreeError| failure(&path.display().to_string(), e);
     let folder = match Folder::open(openable(path)) {
@@ -201,7 +201,7 @@ fn search(
         Err(error) => return Err(failed(&error)),
     };
     let mut names = Vec::new();
-    if let Part::Name(name) = part {
+    if let PatternPart::Name(name) = part {
         names.push(name.clone());
     } else {
         for listed in folder.list().map_err(|e| failed(&e))? {
@@ -231,12 +231,12 @@ fn search(
             }
             (Some(Kind::Folder), _) if !is_last => next.push(path.join(name)),
             _ if is_last => {
-                let odd = match found.meta.kind {
-                    MetaKind::Link => Odd::Link,
-                    MetaKind::Special => Odd::Special,
-                    MetaKind::File | MetaKind::Folder => Odd::Name,
+                let reason = match found.meta.kind {
+                    MetaKind::Link => SkipReason::Link,
+                    MetaKind::Special => SkipReason::Special,
+                    MetaKind::File | MetaKind::Folder => SkipReason::Name,
                 };
-                into.odd.push(format!("{}: {odd}", path.join(name).display()));
+                into.skipped.push(format!("{}: {reason}", path.join(name).display()));
             }
             _ => {}
         }

@@ -9,22 +9,22 @@ use std::path::PathBuf;
 use relais_proto::{ErrorCode, Kind, TreePath};
 use relais_tree::{Folder, TreeError};
 
+use super::batch_report::BatchReport;
 use super::digests;
-use super::node::{Listing, is_covered};
-use super::place::{Place, failure};
-use super::plan::{Compare, Plan, Wish, plan};
-use super::run::{Run, Way, amount, remote_name};
-use super::tally::Tally;
+use super::local_tree::{LocalTree, failure};
+use super::node::{TreeListing, is_covered};
+use super::plan::{Compare, Plan, PlanOptions, plan};
+use super::run::{Direction, PlanRunner, amount, remote_name};
 use super::trees::{refuse_names, tell_left_out, tell_not_listed};
 use super::walk;
 use crate::Failure;
 use crate::local::openable;
-use crate::outcome::{Mirrored, Step};
+use crate::outcome::{MirrorResult, MirrorStep};
 use crate::shell::Shell;
 
 /// What is to be mirrored, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mirror {
+pub struct MirrorOptions {
     /// The folder that is taken.
     pub source: String,
     /// The folder that becomes equal to it.
@@ -42,16 +42,16 @@ pub struct Mirror {
 }
 
 /// Both sides, as they were found.
-struct Sides {
+struct MirrorSides {
     base: TreePath,
     /// None where it is not there yet.
-    place: Option<Place>,
+    tree: Option<LocalTree>,
     /// Where it is made then.
     path: PathBuf,
     /// Folders above the remote target, and itself, that are not there yet.
     missing: Vec<TreePath>,
-    source: Listing,
-    target: Listing,
+    source: TreeListing,
+    target: TreeListing,
 }
 
 impl Shell {
@@ -59,47 +59,47 @@ impl Shell {
     ///
     /// # Errors
     /// What keeps all of it from being done. What concerns single names is in the result.
-    pub fn mirror(&mut self, mirror: &Mirror) -> Result<Mirrored, Failure> {
-        let mut tally = Tally::new();
+    pub fn mirror(&mut self, mirror: &MirrorOptions) -> Result<MirrorResult, Failure> {
+        let mut report = BatchReport::new();
         let mut sides = if mirror.up { self.sides_up(mirror) } else { self.sides_down(mirror) }?;
         check_empty(mirror, &sides)?;
         let plan = self.plan_mirror(mirror, &mut sides)?;
-        self.tell_mirror(mirror, &sides, &plan, &mut tally);
+        self.tell_mirror(mirror, &sides, &plan, &mut report);
         if mirror.dry_run {
-            return Ok(dry(mirror, &sides, &plan, tally));
+            return Ok(dry(mirror, &sides, &plan, report));
         }
-        let deleted = self.carry_out(mirror, sides, &plan, &mut tally)?;
-        Ok(Mirrored { several: tally.finish(), deleted, planned: None })
+        let deleted = self.apply(mirror, sides, &plan, &mut report)?;
+        Ok(MirrorResult { summary: report.finish(), deleted, planned: None })
     }
 
-    fn sides_down(&mut self, mirror: &Mirror) -> Result<Sides, Failure> {
-        let base = self.remote(&mirror.source)?;
+    fn sides_down(&mut self, mirror: &MirrorOptions) -> Result<MirrorSides, Failure> {
+        let base = self.resolve_remote(&mirror.source)?;
         let source = walk::remote(self, &base).map_err(|failure| self.explain(&base, failure))?;
         let path = self.local.resolve(&mirror.target);
         let shown = path.display().to_string();
-        let place = match Folder::open(openable(&path)) {
-            Ok(folder) => Some(Place::new(folder, &path)),
+        let tree = match Folder::open(openable(&path)) {
+            Ok(folder) => Some(LocalTree::new(folder, &path)),
             Err(TreeError::NotFound) => None,
             Err(error) => return Err(failure(&shown, &error)),
         };
-        let target = place.as_ref().map_or_else(
-            || Ok(Listing::default()),
-            |place| walk::local(place.top(), &self.interrupt),
+        let target = tree.as_ref().map_or_else(
+            || Ok(TreeListing::default()),
+            |tree| walk::local(tree.top(), &self.interrupt),
         )?;
-        Ok(Sides { base, place, path, missing: Vec::new(), source, target })
+        Ok(MirrorSides { base, tree, path, missing: Vec::new(), source, target })
     }
 
-    fn sides_up(&mut self, mirror: &Mirror) -> Result<Sides, Failure> {
+    fn sides_up(&mut self, mirror: &MirrorOptions) -> Result<MirrorSides, Failure> {
         let path = self.local.resolve(&mirror.source);
         let folder =
             Folder::open(openable(&path)).map_err(|e| failure(&path.display().to_string(), &e))?;
-        let place = Place::new(folder, &path);
-        let source = walk::local(place.top(), &self.interrupt)?;
-        let base = self.remote(&mirror.target)?;
+        let tree = LocalTree::new(folder, &path);
+        let source = walk::local(tree.top(), &self.interrupt)?;
+        let base = self.resolve_remote(&mirror.target)?;
         let missing = self.missing_folders(&base)?;
         let target =
-            if missing.is_empty() { walk::remote(self, &base)? } else { Listing::default() };
-        Ok(Sides { base, place: Some(place), path, missing, source, target })
+            if missing.is_empty() { walk::remote(self, &base)? } else { TreeListing::default() };
+        Ok(MirrorSides { base, tree: Some(tree), path, missing, source, target })
     }
 
     /// The folders on the way to `base` that are not there, `base` included, from the top down.
@@ -112,7 +112,7 @@ impl Shell {
                     return Err(Failure::new(ErrorCode::NotFolder, format!("{at} is no folder")));
                 }
                 Err(failure) if failure.code == ErrorCode::NotFound && !at.is_root() => {}
-                Err(failure) => return Err(crate::shell::about(&at, failure)),
+                Err(failure) => return Err(crate::shell::with_path(&at, failure)),
             }
             let parent = at.split_last().map(|(parent, _)| parent).unwrap_or_default();
             missing.push(std::mem::replace(&mut at, parent));
@@ -121,36 +121,46 @@ impl Shell {
         Ok(missing)
     }
 
-    fn plan_mirror(&mut self, mirror: &Mirror, sides: &mut Sides) -> Result<Plan, Failure> {
+    fn plan_mirror(
+        &mut self,
+        mirror: &MirrorOptions,
+        sides: &mut MirrorSides,
+    ) -> Result<Plan, Failure> {
         let mut equal = HashSet::new();
-        if let Some(place) = sides.place.as_mut().filter(|_| mirror.checksum) {
+        if let Some(tree) = sides.tree.as_mut().filter(|_| mirror.checksum) {
             let (there, here) = if mirror.up {
                 (&sides.target, &sides.source)
             } else {
                 (&sides.source, &sides.target)
             };
-            equal = digests::equal(self, place, &sides.base, there, here)?;
+            equal = digests::equal(self, tree, &sides.base, there, here)?;
         }
         let compare = if mirror.checksum { Compare::Digests(&equal) } else { Compare::Time };
         Ok(plan(
             &sides.source,
             &sides.target,
-            &Wish { compare, delete: mirror.delete, over_links: false },
+            &PlanOptions { compare, delete: mirror.delete, over_links: false },
         ))
     }
 
     /// Tells what is left out, and why.
-    fn tell_mirror(&mut self, mirror: &Mirror, sides: &Sides, plan: &Plan, tally: &mut Tally) {
+    fn tell_mirror(
+        &mut self,
+        mirror: &MirrorOptions,
+        sides: &MirrorSides,
+        plan: &Plan,
+        report: &mut BatchReport,
+    ) {
         match mirror.up {
             true => {
-                tally.skip(&self.notices, &sides.path.display().to_string(), &sides.source.kept)
+                report.skip(&self.notices, &sides.path.display().to_string(), &sides.source.skipped)
             }
-            false => refuse_names(self, tally, &sides.base, &sides.source),
+            false => refuse_names(self, report, &sides.base, &sides.source),
         }
         // Names that have no place here are no transfers that failed: they keep nothing from being removed.
-        tally.mark();
-        tell_left_out(self, tally, &sides.base, &sides.source, plan);
-        tell_not_listed(self, tally, &sides.base, &sides.target);
+        report.exclude_refused();
+        tell_left_out(self, report, &sides.base, &sides.source, plan);
+        tell_not_listed(self, report, &sides.base, &sides.target);
         for (at, what) in &plan.spared {
             let path = &sides.target.nodes[*at].path;
             let shown = if mirror.up {
@@ -159,40 +169,40 @@ impl Shell {
                 sides.path.join(path.as_str()).display().to_string()
             };
             self.notices.say(&format!("{shown} is not removed: it holds {what}"));
-            tally.several.skipped.push(shown);
+            report.summary.skipped.push(shown);
         }
         if mirror.delete && !sides.source.is_whole() {
             self.notices.say("nothing is removed: not all of the source could be listed");
         }
     }
 
-    fn carry_out(
+    fn apply(
         &mut self,
-        mirror: &Mirror,
-        sides: Sides,
+        mirror: &MirrorOptions,
+        sides: MirrorSides,
         plan: &Plan,
-        tally: &mut Tally,
+        report: &mut BatchReport,
     ) -> Result<u64, Failure> {
-        let Sides { base, place, path, missing, source, target } = sides;
+        let MirrorSides { base, tree, path, missing, source, target } = sides;
         for folder in &missing {
             match self.session.make_folder(folder) {
                 Ok(_) => {}
                 Err(failure) if failure.code == ErrorCode::Exists => {}
-                Err(failure) => return Err(crate::shell::about(folder, failure)),
+                Err(failure) => return Err(crate::shell::with_path(folder, failure)),
             }
         }
-        let mut place = match place {
-            Some(place) => place,
+        let mut tree = match tree {
+            Some(tree) => tree,
             None => {
                 std::fs::create_dir_all(&path).map_err(|e| Failure::local(&path, &e))?;
                 let folder =
                     Folder::open(&path).map_err(|e| failure(&path.display().to_string(), &e))?;
-                Place::new(folder, &path)
+                LocalTree::new(folder, &path)
             }
         };
-        let way = if mirror.up { Way::Up } else { Way::Down };
+        let direction = if mirror.up { Direction::Up } else { Direction::Down };
         let all = amount(&source.nodes, plan.send.iter().chain(&plan.late_send));
-        let mut run = Run::new(self, &mut place, &base, way, tally, all)?;
+        let mut run = PlanRunner::new(self, &mut tree, &base, direction, report, all)?;
         run.add(&source, &plan.make, &plan.send);
         if plan.delete.is_empty() || run.is_over() {
             return Ok(0);
@@ -206,7 +216,7 @@ impl Shell {
 }
 
 /// An empty source is more often a mistake, or a disk that is not mounted, than a wish.
-fn check_empty(mirror: &Mirror, sides: &Sides) -> Result<(), Failure> {
+fn check_empty(mirror: &MirrorOptions, sides: &MirrorSides) -> Result<(), Failure> {
     let empties = mirror.delete
         && sides.source.is_whole()
         && sides.source.nodes.is_empty()
@@ -224,18 +234,23 @@ fn check_empty(mirror: &Mirror, sides: &Sides) -> Result<(), Failure> {
 }
 
 /// What would be done, in the order in which it would be.
-fn dry(mirror: &Mirror, sides: &Sides, plan: &Plan, mut tally: Tally) -> Mirrored {
+fn dry(
+    mirror: &MirrorOptions,
+    sides: &MirrorSides,
+    plan: &Plan,
+    mut report: BatchReport,
+) -> MirrorResult {
     let moves = if mirror.up { "put" } else { "get" };
     let (source, target) = (&sides.source.nodes, &sides.target.nodes);
     let mut steps = Vec::new();
     let tops = if mirror.up {
         sides.missing.iter().map(ToString::to_string).collect()
-    } else if sides.place.is_none() {
+    } else if sides.tree.is_none() {
         vec![sides.path.display().to_string()]
     } else {
         Vec::new()
     };
-    steps.extend(tops.into_iter().map(|path| Step { action: "make", path }));
+    steps.extend(tops.into_iter().map(|path| MirrorStep { action: "make", path }));
     let lists = [
         ("make", &plan.make, source),
         (moves, &plan.send, source),
@@ -245,19 +260,23 @@ fn dry(mirror: &Mirror, sides: &Sides, plan: &Plan, mut tally: Tally) -> Mirrore
     ];
     for (action, picks, nodes) in lists {
         steps.extend(
-            picks.iter().map(|at| Step { action, path: nodes[*at].path.as_str().to_owned() }),
+            picks.iter().map(|at| MirrorStep { action, path: nodes[*at].path.as_str().to_owned() }),
         );
     }
     let (files, bytes) = amount(source, plan.send.iter().chain(&plan.late_send));
-    tally.several.files = files;
-    tally.several.bytes = bytes;
-    tally.several.folders = plan.make.len() as u64 + plan.late_make.len() as u64;
-    Mirrored { several: tally.finish(), deleted: plan.delete.len() as u64, planned: Some(steps) }
+    report.summary.files = files;
+    report.summary.bytes = bytes;
+    report.summary.folders = plan.make.len() as u64 + plan.late_make.len() as u64;
+    MirrorResult {
+        summary: report.finish(),
+        deleted: plan.delete.len() as u64,
+        planned: Some(steps),
+    }
 }
 
-impl Run<'_> {
+impl PlanRunner<'_> {
     /// Tells what had to wait for a removal that is not made, as something that is to be transferred failed.
-    fn refuse_late(&mut self, source: &Listing, plan: &Plan) {
+    fn refuse_late(&mut self, source: &TreeListing, plan: &Plan) {
         self.say("nothing is removed: not everything could be transferred");
         let folders: HashSet<&TreePath> =
             plan.late_make.iter().map(|at| &source.nodes[*at].path).collect();
@@ -266,7 +285,7 @@ impl Run<'_> {
             let above = path.split_last().map(|(parent, _)| parent).unwrap_or_default();
             // What lies below goes with its folder.
             if !is_covered(&folders, &above) {
-                self.in_the_way(path);
+                self.report_conflict(path);
             }
         }
     }

@@ -2,27 +2,27 @@
 //!
 //! `walk` lists both sides, `plan` decides without touching anything, `run` carries the plan out: small
 //! files through one pipeline, large ones one by one as `get` and `put` do. `expand` finds what a `pattern`
-//! stands for, and `found` transfers it. Local names are reached through a pinned folder alone (`place`).
+//! stands for, and `found` transfers it. Local names are reached through a pinned folder alone (`tree`).
 //! One name that fails keeps no other from being transferred.
 
-mod carry_on;
+pub mod batch_progress;
+mod batch_report;
+mod conversation;
 mod digests;
 mod expand;
-mod found;
-mod line;
+mod listing_budget;
+mod local_tree;
+mod log_entry;
+mod matching;
 mod mirror;
 pub mod node;
 mod pattern;
-mod place;
 mod plan;
-pub mod progress;
-mod room;
+mod resume;
 mod run;
-mod talk;
-mod tally;
 mod trees;
 mod walk;
 
-pub use mirror::Mirror;
+pub use batch_progress::BatchBar;
+pub use mirror::MirrorOptions;
 pub use pattern::Pattern;
-pub use progress::Part;

@@ -47,7 +47,7 @@ impl Node {
 
 /// Why a name is neither transferred nor ever removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Odd {
+pub enum SkipReason {
     /// A symbolic link.
     Link,
     /// A device, FIFO or socket.
@@ -57,19 +57,19 @@ pub enum Odd {
     /// The name is not UTF-8, or breaks the rules for names.
     Name,
     /// The `.log`, or a temporary file of this program.
-    Ours,
+    Reserved,
     /// It could not be looked at.
     Unreadable,
 }
 
-impl fmt::Display for Odd {
+impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Link => "a symbolic link",
             Self::Special => "a device, FIFO or socket",
             Self::Mount => "a mount point",
             Self::Name => "a name that cannot be used",
-            Self::Ours => "a name that ftpclient uses itself",
+            Self::Reserved => "a name that ftpclient uses itself",
             Self::Unreadable => "something that cannot be read",
         })
     }
@@ -77,7 +77,7 @@ impl fmt::Display for Odd {
 
 /// A name that is left alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct SkippedName {
     /// The folder that it lies in.
     pub folder: TreePath,
     /// The name, for people.
@@ -85,15 +85,15 @@ pub struct Kept {
     /// Its path, where it has one.
     pub path: Option<TreePath>,
     /// Why.
-    pub odd: Odd,
+    pub reason: SkipReason,
 }
 
-impl Kept {
+impl SkippedName {
     /// A name in `folder`.
     #[must_use]
-    pub fn new(folder: &TreePath, name: impl Into<String>, odd: Odd) -> Self {
+    pub fn new(folder: &TreePath, name: impl Into<String>, reason: SkipReason) -> Self {
         let name = name.into();
-        Self { folder: folder.clone(), path: folder.join(&name).ok(), name, odd }
+        Self { folder: folder.clone(), path: folder.join(&name).ok(), name, reason }
     }
 
     /// The path for people, from the top of the subtree.
@@ -108,16 +108,16 @@ impl Kept {
 
 /// What was found in a subtree.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Listing {
+pub struct TreeListing {
     /// In the order of [`order`]: a folder right before what it holds.
     pub nodes: Vec<Node>,
     /// Names that are there and left alone.
-    pub kept: Vec<Kept>,
+    pub skipped: Vec<SkippedName>,
     /// Folders that could not be listed, or not to their end.
     pub failed: Vec<(TreePath, Failure)>,
 }
 
-impl Listing {
+impl TreeListing {
     /// Whether everything that is there was seen. From a listing that is not whole nobody may
     /// conclude that a name is missing.
     #[must_use]

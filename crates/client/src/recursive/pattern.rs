@@ -6,7 +6,7 @@
 use regex::{Regex, RegexBuilder};
 
 use crate::Failure;
-use crate::words::quote;
+use crate::shell_words::quote;
 
 /// Longest pattern, in bytes: that of a path.
 const LONGEST: usize = relais_proto::limits::PATH;
@@ -25,12 +25,12 @@ pub struct Pattern {
     /// Whether it begins at the top.
     pub absolute: bool,
     /// From the top down.
-    pub parts: Vec<Part>,
+    pub parts: Vec<PatternPart>,
 }
 
 /// One part of a pattern.
 #[derive(Debug, Clone)]
-pub enum Part {
+pub enum PatternPart {
     /// The folder above.
     Up,
     /// Exactly this name.
@@ -51,10 +51,10 @@ impl Pattern {
         }
         let parts = text.split('/').filter(|part| !matches!(*part, "" | "."));
         let parts = parts
-            .map(|part| Part::new(part).map_err(|why| wrong(&why)))
+            .map(|part| PatternPart::new(part).map_err(|why| wrong(&why)))
             .collect::<Result<Vec<_>, _>>()?;
         match parts.last() {
-            None | Some(Part::Up) => Err(wrong("that names no files")),
+            None | Some(PatternPart::Up) => Err(wrong("that names no files")),
             Some(_) => Ok(Self { text: text.to_owned(), absolute: text.starts_with('/'), parts }),
         }
     }
@@ -66,7 +66,7 @@ impl Pattern {
     }
 }
 
-impl Part {
+impl PatternPart {
     fn new(text: &str) -> Result<Self, String> {
         if text == ".." {
             return Ok(Self::Up);
@@ -213,7 +213,7 @@ mod tests {
         assert!(pattern.absolute && pattern.quoted() == "'/a//./*/../b?'");
         assert!(matches!(
             pattern.parts.as_slice(),
-            [Part::Name(_), Part::Glob(_), Part::Up, Part::Glob(_)]
+            [PatternPart::Name(_), PatternPart::Glob(_), PatternPart::Up, PatternPart::Glob(_)]
         ));
     }
 

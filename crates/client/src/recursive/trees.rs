@@ -7,47 +7,47 @@ use std::path::{Path, PathBuf};
 use relais_proto::{ErrorCode, Kind, TreePath};
 use relais_tree::{Folder, TreeError};
 
-use super::line::Line;
-use super::node::{Listing, Odd};
-use super::place::{Place, failure};
-use super::plan::{Compare, Plan, Wish, plan};
-use super::run::{Run, Way, amount, remote_name};
-use super::tally::{Tally, is_left};
+use super::batch_report::{BatchReport, is_left};
+use super::local_tree::{LocalTree, failure};
+use super::log_entry::BatchLogEntry;
+use super::node::{SkipReason, TreeListing};
+use super::plan::{Compare, Plan, PlanOptions, plan};
+use super::run::{Direction, PlanRunner, amount, remote_name};
 use super::walk;
 use crate::Failure;
-use crate::local::{Target, openable};
-use crate::log::{Entry, Work, contents, is_ours};
-use crate::outcome::Several;
-use crate::receive::Job;
+use crate::local::{LocalTarget, openable};
+use crate::outcome::BatchSummary;
+use crate::receive::DownloadJob;
 use crate::send;
 use crate::shell::Shell;
+use crate::transfer_log::{TransferEntry, TransferTask, is_reserved, read_log};
 
 /// A local folder that is the top of a copy: one with a name in another, or one that was named itself.
-pub struct Top {
+pub struct CopyRoot {
     /// Where it lies, or the folder itself.
     pub folder: PathBuf,
     /// Its name; none where `folder` is it.
     pub name: Option<String>,
 }
 
-impl Top {
+impl CopyRoot {
     /// As the user knows it.
     pub(super) fn shown(&self) -> PathBuf {
         self.name.as_ref().map_or_else(|| self.folder.clone(), |name| self.folder.join(name))
     }
 
     /// As the `.log` has it: `.` behind a folder that was named itself.
-    fn logged(&self, shell: &Shell) -> Result<String, Failure> {
+    fn log_name(&self, shell: &Shell) -> Result<String, Failure> {
         let name = self.name.clone().unwrap_or_else(|| ".".to_owned());
-        shell.local.logged(&Target { folder: self.folder.clone(), name })
+        shell.local.log_name(&LocalTarget { folder: self.folder.clone(), name })
     }
 
     /// Pins it beneath `parent`, made where it is missing. No link that has its name is followed.
-    fn place(&self, parent: Folder) -> Result<Place, Failure> {
+    fn tree(&self, parent: Folder) -> Result<LocalTree, Failure> {
         let shown = self.shown();
         let failed = |e: TreeError| failure(&shown.display().to_string(), &e);
-        let Some(name) = &self.name else { return Ok(Place::new(parent, &shown)) };
-        if is_ours(name) {
+        let Some(name) = &self.name else { return Ok(LocalTree::new(parent, &shown)) };
+        if is_reserved(name) {
             return Err(Failure::new(
                 ErrorCode::Local,
                 format!(
@@ -60,7 +60,7 @@ impl Top {
             Ok(()) | Err(TreeError::Taken) => {}
             Err(error) => return Err(failed(error)),
         }
-        Ok(Place::new(parent.sub(name).map_err(failed)?, &shown))
+        Ok(LocalTree::new(parent.sub(name).map_err(failed)?, &shown))
     }
 }
 
@@ -69,42 +69,53 @@ impl Shell {
     ///
     /// # Errors
     /// What keeps all of it from being fetched. What concerns single names is in the result.
-    pub fn get_tree(&mut self, remote: &TreePath, into: Option<&str>) -> Result<Several, Failure> {
+    pub fn get_tree(
+        &mut self,
+        remote: &TreePath,
+        into: Option<&str>,
+    ) -> Result<BatchSummary, Failure> {
         if self.session.stat(remote)?.entry.kind == Kind::File {
             return self.get_single(remote, into);
         }
         let top = self.top_of(remote, into)?;
-        let logged = top.logged(self)?;
+        let log_name = top.log_name(self)?;
         let parent = Folder::open(openable(&top.folder))
             .map_err(|e| failure(&top.folder.display().to_string(), &e))?;
-        self.fetch_tree(remote, parent, &top, &logged)
+        self.fetch_tree(remote, parent, &top, &log_name)
     }
 
-    fn get_single(&mut self, remote: &TreePath, into: Option<&str>) -> Result<Several, Failure> {
+    fn get_single(
+        &mut self,
+        remote: &TreePath,
+        into: Option<&str>,
+    ) -> Result<BatchSummary, Failure> {
         let target = self.local.target(remote.last().unwrap_or_default(), into, false)?;
-        let logged = self.local.logged(&target)?;
-        let received = self.receive_named(&Job { remote: remote.clone(), target, logged })?;
-        let mut several = Several { time: received.time, ..Several::default() };
+        let log_name = self.local.log_name(&target)?;
+        let received =
+            self.receive_named(&DownloadJob { remote: remote.clone(), target, log_name })?;
+        let mut several = BatchSummary { time: received.time, ..BatchSummary::default() };
         several.add(&received);
         Ok(several)
     }
 
     /// Where the copy of the folder `remote` goes: the top of the tree has no name.
-    fn top_of(&self, remote: &TreePath, into: Option<&str>) -> Result<Top, Failure> {
-        let named = |Target { folder, name }| Top { folder, name: Some(name) };
-        if let Some(begun) = into.and_then(|into| self.local.exactly(into)).map(named)
-            && begun.logged(self).is_ok_and(|logged| self.is_begun(remote, &logged, &Work::GetTree))
+    fn top_of(&self, remote: &TreePath, into: Option<&str>) -> Result<CopyRoot, Failure> {
+        let named = |LocalTarget { folder, name }| CopyRoot { folder, name: Some(name) };
+        if let Some(begun) = into.and_then(|into| self.local.exact_target(into)).map(named)
+            && begun
+                .log_name(self)
+                .is_ok_and(|log_name| self.is_begun(remote, &log_name, &TransferTask::GetTree))
         {
             // The folder of that name is what the same command made before it was cut off.
             return Ok(begun);
         }
         match (remote.last(), into) {
             (Some(last), into) => self.local.target(last, into, false).map(named),
-            (None, None) => Ok(Top { folder: self.local.resolve(""), name: None }),
+            (None, None) => Ok(CopyRoot { folder: self.local.resolve(""), name: None }),
             (None, Some(into)) => {
                 let path = self.local.resolve(into);
                 match openable(&path).is_dir() {
-                    true => Ok(Top { folder: path, name: None }),
+                    true => Ok(CopyRoot { folder: path, name: None }),
                     false => self.local.target("", Some(into), false).map(named),
                 }
             }
@@ -115,37 +126,37 @@ impl Shell {
         &mut self,
         remote: &TreePath,
         parent: Folder,
-        top: &Top,
-        logged: &str,
-    ) -> Result<Several, Failure> {
+        top: &CopyRoot,
+        log_name: &str,
+    ) -> Result<BatchSummary, Failure> {
         let origin = self.connected()?;
-        let line = Line::enter(self, remote, logged, origin, Work::GetTree);
-        let mut tally = Tally::new();
-        let result = self.fetch_into(remote, parent, top, line.carries_on, &mut tally);
-        self.end_tree(line, tally, result)
+        let log_entry = BatchLogEntry::enter(self, remote, log_name, origin, TransferTask::GetTree);
+        let mut report = BatchReport::new();
+        let result = self.fetch_into(remote, parent, top, log_entry.resumes, &mut report);
+        self.end_tree(log_entry, report, result)
     }
 
     fn fetch_into(
         &mut self,
         remote: &TreePath,
         parent: Folder,
-        top: &Top,
-        carries_on: bool,
-        tally: &mut Tally,
+        top: &CopyRoot,
+        resumes: bool,
+        report: &mut BatchReport,
     ) -> Result<(), Failure> {
         let source = walk::remote(self, remote)?;
-        let mut place = top.place(parent)?;
-        let there = walk::local(place.top(), &self.interrupt)?;
-        refuse_names(self, tally, remote, &source);
-        let plan = copy_plan(&source, &there, carries_on);
-        tell_left_out(self, tally, remote, &source, &plan);
-        tally.several.folders += plan.present;
-        Run::new(
+        let mut tree = top.tree(parent)?;
+        let there = walk::local(tree.top(), &self.interrupt)?;
+        refuse_names(self, report, remote, &source);
+        let plan = copy_plan(&source, &there, resumes);
+        tell_left_out(self, report, remote, &source, &plan);
+        report.summary.folders += plan.present;
+        PlanRunner::new(
             self,
-            &mut place,
+            &mut tree,
             remote,
-            Way::Down,
-            tally,
+            Direction::Down,
+            report,
             amount(&source.nodes, plan.send.iter()),
         )?
         .add(&source, &plan.make, &plan.send);
@@ -156,7 +167,7 @@ impl Shell {
     ///
     /// # Errors
     /// What keeps all of it from being sent. What concerns single names is in the result.
-    pub fn put_tree(&mut self, local: &str, onto: Option<&str>) -> Result<Several, Failure> {
+    pub fn put_tree(&mut self, local: &str, onto: Option<&str>) -> Result<BatchSummary, Failure> {
         if local.is_empty() {
             return Err(Failure::usage("the local name is empty"));
         }
@@ -167,51 +178,55 @@ impl Shell {
     ///
     /// # Errors
     /// As [`Self::put_tree`].
-    pub fn put_tree_at(&mut self, path: &Path, onto: Option<&str>) -> Result<Several, Failure> {
+    pub fn put_tree_at(
+        &mut self,
+        path: &Path,
+        onto: Option<&str>,
+    ) -> Result<BatchSummary, Failure> {
         let found = std::fs::metadata(openable(path)).map_err(|e| Failure::local(path, &e))?;
         let name = own_name(path)?;
         if !found.is_dir() {
             let remote = self.remote_top(name, onto, None)?;
             return self.put_single(path, remote);
         }
-        let top = Top { folder: path.to_path_buf(), name: None };
-        let logged = match (path.parent(), name) {
+        let top = CopyRoot { folder: path.to_path_buf(), name: None };
+        let log_name = match (path.parent(), name) {
             (Some(parent), Some(name)) => self
                 .local
-                .logged(&Target { folder: parent.to_path_buf(), name: name.to_owned() })?,
-            _ => top.logged(self)?,
+                .log_name(&LocalTarget { folder: parent.to_path_buf(), name: name.to_owned() })?,
+            _ => top.log_name(self)?,
         };
-        let remote = self.remote_top(name, onto, Some(&logged))?;
+        let remote = self.remote_top(name, onto, Some(&log_name))?;
         let folder =
             Folder::open(openable(path)).map_err(|e| failure(&path.display().to_string(), &e))?;
-        self.send_tree(Place::new(folder, path), &remote, &logged)
+        self.send_tree(LocalTree::new(folder, path), &remote, &log_name)
     }
 
-    fn put_single(&mut self, path: &Path, remote: TreePath) -> Result<Several, Failure> {
-        let logged = self.local.logged_path(path);
+    fn put_single(&mut self, path: &Path, remote: TreePath) -> Result<BatchSummary, Failure> {
+        let log_name = self.local.log_name_of(path);
         let shown = path.display().to_string();
-        let sent = self.send_named(&send::Job {
+        let sent = self.send_named(&send::UploadJob {
             local: path.to_path_buf(),
             shown,
             remote,
-            logged,
+            log_name,
             expect: relais_proto::Expect::Any,
             resumed: false,
         })?;
-        let mut several = Several { time: sent.time, ..Several::default() };
+        let mut several = BatchSummary { time: sent.time, ..BatchSummary::default() };
         several.add_sent(&sent);
         Ok(several)
     }
 
     /// Whether a folder was begun under exactly these names and is unfinished.
-    fn is_begun(&self, remote: &TreePath, logged: &str, work: &Work) -> bool {
+    fn is_begun(&self, remote: &TreePath, log_name: &str, task: &TransferTask) -> bool {
         let origin = self.session.origin();
-        let is_same = |entry: &Entry| {
-            (&entry.remote, entry.local.as_str(), &entry.work) == (remote, logged, work)
+        let is_same = |entry: &TransferEntry| {
+            (&entry.remote, entry.local.as_str(), &entry.task) == (remote, log_name, task)
                 && Some(&entry.origin) == origin
         };
         // What is wrong with the `.log` is told when the line is written.
-        contents(self.local.home()).is_ok_and(|contents| contents.entries.iter().any(is_same))
+        read_log(self.local.home()).is_ok_and(|contents| contents.entries.iter().any(is_same))
     }
 
     /// What a local folder called `name` becomes there; one without a name goes into the folder that is meant.
@@ -219,18 +234,18 @@ impl Shell {
         &mut self,
         name: Option<&str>,
         onto: Option<&str>,
-        logged: Option<&str>,
+        log_name: Option<&str>,
     ) -> Result<TreePath, Failure> {
         let inside = |folder: &TreePath| match name {
             Some(name) => folder.join(name).map_err(|e| Failure::from(e).of(name)),
             None => Ok(folder.clone()),
         };
-        let Some(onto) = onto else { return inside(&self.place) };
-        let path = self.remote(onto)?;
+        let Some(onto) = onto else { return inside(&self.cwd) };
+        let path = self.resolve_remote(onto)?;
         if path.is_root() || onto.ends_with('/') {
             return inside(&path);
         }
-        if logged.is_some_and(|logged| self.is_begun(&path, logged, &Work::PutTree)) {
+        if log_name.is_some_and(|log_name| self.is_begun(&path, log_name, &TransferTask::PutTree)) {
             // The folder of that name is what the same command made before it was cut off.
             return Ok(path);
         }
@@ -238,40 +253,47 @@ impl Shell {
             Ok(details) if details.entry.kind == Kind::Folder => inside(&path),
             Ok(_) => Ok(path),
             Err(failure) if failure.code == ErrorCode::NotFound => Ok(path),
-            Err(failure) => Err(crate::shell::about(&path, failure)),
+            Err(failure) => Err(crate::shell::with_path(&path, failure)),
         }
     }
 
     pub(super) fn send_tree(
         &mut self,
-        mut place: Place,
+        mut tree: LocalTree,
         remote: &TreePath,
-        logged: &str,
-    ) -> Result<Several, Failure> {
+        log_name: &str,
+    ) -> Result<BatchSummary, Failure> {
         let origin = self.connected()?;
-        let line = Line::enter(self, remote, logged, origin, Work::PutTree);
-        let mut tally = Tally::new();
-        let result = self.send_from(&mut place, remote, line.carries_on, &mut tally);
-        self.end_tree(line, tally, result)
+        let log_entry = BatchLogEntry::enter(self, remote, log_name, origin, TransferTask::PutTree);
+        let mut report = BatchReport::new();
+        let result = self.send_from(&mut tree, remote, log_entry.resumes, &mut report);
+        self.end_tree(log_entry, report, result)
     }
 
     fn send_from(
         &mut self,
-        place: &mut Place,
+        tree: &mut LocalTree,
         remote: &TreePath,
-        carries_on: bool,
-        tally: &mut Tally,
+        resumes: bool,
+        report: &mut BatchReport,
     ) -> Result<(), Failure> {
-        let source = walk::local(place.top(), &self.interrupt)?;
-        tally.skip(&self.notices, &place.shown(&TreePath::root()), &source.kept);
+        let source = walk::local(tree.top(), &self.interrupt)?;
+        report.skip(&self.notices, &tree.shown(&TreePath::root()), &source.skipped);
         self.make_top(remote)?;
         // Otherwise all is sent anyway, and a folder that is there says so.
-        let there = if carries_on { walk::remote(self, remote)? } else { Listing::default() };
-        let plan = copy_plan(&source, &there, carries_on);
-        tell_left_out(self, tally, remote, &source, &plan);
-        tally.several.folders += plan.present;
-        Run::new(self, place, remote, Way::Up, tally, amount(&source.nodes, plan.send.iter()))?
-            .add(&source, &plan.make, &plan.send);
+        let there = if resumes { walk::remote(self, remote)? } else { TreeListing::default() };
+        let plan = copy_plan(&source, &there, resumes);
+        tell_left_out(self, report, remote, &source, &plan);
+        report.summary.folders += plan.present;
+        PlanRunner::new(
+            self,
+            tree,
+            remote,
+            Direction::Up,
+            report,
+            amount(&source.nodes, plan.send.iter()),
+        )?
+        .add(&source, &plan.make, &plan.send);
         Ok(())
     }
 
@@ -295,23 +317,23 @@ impl Shell {
                 ErrorCode::NotFound,
                 format!("{remote}: the folder that it would lie in is not there"),
             )),
-            Err(failure) => Err(crate::shell::about(remote, failure)),
+            Err(failure) => Err(crate::shell::with_path(remote, failure)),
         }
     }
 
     /// The line goes where nothing is left that another run would find to do.
     fn end_tree(
         &mut self,
-        line: Line,
-        tally: Tally,
+        log_entry: BatchLogEntry,
+        report: BatchReport,
         result: Result<(), Failure>,
-    ) -> Result<Several, Failure> {
-        let left = tally.can_go_on() || result.as_ref().is_err_and(is_left);
+    ) -> Result<BatchSummary, Failure> {
+        let left = report.can_go_on() || result.as_ref().is_err_and(is_left);
         if !left {
-            line.finish(self);
+            log_entry.finish(self);
         }
         match result {
-            Ok(()) => Ok(tally.finish()),
+            Ok(()) => Ok(report.finish()),
             Err(failure) if failure.status() == 3 => Err(Failure::new(
                 ErrorCode::Cut,
                 format!("{failure}; the same command carries it on"),
@@ -331,21 +353,21 @@ fn own_name(path: &Path) -> Result<Option<&str>, Failure> {
 }
 
 /// What a copy has to do. Where it is carried on, what is equal by now is left.
-fn copy_plan(source: &Listing, there: &Listing, carries_on: bool) -> Plan {
-    let compare = if carries_on { Compare::Time } else { Compare::Never };
-    plan(source, there, &Wish { compare, delete: false, over_links: true })
+fn copy_plan(source: &TreeListing, there: &TreeListing, resumes: bool) -> Plan {
+    let compare = if resumes { Compare::Time } else { Compare::Never };
+    plan(source, there, &PlanOptions { compare, delete: false, over_links: true })
 }
 
 /// Tells what of the source is not even tried: what could not be listed, what this side cannot
 /// take, and what something else is in the way of.
 pub(super) fn tell_left_out(
     shell: &mut Shell,
-    tally: &mut Tally,
+    report: &mut BatchReport,
     base: &TreePath,
-    source: &Listing,
+    source: &TreeListing,
     plan: &Plan,
 ) {
-    tell_not_listed(shell, tally, base, source);
+    tell_not_listed(shell, report, base, source);
     for blocked in &plan.blocked {
         let path = &source.nodes[blocked.node].path;
         let (name, by) = (remote_name(base, path), &blocked.by);
@@ -354,7 +376,7 @@ pub(super) fn tell_left_out(
         } else {
             String::new()
         };
-        tally.fail(
+        report.fail(
             &mut shell.output,
             name.clone(),
             Failure::new(ErrorCode::Local, format!("{name}: {by}{below}")),
@@ -365,9 +387,9 @@ pub(super) fn tell_left_out(
 /// The part of [`tell_left_out`] that is about the listing alone.
 pub(super) fn tell_not_listed(
     shell: &mut Shell,
-    tally: &mut Tally,
+    report: &mut BatchReport,
     base: &TreePath,
-    listing: &Listing,
+    listing: &TreeListing,
 ) {
     for (path, failure) in &listing.failed {
         let name = remote_name(base, path);
@@ -376,24 +398,31 @@ pub(super) fn tell_not_listed(
         } else {
             failure.clone().of(&name)
         };
-        tally.fail(&mut shell.output, name, failure);
+        report.fail(&mut shell.output, name, failure);
     }
 }
 
 /// Names of the server's that have no place here: each fails, and no other.
 pub(super) fn refuse_names(
     shell: &mut Shell,
-    tally: &mut Tally,
+    report: &mut BatchReport,
     base: &TreePath,
-    source: &Listing,
+    source: &TreeListing,
 ) {
-    for kept in source.kept.iter().filter(|kept| matches!(kept.odd, Odd::Ours | Odd::Name)) {
-        let shown = kept.shown();
+    for skipped in source
+        .skipped
+        .iter()
+        .filter(|skipped| matches!(skipped.reason, SkipReason::Reserved | SkipReason::Name))
+    {
+        let shown = skipped.shown();
         let name = if base.is_root() { format!("/{shown}") } else { format!("{base}/{shown}") };
-        tally.fail(
+        report.fail(
             &mut shell.output,
             name.clone(),
-            Failure::new(ErrorCode::Local, format!("{name} is not fetched: it is {}", kept.odd)),
+            Failure::new(
+                ErrorCode::Local,
+                format!("{name} is not fetched: it is {}", skipped.reason),
+            ),
         );
     }
 }

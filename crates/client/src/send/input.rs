@@ -11,7 +11,7 @@ use relais_proto::{ErrorCode, Expect, TreePath};
 use relais_transfer::upload::{Target, UploadError, put_stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::progress::Watch;
+use super::progress::UploadProgress;
 use super::{sent, too_few};
 use crate::Failure;
 use crate::error::plain;
@@ -21,17 +21,17 @@ use crate::session::new_id;
 use crate::shell::Shell;
 
 /// How long a read waits before it looks whether the user interrupted.
-const GLANCE: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A file that is read until its end, or until the user interrupts.
-struct Input<F> {
+struct InterruptibleInput<F> {
     file: F,
     interrupt: Interrupt,
 }
 
-impl<F: AsFd> Read for Input<F> {
+impl<F: AsFd> Read for InterruptibleInput<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wait = Timespec::try_from(GLANCE).map_err(io::Error::other)?;
+        let wait = Timespec::try_from(POLL_INTERVAL).map_err(io::Error::other)?;
         loop {
             if self.interrupt.is_raised() {
                 return Err(io::Error::other("interrupted"));
@@ -68,12 +68,12 @@ impl Shell {
         self.session.connect()?;
         let target =
             Target { id: new_id()?, is_old: false, path: remote, expect, copies: self.copies };
-        let mut watch = Watch::without_log(remote, self);
-        let mut input = Input { file, interrupt: self.interrupt.clone() };
-        let result = put_stream(&mut self.session, &mut input, &target, &mut watch);
-        drop(watch);
+        let mut progress = UploadProgress::without_log(remote, self);
+        let mut input = InterruptibleInput { file, interrupt: self.interrupt.clone() };
+        let result = put_stream(&mut self.session, &mut input, &target, &mut progress);
+        drop(progress);
         let stored = result.map_err(|error| given_up(&error, remote))?;
-        self.session.see(stored.version);
+        self.session.record_lsn(stored.version);
         Ok(sent(remote.to_string(), "-".to_owned(), begun, stored, Some(0)))
     }
 }
@@ -95,7 +95,7 @@ fn given_up(error: &UploadError, remote: &TreePath) -> Failure {
         ),
         other => Failure::new(other.code(), other.to_string()),
     };
-    crate::shell::about(remote, failure)
+    crate::shell::with_path(remote, failure)
 }
 
 #[cfg(test)]
@@ -107,7 +107,7 @@ mod tests {
     fn it_is_read_to_its_end_or_until_the_user_interrupts() {
         let (reader, mut writer) = io::pipe().unwrap();
         let interrupt = Interrupt::new();
-        let mut input = Input { file: reader, interrupt: interrupt.clone() };
+        let mut input = InterruptibleInput { file: reader, interrupt: interrupt.clone() };
         writer.write_all(b"abc").unwrap();
         let mut buffer = [0; 8];
         assert_eq!((input.read(&mut buffer).unwrap(), &buffer[..3]), (3, &b"abc"[..]));
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(input.read(&mut buffer).unwrap_err().to_string(), "interrupted");
         raised.join().unwrap();
         drop(writer);
-        let mut input = Input { interrupt: Interrupt::new(), ..input };
+        let mut input = InterruptibleInput { interrupt: Interrupt::new(), ..input };
         assert_eq!(input.read(&mut buffer).unwrap(), 0);
     }
 }

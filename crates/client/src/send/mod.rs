@@ -6,10 +6,10 @@
 //! runs an empty file beside the `.log` is locked, so two clients never send one upload. The local
 //! file is only read.
 
-mod carry_on;
 mod input;
 mod open;
 mod progress;
+mod resume;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -21,17 +21,19 @@ use relais_tree::{Folder, OpenFile, TreeError};
 
 use crate::Failure;
 use crate::error::plain;
-use crate::log::{Entry, Ledger, Upload, Work, contents, lock_name};
-use crate::memory::now;
 use crate::origin::{Origin, host_key};
 use crate::outcome::Sent;
+use crate::saved_state::now;
 use crate::session::new_id;
 use crate::shell::Shell;
-use progress::Watch;
+use crate::transfer_log::{
+    LogHandle, TransferEntry, TransferTask, UploadRecord, lock_name, read_log,
+};
+use progress::UploadProgress;
 
 /// One file to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
+pub struct UploadJob {
     /// Which file, to be opened. Links are followed: the user named it.
     pub local: PathBuf,
     /// Its name as the user knows it.
@@ -39,7 +41,7 @@ pub struct Job {
     /// Where it goes.
     pub remote: TreePath,
     /// The local name as the `.log` has it; empty for a file that has no line of its own.
-    pub logged: String,
+    pub log_name: String,
     /// What the user wants to be there now; for one that is resumed by itself, what was there when it began.
     pub expect: Expect,
     /// Whether it is resumed by itself. One that a command names stores the file as it is now, whatever came of an earlier
@@ -48,14 +50,14 @@ pub struct Job {
 }
 
 /// Held while a file is sent; others leave that upload alone.
-struct Held {
+struct UploadLock {
     folder: Folder,
     name: String,
     /// The lock belongs to this handle.
     _file: std::fs::File,
 }
 
-impl Drop for Held {
+impl Drop for UploadLock {
     fn drop(&mut self) {
         if let Err(e) = self.folder.unlink(&self.name) {
             debug!("{} stays, and is empty: {e}", self.name);
@@ -68,7 +70,7 @@ impl Shell {
     ///
     /// # Errors
     /// See [`Failure`]; code `cut` where it can be carried on.
-    pub fn send_named(&mut self, job: &Job) -> Result<Sent, Failure> {
+    pub fn send_named(&mut self, job: &UploadJob) -> Result<Sent, Failure> {
         let local = open::named(&job.local, &job.shown)?;
         self.send_open(job, &local)
     }
@@ -77,11 +79,11 @@ impl Shell {
     ///
     /// # Errors
     /// As [`Self::send_named`].
-    pub fn send_open(&mut self, job: &Job, local: &OpenFile) -> Result<Sent, Failure> {
+    pub fn send_open(&mut self, job: &UploadJob, local: &OpenFile) -> Result<Sent, Failure> {
         self.prefer_holder_of(job);
         let origin = self.connected()?;
-        match self.hold(job, &origin) {
-            Ok(held) => self.send(job, local, &origin, held),
+        match self.lock_upload(job, &origin) {
+            Ok(lock) => self.send(job, local, &origin, lock),
             Err(TreeError::InUse) => Err(Failure::new(
                 ErrorCode::Local,
                 format!("{}: another ftpclient is sending it", job.shown),
@@ -96,13 +98,13 @@ impl Shell {
     /// Sends a file that is open, under its lock.
     fn send(
         &mut self,
-        job: &Job,
+        job: &UploadJob,
         local: &OpenFile,
         origin: &Origin,
-        held: Option<Held>,
+        lock: Option<UploadLock>,
     ) -> Result<Sent, Failure> {
         let begun = Instant::now();
-        let (mut ledger, mut upload, mut is_old) = self.enter_upload(job, local, origin)?;
+        let (mut handle, mut upload, mut is_old) = self.enter_upload(job, local, origin)?;
         let source = Source {
             file: &local.file,
             size: local.meta.size,
@@ -110,7 +112,7 @@ impl Shell {
             mode: local.meta.mode,
         };
         let (result, resumed_from) = loop {
-            let mut watch = Watch::new(&job.remote, self, ledger.as_mut(), upload);
+            let mut progress = UploadProgress::new(&job.remote, self, handle.as_mut(), upload);
             let target = Target {
                 id: upload.id,
                 is_old,
@@ -118,30 +120,30 @@ impl Shell {
                 expect: upload.expect,
                 copies: self.copies,
             };
-            let result = self.put(&source, &target, &mut watch);
-            let resumed_from = watch.resumed_from();
-            drop(watch);
+            let result = self.put(&source, &target, &mut progress);
+            let resumed_from = progress.resumed_from();
+            drop(progress);
             if !matches!(result, Err(UploadError::Superseded)) || job.resumed || !is_old {
                 break (result, resumed_from);
             }
             // An earlier command has stored it, and it is not there any more: this command stores it anew.
             debug!("{}: what was put before is not there any more", job.remote);
-            upload = Upload { id: new_id()?, slave: None, sent: 0, ..upload };
+            upload = UploadRecord { id: new_id()?, slave: None, sent: 0, ..upload };
             is_old = false;
-            if let Some(ledger) = &mut ledger {
-                ledger.write(Work::Put(upload))?;
+            if let Some(handle) = &mut handle {
+                handle.write(TransferTask::Put(upload))?;
             }
         };
         self.session.prefer(None);
         let is_over = result.as_ref().map_or_else(is_over, |_| true);
-        if let Some(ledger) = ledger.as_mut().filter(|_| is_over)
-            && let Err(failure) = ledger.finish()
+        if let Some(handle) = handle.as_mut().filter(|_| is_over)
+            && let Err(failure) = handle.finish()
         {
             self.notices.say(&format!("{} is done with, but {failure}", job.remote));
         }
-        drop(held);
-        let stored = result.map_err(|error| given_up(&error, job, ledger.is_some()))?;
-        self.session.see(stored.version);
+        drop(lock);
+        let stored = result.map_err(|error| given_up(&error, job, handle.is_some()))?;
+        self.session.record_lsn(stored.version);
         Ok(sent(job.remote.to_string(), job.shown.clone(), begun, stored, resumed_from))
     }
 
@@ -150,19 +152,19 @@ impl Shell {
         &mut self,
         source: &Source<'_>,
         target: &Target<'_>,
-        watch: &mut Watch<'_>,
+        progress: &mut UploadProgress<'_>,
     ) -> Result<Stored, UploadError> {
         let until = Instant::now() + self.session.retry();
         let mut first = None;
         loop {
-            let result = put(&mut self.session, source, target, watch);
+            let result = put(&mut self.session, source, target, progress);
             let Err(UploadError::Refused(refusal)) = &result else { return result };
             if refusal.code != ErrorCode::NoChanges {
                 return result;
             }
             let why = self.session.why_no_changes(&refusal.message);
             // The bytes are there. Once other slaves were asked it is tried first again.
-            first = first.or_else(|| self.session.here().slave());
+            first = first.or_else(|| self.session.current_slave().slave());
             self.session.prefer(first);
             if !self.session.wait_for_changes(until).map_err(|_| UploadError::Interrupted)? {
                 return Err(UploadError::Refused(Refusal::new(ErrorCode::NoChanges, why)));
@@ -180,26 +182,30 @@ impl Shell {
     }
 
     /// Takes the lock of an upload; [`TreeError::InUse`] where another client has it.
-    fn hold(&self, job: &Job, origin: &Origin) -> Result<Option<Held>, TreeError> {
-        if job.logged.is_empty() {
+    fn lock_upload(
+        &self,
+        job: &UploadJob,
+        origin: &Origin,
+    ) -> Result<Option<UploadLock>, TreeError> {
+        if job.log_name.is_empty() {
             return Ok(None);
         }
         let folder = Folder::open(self.local.home())?;
-        let name = lock_name(&job.remote, &job.logged, origin);
+        let name = lock_name(&job.remote, &job.log_name, origin);
         let file = folder.create_or_open_part(&name)?;
-        Ok(Some(Held { folder, name, _file: file }))
+        Ok(Some(UploadLock { folder, name, _file: file }))
     }
 
     /// The next connection should be with the slave that has what was sent of this file before.
-    fn prefer_holder_of(&mut self, job: &Job) {
-        if !self.resume || job.logged.is_empty() {
+    fn prefer_holder_of(&mut self, job: &UploadJob) {
+        if !self.resume || job.log_name.is_empty() {
             return;
         }
         let host = host_key(self.session.host());
-        let holder = |entry: &Entry| match entry.work {
-            Work::Put(Upload { slave, .. })
+        let holder = |entry: &TransferEntry| match entry.task {
+            TransferTask::Put(UploadRecord { slave, .. })
                 if entry.remote == job.remote
-                    && entry.local == job.logged
+                    && entry.local == job.log_name
                     && entry.origin.host == host =>
             {
                 slave
@@ -207,7 +213,7 @@ impl Shell {
             _ => None,
         };
         // What is wrong with the `.log` is told when the line is written.
-        let slave = contents(self.local.home())
+        let slave = read_log(self.local.home())
             .ok()
             .and_then(|contents| contents.entries.iter().find_map(holder));
         if slave.is_some() {
@@ -219,30 +225,36 @@ impl Shell {
     /// Without a `.log` the file is still worth sending.
     fn enter_upload(
         &self,
-        job: &Job,
+        job: &UploadJob,
         local: &OpenFile,
         origin: &Origin,
-    ) -> Result<(Option<Ledger>, Upload, bool), Failure> {
+    ) -> Result<(Option<LogHandle>, UploadRecord, bool), Failure> {
         let (size, identity) = (local.meta.size, open::identity(local));
-        let new =
-            Upload { id: new_id()?, slave: None, size, identity, expect: job.expect, sent: 0 };
-        if job.logged.is_empty() {
+        let new = UploadRecord {
+            id: new_id()?,
+            slave: None,
+            size,
+            identity,
+            expect: job.expect,
+            sent: 0,
+        };
+        if job.log_name.is_empty() {
             return Ok((None, new, false));
         }
-        let entry = Entry {
+        let entry = TransferEntry {
             remote: job.remote.clone(),
-            local: job.logged.clone(),
+            local: job.log_name.clone(),
             origin: origin.clone(),
             since: now(),
-            work: Work::Put(new),
+            task: TransferTask::Put(new),
         };
-        let entered = Ledger::open(self.local.home(), entry).and_then(|mut ledger| {
-            let upload = self.upload_of(job, ledger.known()?, new);
-            ledger.write(Work::Put(upload))?;
-            Ok((ledger, upload))
+        let entered = LogHandle::open(self.local.home(), entry).and_then(|mut handle| {
+            let upload = self.upload_of(job, handle.read()?, new);
+            handle.write(TransferTask::Put(upload))?;
+            Ok((handle, upload))
         });
         Ok(match entered {
-            Ok((ledger, upload)) => (Some(ledger), upload, upload.id != new.id),
+            Ok((handle, upload)) => (Some(handle), upload, upload.id != new.id),
             Err(failure) => {
                 self.notices
                     .say(&format!("{}: cut off it could not be carried on: {failure}", job.remote));
@@ -252,8 +264,13 @@ impl Shell {
     }
 
     /// The upload that was begun before, where it may be gone on with, else `new`.
-    fn upload_of(&self, job: &Job, known: Option<Work>, new: Upload) -> Upload {
-        let Some(Work::Put(known)) = known.filter(|_| self.resume) else { return new };
+    fn upload_of(
+        &self,
+        job: &UploadJob,
+        known: Option<TransferTask>,
+        new: UploadRecord,
+    ) -> UploadRecord {
+        let Some(TransferTask::Put(known)) = known.filter(|_| self.resume) else { return new };
         if (known.size, known.identity) != (new.size, new.identity) {
             self.notices.say(&format!(
                 "{} was changed since it was sent in part; it begins again",
@@ -262,7 +279,7 @@ impl Shell {
             return new;
         }
         // What the user says now counts.
-        Upload { expect: job.expect, ..known }
+        UploadRecord { expect: job.expect, ..known }
     }
 }
 
@@ -304,7 +321,7 @@ pub fn too_few(message: &str) -> Failure {
 }
 
 /// What the user is told of an upload that failed. `in_log` says whether the same command carries it on.
-fn given_up(error: &UploadError, job: &Job, in_log: bool) -> Failure {
+fn given_up(error: &UploadError, job: &UploadJob, in_log: bool) -> Failure {
     let failure = match error {
         UploadError::Refused(refusal) if refusal.code == ErrorCode::Changed && job.resumed => {
             let why = "something else is there since this put began; the same put typed again replaces it";
@@ -337,5 +354,5 @@ fn given_up(error: &UploadError, job: &Job, in_log: bool) -> Failure {
         ),
         other => Failure::new(other.code(), other.to_string()),
     };
-    crate::shell::about(&job.remote, failure)
+    crate::shell::with_path(&job.remote, failure)
 }

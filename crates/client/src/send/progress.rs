@@ -7,40 +7,40 @@ use log::debug;
 use relais_proto::{Expect, TreePath};
 use relais_transfer::upload::Progress;
 
-use crate::bar::Bar;
 use crate::interrupt::Interrupt;
-use crate::log::{Ledger, Upload, Work};
 use crate::notices::Notices;
-use crate::session::Here;
+use crate::progress_bar::TransferBar;
+use crate::session::CurrentSlave;
 use crate::shell::Shell;
+use crate::transfer_log::{LogHandle, TransferTask, UploadRecord};
 
 /// Time between two notes of how much went out.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// Follows one upload.
-pub struct Watch<'a> {
+pub struct UploadProgress<'a> {
     name: String,
     notices: Notices,
     interrupt: Interrupt,
-    here: Here,
+    current_slave: CurrentSlave,
     /// None where the `.log` cannot be used, or nothing can be carried on; the user was told.
-    line: Option<(&'a mut Ledger, Upload)>,
+    line: Option<(&'a mut LogHandle, UploadRecord)>,
     /// When it was noted last how much went out.
     noted: Instant,
     /// From where the first try went on.
     resumed_from: Option<u64>,
-    bar: Bar,
+    bar: TransferBar,
 }
 
-impl<'a> Watch<'a> {
-    /// Follows the upload to `remote`; what is learnt for a later run goes to `ledger`, behind `upload`.
+impl<'a> UploadProgress<'a> {
+    /// Follows the upload to `remote`; what is learnt for a later run goes to `handle`, behind `upload`.
     pub fn new(
         remote: &TreePath,
         shell: &Shell,
-        ledger: Option<&'a mut Ledger>,
-        upload: Upload,
+        handle: Option<&'a mut LogHandle>,
+        upload: UploadRecord,
     ) -> Self {
-        Self { line: ledger.map(|ledger| (ledger, upload)), ..Self::without_log(remote, shell) }
+        Self { line: handle.map(|handle| (handle, upload)), ..Self::without_log(remote, shell) }
     }
 
     /// Follows an upload that cannot be carried on.
@@ -49,11 +49,11 @@ impl<'a> Watch<'a> {
             name: remote.to_string(),
             notices: shell.notices.clone(),
             interrupt: shell.interrupt.clone(),
-            here: shell.session.here(),
+            current_slave: shell.session.current_slave(),
             line: None,
             noted: Instant::now(),
             resumed_from: None,
-            bar: Bar::new(remote, shell.notices.clone()),
+            bar: TransferBar::new(remote, shell.notices.clone()),
         }
     }
 
@@ -64,23 +64,23 @@ impl<'a> Watch<'a> {
 
     /// Writes into the line how much went out, for who looks at it.
     fn note_sent(&mut self, sent: u64) {
-        let Some((ledger, upload)) = &mut self.line else { return };
+        let Some((handle, upload)) = &mut self.line else { return };
         upload.sent = sent.min(upload.size);
-        if let Err(failure) = ledger.write(Work::Put(*upload)) {
+        if let Err(failure) = handle.write(TransferTask::Put(*upload)) {
             debug!("{}: what went out is not noted: {failure}", self.name);
         }
     }
 
     /// Writes into the line who has the bytes now, and what was at the path when the upload began.
     fn note(&mut self, current: Expect) {
-        let Some((ledger, upload)) = &mut self.line else { return };
+        let Some((handle, upload)) = &mut self.line else { return };
         let before = *upload;
-        upload.slave = self.here.slave();
+        upload.slave = self.current_slave.slave();
         if upload.expect == Expect::Any {
             upload.expect = current;
         }
         if *upload != before
-            && let Err(failure) = ledger.write(Work::Put(*upload))
+            && let Err(failure) = handle.write(TransferTask::Put(*upload))
         {
             self.notices.say(&format!(
                 "{}: cut off now it could not be carried on from here: {failure}",
@@ -91,7 +91,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-impl Progress for Watch<'_> {
+impl Progress for UploadProgress<'_> {
     fn opened(&mut self, current: Expect, _: SocketAddr) {
         self.note(current);
     }
@@ -110,7 +110,7 @@ impl Progress for Watch<'_> {
     }
 
     fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {
-        let why = self.notices.why_lost();
+        let why = self.notices.take_lost_reason();
         let place =
             if at == 0 { "from the start there".to_owned() } else { format!("at byte {at}") };
         self.notices.say(&format!("{from} is gone ({why}); going on with {to} {place}"));

@@ -7,7 +7,7 @@ use relais_proto::{ChangeId, ErrorCode, Lsn, Reply, Request, TreePath};
 use relais_transfer::fetch::Sessions;
 
 use super::Session;
-use super::greet::{next_reply, unexpected};
+use super::handshake::{next_reply, unexpected};
 use crate::Failure;
 
 /// Pause before a change is asked again that was not possible.
@@ -69,7 +69,7 @@ impl Session {
     /// Why no change is possible, with what the servers have told of their master.
     #[must_use]
     pub fn why_no_changes(&self, message: &str) -> String {
-        match self.told.alone() {
+        match self.observed.isolated_server() {
             Some((addr, time)) if !message.contains("master") => {
                 format!("{message}; {addr} has not reached its master since {} s", time.as_secs())
             }
@@ -89,7 +89,7 @@ impl Session {
                 });
             match asked {
                 Ok((version, mark)) => {
-                    self.see(version.max(mark));
+                    self.record_lsn(version.max(mark));
                     return Ok(version);
                 }
                 Err(failure) if failure.code == ErrorCode::NoChanges => {

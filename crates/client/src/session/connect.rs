@@ -7,31 +7,31 @@ use log::debug;
 use relais_proto::{ErrorCode, Login, Lsn, ServerRole, WaitReason, limits};
 use relais_secret::SecretError;
 
-use super::ask;
-use super::greet::{self, Answer, Patience, Trouble};
-use super::{Host, Open, Route, Session, authority_of};
+use super::handshake::{self, LoginReply, ServerError, Timeouts};
+use super::login_prompt;
+use super::{Host, OpenSession, Route, Session, authority_of};
 use crate::Failure;
 use crate::error::plain;
-use crate::memory::Memory;
 use crate::notices::Notices;
+use crate::saved_state::SavedState;
 
 /// Pause before the first further try; each later one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a server may take where there is no other to try.
-pub(super) const FULL: Patience =
-    Patience { connect: limits::CONNECT_TIME, silence: limits::SILENCE };
+pub(super) const FULL_TIMEOUTS: Timeouts =
+    Timeouts { connect: limits::CONNECT_TIME, silence: limits::SILENCE };
 /// How long a server may take where there are others: a host that hangs must not use up the time to go on in. Who makes a
 /// client wait says so every second.
-pub(super) const BRIEF: Patience =
-    Patience { connect: Duration::from_secs(2), silence: Duration::from_millis(2500) };
+pub(super) const SHORT_TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(2), silence: Duration::from_millis(2500) };
 /// How long a master that could not be reached is asked last.
 const AWAY_TIME: Duration = Duration::from_secs(5);
 
 /// What a login came to.
-pub(super) enum Entered {
-    Session(Box<Open>),
+pub(super) enum LoginOutcome {
+    Session(Box<OpenSession>),
     Redirected(Route),
     AskMaster(String),
 }
@@ -41,11 +41,11 @@ impl Session {
     ///
     /// # Errors
     /// The last try's failure, or that the user interrupted.
-    pub(super) fn reach(&mut self) -> Result<Open, Failure> {
+    pub(super) fn connect_with_retry(&mut self) -> Result<OpenSession, Failure> {
         let until = Instant::now() + self.settings.retry;
         let mut pause = FIRST_PAUSE;
         loop {
-            let result = self.attempt();
+            let result = self.try_servers();
             if self.interrupt.is_raised() {
                 return Err(Failure::interrupted());
             }
@@ -66,28 +66,30 @@ impl Session {
     }
 
     /// One round through all that is known.
-    fn attempt(&mut self) -> Result<Open, Failure> {
+    fn try_servers(&mut self) -> Result<OpenSession, Failure> {
         // A master that was away a moment ago is not waited for again before the slaves that it named were tried.
-        let followed = if self.master_is_away() { self.route.clone() } else { None };
-        if let Some(route) = &followed
-            && let Ok(open) = self.follow(route)
+        let tried = if self.master_is_away() { self.route.clone() } else { None };
+        if let Some(route) = &tried
+            && let Ok(open) = self.connect_to_slave(route)
         {
             return Ok(open);
         }
-        match self.enter() {
-            Ok(Entered::Session(open)) => Ok(*open),
-            Ok(Entered::Redirected(route)) => {
+        match self.log_in() {
+            Ok(LoginOutcome::Session(open)) => Ok(*open),
+            Ok(LoginOutcome::Redirected(route)) => {
                 self.master_away = None;
-                let result = self.follow(&route);
-                self.take_route(route);
+                let result = self.connect_to_slave(&route);
+                self.set_route(route);
                 result
             }
-            Ok(Entered::AskMaster(address)) => Err(circle(&address)),
+            Ok(LoginOutcome::AskMaster(address)) => Err(redirect_loop(&address)),
             Err(failure) if failure.code == ErrorCode::Unreachable => {
                 self.note_master_away();
                 // The master is away; the slaves it named last may still be there.
                 match self.known_route() {
-                    Some(route) if followed.is_none() => self.follow(&route).map_err(|_| failure),
+                    Some(route) if tried.is_none() => {
+                        self.connect_to_slave(&route).map_err(|_| failure)
+                    }
                     _ => Err(failure),
                 }
             }
@@ -98,13 +100,13 @@ impl Session {
     /// The slaves that the master named last, perhaps to an earlier run of this client.
     fn known_route(&mut self) -> Option<Route> {
         if self.route.is_none()
-            && let Some(route) = self.memory.as_mut().and_then(Memory::route)
+            && let Some(route) = self.saved.as_mut().and_then(SavedState::route)
         {
             let master = self.master.as_ref().unwrap_or(&self.settings.host);
             self.notices.say(&format!(
                 "the master at {master} cannot be reached; going on with the slaves it named before"
             ));
-            self.told.begin();
+            self.observed.reset();
             self.enter_cluster(route.cluster, route.authority, Lsn::default());
             self.route = Some(route);
         }
@@ -112,9 +114,9 @@ impl Session {
     }
 
     /// The master's newest answer.
-    pub(super) fn take_route(&mut self, route: Route) {
-        if let Some(memory) = &mut self.memory {
-            memory.learn(&route);
+    pub(super) fn set_route(&mut self, route: Route) {
+        if let Some(saved) = &mut self.saved {
+            saved.set_route(&route);
         }
         self.route = Some(route);
     }
@@ -130,16 +132,16 @@ impl Session {
     }
 
     /// Logs in where the user said, or at the master that a slave there named. A password that was typed wrong is asked for again.
-    pub(super) fn enter(&mut self) -> Result<Entered, Failure> {
+    pub(super) fn log_in(&mut self) -> Result<LoginOutcome, Failure> {
         let mut tries = 1;
         loop {
             self.ask_password()?;
-            let mut result = self.enter_once();
+            let mut result = self.log_in_once();
             if let Err(failure) = &result
                 && failure.code == ErrorCode::LoginNeeded
                 && self.settings.user.is_empty()
             {
-                match ask::user(&self.settings.host, &self.notices)? {
+                match login_prompt::user(&self.settings.host, &self.notices)? {
                     Some(user) => {
                         self.set_user(user);
                         continue;
@@ -165,8 +167,8 @@ impl Session {
 
     /// Logs in as this user from now on.
     fn set_user(&mut self, user: String) {
-        if let Some(memory) = &mut self.memory {
-            memory.set_user(&user);
+        if let Some(saved) = &mut self.saved {
+            saved.set_user(&user);
         }
         self.settings.user = user;
     }
@@ -177,9 +179,9 @@ impl Session {
             return Ok(());
         }
         // Without anybody to log in at, the ticket of before may do.
-        let addr = self.find_somebody()?;
+        let addr = self.find_server()?;
         // Nobody types one that is not sent then.
-        self.check_line(addr)?;
+        self.check_password_transport(addr)?;
         let prompt = format!("Password of {} at {}: ", self.settings.user, self.settings.host);
         let password = relais_secret::ask(&prompt).map_err(|e| match e {
             SecretError::NotGiven => Failure::interrupted(),
@@ -191,7 +193,7 @@ impl Session {
     }
 
     /// Whether a password may go over the line to this address.
-    fn check_line(&mut self, addr: SocketAddr) -> Result<(), Failure> {
+    fn check_password_transport(&mut self, addr: SocketAddr) -> Result<(), Failure> {
         if self.settings.security.insecure
             || self.is_encrypted(addr)
             || addr.ip().to_canonical().is_loopback()
@@ -205,7 +207,7 @@ impl Session {
     }
 
     /// Where some server is to log in at.
-    fn find_somebody(&mut self) -> Result<SocketAddr, Failure> {
+    fn find_server(&mut self) -> Result<SocketAddr, Failure> {
         let mut why = "the name has no address".to_owned();
         let hosts: Vec<Host> = self.master.iter().chain([&self.settings.host]).cloned().collect();
         for host in hosts {
@@ -213,10 +215,10 @@ impl Session {
                 Err(e) => why = plain(&e),
                 Ok(addrs) => {
                     for addr in addrs {
-                        match self.dial(addr, Some(&host.name), BRIEF) {
+                        match self.dial(addr, Some(&host.name), SHORT_TIMEOUTS) {
                             Ok(_) => return Ok(addr),
-                            Err(Trouble::Stopped(failure)) => return Err(failure),
-                            Err(trouble) => why = trouble.into_failure(addr).message,
+                            Err(ServerError::Aborted(failure)) => return Err(failure),
+                            Err(server_error) => why = server_error.into_failure(addr).message,
                         }
                     }
                 }
@@ -228,16 +230,16 @@ impl Session {
         ))
     }
 
-    fn enter_once(&mut self) -> Result<Entered, Failure> {
+    fn log_in_once(&mut self) -> Result<LoginOutcome, Failure> {
         if let Some(master) = self.master.clone() {
-            match self.knock(&master) {
+            match self.log_in_at_host(&master) {
                 Err(failure) if failure.code == ErrorCode::Unreachable => {}
                 other => return other,
             }
         }
         let host = self.settings.host.clone();
-        let address = match self.knock(&host)? {
-            Entered::AskMaster(address) => address,
+        let address = match self.log_in_at_host(&host)? {
+            LoginOutcome::AskMaster(address) => address,
             entered => return Ok(entered),
         };
         if self.settings.password.is_some() {
@@ -249,43 +251,44 @@ impl Session {
         let master: Host = address
             .parse()
             .map_err(|e| Failure::bad_server(format!("{host} names a bad master: {e}")))?;
-        match self.knock(&master)? {
-            Entered::Redirected(route) => {
+        match self.log_in_at_host(&master)? {
+            LoginOutcome::Redirected(route) => {
                 self.master = Some(master);
-                Ok(Entered::Redirected(route))
+                Ok(LoginOutcome::Redirected(route))
             }
-            Entered::AskMaster(_) => Err(circle(&master.to_string())),
-            Entered::Session(_) => Err(Failure::bad_server(format!(
+            LoginOutcome::AskMaster(_) => Err(redirect_loop(&master.to_string())),
+            LoginOutcome::Session(_) => Err(Failure::bad_server(format!(
                 "{host} names {master} as its master, which is none"
             ))),
         }
     }
 
     /// Logs in at the first address of `host` that answers.
-    fn knock(&mut self, host: &Host) -> Result<Entered, Failure> {
+    fn log_in_at_host(&mut self, host: &Host) -> Result<LoginOutcome, Failure> {
         let unreachable = |why: String| {
             Failure::new(ErrorCode::Unreachable, format!("{host} cannot be reached: {why}"))
         };
         let addrs = host.addresses().map_err(|e| unreachable(plain(&e)))?;
         let mut failure = unreachable("the name has no address".to_owned());
         // Without the master there are still the slaves that it named.
-        let patience = if self.route.is_some() || addrs.len() > 1 { BRIEF } else { FULL };
+        let timeouts =
+            if self.route.is_some() || addrs.len() > 1 { SHORT_TIMEOUTS } else { FULL_TIMEOUTS };
         for addr in addrs {
-            let trouble = match self.log_in(addr, &host.name, patience) {
+            let server_error = match self.log_in_at_address(addr, &host.name, timeouts) {
                 Ok(entered) => return Ok(entered),
-                Err(trouble) => trouble,
+                Err(server_error) => server_error,
             };
-            match trouble {
-                Trouble::Refused(refusal) => return Err(refusal.into()),
-                Trouble::Gone(why) if failure.code == ErrorCode::Unreachable => {
+            match server_error {
+                ServerError::Refused(refusal) => return Err(refusal.into()),
+                ServerError::Disconnected(why) if failure.code == ErrorCode::Unreachable => {
                     failure = unreachable(why)
                 }
-                Trouble::Gone(_) => {}
-                Trouble::Stopped(stopped) if stopped.code == ErrorCode::NotTrusted => {
+                ServerError::Disconnected(_) => {}
+                ServerError::Aborted(stopped) if stopped.code == ErrorCode::NotTrusted => {
                     return Err(stopped);
                 }
-                Trouble::Bad(_) | Trouble::Stopped(_) | Trouble::Elsewhere(_) => {
-                    failure = trouble.into_failure(addr)
+                ServerError::Protocol(_) | ServerError::Aborted(_) | ServerError::Elsewhere(_) => {
+                    failure = server_error.into_failure(addr)
                 }
             }
             if self.interrupt.is_raised() {
@@ -295,64 +298,66 @@ impl Session {
         Err(failure)
     }
 
-    fn log_in(
+    fn log_in_at_address(
         &mut self,
         addr: SocketAddr,
         name: &str,
-        patience: Patience,
-    ) -> Result<Entered, Trouble> {
-        match self.log_in_once(addr, name, patience) {
-            Err(Trouble::Refused(refusal))
+        timeouts: Timeouts,
+    ) -> Result<LoginOutcome, ServerError> {
+        match self.log_in_at_address_once(addr, name, timeouts) {
+            Err(ServerError::Refused(refusal))
                 if refusal.code == ErrorCode::TlsNeeded && self.encrypt_from_now() =>
             {
-                self.log_in_once(addr, name, patience)
+                self.log_in_at_address_once(addr, name, timeouts)
             }
             other => other,
         }
     }
 
-    fn log_in_once(
+    fn log_in_at_address_once(
         &mut self,
         addr: SocketAddr,
         name: &str,
-        patience: Patience,
-    ) -> Result<Entered, Trouble> {
-        let mut connection = self.dial(addr, Some(name), patience)?;
+        timeouts: Timeouts,
+    ) -> Result<LoginOutcome, ServerError> {
+        let mut connection = self.dial(addr, Some(name), timeouts)?;
         if self.settings.password.is_some() {
-            self.check_line(addr).map_err(Trouble::Stopped)?;
-            self.may_tell_password(&connection).map_err(Trouble::Stopped)?;
+            self.check_password_transport(addr).map_err(ServerError::Aborted)?;
+            self.check_authority_saved(&connection).map_err(ServerError::Aborted)?;
         }
-        self.told.greet(&mut connection, &self.notices);
+        self.observed.watch_handshake(&mut connection, &self.notices);
         let login = Login {
             user: self.settings.user.clone(),
             password: self.settings.password.clone().unwrap_or_default(),
-            mark: self.told.mark(),
+            mark: self.observed.lsn(),
             avoid: self.avoid.ids(Instant::now()),
             prefer: self.preferred(),
         };
         let (welcome, answer) =
-            greet::log_in(&mut connection, &login, &mut queue_notice(&self.notices))?;
+            handshake::log_in(&mut connection, &login, &mut queue_notice(&self.notices))?;
         let authority = authority_of(&connection);
         match (welcome.role, answer) {
-            (ServerRole::Master, Answer::Redirect { ticket, mark, slaves }) => {
-                self.enter_at_the_source(welcome.cluster, authority, mark);
+            (ServerRole::Master, LoginReply::Redirect { ticket, mark, slaves }) => {
+                self.enter_authoritative(welcome.cluster, authority, mark);
                 let cluster = welcome.cluster;
-                Ok(Entered::Redirected(Route { cluster, authority, ticket, slaves }))
+                Ok(LoginOutcome::Redirected(Route { cluster, authority, ticket, slaves }))
             }
-            (ServerRole::Standalone, Answer::Opened { slave, mark }) => {
-                self.enter_at_the_source(welcome.cluster, authority, mark);
+            (ServerRole::Standalone, LoginReply::Opened { slave, mark }) => {
+                self.enter_authoritative(welcome.cluster, authority, mark);
                 // What an earlier run has seen is told with the first request: only now it is known whose server this is.
-                Ok(Entered::Session(Box::new(self.opened_at(
+                Ok(LoginOutcome::Session(Box::new(self.into_open_session(
                     connection,
                     slave,
                     welcome,
                     login.mark.max(mark),
                 ))))
             }
-            (ServerRole::Slave, Answer::AskMaster(address)) => Ok(Entered::AskMaster(address)),
-            (role, _) => {
-                Err(Trouble::Bad(format!("its answer to a login does not fit its role ({role:?})")))
+            (ServerRole::Slave, LoginReply::AskMaster(address)) => {
+                Ok(LoginOutcome::AskMaster(address))
             }
+            (role, _) => Err(ServerError::Protocol(format!(
+                "its answer to a login does not fit its role ({role:?})"
+            ))),
         }
     }
 }
@@ -382,6 +387,6 @@ fn is_temporary(code: ErrorCode) -> bool {
     matches!(code, Unreachable | NoSlave | Busy | Draining | TimedOut | Behind)
 }
 
-fn circle(place: &str) -> Failure {
+fn redirect_loop(place: &str) -> Failure {
     Failure::bad_server(format!("{place} redirects in a circle"))
 }

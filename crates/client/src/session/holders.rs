@@ -6,30 +6,30 @@ use std::time::{Duration, Instant};
 use log::debug;
 use relais_proto::{Endpoint, ErrorCode, ServerRole, SlaveId};
 
-use super::connect::{BRIEF, Entered};
-use super::greet::Trouble;
+use super::connect::{LoginOutcome, SHORT_TIMEOUTS};
+use super::handshake::ServerError;
 use super::route::{Route, is_usable};
-use super::{Open, Session};
+use super::{OpenSession, Session};
 
 /// How long one search for a holder takes. The next one is asked for soon, so this is no loss.
 const SEARCH: Duration = Duration::from_secs(5);
 
 impl Session {
     /// Opens a session with one of `holders` in place of the one in use; false, and nothing changed, where none can be reached.
-    pub(super) fn go_to(&mut self, holders: &[Endpoint]) -> bool {
+    pub(super) fn switch_to_holder(&mut self, holders: &[Endpoint]) -> bool {
         let until = Instant::now() + SEARCH;
         let here = self.open.as_ref().map(|open| open.slave);
         let mut wanted: Vec<&Endpoint> =
             holders.iter().filter(|holder| Some(holder.id) != here).collect();
         wanted.sort_by_key(|holder| self.avoid.holds(holder.id, Instant::now()));
         let Some(route) = self.route.clone().filter(|_| !wanted.is_empty()) else { return false };
-        let found = self.open_one(&wanted, &route, until).or_else(|| {
+        let found = self.open_first(&wanted, &route, until).or_else(|| {
             // Their addresses are not known, or the ticket is no longer good: the master knows both.
             let first =
                 wanted.iter().find(|holder| !self.avoid.holds(holder.id, Instant::now()))?.id;
-            let route = self.route_with(first, until)?;
-            let found = self.open_one(&wanted, &route, until);
-            self.take_route(route);
+            let route = self.route_to_slave(first, until)?;
+            let found = self.open_first(&wanted, &route, until);
+            self.set_route(route);
             found
         });
         let Some(open) = found else { return false };
@@ -39,21 +39,26 @@ impl Session {
     }
 
     /// A session with the first of `wanted` that answers.
-    fn open_one(&mut self, wanted: &[&Endpoint], route: &Route, until: Instant) -> Option<Open> {
+    fn open_first(
+        &mut self,
+        wanted: &[&Endpoint],
+        route: &Route,
+        until: Instant,
+    ) -> Option<OpenSession> {
         for holder in wanted {
             for addr in addresses(holder, route) {
                 if self.interrupt.is_raised() || Instant::now() >= until {
                     return None;
                 }
-                match self.open_at(addr, route, BRIEF) {
+                match self.open_session_at(addr, route, SHORT_TIMEOUTS) {
                     Ok(open) if open.slave == holder.id => return Some(open),
                     Ok(open) => debug!("{addr} is {} and not {}", open.slave, holder.id),
-                    Err(trouble) => {
-                        let is_gone = matches!(trouble, Trouble::Gone(_));
+                    Err(server_error) => {
+                        let is_gone = matches!(server_error, ServerError::Disconnected(_));
                         debug!(
                             "{} has the content and is left out: {}",
                             holder.id,
-                            trouble.into_failure(addr)
+                            server_error.into_failure(addr)
                         );
                         if is_gone {
                             self.avoid.add(holder.id, Instant::now());
@@ -66,15 +71,15 @@ impl Session {
     }
 
     /// What the master answers to who wants to go to this slave.
-    fn route_with(&mut self, slave: SlaveId, until: Instant) -> Option<Route> {
+    fn route_to_slave(&mut self, slave: SlaveId, until: Instant) -> Option<Route> {
         if Instant::now() >= until || self.master_is_away() {
             return None;
         }
         let before = self.prefer.replace(slave);
-        let entered = self.enter();
+        let entered = self.log_in();
         self.prefer = before;
         match entered {
-            Ok(Entered::Redirected(route)) => Some(route),
+            Ok(LoginOutcome::Redirected(route)) => Some(route),
             Ok(_) => None,
             Err(failure) => {
                 if failure.code == ErrorCode::Unreachable {
@@ -112,9 +117,9 @@ impl Session {
 
 /// Where a holder is: as the slave said, else as the redirect has it.
 fn addresses(holder: &Endpoint, route: &Route) -> Vec<SocketAddr> {
-    let told: Vec<SocketAddr> = holder.addrs.iter().copied().filter(is_usable).collect();
-    if !told.is_empty() {
-        return told;
+    let observed: Vec<SocketAddr> = holder.addrs.iter().copied().filter(is_usable).collect();
+    if !observed.is_empty() {
+        return observed;
     }
     let known = route.slaves.iter().find(|known| known.id == holder.id);
     known.map(|known| known.addrs.iter().copied().filter(is_usable).collect()).unwrap_or_default()

@@ -5,20 +5,20 @@
 //! servers. A session keeps nothing on the slave but who the user is, so any request can be
 //! repeated on another one.
 
-mod ask;
 mod changes;
 mod connect;
-mod follow;
-mod fresh;
-mod greet;
+mod consistency;
+mod destination;
+mod handshake;
 mod holders;
+mod login_prompt;
+mod observed;
 mod requests;
 mod route;
 mod sessions;
-mod target;
+mod slaves;
 #[cfg(test)]
 mod tests;
-mod told;
 mod trust;
 
 use std::net::SocketAddr;
@@ -32,19 +32,19 @@ use relais_proto::{ErrorCode, ServerRole, SlaveId};
 use rustix::net::RecvFlags;
 
 pub use changes::new_id;
+pub use destination::Destination;
+use observed::{ObservedState, SharedLsn};
 pub use relais_net::Host;
-pub use requests::{Details, Report};
+pub use requests::{Details, StatusReport};
 use route::Avoid;
 pub use route::{Route, is_usable};
-pub use target::Target;
-use told::{Heard, Told};
 pub use trust::Security;
 
 use crate::Failure;
 use crate::interrupt::Interrupt;
-use crate::memory::Memory;
 use crate::notices::Notices;
 use crate::origin::Origin;
+use crate::saved_state::SavedState;
 
 /// Whom to connect to, and as whom.
 #[derive(Clone)]
@@ -62,19 +62,19 @@ pub struct Settings {
 }
 
 /// An open session on one slave.
-struct Open {
+struct OpenSession {
     connection: Connection,
     addr: SocketAddr,
     slave: SlaveId,
     role: ServerRole,
     /// The highest change that the server has told on this connection, or was told.
-    heard: Heard,
+    server_lsn: SharedLsn,
 }
 
 /// A session that moves between slaves as they fail.
 pub struct Session {
     settings: Settings,
-    lines: trust::Lines,
+    tls: trust::TlsState,
     /// Whether the password was typed, and not given in a file.
     typed: bool,
     interrupt: Interrupt,
@@ -86,22 +86,22 @@ pub struct Session {
     /// Whose servers were connected to last.
     origin: Option<Origin>,
     /// What servers told besides their answers; the highest change that was seen is there.
-    told: Told,
+    observed: ObservedState,
     /// What is kept for later runs; none where that is not possible.
-    memory: Option<Memory>,
+    saved: Option<SavedState>,
     /// When the master could not be reached last.
     master_away: Option<Instant>,
-    open: Option<Open>,
+    open: Option<OpenSession>,
     /// Who has what is to be carried on.
     prefer: Option<SlaveId>,
-    here: Here,
+    current_slave: CurrentSlave,
 }
 
 /// Which slave is in use, for whoever is told of it while the session is lent out.
 #[derive(Debug, Clone, Default)]
-pub struct Here(Arc<Mutex<Option<SlaveId>>>);
+pub struct CurrentSlave(Arc<Mutex<Option<SlaveId>>>);
 
-impl Here {
+impl CurrentSlave {
     /// The slave that was connected to last.
     #[must_use]
     pub fn slave(&self) -> Option<SlaveId> {
@@ -120,7 +120,7 @@ impl Session {
     pub fn new(settings: Settings, interrupt: Interrupt, notices: Notices) -> Self {
         Self {
             settings,
-            lines: trust::Lines::default(),
+            tls: trust::TlsState::default(),
             typed: false,
             interrupt,
             notices,
@@ -128,12 +128,12 @@ impl Session {
             route: None,
             avoid: Avoid::default(),
             origin: None,
-            told: Told::default(),
-            memory: None,
+            observed: ObservedState::default(),
+            saved: None,
             master_away: None,
             open: None,
             prefer: None,
-            here: Here::default(),
+            current_slave: CurrentSlave::default(),
         }
     }
 
@@ -142,7 +142,7 @@ impl Session {
     /// # Errors
     /// That no server was reached, or refused.
     pub fn connect(&mut self) -> Result<(), Failure> {
-        self.opened().map(|_| ())
+        self.ensure_open().map(|_| ())
     }
 
     /// As [`Self::connect`], but does not try again: for what is not worth a wait.
@@ -159,12 +159,12 @@ impl Session {
     /// Drops a connection that died while nobody was using it, so that the next request opens
     /// a new one without a word. To be called before a command.
     pub fn refresh(&mut self) {
-        if self.open.as_ref().is_some_and(|open| !is_quiet(&open.connection)) {
+        if self.open.as_ref().is_some_and(|open| !is_idle_and_open(&open.connection)) {
             debug!("the idle connection was closed");
             self.open = None;
         }
         // Another client of this user may have seen more.
-        self.recall();
+        self.load_seen();
     }
 
     /// Whose servers were connected to last.
@@ -205,8 +205,8 @@ impl Session {
 
     /// Which slave is in use, also later.
     #[must_use]
-    pub fn here(&self) -> Here {
-        self.here.clone()
+    pub fn current_slave(&self) -> CurrentSlave {
+        self.current_slave.clone()
     }
 
     /// How long to go on trying where nothing can be done at the moment.
@@ -220,7 +220,8 @@ impl Session {
     pub fn prefer(&mut self, slave: Option<SlaveId>) {
         self.prefer = slave;
         let wanted = self.preferred();
-        let elsewhere = |open: &Open| open.role == ServerRole::Slave && Some(open.slave) != wanted;
+        let elsewhere =
+            |open: &OpenSession| open.role == ServerRole::Slave && Some(open.slave) != wanted;
         if wanted.is_some() && self.open.as_ref().is_some_and(elsewhere) {
             self.drop_connection();
         }
@@ -244,18 +245,18 @@ impl Session {
     }
 
     /// The slave in use failed: the next request goes to another one where there is one.
-    fn lose(&mut self, why: &str) {
+    fn mark_lost(&mut self, why: &str) {
         self.interrupt.unwatch();
         let Some(open) = self.open.take() else { return };
         if !self.interrupt.is_raised() {
             debug!("{} failed: {why}", open.addr);
             self.avoid.add(open.slave, Instant::now());
-            self.notices.lost(open.addr, why);
+            self.notices.record_lost(open.addr, why);
         }
     }
 
     /// The open session, opened now where it was not.
-    fn opened(&mut self) -> Result<&mut Open, Failure> {
+    fn ensure_open(&mut self) -> Result<&mut OpenSession, Failure> {
         if self.interrupt.is_raised() {
             return Err(Failure::interrupted());
         }
@@ -263,10 +264,10 @@ impl Session {
         let open = loop {
             let open = match self.open.take() {
                 Some(open) => open,
-                None => self.reach()?,
+                None => self.connect_with_retry()?,
             };
             left -= 1;
-            match self.up_to_date(open) {
+            match self.send_seen(open) {
                 Some(open) => break open,
                 None if left > 0 => {}
                 None => {
@@ -278,7 +279,7 @@ impl Session {
             }
         };
         self.interrupt.watch(open.connection.stream());
-        *self.here.cell() = Some(open.slave);
+        *self.current_slave.cell() = Some(open.slave);
         Ok(self.open.insert(open))
     }
 }
@@ -289,7 +290,7 @@ fn authority_of(connection: &Connection) -> Option<Fingerprint> {
 }
 
 /// Whether a connection on which nothing is asked is still good: open, and nothing has come.
-fn is_quiet(connection: &Connection) -> bool {
+fn is_idle_and_open(connection: &Connection) -> bool {
     let peek =
         rustix::net::recv(connection.stream(), &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
     !connection.has_input() && matches!(peek, Err(rustix::io::Errno::WOULDBLOCK))

@@ -11,31 +11,31 @@ use relais_proto::{
 };
 use relais_transfer::fetch::Detours;
 
-use super::greet::{Trouble, next_reply, unexpected};
-use super::{Open, Session};
+use super::handshake::{ServerError, next_reply, unexpected};
+use super::{OpenSession, Session};
 use crate::Failure;
 
 /// Slaves that one request is tried on in a row. Each failure costs time on its own, so this
 /// only bounds servers that fail at once, again and again.
-const TRIES: u32 = 16;
+const MAX_FAILURES: u32 = 16;
 /// How long a request is tried again behind its first failure, where `--retry` is not longer. With the
 /// silence that each server is granted a command ends within half a minute.
-const LONGEST: Duration = Duration::from_secs(15);
+const RETRY_TIME: Duration = Duration::from_secs(15);
 
 /// Counts the failures of one request.
 #[derive(Default)]
-struct Tries {
+struct RetryState {
     failed: u32,
     first: Option<Instant>,
     detours: Detours,
 }
 
-impl Tries {
+impl RetryState {
     /// One more failed; says whether to go on.
-    fn go_on(&mut self, retry: Duration) -> bool {
+    fn record_failure(&mut self, retry: Duration) -> bool {
         self.failed += 1;
-        self.failed < TRIES
-            && self.first.get_or_insert_with(Instant::now).elapsed() < LONGEST.max(retry)
+        self.failed < MAX_FAILURES
+            && self.first.get_or_insert_with(Instant::now).elapsed() < RETRY_TIME.max(retry)
     }
 }
 
@@ -52,7 +52,7 @@ pub struct Details {
 
 /// What a server tells of itself.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub struct StatusReport {
     /// Which slave.
     pub slave: SlaveId,
     /// The latest change that it has.
@@ -80,7 +80,7 @@ impl Session {
         let details = self.details(path, &Request::Hash(path.clone()))?;
         match (details.digest, details.entry.kind) {
             (Some(digest), Kind::File) => Ok((details, digest)),
-            _ => self.drop_bad("an answer to hash has no digest"),
+            _ => self.drop_bad_server("an answer to hash has no digest"),
         }
     }
 
@@ -88,17 +88,17 @@ impl Session {
     ///
     /// # Errors
     /// The server's refusal, or that none answers.
-    pub fn status(&mut self) -> Result<Report, Failure> {
+    pub fn status(&mut self) -> Result<StatusReport, Failure> {
         let (mark, report) = self.ask(&Request::Status, &mut |connection| match next_reply(
             connection,
             &mut |_| {},
         )? {
             Reply::StatusReport { slave, mark, counters, last_error } => {
-                Ok((mark, Report { slave, mark, counters, last_error }))
+                Ok((mark, StatusReport { slave, mark, counters, last_error }))
             }
             other => Err(unexpected(&other)),
         })?;
-        self.see(mark);
+        self.record_lsn(mark);
         Ok(report)
     }
 
@@ -137,7 +137,7 @@ impl Session {
         most: Option<NonZeroU32>,
         each: &mut dyn FnMut(Entry) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let (mut left, mut tries) = (most.map(NonZeroU32::get), Tries::default());
+        let (mut left, mut retries) = (most.map(NonZeroU32::get), RetryState::default());
         loop {
             if left == Some(0) {
                 return Ok(());
@@ -152,11 +152,11 @@ impl Session {
                 read_listing(connection, &mut after, &mut left, each)
             }) {
                 Ok(mark) => {
-                    self.see(mark);
+                    self.record_lsn(mark);
                     return Ok(());
                 }
-                Err(Again::Elsewhere) if after > before => tries = Tries::default(),
-                Err(again) => self.go_on(&mut tries, again)?,
+                Err(RequestError::ServerLost) if after > before => retries = RetryState::default(),
+                Err(error) => self.prepare_retry(&mut retries, error)?,
             }
         }
     }
@@ -168,97 +168,105 @@ impl Session {
                 Reply::Details { entry, digest, holders, mark } => {
                     Ok((Details { entry, digest, holders }, mark))
                 }
-                Reply::Elsewhere { holders } if wants_content => Err(Trouble::Elsewhere(holders)),
+                Reply::Elsewhere { holders } if wants_content => {
+                    Err(ServerError::Elsewhere(holders))
+                }
                 other => Err(unexpected(&other)),
             })?;
         if details.entry.name != path.last().unwrap_or_default() {
-            return self.drop_bad("the answer is about another name");
+            return self.drop_bad_server("the answer is about another name");
         }
-        self.see(mark);
+        self.record_lsn(mark);
         Ok(details)
     }
 
     pub(super) fn ask<T>(
         &mut self,
         request: &Request,
-        read: &mut dyn FnMut(&mut Connection) -> Result<T, Trouble>,
+        read: &mut dyn FnMut(&mut Connection) -> Result<T, ServerError>,
     ) -> Result<T, Failure> {
-        let mut tries = Tries::default();
+        let mut retries = RetryState::default();
         loop {
             match self.ask_once(request, read) {
                 Ok(value) => return Ok(value),
-                Err(again) => self.go_on(&mut tries, again)?,
+                Err(error) => self.prepare_retry(&mut retries, error)?,
             }
         }
     }
 
     /// Makes ready for the next try; the failure where there is to be none.
-    fn go_on(&mut self, tries: &mut Tries, again: Again) -> Result<(), Failure> {
+    fn prepare_retry(
+        &mut self,
+        retries: &mut RetryState,
+        error: RequestError,
+    ) -> Result<(), Failure> {
         let interrupt = self.interrupt.clone();
-        match again {
-            Again::Elsewhere if tries.go_on(self.settings.retry) => Ok(()),
-            Again::Elsewhere => Err(all_gone()),
-            Again::Behind(refusal) => {
-                let goes_on =
-                    tries.detours.behind(self, &refusal.message, &|| interrupt.is_raised());
-                if goes_on { Ok(()) } else { Err(refusal.into()) }
+        match error {
+            RequestError::ServerLost if retries.record_failure(self.settings.retry) => Ok(()),
+            RequestError::ServerLost => Err(no_server_left()),
+            RequestError::Behind(refusal) => {
+                let can_retry =
+                    retries.detours.behind(self, &refusal.message, &|| interrupt.is_raised());
+                if can_retry { Ok(()) } else { Err(refusal.into()) }
             }
-            Again::Holders(holders) => tries
+            RequestError::Elsewhere(holders) => retries
                 .detours
                 .elsewhere(self, &holders, &|| interrupt.is_raised())
                 .map_err(Failure::from),
-            Again::No(failure) => Err(failure),
+            RequestError::Failed(failure) => Err(failure),
         }
     }
 
     fn ask_once<T>(
         &mut self,
         request: &Request,
-        read: &mut dyn FnMut(&mut Connection) -> Result<T, Trouble>,
-    ) -> Result<T, Again> {
-        let open = self.opened().map_err(Again::No)?;
+        read: &mut dyn FnMut(&mut Connection) -> Result<T, ServerError>,
+    ) -> Result<T, RequestError> {
+        let open = self.ensure_open().map_err(RequestError::Failed)?;
         let addr = open.addr;
         let result = exchange(open, request, read);
-        if !matches!(result, Err(Trouble::Gone(_))) {
-            self.tell_moved(addr);
+        if !matches!(result, Err(ServerError::Disconnected(_))) {
+            self.report_failover(addr);
         }
-        let trouble = match result {
+        let server_error = match result {
             Ok(value) => return Ok(value),
-            Err(trouble) => trouble,
+            Err(server_error) => server_error,
         };
         if self.interrupt.is_raised() {
             self.drop_connection();
-            return Err(Again::No(Failure::interrupted()));
+            return Err(RequestError::Failed(Failure::interrupted()));
         }
-        match trouble {
-            Trouble::Gone(why) => self.lose(&why),
+        match server_error {
+            ServerError::Disconnected(why) => self.mark_lost(&why),
             // A new login may do; nothing is wrong with the server.
-            Trouble::Refused(refusal) if refusal.code == ErrorCode::BadTicket => {
+            ServerError::Refused(refusal) if refusal.code == ErrorCode::BadTicket => {
                 self.drop_connection()
             }
-            Trouble::Refused(refusal) if is_leaving(&refusal) => self.lose(&refusal.message),
-            Trouble::Refused(refusal) if refusal.code == ErrorCode::Behind => {
-                return Err(Again::Behind(refusal));
+            ServerError::Refused(refusal) if is_server_leaving(&refusal) => {
+                self.mark_lost(&refusal.message)
             }
-            Trouble::Refused(refusal) => return Err(Again::No(refusal.into())),
-            Trouble::Elsewhere(holders) => return Err(Again::Holders(holders)),
+            ServerError::Refused(refusal) if refusal.code == ErrorCode::Behind => {
+                return Err(RequestError::Behind(refusal));
+            }
+            ServerError::Refused(refusal) => return Err(RequestError::Failed(refusal.into())),
+            ServerError::Elsewhere(holders) => return Err(RequestError::Elsewhere(holders)),
             // What is still coming on the connection belongs to nothing any more.
-            other @ (Trouble::Bad(_) | Trouble::Stopped(_)) => {
+            other @ (ServerError::Protocol(_) | ServerError::Aborted(_)) => {
                 self.drop_connection();
-                return Err(Again::No(other.into_failure(addr)));
+                return Err(RequestError::Failed(other.into_failure(addr)));
             }
         }
-        Err(Again::Elsewhere)
+        Err(RequestError::ServerLost)
     }
 
     /// Tells the user, in one line, that another server has taken over.
-    fn tell_moved(&self, now: std::net::SocketAddr) {
+    fn report_failover(&self, now: std::net::SocketAddr) {
         if let Some(gone) = self.notices.take_lost() {
             self.notices.say(&format!("{} is gone ({}); going on from {now}", gone.addr, gone.why));
         }
     }
 
-    fn drop_bad<T>(&mut self, why: &str) -> Result<T, Failure> {
+    fn drop_bad_server<T>(&mut self, why: &str) -> Result<T, Failure> {
         let name =
             self.server().map_or_else(|| "the server".to_owned(), |(addr, _)| addr.to_string());
         self.drop_connection();
@@ -267,31 +275,31 @@ impl Session {
 }
 
 /// Why a request has no answer yet.
-enum Again {
+enum RequestError {
     /// Another slave may answer.
-    Elsewhere,
+    ServerLost,
     /// The slave lacks what was seen before.
     Behind(Refusal),
     /// The slave does not have the content yet, and these have it.
-    Holders(Vec<Endpoint>),
+    Elsewhere(Vec<Endpoint>),
     /// It failed.
-    No(Failure),
+    Failed(Failure),
 }
 
-fn all_gone() -> Failure {
+fn no_server_left() -> Failure {
     Failure::new(ErrorCode::Unreachable, "every server that was asked went away")
 }
 
 /// Whether a refusal is about the server rather than the request.
-fn is_leaving(refusal: &Refusal) -> bool {
+fn is_server_leaving(refusal: &Refusal) -> bool {
     matches!(refusal.code, ErrorCode::Draining | ErrorCode::TimedOut)
 }
 
 fn exchange<T>(
-    open: &mut Open,
+    open: &mut OpenSession,
     request: &Request,
-    read: &mut dyn FnMut(&mut Connection) -> Result<T, Trouble>,
-) -> Result<T, Trouble> {
+    read: &mut dyn FnMut(&mut Connection) -> Result<T, ServerError>,
+) -> Result<T, ServerError> {
     open.connection.queue(request);
     open.connection.flush()?;
     read(&mut open.connection)
@@ -304,7 +312,7 @@ fn read_listing(
     after: &mut String,
     left: &mut Option<u32>,
     each: &mut dyn FnMut(Entry) -> Result<(), Failure>,
-) -> Result<Lsn, Trouble> {
+) -> Result<Lsn, ServerError> {
     loop {
         let page = match next_reply(connection, &mut |_| {})? {
             Reply::Entries(page) => page,
@@ -313,15 +321,17 @@ fn read_listing(
         };
         for entry in page.iter() {
             if entry.name.as_bytes() <= after.as_bytes() {
-                return Err(Trouble::Bad("the names of a listing are out of order".to_owned()));
+                return Err(ServerError::Protocol(
+                    "the names of a listing are out of order".to_owned(),
+                ));
             }
             if let Some(left) = left {
                 *left = left.checked_sub(1).ok_or_else(|| {
-                    Trouble::Bad("it lists more names than were asked for".to_owned())
+                    ServerError::Protocol("it lists more names than were asked for".to_owned())
                 })?;
             }
             after.clone_from(&entry.name);
-            each(entry).map_err(Trouble::Stopped)?;
+            each(entry).map_err(ServerError::Aborted)?;
         }
     }
 }

@@ -11,11 +11,11 @@ use crate::Failure;
 
 impl Sessions for Session {
     fn connection(&mut self) -> Result<&mut Connection, FetchError> {
-        self.opened().map(|open| &mut open.connection).map_err(into_fetch_error)
+        self.ensure_open().map(|open| &mut open.connection).map_err(into_fetch_error)
     }
 
     fn failed(&mut self, why: &str) {
-        self.lose(why);
+        self.mark_lost(why);
     }
 
     fn abandon(&mut self) {
@@ -23,13 +23,13 @@ impl Sessions for Session {
     }
 
     fn elsewhere(&mut self, holders: &[Endpoint]) -> bool {
-        self.go_to(holders)
+        self.switch_to_holder(holders)
     }
 
     fn leave(&mut self, why: &str) {
         log::debug!("another server is asked: {why}");
         if self.is_in_cluster()
-            && let Some(slave) = self.here.slave()
+            && let Some(slave) = self.current_slave.slave()
         {
             self.avoid.pass_over(slave, Instant::now());
         }
@@ -40,7 +40,7 @@ impl Sessions for Session {
         if !self.is_in_cluster() {
             return false;
         }
-        self.lose(why);
+        self.mark_lost(why);
         true
     }
 

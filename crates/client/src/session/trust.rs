@@ -12,7 +12,7 @@ use relais_net::tls::{
 use relais_proto::ErrorCode;
 
 use super::Session;
-use super::greet::{Patience, Trouble};
+use super::handshake::{ServerError, Timeouts};
 use crate::Failure;
 use crate::error::plain;
 
@@ -29,7 +29,7 @@ pub struct Security {
 
 /// What this session has found out about encrypted lines.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(super) struct TlsState {
     /// Made when the first line is encrypted.
     dialer: Option<Dialer>,
     /// The authority of the servers, once it is known.
@@ -37,7 +37,7 @@ pub(super) struct Lines {
     /// Whether a server has asked for it on this machine too.
     everywhere: bool,
     /// Whether the authority could not be remembered for later runs.
-    forgotten: bool,
+    unsaved: bool,
 }
 
 impl Session {
@@ -46,15 +46,15 @@ impl Session {
         &mut self,
         addr: SocketAddr,
         name: Option<&str>,
-        patience: Patience,
-    ) -> Result<Connection, Trouble> {
+        timeouts: Timeouts,
+    ) -> Result<Connection, ServerError> {
         debug!("connecting to {addr}");
         let mut connection = if self.is_encrypted(addr) {
-            self.dial_encrypted(addr, name, patience)?
+            self.dial_encrypted(addr, name, timeouts)?
         } else {
-            Connection::connect(addr, patience.connect).map_err(|e| gone(&e))?
+            Connection::connect(addr, timeouts.connect).map_err(|e| gone(&e))?
         };
-        connection.set_silence(patience.silence);
+        connection.set_silence(timeouts.silence);
         self.interrupt.watch(connection.stream());
         Ok(connection)
     }
@@ -64,7 +64,7 @@ impl Session {
     pub(super) fn is_encrypted(&mut self, addr: SocketAddr) -> bool {
         let encrypt = self.settings.security.encrypt;
         encrypt.applies(addr.ip())
-            || self.lines.everywhere
+            || self.tls.everywhere
             || encrypt != Encrypt::Never
                 && self.known_authority().is_ok_and(|known| known.is_some())
     }
@@ -72,45 +72,42 @@ impl Session {
     /// A server takes no line in the clear, also from this machine: whether the next one will be another.
     pub(super) fn encrypt_from_now(&mut self) -> bool {
         self.settings.security.encrypt != Encrypt::Never
-            && !std::mem::replace(&mut self.lines.everywhere, true)
+            && !std::mem::replace(&mut self.tls.everywhere, true)
     }
 
     fn dial_encrypted(
         &mut self,
         addr: SocketAddr,
         name: Option<&str>,
-        patience: Patience,
-    ) -> Result<Connection, Trouble> {
-        let trust = self.trust().map_err(Trouble::Stopped)?;
-        let dialer = match &self.lines.dialer {
+        timeouts: Timeouts,
+    ) -> Result<Connection, ServerError> {
+        let trust = self.trust().map_err(ServerError::Aborted)?;
+        let dialer = match &self.tls.dialer {
             Some(dialer) => dialer,
             None => self
-                .lines
+                .tls
                 .dialer
                 .insert(Dialer::new(self.settings.security.encrypt).map_err(|e| gone(&e))?),
         };
         let name = name.map_or_else(|| addr.ip().to_canonical().to_string(), str::to_owned);
-        let connection = dialer.connect_encrypted(addr, patience.connect, &trust, &name).map_err(
+        let connection = dialer.connect_encrypted(addr, timeouts.connect, &trust, &name).map_err(
             |e| match e {
                 DialError::Io(e) => gone(&e),
-                DialError::Clear => Trouble::Stopped(not_encrypting(addr, &trust)),
-                DialError::Trust(e) => Trouble::Stopped(self.not_trusted(addr, &e)),
+                DialError::Clear => ServerError::Aborted(not_encrypting(addr, &trust)),
+                DialError::Trust(e) => ServerError::Aborted(self.not_trusted(addr, &e)),
             },
         )?;
         if let (Trust::FirstMeeting, Some(identity)) =
             (&trust, connection.secured().and_then(|secured| secured.identity))
         {
-            self.remember(addr, identity.authority).map_err(Trouble::Stopped)?;
+            self.remember(addr, identity.authority).map_err(ServerError::Aborted)?;
         }
         Ok(connection)
     }
 
     /// Whether a password may go over this line: nobody gives it to an authority that is met anew each time.
-    pub(super) fn may_tell_password(&self, connection: &Connection) -> Result<(), Failure> {
-        if connection.secured().is_none()
-            || !self.lines.forgotten
-            || self.settings.security.insecure
-        {
+    pub(super) fn check_authority_saved(&self, connection: &Connection) -> Result<(), Failure> {
+        if connection.secured().is_none() || !self.tls.unsaved || self.settings.security.insecure {
             return Ok(());
         }
         let why = "the authority of this server cannot be remembered, so that another one would not be noticed: --ca says whom to trust";
@@ -119,12 +116,12 @@ impl Session {
 
     /// The authority that was met before.
     fn known_authority(&mut self) -> Result<Option<Fingerprint>, String> {
-        if self.lines.authority.is_none()
-            && let Some(memory) = &self.memory
+        if self.tls.authority.is_none()
+            && let Some(saved) = &self.saved
         {
-            self.lines.authority = memory.authority()?;
+            self.tls.authority = saved.authority()?;
         }
-        Ok(self.lines.authority)
+        Ok(self.tls.authority)
     }
 
     /// Whom to trust.
@@ -145,9 +142,9 @@ impl Session {
         let host = &self.settings.host;
         let met = format!("first encrypted meeting with {host}: its authority is {authority}");
         match self
-            .memory
+            .saved
             .as_ref()
-            .map(|memory| (memory.keep_authority(authority), memory.authorities_file()))
+            .map(|saved| (saved.remember_authority(authority), saved.authorities_file()))
         {
             Some((Ok(kept), _)) if kept != authority => {
                 return Err(
@@ -156,26 +153,26 @@ impl Session {
             }
             Some((Ok(_), place)) => self.notices.say(&format!("{met}, remembered in {place}")),
             Some((Err(why), place)) => {
-                self.lines.forgotten = true;
+                self.tls.unsaved = true;
                 self.notices.say(&format!("{met}; not remembered in {place}: {why}"));
             }
             None => {
-                self.lines.forgotten = true;
+                self.tls.unsaved = true;
                 self.notices.say(&format!("{met}; not remembered: there is no home folder"));
             }
         }
-        self.lines.authority = Some(authority);
+        self.tls.authority = Some(authority);
         Ok(())
     }
 
     fn not_trusted(&self, addr: SocketAddr, error: &TrustError) -> Failure {
         let host = &self.settings.host;
         let mut why = format!("the server at {addr} is NOT TRUSTED: {error}");
-        if let (TrustError::Changed { .. }, Some(memory)) = (error, &self.memory) {
+        if let (TrustError::Changed { .. }, Some(saved)) = (error, &self.saved) {
             why += &format!(
                 ". Somebody else may be answering there. Only if you know that the servers of {host} have got another authority, \
                  remove the line of {host} from {}",
-                memory.authorities_file()
+                saved.authorities_file()
             );
         }
         Failure::new(ErrorCode::NotTrusted, why)
@@ -192,8 +189,8 @@ fn not_encrypting(addr: SocketAddr, trust: &Trust) -> Failure {
     Failure::new(ErrorCode::NotTrusted, why)
 }
 
-fn gone(error: &io::Error) -> Trouble {
-    Trouble::Gone(if error.kind() == io::ErrorKind::TimedOut {
+fn gone(error: &io::Error) -> ServerError {
+    ServerError::Disconnected(if error.kind() == io::ErrorKind::TimedOut {
         "no answer in time".to_owned()
     } else {
         plain(error)

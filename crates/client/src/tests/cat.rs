@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::tree::{BLOCK, Tree};
-use super::{Bench, content};
+use super::{TestClient, content};
 
 fn big() -> Tree {
     Tree::new(&[
@@ -16,7 +16,7 @@ fn big() -> Tree {
 #[test]
 fn content_goes_out_and_nothing_else() {
     for json in [false, true] {
-        let mut bench = Bench::new(&[big()], json);
+        let mut bench = TestClient::new(&[big()], json);
         bench.run(0, &["cat big.bin"]);
         assert_eq!(bench.printed.take_bytes(), content(10_007));
         bench.run(0, &["cat docs/x empty big.bin"]);
@@ -47,7 +47,7 @@ fn content_goes_out_and_nothing_else() {
 
 #[test]
 fn what_fails_is_told_on_standard_error() {
-    let mut bench = Bench::new(&[big()], true);
+    let mut bench = TestClient::new(&[big()], true);
     bench.run(1, &["cat nothing", "cat docs", "cat /", "cat docs/x nothing docs/x"]);
     bench.run(2, &["cat", "cat -x"]);
     assert_eq!(bench.printed.take_bytes(), [1, 1]);
@@ -73,7 +73,7 @@ fn what_fails_is_told_on_standard_error() {
 
 #[test]
 fn another_slave_goes_on_with_the_next_byte() {
-    let mut bench = Bench::new(&[big().cut_after(4), big()], false);
+    let mut bench = TestClient::new(&[big().cut_after(4), big()], false);
     bench.run(0, &["cat big.bin"]);
     assert_eq!(bench.printed.take_bytes(), content(10_007));
     assert!(
@@ -90,7 +90,7 @@ fn another_slave_goes_on_where_no_digest_was_known() {
     for tree in [&first, &second] {
         tree.unhashed.store(true, Ordering::SeqCst);
     }
-    let mut bench = Bench::new(&[first, second], false);
+    let mut bench = TestClient::new(&[first, second], false);
     bench.run(0, &["cat big.bin"]);
     assert_eq!(bench.printed.take_bytes(), content(10_007));
 }
@@ -102,7 +102,7 @@ fn content_that_was_replaced_is_never_claimed_to_be_whole() {
         let (first, second) = (big().cut_after(4), Tree::new(&[("big.bin", other.clone())]));
         first.unhashed.store(unhashed, Ordering::SeqCst);
         second.unhashed.store(unhashed, Ordering::SeqCst);
-        let mut bench = Bench::new(&[first, second], true);
+        let mut bench = TestClient::new(&[first, second], true);
         let status = bench.shell.execute("cat big.bin").status;
         let object: serde_json::Value = serde_json::from_str(bench.told().last().unwrap()).unwrap();
         let wanted = if unhashed { (5, "damaged") } else { (1, "changed") };

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use relais_proto::{ChangeId, Request};
 
-use super::Bench;
+use super::TestClient;
 use super::tree::Tree;
 
 fn tree() -> Tree {
@@ -34,7 +34,7 @@ fn ids(tree: &Tree) -> Vec<ChangeId> {
 #[test]
 fn folders_are_made_with_those_above_them_where_that_is_asked_for() {
     let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), true);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
     bench.run(0, &["mkdir new"]);
     assert_eq!(bench.printed.take(), "{\"command\":\"mkdir\",\"ok\":true,\"version\":\"1-5\"}\n");
     bench.run(1, &["mkdir new", "mkdir deep/er", "mkdir -p a.txt/b", "mkdir /"]);
@@ -53,7 +53,7 @@ fn folders_are_made_with_those_above_them_where_that_is_asked_for() {
 #[test]
 fn what_is_removed_is_gone_and_each_of_several_is_tried() {
     let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), true);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
     bench.run(1, &["rm docs", "rm -r /", "rm nothing", "rm ."]);
     bench.printed.take();
     assert_eq!(ids(&tree).len(), 2);
@@ -70,7 +70,7 @@ fn what_is_removed_is_gone_and_each_of_several_is_tried() {
 
 #[test]
 fn people_are_told_what_to_do_about_a_folder_that_is_not_empty() {
-    let mut bench = Bench::new(&[tree()], false);
+    let mut bench = TestClient::new(&[tree()], false);
     bench.run(1, &["rm docs", "rm nothing"]);
     let told = bench.told();
     assert!(
@@ -84,7 +84,7 @@ fn people_are_told_what_to_do_about_a_folder_that_is_not_empty() {
 #[test]
 fn names_are_moved_onto_a_name_or_into_a_folder() {
     let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     bench.run(
         0,
         &[
@@ -115,7 +115,7 @@ fn names_are_moved_onto_a_name_or_into_a_folder() {
 fn a_change_whose_answer_was_lost_is_asked_again_elsewhere_under_the_same_id() {
     let tree = tree();
     tree.lose_answer.store(true, Ordering::SeqCst);
-    let mut bench = Bench::new(&[tree.clone(), tree.beside()], true);
+    let mut bench = TestClient::new(&[tree.clone(), tree.beside()], true);
     bench.run(0, &["mkdir new"]);
     assert_eq!(bench.object()["version"], "1-5");
     let asked = ids(&tree);
@@ -143,7 +143,7 @@ fn a_change_that_nobody_answers_may_have_been_made() {
 fn changes_that_are_not_possible_are_asked_for_again_for_a_while() {
     let tree = tree();
     tree.no_changes.store(1, Ordering::SeqCst);
-    let mut bench = Bench::new(std::slice::from_ref(&tree), true);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
     bench.run(0, &["mkdir new"]);
     tree.no_changes.store(u64::MAX, Ordering::SeqCst);
     bench.printed.take();
@@ -153,7 +153,7 @@ fn changes_that_are_not_possible_are_asked_for_again_for_a_while() {
 
 #[test]
 fn local_programs_run_in_the_local_folder() {
-    let mut bench = Bench::new(&[tree()], true);
+    let mut bench = TestClient::new(&[tree()], true);
     std::fs::create_dir(bench.dir.path().join("sub")).unwrap();
     bench.run(0, &["! printf 'a  b|c' > 'out put' # not here", "lcd sub", "!pwd -P >../place"]);
     assert_eq!(bench.local("out put"), b"a  b|c");
@@ -175,7 +175,7 @@ fn local_programs_run_in_the_local_folder() {
 
 #[test]
 fn local_programs_have_the_usual_signals_and_leave_the_commands_alone() {
-    let mut bench = Bench::new(&[tree()], false);
+    let mut bench = TestClient::new(&[tree()], false);
     bench.shell.input_is_commands = true;
     bench.run(0, &["!wc -c > count", "!grep -E '^Sig(Blk|Ign)' /proc/self/status > signals"]);
     assert_eq!(String::from_utf8(bench.local("count")).unwrap().trim(), "0");

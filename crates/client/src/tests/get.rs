@@ -7,9 +7,9 @@ use relais_proto::ServerRole;
 
 use super::fake::{endpoint, master_of, opening, redirect, send, serve, welcome};
 use super::tree::{BLOCK, MTIME, Tree};
-use super::{Bench, Printed, content, shell};
-use crate::log::{Entry, Ledger, Work};
+use super::{CapturedOutput, TestClient, content, shell};
 use crate::shell::Shell;
+use crate::transfer_log::{LogHandle, TransferEntry, TransferTask};
 
 fn big() -> Tree {
     Tree::new(&[
@@ -21,7 +21,7 @@ fn big() -> Tree {
 
 #[test]
 fn a_file_is_fetched_whole_with_time_and_rights() {
-    let mut bench = Bench::new(&[big()], true);
+    let mut bench = TestClient::new(&[big()], true);
     assert_eq!(bench.shell.execute("get big.bin").status, 0);
     assert_eq!(bench.local("big.bin"), content(10_007));
     let metadata = bench.dir.path().join("big.bin").metadata().unwrap();
@@ -43,7 +43,7 @@ fn a_file_is_fetched_whole_with_time_and_rights() {
 
 #[test]
 fn several_files_and_those_that_fail() {
-    let mut bench = Bench::new(&[big()], true);
+    let mut bench = TestClient::new(&[big()], true);
     assert_eq!(bench.shell.execute("get big.bin nothing docs empty").status, 1);
     assert_eq!(bench.names(), ["big.bin", "empty"]);
     let object: serde_json::Value = serde_json::from_str(&bench.printed.take()).unwrap();
@@ -65,7 +65,7 @@ fn several_files_and_those_that_fail() {
 
 #[test]
 fn the_local_name_is_where_it_was_asked_for() {
-    let mut bench = Bench::new(&[big()], false);
+    let mut bench = TestClient::new(&[big()], false);
     std::fs::create_dir(bench.dir.path().join("sub")).unwrap();
     for (line, status) in [
         ("get empty -o sub", 0),
@@ -92,7 +92,7 @@ fn the_local_name_is_where_it_was_asked_for() {
 
 #[test]
 fn a_folder_in_the_way_is_told_before_anything_is_fetched() {
-    let mut bench = Bench::new(&[big()], false);
+    let mut bench = TestClient::new(&[big()], false);
     std::fs::create_dir(bench.dir.path().join("big.bin")).unwrap();
     assert_eq!(bench.shell.execute("get docs/x -o big.bin/../big.bin").status, 0, "into it");
     std::fs::create_dir(bench.dir.path().join("big.bin/big.bin")).unwrap();
@@ -102,7 +102,7 @@ fn a_folder_in_the_way_is_told_before_anything_is_fetched() {
 
 #[test]
 fn a_name_that_is_not_there_tells_what_is() {
-    let mut bench = Bench::new(&[big()], false);
+    let mut bench = TestClient::new(&[big()], false);
     assert_eq!(bench.shell.execute("get bgi.bin").status, 1);
     assert_eq!(
         bench.shell.notices.collected(),
@@ -113,7 +113,7 @@ fn a_name_that_is_not_there_tells_what_is() {
 
 #[test]
 fn a_slave_that_goes_away_is_followed_by_the_next() {
-    let mut bench = Bench::new(&[big().cut_after(4), big()], false);
+    let mut bench = TestClient::new(&[big().cut_after(4), big()], false);
     assert_eq!(bench.shell.execute("get big.bin").status, 0);
     assert_eq!(bench.local("big.bin"), content(10_007));
     let told = bench.shell.notices.collected();
@@ -159,7 +159,7 @@ pub fn once(addr: SocketAddr) -> SocketAddr {
 }
 
 /// A shell on a whole server, in a folder with an unfinished transfer.
-fn later(dir: &tempfile::TempDir, tree: &Tree, json: bool) -> (Shell, Printed) {
+fn later(dir: &tempfile::TempDir, tree: &Tree, json: bool) -> (Shell, CapturedOutput) {
     let (mut shell, printed) =
         shell(master_of(tree, vec![endpoint(1, tree.slave(1))]).0, dir.path().to_path_buf(), json);
     shell.session.connect().unwrap();
@@ -276,9 +276,14 @@ fn a_folder_swapped_for_a_link_is_not_followed_at_the_start() {
         let (shell, _) = later(&dir, &tree, false);
         let remote = relais_proto::TreePath::new("big.bin").unwrap();
         let origin = shell.session.origin().cloned().unwrap();
-        let entry =
-            Entry { remote, local: "sub/x".into(), origin, since: 1, work: Work::Get(None) };
-        Ledger::open(dir.path(), entry).unwrap().write(Work::Get(None)).unwrap();
+        let entry = TransferEntry {
+            remote,
+            local: "sub/x".into(),
+            origin,
+            since: 1,
+            task: TransferTask::Get(None),
+        };
+        LogHandle::open(dir.path(), entry).unwrap().write(TransferTask::Get(None)).unwrap();
         tree
     };
     std::fs::remove_dir(dir.path().join("sub")).unwrap();
@@ -292,7 +297,7 @@ fn a_folder_swapped_for_a_link_is_not_followed_at_the_start() {
 fn a_file_that_another_client_is_fetching_is_left_alone() {
     let dir = cut_off("get big.bin");
     let folder = relais_tree::Folder::open(dir.path()).unwrap();
-    let held = folder.create_or_open_part(crate::log::part_name("big.bin")).unwrap();
+    let held = folder.create_or_open_part(crate::transfer_log::part_name("big.bin")).unwrap();
     let (mut shell, _) = later(&dir, &big(), false);
     assert_eq!(shell.resume_all(), 0);
     assert_eq!(shell.execute("get big.bin").status, 1);
@@ -307,7 +312,7 @@ fn a_file_that_another_client_is_fetching_is_left_alone() {
 
 #[test]
 fn a_log_that_cannot_be_used_does_not_keep_a_file_from_being_fetched() {
-    let mut bench = Bench::new(&[big()], false);
+    let mut bench = TestClient::new(&[big()], false);
     std::fs::create_dir(bench.dir.path().join(".log")).unwrap();
     assert_eq!(bench.shell.execute("get big.bin").status, 0);
     assert_eq!(bench.local("big.bin"), content(10_007));

@@ -2,13 +2,13 @@
 
 use std::os::unix::fs::symlink;
 
-use super::Bench;
+use super::TestClient;
 use super::recursive::{listed, stored, tree};
 use super::tree::Tree;
 
 #[test]
 fn patterns_fetch_what_they_match() {
-    let mut bench = Bench::new(&[tree()], true);
+    let mut bench = TestClient::new(&[tree()], true);
     bench.run(0, &["mget 'top.*' docs/{one,none}"]);
     assert_eq!(listed(bench.dir.path()), ["one=1", "top.bin=bin", "top.txt=top"]);
     let object = bench.object();
@@ -39,7 +39,7 @@ fn patterns_that_match_nothing_fail_alone() {
         ("y", vec![]),
         ("d/z", vec![]),
     ]);
-    let mut bench = Bench::new(&[tree], false);
+    let mut bench = TestClient::new(&[tree], false);
     bench.run(1, &["mget 'no?e' y", "mget '?/x'", "mget 'd*'", "mget y -o none"]);
     assert_eq!(listed(bench.dir.path()), ["x=1", "y="]);
     let told = bench.told();
@@ -52,7 +52,7 @@ fn patterns_that_match_nothing_fail_alone() {
 #[test]
 fn patterns_send_what_they_match() {
     let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     std::fs::create_dir_all(bench.dir.path().join("up/sub")).unwrap();
     for name in ["up/a.x", "up/b.x", "up/c.y", "up/.hidden.x", "up/sub/d.x", "up/.log"] {
         bench.write(name, name.as_bytes());

@@ -11,9 +11,9 @@ use super::fake::{
     CLUSTER, endpoint, master, master_of, nobody, opening, redirect, send, serve, welcome,
 };
 use super::tree::Tree;
-use super::{Printed, content, shell};
-use crate::memory::{Memory, Place};
+use super::{CapturedOutput, content, shell};
 use crate::notices::Notices;
+use crate::saved_state::{SavedState, StateFolder};
 use crate::shell::Shell;
 
 fn tree() -> Tree {
@@ -21,11 +21,11 @@ fn tree() -> Tree {
 }
 
 /// A shell in `folder` that talks to `addr` and keeps things in `kept`.
-fn shell_with_memory(addr: SocketAddr, folder: &Path, kept: &Path) -> (Shell, Printed) {
+fn shell_with_memory(addr: SocketAddr, folder: &Path, kept: &Path) -> (Shell, CapturedOutput) {
     let (mut shell, printed) = shell(addr, folder.to_path_buf(), false);
     let session = std::mem::replace(&mut shell.session, super::fake::session(addr, Duration::ZERO));
-    let memory = Memory::new(Place::at(kept), session.host(), "", shell.notices.clone());
-    shell.session = session.remembering(Some(memory));
+    let saved = SavedState::new(StateFolder::at(kept), session.host(), "", shell.notices.clone());
+    shell.session = session.with_saved_state(Some(saved));
     (shell, printed)
 }
 
@@ -96,10 +96,11 @@ fn an_impossible_mark_is_dropped_with_a_warning() {
         let (mut first, _) = shell_with_memory(addr, dir.path(), &kept);
         assert_eq!(first.execute("mkdir m").status, 0);
         let origin = super::origin(&first);
-        let memory =
-            || Memory::new(Place::at(&kept), first.session.host(), "", Notices::collecting());
+        let saved = || {
+            SavedState::new(StateFolder::at(&kept), first.session.host(), "", Notices::collecting())
+        };
         for forged in [Lsn { epoch: u32::MAX, number: u64::MAX }, mark(6)] {
-            memory().keep(&origin, forged);
+            saved().save(&origin, forged);
             let (mut second, _) = shell_with_memory(addr, dir.path(), &kept);
             assert_eq!((second.execute("ls").status, second.execute("ls").status), (0, 0));
             let told = second.notices.collected();
@@ -109,7 +110,7 @@ fn an_impossible_mark_is_dropped_with_a_warning() {
                     && told[0].contains("whose latest is 1-5"),
                 "{told:?}"
             );
-            assert_eq!(memory().mark(&origin), Some(mark(5)));
+            assert_eq!(saved().mark(&origin), Some(mark(5)));
         }
     }
 }
@@ -202,7 +203,7 @@ fn without_its_master_a_client_finds_the_slaves_that_an_earlier_run_knew() {
     let gone = passing_master(vec![endpoint(1, nobody())], 1);
     let (mut shell, _) = shell_with_memory(gone, dir.path(), &kept);
     assert_eq!(shell.execute("ls").status, 3);
-    shell.session.keep();
+    shell.session.save();
     let (mut shell, _) = shell_with_memory(gone, dir.path(), &kept);
     assert_eq!(shell.execute("ls").status, 3);
     let told = shell.notices.collected();
@@ -224,7 +225,7 @@ fn a_file_of_an_earlier_run_that_is_no_good_is_told_of_and_replaced() {
     assert_eq!((second.execute("mkdir n").status, second.execute("ls").status), (0, 0));
     assert_eq!(second.notices.collected().len(), 1, "{:?}", second.notices.collected());
     let notices = Notices::collecting();
-    let memory = Memory::new(Place::at(&kept), second.session.host(), "", notices.clone());
+    let saved = SavedState::new(StateFolder::at(&kept), second.session.host(), "", notices.clone());
     let origin = super::origin(&second);
-    assert_eq!((memory.mark(&origin), notices.collected()), (Some(mark(6)), vec![]));
+    assert_eq!((saved.mark(&origin), notices.collected()), (Some(mark(6)), vec![]));
 }

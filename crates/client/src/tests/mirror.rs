@@ -2,13 +2,13 @@
 
 use std::os::unix::fs::symlink;
 
-use super::Bench;
+use super::TestClient;
 use super::recursive::{DOCS, gets, listed, puts, stored, tree};
 
 #[test]
 fn a_mirror_transfers_what_differs_and_removes_last() {
     let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), true);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
     bench.run(0, &["mirror docs a/b/copy"]);
     let copy = bench.dir.path().join("a/b/copy");
     assert_eq!(listed(&copy), DOCS);
@@ -34,7 +34,7 @@ fn a_mirror_transfers_what_differs_and_removes_last() {
 #[test]
 fn a_dry_run_tells_and_changes_nothing() {
     let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     bench.run(0, &["mirror --dry-run docs/sub copy"]);
     let copy = bench.dir.path().join("copy");
     assert_eq!(
@@ -62,7 +62,7 @@ fn a_dry_run_tells_and_changes_nothing() {
 #[test]
 fn another_kind_gives_way_with_delete_alone() {
     let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     let copy = bench.dir.path().join("copy");
     std::fs::create_dir_all(copy.join("one/in")).unwrap();
     std::fs::write(copy.join("sub"), "a file").unwrap();
@@ -88,7 +88,7 @@ fn another_kind_gives_way_with_delete_alone() {
 #[test]
 fn nothing_is_removed_after_a_failure_or_on_a_mistake() {
     let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     let copy = bench.dir.path().join("copy");
     std::fs::create_dir(&copy).unwrap();
     std::fs::write(copy.join("extra"), "").unwrap();
@@ -121,7 +121,7 @@ fn nothing_is_removed_after_a_failure_or_on_a_mistake() {
 
 #[test]
 fn what_is_never_removed_is_told() {
-    let mut bench = Bench::new(&[tree()], true);
+    let mut bench = TestClient::new(&[tree()], true);
     let copy = bench.dir.path().join("copy");
     std::fs::create_dir_all(copy.join("old")).unwrap();
     for name in ["old/.log", "old/f", ".relais-0.part"] {
@@ -151,7 +151,7 @@ fn what_is_never_removed_is_told() {
 #[test]
 fn a_mirror_the_other_way_round() {
     let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     bench.run(0, &["get -r docs"]);
     tree.state().files.insert("docs/extra/f".into(), vec![]);
     tree.state().files.insert("docs/extra/.log".into(), vec![]);
@@ -178,7 +178,7 @@ fn a_mirror_the_other_way_round() {
 #[test]
 fn digests_find_what_times_do_not() {
     let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     bench.run(0, &["mirror docs copy"]);
     let one = bench.dir.path().join("copy/one");
     let time = one.metadata().unwrap().modified().unwrap();

@@ -21,7 +21,7 @@ use std::time::Duration;
 use relais_proto::TreePath;
 
 use crate::interrupt::Interrupt;
-use crate::local::Local;
+use crate::local::LocalFolders;
 use crate::notices::Notices;
 use crate::output::{Output, Screen};
 use crate::session::{Session, Settings};
@@ -30,9 +30,9 @@ use tree::Tree;
 
 /// Standard output of a shell under test.
 #[derive(Clone, Default)]
-pub struct Printed(Arc<Mutex<Vec<u8>>>);
+pub struct CapturedOutput(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Printed {
+impl Write for CapturedOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }
@@ -42,7 +42,7 @@ impl Write for Printed {
     }
 }
 
-impl Printed {
+impl CapturedOutput {
     /// What was printed since the last call.
     pub fn take(&self) -> String {
         String::from_utf8(self.take_bytes()).unwrap()
@@ -57,13 +57,13 @@ impl Printed {
 /// Lets the unfinished transfers of a folder belong to the server at `addr`: in these tests each server of a cluster has another
 /// address.
 fn rehost(folder: &std::path::Path, addr: SocketAddr) {
-    let Ok(contents) = crate::log::contents(folder) else { return };
+    let Ok(contents) = crate::transfer_log::read_log(folder) else { return };
     for entry in contents.entries {
-        crate::log::Ledger::open(folder, entry.clone()).unwrap().finish().unwrap();
-        let work = entry.work.clone();
+        crate::transfer_log::LogHandle::open(folder, entry.clone()).unwrap().finish().unwrap();
+        let task = entry.task.clone();
         let origin = crate::origin::Origin { host: addr.to_string(), ..entry.origin.clone() };
-        let entry = crate::log::Entry { origin, ..entry };
-        crate::log::Ledger::open(folder, entry).unwrap().write(work).unwrap();
+        let entry = crate::transfer_log::TransferEntry { origin, ..entry };
+        crate::transfer_log::LogHandle::open(folder, entry).unwrap().write(task).unwrap();
     }
 }
 
@@ -73,10 +73,10 @@ pub fn origin(shell: &Shell) -> crate::origin::Origin {
 }
 
 /// A shell whose local folder is `folder`, connected to `addr` when it first asks.
-pub fn shell(addr: SocketAddr, folder: PathBuf, json: bool) -> (Shell, Printed) {
+pub fn shell(addr: SocketAddr, folder: PathBuf, json: bool) -> (Shell, CapturedOutput) {
     rehost(&folder, addr);
     let (printed, notices, interrupt) =
-        (Printed::default(), Notices::collecting(), Interrupt::new());
+        (CapturedOutput::default(), Notices::collecting(), Interrupt::new());
     let settings = Settings {
         host: addr.to_string().parse().unwrap(),
         user: String::new(),
@@ -87,8 +87,8 @@ pub fn shell(addr: SocketAddr, folder: PathBuf, json: bool) -> (Shell, Printed) 
     let shell = Shell {
         session: Session::new(settings, interrupt.clone(), notices.clone()),
         output: Output::new(Box::new(printed.clone()), notices.clone(), json, Screen::default()),
-        local: Local::new(Some(folder)).unwrap(),
-        place: TreePath::root(),
+        local: LocalFolders::new(Some(folder)).unwrap(),
+        cwd: TreePath::root(),
         resume: true,
         copies: 0,
         input_is_commands: false,
@@ -104,13 +104,13 @@ fn content(length: usize) -> Vec<u8> {
 }
 
 /// A shell in an empty folder, with one slave for each tree.
-struct Bench {
+struct TestClient {
     dir: tempfile::TempDir,
     shell: Shell,
-    printed: Printed,
+    printed: CapturedOutput,
 }
 
-impl Bench {
+impl TestClient {
     fn new(trees: &[Tree], json: bool) -> Self {
         Self::in_folder(tempfile::tempdir().unwrap(), trees, json)
     }

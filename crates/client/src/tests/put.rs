@@ -6,9 +6,9 @@ use relais_proto::{Expect, Request, SlaveId};
 
 use super::fake::{endpoint, id, master, master_of, opening, redirect, send, serve, welcome};
 use super::tree::Tree;
-use super::{Bench, content, shell};
-use crate::log::{Entry, Upload, Work, contents, lock_name};
+use super::{TestClient, content, shell};
 use crate::shell::Shell;
+use crate::transfer_log::{TransferEntry, TransferTask, UploadRecord, lock_name, read_log};
 
 fn empty() -> Tree {
     Tree::new(&[("docs/x", vec![1])])
@@ -18,14 +18,14 @@ fn stored(tree: &Tree, path: &str) -> Option<Vec<u8>> {
     tree.state().files.get(path).cloned()
 }
 
-fn log_of(dir: &tempfile::TempDir) -> Vec<Entry> {
-    contents(dir.path()).unwrap().entries
+fn log_of(dir: &tempfile::TempDir) -> Vec<TransferEntry> {
+    read_log(dir.path()).unwrap().entries
 }
 
 #[test]
 fn a_file_is_stored_whole_and_told_of() {
     let tree = empty();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), true);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
     bench.write("big.bin", &content(3_000_000));
     bench.run(0, &["put big.bin"]);
     assert_eq!(stored(&tree, "big.bin").unwrap(), content(3_000_000));
@@ -48,7 +48,7 @@ fn a_file_is_stored_whole_and_told_of() {
 #[test]
 fn the_remote_name_is_where_it_was_asked_for() {
     let tree = empty();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     bench.write("a", b"a");
     bench.write("empty", b"");
     std::fs::create_dir(bench.dir.path().join("folder")).unwrap();
@@ -88,7 +88,7 @@ fn the_remote_name_is_where_it_was_asked_for() {
 #[test]
 fn several_files_and_those_that_fail() {
     let tree = empty();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), true);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
     bench.write("a", b"a");
     bench.write("b", b"bb");
     bench.run(1, &["put a none b"]);
@@ -107,7 +107,7 @@ fn several_files_and_those_that_fail() {
 #[test]
 fn only_the_expected_version_is_replaced() {
     let tree = empty();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     bench.write("a", b"new");
     bench.run(1, &["put a -o docs/x --if-version 1-3"]);
     assert_eq!(stored(&tree, "docs/x").unwrap(), [1]);
@@ -119,7 +119,7 @@ fn only_the_expected_version_is_replaced() {
 #[test]
 fn a_slave_that_goes_away_is_followed_by_the_next() {
     let tree = empty().cut_upload_after(2_000_000);
-    let mut bench = Bench::new(&[tree.clone(), tree.beside()], false);
+    let mut bench = TestClient::new(&[tree.clone(), tree.beside()], false);
     bench.write("big.bin", &content(3_000_000));
     bench.run(0, &["put big.bin"]);
     assert_eq!(stored(&tree, "big.bin").unwrap(), content(3_000_000));
@@ -137,7 +137,7 @@ fn a_slave_that_goes_away_is_followed_by_the_next() {
 fn an_answer_that_was_lost_is_asked_for_again() {
     let tree = empty();
     tree.lose_answer.store(true, Ordering::SeqCst);
-    let mut bench = Bench::new(&[tree.clone(), tree.beside()], false);
+    let mut bench = TestClient::new(&[tree.clone(), tree.beside()], false);
     bench.write("a", b"a");
     bench.run(0, &["put a"]);
     assert!(bench.printed.take().contains("version 1-5"));
@@ -149,7 +149,7 @@ fn an_answer_that_was_lost_is_asked_for_again() {
 fn changes_that_are_not_possible_are_asked_for_again_for_a_while() {
     let tree = empty();
     tree.no_changes.store(1, Ordering::SeqCst);
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     bench.write("a", b"a");
     bench.run(0, &["put a"]);
     tree.no_changes.store(u64::MAX, Ordering::SeqCst);
@@ -190,11 +190,11 @@ fn later(
     dir: tempfile::TempDir,
     tree: &Tree,
     json: bool,
-) -> (Bench, std::sync::Arc<std::sync::Mutex<Vec<relais_proto::Login>>>) {
+) -> (TestClient, std::sync::Arc<std::sync::Mutex<Vec<relais_proto::Login>>>) {
     let slaves = vec![endpoint(2, tree.slave(2)), endpoint(1, tree.slave(1))];
     let (addr, logins) = master_of(tree, slaves);
     let (shell, printed) = shell(addr, dir.path().to_path_buf(), json);
-    (Bench { dir, shell, printed }, logins)
+    (TestClient { dir, shell, printed }, logins)
 }
 
 fn connect(shell: &mut Shell) {
@@ -207,8 +207,8 @@ fn what_was_cut_is_carried_on_at_the_start_through_the_slave_that_has_it() {
     let tree = empty();
     let dir = cut_off(&tree);
     let [
-        Entry {
-            work: Work::Put(Upload { slave, expect, size, sent, .. }),
+        TransferEntry {
+            task: TransferTask::Put(UploadRecord { slave, expect, size, sent, .. }),
             remote,
             local,
             origin,
@@ -258,7 +258,7 @@ fn the_same_put_carries_it_on_and_leaves_another_slave_for_it() {
     let tree = empty();
     let (mut bench, logins) = later(cut_off(&tree), &tree, true);
     bench.shell.session.connect().unwrap();
-    assert_eq!(bench.shell.session.here().slave(), Some(id(2)));
+    assert_eq!(bench.shell.session.current_slave().slave(), Some(id(2)));
     bench.run(0, &["put big.bin"]);
     let object = bench.object();
     assert!(object["resumed_from"].as_u64().unwrap() >= 2_000_000, "{object}");
@@ -270,7 +270,7 @@ fn the_same_put_carries_it_on_and_leaves_another_slave_for_it() {
 fn a_local_file_that_was_changed_begins_again_under_a_new_id() {
     let tree = empty();
     let dir = cut_off(&tree);
-    let Work::Put(before) = log_of(&dir)[0].work else { panic!() };
+    let TransferTask::Put(before) = log_of(&dir)[0].task else { panic!() };
     std::fs::write(dir.path().join("big.bin"), content(2_900_000)).unwrap();
     let (mut bench, _) = later(dir, &tree, true);
     connect(&mut bench.shell);
@@ -363,11 +363,11 @@ fn a_line_that_leads_elsewhere_is_never_sent_by_itself() {
             rustix::fs::Mode::from_raw_mode(0o600),
         )
         .unwrap();
-        let entry = Entry { local: place.into(), ..log_of(&dir)[0].clone() };
-        let mut log = crate::log::Ledger::open(home, log_of(&dir)[0].clone()).unwrap();
+        let entry = TransferEntry { local: place.into(), ..log_of(&dir)[0].clone() };
+        let mut log = crate::transfer_log::LogHandle::open(home, log_of(&dir)[0].clone()).unwrap();
         log.finish().unwrap();
-        let work = entry.work.clone();
-        crate::log::Ledger::open(home, entry).unwrap().write(work).unwrap();
+        let task = entry.task.clone();
+        crate::transfer_log::LogHandle::open(home, entry).unwrap().write(task).unwrap();
         let before = tree.state().asked.len();
         let (mut bench, _) = later(dir, &tree, false);
         connect(&mut bench.shell);
@@ -405,7 +405,7 @@ fn a_file_that_another_client_is_sending_is_left_alone() {
 #[test]
 fn a_log_that_cannot_be_used_does_not_keep_a_file_from_being_sent() {
     let tree = empty();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     std::fs::create_dir(bench.dir.path().join(".log")).unwrap();
     bench.write("a", b"a");
     bench.run(0, &["put a"]);
@@ -416,8 +416,8 @@ fn a_log_that_cannot_be_used_does_not_keep_a_file_from_being_sent() {
 fn content_of_unknown_length_is_sent_and_cannot_be_carried_on() {
     use std::io::Write;
     let tree = empty();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
-    let send = |bench: &mut Bench, bytes: Vec<u8>, name: &str| {
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
+    let send = |bench: &mut TestClient, bytes: Vec<u8>, name: &str| {
         let (reader, mut writer) = std::io::pipe().unwrap();
         let thread = std::thread::spawn(move || writer.write_all(&bytes));
         let path = relais_proto::TreePath::new(name).unwrap();
@@ -452,7 +452,7 @@ fn the_slave_of_a_line_is_preferred_only_until_it_fails() {
     let (mut shell, _) = shell(addr, dir.path().to_path_buf(), false);
     shell.session.prefer(Some(SlaveId([1; 16])));
     shell.session.connect().unwrap();
-    assert_eq!(shell.session.here().slave(), Some(id(2)));
+    assert_eq!(shell.session.current_slave().slave(), Some(id(2)));
     // It failed; going there again would only cost time.
     shell.session.prefer(Some(SlaveId([1; 16])));
     shell.session.connect().unwrap();

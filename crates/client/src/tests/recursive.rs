@@ -9,7 +9,7 @@ use relais_proto::Request;
 use super::fake::{endpoint, opening, redirect, send, serve, welcome};
 use super::get::once;
 use super::tree::{MTIME, Tree};
-use super::{Bench, content, shell};
+use super::{TestClient, content, shell};
 
 /// A few folders, one of them empty, and a name that the client uses itself.
 pub fn tree() -> Tree {
@@ -83,7 +83,7 @@ pub const DOCS: [&str; 7] =
 
 #[test]
 fn a_folder_is_fetched_whole_with_times_and_rights() {
-    let mut bench = Bench::new(&[tree()], true);
+    let mut bench = TestClient::new(&[tree()], true);
     bench.run(0, &["get -r docs"]);
     assert_eq!(listed(&bench.dir.path().join("docs")), DOCS);
     assert_eq!(bench.names(), ["docs"]);
@@ -105,7 +105,7 @@ fn a_folder_is_fetched_whole_with_times_and_rights() {
 
 #[test]
 fn the_copy_is_where_cp_would_make_it() {
-    let mut bench = Bench::new(&[tree()], false);
+    let mut bench = TestClient::new(&[tree()], false);
     bench.run(
         0,
         &[
@@ -138,7 +138,7 @@ fn the_copy_is_where_cp_would_make_it() {
 
 #[test]
 fn the_top_goes_into_the_folder_itself() {
-    let mut bench = Bench::new(&[tree()], false);
+    let mut bench = TestClient::new(&[tree()], false);
     bench.run(0, &["get -r /"]);
     assert_eq!(bench.names(), ["docs", "top.bin", "top.txt"]);
     bench.run(0, &["get -r / -o all", "get -r / -o all"]);
@@ -165,7 +165,7 @@ fn names_that_have_no_place_here_fail_alone() {
         ("d/.relais/x", vec![]),
         ("d/ok", b"ok".to_vec()),
     ]);
-    let mut bench = Bench::new(&[tree], true);
+    let mut bench = TestClient::new(&[tree], true);
     bench.run(1, &["get -r d"]);
     assert_eq!(listed(bench.dir.path()), ["d/", "d/ok=ok"]);
     let failed = bench.object()["failed"].clone();
@@ -180,7 +180,7 @@ fn names_that_have_no_place_here_fail_alone() {
 fn links_in_the_way_are_never_followed() {
     let outside = tempfile::tempdir().unwrap();
     std::fs::write(outside.path().join("victim"), "precious").unwrap();
-    let mut bench = Bench::new(&[tree()], false);
+    let mut bench = TestClient::new(&[tree()], false);
     let docs = bench.dir.path().join("docs");
     std::fs::create_dir(&docs).unwrap();
     symlink(outside.path().join("victim"), docs.join("one")).unwrap();
@@ -201,7 +201,7 @@ fn links_in_the_way_are_never_followed() {
 #[test]
 fn large_files_are_fetched_and_sent_on_their_own() {
     let tree = Tree::new(&[("d/large", content(1_100_000)), ("d/small", b"s".to_vec())]);
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     bench.run(0, &["get -r d", "put -r d -o back"]);
     assert!(
         bench.local("d/large") == content(1_100_000)
@@ -214,7 +214,7 @@ fn large_files_are_fetched_and_sent_on_their_own() {
 #[test]
 fn a_folder_is_sent_whole_and_links_are_left_out() {
     let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), true);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
     std::fs::create_dir_all(bench.dir.path().join("up/in/empty")).unwrap();
     bench.write("up/a", b"aaa");
     bench.write("up/in/b", b"b");
@@ -246,7 +246,7 @@ fn a_folder_is_sent_whole_and_links_are_left_out() {
 #[test]
 fn changes_that_are_not_possible_at_the_moment_are_asked_for_again() {
     let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     std::fs::create_dir_all(bench.dir.path().join("up/in/deep")).unwrap();
     bench.write("up/in/deep/b", b"b");
     tree.no_changes.store(1, Ordering::SeqCst);
@@ -287,7 +287,7 @@ fn what_was_cut_is_carried_on_at_the_start_without_what_is_there() {
     let tree = tree();
     let dir = cut_off(&tree, 2);
     assert_eq!(gets(&tree), 4, "all were asked for ahead");
-    let mut bench = Bench::in_folder(dir, std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::in_folder(dir, std::slice::from_ref(&tree), false);
     bench.shell.session.connect().unwrap();
     assert_eq!(bench.shell.resume_all(), 0, "{:?}", bench.told());
     assert_eq!(
@@ -309,7 +309,7 @@ fn the_same_command_carries_it_on() {
     let tree = tree();
     let dir = cut_off(&tree, 2);
     gets(&tree);
-    let mut bench = Bench::in_folder(dir, std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::in_folder(dir, std::slice::from_ref(&tree), false);
     bench.run(0, &["get -r docs"]);
     assert!((1..4).contains(&gets(&tree)));
     assert_eq!(bench.names(), ["docs"]);
@@ -318,7 +318,7 @@ fn the_same_command_carries_it_on() {
 #[test]
 fn what_is_gone_is_dropped() {
     let dir = cut_off(&tree(), 2);
-    let mut bench = Bench::in_folder(dir, &[Tree::new(&[("else", vec![])])], false);
+    let mut bench = TestClient::in_folder(dir, &[Tree::new(&[("else", vec![])])], false);
     bench.shell.session.connect().unwrap();
     assert_eq!(bench.shell.resume_all(), 0);
     assert!(bench.told().last().unwrap().ends_with("it is dropped"), "{:?}", bench.told());
@@ -331,7 +331,7 @@ fn a_line_whose_folder_became_a_link_is_not_carried_on() {
     let dir = cut_off(&tree(), 2);
     std::fs::remove_dir_all(dir.path().join("docs")).unwrap();
     symlink(elsewhere.path(), dir.path().join("docs")).unwrap();
-    let mut bench = Bench::in_folder(dir, &[tree()], false);
+    let mut bench = TestClient::in_folder(dir, &[tree()], false);
     bench.shell.session.connect().unwrap();
     assert_eq!(bench.shell.resume_all(), 0);
     assert!(
@@ -344,7 +344,7 @@ fn a_line_whose_folder_became_a_link_is_not_carried_on() {
 #[test]
 fn an_upload_is_carried_on_without_what_is_there() {
     let tree = Tree::new(&[("x", vec![])]);
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     bench.run(0, &["mkdir up"]);
     for name in ["a", "b", "c"] {
         tree.state().files.insert(format!("up/{name}"), name.as_bytes().to_vec());
@@ -352,47 +352,47 @@ fn an_upload_is_carried_on_without_what_is_there() {
     // Fetched, so that the times are those of the server.
     bench.run(0, &["get -r up"]);
     tree.state().files.remove("up/b");
-    let entry = crate::log::Entry {
+    let entry = crate::transfer_log::TransferEntry {
         remote: relais_proto::TreePath::new("up").unwrap(),
         local: "up".into(),
         origin: super::origin(&bench.shell),
         since: 1,
-        work: crate::log::Work::PutTree,
+        task: crate::transfer_log::TransferTask::PutTree,
     };
-    crate::log::Ledger::open(bench.dir.path(), entry)
+    crate::transfer_log::LogHandle::open(bench.dir.path(), entry)
         .unwrap()
-        .write(crate::log::Work::PutTree)
+        .write(crate::transfer_log::TransferTask::PutTree)
         .unwrap();
     assert_eq!(bench.shell.resume_all(), 0, "{:?}", bench.told());
     assert_eq!((puts(&tree), bench.names()), (1, vec!["up".to_owned()]));
 }
 
 /// A line in the `.log`, as a run leaves it that is killed.
-fn left(bench: &Bench, remote: &str, local: &str, work: crate::log::Work) {
+fn left(bench: &TestClient, remote: &str, local: &str, task: crate::transfer_log::TransferTask) {
     let remote = relais_proto::TreePath::new(remote).unwrap();
-    let entry = crate::log::Entry {
+    let entry = crate::transfer_log::TransferEntry {
         remote,
         local: local.into(),
         origin: super::origin(&bench.shell),
         since: 1,
-        work: work.clone(),
+        task: task.clone(),
     };
-    crate::log::Ledger::open(bench.dir.path(), entry).unwrap().write(work).unwrap();
+    crate::transfer_log::LogHandle::open(bench.dir.path(), entry).unwrap().write(task).unwrap();
 }
 
 #[test]
 fn a_folder_that_the_same_command_began_is_gone_on_with_and_not_gone_into() {
-    use crate::log::Work;
+    use crate::transfer_log::TransferTask;
     let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     std::fs::create_dir_all(bench.dir.path().join("copy")).unwrap();
     std::fs::create_dir_all(bench.dir.path().join("up")).unwrap();
     bench.write("up/a", b"a");
     tree.state().folders.insert("new".into());
     bench.shell.session.connect().unwrap();
     {
-        left(&bench, "docs", "copy", Work::GetTree);
-        left(&bench, "new", "up", Work::PutTree);
+        left(&bench, "docs", "copy", TransferTask::GetTree);
+        left(&bench, "new", "up", TransferTask::PutTree);
         bench.run(0, &["get -r docs -o copy", "put -r up -o new"]);
         assert_eq!(listed(&bench.dir.path().join("copy")), DOCS);
         assert_eq!(
@@ -415,7 +415,7 @@ fn two_of_the_same_name_do_not_become_one() {
         ("a/d/f", b"3".to_vec()),
         ("b/d/f", b"4".to_vec()),
     ]);
-    let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
     bench.run(
         1,
         &[
@@ -445,7 +445,7 @@ fn two_of_the_same_name_do_not_become_one() {
 fn a_cut_upload_of_a_folder_leaves_its_line_and_goes_on_at_another_slave() {
     let tree = tree();
     let cut = tree.beside().cut_upload_after(2);
-    let mut bench = Bench::new(&[cut, tree.clone()], false);
+    let mut bench = TestClient::new(&[cut, tree.clone()], false);
     std::fs::create_dir_all(bench.dir.path().join("up/in")).unwrap();
     for name in ["up/a", "up/b", "up/in/c"] {
         bench.write(name, b"bytes");
@@ -484,7 +484,7 @@ fn what_no_server_takes_leaves_the_line() {
         (&object["failed"][0]["remote"], &object["error"]["code"]),
         (&"/up".into(), &"cut".into())
     );
-    let mut bench = Bench::in_folder(dir, std::slice::from_ref(&tree), true);
+    let mut bench = TestClient::in_folder(dir, std::slice::from_ref(&tree), true);
     bench.shell.session.connect().unwrap();
     assert_eq!(bench.shell.resume_all(), 0, "{:?}", bench.told());
     assert!(stored(&tree).contains(&"up/a=bytes".to_owned()));
@@ -494,7 +494,7 @@ fn what_no_server_takes_leaves_the_line() {
 #[test]
 fn a_folder_that_is_refused_takes_what_is_below_with_it() {
     let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), true);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
     std::fs::create_dir_all(bench.dir.path().join("up/one/deep")).unwrap();
     bench.write("up/one/deep/f", b"f");
     bench.write("up/two", b"2");

@@ -8,18 +8,18 @@ use relais_proto::{Endpoint, ErrorCode, Request, ServerRole};
 
 use super::fake::{endpoint, id, master, nobody, opening, redirect, send, serve, welcome};
 use super::tree::Tree;
-use super::{Bench, content, shell};
-use crate::log::contents;
+use super::{TestClient, content, shell};
+use crate::transfer_log::read_log;
 
 fn tree() -> Tree {
     Tree::new(&[("big.bin", content(10_007)), ("docs/x", vec![1]), ("docs/y", vec![2, 3])])
 }
 
 /// A shell in `folder` that talks to `addr`.
-fn bench(addr: SocketAddr, json: bool) -> Bench {
+fn bench(addr: SocketAddr, json: bool) -> TestClient {
     let dir = tempfile::tempdir().unwrap();
     let (shell, printed) = shell(addr, dir.path().to_path_buf(), json);
-    Bench { dir, shell, printed }
+    TestClient { dir, shell, printed }
 }
 
 /// Takes connections and never says a word.
@@ -72,14 +72,14 @@ fn content_that_a_slave_lacks_comes_from_a_holder_without_a_word() {
 fn content_that_nobody_has_is_told_and_can_be_resumed() {
     let lacking = tree();
     *lacking.lacking.lock().unwrap() = Some(vec![endpoint(2, nobody())]);
-    let mut bench = Bench::new(std::slice::from_ref(&lacking), true);
+    let mut bench = TestClient::new(std::slice::from_ref(&lacking), true);
     let begun = Instant::now();
     bench.run(5, &["get big.bin"]);
     let object = bench.object();
     assert_eq!(object["error"]["code"], "no-content", "{object}");
     assert!(object["error"]["message"].as_str().unwrap().contains("can be resumed"), "{object}");
     assert!(begun.elapsed() >= Duration::from_secs(5) && begun.elapsed() < Duration::from_secs(10));
-    assert_eq!(contents(bench.dir.path()).unwrap().entries.len(), 1);
+    assert_eq!(read_log(bench.dir.path()).unwrap().entries.len(), 1);
     // Later it is there.
     *lacking.lacking.lock().unwrap() = None;
     bench.run(0, &["get big.bin"]);
@@ -101,7 +101,7 @@ fn that_a_slave_is_alone_is_told_once_whatever_is_asked() {
     ] {
         let tree = tree();
         tree.alone.store(4000, Ordering::SeqCst);
-        let mut bench = Bench::new(std::slice::from_ref(&tree), false);
+        let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
         std::fs::create_dir(bench.dir.path().join("docs")).unwrap();
         bench.write("docs/new", b"n");
         bench.write("file", b"f");
@@ -148,7 +148,7 @@ fn a_put_goes_back_to_the_slave_that_has_its_bytes() {
     let other = tree.beside();
     tree.no_changes.store(1, Ordering::SeqCst);
     other.no_changes.store(u64::MAX, Ordering::SeqCst);
-    let mut bench = Bench::new(&[tree.clone(), other], true);
+    let mut bench = TestClient::new(&[tree.clone(), other], true);
     bench.shell.session.set_retry(Duration::from_secs(10));
     bench.write("file", &content(3_000_000));
     bench.run(0, &["put file"]);
@@ -166,7 +166,7 @@ fn changes_that_no_slave_can_make_are_refused_plainly() {
         let tree = tree();
         tree.alone.store(9000, Ordering::SeqCst);
         tree.no_changes.store(u64::MAX, Ordering::SeqCst);
-        let mut bench = Bench::new(std::slice::from_ref(&tree), true);
+        let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
         std::fs::create_dir(bench.dir.path().join("dir")).unwrap();
         bench.write("dir/f", b"f");
         bench.write("file", b"f");
@@ -203,7 +203,7 @@ fn a_slave_that_is_drained_is_left_at_once() {
         let drained = tree();
         let good = drained.beside();
         *drained.refuse.lock().unwrap() = vec![ErrorCode::Draining; 10].into();
-        let mut bench = Bench::new(&[drained, good], false);
+        let mut bench = TestClient::new(&[drained, good], false);
         let begun = Instant::now();
         bench.run(0, &[line]);
         assert!(begun.elapsed() < Duration::from_millis(900), "{line}: {:?}", begun.elapsed());
@@ -213,7 +213,7 @@ fn a_slave_that_is_drained_is_left_at_once() {
 #[test]
 fn as_many_copies_are_asked_for_as_the_user_wants() {
     let tree = tree();
-    let mut bench = Bench::new(std::slice::from_ref(&tree), true);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
     bench.shell.copies = 3;
     std::fs::create_dir(bench.dir.path().join("dir")).unwrap();
     bench.write("dir/small", b"s");
@@ -232,7 +232,7 @@ fn as_many_copies_are_asked_for_as_the_user_wants() {
 fn too_few_copies_are_an_error_that_takes_nothing_back() {
     let tree = tree();
     tree.too_few.store(true, Ordering::SeqCst);
-    let mut bench = Bench::new(std::slice::from_ref(&tree), true);
+    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
     bench.shell.copies = 64;
     std::fs::create_dir(bench.dir.path().join("dir")).unwrap();
     bench.write("dir/small", b"s");
@@ -250,7 +250,7 @@ fn too_few_copies_are_an_error_that_takes_nothing_back() {
         tree.state().files.contains_key("file") && tree.state().files.contains_key("dir/small")
     );
     assert!(
-        contents(bench.dir.path()).unwrap().entries.is_empty(),
+        read_log(bench.dir.path()).unwrap().entries.is_empty(),
         "there is nothing to be carried on"
     );
 }

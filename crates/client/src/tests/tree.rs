@@ -29,7 +29,7 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// What all slaves of the cluster have in common.
 #[derive(Default)]
-pub struct State {
+pub struct TreeState {
     pub files: Files,
     pub folders: BTreeSet<String>,
     /// The last change to a path; 1-4 where there was none.
@@ -48,7 +48,7 @@ pub struct State {
 /// A slave of the fake cluster.
 #[derive(Clone)]
 pub struct Tree {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<TreeState>>,
     /// Blocks that are still sent before the next connection is cut; `u64::MAX` for never.
     pub until_cut: Arc<AtomicU64>,
     /// Bytes of uploads that are still taken before a connection is cut; `u64::MAX` for never.
@@ -73,7 +73,7 @@ impl Tree {
     pub fn new(files: &[(&str, Vec<u8>)]) -> Self {
         let files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.clone())).collect();
         Self {
-            state: Arc::new(Mutex::new(State { files, last: FIRST, ..State::default() })),
+            state: Arc::new(Mutex::new(TreeState { files, last: FIRST, ..TreeState::default() })),
             until_cut: Arc::new(AtomicU64::new(u64::MAX)),
             take_until_cut: Arc::new(AtomicU64::new(u64::MAX)),
             lose_answer: Arc::default(),
@@ -103,7 +103,7 @@ impl Tree {
         Self { state: Arc::clone(&self.state), ..Self::new(&[]) }
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub fn state(&self) -> MutexGuard<'_, TreeState> {
         self.state.lock().unwrap()
     }
 

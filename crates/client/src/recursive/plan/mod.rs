@@ -4,7 +4,7 @@
 //! skipped name, one of our own files, or a folder that holds such. What has to give way to
 //! something of another kind is removed with the rest, and only then replaced.
 
-mod guard;
+mod protected;
 #[cfg(test)]
 mod tests;
 
@@ -14,8 +14,8 @@ use std::fmt;
 
 use relais_proto::{Kind, TreePath};
 
-use super::node::{Listing, Node, Odd, order, same_time};
-use guard::Guard;
+use super::node::{Node, SkipReason, TreeListing, order, same_time};
+use protected::ProtectedNames;
 
 /// When a file of the target counts as the one of the source.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ pub enum Compare<'a> {
 
 /// What the caller wants.
 #[derive(Debug, Clone, Copy)]
-pub struct Wish<'a> {
+pub struct PlanOptions<'a> {
     /// When a file is left as it is.
     pub compare: Compare<'a>,
     /// Whether what only the target has is removed, and what is in the way. Only for a source that was listed whole.
@@ -41,21 +41,21 @@ pub struct Wish<'a> {
 
 /// What is in the way of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InTheWay {
+pub enum Conflict {
     /// A file or folder that would have to be removed.
-    Other(Kind),
+    OtherKind(Kind),
     /// Something that is never removed.
-    Odd(Odd),
+    Skipped(SkipReason),
     /// A folder that holds something that is never removed.
     Holds(String),
 }
 
-impl fmt::Display for InTheWay {
+impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Other(Kind::File) => f.write_str("a file has that name"),
-            Self::Other(Kind::Folder) => f.write_str("a folder has that name"),
-            Self::Odd(odd) => write!(f, "{odd} has that name"),
+            Self::OtherKind(Kind::File) => f.write_str("a file has that name"),
+            Self::OtherKind(Kind::Folder) => f.write_str("a folder has that name"),
+            Self::Skipped(reason) => write!(f, "{reason} has that name"),
             Self::Holds(what) => {
                 write!(f, "a folder has that name and cannot be removed: it holds {what}")
             }
@@ -65,11 +65,11 @@ impl fmt::Display for InTheWay {
 
 /// A node that cannot be transferred.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blocked {
+pub struct BlockedNode {
     /// Which of the source's nodes.
     pub node: usize,
     /// Why.
-    pub by: InTheWay,
+    pub by: Conflict,
     /// How many nodes lie below it and are left out with it.
     pub below: u64,
 }
@@ -90,20 +90,20 @@ pub struct Plan {
     /// How many folders both sides have.
     pub present: u64,
     /// Nodes of the source that cannot be transferred.
-    pub blocked: Vec<Blocked>,
+    pub blocked: Vec<BlockedNode>,
     /// Folders of the target that would be removed if they did not hold what is never removed, and what that is.
     pub spared: Vec<(usize, String)>,
 }
 
 /// Plans how `target` becomes `source`.
 #[must_use]
-pub fn plan(source: &Listing, target: &Listing, wish: &Wish<'_>) -> Plan {
-    let delete = wish.delete && source.is_whole();
+pub fn plan(source: &TreeListing, target: &TreeListing, options: &PlanOptions<'_>) -> Plan {
+    let delete = options.delete && source.is_whole();
     let mut planner = Planner {
         source: &source.nodes,
         target: &target.nodes,
-        wish: Wish { delete, ..*wish },
-        guard: Guard::new(source, target),
+        options: PlanOptions { delete, ..*options },
+        protected: ProtectedNames::new(source, target),
         plan: Plan::default(),
         barred: None,
         late: None,
@@ -115,10 +115,10 @@ pub fn plan(source: &Listing, target: &Listing, wish: &Wish<'_>) -> Plan {
 
 /// Pairs of files of equal size: the only ones whose digests matter. Places in the nodes of source and target.
 #[must_use]
-pub fn pairs_of_equal_size(source: &Listing, target: &Listing) -> Vec<(usize, usize)> {
+pub fn pairs_of_equal_size(source: &TreeListing, target: &TreeListing) -> Vec<(usize, usize)> {
     let mut pairs = Vec::new();
     merge(&source.nodes, &target.nodes, |step| {
-        if let Step::Both(i, j) = step {
+        if let MergeStep::Both(i, j) = step {
             let (a, b) = (&source.nodes[i], &target.nodes[j]);
             if a.kind == Kind::File && b.kind == Kind::File && a.size == b.size {
                 pairs.push((i, j));
@@ -129,14 +129,14 @@ pub fn pairs_of_equal_size(source: &Listing, target: &Listing) -> Vec<(usize, us
 }
 
 /// Where a path was found.
-enum Step {
+enum MergeStep {
     Source(usize),
     Target(usize),
     Both(usize, usize),
 }
 
 /// Goes through two lists in order at the same time.
-fn merge(source: &[Node], target: &[Node], mut each: impl FnMut(Step)) {
+fn merge(source: &[Node], target: &[Node], mut each: impl FnMut(MergeStep)) {
     let (mut i, mut j) = (0, 0);
     loop {
         let side = match (source.get(i), target.get(j)) {
@@ -146,9 +146,9 @@ fn merge(source: &[Node], target: &[Node], mut each: impl FnMut(Step)) {
             (Some(a), Some(b)) => order(&a.path, &b.path),
         };
         each(match side {
-            Ordering::Less => Step::Source(i),
-            Ordering::Greater => Step::Target(j),
-            Ordering::Equal => Step::Both(i, j),
+            Ordering::Less => MergeStep::Source(i),
+            Ordering::Greater => MergeStep::Target(j),
+            Ordering::Equal => MergeStep::Both(i, j),
         });
         i += usize::from(side.is_le());
         j += usize::from(side.is_ge());
@@ -158,8 +158,8 @@ fn merge(source: &[Node], target: &[Node], mut each: impl FnMut(Step)) {
 struct Planner<'a> {
     source: &'a [Node],
     target: &'a [Node],
-    wish: Wish<'a>,
-    guard: Guard<'a>,
+    options: PlanOptions<'a>,
+    protected: ProtectedNames<'a>,
     plan: Plan,
     /// The folder of the source that is blocked, while what is below it passes.
     barred: Option<&'a TreePath>,
@@ -170,9 +170,9 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn run(&mut self) {
         merge(self.source, self.target, |step| match step {
-            Step::Source(i) => self.arrives(i, None),
-            Step::Target(j) => self.remains(j),
-            Step::Both(i, j) => self.arrives(i, Some(j)),
+            MergeStep::Source(i) => self.arrives(i, None),
+            MergeStep::Target(j) => self.remains(j),
+            MergeStep::Both(i, j) => self.arrives(i, Some(j)),
         });
     }
 
@@ -185,9 +185,10 @@ impl Planner<'_> {
             }
             return;
         }
-        if let Some(odd) = self.guard.at(&node.path) {
-            let may = odd == Odd::Link && self.wish.over_links && node.kind == Kind::File;
-            return if may { self.add(i) } else { self.block(i, InTheWay::Odd(odd)) };
+        if let Some(reason) = self.protected.at(&node.path) {
+            let may =
+                reason == SkipReason::Link && self.options.over_links && node.kind == Kind::File;
+            return if may { self.add(i) } else { self.block(i, Conflict::Skipped(reason)) };
         }
         match there.map(|j| (j, &self.target[j])) {
             None => self.add(i),
@@ -199,7 +200,7 @@ impl Planner<'_> {
     }
 
     fn is_same(&self, new: &Node, old: &Node) -> bool {
-        match self.wish.compare {
+        match self.options.compare {
             Compare::Never => false,
             Compare::Time => new.size == old.size && same_time(new.mtime, old.mtime),
             Compare::Digests(equal) => new.size == old.size && equal.contains(&new.path),
@@ -222,29 +223,29 @@ impl Planner<'_> {
     /// Something of another kind has the name.
     fn replace(&mut self, i: usize, j: usize) {
         let old = &self.target[j];
-        if !self.wish.delete {
-            return self.block(i, InTheWay::Other(old.kind));
+        if !self.options.delete {
+            return self.block(i, Conflict::OtherKind(old.kind));
         }
-        if let Some(what) = self.guard.holds(&old.path) {
-            return self.block(i, InTheWay::Holds(what));
+        if let Some(what) = self.protected.holds(&old.path) {
+            return self.block(i, Conflict::Holds(what));
         }
         self.plan.delete.push(j);
         self.late = Some(&self.source[i].path);
         self.add(i);
     }
 
-    fn block(&mut self, i: usize, by: InTheWay) {
-        self.plan.blocked.push(Blocked { node: i, by, below: 0 });
+    fn block(&mut self, i: usize, by: Conflict) {
+        self.plan.blocked.push(BlockedNode { node: i, by, below: 0 });
         self.barred = Some(&self.source[i].path);
     }
 
     /// A node that only the target has.
     fn remains(&mut self, j: usize) {
         let node = &self.target[j];
-        if !self.wish.delete || self.guard.is_skipped(&node.path) {
+        if !self.options.delete || self.protected.is_skipped(&node.path) {
             return;
         }
-        match self.guard.holds(&node.path) {
+        match self.protected.holds(&node.path) {
             Some(what) => self.plan.spared.push((j, what)),
             None => self.plan.delete.push(j),
         }

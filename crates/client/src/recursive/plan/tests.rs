@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use proptest::prelude::*;
 use relais_proto::{FileTime, Kind, TreePath};
 
-use super::{Blocked, Compare, Plan, Wish, pairs_of_equal_size, plan};
+use super::{BlockedNode, Compare, Plan, PlanOptions, pairs_of_equal_size, plan};
 use crate::Failure;
-use crate::recursive::node::{Kept, Listing, Node, Odd};
+use crate::recursive::node::{Node, SkipReason, SkippedName, TreeListing};
 
 fn path(text: &str) -> TreePath {
     TreePath::new(text).unwrap()
@@ -21,32 +21,33 @@ fn node(path: TreePath, content: Option<u64>) -> Node {
 }
 
 /// Names with a `/` behind are folders; the others are files `name=content`, where content decides size and time.
-fn listing(names: &[&str]) -> Listing {
+fn listing(names: &[&str]) -> TreeListing {
     let nodes = names.iter().map(|name| match name.split_once('=') {
         Some((name, content)) => node(path(name), Some(content.parse().unwrap())),
         None => node(path(name.strip_suffix('/').unwrap()), None),
     });
-    let mut listing = Listing { nodes: nodes.collect(), ..Listing::default() };
+    let mut listing = TreeListing { nodes: nodes.collect(), ..TreeListing::default() };
     listing.sort();
     listing
 }
 
-fn keeping(names: &[&str], kept: &[(&str, &str, Odd)]) -> Listing {
-    Listing {
-        kept: kept
+fn keeping(names: &[&str], skipped: &[(&str, &str, SkipReason)]) -> TreeListing {
+    TreeListing {
+        skipped: skipped
             .iter()
-            .map(|(folder, name, odd)| Kept::new(&path(folder), *name, *odd))
+            .map(|(folder, name, reason)| SkippedName::new(&path(folder), *name, *reason))
             .collect(),
         ..listing(names)
     }
 }
 
-const MIRROR: Wish<'static> = Wish { compare: Compare::Time, delete: true, over_links: false };
+const MIRROR: PlanOptions<'static> =
+    PlanOptions { compare: Compare::Time, delete: true, over_links: false };
 
 /// The plan as lines: what is done, in which order.
-fn lines(source: &Listing, target: &Listing, wish: &Wish<'_>) -> Vec<String> {
+fn lines(source: &TreeListing, target: &TreeListing, options: &PlanOptions<'_>) -> Vec<String> {
     let Plan { make, send, delete, late_make, late_send, blocked, spared, present: _ } =
-        plan(source, target, wish);
+        plan(source, target, options);
     let mut lines = Vec::new();
     for (what, picks, nodes) in [
         ("make", make, &source.nodes),
@@ -57,7 +58,7 @@ fn lines(source: &Listing, target: &Listing, wish: &Wish<'_>) -> Vec<String> {
     ] {
         lines.extend(picks.iter().map(|at| format!("{what} {}", nodes[*at].path.as_str())));
     }
-    lines.extend(blocked.iter().map(|Blocked { node, by, below }| {
+    lines.extend(blocked.iter().map(|BlockedNode { node, by, below }| {
         format!("blocked {}: {by} +{below}", source.nodes[*node].path.as_str())
     }));
     lines.extend(
@@ -78,9 +79,9 @@ fn what_is_new_or_other_is_transferred_and_what_is_too_much_is_removed() {
         lines(&source, &target, &MIRROR),
         ["make e", "send b", "send d/x", "send e-x", "delete old/z", "delete old", "delete d/y"]
     );
-    let adding = Wish { delete: false, ..MIRROR };
+    let adding = PlanOptions { delete: false, ..MIRROR };
     assert_eq!(lines(&source, &target, &adding), ["make e", "send b", "send d/x", "send e-x"]);
-    let all = Wish { compare: Compare::Never, ..adding };
+    let all = PlanOptions { compare: Compare::Never, ..adding };
     assert_eq!(
         lines(&source, &target, &all),
         ["make e", "send a", "send b", "send d/x", "send e-x"]
@@ -106,7 +107,7 @@ fn another_kind_gives_way_last_or_is_told() {
         ]
     );
     assert_eq!(
-        lines(&source, &target, &Wish { delete: false, ..MIRROR }),
+        lines(&source, &target, &PlanOptions { delete: false, ..MIRROR }),
         ["send z", "blocked x: a file has that name +1", "blocked y: a folder has that name +0"]
     );
 }
@@ -114,13 +115,13 @@ fn another_kind_gives_way_last_or_is_told() {
 #[test]
 fn what_is_left_alone_is_never_touched_nor_its_folder() {
     let source = listing(&["link=1", "gone/", "gone/f=1"]);
-    let kept = [
-        ("", "link", Odd::Link),
-        ("", ".log", Odd::Ours),
-        ("old/deep", "fifo", Odd::Special),
-        ("", "gone", Odd::Link),
+    let skipped = [
+        ("", "link", SkipReason::Link),
+        ("", ".log", SkipReason::Reserved),
+        ("old/deep", "fifo", SkipReason::Special),
+        ("", "gone", SkipReason::Link),
     ];
-    let target = keeping(&["old/", "old/deep/", "old/f=1", "old/other/"], &kept);
+    let target = keeping(&["old/", "old/deep/", "old/f=1", "old/other/"], &skipped);
     let held = "old/deep/fifo, a device, FIFO or socket";
     assert_eq!(
         lines(&source, &target, &MIRROR),
@@ -133,13 +134,13 @@ fn what_is_left_alone_is_never_touched_nor_its_folder() {
             format!("spared old/deep: {held}"),
         ]
     );
-    let over = Wish { over_links: true, ..MIRROR };
+    let over = PlanOptions { over_links: true, ..MIRROR };
     assert!(lines(&source, &target, &over).contains(&"send link".to_owned()));
     assert!(
         lines(&source, &target, &over)
             .contains(&"blocked gone: a symbolic link has that name +1".to_owned())
     );
-    let replaced = keeping(&["link/", "link/in/"], &[("link/in", "l", Odd::Link)]);
+    let replaced = keeping(&["link/", "link/in/"], &[("link/in", "l", SkipReason::Link)]);
     assert_eq!(
         lines(&source, &replaced, &MIRROR)[2..],
         [
@@ -151,7 +152,8 @@ fn what_is_left_alone_is_never_touched_nor_its_folder() {
 
 #[test]
 fn what_the_source_skipped_keeps_the_targets_name() {
-    let source = keeping(&["d/"], &[("", "link", Odd::Link), ("d", "mount", Odd::Mount)]);
+    let source =
+        keeping(&["d/"], &[("", "link", SkipReason::Link), ("d", "mount", SkipReason::Mount)]);
     let target = listing(&["link=1", "d/", "d/mount/", "d/mount/f=1", "d/mounted=1", "x=1"]);
     assert_eq!(lines(&source, &target, &MIRROR), ["delete x", "delete d/mounted"]);
 }
@@ -175,9 +177,10 @@ fn digests_decide_where_they_are_asked_for() {
         .collect();
     assert_eq!(pairs, ["a", "b"]);
     let equal = HashSet::from([path("a"), path("c")]);
-    let wish = Wish { compare: Compare::Digests(&equal), delete: false, over_links: false };
+    let options =
+        PlanOptions { compare: Compare::Digests(&equal), delete: false, over_links: false };
     assert_eq!(
-        lines(&source, &target, &wish),
+        lines(&source, &target, &options),
         ["send b", "send c", "blocked d: a folder has that name +0"]
     );
 }
@@ -224,17 +227,23 @@ fn tree() -> impl Strategy<Value = Model> {
     })
 }
 
-fn listed(model: &Model) -> Listing {
-    let mut listing = Listing {
+fn listed(model: &Model) -> TreeListing {
+    let mut listing = TreeListing {
         nodes: model.iter().map(|(path, content)| node(path.clone(), *content)).collect(),
-        ..Listing::default()
+        ..TreeListing::default()
     };
     listing.sort();
     listing
 }
 
 /// Carries a plan out as strictly as a file system: no parent is missing, nothing is in the way, no folder that is removed is full.
-fn carry_out(plan: &Plan, source: &Model, listed: &Listing, target: &Listing, model: &mut Model) {
+fn carry_out(
+    plan: &Plan,
+    source: &Model,
+    listed: &TreeListing,
+    target: &TreeListing,
+    model: &mut Model,
+) {
     let make = |model: &mut Model, at: usize| {
         let path = &listed.nodes[at].path;
         assert!(parent(path).is_root() || model[&parent(path)].is_none(), "{path}: no parent");
@@ -257,7 +266,7 @@ fn carry_out(plan: &Plan, source: &Model, listed: &Listing, target: &Listing, mo
 }
 
 /// The model's names, some of which are looked at as links: those and what is below are no nodes.
-fn with_links(model: &Model, links: &[usize]) -> Listing {
+fn with_links(model: &Model, links: &[usize]) -> TreeListing {
     let picked: Vec<&TreePath> =
         links.iter().filter_map(|at| model.keys().nth(at % model.len().max(1))).collect();
     let mut listing = listed(model);
@@ -265,9 +274,10 @@ fn with_links(model: &Model, links: &[usize]) -> Listing {
         .nodes
         .retain(|node| !picked.iter().any(|link| node.path == **link || node.path.is_below(link)));
     let under = |link: &TreePath| picked.iter().any(|other| link.is_below(other));
-    let odd = picked.iter().filter(|link| !under(link)).filter_map(|link| link.split_last());
-    listing.kept = odd.map(|(folder, name)| Kept::new(&folder, name, Odd::Link)).collect();
-    listing.kept.dedup();
+    let reason = picked.iter().filter(|link| !under(link)).filter_map(|link| link.split_last());
+    listing.skipped =
+        reason.map(|(folder, name)| SkippedName::new(&folder, name, SkipReason::Link)).collect();
+    listing.skipped.dedup();
     listing
 }
 
@@ -286,7 +296,7 @@ proptest! {
     fn without_removing_nothing_is_lost(source in tree(), before in tree()) {
         let (from, to) = (listed(&source), listed(&before));
         let mut model = before.clone();
-        let plan = plan(&from, &to, &Wish { delete: false, ..MIRROR });
+        let plan = plan(&from, &to, &PlanOptions { delete: false, ..MIRROR });
         prop_assert!(plan.delete.is_empty() && plan.late_make.is_empty() && plan.late_send.is_empty());
         carry_out(&plan, &source, &from, &to, &mut model);
         prop_assert!(before.iter().all(|(path, content)| model[path].is_some() == content.is_some()));
@@ -303,14 +313,14 @@ proptest! {
         let plan = plan(&from, &to, &MIRROR);
         for at in &plan.delete {
             let gone = &to.nodes[*at].path;
-            prop_assert!(to.kept.iter().all(|kept| kept.path.as_ref().is_some_and(|path| path != gone && !path.is_below(gone))));
-            prop_assert!(from.kept.iter().all(|kept| kept.path.as_ref().is_some_and(|path| path != gone && !gone.is_below(path))));
+            prop_assert!(to.skipped.iter().all(|skipped| skipped.path.as_ref().is_some_and(|path| path != gone && !path.is_below(gone))));
+            prop_assert!(from.skipped.iter().all(|skipped| skipped.path.as_ref().is_some_and(|path| path != gone && !gone.is_below(path))));
             prop_assert!(from.nodes.iter().all(|node| node.path != *gone || node.kind != to.nodes[*at].kind));
         }
         // A place that is left alone is also not written to.
         for at in plan.send.iter().chain(&plan.late_send).chain(&plan.make).chain(&plan.late_make) {
             let made = &from.nodes[*at].path;
-            prop_assert!(to.kept.iter().all(|kept| kept.path.as_ref().is_some_and(|path| path != made && !made.is_below(path))));
+            prop_assert!(to.skipped.iter().all(|skipped| skipped.path.as_ref().is_some_and(|path| path != made && !made.is_below(path))));
         }
     }
 }

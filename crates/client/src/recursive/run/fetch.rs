@@ -5,43 +5,43 @@ use std::net::SocketAddr;
 use relais_proto::TreePath;
 use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError, SMALL};
 
-use super::{LOGGED, Run, about, failure, remote_name};
+use super::{MIN_LOGGED_SIZE, PlanRunner, about, failure, remote_name};
 use crate::Failure;
 use crate::output::Output;
-use crate::receive::Job;
+use crate::receive::DownloadJob;
+use crate::recursive::batch_progress::BatchProgress;
+use crate::recursive::batch_report::BatchReport;
+use crate::recursive::conversation::{ConversationContext, run_conversation, stopped, under};
+use crate::recursive::local_tree::LocalTree;
 use crate::recursive::node::Node;
-use crate::recursive::place::Place;
-use crate::recursive::progress::Whole;
-use crate::recursive::talk::{Follow, converse, stopped, under};
-use crate::recursive::tally::Tally;
 
-impl Run<'_> {
+impl PlanRunner<'_> {
     /// Fetches files into the place.
     pub(super) fn fetch(&mut self, nodes: &[Node], picks: &[usize]) {
         let picks = self.open_picks(nodes, picks);
-        let follow = Follow::new(self.shell);
-        let mut fetch = Fetch {
+        let context = ConversationContext::new(self.shell);
+        let mut fetch = SmallDownloads {
             nodes,
             base: self.base,
             picks: picks.iter(),
             large: Vec::new(),
-            place: self.place,
-            tally: self.tally,
+            tree: self.tree,
+            report: self.report,
             output: &mut self.shell.output,
-            whole: &mut self.whole,
-            follow,
+            progress: &mut self.progress,
+            context,
         };
-        let ran = converse(&mut self.shell.session, &self.shell.notices, &mut fetch);
+        let ran = run_conversation(&mut self.shell.session, &self.shell.notices, &mut fetch);
         let large = fetch.large;
         match ran {
             Ok(ran) => self
-                .tally
-                .several
+                .report
+                .summary
                 .served_by(&ran.servers.iter().map(ToString::to_string).collect::<Vec<_>>()),
             Err(failure) => return self.give_up(failure),
         }
         for at in large {
-            if self.tally.is_over() || self.is_interrupted() {
+            if self.report.is_over() || self.is_interrupted() {
                 return;
             }
             self.fetch_large(&nodes[at]);
@@ -49,9 +49,9 @@ impl Run<'_> {
     }
 
     fn fetch_large(&mut self, node: &Node) {
-        self.whole.large(&node.path);
+        self.progress.large(&node.path);
         match self.receive_large(node) {
-            Ok(bytes) => self.whole.done(&node.path, bytes),
+            Ok(bytes) => self.progress.done(&node.path, bytes),
             Err(failure) => {
                 let name = self.remote_name(&node.path);
                 self.fail(&node.path, about(&name, failure));
@@ -61,38 +61,41 @@ impl Run<'_> {
 
     fn receive_large(&mut self, node: &Node) -> Result<u64, Failure> {
         let remote = under(self.base, &node.path)?;
-        let shown = self.place.shown(&node.path);
-        let (target, folder) = self.place.target(&node.path).map_err(|e| failure(&shown, &e))?;
-        let logged =
-            if node.size > LOGGED { self.shell.local.logged(&target)? } else { String::new() };
-        let job = Job { remote, target, logged };
+        let shown = self.tree.shown(&node.path);
+        let (target, folder) = self.tree.target(&node.path).map_err(|e| failure(&shown, &e))?;
+        let log_name = if node.size > MIN_LOGGED_SIZE {
+            self.shell.local.log_name(&target)?
+        } else {
+            String::new()
+        };
+        let job = DownloadJob { remote, target, log_name };
         let received = self.shell.receive(&job, folder)?;
-        self.tally.several.add(&received);
+        self.report.summary.add(&received);
         Ok(received.bytes)
     }
 }
 
 /// Asks for the small files; the tag is the place of the node.
-struct Fetch<'a> {
+struct SmallDownloads<'a> {
     nodes: &'a [Node],
     base: &'a TreePath,
     picks: std::slice::Iter<'a, usize>,
     /// Those that turned out to be too large.
     large: Vec<usize>,
-    place: &'a mut Place,
-    tally: &'a mut Tally,
+    tree: &'a mut LocalTree,
+    report: &'a mut BatchReport,
     output: &'a mut Output,
-    whole: &'a mut Whole,
-    follow: Follow,
+    progress: &'a mut BatchProgress,
+    context: ConversationContext,
 }
 
-impl Fetch<'_> {
+impl SmallDownloads<'_> {
     fn fail(&mut self, path: &TreePath, failure: Failure) {
-        self.tally.fail(self.output, remote_name(self.base, path), failure);
+        self.report.fail(self.output, remote_name(self.base, path), failure);
     }
 }
 
-impl Conversation for Fetch<'_> {
+impl Conversation for SmallDownloads<'_> {
     fn next(&mut self) -> Option<(u64, Ask)> {
         loop {
             let at = *self.picks.next()?;
@@ -114,18 +117,18 @@ impl Conversation for Fetch<'_> {
         let Some((at, node)) = found else { return Err(wrong()) };
         match answer {
             Answer::Content { header, bytes, .. } => match self
-                .place
+                .tree
                 .store(&node.path, header, bytes)
             {
                 Ok(()) => {
-                    self.tally.count(header.size);
-                    self.whole.done(&node.path, header.size);
+                    self.report.count(header.size);
+                    self.progress.done(&node.path, header.size);
                 }
                 // The next file would fail in the same way.
                 Err(error) if error.is_full() => {
-                    return Err(stopped(failure(&self.place.shown(&node.path), &error)));
+                    return Err(stopped(failure(&self.tree.shown(&node.path), &error)));
                 }
-                Err(error) => self.fail(&node.path, failure(&self.place.shown(&node.path), &error)),
+                Err(error) => self.fail(&node.path, failure(&self.tree.shown(&node.path), &error)),
             },
             Answer::TooLarge { .. } => self.large.push(at),
             Answer::Refused(refusal) => {
@@ -138,11 +141,11 @@ impl Conversation for Fetch<'_> {
     }
 
     fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
-        self.follow.moved(from, to);
+        self.context.moved(from, to);
     }
 
     fn interrupted(&self) -> bool {
-        self.follow.interrupted()
+        self.context.interrupted()
     }
 }
 

@@ -2,12 +2,12 @@
 
 use relais_proto::{ErrorCode, TreePath};
 
-use super::names::Wanted;
-use super::{Run, about};
+use super::names::NameChange;
+use super::{PlanRunner, about};
 use crate::Failure;
 use crate::recursive::node::{Node, is_covered};
 
-impl Run<'_> {
+impl PlanRunner<'_> {
     /// Makes folders in the place, parents first.
     pub(super) fn make_local(&mut self, nodes: &[Node], picks: &[usize]) {
         for at in picks {
@@ -18,8 +18,8 @@ impl Run<'_> {
             if is_covered(&self.barred, path) {
                 continue;
             }
-            match self.place.make(path) {
-                Ok(()) => self.tally.several.folders += 1,
+            match self.tree.make(path) {
+                Ok(()) => self.report.summary.folders += 1,
                 Err(error) => {
                     self.barred.insert(path.clone());
                     self.fail_local(path, &error);
@@ -32,8 +32,8 @@ impl Run<'_> {
     pub(super) fn make_remote(&mut self, nodes: &[Node], picks: &[usize]) {
         self.in_rounds(picks.to_vec(), nodes, |run, picks| {
             let picks = run.open_picks(nodes, picks);
-            let (round, ran) = run.ask_names(nodes, &picks, Wanted::Folder);
-            run.tally.several.folders += round.done;
+            let (round, ran) = run.ask_names(nodes, &picks, NameChange::MakeFolder);
+            run.report.summary.folders += round.done;
             for (at, failure) in round.refused {
                 run.refused_folder(&nodes[at].path, failure);
             }

@@ -12,21 +12,21 @@ use std::collections::HashSet;
 use relais_proto::{ErrorCode, TreePath};
 use relais_tree::TreeError;
 
-use super::node::{Listing, Node, is_covered};
-use super::place::{Place, failure};
+use super::batch_progress::BatchProgress;
+use super::batch_report::BatchReport;
+use super::conversation::{ChangeIds, under};
+use super::local_tree::{LocalTree, failure};
+use super::node::{Node, TreeListing, is_covered};
 use super::plan::Plan;
-use super::progress::Whole;
-use super::talk::{Ids, under};
-use super::tally::Tally;
 use crate::Failure;
 use crate::shell::Shell;
 
 /// Larger files have lines of their own in the `.log`.
-const LOGGED: u64 = 4 * 1024 * 1024;
+const MIN_LOGGED_SIZE: u64 = 4 * 1024 * 1024;
 
 /// Which side is the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// The server's: files are fetched.
     Down,
     /// The local one: files are sent.
@@ -34,73 +34,82 @@ pub enum Way {
 }
 
 /// Carries out one plan.
-pub struct Run<'a> {
+pub struct PlanRunner<'a> {
     shell: &'a mut Shell,
     /// The local side.
-    place: &'a mut Place,
+    tree: &'a mut LocalTree,
     /// The remote side.
     base: &'a TreePath,
-    way: Way,
-    tally: &'a mut Tally,
-    whole: Whole,
-    ids: Ids,
+    direction: Direction,
+    report: &'a mut BatchReport,
+    progress: BatchProgress,
+    ids: ChangeIds,
     /// Folders that could not be made: nothing below them is tried.
     barred: HashSet<TreePath>,
 }
 
-impl<'a> Run<'a> {
-    /// Between `place` and the remote folder `base`, for so many files and bytes.
+impl<'a> PlanRunner<'a> {
+    /// Between `tree` and the remote folder `base`, for so many files and bytes.
     ///
     /// # Errors
     /// That the system gives no random bytes.
     pub fn new(
         shell: &'a mut Shell,
-        place: &'a mut Place,
+        tree: &'a mut LocalTree,
         base: &'a TreePath,
-        way: Way,
-        tally: &'a mut Tally,
+        direction: Direction,
+        report: &'a mut BatchReport,
         (files, bytes): (u64, u64),
     ) -> Result<Self, Failure> {
-        let whole = Whole::new(&shell.notices, files, bytes);
-        Ok(Self { shell, place, base, way, tally, whole, ids: Ids::new()?, barred: HashSet::new() })
+        let progress = BatchProgress::new(&shell.notices, files, bytes);
+        Ok(Self {
+            shell,
+            tree,
+            base,
+            direction,
+            report,
+            progress,
+            ids: ChangeIds::new()?,
+            barred: HashSet::new(),
+        })
     }
 
     /// Makes folders and transfers files: what a plan does first.
-    pub fn add(&mut self, source: &Listing, make: &[usize], send: &[usize]) {
+    pub fn add(&mut self, source: &TreeListing, make: &[usize], send: &[usize]) {
         self.make(&source.nodes, make);
-        if !self.tally.is_over() {
+        if !self.report.is_over() {
             self.send(&source.nodes, &by_folder(&source.nodes, send));
         }
     }
 
     /// What a plan does last: removes, and transfers what had to wait for that. The result is how many names went.
-    pub fn replace(&mut self, source: &Listing, target: &Listing, plan: &Plan) -> u64 {
+    pub fn replace(&mut self, source: &TreeListing, target: &TreeListing, plan: &Plan) -> u64 {
         let deleted = self.remove(&target.nodes, &plan.delete);
-        if !self.tally.is_over() {
+        if !self.report.is_over() {
             self.add(source, &plan.late_make, &plan.late_send);
         }
         deleted
     }
 
     fn make(&mut self, nodes: &[Node], picks: &[usize]) {
-        match self.way {
-            Way::Down => self.make_local(nodes, picks),
-            Way::Up => self.make_remote(nodes, picks),
+        match self.direction {
+            Direction::Down => self.make_local(nodes, picks),
+            Direction::Up => self.make_remote(nodes, picks),
         }
     }
 
     /// Transfers files.
     pub fn send(&mut self, nodes: &[Node], picks: &[usize]) {
-        match self.way {
-            Way::Down => self.fetch(nodes, picks),
-            Way::Up => self.store(nodes, picks),
+        match self.direction {
+            Direction::Down => self.fetch(nodes, picks),
+            Direction::Up => self.store(nodes, picks),
         }
     }
 
     fn remove(&mut self, nodes: &[Node], picks: &[usize]) -> u64 {
-        match self.way {
-            Way::Down => self.remove_local(nodes, picks),
-            Way::Up => self.remove_remote(nodes, picks),
+        match self.direction {
+            Direction::Down => self.remove_local(nodes, picks),
+            Direction::Up => self.remove_remote(nodes, picks),
         }
     }
 
@@ -112,11 +121,11 @@ impl<'a> Run<'a> {
     /// A name failed.
     fn fail(&mut self, path: &TreePath, failure: Failure) {
         let remote = self.remote_name(path);
-        self.tally.fail(&mut self.shell.output, remote, failure);
+        self.report.fail(&mut self.shell.output, remote, failure);
     }
 
     fn fail_local(&mut self, path: &TreePath, error: &TreeError) {
-        let failure = failure(&self.place.shown(path), error);
+        let failure = failure(&self.tree.shown(path), error);
         self.fail(path, failure);
     }
 
@@ -133,7 +142,7 @@ impl<'a> Run<'a> {
 
     fn is_interrupted(&mut self) -> bool {
         let raised = self.shell.interrupt.is_raised();
-        if raised && !self.tally.is_over() {
+        if raised && !self.report.is_over() {
             self.give_up(Failure::interrupted());
         }
         raised
@@ -173,17 +182,17 @@ pub fn amount<'p>(nodes: &[Node], picks: impl Iterator<Item = &'p usize>) -> (u6
     picks.fold((0, 0), |(files, bytes), at| (files + 1, nodes[*at].size.saturating_add(bytes)))
 }
 
-impl Run<'_> {
+impl PlanRunner<'_> {
     /// Whether something failed that should have been transferred.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.tally.has_failed()
+        self.report.has_failed()
     }
 
     /// Whether nothing more can be done.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.tally.is_over()
+        self.report.is_over()
     }
 
     /// A line for the user.
@@ -192,7 +201,7 @@ impl Run<'_> {
     }
 
     /// Something of another kind keeps a name, and was not removed.
-    pub fn in_the_way(&mut self, path: &TreePath) {
+    pub fn report_conflict(&mut self, path: &TreePath) {
         let name = self.remote_name(path);
         self.fail(
             path,

@@ -5,55 +5,59 @@ use std::net::SocketAddr;
 use relais_proto::{ChangeId, ErrorCode, TreePath};
 use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError};
 
-use super::Run;
+use super::PlanRunner;
 use crate::Failure;
+use crate::recursive::conversation::{
+    ChangeIds, ConversationContext, run_conversation, stopped, under,
+};
 use crate::recursive::node::Node;
-use crate::recursive::talk::{Follow, Ids, converse, stopped, under};
 
 /// What each name is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum NameChange {
     /// A folder. One that is there already is as good.
-    Folder,
+    MakeFolder,
     /// Gone. One that somebody else removed is not counted.
-    Gone,
+    Remove,
 }
 
 /// What a refusal comes to.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum RefusalAction {
     Done,
     NotNeeded,
     Again,
     Refused,
 }
 
-impl Wanted {
+impl NameChange {
     fn ask(self, id: ChangeId, path: TreePath) -> Ask {
         match self {
-            Self::Folder => Ask::MakeFolder { id, path },
-            Self::Gone => Ask::Remove { id, path, recursive: false },
+            Self::MakeFolder => Ask::MakeFolder { id, path },
+            Self::Remove => Ask::Remove { id, path, recursive: false },
         }
     }
 
     /// `waiting`: an earlier name is to be asked for again.
-    fn refused(self, code: ErrorCode, waiting: bool) -> Verdict {
+    fn refused(self, code: ErrorCode, waiting: bool) -> RefusalAction {
         match (self, code) {
-            (_, ErrorCode::NoChanges) => Verdict::Again,
-            (Self::Folder, ErrorCode::Exists) => Verdict::Done,
-            (Self::Gone, ErrorCode::NotFound) => Verdict::NotNeeded,
+            (_, ErrorCode::NoChanges) => RefusalAction::Again,
+            (Self::MakeFolder, ErrorCode::Exists) => RefusalAction::Done,
+            (Self::Remove, ErrorCode::NotFound) => RefusalAction::NotNeeded,
             // Its parent is to be made first, or what it holds is to be removed first.
-            (Self::Folder, ErrorCode::NotFound) | (Self::Gone, ErrorCode::NotEmpty) if waiting => {
-                Verdict::Again
+            (Self::MakeFolder, ErrorCode::NotFound) | (Self::Remove, ErrorCode::NotEmpty)
+                if waiting =>
+            {
+                RefusalAction::Again
             }
-            _ => Verdict::Refused,
+            _ => RefusalAction::Refused,
         }
     }
 }
 
 /// What came of one round; names are told by their place among the nodes.
 #[derive(Default)]
-pub(super) struct Round {
+pub(super) struct RoundResult {
     /// How many were made or removed.
     pub done: u64,
     /// Those to be asked for again later.
@@ -61,41 +65,48 @@ pub(super) struct Round {
     pub refused: Vec<(usize, Failure)>,
 }
 
-impl Run<'_> {
+impl PlanRunner<'_> {
     /// Asks for each pick once; what was answered stands also where the connection failed behind it.
     pub(super) fn ask_names(
         &mut self,
         nodes: &[Node],
         picks: &[usize],
-        wanted: Wanted,
-    ) -> (Round, Result<(), Failure>) {
-        let follow = Follow::new(self.shell);
+        change: NameChange,
+    ) -> (RoundResult, Result<(), Failure>) {
+        let context = ConversationContext::new(self.shell);
         let (ids, picks) = (&mut self.ids, picks.iter());
-        let mut names =
-            Names { nodes, base: self.base, picks, wanted, ids, round: Round::default(), follow };
-        let ran = converse(&mut self.shell.session, &self.shell.notices, &mut names);
+        let mut names = NameRequests {
+            nodes,
+            base: self.base,
+            picks,
+            change,
+            ids,
+            round: RoundResult::default(),
+            context,
+        };
+        let ran = run_conversation(&mut self.shell.session, &self.shell.notices, &mut names);
         (names.round, ran.map(drop))
     }
 }
 
 /// Asks for the changes; the tag is the place of the node.
-struct Names<'a> {
+struct NameRequests<'a> {
     nodes: &'a [Node],
     base: &'a TreePath,
     picks: std::slice::Iter<'a, usize>,
-    wanted: Wanted,
-    ids: &'a mut Ids,
-    round: Round,
-    follow: Follow,
+    change: NameChange,
+    ids: &'a mut ChangeIds,
+    round: RoundResult,
+    context: ConversationContext,
 }
 
-impl Conversation for Names<'_> {
+impl Conversation for NameRequests<'_> {
     fn next(&mut self) -> Option<(u64, Ask)> {
         loop {
             let at = *self.picks.next()?;
             match under(self.base, &self.nodes[at].path) {
                 Ok(path) => {
-                    return Some((u64::try_from(at).ok()?, self.wanted.ask(self.ids.next(), path)));
+                    return Some((u64::try_from(at).ok()?, self.change.ask(self.ids.next(), path)));
                 }
                 Err(failure) => self.round.refused.push((at, failure)),
             }
@@ -108,11 +119,11 @@ impl Conversation for Names<'_> {
         match answer {
             Answer::Committed { .. } => round.done += 1,
             Answer::Refused(refusal) => {
-                match self.wanted.refused(refusal.code, !round.again.is_empty()) {
-                    Verdict::Done => round.done += 1,
-                    Verdict::NotNeeded => {}
-                    Verdict::Again => round.again.push(at),
-                    Verdict::Refused => round.refused.push((at, refusal.into())),
+                match self.change.refused(refusal.code, !round.again.is_empty()) {
+                    RefusalAction::Done => round.done += 1,
+                    RefusalAction::NotNeeded => {}
+                    RefusalAction::Again => round.again.push(at),
+                    RefusalAction::Refused => round.refused.push((at, refusal.into())),
                 }
             }
             _ => return Err(wrong()),
@@ -121,11 +132,11 @@ impl Conversation for Names<'_> {
     }
 
     fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
-        self.follow.moved(from, to);
+        self.context.moved(from, to);
     }
 
     fn interrupted(&self) -> bool {
-        self.follow.interrupted()
+        self.context.interrupted()
     }
 }
 
@@ -140,22 +151,22 @@ mod tests {
     #[test]
     fn refusals_that_are_none() {
         use ErrorCode::{Denied, Exists, NoChanges, NotEmpty, NotFound};
-        for (wanted, code, waiting, verdict) in [
-            (Wanted::Folder, Exists, false, Verdict::Done),
-            (Wanted::Folder, NotFound, false, Verdict::Refused),
-            (Wanted::Folder, NotFound, true, Verdict::Again),
-            (Wanted::Gone, NotFound, true, Verdict::NotNeeded),
-            (Wanted::Gone, NotEmpty, false, Verdict::Refused),
-            (Wanted::Gone, NotEmpty, true, Verdict::Again),
-            (Wanted::Gone, Exists, true, Verdict::Refused),
-            (Wanted::Folder, NoChanges, false, Verdict::Again),
-            (Wanted::Gone, NoChanges, false, Verdict::Again),
-            (Wanted::Gone, Denied, true, Verdict::Refused),
+        for (change, code, waiting, action) in [
+            (NameChange::MakeFolder, Exists, false, RefusalAction::Done),
+            (NameChange::MakeFolder, NotFound, false, RefusalAction::Refused),
+            (NameChange::MakeFolder, NotFound, true, RefusalAction::Again),
+            (NameChange::Remove, NotFound, true, RefusalAction::NotNeeded),
+            (NameChange::Remove, NotEmpty, false, RefusalAction::Refused),
+            (NameChange::Remove, NotEmpty, true, RefusalAction::Again),
+            (NameChange::Remove, Exists, true, RefusalAction::Refused),
+            (NameChange::MakeFolder, NoChanges, false, RefusalAction::Again),
+            (NameChange::Remove, NoChanges, false, RefusalAction::Again),
+            (NameChange::Remove, Denied, true, RefusalAction::Refused),
         ] {
             assert_eq!(
-                wanted.refused(code, waiting),
-                verdict,
-                "{wanted:?}, {code:?}, waiting: {waiting}"
+                change.refused(code, waiting),
+                action,
+                "{change:?}, {code:?}, waiting: {waiting}"
             );
         }
     }

@@ -2,11 +2,11 @@
 
 use relais_tree::TreeError;
 
-use super::names::Wanted;
-use super::{Run, about};
+use super::names::NameChange;
+use super::{PlanRunner, about};
 use crate::recursive::node::Node;
 
-impl Run<'_> {
+impl PlanRunner<'_> {
     /// Removes names of the place; how many went.
     pub(super) fn remove_local(&mut self, nodes: &[Node], picks: &[usize]) -> u64 {
         let mut gone = 0;
@@ -15,7 +15,7 @@ impl Run<'_> {
                 break;
             }
             let node = &nodes[*at];
-            match self.place.remove(&node.path, node.kind) {
+            match self.tree.remove(&node.path, node.kind) {
                 Ok(()) => gone += 1,
                 // Somebody else removed it.
                 Err(TreeError::NotFound) => {}
@@ -29,7 +29,7 @@ impl Run<'_> {
     pub(super) fn remove_remote(&mut self, nodes: &[Node], picks: &[usize]) -> u64 {
         let mut gone = 0;
         self.in_rounds(picks.to_vec(), nodes, |run, picks| {
-            let (round, ran) = run.ask_names(nodes, picks, Wanted::Gone);
+            let (round, ran) = run.ask_names(nodes, picks, NameChange::Remove);
             gone += round.done;
             for (at, failure) in round.refused {
                 let name = run.remote_name(&nodes[at].path);

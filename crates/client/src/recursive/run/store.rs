@@ -6,24 +6,26 @@ use std::net::SocketAddr;
 use relais_proto::{ErrorCode, Expect, PutRequest, TreePath};
 use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError, SMALL};
 
-use super::{LOGGED, Run, about, failure, remote_name};
+use super::{MIN_LOGGED_SIZE, PlanRunner, about, failure, remote_name};
 use crate::Failure;
 use crate::output::Output;
+use crate::recursive::batch_progress::BatchProgress;
+use crate::recursive::batch_report::BatchReport;
+use crate::recursive::conversation::{
+    ChangeIds, ConversationContext, run_conversation, stopped, under,
+};
+use crate::recursive::local_tree::{LocalTree, SmallFile};
 use crate::recursive::node::Node;
-use crate::recursive::place::{Content, Place};
-use crate::recursive::progress::Whole;
-use crate::recursive::talk::{Follow, Ids, converse, stopped, under};
-use crate::recursive::tally::Tally;
-use crate::send::{Job, too_few};
+use crate::send::{UploadJob, too_few};
 
-impl Run<'_> {
+impl PlanRunner<'_> {
     /// Sends files of the place.
     pub(super) fn store(&mut self, nodes: &[Node], picks: &[usize]) {
         let picks = self.open_picks(nodes, picks);
         let mut large = Vec::new();
         self.in_rounds(picks, nodes, |run, picks| {
-            let follow = Follow::new(run.shell);
-            let mut store = Store {
+            let context = ConversationContext::new(run.shell);
+            let mut store = SmallUploads {
                 nodes,
                 base: run.base,
                 picks: picks.iter(),
@@ -31,22 +33,22 @@ impl Run<'_> {
                 again: Vec::new(),
                 sizes: HashMap::new(),
                 ids: &mut run.ids,
-                place: run.place,
-                tally: run.tally,
+                tree: run.tree,
+                report: run.report,
                 output: &mut run.shell.output,
-                whole: &mut run.whole,
+                progress: &mut run.progress,
                 copies: run.shell.copies,
-                follow,
+                context,
             };
-            let ran = converse(&mut run.shell.session, &run.shell.notices, &mut store)?;
+            let ran = run_conversation(&mut run.shell.session, &run.shell.notices, &mut store)?;
             let again = store.again;
-            run.tally
-                .several
+            run.report
+                .summary
                 .served_by(&ran.servers.iter().map(ToString::to_string).collect::<Vec<_>>());
             Ok(again)
         });
         for at in large {
-            if self.tally.is_over() || self.is_interrupted() {
+            if self.report.is_over() || self.is_interrupted() {
                 return;
             }
             self.store_large(&nodes[at]);
@@ -54,9 +56,9 @@ impl Run<'_> {
     }
 
     fn store_large(&mut self, node: &Node) {
-        self.whole.large(&node.path);
+        self.progress.large(&node.path);
         match self.send_large(node) {
-            Ok(bytes) => self.whole.done(&node.path, bytes),
+            Ok(bytes) => self.progress.done(&node.path, bytes),
             Err(failure) => {
                 let name = self.remote_name(&node.path);
                 self.fail(&node.path, about(&name, failure));
@@ -66,29 +68,32 @@ impl Run<'_> {
 
     fn send_large(&mut self, node: &Node) -> Result<u64, Failure> {
         let remote = under(self.base, &node.path)?;
-        let shown = self.place.shown(&node.path);
-        let file = self.place.open(&node.path).map_err(|e| failure(&shown, &e))?;
-        let (target, _) = self.place.target(&node.path).map_err(|e| failure(&shown, &e))?;
-        let logged =
-            if node.size > LOGGED { self.shell.local.logged(&target)? } else { String::new() };
+        let shown = self.tree.shown(&node.path);
+        let file = self.tree.open(&node.path).map_err(|e| failure(&shown, &e))?;
+        let (target, _) = self.tree.target(&node.path).map_err(|e| failure(&shown, &e))?;
+        let log_name = if node.size > MIN_LOGGED_SIZE {
+            self.shell.local.log_name(&target)?
+        } else {
+            String::new()
+        };
         let sent = self.shell.send_open(
-            &Job {
+            &UploadJob {
                 local: target.folder.join(&target.name),
                 shown,
                 remote,
-                logged,
+                log_name,
                 expect: Expect::Any,
                 resumed: false,
             },
             &file,
         )?;
-        self.tally.several.add_sent(&sent);
+        self.report.summary.add_sent(&sent);
         Ok(sent.bytes)
     }
 }
 
 /// Sends the small files; the tag is the place of the node.
-struct Store<'a> {
+struct SmallUploads<'a> {
     nodes: &'a [Node],
     base: &'a TreePath,
     picks: std::slice::Iter<'a, usize>,
@@ -98,19 +103,19 @@ struct Store<'a> {
     again: Vec<usize>,
     /// Bytes of what is on the way.
     sizes: HashMap<u64, u64>,
-    ids: &'a mut Ids,
-    place: &'a mut Place,
-    tally: &'a mut Tally,
+    ids: &'a mut ChangeIds,
+    tree: &'a mut LocalTree,
+    report: &'a mut BatchReport,
     output: &'a mut Output,
-    whole: &'a mut Whole,
+    progress: &'a mut BatchProgress,
     /// How many disks must hold each file.
     copies: u16,
-    follow: Follow,
+    context: ConversationContext,
 }
 
-impl Store<'_> {
+impl SmallUploads<'_> {
     fn fail(&mut self, path: &TreePath, failure: Failure) {
-        self.tally.fail(self.output, remote_name(self.base, path), failure);
+        self.report.fail(self.output, remote_name(self.base, path), failure);
     }
 
     /// The request for a file; none where it is too large or failed.
@@ -127,14 +132,14 @@ impl Store<'_> {
                 return None;
             }
         };
-        let Content { bytes, file } = match self.place.read(&node.path, SMALL) {
+        let SmallFile { bytes, file } = match self.tree.read(&node.path, SMALL) {
             Ok(Some(content)) => content,
             Ok(None) => {
                 self.large.push(at);
                 return None;
             }
             Err(error) => {
-                self.fail(&node.path, failure(&self.place.shown(&node.path), &error));
+                self.fail(&node.path, failure(&self.tree.shown(&node.path), &error));
                 return None;
             }
         };
@@ -155,7 +160,7 @@ impl Store<'_> {
     }
 }
 
-impl Conversation for Store<'_> {
+impl Conversation for SmallUploads<'_> {
     fn next(&mut self) -> Option<(u64, Ask)> {
         loop {
             let at = *self.picks.next()?;
@@ -174,8 +179,8 @@ impl Conversation for Store<'_> {
         let Some((at, node, size)) = found else { return Err(wrong()) };
         match answer {
             Answer::Committed { .. } => {
-                self.tally.count(size);
-                self.whole.done(&node.path, size);
+                self.report.count(size);
+                self.progress.done(&node.path, size);
             }
             Answer::Refused(refusal) if refusal.code == ErrorCode::NoChanges => self.again.push(at),
             Answer::Refused(refusal) => {
@@ -193,11 +198,11 @@ impl Conversation for Store<'_> {
     }
 
     fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
-        self.follow.moved(from, to);
+        self.context.moved(from, to);
     }
 
     fn interrupted(&self) -> bool {
-        self.follow.interrupted()
+        self.context.interrupted()
     }
 }
 

@@ -6,15 +6,15 @@ use relais_tree::{Folder, Listed, Meta, MetaKind, TreeError};
 
 use crate::Failure;
 use crate::interrupt::Interrupt;
-use crate::log::is_ours;
-use crate::recursive::node::{Kept, Listing, Node, Odd};
+use crate::recursive::node::{Node, SkipReason, SkippedName, TreeListing};
+use crate::transfer_log::is_reserved;
 
 /// Lists all below `top`. What fails is in the result.
 ///
 /// # Errors
 /// Only that the user interrupted.
-pub fn local(top: &Folder, interrupt: &Interrupt) -> Result<Listing, Failure> {
-    let mut listing = Listing::default();
+pub fn local(top: &Folder, interrupt: &Interrupt) -> Result<TreeListing, Failure> {
+    let mut listing = TreeListing::default();
     enter(top, &TreePath::root(), &mut listing);
     // Folders are found behind the one that is looked into, so this comes to all of them.
     let mut at = 0;
@@ -36,7 +36,7 @@ pub fn local(top: &Folder, interrupt: &Interrupt) -> Result<Listing, Failure> {
 }
 
 /// Takes in what lies right in one folder.
-fn enter(folder: &Folder, path: &TreePath, listing: &mut Listing) {
+fn enter(folder: &Folder, path: &TreePath, listing: &mut TreeListing) {
     let names = match folder.list() {
         Ok(names) => names,
         Err(error) => return not_listed(path, &error, listing),
@@ -49,43 +49,45 @@ fn enter(folder: &Folder, path: &TreePath, listing: &mut Listing) {
     }
 }
 
-fn take(folder: &Folder, path: &TreePath, listed: &Listed, listing: &mut Listing) {
+fn take(folder: &Folder, path: &TreePath, listed: &Listed, listing: &mut TreeListing) {
     let found = std::str::from_utf8(listed.name())
         .ok()
         .and_then(|name| Some((name, path.join(name).ok()?)));
     let Some((name, whole)) = found else {
         let shown = String::from_utf8_lossy(listed.name()).into_owned();
-        listing.kept.push(Kept::new(path, shown, Odd::Name));
+        listing.skipped.push(SkippedName::new(path, shown, SkipReason::Name));
         return;
     };
-    if is_ours(name) {
-        listing.kept.push(Kept::new(path, name, Odd::Ours));
+    if is_reserved(name) {
+        listing.skipped.push(SkippedName::new(path, name, SkipReason::Reserved));
         return;
     }
-    if let Some(odd) = listed.kind().and_then(odd_kind) {
-        listing.kept.push(Kept::new(path, name, odd));
+    if let Some(reason) = listed.kind().and_then(skip_reason) {
+        listing.skipped.push(SkippedName::new(path, name, reason));
         return;
     }
     match folder.survey(listed.name()) {
-        Ok(survey) if survey.mount_point => listing.kept.push(Kept::new(path, name, Odd::Mount)),
-        Ok(survey) => match odd_kind(survey.meta.kind) {
-            Some(odd) => listing.kept.push(Kept::new(path, name, odd)),
+        Ok(survey) if survey.mount_point => {
+            listing.skipped.push(SkippedName::new(path, name, SkipReason::Mount))
+        }
+        Ok(survey) => match skip_reason(survey.meta.kind) {
+            Some(reason) => listing.skipped.push(SkippedName::new(path, name, reason)),
             None => listing.nodes.extend(node(whole, &survey.meta)),
         },
         // It went away since it was listed.
         Err(TreeError::NotFound) => {}
         Err(error) => {
-            listing.kept.push(Kept::new(path, name, Odd::Unreadable));
+            listing.skipped.push(SkippedName::new(path, name, SkipReason::Unreadable));
             listing.failed.push((whole, failure(&error)));
         }
     }
 }
 
-fn odd_kind(kind: MetaKind) -> Option<Odd> {
+fn skip_reason(kind: MetaKind) -> Option<SkipReason> {
     match kind {
         MetaKind::File | MetaKind::Folder => None,
-        MetaKind::Link => Some(Odd::Link),
-        MetaKind::Special => Some(Odd::Special),
+        MetaKind::Link => Some(SkipReason::Link),
+        MetaKind::Special => Some(SkipReason::Special),
     }
 }
 
@@ -102,12 +104,12 @@ fn node(path: TreePath, meta: &Meta) -> Option<Node> {
 }
 
 /// What else the folder holds is not known, so nobody may remove it.
-fn not_listed(path: &TreePath, error: &TreeError, listing: &mut Listing) {
-    listing.kept.push(Kept {
+fn not_listed(path: &TreePath, error: &TreeError, listing: &mut TreeListing) {
+    listing.skipped.push(SkippedName {
         folder: path.clone(),
         name: String::new(),
         path: None,
-        odd: Odd::Unreadable,
+        reason: SkipReason::Unreadable,
     });
     listing.failed.push((path.clone(), failure(error)));
 }
@@ -154,19 +156,19 @@ mod tests {
                 ("a-", false, 0)
             ]
         );
-        let mut kept: Vec<_> = listing.kept.iter().map(|k| (k.shown(), k.odd)).collect();
-        kept.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut skipped: Vec<_> = listing.skipped.iter().map(|k| (k.shown(), k.reason)).collect();
+        skipped.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!(
-            kept,
+            skipped,
             [
-                (".relais".to_owned(), Odd::Name),
-                ("a/.LOG".to_owned(), Odd::Ours),
-                ("a/.log".to_owned(), Odd::Ours),
-                ("a/.relais-0.part".to_owned(), Odd::Ours),
-                ("link".to_owned(), Odd::Link),
-                ("new\nline".to_owned(), Odd::Name),
-                ("socket".to_owned(), Odd::Special),
-                ("\u{fffd}".to_owned(), Odd::Name),
+                (".relais".to_owned(), SkipReason::Name),
+                ("a/.LOG".to_owned(), SkipReason::Reserved),
+                ("a/.log".to_owned(), SkipReason::Reserved),
+                ("a/.relais-0.part".to_owned(), SkipReason::Reserved),
+                ("link".to_owned(), SkipReason::Link),
+                ("new\nline".to_owned(), SkipReason::Name),
+                ("socket".to_owned(), SkipReason::Special),
+                ("\u{fffd}".to_owned(), SkipReason::Name),
             ]
         );
         assert!(listing.is_whole());

@@ -4,21 +4,26 @@ use relais_proto::{Entry, ErrorCode, TreePath};
 use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError};
 
 use crate::Failure;
-use crate::log::is_ours;
-use crate::recursive::node::{Kept, Listing, Node, Odd};
-use crate::recursive::room::Room;
-use crate::recursive::talk::{Follow, converse, stopped, under};
+use crate::recursive::conversation::{ConversationContext, run_conversation, stopped, under};
+use crate::recursive::listing_budget::ListingBudget;
+use crate::recursive::node::{Node, SkipReason, SkippedName, TreeListing};
 use crate::shell::Shell;
+use crate::transfer_log::is_reserved;
 
 /// Lists all below the folder `base`. What fails of it is in the result.
 ///
 /// # Errors
 /// That the folder itself cannot be listed, that no server answers, or that the user interrupted.
-pub fn remote(shell: &mut Shell, base: &TreePath) -> Result<Listing, Failure> {
-    let follow = Follow::new(shell);
-    let mut walk =
-        Walk { base, listing: Listing::default(), next: 0, room: Room::default(), follow };
-    converse(&mut shell.session, &shell.notices, &mut walk)?;
+pub fn remote(shell: &mut Shell, base: &TreePath) -> Result<TreeListing, Failure> {
+    let context = ConversationContext::new(shell);
+    let mut walk = RemoteWalk {
+        base,
+        listing: TreeListing::default(),
+        next: 0,
+        budget: ListingBudget::default(),
+        context,
+    };
+    run_conversation(&mut shell.session, &shell.notices, &mut walk)?;
     let mut listing = walk.listing;
     if let Some(at) = listing.failed.iter().position(|(path, _)| path.is_root()) {
         return Err(listing.failed.swap_remove(at).1);
@@ -28,16 +33,16 @@ pub fn remote(shell: &mut Shell, base: &TreePath) -> Result<Listing, Failure> {
 }
 
 /// Tag 0 is the base itself, tag n the node before n.
-struct Walk<'a> {
+struct RemoteWalk<'a> {
     base: &'a TreePath,
-    listing: Listing,
+    listing: TreeListing,
     /// The tag that is looked at next.
     next: usize,
-    room: Room,
-    follow: Follow,
+    budget: ListingBudget,
+    context: ConversationContext,
 }
 
-impl Walk<'_> {
+impl RemoteWalk<'_> {
     fn folder(&self, tag: u64) -> TreePath {
         let node =
             usize::try_from(tag).ok().and_then(|tag| self.listing.nodes.get(tag.checked_sub(1)?));
@@ -46,15 +51,15 @@ impl Walk<'_> {
 
     fn entry(&mut self, tag: u64, entry: &Entry) -> Result<(), PipelineError> {
         let folder = self.folder(tag);
-        if !self.room.take::<Node>(folder.as_str().len() + entry.name.len()) {
+        if !self.budget.take::<Node>(folder.as_str().len() + entry.name.len()) {
             return Err(stopped(Failure::bad_server(format!(
-                "{} holds more names than can be kept",
+                "{} holds more names than the client keeps",
                 self.base
             ))));
         }
-        let odd = |odd| Kept::new(&folder, entry.name.clone(), odd);
-        if is_ours(&entry.name) {
-            self.listing.kept.push(odd(Odd::Ours));
+        let reason = |reason| SkippedName::new(&folder, entry.name.clone(), reason);
+        if is_reserved(&entry.name) {
+            self.listing.skipped.push(reason(SkipReason::Reserved));
             return Ok(());
         }
         match folder.join(&entry.name) {
@@ -62,13 +67,13 @@ impl Walk<'_> {
             Ok(path) if under(self.base, &path).is_ok() => {
                 self.listing.nodes.push(Node::new(path, entry))
             }
-            _ => self.listing.kept.push(odd(Odd::Name)),
+            _ => self.listing.skipped.push(reason(SkipReason::Name)),
         }
         Ok(())
     }
 }
 
-impl Conversation for Walk<'_> {
+impl Conversation for RemoteWalk<'_> {
     fn next(&mut self) -> Option<(u64, Ask)> {
         loop {
             let tag = self.next;
@@ -93,11 +98,11 @@ impl Conversation for Walk<'_> {
             Answer::Refused(refusal) => {
                 let path = self.folder(tag);
                 // Nobody knows what else it holds.
-                self.listing.kept.push(Kept {
+                self.listing.skipped.push(SkippedName {
                     folder: path.clone(),
                     name: String::new(),
                     path: None,
-                    odd: Odd::Unreadable,
+                    reason: SkipReason::Unreadable,
                 });
                 self.listing.failed.push((path, refusal.into()));
             }
@@ -112,11 +117,11 @@ impl Conversation for Walk<'_> {
     }
 
     fn moved(&mut self, from: std::net::SocketAddr, to: std::net::SocketAddr) {
-        self.follow.moved(from, to);
+        self.context.moved(from, to);
     }
 
     fn interrupted(&self) -> bool {
-        self.follow.interrupted()
+        self.context.interrupted()
     }
 }
 
@@ -140,10 +145,16 @@ mod tests {
     }
 
     /// Answers each listing from a table of folder, names; a `/` behind a name makes it a folder, and none refuses.
-    fn walk(base: &str, table: &[(&str, &[&str])], room: Room) -> Result<Listing, PipelineError> {
+    fn walk(
+        base: &str,
+        table: &[(&str, &[&str])],
+        budget: ListingBudget,
+    ) -> Result<TreeListing, PipelineError> {
         let base = TreePath::new(base).unwrap();
-        let follow = Follow { notices: Notices::collecting(), interrupt: Interrupt::new() };
-        let mut walk = Walk { base: &base, listing: Listing::default(), next: 0, room, follow };
+        let context =
+            ConversationContext { notices: Notices::collecting(), interrupt: Interrupt::new() };
+        let mut walk =
+            RemoteWalk { base: &base, listing: TreeListing::default(), next: 0, budget, context };
         while let Some((tag, ask)) = walk.next() {
             let Ask::List { path } = ask else { panic!("no listing") };
             let Some((_, names)) = table.iter().find(|(folder, _)| *folder == path.as_str()) else {
@@ -168,11 +179,11 @@ mod tests {
             ("top/d/x", &[]),
             ("top/e", &["z"]),
         ];
-        let listing = walk("top", table, Room::default()).unwrap();
+        let listing = walk("top", table, ListingBudget::default()).unwrap();
         let paths: Vec<_> = listing.nodes.iter().map(|n| n.path.as_str()).collect();
         assert_eq!(paths, ["a", "d", "d/x", "d/y", "e", "e/z"]);
         assert_eq!(
-            listing.kept.iter().map(Kept::shown).collect::<Vec<_>>(),
+            listing.skipped.iter().map(SkippedName::shown).collect::<Vec<_>>(),
             [".log", "d/.relais-1.part"]
         );
         assert!(listing.is_whole());
@@ -180,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_refused_is_known_as_not_listed() {
-        let listing = walk("", &[("", &["d/", "f"])], Room::default()).unwrap();
+        let listing = walk("", &[("", &["d/", "f"])], ListingBudget::default()).unwrap();
         assert_eq!(listing.failed.len(), 1);
         assert_eq!(
             (listing.failed[0].0.as_str(), listing.failed[0].1.code),
@@ -194,12 +205,17 @@ mod tests {
         let long = "n".repeat(255);
         let deep = format!("{}/{}", vec![long.as_str(); 15].join("/"), "b".repeat(10));
         let name = format!("{long}/");
-        let listing = walk(&deep, &[(&deep, &[name.as_str(), "ok"])], Room::default()).unwrap();
+        let listing =
+            walk(&deep, &[(&deep, &[name.as_str(), "ok"])], ListingBudget::default()).unwrap();
         // The longer one makes a path that is too long to be asked for.
         assert_eq!(listing.nodes.iter().map(|n| n.path.as_str()).collect::<Vec<_>>(), ["ok"]);
-        assert_eq!(listing.kept[0].odd, Odd::Name);
+        assert_eq!(listing.skipped[0].reason, SkipReason::Name);
         assert!(matches!(
-            walk("", &[("", &["a", "b", "c"])], Room::of(2 * size_of::<Node>() + 2)),
+            walk(
+                "",
+                &[("", &["a", "b", "c"])],
+                ListingBudget::with_limit(2 * size_of::<Node>() + 2)
+            ),
             Err(PipelineError::Stopped(_))
         ));
     }

@@ -9,7 +9,7 @@ use relais_proto::{
 };
 
 use super::super::fake::send;
-use super::{MTIME, State, Tree, digest};
+use super::{MTIME, Tree, TreeState, digest};
 
 impl Tree {
     pub(super) fn resume(&self, id: ChangeId, path: &TreePath, n: u8) -> Reply {
@@ -147,7 +147,7 @@ impl Tree {
 /// A path with what was there: a file's bytes, or none for a folder.
 type Below = Vec<(String, Option<Vec<u8>>)>;
 
-impl State {
+impl TreeState {
     pub(super) fn entry(&self, path: &TreePath) -> Option<Entry> {
         let (key, name) = (path.as_str(), path.last().unwrap_or_default().to_owned());
         let version = |number: u64| Some(Lsn { epoch: 1, number });

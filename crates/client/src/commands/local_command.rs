@@ -1,0 +1,89 @@
+//! Local programs: `!COMMAND`.
+//!
+//! What is run is a line that the user typed or wrote into a script, never anything that a server
+//! or a `.log` holds. The program runs in the local folder, in the client's process group, so a
+//! terminal's Ctrl-C reaches it; the client waits for its end.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command as Program, ExitStatus, Stdio};
+use std::time::Duration;
+
+use relais_proto::ErrorCode;
+
+use super::{Command, CompletionKind};
+use crate::Failure;
+use crate::error::plain;
+use crate::interrupt::Activity;
+use crate::outcome::CommandOutcome;
+use crate::shell::Shell;
+
+/// Time in which a press that ended a program is noticed here too.
+const SAME_PRESS: Duration = Duration::from_millis(500);
+/// SIGINT, the same number on every Linux.
+const INTERRUPT: i32 = 2;
+
+pub const ESCAPE: Command = Command {
+    name: "!",
+    aliases: &[],
+    usage: "!COMMAND",
+    summary: "run a local command in the shell",
+    help: "All behind the ! is for sh, as it is typed. It runs in the local folder.\n\nExample: !ls -l | sort",
+    options: &[],
+    completes: CompletionKind::Nothing,
+    run: escape,
+};
+
+fn escape(shell: &mut Shell, mut args: Vec<String>) -> Result<CommandOutcome, Failure> {
+    let line = args
+        .pop()
+        .filter(|line| !line.is_empty())
+        .ok_or_else(|| Failure::usage("there is no command"))?;
+    let mut program = Program::new("sh");
+    program.arg("-c").arg(&line).current_dir(shell.local.current_dir()?);
+    if shell.input_is_commands {
+        // What is there are further commands for the client.
+        program.stdin(Stdio::null());
+    }
+    if shell.output.is_json() {
+        program.stdout(io::stderr());
+    }
+    shell.output.flush()?;
+    shell.interrupt.enter(Activity::Child);
+    let status = program.status();
+    if status.as_ref().is_ok_and(|status| status.signal() == Some(INTERRUPT)) {
+        // The same press may reach this program a moment later, and is not for what comes next.
+        let _ = shell.interrupt.pause(SAME_PRESS);
+    }
+    shell.interrupt.enter(Activity::Command);
+    ended(status.map_err(|e| Failure::new(ErrorCode::Local, format!("sh: {}", plain(&e))))?)
+}
+
+fn ended(status: ExitStatus) -> Result<CommandOutcome, Failure> {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ok(CommandOutcome::Ran),
+        (_, Some(INTERRUPT)) => Err(Failure::interrupted()),
+        (Some(code), _) => {
+            Err(Failure::new(ErrorCode::Local, format!("it ended with status {code}")))
+        }
+        (None, signal) => Err(Failure::new(
+            ErrorCode::Local,
+            format!("it was ended by signal {}", signal.unwrap_or_default()),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_program_ends_with_decides() {
+        let ended =
+            |raw| ended(ExitStatus::from_raw(raw)).map(|_| ()).map_err(|failure| failure.status());
+        assert_eq!(
+            (ended(0), ended(7 << 8), ended(9), ended(2)),
+            (Ok(()), Err(1), Err(1), Err(130))
+        );
+    }
+}

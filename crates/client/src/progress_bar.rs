@@ -1,0 +1,150 @@
+//! The progress bar of one transfer, on a terminal alone.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use relais_proto::TreePath;
+
+use crate::notices::Notices;
+use crate::recursive::BatchBar;
+use crate::sanitize::clean;
+
+/// The line of a terminal that has room for a bar. What stands beside bar and label has at most
+/// [`WIDE_REST`] columns.
+const WIDE: &str = "{msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+/// Columns of [`WIDE`] without the label, with a bar of ten columns.
+const WIDE_REST: usize = 62;
+/// The line of a narrow terminal. What stands beside the label has at most 26 columns.
+const NARROW: &str = "{wide_msg} {percent:>3}% {bytes_per_sec} {eta}";
+/// A transfer that takes less time than this has no bar: it would only flicker.
+const BAR_AFTER: Duration = Duration::from_millis(300);
+/// Shortest and longest name before the bar, in characters.
+const NAME: (usize, usize) = (10, 30);
+/// Columns of a terminal that does not tell how wide it is.
+const DEFAULT_COLUMNS: usize = 80;
+
+/// Shows how far a transfer is. Gone when dropped.
+pub struct TransferBar {
+    name: String,
+    notices: Notices,
+    /// The bar of the whole command, where there is one: it moves instead of one of the file's own.
+    batch_bar: Option<BatchBar>,
+    /// Whether somebody looks at a bar.
+    seen: bool,
+    begun: Instant,
+    bar: Option<ProgressBar>,
+    /// Whether the bar is drawn.
+    shown: bool,
+}
+
+impl TransferBar {
+    /// The bar of the transfer of `remote`. Nothing is drawn yet.
+    pub fn new(remote: &TreePath, notices: Notices) -> Self {
+        let (name, batch_bar) = (remote.to_string(), notices.batch_bar());
+        let seen = batch_bar.is_none() && notices.on_terminal();
+        Self { name, notices, batch_bar, seen, begun: Instant::now(), bar: None, shown: false }
+    }
+
+    /// The transfer goes on from `resumed_from` of `size` bytes; 0 where that is not known, and no bar either.
+    pub fn started(&mut self, size: u64, resumed_from: u64) {
+        if self.bar.is_none() && self.seen && size > 0 {
+            self.bar = Some(self.make());
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_length(size);
+            bar.set_position(resumed_from);
+            // What was there before counts neither for the rate nor for the time left.
+            bar.reset_eta();
+        }
+    }
+
+    /// So many bytes are there.
+    pub fn advanced(&mut self, position: u64) {
+        if let Some(batch_bar) = &self.batch_bar {
+            return batch_bar.advanced(&self.notices, position);
+        }
+        let Some(bar) = &self.bar else { return };
+        bar.set_position(position);
+        if !self.shown && self.begun.elapsed() >= BAR_AFTER {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            self.notices.set_bar(Some(bar.clone()));
+            self.shown = true;
+        }
+    }
+
+    fn make(&self) -> ProgressBar {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        let layout = BarLayout::of_terminal(0);
+        bar.set_style(layout.style());
+        bar.set_message(layout.name(self.name.trim_start_matches('/')));
+        bar
+    }
+}
+
+/// What the line of a progress bar has room for.
+pub struct BarLayout {
+    is_wide: bool,
+    /// Longest name, in characters.
+    name: usize,
+}
+
+impl BarLayout {
+    /// The line of the terminal on standard error. The label has `extra` columns beside the name.
+    pub fn of_terminal(extra: usize) -> Self {
+        let columns = rustix::termios::tcgetwinsize(std::io::stderr())
+            .map_or(0, |size| usize::from(size.ws_col));
+        Self::new(if columns == 0 { DEFAULT_COLUMNS } else { columns }, extra)
+    }
+
+    fn new(columns: usize, extra: usize) -> Self {
+        let room = columns.saturating_sub(WIDE_REST + extra);
+        Self { is_wide: room >= NAME.0, name: room.clamp(NAME.0, NAME.1) }
+    }
+
+    /// How the line looks.
+    pub fn style(&self) -> ProgressStyle {
+        let template = if self.is_wide { WIDE } else { NARROW };
+        ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("=> ")
+    }
+
+    /// A name made safe for the terminal, without its beginning if it is too long.
+    pub fn name(&self, name: &str) -> String {
+        let name = clean(name);
+        let length = name.chars().count();
+        if length <= self.name {
+            return name.into_owned();
+        }
+        format!("...{}", name.chars().skip(length - self.name + 3).collect::<String>())
+    }
+}
+
+impl Drop for TransferBar {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+            if self.shown {
+                self.notices.set_bar(None);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shortened_to_what_the_line_has_room_for() {
+        let long = "x".repeat(40);
+        for (columns, extra, is_wide, name) in
+            [(200, 0, true, 30), (80, 0, true, 18), (80, 20, false, 10), (40, 0, false, 10)]
+        {
+            let layout = BarLayout::new(columns, extra);
+            assert_eq!((layout.is_wide, layout.name(&long).len()), (is_wide, name), "{columns}");
+        }
+        assert_eq!(BarLayout::new(80, 0).name("a\u{202e}b"), "a\\u{202e}b");
+    }
+}

@@ -1,0 +1,148 @@
+//! What a recursive command has come to so far. What fails is told at once.
+
+use std::time::Instant;
+
+use relais_proto::ErrorCode;
+
+use super::node::{SkipReason, SkippedName};
+use crate::Failure;
+use crate::notices::Notices;
+use crate::outcome::{BatchSummary, FailedName};
+use crate::output::Output;
+
+/// Skipped names that are told one by one.
+const TOLD: usize = 20;
+
+/// Counts, and the failures.
+pub struct BatchReport {
+    /// What is done.
+    pub summary: BatchSummary,
+    begun: Instant,
+    /// How many of the failures are of names that were never to be transferred.
+    refused: usize,
+}
+
+impl BatchReport {
+    /// Nothing is done yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { summary: BatchSummary::default(), begun: Instant::now(), refused: 0 }
+    }
+
+    /// A name failed. `remote` is its remote path.
+    pub fn fail(&mut self, output: &mut Output, remote: impl Into<String>, failure: Failure) {
+        output.failed(&failure);
+        self.summary.failed.push(FailedName { remote: remote.into(), failure });
+    }
+
+    /// One more file is there.
+    pub fn count(&mut self, bytes: u64) {
+        self.summary.files += 1;
+        self.summary.bytes = self.summary.bytes.saturating_add(bytes);
+    }
+
+    /// Names were skipped; `top` is put before them. Our own files are not worth a word.
+    pub fn skip(&mut self, notices: &Notices, top: &str, names: &[SkippedName]) {
+        let skipped: Vec<&SkippedName> = names
+            .iter()
+            .filter(|skipped| {
+                !matches!(skipped.reason, SkipReason::Reserved | SkipReason::Unreadable)
+            })
+            .collect();
+        for skipped in skipped.iter().take(TOLD) {
+            notices.say(&format!("skipped {}: {}", joined(top, &skipped.shown()), skipped.reason));
+        }
+        if let Some(more) = skipped.len().checked_sub(TOLD).filter(|more| *more > 0) {
+            notices.say(&format!("skipped {more} more"));
+        }
+        self.summary.skipped.extend(skipped.iter().map(|skipped| joined(top, &skipped.shown())));
+    }
+
+    /// What failed up to here is no transfer that failed.
+    pub fn exclude_refused(&mut self) {
+        self.refused = self.summary.failed.len();
+    }
+
+    /// Whether a transfer failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.summary.failed.len() > self.refused
+    }
+
+    /// Whether the user interrupted, or no server answers: nothing more is begun then.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.summary.failed.iter().any(|failed| ends_all(&failed.failure))
+    }
+
+    /// Whether something failed that another run would find to do.
+    #[must_use]
+    pub fn can_go_on(&self) -> bool {
+        self.summary.failed.iter().any(|failed| is_left(&failed.failure))
+    }
+
+    /// The whole, with its time.
+    #[must_use]
+    pub fn finish(mut self) -> BatchSummary {
+        self.summary.time = self.begun.elapsed();
+        self.summary
+    }
+}
+
+/// Whether another run may do better.
+#[must_use]
+pub fn is_left(failure: &Failure) -> bool {
+    matches!(failure.status(), 3 | 4 | 5 | 130)
+        || matches!(failure.code, ErrorCode::NoChanges | ErrorCode::NoSpace)
+}
+
+/// Whether what failed is not this one name, but all that is left.
+#[must_use]
+pub fn ends_all(failure: &Failure) -> bool {
+    matches!(failure.status(), 3 | 4 | 130)
+        || matches!(failure.code, ErrorCode::Cut | ErrorCode::BadServer)
+}
+
+fn joined(top: &str, name: &str) -> String {
+    if top.is_empty() || top.ends_with('/') {
+        format!("{top}{name}")
+    } else {
+        format!("{top}/{name}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_put_behind_their_top() {
+        for (top, name, whole) in
+            [("", "a", "a"), ("/", "a", "/a"), ("/x", "a", "/x/a"), ("d", "a/b", "d/a/b")]
+        {
+            assert_eq!(joined(top, name), whole);
+        }
+    }
+
+    #[test]
+    fn what_another_run_would_find_to_do_is_known() {
+        let report = |code| {
+            let failed = vec![FailedName { remote: "x".into(), failure: Failure::new(code, "") }];
+            let report = BatchReport {
+                summary: BatchSummary { failed, ..BatchSummary::default() },
+                begun: Instant::now(),
+                refused: 0,
+            };
+            (report.can_go_on(), report.is_over())
+        };
+        assert_eq!(report(ErrorCode::NotFound), (false, false));
+        assert_eq!(report(ErrorCode::Local), (false, false));
+        assert_eq!(report(ErrorCode::NoChanges), (true, false));
+        assert_eq!(report(ErrorCode::NoSpace), (true, false));
+        assert_eq!(report(ErrorCode::LoginNeeded), (true, true));
+        assert_eq!(report(ErrorCode::Damaged), (true, false));
+        assert_eq!(report(ErrorCode::Cut), (true, true));
+        assert_eq!(report(ErrorCode::Interrupted), (true, true));
+        assert_eq!(report(ErrorCode::Unreachable), (true, true));
+    }
+}

@@ -1,0 +1,147 @@
+//! What all conversations with a server have in common: how they end, and what is told on the way.
+
+use std::net::SocketAddr;
+
+use relais_proto::{ChangeId, ErrorCode, TreePath};
+use relais_transfer::pipeline::{Conversation, PipelineError, Ran, run};
+
+use crate::Failure;
+use crate::interrupt::Interrupt;
+use crate::notices::Notices;
+use crate::session::Session;
+use crate::shell::Shell;
+
+/// Who is told of a server that went away, and who may end it.
+pub struct ConversationContext {
+    /// Standard error.
+    pub notices: Notices,
+    /// Ctrl-C.
+    pub interrupt: Interrupt,
+}
+
+impl ConversationContext {
+    /// The shell's.
+    #[must_use]
+    pub fn new(shell: &Shell) -> Self {
+        Self { notices: shell.notices.clone(), interrupt: shell.interrupt.clone() }
+    }
+
+    /// Tells the user, in one line, that another server has taken over.
+    pub fn moved(&self, from: SocketAddr, to: SocketAddr) {
+        let why = self.notices.take_lost_reason();
+        self.notices.say(&format!("{from} is gone ({why}); going on from {to}"));
+    }
+
+    /// Whether the user pressed Ctrl-C.
+    #[must_use]
+    pub fn interrupted(&self) -> bool {
+        self.interrupt.is_raised()
+    }
+}
+
+/// Runs a conversation to its end.
+///
+/// # Errors
+/// That no server answers, that the user interrupted, or what an answer ended it with.
+pub fn run_conversation(
+    session: &mut Session,
+    notices: &Notices,
+    conversation: &mut dyn Conversation,
+) -> Result<Ran, Failure> {
+    let ran = run(session, conversation).map_err(failure)?;
+    // A server that went away before its first answer: the conversation was not told.
+    if let (Some(gone), Some((now, _))) = (notices.take_lost(), session.server()) {
+        notices.say(&format!("{} is gone ({}); going on from {now}", gone.addr, gone.why));
+    }
+    Ok(ran)
+}
+
+/// The failure of a conversation as a whole.
+fn failure(error: PipelineError) -> Failure {
+    match error {
+        PipelineError::Interrupted => Failure::interrupted(),
+        PipelineError::Unreachable(why) => Failure::new(ErrorCode::Unreachable, why),
+        PipelineError::Refused(refusal) => refusal.into(),
+        PipelineError::BadServer(why) => Failure::bad_server(why),
+        PipelineError::Stopped(error) => match error.downcast::<Failure>() {
+            Ok(failure) => *failure,
+            Err(other) => Failure::new(ErrorCode::Local, other.to_string()),
+        },
+    }
+}
+
+/// Ends a conversation with `failure`.
+#[must_use]
+pub fn stopped(failure: Failure) -> PipelineError {
+    PipelineError::Stopped(Box::new(failure))
+}
+
+/// The whole path of what lies at `path` below `base`.
+///
+/// # Errors
+/// That it is too long.
+pub fn under(base: &TreePath, path: &TreePath) -> Result<TreePath, Failure> {
+    if base.is_root() || path.is_root() {
+        return Ok(if base.is_root() { path.clone() } else { base.clone() });
+    }
+    TreePath::new(format!("{}/{}", base.as_str(), path.as_str()))
+        .map_err(|e| Failure::from(e).of(&path.to_string()))
+}
+
+/// Ids for many changes, from one seed: what nobody can guess costs one system call in all.
+pub struct ChangeIds {
+    seed: [u8; 32],
+    used: u64,
+}
+
+impl ChangeIds {
+    /// Ids that nobody has had.
+    ///
+    /// # Errors
+    /// That the system has no random numbers.
+    pub fn new() -> Result<Self, Failure> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)
+            .map_err(|e| Failure::new(ErrorCode::Local, format!("no random numbers: {e}")))?;
+        Ok(Self { seed, used: 0 })
+    }
+
+    /// The next one.
+    pub fn next(&mut self) -> ChangeId {
+        self.used += 1;
+        let mut id = [0; 16];
+        blake3::Hasher::new_keyed(&self.seed)
+            .update(&self.used.to_be_bytes())
+            .finalize_xof()
+            .fill(&mut id);
+        ChangeId(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_put_together_up_to_their_cap() {
+        let path = |text: &str| TreePath::new(text).unwrap();
+        for (base, rest, whole) in
+            [("a", "b/c", "a/b/c"), ("", "b", "b"), ("a", "", "a"), ("", "", "")]
+        {
+            assert_eq!(under(&path(base), &path(rest)).unwrap(), path(whole));
+        }
+        let long = path(&vec!["n".repeat(255); 15].join("/"));
+        assert!(
+            under(&long, &path(&"n".repeat(255))).is_ok()
+                && under(&long, &path(&format!("{}/x", "n".repeat(255)))).is_err()
+        );
+    }
+
+    #[test]
+    fn ids_differ() {
+        let (mut one, mut other) = (ChangeIds::new().unwrap(), ChangeIds::new().unwrap());
+        let ids =
+            std::collections::HashSet::from([one.next(), one.next(), other.next(), other.next()]);
+        assert_eq!(ids.len(), 4);
+    }
+}

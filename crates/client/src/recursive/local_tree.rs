@@ -1,0 +1,249 @@
+//! The local side of a whole subtree: a pinned folder beneath which files and folders are read,
+//! made and removed.
+//!
+//! The user named the top; every name below it came from a server or a listing, and is resolved
+//! from the top's descriptor without following a link. New content has a temporary name until it is whole.
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use relais_proto::{ContentHeader, ErrorCode, Kind, TreePath};
+use relais_tree::{Folder, MetaKind, OpenFile, TreeError, Unserved, set_times};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::Failure;
+use crate::error::plain;
+use crate::local::LocalTarget;
+use crate::receive::set_received_mode;
+use crate::transfer_log::part_name;
+
+/// Reads of a small file that changes meanwhile before it is given up.
+const READS: usize = 3;
+
+/// A pinned folder and the folder below it that was used last.
+pub struct LocalTree {
+    top: Folder,
+    /// How the user knows the top; empty for the current folder.
+    shown: PathBuf,
+    last: Option<(TreePath, Folder)>,
+}
+
+/// A small file, read whole.
+pub struct SmallFile {
+    /// All its bytes.
+    pub bytes: Vec<u8>,
+    /// What it is.
+    pub file: OpenFile,
+}
+
+impl LocalTree {
+    /// A place whose top is `top`, which the user knows as `shown`.
+    #[must_use]
+    pub fn new(top: Folder, shown: &Path) -> Self {
+        Self { top, shown: shown.to_path_buf(), last: None }
+    }
+
+    /// The top.
+    #[must_use]
+    pub fn top(&self) -> &Folder {
+        &self.top
+    }
+
+    /// The name of what lies at `path`, as the user knows it.
+    #[must_use]
+    pub fn shown(&self, path: &TreePath) -> String {
+        self.shown.join(path.as_str()).display().to_string()
+    }
+
+    /// Where a file goes, and the folder to make it in.
+    ///
+    /// # Errors
+    /// That the folder cannot be reached without following a link.
+    pub fn target(&mut self, path: &TreePath) -> Result<(LocalTarget, &Folder), TreeError> {
+        let (parent, name) = split(path)?;
+        let target =
+            LocalTarget { folder: self.shown.join(parent.as_str()), name: name.to_owned() };
+        Ok((target, self.folder(&parent)?))
+    }
+
+    /// The folder at `path`.
+    ///
+    /// # Errors
+    /// As [`Folder::open_folder`].
+    pub fn folder(&mut self, path: &TreePath) -> Result<&Folder, TreeError> {
+        if path.is_root() {
+            return Ok(&self.top);
+        }
+        if self.last.as_ref().is_none_or(|(known, _)| known != path) {
+            let folder = self.top.open_folder(path)?;
+            self.last = Some((path.clone(), folder));
+        }
+        match &self.last {
+            Some((_, folder)) => Ok(folder),
+            None => Err(TreeError::NotFound),
+        }
+    }
+
+    /// Makes a folder. One that is there is as good.
+    ///
+    /// # Errors
+    /// That something else has the name, or what the system says.
+    pub fn make(&mut self, path: &TreePath) -> Result<(), TreeError> {
+        let (parent, name) = split(path)?;
+        let folder = self.folder(&parent)?;
+        match folder.make_folder(name, false) {
+            Err(TreeError::Taken) => match folder.stat_part(name.as_bytes())?.kind {
+                MetaKind::Folder => Ok(()),
+                MetaKind::Link => Err(TreeError::NotServed(Unserved::Link)),
+                MetaKind::File | MetaKind::Special => Err(TreeError::NotFolder),
+            },
+            other => other,
+        }
+    }
+
+    /// Gives whole content a name, in the place of a file that has it. It is not synced: that is left
+    /// to the system, as for other files that are fetched.
+    ///
+    /// # Errors
+    /// What kept it from being written; nothing has that name then that had not before.
+    pub fn store(
+        &mut self,
+        path: &TreePath,
+        header: &ContentHeader,
+        bytes: &[u8],
+    ) -> Result<(), TreeError> {
+        let (parent, name) = split(path)?;
+        let folder = self.folder(&parent)?;
+        let temporary = temporary(name);
+        let mut file = claim(folder, &temporary)?;
+        let result = fill(&mut file, (folder, name), header, bytes)
+            .and_then(|()| folder.rename_file(&temporary, name));
+        if result.is_err()
+            && let Err(error) = folder.unlink(&temporary)
+        {
+            log::debug!("{temporary}: {error}");
+        }
+        result
+    }
+
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// As [`Folder::open_read`], and where its folder cannot be reached.
+    pub fn open(&mut self, path: &TreePath) -> Result<OpenFile, TreeError> {
+        let (parent, name) = split(path)?;
+        self.folder(&parent)?.open_read(name)
+    }
+
+    /// Reads a file of at most `most` bytes as it was at one moment; none where it is longer.
+    ///
+    /// # Errors
+    /// That it cannot be read, or changes all the time.
+    pub fn read(&mut self, path: &TreePath, most: u64) -> Result<Option<SmallFile>, TreeError> {
+        for _ in 0..READS {
+            let file = self.open(path)?;
+            if file.meta.size > most {
+                return Ok(None);
+            }
+            let mut bytes = Vec::with_capacity(usize::try_from(file.meta.size).unwrap_or(0) + 1);
+            (&file.file)
+                .take(most + 1)
+                .read_to_end(&mut bytes)
+                .map_err(|e| TreeError::Io("read", e))?;
+            if bytes.len() as u64 == file.meta.size && file.is_unchanged()? {
+                return Ok(Some(SmallFile { bytes, file }));
+            }
+        }
+        Err(TreeError::Io("read", std::io::Error::other("it is being changed")))
+    }
+
+    /// Removes a file or an empty folder, and nothing that has become something else since it was listed.
+    ///
+    /// # Errors
+    /// [`TreeError::NotEmpty`] and what else keeps it.
+    pub fn remove(&mut self, path: &TreePath, kind: Kind) -> Result<(), TreeError> {
+        let (parent, name) = split(path)?;
+        let is_last = self.last.as_ref().is_some_and(|(known, _)| known == path);
+        if is_last {
+            self.last = None;
+        }
+        let folder = self.folder(&parent)?;
+        match (kind, folder.survey(name.as_bytes())?) {
+            (_, found) if found.mount_point => Err(TreeError::NotServed(Unserved::Mount)),
+            (Kind::Folder, found) if found.meta.kind == MetaKind::Folder => {
+                folder.remove_folder(name)
+            }
+            (Kind::File, found) if found.meta.kind == MetaKind::File => folder.unlink(name),
+            (_, found) => Err(match found.meta.kind {
+                MetaKind::Link => TreeError::NotServed(Unserved::Link),
+                MetaKind::Special => TreeError::NotServed(Unserved::Special),
+                MetaKind::Folder => TreeError::IsFolder,
+                MetaKind::File => TreeError::NotFolder,
+            }),
+        }
+    }
+}
+
+fn split(path: &TreePath) -> Result<(TreePath, &str), TreeError> {
+    path.split_last().ok_or(TreeError::IsFolder)
+}
+
+/// The temporary name of a small file: another one than that of a part file, whose bytes a line
+/// of the `.log` may be about.
+fn temporary(name: &str) -> String {
+    part_name(&format!("{name}\0whole"))
+}
+
+/// A new file under a temporary name, locked. One that a killed run left is taken over.
+fn claim(folder: &Folder, temporary: &str) -> Result<File, TreeError> {
+    let file = match folder.create_new(temporary) {
+        Ok(file) => file,
+        Err(TreeError::Taken) => {
+            let file = folder.create_or_open_part(temporary)?;
+            file.set_len(0).map_err(|e| TreeError::Io("write", e))?;
+            return Ok(file);
+        }
+        Err(error) => return Err(error),
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(TreeError::InUse),
+        Err(e) => Err(TreeError::Io("lock", e.into())),
+    }
+}
+
+fn fill(
+    file: &mut File,
+    (folder, name): (&Folder, &str),
+    header: &ContentHeader,
+    bytes: &[u8],
+) -> Result<(), TreeError> {
+    file.write_all(bytes).map_err(|e| TreeError::Io("write", e))?;
+    set_received_mode(file, folder, name, header.mode)?;
+    set_times(file, header.mtime)
+}
+
+/// A failure of something below a place, with its name in front.
+#[must_use]
+pub fn failure(shown: &str, error: &TreeError) -> Failure {
+    let why = match error {
+        TreeError::InUse => "another ftpclient is working on it".to_owned(),
+        TreeError::NotFound => "no such file or folder".to_owned(),
+        TreeError::NotServed(what) => format!("it is {what}, or leads over one"),
+        full if full.is_full() => {
+            "the local disk is full; make room, then the same command goes on".to_owned()
+        }
+        TreeError::Io(what, e) => format!("cannot {what}: {}", plain(e)),
+        other => other.to_string(),
+    };
+    let code = match error {
+        TreeError::NotEmpty => ErrorCode::NotEmpty,
+        full if full.is_full() => ErrorCode::NoSpace,
+        _ => ErrorCode::Local,
+    };
+    Failure::new(code, format!("{shown}: {why}"))
+}

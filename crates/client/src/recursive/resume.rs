@@ -1,0 +1,121 @@
+//! Whole folders that an earlier run left unfinished are resumed at the start of a prompt.
+//!
+//! As for single files: only where the local name lies in the folder of `-d`, with no link on the
+//! way. What is equal by now is left; everything is told on standard error.
+
+use relais_proto::{ErrorCode, TreePath};
+use relais_tree::{Folder, TreeError};
+
+use super::batch_report::is_left;
+use super::local_tree::LocalTree;
+use super::trees::CopyRoot;
+use crate::outcome::BatchSummary;
+use crate::output::text;
+use crate::shell::Shell;
+use crate::transfer_log::{LogHandle, TransferEntry, TransferTask};
+
+impl Shell {
+    /// Carries on one folder of the cluster that is connected. The result is 0, 5 where something is
+    /// left, or 130 where the user interrupted.
+    pub fn resume_tree(&mut self, entry: TransferEntry) -> u8 {
+        let (folder, top) = match self.top_inside(&entry.local) {
+            Ok(inside) => inside,
+            Err(why) => {
+                self.notices.say(&format!(
+                    "{} is not carried on by itself: {why}; typing the command again does it",
+                    entry.local
+                ));
+                return 0;
+            }
+        };
+        let is_sent = entry.task == TransferTask::PutTree;
+        self.notices.say(&format!("carrying on {} with all that is in it", entry.remote));
+        let result = match is_sent {
+            false => self.fetch_tree(&entry.remote, folder, &top, &entry.local),
+            true => match self.source_inside(folder, &top) {
+                Ok(tree) => self.send_tree(tree, &entry.remote, &entry.local),
+                Err(error) => return self.drop_tree(entry, &error),
+            },
+        };
+        match result {
+            Ok(several) => self.report_resumed(&entry, &several),
+            Err(failure) if !is_left(&failure) => self.drop_tree(entry, &failure),
+            Err(failure) => {
+                self.notices.say(&format!("carrying on {}: {failure}", entry.remote));
+                if failure.code == ErrorCode::Interrupted { 130 } else { 5 }
+            }
+        }
+    }
+
+    fn report_resumed(&mut self, entry: &TransferEntry, several: &BatchSummary) -> u8 {
+        // With `--json` failures are part of an object, of which there is none here.
+        for failed in several.failed.iter().filter(|_| self.output.is_json()) {
+            self.notices.say(&failed.failure.message);
+        }
+        self.notices.say(&format!("{}: {}", entry.remote, text::several(several)));
+        let mut left = several
+            .failed
+            .iter()
+            .map(|failed| &failed.failure)
+            .filter(|failure| is_left(failure))
+            .peekable();
+        if left.peek().is_some() {
+            return if left.any(|failure| failure.code == ErrorCode::Interrupted) {
+                130
+            } else {
+                5
+            };
+        }
+        0
+    }
+
+    /// There is nothing that could be carried on.
+    fn drop_tree(&self, entry: TransferEntry, why: &dyn std::fmt::Display) -> u8 {
+        self.notices.say(&format!("carrying on {}: {why}; it is dropped", entry.remote));
+        if let Err(failure) =
+            LogHandle::open(self.local.home(), entry).and_then(|mut handle| handle.finish())
+        {
+            self.notices.say(&failure.to_string());
+        }
+        0
+    }
+
+    /// The folder of a line, or that and the name in it: `.` means the folder itself.
+    fn top_inside(&self, log_name: &str) -> Result<(Folder, CopyRoot), TreeError> {
+        let Some(folder) =
+            log_name.strip_suffix('.').filter(|folder| folder.is_empty() || folder.ends_with('/'))
+        else {
+            let (folder, target) = self.folder_inside(log_name)?;
+            return Ok((folder, CopyRoot { folder: target.folder, name: Some(target.name) }));
+        };
+        let below = TreePath::new(folder.trim_end_matches('/'))
+            .map_err(|e| TreeError::Io("follow the line", std::io::Error::other(e)))?;
+        let home = Folder::open(self.local.home())?;
+        let pinned = if below.is_root() { home } else { home.open_folder(&below)? };
+        Ok((
+            pinned,
+            CopyRoot { folder: self.local.home_display().join(below.as_str()), name: None },
+        ))
+    }
+
+    /// The local folder of a line itself, reached from the folder of `-d` without following a link.
+    ///
+    /// # Errors
+    /// That it leads elsewhere, or is not there.
+    pub fn folder_of_line(&self, log_name: &str) -> Result<Folder, TreeError> {
+        let (folder, top) = self.top_inside(log_name)?;
+        match top.name {
+            Some(name) => folder.sub(&name),
+            None => Ok(folder),
+        }
+    }
+
+    /// The local folder that is sent; it has to be there.
+    fn source_inside(&self, folder: Folder, top: &CopyRoot) -> Result<LocalTree, TreeError> {
+        let pinned = match &top.name {
+            Some(name) => folder.sub(name)?,
+            None => folder,
+        };
+        Ok(LocalTree::new(pinned, &top.shown()))
+    }
+}

@@ -1,0 +1,150 @@
+//! Opening a session with one of the slaves that a master named.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use log::debug;
+use relais_net::Connection;
+use relais_proto::{ErrorCode, Lsn, ServerRole, SlaveId, limits};
+
+use super::connect::{FULL_TIMEOUTS, SHORT_TIMEOUTS, queue_notice};
+use super::handshake::{self, LoginReply, ServerError, Timeouts, Welcome};
+use super::observed::SharedLsn;
+use super::{OpenSession, Route, Session, authority_of};
+use crate::Failure;
+
+impl Session {
+    /// Tries the slaves of a redirect, in order, each at all its addresses. One that lets the client wait at one address is
+    /// tried at its others only after the rest, so that a host that is cut off is waited for once.
+    pub(super) fn connect_to_slave(&mut self, route: &Route) -> Result<OpenSession, Failure> {
+        let mut worst: Option<Failure> = None;
+        let mut slaves = route.order(&self.avoid, Instant::now());
+        // An older redirect may have it, and not in front.
+        slaves.sort_by_key(|(slave, _)| self.preferred().is_some_and(|wanted| wanted != *slave));
+        let mut left: VecDeque<(SlaveId, VecDeque<SocketAddr>)> =
+            slaves.into_iter().map(|(slave, addrs)| (slave, addrs.into())).collect();
+        while let Some((slave, mut addrs)) = left.pop_front() {
+            let mut refused = false;
+            while let Some(addr) = addrs.pop_front() {
+                let (timeouts, begun) = (
+                    if left.is_empty() && addrs.is_empty() {
+                        FULL_TIMEOUTS
+                    } else {
+                        SHORT_TIMEOUTS
+                    },
+                    Instant::now(),
+                );
+                let server_error = match self.open_session_at(addr, route, timeouts) {
+                    Ok(open) => return Ok(open),
+                    Err(server_error) => server_error,
+                };
+                if self.interrupt.is_raised() {
+                    return Err(Failure::interrupted());
+                }
+                refused |= matches!(server_error, ServerError::Refused(_));
+                let other = server_error.into_failure(addr);
+                debug!("slave {slave} is left out: {other}");
+                if other.code == ErrorCode::NotTrusted {
+                    // Whether or not another one does it as well.
+                    self.notices.say(&other.to_string());
+                }
+                if worst.as_ref().is_none_or(|worst| failure_rank(&other) >= failure_rank(worst)) {
+                    worst = Some(other);
+                }
+                if begun.elapsed() >= SHORT_TIMEOUTS.connect
+                    && !addrs.is_empty()
+                    && !left.is_empty()
+                {
+                    left.push_back((slave, std::mem::take(&mut addrs)));
+                }
+            }
+            // One that is full is well; it only has no place now.
+            if !refused {
+                self.avoid.add(slave, Instant::now());
+            }
+        }
+        Err(worst.unwrap_or_else(|| {
+            Failure::bad_server("the redirect names no address that can be connected to")
+        }))
+    }
+
+    /// A session with the slave at `addr`.
+    pub(super) fn open_session_at(
+        &mut self,
+        addr: SocketAddr,
+        route: &Route,
+        timeouts: Timeouts,
+    ) -> Result<OpenSession, ServerError> {
+        match self.open_session_once(addr, route, timeouts) {
+            Err(ServerError::Refused(refusal))
+                if refusal.code == ErrorCode::TlsNeeded && self.encrypt_from_now() =>
+            {
+                self.open_session_once(addr, route, timeouts)
+            }
+            other => other,
+        }
+    }
+
+    fn open_session_once(
+        &mut self,
+        addr: SocketAddr,
+        route: &Route,
+        timeouts: Timeouts,
+    ) -> Result<OpenSession, ServerError> {
+        let mut connection = self.dial(addr, None, timeouts)?;
+        let authority = authority_of(&connection);
+        if route.authority.is_some() && authority != route.authority {
+            return Err(ServerError::Protocol(
+                "it is not certified by the authority of the master that named it".to_owned(),
+            ));
+        }
+        self.observed.watch_handshake(&mut connection, &self.notices);
+        let shown = self.observed.lsn();
+        let (welcome, answer) = handshake::show_ticket(
+            &mut connection,
+            &route.ticket,
+            shown,
+            &mut queue_notice(&self.notices),
+        )?;
+        match (welcome.role, answer) {
+            (_, LoginReply::Redirect { .. } | LoginReply::AskMaster(_)) => {
+                Err(ServerError::Protocol("it redirects in a circle".to_owned()))
+            }
+            _ if welcome.cluster != route.cluster => {
+                Err(ServerError::Protocol("it is of another cluster".to_owned()))
+            }
+            (ServerRole::Slave, LoginReply::Opened { slave, mark }) => {
+                self.enter_cluster(welcome.cluster, authority, mark);
+                Ok(self.into_open_session(connection, slave, welcome, shown.max(mark)))
+            }
+            (role, LoginReply::Opened { .. }) => {
+                Err(ServerError::Protocol(format!("a slave was expected there, not a {role:?}")))
+            }
+        }
+    }
+
+    /// A connection whose session is open. `server_lsn` is what it was told or has told up to here.
+    pub(super) fn into_open_session(
+        &self,
+        mut connection: Connection,
+        slave: SlaveId,
+        welcome: Welcome,
+        server_lsn: Lsn,
+    ) -> OpenSession {
+        connection.set_silence(limits::SILENCE);
+        let server_lsn = SharedLsn::new(Mutex::new(server_lsn));
+        self.observed.watch_session(&mut connection, &self.notices, SharedLsn::clone(&server_lsn));
+        OpenSession { addr: connection.peer(), connection, slave, role: welcome.role, server_lsn }
+    }
+}
+
+/// Which of several slaves' failures tells the user most.
+fn failure_rank(failure: &Failure) -> u8 {
+    match failure.code {
+        ErrorCode::Unreachable => 0,
+        ErrorCode::BadServer => 1,
+        _ => 2,
+    }
+}

@@ -1,0 +1,231 @@
+//! Reading and replacing the `.log` of a folder.
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use log::debug;
+use relais_tree::{Folder, TreeError};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::line::{self, LONGEST, LineError};
+use super::names::{LOG, LOG_TEMPORARY};
+use super::{BadLine, LogContents, LogError, TransferEntry, TransferTask};
+
+/// Longest file that is read, in bytes.
+const LONGEST_FILE: u64 = 1024 * 1024;
+/// Most lines in the file.
+const MOST_ENTRIES: usize = 1000;
+/// Most bad lines that are reported one by one.
+const MOST_BAD: usize = 100;
+/// Longest wait for another client that is writing its own line.
+const LOCK_TIME: Duration = Duration::from_secs(2);
+/// Time between two tries for the lock.
+const LOCK_STEP: Duration = Duration::from_millis(5);
+/// First line of the file, for people.
+const HEADER: &str = "# Unfinished transfers of ftpclient, which resumes them here. The command transfers shows them, transfers --drop deletes them.\n";
+
+/// The `.log` of one folder.
+#[derive(Debug)]
+pub struct TransferLog {
+    folder: Folder,
+}
+
+impl TransferLog {
+    /// The `.log` of `folder`. The handle has to be one of its own, opened and not cloned: the
+    /// lock that keeps other writers out belongs to it.
+    ///
+    /// # Errors
+    /// [`LogError::NotAFile`] where something else has the name.
+    pub fn open(folder: Folder) -> Result<Self, LogError> {
+        let log = Self { folder };
+        log.file()?;
+        Ok(log)
+    }
+
+    /// The good lines.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub fn entries(&self) -> Result<Vec<TransferEntry>, LogError> {
+        self.read().map(|contents| contents.entries)
+    }
+
+    /// The good lines, and a report of the bad ones.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub fn read(&self) -> Result<LogContents, LogError> {
+        let Some(file) = self.file()? else { return Ok(LogContents::default()) };
+        let mut bytes = Vec::new();
+        file.take(LONGEST_FILE + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| LogError::Folder(TreeError::Io("read the file", e)))?;
+        Ok(parse_all(&bytes))
+    }
+
+    /// Writes a line, in place of an older one about the same.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub fn put(&mut self, entry: TransferEntry) -> Result<(), LogError> {
+        let sync = matches!(&entry.task, TransferTask::Get(Some(state)) if !state.good.is_empty());
+        self.change(sync, |entries| {
+            match entries.iter_mut().find(|old| old.key() == entry.key()) {
+                Some(old) => *old = entry,
+                None => entries.push(entry),
+            }
+            true
+        })
+    }
+
+    /// Takes the line of the same command with the same names out, where it is there.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub fn remove(&mut self, which: &TransferEntry) -> Result<(), LogError> {
+        self.remove_all(std::slice::from_ref(which))
+    }
+
+    /// Takes several lines out.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub fn remove_all(&mut self, which: &[TransferEntry]) -> Result<(), LogError> {
+        self.change(false, |entries| {
+            let before = entries.len();
+            entries.retain(|entry| !which.iter().any(|gone| entry.is_same(gone)));
+            entries.len() < before
+        })
+    }
+
+    /// The open file; none where there is none.
+    fn file(&self) -> Result<Option<std::fs::File>, LogError> {
+        match self.folder.open_read(LOG) {
+            Ok(open) => Ok(Some(open.file)),
+            Err(TreeError::NotFound) => Ok(None),
+            Err(error @ (TreeError::IsFolder | TreeError::NotServed(_))) => {
+                Err(LogError::NotAFile(error))
+            }
+            Err(error) => Err(LogError::Folder(error)),
+        }
+    }
+
+    /// Reads, changes and replaces the file under the lock; leaves it alone where `change` says that nothing changed.
+    fn change(
+        &mut self,
+        sync: bool,
+        change: impl FnOnce(&mut Vec<TransferEntry>) -> bool,
+    ) -> Result<(), LogError> {
+        let _lock = FolderLock::take(&self.folder)?;
+        let LogContents { mut entries, unknown, .. } = self.read()?;
+        if !change(&mut entries) {
+            return Ok(());
+        }
+        if entries.is_empty() && unknown.is_empty() {
+            return self.folder.unlink(LOG).map_err(LogError::Folder);
+        }
+        self.replace(&entries, &unknown, sync)
+    }
+
+    /// Writes all lines to a temporary name, and gives that the right one.
+    fn replace(
+        &self,
+        entries: &[TransferEntry],
+        unknown: &[String],
+        sync: bool,
+    ) -> Result<(), LogError> {
+        let mut text = HEADER.to_owned();
+        for line in entries.iter().map(line::format).chain(unknown.iter().cloned()) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        if entries.len() + unknown.len() > MOST_ENTRIES || text.len() as u64 > LONGEST_FILE {
+            return Err(LogError::Full);
+        }
+        let result =
+            self.write_temporary(&text, sync).and_then(|()| self.folder.rename(LOG_TEMPORARY, LOG));
+        if result.is_err()
+            && let Err(e) = self.folder.unlink(LOG_TEMPORARY)
+        {
+            debug!("{LOG_TEMPORARY}: {e}");
+        }
+        result.map_err(LogError::Folder)
+    }
+
+    fn write_temporary(&self, text: &str, sync: bool) -> Result<(), TreeError> {
+        let mut file = match self.folder.create_new(LOG_TEMPORARY) {
+            Err(TreeError::Taken) => {
+                // Whoever left it is gone: we hold the lock.
+                self.folder.unlink(LOG_TEMPORARY)?;
+                self.folder.create_new(LOG_TEMPORARY)?
+            }
+            other => other?,
+        };
+        let failed = |e| TreeError::Io("write the file", e);
+        file.write_all(text.as_bytes()).map_err(failed)?;
+        // A line that claims bytes is worth a wait; the others can be written again.
+        if sync { file.sync_data().map_err(failed) } else { Ok(()) }
+    }
+}
+
+/// The lock on the folder, which leaves no file behind. Given back when dropped.
+struct FolderLock<'a>(&'a Folder);
+
+impl<'a> FolderLock<'a> {
+    fn take(folder: &'a Folder) -> Result<Self, LogError> {
+        let until = Instant::now() + LOCK_TIME;
+        loop {
+            match flock(folder, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self(folder)),
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(LOCK_STEP),
+                Err(Errno::WOULDBLOCK) => return Err(LogError::Locked),
+                Err(e) => return Err(LogError::Folder(TreeError::Io("lock the folder", e.into()))),
+            }
+        }
+    }
+}
+
+impl Drop for FolderLock<'_> {
+    fn drop(&mut self) {
+        if let Err(e) = flock(self.0, FlockOperation::Unlock) {
+            debug!("the lock on the folder ends with its handle: {e}");
+        }
+    }
+}
+
+/// Reads all lines. Whatever the bytes are, the result is lines and reports.
+pub(super) fn parse_all(bytes: &[u8]) -> LogContents {
+    let mut contents = LogContents::default();
+    let too_long = bytes.len() as u64 > LONGEST_FILE;
+    for (number, text) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
+        if text.is_empty() || text.starts_with(b"#") && text.len() <= LONGEST {
+            continue;
+        }
+        if contents.entries.len() + contents.unknown.len() == MOST_ENTRIES
+            || contents.bad.len() == MOST_BAD
+        {
+            contents.bad.push(BadLine { number, why: LineError::FileTooLong });
+            return contents;
+        }
+        let why = match line::parse(text) {
+            Ok(entry) if contents.entries.iter().all(|other| other.key() != entry.key()) => {
+                contents.entries.push(entry);
+                continue;
+            }
+            Ok(_) => LineError::Twice,
+            Err(LineError::Unknown(line)) => {
+                contents.unknown.push(line.clone());
+                LineError::Unknown(line)
+            }
+            Err(why) => why,
+        };
+        contents.bad.push(BadLine { number, why });
+    }
+    if too_long {
+        let number = bytes.split(|byte| *byte == b'\n').count();
+        contents.bad.push(BadLine { number, why: LineError::FileTooLong });
+    }
+    contents
+}

@@ -1,0 +1,81 @@
+//! One line of the `.log` through the life of its command: found, written, removed at the end.
+
+use std::path::Path;
+
+use relais_proto::ErrorCode;
+use relais_tree::Folder;
+
+use super::{LogContents, LogError, TransferEntry, TransferLog, TransferTask};
+use crate::Failure;
+
+/// The line of one command, or of one large file of it.
+pub struct LogHandle {
+    log: TransferLog,
+    entry: TransferEntry,
+}
+
+impl LogHandle {
+    /// The line with the command and names of `entry` in the `.log` of `home`. Nothing is written yet.
+    ///
+    /// # Errors
+    /// That the `.log` cannot be used.
+    pub fn open(home: &Path, entry: TransferEntry) -> Result<Self, Failure> {
+        Ok(Self { log: open(home)?, entry })
+    }
+
+    /// What the line says; none where there is no such line.
+    ///
+    /// # Errors
+    /// That the `.log` cannot be read.
+    pub fn read(&mut self) -> Result<Option<TransferTask>, Failure> {
+        let entries = self.log.entries().map_err(failure)?;
+        let Some(known) = entries.into_iter().find(|entry| entry.is_same(&self.entry)) else {
+            return Ok(None);
+        };
+        self.entry.since = known.since;
+        Ok(Some(known.task))
+    }
+
+    /// Writes the line.
+    ///
+    /// # Errors
+    /// That the `.log` cannot be written.
+    pub fn write(&mut self, task: TransferTask) -> Result<(), Failure> {
+        self.entry.task = task;
+        self.log.put(self.entry.clone()).map_err(failure)
+    }
+
+    /// Nothing is left to do: the line goes.
+    ///
+    /// # Errors
+    /// That the `.log` cannot be written.
+    pub fn finish(&mut self) -> Result<(), Failure> {
+        self.log.remove(&self.entry).map_err(failure)
+    }
+}
+
+/// All that the `.log` of `home` has, and what in it is not understood.
+///
+/// # Errors
+/// That it cannot be read.
+pub fn read_log(home: &Path) -> Result<LogContents, Failure> {
+    open(home)?.read().map_err(failure)
+}
+
+/// Takes lines out of the `.log` of `home`.
+/// # Errors
+/// That it cannot be read or written.
+pub fn forget_entries(home: &Path, entries: &[TransferEntry]) -> Result<(), Failure> {
+    open(home)?.remove_all(entries).map_err(failure)
+}
+
+fn open(home: &Path) -> Result<TransferLog, Failure> {
+    let folder = Folder::open(home)
+        .map_err(|e| Failure::new(ErrorCode::Local, format!("{}: {e}", home.display())))?;
+    TransferLog::open(folder).map_err(failure)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "fits map_err")]
+fn failure(error: LogError) -> Failure {
+    Failure::new(ErrorCode::Local, format!(".log: {error}"))
+}
