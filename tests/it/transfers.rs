@@ -206,7 +206,7 @@ fn a_pipe_that_nobody_reads_holds_up_neither_the_start_nor_a_transfer() {
             .args(["--transfer-log", pipe.to_str().unwrap()])
     };
     let output = crate::harness::Client::finish(&mut setup().start()).fails(1);
-    assert!(output.stderr.contains("nobody reads"), "{}", output.stderr);
+    assert!(output.stderr.contains("no reader"), "{}", output.stderr);
     // Open for reading, and nothing is read for a long time.
     let mut reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
     let mut slave = setup().start();
@@ -225,7 +225,7 @@ fn a_pipe_that_nobody_reads_holds_up_neither_the_start_nor_a_transfer() {
         text.extend_from_slice(&buffer[..n]);
     }
     slave.stderr.wait_for(SOON, "the loss is told", |said| {
-        said.contains("lines of the transfer log are lost").then_some(())
+        said.contains("lines of the transfer log").then_some(())
     });
     let line: Value =
         serde_json::from_slice(text.split(|byte| *byte == b'\n').next().unwrap()).unwrap();

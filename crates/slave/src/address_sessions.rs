@@ -1,7 +1,8 @@
-//! How many sessions each address has, in memory that the slave's processes share.
+//! Counts the sessions of each address, in memory that the slave's processes share.
 //!
-//! Each worker has a row; a session is a word in the row of the worker that serves it, or in which it waits. So whoever
-//! wipes the row of a worker that died has forgotten just its sessions. Nothing blocks.
+//! Each worker has a row. A session is a word in the row of the worker that serves it, or in which
+//! it waits. Clearing the row of a dead worker therefore removes exactly its sessions. Nothing here
+//! blocks.
 
 use std::io;
 use std::net::IpAddr;
@@ -11,10 +12,11 @@ use relais_proto::network_of;
 
 use crate::sys::memory::SharedWords;
 
-/// Words of a row beyond its sessions and those that wait, for claims on their way from one to the other.
+/// Words of a row beyond its served and waiting sessions, for sessions on their way from the queue
+/// to a slot.
 const SPARE: usize = 64;
 
-/// The sessions of all addresses.
+/// The sessions of all addresses, as one word each.
 #[derive(Debug)]
 pub struct AddressSessions {
     words: SharedWords,
@@ -23,7 +25,7 @@ pub struct AddressSessions {
 }
 
 impl AddressSessions {
-    /// For `workers` that serve, and let wait, `sessions` each, and `most` sessions of one address.
+    /// Maps the table for `workers` with `sessions` each, and `most` sessions of one address.
     ///
     /// # Errors
     /// Those of the mapping.
@@ -37,51 +39,53 @@ impl AddressSessions {
         &self.words[worker * self.row..][..self.row]
     }
 
-    /// One more session of `addr` with `worker`; false where it has as many as it may. Those inside the machine may have any number.
-    pub fn take(&self, worker: usize, addr: IpAddr) -> bool {
-        let Some(name) = name(addr) else { return true };
-        // First taken and then counted: of two at once both see each other.
-        let taken = self.put(worker, name);
-        let count = self.words.iter().filter(|word| word.load(SeqCst) == name).count();
+    /// Adds a session of `addr` in `worker`; false if `addr` has as many as it may.
+    ///
+    /// Loopback addresses have no limit.
+    pub fn try_add(&self, worker: usize, addr: IpAddr) -> bool {
+        let Some(tag) = tag(addr) else { return true };
+        // Insert first and count then, so that two processes at once see each other's session.
+        let taken = self.insert(worker, tag);
+        let count = self.words.iter().filter(|word| word.load(SeqCst) == tag).count();
         if taken && count > self.most {
-            self.leave(worker, addr);
+            self.remove(worker, addr);
             return false;
         }
         taken
     }
 
-    /// As [`Self::take`], for a session that counts already, somewhere else.
-    pub fn keep(&self, worker: usize, addr: IpAddr) {
-        if let Some(name) = name(addr) {
-            self.put(worker, name);
+    /// Adds a session that counts already, in this or another worker's row.
+    pub fn add(&self, worker: usize, addr: IpAddr) {
+        if let Some(tag) = tag(addr) {
+            self.insert(worker, tag);
         }
     }
 
-    /// A session of `addr` with `worker` has ended.
-    pub fn leave(&self, worker: usize, addr: IpAddr) {
-        if let Some(name) = name(addr) {
-            // A wiped row may hold fewer.
+    /// Removes a session of `addr` from `worker`.
+    pub fn remove(&self, worker: usize, addr: IpAddr) {
+        if let Some(tag) = tag(addr) {
+            // A cleared row may have fewer sessions.
             let _ = self
                 .row(worker)
                 .iter()
-                .any(|word| word.compare_exchange(name, 0, SeqCst, SeqCst).is_ok());
+                .any(|word| word.compare_exchange(tag, 0, SeqCst, SeqCst).is_ok());
         }
     }
 
-    fn put(&self, worker: usize, name: u64) -> bool {
+    fn insert(&self, worker: usize, tag: u64) -> bool {
         self.row(worker).iter().any(|word| {
-            word.load(SeqCst) == 0 && word.compare_exchange(0, name, SeqCst, SeqCst).is_ok()
+            word.load(SeqCst) == 0 && word.compare_exchange(0, tag, SeqCst, SeqCst).is_ok()
         })
     }
 
-    /// Forgets the sessions of a dead worker.
+    /// Removes the sessions of a dead worker.
     pub fn clear(&self, worker: usize) {
         self.row(worker).iter().for_each(|word| word.store(0, SeqCst));
     }
 }
 
-/// What stands for an address. None inside the machine.
-fn name(addr: IpAddr) -> Option<u64> {
+/// Returns the word that stands for an address; none for a loopback address.
+fn tag(addr: IpAddr) -> Option<u64> {
     let network = network_of(addr);
     if network.is_loopback() {
         return None;
@@ -102,44 +106,46 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_so_many_sessions_wherever_they_are_served() {
+    fn address_limit_holds_across_workers() {
         let addresses = AddressSessions::new(2, 4, 3).unwrap();
         let (one, other) = (addr("10.0.0.1"), addr("10.0.0.2"));
         assert_eq!(
-            [0, 1, 1, 0].map(|worker| addresses.take(worker, one)),
+            [0, 1, 1, 0].map(|worker| addresses.try_add(worker, one)),
             [true, true, true, false]
         );
         assert_eq!(
-            [0, 0, 0, 1].map(|worker| addresses.take(worker, other)),
+            [0, 0, 0, 1].map(|worker| addresses.try_add(worker, other)),
             [true, true, true, false]
         );
-        addresses.leave(1, one);
-        assert!(addresses.take(0, addr("::ffff:10.0.0.1")) && !addresses.take(0, one));
-        // From the queue of one to a place in another.
-        addresses.keep(1, one);
-        addresses.leave(0, one);
-        assert!(!addresses.take(1, one));
+        addresses.remove(1, one);
+        assert!(addresses.try_add(0, addr("::ffff:10.0.0.1")) && !addresses.try_add(0, one));
+        // A session moves from the queue of one worker to a slot in another.
+        addresses.add(1, one);
+        addresses.remove(0, one);
+        assert!(!addresses.try_add(1, one));
         addresses.clear(0);
-        assert!(addresses.take(0, one) && !addresses.take(0, one));
-        addresses.leave(0, other);
-        assert!(addresses.take(0, other));
+        assert!(addresses.try_add(0, one) && !addresses.try_add(0, one));
+        addresses.remove(0, other);
+        assert!(addresses.try_add(0, other));
     }
 
     #[test]
-    fn networks_are_one_address_and_the_machine_itself_is_none() {
+    fn networks_share_a_limit_and_loopback_has_none() {
         let addresses = AddressSessions::new(1, 4, 1).unwrap();
         assert!(
-            addresses.take(0, addr("2001:db8::1")) && !addresses.take(0, addr("2001:db8::ffff"))
+            addresses.try_add(0, addr("2001:db8::1"))
+                && !addresses.try_add(0, addr("2001:db8::ffff"))
         );
-        assert!(addresses.take(0, addr("2001:db8:0:1::1")));
+        assert!(addresses.try_add(0, addr("2001:db8:0:1::1")));
         assert!(
             (0..1000)
-                .all(|_| addresses.take(0, addr("127.0.0.1")) && addresses.take(0, addr("::1")))
+                .all(|_| addresses.try_add(0, addr("127.0.0.1"))
+                    && addresses.try_add(0, addr("::1")))
         );
     }
 
     #[test]
-    fn many_at_once_never_have_more_and_leave_nothing() {
+    fn concurrent_sessions_respect_the_limit() {
         let addresses = AddressSessions::new(4, 64, 5).unwrap();
         std::thread::scope(|scope| {
             for worker in 0..4 {
@@ -147,18 +153,19 @@ mod tests {
                 scope.spawn(move || {
                     for n in 0..2000_u32 {
                         let one = IpAddr::V4((0x0a00_0000 + n % 3).into());
-                        if addresses.take(worker, one) {
-                            let name = name(one).unwrap();
-                            // Those that are about to be refused are there for a moment as well: one for each of the others.
+                        if addresses.try_add(worker, one) {
+                            let tag = tag(one).unwrap();
+                            // Sessions that are about to be rejected count for a moment as well:
+                            // one for each other thread.
                             assert!(
                                 addresses
                                     .words
                                     .iter()
-                                    .filter(|word| word.load(SeqCst) == name)
+                                    .filter(|word| word.load(SeqCst) == tag)
                                     .count()
                                     <= 5 + 3
                             );
-                            addresses.leave(worker, one);
+                            addresses.remove(worker, one);
                         }
                     }
                 });

@@ -31,10 +31,16 @@ const SYSTEM: &str = "System";
     after_help = "Exit status: 0 after a clean stop, 1 failure, 2 wrong usage, 3 cannot listen."
 )]
 pub struct Args {
-    /// Port to listen on; 0 takes any free one and prints it
+    /// Port to listen on; 0 takes any free port and prints it
     port: u16,
     /// Folder to serve
-    #[arg(help_heading = FOLDER, long, value_name = "DIR", default_value = "_FTPROOT", value_hint = ValueHint::DirPath)]
+    #[arg(
+        help_heading = FOLDER,
+        long,
+        value_name = "DIR",
+        default_value = "_FTPROOT",
+        value_hint = ValueHint::DirPath,
+    )]
     root: PathBuf,
     /// The cluster's master
     #[arg(help_heading = CLUSTER,
@@ -47,61 +53,136 @@ pub struct Args {
     /// Serve without a master
     #[arg(help_heading = CLUSTER, long)]
     standalone: bool,
-    /// Address to listen on [default: loopback where the master is on loopback, else all interfaces]
+    /// Address to listen on [default: loopback if the master is on loopback, else all interfaces]
     #[arg(help_heading = NETWORK, long, value_name = "ADDR")]
     listen: Option<IpAddr>,
-    /// Send clients here instead of to the address listened on
-    #[arg(help_heading = CLUSTER, long, value_name = "HOST:PORT", conflicts_with = "standalone", value_parser = host_and_port)]
+    /// Address at which clients reach this slave, if it is not the address listened on
+    #[arg(
+        help_heading = CLUSTER,
+        long,
+        value_name = "HOST:PORT",
+        conflicts_with = "standalone",
+        value_parser = host_and_port,
+    )]
     advertise: Option<String>,
-    /// Where root starts it: the user to serve as, who needs the folder, the state folder and the cluster key
+    /// User to serve as when started by root; needs access to the folder, the state folder and the
+    /// cluster key
     #[arg(help_heading = SYSTEM, long, value_name = "USER", value_hint = ValueHint::Username)]
     pub user: Option<String>,
-    /// Worker processes [default: one for each processor, at least 2]
+    /// Worker processes [default: number of processors, at least 2, at most 16]
     #[arg(help_heading = SESSIONS, long, value_name = "N", value_parser = workers)]
     workers: Option<usize>,
     /// Sessions that one worker serves at a time; 1 is the classical pool
-    #[arg(help_heading = SESSIONS, long, value_name = "M", default_value_t = config::SESSIONS_PER_WORKER, value_parser = clap::value_parser!(u32).range(1..=i64::from(config::SESSIONS_MAX)))]
+    #[arg(
+        help_heading = SESSIONS,
+        long,
+        value_name = "M",
+        default_value_t = config::SESSIONS_PER_WORKER,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(config::SESSIONS_MAX)),
+    )]
     sessions_per_worker: u32,
-    /// Sessions that one address may have, served or waiting; not for loopback [default: any number]
-    #[arg(help_heading = SESSIONS, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Most sessions of one address, served or waiting; loopback has no limit [default: no limit]
+    #[arg(
+        help_heading = SESSIONS,
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..),
+    )]
     sessions_per_address: Option<u32>,
-    /// Sessions that wait when all places are taken; further ones are told to try again
-    #[arg(help_heading = SESSIONS, long, value_name = "N", default_value_t = config::QUEUE, value_parser = clap::value_parser!(u32).range(..=i64::from(config::QUEUE_MAX)))]
+    /// Sessions that wait when all slots are taken; further clients are asked to try again later
+    #[arg(
+        help_heading = SESSIONS,
+        long,
+        value_name = "N",
+        default_value_t = config::QUEUE,
+        value_parser = clap::value_parser!(u32).range(..=i64::from(config::QUEUE_MAX)),
+    )]
     queue: u32,
-    /// Unfinished uploads that are kept, for one user half of that; the oldest go first
-    #[arg(help_heading = SESSIONS, long, value_name = "N", default_value_t = upload_table::UPLOADS, value_parser = clap::value_parser!(u64).range(1..=upload_table::UPLOADS_MAX))]
+    /// Most unfinished uploads; one user may have half of them, and the oldest are evicted first
+    #[arg(
+        help_heading = SESSIONS,
+        long,
+        value_name = "N",
+        default_value_t = upload_table::UPLOADS,
+        value_parser = clap::value_parser!(u64).range(1..=upload_table::UPLOADS_MAX),
+    )]
     uploads: u64,
-    /// Size of the unfinished uploads that are kept, for one user half of that [default: half of the disk]
-    #[arg(help_heading = SESSIONS, long, value_name = "BYTES", value_parser = relais_cli::parse_size)]
+    /// Most bytes of unfinished uploads; one user may have half of them [default: half of the disk]
+    #[arg(
+        help_heading = SESSIONS,
+        long,
+        value_name = "BYTES",
+        value_parser = relais_cli::parse_size,
+    )]
     upload_bytes: Option<u64>,
     /// Size of a block, 1 to 4M
-    #[arg(help_heading = SESSIONS, long, value_name = "BYTES", default_value_t = config::BLOCK_SIZE, value_parser = block_size)]
+    #[arg(
+        help_heading = SESSIONS,
+        long,
+        value_name = "BYTES",
+        default_value_t = config::BLOCK_SIZE,
+        value_parser = block_size,
+    )]
     block_size: u32,
-    /// Permission bits that new files and folders do not have, in octal [default: the process's umask]
+    /// Permission bits that new files and folders do not get, in octal [default: the process's
+    /// umask]
     #[arg(long, value_name = "OCTAL", value_parser = umask)]
     umask: Option<Mode>,
-    /// Seconds that transfers have to end after a signal
-    #[arg(help_heading = SESSIONS, long, value_name = "S", default_value_t = config::GRACE.as_secs(), value_parser = clap::value_parser!(u64).range(..=86_400))]
+    /// Seconds that transfers may take to end after a signal
+    #[arg(
+        help_heading = SESSIONS,
+        long,
+        value_name = "S",
+        default_value_t = config::GRACE.as_secs(),
+        value_parser = clap::value_parser!(u64).range(..=86_400),
+    )]
     grace: u64,
-    /// Whether changes made in the folder by other programs are noticed
-    #[arg(help_heading = FOLDER, long, value_name = "MODE", value_enum, default_value_t = Watch::Add)]
+    /// Which changes of other programs in the folder are published
+    #[arg(
+        help_heading = FOLDER,
+        long,
+        value_name = "MODE",
+        value_enum,
+        default_value_t = Watch::Add,
+    )]
     watch: Watch,
-    /// Note each transfer and change as a line of JSON in this file, opened anew on SIGUSR1; - is standard output
+    /// File that gets a line of JSON for each transfer and change; reopened on SIGUSR1; - is
+    /// standard output
     #[arg(help_heading = SYSTEM, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     transfer_log: Option<PathBuf>,
-    /// Which connections are encrypted (TLS): all, those with other machines, or none
-    #[arg(help_heading = NETWORK, long, value_name = "WHICH", default_value = "remote", value_parser = PossibleValuesParser::new(Encrypt::NAMES).try_map(|text| text.parse::<Encrypt>()))]
+    /// Which connections use TLS: all, those with other machines, or none
+    #[arg(
+        help_heading = NETWORK,
+        long,
+        value_name = "WHICH",
+        default_value = "remote",
+        value_parser = PossibleValuesParser::new(Encrypt::NAMES)
+            .try_map(|text| text.parse::<Encrypt>()),
+    )]
     tls: Encrypt,
-    /// Show this certificate, of an authority of yours, instead of the cluster's: PEM, the authority's certificate last
+    /// Certificate of your own authority, used instead of the cluster's: PEM, the authority's
+    /// certificate last
     #[arg(help_heading = NETWORK, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     tls_cert: Option<PathBuf>,
-    /// The private key of that certificate, where it is not in the same file
-    #[arg(help_heading = NETWORK, long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
+    /// Private key of that certificate, if it is in another file
+    #[arg(
+        help_heading = NETWORK,
+        long,
+        value_name = "FILE",
+        requires = "tls_cert",
+        value_hint = ValueHint::FilePath,
+    )]
     tls_key: Option<PathBuf>,
     /// File with the cluster key [default: cluster.key in the state folder]
-    #[arg(help_heading = CLUSTER, long, value_name = "FILE", conflicts_with = "standalone", value_hint = ValueHint::FilePath)]
+    #[arg(
+        help_heading = CLUSTER,
+        long,
+        value_name = "FILE",
+        conflicts_with = "standalone",
+        value_hint = ValueHint::FilePath,
+    )]
     cluster_key: Option<PathBuf>,
-    /// State folder [default: $STATE_DIRECTORY, or $XDG_STATE_HOME/relais, or ~/.local/state/relais]
+    /// State folder [default: $STATE_DIRECTORY, $XDG_STATE_HOME/relais or ~/.local/state/relais]
     #[arg(help_heading = SYSTEM, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     state: Option<PathBuf>,
 }
@@ -115,7 +196,7 @@ fn umask(text: &str) -> Result<Mode, String> {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Watch {
-    /// Only at the start
+    /// Only those found by the scan at the start
     Off,
     /// Additions and edits
     Add,
@@ -124,26 +205,23 @@ enum Watch {
 }
 
 impl Args {
-    /// Where to listen.
+    /// Returns the address to listen on.
     pub fn address(&self) -> SocketAddr {
         let master = (!self.standalone).then(|| self.master.to_string());
         let listen = self.listen.unwrap_or_else(|| config::default_listen(master.as_deref()));
         SocketAddr::new(listen, self.port)
     }
 
-    /// The settings of the slave.
+    /// Returns the settings of the slave.
     pub fn config(self) -> anyhow::Result<Config> {
         let cluster = if self.standalone { None } else { Some(self.cluster()?) };
         let accounts = if self.standalone { self.accounts()? } else { None };
         for path in self.tls_cert.iter().chain(&self.tls_key).chain(&self.cluster_key) {
             if ["/dev/fd", "/dev/stdin", "/proc/self/fd"]
                 .iter()
-                .any(|place| path.starts_with(place))
+                .any(|prefix| path.starts_with(prefix))
             {
-                bail!(
-                    "{} cannot be read again later, as it has to be: name a file",
-                    path.display()
-                );
+                bail!("{} cannot be read again later: name a regular file", path.display());
             }
         }
         Ok(Config {
@@ -174,7 +252,7 @@ impl Args {
         })
     }
 
-    /// Without any place for a state folder nobody can have made an account.
+    /// Returns the accounts file; none without a state folder, which is where accounts would be.
     fn accounts(&self) -> anyhow::Result<Option<PathBuf>> {
         match StateDir::locate(self.state.clone()) {
             Ok(state) => Ok(Some(state.accounts_path())),
@@ -196,7 +274,7 @@ impl Args {
     }
 }
 
-/// Reads the size of a block.
+/// Parses the size of a block.
 fn block_size(text: &str) -> Result<u32, String> {
     let bytes = relais_cli::parse_size(text)?;
     let bytes = u32::try_from(bytes).ok().filter(|bytes| (1..=limits::BLOCK_MAX).contains(bytes));
@@ -207,13 +285,13 @@ fn workers(text: &str) -> Result<usize, String> {
     let most = config::WORKERS_MAX;
     match text.parse() {
         Ok(workers) if (1..=most).contains(&workers) => Ok(workers),
-        _ => Err(format!("{} is no number from 1 to {most}", clean(text))),
+        _ => Err(format!("{} is not a number from 1 to {most}", clean(text))),
     }
 }
 
-/// A client has to be told the port: it need not be the one listened on.
+/// Parses an address with an explicit port: the public port may differ from the local one.
 fn host_and_port(text: &str) -> Result<String, String> {
     let host: Host = text.parse()?;
     let bare = text.rsplit_once(':').is_none_or(|(_, port)| port.parse() != Ok(host.port));
-    if bare { Err(format!("{} names no port", clean(text))) } else { Ok(host.to_string()) }
+    if bare { Err(format!("{} has no port", clean(text))) } else { Ok(host.to_string()) }
 }

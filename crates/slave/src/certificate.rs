@@ -1,8 +1,10 @@
-//! Where the certificate comes from with which a slave's connections are encrypted, and how it is renewed.
+//! The certificate with which a slave encrypts its connections, and how it is renewed.
 //!
-//! The replicator keeps it, with its private key, in one file in the folder; the workers read that file, and look now and then whether it
-//! is another one. A slave of a cluster asks its master for it on the link that both have proved, each time that there is a new one and
-//! again in time; one that stands alone has an authority of its own; and somebody may have brought one.
+//! The replicator keeps the certificate and its private key in one file in the folder. The workers
+//! read that file, and check regularly whether it has changed. The certificate has one of three
+//! sources. A slave of a cluster asks its master for it, on the link that both sides have proved:
+//! on each new link, and again before it expires. A standalone slave has an authority of its own.
+//! An operator may also name certificate files.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,38 +19,39 @@ use relais_tree::MetaKind;
 
 use crate::catalogue::MetadataFolder;
 
-/// Its name in the slave's own folder.
+/// Name of the certificate's file in the slave's own folder.
 const FILE: &str = "certificate.pem";
-/// How long the certificate of a slave that stands alone is good.
+/// How long the certificate of a standalone slave is valid.
 const LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
-/// Time between two looks at files that somebody has brought.
+/// Time between two checks of the operator's certificate files.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Pause before something that failed is tried again.
+/// Pause before a failed renewal is tried again.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// A slave's certificate.
+/// A slave's certificate and its source.
 pub struct Certificate {
     own: MetadataFolder,
     source: CertificateSource,
     state: Mutex<RenewalState>,
 }
 
+/// The authority that signs the certificate.
 enum CertificateSource {
-    /// The master's authority.
+    /// The cluster's authority, which the master has.
     Master,
-    /// This slave's own.
+    /// The authority of this standalone slave.
     Own(Box<Authority>),
-    /// Somebody who has brought it.
+    /// Certificate files of the operator.
     Files(Vec<PathBuf>),
 }
 
 #[derive(Default)]
 struct RenewalState {
-    /// Until when there is nothing to be done; none: nothing was done yet.
+    /// Until when the certificate needs no renewal or check; none before the first one.
     validity: Option<Validity>,
-    /// The key that the master was asked to certify.
+    /// The key that the master was last asked to certify.
     requested_key: Option<ServerKey>,
-    /// What was written last, where somebody has brought it.
+    /// What was last read from the operator's files.
     file_pem: Vec<u8>,
 }
 
@@ -68,26 +71,31 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// Where workers find the certificate.
+/// Returns the file in which workers find the certificate.
 #[must_use]
 pub fn file_in(own: &MetadataFolder) -> PathBuf {
     own.path(FILE)
 }
 
 impl Certificate {
-    /// Finds out where the certificate comes from, and has it ready where nobody has to be asked.
+    /// Opens the certificate, and issues or reads it unless it comes from the master.
     ///
     /// # Errors
-    /// Why there is none.
-    pub fn open(own: &MetadataFolder, options: &TlsOptions, alone: bool) -> Result<Self, String> {
-        let source = match (options.files.is_empty(), alone) {
+    /// The reason why the slave has no certificate.
+    pub fn open(
+        own: &MetadataFolder,
+        options: &TlsOptions,
+        is_standalone: bool,
+    ) -> Result<Self, String> {
+        let source = match (options.files.is_empty(), is_standalone) {
             (false, _) => CertificateSource::Files(options.files.clone()),
             (true, true) => CertificateSource::Own(Box::new(
                 Authority::load_or_create(&own.path(".")).map_err(|e| e.to_string())?,
             )),
             (true, false) => CertificateSource::Master,
         };
-        // Only this slave writes these files, and it makes no links.
+        // Only this slave writes these files, and it makes no links: a link comes from another
+        // program.
         for name in [FILE, "authority.key", "authority.pem"] {
             if own.folder().stat_part(name.as_bytes()).is_ok_and(|meta| meta.kind == MetaKind::Link)
             {
@@ -104,14 +112,14 @@ impl Certificate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what is due. To be called each second.
+    /// Renews the certificate if that is due. Call it every second.
     pub fn tick(&self) {
         let mut state = self.state();
         if state.is_current() {
             return;
         }
         if let Err(e) = self.renew(&mut state) {
-            warn!("{e}; the former certificate counts");
+            warn!("{e}; the former certificate stays in use");
             state.set_next_check(RETRY_PAUSE);
         }
     }
@@ -132,7 +140,7 @@ impl Certificate {
                 let pem = read_pem(files)?;
                 if pem != state.file_pem {
                     ServerCertificate::empty().show(&pem).map_err(|e| {
-                        format!("the certificate that was brought cannot be used: {e}")
+                        format!("the certificate of --tls-cert cannot be used: {e}")
                     })?;
                     self.write(&pem)?;
                     state.file_pem = pem;
@@ -146,16 +154,16 @@ impl Certificate {
         let file = file_in(&self.own);
         relais_state::replace_file(&file, pem).map_err(|e| {
             let shown = relais_state::shown_path(&file);
-            format!("the certificate cannot be written to {}: {e}", shown.display())
+            format!("cannot write the certificate to {}: {e}", shown.display())
         })
     }
 
-    /// There is a new link: the master is asked whatever was before.
+    /// Has the next request ask the master, because there is a new link.
     pub fn request_on_new_link(&self) {
         self.state().validity = None;
     }
 
-    /// What to ask the master now, where it is to be asked.
+    /// Returns the request for the master, if the certificate has to be renewed now.
     pub fn next_request(&self) -> Option<LinkMessage> {
         let CertificateSource::Master = self.source else { return None };
         let mut state = self.state();
@@ -170,23 +178,23 @@ impl Certificate {
                 Some(LinkMessage::AskCertificate { point })
             }
             Err(e) => {
-                warn!("there is no key for a certificate: {e}");
+                warn!("cannot generate a key for the certificate: {e}");
                 None
             }
         }
     }
 
-    /// The master has certified the key.
+    /// Installs the certificate that the master has issued; it is to be renewed after `renew_s` s.
     pub fn install(&self, chain: &str, renew_s: u64) {
         let mut state = self.state();
         let Some(key) = state.requested_key.take() else {
-            return warn!("the master sent a certificate that it was not asked for");
+            return warn!("the master sent a certificate without a request; it is ignored");
         };
         let pem = key.pem() + chain;
-        let taken = ServerCertificate::empty()
+        let checked = ServerCertificate::empty()
             .show(pem.as_bytes())
             .map_err(|e| format!("the master's certificate cannot be used: {e}"));
-        match taken.and_then(|()| self.write(pem.as_bytes())) {
+        match checked.and_then(|()| self.write(pem.as_bytes())) {
             Ok(()) => {
                 info!("the master has certified this slave");
                 state.set_next_check(Duration::from_secs(renew_s));

@@ -1,4 +1,4 @@
-//! What a slave is told at its start.
+//! The settings of a slave.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -12,12 +12,11 @@ use crate::scoreboard::MAX_WORKERS;
 
 pub use relais_tree::umask;
 
-/// Bytes in a block where nothing else is asked for: the fastest in the measurement that is
-/// written down in `benches/README.md`.
+/// Default size of a block in bytes: the fastest in the measurement of `benches/README.md`.
 pub const BLOCK_SIZE: u32 = 1024 * 1024;
-/// Sessions of one worker where nothing else is asked for.
+/// Default for the sessions of one worker.
 pub const SESSIONS_PER_WORKER: u32 = 512;
-/// Sessions that may wait where nothing else is asked for.
+/// Default for the sessions that may wait.
 pub const QUEUE: u32 = 256;
 /// Most sessions of one worker: each has a thread.
 pub const SESSIONS_MAX: u32 = 65_536;
@@ -25,17 +24,17 @@ pub const SESSIONS_MAX: u32 = 65_536;
 pub const QUEUE_MAX: u32 = 1_048_576;
 /// Most workers.
 pub const WORKERS_MAX: usize = MAX_WORKERS;
-/// Time that transfers have at the end where nothing else is asked for.
+/// Default for the time that transfers may take to end after a signal.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// Where a slave of a cluster finds its master, and how it proves that it belongs there.
+/// How a slave reaches its master, and proves that it belongs to the cluster.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     /// The master, `HOST:PORT`.
     pub master: String,
-    /// File with the cluster key; it may come later.
+    /// File with the cluster key; it may be created later.
     pub key_file: PathBuf,
-    /// Where clients shall be sent instead of the listening address; empty: nowhere else.
+    /// Address for clients instead of the listening address; empty: the listening address.
     pub advertise: String,
 }
 
@@ -46,41 +45,41 @@ pub struct Config {
     pub root: PathBuf,
     /// The port that was asked for; 0 for any.
     pub port: u16,
-    /// The cluster it belongs to; none: it stands alone.
+    /// The cluster that the slave belongs to; none for a standalone slave.
     pub cluster: Option<Cluster>,
-    /// Who may log in where it stands alone; none: nobody has an account.
+    /// Accounts file of a standalone slave; none if no account can exist.
     pub accounts: Option<PathBuf>,
     /// Worker processes, 1 to 256.
     pub workers: usize,
     /// Sessions of one worker, at least 1.
     pub sessions_per_worker: u32,
-    /// Sessions of one address, which is not this machine's own; none: any number.
+    /// Sessions of one address, which is not loopback; none: no limit.
     pub sessions_per_address: Option<u32>,
-    /// Sessions that are told to wait when all places are taken.
+    /// Sessions that may wait when all slots are taken.
     pub queue: u32,
-    /// Unfinished uploads, 1 to [`UPLOADS_MAX`](crate::upload_table::UPLOADS_MAX).
+    /// Most unfinished uploads, 1 to [`UPLOADS_MAX`](crate::upload_table::UPLOADS_MAX).
     pub uploads: u64,
-    /// Bytes of unfinished uploads; none: half of the disk.
+    /// Most bytes of unfinished uploads; none: half of the disk.
     pub upload_bytes: Option<u64>,
     /// Bytes in a block, 1 to [`limits::BLOCK_MAX`].
     pub block_size: u32,
-    /// Permission bits that new files and folders do not have.
+    /// Permission bits that new files and folders do not get.
     pub umask: Mode,
-    /// Time that transfers have at the end.
+    /// Time that transfers may take to end after a signal.
     pub grace: Duration,
     /// Whether and how the folder is watched.
     pub watch: WatchMode,
-    /// Where transfers are noted; `-` is standard output, none: nowhere.
+    /// The transfer log; `-` is standard output, none: no log.
     pub transfer_log: Option<PathBuf>,
     /// How connections are encrypted.
     pub tls: TlsOptions,
 }
 
 impl Config {
-    /// Checks what the command line cannot.
+    /// Checks the ranges of the settings.
     ///
     /// # Errors
-    /// Which setting is out of its range.
+    /// The setting that is out of its range.
     pub fn check(&self) -> Result<(), String> {
         if self.workers == 0 || self.workers > MAX_WORKERS {
             return Err(format!("the number of workers must be 1 to {MAX_WORKERS}"));
@@ -95,15 +94,17 @@ impl Config {
     }
 }
 
-/// How many workers suit this machine: as many as it has processors, and at least two, so that
-/// one that dies does not take all sessions along.
+/// Returns the default number of workers: one for each processor, 2 to 16.
+///
+/// There are at least two, so that the death of one worker does not end all sessions.
 #[must_use]
 pub fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16)
 }
 
-/// Where a slave listens that was not told: on loopback where its master is there too or it has
-/// none, else on all interfaces.
+/// Returns the default address to listen on: loopback, or all interfaces.
+///
+/// A slave listens on loopback if its master does, or if it has no master.
 #[must_use]
 pub fn default_listen(master: Option<&str>) -> IpAddr {
     let local = match master {
@@ -115,16 +116,18 @@ pub fn default_listen(master: Option<&str>) -> IpAddr {
     if local { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
-/// The address of the master that a client can use: one on our loopback is reached by a client
-/// from elsewhere on the address where that client reached us.
+/// Returns the address at which `client` reaches the master.
+///
+/// A master on this host's loopback is reached by a remote client at the address `local`, at which
+/// that client reached this slave.
 #[must_use]
 pub fn master_for(master: &str, client: SocketAddr, local: SocketAddr) -> String {
     let loopback = |addr: &SocketAddr| addr.ip().to_canonical().is_loopback();
     if loopback(&client) {
         return master.to_owned();
     }
-    let ours = master.to_socket_addrs().ok().and_then(|mut addrs| addrs.find(loopback));
-    ours.map_or_else(
+    let on_loopback = master.to_socket_addrs().ok().and_then(|mut addrs| addrs.find(loopback));
+    on_loopback.map_or_else(
         || master.to_owned(),
         |addr| SocketAddr::new(local.ip().to_canonical(), addr.port()).to_string(),
     )
@@ -135,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listens_where_its_clients_can_be() {
+    fn default_listen_follows_the_master() {
         assert!(default_listen(None).is_loopback());
         assert!(default_listen(Some("127.0.0.1:2121")).is_loopback());
         assert!(default_listen(Some("localhost:2121")).is_loopback());
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn names_a_master_that_the_client_can_reach() {
+    fn remote_clients_get_a_reachable_master() {
         let near = "127.0.0.1:5000".parse().unwrap();
         let far = "192.0.2.9:5000".parse().unwrap();
         let ours = "192.0.2.1:2122".parse().unwrap();

@@ -1,6 +1,9 @@
-//! What keeps a worker that somebody has taken over from doing harm: it has no rights but its user's, sees no files but those that it
-//! serves and the few that it needs, gains no rights from any program, leaves no core with what it knew, and has no use of system calls
-//! by which processes look into each other, end each other, or get at parts of the kernel that serving files does not need.
+//! Confines workers, so that a compromised worker can do little harm.
+//!
+//! A worker has only its user's rights, gains none from any program, and leaves no core dump with
+//! secrets. It sees only the served files and the few system files that it needs. It has no use of
+//! system calls by which processes inspect or end each other, or that reach parts of the kernel
+//! that serving files does not need.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +19,14 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch,
 };
 
-/// Where names of hosts are looked up, and the libraries that do it.
-const SYSTEM: [&str; 5] = ["/etc", "/usr/lib", "/lib", "/lib64", "/run/systemd/resolve"];
+/// Files for the look-up of host names, and the libraries that do it.
+const SYSTEM_PATHS: [&str; 5] = ["/etc", "/usr/lib", "/lib", "/lib64", "/run/systemd/resolve"];
 
-/// What a worker has no use for. What is not named is allowed: a list of what libraries call today would be wrong tomorrow.
-const UNWANTED: &[libc::c_long] = &[
+/// System calls that a worker has no use for.
+///
+/// A call that is not listed is allowed, because a list of all calls that the libraries make today
+/// would be wrong tomorrow.
+const DENIED_CALLS: &[libc::c_long] = &[
     // Other programs and processes.
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -67,7 +73,7 @@ const UNWANTED: &[libc::c_long] = &[
     libc::SYS_sethostname,
     libc::SYS_setdomainname,
     libc::SYS_personality,
-    // Parts of the kernel in which many holes have been found.
+    // Parts of the kernel with many past vulnerabilities.
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
@@ -79,8 +85,11 @@ const UNWANTED: &[libc::c_long] = &[
     libc::SYS_keyctl,
 ];
 
-/// Confines this thread and those that it will start: only what is below `folder` can be changed, and besides only what the system
-/// needs can be read. Must be called before there are other threads. Whatever the kernel does not have is missing in the answer.
+/// Confines this thread and the threads that it starts later; returns what is in force.
+///
+/// Below `folder` everything may be changed; besides that, only the system files are readable. Call
+/// it while there are no other threads. What the kernel does not support is missing from the
+/// result.
 #[must_use]
 pub fn confine(folder: &Folder) -> Confinement {
     let steps = [
@@ -93,8 +102,8 @@ pub fn confine(folder: &Folder) -> Confinement {
             Confinement::NO_CORE_DUMPS,
             nix::sys::prctl::set_dumpable(false).map(|()| true).map_err(|e| e.to_string()),
         ),
-        (Confinement::FOLDER, fence(folder).map_err(|e| e.to_string())),
-        // Last: it does not let the others through on every kernel.
+        (Confinement::FOLDER, restrict_files(folder).map_err(|e| e.to_string())),
+        // This is the last step, because the filter blocks the others on some kernels.
         (Confinement::SYSTEM_CALLS, filter_calls().map_err(|e| e.to_string())),
     ];
     let mut all = Confinement::default();
@@ -102,22 +111,22 @@ pub fn confine(folder: &Folder) -> Confinement {
         match done {
             Ok(true) => all = all.with(what),
             Ok(false) => {}
-            Err(e) => warn!("a worker cannot be confined ({}): {e}", what.names().join(", ")),
+            Err(e) => warn!("cannot confine a worker ({}): {e}", what.names().join(", ")),
         }
     }
     all
 }
 
-/// Whether the kernel lets this thread see nothing else from here on.
-fn fence(folder: &Folder) -> Result<bool, RulesetError> {
+/// Restricts file access with Landlock; false if this kernel has no Landlock.
+fn restrict_files(folder: &Folder) -> Result<bool, RulesetError> {
     let abi = ABI::V5;
     let mut rules = Ruleset::default().handle_access(AccessFs::from_all(abi))?.create()?;
-    // Programs and devices have no business in a served folder.
+    // A served folder needs no programs and no devices.
     let unwanted: BitFlags<AccessFs> =
         AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
     rules = rules.add_rule(PathBeneath::new(folder, AccessFs::from_all(abi) & !unwanted))?;
-    for path in SYSTEM {
-        // What is not there need not be seen.
+    for path in SYSTEM_PATHS {
+        // A path that does not exist needs no rule.
         if let Ok(opened) = PathFd::new(path) {
             rules =
                 rules.add_rule(PathBeneath::new(opened, AccessFs::ReadFile | AccessFs::ReadDir))?;
@@ -126,22 +135,22 @@ fn fence(folder: &Folder) -> Result<bool, RulesetError> {
     Ok(rules.restrict_self()?.ruleset != RulesetStatus::NotEnforced)
 }
 
-/// Whether the kernel refuses this thread, and those that it starts, the calls that it has no use for, from here on.
+/// Denies the listed system calls with seccomp; false on an unsupported architecture.
 fn filter_calls() -> Result<bool, seccompiler::Error> {
-    // The filter knows the numbers of few architectures.
+    // The library knows the call numbers of a few architectures only.
     let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else { return Ok(false) };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        UNWANTED.iter().map(|call| (*call, Vec::new())).collect();
-    // A process that aborts signals itself.
-    rules.insert(libc::SYS_tgkill, vec![to_others()?]);
+        DENIED_CALLS.iter().map(|call| (*call, Vec::new())).collect();
+    // A process that aborts sends a signal to itself, which stays allowed.
+    rules.insert(libc::SYS_tgkill, vec![foreign_signal()?]);
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let program: BpfProgram =
         SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?.try_into()?;
     seccompiler::apply_filter(&program).map(|()| true)
 }
 
-/// A signal to a thread of another process.
-fn to_others() -> Result<SeccompRule, BackendError> {
+/// Returns the rule for a signal to a thread of another process.
+fn foreign_signal() -> Result<SeccompRule, BackendError> {
     let own = u64::from(std::process::id());
     SeccompRule::new(vec![SeccompCondition::new(
         0,
@@ -160,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_else_is_seen_or_changed() {
+    fn confined_threads_reach_only_the_folder() {
         let temp = tempfile::tempdir().unwrap();
         let at = |name: &str| temp.path().join(name);
         for folder in ["served", "served/below", "other"] {
@@ -188,7 +197,7 @@ mod tests {
                     denied(fs::read("/proc/version").map(drop)),
                 ];
                 let program = Command::new("/bin/true").status().map(drop);
-                // Signal 0 looks only whether it could be sent.
+                // Signal 0 only checks whether a signal could be sent.
                 let signal = nix::sys::signal::kill(nix::unistd::getppid(), None)
                     .is_err_and(|e| e == nix::errno::Errno::EPERM);
                 (how, own, read, other, denied(program) && signal)
@@ -196,12 +205,12 @@ mod tests {
             confined.join().unwrap()
         });
         let (how, own, read, other, program) = tried;
-        assert!(own && read, "what it needs");
+        assert!(own && read, "the served folder and system files are accessible");
         if how.names().contains(&"folder") {
             assert_eq!(
                 (other, program),
                 ([true; 6], true),
-                "what it does not need, programs, and signals"
+                "other files, programs and signals are denied"
             );
         } else {
             eprintln!("this kernel has no Landlock");
@@ -209,6 +218,6 @@ mod tests {
         assert!(
             how.names().contains(&"no-new-privileges") && how.names().contains(&"no-core-dumps")
         );
-        assert!(fs::read(at("other/file")).is_ok(), "other threads are as they were");
+        assert!(fs::read(at("other/file")).is_ok(), "other threads are not confined");
     }
 }

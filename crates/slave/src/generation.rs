@@ -1,4 +1,7 @@
-//! The accounts' generation, kept in the folder: whoever was removed before a restart is removed, also while the master is away.
+//! The generation of the accounts, kept in the folder.
+//!
+//! After a restart the slave still rejects tickets of removed users, even while it has no link to
+//! its master.
 
 use std::io::{self, Read};
 
@@ -7,32 +10,34 @@ use relais_tree::TreeError;
 
 use crate::catalogue::MetadataFolder;
 
-/// Its name in the slave's own folder.
+/// Name of the file in the slave's own folder.
 const FILE: &str = "generation";
-/// Longest file that is read, in bytes.
-const LONGEST: u64 = 64;
+/// Most bytes that are read of the file.
+const MAX_FILE_LEN: u64 = 64;
 
-/// Where it lies. Several slaves of one folder write what the same master has told them.
+/// The file that keeps the generation.
+///
+/// Several slaves of one folder may write it; all write what the same master has sent.
 #[derive(Debug, Clone)]
 pub struct GenerationFile {
     own: MetadataFolder,
-    /// What was read or written last.
+    /// The generation that was last read or written.
     known: u64,
 }
 
 impl GenerationFile {
-    /// Reads what was noted; 0 where nothing was.
+    /// Reads the file; the generation is 0 if there is none.
     ///
     /// # Errors
-    /// Those of reading, and where it is no number: then nobody knows who was removed.
+    /// Those of reading, and a file without a number: removed users could not be told from others.
     pub fn open(own: &MetadataFolder) -> io::Result<Self> {
         let known = match own.folder().open_read(FILE) {
             Ok(opened) => {
                 let mut text = String::new();
-                opened.file.take(LONGEST).read_to_string(&mut text)?;
+                opened.file.take(MAX_FILE_LEN).read_to_string(&mut text)?;
                 let shown = || relais_state::shown_path(&own.path(FILE));
                 text.trim().parse().map_err(|_| {
-                    io::Error::other(format!("{} holds no number", shown().display()))
+                    io::Error::other(format!("{} contains no number", shown().display()))
                 })?
             }
             Err(TreeError::NotFound) => 0,
@@ -41,14 +46,14 @@ impl GenerationFile {
         Ok(Self { own: own.clone(), known })
     }
 
-    /// The generation.
+    /// Returns the generation that is in the file.
     #[must_use]
     pub fn known(&self) -> u64 {
         self.known
     }
 
-    /// Notes another one.
-    pub fn note(&mut self, generation: u64) {
+    /// Writes another generation. A failure is logged.
+    pub fn write(&mut self, generation: u64) {
         if generation == self.known {
             return;
         }
@@ -56,7 +61,7 @@ impl GenerationFile {
         match relais_state::replace_file(&path, format!("{generation}\n").as_bytes()) {
             Ok(()) => self.known = generation,
             Err(e) => warn!(
-                "the accounts' generation cannot be noted in {}: {e}",
+                "cannot write the accounts' generation to {}: {e}",
                 relais_state::shown_path(&path).display()
             ),
         }
@@ -71,7 +76,7 @@ mod tests {
     use crate::catalogue::FOLDER;
 
     #[test]
-    fn what_is_noted_is_known_again() {
+    fn generation_survives_reopening() {
         let temp = tempfile::tempdir().unwrap();
         let at = temp.path().join(FOLDER).join(FILE);
         std::fs::create_dir(temp.path().join(FOLDER)).unwrap();
@@ -79,7 +84,7 @@ mod tests {
         let mut file = GenerationFile::open(&own).unwrap();
         assert_eq!(file.known(), 0);
         for generation in [7, u64::MAX, 3] {
-            file.note(generation);
+            file.write(generation);
             assert_eq!(GenerationFile::open(&own).unwrap().known(), generation);
         }
         std::fs::write(&at, "x").unwrap();

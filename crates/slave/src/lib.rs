@@ -1,8 +1,8 @@
 //! A slave: a pool of pre-forked processes that serves one folder.
 //!
 //! [`Slave::run`] takes a bound listener and blocks until a signal ends the slave. Three kinds of
-//! process do the work: one supervisor, some workers, one replicator; `ARCHITECTURE.md` tells
-//! who may do what. Only the supervisor forks, only `sys` is unsafe.
+//! process do the work: one supervisor, some workers, one replicator. `ARCHITECTURE.md` says what
+//! each may do. Only the supervisor forks, and only `sys` is unsafe.
 
 mod address_sessions;
 pub mod catalogue;
@@ -58,7 +58,7 @@ use crate::worker::login::LoginPolicy;
 use crate::worker::mailbox::WorkerMailbox;
 use crate::worker::passwords::SharedPasswords;
 
-/// Why a slave cannot start, or had to end.
+/// Errors that keep a slave from starting or end it.
 #[derive(Debug, Error)]
 pub enum SlaveError {
     /// A setting is out of its range.
@@ -66,45 +66,33 @@ pub enum SlaveError {
     Config(String),
     /// The folder cannot be served.
     #[error("cannot serve {folder}: {cause}")]
-    Folder {
-        /// Which folder.
-        folder: String,
-        /// Why not.
-        cause: relais_tree::TreeError,
-    },
-    /// The folder's own state cannot be used.
+    #[allow(missing_docs, reason = "the fields' names and types say everything")]
+    Folder { folder: String, cause: relais_tree::TreeError },
+    /// The state of the slave in the folder cannot be used.
     #[error("cannot use {folder}/.relais: {cause}")]
-    State {
-        /// Which folder.
-        folder: String,
-        /// Why not.
-        cause: CatalogError,
-    },
+    #[allow(missing_docs, reason = "the fields' names and types say everything")]
+    State { folder: String, cause: CatalogError },
     /// The accounts cannot be used.
     #[error(transparent)]
     Accounts(#[from] AccountsError),
-    /// There is no certificate.
+    /// The slave has no certificate.
     #[error("cannot encrypt connections: {0}")]
     Certificate(String),
     /// The transfer log cannot be written to.
     #[error("cannot write to the transfer log {}: {cause}", path.display())]
-    TransferLog {
-        /// Which file.
-        path: PathBuf,
-        /// Why not.
-        cause: io::Error,
-    },
+    #[allow(missing_docs, reason = "the fields' names and types say everything")]
+    TransferLog { path: PathBuf, cause: io::Error },
     /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Program and version, as peers see it in logs.
+/// Returns program and version, as peers see them in logs.
 fn agent() -> String {
     format!("ftpslave {}", env!("CARGO_PKG_VERSION"))
 }
 
-/// A slave's folder and identity, which every process of it uses.
+/// A slave's folder, identity and settings, which all its processes use.
 pub struct Slave {
     config: Config,
     folder: Folder,
@@ -113,22 +101,24 @@ pub struct Slave {
     mailboxes: Arc<Vec<WorkerMailbox>>,
     hints: Arc<Hints>,
     proposal_socket: Arc<ProposalSocket>,
-    /// Who may log in, where it stands alone and that is told somewhere.
+    /// The accounts of a standalone slave; none if it has no state folder to keep them in.
     passwords: Option<SharedPasswords>,
-    /// What the workers may not read themselves.
+    /// Cluster key and accounts, whose files workers may not read.
     secrets: Secrets,
-    /// Where transfers are noted.
+    /// The transfer log, if there is one.
     transfers: Option<Arc<TransferLog>>,
-    /// Where connections are encrypted.
+    /// The certificate; none if no connection is encrypted.
     certificate: Option<Arc<Certificate>>,
 }
 
 impl Slave {
-    /// Opens the folder and takes an identity in it: the one that a slave of this kind had that was started for the same port,
-    /// and got `bound`. Starts no thread and no process.
+    /// Opens the folder and takes an identity in it. Starts no thread and no process.
+    ///
+    /// The identity is that of an earlier slave of the same kind that was started for the same
+    /// port, and listened on `bound`.
     ///
     /// # Errors
-    /// Why this folder cannot be served.
+    /// The reason why this folder cannot be served.
     pub fn new(config: Config, bound: u16) -> Result<Self, SlaveError> {
         config.check().map_err(SlaveError::Config)?;
         supervisor::block_signals()?;
@@ -169,7 +159,8 @@ impl Slave {
             passwords.as_ref().map(|passwords| Arc::clone(passwords.accounts())),
         )?;
         if config.cluster.is_some() {
-            // Before anybody is served: until the master is heard this is what is known of those who were removed.
+            // Sessions check against this generation until the master is heard, so it has to be
+            // known before the first session.
             scoreboard.raise_generation(GenerationFile::open(&own.folder)?.known());
         }
         let certificate = match config.tls.encrypt {
@@ -199,20 +190,22 @@ impl Slave {
         })
     }
 
-    /// Which slave this is.
+    /// Returns the id of this slave.
     #[must_use]
     pub fn id(&self) -> SlaveId {
         self.own.slave_id
     }
 
-    /// Which folder it serves.
+    /// Returns the id of the served folder.
     #[must_use]
     pub fn folder_id(&self) -> FolderId {
         self.own.folder_id
     }
 
-    /// Serves until a signal ends the slave, or it has to begin anew. The process must have one thread. Without a terminal SIGHUP does
-    /// not end it: accounts, key, certificate and transfer log are opened anew.
+    /// Serves until a signal ends the slave, or until it has to restart with other ids.
+    ///
+    /// The process must have one thread. Without a terminal SIGHUP does not stop the slave, but has
+    /// it read accounts, key and certificate again and reopen the transfer log.
     ///
     /// # Errors
     /// Those of the supervisor.
@@ -229,7 +222,7 @@ impl Slave {
         let tick = || self.secrets.tick(&self.scoreboard);
         tick();
         let reload = || {
-            info!("SIGHUP: accounts, key, certificate and transfer log are opened anew");
+            info!("SIGHUP: reloading accounts, key and certificate, reopening the transfer log");
             self.reopen_log();
             self.passwords.iter().for_each(|passwords| passwords.accounts().look());
             tick();
@@ -249,17 +242,21 @@ impl Slave {
         Ok(ended)
     }
 
-    /// Opens the transfer log anew, which was moved away, and hands it to the workers; those that are started later have it from here.
+    /// Reopens the transfer log after it was moved away, and sends it to the workers.
+    ///
+    /// Workers that start later inherit it from here.
     fn reopen_log(&self) {
         let Some(log) = self.transfers.as_ref().and_then(|log| log.reopen()) else { return };
         for mailbox in self.mailboxes.iter() {
             if let Err(e) = mailbox.send_log(log.file()) {
-                error!("a worker still writes to the former transfer log: {e}");
+                error!(
+                    "cannot pass the reopened transfer log to a worker: {e}; it keeps the old one"
+                );
             }
         }
     }
 
-    /// What a forked child does; its exit status.
+    /// Runs a forked child; returns its exit status.
     fn child(
         &self,
         task: Task,
@@ -272,7 +269,7 @@ impl Slave {
             Task::Worker(index) => {
                 let confinement = confine(&self.folder);
                 if index == 0 {
-                    tell_confinement(confinement, &self.config.root);
+                    log_confinement(confinement, &self.config.root);
                 }
                 self.scoreboard.set_confinement(index, confinement);
                 self.work(index, listener, control)
@@ -310,25 +307,27 @@ impl Slave {
             proposal_socket: self.proposal_socket.clone(),
             mailboxes: self.mailboxes.clone(),
             read_only: self.read_only(listener.local_addr()?),
-            follows: self.config.cluster.is_some(),
+            is_cluster_member: self.config.cluster.is_some(),
             worker: index,
             transfers: self.transfers.clone(),
         })
         .map_err(io::Error::other)?;
         let policy = match &self.config.cluster {
-            // Whoever resumes must find the same folder, whichever slave serves it.
+            // A client resumes only in the same folder, so the folder's id identifies the server,
+            // whatever slave serves it.
             None => {
-                let desk = self
+                let passwords = self
                     .passwords
                     .as_ref()
                     .map(|passwords| {
-                        passwords.desk(self.scoreboard.clone(), self.secrets.of_worker(index)?)
+                        passwords
+                            .start_worker(self.scoreboard.clone(), self.secrets.of_worker(index)?)
                     })
                     .transpose()?;
                 LoginPolicy::Standalone {
                     id: ClusterId(self.folder_id().0),
                     writable: serving.read_only.is_none(),
-                    desk,
+                    passwords,
                 }
             }
             Some(cluster) => LoginPolicy::Cluster {
@@ -336,9 +335,9 @@ impl Slave {
                 key: self.secrets.of_worker(index)?,
             },
         };
-        let showcase =
+        let certificate =
             Arc::new(ServerCertificate::of_files(vec![certificate::file_in(&self.own.folder)]));
-        let tls = TlsServer::new(self.config.tls.encrypt, showcase)?;
+        let tls = TlsServer::new(self.config.tls.encrypt, certificate)?;
         let result = worker::run(worker::WorkerSetup {
             index,
             listener,
@@ -352,15 +351,15 @@ impl Slave {
         result
     }
 
-    /// Why nothing may be changed by a session without an account.
+    /// Returns why sessions without an account may change nothing; none if they may.
     fn read_only(&self, listen: SocketAddr) -> Option<&'static str> {
         match &self.config.cluster {
-            // What a ticket says counts.
+            // The ticket decides.
             Some(_) => None,
             None if listen.ip().to_canonical().is_loopback() => None,
-            None => Some(
-                "without an account only a server that listens on loopback alone can be written to",
-            ),
+            None => {
+                Some("without accounts a server takes changes only if it listens on loopback alone")
+            }
         }
     }
 
@@ -381,8 +380,8 @@ impl Slave {
     }
 }
 
-/// Says in the log what keeps workers that were taken over from doing harm, and warns where that is too little.
-fn tell_confinement(confinement: Confinement, root: &Path) {
+/// Logs what confines the workers, and warns if that leaves other files within their reach.
+fn log_confinement(confinement: Confinement, root: &Path) {
     let names = confinement.names();
     info!(
         "workers are confined by: {}",
@@ -390,13 +389,17 @@ fn tell_confinement(confinement: Confinement, root: &Path) {
     );
     if !confinement.has(Confinement::FOLDER) {
         warn!(
-            "this kernel does not confine workers to {} (Landlock is not in force): a worker that is taken over can use all files that the user of this slave can; use a kernel with Landlock, or --user with a user who owns nothing else",
+            "this kernel does not confine workers to {} (Landlock is not in force): \
+             a compromised worker can use all files of this slave's user; \
+             use a kernel with Landlock, or --user with a user that owns nothing else",
             root.display()
         );
     }
 }
 
-/// Bytes of unfinished uploads where nothing else is asked for: any number where the disk does not tell its size.
+/// Returns the default limit for bytes of unfinished uploads: half of the disk.
+///
+/// There is no limit if the size of the disk is unknown.
 fn default_upload_bytes(folder: &Folder) -> u64 {
     let bytes = rustix::fs::fstatvfs(folder)
         .map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize) / upload_table::DISK_PART);

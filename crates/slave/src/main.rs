@@ -14,11 +14,11 @@ use relais_slave::privileges::{Inherited, become_user, check_user};
 use relais_slave::{ExitReason, Slave, SlaveError};
 use relais_state::StateError;
 
-/// Exit status where the address cannot be listened on.
+/// Exit status if the slave cannot listen on its address.
 const CANNOT_BIND: u8 = 3;
-/// How long an address may be taken.
-const TAKEN: Duration = Duration::from_secs(1);
-/// Exit status for a wrong command line, as clap's.
+/// How long to retry while the address is in use.
+const BIND_TIMEOUT: Duration = Duration::from_secs(1);
+/// Exit status for a wrong command line; clap uses the same.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -57,12 +57,12 @@ fn run(args: args::Args, inherited: Inherited) -> Result<(), (u8, anyhow::Error)
     let listener = listen(address)
         .with_context(|| format!("cannot listen on {address}"))
         .map_err(|e| (CANNOT_BIND, e))?;
-    // What it makes in its folder belongs to whom it serves as.
+    // Drop privileges first: the slave's files must belong to the user that it serves as.
     match user {
         Some(user) => become_user(&user).map_err(|e| (1, e.into()))?,
         None if nix::unistd::geteuid().is_root() => {
             log::warn!(
-                "this slave serves as root; --user takes it the rights that it does not need"
+                "this slave serves as root; use --user to drop the rights that it does not need"
             )
         }
         None => {}
@@ -76,26 +76,30 @@ fn run(args: args::Args, inherited: Inherited) -> Result<(), (u8, anyhow::Error)
         .map_err(|e| (1, e.into()))?;
     match slave.run(listener, has_terminal).map_err(failed)? {
         ExitReason::Stopped => Ok(()),
-        ExitReason::IdsReplaced => Err((1, begin_anew().into())),
+        ExitReason::IdsReplaced => Err((1, restart().into())),
     }
 }
 
-/// Listens; waits a moment where the address is taken: the processes of a slave that was killed take theirs to die.
+/// Listens, and retries for a moment while the address is in use.
+///
+/// The processes of a slave that was killed hold the address until they have died.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let until = Instant::now() + TAKEN;
+    let until = Instant::now() + BIND_TIMEOUT;
     loop {
         match relais_net::listen(address) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
-                std::thread::sleep(TAKEN / 50)
+                std::thread::sleep(BIND_TIMEOUT / 50)
             }
             result => return result,
         }
     }
 }
 
-/// Becomes the same program with the same arguments; why not, where that fails.
-fn begin_anew() -> std::io::Error {
-    let mut words = std::env::args_os();
-    let name = words.next().unwrap_or_default();
-    std::process::Command::new("/proc/self/exe").arg0(name).args(words).exec()
+/// Replaces this process by the same program with the same arguments.
+///
+/// Returns only if that fails.
+fn restart() -> std::io::Error {
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    std::process::Command::new("/proc/self/exe").arg0(name).args(args).exec()
 }

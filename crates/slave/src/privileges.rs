@@ -1,4 +1,4 @@
-//! Giving up root's rights before anybody is served.
+//! Drops root's rights before the slave serves.
 
 use std::ffi::CString;
 use std::io;
@@ -9,34 +9,30 @@ use thiserror::Error;
 
 use crate::sys::descriptors;
 
-/// Why the rights of a user are not taken.
+/// Errors of changing to another user.
 #[derive(Debug, Error)]
 pub enum DropError {
-    /// There is none of that name.
+    /// There is no user of that name.
     #[error("there is no user {0}")]
     Unknown(String),
     /// The user is root.
-    #[error("{0} has all rights: name another user")]
+    #[error("user {0} is root; name another user")]
     Root(String),
-    /// Only root can become somebody else.
+    /// Only root can become another user.
     #[error("only root can run this as another user")]
     NotRoot,
     /// The system refused.
     #[error("cannot become {user}: {cause}")]
-    Refused {
-        /// Whom.
-        user: String,
-        /// What the system said.
-        cause: io::Error,
-    },
+    #[allow(missing_docs, reason = "the fields' names and types say everything")]
+    Refused { user: String, cause: io::Error },
 }
 
-/// What was open when this program was started, beside the three descriptors that every program has.
+/// The descriptors that this program inherited, beside the three standard ones.
 #[derive(Debug)]
 pub struct Inherited(Vec<RawFd>);
 
 impl Inherited {
-    /// To be asked before this program opens anything.
+    /// Finds them. Call it before this program opens anything.
     ///
     /// # Errors
     /// Those of reading `/proc`.
@@ -44,13 +40,15 @@ impl Inherited {
         descriptors::inherited().map(Self)
     }
 
-    /// Closes it: it may be what only root can open. What is named like `/dev/fd/63` has to be open by then, and cannot be opened again.
+    /// Closes them, because they may refer to files that only root may open.
+    ///
+    /// A file that is named like `/dev/fd/63` has to be opened before that, and cannot be reopened.
     pub fn close(self) {
         descriptors::close(self.0);
     }
 }
 
-/// Whether this process could become one of `user`: there is such a user, and it is not root.
+/// Checks that `user` exists and is not root.
 ///
 /// # Errors
 /// Why not.
@@ -65,11 +63,12 @@ fn find_user(user: &str) -> Result<User, DropError> {
     if found.uid.is_root() { Err(DropError::Root(user.to_owned())) } else { Ok(found) }
 }
 
-/// Makes this process one of `user`, with the user's groups and no others, for good. For a user who runs it already nothing is to be done.
-/// The process must have one thread.
+/// Makes this process one of `user`, with the user's groups and no others, for good.
+///
+/// It does nothing if the process belongs to `user` already. The process must have one thread.
 ///
 /// # Errors
-/// Why it is not.
+/// The reason why the process keeps its user.
 pub fn become_user(user: &str) -> Result<(), DropError> {
     let refused = |cause: io::Error| DropError::Refused { user: user.to_owned(), cause };
     let found = find_user(user)?;
@@ -84,13 +83,13 @@ pub fn become_user(user: &str) -> Result<(), DropError> {
     initgroups(&name, found.gid).map_err(|e| refused(e.into()))?;
     setresgid(found.gid, found.gid, found.gid).map_err(|e| refused(e.into()))?;
     setresuid(found.uid, found.uid, found.uid).map_err(|e| refused(e.into()))?;
-    // Nothing may lead back.
+    // Make sure that root's rights cannot come back.
     match setresuid(
         nix::unistd::Uid::from_raw(0),
         nix::unistd::Uid::from_raw(0),
         nix::unistd::Uid::from_raw(0),
     ) {
         Err(_) => Ok(()),
-        Ok(()) => Err(refused(io::Error::other("root's rights could be taken back"))),
+        Ok(()) => Err(refused(io::Error::other("root's rights could be regained"))),
     }
 }

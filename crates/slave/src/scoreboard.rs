@@ -135,17 +135,17 @@ impl Scoreboard {
 
     /// Adds a session of `addr` in `worker`, served or waiting; false if `addr` is at its limit.
     pub fn add_address_session(&self, worker: usize, addr: IpAddr) -> bool {
-        self.addresses.as_ref().is_none_or(|addresses| addresses.take(worker, addr))
+        self.addresses.as_ref().is_none_or(|addresses| addresses.try_add(worker, addr))
     }
 
     /// Adds a session of `addr` in `worker` that counts already, in this or another worker's row.
     pub fn move_address_session(&self, worker: usize, addr: IpAddr) {
-        self.addresses.iter().for_each(|addresses| addresses.keep(worker, addr));
+        self.addresses.iter().for_each(|addresses| addresses.add(worker, addr));
     }
 
     /// Removes a session of `addr` from `worker`: it ended, or it moved to another worker.
     pub fn remove_address_session(&self, worker: usize, addr: IpAddr) {
-        self.addresses.iter().for_each(|addresses| addresses.leave(worker, addr));
+        self.addresses.iter().for_each(|addresses| addresses.remove(worker, addr));
     }
 
     /// Returns the client slots of each worker.

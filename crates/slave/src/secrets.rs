@@ -1,7 +1,8 @@
-//! How workers learn the cluster key and the accounts: the supervisor reads the files and hands them over.
+//! Cluster key and accounts: the supervisor reads the files and sends them to the workers.
 //!
-//! Both lie in a state folder, where a master of the same host keeps secrets of its own. So workers have no right to read that folder.
-//! A worker inherits what the supervisor has read when it forks, and hears of later changes over a pair of sockets of its own.
+//! Both files are in a state folder, where a master of the same host keeps secrets of its own. So
+//! workers may not read that folder. A worker inherits what the supervisor has read when it forks,
+//! and gets later changes over a socket pair of its own.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -20,17 +21,17 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use crate::scoreboard::Scoreboard;
 use crate::worker::mailbox::{receive_with_fd, send_with_fd};
 
-/// Time between two looks of the supervisor at the files.
+/// Time between two checks of the files by the supervisor.
 pub const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// First byte of a message with the key, which follows.
 const KEY: u8 = 0;
-/// First byte of a message with the accounts, which are in the file that comes with it.
+/// First byte of a message with the accounts, which are in the file that comes with the message.
 const ACCOUNTS: u8 = 1;
 
-/// What tells two states of a file apart: device, inode, and when that changed.
+/// What tells two versions of a file apart: device, inode and ctime.
 type FileStamp = (u64, u64, i64, i64);
 
-/// The supervisor's side.
+/// The supervisor's side: reads the files and sends changes to the workers.
 pub struct Secrets {
     key_file: Option<PathBuf>,
     accounts: Option<Arc<LiveAccounts>>,
@@ -42,28 +43,29 @@ pub struct Secrets {
 struct SecretsState {
     key: Option<ClusterKey>,
     stamp: Option<FileStamp>,
-    /// What was wrong with the key when it was last looked at: said once.
+    /// The last error of reading the key, so that it is logged once.
     trouble: String,
-    /// What the workers were handed last.
+    /// The accounts that were last sent to the workers.
     accounts: Option<Arc<Accounts>>,
-    /// What each worker still has to be sent.
+    /// What each worker has not been sent yet.
     unsent: Vec<UnsentSecrets>,
 }
 
+/// What could not be sent to a worker yet.
 #[derive(Debug, Clone, Copy, Default)]
 struct UnsentSecrets {
     key: bool,
     accounts: bool,
 }
 
-/// The way to one worker.
+/// The socket pair to one worker.
 struct SecretsChannel {
     send: OwnedFd,
     receive: OwnedFd,
 }
 
 impl Secrets {
-    /// Reads both for the first time, where there are such files.
+    /// Reads the files for the first time, if they exist.
     ///
     /// # Errors
     /// Those of the system calls.
@@ -92,14 +94,16 @@ impl Secrets {
         Ok(Self { key_file, accounts, channels, state: Mutex::new(state) })
     }
 
-    /// Whether there is something to look at.
+    /// Whether there are files to check.
     #[must_use]
     pub fn is_needed(&self) -> bool {
         self.key_file.is_some() || self.accounts.is_some()
     }
 
-    /// Looks at the files, and hands the workers what has changed. Only then is the generation of the accounts on the scoreboard: a worker
-    /// that sees a higher one there finds the accounts in its channel.
+    /// Checks the files, and sends the workers what has changed.
+    ///
+    /// Only then does it raise the generation of the accounts on the scoreboard: a worker that sees
+    /// a higher generation there finds the accounts in its channel.
     pub fn tick(&self, scoreboard: &Scoreboard) {
         let mut state = self.state();
         if let Some(path) = &self.key_file
@@ -119,8 +123,8 @@ impl Secrets {
                 state.unsent.iter_mut().for_each(|unsent| unsent.accounts = true);
             }
         }
-        if let Err(e) = self.hand_over(&mut state) {
-            warn!("the workers cannot be told of the changed accounts; tried again soon: {e}");
+        if let Err(e) = self.send_unsent(&mut state) {
+            warn!("cannot send the changed accounts to the workers, will be retried: {e}");
             return;
         }
         if let Some(accounts) = &state.accounts {
@@ -128,17 +132,20 @@ impl Secrets {
         }
     }
 
-    /// Sends what is unsent. What does not fit into a worker's channel is sent later: that worker reads nothing at the moment.
-    fn hand_over(&self, state: &mut SecretsState) -> io::Result<()> {
+    /// Sends what is unsent.
+    ///
+    /// What does not fit into a worker's channel is sent later: that worker is not reading at the
+    /// moment.
+    fn send_unsent(&self, state: &mut SecretsState) -> io::Result<()> {
         if state.unsent.iter().any(|unsent| unsent.accounts)
             && let Some(accounts) = &state.accounts
         {
-            let file = file_of(accounts)?;
+            let file = memory_file(accounts)?;
             for (channel, unsent) in self.channels.iter().zip(&mut state.unsent) {
                 if unsent.accounts {
                     match send_with_fd(&channel.send, &[ACCOUNTS], file.as_fd()) {
                         Ok(()) => unsent.accounts = false,
-                        Err(e) => debug!("the accounts are handed to a worker later: {e}"),
+                        Err(e) => debug!("a worker gets the accounts later: {e}"),
                     }
                 }
             }
@@ -151,14 +158,14 @@ impl Secrets {
             if unsent.key {
                 match rustix::net::send(&channel.send, &message, flags) {
                     Ok(_) => unsent.key = false,
-                    Err(e) => debug!("the cluster key is handed to a worker later: {e}"),
+                    Err(e) => debug!("a worker gets the cluster key later: {e}"),
                 }
             }
         }
         Ok(())
     }
 
-    /// What the worker with this number knows at its start. To be called in the worker, after the fork.
+    /// Returns a worker's side. Call it in the worker, after the fork.
     ///
     /// # Errors
     /// Those of the system call.
@@ -177,7 +184,9 @@ impl Secrets {
 }
 
 impl SecretsState {
-    /// Reads the key where its file has changed; whether there is another one now. A file that cannot be read leaves the former key.
+    /// Reads the key if its file has changed; true if there is another key now.
+    ///
+    /// If the file cannot be read the former key stays.
     fn reload_key(&mut self, path: &Path) -> bool {
         let stamp = path
             .metadata()
@@ -193,7 +202,7 @@ impl SecretsState {
                 self.trouble.clear();
                 true
             }
-            // Whoever waits for it says so: the link.
+            // The link's thread logs that it waits for the key.
             Ok(None) => false,
             Err(e) => {
                 let trouble = e.to_string();
@@ -207,17 +216,17 @@ impl SecretsState {
     }
 }
 
-/// The accounts in a file that has no name.
-fn file_of(accounts: &Accounts) -> io::Result<File> {
+/// Writes the accounts to a file without a name.
+fn memory_file(accounts: &Accounts) -> io::Result<File> {
     let mut file = File::from(memfd_create("accounts", MemfdFlags::CLOEXEC)?);
-    // Accounts that could not be read let nobody in, and have no text.
+    // Accounts of generation 0 could not be read. They admit no user, and have no text.
     if accounts.generation() > 0 {
         file.write_all(accounts.to_text().as_bytes())?;
     }
     Ok(file)
 }
 
-/// A worker's side.
+/// A worker's side: holds the key and the accounts, and receives changes.
 pub struct WorkerSecrets {
     channel: OwnedFd,
     key: Mutex<Option<ClusterKey>>,
@@ -225,37 +234,37 @@ pub struct WorkerSecrets {
 }
 
 impl WorkerSecrets {
-    /// Can be read when the supervisor has handed something over.
+    /// Returns the descriptor that is readable when the supervisor has sent something.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
     }
 
-    /// The accounts as they are here: [`Self::take`] brings newer ones.
+    /// Returns the accounts that this worker has; [`Self::receive`] brings newer ones.
     #[must_use]
     pub fn accounts(&self) -> &Arc<LiveAccounts> {
         &self.accounts
     }
 
-    /// Asks `question` of the key; none where there is no key yet.
-    pub fn with_key<T>(&self, question: impl FnOnce(&ClusterKey) -> Option<T>) -> Option<T> {
-        self.take();
-        self.key().as_ref().and_then(question)
+    /// Calls `use_key` with the key; none if there is no key yet.
+    pub fn with_key<T>(&self, use_key: impl FnOnce(&ClusterKey) -> Option<T>) -> Option<T> {
+        self.receive();
+        self.key().as_ref().and_then(use_key)
     }
 
-    /// The cluster that the key belongs to.
+    /// Returns the id of the cluster that the key belongs to.
     pub fn cluster_id(&self) -> Option<ClusterId> {
         self.with_key(|key| Some(key.cluster_id()))
     }
 
-    /// Takes what the supervisor has handed over.
-    pub fn take(&self) {
+    /// Receives what the supervisor has sent.
+    pub fn receive(&self) {
         let mut message = [0; 64];
         loop {
             let (len, file) = match receive_with_fd(&self.channel, &mut message) {
                 Ok(Some(received)) => received,
                 Ok(None) => return,
-                Err(e) => return warn!("what the supervisor handed over is lost: {e}"),
+                Err(e) => return warn!("cannot receive from the supervisor: {e}"),
             };
             match (message[..len].split_first(), file) {
                 (Some((&KEY, key)), None) if key.len() == 32 => {
@@ -265,9 +274,9 @@ impl WorkerSecrets {
                 }
                 (Some((&ACCOUNTS, [])), Some(file)) => match read_accounts(&File::from(file)) {
                     Ok(accounts) => self.accounts.replace(accounts),
-                    Err(e) => warn!("the changed accounts cannot be read: {e}"),
+                    Err(e) => warn!("cannot read the changed accounts: {e}"),
                 },
-                _ => warn!("a message that the supervisor does not write"),
+                _ => warn!("unknown message from the supervisor"),
             }
         }
     }
@@ -277,7 +286,9 @@ impl WorkerSecrets {
     }
 }
 
-/// Reads the accounts from the file that all workers were handed: so not from where another one has stopped reading.
+/// Reads the accounts from the file that all workers share.
+///
+/// It reads at an explicit offset, because the workers share the file's position too.
 fn read_accounts(file: &File) -> io::Result<Accounts> {
     let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
     let mut bytes = vec![0; len];
@@ -299,7 +310,7 @@ mod tests {
     use super::*;
 
     fn write_key(path: &std::path::Path, digit: &str) {
-        // Replaced whole, as by the program that makes it.
+        // Replaced in one step, as by the program that makes the file.
         let new = path.with_extension("new");
         fs::write(&new, digit.repeat(64)).unwrap();
         fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
@@ -307,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_hears_of_a_key_that_comes_late_and_changes() {
+    fn workers_receive_late_and_changed_keys() {
         let (temp, scoreboard) = (tempfile::tempdir().unwrap(), Scoreboard::new(2, 1, 1).unwrap());
         let path = temp.path().join("cluster.key");
         let secrets = Secrets::new(2, Some(path.clone()), None).unwrap();
@@ -321,35 +332,35 @@ mod tests {
             secrets.tick(&scoreboard);
             let id = early.cluster_id();
             assert!(id.is_some() && id == other.cluster_id());
-            assert_eq!(secrets.of_worker(0).unwrap().cluster_id(), id, "one that starts now");
+            assert_eq!(secrets.of_worker(0).unwrap().cluster_id(), id, "a worker that starts now");
             seen.push(id);
         }
         assert_ne!(seen[0], seen[1]);
         fs::write(&path, "damaged").unwrap();
         secrets.tick(&scoreboard);
-        assert_eq!(early.cluster_id(), seen[1], "the former key counts");
+        assert_eq!(early.cluster_id(), seen[1], "the former key stays");
     }
 
     #[test]
-    fn a_worker_that_reads_nothing_is_told_later() {
+    fn slow_workers_receive_the_last_key() {
         let (temp, scoreboard) = (tempfile::tempdir().unwrap(), Scoreboard::new(1, 1, 1).unwrap());
         let path = temp.path().join("cluster.key");
         let secrets = Secrets::new(1, Some(path.clone()), None).unwrap();
         let worker = secrets.of_worker(0).unwrap();
-        // More than a channel holds.
+        // More messages than a channel holds.
         for n in 0..2000 {
             write_key(&path, &format!("{:x}", n % 10));
             secrets.tick(&scoreboard);
         }
         write_key(&path, "f");
         secrets.tick(&scoreboard);
-        worker.take();
+        worker.receive();
         secrets.tick(&scoreboard);
         assert_eq!(worker.cluster_id(), secrets.of_worker(0).unwrap().cluster_id());
     }
 
     #[test]
-    fn a_worker_hears_of_accounts_before_their_generation_counts() {
+    fn accounts_arrive_before_their_generation() {
         let (temp, scoreboard) = (tempfile::tempdir().unwrap(), Scoreboard::new(1, 1, 1).unwrap());
         let file = AccountsFile::new(temp.path().join("accounts"));
         let live = Arc::new(LiveAccounts::open(file.clone()).unwrap());
@@ -367,7 +378,7 @@ mod tests {
             std::thread::sleep(CHECK_INTERVAL);
             secrets.tick(&scoreboard);
         }
-        worker.take();
+        worker.receive();
         assert!(worker.accounts().now().unwrap().get("ann").is_some());
         assert_eq!(worker.accounts().generation(), 1);
     }

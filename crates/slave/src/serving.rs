@@ -1,4 +1,4 @@
-//! What the sessions of a worker share, and what they know of their user.
+//! What the sessions of a worker share, and what each knows about its user.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,87 +25,93 @@ use crate::upload_table;
 use crate::worker::active_uploads::ActiveUploads;
 use crate::worker::mailbox::WorkerMailbox;
 
-/// What `status` says where the folder's path does not lead to the served folder any more. It names no path of the host.
-pub const DISPLACED: &str = "the served folder was renamed, removed or replaced; the slave still serves the folder that it opened at its \
-     start, until it is restarted";
-/// How long the master may take to say who holds content.
-const HOLDERS_KNOWN: Duration = Duration::from_secs(1);
-/// Catalogue connections kept for the next session that asks.
+/// Error in `status` if the folder's path no longer leads to the served folder.
+///
+/// It contains no path of the host.
+pub const DISPLACED: &str = "the served folder was renamed, removed or replaced; \
+     the slave serves the folder that it opened at its start until it is restarted";
+/// How long the master may take to name the holders of content.
+const HOLDERS_TIMEOUT: Duration = Duration::from_secs(1);
+/// Catalogue connections that are kept for later requests.
 const SPARE_READERS: usize = 4;
 
-/// The folder, its catalogue and the settings that sessions need.
+/// Folder, catalogue and settings that the sessions of a worker need.
 pub struct ServingContext {
     /// The served folder.
     pub folder: Folder,
-    /// Which folder it is.
+    /// Id of the served folder.
     pub folder_id: FolderId,
-    /// Which slave this is.
+    /// Id of this slave.
     pub slave_id: SlaveId,
-    /// Bytes in a block.
+    /// Size of a block in bytes.
     pub block_size: u32,
-    /// Permission bits that nothing new has.
+    /// Permission bits that new files and folders do not get.
     pub umask: Mode,
-    /// What the processes share.
+    /// What the processes of the slave share in memory.
     pub scoreboard: Arc<Scoreboard>,
-    /// Where the catalogue lies.
+    /// The slave's own folder, with the catalogue.
     own: MetadataFolder,
     hints: Arc<Hints>,
-    /// Where sessions bring their changes.
+    /// Where sessions hand in their changes.
     pub proposal_socket: Arc<ProposalSocket>,
-    /// Where the bytes of uploads lie.
+    /// The staging folder, with the files of uploads.
     pub staging: Staging,
-    /// Turns of sessions that have something hashed.
+    /// Turns that sessions take to hash content.
     pub hash_semaphore: HashSemaphore,
     /// The uploads under way in this worker.
     pub uploads: ActiveUploads,
-    /// Why nothing may be changed here by somebody without an account; none where it may.
+    /// Why sessions without an account may change nothing; none if they may.
     pub read_only: Option<&'static str>,
-    /// Whether this slave follows a master: then the tree is what changes have made, wherever their contents are.
-    pub follows: bool,
-    /// Which worker this is.
+    /// Whether the slave belongs to a cluster.
+    ///
+    /// In a cluster the tree is what the changes have made, wherever the contents are.
+    pub is_cluster_member: bool,
+    /// Index of this worker.
     pub worker: usize,
-    /// Where transfers are noted.
+    /// The transfer log, if there is one.
     pub transfers: Option<Arc<TransferLog>>,
-    /// Set when the worker winds down.
+    /// Set when the worker stops.
     stopping: AtomicBool,
-    /// Catalogue connections that no session uses now. Opened after the fork, when first needed.
+    /// Catalogue connections that no session uses now.
+    ///
+    /// They are opened when needed, so never before the fork.
     readers: Mutex<Vec<CatalogReader>>,
 }
 
-/// What a worker's [`ServingContext`] is made of.
+/// The parts of a worker's [`ServingContext`].
 pub struct ServingParts {
     /// The served folder.
     pub folder: Folder,
-    /// Where the catalogue lies.
+    /// The slave's own folder, with the catalogue.
     pub own: MetadataFolder,
-    /// Which folder it is.
+    /// Id of the served folder.
     pub folder_id: FolderId,
-    /// Which slave this is.
+    /// Id of this slave.
     pub slave_id: SlaveId,
-    /// Bytes in a block.
+    /// Size of a block in bytes.
     pub block_size: u32,
-    /// Permission bits that nothing new has.
+    /// Permission bits that new files and folders do not get.
     pub umask: Mode,
-    /// What the processes share.
+    /// What the processes of the slave share in memory.
     pub scoreboard: Arc<Scoreboard>,
-    /// Where workers tell what they found different.
+    /// Where workers report files that differ from the catalogue.
     pub hints: Arc<Hints>,
-    /// Where sessions bring their changes.
+    /// Where sessions hand in their changes.
     pub proposal_socket: Arc<ProposalSocket>,
-    /// Every worker's mailbox.
+    /// The mailboxes of all workers.
     pub mailboxes: Arc<Vec<WorkerMailbox>>,
     /// See [`ServingContext::read_only`].
     pub read_only: Option<&'static str>,
     /// See [`ServingContext::follows`].
-    pub follows: bool,
+    pub is_cluster_member: bool,
     /// See [`ServingContext::worker`].
     pub worker: usize,
-    /// Where transfers are noted.
+    /// The transfer log, if there is one.
     pub transfers: Option<Arc<TransferLog>>,
 }
 
 impl ServingContext {
-    /// Opens the staging folders, and nothing else yet.
+    /// Opens the staging folders, and nothing else.
     ///
     /// # Errors
     /// Those of opening them.
@@ -122,7 +128,7 @@ impl ServingContext {
             proposal_socket,
             mailboxes,
             read_only,
-            follows,
+            is_cluster_member,
             worker,
             transfers,
         } = parts;
@@ -137,10 +143,10 @@ impl ServingContext {
             own,
             hints,
             proposal_socket,
-            hash_semaphore: HashSemaphore::new(hashed_at_a_time(mailboxes.len())),
+            hash_semaphore: HashSemaphore::new(parallel_hashes(mailboxes.len())),
             uploads: ActiveUploads::new(mailboxes),
             read_only,
-            follows,
+            is_cluster_member,
             worker,
             transfers,
             stopping: AtomicBool::new(false),
@@ -148,30 +154,30 @@ impl ServingContext {
         })
     }
 
-    /// From here on nobody waits for anything that may take long.
-    pub fn wind_down(&self) {
+    /// Marks the worker as stopping, so that no session waits for anything that may take long.
+    pub fn begin_stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the worker winds down.
+    /// Whether the worker is stopping.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Lends a catalogue connection to `ask`.
+    /// Calls `query` with a catalogue connection.
     ///
     /// # Errors
-    /// [`ErrorCode::Storage`] where the catalogue cannot be read.
+    /// [`ErrorCode::Storage`] if the catalogue cannot be read.
     pub fn with_catalogue<T>(
         &self,
-        ask: impl FnOnce(&mut CatalogReader) -> Result<T, CatalogError>,
+        query: impl FnOnce(&mut CatalogReader) -> Result<T, CatalogError>,
     ) -> Result<T, Refusal> {
         let spare = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let failed = |e: CatalogError| {
             static UNREADABLE: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = UNREADABLE.turn(Instant::now()) {
-                error!("the catalogue cannot be read: {e}{more}");
+                error!("cannot read the catalogue: {e}{more}");
             }
             Refusal::new(ErrorCode::Storage, "the slave cannot read its catalogue")
         };
@@ -179,7 +185,7 @@ impl ServingContext {
             Some(reader) => reader,
             None => CatalogReader::open(&self.own).map_err(failed)?,
         };
-        let answer = ask(&mut reader).map_err(failed)?;
+        let answer = query(&mut reader).map_err(failed)?;
         let mut spare = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if spare.len() < SPARE_READERS {
             spare.push(reader);
@@ -187,17 +193,19 @@ impl ServingContext {
         Ok(answer)
     }
 
-    /// The latest change that may be in what was read here before this was asked. Until the keeper has told it after a start, what the catalogue has.
+    /// Returns the latest change that may be part of what was read here before this call.
+    ///
+    /// Before the catalogue writer has recorded it after a start, this is what the catalogue has.
     #[must_use]
-    pub fn mark(&self) -> Lsn {
-        let mark = self.scoreboard.visible_lsn();
-        if mark != Lsn::default() {
-            return mark;
+    pub fn visible_lsn(&self) -> Lsn {
+        let lsn = self.scoreboard.visible_lsn();
+        if lsn != Lsn::default() {
+            return lsn;
         }
         self.with_catalogue(CatalogReader::applied).unwrap_or_default()
     }
 
-    /// Whether the last change to a path is this one.
+    /// Whether `version` is the last change to a path.
     ///
     /// # Errors
     /// [`ErrorCode::Storage`].
@@ -205,7 +213,7 @@ impl ServingContext {
         Ok(self.with_catalogue(|reader| reader.version_at(path))? == Some(Some(version)))
     }
 
-    /// Whether the folder was read whole since the keeper's start.
+    /// Whether the folder was scanned completely since the catalogue writer's start.
     ///
     /// # Errors
     /// [`ErrorCode::Storage`].
@@ -213,7 +221,7 @@ impl ServingContext {
         self.with_catalogue(CatalogReader::is_complete)
     }
 
-    /// Whether a keeper is still reading the folder for the first time.
+    /// Whether a catalogue writer is still scanning the folder for the first time.
     ///
     /// # Errors
     /// [`ErrorCode::Storage`].
@@ -221,7 +229,9 @@ impl ServingContext {
         self.with_catalogue(CatalogReader::is_scanning)
     }
 
-    /// What the catalogue knows of what `meta` was read from.
+    /// Returns what the catalogue knows about the file whose metadata is `meta`.
+    ///
+    /// If the catalogue knows nothing, the path is reported as changed.
     ///
     /// # Errors
     /// [`ErrorCode::Storage`].
@@ -235,23 +245,25 @@ impl ServingContext {
         }
     }
 
-    /// Counters of folder and pool, and the last error.
+    /// Returns the counters of folder and pool, and the last error.
     ///
     /// # Errors
     /// [`ErrorCode::Storage`].
     pub fn counters(&self) -> Result<(Counters, String), Refusal> {
         let (counters, last_error) =
             self.with_catalogue(|reader| Ok((reader.counters()?, reader.last_error()?)))?;
-        Ok((with_pool(counters, &self.scoreboard), last_error))
+        Ok((with_pool_counters(counters, &self.scoreboard), last_error))
     }
 
-    /// This slave as a holder of content. Where it is, the client knows.
+    /// Returns this slave as a holder of content.
+    ///
+    /// It has no address, because the client is connected to it.
     #[must_use]
     pub fn as_holder(&self) -> Vec<Endpoint> {
         vec![Endpoint { id: self.slave_id, addrs: Vec::new() }]
     }
 
-    /// The slaves of these folders, but not this one.
+    /// Returns the slaves of these folders, except this one.
     ///
     /// # Errors
     /// [`ErrorCode::Storage`].
@@ -266,17 +278,17 @@ impl ServingContext {
             .collect())
     }
 
-    /// The folders that hold the content of a put, as the master knows them; none where that cannot be learnt soon.
+    /// Asks the master which folders hold the content of a put; none if no answer comes in time.
     #[must_use]
-    pub fn holders(&self, put: Lsn, asker: &Owner) -> Vec<FolderId> {
-        let (mut channel, until) = (None, Instant::now() + HOLDERS_KNOWN);
+    pub fn ask_holders(&self, put: Lsn, asker: &Owner) -> Vec<FolderId> {
+        let (mut channel, until) = (None, Instant::now() + HOLDERS_TIMEOUT);
         let mut asked = false;
         while Instant::now() < until {
             if channel.is_none() {
                 channel = self.proposal_socket.open(asker).ok();
             }
             let Some(open) = &channel else { return Vec::new() };
-            let came = if asked {
+            let has_message = if asked {
                 match open.holders() {
                     Ok(Received::Message(folders)) => return folders,
                     Ok(Received::Nothing) => false,
@@ -292,19 +304,19 @@ impl ServingContext {
                     _ => return Vec::new(),
                 }
             };
-            if !came {
+            if !has_message {
                 wait_for(open, until);
             }
         }
-        debug!("who holds put {put} is not known in time");
+        debug!("the holders of put {put} were not known in time");
         Vec::new()
     }
 
-    /// All other slaves.
+    /// Returns the slaves of all other folders.
     ///
     /// # Errors
     /// [`ErrorCode::Storage`].
-    pub fn others(&self) -> Result<Vec<Endpoint>, Refusal> {
+    pub fn other_slaves(&self) -> Result<Vec<Endpoint>, Refusal> {
         let peers = self.with_catalogue(CatalogReader::peers)?;
         let others = peers
             .into_iter()
@@ -315,32 +327,34 @@ impl ServingContext {
             .collect())
     }
 
-    /// The content at `path` may be damaged: a client has compared it with its digest, and asks for its pieces.
+    /// Reports that the content at `path` may be damaged.
+    ///
+    /// A client has compared it with its digest, and asks for its pieces.
     pub fn suspect(&self, path: &TreePath) {
-        if self.follows {
+        if self.is_cluster_member {
             self.hints.report_damaged(path);
         }
     }
 
-    /// `path` is other on the disk than in the catalogue.
+    /// Reports that `path` differs between the disk and the catalogue.
     pub fn hint(&self, path: &TreePath) {
         self.hints.report_different(path);
     }
 
-    /// What went wrong on the disk goes to the log, as often as anybody can look at it.
-    pub fn tell(path: &TreePath, error: &dyn std::fmt::Display) {
+    /// Logs an error of the disk, limited in rate.
+    pub fn log_failure(path: &TreePath, error: &dyn std::fmt::Display) {
         static FAILED: LogRateLimiter = LogRateLimiter::new();
         if let Some(more) = FAILED.turn(Instant::now()) {
             warn!("{path}: {error}{more}");
         }
     }
 
-    /// Whether the disk has room for so many more bytes of uploads, and what has to stay free beside them.
+    /// Checks that the disk has space for `bytes` more of uploads, beside the reserve.
     ///
     /// # Errors
-    /// [`ErrorCode::NoSpace`] where it has not.
-    pub fn check_room(&self, path: &TreePath, bytes: u64) -> Result<(), Refusal> {
-        // Where the system does not tell, the disk says so when it is full.
+    /// [`ErrorCode::NoSpace`] if it has not.
+    pub fn check_disk_space(&self, path: &TreePath, bytes: u64) -> Result<(), Refusal> {
+        // If the system does not tell, a full disk fails the write later.
         let Ok(disk) = rustix::fs::fstatvfs(&self.folder) else { return Ok(()) };
         let (all, free) = (
             disk.f_blocks.saturating_mul(disk.f_frsize),
@@ -358,41 +372,43 @@ impl ServingContext {
         Err(Refusal::at(path, ErrorCode::NoSpace, why))
     }
 
-    /// An upload was answered: what was staged for it has its name, is discarded, or waits to be asked for again.
-    pub fn settle_upload(&self, staged: &StagedName) {
+    /// Updates the table of uploads after an upload was answered.
+    ///
+    /// Its staged file has got its final name, is discarded, or waits for another request.
+    pub fn finish_upload(&self, staged: &StagedName) {
         self.scoreboard.uploads().release(staged, &self.staging);
     }
 
-    /// Nothing comes of what was staged.
+    /// Discards a staged file, and updates the table of uploads.
     pub fn discard_upload(&self, staged: &StagedName) {
         self.staging.discard(staged);
-        self.settle_upload(staged);
+        self.finish_upload(staged);
     }
 
-    /// The refusal for a failure of the disk, whose details go to the log.
+    /// Returns the refusal for an error of the disk, whose details go to the log.
     #[must_use]
-    pub fn storage(path: &TreePath, error: &io::Error) -> Refusal {
-        Self::tell(path, error);
-        Refusal::at(path, ErrorCode::Storage, "the slave cannot read it")
+    pub fn storage_refusal(path: &TreePath, error: &io::Error) -> Refusal {
+        Self::log_failure(path, error);
+        Refusal::at(path, ErrorCode::Storage, "the slave cannot read the file")
     }
 }
 
-/// Pieces that each of so many workers hashes at a time: all cores are used, and no more.
-fn hashed_at_a_time(workers: usize) -> usize {
+/// Returns how many pieces each worker may hash at a time, so that all use the cores once.
+fn parallel_hashes(workers: usize) -> usize {
     std::thread::available_parallelism().map_or(1, usize::from) / workers.max(1)
 }
 
-/// Waits for the replicator, at most until a time.
+/// Waits for a message of the replicator, at most until a time.
 fn wait_for(channel: &SessionEnd, until: Instant) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let timeout = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
-    // Woken early or not: the caller looks again.
+    // The caller checks again in any case.
     let _ = poll(&mut [PollFd::new(channel, PollFlags::IN)], timeout.as_ref());
 }
 
-/// Adds what the scoreboard knows of the pool.
+/// Adds the counters of the scoreboard to those of the catalogue.
 #[must_use]
-pub fn with_pool(counters: Counters, scoreboard: &Scoreboard) -> Counters {
+pub fn with_pool_counters(counters: Counters, scoreboard: &Scoreboard) -> Counters {
     let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let uploads = scoreboard.uploads().usage();
     Counters {
@@ -406,54 +422,54 @@ pub fn with_pool(counters: Counters, scoreboard: &Scoreboard) -> Counters {
     }
 }
 
-/// Who a session belongs to. All that it keeps on the slave.
+/// An open session: its user, and what the user may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// Empty: no account.
+    /// Name of the user; empty: no account.
     pub user: String,
-    /// Whose turn its work takes.
+    /// Owner of the session's work, which takes turns with the work of others.
     pub owner: Owner,
-    /// The folder that the user sees as the top.
+    /// The folder that the user sees as the root.
     pub root: TreePath,
-    /// Whether the user may change anything.
+    /// Whether the user may change the tree.
     pub writable: bool,
-    /// The highest change that the user has seen.
-    pub mark: Lsn,
-    /// Whether it is another slave, which takes content.
-    pub peer: bool,
-    /// Generation of the accounts when the user logged in.
+    /// The latest change that the user has seen.
+    pub seen_lsn: Lsn,
+    /// Whether the peer is another slave, which fetches content.
+    pub is_peer: bool,
+    /// Generation of the accounts at the login.
     pub generation: u64,
-    /// When the login ends, in the master's milliseconds since 1970 UTC.
+    /// End of the login, in the master's milliseconds since 1970 UTC.
     pub ends_ms: u64,
 }
 
 impl Session {
-    /// For logs.
+    /// Returns the user's name for logs.
     #[must_use]
     pub fn name(&self) -> &str {
         if self.user.is_empty() { "(no account)" } else { &self.user }
     }
 
-    /// Another slave's, which has proved that it belongs here.
+    /// Makes a session for another slave, which has proved the cluster key.
     #[must_use]
-    pub fn of_peer() -> Self {
-        let (user, root, mark) = (String::new(), TreePath::root(), Lsn::default());
+    pub fn for_peer() -> Self {
+        let (user, root) = (String::new(), TreePath::root());
         Self {
             user,
             owner: Owner::default(),
             root,
             writable: false,
-            mark,
-            peer: true,
+            seen_lsn: Lsn::default(),
+            is_peer: true,
             generation: u64::MAX,
             ends_ms: u64::MAX,
         }
     }
 
-    /// Whether the login still counts: it ends some time, and when something was taken from somebody all log in again.
+    /// Checks that the login is still valid: it expires, and ends when any user loses rights.
     ///
     /// # Errors
-    /// [`ErrorCode::BadTicket`].
+    /// [`ErrorCode::BadTicket`] if it is not.
     pub fn check(&self, scoreboard: &Scoreboard) -> Result<(), Refusal> {
         let why = if self.generation < scoreboard.generation() {
             TicketError::OldGeneration
@@ -465,30 +481,32 @@ impl Session {
         Err(Refusal::new(ErrorCode::BadTicket, why.to_string()))
     }
 
-    /// A refusal with its path as this user knows it.
+    /// Returns a refusal with its path as this user sees it.
     #[must_use]
     pub fn as_user_sees(&self, refusal: Refusal) -> Refusal {
         refusal.below(&self.root)
     }
 
-    /// As [`Self::resolve`], for what shall be removed or moved: the user's top never is.
+    /// Resolves a path that is to be made, removed or moved, which the user's root cannot be.
     ///
     /// # Errors
-    /// [`ErrorCode::Denied`] for the top; those of [`Self::resolve`].
+    /// [`ErrorCode::Denied`] for the root; those of [`Self::resolve`].
     pub fn resolve_below(&self, path: &TreePath) -> Result<TreePath, Refusal> {
         if path.is_root() {
             return Err(Refusal::new(
                 ErrorCode::Denied,
-                "the top can be neither made, removed, moved nor replaced",
+                "the root folder cannot be made, removed, moved or replaced",
             ));
         }
         self.resolve(path)
     }
 
-    /// The path in the slave's folder that the user's `path` means. It can only lead further down.
+    /// Returns the path in the slave's folder for a path of the user.
+    ///
+    /// The result is always below the user's root.
     ///
     /// # Errors
-    /// [`ErrorCode::BadName`] where the joined path is too long.
+    /// [`ErrorCode::BadName`] if the joined path is too long.
     pub fn resolve(&self, path: &TreePath) -> Result<TreePath, Refusal> {
         path.parts()
             .try_fold(self.root.clone(), |at, part| at.join(part))

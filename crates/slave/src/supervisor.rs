@@ -1,8 +1,8 @@
-//! The supervisor: forks the workers and the replicator, replaces those that die, and ends them all.
+//! The supervisor: forks workers and replicator, replaces those that die, and ends them all.
 //!
-//! It has one thread and opens no database and no connection. Signals are blocked and read from
-//! a descriptor; its children keep them blocked and are ended through their control
-//! sockets, so that a terminal that signals the whole group cannot end them out of order.
+//! It has one thread and opens no database and no connection. It blocks signals and reads them from
+//! a descriptor. Its children keep the signals blocked and are ended through their control sockets,
+//! so a terminal that signals the whole group cannot end them out of order.
 
 use std::io;
 use std::net::TcpListener;
@@ -23,33 +23,33 @@ use crate::scoreboard::Scoreboard;
 use crate::secrets::CHECK_INTERVAL;
 use crate::sys::fork;
 
-/// A child that lived shorter than this has failed at its start.
+/// A child that lived shorter than this counts as failed at its start.
 const SHORT_LIFETIME: Duration = Duration::from_secs(5);
-/// Pause before a child that keeps dying is started again; doubled each time.
+/// Pause before a child that keeps dying is restarted; doubled each time.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
-/// Longest such pause.
+/// Longest pause before a restart.
 const MAX_RESTART_PAUSE: Duration = Duration::from_secs(30);
 
-/// Exit status of a child that must not be started again: the whole slave ends.
+/// Exit status of a child that must not be restarted: the whole slave ends.
 pub const EXIT_FATAL: i32 = 70;
-/// Exit status of a child that has given up this slave's ids: the whole slave begins anew.
+/// Exit status of a child that has given up this slave's ids: the whole slave restarts.
 pub const EXIT_IDS_REPLACED: i32 = 71;
 
-/// What a child is for.
+/// The task of a child process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// Worker number so and so.
+    /// Run the worker with this index.
     Worker(usize),
-    /// The replicator.
+    /// Run the replicator.
     Replicator,
 }
 
-/// A child that lives, or shall be started at a time.
+/// A child process that is alive, will be started, or has ended.
 #[derive(Debug)]
 struct Child {
     task: Task,
     state: ChildState,
-    /// Deaths at the start in a row.
+    /// Deaths in a row that count as failures at the start.
     failures: u32,
 }
 
@@ -65,49 +65,52 @@ enum ChildState {
     Ended,
 }
 
-/// What the supervisor runs in a forked child; it is given the task, the shared listener,
-/// and the control socket.
+/// What the supervisor runs in a forked child; it returns the exit status.
+///
+/// It gets the task, the shared listener and the control socket.
 pub type ChildMain<'a> = dyn Fn(Task, TcpListener, OwnedFd) -> i32 + 'a;
 
-/// Runs the pool until a signal ends it.
+/// Runs the pool of child processes until a signal ends it.
 pub struct Supervisor<'a> {
     listener: Option<TcpListener>,
     children: Vec<Child>,
     signals: SignalFd,
     scoreboard: Arc<Scoreboard>,
     child_main: &'a ChildMain<'a>,
-    /// What is done when the log was moved away.
+    /// Reopens the transfer log, on SIGUSR1.
     reopen: &'a dyn Fn(),
-    /// What is done again and again, every [`CHECK_INTERVAL`].
+    /// Called every [`CHECK_INTERVAL`].
     tick: Option<&'a dyn Fn()>,
-    /// What SIGHUP does where it does not stop the slave.
+    /// Called on SIGHUP; none: SIGHUP stops the slave.
     reload: Option<&'a dyn Fn()>,
     stopping: bool,
-    /// When those that still live are killed.
+    /// When the children that are still alive are killed.
     deadline: Option<Instant>,
     grace: Duration,
-    /// A child cannot do its work, and no new one could.
+    /// Whether a child has failed for good, so that the whole slave ends.
     is_fatal: bool,
+    /// Whether a child has given up this slave's ids, so that the slave restarts.
     ids_replaced: bool,
 }
 
-/// How a slave has ended.
+/// The reason why a slave has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitReason {
-    /// It was asked to.
+    /// A signal has stopped it.
     Stopped,
-    /// It has to begin anew, with other ids: its folder turned out to be a copy of another one.
+    /// It has to restart with other ids, because its folder is a copy of another slave's.
     IdsReplaced,
 }
 
-/// The signals that the supervisor reads from a descriptor.
+/// Returns the signals that the supervisor reads from a descriptor.
 fn signals() -> SigSet {
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD, Signal::SIGUSR1]
         .into_iter()
         .collect()
 }
 
-/// Blocks the signals that the supervisor reads later, so that one that comes before is kept for it.
+/// Blocks the supervisor's signals, so that early ones stay pending until it reads them.
+///
 /// Call it before anything else, and before any thread starts.
 ///
 /// # Errors
@@ -117,7 +120,9 @@ pub fn block_signals() -> io::Result<()> {
 }
 
 impl<'a> Supervisor<'a> {
-    /// The pool is started by [`Self::run`]; `grace` is the time that transfers have at the end. Signals must be blocked already.
+    /// Makes a supervisor, whose pool [`Self::run`] starts. Signals must be blocked already.
+    ///
+    /// `grace` is the time that transfers may take to end.
     ///
     /// # Errors
     /// Those of the system calls.
@@ -155,7 +160,7 @@ impl<'a> Supervisor<'a> {
         })
     }
 
-    /// Has SIGHUP do this instead of stopping the slave.
+    /// Has SIGHUP call `reload` instead of stopping the slave.
     #[must_use]
     pub fn on_hangup(mut self, reload: Option<&'a dyn Fn()>) -> Self {
         self.reload = reload;
@@ -175,7 +180,7 @@ impl<'a> Supervisor<'a> {
                 if self.stopping {
                     self.kill_all();
                 } else {
-                    info!("stopping; transfers may end for {} s", self.grace.as_secs());
+                    info!("stopping; transfers have {} s to end", self.grace.as_secs());
                     self.ids_replaced = false;
                     self.stop();
                 }
@@ -185,9 +190,9 @@ impl<'a> Supervisor<'a> {
                 && self.children.iter().all(|child| matches!(child.state, ChildState::Ended))
             {
                 return match (self.is_fatal, self.ids_replaced) {
-                    (true, _) => {
-                        Err(io::Error::other("the slave cannot do its work; the log says why"))
-                    }
+                    (true, _) => Err(io::Error::other(
+                        "a process of the slave has failed for good; see the log",
+                    )),
                     (false, true) => Ok(ExitReason::IdsReplaced),
                     (false, false) => Ok(ExitReason::Stopped),
                 };
@@ -218,7 +223,7 @@ impl<'a> Supervisor<'a> {
         });
         let (listener, (ours, theirs)) = match sockets {
             Ok(sockets) => sockets,
-            // What is short now may be there later; the other children go on meanwhile.
+            // The resource may be free again later; the other children keep running meanwhile.
             Err(e) => return self.restart_later(index, &e),
         };
         if let Task::Worker(worker) = task {
@@ -227,8 +232,8 @@ impl<'a> Supervisor<'a> {
         let child_main = self.child_main;
         let mut parents = Some((ours, std::mem::take(&mut self.children), self.listener.take()));
         let spawned = fork::spawn(|| {
-            // What belongs to the supervisor or to a sister goes: only so does a control
-            // socket tell when the supervisor is gone.
+            // Drop the sockets of the supervisor and of other children: a control socket must
+            // report its end when the supervisor is gone.
             drop(parents.take());
             child_main(task, listener, theirs)
         });
@@ -245,7 +250,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn restart_later(&mut self, index: usize, why: &dyn std::fmt::Display) {
-        error!("{:?} is not started now: {why}", self.children[index].task);
+        error!("{:?} cannot be started now, will be retried: {why}", self.children[index].task);
         let child = &mut self.children[index];
         child.failures += 1;
         let pause =
@@ -253,7 +258,7 @@ impl<'a> Supervisor<'a> {
         child.state = ChildState::Due(Instant::now() + pause);
     }
 
-    /// Waits for a signal or the next thing to do.
+    /// Waits for a signal, a restart or a deadline.
     fn wait(&self) -> io::Result<()> {
         let due = self.children.iter().filter_map(|child| match child.state {
             ChildState::Due(at) => Some(at),
@@ -270,24 +275,24 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// How many signals came that ask for the end.
+    /// Handles the signals that came; returns how many of them ask the slave to stop.
     fn read_signals(&mut self) -> io::Result<usize> {
-        let mut ends = 0;
+        let mut stops = 0;
         while let Some(info) = self.signals.read_signal()? {
             match info.ssi_signo.cast_signed() {
                 signal if signal == Signal::SIGCHLD as i32 => {}
                 signal if signal == Signal::SIGUSR1 as i32 => (self.reopen)(),
                 signal if signal == Signal::SIGHUP as i32 => match self.reload {
                     Some(reload) => reload(),
-                    None => ends += 1,
+                    None => stops += 1,
                 },
-                _ => ends += 1,
+                _ => stops += 1,
             }
         }
-        Ok(ends)
+        Ok(stops)
     }
 
-    /// Tells all children to end, and starts none again.
+    /// Tells all children to end; none is restarted.
     fn stop(&mut self) {
         self.stopping = true;
         self.deadline = Some(Instant::now() + self.grace);
@@ -333,7 +338,7 @@ impl<'a> Supervisor<'a> {
             );
             match found {
                 Some(index) => self.ended(index, status),
-                None => debug!("process {pid} ended and is none of ours"),
+                None => debug!("process {pid} ended, which is no child of this slave"),
             }
         }
     }
@@ -366,7 +371,7 @@ impl<'a> Supervisor<'a> {
         if lived < SHORT_LIFETIME && child.failures > 0 {
             self.restart_later(index, &"it keeps ending");
         } else {
-            // The first death may be an accident: it is replaced at once.
+            // The first death may be an accident, so the child is replaced at once.
             child.failures = u32::from(lived < SHORT_LIFETIME);
             child.state = ChildState::Due(Instant::now());
         }

@@ -52,7 +52,11 @@ fn the_other_takes_over_where_the_keeper_is_killed() {
     for (round, keeper) in [0, 1, 0].into_iter().enumerate() {
         let other = 1 - keeper;
         assert!(
-            !cluster.slaves[keeper].program.stderr.text().contains("another slave keeps")
+            !cluster.slaves[keeper]
+                .program
+                .stderr
+                .text()
+                .contains("another slave writes the catalogue")
                 || round > 0,
             "the first one keeps it"
         );

@@ -1,7 +1,8 @@
-//! Fetching contents from other slaves: several at once, each checked, on the disk before it is told of.
+//! Fetches contents from other slaves: several at once, each verified and synced to the disk.
 //!
-//! A part that was cut off is kept while this process lives, and gone on with from whoever has the content. Where
-//! each content goes, and whether it is still wanted, is decided by who gave the order.
+//! A partial file is kept while this process lives, and resumed from any slave that has the
+//! content. The replica decides from which folder a content is fetched, and whether it is still
+//! wanted.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,30 +27,30 @@ use relais_tree::{TreeError, set_mode, set_times};
 
 use crate::staging::{StagedName, Staging};
 
-/// How many are fetched at the same time.
+/// Number of contents that are fetched at the same time.
 const THREADS: usize = 8;
 /// Time to connect to another slave.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Parts that are remembered, so that they can be gone on with.
-const MAX_PARTS: usize = 256;
+/// Most partial files that are kept.
+const MAX_PARTIALS: usize = 256;
 
-/// What came of an order.
+/// The result of fetching one content.
 #[derive(Debug)]
 pub struct FetchResult {
-    /// The put.
+    /// The put whose content it is.
     pub put: Lsn,
-    /// Whom it was ordered from.
+    /// The folder from whose slaves it was fetched.
     pub from: FolderId,
-    /// The staged file that holds the content, on the disk.
+    /// The staged file with the content, which is synced.
     pub result: Result<FetchedFile, FetchFailure>,
 }
 
-/// Why content did not come.
+/// The reason why a content was not fetched.
 #[derive(Debug)]
 pub struct FetchFailure {
-    /// Which side it lies with.
+    /// The side that failed.
     pub blame: Blame,
-    /// The reason where it could not be stored here, and the same would be so at once again.
+    /// The error of this slave's disk, if a retry would fail in the same way.
     pub lasting: Option<String>,
 }
 
@@ -59,7 +60,7 @@ impl From<Blame> for FetchFailure {
     }
 }
 
-/// Content that came whole. As long as its file is held nobody else writes it.
+/// A completely fetched content. While its file is open no other process writes it.
 #[derive(Debug)]
 pub struct FetchedFile {
     /// Its staged name.
@@ -68,21 +69,22 @@ pub struct FetchedFile {
     pub file: File,
 }
 
+/// An order to fetch one content.
 struct FetchJob {
     put: Lsn,
     missing: MissingContent,
     from: FolderId,
 }
 
-/// What all threads share.
+/// What the fetching threads share.
 struct FetchContext {
     slave: SlaveId,
     key_file: PathBuf,
     dialer: Dialer,
     staging: Staging,
     peers: Mutex<Vec<Peer>>,
-    /// What is known of parts that were cut off.
-    parts: Mutex<HashMap<Lsn, Resume>>,
+    /// What is known about partial files, by their puts.
+    partials: Mutex<HashMap<Lsn, Resume>>,
     jobs: Mutex<Receiver<FetchJob>>,
     wake: OwnedFd,
 }
@@ -91,7 +93,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes orders and gives contents back.
+/// A pool of threads that fetch contents.
 pub struct FetchPool {
     orders: Sender<FetchJob>,
     done: Receiver<FetchResult>,
@@ -99,7 +101,7 @@ pub struct FetchPool {
 }
 
 impl FetchPool {
-    /// Starts the threads. They end when this is dropped, each after what it is doing.
+    /// Starts the threads. When the pool is dropped each ends after its current job.
     ///
     /// # Errors
     /// Those of the system calls.
@@ -116,7 +118,7 @@ impl FetchPool {
             dialer,
             staging,
             peers: Mutex::default(),
-            parts: Mutex::default(),
+            partials: Mutex::default(),
             jobs: Mutex::new(jobs),
             wake: relais_net::wake_fd()?,
         });
@@ -129,21 +131,21 @@ impl FetchPool {
         Ok(Self { orders, done, context })
     }
 
-    /// Who the other slaves are.
+    /// Sets the other slaves.
     pub fn set_peers(&self, peers: Vec<Peer>) {
         *lock(&self.context.peers) = peers;
     }
 
-    /// Has content fetched from one folder's slaves.
+    /// Orders a content from the slaves of one folder.
     pub fn order(&self, put: Lsn, missing: MissingContent, from: FolderId) {
         if self.orders.send(FetchJob { put, missing, from }).is_err() {
-            warn!("nobody fetches content any more");
+            warn!("the threads that fetch content have ended");
         }
     }
 
-    /// Frees the parts of contents that nobody wants any more.
-    pub fn keep_parts(&self, wanted: impl Fn(Lsn) -> bool) {
-        lock(&self.context.parts).retain(|put, _| {
+    /// Discards the partial files of contents that are no longer wanted.
+    pub fn retain_partials(&self, wanted: impl Fn(Lsn) -> bool) {
+        lock(&self.context.partials).retain(|put, _| {
             let keep = wanted(*put);
             if !keep {
                 self.context.staging.discard(&StagedName::of_put(*put));
@@ -152,22 +154,24 @@ impl FetchPool {
         });
     }
 
-    /// What was done since.
+    /// Returns the results that have come.
     #[must_use]
     pub fn take(&self) -> Vec<FetchResult> {
-        // The counter starts anew; what comes meanwhile is taken as well.
+        // The counter is reset first; results that come meanwhile are taken as well.
         let _ = rustix::io::read(&self.context.wake, &mut [0_u8; 8]);
         self.done.try_iter().collect()
     }
 
-    /// Can be read when something was done.
+    /// Returns the descriptor that is readable when results have come.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.context.wake.as_fd()
     }
 }
 
-/// What `fetch` comes to; none where it panics. Others wait for each result, so that there has to be one.
+/// Runs `fetch`; none if it panics.
+///
+/// There has to be a result for each order, because the replica waits for it.
 fn catch_panic<T>(fetch: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(fetch)).ok()
 }
@@ -178,26 +182,26 @@ fn run_worker(context: &FetchContext, tell: &Sender<FetchResult>) {
         let Ok(FetchJob { put, missing, from }) = lock(&context.jobs).recv() else { return };
         let result = catch_panic(|| fetch_one(context, &mut peer, put, &missing, from));
         if result.is_none() {
-            // Whatever it was in the middle of is of no use any more.
+            // The connection may be within an answer, so it is of no use.
             peer = None;
-            error!("the thread that fetches {} failed; it is tried again", missing.path);
+            error!("the thread that fetches {} has panicked; trying again", missing.path);
         }
         let result = result.unwrap_or_else(|| Err(Blame::Holder.into()));
         if tell.send(FetchResult { put, from, result }).is_err() {
             return;
         }
         if let Err(e) = rustix::io::write(&context.wake, &1_u64.to_ne_bytes()) {
-            debug!("the keeper has been woken already: {e}");
+            debug!("cannot wake the receiver of fetched contents: {e}");
         }
     }
 }
 
-/// An open connection to a slave.
+/// An open connection to another slave.
 struct PeerConnection {
     folder: FolderId,
     addr: SocketAddr,
     connection: Connection,
-    /// The latest change that the other slave was told of.
+    /// The latest change that the other slave was sent as seen.
     seen: Lsn,
 }
 
@@ -209,13 +213,13 @@ fn fetch_one(
     from: FolderId,
 ) -> Result<FetchedFile, FetchFailure> {
     let name = StagedName::of_put(put);
-    let here = |what: &str, e: &TreeError| {
-        warn!("{} cannot be stored: cannot {what}: {e}", missing.path);
+    let local_failure = |what: &str, e: &TreeError| {
+        warn!("cannot store {}: cannot {what}: {e}", missing.path);
         FetchFailure { blame: Blame::Here, lasting: (!e.is_transient()).then(|| e.reason()) }
     };
-    // From here on nobody else frees the part.
-    let known = lock(&context.parts).remove(&put);
-    let part = context.staging.claim(&name).map_err(|e| here("make its file", &e))?;
+    // From now on no other thread discards the partial file.
+    let known = lock(&context.partials).remove(&put);
+    let part = context.staging.claim(&name).map_err(|e| local_failure("make its file", &e))?;
     let resume = known.unwrap_or_else(|| Resume {
         size: missing.size,
         mtime: FileTime::default(),
@@ -230,19 +234,19 @@ fn fetch_one(
         Ok(fetched) => fetched,
         Err(FetchError::Local { error, what }) => {
             context.staging.discard(&name);
-            return Err(here(what, &TreeError::Io(what, error)));
+            return Err(local_failure(what, &TreeError::Io(what, error)));
         }
         Err(e) => {
-            debug!("{} cannot be fetched from folder {from}: {e}", missing.path);
+            debug!("cannot fetch {} from folder {from}: {e}", missing.path);
             match checkpoint.0.filter(|_| e.can_resume()) {
-                Some(resume) => remember(context, put, resume),
+                Some(resume) => keep_partial(context, put, resume),
                 None => context.staging.discard(&name),
             }
             return Err(Blame::Holder.into());
         }
     };
     if fetched.digest != missing.digest {
-        debug!("{}: folder {from} has other content there", missing.path);
+        debug!("{}: folder {from} has other content", missing.path);
         context.staging.discard(&name);
         return Err(Blame::Holder.into());
     }
@@ -251,23 +255,23 @@ fn fetch_one(
         .and_then(|()| part.sync_all().map_err(|e| TreeError::Io("sync the file", e)));
     completed.map_err(|e| {
         context.staging.discard(&name);
-        here("complete it", &e)
+        local_failure("complete it", &e)
     })?;
     Ok(FetchedFile { name, file: part })
 }
 
-fn remember(context: &FetchContext, put: Lsn, resume: Resume) {
-    let mut parts = lock(&context.parts);
-    if parts.len() >= MAX_PARTS
-        && let Some(oldest) = parts.keys().min().copied()
+fn keep_partial(context: &FetchContext, put: Lsn, resume: Resume) {
+    let mut partials = lock(&context.partials);
+    if partials.len() >= MAX_PARTIALS
+        && let Some(oldest) = partials.keys().min().copied()
     {
-        parts.remove(&oldest);
+        partials.remove(&oldest);
         context.staging.discard(&StagedName::of_put(oldest));
     }
-    parts.insert(put, resume);
+    partials.insert(put, resume);
 }
 
-/// Keeps what a later fetch needs to go on.
+/// Keeps the last checkpoint, from which a later fetch resumes.
 struct LastCheckpoint(Option<Resume>);
 
 impl Progress for LastCheckpoint {
@@ -276,7 +280,9 @@ impl Progress for LastCheckpoint {
     }
 }
 
-/// The slaves of one folder, as where content comes from. One that fails is not tried again for the same content.
+/// Sessions with the slaves of one folder.
+///
+/// A folder whose slave fails is not tried again for the same content.
 struct FolderSessions<'a> {
     context: &'a FetchContext,
     peer: &'a mut Option<PeerConnection>,
@@ -299,7 +305,7 @@ impl Sessions for FolderSessions<'_> {
         }
         match self.peer.as_mut() {
             Some(peer) => {
-                // Whoever took the put may not have made it yet: then it waits until it has.
+                // The other slave may not have applied the put yet. Then it waits until it has.
                 if peer.seen < self.put {
                     peer.seen = self.put;
                     peer.connection.queue(&Request::Seen { mark: self.put });
@@ -376,7 +382,7 @@ impl FolderSessions<'_> {
     }
 }
 
-/// Whether a connection on which nothing is asked is still good: open, and nothing has come.
+/// Whether a connection without a request is still good: open, and without unread data.
 fn is_idle(connection: &Connection) -> bool {
     use rustix::net::RecvFlags;
     let peek =
@@ -389,7 +395,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_in_a_fetch_has_a_result() {
+    fn panics_become_results() {
         assert_eq!(catch_panic(|| 1), Some(1));
         assert_eq!(catch_panic(|| -> u8 { panic!("a test wants it") }), None);
     }

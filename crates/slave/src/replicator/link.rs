@@ -1,7 +1,8 @@
-//! The slave's side of the link to its master: registers, sends heartbeats, and carries what both say about changes.
+//! The slave's side of the link to its master: registration, heartbeats and changes.
 //!
-//! It begins anew whenever the link fails, for as long as the slave lives, and says once what it is waiting for.
-//! One thread reads, another one sends, so that neither side ever waits for the other to read.
+//! The link is opened again whenever it fails, for as long as the slave lives. The log says once
+//! what the link waits for. One thread reads and another one sends, so that neither side waits for
+//! the other to read.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
@@ -27,24 +28,24 @@ use crate::certificate::Certificate;
 use crate::config::Cluster;
 use crate::generation::GenerationFile;
 use crate::scoreboard::Scoreboard;
-use crate::serving::{DISPLACED, with_pool};
+use crate::serving::{DISPLACED, with_pool_counters};
 
-/// Shortest and longest pause between two tries to reach the master.
+/// Shortest and longest pause between two attempts to reach the master.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// How often a slave that is not ready yet looks whether it is.
-const LOOK: Duration = Duration::from_millis(50);
+/// Time between two checks whether a slave has become ready.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The threads that keep the link.
+/// The thread that keeps the link.
 pub struct Link {
     thread: Option<JoinHandle<()>>,
     socket: LinkSocket,
 }
 
-/// The socket of the link that is there, for whoever ends it.
+/// The socket of the current link, so that another thread can close it.
 type LinkSocket = Arc<Mutex<Option<Arc<Socket>>>>;
 
 impl Link {
-    /// Starts the thread, where the slave belongs to a cluster.
+    /// Starts the thread, if the slave belongs to a cluster.
     ///
     /// # Errors
     /// Those of starting a thread.
@@ -58,7 +59,7 @@ impl Link {
         let Some(cluster) = setup.config.cluster.clone() else {
             return Ok(Self { thread: None, socket });
         };
-        let keeper = LinkThread {
+        let link = LinkThread {
             cluster,
             slave: setup.slave_id,
             folder: setup.folder_id,
@@ -77,34 +78,34 @@ impl Link {
             retries: None,
             id_conflict: IdConflict::default(),
             generation: GenerationFile::open(&setup.own)?,
-            said: String::new(),
+            last_error: String::new(),
             certificate: setup.certificate.clone(),
             dialer: Dialer::new(setup.config.tls.encrypt)?,
         };
         let thread =
-            std::thread::Builder::new().name("link".to_owned()).spawn(move || keeper.run())?;
+            std::thread::Builder::new().name("link".to_owned()).spawn(move || link.run())?;
         Ok(Self { thread: Some(thread), socket })
     }
 
-    /// Whether the thread ended though nobody asked it to.
+    /// Whether the thread has ended without being asked to.
     pub fn has_ended(&self) -> bool {
         self.thread.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
-    /// Ends the thread, whose flag is set already.
+    /// Ends the thread, whose stop flag is set already.
     pub fn end(mut self) {
-        shut(&self.socket);
+        shut_down(&self.socket);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            warn!("the link's thread failed");
+            warn!("the link's thread has panicked");
         }
     }
 }
 
-fn shut(socket: &LinkSocket) {
+fn shut_down(socket: &LinkSocket) {
     if let Some(socket) = socket.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        // It may have been closed by the master already.
+        // The master may have closed it already.
         let _ = socket.shutdown(Shutdown::Both);
     }
 }
@@ -119,18 +120,18 @@ struct LinkThread {
     socket: LinkSocket,
     events: LinkEventSender,
     outgoing: Arc<OutgoingMessages>,
-    /// Counts links.
+    /// Number of the current link.
     number: u64,
-    /// What the master last said of it; none before it said anything.
+    /// Number of the master's last scrub order; none before the first message.
     scrubs: Option<u64>,
-    /// How often the master has said that what was refused is to be tried again; none before it said anything.
+    /// Number of the master's last order to retry; none before the first message.
     retries: Option<u64>,
-    /// Whether the master says that another slave has our id.
+    /// Whether the master reports that another slave has the ids of this one.
     id_conflict: IdConflict,
-    /// Where the accounts' generation is kept.
+    /// The file with the generation of the accounts.
     generation: GenerationFile,
-    /// The last complaint, so that it is not said again and again.
-    said: String,
+    /// The last logged error, so that it is logged once.
+    last_error: String,
     certificate: Option<Arc<Certificate>>,
     dialer: Dialer,
 }
@@ -138,39 +139,40 @@ struct LinkThread {
 impl LinkThread {
     fn run(mut self) {
         let mut pause = PAUSES.0;
-        while !self.stopping() {
+        while !self.is_stopping() {
             let began = Instant::now();
-            match self.hold() {
-                Ok(()) => self.say("the master closed the link".to_owned()),
-                Err(why) => self.say(why),
+            match self.run_link() {
+                Ok(()) => self.log_once("the master closed the link".to_owned()),
+                Err(why) => self.log_once(why),
             }
-            // A link that held for a while failed for a new reason: try again soon.
+            // A link that was up for a while failed for a new reason, so the next attempt comes
+            // soon.
             pause =
                 if began.elapsed() > PAUSES.1 * 2 { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
-            self.rest(pause);
+            self.pause(pause);
         }
     }
 
-    fn stopping(&self) -> bool {
+    fn is_stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn say(&mut self, what: String) {
-        if self.said != what && !self.stopping() {
-            warn!("{what}; trying again");
-            self.said = what;
+    fn log_once(&mut self, error: String) {
+        if self.last_error != error && !self.is_stopping() {
+            warn!("{error}; trying again");
+            self.last_error = error;
         }
     }
 
-    fn rest(&self, pause: Duration) {
+    fn pause(&self, pause: Duration) {
         let until = Instant::now() + pause;
-        while !self.stopping() && Instant::now() < until {
-            std::thread::sleep(LOOK.min(until.saturating_duration_since(Instant::now())));
+        while !self.is_stopping() && Instant::now() < until {
+            std::thread::sleep(POLL_INTERVAL.min(until.saturating_duration_since(Instant::now())));
         }
     }
 
-    /// Opens a link and keeps it until it fails.
-    fn hold(&mut self) -> Result<(), String> {
+    /// Opens a link, and keeps it until it fails.
+    fn run_link(&mut self) -> Result<(), String> {
         let key = match ClusterKey::load(&self.cluster.key_file) {
             Ok(Some(key)) => key,
             Ok(None) => {
@@ -190,8 +192,9 @@ impl LinkThread {
         self.register(&mut connection, &key)
             .map_err(|e| format!("the master at {master} refuses this slave: {e}"))?;
         info!("registered at the master {master} as {}", self.slave);
-        self.said.clear();
-        self.talk(connection).map_err(|e| format!("the link to the master {master} failed: {e}"))
+        self.last_error.clear();
+        self.exchange(connection)
+            .map_err(|e| format!("the link to the master {master} failed: {e}"))
     }
 
     fn register(&mut self, connection: &mut Connection, key: &ClusterKey) -> Result<(), String> {
@@ -210,11 +213,11 @@ impl LinkThread {
             mark: self.heartbeats.scoreboard.applied_lsn(),
         }));
         connection.flush().map_err(|e| text(&e))?;
-        let answer = read(connection);
+        let answer = read_message(connection);
         if let Err(LinkError::Refused(refusal)) = &answer
             && refusal.code == ErrorCode::Exists
         {
-            self.id_conflict.note(&self.heartbeats.scoreboard);
+            self.id_conflict.record(&self.heartbeats.scoreboard);
         }
         match answer.map_err(|e| text(&e))? {
             LinkMessage::Registered { mark, time_ms } => {
@@ -222,29 +225,29 @@ impl LinkThread {
                 self.heartbeats
                     .scoreboard
                     .record_master(time_ms, self.heartbeats.scoreboard.generation());
-                self.events.put(LinkEvent::MasterLsn(mark));
+                self.events.send(LinkEvent::MasterLsn(mark));
                 Ok(())
             }
             other => Err(format!("an unexpected answer: {:?}", other.frame_type())),
         }
     }
 
-    /// Reads what the master says, while another thread sends.
-    fn talk(&mut self, mut connection: Connection) -> Result<(), String> {
+    /// Reads the master's messages, while another thread sends.
+    fn exchange(&mut self, mut connection: Connection) -> Result<(), String> {
         self.number += 1;
         let queue = self.outgoing.begin(self.number);
-        self.events.put(LinkEvent::Linked(self.number));
+        self.events.send(LinkEvent::Linked(self.number));
         self.heartbeats.scoreboard.set_master_connected(true);
         let certificate = self.certificate.as_deref();
         certificate.iter().for_each(|certificate| certificate.request_on_new_link());
         let stream = connection.stream().clone();
         let result = std::thread::scope(|scope| {
-            // A thread that panics ends the other one, so that the link's end is noticed.
+            // A thread that panics ends the other one, so that the end of the link is noticed.
             let _end = LinkShutdown { outgoing: &self.outgoing, stream: &stream };
             let scoreboard = self.heartbeats.scoreboard.clone();
             let (heartbeats, stop, stream, writing) =
                 (&mut self.heartbeats, &self.stop, &stream, connection.writer());
-            let sender = std::thread::Builder::new().name("beats".to_owned()).spawn_scoped(
+            let sender = std::thread::Builder::new().name("heartbeats".to_owned()).spawn_scoped(
                 scope,
                 move || {
                     let _shutdown = SocketShutdown(stream);
@@ -262,11 +265,11 @@ impl LinkThread {
                 generation,
                 certificate,
             };
-            let heard = reader.listen(&mut connection);
-            // The sender sees that its queue is closed.
+            let read_result = reader.run(&mut connection);
+            // The sender ends when its queue is closed.
             self.outgoing.end();
             let _ = stream.shutdown(Shutdown::Both);
-            match (heard, sender.join()) {
+            match (read_result, sender.join()) {
                 (_, Ok(Err(e))) => Err(e.to_string()),
                 (Err(e), _) => Err(e.to_string()),
                 (Ok(()), Ok(Ok(()))) => Ok(()),
@@ -275,22 +278,22 @@ impl LinkThread {
         });
         self.outgoing.end();
         self.heartbeats.scoreboard.set_master_connected(false);
-        self.events.put(LinkEvent::Unlinked);
+        self.events.send(LinkEvent::Unlinked);
         result
     }
 }
 
-/// Wakes the reader, which ends then, however the sender's thread ends.
+/// Shuts the socket down when the sender's thread ends, so that the reader ends too.
 struct SocketShutdown<'a>(&'a Socket);
 
 impl Drop for SocketShutdown<'_> {
     fn drop(&mut self) {
-        // It fails only where the other side was first.
+        // It fails only if the other side was first.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }
 
-/// Ends the sender, however the reader's thread ends.
+/// Ends the sender when the reader's thread ends.
 struct LinkShutdown<'a> {
     outgoing: &'a OutgoingMessages,
     stream: &'a Socket,
@@ -303,11 +306,11 @@ impl Drop for LinkShutdown<'_> {
     }
 }
 
-/// Takes what the master says.
+/// Reads and handles the master's messages.
 struct LinkReader<'a> {
     scoreboard: Arc<Scoreboard>,
     events: &'a LinkEventSender,
-    /// Pages of a list of slaves that is not whole yet.
+    /// Pages of a list of slaves that is not complete yet.
     peers: Vec<Peer>,
     scrubs: &'a mut Option<u64>,
     retries: &'a mut Option<u64>,
@@ -316,18 +319,18 @@ struct LinkReader<'a> {
 }
 
 impl LinkReader<'_> {
-    /// Until the link ends.
-    fn listen(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
+    /// Reads messages until the link ends.
+    fn run(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
         loop {
-            match read(connection) {
-                Ok(message) => self.take(message)?,
+            match read_message(connection) {
+                Ok(message) => self.handle(message)?,
                 Err(LinkError::Wire(WireError::Truncated)) => return Ok(()),
                 Err(e) => return Err(e),
             }
         }
     }
 
-    fn take(&mut self, message: LinkMessage) -> Result<(), LinkError> {
+    fn handle(&mut self, message: LinkMessage) -> Result<(), LinkError> {
         match message {
             LinkMessage::HeartbeatAck {
                 mark,
@@ -339,16 +342,16 @@ impl LinkReader<'_> {
                 retries,
             } => {
                 self.scoreboard.record_master(time_ms, generation);
-                self.generation.note(generation);
+                self.generation.write(generation);
                 self.scoreboard.set_draining(draining);
                 self.scoreboard.set_copies(copies);
-                self.events.put(LinkEvent::MasterLsn(mark));
-                // What was ordered before this slave came concerns it no more.
+                self.events.send(LinkEvent::MasterLsn(mark));
+                // Orders from before this slave connected do not concern it.
                 if self.scrubs.replace(scrubs).is_some_and(|before| scrubs > before) {
-                    self.events.put(LinkEvent::Scrub(scrubs));
+                    self.events.send(LinkEvent::Scrub(scrubs));
                 }
                 if self.retries.replace(retries).is_some_and(|before| retries > before) {
-                    self.events.put(LinkEvent::Retry);
+                    self.events.send(LinkEvent::Retry);
                 }
             }
             LinkMessage::Certificate { chain, renew_s } => {
@@ -356,27 +359,29 @@ impl LinkReader<'_> {
                     certificate.install(&chain, renew_s);
                 }
             }
-            LinkMessage::ToSlave(message) => self.events.put(LinkEvent::Message(message)),
+            LinkMessage::ToSlave(message) => self.events.send(LinkEvent::Message(message)),
             LinkMessage::Peers { peers, last } => {
                 self.peers.extend(peers);
                 if last {
-                    self.events.put(LinkEvent::Peers(std::mem::take(&mut self.peers)));
+                    self.events.send(LinkEvent::Peers(std::mem::take(&mut self.peers)));
                 }
             }
             LinkMessage::AskPaths { query, list } => {
-                self.events.put(LinkEvent::PathQuery { query, list });
+                self.events.send(LinkEvent::PathQuery { query, list });
             }
             LinkMessage::AskTree { query, ids } => {
-                self.events.put(LinkEvent::TreeQuery { query, ids })
+                self.events.send(LinkEvent::TreeQuery { query, ids })
             }
-            LinkMessage::Recovering { epoch } => self.events.put(LinkEvent::Recovering(epoch)),
+            LinkMessage::Recovering { epoch } => self.events.send(LinkEvent::Recovering(epoch)),
             other => return Err(WireError::Unexpected(other.frame_type().number()).into()),
         }
         Ok(())
     }
 }
 
-/// Sends what is queued, and a heartbeat each second; one that brings good news is not put off.
+/// Sends queued messages, and a heartbeat each second.
+///
+/// A heartbeat that reports the slave as ready is sent at once.
 fn send(
     mut connection: Connection,
     queue: &Receiver<LinkMessage>,
@@ -393,22 +398,22 @@ fn send(
             connection.queue_link(&LinkMessage::Heartbeat(beat));
             next = now + limits::BEAT_EVERY;
         }
-        if let Some(question) = certificate.and_then(Certificate::next_request) {
-            connection.queue_link(&question);
+        if let Some(query) = certificate.and_then(Certificate::next_request) {
+            connection.queue_link(&query);
         }
         connection.flush()?;
         let wait = next.saturating_duration_since(Instant::now());
-        match queue.recv_timeout(if ready { wait } else { wait.min(LOOK) }) {
+        match queue.recv_timeout(if ready { wait } else { wait.min(POLL_INTERVAL) }) {
             Ok(message) => {
                 connection.queue_link(&message);
-                // What lies ready goes out in one call.
+                // Queued messages are sent in one call.
                 for message in queue.try_iter().take(AT_ONCE) {
                     connection.queue_link(&message);
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                debug!("the link is to be closed");
+                debug!("the link is being closed");
                 return Ok(());
             }
         }
@@ -416,10 +421,10 @@ fn send(
     Ok(())
 }
 
-/// Most messages that are sent in one call of the system.
+/// Most messages that are sent in one system call.
 const AT_ONCE: usize = 256;
 
-/// Knows what a heartbeat says.
+/// Makes the heartbeats.
 struct HeartbeatSender {
     own: MetadataFolder,
     scoreboard: Arc<Scoreboard>,
@@ -427,27 +432,27 @@ struct HeartbeatSender {
 }
 
 impl HeartbeatSender {
-    /// Whether sessions can be served.
+    /// Whether the slave can serve sessions.
     fn is_ready(&mut self) -> bool {
         self.scoreboard.alive_workers() > 0
             && !self.scoreboard.is_catalog_writer_stalled()
-            && self.ask(CatalogReader::is_fit).unwrap_or(false)
+            && self.with_catalogue(CatalogReader::is_fit).unwrap_or(false)
     }
 
-    /// Asks the catalogue; none while it cannot be read.
-    fn ask<T>(
+    /// Calls `query` with a connection to the catalogue; none if the catalogue cannot be read.
+    fn with_catalogue<T>(
         &mut self,
-        question: impl FnOnce(&mut CatalogReader) -> Result<T, crate::catalogue::CatalogError>,
+        query: impl FnOnce(&mut CatalogReader) -> Result<T, crate::catalogue::CatalogError>,
     ) -> Option<T> {
         if self.reader.is_none() {
             self.reader = CatalogReader::open(&self.own)
-                .map_err(|e| warn!("the catalogue cannot be read: {e}"))
+                .map_err(|e| warn!("cannot read the catalogue: {e}"))
                 .ok();
         }
-        question(self.reader.as_mut()?).map_err(|e| warn!("the catalogue cannot be read: {e}")).ok()
+        query(self.reader.as_mut()?).map_err(|e| warn!("cannot read the catalogue: {e}")).ok()
     }
 
-    /// The room in the folder's file system; nothing where that cannot be told.
+    /// Returns the space in the folder's file system; zeros if it is unknown.
     fn disk(&self) -> DiskSpace {
         rustix::fs::fstatvfs(self.own.folder()).map_or_else(
             |_| DiskSpace::default(),
@@ -460,9 +465,11 @@ impl HeartbeatSender {
 
     fn compose(&mut self) -> Heartbeat {
         let fit = !self.scoreboard.is_catalog_writer_stalled()
-            && self.ask(CatalogReader::is_fit).unwrap_or(false);
+            && self.with_catalogue(CatalogReader::is_fit).unwrap_or(false);
         let (counters, mut last_error, scrub) = self
-            .ask(|reader| Ok((reader.counters()?, reader.last_error()?, reader.scrub()?)))
+            .with_catalogue(|reader| {
+                Ok((reader.counters()?, reader.last_error()?, reader.scrub()?))
+            })
             .unwrap_or_default();
         if last_error.is_empty() && self.scoreboard.is_displaced() {
             DISPLACED.clone_into(&mut last_error);
@@ -475,7 +482,7 @@ impl HeartbeatSender {
         Heartbeat {
             state,
             mark: self.scoreboard.applied_lsn(),
-            counters: with_pool(counters, &self.scoreboard),
+            counters: with_pool_counters(counters, &self.scoreboard),
             last_error,
             disk: self.disk(),
             scrub,
@@ -486,7 +493,7 @@ impl HeartbeatSender {
 fn connect(dialer: &Dialer, master: &str) -> io::Result<Connection> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for addr in master.to_socket_addrs()? {
-        // Who it is the proof of the key tells, on this very line.
+        // The proof of the key on this connection identifies the master.
         match dialer.connect(addr, limits::CONNECT_TIME, &Trust::Anyone, master) {
             Ok(connection) => return Ok(connection),
             Err(e) => last = e.into(),
@@ -495,8 +502,8 @@ fn connect(dialer: &Dialer, master: &str) -> io::Result<Connection> {
     Err(last)
 }
 
-/// The next message of the master; its refusal is an error.
-fn read(connection: &mut Connection) -> Result<LinkMessage, LinkError> {
+/// Reads the next message of the master; a refusal becomes an error.
+fn read_message(connection: &mut Connection) -> Result<LinkMessage, LinkError> {
     let header = connection.read_header()?.ok_or(WireError::Truncated)?;
     link_frame(header.kind, connection.read_payload(header)?)
 }

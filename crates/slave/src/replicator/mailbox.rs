@@ -1,4 +1,4 @@
-//! The way between the thread that keeps the link and the one that keeps the folder.
+//! The mailbox between the link's thread and the catalogue writer.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,58 +11,61 @@ use relais_proto::{LinkMessage, Lsn, PathList, PathPart, Peer, ToMaster, ToSlave
 
 use crate::scoreboard::Scoreboard;
 
-/// Time after which a link that has our ids is not an older one of ours whose end nobody has seen.
+/// Time after which an id conflict is certain.
+///
+/// Until then the other link may be an old one of this slave, whose end the master has not seen.
+///
 const CONFLICT_CONFIRMED: Duration = Duration::from_secs(10);
 
-/// Since when the master has said that another slave has ids of this one.
+/// Since when the master reports that another slave has ids of this one.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct IdConflict(Option<Instant>);
 
 impl IdConflict {
-    /// It says so.
-    pub fn note(&mut self, scoreboard: &Scoreboard) {
+    /// Records that the master reports the conflict.
+    pub fn record(&mut self, scoreboard: &Scoreboard) {
         if self.0.get_or_insert_with(Instant::now).elapsed() >= CONFLICT_CONFIRMED {
             scoreboard.set_cloned(true);
         }
     }
 }
 
-/// What comes from the master, and of the link itself.
+/// A message from the master, or a change of the link.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// There is a link with this number; both sides have proved the key.
+    /// The link with this number is up; both sides have proved the key.
     Linked(u64),
-    /// It is gone.
+    /// The link is down.
     Unlinked,
-    /// The master has said something about changes.
+    /// A message about changes.
     Message(ToSlave),
-    /// The master's last number.
+    /// The latest change of the master.
     MasterLsn(Lsn),
-    /// The slaves of the cluster, this one among them.
+    /// The slaves of the cluster, including this one.
     Peers(Vec<Peer>),
-    /// The master wants to know the tree here.
+    /// The master asks for the tree of this slave.
     TreeQuery {
-        /// The number of its question.
+        /// Number of the query.
         query: u64,
-        /// Whether it wants the ids of changes too.
+        /// Whether the ids of changes are wanted too.
         ids: bool,
     },
-    /// The cluster is recovered in this epoch.
+    /// The cluster is being recovered, in this epoch.
     Recovering(u32),
-    /// All contents are to be read and checked, by an order with this number.
+    /// All contents have to be read and checked, by the order with this number.
     Scrub(u64),
-    /// The master asks for paths that need an operator's eye.
+    /// The master asks for paths that an operator may have to look after.
     PathQuery {
-        /// The number of its question.
+        /// Number of the query.
         query: u64,
-        /// Which ones.
+        /// The kind of paths.
         list: PathList,
     },
-    /// What the disk has refused is to be tried again now.
+    /// Changes that the disk has refused have to be tried again now.
     Retry,
 }
 
-/// Where the link's thread puts what has come. It wakes whoever takes it out.
+/// Sends events from the link's thread, and wakes the receiver.
 #[derive(Debug, Clone)]
 pub struct LinkEventSender {
     to: Sender<LinkEvent>,
@@ -70,18 +73,18 @@ pub struct LinkEventSender {
 }
 
 impl LinkEventSender {
-    /// Puts something in; lost where nobody takes anything out any more.
-    pub fn put(&self, what: LinkEvent) {
-        if self.to.send(what).is_err() {
+    /// Sends an event; it is dropped if the receiver has gone.
+    pub fn send(&self, event: LinkEvent) {
+        if self.to.send(event).is_err() {
             return;
         }
         if let Err(e) = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes()) {
-            debug!("the keeper has been woken already: {e}");
+            debug!("cannot wake the receiver of link events: {e}");
         }
     }
 }
 
-/// The other end: what has come, and the way to the master.
+/// The catalogue writer's side: receives events, and sends messages to the master.
 #[derive(Debug)]
 pub struct LinkMailbox {
     from: Receiver<LinkEvent>,
@@ -90,7 +93,7 @@ pub struct LinkMailbox {
 }
 
 impl LinkMailbox {
-    /// Both ends, and where the link's thread finds what is to be sent.
+    /// Makes both sides, and the queue of messages that the link's thread sends.
     ///
     /// # Errors
     /// Those of the system call.
@@ -105,21 +108,21 @@ impl LinkMailbox {
         ))
     }
 
-    /// What has come since.
+    /// Returns the events that have come.
     #[must_use]
-    pub fn take(&self) -> Vec<LinkEvent> {
-        // The counter starts anew; what comes meanwhile is taken as well.
+    pub fn receive(&self) -> Vec<LinkEvent> {
+        // The counter is reset first; events that come meanwhile are taken as well.
         let _ = rustix::io::read(&*self.wake, &mut [0_u8; 8]);
         self.from.try_iter().collect()
     }
 
-    /// Can be read when something has come.
+    /// Returns the descriptor that is readable when events have come.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
 
-    /// Sends on the link with this number; nothing where that one is gone.
+    /// Sends a message on the link with this number; it is dropped if that link is down.
     pub fn send(&self, link: u64, message: ToMaster) {
         self.outgoing.send(link, LinkMessage::ToMaster(message));
     }
@@ -140,7 +143,7 @@ impl LinkMailbox {
     }
 }
 
-/// What is to be sent on the link that is there.
+/// The messages to be sent on the current link.
 #[derive(Debug, Default)]
 pub struct OutgoingMessages {
     open: Mutex<Option<(u64, Sender<LinkMessage>)>>,
@@ -151,21 +154,21 @@ impl OutgoingMessages {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A link is there; what is to be sent on it comes out of the queue.
+    /// Begins a link; the queue that is returned yields its messages.
     pub fn begin(&self, link: u64) -> Receiver<LinkMessage> {
         let (to, from) = channel();
         *self.open() = Some((link, to));
         from
     }
 
-    /// The link is gone.
+    /// Ends the current link.
     pub fn end(&self) {
         *self.open() = None;
     }
 
     fn send(&self, link: u64, message: LinkMessage) {
         if let Some((_, to)) = self.open().as_ref().filter(|(open, _)| *open == link) {
-            // The link's thread has ended; it says so itself.
+            // The link's thread has ended, which it reports itself.
             let _ = to.send(message);
         }
     }

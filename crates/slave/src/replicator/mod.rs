@@ -1,7 +1,8 @@
-//! The replicator process: keeps the catalogue true, and talks to the master for the slave.
+//! The replicator process: keeps the catalogue up to date, and the link to the master.
 //!
-//! It is the only process of a slave that writes the catalogue. Where another slave of this host keeps
-//! the same folder already, it waits for that one to go and takes over.
+//! It is the only process of a slave that writes the catalogue. If another slave of this host
+//! writes the catalogue of the same folder already, this replicator is a standby: it waits until
+//! that slave ends, and takes over.
 
 pub mod fetch;
 mod link;
@@ -33,13 +34,13 @@ use crate::config::Config;
 use crate::serving::DISPLACED;
 use crate::sys::fork::ignore_sigio;
 
-/// Time between two tries to become the keeper of a folder that another slave keeps.
+/// Time between two attempts of a standby to take over.
 const TAKEOVER_RETRY: Duration = Duration::from_millis(20);
 
-/// Time between two looks whether the threads still live.
+/// Time between two checks whether the threads are alive.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the replicator is given at its setup.
+/// What the replicator gets at its start.
 pub struct ReplicatorSetup {
     /// The slave's settings.
     pub config: Config,
@@ -47,46 +48,48 @@ pub struct ReplicatorSetup {
     pub folder: Folder,
     /// The slave's own folder in it.
     pub own: MetadataFolder,
-    /// Which folder it is.
+    /// Id of the served folder.
     pub folder_id: relais_proto::FolderId,
-    /// Which slave this is.
+    /// Id of this slave.
     pub slave_id: SlaveId,
-    /// What the processes share.
+    /// What the processes of the slave share in memory.
     pub scoreboard: Arc<crate::scoreboard::Scoreboard>,
-    /// What workers found different from the catalogue.
+    /// Paths that workers found different from the catalogue.
     pub hints: Arc<crate::hints::Hints>,
-    /// Where sessions bring their changes.
+    /// Where sessions hand in their changes.
     pub proposal_socket: Arc<crate::changes::channel::ProposalSocket>,
-    /// Where the slave listens.
+    /// The address on which the slave listens.
     pub listen: std::net::SocketAddr,
-    /// Can be read when the replicator shall end.
+    /// Control socket, which is readable when the replicator has to end.
     pub control: OwnedFd,
-    /// Where connections are encrypted.
+    /// The certificate; none if no connection is encrypted.
     pub certificate: Option<Arc<Certificate>>,
 }
 
 /// Runs the replicator until it is told to end.
 ///
 /// # Errors
-/// Those that keep it from its work; [`io::ErrorKind::InvalidData`] where trying again is of no use.
+/// Those that end it; [`io::ErrorKind::InvalidData`] if a retry is of no use.
 pub fn run(setup: ReplicatorSetup) -> io::Result<()> {
     ignore_sigio()?;
-    // A change says which mode its file or folder has. Where a chmod were needed behind the mkdir the system would take the setgid
-    // from a folder whose group this user is not in. What this process makes in `.relais` says its mode, too.
+    // Every file and folder is made with an explicit mode: that of its change, or one for
+    // `.relais`. So the umask is empty. A chmod after the mkdir would drop the setgid bit of a
+    // folder whose group this user is not in.
     rustix::process::umask(rustix::fs::Mode::empty());
-    // It has a channel of each session that changes something, and opens every folder that a batch concerns.
+    // The replicator has a channel to each session that makes changes, and opens each folder that a
+    // batch concerns.
     let _ = relais_net::room_beside(0, 0);
     let stop = Arc::new(AtomicBool::new(false));
     let (events, mailbox, outgoing) = LinkMailbox::new()?;
     let link = Link::start(&setup, stop.clone(), events, outgoing)?;
-    let result = keep(&setup, &link, mailbox);
+    let result = run_writer(&setup, &link, mailbox);
     stop.store(true, Ordering::Relaxed);
     link.end();
     result
 }
 
-/// Keeps the folder from the moment that nobody else does until the end.
-fn keep(setup: &ReplicatorSetup, link: &Link, mailbox: LinkMailbox) -> io::Result<()> {
+/// Waits until no other slave writes the catalogue, and writes it until the end.
+fn run_writer(setup: &ReplicatorSetup, link: &Link, mailbox: LinkMailbox) -> io::Result<()> {
     let mut is_logged = false;
     let mut standby = StandbyReplicator::default();
     let lock = loop {
@@ -95,12 +98,12 @@ fn keep(setup: &ReplicatorSetup, link: &Link, mailbox: LinkMailbox) -> io::Resul
         }
         if !std::mem::replace(&mut is_logged, true) {
             info!(
-                "another slave keeps {}; this one reads its catalogue",
+                "another slave writes the catalogue of {}; this one is on standby",
                 setup.config.root.display()
             );
         }
         if link.has_ended() {
-            return Err(io::Error::other("the thread of the link has failed"));
+            return Err(io::Error::other("the link's thread has failed"));
         }
         standby.serve(setup, &mailbox);
         check_displaced(setup);
@@ -125,7 +128,7 @@ fn keep(setup: &ReplicatorSetup, link: &Link, mailbox: LinkMailbox) -> io::Resul
         key_file: cluster.key_file.clone(),
         dialer,
     });
-    let keeper = CatalogWriter::start(&setup.folder, &setup.own, &config, lock, following)
+    let writer = CatalogWriter::start(&setup.folder, &setup.own, &config, lock, following)
         .map_err(|e| {
             let kind = if matches!(
                 e,
@@ -141,15 +144,15 @@ fn keep(setup: &ReplicatorSetup, link: &Link, mailbox: LinkMailbox) -> io::Resul
         check_displaced(setup);
         setup.certificate.iter().for_each(|certificate| certificate.tick());
         replace_cloned_ids(setup)?;
-        if keeper.has_ended() || link.has_ended() {
+        if writer.has_ended() || link.has_ended() {
             return Err(io::Error::other("a thread of the replicator has failed"));
         }
     }
-    keeper.stop();
+    writer.stop();
     Ok(())
 }
 
-/// Notes, and logs once, whether the folder's path leads to another folder than the one that is served, or to none.
+/// Records whether the folder's path leads to the served folder, and logs each change of that.
 fn check_displaced(setup: &ReplicatorSetup) {
     let Ok(served) = setup.folder.meta() else { return };
     let displaced = std::fs::metadata(&setup.config.root)
@@ -166,49 +169,51 @@ fn check_displaced(setup: &ReplicatorSetup) {
     }
 }
 
-/// Where a slave elsewhere has our ids, this folder is a copy of its: it takes ids of its own.
+/// Gives up the ids of this slave if another slave has them, because this folder is a copy.
 fn replace_cloned_ids(setup: &ReplicatorSetup) -> io::Result<()> {
     if !setup.scoreboard.is_cloned() {
         return Ok(());
     }
     warn!(
-        "another slave has the ids of this one: {} is a copy of its folder, and gets ids of its own",
+        "another slave has the ids of this one: {} is a copy of its folder and gets new ids",
         setup.config.root.display()
     );
     discard_ids(&setup.own, setup.slave_id, setup.folder_id).map_err(io::Error::other)?;
     setup.scoreboard.set_cloned(false);
-    Err(io::Error::new(io::ErrorKind::AlreadyExists, "this slave begins anew with other ids"))
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "this slave restarts with new ids"))
 }
 
-/// What a slave does whose folder another one keeps: its sessions' changes go to that one, and what that one has applied is here too.
+/// A slave's replicator while another slave writes the catalogue of its folder.
+///
+/// It hands its sessions' changes to that slave. What that slave has applied is applied here too.
 #[derive(Default)]
 struct StandbyReplicator {
     reader: Option<CatalogReader>,
     handoff: HandoffClient,
     linked: Option<u64>,
     peers: Option<Vec<Peer>>,
-    mark: Option<Lsn>,
+    master_lsn: Option<Lsn>,
 }
 
 impl StandbyReplicator {
     fn serve(&mut self, setup: &ReplicatorSetup, mailbox: &LinkMailbox) {
-        if let Err(e) = self.follow(setup) {
-            debug!("the catalogue cannot be read: {e}");
+        if let Err(e) = self.update_applied_lsn(setup) {
+            debug!("cannot read the catalogue: {e}");
         }
         while let Ok(Some(channel)) = setup.proposal_socket.receive() {
-            // Where there is no keeper the channel closes, and its session tries again.
+            // Without a catalogue writer the channel closes, and its session tries again.
             if let Err(e) = self.handoff.hand_off(&setup.folder, &channel) {
-                debug!("a session's changes cannot be handed on: {e}");
+                debug!("cannot hand a session's changes to the other slave: {e}");
             }
         }
-        for event in mailbox.take() {
+        for event in mailbox.receive() {
             match event {
                 LinkEvent::Linked(link) => self.linked = Some(link),
                 LinkEvent::Unlinked => self.linked = None,
                 LinkEvent::Peers(peers) => self.peers = Some(peers),
-                LinkEvent::MasterLsn(mark) => self.mark = Some(mark),
+                LinkEvent::MasterLsn(lsn) => self.master_lsn = Some(lsn),
                 LinkEvent::PathQuery { query, list } => self.send_paths(query, list, mailbox),
-                // The slave that keeps the folder is asked the same.
+                // The slave that writes the catalogue gets the same request.
                 LinkEvent::Message(_)
                 | LinkEvent::TreeQuery { .. }
                 | LinkEvent::Recovering(_)
@@ -218,7 +223,7 @@ impl StandbyReplicator {
         }
     }
 
-    /// The catalogue has them, whoever keeps it.
+    /// Sends paths that the catalogue lists, whichever slave writes it.
     fn send_paths(&mut self, query: u64, list: PathList, mailbox: &LinkMailbox) {
         let (Some(link), Some(reader)) = (self.linked, &mut self.reader) else { return };
         match reader.listed(list) {
@@ -228,11 +233,11 @@ impl StandbyReplicator {
                     .into_iter()
                     .for_each(|part| mailbox.send_paths(link, part));
             }
-            Err(e) => warn!("the catalogue cannot be read: {e}"),
+            Err(e) => warn!("cannot read the catalogue: {e}"),
         }
     }
 
-    fn follow(&mut self, setup: &ReplicatorSetup) -> Result<(), CatalogError> {
+    fn update_applied_lsn(&mut self, setup: &ReplicatorSetup) -> Result<(), CatalogError> {
         if self.reader.is_none() {
             self.reader = Some(CatalogReader::open(&setup.own)?);
         }
@@ -244,18 +249,20 @@ impl StandbyReplicator {
         Ok(())
     }
 
-    /// What is to be known where this slave keeps the folder from now on.
+    /// Returns the events that this slave's catalogue writer has to know when it takes over.
     fn backlog(self) -> Vec<LinkEvent> {
         let linked = self.linked.map(LinkEvent::Linked);
         linked
             .into_iter()
             .chain(self.peers.map(LinkEvent::Peers))
-            .chain(self.mark.map(LinkEvent::MasterLsn))
+            .chain(self.master_lsn.map(LinkEvent::MasterLsn))
             .collect()
     }
 }
 
-/// Waits until the supervisor says something or is gone, at most `timeout`, or until there is something on the proposal_socket.
+/// Waits until the supervisor asks for the end or is gone, or until a session hands in changes.
+///
+/// Waits at most `timeout`. Returns whether the replicator has to end.
 fn wait_for_stop(
     control: &OwnedFd,
     timeout: Option<Duration>,

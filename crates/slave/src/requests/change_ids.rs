@@ -1,20 +1,22 @@
-//! Which change a client means by an id: one of this user, of this kind, at these paths.
+//! Binds the id of a change to its user, its kind and its paths.
 //!
-//! Clients choose ids, and may choose badly or be lied to. From here on a change goes by an id that is bound to what it
-//! is: whoever asks for something else with the same id asks for another change.
+//! Clients choose ids, and may choose badly or be deceived. From here on a change has an id that is
+//! bound to what it is: the same id in another request means another change.
 
 use relais_proto::{ChangeId, TreePath};
 
 use crate::serving::Session;
 
-/// Keeps this hash apart from every other one.
+/// Context of the hash, which differs from every other one.
 const DOMAIN: &str = "relais 2026-11 id of a change 1";
 
-/// As above, for the tag of an account.
+/// Context of the hash that gives the tag of an account.
 const ACCOUNT: &str = "relais 2026-11 tag of an account 1";
 
-/// The id of a change that `session` calls `id`. `size` is that of an upload, where it is known.
-pub fn bound(
+/// Returns the id of the change that `session` calls `id`.
+///
+/// `size` is that of an upload, if it is known.
+pub fn bind_id(
     session: &Session,
     id: ChangeId,
     kind: &str,
@@ -28,7 +30,7 @@ pub fn bound(
     {
         hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
     }
-    // No file is so large.
+    // No file has this size.
     hasher.update(&size.unwrap_or(u64::MAX).to_be_bytes());
     let mut bound = [0; 16];
     hasher.finalize_xof().fill(&mut bound);
@@ -36,8 +38,10 @@ pub fn bound(
     ChangeId(bound)
 }
 
-/// The tag with which the ids of an account's changes begin: limits count by it. Two accounts may
-/// have the same tag, and share their limits then. Never 0, which is the tag of local changes.
+/// Returns the tag with which the ids of an account's changes begin.
+///
+/// Limits count by this tag. Two accounts may have the same tag, and share their limits then. It is
+/// never 0, which is the tag of local changes.
 #[must_use]
 pub fn account_tag(user: &str) -> u32 {
     let mut hasher = blake3::Hasher::new_derive_key(ACCOUNT);
@@ -52,21 +56,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_a_change_is_counts() {
+    fn ids_depend_on_user_kind_paths_and_size() {
         let session = |user: &str| Session {
             user: user.to_owned(),
             owner: crate::owner::Owner::of("", std::net::IpAddr::from([192, 0, 2, 1])),
             root: TreePath::root(),
             writable: true,
-            mark: relais_proto::Lsn::default(),
-            peer: false,
+            seen_lsn: relais_proto::Lsn::default(),
+            is_peer: false,
             generation: 0,
             ends_ms: u64::MAX,
         };
         let path = |text: &str| TreePath::new(text).unwrap();
         let (a, b, ann) = (path("a"), path("b"), session("ann"));
         let id = ChangeId([1; 16]);
-        let of = |kind, paths: &[&TreePath], size| bound(&ann, id, kind, paths, size);
+        let of = |kind, paths: &[&TreePath], size| bind_id(&ann, id, kind, paths, size);
         let all = [
             of("put", &[&a], Some(5)),
             of("put", &[&a], Some(6)),
@@ -75,8 +79,8 @@ mod tests {
             of("rm", &[&a], None),
             of("mv", &[&a, &b], None),
             of("mv", &[&b, &a], None),
-            bound(&session("bob"), id, "put", &[&a], Some(5)),
-            bound(&ann, ChangeId([2; 16]), "put", &[&a], Some(5)),
+            bind_id(&session("bob"), id, "put", &[&a], Some(5)),
+            bind_id(&ann, ChangeId([2; 16]), "put", &[&a], Some(5)),
         ];
         let different: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len());

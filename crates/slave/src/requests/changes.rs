@@ -2,7 +2,7 @@
 
 use relais_proto::{Change, ChangeId, Expect, Kind, Mode, Request};
 
-use super::change_ids::bound;
+use super::change_ids::bind_id;
 use super::{HandlerResult, RequestContext, RequestOutcome, misrouted};
 use crate::changes::Proposal;
 
@@ -20,14 +20,14 @@ fn propose(id: ChangeId, change: Change) -> HandlerResult {
 
 pub(super) fn make_folder(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::MakeFolder { id, path } = request else { return Err(misrouted()) };
-    // A user's own top is made by whoever gave it.
-    let rooted = !context.session.root.is_root();
-    let path = if rooted {
+    // The operator that assigns a root folder to a user also makes it.
+    let has_own_root = !context.session.root.is_root();
+    let path = if has_own_root {
         context.session.resolve_below(&path)?
     } else {
         context.session.resolve(&path)?
     };
-    let id = bound(context.session, id, "mkdir", &[&path], None);
+    let id = bind_id(context.session, id, "mkdir", &[&path], None);
     let mode = Mode::new(0o777).masked(context.serving.umask).served(Kind::Folder);
     propose(id, Change::MakeFolder { path, mode })
 }
@@ -35,13 +35,13 @@ pub(super) fn make_folder(context: &mut RequestContext<'_>, request: Request) ->
 pub(super) fn remove(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Remove { id, path, recursive } = request else { return Err(misrouted()) };
     let path = context.session.resolve_below(&path)?;
-    let id = bound(context.session, id, if recursive { "rm -r" } else { "rm" }, &[&path], None);
+    let id = bind_id(context.session, id, if recursive { "rm -r" } else { "rm" }, &[&path], None);
     propose(id, Change::Remove { path, recursive })
 }
 
 pub(super) fn move_to(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Move { id, from, to } = request else { return Err(misrouted()) };
     let (from, to) = (context.session.resolve_below(&from)?, context.session.resolve_below(&to)?);
-    let id = bound(context.session, id, "mv", &[&from, &to], None);
+    let id = bind_id(context.session, id, "mv", &[&from, &to], None);
     propose(id, Change::Move { from, to })
 }

@@ -18,9 +18,9 @@ use crate::catalogue::EntryFacts;
 use crate::serving::ServingContext;
 
 /// How long the folder may be ahead of the catalogue.
-const AGREE: Duration = Duration::from_millis(200);
-/// Time between two looks whether they agree.
-const LOOK: Duration = Duration::from_millis(5);
+const CATALOG_LAG: Duration = Duration::from_millis(200);
+/// Time between two checks whether they agree.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 pub(super) fn get(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Get(get) = request else { return Err(misrouted()) };
@@ -36,30 +36,32 @@ pub(super) fn get(context: &mut RequestContext<'_>, request: Request) -> Handler
     Ok(RequestOutcome::Content(Box::new(FileContent { file, path, header })))
 }
 
-/// A file that was asked for.
+/// Where the content of a requested file is.
 pub(super) enum FileLocation {
-    /// It is here.
+    /// On this slave.
     Here(OpenFile),
-    /// Its content is not here yet. These slaves are known to have it.
+    /// On other slaves; these are known to have it.
     Elsewhere(Vec<Endpoint>),
 }
 
-/// Opens a file. In a cluster it is what the tree has there, or nothing: for what is just being changed on the disk the
-/// catalogue gets a moment to follow.
+/// Opens the file that the tree has at a path.
+///
+/// The catalogue gets a moment to agree with the disk about a file that is being changed.
 pub(super) fn open(
     context: &mut RequestContext<'_>,
     path: &TreePath,
 ) -> Result<FileLocation, Refusal> {
     let serving = context.serving;
     let opened = || serving.folder.open_file(path).map_err(|e| refuse(path, &e));
-    if !serving.follows || path.is_root() {
-        return while_moving(serving, path, || serving.folder.open_file(path))
+    if !serving.is_cluster_member || path.is_root() {
+        return retry_while_moving(serving, path, || serving.folder.open_file(path))
             .map(FileLocation::Here);
     }
     let began = Instant::now();
     loop {
         let Some((row, holders)) = serving.with_catalogue(|reader| reader.at(path))? else {
-            // The disk tells best why, but nothing that is no part of the tree is served.
+            // The disk's error tells best why, but a file that is no part of the tree is not
+            // served.
             return Err(opened()
                 .err()
                 .unwrap_or_else(|| Refusal::at(path, ErrorCode::NotFound, "not published yet")));
@@ -68,16 +70,16 @@ pub(super) fn open(
             return Err(refuse(path, &TreeError::IsFolder));
         }
         if !row.here {
-            return elsewhere(context, path, row.content, holders).map(FileLocation::Elsewhere);
+            return find_holders(context, path, row.content, holders).map(FileLocation::Elsewhere);
         }
         match serving.folder.open_file(path) {
             Ok(file) if row.is_of(&file.meta) => return Ok(FileLocation::Here(file)),
-            // What was found and has no number yet is served as it is.
+            // A local change that has no change id yet is served as it is.
             Ok(file) if row.entry.version.is_none() => return Ok(FileLocation::Here(file)),
             Ok(_) | Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => {}
             Err(e) => {
-                // Others have it where they may read it.
-                let others = serving.others()?;
+                // Other slaves may be able to read it.
+                let others = serving.other_slaves()?;
                 let refusal = refuse(path, &e);
                 return if others.is_empty() {
                     Err(refusal)
@@ -86,12 +88,12 @@ pub(super) fn open(
                 };
             }
         }
-        if began.elapsed() >= AGREE {
-            // Somebody has changed it by hand.
+        if began.elapsed() >= CATALOG_LAG {
+            // Another program has changed the file.
             serving.hint(path);
-            return Ok(FileLocation::Elsewhere(serving.others()?));
+            return Ok(FileLocation::Elsewhere(serving.other_slaves()?));
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
         context
             .keepalive
             .send_keepalive(WaitReason::Storing)
@@ -99,9 +101,10 @@ pub(super) fn open(
     }
 }
 
-/// Does something with what lies at a path. Where nothing lies there although the catalogue has something it is tried again
-/// for a moment: a change may be about to put its content there.
-pub(super) fn while_moving<T>(
+/// Calls `look` for a path, and retries for a moment while only the catalogue has an entry there.
+///
+/// A change may be about to put its content there.
+pub(super) fn retry_while_moving<T>(
     serving: &ServingContext,
     path: &TreePath,
     look: impl Fn() -> Result<T, TreeError>,
@@ -110,18 +113,21 @@ pub(super) fn while_moving<T>(
     loop {
         match look() {
             Err(TreeError::NotFound)
-                if began.elapsed() < AGREE
+                if began.elapsed() < CATALOG_LAG
                     && serving.with_catalogue(|reader| reader.version_at(path))?.is_some() =>
             {
-                std::thread::sleep(LOOK);
+                std::thread::sleep(POLL_INTERVAL);
             }
             other => return other.map_err(|e| refuse(path, &e)),
         }
     }
 }
 
-/// The slaves that have content which is not here. What the disk refuses stays so for long, and the master knows best who has it by now.
-fn elsewhere(
+/// Returns the slaves that have content which this slave lacks.
+///
+/// A path that this slave's disk refuses stays behind for long, so the master is asked for the
+/// holders as well.
+fn find_holders(
     context: &RequestContext<'_>,
     path: &TreePath,
     put: Option<Lsn>,
@@ -131,14 +137,14 @@ fn elsewhere(
     if let Some(put) = put
         && serving.with_catalogue(|reader| reader.is_unapplied(path))?
     {
-        holders.extend(serving.holders(put, &context.session.owner));
+        holders.extend(serving.ask_holders(put, &context.session.owner));
         holders.sort_unstable();
         holders.dedup();
     }
     serving.slaves_of(&holders)
 }
 
-/// Checks that the open file is what the client wants to go on with; what is known of it.
+/// Checks that the open file is the one the client wants to resume; returns its facts.
 pub(super) fn check_wanted(
     context: &mut RequestContext<'_>,
     path: &TreePath,
@@ -174,11 +180,11 @@ fn header(
         return Err(Refusal::at(
             &get.path,
             ErrorCode::BadOffset,
-            format!("offset {} is behind the end at {size}", get.offset),
+            format!("offset {} is beyond the end at {size}", get.offset),
         ));
     };
-    let found = (file.meta.mode.served(Kind::File), file.meta.mtime);
-    let (mode, mtime) = facts.attributes.unwrap_or(found);
+    let on_disk = (file.meta.mode.served(Kind::File), file.meta.mtime);
+    let (mode, mtime) = facts.attributes.unwrap_or(on_disk);
     Ok(ContentHeader {
         size,
         offset: get.offset,
@@ -198,31 +204,31 @@ pub(crate) fn compute(
     file: &OpenFile,
     keepalive: &mut dyn KeepAlive,
 ) -> Result<(Digest, Vec<Digest>), Refusal> {
-    let mut gone = None;
-    keepalive.send_keepalive(WaitReason::Hashing).map_err(|e| unhashed(path, e))?;
+    let mut disconnect = None;
+    keepalive.send_keepalive(WaitReason::Hashing).map_err(|e| hashing_failed(path, e))?;
     let result = hash_file(&file.file, file.meta.size, &mut |_| match keepalive
         .send_keepalive(WaitReason::Hashing)
     {
         Ok(()) => ControlFlow::Continue(()),
         Err(e) => {
-            gone = Some(e);
+            disconnect = Some(e);
             ControlFlow::Break(())
         }
     });
     match result {
         Ok(computed) if file.is_unchanged().map_err(|e| refuse(path, &e))? => Ok(computed),
         Ok(_) => Err(changed(path)),
-        Err(e) => Err(unhashed(path, gone.unwrap_or(e))),
+        Err(e) => Err(hashing_failed(path, disconnect.unwrap_or(e))),
     }
 }
 
-/// The refusal for what kept a file from being hashed: reading it, or a client that has gone.
-pub(super) fn unhashed(path: &TreePath, error: io::Error) -> Refusal {
+/// Returns the refusal for a failed hashing: a read error, or a client that has gone.
+pub(super) fn hashing_failed(path: &TreePath, error: io::Error) -> Refusal {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => changed(path),
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut => {
             Refusal::new(ErrorCode::Cut, "the client has gone")
         }
-        _ => ServingContext::storage(path, &error),
+        _ => ServingContext::storage_refusal(path, &error),
     }
 }

@@ -8,17 +8,17 @@ use super::{HandlerResult, RequestContext, RequestOutcome, misrouted, refuse};
 use crate::catalogue::ListOutcome;
 use crate::serving::ServingContext;
 
-/// Time between two looks whether the folder has been read.
-const LOOK: Duration = Duration::from_millis(50);
+/// Time between two checks whether the folder has been scanned.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a request waits for the first scan of the folder.
 pub const SCAN_WAIT: Duration = Duration::from_secs(60);
 
-/// The pages of one listing. No transaction is open between two of them, and none is kept.
+/// The pages of one listing. No transaction stays open between two pages.
 pub struct ListingPages {
     path: TreePath,
     after: String,
-    /// How many names are still wanted; none for all.
-    left: Option<u32>,
+    /// Number of names that are still wanted; none: all.
+    remaining: Option<u32>,
     first: Option<EntriesPage>,
     done: bool,
 }
@@ -27,21 +27,27 @@ pub(super) fn list(context: &mut RequestContext<'_>, request: Request) -> Handle
     let Request::List { path, after, most } = request else { return Err(misrouted()) };
     let path = context.session.resolve(&path)?;
     wait_for_scan(context)?;
-    let mut pages =
-        ListingPages { path, after, left: (most > 0).then_some(most), first: None, done: false };
-    // Read before anything is answered, so that a folder that is not there is a refusal.
+    let mut pages = ListingPages {
+        path,
+        after,
+        remaining: (most > 0).then_some(most),
+        first: None,
+        done: false,
+    };
+    // The first page is read before the answer begins, so a missing folder becomes a refusal.
     pages.first = pages.read(context.serving)?;
     Ok(RequestOutcome::Listing(pages))
 }
 
-/// Until the folder was read once since the start, the catalogue may be wrong about it.
+/// Waits for the first scan since the start, because the catalogue may be wrong until then.
 fn wait_for_scan(context: &mut RequestContext<'_>) -> Result<(), Refusal> {
     let began = Instant::now();
     while !context.serving.is_complete()? {
         if began.elapsed() >= SCAN_WAIT {
             return Err(Refusal::new(
                 ErrorCode::TimedOut,
-                "the slave still reads its folder after its start; ask another server, or try again later",
+                "the slave is still scanning its folder after its start; \
+                 ask another server, or try again later",
             ));
         }
         if context.serving.is_stopping() {
@@ -50,7 +56,7 @@ fn wait_for_scan(context: &mut RequestContext<'_>) -> Result<(), Refusal> {
         if context.serving.counters().is_ok_and(|(_, last_error)| !last_error.is_empty()) {
             return Err(Refusal::new(ErrorCode::Storage, "the slave cannot read its folder"));
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
         context
             .keepalive
             .send_keepalive(WaitReason::Scanning)
@@ -60,10 +66,10 @@ fn wait_for_scan(context: &mut RequestContext<'_>) -> Result<(), Refusal> {
 }
 
 impl ListingPages {
-    /// The next page; none behind the last.
+    /// Returns the next page; none after the last.
     ///
     /// # Errors
-    /// A refusal, also where the folder was removed meanwhile.
+    /// The refusal, also if the folder was removed meanwhile.
     pub fn next(&mut self, serving: &ServingContext) -> Result<Option<EntriesPage>, Refusal> {
         match self.first.take() {
             Some(page) => Ok(Some(page)),
@@ -74,21 +80,24 @@ impl ListingPages {
 
     fn read(&mut self, serving: &ServingContext) -> Result<Option<EntriesPage>, Refusal> {
         let mut page = PageBuilder::new();
-        let outcome = serving
-            .with_catalogue(|reader| reader.list(&self.path, &self.after, self.left, &mut page))?;
+        let outcome = serving.with_catalogue(|reader| {
+            reader.list(&self.path, &self.after, self.remaining, &mut page)
+        })?;
         match outcome {
             ListOutcome::Page { last, count, more } => {
-                self.left = self.left.map(|left| left.saturating_sub(count));
-                self.done = !more || self.left == Some(0);
+                self.remaining = self.remaining.map(|left| left.saturating_sub(count));
+                self.done = !more || self.remaining == Some(0);
                 self.after = last;
             }
-            ListOutcome::NotFound | ListOutcome::NotFolder => return Err(self.why_not(serving)),
+            ListOutcome::NotFound | ListOutcome::NotFolder => {
+                return Err(self.missing_folder_refusal(serving));
+            }
         }
         Ok((!page.is_empty()).then(|| page.finish()))
     }
 
-    /// The catalogue does not have the folder; the disk tells best why.
-    fn why_not(&self, serving: &ServingContext) -> Refusal {
+    /// Returns why the catalogue lacks the folder; the disk's error tells that best.
+    fn missing_folder_refusal(&self, serving: &ServingContext) -> Refusal {
         match serving.folder.open_folder(&self.path) {
             Ok(_) => Refusal::at(&self.path, ErrorCode::NotFound, "not published yet"),
             Err(error) => refuse(&self.path, &error),

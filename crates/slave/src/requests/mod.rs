@@ -1,7 +1,7 @@
-//! The table of requests: for each its code, its name, its handler, and what it needs.
+//! The table of requests: for each its code, its name, its handler and its needs.
 //!
-//! A handler turns a request into an [`RequestOutcome`] or a refusal. It never sends anything: only a
-//! front door does, and a second front door can use the same table.
+//! A handler turns a request into a [`RequestOutcome`] or a refusal. It never sends anything: only
+//! a front end does, and a second front end can use the same table.
 
 mod change_ids;
 mod changes;
@@ -30,64 +30,64 @@ use crate::catalogue::EntryFacts;
 use crate::changes::Proposal;
 use crate::serving::{ServingContext, Session};
 
-/// What a handler answers.
+/// The result of a handler.
 pub enum RequestOutcome {
     /// One message.
     Reply(Reply),
     /// The names in a folder, page by page.
     Listing(listing::ListingPages),
-    /// Content of a file.
+    /// Content of a file to send.
     Content(Box<FileContent>),
-    /// Content comes in.
+    /// An upload, whose content is about to come.
     Upload(Box<Upload>),
-    /// A change, for whoever makes changes.
+    /// A change to hand to the replicator.
     Change(Box<Proposal>),
 }
 
-/// Content that is about to go out.
+/// Content that is about to be sent.
 pub struct FileContent {
-    /// The file, opened before anything was decided about it.
+    /// The file, which was opened before anything was decided about it.
     pub file: OpenFile,
-    /// Which file, for the catalogue and the log.
+    /// Path of the file, for the catalogue and the log.
     pub path: TreePath,
-    /// What precedes the blocks.
+    /// The header in front of the blocks.
     pub header: ContentHeader,
 }
 
-/// Told by work that takes its time.
+/// Keeps the connection alive while an answer takes its time.
 pub trait KeepAlive {
-    /// The work goes on; tells whoever waits from time to time.
+    /// Reports that the work goes on; sends the peer a `Wait` frame from time to time.
     ///
     /// # Errors
-    /// The connection's: nobody waits any more, and the work can end.
+    /// The connection's: the peer has gone, and the work can end.
     fn send_keepalive(&mut self, reason: WaitReason) -> io::Result<()>;
 }
 
-/// What a handler is given.
+/// What a handler gets beside the request.
 pub struct RequestContext<'a> {
-    /// The folder, its catalogue and the settings.
+    /// Folder, catalogue and settings of the worker.
     pub serving: &'a ServingContext,
-    /// Whose request it is.
+    /// The session that has sent the request.
     pub session: &'a Session,
-    /// Who waits for the answer.
+    /// Keeps the session's connection alive.
     pub keepalive: &'a mut dyn KeepAlive,
 }
 
-/// A handler's result.
+/// What a handler returns.
 pub type HandlerResult = Result<RequestOutcome, Refusal>;
 
-/// A row of the table.
+/// A row of the table of requests.
 pub struct RequestSpec {
     /// The request's code on the wire.
     pub kind: FrameType,
-    /// Its name, for logs and for a second front door.
+    /// Name for logs and for a second front end.
     pub name: &'static str,
-    /// Whether it changes anything.
+    /// Whether the request changes the tree.
     pub writes: bool,
     handler: fn(&mut RequestContext<'_>, Request) -> HandlerResult,
 }
 
-/// Every request that a session can make.
+/// All requests of an open session.
 pub const TABLE: &[RequestSpec] = &[
     RequestSpec { kind: FrameType::List, name: "list", writes: false, handler: listing::list },
     RequestSpec { kind: FrameType::Stat, name: "stat", writes: false, handler: entry::stat },
@@ -108,17 +108,14 @@ pub const TABLE: &[RequestSpec] = &[
     RequestSpec { kind: FrameType::Move, name: "mv", writes: true, handler: changes::move_to },
 ];
 
-/// Answers one request.
+/// Handles one request.
 ///
 /// # Errors
-/// A refusal for the client.
+/// The refusal for the client.
 pub fn handle(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let kind = request.frame_type();
     let Some(spec) = TABLE.iter().find(|spec| spec.kind == kind) else {
-        return Err(Refusal::new(
-            ErrorCode::BadRequest,
-            "this is not a request for an open session",
-        ));
+        return Err(Refusal::new(ErrorCode::BadRequest, "an open session takes no such request"));
     };
     trace!("{}: {}", context.session.name(), spec.name);
     if spec.writes && !context.session.writable {
@@ -135,21 +132,24 @@ pub fn handle(context: &mut RequestContext<'_>, request: Request) -> HandlerResu
     (spec.handler)(context, request)
 }
 
-/// A request that the table sent to the wrong handler; the table's test keeps it from happening.
+/// Returns the refusal of a request that the table sent to the wrong handler, which a test rules
+/// out.
 fn misrouted() -> Refusal {
     Refusal::new(ErrorCode::Unsupported, "this server does not know the request")
 }
 
-/// The refusal for what went wrong in the folder. What it may tell goes to the client, the rest to the log.
+/// Returns the refusal for an error in the folder.
+///
+/// Details that the client may not see go to the log.
 pub(crate) fn refuse(path: &TreePath, error: &TreeError) -> Refusal {
     let code = error.code();
     if matches!(code, ErrorCode::Storage | ErrorCode::NoSpace) {
-        ServingContext::tell(path, error);
+        ServingContext::log_failure(path, error);
     }
     Refusal::at(path, code, error.public_text().to_string())
 }
 
-/// The entry of a file or folder as it is on the disk.
+/// Returns the entry of a file or folder as it is on the disk.
 fn entry_of(path: &TreePath, meta: &Meta, facts: &EntryFacts) -> Result<Entry, Refusal> {
     let Some(kind) = meta.served_kind() else {
         return Err(Refusal::at(path, ErrorCode::NotServed, "neither a file nor a folder"));
@@ -166,10 +166,10 @@ fn entry_of(path: &TreePath, meta: &Meta, facts: &EntryFacts) -> Result<Entry, R
     })
 }
 
-/// The digest of an open file, of which the catalogue knows `facts`; computed now where it does not have it.
+/// Returns the digest of an open file: from the catalogue's `facts`, or computed now.
 ///
 /// # Errors
-/// [`ErrorCode::Changed`] where the file changes meanwhile, and those of reading it.
+/// [`ErrorCode::Changed`] if the file changes meanwhile, and those of reading it.
 pub fn digest_of(
     facts: &EntryFacts,
     path: &TreePath,
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_request_of_a_session_is_in_the_table_once() {
+    fn table_has_each_session_request_once() {
         let no_requests = [
             FrameType::Hello,
             FrameType::Login,
@@ -196,10 +196,10 @@ mod tests {
             FrameType::Data,
             FrameType::PutEnd,
         ];
-        let of_a_client = FrameType::ALL
+        let requests = FrameType::ALL
             .iter()
             .filter(|kind| kind.number() < 0x40 && !no_requests.contains(kind));
-        for kind in of_a_client {
+        for kind in requests {
             assert_eq!(TABLE.iter().filter(|spec| spec.kind == *kind).count(), 1, "{kind:?}");
         }
     }

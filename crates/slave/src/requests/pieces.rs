@@ -1,4 +1,4 @@
-//! `pieces`: the hashes of single pieces, by which a client finds the bad ones.
+//! `pieces`: the hashes of single pieces, by which a client finds the damaged ones.
 
 use relais_proto::{Refusal, Reply, Request, WaitReason, limits};
 
@@ -18,15 +18,15 @@ pub(super) fn pieces(context: &mut RequestContext<'_>, request: Request) -> Hand
     context
         .keepalive
         .send_keepalive(WaitReason::Hashing)
-        .map_err(|e| content::unhashed(&path, e))?;
+        .map_err(|e| content::hashing_failed(&path, e))?;
     let values = relais_tree::piece_values(&file.file, file.meta.size, first, count, &mut |_| {
         context.keepalive.send_keepalive(WaitReason::Hashing)
     })
-    .map_err(|e| content::unhashed(&path, e))?;
+    .map_err(|e| content::hashing_failed(&path, e))?;
     if !file.is_unchanged().map_err(|e| super::refuse(&path, &e))? {
         return Err(content::changed(&path));
     }
-    // Only a client that has got something else than the digest says asks for these.
+    // A client asks for pieces only after the content did not match its digest.
     context.serving.suspect(&path);
     Ok::<_, Refusal>(RequestOutcome::Reply(Reply::PieceValues { first, values }))
 }

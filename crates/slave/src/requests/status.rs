@@ -1,4 +1,4 @@
-//! `status` and `ping`: what the slave knows of itself.
+//! `status` and `ping`: the slave's own state.
 
 use relais_proto::{Reply, Request};
 
@@ -13,12 +13,12 @@ pub(super) fn status(context: &mut RequestContext<'_>, request: Request) -> Hand
         DISPLACED.clone_into(&mut last_error);
     }
     if !context.session.root.is_root() {
-        // It may name what this user does not see.
+        // The error may contain paths that this user may not see.
         last_error.clear();
     }
     Ok(RequestOutcome::Reply(Reply::StatusReport {
         slave: serving.slave_id,
-        mark: serving.mark(),
+        mark: serving.visible_lsn(),
         counters,
         last_error,
     }))

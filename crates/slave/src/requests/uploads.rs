@@ -1,6 +1,6 @@
-//! `put` and `resume`: content that comes in, into a staged file, until it is whole.
+//! `put` and `resume`: content is received into a staged file until it is complete.
 //!
-//! Nothing here is visible to anybody. What is handed on in the end is sealed: nobody writes it any more.
+//! No session can see a staged file. A complete one is sealed: nothing writes it any more.
 
 use std::fs::File;
 use std::io;
@@ -13,36 +13,37 @@ use relais_proto::{
 };
 use relais_tree::{OpenFile, TreeError, set_mode, set_times};
 
-use super::change_ids::bound;
+use super::change_ids::bind_id;
 use super::{HandlerResult, KeepAlive, RequestContext, RequestOutcome, misrouted, refuse};
 use crate::changes::{Commit, Proposal, changes_unavailable_at};
 use crate::serving::ServingContext;
 use crate::staging::StagedName;
 
-/// Content up to this size is looked at only when it is whole; for more the target is looked at first, so that
-/// nobody sends a lot in vain.
+/// Size up to which the target of a put is checked only once the content has come.
+///
+/// For larger content the target is checked first, so that no client sends much in vain.
 pub const SMALL: u64 = 64 * 1024;
-/// Content from this size on is put on the disk by the worker, so that it does not hold up the changes of others.
+/// Size from which on the worker syncs the content, so that other changes need not wait for it.
 const WORKER_SYNC_SIZE: u64 = limits::PIECE;
-/// Bytes after which the limits and the disk's room are looked at again.
+/// Bytes after which limits and disk space are checked again.
 const SPACE_CHECK_BYTES: u64 = 4 * limits::PIECE;
-/// How long the older connection of an upload may take to let go of it.
+/// How long the older connection of an upload may take to release the file.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection that was lost waits for another one that may be completing its upload.
+/// How long a lost upload waits for another connection that may be completing it.
 const COMPLETION_WAIT: Duration = Duration::from_secs(1);
-/// How long a disk may take to store the content of an upload.
+/// How long a disk may take to sync the content of an upload.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// Seconds that some disks round times by.
+/// Seconds to which the coarsest file systems round mtimes.
 const COARSEST_MTIME_S: u64 = 2;
-/// Time between two looks whether it has.
+/// Time between two checks of something that is waited for.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Where the bytes go.
+/// Where the bytes of an upload go.
 enum UploadTarget {
-    /// Into the staged file.
+    /// To the staged file.
     Staged(File),
-    /// They are there already: an earlier connection sent all of them.
-    Whole,
+    /// Nowhere: an earlier connection has sent all of them.
+    Complete,
 }
 
 /// An upload under way.
@@ -52,9 +53,9 @@ pub struct Upload {
     target: UploadTarget,
     hasher: blake3::Hasher,
     at: u64,
-    /// The mode of the file where it is new.
+    /// Mode of the file if it is new.
     mode: Mode,
-    /// Bytes of which the table of unfinished uploads knows.
+    /// Bytes that the table of unfinished uploads knows of.
     reported: u64,
 }
 
@@ -70,77 +71,59 @@ pub(super) fn put(context: &mut RequestContext<'_>, request: Request) -> Handler
     if put.size.is_none_or(|size| size > SMALL) {
         check_target(context.serving, &put.path)?;
     }
-    put.id = bound(context.session, put.id, "put", &[&put.path], put.size);
+    put.id = bind_id(context.session, put.id, "put", &[&put.path], put.size);
     let name = StagedName::new(put.id, &context.session.user, &put.path, put.size);
-    let mut hasher = blake3::Hasher::new();
     let at = put.offset;
     if put.size != Some(at) || at == 0 {
         context
             .serving
-            .check_room(&put.path, put.size.map_or(0, |size| size.saturating_sub(at)))?;
+            .check_disk_space(&put.path, put.size.map_or(0, |size| size.saturating_sub(at)))?;
     }
-    let sent = put.mode.unwrap_or(Mode::new(0o666));
-    let mode = sent.masked(context.serving.umask).served(Kind::File);
+    let requested_mode = put.mode.unwrap_or(Mode::new(0o666));
+    let mode = requested_mode.masked(context.serving.umask).served(Kind::File);
     let file = match find_staged(context, &put.path, &name, true)? {
-        StagedState::Whole => {
-            return Ok(RequestOutcome::Upload(Box::new(Upload {
-                put,
-                name: name.sealed(),
-                target: UploadTarget::Whole,
-                hasher,
-                at,
-                mode,
-                reported: at,
-            })));
-        }
-        StagedState::Part(file) => file,
-        StagedState::Nothing { .. } => {
+        StagedState::Complete => return Ok(complete_upload(put, &name, mode)),
+        StagedState::Partial(file) => file,
+        StagedState::Missing { .. } => {
             return Err(changes_unavailable_at(
                 &put.path,
-                "an earlier upload of it is just ending",
+                "an earlier upload of this file is just ending",
             ));
         }
     };
-    let there = file.metadata().map_err(|e| cannot_stage(&put.path, e))?.len();
-    if there < at {
-        if there == 0 {
+    let staged_len = file.metadata().map_err(|e| cannot_stage(&put.path, e))?.len();
+    if staged_len < at {
+        if staged_len == 0 {
             context.serving.staging.discard(&name);
         }
-        // All of it may have been here a moment ago, and its change is being made.
-        if put.size == Some(at) && is_ending(context, put.id, &name)? {
-            return Ok(RequestOutcome::Upload(Box::new(Upload {
-                put,
-                name: name.sealed(),
-                target: UploadTarget::Whole,
-                hasher,
-                at,
-                mode,
-                reported: at,
-            })));
+        // The whole upload may have been here a moment ago, and its change is being made.
+        if put.size == Some(at) && is_complete_upload(context, put.id, &name)? {
+            return Ok(complete_upload(put, &name, mode));
         }
         return Err(Refusal::at(
             &put.path,
             ErrorCode::BadOffset,
-            format!("only {there} bytes of the upload are here"),
+            format!("the server has only {staged_len} bytes of the upload"),
         ));
     }
-    // Before the content is sent in vain.
+    // Check the mtime before the client sends the content.
     if let Some(mtime) = put.mtime {
         store_time(&file, mtime, &put.path)
             .inspect_err(|_| context.serving.staging.discard(&name))?;
     }
-    let more = put.size.map_or(0, |size| size.saturating_sub(at));
+    let remaining = put.size.map_or(0, |size| size.saturating_sub(at));
     if let Err(refusal) =
-        context.serving.scoreboard.uploads().begin(&name, at, more, &context.serving.staging)
+        context.serving.scoreboard.uploads().begin(&name, at, remaining, &context.serving.staging)
     {
-        if there == 0 {
+        if staged_len == 0 {
             context.serving.staging.discard(&name);
         }
         return Err(refusal);
     }
-    if there > at {
+    if staged_len > at {
         file.set_len(at).map_err(|e| cannot_stage(&put.path, e))?;
     }
+    let mut hasher = blake3::Hasher::new();
     hash_staged(&file, at, &mut hasher, &put.path, context.keepalive)?;
     Ok(RequestOutcome::Upload(Box::new(Upload {
         put,
@@ -153,23 +136,39 @@ pub(super) fn put(context: &mut RequestContext<'_>, request: Request) -> Handler
     })))
 }
 
+/// Returns the upload of content that an earlier connection has sent completely.
+fn complete_upload(put: PutRequest, name: &StagedName, mode: Mode) -> RequestOutcome {
+    let at = put.offset;
+    RequestOutcome::Upload(Box::new(Upload {
+        put,
+        name: name.sealed(),
+        target: UploadTarget::Complete,
+        hasher: blake3::Hasher::new(),
+        at,
+        mode,
+        reported: at,
+    }))
+}
+
 pub(super) fn resume(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Resume { id, path, size } = request else { return Err(misrouted()) };
     let path = context.session.resolve(&path)?;
     let serving = context.serving;
-    let id = bound(context.session, id, "put", &[&path], Some(size));
+    let id = bind_id(context.session, id, "put", &[&path], Some(size));
     if let Some(commit) = serving.with_catalogue(|reader| reader.commit_of(id))? {
         return committed(serving, commit, &path);
     }
     let name = StagedName::new(id, &context.session.user, &path, Some(size));
     let offset = match find_staged(context, &path, &name, false)? {
-        StagedState::Whole => size,
-        StagedState::Part(file) => Some(file.metadata().map_err(|e| cannot_stage(&path, e))?.len())
-            .filter(|there| *there <= size)
-            .unwrap_or(0),
-        StagedState::Nothing { ending: false } => 0,
-        // It was whole a moment ago: its change is being made.
-        StagedState::Nothing { ending: true } => match wait_for_commit(context, id)? {
+        StagedState::Complete => size,
+        StagedState::Partial(file) => {
+            Some(file.metadata().map_err(|e| cannot_stage(&path, e))?.len())
+                .filter(|there| *there <= size)
+                .unwrap_or(0)
+        }
+        StagedState::Missing { ending: false } => 0,
+        // The upload was complete a moment ago: its change is being made.
+        StagedState::Missing { ending: true } => match wait_for_commit(context, id)? {
             Some(commit) => return committed(serving, commit, &path),
             None => 0,
         },
@@ -178,19 +177,19 @@ pub(super) fn resume(context: &mut RequestContext<'_>, request: Request) -> Hand
     Ok(RequestOutcome::Reply(Reply::Staged { offset, current }))
 }
 
-/// The answer to who asks for an upload that was put already.
+/// Returns the answer for an upload whose change was made already.
 fn committed(serving: &ServingContext, commit: Commit, path: &TreePath) -> HandlerResult {
     let Commit { version, digest } = commit;
     Ok(RequestOutcome::Reply(Reply::Committed {
         version,
         copies: 1,
-        mark: serving.mark().max(version),
+        mark: serving.visible_lsn().max(version),
         digest,
         current: serving.is_current(path, version)?,
     }))
 }
 
-/// The change that is just being made; none where it is not made after all.
+/// Waits for the change of a complete upload; none if it is not made after all.
 fn wait_for_commit(
     context: &mut RequestContext<'_>,
     id: ChangeId,
@@ -206,9 +205,10 @@ fn wait_for_commit(
     }
 }
 
-/// Whether an upload that is whole by its offset is known here: its change was made, or the file for it is there. One whose file has just got
-/// its name is in the catalogue soon.
-fn is_ending(
+/// Whether a complete upload is known here: its change was made, or its sealed file exists.
+///
+/// A file that has just got its final name appears in the catalogue soon.
+fn is_complete_upload(
     context: &mut RequestContext<'_>,
     id: ChangeId,
     name: &StagedName,
@@ -227,9 +227,11 @@ fn is_ending(
     }
 }
 
-/// What can be told before any byte is sent. What counts is what is there when the put is made.
+/// Checks the target of a put before its content is sent.
+///
+/// The check that counts is made with the change itself.
 fn check_target(serving: &ServingContext, path: &TreePath) -> Result<(), Refusal> {
-    if serving.follows {
+    if serving.is_cluster_member {
         return check_target_in_tree(serving, path);
     }
     let Some((parent, _)) = path.split_last() else {
@@ -251,7 +253,7 @@ fn check_target(serving: &ServingContext, path: &TreePath) -> Result<(), Refusal
     }
 }
 
-/// As [`check_target`], where the folder may lack what the tree has.
+/// As [`check_target`], by the tree: the folder may lack what the tree has.
 fn check_target_in_tree(serving: &ServingContext, path: &TreePath) -> Result<(), Refusal> {
     let kind = |path: &TreePath| {
         serving
@@ -280,43 +282,44 @@ fn check_target_in_tree(serving: &ServingContext, path: &TreePath) -> Result<(),
     }
 }
 
-/// What an earlier connection has left of an upload.
+/// What earlier connections have left of an upload.
 enum StagedState {
-    /// All of it: the file is sealed, and its change may be under way.
-    Whole,
-    /// Some of it; the file is ours as long as it is open.
-    Part(File),
-    /// Nothing; `ending` where an older connection has just completed it.
-    Nothing { ending: bool },
+    /// All of it: the file is sealed, and its change may be on its way.
+    Complete,
+    /// Part of it; the file stays locked while it is open.
+    Partial(File),
+    /// Nothing; `ending` if an older connection has just completed the upload.
+    Missing { ending: bool },
 }
 
-/// Looks for what is staged, and takes it; with `make` an empty file where there is nothing. A connection that still sends this upload
-/// is closed: its client has come back.
+/// Finds and locks the staged file of an upload; `make` creates it if there is none.
+///
+/// A connection that still sends this upload is closed, because its client has come back.
 fn find_staged(
     context: &mut RequestContext<'_>,
     path: &TreePath,
     name: &StagedName,
     make: bool,
 ) -> Result<StagedState, Refusal> {
-    let (began, mut met) = (Instant::now(), false);
+    let (began, mut was_in_use) = (Instant::now(), false);
     let staging = &context.serving.staging;
     loop {
         if staging.has(&name.sealed()) {
-            return Ok(StagedState::Whole);
+            return Ok(StagedState::Complete);
         }
         match if make { staging.claim(name) } else { staging.reopen(name) } {
-            // Sealed between the two looks: what was made just now is of no use.
+            // The file was sealed between the two checks, so the new one is of no use.
             Ok(_) if staging.has(&name.sealed()) => {
                 staging.discard(name);
-                return Ok(StagedState::Whole);
+                return Ok(StagedState::Complete);
             }
-            Ok(file) => return Ok(StagedState::Part(file)),
+            Ok(file) => return Ok(StagedState::Partial(file)),
             Err(TreeError::NotFound) if staging.has(&name.sealed()) => {
-                return Ok(StagedState::Whole);
+                return Ok(StagedState::Complete);
             }
-            Err(TreeError::NotFound) => return Ok(StagedState::Nothing { ending: met }),
+            Err(TreeError::NotFound) => return Ok(StagedState::Missing { ending: was_in_use }),
             Err(TreeError::InUse) if began.elapsed() < HANDOVER_TIMEOUT => {
-                met = true;
+                was_in_use = true;
                 context.serving.uploads.end_everywhere(name);
             }
             Err(TreeError::InUse) => {
@@ -341,8 +344,10 @@ fn cannot_stage(path: &TreePath, error: io::Error) -> Refusal {
     refuse(path, &TreeError::Io("write the staged file", error))
 }
 
-/// Sets the time of last modification. What is not stored to the second or two is refused: every replica has the time that the
-/// client has sent, or, where this disk's times are coarser, the one that is stored here.
+/// Sets the mtime of a staged file.
+///
+/// An mtime that the disk stores with a difference of more than 2 s is refused: all replicas must
+/// have the time that the client has sent, or the time that a coarser disk here stores.
 fn store_time(file: &File, mtime: FileTime, path: &TreePath) -> Result<(), Refusal> {
     set_times(file, mtime).map_err(|e| refuse(path, &e))?;
     let stored = file.metadata().map_err(|e| cannot_stage(path, e))?.mtime();
@@ -352,14 +357,15 @@ fn store_time(file: &File, mtime: FileTime, path: &TreePath) -> Result<(), Refus
     Err(Refusal::new(
         ErrorCode::BadRequest,
         format!(
-            "{path}: the server's disk cannot store its time of last modification, {} s since 1970, and would make it {stored} s; \
+            "{path}: the server's disk cannot store its time of last modification, \
+             {} s since 1970, and would make it {stored} s; \
              give the file another time and put it again",
             mtime.seconds
         ),
     ))
 }
 
-/// Hashes what an earlier connection has sent.
+/// Hashes what earlier connections have sent.
 fn hash_staged(
     file: &File,
     len: u64,
@@ -380,16 +386,16 @@ fn hash_staged(
 }
 
 impl Upload {
-    /// The name of the staged file.
+    /// Returns the name of the staged file.
     #[must_use]
     pub fn name(&self) -> &StagedName {
         &self.name
     }
 
-    /// Takes the next bytes.
+    /// Writes the next bytes.
     ///
     /// # Errors
-    /// Why the upload has failed; what was staged is gone then.
+    /// The reason why the upload has failed. Its staged file is discarded.
     pub fn write(&mut self, bytes: &[u8], serving: &ServingContext) -> Result<(), Refusal> {
         let end = self.at + bytes.len() as u64;
         if end > self.put.size.unwrap_or(limits::FILE_SIZE) {
@@ -397,7 +403,7 @@ impl Upload {
             return Err(Refusal::at(
                 &self.put.path,
                 ErrorCode::BadRequest,
-                "there are more bytes than announced",
+                "the upload has more bytes than announced",
             ));
         }
         if let UploadTarget::Staged(file) = &self.target {
@@ -417,21 +423,21 @@ impl Upload {
         Ok(())
     }
 
-    /// Notes how much has come, and makes room for what still comes.
+    /// Reports the received bytes to the table of uploads, and makes room for the rest.
     fn check_space(&mut self, serving: &ServingContext) -> Result<(), Refusal> {
-        if matches!(self.target, UploadTarget::Whole) {
+        if matches!(self.target, UploadTarget::Complete) {
             return Ok(());
         }
         self.reported = self.at;
-        let more = self.put.size.map_or(0, |size| size.saturating_sub(self.at));
-        serving.scoreboard.uploads().begin(&self.name, self.at, more, &serving.staging)?;
-        serving.check_room(&self.put.path, 0)
+        let remaining = self.put.size.map_or(0, |size| size.saturating_sub(self.at));
+        serving.scoreboard.uploads().begin(&self.name, self.at, remaining, &serving.staging)?;
+        serving.check_disk_space(&self.put.path, 0)
     }
 
-    /// The content is whole, and `digest` is what the client says of it.
+    /// Completes the upload; `digest` is what the client says about the content.
     ///
     /// # Errors
-    /// Why it cannot be put.
+    /// The reason why the content cannot be put.
     pub fn finish(
         self,
         digest: Digest,
@@ -446,28 +452,28 @@ impl Upload {
             return Err(Refusal::at(&self.put.path, ErrorCode::BadRequest, message));
         }
         let UploadTarget::Staged(file) = &self.target else {
-            return self.finish_whole(digest, serving, keepalive);
+            return self.finish_complete(digest, serving, keepalive);
         };
         if self.hasher.finalize().as_bytes() != &digest.0 {
             self.discard(serving);
             return Err(Refusal::at(
                 &self.put.path,
                 ErrorCode::Damaged,
-                "the bytes that came do not have the digest",
+                "the received bytes do not match the digest",
             ));
         }
-        // What could not be completed must not be taken for something that can be gone on with.
+        // A file that could not be completed must not look like one that can be resumed.
         let synced =
             self.complete(file, serving, keepalive).inspect_err(|_| self.discard(serving))?;
         match serving.staging.seal(&self.name) {
             Ok(sealed) => self
                 .propose(digest, serving, sealed.clone(), synced)
                 .inspect_err(|_| serving.discard_upload(&sealed)),
-            // Another connection has sent the same upload and was faster.
+            // Another connection has sent the same upload, and was faster.
             Err(TreeError::Taken) => {
                 self.discard(serving);
-                Self { name: self.name.sealed(), target: UploadTarget::Whole, ..self }
-                    .finish_whole(digest, serving, keepalive)
+                Self { name: self.name.sealed(), target: UploadTarget::Complete, ..self }
+                    .finish_complete(digest, serving, keepalive)
             }
             Err(e) => {
                 self.discard(serving);
@@ -476,8 +482,10 @@ impl Upload {
         }
     }
 
-    /// Gives the file its mode and time, and puts it on the disk where it is large; whether it did. The mode that counts is decided
-    /// with the number of the change: where that is another, the file gets it before its name.
+    /// Sets mode and mtime of the file, and syncs it if it is large; true if it is synced.
+    ///
+    /// The final mode is decided when the change gets its number. If it differs, the file gets it
+    /// before its final name.
     fn complete(
         &self,
         file: &File,
@@ -525,9 +533,11 @@ impl Upload {
         })
     }
 
-    /// An earlier connection has sent everything. Its change may be under way: then the sealed file is about to get its name, and what
-    /// has its staged name for a moment is what it replaces.
-    fn finish_whole(
+    /// Makes the proposal for content that an earlier connection has sent completely.
+    ///
+    /// Its change may be on its way: then the sealed file is about to get its final name. For a
+    /// moment the staged name belongs to the file that it replaces.
+    fn finish_complete(
         self,
         digest: Digest,
         serving: &ServingContext,
@@ -536,13 +546,13 @@ impl Upload {
         let (began, mut other) = (Instant::now(), None);
         while began.elapsed() < HANDOVER_TIMEOUT {
             if serving.with_catalogue(|reader| reader.commit_of(self.put.id))?.is_some() {
-                return Ok(self.known(digest));
+                return Ok(self.committed_proposal(digest));
             }
             match serving.staging.staged.open_read(self.name.as_str()) {
                 Ok(file) if other == Some(file.meta.ino) => {}
-                Ok(file) if self.hash_whole(&file, keepalive)?.as_bytes() == &digest.0 => {
+                Ok(file) if self.hash_complete(&file, keepalive)?.as_bytes() == &digest.0 => {
                     match self.propose(digest, serving, self.name.clone(), false) {
-                        // It has just got its name.
+                        // The file has just got its final name.
                         Err(refusal) if refusal.code == ErrorCode::NotFound => {}
                         result => return result,
                     }
@@ -558,13 +568,16 @@ impl Upload {
             return Err(Refusal::at(
                 &self.put.path,
                 ErrorCode::BadOffset,
-                "nothing of the upload is here",
+                "the server has no part of the upload",
             ));
         }
-        Err(changes_unavailable_at(&self.put.path, "an earlier upload of it is still being stored"))
+        Err(changes_unavailable_at(
+            &self.put.path,
+            "an earlier upload of this file is still being stored",
+        ))
     }
 
-    fn hash_whole(
+    fn hash_complete(
         &self,
         file: &OpenFile,
         keepalive: &mut dyn KeepAlive,
@@ -574,8 +587,8 @@ impl Upload {
         Ok(hasher.finalize())
     }
 
-    /// The change that was made already; its id brings its number.
-    fn known(self, digest: Digest) -> Proposal {
+    /// Returns the proposal of a change that was made already; its id leads to its number.
+    fn committed_proposal(self, digest: Digest) -> Proposal {
         let mode = self.mode;
         let PutRequest { id, path, size, mtime, expect, copies, .. } = self.put;
         let change = Change::Put {
@@ -588,8 +601,11 @@ impl Upload {
         Proposal { id, change, expect, keep_mode: true, staged: None, synced: false, copies }
     }
 
-    /// The connection is lost. What came of the upload stays, so that it can be gone on with; but where another connection has completed
-    /// it meanwhile, nobody will. One that is doing so in this moment is waited for; whoever wants to go on can, since the file is free.
+    /// Keeps what has come of an upload whose connection is lost, so that it can be resumed.
+    ///
+    /// If another connection has completed the upload meanwhile the rest is discarded, because no
+    /// client will resume it. This call waits for one that is doing so now. The file is unlocked
+    /// meanwhile, so a client can resume at any time.
     pub fn suspend(self, serving: &ServingContext) {
         let Self { name, put, target: UploadTarget::Staged(file), at, .. } = self else { return };
         if at == 0 {
@@ -597,12 +613,12 @@ impl Upload {
         }
         serving.scoreboard.uploads().record_bytes(&name, at);
         drop(file);
-        let left = Instant::now();
+        let began = Instant::now();
         while let Ok(made) = serving.with_catalogue(|reader| reader.commit_of(put.id)) {
             if made.is_some() && serving.staging.reopen(&name).is_ok() {
                 serving.discard_upload(&name);
             }
-            if made.is_some() || !serving.staging.has(&name) || left.elapsed() >= COMPLETION_WAIT {
+            if made.is_some() || !serving.staging.has(&name) || began.elapsed() >= COMPLETION_WAIT {
                 return;
             }
             std::thread::sleep(POLL_INTERVAL);
@@ -614,7 +630,7 @@ impl Upload {
     }
 }
 
-/// Puts a file on the disk; whoever waits is told meanwhile.
+/// Syncs a file, and keeps the client's connection alive meanwhile.
 fn sync(file: &File, keepalive: &mut dyn KeepAlive) -> io::Result<()> {
     let (began, file) = (Instant::now(), file.try_clone()?);
     let syncing =
@@ -624,7 +640,7 @@ fn sync(file: &File, keepalive: &mut dyn KeepAlive) -> io::Result<()> {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer"));
         }
         std::thread::sleep(Duration::from_millis(1));
-        // Whether the client is still there is seen when it is answered.
+        // A client that has gone is noticed when it is answered.
         let _ = keepalive.send_keepalive(WaitReason::Storing);
     }
     syncing.join().map_err(|_| io::Error::other("the thread that syncs failed"))?

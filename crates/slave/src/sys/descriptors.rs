@@ -1,9 +1,11 @@
-//! Descriptors that whoever started this program has left open.
+//! Descriptors that this program inherited from its parent.
 
 use std::io;
 use std::os::fd::RawFd;
 
-/// The open descriptors beside the three that every program has. To be asked before this process opens anything.
+/// Returns the open descriptors beside the three standard ones.
+///
+/// Call it before this process opens anything.
 ///
 /// # Errors
 /// Those of reading `/proc`.
@@ -18,7 +20,7 @@ pub fn inherited() -> io::Result<Vec<RawFd>> {
                 .filter(|fd: &RawFd| *fd > 2),
         );
     }
-    // What the folder was read through is closed again.
+    // The descriptor of the folder that was read is closed again.
     found.retain(|fd| is_open(*fd));
     Ok(found)
 }
@@ -28,10 +30,11 @@ fn is_open(fd: RawFd) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
-/// Closes what [`inherited`] has found.
+/// Closes the descriptors that [`inherited`] has found.
 pub fn close(found: Vec<RawFd>) {
     for fd in found {
-        // SAFETY: it was open before this program opened anything, so nothing in it owns the number, and it was not closed since.
+        // SAFETY: the descriptor was open before this program opened anything, so no value in it
+        // owns the number, and it was not closed since.
         unsafe { libc::close(fd) };
     }
 }

@@ -1,4 +1,4 @@
-//! Forking: the supervisor alone does it, while it has one thread.
+//! Fork, for the supervisor alone, while it has one thread.
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,24 +7,25 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
-/// Exit status of a child that panicked; as Rust's own.
+/// Exit status of a child that panicked; Rust uses the same.
 const PANICKED: i32 = 101;
 
-/// Forks a child that runs `body` and exits with its result. The child dies with
-/// its parent, whatever killed that.
+/// Forks a child that runs `body` and exits with its result.
+///
+/// The child dies with its parent, whatever kills the parent.
 ///
 /// # Errors
 /// [`io::ErrorKind::Other`] where this process has a second thread, or fork's error.
 pub fn spawn(body: impl FnOnce() -> i32) -> io::Result<Pid> {
-    if threads()? != 1 {
+    if count_threads()? != 1 {
         return Err(io::Error::other("only a process with a single thread may fork"));
     }
-    // What lies in the buffers would otherwise be written twice.
+    // Buffered output would otherwise be written twice.
     io::stdout().flush()?;
     io::stderr().flush()?;
     let parent = getpid();
-    // SAFETY: this process has one thread, as checked above, so no lock can be held by
-    // another one and every state that the child inherits is whole.
+    // SAFETY: this process has one thread, as checked above. So no other thread holds a lock, and
+    // all state that the child inherits is consistent.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
@@ -38,7 +39,7 @@ pub fn spawn(body: impl FnOnce() -> i32) -> io::Result<Pid> {
     }
 }
 
-/// Makes this process die with `parent`; false where that is gone already.
+/// Makes this process die with `parent`; false if `parent` is gone already.
 fn bind_to(parent: Pid) -> bool {
     if let Err(e) = prctl::set_pdeathsig(Signal::SIGKILL) {
         log::error!("cannot bind a child to its parent: {e}");
@@ -47,8 +48,8 @@ fn bind_to(parent: Pid) -> bool {
     getppid() == parent
 }
 
-/// Threads of this process.
-fn threads() -> io::Result<usize> {
+/// Counts the threads of this process.
+fn count_threads() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 

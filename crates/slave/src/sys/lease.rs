@@ -1,28 +1,30 @@
-//! File leases: how to learn whether somebody has a file open for writing.
+//! File leases, which tell whether a file is open for writing.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Who has a file open for writing.
+/// Whether a file is open for writing in any process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writers {
-    /// Nobody.
+    /// The file has no writer.
     None,
-    /// Somebody.
+    /// The file has a writer.
     Some,
-    /// The file system does not say, or not to us.
+    /// The file system does not tell, or not this user.
     Unknown,
 }
 
-/// Asks by taking a read lease, which the kernel grants only while nobody has the file open
-/// for writing, and giving it back at once. `file` must be open for reading only, and this
-/// process must ignore SIGIO: somebody may open the file in between.
+/// Finds out whether a file has writers, by taking a read lease and giving it back at once.
+///
+/// The kernel grants the lease only while no process has the file open for writing. `file` must be
+/// open for reading only. This process must ignore SIGIO, because another one may open the file
+/// while the lease is held.
 pub fn writers(file: &File) -> Writers {
     match set_lease(file, libc::F_RDLCK) {
         Ok(()) => {
             if let Err(e) = set_lease(file, libc::F_UNLCK) {
-                log::warn!("a file lease cannot be given back: {e}");
+                log::warn!("cannot release a file lease: {e}");
             }
             Writers::None
         }

@@ -1,8 +1,8 @@
-//! The one place of the slave that needs `unsafe`: fork, shared memory, file leases, descriptors that nobody here owns, and a setting of SQLite.
+//! System calls that need `unsafe`; no other module of the slave may use it.
 //!
-//! Each module wraps one call that has no safe form in the libraries, and
-//! offers a safe one. Nothing else in the project may use `unsafe`.
-#![allow(unsafe_code)]
+//! They are fork, shared memory, file leases, inherited descriptors and a setting of SQLite. Each
+//! module wraps one call that has no safe form in the libraries, and offers a safe one.
+#![allow(unsafe_code, reason = "these modules exist to wrap unsafe calls")]
 
 pub mod descriptors;
 pub mod fork;

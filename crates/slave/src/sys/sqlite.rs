@@ -1,24 +1,27 @@
 //! Keeps SQLite from resolving links in the names of its files.
 //!
-//! The catalogue is opened as `/proc/self/fd/N/catalogue.db`, below a pinned descriptor. SQLite would replace
-//! `/proc/self/fd/N` by the path that the descriptor has at that moment, and open its further files by that path
-//! later, when it may name another folder.
+//! The catalogue is opened as `/proc/self/fd/N/catalogue.db`, below a pinned descriptor. SQLite
+//! would replace `/proc/self/fd/N` by the path that the descriptor has at that moment. It would
+//! open its further files by that path later, when the path may lead to another folder.
 
 use std::sync::OnceLock;
 
 use rusqlite::ffi;
 
-/// Lets SQLite take the names of its files as they are, in the whole process. It still opens no file that is a link.
+/// Has SQLite use the names of its files unchanged, in the whole process.
+///
+/// SQLite still opens no file that is a link.
 ///
 /// # Errors
-/// That this SQLite does not allow it.
+/// This SQLite does not support it.
 pub fn keep_names() -> Result<(), &'static str> {
     static DONE: OnceLock<Result<(), &'static str>> = OnceLock::new();
     *DONE.get_or_init(|| {
         let stat: unsafe extern "C" fn(*const libc::c_char, *mut libc::stat) -> libc::c_int =
             libc::stat;
-        // SAFETY: the default VFS lives as long as the process. `lstat` is called as a function of the type of `stat`,
-        // which tells of no link, so that SQLite follows none. This runs before any file is opened in this process.
+        // SAFETY: the default VFS lives as long as the process. `stat` replaces `lstat`, which has
+        // the same type; it reports no link, so SQLite resolves none. This code runs before SQLite
+        // opens any file in this process.
         let result = unsafe {
             let stat: unsafe extern "C" fn() = std::mem::transmute(stat);
             ffi::sqlite3_initialize();
@@ -30,7 +33,7 @@ pub fn keep_names() -> Result<(), &'static str> {
         if result == Some(ffi::SQLITE_OK) {
             Ok(())
         } else {
-            Err("this SQLite resolves the names of its files by itself")
+            Err("this SQLite library cannot be kept from resolving the names of its files")
         }
     })
 }

@@ -1,7 +1,7 @@
-//! The transfer log: a line of JSON for each file that went in or out and each change, also where it was refused or did not go whole.
+//! The transfer log: a line of JSON for each transfer and change, also for failed ones.
 //!
-//! All processes append to one file, a line with one write. When the supervisor is told that the file was moved away it opens it
-//! anew and hands it to the workers, who could not open it themselves.
+//! All processes append to one file, a line with one write. When the file was moved away the
+//! supervisor reopens it and sends it to the workers, which cannot open it themselves.
 
 mod sink;
 
@@ -22,18 +22,18 @@ use serde::Serialize;
 use self::sink::Sink;
 use crate::serving::Session;
 
-/// Where the lines go.
+/// An open transfer log.
 #[derive(Debug)]
 pub struct TransferLog {
     path: Option<PathBuf>,
     sink: RwLock<Arc<Sink>>,
 }
 
-/// A request whose end will be noted.
+/// A request whose end will be logged.
 #[derive(Debug)]
 pub struct TransferRecord {
     command: &'static str,
-    /// None where what was sent is no path.
+    /// None if the client has sent no valid path.
     path: Option<TreePath>,
     to: Option<TreePath>,
     bytes: u64,
@@ -56,7 +56,7 @@ struct LogLine<'a> {
 }
 
 impl TransferLog {
-    /// Appends to the file at this path, made with mode 0640; to standard output for `-`.
+    /// Opens the file at this path to append to it, with mode 0640; `-` is standard output.
     ///
     /// # Errors
     /// Those of opening it.
@@ -65,37 +65,39 @@ impl TransferLog {
             let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
             return Ok(Self { path: None, sink: RwLock::new(Arc::new(Sink::new(stdout)?)) });
         }
-        // The slave's own folder, once it has gone somewhere else, has nothing to do with it.
+        // An absolute path does not depend on the working directory.
         let path = std::path::absolute(path)?;
         Ok(Self { sink: RwLock::new(Arc::new(Sink::append(&path)?)), path: Some(path) })
     }
 
-    /// Opens the file anew; none where there is nothing to open. The former one is written to where that fails.
+    /// Reopens the file; none if there is no file to open, or if that fails.
+    ///
+    /// On failure the former file stays in use.
     #[must_use]
     pub fn reopen(&self) -> Option<Arc<Sink>> {
         let path = self.path.as_ref()?;
         match Sink::append(path) {
             Ok(sink) => Some(self.replace(sink)),
             Err(e) => {
-                error!("the transfer log {} cannot be opened anew: {e}", path.display());
+                error!("cannot reopen the transfer log {}: {e}", path.display());
                 None
             }
         }
     }
 
-    /// This process has nothing to note, and keeps no file that others may move away.
+    /// Releases the file in a process that logs nothing, so that it can be moved away.
     pub fn close(&self) {
         match File::open("/dev/null") {
-            Ok(nothing) => self.take(nothing),
-            Err(e) => warn!("the transfer log stays open: {e}"),
+            Ok(null) => self.replace_file(null),
+            Err(e) => warn!("cannot close the transfer log: {e}"),
         }
     }
 
-    /// Writes to another file from here on.
-    pub fn take(&self, file: File) {
+    /// Writes to another file from now on.
+    pub fn replace_file(&self, file: File) {
         match Sink::new(file) {
             Ok(sink) => drop(self.replace(sink)),
-            Err(e) => warn!("the former transfer log stays open: {e}"),
+            Err(e) => warn!("cannot change to the reopened transfer log: {e}"),
         }
     }
 
@@ -114,8 +116,8 @@ impl TransferLog {
         self.current().finish();
     }
 
-    /// Notes what a request came to.
-    fn note(
+    /// Logs the end of a request.
+    fn log(
         &self,
         record: &TransferRecord,
         session: &Session,
@@ -130,21 +132,21 @@ impl TransferLog {
             command: record.command,
             path: record.path.as_ref().map(ToString::to_string),
             to: record.to.as_ref().map(ToString::to_string),
-            // Of a put that was refused nothing stays.
+            // A put that was refused stores no bytes.
             bytes: if result.is_ok() || record.command == "get" { record.bytes } else { 0 },
             milliseconds: u64::try_from(record.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             result: result.map_or_else(ErrorCode::text, |()| "ok"),
             slave: slave.to_string(),
         };
         match serde_json::to_string(&line) {
-            Ok(text) => self.current().write(plain(&text)),
-            Err(e) => error!("a line of the transfer log cannot be written: {e}"),
+            Ok(text) => self.current().write(escape_line(&text)),
+            Err(e) => error!("cannot write a line of the transfer log: {e}"),
         }
     }
 }
 
-/// The line with its end, in which nothing could drive a terminal: what JSON lets stand is escaped as well.
-fn plain(json: &str) -> String {
+/// Escapes characters that JSON allows but that could control a terminal, and ends the line.
+fn escape_line(json: &str) -> String {
     let mut text = String::with_capacity(json.len() + 1);
     for c in json.chars() {
         if is_harmful(c) {
@@ -159,8 +161,10 @@ fn plain(json: &str) -> String {
 }
 
 impl TransferRecord {
-    /// A request that has just come, if its end is to be noted; its paths as they are in the tree.
-    fn of(request: &Request, session: &Session) -> Option<Self> {
+    /// Returns a record for a request that has just come, if its end is to be logged.
+    ///
+    /// Its paths are those of the tree.
+    fn new(request: &Request, session: &Session) -> Option<Self> {
         let (path, to) = match request {
             Request::Get(get) => (&get.path, None),
             Request::Put(put) => (&put.path, None),
@@ -168,15 +172,15 @@ impl TransferRecord {
             Request::Move { from, to, .. } => (from, Some(to)),
             _ => return None,
         };
-        let whole = |path: &TreePath| session.resolve(path).unwrap_or_else(|_| path.clone());
+        let in_tree = |path: &TreePath| session.resolve(path).unwrap_or_else(|_| path.clone());
         Some(Self {
-            path: Some(whole(path)),
-            to: to.map(whole),
+            path: Some(in_tree(path)),
+            to: to.map(in_tree),
             ..Self::unreadable(request.frame_type())?
         })
     }
 
-    /// The same of one whose path breaks the rules.
+    /// Returns a record for a request whose path breaks the rules of names.
     fn unreadable(kind: FrameType) -> Option<Self> {
         let command = match kind {
             FrameType::Get => "get",
@@ -189,24 +193,24 @@ impl TransferRecord {
         Some(Self { command, path: None, to: None, bytes: 0, since: Instant::now() })
     }
 
-    /// How many bytes went.
+    /// Sets the number of bytes that were transferred.
     pub fn set_bytes(&mut self, bytes: u64) {
         self.bytes = bytes;
     }
 }
 
-/// What one session has under way, as far as it is noted.
+/// Records the requests of one session in the transfer log.
 pub struct TransferRecorder<'a> {
     log: Option<&'a TransferLog>,
     session: &'a Session,
     address: SocketAddr,
     slave: SlaveId,
-    /// Changes that were handed in and are not answered, in order.
+    /// Changes that were handed in and have no answer yet, in order.
     pending: VecDeque<Option<TransferRecord>>,
 }
 
 impl<'a> TransferRecorder<'a> {
-    /// Nothing yet. What other slaves fetch is not noted.
+    /// Makes a recorder. It does not record what other slaves fetch.
     #[must_use]
     pub fn new(
         log: Option<&'a TransferLog>,
@@ -215,7 +219,7 @@ impl<'a> TransferRecorder<'a> {
         slave: SlaveId,
     ) -> Self {
         Self {
-            log: log.filter(|_| !session.peer),
+            log: log.filter(|_| !session.is_peer),
             session,
             address,
             slave,
@@ -223,40 +227,40 @@ impl<'a> TransferRecorder<'a> {
         }
     }
 
-    /// Whose they are.
+    /// Returns the session.
     #[must_use]
     pub fn session(&self) -> &Session {
         self.session
     }
 
-    /// A request has come.
+    /// Begins the record of a request.
     #[must_use]
     pub fn begin(&self, request: &Request) -> Option<TransferRecord> {
-        self.log.and_then(|_| TransferRecord::of(request, self.session))
+        self.log.and_then(|_| TransferRecord::new(request, self.session))
     }
 
-    /// A request of this kind had a name that breaks the rules.
+    /// Logs a request whose name breaks the rules.
     pub fn unreadable(&self, kind: FrameType, code: ErrorCode) {
         if self.log.is_some() {
             self.end(TransferRecord::unreadable(kind).as_ref(), Err(code));
         }
     }
 
-    /// It has ended.
+    /// Logs the end of a request.
     pub fn end(&self, record: Option<&TransferRecord>, result: Result<(), ErrorCode>) {
         if let (Some(log), Some(record)) = (self.log, record) {
-            log.note(record, self.session, self.address, self.slave, result);
+            log.log(record, self.session, self.address, self.slave, result);
         }
     }
 
-    /// A change was handed in: it ends when it is answered.
+    /// Keeps the record of a change until the change is answered.
     pub fn submitted(&mut self, record: Option<TransferRecord>) {
         if self.log.is_some() {
             self.pending.push_back(record);
         }
     }
 
-    /// The oldest change was answered.
+    /// Logs the end of the oldest change that has no answer.
     pub fn answered(&mut self, result: Result<(), ErrorCode>) {
         if let Some(record) = self.pending.pop_front() {
             self.end(record.as_ref(), result);
@@ -265,7 +269,8 @@ impl<'a> TransferRecorder<'a> {
 }
 
 impl Drop for TransferRecorder<'_> {
-    /// The client left before it was answered: what it asked for may be made all the same.
+    /// Logs changes without an answer as cut, because the client has gone; they may be made all the
+    /// same.
     fn drop(&mut self) {
         while let Some(record) = self.pending.pop_front() {
             self.end(record.as_ref(), Err(ErrorCode::Cut));
@@ -280,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_json_and_harmless() {
+    fn lines_are_json_without_control_characters() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let log = TransferLog::open(&path).unwrap();
@@ -289,8 +294,8 @@ mod tests {
             owner: crate::owner::Owner::of("", std::net::IpAddr::from([192, 0, 2, 1])),
             root: TreePath::new("home").unwrap(),
             writable: true,
-            mark: Lsn::default(),
-            peer: false,
+            seen_lsn: Lsn::default(),
+            is_peer: false,
             generation: 0,
             ends_ms: 0,
         };
@@ -299,8 +304,8 @@ mod tests {
             path: TreePath::new("x \u{e0001} y").unwrap_or_default(),
             recursive: false,
         };
-        let record = TransferRecord::of(&request, &session).unwrap();
-        log.note(
+        let record = TransferRecord::new(&request, &session).unwrap();
+        log.log(
             &record,
             &session,
             "192.0.2.1:5".parse().unwrap(),
@@ -315,10 +320,10 @@ mod tests {
             (&session.user.as_str().into(), &"rm".into(), &"not-found".into())
         );
         assert!(line["path"].as_str().unwrap().starts_with("/home"), "{line}");
-        // Moved away, and opened anew.
+        // The file is moved away, and reopened.
         std::fs::rename(&path, dir.path().join("old")).unwrap();
         log.reopen().unwrap();
-        log.note(&record, &session, "192.0.2.1:5".parse().unwrap(), SlaveId([2; 16]), Ok(()));
+        log.log(&record, &session, "192.0.2.1:5".parse().unwrap(), SlaveId([2; 16]), Ok(()));
         assert!(std::fs::read_to_string(&path).unwrap().contains("\"result\":\"ok\""));
     }
 }

@@ -1,7 +1,7 @@
-//! Where the lines of the transfer log go, without anybody waiting for whoever reads them.
+//! The file or pipe that takes the lines of the transfer log, without blocking any session.
 //!
-//! A file takes a line at once. A pipe, a socket or a terminal may take none for as long as its reader likes: a thread of its own
-//! writes to it, and lines are lost where it is far behind.
+//! A file takes a line at once. A pipe, a socket or a terminal may block as long as its reader does
+//! not read. So a thread of its own writes to it, and lines are dropped when it is far behind.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -16,16 +16,16 @@ use log::warn;
 use relais_proto::LogRateLimiter;
 use rustix::fs::{OFlags, fcntl_setfl};
 
-/// Most bytes of lines that wait for a reader.
+/// Most bytes of lines that wait to be written.
 const MAX_QUEUED_BYTES: usize = 8 << 20;
-/// How long the end of a process may_block for them.
+/// How long a process that ends waits for its lines to be written.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An open log.
 #[derive(Debug)]
 pub struct Sink {
     state: Arc<SinkState>,
-    /// Whether a write may wait for a reader.
+    /// Whether a write may block.
     may_block: bool,
 }
 
@@ -33,29 +33,29 @@ pub struct Sink {
 struct SinkState {
     file: File,
     queue: Mutex<LineQueue>,
-    /// A line came, or one was written, or no more will come.
+    /// Signals that a line was added or written, or that the sink is closed.
     changed: Condvar,
 }
 
-/// Lines for a file whose writes may wait.
+/// Lines for a file whose writes may block.
 #[derive(Debug, Default)]
 struct LineQueue {
     lines: VecDeque<String>,
-    /// In all lines that are not written.
+    /// Bytes of all lines that are not written.
     bytes: usize,
-    /// Lines for which there was no room since that was last told.
-    lost: u64,
-    /// Whether there is a thread that writes them.
+    /// Dropped lines that were not reported in the log yet.
+    dropped: u64,
+    /// Whether a thread writes the lines.
     has_writer: bool,
-    /// Whether nobody has this sink any more.
+    /// Whether the sink was dropped.
     closed: bool,
 }
 
 impl Sink {
-    /// Of a file that is open for writing.
+    /// Makes a sink of a file that is open for writing.
     ///
     /// # Errors
-    /// Those of looking what it is.
+    /// Those of reading the file's type.
     pub fn new(file: File) -> io::Result<Self> {
         let may_block = !file.metadata()?.is_file();
         Ok(Self {
@@ -64,7 +64,7 @@ impl Sink {
         })
     }
 
-    /// Appends to the file at this path, made with mode 0640.
+    /// Opens the file at this path to append to it, with mode 0640.
     ///
     /// # Errors
     /// Those of opening it; a pipe must have a reader.
@@ -77,22 +77,22 @@ impl Sink {
             .custom_flags(flags)
             .open(path)
             .map_err(|e| match e.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-                Some(rustix::io::Errno::NXIO) => io::Error::other("nobody reads from it"),
+                Some(rustix::io::Errno::NXIO) => io::Error::other("the pipe has no reader"),
                 _ => e,
             })?;
         fcntl_setfl(&file, OFlags::APPEND)?;
         Self::new(file)
     }
 
-    /// The file, to be handed to other processes.
+    /// Returns the file, to pass it to other processes.
     pub fn file(&self) -> BorrowedFd<'_> {
         self.state.file.as_fd()
     }
 
-    /// Writes a line, or has it written.
+    /// Writes a line, or queues it if a write may block.
     pub fn write(&self, line: String) {
         let written = if self.may_block {
-            self.hand_over(line)
+            self.enqueue(line)
         } else {
             (&self.state.file).write_all(line.as_bytes())
         };
@@ -101,8 +101,11 @@ impl Sink {
         }
     }
 
-    /// What has no room is counted: only the thread may wait while it tells so, for the log may go to the same reader.
-    fn hand_over(&self, line: String) -> io::Result<()> {
+    /// Queues a line, or counts it as dropped if there is no room.
+    ///
+    /// Only the writing thread reports dropped lines: the slave's log may go to the same reader, so
+    /// that reporting may block.
+    fn enqueue(&self, line: String) -> io::Result<()> {
         let mut queue = self.state.queue();
         if !queue.has_writer {
             let state = Arc::clone(&self.state);
@@ -113,7 +116,7 @@ impl Sink {
             queue.has_writer = true;
         }
         if queue.bytes > MAX_QUEUED_BYTES {
-            queue.lost += 1;
+            queue.dropped += 1;
             return Ok(());
         }
         queue.bytes += line.len();
@@ -133,13 +136,13 @@ impl Sink {
         let left = queue.lines.len();
         drop(queue);
         if result.timed_out() {
-            warn!("the last {left} lines of the transfer log are lost: nobody has read them");
+            warn!("dropped the last {left} lines of the transfer log: its reader does not read");
         }
     }
 }
 
 impl Drop for Sink {
-    /// The thread goes on until all is written.
+    /// The thread keeps running until all lines are written.
     fn drop(&mut self) {
         self.state.queue().closed = true;
         self.state.changed.notify_all();
@@ -161,10 +164,10 @@ impl SinkState {
                 queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            let lost = std::mem::take(&mut queue.lost);
+            let dropped = std::mem::take(&mut queue.dropped);
             drop(queue);
-            if lost > 0 {
-                warn!("{lost} lines of the transfer log are lost: whoever reads it is too slow");
+            if dropped > 0 {
+                warn!("dropped {dropped} lines of the transfer log: its reader is too slow");
             }
             if let Err(e) = (&self.file).write_all(line.as_bytes()) {
                 log_loss(&e);
@@ -176,7 +179,7 @@ impl SinkState {
     }
 }
 
-/// Has the next line start another thread where this one ended by a panic.
+/// Has the next line start another thread if this one panics.
 struct WriterGuard<'a>(&'a SinkState);
 
 impl Drop for WriterGuard<'_> {
@@ -192,7 +195,7 @@ impl Drop for WriterGuard<'_> {
 fn log_loss(why: &io::Error) {
     static LOST: LogRateLimiter = LogRateLimiter::new();
     if let Some(more) = LOST.turn(Instant::now()) {
-        warn!("a line of the transfer log is lost: {why}{more}");
+        warn!("dropped a line of the transfer log: {why}{more}");
     }
 }
 
@@ -217,19 +220,19 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stalls_loses_lines_and_holds_nobody_up() {
+    fn stalled_reader_loses_lines_without_blocking() {
         let (reader, sink) = pipe();
         let (line, began) = (format!("{:>1023}\n", "x"), Instant::now());
         (0..20_000).for_each(|_| sink.write(line.clone()));
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-        assert!(sink.state.queue().lost > 10_000);
+        assert!(sink.state.queue().dropped > 10_000);
         sink.finish();
-        // Once it goes on so do the lines.
+        // Once the reader reads again the lines are written.
         let reads = read_all(reader);
         while sink.state.queue().bytes > 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert_eq!(sink.state.queue().lost, 0, "it was told");
+        assert_eq!(sink.state.queue().dropped, 0, "the loss was reported");
         sink.write("last\n".to_owned());
         sink.finish();
         drop(sink);
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sink_does_not_wait_for_another_and_what_was_handed_in_is_written_when_it_is_dropped() {
+    fn dropped_sinks_write_all_queued_lines() {
         let ((stalled, first), (reader, second)) = (pipe(), pipe());
         (0..200).for_each(|_| first.write(format!("{:>1023}\n", "x")));
         drop(first);
@@ -255,11 +258,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_without_a_reader_is_refused_at_once() {
+    fn pipes_without_reader_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pipe");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-        assert!(Sink::append(&path).unwrap_err().to_string().contains("nobody reads"));
+        assert!(Sink::append(&path).unwrap_err().to_string().contains("no reader"));
         let _reader =
             rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK, rustix::fs::Mode::empty())
                 .unwrap();

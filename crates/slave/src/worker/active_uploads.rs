@@ -1,4 +1,4 @@
-//! The uploads under way: so that one that is gone on with on another connection ends on its first.
+//! The uploads that are being received, so that a resumed one ends on its older connection.
 
 use std::collections::HashMap;
 use std::net::Shutdown;
@@ -9,48 +9,48 @@ use relais_net::Socket;
 use super::mailbox::WorkerMailbox;
 use crate::staging::StagedName;
 
-/// The uploads of one worker, and the way to the other workers.
+/// The uploads that one worker receives, and the mailboxes of all workers.
 pub struct ActiveUploads {
-    here: Mutex<HashMap<StagedName, Arc<Socket>>>,
+    active: Mutex<HashMap<StagedName, Arc<Socket>>>,
     mailboxes: Arc<Vec<WorkerMailbox>>,
 }
 
 impl ActiveUploads {
-    /// None is under way.
+    /// Makes an empty table.
     #[must_use]
     pub fn new(mailboxes: Arc<Vec<WorkerMailbox>>) -> Self {
-        Self { here: Mutex::default(), mailboxes }
+        Self { active: Mutex::default(), mailboxes }
     }
 
-    /// An upload is under way on this connection.
+    /// Registers an upload that this connection receives.
     pub fn begin(&self, name: &StagedName, stream: &Arc<Socket>) {
-        self.here().insert(name.clone(), stream.clone());
+        self.lock().insert(name.clone(), stream.clone());
     }
 
-    /// It is not any more. Another connection may have gone on with it already.
+    /// Removes an upload, unless another connection has resumed it already.
     pub fn end(&self, name: &StagedName, stream: &Arc<Socket>) {
-        let mut here = self.here();
-        if here.get(name).is_some_and(|under_way| Arc::ptr_eq(under_way, stream)) {
-            here.remove(name);
+        let mut active = self.lock();
+        if active.get(name).is_some_and(|socket| Arc::ptr_eq(socket, stream)) {
+            active.remove(name);
         }
     }
 
     /// Closes the connection of an upload of this worker.
     pub fn end_here(&self, name: &StagedName) {
-        if let Some(stream) = self.here().remove(name) {
-            // It may be closed already; then its session ends by itself.
+        if let Some(stream) = self.lock().remove(name) {
+            // It may be closed already; then its session ends without this.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// Closes the connection of an upload, whichever worker has it.
+    /// Closes the connection of an upload in any worker.
     pub fn end_everywhere(&self, name: &StagedName) {
         self.end_here(name);
         self.mailboxes.iter().for_each(|mailbox| mailbox.send_end_upload(name));
     }
 
-    fn here(&self) -> MutexGuard<'_, HashMap<StagedName, Arc<Socket>>> {
-        self.here.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<StagedName, Arc<Socket>>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_connection_that_an_upload_left_does_not_hide_the_one_that_it_is_on() {
+    fn old_connection_does_not_remove_a_resumed_upload() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let pair = || {
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -82,6 +82,6 @@ mod tests {
         assert_eq!(second.read(&mut [0]).unwrap(), 0);
         uploads.begin(&name, &newer);
         uploads.end(&name, &newer);
-        assert!(uploads.here().is_empty());
+        assert!(uploads.lock().is_empty());
     }
 }

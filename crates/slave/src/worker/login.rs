@@ -1,4 +1,4 @@
-//! Who may open a session: the login of one connection, frame by frame.
+//! The login of one connection to a slave, frame by frame.
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -21,51 +21,52 @@ use crate::serving::Session;
 use crate::worker::passwords::WorkerPasswords;
 use crate::worker::wait_queue::{Admission, ClaimError, SlotClaim};
 
-/// What decides about a login.
+/// How a slave decides about logins.
 pub enum LoginPolicy {
-    /// Stands alone: where there are no accounts anybody may read.
+    /// A standalone slave: without accounts every client may read.
     Standalone {
-        /// The id that its clients know it by.
+        /// The id by which clients know the server.
         id: ClusterId,
-        /// Whether somebody may change anything where there are no accounts.
+        /// Whether clients may change the tree while there are no accounts.
         writable: bool,
-        /// Where passwords are looked at.
-        desk: Option<WorkerPasswords>,
+        /// The accounts, and the verifier of passwords.
+        passwords: Option<WorkerPasswords>,
     },
-    /// Belongs to a cluster: the master decides, and its ticket tells.
+    /// A slave of a cluster: the master decides, and issues tickets.
     Cluster {
-        /// The master, for clients that come without a ticket.
+        /// The master, for clients that have no ticket.
         master: String,
-        /// The cluster key, once it is there.
+        /// The cluster key, once it exists.
         key: WorkerSecrets,
     },
 }
 
 impl LoginPolicy {
-    /// Can be read once a password was looked at, or the supervisor has handed something over.
+    /// Returns descriptors that are readable once a password was verified or the supervisor has
+    /// sent secrets.
     pub fn wake(&self) -> Vec<BorrowedFd<'_>> {
         match self {
-            Self::Standalone { desk: Some(desk), .. } => {
-                vec![desk.desk.wake(), desk.secrets.as_fd()]
+            Self::Standalone { passwords: Some(passwords), .. } => {
+                vec![passwords.verifier.wake(), passwords.secrets.as_fd()]
             }
-            Self::Standalone { desk: None, .. } => Vec::new(),
+            Self::Standalone { passwords: None, .. } => Vec::new(),
             Self::Cluster { key, .. } => vec![key.as_fd()],
         }
     }
 
-    /// Has noticed that one of [`Self::wake`] could be read.
+    /// Handles the events of the descriptors of [`Self::wake`].
     pub fn drain(&self) {
         match self {
-            Self::Standalone { desk: Some(desk), .. } => {
-                desk.desk.drain();
-                desk.secrets.take();
+            Self::Standalone { passwords: Some(passwords), .. } => {
+                passwords.verifier.drain();
+                passwords.secrets.receive();
             }
-            Self::Standalone { desk: None, .. } => {}
-            Self::Cluster { key, .. } => key.take(),
+            Self::Standalone { passwords: None, .. } => {}
+            Self::Cluster { key, .. } => key.receive(),
         }
     }
 
-    /// Whether other slaves can prove that they belong here.
+    /// Whether other slaves can log in with the cluster key.
     fn has_key(&self) -> bool {
         matches!(self, Self::Cluster { .. })
     }
@@ -89,7 +90,7 @@ impl LoginPolicy {
         let Self::Cluster { key, .. } = self else {
             return Err(Refusal::new(
                 ErrorCode::BadTicket,
-                "this slave stands alone and takes no tickets",
+                "this standalone slave takes no tickets",
             ));
         };
         let mut why = "this slave does not have the cluster key yet".to_owned();
@@ -112,8 +113,8 @@ impl LoginPolicy {
                     owner: Owner::default(),
                     root,
                     writable: rights == Rights::Write,
-                    mark,
-                    peer: false,
+                    seen_lsn: mark,
+                    is_peer: false,
                     generation,
                     ends_ms,
                 })
@@ -123,16 +124,16 @@ impl LoginPolicy {
     }
 }
 
-/// What a client that found no place is told to wait, in seconds.
+/// Seconds after which a client that found no slot may try again.
 const RETRY_AFTER: u16 = 1;
 
-/// The refusal of a session for which there is no thread.
+/// Returns the refusal of a session for which there is no thread.
 pub fn no_thread() -> Refusal {
-    let message = format!("there is no thread for one more session; try again in {RETRY_AFTER} s");
+    let message = format!("the slave cannot start another session; try again in {RETRY_AFTER} s");
     Refusal { retry_after: RETRY_AFTER, ..Refusal::new(ErrorCode::Busy, message) }
 }
 
-/// Leads one connection to a session.
+/// The login of one connection.
 pub struct SlaveLogin {
     policy: Arc<LoginPolicy>,
     scoreboard: Arc<Scoreboard>,
@@ -140,27 +141,27 @@ pub struct SlaveLogin {
     addr: SocketAddr,
     local: SocketAddr,
     greeted: bool,
-    /// Where another slave stands with its proof.
+    /// State of another slave's proof; none for a client.
     peer: Option<PeerProof>,
-    /// A password that is being looked at.
+    /// A password that is being verified.
     pending: Option<Pending>,
-    /// Passwords on this connection that were wrong.
+    /// Number of wrong passwords on this connection.
     failed: u32,
-    /// What ties proofs to the line, where that is encrypted.
+    /// Ties proofs to this connection, if it is encrypted.
     binding: Option<ChannelBinding>,
 }
 
-/// Another slave, on its way to prove the cluster key.
+/// State of another slave's proof of the cluster key.
 #[derive(Debug)]
 enum PeerProof {
-    /// It has said what it is.
+    /// The slave has greeted.
     Greeted,
-    /// It was challenged.
+    /// The slave was challenged.
     Challenged(LinkChallenger),
 }
 
 impl SlaveLogin {
-    /// For a connection that has just come to `worker`.
+    /// Makes the login of a connection that has just come to `worker`.
     #[must_use]
     pub fn new(
         policy: Arc<LoginPolicy>,
@@ -183,10 +184,10 @@ impl SlaveLogin {
         }
     }
 
-    fn take(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Admission>, Refusal> {
+    fn handle(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Admission>, Refusal> {
         let bad = |e: WireError| Refusal::new(ErrorCode::BadRequest, e.to_string());
-        if let Some(peering) = self.peer.take() {
-            return self.take_peer(&peering, &LinkMessage::decode(kind, payload).map_err(bad)?);
+        if let Some(proof) = self.peer.take() {
+            return self.handle_peer(&proof, &LinkMessage::decode(kind, payload).map_err(bad)?);
         }
         match (Request::decode(kind, payload).map_err(bad)?, self.greeted) {
             (Request::Hello(hello), false)
@@ -213,26 +214,26 @@ impl SlaveLogin {
         }
     }
 
-    /// The proof of another slave.
-    fn take_peer(
+    /// Handles a frame of another slave's proof.
+    fn handle_peer(
         &mut self,
-        peering: &PeerProof,
+        proof: &PeerProof,
         message: &LinkMessage,
     ) -> Result<Step<Admission>, Refusal> {
         let LoginPolicy::Cluster { key, .. } = &*self.policy else {
-            return Err(Refusal::new(ErrorCode::BadRequest, "this slave stands alone"));
+            return Err(Refusal::new(ErrorCode::BadRequest, "this slave is standalone"));
         };
         let refused = |e: LinkError| e.refusal();
         let no_key =
             || Refusal::new(ErrorCode::BadProof, "this slave does not have the cluster key yet");
-        match peering {
+        match proof {
             PeerProof::Greeted => {
-                let made = key
+                let result = key
                     .with_key(|key| {
                         Some(LinkChallenger::new(LinkRole::Peer, message, key, self.binding))
                     })
                     .ok_or_else(no_key)?;
-                let (challenger, challenge) = made.map_err(refused)?;
+                let (challenger, challenge) = result.map_err(refused)?;
                 self.peer = Some(PeerProof::Challenged(challenger));
                 let mut bytes = Vec::new();
                 challenge.encode(&mut bytes);
@@ -241,24 +242,26 @@ impl SlaveLogin {
             PeerProof::Challenged(challenger) => {
                 key.with_key(|key| challenger.check(message, key).ok())
                     .ok_or_else(|| refused(LinkError::BadProof))?;
-                debug!("{}: slave {} takes content", self.addr, challenger.id());
-                self.admit(Session::of_peer())
+                debug!("{}: slave {} has logged in to fetch content", self.addr, challenger.id());
+                self.admit(Session::for_peer())
             }
         }
     }
 
     fn login(&mut self, login: &Login) -> Result<Step<Admission>, Refusal> {
-        let (writable, desk) = match &*self.policy {
+        let (writable, passwords) = match &*self.policy {
             LoginPolicy::Cluster { master, .. } => {
                 return Ok(Step::Close(encoded(&Reply::AskMaster(master_for(
                     master, self.addr, self.local,
                 )))));
             }
-            LoginPolicy::Standalone { writable, desk, .. } => (*writable, desk.as_ref()),
+            LoginPolicy::Standalone { writable, passwords, .. } => (*writable, passwords.as_ref()),
         };
-        let needed = desk
-            .map(|desk| {
-                desk.is_needed(&self.scoreboard).map(|needed| Some(desk).filter(|_| needed))
+        let needed = passwords
+            .map(|passwords| {
+                passwords
+                    .is_needed(&self.scoreboard)
+                    .map(|needed| Some(passwords).filter(|_| needed))
             })
             .transpose()?
             .flatten();
@@ -272,9 +275,12 @@ impl SlaveLogin {
                 ErrorCode::LoginNeeded,
                 "a user name and a password are needed here",
             )),
-            (Some(desk), false) => {
-                self.pending =
-                    Some(desk.desk.hand_in(self.addr.ip(), &login.user, &login.password)?);
+            (Some(passwords), false) => {
+                self.pending = Some(passwords.verifier.hand_in(
+                    self.addr.ip(),
+                    &login.user,
+                    &login.password,
+                )?);
                 Ok(Step::Pending)
             }
         }
@@ -283,12 +289,21 @@ impl SlaveLogin {
     fn session(&self, user: String, root: TreePath, writable: bool, generation: u64) -> Session {
         let time = u64::try_from(limits::TICKET_TIME.as_millis()).unwrap_or(u64::MAX);
         let ends_ms = self.scoreboard.master_ms().saturating_add(time);
-        let (owner, mark) = (Owner::default(), Lsn::default());
-        Session { user, owner, root, writable, mark, peer: false, generation, ends_ms }
+        let owner = Owner::default();
+        Session {
+            user,
+            owner,
+            root,
+            writable,
+            seen_lsn: Lsn::default(),
+            is_peer: false,
+            generation,
+            ends_ms,
+        }
     }
 
-    /// The password was looked at.
-    fn judged(&mut self, verdict: Verdict) -> Result<Step<Admission>, Refusal> {
+    /// Handles the result of verifying a password.
+    fn handle_verdict(&mut self, verdict: Verdict) -> Result<Step<Admission>, Refusal> {
         match verdict {
             Ok(User { name, rights, root, generation }) => {
                 self.admit(self.session(name, root, rights == Rights::Write, generation))
@@ -304,24 +319,24 @@ impl SlaveLogin {
 }
 
 impl SlaveLogin {
-    fn turned_away(&self, refusal: &Refusal) -> Step<Admission> {
+    fn close_with(&self, refusal: &Refusal) -> Step<Admission> {
         debug!("{}: {refusal}", self.addr);
         Step::Close(encoded(&Reply::Error(refusal.clone())))
     }
 
     fn admit(&self, mut session: Session) -> Result<Step<Admission>, Refusal> {
         session.owner = Owner::of(&session.user, self.addr.ip());
-        if self.scoreboard.is_draining() && !session.peer {
+        if self.scoreboard.is_draining() && !session.is_peer {
             return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
         }
-        let claim = if session.peer {
+        let claim = if session.is_peer {
             SlotClaim::of_peer(self.scoreboard.clone(), self.worker)
         } else {
             SlotClaim::of_client(self.scoreboard.clone(), self.worker, self.addr.ip())
         };
         let claim = claim.map_err(|why| {
             let what = match why {
-                ClaimError::Full => "all places are taken",
+                ClaimError::Full => "all sessions are taken",
                 ClaimError::Address => "your address has as many sessions here as it may have",
             };
             let message = format!("{what}; try again in {RETRY_AFTER} s");
@@ -341,11 +356,16 @@ impl LoginHandler for SlaveLogin {
     type Value = Admission;
 
     fn is_known(&self) -> bool {
-        matches!(&*self.policy, LoginPolicy::Standalone { desk: Some(desk), .. } if desk.desk.is_known(self.addr.ip()))
+        match &*self.policy {
+            LoginPolicy::Standalone { passwords: Some(passwords), .. } => {
+                passwords.verifier.is_known(self.addr.ip())
+            }
+            _ => false,
+        }
     }
 
     fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Admission> {
-        self.take(kind, payload).unwrap_or_else(|refusal| self.turned_away(&refusal))
+        self.handle(kind, payload).unwrap_or_else(|refusal| self.close_with(&refusal))
     }
 
     fn secured(&mut self, binding: ChannelBinding) {
@@ -355,7 +375,7 @@ impl LoginHandler for SlaveLogin {
     fn ready(&mut self) -> Option<Step<Admission>> {
         let verdict = self.pending.as_ref()?.take()?;
         self.pending = None;
-        Some(self.judged(verdict).unwrap_or_else(|refusal| self.turned_away(&refusal)))
+        Some(self.handle_verdict(verdict).unwrap_or_else(|refusal| self.close_with(&refusal)))
     }
 
     fn turn_away(&mut self) -> Vec<u8> {

@@ -1,8 +1,8 @@
-//! Handing an open connection to another worker, and waking others up.
+//! The mailboxes of the workers: they pass open connections and short messages.
 //!
-//! Every worker has an mailbox: a pair of sockets that the supervisor made before the first
-//! fork, so that each process can write to each mailbox. A worker that takes over from a dead
-//! one finds what was on its way to that.
+//! Every worker has a mailbox: a socket pair that the supervisor made before the first fork, so
+//! that each process can write to each mailbox. A worker that replaces a dead one receives what was
+//! on its way to that worker.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -21,11 +21,11 @@ use crate::owner::{self, Owner};
 use crate::serving::Session;
 use crate::staging::StagedName;
 
-/// Longest address as text: an IPv6 one with a scope and a port.
+/// Most bytes of an address as text: an IPv6 address with scope and port.
 const MAX_ADDRESS_LEN: usize = 64;
-/// Longest message: both addresses, user, owner, root and a few bytes.
+/// Most bytes of a message: two addresses, user, owner, root and a few more.
 const MAX_MESSAGE_LEN: usize =
-    2 * MAX_ADDRESS_LEN + limits::USER + owner::LONGEST + limits::PATH + 64;
+    2 * MAX_ADDRESS_LEN + limits::USER + owner::MAX_LEN + limits::PATH + 64;
 
 /// One worker's mailbox.
 #[derive(Debug)]
@@ -34,21 +34,21 @@ pub struct WorkerMailbox {
     receive: OwnedFd,
 }
 
-/// What lies in an mailbox.
+/// A message in a worker's mailbox.
 #[derive(Debug)]
 pub enum WorkerMessage {
-    /// Somewhere a place has become free.
+    /// A slot has become free in some worker.
     SlotFree,
-    /// A session that has a place here already.
+    /// A session that has a slot in this worker already.
     Session(Stream, Session),
-    /// An upload is gone on with on another connection.
+    /// An upload is resumed on another connection, so this worker ends its older connection.
     EndUpload(StagedName),
-    /// The transfer log goes on here.
+    /// The reopened transfer log.
     TransferLog(File),
 }
 
 impl WorkerMailbox {
-    /// An empty mailbox.
+    /// Makes an empty mailbox.
     ///
     /// # Errors
     /// Those of the system call.
@@ -59,24 +59,25 @@ impl WorkerMailbox {
         Ok(Self { send, receive })
     }
 
-    /// Can be read when there is mail.
+    /// Returns the descriptor that is readable while there is a message.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.receive.as_fd()
     }
 
-    /// Tells the owner that a place has become free. Lost where the mailbox is full: then
-    /// there is mail enough to wake it.
+    /// Reports that a slot has become free.
+    ///
+    /// The message is dropped if the mailbox is full: then other messages wake the worker.
     pub fn notify_slot_free(&self) {
         if let Err(e) =
             rustix::net::send(&self.send, &[0], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
             && e != rustix::io::Errno::AGAIN
         {
-            log::warn!("cannot wake a worker: {e}");
+            log::warn!("cannot notify a worker of a free slot: {e}");
         }
     }
 
-    /// Hands the owner another file for the transfer log.
+    /// Sends the reopened transfer log.
     ///
     /// # Errors
     /// Those of the system call.
@@ -84,18 +85,20 @@ impl WorkerMailbox {
         send_with_fd(&self.send, &[3], file)
     }
 
-    /// Tells the owner that an upload is gone on with on another connection. Lost where the mailbox is full: it is told again.
+    /// Asks the worker to end its connection of an upload that is resumed on another one.
+    ///
+    /// The message is dropped if the mailbox is full; the sender repeats it.
     pub fn send_end_upload(&self, name: &StagedName) {
         let mut message = vec![2];
         message.extend_from_slice(name.as_str().as_bytes());
         if let Err(e) =
             rustix::net::send(&self.send, &message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
         {
-            log::debug!("a worker is not told of an upload: {e}");
+            log::debug!("cannot notify a worker of a resumed upload: {e}");
         }
     }
 
-    /// Hands a session over, for which a place was taken in the owner's row.
+    /// Sends a session, for which a slot was taken in the worker's row.
     ///
     /// # Errors
     /// Those of the system call; the session stays with the caller.
@@ -108,16 +111,16 @@ impl WorkerMailbox {
             .short_text(session.owner.as_str())
             .path(&session.root)
             .bool(session.writable)
-            .bool(session.peer);
+            .bool(session.is_peer);
         to.u64(session.generation).u64(session.ends_ms);
-        session.mark.encode(&mut Encoder::new(&mut message));
+        session.seen_lsn.encode(&mut Encoder::new(&mut message));
         send_with_fd(&self.send, &message, stream.socket.as_fd())
     }
 
-    /// Takes the next mail out; none where there is none.
+    /// Receives the next message; none if there is none.
     ///
     /// # Errors
-    /// Those of the system call, or a message that no worker writes.
+    /// Those of the system call; [`io::ErrorKind::InvalidData`] for an unknown message.
     pub fn receive(&self) -> io::Result<Option<WorkerMessage>> {
         let mut message = [0; MAX_MESSAGE_LEN];
         let Some((got, fd)) = receive_with_fd(&self.receive, &mut message)? else {
@@ -141,23 +144,23 @@ impl WorkerMailbox {
 }
 
 fn unknown_message() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a message that no worker writes")
+    io::Error::new(io::ErrorKind::InvalidData, "unknown message in a worker's mailbox")
 }
 
 fn decode(message: &[u8]) -> Result<(SocketAddr, SocketAddr, Session), WireError> {
     let mut from = Decoder::new(message);
     let (peer, local) = (addr(&mut from)?, addr(&mut from)?);
     let user = from.short_text("user name", limits::USER)?.to_owned();
-    let owner = Owner::from_text(from.short_text("owner", owner::LONGEST)?);
+    let owner = Owner::from_text(from.short_text("owner", owner::MAX_LEN)?);
     let session = Session {
         user,
         owner,
         root: from.path()?,
         writable: from.bool()?,
-        peer: from.bool()?,
+        is_peer: from.bool()?,
         generation: from.u64()?,
         ends_ms: from.u64()?,
-        mark: Lsn::decode(&mut from)?,
+        seen_lsn: Lsn::decode(&mut from)?,
     };
     from.finish()?;
     Ok((peer, local, session))
@@ -172,13 +175,13 @@ fn addr(from: &mut Decoder<'_>) -> Result<SocketAddr, WireError> {
 /// Sends a message and a descriptor over a socket between two processes of this slave.
 ///
 /// # Errors
-/// Those of the system call; [`io::ErrorKind::WouldBlock`] where the other side has to read first.
+/// Those of the system call; [`io::ErrorKind::WouldBlock`] if the other side has to read first.
 pub fn send_with_fd(socket: &OwnedFd, message: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [fd];
     if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(io::Error::other("no room for the descriptor"));
+        return Err(io::Error::other("no space for the descriptor"));
     }
     rustix::net::sendmsg(
         socket,
@@ -189,7 +192,7 @@ pub fn send_with_fd(socket: &OwnedFd, message: &[u8], fd: BorrowedFd<'_>) -> io:
     Ok(())
 }
 
-/// Receives a message, and the descriptor that may come with it; none where there is none now.
+/// Receives a message, and the descriptor that may come with it; none if there is no message now.
 ///
 /// # Errors
 /// Those of the system call.
@@ -221,7 +224,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     #[test]
-    fn a_connection_goes_through_an_inbox_whole() {
+    fn sessions_pass_through_a_mailbox() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
@@ -230,10 +233,10 @@ mod tests {
             owner: crate::owner::Owner::of("", std::net::IpAddr::from([192, 0, 2, 1])),
             root: TreePath::new("a/b").unwrap(),
             writable: true,
-            peer: true,
+            is_peer: true,
             generation: 3,
             ends_ms: u64::MAX,
-            mark: Lsn { epoch: 1, number: 7 },
+            seen_lsn: Lsn { epoch: 1, number: 7 },
         };
         let mailbox = WorkerMailbox::new().unwrap();
         mailbox.notify_slot_free();

@@ -1,8 +1,8 @@
 //! A worker process: accepts connections, gives each session a thread, and keeps the queue.
 //!
-//! It opens the served folder and the catalogue for reading, and never changes either. What it
-//! shares with other processes is the scoreboard and the mailboxes. It ends when the supervisor
-//! says so through the control socket, or is gone.
+//! It opens the served folder and the catalogue for reading, and changes neither. It shares the
+//! scoreboard and the mailboxes with other processes. It ends when the supervisor says so through
+//! the control socket, or is gone.
 
 pub mod active_uploads;
 pub mod login;
@@ -34,42 +34,46 @@ use self::wait_queue::WaitQueue;
 use crate::scoreboard::{PEER_SLOTS, Scoreboard};
 use crate::serving::{ServingContext, Session};
 
-/// Connections without a login that one worker keeps. A login takes microseconds once its bytes are there, and each
-/// stranger may make the worker hold a ticket's worth of bytes.
+/// Connections without a login that one worker keeps.
+///
+/// A login takes microseconds once its bytes are there. Each unauthenticated peer can make the
+/// worker hold the bytes of one ticket.
 const PRE_AUTH_CONNECTIONS: usize = 512;
-/// Descriptors that a session may have open: its socket, three where that is encrypted, the way to the replicator, a file, a folder or
-/// a second file, and one more on the way from one to the other.
+/// Descriptors that a session may have open.
+///
+/// They are its socket, which takes three if it is encrypted, the channel to the replicator, a
+/// file, a folder or second file, and one more while the session changes from one to the next.
 const DESCRIPTORS_PER_SESSION: u64 = 7;
-/// Those of a session that waits: one, and two more where it is encrypted.
+/// Descriptors of a waiting session: one, and two more if it is encrypted.
 const DESCRIPTORS_PER_QUEUED_SESSION: u64 = 3;
-/// Descriptors that a worker keeps for everything else: catalogue connections above all.
+/// Descriptors that a worker reserves for everything else, catalogue connections above all.
 const RESERVED_DESCRIPTORS: u64 = 128;
 /// Longest time between two rounds of the worker's loop.
 const LOOP_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes of requests that a session reads ahead; more wait in the socket.
 const READ_AHEAD: usize = 8 * 1024;
-/// Stack of a session's thread: SQLite and our frames need far less.
+/// Stack of a session's thread; SQLite and the frames here need far less.
 const STACK: usize = 512 * 1024;
 
-/// What a worker is given at its setup.
+/// What a worker gets at its start.
 pub struct WorkerSetup {
-    /// Its row on the scoreboard and its mailbox.
+    /// Index of its row on the scoreboard and of its mailbox.
     pub index: usize,
     /// The shared listening socket.
     pub listener: TcpListener,
-    /// Can be read when the worker shall end.
+    /// Control socket, which is readable when the worker has to end.
     pub control: OwnedFd,
-    /// The folder and what goes with it.
+    /// Folder, catalogue and settings.
     pub serving: ServingContext,
-    /// Who may open a session.
+    /// Decides about logins.
     pub policy: LoginPolicy,
-    /// Every worker's mailbox.
+    /// The mailboxes of all workers.
     pub mailboxes: Arc<Vec<WorkerMailbox>>,
-    /// How connections are encrypted.
+    /// Encrypts connections.
     pub tls: TlsServer,
 }
 
-/// What the threads of a worker share.
+/// The sessions of a worker, shared by their threads.
 struct SessionPool {
     index: usize,
     serving: ServingContext,
@@ -83,7 +87,7 @@ struct SessionPool {
 /// Runs a worker until it is told to end.
 ///
 /// # Errors
-/// Those that make the worker useless; single connections never do.
+/// Those that affect the whole worker; errors of single connections are not among them.
 pub fn run(setup: WorkerSetup) -> io::Result<()> {
     let WorkerSetup { index, listener, control, serving, policy, mailboxes, tls } = setup;
     let scoreboard = serving.scoreboard.clone();
@@ -104,10 +108,10 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
         PreAuthPool::new(listener, room_beside(reserve, PRE_AUTH_CONNECTIONS), Some(tls))?;
     let mut queue = WaitQueue::default();
     pool.start_inherited();
-    let mut drained = DrainState::No;
+    let mut drained = DrainState::Serving;
     loop {
         scoreboard.tick(index);
-        // What comes behind this wakes the poll that follows.
+        // What comes after this call wakes the poll below.
         policy.drain();
         let wake: Vec<BorrowedFd<'_>> = [control.as_fd(), pool.mailboxes[index].as_fd()]
             .into_iter()
@@ -120,8 +124,8 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
             queue.join(arrival.stream, arrival.value);
         }
         pool.read_mailbox();
-        while let Some((worker, stream, session)) = queue.next_with_place() {
-            pool.place(worker, stream, session);
+        while let Some((worker, stream, session)) = queue.next_with_slot() {
+            pool.dispatch(worker, stream, session);
         }
         queue.send_keepalives();
         pool.drain(&mut drained);
@@ -131,11 +135,11 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
     }
     drop(pre_auth);
     drop(queue);
-    pool.wind_down();
+    pool.stop_sessions();
     Ok(())
 }
 
-/// Whether there is something to read, or the other side is gone.
+/// Whether a descriptor is readable, or its other end is closed.
 fn is_readable(fd: &OwnedFd) -> io::Result<bool> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut fds = [PollFd::new(fd, PollFlags::IN)];
@@ -146,45 +150,52 @@ fn is_readable(fd: &OwnedFd) -> io::Result<bool> {
     }
 }
 
-/// How far sessions were told to go.
+/// How far the sessions of a draining slave have been ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DrainState {
-    No,
-    /// They read no further request, since then.
+    /// The slave is not being drained.
+    Serving,
+    /// Since this time the sessions read no further request.
     ReadsEnded(Instant),
+    /// The sessions were cut.
     Cut,
 }
 
-/// How long a session that is to go may end its answer.
+/// How long a session of a draining slave may take to end its answer.
 const LAST_ANSWER_TIME: Duration = Duration::from_secs(2);
 
 impl SessionPool {
-    /// Where the slave is being drained, has its sessions move on: soon they are cut, and go on elsewhere at the next byte.
+    /// Ends the sessions of a draining slave, so that clients continue on another slave.
+    ///
+    /// First they read no further request. After a while they are cut, and clients resume at the
+    /// next byte.
     fn drain(&self, drained: &mut DrainState) {
         *drained = match (*drained, self.scoreboard.is_draining()) {
-            (_, false) => DrainState::No,
-            (DrainState::No, true) => {
-                self.shut_all(Shutdown::Read);
+            (_, false) => DrainState::Serving,
+            (DrainState::Serving, true) => {
+                self.shut_down_all(Shutdown::Read);
                 DrainState::ReadsEnded(Instant::now())
             }
             (DrainState::ReadsEnded(since), true) if since.elapsed() >= LAST_ANSWER_TIME => {
-                self.shut_all(Shutdown::Both);
+                self.shut_down_all(Shutdown::Both);
                 DrainState::Cut
             }
             (other, true) => other,
         }
     }
 
-    fn shut_all(&self, how: Shutdown) {
+    fn shut_down_all(&self, how: Shutdown) {
         for stream in self.lock().values() {
             if let Err(e) = stream.shutdown(how) {
-                debug!("a session has ended already: {e}");
+                debug!("cannot shut down a session that has ended: {e}");
             }
         }
     }
 
-    /// Starts the sessions that were on their way to a worker that died. Their places went with its row,
-    /// and nobody sends more before this worker has ticked.
+    /// Starts the sessions that were on their way to a worker that died.
+    ///
+    /// Their slots were cleared with that worker's row. No worker sends more before this one has
+    /// ticked.
     fn start_inherited(self: &Arc<Self>) {
         while let Ok(Some(mail)) = self.mailboxes[self.index].receive() {
             match mail {
@@ -194,7 +205,7 @@ impl SessionPool {
                     self.scoreboard.move_address_session(self.index, stream.peer.ip());
                     self.start(stream, session);
                 }
-                WorkerMessage::TransferLog(file) => self.take_log(file),
+                WorkerMessage::TransferLog(file) => self.replace_log(file),
                 _ => {}
             }
         }
@@ -205,50 +216,50 @@ impl SessionPool {
             match self.mailboxes[self.index].receive() {
                 Ok(Some(WorkerMessage::Session(stream, session))) => self.start(stream, session),
                 Ok(Some(WorkerMessage::SlotFree)) => {}
-                Ok(Some(WorkerMessage::TransferLog(file))) => self.take_log(file),
+                Ok(Some(WorkerMessage::TransferLog(file))) => self.replace_log(file),
                 Ok(Some(WorkerMessage::EndUpload(name))) => self.serving.uploads.end_here(&name),
                 Ok(None) => return,
                 Err(e) => {
-                    error!("a message to this worker was lost: {e}");
+                    error!("cannot receive a message to this worker: {e}");
                     return;
                 }
             }
         }
     }
 
-    fn take_log(&self, file: File) {
+    fn replace_log(&self, file: File) {
         if let Some(log) = &self.serving.transfers {
-            log.take(file);
+            log.replace_file(file);
         }
     }
 
-    /// Brings a session to the worker in which a place was taken for it.
-    fn place(self: &Arc<Self>, worker: usize, stream: Stream, session: Session) {
+    /// Starts a session here, or sends it to the worker in which it has a slot.
+    fn dispatch(self: &Arc<Self>, worker: usize, stream: Stream, session: Session) {
         if worker == self.index {
             return self.start(stream, session);
         }
         if let Err(e) = self.mailboxes[worker].send_session(&stream, &session) {
-            warn!("a session could not be handed to worker {worker}: {e}");
+            warn!("cannot pass a session to worker {worker}: {e}");
             self.scoreboard.remove_address_session(worker, stream.peer.ip());
             self.scoreboard.free_slot(worker);
         }
     }
 
-    /// Gives a session that has a place in this worker its thread.
+    /// Starts the thread of a session that has a slot in this worker.
     fn start(self: &Arc<Self>, stream: Stream, session: Session) {
         let (number, addr) = (
             self.next.fetch_add(1, Ordering::Relaxed),
-            (!session.peer).then_some(stream.peer.ip()),
+            (!session.is_peer).then_some(stream.peer.ip()),
         );
         let slot = SessionSlot { pool: self.clone(), number, addr };
         let connection = match Connection::over(stream, READ_AHEAD) {
             Ok(connection) => connection,
-            Err(e) => return debug!("a client left before its session began: {e}"),
+            Err(e) => return debug!("a client disconnected before its session began: {e}"),
         };
         self.lock().insert(slot.number, connection.stream().clone());
         let (pool, socket) = (self.clone(), connection.stream().clone());
         let run = move || {
-            // Ends with the thread, however that ends.
+            // The slot is freed when the thread ends, also by a panic.
             let _slot = slot;
             session::serve(connection, &session, &pool.serving);
         };
@@ -257,7 +268,7 @@ impl SessionPool {
         {
             static NO_THREAD: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = NO_THREAD.turn(Instant::now()) {
-                warn!("no thread for a session: {e}{more}");
+                warn!("cannot start a thread for a session: {e}{more}");
             }
             wait_queue::refuse_session(&socket);
         }
@@ -267,16 +278,16 @@ impl SessionPool {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets each session end the answer that it is giving, and reads no further request.
-    fn wind_down(&self) {
-        self.serving.wind_down();
+    /// Stops all sessions: each ends its current answer, and reads no further request.
+    fn stop_sessions(&self) {
+        self.serving.begin_stop();
         let mut sessions = self.lock();
         for stream in sessions.values() {
             if let Err(e) = stream.shutdown(Shutdown::Read) {
-                debug!("a session has ended already: {e}");
+                debug!("cannot shut down a session that has ended: {e}");
             }
         }
-        // The supervisor kills whoever takes longer than the grace.
+        // After the grace time the supervisor kills the worker.
         while !sessions.is_empty() {
             self.scoreboard.tick(self.index);
             sessions = self
@@ -286,18 +297,18 @@ impl SessionPool {
                 .0;
         }
         drop(sessions);
-        // What they said last may be on its way through the encryption still.
+        // The last bytes may still be on their way through the encryption.
         while !all_delivered(LOOP_INTERVAL) {
             self.scoreboard.tick(self.index);
         }
     }
 }
 
-/// A place in the pool, given back when the session ends.
+/// A session's slot in the pool, freed when the session ends.
 struct SessionSlot {
     pool: Arc<SessionPool>,
     number: u64,
-    /// Which client's it is; none for another slave.
+    /// Address of the client; none for another slave.
     addr: Option<IpAddr>,
 }
 

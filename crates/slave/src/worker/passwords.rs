@@ -1,4 +1,4 @@
-//! Accounts of a slave that stands alone: all its workers slow whoever failed_logins together, and hash few passwords at a time.
+//! Accounts of a standalone slave, whose workers share the login limits and the hashing slots.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,20 +15,22 @@ use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, memfd_create};
 use crate::scoreboard::Scoreboard;
 use crate::secrets::WorkerSecrets;
 
-/// What all workers have of the accounts from before they were forked.
+/// Accounts and login limits, made before the fork for all workers.
 pub struct SharedPasswords {
     accounts: Arc<LiveAccounts>,
     failed_logins: FailedLogins,
     slots: Arc<HashSlots>,
 }
 
-/// A file for each core, locked by the process that hashes on it. The lock of a process that dies is free.
+/// One file for each core, locked by the process that hashes on that core.
+///
+/// If a process dies its lock is released.
 struct HashSlots {
     files: Vec<OwnedFd>,
     last: AtomicUsize,
 }
 
-/// What the workers share.
+/// What a worker's password thread shares with the other workers.
 struct WorkerLoginState {
     scoreboard: Arc<Scoreboard>,
     slots: Arc<HashSlots>,
@@ -43,7 +45,7 @@ impl Common for WorkerLoginState {
         let Some(file) = self.slots.take() else { return hash() };
         hash();
         if let Err(e) = fcntl_lock(file, FlockOperation::Unlock) {
-            warn!("a turn for a password is not given back: {e}");
+            warn!("cannot release a slot for hashing a password: {e}");
         }
     }
 }
@@ -56,7 +58,7 @@ impl HashSlots {
         Ok(Self { files: files?, last: AtomicUsize::new(0) })
     }
 
-    /// A core's file, locked: one that is free, or else the next one once it is.
+    /// Locks a core's file: a free one, or the next one once it is free.
     fn take(&self) -> Option<&OwnedFd> {
         let free = self
             .files
@@ -65,7 +67,7 @@ impl HashSlots {
         free.or_else(|| {
             let next = &self.files[self.last.fetch_add(1, Ordering::Relaxed) % self.files.len()];
             fcntl_lock(next, FlockOperation::LockExclusive)
-                .inspect_err(|e| warn!("no turn for a password: {e}"))
+                .inspect_err(|e| warn!("cannot lock a slot for hashing a password: {e}"))
                 .is_ok()
                 .then_some(next)
         })
@@ -85,41 +87,42 @@ impl SharedPasswords {
         Ok(Self { accounts, failed_logins, slots: Arc::new(HashSlots::new().map_err(io_error)?) })
     }
 
-    /// The desk of one worker, after it was forked: one thread in each is enough for all cores.
+    /// Starts the password thread of one worker, after the fork; one in each serves all cores.
     ///
     /// # Errors
     /// Those of starting the thread.
-    pub fn desk(
+    pub fn start_worker(
         &self,
         scoreboard: Arc<Scoreboard>,
         secrets: WorkerSecrets,
     ) -> io::Result<WorkerPasswords> {
         let common = Box::new(WorkerLoginState { scoreboard, slots: Arc::clone(&self.slots) });
         let accounts = Arc::clone(secrets.accounts());
-        let desk = PasswordVerifier::open(accounts, self.failed_logins.clone(), common, 1)?;
-        Ok(WorkerPasswords { secrets, desk })
+        let verifier = PasswordVerifier::open(accounts, self.failed_logins.clone(), common, 1)?;
+        Ok(WorkerPasswords { secrets, verifier })
     }
 
-    /// The accounts, as the supervisor reads them.
+    /// Returns the accounts, as the supervisor reads them.
     #[must_use]
     pub fn accounts(&self) -> &Arc<LiveAccounts> {
         &self.accounts
     }
 }
 
-/// Where a worker looks at passwords.
+/// A worker's accounts, and its thread that verifies passwords.
 pub struct WorkerPasswords {
-    /// Brings the accounts.
+    /// Receives the accounts from the supervisor.
     pub secrets: WorkerSecrets,
-    /// The thread that hashes.
-    pub desk: PasswordVerifier,
+    /// Verifies passwords in a thread of its own.
+    pub verifier: PasswordVerifier,
 }
 
 impl WorkerPasswords {
-    /// Whether anybody needs an account.
+    /// Whether a login needs an account.
     ///
     /// # Errors
-    /// Where this worker does not have the accounts that the supervisor has read: then nobody gets in here.
+    /// [`ErrorCode::Storage`] if this worker lacks the supervisor's accounts: then it admits no
+    /// client.
     pub fn is_needed(&self, scoreboard: &Scoreboard) -> Result<bool, Refusal> {
         let accounts = || {
             let accounts = self.secrets.accounts().now();
@@ -127,8 +130,8 @@ impl WorkerPasswords {
             (generation >= scoreboard.generation()).then_some(accounts)
         };
         let newest = accounts().or_else(|| {
-            // They were handed over before their generation was on the scoreboard.
-            self.secrets.take();
+            // The supervisor sent them before it raised the generation on the scoreboard.
+            self.secrets.receive();
             accounts()
         });
         match newest {

@@ -1,7 +1,8 @@
-//! A session's changes on their way: handed to the replicator, answered in order.
+//! A session's pending changes: handed to the replicator, and answered in order.
 //!
-//! While one is being stored the next can be handed in, so many share the wait for the disk. Where the replicator
-//! dies its successor is handed the same changes again; their ids keep them from being made twice.
+//! While one change is being stored the next can be handed in, so many share the wait for the disk.
+//! If the replicator dies its successor gets the same changes again; their ids keep them from being
+//! made twice.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,12 +22,16 @@ use crate::staging::StagedName;
 
 /// How long a change waits for a replicator.
 const REPLICATOR_WAIT: Duration = Duration::from_secs(5);
-/// How long nothing at all may be answered: a replicator that is alive and does nothing, as one that was stopped or whose disk hangs. The
-/// change may be made all the same; whoever asks again by its id learns it.
+/// How long a replicator may send no answer at all.
+///
+/// It may be alive and stuck, because it was stopped or its disk hangs. The change may still be
+/// made; a client that repeats the request with the same id learns the result.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same where a put waits for its copies on other disks: the replicator itself gives those up after 30 s, and that is to be heard first.
+/// The same for a put that waits for copies on other disks.
+///
+/// The replicator itself gives up waiting for copies after 30 s, and that answer has to come first.
 const ANSWER_TIMEOUT_WITH_COPIES: Duration = Duration::from_secs(32);
-/// Time between two looks while there is no replicator.
+/// Time between two checks for a replicator.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The changes of one session that have no answer yet.
@@ -34,20 +39,20 @@ pub struct PendingChanges<'a> {
     serving: &'a ServingContext,
     owner: &'a Owner,
     channel: Option<SessionEnd>,
-    /// Oldest first, to be handed in again.
+    /// Oldest first; they are kept to be handed in again.
     waiting: VecDeque<PendingChange>,
-    /// Answers that did not come over the channel.
+    /// Results that did not come over the channel.
     failed: VecDeque<Result<CommittedChange, Refusal>>,
-    /// When the replicator last answered, or was first handed something after that.
-    since: Instant,
+    /// When the replicator last answered, or was first given a change after that.
+    answered_at: Instant,
 }
 
-/// A change that is made, as its client is told of it.
+/// A committed change, as it is reported to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommittedChange {
-    /// What was made.
+    /// The result from the replicator.
     pub done: CommitReceipt,
-    /// Whether the path of a put still has what it has put there.
+    /// Whether the path of a put still has the content of that put.
     pub current: bool,
 }
 
@@ -55,12 +60,12 @@ pub struct CommittedChange {
 struct PendingChange {
     bytes: Vec<u8>,
     staged: Option<StagedName>,
-    /// Whether its answer waits for other slaves' disks.
+    /// Whether its answer waits for copies on other disks.
     for_copies: bool,
 }
 
 impl<'a> PendingChanges<'a> {
-    /// None yet.
+    /// Makes an empty queue.
     #[must_use]
     pub fn new(serving: &'a ServingContext, owner: &'a Owner) -> Self {
         Self {
@@ -69,7 +74,7 @@ impl<'a> PendingChanges<'a> {
             channel: None,
             waiting: VecDeque::new(),
             failed: VecDeque::new(),
-            since: Instant::now(),
+            answered_at: Instant::now(),
         }
     }
 
@@ -85,16 +90,17 @@ impl<'a> PendingChanges<'a> {
         self.waiting.len() >= MOST_PENDING
     }
 
-    /// Can be read when an answer has come.
+    /// Returns the descriptor that is readable when an answer has come.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.channel.as_ref().map(std::os::fd::AsFd::as_fd)
     }
 
-    /// Hands a change in. False where answers have to be taken first; the change is not handed in then.
+    /// Hands a change in; false if answers have to be taken first, and the change was not handed
+    /// in.
     ///
     /// # Errors
-    /// The refusal, where nobody makes changes.
+    /// The refusal if there is no replicator.
     pub fn submit(
         &mut self,
         proposal: &Proposal,
@@ -116,18 +122,18 @@ impl<'a> PendingChanges<'a> {
                 Ok(true)
             }
             Some(Ok(false)) if !self.waiting.is_empty() => Ok(false),
-            // The replicator has gone while nothing was under way: there may be a new one already.
+            // The replicator has gone while no change was pending; there may be a new one already.
             Some(Ok(false)) => {
                 self.channel = None;
                 let channel = self.open(keepalive)?;
-                let handed = channel.propose(&bytes).map_err(|e| channel_failed(&e))?;
+                let submitted = channel.propose(&bytes).map_err(|e| channel_failed(&e))?;
                 self.channel = Some(channel);
                 self.start_answer_timer();
                 self.waiting.push_back(PendingChange { bytes, staged, for_copies });
-                if handed { Ok(true) } else { Err(self.drop_last()) }
+                if submitted { Ok(true) } else { Err(self.drop_last()) }
             }
             Some(Err(e)) => Err(channel_failed(&e)),
-            None => Err(changes_unavailable("the replicator is gone")),
+            None => Err(changes_unavailable("the slave's replicator has ended")),
         }
     }
 
@@ -137,7 +143,7 @@ impl<'a> PendingChanges<'a> {
         matches!(proposal.change, Change::Put { .. }) && copies > 1
     }
 
-    /// How long nothing may be answered now.
+    /// Returns how long the replicator may send no answer now.
     fn answer_timeout(&self) -> Duration {
         if self.waiting.iter().any(|waiting| waiting.for_copies) {
             ANSWER_TIMEOUT_WITH_COPIES
@@ -148,10 +154,10 @@ impl<'a> PendingChanges<'a> {
 
     fn drop_last(&mut self) -> Refusal {
         self.waiting.pop_back();
-        changes_unavailable("the replicator is gone")
+        changes_unavailable("the slave's replicator has ended")
     }
 
-    /// A channel on which a replicator has said hello.
+    /// Opens a channel, and waits until a replicator has greeted on it.
     fn open(&self, keepalive: &mut dyn KeepAlive) -> Result<SessionEnd, Refusal> {
         let began = Instant::now();
         let mut until = began + REPLICATOR_WAIT;
@@ -174,7 +180,8 @@ impl<'a> PendingChanges<'a> {
                 .map_err(|e| channel_failed(&e))?
             {
                 Some(Received::Message(())) => {
-                    return channel.ok_or_else(|| changes_unavailable("the replicator is gone"));
+                    return channel
+                        .ok_or_else(|| changes_unavailable("the slave's replicator has ended"));
                 }
                 Some(Received::Gone) => channel = None,
                 Some(Received::Nothing) | None => {}
@@ -182,7 +189,7 @@ impl<'a> PendingChanges<'a> {
             wait(channel.as_ref(), POLL_INTERVAL);
             let scanning = self.serving.is_scanning()?;
             if scanning && began.elapsed() < SCAN_WAIT {
-                // Nothing is changed before the folder was read; that may take its time.
+                // No change is made before the folder was scanned, which may take long.
                 until = Instant::now() + REPLICATOR_WAIT;
             }
             let reason = if scanning { WaitReason::Scanning } else { WaitReason::Storing };
@@ -190,10 +197,10 @@ impl<'a> PendingChanges<'a> {
                 .send_keepalive(reason)
                 .map_err(|_| Refusal::new(ErrorCode::Cut, "the client has gone"))?;
         }
-        Err(changes_unavailable("no process of the slave makes changes at the moment"))
+        Err(changes_unavailable("the slave has no replicator at the moment"))
     }
 
-    /// The answer to the oldest change, if it has come.
+    /// Returns the answer to the oldest change, if it has come.
     pub fn answer(
         &mut self,
         keepalive: &mut dyn KeepAlive,
@@ -203,18 +210,19 @@ impl<'a> PendingChanges<'a> {
         }
         match self.channel.as_ref()?.answer() {
             Ok(Received::Message(answer)) => {
-                self.since = Instant::now();
+                self.answered_at = Instant::now();
                 let waiting = self.waiting.pop_front();
                 if let Some(staged) = waiting.as_ref().and_then(|waiting| waiting.staged.as_ref()) {
-                    self.serving.settle_upload(staged);
+                    self.serving.finish_upload(staged);
                 }
                 Some(answer.map(|done| self.to_committed(done, waiting.as_ref())))
             }
             Ok(Received::Nothing)
-                if !self.waiting.is_empty() && self.since.elapsed() >= self.answer_timeout() =>
+                if !self.waiting.is_empty()
+                    && self.answered_at.elapsed() >= self.answer_timeout() =>
             {
                 self.fail_all(&changes_unavailable(
-                    "whether the change was made is not known yet; ask again",
+                    "it is not known yet whether the change was made; ask again",
                 ));
                 self.failed.pop_front()
             }
@@ -225,14 +233,14 @@ impl<'a> PendingChanges<'a> {
                 self.failed.pop_front()
             }
             Err(e) => {
-                error!("an answer of the replicator is lost: {e}");
+                error!("cannot read an answer of the replicator: {e}");
                 self.fail_all(&channel_failed(&e));
                 self.failed.pop_front()
             }
         }
     }
 
-    /// What the client is told of a change that is made.
+    /// Returns what the client is told about a change that was made.
     fn to_committed(
         &self,
         done: CommitReceipt,
@@ -246,37 +254,37 @@ impl<'a> PendingChanges<'a> {
         };
         let current = done.fresh
             || path().is_none_or(|path| {
-                // Where that is not known the client looks for itself.
+                // If the catalogue cannot tell, the client checks for itself.
                 self.serving.is_current(&path, done.version).unwrap_or(false)
             });
         CommittedChange { done, current }
     }
 
-    /// Hands everything to the next replicator.
+    /// Hands all pending changes to the next replicator.
     fn resubmit_all(&mut self, keepalive: &mut dyn KeepAlive) {
         self.channel = None;
         if self.waiting.is_empty() {
             return;
         }
-        let handed = self.open(keepalive).and_then(|channel| {
+        let submitted = self.open(keepalive).and_then(|channel| {
             self.waiting
                 .iter()
                 .try_for_each(|waiting| submit_one(&channel, &waiting.bytes, keepalive))?;
             Ok(channel)
         });
-        match handed {
+        match submitted {
             Ok(channel) => {
                 self.channel = Some(channel);
-                self.since = Instant::now();
+                self.answered_at = Instant::now();
             }
             Err(refusal) => self.fail_all(&refusal),
         }
     }
 
-    /// Something is handed in: where nothing was under way, the silence begins now.
+    /// Restarts the timer for answers, if no change is pending.
     fn start_answer_timer(&mut self) {
         if self.waiting.is_empty() {
-            self.since = Instant::now();
+            self.answered_at = Instant::now();
         }
     }
 
@@ -286,7 +294,7 @@ impl<'a> PendingChanges<'a> {
     }
 }
 
-/// Hands one of many proposals in, as soon as there is room for it.
+/// Hands in one of many proposals, once there is space for it.
 fn submit_one(
     channel: &SessionEnd,
     bytes: &[u8],
@@ -295,7 +303,7 @@ fn submit_one(
     let until = Instant::now() + REPLICATOR_WAIT;
     while !channel.propose(bytes).map_err(|e| channel_failed(&e))? {
         if Instant::now() >= until {
-            return Err(changes_unavailable("the replicator is gone"));
+            return Err(changes_unavailable("the slave's replicator has ended"));
         }
         std::thread::sleep(Duration::from_millis(1));
         keepalive
@@ -306,7 +314,7 @@ fn submit_one(
 }
 
 fn channel_failed(error: &io::Error) -> Refusal {
-    error!("the way to the replicator is broken: {error}");
+    error!("the channel to the replicator has failed: {error}");
     changes_unavailable("the slave's processes cannot talk to each other")
 }
 
@@ -314,7 +322,7 @@ fn wait(channel: Option<&SessionEnd>, time: Duration) {
     let timeout = Timespec::try_from(time).ok();
     let mut fds: Vec<_> =
         channel.iter().map(|channel| PollFd::new(*channel, PollFlags::IN)).collect();
-    // Woken early or not: the caller looks again.
+    // The caller checks again in any case.
     let _ = poll(&mut fds, timeout.as_ref());
 }
 
@@ -332,28 +340,28 @@ mod tests {
     use relais_proto::{ChangeId, Expect, FolderId, Lsn, Mode, SlaveId, TreePath};
     use relais_tree::Folder;
 
-    /// Takes channels from the proposal_socket while a session waits for that, as many as it may.
+    /// A replicator that accepts channels while a session waits for it.
     struct Replicator {
         proposal_socket: Arc<ProposalSocket>,
         ends: Vec<ReplicatorEnd>,
-        looks: usize,
-        takes: bool,
+        keepalives: usize,
+        accepts: bool,
     }
 
     impl KeepAlive for Replicator {
         fn send_keepalive(&mut self, _: WaitReason) -> io::Result<()> {
-            self.looks += 1;
-            if self.takes {
+            self.keepalives += 1;
+            if self.accepts {
                 while let Some(end) = self.proposal_socket.accept()? {
                     self.ends.push(end);
                 }
             }
-            if self.looks > 500 { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+            if self.keepalives > 500 { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
         }
     }
 
     impl Replicator {
-        /// The ids of all proposals that have come.
+        /// Returns the ids of all proposals that have come.
         fn take(&self) -> Vec<u8> {
             let mut ids = Vec::new();
             while let Received::Message(ChannelRequest::Change(proposal)) =
@@ -386,14 +394,14 @@ mod tests {
             proposal_socket: proposal_socket.clone(),
             mailboxes: Arc::default(),
             read_only: None,
-            follows: false,
+            is_cluster_member: false,
             worker: 0,
             transfers: None,
         };
         (
             dir,
             ServingContext::new(parts).unwrap(),
-            Replicator { proposal_socket, ends: Vec::new(), looks: 0, takes: true },
+            Replicator { proposal_socket, ends: Vec::new(), keepalives: 0, accepts: true },
         )
     }
 
@@ -418,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dead_replicator_has_not_answered_its_successor_gets_in_order() {
+    fn successor_gets_unanswered_changes_in_order() {
         let ((_dir, serving, mut replicator), owner) = (serving(), Owner::from_text("ann"));
         let mut pending = PendingChanges::new(&serving, &owner);
         assert!(pending.is_empty());
@@ -436,34 +444,34 @@ mod tests {
         }
         assert_eq!(numbers(&mut pending, &mut replicator), [13, 14, 15]);
         assert!(pending.is_empty());
-        // It dies while nothing is under way.
+        // The replicator dies while no change is pending.
         replicator.ends.clear();
         assert!(pending.submit(&proposal(6, "d"), &mut replicator).unwrap());
         assert_eq!(replicator.take(), [6]);
     }
 
     #[test]
-    fn no_more_are_handed_in_than_there_is_room_for_answers_and_the_longest_are_handed_in_again() {
+    fn pending_changes_are_limited_and_resubmitted() {
         let ((_dir, serving, mut replicator), owner) = (serving(), Owner::from_text("ann"));
         let mut pending = PendingChanges::new(&serving, &owner);
         let long = vec!["x".repeat(255); 15].join("/");
-        let mut handed = 0_u8;
-        while pending.submit(&proposal(handed, &long), &mut replicator).unwrap() {
-            handed += 1;
+        let mut submitted = 0_u8;
+        while pending.submit(&proposal(submitted, &long), &mut replicator).unwrap() {
+            submitted += 1;
         }
-        assert!((20..=128).contains(&handed), "{handed} of 4 KiB fit");
-        assert_eq!(replicator.take().len(), usize::from(handed));
-        while pending.submit(&proposal(handed, &long), &mut replicator).unwrap() {
-            handed += 1;
+        assert!((20..=128).contains(&submitted), "{submitted} of 4 KiB fit");
+        assert_eq!(replicator.take().len(), usize::from(submitted));
+        while pending.submit(&proposal(submitted, &long), &mut replicator).unwrap() {
+            submitted += 1;
         }
         replicator.take();
-        // The successor reads them one by one, since they do not fit into its channel at once.
+        // The successor reads them in steps, since they do not fit into its channel at once.
         replicator.ends.clear();
         let reader = std::thread::scope(|scope| {
             let proposal_socket = replicator.proposal_socket.clone();
             let reader = scope.spawn(move || {
                 let (mut end, mut ids) = (None, Vec::new());
-                while ids.len() < handed.into() {
+                while ids.len() < submitted.into() {
                     match &end {
                         None => end = proposal_socket.accept().unwrap(),
                         Some(end) => match ReplicatorEnd::ask(end).unwrap() {
@@ -478,35 +486,35 @@ mod tests {
                 }
                 (end.unwrap(), ids)
             });
-            replicator.takes = false;
+            replicator.accepts = false;
             assert_eq!(pending.answer(&mut replicator), None);
             reader.join().unwrap()
         });
-        assert_eq!(reader.1, (0..handed).collect::<Vec<_>>());
+        assert_eq!(reader.1, (0..submitted).collect::<Vec<_>>());
     }
 
     #[test]
-    fn without_a_replicator_a_change_waits_and_ends_with_time_the_client_or_the_slave() {
+    fn change_waits_for_a_replicator() {
         let ((dir, serving, mut replicator), owner) = (serving(), Owner::from_text("ann"));
-        replicator.takes = false;
+        replicator.accepts = false;
         let began = Instant::now();
         let refused = PendingChanges::new(&serving, &owner)
             .submit(&proposal(1, "d"), &mut replicator)
             .unwrap_err();
         assert_eq!(refused.code, ErrorCode::NoChanges);
         assert!((REPLICATOR_WAIT..2 * REPLICATOR_WAIT).contains(&began.elapsed()));
-        // While somebody reads the folder it waits on.
+        // While the folder is being scanned the change keeps waiting.
         std::fs::write(dir.path().join(FOLDER).join("lock"), "mark").unwrap();
-        replicator.looks = 200;
+        replicator.keepalives = 200;
         let mut pending = PendingChanges::new(&serving, &owner);
         let refused = pending.submit(&proposal(1, "d"), &mut replicator).unwrap_err();
         assert_eq!(refused.code, ErrorCode::Cut);
-        serving.wind_down();
-        replicator.looks = 0;
+        serving.begin_stop();
+        replicator.keepalives = 0;
         assert_eq!(
             pending.submit(&proposal(1, "d"), &mut replicator).unwrap_err().code,
             ErrorCode::Draining
         );
-        assert!(pending.is_empty() && replicator.looks == 0);
+        assert!(pending.is_empty() && replicator.keepalives == 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Sending what a request came to: single answers, listings, content.
+//! Sends the outcomes of requests: single answers, listings and content.
 
 use std::io;
 
@@ -11,8 +11,9 @@ use super::session::SessionKeepAlive;
 use crate::requests::{self, FileContent, RequestOutcome};
 use crate::serving::{ServingContext, Session};
 
-/// Sends an outcome that is no change, to a client or to another slave; with which error it ended, if with any. `moved` is raised by the
-/// bytes of content that went.
+/// Sends an outcome that is no change, to a client or another slave; returns its error, if any.
+///
+/// `moved` is raised by the bytes of content that were sent.
 ///
 /// # Errors
 /// The connection's.
@@ -28,18 +29,19 @@ pub fn send(
         RequestOutcome::Listing(mut pages) => loop {
             match pages.next(serving) {
                 Ok(Some(page)) => connection.queue_reply(&Reply::Entries(page)),
-                Ok(None) => break Reply::Done { mark: serving.mark() },
+                Ok(None) => break Reply::Done { mark: serving.visible_lsn() },
                 Err(refusal) => break Reply::Error(refusal),
             }
             connection.flush()?;
         },
         RequestOutcome::Content(content) => {
-            // One at a time: so the number of those who have it doubles, and not all comes from the one that took the put.
-            let large = session.peer && content.header.size >= relais_cluster::LARGE;
+            // A slave sends large content to one slave at a time. So the number of its holders
+            // doubles, and the slave that took the put does not send all copies.
+            let large = session.is_peer && content.header.size >= relais_cluster::LARGE;
             if large && !serving.scoreboard.begin_large_transfer(serving.worker) {
                 connection.queue_reply(&Reply::Error(Refusal::new(
                     ErrorCode::Busy,
-                    "this slave is sending large content already",
+                    "this slave is already sending large content to another one",
                 )));
                 return Ok(Err(ErrorCode::Busy));
             }
@@ -67,7 +69,7 @@ pub fn send(
     })
 }
 
-/// The place for sending large content, until it is sent.
+/// The slot for sending large content, freed when dropped.
 struct LargeTransferSlot<'a>(&'a ServingContext);
 
 impl Drop for LargeTransferSlot<'_> {
@@ -76,7 +78,7 @@ impl Drop for LargeTransferSlot<'_> {
     }
 }
 
-/// Sends header and blocks; what comes last is the caller's to send.
+/// Sends header and blocks; the caller sends the last frame.
 fn send_content(
     connection: &mut Connection,
     (serving, session): (&ServingContext, &Session),
@@ -86,7 +88,7 @@ fn send_content(
     let FileContent { file, path, header } = content;
     connection.queue_reply(&Reply::ContentHeader(header.clone()));
     let span = Span { offset: header.offset, length: header.length, block_size: header.block_size };
-    // A digest that is not known yet is computed on the way where all of the content goes by.
+    // An unknown digest is computed while the content is sent, if all of it is sent.
     let mut hasher =
         (header.digest.is_none() && header.length == header.size).then(blake3::Hasher::new);
     let sent = match hasher.as_mut() {
@@ -104,7 +106,7 @@ fn send_content(
     match sent {
         Sent::Whole => {}
         Sent::Short => return Ok(Err(requests::changed(path))),
-        Sent::Unreadable(e) => return Ok(Err(ServingContext::storage(path, &e))),
+        Sent::Unreadable(e) => return Ok(Err(ServingContext::storage_refusal(path, &e))),
     }
     let digest = match (header.digest, hasher) {
         (Some(digest), _) => digest,
@@ -121,7 +123,7 @@ fn send_content(
     })
 }
 
-/// The digest of content whose beginning did not go by; it may have become known meanwhile.
+/// Returns the digest of content that was sent in part; it may have become known meanwhile.
 fn late_digest(
     connection: &mut Connection,
     (serving, session): (&ServingContext, &Session),

@@ -1,7 +1,7 @@
-//! The front handler of a session: reads requests one after another, and turns outcomes into frames.
+//! The front end of a session: reads requests in turn, and turns outcomes into frames.
 //!
-//! Answers go out in the order of the requests. A change may be on its way to the disk while the next request is
-//! read; whatever is no change waits until all changes before it are answered.
+//! Answers are sent in the order of the requests. A change may be on its way to the disk while the
+//! next request is read. Every other request waits until all changes before it are answered.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -25,25 +25,25 @@ use crate::requests::{
 use crate::serving::{ServingContext, Session};
 use crate::transfers::{TransferRecord, TransferRecorder};
 
-/// Answers kept back while more requests lie ready, in bytes.
+/// Most bytes of answers that are held back while more requests are ready.
 const MAX_HELD_BYTES: usize = 64 * 1024;
-/// Answers are kept back for at most this long while an upload comes in.
+/// Longest time for which answers are held back while an upload comes in.
 const MAX_HELD_TIME: Duration = Duration::from_millis(100);
-/// How long a session waits for what its client has seen.
+/// How long a session waits for changes that its client has seen.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time between two looks whether it has come.
+/// Time between two checks whether they are applied.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
-/// A slave that has not reached its master for so long says so.
+/// Outage of the link to the master after which clients are notified.
 const REPORT_DISCONNECTED_AFTER: Duration = Duration::from_secs(2);
-/// Types of frames from this one on are those of cluster links, or of servers.
+/// First frame type of cluster links; servers' frames follow.
 const FIRST_OF_LINKS: u8 = 0x40;
-/// How long a peer that was refused may take to read why.
+/// How long a refused peer may take to read the refusal.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves one session until either side ends it.
 pub fn serve(mut connection: Connection, session: &Session, serving: &ServingContext) {
     connection.set_limits(ReadLimits::SESSION);
-    let mark = serving.mark();
+    let mark = serving.visible_lsn();
     connection.queue_reply(&Reply::Opened {
         slave: serving.slave_id,
         mark,
@@ -58,26 +58,26 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &ServingCon
         serving,
         pending: PendingChanges::new(serving, &session.owner),
         receiver: UploadReceiver::default(),
-        seen: session.mark,
-        alone: None,
-        over: false,
-        cut: false,
+        seen_lsn: session.seen_lsn,
+        outage: None,
+        is_closing: false,
+        is_cut: false,
         recorder,
     };
     match handler.answer_all() {
-        Ok(()) if handler.over => {
-            info!("{peer}: the session of {} is ended by the slave", handler.session.name());
+        Ok(()) if handler.is_closing => {
+            info!("{peer}: the slave closes the session of {}", handler.session.name());
             handler.connection.close_gently(CLOSE_TIMEOUT);
         }
         Ok(()) => debug!("{peer}: the client closed the session"),
         Err(WireError::Io(e)) if e.kind() == io::ErrorKind::TimedOut => {
-            let may_tell = !handler.cut && handler.connection.output().is_empty();
+            let can_refuse = !handler.is_cut && handler.connection.output().is_empty();
             static TIMED_OUT: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = TIMED_OUT.turn(Instant::now()) {
                 info!("{peer}: the session timed out: {e}{more}");
             }
-            // Within an answer the client would take it for a part of that.
-            if may_tell {
+            // Within an answer the client would take the refusal for part of that answer.
+            if can_refuse {
                 let refusal = Refusal::new(ErrorCode::TimedOut, e.to_string());
                 handler.connection.queue_reply(&Reply::Error(refusal));
                 handler.connection.close_gently(CLOSE_TIMEOUT);
@@ -97,40 +97,43 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &ServingCon
     }
 }
 
+/// The state of one session.
 struct SessionHandler<'a> {
     connection: Connection,
     session: &'a Session,
     serving: &'a ServingContext,
     pending: PendingChanges<'a>,
     receiver: UploadReceiver,
-    /// The highest change that the client has seen: every answer has it in it.
-    seen: Lsn,
-    /// For how long the master was not reached when the client was last told.
-    alone: Option<Duration>,
-    /// Whether the client was told that it gets no more answers here.
-    over: bool,
-    /// Whether an answer broke off within a frame, or may have.
-    cut: bool,
-    /// What is noted in the transfer log.
+    /// The latest change that the client has seen; every answer has to include it.
+    seen_lsn: Lsn,
+    /// The outage of the link to the master when the client was last notified; none: no outage.
+    outage: Option<Duration>,
+    /// Whether the client was sent_at that it gets no further answers.
+    is_closing: bool,
+    /// Whether an answer may have ended within a frame.
+    is_cut: bool,
+    /// Records requests in the transfer log.
     recorder: TransferRecorder<'a>,
 }
 
-/// Sends `Wait` for each second that an answer takes, and waits for the session's turns to hash something.
+/// Sends a `Wait` frame for each second of waiting, and waits for turns to hash.
 pub struct SessionKeepAlive<'a> {
     connection: &'a mut Connection,
     since: Instant,
     hashing: Option<(&'a HashSemaphore, &'a Owner)>,
-    /// The right to hash the next piece.
+    /// The turn in which the next piece is hashed.
     turn: Option<HashPermit>,
 }
 
 impl<'a> SessionKeepAlive<'a> {
-    /// The answer begins to take its time now.
+    /// Makes a keep-alive for an answer that begins to wait now.
     pub fn new(connection: &'a mut Connection) -> Self {
         Self { connection, since: Instant::now(), hashing: None, turn: None }
     }
 
-    /// The same, where something may have to be hashed for the answer: each [`KeepAlive::send_keepalive`] for that waits for a turn.
+    /// Makes a keep-alive for an answer that may need hashing.
+    ///
+    /// Each [`KeepAlive::send_keepalive`] for hashing waits for a turn.
     pub fn hashing(
         connection: &'a mut Connection,
         serving: &'a ServingContext,
@@ -143,11 +146,12 @@ impl<'a> SessionKeepAlive<'a> {
 
 impl KeepAlive for SessionKeepAlive<'_> {
     fn send_keepalive(&mut self, reason: WaitReason) -> io::Result<()> {
-        // Others have their turn meanwhile, also while the client does not read.
+        // The turn ends before the `Wait` frame is sent, so a client that does not read blocks no
+        // other session.
         self.turn = None;
         let Self { connection, since, hashing, turn } = self;
-        let mut tell = || {
-            has_gone(connection)?;
+        let mut send_wait = || {
+            check_connected(connection)?;
             if since.elapsed() >= limits::WAIT_EVERY {
                 connection.queue_reply(&Reply::Wait(reason));
                 connection.flush()?;
@@ -155,16 +159,16 @@ impl KeepAlive for SessionKeepAlive<'_> {
             }
             Ok(())
         };
-        tell()?;
+        send_wait()?;
         if let (WaitReason::Hashing, Some((turns, owner))) = (reason, hashing) {
-            *turn = Some(turns.take(owner, &mut tell)?);
+            *turn = Some(turns.take(owner, &mut send_wait)?);
         }
         Ok(())
     }
 }
 
-/// Fails where the client can neither send nor receive any more: nobody waits for the answer then.
-fn has_gone(connection: &Connection) -> io::Result<()> {
+/// Fails if the client can neither send nor receive any more, so that no answer reaches it.
+fn check_connected(connection: &Connection) -> io::Result<()> {
     let mut fds = [PollFd::new(&**connection.stream(), PollFlags::empty())];
     wait_at_most(&mut fds, Duration::ZERO)?;
     if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
@@ -173,7 +177,9 @@ fn has_gone(connection: &Connection) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the answer to a request may come while further ones are read: a change that needs no look at the folder first.
+/// Whether further requests are read before the answer to this one is known.
+///
+/// Such a request is a change that needs no check of its target first.
 fn is_pipelined(request: &Request) -> bool {
     match request {
         Request::MakeFolder { .. } | Request::Remove { .. } | Request::Move { .. } => true,
@@ -191,7 +197,7 @@ impl SessionHandler<'_> {
             }
             if !self.connection.has_input()
                 && !self.pending.is_empty()
-                && !self.wait_for_either()?
+                && !self.wait_for_answer_or_request()?
             {
                 continue;
             }
@@ -201,7 +207,7 @@ impl SessionHandler<'_> {
             let header = match self.connection.read_header() {
                 Ok(Some(header)) => header,
                 Ok(None) => return self.finish_pending(),
-                // A request of a later version, of which the length alone is known.
+                // The request is of a later version; only its length is known.
                 Err(WireError::UnknownType(kind)) if kind < FIRST_OF_LINKS => {
                     self.connection.skip_unknown()?;
                     let message = format!("this server does not know requests of type {kind:#04x}");
@@ -213,7 +219,7 @@ impl SessionHandler<'_> {
             let request = match Request::decode(header.kind, self.connection.read_payload(header)?)
             {
                 Ok(request) => request,
-                // The frame was whole: what follows it can be answered.
+                // The frame was complete, so later requests can be answered.
                 Err(WireError::Name(e)) => {
                     let refusal = Refusal::new(ErrorCode::BadName, e.to_string());
                     self.recorder.unreadable(header.kind, refusal.code);
@@ -223,7 +229,7 @@ impl SessionHandler<'_> {
                 Err(e) => return Err(e),
             };
             if let Request::Seen { mark } = request {
-                self.seen = self.seen.max(mark);
+                self.seen_lsn = self.seen_lsn.max(mark);
                 continue;
             }
             if !is_pipelined(&request) {
@@ -245,53 +251,56 @@ impl SessionHandler<'_> {
                 Some(refusal) => self.refuse(refusal)?,
                 None => self.answer(request, record)?,
             }
-            if self.over {
+            if self.is_closing {
                 return Ok(());
             }
         }
     }
 
-    /// Tells the client, once, that the master is not reached.
+    /// Notifies the client, once for each outage, that there is no link to the master.
     fn report_disconnected(&mut self) {
-        let alone = self
+        let outage = self
             .serving
             .scoreboard
             .disconnected_for()
-            .filter(|alone| *alone >= REPORT_DISCONNECTED_AFTER);
-        if let Some(alone) = alone
-            && self.alone.is_none_or(|told| alone < told)
+            .filter(|outage| *outage >= REPORT_DISCONNECTED_AFTER);
+        if let Some(outage) = outage
+            && self.outage.is_none_or(|reported| outage < reported)
         {
             self.connection.queue_reply(&Reply::Alone {
-                ms: u64::try_from(alone.as_millis()).unwrap_or(u64::MAX),
+                ms: u64::try_from(outage.as_millis()).unwrap_or(u64::MAX),
             });
         }
-        self.alone = alone;
+        self.outage = outage;
     }
 
-    /// Waits until this slave has what the client has seen. Why the request is refused where it has not, or gets no requests any more.
+    /// Waits until this slave has the changes that the client has seen.
+    ///
+    /// Returns the refusal if it does not get them in time, or if the session may send no more
+    /// requests.
     fn check_admission(&mut self) -> Option<Refusal> {
         let scoreboard = &self.serving.scoreboard;
         if let Err(refusal) = self.session.check(scoreboard) {
             return Some(refusal);
         }
-        if scoreboard.is_draining() && !self.session.peer {
+        if scoreboard.is_draining() && !self.session.is_peer {
             return Some(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
         }
-        // Before the first change there is nothing to be seen.
-        if !self.serving.follows
-            || self.seen <= scoreboard.applied_lsn()
-            || self.seen == (Lsn { epoch: 1, number: 0 })
+        // Before the first change there is nothing to wait for.
+        if !self.serving.is_cluster_member
+            || self.seen_lsn <= scoreboard.applied_lsn()
+            || self.seen_lsn == (Lsn { epoch: 1, number: 0 })
         {
             return None;
         }
         let began = Instant::now();
         let mut keepalive = SessionKeepAlive::new(&mut self.connection);
-        while self.seen > scoreboard.applied_lsn() {
+        while self.seen_lsn > scoreboard.applied_lsn() {
             if began.elapsed() >= CATCH_UP_TIMEOUT || self.serving.is_stopping() {
                 let message = format!(
-                    "this slave has change {}, and change {} was seen elsewhere",
+                    "this slave has changes up to {}, but this client has seen change {}",
                     scoreboard.applied_lsn(),
-                    self.seen
+                    self.seen_lsn
                 );
                 return Some(Refusal::new(ErrorCode::Behind, message));
             }
@@ -303,7 +312,7 @@ impl SessionHandler<'_> {
         None
     }
 
-    /// Refuses a request that could not be read. The data of an upload still follows it.
+    /// Refuses a request with an invalid name. The data of an upload still follows it.
     fn refuse_frame(
         &mut self,
         kind: relais_proto::FrameType,
@@ -322,7 +331,7 @@ impl SessionHandler<'_> {
         mut record: Option<TransferRecord>,
     ) -> Result<(), WireError> {
         let is_upload = matches!(request, Request::Put(_));
-        // Each has its place, which is not here.
+        // These requests belong to the login or to an upload.
         if matches!(
             request,
             Request::Hello(_) | Request::Login(_) | Request::Ticket { .. } | Request::PutEnd { .. }
@@ -351,7 +360,7 @@ impl SessionHandler<'_> {
                     .receive_upload(*upload)
                     .inspect_err(|_| self.recorder.end(record.as_ref(), Err(ErrorCode::Cut)))?
                 {
-                    ReceivedUpload::Whole(proposal) => {
+                    ReceivedUpload::Complete(proposal) => {
                         match self.session.check(&self.serving.scoreboard) {
                             Ok(()) => {
                                 if let (Some(record), Change::Put { size, .. }) =
@@ -361,7 +370,7 @@ impl SessionHandler<'_> {
                                 }
                                 self.submit(&proposal, record)
                             }
-                            // It took its time, and the user is not who may do this any more.
+                            // The login has ended during the upload.
                             Err(refusal) => {
                                 if let Some(staged) = &proposal.staged {
                                     self.serving.discard_upload(staged);
@@ -382,7 +391,7 @@ impl SessionHandler<'_> {
                 let sent =
                     send(&mut self.connection, self.serving, self.session, outcome, &mut moved);
                 record.iter_mut().for_each(|record| record.set_bytes(moved));
-                self.cut = sent.is_err();
+                self.is_cut = sent.is_err();
                 let result = sent.as_ref().map_or(Err(ErrorCode::Cut), |sent| *sent);
                 self.recorder.end(record.as_ref(), result);
                 sent.map(drop)
@@ -391,7 +400,7 @@ impl SessionHandler<'_> {
                 self.recorder.end(record.as_ref(), Err(refusal.code));
                 match refusal.code {
                     _ if is_upload => self.refuse_upload(refusal),
-                    // The client goes on at another slave.
+                    // The client continues at another slave.
                     ErrorCode::TimedOut => self.refuse_and_close(refusal),
                     _ => self.refuse(refusal),
                 }
@@ -399,21 +408,21 @@ impl SessionHandler<'_> {
         }
     }
 
-    /// Refuses a request and all that may follow.
+    /// Refuses a request, and closes the session.
     fn refuse_and_close(&mut self, refusal: Refusal) -> Result<(), WireError> {
-        self.over = true;
+        self.is_closing = true;
         self.refuse(refusal)?;
         Ok(self.connection.flush()?)
     }
 
-    /// Refuses a request, behind the answers that come before.
+    /// Refuses a request, after the answers to earlier ones.
     fn refuse(&mut self, refusal: Refusal) -> Result<(), WireError> {
         self.drain_pending()?;
         self.connection.queue_reply(&Reply::Error(self.session.as_user_sees(refusal)));
         Ok(())
     }
 
-    /// Refuses an upload at once, and drops what is still coming of it.
+    /// Refuses an upload at once, and discards the rest of its data.
     fn refuse_upload(&mut self, refusal: Refusal) -> Result<(), WireError> {
         self.refuse(refusal)?;
         self.connection.flush()?;
@@ -442,17 +451,19 @@ impl SessionHandler<'_> {
         }
     }
 
-    /// Takes an upload in. Its client may have sent everything long ago and be waiting, while a slow line still brings it: so what is
-    /// answered goes out in between, and a sign of life in each second in which some of it came: a client whose bytes do not
-    /// arrive any more is not kept waiting.
+    /// Receives an upload, and sends answers and keep-alives meanwhile.
+    ///
+    /// The client may have sent everything long ago and wait, while a slow network still delivers
+    /// it. So answers are sent in between, and a `Wait` frame in each second in which data came. A
+    /// client whose data no longer arrives gets none.
     fn receive_upload(&mut self, upload: Upload) -> Result<ReceivedUpload, WireError> {
         let (pending, recorder, serving) = (&mut self.pending, &mut self.recorder, self.serving);
         let session = self.session;
-        let mut told = Instant::now();
+        let mut sent_at = Instant::now();
         self.receiver.receive(&mut self.connection, (serving, session), upload, &mut |connection| {
             let since = Instant::now();
-            // It is called each time that something has come.
-            let mut moved = true;
+            // The callback runs each time that data has come.
+            let mut has_data = true;
             loop {
                 take_answers(connection, pending, recorder, serving);
                 let stream = connection.stream().clone();
@@ -460,25 +471,25 @@ impl SessionHandler<'_> {
                 fds.extend(
                     pending.fd().map(|channel| PollFd::from_borrowed_fd(channel, PollFlags::IN)),
                 );
-                let more_lies_ready = wait_at_most(&mut fds[..1], Duration::ZERO)?;
-                let silent = told.elapsed() >= limits::WAIT_EVERY;
-                if silent && (std::mem::take(&mut moved) || !pending.is_empty()) {
+                let has_more = wait_at_most(&mut fds[..1], Duration::ZERO)?;
+                let silent = sent_at.elapsed() >= limits::WAIT_EVERY;
+                if silent && (std::mem::take(&mut has_data) || !pending.is_empty()) {
                     connection.queue_reply(&Reply::Wait(WaitReason::Storing));
                 }
                 if silent
                     || !connection.output().is_empty()
-                        && (!more_lies_ready || told.elapsed() >= MAX_HELD_TIME)
+                        && (!has_more || sent_at.elapsed() >= MAX_HELD_TIME)
                 {
                     connection.flush()?;
-                    told = Instant::now();
+                    sent_at = Instant::now();
                 }
-                if more_lies_ready {
+                if has_more {
                     return Ok(());
                 }
                 if since.elapsed() >= limits::FRAME_TIME {
                     return Err(io::Error::new(
                         io::ErrorKind::TimedOut,
-                        "nothing more came of an upload",
+                        "no more data of the upload came",
                     )
                     .into());
                 }
@@ -503,7 +514,8 @@ impl SessionHandler<'_> {
         Ok(())
     }
 
-    /// The client sends nothing more: what it has asked for is still made, and answered if it reads on.
+    /// Ends the session after the client has sent its last request; pending changes are still
+    /// answered.
     fn finish_pending(&mut self) -> Result<(), WireError> {
         self.drain_pending()?;
         Ok(self.connection.flush()?)
@@ -512,20 +524,20 @@ impl SessionHandler<'_> {
     fn wait_for_answer(&mut self) -> Result<(), WireError> {
         let Some(channel) = self.pending.fd() else { return Ok(()) };
         let stream = self.connection.stream().clone();
-        // Of the client only its end counts here: what it has asked for is cancelled then.
+        // Only the client's disconnect is of interest here: it cancels the pending changes.
         let mut fds = [
             PollFd::from_borrowed_fd(channel, PollFlags::IN),
             PollFd::new(&*stream, PollFlags::empty()),
         ];
         let waited = wait(&mut fds)?;
         if fds[0].revents().is_empty() {
-            has_gone(&self.connection)?;
+            check_connected(&self.connection)?;
         }
         self.send_wait_after_timeout(waited)
     }
 
-    /// Waits for an answer or a request; whether it is a request that came first.
-    fn wait_for_either(&mut self) -> Result<bool, WireError> {
+    /// Waits for an answer or a request; true if a request came.
+    fn wait_for_answer_or_request(&mut self) -> Result<bool, WireError> {
         let Some(channel) = self.pending.fd() else { return Ok(false) };
         let stream = self.connection.stream().clone();
         let mut fds = [
@@ -538,7 +550,7 @@ impl SessionHandler<'_> {
         Ok(request)
     }
 
-    /// A second has gone by without an answer.
+    /// Sends a `Wait` frame, unless an answer or a request came in time.
     fn send_wait_after_timeout(&mut self, came: bool) -> Result<(), WireError> {
         if !came {
             self.connection.queue_reply(&Reply::Wait(WaitReason::Storing));
@@ -562,7 +574,7 @@ fn take_answers(
     }
 }
 
-/// Waits for any of these, at most until `Wait` has to be sent; whether one can be read.
+/// Waits for any descriptor, at most until a `Wait` frame is due; true if one is ready.
 fn wait(fds: &mut [PollFd<'_>]) -> io::Result<bool> {
     wait_at_most(fds, limits::WAIT_EVERY)
 }
@@ -578,7 +590,7 @@ fn wait_at_most(fds: &mut [PollFd<'_>], time: Duration) -> io::Result<bool> {
 fn reply_to(answer: Result<CommittedChange, Refusal>, serving: &ServingContext) -> Reply {
     match answer {
         Ok(CommittedChange { done: CommitReceipt { version, copies, digest, .. }, current }) => {
-            let mark = serving.mark().max(version);
+            let mark = serving.visible_lsn().max(version);
             Reply::Committed { version, copies, mark, digest, current }
         }
         Err(refusal) => Reply::Error(refusal),

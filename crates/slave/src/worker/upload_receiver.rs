@@ -1,4 +1,4 @@
-//! Reading the data of an upload from the connection.
+//! Receives the data of uploads from the connection.
 
 use std::time::Instant;
 
@@ -10,30 +10,31 @@ use crate::changes::Proposal;
 use crate::requests::Upload;
 use crate::serving::{ServingContext, Session};
 
-/// Bytes read at once.
+/// Most bytes of one read.
 const BUFFER: usize = 256 * 1024;
-/// Bytes that a session reads ahead once it sends uploads: many small ones come with one call of the system.
+/// Bytes that a session reads ahead once it receives uploads, so that one call reads many small
+/// ones.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// Between the frames of an upload nobody may think for as long as between two requests.
+/// Limits within an upload, where a client may not pause for as long as between requests.
 const UPLOAD_LIMITS: ReadLimits = ReadLimits { idle: limits::FRAME_TIME, ..ReadLimits::SESSION };
 
-/// Called before more bytes of an upload are waited for: answers to earlier requests, and signs of life, go out then.
+/// Called before a wait for more bytes: it sends answers to earlier requests, and keep-alives.
 pub type BeforeWait<'a> = &'a mut dyn FnMut(&mut Connection) -> Result<(), WireError>;
 
-/// Takes uploads in, one after another, through one buffer.
+/// Receives uploads, one after another, through one buffer.
 #[derive(Default)]
 pub struct UploadReceiver {
     buffer: Vec<u8>,
 }
 
-/// What came of an upload.
+/// The result of receiving an upload.
 pub enum ReceivedUpload {
-    /// All of it is staged.
-    Whole(Box<Proposal>),
-    /// It has failed.
+    /// All content is staged.
+    Complete(Box<Proposal>),
+    /// The upload has failed.
     Refused {
-        /// Why.
+        /// The refusal for the client.
         refusal: Refusal,
         /// Whether all frames of it were read.
         ended: bool,
@@ -41,15 +42,17 @@ pub enum ReceivedUpload {
 }
 
 impl UploadReceiver {
-    /// Nothing is coming now: no memory is kept for it.
+    /// Frees the buffer, because no upload follows at the moment.
     pub fn free_buffer(&mut self) {
         self.buffer = Vec::new();
     }
 
-    /// Reads the data of an upload up to its end, or until it has failed. `before_wait` is called before each wait.
+    /// Receives the data of an upload up to its end, or until it has failed.
+    ///
+    /// It calls `before_wait` before each wait.
     ///
     /// # Errors
-    /// The connection's. What came of it stays staged, as long as somebody may go on with it.
+    /// The connection's. What was received stays staged, as long as the upload can be resumed.
     pub fn receive(
         &mut self,
         connection: &mut Connection,
@@ -77,12 +80,12 @@ impl UploadReceiver {
         };
         let mut keepalive = SessionKeepAlive::hashing(connection, serving, session);
         Ok(match upload.finish(digest, serving, &mut keepalive) {
-            Ok(proposal) => ReceivedUpload::Whole(Box::new(proposal)),
+            Ok(proposal) => ReceivedUpload::Complete(Box::new(proposal)),
             Err(refusal) => ReceivedUpload::Refused { refusal, ended: true },
         })
     }
 
-    /// The digest at the end.
+    /// Receives the frames of an upload; returns the digest at its end.
     fn receive_frames(
         &mut self,
         connection: &mut Connection,
@@ -118,10 +121,10 @@ impl UploadReceiver {
         }
     }
 
-    /// Reads and drops the rest of an upload that was refused, so that the session can go on behind it.
+    /// Reads and discards the rest of a refused upload, so that the session can continue after it.
     ///
     /// # Errors
-    /// The connection's; [`WireError::OverCap`] where too much is still coming.
+    /// The connection's; [`WireError::OverCap`] if the rest is too large.
     pub fn discard_rest(&mut self, connection: &mut Connection) -> Result<(), WireError> {
         let mut dropped = 0;
         loop {
@@ -154,7 +157,7 @@ impl UploadReceiver {
     }
 }
 
-/// The header of the next frame of an upload: data, which is not empty, or its end.
+/// Reads the header of an upload's next frame: data, which must not be empty, or the end.
 fn next_frame(connection: &mut Connection) -> Result<FrameHeader, WireError> {
     let header = connection.read_header()?.ok_or(WireError::Truncated)?;
     match header.kind {

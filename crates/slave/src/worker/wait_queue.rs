@@ -1,4 +1,4 @@
-//! Sessions that wait for a place, first come, first served.
+//! Sessions that wait for a slot, first come, first served.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Shutdown};
@@ -15,86 +15,86 @@ use super::login::no_thread;
 use crate::scoreboard::Scoreboard;
 use crate::serving::Session;
 
-/// Most reads of what somebody who is refused has sent already: an honest client sends no more ahead.
+/// Most reads of unread requests of a refused client; an honest client sends no more ahead.
 const MAX_UNREAD_READS: usize = 64;
 
-/// A claim on a place in some worker, or on one in the queue. Given back when dropped.
+/// A claim on a slot in some worker, or on a place in the queue. It is released when dropped.
 pub struct SlotClaim {
     scoreboard: Arc<Scoreboard>,
     own: usize,
-    /// Which client's; none for another slave, which has a place of another kind in worker `own`.
+    /// Address of the client; none for another slave, which has a peer slot in worker `own`.
     addr: Option<IpAddr>,
-    /// The worker in which a place is taken; none while it waits.
-    place: Option<usize>,
-    /// Whether it is still ours to give back.
+    /// The worker in which a slot is taken; none while the session waits.
+    slot: Option<usize>,
+    /// Whether dropping the claim releases it.
     held: bool,
 }
 
-/// Why somebody has no claim.
+/// Reasons for refusing a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimError {
-    /// All places and the queue are taken.
+    /// All slots and the queue are full.
     Full,
-    /// This address has as many as it may.
+    /// The address has as many sessions as it may have.
     Address,
 }
 
 impl SlotClaim {
-    /// Takes a free place for a client at `addr`, or else one in the queue of worker `own`.
+    /// Takes a free slot for a client at `addr`, or a place in the queue of worker `own`.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is neither.
     pub fn of_client(
         scoreboard: Arc<Scoreboard>,
         own: usize,
         addr: IpAddr,
     ) -> Result<Self, ClaimError> {
-        // Nobody overtakes those who wait.
-        let place = if scoreboard.waiting() == 0 { scoreboard.take_any_slot(own) } else { None };
-        if place.is_none() && !scoreboard.join_queue(own) {
+        // A new session must not overtake waiting ones.
+        let slot = if scoreboard.waiting() == 0 { scoreboard.take_any_slot(own) } else { None };
+        if slot.is_none() && !scoreboard.join_queue(own) {
             return Err(ClaimError::Full);
         }
-        if !scoreboard.add_address_session(place.unwrap_or(own), addr) {
-            match place {
+        if !scoreboard.add_address_session(slot.unwrap_or(own), addr) {
+            match slot {
                 Some(worker) => scoreboard.free_slot(worker),
                 None => scoreboard.leave_queue(own),
             }
             return Err(ClaimError::Address);
         }
-        Ok(Self { scoreboard, own, addr: Some(addr), place, held: true })
+        Ok(Self { scoreboard, own, addr: Some(addr), slot, held: true })
     }
 
-    /// Takes a place for another slave in worker `own`.
+    /// Takes a peer slot for another slave in worker `own`.
     ///
     /// # Errors
-    /// That there is none.
+    /// [`ClaimError::Full`] if there is none.
     pub fn of_peer(scoreboard: Arc<Scoreboard>, own: usize) -> Result<Self, ClaimError> {
         let taken = scoreboard.take_peer_slot(own);
         if taken {
-            Ok(Self { scoreboard, own, addr: None, place: Some(own), held: true })
+            Ok(Self { scoreboard, own, addr: None, slot: Some(own), held: true })
         } else {
             Err(ClaimError::Full)
         }
     }
 
-    /// Where the place is, once there is one.
-    fn place(&mut self) -> Option<usize> {
-        if self.place.is_none() {
-            self.place = self.scoreboard.take_any_slot(self.own);
-            if let (Some(worker), Some(addr)) = (self.place, self.addr) {
+    /// Takes a slot if there is one by now; returns the worker that has it.
+    fn try_slot(&mut self) -> Option<usize> {
+        if self.slot.is_none() {
+            self.slot = self.scoreboard.take_any_slot(self.own);
+            if let (Some(worker), Some(addr)) = (self.slot, self.addr) {
                 self.scoreboard.move_address_session(worker, addr);
                 self.scoreboard.remove_address_session(self.own, addr);
                 self.scoreboard.leave_queue(self.own);
             }
         }
-        self.place
+        self.slot
     }
 
-    /// From here on the place is the caller's to give back.
+    /// Returns the worker that has the slot, which the caller has to free from now on.
     fn hand_over(mut self) -> Option<usize> {
-        let place = self.place?;
+        let slot = self.slot?;
         self.held = false;
-        Some(place)
+        Some(slot)
     }
 }
 
@@ -104,8 +104,8 @@ impl Drop for SlotClaim {
             return;
         }
         let Some(addr) = self.addr else { return self.scoreboard.free_peer_slot(self.own) };
-        self.scoreboard.remove_address_session(self.place.unwrap_or(self.own), addr);
-        match self.place {
+        self.scoreboard.remove_address_session(self.slot.unwrap_or(self.own), addr);
+        match self.slot {
             Some(worker) => self.scoreboard.free_slot(worker),
             None => self.scoreboard.leave_queue(self.own),
         }
@@ -114,59 +114,60 @@ impl Drop for SlotClaim {
 
 /// A session and its claim.
 pub struct Admission {
-    /// Whose session it is.
+    /// The session.
     pub session: Session,
-    /// Its place, or its turn.
+    /// Its slot, or its place in the queue.
     pub claim: SlotClaim,
 }
 
 struct QueuedSession {
     stream: Stream,
     admission: Admission,
-    /// When it was last told that it waits.
-    told: Option<Instant>,
+    /// When the client was last sent a `Wait` frame.
+    notified_at: Option<Instant>,
 }
 
-/// The queue of one worker. All workers together let no more wait than the scoreboard allows.
+/// The queue of one worker; the scoreboard limits all queues together.
 #[derive(Default)]
 pub struct WaitQueue {
     sessions: VecDeque<QueuedSession>,
 }
 
 impl WaitQueue {
-    /// Lets a session have its turn.
+    /// Adds a session to the end of the queue.
     pub fn join(&mut self, stream: Stream, admission: Admission) {
-        self.sessions.push_back(QueuedSession { stream, admission, told: None });
+        self.sessions.push_back(QueuedSession { stream, admission, notified_at: None });
     }
 
-    /// The longest waiting session, once there is a place for it, and where that is. The
-    /// place is the caller's to give back.
-    pub fn next_with_place(&mut self) -> Option<(usize, Stream, Session)> {
-        self.sessions.front_mut()?.admission.claim.place()?;
+    /// Removes the session that waits longest, if there is a slot for it by now.
+    ///
+    /// Returns the worker with the slot too. The caller has to free the slot.
+    pub fn next_with_slot(&mut self) -> Option<(usize, Stream, Session)> {
+        self.sessions.front_mut()?.admission.claim.try_slot()?;
         let QueuedSession { stream, admission: Admission { session, claim }, .. } =
             self.sessions.pop_front()?;
         Some((claim.hand_over()?, stream, session))
     }
 
-    /// Tells those who wait that they do, each second, and forgets those who have gone.
+    /// Sends each waiting client a `Wait` frame every second, and drops those that have gone.
     pub fn send_keepalives(&mut self) {
         self.sessions.retain_mut(QueuedSession::send_keepalive);
     }
 }
 
 impl QueuedSession {
-    /// False where the client has gone.
+    /// Sends the client a `Wait` frame if it is due; false if the client has gone.
     fn send_keepalive(&mut self) -> bool {
         if has_gone(&self.stream.socket) {
             return false;
         }
-        if self.told.is_some_and(|told| told.elapsed() < limits::WAIT_EVERY) {
+        if self.notified_at.is_some_and(|notified_at| notified_at.elapsed() < limits::WAIT_EVERY) {
             return true;
         }
-        self.told = Some(Instant::now());
+        self.notified_at = Some(Instant::now());
         let mut frame = Vec::new();
         Reply::Wait(WaitReason::Queue).encode(&mut frame);
-        // A few bytes a second: where they do not fit into the socket, nobody reads them.
+        // If these few bytes a second do not fit into the socket, the client does not read.
         matches!(send_now(&self.stream.socket, &frame), Ok(sent) if sent == frame.len())
     }
 }
@@ -175,15 +176,17 @@ fn send_now(stream: &Socket, bytes: &[u8]) -> std::io::Result<usize> {
     Ok(rustix::net::send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
 }
 
-/// Refuses a session for which there is no thread, as one for which there is no place. Whoever does not read it now does not hear it.
+/// Refuses a session for which there is no thread, like one for which there is no slot.
+///
+/// The refusal is lost if the client does not read.
 pub fn refuse_session(socket: &Socket) {
     let mut frame = Vec::new();
     Reply::Error(no_thread()).encode(&mut frame);
-    let told = send_now(socket, &frame).and_then(|_| socket.shutdown(Shutdown::Write));
-    if let Err(e) = told {
-        debug!("a client left before it was refused: {e}");
+    let notified_at = send_now(socket, &frame).and_then(|_| socket.shutdown(Shutdown::Write));
+    if let Err(e) = notified_at {
+        debug!("a client disconnected before it was refused: {e}");
     }
-    // Where requests lie unread the end would overtake the refusal.
+    // Unread requests would make the kernel reset the connection before the refusal arrives.
     let mut unread = [0; 4096];
     for _ in 0..MAX_UNREAD_READS {
         if !rustix::net::recv(socket, &mut unread[..], RecvFlags::DONTWAIT)

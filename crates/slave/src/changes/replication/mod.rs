@@ -241,7 +241,7 @@ impl ReplicaDriver {
         }
         self.tape.flush();
         run?;
-        self.fetch_pool.keep_parts(|put| self.replica.wants(put));
+        self.fetch_pool.retain_partials(|put| self.replica.wants(put));
         let set_aside = self.aside.take_count();
         if set_aside > 0 {
             scanner.store.count("set-aside", i64::try_from(set_aside).unwrap_or(i64::MAX))?;
@@ -286,7 +286,7 @@ impl ReplicaDriver {
             Action::Close(why) => {
                 self.say(format!("the master is not followed: {why}"));
                 if why.code == ErrorCode::Exists {
-                    self.id_conflict.note(&self.scoreboard);
+                    self.id_conflict.record(&self.scoreboard);
                 }
                 if self.refused.is_some() || why.code == ErrorCode::Conflict {
                     self.refused.get_or_insert(why);
@@ -360,7 +360,7 @@ impl ReplicaDriver {
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
         let backlog = std::mem::take(&mut self.backlog);
-        for event in backlog.into_iter().chain(self.mailbox.take()) {
+        for event in backlog.into_iter().chain(self.mailbox.receive()) {
             match event {
                 LinkEvent::Linked(link) => {
                     self.link = Some(link);
