@@ -238,7 +238,7 @@ pub(crate) struct OnDisk {
 
 impl CatalogRow {
     /// Whether the digest belongs to what `meta` was read from.
-    pub fn is_of(&self, meta: &Meta) -> bool {
+    pub fn matches(&self, meta: &Meta) -> bool {
         self.here
             && (self.dev, self.ino, self.ctime, self.on_disk.mtime)
                 == (meta.dev, meta.ino, meta.ctime, meta.mtime)
@@ -250,7 +250,7 @@ impl CatalogRow {
 impl CatalogRow {
     /// Whether it is this file though its ctime is another, as after it was moved and moved back. Its content may have been
     /// edited, and its times set back: where that matters its digest is computed.
-    pub fn is_former(&self, meta: &Meta) -> bool {
+    pub fn matches_except_ctime(&self, meta: &Meta) -> bool {
         self.here
             && (self.dev, self.ino) == (meta.dev, meta.ino)
             && meta.served_kind() == Some(self.entry.kind)

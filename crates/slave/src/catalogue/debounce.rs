@@ -8,7 +8,7 @@ use relais_proto::TreePath;
 /// How long a name must be quiet before it is looked at.
 pub const QUIET: Duration = Duration::from_secs(1);
 /// Most names kept; more become a rescan.
-const MOST: usize = 100_000;
+const MOST_NAMES: usize = 100_000;
 
 /// Names and when they changed last.
 #[derive(Debug, Default)]
@@ -19,8 +19,8 @@ pub struct Debounce {
 
 impl Debounce {
     /// `path` has changed: its quiet time begins again.
-    pub fn changed(&mut self, path: TreePath, now: Instant) {
-        if self.changed.len() < MOST || self.changed.contains_key(&path) {
+    pub fn restart(&mut self, path: TreePath, now: Instant) {
+        if self.changed.len() < MOST_NAMES || self.changed.contains_key(&path) {
             self.changed.insert(path, now);
         } else {
             self.overflow = true;
@@ -28,14 +28,14 @@ impl Debounce {
     }
 
     /// `path` is to be looked at again; where it waits already, that wait goes on.
-    pub fn again(&mut self, path: TreePath, now: Instant) {
+    pub fn add(&mut self, path: TreePath, now: Instant) {
         if !self.changed.contains_key(&path) {
-            self.changed(path, now);
+            self.restart(path, now);
         }
     }
 
     /// Whether `path` waits to be looked at.
-    pub fn has(&self, path: &TreePath) -> bool {
+    pub fn contains(&self, path: &TreePath) -> bool {
         self.changed.contains_key(path)
     }
 
@@ -76,9 +76,9 @@ mod tests {
         let (start, ms) = (Instant::now(), Duration::from_millis);
         let path = |name: &str| TreePath::new(name).unwrap();
         let mut debounce = Debounce::default();
-        debounce.changed(path("a"), start);
-        debounce.changed(path("b"), start + ms(500));
-        debounce.changed(path("a"), start + ms(900));
+        debounce.restart(path("a"), start);
+        debounce.restart(path("b"), start + ms(500));
+        debounce.restart(path("a"), start + ms(900));
         assert_eq!(debounce.next(), Some(start + ms(1500)));
         assert!(debounce.due(start + ms(1400)).is_empty());
         assert_eq!(debounce.due(start + ms(1500)), [path("b")]);
@@ -90,11 +90,11 @@ mod tests {
     fn too_many_names_are_said_and_not_kept() {
         let now = Instant::now();
         let mut debounce = Debounce::default();
-        for n in 0..=MOST {
-            debounce.changed(TreePath::new(format!("{n}")).unwrap(), now);
+        for n in 0..=MOST_NAMES {
+            debounce.restart(TreePath::new(format!("{n}")).unwrap(), now);
         }
         assert!(debounce.take_overflow());
         assert!(!debounce.take_overflow());
-        assert_eq!(debounce.due(now + QUIET).len(), MOST);
+        assert_eq!(debounce.due(now + QUIET).len(), MOST_NAMES);
     }
 }

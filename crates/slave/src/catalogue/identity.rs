@@ -268,31 +268,31 @@ impl WriterLock {
         }
     }
 
-    /// Writes a fresh mark into the lock's file. Who finds the same mark in the catalogue knows that
+    /// Writes a fresh token into the lock's file. Who finds the same token in the catalogue knows that
     /// this keeper vouches for it.
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn mark(&self) -> Result<String, CatalogError> {
-        let mark = SlaveId(relais_state::random()?).to_string();
+    pub fn new_token(&self) -> Result<String, CatalogError> {
+        let token = SlaveId(relais_state::random()?).to_string();
         self.file.set_len(0)?;
-        self.file.write_all_at(mark.as_bytes(), 0)?;
-        Ok(mark)
+        self.file.write_all_at(token.as_bytes(), 0)?;
+        Ok(token)
     }
 
-    /// The mark of the keeper that has the lock, or had it last; empty where there is none.
+    /// The token of the keeper that has the lock, or had it last; empty where there is none.
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn mark_of(own: &MetadataFolder) -> Result<String, CatalogError> {
+    pub fn token_of(own: &MetadataFolder) -> Result<String, CatalogError> {
         let file = match own.folder().open_read(LOCK) {
             Ok(opened) => opened.file,
             Err(TreeError::NotFound) => return Ok(String::new()),
             Err(e) => return Err(e.into()),
         };
-        let mut mark = String::new();
-        file.take(ID_FILE).read_to_string(&mut mark)?;
-        Ok(mark)
+        let mut token = String::new();
+        file.take(ID_FILE).read_to_string(&mut token)?;
+        Ok(token)
     }
 }
 

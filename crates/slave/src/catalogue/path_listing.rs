@@ -42,7 +42,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn listed(&self, list: PathList) -> Result<PathListing, CatalogError> {
+    pub fn path_listing(&self, list: PathList) -> Result<PathListing, CatalogError> {
         read(&self.database, list).map_err(database::failed(&self.file))
     }
 }
@@ -52,7 +52,7 @@ impl CatalogReader {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn listed(&mut self, list: PathList) -> Result<PathListing, CatalogError> {
+    pub fn path_listing(&mut self, list: PathList) -> Result<PathListing, CatalogError> {
         self.ask(|database| read(database, list))
     }
 }
@@ -80,14 +80,14 @@ fn read(database: &Connection, list: PathList) -> rusqlite::Result<PathListing> 
             PathList::Unapplied if removal => format!("not removed here: {why}"),
             PathList::Unapplied => format!("not applied here: {why}"),
         };
-        Ok(PathNote { path: shown(&folder, &name), reason, since_ms: since.cast_unsigned() })
+        Ok(PathNote { path: escape_path(&folder, &name), reason, since_ms: since.cast_unsigned() })
     })?;
     let notes = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     Ok(PathListing { notes, total: total.cast_unsigned() })
 }
 
 /// A path with all that cannot be shown escaped.
-pub(super) fn shown(folder: &str, name: &[u8]) -> String {
+pub(super) fn escape_path(folder: &str, name: &[u8]) -> String {
     let mut text = if folder.is_empty() { String::from("/") } else { format!("/{folder}/") };
     for chunk in name.utf8_chunks() {
         text.extend(chunk.valid().chars().flat_map(|c| {
@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_shown_is_escaped() {
-        assert_eq!(shown("", "é b".as_bytes()), "/é b");
-        assert_eq!(shown("d/e", b"a\xff\n\\"), "/d/e/a\\xff\\n\\\\");
+        assert_eq!(escape_path("", "é b".as_bytes()), "/é b");
+        assert_eq!(escape_path("d/e", b"a\xff\n\\"), "/d/e/a\\xff\\n\\\\");
     }
 
     #[test]

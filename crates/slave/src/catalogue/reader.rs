@@ -82,10 +82,10 @@ impl CatalogReader {
     /// # Errors
     /// Those of the database.
     pub fn is_complete(&mut self) -> Result<bool, CatalogError> {
-        let keeper = WriterLock::mark_of(&self.own)?;
+        let current = WriterLock::token_of(&self.own)?;
         self.ask(|database| {
             Ok(meta(database, "complete")?
-                .is_some_and(|mark: String| !mark.is_empty() && mark == keeper))
+                .is_some_and(|token: String| !token.is_empty() && token == current))
         })
     }
 
@@ -94,10 +94,10 @@ impl CatalogReader {
     /// # Errors
     /// Those of the database.
     pub fn is_fit(&mut self) -> Result<bool, CatalogError> {
-        let keeper = WriterLock::mark_of(&self.own)?;
+        let current = WriterLock::token_of(&self.own)?;
         self.ask(|database| {
             Ok(meta(database, "fit")?
-                .is_some_and(|mark: String| !mark.is_empty() && mark == keeper))
+                .is_some_and(|token: String| !token.is_empty() && token == current))
         })
     }
 
@@ -106,8 +106,8 @@ impl CatalogReader {
     /// # Errors
     /// Those of the database.
     pub fn is_scanning(&mut self) -> Result<bool, CatalogError> {
-        // One that only begins, and may never come to it, has no mark yet.
-        Ok(!WriterLock::mark_of(&self.own)?.is_empty() && !self.is_complete()?)
+        // One that only begins, and may never come to it, has no token yet.
+        Ok(!WriterLock::token_of(&self.own)?.is_empty() && !self.is_complete()?)
     }
 
     /// Adds entries of the folder `path` behind the name `after` to `page`, until that is full or the folder ends, or there are
@@ -141,7 +141,7 @@ impl CatalogReader {
         // A folder stays the same whatever comes and goes in it.
         let is_folder =
             |row: &CatalogRow| row.entry.kind == Kind::Folder && meta.kind == MetaKind::Folder;
-        Ok(row.filter(|row| row.is_of(meta) || is_folder(row)).map(|row| EntryFacts {
+        Ok(row.filter(|row| row.matches(meta) || is_folder(row)).map(|row| EntryFacts {
             digest: row.digest,
             version: row.entry.version,
             content: row.content,

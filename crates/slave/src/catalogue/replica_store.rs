@@ -33,13 +33,13 @@ pub struct RetainedContent {
 impl RetainedContent {
     /// Whether it is what `meta` was read from, unchanged.
     #[must_use]
-    pub fn is_of(&self, meta: &Meta) -> bool {
-        self.is(meta) && self.ctime == meta.ctime
+    pub fn matches(&self, meta: &Meta) -> bool {
+        self.matches_except_ctime(meta) && self.ctime == meta.ctime
     }
 
     /// Whether it is the file that `meta` was read from, also after it was moved. Its content may be another one.
     #[must_use]
-    pub fn is(&self, meta: &Meta) -> bool {
+    pub fn matches_except_ctime(&self, meta: &Meta) -> bool {
         (self.dev, self.ino) == (meta.dev, meta.ino)
             && meta.served_kind() == Some(Kind::File)
             && (self.content.size, self.mtime) == (meta.size, meta.mtime)
@@ -65,7 +65,7 @@ impl CatalogRow {
 
     /// Its content as something to keep, where it is here.
     #[must_use]
-    pub fn to_keep(&self) -> Option<RetainedContent> {
+    pub fn to_retained(&self) -> Option<RetainedContent> {
         let content = self.tree_entry()?.content.filter(|_| self.here)?;
         Some(RetainedContent {
             content,
@@ -106,7 +106,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn numbered(&self) -> Result<Vec<(TreePath, CatalogRow)>, CatalogError> {
+    pub fn committed_entries(&self) -> Result<Vec<(TreePath, CatalogRow)>, CatalogError> {
         let mut rows = self.rows("epoch IS NOT NULL", [])?;
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(rows)
@@ -127,7 +127,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn of_put(&self, put: Lsn) -> Result<Option<(TreePath, CatalogRow)>, CatalogError> {
+    pub fn row_of_put(&self, put: Lsn) -> Result<Option<(TreePath, CatalogRow)>, CatalogError> {
         let rows = self.rows(
             "content_epoch = ? AND content_number = ? LIMIT 1",
             params![put.epoch, put.number.cast_signed()],
@@ -139,7 +139,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn unnumbered(
+    pub fn uncommitted(
         &self,
         after: &TreePath,
         most: u32,
@@ -157,9 +157,9 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn lacking(&self) -> Result<Vec<MissingContent>, CatalogError> {
+    pub fn missing_content(&self) -> Result<Vec<MissingContent>, CatalogError> {
         let rows = self.rows("here = 0", [])?;
-        Ok(rows.iter().filter_map(|(path, row)| lack(path, row)).collect())
+        Ok(rows.iter().filter_map(|(path, row)| missing_content_of(path, row)).collect())
     }
 
     /// Writes an entry of the tree. `meta` is of what has its name on the disk; without it its content is not here yet.
@@ -219,7 +219,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn unnumber(&self, path: &TreePath) -> Result<(), CatalogError> {
+    pub fn clear_lsn(&self, path: &TreePath) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let unset = "epoch = NULL, number = NULL, content_epoch = NULL, content_number = NULL";
         self.run(
@@ -233,7 +233,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_damaged(&self, path: &TreePath) -> Result<(), CatalogError> {
+    pub fn mark_damaged(&self, path: &TreePath) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
             "UPDATE entry SET damaged = 1 WHERE folder = ? AND name = ? AND here = 0",
@@ -263,7 +263,7 @@ impl CatalogStore {
         version: Lsn,
     ) -> Result<(), CatalogError> {
         self.relocate_entries(from, to, version)?;
-        self.relocate_notes(&["skipped", "kept"], from, to)
+        self.relocate_tables(&["skipped", "kept"], from, to)
     }
 
     /// As [`Self::relocate`], without what lies on the disk beside the entries: that stays where it is.
@@ -295,7 +295,7 @@ impl CatalogStore {
             &format!("UPDATE entry SET {moved}, {numbered} {below}"),
             params![from.as_str(), to.as_str(), epoch, number],
         )?;
-        self.relocate_notes(&["unapplied"], from, to)?;
+        self.relocate_tables(&["unapplied"], from, to)?;
         // What was refused in one place may be taken in the other.
         self.run(
             "UPDATE unapplied SET due = 0 WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0') OR folder = ?2 AND name = ?3",
@@ -304,7 +304,7 @@ impl CatalogStore {
         .map(drop)
     }
 
-    fn relocate_notes(
+    fn relocate_tables(
         &self,
         tables: &[&str],
         from: &TreePath,
@@ -336,14 +336,14 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn kept(&self, path: &TreePath) -> Result<Option<RetainedContent>, CatalogError> {
+    pub fn retained(&self, path: &TreePath) -> Result<Option<RetainedContent>, CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(None) };
         let ask = || {
             let select = "SELECT epoch, number, digest, size, mtime_s, mtime_ns, ctime_s, ctime_ns, disk_mtime_s, disk_mtime_ns, dev, ino
                  FROM kept WHERE folder = ? AND name = ?";
             self.database
                 .prepare_cached(select)?
-                .query_row([folder.as_str(), name], read_kept)
+                .query_row([folder.as_str(), name], read_retained)
                 .optional()
         };
         ask().map_err(failed(&self.file))
@@ -353,13 +353,13 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn keep(
+    pub fn set_retained(
         &self,
         path: &TreePath,
-        kept: Option<&RetainedContent>,
+        retained: Option<&RetainedContent>,
     ) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
-        let Some(RetainedContent { content, ctime, mtime, dev, ino }) = kept else {
+        let Some(RetainedContent { content, ctime, mtime, dev, ino }) = retained else {
             return self
                 .run("DELETE FROM kept WHERE folder = ? AND name = ?", [folder.as_str(), name])
                 .map(drop);
@@ -390,7 +390,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn standing(&self) -> Result<ReplicaPosition, CatalogError> {
+    pub fn position(&self) -> Result<ReplicaPosition, CatalogError> {
         let applied = self.applied()?.unwrap_or_default();
         let chain = meta::<[u8; 32]>(&self.database, "chain").map_err(failed(&self.file))?;
         let epoch = meta::<u32>(&self.database, "epoch").map_err(failed(&self.file))?;
@@ -405,7 +405,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_standing(&self, standing: &ReplicaPosition) -> Result<(), CatalogError> {
+    pub fn set_position(&self, standing: &ReplicaPosition) -> Result<(), CatalogError> {
         self.set_applied(standing.applied)?;
         self.set_meta("chain", standing.chain.0)?;
         self.raise_epoch(standing.epoch)
@@ -510,7 +510,7 @@ impl CatalogStore {
         self.run("DELETE FROM change", [])?;
         // The master does not tell what each put has stored; the entries of the tree do.
         ids.iter().try_for_each(|(id, version)| {
-            self.note_change(*id, Commit { version: *version, digest: None })
+            self.record_change(*id, Commit { version: *version, digest: None })
         })
     }
 
@@ -541,7 +541,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn bytes(&self) -> Result<u64, CatalogError> {
+    pub fn total_bytes(&self) -> Result<u64, CatalogError> {
         self.total("bytes")
     }
 
@@ -549,7 +549,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn files(&self) -> Result<u64, CatalogError> {
+    pub fn file_count(&self) -> Result<u64, CatalogError> {
         self.total("files")
     }
 
@@ -566,18 +566,18 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn count(&self, what: &str, n: i64) -> Result<(), CatalogError> {
+    pub fn add_to_total(&self, what: &str, n: i64) -> Result<(), CatalogError> {
         self.run("UPDATE total SET n = n + ? WHERE what = ?", params![n, what]).map(drop)
     }
 }
 
 /// A row whose content is not here, as something that is lacking.
 #[must_use]
-pub fn lack(path: &TreePath, row: &CatalogRow) -> Option<MissingContent> {
+pub fn missing_content_of(path: &TreePath, row: &CatalogRow) -> Option<MissingContent> {
     row.tree_entry().and_then(|entry| relais_cluster::replica::lack_of_entry(path, &entry))
 }
 
-pub(super) fn read_kept(row: &Row<'_>) -> rusqlite::Result<RetainedContent> {
+pub(super) fn read_retained(row: &Row<'_>) -> rusqlite::Result<RetainedContent> {
     let time = |s, ns| -> rusqlite::Result<FileTime> {
         Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? })
     };

@@ -24,9 +24,9 @@ const BATCH: usize = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RowLookup {
     /// All of them.
-    All,
+    Skip,
     /// Some.
-    Some,
+    Needed,
 }
 
 /// What was found different from what changes have made: for whoever follows a cluster's tree. The catalogue keeps what the tree has.
@@ -50,7 +50,7 @@ pub struct Scanner {
     /// Folders that the scan of everything has still to read; none where no such scan is under way.
     open: Option<Vec<TreePath>>,
     /// Where what is numbered must not be written over; none where this slave stands alone.
-    noticed: Option<DetectedChanges>,
+    detected: Option<DetectedChanges>,
     /// Whether an event has led here, not a scan.
     by_event: bool,
 }
@@ -64,7 +64,7 @@ impl Scanner {
         follows: bool,
         stop: std::sync::Arc<AtomicBool>,
     ) -> Self {
-        let noticed = follows.then(DetectedChanges::default);
+        let detected = follows.then(DetectedChanges::default);
         Self {
             root,
             store,
@@ -73,37 +73,37 @@ impl Scanner {
             stop,
             written: 0,
             open: None,
-            noticed,
+            detected,
             by_event: false,
         }
     }
 
     /// What was found different since the last time this was asked.
-    pub fn take_noticed(&mut self) -> DetectedChanges {
-        self.noticed.as_mut().map(std::mem::take).unwrap_or_default()
+    pub fn take_detected(&mut self) -> DetectedChanges {
+        self.detected.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Whether changes have made what the catalogue has at a path, and others follow them too.
     fn is_tree(&self, path: &TreePath) -> Result<bool, CatalogError> {
-        Ok(self.noticed.is_some()
+        Ok(self.detected.is_some()
             && self.store.row(path)?.is_some_and(|row| row.entry.version.is_some()))
     }
 
     /// Names in a folder at which the disk is not as the tree says, as far as is known: nothing is concluded from what lies there.
-    fn left_alone_in(&self, folder: &TreePath) -> Result<HashSet<Vec<u8>>, CatalogError> {
-        if self.noticed.is_none() {
+    fn blocked_in(&self, folder: &TreePath) -> Result<HashSet<Vec<u8>>, CatalogError> {
+        if self.detected.is_none() {
             return Ok(HashSet::new());
         }
         self.store.unapplied_in(folder)
     }
 
-    fn is_left_alone(&self, folder: &TreePath, name: &[u8]) -> Result<bool, CatalogError> {
-        if self.noticed.is_none() {
+    fn is_blocked(&self, folder: &TreePath, name: &[u8]) -> Result<bool, CatalogError> {
+        if self.detected.is_none() {
             return Ok(false);
         }
         match std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()) {
-            Some(path) => self.store.is_left_alone(&path),
-            None => self.store.is_left_alone(folder),
+            Some(path) => self.store.is_blocked(&path),
+            None => self.store.is_blocked(folder),
         }
     }
 
@@ -125,7 +125,7 @@ impl Scanner {
     ///
     /// # Errors
     /// Those of the database, or of the top. The scan has to begin again then.
-    pub fn scan_on(&mut self, until: Instant) -> Result<bool, CatalogError> {
+    pub fn continue_scan(&mut self, until: Instant) -> Result<bool, CatalogError> {
         let Some(mut open) = self.open.take() else { return Ok(false) };
         self.by_event = false;
         while let Some(path) = open.pop() {
@@ -164,12 +164,12 @@ impl Scanner {
             // A file may have come in its place, which the catalogue has already.
             (Some((parent, name)), TreeError::NotFolder) => match self.open_for_refresh(&parent)? {
                 Some(opened) => {
-                    self.look(&opened, &parent, name.as_bytes(), RowLookup::Some).map(drop)
+                    self.scan_name(&opened, &parent, name.as_bytes(), RowLookup::Needed).map(drop)
                 }
                 None => Ok(()),
             },
             (Some((parent, name)), TreeError::NotFound | TreeError::NotServed(_)) => {
-                self.gone(&parent, name.as_bytes())
+                self.forget(&parent, name.as_bytes())
             }
             // What the tree has there stays known, and is read elsewhere.
             (Some((parent, name)), _) => {
@@ -190,17 +190,17 @@ impl Scanner {
         if let Some(watch) = &mut self.watch {
             watch.add(&folder, path);
         }
-        let left_alone = self.left_alone_in(path)?;
+        let blocked = self.blocked_in(path)?;
         let known = self.store.names(path)?;
         // Of a folder that is new nothing has to be looked up: half the time of a first scan.
-        let news = if known.is_empty() { RowLookup::All } else { RowLookup::Some };
+        let lookup = if known.is_empty() { RowLookup::Skip } else { RowLookup::Needed };
         let mut seen = HashSet::new();
         for listed in folder.list()? {
             let name = listed?.name().to_vec();
-            if path.is_root() && name == FOLDER.as_bytes() || left_alone.contains(&name) {
+            if path.is_root() && name == FOLDER.as_bytes() || blocked.contains(&name) {
                 continue;
             }
-            if let Some(found) = self.look(&folder, path, &name, news)? {
+            if let Some(found) = self.scan_name(&folder, path, &name, lookup)? {
                 below.push(found);
             }
             seen.insert(name);
@@ -210,8 +210,8 @@ impl Scanner {
         }
         // The listing arrived whole, so what it lacks is gone.
         for name in known {
-            if !seen.contains(&name) && !left_alone.contains(&name) {
-                self.gone(path, &name)?;
+            if !seen.contains(&name) && !blocked.contains(&name) {
+                self.forget(path, &name)?;
             }
         }
         Ok(())
@@ -253,28 +253,28 @@ impl Scanner {
         folder: &TreePath,
         name: &[u8],
     ) -> Result<(), CatalogError> {
-        if folder.is_root() && name == FOLDER.as_bytes() || self.is_left_alone(folder, name)? {
+        if folder.is_root() && name == FOLDER.as_bytes() || self.is_blocked(folder, name)? {
             return Ok(());
         }
         self.by_event = true;
-        match self.look(opened, folder, name, RowLookup::Some) {
+        match self.scan_name(opened, folder, name, RowLookup::Needed) {
             Ok(Some(below)) => self.scan_below(below),
             other => other.map(drop),
         }
     }
 
     /// Looks at one name and writes down what it is; its path where it is a folder.
-    fn look(
+    fn scan_name(
         &mut self,
         folder: &Folder,
         path: &TreePath,
         name: &[u8],
-        news: RowLookup,
+        lookup: RowLookup,
     ) -> Result<Option<TreePath>, CatalogError> {
         let meta = match folder.survey(name) {
             Ok(survey) if survey.mount_point => return self.skip(path, name, SkipReason::Mount),
             Ok(survey) => survey.meta,
-            Err(TreeError::NotFound) => return self.gone(path, name).map(|()| None),
+            Err(TreeError::NotFound) => return self.forget(path, name).map(|()| None),
             Err(e) => {
                 debug!("a name in {path} cannot be looked at: {e}");
                 return self.skip(path, name, SkipReason::Unreadable);
@@ -288,24 +288,24 @@ impl Scanner {
             MetaKind::Link => self.skip(path, name, SkipReason::Link),
             MetaKind::Special => self.skip(path, name, SkipReason::Special),
             MetaKind::Folder => {
-                self.write(&full, Kind::Folder, &meta, news)?;
+                self.write(&full, Kind::Folder, &meta, lookup)?;
                 Ok(Some(full))
             }
-            MetaKind::File => self.look_at_file(full, &meta, news).map(|()| None),
+            MetaKind::File => self.scan_file(full, &meta, lookup).map(|()| None),
         }
     }
 
-    fn look_at_file(
+    fn scan_file(
         &mut self,
         path: TreePath,
         meta: &Meta,
-        news: RowLookup,
+        lookup: RowLookup,
     ) -> Result<(), CatalogError> {
-        if news == RowLookup::Some
+        if lookup == RowLookup::Needed
             && self
                 .store
                 .row(&path)?
-                .is_some_and(|row| row.is_of(meta) && row.on_disk.mode == meta.mode)
+                .is_some_and(|row| row.matches(meta) && row.on_disk.mode == meta.mode)
         {
             return Ok(());
         }
@@ -320,10 +320,10 @@ impl Scanner {
         };
         let quiet = is_quiet(file.meta.ctime, SystemTime::now());
         if !quiet || writers(&file.file) == Writers::Some {
-            self.debounce.changed(path, Instant::now());
+            self.debounce.restart(path, Instant::now());
             return Ok(());
         }
-        self.write(&path, Kind::File, &file.meta, news)
+        self.write(&path, Kind::File, &file.meta, lookup)
     }
 
     fn skip(
@@ -337,7 +337,7 @@ impl Scanner {
         if let Some(path) = std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok())
             && self.is_tree(&path)?
         {
-            return self.notice_gone(path).map(|()| None);
+            return self.report_vanished(path).map(|()| None);
         }
         self.store.skip(folder, name, why).map(|()| None)
     }
@@ -347,55 +347,62 @@ impl Scanner {
         path: &TreePath,
         kind: Kind,
         meta: &Meta,
-        news: RowLookup,
+        lookup: RowLookup,
     ) -> Result<(), CatalogError> {
         self.batch()?;
-        if news == RowLookup::Some && self.is_tree(path)? {
-            return self.notice(path, kind, meta);
+        if lookup == RowLookup::Needed && self.is_tree(path)? {
+            return self.report_edited(path, kind, meta);
         }
-        match news {
-            RowLookup::All => self.store.insert(path, kind, meta),
-            RowLookup::Some => self.store.put(path, kind, meta),
+        match lookup {
+            RowLookup::Skip => self.store.insert(path, kind, meta),
+            RowLookup::Needed => self.store.put(path, kind, meta),
         }
     }
 
-    fn gone(&mut self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogError> {
+    fn forget(&mut self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogError> {
         self.batch()?;
         self.unwatch(folder, name);
         match std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()) {
-            Some(path) if self.is_tree(&path)? => self.notice_gone(path),
+            Some(path) if self.is_tree(&path)? => self.report_vanished(path),
             Some(path) => self.store.remove(&path),
             None => self.store.forget_skipped(folder, name),
         }
     }
 
     /// Something lies where the tree has an entry.
-    fn notice(&mut self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogError> {
+    fn report_edited(
+        &mut self,
+        path: &TreePath,
+        kind: Kind,
+        meta: &Meta,
+    ) -> Result<(), CatalogError> {
         let Some(row) = self.store.row(path)? else { return Ok(()) };
         match (row.entry.kind, kind) {
             (Kind::Folder, Kind::Folder) if row.on_disk.mode == meta.mode => {
-                self.store.touch(path, meta)
+                self.store.update_disk_meta(path, meta)
             }
-            (Kind::File, Kind::File) if row.is_of(meta) && row.on_disk.mode == meta.mode => Ok(()),
+            (Kind::File, Kind::File) if row.matches(meta) && row.on_disk.mode == meta.mode => {
+                Ok(())
+            }
             // What is to be replaced when the content comes.
             (Kind::File, Kind::File)
-                if self.store.kept(path)?.is_some_and(|kept| kept.is_of(meta)) =>
+                if self.store.retained(path)?.is_some_and(|retained| retained.matches(meta)) =>
             {
                 Ok(())
             }
             (Kind::File, Kind::File) | (Kind::Folder, Kind::Folder) => {
-                self.noticed
+                self.detected
                     .iter_mut()
-                    .for_each(|noticed| noticed.edited.push((path.clone(), *meta)));
+                    .for_each(|detected| detected.edited.push((path.clone(), *meta)));
                 Ok(())
             }
-            _ => self.notice_gone(path.clone()),
+            _ => self.report_vanished(path.clone()),
         }
     }
 
-    fn notice_gone(&mut self, path: TreePath) -> Result<(), CatalogError> {
+    fn report_vanished(&mut self, path: TreePath) -> Result<(), CatalogError> {
         let seen = self.by_event;
-        self.noticed.iter_mut().for_each(|noticed| noticed.vanished.push((path.clone(), seen)));
+        self.detected.iter_mut().for_each(|detected| detected.vanished.push((path.clone(), seen)));
         Ok(())
     }
 

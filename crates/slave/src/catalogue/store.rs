@@ -193,12 +193,12 @@ impl CatalogStore {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.unskip(folder.as_str(), name.as_bytes())?;
         match self.row(path)? {
-            Some(row) if row.is_of(meta) && row.on_disk.mode == meta.mode => {
+            Some(row) if row.matches(meta) && row.on_disk.mode == meta.mode => {
                 return Ok(());
             }
             // It is the same folder whatever comes and goes in it.
             Some(row) if kind == Kind::Folder && row.entry.kind == kind => {
-                self.touch(path, meta)?;
+                self.update_disk_meta(path, meta)?;
                 return self.set_mode(path, meta.mode.served(kind));
             }
             // What was below a folder goes with it.
@@ -214,7 +214,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn touch(&self, path: &TreePath, meta: &Meta) -> Result<(), CatalogError> {
+    pub fn update_disk_meta(&self, path: &TreePath, meta: &Meta) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
             "UPDATE entry SET disk_mtime_s = ?1, disk_mtime_ns = ?2, mtime_s = iif(kind = 1, ?1, mtime_s), mtime_ns = iif(kind = 1, ?2, mtime_ns),
@@ -251,7 +251,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn put_numbered(
+    pub fn put_committed(
         &self,
         path: &TreePath,
         made: &AppliedEntry<'_>,
@@ -279,7 +279,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn renumber(&self, path: &TreePath, version: Lsn) -> Result<(), CatalogError> {
+    pub fn set_lsn(&self, path: &TreePath, version: Lsn) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let values = params![version.epoch, version.number.cast_signed(), folder.as_str(), name];
         self.run("UPDATE entry SET epoch = ?, number = ? WHERE folder = ? AND name = ?", values)
@@ -290,7 +290,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn move_numbered(
+    pub fn move_committed(
         &self,
         from: &TreePath,
         to: &TreePath,
@@ -307,7 +307,7 @@ impl CatalogStore {
             "UPDATE entry SET folder = ?, name = ?, epoch = ?, number = ? WHERE folder = ? AND name = ?",
             params![folder.as_str(), name, version.epoch, version.number.cast_signed(), old_folder.as_str(), old_name],
         )?;
-        self.touch(to, meta)?;
+        self.update_disk_meta(to, meta)?;
         // All that is below it has another path now, by the same change.
         self.run(
             "UPDATE entry SET folder = ?2 || substr(folder, length(?1) + 1), epoch = ?3, number = ?4
@@ -325,7 +325,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn adopt(&self, path: &TreePath, remembered: &Remembered) -> Result<(), CatalogError> {
+    pub fn assign_lsn(&self, path: &TreePath, remembered: &Remembered) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let Remembered { kind, version, content, .. } = remembered;
         let (made, size, mtime) = match content {
@@ -407,7 +407,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn note_change(&self, id: ChangeId, commit: Commit) -> Result<(), CatalogError> {
+    pub fn record_change(&self, id: ChangeId, commit: Commit) -> Result<(), CatalogError> {
         let Commit { version, digest } = commit;
         self.run(
             "INSERT OR REPLACE INTO change VALUES (?, ?, ?, ?)",

@@ -336,7 +336,7 @@ fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
     let store = CatalogStore::open(&MetadataFolder::open(&root).unwrap()).unwrap();
     let mut scanner = Scanner::new(root.try_clone().unwrap(), store, None, false, Arc::default());
     scanner.begin_scan();
-    assert!(!scanner.scan_on(Instant::now()).unwrap(), "one folder at a time");
+    assert!(!scanner.continue_scan(Instant::now()).unwrap(), "one folder at a time");
     // `rm -r d` and `put d`, between two steps.
     let (path, version) = (TreePath::new("d").unwrap(), Lsn { epoch: 1, number: 2 });
     fs::remove_dir_all(dir.path().join("d")).unwrap();
@@ -350,8 +350,8 @@ fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
         content: Some(version),
         digest: None,
     };
-    scanner.store.put_numbered(&path, &made).unwrap();
-    while !scanner.scan_on(Instant::now()).unwrap() {}
+    scanner.store.put_committed(&path, &made).unwrap();
+    while !scanner.continue_scan(Instant::now()).unwrap() {}
     assert_eq!(scanner.store.row(&path).unwrap().and_then(|row| row.entry.version), Some(version));
 }
 
@@ -422,7 +422,7 @@ fn old_ids_of_changes_are_forgotten() {
     assert_eq!((kept + 32) % 64, 0, "they are forgotten some at a time");
     for number in [1, 31, 32, 33, kept, kept + 31, kept + 32] {
         let commit = crate::changes::Commit { version: version(number), digest: None };
-        store.note_change(id(number), commit).unwrap();
+        store.record_change(id(number), commit).unwrap();
     }
     let known = |number| store.commit_of(id(number)).unwrap().map(|commit| commit.version);
     assert_eq!([1, 31, 32].map(known), [None; 3]);

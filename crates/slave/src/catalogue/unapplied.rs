@@ -8,14 +8,14 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::CatalogError;
 use super::database::failed;
-use super::replica_store::{RetainedContent, read_kept};
+use super::replica_store::{RetainedContent, read_retained};
 use super::store::CatalogStore;
 use crate::scoreboard::monotonic_ms;
 
 /// Pause before the first retry. It doubles with each failure.
-const FIRST: Duration = Duration::from_secs(1);
+const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest pause between two retries.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// A path at which the disk is not as the tree says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn note_unapplied(
+    pub fn record_unapplied(
         &self,
         path: &TreePath,
         version: Lsn,
@@ -109,8 +109,8 @@ impl CatalogStore {
                 i64::try_from(since).unwrap_or(i64::MAX),
                 waits,
                 monotonic_ms().cast_signed(),
-                milliseconds(FIRST),
-                milliseconds(LONGEST),
+                milliseconds(FIRST_RETRY),
+                milliseconds(LONGEST_RETRY),
                 source.map(TreePath::as_str),
             ],
         )
@@ -149,7 +149,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn is_left_alone(&self, path: &TreePath) -> Result<bool, CatalogError> {
+    pub fn is_blocked(&self, path: &TreePath) -> Result<bool, CatalogError> {
         if !self.has_unapplied()? {
             return Ok(false);
         }
@@ -186,7 +186,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn forget_left(&self, path: &TreePath) -> Result<(), CatalogError> {
+    pub fn clear_leftover(&self, path: &TreePath) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
             "UPDATE unapplied SET lies = 0 WHERE folder = ? AND name = ?",
@@ -218,7 +218,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn note_in_place(&self, path: &TreePath) -> Result<(), CatalogError> {
+    pub fn clear_unapplied(&self, path: &TreePath) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let gone = self
             .run("DELETE FROM unapplied WHERE folder = ? AND name = ?", [folder.as_str(), name])?;
@@ -236,7 +236,7 @@ impl CatalogStore {
     /// # Errors
     /// Those of the database.
     pub fn retry_all_unapplied(&self) -> Result<(), CatalogError> {
-        self.run("UPDATE unapplied SET due = 0, pause = ?", [milliseconds(FIRST)]).map(drop)
+        self.run("UPDATE unapplied SET due = 0, pause = ?", [milliseconds(FIRST_RETRY)]).map(drop)
     }
 
     /// What is to be tried now: what shall come before what shall go, folders before what is in them.
@@ -267,12 +267,12 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn kept_below(
+    pub fn retained_below(
         &self,
         path: &TreePath,
     ) -> Result<Vec<(TreePath, RetainedContent)>, CatalogError> {
         let mut found: Vec<(TreePath, RetainedContent)> =
-            self.kept(path)?.map(|kept| (path.clone(), kept)).into_iter().collect();
+            self.retained(path)?.map(|retained| (path.clone(), retained)).into_iter().collect();
         let ask = || {
             let select = format!(
                 "SELECT epoch, number, digest, size, mtime_s, mtime_ns, ctime_s, ctime_ns, disk_mtime_s, disk_mtime_ns, dev, ino, folder, name
@@ -281,12 +281,12 @@ impl CatalogStore {
             let mut statement = self.database.prepare_cached(&select)?;
             let rows = statement.query_map([path.as_str()], |row| {
                 let (folder, name): (String, String) = (row.get(12)?, row.get(13)?);
-                Ok((TreePath::new(format!("{folder}/{name}")).ok(), read_kept(row)?))
+                Ok((TreePath::new(format!("{folder}/{name}")).ok(), read_retained(row)?))
             })?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
         };
         let below = ask().map_err(failed(&self.file))?;
-        found.extend(below.into_iter().filter_map(|(path, kept)| Some((path?, kept))));
+        found.extend(below.into_iter().filter_map(|(path, retained)| Some((path?, retained))));
         Ok(found)
     }
 
@@ -294,7 +294,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn begin_step(&self) -> Result<(), CatalogError> {
+    pub fn begin_savepoint(&self) -> Result<(), CatalogError> {
         self.run("SAVEPOINT step", []).map(drop)
     }
 
@@ -302,7 +302,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn end_step(&self, counts: bool) -> Result<(), CatalogError> {
+    pub fn end_savepoint(&self, counts: bool) -> Result<(), CatalogError> {
         if !counts {
             self.run("ROLLBACK TO step", [])?;
         }
@@ -325,7 +325,7 @@ impl CatalogStore {
                 .prepare_cached(&select)?
                 .query_row([path.as_str()], |row| {
                     let (folder, name): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
-                    Ok((super::path_listing::shown(&folder, &name), row.get::<_, i64>(2)?))
+                    Ok((super::path_listing::escape_path(&folder, &name), row.get::<_, i64>(2)?))
                 })
                 .optional()
         };

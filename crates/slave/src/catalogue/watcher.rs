@@ -20,7 +20,7 @@ pub enum FolderEvent {
     /// A name in a folder has come or gone.
     Moved(TreePath, Vec<u8>),
     /// Events were lost, or the top itself is concerned: only a scan helps.
-    Lost,
+    RescanNeeded,
 }
 
 /// The watched folders.
@@ -118,7 +118,7 @@ impl FolderWatcher {
     ///
     /// # Errors
     /// Those of the system call.
-    pub fn changes(&mut self) -> io::Result<Vec<FolderEvent>> {
+    pub fn read_events(&mut self) -> io::Result<Vec<FolderEvent>> {
         let events = match self.inotify.read_events(&mut self.buffer) {
             Ok(events) => events,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Vec::new()),
@@ -127,7 +127,7 @@ impl FolderWatcher {
         let mut changes = Vec::new();
         for event in events {
             if event.mask.contains(EventMask::Q_OVERFLOW) {
-                changes.push(FolderEvent::Lost);
+                changes.push(FolderEvent::RescanNeeded);
                 continue;
             }
             let Some(folder) = self.folders.get(&event.wd) else { continue };
@@ -141,7 +141,7 @@ impl FolderWatcher {
                 if folder.is_root()
                     && event.mask.intersects(EventMask::DELETE_SELF | EventMask::UNMOUNT)
                 {
-                    changes.push(FolderEvent::Lost);
+                    changes.push(FolderEvent::RescanNeeded);
                 }
                 continue;
             };

@@ -30,17 +30,17 @@ use crate::scoreboard::Scoreboard;
 use crate::staging::{Staging, Sweeper};
 
 /// Files given to the hashing thread at once.
-const ORDER: u32 = 64;
+const HASH_BATCH: u32 = 64;
 /// Time between two looks for files whose digest may be computed by now.
-const LOOK: Duration = Duration::from_millis(250);
+const HASH_INTERVAL: Duration = Duration::from_millis(250);
 /// Time between two rescans where some folder cannot be watched.
-const RESCAN: Duration = Duration::from_secs(10);
+const RESCAN_INTERVAL: Duration = Duration::from_secs(10);
 /// Time for which a scan of everything goes on before changes and events get their turn.
-const SCAN: Duration = Duration::from_millis(20);
+const SCAN_SLICE: Duration = Duration::from_millis(20);
 /// How long the first listing waits for files that were written right before the start.
-const SETTLED: Duration = QUIET.saturating_mul(2);
+const FIRST_SCAN_WAIT: Duration = QUIET.saturating_mul(2);
 /// Pause after the folder or the database failed, before the whole folder is read again.
-const RECOVER: Duration = Duration::from_secs(2);
+const ERROR_PAUSE: Duration = Duration::from_secs(2);
 
 /// Whether and how the folder is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,12 +84,12 @@ pub struct ReplicationConfig {
 
 impl CatalogWriterConfig {
     /// Who makes changes here, and what the journal says of the tree where the catalogue was built anew.
-    fn maker(
+    fn change_driver(
         &self,
         own: &MetadataFolder,
         root: &Folder,
         store: &CatalogStore,
-        mark: &str,
+        token: &str,
         following: Option<ReplicationConfig>,
     ) -> Result<(ChangeDriver, Memory), CatalogError> {
         let Some(ReplicationConfig { mailbox, backlog, key_file, dialer }) = following else {
@@ -101,7 +101,7 @@ impl CatalogWriterConfig {
                 self.scoreboard.clone(),
                 self.proposal_socket.clone(),
             )?;
-            return Ok((ChangeDriver::Alone(Box::new(committer)), memory));
+            return Ok((ChangeDriver::Standalone(Box::new(committer)), memory));
         };
         let fetch_pool = FetchPool::start(self.slave, key_file, dialer, Staging::open(root)?)?;
         let parts = ReplicaDriverConfig {
@@ -114,7 +114,7 @@ impl CatalogWriterConfig {
             backlog,
             fetch_pool,
             watch: self.watch,
-            mark: mark.to_owned(),
+            writer_token: token.to_owned(),
         };
         Ok((ChangeDriver::Cluster(Box::new(ReplicaDriver::new(parts, store)?)), Memory::new()))
     }
@@ -148,28 +148,28 @@ impl CatalogWriter {
         };
         let follows = following.is_some();
         let hasher = Hasher::start(root, follows, stop.clone())?;
-        let mark = lock.mark()?;
-        let (maker, memory) = config.maker(own, root, &store, &mark, following)?;
+        let token = lock.new_token()?;
+        let (driver, memory) = config.change_driver(own, root, &store, &token, following)?;
         let sweeper =
             Sweeper::start(Staging::open(root)?, config.scoreboard.clone(), stop.clone())?;
         let scanner = Scanner::new(root.try_clone()?, store, watch, follows, stop.clone());
-        let round = WriterLoop {
+        let writer_loop = WriterLoop {
             scanner,
             hasher,
-            maker,
+            driver,
             sweeper,
             memory,
-            mark,
+            token,
             hints: config.hints.clone(),
             complete: false,
-            scanned: None,
+            scan_ended: None,
             rescan_at: None,
-            looked: None,
+            last_hash_check: None,
         };
-        let (flag, bell) = (stop.clone(), wake.clone());
+        let (flag, thread_wake) = (stop.clone(), wake.clone());
         let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             let _lock = lock;
-            round.run(&flag, &bell);
+            writer_loop.run(&flag, &thread_wake);
         })?;
         Ok(Self { stop, wake, thread: Some(thread) })
     }
@@ -202,7 +202,7 @@ impl Drop for CatalogWriter {
 /// Who makes changes.
 enum ChangeDriver {
     /// This slave alone.
-    Alone(Box<Committer>),
+    Standalone(Box<Committer>),
     /// Its master, and it follows.
     Cluster(Box<ReplicaDriver>),
 }
@@ -211,30 +211,30 @@ enum ChangeDriver {
 struct WriterLoop {
     scanner: Scanner,
     hasher: Hasher,
-    maker: ChangeDriver,
+    driver: ChangeDriver,
     sweeper: Sweeper,
     /// The tree by the journal, where the catalogue was built anew and the first scan is not through.
     memory: Memory,
     /// Names that somebody found different.
     hints: Arc<Hints>,
     /// Written into the catalogue once it is complete.
-    mark: String,
+    token: String,
     /// Whether the whole folder was read. Nothing is changed before.
     complete: bool,
     /// When the scan of everything ended from which no conclusions were drawn yet.
-    scanned: Option<Instant>,
+    scan_ended: Option<Instant>,
     /// When the whole folder is to be read again.
     rescan_at: Option<Instant>,
-    /// When files without a digest were last looked for.
-    looked: Option<Instant>,
+    /// When files without a digest were last last_hash_check for.
+    last_hash_check: Option<Instant>,
 }
 
 impl WriterLoop {
-    fn run(mut self, stop: &AtomicBool, bell: &OwnedFd) {
+    fn run(mut self, stop: &AtomicBool, wake: &OwnedFd) {
         let began = Instant::now();
         self.rescan_at = Some(began);
         while !stop.load(Ordering::Relaxed) {
-            match self.work() {
+            match self.run_once() {
                 Ok(true) => info!("the folder was read in {:.1} s", began.elapsed().as_secs_f64()),
                 Ok(false) => {}
                 Err(CatalogError::Behind(e)) => {
@@ -245,9 +245,9 @@ impl WriterLoop {
                 }
                 Err(e) => self.failed(&e),
             }
-            if let Err(e) = self.wait(bell) {
+            if let Err(e) = self.wait(wake) {
                 error!("the keeper cannot wait for changes: {e}");
-                std::thread::sleep(RECOVER);
+                std::thread::sleep(ERROR_PAUSE);
             }
         }
         if let Err(e) = self.scanner.store.commit() {
@@ -258,7 +258,7 @@ impl WriterLoop {
     /// Whatever failed, reading the folder again brings everything in order.
     fn failed(&mut self, error: &CatalogError) {
         error!("the catalogue falls behind: {error}");
-        self.rescan_at = Some(Instant::now() + RECOVER);
+        self.rescan_at = Some(Instant::now() + ERROR_PAUSE);
         if let Err(e) = self
             .scanner
             .store
@@ -270,19 +270,19 @@ impl WriterLoop {
     }
 
     /// One round; whether the first scan of everything has ended in it.
-    fn work(&mut self) -> Result<bool, CatalogError> {
+    fn run_once(&mut self) -> Result<bool, CatalogError> {
         if self.complete {
-            let litter = match &mut self.maker {
-                ChangeDriver::Alone(committer) => {
+            let litter = match &mut self.driver {
+                ChangeDriver::Standalone(committer) => {
                     committer.serve(&self.scanner.store)?;
                     committer.take_litter()
                 }
-                ChangeDriver::Cluster(follower) => {
+                ChangeDriver::Cluster(driver) => {
                     // What it has begun for the replica is not known any more then: a new one begins with what is on the disk.
-                    follower
-                        .serve(&mut self.scanner)
+                    driver
+                        .run_once(&mut self.scanner)
                         .map_err(|e| CatalogError::Behind(e.to_string()))?;
-                    follower.take_litter()
+                    driver.take_litter()
                 }
             };
             if litter {
@@ -292,10 +292,10 @@ impl WriterLoop {
         self.take_events()?;
         while let Some(hint) = self.hints.take()? {
             match hint {
-                Hint::Different(path) => self.scanner.debounce.again(path, Instant::now()),
+                Hint::Different(path) => self.scanner.debounce.add(path, Instant::now()),
                 Hint::Suspect(path) => {
-                    if let ChangeDriver::Cluster(follower) = &mut self.maker {
-                        follower.suspect(&path, &self.scanner.store)?;
+                    if let ChangeDriver::Cluster(driver) = &mut self.driver {
+                        driver.suspect(&path, &self.scanner.store)?;
                     }
                 }
             }
@@ -304,8 +304,8 @@ impl WriterLoop {
             self.rescan_at = None;
             self.scanner.begin_scan();
         }
-        if self.scanner.is_scanning() && self.scanner.scan_on(Instant::now() + SCAN)? {
-            self.scanned = Some(Instant::now());
+        if self.scanner.is_scanning() && self.scanner.continue_scan(Instant::now() + SCAN_SLICE)? {
+            self.scan_ended = Some(Instant::now());
         }
         for path in self.scanner.debounce.due(Instant::now()) {
             if let Some((folder, name)) = path.split_last() {
@@ -320,7 +320,7 @@ impl WriterLoop {
         }
         let first = self.finish_scan()?;
         self.take_digests()?;
-        self.order_digests()?;
+        self.request_digests()?;
         self.scanner.store.commit()?;
         Ok(first)
     }
@@ -328,19 +328,22 @@ impl WriterLoop {
     /// Draws the conclusions of a scan of everything that has ended. After the first one, files that were too fresh to be taken in get the time to
     /// settle: whoever lists a folder right after the start must not miss what was put there right before. True where it was the first.
     fn finish_scan(&mut self) -> Result<bool, CatalogError> {
-        let Some(ended) = self.scanned else { return Ok(false) };
-        if !self.complete && self.scanner.debounce.next().is_some() && ended.elapsed() < SETTLED {
+        let Some(ended) = self.scan_ended else { return Ok(false) };
+        if !self.complete
+            && self.scanner.debounce.next().is_some()
+            && ended.elapsed() < FIRST_SCAN_WAIT
+        {
             return Ok(false);
         }
-        self.scanned = None;
+        self.scan_ended = None;
         if !self.memory.is_empty() {
             self.adopt()?;
         }
         let first = !std::mem::replace(&mut self.complete, true);
-        self.scanner.store.set_meta("complete", &self.mark)?;
+        self.scanner.store.set_meta("complete", &self.token)?;
         self.scanner.store.set_meta("last-error", "")?;
         if self.scanner.watch.as_ref().is_some_and(FolderWatcher::is_partial) {
-            self.rescan_at = Some(Instant::now() + RESCAN);
+            self.rescan_at = Some(Instant::now() + RESCAN_INTERVAL);
             self.scanner.store.count_rescan()?;
         }
         Ok(first)
@@ -352,14 +355,14 @@ impl WriterLoop {
         let store = &self.scanner.store;
         store.begin()?;
         for (path, remembered) in
-            self.memory.iter().filter(|(path, _)| !self.scanner.debounce.has(path))
+            self.memory.iter().filter(|(path, _)| !self.scanner.debounce.contains(path))
         {
-            store.adopt(path, remembered)?;
+            store.assign_lsn(path, remembered)?;
         }
-        self.memory.retain(|path, _| self.scanner.debounce.has(path));
+        self.memory.retain(|path, _| self.scanner.debounce.contains(path));
         if self.memory.is_empty() {
             // Only now: a keeper that ends before begins anew with the whole journal.
-            if let ChangeDriver::Alone(committer) = &self.maker {
+            if let ChangeDriver::Standalone(committer) = &self.driver {
                 store.set_applied(committer.mark())?;
             }
         }
@@ -380,11 +383,11 @@ impl WriterLoop {
         let Some(watch) = &mut self.scanner.watch else { return Ok(()) };
         // Most events of one read are about one folder: the changes that were just made in it.
         let mut last: Option<(TreePath, Option<Folder>)> = None;
-        for change in watch.changes()? {
+        for change in watch.read_events()? {
             match change {
                 FolderEvent::Touched(folder, name) => {
                     match std::str::from_utf8(&name).ok().and_then(|name| folder.join(name).ok()) {
-                        Some(path) => self.scanner.debounce.changed(path, Instant::now()),
+                        Some(path) => self.scanner.debounce.restart(path, Instant::now()),
                         // It can only be skipped, and need not be waited for.
                         None => self.scanner.refresh(&folder, &name)?,
                     }
@@ -397,7 +400,7 @@ impl WriterLoop {
                         self.scanner.refresh_in(opened, &folder, &name)?;
                     }
                 }
-                FolderEvent::Lost => {
+                FolderEvent::RescanNeeded => {
                     self.rescan("changes in the folder came faster than they could be read")?
                 }
             }
@@ -411,47 +414,47 @@ impl WriterLoop {
             match result {
                 Hashed::Digest(of, digest) => {
                     self.scanner.store.set_digest(&of, digest)?;
-                    if let ChangeDriver::Cluster(follower) = &mut self.maker {
-                        follower.hashed(&of, Some(digest), &self.scanner.store)?;
+                    if let ChangeDriver::Cluster(driver) = &mut self.driver {
+                        driver.hashed(&of, Some(digest), &self.scanner.store)?;
                     }
                 }
                 Hashed::Changed(of) => {
-                    if let ChangeDriver::Cluster(follower) = &mut self.maker {
-                        follower.hashed(&of, None, &self.scanner.store)?;
+                    if let ChangeDriver::Cluster(driver) = &mut self.driver {
+                        driver.hashed(&of, None, &self.scanner.store)?;
                     }
                     // The row is of other content. It is left alone for a while, so that the look comes before the next order.
-                    self.scanner.debounce.again(of.path, Instant::now());
-                    self.looked = Some(Instant::now());
+                    self.scanner.debounce.add(of.path, Instant::now());
+                    self.last_hash_check = Some(Instant::now());
                 }
             }
         }
         Ok(())
     }
 
-    fn order_digests(&mut self) -> Result<(), CatalogError> {
+    fn request_digests(&mut self) -> Result<(), CatalogError> {
         let now = Instant::now();
         if !self.hasher.is_idle() {
             return Ok(());
         }
-        if let ChangeDriver::Cluster(follower) = &mut self.maker {
-            follower.gather_scrub(&self.scanner.store)?;
-            let files =
-                follower.take_unhashed(ORDER as usize, |path| !self.scanner.debounce.has(path));
+        if let ChangeDriver::Cluster(driver) = &mut self.driver {
+            driver.gather_scrub(&self.scanner.store)?;
+            let files = driver
+                .take_unhashed(HASH_BATCH as usize, |path| !self.scanner.debounce.contains(path));
             if !files.is_empty() {
                 self.hasher.order(files);
                 return Ok(());
             }
         }
-        if self.looked.is_some_and(|at| now.duration_since(at) < LOOK) {
+        if self.last_hash_check.is_some_and(|at| now.duration_since(at) < HASH_INTERVAL) {
             return Ok(());
         }
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |t| i64::try_from(t.as_secs()).unwrap_or(i64::MAX));
-        let mut files = self.scanner.store.unhashed(wall, ORDER)?;
-        files.retain(|file| !self.scanner.debounce.has(&file.path));
+        let mut files = self.scanner.store.unhashed(wall, HASH_BATCH)?;
+        files.retain(|file| !self.scanner.debounce.contains(&file.path));
         // After a full order the next look comes as soon as it is done.
-        self.looked = files.is_empty().then_some(now);
+        self.last_hash_check = files.is_empty().then_some(now);
         if !files.is_empty() {
             self.hasher.order(files);
         }
@@ -459,11 +462,14 @@ impl WriterLoop {
     }
 
     /// Waits for events, digests, the next quiet name, or the next look.
-    fn wait(&self, bell: &OwnedFd) -> io::Result<()> {
+    fn wait(&self, wake: &OwnedFd) -> io::Result<()> {
         let now = Instant::now();
-        let look = self.hasher.is_idle().then(|| self.looked.map_or(now, |at| at + LOOK));
-        let due = match &self.maker {
-            ChangeDriver::Cluster(follower) if self.complete => Some(follower.due()),
+        let look = self
+            .hasher
+            .is_idle()
+            .then(|| self.last_hash_check.map_or(now, |at| at + HASH_INTERVAL));
+        let due = match &self.driver {
+            ChangeDriver::Cluster(driver) if self.complete => Some(driver.due()),
             _ => None,
         };
         let next =
@@ -474,7 +480,7 @@ impl WriterLoop {
             .and_then(|t| Timespec::try_from(t).ok());
         let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         let mut fds = vec![
-            readable(bell.as_fd()),
+            readable(wake.as_fd()),
             readable(self.hasher.ready()),
             readable(self.hints.as_fd()),
         ];
@@ -482,9 +488,9 @@ impl WriterLoop {
             fds.push(readable(watch.as_fd()));
         }
         if self.complete {
-            match &self.maker {
-                ChangeDriver::Alone(committer) => fds.extend(committer.fds().map(readable)),
-                ChangeDriver::Cluster(follower) => fds.extend(follower.fds().map(readable)),
+            match &self.driver {
+                ChangeDriver::Standalone(committer) => fds.extend(committer.fds().map(readable)),
+                ChangeDriver::Cluster(driver) => fds.extend(driver.fds().map(readable)),
             }
         }
         match poll(&mut fds, timeout.as_ref()) {

@@ -88,7 +88,7 @@ enum Undo {
         path: TreePath,
         former: Mode,
     },
-    /// What was kept aside goes back to its name.
+    /// What was kept quarantine goes back to its name.
     Remove {
         parent: TreePath,
         name: String,
@@ -157,7 +157,7 @@ pub struct Applier<'a, 'r> {
     /// Where content of puts lies, and where what leaves its place goes.
     pub staging: &'a Staging,
     /// The quarantine.
-    pub aside: &'a mut Quarantine,
+    pub quarantine: &'a mut Quarantine,
     /// What the catalogue has.
     pub known: &'a mut IsKnown<'a>,
     /// What to do with anything else.
@@ -193,7 +193,7 @@ impl Applier<'_, '_> {
 
     /// Quarantines what has a name in a folder of the tree.
     fn clear(&mut self, folder: &Folder, name: &str, path: &TreePath) -> Result<(), TreeError> {
-        self.aside.take_from(folder, name, path.as_str(), CAME_MEANWHILE, "").map(drop)
+        self.quarantine.take_from(folder, name, path.as_str(), CAME_MEANWHILE, "").map(drop)
     }
 
     fn set_mode(&mut self, path: &TreePath, mode: Mode) -> Result<Applied, TreeError> {
@@ -208,7 +208,7 @@ impl Applier<'_, '_> {
         match (self.known)(&left) {
             Ok(true) => Ok(Applied { parents: Vec::new(), meta: Some(meta), out: None, undo }),
             other => {
-                undo.run_or_warn(self.parents, self.staging, self.aside);
+                undo.run_or_warn(self.parents, self.staging, self.quarantine);
                 Err(other.err().unwrap_or(TreeError::Changing))
             }
         }
@@ -271,14 +271,14 @@ impl Applier<'_, '_> {
                     None
                 }
                 Ok((false, _)) if self.quarantines() => {
-                    self.aside.keep(own, staged.as_str(), path, CAME_MEANWHILE).err()
+                    self.quarantine.take_removed(own, staged.as_str(), path, CAME_MEANWHILE).err()
                 }
                 Ok((false, _)) => Some(TreeError::Changing),
                 Err(e) => Some(e),
             };
             if let Some(e) = failed {
                 let undo = Undo::Put { parent, name, staged: staged.clone(), over, ours };
-                undo.run_or_warn(self.parents, self.staging, self.aside);
+                undo.run_or_warn(self.parents, self.staging, self.quarantine);
                 return Err(e);
             }
             over = out.is_some();
@@ -301,7 +301,7 @@ impl Applier<'_, '_> {
                 Ok(Applied { parents: vec![parent], meta: Some(ours), out, undo })
             }
             Err(e) => {
-                undo.run_or_warn(self.parents, self.staging, self.aside);
+                undo.run_or_warn(self.parents, self.staging, self.quarantine);
                 Err(e)
             }
         }
@@ -332,13 +332,15 @@ impl Applier<'_, '_> {
                 let parents = vec![parent];
                 return Ok(Some(Applied { parents, meta: None, out: None, undo }));
             }
-            Ok(false) => self.aside.keep(own, staged.as_str(), path, CAME_MEANWHILE).err(),
+            Ok(false) => {
+                self.quarantine.take_removed(own, staged.as_str(), path, CAME_MEANWHILE).err()
+            }
             Err(e) => Some(e),
         };
         match failed {
             None => Ok(None),
             Some(e) => {
-                undo.run_or_warn(self.parents, self.staging, self.aside);
+                undo.run_or_warn(self.parents, self.staging, self.quarantine);
                 Err(e)
             }
         }
@@ -370,12 +372,12 @@ impl Applier<'_, '_> {
             other => other?,
         };
         let undo = Undo::Remove { parent: parent.clone(), name, kept: kept.clone() };
-        let failed = match self.look_at_removed(path, &kept, is_folder) {
+        let failed = match self.check_removed(path, &kept, is_folder) {
             Ok(Some(out)) => {
                 return Ok(Applied { parents: vec![parent], meta: None, out: Some(out), undo });
             }
             Ok(None) if self.quarantines() => {
-                self.aside.keep(removed, &kept, path, CAME_MEANWHILE).err()
+                self.quarantine.take_removed(removed, &kept, path, CAME_MEANWHILE).err()
             }
             Ok(None) => Some(TreeError::Changing),
             Err(e) => Some(e),
@@ -383,7 +385,7 @@ impl Applier<'_, '_> {
         match failed {
             None => Ok(nothing(vec![parent], None)),
             Some(e) => {
-                undo.run_or_warn(self.parents, self.staging, self.aside);
+                undo.run_or_warn(self.parents, self.staging, self.quarantine);
                 Err(e)
             }
         }
@@ -391,7 +393,7 @@ impl Applier<'_, '_> {
 
     /// What was taken out of the tree as `kept`, where that may go; none where it is something else than what was meant.
     /// In a folder that may go, foreign files are quarantined one by one.
-    fn look_at_removed(
+    fn check_removed(
         &mut self,
         path: &TreePath,
         kept: &str,
@@ -421,7 +423,7 @@ impl Applier<'_, '_> {
                 let all = all_known(path, &below, self.known)?;
                 return Ok(all.then_some(ToDrop::Folder(fingerprint)));
             }
-            if !self.aside.sift(path, &below, CAME_MEANWHILE, self.known)? {
+            if !self.quarantine.take_unknown(path, &below, CAME_MEANWHILE, self.known)? {
                 return Ok(Some(ToDrop::Folder(fingerprint)));
             }
         }
@@ -463,10 +465,10 @@ impl Applier<'_, '_> {
         let mut out = None;
         let mut failure = None;
         if let Some(name) = &kept {
-            match self.look_at_removed(to, name, false) {
+            match self.check_removed(to, name, false) {
                 Ok(Some(meta)) => out = Some(meta),
                 Ok(None) if self.quarantines() => {
-                    failure = self.aside.keep(removed, name, to, CAME_MEANWHILE).err();
+                    failure = self.quarantine.take_removed(removed, name, to, CAME_MEANWHILE).err();
                     if failure.is_none() {
                         kept = None;
                     }
@@ -489,7 +491,7 @@ impl Applier<'_, '_> {
         }
         if let Some(e) = failure {
             if let Some(kept) = &kept {
-                give_back(removed, kept, (&target, &to_place.1), to, self.aside)?;
+                restore_name(removed, kept, (&target, &to_place.1), to, self.quarantine)?;
             }
             return Err(e);
         }
@@ -511,7 +513,7 @@ impl Applier<'_, '_> {
         match failed {
             None => Ok(nothing(concerned, None)),
             Some(e) => {
-                undo.run_or_warn(self.parents, self.staging, self.aside);
+                undo.run_or_warn(self.parents, self.staging, self.quarantine);
                 Err(e)
             }
         }
@@ -645,33 +647,33 @@ fn fingerprint(folder: &Folder) -> Result<u64, TreeError> {
 }
 
 /// Gives something its place back. Where a user has put something there, it is quarantined.
-fn give_back(
+fn restore_name(
     from: &Folder,
     name: &str,
     (to, to_name): (&Folder, &str),
     path: &TreePath,
-    aside: &mut Quarantine,
+    quarantine: &mut Quarantine,
 ) -> Result<(), TreeError> {
     match from.move_new(name, to, to_name) {
         Ok(()) => Ok(()),
-        Err(_) => aside.keep(from, name, path, CAME_MEANWHILE),
+        Err(_) => quarantine.take_removed(from, name, path, CAME_MEANWHILE),
     }
 }
 
 impl Applied {
     /// Makes the folder what it was before. What cannot be taken back is found by the keeper's next look.
-    pub fn take_back(
+    pub fn roll_back(
         &self,
         parents: &mut FolderCache<'_>,
         staging: &Staging,
-        aside: &mut Quarantine,
+        quarantine: &mut Quarantine,
     ) {
-        self.undo.run_or_warn(parents, staging, aside);
+        self.undo.run_or_warn(parents, staging, quarantine);
     }
 
-    /// What was kept aside is of no more use; whether something is left for the sweeper. What was written to meanwhile, by a
+    /// What was kept quarantine is of no more use; whether something is left for the sweeper. What was written to meanwhile, by a
     /// program that still had it open, is quarantined.
-    pub fn settle(&self, staging: &Staging, aside: &mut Quarantine) -> bool {
+    pub fn finish(&self, staging: &Staging, quarantine: &mut Quarantine) -> bool {
         let (folder, name, place) = match &self.undo {
             Undo::Put { staged, over: true, parent, name, .. } => {
                 (&staging.staged, staged.as_str(), (parent, name))
@@ -698,7 +700,7 @@ impl Applied {
             (Ok(true), Some(ToDrop::Folder(_))) => return true,
             (Ok(true), _) => folder.unlink(name),
             (Ok(false), _) => match place.0.join(place.1) {
-                Ok(path) => aside.keep(folder, name, &path, CAME_MEANWHILE),
+                Ok(path) => quarantine.take_removed(folder, name, &path, CAME_MEANWHILE),
                 Err(_) => return true,
             },
             (Err(e), _) => Err(e),
@@ -718,9 +720,9 @@ impl Undo {
         &self,
         parents: &mut FolderCache<'_>,
         staging: &Staging,
-        aside: &mut Quarantine,
+        quarantine: &mut Quarantine,
     ) {
-        if let Err(e) = self.run(parents, staging, aside) {
+        if let Err(e) = self.run(parents, staging, quarantine) {
             warn!("a change could not be taken back: {e}");
         }
     }
@@ -729,7 +731,7 @@ impl Undo {
         &self,
         parents: &mut FolderCache<'_>,
         staging: &Staging,
-        aside: &mut Quarantine,
+        quarantine: &mut Quarantine,
     ) -> Result<(), TreeError> {
         match self {
             Self::Put { parent, name, staged, over, ours } => {
@@ -740,7 +742,13 @@ impl Undo {
                         Ok(()) => {}
                         // A user has removed ours.
                         Err(_) => {
-                            return give_back(own, staged.as_str(), (folder, name), &path, aside);
+                            return restore_name(
+                                own,
+                                staged.as_str(),
+                                (folder, name),
+                                &path,
+                                quarantine,
+                            );
                         }
                     }
                 } else {
@@ -750,15 +758,21 @@ impl Undo {
                 if own.stat_part(staged.as_str().as_bytes())?.same_but_renamed(ours) {
                     Ok(())
                 } else if *over {
-                    aside.keep(own, staged.as_str(), &path, CAME_MEANWHILE)
+                    quarantine.take_removed(own, staged.as_str(), &path, CAME_MEANWHILE)
                 } else {
-                    give_back(own, staged.as_str(), (folder, name), &path, aside)
+                    restore_name(own, staged.as_str(), (folder, name), &path, quarantine)
                 }
             }
             Self::MakeFolder { parent, name } => parents.get(parent)?.remove_folder(name),
             Self::Remove { parent, name, kept } => {
                 let path = parent.join(name).map_err(|_| TreeError::NotFound)?;
-                give_back(&staging.removed, kept, (parents.get(parent)?, name), &path, aside)
+                restore_name(
+                    &staging.removed,
+                    kept,
+                    (parents.get(parent)?, name),
+                    &path,
+                    quarantine,
+                )
             }
             Self::RemoveFolder { parent, name, mode } => {
                 parents.get(parent)?.make_folder_as(name, *mode)
@@ -770,13 +784,13 @@ impl Undo {
                 let moved = target.move_new(&to.1, &source, &from.1);
                 let Some(kept) = kept else { return moved };
                 let path = to.0.join(&to.1).map_err(|_| TreeError::NotFound)?;
-                give_back(&staging.removed, kept, (target, &to.1), &path, aside)?;
+                restore_name(&staging.removed, kept, (target, &to.1), &path, quarantine)?;
                 moved
             }
             Self::Hold { parent, name, staged } => {
                 let path = parent.join(name).map_err(|_| TreeError::NotFound)?;
                 let own = &staging.staged;
-                give_back(own, staged.as_str(), (parents.get(parent)?, name), &path, aside)
+                restore_name(own, staged.as_str(), (parents.get(parent)?, name), &path, quarantine)
             }
             Self::Nothing => Ok(()),
         }

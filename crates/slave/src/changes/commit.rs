@@ -35,7 +35,7 @@ const KEPT_FREE: u64 = 256 * 1024;
 pub struct Committer {
     root: Folder,
     staging: Staging,
-    aside: Quarantine,
+    quarantine: Quarantine,
     numbering: Box<dyn Numbering>,
     scoreboard: Arc<Scoreboard>,
     counter: ProposalReceiver,
@@ -67,11 +67,11 @@ impl Committer {
     ) -> Result<Self, CatalogError> {
         let staging = Staging::open(&root)?;
         let counter = ProposalReceiver::new(proposal_socket, Some(HandoffListener::bind(&root)?));
-        let aside = Quarantine::open(&root)?;
+        let quarantine = Quarantine::open(&root)?;
         Ok(Self {
             root,
             staging,
-            aside,
+            quarantine,
             numbering,
             scoreboard,
             counter,
@@ -129,9 +129,9 @@ impl Committer {
             }
         }
         self.close(useless);
-        let set_aside = self.aside.take_count();
+        let set_aside = self.quarantine.take_count();
         if set_aside > 0 {
-            store.count("set-aside", i64::try_from(set_aside).unwrap_or(i64::MAX))?;
+            store.add_to_total("set-aside", i64::try_from(set_aside).unwrap_or(i64::MAX))?;
         }
         result?;
         self.numbering.shorten(store)?;
@@ -301,9 +301,9 @@ impl Committer {
             .flat_map(|job| paths(&job.numbered.change))
         {
             if let (Some(row), Ok(meta)) = (store.row(path)?, self.root.stat(path))
-                && row.is_former(&meta)
+                && row.matches_except_ctime(&meta)
             {
-                store.touch(path, &meta)?;
+                store.update_disk_meta(path, &meta)?;
             }
         }
         store.commit()
@@ -324,7 +324,7 @@ impl Committer {
             let mut applier = Applier {
                 parents: &mut parents,
                 staging: &self.staging,
-                aside: &mut self.aside,
+                quarantine: &mut self.quarantine,
                 known: &mut |left: &Displaced<'_>| match placed.get(left.path) {
                     Some(meta) => Ok(left.meta.same_but_renamed(meta)),
                     None => has(store, left),
@@ -340,7 +340,7 @@ impl Committer {
                 placed.insert(path.clone(), *meta);
             }
         }
-        sync_parents(&mut jobs, &mut parents, &self.staging, &mut self.aside);
+        sync_parents(&mut jobs, &mut parents, &self.staging, &mut self.quarantine);
         drop(parents);
         let failed: Vec<Lsn> =
             jobs.iter().filter(|job| job.result.is_err()).map(|job| job.numbered.version).collect();
@@ -367,7 +367,7 @@ impl Committer {
         for job in &jobs {
             answers[job.at] = Some(match &job.result {
                 Ok(applied) => {
-                    self.litter |= applied.settle(&self.staging, &mut self.aside);
+                    self.litter |= applied.finish(&self.staging, &mut self.quarantine);
                     let Commit { version, digest } = Commit::from(&job.numbered);
                     Ok(CommitReceipt { version, copies: 1, digest, fresh: true })
                 }
@@ -392,8 +392,8 @@ pub(super) fn has(store: &CatalogStore, left: &Displaced<'_>) -> Result<bool, Tr
     let row = store.row(left.path).map_err(|e| TreeError::Io("look up", io::Error::other(e)))?;
     Ok(row.is_some_and(|row| match (row.entry.kind, left.renamed) {
         (Kind::Folder, _) => left.meta.kind == MetaKind::Folder,
-        (Kind::File, true) => row.is_former(left.meta),
-        (Kind::File, false) => row.is_of(left.meta),
+        (Kind::File, true) => row.matches_except_ctime(left.meta),
+        (Kind::File, false) => row.matches(left.meta),
     }))
 }
 
@@ -430,7 +430,7 @@ fn sync_parents(
     jobs: &mut [Job<'_>],
     parents: &mut FolderCache<'_>,
     staging: &Staging,
-    aside: &mut Quarantine,
+    quarantine: &mut Quarantine,
 ) {
     let concerned: BTreeSet<&TreePath> =
         jobs.iter().filter_map(|job| job.result.as_ref().ok()).flat_map(|a| &a.parents).collect();
@@ -448,7 +448,7 @@ fn sync_parents(
     for job in jobs.iter_mut().rev() {
         let Ok(applied) = &job.result else { continue };
         if let Some(error) = applied.parents.iter().find_map(broken) {
-            applied.take_back(parents, staging, aside);
+            applied.roll_back(parents, staging, quarantine);
             job.result = Err(TreeError::Io("sync the folder", io::Error::other(error)));
         }
     }

@@ -20,8 +20,8 @@ pub fn note(
     for (numbered, applied) in made {
         let LogEntry { id, version, change, .. } = numbered;
         if let Some(applied) = applied {
-            note_change(store, change, *version, applied)?;
-            store.note_change(*id, Commit::from(*numbered))?;
+            record_change(store, change, *version, applied)?;
+            store.record_change(*id, Commit::from(*numbered))?;
         }
     }
     for numbered in withdrawn {
@@ -31,7 +31,7 @@ pub fn note(
             .filter(|(made, _)| made.version == *of)
             .flat_map(|(made, _)| paths(&made.change))
         {
-            store.renumber(path, numbered.version)?;
+            store.set_lsn(path, numbered.version)?;
         }
     }
     if let Some(last) = withdrawn.last().map(|numbered| numbered.version).or(last) {
@@ -57,7 +57,7 @@ pub fn paths(change: &Change) -> Vec<&TreePath> {
 ///
 /// # Errors
 /// Those of the database.
-pub fn note_change(
+pub fn record_change(
     store: &CatalogStore,
     change: &Change,
     version: Lsn,
@@ -66,7 +66,7 @@ pub fn note_change(
     match (change, &applied.meta) {
         (Change::Put { path, digest, .. }, Some(meta)) => {
             // Nobody but us has written it: the digest was computed on the way in, and its time is the client's.
-            store.put_numbered(
+            store.put_committed(
                 path,
                 &AppliedEntry {
                     kind: Kind::File,
@@ -77,20 +77,20 @@ pub fn note_change(
                 },
             )
         }
-        (Change::MakeFolder { path, .. }, Some(meta)) => store.put_numbered(
+        (Change::MakeFolder { path, .. }, Some(meta)) => store.put_committed(
             path,
             &AppliedEntry { kind: Kind::Folder, meta, version, content: None, digest: None },
         ),
         (Change::SetMode { path, mode }, Some(meta)) => {
-            store.renumber(path, version)?;
+            store.set_lsn(path, version)?;
             store.set_mode(path, *mode)?;
-            store.touch(path, meta)
+            store.update_disk_meta(path, meta)
         }
         (Change::Remove { path, .. }, _) => store.remove(path),
-        (Change::Move { from, to }, Some(_)) if from == to => store.renumber(to, version),
+        (Change::Move { from, to }, Some(_)) if from == to => store.set_lsn(to, version),
         (Change::Move { from, to }, Some(meta)) => {
             store.remove(to)?;
-            store.move_numbered(from, to, version, meta)
+            store.move_committed(from, to, version, meta)
         }
         _ => Ok(()),
     }

@@ -231,7 +231,7 @@ fn unknown_below(path: &TreePath) -> Refusal {
 /// Whether what is on the disk is what the catalogue has.
 fn known(path: &TreePath, survey: &Survey, row: &CatalogRow) -> Result<(), Refusal> {
     let same = match row.entry.kind {
-        Kind::File => row.is_of(&survey.meta),
+        Kind::File => row.matches(&survey.meta),
         Kind::Folder => survey.meta.kind == MetaKind::Folder,
     };
     if same { Ok(()) } else { Err(being_changed(path)) }

@@ -17,7 +17,7 @@ use relais_tree::{Folder, Meta, TreeError, hash_file};
 use super::Commit;
 use super::apply::{Applied, Applier, Displaced, FolderCache, OnForeign};
 use super::commit::has;
-use super::note::{note_change, paths};
+use super::note::{paths, record_change};
 use super::numbering::{Numbering, Standalone};
 use super::replication::quarantine::Quarantine;
 use super::snapshot::SnapshotFile;
@@ -72,7 +72,7 @@ pub fn open(
     store.begin()?;
     let mut failed = None;
     if applied.is_none() {
-        before.ids.iter().try_for_each(|(id, commit)| store.note_change(*id, *commit))?;
+        before.ids.iter().try_for_each(|(id, commit)| store.record_change(*id, *commit))?;
         memory = before.memory();
     }
     let journal = Journal::open(&own.path(JOURNAL), folder.0, &mut |numbered| {
@@ -83,7 +83,7 @@ pub fn open(
             // The snapshot has it.
             _ if numbered.version <= before.last => {}
             None => {
-                if let Err(e) = store.note_change(numbered.id, Commit::from(&numbered)) {
+                if let Err(e) = store.record_change(numbered.id, Commit::from(&numbered)) {
                     failed.get_or_insert(e);
                 }
                 remember(&mut memory, &numbered);
@@ -230,7 +230,7 @@ impl Replay<'_> {
         for (numbered, by) in undone.iter().zip(withdrawn) {
             paths(&numbered.change)
                 .into_iter()
-                .try_for_each(|path| self.store.renumber(path, by.version))?;
+                .try_for_each(|path| self.store.set_lsn(path, by.version))?;
         }
         Ok(())
     }
@@ -239,7 +239,7 @@ impl Replay<'_> {
     fn redo(&self, numbered: &LogEntry) -> Result<bool, CatalogError> {
         let LogEntry { version, id, change, .. } = numbered;
         if let Some(by) = self.withdrawn.get(version) {
-            paths(change).into_iter().try_for_each(|path| self.store.renumber(path, *by))?;
+            paths(change).into_iter().try_for_each(|path| self.store.set_lsn(path, *by))?;
             return Ok(true);
         }
         let staged = self.staged_content(numbered)?;
@@ -254,7 +254,7 @@ impl Replay<'_> {
         };
         if must_be_made {
             match self.make_in_its_place(change, *version, staged.as_ref())? {
-                Ok(applied) => note_change(self.store, change, *version, &applied)?,
+                Ok(applied) => record_change(self.store, change, *version, &applied)?,
                 Err(e) => {
                     warn!("change {version} cannot be made any more and is withdrawn: {e}");
                     return Ok(false);
@@ -263,7 +263,7 @@ impl Replay<'_> {
         } else {
             self.note_as_made(change, *version)?;
         }
-        self.store.note_change(*id, Commit::from(numbered))?;
+        self.store.record_change(*id, Commit::from(numbered))?;
         Ok(true)
     }
 
@@ -309,11 +309,11 @@ impl Replay<'_> {
         on_foreign: OnForeign,
     ) -> Result<Applied, TreeError> {
         let mut parents = FolderCache::new(self.root);
-        let mut aside = Quarantine::open(self.root)?;
+        let mut quarantine = Quarantine::open(self.root)?;
         let mut applier = Applier {
             parents: &mut parents,
             staging: self.staging,
-            aside: &mut aside,
+            quarantine: &mut quarantine,
             known: &mut |left: &Displaced<'_>| has(self.store, left),
             on_foreign,
         };
@@ -321,7 +321,7 @@ impl Replay<'_> {
         for parent in &applied.parents {
             parents.get(parent)?.sync()?;
         }
-        applied.settle(self.staging, &mut aside);
+        applied.finish(self.staging, &mut quarantine);
         Ok(applied)
     }
 
@@ -330,7 +330,7 @@ impl Replay<'_> {
         match change {
             Change::Put { path, digest, .. } => self.adopt_content(path, version, digest),
             Change::MakeFolder { path, .. } => match self.root.stat(path) {
-                Ok(meta) if meta.served_kind() == Some(Kind::Folder) => self.store.put_numbered(
+                Ok(meta) if meta.served_kind() == Some(Kind::Folder) => self.store.put_committed(
                     path,
                     &AppliedEntry {
                         kind: Kind::Folder,
@@ -349,7 +349,7 @@ impl Replay<'_> {
                     let same = row.digest.is_none() || self.is_content_of(to, &row, &meta)?;
                     let meta = if same { meta } else { Meta { ctime: row.ctime, ..meta } };
                     self.store.remove(to)?;
-                    self.store.move_numbered(from, to, version, &meta)
+                    self.store.move_committed(from, to, version, &meta)
                 }
                 _ => Ok(()),
             },
@@ -399,7 +399,7 @@ impl Replay<'_> {
             content: Some(version),
             digest: Some(*digest),
         };
-        self.store.put_numbered(path, &made)
+        self.store.put_committed(path, &made)
     }
 
     fn is_there(&self, path: &TreePath) -> Result<bool, CatalogError> {
@@ -426,10 +426,10 @@ impl Replay<'_> {
         row: &CatalogRow,
         meta: &Meta,
     ) -> Result<bool, CatalogError> {
-        if !row.is_former(meta) {
+        if !row.matches_except_ctime(meta) {
             return Ok(false);
         }
-        if row.entry.kind == Kind::Folder || row.is_of(meta) {
+        if row.entry.kind == Kind::Folder || row.matches(meta) {
             return Ok(true);
         }
         let Some(digest) = row.digest else { return Ok(false) };

@@ -36,7 +36,7 @@ impl TreeSnapshot {
     /// What the catalogue has.
     fn of(store: &CatalogStore, last: Lsn) -> Result<Self, CatalogError> {
         let entries = store
-            .numbered()?
+            .committed_entries()?
             .into_iter()
             .filter_map(|(path, row)| Some((path, row.tree_entry()?)))
             .collect();

@@ -226,7 +226,7 @@ impl StandbyReplicator {
     /// Sends paths that the catalogue lists, whichever slave writes it.
     fn send_paths(&mut self, query: u64, list: PathList, mailbox: &LinkMailbox) {
         let (Some(link), Some(reader)) = (self.linked, &mut self.reader) else { return };
-        match reader.listed(list) {
+        match reader.path_listing(list) {
             Ok(listed) => {
                 listed
                     .into_parts(query)

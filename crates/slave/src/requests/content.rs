@@ -73,7 +73,7 @@ pub(super) fn open(
             return find_holders(context, path, row.content, holders).map(FileLocation::Elsewhere);
         }
         match serving.folder.open_file(path) {
-            Ok(file) if row.is_of(&file.meta) => return Ok(FileLocation::Here(file)),
+            Ok(file) if row.matches(&file.meta) => return Ok(FileLocation::Here(file)),
             // A local change that has no change id yet is served as it is.
             Ok(file) if row.entry.version.is_none() => return Ok(FileLocation::Here(file)),
             Ok(_) | Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => {}

@@ -12,7 +12,7 @@ use relais_tree::{Meta, MetaKind};
 
 use super::disk_transaction::DiskTransaction;
 use super::unapplied::{self, RefusedContents};
-use super::{ApplyError, ReplicaDriver, announce, rolled_back};
+use super::{ApplyError, ReplicaDriver, announce, roll_back_catalog};
 use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 use crate::changes::Commit;
 use crate::staging::StagedName;
@@ -52,7 +52,7 @@ type Unsynced = BTreeMap<TreePath, String>;
 impl ReplicaDriver {
     /// Carries out a batch, and tells the replica what came of it. What the disk does not take at its path is recorded, and counts as
     /// carried out: the order goes on without it.
-    pub(super) fn carry(
+    pub(super) fn apply_batch(
         &mut self,
         changes: &[CommittedEntry],
         standing: &ReplicaPosition,
@@ -65,31 +65,32 @@ impl ReplicaDriver {
             // What an earlier scan has begun.
             store.commit()?;
             store.begin()?;
-            let mut steps = DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside);
+            let mut disk =
+                DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine);
             let mut out = BatchResult::default();
             let result = changes
                 .iter()
                 .zip(&staged)
-                .try_for_each(|(told, staged)| {
-                    one(&mut steps, store, told, staged.as_ref(), &unsynced, &mut out)
+                .try_for_each(|(committed, staged)| {
+                    apply_entry(&mut disk, store, committed, staged.as_ref(), &unsynced, &mut out)
                 })
-                .and_then(|()| steps.sync())
+                .and_then(|()| disk.sync())
                 .and_then(|()| {
                     announce(&self.scoreboard, standing.applied);
-                    store.set_standing(standing)?;
+                    store.set_position(standing)?;
                     Ok(store.commit()?)
                 });
             match result {
                 Ok(()) => {
-                    self.litter |= steps.settle();
+                    self.litter |= disk.finish();
                     break out;
                 }
                 Err(e) => {
-                    rolled_back(store);
-                    steps.take_back();
+                    roll_back_catalog(store);
+                    disk.roll_back();
                     // The same folder again means that it is not only these changes.
                     if let ApplyError::Disk(path, _) = &e
-                        && e.lies_in_path()
+                        && e.is_path_specific()
                         && unsynced.insert(path.clone(), e.reason(path)).is_none()
                     {
                         continue;
@@ -102,8 +103,8 @@ impl ReplicaDriver {
             }
         };
         // A crash may have left what one of these has removed.
-        let removes = |told: &CommittedEntry| {
-            matches!(told.numbered.change, Change::Remove { .. } | Change::Move { .. })
+        let removes = |committed: &CommittedEntry| {
+            matches!(committed.numbered.change, Change::Remove { .. } | Change::Move { .. })
         };
         self.litter |= changes.iter().any(removes);
         self.scoreboard.set_applied_lsn(standing.applied);
@@ -111,10 +112,10 @@ impl ReplicaDriver {
             self.staged.remove(id);
             self.checked.remove(id);
         }
-        for told in changes {
-            self.finds.made(&told.numbered.change);
+        for committed in changes {
+            self.local_changes.made(&committed.numbered.change);
         }
-        self.finds.look_again(out.chmods);
+        self.local_changes.look_again(out.chmods);
         self.free_staged(changes);
         // Said first: what the disk refuses is not fetched.
         events
@@ -129,7 +130,7 @@ impl ReplicaDriver {
         // What this process still has a use for frees itself.
         let made: HashSet<ChangeId> = changes
             .iter()
-            .map(|told| told.numbered.id)
+            .map(|committed| committed.numbered.id)
             .filter(|id| !self.staged.contains_key(id))
             .collect();
         for name in self.scoreboard.uploads().names_of(&made) {
@@ -144,9 +145,9 @@ impl ReplicaDriver {
 
     /// For each change the file that is staged for it here.
     fn staged_for_all(&self, changes: &[CommittedEntry]) -> Vec<Option<StagedName>> {
-        let of = |told: &CommittedEntry| {
-            let content = content_of(&told.numbered.change, told.numbered.version)?;
-            self.staged_for(told.numbered.id, &content)
+        let of = |committed: &CommittedEntry| {
+            let content = content_of(&committed.numbered.change, committed.numbered.version)?;
+            self.staged_for(committed.numbered.id, &content)
         };
         changes.iter().map(of).collect()
     }
@@ -163,29 +164,30 @@ pub(super) fn content_of(change: &Change, version: Lsn) -> Option<Content> {
 }
 
 /// Carries out one change, or records that the disk does not take it.
-fn one(
-    steps: &mut DiskTransaction<'_>,
+fn apply_entry(
+    disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
-    told: &CommittedEntry,
+    committed: &CommittedEntry,
     staged: Option<&StagedName>,
     unsynced: &Unsynced,
     out: &mut BatchResult,
 ) -> Result<(), ApplyError> {
-    let (version, id, change) = (told.numbered.version, told.numbered.id, &told.numbered.change);
+    let (version, id, change) =
+        (committed.numbered.version, committed.numbered.id, &committed.numbered.change);
     debug!(
         "change {version} is carried out: {change:?}{}",
         if staged.is_some() { ", staged" } else { "" }
     );
     if let Change::Withdraw { of } = change {
         store.forget_change(*of)?;
-        for (path, entry) in &told.restored {
+        for (path, entry) in &committed.restored {
             let work = |batch: &mut Batch<'_, '_>| batch.restore(path, entry.as_ref(), version);
-            if let Err(why) = attempt(steps, store, &[path], unsynced, out, work)? {
-                say(version, path, &why);
+            if let Err(why) = attempt(disk, store, &[path], unsynced, out, work)? {
+                warn_unapplied(version, path, &why);
                 record_restored(store, path, entry.as_ref(), version, &why, out)?;
             }
         }
-        return Ok(store.note_change(id, Commit::from(&told.numbered))?);
+        return Ok(store.record_change(id, Commit::from(&committed.numbered))?);
     }
     let paths: Vec<&TreePath> = match change {
         Change::Put { path, .. }
@@ -197,21 +199,21 @@ fn one(
         Change::Move { from, to } => vec![to, from],
         Change::Withdraw { .. } => Vec::new(),
     };
-    let work = |batch: &mut Batch<'_, '_>| batch.apply(told, staged);
-    if let Err(why) = attempt(steps, store, &paths, unsynced, out, work)? {
-        paths.first().iter().for_each(|path| say(version, path, &why));
-        record(store, told, staged.is_some(), &why, out)?;
+    let work = |batch: &mut Batch<'_, '_>| batch.apply(committed, staged);
+    if let Err(why) = attempt(disk, store, &paths, unsynced, out, work)? {
+        paths.first().iter().for_each(|path| warn_unapplied(version, path, &why));
+        record(store, committed, staged.is_some(), &why, out)?;
     }
-    Ok(store.note_change(id, Commit::from(&told.numbered))?)
+    Ok(store.record_change(id, Commit::from(&committed.numbered))?)
 }
 
-fn say(version: Lsn, path: &TreePath, why: &str) {
+fn warn_unapplied(version: Lsn, path: &TreePath, why: &str) {
     warn!("change {version} is not applied here at {path}: {why}; it is tried again");
 }
 
 /// Tries something on paths, the first of which is where it happens; the inner result is why the disk refuses it.
 fn attempt(
-    steps: &mut DiskTransaction<'_>,
+    disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
     paths: &[&TreePath],
     unsynced: &Unsynced,
@@ -226,8 +228,8 @@ fn attempt(
         return Ok(Err(why));
     }
     let Some(first) = paths.first() else { return Ok(Ok(())) };
-    let tried = steps.attempt(store, first, |steps| {
-        let mut batch = Batch { steps, store, out: BatchResult::default() };
+    let tried = disk.attempt(store, first, |disk| {
+        let mut batch = Batch { disk, store, out: BatchResult::default() };
         work(&mut batch)?;
         Ok(batch.out)
     })?;
@@ -237,16 +239,16 @@ fn attempt(
 /// Records a change that the disk does not take.
 fn record(
     store: &CatalogStore,
-    told: &CommittedEntry,
+    committed: &CommittedEntry,
     staged: bool,
     why: &str,
     out: &mut BatchResult,
 ) -> Result<(), ApplyError> {
-    let version = told.numbered.version;
-    match &told.numbered.change {
+    let version = committed.numbered.version;
+    match &committed.numbered.change {
         change @ Change::Put { path, mode, .. } => {
             let entry = Entry { version, mode: *mode, content: content_of(change, version) };
-            unapplied::put(store, path, &entry, &told.holders, why, &mut out.refused)?;
+            unapplied::put(store, path, &entry, &committed.holders, why, &mut out.refused)?;
             out.lacks.push(version);
             if staged {
                 out.failed.push(version);
@@ -281,7 +283,7 @@ fn record_restored(
 }
 
 /// Something is not touched as long as its content has still to go elsewhere.
-pub(super) fn check_free(store: &CatalogStore, path: &TreePath) -> Result<(), ApplyError> {
+pub(super) fn check_not_source(store: &CatalogStore, path: &TreePath) -> Result<(), ApplyError> {
     if store.is_source(path)? {
         return Err(ApplyError::Refused(format!("{path}: what lies there has still to be moved")));
     }
@@ -289,7 +291,7 @@ pub(super) fn check_free(store: &CatalogStore, path: &TreePath) -> Result<(), Ap
 }
 
 struct Batch<'a, 'b> {
-    steps: &'a mut DiskTransaction<'b>,
+    disk: &'a mut DiskTransaction<'b>,
     store: &'a CatalogStore,
     out: BatchResult,
 }
@@ -297,21 +299,21 @@ struct Batch<'a, 'b> {
 impl Batch<'_, '_> {
     fn apply(
         &mut self,
-        told: &CommittedEntry,
+        committed: &CommittedEntry,
         staged: Option<&StagedName>,
     ) -> Result<(), ApplyError> {
-        let (version, id) = (told.numbered.version, told.numbered.id);
-        match &told.numbered.change {
+        let (version, id) = (committed.numbered.version, committed.numbered.id);
+        match &committed.numbered.change {
             Change::Put { path, mode, .. } => {
-                if let Some(content) = content_of(&told.numbered.change, version) {
+                if let Some(content) = content_of(&committed.numbered.change, version) {
                     let entry = Entry { version, mode: *mode, content: Some(content) };
-                    self.put(path, &entry, content, id, staged, told)?;
+                    self.put(path, &entry, content, id, staged, committed)?;
                 }
             }
             Change::MakeFolder { path, mode } => self.make_folder(path, version, *mode)?,
             Change::SetMode { path, mode } => self.set_mode(path, version, *mode)?,
             Change::Remove { path, .. } => self.remove(path, version)?,
-            Change::Move { from, to } if from == to => self.store.renumber(to, version)?,
+            Change::Move { from, to } if from == to => self.store.set_lsn(to, version)?,
             Change::Move { from, to } => self.relocate(from, to, version)?,
             // Path by path.
             Change::Withdraw { .. } => {}
@@ -326,64 +328,69 @@ impl Batch<'_, '_> {
         content: Content,
         id: ChangeId,
         staged: Option<&StagedName>,
-        told: &CommittedEntry,
+        committed: &CommittedEntry,
     ) -> Result<(), ApplyError> {
-        check_free(self.store, path)?;
+        check_not_source(self.store, path)?;
         // Content is not fetched for a folder that cannot be made.
         if self.store.unapplied_above(path)?.is_some()
             && let Some((parent, _)) = path.split_last()
         {
-            self.steps.ensure_folder(&parent)?;
+            self.disk.ensure_folder(&parent)?;
         }
-        let (mut row, mut kept) = self.steps.rows(self.store, path)?;
+        let (mut row, mut retained) = self.disk.load_rows(self.store, path)?;
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
             // One that somebody has made here by hand, and that nobody else has.
-            self.steps.clear(path, None, None)?;
+            self.disk.quarantine_unknown(path, None, None)?;
             self.store.remove(path)?;
-            (row, kept) = (None, None);
+            (row, retained) = (None, None);
         }
         // An earlier process may have been killed behind giving it its name, and the content may have been sent again since.
-        let unknown = match self.steps.look(path)? {
-            Some(meta) => !self.steps.is_ours(path, &meta, row.as_ref(), kept.as_ref())?,
+        let unknown = match self.disk.stat(path)? {
+            Some(meta) => !self.disk.is_ours(path, &meta, row.as_ref(), retained.as_ref())?,
             None => false,
         };
         if (unknown || staged.is_none())
-            && let Some(meta) =
-                self.steps.adopt(path, &content, entry.mode, row.as_ref(), kept.as_ref())?
+            && let Some(meta) = self.disk.claim_existing(
+                path,
+                &content,
+                entry.mode,
+                row.as_ref(),
+                retained.as_ref(),
+            )?
         {
             self.out.used.push(id);
-            self.store.note_in_place(path)?;
-            self.store.keep(path, None)?;
+            self.store.clear_unapplied(path)?;
+            self.store.set_retained(path, None)?;
             return Ok(self.store.put_entry(path, entry, Some(&meta), &[])?);
         }
         if let Some(staged) = staged {
-            self.steps.clear(path, row.as_ref(), kept.as_ref())?;
-            let meta = self.steps.put(path, &content, entry.mode, staged)?;
-            self.store.note_in_place(path)?;
-            self.store.keep(path, None)?;
+            self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
+            let meta = self.disk.put(path, &content, entry.mode, staged)?;
+            self.store.clear_unapplied(path)?;
+            self.store.set_retained(path, None)?;
             self.store.put_entry(path, entry, Some(&meta), &[])?;
             self.out.used.push(id);
             return Ok(());
         }
         // What is there stays until the content has come.
-        let there = self.steps.clear(path, row.as_ref(), kept.as_ref())?;
-        let former = row.as_ref().and_then(CatalogRow::to_keep).or(kept).filter(|_| there);
-        self.store.note_in_place(path)?;
-        self.store.put_entry(path, entry, None, &told.holders)?;
-        self.store.keep(path, former.as_ref())?;
+        let there = self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
+        let former = row.as_ref().and_then(CatalogRow::to_retained).or(retained).filter(|_| there);
+        self.store.clear_unapplied(path)?;
+        self.store.put_entry(path, entry, None, &committed.holders)?;
+        self.store.set_retained(path, former.as_ref())?;
         self.out.lacks.push(content.put);
         Ok(())
     }
 
     /// The mode of what is at a path, and of what is kept there until the content comes.
     fn set_mode(&mut self, path: &TreePath, version: Lsn, mode: Mode) -> Result<(), ApplyError> {
-        let (row, kept) = self.steps.rows(self.store, path)?;
-        self.store.renumber(path, version)?;
+        let (row, retained) = self.disk.load_rows(self.store, path)?;
+        self.store.set_lsn(path, version)?;
         self.store.set_mode(path, mode)?;
-        let (Some(row), Some(meta)) = (row, self.steps.look(path)?) else { return Ok(()) };
+        let (Some(row), Some(meta)) = (row, self.disk.stat(path)?) else { return Ok(()) };
         let ours = match row.entry.kind {
             Kind::Folder => meta.served_kind() == Some(Kind::Folder),
-            Kind::File => self.steps.is_ours(path, &meta, Some(&row), kept.as_ref())?,
+            Kind::File => self.disk.is_ours(path, &meta, Some(&row), retained.as_ref())?,
         };
         // What somebody has put there is not what this is about.
         if !ours {
@@ -396,114 +403,118 @@ impl Batch<'_, '_> {
             self.out.chmods.push((path.clone(), meta));
             return Ok(());
         }
-        let now = self.steps.set_mode(path, mode)?;
+        let now = self.disk.set_mode(path, mode)?;
         // A user may have put something in its place meanwhile.
         let Some(meta) = now.filter(|now| now.same_but_renamed(&meta)) else { return Ok(()) };
         if row.here {
-            self.store.touch(path, &meta)?;
-        } else if let Some(kept) = kept {
-            self.store.keep(path, Some(&RetainedContent { ctime: meta.ctime, ..kept }))?;
+            self.store.update_disk_meta(path, &meta)?;
+        } else if let Some(retained) = retained {
+            self.store
+                .set_retained(path, Some(&RetainedContent { ctime: meta.ctime, ..retained }))?;
         }
         Ok(())
     }
 
     fn make_folder(&mut self, path: &TreePath, version: Lsn, mode: Mode) -> Result<(), ApplyError> {
-        check_free(self.store, path)?;
+        check_not_source(self.store, path)?;
         let row = self.store.row(path)?;
         if row.is_some_and(|row| row.entry.kind == Kind::File) {
-            self.steps.clear(path, None, None)?;
+            self.disk.quarantine_unknown(path, None, None)?;
             self.store.remove(path)?;
         }
         // What was removed there before, and could not be taken away.
         if self.store.unapplied(path)?.is_some_and(|found| found.removal) {
-            take_away(self.steps, self.store, path, version)?;
+            remove_leftover(self.disk, self.store, path, version)?;
             self.store.remove(path)?;
         }
-        self.steps.ensure_folder_as(path, mode)?;
-        let meta = self.steps.set_mode(path, mode)?;
-        self.store.note_in_place(path)?;
+        self.disk.ensure_folder_as(path, mode)?;
+        let meta = self.disk.set_mode(path, mode)?;
+        self.store.clear_unapplied(path)?;
         let entry = Entry { version, mode, content: None };
         Ok(self.store.put_entry(path, &entry, meta.as_ref(), &[])?)
     }
 
     fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<(), ApplyError> {
-        check_free(self.store, path)?;
-        let (row, kept) = self.steps.rows(self.store, path)?;
+        check_not_source(self.store, path)?;
+        let (row, retained) = self.disk.load_rows(self.store, path)?;
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
-            self.steps.remove_folder(path, version)?;
-        } else if self.steps.clear(path, row.as_ref(), kept.as_ref())? {
-            self.steps.remove(path, version)?;
+            self.disk.remove_folder(path, version)?;
+        } else if self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())? {
+            self.disk.remove(path, version)?;
         }
         Ok(self.store.remove(path)?)
     }
 
     fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Lsn) -> Result<(), ApplyError> {
-        check_free(self.store, from)?;
-        check_free(self.store, to)?;
-        let (row, kept) = self.steps.rows(self.store, from)?;
+        check_not_source(self.store, from)?;
+        check_not_source(self.store, to)?;
+        let (row, retained) = self.disk.load_rows(self.store, from)?;
         let folder = row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder);
-        let (target, target_kept) = self.steps.rows(self.store, to)?;
+        let (target, target_retained) = self.disk.load_rows(self.store, to)?;
         let content = row.as_ref().and_then(CatalogRow::tree_entry).and_then(|entry| entry.content);
         if let Some((parent, _)) = to.split_last() {
-            self.steps.ensure_folder(&parent)?;
+            self.disk.ensure_folder(&parent)?;
         }
         let mode = row.as_ref().map_or(Mode::new(0o700), |row| row.entry.mode);
         let there = if folder {
-            self.steps.look(from)?.is_some()
+            self.disk.stat(from)?.is_some()
         } else {
-            self.steps.clear(from, row.as_ref(), kept.as_ref())?
+            self.disk.quarantine_unknown(from, row.as_ref(), retained.as_ref())?
         };
         // A crash may have come between the folder and the catalogue: then it has its new name already, by its inode or its content.
         let same = |meta: &Meta| {
             let is_row = row.as_ref().is_some_and(|row| {
-                row.is_former(meta) || folder && (row.dev, row.ino) == (meta.dev, meta.ino)
+                row.matches_except_ctime(meta)
+                    || folder && (row.dev, row.ino) == (meta.dev, meta.ino)
             });
-            is_row || kept.as_ref().is_some_and(|kept| kept.is(meta))
+            is_row || retained.as_ref().is_some_and(|retained| retained.matches_except_ctime(meta))
         };
         // Its ctime is another one since it was moved, so its content is read.
         let trusted = |batch: &mut Self| -> Result<bool, ApplyError> {
             match &content {
                 Some(content) if row.as_ref().is_some_and(|row| row.here) => {
-                    Ok(batch.steps.adopt(to, content, mode, None, None)?.is_some())
+                    Ok(batch.disk.claim_existing(to, content, mode, None, None)?.is_some())
                 }
                 _ => Ok(true),
             }
         };
-        if let Some(meta) = self.steps.look(to)?.filter(|meta| same(meta))
+        if let Some(meta) = self.disk.stat(to)?.filter(|meta| same(meta))
             && trusted(self)?
         {
             self.store.remove(to)?;
             self.store.relocate(from, to, version)?;
             if row.is_some_and(|row| row.here) {
-                self.store.note_in_place(to)?;
-                self.store.touch(to, &meta)?;
+                self.store.clear_unapplied(to)?;
+                self.store.update_disk_meta(to, &meta)?;
             }
             return Ok(());
         }
         let moved = match &content {
             Some(content) if !there && row.as_ref().is_some_and(|row| row.here) => {
-                self.steps.adopt(to, content, mode, None, None)?
+                self.disk.claim_existing(to, content, mode, None, None)?
             }
             _ => None,
         };
-        if moved.is_none() && self.steps.clear(to, target.as_ref(), target_kept.as_ref())? {
-            self.steps.remove(to, version)?;
+        if moved.is_none()
+            && self.disk.quarantine_unknown(to, target.as_ref(), target_retained.as_ref())?
+        {
+            self.disk.remove(to, version)?;
         }
         self.store.remove(to)?;
         let mut meta = moved;
         if there {
             let change = Change::Move { from: from.clone(), to: to.clone() };
-            meta = self.steps.apply(&change, version, None).map_err(ApplyError::at(to))?;
+            meta = self.disk.apply(&change, version, None).map_err(ApplyError::at(to))?;
         } else if folder {
-            self.steps.ensure_folder_as(to, mode)?;
-            meta = self.steps.look(to)?;
+            self.disk.ensure_folder_as(to, mode)?;
+            meta = self.disk.stat(to)?;
         }
         self.store.relocate(from, to, version)?;
         let Some(row) = row else { return Ok(()) };
         match meta {
             Some(meta) if row.here => {
-                self.store.note_in_place(to)?;
-                self.store.touch(to, &meta)?;
+                self.store.clear_unapplied(to)?;
+                self.store.update_disk_meta(to, &meta)?;
             }
             Some(_) => {}
             None if row.here && !folder => {
@@ -529,55 +540,54 @@ impl Batch<'_, '_> {
         let Some(content) = entry.content else {
             return self.make_folder(path, entry.version, entry.mode);
         };
-        check_free(self.store, path)?;
-        let (row, kept) = self.steps.rows(self.store, path)?;
-        let there = self.steps.clear(path, row.as_ref(), kept.as_ref())?;
+        check_not_source(self.store, path)?;
+        let (row, retained) = self.disk.load_rows(self.store, path)?;
+        let there = self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
         let has = |put: Option<Lsn>| there && put == Some(content.put);
         if row.as_ref().is_some_and(|row| row.here && has(row.content))
-            || kept.as_ref().is_some_and(|kept| has(Some(kept.content.put)))
+            || retained.as_ref().is_some_and(|retained| has(Some(retained.content.put)))
         {
-            let mut meta = self
-                .steps
-                .look(path)?
-                .filter(|meta| DiskTransaction::is_same_file(meta, row.as_ref(), kept.as_ref()));
+            let mut meta = self.disk.stat(path)?.filter(|meta| {
+                DiskTransaction::is_same_file(meta, row.as_ref(), retained.as_ref())
+            });
             if meta.is_some() {
-                meta = self.steps.set_mode(path, entry.mode)?.filter(|meta| {
-                    DiskTransaction::is_same_file(meta, row.as_ref(), kept.as_ref())
+                meta = self.disk.set_mode(path, entry.mode)?.filter(|meta| {
+                    DiskTransaction::is_same_file(meta, row.as_ref(), retained.as_ref())
                 });
             }
             if meta.is_none() {
                 self.out.lacks.push(content.put);
             }
-            self.store.note_in_place(path)?;
-            self.store.keep(path, None)?;
+            self.store.clear_unapplied(path)?;
+            self.store.set_retained(path, None)?;
             return Ok(self.store.put_entry(path, entry, meta.as_ref(), &[])?);
         }
         // What was withdrawn is not wanted any more; what it had replaced is not here.
         if there {
-            self.steps.remove(path, version)?;
+            self.disk.remove(path, version)?;
         }
-        self.store.note_in_place(path)?;
-        self.store.keep(path, None)?;
+        self.store.clear_unapplied(path)?;
+        self.store.set_retained(path, None)?;
         self.store.put_entry(path, entry, None, &[])?;
         self.out.lacks.push(content.put);
         Ok(())
     }
 }
 
-/// Takes away what a path had before it was removed from the tree; what nobody knows is set aside.
-pub(super) fn take_away(
-    steps: &mut DiskTransaction<'_>,
+/// Takes away what a path had before it was removed from the tree; what nobody knows is set quarantine.
+pub(super) fn remove_leftover(
+    disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
     path: &TreePath,
     version: Lsn,
 ) -> Result<(), ApplyError> {
-    let Some(meta) = steps.look(path)? else { return Ok(()) };
+    let Some(meta) = disk.stat(path)? else { return Ok(()) };
     if meta.kind == MetaKind::Folder {
-        return steps.remove_folder(path, version);
+        return disk.remove_folder(path, version);
     }
-    let kept = store.kept(path)?;
-    if steps.clear(path, None, kept.as_ref())? {
-        steps.remove(path, version)?;
+    let retained = store.retained(path)?;
+    if disk.quarantine_unknown(path, None, retained.as_ref())? {
+        disk.remove(path, version)?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::changes::parallel::parallel_map;
 use crate::staging::{StagedName, Staging};
 
 /// Something was taken out of the tree, and lay where nothing belongs any more.
-const STRAY: &str = "something else has its place in the tree";
+const DISPLACED: &str = "something else has its place in the tree";
 /// Something is mounted where the tree has something.
 const MOUNTED: TreeError = TreeError::NotServed(Unserved::Mount);
 
@@ -26,7 +26,7 @@ pub(super) struct DiskTransaction<'a> {
     pub root: &'a Folder,
     store: &'a CatalogStore,
     pub staging: &'a Staging,
-    pub aside: &'a mut Quarantine,
+    pub quarantine: &'a mut Quarantine,
     parents: FolderCache<'a>,
     done: Vec<Applied>,
     /// Folders that were made or changed beside those of [`Self::done`].
@@ -38,13 +38,13 @@ impl<'a> DiskTransaction<'a> {
         root: &'a Folder,
         store: &'a CatalogStore,
         staging: &'a Staging,
-        aside: &'a mut Quarantine,
+        quarantine: &'a mut Quarantine,
     ) -> Self {
         Self {
             root,
             store,
             staging,
-            aside,
+            quarantine,
             parents: FolderCache::new(root),
             done: Vec::new(),
             touched: BTreeSet::new(),
@@ -52,7 +52,7 @@ impl<'a> DiskTransaction<'a> {
     }
 
     /// What lies at a path; none where nothing does, or the way there is missing.
-    pub fn look(&self, path: &TreePath) -> Result<Option<Meta>, ApplyError> {
+    pub fn stat(&self, path: &TreePath) -> Result<Option<Meta>, ApplyError> {
         let Some((parent, name)) = path.split_last() else { return Ok(None) };
         let looked =
             self.root.open_folder(&parent).and_then(|parent| parent.survey(name.as_bytes()));
@@ -84,10 +84,10 @@ impl<'a> DiskTransaction<'a> {
             Ok(()) => {}
             Err(TreeError::Taken) => {
                 // A folder that is there and cannot be used is left alone.
-                if self.look(path)?.is_some_and(|there| there.kind == MetaKind::Folder) {
+                if self.stat(path)?.is_some_and(|there| there.kind == MetaKind::Folder) {
                     return self.root.open_folder(path).map(drop).map_err(ApplyError::at(path));
                 }
-                self.aside.take(path, STRAY).map_err(ApplyError::at(path))?;
+                self.quarantine.take(path, DISPLACED).map_err(ApplyError::at(path))?;
                 folder
                     .make_folder_as(name, mode.served(Kind::Folder))
                     .map_err(ApplyError::at(path))?;
@@ -105,36 +105,39 @@ impl<'a> DiskTransaction<'a> {
         path: &TreePath,
         meta: &Meta,
         row: Option<&CatalogRow>,
-        kept: Option<&RetainedContent>,
+        retained: Option<&RetainedContent>,
     ) -> Result<bool, ApplyError> {
         let Some((parent, name)) = path.split_last() else { return Ok(false) };
         let open = || self.root.open_folder(&parent)?.open_read(name);
-        is_ours(meta, row, kept, open).map_err(ApplyError::at(path))
+        is_ours(meta, row, retained, open).map_err(ApplyError::at(path))
     }
 
     /// Whether what lies at a path is the same file or folder that the catalogue knows there, whatever its content is now.
     pub fn is_same_file(
         meta: &Meta,
         row: Option<&CatalogRow>,
-        kept: Option<&RetainedContent>,
+        retained: Option<&RetainedContent>,
     ) -> bool {
-        let numbered = row.is_some_and(|row| row.entry.version.is_some() && row.is_former(meta));
-        numbered || kept.is_some_and(|kept| kept.is(meta))
+        let numbered =
+            row.is_some_and(|row| row.entry.version.is_some() && row.matches_except_ctime(meta));
+        numbered || retained.is_some_and(|retained| retained.matches_except_ctime(meta))
     }
 
-    /// Sets aside what lies at a path, unless the catalogue knows it. Whether something that it knows is there.
-    pub fn clear(
+    /// Sets quarantine what lies at a path, unless the catalogue knows it. Whether something that it knows is there.
+    pub fn quarantine_unknown(
         &mut self,
         path: &TreePath,
         row: Option<&CatalogRow>,
-        kept: Option<&RetainedContent>,
+        retained: Option<&RetainedContent>,
     ) -> Result<bool, ApplyError> {
-        match self.look(path)? {
+        match self.stat(path)? {
             None => Ok(false),
-            Some(meta) if self.is_ours(path, &meta, row, kept)? => Ok(true),
+            Some(meta) if self.is_ours(path, &meta, row, retained)? => Ok(true),
             Some(meta) => {
-                debug!("{path} is {meta:?}, where the catalogue has {row:?} and keeps {kept:?}");
-                self.aside.take(path, STRAY).map_err(ApplyError::at(path))?;
+                debug!(
+                    "{path} is {meta:?}, where the catalogue has {row:?} and keeps {retained:?}"
+                );
+                self.quarantine.take(path, DISPLACED).map_err(ApplyError::at(path))?;
                 Ok(false)
             }
         }
@@ -168,7 +171,7 @@ impl<'a> DiskTransaction<'a> {
         work(&mut Applier {
             parents: &mut self.parents,
             staging: self.staging,
-            aside: self.aside,
+            quarantine: self.quarantine,
             known,
             on_foreign: OnForeign::Quarantine,
         })
@@ -191,7 +194,7 @@ impl<'a> DiskTransaction<'a> {
             Err(TreeError::NotFound | TreeError::NotFolder) => Ok(None),
             Err(e) => {
                 warn!("{path} cannot have mode {mode} on this disk: {e}");
-                self.look(path)
+                self.stat(path)
             }
         }
     }
@@ -214,7 +217,7 @@ impl<'a> DiskTransaction<'a> {
     }
 
     /// Gives staged content the time and the mode that it shall have: another slave's file with the same bytes may have had others.
-    pub fn conform(
+    pub fn fix_attributes(
         &self,
         content: &Content,
         mode: Mode,
@@ -239,7 +242,7 @@ impl<'a> DiskTransaction<'a> {
     /// Takes a folder away with all that the catalogue knows below it; what it does not know is quarantined. A folder that holds a mount
     /// point, or one that cannot be read, stays: what lies there is no part of the tree, and would go with it.
     pub fn remove_folder(&mut self, path: &TreePath, version: Lsn) -> Result<(), ApplyError> {
-        if self.look(path)?.is_none() {
+        if self.stat(path)?.is_none() {
             return Ok(());
         }
         let mut open = vec![path.clone()];
@@ -268,15 +271,15 @@ impl<'a> DiskTransaction<'a> {
     }
 
     /// Content that lies at a path already, though nobody has noted it as this. What is there gets the times and the mode that it shall have.
-    pub fn adopt(
+    pub fn claim_existing(
         &mut self,
         path: &TreePath,
         content: &Content,
         mode: Mode,
         row: Option<&CatalogRow>,
-        kept: Option<&RetainedContent>,
+        retained: Option<&RetainedContent>,
     ) -> Result<Option<Meta>, ApplyError> {
-        if self.look(path)?.is_none_or(|there| !may_be(&there, content)) {
+        if self.stat(path)?.is_none_or(|there| !may_be(&there, content)) {
             return Ok(None);
         }
         let Some((parent, name)) = path.split_last() else { return Ok(None) };
@@ -288,10 +291,11 @@ impl<'a> DiskTransaction<'a> {
             }
         };
         let known = row
-            .filter(|row| row.entry.kind == Kind::File && row.is_of(&file.meta))
+            .filter(|row| row.entry.kind == Kind::File && row.matches(&file.meta))
             .and_then(|row| row.digest);
-        let known =
-            known.or(kept.filter(|kept| kept.is_of(&file.meta)).map(|kept| kept.content.digest));
+        let known = known.or(retained
+            .filter(|retained| retained.matches(&file.meta))
+            .map(|retained| retained.content.digest));
         if !has_content(&file, content, known).map_err(ApplyError::at(path))? {
             return Ok(None);
         }
@@ -319,31 +323,31 @@ impl<'a> DiskTransaction<'a> {
 
     /// What the catalogue has at a path. Content that got its name before a crash, which came before the note of it, is noted first:
     /// it must not be taken for something of somebody's.
-    pub fn rows(
+    pub fn load_rows(
         &mut self,
         store: &CatalogStore,
         path: &TreePath,
     ) -> Result<(Option<CatalogRow>, Option<RetainedContent>), ApplyError> {
-        let (row, kept) = (store.row(path)?, store.kept(path)?);
+        let (row, retained) = (store.row(path)?, store.retained(path)?);
         let Some((entry, content)) = row
             .as_ref()
             .filter(|row| !row.here)
             .and_then(CatalogRow::tree_entry)
             .and_then(|e| Some((e, e.content?)))
         else {
-            return Ok((row, kept));
+            return Ok((row, retained));
         };
-        let ours = match self.look(path)? {
-            Some(meta) => self.is_ours(path, &meta, row.as_ref(), kept.as_ref())?,
+        let ours = match self.stat(path)? {
+            Some(meta) => self.is_ours(path, &meta, row.as_ref(), retained.as_ref())?,
             None => true,
         };
         if ours {
-            return Ok((row, kept));
+            return Ok((row, retained));
         }
-        let Some(meta) = self.adopt(path, &content, entry.mode, None, None)? else {
-            return Ok((row, kept));
+        let Some(meta) = self.claim_existing(path, &content, entry.mode, None, None)? else {
+            return Ok((row, retained));
         };
-        store.keep(path, None)?;
+        store.set_retained(path, None)?;
         store.put_entry(path, &entry, Some(&meta), &[])?;
         Ok((store.row(path)?, None))
     }
@@ -366,23 +370,23 @@ impl<'a> DiskTransaction<'a> {
     }
 
     /// What was replaced or removed is of no more use; whether something is left for the sweeper.
-    pub fn settle(self) -> bool {
-        let Self { done, staging, aside, .. } = self;
-        done.iter().filter(|applied| applied.settle(staging, aside)).count() > 0
+    pub fn finish(self) -> bool {
+        let Self { done, staging, quarantine, .. } = self;
+        done.iter().filter(|applied| applied.finish(staging, quarantine)).count() > 0
     }
 
     /// Makes the folder what it was before.
-    pub fn take_back(mut self) {
-        self.take_back_to(0);
+    pub fn roll_back(mut self) {
+        self.roll_back_to(0);
     }
 
-    /// Makes the folder what it was after so many steps.
-    fn take_back_to(&mut self, steps: usize) {
-        while self.done.len() > steps
+    /// Makes the folder what it was after so many disk.
+    fn roll_back_to(&mut self, disk: usize) {
+        while self.done.len() > disk
             && let Some(applied) = self.done.pop()
         {
             self.parents.clear();
-            applied.take_back(&mut self.parents, self.staging, self.aside);
+            applied.roll_back(&mut self.parents, self.staging, self.quarantine);
         }
         self.parents.clear();
     }
@@ -396,15 +400,15 @@ impl<'a> DiskTransaction<'a> {
         work: impl FnOnce(&mut Self) -> Result<T, ApplyError>,
     ) -> Result<Result<T, String>, ApplyError> {
         let before = self.done.len();
-        store.begin_step()?;
+        store.begin_savepoint()?;
         match work(self) {
             Ok(done) => {
-                store.end_step(true)?;
+                store.end_savepoint(true)?;
                 Ok(Ok(done))
             }
-            Err(e) if e.lies_in_path() => {
-                self.take_back_to(before);
-                store.end_step(false)?;
+            Err(e) if e.is_path_specific() => {
+                self.roll_back_to(before);
+                store.end_savepoint(false)?;
                 Ok(Err(e.reason(path)))
             }
             Err(e) => Err(e),
@@ -487,18 +491,18 @@ fn digest_of(file: &OpenFile) -> Result<Option<Digest>, TreeError> {
 fn is_ours(
     meta: &Meta,
     row: Option<&CatalogRow>,
-    kept: Option<&RetainedContent>,
+    retained: Option<&RetainedContent>,
     open: impl FnOnce() -> Result<OpenFile, TreeError>,
 ) -> Result<bool, TreeError> {
-    if !DiskTransaction::is_same_file(meta, row, kept) {
+    if !DiskTransaction::is_same_file(meta, row, retained) {
         return Ok(false);
     }
     // What was never numbered is somebody's own.
-    let row = row.filter(|row| row.entry.version.is_some() && row.is_former(meta));
-    let kept = kept.filter(|kept| kept.is(meta));
+    let row = row.filter(|row| row.entry.version.is_some() && row.matches_except_ctime(meta));
+    let retained = retained.filter(|retained| retained.matches_except_ctime(meta));
     if meta.kind == MetaKind::Folder
-        || row.is_some_and(|row| row.is_of(meta))
-        || kept.is_some_and(|kept| kept.is_of(meta))
+        || row.is_some_and(|row| row.matches(meta))
+        || retained.is_some_and(|retained| retained.matches(meta))
     {
         return Ok(true);
     }
@@ -508,22 +512,24 @@ fn is_ours(
         Err(e) => return Err(e),
     };
     let Some(digest) = digest_of(&file)? else { return Ok(false) };
-    let wanted = [row.and_then(|row| row.digest), kept.map(|kept| kept.content.digest)];
+    let wanted = [row.and_then(|row| row.digest), retained.map(|retained| retained.content.digest)];
     Ok(wanted.contains(&Some(digest)))
 }
 
 /// Whether something that has left its place is part of what the tree has there.
 fn belongs(store: &CatalogStore, left: &Displaced<'_>) -> Result<bool, ApplyError> {
-    let (row, kept) = (store.row(left.path)?, store.kept(left.path)?);
+    let (row, retained) = (store.row(left.path)?, store.retained(left.path)?);
     // It was looked at with its ctime right before it was renamed.
-    if left.renamed && DiskTransaction::is_same_file(left.meta, row.as_ref(), kept.as_ref()) {
+    if left.renamed && DiskTransaction::is_same_file(left.meta, row.as_ref(), retained.as_ref()) {
         return Ok(true);
     }
     let open = || match std::str::from_utf8(left.name) {
         Ok(name) => left.folder.open_read(name),
         Err(_) => Err(TreeError::NotFound),
     };
-    if is_ours(left.meta, row.as_ref(), kept.as_ref(), open).map_err(ApplyError::at(left.path))? {
+    if is_ours(left.meta, row.as_ref(), retained.as_ref(), open)
+        .map_err(ApplyError::at(left.path))?
+    {
         return Ok(true);
     }
     // It may have got its name just before a crash.

@@ -1,7 +1,7 @@
 //! What somebody has done in the folder by hand: files that came, were edited, or are gone.
 //!
 //! What came or was edited is offered to the cluster as a change that expects what it was based on. Where that is refused
-//! it is set aside. What is gone is fetched again, or, where the slave was told to watch removals, and saw it go, offered as a removal.
+//! it is set quarantine. What is gone is fetched again, or, where the slave was told to watch removals, and saw it go, offered as a removal.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -21,24 +21,24 @@ use crate::catalogue::{
 };
 
 /// Time between two looks for what was found.
-const LOOK: Duration = Duration::from_millis(200);
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// What was offered is offered again after this time, until it is decided.
-const AGAIN: Duration = Duration::from_secs(4);
+const OFFER_INTERVAL: Duration = Duration::from_secs(4);
 /// What was refused, and is still there, is offered again after this time.
-const REFUSED: Duration = Duration::from_secs(30);
-/// A refusal may come before the change that it is about: what was refused is set aside only after this time, unless it turned out to be just
+const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
+/// A refusal may come before the change that it is about: what was refused is set quarantine only after this time, unless it turned out to be just
 /// what the tree has.
-const DOOMED: Duration = Duration::from_millis(1500);
+const REJECT_DELAY: Duration = Duration::from_millis(1500);
 /// Most things that are offered at the same time.
-const MOST: usize = 256;
+const MOST_OFFERED: usize = 256;
 /// A file that was read because a reader found it damaged, and that was not, is not read again for so long.
-const CLEARED: Duration = Duration::from_secs(10 * 60);
+const CLEARED_TIME: Duration = Duration::from_secs(10 * 60);
 /// Time in which only so many removals by hand become changes.
-const MINUTE: Duration = Duration::from_secs(60);
+const REMOVAL_WINDOW: Duration = Duration::from_secs(60);
 /// Time between two notes of how far reading of all contents has come.
-const SCRUB_NOTED: Duration = Duration::from_millis(500);
+const SCRUB_INTERVAL: Duration = Duration::from_millis(500);
 /// Most removals in that time.
-const REMOVALS: u64 = 100;
+const MOST_REMOVALS: u64 = 100;
 
 /// What was found.
 #[derive(Debug, Clone)]
@@ -66,14 +66,14 @@ enum LocalChangeKind {
 #[derive(Debug, Clone)]
 struct LocalChange {
     path: TreePath,
-    what: LocalChangeKind,
+    kind: LocalChangeKind,
     offered: Instant,
 }
 
 impl LocalChange {
-    fn asked(&self, id: ChangeId) -> ChangeRequest {
+    fn to_request(&self, id: ChangeId) -> ChangeRequest {
         let path = self.path.clone();
-        let (change, expect) = match &self.what {
+        let (change, expect) = match &self.kind {
             LocalChangeKind::File { meta, mtime, digest, mode, expect } => {
                 let change = Change::Put {
                     path,
@@ -105,7 +105,7 @@ struct PendingEdit {
     meta: FileIdentity,
     /// The mode on the disk.
     mode: Mode,
-    /// The last change to the path when that was noticed.
+    /// The last change to the path when that was detected.
     base: Lsn,
     ordered: bool,
 }
@@ -119,13 +119,13 @@ pub(super) struct LocalChanges {
     waiting: BTreeMap<TreePath, LocalChangeKind>,
     /// What the note is to say, should a file of a branch be refused.
     branch: HashMap<TreePath, String>,
-    /// What the scanner has noticed and nobody has judged yet: gone, and whether it was seen to go; changed.
+    /// What the scanner has detected and nobody has judged yet: gone, and whether it was seen to go; changed.
     vanished: BTreeMap<TreePath, bool>,
     edited: BTreeMap<TreePath, Meta>,
     edits: BTreeMap<TreePath, PendingEdit>,
     refused: HashMap<TreePath, Instant>,
-    /// What is to be set aside, since when, and why.
-    doomed: Vec<(Instant, LocalChange, String)>,
+    /// What is to be set quarantine, since when, and why.
+    rejected: Vec<(Instant, LocalChange, String)>,
     looked: Option<Instant>,
     /// Removals that were offered lately: since when, and how many.
     removals: Option<(Instant, u64)>,
@@ -150,16 +150,16 @@ impl LocalChanges {
         self.by_id.contains_key(&id)
     }
 
-    fn add(&mut self, path: TreePath, what: LocalChangeKind) -> Option<Event> {
+    fn add(&mut self, path: TreePath, kind: LocalChangeKind) -> Option<Event> {
         let mut id: [u8; 16] = relais_state::random()
             .map_err(|e| error!("the system has no random numbers: {e}"))
             .ok()?;
         // No account has made it.
         id[..4].copy_from_slice(&[0; 4]);
         let id = ChangeId(id);
-        let find = LocalChange { path: path.clone(), what, offered: Instant::now() };
-        let asked = find.asked(id);
-        self.by_id.insert(id, find);
+        let change = LocalChange { path: path.clone(), kind, offered: Instant::now() };
+        let asked = change.to_request(id);
+        self.by_id.insert(id, change);
         self.by_path.insert(path, id);
         Some(Event::ChangeRequest { session: None, asked, copies: 0 })
     }
@@ -171,7 +171,7 @@ impl LocalChanges {
                 && let Some(digest) = row.digest
             {
                 let what = LocalChangeKind::File {
-                    meta: identity(&row),
+                    meta: file_identity(&row),
                     mtime: row.entry.mtime,
                     digest,
                     mode: row.entry.mode,
@@ -189,10 +189,10 @@ impl LocalChanges {
     }
 
     fn remove(&mut self, id: ChangeId) -> Option<LocalChange> {
-        let find = self.by_id.remove(&id)?;
-        self.by_path.remove(&find.path);
-        self.branch.remove(&find.path);
-        Some(find)
+        let change = self.by_id.remove(&id)?;
+        self.by_path.remove(&change.path);
+        self.branch.remove(&change.path);
+        Some(change)
     }
 
     /// A change was made: edits that were based on what was there before are decided by it.
@@ -225,25 +225,27 @@ impl LocalChanges {
     }
 
     fn offer(&mut self, after: Duration) -> Vec<Event> {
-        let due = self.by_id.iter_mut().filter(|(_, find)| find.offered.elapsed() >= after);
-        let again = due.map(|(id, find)| {
-            find.offered = Instant::now();
-            Event::ChangeRequest { session: None, asked: find.asked(*id), copies: 0 }
+        let due = self.by_id.iter_mut().filter(|(_, change)| change.offered.elapsed() >= after);
+        let again = due.map(|(id, change)| {
+            change.offered = Instant::now();
+            Event::ChangeRequest { session: None, asked: change.to_request(*id), copies: 0 }
         });
         again.collect()
     }
 
     /// Whether so many more removals by hand may become changes now.
     fn may_remove(&self, count: u64, files: u64) -> bool {
-        let done =
-            self.removals.filter(|(since, _)| since.elapsed() < MINUTE).map_or(0, |(_, done)| done);
-        done + count <= REMOVALS.min((files / 100).max(1))
+        let done = self
+            .removals
+            .filter(|(since, _)| since.elapsed() < REMOVAL_WINDOW)
+            .map_or(0, |(_, done)| done);
+        done + count <= MOST_REMOVALS.min((files / 100).max(1))
     }
 
     fn count_removals(&mut self, count: u64) {
         let (since, done) = self
             .removals
-            .filter(|(since, _)| since.elapsed() < MINUTE)
+            .filter(|(since, _)| since.elapsed() < REMOVAL_WINDOW)
             .unwrap_or((Instant::now(), 0));
         self.removals = Some((since, done + count));
     }
@@ -253,65 +255,65 @@ impl LocalChanges {
         let removals: Vec<ChangeId> = self
             .by_id
             .iter()
-            .filter(|(_, find)| matches!(find.what, LocalChangeKind::Removal { .. }))
+            .filter(|(_, change)| matches!(change.kind, LocalChangeKind::Removal { .. }))
             .map(|(id, _)| *id)
             .collect();
         for id in removals {
-            if let Some(find) = self.remove(id) {
-                self.vanished.insert(find.path, false);
+            if let Some(change) = self.remove(id) {
+                self.vanished.insert(change.path, false);
             }
         }
     }
 }
 
 impl ReplicaDriver {
-    /// Takes what the scanner has noticed, and offers what was found.
-    pub(super) fn take_noticed(
+    /// Takes what the scanner has detected, and offers what was found.
+    pub(super) fn take_detected(
         &mut self,
         scanner: &mut Scanner,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        let noticed = scanner.take_noticed();
-        self.finds.vanished.extend(noticed.vanished);
-        self.finds.edited.extend(noticed.edited);
+        let detected = scanner.take_detected();
+        self.local_changes.vanished.extend(detected.vanished);
+        self.local_changes.edited.extend(detected.edited);
         // What a crash has left half done is told again, and is not what somebody has done by hand.
-        if !self.told || !self.replica.is_caught_up() {
+        if !self.link_announced || !self.replica.is_caught_up() {
             return Ok(());
         }
         let store = &scanner.store;
-        for (path, seen) in std::mem::take(&mut self.finds.vanished) {
-            if self.finds.is_pending(&path) {
+        for (path, seen) in std::mem::take(&mut self.local_changes.vanished) {
+            if self.local_changes.is_pending(&path) {
                 // What was found there before is decided first.
-                scanner.debounce.again(path, Instant::now());
+                scanner.debounce.add(path, Instant::now());
                 continue;
             }
             store.begin()?;
-            self.vanished(&path, seen, store, events)?;
+            self.handle_vanished(&path, seen, store, events)?;
         }
-        for (path, meta) in std::mem::take(&mut self.finds.edited) {
-            if self.finds.is_pending(&path) {
-                scanner.debounce.again(path, Instant::now());
+        for (path, meta) in std::mem::take(&mut self.local_changes.edited) {
+            if self.local_changes.is_pending(&path) {
+                scanner.debounce.add(path, Instant::now());
                 continue;
             }
             store.begin()?;
-            self.edited(path, &meta, store, events)?;
+            self.handle_edited(path, &meta, store, events)?;
         }
-        events.append(&mut self.late);
-        let doomed = self
-            .finds
-            .doomed
-            .extract_if(.., |(since, ..)| since.elapsed() >= DOOMED)
+        events.append(&mut self.deferred);
+        let rejected = self
+            .local_changes
+            .rejected
+            .extract_if(.., |(since, ..)| since.elapsed() >= REJECT_DELAY)
             .collect::<Vec<_>>();
-        for (_, find, why) in doomed {
+        for (_, change, why) in rejected {
             store.begin()?;
-            self.finds.by_path.remove(&find.path);
-            self.finish_aside(find, &why, store, events)?;
+            self.local_changes.by_path.remove(&change.path);
+            self.finish_quarantine(change, &why, store, events)?;
         }
-        if self.finds.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+        if self.local_changes.looked.is_some_and(|looked| looked.elapsed() < CHECK_INTERVAL) {
             return Ok(());
         }
-        self.finds.looked = Some(Instant::now());
-        events.extend(self.finds.offer(AGAIN));
+        self.local_changes.looked = Some(Instant::now());
+        events.extend(self.local_changes.offer(OFFER_INTERVAL));
         self.offer_new(scanner, events)
     }
 
@@ -321,20 +323,20 @@ impl ReplicaDriver {
         scanner: &Scanner,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        let room = MOST.saturating_sub(self.finds.by_id.len());
+        let room = MOST_OFFERED.saturating_sub(self.local_changes.by_id.len());
         for _ in 0..room {
-            let Some((path, what)) = self.finds.waiting.pop_first() else { break };
-            events.extend(self.finds.add(path, what));
+            let Some((path, what)) = self.local_changes.waiting.pop_first() else { break };
+            events.extend(self.local_changes.add(path, what));
         }
-        let room = MOST.saturating_sub(self.finds.by_id.len());
+        let room = MOST_OFFERED.saturating_sub(self.local_changes.by_id.len());
         if room == 0 {
             return Ok(());
         }
-        self.finds.refused.retain(|_, at| at.elapsed() < REFUSED);
+        self.local_changes.refused.retain(|_, at| at.elapsed() < REFUSED_INTERVAL);
         let mut after = TreePath::root();
         let mut offered = 0;
         while offered < room {
-            let rows = scanner.store.unnumbered(&after, 256)?;
+            let rows = scanner.store.uncommitted(&after, 256)?;
             let Some((last, _)) = rows.last() else { return Ok(()) };
             after = last.clone();
             for (path, row) in rows {
@@ -344,7 +346,7 @@ impl ReplicaDriver {
                 let what = match (row.entry.kind, row.digest) {
                     (Kind::Folder, _) => LocalChangeKind::Folder { mode: row.entry.mode },
                     (Kind::File, Some(digest)) => LocalChangeKind::File {
-                        meta: identity(&row),
+                        meta: file_identity(&row),
                         mtime: row.entry.mtime,
                         digest,
                         mode: row.entry.mode,
@@ -352,7 +354,7 @@ impl ReplicaDriver {
                     },
                     (Kind::File, None) => continue,
                 };
-                events.extend(self.finds.add(path, what));
+                events.extend(self.local_changes.add(path, what));
                 offered += 1;
             }
         }
@@ -360,9 +362,9 @@ impl ReplicaDriver {
     }
 
     fn may_be_offered(&self, path: &TreePath, scanner: &Scanner) -> Result<bool, CatalogError> {
-        if self.finds.by_path.contains_key(path)
-            || self.finds.refused.contains_key(path)
-            || scanner.debounce.has(path)
+        if self.local_changes.by_path.contains_key(path)
+            || self.local_changes.refused.contains_key(path)
+            || scanner.debounce.contains(path)
         {
             return Ok(false);
         }
@@ -370,12 +372,12 @@ impl ReplicaDriver {
             return Ok(true);
         };
         // The folder comes first: it has its number, or is offered before.
-        Ok(self.finds.by_path.contains_key(&parent)
+        Ok(self.local_changes.by_path.contains_key(&parent)
             || scanner.store.row(&parent)?.is_some_and(|row| row.entry.version.is_some()))
     }
 
     /// A path of the tree has nothing on the disk any more, or something else.
-    fn vanished(
+    fn handle_vanished(
         &mut self,
         path: &TreePath,
         seen: bool,
@@ -389,29 +391,37 @@ impl ReplicaDriver {
             return Ok(());
         }
         // What something is mounted over was not removed.
-        let seen = seen && self.way_is_clear(path, store);
-        if seen && self.watch == WatchMode::All && self.told && self.replica.is_linked() && row.here
+        let seen = seen && self.is_reachable(path, store);
+        if seen
+            && self.watch == WatchMode::All
+            && self.link_announced
+            && self.replica.is_linked()
+            && row.here
         {
-            let files = store.files()?;
-            let mut gone =
-                if self.finds.may_remove(1, files) { store.below(path)? } else { Vec::new() };
+            let files = store.file_count()?;
+            let mut gone = if self.local_changes.may_remove(1, files) {
+                store.below(path)?
+            } else {
+                Vec::new()
+            };
             gone.push((path.clone(), row.clone()));
-            if self.finds.may_remove(gone.len() as u64, files) {
-                self.finds.count_removals(gone.len() as u64);
+            if self.local_changes.may_remove(gone.len() as u64, files) {
+                self.local_changes.count_removals(gone.len() as u64);
                 info!("{path} was removed in the folder, and goes from the tree");
                 gone.sort_unstable_by(|a, b| b.0.cmp(&a.0));
                 for (path, row) in gone {
                     let removal = row.entry.version.map(|base| LocalChangeKind::Removal { base });
-                    events.extend(removal.and_then(|removal| self.finds.add(path, removal)));
+                    events
+                        .extend(removal.and_then(|removal| self.local_changes.add(path, removal)));
                 }
                 return Ok(());
             }
             warn!(
                 "{path} was removed in the folder with too many others at once: that is held back, and it is fetched again"
             );
-            store.count("held", 1)?;
+            store.add_to_total("held", 1)?;
         }
-        self.missing(path, &row, store, events)
+        self.refetch(path, &row, store, events)
     }
 
     /// What lies at a path; nothing where that cannot be known.
@@ -420,7 +430,9 @@ impl ReplicaDriver {
         path: &TreePath,
         store: &CatalogStore,
     ) -> Result<Option<Meta>, CatalogError> {
-        match DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside).look(path) {
+        match DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine)
+            .stat(path)
+        {
             Err(ApplyError::Catalogue(e)) => Err(e),
             Err(e) => {
                 log::debug!("{path} cannot be looked at: {e}");
@@ -430,8 +442,10 @@ impl ReplicaDriver {
         }
     }
 
-    fn way_is_clear(&mut self, path: &TreePath, store: &CatalogStore) -> bool {
-        DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside).look(path).is_ok()
+    fn is_reachable(&mut self, path: &TreePath, store: &CatalogStore) -> bool {
+        DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine)
+            .stat(path)
+            .is_ok()
     }
 
     /// Whether what the catalogue has at a path lies there, or what it keeps there until the content comes.
@@ -441,17 +455,18 @@ impl ReplicaDriver {
         row: &CatalogRow,
         store: &CatalogStore,
     ) -> Result<bool, CatalogError> {
-        let kept = store.kept(path)?;
+        let retained = store.retained(path)?;
         let meta = self.look(path, store)?;
         Ok(match row.entry.kind {
             Kind::Folder => meta.is_some_and(|meta| meta.served_kind() == Some(Kind::Folder)),
-            Kind::File => meta
-                .is_some_and(|meta| DiskTransaction::is_same_file(&meta, Some(row), kept.as_ref())),
+            Kind::File => meta.is_some_and(|meta| {
+                DiskTransaction::is_same_file(&meta, Some(row), retained.as_ref())
+            }),
         })
     }
 
     /// What is gone is wanted again: folders at once, contents from others.
-    fn missing(
+    fn refetch(
         &mut self,
         path: &TreePath,
         row: &CatalogRow,
@@ -459,21 +474,21 @@ impl ReplicaDriver {
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
         if row.entry.kind == Kind::Folder {
-            self.make_again(path, row, store)?;
+            self.recreate_folder(path, row, store)?;
             for (below, row) in store.below(path)? {
                 if row.entry.version.is_none() {
                     store.remove(&below)?;
                 } else if !self.is_there(&below, &row, store)? {
                     // Those below it come in this loop too.
-                    self.missing_one(&below, &row, store, events)?;
+                    self.refetch_one(&below, &row, store, events)?;
                 }
             }
             return Ok(());
         }
-        self.missing_one(path, row, store, events)
+        self.refetch_one(path, row, store, events)
     }
 
-    fn missing_one(
+    fn refetch_one(
         &mut self,
         path: &TreePath,
         row: &CatalogRow,
@@ -482,16 +497,16 @@ impl ReplicaDriver {
     ) -> Result<(), CatalogError> {
         let Some(entry) = row.tree_entry() else { return Ok(()) };
         if entry.content.is_none() {
-            return self.make_again(path, row, store);
+            return self.recreate_folder(path, row, store);
         }
         let above = store.unapplied_above(path)?;
         if let (Some(above), Some(content)) = (&above, entry.content) {
-            store.note_unapplied(path, entry.version, false, &above.why, None)?;
+            store.record_unapplied(path, entry.version, false, &above.why, None)?;
             events.push_back(Event::Refused { put: content.put, retry: false });
         }
         // What lies behind the obstacle may still be there.
-        let kept = row.to_keep().filter(|_| above.is_some());
-        store.keep(path, kept.as_ref())?;
+        let retained = row.to_retained().filter(|_| above.is_some());
+        store.set_retained(path, retained.as_ref())?;
         if row.here {
             store.put_entry(path, &entry, None, &[])?;
             events.extend(lack_of_entry(path, &entry).map(Event::Missing));
@@ -500,20 +515,20 @@ impl ReplicaDriver {
     }
 
     /// A folder of the tree that is gone is made again.
-    fn make_again(
+    fn recreate_folder(
         &mut self,
         path: &TreePath,
         row: &CatalogRow,
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
-        let mut steps = DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside);
-        match (steps.ensure_folder(path).and_then(|()| steps.sync()), row.entry.version) {
+        let mut disk = DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine);
+        match (disk.ensure_folder(path).and_then(|()| disk.sync()), row.entry.version) {
             (Ok(()), _) => Ok(()),
             (Err(ApplyError::Catalogue(e)), _) => Err(e),
-            (Err(e), Some(version)) if e.lies_in_path() => {
+            (Err(e), Some(version)) if e.is_path_specific() => {
                 let why = e.reason(path);
                 warn!("{path} cannot be made again: {why}; it is tried again");
-                store.note_unapplied(path, version, false, &why, None)
+                store.record_unapplied(path, version, false, &why, None)
             }
             (Err(e), _) => {
                 warn!("{path} cannot be made again: {e}");
@@ -523,7 +538,7 @@ impl ReplicaDriver {
     }
 
     /// A file of the tree is another one on the disk, or a folder has another mode.
-    fn edited(
+    fn handle_edited(
         &mut self,
         path: TreePath,
         meta: &Meta,
@@ -537,17 +552,19 @@ impl ReplicaDriver {
         let Some(content) = entry.content else {
             let mode = meta.mode.served(Kind::Folder);
             if meta.served_kind() == Some(Kind::Folder) {
-                self.mode_changed(path, mode, &row, base, meta, store, events)?;
+                self.propose_mode(path, mode, &row, base, meta, store, events)?;
             }
             return Ok(());
         };
         if !row.here {
-            let kept = store.kept(&path)?;
-            if let Some(kept) = kept.filter(|kept| kept.is(meta)) {
+            let retained = store.retained(&path)?;
+            if let Some(retained) = retained.filter(|retained| retained.matches_except_ctime(meta))
+            {
                 // DetectedChanges before the change that has made it the former content, or only its ctime is another one.
-                let steps = DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside);
-                let ours = kept.is_of(meta)
-                    || match steps.is_ours(&path, meta, None, Some(&kept)) {
+                let disk =
+                    DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine);
+                let ours = retained.matches(meta)
+                    || match disk.is_ours(&path, meta, None, Some(&retained)) {
                         Ok(ours) => ours,
                         Err(ApplyError::Catalogue(e)) => return Err(e),
                         Err(e) => {
@@ -556,18 +573,19 @@ impl ReplicaDriver {
                         }
                     };
                 if ours {
-                    let now = RetainedContent { ctime: meta.ctime, ..kept };
-                    return store.keep(&path, Some(&now));
+                    let now = RetainedContent { ctime: meta.ctime, ..retained };
+                    return store.set_retained(&path, Some(&now));
                 }
             }
             // It is not based on what the tree has here, unless it is just that.
-            let mut steps = DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside);
-            let adopted = steps
-                .adopt(&path, &content, entry.mode, None, None)
-                .and_then(|adopted| steps.sync().map(|()| adopted));
+            let mut disk =
+                DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine);
+            let adopted = disk
+                .claim_existing(&path, &content, entry.mode, None, None)
+                .and_then(|adopted| disk.sync().map(|()| adopted));
             match adopted {
                 Ok(Some(meta)) => {
-                    store.keep(&path, None)?;
+                    store.set_retained(&path, None)?;
                     store.put_entry(&path, &entry, Some(&meta), &[])?;
                     events.push_back(Event::Fetched {
                         put: content.put,
@@ -576,29 +594,29 @@ impl ReplicaDriver {
                     });
                 }
                 Ok(None) => {
-                    let _ =
-                        self.put_aside(&path, "it was edited while newer content was on its way");
+                    let _ = self
+                        .quarantine_path(&path, "it was edited while newer content was on its way");
                 }
                 Err(e) => warn!("{path}: {e}"),
             }
             return Ok(());
         }
-        let same = row.is_former(meta) && row.on_disk.mode == meta.mode;
+        let same = row.matches_except_ctime(meta) && row.on_disk.mode == meta.mode;
         // Its content is hashed all the same: another program may have set the time back.
         let edit = PendingEdit { meta: meta.into(), mode: meta.mode, base, ordered: false };
-        if self.finds.edits.get(&path).is_none_or(|known| known.meta != edit.meta) {
+        if self.local_changes.edits.get(&path).is_none_or(|known| known.meta != edit.meta) {
             log::debug!(
                 "{path} was changed in the folder{}",
                 if same { ", perhaps only in name" } else { "" }
             );
-            self.finds.edits.insert(path, edit);
+            self.local_changes.edits.insert(path, edit);
         }
         Ok(())
     }
 
     /// What lies at a path is what the tree has there, and at most its mode is another on the disk. What that makes of the tree's is offered.
     #[allow(clippy::too_many_arguments)]
-    fn mode_changed(
+    fn propose_mode(
         &mut self,
         path: TreePath,
         mode: Mode,
@@ -609,17 +627,17 @@ impl ReplicaDriver {
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
         if mode == row.entry.mode {
-            return store.touch(&path, meta);
+            return store.update_disk_meta(&path, meta);
         }
         info!("the mode of {path} was changed in the folder to {mode}");
-        events.extend(self.finds.add(path, LocalChangeKind::Mode { mode, base }));
+        events.extend(self.local_changes.add(path, LocalChangeKind::Mode { mode, base }));
         Ok(())
     }
 
-    fn put_aside(&mut self, path: &TreePath, why: &str) -> bool {
-        self.aside
+    fn quarantine_path(&mut self, path: &TreePath, why: &str) -> bool {
+        self.quarantine
             .take(path, why)
-            .inspect_err(|e| error!("{path} cannot be set aside: {e}"))
+            .inspect_err(|e| error!("{path} cannot be set quarantine: {e}"))
             .unwrap_or(false)
     }
 
@@ -630,7 +648,7 @@ impl ReplicaDriver {
         may: impl Fn(&TreePath) -> bool,
     ) -> Vec<UnhashedFile> {
         let edits = self
-            .finds
+            .local_changes
             .edits
             .iter_mut()
             .filter(|(path, edit)| !edit.ordered && may(path))
@@ -641,19 +659,26 @@ impl ReplicaDriver {
                 UnhashedFile { path: path.clone(), meta: edit.meta }
             })
             .collect();
-        if files.is_empty() && !self.finds.suspects.is_empty() {
-            files = self.finds.suspects.drain(..).collect();
-            self.finds.suspected.extend(files.iter().map(|file| file.path.clone()));
-            self.finds.scrubbing.extend(files.iter().map(|file| (file.path.clone(), file.meta)));
+        if files.is_empty() && !self.local_changes.suspects.is_empty() {
+            files = self.local_changes.suspects.drain(..).collect();
+            self.local_changes.suspected.extend(files.iter().map(|file| file.path.clone()));
+            self.local_changes
+                .scrubbing
+                .extend(files.iter().map(|file| (file.path.clone(), file.meta)));
             return files;
         }
-        if let Some(scrub) = self.finds.scrub.as_mut().filter(|_| files.is_empty()) {
+        if let Some(scrub) = self.local_changes.scrub.as_mut().filter(|_| files.is_empty()) {
             files = scrub.drain(..scrub.len().min(most)).collect();
-            self.finds.scrubbing.extend(files.iter().map(|file| (file.path.clone(), file.meta)));
-            if files.is_empty() && self.finds.scrubbing.is_empty() {
-                info!("all contents were read; {} were damaged", self.finds.progress.damaged);
-                self.finds.scrub = None;
-                self.finds.progress.done = true;
+            self.local_changes
+                .scrubbing
+                .extend(files.iter().map(|file| (file.path.clone(), file.meta)));
+            if files.is_empty() && self.local_changes.scrubbing.is_empty() {
+                info!(
+                    "all contents were read; {} were damaged",
+                    self.local_changes.progress.damaged
+                );
+                self.local_changes.scrub = None;
+                self.local_changes.progress.done = true;
             }
         }
         files
@@ -669,41 +694,41 @@ impl ReplicaDriver {
         digest: Option<Digest>,
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
-        if self.finds.scrubbing.get(&of.path) == Some(&of.meta) {
-            self.finds.scrubbing.remove(&of.path);
-            let suspected = self.finds.suspected.remove(&of.path);
-            self.finds.progress.read += u64::from(!suspected);
+        if self.local_changes.scrubbing.get(&of.path) == Some(&of.meta) {
+            self.local_changes.scrubbing.remove(&of.path);
+            let suspected = self.local_changes.suspected.remove(&of.path);
+            self.local_changes.progress.read += u64::from(!suspected);
             return self.scrubbed(of, digest, suspected, store);
         }
         let Some(edit) =
-            self.finds.edits.get(&of.path).filter(|edit| edit.meta == of.meta).cloned()
+            self.local_changes.edits.get(&of.path).filter(|edit| edit.meta == of.meta).cloned()
         else {
             return Ok(());
         };
-        self.finds.edits.remove(&of.path);
+        self.local_changes.edits.remove(&of.path);
         let (Some(digest), Some(row)) = (digest, store.row(&of.path)?) else { return Ok(()) };
         let same = row.digest == Some(digest) && row.on_disk.mtime == of.meta.mtime;
         let there = self.look(&of.path, store)?;
         // What is there now is looked at by an event of its own.
         let Some(there) =
-            there.filter(|there| FileIdentity::from(there) == of.meta && !row.is_of(there))
+            there.filter(|there| FileIdentity::from(there) == of.meta && !row.matches(there))
         else {
             return Ok(());
         };
         // Where others have changed only the mode meanwhile, the latest one counts.
         let base = row.entry.version.filter(|_| same && row.here).unwrap_or(edit.base);
         if row.entry.version != Some(base) {
-            if self.put_aside(&of.path, "it was edited while others changed it") {
+            if self.quarantine_path(&of.path, "it was edited while others changed it") {
                 let mut events = VecDeque::new();
-                self.missing_one(&of.path, &row, store, &mut events)?;
-                self.late.append(&mut events);
+                self.refetch_one(&of.path, &row, store, &mut events)?;
+                self.deferred.append(&mut events);
             }
         } else if same {
             // It may also have another name beside its own, or had, or was moved there and back.
             let mode = wanted_mode(&row, edit.mode);
             let mut events = VecDeque::new();
-            self.mode_changed(of.path.clone(), mode, &row, base, &there, store, &mut events)?;
-            self.late.append(&mut events);
+            self.propose_mode(of.path.clone(), mode, &row, base, &there, store, &mut events)?;
+            self.deferred.append(&mut events);
         } else {
             let mtime = match of.meta.mtime == row.on_disk.mtime {
                 true => row.entry.mtime,
@@ -716,8 +741,8 @@ impl ReplicaDriver {
                 mode: wanted_mode(&row, edit.mode),
                 expect: Expect::Lsn(edit.base),
             };
-            let event = self.finds.add(of.path.clone(), what);
-            self.late.extend(event);
+            let event = self.local_changes.add(of.path.clone(), what);
+            self.deferred.extend(event);
         }
         Ok(())
     }
@@ -730,34 +755,34 @@ impl ReplicaDriver {
 
     /// There is a new link: what a former master ordered is not reported on it.
     pub(super) fn forget_scrub_order(&mut self) {
-        self.finds.progress.order = 0;
+        self.local_changes.progress.order = 0;
     }
 
     /// Notes for the heartbeats how far it has come.
-    pub(super) fn note_scrub(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
-        if self.finds.noted.is_some_and(|(at, _)| at.elapsed() < SCRUB_NOTED) {
+    pub(super) fn record_scrub(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
+        if self.local_changes.noted.is_some_and(|(at, _)| at.elapsed() < SCRUB_INTERVAL) {
             return Ok(());
         }
-        let mut repairing = std::mem::take(&mut self.finds.repairing);
+        let mut repairing = std::mem::take(&mut self.local_changes.repairing);
         let all = repairing.len();
         let mut error = None;
-        repairing.retain(|put| match store.of_put(*put) {
+        repairing.retain(|put| match store.row_of_put(*put) {
             Ok(row) => row.is_some_and(|(_, row)| !row.here),
             Err(e) => {
                 error.get_or_insert(e);
                 true
             }
         });
-        self.finds.progress.repaired += (all - repairing.len()) as u64;
-        self.finds.repairing = repairing;
+        self.local_changes.progress.repaired += (all - repairing.len()) as u64;
+        self.local_changes.repairing = repairing;
         if let Some(e) = error {
             return Err(e);
         }
-        let progress = self.finds.progress;
-        if self.finds.noted.is_none_or(|(_, noted)| noted != progress) {
+        let progress = self.local_changes.progress;
+        if self.local_changes.noted.is_none_or(|(_, noted)| noted != progress) {
             store.set_scrub(&progress)?;
         }
-        self.finds.noted = Some((Instant::now(), progress));
+        self.local_changes.noted = Some((Instant::now(), progress));
         Ok(())
     }
 
@@ -767,14 +792,15 @@ impl ReplicaDriver {
     /// Those of the catalogue.
     pub fn gather_scrub(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
         if let Some(order) = self.scrub_wanted.take() {
-            let rows = store.numbered()?;
+            let rows = store.committed_entries()?;
             let files =
                 rows.into_iter().filter(|(_, row)| row.here && row.entry.kind == Kind::File);
             let files: VecDeque<UnhashedFile> =
-                files.map(|(path, row)| UnhashedFile { meta: identity(&row), path }).collect();
-            self.finds.repairing.clear();
-            self.finds.progress = Scrub { order, files: files.len() as u64, ..Scrub::default() };
-            self.finds.scrub = Some(files);
+                files.map(|(path, row)| UnhashedFile { meta: file_identity(&row), path }).collect();
+            self.local_changes.repairing.clear();
+            self.local_changes.progress =
+                Scrub { order, files: files.len() as u64, ..Scrub::default() };
+            self.local_changes.scrub = Some(files);
         }
         Ok(())
     }
@@ -788,13 +814,13 @@ impl ReplicaDriver {
         if !row.here || row.entry.kind != Kind::File || row.entry.version.is_none() {
             return Ok(());
         }
-        let meta = identity(&row);
-        self.finds.cleared.retain(|_, (_, at)| at.elapsed() < CLEARED);
-        let known = self.finds.cleared.get(path).is_some_and(|(known, _)| *known == meta)
-            || self.finds.scrubbing.contains_key(path)
-            || self.finds.suspects.iter().any(|file| file.path == *path);
-        if !known && self.finds.suspects.len() < MOST {
-            self.finds.suspects.push_back(UnhashedFile { path: path.clone(), meta });
+        let meta = file_identity(&row);
+        self.local_changes.cleared.retain(|_, (_, at)| at.elapsed() < CLEARED_TIME);
+        let known = self.local_changes.cleared.get(path).is_some_and(|(known, _)| *known == meta)
+            || self.local_changes.scrubbing.contains_key(path)
+            || self.local_changes.suspects.iter().any(|file| file.path == *path);
+        if !known && self.local_changes.suspects.len() < MOST_OFFERED {
+            self.local_changes.suspects.push_back(UnhashedFile { path: path.clone(), meta });
         }
         Ok(())
     }
@@ -806,70 +832,74 @@ impl ReplicaDriver {
         suspected: bool,
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
-        let row = store.row(&of.path)?.filter(|row| identity(row) == of.meta && row.here);
+        let row = store.row(&of.path)?.filter(|row| file_identity(row) == of.meta && row.here);
         // Unchanged since, and still it could not be read.
         if digest.is_none() && row.is_some() && self.root.open_file(&of.path).is_err() {
-            self.finds.progress.unreadable += u64::from(!suspected);
+            self.local_changes.progress.unreadable += u64::from(!suspected);
         }
         let (Some(digest), Some(row)) = (digest, row) else { return Ok(()) };
         let Some(entry) = row.tree_entry().filter(|_| row.digest != Some(digest)) else {
-            self.finds.cleared.insert(of.path.clone(), (of.meta, Instant::now()));
+            self.local_changes.cleared.insert(of.path.clone(), (of.meta, Instant::now()));
             return Ok(());
         };
         error!("{} is damaged on the disk: it is fetched again", of.path);
         if !suspected {
-            self.finds.progress.damaged += 1;
-            self.finds.repairing.extend(row.content);
+            self.local_changes.progress.damaged += 1;
+            self.local_changes.repairing.extend(row.content);
         }
-        self.put_aside(&of.path, "its content does not have its digest any more");
+        self.quarantine_path(&of.path, "its content does not have its digest any more");
         // It is not served from here, also where it cannot be moved; it counts as damaged until good content is here.
         store.put_entry(&of.path, &entry, None, &[])?;
-        store.set_damaged(&of.path)?;
-        self.late.extend(lack_of_entry(&of.path, &entry).map(Event::Missing));
+        store.mark_damaged(&of.path)?;
+        self.deferred.extend(lack_of_entry(&of.path, &entry).map(Event::Missing));
         Ok(())
     }
 
     /// What was found does not become part of the tree.
-    pub(super) fn set_aside(
+    pub(super) fn quarantine_change(
         &mut self,
         id: ChangeId,
         why: &str,
         store: &CatalogStore,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        let Some(find) = self.finds.by_id.remove(&id) else { return Ok(()) };
-        if matches!(find.what, LocalChangeKind::File { .. }) {
-            self.finds.doomed.push((Instant::now(), find, why.to_owned()));
+        let Some(change) = self.local_changes.by_id.remove(&id) else { return Ok(()) };
+        if matches!(change.kind, LocalChangeKind::File { .. }) {
+            self.local_changes.rejected.push((Instant::now(), change, why.to_owned()));
             return Ok(());
         }
-        self.finds.by_path.remove(&find.path);
-        self.finish_aside(find, why, store, events)
+        self.local_changes.by_path.remove(&change.path);
+        self.finish_quarantine(change, why, store, events)
     }
 
-    fn finish_aside(
+    fn finish_quarantine(
         &mut self,
-        find: LocalChange,
+        change: LocalChange,
         why: &str,
         store: &CatalogStore,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        let path = find.path;
-        let branch = self.finds.branch.remove(&path);
+        let path = change.path;
+        let branch = self.local_changes.branch.remove(&path);
         let row = store.row(&path)?;
-        let LocalChangeKind::File { meta, digest, .. } = find.what else {
+        let LocalChangeKind::File { meta, digest, .. } = change.kind else {
             // Another mode is offered whenever the folder has one.
-            if !matches!(find.what, LocalChangeKind::Mode { .. }) {
-                self.finds.refused.insert(path.clone(), Instant::now());
+            if !matches!(change.kind, LocalChangeKind::Mode { .. }) {
+                self.local_changes.refused.insert(path.clone(), Instant::now());
             }
-            match (find.what, row) {
+            match (change.kind, row) {
                 (LocalChangeKind::Removal { .. }, Some(row)) => {
-                    self.missing(&path, &row, store, events)?
+                    self.refetch(&path, &row, store, events)?
                 }
                 // What was decided meanwhile holds here too.
                 (LocalChangeKind::Mode { .. }, Some(row)) if row.here => {
-                    let steps =
-                        DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside);
-                    match steps.set_mode(&path, row.entry.mode) {
+                    let disk = DiskTransaction::new(
+                        &self.root,
+                        store,
+                        &self.staging,
+                        &mut self.quarantine,
+                    );
+                    match disk.set_mode(&path, row.entry.mode) {
                         Err(ApplyError::Catalogue(e)) => return Err(e),
                         Err(e) => warn!("{path} keeps another mode than the tree's: {e}"),
                         Ok(_) => {}
@@ -884,41 +914,43 @@ impl ReplicaDriver {
             return Ok(());
         };
         // What others' change replaces stays at its path until their content comes.
-        let kept =
-            store.kept(&path)?.is_some_and(|kept| kept.is(&there) && kept.content.digest == digest);
-        if kept || row.as_ref().is_some_and(|row| row.entry.version.is_some() && row.is_of(&there))
+        let retained = store.retained(&path)?.is_some_and(|retained| {
+            retained.matches_except_ctime(&there) && retained.content.digest == digest
+        });
+        if retained
+            || row.as_ref().is_some_and(|row| row.entry.version.is_some() && row.matches(&there))
         {
             return Ok(());
         }
         let details = branch.unwrap_or_else(|| format!("\ndigest: {digest}"));
         let taken = self
-            .aside
-            .take_noted(&path, why, &details)
-            .inspect_err(|e| error!("{path} cannot be set aside: {e}"));
+            .quarantine
+            .take_with_details(&path, why, &details)
+            .inspect_err(|e| error!("{path} cannot be set quarantine: {e}"));
         if !taken.unwrap_or(false) {
-            self.finds.refused.insert(path, Instant::now());
+            self.local_changes.refused.insert(path, Instant::now());
             return Ok(());
         }
         match row {
             Some(row) if row.entry.version.is_none() => store.remove(&path),
-            Some(row) => self.missing_one(&path, &row, store, events),
+            Some(row) => self.refetch_one(&path, &row, store, events),
             None => Ok(()),
         }
     }
 
     /// Forgets what was found: where it is part of the tree now, or will be found again.
-    pub(super) fn forget_find(
+    pub(super) fn forget_local_change(
         &mut self,
         id: ChangeId,
         store: &CatalogStore,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        let Some(find) = self.finds.by_id.get(&id) else { return Ok(()) };
-        if store.row(&find.path)?.is_none_or(|row| row.entry.version.is_none()) {
-            self.finds.remove(id);
+        let Some(change) = self.local_changes.by_id.get(&id) else { return Ok(()) };
+        if store.row(&change.path)?.is_none_or(|row| row.entry.version.is_none()) {
+            self.local_changes.remove(id);
             return Ok(());
         }
-        self.set_aside(id, "others have changed it meanwhile", store, events)
+        self.quarantine_change(id, "others have changed it meanwhile", store, events)
     }
 }
 
@@ -927,7 +959,7 @@ fn wanted_mode(row: &CatalogRow, on_disk: Mode) -> Mode {
     if row.on_disk.mode == on_disk { row.entry.mode } else { on_disk.served(Kind::File) }
 }
 
-fn identity(row: &CatalogRow) -> FileIdentity {
+fn file_identity(row: &CatalogRow) -> FileIdentity {
     FileIdentity {
         dev: row.dev,
         ino: row.ino,

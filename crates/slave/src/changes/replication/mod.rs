@@ -46,7 +46,7 @@ use crate::staging::{StagedName, Staging};
 /// Time between two looks at what may have become due.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What a follower is made of.
+/// What a driver is made of.
 pub struct ReplicaDriverConfig {
     /// The folder.
     pub root: Folder,
@@ -67,58 +67,58 @@ pub struct ReplicaDriverConfig {
     /// Whether removals by hand become changes.
     pub watch: WatchMode,
     /// What the keeper's lock says, for whoever asks whether this keeper vouches for something.
-    pub mark: String,
+    pub writer_token: String,
 }
 
 /// See the module.
 pub struct ReplicaDriver {
     root: Folder,
     staging: Staging,
-    aside: Quarantine,
+    quarantine: Quarantine,
     scoreboard: Arc<Scoreboard>,
-    counter: ProposalReceiver,
-    answers: PendingAnswers,
+    receiver: ProposalReceiver,
+    pending_answers: PendingAnswers,
     replica: Replica,
     /// All that the replica is given and does, where somebody wants that.
-    tape: Recording<ReplicaRecorder>,
+    recording: Recording<ReplicaRecorder>,
     mailbox: LinkMailbox,
     backlog: Vec<LinkEvent>,
     fetch_pool: FetchPool,
     started: Instant,
-    ticked: Instant,
+    last_tick: Instant,
     /// The link that is there, by its number.
     link: Option<u64>,
     /// Whether the replica knows of it.
-    told: bool,
+    link_announced: bool,
     /// Why the master on it is not followed. The link stays: what is here can be read, and an operator can recover the cluster.
-    refused: Option<Refusal>,
+    master_refusal: Option<Refusal>,
     /// What is staged for changes of sessions. The digest is that of the change where this process has seen it checked.
     staged: HashMap<ChangeId, StagedName>,
     checked: HashMap<ChangeId, relais_proto::Digest>,
     /// Puts of sessions that the master had numbered before they were asked for on this link.
     known: HashSet<ChangeId>,
-    finds: LocalChanges,
+    local_changes: LocalChanges,
     /// Sessions that want to know who holds a content.
-    wanted: HashMap<Lsn, Vec<u64>>,
+    holder_queries: HashMap<Lsn, Vec<u64>>,
     /// What came up beside the events, for the next round.
-    late: VecDeque<Event>,
+    deferred: VecDeque<Event>,
     /// What the replica is told before anything else.
-    first: Vec<Event>,
+    initial_events: Vec<Event>,
     /// The order to read all contents that was not begun yet.
     scrub_wanted: Option<u64>,
-    retries: ParkedContents,
+    parked: ParkedContents,
     /// Whether the master says that another slave has joined with our folder.
     id_conflict: IdConflict,
     /// Whether content that was fetched could not be stored, and none since.
     cannot_store: bool,
     folder: FolderId,
     watch: WatchMode,
-    mark: String,
-    fit: bool,
+    writer_token: String,
+    in_service: bool,
     /// Whether something lies in the folder of removed things.
     litter: bool,
     /// The last trouble, so that it is not said again and again.
-    trouble: String,
+    last_warning: String,
 }
 
 impl ReplicaDriver {
@@ -137,10 +137,10 @@ impl ReplicaDriver {
             backlog,
             fetch_pool,
             watch,
-            mark,
+            writer_token,
         } = parts;
         let (staging, handoff) = (Staging::open(&root)?, HandoffListener::bind(&root)?);
-        let mut aside = Quarantine::open(&root)?;
+        let mut quarantine = Quarantine::open(&root)?;
         let mut staged = HashMap::new();
         for listed in staging.staged.list()? {
             let Some(name) = std::str::from_utf8(listed?.name()).ok().and_then(StagedName::parse)
@@ -149,15 +149,15 @@ impl ReplicaDriver {
             };
             // What was being fetched is fetched anew; what a session was sending may be gone on with.
             if name.is_fetched() {
-                give_back(&root, &staging, &mut aside, store, &name)?;
+                restore_held(&root, &staging, &mut quarantine, store, &name)?;
             } else if name.is_sealed() {
                 staged.insert(name.id(), name);
             }
         }
-        let standing = store.standing()?;
+        let standing = store.position()?;
         scoreboard.set_visible_lsn(standing.applied);
         scoreboard.set_applied_lsn(standing.applied);
-        let (lacks, ids) = (store.lacking()?, staged.keys().copied().collect());
+        let (lacks, ids) = (store.missing_content()?, staged.keys().copied().collect());
         let tape = Recording::start(&format!("slave-{slave}"), |to| {
             ReplicaRecorder::begin(slave, folder, &standing, &lacks, &ids, to)
         });
@@ -166,51 +166,51 @@ impl ReplicaDriver {
         store.retry_all_unapplied()?;
         let first = Self::refused_before(store)?;
         Ok(Self {
-            aside,
+            quarantine,
             root,
             staging,
             scoreboard,
-            counter: ProposalReceiver::new(proposal_socket, Some(handoff)),
-            answers: PendingAnswers::default(),
+            receiver: ProposalReceiver::new(proposal_socket, Some(handoff)),
+            pending_answers: PendingAnswers::default(),
             replica,
-            tape,
+            recording: tape,
             mailbox,
             backlog,
             fetch_pool,
             started: Instant::now(),
-            ticked: Instant::now(),
+            last_tick: Instant::now(),
             link: None,
-            told: false,
-            refused: None,
+            link_announced: false,
+            master_refusal: None,
             staged,
             checked: HashMap::new(),
             known: HashSet::new(),
-            finds: LocalChanges::default(),
-            wanted: HashMap::new(),
-            late: VecDeque::new(),
-            first,
+            local_changes: LocalChanges::default(),
+            holder_queries: HashMap::new(),
+            deferred: VecDeque::new(),
+            initial_events: first,
             scrub_wanted: None,
-            retries: ParkedContents::default(),
+            parked: ParkedContents::default(),
             id_conflict: IdConflict::default(),
             cannot_store: false,
             folder,
             watch,
-            mark,
-            fit: false,
+            writer_token,
+            in_service: false,
             litter: true,
-            trouble: String::new(),
+            last_warning: String::new(),
         })
     }
 
     /// Can be read when there is something to do.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.counter.fds(self.room() > 0).chain([self.mailbox.as_fd(), self.fetch_pool.as_fd()])
+        self.receiver.fds(self.room() > 0).chain([self.mailbox.as_fd(), self.fetch_pool.as_fd()])
     }
 
     /// When there is something to do though nothing can be read.
     #[must_use]
     pub fn due(&self) -> Instant {
-        self.ticked + TICK
+        self.last_tick + TICK
     }
 
     /// Whether there is something for the sweeper, since this was last asked.
@@ -222,32 +222,34 @@ impl ReplicaDriver {
     ///
     /// # Errors
     /// Those of the catalogue and the folder. What was begun is done again.
-    pub fn serve(&mut self, scanner: &mut Scanner) -> Result<(), CatalogError> {
+    pub fn run_once(&mut self, scanner: &mut Scanner) -> Result<(), CatalogError> {
         self.scoreboard.tick_catalog_writer();
-        let mut events = VecDeque::from(std::mem::take(&mut self.first));
+        let mut events = VecDeque::from(std::mem::take(&mut self.initial_events));
         self.take_link_events(&scanner.store, &mut events)?;
         // Before anything else is taken: what is freed because of this must not be what a session has just staged for the same change.
         let mut run = self.run(std::mem::take(&mut events), &scanner.store);
         if run.is_ok() {
             self.take_proposals(&scanner.store, &mut events)?;
             self.take_fetched(&scanner.store, &mut events)?;
-            self.take_noticed(scanner, &mut events)?;
+            self.take_detected(scanner, &mut events)?;
             self.retry_unapplied(scanner, &mut events)?;
-            if self.ticked.elapsed() >= TICK || !events.is_empty() {
-                self.ticked = Instant::now();
+            if self.last_tick.elapsed() >= TICK || !events.is_empty() {
+                self.last_tick = Instant::now();
                 events.push_back(Event::Tick);
             }
             run = self.run(events, &scanner.store);
         }
-        self.tape.flush();
+        self.recording.flush();
         run?;
         self.fetch_pool.retain_partials(|put| self.replica.wants(put));
-        let set_aside = self.aside.take_count();
-        if set_aside > 0 {
-            scanner.store.count("set-aside", i64::try_from(set_aside).unwrap_or(i64::MAX))?;
+        let quarantined = self.quarantine.take_count();
+        if quarantined > 0 {
+            scanner
+                .store
+                .add_to_total("set-aside", i64::try_from(quarantined).unwrap_or(i64::MAX))?;
         }
-        self.note_scrub(&scanner.store)?;
-        self.note_fitness(&scanner.store)
+        self.record_scrub(&scanner.store)?;
+        self.update_fitness(&scanner.store)
     }
 
     /// Gives the replica what has happened, and does what it wants done, until there is nothing more.
@@ -260,17 +262,17 @@ impl ReplicaDriver {
         loop {
             while let Some(event) = events.pop_front() {
                 let now = self.started.elapsed();
-                self.tape.note(|tape, to| tape.event(&event, now, to));
+                self.recording.note(|tape, to| tape.event(&event, now, to));
                 let what = self.replica.on(event, now);
-                self.tape.note(|tape, to| tape.actions(&what, to));
+                self.recording.note(|tape, to| tape.actions(&what, to));
                 actions.extend(what);
             }
             let Some(action) = actions.pop_front() else { return Ok(()) };
-            self.act(action, &mut actions, &mut events, store)?;
+            self.execute(action, &mut actions, &mut events, store)?;
         }
     }
 
-    fn act(
+    fn execute(
         &mut self,
         action: Action,
         next: &mut VecDeque<Action>,
@@ -284,14 +286,14 @@ impl ReplicaDriver {
                 }
             }
             Action::Close(why) => {
-                self.say(format!("the master is not followed: {why}"));
+                self.warn_once(format!("the master is not followed: {why}"));
                 if why.code == ErrorCode::Exists {
                     self.id_conflict.record(&self.scoreboard);
                 }
-                if self.refused.is_some() || why.code == ErrorCode::Conflict {
-                    self.refused.get_or_insert(why);
+                if self.master_refusal.is_some() || why.code == ErrorCode::Conflict {
+                    self.master_refusal.get_or_insert(why);
                 } else if let Some(link) = self.link.take() {
-                    self.told = false;
+                    self.link_announced = false;
                     self.mailbox.close(link);
                 }
             }
@@ -299,10 +301,10 @@ impl ReplicaDriver {
             Action::Begin(chain) => store.set_meta("chain", chain.0)?,
             Action::Timelines(timelines) => store.set_timelines(&timelines)?,
             Action::Carry { changes, standing } => {
-                self.carry(&changes, &standing, store, events)?
+                self.apply_batch(&changes, &standing, store, events)?
             }
             Action::Adopt { listing, standing } => {
-                self.adopt(&listing, &standing, store, events)?
+                self.resync(&listing, &standing, store, events)?
             }
             Action::Fetch { put, lack, from } => self.fetch_pool.order(put, lack, from),
             Action::Place { id, put } => {
@@ -312,21 +314,23 @@ impl ReplicaDriver {
                     all.push((*id, *put));
                     next.pop_front();
                 }
-                self.place_staged(&all, store, events)?;
+                self.publish_staged(&all, store, events)?;
             }
-            Action::Discard(id) => self.discard(id, store, events)?,
-            Action::SetAside { id, why } => self.set_aside(id, &why.to_string(), store, events)?,
+            Action::Discard(id) => self.discard_staged(id, store, events)?,
+            Action::SetAside { id, why } => {
+                self.quarantine_change(id, &why.to_string(), store, events)?
+            }
             Action::Answer { session, id, answer } => {
                 let answer = match answer {
                     replica::Answer::Done { version, copies } => {
-                        self.made(session, id, version, copies, store)?
+                        self.receipt_for(session, id, version, copies, store)?
                     }
                     replica::Answer::TooFewCopies { version, copies } => {
-                        Err(too_few(version, copies))
+                        Err(too_few_copies(version, copies))
                     }
-                    replica::Answer::Refused(refusal) => Err(self.say_why(refusal)),
+                    replica::Answer::Refused(refusal) => Err(self.explain_refusal(refusal)),
                 };
-                self.answers.answer(session, answer, &self.counter);
+                self.pending_answers.answer(session, answer, &self.receiver);
             }
             // Workers wait for what they have to see by themselves.
             Action::Serve(_) | Action::SendAway(_) => {}
@@ -335,7 +339,7 @@ impl ReplicaDriver {
     }
 
     /// The answer to a session whose change is made: it is told what is stored under the id, which may be older than what it asked for.
-    fn made(
+    fn receipt_for(
         &mut self,
         session: replica::Session,
         id: ChangeId,
@@ -346,7 +350,7 @@ impl ReplicaDriver {
         let fresh = !self.known.remove(&id);
         let digest = store.commit_of(id)?.and_then(|commit| commit.digest);
         let done = CommitReceipt { version, copies: copies.max(1), digest, fresh };
-        Ok(match self.answers.change_of(session) {
+        Ok(match self.pending_answers.change_of(session) {
             Some(change) => Commit { version, digest }
                 .answer_to(change)
                 .map(|stored| CommitReceipt { digest: stored.digest, ..done }),
@@ -369,14 +373,14 @@ impl ReplicaDriver {
                 }
                 LinkEvent::Unlinked => {
                     self.link = None;
-                    self.refused = None;
-                    self.wanted.clear();
-                    self.finds.unlinked();
-                    if std::mem::take(&mut self.told) {
+                    self.master_refusal = None;
+                    self.holder_queries.clear();
+                    self.local_changes.unlinked();
+                    if std::mem::take(&mut self.link_announced) {
                         events.push_back(Event::Unlinked);
                     }
                 }
-                LinkEvent::Message(message) if self.told => {
+                LinkEvent::Message(message) if self.link_announced => {
                     if matches!(message, ToSlave::Follow { .. } | ToSlave::Compare { .. }) {
                         self.id_conflict = IdConflict::default();
                     }
@@ -398,33 +402,33 @@ impl ReplicaDriver {
                     store.set_peers(&peers)?;
                     self.fetch_pool.set_peers(peers);
                 }
-                LinkEvent::TreeQuery { query, ids } => self.tell_tree(query, ids, store)?,
+                LinkEvent::TreeQuery { query, ids } => self.send_tree(query, ids, store)?,
                 LinkEvent::Recovering(epoch) => {
-                    self.refused =
+                    self.master_refusal =
                         Some(Refusal::new(ErrorCode::Conflict, "the cluster is being recovered"));
                     events.push_back(Event::Recovering(epoch));
                 }
                 LinkEvent::Scrub(order) => self.begin_scrub(order),
                 LinkEvent::PathQuery { query, list } => {
                     if let Some(link) = self.link {
-                        let parts = store.listed(list)?.into_parts(query);
+                        let parts = store.path_listing(list)?.into_parts(query);
                         parts.into_iter().for_each(|part| self.mailbox.send_paths(link, part));
                     }
                 }
                 LinkEvent::Retry => store.retry_all_unapplied()?,
             }
         }
-        if self.link.is_some() && !self.told {
-            self.told = true;
+        if self.link.is_some() && !self.link_announced {
+            self.link_announced = true;
             // What the link's thread has put in before this one is not of it.
             events.push_back(Event::Linked);
-            events.extend(self.finds.offer_all());
+            events.extend(self.local_changes.offer_all());
         }
         Ok(())
     }
 
     /// Sends the whole tree to the master.
-    fn tell_tree(
+    fn send_tree(
         &mut self,
         query: u64,
         ids: bool,
@@ -441,7 +445,7 @@ impl ReplicaDriver {
             last: false,
         };
         self.mailbox.send_part(link, first);
-        let rows = store.numbered()?;
+        let rows = store.committed_entries()?;
         let mut entries = rows
             .into_iter()
             .filter_map(|(path, row)| Some((path, row.tree_entry()?, row.here)))
@@ -464,14 +468,14 @@ impl ReplicaDriver {
         }
     }
 
-    fn note_fitness(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
-        let mut fitness = self.replica.fitness(self.started.elapsed(), store.bytes()?);
-        if self.refused.is_some() {
+    fn update_fitness(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
+        let mut fitness = self.replica.fitness(self.started.elapsed(), store.total_bytes()?);
+        if self.master_refusal.is_some() {
             // There is nothing to catch up with.
             (fitness.following, fitness.whole, fitness.behind) = (true, true, Duration::ZERO);
         }
         let fit = in_service(&fitness);
-        if fit != self.fit {
+        if fit != self.in_service {
             info!(
                 "{}",
                 if fit {
@@ -480,16 +484,16 @@ impl ReplicaDriver {
                     "this slave cannot have sessions now"
                 }
             );
-            store.set_meta("fit", if fit { self.mark.as_str() } else { "" })?;
-            self.fit = fit;
+            store.set_meta("fit", if fit { self.writer_token.as_str() } else { "" })?;
+            self.in_service = fit;
         }
         Ok(())
     }
 
     /// Why no change is possible, where the master is there and is not followed.
-    fn say_why(&self, refusal: Refusal) -> Refusal {
+    fn explain_refusal(&self, refusal: Refusal) -> Refusal {
         const HEAD: &str = "changes are not possible now: ";
-        match &self.refused {
+        match &self.master_refusal {
             Some(why) if refusal.code == ErrorCode::NoChanges => {
                 let why = why.message.strip_prefix(HEAD).unwrap_or(&why.message);
                 Refusal::new(ErrorCode::NoChanges, format!("{HEAD}{why}"))
@@ -499,15 +503,15 @@ impl ReplicaDriver {
     }
 
     /// Says what is wrong, once.
-    fn say(&mut self, what: String) {
-        if self.trouble != what {
+    fn warn_once(&mut self, what: String) {
+        if self.last_warning != what {
             warn!("{what}");
-            self.trouble = what;
+            self.last_warning = what;
         }
     }
 
     /// Forgets what was staged for a change. What a user has put into the folder by hand is never destroyed.
-    fn discard(
+    fn discard_staged(
         &mut self,
         id: ChangeId,
         store: &CatalogStore,
@@ -517,8 +521,8 @@ impl ReplicaDriver {
         if let Some(name) = self.staged.remove(&id) {
             self.discard_upload(&name);
         }
-        if self.finds.has(id) {
-            self.forget_find(id, store, events)?;
+        if self.local_changes.has(id) {
+            self.forget_local_change(id, store, events)?;
         }
         Ok(())
     }
@@ -526,16 +530,19 @@ impl ReplicaDriver {
 
 /// What was being fetched is fetched anew. What was held for another path when everything stopped goes back to its own, or
 /// is quarantined where that is taken: this may be the only copy.
-fn give_back(
+fn restore_held(
     root: &Folder,
     staging: &Staging,
-    aside: &mut Quarantine,
+    quarantine: &mut Quarantine,
     store: &CatalogStore,
     name: &StagedName,
 ) -> Result<(), CatalogError> {
-    let row = name.put().map(|put| store.of_put(put)).transpose()?.flatten();
+    let row = name.put().map(|put| store.row_of_put(put)).transpose()?.flatten();
     if let Some((path, row)) = row
-        && staging.staged.stat_part(name.as_str().as_bytes()).is_ok_and(|meta| row.is_former(&meta))
+        && staging
+            .staged
+            .stat_part(name.as_str().as_bytes())
+            .is_ok_and(|meta| row.matches_except_ctime(&meta))
         && let Some((parent, own)) = path.split_last()
     {
         let placed = root.open_folder(&parent).and_then(|parent| {
@@ -543,9 +550,8 @@ fn give_back(
             parent.sync()
         });
         return match placed {
-            Err(TreeError::Taken | TreeError::NotFound | TreeError::NotFolder) => {
-                Ok(aside.keep(&staging.staged, name.as_str(), &path, "its place was taken")?)
-            }
+            Err(TreeError::Taken | TreeError::NotFound | TreeError::NotFolder) => Ok(quarantine
+                .take_removed(&staging.staged, name.as_str(), &path, "its place was taken")?),
             other => Ok(other?),
         };
     }
@@ -553,7 +559,7 @@ fn give_back(
     Ok(())
 }
 
-fn too_few(version: Lsn, copies: u16) -> Refusal {
+fn too_few_copies(version: Lsn, copies: u16) -> Refusal {
     let disks = if copies == 1 { "disk has" } else { "disks have" };
     Refusal::new(
         relais_proto::ErrorCode::TooFewCopies,
@@ -579,7 +585,7 @@ enum ApplyError {
 
 impl ApplyError {
     /// Whether it belongs to the path alone: what has nothing to do with that path goes on.
-    fn lies_in_path(&self) -> bool {
+    fn is_path_specific(&self) -> bool {
         match self {
             Self::Catalogue(_) => false,
             Self::Disk(_, e) | Self::Tree(e) => !e.is_transient(),
@@ -609,7 +615,7 @@ fn announce(scoreboard: &Scoreboard, mark: Lsn) {
     scoreboard.set_visible_lsn(mark.max(scoreboard.applied_lsn()));
 }
 
-fn rolled_back(store: &CatalogStore) {
+fn roll_back_catalog(store: &CatalogStore) {
     if let Err(e) = store.rollback() {
         error!("the catalogue's last changes cannot be dropped: {e}");
     }

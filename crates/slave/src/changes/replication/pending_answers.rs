@@ -37,7 +37,12 @@ impl PendingAnswers {
     }
 
     /// The answer has come: it and those that waited for it go out.
-    pub fn answer(&mut self, session: Session, answer: ProposalResult, counter: &ProposalReceiver) {
+    pub fn answer(
+        &mut self,
+        session: Session,
+        answer: ProposalResult,
+        receiver: &ProposalReceiver,
+    ) {
         let Some(channel) = self.channel_of.get(&session).copied() else { return };
         let Some(waiting) = self.channels.get_mut(&channel) else { return };
         if let Some((_, place)) = waiting.iter_mut().find(|(other, _)| *other == session) {
@@ -47,7 +52,7 @@ impl PendingAnswers {
             self.channel_of.remove(session);
             self.changes.remove(session);
             // Behind an answer that is lost, the next would be taken for it.
-            if !self.lost.contains(&channel) && !counter.answer(channel, answer) {
+            if !self.lost.contains(&channel) && !receiver.answer(channel, answer) {
                 self.lost.insert(channel);
             }
             waiting.pop_front();

@@ -27,11 +27,11 @@ impl ReplicaDriver {
         store: &CatalogStore,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        self.counter.accept();
-        let gathered = self.counter.gather(self.room());
-        for channel in gathered.gone.into_iter().chain(self.answers.take_lost()) {
-            self.counter.close(channel);
-            events.extend(self.answers.gone(channel).into_iter().map(Event::Gone));
+        self.receiver.accept();
+        let gathered = self.receiver.gather(self.room());
+        for channel in gathered.gone.into_iter().chain(self.pending_answers.take_lost()) {
+            self.receiver.close(channel);
+            events.extend(self.pending_answers.gone(channel).into_iter().map(Event::Gone));
         }
         for (channel, put) in gathered.holders {
             self.ask_holders(channel, put);
@@ -42,7 +42,7 @@ impl ReplicaDriver {
         let full = rustix::fs::fstatvfs(&self.root).is_ok_and(|disk| is_full(&disk));
         let unsynced = self.sync_staged(&gathered.proposals);
         for ((channel, proposal), unsynced) in gathered.proposals.into_iter().zip(unsynced) {
-            let session = self.answers.begin(channel, &proposal.change);
+            let session = self.pending_answers.begin(channel, &proposal.change);
             // Content that this slave lacks is taken from the upload, where that is here still.
             let known = store
                 .commit_of(proposal.id)?
@@ -51,7 +51,7 @@ impl ReplicaDriver {
                 Some(commit) => {
                     self.forget_staged(&proposal);
                     let answer = commit.answer_to(&proposal.change);
-                    self.answers.answer(session, answer, &self.counter);
+                    self.pending_answers.answer(session, answer, &self.receiver);
                     continue;
                 }
                 None if full && needs_room(&proposal.change) => {
@@ -61,7 +61,7 @@ impl ReplicaDriver {
             };
             if let Some(refusal) = refusal {
                 self.forget_staged(&proposal);
-                self.answers.answer(session, Err(refusal), &self.counter);
+                self.pending_answers.answer(session, Err(refusal), &self.receiver);
                 continue;
             }
             let Proposal { id, change, expect, keep_mode, staged, copies, .. } = proposal;
@@ -94,19 +94,19 @@ impl ReplicaDriver {
 
     /// Asks the master who holds content; nobody else knows all.
     fn ask_holders(&mut self, channel: u64, put: Lsn) {
-        match self.link.filter(|_| self.told) {
+        match self.link.filter(|_| self.link_announced) {
             Some(link) => {
                 self.mailbox.send(link, ToMaster::Want { put });
-                self.wanted.entry(put).or_default().push(channel);
+                self.holder_queries.entry(put).or_default().push(channel);
             }
-            None => self.counter.tell_holders(channel, &[]),
+            None => self.receiver.tell_holders(channel, &[]),
         }
     }
 
     /// The master has said who holds content.
     pub(super) fn tell_holders(&mut self, put: Lsn, holders: &[FolderId]) {
-        for channel in self.wanted.remove(&put).unwrap_or_default() {
-            self.counter.tell_holders(channel, holders);
+        for channel in self.holder_queries.remove(&put).unwrap_or_default() {
+            self.receiver.tell_holders(channel, holders);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What lies in the folder and is not part of the tree: put where nobody is served from, and never destroyed.
 //!
-//! `.relais/conflicts` has a folder for each thing that was set aside, named by the time; in it the thing
-//! under its own name, and beside it a text that says where it was and why it is here.
+//! `.relais/conflicts` has a folder for each thing that was set quarantine, named by the time; in it the thing
+//! under its own name, and beside it a text that says where it was and reason it is here.
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,15 +16,15 @@ use crate::changes::apply::Displaced;
 
 /// Name of the folder in the slave's own.
 const CONFLICTS: &str = "conflicts";
-/// Name of the text beside what was set aside; a thing of that name lies in a folder of its own below.
-const WHY: &str = "why.txt";
+/// Name of the text beside what was set quarantine; a thing of that name lies in a folder of its own below.
+const NOTE: &str = "why.txt";
 
-/// The folder of what was set aside.
+/// The folder of what was set quarantine.
 #[derive(Debug)]
 pub struct Quarantine {
     root: Folder,
     folder: Folder,
-    taken: u64,
+    count: u64,
 }
 
 impl Quarantine {
@@ -38,30 +38,30 @@ impl Quarantine {
             Ok(()) | Err(TreeError::Taken) => {}
             Err(e) => return Err(e),
         }
-        Ok(Self { root: root.try_clone()?, folder: own.sub(CONFLICTS)?, taken: 0 })
+        Ok(Self { root: root.try_clone()?, folder: own.sub(CONFLICTS)?, count: 0 })
     }
 
-    /// How many were set aside since the last time this was asked.
+    /// How many were set quarantine since the last time this was asked.
     pub fn take_count(&mut self) -> u64 {
-        std::mem::take(&mut self.taken)
+        std::mem::take(&mut self.count)
     }
 
-    /// Sets aside what has this path, whatever it is; false where nothing is there.
+    /// Sets quarantine what has this path, whatever it is; false where nothing is there.
     ///
     /// # Errors
     /// Those of the folder; a mount point cannot be moved.
-    pub fn take(&mut self, path: &TreePath, why: &str) -> Result<bool, TreeError> {
-        self.take_noted(path, why, "")
+    pub fn take(&mut self, path: &TreePath, reason: &str) -> Result<bool, TreeError> {
+        self.take_with_details(path, reason, "")
     }
 
     /// As [`Self::take`]; `details` are further lines of the note.
     ///
     /// # Errors
     /// As [`Self::take`].
-    pub fn take_noted(
+    pub fn take_with_details(
         &mut self,
         path: &TreePath,
-        why: &str,
+        reason: &str,
         details: &str,
     ) -> Result<bool, TreeError> {
         let Some((parent, name)) = path.split_last() else { return Ok(false) };
@@ -70,7 +70,7 @@ impl Quarantine {
             Err(TreeError::NotFound | TreeError::NotFolder) => return Ok(false),
             Err(e) => return Err(e),
         };
-        self.take_from(&parent, name, path.as_str(), why, details)
+        self.take_from(&parent, name, path.as_str(), reason, details)
     }
 
     /// As [`Self::take`], of a name in an open folder; `path` is for people.
@@ -82,49 +82,49 @@ impl Quarantine {
         parent: &Folder,
         name: &str,
         path: &str,
-        why: &str,
+        reason: &str,
         details: &str,
     ) -> Result<bool, TreeError> {
         if matches!(parent.stat_part(name.as_bytes()), Err(TreeError::NotFound)) {
             return Ok(false);
         }
-        let place = self.place()?;
-        parent.take_out(name, &place, name)?;
+        let target = self.new_folder()?;
+        parent.take_out(name, &target, name)?;
         parent.sync()?;
-        place.sync()?;
-        self.taken += 1;
-        warn!("{path} is set aside in {FOLDER}/{CONFLICTS}: {why}");
-        self.explain(&place, name, path, why, details);
+        target.sync()?;
+        self.count += 1;
+        warn!("{path} is set aside in {FOLDER}/{CONFLICTS}: {reason}");
+        self.write_note(&target, name, path, reason, details);
         Ok(true)
     }
 
-    /// Sets aside what has left its path already, and lies as `name` in one of the slave's own folders.
+    /// Sets quarantine what has left its path already, and lies as `name` in one of the slave's own folders.
     ///
     /// # Errors
     /// Those of the folder. It stays where it is then.
-    pub fn keep(
+    pub fn take_removed(
         &mut self,
         from: &Folder,
         name: &str,
         path: &TreePath,
-        why: &str,
+        reason: &str,
     ) -> Result<(), TreeError> {
         let own = path.last().unwrap_or(name);
-        let place = self.place()?;
-        from.take_out(name, &place, own)?;
-        if let Err(e) = place.sync().and_then(|()| from.sync()) {
-            warn!("what was set aside may be lost in a power cut: {e}");
+        let target = self.new_folder()?;
+        from.take_out(name, &target, own)?;
+        if let Err(e) = target.sync().and_then(|()| from.sync()) {
+            warn!("what was set quarantine may be lost in a power cut: {e}");
         }
-        self.taken += 1;
-        warn!("{path} is set aside in {FOLDER}/{CONFLICTS}: {why}");
-        self.explain(&place, own, path.as_str(), why, "");
+        self.count += 1;
+        warn!("{path} is set aside in {FOLDER}/{CONFLICTS}: {reason}");
+        self.write_note(&target, own, path.as_str(), reason, "");
         Ok(())
     }
 
     /// A new folder of its own.
-    fn place(&self) -> Result<Folder, TreeError> {
+    fn new_folder(&self) -> Result<Folder, TreeError> {
         let ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let mut n = self.taken;
+        let mut n = self.count;
         loop {
             let name = format!("{ms}-{n}");
             match self.folder.make_folder(&name, true) {
@@ -139,12 +139,12 @@ impl Quarantine {
     }
 
     /// Leaves a note. Without it the thing is still there.
-    fn explain(&self, place: &Folder, name: &str, path: &str, why: &str, details: &str) {
-        if name == WHY {
+    fn write_note(&self, target: &Folder, name: &str, path: &str, reason: &str, details: &str) {
+        if name == NOTE {
             return;
         }
-        let written = place.create_new(WHY).and_then(|mut file| {
-            writeln!(file, "{path}\n{why}\ntime: {}{details}", Timestamp::now())
+        let written = target.create_new(NOTE).and_then(|mut file| {
+            writeln!(file, "{path}\n{reason}\ntime: {}{details}", Timestamp::now())
                 .map_err(|e| TreeError::Io("write the note", e))
         });
         if let Err(e) = written {
@@ -152,19 +152,19 @@ impl Quarantine {
         }
     }
 
-    /// Sets aside all below `folder`, which had the path `top`, that `belongs` does not know; folders themselves stay.
+    /// Sets quarantine all below `folder`, which had the path `top`, that `belongs` does not know; folders themselves stay.
     /// Whether there was anything.
     ///
     /// # Errors
     /// Those of the folders, or of `belongs`.
-    pub fn sift<E: From<TreeError>>(
+    pub fn take_unknown<E: From<TreeError>>(
         &mut self,
         top: &TreePath,
         folder: &Folder,
-        why: &str,
+        reason: &str,
         belongs: &mut (dyn FnMut(&Displaced<'_>) -> Result<bool, E> + '_),
     ) -> Result<bool, E> {
-        let before = self.taken;
+        let before = self.count;
         let mut open = vec![(top.clone(), TreePath::root())];
         while let Some((path, at)) = open.pop() {
             let folder = match folder.open_folder(&at) {
@@ -199,12 +199,12 @@ impl Quarantine {
                     _ => {
                         let shown =
                             format!("{path}/{}", String::from_utf8_lossy(&name).escape_debug());
-                        self.take_bytes(&folder, &name, &shown, why)?;
+                        self.take_bytes(&folder, &name, &shown, reason)?;
                     }
                 }
             }
         }
-        Ok(self.taken > before)
+        Ok(self.count > before)
     }
 
     fn take_bytes(
@@ -212,16 +212,16 @@ impl Quarantine {
         folder: &Folder,
         name: &[u8],
         shown: &str,
-        why: &str,
+        reason: &str,
     ) -> Result<(), TreeError> {
         let os: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(name);
-        let place = self.place()?;
-        folder.take_out(os, &place, os)?;
+        let target = self.new_folder()?;
+        folder.take_out(os, &target, os)?;
         folder.sync()?;
-        place.sync()?;
-        self.taken += 1;
-        warn!("{shown} is set aside in {FOLDER}/{CONFLICTS}: {why}");
-        self.explain(&place, &String::from_utf8_lossy(name), shown, why, "");
+        target.sync()?;
+        self.count += 1;
+        warn!("{shown} is set aside in {FOLDER}/{CONFLICTS}: {reason}");
+        self.write_note(&target, &String::from_utf8_lossy(name), shown, reason, "");
         Ok(())
     }
 }
@@ -230,18 +230,18 @@ impl Quarantine {
 mod tests {
     use super::*;
 
-    fn aside() -> (tempfile::TempDir, Quarantine) {
+    fn quarantine() -> (tempfile::TempDir, Quarantine) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
-        let aside = Quarantine::open(&Folder::open(dir.path()).unwrap()).unwrap();
-        (dir, aside)
+        let quarantine = Quarantine::open(&Folder::open(dir.path()).unwrap()).unwrap();
+        (dir, quarantine)
     }
 
     fn found(dir: &tempfile::TempDir) -> Vec<String> {
         let mut all = Vec::new();
-        for place in std::fs::read_dir(dir.path().join(FOLDER).join(CONFLICTS)).unwrap() {
+        for target in std::fs::read_dir(dir.path().join(FOLDER).join(CONFLICTS)).unwrap() {
             all.extend(
-                std::fs::read_dir(place.unwrap().path())
+                std::fs::read_dir(target.unwrap().path())
                     .unwrap()
                     .map(|e| e.unwrap().file_name().into_string().unwrap()),
             );
@@ -252,21 +252,21 @@ mod tests {
 
     #[test]
     fn things_keep_their_names_and_say_where_they_were() {
-        let (dir, mut aside) = aside();
+        let (dir, mut quarantine) = quarantine();
         std::fs::write(dir.path().join("f"), "one").unwrap();
-        assert!(aside.take(&TreePath::new("f").unwrap(), "because").unwrap());
-        assert!(!aside.take(&TreePath::new("f").unwrap(), "because").unwrap(), "it is gone");
+        assert!(quarantine.take(&TreePath::new("f").unwrap(), "because").unwrap());
+        assert!(!quarantine.take(&TreePath::new("f").unwrap(), "because").unwrap(), "it is gone");
         std::fs::write(dir.path().join("f"), "two").unwrap();
-        aside.take(&TreePath::new("f").unwrap(), "again").unwrap();
+        quarantine.take(&TreePath::new("f").unwrap(), "again").unwrap();
         assert_eq!(
-            (found(&dir), aside.take_count()),
-            (["f", "f", WHY, WHY].map(str::to_owned).to_vec(), 2)
+            (found(&dir), quarantine.take_count()),
+            (["f", "f", NOTE, NOTE].map(str::to_owned).to_vec(), 2)
         );
     }
 
     #[test]
     fn only_what_does_not_belong_goes() {
-        let (dir, mut aside) = aside();
+        let (dir, mut quarantine) = quarantine();
         std::fs::create_dir_all(dir.path().join("d/e")).unwrap();
         for name in ["d/ours", "d/e/theirs", "d/e/ours"] {
             std::fs::write(dir.path().join(name), name).unwrap();
@@ -277,8 +277,8 @@ mod tests {
             Ok::<_, TreeError>(left.name == b"ours")
         };
         let folder = Folder::open(&dir.path().join("d")).unwrap();
-        aside.sift(&TreePath::new("d").unwrap(), &folder, "left", belongs).unwrap();
-        assert_eq!(found(&dir), ["link", "theirs", WHY, WHY]);
+        quarantine.take_unknown(&TreePath::new("d").unwrap(), &folder, "left", belongs).unwrap();
+        assert_eq!(found(&dir), ["link", "theirs", NOTE, NOTE]);
         assert!(dir.path().join("d/e/ours").exists() && dir.path().join("d/ours").exists());
     }
 }

@@ -7,15 +7,15 @@ use relais_cluster::replica::{DivergentEntry, Event, Listing, compare};
 use relais_cluster::{Content, Entry, ReplicaPosition, timeline};
 use relais_proto::{Digest, Expect, Kind, Lsn, TreePath};
 
-use super::apply_batch::{check_free, take_away};
+use super::apply_batch::{check_not_source, remove_leftover};
 use super::disk_transaction::DiskTransaction;
 use super::unapplied::RefusedContents;
-use super::{ApplyError, ReplicaDriver, announce, rolled_back, unapplied};
+use super::{ApplyError, ReplicaDriver, announce, roll_back_catalog, unapplied};
 use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 use crate::staging::StagedName;
 
 /// Why something was quarantined.
-const STRAY: &str =
+const DISPLACED: &str =
     "the cluster has something newer there, and does not know the change that made this";
 const FORMER: &str = "a change that the cluster does not know had replaced this, and the content of that change is not here";
 
@@ -51,7 +51,7 @@ pub(super) struct DivergentOffer {
 
 impl ReplicaDriver {
     /// Compares the catalogue with a tree that came whole and takes that over; tells the replica what came of it.
-    pub(super) fn adopt(
+    pub(super) fn resync(
         &mut self,
         listing: &Listing,
         standing: &ReplicaPosition,
@@ -66,51 +66,51 @@ impl ReplicaDriver {
             timeline::fork(&store.timelines()?, end.applied, &listing.timelines, listing.mark);
         if fork < end.applied {
             warn!(
-                "changes from {fork} to {} are not part of the cluster's history: what they made is offered again, or set aside",
+                "changes from {fork} to {} are not part of the cluster's history: what they made is offered again, or set quarantine",
                 end.applied
             );
         }
         let branch = Branch { fork, end: &end };
-        let mut steps = DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside);
+        let mut disk = DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine);
         let mut refused = RefusedContents::default();
         let result =
-            take_over(&mut steps, store, listing, &branch, &mut refused).and_then(|offered| {
-                steps.sync()?;
+            take_over(&mut disk, store, listing, &branch, &mut refused).and_then(|offered| {
+                disk.sync()?;
                 announce(&self.scoreboard, standing.applied);
                 store.replace_ids(&listing.ids)?;
                 store.set_timelines(&listing.timelines)?;
-                store.set_standing(standing)?;
+                store.set_position(standing)?;
                 store.commit()?;
                 Ok(offered)
             });
         let offered = match result {
             Ok(offered) => offered,
             Err(e) => {
-                rolled_back(store);
-                steps.take_back();
+                roll_back_catalog(store);
+                disk.roll_back();
                 error!("the master's tree cannot be taken over now: {e}");
                 store.set_meta("last-error", e.to_string())?;
                 events.push_back(Event::NotAdopted);
                 return Ok(());
             }
         };
-        self.litter |= steps.settle();
+        self.litter |= disk.finish();
         self.scoreboard.set_applied_lsn(standing.applied);
-        self.finds.offer_branch(offered);
+        self.local_changes.offer_branch(offered);
         events.extend(refused.puts.iter().map(|put| Event::Refused { put: *put, retry: false }));
-        events.push_back(Event::Adopted { lacks: store.lacking()? });
+        events.push_back(Event::Adopted { lacks: store.missing_content()? });
         Ok(())
     }
 }
 
 fn take_over(
-    steps: &mut DiskTransaction<'_>,
+    disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
     listing: &Listing,
     branch: &Branch<'_>,
     refused: &mut RefusedContents,
 ) -> Result<Vec<DivergentOffer>, ApplyError> {
-    let own: Vec<(TreePath, CatalogRow)> = store.numbered()?;
+    let own: Vec<(TreePath, CatalogRow)> = store.committed_entries()?;
     let entries: Vec<(TreePath, Entry)> =
         own.iter().filter_map(|(path, row)| Some((path.clone(), row.tree_entry()?))).collect();
     let found = compare(entries.iter().map(|(path, entry)| (path, entry)), branch.fork, listing);
@@ -128,14 +128,14 @@ fn take_over(
     for stray in &found.strays {
         let there = coming.get(&stray.path).copied();
         let path = &stray.path;
-        let taken = steps.attempt(store, path, |steps| {
-            take_stray(steps, store, stray, there, unsettled, branch)
+        let taken = disk.attempt(store, path, |disk| {
+            handle_divergent(disk, store, stray, there, unsettled, branch)
         })?;
         match taken {
             Ok(offer) => offered.extend(offer),
             // It stays in the way of what comes there, which is recorded then.
             Err(why) => {
-                warn!("{path} cannot be set aside: {why}");
+                warn!("{path} cannot be set quarantine: {why}");
                 store.remove(path)?;
             }
         }
@@ -148,8 +148,8 @@ fn take_over(
     let mut held = HashMap::new();
     for (path, entry) in &found.gone {
         let stays = coming.get(path).is_some_and(|there| there.content.is_some());
-        let gone = steps.attempt(store, path, |steps| {
-            go(steps, store, path, entry.content.as_ref(), &wanted, stays, unsettled)
+        let gone = disk.attempt(store, path, |disk| {
+            remove_entry(disk, store, path, entry.content.as_ref(), &wanted, stays, unsettled)
         })?;
         match gone {
             Ok(name) => held.extend(entry.content.map(|content| content.put).zip(name)),
@@ -162,16 +162,18 @@ fn take_over(
         }
     }
     for (path, entry) in &found.come {
-        let came = steps.attempt(store, path, |steps| {
-            check_free(store, path)?;
+        let came = disk.attempt(store, path, |disk| {
+            check_not_source(store, path)?;
             match entry.content {
-                None => come_folder(steps, store, path, entry, unsettled),
+                None => create_folder(disk, store, path, entry, unsettled),
                 // What the branch has there stays until it is decided whether it becomes the next content.
                 Some(_) if edited.contains(path) => {
                     store.put_entry(path, entry, None, &[])?;
-                    Ok(store.keep(path, None)?)
+                    Ok(store.set_retained(path, None)?)
                 }
-                Some(content) => bring(steps, store, path, entry, &content, held.get(&content.put)),
+                Some(content) => {
+                    install_file(disk, store, path, entry, &content, held.get(&content.put))
+                }
             }
         })?;
         let Err(why) = came else { continue };
@@ -185,8 +187,8 @@ fn take_over(
 }
 
 /// Something of a branch: it is offered as a new change, or quarantined.
-fn take_stray(
-    steps: &mut DiskTransaction<'_>,
+fn handle_divergent(
+    disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
     stray: &DivergentEntry,
     there: Option<&Entry>,
@@ -194,49 +196,54 @@ fn take_stray(
     branch: &Branch<'_>,
 ) -> Result<Option<DivergentOffer>, ApplyError> {
     let path = &stray.path;
-    let (row, kept) = steps.rows(store, path)?;
+    let (row, retained) = disk.load_rows(store, path)?;
     let Some(content) = stray.entry.content else {
-        store.unnumber(path)?;
+        store.clear_lsn(path)?;
         return Ok(None);
     };
     let details = branch.details(&content);
     match (stray.expect, row.filter(|row| row.here)) {
         (Some(Expect::Absent), Some(_)) => {
-            store.unnumber(path)?;
+            store.clear_lsn(path)?;
             return Ok(Some(DivergentOffer { path: path.clone(), edit: None, details }));
         }
         (Some(Expect::Lsn(base)), Some(row)) => {
-            if steps.look(path)?.is_some_and(|meta| row.is_former(&meta)) {
+            if disk.stat(path)?.is_some_and(|meta| row.matches_except_ctime(&meta)) {
                 let edit = Some((row, base));
                 return Ok(Some(DivergentOffer { path: path.clone(), edit, details }));
             }
         }
         (_, Some(_)) => {
-            steps.aside.take_noted(path, STRAY, &details).map_err(ApplyError::at(path))?;
+            disk.quarantine
+                .take_with_details(path, DISPLACED, &details)
+                .map_err(ApplyError::at(path))?;
             store.remove(path)?;
             return Ok(None);
         }
         // Its content is with others of the branch, who offer it.
         (_, None) => {}
     }
-    let lies = |steps: &DiskTransaction<'_>, kept: &RetainedContent| -> Result<bool, ApplyError> {
-        Ok(steps.look(path)?.is_some_and(|meta| kept.is(&meta)))
-    };
-    let same = |kept: &RetainedContent| {
+    let lies =
+        |disk: &DiskTransaction<'_>, retained: &RetainedContent| -> Result<bool, ApplyError> {
+            Ok(disk.stat(path)?.is_some_and(|meta| retained.matches_except_ctime(&meta)))
+        };
+    let same = |retained: &RetainedContent| {
         there
             .and_then(|there| there.content)
-            .is_some_and(|content| content.digest == kept.content.digest)
+            .is_some_and(|content| content.digest == retained.content.digest)
     };
     let file_comes = there.is_some_and(|there| there.content.is_some());
-    if let Some(kept) = kept.filter(|kept| !same(kept))
-        && lies(steps, &kept)?
+    if let Some(retained) = retained.filter(|retained| !same(retained))
+        && lies(disk, &retained)?
     {
-        if kept.content.put > branch.fork {
-            let details = branch.details(&kept.content);
-            steps.aside.take_noted(path, FORMER, &details).map_err(ApplyError::at(path))?;
-            store.keep(path, None)?;
+        if retained.content.put > branch.fork {
+            let details = branch.details(&retained.content);
+            disk.quarantine
+                .take_with_details(path, FORMER, &details)
+                .map_err(ApplyError::at(path))?;
+            store.set_retained(path, None)?;
         } else if !file_comes {
-            steps.remove(path, mark)?;
+            disk.remove(path, mark)?;
         }
     }
     if !file_comes {
@@ -246,8 +253,8 @@ fn take_stray(
 }
 
 /// An entry that went; the name under which its content is held for another path, if it is.
-fn go(
-    steps: &mut DiskTransaction<'_>,
+fn remove_entry(
+    disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
     path: &TreePath,
     content: Option<&Content>,
@@ -256,8 +263,8 @@ fn go(
     mark: Lsn,
 ) -> Result<Option<StagedName>, ApplyError> {
     let Some(content) = content else {
-        check_free(store, path)?;
-        steps.remove_folder(path, mark)?;
+        check_not_source(store, path)?;
+        disk.remove_folder(path, mark)?;
         store.remove(path)?;
         return Ok(None);
     };
@@ -266,15 +273,15 @@ fn go(
     if stays && !is_wanted {
         return Ok(None);
     }
-    check_free(store, path)?;
+    check_not_source(store, path)?;
     let mut held = None;
-    let (row, kept) = steps.rows(store, path)?;
-    if steps.clear(path, row.as_ref(), kept.as_ref())? {
+    let (row, retained) = disk.load_rows(store, path)?;
+    if disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())? {
         if is_wanted && row.as_ref().is_some_and(|row| row.here) {
             let name = StagedName::of_put(content.put);
-            held = steps.hold(path, &name)?.then_some(name);
+            held = disk.hold(path, &name)?.then_some(name);
         } else if !stays {
-            steps.remove(path, mark)?;
+            disk.remove(path, mark)?;
         }
     }
     if !stays || held.is_some() {
@@ -284,8 +291,8 @@ fn go(
 }
 
 /// A folder that comes.
-fn come_folder(
-    steps: &mut DiskTransaction<'_>,
+fn create_folder(
+    disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
     path: &TreePath,
     entry: &Entry,
@@ -293,54 +300,56 @@ fn come_folder(
 ) -> Result<(), ApplyError> {
     let row = store.row(path)?;
     if row.is_some_and(|row| row.entry.kind == Kind::File) {
-        steps.clear(path, None, None)?;
+        disk.quarantine_unknown(path, None, None)?;
         store.remove(path)?;
     }
     if store.unapplied(path)?.is_some_and(|found| found.removal) {
-        take_away(steps, store, path, mark)?;
+        remove_leftover(disk, store, path, mark)?;
         store.remove(path)?;
     }
-    steps.ensure_folder_as(path, entry.mode)?;
-    let meta = steps.set_mode(path, entry.mode)?;
-    store.note_in_place(path)?;
+    disk.ensure_folder_as(path, entry.mode)?;
+    let meta = disk.set_mode(path, entry.mode)?;
+    store.clear_unapplied(path)?;
     Ok(store.put_entry(path, entry, meta.as_ref(), &[])?)
 }
 
 /// A file that comes, or has other content or another number.
-fn bring(
-    steps: &mut DiskTransaction<'_>,
+fn install_file(
+    disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
     path: &TreePath,
     entry: &Entry,
     content: &Content,
     held: Option<&StagedName>,
 ) -> Result<(), ApplyError> {
-    let (mut row, mut kept) = steps.rows(store, path)?;
+    let (mut row, mut retained) = disk.load_rows(store, path)?;
     if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
-        steps.clear(path, None, None)?;
+        disk.quarantine_unknown(path, None, None)?;
         store.remove(path)?;
-        (row, kept) = (None, None);
+        (row, retained) = (None, None);
     }
     if let Some(held) = held {
-        steps.clear(path, row.as_ref(), kept.as_ref())?;
-        let meta = steps.put(path, content, entry.mode, held)?;
-        store.note_in_place(path)?;
-        store.keep(path, None)?;
+        disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
+        let meta = disk.put(path, content, entry.mode, held)?;
+        store.clear_unapplied(path)?;
+        store.set_retained(path, None)?;
         return Ok(store.put_entry(path, entry, Some(&meta), &[])?);
     }
-    if let Some(meta) = steps.adopt(path, content, entry.mode, row.as_ref(), kept.as_ref())? {
-        store.note_in_place(path)?;
-        store.keep(path, None)?;
+    if let Some(meta) =
+        disk.claim_existing(path, content, entry.mode, row.as_ref(), retained.as_ref())?
+    {
+        store.clear_unapplied(path)?;
+        store.set_retained(path, None)?;
         return Ok(store.put_entry(path, entry, Some(&meta), &[])?);
     }
     if store.unapplied_above(path)?.is_some()
         && let Some((parent, _)) = path.split_last()
     {
-        steps.ensure_folder(&parent)?;
+        disk.ensure_folder(&parent)?;
     }
-    let there = steps.clear(path, row.as_ref(), kept.as_ref())?;
-    store.note_in_place(path)?;
-    let former = row.as_ref().and_then(CatalogRow::to_keep).or(kept).filter(|_| there);
+    let there = disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
+    store.clear_unapplied(path)?;
+    let former = row.as_ref().and_then(CatalogRow::to_retained).or(retained).filter(|_| there);
     store.put_entry(path, entry, None, &[])?;
-    Ok(store.keep(path, former.as_ref())?)
+    Ok(store.set_retained(path, former.as_ref())?)
 }

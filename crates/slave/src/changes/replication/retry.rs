@@ -8,15 +8,15 @@ use relais_cluster::{Content, Entry};
 use relais_proto::{Change, Lsn, TreePath};
 use relais_tree::Folder;
 
-use super::apply_batch::{check_free, take_away};
+use super::apply_batch::{check_not_source, remove_leftover};
 use super::disk_transaction::DiskTransaction;
-use super::publish::place_one;
-use super::{ApplyError, ReplicaDriver, rolled_back, unapplied};
+use super::publish::publish_one;
+use super::{ApplyError, ReplicaDriver, roll_back_catalog, unapplied};
 use crate::catalogue::{CatalogError, CatalogStore, Scanner, UnappliedPath};
 use crate::staging::StagedName;
 
 /// Most paths that are tried in one round.
-const MOST: u32 = 64;
+const MOST_RETRIES: u32 = 64;
 
 /// Contents that came whole and whose path refused them: they wait in staging and are not fetched a second time.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ impl ReplicaDriver {
     /// What is said of contents that the disk refused before this process began, or before the tree was taken over.
     pub(super) fn refused_before(store: &CatalogStore) -> Result<Vec<Event>, CatalogError> {
         let mut events = Vec::new();
-        for lack in store.lacking()? {
+        for lack in store.missing_content()? {
             if store.unapplied(&lack.path)?.is_some() {
                 events.push(Event::Refused { put: lack.put, retry: false });
             }
@@ -62,28 +62,28 @@ impl ReplicaDriver {
         scanner: &mut Scanner,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        for name in self.retries.take_useless(|put| self.replica.wants(put)) {
+        for name in self.parked.take_useless(|put| self.replica.wants(put)) {
             self.staging.discard(&name);
         }
         // What a crash has left half done is told again first.
-        if !self.told || !self.replica.is_caught_up() {
+        if !self.link_announced || !self.replica.is_caught_up() {
             return Ok(());
         }
         let store = &scanner.store;
-        let due = store.due_unapplied(MOST)?;
+        let due = store.due_unapplied(MOST_RETRIES)?;
         if due.is_empty() {
             return Ok(());
         }
         store.commit()?;
         store.begin()?;
-        let mut steps = DiskTransaction::new(&self.root, store, &self.staging, &mut self.aside);
+        let mut disk = DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine);
         let mut done = Vec::new();
         let mut result = Ok(());
         // What is removed may have to get its place back: the sweeper must not take it for something that is settled.
         let applied = self.replica.applied();
         let unsettled = Lsn { number: applied.number + 1, ..applied };
         for record in &due {
-            match again(&mut steps, store, &self.root, &self.retries.parked, record, unsettled) {
+            match retry_path(&mut disk, store, &self.root, &self.parked.parked, record, unsettled) {
                 Ok(Some(tried)) => done.push((record, tried)),
                 Ok(None) => {}
                 Err(e) => {
@@ -92,24 +92,24 @@ impl ReplicaDriver {
                 }
             }
         }
-        let result = result.and_then(|()| steps.sync()).and_then(|()| Ok(store.commit()?));
+        let result = result.and_then(|()| disk.sync()).and_then(|()| Ok(store.commit()?));
         if let Err(e) = result {
-            rolled_back(store);
-            steps.take_back();
+            roll_back_catalog(store);
+            disk.roll_back();
             warn!("what the disk refused cannot be tried again now: {e}");
             store.begin()?;
             due.iter().try_for_each(|record| store.postpone_unapplied(&record.path, false))?;
             return store.commit();
         }
-        self.litter |= steps.settle();
+        self.litter |= disk.finish();
         for (record, tried) in done {
             match tried {
                 RetryResult::InPlace(put) => {
                     info!("{} is as the tree says again", record.path);
                     // What has come there by hand meanwhile was left alone.
-                    scanner.debounce.again(record.path.clone(), std::time::Instant::now());
+                    scanner.debounce.add(record.path.clone(), std::time::Instant::now());
                     if let Some(put) = put {
-                        self.retries.parked.remove(&put);
+                        self.parked.parked.remove(&put);
                         let from = self.folder;
                         events.push_back(Event::Fetched { put, from, result: Ok(()) });
                     }
@@ -122,8 +122,8 @@ impl ReplicaDriver {
 }
 
 /// Tries one path; none where nothing came of it.
-fn again(
-    steps: &mut DiskTransaction<'_>,
+fn retry_path(
+    disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
     root: &Folder,
     parked: &HashMap<Lsn, StagedName>,
@@ -140,7 +140,8 @@ fn again(
             store.postpone_unapplied(path, false)?;
             return Ok(None);
         }
-        let tried = steps.attempt(store, path, |steps| take_away(steps, store, path, unsettled))?;
+        let tried =
+            disk.attempt(store, path, |disk| remove_leftover(disk, store, path, unsettled))?;
         tried.map(|()| RetryResult::InPlace(None))
     } else {
         // Its turn comes with the folder.
@@ -151,28 +152,28 @@ fn again(
         let entry = store.row(path)?.and_then(|row| Some((row.tree_entry()?, row.here)));
         match entry {
             None => Ok(RetryResult::InPlace(None)),
-            Some((entry @ Entry { content: None, .. }, _)) => steps
-                .attempt(store, path, |steps| make_folder(steps, store, path, &entry, unsettled))?
+            Some((entry @ Entry { content: None, .. }, _)) => disk
+                .attempt(store, path, |disk| make_folder(disk, store, path, &entry, unsettled))?
                 .map(|()| RetryResult::InPlace(None)),
             // Only its mode was refused.
-            Some((entry, true)) => steps
-                .attempt(store, path, |steps| {
+            Some((entry, true)) => disk
+                .attempt(store, path, |disk| {
                     let row = store.row(path)?;
                     let is_same = |meta: &relais_tree::Meta| {
-                        row.as_ref().is_some_and(|row| row.is_former(meta))
+                        row.as_ref().is_some_and(|row| row.matches_except_ctime(meta))
                     };
-                    if steps.look(path)?.as_ref().is_some_and(is_same)
-                        && let Some(meta) = steps.set_mode(path, entry.mode)?.filter(is_same)
+                    if disk.stat(path)?.as_ref().is_some_and(is_same)
+                        && let Some(meta) = disk.set_mode(path, entry.mode)?.filter(is_same)
                     {
-                        store.touch(path, &meta)?;
+                        store.update_disk_meta(path, &meta)?;
                     }
                     Ok(())
                 })?
                 .map(|()| RetryResult::InPlace(None)),
             Some((entry @ Entry { content: Some(content), .. }, false)) => {
                 let staged = parked.get(&content.put);
-                steps.attempt(store, path, |steps| {
-                    bring(steps, store, root, &entry, &content, record, staged)
+                disk.attempt(store, path, |disk| {
+                    install_content(disk, store, root, &entry, &content, record, staged)
                 })?
             }
         }
@@ -181,43 +182,43 @@ fn again(
         Ok(tried) => {
             match tried {
                 RetryResult::InPlace(_) if record.removal => store.remove(path)?,
-                RetryResult::InPlace(_) => store.note_in_place(path)?,
+                RetryResult::InPlace(_) => store.clear_unapplied(path)?,
                 RetryResult::Fetch(_) => store.postpone_unapplied(path, true)?,
             }
             Ok(Some(tried))
         }
         Err(why) => {
-            store.note_unapplied(path, version, record.removal, &why, None)?;
+            store.record_unapplied(path, version, record.removal, &why, None)?;
             Ok(None)
         }
     }
 }
 
 fn make_folder(
-    steps: &mut DiskTransaction<'_>,
+    disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
     path: &TreePath,
     entry: &Entry,
     unsettled: Lsn,
 ) -> Result<(), ApplyError> {
-    check_free(store, path)?;
+    check_not_source(store, path)?;
     // A former file that has still to make room for the folder.
-    if let Some(kept) = store.kept(path)? {
-        if steps.clear(path, None, Some(&kept))? {
-            steps.remove(path, unsettled)?;
+    if let Some(retained) = store.retained(path)? {
+        if disk.quarantine_unknown(path, None, Some(&retained))? {
+            disk.remove(path, unsettled)?;
         }
-        store.keep(path, None)?;
+        store.set_retained(path, None)?;
     }
-    steps.ensure_folder_as(path, entry.mode)?;
-    if let Some(meta) = steps.set_mode(path, entry.mode)? {
-        store.touch(path, &meta)?;
+    disk.ensure_folder_as(path, entry.mode)?;
+    if let Some(meta) = disk.set_mode(path, entry.mode)? {
+        store.update_disk_meta(path, &meta)?;
     }
     Ok(unapplied::left_below(store, path, entry.version, "it was removed")?)
 }
 
 /// Brings content to its place that lies there, elsewhere in the folder, or in staging.
-fn bring(
-    steps: &mut DiskTransaction<'_>,
+fn install_content(
+    disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
     root: &Folder,
     entry: &Entry,
@@ -227,41 +228,43 @@ fn bring(
 ) -> Result<RetryResult, ApplyError> {
     let path = &record.path;
     let parent = path.split_last().map(|(parent, _)| parent).unwrap_or_else(TreePath::root);
-    steps.ensure_folder(&parent)?;
+    disk.ensure_folder(&parent)?;
     let source = record.source.as_ref().filter(|source| *source != path);
     if source.is_none() {
-        check_free(store, path).or_else(|e| match record.source {
+        check_not_source(store, path).or_else(|e| match record.source {
             // It lies where it belongs.
             Some(_) => Ok(()),
             None => Err(e),
         })?;
     }
-    let (row, kept) = (store.row(path)?, store.kept(path)?);
+    let (row, retained) = (store.row(path)?, store.retained(path)?);
     if let Some(source) = source
-        && let Some(lies) = store.kept(source)?.filter(|lies| lies.content.put == content.put)
-        && steps.look(source)?.is_some_and(|meta| lies.is(&meta))
+        && let Some(lies) = store.retained(source)?.filter(|lies| lies.content.put == content.put)
+        && disk.stat(source)?.is_some_and(|meta| lies.matches_except_ctime(&meta))
     {
-        steps.clear(path, row.as_ref(), kept.as_ref())?;
+        disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
         let change = Change::Move { from: source.clone(), to: path.clone() };
-        let moved = steps.apply(&change, record.version, None).map_err(ApplyError::at(path))?;
-        store.keep(source, None)?;
-        store.keep(path, None)?;
+        let moved = disk.apply(&change, record.version, None).map_err(ApplyError::at(path))?;
+        store.set_retained(source, None)?;
+        store.set_retained(path, None)?;
         store.put_entry(path, entry, moved.as_ref(), &[])?;
         return Ok(RetryResult::InPlace(Some(content.put)));
     }
-    if let Some(meta) = steps.adopt(path, content, entry.mode, row.as_ref(), kept.as_ref())? {
-        store.keep(path, None)?;
+    if let Some(meta) =
+        disk.claim_existing(path, content, entry.mode, row.as_ref(), retained.as_ref())?
+    {
+        store.set_retained(path, None)?;
         store.put_entry(path, entry, Some(&meta), &[])?;
         return Ok(RetryResult::InPlace(Some(content.put)));
     }
-    if let Some(staged) = staged.filter(|name| steps.staging.has(name)) {
-        let meta = place_one(steps, store, path, (entry, content), staged)?;
-        store.keep(path, None)?;
+    if let Some(staged) = staged.filter(|name| disk.staging.has(name)) {
+        let meta = publish_one(disk, store, path, (entry, content), staged)?;
+        store.set_retained(path, None)?;
         store.put_entry(path, entry, Some(&meta), &[])?;
         return Ok(RetryResult::InPlace(Some(content.put)));
     }
     // Nothing is fetched for a place that will not take it.
-    steps.look(path)?;
+    disk.stat(path)?;
     let folder = root.open_folder(&parent).map_err(ApplyError::at(&parent))?;
     folder.check_writable().map_err(ApplyError::at(&parent))?;
     let disk = rustix::fs::fstatvfs(root).map_err(std::io::Error::from);

@@ -30,9 +30,9 @@ pub(super) fn put(
         store.remove(path)?;
     }
     store.put_entry(path, entry, None, holders)?;
-    store.keep(path, former.as_ref())?;
+    store.set_retained(path, former.as_ref())?;
     refused.puts.extend(entry.content.map(|content| content.put));
-    store.note_unapplied(path, entry.version, false, why, None)
+    store.record_unapplied(path, entry.version, false, why, None)
 }
 
 /// A folder that cannot be made.
@@ -49,7 +49,7 @@ pub(super) fn folder(
     match store.row(path)?.map(|row| row.entry) {
         // What the catalogue knows of it on the disk stays known.
         Some(there) if there.kind == Kind::Folder && there.version.is_some() => {
-            store.renumber(path, version)?;
+            store.set_lsn(path, version)?;
             store.set_mode(path, mode)?;
         }
         Some(there) if there.kind == Kind::File => {
@@ -58,11 +58,11 @@ pub(super) fn folder(
         }
         _ => store.put_entry(path, &entry, None, &[])?,
     }
-    store.keep(path, former.as_ref())?;
+    store.set_retained(path, former.as_ref())?;
     if left {
         left_below(store, path, version, why)?;
     }
-    store.note_unapplied(path, version, false, why, None)
+    store.record_unapplied(path, version, false, why, None)
 }
 
 /// A mode that cannot be set for now.
@@ -73,9 +73,9 @@ pub(super) fn mode(
     mode: Mode,
     why: &str,
 ) -> Result<(), CatalogError> {
-    store.renumber(path, version)?;
+    store.set_lsn(path, version)?;
     store.set_mode(path, mode)?;
-    store.note_unapplied(path, version, false, why, None)
+    store.record_unapplied(path, version, false, why, None)
 }
 
 /// What is left of a removed folder at a path where there is a folder again: each thing is removed on its own.
@@ -85,9 +85,9 @@ pub(super) fn left_below(
     version: Lsn,
     why: &str,
 ) -> Result<(), CatalogError> {
-    for (mut at, _) in store.kept_below(path)? {
+    for (mut at, _) in store.retained_below(path)? {
         while at.is_below(path) && store.row(&at)?.is_none() {
-            store.note_unapplied(&at, version, true, why, None)?;
+            store.record_unapplied(&at, version, true, why, None)?;
             let Some((above, _)) = at.split_last() else { break };
             at = above;
         }
@@ -106,7 +106,7 @@ pub(super) fn removal(
     store.remove(path)?;
     keep_all(store, &lies)?;
     if left {
-        store.note_unapplied(path, version, true, why, None)?;
+        store.record_unapplied(path, version, true, why, None)?;
     }
     Ok(())
 }
@@ -143,21 +143,21 @@ pub(super) fn move_to(
             store.put_entry(&path, &entry, None, &[])?;
         }
         refused.puts.extend(entry.content.map(|content| content.put));
-        store.note_unapplied(&path, version, false, why, source)?;
-        store.forget_left(&path)?;
+        store.record_unapplied(&path, version, false, why, source)?;
+        store.clear_leftover(&path)?;
     }
     keep_all(store, &lies)?;
-    store.keep(to, over.as_ref())?;
+    store.set_retained(to, over.as_ref())?;
     if left {
-        store.note_unapplied(from, version, true, why, None)?;
+        store.record_unapplied(from, version, true, why, None)?;
     }
     Ok(())
 }
 
 /// The content of the tree, or a former one, that lies at a path.
 fn former(store: &CatalogStore, path: &TreePath) -> Result<Option<RetainedContent>, CatalogError> {
-    let here = store.row(path)?.as_ref().and_then(CatalogRow::to_keep);
-    Ok(here.or(store.kept(path)?))
+    let here = store.row(path)?.as_ref().and_then(CatalogRow::to_retained);
+    Ok(here.or(store.retained(path)?))
 }
 
 /// What lies at and below a path by the catalogue: the contents, and whether anything does.
@@ -165,7 +165,7 @@ fn lies_at(
     store: &CatalogStore,
     path: &TreePath,
 ) -> Result<(Vec<(TreePath, RetainedContent)>, bool), CatalogError> {
-    let mut lies = store.kept_below(path)?;
+    let mut lies = store.retained_below(path)?;
     let mut left = store.unapplied_below(path)?.iter().any(|found| found.lies)
         || store.unapplied(path)?.is_some_and(|found| found.lies);
     let mut rows = store.below(path)?;
@@ -173,12 +173,12 @@ fn lies_at(
     for (path, row) in rows {
         // A folder that was never made here has no place on the disk.
         left |= row.entry.kind == Kind::Folder && row.ino != 0;
-        lies.extend(row.to_keep().map(|kept| (path, kept)));
+        lies.extend(row.to_retained().map(|retained| (path, retained)));
     }
     left |= !lies.is_empty();
     Ok((lies, left))
 }
 
 fn keep_all(store: &CatalogStore, all: &[(TreePath, RetainedContent)]) -> Result<(), CatalogError> {
-    all.iter().try_for_each(|(path, kept)| store.keep(path, Some(kept)))
+    all.iter().try_for_each(|(path, retained)| store.set_retained(path, Some(retained)))
 }

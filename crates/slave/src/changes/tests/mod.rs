@@ -238,7 +238,7 @@ impl Rig {
             "{at}"
         );
         assert!(
-            row.is_of(&self.root.stat(&path(at)).unwrap()),
+            row.matches(&self.root.stat(&path(at)).unwrap()),
             "{at}: the row is of what lies there"
         );
     }

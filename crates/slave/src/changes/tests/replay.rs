@@ -247,7 +247,7 @@ fn a_catalogue_that_was_deleted_is_told_by_the_journal() {
     rig.publish("f", "edited");
     rig.store().put(&path("e/x"), Kind::File, &rig.root.stat(&path("e/x")).unwrap()).unwrap();
     for (path, remembered) in &rig.memory {
-        rig.store().adopt(path, remembered).unwrap();
+        rig.store().assign_lsn(path, remembered).unwrap();
     }
     assert_eq!(
         (rig.number("e/x"), rig.number("f")),
