@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, StyledStr, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, ValueHint};
 use relais_client::{Config, Destination, Security};
-use relais_net::tls::{Encrypt, TrustedAuthorities};
+use relais_net::tls::{TlsMode, TrustedAuthorities};
 use relais_proto::limits;
 
 /// Headings of `--help`.
@@ -42,8 +42,8 @@ pub struct Args {
     #[arg(help_heading = ENCRYPTION, long)]
     insecure: bool,
     /// Which connections are encrypted (TLS): all, those with other machines, or none
-    #[arg(help_heading = ENCRYPTION, long, value_name = "WHICH", default_value = "remote", value_parser = PossibleValuesParser::new(Encrypt::NAMES).try_map(|text| text.parse::<Encrypt>()))]
-    tls: Encrypt,
+    #[arg(help_heading = ENCRYPTION, long, value_name = "WHICH", default_value = "remote", value_parser = PossibleValuesParser::new(TlsMode::NAMES).try_map(|text| text.parse::<TlsMode>()))]
+    tls: TlsMode,
     /// Trust the servers that an authority in this file (PEM) has certified, and no others [default: the authority that was met first]
     #[arg(help_heading = ENCRYPTION, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Option<PathBuf>,

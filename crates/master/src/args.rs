@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use relais_net::Host;
-use relais_net::tls::{Encrypt, TlsOptions};
+use relais_net::tls::{TlsMode, TlsOptions};
 use relais_proto::clean;
 
 /// Where a master listens and is looked for, unless an option says otherwise.
@@ -58,7 +58,7 @@ pub struct Args {
     certificate_days: Option<Duration>,
     /// Which connections are encrypted (TLS): all, those with other machines, or none [default: remote]
     #[arg(help_heading = NETWORK, long, value_name = "WHICH", value_parser = encrypt())]
-    tls: Option<Encrypt>,
+    tls: Option<TlsMode>,
     /// The state folder [default: $STATE_DIRECTORY, $XDG_STATE_HOME/relais or ~/.local/state/relais]
     #[arg(help_heading = SYSTEM, long, value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
     pub state: Option<PathBuf>,
@@ -81,7 +81,7 @@ pub struct Reach {
     cluster_key: Option<PathBuf>,
     /// Whether the connection is encrypted (TLS) [default: remote]
     #[arg(help_heading = NETWORK, long, value_name = "WHICH", value_parser = encrypt())]
-    tls: Option<Encrypt>,
+    tls: Option<TlsMode>,
 }
 
 impl Reach {
@@ -93,7 +93,7 @@ impl Reach {
         self.cluster_key.as_ref()
     }
 
-    pub fn encrypt(&self) -> Encrypt {
+    pub fn encrypt(&self) -> TlsMode {
         self.tls.unwrap_or_default()
     }
 }
@@ -345,6 +345,6 @@ fn host_and_port(text: &str) -> Result<String, String> {
     }
 }
 
-fn encrypt() -> impl TypedValueParser<Value = Encrypt> {
-    PossibleValuesParser::new(Encrypt::NAMES).try_map(|text| text.parse::<Encrypt>())
+fn encrypt() -> impl TypedValueParser<Value = TlsMode> {
+    PossibleValuesParser::new(TlsMode::NAMES).try_map(|text| text.parse::<TlsMode>())
 }

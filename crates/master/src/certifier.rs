@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
 use relais_net::tls::{
-    Encrypt, Fingerprint, MASTER_NAME, SLAVE_NAME, ServerCertificate, TlsOptions, TlsServer,
+    Fingerprint, MASTER_NAME, SLAVE_NAME, ServerCertificate, TlsMode, TlsOptions, TlsServer,
 };
 use relais_proto::{LinkMessage, limits};
-use relais_state::{Authority, Certified, ServerKey, Validity};
+use relais_state::{Authority, CertificateName, RenewalTimer, ServerKey};
 
 /// Pause before a renewal that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -17,14 +17,14 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// Has the cluster's authority.
 pub struct Certifier {
     authority: Authority,
-    encrypt: Encrypt,
-    showcase: Arc<ServerCertificate>,
+    encrypt: TlsMode,
+    certificate: Arc<ServerCertificate>,
     /// Whether somebody has brought the master's certificate.
     brought: bool,
     /// How long a certificate is good.
     life: Duration,
     /// Until when the master's own needs no look.
-    term: Mutex<Validity>,
+    term: Mutex<RenewalTimer>,
 }
 
 impl Certifier {
@@ -34,13 +34,13 @@ impl Certifier {
     /// Why there is none.
     pub fn new(authority: Authority, options: &TlsOptions, life: Duration) -> Result<Self, String> {
         let brought = !options.files.is_empty();
-        let showcase =
+        let certificate =
             if brought { open_brought(options.files.clone())? } else { ServerCertificate::empty() };
-        let term = Mutex::new(Validity::new(Instant::now(), SystemTime::now(), Duration::ZERO));
+        let term = Mutex::new(RenewalTimer::new(Instant::now(), SystemTime::now(), Duration::ZERO));
         let this = Self {
             authority,
             encrypt: options.encrypt,
-            showcase: Arc::new(showcase),
+            certificate: Arc::new(certificate),
             brought,
             life,
             term,
@@ -58,17 +58,17 @@ impl Certifier {
     /// # Errors
     /// Where the cryptography cannot be set up.
     pub fn server(&self) -> std::io::Result<TlsServer> {
-        TlsServer::new(self.encrypt, self.showcase.clone())
+        TlsServer::new(self.encrypt, self.certificate.clone())
     }
 
     /// Reads certificates again at once that somebody has brought.
     pub fn look(&self) {
-        self.showcase.look_again();
+        self.certificate.reload();
     }
 
     /// Does what is due. To be called each second.
     pub fn tick(&self) {
-        if self.brought || !self.term().is_over(Instant::now(), SystemTime::now()) {
+        if self.brought || !self.term().is_due(Instant::now(), SystemTime::now()) {
             return;
         }
         if let Err(e) = self.renew() {
@@ -77,25 +77,25 @@ impl Certifier {
         }
     }
 
-    fn term(&self) -> std::sync::MutexGuard<'_, Validity> {
+    fn term(&self) -> std::sync::MutexGuard<'_, RenewalTimer> {
         self.term.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin(&self, time: Duration) {
-        *self.term() = Validity::new(Instant::now(), SystemTime::now(), time);
+        *self.term() = RenewalTimer::new(Instant::now(), SystemTime::now(), time);
     }
 
     fn renew(&self) -> Result<(), String> {
         let key = ServerKey::generate().map_err(|e| e.to_string())?;
-        let chain = self.certify(MASTER_NAME, &key.point())?;
-        self.showcase.show((key.pem() + &chain).as_bytes())?;
+        let chain = self.certify(MASTER_NAME, &key.public_point())?;
+        self.certificate.set((key.pem() + &chain).as_bytes())?;
         self.begin(self.life * 2 / 3);
         Ok(())
     }
 
     fn certify(&self, name: &'static str, point: &[u8; limits::POINT]) -> Result<String, String> {
         self.authority
-            .certify(Certified(name), point, SystemTime::now(), self.life)
+            .certify(CertificateName(name), point, SystemTime::now(), self.life)
             .map_err(|e| e.to_string())
     }
 
@@ -115,6 +115,6 @@ impl Certifier {
 
 fn open_brought(files: Vec<PathBuf>) -> Result<ServerCertificate, String> {
     // Whoever starts a master with a bad certificate learns it at once.
-    ServerCertificate::empty().show(&relais_net::tls::read_pem(&files)?)?;
-    Ok(ServerCertificate::of_files(files))
+    ServerCertificate::empty().set(&relais_net::tls::read_pem(&files)?)?;
+    Ok(ServerCertificate::from_files(files))
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use relais_net::tls::Encrypt;
+use relais_net::tls::TlsMode;
 use relais_proto::{LinkMessage, WireError};
-use relais_state::{ClusterKey, LinkError, link_frame};
+use relais_state::{ClusterKey, LinkError, decode_link_frame};
 
 pub use relais_proto::Operation;
 
@@ -20,7 +20,7 @@ const SILENCE: Duration = Duration::from_secs(300);
 pub fn operate(
     master: &str,
     key: &ClusterKey,
-    encrypt: Encrypt,
+    encrypt: TlsMode,
     operation: Operation,
     mut each: impl FnMut(&str),
 ) -> Result<bool, StatusError> {
@@ -30,7 +30,7 @@ pub fn operate(
         connection.flush().map_err(WireError::Io)?;
         loop {
             let header = connection.read_header()?.ok_or(WireError::Truncated)?;
-            match link_frame(header.kind, connection.read_payload(header)?)? {
+            match decode_link_frame(header.kind, connection.read_payload(header)?)? {
                 LinkMessage::Line(line) => each(&line),
                 LinkMessage::LineEnd { ok } => return Ok(ok),
                 other => {

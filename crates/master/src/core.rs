@@ -19,7 +19,8 @@ use relais_proto::{
     clean, limits, quoted,
 };
 use relais_state::{
-    Alone, ClusterKey, FailedLogins, LiveAccounts, PasswordVerifier, Pending, Rights, Ticket, User,
+    AuthenticatedUser, ClusterKey, FailedLogins, LiveAccounts, LocalLoginState, PasswordVerifier,
+    PendingLogin, Rights, Ticket,
 };
 
 use crate::certifier::Certifier;
@@ -35,7 +36,7 @@ const RETRY_AFTER: u16 = 1;
 /// What a client's login comes to at first.
 pub(crate) enum Entry {
     Answer(Reply),
-    Pending(Pending),
+    Pending(PendingLogin),
 }
 
 pub(crate) struct Core {
@@ -106,10 +107,10 @@ impl Core {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Each keeps a core busy.
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let desk = PasswordVerifier::open(
+        let desk = PasswordVerifier::start(
             Arc::clone(&accounts),
             FailedLogins::new()?,
-            Box::new(Alone::new()),
+            Box::new(LocalLoginState::new()),
             threads,
         )?;
         Ok(Self {
@@ -146,7 +147,7 @@ impl Core {
     /// Begins a client's login: what it comes to, or a password that is to be looked at.
     pub fn log_in(&self, login: &Login, peer: SocketAddr, local: SocketAddr) -> Entry {
         let refuse = |code, message: &str| Entry::Answer(Reply::Error(Refusal::new(code, message)));
-        match (self.accounts.now(), login.user.is_empty()) {
+        match (self.accounts.current(), login.user.is_empty()) {
             (None, true) => Entry::Answer(self.redirect(
                 login,
                 peer,
@@ -169,7 +170,7 @@ impl Core {
             (Some(_), true) => {
                 refuse(ErrorCode::LoginNeeded, "a user name and a password are needed here")
             }
-            (Some(_), false) => match self.desk.hand_in(peer.ip(), &login.user, &login.password) {
+            (Some(_), false) => match self.desk.submit(peer.ip(), &login.user, &login.password) {
                 Ok(pending) => Entry::Pending(pending),
                 Err(refusal) => Entry::Answer(Reply::Error(refusal)),
             },
@@ -177,8 +178,14 @@ impl Core {
     }
 
     /// The answer to a user who has logged in.
-    pub fn welcome(&self, login: &Login, user: User, peer: SocketAddr, local: SocketAddr) -> Reply {
-        let User { name, rights, root, generation } = user;
+    pub fn welcome(
+        &self,
+        login: &Login,
+        user: AuthenticatedUser,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Reply {
+        let AuthenticatedUser { name, rights, root, generation } = user;
         self.redirect(login, peer, local, self.ticket(name, rights, root, generation))
     }
 
@@ -223,7 +230,7 @@ impl Core {
 
     /// Reads accounts and certificates again at once.
     pub fn reload(&self) {
-        self.accounts.look();
+        self.accounts.reload();
         self.certifier.look();
     }
 

@@ -10,9 +10,9 @@
 mod certifier;
 mod command;
 mod core;
-mod greeter;
 mod lines;
 mod links;
+mod login;
 mod operate;
 mod operator;
 mod order;

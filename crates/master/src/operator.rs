@@ -6,7 +6,7 @@ use relais_net::Connection;
 use relais_proto::{LinkMessage, Reply, WireError};
 
 use crate::core::Core;
-use crate::greeter::refusal;
+use crate::login::refusal;
 use crate::operate;
 use crate::shown::State;
 

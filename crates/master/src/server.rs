@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use relais_cluster::{Balance, Registry};
-use relais_net::tls::all_delivered;
-use relais_net::{AuthenticatedConnection, Connection, PreAuthPool, room_beside};
+use relais_net::tls::wait_until_delivered;
+use relais_net::{AuthenticatedConnection, Connection, PreAuthPool, raise_fd_limit};
 use relais_state::{ClusterKey, LiveAccounts};
 use thiserror::Error;
 
 use crate::certifier::Certifier;
 use crate::core::Core;
-use crate::greeter::{MasterLogin, Visitor};
 use crate::lines::Kind;
+use crate::login::{MasterLogin, Visitor};
 use crate::order::{Engine, Job, Orders, Store};
 use crate::stop::Stop;
 use crate::{operator, slave_link};
@@ -87,14 +87,14 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
     )?);
     let engine = Engine::new(Arc::clone(&core), config.store, config.remember);
     let order = thread::Builder::new().name("order".to_owned()).spawn(move || engine.run(&jobs))?;
-    let mut room = PreAuthPool::new(listener, room_beside(RESERVE, WAITING), Some(tls))?;
+    let mut room = PreAuthPool::new(listener, raise_fd_limit(RESERVE, WAITING), Some(tls))?;
     info!("cluster {}", core.cluster);
     while !stop.is_asked() {
         // What comes behind this wakes the poll that follows.
-        core.desk.drain();
+        core.desk.clear_wake();
         for arrival in room.poll(
             true,
-            &[stop.as_fd(), core.desk.wake()],
+            &[stop.as_fd(), core.desk.wake_fd()],
             Some(LOOK_EVERY),
             &mut |peer, local| MasterLogin::new(core.clone(), peer, local),
         )? {
@@ -140,7 +140,7 @@ fn attend(core: &Core, arrival: AuthenticatedConnection<Visitor>) {
 fn serve(core: &Core, arrival: AuthenticatedConnection<Visitor>) {
     let Visitor { id, place } = arrival.value;
     let peer = arrival.stream.peer;
-    let connection = match Connection::over(arrival.stream, READ_AHEAD) {
+    let connection = match Connection::from_stream(arrival.stream, READ_AHEAD) {
         Ok(connection) => connection,
         Err(error) => return info!("the link of {peer} ended: {error}"),
     };
@@ -165,10 +165,12 @@ fn finish(
     core.lines.shut_all(Kind::Slave);
     while core.logins.load(Ordering::Relaxed) > 0 && Instant::now() < until {
         let wait = STOP_LOOK_EVERY.min(until.saturating_duration_since(Instant::now()));
-        core.desk.drain();
-        for arrival in room.poll(false, &[core.desk.wake()], Some(wait), &mut |peer, local| {
-            MasterLogin::new(core.clone(), peer, local)
-        })? {
+        core.desk.clear_wake();
+        for arrival in
+            room.poll(false, &[core.desk.wake_fd()], Some(wait), &mut |peer, local| {
+                MasterLogin::new(core.clone(), peer, local)
+            })?
+        {
             receive(core, arrival);
         }
     }
@@ -177,7 +179,7 @@ fn finish(
         core.lines.shut_all(Kind::Operator);
         warn!("some links had not ended when the time for it was over");
     }
-    if !all_delivered(until.saturating_duration_since(Instant::now())) {
+    if !wait_until_delivered(until.saturating_duration_since(Instant::now())) {
         warn!("what was said last is not delivered to all");
     }
     Ok(())

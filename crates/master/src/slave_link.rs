@@ -12,9 +12,9 @@ use relais_proto::{
 use thiserror::Error;
 
 use crate::core::Core;
-use crate::greeter::refusal;
 use crate::lines::Place;
 use crate::links::Linked;
+use crate::login::refusal;
 use crate::order::Job;
 use crate::outbox::Outbox;
 
@@ -57,7 +57,7 @@ pub(crate) fn serve(core: &Core, mut connection: Connection, place: &Place, id: 
     match end {
         End::Refused(refusal) => {
             warn!("slave {id} at {peer} refused: {refusal}");
-            connection.close_gently(LAST_WORDS);
+            connection.close_gracefully(LAST_WORDS);
         }
         end => info!("the link of slave {id} at {peer} ended: {end}"),
     }

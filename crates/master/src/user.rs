@@ -54,7 +54,7 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
                 eprintln!(
                     "ftpmaster: that was the last user: nobody can log in now; started without the files {} and {} a server lets everybody read",
                     file.path().display(),
-                    file.former_path().display()
+                    file.generation_path().display()
                 );
             }
             format!("user {name} is removed")

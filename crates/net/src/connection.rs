@@ -22,7 +22,7 @@ const SEND_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a reader waits.
 #[derive(Debug, Clone, Copy)]
-pub struct ReadLimits {
+pub struct ReadTimeouts {
     /// For the first byte of a frame.
     pub idle: Duration,
     /// For each further byte.
@@ -31,7 +31,7 @@ pub struct ReadLimits {
     pub frame: Duration,
 }
 
-impl ReadLimits {
+impl ReadTimeouts {
     /// A client's: it moves on where a server is silent.
     pub const CLIENT: Self =
         Self { idle: limits::SILENCE, silence: limits::SILENCE, frame: limits::FRAME_TIME };
@@ -67,7 +67,7 @@ pub struct Connection {
     end: usize,
     payload: Vec<u8>,
     output: Vec<u8>,
-    limits: ReadLimits,
+    timeouts: ReadTimeouts,
     /// What SO_RCVTIMEO is set to now.
     armed: Option<Duration>,
     /// Since when the current control frame has been coming in.
@@ -75,7 +75,7 @@ pub struct Connection {
     /// The header that was read last and could not be understood.
     unknown: [u8; HEADER_LEN],
     watched: Watched,
-    secured: Option<TlsInfo>,
+    tls_info: Option<TlsInfo>,
 }
 
 impl Connection {
@@ -92,7 +92,7 @@ impl Connection {
     /// # Errors
     /// Those of the socket calls.
     pub fn new(stream: TcpStream) -> io::Result<Self> {
-        Self::over(Stream::tcp(stream)?, READ_AHEAD)
+        Self::from_stream(Stream::tcp(stream)?, READ_AHEAD)
     }
 
     /// A connection over an open stream, with a client's limits, that reads at most `read_ahead` bytes ahead: little memory
@@ -100,7 +100,7 @@ impl Connection {
     ///
     /// # Errors
     /// Those of the socket calls.
-    pub fn over(stream: Stream, read_ahead: usize) -> io::Result<Self> {
+    pub fn from_stream(stream: Stream, read_ahead: usize) -> io::Result<Self> {
         let Stream { socket, peer, local } = stream;
         socket.set_write_timeout(Some(SEND_WAIT))?;
         Ok(Self::with_socket(Arc::new(socket), peer, local, read_ahead))
@@ -127,17 +127,17 @@ impl Connection {
             end: 0,
             payload: Vec::new(),
             output: Vec::new(),
-            limits: ReadLimits::CLIENT,
+            timeouts: ReadTimeouts::CLIENT,
             armed: None,
             begun: None,
             unknown: [0; HEADER_LEN],
             watched: Watched::default(),
-            secured: None,
+            tls_info: None,
         }
     }
 
     /// Reads at least `read_ahead` bytes ahead from here on.
-    pub fn read_further_ahead(&mut self, read_ahead: usize) {
+    pub fn grow_read_ahead(&mut self, read_ahead: usize) {
         if read_ahead <= self.input.len() {
             return;
         }
@@ -148,14 +148,14 @@ impl Connection {
     }
 
     /// How long reads wait from here on.
-    pub fn set_limits(&mut self, limits: ReadLimits) {
-        self.limits = limits;
+    pub fn set_timeouts(&mut self, timeouts: ReadTimeouts) {
+        self.timeouts = timeouts;
     }
 
     /// Waits `silence` for each byte, of a frame awaited or begun.
     pub fn set_silence(&mut self, silence: Duration) {
-        self.limits.idle = silence;
-        self.limits.silence = silence;
+        self.timeouts.idle = silence;
+        self.timeouts.silence = silence;
     }
 
     /// The other side's address.
@@ -172,18 +172,18 @@ impl Connection {
 
     /// What is known of the line where this side has encrypted it; none in the clear.
     #[must_use]
-    pub fn secured(&self) -> Option<TlsInfo> {
-        self.secured
+    pub fn tls_info(&self) -> Option<TlsInfo> {
+        self.tls_info
     }
 
     /// What ties proofs to the line; none in the clear.
     #[must_use]
     pub fn binding(&self) -> Option<ChannelBinding> {
-        self.secured.map(|secured| secured.binding)
+        self.tls_info.map(|secured| secured.binding)
     }
 
     pub(crate) fn secure(&mut self, secured: TlsInfo) {
-        self.secured = Some(secured);
+        self.tls_info = Some(secured);
     }
 
     /// The socket. Whoever holds a clone of it can shut it down and so wake a blocked reader.
@@ -237,7 +237,7 @@ impl Connection {
         self.begun = None;
         while self.end - self.start < HEADER_LEN {
             let begun = self.start < self.end;
-            if self.fill(if begun { self.limits.silence } else { self.limits.idle })? == 0 {
+            if self.fill(if begun { self.timeouts.silence } else { self.timeouts.idle })? == 0 {
                 return if begun { Err(WireError::Truncated) } else { Ok(None) };
             }
         }
@@ -260,7 +260,7 @@ impl Connection {
         }
         let mut left = len as usize;
         while left > 0 {
-            if self.start == self.end && self.fill(self.limits.silence)? == 0 {
+            if self.start == self.end && self.fill(self.timeouts.silence)? == 0 {
                 return Err(WireError::Truncated);
             }
             let take = left.min(self.end - self.start);
@@ -285,7 +285,7 @@ impl Connection {
         }
         self.payload.clear();
         while self.payload.len() < len {
-            if self.start == self.end && self.fill(self.limits.silence)? == 0 {
+            if self.start == self.end && self.fill(self.timeouts.silence)? == 0 {
                 return Err(WireError::Truncated);
             }
             let take = (len - self.payload.len()).min(self.end - self.start);
@@ -312,13 +312,13 @@ impl Connection {
         // Small blocks come through the read-ahead, large ones without a copy.
         while !rest.is_empty() {
             let got = if rest.len() < self.input.len() / 4 {
-                self.read_ahead(self.limits.silence)?;
+                self.read_ahead(self.timeouts.silence)?;
                 let take = rest.len().min(self.end - self.start);
                 rest[..take].copy_from_slice(&self.input[self.start..self.start + take]);
                 self.start += take;
                 take
             } else {
-                self.arm(self.limits.silence)?;
+                self.arm(self.timeouts.silence)?;
                 read_some(&self.stream, rest)?
             };
             if got == 0 {
@@ -338,7 +338,7 @@ impl Connection {
         if self.start == self.end {
             // Small rests come through the read-ahead, large ones without a copy.
             if buffer.len() >= self.input.len() / 4 {
-                self.arm(self.limits.silence)?;
+                self.arm(self.timeouts.silence)?;
                 let got = read_some(&self.stream, buffer)?;
                 return if got == 0 && !buffer.is_empty() {
                     Err(WireError::Truncated)
@@ -346,7 +346,7 @@ impl Connection {
                     Ok(got)
                 };
             }
-            if self.read_ahead(self.limits.silence)? == 0 {
+            if self.read_ahead(self.timeouts.silence)? == 0 {
                 return Err(WireError::Truncated);
             }
         }
@@ -379,7 +379,7 @@ impl Connection {
 
     /// Shows each reply that is read from here on to `watcher`, in place of an earlier one: what servers tell besides their
     /// answers is then looked after in one place, whoever reads the answers.
-    pub fn watch_replies(&mut self, watcher: ReplyObserver) {
+    pub fn observe_replies(&mut self, watcher: ReplyObserver) {
         self.watched = Watched(Some(watcher));
     }
 
@@ -426,7 +426,7 @@ impl Connection {
 
     /// Ends the connection so that what was sent last still arrives: says that no more
     /// comes, then reads and drops what the peer is still sending, for at most `patience`.
-    pub fn close_gently(mut self, patience: Duration) {
+    pub fn close_gracefully(mut self, patience: Duration) {
         if self.flush().is_err() || self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
@@ -447,7 +447,7 @@ impl Connection {
         let got = self.read_ahead(wait)?;
         let now = Instant::now();
         let begun = *self.begun.get_or_insert(now);
-        if partial && now.duration_since(begun) > self.limits.frame {
+        if partial && now.duration_since(begun) > self.timeouts.frame {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "a frame took too long").into());
         }
         Ok(got)

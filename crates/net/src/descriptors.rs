@@ -8,7 +8,7 @@ const FEWEST: u64 = 16;
 /// Raises the limit on descriptors as far as it goes; returns how many connections, up to `most`,
 /// may wait for their login when `reserve` descriptors are kept back for everything else.
 #[must_use]
-pub fn room_beside(reserve: u64, most: usize) -> usize {
+pub fn raise_fd_limit(reserve: u64, most: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) =
         setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })

@@ -17,11 +17,11 @@ mod pre_auth_pool;
 mod stream;
 pub mod tls;
 
-pub use connection::{Connection, ReadLimits, ReplyObserver};
-pub use descriptors::room_beside;
+pub use connection::{Connection, ReadTimeouts, ReplyObserver};
+pub use descriptors::raise_fd_limit;
 pub use host::{DEFAULT_PORT, Host};
 pub use minimum_throughput::MinimumThroughput;
-pub use pre_auth::{LoginHandler, Step};
+pub use pre_auth::{LoginHandler, LoginStep};
 pub use pre_auth_pool::{AuthenticatedConnection, PreAuthPool, wake_fd};
 pub use socket2::Socket;
 pub use stream::Stream;

@@ -23,12 +23,12 @@ pub(crate) const HELD_FOR: Duration = Duration::from_millis(20);
 
 /// What a greeter wants after a frame.
 #[derive(Debug)]
-pub enum Step<T> {
+pub enum LoginStep<T> {
     /// Read the next frame.
     More,
     /// Send this, then read on.
     Reply(Vec<u8>),
-    /// Read nothing more until [`LoginHandler::ready`] has the next step.
+    /// Read nothing more until [`LoginHandler::poll_pending`] has the next step.
     Pending,
     /// Send this, then end the connection so that it arrives.
     Close(Vec<u8>),
@@ -50,19 +50,19 @@ pub trait LoginHandler {
         false
     }
     /// Takes the next frame.
-    fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Self::Value>;
+    fn on_frame(&mut self, kind: FrameType, payload: &[u8]) -> LoginStep<Self::Value>;
     /// The connection is encrypted, and this ties proofs to it.
-    fn secured(&mut self, binding: ChannelBinding) {
+    fn on_encrypted(&mut self, binding: ChannelBinding) {
         let _ = binding;
     }
-    /// The step that follows [`Step::Pending`], once it is known.
-    fn ready(&mut self) -> Option<Step<Self::Value>> {
+    /// The step that follows [`LoginStep::Pending`], once it is known.
+    fn poll_pending(&mut self) -> Option<LoginStep<Self::Value>> {
         None
     }
     /// The last words for a peer that sent bytes that are no frame.
     fn refuse(&mut self, error: &WireError) -> Vec<u8>;
     /// The last words for a peer that is through, and whose encrypted connection no thread can carry.
-    fn turn_away(&mut self) -> Vec<u8> {
+    fn refuse_busy(&mut self) -> Vec<u8> {
         Vec::new()
     }
 }
@@ -86,12 +86,12 @@ enum Then<T> {
 }
 
 /// What is spoken on a connection.
-enum Line {
+enum Transport {
     /// Nothing has come yet.
-    Silent,
+    Undetermined,
     /// The handshake that has begun has to wait, until then at least.
-    Held(Instant),
-    Clear,
+    Delayed(Instant),
+    Plain,
     Encrypted(Box<Encrypted>),
 }
 
@@ -100,7 +100,7 @@ const HANDSHAKE: u8 = 0x16;
 
 pub(crate) struct PreAuthConnection<G: LoginHandler> {
     pub stream: TcpStream,
-    line: Line,
+    transport: Transport,
     tls: Option<TlsServer>,
     pub peer: SocketAddr,
     pub local: SocketAddr,
@@ -132,7 +132,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         Self {
             stream,
             // Where nothing can be encrypted whatever comes is taken as it is.
-            line: if tls.is_some() { Line::Silent } else { Line::Clear },
+            transport: if tls.is_some() { Transport::Undetermined } else { Transport::Plain },
             tls,
             peer,
             local,
@@ -153,11 +153,11 @@ impl<G: LoginHandler> PreAuthConnection<G> {
 
     /// Goes on with a guest that is pending, where its greeter is ready.
     pub fn resume(&mut self, admit: &mut dyn FnMut() -> bool) -> Outcome<G::Value> {
-        if let Line::Held(until) = self.line {
+        if let Transport::Delayed(until) = self.transport {
             return if Instant::now() < until { Outcome::Pending } else { self.advance(admit) };
         }
-        match self.greeter.ready() {
-            Some(Step::Pending) | None => Outcome::Pending,
+        match self.greeter.poll_pending() {
+            Some(LoginStep::Pending) | None => Outcome::Pending,
             Some(step) => {
                 self.take(step);
                 self.advance(admit)
@@ -167,7 +167,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
 
     /// Whether its handshake waits for its turn.
     pub fn is_held(&self) -> bool {
-        matches!(self.line, Line::Held(_))
+        matches!(self.transport, Transport::Delayed(_))
     }
 
     /// Goes as far as the socket lets it.
@@ -197,7 +197,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
             Reply::Error(Refusal::new(ErrorCode::TimedOut, message)).encode(&mut self.output);
         }
         self.send()?;
-        if let Line::Encrypted(tls) = &mut self.line {
+        if let Transport::Encrypted(tls) = &mut self.transport {
             tls.close();
             tls.flush(&mut self.stream)?;
         }
@@ -206,11 +206,13 @@ impl<G: LoginHandler> PreAuthConnection<G> {
 
     fn is_sending(&self) -> bool {
         self.sent < self.output.len()
-            || matches!(&self.line, Line::Encrypted(tls) if tls.is_sending())
+            || matches!(&self.transport, Transport::Encrypted(tls) if tls.is_sending())
     }
 
     fn try_advance(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<Outcome<G::Value>> {
-        if matches!(self.line, Line::Silent | Line::Held(_)) && !self.find_line(admit)? {
+        if matches!(self.transport, Transport::Undetermined | Transport::Delayed(_))
+            && !self.detect_transport(admit)?
+        {
             return Ok(if self.is_held() { Outcome::Pending } else { Outcome::Leaves });
         }
         loop {
@@ -227,11 +229,11 @@ impl<G: LoginHandler> PreAuthConnection<G> {
                 None => return Ok(Outcome::Leaves),
                 Some(Ok(kind)) => {
                     self.has_spoken = true;
-                    self.greeter.frame(kind, &self.payload)
+                    self.greeter.on_frame(kind, &self.payload)
                 }
-                Some(Err(error)) => Step::Close(self.refuse(&error)),
+                Some(Err(error)) => LoginStep::Close(self.refuse(&error)),
             };
-            if matches!(step, Step::Pending) {
+            if matches!(step, LoginStep::Pending) {
                 return Ok(Outcome::Pending);
             }
             self.take(step);
@@ -258,23 +260,25 @@ impl<G: LoginHandler> PreAuthConnection<G> {
 
     /// Whether it has said nothing at all: it may wait for the server to speak.
     fn is_silent(&self) -> bool {
-        matches!(self.line, Line::Silent | Line::Clear)
+        matches!(self.transport, Transport::Undetermined | Transport::Plain)
             && self.filled == 0
             && self.frame.is_none()
             && !self.has_spoken
     }
 
-    fn take(&mut self, step: Step<G::Value>) {
+    fn take(&mut self, step: LoginStep<G::Value>) {
         match step {
-            Step::More | Step::Pending => {}
-            Step::Reply(bytes) => self.output = bytes,
-            Step::Close(bytes) => (self.output, self.then) = (bytes, Then::HangUp),
-            Step::Done { value, send } => (self.output, self.then) = (send, Then::HandOver(value)),
+            LoginStep::More | LoginStep::Pending => {}
+            LoginStep::Reply(bytes) => self.output = bytes,
+            LoginStep::Close(bytes) => (self.output, self.then) = (bytes, Then::HangUp),
+            LoginStep::Done { value, send } => {
+                (self.output, self.then) = (send, Then::HandOver(value))
+            }
         }
     }
 
     /// Looks at the first byte; false where the peer has closed, or has to wait.
-    fn find_line(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<bool> {
+    fn detect_transport(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<bool> {
         let mut first = [0; HEADER_LEN];
         let (_, got) = rustix::net::recv(&self.stream, &mut first, RecvFlags::PEEK)?;
         let Some(tls) = self.tls.as_ref().filter(|_| got > 0) else { return Ok(false) };
@@ -295,15 +299,15 @@ impl<G: LoginHandler> PreAuthConnection<G> {
                         bytes
                     }
                 };
-                self.take(Step::Close(bytes));
+                self.take(LoginStep::Close(bytes));
             }
-            self.line = Line::Clear;
+            self.transport = Transport::Plain;
             return Ok(true);
         }
-        self.line = match () {
-            () if !tls.encrypts() => Line::Clear,
-            () if !admit() => Line::Held(Instant::now() + HELD_FOR),
-            () => Line::Encrypted(Box::new(tls.begin()?)),
+        self.transport = match () {
+            () if !tls.encrypts() => Transport::Plain,
+            () if !admit() => Transport::Delayed(Instant::now() + HELD_FOR),
+            () => Transport::Encrypted(Box::new(tls.begin()?)),
         };
         Ok(!self.is_held())
     }
@@ -314,9 +318,9 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     /// Those of the system calls.
     pub fn into_stream(mut self) -> io::Result<Stream> {
         let (peer, local) = (self.peer, self.local);
-        let socket = match self.line {
-            Line::Encrypted(tls) => tls.carry(self.stream, || self.greeter.turn_away())?,
-            Line::Silent | Line::Held(_) | Line::Clear => {
+        let socket = match self.transport {
+            Transport::Encrypted(tls) => tls.carry(self.stream, || self.greeter.refuse_busy())?,
+            Transport::Undetermined | Transport::Delayed(_) | Transport::Plain => {
                 self.stream.set_nonblocking(false)?;
                 self.stream.into()
             }
@@ -327,9 +331,11 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     fn send(&mut self) -> io::Result<()> {
         while self.sent < self.output.len() {
             let rest = &self.output[self.sent..];
-            let sent = match &mut self.line {
-                Line::Encrypted(tls) => tls.write(rest),
-                Line::Silent | Line::Held(_) | Line::Clear => self.stream.write(rest),
+            let sent = match &mut self.transport {
+                Transport::Encrypted(tls) => tls.write(rest),
+                Transport::Undetermined | Transport::Delayed(_) | Transport::Plain => {
+                    self.stream.write(rest)
+                }
             };
             match sent {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -338,7 +344,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
                 Err(e) => return Err(e),
             }
         }
-        if let Line::Encrypted(tls) = &mut self.line {
+        if let Transport::Encrypted(tls) = &mut self.transport {
             tls.flush(&mut self.stream)?;
         }
         self.output.clear();
@@ -352,7 +358,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
             Some(header) => header,
             None => {
                 let filled =
-                    fill(&mut self.line, &mut self.stream, &mut self.header, &mut self.filled);
+                    fill(&mut self.transport, &mut self.stream, &mut self.header, &mut self.filled);
                 self.note_binding()?;
                 if !filled? {
                     return Ok(None);
@@ -375,7 +381,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
             self.payload.reserve_exact(reach.saturating_sub(self.payload.len()));
             self.payload.resize(reach, 0);
             if !fill(
-                &mut self.line,
+                &mut self.transport,
                 &mut self.stream,
                 &mut self.payload[..reach],
                 &mut self.filled,
@@ -391,10 +397,10 @@ impl<G: LoginHandler> PreAuthConnection<G> {
 
     /// Tells the greeter of a handshake that is through.
     fn note_binding(&mut self) -> io::Result<()> {
-        if let Line::Encrypted(tls) = &mut self.line
+        if let Transport::Encrypted(tls) = &mut self.transport
             && let Some(binding) = tls.newly_bound()?
         {
-            self.greeter.secured(binding);
+            self.greeter.on_encrypted(binding);
         }
         Ok(())
     }
@@ -403,7 +409,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     /// reset the connection and could destroy the last words on their way.
     fn hang_up(&mut self) -> io::Result<Outcome<G::Value>> {
         if !self.hung_up {
-            if let Line::Encrypted(tls) = &mut self.line {
+            if let Transport::Encrypted(tls) = &mut self.transport {
                 tls.close();
                 tls.flush(&mut self.stream)?;
             }
@@ -424,16 +430,16 @@ impl<G: LoginHandler> PreAuthConnection<G> {
 
 /// Fills `buffer` from `filled` on; false where the peer closed.
 fn fill(
-    line: &mut Line,
+    transport: &mut Transport,
     stream: &mut TcpStream,
     buffer: &mut [u8],
     filled: &mut usize,
 ) -> io::Result<bool> {
     while *filled < buffer.len() {
         let rest = &mut buffer[*filled..];
-        let got = match line {
-            Line::Encrypted(tls) => tls.read(stream, rest),
-            Line::Silent | Line::Held(_) | Line::Clear => stream.read(rest),
+        let got = match transport {
+            Transport::Encrypted(tls) => tls.read(stream, rest),
+            Transport::Undetermined | Transport::Delayed(_) | Transport::Plain => stream.read(rest),
         };
         match got {
             Ok(0) => return Ok(false),

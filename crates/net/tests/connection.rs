@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use relais_net::{Connection, ReadLimits};
+use relais_net::{Connection, ReadTimeouts};
 use relais_proto::{FrameHeader, FrameType, Reply, Request, TreePath, WireError};
 
 fn pair() -> (Connection, TcpStream) {
@@ -77,7 +77,7 @@ fn silence_ends_in_time() {
 #[test]
 fn a_frame_has_its_time_as_a_whole() {
     let (mut ours, mut theirs) = pair();
-    ours.set_limits(ReadLimits {
+    ours.set_timeouts(ReadTimeouts {
         idle: Duration::from_secs(5),
         silence: Duration::from_secs(5),
         frame: Duration::from_millis(300),
@@ -125,12 +125,12 @@ fn the_watcher_is_shown_each_reply_whoever_reads_it() {
     theirs.flush().unwrap();
     let shown = Arc::new(Mutex::new(Vec::new()));
     let to = Arc::clone(&shown);
-    ours.watch_replies(Box::new(move |reply| to.lock().unwrap().push(reply.clone())));
+    ours.observe_replies(Box::new(move |reply| to.lock().unwrap().push(reply.clone())));
     assert_eq!(ours.read_reply().unwrap().as_ref(), replies.first());
     let header = ours.read_header().unwrap().unwrap();
     assert_eq!(ours.read_reply_of(header).unwrap(), replies[1]);
     // Another one takes its place.
-    ours.watch_replies(Box::new(|_| {}));
+    ours.observe_replies(Box::new(|_| {}));
     assert_eq!(ours.read_reply().unwrap().as_ref(), replies.last());
     assert_eq!(*shown.lock().unwrap(), replies[..2]);
 }

@@ -9,10 +9,10 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use relais_net::tls::{
-    ChannelBinding, DialError, Dialer, Encrypt, Fingerprint, MASTER_NAME, SLAVE_NAME,
-    ServerCertificate, TlsServer, Trust, TrustError, TrustedAuthorities,
+    ChannelBinding, DialError, Dialer, Fingerprint, MASTER_NAME, SLAVE_NAME, ServerCertificate,
+    TlsMode, TlsServer, TrustError, TrustPolicy, TrustedAuthorities,
 };
-use relais_net::{AuthenticatedConnection, Connection, LoginHandler, PreAuthPool, Step};
+use relais_net::{AuthenticatedConnection, Connection, LoginHandler, LoginStep, PreAuthPool};
 use relais_proto::{ErrorCode, FrameType, Refusal, Reply, Request, WireError};
 
 /// Held by whoever counts what the process has.
@@ -52,10 +52,10 @@ impl Authority {
     }
 }
 
-fn tls(encrypt: Encrypt, pem: &str) -> TlsServer {
-    let showcase = ServerCertificate::empty();
-    showcase.show(pem.as_bytes()).unwrap();
-    TlsServer::new(encrypt, Arc::new(showcase)).unwrap()
+fn tls(encrypt: TlsMode, pem: &str) -> TlsServer {
+    let certificate = ServerCertificate::empty();
+    certificate.set(pem.as_bytes()).unwrap();
+    TlsServer::new(encrypt, Arc::new(certificate)).unwrap()
 }
 
 /// Lets in whoever sends `Ping`.
@@ -63,15 +63,16 @@ struct Doorman(Sender<ChannelBinding>);
 
 impl LoginHandler for Doorman {
     type Value = ();
-    fn frame(&mut self, kind: FrameType, _: &[u8]) -> Step<()> {
+    fn on_frame(&mut self, kind: FrameType, _: &[u8]) -> LoginStep<()> {
         match kind {
-            FrameType::Ping => Step::Done { value: (), send: encoded(&Reply::Pong) },
-            _ => {
-                Step::Close(encoded(&Reply::Error(Refusal::new(ErrorCode::BadRequest, "not you"))))
-            }
+            FrameType::Ping => LoginStep::Done { value: (), send: encoded(&Reply::Pong) },
+            _ => LoginStep::Close(encoded(&Reply::Error(Refusal::new(
+                ErrorCode::BadRequest,
+                "not you",
+            )))),
         }
     }
-    fn secured(&mut self, binding: ChannelBinding) {
+    fn on_encrypted(&mut self, binding: ChannelBinding) {
         self.0.send(binding).unwrap();
     }
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {
@@ -101,7 +102,7 @@ fn room(
                 room.poll(true, &[], Some(SOON), &mut |_, _| Doorman(sender.clone())).unwrap()
             {
                 let serve = serve.clone();
-                std::thread::spawn(move || serve(Connection::over(stream, 1024).unwrap()));
+                std::thread::spawn(move || serve(Connection::from_stream(stream, 1024).unwrap()));
             }
         }
     });
@@ -119,7 +120,7 @@ fn echo(mut connection: Connection) {
     while let Ok(Some(request)) = connection.read_request() {
         match request {
             Request::Ping => connection.queue_reply(&Reply::Pong),
-            _ => return connection.close_gently(SOON),
+            _ => return connection.close_gracefully(SOON),
         }
         if connection.flush().is_err() {
             return;
@@ -127,7 +128,7 @@ fn echo(mut connection: Connection) {
     }
 }
 
-fn dial(encrypt: Encrypt, addr: SocketAddr, trust: &Trust) -> Result<Connection, DialError> {
+fn dial(encrypt: TlsMode, addr: SocketAddr, trust: &TrustPolicy) -> Result<Connection, DialError> {
     Dialer::new(encrypt).unwrap().connect(addr, SOON, trust, "files.example")
 }
 
@@ -135,11 +136,11 @@ fn dial(encrypt: Encrypt, addr: SocketAddr, trust: &Trust) -> Result<Connection,
 fn both_ends_have_the_same_binding_and_no_two_lines_have_one() {
     let _held = ALONE.read();
     let authority = Authority::new();
-    let (addr, bindings) = room(tls(Encrypt::Remote, &authority.server(MASTER_NAME)), echo);
+    let (addr, bindings) = room(tls(TlsMode::Remote, &authority.server(MASTER_NAME)), echo);
     let mut seen = Vec::new();
     for _ in 0..3 {
-        let mut connection = dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap();
-        let secured = connection.secured().unwrap();
+        let mut connection = dial(TlsMode::Always, addr, &TrustPolicy::FirstUse).unwrap();
+        let secured = connection.tls_info().unwrap();
         assert_eq!((connection.peer(), connection.local().ip()), (addr, addr.ip()));
         assert_eq!(secured.identity.unwrap().authority, authority.fingerprint());
         for _ in 0..3 {
@@ -150,8 +151,8 @@ fn both_ends_have_the_same_binding_and_no_two_lines_have_one() {
         seen.push(secured.binding);
     }
     // From inside the machine nobody need encrypt.
-    let mut clear = dial(Encrypt::Remote, addr, &Trust::FirstMeeting).unwrap();
-    assert!(clear.secured().is_none());
+    let mut clear = dial(TlsMode::Remote, addr, &TrustPolicy::FirstUse).unwrap();
+    assert!(clear.tls_info().is_none());
     assert_eq!(greet(&mut clear), Some(Reply::Pong));
     assert!(bindings.try_recv().is_err());
 }
@@ -160,39 +161,43 @@ fn both_ends_have_the_same_binding_and_no_two_lines_have_one() {
 fn whoever_must_encrypt_and_does_not_is_told_so_and_the_other_way_round() {
     let _held = ALONE.read();
     let authority = Authority::new();
-    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), echo);
-    let mut clear = dial(Encrypt::Never, addr, &Trust::FirstMeeting).unwrap();
+    let (addr, _bindings) = room(tls(TlsMode::Always, &authority.server(MASTER_NAME)), echo);
+    let mut clear = dial(TlsMode::Never, addr, &TrustPolicy::FirstUse).unwrap();
     assert!(
         matches!(greet(&mut clear), Some(Reply::Error(refusal)) if refusal.code == ErrorCode::TlsNeeded)
     );
-    let (addr, _bindings) = room(tls(Encrypt::Never, &authority.server(MASTER_NAME)), echo);
-    assert!(matches!(dial(Encrypt::Always, addr, &Trust::FirstMeeting), Err(DialError::Clear)));
+    let (addr, _bindings) = room(tls(TlsMode::Never, &authority.server(MASTER_NAME)), echo);
+    assert!(matches!(
+        dial(TlsMode::Always, addr, &TrustPolicy::FirstUse),
+        Err(DialError::NotEncrypted)
+    ));
     assert_eq!(
-        greet(&mut dial(Encrypt::Remote, addr, &Trust::FirstMeeting).unwrap()),
+        greet(&mut dial(TlsMode::Remote, addr, &TrustPolicy::FirstUse).unwrap()),
         Some(Reply::Pong)
     );
     // A server that has no certificate yet takes nobody.
-    let empty = TlsServer::new(Encrypt::Always, Arc::new(ServerCertificate::empty())).unwrap();
+    let empty = TlsServer::new(TlsMode::Always, Arc::new(ServerCertificate::empty())).unwrap();
     let (addr, _bindings) = room(empty, echo);
-    assert!(matches!(dial(Encrypt::Always, addr, &Trust::Anyone), Err(DialError::Io(_))));
+    assert!(matches!(dial(TlsMode::Always, addr, &TrustPolicy::Anyone), Err(DialError::Io(_))));
 }
 
 #[test]
 fn only_who_belongs_to_the_authority_is_trusted() {
     let _held = ALONE.read();
     let (ours, theirs) = (Authority::new(), Authority::new());
-    let known = Trust::Known(ours.fingerprint());
-    let chosen =
-        Trust::Chosen(TrustedAuthorities::from_pem(ours.certificate.pem().as_bytes()).unwrap());
-    let try_it = |pem: &str, trust: &Trust| {
-        let (addr, _bindings) = room(tls(Encrypt::Always, pem), echo);
-        match dial(Encrypt::Always, addr, trust) {
-            Ok(connection) => Ok(connection.secured().unwrap().identity),
+    let known = TrustPolicy::Pinned(ours.fingerprint());
+    let chosen = TrustPolicy::Authorities(
+        TrustedAuthorities::from_pem(ours.certificate.pem().as_bytes()).unwrap(),
+    );
+    let try_it = |pem: &str, trust: &TrustPolicy| {
+        let (addr, _bindings) = room(tls(TlsMode::Always, pem), echo);
+        match dial(TlsMode::Always, addr, trust) {
+            Ok(connection) => Ok(connection.tls_info().unwrap().identity),
             Err(DialError::Trust(e)) => Err(e),
             Err(e) => panic!("{e}"),
         }
     };
-    for trust in [&known, &chosen, &Trust::FirstMeeting] {
+    for trust in [&known, &chosen, &TrustPolicy::FirstUse] {
         for (name, is_master) in [(MASTER_NAME, true), (SLAVE_NAME, false), ("files.example", true)]
         {
             let identity = try_it(&ours.server(name), trust).unwrap().unwrap();
@@ -216,19 +221,19 @@ fn only_who_belongs_to_the_authority_is_trusted() {
         Err(TrustError::Changed { known: ours.fingerprint(), now: theirs.fingerprint() })
     );
     assert!(matches!(try_it(&stranger, &chosen), Err(TrustError::Bad(_))));
-    assert_eq!(try_it(&stranger, &Trust::Anyone), Ok(None));
-    // Certified by another one, and shows ours.
+    assert_eq!(try_it(&stranger, &TrustPolicy::Anyone), Ok(None));
+    // CertificateName by another one, and shows ours.
     let own = stranger.split("-----BEGIN CERTIFICATE-----").nth(1).unwrap();
     let key = stranger.split("-----BEGIN CERTIFICATE-----").next().unwrap();
     let lie = format!("{key}-----BEGIN CERTIFICATE-----{own}{}", ours.certificate.pem());
-    for trust in [&known, &chosen, &Trust::FirstMeeting] {
+    for trust in [&known, &chosen, &TrustPolicy::FirstUse] {
         assert!(matches!(try_it(&lie, trust), Err(TrustError::Bad(_))));
     }
     // A certificate whose key the server does not have is not even shown.
     let other = ours.server(MASTER_NAME);
     let mixed = ours.server(MASTER_NAME).split("-----BEGIN CERT").next().unwrap().to_owned()
         + &other[other.find("-----BEGIN CERT").unwrap()..];
-    assert!(ServerCertificate::empty().show(mixed.as_bytes()).is_err());
+    assert!(ServerCertificate::empty().set(mixed.as_bytes()).is_err());
 }
 
 /// Carries bytes between a client and `server`, and cuts both after `limit` bytes from the server, without a word of TLS.
@@ -272,10 +277,10 @@ fn pour(mut connection: Connection) {
 fn a_cut_is_an_end_at_once_and_never_more_than_was_sent() {
     let _held = ALONE.read();
     let authority = Authority::new();
-    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), pour);
+    let (addr, _bindings) = room(tls(TlsMode::Always, &authority.server(MASTER_NAME)), pour);
     for limit in [3_000, 70_000, 500_001] {
         let mut connection =
-            dial(Encrypt::Always, cutting(addr, limit), &Trust::FirstMeeting).unwrap();
+            dial(TlsMode::Always, cutting(addr, limit), &TrustPolicy::FirstUse).unwrap();
         connection.queue(&Request::Ping);
         connection.flush().unwrap();
         let (begun, mut frames) = (Instant::now(), 0);
@@ -297,7 +302,7 @@ fn nothing_is_held_back_and_nothing_is_lost_whoever_is_slow() {
     let sent = bytes.clone();
     // Sends all, says that this is the end, and reads what comes meanwhile.
     let (addr, _bindings) =
-        room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), move |connection| {
+        room(tls(TlsMode::Always, &authority.server(MASTER_NAME)), move |connection| {
             let stream = connection.stream().clone();
             let writer = std::thread::spawn({
                 let (stream, sent) = (stream.clone(), sent.clone());
@@ -312,7 +317,7 @@ fn nothing_is_held_back_and_nothing_is_lost_whoever_is_slow() {
             assert!(got == *sent);
             writer.join().unwrap();
         });
-    let mut connection = dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap();
+    let mut connection = dial(TlsMode::Always, addr, &TrustPolicy::FirstUse).unwrap();
     assert_eq!(greet(&mut connection), Some(Reply::Pong));
     let stream = connection.stream().clone();
     stream.set_read_timeout(None).unwrap();
@@ -348,14 +353,14 @@ fn what_was_sent_last_arrives_though_the_near_end_is_closed_at_once() {
     let _held = ALONE.read();
     let authority = Authority::new();
     let (addr, _bindings) =
-        room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), |mut connection| {
+        room(tls(TlsMode::Always, &authority.server(MASTER_NAME)), |mut connection| {
             for _ in 0..50_000 {
                 connection.queue_reply(&Reply::Pong);
             }
             connection.flush().unwrap();
         });
     for _ in 0..5 {
-        let mut connection = dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap();
+        let mut connection = dial(TlsMode::Always, addr, &TrustPolicy::FirstUse).unwrap();
         connection.queue(&Request::Ping);
         connection.flush().unwrap();
         std::thread::sleep(Duration::from_millis(20));
@@ -371,7 +376,7 @@ fn what_was_sent_last_arrives_though_the_near_end_is_closed_at_once() {
 fn threads_and_descriptors_go_with_their_connections() {
     let _held = ALONE.write();
     let authority = Authority::new();
-    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), echo);
+    let (addr, _bindings) = room(tls(TlsMode::Always, &authority.server(MASTER_NAME)), echo);
     let count = |what: &str| std::fs::read_dir(format!("/proc/self/{what}")).unwrap().count();
     let pumps = || {
         let names = std::fs::read_dir("/proc/self/task").unwrap().flatten();
@@ -383,7 +388,7 @@ fn threads_and_descriptors_go_with_their_connections() {
     };
     let before = (count("fd"), pumps());
     let mut open: Vec<Connection> =
-        (0..40).map(|_| dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap()).collect();
+        (0..40).map(|_| dial(TlsMode::Always, addr, &TrustPolicy::FirstUse).unwrap()).collect();
     assert!(open.iter_mut().all(|connection| greet(connection) == Some(Reply::Pong)));
     // Threads have their names a moment after they were started.
     let named = Instant::now() + SOON;
@@ -411,7 +416,7 @@ fn threads_and_descriptors_go_with_their_connections() {
 fn bytes_that_are_no_handshake_end_that_connection_alone() {
     let _held = ALONE.read();
     let authority = Authority::new();
-    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), echo);
+    let (addr, _bindings) = room(tls(TlsMode::Always, &authority.server(MASTER_NAME)), echo);
     for junk in [
         &b"\x16"[..],
         &[0x16; 5],
@@ -428,7 +433,7 @@ fn bytes_that_are_no_handshake_end_that_connection_alone() {
         assert!(answer.len() < 100, "an alert at most");
     }
     assert_eq!(
-        greet(&mut dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap()),
+        greet(&mut dial(TlsMode::Always, addr, &TrustPolicy::FirstUse).unwrap()),
         Some(Reply::Pong)
     );
 }
@@ -470,7 +475,7 @@ fn stuck(addr: SocketAddr) -> (Connection, SocketAddr) {
         let _ = std::io::copy(&mut (&mut from).take(5000), &mut to);
         std::thread::sleep(Duration::from_secs(60));
     });
-    (dial(Encrypt::Always, line, &Trust::FirstMeeting).unwrap(), line)
+    (dial(TlsMode::Always, line, &TrustPolicy::FirstUse).unwrap(), line)
 }
 
 #[test]
@@ -478,7 +483,7 @@ fn a_peer_that_takes_nothing_costs_no_processor_time_once_the_near_end_is_closed
     let _held = ALONE.write();
     let authority = Authority::new();
     let (addr, _bindings) =
-        room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), |connection| {
+        room(tls(TlsMode::Always, &authority.server(MASTER_NAME)), |connection| {
             let stream = connection.stream().clone();
             stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
             let chunk = vec![7; 65536];
@@ -497,11 +502,11 @@ fn a_peer_that_resets_costs_no_processor_time_while_the_near_end_takes_nothing()
     let _held = ALONE.write();
     let authority = Authority::new();
     let (addr, _bindings) =
-        room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), |connection| {
+        room(tls(TlsMode::Always, &authority.server(MASTER_NAME)), |connection| {
             std::thread::sleep(Duration::from_secs(8));
             drop(connection);
         });
-    let mut connection = dial(Encrypt::Always, addr, &Trust::FirstMeeting).unwrap();
+    let mut connection = dial(TlsMode::Always, addr, &TrustPolicy::FirstUse).unwrap();
     assert_eq!(greet(&mut connection), Some(Reply::Pong));
     let stream = connection.stream().clone();
     stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -516,7 +521,7 @@ fn a_peer_that_resets_costs_no_processor_time_while_the_near_end_takes_nothing()
 fn a_handshake_has_its_length() {
     let _held = ALONE.read();
     let authority = Authority::new();
-    let (addr, _bindings) = room(tls(Encrypt::Always, &authority.server(MASTER_NAME)), echo);
+    let (addr, _bindings) = room(tls(TlsMode::Always, &authority.server(MASTER_NAME)), echo);
     let mut stream = TcpStream::connect(addr).unwrap();
     // A handshake message of 60,000 bytes, in records.
     let body = [&[1, 0, 0xea, 0x60][..], &[0; 20_000]].concat();

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use relais_net::{AuthenticatedConnection, Connection, LoginHandler, PreAuthPool, Step};
+use relais_net::{AuthenticatedConnection, Connection, LoginHandler, LoginStep, PreAuthPool};
 use relais_proto::{ErrorCode, FrameType, Refusal, Reply, Request, WireError};
 
 /// Lets in whoever sends `Ping`, and answers first where `reply` is set.
@@ -14,11 +14,11 @@ struct Doorman;
 
 impl LoginHandler for Doorman {
     type Value = &'static str;
-    fn frame(&mut self, kind: FrameType, _: &[u8]) -> Step<Self::Value> {
+    fn on_frame(&mut self, kind: FrameType, _: &[u8]) -> LoginStep<Self::Value> {
         match kind {
-            FrameType::Ping => Step::Done { value: "ping", send: encoded(&Reply::Pong) },
-            FrameType::Status => Step::Reply(encoded(&Reply::Pong)),
-            _ => Step::Close(refusal("not you")),
+            FrameType::Ping => LoginStep::Done { value: "ping", send: encoded(&Reply::Pong) },
+            FrameType::Status => LoginStep::Reply(encoded(&Reply::Pong)),
+            _ => LoginStep::Close(refusal("not you")),
         }
     }
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {
@@ -72,7 +72,7 @@ fn hands_over_a_connection_and_leaves_what_follows_the_login() {
     }
     client.flush().unwrap();
     let arrival = poll_for(&mut room, Duration::from_secs(5)).pop().unwrap();
-    let mut server = Connection::over(arrival.stream, 1024).unwrap();
+    let mut server = Connection::from_stream(arrival.stream, 1024).unwrap();
     assert_eq!(server.read_request().unwrap(), Some(Request::Ping));
     assert_eq!(server.read_request().unwrap(), Some(Request::Ping));
     assert_eq!(client.read_reply().unwrap(), Some(Reply::Pong));
@@ -194,13 +194,13 @@ struct Slow {
 
 impl LoginHandler for Slow {
     type Value = ();
-    fn frame(&mut self, _: FrameType, _: &[u8]) -> Step<()> {
-        Step::Pending
+    fn on_frame(&mut self, _: FrameType, _: &[u8]) -> LoginStep<()> {
+        LoginStep::Pending
     }
-    fn ready(&mut self) -> Option<Step<()>> {
+    fn poll_pending(&mut self) -> Option<LoginStep<()>> {
         self.open
             .load(std::sync::atomic::Ordering::SeqCst)
-            .then(|| Step::Done { value: (), send: encoded(&Reply::Pong) })
+            .then(|| LoginStep::Done { value: (), send: encoded(&Reply::Pong) })
     }
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {
         refusal(&error.to_string())

@@ -8,12 +8,12 @@ use anyhow::{Context, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum, ValueHint};
 use relais_net::Host;
-use relais_net::tls::{Encrypt, TlsOptions};
+use relais_net::tls::{TlsMode, TlsOptions};
 use relais_proto::{Mode, clean, limits};
 use relais_slave::catalogue::WatchMode;
 use relais_slave::config::{self, Cluster, Config};
 use relais_slave::upload_table;
-use relais_state::{StateDir, StateError};
+use relais_state::{StateDir, StateDirError};
 
 /// Headings of `--help`.
 const FOLDER: &str = "Folder";
@@ -156,10 +156,10 @@ pub struct Args {
         long,
         value_name = "WHICH",
         default_value = "remote",
-        value_parser = PossibleValuesParser::new(Encrypt::NAMES)
-            .try_map(|text| text.parse::<Encrypt>()),
+        value_parser = PossibleValuesParser::new(TlsMode::NAMES)
+            .try_map(|text| text.parse::<TlsMode>()),
     )]
-    tls: Encrypt,
+    tls: TlsMode,
     /// Certificate of your own authority, used instead of the cluster's: PEM, the authority's
     /// certificate last
     #[arg(help_heading = NETWORK, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -256,7 +256,7 @@ impl Args {
     fn accounts(&self) -> anyhow::Result<Option<PathBuf>> {
         match StateDir::locate(self.state.clone()) {
             Ok(state) => Ok(Some(state.accounts_path())),
-            Err(StateError::Nowhere) => Ok(None),
+            Err(StateDirError::Nowhere) => Ok(None),
             Err(e) => Err(e.into()),
         }
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::{info, warn};
 use relais_net::tls::{MASTER_NAME, ServerCertificate, TlsOptions, read_pem};
 use relais_proto::LinkMessage;
-use relais_state::{Authority, Certified, ServerKey, Validity};
+use relais_state::{Authority, CertificateName, RenewalTimer, ServerKey};
 use relais_tree::MetaKind;
 
 use crate::catalogue::MetadataFolder;
@@ -48,7 +48,7 @@ enum CertificateSource {
 #[derive(Default)]
 struct RenewalState {
     /// Until when the certificate needs no renewal or check; none before the first one.
-    validity: Option<Validity>,
+    validity: Option<RenewalTimer>,
     /// The key that the master was last asked to certify.
     requested_key: Option<ServerKey>,
     /// What was last read from the operator's files.
@@ -57,11 +57,11 @@ struct RenewalState {
 
 impl RenewalState {
     fn is_current(&self) -> bool {
-        self.validity.is_some_and(|validity| !validity.is_over(Instant::now(), SystemTime::now()))
+        self.validity.is_some_and(|validity| !validity.is_due(Instant::now(), SystemTime::now()))
     }
 
     fn set_next_check(&mut self, time: Duration) {
-        self.validity = Some(Validity::new(Instant::now(), SystemTime::now(), time));
+        self.validity = Some(RenewalTimer::new(Instant::now(), SystemTime::now(), time));
     }
 }
 
@@ -99,7 +99,7 @@ impl Certificate {
         for name in [FILE, "authority.key", "authority.pem"] {
             if own.folder().stat_part(name.as_bytes()).is_ok_and(|meta| meta.kind == MetaKind::Link)
             {
-                let shown = relais_state::shown_path(&own.path(name));
+                let shown = relais_state::display_path(&own.path(name));
                 return Err(format!("{} is a link; remove it", shown.display()));
             }
         }
@@ -130,7 +130,12 @@ impl Certificate {
             CertificateSource::Own(authority) => {
                 let key = ServerKey::generate().map_err(|e| e.to_string())?;
                 let chain = authority
-                    .certify(Certified(MASTER_NAME), &key.point(), SystemTime::now(), LIFETIME)
+                    .certify(
+                        CertificateName(MASTER_NAME),
+                        &key.public_point(),
+                        SystemTime::now(),
+                        LIFETIME,
+                    )
                     .map_err(|e| e.to_string())?;
                 self.write((key.pem() + &chain).as_bytes())?;
                 state.set_next_check(LIFETIME * 2 / 3);
@@ -139,7 +144,7 @@ impl Certificate {
                 state.set_next_check(FILE_CHECK_INTERVAL);
                 let pem = read_pem(files)?;
                 if pem != state.file_pem {
-                    ServerCertificate::empty().show(&pem).map_err(|e| {
+                    ServerCertificate::empty().set(&pem).map_err(|e| {
                         format!("the certificate of --tls-cert cannot be used: {e}")
                     })?;
                     self.write(&pem)?;
@@ -152,8 +157,8 @@ impl Certificate {
 
     fn write(&self, pem: &[u8]) -> Result<(), String> {
         let file = file_in(&self.own);
-        relais_state::replace_file(&file, pem).map_err(|e| {
-            let shown = relais_state::shown_path(&file);
+        relais_state::write_atomically(&file, pem).map_err(|e| {
+            let shown = relais_state::display_path(&file);
             format!("cannot write the certificate to {}: {e}", shown.display())
         })
     }
@@ -173,7 +178,7 @@ impl Certificate {
         state.set_next_check(RETRY_PAUSE);
         match ServerKey::generate() {
             Ok(key) => {
-                let point = key.point();
+                let point = key.public_point();
                 state.requested_key = Some(key);
                 Some(LinkMessage::AskCertificate { point })
             }
@@ -192,7 +197,7 @@ impl Certificate {
         };
         let pem = key.pem() + chain;
         let checked = ServerCertificate::empty()
-            .show(pem.as_bytes())
+            .set(pem.as_bytes())
             .map_err(|e| format!("the master's certificate cannot be used: {e}"));
         match checked.and_then(|()| self.write(pem.as_bytes())) {
             Ok(()) => {

@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::{error, info, warn};
-use relais_net::tls::{Encrypt, ServerCertificate, TlsServer};
+use relais_net::tls::{ServerCertificate, TlsMode, TlsServer};
 use relais_proto::{ClusterId, Confinement, FolderId, SlaveId};
 use relais_state::{AccountsError, AccountsFile};
 use relais_tree::Folder;
@@ -164,7 +164,7 @@ impl Slave {
             scoreboard.raise_generation(GenerationFile::open(&own.folder)?.known());
         }
         let certificate = match config.tls.encrypt {
-            Encrypt::Never => None,
+            TlsMode::Never => None,
             _ => Some(Arc::new(
                 Certificate::open(&own.folder, &config.tls, config.cluster.is_none())
                     .map_err(SlaveError::Certificate)?,
@@ -224,7 +224,7 @@ impl Slave {
         let reload = || {
             info!("SIGHUP: reloading accounts, key and certificate, reopening the transfer log");
             self.reopen_log();
-            self.passwords.iter().for_each(|passwords| passwords.accounts().look());
+            self.passwords.iter().for_each(|passwords| passwords.accounts().reload());
             tick();
         };
         let ended = Supervisor::new(
@@ -336,7 +336,7 @@ impl Slave {
             },
         };
         let certificate =
-            Arc::new(ServerCertificate::of_files(vec![certificate::file_in(&self.own.folder)]));
+            Arc::new(ServerCertificate::from_files(vec![certificate::file_in(&self.own.folder)]));
         let tls = TlsServer::new(self.config.tls.encrypt, certificate)?;
         let result = worker::run(worker::WorkerSetup {
             index,

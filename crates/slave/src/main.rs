@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow};
 use clap::Parser;
 use relais_slave::privileges::{Inherited, become_user, check_user};
 use relais_slave::{ExitReason, Slave, SlaveError};
-use relais_state::StateError;
+use relais_state::StateDirError;
 
 /// Exit status if the slave cannot listen on its address.
 const CANNOT_BIND: u8 = 3;
@@ -46,7 +46,7 @@ fn run(args: args::Args, inherited: Inherited) -> Result<(), (u8, anyhow::Error)
     let (address, user) = (args.address(), args.user.clone());
     let config = args
         .config()
-        .map_err(|e| (if e.is::<StateError>() { 1 } else { USAGE }, e))
+        .map_err(|e| (if e.is::<StateDirError>() { 1 } else { USAGE }, e))
         .and_then(|config| match config.check() {
             Ok(()) => Ok(config),
             Err(why) => Err((USAGE, anyhow!(why))),

@@ -67,7 +67,7 @@ const WRITER_TICKED: usize = DISCONNECTED + 5;
 const DISPLACED: usize = DISCONNECTED + 6;
 /// The table of failed logins, which is the last part.
 const FAILED_LOGINS: usize = DISCONNECTED + 7;
-const WORDS: usize = FAILED_LOGINS + FailedLogins::PLACES;
+const WORDS: usize = FAILED_LOGINS + FailedLogins::SLOTS;
 
 /// Words of one [`Lsn`]: a write counter, and two copies of epoch and number.
 ///

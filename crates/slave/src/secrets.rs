@@ -84,7 +84,7 @@ impl Secrets {
             })
             .collect::<io::Result<_>>()?;
         let mut state = SecretsState {
-            accounts: accounts.as_ref().and_then(|accounts| accounts.now()),
+            accounts: accounts.as_ref().and_then(|accounts| accounts.current()),
             unsent: vec![UnsentSecrets::default(); workers],
             ..SecretsState::default()
         };
@@ -112,7 +112,7 @@ impl Secrets {
             state.unsent.iter_mut().for_each(|unsent| unsent.key = true);
         }
         if let Some(accounts) = &self.accounts {
-            let now = accounts.now();
+            let now = accounts.current();
             let is_same = match (&now, &state.accounts) {
                 (Some(now), Some(old)) => Arc::ptr_eq(now, old),
                 (None, None) => true,
@@ -174,7 +174,7 @@ impl Secrets {
         Ok(WorkerSecrets {
             channel: self.channels[worker].receive.try_clone()?,
             key: Mutex::new(state.key.clone()),
-            accounts: Arc::new(LiveAccounts::handed_over(state.accounts.clone())),
+            accounts: Arc::new(LiveAccounts::without_file(state.accounts.clone())),
         })
     }
 
@@ -367,7 +367,7 @@ mod tests {
         let secrets = Secrets::new(1, None, Some(live)).unwrap();
         let worker = secrets.of_worker(0).unwrap();
         secrets.tick(&scoreboard);
-        assert!(worker.accounts().now().is_none() && scoreboard.generation() == 0);
+        assert!(worker.accounts().current().is_none() && scoreboard.generation() == 0);
         let root = relais_proto::TreePath::root();
         let hash = relais_state::PasswordHash::of(b"secret").unwrap();
         let account = relais_state::Account { rights: Rights::Read, root, hash };
@@ -379,7 +379,7 @@ mod tests {
             secrets.tick(&scoreboard);
         }
         worker.receive();
-        assert!(worker.accounts().now().unwrap().get("ann").is_some());
+        assert!(worker.accounts().current().unwrap().get("ann").is_some());
         assert_eq!(worker.accounts().generation(), 1);
     }
 }

@@ -11,15 +11,15 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// What the system said. The former file is there still, unless the last sync alone failed.
-pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace_file_of(path, bytes, None)
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_atomically_as(path, bytes, None)
 }
 
-/// As [`replace_file`]; the file belongs to this user and group.
+/// As [`write_atomically`]; the file belongs to this user and group.
 ///
 /// # Errors
 /// As there.
-pub(crate) fn replace_file_of(
+pub(crate) fn write_atomically_as(
     path: &Path,
     bytes: &[u8],
     owner: Option<(u32, u32)>,
@@ -56,7 +56,7 @@ pub(crate) fn write_new(temp: &Path, bytes: &[u8], owner: Option<(u32, u32)>) ->
 /// The path to show to people: a path by way of a descriptor, as `/proc/self/fd/7/journal`, is replaced by the one that
 /// the descriptor has now.
 #[must_use]
-pub fn shown_path(path: &Path) -> PathBuf {
+pub fn display_path(path: &Path) -> PathBuf {
     match (path.parent(), path.file_name()) {
         (Some(folder), Some(name)) if folder.starts_with("/proc/self/fd") => {
             std::fs::read_link(folder).map_or_else(|_| path.to_owned(), |folder| folder.join(name))
@@ -85,16 +85,16 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("file");
         for bytes in [&b"one"[..], b"", b"three"] {
-            replace_file(&path, bytes).unwrap();
+            write_atomically(&path, bytes).unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), bytes);
         }
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
-        assert!(replace_file(&temp.path().join("no/folder"), b"x").is_err());
+        assert!(write_atomically(&temp.path().join("no/folder"), b"x").is_err());
         std::thread::scope(|scope| {
             for n in 0..8_u8 {
                 let path = &path;
-                scope.spawn(move || replace_file(path, &[n; 1000]).unwrap());
+                scope.spawn(move || write_atomically(path, &[n; 1000]).unwrap());
             }
         });
         let last = std::fs::read(&path).unwrap();

@@ -30,7 +30,7 @@ const CLOCKS: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, Error)]
 pub enum AuthorityError {
     /// Group or others have rights to the file.
-    #[error("the authority's key {} has mode {mode:04o}: others than its owner can use it; change the mode to 0600", crate::shown_path(path).display())]
+    #[error("the authority's key {} has mode {mode:04o}: others than its owner can use it; change the mode to 0600", crate::display_path(path).display())]
     Exposed {
         /// Which file.
         path: PathBuf,
@@ -38,7 +38,7 @@ pub enum AuthorityError {
         mode: u32,
     },
     /// The file holds something else.
-    #[error("the authority's key {} is damaged: {why}", crate::shown_path(path).display())]
+    #[error("the authority's key {} is damaged: {why}", crate::display_path(path).display())]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -46,7 +46,7 @@ pub enum AuthorityError {
         why: String,
     },
     /// The system refused.
-    #[error("cannot use the authority's key {}: {cause}", crate::shown_path(path).display())]
+    #[error("cannot use the authority's key {}: {cause}", crate::display_path(path).display())]
     Io {
         /// Which file.
         path: PathBuf,
@@ -60,13 +60,13 @@ pub enum AuthorityError {
 
 /// When a certificate is to be renewed: when its time has gone by on any clock, or the clock that it was made by was set.
 #[derive(Debug, Clone, Copy)]
-pub struct Validity {
+pub struct RenewalTimer {
     due: Instant,
     begun: SystemTime,
     ends: SystemTime,
 }
 
-impl Validity {
+impl RenewalTimer {
     /// Begins now, by both clocks, and lasts for `time`.
     #[must_use]
     pub fn new(now: Instant, wall: SystemTime, time: Duration) -> Self {
@@ -81,7 +81,7 @@ impl Validity {
 
     /// Whether it is over. A machine may have slept, or have had a wrong clock at its start.
     #[must_use]
-    pub fn is_over(&self, now: Instant, wall: SystemTime) -> bool {
+    pub fn is_due(&self, now: Instant, wall: SystemTime) -> bool {
         now >= self.due
             || wall >= self.ends
             || self.begun.duration_since(wall).is_ok_and(|back| back > SET_BACK)
@@ -90,7 +90,7 @@ impl Validity {
 
 /// As what a server is certified: the name that its certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Certified(pub &'static str);
+pub struct CertificateName(pub &'static str);
 
 /// The key pair of one server.
 pub struct ServerKey(KeyPair);
@@ -106,7 +106,7 @@ impl ServerKey {
 
     /// The public half.
     #[must_use]
-    pub fn point(&self) -> [u8; POINT] {
+    pub fn public_point(&self) -> [u8; POINT] {
         let mut point = [0; POINT];
         // What is generated has this length.
         point.copy_from_slice(self.0.public_key_raw());
@@ -165,7 +165,7 @@ impl Authority {
         let key = KeyPair::from_pem(key).map_err(|e| damaged(&e.to_string()))?;
         let public = folder.join("authority.pem");
         if std::fs::read(&public).ok().as_deref() != Some(certificate.as_bytes()) {
-            crate::replace_file(&public, certificate.as_bytes())
+            crate::write_atomically(&public, certificate.as_bytes())
                 .map_err(|cause| AuthorityError::Io { path: public, cause })?;
         }
         Ok(Self { pem: certificate.to_owned(), issuer: Issuer::new(params(), key) })
@@ -183,7 +183,7 @@ impl Authority {
     /// [`AuthorityError::Making`].
     pub fn certify(
         &self,
-        as_what: Certified,
+        as_what: CertificateName,
         point: &[u8; POINT],
         now: SystemTime,
         life: Duration,
@@ -306,13 +306,13 @@ mod tests {
     fn a_term_ends_with_its_time_by_any_clock() {
         let (now, wall, time) = (Instant::now(), SystemTime::now(), Duration::from_secs(100));
         let second = Duration::from_secs;
-        let term = Validity::new(now, wall, time);
-        assert!(!term.is_over(now, wall) && !term.is_over(now + second(99), wall + second(99)));
-        assert!(term.is_over(now + time, wall) && term.is_over(now, wall + time));
+        let term = RenewalTimer::new(now, wall, time);
+        assert!(!term.is_due(now, wall) && !term.is_due(now + second(99), wall + second(99)));
+        assert!(term.is_due(now + time, wall) && term.is_due(now, wall + time));
         assert!(
-            !term.is_over(now, wall - second(60)) && term.is_over(now, wall - second(2 * 60 * 60))
+            !term.is_due(now, wall - second(60)) && term.is_due(now, wall - second(2 * 60 * 60))
         );
-        assert!(!Validity::new(now, wall, Duration::MAX).is_over(now + time, wall + time));
+        assert!(!RenewalTimer::new(now, wall, Duration::MAX).is_due(now + time, wall + time));
     }
 
     #[test]
@@ -322,7 +322,12 @@ mod tests {
         let key = ServerKey::generate().unwrap();
         let now = SystemTime::now();
         let pem = authority
-            .certify(Certified("slave.example"), &key.point(), now, Duration::from_secs(60))
+            .certify(
+                CertificateName("slave.example"),
+                &key.public_point(),
+                now,
+                Duration::from_secs(60),
+            )
             .unwrap();
         assert_eq!(pem.matches(CERTIFICATE).count(), 2);
         assert!(
@@ -331,7 +336,12 @@ mod tests {
                 && key.pem().contains("PRIVATE")
         );
         let again = authority
-            .certify(Certified("slave.example"), &key.point(), now, Duration::from_secs(60))
+            .certify(
+                CertificateName("slave.example"),
+                &key.public_point(),
+                now,
+                Duration::from_secs(60),
+            )
             .unwrap();
         assert_ne!(pem, again, "no two have the same number");
     }

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 /// Why a state folder cannot be used.
 #[derive(Debug, Error)]
-pub enum StateError {
+pub enum StateDirError {
     /// Neither an option nor the environment says where it is.
     #[error("no state folder: HOME is not set; name one with --state DIR")]
     Nowhere,
@@ -42,15 +42,15 @@ impl StateDir {
     /// `STATE_DIRECTORY`, else `$XDG_STATE_HOME/relais`, else `~/.local/state/relais`.
     ///
     /// # Errors
-    /// [`StateError::Nowhere`] where nothing of that is given.
-    pub fn locate(option: Option<PathBuf>) -> Result<Self, StateError> {
+    /// [`StateDirError::Nowhere`] where nothing of that is given.
+    pub fn locate(option: Option<PathBuf>) -> Result<Self, StateDirError> {
         Self::locate_in(option, |name| env::var_os(name))
     }
 
     fn locate_in(
         option: Option<PathBuf>,
         var: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Self, StateError> {
+    ) -> Result<Self, StateDirError> {
         // A relative path in these would depend on where the server was started;
         // the XDG rules say to take it as not set.
         let absolute = |name| var(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -59,7 +59,7 @@ impl StateDir {
             .or_else(|| absolute("XDG_STATE_HOME").map(|home| home.join("relais")))
             .or_else(|| absolute("HOME").map(|home| home.join(".local/state/relais")))
             .map(|path| Self { path })
-            .ok_or(StateError::Nowhere)
+            .ok_or(StateDirError::Nowhere)
     }
 
     /// The folder's path.
@@ -84,18 +84,18 @@ impl StateDir {
     ///
     /// # Errors
     /// What the system says.
-    pub fn create(&self) -> Result<(), StateError> {
+    pub fn create(&self) -> Result<(), StateDirError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
-        made.map_err(|cause| StateError::Io { path: self.path.clone(), cause })
+        made.map_err(|cause| StateDirError::Io { path: self.path.clone(), cause })
     }
 
     /// Creates the folder with mode 0700 where it is missing, and takes its
     /// lock for as long as the result lives.
     ///
     /// # Errors
-    /// [`StateError::InUse`] where another process has the lock, or what the system says.
-    pub fn open_and_lock(&self) -> Result<LockedState, StateError> {
-        let io_error = |cause| StateError::Io { path: self.path.clone(), cause };
+    /// [`StateDirError::InUse`] where another process has the lock, or what the system says.
+    pub fn open_and_lock(&self) -> Result<LockedStateDir, StateDirError> {
+        let io_error = |cause| StateDirError::Io { path: self.path.clone(), cause };
         self.create()?;
         let lock = OpenOptions::new()
             .write(true)
@@ -105,8 +105,8 @@ impl StateDir {
             .open(self.path.join("lock"))
             .map_err(io_error)?;
         match lock.try_lock() {
-            Ok(()) => Ok(LockedState { dir: self.clone(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(StateError::InUse(self.path.clone())),
+            Ok(()) => Ok(LockedStateDir { dir: self.clone(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(StateDirError::InUse(self.path.clone())),
             Err(TryLockError::Error(cause)) => Err(io_error(cause)),
         }
     }
@@ -119,12 +119,12 @@ fn first_of(list: &OsString) -> Option<PathBuf> {
 
 /// A state folder whose lock this process holds.
 #[derive(Debug)]
-pub struct LockedState {
+pub struct LockedStateDir {
     dir: StateDir,
     _lock: File,
 }
 
-impl LockedState {
+impl LockedStateDir {
     /// The folder.
     #[must_use]
     pub fn dir(&self) -> &StateDir {
@@ -176,7 +176,7 @@ mod tests {
         let held = dir.open_and_lock().unwrap();
         assert_eq!(dir.path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         let refused = dir.open_and_lock().unwrap_err();
-        assert!(matches!(refused, StateError::InUse(_)));
+        assert!(matches!(refused, StateDirError::InUse(_)));
         assert!(refused.to_string().contains("deep/er"));
         drop(held);
         assert!(dir.open_and_lock().is_ok());
@@ -186,6 +186,6 @@ mod tests {
     fn a_file_in_its_place_is_an_error() {
         let temp = tempfile::NamedTempFile::new().unwrap();
         let dir = StateDir { path: temp.path().to_owned() };
-        assert!(matches!(dir.open_and_lock(), Err(StateError::Io { .. })));
+        assert!(matches!(dir.open_and_lock(), Err(StateDirError::Io { .. })));
     }
 }

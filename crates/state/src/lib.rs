@@ -20,15 +20,16 @@ mod snapshot;
 mod ticket;
 
 pub use accounts::{
-    Account, AccountError, Accounts, AccountsError, AccountsFile, Alone, BadLine, Common,
-    FailedLogins, HashError, LiveAccounts, PasswordHash, PasswordVerifier, Pending, User, Verdict,
+    Account, AccountError, Accounts, AccountsError, AccountsFile, AuthenticatedUser, BadLine,
+    FailedLogins, HashError, LiveAccounts, LocalLoginState, LoginResult, PasswordHash,
+    PasswordVerifier, PendingLogin, SharedLoginState,
 };
-pub use atomic_file::{replace_file, shown_path};
-pub use authority::{Authority, AuthorityError, Certified, ServerKey, Validity};
-pub use dir::{LockedState, StateDir, StateError};
+pub use atomic_file::{display_path, write_atomically};
+pub use authority::{Authority, AuthorityError, CertificateName, RenewalTimer, ServerKey};
+pub use dir::{LockedStateDir, StateDir, StateDirError};
 pub use journal::{BATCH_BYTES, BATCH_CHANGES, ChangeLog, Journal, JournalError, JournalReader};
 pub use key::{ClusterKey, KeyError};
-pub use link::{LinkChallenger, LinkError, LinkHandshake, LinkRole, link_frame};
+pub use link::{LinkChallenger, LinkError, LinkHandshake, LinkRole, decode_link_frame};
 pub use recording::Recording;
 pub use snapshot::{Snapshot, SnapshotError};
 pub use ticket::{Rights, Ticket, TicketError};

@@ -96,7 +96,7 @@ impl LinkError {
 ///
 /// # Errors
 /// [`LinkError::Refused`] with what the other side says, or what is wrong with the frame.
-pub fn link_frame(kind: FrameType, payload: &[u8]) -> Result<LinkMessage, LinkError> {
+pub fn decode_link_frame(kind: FrameType, payload: &[u8]) -> Result<LinkMessage, LinkError> {
     match kind {
         FrameType::Error => match Reply::decode(kind, payload)? {
             Reply::Error(refusal) => Err(LinkError::Refused(refusal)),
@@ -107,7 +107,7 @@ pub fn link_frame(kind: FrameType, payload: &[u8]) -> Result<LinkMessage, LinkEr
 }
 
 /// The side that connects. Send [`Self::hello`] and [`Self::open`] together,
-/// then give every frame that comes to [`Self::frame`] until it yields the proof to send.
+/// then give every frame that comes to [`Self::on_frame`] until it yields the proof to send.
 #[derive(Debug)]
 pub struct LinkHandshake<'a> {
     role: LinkRole,
@@ -150,7 +150,7 @@ impl<'a> LinkHandshake<'a> {
     ///
     /// # Errors
     /// Why there is no link.
-    pub fn frame(
+    pub fn on_frame(
         &mut self,
         kind: FrameType,
         payload: &[u8],
@@ -404,21 +404,23 @@ mod tests {
             };
             payload(&|to| welcome.encode(to))
         };
-        assert!(slave.frame(FrameType::LinkChallenge, &challenge).is_err());
+        assert!(slave.on_frame(FrameType::LinkChallenge, &challenge).is_err());
         assert!(matches!(
-            slave.frame(FrameType::Welcome, &welcome(ServerRole::Standalone)),
+            slave.on_frame(FrameType::Welcome, &welcome(ServerRole::Standalone)),
             Err(LinkError::Stranger(ServerRole::Master))
         ));
-        assert!(slave.frame(FrameType::Welcome, &welcome(ServerRole::Master)).unwrap().is_none());
-        assert!(slave.frame(FrameType::Welcome, &welcome(ServerRole::Master)).is_err());
-        assert!(slave.frame(FrameType::LinkChallenge, &challenge[1..]).is_err());
-        assert!(slave.frame(FrameType::LinkChallenge, &challenge).unwrap().is_some());
-        assert!(slave.frame(FrameType::Pong, &[]).is_err());
-        let error = payload(&|to| Reply::Error(Refusal::new(ErrorCode::Busy, "full")).encode(to));
-        assert!(matches!(link_frame(FrameType::Error, &error), Err(LinkError::Refused(_))));
-        assert!(matches!(link_frame(FrameType::AskReport, &[]), Ok(LinkMessage::AskReport)));
         assert!(
-            matches!(slave.frame(FrameType::Error, &error), Err(LinkError::Refused(r)) if r.code == ErrorCode::Busy)
+            slave.on_frame(FrameType::Welcome, &welcome(ServerRole::Master)).unwrap().is_none()
+        );
+        assert!(slave.on_frame(FrameType::Welcome, &welcome(ServerRole::Master)).is_err());
+        assert!(slave.on_frame(FrameType::LinkChallenge, &challenge[1..]).is_err());
+        assert!(slave.on_frame(FrameType::LinkChallenge, &challenge).unwrap().is_some());
+        assert!(slave.on_frame(FrameType::Pong, &[]).is_err());
+        let error = payload(&|to| Reply::Error(Refusal::new(ErrorCode::Busy, "full")).encode(to));
+        assert!(matches!(decode_link_frame(FrameType::Error, &error), Err(LinkError::Refused(_))));
+        assert!(matches!(decode_link_frame(FrameType::AskReport, &[]), Ok(LinkMessage::AskReport)));
+        assert!(
+            matches!(slave.on_frame(FrameType::Error, &error), Err(LinkError::Refused(r)) if r.code == ErrorCode::Busy)
         );
     }
 }

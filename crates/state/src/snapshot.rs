@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use relais_proto::{ClusterId, Decoder, Encoder};
 use thiserror::Error;
 
-use crate::replace_file;
+use crate::write_atomically;
 
 const MAGIC: [u8; 8] = *b"\xffrelsnap";
 const FORMAT: u32 = 1;
@@ -90,7 +90,7 @@ impl Snapshot {
         let sum = sum(&bytes, payload);
         bytes.extend_from_slice(&sum);
         bytes.extend_from_slice(payload);
-        replace_file(path, &bytes)
+        write_atomically(path, &bytes)
             .map_err(|cause| SnapshotError::Io { path: path.to_owned(), cause })
     }
 

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-use relais_net::tls::{Dialer, Encrypt, Trust};
+use relais_net::tls::{Dialer, TlsMode, TrustPolicy};
 
 use super::SOON;
 
@@ -28,9 +28,9 @@ pub fn is_over_tls() -> bool {
 /// A connection to a server that encrypts: what is written to it arrives there, and the other way round.
 #[track_caller]
 pub fn encrypted(server: SocketAddr) -> TcpStream {
-    let far = Dialer::new(Encrypt::Always)
+    let far = Dialer::new(TlsMode::Always)
         .unwrap()
-        .connect(server, SOON, &Trust::Anyone, "")
+        .connect(server, SOON, &TrustPolicy::Anyone, "")
         .unwrap()
         .stream()
         .clone();

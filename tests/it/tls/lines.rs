@@ -6,8 +6,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use relais_net::tls::{Dialer, Encrypt, ServerCertificate, TlsServer, Trust};
-use relais_net::{LoginHandler, PreAuthPool, Step};
+use relais_net::tls::{Dialer, ServerCertificate, TlsMode, TlsServer, TrustPolicy};
+use relais_net::{LoginHandler, LoginStep, PreAuthPool};
 use relais_proto::{ErrorCode, FrameType, Reply, WireError};
 
 use crate::accounts::{add, password, password_file};
@@ -178,8 +178,8 @@ struct Between;
 
 impl LoginHandler for Between {
     type Value = (FrameType, Vec<u8>);
-    fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Self::Value> {
-        Step::Done { value: (kind, payload.to_vec()), send: Vec::new() }
+    fn on_frame(&mut self, kind: FrameType, payload: &[u8]) -> LoginStep<Self::Value> {
+        LoginStep::Done { value: (kind, payload.to_vec()), send: Vec::new() }
     }
     fn refuse(&mut self, _: &WireError) -> Vec<u8> {
         Vec::new()
@@ -189,18 +189,18 @@ impl LoginHandler for Between {
 /// Somebody between a client of any kind and `server`, who encrypts to both with keys of his own.
 fn in_between(server: SocketAddr) -> SocketAddr {
     let key = rcgen::generate_simple_self_signed(["master.relais.internal".to_owned()]).unwrap();
-    let showcase = ServerCertificate::empty();
-    showcase.show((key.signing_key.serialize_pem() + &key.cert.pem()).as_bytes()).unwrap();
-    let tls = TlsServer::new(Encrypt::Always, Arc::new(showcase)).unwrap();
+    let certificate = ServerCertificate::empty();
+    certificate.set((key.signing_key.serialize_pem() + &key.cert.pem()).as_bytes()).unwrap();
+    let tls = TlsServer::new(TlsMode::Always, Arc::new(certificate)).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         let mut room = PreAuthPool::new(listener, 8, Some(tls)).unwrap();
         loop {
             for arrival in room.poll(true, &[], None, &mut |_, _| Between).unwrap() {
-                let far = Dialer::new(Encrypt::Always)
+                let far = Dialer::new(TlsMode::Always)
                     .unwrap()
-                    .connect(server, SOON, &Trust::Anyone, "")
+                    .connect(server, SOON, &TrustPolicy::Anyone, "")
                     .unwrap()
                     .stream()
                     .clone();

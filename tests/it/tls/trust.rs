@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use relais_net::tls::{Encrypt, Fingerprint, ServerCertificate, TlsServer};
-use relais_net::{LoginHandler, PreAuthPool, Step};
+use relais_net::tls::{Fingerprint, ServerCertificate, TlsMode, TlsServer};
+use relais_net::{LoginHandler, LoginStep, PreAuthPool};
 use relais_proto::{ClusterId, FrameType, Reply, Request, ServerRole, WireError};
 
 use crate::accounts::{add, password, password_file};
@@ -211,7 +211,7 @@ struct Pretender(Arc<Mutex<Vec<FrameType>>>);
 
 impl LoginHandler for Pretender {
     type Value = ();
-    fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<()> {
+    fn on_frame(&mut self, kind: FrameType, payload: &[u8]) -> LoginStep<()> {
         self.0.lock().unwrap().push(kind);
         match Request::decode(kind, payload) {
             Ok(Request::Hello(_)) => {
@@ -224,9 +224,9 @@ impl LoginHandler for Pretender {
                     agent: String::new(),
                 }
                 .encode(&mut bytes);
-                Step::Reply(bytes)
+                LoginStep::Reply(bytes)
             }
-            _ => Step::More,
+            _ => LoginStep::More,
         }
     }
     fn refuse(&mut self, _: &WireError) -> Vec<u8> {
@@ -239,13 +239,13 @@ fn whoever_has_taken_over_a_slave_is_told_no_passwords() {
     over_tls(|| {
         let (cluster, authority) = cluster();
         let stolen = fs::read(cluster.slaves[0].root.join(".relais/certificate.pem")).unwrap();
-        let showcase = ServerCertificate::empty();
-        showcase.show(&stolen).unwrap();
+        let certificate = ServerCertificate::empty();
+        certificate.set(&stolen).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let pretender = Pretender::default();
         let (told, tls) =
-            (pretender.0.clone(), TlsServer::new(Encrypt::Always, Arc::new(showcase)).unwrap());
+            (pretender.0.clone(), TlsServer::new(TlsMode::Always, Arc::new(certificate)).unwrap());
         std::thread::spawn(move || {
             let mut room = PreAuthPool::new(listener, 8, Some(tls)).unwrap();
             loop {

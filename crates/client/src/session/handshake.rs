@@ -162,7 +162,7 @@ fn read_welcome(connection: &mut Connection) -> Result<Welcome, ServerError> {
         {
             debug!("{} is {agent:?}, {role:?} of {cluster}", connection.peer());
             // Whoever has taken over a slave has its certificate, and gets no passwords for it.
-            let identity = connection.secured().and_then(|secured| secured.identity);
+            let identity = connection.tls_info().and_then(|secured| secured.identity);
             if role != ServerRole::Slave && identity.is_some_and(|identity| !identity.is_master) {
                 return Err(ServerError::Protocol(
                     "it says that it takes logins, and its certificate is that of a slave"

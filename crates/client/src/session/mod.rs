@@ -286,7 +286,7 @@ impl Session {
 
 /// By which authority the server at the other end is certified; none for a connection in the clear.
 fn authority_of(connection: &Connection) -> Option<Fingerprint> {
-    Some(connection.secured()?.identity?.authority)
+    Some(connection.tls_info()?.identity?.authority)
 }
 
 /// Whether a connection on which nothing is asked is still good: open, and nothing has come.

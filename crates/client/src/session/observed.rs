@@ -74,8 +74,9 @@ impl ObservedState {
     /// Listens to a connection that has not shown yet whose it is: only that it is alone is taken from it.
     pub fn watch_handshake(&self, connection: &mut Connection, notices: &Notices) {
         let (observed, notices, addr) = (self.clone(), notices.clone(), connection.peer());
-        connection
-            .watch_replies(Box::new(move |reply| observed.record_isolation(addr, reply, &notices)));
+        connection.observe_replies(Box::new(move |reply| {
+            observed.record_isolation(addr, reply, &notices)
+        }));
     }
 
     /// Listens to an open session; what it has told or been told goes into `heard` as well.
@@ -86,7 +87,7 @@ impl ObservedState {
         server_lsn: SharedLsn,
     ) {
         let (observed, notices, addr) = (self.clone(), notices.clone(), connection.peer());
-        connection.watch_replies(Box::new(move |reply| {
+        connection.observe_replies(Box::new(move |reply| {
             observed.record_isolation(addr, reply, &notices);
             if let Some(mark) = reply_lsn(reply) {
                 observed.record_lsn(mark);

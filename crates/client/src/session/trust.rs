@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use log::debug;
 use relais_net::Connection;
 use relais_net::tls::{
-    DialError, Dialer, Encrypt, Fingerprint, Trust, TrustError, TrustedAuthorities,
+    DialError, Dialer, Fingerprint, TlsMode, TrustError, TrustPolicy, TrustedAuthorities,
 };
 use relais_proto::ErrorCode;
 
@@ -20,7 +20,7 @@ use crate::error::plain;
 #[derive(Debug, Clone, Default)]
 pub struct Security {
     /// Which are encrypted.
-    pub encrypt: Encrypt,
+    pub encrypt: TlsMode,
     /// Whose servers are trusted; none: those of the authority that was met first.
     pub chosen: Option<TrustedAuthorities>,
     /// Whether a password may go over a line that is not encrypted.
@@ -65,13 +65,13 @@ impl Session {
         let encrypt = self.settings.security.encrypt;
         encrypt.applies(addr.ip())
             || self.tls.everywhere
-            || encrypt != Encrypt::Never
+            || encrypt != TlsMode::Never
                 && self.known_authority().is_ok_and(|known| known.is_some())
     }
 
     /// A server takes no line in the clear, also from this machine: whether the next one will be another.
     pub(super) fn encrypt_from_now(&mut self) -> bool {
-        self.settings.security.encrypt != Encrypt::Never
+        self.settings.security.encrypt != TlsMode::Never
             && !std::mem::replace(&mut self.tls.everywhere, true)
     }
 
@@ -93,12 +93,12 @@ impl Session {
         let connection = dialer.connect_encrypted(addr, timeouts.connect, &trust, &name).map_err(
             |e| match e {
                 DialError::Io(e) => gone(&e),
-                DialError::Clear => ServerError::Aborted(not_encrypting(addr, &trust)),
+                DialError::NotEncrypted => ServerError::Aborted(not_encrypting(addr, &trust)),
                 DialError::Trust(e) => ServerError::Aborted(self.not_trusted(addr, &e)),
             },
         )?;
-        if let (Trust::FirstMeeting, Some(identity)) =
-            (&trust, connection.secured().and_then(|secured| secured.identity))
+        if let (TrustPolicy::FirstUse, Some(identity)) =
+            (&trust, connection.tls_info().and_then(|secured| secured.identity))
         {
             self.remember(addr, identity.authority).map_err(ServerError::Aborted)?;
         }
@@ -107,7 +107,7 @@ impl Session {
 
     /// Whether a password may go over this line: nobody gives it to an authority that is met anew each time.
     pub(super) fn check_authority_saved(&self, connection: &Connection) -> Result<(), Failure> {
-        if connection.secured().is_none() || !self.tls.unsaved || self.settings.security.insecure {
+        if connection.tls_info().is_none() || !self.tls.unsaved || self.settings.security.insecure {
             return Ok(());
         }
         let why = "the authority of this server cannot be remembered, so that another one would not be noticed: --ca says whom to trust";
@@ -125,16 +125,16 @@ impl Session {
     }
 
     /// Whom to trust.
-    fn trust(&mut self) -> Result<Trust, Failure> {
+    fn trust(&mut self) -> Result<TrustPolicy, Failure> {
         if let Some(chosen) = &self.settings.security.chosen {
-            return Ok(Trust::Chosen(chosen.clone()));
+            return Ok(TrustPolicy::Authorities(chosen.clone()));
         }
         // A list that cannot be read is not taken for one that was never there.
         let known = self.known_authority().map_err(|why| {
             let why = format!("{why}: whom to trust is not known; --ca says it as well");
             Failure::new(ErrorCode::NotTrusted, why)
         })?;
-        Ok(known.map_or(Trust::FirstMeeting, Trust::Known))
+        Ok(known.map_or(TrustPolicy::FirstUse, TrustPolicy::Pinned))
     }
 
     /// The first meeting with the authority of these servers.
@@ -180,9 +180,12 @@ impl Session {
 }
 
 /// A server that does not encrypt. Whoever can change what passes can make it look so.
-fn not_encrypting(addr: SocketAddr, trust: &Trust) -> Failure {
-    let before =
-        if matches!(trust, Trust::Known(_)) { ", as those of its cluster did before" } else { "" };
+fn not_encrypting(addr: SocketAddr, trust: &TrustPolicy) -> Failure {
+    let before = if matches!(trust, TrustPolicy::Pinned(_)) {
+        ", as those of its cluster did before"
+    } else {
+        ""
+    };
     let why = format!(
         "the server at {addr} does not encrypt connections (no TLS){before}, or somebody else is answering there: nothing was sent to it"
     );

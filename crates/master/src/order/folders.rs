@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use relais_cluster::{KNOWN_MAX, KnownSlave, Place};
 use relais_proto::{ClusterId, FolderId, SlaveId};
-use relais_state::replace_file;
+use relais_state::write_atomically;
 use thiserror::Error;
 
 /// Bytes that are read: more than [`KNOWN_MAX`] slaves need, each with all its addresses.
@@ -84,7 +84,7 @@ pub(super) fn load(path: &Path, cluster: ClusterId) -> Result<Option<Members>, F
 
 /// Writes the list. It is on disk once this returns.
 pub(super) fn save(path: &Path, cluster: ClusterId, members: &Members) -> Result<(), FoldersError> {
-    replace_file(path, text(cluster, members).as_bytes())
+    write_atomically(path, text(cluster, members).as_bytes())
         .map_err(|cause| FoldersError::Io { path: path.to_owned(), cause })
 }
 

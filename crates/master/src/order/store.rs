@@ -153,7 +153,7 @@ impl Store {
         Snapshot::save(&self.folder.join("snapshot"), self.cluster, now_ms, &ledger.to_bytes())?;
         self.snapshot = Some((now_ms, ledger.last()));
         info!("change {} is the last in the snapshot", ledger.last());
-        match self.journal.begin_anew() {
+        match self.journal.reset() {
             Ok(()) => self.oldest_ms = None,
             // What is in it is left out at the next start; it is too long still.
             Err(failed) => error!("the journal does not begin anew: {failed}"),

@@ -5,11 +5,11 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use relais_cluster::KNOWN_MAX;
 use relais_net::Connection;
-use relais_net::tls::{Dialer, Encrypt, Trust};
+use relais_net::tls::{Dialer, TlsMode, TrustPolicy};
 use relais_proto::{
     ErrorCode, LinkMessage, Lsn, SlaveId, SlaveReport, SlaveState, WireError, limits,
 };
-use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
+use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, decode_link_frame};
 use thiserror::Error;
 
 use crate::AGENT;
@@ -77,7 +77,7 @@ impl StatusError {
 ///
 /// # Errors
 /// Why there is no answer.
-pub fn ask(master: &str, key: &ClusterKey, encrypt: Encrypt) -> Result<Report, StatusError> {
+pub fn ask(master: &str, key: &ClusterKey, encrypt: TlsMode) -> Result<Report, StatusError> {
     talk(master, key, encrypt, |connection| {
         connection.queue_link(&LinkMessage::AskReport);
         connection.flush().map_err(WireError::Io)?;
@@ -89,13 +89,13 @@ pub fn ask(master: &str, key: &ClusterKey, encrypt: Encrypt) -> Result<Report, S
 pub(crate) fn talk<T>(
     master: &str,
     key: &ClusterKey,
-    encrypt: Encrypt,
+    encrypt: TlsMode,
     say: impl FnOnce(&mut Connection) -> Result<T, LinkError>,
 ) -> Result<T, StatusError> {
     let mut connection = match open(master, key, encrypt) {
         // The master takes encrypted connections only, also from its own machine.
-        Err(error) if error.needs_tls() && encrypt == Encrypt::Remote => {
-            open(master, key, Encrypt::Always)?
+        Err(error) if error.needs_tls() && encrypt == TlsMode::Remote => {
+            open(master, key, TlsMode::Always)?
         }
         opened => opened?,
     };
@@ -103,7 +103,7 @@ pub(crate) fn talk<T>(
 }
 
 /// Connects, and proves the key.
-fn open(master: &str, key: &ClusterKey, encrypt: Encrypt) -> Result<Connection, StatusError> {
+fn open(master: &str, key: &ClusterKey, encrypt: TlsMode) -> Result<Connection, StatusError> {
     let mut connection = connect(master, encrypt)
         .map_err(|cause| StatusError::Unreachable { master: master.to_owned(), cause })?;
     match prove(&mut connection, key) {
@@ -112,12 +112,12 @@ fn open(master: &str, key: &ClusterKey, encrypt: Encrypt) -> Result<Connection, 
     }
 }
 
-fn connect(master: &str, encrypt: Encrypt) -> io::Result<Connection> {
+fn connect(master: &str, encrypt: TlsMode) -> io::Result<Connection> {
     let dialer = Dialer::new(encrypt)?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for addr in master.to_socket_addrs()?.take(limits::ADDRESSES) {
         // Who it is the proof of the key tells, on this very line.
-        match dialer.connect(addr, limits::CONNECT_TIME, &Trust::Anyone, master) {
+        match dialer.connect(addr, limits::CONNECT_TIME, &TrustPolicy::Anyone, master) {
             Ok(connection) => return Ok(connection),
             Err(error) => last = error.into(),
         }
@@ -131,7 +131,7 @@ fn prove(connection: &mut Connection, key: &ClusterKey) -> Result<(), LinkError>
     let mut handshake = LinkHandshake::new(LinkRole::Operator, id, key, connection.binding())
         .map_err(WireError::Io)?;
     connection.prove(&handshake.hello(AGENT), &handshake.open(), |kind, payload| {
-        handshake.frame(kind, payload)
+        handshake.on_frame(kind, payload)
     })
 }
 
@@ -139,7 +139,7 @@ fn collect(connection: &mut Connection) -> Result<Report, LinkError> {
     let mut slaves = Vec::new();
     loop {
         let header = connection.read_header()?.ok_or(WireError::Truncated)?;
-        match link_frame(header.kind, connection.read_payload(header)?)? {
+        match decode_link_frame(header.kind, connection.read_payload(header)?)? {
             LinkMessage::SlaveReport(slave) if slaves.len() < KNOWN_MAX => slaves.push(slave),
             LinkMessage::SlaveReport(_) => {
                 return Err(WireError::OverCap {

@@ -1,6 +1,6 @@
 //! Changes through real links: who proposes, who is told, and what a restart leaves.
 
-use relais_net::tls::Encrypt;
+use relais_net::tls::TlsMode;
 use relais_proto::{
     Chain, Change, ChangeId, ChangeRequest, Digest, ErrorCode, Expect, FileTime, Lsn, Mode,
     ReplicaPosition, ToMaster, ToSlave, TreePath,
@@ -228,7 +228,7 @@ fn a_slave_that_is_ahead_halts_the_order_and_stays_linked() {
     );
     assert_eq!(master.redirect().unwrap().len(), 2, "reads go on");
     let report =
-        crate::status::ask(&master.addr.to_string(), &master.key, Encrypt::Remote).unwrap();
+        crate::status::ask(&master.addr.to_string(), &master.key, TlsMode::Remote).unwrap();
     assert!(report.halted.contains("ftpmaster recover"), "{report:?}");
 }
 
@@ -262,7 +262,7 @@ fn every_slave_hears_where_all_are() {
         loop {
             let header = connection.read_header().unwrap().unwrap();
             if let LinkMessage::Peers { peers, last } =
-                link_frame(header.kind, connection.read_payload(header).unwrap()).unwrap()
+                decode_link_frame(header.kind, connection.read_payload(header).unwrap()).unwrap()
             {
                 assert!(last);
                 return peers

@@ -73,7 +73,7 @@ fn recorded_frames_are_worth_nothing_later() {
     let proof = loop {
         let header = connection.read_header().unwrap().unwrap();
         if let Some(proof) =
-            handshake.frame(header.kind, connection.read_payload(header).unwrap()).unwrap()
+            handshake.on_frame(header.kind, connection.read_payload(header).unwrap()).unwrap()
         {
             break proof;
         }

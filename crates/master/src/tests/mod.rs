@@ -20,7 +20,7 @@ use relais_proto::{
 };
 use relais_state::{
     AccountsFile, Authority, ClusterKey, LinkError, LinkHandshake, LinkRole, LiveAccounts,
-    link_frame,
+    decode_link_frame,
 };
 use tempfile::TempDir;
 
@@ -168,7 +168,7 @@ fn beat() -> LinkMessage {
 fn next(connection: &mut Connection) -> Result<LinkMessage, LinkError> {
     loop {
         let header = connection.read_header()?.ok_or(relais_proto::WireError::Truncated)?;
-        match link_frame(header.kind, connection.read_payload(header)?)? {
+        match decode_link_frame(header.kind, connection.read_payload(header)?)? {
             LinkMessage::Peers { .. } => {}
             message => return Ok(message),
         }
@@ -197,7 +197,7 @@ fn linked(master: &Running, n: u8) -> Connection {
     let proof = loop {
         let header = connection.read_header().unwrap().unwrap();
         if let Some(proof) =
-            handshake.frame(header.kind, connection.read_payload(header).unwrap()).unwrap()
+            handshake.on_frame(header.kind, connection.read_payload(header).unwrap()).unwrap()
         {
             break proof;
         }

@@ -1,6 +1,6 @@
 //! What operators have done, with slaves that answer for their trees.
 
-use relais_net::tls::Encrypt;
+use relais_net::tls::TlsMode;
 use std::sync::mpsc::{Receiver, channel};
 
 use relais_proto::{
@@ -16,7 +16,7 @@ use crate::{Operation, operate, status};
 /// Whether it was done, and what was told.
 fn done(master: &Running, operation: Operation) -> (bool, Vec<String>) {
     let mut lines = Vec::new();
-    let ok = operate(&master.addr.to_string(), &master.key, Encrypt::Remote, operation, |line| {
+    let ok = operate(&master.addr.to_string(), &master.key, TlsMode::Remote, operation, |line| {
         lines.push(line.to_owned())
     })
     .unwrap();
@@ -129,7 +129,7 @@ fn a_drained_slave_gets_no_clients_until_it_is_ready_also_when_it_comes_back() {
         let ok = operate(
             &address.0,
             &address.1,
-            Encrypt::Remote,
+            TlsMode::Remote,
             Operation::Drain(id(1)[..4].to_owned()),
             |line| lines.push(line.to_owned()),
         );
@@ -157,7 +157,7 @@ fn a_drained_slave_gets_no_clients_until_it_is_ready_also_when_it_comes_back() {
     assert!(draining(&mut one));
     let (ok, lines) = drained.join().unwrap();
     assert!(ok && lines.last().unwrap().contains("no sessions"), "{lines:?}");
-    let report = status::ask(&master.addr.to_string(), &master.key, Encrypt::Remote).unwrap();
+    let report = status::ask(&master.addr.to_string(), &master.key, TlsMode::Remote).unwrap();
     assert_eq!(report.slaves[0].state, SlaveState::Draining);
     drop(one);
     let _one = slave(&master, 1);
@@ -182,7 +182,7 @@ fn a_slave_that_will_not_come_back_is_forgotten_with_its_folder() {
     while !done(&master, Operation::Forget(id(2))).0 {
         assert!(begun.elapsed() < PATIENCE);
     }
-    let report = status::ask(&master.addr.to_string(), &master.key, Encrypt::Remote).unwrap();
+    let report = status::ask(&master.addr.to_string(), &master.key, TlsMode::Remote).unwrap();
     assert_eq!(report.slaves.iter().map(|slave| slave.id.0[0]).collect::<Vec<_>>(), [1]);
     drop(one);
     master.end();
@@ -328,7 +328,7 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
             master.end();
             master = master.again();
         }
-        let report = status::ask(&master.addr.to_string(), &master.key, Encrypt::Remote).unwrap();
+        let report = status::ask(&master.addr.to_string(), &master.key, TlsMode::Remote).unwrap();
         assert_eq!((report.halted.as_str(), report.mark.epoch), ("", 4));
         let mut one = slave(&master, 1);
         let standing = ReplicaPosition { epoch: 4, ..ahead.standing };
@@ -362,7 +362,7 @@ fn a_recovery_that_fails_can_be_tried_again() {
     join(&mut one, 1, ahead.standing);
     let address = (master.addr.to_string(), master.key.clone());
     let first = std::thread::spawn(move || {
-        operate(&address.0, &address.1, Encrypt::Remote, Operation::Recover { go: true }, |_| {})
+        operate(&address.0, &address.1, TlsMode::Remote, Operation::Recover { go: true }, |_| {})
             .unwrap()
     });
     // It answers what is asked before the recovery, and dies when its tree is wanted.

@@ -1,6 +1,6 @@
 //! Who is in service, what operators see, and how the master ends.
 
-use relais_net::tls::Encrypt;
+use relais_net::tls::TlsMode;
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ fn a_silent_slave_is_out_after_three_seconds() {
         std::thread::yield_now();
     }
     assert!(beaten.elapsed() >= Duration::from_secs(3), "only {:?}", beaten.elapsed());
-    let report = status::ask(&master.addr.to_string(), &master.key, Encrypt::Remote).unwrap();
+    let report = status::ask(&master.addr.to_string(), &master.key, TlsMode::Remote).unwrap();
     assert_eq!(report.slaves[0].state, SlaveState::Down);
     assert!(!report.has_service() && report.slaves[0].silent_ms >= 3_000);
 }
@@ -30,11 +30,11 @@ fn a_silent_slave_is_out_after_three_seconds() {
 fn operators_see_the_slaves() {
     let master = Running::start();
     let address = master.addr.to_string();
-    assert!(status::ask(&address, &master.key, Encrypt::Remote).unwrap().slaves.is_empty());
+    assert!(status::ask(&address, &master.key, TlsMode::Remote).unwrap().slaves.is_empty());
     let (_one, two) = (slave(&master, 1), slave(&master, 2));
     drop(two);
     master.wait_for_slaves(1);
-    let report = status::ask(&address, &master.key, Encrypt::Remote).unwrap();
+    let report = status::ask(&address, &master.key, TlsMode::Remote).unwrap();
     assert!(report.has_service());
     let seen: Vec<_> =
         report.slaves.iter().map(|s| (s.addrs[0].port(), s.state, s.counters.sessions)).collect();
@@ -45,12 +45,12 @@ fn operators_see_the_slaves() {
 #[test]
 fn operators_without_the_key_see_nothing() {
     let (master, other) = (Running::start(), Running::start());
-    let error = status::ask(&master.addr.to_string(), &other.key, Encrypt::Remote).unwrap_err();
+    let error = status::ask(&master.addr.to_string(), &other.key, TlsMode::Remote).unwrap_err();
     assert!(matches!(error, StatusError::Link { cause: LinkError::BadProof, .. }));
     let mut gone = Running::start();
     gone.end();
     assert!(matches!(
-        status::ask(&gone.addr.to_string(), &gone.key, Encrypt::Remote),
+        status::ask(&gone.addr.to_string(), &gone.key, TlsMode::Remote),
         Err(StatusError::Unreachable { .. })
     ));
 }

@@ -14,8 +14,8 @@ use rustls::{
 };
 use thiserror::Error;
 
-use super::trust::{self, Identity, Trust, TrustError};
-use super::{ChannelBinding, Encrypt, pump};
+use super::trust::{self, Identity, TrustError, TrustPolicy};
+use super::{ChannelBinding, TlsMode, pump};
 use crate::stream::prepare;
 use crate::{Connection, Stream};
 
@@ -27,7 +27,7 @@ pub enum DialError {
     Io(#[from] io::Error),
     /// It does not encrypt.
     #[error("it does not encrypt connections (no TLS)")]
-    Clear,
+    NotEncrypted,
     /// It is not to be trusted.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -54,7 +54,7 @@ pub struct TlsInfo {
 /// Connects, encrypted where that is due.
 #[derive(Debug, Clone)]
 pub struct Dialer {
-    encrypt: Encrypt,
+    encrypt: TlsMode,
     config: Arc<ClientConfig>,
 }
 
@@ -63,7 +63,7 @@ impl Dialer {
     ///
     /// # Errors
     /// Where the cryptography cannot be set up.
-    pub fn new(encrypt: Encrypt) -> io::Result<Self> {
+    pub fn new(encrypt: TlsMode) -> io::Result<Self> {
         let provider = super::provider();
         let mut config = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -87,7 +87,7 @@ impl Dialer {
         &self,
         addr: SocketAddr,
         timeout: Duration,
-        trust: &Trust,
+        trust: &TrustPolicy,
         host: &str,
     ) -> Result<Connection, DialError> {
         if !self.encrypt.applies(addr.ip()) {
@@ -104,7 +104,7 @@ impl Dialer {
         &self,
         addr: SocketAddr,
         timeout: Duration,
-        trust: &Trust,
+        trust: &TrustPolicy,
         host: &str,
     ) -> Result<Connection, DialError> {
         let mut stream = crate::connection::connect(addr, timeout)?;
@@ -127,8 +127,10 @@ impl Dialer {
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(None)?;
         let socket = pump::start(tls.into(), stream, Vec::new)?;
-        let mut connection =
-            Connection::over(Stream { socket, peer: addr, local }, crate::connection::READ_AHEAD)?;
+        let mut connection = Connection::from_stream(
+            Stream { socket, peer: addr, local },
+            crate::connection::READ_AHEAD,
+        )?;
         connection.secure(TlsInfo { binding, identity });
         Ok(connection)
     }
@@ -167,7 +169,7 @@ fn shake_hands(
                 rustls::Error::InvalidMessage(_)
                 | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion),
             ) if tls.negotiated_cipher_suite().is_none() => {
-                return Err(DialError::Clear);
+                return Err(DialError::NotEncrypted);
             }
             Err(e) => {
                 let _ = tls.write_tls(stream);

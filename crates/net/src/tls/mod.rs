@@ -17,10 +17,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use client::{DialError, Dialer, TlsInfo};
-pub use pump::all_delivered;
+pub use pump::wait_until_delivered;
 pub(crate) use server::Encrypted;
 pub use server::{ServerCertificate, TlsServer, read_pem};
-pub use trust::{Fingerprint, MASTER_NAME, SLAVE_NAME, Trust, TrustError, TrustedAuthorities};
+pub use trust::{
+    Fingerprint, MASTER_NAME, SLAVE_NAME, TrustError, TrustPolicy, TrustedAuthorities,
+};
 
 use relais_proto::{clean, quoted};
 use rustls::crypto::CryptoProvider;
@@ -36,7 +38,7 @@ pub type ChannelBinding = [u8; 32];
 
 /// Which connections are encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Encrypt {
+pub enum TlsMode {
     /// All.
     Always,
     /// All but those inside one machine.
@@ -46,7 +48,7 @@ pub enum Encrypt {
     Never,
 }
 
-impl Encrypt {
+impl TlsMode {
     /// How people name them.
     pub const NAMES: [&'static str; 3] = ["always", "remote", "never"];
 
@@ -65,12 +67,12 @@ impl Encrypt {
 #[derive(Debug, Clone, Default)]
 pub struct TlsOptions {
     /// Which connections.
-    pub encrypt: Encrypt,
+    pub encrypt: TlsMode,
     /// Where the certificate and its key are that somebody has brought; empty: it is the cluster's own.
     pub files: Vec<PathBuf>,
 }
 
-impl FromStr for Encrypt {
+impl FromStr for TlsMode {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {

@@ -36,7 +36,7 @@ fn carried() -> MutexGuard<'static, usize> {
 /// Waits until all that was said on connections that were closed is delivered, or they have failed, at most `patience`; whether it is.
 /// To be called before a process ends.
 #[must_use]
-pub fn all_delivered(patience: Duration) -> bool {
+pub fn wait_until_delivered(patience: Duration) -> bool {
     let (count, _) = FEWER
         .wait_timeout_while(carried(), patience, |count| *count > 0)
         .unwrap_or_else(PoisonError::into_inner);

@@ -19,7 +19,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
 use socket2::Socket;
 
-use super::{ChannelBinding, Encrypt, pump};
+use super::{ChannelBinding, TlsMode, pump};
 
 /// Time between two looks at a file.
 const LOOK: Duration = Duration::from_secs(1);
@@ -55,22 +55,22 @@ impl ServerCertificate {
     /// Shows what these files together have, read again where one has changed: a private key and certificates in PEM, the
     /// server's own first, its authority's last.
     #[must_use]
-    pub fn of_files(files: Vec<PathBuf>) -> Self {
+    pub fn from_files(files: Vec<PathBuf>) -> Self {
         Self { files, shown: Mutex::default() }
     }
 
-    /// Shows this from now on: a private key and certificates in PEM, as in [`Self::of_files`].
+    /// Shows this from now on: a private key and certificates in PEM, as in [`Self::from_files`].
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn show(&self, pem: &[u8]) -> Result<(), String> {
+    pub fn set(&self, pem: &[u8]) -> Result<(), String> {
         let key = parse(pem)?;
         self.lock().key = Some(Arc::new(key));
         Ok(())
     }
 
     /// Reads its files again at once where they have changed.
-    pub fn look_again(&self) {
+    pub fn reload(&self) {
         if !self.files.is_empty() {
             self.look(&mut self.lock());
         }
@@ -174,21 +174,21 @@ fn parse(pem: &[u8]) -> Result<CertifiedKey, String> {
 /// What a listener needs to encrypt.
 #[derive(Debug, Clone)]
 pub struct TlsServer {
-    encrypt: Encrypt,
+    encrypt: TlsMode,
     config: Arc<ServerConfig>,
 }
 
 impl TlsServer {
-    /// Encrypts what `encrypt` says and shows what is in `showcase`.
+    /// Encrypts what `encrypt` says and shows what is in `certificate`.
     ///
     /// # Errors
     /// Where the cryptography cannot be set up.
-    pub fn new(encrypt: Encrypt, showcase: Arc<ServerCertificate>) -> io::Result<Self> {
+    pub fn new(encrypt: TlsMode, certificate: Arc<ServerCertificate>) -> io::Result<Self> {
         let mut config = ServerConfig::builder_with_provider(super::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(super::other)?
             .with_no_client_auth()
-            .with_cert_resolver(showcase);
+            .with_cert_resolver(certificate);
         // A session that is taken up again would be one in another process as often as not.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -203,7 +203,7 @@ impl TlsServer {
 
     /// Whether this server encrypts at all.
     pub(crate) fn encrypts(&self) -> bool {
-        self.encrypt != Encrypt::Never
+        self.encrypt != TlsMode::Never
     }
 
     /// Begins the handshake of a connection.

@@ -102,15 +102,15 @@ impl TrustedAuthorities {
 
 /// Who may be at the other end.
 #[derive(Debug, Clone)]
-pub enum Trust {
+pub enum TrustPolicy {
     /// Anybody: what follows proves who it is, together with the line.
     Anyone,
     /// Anybody, whose authority will be remembered.
-    FirstMeeting,
+    FirstUse,
     /// Whoever this authority, which was met before, has certified.
-    Known(Fingerprint),
+    Pinned(Fingerprint),
     /// Whoever one of these has certified.
-    Chosen(TrustedAuthorities),
+    Authorities(TrustedAuthorities),
 }
 
 /// Why a server is not trusted.
@@ -144,7 +144,7 @@ pub struct Identity {
 /// Decides about a server at `host` that has shown `chain`, its own certificate first, and its authority's last; none where anybody will do.
 pub fn check(
     chain: &[CertificateDer<'_>],
-    trust: &Trust,
+    trust: &TrustPolicy,
     host: &str,
     now: UnixTime,
 ) -> Result<Option<Identity>, TrustError> {
@@ -153,20 +153,20 @@ pub fn check(
     };
     let authority = Fingerprint::of(last);
     let roots = match trust {
-        Trust::Anyone => return Ok(None),
-        Trust::Known(known) if *known != authority => {
+        TrustPolicy::Anyone => return Ok(None),
+        TrustPolicy::Pinned(known) if *known != authority => {
             return Err(TrustError::Changed { known: *known, now: authority });
         }
-        Trust::Known(_) | Trust::FirstMeeting => {
+        TrustPolicy::Pinned(_) | TrustPolicy::FirstUse => {
             let mut roots = RootCertStore::empty();
             roots.add(last.clone()).map_err(|e| bad(&e))?;
             roots
         }
-        Trust::Chosen(TrustedAuthorities(roots)) => roots.clone(),
+        TrustPolicy::Authorities(TrustedAuthorities(roots)) => roots.clone(),
     };
     let parsed = ParsedCertificate::try_from(own).map_err(|e| bad(&e))?;
     // One that certifies itself is remembered itself.
-    if chain.len() > 1 || matches!(trust, Trust::Chosen(_)) {
+    if chain.len() > 1 || matches!(trust, TrustPolicy::Authorities(_)) {
         let algorithms =
             rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &chain[1..], now, algorithms)

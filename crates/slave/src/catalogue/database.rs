@@ -101,7 +101,7 @@ pub(super) const COLUMNS: &str = "name, kind, mode, size, mtime_s, mtime_ns, cti
 
 /// The database's file, for people: where it lies now.
 pub(super) fn file(own: &MetadataFolder) -> PathBuf {
-    let shown = relais_state::shown_path(&own.path(FILE));
+    let shown = relais_state::display_path(&own.path(FILE));
     if shown == own.path(FILE) { Path::new(FOLDER).join(FILE) } else { shown }
 }
 

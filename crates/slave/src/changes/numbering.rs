@@ -123,7 +123,7 @@ impl Numbering for Standalone {
     fn shorten(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
         if self.snapshot.is_due(self.journal.size())
             && self.snapshot.save(store, self.last(), now_ms())?
-            && let Err(e) = self.journal.begin_anew()
+            && let Err(e) = self.journal.reset()
         {
             // What is in it is left out at the next start.
             error!("the journal does not begin anew: {e}");

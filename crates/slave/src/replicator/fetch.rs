@@ -18,7 +18,7 @@ use std::time::Duration;
 use log::{debug, error, warn};
 use relais_cluster::replica::{Blame, MissingContent};
 use relais_net::Connection;
-use relais_net::tls::{Dialer, Trust};
+use relais_net::tls::{Dialer, TrustPolicy};
 use relais_proto::{FileTime, FolderId, Lsn, Peer, Reply, Request, SlaveId, limits};
 use relais_state::{ClusterKey, LinkHandshake, LinkRole};
 use relais_transfer::Ranges;
@@ -356,7 +356,7 @@ impl FolderSessions<'_> {
         let mut connection = self
             .context
             .dialer
-            .connect(addr, CONNECT_TIMEOUT, &Trust::Anyone, "")
+            .connect(addr, CONNECT_TIMEOUT, &TrustPolicy::Anyone, "")
             .map_err(|e| text(&e))?;
         connection.set_silence(limits::SILENCE);
         let mut handshake =
@@ -364,7 +364,7 @@ impl FolderSessions<'_> {
                 .map_err(|e| text(&e))?;
         let (hello, open) = (handshake.hello(crate::agent()), handshake.open());
         connection
-            .prove(&hello, &open, |kind, payload| handshake.frame(kind, payload))
+            .prove(&hello, &open, |kind, payload| handshake.on_frame(kind, payload))
             .map_err(|e| text(&e))?;
         connection.flush().map_err(|e| text(&e))?;
         loop {

@@ -13,13 +13,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
-use relais_net::tls::{Dialer, Trust};
+use relais_net::tls::{Dialer, TrustPolicy};
 use relais_net::{Connection, Socket};
 use relais_proto::{
     DiskSpace, ErrorCode, FolderId, Heartbeat, LinkMessage, Peer, Registration, SlaveId,
     SlaveState, WireError, limits,
 };
-use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, link_frame};
+use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, decode_link_frame};
 
 use super::ReplicatorSetup;
 use super::mailbox::{IdConflict, LinkEvent, LinkEventSender, OutgoingMessages};
@@ -204,7 +204,7 @@ impl LinkThread {
                 .map_err(|e| text(&e))?;
         let (hello, open) = (handshake.hello(crate::agent()), handshake.open());
         connection
-            .prove(&hello, &open, |kind, payload| handshake.frame(kind, payload))
+            .prove(&hello, &open, |kind, payload| handshake.on_frame(kind, payload))
             .map_err(|e| text(&e))?;
         connection.queue_link(&LinkMessage::Register(Registration {
             folder: self.folder,
@@ -494,7 +494,7 @@ fn connect(dialer: &Dialer, master: &str) -> io::Result<Connection> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for addr in master.to_socket_addrs()? {
         // The proof of the key on this connection identifies the master.
-        match dialer.connect(addr, limits::CONNECT_TIME, &Trust::Anyone, master) {
+        match dialer.connect(addr, limits::CONNECT_TIME, &TrustPolicy::Anyone, master) {
             Ok(connection) => return Ok(connection),
             Err(e) => last = e.into(),
         }
@@ -505,5 +505,5 @@ fn connect(dialer: &Dialer, master: &str) -> io::Result<Connection> {
 /// Reads the next message of the master; a refusal becomes an error.
 fn read_message(connection: &mut Connection) -> Result<LinkMessage, LinkError> {
     let header = connection.read_header()?.ok_or(WireError::Truncated)?;
-    link_frame(header.kind, connection.read_payload(header)?)
+    decode_link_frame(header.kind, connection.read_payload(header)?)
 }

@@ -78,7 +78,7 @@ pub fn run(setup: ReplicatorSetup) -> io::Result<()> {
     rustix::process::umask(rustix::fs::Mode::empty());
     // The replicator has a channel to each session that makes changes, and opens each folder that a
     // batch concerns.
-    let _ = relais_net::room_beside(0, 0);
+    let _ = relais_net::raise_fd_limit(0, 0);
     let stop = Arc::new(AtomicBool::new(false));
     let (events, mailbox, outgoing) = LinkMailbox::new()?;
     let link = Link::start(&setup, stop.clone(), events, outgoing)?;

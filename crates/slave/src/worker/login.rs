@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use log::debug;
 use relais_net::tls::ChannelBinding;
-use relais_net::{LoginHandler, Step};
+use relais_net::{LoginHandler, LoginStep};
 use relais_proto::{
     ClusterId, ErrorCode, FrameType, LinkMessage, Login, Lsn, Refusal, Reply, Request, Role,
     ServerRole, TreePath, VERSIONS, WireError, common_version, limits,
 };
-use relais_state::{LinkChallenger, LinkError, LinkRole, Pending, Rights, Ticket, User, Verdict};
+use relais_state::{
+    AuthenticatedUser, LinkChallenger, LinkError, LinkRole, LoginResult, PendingLogin, Rights,
+    Ticket,
+};
 
 use crate::config::master_for;
 use crate::owner::Owner;
@@ -47,7 +50,7 @@ impl LoginPolicy {
     pub fn wake(&self) -> Vec<BorrowedFd<'_>> {
         match self {
             Self::Standalone { passwords: Some(passwords), .. } => {
-                vec![passwords.verifier.wake(), passwords.secrets.as_fd()]
+                vec![passwords.verifier.wake_fd(), passwords.secrets.as_fd()]
             }
             Self::Standalone { passwords: None, .. } => Vec::new(),
             Self::Cluster { key, .. } => vec![key.as_fd()],
@@ -58,7 +61,7 @@ impl LoginPolicy {
     pub fn drain(&self) {
         match self {
             Self::Standalone { passwords: Some(passwords), .. } => {
-                passwords.verifier.drain();
+                passwords.verifier.clear_wake();
                 passwords.secrets.receive();
             }
             Self::Standalone { passwords: None, .. } => {}
@@ -144,7 +147,7 @@ pub struct SlaveLogin {
     /// State of another slave's proof; none for a client.
     peer: Option<PeerProof>,
     /// A password that is being verified.
-    pending: Option<Pending>,
+    pending: Option<PendingLogin>,
     /// Number of wrong passwords on this connection.
     failed: u32,
     /// Ties proofs to this connection, if it is encrypted.
@@ -184,7 +187,7 @@ impl SlaveLogin {
         }
     }
 
-    fn handle(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Admission>, Refusal> {
+    fn handle(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<Admission>, Refusal> {
         let bad = |e: WireError| Refusal::new(ErrorCode::BadRequest, e.to_string());
         if let Some(proof) = self.peer.take() {
             return self.handle_peer(&proof, &LinkMessage::decode(kind, payload).map_err(bad)?);
@@ -198,7 +201,7 @@ impl SlaveLogin {
                     .map_err(|e| Refusal::new(ErrorCode::BadVersion, e.to_string()))?;
                 self.greeted = true;
                 self.peer = (hello.role == Role::Peer).then_some(PeerProof::Greeted);
-                Ok(Step::Reply(encoded(&self.policy.welcome(version))))
+                Ok(LoginStep::Reply(encoded(&self.policy.welcome(version))))
             }
             (Request::Hello(_), false) => Err(Refusal::new(
                 ErrorCode::BadRequest,
@@ -219,7 +222,7 @@ impl SlaveLogin {
         &mut self,
         proof: &PeerProof,
         message: &LinkMessage,
-    ) -> Result<Step<Admission>, Refusal> {
+    ) -> Result<LoginStep<Admission>, Refusal> {
         let LoginPolicy::Cluster { key, .. } = &*self.policy else {
             return Err(Refusal::new(ErrorCode::BadRequest, "this slave is standalone"));
         };
@@ -237,7 +240,7 @@ impl SlaveLogin {
                 self.peer = Some(PeerProof::Challenged(challenger));
                 let mut bytes = Vec::new();
                 challenge.encode(&mut bytes);
-                Ok(Step::Reply(bytes))
+                Ok(LoginStep::Reply(bytes))
             }
             PeerProof::Challenged(challenger) => {
                 key.with_key(|key| challenger.check(message, key).ok())
@@ -248,10 +251,10 @@ impl SlaveLogin {
         }
     }
 
-    fn login(&mut self, login: &Login) -> Result<Step<Admission>, Refusal> {
+    fn login(&mut self, login: &Login) -> Result<LoginStep<Admission>, Refusal> {
         let (writable, passwords) = match &*self.policy {
             LoginPolicy::Cluster { master, .. } => {
-                return Ok(Step::Close(encoded(&Reply::AskMaster(master_for(
+                return Ok(LoginStep::Close(encoded(&Reply::AskMaster(master_for(
                     master, self.addr, self.local,
                 )))));
             }
@@ -276,12 +279,12 @@ impl SlaveLogin {
                 "a user name and a password are needed here",
             )),
             (Some(passwords), false) => {
-                self.pending = Some(passwords.verifier.hand_in(
+                self.pending = Some(passwords.verifier.submit(
                     self.addr.ip(),
                     &login.user,
                     &login.password,
                 )?);
-                Ok(Step::Pending)
+                Ok(LoginStep::Pending)
             }
         }
     }
@@ -303,28 +306,32 @@ impl SlaveLogin {
     }
 
     /// Handles the result of verifying a password.
-    fn handle_verdict(&mut self, verdict: Verdict) -> Result<Step<Admission>, Refusal> {
+    fn handle_verdict(&mut self, verdict: LoginResult) -> Result<LoginStep<Admission>, Refusal> {
         match verdict {
-            Ok(User { name, rights, root, generation }) => {
+            Ok(AuthenticatedUser { name, rights, root, generation }) => {
                 self.admit(self.session(name, root, rights == Rights::Write, generation))
             }
             Err(refusal) => {
                 self.failed += u32::from(refusal.code == ErrorCode::LoginRefused);
                 let again =
                     refusal.code == ErrorCode::LoginRefused && self.failed < limits::LOGIN_TRIES;
-                if again { Ok(Step::Reply(encoded(&Reply::Error(refusal)))) } else { Err(refusal) }
+                if again {
+                    Ok(LoginStep::Reply(encoded(&Reply::Error(refusal))))
+                } else {
+                    Err(refusal)
+                }
             }
         }
     }
 }
 
 impl SlaveLogin {
-    fn close_with(&self, refusal: &Refusal) -> Step<Admission> {
+    fn close_with(&self, refusal: &Refusal) -> LoginStep<Admission> {
         debug!("{}: {refusal}", self.addr);
-        Step::Close(encoded(&Reply::Error(refusal.clone())))
+        LoginStep::Close(encoded(&Reply::Error(refusal.clone())))
     }
 
-    fn admit(&self, mut session: Session) -> Result<Step<Admission>, Refusal> {
+    fn admit(&self, mut session: Session) -> Result<LoginStep<Admission>, Refusal> {
         session.owner = Owner::of(&session.user, self.addr.ip());
         if self.scoreboard.is_draining() && !session.is_peer {
             return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
@@ -342,7 +349,7 @@ impl SlaveLogin {
             let message = format!("{what}; try again in {RETRY_AFTER} s");
             Refusal { retry_after: RETRY_AFTER, ..Refusal::new(ErrorCode::Busy, message) }
         })?;
-        Ok(Step::Done { value: Admission { session, claim }, send: Vec::new() })
+        Ok(LoginStep::Done { value: Admission { session, claim }, send: Vec::new() })
     }
 }
 
@@ -364,21 +371,21 @@ impl LoginHandler for SlaveLogin {
         }
     }
 
-    fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Admission> {
+    fn on_frame(&mut self, kind: FrameType, payload: &[u8]) -> LoginStep<Admission> {
         self.handle(kind, payload).unwrap_or_else(|refusal| self.close_with(&refusal))
     }
 
-    fn secured(&mut self, binding: ChannelBinding) {
+    fn on_encrypted(&mut self, binding: ChannelBinding) {
         self.binding = Some(binding);
     }
 
-    fn ready(&mut self) -> Option<Step<Admission>> {
+    fn poll_pending(&mut self) -> Option<LoginStep<Admission>> {
         let verdict = self.pending.as_ref()?.take()?;
         self.pending = None;
         Some(self.handle_verdict(verdict).unwrap_or_else(|refusal| self.close_with(&refusal)))
     }
 
-    fn turn_away(&mut self) -> Vec<u8> {
+    fn refuse_busy(&mut self) -> Vec<u8> {
         encoded(&Reply::Error(no_thread()))
     }
 

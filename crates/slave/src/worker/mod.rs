@@ -24,8 +24,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
-use relais_net::tls::{TlsServer, all_delivered};
-use relais_net::{Connection, PreAuthPool, Socket, Stream, room_beside};
+use relais_net::tls::{TlsServer, wait_until_delivered};
+use relais_net::{Connection, PreAuthPool, Socket, Stream, raise_fd_limit};
 use relais_proto::LogRateLimiter;
 
 use self::login::{LoginPolicy, SlaveLogin};
@@ -105,7 +105,7 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
         + (scoreboard.slots() + PEER_SLOTS) * DESCRIPTORS_PER_SESSION
         + scoreboard.queue() * DESCRIPTORS_PER_QUEUED_SESSION;
     let mut pre_auth =
-        PreAuthPool::new(listener, room_beside(reserve, PRE_AUTH_CONNECTIONS), Some(tls))?;
+        PreAuthPool::new(listener, raise_fd_limit(reserve, PRE_AUTH_CONNECTIONS), Some(tls))?;
     let mut queue = WaitQueue::default();
     pool.start_inherited();
     let mut drained = DrainState::Serving;
@@ -252,7 +252,7 @@ impl SessionPool {
             (!session.is_peer).then_some(stream.peer.ip()),
         );
         let slot = SessionSlot { pool: self.clone(), number, addr };
-        let connection = match Connection::over(stream, READ_AHEAD) {
+        let connection = match Connection::from_stream(stream, READ_AHEAD) {
             Ok(connection) => connection,
             Err(e) => return debug!("a client disconnected before its session began: {e}"),
         };
@@ -298,7 +298,7 @@ impl SessionPool {
         }
         drop(sessions);
         // The last bytes may still be on their way through the encryption.
-        while !all_delivered(LOOP_INTERVAL) {
+        while !wait_until_delivered(LOOP_INTERVAL) {
             self.scoreboard.tick(self.index);
         }
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use log::warn;
 use relais_proto::{ErrorCode, Refusal};
 use relais_state::{
-    AccountsError, AccountsFile, Common, FailedLogins, LiveAccounts, PasswordVerifier,
+    AccountsError, AccountsFile, FailedLogins, LiveAccounts, PasswordVerifier, SharedLoginState,
 };
 use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, memfd_create};
 
@@ -36,12 +36,12 @@ struct WorkerLoginState {
     slots: Arc<HashSlots>,
 }
 
-impl Common for WorkerLoginState {
-    fn places(&self) -> &[AtomicU64] {
+impl SharedLoginState for WorkerLoginState {
+    fn slots(&self) -> &[AtomicU64] {
         self.scoreboard.failed_logins()
     }
 
-    fn in_turn(&self, hash: &mut dyn FnMut()) {
+    fn with_hash_permit(&self, hash: &mut dyn FnMut()) {
         let Some(file) = self.slots.take() else { return hash() };
         hash();
         if let Err(e) = fcntl_lock(file, FlockOperation::Unlock) {
@@ -98,7 +98,7 @@ impl SharedPasswords {
     ) -> io::Result<WorkerPasswords> {
         let common = Box::new(WorkerLoginState { scoreboard, slots: Arc::clone(&self.slots) });
         let accounts = Arc::clone(secrets.accounts());
-        let verifier = PasswordVerifier::open(accounts, self.failed_logins.clone(), common, 1)?;
+        let verifier = PasswordVerifier::start(accounts, self.failed_logins.clone(), common, 1)?;
         Ok(WorkerPasswords { secrets, verifier })
     }
 
@@ -125,7 +125,7 @@ impl WorkerPasswords {
     /// client.
     pub fn is_needed(&self, scoreboard: &Scoreboard) -> Result<bool, Refusal> {
         let accounts = || {
-            let accounts = self.secrets.accounts().now();
+            let accounts = self.secrets.accounts().current();
             let generation = accounts.as_ref().map_or(0, |accounts| accounts.generation());
             (generation >= scoreboard.generation()).then_some(accounts)
         };

@@ -7,7 +7,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use log::{debug, info};
-use relais_net::{Connection, ReadLimits};
+use relais_net::{Connection, ReadTimeouts};
 use relais_proto::{
     Change, ErrorCode, LogRateLimiter, Lsn, Refusal, Reply, Request, WaitReason, WireError, limits,
 };
@@ -42,7 +42,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves one session until either side ends it.
 pub fn serve(mut connection: Connection, session: &Session, serving: &ServingContext) {
-    connection.set_limits(ReadLimits::SESSION);
+    connection.set_timeouts(ReadTimeouts::SESSION);
     let mark = serving.visible_lsn();
     connection.queue_reply(&Reply::Opened {
         slave: serving.slave_id,
@@ -67,7 +67,7 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &ServingCon
     match handler.answer_all() {
         Ok(()) if handler.is_closing => {
             info!("{peer}: the slave closes the session of {}", handler.session.name());
-            handler.connection.close_gently(CLOSE_TIMEOUT);
+            handler.connection.close_gracefully(CLOSE_TIMEOUT);
         }
         Ok(()) => debug!("{peer}: the client closed the session"),
         Err(WireError::Io(e)) if e.kind() == io::ErrorKind::TimedOut => {
@@ -80,7 +80,7 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &ServingCon
             if can_refuse {
                 let refusal = Refusal::new(ErrorCode::TimedOut, e.to_string());
                 handler.connection.queue_reply(&Reply::Error(refusal));
-                handler.connection.close_gently(CLOSE_TIMEOUT);
+                handler.connection.close_gracefully(CLOSE_TIMEOUT);
             }
         }
         Err(WireError::Io(e)) => debug!("{peer}: the session was cut: {e}"),
@@ -92,7 +92,7 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &ServingCon
             handler
                 .connection
                 .queue_reply(&Reply::Error(Refusal::new(ErrorCode::BadRequest, error.to_string())));
-            handler.connection.close_gently(CLOSE_TIMEOUT);
+            handler.connection.close_gracefully(CLOSE_TIMEOUT);
         }
     }
 }

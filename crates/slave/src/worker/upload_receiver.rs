@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use relais_net::{Connection, MinimumThroughput, ReadLimits};
+use relais_net::{Connection, MinimumThroughput, ReadTimeouts};
 use relais_proto::{FrameHeader, FrameType, Refusal, Request, WireError, limits};
 
 use super::session::SessionKeepAlive;
@@ -17,7 +17,8 @@ const BUFFER: usize = 256 * 1024;
 const READ_AHEAD: usize = 64 * 1024;
 
 /// Limits within an upload, where a client may not pause for as long as between requests.
-const UPLOAD_LIMITS: ReadLimits = ReadLimits { idle: limits::FRAME_TIME, ..ReadLimits::SESSION };
+const UPLOAD_LIMITS: ReadTimeouts =
+    ReadTimeouts { idle: limits::FRAME_TIME, ..ReadTimeouts::SESSION };
 
 /// Called before a wait for more bytes: it sends answers to earlier requests, and keep-alives.
 pub type BeforeWait<'a> = &'a mut dyn FnMut(&mut Connection) -> Result<(), WireError>;
@@ -62,14 +63,14 @@ impl UploadReceiver {
     ) -> Result<ReceivedUpload, WireError> {
         if self.buffer.is_empty() {
             self.buffer = vec![0; BUFFER];
-            connection.read_further_ahead(READ_AHEAD);
+            connection.grow_read_ahead(READ_AHEAD);
         }
         let (name, stream) = (upload.name().clone(), connection.stream().clone());
         serving.uploads.begin(&name, &stream);
-        connection.set_limits(UPLOAD_LIMITS);
+        connection.set_timeouts(UPLOAD_LIMITS);
         let result = self.receive_frames(connection, serving, &mut upload, before_wait);
         serving.uploads.end(&name, &stream);
-        connection.set_limits(ReadLimits::SESSION);
+        connection.set_timeouts(ReadTimeouts::SESSION);
         let digest = match result {
             Ok(Ok(digest)) => digest,
             Ok(Err(refusal)) => return Ok(ReceivedUpload::Refused { refusal, ended: false }),

@@ -73,7 +73,7 @@ pub enum Reputation {
 
 impl FailedLogins {
     /// Places in the tables.
-    pub const PLACES: usize = 3 * EACH + 1;
+    pub const SLOTS: usize = 3 * EACH + 1;
 
     /// Tables with a key of their own. The places themselves are the caller's, so that processes can share them.
     ///
@@ -319,7 +319,7 @@ mod tests {
     fn table() -> (FailedLogins, Vec<AtomicU64>) {
         (
             FailedLogins::new().unwrap(),
-            (0..FailedLogins::PLACES).map(|_| AtomicU64::new(0)).collect(),
+            (0..FailedLogins::SLOTS).map(|_| AtomicU64::new(0)).collect(),
         )
     }
 

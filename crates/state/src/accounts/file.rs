@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
 use super::{AccountError, Accounts, BadLine};
-use crate::atomic_file::replace_file_of;
+use crate::atomic_file::write_atomically_as;
 
 /// Most bytes that the file may have: some hundred thousand users.
 const MOST: u64 = 64 << 20;
@@ -203,7 +203,7 @@ impl AccountsFile {
                 _ => match self.load_stamped()? {
                     None => Err(AccountsError::Gone {
                         path: self.path.clone(),
-                        former: self.former_path(),
+                        former: self.generation_path(),
                     }),
                     loaded => Ok(loaded),
                 },
@@ -222,14 +222,14 @@ impl AccountsFile {
 
     /// Where the highest generation is kept that was ever in force.
     #[must_use]
-    pub fn former_path(&self) -> PathBuf {
+    pub fn generation_path(&self) -> PathBuf {
         let mut path = self.path.clone().into_os_string();
         path.push(".generation");
         path.into()
     }
 
     fn former(&self) -> Result<u64, AccountsError> {
-        let path = self.former_path();
+        let path = self.generation_path();
         let io = |cause| AccountsError::Io { path: path.clone(), cause };
         match std::fs::read_to_string(&path) {
             Ok(text) => text.trim().parse().map_err(|_| io(io::Error::other("it holds no number"))),
@@ -260,12 +260,12 @@ impl AccountsFile {
         let note = || {
             let text = format!("{}\n", accounts.generation());
             if former < accounts.generation() {
-                replace_file_of(&self.former_path(), text.as_bytes(), owner)
+                write_atomically_as(&self.generation_path(), text.as_bytes(), owner)
             } else {
                 Ok(())
             }
         };
-        let write = || replace_file_of(&self.path, accounts.to_text().as_bytes(), owner);
+        let write = || write_atomically_as(&self.path, accounts.to_text().as_bytes(), owner);
         // First what counts for good: a crash between the two only has all log in again. The first accounts come before what tells
         // that there were some.
         let written =
@@ -358,7 +358,7 @@ mod tests {
         file.change(|accounts| accounts.remove("bob")).unwrap();
         let generation = file.load().unwrap().unwrap().generation();
         // Put back, and taken up by a server that begins: tickets from before do not count.
-        replace_file_of(file.path(), &old, None).unwrap();
+        write_atomically_as(file.path(), &old, None).unwrap();
         let (served, _) = file.load_to_serve().unwrap().unwrap();
         assert!(served.generation() > generation && served.get("ann").is_some());
         assert_eq!(
@@ -373,7 +373,7 @@ mod tests {
         assert!(file.load_to_serve().unwrap().unwrap().0.generation() > served.generation());
         // Only without both files nobody needs an account.
         fs::remove_file(file.path()).unwrap();
-        fs::remove_file(file.former_path()).unwrap();
+        fs::remove_file(file.generation_path()).unwrap();
         assert!(file.load_to_serve().unwrap().is_none());
     }
 

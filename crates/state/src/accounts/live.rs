@@ -42,7 +42,7 @@ impl LiveAccounts {
 
     /// Accounts that another process reads: they change by [`Self::replace`] alone.
     #[must_use]
-    pub fn handed_over(accounts: Option<Arc<Accounts>>) -> Self {
+    pub fn without_file(accounts: Option<Arc<Accounts>>) -> Self {
         let state = Mutex::new(State { accounts, stamp: None, looked: Instant::now() });
         Self { file: None, state }
     }
@@ -58,7 +58,7 @@ impl LiveAccounts {
     /// The accounts; none where none was ever made. They are at most a quarter of a second old. A file that cannot be read, or is gone,
     /// leaves them as they were.
     #[must_use]
-    pub fn now(&self) -> Option<Arc<Accounts>> {
+    pub fn current(&self) -> Option<Arc<Accounts>> {
         let mut state = self.state();
         if let Some(file) = &self.file
             && state.looked.elapsed() >= LOOK
@@ -70,7 +70,7 @@ impl LiveAccounts {
     }
 
     /// Reads the file again at once where it has changed.
-    pub fn look(&self) {
+    pub fn reload(&self) {
         let mut state = self.state();
         if let Some(file) = &self.file {
             state.looked = Instant::now();
@@ -81,7 +81,7 @@ impl LiveAccounts {
     /// The generation that tickets must have; 0 where there are no accounts.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.now().map_or(0, |accounts| accounts.generation())
+        self.current().map_or(0, |accounts| accounts.generation())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -141,7 +141,7 @@ mod tests {
 
     fn users(live: &LiveAccounts) -> Option<usize> {
         std::thread::sleep(LOOK);
-        live.now().map(|accounts| accounts.iter().count())
+        live.current().map(|accounts| accounts.iter().count())
     }
 
     #[test]
@@ -175,10 +175,10 @@ mod tests {
         assert!(LiveAccounts::open(file.clone()).is_err(), "which keeps a server from starting");
         fs::remove_file(file.path()).unwrap();
         assert_eq!(users(&live), Some(2), "gone");
-        crate::replace_file(file.path(), &two).unwrap();
+        crate::write_atomically(file.path(), &two).unwrap();
         file.change(|accounts| accounts.remove("ann")).unwrap();
         assert_eq!((users(&live), live.generation()), (Some(1), 2));
-        crate::replace_file(file.path(), &two).unwrap();
+        crate::write_atomically(file.path(), &two).unwrap();
         assert_eq!(
             (users(&live), live.generation()),
             (Some(1), 2),

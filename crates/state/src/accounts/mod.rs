@@ -21,7 +21,10 @@ pub use failed_logins::{FailedLogins, Reputation};
 pub use file::{AccountsError, AccountsFile};
 pub use live::LiveAccounts;
 pub use password::{HashError, PasswordHash};
-pub use password_verifier::{Alone, Common, PasswordVerifier, Pending, User, Verdict};
+pub use password_verifier::{
+    AuthenticatedUser, LocalLoginState, LoginResult, PasswordVerifier, PendingLogin,
+    SharedLoginState,
+};
 
 use password::Checker;
 

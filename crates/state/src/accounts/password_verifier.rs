@@ -24,7 +24,7 @@ const ALL: usize = 2048;
 
 /// Who has logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub struct AuthenticatedUser {
     /// The name.
     pub name: String,
     /// What the user may do.
@@ -40,19 +40,19 @@ const FULL: Duration = Duration::from_secs(1);
 
 /// What a login comes to. A refusal is [`ErrorCode::LoginRefused`] where name or password are wrong, and nobody is told which, or
 /// [`ErrorCode::Busy`] where too many were wrong before, or too many wait.
-pub type Verdict = Result<User, Refusal>;
+pub type LoginResult = Result<AuthenticatedUser, Refusal>;
 
 /// A login that was handed in.
 #[derive(Debug)]
-pub struct Pending {
-    verdict: Receiver<Verdict>,
+pub struct PendingLogin {
+    verdict: Receiver<LoginResult>,
     /// Whoever waits; once it is gone nothing is hashed for it.
     _waits: Arc<()>,
 }
 
-impl Pending {
+impl PendingLogin {
     /// What it came to, once that is known.
-    pub fn take(&self) -> Option<Verdict> {
+    pub fn take(&self) -> Option<LoginResult> {
         match self.verdict.try_recv() {
             Ok(verdict) => Some(verdict),
             Err(TryRecvError::Empty) => None,
@@ -63,11 +63,11 @@ impl Pending {
 }
 
 /// What the processes of one server share, so that all of them together slow whoever guesses, and hash few at a time.
-pub trait Common: Send + Sync {
-    /// The table of wrong passwords, [`FailedLogins::PLACES`] long.
-    fn places(&self) -> &[AtomicU64];
+pub trait SharedLoginState: Send + Sync {
+    /// The table of wrong passwords, [`FailedLogins::SLOTS`] long.
+    fn slots(&self) -> &[AtomicU64];
     /// Waits until a core is free for a hash, and keeps it while `hash` runs.
-    fn in_turn(&self, hash: &mut dyn FnMut());
+    fn with_hash_permit(&self, hash: &mut dyn FnMut());
 }
 
 struct Job {
@@ -77,7 +77,7 @@ struct Job {
     reputation: Reputation,
     user: String,
     password: Vec<u8>,
-    answer: Sender<Verdict>,
+    answer: Sender<LoginResult>,
     waits: Weak<()>,
 }
 
@@ -197,7 +197,7 @@ struct Shared {
     accounts: Arc<LiveAccounts>,
     checker: Checker,
     guesses: FailedLogins,
-    common: Box<dyn Common>,
+    common: Box<dyn SharedLoginState>,
     queue: Mutex<Queue>,
     news: Condvar,
     wake: OwnedFd,
@@ -225,8 +225,8 @@ impl Shared {
         }
     }
 
-    fn judge(&self, job: &Job, scratch: &mut Scratch) -> Verdict {
-        let wait = self.guesses.wait(self.common.places(), job.addr, &job.user, now());
+    fn judge(&self, job: &Job, scratch: &mut Scratch) -> LoginResult {
+        let wait = self.guesses.wait(self.common.slots(), job.addr, &job.user, now());
         if !wait.is_zero() {
             // Nothing was hashed for it, so there may be thousands a second.
             static PUT_OFF: LogRateLimiter = LogRateLimiter::new();
@@ -235,17 +235,17 @@ impl Shared {
             }
             return Err(later(wait));
         }
-        let accounts = self.accounts.now().unwrap_or_default();
+        let accounts = self.accounts.current().unwrap_or_default();
         let (mut welcome, mut wait) = (None, wait);
-        self.common.in_turn(&mut || {
+        self.common.with_hash_permit(&mut || {
             // Others of this address may have been wrong while this one waited for its turn.
-            wait = self.guesses.wait(self.common.places(), job.addr, &job.user, now());
+            wait = self.guesses.wait(self.common.slots(), job.addr, &job.user, now());
             if !wait.is_zero() {
                 return;
             }
             welcome =
                 self.checker.check(&accounts, &job.user, &job.password, scratch).map(|account| {
-                    User {
+                    AuthenticatedUser {
                         name: job.user.clone(),
                         rights: account.rights,
                         root: account.root.clone(),
@@ -257,10 +257,10 @@ impl Shared {
             return Err(later(wait));
         }
         if welcome.is_some() {
-            self.guesses.succeeded(self.common.places(), job.addr, &job.user, now());
+            self.guesses.succeeded(self.common.slots(), job.addr, &job.user, now());
         }
         welcome.ok_or_else(|| {
-            self.guesses.failed(self.common.places(), job.addr, &job.user, now());
+            self.guesses.failed(self.common.slots(), job.addr, &job.user, now());
             warn!("login failed for {} from {}", quoted(&job.user), job.addr);
             Refusal::new(ErrorCode::LoginRefused, "user or password are wrong")
         })
@@ -294,10 +294,10 @@ impl PasswordVerifier {
     ///
     /// # Errors
     /// Those of the system.
-    pub fn open(
+    pub fn start(
         accounts: Arc<LiveAccounts>,
         guesses: FailedLogins,
-        common: Box<dyn Common>,
+        common: Box<dyn SharedLoginState>,
         threads: usize,
     ) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -319,7 +319,12 @@ impl PasswordVerifier {
     ///
     /// # Errors
     /// [`ErrorCode::Busy`] where too many wait.
-    pub fn hand_in(&self, addr: IpAddr, user: &str, password: &[u8]) -> Result<Pending, Refusal> {
+    pub fn submit(
+        &self,
+        addr: IpAddr,
+        user: &str,
+        password: &[u8],
+    ) -> Result<PendingLogin, Refusal> {
         let (answer, verdict) = channel();
         let waits = Arc::new(());
         let job = Job {
@@ -338,11 +343,11 @@ impl PasswordVerifier {
             let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
         }
         self.shared.news.notify_one();
-        Ok(Pending { verdict, _waits: waits })
+        Ok(PendingLogin { verdict, _waits: waits })
     }
 
     fn reputation(&self, addr: IpAddr) -> Reputation {
-        self.shared.guesses.reputation(self.shared.common.places(), addr, now())
+        self.shared.guesses.reputation(self.shared.common.slots(), addr, now())
     }
 
     /// Whether somebody has logged in from this network.
@@ -353,12 +358,12 @@ impl PasswordVerifier {
 
     /// Can be read once some login was looked at.
     #[must_use]
-    pub fn wake(&self) -> BorrowedFd<'_> {
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
         self.shared.wake.as_fd()
     }
 
-    /// Has noticed that [`Self::wake`] could be read.
-    pub fn drain(&self) {
+    /// Has noticed that [`Self::wake_fd`] could be read.
+    pub fn clear_wake(&self) {
         let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
     }
 }
@@ -384,30 +389,30 @@ fn now() -> Duration {
 }
 
 /// What the threads of one process share, where there is no other process.
-pub struct Alone {
+pub struct LocalLoginState {
     places: Box<[AtomicU64]>,
 }
 
-impl Alone {
+impl LocalLoginState {
     /// Nobody has guessed wrong.
     #[must_use]
     pub fn new() -> Self {
-        Self { places: (0..FailedLogins::PLACES).map(|_| AtomicU64::new(0)).collect() }
+        Self { places: (0..FailedLogins::SLOTS).map(|_| AtomicU64::new(0)).collect() }
     }
 }
 
-impl Default for Alone {
+impl Default for LocalLoginState {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Common for Alone {
-    fn places(&self) -> &[AtomicU64] {
+impl SharedLoginState for LocalLoginState {
+    fn slots(&self) -> &[AtomicU64] {
         &self.places
     }
 
-    fn in_turn(&self, hash: &mut dyn FnMut()) {
+    fn with_hash_permit(&self, hash: &mut dyn FnMut()) {
         hash();
     }
 }
@@ -426,16 +431,16 @@ mod tests {
         };
         file.change(|accounts| accounts.add("ann", account)).unwrap();
         let accounts = Arc::new(LiveAccounts::open(file).unwrap());
-        PasswordVerifier::open(
+        PasswordVerifier::start(
             accounts,
             FailedLogins::new().unwrap(),
-            Box::new(Alone::new()),
+            Box::new(LocalLoginState::new()),
             threads,
         )
         .unwrap()
     }
 
-    fn verdict(pending: &Pending) -> Verdict {
+    fn verdict(pending: &PendingLogin) -> LoginResult {
         let began = Instant::now();
         loop {
             if let Some(verdict) = pending.take() {
@@ -455,9 +460,9 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let desk = desk(&temp, 2);
         let ask = |n, user: &str, password: &str| {
-            verdict(&desk.hand_in(addr(n), user, password.as_bytes()).unwrap())
+            verdict(&desk.submit(addr(n), user, password.as_bytes()).unwrap())
         };
-        let user = User {
+        let user = AuthenticatedUser {
             name: "ann".to_owned(),
             rights: Rights::Write,
             root: TreePath::new("home").unwrap(),
@@ -471,11 +476,11 @@ mod tests {
         assert_eq!((refusal.code, refusal.retry_after), (ErrorCode::Busy, 1));
         assert_eq!(ask(2, "ann", "secret"), Ok(user), "another address is not slowed");
         rustix::event::poll(
-            &mut [rustix::event::PollFd::new(&desk.wake(), rustix::event::PollFlags::IN)],
+            &mut [rustix::event::PollFd::new(&desk.wake_fd(), rustix::event::PollFlags::IN)],
             None,
         )
         .unwrap();
-        desk.drain();
+        desk.clear_wake();
     }
 
     fn job(n: u8, reputation: Reputation) -> Job {

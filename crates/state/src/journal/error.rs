@@ -9,19 +9,19 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use super::{BATCH_BYTES, BATCH_CHANGES};
-use crate::shown_path;
+use crate::display_path;
 
 /// Why a journal does not open, or does not take a batch.
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// Another process has it open.
-    #[error("the journal {} is in use by another process", shown_path(.0).display())]
+    #[error("the journal {} is in use by another process", display_path(.0).display())]
     InUse(PathBuf),
     /// It is a link, a folder, a pipe or the like.
-    #[error("the journal {} is not a regular file", shown_path(.0).display())]
+    #[error("the journal {} is not a regular file", display_path(.0).display())]
     NotRegular(PathBuf),
     /// It belongs to another cluster or folder.
-    #[error("the journal {} belongs to {found}, not to {wanted}", shown_path(path).display())]
+    #[error("the journal {} belongs to {found}, not to {wanted}", display_path(path).display())]
     Foreign {
         /// Which file.
         path: PathBuf,
@@ -31,7 +31,7 @@ pub enum JournalError {
         wanted: ClusterId,
     },
     /// It was written by a program that knows another format.
-    #[error("the journal {} has format {found}; this program knows format {}", shown_path(path).display(), super::format::FORMAT)]
+    #[error("the journal {} has format {found}; this program knows format {}", display_path(path).display(), super::format::FORMAT)]
     Format {
         /// Which file.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum JournalError {
         found: u32,
     },
     /// What is in it is not what was written. It is never repaired by leaving something out.
-    #[error("the journal {} is damaged at byte {offset}: {why}", shown_path(path).display())]
+    #[error("the journal {} is damaged at byte {offset}: {why}", display_path(path).display())]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -68,7 +68,7 @@ pub enum JournalError {
     #[error("change {0} could not be read back from the journal")]
     Unreadable(Lsn),
     /// The disk or the quota is full. Nothing was stored; a later batch may be.
-    #[error("no space for the journal {}: {cause}", shown_path(path).display())]
+    #[error("no space for the journal {}: {cause}", display_path(path).display())]
     NoSpace {
         /// Which file.
         path: PathBuf,
@@ -76,7 +76,7 @@ pub enum JournalError {
         cause: io::Error,
     },
     /// The system refused.
-    #[error("cannot use the journal {}: {cause}", shown_path(path).display())]
+    #[error("cannot use the journal {}: {cause}", display_path(path).display())]
     Io {
         /// Which file.
         path: PathBuf,
@@ -87,7 +87,7 @@ pub enum JournalError {
     #[error("the journal {} was removed or replaced while it was in use: put it back, or see to what took its place, and start again", .0.display())]
     Gone(PathBuf),
     /// An earlier write or sync failed, so what is on disk is not known.
-    #[error("the journal {} takes no change since a write failed, until it is opened anew", shown_path(.0).display())]
+    #[error("the journal {} takes no change since a write failed, until it is opened anew", display_path(.0).display())]
     Failed(PathBuf),
     /// Who was given the changes did not take one.
     #[error("the journal was read in part only: {0}")]

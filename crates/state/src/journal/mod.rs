@@ -90,7 +90,7 @@ impl Journal {
     /// # Errors
     /// What the system said. Where the new file could not be made this one goes on; else nothing more is taken, since it is not
     /// known which of them has the name.
-    pub fn begin_anew(&mut self) -> Result<(), JournalError> {
+    pub fn reset(&mut self) -> Result<(), JournalError> {
         let path = self.tail.path().to_owned();
         let file = file::fresh(&path, self.id)?;
         let found = recover::read(&file, &path, self.id, &mut |_| Ok(()))?;

@@ -7,7 +7,7 @@ fn a_journal_that_begins_anew_takes_any_number_and_keeps_its_lock() {
     let before = journal.size();
     // What a crash has left under the name of a new file is no obstacle.
     std::fs::write(temp.dir.path().join("journal.new"), "rubbish").unwrap();
-    journal.begin_anew().unwrap();
+    journal.reset().unwrap();
     assert!(journal.size() < before && journal.last() == Lsn::default());
     assert!(matches!(open(&temp.path()), Err(JournalError::InUse(_))));
     journal.append(&changes(1, 4..=6)).unwrap();
@@ -21,7 +21,7 @@ fn where_no_new_file_can_be_made_the_former_goes_on() {
     let (temp, _) = Temp::with(&[changes(1, 1..=3)]);
     let (mut journal, _) = open(&temp.path()).unwrap();
     std::fs::create_dir(temp.dir.path().join("journal.new")).unwrap();
-    assert!(journal.begin_anew().is_err());
+    assert!(journal.reset().is_err());
     journal.append(&changes(1, 4..=4)).unwrap();
     drop(journal);
     assert_eq!(open(&temp.path()).unwrap().1, changes(1, 1..=4));
@@ -34,7 +34,7 @@ fn a_reader_sees_what_was_stored_when_it_was_made() {
     let reader = journal.reader().unwrap();
     journal.append(&changes(1, 4..=6)).unwrap();
     let all = journal.reader().unwrap();
-    journal.begin_anew().unwrap();
+    journal.reset().unwrap();
     for (reader, last) in [(&reader, 3), (&all, 6), (&reader, 3)] {
         let mut read = Vec::new();
         reader

@@ -204,7 +204,7 @@ fn each_opening_is_a_timeline_of_its_own() {
     let third = journal.timeline();
     journal.append(&changes(1, 4..=4)).unwrap();
     let fourth = journal.begin_timeline().unwrap();
-    journal.begin_anew().unwrap();
+    journal.reset().unwrap();
     assert_eq!(journal.timeline(), fourth);
     journal.append(&changes(2, 1..=1)).unwrap();
     assert!(first != second && second != third && third != fourth);

@@ -9,12 +9,12 @@ use std::time::Instant;
 
 use log::{debug, warn};
 use relais_net::tls::ChannelBinding;
-use relais_net::{LoginHandler, Step};
+use relais_net::{LoginHandler, LoginStep};
 use relais_proto::{
     ErrorCode, FrameType, Hello, LinkMessage, LogRateLimiter, Login, Refusal, Reply, Request, Role,
     ServerRole, SlaveId, VERSIONS, WireError, clean, common_version, limits,
 };
-use relais_state::{LinkChallenger, LinkError, Pending, Verdict};
+use relais_state::{LinkChallenger, LinkError, LoginResult, PendingLogin};
 
 use crate::AGENT;
 use crate::core::{Core, Entry};
@@ -34,7 +34,7 @@ enum Stage {
     Hello,
     Login,
     /// The password is being looked at.
-    Password(Login, Pending),
+    Password(Login, PendingLogin),
     Open(Kind),
     Proof(Kind, LinkChallenger),
     Over,
@@ -74,7 +74,7 @@ impl MasterLogin {
         Self { core, peer, local, stage: Stage::Hello, failed: 0, under_way: None, binding: None }
     }
 
-    fn step(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
+    fn step(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<Visitor>, Refusal> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Hello => self.hello(kind, payload),
             Stage::Login => self.login(kind, payload),
@@ -86,7 +86,7 @@ impl MasterLogin {
         }
     }
 
-    fn hello(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
+    fn hello(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<Visitor>, Refusal> {
         let Request::Hello(Hello { role, versions, agent }) = request(kind, payload)? else {
             return Err(unexpected(kind));
         };
@@ -105,7 +105,7 @@ impl MasterLogin {
             }
         };
         // At once, for a peer that waits for it before it goes on.
-        Ok(Step::Reply(reply(&Reply::Welcome {
+        Ok(LoginStep::Reply(reply(&Reply::Welcome {
             version,
             role: ServerRole::Master,
             cluster: self.core.cluster,
@@ -113,22 +113,22 @@ impl MasterLogin {
         })))
     }
 
-    fn login(&mut self, kind: FrameType, payload: &[u8]) -> Result<Step<Visitor>, Refusal> {
+    fn login(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<Visitor>, Refusal> {
         let Request::Login(login) = request(kind, payload)? else { return Err(unexpected(kind)) };
         match self.core.log_in(&login, self.peer, self.local) {
             Entry::Answer(answer) => {
                 self.under_way = None;
-                Ok(Step::Close(reply(&answer)))
+                Ok(LoginStep::Close(reply(&answer)))
             }
             Entry::Pending(pending) => {
                 self.stage = Stage::Password(login, pending);
-                Ok(Step::Pending)
+                Ok(LoginStep::Pending)
             }
         }
     }
 
     /// The password was looked at.
-    fn judged(&mut self, login: &Login, verdict: Verdict) -> Step<Visitor> {
+    fn judged(&mut self, login: &Login, verdict: LoginResult) -> LoginStep<Visitor> {
         let answer = match verdict {
             Ok(user) => self.core.welcome(login, user, self.peer, self.local),
             Err(refusal) => {
@@ -138,14 +138,14 @@ impl MasterLogin {
                 let answer = Reply::Error(refusal);
                 if again {
                     self.stage = Stage::Login;
-                    return Step::Reply(reply(&answer));
+                    return LoginStep::Reply(reply(&answer));
                 }
                 answer
             }
         };
         self.stage = Stage::Over;
         self.under_way = None;
-        Step::Close(reply(&answer))
+        LoginStep::Close(reply(&answer))
     }
 
     fn open(
@@ -153,7 +153,7 @@ impl MasterLogin {
         who: Kind,
         kind: FrameType,
         payload: &[u8],
-    ) -> Result<Step<Visitor>, Refusal> {
+    ) -> Result<LoginStep<Visitor>, Refusal> {
         if who == Kind::Slave && self.core.stopping.load(Ordering::Relaxed) {
             return Err(Refusal::new(ErrorCode::Draining, "the master is stopping"));
         }
@@ -164,7 +164,7 @@ impl MasterLogin {
         self.stage = Stage::Proof(who, challenger);
         let mut bytes = Vec::new();
         challenge.encode(&mut bytes);
-        Ok(Step::Reply(bytes))
+        Ok(LoginStep::Reply(bytes))
     }
 
     fn proof(
@@ -173,7 +173,7 @@ impl MasterLogin {
         challenger: &LinkChallenger,
         kind: FrameType,
         payload: &[u8],
-    ) -> Result<Step<Visitor>, Refusal> {
+    ) -> Result<LoginStep<Visitor>, Refusal> {
         let message = LinkMessage::decode(kind, payload).map_err(|error| refusal(&error))?;
         challenger.check(&message, &self.core.key).map_err(|error| {
             static BAD_PROOF: LogRateLimiter = LogRateLimiter::new();
@@ -192,7 +192,7 @@ impl MasterLogin {
             retry_after: 5,
             ..Refusal::new(ErrorCode::Busy, "the master has all the links that it can have")
         })?;
-        Ok(Step::Done { value: Visitor { id: challenger.id(), place }, send: Vec::new() })
+        Ok(LoginStep::Done { value: Visitor { id: challenger.id(), place }, send: Vec::new() })
     }
 }
 
@@ -220,19 +220,19 @@ impl LoginHandler for MasterLogin {
         self.core.desk.is_known(self.peer.ip())
     }
 
-    fn frame(&mut self, kind: FrameType, payload: &[u8]) -> Step<Visitor> {
+    fn on_frame(&mut self, kind: FrameType, payload: &[u8]) -> LoginStep<Visitor> {
         self.step(kind, payload).unwrap_or_else(|refusal| {
             debug!("{}: refused: {refusal}", self.peer);
             self.under_way = None;
-            Step::Close(reply(&Reply::Error(refusal)))
+            LoginStep::Close(reply(&Reply::Error(refusal)))
         })
     }
 
-    fn secured(&mut self, binding: ChannelBinding) {
+    fn on_encrypted(&mut self, binding: ChannelBinding) {
         self.binding = Some(binding);
     }
 
-    fn ready(&mut self) -> Option<Step<Visitor>> {
+    fn poll_pending(&mut self) -> Option<LoginStep<Visitor>> {
         let Stage::Password(_, pending) = &self.stage else { return None };
         let verdict = pending.take()?;
         let Stage::Password(login, _) = std::mem::replace(&mut self.stage, Stage::Over) else {
@@ -241,7 +241,7 @@ impl LoginHandler for MasterLogin {
         Some(self.judged(&login, verdict))
     }
 
-    fn turn_away(&mut self) -> Vec<u8> {
+    fn refuse_busy(&mut self) -> Vec<u8> {
         reply(&Reply::Error(Refusal {
             retry_after: 5,
             ..Refusal::new(ErrorCode::Busy, "the master has no thread for one more link")
